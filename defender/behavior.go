@@ -1,0 +1,125 @@
+package defender
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+)
+
+const nameRule = "1 to 128 of A-Z a-z 0-9 : _ -"
+
+var nameForm = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
+
+func validName(s string) bool { return nameForm.MatchString(s) }
+
+// Dimension narrows a behavior to messages on some topics.
+type Dimension struct {
+	// TopicFilters are 1 to 5 MQTT topic filters of at most 256 characters; they may
+	// use the wildcards + and # and ${iot:ClientId}.
+	TopicFilters []string
+	// NotIn turns the dimension around: messages on all other topics count.
+	NotIn bool
+}
+
+func (d *Dimension) validate(m MetricInfo) error {
+	if d == nil {
+		return nil
+	}
+	var faults []error
+	if !m.Dimensional {
+		faults = append(faults, invalid("", m.Name, "no dimension for this metric: AWS allows one for aws:message-byte-size, aws:num-messages-sent, aws:num-messages-received, aws:num-authorization-failures and aws:source-ip-address"))
+	}
+	if n := len(d.TopicFilters); n < 1 || n > 5 {
+		faults = append(faults, invalid("TopicFilters", n, "1 to 5 topic filters"))
+	}
+	for i, f := range d.TopicFilters {
+		if err := ValidateTopicFilter(f); err != nil {
+			faults = append(faults, Under(fmt.Sprintf("TopicFilters[%d]", i), err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Behavior states what is normal for a device; each datapoint that breaks it
+// counts towards a violation.
+type Behavior struct {
+	// Name is 1 to 128 of A-Z a-z 0-9 : _ - and unique in its profile.
+	Name string
+	// Criteria is the metric and what is normal for it.
+	Criteria Criteria
+	// ToAlarm and ToClear are how many consecutive datapoints raise and clear the
+	// alarm, 1 to 10. Default: 0, which stands for 1.
+	ToAlarm, ToClear int
+	// Dimension narrows the behavior to some topics. Default: nil, all topics.
+	Dimension *Dimension
+	// SuppressAlerts keeps the violations out of Amazon SNS; they are still recorded.
+	SuppressAlerts bool
+	// Severity of the findings. The native integration chooses its own (MEDIUM in
+	// AWS's sample), so this reaches only findings that defenderhub itself makes.
+	// Default: MEDIUM.
+	Severity Severity
+}
+
+// DatapointsToAlarm is ToAlarm with its default.
+func (b Behavior) DatapointsToAlarm() int { return max(b.ToAlarm, 1) }
+
+// DatapointsToClear is ToClear with its default.
+func (b Behavior) DatapointsToClear() int { return max(b.ToClear, 1) }
+
+// Validate reports every fault of the behavior.
+func (b Behavior) Validate() error {
+	var faults []error
+	if !validName(b.Name) {
+		faults = append(faults, invalid("Name", orMissing(b.Name), nameRule))
+	}
+	faults = append(faults, Under("Criteria", b.Criteria.Validate()), b.Criteria.metric.validateCustomName())
+	for _, n := range []struct {
+		field string
+		value int
+	}{{"ToAlarm", b.ToAlarm}, {"ToClear", b.ToClear}} {
+		if n.value < 0 || n.value > 10 {
+			faults = append(faults, invalid(n.field, n.value, "1 to 10 datapoints, or 0 for the default of 1"))
+		}
+	}
+	if b.Severity < SeverityDefault || b.Severity > Critical {
+		faults = append(faults, invalid("Severity", int(b.Severity), "SeverityDefault, Informational, Low, Medium, High or Critical"))
+	}
+	return errors.Join(append(faults, Under("Dimension", b.Dimension.validate(b.Criteria.metric)))...)
+}
+
+// ValidateBehaviors reports the faults of a profile's behaviors, by index: at most
+// 100 behaviors with distinct names and at most 1000 elements of sets.
+// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
+func ValidateBehaviors(behaviors []Behavior) error {
+	var faults []error
+	if n := len(behaviors); n > 100 {
+		faults = append(faults, invalid("", fmt.Sprintf("%d behaviors", n), "at most 100 in a security profile: split them over several"))
+	}
+	elements, seen, types := 0, map[string]bool{}, map[string]string{}
+	for i, b := range behaviors {
+		at := fmt.Sprintf("[%d]", i)
+		faults = append(faults, Under(at, b.Validate()))
+		if b.Name != "" && seen[b.Name] {
+			faults = append(faults, invalid(at+".Name", b.Name, "a name that no other behavior of the profile has"))
+		}
+		seen[b.Name] = true
+		elements += b.Criteria.value.Elements()
+		m := b.Criteria.metric
+		if t := m.CustomMetricType(); t != "" {
+			if other, ok := types[m.Name]; ok && other != t {
+				faults = append(faults, invalid(at+".Criteria", fmt.Sprintf("custom metric %s as %s", m.Name, t), "one type for each custom metric: it is %s elsewhere", other))
+			}
+			types[m.Name] = t
+		}
+	}
+	if elements > 1000 {
+		faults = append(faults, invalid("", fmt.Sprintf("%d elements of sets", elements), "at most 1000 in a security profile: split the behaviors over several"))
+	}
+	return errors.Join(faults...)
+}
+
+// DemoBehaviors is the walk-through's profile: a healthy device sends messages of
+// less than 8 bytes; one datapoint raises the alarm, one clears it.
+func DemoBehaviors() []Behavior {
+	return []Behavior{{Name: "small-messages", Criteria: MessageByteSize.LessThan(8), ToAlarm: 1, ToClear: 1}}
+}

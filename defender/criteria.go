@@ -1,0 +1,236 @@
+package defender
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Window is a length of time over which datapoints are counted: one of five that
+// AWS allows. Its value is the number of seconds.
+type Window int
+
+// The windows.
+const (
+	Window5m  Window = 300
+	Window10m Window = 600
+	Window15m Window = 900
+	Window30m Window = 1800
+	Window1h  Window = 3600
+)
+
+var windows = []Window{Window5m, Window10m, Window15m, Window30m, Window1h}
+
+// Duration returns the window's length.
+func (w Window) Duration() time.Duration { return time.Duration(w) * time.Second }
+
+// Statistic is a percentile of the fleet: "p90" is the value below which 90 % of
+// the measurements lie.
+type Statistic string
+
+// The percentiles that AWS allows.
+const (
+	P0     Statistic = "p0"
+	P0_01  Statistic = "p0.01"
+	P0_1   Statistic = "p0.1"
+	P1     Statistic = "p1"
+	P10    Statistic = "p10"
+	P50    Statistic = "p50"
+	P90    Statistic = "p90"
+	P99    Statistic = "p99"
+	P99_9  Statistic = "p99.9"
+	P99_99 Statistic = "p99.99"
+	P100   Statistic = "p100"
+)
+
+var statistics = []Statistic{P0, P0_01, P0_1, P1, P10, P50, P90, P99, P99_9, P99_99, P100}
+
+// Confidence is how sure a learned behavior must be before it alarms.
+type Confidence string
+
+// The levels of confidence.
+const (
+	LowConfidence    Confidence = "LOW"
+	MediumConfidence Confidence = "MEDIUM"
+	HighConfidence   Confidence = "HIGH"
+)
+
+var confidences = []Confidence{LowConfidence, MediumConfidence, HighConfidence}
+
+// Value is what a datapoint is compared with, and what a datapoint is: exactly one
+// field is set. The JSON form is that of the AWS IoT API.
+type Value struct {
+	Count   *int64    `json:"count,omitempty"`
+	CIDRs   []string  `json:"cidrs,omitempty"`
+	Ports   []uint16  `json:"ports,omitempty"`
+	Number  *float64  `json:"number,omitempty"`
+	Numbers []float64 `json:"numbers,omitempty"`
+	Strings []string  `json:"strings,omitempty"`
+}
+
+// Kind is the field that is set, 0 if none is.
+func (v Value) Kind() ValueKind {
+	switch {
+	case v.Count != nil:
+		return CountValue
+	case v.CIDRs != nil:
+		return CIDRsValue
+	case v.Ports != nil:
+		return PortsValue
+	case v.Number != nil:
+		return NumberValue
+	case v.Numbers != nil:
+		return NumbersValue
+	case v.Strings != nil:
+		return StringsValue
+	}
+	return 0
+}
+
+// Elements is the number of elements of a set, 0 for a single number.
+func (v Value) Elements() int {
+	return len(v.CIDRs) + len(v.Ports) + len(v.Numbers) + len(v.Strings)
+}
+
+// String is the value as a finding shows it: "8", "[443 80]".
+func (v Value) String() string {
+	switch v.Kind() {
+	case CountValue:
+		return fmt.Sprint(*v.Count)
+	case NumberValue:
+		return fmt.Sprint(*v.Number)
+	case CIDRsValue:
+		return fmt.Sprint(v.CIDRs)
+	case PortsValue:
+		return fmt.Sprint(v.Ports)
+	case NumbersValue:
+		return fmt.Sprint(v.Numbers)
+	case StringsValue:
+		return fmt.Sprintf("%q", v.Strings)
+	}
+	return ""
+}
+
+// Criteria is the metric of a behavior and what is normal for it. Make it with the
+// methods of a [Metric]; the zero value is refused.
+type Criteria struct {
+	metric     MetricInfo
+	operator   Operator
+	value      Value
+	window     Window
+	statistic  Statistic
+	confidence Confidence
+}
+
+func static(m Metric, op Operator, n int64, w Window) Criteria {
+	return Criteria{metric: m.Info(), operator: op, value: Value{Count: &n}, window: w}
+}
+
+func number(m Metric, op Operator, n float64, w Window) Criteria {
+	return Criteria{metric: m.Info(), operator: op, value: Value{Number: &n}, window: w}
+}
+
+func set(m Metric, op Operator, v Value) Criteria {
+	return Criteria{metric: m.Info(), operator: op, value: v}
+}
+
+func statistical(m Metric, op Operator, s Statistic, w Window) Criteria {
+	return Criteria{metric: m.Info(), operator: op, statistic: s, window: w}
+}
+
+func learned(m Metric, c Confidence) Criteria {
+	return Criteria{metric: m.Info(), confidence: c}
+}
+
+// Metric is the metric that is judged.
+func (c Criteria) Metric() MetricInfo { return c.metric }
+
+// Operator is "" for a learned behavior.
+func (c Criteria) Operator() Operator { return c.operator }
+
+// Value is empty for statistical and learned behaviors.
+func (c Criteria) Value() Value { return c.value }
+
+// Window is 0 where each datapoint is judged by itself.
+func (c Criteria) Window() Window { return c.window }
+
+// Statistic is "" unless the behavior is statistical.
+func (c Criteria) Statistic() Statistic { return c.statistic }
+
+// Confidence is "" unless the behavior is learned.
+func (c Criteria) Confidence() Confidence { return c.confidence }
+
+// Type is STATIC, STATISTICAL or MACHINE_LEARNING, as findings call it.
+func (c Criteria) Type() string {
+	switch {
+	case c.confidence != "":
+		return "MACHINE_LEARNING"
+	case c.statistic != "":
+		return "STATISTICAL"
+	}
+	return "STATIC"
+}
+
+// Normal says in words what is normal: "aws:num-disconnects less-than 1 in 300 s".
+func (c Criteria) Normal() string {
+	parts := []string{c.metric.Name, string(c.operator), c.value.String(), string(c.statistic)}
+	if c.confidence != "" {
+		parts = append(parts, "as learned, confidence", string(c.confidence))
+	}
+	if c.window != 0 {
+		parts = append(parts, fmt.Sprintf("in %d s", c.window))
+	}
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " ")
+}
+
+// Validate reports what AWS would refuse.
+func (c Criteria) Validate() error {
+	if c.metric.Name == "" {
+		return invalid("", nil, "a metric and what is normal, such as defender.MessageByteSize.LessThan(8)")
+	}
+	var faults []error
+	fault := func(value any, want string, args ...any) {
+		faults = append(faults, invalid("", value, want, args...))
+	}
+	if c.confidence != "" || c.operator == "" {
+		if !slices.Contains(confidences, c.confidence) {
+			fault(string(c.confidence), "LowConfidence, MediumConfidence or HighConfidence")
+		}
+		return errors.Join(faults...)
+	}
+	if c.window != 0 || c.statistic != "" || c.metric.Windowed {
+		if !slices.Contains(windows, c.window) {
+			fault(int(c.window), "Window5m, Window10m, Window15m, Window30m or Window1h for %s", c.metric.Name)
+		}
+	}
+	if c.statistic != "" {
+		if !slices.Contains(statistics, c.statistic) {
+			fault(string(c.statistic), "one of %v", statistics)
+		}
+		if !c.operator.numeric() {
+			fault(string(c.operator), "LessThan, LessThanEquals, GreaterThan or GreaterThanEquals")
+		}
+		return errors.Join(faults...)
+	}
+	v := c.value
+	if v.Count != nil && *v.Count < 0 {
+		fault(*v.Count, "0 or more %s", c.metric.Unit)
+	}
+	if !c.operator.numeric() && v.Elements() == 0 {
+		fault(nil, "at least one element for %s %s", c.metric.Name, c.operator)
+	}
+	for _, text := range v.CIDRs {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			fault(text, "an IPv4 or IPv6 network such as 10.0.0.0/8")
+		}
+	}
+	for _, s := range v.Strings {
+		if s == "" {
+			fault("", "strings that are not empty")
+		}
+	}
+	return errors.Join(faults...)
+}

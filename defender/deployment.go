@@ -1,0 +1,51 @@
+package defender
+
+// The agreement between the constructs that deploy a function and the function
+// that runs: names of environment variables, of the ledger's attributes and of
+// metrics.
+const (
+	// EnvLedgerTable is the name of the ledger's table.
+	EnvLedgerTable = "DEFENDERHUB_LEDGER_TABLE"
+	// EnvDeadLetterQueueURL is the queue for messages that can never be imported.
+	EnvDeadLetterQueueURL = "DEFENDERHUB_DEAD_LETTER_QUEUE_URL"
+	// EnvAuditQueueURL is the queue of audit notifications, unset where audits are not forwarded.
+	EnvAuditQueueURL = "DEFENDERHUB_AUDIT_QUEUE_URL"
+	// EnvEventTopic is the topic filter of device events.
+	EnvEventTopic = "DEFENDERHUB_EVENT_TOPIC"
+	// EnvLogLevel is DEBUG, INFO, WARN or ERROR; default INFO.
+	EnvLogLevel = "DEFENDERHUB_LOG_LEVEL"
+
+	// LedgerPartitionKey and LedgerSortKey are the ledger's keys, both strings.
+	LedgerPartitionKey = "pk"
+	LedgerSortKey      = "sk"
+	// LedgerExpiry is the TTL attribute, in seconds since 1970.
+	LedgerExpiry = "expires"
+	// LedgerRefreshIndex lists the active findings that are to be imported again before
+	// Security Hub forgets them: partition LedgerRefreshShard (string), sorted by
+	// LedgerRefreshAt (number, seconds since 1970). It projects all attributes.
+	LedgerRefreshIndex = "refresh"
+	LedgerRefreshShard = "refreshShard"
+	LedgerRefreshAt    = "refreshAt"
+
+	// MetricNamespace holds the forwarder's metrics. Each stands under the dimension
+	// MetricDimensionForwarder (the function's name), and again split by
+	// MetricDimensionSource.
+	MetricNamespace          = "DefenderHub"
+	MetricDimensionForwarder = "Forwarder"
+	MetricDimensionSource    = "Source"
+
+	// MetricReceived counts messages; the others count findings.
+	MetricReceived  = "Received"
+	MetricImported  = "Imported"
+	MetricArchived  = "Archived"
+	MetricUnchanged = "Unchanged"
+	MetricFailed    = "Failed"
+	// MetricRefused counts messages that went to the dead-letter queue.
+	MetricRefused = "Refused"
+	// MetricHubOff counts imports that failed because Security Hub is not enabled.
+	MetricHubOff = "SecurityHubOff"
+)
+
+// RefreshRequest is the payload with which a schedule asks the forwarder to import
+// active findings again before Security Hub forgets them.
+const RefreshRequest = `{"defenderhub":"refresh"}`

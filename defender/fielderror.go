@@ -1,0 +1,102 @@
+package defender
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// FieldError is one fault in a value that the caller wrote.
+type FieldError struct {
+	// Field is the path as the caller wrote it, for example
+	// "Detect.Behaviors[1].Name".
+	Field string
+	// Value is what stood there. Nil means that the field is missing.
+	Value any
+	// Want names the allowed values and the way out.
+	Want string
+}
+
+// Error has the form "Field: value, want ...".
+func (e *FieldError) Error() string {
+	if e.Value == nil {
+		return fmt.Sprintf("%s: missing, want %s", e.Field, e.Want)
+	}
+	return fmt.Sprintf("%s: %s, want %s", e.Field, valueText(e.Value), e.Want)
+}
+
+// valueText quotes strings, and shortens what would hide the rest of the message.
+func valueText(v any) string {
+	const longest = 80
+	s, isString := v.(string)
+	if !isString {
+		s = fmt.Sprint(v)
+	}
+	if r := []rune(s); len(r) > longest {
+		s = fmt.Sprintf("%s... (%d characters)", string(r[:longest]), len(r))
+	}
+	if isString {
+		return fmt.Sprintf("%q", s)
+	}
+	return s
+}
+
+// FieldErrors returns every FieldError in the tree of joined and wrapped errors,
+// in the order in which they were found.
+func FieldErrors(err error) []*FieldError {
+	if fe, ok := err.(*FieldError); ok {
+		return []*FieldError{fe}
+	}
+	var all []*FieldError
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }:
+		for _, part := range e.Unwrap() {
+			all = append(all, FieldErrors(part)...)
+		}
+	case interface{ Unwrap() error }:
+		all = FieldErrors(e.Unwrap())
+	}
+	return all
+}
+
+// Under moves the FieldErrors of err below field: "Name" becomes
+// "Behaviors[0].Name". It returns nil for nil; an error without FieldErrors is
+// wrapped with the field's name.
+func Under(field string, err error) error {
+	if err == nil {
+		return nil
+	}
+	found := FieldErrors(err)
+	if len(found) == 0 {
+		return fmt.Errorf("%s: %w", field, err)
+	}
+	moved := make([]error, len(found))
+	for i, fe := range found {
+		path := field
+		switch {
+		case fe.Field == "":
+		case strings.HasPrefix(fe.Field, "["):
+			path += fe.Field
+		default:
+			path += "." + fe.Field
+		}
+		moved[i] = &FieldError{Field: path, Value: fe.Value, Want: fe.Want}
+	}
+	return errors.Join(moved...)
+}
+
+// invalid is a FieldError; missing values are given as nil.
+func invalid(field string, value any, want string, args ...any) error {
+	if len(args) > 0 {
+		want = fmt.Sprintf(want, args...)
+	}
+	return &FieldError{Field: field, Value: value, Want: want}
+}
+
+// orMissing is nil for an empty string, so that the fault reads "missing".
+func orMissing(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}

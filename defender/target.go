@@ -1,0 +1,130 @@
+package defender
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Target is the things that a security profile watches. The zero value is
+// [AllThings].
+// https://docs.aws.amazon.com/iot/latest/apireference/API_AttachSecurityProfile.html
+type Target struct {
+	kind  targetKind
+	group string
+}
+
+type targetKind int
+
+const (
+	allThings targetKind = iota
+	registeredThings
+	unregisteredThings
+	thingGroup
+)
+
+var (
+	// AllThings are all devices, in the registry or not.
+	AllThings = Target{}
+	// RegisteredThings are the devices that the registry holds.
+	RegisteredThings = Target{kind: registeredThings}
+	// UnregisteredThings are the devices that the registry does not hold. A stable
+	// client id tells one from another.
+	UnregisteredThings = Target{kind: unregisteredThings}
+)
+
+// ThingGroup are the things in the group name. Use the group's name, or a deploy-time
+// reference to it.
+func ThingGroup(name string) Target { return Target{kind: thingGroup, group: name} }
+
+// Group is the thing group's name, "" for the other targets.
+func (t Target) Group() string { return t.group }
+
+// Resource is the last part of the target's ARN, after
+// arn:PARTITION:iot:REGION:ACCOUNT:.
+func (t Target) Resource() string {
+	switch t.kind {
+	case registeredThings:
+		return "all/registered-things"
+	case unregisteredThings:
+		return "all/unregistered-things"
+	case thingGroup:
+		return "thinggroup/" + t.group
+	}
+	return "all/things"
+}
+
+// Validate reports a thing group without a usable name.
+func (t Target) Validate() error {
+	if t.kind == thingGroup && !validName(t.group) {
+		return invalid("", orMissing(t.group), "a thing group's name: %s", nameRule)
+	}
+	return nil
+}
+
+// SecurityProfile is a set of behaviors and the things that they are watched on.
+type SecurityProfile struct {
+	// Name is 1 to 128 of A-Z a-z 0-9 : _ -. Default: "", a name that CloudFormation makes.
+	Name string
+	// Description is at most 1000 characters.
+	Description string
+	Behaviors   []Behavior
+	// Targets are the things that the profile watches; a target takes at most five
+	// profiles. Default: nil, all things.
+	Targets []Target
+	// RetainedMetrics are kept for 14 days although no behavior uses them.
+	RetainedMetrics []Metric
+}
+
+// Validate reports every fault of the profile.
+func (p SecurityProfile) Validate() error {
+	var faults []error
+	if p.Name != "" && !validName(p.Name) {
+		faults = append(faults, invalid("Name", p.Name, "%s, or empty for a generated name", nameRule))
+	}
+	if n := len([]rune(p.Description)); n > 1000 {
+		faults = append(faults, invalid("Description", fmt.Sprintf("%d characters", n), "at most 1000"))
+	}
+	faults = append(faults, Under("Behaviors", ValidateBehaviors(p.Behaviors)))
+	for i, t := range p.Targets {
+		faults = append(faults, Under(fmt.Sprintf("Targets[%d]", i), t.Validate()))
+	}
+	for i, m := range p.RetainedMetrics {
+		if m == nil || m.Info().Name == "" {
+			faults = append(faults, invalid(fmt.Sprintf("RetainedMetrics[%d]", i), nil, "a metric, such as defender.MessagesSent"))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Engine is what judges the behaviors.
+type Engine int
+
+const (
+	// None judges nothing: only the audit and the rules give findings.
+	None Engine = iota
+	// Native is AWS IoT Device Defender Detect. AWS opens it to no new customer
+	// since 2026-08-31; accounts that used it before keep it.
+	Native
+)
+
+// Engines are all engines, in the order of their constants.
+func Engines() []Engine { return []Engine{None, Native} }
+
+// String is the name that the app's configuration uses.
+func (e Engine) String() string {
+	switch e {
+	case None:
+		return "none"
+	case Native:
+		return "native"
+	}
+	return fmt.Sprintf("Engine(%d)", int(e))
+}
+
+// Validate reports an unknown engine.
+func (e Engine) Validate() error {
+	if e < None || e > Native {
+		return invalid("", int(e), "defender.None or defender.Native")
+	}
+	return nil
+}

@@ -1,0 +1,62 @@
+package defender
+
+import "strings"
+
+// ValidateTopicFilter reports an MQTT topic filter that AWS IoT refuses: empty,
+// over 256 bytes, more than 7 slashes, or wildcards that are not a level of their
+// own. $aws/ and Basic Ingest prefixes count like any other level.
+// https://docs.aws.amazon.com/general/latest/gr/iot-core.html
+func ValidateTopicFilter(filter string) error {
+	bad := func(want string) error { return invalid("", orMissing(filter), want) }
+	switch {
+	case filter == "" || len(filter) > 256:
+		return bad("an MQTT topic filter of 1 to 256 bytes")
+	case strings.Count(filter, "/") > 7 && !strings.HasPrefix(filter, "$aws/"):
+		return bad("a topic filter with at most 7 slashes")
+	case strings.ContainsAny(filter, "\x00'"):
+		return bad("a topic filter without ' or NUL")
+	}
+	levels := strings.Split(filter, "/")
+	for i, level := range levels {
+		if strings.Contains(level, "#") && (level != "#" || i != len(levels)-1) {
+			return bad("# alone in the last level")
+		}
+		if strings.Contains(level, "+") && level != "+" {
+			return bad("+ alone in a level")
+		}
+	}
+	return nil
+}
+
+// TopicMatches reports whether an MQTT topic matches filter. Wildcards in the first
+// level do not match topics that begin with $.
+func TopicMatches(filter, topic string) bool {
+	if strings.HasPrefix(topic, "$") && (strings.HasPrefix(filter, "+") || strings.HasPrefix(filter, "#")) {
+		return false
+	}
+	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
+	for i, level := range f {
+		if level == "#" {
+			return true
+		}
+		if i >= len(t) || level != "+" && level != t[i] {
+			return false
+		}
+	}
+	return len(f) == len(t)
+}
+
+// TopicClaim is the level of topic that stands where filter has its first +: what
+// the sender claims to be. It is "" where filter has none or does not match.
+func TopicClaim(filter, topic string) string {
+	if !TopicMatches(filter, topic) {
+		return ""
+	}
+	levels := strings.Split(topic, "/")
+	for i, level := range strings.Split(filter, "/") {
+		if level == "+" && i < len(levels) {
+			return levels[i]
+		}
+	}
+	return ""
+}
