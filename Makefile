@@ -1,0 +1,67 @@
+# The pinned Node.js comes first: jsii warns on older ones and runs at half the speed there.
+export PATH := $(CURDIR)/node_modules/node/bin:$(CURDIR)/node_modules/.bin:$(PATH)
+export CDK_DISABLE_CLI_TELEMETRY := true
+export JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION := true
+
+MODULES := . test test/consumer test/localaws/rie
+
+.DEFAULT_GOAL := help
+.PHONY: help demo local test test-go test-cdk test-cloud lint snapshots fuzz bench diff deploy destroy vuln clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: node_modules/.ready ## deploy to a local AWS on loopback and follow device events to findings; needs no account
+	@cd test && go run ./demo
+
+local: node_modules/.ready ## serve that local AWS until Ctrl-C, for your own clients
+	@cd test && go run ./demo -serve
+
+test: lint test-go test-cdk test-cloud ## everything that CI runs
+
+test-go: ## what needs only Go: the domain, the Lambda functions, the direction of imports
+	go test ./defender/... ./lambda/...
+
+test-cdk: node_modules/.ready ## constructs, snapshots, template invariants, cdk-nag, the consumer module
+	go test . ./constructs/...
+	cd test && go test ./templates/...
+	cd test/consumer && go test ./...
+
+test-cloud: node_modules/.ready ## the local AWS and the end-to-end tests on it
+	cd test && go test -timeout 15m $$(go list ./... | grep -v /templates)
+
+lint: ## formatting and go vet, in every module
+	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	@for m in $(MODULES); do (cd $$m && go vet ./...) || exit 1; done
+
+snapshots: node_modules/.ready ## rewrite the template snapshots; read the diff before you commit it
+	cd test && go test ./templates/... -update
+
+fuzz: ## each fuzz target for a few seconds
+	@for m in . test; do (cd $$m && for p in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz'); do echo "$$p $$f"; go test $$p -run '^$$' -fuzz "^$$f$$" -fuzztime 10s || exit 1; done; done) || exit 1; done
+
+bench: node_modules/.ready ## ratios and costs, measured in one run
+	@cd test && go run ./bench
+
+diff: node_modules/.ready ## what a deployment to your AWS account would change
+	cdk diff
+
+deploy: node_modules/.ready ## show the difference, then deploy to your AWS account
+	cdk diff
+	cdk deploy
+
+destroy: node_modules/.ready ## remove the stack; docs/walkthrough.md says what stays
+	cdk destroy
+
+vuln: ## known vulnerabilities in the dependencies; needs access to vuln.go.dev
+	@for m in $(MODULES); do (cd $$m && go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...) || exit 1; done
+
+clean: ## remove what the targets installed and built
+	rm -rf node_modules cdk.out .venv .local
+
+node_modules/.ready: package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or newer (https://nodejs.org); it brings npm, which then installs the pinned Node.js and CDK CLI"; exit 1; }
+	@echo "installing the CDK CLI and Node.js that package.json pins"
+	@npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
