@@ -1,0 +1,231 @@
+package policy
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Values are the condition keys and policy variables of one request. A key that
+// is absent has no value.
+type Values map[string][]string
+
+func (v Values) first(key string) (string, bool) {
+	if len(v[key]) == 0 {
+		return "", false
+	}
+	return v[key][0], true
+}
+
+// The keys that requests of MQTT clients have.
+const (
+	KeySourceIP          = "aws:SourceIp"
+	KeySecureTransport   = "aws:SecureTransport"
+	KeyClientID          = "iot:ClientId"
+	KeyDomainName        = "iot:DomainName"
+	KeyConnectAttributes = "iot:ConnectAttributes" // PersistentConnect, LastWill
+	KeyLastWillTopic     = "iot:LastWillTopic"
+	KeyThingName         = "iot:Connection.Thing.ThingName"
+	KeyThingTypeName     = "iot:Connection.Thing.ThingTypeName"
+	KeyThingIsAttached   = "iot:Connection.Thing.IsAttached"
+	KeyCertificateID     = "iot:CertificateId"
+	KeySerialNumber      = "iot:Certificate.SerialNumber"
+
+	// KeyThingAttribute is followed by an attribute name and a bracket.
+	KeyThingAttribute = "iot:Connection.Thing.Attributes["
+	// KeyCertificateSubject and KeyCertificateIssuer are followed by one of NameAttributes.
+	KeyCertificateSubject = "iot:Certificate.Subject."
+	KeyCertificateIssuer  = "iot:Certificate.Issuer."
+)
+
+// NameAttributes are the parts of an X.509 name that have a policy variable
+// (AWS IoT Core Developer Guide, "X.509 Certificate policy variables").
+var NameAttributes = []string{
+	"DistinguishedNameQualifier", "Country", "Organization", "OrganizationalUnit", "State",
+	"CommonName", "SerialNumber", "Title", "Surname", "GivenName", "Initials", "Pseudonym", "GenerationQualifier",
+}
+
+// KnownKey reports whether name is a condition key or policy variable that
+// this package can give a value to.
+func KnownKey(name string) bool {
+	switch name {
+	case KeySourceIP, KeySecureTransport, KeyClientID, KeyDomainName, KeyConnectAttributes, KeyLastWillTopic,
+		KeyThingName, KeyThingTypeName, KeyThingIsAttached, KeyCertificateID, KeySerialNumber:
+		return true
+	}
+	if rest, ok := strings.CutPrefix(name, KeyThingAttribute); ok {
+		return len(rest) > 1 && strings.HasSuffix(rest, "]")
+	}
+	for _, prefix := range []string{KeyCertificateSubject, KeyCertificateIssuer} {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			return slices.Contains(NameAttributes, rest)
+		}
+	}
+	return false
+}
+
+// Condition is one operator on one key of a statement. All conditions of a
+// statement must hold.
+type Condition struct {
+	Operator string // as the document spells it, for messages
+	Key      string
+	set      setOperator
+	ifExists bool
+	negated  bool
+	compare  func(want Pattern, got string, values Values) bool
+	want     []Pattern
+}
+
+// setOperator says how several values of one key count.
+type setOperator byte
+
+const (
+	single setOperator = iota
+	forAnyValue
+	forAllValues
+)
+
+// comparison is a condition operator without its prefix and suffix. The negated
+// ones hold when none of the wanted values compares.
+type comparison struct {
+	negated bool
+	compare func(want Pattern, got string, values Values) bool
+}
+
+var comparisons = map[string]comparison{
+	"StringEquals":              {false, equal},
+	"StringNotEquals":           {true, equal},
+	"StringEqualsIgnoreCase":    {false, equalFold},
+	"StringNotEqualsIgnoreCase": {true, equalFold},
+	"StringLike":                {false, like},
+	"StringNotLike":             {true, like},
+	"Bool":                      {false, equalFold},
+	"IpAddress":                 {false, inNetwork},
+	"NotIpAddress":              {true, inNetwork},
+}
+
+func parseConditions(raw map[string]map[string]oneOrMore) ([]Condition, error) {
+	var out []Condition
+	for _, operator := range slices.Sorted(maps.Keys(raw)) {
+		for _, key := range slices.Sorted(maps.Keys(raw[operator])) {
+			c, err := parseCondition(operator, key, raw[operator][key])
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+func parseCondition(operator, key string, values []string) (Condition, error) {
+	c := Condition{Operator: operator, Key: key}
+	if !KnownKey(key) {
+		return c, &UnsupportedError{Element: "condition key", Name: key}
+	}
+	if len(values) == 0 {
+		return c, malformed("condition %s on %s has no value", operator, key)
+	}
+	name := operator
+	if rest, ok := strings.CutPrefix(name, "ForAnyValue:"); ok {
+		name, c.set = rest, forAnyValue
+	} else if rest, ok := strings.CutPrefix(name, "ForAllValues:"); ok {
+		name, c.set = rest, forAllValues
+	}
+	name, c.ifExists = strings.CutSuffix(name, "IfExists")
+	known, ok := comparisons[name]
+	if !ok {
+		return c, &UnsupportedError{Element: "condition operator", Name: operator}
+	}
+	c.negated, c.compare = known.negated, known.compare
+	for _, v := range values {
+		p, err := ParsePattern(v)
+		if err != nil {
+			return c, err
+		}
+		if name == "IpAddress" || name == "NotIpAddress" {
+			if _, err := parseNetwork(v); err != nil {
+				return c, malformed("condition %s: %q is no IP address or range", operator, v)
+			}
+		}
+		c.want = append(c.want, p)
+	}
+	return c, nil
+}
+
+// holds follows IAM's rules for keys without a value: a negated operator holds,
+// any other does not, unless the operator ends in IfExists or says ForAllValues.
+func (c Condition) holds(values Values) bool {
+	got := values[c.Key]
+	if len(got) == 0 {
+		return c.ifExists || c.set == forAllValues || c.negated && c.set == single
+	}
+	one := func(value string) bool {
+		for _, want := range c.want {
+			if c.compare(want, value, values) {
+				return !c.negated
+			}
+		}
+		return c.negated
+	}
+	if c.set == forAnyValue {
+		return slices.ContainsFunc(got, one)
+	}
+	return !slices.ContainsFunc(got, func(v string) bool { return !one(v) })
+}
+
+// equal takes the wildcards of want literally, but not its variables.
+func equal(want Pattern, got string, values Values) bool {
+	text, ok := want.literalText(values)
+	return ok && text == got
+}
+
+func equalFold(want Pattern, got string, values Values) bool {
+	text, ok := want.literalText(values)
+	return ok && strings.EqualFold(text, got)
+}
+
+func like(want Pattern, got string, values Values) bool {
+	matched, _ := want.Match(got, values)
+	return matched
+}
+
+func inNetwork(want Pattern, got string, _ Values) bool {
+	network, err := parseNetwork(want.text)
+	if err != nil {
+		return false
+	}
+	address, err := netip.ParseAddr(got)
+	return err == nil && network.Contains(address.Unmap())
+}
+
+func parseNetwork(text string) (netip.Prefix, error) {
+	if strings.Contains(text, "/") {
+		return netip.ParsePrefix(text)
+	}
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return netip.PrefixFrom(address, address.BitLen()), nil
+}
+
+func (p Pattern) literalText(values Values) (string, bool) {
+	elements, ok := p.resolve(values)
+	if !ok {
+		return "", false
+	}
+	var b strings.Builder
+	for _, e := range elements {
+		switch e.kind {
+		case anyMany:
+			b.WriteByte('*')
+		case anyOne:
+			b.WriteByte('?')
+		default:
+			b.WriteRune(e.char)
+		}
+	}
+	return b.String(), true
+}

@@ -1,0 +1,72 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+)
+
+// Request is one thing that a client wants to do.
+type Request struct {
+	Action   string // "iot:Publish"
+	Resource string // "arn:aws:iot:us-east-1:123456789012:topic/a/b"
+	Values   Values
+}
+
+// Decision is the answer to a request.
+type Decision struct {
+	Allowed bool
+	// ExplicitDeny is true when a Deny statement matched; a request that is
+	// neither allowed nor explicitly denied is denied because nothing allows it.
+	ExplicitDeny bool
+}
+
+// Evaluate decides a request by all documents together: a matching Deny wins
+// over every Allow, and what nothing allows is denied.
+func Evaluate(documents []*Document, request Request) Decision {
+	allowed := false
+	for _, d := range documents {
+		for _, s := range d.Statements {
+			if !s.applies(request) {
+				continue
+			}
+			if s.Effect == Deny {
+				return Decision{ExplicitDeny: true}
+			}
+			allowed = true
+		}
+	}
+	return Decision{Allowed: allowed}
+}
+
+func (s Statement) applies(r Request) bool {
+	action := strings.ToLower(r.Action)
+	actionMatches := func(p Pattern) bool { m, _ := p.Match(action, nil); return m }
+	if len(s.Actions) > 0 && !slices.ContainsFunc(s.Actions, actionMatches) {
+		return false
+	}
+	if slices.ContainsFunc(s.NotActions, actionMatches) {
+		return false
+	}
+	if !s.resourceApplies(r) {
+		return false
+	}
+	return !slices.ContainsFunc(s.Conditions, func(c Condition) bool { return !c.holds(r.Values) })
+}
+
+// resourceApplies takes care of variables without a value: such a pattern
+// matches nothing, and an Allow on NotResource must not gain from that.
+func (s Statement) resourceApplies(r Request) bool {
+	unresolved := false
+	matches := func(p Pattern) bool {
+		matched, resolved := p.Match(r.Resource, r.Values)
+		unresolved = unresolved || !resolved
+		return matched
+	}
+	if len(s.Resources) > 0 {
+		return slices.ContainsFunc(s.Resources, matches)
+	}
+	if slices.ContainsFunc(s.NotResources, matches) {
+		return false
+	}
+	return !unresolved || s.Effect == Deny
+}
