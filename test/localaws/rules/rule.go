@@ -1,0 +1,169 @@
+package rules
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
+)
+
+// Payload is a topic rule as the AWS IoT API (lower camel case) or CloudFormation
+// (upper camel case) gives it.
+type Payload struct {
+	SQL         string            `json:"sql"`
+	SQLVersion  string            `json:"awsIotSqlVersion"`
+	Description string            `json:"description"`
+	Disabled    bool              `json:"ruleDisabled"`
+	Actions     []json.RawMessage `json:"actions"`
+	ErrorAction json.RawMessage   `json:"errorAction"`
+}
+
+type rule struct {
+	name        string
+	disabled    bool
+	statement   *iotsql.Statement
+	actions     []action
+	errorAction *action
+}
+
+// action is one action with its fields, by their API names; templates are parsed.
+type action struct {
+	kind   string
+	fields map[string]*iotsql.Template
+	flags  map[string]bool
+}
+
+// actionFields is every action that the local cloud runs: its fields, and whether
+// AWS requires them.
+var actionFields = map[string]map[string]bool{
+	"sqs":       {"roleArn": true, "queueUrl": true, "useBase64": false},
+	"sns":       {"roleArn": true, "targetArn": true, "messageFormat": false},
+	"lambda":    {"functionArn": true},
+	"republish": {"roleArn": true, "topic": true, "qos": false},
+	"kinesis":   {"roleArn": true, "streamName": true, "partitionKey": false},
+}
+
+// deliveryNames are the actions as a failure report calls them. AWS's sample shows
+// an S3 action; the others follow its form (unverified).
+var deliveryNames = map[string]string{
+	"sqs": "SqsAction", "sns": "SnsAction", "lambda": "LambdaAction", "republish": "RepublishAction", "kinesis": "KinesisAction",
+}
+
+var ruleName = regexp.MustCompile(`^[a-zA-Z0-9_]{1,128}$`)
+
+const maxActions = 10
+
+// compile checks a whole rule, so that what would fail at run time fails the deploy.
+func compile(name string, p Payload) (*rule, error) {
+	if !ruleName.MatchString(name) {
+		return nil, fmt.Errorf("rule name %q: want 1 to 128 of A-Z a-z 0-9 _ (no hyphen)", name)
+	}
+	if p.SQLVersion != iotsql.Version {
+		return nil, fmt.Errorf("rule %s: SQL version %q: the local cloud runs %s; without AwsIotSqlVersion AWS takes 2015-10-08", name, p.SQLVersion, iotsql.Version)
+	}
+	statement, err := iotsql.Parse(p.SQL)
+	if err != nil {
+		return nil, fmt.Errorf("rule %s: %w", name, err)
+	}
+	r := &rule{name: name, disabled: p.Disabled, statement: statement}
+	if len(p.Actions) > maxActions {
+		return nil, fmt.Errorf("rule %s: %d actions, AWS allows %d", name, len(p.Actions), maxActions)
+	}
+	var faults []error
+	for i, raw := range p.Actions {
+		a, err := compileAction(statement, raw)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("rule %s, action %d: %w", name, i+1, err))
+			continue
+		}
+		r.actions = append(r.actions, *a)
+	}
+	if len(p.ErrorAction) > 0 && !bytes.Equal(p.ErrorAction, []byte("null")) {
+		a, err := compileAction(statement, p.ErrorAction)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("rule %s, error action: %w", name, err))
+		}
+		r.errorAction = a
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	return r, nil
+}
+
+func compileAction(statement *iotsql.Statement, raw json.RawMessage) (*action, error) {
+	var kinds map[string]map[string]any
+	if err := json.Unmarshal(raw, &kinds); err != nil {
+		return nil, fmt.Errorf("an action is an object with one key: %w", err)
+	}
+	if len(kinds) != 1 {
+		return nil, fmt.Errorf("an action is an object with one key, not %d", len(kinds))
+	}
+	for name, given := range kinds {
+		kind := lowerFirst(name)
+		known, ok := actionFields[kind]
+		if !ok {
+			return nil, fmt.Errorf("the local cloud does not run the action %q, only %s", name, strings.Join(sorted(actionFields), ", "))
+		}
+		return fillAction(statement, kind, known, given)
+	}
+	panic("unreachable: one key")
+}
+
+func fillAction(statement *iotsql.Statement, kind string, known map[string]bool, given map[string]any) (*action, error) {
+	a := &action{kind: kind, fields: map[string]*iotsql.Template{}, flags: map[string]bool{}}
+	for field, value := range given {
+		field = lowerFirst(field)
+		if _, ok := known[field]; !ok {
+			return nil, fmt.Errorf("%s: the local cloud does not know the field %q, only %s", kind, field, strings.Join(sorted(known), ", "))
+		}
+		switch v := value.(type) {
+		case bool:
+			a.flags[field] = v
+		case string:
+			if v == "true" || v == "false" { // CloudFormation writes Booleans as text too
+				a.flags[field] = v == "true"
+			}
+			t, err := statement.ParseTemplate(v)
+			if err != nil {
+				return nil, fmt.Errorf("%s.%s: %w", kind, field, err)
+			}
+			a.fields[field] = t
+		case float64:
+			t, err := statement.ParseTemplate(fmt.Sprint(v))
+			if err != nil {
+				return nil, fmt.Errorf("%s.%s: %w", kind, field, err)
+			}
+			a.fields[field] = t
+		default:
+			return nil, fmt.Errorf("%s.%s: want a string, number or Boolean, not %T", kind, field, value)
+		}
+	}
+	for field, required := range known {
+		if required && a.fields[field] == nil {
+			return nil, fmt.Errorf("%s: the field %q is required", kind, field)
+		}
+	}
+	return a, nil
+}
+
+func lowerFirst(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToLower(s[:1]) + s[1:]
+}
+
+func sorted[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
