@@ -1,0 +1,178 @@
+package securityhubtest
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Hub is Security Hub in one account and Region. All its methods behave as the API
+// does, with *Error as error, except that nothing is signed, counted or throttled.
+type Hub struct {
+	service                    *Service
+	account, region, partition string
+
+	mu  sync.Mutex
+	on  bool
+	off time.Time // when it was last disabled
+	contents
+	buckets map[string]*bucket
+}
+
+// contents are what a hub keeps for 90 days after it is disabled.
+type contents struct {
+	settings      Settings
+	subscriptions []string // ARNs, in the order of acceptance
+	findings      map[findingKey]*record
+	order         []*record // of their creation
+	forgetAt      time.Time // no finding is due before
+	insights      []Insight
+	insightsMade  int
+	actions       []ActionTarget
+}
+
+func newContents() contents { return contents{findings: map[findingKey]*record{}} }
+
+// Settings are what an account chose for its hub.
+type Settings struct {
+	AutoEnableControls bool
+	// ControlFindingGenerator is SECURITY_CONTROL or STANDARD_CONTROL.
+	ControlFindingGenerator string
+	// DefaultStandards says whether the standards were asked for. No check runs here.
+	DefaultStandards bool
+	Tags             map[string]string
+	SubscribedAt     time.Time
+}
+
+// ARN is the hub's, arn:aws:securityhub:REGION:ACCOUNT:hub/default.
+func (h *Hub) ARN() string { return h.arn("hub/default") }
+
+func (h *Hub) arn(resource string) string {
+	return "arn:" + h.partition + ":securityhub:" + h.region + ":" + h.account + ":" + resource
+}
+
+func (h *Hub) now() time.Time { return h.service.config.Now() }
+
+// Enable switches the hub on (EnableSecurityHub). Whatever it held when it was
+// switched off within the last 90 days is there again. Of the settings, SubscribedAt
+// is ignored and an empty ControlFindingGenerator is SECURITY_CONTROL.
+func (h *Hub) Enable(settings Settings) error {
+	if settings.ControlFindingGenerator == "" {
+		settings.ControlFindingGenerator = "SECURITY_CONTROL"
+	}
+	if err := settings.check(); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.on {
+		return conflict("Account is already subscribed to Security Hub")
+	}
+	if h.now().Sub(h.off) >= FindingLifetime {
+		h.contents = newContents()
+	}
+	settings.Tags = maps.Clone(settings.Tags)
+	settings.SubscribedAt = h.now()
+	h.on, h.settings = true, settings
+	return nil
+}
+
+func (s Settings) check() error {
+	if g := s.ControlFindingGenerator; g != "SECURITY_CONTROL" && g != "STANDARD_CONTROL" {
+		return invalidInput("Invalid parameter 'ControlFindingGenerator'. %q is not one of SECURITY_CONTROL, STANDARD_CONTROL.", g)
+	}
+	if len(s.Tags) == 0 {
+		return nil
+	}
+	return checkTags(s.Tags)
+}
+
+// Disable switches the hub off (DisableSecurityHub).
+func (h *Hub) Disable() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.needOn(); err != nil {
+		return err
+	}
+	h.on, h.off = false, h.now()
+	return nil
+}
+
+// Settings returns the hub's settings and whether it is on (DescribeHub).
+func (h *Hub) Settings() (settings Settings, on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	settings = h.settings
+	settings.Tags = maps.Clone(settings.Tags)
+	return settings, h.on
+}
+
+// Configure changes settings of a hub that is on (UpdateSecurityHubConfiguration,
+// TagResource, UntagResource). change gets a copy.
+func (h *Hub) Configure(change func(*Settings)) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.needOn(); err != nil {
+		return err
+	}
+	settings := h.settings
+	settings.Tags = maps.Clone(settings.Tags)
+	change(&settings)
+	settings.SubscribedAt = h.settings.SubscribedAt
+	if err := settings.check(); err != nil {
+		return err
+	}
+	h.settings = settings
+	return nil
+}
+
+// needOn is to be called with the lock held.
+func (h *Hub) needOn() error {
+	if !h.on {
+		return notSubscribed(h.account)
+	}
+	return nil
+}
+
+// Subscriptions returns the ARNs of the accepted products (ListEnabledProductsForImport).
+func (h *Hub) Subscriptions() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.subscriptions)
+}
+
+// EnableProduct accepts the findings of a product of another company or of AWS and
+// returns the subscription's ARN (EnableImportFindingsForProduct).
+func (h *Hub) EnableProduct(productARN string) (subscriptionARN string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.needOn(); err != nil {
+		return "", err
+	}
+	p, ok := h.nativeProduct(productARN)
+	if !ok {
+		return "", invalidInput("Invalid parameter 'ProductArn'. %q is no product that an account in %s can subscribe to.", productARN, h.region)
+	}
+	arn := h.subscriptionARN(p)
+	if slices.Contains(h.subscriptions, arn) {
+		return "", conflict("Product %s is already enabled for import", productARN)
+	}
+	h.subscriptions = append(h.subscriptions, arn)
+	return arn, nil
+}
+
+// DisableProduct ends a subscription (DisableImportFindingsForProduct). Findings stay.
+func (h *Hub) DisableProduct(subscriptionARN string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.needOn(); err != nil {
+		return err
+	}
+	i := slices.Index(h.subscriptions, subscriptionARN)
+	if i < 0 {
+		return notFound("Product subscription %s not found", subscriptionARN)
+	}
+	h.subscriptions = slices.Delete(h.subscriptions, i, i+1)
+	return nil
+}

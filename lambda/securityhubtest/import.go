@@ -1,0 +1,248 @@
+package securityhubtest
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
+
+// findingKey identifies a finding.
+type findingKey struct{ productARN, id string }
+
+// record is a finding and what Security Hub remembers about it.
+type record struct {
+	key     findingKey
+	content object
+	changed time.Time       // of the last import or update, by the hub's clock
+	edited  map[string]bool // top-level fields that a customer has set
+}
+
+// FindingError says why a single finding was not imported or updated.
+type FindingError struct{ ID, Code, Message string }
+
+// ImportResult is the answer to an import.
+type ImportResult struct {
+	// Succeeded counts the findings that were imported, or ignored because they are
+	// not newer than what is there.
+	Succeeded int
+	Failed    []FindingError
+}
+
+// submission is a finding on its way in.
+type submission struct {
+	id      string
+	bytes   int
+	content object
+}
+
+// decodeImportBody reads the input of BatchImportFindings. Names of members are case
+// sensitive, unlike in Go's own decoding.
+func decodeImportBody(body []byte) ([]submission, error) {
+	var input map[string]json.RawMessage
+	if err := json.Unmarshal(body, &input); err != nil {
+		return nil, invalidInput("the body is not a JSON object: %v", err)
+	}
+	for name := range input {
+		if name != "Findings" {
+			return nil, invalidInput("BatchImportFindings has no member %q", name)
+		}
+	}
+	var findings []json.RawMessage
+	if listed, ok := input["Findings"]; ok {
+		if err := json.Unmarshal(listed, &findings); err != nil {
+			return nil, invalidInput("Invalid parameter 'Findings'. data.Findings should be array: %v", err)
+		}
+	}
+	return decodeImport(findings)
+}
+
+// decodeImport reads the Findings of BatchImportFindings, each a JSON object. What is
+// wrong with the list, or leaves a finding without a name, refuses the whole call.
+func decodeImport(findings []json.RawMessage) ([]submission, error) {
+	if err := checkCount("Findings", len(findings)); err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	var submissions []submission
+	for i, raw := range findings {
+		content, err := decodeObject(raw)
+		if err != nil {
+			return nil, invalidInput("Invalid parameter 'Findings'. data.Findings[%d] should be object: %v", i, err)
+		}
+		id, _ := content["Id"].(string)
+		if strings.TrimSpace(id) == "" {
+			return nil, invalidInput("Invalid parameter 'Findings'. data.Findings[%d] should have required property 'Id', a text that is not blank", i)
+		}
+		if seen[id] {
+			return nil, invalidInput("Invalid parameter 'Findings'. data.Findings[%d].Id %q stands twice in the call: answers name findings by Id only", i, id)
+		}
+		seen[id] = true
+		submissions = append(submissions, submission{id, len(raw), content})
+	}
+	return submissions, nil
+}
+
+// checkCount answers as the service does to 0 and to 101 findings.
+func checkCount(parameter string, n int) error {
+	switch {
+	case n == 0:
+		return invalidInput("Invalid parameter '%s'. Size '0' is less than minimum value: 1.", parameter)
+	case n > MaxFindings:
+		return invalidInput("Invalid parameter '%s'. Size '%d' is greater than maximum value: %d.", parameter, n, MaxFindings)
+	}
+	return nil
+}
+
+// ImportNative imports findings, JSON objects, as AWS IoT Device Defender's own
+// integration does: under a native product to which the account subscribes. Where it
+// does not, a finding fails with InvalidAccess.
+func (h *Hub) ImportNative(findings ...json.RawMessage) (ImportResult, error) {
+	submissions, err := decodeImport(findings)
+	if err != nil {
+		return ImportResult{}, err
+	}
+	return h.importAll(submissions, h.admitNative)
+}
+
+// importOwn imports findings of the account under its default product; refuse may
+// fail single ones.
+func (h *Hub) importOwn(submissions []submission, refuse func(id string) *FindingError) (ImportResult, error) {
+	return h.importAll(submissions, func(s submission) (product, *FindingError, error) {
+		p, err := h.admitOwn(s)
+		if err != nil {
+			return product{}, nil, err
+		}
+		return p, refuse(s.id), nil
+	})
+}
+
+// An admission finds the product of a finding; a *FindingError keeps that finding
+// out, an error the whole call.
+type admission func(submission) (product, *FindingError, error)
+
+func (h *Hub) importAll(submissions []submission, admit admission) (ImportResult, error) {
+	h.mu.Lock()
+	result, changed, err := h.importLocked(submissions, admit)
+	h.mu.Unlock()
+	h.service.announce(h, changed)
+	return result, err
+}
+
+func (h *Hub) importLocked(submissions []submission, admit admission) (result ImportResult, changed []Finding, err error) {
+	if err := h.needOn(); err != nil {
+		return result, nil, err
+	}
+	h.forget()
+	products := make([]product, len(submissions))
+	refusals := make([]*FindingError, len(submissions))
+	for i, s := range submissions {
+		if products[i], refusals[i], err = admit(s); err != nil {
+			return result, nil, err
+		}
+	}
+	for i, s := range submissions {
+		refusal := refusals[i]
+		if refusal == nil {
+			refusal = s.check()
+		}
+		if refusal != nil {
+			result.Failed = append(result.Failed, *refusal)
+			continue
+		}
+		result.Succeeded++
+		if r := h.put(s, products[i]); r != nil && h.service.config.OnImported != nil {
+			changed = append(changed, r.finding())
+		}
+	}
+	return result, changed, nil
+}
+
+// admitOwn: the caller's account is the finding's, and the product its default one.
+// The third-party report https://github.com/prowler-cloud/prowler/issues/867 shows
+// what a foreign account is answered.
+func (h *Hub) admitOwn(s submission) (product, error) {
+	account, _ := s.content["AwsAccountId"].(string)
+	arn, _ := s.content["ProductArn"].(string)
+	switch {
+	case !isProductARN(arn):
+		return product{}, invalidInput("Invalid parameter 'Findings'. productArn: %q", arn)
+	case arn != h.DefaultProductARN(), account != h.account:
+		return product{}, accessDenied("Account %s is not authorized to perform: securityhub:BatchImportFindings for account %q on resource: %s",
+			h.account, account, arn)
+	}
+	return h.defaultProduct(), nil
+}
+
+func (h *Hub) admitNative(s submission) (product, *FindingError, error) {
+	account, _ := s.content["AwsAccountId"].(string)
+	arn, _ := s.content["ProductArn"].(string)
+	p, ok := h.nativeProduct(arn)
+	if !ok || account != h.account {
+		return product{}, nil, accessDenied("%q of account %q is no native product of account %s in %s", arn, account, h.account, h.region)
+	}
+	for _, subscription := range h.subscriptions {
+		if subscription == h.subscriptionARN(p) {
+			return p, nil, nil
+		}
+	}
+	return p, &FindingError{s.id, "InvalidAccess", "Product " + arn + " is not enabled for import"}, nil
+}
+
+// check holds the finding against the limits of the ASFF.
+func (s submission) check() *FindingError {
+	if s.bytes > MaxFindingBytes {
+		return &FindingError{s.id, "FindingSizeExceeded", "Finding exceeds the maximum size of 240 KB"}
+	}
+	faults := faultsOf(asff, s.content)
+	severityAndTypes(s.content, func(fault string) { faults = append(faults, fault) })
+	if len(faults) > 0 {
+		return &FindingError{s.id, "InvalidInput",
+			"Finding does not adhere to Amazon Finding Format. " + strings.Join(faults, ", ") + "."}
+	}
+	return nil
+}
+
+// put creates or updates the finding and returns its record, or nil where what is
+// there is as new.
+func (h *Hub) put(s submission, p product) *record {
+	key := findingKey{s.content["ProductArn"].(string), s.id}
+	incoming := normalizeInstants(s.content)
+	r := h.findings[key]
+	if r == nil {
+		r = &record{key: key, content: created(incoming), edited: map[string]bool{}}
+		h.findings[key] = r
+		h.order = append(h.order, r)
+	} else {
+		if !instantOf(incoming, "UpdatedAt").After(instantOf(r.content, "UpdatedAt")) {
+			return nil
+		}
+		r.content = updated(r.content, incoming, r.edited)
+	}
+	r.changed = h.now()
+	h.derive(r.content, key, p)
+	return r
+}
+
+// forget drops the findings that nobody touched for 90 days. It looks for them only
+// when the one that was oldest at the last look may be due.
+func (h *Hub) forget() {
+	now := h.now()
+	if now.Before(h.forgetAt) {
+		return
+	}
+	h.forgetAt = now.Add(FindingLifetime)
+	kept := h.order[:0]
+	for _, r := range h.order {
+		due := r.changed.Add(FindingLifetime)
+		if !due.After(now) {
+			delete(h.findings, r.key)
+			continue
+		}
+		kept = append(kept, r)
+		if due.Before(h.forgetAt) {
+			h.forgetAt = due
+		}
+	}
+	clear(h.order[len(kept):])
+	h.order = kept
+}

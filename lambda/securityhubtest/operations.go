@@ -1,0 +1,232 @@
+package securityhubtest
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// route is an operation of the API. A path that ends in "/" is followed by an ARN.
+type route struct {
+	method, path, operation string
+	serve                   func(*request) (output any, err error)
+}
+
+var none = struct{}{}
+
+var routes = []route{
+	{"POST", "/findings/import", "BatchImportFindings", batchImportFindings},
+	{"PATCH", "/findings/batchupdate", "BatchUpdateFindings", batchUpdateFindings},
+	{"POST", "/findings", "GetFindings", getFindings},
+
+	{"POST", "/accounts", "EnableSecurityHub", enableSecurityHub},
+	{"GET", "/accounts", "DescribeHub", describeHub},
+	{"PATCH", "/accounts", "UpdateSecurityHubConfiguration", updateSecurityHubConfiguration},
+	{"DELETE", "/accounts", "DisableSecurityHub", func(r *request) (any, error) { return none, r.hub.Disable() }},
+
+	{"GET", "/products", "DescribeProducts", describeProducts},
+	{"POST", "/productSubscriptions", "EnableImportFindingsForProduct", enableImportFindingsForProduct},
+	{"GET", "/productSubscriptions", "ListEnabledProductsForImport", listEnabledProductsForImport},
+	{"DELETE", "/productSubscriptions/", "DisableImportFindingsForProduct", func(r *request) (any, error) { return none, r.hub.DisableProduct(r.arn) }},
+
+	{"GET", "/tags/", "ListTagsForResource", listTagsForResource},
+	{"POST", "/tags/", "TagResource", tagResource},
+	{"DELETE", "/tags/", "UntagResource", untagResource},
+
+	{"POST", "/insights", "CreateInsight", createInsight},
+	{"POST", "/insights/get", "GetInsights", getInsights},
+	{"GET", "/insights/results/", "GetInsightResults", getInsightResults},
+	{"PATCH", "/insights/", "UpdateInsight", updateInsight},
+	{"DELETE", "/insights/", "DeleteInsight", deleteInsight},
+
+	{"POST", "/actionTargets", "CreateActionTarget", createActionTarget},
+	{"POST", "/actionTargets/get", "DescribeActionTargets", describeActionTargets},
+	{"PATCH", "/actionTargets/", "UpdateActionTarget", updateActionTarget},
+	{"DELETE", "/actionTargets/", "DeleteActionTarget", deleteActionTarget},
+}
+
+// routeOf finds the operation of a request and the ARN in its path. SDKs escape the
+// slashes of an ARN for some operations and not for others.
+func routeOf(r *http.Request) (route, string, error) {
+	path := r.URL.EscapedPath()
+	for _, each := range routes {
+		if each.method != r.Method {
+			continue
+		}
+		if path == each.path {
+			return each, "", nil
+		}
+		rest, ok := strings.CutPrefix(path, each.path)
+		if !ok || !strings.HasSuffix(each.path, "/") || !isARN(rest) {
+			continue
+		}
+		arn, err := url.PathUnescape(rest)
+		return each, arn, err
+	}
+	return route{}, "", &Error{"NotImplementedException", http.StatusNotImplemented,
+		"the local Security Hub has no operation at " + r.Method + " " + path}
+}
+
+func isARN(escaped string) bool {
+	return strings.HasPrefix(escaped, "arn:") || strings.HasPrefix(strings.ToLower(escaped), "arn%3a")
+}
+
+type failedFinding struct {
+	ID                      string `json:"Id"`
+	ErrorCode, ErrorMessage string
+}
+
+type importAnswer struct {
+	FailedCount, SuccessCount int
+	FailedFindings            []failedFinding
+}
+
+func batchImportFindings(r *request) (any, error) {
+	submissions, err := decodeImportBody(r.body)
+	if err != nil {
+		return nil, err
+	}
+	result, err := r.hub.importOwn(submissions, r.refuse)
+	if err != nil {
+		return nil, err
+	}
+	answer := importAnswer{len(result.Failed), result.Succeeded, []failedFinding{}}
+	for _, f := range result.Failed {
+		answer.FailedFindings = append(answer.FailedFindings, failedFinding{f.ID, f.Code, f.Message})
+		r.failed(f.ID, f.Code)
+	}
+	return answer, nil
+}
+
+func (r *request) failed(id, code string) {
+	if r.call.Failed == nil {
+		r.call.Failed = map[string]string{}
+	}
+	r.call.Failed[id] = code
+}
+
+func batchUpdateFindings(r *request) (any, error) {
+	request, err := decodeUpdate(r.body)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := r.hub.update(request, r.refuse)
+	for _, f := range answer.UnprocessedFindings {
+		r.failed(f.FindingIdentifier.ID, f.ErrorCode)
+	}
+	return answer, err
+}
+
+func getFindings(r *request) (any, error) {
+	q, err := decodeQuery(r.body)
+	if err != nil {
+		return nil, err
+	}
+	return r.hub.get(q)
+}
+
+func enableSecurityHub(r *request) (any, error) {
+	input := struct {
+		Tags                    map[string]string
+		EnableDefaultStandards  bool
+		ControlFindingGenerator string
+	}{EnableDefaultStandards: true}
+	if err := r.input(&input); err != nil {
+		return nil, err
+	}
+	return none, r.hub.Enable(Settings{
+		AutoEnableControls:      true,
+		ControlFindingGenerator: input.ControlFindingGenerator,
+		DefaultStandards:        input.EnableDefaultStandards,
+		Tags:                    input.Tags,
+	})
+}
+
+func describeHub(r *request) (any, error) {
+	settings, on := r.hub.Settings()
+	if !on {
+		return nil, notSubscribed(r.hub.account)
+	}
+	if arn := r.query.Get("HubArn"); arn != "" && arn != r.hub.ARN() {
+		return nil, notFound("Hub %s not found", arn)
+	}
+	return struct {
+		HubArn, SubscribedAt    string
+		AutoEnableControls      bool
+		ControlFindingGenerator string
+	}{r.hub.ARN(), formatInstant(settings.SubscribedAt), settings.AutoEnableControls, settings.ControlFindingGenerator}, nil
+}
+
+func updateSecurityHubConfiguration(r *request) (any, error) {
+	var input struct {
+		AutoEnableControls      *bool
+		ControlFindingGenerator string
+	}
+	if err := r.input(&input); err != nil {
+		return nil, err
+	}
+	return none, r.hub.Configure(func(s *Settings) {
+		if input.AutoEnableControls != nil {
+			s.AutoEnableControls = *input.AutoEnableControls
+		}
+		s.ControlFindingGenerator = cmp.Or(input.ControlFindingGenerator, s.ControlFindingGenerator)
+	})
+}
+
+// page cuts the page that the query asks for.
+func page[T any](r *request, all []T, token, size string) ([]T, string, error) {
+	n := MaxFindings
+	if size != "" {
+		var err error
+		if n, err = pageSize(size); err != nil {
+			return nil, "", err
+		}
+	}
+	part, next, err := pageOf(all, token, n, fmt.Sprint(r.call.Operation, r.call.Account, r.call.Region))
+	return append([]T{}, part...), next, err
+}
+
+func describeProducts(r *request) (any, error) {
+	if _, on := r.hub.Settings(); !on {
+		return nil, notSubscribed(r.hub.account)
+	}
+	products := r.hub.describeProducts()
+	if arn := r.query.Get("ProductArn"); arn != "" {
+		var one []productAnswer
+		for _, p := range products {
+			if p.ProductArn == arn {
+				one = append(one, p)
+			}
+		}
+		if products = one; one == nil {
+			return nil, invalidInput("Invalid parameter 'ProductArn'. There is no product %q.", arn)
+		}
+	}
+	part, next, err := page(r, products, r.query.Get("NextToken"), r.query.Get("MaxResults"))
+	return struct {
+		Products  []productAnswer
+		NextToken string `json:",omitempty"`
+	}{part, next}, err
+}
+
+func enableImportFindingsForProduct(r *request) (any, error) {
+	var input struct{ ProductArn string }
+	if err := r.input(&input); err != nil {
+		return nil, err
+	}
+	arn, err := r.hub.EnableProduct(input.ProductArn)
+	return struct{ ProductSubscriptionArn string }{arn}, err
+}
+
+func listEnabledProductsForImport(r *request) (any, error) {
+	if _, on := r.hub.Settings(); !on {
+		return nil, notSubscribed(r.hub.account)
+	}
+	part, next, err := page(r, r.hub.Subscriptions(), r.query.Get("NextToken"), r.query.Get("MaxResults"))
+	return struct {
+		ProductSubscriptions []string
+		NextToken            string `json:",omitempty"`
+	}{part, next}, err
+}

@@ -1,0 +1,68 @@
+package securityhubtest
+
+import "strings"
+
+// product is a source of findings.
+type product struct {
+	id            string // COMPANY/PRODUCT
+	name, company string
+	description   string
+}
+
+// nativeProducts are the integrations of AWS that this package knows.
+// https://docs.aws.amazon.com/iot-device-defender/latest/devguide/securityhub-integration.html
+var nativeProducts = []product{{
+	id: "aws/iot-device-defender-audit", name: "IoT Device Defender - Audit", company: "AWS",
+	description: "Findings of audits of AWS IoT resources.",
+}, {
+	id: "aws/iot-device-defender-detect", name: "IoT Device Defender - Detect", company: "AWS",
+	description: "Findings of unusual behavior of devices.",
+}}
+
+// DefaultProductARN is the product under which the account imports its own findings.
+// It needs no subscription.
+func (h *Hub) DefaultProductARN() string { return h.arn("product/" + h.account + "/default") }
+
+// defaultProduct has the names that Security Hub gives to an account's own findings.
+func (h *Hub) defaultProduct() product {
+	return product{id: h.account + "/default", name: "Default", company: "Personal"}
+}
+
+func (h *Hub) nativeProductARN(p product) string {
+	return "arn:" + h.partition + ":securityhub:" + h.region + "::product/" + p.id
+}
+
+func (h *Hub) subscriptionARN(p product) string { return h.arn("product-subscription/" + p.id) }
+
+func (h *Hub) nativeProduct(arn string) (product, bool) {
+	for _, p := range nativeProducts {
+		if h.nativeProductARN(p) == arn {
+			return p, true
+		}
+	}
+	return product{}, false
+}
+
+// isProductARN says whether arn has the form of any product's, wherever it is.
+func isProductARN(arn string) bool {
+	parts := strings.SplitN(arn, ":", 6)
+	return len(parts) == 6 && parts[0] == "arn" && strings.HasPrefix(parts[1], "aws") &&
+		parts[2] == "securityhub" && parts[3] != "" &&
+		strings.HasPrefix(parts[5], "product/") && strings.Count(parts[5], "/") == 2
+}
+
+type productAnswer struct {
+	ProductArn, ProductName, CompanyName, Description string
+	Categories, IntegrationTypes                      []string
+}
+
+func (h *Hub) describeProducts() []productAnswer {
+	var answers []productAnswer
+	for _, p := range nativeProducts {
+		answers = append(answers, productAnswer{
+			h.nativeProductARN(p), p.name, p.company, p.description,
+			[]string{"IoT Security"}, []string{"SEND_FINDINGS_TO_SECURITY_HUB"},
+		})
+	}
+	return answers
+}

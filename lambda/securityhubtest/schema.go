@@ -1,0 +1,263 @@
+package securityhubtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// object is a JSON object. Those of stored findings are never written to: a change
+// makes a new one.
+type object = map[string]any
+
+// decodeObject reads exactly one JSON object. Numbers stay as they are written, and a
+// member that is null counts as absent, as in AWS's protocol.
+func decodeObject(data []byte) (object, error) {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	var o object
+	if err := decoder.Decode(&o); err != nil {
+		return nil, err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("more follows after the object")
+	}
+	if o == nil {
+		return nil, errors.New("null in place of an object")
+	}
+	dropNulls(o)
+	return o, nil
+}
+
+func dropNulls(v any) {
+	switch v := v.(type) {
+	case object:
+		maps.DeleteFunc(v, func(_ string, member any) bool { return member == nil })
+		for _, member := range v {
+			dropNulls(member)
+		}
+	case []any:
+		for _, element := range v {
+			dropNulls(element)
+		}
+	}
+}
+
+// A rule judges a value at a path and reports each fault in the words of the service,
+// which are those of a well-known JSON schema validator: "data.Title should NOT be
+// longer than 256 characters".
+type rule func(path string, v any, report func(fault string))
+
+// faultsOf lists the faults of v, sorted: maps have no order.
+func faultsOf(r rule, v any) []string {
+	var faults []string
+	r("data", v, func(fault string) { faults = append(faults, fault) })
+	slices.Sort(faults)
+	return faults
+}
+
+// text is a string of 1 to most characters, one of them no space. 0 sets no limit.
+func text(most int) rule {
+	return func(path string, v any, report func(string)) {
+		s, ok := v.(string)
+		switch {
+		case !ok:
+			report(path + " should be string")
+		case s == "":
+			report(path + " should NOT be shorter than 1 characters")
+		case strings.TrimSpace(s) == "":
+			report(path + ` should match pattern ".*\S.*"`)
+		case most > 0 && utf8.RuneCountInString(s) > most:
+			report(fmt.Sprintf("%s should NOT be longer than %d characters", path, most))
+		}
+	}
+}
+
+func enum(allowed ...string) rule {
+	return func(path string, v any, report func(string)) {
+		if s, ok := v.(string); !ok || !slices.Contains(allowed, s) {
+			report(path + " should be equal to one of the allowed values")
+		}
+	}
+}
+
+func pattern(expression string) rule {
+	re := regexp.MustCompile(expression)
+	return func(path string, v any, report func(string)) {
+		if s, ok := v.(string); !ok || !re.MatchString(s) {
+			report(path + " should match pattern " + fmt.Sprintf("%q", expression))
+		}
+	}
+}
+
+// percent is an integer of 0 to 100.
+func percent(path string, v any, report func(string)) {
+	n, ok := v.(json.Number)
+	if !ok {
+		report(path + " should be integer")
+		return
+	}
+	i, err := n.Int64()
+	switch {
+	case err != nil:
+		report(path + " should be integer")
+	case i < 0:
+		report(path + " should be >= 0")
+	case i > 100:
+		report(path + " should be <= 100")
+	}
+}
+
+func number(path string, v any, report func(string)) {
+	if _, ok := v.(json.Number); !ok {
+		report(path + " should be number")
+	}
+}
+
+func boolean(path string, v any, report func(string)) {
+	if _, ok := v.(bool); !ok {
+		report(path + " should be boolean")
+	}
+}
+
+// instant is a time in one of the forms that AWS documents.
+func instant(path string, v any, report func(string)) {
+	s, ok := v.(string)
+	if !ok {
+		report(path + " should be string")
+		return
+	}
+	if _, ok := parseInstant(s); !ok {
+		report(path + ` should match format "date-time"`)
+	}
+}
+
+// list has least to most elements; most 0 sets no limit.
+func list(least, most int, element rule) rule {
+	return func(path string, v any, report func(string)) {
+		elements, ok := v.([]any)
+		switch {
+		case !ok:
+			report(path + " should be array")
+			return
+		case len(elements) < least:
+			report(fmt.Sprintf("%s should NOT have fewer than %d items", path, least))
+		case most > 0 && len(elements) > most:
+			report(fmt.Sprintf("%s should NOT have more than %d items", path, most))
+			return
+		}
+		for i, e := range elements {
+			element(fmt.Sprintf("%s[%d]", path, i), e, report)
+		}
+	}
+}
+
+// pairs is a map from keys to texts, each with its most characters.
+func pairs(most, key, value int) rule {
+	return func(path string, v any, report func(string)) {
+		o, ok := v.(object)
+		switch {
+		case !ok:
+			report(path + " should be object")
+			return
+		case len(o) > most:
+			report(fmt.Sprintf("%s should NOT have more than %d properties", path, most))
+			return
+		}
+		for k, member := range o {
+			at := fmt.Sprintf("%s['%s']", path, k)
+			text(key)(at+" key", k, report)
+			text(value)(at, member, report)
+		}
+	}
+}
+
+// members is an object with these members and no others.
+func members(rules map[string]rule, required ...string) rule {
+	return func(path string, v any, report func(string)) {
+		o, ok := v.(object)
+		if !ok {
+			report(path + " should be object")
+			return
+		}
+		for _, name := range required {
+			if _, ok := o[name]; !ok {
+				report(fmt.Sprintf("%s should have required property '%s'", path, name))
+			}
+		}
+		for name, member := range o {
+			if r, ok := rules[name]; ok {
+				r(path+"."+name, member, report)
+			} else {
+				report(fmt.Sprintf("%s should NOT have additional properties, but has '%s'", path, name))
+			}
+		}
+	}
+}
+
+// anything is a part of the ASFF whose shape this package does not know: only its
+// strings are judged, which must not be blank anywhere.
+func anything(path string, v any, report func(string)) {
+	switch v := v.(type) {
+	case string:
+		text(0)(path, v, report)
+	case []any:
+		for i, e := range v {
+			anything(fmt.Sprintf("%s[%d]", path, i), e, report)
+		}
+	case object:
+		for name, member := range v {
+			anything(path+"."+name, member, report)
+		}
+	}
+}
+
+func listOf(least, most int) rule {
+	return list(least, most, func(path string, v any, report func(string)) {
+		if _, ok := v.(object); !ok {
+			report(path + " should be object")
+			return
+		}
+		anything(path, v, report)
+	})
+}
+
+func anyObject(path string, v any, report func(string)) {
+	if _, ok := v.(object); !ok {
+		report(path + " should be object")
+		return
+	}
+	anything(path, v, report)
+}
+
+var instantForm = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)$`)
+
+// parseInstant reads the forms that AWS documents: Z or an offset of at most 18
+// hours, at most 9 decimals, of which Security Hub keeps three.
+func parseInstant(s string) (time.Time, bool) {
+	if !instantForm.MatchString(s) {
+		return time.Time{}, false
+	}
+	t, err := time.Parse("2006-01-02T15:04:05Z07:00", s)
+	if err != nil {
+		t, err = time.Parse("2006-01-02T15:04:05Z0700", s)
+	}
+	if err != nil {
+		return time.Time{}, false
+	}
+	if _, offset := t.Zone(); offset > 18*3600 || offset < -18*3600 {
+		return time.Time{}, false
+	}
+	return t.Truncate(time.Millisecond), true
+}
+
+// formatInstant is the form in which Security Hub writes times of its own.
+func formatInstant(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
