@@ -1,0 +1,77 @@
+package eventbridge
+
+import "testing"
+
+// imported is the shape of a Security Hub event: findings is a list of objects.
+const imported = `{"source": "aws.securityhub", "detail-type": "Security Hub Findings - Imported",
+	"detail": {"findings": [
+		{"Severity": {"Label": "LOW", "Normalized": 1}, "RecordState": "ACTIVE", "Types": ["Unusual Behaviors"], "Resources": [{"Id": "dev-1"}, {"Id": "Dev-2"}]},
+		{"Severity": {"Label": "CRITICAL", "Normalized": 90}, "RecordState": "ARCHIVED", "SourceIp": "10.1.2.3"}]}}`
+
+func TestPatternsMatchAsEventBridgeDoes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		pattern string
+		want    bool
+	}{
+		"exact":                          {`{"source": ["aws.securityhub"]}`, true},
+		"exact, other":                   {`{"source": ["aws.iot"]}`, false},
+		"into a list of objects":         {`{"detail": {"findings": {"Severity": {"Label": ["CRITICAL"]}}}}`, true},
+		"one element must match whole":   {`{"detail": {"findings": {"Severity": {"Label": ["CRITICAL"]}, "RecordState": ["ACTIVE"]}}}`, false},
+		"one element matches whole":      {`{"detail": {"findings": {"Severity": {"Label": ["LOW"]}, "RecordState": ["ACTIVE"]}}}`, true},
+		"list in a list":                 {`{"detail": {"findings": {"Resources": {"Id": [{"prefix": "Dev"}]}}}}`, true},
+		"list of strings":                {`{"detail": {"findings": {"Types": ["Unusual Behaviors"]}}}`, true},
+		"prefix ignoring case":           {`{"detail": {"findings": {"Resources": {"Id": [{"prefix": {"equals-ignore-case": "DEV-1"}}]}}}}`, true},
+		"suffix":                         {`{"source": [{"suffix": "hub"}]}`, true},
+		"suffix, other":                  {`{"source": [{"suffix": "iot"}]}`, false},
+		"wildcard":                       {`{"detail-type": [{"wildcard": "Security*Imported"}]}`, true},
+		"wildcard, other":                {`{"detail-type": [{"wildcard": "Security*Custom*"}]}`, false},
+		"equals-ignore-case":             {`{"source": [{"equals-ignore-case": "AWS.SecurityHub"}]}`, true},
+		"anything-but":                   {`{"source": [{"anything-but": ["aws.iot"]}]}`, true},
+		"anything-but, refused":          {`{"source": [{"anything-but": "aws.securityhub"}]}`, false},
+		"anything-but prefix":            {`{"source": [{"anything-but": {"prefix": "aws."}}]}`, false},
+		"anything-but needs the field":   {`{"account": [{"anything-but": "1"}]}`, false},
+		"exists":                         {`{"detail": {"findings": {"SourceIp": [{"exists": true}]}}}`, true},
+		"exists false, in one element":   {`{"detail": {"findings": {"RecordState": ["ACTIVE"], "SourceIp": [{"exists": false}]}}}`, true},
+		"exists false, not there at all": {`{"account": [{"exists": false}]}`, true},
+		"numeric range":                  {`{"detail": {"findings": {"Severity": {"Normalized": [{"numeric": [">=", 70, "<", 100]}]}}}}`, true},
+		"numeric out of range":           {`{"detail": {"findings": {"Severity": {"Normalized": [{"numeric": [">", 90]}]}}}}`, false},
+		"cidr":                           {`{"detail": {"findings": {"SourceIp": [{"cidr": "10.0.0.0/8"}]}}}`, true},
+		"cidr, other":                    {`{"detail": {"findings": {"SourceIp": [{"cidr": "192.168.0.0/16"}]}}}`, false},
+		"or, second":                     {`{"$or": [{"source": ["aws.iot"]}, {"detail-type": [{"prefix": "Security"}]}]}`, true},
+		"or, neither":                    {`{"$or": [{"source": ["aws.iot"]}, {"detail-type": ["x"]}]}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := ParsePattern([]byte(tc.pattern))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := p.Match([]byte(imported))
+			if err != nil || got != tc.want {
+				t.Errorf("matches: %v, error %v; want %v", got, err, tc.want)
+			}
+		})
+	}
+}
+
+func TestUnknownPatternsAreRefused(t *testing.T) {
+	for _, pattern := range []string{
+		`{}`, `[]`, `{"source": "aws.iot"}`, `{"source": []}`, `{"source": [{"like": "x"}]}`, `{"source": [{"numeric": ["!", 1]}]}`,
+		`{"source": [{"prefix": 1}]}`, `{"$or": [{"source": ["x"]}]}`, `{"source": [{"prefix": "a", "suffix": "b"}]}`, `{"source": [{"cidr": "10"}]}`,
+	} {
+		if _, err := ParsePattern([]byte(pattern)); err == nil {
+			t.Errorf("%s: accepted, want an error", pattern)
+		}
+	}
+}
+
+func FuzzPattern(f *testing.F) {
+	f.Add(`{"source": [{"wildcard": "a*b"}]}`, imported)
+	f.Add(`{"$or": [{"a": [{"exists": false}]}, {"b": [null]}]}`, `{"a": [[{}]]}`)
+	f.Fuzz(func(t *testing.T, pattern, event string) {
+		if p, err := ParsePattern([]byte(pattern)); err == nil {
+			if _, err := p.Match([]byte(event)); err == nil {
+				return
+			}
+		}
+	})
+}
