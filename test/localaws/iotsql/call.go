@@ -131,7 +131,7 @@ func literalText(args []expr, i int) (string, bool) {
 
 // wantBase64 checks the scheme of encode and decode, which AWS wants literal.
 func wantBase64(args []expr) error {
-	if len(args) != 2 {
+	if len(args) < 2 {
 		return nil
 	}
 	scheme, ok := literalText(args, 1)

@@ -129,9 +129,6 @@ func (c *compiler) selectValue(a *argumentSyntax) (expr, error) {
 // that AWS documents.
 func (c *compiler) item(it *itemSyntax) (item, error) {
 	if it.All {
-		if len(it.Alias) > 0 {
-			return item{}, errors.New("* AS: the payload has no key; leave AS out")
-		}
 		return item{}, nil
 	}
 	e, err := c.expression(it.Expr)

@@ -156,6 +156,9 @@ func calculate(op string, x, y number) value {
 			cond, err = arithmetic.QuoInteger(&d, x.d, y.d)
 		} else {
 			cond, err = arithmetic.Quo(&d, x.d, y.d)
+			if !cond.Inexact() {
+				d.Reduce(&d) // Quo fills up with zeros to 34 digits
+			}
 		}
 	case "%":
 		cond, err = arithmetic.Rem(&d, x.d, y.d)

@@ -20,6 +20,7 @@ const maxDepth = 100
 // hints explain the token that the parser stopped at, or the one before it: what
 // users of other SQL write and AWS IoT SQL lacks.
 var hints = map[string]string{
+	"SET":      "SET @name = expression, ... comes once, before SELECT",
 	"LIKE":     "AWS IoT SQL has no LIKE; use startswith, endswith, indexof or regexp_matches",
 	"BETWEEN":  "AWS IoT SQL has no BETWEEN; use >= and <=",
 	"GROUP":    "AWS IoT SQL has no GROUP BY",
@@ -105,8 +106,9 @@ func syntaxError(err error, sql string, tokens []lexer.Token) error {
 		hint, ok = hints[strings.ToUpper(previous)]
 	}
 	if !ok {
-		if _, expected, found := strings.Cut(at.Message(), "(expected "); found {
-			hint = "want " + strings.TrimSuffix(expected, ")")
+		// What is not in quotes is a name of our grammar and tells nobody anything.
+		if _, expected, found := strings.Cut(at.Message(), `(expected "`); found {
+			hint = `want "` + strings.TrimSuffix(expected, ")")
 		}
 	}
 	if hint != "" {

@@ -1,0 +1,196 @@
+package iotsql
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// jsonDocument generates JSON objects.
+func jsonDocument() *rapid.Generator[map[string]any] {
+	return rapid.MapOfN(rapid.StringMatching(`[a-e]{1,2}`), jsonValue(3), 0, 5)
+}
+
+func jsonValue(depth int) *rapid.Generator[any] {
+	leaves := []*rapid.Generator[any]{
+		rapid.Just[any](nil), rapid.Bool().AsAny(), rapid.Int().AsAny(), rapid.Float64Range(-1e9, 1e9).AsAny(),
+		rapid.String().AsAny(), rapid.StringMatching(`-?[0-9]{1,3}(\.[0-9])?`).AsAny(), rapid.SampledFrom([]string{"true", "FALSE"}).AsAny(),
+	}
+	if depth > 0 {
+		leaves = append(leaves, rapid.SliceOfN(jsonValue(depth-1), 0, 4).AsAny(),
+			rapid.MapOfN(rapid.StringMatching(`[a-e]`), jsonValue(depth-1), 0, 4).AsAny())
+	}
+	return rapid.OneOf(leaves...)
+}
+
+// sqlExpression generates expressions that are legal in WHERE.
+func sqlExpression(depth int) *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
+		if depth == 0 {
+			return rapid.SampledFrom([]string{"a", "b.c", "missing", "1", "-2.50", "'x'", `"10"`, "true", "NULL", "[]", "{}", "[a, 1]", "{'k': b}", "topic()", "encode(*, 'base64')", "get(*, 'a')"}).Draw(t, "leaf")
+		}
+		sub := func() string { return sqlExpression(rapid.IntRange(0, depth-1).Draw(t, "depth")).Draw(t, "operand") }
+		switch rapid.IntRange(0, 6).Draw(t, "form") {
+		case 0:
+			return "(" + sub() + ")"
+		case 1:
+			return "(NOT " + sub() + ")"
+		case 2:
+			return "CASE " + sub() + " WHEN " + sub() + " THEN " + sub() + " ELSE " + sub() + " END"
+		case 3:
+			return "get((SELECT VALUE " + sub() + " FROM " + sub() + " WHERE " + sub() + "), 0)"
+		case 4:
+			names := make([]string, 0, len(functions))
+			for name := range functions {
+				if name != "get_registry_data" {
+					names = append(names, name)
+				}
+			}
+			slices.Sort(names)
+			name := rapid.SampledFrom(names).Draw(t, "function")
+			args := make([]string, max(functions[name].min, functions[name].max))
+			for i := range args {
+				args[i] = sub()
+			}
+			if name == "decode" {
+				args[1] = "'base64'"
+			}
+			if name == "transform" {
+				args[0] = "'enrichArray'"
+			}
+			return name + "(" + strings.Join(args, ", ") + ")"
+		default:
+			op := rapid.SampledFrom([]string{"AND", "OR", "=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "%", "IN"}).Draw(t, "op")
+			return "(" + sub() + " " + op + " " + sub() + ")"
+		}
+	})
+}
+
+// literalsMayBeRefused are the checks of literal arguments that a generated
+// expression can run into.
+func literalsMayBeRefused(err error) bool {
+	return strings.Contains(err.Error(), "does not read") || strings.Contains(err.Error(), "a quote has no end")
+}
+
+func TestLegalExpressionsNeverFail(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		expr := sqlExpression(3).Draw(t, "expr")
+		payload, err := json.Marshal(jsonDocument().Draw(t, "payload"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := Parse("SELECT *, 1 AS one FROM '#' WHERE isUndefined(" + expr + ") OR true")
+		if err != nil {
+			if literalsMayBeRefused(err) {
+				t.Skip(err)
+			}
+			t.Fatalf("%s: %v", expr, err)
+		}
+		out, matched, err := s.Eval(exampleMessage(string(payload)))
+		if err != nil || !matched || !json.Valid(out) {
+			t.Fatalf("%s on %s: %s, %t, %v", expr, payload, out, matched, err)
+		}
+	})
+}
+
+func TestSelectAllGivesTheSameDocument(t *testing.T) {
+	s := mustParse(t, "SELECT * FROM '#'")
+	rapid.Check(t, func(t *rapid.T) {
+		in, err := json.Marshal(jsonDocument().Draw(t, "payload"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, _, err := s.Eval(Message{Payload: in})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _ := decodeJSON(in)
+		got, ok := decodeJSON(out)
+		if !ok || !equal(got, want) || !slices.Equal(got.(*object).keys, want.(*object).keys) {
+			t.Fatalf("in  %s\nout %s", in, out)
+		}
+		if again := encodeJSON(got); string(again) != string(out) {
+			t.Fatalf("not stable: %s, then %s", out, again)
+		}
+	})
+}
+
+func TestBase64RoundTripsAnyPayload(t *testing.T) {
+	s := mustParse(t, "SELECT length(encode(*, 'base64')) AS n, decode(encode(s, 'base64'), 'base64') = s AS same FROM '#'")
+	rapid.Check(t, func(t *rapid.T) {
+		// A string that is itself JSON would decode to that document.
+		text := "text: " + rapid.String().Draw(t, "text")
+		payload, err := json.Marshal(map[string]string{"s": text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, _, err := s.Eval(Message{Payload: payload})
+		want := fmt.Sprintf(`{"n":%d,"same":true}`, (len(payload)+2)/3*4)
+		if err != nil || string(out) != want {
+			t.Fatalf("%s: %s, %v, want %s", payload, out, err, want)
+		}
+	})
+}
+
+func TestIntDivisionAndRemainderBelongTogether(t *testing.T) {
+	s := mustParse(t, "SELECT a / b AS q, a % b AS r, a / b * b + a % b = a AS law, a < b AS less FROM '#'")
+	rapid.Check(t, func(t *rapid.T) {
+		a := rapid.Int64().Draw(t, "a")
+		b := rapid.Int64().Filter(func(i int64) bool { return i != 0 && i != -1 }).Draw(t, "b")
+		out, _, err := s.Eval(Message{Payload: fmt.Appendf(nil, `{"a":%d,"b":%d}`, a, b)})
+		want := fmt.Sprintf(`{"q":%d,"r":%d,"law":true,"less":%t}`, a/b, a%b, a < b)
+		if err != nil || string(out) != want {
+			t.Fatalf("got %s, %v, want %s", out, err, want)
+		}
+	})
+}
+
+func TestTimesRoundTripThroughTheirText(t *testing.T) {
+	for _, pattern := range []string{"yyyy-MM-dd'T'HH:mm:ss.SSS", "d MMMM yyyy hh:mm:ss SSS a", "yyyyDDD kk mm ss SSS", "EEE, dd MMM yyyy K:m:s.SSS a"} {
+		s := mustParse(t, `SELECT time_to_epoch(parse_time("`+pattern+`", ms), "`+pattern+`") AS ms FROM '#'`)
+		rapid.Check(t, func(t *rapid.T) {
+			ms := rapid.Int64Range(0, 253402300799999).Draw(t, "ms")
+			payload := `{"ms":` + strconv.FormatInt(ms, 10) + `}`
+			out, _, err := s.Eval(Message{Payload: []byte(payload)})
+			if err != nil || string(out) != payload {
+				t.Fatalf("%s: %s, %v, want %s", pattern, out, err, payload)
+			}
+		})
+	}
+}
+
+func TestFilterMadeOfItsTopicMatches(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		levels := rapid.SliceOfN(rapid.StringMatching(`[a-c]{0,2}`), 1, 8).Draw(t, "levels")
+		topic := strings.Join(levels, "/")
+		filter := slices.Clone(levels)
+		for i := range filter {
+			if rapid.Bool().Draw(t, "wild") {
+				filter[i] = "+"
+			}
+		}
+		if rapid.Bool().Draw(t, "cut") {
+			filter[rapid.IntRange(0, len(filter)-1).Draw(t, "at")] = "#"
+			filter = filter[:slices.Index(filter, "#")+1]
+		}
+		joined := strings.Join(filter, "/")
+		if joined == "" {
+			return
+		}
+		s, err := Parse("SELECT * FROM '" + joined + "'")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !s.Matches("r", topic) {
+			t.Fatalf("%s does not match %s", joined, topic)
+		}
+		if !strings.HasSuffix(joined, "#") && s.Matches("r", topic+"/more") {
+			t.Fatalf("%s matches a deeper topic than %s", joined, topic)
+		}
+	})
+}

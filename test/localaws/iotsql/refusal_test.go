@@ -1,0 +1,130 @@
+package iotsql
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestParseNamesWhatItRefuses pairs statements with what their error must name.
+func TestParseNamesWhatItRefuses(t *testing.T) {
+	for _, tt := range []struct{ sql, want string }{
+		{`SELECT frobnicate(a) AS x FROM 't'`, "frobnicate"},
+		{`SELECT a FROM 't' WHERE Frobnicate(a)`, "Frobnicate"},
+		{`SET @x = frobnicate(1) SELECT a FROM 't'`, "frobnicate"},
+		{`SELECT (SELECT frobnicate(a) AS x FROM e) AS y FROM 't'`, "frobnicate"},
+		{`SELECT abs(aws_lambda("arn", *)) AS x FROM 't'`, "function aws_lambda: the local cloud does not run it"},
+		{`SELECT get_dynamodb("t","k","v","r") AS x FROM 't'`, "function get_dynamodb: the local cloud"},
+		{`SELECT get_secret("s","SecretString","r") AS x FROM 't'`, "function get_secret: the local cloud"},
+		{`SELECT Get_Thing_Shadow("t","r") AS x FROM 't'`, "function get_thing_shadow: the local cloud"},
+		{`SELECT machinelearning_predict("m","r",a) AS x FROM 't'`, "function machinelearning_predict: the local cloud"},
+		{`SELECT get_mqtt_property('content_type') AS x FROM 't'`, "get_mqtt_property"},
+		{`SELECT get_user_properties('k') AS x FROM 't'`, "get_user_properties"},
+		{`SELECT bitnot(13) AS x FROM 't'`, "bitnot"},
+		{`SELECT md2('a') AS x FROM 't'`, "md2"},
+		{`SELECT a FROM 't' WHERE a LIKE 'x%'`, "LIKE"},
+		{`SELECT a FROM 't' WHERE a BETWEEN 1 AND 2`, "BETWEEN"},
+		{`SELECT a FROM 't' GROUP BY a`, "GROUP BY"},
+		{`SELECT a FROM 't' WHERE a = 1 ORDER BY a`, "ORDER BY"},
+		{`SELECT a FROM 't' JOIN 'u'`, "JOIN"},
+		{`SELECT a FROM 't' LIMIT 1`, "LIMIT"},
+		{`SELECT DISTINCT a FROM 't'`, "DISTINCT"},
+		{`SELECT a FROM 't' WHERE a IS NULL`, "isNull"},
+		{`SELECT a FROM 't' WHERE a != 1`, "<>"},
+		{`SELECT a[0] AS x FROM 't'`, "get(array, index)"},
+		{`SELECT a FROM 't' -- comment`, "comments"},
+		{`SELECT /* c */ a FROM 't'`, "comments"},
+		{`SELECT CASE WHEN a = 1 THEN 2 END AS x FROM 't'`, "CASE v WHEN"},
+		{`SELECT CASE a ELSE 2 END AS x FROM 't'`, `"ELSE"`},
+		{`SELECT ${a} AS x FROM 't'`, "substitution template"},
+		{`SELECT a FROM 't';`, "no end mark"},
+		{`SELECT a FROM 't`, "the string has no end"},
+		{`SELECT a`, ``},
+		{`SELECT a FROM "t"`, "single quotes"},
+		{`SELECT a FROM t`, "single quotes"},
+		{`SELECT a FROM topic/#`, `"#"`},
+		{`SELECT a FROM 't' + 'u'`, "single quotes"},
+		{`SELECT a FROM ''`, "FROM ''"},
+		{`SELECT a FROM 'a/#/b'`, "# must be the last"},
+		{`SELECT a FROM 'a/b+'`, `"b+"`},
+		{`SELECT a FROM '$aws/rules/r/x'`, "Basic Ingest"},
+		{`SELECT a FROM '1/2/3/4/5/6/7/8/9'`, "8 slashes"},
+		{`SELECT a FROM '` + strings.Repeat("x", 257) + `'`, "257 bytes"},
+		{`SELECT topic() FROM 't'`, "no AS"},
+		{`SELECT @v FROM 't'`, "@v"},
+		{`SET @v = 1 SELECT @v FROM 't'`, "no AS"},
+		{`SELECT get(a,0).v FROM 't'`, "no AS"},
+		{`SELECT foo.bar AS bar.baz FROM 't'`, "bar.baz"},
+		{`SELECT * AS x FROM 't'`, `"AS"`},
+		{`SELECT VALUE a AS x FROM 't'`, "SELECT VALUE"},
+		{`SELECT VALUE a, b FROM 't'`, `","`},
+		{`SELECT a AS 'x' FROM 't'`, `"'x'"`},
+		{`SELECT a IN b AS x FROM 't'`, "IN outside of WHERE"},
+		{`SELECT EXISTS (SELECT a FROM b) AS x FROM 't'`, "EXISTS outside of WHERE"},
+		{`SELECT a FROM 't' WHERE a IN ('x','y')`, `","`},
+		{`SELECT a FROM 't' WHERE a = b = c`, `"="`},
+		{`SELECT a FROM 't' WHERE EXISTS (a)`, `"a"`},
+		{`SELECT (SELECT a) AS x FROM 't'`, "nested SELECT without FROM"},
+		{`SELECT a FROM 't' WHERE`, "unexpected the end"},
+		{`SELECT FROM 't'`, `"FROM"`},
+		{`a FROM 't'`, `"a"`},
+		{``, "unexpected the end"},
+		{`UPDATE t`, `"UPDATE"`},
+		{`SELECT a.0 AS x FROM 't'`, `"0"`},
+		{`SELECT {a:1} AS x FROM 't'`, `"a"`},
+		{`SELECT -a AS x FROM 't'`, `"a"`},
+		{`SELECT 1E1000 AS x FROM 't'`, "1E1000"},
+		{`SELECT length(*) AS x FROM 't'`, "length: *"},
+		{`SELECT encode(a, *) AS x FROM 't'`, "encode: *"},
+		{`SELECT length(a AS Int) AS x FROM 't'`, "AS Int is for cast"},
+		{`SELECT cast(a) AS x FROM 't'`, "cast(value AS type)"},
+		{`SELECT cast(a AS Blob) AS x FROM 't'`, "AS Blob"},
+		{`SELECT encode(a, 'hex') AS x FROM 't'`, "'hex'"},
+		{`SELECT encode(a, scheme) AS x FROM 't'`, "literal"},
+		{`SELECT decode(a, 'proto', 'x') AS x FROM 't'`, "proto"},
+		{`SELECT regexp_matches(a, '(?=x)') AS x FROM 't'`, "lookaround"},
+		{`SELECT regexp_replace(a, '(a)\1', 'x') AS x FROM 't'`, "backreferences"},
+		{`SELECT transform(mode, a, b) AS x FROM 't'`, "literal"},
+		{`SELECT parse_time("yyyy [x]", 1) AS x FROM 't'`, "does not read ["},
+		{`SELECT parse_time("yyyy q", 1) AS x FROM 't'`, "does not read q"},
+		{`SELECT time_to_epoch(a, "QQ") AS x FROM 't'`, "does not read QQ"},
+		{`SELECT time_to_epoch(a, "'x") AS x FROM 't'`, "quote"},
+		{`SELECT get_registry_data("DeleteThing", a, "arn") AS x FROM 't'`, "DescribeThing"},
+		{`SELECT get_registry_data("DescribeThing", a, b) AS x FROM 't'`, "literal ARN"},
+		{`SELECT get_registry_data("DescribeThing", a) AS x FROM 't'`, "2 arguments"},
+		{`SELECT get_registry_data("DescribeThing", a, "r") AS x, get_registry_data("DescribeThing", b, "r") AS y FROM 't'`, "one call"},
+		{`SET @a = 1, @a = 2 SELECT a FROM 't'`, "immutable"},
+		{`SET @a = @b, @b = 1 SELECT a FROM 't'`, "@b is not set"},
+		{`SET @a = 1 SET @b = 2 SELECT a FROM 't'`, `"SET"`},
+		{`SET a = 1 SELECT a FROM 't'`, "SET @name = expression"},
+		{`SET @` + strings.Repeat("x", 65) + ` = 1 SELECT a FROM 't'`, "at most 64"},
+		{`SET @a=1,@b=1,@c=1,@d=1,@e=1,@f=1,@g=1,@h=1,@i=1,@j=1,@k=1 SELECT a FROM 't'`, "at most 10"},
+		{`SELECT ` + strings.Repeat("(", 101) + `1` + strings.Repeat(")", 101) + ` AS x FROM 't'`, "deeper than 100"},
+		{`SELECT '` + strings.Repeat("x", 128<<10) + `' AS x FROM 't'`, "131072"},
+	} {
+		if tt.want == "" {
+			if _, err := Parse(tt.sql); err != nil {
+				t.Errorf("%s: %v, want it legal", tt.sql, err)
+			}
+			continue
+		}
+		_, err := Parse(tt.sql)
+		if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "parse AWS IoT SQL: ") {
+			t.Errorf("%.120s\ngot  %v\nwant %s", tt.sql, err, tt.want)
+		}
+	}
+}
+
+// TestErrorsSayWhere fixes the text of errors.
+func TestErrorsSayWhere(t *testing.T) {
+	for sql, want := range map[string]string{
+		"SELECT a\nFROM 't' WHERE a LIKE 'x'":            `parse AWS IoT SQL: line 2 column 18: unexpected "LIKE": AWS IoT SQL has no LIKE; use startswith, endswith, indexof or regexp_matches`,
+		"SELECT a FROM 't' WHERE nope(a)":                `parse AWS IoT SQL: WHERE: line 1 column 25: function nope: AWS IoT SQL 2016-03-23 has no such function`,
+		"SELECT a FROM 't' WHERE a =":                    `parse AWS IoT SQL: line 1 column 28: unexpected the end`,
+		"SELECT 1 AS one, get_secret('a') AS b FROM 't'": `parse AWS IoT SQL: SELECT item 2: line 1 column 18: function get_secret: the local cloud does not run it, it calls an external service`,
+		"SELECT CASE a WHEN 1 THEN 2 AS x FROM 't'":      `parse AWS IoT SQL: line 1 column 29: unexpected "AS": want "END"`,
+	} {
+		if _, err := Parse(sql); err == nil || err.Error() != want {
+			t.Errorf("%s\ngot  %v\nwant %s", sql, err, want)
+		}
+	}
+}

@@ -1,0 +1,220 @@
+package iotsql
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDeviceEventsArriveWithTheirSender(t *testing.T) {
+	m := exampleMessage(`{"type":"tamper","n":1.0}`)
+	m.Topic = "defenderhub/events/door-7"
+	s := mustParse(t, `SELECT 'device-event' AS source, topic() AS topic, clientid() AS clientId, principal() AS principal, `+
+		`timestamp() AS time, encode(*, 'base64') AS payload FROM 'defenderhub/events/+'`)
+	if !s.Matches("hub", m.Topic) || s.Matches("hub", "defenderhub/events/a/b") || s.Matches("hub", "other/events/a") {
+		t.Error("FROM does not match the event topic alone")
+	}
+	want := func(payload string) string {
+		return `{"source":"device-event","topic":"defenderhub/events/door-7","clientId":"device-1",` +
+			`"principal":"ba67293af50bf2506f5f93469686da660c7c844e7b3950bfb16813e0d31e9373","time":1481825251155,` +
+			`"payload":"` + base64.StdEncoding.EncodeToString([]byte(payload)) + `"}`
+	}
+	for _, payload := range []string{`{"type":"tamper","n":1.0}`, "not json \x00\xff", "", "80"} {
+		m.Payload = []byte(payload)
+		got, matched, err := s.Eval(m)
+		if err != nil || !matched || string(got) != want(payload) {
+			t.Errorf("payload %q\ngot  %s, %t, %v\nwant %s", payload, got, matched, err, want(payload))
+		}
+	}
+}
+
+func TestSecurityDisconnectsAreSelected(t *testing.T) {
+	s := mustParse(t, `SELECT *, 'lifecycle' AS source, timestamp() AS time FROM '$aws/events/presence/disconnected/+' `+
+		`WHERE disconnectReason = 'AUTH_ERROR' OR disconnectReason = 'FORBIDDEN_ACCESS' OR disconnectReason = 'DUPLICATE_CLIENTID'`)
+	if !s.Matches("hub", "$aws/events/presence/disconnected/c1") || s.Matches("hub", "$aws/events/presence/connected/c1") {
+		t.Error("FROM does not match disconnects alone")
+	}
+	for reason, want := range map[string]bool{
+		"AUTH_ERROR": true, "FORBIDDEN_ACCESS": true, "DUPLICATE_CLIENTID": true,
+		"CLIENT_INITIATED_DISCONNECT": false, "": false,
+	} {
+		m := exampleMessage(fmt.Sprintf(`{"clientId":"c1","disconnectReason":%q}`, reason))
+		m.ClientID = ""
+		out, matched, err := s.Eval(m)
+		if err != nil || matched != want {
+			t.Errorf("%s: matched %t, %v, want %t", reason, matched, err, want)
+		}
+		if matched && string(out) != fmt.Sprintf(`{"clientId":"c1","disconnectReason":%q,"source":"lifecycle","time":1481825251155}`, reason) {
+			t.Errorf("%s: %s", reason, out)
+		}
+	}
+	if _, matched, _ := s.Eval(exampleMessage(`{"clientId":"c1"}`)); matched {
+		t.Error("an event without reason matched")
+	}
+}
+
+func TestMessageSizeFromItsBase64(t *testing.T) {
+	s := mustParse(t, `SET @b64 = encode(*, 'base64') SELECT `+
+		`length(@b64) / 4 * 3 - CASE endswith(@b64, '==') WHEN true THEN 2 ELSE CASE endswith(@b64, '=') WHEN true THEN 1 ELSE 0 END END AS bytes FROM '#'`)
+	for n := range 20 {
+		m := Message{Payload: []byte(strings.Repeat("\xfe", n))}
+		if got := evalStatement(t, s, m); got != fmt.Sprintf(`{"bytes":%d}`, n) {
+			t.Errorf("%d bytes: %s", n, got)
+		}
+	}
+	plain := mustParse(t, `SELECT length(encode(*, 'base64')) / 4 * 3 - 2 AS bytes FROM '#' WHERE endswith(encode(*, 'base64'), '==')`)
+	if got := evalStatement(t, plain, Message{Payload: []byte("abcd")}); got != `{"bytes":4}` {
+		t.Errorf("4 bytes: %s", got)
+	}
+}
+
+func evalStatement(t *testing.T, s *Statement, m Message) string {
+	t.Helper()
+	out, matched, err := s.Eval(m)
+	if err != nil || !matched {
+		t.Fatalf("matched %t, error %v", matched, err)
+	}
+	return string(out)
+}
+
+func TestSelectedFields(t *testing.T) {
+	for _, tt := range []struct{ sql, payload, want string }{
+		// Undefined is left out, Null stays, keys keep the order of SELECT.
+		{`SELECT b, missing AS m, a, z FROM 'x'`, `{"a":1,"b":2,"z":null}`, `{"b":2,"a":1,"z":null}`},
+		{`SELECT a.b.c, a.missing, a.b.c.d AS e FROM 'x'`, `{"a":{"b":{"c":7}}}`, `{"c":7}`},
+		{`SELECT missing FROM 'x'`, `{}`, `{}`},
+		{`SELECT VALUE missing FROM 'x'`, `{}`, ``},
+		{`SELECT * FROM 'x'`, `{"z":10.0,"a":1.50,"m":1e2,"n":-0,"u":"<&>\u00e9"}`, `{"z":10,"a":1.50,"m":100,"n":0,"u":"<&>é"}`},
+		{`SELECT *, 2 AS a, 3 AS c FROM 'x'`, `{"a":1,"b":1}`, `{"a":2,"b":1,"c":3}`},
+		{`SELECT VALUE * FROM 'x'`, `{"a":[ 1 ]}`, `{"a":[1]}`},
+		{`SELECT VALUE [a, missing, null] FROM 'x'`, `{"a":1}`, `[1,null]`},
+		{`SELECT {} AS o, [] AS l, {"a":missing,"b":1} AS p FROM 'x'`, `{}`, `{"o":{},"l":[],"p":{"b":1}}`},
+		{`SELECT get(*, 'my-key') AS k FROM 'x'`, `{"my-key":"v"}`, `{"k":"v"}`},
+		{`SELECT get(*, 1) AS k FROM 'x'`, `["a","b"]`, `{"k":"b"}`},
+		// Keywords are free in any case, and as keys after a dot and as aliases.
+		{`SELECT a.end, a.select AS from, value AS value FROM 'x'`, `{"a":{"end":1,"select":2},"value":3}`, `{"end":1,"from":2,"value":3}`},
+		{`SELECT value FROM 'x'`, `{"value":3}`, `{"value":3}`},
+		{`SELECT value, value.a FROM 'x'`, `{"value":{"a":1}}`, `{"value":{"a":1},"a":1}`},
+		// A hyphen subtracts.
+		{`SELECT my-key AS k, 1 AS one FROM 'x'`, `{"my-key":"v"}`, `{"one":1}`},
+		// Names are case-sensitive, functions and keywords are not.
+		{`sElEcT Color AS a, cOLOR AS b, UPPER(Color) AS u fRoM 'x' wHeRe nOt FALSE`, `{"Color":"r"}`, `{"a":"r","u":"R"}`},
+		// Nested SELECT.
+		{`SELECT (SELECT *, 1 AS one FROM e) AS v FROM 'x'`, `{"e":[{"a":2}]}`, `{"v":[{"a":2,"one":1}]}`},
+		{`SELECT (SELECT VALUE missing FROM e) AS v FROM 'x'`, `{"e":[{"a":2}]}`, `{"v":[]}`},
+		{`SELECT (SELECT VALUE * FROM e WHERE a > 1) AS v FROM 'x'`, `{"e":[{"a":1},{"a":2}]}`, `{"v":[{"a":2}]}`},
+		{`SELECT (SELECT a FROM e) AS v, (SELECT a FROM s) AS w FROM 'x'`, `{"e":{"a":1,"b":2},"s":"text"}`, `{"v":{"a":1}}`},
+		{`SELECT (SELECT VALUE (SELECT VALUE n FROM inner) FROM e) AS v FROM 'x'`, `{"e":[{"inner":[{"n":1},{"n":2}]},{"inner":[]}]}`, `{"v":[[1,2],[]]}`},
+	} {
+		if got := evalStatement(t, mustParse(t, tt.sql), Message{Payload: []byte(tt.payload)}); got != tt.want {
+			t.Errorf("%s\ngot  %s\nwant %s", tt.sql, got, tt.want)
+		}
+	}
+}
+
+func TestPayloadThatIsNotJSON(t *testing.T) {
+	raw := "\x00\xffraw"
+	for _, tt := range []struct{ sql, payload, want string }{
+		{`SELECT * FROM 'x'`, raw, raw},
+		{`SELECT VALUE * FROM 'x'`, raw, raw},
+		{`SELECT * FROM 'x' WHERE timestamp() % 5 = 0`, raw, raw},
+		{`SELECT * FROM 'x'`, `80`, `80`},
+		{`SELECT * FROM 'x'`, `"text"`, `"text"`},
+		{`SELECT * FROM 'x'`, ``, ``},
+		{`SELECT *, clientid() AS c FROM 'x'`, ``, `{"c":"device-1"}`},
+		{`SELECT a, isUndefined(a) AS u FROM 'x'`, raw, `{"u":true}`},
+		{`SELECT encode(*, 'base64') AS data, topic(3) AS thing FROM 'x'`, raw, `{"data":"AP9yYXc=","thing":"thingOne"}`},
+		{`SELECT get_or_default(decode(encode(*, 'base64'), 'base64').a, 'none') AS a FROM 'x'`, "hello", `{"a":"none"}`},
+	} {
+		if got := evalOn(t, tt.sql, exampleMessage(tt.payload)); got != tt.want {
+			t.Errorf("%s on %q: %q, want %q", tt.sql, tt.payload, got, tt.want)
+		}
+	}
+	if _, _, err := mustParse(t, `SELECT *, 1 AS one FROM 'x'`).Eval(exampleMessage(raw)); err == nil {
+		t.Error("a column was added to raw bytes")
+	}
+	if _, matched, _ := mustParse(t, `SELECT * FROM 'x' WHERE device_type = 'thermostat'`).Eval(exampleMessage(raw)); matched {
+		t.Error("a key of raw bytes matched")
+	}
+}
+
+func TestMessagePropertiesThatAreMissing(t *testing.T) {
+	got := evalOn(t, `SELECT clientid() AS c, principal() AS p, sourceip() AS s, traceid() AS t FROM 'x'`, Message{})
+	if got != `{"c":"n/a"}` {
+		t.Errorf("%s, want only the client id", got)
+	}
+	for _, sql := range []string{`SELECT newuuid() AS u FROM 'x'`, `SELECT rand() AS r FROM 'x'`,
+		`SELECT get_registry_data("DescribeThing", clientid(), "arn:aws:iam::123456789012:role/r") AS r FROM 'x'`} {
+		if _, _, err := mustParse(t, sql).Eval(Message{}); err == nil || !strings.Contains(err.Error(), "is missing") {
+			t.Errorf("%s: %v, want what the message lacks", sql, err)
+		}
+	}
+}
+
+func TestVariablesAreComputedOnce(t *testing.T) {
+	calls := 0
+	m := exampleMessage(`{"o":{"k":1},"e":[{"v":1},{"v":2}]}`)
+	m.NewUUID = func() string { calls++; return fmt.Sprint("uuid-", calls) }
+	s := mustParse(t, `SET @id = newuuid(), @o = o, @k = @o.k + 1, @e = e SELECT @id AS id, @k AS k, (SELECT VALUE v + @k FROM @e) AS sums FROM 'x' WHERE @id = 'uuid-1'`)
+	key, err := s.ParseTemplate("events/${@id}/${@o.k}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := s.Begin(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, matched, err := e.Select()
+	if err != nil || !matched || string(out) != `{"id":"uuid-1","k":2,"sums":[3,4]}` {
+		t.Errorf("%s, %t, %v", out, matched, err)
+	}
+	if got, err := e.Expand(key); got != "events/uuid-1/1" || err != nil {
+		t.Errorf("template %q, %v", got, err)
+	}
+}
+
+func TestRegistryDataOfTheThing(t *testing.T) {
+	m := exampleMessage(`{"thing":"door"}`)
+	m.RegistryData = func(api, thing, role string) ([]byte, error) {
+		if api != "ListThingGroupsForThing" || role != "arn:aws:iam::123456789012:role/r" {
+			t.Errorf("called with %s, %s", api, role)
+		}
+		if thing != "door" {
+			return nil, errors.New("no such thing")
+		}
+		return []byte(`{"thingGroups":[{"groupName":"doors"}]}`), nil
+	}
+	const call = `get_registry_data("ListThingGroupsForThing", thing, "arn:aws:iam::123456789012:role/r")`
+	if got := evalOn(t, `SET @r = `+call+` SELECT VALUE (SELECT VALUE groupName FROM @r.thingGroups) FROM 'x'`, m); got != `["doors"]` {
+		t.Errorf("got %s", got)
+	}
+	m.Payload = []byte(`{"thing":"window"}`)
+	if _, _, err := mustParse(t, `SELECT `+call+` AS r FROM 'x'`).Eval(m); err == nil || !strings.Contains(err.Error(), "no such thing") {
+		t.Errorf("error %v, want the registry's", err)
+	}
+	if got := evalOn(t, `SELECT get_or_default(`+call+`, 'none') AS r FROM 'x'`, m); got != `{"r":"none"}` {
+		t.Errorf("got %s, want the default where the call fails", got)
+	}
+	m.Payload = []byte(`{}`)
+	if got := evalOn(t, `SELECT `+call+` AS r FROM 'x'`, m); got != `{}` {
+		t.Errorf("got %s, want Undefined without a thing", got)
+	}
+}
+
+func TestTransformIsLimited(t *testing.T) {
+	payload := `{"e":[{"a":"` + strings.Repeat("x", 70<<10) + `"},{"a":"` + strings.Repeat("x", 70<<10) + `"}]}`
+	_, _, err := mustParse(t, `SELECT VALUE transform("enrichArray", {"k":1}, e) FROM 'x'`).Eval(exampleMessage(payload))
+	if err == nil || !strings.Contains(err.Error(), "131072") {
+		t.Errorf("error %v, want the limit", err)
+	}
+}
+
+func TestTimestampIsTheRulesEnginesClock(t *testing.T) {
+	m := Message{Time: time.Date(2026, 9, 1, 12, 0, 0, 123456789, time.UTC)}
+	if got := evalOn(t, `SELECT VALUE timestamp() FROM 'x'`, m); got != "1788264000123" {
+		t.Errorf("got %s", got)
+	}
+}
