@@ -1,0 +1,176 @@
+// Package awsapi makes signed AWS requests to one endpoint, in the three wire
+// formats of the services that the local AWS itself calls: REST with JSON, JSON by
+// target, and Query. It serves what has CloudFormation properties to pass on as they
+// are; a typed client is better everywhere else.
+package awsapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+)
+
+// Credentials are accepted by the local AWS and by nobody else.
+var Credentials = aws.Credentials{AccessKeyID: "local", SecretAccessKey: "local", Source: "local AWS"}
+
+// Client calls services at one endpoint.
+type Client struct {
+	// Endpoint is the base URL, without a slash at its end.
+	Endpoint string
+	Region   string
+}
+
+// Error is a service's refusal.
+type Error struct {
+	Status  int
+	Code    string
+	Message string
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s (status %d)", e.Code, e.Message, e.Status) }
+
+// HasCode reports whether err is a refusal with that code.
+func HasCode(err error, code string) bool {
+	var refusal *Error
+	return errors.As(err, &refusal) && refusal.Code == code
+}
+
+// REST sends body as JSON, nothing when nil, and decodes the answer into out unless
+// that is nil. The path may hold a query.
+func (c Client) REST(ctx context.Context, service, method, path string, body, out any) error {
+	var payload []byte
+	if body != nil {
+		var err error
+		if payload, err = json.Marshal(body); err != nil {
+			return fmt.Errorf("encode %s %s %s: %w", service, method, path, err)
+		}
+	}
+	answer, err := c.Send(ctx, service, method, path, "application/json", payload, nil)
+	if err != nil || out == nil {
+		return err
+	}
+	return decodeJSON(service, answer, out)
+}
+
+// Target sends an operation in AWS's JSON 1.0 format.
+func (c Client) Target(ctx context.Context, service, target string, body, out any) error {
+	payload, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", target, err)
+	}
+	answer, err := c.Send(ctx, service, http.MethodPost, "/", "application/x-amz-json-1.0", payload, http.Header{"X-Amz-Target": {target}})
+	if err != nil || out == nil {
+		return err
+	}
+	return decodeJSON(service, answer, out)
+}
+
+// Query sends an action with its parameters as a form and decodes the XML answer
+// into out unless that is nil.
+func (c Client) Query(ctx context.Context, service, version, action string, parameters url.Values, out any) error {
+	form := url.Values{"Action": {action}, "Version": {version}}
+	for k, v := range parameters {
+		form[k] = v
+	}
+	answer, err := c.Send(ctx, service, http.MethodPost, "/", "application/x-www-form-urlencoded; charset=utf-8", []byte(form.Encode()), nil)
+	if err != nil || out == nil {
+		return err
+	}
+	if err := xml.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("decode the answer of %s %s: %w", service, action, err)
+	}
+	return nil
+}
+
+// Send signs a request, sends it, and returns the body of a successful answer. Any
+// other answer is an [*Error].
+func (c Client) Send(ctx context.Context, service, method, path, contentType string, body []byte, header http.Header) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.Endpoint+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", service, err)
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	sum := sha256.Sum256(body)
+	hash := hex.EncodeToString(sum[:])
+	req.Header.Set("X-Amz-Content-Sha256", hash)
+	if err := v4.NewSigner().SignHTTP(ctx, Credentials, req, hash, service, c.Region, time.Now()); err != nil {
+		return nil, fmt.Errorf("sign %s request: %w", service, err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", service, err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read the answer of %s %s: %w", service, path, err)
+	}
+	if resp.StatusCode >= 300 {
+		return nil, refusal(resp, answer)
+	}
+	return answer, nil
+}
+
+func decodeJSON(service string, answer []byte, out any) error {
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("decode the answer of %s: %w", service, err)
+	}
+	return nil
+}
+
+func refusal(resp *http.Response, body []byte) *Error {
+	e := &Error{Status: resp.StatusCode, Code: resp.Header.Get("X-Amzn-Errortype"), Message: strings.TrimSpace(string(body))}
+	var asJSON struct {
+		Type    string `json:"__type"`
+		Code    string `json:"code"`
+		Message string `json:"message"` // matches Message too
+	}
+	var asXML struct {
+		Code    string `xml:"Code"`
+		Message string `xml:"Message"`
+		Error   struct {
+			Code    string `xml:"Code"`
+			Message string `xml:"Message"`
+		} `xml:"Error"`
+	}
+	switch {
+	case json.Unmarshal(body, &asJSON) == nil:
+		e.Code = first(e.Code, asJSON.Type, asJSON.Code)
+		e.Message = first(asJSON.Message, e.Message)
+	case xml.Unmarshal(body, &asXML) == nil:
+		e.Code = first(e.Code, asXML.Error.Code, asXML.Code)
+		e.Message = first(asXML.Error.Message, asXML.Message, e.Message)
+	}
+	e.Code = first(e.Code, http.StatusText(resp.StatusCode))
+	// Code may come as "prefix#Code" or "Code:http://...".
+	e.Code = e.Code[strings.LastIndex(e.Code, "#")+1:]
+	e.Code, _, _ = strings.Cut(e.Code, ":")
+	return e
+}
+
+func first(texts ...string) string {
+	for _, s := range texts {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}

@@ -1,0 +1,211 @@
+// Package cloudformation is the local CloudFormation registry: a provider for each
+// resource type that the emulator lacks or that we replace, and the endpoint at which
+// the emulator asks for them while it creates a stack. A type without a provider fails
+// the deployment by its name; none is skipped.
+package cloudformation
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// CustomResource is the type under which the provider of AWS::CloudFormation::CustomResource
+// and of every Custom::* type is registered.
+const CustomResource = "AWS::CloudFormation::CustomResource"
+
+// RequestType says what happens to a resource.
+type RequestType string
+
+// Create, Update and Delete are what a stack does with a resource.
+const (
+	Create RequestType = "Create"
+	Update RequestType = "Update"
+	Delete RequestType = "Delete"
+)
+
+// Request asks a provider for one resource, with every intrinsic function resolved.
+type Request struct {
+	RequestType       RequestType
+	ResourceType      string
+	StackID           string
+	LogicalResourceID string
+	// PhysicalResourceID is on Create a name that is unique and can be taken where the
+	// template gives none; it may be longer than the type allows.
+	PhysicalResourceID    string
+	ResourceProperties    map[string]any
+	OldResourceProperties map[string]any // Update only
+	AccountID             string
+	Region                string
+}
+
+// ARN is the name of something of the request's account and Region.
+func (r Request) ARN(service, resource string) string {
+	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", Partition(r.Region), service, r.Region, r.AccountID, resource)
+}
+
+// Partition is the partition of a Region.
+func Partition(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov"
+	}
+	return "aws"
+}
+
+// Resource is what a provider made.
+type Resource struct {
+	PhysicalID string         // what Ref gives
+	Attributes map[string]any // what Fn::GetAtt gives
+	// Inert says what a resource that can be deployed and read does not do, "" for one
+	// that works.
+	Inert string
+}
+
+// Provider makes resources of one type. Its errors become the reason why a stack
+// fails: they are worded as AWS words them.
+type Provider interface {
+	Create(context.Context, Request) (Resource, error)
+	Update(context.Context, Request) (Resource, error)
+	Delete(context.Context, Request) error
+}
+
+// Deployed is a resource that exists.
+type Deployed struct {
+	Type       string
+	LogicalID  string
+	StackID    string
+	Properties map[string]any
+	Resource
+}
+
+// Registry holds the providers and what they made.
+type Registry struct {
+	mu        sync.Mutex
+	providers map[string]Provider
+	deployed  []Deployed
+	changed   []func()
+}
+
+// Register makes p the provider of a resource type, in place of an earlier one.
+func (r *Registry) Register(resourceType string, p Provider) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.providers == nil {
+		r.providers = map[string]Provider{}
+	}
+	r.providers[resourceType] = p
+}
+
+// Types lists the registered types, sorted.
+func (r *Registry) Types() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.providers))
+}
+
+// Deployed lists the resources of a type, the emulator's own included, or all of them
+// for "", in the order of their creation.
+func (r *Registry) Deployed(resourceType string) []Deployed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var found []Deployed
+	for _, d := range r.deployed {
+		if resourceType == "" || d.Type == resourceType {
+			found = append(found, d)
+		}
+	}
+	return found
+}
+
+// Find is the resource of a type with a physical id.
+func (r *Registry) Find(resourceType, physicalID string) (Deployed, bool) {
+	for _, d := range r.Deployed(resourceType) {
+		if d.PhysicalID == physicalID {
+			return d, true
+		}
+	}
+	return Deployed{}, false
+}
+
+// OnChange has f called after every change of what is deployed.
+func (r *Registry) OnChange(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changed = append(r.changed, f)
+}
+
+func (r *Registry) provider(resourceType string) (Provider, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.providers[resourceType]
+	if p == nil && strings.HasPrefix(resourceType, "Custom::") {
+		p = r.providers[CustomResource]
+	}
+	if p == nil {
+		return nil, fmt.Errorf("the local AWS has no provider for resource type %s: register one, or leave the resource out of the local deployment", resourceType)
+	}
+	return p, nil
+}
+
+// Apply carries out a request.
+func (r *Registry) Apply(ctx context.Context, req Request) (Resource, error) {
+	p, err := r.provider(req.ResourceType)
+	if err != nil {
+		return Resource{}, err
+	}
+	if req.ResourceProperties == nil {
+		req.ResourceProperties = map[string]any{}
+	}
+	var made Resource
+	switch req.RequestType {
+	case Create:
+		made, err = p.Create(ctx, req)
+	case Update:
+		made, err = p.Update(ctx, req)
+	case Delete:
+		err = p.Delete(ctx, req)
+	default:
+		err = fmt.Errorf("request type %q, want Create, Update or Delete", req.RequestType)
+	}
+	if err != nil {
+		return Resource{}, err
+	}
+	r.record(req, made)
+	return made, nil
+}
+
+// Observe records a resource that the emulator made itself.
+func (r *Registry) Observe(req Request) {
+	r.record(req, Resource{PhysicalID: req.PhysicalResourceID, Inert: emulatorInert[req.ResourceType]})
+}
+
+// emulatorInert are the emulator's own types that do less than their name says.
+var emulatorInert = map[string]string{
+	"AWS::Events::Rule": "not matched against arrays of objects, as Security Hub's events need",
+}
+
+func (r *Registry) record(req Request, made Resource) {
+	r.mu.Lock()
+	if req.RequestType != Create {
+		r.deployed = slices.DeleteFunc(r.deployed, func(d Deployed) bool {
+			return d.Type == req.ResourceType && d.StackID == req.StackID && d.PhysicalID == req.PhysicalResourceID
+		})
+	}
+	if req.RequestType != Delete {
+		r.deployed = append(r.deployed, Deployed{
+			Type: req.ResourceType, LogicalID: req.LogicalResourceID, StackID: req.StackID,
+			Properties: req.ResourceProperties, Resource: made,
+		})
+	}
+	changed := slices.Clone(r.changed)
+	r.mu.Unlock()
+	for _, f := range changed {
+		f()
+	}
+}

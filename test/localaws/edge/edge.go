@@ -1,0 +1,100 @@
+// Package edge is the one address of the local AWS, the value of AWS_ENDPOINT_URL: it
+// reads from each request's signature which service is meant, hands it to the handler
+// registered for that service, and passes everything else to the emulator.
+package edge
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// Internal is the path under which the local AWS answers itself: the resource
+// providers and the response URLs of custom resources. No S3 bucket can be named so.
+const Internal = "/_localaws/"
+
+// Edge routes requests. Its zero value refuses everything but what is registered.
+type Edge struct {
+	mu       sync.RWMutex
+	services map[string]http.Handler
+	internal map[string]http.Handler
+	emulator http.Handler
+}
+
+// SetEmulator sets what answers the services that nobody registered for.
+func (e *Edge) SetEmulator(h http.Handler) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.emulator = h
+}
+
+// Handle makes h the whole service, named as signatures name it: "securityhub".
+func (e *Edge) Handle(service string, h http.Handler) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.services == nil {
+		e.services = map[string]http.Handler{}
+	}
+	e.services[service] = h
+}
+
+// Wrap puts a handler before what answers service so far, the emulator included. It
+// answers some operations itself and hands the others to next.
+func (e *Edge) Wrap(service string, wrap func(next http.Handler) http.Handler) {
+	e.mu.RLock()
+	next := e.services[service]
+	e.mu.RUnlock()
+	if next == nil {
+		next = http.HandlerFunc(e.serveEmulator)
+	}
+	e.Handle(service, wrap(next))
+}
+
+// HandleInternal answers Internal + name, and all below it, which needs no signature.
+// It returns the path.
+func (e *Edge) HandleInternal(name string, h http.Handler) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.internal == nil {
+		e.internal = map[string]http.Handler{}
+	}
+	e.internal[name] = h
+	return Internal + name
+}
+
+// ServeHTTP implements http.Handler.
+func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if rest, ok := strings.CutPrefix(r.URL.Path, Internal); ok {
+		name, _, _ := strings.Cut(rest, "/")
+		e.mu.RLock()
+		h := e.internal[name]
+		e.mu.RUnlock()
+		if h == nil {
+			http.NotFound(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+		return
+	}
+	if scope, ok := ScopeOf(r); ok {
+		e.mu.RLock()
+		h := e.services[scope.Service]
+		e.mu.RUnlock()
+		if h != nil {
+			h.ServeHTTP(w, r)
+			return
+		}
+	}
+	e.serveEmulator(w, r)
+}
+
+func (e *Edge) serveEmulator(w http.ResponseWriter, r *http.Request) {
+	e.mu.RLock()
+	h := e.emulator
+	e.mu.RUnlock()
+	if h == nil {
+		Refuse(w, r, "no emulator runs")
+		return
+	}
+	h.ServeHTTP(w, r)
+}

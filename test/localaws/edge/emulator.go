@@ -1,0 +1,95 @@
+package edge
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Emulator passes requests on to the emulator at base, with their Host header, from
+// which it tells S3 buckets. Where the emulator crashes on an operation that it does
+// not know, the answer names the operation, with a status that no SDK retries.
+func Emulator(base *url.URL) http.Handler {
+	return &httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetURL(base)
+			p.Out.Host = p.In.Host
+		},
+		FlushInterval: -1,
+		ModifyResponse: func(resp *http.Response) error {
+			// The emulator speaks HTML only when it fails: a traceback, or no route.
+			html := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")
+			if !html || resp.StatusCode != http.StatusNotFound && resp.StatusCode < 500 {
+				return nil
+			}
+			page, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+			resp.Body.Close()
+			if err != nil {
+				return err
+			}
+			code, contentType, body := refusal(resp.Request, emulatorReason(page))
+			resp.StatusCode, resp.Status = http.StatusNotImplemented, ""
+			resp.Header = http.Header{"Content-Type": {contentType}, "X-Amzn-Errortype": {code}, "Content-Length": {strconv.Itoa(len(body))}}
+			resp.ContentLength = int64(len(body))
+			resp.Body = io.NopCloser(bytes.NewReader(body))
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if r.Context().Err() != nil {
+				return // the caller has gone
+			}
+			Refuse(w, r, "the emulator did not answer: "+err.Error())
+		},
+	}
+}
+
+// emulatorReason is the exception in a traceback page, which its title holds.
+func emulatorReason(page []byte) string {
+	_, rest, ok := bytes.Cut(page, []byte("<title>"))
+	title, _, ok2 := bytes.Cut(rest, []byte("\n"))
+	if !ok || !ok2 {
+		return "the emulator failed"
+	}
+	title, _, _ = bytes.Cut(title, []byte("</title>"))
+	return "the emulator says " + strings.TrimSpace(string(title))
+}
+
+// Refuse answers that the local AWS does not know the operation, naming it.
+func Refuse(w http.ResponseWriter, r *http.Request, reason string) {
+	code, contentType, body := refusal(r, reason)
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("X-Amzn-Errortype", code)
+	w.WriteHeader(http.StatusNotImplemented)
+	w.Write(body)
+}
+
+func refusal(r *http.Request, reason string) (code, contentType string, body []byte) {
+	code = "NotImplemented"
+	message := fmt.Sprintf("the local AWS does not know %s: %s", operation(r), reason)
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+		var text bytes.Buffer
+		xml.EscapeText(&text, []byte(message))
+		return code, "text/xml", fmt.Appendf(nil, "<ErrorResponse><Error><Code>%s</Code><Message>%s</Message></Error></ErrorResponse>", code, text.Bytes())
+	}
+	body, _ = json.Marshal(map[string]string{"__type": code, "message": message}) // strings always encode
+	return code, "application/json", body
+}
+
+// operation names what a request asks for as well as its protocol shows it.
+func operation(r *http.Request) string {
+	service := "the unsigned request"
+	if scope, ok := ScopeOf(r); ok {
+		service = scope.Service
+	}
+	if target := r.Header.Get("X-Amz-Target"); target != "" {
+		return service + " " + target
+	}
+	return service + " " + r.Method + " " + r.URL.Path
+}

@@ -1,0 +1,176 @@
+package eventsource
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+)
+
+const (
+	longPoll = 20 * time.Second // SQS's longest
+	perCall  = 10               // SQS's most messages a call
+	backoff  = time.Second      // after a queue that did not answer
+)
+
+// Queue is what is needed of SQS. *sqs.Client is one.
+type Queue interface {
+	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
+	DeleteMessageBatch(context.Context, *sqs.DeleteMessageBatchInput, ...func(*sqs.Options)) (*sqs.DeleteMessageBatchOutput, error)
+}
+
+// Invoke runs a function. functionError is what the function itself reported.
+type Invoke func(ctx context.Context, function string, payload []byte) (answer []byte, functionError error, err error)
+
+// Poller serves one mapping.
+type Poller struct {
+	Mapping Mapping
+	Queue   Queue
+	Invoke  Invoke
+	// Report is told of every batch.
+	Report func(Batch)
+
+	carried []message // received, and too much for the batch before
+}
+
+type message struct {
+	id, handle string
+	record     json.RawMessage
+}
+
+// Run polls until ctx ends.
+func (p *Poller) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		batch, err := p.gather(ctx)
+		if len(batch) > 0 {
+			p.handle(ctx, batch)
+		}
+		if err != nil && ctx.Err() == nil {
+			p.Report(Batch{Mapping: p.Mapping, Err: err})
+			select {
+			case <-time.After(backoff):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// gather waits for a message and collects those that follow it in the window.
+func (p *Poller) gather(ctx context.Context) ([]message, error) {
+	batch, full := p.take(nil)
+	var end time.Time
+	if len(batch) > 0 {
+		end = time.Now().Add(p.Mapping.Window)
+	}
+	for !full {
+		wait := longPoll
+		if !end.IsZero() {
+			wait = min(longPoll, wholeSeconds(time.Until(end)))
+		}
+		received, err := p.receive(ctx, min(perCall, p.Mapping.BatchSize-len(batch)), wait)
+		if err != nil {
+			return batch, err
+		}
+		p.carried = append(p.carried, received...)
+		batch, full = p.take(batch)
+		switch {
+		case len(batch) == 0:
+			return nil, nil
+		case end.IsZero():
+			end = time.Now().Add(p.Mapping.Window)
+		}
+		if time.Until(end) <= 0 {
+			break
+		}
+	}
+	return batch, nil
+}
+
+// wholeSeconds rounds up, because SQS waits whole seconds only.
+func wholeSeconds(d time.Duration) time.Duration {
+	return max(0, d+time.Second-1).Truncate(time.Second)
+}
+
+// take moves carried messages into the batch until one of its limits is reached.
+func (p *Poller) take(batch []message) (_ []message, full bool) {
+	size := len(`{"Records":[]}`)
+	for _, m := range batch {
+		size += len(m.record) + 1
+	}
+	for len(p.carried) > 0 {
+		next := p.carried[0]
+		size += len(next.record) + 1
+		if len(batch) == p.Mapping.BatchSize || len(batch) > 0 && size > payloadLimit {
+			return batch, true
+		}
+		batch, p.carried = append(batch, next), p.carried[1:]
+	}
+	return batch, len(batch) == p.Mapping.BatchSize
+}
+
+func (p *Poller) receive(ctx context.Context, most int, wait time.Duration) ([]message, error) {
+	out, err := p.Queue.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+		QueueUrl: &p.Mapping.QueueURL, MaxNumberOfMessages: int32(most), WaitTimeSeconds: int32(wait / time.Second),
+		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
+		MessageAttributeNames:       []string{"All"},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("receive from %s: %w", p.Mapping.QueueARN, err)
+	}
+	messages := make([]message, 0, len(out.Messages))
+	for _, m := range out.Messages {
+		r, err := record(m, p.Mapping.QueueARN)
+		if err != nil {
+			return nil, fmt.Errorf("message %s of %s: %w", aws.ToString(m.MessageId), p.Mapping.QueueARN, err)
+		}
+		messages = append(messages, message{id: aws.ToString(m.MessageId), handle: aws.ToString(m.ReceiptHandle), record: r})
+	}
+	return messages, nil
+}
+
+// handle invokes the function with the batch and deletes what it handled.
+func (p *Poller) handle(ctx context.Context, batch []message) {
+	result := Batch{Mapping: p.Mapping}
+	var records []json.RawMessage
+	for _, m := range batch {
+		result.MessageIDs = append(result.MessageIDs, m.id)
+		records = append(records, m.record)
+	}
+	answer, functionError, err := p.Invoke(ctx, p.Mapping.Function, event(records))
+	err = errors.Join(err, functionError)
+	if err == nil && p.Mapping.PartialFailures {
+		result.Failed, err = failures(answer, result.MessageIDs)
+	}
+	if err != nil {
+		result.Failed, result.Err = result.MessageIDs, err
+	} else if err := p.delete(ctx, batch, result.Failed); err != nil {
+		result.Err = err
+	}
+	p.Report(result)
+}
+
+func (p *Poller) delete(ctx context.Context, batch []message, keep []string) error {
+	var entries []types.DeleteMessageBatchRequestEntry
+	for i, m := range batch {
+		if !slices.Contains(keep, m.id) {
+			entries = append(entries, types.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), ReceiptHandle: &m.handle})
+		}
+	}
+	for chunk := range slices.Chunk(entries, perCall) {
+		out, err := p.Queue.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: &p.Mapping.QueueURL, Entries: chunk})
+		if err != nil {
+			return fmt.Errorf("delete handled messages from %s: %w", p.Mapping.QueueARN, err)
+		}
+		for _, f := range out.Failed {
+			return fmt.Errorf("delete a handled message from %s: %s: %s", p.Mapping.QueueARN, aws.ToString(f.Code), aws.ToString(f.Message))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package functions
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/defenderhub/defenderhub/test/localaws/edge"
+)
+
+// maximumPayload is Lambda's limit for synchronous invocations.
+// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+const maximumPayload = 6 << 20
+
+var (
+	invokePath  = regexp.MustCompile(`^/2015-03-31/functions/([^/]+)/invocations$`)
+	mappingPath = "/2015-03-31/event-source-mappings/"
+)
+
+// API answers Lambda's Invoke with the deployed function and hands the other
+// operations to next. It refuses changes to event source mappings that no stack
+// declares: the emulator would act on those itself.
+type API struct {
+	runner *Runner
+	next   http.Handler
+	ctx    context.Context
+	events sync.WaitGroup
+}
+
+// NewAPI is an [API] whose asynchronous invocations end with ctx.
+func NewAPI(ctx context.Context, runner *Runner, next http.Handler) *API {
+	return &API{runner: runner, next: next, ctx: ctx}
+}
+
+// Wait returns when no asynchronous invocation runs.
+func (a *API) Wait() { a.events.Wait() }
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && strings.HasPrefix(r.URL.Path+"/", mappingPath) {
+		edge.Refuse(w, r, "event source mappings come from CloudFormation stacks only")
+		return
+	}
+	match := invokePath.FindStringSubmatch(r.URL.EscapedPath())
+	if match == nil || r.Method != http.MethodPost {
+		a.next.ServeHTTP(w, r)
+		return
+	}
+	name, err := url.PathUnescape(match[1])
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	a.invoke(w, r, name)
+}
+
+func (a *API) invoke(w http.ResponseWriter, r *http.Request, name string) {
+	payload, err := io.ReadAll(io.LimitReader(r.Body, maximumPayload+1))
+	switch {
+	case err != nil:
+		refuse(w, http.StatusBadRequest, "InvalidRequestContentException", err.Error())
+		return
+	case len(payload) > maximumPayload:
+		refuse(w, http.StatusRequestEntityTooLarge, "RequestTooLargeException", "the payload exceeds 6291456 bytes")
+		return
+	}
+	if _, err := a.runner.Lookup(Name(name)); err != nil {
+		refuse(w, http.StatusNotFound, "ResourceNotFoundException", err.Error())
+		return
+	}
+	switch r.Header.Get("X-Amz-Invocation-Type") {
+	case "DryRun":
+		w.WriteHeader(http.StatusNoContent)
+	case "Event":
+		a.events.Go(func() { a.invokeEvent(name, payload) })
+		w.WriteHeader(http.StatusAccepted)
+	default:
+		result, err := a.runner.Invoke(r.Context(), name, payload)
+		if err != nil {
+			refuse(w, http.StatusInternalServerError, "ServiceException", err.Error())
+			return
+		}
+		if result.FunctionError != "" {
+			w.Header().Set("X-Amz-Function-Error", result.FunctionError)
+		}
+		w.Header().Set("X-Amz-Executed-Version", "$LATEST")
+		w.Write(result.Payload)
+	}
+}
+
+// invokeEvent is an asynchronous invocation: a failed one is repeated twice. Lambda
+// waits one and two minutes before it does, and drops the event afterwards.
+// https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+func (a *API) invokeEvent(name string, payload []byte) {
+	const attempts = 3
+	for range attempts {
+		if result, err := a.runner.Invoke(a.ctx, name, payload); err == nil && result.FunctionError == "" || a.ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	body, _ := json.Marshal(map[string]string{"Type": "User", "Message": message}) // strings always encode
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Amzn-Errortype", code)
+	w.WriteHeader(status)
+	w.Write(body)
+}

@@ -1,0 +1,267 @@
+// Package functions runs deployed Lambda functions: the very code that the deployment
+// uploaded, under AWS's own Runtime Interface Emulator, one execution environment a
+// function, which stays warm between invocations.
+package functions
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
+	"github.com/defenderhub/defenderhub/test/localaws/process"
+)
+
+// Function is a deployed function.
+type Function struct {
+	Name        string
+	Runtime     string // provided.al2023 or provided.al2
+	Handler     string
+	Bucket, Key string // where its zip is
+	Environment map[string]string
+	Timeout     time.Duration // whole seconds
+	MemoryMB    int
+}
+
+// Result is the outcome of an invocation that reached the function.
+type Result struct {
+	Payload []byte
+	// FunctionError is "Unhandled" when the function failed, ended or ran out of time;
+	// Payload then holds errorMessage and errorType, as on AWS.
+	FunctionError string
+}
+
+// Runner runs functions.
+type Runner struct {
+	// Endpoint is the AWS_ENDPOINT_URL that functions are given.
+	Endpoint string
+	Region   string
+	// Dir takes the functions' code and logs.
+	Dir string
+	// Lookup finds a deployed function by its name.
+	Lookup func(name string) (Function, error)
+	// Code reads a function's zip.
+	Code func(ctx context.Context, bucket, key string) ([]byte, error)
+	// RIE is the path of the Runtime Interface Emulator, as [BuildRIE] returns it.
+	RIE func() (string, error)
+
+	mu      sync.Mutex
+	started map[string]*environment
+	stopped bool
+}
+
+// environment is a function's execution environment. It takes one invocation at a
+// time, as Lambda's do.
+type environment struct {
+	mu       sync.Mutex
+	function Function
+	instance *instance
+	log      *os.File
+}
+
+// Name is a function's name, given that or its ARN, with or without a qualifier.
+func Name(nameOrARN string) string {
+	if parts := strings.Split(nameOrARN, ":"); len(parts) >= 7 && parts[0] == "arn" {
+		return parts[6]
+	}
+	name, _, _ := strings.Cut(nameOrARN, ":")
+	return name
+}
+
+// LogFile is where a function's output goes: what CloudWatch Logs shows on AWS.
+func (r *Runner) LogFile(name string) string { return filepath.Join(r.Dir, Name(name)+".log") }
+
+// Invoke runs a function and waits for its answer. Callers wait for each other.
+func (r *Runner) Invoke(ctx context.Context, nameOrARN string, payload []byte) (Result, error) {
+	name := Name(nameOrARN)
+	function, err := r.Lookup(name)
+	if err != nil {
+		return Result{}, err
+	}
+	e, err := r.environment(name)
+	if err != nil {
+		return Result{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.instance != nil && !reflect.DeepEqual(e.function, function) {
+		e.stop() // the function was updated
+	}
+	if e.instance == nil {
+		if err := r.start(ctx, e, function); err != nil {
+			return Result{}, fmt.Errorf("function %s: %w", name, err)
+		}
+	}
+	result, broken, err := e.instance.invoke(ctx, payload)
+	if broken || err != nil {
+		e.stop() // the next invocation gets a new environment, as on AWS
+	}
+	if err != nil {
+		return Result{}, fmt.Errorf("invoke function %s: %w", name, err)
+	}
+	return result, nil
+}
+
+// Stop ends all functions. Invocations after it fail.
+func (r *Runner) Stop() {
+	r.mu.Lock()
+	r.stopped = true
+	started := r.started
+	r.mu.Unlock()
+	var wait sync.WaitGroup
+	for _, e := range started {
+		wait.Go(func() {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.stop()
+		})
+	}
+	wait.Wait()
+}
+
+func (r *Runner) environment(name string) (*environment, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
+		return nil, fmt.Errorf("function %s: the local AWS is stopping", name)
+	}
+	if r.started == nil {
+		r.started = map[string]*environment{}
+	}
+	e := r.started[name]
+	if e == nil {
+		e = &environment{}
+		r.started[name] = e
+	}
+	return e, nil
+}
+
+func (r *Runner) start(ctx context.Context, e *environment, f Function) error {
+	if f.Runtime != "provided.al2023" && f.Runtime != "provided.al2" {
+		return fmt.Errorf("runtime %q: the local AWS runs provided.al2023 only", f.Runtime)
+	}
+	rie, err := r.RIE()
+	if err != nil {
+		return err
+	}
+	code, err := r.Code(ctx, f.Bucket, f.Key)
+	if err != nil {
+		return fmt.Errorf("read the code s3://%s/%s: %w", f.Bucket, f.Key, err)
+	}
+	dir, err := os.MkdirTemp(r.Dir, f.Name+"-")
+	if err != nil {
+		return err
+	}
+	bootstrap, err := unpack(code, dir)
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(r.LogFile(f.Name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	i, err := startInstance(ctx, rie, process.Spec{Dir: dir, Env: r.env(f), Stdout: log, Stderr: log}, bootstrap)
+	if err != nil {
+		log.Close()
+		return err
+	}
+	e.function, e.instance, e.log = f, i, log
+	return nil
+}
+
+// env is what Lambda sets, and what sends every SDK in the function to this cloud.
+func (r *Runner) env(f Function) []string {
+	env := map[string]string{
+		"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "en_US.UTF-8", "TZ": ":UTC", "HOME": os.TempDir(),
+		"AWS_LAMBDA_FUNCTION_NAME":        f.Name,
+		"AWS_LAMBDA_FUNCTION_VERSION":     "$LATEST",
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(f.MemoryMB),
+		"AWS_LAMBDA_FUNCTION_TIMEOUT":     strconv.Itoa(int(f.Timeout.Seconds())),
+		"AWS_LAMBDA_LOG_GROUP_NAME":       "/aws/lambda/" + f.Name,
+		"AWS_LAMBDA_LOG_STREAM_NAME":      "local",
+		"_HANDLER":                        f.Handler,
+	}
+	for k, v := range f.Environment {
+		env[k] = v
+	}
+	for k, v := range map[string]string{
+		"AWS_REGION": r.Region, "AWS_DEFAULT_REGION": r.Region, "AWS_ENDPOINT_URL": r.Endpoint,
+		"AWS_ACCESS_KEY_ID": awsapi.Credentials.AccessKeyID, "AWS_SECRET_ACCESS_KEY": awsapi.Credentials.SecretAccessKey,
+	} {
+		env[k] = v
+	}
+	list := make([]string, 0, len(env))
+	for k, v := range env {
+		list = append(list, k+"="+v)
+	}
+	return list
+}
+
+func (e *environment) stop() {
+	if e.instance == nil {
+		return
+	}
+	e.instance.Stop()
+	e.log.Close()
+	e.instance = nil
+}
+
+// invoke posts an event. broken says that the environment cannot be used again.
+func (i *instance) invoke(ctx context.Context, payload []byte) (result Result, broken bool, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, i.url, bytes.NewReader(payload))
+	if err != nil {
+		return Result{}, false, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return Result{}, true, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return Result{}, true, err
+	}
+	if message, timedOut := timeout(body); timedOut {
+		return failure("Sandbox.Timedout", message), true, nil
+	}
+	if resp.StatusCode != http.StatusOK {
+		if isError(body) {
+			return Result{Payload: body, FunctionError: "Unhandled"}, true, nil
+		}
+		return failure("Runtime.ExitError", fmt.Sprintf("the function ended without an answer (status %d)", resp.StatusCode)), true, nil
+	}
+	if isError(body) {
+		return Result{Payload: body, FunctionError: "Unhandled"}, false, nil
+	}
+	return Result{Payload: body}, false, nil
+}
+
+func failure(kind, message string) Result {
+	payload, _ := json.Marshal(map[string]string{"errorType": kind, "errorMessage": message}) // strings always encode
+	return Result{Payload: payload, FunctionError: "Unhandled"}
+}
+
+// isError recognises a function's error, which the emulator, unlike Lambda, marks by
+// no header.
+func isError(body []byte) bool {
+	var e struct {
+		Message *string `json:"errorMessage"`
+		Type    *string `json:"errorType"`
+	}
+	return json.Unmarshal(body, &e) == nil && e.Message != nil && e.Type != nil
+}
+
+// timeout recognises the emulator's bare text for a function that ran out of time.
+func timeout(body []byte) (string, bool) {
+	return string(body), bytes.HasPrefix(body, []byte("Task timed out after "))
+}

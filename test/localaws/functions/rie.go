@@ -1,0 +1,104 @@
+package functions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/defenderhub/defenderhub/test/localaws/process"
+)
+
+// BuildRIE builds AWS's Lambda Runtime Interface Emulator, the tool of the Go module
+// in dir, into Go's build cache and returns where it is. Built before, it takes half
+// a second.
+func BuildRIE(ctx context.Context, dir string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "tool", "-n", "aws-lambda-rie")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOOS=", "GOARCH=", "CGO_ENABLED=0")
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
+		}
+		return "", fmt.Errorf("build the Lambda Runtime Interface Emulator in %s: it needs Go and, once, its module proxy: %w", dir, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// instance is one execution environment: the emulator with the function under it.
+type instance struct {
+	*process.Process
+	url string
+}
+
+// startInstance returns when the emulator accepts invocations. The function itself
+// starts with the first of them.
+func startInstance(ctx context.Context, rie string, spec process.Spec, bootstrap string) (*instance, error) {
+	// A port that was free a moment ago can be taken by somebody else: the emulator
+	// ends then, and the next ports are tried.
+	const attempts = 5
+	for range attempts {
+		invoke, err := freeAddress()
+		if err != nil {
+			return nil, err
+		}
+		runtimeAPI, err := freeAddress()
+		if err != nil {
+			return nil, err
+		}
+		spec.Path = rie
+		spec.Args = []string{"--log-level", "error", "--runtime-interface-emulator-address", invoke, "--runtime-api-address", runtimeAPI, bootstrap}
+		p, err := process.Start(spec)
+		if err != nil {
+			return nil, err
+		}
+		ready, err := accepts(ctx, p, invoke)
+		if err != nil {
+			p.Stop()
+			return nil, err
+		}
+		if ready {
+			return &instance{Process: p, url: "http://" + invoke + "/2015-03-31/functions/function/invocations"}, nil
+		}
+	}
+	return nil, fmt.Errorf("the Lambda Runtime Interface Emulator ended %d times while it started, its log says why", attempts)
+}
+
+// accepts waits until the address accepts connections; it is false when p ends first.
+func accepts(ctx context.Context, p *process.Process, address string) (bool, error) {
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			conn.Close()
+			select {
+			case <-p.Done():
+				return false, nil
+			default:
+				return true, nil
+			}
+		}
+		select {
+		case <-poll.C:
+		case <-p.Done():
+			return false, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}

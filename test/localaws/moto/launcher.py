@@ -1,0 +1,178 @@
+"""Serves moto with the CloudFormation types that it lacks.
+
+Usage: launcher.py PROVIDER_URL [REPLACED_TYPE ...]
+
+moto skips a resource type that it does not know and still reports the stack as
+complete. Here each such type, each Custom:: type, and each type named on the command
+line is asked for at PROVIDER_URL, with its properties resolved; the answer's
+PhysicalResourceId and Data become Ref and Fn::GetAtt, and a refusal fails the stack.
+The provider also hears of the resources that moto makes itself.
+
+The first line on standard output is the port, which the system chooses. The server
+ends with its standard input's owner or on SIGTERM.
+"""
+
+import functools
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from moto.cloudformation import parsing
+from moto.cloudformation.exceptions import ValidationError
+from moto.core.common_models import CloudFormationModel
+
+# A custom resource's function may run for 15 minutes.
+PROVIDER_TIMEOUT_SECONDS = 16 * 60
+
+PROVIDER_URL = sys.argv[1] if len(sys.argv) > 1 else ""
+REPLACED = frozenset(sys.argv[2:])
+
+# Read before any subclass of ours exists: these are moto's own types.
+NATIVE = {name: model for name, model in parsing.get_model_map().items() if name not in REPLACED}
+
+
+def ask(request):
+    """Posts a request to the provider and returns its answer."""
+    subject = f"{request.get('LogicalResourceId')} ({request['ResourceType']})"
+    post = urllib.request.Request(
+        PROVIDER_URL, json.dumps(request, default=str).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(post, timeout=PROVIDER_TIMEOUT_SECONDS) as response:
+            answer = json.load(response)
+    except (OSError, ValueError) as error:
+        raise ValidationError(message=f"{subject}: no answer from the resource provider: {error}") from error
+    if answer.get("Status") == "FAILED":
+        raise ValidationError(message=f"{subject}: {answer.get('Reason')}")
+    return answer
+
+
+@functools.cache
+def provided(resource_type):
+    """Makes the model class of a type that the provider knows or refuses."""
+
+    class Provided(CloudFormationModel):
+        def __init__(self, stack_id, account_id, region, properties):
+            self.stack_id = stack_id
+            self.account_id = account_id
+            self.region = region
+            self.properties = properties
+            self.physical_resource_id = None
+            self.data = {}
+
+        def request(self, kind, logical_id, physical_id, **more):
+            answer = ask(
+                {
+                    "RequestType": kind,
+                    "ResourceType": resource_type,
+                    "StackId": self.stack_id,
+                    "LogicalResourceId": logical_id,
+                    "PhysicalResourceId": physical_id,
+                    "ResourceProperties": self.properties,
+                    "AccountId": self.account_id,
+                    "Region": self.region,
+                    **more,
+                }
+            )
+            self.physical_resource_id = answer.get("PhysicalResourceId")
+            self.data = answer.get("Data") or {}
+            return self
+
+        @staticmethod
+        def cloudformation_name_type():
+            return ""
+
+        @staticmethod
+        def cloudformation_type():
+            return resource_type
+
+        @classmethod
+        def has_cfn_attr(cls, attr):
+            return True  # get_cfn_attribute knows, once the resource exists
+
+        def get_cfn_attribute(self, name):
+            if name not in self.data:
+                raise ValidationError(
+                    message=f"{self.logical_resource_id} ({resource_type}) has no attribute {name} for Fn::GetAtt"
+                )
+            return self.data[name]
+
+        def is_created(self):
+            return True
+
+        @classmethod
+        def create_from_cloudformation_json(cls, resource_name, cloudformation_json, account_id, region_name, **kwargs):
+            resource = cls(kwargs["StackId"], account_id, region_name, cloudformation_json.get("Properties", {}))
+            return resource.request("Create", kwargs["LogicalId"], resource_name)
+
+        @classmethod
+        def update_from_cloudformation_json(
+            cls, original_resource, new_resource_name, cloudformation_json, account_id, region_name
+        ):
+            old = original_resource
+            resource = cls(old.stack_id, account_id, region_name, cloudformation_json.get("Properties", {}))
+            return resource.request(
+                "Update", old.logical_resource_id, old.physical_resource_id, OldResourceProperties=old.properties
+            )
+
+        def delete(self, account_id, region_name):
+            self.request("Delete", self.logical_resource_id, self.physical_resource_id)
+
+    return Provided
+
+
+def resource_class_from_type(resource_type):
+    return NATIVE.get(resource_type) or provided(resource_type)
+
+
+def observing(change, make):
+    """Wraps the function with which moto creates or updates a resource."""
+
+    def observe(logical_id, resource_json, resources_map, account_id, region_name):
+        resource = make(logical_id, resource_json, resources_map, account_id, region_name)
+        if resource is not None and resource_json["Type"] in NATIVE:
+            ask(
+                {
+                    "RequestType": "Observed",
+                    "Change": change,
+                    "ResourceType": resource_json["Type"],
+                    "StackId": resources_map.stack_id,
+                    "LogicalResourceId": logical_id,
+                    "PhysicalResourceId": str(resource.physical_resource_id),
+                    "ResourceProperties": parsing.clean_json(resource_json.get("Properties", {}), resources_map),
+                    "AccountId": account_id,
+                    "Region": region_name,
+                }
+            )
+        return resource
+
+    return observe
+
+
+class QuietHandler(WSGIRequestHandler):
+    def log_request(self, code="-", size="-"):
+        if str(code).startswith("5"):
+            super().log_request(code, size)
+
+
+def main():
+    parsing.resource_class_from_type = resource_class_from_type
+    parsing.parse_and_create_resource = observing("Create", parsing.parse_and_create_resource)
+    parsing.parse_and_update_resource = observing("Update", parsing.parse_and_update_resource)
+
+    from moto.server import DomainDispatcherApplication, create_backend_app
+
+    server = make_server(
+        "127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True, request_handler=QuietHandler
+    )
+    os.environ["MOTO_PORT"] = str(server.port)  # moto calls itself for some services
+    print(server.port, flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+// Package moto runs the emulator moto behind a launcher of ours, which asks for every
+// CloudFormation type that moto lacks instead of skipping it.
+package moto
+
+import (
+	"bufio"
+	"context"
+	_ "embed"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/localaws/process"
+)
+
+//go:embed launcher.py
+var launcher []byte
+
+// Config is how moto runs.
+type Config struct {
+	Python      string    // as [Python] found it
+	Dir         string    // for the launcher; the caller removes it
+	ProviderURL string    // asked for resources
+	Replaced    []string  // types of moto's own that are asked for too
+	Log         io.Writer // what moto prints
+	Region      string
+}
+
+// Moto is a running emulator.
+type Moto struct {
+	*process.Process
+	URL *url.URL
+}
+
+// Start returns when moto answers. It serves an empty AWS account on a port that the
+// system chose.
+func Start(ctx context.Context, c Config) (*Moto, error) {
+	script := filepath.Join(c.Dir, "launcher.py")
+	if err := os.WriteFile(script, launcher, 0o644); err != nil {
+		return nil, err
+	}
+	r, w := io.Pipe()
+	var complaint strings.Builder
+	p, err := process.Start(process.Spec{
+		Path: c.Python, Args: append([]string{script, c.ProviderURL}, c.Replaced...), Dir: c.Dir,
+		Env: []string{
+			"PATH=" + os.Getenv("PATH"), "HOME=" + c.Dir, "PYTHONDONTWRITEBYTECODE=1", "PYTHONWARNINGS=ignore",
+			"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_DEFAULT_REGION=" + c.Region,
+		},
+		Stdout: w, Stderr: io.MultiWriter(c.Log, &head{to: &complaint}),
+	})
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		<-p.Done()
+		w.Close()
+	}()
+	port := make(chan int, 1)
+	go func() {
+		out := bufio.NewReader(r)
+		line, _ := out.ReadString('\n')
+		n, _ := strconv.Atoi(strings.TrimSpace(line))
+		port <- n
+		io.Copy(c.Log, out)
+	}()
+	select {
+	case n := <-port:
+		if n == 0 {
+			p.Stop()
+			return nil, fmt.Errorf("moto ended before it served (%s): %s", c.Python, strings.TrimSpace(complaint.String()))
+		}
+		return &Moto{Process: p, URL: &url.URL{Scheme: "http", Host: "127.0.0.1:" + strconv.Itoa(n)}}, nil
+	case <-ctx.Done():
+		p.Stop()
+		return nil, ctx.Err()
+	}
+}
+
+// head keeps the first kilobytes of what is written.
+type head struct{ to *strings.Builder }
+
+func (h *head) Write(p []byte) (int, error) {
+	if room := 4096 - h.to.Len(); room > 0 {
+		h.to.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}

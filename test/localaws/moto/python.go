@@ -1,0 +1,94 @@
+package moto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Version is the moto release whose behavior the local AWS is built around.
+const Version = "5.2.1"
+
+// probe succeeds in a Python that can serve the wanted moto.
+const probe = `import importlib.metadata, sys
+import flask, flask_cors, werkzeug
+found = importlib.metadata.version("moto")
+sys.exit(0 if found == sys.argv[1] else "moto " + found + " is installed")`
+
+// Python finds an interpreter that has moto [Version] with its server: the virtual
+// environment at venv, or one on PATH. Without one it makes that virtual environment
+// with pip, and tells progress so.
+func Python(ctx context.Context, venv string, progress io.Writer) (string, error) {
+	own := filepath.Join(venv, "bin", "python")
+	var tried []error
+	for _, python := range []string{own, "python3", "python"} {
+		path, err := exec.LookPath(python)
+		if err == nil {
+			err = hasMoto(ctx, path)
+		}
+		if err == nil {
+			return path, nil
+		}
+		tried = append(tried, fmt.Errorf("%s: %w", python, err))
+	}
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	if err := install(ctx, venv, progress); err != nil {
+		return "", fmt.Errorf("the local AWS needs Python 3.10 or newer with moto %s: install them by hand with `pip install 'moto[server]==%s'`, so that python3 on PATH has it: %w",
+			Version, Version, errors.Join(append(tried, err)...))
+	}
+	return own, nil
+}
+
+func hasMoto(ctx context.Context, python string) error {
+	out, err := exec.CommandContext(ctx, python, "-c", probe, Version).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s", lastLine(out, err))
+	}
+	return nil
+}
+
+// install makes the virtual environment; two runs at once wait for each other.
+func install(ctx context.Context, venv string, progress io.Writer) error {
+	if err := os.MkdirAll(filepath.Dir(venv), 0o755); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(venv+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	own := filepath.Join(venv, "bin", "python")
+	if hasMoto(ctx, own) == nil {
+		return nil // made by the run that we waited for
+	}
+	fmt.Fprintf(progress, "installing moto %s into %s\n", Version, venv)
+	for _, command := range [][]string{
+		{"python3", "-m", "venv", "--clear", venv},
+		{own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "moto[server]==" + Version},
+	} {
+		if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %s", strings.Join(command, " "), lastLine(out, err))
+		}
+	}
+	return hasMoto(ctx, own)
+}
+
+// lastLine is what a failed program said in the end, where Python puts the reason.
+func lastLine(out []byte, err error) string {
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if last := lines[len(lines)-1]; last != "" {
+		return last
+	}
+	return err.Error()
+}

@@ -1,0 +1,125 @@
+// Package process runs programs that never outlive the one that started them:
+// each has a process group of its own, so that Ctrl-C reaches it through Stop only
+// and Stop reaches its children, and a leash, so that it also ends when its starter
+// is killed.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Grace is how long Stop waits between asking and killing.
+const Grace = 2 * time.Second
+
+// leash runs its arguments and asks them to end once standard input ends, which is
+// what happens when the other end of the pipe dies with the process that holds it.
+// Its trap leaves the program the time that Stop gives.
+const leash = `trap : TERM
+exec 3<&0
+"$@" </dev/null 3<&- &
+child=$!
+(cat <&3; kill "$child") >/dev/null 2>&1 &
+exec 3<&-
+wait "$child"; status=$?
+while kill -0 "$child" 2>/dev/null; do wait "$child"; status=$?; done
+exit "$status"`
+
+// Spec is a program to run.
+type Spec struct {
+	Path string
+	Args []string
+	Dir  string
+	// Env is the whole environment; nothing is inherited.
+	Env []string
+	// Stdout and Stderr receive what the program prints. Default: nil, discarded.
+	Stdout, Stderr io.Writer
+}
+
+// Process is a running program.
+type Process struct {
+	cmd   *exec.Cmd
+	leash *os.File
+	done  chan struct{}
+	err   error
+	stop  sync.Once
+}
+
+// Start runs spec until Stop, or until this process ends.
+func Start(spec Spec) (*Process, error) {
+	ours, theirs, err := leashPipe()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	cmd := exec.Command("/bin/sh", append([]string{"-c", leash, "sh", spec.Path}, spec.Args...)...)
+	cmd.Dir, cmd.Env = spec.Dir, spec.Env
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, spec.Stdout, spec.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = Grace // a grandchild may keep the pipes of Stdout open
+	if err := cmd.Start(); err != nil {
+		ours.Close()
+		return nil, fmt.Errorf("start %s: %w", spec.Path, err)
+	}
+	p := &Process{cmd: cmd, leash: ours, done: make(chan struct{})}
+	go func() {
+		err := cmd.Wait()
+		// What the program left behind in its group, the leash's reader included.
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		ours.Close()
+		if !errors.Is(err, exec.ErrWaitDelay) {
+			p.err = err
+		}
+		close(p.done)
+	}()
+	return p, nil
+}
+
+func leashPipe() (ours, theirs *os.File, err error) {
+	theirs, ours, err = os.Pipe()
+	if err != nil {
+		return nil, nil, fmt.Errorf("pipe that ties a child to this process: %w", err)
+	}
+	return ours, theirs, nil
+}
+
+// Done is closed when the program has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Wait returns how the program ended: nil for exit status 0. When ctx ends first,
+// the program is stopped and the error is ctx's.
+func (p *Process) Wait(ctx context.Context) error {
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+		p.Stop()
+		return ctx.Err()
+	}
+}
+
+// Stop asks the whole process group to end, kills it after [Grace], and returns when
+// it is gone. It may be called at any time and repeatedly.
+func (p *Process) Stop() {
+	p.stop.Do(func() {
+		select {
+		case <-p.done:
+			return
+		default:
+		}
+		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM)
+		select {
+		case <-p.done:
+		case <-time.After(Grace):
+			syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		}
+	})
+	<-p.done
+}

@@ -1,0 +1,113 @@
+package process_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/defenderhub/defenderhub/test/localaws/process"
+)
+
+func start(t *testing.T, out io.Writer, script string) *process.Process {
+	t.Helper()
+	p, err := process.Start(process.Spec{Path: "/bin/sh", Args: []string{"-c", script}, Env: os.Environ(), Stdout: out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	return p
+}
+
+func TestExitStatusIsReported(t *testing.T) {
+	var out strings.Builder
+	if err := start(t, &out, "echo fine").Wait(t.Context()); err != nil || out.String() != "fine\n" {
+		t.Errorf("output %q, error %v", out.String(), err)
+	}
+	var exit *exec.ExitError
+	if err := start(t, nil, "exit 3").Wait(t.Context()); !errors.As(err, &exit) || exit.ExitCode() != 3 {
+		t.Errorf("got %v, want exit status 3", err)
+	}
+}
+
+func TestStopEndsGrandchildrenToo(t *testing.T) {
+	r, w := io.Pipe()
+	p := start(t, w, "sleep 1000 & echo $!; wait")
+	grandchild := readPID(t, r)
+	go io.Copy(io.Discard, r)
+	p.Stop()
+	p.Stop()
+	if err := syscall.Kill(grandchild, 0); !errors.Is(err, syscall.ESRCH) && !zombie(grandchild) {
+		t.Errorf("grandchild %d still runs after Stop", grandchild)
+	}
+}
+
+func TestCanceledContextStopsTheProgram(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	p := start(t, nil, "sleep 1000")
+	cancel()
+	if err := p.Wait(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	<-p.Done()
+}
+
+// TestProgramEndsWithItsStarter starts this test binary again as a starter, kills
+// it without warning, and sees its program end.
+func TestProgramEndsWithItsStarter(t *testing.T) {
+	if os.Getenv("PROCESS_TEST_STARTER") != "" {
+		p, err := process.Start(process.Spec{Path: "/bin/sh", Args: []string{"-c", "echo $$; exec sleep 1000"}, Env: os.Environ(), Stdout: os.Stdout})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-p.Done()
+		return
+	}
+	starter := exec.Command(os.Args[0], "-test.run=^TestProgramEndsWithItsStarter$")
+	starter.Env = append(os.Environ(), "PROCESS_TEST_STARTER=1")
+	out, err := starter.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := starter.Start(); err != nil {
+		t.Fatal(err)
+	}
+	program := readPID(t, out)
+	if err := starter.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	// The program holds the pipe's other end: it ends when the program does.
+	if _, err := io.Copy(io.Discard, out); err != nil {
+		t.Fatal(err)
+	}
+	starter.Wait()
+	if err := syscall.Kill(program, 0); err == nil && !zombie(program) {
+		t.Errorf("program %d outlived its starter", program)
+	}
+}
+
+func readPID(t *testing.T, r io.Reader) int {
+	t.Helper()
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// zombie reports a process that has ended and that nobody has waited for yet: init
+// is somebody else's.
+func zombie(pid int) bool {
+	state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
+	return err != nil || strings.HasPrefix(strings.TrimSpace(string(state)), "Z")
+}
