@@ -69,10 +69,7 @@ type Resource struct {
 }
 
 func (r *record) finding() Finding {
-	text, err := json.Marshal(r.content)
-	if err != nil {
-		panic(fmt.Sprintf("securityhubtest: finding %s does not encode: %v", r.key.id, err))
-	}
+	text := encode(r.content)
 	var f Finding
 	if err := json.Unmarshal(text, &f); err != nil {
 		panic(fmt.Sprintf("securityhubtest: stored finding %s does not fit its own format: %v", r.key.id, err))

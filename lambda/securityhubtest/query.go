@@ -78,11 +78,8 @@ func (h *Hub) get(q query) (findingsAnswer, error) {
 	if err := sortBy(found, q.criteria); err != nil {
 		return answer, err
 	}
-	about, err := json.Marshal([]any{q.filters, q.criteria})
-	if err != nil {
-		return answer, invalidInput("Invalid parameter 'Filters': %v", err)
-	}
-	page, next, err := pageOf(found, q.token, q.size, string(about))
+	about := string(encode([]any{q.filters, q.criteria}))
+	page, next, err := pageOf(found, q.token, q.size, about)
 	if err != nil {
 		return answer, err
 	}

@@ -37,6 +37,17 @@ func decodeObject(data []byte) (object, error) {
 	return o, nil
 }
 
+// encode writes JSON as the service does: "<" stays as it is.
+func encode(v any) []byte {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		panic(fmt.Sprintf("securityhubtest: %T does not encode: %v", v, err))
+	}
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n"))
+}
+
 func dropNulls(v any) {
 	switch v := v.(type) {
 	case object:

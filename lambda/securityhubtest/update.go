@@ -1,7 +1,6 @@
 package securityhubtest
 
 import (
-	"encoding/json"
 	"maps"
 	"strings"
 )
@@ -146,6 +145,5 @@ func (h *Hub) edit(old, changes object) (f object, fits bool) {
 		note["UpdatedAt"] = formatInstant(h.now())
 		f["Note"] = note
 	}
-	text, err := json.Marshal(f)
-	return f, err == nil && len(text) <= MaxFindingBytes
+	return f, len(encode(f)) <= MaxFindingBytes
 }

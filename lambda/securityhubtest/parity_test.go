@@ -1,0 +1,106 @@
+package securityhubtest
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
+)
+
+// fieldNames lists the exported fields of an SDK type.
+func fieldNames(of any) []string {
+	var names []string
+	for f := range fieldsOfType(reflect.TypeOf(of)) {
+		names = append(names, f)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func fieldsOfType(t reflect.Type) map[string]reflect.Type {
+	fields := map[string]reflect.Type{}
+	for f := range t.Fields() {
+		if f.IsExported() {
+			fields[f.Name] = f.Type
+		}
+	}
+	return fields
+}
+
+// unknownTo returns the members that a rule refuses by name.
+func unknownTo(r rule, names []string) []string {
+	var refused []string
+	for _, name := range names {
+		for _, fault := range faultsOf(r, object{name: nil}) {
+			if fault == "data should NOT have additional properties, but has '"+name+"'" {
+				refused = append(refused, name)
+			}
+		}
+	}
+	return refused
+}
+
+func TestEveryMemberOfTheAPIIsKnown(t *testing.T) {
+	for _, tt := range []struct {
+		rule rule
+		sdk  any
+	}{
+		{asff, types.AwsSecurityFinding{}},
+		{resourceRule, types.Resource{}},
+		{members(detailsRules()), types.ResourceDetails{}},
+		{severityRule, types.Severity{}},
+		{findingProviderFieldsRule, types.FindingProviderFields{}},
+	} {
+		if refused := unknownTo(tt.rule, fieldNames(tt.sdk)); refused != nil {
+			t.Errorf("%T: refused are %v", tt.sdk, refused)
+		}
+	}
+	if len(typedDetails)+1 != len(fieldNames(types.ResourceDetails{})) {
+		t.Error("details that the API does not have are allowed")
+	}
+}
+
+func TestFiltersAreThoseOfTheAPI(t *testing.T) {
+	kinds := map[reflect.Type]filterKind{
+		reflect.TypeFor[[]types.StringFilter]():  stringFilter,
+		reflect.TypeFor[[]types.NumberFilter]():  numberFilter,
+		reflect.TypeFor[[]types.DateFilter]():    dateFilter,
+		reflect.TypeFor[[]types.MapFilter]():     mapFilter,
+		reflect.TypeFor[[]types.IpFilter]():      ipFilter,
+		reflect.TypeFor[[]types.BooleanFilter](): booleanFilter,
+		reflect.TypeFor[[]types.KeywordFilter](): unsupportedFilter,
+	}
+	api := fieldsOfType(reflect.TypeFor[types.AwsSecurityFindingFilters]())
+	for name, of := range api {
+		if a, ok := attributes[name]; !ok || a.kind != kinds[of] {
+			t.Errorf("%s is kind %v, want %v", name, a.kind, of)
+		}
+	}
+	if len(attributes) != len(api) {
+		t.Errorf("%d attributes, the API has %d", len(attributes), len(api))
+	}
+}
+
+func TestFiltersLookAtMembersThatExist(t *testing.T) {
+	for name, a := range attributes {
+		if a.kind == unsupportedFilter {
+			continue
+		}
+		at := reflect.TypeFor[types.AwsSecurityFinding]()
+		for _, step := range a.path {
+			for at.Kind() == reflect.Slice || at.Kind() == reflect.Pointer {
+				at = at.Elem()
+			}
+			next, ok := fieldsOfType(at)[step]
+			if !ok {
+				t.Errorf("%s: %s has no %s", name, at, step)
+				break
+			}
+			at = next
+		}
+		if at.Kind() == reflect.Map != (a.kind == mapFilter) {
+			t.Errorf("%s ends at a %s", name, at)
+		}
+	}
+}
