@@ -1,0 +1,107 @@
+package eventbridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"testing"
+)
+
+type fixedRules []Rule
+
+func (f fixedRules) Rules(context.Context) ([]Rule, error) { return f, nil }
+
+type inboxes struct {
+	got    map[string][]string
+	broken string
+}
+
+func (i *inboxes) Send(_ context.Context, arn string, body []byte) error {
+	if arn == i.broken {
+		return errors.New("access denied")
+	}
+	if i.got == nil {
+		i.got = map[string][]string{}
+	}
+	i.got[arn] = append(i.got[arn], string(body))
+	return nil
+}
+
+func rules(t *testing.T, text string) fixedRules {
+	t.Helper()
+	var r []Rule
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestFailingTargetGoesToItsDeadLetterQueueAndHarmsNoOther(t *testing.T) {
+	inbox := &inboxes{broken: "arn:aws:sns:us-east-1:1:people"}
+	bus := &Bus{Sender: inbox, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Catalog: rules(t, `[
+		{"Name": "a", "EventPattern": "{\"source\": [\"aws.securityhub\"]}", "Targets": [
+			{"Id": "1", "Arn": "arn:aws:sns:us-east-1:1:people", "DeadLetterConfig": {"Arn": "arn:aws:sqs:us-east-1:1:dead"}},
+			{"Id": "2", "Arn": "arn:aws:sqs:us-east-1:1:queue"}]},
+		{"Name": "off", "State": "DISABLED", "EventPattern": "{\"source\": [\"aws.securityhub\"]}", "Targets": [{"Id": "1", "Arn": "off"}]},
+		{"Name": "other", "EventPattern": "{\"source\": [\"aws.iot\"]}", "Targets": [{"Id": "1", "Arn": "other"}]}]`)}
+	if err := bus.Put(t.Context(), []byte(imported)); err != nil {
+		t.Fatal(err)
+	}
+	if len(inbox.got) != 2 || len(inbox.got["arn:aws:sqs:us-east-1:1:dead"]) != 1 || len(inbox.got["arn:aws:sqs:us-east-1:1:queue"]) != 1 {
+		t.Errorf("delivered %v, want the dead-letter queue and the other target once each", inbox.got)
+	}
+}
+
+func TestInputTransformer(t *testing.T) {
+	event := `{"detail": {"findings": [{"Id": "a/b", "Title": "say \"hi\"", "Severity": {"Normalized": 40}}]}}`
+	for name, tc := range map[string]struct{ target, want string }{
+		"whole event":    {`{}`, event},
+		"constant":       {`{"Input": "{\"a\":1}"}`, `{"a":1}`},
+		"part":           {`{"InputPath": "$.detail.findings[0].Severity"}`, `{"Normalized":40}`},
+		"quoted value":   {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.findings[0].Title"}, "InputTemplate": "\"It says <t>.\""}}`, `"It says say \"hi\"."`},
+		"value as JSON":  {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.findings[0].Title", "n": "$.detail.findings[0].Severity.Normalized"}, "InputTemplate": "{\"t\": <t>, \"n\": <n>}"}}`, `{"t": "say \"hi\"", "n": 40}`},
+		"missing value":  {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.nothing[3]"}, "InputTemplate": "{\"t\": <t>, \"s\": \"<t>\"}"}}`, `{"t": null, "s": ""}`},
+		"quoted, quoted": {`{"InputTransformer": {"InputPathsMap": {"i": "$.detail.findings[0].Id"}, "InputTemplate": "{\"a\": \"<i>\", \"b\": \"<i>\", \"c\": <i>}"}}`, `{"a": "a/b", "b": "a/b", "c": "a/b"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var target Target
+			if err := json.Unmarshal([]byte(tc.target), &target); err != nil {
+				t.Fatal(err)
+			}
+			got, err := target.Body([]byte(event))
+			if err != nil || string(got) != tc.want {
+				t.Errorf("body %s, error %v; want %s", got, err, tc.want)
+			}
+		})
+	}
+}
+
+func TestSecurityHubEventHasTheDocumentedShape(t *testing.T) {
+	sample, err := os.ReadFile("testdata/eventbridge-imported.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want struct {
+		ID, Account, Region, Time string
+		Detail                    struct{ Findings []json.RawMessage }
+	}
+	if err := json.Unmarshal(sample, &want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := SecurityHubEvent(want.ID, want.Account, want.Region, want.Time, want.Detail.Findings[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a, b any
+	if err := errors.Join(json.Unmarshal(sample, &a), json.Unmarshal(got, &b)); err != nil {
+		t.Fatal(err)
+	}
+	x, _ := json.Marshal(a)
+	y, _ := json.Marshal(b)
+	if string(x) != string(y) {
+		t.Errorf("event %s\nwant  %s", y, x)
+	}
+}
