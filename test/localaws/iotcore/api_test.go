@@ -1,0 +1,484 @@
+package iotcore_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
+	"github.com/aws/smithy-go"
+
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
+)
+
+const (
+	allowAll = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
+	denyAll  = `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*"}]}`
+	arn      = "arn:aws:iot:us-east-1:123456789012:"
+)
+
+var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+
+// world is a service with real clients before it, on a clock that tests step.
+type world struct {
+	*iot.Client
+	data     *iotdataplane.Client
+	service  *iotcore.Service
+	handler  *iotcore.Handler
+	endpoint string
+	now      time.Time
+	sent     recorder
+}
+
+// recorder is a data plane that keeps what it is asked to do.
+type recorder struct {
+	published []iotcore.PublishedMessage
+	deleted   []string
+}
+
+func (r *recorder) Publish(m iotcore.PublishedMessage) error {
+	r.published = append(r.published, m)
+	return nil
+}
+
+func (r *recorder) DeleteConnection(clientID string, cleanSession, preventWill bool) error {
+	if clientID == "nobody" {
+		return iotcore.NotConnected(clientID)
+	}
+	r.deleted = append(r.deleted, fmt.Sprint(clientID, " ", cleanSession, " ", preventWill))
+	return nil
+}
+
+func newWorld(t *testing.T, config iotcore.Config) *world {
+	t.Helper()
+	w := &world{now: start}
+	config.Now = func() time.Time { return w.now }
+	var err error
+	if w.service, err = iotcore.New(config); err != nil {
+		t.Fatal(err)
+	}
+	w.handler = iotcore.NewHandler(w.service, &w.sent)
+	server := httptest.NewServer(w.handler)
+	t.Cleanup(server.Close)
+	w.endpoint = server.URL
+	w.Client = iot.New(iot.Options{
+		Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
+	})
+	w.data = iotdataplane.New(iotdataplane.Options{
+		Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
+	})
+	return w
+}
+
+func must[T any](t *testing.T) func(v T, err error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// wantCode checks the error's code as the SDK understood it, and that the
+// message names something.
+func wantCode(t *testing.T, err error, code, message string) {
+	t.Helper()
+	var api smithy.APIError
+	if !errors.As(err, &api) || api.ErrorCode() != code || !strings.Contains(api.ErrorMessage(), message) {
+		t.Errorf("error %v, want %s with %q", err, code, message)
+	}
+}
+
+func (w *world) newThing(t *testing.T, name string) {
+	t.Helper()
+	must[*iot.CreateThingOutput](t)(w.CreateThing(context.Background(), &iot.CreateThingInput{ThingName: &name}))
+}
+
+func (w *world) newGroup(t *testing.T, name, parent string) {
+	t.Helper()
+	in := &iot.CreateThingGroupInput{ThingGroupName: &name}
+	if parent != "" {
+		in.ParentGroupName = &parent
+	}
+	must[*iot.CreateThingGroupOutput](t)(w.CreateThingGroup(context.Background(), in))
+}
+
+func (w *world) newCertificate(t *testing.T) *iot.CreateKeysAndCertificateOutput {
+	t.Helper()
+	return must[*iot.CreateKeysAndCertificateOutput](t)(w.CreateKeysAndCertificate(context.Background(), &iot.CreateKeysAndCertificateInput{SetAsActive: true}))
+}
+
+func (w *world) newPolicy(t *testing.T, name, document string) {
+	t.Helper()
+	must[*iot.CreatePolicyOutput](t)(w.CreatePolicy(context.Background(), &iot.CreatePolicyInput{PolicyName: &name, PolicyDocument: &document}))
+}
+
+func TestThings(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	attributes := &types.AttributePayload{Attributes: map[string]string{"site": "north"}}
+	created := must[*iot.CreateThingOutput](t)(w.CreateThing(ctx, &iot.CreateThingInput{ThingName: aws.String("a:1"), AttributePayload: attributes}))
+	if *created.ThingArn != arn+"thing/a:1" {
+		t.Errorf("ARN %s", *created.ThingArn)
+	}
+	again := must[*iot.CreateThingOutput](t)(w.CreateThing(ctx, &iot.CreateThingInput{ThingName: aws.String("a:1"), AttributePayload: attributes}))
+	if *again.ThingId != *created.ThingId {
+		t.Error("creating the same thing again made another one")
+	}
+	_, err := w.CreateThing(ctx, &iot.CreateThingInput{ThingName: aws.String("a:1")})
+	wantCode(t, err, "ResourceAlreadyExistsException", "a:1")
+	_, err = w.CreateThing(ctx, &iot.CreateThingInput{ThingName: aws.String("b"), ThingTypeName: aws.String("pump")})
+	wantCode(t, err, "NotImplementedException", "pump")
+
+	_, err = w.UpdateThing(ctx, &iot.UpdateThingInput{ThingName: aws.String("a:1"), AttributePayload: &types.AttributePayload{Attributes: map[string]string{"owner": "x"}, Merge: true}, ExpectedVersion: aws.Int64(7)})
+	wantCode(t, err, "VersionConflictException", "1")
+	must[*iot.UpdateThingOutput](t)(w.UpdateThing(ctx, &iot.UpdateThingInput{ThingName: aws.String("a:1"), AttributePayload: &types.AttributePayload{Attributes: map[string]string{"owner": "x"}, Merge: true}}))
+	described := must[*iot.DescribeThingOutput](t)(w.DescribeThing(ctx, &iot.DescribeThingInput{ThingName: aws.String("a:1")}))
+	if described.Version != 2 || described.Attributes["site"] != "north" || described.Attributes["owner"] != "x" {
+		t.Errorf("after the update: %+v", described)
+	}
+	_, err = w.DescribeThing(ctx, &iot.DescribeThingInput{ThingName: aws.String("nobody")})
+	wantCode(t, err, "ResourceNotFoundException", "nobody")
+
+	w.newThing(t, "b")
+	found := must[*iot.ListThingsOutput](t)(w.ListThings(ctx, &iot.ListThingsInput{AttributeName: aws.String("site"), AttributeValue: aws.String("north")}))
+	if len(found.Things) != 1 || *found.Things[0].ThingName != "a:1" {
+		t.Errorf("things of the north: %+v", found.Things)
+	}
+	must[*iot.DeleteThingOutput](t)(w.DeleteThing(ctx, &iot.DeleteThingInput{ThingName: aws.String("b")}))
+	must[*iot.DeleteThingOutput](t)(w.DeleteThing(ctx, &iot.DeleteThingInput{ThingName: aws.String("b")}))
+}
+
+func TestPagesMeetWithoutOverlap(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	for i := range 7 {
+		w.newThing(t, fmt.Sprintf("thing-%d", i))
+		w.newPolicy(t, fmt.Sprintf("policy-%d", i), allowAll)
+		w.now = w.now.Add(time.Second)
+	}
+	var names []string
+	things := iot.NewListThingsPaginator(w.Client, &iot.ListThingsInput{MaxResults: aws.Int32(3)})
+	for things.HasMorePages() {
+		for _, thing := range must[*iot.ListThingsOutput](t)(things.NextPage(ctx)).Things {
+			names = append(names, *thing.ThingName)
+		}
+	}
+	policies := iot.NewListPoliciesPaginator(w.Client, &iot.ListPoliciesInput{PageSize: aws.Int32(2)})
+	for policies.HasMorePages() {
+		for _, p := range must[*iot.ListPoliciesOutput](t)(policies.NextPage(ctx)).Policies {
+			names = append(names, *p.PolicyName)
+		}
+	}
+	want := "thing-0 thing-1 thing-2 thing-3 thing-4 thing-5 thing-6 policy-6 policy-5 policy-4 policy-3 policy-2 policy-1 policy-0"
+	if got := strings.Join(names, " "); got != want {
+		t.Errorf("listed %s\nwant   %s", got, want)
+	}
+	_, err := w.ListThings(ctx, &iot.ListThingsInput{MaxResults: aws.Int32(251)})
+	wantCode(t, err, "InvalidRequestException", "251")
+}
+
+func TestThingGroups(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	w.newGroup(t, "fleet", "")
+	w.newGroup(t, "north", "fleet")
+	w.newGroup(t, "mine", "north")
+	w.newGroup(t, "quarantine", "")
+	_, err := w.CreateThingGroup(ctx, &iot.CreateThingGroupInput{ThingGroupName: aws.String("x"), ParentGroupName: aws.String("nowhere")})
+	wantCode(t, err, "InvalidRequestException", "nowhere")
+
+	described := must[*iot.DescribeThingGroupOutput](t)(w.DescribeThingGroup(ctx, &iot.DescribeThingGroupInput{ThingGroupName: aws.String("mine")}))
+	var path []string
+	for _, g := range described.ThingGroupMetadata.RootToParentThingGroups {
+		path = append(path, *g.GroupName)
+	}
+	if strings.Join(path, "/") != "fleet/north" || !described.ThingGroupMetadata.CreationDate.Equal(start) {
+		t.Errorf("mine is under %v, created %v", path, described.ThingGroupMetadata.CreationDate)
+	}
+
+	w.newThing(t, "sensor")
+	add := func(group string) error {
+		_, err := w.AddThingToThingGroup(ctx, &iot.AddThingToThingGroupInput{ThingGroupName: &group, ThingName: aws.String("sensor")})
+		return err
+	}
+	if err := errors.Join(add("mine"), add("quarantine")); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, add("fleet"), "InvalidRequestException", "same hierarchy")
+	wantCode(t, add("nowhere"), "ResourceNotFoundException", "nowhere")
+
+	groups := must[*iot.ListThingGroupsForThingOutput](t)(w.ListThingGroupsForThing(ctx, &iot.ListThingGroupsForThingInput{ThingName: aws.String("sensor")}))
+	if len(groups.ThingGroups) != 2 || *groups.ThingGroups[0].GroupName != "mine" || *groups.ThingGroups[1].GroupName != "quarantine" {
+		t.Errorf("groups of the sensor: %+v", groups.ThingGroups)
+	}
+	for _, recursive := range []bool{false, true} {
+		in := must[*iot.ListThingsInThingGroupOutput](t)(w.ListThingsInThingGroup(ctx, &iot.ListThingsInThingGroupInput{ThingGroupName: aws.String("fleet"), Recursive: recursive}))
+		if (len(in.Things) == 1) != recursive {
+			t.Errorf("things in fleet, recursive %v: %v", recursive, in.Things)
+		}
+	}
+	below := must[*iot.ListThingGroupsOutput](t)(w.ListThingGroups(ctx, &iot.ListThingGroupsInput{ParentGroup: aws.String("fleet")}))
+	children := must[*iot.ListThingGroupsOutput](t)(w.ListThingGroups(ctx, &iot.ListThingGroupsInput{ParentGroup: aws.String("fleet"), Recursive: aws.Bool(false)}))
+	if len(below.ThingGroups) != 2 || len(children.ThingGroups) != 1 {
+		t.Errorf("below fleet: %d groups, %d of them children; want 2 and 1", len(below.ThingGroups), len(children.ThingGroups))
+	}
+
+	_, err = w.DeleteThingGroup(ctx, &iot.DeleteThingGroupInput{ThingGroupName: aws.String("north")})
+	wantCode(t, err, "InvalidRequestException", "child groups")
+	must[*iot.RemoveThingFromThingGroupOutput](t)(w.RemoveThingFromThingGroup(ctx, &iot.RemoveThingFromThingGroupInput{ThingGroupName: aws.String("mine"), ThingName: aws.String("sensor")}))
+	if err := add("fleet"); err != nil {
+		t.Errorf("after leaving the hierarchy: %v", err)
+	}
+}
+
+func TestAThingIsInAtMostTenGroups(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	w.newThing(t, "sensor")
+	for i := range 11 {
+		name := fmt.Sprintf("group-%d", i)
+		w.newGroup(t, name, "")
+		_, err := w.AddThingToThingGroup(ctx, &iot.AddThingToThingGroupInput{ThingGroupName: &name, ThingName: aws.String("sensor")})
+		if i < 10 && err != nil {
+			t.Fatal(err)
+		}
+		if i == 10 {
+			wantCode(t, err, "InvalidRequestException", "limit")
+		}
+	}
+}
+
+func TestCertificatesAreRealAndSignedByTheCA(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	out := w.newCertificate(t)
+	pair, err := tls.X509KeyPair([]byte(*out.CertificatePem), []byte(*out.KeyPair.PrivateKey))
+	if err != nil {
+		t.Fatalf("certificate and private key do not belong together: %v", err)
+	}
+	if got := iotcore.CertificateID(pair.Leaf); got != *out.CertificateId || *out.CertificateArn != arn+"cert/"+got {
+		t.Errorf("id %s, ARN %s, want %s", *out.CertificateId, *out.CertificateArn, got)
+	}
+	block, _ := pem.Decode([]byte(*out.KeyPair.PublicKey))
+	if public, err := x509.ParsePKIXPublicKey(block.Bytes); err != nil || public == nil {
+		t.Errorf("public key: %v", err)
+	}
+	if !w.service.CA().Issued(pair.Leaf, start) {
+		t.Error("the CA does not know its own certificate")
+	}
+	other := newWorld(t, iotcore.Config{})
+	if other.service.CA().Issued(pair.Leaf, start) {
+		t.Error("another CA takes it for its own")
+	}
+	d := must[*iot.DescribeCertificateOutput](t)(w.DescribeCertificate(ctx, &iot.DescribeCertificateInput{CertificateId: out.CertificateId})).CertificateDescription
+	if d.Status != types.CertificateStatusActive || !d.CreationDate.Equal(start) || !d.Validity.NotAfter.Equal(pair.Leaf.NotAfter) {
+		t.Errorf("described as %+v", d)
+	}
+}
+
+func TestCertificateLifeCycle(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	var told []string
+	w.service.OnCertificateStatus(func(id string, status iotcore.CertificateStatus) { told = append(told, string(status)) })
+	out := must[*iot.CreateKeysAndCertificateOutput](t)(w.CreateKeysAndCertificate(ctx, &iot.CreateKeysAndCertificateInput{}))
+	set := func(status types.CertificateStatus) error {
+		_, err := w.UpdateCertificate(ctx, &iot.UpdateCertificateInput{CertificateId: out.CertificateId, NewStatus: status})
+		return err
+	}
+	remove := func(force bool) error {
+		_, err := w.DeleteCertificate(ctx, &iot.DeleteCertificateInput{CertificateId: out.CertificateId, ForceDelete: force})
+		return err
+	}
+	if c, _ := w.service.Certificate(*out.CertificateId); c.Status != iotcore.Inactive {
+		t.Errorf("a new certificate is %s", c.Status)
+	}
+	wantCode(t, set(types.CertificateStatusPendingTransfer), "InvalidRequestException", "PENDING_TRANSFER")
+	if err := errors.Join(set("ACTIVE"), set("INACTIVE"), set("ACTIVE"), set("ACTIVE")); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, remove(true), "CertificateStateException", "deactivated")
+
+	w.newThing(t, "sensor")
+	w.newPolicy(t, "p", allowAll)
+	must[*iot.AttachThingPrincipalOutput](t)(w.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: aws.String("sensor"), Principal: out.CertificateArn}))
+	must[*iot.AttachPolicyOutput](t)(w.AttachPolicy(ctx, &iot.AttachPolicyInput{PolicyName: aws.String("p"), Target: out.CertificateArn}))
+	if err := set("REVOKED"); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, set("ACTIVE"), "CertificateStateException", "revoked")
+	wantCode(t, remove(true), "DeleteConflictException", "Things")
+	_, err := w.DeleteThing(ctx, &iot.DeleteThingInput{ThingName: aws.String("sensor")})
+	wantCode(t, err, "InvalidRequestException", "attached")
+	must[*iot.DetachThingPrincipalOutput](t)(w.DetachThingPrincipal(ctx, &iot.DetachThingPrincipalInput{ThingName: aws.String("sensor"), Principal: out.CertificateArn}))
+	wantCode(t, remove(false), "DeleteConflictException", "policies")
+	if err := remove(true); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, remove(true), "ResourceNotFoundException", *out.CertificateId)
+	if got := strings.Join(told, " "); got != "ACTIVE INACTIVE ACTIVE REVOKED " {
+		t.Errorf("told of %q", got)
+	}
+	targets := must[*iot.ListTargetsForPolicyOutput](t)(w.ListTargetsForPolicy(ctx, &iot.ListTargetsForPolicyInput{PolicyName: aws.String("p")}))
+	if len(targets.Targets) != 0 {
+		t.Errorf("the policy is still attached to %v", targets.Targets)
+	}
+}
+
+func TestForeignCertificatesCanBeRegistered(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	foreign := newWorld(t, iotcore.Config{}).newCertificate(t)
+	register := func(pem *string) (*iot.RegisterCertificateWithoutCAOutput, error) {
+		return w.RegisterCertificateWithoutCA(ctx, &iot.RegisterCertificateWithoutCAInput{CertificatePem: pem, Status: types.CertificateStatusActive})
+	}
+	out := must[*iot.RegisterCertificateWithoutCAOutput](t)(register(foreign.CertificatePem))
+	if *out.CertificateId != *foreign.CertificateId {
+		t.Errorf("id %s, want %s", *out.CertificateId, *foreign.CertificateId)
+	}
+	_, err := register(foreign.CertificatePem)
+	var exists *types.ResourceAlreadyExistsException
+	if !errors.As(err, &exists) || aws.ToString(exists.ResourceId) != *out.CertificateId {
+		t.Errorf("second registration: %v", err)
+	}
+	_, err = register(foreign.KeyPair.PublicKey)
+	wantCode(t, err, "CertificateValidationException", "CERTIFICATE")
+	list := must[*iot.ListCertificatesOutput](t)(w.ListCertificates(ctx, &iot.ListCertificatesInput{AscendingOrder: true}))
+	if len(list.Certificates) != 1 || list.Certificates[0].Status != types.CertificateStatusActive {
+		t.Errorf("listed %+v", list.Certificates)
+	}
+}
+
+func TestAnExclusiveThingSharesItsCertificateWithNobody(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	certificate := w.newCertificate(t)
+	w.newThing(t, "one")
+	w.newThing(t, "two")
+	attach := func(thing string, kind types.ThingPrincipalType) error {
+		_, err := w.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: &thing, Principal: certificate.CertificateArn, ThingPrincipalType: kind})
+		return err
+	}
+	if err := attach("one", ""); err != nil {
+		t.Fatal(err)
+	}
+	if name, exclusive := w.service.ConnectionThing(*certificate.CertificateId, "one"); name != "one" || exclusive {
+		t.Errorf("client one is thing %q, exclusive %v", name, exclusive)
+	}
+	if name, _ := w.service.ConnectionThing(*certificate.CertificateId, "other"); name != "" {
+		t.Errorf("client other is thing %q", name)
+	}
+	wantCode(t, attach("two", types.ThingPrincipalTypeExclusiveThing), "InvalidRequestException", "one")
+	if err := attach("one", types.ThingPrincipalTypeExclusiveThing); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, attach("two", ""), "InvalidRequestException", "exclusive")
+	if name, exclusive := w.service.ConnectionThing(*certificate.CertificateId, "any id"); name != "one" || !exclusive {
+		t.Errorf("with an exclusive thing the client is thing %q, exclusive %v", name, exclusive)
+	}
+	of := must[*iot.ListThingPrincipalsV2Output](t)(w.ListThingPrincipalsV2(ctx, &iot.ListThingPrincipalsV2Input{ThingName: aws.String("one")}))
+	if len(of.ThingPrincipalObjects) != 1 || of.ThingPrincipalObjects[0].ThingPrincipalType != types.ThingPrincipalTypeExclusiveThing {
+		t.Errorf("principals of one: %+v", of.ThingPrincipalObjects)
+	}
+	things := must[*iot.ListPrincipalThingsOutput](t)(w.ListPrincipalThings(ctx, &iot.ListPrincipalThingsInput{Principal: certificate.CertificateArn}))
+	if !slices.Equal(things.Things, []string{"one"}) {
+		t.Errorf("things of the certificate: %v", things.Things)
+	}
+}
+
+func TestPolicyVersions(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	name := aws.String("device")
+	w.newPolicy(t, *name, allowAll)
+	_, err := w.CreatePolicy(ctx, &iot.CreatePolicyInput{PolicyName: name, PolicyDocument: aws.String(allowAll)})
+	wantCode(t, err, "ResourceAlreadyExistsException", "device")
+	_, err = w.CreatePolicy(ctx, &iot.CreatePolicyInput{PolicyName: aws.String("bad"), PolicyDocument: aws.String(`{"Version":"2012-10-17"}`)})
+	wantCode(t, err, "MalformedPolicyException", "Statement")
+	unknown := strings.Replace(allowAll, `"Resource":"*"`, `"Resource":"*","Condition":{"DateLessThan":{"aws:CurrentTime":"2030-01-01"}}`, 1)
+	_, err = w.CreatePolicy(ctx, &iot.CreatePolicyInput{PolicyName: aws.String("dated"), PolicyDocument: &unknown})
+	wantCode(t, err, "NotImplementedException", "aws:CurrentTime")
+
+	for i := 2; i <= 5; i++ {
+		v := must[*iot.CreatePolicyVersionOutput](t)(w.CreatePolicyVersion(ctx, &iot.CreatePolicyVersionInput{PolicyName: name, PolicyDocument: aws.String(denyAll), SetAsDefault: i == 3}))
+		if *v.PolicyVersionId != fmt.Sprint(i) || v.IsDefaultVersion != (i == 3) {
+			t.Errorf("version %s, default %v", *v.PolicyVersionId, v.IsDefaultVersion)
+		}
+	}
+	_, err = w.CreatePolicyVersion(ctx, &iot.CreatePolicyVersionInput{PolicyName: name, PolicyDocument: aws.String(denyAll)})
+	wantCode(t, err, "VersionsLimitExceededException", "5")
+	current := must[*iot.GetPolicyOutput](t)(w.GetPolicy(ctx, &iot.GetPolicyInput{PolicyName: name}))
+	if *current.DefaultVersionId != "3" || *current.PolicyDocument != denyAll {
+		t.Errorf("default is %s", *current.DefaultVersionId)
+	}
+	_, err = w.DeletePolicyVersion(ctx, &iot.DeletePolicyVersionInput{PolicyName: name, PolicyVersionId: aws.String("3")})
+	wantCode(t, err, "DeleteConflictException", "default")
+	_, err = w.DeletePolicy(ctx, &iot.DeletePolicyInput{PolicyName: name})
+	wantCode(t, err, "DeleteConflictException", "versions")
+	must[*iot.SetDefaultPolicyVersionOutput](t)(w.SetDefaultPolicyVersion(ctx, &iot.SetDefaultPolicyVersionInput{PolicyName: name, PolicyVersionId: aws.String("1")}))
+	for _, v := range []string{"2", "3", "4", "5"} {
+		must[*iot.DeletePolicyVersionOutput](t)(w.DeletePolicyVersion(ctx, &iot.DeletePolicyVersionInput{PolicyName: name, PolicyVersionId: &v}))
+	}
+	versions := must[*iot.ListPolicyVersionsOutput](t)(w.ListPolicyVersions(ctx, &iot.ListPolicyVersionsInput{PolicyName: name}))
+	if len(versions.PolicyVersions) != 1 || !versions.PolicyVersions[0].IsDefaultVersion {
+		t.Errorf("left: %+v", versions.PolicyVersions)
+	}
+	must[*iot.DeletePolicyOutput](t)(w.DeletePolicy(ctx, &iot.DeletePolicyInput{PolicyName: name}))
+	_, err = w.GetPolicy(ctx, &iot.GetPolicyInput{PolicyName: name})
+	wantCode(t, err, "ResourceNotFoundException", "device")
+}
+
+func TestEffectivePoliciesComeFromCertificateAndGroupsAbove(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	certificate := w.newCertificate(t)
+	w.newThing(t, "sensor")
+	w.newGroup(t, "fleet", "")
+	w.newGroup(t, "north", "fleet")
+	must[*iot.AddThingToThingGroupOutput](t)(w.AddThingToThingGroup(ctx, &iot.AddThingToThingGroupInput{ThingGroupName: aws.String("north"), ThingName: aws.String("sensor")}))
+	attach := func(policy, target string) error {
+		_, err := w.AttachPolicy(ctx, &iot.AttachPolicyInput{PolicyName: &policy, Target: &target})
+		return err
+	}
+	for _, p := range []string{"a", "b", "c", "unused"} {
+		w.newPolicy(t, p, allowAll)
+	}
+	if err := errors.Join(attach("a", *certificate.CertificateArn), attach("b", arn+"thinggroup/fleet"), attach("c", arn+"thinggroup/north")); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, attach("a", arn+"thing/sensor"), "InvalidRequestException", "neither")
+	wantCode(t, attach("a", "us-east-1:6f2c0a2e-0000-4000-8000-000000000000"), "NotImplementedException", "Cognito")
+	_, err := w.AttachPrincipalPolicy(ctx, &iot.AttachPrincipalPolicyInput{PolicyName: aws.String("a"), Principal: aws.String(arn + "thinggroup/fleet")})
+	wantCode(t, err, "InvalidRequestException", "The given ARN does not represent a cert")
+
+	names := func(in *iot.GetEffectivePoliciesInput) (out string) {
+		t.Helper()
+		for _, p := range must[*iot.GetEffectivePoliciesOutput](t)(w.GetEffectivePolicies(ctx, in)).EffectivePolicies {
+			out += *p.PolicyName
+		}
+		return out
+	}
+	if got := names(&iot.GetEffectivePoliciesInput{Principal: certificate.CertificateArn, ThingName: aws.String("sensor")}); got != "abc" {
+		t.Errorf("effective: %s, want abc", got)
+	}
+	if got := names(&iot.GetEffectivePoliciesInput{Principal: certificate.CertificateArn}); got != "a" {
+		t.Errorf("effective without a thing: %s, want a", got)
+	}
+	if got := len(w.service.EffectivePolicies(*certificate.CertificateId, "sensor")); got != 3 {
+		t.Errorf("%d documents, want 3", got)
+	}
+	for recursive, want := range map[bool]int{false: 1, true: 2} {
+		list := must[*iot.ListAttachedPoliciesOutput](t)(w.ListAttachedPolicies(ctx, &iot.ListAttachedPoliciesInput{Target: aws.String(arn + "thinggroup/north"), Recursive: recursive}))
+		if len(list.Policies) != want {
+			t.Errorf("attached to north, recursive %v: %d, want %d", recursive, len(list.Policies), want)
+		}
+	}
+	_, err = w.DeletePolicy(ctx, &iot.DeletePolicyInput{PolicyName: aws.String("a")})
+	wantCode(t, err, "DeleteConflictException", "attached to one or more principals (name=a)")
+	must[*iot.DetachPolicyOutput](t)(w.DetachPolicy(ctx, &iot.DetachPolicyInput{PolicyName: aws.String("a"), Target: certificate.CertificateArn}))
+	must[*iot.DeletePolicyOutput](t)(w.DeletePolicy(ctx, &iot.DeletePolicyInput{PolicyName: aws.String("a")}))
+}

@@ -1,0 +1,127 @@
+package iotcore_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
+	datatypes "github.com/aws/aws-sdk-go-v2/service/iotdataplane/types"
+
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
+)
+
+func TestLoggingOptionsAreKept(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	_, err := w.GetV2LoggingOptions(ctx, &iot.GetV2LoggingOptionsInput{})
+	wantCode(t, err, "NotConfiguredException", "not been set")
+	must[*iot.SetV2LoggingOptionsOutput](t)(w.SetV2LoggingOptions(ctx, &iot.SetV2LoggingOptionsInput{RoleArn: aws.String("arn:aws:iam::123456789012:role/r"), DefaultLogLevel: types.LogLevelInfo}))
+	must[*iot.SetV2LoggingOptionsOutput](t)(w.SetV2LoggingOptions(ctx, &iot.SetV2LoggingOptionsInput{DisableAllLogs: true}))
+	got := must[*iot.GetV2LoggingOptionsOutput](t)(w.GetV2LoggingOptions(ctx, &iot.GetV2LoggingOptionsInput{}))
+	if got.DefaultLogLevel != types.LogLevelInfo || !got.DisableAllLogs {
+		t.Errorf("read back %+v", got)
+	}
+}
+
+func TestEndpointsThatAreNotThereAreNamed(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{DataEndpoint: "broker.local"}), context.Background()
+	got := must[*iot.DescribeEndpointOutput](t)(w.DescribeEndpoint(ctx, &iot.DescribeEndpointInput{EndpointType: aws.String("iot:Data-ATS")}))
+	if *got.EndpointAddress != "broker.local" {
+		t.Errorf("endpoint %s", *got.EndpointAddress)
+	}
+	_, err := w.DescribeEndpoint(ctx, &iot.DescribeEndpointInput{EndpointType: aws.String("iot:Jobs")})
+	wantCode(t, err, "NotImplementedException", "iot:Jobs")
+}
+
+func TestDataPlaneRequestsReachTheBroker(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	must[*iotdataplane.PublishOutput](t)(w.data.Publish(ctx, &iotdataplane.PublishInput{
+		Topic: aws.String("a/b c/d"), Payload: []byte{0, 1, 255}, Qos: 1, Retain: true, ContentType: aws.String("text/plain"),
+		UserProperties: aws.String(`[{"k":"v"}]`), CorrelationData: aws.String("aGk="), MessageExpiry: 60,
+		PayloadFormatIndicator: datatypes.PayloadFormatIndicatorUnspecifiedBytes,
+	}))
+	if len(w.sent.published) != 1 {
+		t.Fatalf("%d messages", len(w.sent.published))
+	}
+	m := w.sent.published[0]
+	if m.Topic != "a/b c/d" || string(m.Payload) != "\x00\x01\xff" || m.QoS != 1 || !m.Retain || m.ContentType != "text/plain" ||
+		!slices.Equal(m.UserProperties, []iotcore.UserProperty{{Key: "k", Value: "v"}}) || string(m.CorrelationData) != "hi" || m.MessageExpiry != 60 {
+		t.Errorf("published %+v", m)
+	}
+	_, err := w.data.Publish(ctx, &iotdataplane.PublishInput{Topic: aws.String("a"), Payload: make([]byte, iotcore.MaxPayload+1)})
+	wantCode(t, err, "InvalidRequestException", "131073")
+	must[*iotdataplane.DeleteConnectionOutput](t)(w.data.DeleteConnection(ctx, &iotdataplane.DeleteConnectionInput{ClientId: aws.String("a/b"), CleanSession: true}))
+	if !slices.Equal(w.sent.deleted, []string{"a/b true false"}) {
+		t.Errorf("deleted %q", w.sent.deleted)
+	}
+	_, err = w.data.DeleteConnection(ctx, &iotdataplane.DeleteConnectionInput{ClientId: aws.String("nobody")})
+	wantCode(t, err, "ResourceNotFoundException", "nobody")
+	_, err = w.data.GetThingShadow(ctx, &iotdataplane.GetThingShadowInput{ThingName: aws.String("a")})
+	wantCode(t, err, "NotImplementedException", "GetThingShadow")
+}
+
+func TestUnknownRequestsAreNamed(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	_, err := w.ListJobs(ctx, &iot.ListJobsInput{})
+	wantCode(t, err, "NotImplementedException", "ListJobs")
+	_, err = w.CreateDynamicThingGroup(ctx, &iot.CreateDynamicThingGroupInput{ThingGroupName: aws.String("g"), QueryString: aws.String("*")})
+	wantCode(t, err, "NotImplementedException", "CreateDynamicThingGroup")
+	tests := []struct {
+		method, path, body string
+		status             int
+		want               string
+	}{
+		{"GET", "/things?colour=red", "", 501, "colour"},
+		{"POST", "/things/a", `{"colour":"red"}`, 501, "colour"},
+		{"POST", "/things/a", `{"attributePayload":`, 400, "JSON"},
+		{"GET", "/nothing/like/this", "", 501, "/nothing/like/this"},
+		{"PATCH", "/things", "", 405, "PATCH"},
+		{"DELETE", "/certificates/x?forceDelete=perhaps", "", 400, "perhaps"},
+		{"POST", "/policies/p", strings.Repeat(" ", 1<<20+1), 413, "1048576"},
+	}
+	for _, tt := range tests {
+		r, _ := http.NewRequest(tt.method, w.endpoint+tt.path, strings.NewReader(tt.body))
+		response := must[*http.Response](t)(http.DefaultClient.Do(r))
+		text := string(must[[]byte](t)(io.ReadAll(response.Body)))
+		response.Body.Close()
+		if response.StatusCode != tt.status || !strings.Contains(text, tt.want) {
+			t.Errorf("%s %s: %d %s, want %d and %q", tt.method, tt.path, response.StatusCode, text, tt.status, tt.want)
+		}
+	}
+}
+
+func TestOtherPackagesCanAddOperations(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	type input struct {
+		TaskID string `uri:"taskId"`
+	}
+	type output struct {
+		TaskStatus string `json:"taskStatus"`
+	}
+	iotcore.Handle(w.handler, "DescribeAuditTask", func(in *input) (*output, error) { return &output{"COMPLETED"}, nil })
+	got := must[*iot.DescribeAuditTaskOutput](t)(w.DescribeAuditTask(ctx, &iot.DescribeAuditTaskInput{TaskId: aws.String("1")}))
+	if got.TaskStatus != types.AuditTaskStatusCompleted {
+		t.Errorf("status %s", got.TaskStatus)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("an operation that AWS does not have was accepted")
+		}
+	}()
+	iotcore.Handle(w.handler, "DescribeWeather", func(*input) (*output, error) { return nil, nil })
+}
+
+func TestPartitionsFollowTheRegion(t *testing.T) {
+	for region, want := range map[string]string{"cn-north-1": "arn:aws-cn:iot:cn-north-1:111122223333:topic/a", "us-gov-west-1": "arn:aws-us-gov:iot:us-gov-west-1:111122223333:topic/a"} {
+		s := must[*iotcore.Service](t)(iotcore.New(iotcore.Config{Account: "111122223333", Region: region}))
+		if got := s.ARN("topic/a"); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
