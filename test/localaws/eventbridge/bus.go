@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 )
 
 // Rule is a rule of the default event bus with its targets.
@@ -43,7 +44,7 @@ func (b *Bus) Put(ctx context.Context, event []byte) error {
 	if err != nil {
 		return fmt.Errorf("list the event bus's rules: %w", err)
 	}
-	slices.SortFunc(rules, func(x, y Rule) int { return slices.Compare([]string{x.Name}, []string{y.Name}) })
+	slices.SortFunc(rules, func(x, y Rule) int { return strings.Compare(x.Name, y.Name) })
 	for _, r := range rules {
 		if r.State == "DISABLED" || r.Pattern == "" {
 			continue
