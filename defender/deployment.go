@@ -1,5 +1,7 @@
 package defender
 
+import "time"
+
 // The agreement between the constructs that deploy a function and the function
 // that runs: names of environment variables, of the ledger's attributes and of
 // metrics.
@@ -14,6 +16,11 @@ const (
 	EnvEventTopic = "DEFENDERHUB_EVENT_TOPIC"
 	// EnvLogLevel is DEBUG, INFO, WARN or ERROR; default INFO.
 	EnvLogLevel = "DEFENDERHUB_LOG_LEVEL"
+	// EnvQuietTime is after how long without news a finding of the rules is archived, in
+	// the form of time.Duration; default [DefaultQuietTime].
+	EnvQuietTime = "DEFENDERHUB_QUIET_TIME"
+	// EnvSeverities are the severities that the props change, in the form of [Severities].
+	EnvSeverities = "DEFENDERHUB_SEVERITIES"
 
 	// LedgerPartitionKey and LedgerSortKey are the ledger's keys, both strings.
 	LedgerPartitionKey = "pk"
@@ -49,3 +56,16 @@ const (
 // RefreshRequest is the payload with which a schedule asks the forwarder to import
 // active findings again before Security Hub forgets them.
 const RefreshRequest = `{"defenderhub":"refresh"}`
+
+// DefaultQuietTime is how long a finding of the rules stays active without news: no
+// event clears it.
+const DefaultQuietTime = 7 * 24 * time.Hour
+
+// StartAuditResourceType is the custom resource that starts an on-demand audit when it
+// is created, and when its property StartAuditChecks (a list of API names) or
+// StartAuditTrigger (any text) changes. Deleting it does nothing.
+const (
+	StartAuditResourceType = "Custom::DefenderHubStartAudit"
+	StartAuditChecks       = "CheckNames"
+	StartAuditTrigger      = "Trigger"
+)

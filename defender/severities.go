@@ -1,0 +1,63 @@
+package defender
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Severities are the severities that a user wants instead of the defaults, by source
+// and, for the alerts of Device Defender Detect, by behavior. Its text form, which
+// stands in [EnvSeverities], is "rejected-report=HIGH,detect/small-messages=LOW".
+type Severities struct {
+	Sources   map[Source]Severity
+	Behaviors map[string]Severity
+}
+
+const behaviorPrefix = "detect/"
+
+// String is the text form, sorted; "" when nothing is changed.
+func (s Severities) String() string {
+	var pairs []string
+	for source, severity := range s.Sources {
+		if severity != SeverityDefault {
+			pairs = append(pairs, source.String()+"="+severity.String())
+		}
+	}
+	for behavior, severity := range s.Behaviors {
+		if severity != SeverityDefault {
+			pairs = append(pairs, behaviorPrefix+behavior+"="+severity.String())
+		}
+	}
+	slices.Sort(pairs)
+	return strings.Join(pairs, ",")
+}
+
+// ParseSeverities reads the text form.
+func ParseSeverities(text string) (Severities, error) {
+	s := Severities{Sources: map[Source]Severity{}, Behaviors: map[string]Severity{}}
+	if text == "" {
+		return s, nil
+	}
+	var faults []error
+	for _, pair := range strings.Split(text, ",") {
+		name, label, _ := strings.Cut(pair, "=")
+		severity, err := ParseSeverity(label)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", name, err))
+			continue
+		}
+		if behavior, ok := strings.CutPrefix(name, behaviorPrefix); ok {
+			s.Behaviors[behavior] = severity
+			continue
+		}
+		source, err := ParseSource(name)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		s.Sources[source] = severity
+	}
+	return s, errors.Join(faults...)
+}
