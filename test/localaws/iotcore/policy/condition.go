@@ -25,12 +25,10 @@ const (
 	KeyClientID          = "iot:ClientId"
 	KeyDomainName        = "iot:DomainName"
 	KeyConnectAttributes = "iot:ConnectAttributes" // PersistentConnect, LastWill
-	KeyLastWillTopic     = "iot:LastWillTopic"
 	KeyThingName         = "iot:Connection.Thing.ThingName"
 	KeyThingTypeName     = "iot:Connection.Thing.ThingTypeName"
 	KeyThingIsAttached   = "iot:Connection.Thing.IsAttached"
 	KeyCertificateID     = "iot:CertificateId"
-	KeySerialNumber      = "iot:Certificate.SerialNumber"
 
 	// KeyThingAttribute is followed by an attribute name and a bracket.
 	KeyThingAttribute = "iot:Connection.Thing.Attributes["
@@ -50,8 +48,8 @@ var NameAttributes = []string{
 // this package can give a value to.
 func KnownKey(name string) bool {
 	switch name {
-	case KeySourceIP, KeySecureTransport, KeyClientID, KeyDomainName, KeyConnectAttributes, KeyLastWillTopic,
-		KeyThingName, KeyThingTypeName, KeyThingIsAttached, KeyCertificateID, KeySerialNumber:
+	case KeySourceIP, KeySecureTransport, KeyClientID, KeyDomainName, KeyConnectAttributes,
+		KeyThingName, KeyThingTypeName, KeyThingIsAttached, KeyCertificateID:
 		return true
 	}
 	if rest, ok := strings.CutPrefix(name, KeyThingAttribute); ok {

@@ -1,0 +1,388 @@
+package mqtt
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
+)
+
+// Filters that stand for refused ones on their way through mochi, so that it
+// answers each with the right code and keeps the others.
+const (
+	deniedFilter  = "\x00denied"      // OnACLCheck says no
+	invalidFilter = "\x00invalid/#/#" // mochi finds it invalid
+)
+
+// firstPacketID is the id of the first packet with an id to each client.
+const firstPacketID = 1 << 15
+
+// hook is where mochi asks the broker.
+type hook struct {
+	mochi.HookBase
+	broker *Broker
+}
+
+// ID implements mochi.Hook.
+func (h *hook) ID() string { return "aws-iot" }
+
+// Provides implements mochi.Hook.
+func (h *hook) Provides(b byte) bool {
+	return slices.Contains([]byte{
+		mochi.OnConnect, mochi.OnConnectAuthenticate, mochi.OnSessionEstablish, mochi.OnSessionEstablished,
+		mochi.OnDisconnect, mochi.OnPacketRead, mochi.OnPacketEncode, mochi.OnACLCheck,
+		mochi.OnSubscribe, mochi.OnSubscribed, mochi.OnUnsubscribed,
+		mochi.OnPublish, mochi.OnPublished, mochi.OnWillSent,
+	}, b)
+}
+
+// OnConnect decides about a CONNECT.
+func (h *hook) OnConnect(client *mochi.Client, pk packets.Packet) error {
+	b := h.broker
+	c := b.sessions.identified(client)
+	c.identity = b.identify(client.Net.Conn, pk.Connect.Username)
+	thing, _ := b.registry.ConnectionThing(c.identity.principal, client.ID)
+	c.record = Connection{
+		ClientID: client.ID, Principal: c.identity.principal, ThingName: thing, SourceIP: addressOf(c.net),
+		SessionIdentifier: newSessionIdentifier(), ConnectedAt: b.now(),
+	}
+	if len(client.ID) > maxClientID || strings.HasPrefix(client.ID, "$") {
+		return b.refuse(c, packets.ErrClientIdentifierNotValid)
+	}
+	if !c.identity.active || !b.mayConnect(c, pk) {
+		b.tellConnectFailed(c.record)
+		if client.Properties.ProtocolVersion < 5 {
+			return b.refuse(c, packets.ErrBadUsernameOrPassword) // becomes 5, not authorized
+		}
+		return b.refuse(c, packets.ErrNotAuthorized)
+	}
+	if granted := b.keepAlive(pk.Connect.Keepalive); granted != pk.Connect.Keepalive {
+		client.State.Keepalive, client.State.ServerKeepalive = granted, true
+	}
+	client.Properties.Will.WillDelayInterval = 0 // mochi forgets whose will it is while it waits
+	return startPacketIDs(client)
+}
+
+// startPacketIDs lets the ids of packets to the client begin in the upper half.
+// Mochi keeps the packet ids of both directions in one table: a client that
+// counts from 1, as all do, would get its SUBSCRIBE refused, or lose a message
+// that waits for it, while a message with the same id is on its way.
+func startPacketIDs(client *mochi.Client) error {
+	for range firstPacketID - 1 {
+		if _, err := client.NextPacketID(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Broker) refuse(c *connection, code packets.Code) error {
+	b.log.Info("connection refused", "clientId", c.client.ID, "principal", c.identity.principal, "code", code.Reason)
+	if err := b.server.SendConnack(c.client, code, false, nil); err != nil {
+		return err
+	}
+	return code
+}
+
+// mayConnect also asks whether the last will may be published.
+func (b *Broker) mayConnect(c *connection, pk packets.Packet) bool {
+	attributes := []string{}
+	if !pk.Connect.Clean {
+		attributes = append(attributes, "PersistentConnect")
+	}
+	if pk.Connect.WillFlag {
+		attributes = append(attributes, "LastWill")
+	}
+	if !b.authorized(c, "iot:Connect", "client/"+c.client.ID, policy.Values{policy.KeyConnectAttributes: attributes}) {
+		return false
+	}
+	if !pk.Connect.WillFlag {
+		return true
+	}
+	return guardPublish(pk.Connect.WillTopic).verdict == allowed && b.mayPublish(c, pk.Connect.WillTopic, pk.Connect.WillRetain)
+}
+
+// keepAlive returns the seconds that are granted; 0 asks for the longest.
+func (b *Broker) keepAlive(asked uint16) uint16 {
+	longest := uint16(maxKeepAlive / time.Second)
+	if asked == 0 || asked > longest {
+		return longest
+	}
+	return max(asked, uint16(b.minKeepAlive/time.Second))
+}
+
+// OnConnectAuthenticate agrees: OnConnect has decided.
+func (h *hook) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool { return true }
+
+// OnSessionEstablish makes the connection the only one of its client id. It
+// waits until mochi has let go of the one before, because mochi would else drop
+// the new client together with the old one.
+func (h *hook) OnSessionEstablish(client *mochi.Client, _ packets.Packet) {
+	b := h.broker
+	c := b.sessions.of(client)
+	c.release = b.sessions.use(client.ID)
+	if old, ok := b.sessions.connected(client.ID); ok {
+		b.cut(old, DuplicateClientID, packets.ErrSessionTakenOver)
+	}
+	if old := b.sessions.last(client.ID); old != nil {
+		<-old.done
+		if old.persistent && b.now().Sub(old.record.DisconnectedAt) > sessionLife(old.client) {
+			b.purge(old)
+		}
+	}
+	c.record.ConnectedAt = b.now()
+	b.sessions.register(c)
+}
+
+// OnSessionEstablished tells of the connection after its CONNACK.
+func (h *hook) OnSessionEstablished(client *mochi.Client, _ packets.Packet) {
+	c := h.broker.sessions.of(client)
+	h.broker.tellConnected(c.record)
+	c.release()
+	c.release = nil
+}
+
+// OnDisconnect tells of the end of a connection that had a session.
+func (h *hook) OnDisconnect(client *mochi.Client, err error, expire bool) {
+	b := h.broker
+	c := b.sessions.of(client)
+	reason := c.cause()
+	if reason == "" {
+		reason = whyEnded(client.StopCause(), err)
+	}
+	var life time.Duration
+	if c.persistent = !expire; c.persistent {
+		life = sessionLife(client)
+	}
+	b.tellDisconnected(b.sessions.end(c, b.now(), reason, life))
+}
+
+// sessionLife is how long a persistent session lives without a connection.
+func sessionLife(client *mochi.Client) time.Duration {
+	if client.Properties.ProtocolVersion < 5 {
+		return persistentSession
+	}
+	return time.Duration(client.Properties.Props.SessionExpiryInterval) * time.Second
+}
+
+// purge removes a session that no connection uses.
+func (b *Broker) purge(c *connection) {
+	if kept, ok := b.server.Clients.Get(c.client.ID); ok && kept == c.client {
+		b.server.UnsubscribeClient(c.client)
+		c.client.ClearInflights()
+		b.server.Clients.Delete(c.client.ID)
+	}
+	c.persistent = false
+}
+
+// OnPacketEncode adds to a CONNACK what AWS tells MQTT 5 clients.
+func (h *hook) OnPacketEncode(client *mochi.Client, pk packets.Packet) packets.Packet {
+	if pk.FixedHeader.Type == packets.Connack && pk.ReasonCode == packets.CodeSuccess.Code && client.Properties.ProtocolVersion == 5 {
+		pk.Properties.TopicAliasMaximum = maxTopicAliases
+		pk.Properties.MaximumPacketSize = maxPacketSize
+	}
+	return pk
+}
+
+// OnPacketRead refuses packets before mochi looks at them. An error ends the
+// connection.
+func (h *hook) OnPacketRead(client *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	c := h.broker.sessions.of(client)
+	if c == nil {
+		return pk, nil // the CONNECT
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		return h.broker.readPublish(c, pk)
+	case packets.Subscribe:
+		return pk, h.broker.readSubscribe(c, pk)
+	}
+	return pk, nil
+}
+
+// readPublish also resolves topic aliases, because mochi asks OnACLCheck before
+// it does so.
+func (b *Broker) readPublish(c *connection, pk packets.Packet) (packets.Packet, error) {
+	if p := &pk.Properties; p.TopicAliasFlag && p.TopicAlias > 0 && p.TopicAlias <= maxTopicAliases {
+		pk.TopicName = c.client.State.TopicAliases.Inbound.Set(p.TopicAlias, pk.TopicName)
+		p.TopicAliasFlag, p.TopicAlias = false, 0
+	}
+	if pk.FixedHeader.Qos > 1 {
+		return pk, b.reject(c, ClientError, packets.ErrQosNotSupported)
+	}
+	if len(pk.Payload) > iotcore.MaxPayload {
+		return pk, b.reject(c, ClientError, packets.ErrPacketTooLarge)
+	}
+	if strings.ContainsAny(pk.TopicName, "+#") || pk.TopicName == "" {
+		return pk, nil // mochi answers these
+	}
+	if err := b.rejectGuarded(c, guardPublish(pk.TopicName)); err != nil {
+		return pk, err
+	}
+	if b.mayPublish(c, pk.TopicName, pk.FixedHeader.Retain) {
+		return pk, nil
+	}
+	// MQTT 5 has an answer for QoS 1, which mochi gives when OnACLCheck says no.
+	if c.client.Properties.ProtocolVersion == 5 && pk.FixedHeader.Qos == 1 {
+		c.publishDenied = true
+		return pk, nil
+	}
+	return pk, b.reject(c, AuthError, packets.ErrNotAuthorized)
+}
+
+func (b *Broker) readSubscribe(c *connection, pk packets.Packet) error {
+	if len(pk.Filters) > maxSubscriptions {
+		return b.reject(c, ClientError, packets.ErrQuotaExceeded)
+	}
+	for _, f := range pk.Filters {
+		if g := guardSubscribe(f.Filter); g.verdict != invalid {
+			if err := b.rejectGuarded(c, g); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// rejectGuarded ends the connection for what a guard does not allow.
+func (b *Broker) rejectGuarded(c *connection, g guard) error {
+	switch g.verdict {
+	case forbidden:
+		return b.reject(c, ForbiddenAccess, packets.Code{Code: packets.ErrNotAuthorized.Code, Reason: g.why})
+	case invalid:
+		return b.reject(c, ClientError, packets.Code{Code: packets.ErrTopicNameInvalid.Code, Reason: g.why})
+	case unknownHere:
+		return b.reject(c, ServerError, packets.Code{Code: packets.ErrImplementationSpecificError.Code, Reason: g.why})
+	}
+	return nil
+}
+
+func (b *Broker) reject(c *connection, reason DisconnectReason, code packets.Code) error {
+	b.cut(c, reason, code)
+	return packets.ErrRejectPacket
+}
+
+// OnACLCheck is asked for each publish, each filter of a subscribe, and each
+// delivery; mochi does not say which of the last two it is.
+func (h *hook) OnACLCheck(client *mochi.Client, topic string, write bool) bool {
+	b := h.broker
+	c := b.sessions.of(client)
+	if c == nil {
+		return true // the session of a client that mochi is removing
+	}
+	if write {
+		denied := c.publishDenied
+		c.publishDenied = false
+		return !denied
+	}
+	if topic == deniedFilter {
+		return false
+	}
+	return c.isSubscribing(topic) || b.authorized(c, "iot:Receive", "topic/"+topic, nil)
+}
+
+// OnSubscribe replaces the filters that are refused.
+func (h *hook) OnSubscribe(client *mochi.Client, pk packets.Packet) packets.Packet {
+	b := h.broker
+	c := b.sessions.of(client)
+	pk.Filters = slices.Clone(pk.Filters)
+	granted := map[string]bool{}
+	for i, f := range pk.Filters {
+		switch {
+		case guardSubscribe(f.Filter).verdict == invalid:
+			pk.Filters[i].Filter = invalidFilter
+		case !b.authorized(c, "iot:Subscribe", "topicfilter/"+f.Filter, nil):
+			pk.Filters[i].Filter = deniedFilter
+		default:
+			granted[f.Filter] = true
+		}
+	}
+	c.subscribeStarts(granted)
+	return pk
+}
+
+// OnSubscribed tells of the filters that were granted.
+func (h *hook) OnSubscribed(client *mochi.Client, pk packets.Packet, codes []byte) {
+	c := h.broker.sessions.of(client)
+	c.subscribeEnds()
+	var topics []string
+	for i, f := range pk.Filters {
+		if codes[i] < packets.ErrUnspecifiedError.Code {
+			topics = append(topics, f.Filter)
+		}
+	}
+	if len(topics) > 0 {
+		h.broker.tellSubscriptions(c.record, "subscribed", topics)
+	}
+}
+
+// OnUnsubscribed tells of what a client asked for. Mochi also calls it when it
+// removes a session, then without a packet id.
+func (h *hook) OnUnsubscribed(client *mochi.Client, pk packets.Packet) {
+	c := h.broker.sessions.of(client)
+	if c == nil || pk.PacketID == 0 {
+		return
+	}
+	var topics []string
+	for _, f := range pk.Filters {
+		topics = append(topics, f.Filter)
+	}
+	h.broker.tellSubscriptions(c.record, "unsubscribed", topics)
+}
+
+// OnPublish keeps messages that are for AWS alone from subscribers.
+func (h *hook) OnPublish(_ *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	if !delivered(pk.TopicName) {
+		return pk, packets.CodeSuccessIgnore
+	}
+	return pk, nil
+}
+
+// OnPublished tells of a message of a client.
+func (h *hook) OnPublished(client *mochi.Client, pk packets.Packet) { h.tell(client, pk) }
+
+// OnWillSent tells of a last will.
+func (h *hook) OnWillSent(client *mochi.Client, pk packets.Packet) { h.tell(client, pk) }
+
+func (h *hook) tell(client *mochi.Client, pk packets.Packet) {
+	c := h.broker.sessions.of(client)
+	if c == nil {
+		return // the service's own
+	}
+	h.broker.tell(Message{
+		Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain, Origin: FromClient,
+		ClientID: c.record.ClientID, Principal: c.record.Principal, ThingName: c.record.ThingName, SourceIP: c.record.SourceIP,
+	})
+}
+
+// ended is called when mochi has let go of a connection.
+func (b *Broker) ended(n net.Conn) {
+	c := b.sessions.ofNet(n)
+	if c.registered && !c.finished {
+		// Its CONNACK could not be sent, so nobody was told that it began.
+		b.sessions.end(c, b.now(), ConnectionLost, 0)
+		b.purge(c)
+	}
+	if c.release != nil {
+		c.release()
+	}
+	if c.cleaned {
+		b.purge(c)
+	}
+	b.sessions.drop(n, c.persistent)
+	close(c.done)
+}
+
+func newSessionIdentifier() string {
+	var id [16]byte
+	rand.Read(id[:]) // never fails
+	return hex.EncodeToString(id[:])
+}

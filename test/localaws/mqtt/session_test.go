@@ -1,0 +1,392 @@
+package mqtt_test
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
+	"github.com/eclipse/paho.golang/paho"
+	paho3 "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
+	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
+)
+
+func TestMessagesPassBetweenBothVersions(t *testing.T) {
+	w := newWorld(t)
+	old, new5 := w.connect3(w.newDevice(allowAll), "old"), w.connect5(w.newDevice(allowAll), "new")
+	received := make(chan paho3.Message, 10)
+	w.do(nil, finish(old.Subscribe("to/old/+", 1, func(_ paho3.Client, m paho3.Message) { received <- m })))
+	w.do(nil, w.subscribe5(new5, "to/new/#"))
+
+	w.do(nil, finish(old.Publish("to/new/a/b", 1, false, "hello")))
+	if p := new5.next(t); p.Topic != "to/new/a/b" || string(p.Payload) != "hello" || p.QoS != 1 {
+		t.Errorf("received %+v", p)
+	}
+	w.do(w.publish5(new5, "to/old/x", 0, "hi"))
+	select {
+	case m := <-received:
+		if m.Topic() != "to/old/x" || string(m.Payload()) != "hi" {
+			t.Errorf("received %s %s", m.Topic(), m.Payload())
+		}
+	case <-time.After(patience):
+		t.Error("nothing received")
+	}
+}
+
+func TestOnMessageKnowsTheSender(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(allowAll)
+	w.newThing("pump", d, "")
+	w.do(nil, finish(w.connect3(d, "pump").Publish("up", 1, false, "1")))
+	got := w.on("up")
+	if got.ClientID != "pump" || got.Principal != d.id || got.ThingName != "pump" || got.Origin != mqtt.FromClient ||
+		got.SourceIP != netip.MustParseAddr("127.0.0.1") || !got.Time.Equal(w.clock()) || string(got.Payload) != "1" || got.QoS != 1 {
+		t.Errorf("told %+v", got)
+	}
+	w.do(w.data.Publish(context.Background(), &iotdataplane.PublishInput{Topic: aws.String("down"), Payload: []byte("2")}))
+	if got := w.on("down"); got.Origin != mqtt.FromDataPlane || got.ClientID != "" || got.Principal != "" {
+		t.Errorf("told of the data plane's message: %+v", got)
+	}
+}
+
+// The lifecycle events have exactly the members of AWS's samples, in their types.
+func TestLifecycleEventsAreLikeTheSamples(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(allowAll)
+	w.newThing("exampleThing", d, "exclusive")
+	c := w.connect3(d, "186b5")
+	events := map[string]map[string]any{"lifecycle-connected.json": w.event("connected", "186b5")}
+	w.do(nil, finish(c.SubscribeMultiple(map[string]byte{"foo/bar": 0, "dog/cat": 1}, nil)))
+	events["lifecycle-subscribed.json"] = w.event("subscribed", "186b5")
+	w.do(nil, finish(c.Unsubscribe("foo/bar")))
+	unsubscribed := w.event("unsubscribed", "186b5")
+	c.Disconnect(100)
+	events["lifecycle-disconnected.json"] = w.wantDisconnect("186b5", mqtt.ClientInitiatedDisconnect)
+	w.do(w.iot.UpdateCertificate(context.Background(), &iot.UpdateCertificateInput{CertificateId: &d.id, NewStatus: types.CertificateStatusRevoked}))
+	if _, err := w.dial3(w.options(d, "186b5")); err == nil {
+		t.Fatal("a revoked certificate connected")
+	}
+	events["lifecycle-connect-failed.json"] = w.event("connect_failed", "186b5")
+
+	for file, event := range events {
+		text, err := os.ReadFile("testdata/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sample map[string]any
+		if err := json.Unmarshal(text, &sample); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := slices.Sorted(maps.Keys(event)), slices.Sorted(maps.Keys(sample)); !slices.Equal(got, want) {
+			t.Errorf("%s has members %v\nthe broker's has %v", file, want, got)
+		}
+		for key, want := range sample {
+			switch got := event[key]; key {
+			case "clientId", "thingName", "eventType", "versionNumber", "connectFailureReason", "disconnectReason", "clientInitiatedDisconnect":
+				if got != want {
+					t.Errorf("%s: %s is %v, want %v", file, key, got, want)
+				}
+			case "timestamp":
+				if got != float64(w.clock().UnixMilli()) {
+					t.Errorf("%s: timestamp %v", file, got)
+				}
+			case "principalIdentifier":
+				if got != d.id {
+					t.Errorf("%s: principal %v, want %s", file, got, d.id)
+				}
+			case "sessionIdentifier":
+				if s, _ := got.(string); len(s) != 32 {
+					t.Errorf("%s: session %v", file, got)
+				}
+			}
+		}
+	}
+	session := events["lifecycle-connected.json"]["sessionIdentifier"]
+	for _, e := range []map[string]any{events["lifecycle-subscribed.json"], unsubscribed, events["lifecycle-disconnected.json"]} {
+		if e["sessionIdentifier"] != session {
+			t.Errorf("%v of session %v, want %v", e["eventType"], e["sessionIdentifier"], session)
+		}
+	}
+	if events["lifecycle-connect-failed.json"]["sessionIdentifier"] == session {
+		t.Error("the refused connection has the session of the one before")
+	}
+	if got := unsubscribed["topics"].([]any); len(got) != 1 || got[0] != "foo/bar" {
+		t.Errorf("unsubscribed %v", got)
+	}
+}
+
+func TestOnlyExclusiveThingsAreNamedInEvents(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(allowAll)
+	w.newThing("pump", d, "")
+	w.connect3(d, "pump")
+	if name, has := w.event("connected", "pump")["thingName"]; has {
+		t.Errorf("thingName %v", name)
+	}
+}
+
+func TestCertificatesThatAreRefused(t *testing.T) {
+	tests := map[string]func(w *world, d device){
+		"inactive": func(w *world, d device) {
+			w.do(w.iot.UpdateCertificate(context.Background(), &iot.UpdateCertificateInput{CertificateId: &d.id, NewStatus: types.CertificateStatusInactive}))
+		},
+		"revoked": func(w *world, d device) {
+			w.do(w.iot.UpdateCertificate(context.Background(), &iot.UpdateCertificateInput{CertificateId: &d.id, NewStatus: types.CertificateStatusRevoked}))
+		},
+		"unknown": func(w *world, d device) {
+			w.do(w.iot.DetachPolicy(context.Background(), &iot.DetachPolicyInput{PolicyName: aws.String("p" + d.id[:8]), Target: &d.arn}))
+			w.do(w.iot.UpdateCertificate(context.Background(), &iot.UpdateCertificateInput{CertificateId: &d.id, NewStatus: types.CertificateStatusInactive}))
+			w.do(w.iot.DeleteCertificate(context.Background(), &iot.DeleteCertificateInput{CertificateId: &d.id}))
+		},
+	}
+	for name, make := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			d := w.newDevice(allowAll)
+			make(w, d)
+			if _, err := w.dial3(w.options(d, "c3")); err == nil || !strings.Contains(strings.ToLower(err.Error()), "not authorized") {
+				t.Errorf("MQTT 3.1.1: %v", err)
+			}
+			if e := w.event("connect_failed", "c3"); e["principalIdentifier"] != d.id {
+				t.Errorf("event %v", e)
+			}
+			_, connack, err := w.dial5(d, &paho.Connect{ClientID: "c5", KeepAlive: 60, CleanStart: true})
+			if err == nil || connack == nil || connack.ReasonCode != 0x87 {
+				t.Errorf("MQTT 5: %+v, %v", connack, err)
+			}
+			w.event("connect_failed", "c5")
+		})
+	}
+}
+
+func TestForeignCertificatesFailTheHandshakeUntilRegistered(t *testing.T) {
+	w, other := newWorld(t), newWorld(t)
+	d := other.newDevice("")
+	d.tls.RootCAs.AppendCertsFromPEM([]byte(w.ca))
+	if _, err := w.dial3(w.options(d, "c")); err == nil {
+		t.Fatal("a certificate of another authority connected")
+	}
+	w.do(w.iot.RegisterCertificateWithoutCA(context.Background(), &iot.RegisterCertificateWithoutCAInput{CertificatePem: &d.pem, Status: types.CertificateStatusActive}))
+	w.do(w.iot.CreatePolicy(context.Background(), &iot.CreatePolicyInput{PolicyName: aws.String("p"), PolicyDocument: aws.String(allowAll)}))
+	w.do(w.iot.AttachPolicy(context.Background(), &iot.AttachPolicyInput{PolicyName: aws.String("p"), Target: &d.arn}))
+	w.connect3(d, "c")
+	if e := w.event("connected", "c"); e["principalIdentifier"] != d.id {
+		t.Errorf("event %v", e)
+	}
+}
+
+func TestTheOlderConnectionIsCut(t *testing.T) {
+	w := newWorld(t)
+	first, second := w.newDevice(allowAll), w.newDevice(allowAll)
+	old := w.connect5(first, "twin")
+	began := w.event("connected", "twin")
+	young := w.connect3(second, "twin")
+	ended := w.wantDisconnect("twin", mqtt.DuplicateClientID)
+	next := w.event("connected", "twin")
+	if began["versionNumber"] != 0.0 || ended["versionNumber"] != 0.0 || next["versionNumber"] != 1.0 {
+		t.Errorf("versions %v, %v, then %v", began["versionNumber"], ended["versionNumber"], next["versionNumber"])
+	}
+	if ended["principalIdentifier"] != first.id || next["principalIdentifier"] != second.id {
+		t.Errorf("ended %v, began %v", ended, next)
+	}
+	select {
+	case p := <-old.disconnected:
+		if p.ReasonCode != 0x8e {
+			t.Errorf("told %#x, want 0x8e, session taken over", p.ReasonCode)
+		}
+	case <-time.After(patience):
+		t.Error("the older client was told nothing")
+	}
+	if err := finish(young.Publish("still/here", 1, false, "1")); err != nil {
+		t.Errorf("the younger client: %v", err)
+	}
+	now, ok := w.broker.Connection("twin")
+	if !ok || now.Principal != second.id || len(w.broker.Connections()) != 1 {
+		t.Errorf("connected: %+v", w.broker.Connections())
+	}
+	conflicts := w.broker.Conflicts(w.clock())
+	if len(conflicts) != 1 || conflicts[0].ClientID != "twin" || conflicts[0].Principal != first.id {
+		t.Errorf("conflicts: %+v", conflicts)
+	}
+	if got := w.broker.Conflicts(w.clock().Add(time.Millisecond)); len(got) != 0 {
+		t.Errorf("conflicts of the future: %+v", got)
+	}
+}
+
+// Whoever comes last stays, however many come at once.
+func TestManyClientsOfOneIDLeaveOne(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(allowAll)
+	const clients = 12
+	for range clients {
+		go w.dial3(w.options(d, "crowd"))
+	}
+	connected, disconnected := 0, 0
+	versions := map[float64]int{}
+	for connected < clients || disconnected < clients-1 {
+		m := w.next("event", func(m mqtt.Message) bool { return strings.HasSuffix(m.Topic, "/crowd") })
+		var e map[string]any
+		w.do(nil, json.Unmarshal(m.Payload, &e))
+		versions[e["versionNumber"].(float64)]++
+		if e["eventType"] == "connected" {
+			connected++
+		} else if disconnected++; e["disconnectReason"] != "DUPLICATE_CLIENTID" {
+			t.Errorf("disconnected with %v", e["disconnectReason"])
+		}
+	}
+	last, ok := w.broker.Connection("crowd")
+	if !ok || last.VersionNumber != clients-1 || versions[clients-1] != 1 {
+		t.Errorf("left: %+v (%v), events by version: %v", last, ok, versions)
+	}
+}
+
+func TestVersionsStartAgainAfterAnHourOffline(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(allowAll)
+	version := func(connect func(), offline time.Duration) any {
+		t.Helper()
+		w.step(offline)
+		connect()
+		v := w.event("connected", "c")["versionNumber"]
+		if end := w.event("disconnected", "c")["versionNumber"]; end != v {
+			t.Errorf("connected with version %v, disconnected with %v", v, end)
+		}
+		return v
+	}
+	clean := func() { w.connect3(d, "c").Disconnect(100) }
+	week := func() {
+		c, _, err := w.dial5(d, &paho.Connect{ClientID: "c", KeepAlive: 60, Properties: &paho.ConnectProperties{SessionExpiryInterval: aws.Uint32(86400)}})
+		w.do(nil, err)
+		w.do(nil, c.Disconnect(&paho.Disconnect{}))
+	}
+	steps := []struct {
+		connect func()
+		offline time.Duration
+		want    float64
+	}{
+		{clean, 0, 0}, {clean, 59 * time.Minute, 1}, {clean, 61 * time.Minute, 0},
+		{week, 0, 1}, {week, 23 * time.Hour, 2}, {clean, 25 * time.Hour, 0},
+	}
+	for i, s := range steps {
+		if got := version(s.connect, s.offline); got != s.want {
+			t.Errorf("connection %d after %v offline: version %v, want %v", i, s.offline, got, s.want)
+		}
+	}
+}
+
+func TestPersistentSessionsKeepSubscriptionsForAnHour(t *testing.T) {
+	for offline, kept := range map[time.Duration]bool{59 * time.Minute: true, 61 * time.Minute: false} {
+		w := newWorld(t)
+		d := w.newDevice(allowAll)
+		c, err := w.dial3(w.options(d, "c").SetCleanSession(false))
+		w.do(nil, err)
+		w.do(nil, finish(c.Subscribe("kept", 1, nil)))
+		c.Disconnect(100)
+		w.event("disconnected", "c")
+		w.do(w.data.Publish(context.Background(), &iotdataplane.PublishInput{Topic: aws.String("kept"), Payload: []byte("queued"), Qos: 1}))
+		w.step(offline)
+		received := make(chan string, 10)
+		o := w.options(d, "c").SetCleanSession(false).SetDefaultPublishHandler(func(_ paho3.Client, m paho3.Message) { received <- string(m.Payload()) })
+		c, err = w.dial3(o)
+		w.do(nil, err)
+		w.do(nil, finish(c.Subscribe("mark", 1, nil)))
+		w.do(nil, finish(c.Publish("mark", 1, false, "mark")))
+		want := []string{"mark"}
+		if kept {
+			want = []string{"queued", "mark"}
+		}
+		for _, text := range want {
+			select {
+			case got := <-received:
+				if got != text {
+					t.Errorf("offline for %v: received %q, want %q", offline, got, text)
+				}
+			case <-time.After(patience):
+				t.Errorf("offline for %v: %q was not received", offline, text)
+			}
+		}
+	}
+}
+
+func TestHistoryOfACertificate(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(allowAll)
+	w.connect3(d, "one").Disconnect(100)
+	w.event("disconnected", "one")
+	w.step(24 * time.Hour)
+	yesterday := w.clock().Add(-time.Hour)
+	w.connect3(d, "two")
+	w.event("connected", "two")
+	w.connect3(w.newDevice(allowAll), "other")
+	ids := func(since time.Time) (out []string) {
+		for _, c := range w.broker.ConnectionsOf(d.id, since) {
+			out = append(out, c.ClientID)
+		}
+		return out
+	}
+	if got := ids(time.Time{}); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("ever: %v", got)
+	}
+	if got := ids(yesterday); !slices.Equal(got, []string{"two"}) {
+		t.Errorf("since yesterday: %v", got)
+	}
+	w.step(40 * 24 * time.Hour)
+	w.connect3(d, "three")
+	if got := ids(time.Time{}); !slices.Equal(got, []string{"two", "three"}) {
+		t.Errorf("after 40 days: %v, want what is open", got)
+	}
+}
+
+func TestPlainListenerTakesTheUserNameForACertificate(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(policyOf(statement("Allow", "iot:Connect", arn+"client/mine")))
+	plain := func(clientID, user string) error {
+		_, err := w.dial3(paho3.NewClientOptions().AddBroker("tcp://" + w.broker.PlainAddress()).SetClientID(clientID).SetUsername(user).SetAutoReconnect(false))
+		return err
+	}
+	if err := plain("anyone", ""); err != nil {
+		t.Errorf("without a user name: %v", err)
+	}
+	if e := w.event("connected", "anyone"); e["principalIdentifier"] != "anonymous" {
+		t.Errorf("principal %v", e["principalIdentifier"])
+	}
+	if err := plain("mine", d.id); err != nil {
+		t.Errorf("with a certificate id: %v", err)
+	}
+	if plain("theirs", d.id) == nil || plain("mine", "0123") == nil {
+		t.Error("a client that its policy or its user name does not allow was connected")
+	}
+}
+
+func TestPlainListenerIsOnTheLoopbackOnly(t *testing.T) {
+	registry, err := iotcore.New(iotcore.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := mqtt.Start(mqtt.Config{Registry: registry, PlainAddress: "0.0.0.0:0"}); err == nil || !strings.Contains(err.Error(), "loopback") {
+		t.Errorf("started %v, %v", b, err)
+	}
+}
+
+func TestCloseEndsConnectionsThatNeverSpoke(t *testing.T) {
+	w := newWorld(t)
+	silent, err := net.Dial("tcp", w.broker.PlainAddress())
+	w.do(nil, err)
+	defer silent.Close()
+	w.connect3(w.newDevice(allowAll), "c")
+	w.event("connected", "c")
+	w.do(nil, w.broker.Close())
+	w.wantDisconnect("c", mqtt.ServerInitiatedDisconnect)
+}

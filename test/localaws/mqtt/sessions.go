@@ -1,0 +1,244 @@
+package mqtt
+
+import (
+	"cmp"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+)
+
+const (
+	// versionReset is how long a client must be offline for its version numbers
+	// to start again; a persistent session that lives longer keeps them.
+	versionReset = time.Hour
+	// persistentSession is how long AWS keeps a persistent session of MQTT 3.1.1.
+	persistentSession = time.Hour
+	// keptHistory is how long ended connections are kept: the longest look-back
+	// of a Device Defender audit check.
+	keptHistory = 31 * 24 * time.Hour
+)
+
+// Connection tells of a client's connection.
+type Connection struct {
+	ClientID          string
+	Principal         string // certificate id, "anonymous" on the plain listener
+	ThingName         string // "" when the connection belongs to no thing
+	SourceIP          netip.Addr
+	SessionIdentifier string // 32 hex digits, new for each connection
+	// VersionNumber rises with each connection of a client id, from 0.
+	VersionNumber    int64
+	ConnectedAt      time.Time
+	DisconnectedAt   time.Time // zero while connected
+	DisconnectReason DisconnectReason
+}
+
+// sessions is the broker's memory of connections.
+type sessions struct {
+	mu       sync.Mutex
+	byNet    map[net.Conn]*connection
+	byClient map[*mochi.Client]*connection
+	active   map[string]*connection // by client id
+	latest   map[string]*connection // by client id, ended or not
+	versions map[string]versions
+	using    map[string]*sync.Mutex // by client id
+	history  []*Connection          // by time of connection
+}
+
+// versions is the state of a client id's version numbers.
+type versions struct {
+	next  int64
+	until time.Time // when they start again, zero while connected
+}
+
+func newSessions() *sessions {
+	return &sessions{
+		byNet:    map[net.Conn]*connection{},
+		byClient: map[*mochi.Client]*connection{},
+		active:   map[string]*connection{},
+		latest:   map[string]*connection{},
+		versions: map[string]versions{},
+		using:    map[string]*sync.Mutex{},
+	}
+}
+
+func (s *sessions) accepted(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.byNet[c] = &connection{net: c, done: make(chan struct{})}
+}
+
+// identified makes the connection known by its client.
+func (s *sessions) identified(client *mochi.Client) *connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.byNet[client.Net.Conn]
+	c.client = client
+	s.byClient[client] = c
+	return c
+}
+
+// of returns the connection of a client, nil for none: the service's own client,
+// or one that has not sent its CONNECT. A client with a persistent session has
+// its last connection until it has a new one.
+func (s *sessions) of(client *mochi.Client) *connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byClient[client]
+}
+
+// use waits for the exclusive right to connect as a client id. The returned
+// function gives it back.
+func (s *sessions) use(clientID string) func() {
+	s.mu.Lock()
+	m := s.using[clientID]
+	if m == nil {
+		m = &sync.Mutex{}
+		s.using[clientID] = m
+	}
+	s.mu.Unlock()
+	m.Lock()
+	return m.Unlock
+}
+
+// last returns the latest connection of a client id.
+func (s *sessions) last(clientID string) *connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.latest[clientID]
+}
+
+func (s *sessions) connected(clientID string) (*connection, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.active[clientID]
+	return c, ok
+}
+
+func (s *sessions) ofCertificate(id string) []*connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*connection
+	for _, c := range s.active {
+		if c.record.Principal == id {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// register makes a connection the active one of its client id and gives it its
+// version number.
+func (s *sessions) register(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := c.record.ConnectedAt
+	v := s.versions[c.record.ClientID]
+	if !v.until.IsZero() && now.After(v.until) {
+		v = versions{}
+	}
+	c.record.VersionNumber = v.next
+	s.versions[c.record.ClientID] = versions{next: v.next + 1}
+	if old := s.latest[c.record.ClientID]; old != nil {
+		delete(s.byClient, old.client)
+	}
+	s.active[c.record.ClientID] = c
+	s.latest[c.record.ClientID] = c
+	s.history = slices.DeleteFunc(s.history, func(h *Connection) bool {
+		return !h.DisconnectedAt.IsZero() && now.Sub(h.DisconnectedAt) > keptHistory
+	})
+	s.history = append(s.history, &c.record)
+	c.registered = true
+}
+
+// end notes that a connection is over and returns its record. The session
+// lives on for as long as given.
+func (s *sessions) end(c *connection, now time.Time, reason DisconnectReason, session time.Duration) Connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.record.DisconnectedAt, c.record.DisconnectReason = now, reason
+	if s.active[c.record.ClientID] == c {
+		delete(s.active, c.record.ClientID)
+		v := s.versions[c.record.ClientID]
+		v.until = now.Add(max(versionReset, session))
+		s.versions[c.record.ClientID] = v
+	}
+	c.finished = true
+	return c.record
+}
+
+// drop forgets a network connection; with its session gone, its client too.
+func (s *sessions) drop(n net.Conn, session bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.byNet[n]; c.client != nil && !session {
+		delete(s.byClient, c.client)
+	}
+	delete(s.byNet, n)
+}
+
+func (s *sessions) ofNet(n net.Conn) *connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byNet[n]
+}
+
+// Connection returns the connection of a client that is connected.
+func (b *Broker) Connection(clientID string) (Connection, bool) {
+	s := b.sessions
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.active[clientID]
+	if !ok {
+		return Connection{}, false
+	}
+	return c.record, true
+}
+
+// Connections returns the connections of all clients that are connected, by
+// client id.
+func (b *Broker) Connections() []Connection {
+	s := b.sessions
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Connection
+	for _, id := range slices.Sorted(maps.Keys(s.active)) {
+		out = append(out, s.active[id].record)
+	}
+	return out
+}
+
+// ConnectionsOf returns the connections of a certificate that were open at or
+// after a time, in the order in which they began. It reaches back 31 days.
+func (b *Broker) ConnectionsOf(certificateID string, since time.Time) []Connection {
+	return b.sessions.matching(func(c *Connection) bool {
+		return c.Principal == certificateID && (c.DisconnectedAt.IsZero() || !c.DisconnectedAt.Before(since))
+	})
+}
+
+// Conflicts returns the connections that were cut at or after a time because
+// another client took their client id, by client id and time. It reaches back 31
+// days.
+func (b *Broker) Conflicts(since time.Time) []Connection {
+	out := b.sessions.matching(func(c *Connection) bool {
+		return c.DisconnectReason == DuplicateClientID && !c.DisconnectedAt.Before(since)
+	})
+	slices.SortStableFunc(out, func(a, b Connection) int { return cmp.Compare(a.ClientID, b.ClientID) })
+	return out
+}
+
+func (s *sessions) matching(want func(*Connection) bool) []Connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Connection
+	for _, c := range s.history {
+		if want(c) {
+			out = append(out, *c)
+		}
+	}
+	return out
+}
