@@ -90,6 +90,7 @@ type Registry struct {
 	providers map[string]Provider
 	deployed  []Deployed
 	changed   []func()
+	animated  map[string]bool
 }
 
 // Register makes p the provider of a resource type, in place of an earlier one.
@@ -117,6 +118,9 @@ func (r *Registry) Deployed(resourceType string) []Deployed {
 	var found []Deployed
 	for _, d := range r.deployed {
 		if resourceType == "" || d.Type == resourceType {
+			if r.animated[d.Type] {
+				d.Inert = ""
+			}
 			found = append(found, d)
 		}
 	}
@@ -131,6 +135,19 @@ func (r *Registry) Find(resourceType, physicalID string) (Deployed, bool) {
 		}
 	}
 	return Deployed{}, false
+}
+
+// Animate says that something else than their provider makes the resources of these
+// types work: they are not inert.
+func (r *Registry) Animate(types ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.animated == nil {
+		r.animated = map[string]bool{}
+	}
+	for _, t := range types {
+		r.animated[t] = true
+	}
 }
 
 // OnChange has f called after every change of what is deployed.

@@ -41,6 +41,18 @@ type Result struct {
 	FunctionError string
 }
 
+// Reason is what a failed function said, in one line.
+func (r Result) Reason() string {
+	var e struct {
+		Message string `json:"errorMessage"`
+		Type    string `json:"errorType"`
+	}
+	if json.Unmarshal(r.Payload, &e) != nil || e.Message == "" {
+		return string(r.Payload)
+	}
+	return e.Type + ": " + e.Message
+}
+
 // Runner runs functions.
 type Runner struct {
 	// Endpoint is the AWS_ENDPOINT_URL that functions are given.

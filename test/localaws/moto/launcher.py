@@ -56,6 +56,8 @@ def provided(resource_type):
     """Makes the model class of a type that the provider knows or refuses."""
 
     class Provided(CloudFormationModel):
+        __module__ = "moto.cloudformation.provided"  # moto files its models by this name
+
         def __init__(self, stack_id, account_id, region, properties):
             self.stack_id = stack_id
             self.account_id = account_id

@@ -1,0 +1,85 @@
+package localaws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
+	"github.com/defenderhub/defenderhub/test/localaws/process"
+)
+
+// CDK runs the pinned CDK CLI in dir against this cloud, with an environment in which
+// no real account can be reached, and returns what it printed. env adds variables, as
+// KEY=VALUE.
+func (c *Cloud) CDK(ctx context.Context, dir string, env []string, args ...string) (string, error) {
+	cli := filepath.Join(c.repository, "node_modules", "aws-cdk", "bin", "cdk")
+	node := filepath.Join(c.repository, "node_modules", "node", "bin", "node")
+	for _, tool := range []string{cli, node} {
+		if _, err := os.Stat(tool); err != nil {
+			return "", fmt.Errorf("the pinned CDK CLI is not installed, run `npm ci` in %s: %w", c.repository, err)
+		}
+	}
+	var out strings.Builder
+	both := &locked{to: io.MultiWriter(&out, c.log("cdk.log"))}
+	p, err := process.Start(process.Spec{
+		Path: node, Args: append([]string{cli}, args...), Dir: dir, Env: append(c.Env(), env...), Stdout: both, Stderr: both,
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := p.Wait(ctx); err != nil {
+		return out.String(), fmt.Errorf("cdk %s: %w:\n%s", strings.Join(args, " "), err, lastLines(out.String(), 15))
+	}
+	return out.String(), nil
+}
+
+// Bootstrap makes the stack that the CDK CLI uploads to. It runs outside any CDK app,
+// which it would synthesize.
+func (c *Cloud) Bootstrap(ctx context.Context) error {
+	_, err := c.CDK(ctx, c.dir, nil, "bootstrap", "aws://"+c.Account+"/"+c.Region)
+	return err
+}
+
+// Deploy deploys the stacks of the CDK app in dir, whose cdk.json is used, or, with an
+// --app argument, of that. Changes of a deployed stack are beyond the emulator: deploy
+// once to each cloud.
+func (c *Cloud) Deploy(ctx context.Context, dir string, env []string, args ...string) (string, error) {
+	// The emulator's change sets lose outputs, and the CLI waits for ever on a second one.
+	deploy := []string{"deploy", "--all", "--method=direct", "--no-previous-parameters", "--require-approval=never", "--ci", "--progress=events"}
+	return c.CDK(ctx, dir, env, append(deploy, args...)...)
+}
+
+// Env is an environment for programs that shall use this cloud: with its endpoint,
+// credentials that are valid nowhere else, and nothing that leads to a real account.
+func (c *Cloud) Env() []string {
+	var env []string
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "AWS_") && !strings.HasPrefix(v, "CDK_") && !strings.HasPrefix(v, "NODE_") {
+			env = append(env, v)
+		}
+	}
+	bin := filepath.Join(c.repository, "node_modules", "node", "bin") + string(os.PathListSeparator) + filepath.Join(c.repository, "node_modules", ".bin")
+	return append(env,
+		"PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"),
+		"AWS_ENDPOINT_URL="+c.Endpoint,
+		"AWS_REGION="+c.Region, "AWS_DEFAULT_REGION="+c.Region,
+		"AWS_ACCESS_KEY_ID="+awsapi.Credentials.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+awsapi.Credentials.SecretAccessKey,
+		"AWS_CONFIG_FILE="+filepath.Join(c.dir, "no-config"), "AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(c.dir, "no-credentials"),
+		"AWS_EC2_METADATA_DISABLED=true",
+		"CDK_DISABLE_CLI_TELEMETRY=true", "CDK_DEFAULT_ACCOUNT="+c.Account, "CDK_DEFAULT_REGION="+c.Region,
+		"JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION=true", "NO_COLOR=1",
+	)
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// errStopped is why the cloud's own work ends.
+var errStopped = errors.New("the local AWS was stopped")

@@ -1,0 +1,243 @@
+// Package localaws is a local AWS for tests, for the demo and for users' own clients:
+// the real CDK CLI deploys to it, functions run from the code that the deployment
+// uploaded, queues feed them. The emulator moto answers most services; what it lacks or
+// gets wrong is answered here. What nothing knows is refused by its name.
+package localaws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
+	"github.com/defenderhub/defenderhub/test/localaws/clock"
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+	"github.com/defenderhub/defenderhub/test/localaws/edge"
+	"github.com/defenderhub/defenderhub/test/localaws/eventsource"
+	"github.com/defenderhub/defenderhub/test/localaws/functions"
+	"github.com/defenderhub/defenderhub/test/localaws/moto"
+	"github.com/defenderhub/defenderhub/test/localaws/providers"
+)
+
+// AccountID is the one account of every local AWS.
+const AccountID = "123456789012"
+
+// Options are how a cloud is started. The zero value is right for tests.
+type Options struct {
+	// Region is the one Region of the cloud. Default: us-east-1.
+	Region string
+	// Progress is told in lines what takes time, and which invocations failed. Default:
+	// nil, nobody.
+	Progress io.Writer
+	// Repository is the checkout whose pinned tools are used. Default: the one around the
+	// working directory.
+	Repository string
+}
+
+// Cloud is a running local AWS.
+type Cloud struct {
+	// Endpoint is the value of AWS_ENDPOINT_URL.
+	Endpoint string
+	Region   string
+	Account  string
+	// Edge routes by service: put handlers there for what the emulator lacks.
+	Edge *edge.Edge
+	// Resources holds the providers and what is deployed: register richer providers
+	// before the deployment.
+	Resources *cloudformation.Registry
+	// Functions runs what is deployed.
+	Functions *functions.Runner
+	// SecurityHub is the service behind the API, for faults and for what no API shows.
+	SecurityHub *securityhubtest.Service
+	// Clock is what time it is for the services that are ours.
+	Clock *clock.Clock
+
+	ctx        context.Context
+	cancel     context.CancelCauseFunc
+	dir        string
+	repository string
+	progress   *locked
+	emulator   *moto.Moto
+	server     *http.Server
+	pollers    *eventsource.Pollers
+	lambda     *functions.API
+	logs       []*os.File
+	background sync.WaitGroup
+	stop       sync.Once
+
+	importedMu sync.Mutex
+	imported   []func(securityhubtest.Imported)
+}
+
+// Start starts an empty cloud. It lives until Stop, or until ctx ends, on ports that
+// the system chose and with files in a directory of its own, so that any number of
+// clouds can run at once.
+func Start(ctx context.Context, o Options) (_ *Cloud, err error) {
+	if o.Region == "" {
+		o.Region = "us-east-1"
+	}
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	if o.Repository == "" {
+		wd, err := os.Getwd()
+		if err != nil {
+			return nil, err
+		}
+		if o.Repository, err = repository(wd); err != nil {
+			return nil, err
+		}
+	}
+	dir, err := os.MkdirTemp("", "localaws-")
+	if err != nil {
+		return nil, err
+	}
+	c := &Cloud{
+		Region: o.Region, Account: AccountID, Edge: &edge.Edge{}, Resources: &cloudformation.Registry{},
+		Clock: &clock.Clock{}, dir: dir, repository: o.Repository, progress: &locked{to: o.Progress},
+	}
+	c.ctx, c.cancel = context.WithCancelCause(ctx)
+	defer func() {
+		if err != nil {
+			c.Stop()
+		}
+	}()
+	if err := c.listen(); err != nil {
+		return nil, err
+	}
+	c.serveSecurityHub()
+	c.serveFunctions()
+	if err := c.startEmulator(); err != nil {
+		return nil, err
+	}
+	c.provide()
+	context.AfterFunc(c.ctx, c.Stop)
+	return c, nil
+}
+
+// Stop ends everything that the cloud started and removes its files. It may be called
+// repeatedly, and returns when all is gone.
+func (c *Cloud) Stop() {
+	c.stop.Do(func() {
+		c.cancel(errStopped)
+		if c.pollers != nil {
+			c.pollers.Wait()
+		}
+		if c.lambda != nil {
+			c.lambda.Wait()
+		}
+		if c.Functions != nil {
+			c.Functions.Stop()
+		}
+		if c.server != nil {
+			c.server.Close()
+		}
+		if c.emulator != nil {
+			c.emulator.Stop()
+		}
+		c.background.Wait()
+		for _, f := range c.logs {
+			f.Close()
+		}
+		os.RemoveAll(c.dir)
+	})
+}
+
+// Config is an AWS SDK configuration for this cloud.
+func (c *Cloud) Config() aws.Config {
+	return aws.Config{
+		Region: c.Region, BaseEndpoint: &c.Endpoint,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return awsapi.Credentials, nil }),
+	}
+}
+
+// Dir is the cloud's directory: logs of the emulator, the CDK CLI and the functions are
+// there until Stop.
+func (c *Cloud) Dir() string { return c.dir }
+
+func (c *Cloud) listen() error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen on loopback: %w", err)
+	}
+	// By this name, not by the address: only so the CLI finds buckets by their path.
+	c.Endpoint = "http://localhost:" + strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
+	c.server = &http.Server{Handler: c.Edge, ReadHeaderTimeout: time.Minute}
+	c.background.Go(func() {
+		if err := c.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			c.say("the edge ended: %v", err)
+		}
+	})
+	return nil
+}
+
+func (c *Cloud) startEmulator() error {
+	python, err := moto.Python(c.ctx, filepath.Join(c.repository, ".venv"), c.progress)
+	if err != nil {
+		return err
+	}
+	hook := c.Edge.HandleInternal("resources", c.Resources)
+	c.emulator, err = moto.Start(c.ctx, moto.Config{
+		Python: python, Dir: c.dir, ProviderURL: c.Endpoint + hook, Replaced: providers.Replaced(), Log: c.log("moto.log"), Region: c.Region,
+	})
+	if err != nil {
+		return err
+	}
+	c.Edge.SetEmulator(edge.Emulator(c.emulator.URL))
+	c.background.Go(func() {
+		<-c.emulator.Done()
+		if c.ctx.Err() == nil {
+			c.say("the emulator ended by itself, its log is %s", filepath.Join(c.dir, "moto.log"))
+		}
+	})
+	return nil
+}
+
+// api is a client of the cloud, or of a part of it.
+func (c *Cloud) api(endpoint string) awsapi.Client {
+	return awsapi.Client{Endpoint: endpoint, Region: c.Region}
+}
+
+func (c *Cloud) emulatorAPI() awsapi.Client {
+	u := url.URL{Scheme: c.emulator.URL.Scheme, Host: c.emulator.URL.Host}
+	return c.api(u.String())
+}
+
+func (c *Cloud) say(format string, args ...any) { fmt.Fprintf(c.progress, format+"\n", args...) }
+
+// log opens a log file in the cloud's directory.
+func (c *Cloud) log(name string) io.Writer {
+	f, err := os.OpenFile(filepath.Join(c.dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		c.say("no log %s: %v", name, err)
+		return io.Discard
+	}
+	c.progress.mu.Lock()
+	defer c.progress.mu.Unlock()
+	c.logs = append(c.logs, f)
+	return f
+}
+
+// locked serialises writes.
+type locked struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.to.Write(p)
+}

@@ -1,0 +1,307 @@
+package localaws_test
+
+import (
+	"archive/zip"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/defenderhub/defenderhub/test/localaws"
+)
+
+// start starts a bootstrapped cloud that stops with the test.
+func start(t *testing.T) (context.Context, *localaws.Cloud) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	t.Cleanup(cancel)
+	cloud, err := localaws.Start(ctx, localaws.Options{Progress: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cloud.Stop)
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, name := range []string{"moto.log", "cdk.log"} {
+				text, _ := os.ReadFile(filepath.Join(cloud.Dir(), name))
+				t.Logf("%s:\n%s", name, text[max(0, len(text)-4000):])
+			}
+		}
+	})
+	if err := cloud.Bootstrap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return ctx, cloud
+}
+
+// assembly writes a synthesized CDK app with one stack, Sample, and with the function's
+// code, and returns its directory.
+func assembly(t *testing.T, template []byte, function string) string {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name string, value any) {
+		encoded, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), encoded, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type object = map[string]any
+	files := object{}
+	if function != "" {
+		files["function"] = object{
+			"displayName": "function", "source": object{"path": function, "packaging": "file"},
+			"destinations": object{"current": object{"bucketName": "cdk-hnb659fds-assets-" + localaws.AccountID + "-us-east-1", "objectKey": "function.zip"}},
+		}
+	}
+	write("Sample.template.json", json.RawMessage(template))
+	write("Sample.assets.json", object{"version": "48.0.0", "files": files})
+	write("manifest.json", object{"version": "48.0.0", "artifacts": object{
+		"Sample.assets": object{"type": "cdk:asset-manifest", "properties": object{"file": "Sample.assets.json"}},
+		"Sample": object{
+			"type": "aws:cloudformation:stack", "environment": "aws://unknown-account/unknown-region", "dependencies": []string{"Sample.assets"},
+			"properties": object{"templateFile": "Sample.template.json", "stackName": "Sample"},
+		},
+	}})
+	return dir
+}
+
+// functionZip builds the function of the integration test.
+func functionZip(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bootstrap"), "./testdata/function")
+	build.Env = append(os.Environ(), "GOOS=linux", "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	binary, err := os.ReadFile(filepath.Join(dir, "bootstrap"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "function.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	archive := zip.NewWriter(f)
+	entry, err := archive.Create("bootstrap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := entry.Write(binary); err != nil {
+		t.Fatal(err)
+	}
+	if err := archive.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+func TestDeployedStackWorks(t *testing.T) {
+	template, err := os.ReadFile("testdata/sample.template.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	zipped := functionZip(t)
+	ctx, cloud := start(t)
+	if _, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, template, zipped)); err != nil {
+		t.Fatal(err)
+	}
+	outputs := stackOutputs(t, cloud)
+	t.Run("references are AWS's", func(t *testing.T) { checkOutputs(t, outputs) })
+	t.Run("inert resources are listed", func(t *testing.T) {
+		lines := strings.Join(cloud.Inert(), "\n")
+		for _, want := range []string{"AWS::CloudWatch::Alarm", "AWS::Scheduler::Schedule", "AWS::IoT::AccountAuditConfiguration", "AWS::IoT::SecurityProfile"} {
+			if !strings.Contains(lines, want) {
+				t.Errorf("%s is not in\n%s", want, lines)
+			}
+		}
+		if strings.Contains(lines, "AWS::SNS::Subscription") {
+			t.Errorf("a working subscription is listed:\n%s", lines)
+		}
+	})
+	t.Run("deployed resources can be read back", func(t *testing.T) { checkServices(t, cloud, outputs) })
+	t.Run("messages reach the function and its failures the dead-letter queue", func(t *testing.T) { checkDelivery(t, ctx, cloud, outputs) })
+	t.Run("the function can be invoked", func(t *testing.T) { checkInvoke(t, cloud) })
+}
+
+func stackOutputs(t *testing.T, cloud *localaws.Cloud) map[string]string {
+	t.Helper()
+	stacks, err := cloudformation.NewFromConfig(cloud.Config()).DescribeStacks(t.Context(), &cloudformation.DescribeStacksInput{StackName: aws.String("Sample")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	outputs := map[string]string{}
+	for _, o := range stacks.Stacks[0].Outputs {
+		outputs[*o.OutputKey] = *o.OutputValue
+	}
+	return outputs
+}
+
+func checkOutputs(t *testing.T, outputs map[string]string) {
+	const account = localaws.AccountID
+	for key, pattern := range map[string]string{
+		"SubscriptionArn":        `arn:aws:sns:us-east-1:` + account + `:Sample-Topic-\w+:[0-9a-f-]{36}`,
+		"Greeting":               `hello fleet 2`,
+		"GreetingId":             `greeting-fleet`,
+		"RuleArn":                `arn:aws:iot:us-east-1:` + account + `:rule/Sample_Rule_\w+`,
+		"GroupArn":               `arn:aws:iot:us-east-1:` + account + `:thinggroup/cameras`,
+		"PolicyName":             `Sample-Policy-\w+`,
+		"Thing":                  `camera-1`,
+		"AuditArn":               `arn:aws:iot:us-east-1:` + account + `:scheduledaudit/Sample-Audit-\w+`,
+		"ProfileArn":             `arn:aws:iot:us-east-1:` + account + `:securityprofile/Sample-Profile-\w+`,
+		"HubArn":                 `arn:aws:securityhub:us-east-1:` + account + `:hub/default`,
+		"ProductSubscriptionArn": `arn:aws:securityhub:us-east-1:` + account + `:product-subscription/aws/iot-device-defender-audit`,
+		"AlarmArn":               `arn:aws:cloudwatch:us-east-1:` + account + `:alarm:Sample-Alarm-\w+`,
+		"ScheduleArn":            `arn:aws:scheduler:us-east-1:` + account + `:schedule/default/Sample-Schedule-\w+`,
+	} {
+		if !regexp.MustCompile("^" + pattern + "$").MatchString(outputs[key]) {
+			t.Errorf("output %s is %q, want %s", key, outputs[key], pattern)
+		}
+	}
+}
+
+func checkServices(t *testing.T, cloud *localaws.Cloud, outputs map[string]string) {
+	things := iot.NewFromConfig(cloud.Config())
+	rules, err := things.ListTopicRules(t.Context(), &iot.ListTopicRulesInput{})
+	if err != nil || len(rules.Rules) != 1 {
+		t.Fatalf("topic rules %v, error %v", rules, err)
+	}
+	rule, err := things.GetTopicRule(t.Context(), &iot.GetTopicRuleInput{RuleName: rules.Rules[0].RuleName})
+	if err != nil || len(rule.Rule.Actions) != 1 || aws.ToString(rule.Rule.Actions[0].Sqs.QueueUrl) != outputs["IngestUrl"] {
+		t.Errorf("topic rule %+v, error %v", rule, err)
+	}
+	group, err := things.DescribeThingGroup(t.Context(), &iot.DescribeThingGroupInput{ThingGroupName: aws.String("cameras")})
+	if err != nil || group.ThingGroupProperties.AttributePayload.Attributes["Site"] != "North" {
+		t.Errorf("thing group %+v, error %v", group, err)
+	}
+	if _, err := things.GetPolicy(t.Context(), &iot.GetPolicyInput{PolicyName: aws.String(outputs["PolicyName"])}); err != nil {
+		t.Error(err)
+	}
+	hub := securityhub.NewFromConfig(cloud.Config())
+	products, err := hub.ListEnabledProductsForImport(t.Context(), &securityhub.ListEnabledProductsForImportInput{})
+	if err != nil || !slices.Contains(products.ProductSubscriptions, outputs["ProductSubscriptionArn"]) {
+		t.Errorf("product subscriptions %+v, error %v", products, err)
+	}
+	attributes, err := sqs.NewFromConfig(cloud.Config()).GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{
+		QueueUrl: aws.String(outputs["IngestUrl"]), AttributeNames: []types.QueueAttributeName{types.QueueAttributeNamePolicy},
+	})
+	if err != nil || !strings.Contains(attributes.Attributes["Policy"], "FromTopic") {
+		t.Errorf("queue attributes %v, error %v", attributes, err)
+	}
+}
+
+func checkDelivery(t *testing.T, ctx context.Context, cloud *localaws.Cloud, outputs map[string]string) {
+	topics, queues := sns.NewFromConfig(cloud.Config()), sqs.NewFromConfig(cloud.Config())
+	bodies := []string{"one", "fail", "two"}
+	for _, body := range bodies {
+		if _, err := topics.Publish(ctx, &sns.PublishInput{TopicArn: aws.String(outputs["TopicArn"]), Message: aws.String(body)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cloud.Drained(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := receiveAll(t, queues, outputs["OutputUrl"]); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("the function sent on %v, want each good message once", got)
+	}
+	if got := receiveAll(t, queues, outputs["DeadLettersUrl"]); !slices.Equal(got, []string{"fail"}) {
+		t.Errorf("dead letters are %v, want the failed message", got)
+	}
+	// A function that ends or hangs gets a new environment, and the next message through.
+	for _, body := range []string{"panic", "sleep"} {
+		if _, err := queues.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(outputs["IngestUrl"]), MessageBody: aws.String(body)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := cloud.Drained(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := receiveAll(t, queues, outputs["DeadLettersUrl"]); !slices.Equal(got, []string{body}) {
+			t.Errorf("dead letters are %v, want %s", got, body)
+		}
+	}
+}
+
+// receiveAll empties a queue that nobody else reads and returns the bodies, sorted.
+func receiveAll(t *testing.T, queues *sqs.Client, url string) []string {
+	t.Helper()
+	var bodies []string
+	for {
+		out, err := queues.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out.Messages) == 0 {
+			slices.Sort(bodies)
+			return bodies
+		}
+		for _, m := range out.Messages {
+			bodies = append(bodies, *m.Body)
+			if _, err := queues.DeleteMessage(t.Context(), &sqs.DeleteMessageInput{QueueUrl: &url, ReceiptHandle: m.ReceiptHandle}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func checkInvoke(t *testing.T, cloud *localaws.Cloud) {
+	client := lambda.NewFromConfig(cloud.Config())
+	list, err := client.ListFunctions(t.Context(), &lambda.ListFunctionsInput{})
+	if err != nil || len(list.Functions) != 1 {
+		t.Fatalf("functions %v, error %v", list, err)
+	}
+	out, err := client.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: list.Functions[0].FunctionArn, Payload: []byte(`{"Records":[{"messageId":"m1","body":"fail"}]}`)})
+	if err != nil || string(out.Payload) != `{"batchItemFailures":[{"itemIdentifier":"m1"}]}` || out.FunctionError != nil {
+		t.Errorf("answer %s, function error %v, error %v", out.Payload, out.FunctionError, err)
+	}
+	if out, err = client.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: list.Functions[0].FunctionName, Payload: []byte(`[]`)}); err != nil || aws.ToString(out.FunctionError) != "Unhandled" {
+		t.Errorf("an unreadable event answers %s, %v, error %v", out.Payload, out.FunctionError, err)
+	}
+}
+
+func TestRefusedResourceFailsTheDeploymentByName(t *testing.T) {
+	ctx, cloud := start(t)
+	for name, tt := range map[string]struct{ template, want string }{
+		"unknown type": {
+			`{"Resources":{"Gateway":{"Type":"AWS::IoTFleetHub::Application"}}}`,
+			"Gateway (AWS::IoTFleetHub::Application): the local AWS has no provider for resource type AWS::IoTFleetHub::Application",
+		},
+		"type that the emulator would ignore": {
+			`{"Resources":{"Wait":{"Type":"AWS::CloudFormation::WaitConditionHandle"}}}`,
+			"no provider for resource type AWS::CloudFormation::WaitConditionHandle",
+		},
+		"bad property": {
+			`{"Resources":{"Rule":{"Type":"AWS::IoT::TopicRule","Properties":{"RuleName":"my-rule","TopicRulePayload":{"Sql":"SELECT 1","Actions":[]}}}}}`,
+			"#/RuleName: string [my-rule] does not match pattern",
+		},
+		"attribute that the type lacks": {
+			`{"Resources":{"Thing":{"Type":"AWS::IoT::Thing"},"Queue":{"Type":"AWS::SQS::Queue","Properties":{"QueueName":{"Fn::GetAtt":["Thing","Colour"]}}}}}`,
+			"has no attribute Colour",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, []byte(tt.template), ""))
+			if err == nil || !strings.Contains(out, tt.want) {
+				t.Errorf("error %v, output:\n%s\nwant %q", err, out, tt.want)
+			}
+		})
+	}
+}

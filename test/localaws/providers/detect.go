@@ -1,0 +1,233 @@
+package providers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
+)
+
+const (
+	securityProfile = "AWS::IoT::SecurityProfile"
+	customMetric    = "AWS::IoT::CustomMetric"
+	dimension       = "AWS::IoT::Dimension"
+
+	profilesPerTarget = 5 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
+)
+
+// operators are the comparisons that a kind of metric allows.
+var operators = map[string][]string{
+	"number":    {"less-than", "less-than-equals", "greater-than", "greater-than-equals"},
+	"at most":   {"less-than", "less-than-equals"},
+	"addresses": {"in-cidr-set", "not-in-cidr-set"},
+	"ports":     {"in-port-set", "not-in-port-set"},
+	"set":       {"in-set", "not-in-set"},
+}
+
+// metrics are the metrics of AWS and their kind.
+var metrics = map[string]string{
+	"aws:message-byte-size": "number", "aws:num-messages-sent": "number", "aws:num-messages-received": "number",
+	"aws:num-authorization-failures": "number", "aws:num-connection-attempts": "number", "aws:num-disconnects": "number",
+	"aws:all-bytes-in": "number", "aws:all-bytes-out": "number", "aws:all-packets-in": "number", "aws:all-packets-out": "number",
+	"aws:num-listening-tcp-ports": "number", "aws:num-listening-udp-ports": "number", "aws:num-established-tcp-connections": "number",
+	"aws:disconnect-duration": "at most", "aws:source-ip-address": "addresses", "aws:destination-ip-addresses": "addresses",
+	"aws:listening-tcp-ports": "ports", "aws:listening-udp-ports": "ports",
+}
+
+// customKinds are the kinds of custom metrics by their type.
+var customKinds = map[string]string{"number": "number", "number-list": "set", "string-list": "set", "ip-address-list": "addresses"}
+
+func (a Account) detect() map[string]declared {
+	name := schema.Pattern(iotName, 1, 128)
+	list := func(item schema.Check) schema.Property {
+		return schema.Optional(schema.Unique(schema.List(0, 1000, item)))
+	}
+	datapoints := schema.Optional(schema.Integer(1, 10))
+	metricDimension := schema.Optional(schema.Map(schema.Object{"DimensionName": schema.Required(name), "Operator": schema.Optional(schema.Enum("IN", "NOT_IN"))}))
+	criteria := schema.Map(schema.Object{
+		"ComparisonOperator":           schema.Optional(schema.Enum(allOperators()...)),
+		"ConsecutiveDatapointsToAlarm": datapoints,
+		"ConsecutiveDatapointsToClear": datapoints,
+		"DurationSeconds":              schema.Optional(schema.Enum("300", "600", "900", "1800", "3600")),
+		"MlDetectionConfig":            schema.Optional(schema.Map(schema.Object{"ConfidenceLevel": schema.Optional(schema.Enum("LOW", "MEDIUM", "HIGH"))})),
+		"StatisticalThreshold":         schema.Optional(schema.Map(schema.Object{"Statistic": schema.Optional(schema.Enum("Average", "p0", "p0.1", "p0.01", "p1", "p10", "p50", "p90", "p99", "p99.9", "p99.99", "p100"))})),
+		"Value": schema.Optional(schema.OneOf(schema.Object{
+			"Cidrs": list(schema.Text(2, 43)), "Count": schema.Optional(schema.Pattern(`[0-9]+`, 1, 19)), "Number": schema.Optional(schema.Number),
+			"Numbers": list(schema.Number), "Ports": list(schema.Integer(0, 65535)), "Strings": list(schema.Text(1, 2048)),
+		})),
+	})
+	behavior := schema.Map(schema.Object{
+		"Name": schema.Required(name), "Metric": schema.Optional(schema.Pattern(iotName, 1, 236)), "MetricDimension": metricDimension,
+		"Criteria": schema.Optional(criteria), "SuppressAlerts": schema.Optional(schema.Bool), "ExportMetric": schema.Optional(schema.Bool),
+	})
+	return map[string]declared{
+		securityProfile: {
+			properties: schema.Object{
+				"SecurityProfileName":        schema.Optional(name),
+				"SecurityProfileDescription": schema.Optional(schema.Text(0, 1000)),
+				"Behaviors":                  schema.Optional(schema.Unique(schema.List(0, 100, behavior))),
+				"AlertTargets": schema.Optional(schema.Dictionary(`^SNS$`, schema.Map(schema.Object{
+					"AlertTargetArn": schema.Required(schema.ARN("sns")), "RoleArn": schema.Required(schema.ARN("iam")),
+				}))),
+				"AdditionalMetricsToRetainV2": schema.Optional(schema.Unique(schema.List(0, 1000, schema.Map(schema.Object{
+					"Metric": schema.Required(schema.Pattern(iotName, 1, 236)), "MetricDimension": metricDimension, "ExportMetric": schema.Optional(schema.Bool),
+				})))),
+				"MetricsExportConfig": schema.Optional(schema.Map(schema.Object{"MqttTopic": schema.Required(schema.Text(1, 512)), "RoleArn": schema.Required(schema.ARN("iam"))})),
+				"TargetArns":          schema.Optional(schema.Unique(schema.List(0, 1000, schema.Pattern(`arn:aws[a-z-]*:iot:[a-z0-9-]+:[0-9]{12}:(all/(registered-|unregistered-)?things|thinggroup/`+iotName+`)`, 1, 2048)))),
+				"Tags":                schema.Optional(schema.Tags),
+			},
+			create: a.createSecurityProfile,
+		},
+		customMetric: {
+			properties: schema.Object{
+				"MetricName":  schema.Optional(name),
+				"DisplayName": schema.Optional(schema.Text(0, 128)),
+				"MetricType":  schema.Required(schema.Enum("string-list", "ip-address-list", "number-list", "number")),
+				"Tags":        schema.Optional(schema.Tags),
+			},
+			create: a.createCustomMetric,
+			remove: a.removeCustomMetric,
+		},
+		dimension: {
+			properties: schema.Object{
+				"Name":         schema.Optional(name),
+				"Type":         schema.Required(schema.Enum("TOPIC_FILTER")),
+				"StringValues": schema.Required(schema.List(1, 5, schema.Text(1, 256))),
+				"Tags":         schema.Optional(schema.Tags),
+			},
+			create: func(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+				id := named(r, "Name", 128)
+				return kept(id, map[string]any{"Arn": r.ARN("iot", "dimension/"+id)}, "filters no metric"), a.unique(r, id)
+			},
+		},
+	}
+}
+
+func allOperators() []string {
+	var all []string
+	for _, kind := range slices.Sorted(maps.Keys(operators)) {
+		all = append(all, operators[kind]...)
+	}
+	return all
+}
+
+func (a Account) createSecurityProfile(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	id := named(r, "SecurityProfileName", 128)
+	faults := []error{a.unique(r, id)}
+	behaviors, _ := r.ResourceProperties["Behaviors"].([]any)
+	seen := map[any]bool{}
+	for i, b := range behaviors {
+		behavior := b.(map[string]any) // the schema has seen it
+		path := fmt.Sprintf("Behaviors/%d", i)
+		if seen[behavior["Name"]] {
+			faults = append(faults, fmt.Errorf("%s: the name %v is used twice", path, behavior["Name"]))
+		}
+		seen[behavior["Name"]] = true
+		if err := a.checkBehavior(behavior); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", path, err))
+		}
+	}
+	targets, _ := r.ResourceProperties["TargetArns"].([]any)
+	for _, t := range targets {
+		if n := a.profilesOf(t); n >= profilesPerTarget {
+			faults = append(faults, fmt.Errorf("target %v has %d security profiles, the quota is %d", t, n, profilesPerTarget))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return cloudformation.Resource{}, fmt.Errorf("%w (Service: Iot, Status Code: 400)", err)
+	}
+	return kept(id, map[string]any{"SecurityProfileArn": r.ARN("iot", "securityprofile/"+id)}, "evaluates no metric"), nil
+}
+
+func (a Account) profilesOf(target any) int {
+	n := 0
+	for _, d := range a.Registry.Deployed(securityProfile) {
+		if targets, _ := d.Properties["TargetArns"].([]any); slices.Contains(targets, target) {
+			n++
+		}
+	}
+	return n
+}
+
+// checkBehavior applies the rules that AWS IoT checks beyond the schema: what is
+// compared must suit the metric.
+func (a Account) checkBehavior(b map[string]any) error {
+	name, _ := b["Metric"].(string)
+	kind, err := a.metricKind(name)
+	if err != nil {
+		return err
+	}
+	if d, ok := b["MetricDimension"].(map[string]any); ok {
+		id, _ := d["DimensionName"].(string)
+		if _, there := a.Registry.Find(dimension, id); !there {
+			return fmt.Errorf("dimension %s does not exist", id)
+		}
+	}
+	criteria, _ := b["Criteria"].(map[string]any)
+	operator, compares := criteria["ComparisonOperator"].(string)
+	_, ml := criteria["MlDetectionConfig"]
+	_, statistical := criteria["StatisticalThreshold"]
+	_, static := criteria["Value"]
+	_, duration := criteria["DurationSeconds"]
+	switch {
+	case name == "":
+		return nil
+	case ml && (compares || statistical || static):
+		return errors.New("MlDetectionConfig stands alone, without operator, value or statistic")
+	case ml:
+		return nil
+	case !compares || static == statistical:
+		return errors.New("a ComparisonOperator is needed, with exactly one of Value and StatisticalThreshold")
+	case !slices.Contains(operators[kind], operator):
+		return fmt.Errorf("metric %s is compared by one of %v, not by %s", name, operators[kind], operator)
+	case statistical && kind != "number":
+		return fmt.Errorf("metric %s has no StatisticalThreshold", name)
+	case duration && kind != "number":
+		return fmt.Errorf("metric %s has no DurationSeconds", name)
+	}
+	return nil
+}
+
+func (a Account) metricKind(name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	if strings.HasPrefix(name, "aws:") {
+		if kind, ok := metrics[name]; ok {
+			return kind, nil
+		}
+		return "", fmt.Errorf("metric %s does not exist", name)
+	}
+	d, there := a.Registry.Find(customMetric, name)
+	if !there {
+		return "", fmt.Errorf("custom metric %s does not exist", name)
+	}
+	metricType, _ := d.Properties["MetricType"].(string)
+	return customKinds[metricType], nil
+}
+
+func (a Account) createCustomMetric(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	id := named(r, "MetricName", 128)
+	if strings.HasPrefix(id, "aws:") {
+		return cloudformation.Resource{}, fmt.Errorf("metric name %s: names that begin with aws: are reserved (Service: Iot, Status Code: 400)", id)
+	}
+	return kept(id, map[string]any{"MetricArn": r.ARN("iot", "custommetric/"+id)}, "collects no values"), a.unique(r, id)
+}
+
+// removeCustomMetric refuses to delete a metric that a profile uses.
+func (a Account) removeCustomMetric(_ context.Context, r cloudformation.Request) error {
+	for _, d := range a.Registry.Deployed(securityProfile) {
+		behaviors, _ := d.Properties["Behaviors"].([]any)
+		for _, b := range behaviors {
+			if behavior, _ := b.(map[string]any); behavior["Metric"] == r.PhysicalResourceID {
+				return fmt.Errorf("custom metric %s is used by security profile %s (Service: Iot, Status Code: 400)", r.PhysicalResourceID, d.PhysicalID)
+			}
+		}
+	}
+	return nil
+}

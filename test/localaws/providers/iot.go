@@ -1,0 +1,190 @@
+package providers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
+)
+
+// iotName is the pattern of things, thing groups, security profiles and metrics.
+const iotName = `[a-zA-Z0-9:_-]+`
+
+// ruleLimit is the largest rule: SQL, actions and description together.
+// https://docs.aws.amazon.com/general/latest/gr/iot-core.html
+const ruleLimit = 128 << 10
+
+func (a Account) iot() map[string]declared {
+	attributes := schema.Map(schema.Object{"Attributes": schema.Optional(schema.Dictionary(`^[a-zA-Z0-9_.,@/:#-]+$`, schema.Text(0, 800)))})
+	sql := schema.Required(schema.Any)
+	return map[string]declared{
+		"AWS::IoT::TopicRule": {
+			properties: schema.Object{
+				"RuleName": schema.Optional(schema.Pattern(`[a-zA-Z0-9_]+`, 1, 128)),
+				"TopicRulePayload": schema.Required(schema.Map(schema.Object{
+					"Sql": sql, "Actions": schema.Required(schema.List(0, 10, ruleAction)), "ErrorAction": schema.Optional(ruleAction),
+					"AwsIotSqlVersion": schema.Optional(schema.Enum("2015-10-08", "2016-03-23", "beta")),
+					"Description":      schema.Optional(schema.Any), "RuleDisabled": schema.Optional(schema.Bool),
+				})),
+				"Tags": schema.Optional(schema.Tags),
+			},
+			create: a.createRule,
+			remove: a.deletes("/rules/"),
+		},
+		"AWS::IoT::ThingGroup": {
+			properties: schema.Object{
+				"ThingGroupName":  schema.Optional(schema.Pattern(iotName, 1, 128)),
+				"ParentGroupName": schema.Optional(schema.Pattern(iotName, 1, 128)),
+				"QueryString":     schema.Optional(schema.Text(1, 1000)),
+				"ThingGroupProperties": schema.Optional(schema.Map(schema.Object{
+					"AttributePayload": schema.Optional(attributes), "ThingGroupDescription": schema.Optional(schema.Text(0, 2028)),
+				})),
+				"Tags": schema.Optional(schema.Tags),
+			},
+			create: a.createThingGroup,
+			remove: a.deletes("/thing-groups/"),
+		},
+		"AWS::IoT::Policy": {
+			properties: schema.Object{
+				"PolicyName":     schema.Optional(schema.Pattern(`[\w+=,.@-]+`, 1, 128)),
+				"PolicyDocument": schema.Required(anyDocument),
+				"Tags":           schema.Optional(schema.Tags),
+			},
+			create: a.createPolicy,
+			remove: a.deletes("/policies/"),
+		},
+		"AWS::IoT::Thing": {
+			properties: schema.Object{
+				"ThingName":        schema.Optional(schema.Pattern(iotName, 1, 128)),
+				"AttributePayload": schema.Optional(attributes),
+				"ThingTypeName":    schema.Optional(schema.Pattern(iotName, 1, 128)),
+			},
+			create: a.createThing,
+			remove: a.deletes("/things/"),
+		},
+	}
+}
+
+// anyDocument is a policy as an object or as its text.
+func anyDocument(path string, value any) error {
+	if s, ok := value.(string); ok && json.Valid([]byte(s)) {
+		return nil
+	}
+	return schema.Document(path, value)
+}
+
+// ruleAction is exactly one of the actions of the rules engine. Those whose properties
+// matter to this project are checked in full.
+func ruleAction(path string, value any) error {
+	open := schema.Optional(schema.Document)
+	role := schema.Required(schema.ARN("iam"))
+	return schema.OneOf(schema.Object{
+		"Sqs":             schema.Optional(schema.Map(schema.Object{"RoleArn": role, "QueueUrl": schema.Required(schema.Pattern(`https?://.+`, 1, 2048)), "UseBase64": schema.Optional(schema.Bool)})),
+		"Sns":             schema.Optional(schema.Map(schema.Object{"RoleArn": role, "TargetArn": schema.Required(schema.ARN("sns")), "MessageFormat": schema.Optional(schema.Enum("RAW", "JSON"))})),
+		"Lambda":          schema.Optional(schema.Map(schema.Object{"FunctionArn": schema.Optional(schema.ARN("lambda"))})),
+		"Republish":       schema.Optional(schema.Map(schema.Object{"RoleArn": role, "Topic": schema.Required(schema.Any), "Qos": schema.Optional(schema.Integer(0, 1)), "Headers": schema.Optional(schema.Document)})),
+		"CloudwatchAlarm": open, "CloudwatchLogs": open, "CloudwatchMetric": open, "DynamoDB": open, "DynamoDBv2": open,
+		"Elasticsearch": open, "Firehose": open, "Http": open, "IotAnalytics": open, "IotEvents": open, "IotSiteWise": open,
+		"Kafka": open, "Kinesis": open, "Location": open, "OpenSearch": open, "S3": open, "StepFunctions": open, "Timestream": open,
+	})(path, value)
+}
+
+func (a Account) createRule(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	payload := r.ResourceProperties["TopicRulePayload"].(map[string]any) // the schema has seen it
+	encoded, err := json.Marshal(payload)
+	if err != nil {
+		return cloudformation.Resource{}, err
+	}
+	if len(encoded) > ruleLimit {
+		return cloudformation.Resource{}, fmt.Errorf("the rule has %d bytes, AWS IoT takes %d (Service: Iot, Status Code: 400)", len(encoded), ruleLimit)
+	}
+	actions := payload["Actions"].([]any)
+	if e, ok := payload["ErrorAction"]; ok {
+		actions = append([]any{e}, actions...)
+	}
+	for _, action := range actions {
+		if queue, ok := action.(map[string]any)["Sqs"].(map[string]any); ok && strings.HasSuffix(queue["QueueUrl"].(string), ".fifo") {
+			return cloudformation.Resource{}, errors.New("rules deliver to standard queues only, and the queue is FIFO (Service: Iot, Status Code: 400)")
+		}
+	}
+	// Generated names have no hyphens either.
+	name := strings.ReplaceAll(named(r, "RuleName", 128), "-", "_")
+	if err := a.unique(r, name); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	if err := a.API.REST(ctx, "iot", http.MethodPost, "/rules/"+url.PathEscape(name), lowerCamel(payload, "Headers"), nil); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	return kept(name, map[string]any{"Arn": r.ARN("iot", "rule/"+name)}, "sees no message without a broker"), nil
+}
+
+func (a Account) createThingGroup(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	if _, dynamic := r.ResourceProperties["QueryString"]; dynamic {
+		return cloudformation.Resource{}, errors.New("the local AWS has no dynamic thing groups: leave QueryString out")
+	}
+	name := named(r, "ThingGroupName", 128)
+	if err := a.unique(r, name); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	body := map[string]any{"thingGroupProperties": lowerCamel(r.ResourceProperties["ThingGroupProperties"], "Attributes")}
+	if parent := text(r, "ParentGroupName"); parent != "" {
+		body["parentGroupName"] = parent
+	}
+	var answer struct{ ThingGroupArn, ThingGroupId string }
+	if err := a.API.REST(ctx, "iot", http.MethodPost, "/thing-groups/"+url.PathEscape(name), body, &answer); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	return kept(name, map[string]any{"Arn": answer.ThingGroupArn, "Id": answer.ThingGroupId}, ""), nil
+}
+
+func (a Account) createPolicy(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	name := named(r, "PolicyName", 128)
+	if err := a.unique(r, name); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	document, isText := r.ResourceProperties["PolicyDocument"].(string)
+	if !isText {
+		encoded, err := json.Marshal(r.ResourceProperties["PolicyDocument"])
+		if err != nil {
+			return cloudformation.Resource{}, err
+		}
+		document = string(encoded)
+	}
+	var answer struct{ PolicyArn string }
+	if err := a.API.REST(ctx, "iot", http.MethodPost, "/policies/"+url.PathEscape(name), map[string]string{"policyDocument": document}, &answer); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	return kept(name, map[string]any{"Arn": answer.PolicyArn, "Id": name}, ""), nil
+}
+
+func (a Account) createThing(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	name := named(r, "ThingName", 128)
+	if err := a.unique(r, name); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	body := map[string]any{}
+	if p, ok := r.ResourceProperties["AttributePayload"]; ok {
+		body["attributePayload"] = lowerCamel(p, "Attributes")
+	}
+	if t := text(r, "ThingTypeName"); t != "" {
+		body["thingTypeName"] = t
+	}
+	var answer struct{ ThingArn, ThingId string }
+	if err := a.API.REST(ctx, "iot", http.MethodPost, "/things/"+url.PathEscape(name), body, &answer); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	return kept(name, map[string]any{"Arn": answer.ThingArn, "Id": answer.ThingId}, ""), nil
+}
+
+// deletes removes what is called as the resource's physical id says.
+func (a Account) deletes(path string) func(context.Context, cloudformation.Request) error {
+	return func(ctx context.Context, r cloudformation.Request) error {
+		return a.API.REST(ctx, "iot", http.MethodDelete, path+url.PathEscape(r.PhysicalResourceID), nil, nil)
+	}
+}

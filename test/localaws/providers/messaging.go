@@ -1,0 +1,149 @@
+package providers
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
+)
+
+const snsVersion = "2010-03-31"
+
+// delivered are the protocols that the emulator delivers to. The others are stored.
+var delivered = map[string]bool{"sqs": true, "http": true, "https": true}
+
+// notEnforced is what the emulator does about resource policies.
+const notEnforced = "not enforced"
+
+func (a Account) messaging() map[string]declared {
+	return map[string]declared{
+		"AWS::SNS::Subscription": {
+			properties: schema.Object{
+				"TopicArn":            schema.Required(schema.ARN("sns")),
+				"Protocol":            schema.Required(schema.Enum("http", "https", "email", "email-json", "sms", "sqs", "application", "lambda", "firehose")),
+				"Endpoint":            schema.Optional(schema.Any),
+				"FilterPolicy":        schema.Optional(schema.Document),
+				"FilterPolicyScope":   schema.Optional(schema.Enum("MessageAttributes", "MessageBody")),
+				"RawMessageDelivery":  schema.Optional(schema.Bool),
+				"RedrivePolicy":       schema.Optional(schema.Document),
+				"DeliveryPolicy":      schema.Optional(schema.Document),
+				"ReplayPolicy":        schema.Optional(schema.Document),
+				"SubscriptionRoleArn": schema.Optional(schema.ARN("iam")),
+				"Region":              schema.Optional(schema.Any),
+			},
+			create: a.subscribe,
+			remove: func(ctx context.Context, r cloudformation.Request) error {
+				return a.API.Query(ctx, "sns", snsVersion, "Unsubscribe", url.Values{"SubscriptionArn": {r.PhysicalResourceID}}, nil)
+			},
+		},
+		"AWS::SNS::TopicPolicy": policyOn("Topics", schema.ARN("sns"), func(ctx context.Context, topic, policy string) error {
+			return a.API.Query(ctx, "sns", snsVersion, "SetTopicAttributes", url.Values{
+				"TopicArn": {topic}, "AttributeName": {"Policy"}, "AttributeValue": {policy},
+			}, nil)
+		}),
+		"AWS::SQS::QueuePolicy": policyOn("Queues", schema.Pattern(`https?://.+`, 1, 2048), func(ctx context.Context, queue, policy string) error {
+			return a.API.Target(ctx, "sqs", "AmazonSQS.SetQueueAttributes", map[string]any{
+				"QueueUrl": queue, "Attributes": map[string]string{"Policy": policy},
+			}, nil)
+		}),
+		"AWS::S3::BucketPolicy": {
+			properties: schema.Object{"Bucket": schema.Required(schema.Text(3, 63)), "PolicyDocument": schema.Required(schema.Document)},
+			create:     keepBucketPolicy, update: keepBucketPolicy,
+		},
+	}
+}
+
+func (a Account) subscribe(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	protocol, endpoint := text(r, "Protocol"), text(r, "Endpoint")
+	if endpoint == "" {
+		return cloudformation.Resource{}, fmt.Errorf("Invalid parameter: Endpoint (Service: Sns, Status Code: 400)") //nolint:staticcheck // AWS's words
+	}
+	form := url.Values{"TopicArn": {text(r, "TopicArn")}, "Protocol": {protocol}, "Endpoint": {endpoint}, "ReturnSubscriptionArn": {"true"}}
+	n := 0
+	for _, attribute := range []string{"FilterPolicy", "FilterPolicyScope", "RawMessageDelivery", "RedrivePolicy", "DeliveryPolicy", "ReplayPolicy", "SubscriptionRoleArn"} {
+		value, there := r.ResourceProperties[attribute]
+		if !there {
+			continue
+		}
+		s, scalar := schema.String(value)
+		if !scalar {
+			encoded, err := json.Marshal(value)
+			if err != nil {
+				return cloudformation.Resource{}, err
+			}
+			s = string(encoded)
+		}
+		n++
+		form.Set("Attributes.entry."+strconv.Itoa(n)+".key", attribute)
+		form.Set("Attributes.entry."+strconv.Itoa(n)+".value", s)
+	}
+	var answer struct {
+		XMLName xml.Name `xml:"SubscribeResponse"`
+		ARN     string   `xml:"SubscribeResult>SubscriptionArn"`
+	}
+	if err := a.API.Query(ctx, "sns", snsVersion, "Subscribe", form, &answer); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	made := cloudformation.Resource{PhysicalID: answer.ARN, Attributes: map[string]any{"Arn": answer.ARN}}
+	if !delivered[protocol] {
+		made.Inert = "delivers to no endpoint of protocol " + protocol
+	}
+	return made, nil
+}
+
+// policyOn is a type that puts one policy on each of a list of targets.
+func policyOn(targets string, target schema.Check, put func(ctx context.Context, target, policy string) error) declared {
+	apply := func(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+		policy, err := json.Marshal(r.ResourceProperties["PolicyDocument"])
+		if err != nil {
+			return cloudformation.Resource{}, err
+		}
+		for _, t := range r.ResourceProperties[targets].([]any) { // the schema has seen a list of strings
+			if err := put(ctx, t.(string), string(policy)); err != nil {
+				return cloudformation.Resource{}, err
+			}
+		}
+		id := r.PhysicalResourceID
+		return kept(id, map[string]any{"Id": id}, notEnforced), nil
+	}
+	return declared{
+		properties: schema.Object{"PolicyDocument": schema.Required(schema.Document), targets: schema.Required(schema.List(1, 100, target))},
+		create:     apply, update: apply,
+	}
+}
+
+// keepBucketPolicy leaves the policy out of the emulator, which would apply statements
+// without their conditions: the usual one that refuses plain HTTP would refuse all.
+func keepBucketPolicy(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	return kept(text(r, "Bucket"), nil, notEnforced), nil
+}
+
+// lowerCamel renames the keys of CloudFormation properties to those of APIs that begin
+// them in lower case. What stands under a key of free is the user's and kept as it is.
+func lowerCamel(value any, free ...string) any {
+	switch v := value.(type) {
+	case map[string]any:
+		renamed := make(map[string]any, len(v))
+		for key, inner := range v {
+			if !slices.Contains(free, key) {
+				inner = lowerCamel(inner, free...)
+			}
+			renamed[strings.ToLower(key[:1])+key[1:]] = inner
+		}
+		return renamed
+	case []any:
+		list := make([]any, len(v))
+		for i, inner := range v {
+			list[i] = lowerCamel(inner, free...)
+		}
+		return list
+	}
+	return value
+}

@@ -1,0 +1,162 @@
+package providers
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
+)
+
+const cloudWatchVersion = "2010-08-01"
+
+func (a Account) monitoring() map[string]declared {
+	dimensions := schema.List(0, 30, schema.Map(schema.Object{"Name": schema.Required(schema.Text(1, 255)), "Value": schema.Required(schema.Text(1, 1024))}))
+	period := schema.Integer(10, 86400)
+	actions := schema.List(0, 5, schema.Text(1, 1024))
+	metric := schema.Map(schema.Object{
+		"MetricName": schema.Optional(schema.Text(1, 255)), "Namespace": schema.Optional(schema.Text(1, 255)), "Dimensions": schema.Optional(dimensions),
+	})
+	query := schema.Map(schema.Object{
+		"Id":         schema.Required(schema.Pattern(`[a-z][a-zA-Z0-9_]*`, 1, 255)),
+		"AccountId":  schema.Optional(schema.Text(1, 255)),
+		"Expression": schema.Optional(schema.Text(1, 2048)),
+		"Label":      schema.Optional(schema.Any),
+		"Period":     schema.Optional(period),
+		"ReturnData": schema.Optional(schema.Bool),
+		"MetricStat": schema.Optional(schema.Map(schema.Object{
+			"Metric": schema.Required(metric), "Period": schema.Required(period),
+			"Stat": schema.Required(schema.Any), "Unit": schema.Optional(schema.Any),
+		})),
+	})
+	return map[string]declared{
+		"AWS::CloudWatch::Alarm": {
+			properties: schema.Object{
+				"AlarmName":                        schema.Optional(schema.Text(1, 255)),
+				"AlarmDescription":                 schema.Optional(schema.Text(0, 1024)),
+				"ActionsEnabled":                   schema.Optional(schema.Bool),
+				"AlarmActions":                     schema.Optional(actions),
+				"OKActions":                        schema.Optional(actions),
+				"ComparisonOperator":               schema.Required(schema.Enum("GreaterThanOrEqualToThreshold", "GreaterThanThreshold", "LessThanThreshold", "LessThanOrEqualToThreshold", "LessThanLowerOrGreaterThanUpperThreshold", "LessThanLowerThreshold", "GreaterThanUpperThreshold")),
+				"DatapointsToAlarm":                schema.Optional(schema.Integer(1, math.MaxInt32)),
+				"Dimensions":                       schema.Optional(dimensions),
+				"EvaluateLowSampleCountPercentile": schema.Optional(schema.Enum("evaluate", "ignore")),
+				"EvaluationPeriods":                schema.Required(schema.Integer(1, math.MaxInt32)),
+				"ExtendedStatistic":                schema.Optional(schema.Any),
+				"InsufficientDataActions":          schema.Optional(actions),
+				"MetricName":                       schema.Optional(schema.Text(1, 255)),
+				"Metrics":                          schema.Optional(schema.List(1, 20, query)),
+				"Namespace":                        schema.Optional(schema.Pattern(`[^:].*`, 1, 255)),
+				"Period":                           schema.Optional(period),
+				"Statistic":                        schema.Optional(schema.Enum("SampleCount", "Average", "Sum", "Minimum", "Maximum")),
+				"Threshold":                        schema.Optional(schema.Number),
+				"ThresholdMetricId":                schema.Optional(schema.Text(1, 255)),
+				"TreatMissingData":                 schema.Optional(schema.Enum("breaching", "notBreaching", "ignore", "missing")),
+				"Unit":                             schema.Optional(schema.Any),
+				"Tags":                             schema.Optional(schema.Tags),
+			},
+			create: a.putAlarm, update: a.putAlarm,
+			remove: func(ctx context.Context, r cloudformation.Request) error {
+				return a.API.Query(ctx, "monitoring", cloudWatchVersion, "DeleteAlarms", url.Values{"AlarmNames.member.1": {r.PhysicalResourceID}}, nil)
+			},
+		},
+		"AWS::Scheduler::Schedule": {
+			properties: schema.Object{
+				"Name":                       schema.Optional(schema.Pattern(`[0-9a-zA-Z-_.]+`, 1, 64)),
+				"GroupName":                  schema.Optional(schema.Pattern(`[0-9a-zA-Z-_.]+`, 1, 64)),
+				"Description":                schema.Optional(schema.Text(0, 512)),
+				"ScheduleExpression":         schema.Required(schema.Pattern(`(rate|cron|at)\(.+\)`, 1, 256)),
+				"ScheduleExpressionTimezone": schema.Optional(schema.Text(1, 50)),
+				"State":                      schema.Optional(schema.Enum("ENABLED", "DISABLED")),
+				"StartDate":                  schema.Optional(schema.Any),
+				"EndDate":                    schema.Optional(schema.Any),
+				"KmsKeyArn":                  schema.Optional(schema.ARN("kms")),
+				"FlexibleTimeWindow": schema.Required(schema.Map(schema.Object{
+					"Mode": schema.Required(schema.Enum("OFF", "FLEXIBLE")), "MaximumWindowInMinutes": schema.Optional(schema.Integer(1, 1440)),
+				})),
+				"Target": schema.Required(schema.Map(schema.Object{
+					"Arn": schema.Required(schema.Text(1, 1600)), "RoleArn": schema.Required(schema.ARN("iam")), "Input": schema.Optional(schema.Text(1, 1<<20)),
+					"RetryPolicy":      schema.Optional(schema.Map(schema.Object{"MaximumEventAgeInSeconds": schema.Optional(schema.Integer(60, 86400)), "MaximumRetryAttempts": schema.Optional(schema.Integer(0, 185))})),
+					"DeadLetterConfig": schema.Optional(schema.Map(schema.Object{"Arn": schema.Optional(schema.ARN("sqs"))})),
+					"SqsParameters":    schema.Optional(schema.Map(schema.Object{"MessageGroupId": schema.Optional(schema.Text(1, 128))})),
+				})),
+			},
+			create: a.createSchedule,
+			remove: func(ctx context.Context, r cloudformation.Request) error {
+				return a.API.REST(ctx, "scheduler", http.MethodDelete, "/schedules/"+url.PathEscape(r.PhysicalResourceID), nil, nil)
+			},
+		},
+	}
+}
+
+func (a Account) putAlarm(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	p := r.ResourceProperties
+	_, single := p["MetricName"]
+	_, several := p["Metrics"]
+	if single == several {
+		return cloudformation.Resource{}, errors.New("exactly one of MetricName and Metrics is expected (Service: CloudWatch, Status Code: 400)")
+	}
+	if seconds, ok := schema.Float(p["Period"]); ok && seconds != 10 && seconds != 20 && seconds != 30 && math.Mod(seconds, 60) != 0 {
+		return cloudformation.Resource{}, errors.New("Period must be 10, 20, 30 or a multiple of 60 (Service: CloudWatch, Status Code: 400)") //nolint:staticcheck // names a property
+	}
+	name := r.PhysicalResourceID
+	if r.RequestType == cloudformation.Create {
+		name = named(r, "AlarmName", 255)
+	}
+	form := url.Values{}
+	flatten(form, "", p)
+	form.Set("AlarmName", name)
+	if err := a.API.Query(ctx, "monitoring", cloudWatchVersion, "PutMetricAlarm", form, nil); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	arn := r.ARN("cloudwatch", "alarm:"+name)
+	return kept(name, map[string]any{"Arn": arn}, "metrics never change its state"), nil
+}
+
+// flatten writes nested properties as the parameters of a Query request.
+func flatten(form url.Values, prefix string, value any) {
+	switch v := value.(type) {
+	case map[string]any:
+		if prefix != "" {
+			prefix += "."
+		}
+		for key, inner := range v {
+			flatten(form, prefix+key, inner)
+		}
+	case []any:
+		for i, inner := range v {
+			flatten(form, prefix+".member."+strconv.Itoa(i+1), inner)
+		}
+	default:
+		if s, ok := schema.String(v); ok {
+			form.Set(prefix, s)
+		}
+	}
+}
+
+func (a Account) createSchedule(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	p := r.ResourceProperties
+	window := p["FlexibleTimeWindow"].(map[string]any) // the schema has seen it
+	if _, minutes := window["MaximumWindowInMinutes"]; minutes != (window["Mode"] == "FLEXIBLE") {
+		return cloudformation.Resource{}, errors.New("MaximumWindowInMinutes is needed with mode FLEXIBLE and with no other (Service: Scheduler, Status Code: 400)")
+	}
+	name := named(r, "Name", 64)
+	body := map[string]any{"ClientToken": r.PhysicalResourceID}
+	for key, value := range p {
+		if key != "Name" {
+			body[key] = value
+		}
+	}
+	if minutes, ok := schema.Float(window["MaximumWindowInMinutes"]); ok {
+		body["FlexibleTimeWindow"] = map[string]any{"Mode": "FLEXIBLE", "MaximumWindowInMinutes": int(minutes)}
+	}
+	var answer struct{ ScheduleArn string }
+	if err := a.API.REST(ctx, "scheduler", http.MethodPost, "/schedules/"+url.PathEscape(name), body, &answer); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	return kept(name, map[string]any{"Arn": answer.ScheduleArn}, "never fires"), nil
+}

@@ -1,0 +1,117 @@
+// Package providers makes the CloudFormation resources that the emulator lacks or
+// makes wrongly. Each type checks its properties as AWS does and creates the resource
+// through the service's own API where the local AWS has it, so that what is deployed
+// can be read back; the rest is kept by the registry.
+package providers
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
+)
+
+// Account is what the providers work on.
+type Account struct {
+	// API is the local AWS; Emulator is the part of it that is not ours.
+	API, Emulator awsapi.Client
+	Registry      *cloudformation.Registry
+	// CustomResources runs the functions behind custom resources.
+	CustomResources *CustomResources
+}
+
+// Register registers every provider of this package.
+func Register(a Account) {
+	if a.CustomResources != nil {
+		a.Registry.Register(cloudformation.CustomResource, a.CustomResources)
+	}
+	for _, types := range []map[string]declared{
+		a.messaging(), a.monitoring(), a.iot(), a.audit(), a.detect(), a.securityHub(), a.lambda(), deployment(a),
+	} {
+		for name, d := range types {
+			a.Registry.Register(name, d)
+		}
+	}
+}
+
+// Replaced are the types that the emulator would make itself, and makes wrongly: Ref
+// of an IoT policy or thing is no name there, and an event source mapping would have
+// the emulator call functions that it cannot run.
+func Replaced() []string {
+	return []string{"AWS::IoT::Policy", "AWS::IoT::Thing", "AWS::Lambda::EventSourceMapping"}
+}
+
+// declared is a provider made of a schema and what AWS does behind it.
+type declared struct {
+	properties schema.Object
+	create     func(context.Context, cloudformation.Request) (cloudformation.Resource, error)
+	// update is nil for types that only a new local AWS changes.
+	update func(context.Context, cloudformation.Request) (cloudformation.Resource, error)
+	// remove is nil for types that only the registry holds.
+	remove func(context.Context, cloudformation.Request) error
+}
+
+func (d declared) Create(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	if err := d.properties.Validate(r.ResourceProperties); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	return d.create(ctx, r)
+}
+
+func (d declared) Update(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	if d.update == nil {
+		return cloudformation.Resource{}, fmt.Errorf("the local AWS does not update %s: start a new one and deploy to it", r.ResourceType)
+	}
+	if err := d.properties.Validate(r.ResourceProperties); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	return d.update(ctx, r)
+}
+
+func (d declared) Delete(ctx context.Context, r cloudformation.Request) error {
+	if d.remove == nil {
+		return nil
+	}
+	return d.remove(ctx, r)
+}
+
+// named is the name that the template gives, or one that CloudFormation makes, with at
+// most limit characters.
+func named(r cloudformation.Request, property string, limit int) string {
+	if name := text(r, property); name != "" {
+		return name
+	}
+	name := r.PhysicalResourceID
+	if over := len(name) - limit; over > 0 {
+		// The end is what makes the name unique.
+		name = name[over:]
+	}
+	return strings.TrimLeft(name, "-")
+}
+
+// text is a property as text, "" when absent.
+func text(r cloudformation.Request, property string) string {
+	s, _ := schema.String(r.ResourceProperties[property])
+	return s
+}
+
+// exists is how resource handlers refuse a second resource with one identifier.
+func exists(r cloudformation.Request, identifier string) error {
+	return fmt.Errorf("Resource of type '%s' with identifier '%s' already exists. (HandlerErrorCode: AlreadyExists)", r.ResourceType, identifier) //nolint:staticcheck // AWS's words
+}
+
+// unique refuses a resource whose identifier another of its type has.
+func (a Account) unique(r cloudformation.Request, identifier string) error {
+	if _, taken := a.Registry.Find(r.ResourceType, identifier); taken {
+		return exists(r, identifier)
+	}
+	return nil
+}
+
+// kept is a resource that only the registry holds.
+func kept(id string, attributes map[string]any, inert string) cloudformation.Resource {
+	return cloudformation.Resource{PhysicalID: id, Attributes: attributes, Inert: inert}
+}

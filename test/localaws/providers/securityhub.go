@@ -1,0 +1,61 @@
+package providers
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
+)
+
+func (a Account) securityHub() map[string]declared {
+	return map[string]declared{
+		"AWS::SecurityHub::Hub": {
+			properties: schema.Object{
+				"AutoEnableControls":      schema.Optional(schema.Bool),
+				"ControlFindingGenerator": schema.Optional(schema.Enum("SECURITY_CONTROL", "STANDARD_CONTROL")),
+				"EnableDefaultStandards":  schema.Optional(schema.Bool),
+				"Tags":                    schema.Optional(schema.Dictionary(`^.{1,128}$`, schema.Text(0, 256))),
+			},
+			create: a.enableSecurityHub,
+			remove: func(ctx context.Context, _ cloudformation.Request) error {
+				return a.API.REST(ctx, "securityhub", http.MethodDelete, "/accounts", nil, nil)
+			},
+		},
+		"AWS::SecurityHub::ProductSubscription": {
+			properties: schema.Object{"ProductArn": schema.Required(schema.Pattern(`arn:aws\S*:securityhub:\S*`, 12, 2048))},
+			create:     a.subscribeProduct,
+			remove: func(ctx context.Context, r cloudformation.Request) error {
+				return a.API.REST(ctx, "securityhub", http.MethodDelete, "/productSubscriptions/"+url.PathEscape(r.PhysicalResourceID), nil, nil)
+			},
+		},
+	}
+}
+
+func (a Account) enableSecurityHub(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	body := map[string]any{}
+	for _, property := range []string{"ControlFindingGenerator", "Tags"} {
+		if value, ok := r.ResourceProperties[property]; ok {
+			body[property] = value
+		}
+	}
+	if on, ok := schema.Boolean(r.ResourceProperties["EnableDefaultStandards"]); ok {
+		body["EnableDefaultStandards"] = on
+	}
+	if err := a.API.REST(ctx, "securityhub", http.MethodPost, "/accounts", body, nil); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	arn := r.ARN("securityhub", "hub/default")
+	return cloudformation.Resource{PhysicalID: arn, Attributes: map[string]any{"ARN": arn}}, nil
+}
+
+func (a Account) subscribeProduct(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	var answer struct{ ProductSubscriptionArn string }
+	err := a.API.REST(ctx, "securityhub", http.MethodPost, "/productSubscriptions", map[string]string{"ProductArn": text(r, "ProductArn")}, &answer)
+	if err != nil {
+		return cloudformation.Resource{}, err
+	}
+	arn := answer.ProductSubscriptionArn
+	return kept(arn, map[string]any{"ProductSubscriptionArn": arn}, "the product sends no findings"), nil
+}

@@ -1,0 +1,154 @@
+package localaws
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/test/localaws/eventsource"
+	"github.com/defenderhub/defenderhub/test/localaws/functions"
+	"github.com/defenderhub/defenderhub/test/localaws/providers"
+)
+
+// serveFunctions prepares what runs functions. The Runtime Interface Emulator is built
+// meanwhile.
+func (c *Cloud) serveFunctions() {
+	var rie string
+	var rieErr error
+	built := make(chan struct{})
+	c.background.Go(func() {
+		defer close(built)
+		rie, rieErr = functions.BuildRIE(c.ctx, filepath.Join(c.repository, "test", "localaws", "rie"))
+	})
+	c.Functions = &functions.Runner{
+		Endpoint: c.Endpoint, Region: c.Region, Dir: c.dir,
+		Lookup: func(name string) (functions.Function, error) { return providers.Function(c.Resources, name) },
+		Code: func(ctx context.Context, bucket, key string) ([]byte, error) {
+			return c.api(c.Endpoint).Send(ctx, "s3", http.MethodGet, "/"+bucket+"/"+key, "", nil, nil)
+		},
+		RIE: func() (string, error) {
+			<-built
+			return rie, rieErr
+		},
+	}
+	c.Edge.Wrap("lambda", func(next http.Handler) http.Handler {
+		c.lambda = functions.NewAPI(c.ctx, c.Functions, next)
+		return c.lambda
+	})
+}
+
+func (c *Cloud) serveSecurityHub() {
+	c.SecurityHub = securityhubtest.New(securityhubtest.Config{Account: c.Account, Now: c.Clock.Now, OnImported: func(i securityhubtest.Imported) {
+		c.importedMu.Lock()
+		told := slices.Clone(c.imported)
+		c.importedMu.Unlock()
+		for _, f := range told {
+			f(i)
+		}
+	}})
+	c.Edge.Handle("securityhub", c.SecurityHub)
+}
+
+// OnImported has f called with each finding that an import or an update changed, before
+// the call is answered: where Security Hub sends its events.
+func (c *Cloud) OnImported(f func(securityhubtest.Imported)) {
+	c.importedMu.Lock()
+	defer c.importedMu.Unlock()
+	c.imported = append(c.imported, f)
+}
+
+// provide registers the providers and starts a poller with each event source mapping.
+func (c *Cloud) provide() {
+	custom := &providers.CustomResources{Invoke: c.Functions.Invoke}
+	custom.ResponseURL = c.Endpoint + c.Edge.HandleInternal("custom-resource-response", custom)
+	providers.Register(providers.Account{API: c.api(c.Endpoint), Emulator: c.emulatorAPI(), Registry: c.Resources, CustomResources: custom})
+
+	c.pollers = &eventsource.Pollers{
+		Queue: c.queues(),
+		Invoke: func(ctx context.Context, function string, payload []byte) ([]byte, error, error) {
+			result, err := c.Functions.Invoke(ctx, function, payload)
+			if err == nil && result.FunctionError != "" {
+				return nil, fmt.Errorf("the function failed: %s", result.Reason()), nil
+			}
+			return result.Payload, nil, err
+		},
+		Report: func(b eventsource.Batch) {
+			if b.Err != nil && c.ctx.Err() == nil {
+				c.say("event source of %s: %v", functions.Name(b.Mapping.Function), b.Err)
+			}
+		},
+	}
+	c.Resources.OnChange(func() { c.pollers.Set(c.ctx, providers.Mappings(c.Resources, c.Endpoint)) })
+}
+
+func (c *Cloud) queues() *sqs.Client { return sqs.NewFromConfig(c.Config()) }
+
+// Inert lists what is deployed and does nothing here, one line a type.
+func (c *Cloud) Inert() []string {
+	type kind struct{ resourceType, reason string }
+	count := map[kind]int{}
+	for _, d := range c.Resources.Deployed("") {
+		if d.Inert != "" {
+			count[kind{d.Type, d.Inert}]++
+		}
+	}
+	var lines []string
+	for k, n := range count {
+		lines = append(lines, fmt.Sprintf("%s (%d): %s", k.resourceType, n, k.reason))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// Drained waits until the queues that feed functions hold no message: all that was sent
+// is handled or has gone to a dead-letter queue.
+func (c *Cloud) Drained(ctx context.Context) error {
+	poll := time.NewTicker(100 * time.Millisecond)
+	defer poll.Stop()
+	queues := c.queues()
+	for {
+		left, err := c.messages(ctx, queues)
+		if err != nil || left == 0 {
+			return err
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%d messages are still in the queues that feed functions: %w", left, ctx.Err())
+		case <-c.ctx.Done():
+			return context.Cause(c.ctx)
+		}
+	}
+}
+
+func (c *Cloud) messages(ctx context.Context, queues *sqs.Client) (int, error) {
+	var wanted = []types.QueueAttributeName{
+		types.QueueAttributeNameApproximateNumberOfMessages,
+		types.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
+		types.QueueAttributeNameApproximateNumberOfMessagesDelayed,
+	}
+	total := 0
+	for _, m := range c.pollers.Mappings() {
+		out, err := queues.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: aws.String(m.QueueURL), AttributeNames: wanted})
+		if err != nil {
+			return 0, fmt.Errorf("count messages of %s: %w", m.QueueARN, err)
+		}
+		for _, name := range wanted {
+			n, err := strconv.Atoi(out.Attributes[string(name)])
+			if err != nil {
+				return 0, fmt.Errorf("%s of %s: %w", name, m.QueueARN, err)
+			}
+			total += n
+		}
+	}
+	return total, nil
+}
