@@ -121,14 +121,15 @@ func (h *Hub) importOwn(submissions []submission, refuse func(id string) *Findin
 type admission func(submission) (product, *FindingError, error)
 
 func (h *Hub) importAll(submissions []submission, admit admission) (ImportResult, error) {
-	h.mu.Lock()
-	result, changed, err := h.importLocked(submissions, admit)
-	h.mu.Unlock()
+	result, changed, err := h.keep(submissions, admit)
 	h.service.announce(h, changed)
 	return result, err
 }
 
-func (h *Hub) importLocked(submissions []submission, admit admission) (result ImportResult, changed []Finding, err error) {
+// keep stores submissions and returns those that changed something.
+func (h *Hub) keep(submissions []submission, admit admission) (result ImportResult, changed []Finding, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if err := h.needOn(); err != nil {
 		return result, nil, err
 	}

@@ -64,6 +64,7 @@ func TestSeverityLabelAndNumberFillEachOther(t *testing.T) {
 		{object{"Label": "MEDIUM"}, "MEDIUM", 40},
 		{object{"Label": "HIGH"}, "HIGH", 70},
 		{object{"Label": "CRITICAL"}, "CRITICAL", 90},
+		{object{"Label": "LOW", "Product": 3.5}, "LOW", 1},
 		{object{"Normalized": 0}, "INFORMATIONAL", 0},
 		{object{"Normalized": 39}, "LOW", 39},
 		{object{"Normalized": 69}, "MEDIUM", 69},
@@ -75,7 +76,7 @@ func TestSeverityLabelAndNumberFillEachOther(t *testing.T) {
 			"Severity": tt.severity, "FindingProviderFields": object{"Types": []any{"TTPs"}},
 		}))
 		f := stored(t, h, "1")
-		if f.Severity.Label != tt.label || f.Severity.Normalized != tt.normalized || f.FindingProviderFields.Severity.Label != tt.label {
+		if f.Severity.Label != tt.label || f.Severity.Normalized != tt.normalized || f.FindingProviderFields.Severity.Label != tt.label || strings.Contains(string(f.JSON), "3.5") {
 			t.Errorf("%v became %s", tt.severity, f.JSON)
 		}
 	}

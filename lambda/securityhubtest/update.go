@@ -80,14 +80,15 @@ type updateAnswer struct {
 // update is what a customer does to findings (BatchUpdateFindings). refuse may fail
 // single ones.
 func (h *Hub) update(request updateRequest, refuse func(id string) *FindingError) (updateAnswer, error) {
-	h.mu.Lock()
-	answer, changed, err := h.updateLocked(request, refuse)
-	h.mu.Unlock()
+	answer, changed, err := h.editAll(request, refuse)
 	h.service.announce(h, changed)
 	return answer, err
 }
 
-func (h *Hub) updateLocked(request updateRequest, refuse func(id string) *FindingError) (updateAnswer, []Finding, error) {
+// editAll changes the findings and returns those that it changed.
+func (h *Hub) editAll(request updateRequest, refuse func(id string) *FindingError) (updateAnswer, []Finding, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	answer := updateAnswer{[]identifier{}, []unprocessed{}}
 	if err := h.needOn(); err != nil {
 		return answer, nil, err
