@@ -1,0 +1,272 @@
+package mqtt_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
+	"github.com/aws/smithy-go"
+	"github.com/eclipse/paho.golang/paho"
+
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
+	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
+)
+
+// rawConnect connects without a library, so that nothing pings or tidies up.
+func (w *world) rawConnect(d device, clientID string) *tls.Conn {
+	w.t.Helper()
+	conn, err := tls.Dial("tcp", w.broker.TLSAddress(), d.tls)
+	w.do(nil, err)
+	w.t.Cleanup(func() { conn.Close() })
+	body := append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 1, 0, byte(len(clientID))}, clientID...) // clean, keep-alive 1 s
+	_, err = conn.Write(append([]byte{0x10, byte(len(body))}, body...))
+	w.do(nil, err)
+	var connack [4]byte
+	if _, err := conn.Read(connack[:]); err != nil || connack[3] != 0 {
+		w.t.Fatalf("CONNACK %v, %v", connack, err)
+	}
+	w.event("connected", clientID)
+	return conn
+}
+
+func TestDisconnectReasons(t *testing.T) {
+	deadTopic := policyOf(statement("Allow", "iot:*", "*"), statement("Deny", "iot:Publish", arn+"topic/dead"))
+	publish := func(topic string, payload int) func(*world, device) {
+		return func(w *world, d device) {
+			w.connect3(d, "c").Publish(topic, 0, false, make([]byte, payload))
+		}
+	}
+	subscribe := func(filter string) func(*world, device) {
+		return func(w *world, d device) { w.connect3(d, "c").Subscribe(filter, 0, nil) }
+	}
+	write := func(packet ...byte) func(*world, device) {
+		return func(w *world, d device) { w.do(w.rawConnect(d, "c").Write(packet)) }
+	}
+	tests := []struct {
+		name  string
+		cause func(w *world, d device)
+		want  mqtt.DisconnectReason
+	}{
+		{"DISCONNECT", func(w *world, d device) { w.connect3(d, "c").Disconnect(100) }, mqtt.ClientInitiatedDisconnect},
+		{"DISCONNECT of MQTT 5", func(w *world, d device) { w.do(nil, w.connect5(d, "c").Disconnect(&paho.Disconnect{})) }, mqtt.ClientInitiatedDisconnect},
+		{"DISCONNECT with will", func(w *world, d device) {
+			w.do(nil, w.connect5(d, "c").Disconnect(&paho.Disconnect{ReasonCode: 4}))
+		}, mqtt.ClientInitiatedDisconnect},
+		{"connection closed", func(w *world, d device) { w.rawConnect(d, "c").Close() }, mqtt.ConnectionLost},
+		{"TCP reset", func(w *world, d device) { w.rawConnect(d, "c").NetConn().Close() }, mqtt.ConnectionLost},
+		{"no ping", func(w *world, d device) { w.rawConnect(d, "c") }, mqtt.KeepAliveTimeout},
+		{"no MQTT", write(0xf0, 0x00, 0x00, 0x01), mqtt.ClientError},
+		{"second CONNECT", write(append([]byte{0x10, 12, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 1}, 0, 0)...), mqtt.ClientError},
+		{"payload at the limit and then too big", func(w *world, d device) {
+			c := w.connect3(d, "c")
+			w.do(nil, finish(c.Publish("big", 1, false, make([]byte, iotcore.MaxPayload))))
+			c.Publish("big", 0, false, make([]byte, iotcore.MaxPayload+1))
+		}, mqtt.ClientError},
+		{"packet too big", publish("big", 200<<10), mqtt.ClientError},
+		{"QoS 2", func(w *world, d device) { w.connect3(d, "c").Publish("a", 2, false, "1") }, mqtt.ClientError},
+		{"too many slashes", publish("1/2/3/4/5/6/7/8/9", 1), mqtt.ClientError},
+		{"topic too long", publish(strings.Repeat("x", 257), 1), mqtt.ClientError},
+		{"wildcard in a topic", publish("a/+", 1), mqtt.ClientError},
+		{"too many filters", func(w *world, d device) {
+			filters := map[string]byte{}
+			for _, f := range strings.Split("a b c d e f g h i", " ") {
+				filters[f] = 0
+			}
+			w.connect3(d, "c").SubscribeMultiple(filters, nil)
+		}, mqtt.ClientError},
+		{"publish that is denied", publish("dead", 1), mqtt.AuthError},
+		{"certificate deactivated", func(w *world, d device) {
+			w.connect3(d, "c")
+			w.do(w.iot.UpdateCertificate(context.Background(), &iot.UpdateCertificateInput{CertificateId: &d.id, NewStatus: types.CertificateStatusInactive}))
+		}, mqtt.AuthError},
+		{"publish a lifecycle event", publish("$aws/events/presence/connected/c", 1), mqtt.ForbiddenAccess},
+		{"publish an answer to a report", publish("$aws/things/c/defender/metrics/json/accepted", 1), mqtt.ForbiddenAccess},
+		{"subscribe to reports", subscribe("$aws/things/+/defender/metrics/json"), mqtt.ForbiddenAccess},
+		{"subscribe to Basic Ingest", subscribe("$aws/rules/r/#"), mqtt.ForbiddenAccess},
+		{"publish to a shadow", publish("$aws/things/c/shadow/update", 1), mqtt.ServerError},
+		{"DeleteConnection", func(w *world, d device) {
+			w.connect3(d, "c")
+			w.do(w.data.DeleteConnection(context.Background(), &iotdataplane.DeleteConnectionInput{ClientId: aws.String("c")}))
+		}, mqtt.APIInitiatedDisconnect},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			tt.cause(w, w.newDevice(deadTopic))
+			w.wantDisconnect("c", tt.want)
+			if c, ok := w.broker.Connection("c"); ok {
+				t.Errorf("still connected: %+v", c)
+			}
+		})
+	}
+}
+
+func TestMQTT5ClientsAreToldWhy(t *testing.T) {
+	w := newWorld(t)
+	c := w.connect5(w.newDevice(allowAll), "c")
+	w.publish5(c, "$aws/things/c/jobs/get", 0, "{}")
+	w.wantDisconnect("c", mqtt.ServerError)
+	p := <-c.disconnected
+	if p.ReasonCode != 0x83 || p.Properties == nil || !strings.Contains(p.Properties.ReasonString, "$aws/things/c/jobs/get") {
+		t.Errorf("told %+v", p)
+	}
+}
+
+func TestDeleteConnection(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(allowAll)
+	withWill := func() {
+		c, err := w.dial3(w.options(d, "c").SetCleanSession(false).SetWill("will/of/c", "gone", 1, false))
+		w.do(nil, err)
+		w.do(nil, finish(c.Subscribe("kept", 1, nil)))
+		w.event("subscribed", "c")
+	}
+	remove := func(clean, noWill bool) error {
+		_, err := w.data.DeleteConnection(context.Background(), &iotdataplane.DeleteConnectionInput{ClientId: aws.String("c"), CleanSession: clean, PreventWillMessage: noWill})
+		return err
+	}
+	present := func() bool {
+		t.Helper()
+		_, connack, err := w.dial5(d, &paho.Connect{ClientID: "c", KeepAlive: 60, Properties: &paho.ConnectProperties{SessionExpiryInterval: aws.Uint32(60)}})
+		w.do(nil, err)
+		return connack.SessionPresent
+	}
+	withWill()
+	w.do(nil, remove(false, false))
+	if m := w.on("will/of/c"); string(m.Payload) != "gone" || m.ClientID != "c" || m.Principal != d.id {
+		t.Errorf("will %+v", m)
+	}
+	w.wantDisconnect("c", mqtt.APIInitiatedDisconnect)
+	if !present() {
+		t.Error("the session is gone")
+	}
+	withWill()
+	w.do(nil, remove(true, true))
+	m := w.next("event or will", func(m mqtt.Message) bool {
+		return m.Topic == "will/of/c" || strings.Contains(string(m.Payload), "API_INITIATED_DISCONNECT")
+	})
+	if m.Topic == "will/of/c" {
+		t.Error("the will was published")
+	}
+	if present() {
+		t.Error("the session is still there")
+	}
+	w.do(nil, remove(false, false))
+	w.wantDisconnect("c", mqtt.APIInitiatedDisconnect)
+	var api smithy.APIError
+	if err := remove(false, false); !errors.As(err, &api) || api.ErrorCode() != "ResourceNotFoundException" {
+		t.Errorf("without a connection: %v", err)
+	}
+}
+
+func TestLastWill(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(policyOf(statement("Allow", "iot:Connect", "*"), statement("Allow", "iot:Publish", arn+"topic/will/*")))
+	_, err := w.dial3(w.options(d, "bad").SetWill("elsewhere", "x", 0, false))
+	if err == nil {
+		t.Error("a client with a will that it may not publish was connected")
+	}
+	w.event("connect_failed", "bad")
+	if _, err = w.dial3(w.options(d, "keep").SetWill("will/keep", "x", 0, true)); err == nil {
+		t.Error("a client with a retained will that it may not publish was connected")
+	}
+	w.event("connect_failed", "keep")
+	if _, err = w.dial3(w.options(d, "reserved").SetWill("$aws/events/presence/connected/x", "x", 0, false)); err == nil {
+		t.Error("a client with a will on a reserved topic was connected")
+	}
+	w.event("connect_failed", "reserved")
+
+	good, err := w.dial3(w.options(d, "good").SetWill("will/good", "gone", 1, false))
+	w.do(nil, err)
+	watcher := w.connect5(w.newDevice(allowAll), "watcher")
+	w.do(nil, w.subscribe5(watcher, "will/#"))
+	good.Publish("$aws/rules/r/x", 0, false, "1") // not allowed: the connection ends without a DISCONNECT
+	if p := watcher.next(t); p.Topic != "will/good" || string(p.Payload) != "gone" {
+		t.Errorf("received %+v", p)
+	}
+	if m := w.on("will/good"); m.ClientID != "good" || m.Origin != mqtt.FromClient {
+		t.Errorf("told %+v", m)
+	}
+	w.wantDisconnect("good", mqtt.AuthError)
+}
+
+func TestClientIDRules(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(allowAll)
+	for _, id := range []string{"$mine", strings.Repeat("x", 129)} {
+		if _, err := w.dial3(w.options(d, id)); err == nil || !strings.Contains(strings.ToLower(err.Error()), "identifier rejected") {
+			t.Errorf("client id %.10q: %v", id, err)
+		}
+	}
+	w.connect3(d, strings.Repeat("x", 128))
+	w.event("connected", strings.Repeat("x", 128))
+	_, connack, err := w.dial5(d, &paho.Connect{KeepAlive: 60, CleanStart: true})
+	if err != nil || connack.Properties.AssignedClientID == "" {
+		t.Errorf("without a client id: %+v, %v", connack, err)
+	} else {
+		w.event("connected", connack.Properties.AssignedClientID)
+	}
+	// Ids with a wildcard connect, but have no events.
+	w.connect3(d, "a+b").Disconnect(100)
+	w.connect3(d, "after")
+	w.next("event of after only", func(m mqtt.Message) bool {
+		if strings.Contains(m.Topic, "a+b") {
+			t.Errorf("event on %s", m.Topic)
+		}
+		return strings.HasSuffix(m.Topic, "/after")
+	})
+}
+
+func TestKeepAliveIsGrantedWithinLimits(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(allowAll)
+	for asked, want := range map[uint16]uint16{0: 1200, 60: 0, 1200: 0, 1201: 1200} {
+		_, connack, err := w.dial5(d, &paho.Connect{ClientID: "c", KeepAlive: asked, CleanStart: true})
+		w.do(nil, err)
+		got := uint16(0)
+		if connack.Properties.ServerKeepAlive != nil {
+			got = *connack.Properties.ServerKeepAlive
+		}
+		if got != want {
+			t.Errorf("asked for %d s: told %d, want %d", asked, got, want)
+		}
+	}
+}
+
+func TestEventFaults(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(allowAll)
+	collect := func(n int) (kinds string) {
+		for range n {
+			m := w.next("event", func(m mqtt.Message) bool { return strings.HasSuffix(m.Topic, "/c") })
+			kinds += strings.Split(m.Topic, "/")[3] + " "
+		}
+		return kinds
+	}
+	w.broker.SetEventFaults(mqtt.EventFaults{Duplicate: true})
+	w.connect3(d, "c").Disconnect(100)
+	if got := collect(4); got != "connected connected disconnected disconnected " {
+		t.Errorf("duplicated: %s", got)
+	}
+	w.broker.SetEventFaults(mqtt.EventFaults{Reorder: true})
+	w.connect3(d, "c").Disconnect(100)
+	if got := collect(2); got != "disconnected connected " {
+		t.Errorf("reordered: %s", got)
+	}
+	client := w.connect3(d, "c")
+	w.broker.SetEventFaults(mqtt.EventFaults{})
+	if got := collect(1); got != "connected " {
+		t.Errorf("held back: %s", got)
+	}
+	client.Disconnect(100)
+	if got := collect(1); got != "disconnected " {
+		t.Errorf("without faults: %s", got)
+	}
+}
