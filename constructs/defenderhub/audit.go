@@ -1,0 +1,263 @@
+package defenderhub
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiot"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/constructs-go/constructs/v10"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// AuditProps configure [Audit].
+type AuditProps struct {
+	// Schedule is how often the scheduled audit runs; AWS chooses the time of day.
+	// Default: defender.Daily().
+	Schedule defender.Schedule
+	// ScheduleName is 1 to 128 of A-Z a-z 0-9 _ -. Changing it replaces the scheduled audit.
+	// Default: "", a name that CloudFormation makes.
+	ScheduleName string
+	// NoSchedule deploys no scheduled audit: the checks run on demand alone.
+	NoSchedule bool
+	// Except are checks that the scheduled audit leaves out. They stay enabled.
+	// Default: nil, the scheduled audit runs all checks but the one named at Include.
+	Except []defender.Check
+	// Include are checks that the scheduled audit runs although it does not by default:
+	// defender.IntermediateCARevoked, which a schedule was reported to refuse.
+	// Default: nil, that check runs on demand alone.
+	Include []defender.Check
+	// Disabled are checks that are off in the whole account, and out of the scheduled
+	// audit. AWS refuses to disable a check that a scheduled audit still names, and
+	// CloudFormation would disable it first: in a stack that is deployed already, name it
+	// in Except, deploy, then move it here. Disabling deletes the data that AWS collected.
+	// Default: nil, all 17 checks are enabled.
+	Disabled []defender.Check
+	// CertificateAgeDays is the age from which defender.DeviceCertificateAge finds a
+	// device certificate too old, 30 to 3652 days.
+	// Default: 0, which stands for 365.
+	CertificateAgeDays int
+	// CertificateExpiringDays is how long before its end defender.DeviceCertificateExpiring
+	// finds a device certificate, 30 to 3652 days.
+	// Default: 0, which stands for 30.
+	CertificateExpiringDays int
+	// Existing keeps the audit configuration that the account already has in this Region,
+	// for example from a visit to the console: there is one an account and Region, and
+	// CloudFormation cannot create it again. Checks, thresholds and role are then not ours,
+	// and Topic names where it reports to.
+	Existing bool
+	// Topic receives the result of each audit.
+	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only. With
+	// Existing: none.
+	Topic awssns.ITopic
+	// EncryptionKey encrypts the new topic. Its policy must let IAM policies of this
+	// account use it, as the CDK's default does.
+	// Default: nil, a new key with rotation, 1 USD a month (list price): AWS services
+	// cannot publish through the key that AWS manages.
+	EncryptionKey awskms.IKey
+	// RemovalPolicy is that of the audit configuration and of the roles, topic and key
+	// that it points to.
+	// Default: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, they outlive the stack,
+	// because deleting the configuration switches off every check for everybody in the
+	// account; only a failed first deployment removes them. A second stack then needs
+	// Existing.
+	RemovalPolicy awscdk.RemovalPolicy
+	// RunOnDeploy starts an audit of the checks that the schedule has (or would have, with
+	// NoSchedule) after the first deployment, and after each that changes the checks or
+	// their thresholds. A check that was enabled minutes ago may still wait for data.
+	RunOnDeploy bool
+	// Code is a prebuilt asset of lambda/startaudit, for machines without Go: the function
+	// behind RunOnDeploy, an executable named bootstrap for Linux.
+	// Default: nil, go build compiles it.
+	Code awslambda.Code
+	// Architecture of the function behind RunOnDeploy.
+	// Default: ARM64.
+	Architecture Architecture
+}
+
+func (p AuditProps) validate() error {
+	var f faults
+	f.under("Schedule", p.Schedule.Validate())
+	if p.ScheduleName != "" && !unresolved(p.ScheduleName) && !scheduleName.MatchString(p.ScheduleName) {
+		f.add("ScheduleName", p.ScheduleName, "1 to 128 of A-Z a-z 0-9 _ -, or empty for a generated name")
+	}
+	f.under("Except", defender.ValidateChecks(p.Except))
+	f.under("Include", defender.ValidateChecks(p.Include))
+	f.under("Disabled", defender.ValidateChecks(p.Disabled))
+	for i, c := range p.Include {
+		if slices.Contains(p.Except, c) || slices.Contains(p.Disabled, c) {
+			f.add("Include"+index(i), c.String(), "no check that Except or Disabled names as well")
+		}
+	}
+	if len(p.enabled()) == 0 {
+		f.add("Disabled", fmt.Sprintf("%d checks", len(p.Disabled)), "at least one check enabled")
+	} else if !p.NoSchedule && len(p.scheduled()) == 0 {
+		f.add("Except", fmt.Sprintf("%d checks", len(p.Except)), "at least one check left to schedule, or NoSchedule")
+	}
+	f.under("", defender.DeviceCertificateAge.Info().Threshold.Validate("CertificateAgeDays", p.CertificateAgeDays))
+	f.under("", defender.DeviceCertificateExpiring.Info().Threshold.Validate("CertificateExpiringDays", p.CertificateExpiringDays))
+	f.removalPolicy("RemovalPolicy", p.RemovalPolicy)
+	f.under("Architecture", p.Architecture.validate())
+	if p.Existing {
+		const instead = "the existing audit configuration decides; change it where it is owned"
+		f.connected("Disabled", p.Disabled, instead)
+		f.connected("CertificateAgeDays", p.CertificateAgeDays, instead)
+		f.connected("CertificateExpiringDays", p.CertificateExpiringDays, instead)
+	}
+	return f.err()
+}
+
+// enabled are the checks that are on in the account.
+func (p AuditProps) enabled() []defender.Check {
+	return without(defender.Checks(), p.Disabled)
+}
+
+// scheduled are the checks of the scheduled audit.
+func (p AuditProps) scheduled() []defender.Check {
+	scheduled := slices.DeleteFunc(p.enabled(), func(c defender.Check) bool {
+		return c.Info().OptIn && !slices.Contains(p.Include, c)
+	})
+	return without(scheduled, p.Except)
+}
+
+func without(list, drop []defender.Check) []defender.Check {
+	return slices.DeleteFunc(slices.Clone(list), func(c defender.Check) bool { return slices.Contains(drop, c) })
+}
+
+// compile builds the function behind RunOnDeploy where it is needed.
+func (p *AuditProps) compile() error {
+	if !p.RunOnDeploy || p.Code != nil {
+		return nil
+	}
+	code, err := compile("startaudit", p.Architecture)
+	p.Code = code
+	return err
+}
+
+// Audit configures the account's audits by AWS IoT Device Defender.
+type Audit interface {
+	constructs.Construct
+	// Topic receives the result of each audit; nil with Existing and without Topic.
+	Topic() awssns.ITopic
+	// Key encrypts the new topic; nil where the topic was given.
+	Key() awskms.IKey
+	// Role is what the audit reads the account with; nil with Existing.
+	Role() awsiam.IRole
+	// NotificationRole is what the audit publishes with; nil with Existing.
+	NotificationRole() awsiam.IRole
+	// Configuration is the account's audit configuration; nil with Existing.
+	Configuration() awscdk.CfnResource
+	// Scheduled is the scheduled audit; nil with NoSchedule.
+	Scheduled() awscdk.CfnResource
+	// ScheduledName is the name of the scheduled audit; nil with NoSchedule.
+	ScheduledName() *string
+	// StartFunction starts an audit after a deployment; nil without RunOnDeploy.
+	StartFunction() awslambda.IFunction
+}
+
+type audit struct {
+	constructs.Construct
+	topic            awssns.ITopic
+	key              awskms.IKey
+	role             awsiam.IRole
+	notificationRole awsiam.IRole
+	configuration    awscdk.CfnResource
+	scheduled        awscdk.CfnResource
+	startFunction    awslambda.IFunction
+}
+
+func (a *audit) Topic() awssns.ITopic               { return a.topic }
+func (a *audit) Key() awskms.IKey                   { return a.key }
+func (a *audit) Role() awsiam.IRole                 { return a.role }
+func (a *audit) NotificationRole() awsiam.IRole     { return a.notificationRole }
+func (a *audit) Configuration() awscdk.CfnResource  { return a.configuration }
+func (a *audit) Scheduled() awscdk.CfnResource      { return a.scheduled }
+func (a *audit) StartFunction() awslambda.IFunction { return a.startFunction }
+
+func (a *audit) ScheduledName() *string {
+	if a.scheduled == nil {
+		return nil
+	}
+	return a.scheduled.Ref()
+}
+
+// NewAudit configures the account's audits. It panics with one error that lists every
+// fault of props.
+func NewAudit(scope constructs.Construct, id *string, props *AuditProps) Audit {
+	a := &audit{}
+	constructs.NewConstruct_Override(a, scope, id)
+	p := value(props)
+	must(a, p.validate())
+	must(a, p.compile())
+
+	a.topic = p.Topic
+	if !p.Existing {
+		a.configure(p)
+	}
+	if !p.NoSchedule {
+		a.schedule(p)
+	}
+	if p.RunOnDeploy {
+		a.runOnDeploy(p)
+	}
+	return a
+}
+
+// configure makes the account's audit configuration and what it points to.
+func (a *audit) configure(p AuditProps) {
+	policy := or(p.RemovalPolicy, awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE)
+	role := serviceRole(a, "Role", iotService, "*", "Lets Device Defender read what it audits")
+	role.AddManagedPolicy(awsiam.ManagedPolicy_FromAwsManagedPolicyName(new("service-role/AWSIoTDeviceDefenderAudit")))
+	role.ApplyRemovalPolicy(policy)
+	suppressNag(role, "AWS::IAM::Role", nagSuppression{
+		rule:     "AwsSolutions-IAM4",
+		reason:   "AWS names AWSIoTDeviceDefenderAudit as the policy of an audit's role, and extends it with each new check.",
+		findings: []string{"Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSIoTDeviceDefenderAudit"},
+	})
+	a.role = role
+
+	if a.topic == nil {
+		topic, key := newAlertTopic(a, p.EncryptionKey, "Results of Device Defender audits", policy)
+		a.topic, a.key = topic, key
+	}
+	notificationRole := publisherRole(a, "NotificationRole", "*", "Lets Device Defender publish the results of audits", a.topic, orKey(p.EncryptionKey, a.key))
+	notificationRole.ApplyRemovalPolicy(policy)
+	a.notificationRole = notificationRole
+
+	a.configuration = awsiot.NewCfnAccountAuditConfiguration(a, new("Configuration"), &awsiot.CfnAccountAuditConfigurationProps{
+		AccountId:                awscdk.Aws_ACCOUNT_ID(),
+		RoleArn:                  role.RoleArn(),
+		AuditCheckConfigurations: checkConfigurations(p),
+		AuditNotificationTargetConfigurations: &awsiot.CfnAccountAuditConfiguration_AuditNotificationTargetConfigurationsProperty{
+			Sns: &awsiot.CfnAccountAuditConfiguration_AuditNotificationTargetProperty{
+				Enabled: true, RoleArn: notificationRole.RoleArn(), TargetArn: a.topic.TopicArn(),
+			},
+		},
+	})
+	addThresholds(a.configuration, p)
+	a.configuration.ApplyRemovalPolicy(policy, nil)
+}
+
+// schedule makes the scheduled audit.
+func (a *audit) schedule(p AuditProps) {
+	var names []*string
+	for _, c := range p.scheduled() {
+		names = append(names, new(c.String()))
+	}
+	a.scheduled = awsiot.NewCfnScheduledAudit(a, new("Schedule"), &awsiot.CfnScheduledAuditProps{
+		Frequency:          new(p.Schedule.Frequency()),
+		DayOfWeek:          orNil(p.Schedule.DayOfWeek()),
+		DayOfMonth:         orNil(p.Schedule.DayOfMonth()),
+		ScheduledAuditName: orNil(p.ScheduleName),
+		TargetCheckNames:   &names,
+	})
+	if a.configuration != nil {
+		// Each check of a schedule must be enabled first; CloudFormation does not know.
+		a.scheduled.AddDependency(a.configuration)
+	}
+}

@@ -1,0 +1,192 @@
+package defenderhub
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awss3assets"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// compiled are the functions that this process has built: the source does not change
+// while it runs.
+var compiled struct {
+	sync.Mutex
+	assets map[string]asset
+}
+
+// asset is a directory to deploy and the hash of what is in it.
+type asset struct{ dir, hash string }
+
+// compile builds the function name from this module's source, with this module's
+// dependencies, whatever module and settings the caller has. Its faults name the prop
+// Code, which makes do without.
+func compile(name string, arch Architecture) (awslambda.Code, error) {
+	built, err := compileOnce(name, arch)
+	if err != nil {
+		want := "a prebuilt asset such as awslambda.Code_FromAsset of a directory with an executable named bootstrap, because lambda/%s does not compile here: %v"
+		if errors.Is(err, exec.ErrNotFound) {
+			want = "a prebuilt asset such as awslambda.Code_FromAsset of a directory with an executable named bootstrap, or Go on PATH to compile lambda/%s: %v"
+		}
+		return nil, &defender.FieldError{Field: "Code", Want: fmt.Sprintf(want, name, err)}
+	}
+	return awslambda.Code_FromAsset(new(built.dir), &awss3assets.AssetOptions{
+		AssetHashType: awscdk.AssetHashType_CUSTOM, AssetHash: new(built.hash),
+	}), nil
+}
+
+func compileOnce(name string, arch Architecture) (asset, error) {
+	compiled.Lock()
+	defer compiled.Unlock()
+	key := name + "-" + arch.goarch()
+	if a, ok := compiled.assets[key]; ok {
+		return a, nil
+	}
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		return asset{}, err
+	}
+	source, err := moduleSource(goTool)
+	if err != nil {
+		return asset{}, err
+	}
+	a, err := build{goTool: goTool, module: source, cache: cacheDir(), function: name, goarch: arch.goarch()}.run()
+	if err != nil {
+		return asset{}, err
+	}
+	if compiled.assets == nil {
+		compiled.assets = map[string]asset{}
+	}
+	compiled.assets[key] = a
+	return a, nil
+}
+
+// cacheDir is where outputs stay between syntheses, so that the next one does not link
+// again what did not change.
+func cacheDir() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		dir = os.TempDir()
+	}
+	return filepath.Join(dir, "defenderhub")
+}
+
+// build is one run of go build.
+type build struct {
+	goTool   string
+	module   string // directory of this module
+	cache    string
+	function string // a package below lambda/
+	goarch   string
+}
+
+// run builds into a directory named by what comes out. The last output of the same
+// module lies ready at the target, because go build leaves an executable alone whose
+// build id says that it is up to date; nothing is ever written over a directory that
+// another synthesis may be reading.
+func (b build) run() (asset, error) {
+	home := filepath.Join(b.cache, b.function+"-"+b.goarch+"-"+digest(b.module))
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return asset{}, err
+	}
+	work, err := os.MkdirTemp(home, "build-")
+	if err != nil {
+		return asset{}, err
+	}
+	defer os.RemoveAll(work)
+	target := filepath.Join(work, "bootstrap")
+	last := filepath.Join(home, "last")
+	if err := copyFile(last, target); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return asset{}, err
+	}
+	command := exec.Command(b.goTool, "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-tags=lambda.norpc",
+		"-ldflags=-s -w", "-o", target, "./lambda/"+b.function)
+	command.Dir = b.module
+	command.Env = buildEnvironment(os.Environ(), b.goarch)
+	if output, err := command.CombinedOutput(); err != nil {
+		return asset{}, fmt.Errorf("go build ./lambda/%s in %s: %w\n%s", b.function, b.module, err, strings.TrimSpace(string(output)))
+	}
+	hash, err := hashFile(target)
+	if err != nil {
+		return asset{}, err
+	}
+	dir := filepath.Join(home, hash)
+	if _, err := os.Stat(filepath.Join(dir, "bootstrap")); err == nil {
+		return asset{dir, hash}, nil
+	}
+	remember := filepath.Join(work, "last")
+	if err := copyFile(target, remember); err != nil {
+		return asset{}, err
+	}
+	if err := os.Rename(remember, last); err != nil {
+		return asset{}, err
+	}
+	if err := os.Rename(work, dir); err != nil {
+		if _, lost := os.Stat(filepath.Join(dir, "bootstrap")); lost != nil {
+			return asset{}, err
+		} // another synthesis built the same at the same time
+	}
+	return asset{dir, hash}, nil
+}
+
+// buildEnvironment is the caller's environment without what would change the output or
+// lead to another module. An empty value would let "go env -w" through, so each is set.
+func buildEnvironment(caller []string, goarch string) []string {
+	fixed := map[string]string{
+		"GOOS": "linux", "GOARCH": goarch, "GOARM64": "v8.0", "GOAMD64": "v1", "CGO_ENABLED": "0",
+		"GOFLAGS": "-mod=readonly", "GOWORK": "off", "GO111MODULE": "on", "GOTOOLCHAIN": "auto", "GOFIPS140": "off",
+	}
+	dropped := map[string]bool{"GOEXPERIMENT": true, "GODEBUG": true, "GOROOT": true, "PWD": true}
+	var env []string
+	for _, pair := range caller {
+		name, _, _ := strings.Cut(pair, "=")
+		if _, ok := fixed[name]; !ok && !dropped[name] {
+			env = append(env, pair)
+		}
+	}
+	for name, value := range fixed {
+		env = append(env, name+"="+value)
+	}
+	return env
+}
+
+func hashFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		out.Close()
+		return err
+	}
+	return out.Close()
+}

@@ -1,0 +1,155 @@
+package defenderhub
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/constructs-go/constructs/v10"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// DetectProps configure [Detect].
+type DetectProps struct {
+	// Engine judges the behaviors. AWS opens Device Defender Detect, which is
+	// defender.Native, to no new customer since 2026-08-31.
+	// Default: defender.None, the behaviors are checked for faults and not deployed.
+	Engine defender.Engine
+	// Behaviors state what is normal, at most 100. They make one security profile.
+	// Default: nil, no profile besides Profiles.
+	Behaviors []defender.Behavior
+	// Targets are the things that Behaviors are watched on.
+	// Default: nil, defender.AllThings.
+	Targets []defender.Target
+	// RetainedMetrics are kept for 14 days although no behavior uses them.
+	// Default: nil, only the metrics of behaviors are kept.
+	RetainedMetrics []defender.Metric
+	// Profiles are further security profiles. A name, where one is given, is unique
+	// among them.
+	// Default: nil, the profile of Behaviors alone.
+	Profiles []defender.SecurityProfile
+	// ExistingCustomMetrics are names of custom metrics that the account already has, so
+	// that they are not created.
+	// Default: nil, every custom metric that a behavior uses is created.
+	ExistingCustomMetrics []string
+	// Topic receives the alerts.
+	// Default: nil, with defender.Native a new topic, encrypted with a customer-managed
+	// key, TLS only.
+	Topic awssns.ITopic
+	// EncryptionKey encrypts the new topic. Its policy must let IAM policies of this
+	// account use it, as the CDK's default does.
+	// Default: nil, a new key with rotation, 1 USD a month (list price): AWS services
+	// cannot publish through the key that AWS manages. Within a DefenderHub, the audit's.
+	EncryptionKey awskms.IKey
+}
+
+func (p DetectProps) validate() error {
+	var f faults
+	f.under("Engine", p.Engine.Validate())
+	f.under("", resolvedProfile(defender.SecurityProfile{
+		Behaviors: p.Behaviors, Targets: p.Targets, RetainedMetrics: p.RetainedMetrics,
+	}).Validate())
+	names := map[string]bool{}
+	for i, profile := range p.Profiles {
+		field := "Profiles" + index(i)
+		f.under(field, resolvedProfile(profile).Validate())
+		if len(profile.Behaviors) == 0 && len(profile.RetainedMetrics) == 0 {
+			f.add(field+".Behaviors", nil, "at least one behavior or retained metric, such as defender.DemoBehaviors()")
+		}
+		if profile.Name != "" && names[profile.Name] {
+			f.add(field+".Name", profile.Name, "a name that no other profile has")
+		}
+		names[profile.Name] = true
+	}
+	f.under("", validateCustomMetrics(p.profiles()))
+	if p.Engine == defender.Native && len(p.profiles()) == 0 {
+		f.add("Behaviors", nil, "at least one behavior, such as defender.DemoBehaviors(), or Engine: defender.None")
+	}
+	return f.err()
+}
+
+// profiles are all security profiles, that of Behaviors first.
+func (p DetectProps) profiles() []defender.SecurityProfile {
+	var all []defender.SecurityProfile
+	if len(p.Behaviors) > 0 || len(p.RetainedMetrics) > 0 {
+		all = append(all, defender.SecurityProfile{
+			Description: "Behaviors of defenderhub", Behaviors: p.Behaviors, Targets: p.Targets, RetainedMetrics: p.RetainedMetrics,
+		})
+	}
+	return append(all, p.Profiles...)
+}
+
+// severities are those that behaviors ask for, by the behavior's name.
+func (p DetectProps) severities() map[string]defender.Severity {
+	wanted := map[string]defender.Severity{}
+	for _, profile := range p.profiles() {
+		for _, b := range profile.Behaviors {
+			if b.Severity != defender.SeverityDefault {
+				wanted[b.Name] = b.Severity
+			}
+		}
+	}
+	return wanted
+}
+
+// Detect watches the behavior of devices.
+type Detect interface {
+	constructs.Construct
+	// Engine judges the behaviors.
+	Engine() defender.Engine
+	// Topic receives the alerts; nil with defender.None and without Topic.
+	Topic() awssns.ITopic
+	// Key encrypts the new topic; nil where the topic was given or none is made.
+	Key() awskms.IKey
+	// AlertRole is what Detect publishes with; nil with defender.None.
+	AlertRole() awsiam.IRole
+	// Profiles are the security profiles, that of Behaviors first; nil with defender.None.
+	Profiles() []awscdk.CfnResource
+	// ProfileNames are the names of the security profiles; nil with defender.None.
+	ProfileNames() []*string
+	// CustomMetrics are the custom metrics that are created, by name.
+	CustomMetrics() map[string]awscdk.CfnResource
+}
+
+type detect struct {
+	constructs.Construct
+	engine    defender.Engine
+	topic     awssns.ITopic
+	key       awskms.IKey
+	alertRole awsiam.IRole
+	profiles  []awscdk.CfnResource
+	metrics   map[string]awscdk.CfnResource
+}
+
+func (d *detect) Engine() defender.Engine                      { return d.engine }
+func (d *detect) Topic() awssns.ITopic                         { return d.topic }
+func (d *detect) Key() awskms.IKey                             { return d.key }
+func (d *detect) AlertRole() awsiam.IRole                      { return d.alertRole }
+func (d *detect) Profiles() []awscdk.CfnResource               { return slices.Clone(d.profiles) }
+func (d *detect) CustomMetrics() map[string]awscdk.CfnResource { return maps.Clone(d.metrics) }
+
+func (d *detect) ProfileNames() []*string {
+	var names []*string
+	for _, p := range d.profiles {
+		names = append(names, p.Ref())
+	}
+	return names
+}
+
+// NewDetect watches the behavior of devices with the engine that props choose. It panics
+// with one error that lists every fault of props.
+func NewDetect(scope constructs.Construct, id *string, props *DetectProps) Detect {
+	d := &detect{}
+	constructs.NewConstruct_Override(d, scope, id)
+	p := value(props)
+	must(d, p.validate())
+	d.engine, d.topic = p.Engine, p.Topic
+	if p.Engine == defender.Native {
+		d.deployNative(p)
+	}
+	return d
+}

@@ -1,0 +1,170 @@
+package defenderhub
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiot"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// deployNative makes everything of AWS IoT Device Defender Detect: topic, role, custom
+// metrics, dimensions and security profiles.
+func (d *detect) deployNative(p DetectProps) {
+	if d.topic == nil {
+		d.topic, d.key = newAlertTopic(d, p.EncryptionKey, "Alerts of Device Defender Detect", awscdk.RemovalPolicy_DESTROY)
+	}
+	d.alertRole = publisherRole(d, "AlertRole", "securityprofile/*", "Lets Device Defender Detect publish alerts", d.topic, orKey(p.EncryptionKey, d.key))
+	d.metrics = d.customMetrics(p)
+	dimensions := map[string]awsiot.CfnDimension{}
+	for i, profile := range p.profiles() {
+		d.profiles = append(d.profiles, d.profile(profileID(p, i, profile), profile, dimensions))
+	}
+}
+
+// profileID is stable when other profiles come and go, where the profile has a name.
+func profileID(p DetectProps, i int, profile defender.SecurityProfile) string {
+	first := len(p.profiles()) - len(p.Profiles)
+	switch {
+	case i < first:
+		return "Profile"
+	case profile.Name != "" && !unresolved(profile.Name):
+		return "Profile-" + profile.Name
+	}
+	return fmt.Sprintf("Profile%d", i-first)
+}
+
+func (d *detect) profile(id string, profile defender.SecurityProfile, dimensions map[string]awsiot.CfnDimension) awscdk.CfnResource {
+	targets := profile.Targets
+	if len(targets) == 0 {
+		targets = []defender.Target{defender.AllThings}
+	}
+	var targetARNs []*string
+	for _, t := range targets {
+		targetARNs = append(targetARNs, new(arn("iot", t.Resource())))
+	}
+	var behaviors []any
+	for _, b := range profile.Behaviors {
+		behaviors = append(behaviors, d.behavior(b, dimensions))
+	}
+	props := &awsiot.CfnSecurityProfileProps{
+		SecurityProfileName:        orNil(profile.Name),
+		SecurityProfileDescription: orNil(profile.Description),
+		TargetArns:                 &targetARNs,
+		AlertTargets: map[string]any{
+			"SNS": &awsiot.CfnSecurityProfile_AlertTargetProperty{
+				AlertTargetArn: d.topic.TopicArn(), RoleArn: d.alertRole.RoleArn(),
+			},
+		},
+	}
+	if behaviors != nil {
+		props.Behaviors = &behaviors
+	}
+	var retained []any
+	for _, m := range profile.RetainedMetrics {
+		retained = append(retained, &awsiot.CfnSecurityProfile_MetricToRetainProperty{Metric: new(m.Info().Name)})
+	}
+	if retained != nil {
+		props.AdditionalMetricsToRetainV2 = &retained
+	}
+	r := awsiot.NewCfnSecurityProfile(d, new(id), props)
+	for _, name := range customNames(profile) {
+		if metric := d.metrics[name]; metric != nil {
+			r.AddDependency(metric)
+		}
+	}
+	return r
+}
+
+func (d *detect) behavior(b defender.Behavior, dimensions map[string]awsiot.CfnDimension) *awsiot.CfnSecurityProfile_BehaviorProperty {
+	c := b.Criteria
+	criteria := &awsiot.CfnSecurityProfile_BehaviorCriteriaProperty{
+		ConsecutiveDatapointsToAlarm: new(float64(b.DatapointsToAlarm())),
+		ConsecutiveDatapointsToClear: new(float64(b.DatapointsToClear())),
+		ComparisonOperator:           orNil(string(c.Operator())),
+	}
+	if w := c.Window(); w != 0 {
+		criteria.DurationSeconds = new(float64(w))
+	}
+	switch {
+	case c.Confidence() != "":
+		criteria.MlDetectionConfig = &awsiot.CfnSecurityProfile_MachineLearningDetectionConfigProperty{ConfidenceLevel: new(string(c.Confidence()))}
+	case c.Statistic() != "":
+		criteria.StatisticalThreshold = &awsiot.CfnSecurityProfile_StatisticalThresholdProperty{Statistic: new(string(c.Statistic()))}
+	default:
+		criteria.Value = metricValue(c.Value())
+	}
+	out := &awsiot.CfnSecurityProfile_BehaviorProperty{Name: new(b.Name), Metric: new(c.Metric().Name), Criteria: criteria}
+	if b.SuppressAlerts {
+		out.SuppressAlerts = true
+	}
+	if b.Dimension != nil {
+		operator := "IN"
+		if b.Dimension.NotIn {
+			operator = "NOT_IN"
+		}
+		out.MetricDimension = &awsiot.CfnSecurityProfile_MetricDimensionProperty{
+			DimensionName: d.dimension(b.Dimension.TopicFilters, dimensions).Ref(), Operator: new(operator),
+		}
+	}
+	return out
+}
+
+// dimension makes one dimension for each list of topic filters: behaviors share it.
+func (d *detect) dimension(filters []string, dimensions map[string]awsiot.CfnDimension) awsiot.CfnDimension {
+	key := strings.Join(filters, "\n")
+	if known, ok := dimensions[key]; ok {
+		return known
+	}
+	made := awsiot.NewCfnDimension(d, new("Dimension-"+digest(key)), &awsiot.CfnDimensionProps{
+		Type: new("TOPIC_FILTER"), StringValues: texts(filters),
+	})
+	dimensions[key] = made
+	return made
+}
+
+// customMetrics makes every custom metric that a profile uses and that is not there.
+func (d *detect) customMetrics(p DetectProps) map[string]awscdk.CfnResource {
+	made := map[string]awscdk.CfnResource{}
+	for _, profile := range p.profiles() {
+		for _, m := range customMetricsOf(profile) {
+			if made[m.Name] != nil || slices.Contains(p.ExistingCustomMetrics, m.Name) {
+				continue
+			}
+			made[m.Name] = awsiot.NewCfnCustomMetric(d, new("Metric-"+m.Name), &awsiot.CfnCustomMetricProps{
+				MetricName: new(m.Name), MetricType: new(m.CustomMetricType()),
+			})
+		}
+	}
+	return made
+}
+
+// metricValue is a value as CloudFormation writes it: a count is text there.
+func metricValue(v defender.Value) *awsiot.CfnSecurityProfile_MetricValueProperty {
+	out := &awsiot.CfnSecurityProfile_MetricValueProperty{Number: v.Number}
+	switch v.Kind() {
+	case defender.CountValue:
+		out.Count = new(strconv.FormatInt(*v.Count, 10))
+	case defender.CIDRsValue:
+		out.Cidrs = texts(v.CIDRs)
+	case defender.PortsValue:
+		out.Ports = numbers(v.Ports)
+	case defender.NumbersValue:
+		out.Numbers = numbers(v.Numbers)
+	case defender.StringsValue:
+		out.Strings = texts(v.Strings)
+	}
+	return out
+}
+
+func numbers[T uint16 | float64](list []T) *[]*float64 {
+	out := make([]*float64, len(list))
+	for i, n := range list {
+		out[i] = new(float64(n))
+	}
+	return &out
+}

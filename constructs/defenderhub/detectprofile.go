@@ -1,0 +1,95 @@
+package defenderhub
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// resolvedProfile is profile for validation: texts that are known only at deployment are
+// replaced by harmless ones, at the same place.
+func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile {
+	if unresolved(profile.Name) {
+		profile.Name = ""
+	}
+	if unresolved(profile.Description) {
+		profile.Description = ""
+	}
+	profile.Targets = slices.Clone(profile.Targets)
+	for i, t := range profile.Targets {
+		if unresolved(t.Group()) {
+			profile.Targets[i] = defender.AllThings
+		}
+	}
+	profile.Behaviors = slices.Clone(profile.Behaviors)
+	for i, b := range profile.Behaviors {
+		if b.Dimension == nil {
+			continue
+		}
+		d := defender.Dimension{TopicFilters: slices.Clone(b.Dimension.TopicFilters), NotIn: b.Dimension.NotIn}
+		for j, filter := range d.TopicFilters {
+			if unresolved(filter) {
+				d.TopicFilters[j] = defender.DefaultEventTopic
+			}
+		}
+		profile.Behaviors[i].Dimension = &d
+	}
+	return profile
+}
+
+// customMetricsOf are the custom metrics of a profile, in the order of their first use.
+func customMetricsOf(profile defender.SecurityProfile) []defender.MetricInfo {
+	var all []defender.MetricInfo
+	add := func(m defender.MetricInfo) {
+		if m.Side == defender.CustomSide && !slices.ContainsFunc(all, func(o defender.MetricInfo) bool { return o.Name == m.Name }) {
+			all = append(all, m)
+		}
+	}
+	for _, b := range profile.Behaviors {
+		add(b.Criteria.Metric())
+	}
+	for _, m := range profile.RetainedMetrics {
+		if m != nil {
+			add(m.Info())
+		}
+	}
+	return all
+}
+
+func customNames(profile defender.SecurityProfile) []string {
+	var names []string
+	for _, m := range customMetricsOf(profile) {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// validateCustomMetrics reports a custom metric that has another type in another profile:
+// an account has one metric of a name.
+func validateCustomMetrics(profiles []defender.SecurityProfile) error {
+	var faults []error
+	types := map[string]string{}
+	for _, profile := range profiles {
+		for _, m := range customMetricsOf(profile) {
+			t := m.CustomMetricType()
+			if other, ok := types[m.Name]; ok && other != t {
+				faults = append(faults, &defender.FieldError{
+					Field: "Profiles", Value: fmt.Sprintf("custom metric %s as %s", m.Name, t),
+					Want: fmt.Sprintf("one type for each custom metric: it is %s in another profile", other),
+				})
+			}
+			types[m.Name] = t
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// digest is a short name for a text, for construct ids that must not change.
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:4])
+}

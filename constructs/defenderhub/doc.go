@@ -1,0 +1,12 @@
+// Package defenderhub brings AWS IoT Device Defender, and the security events of AWS
+// IoT Core, into AWS Security Hub.
+//
+// [DefenderHub] deploys everything with safe defaults. The parts under it are usable
+// alone: [ProductSubscriptions] accept what Device Defender's own integration sends,
+// [Audit] and [Detect] configure Device Defender, [Rules] select security events of AWS
+// IoT Core, and [Forwarder] turns those into findings.
+//
+// Props are plain Go values; nil and zero stand for the defaults. A constructor panics
+// with one error that lists every fault of its props, as [defender.FieldErrors] finds
+// them, before it creates a resource.
+package defenderhub

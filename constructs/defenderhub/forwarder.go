@@ -1,0 +1,257 @@
+package defenderhub
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/constructs-go/constructs/v10"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// ForwarderProps configure [Forwarder].
+type ForwarderProps struct {
+	// AuditTopic is the topic of audit results. Within a DefenderHub it is connected
+	// where DefenderHubProps.Forward names defender.AuditNotifications.
+	// Default: nil, audits are not forwarded.
+	AuditTopic awssns.ITopic
+	// DetectTopic is the topic of Detect's alerts. Within a DefenderHub it is connected
+	// where DefenderHubProps.Forward names defender.DetectNotifications.
+	// Default: nil, alerts are not forwarded.
+	DetectTopic awssns.ITopic
+	// EventTopic is the MQTT topic filter on which devices report security events, as the
+	// rule has it. Within a DefenderHub, that of RulesProps.
+	// Default: "", defender.DefaultEventTopic.
+	EventTopic string
+	// QuietTime is how long a finding of the rules stays active without news, 1 hour to
+	// 80 days: no event clears such a finding.
+	// Default: 0, which stands for 7 days.
+	QuietTime time.Duration
+	// Severities are those of the findings of a source, instead of the source's own. The
+	// findings of audits keep the severity that the check gives them.
+	// Default: nil, LOW for refused reports, MEDIUM for the others; a device event may
+	// name its own.
+	Severities map[defender.Source]defender.Severity
+
+	// BatchSize is how many messages one invocation gets, 1 to 10000.
+	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+	// Default: 0, which stands for 100.
+	BatchSize int
+	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes.
+	// Default: 0, which stands for 2 seconds.
+	BatchWindow time.Duration
+	// MaxConcurrency is how many invocations a queue may cause at once, 2 to 1000.
+	// Security Hub takes 10 imports a second from an account and Region.
+	// Default: 0, which stands for 5.
+	MaxConcurrency int
+
+	// Code is a prebuilt asset of lambda/forwarder, for machines without Go: an
+	// executable named bootstrap for Linux on Architecture.
+	// Default: nil, go build compiles it at synthesis.
+	Code awslambda.Code
+	// Architecture of the functions.
+	// Default: ARM64.
+	Architecture Architecture
+	// MemoryMiB is 128 to 10240.
+	// Default: 0, which stands for 256.
+	MemoryMiB int
+	// Timeout of the function for events, 10 seconds to 15 minutes. The queues hide a
+	// message for six times as long, as AWS advises, before it is tried again.
+	// Default: 0, which stands for 1 minute.
+	Timeout time.Duration
+	// AuditTimeout is that of the function for audits, 1 to 15 minutes. An audit with
+	// more findings than fit goes on in the next invocation.
+	// Default: 0, which stands for 5 minutes.
+	AuditTimeout time.Duration
+	// LogLevel is the least that is logged.
+	// Default: slog.LevelInfo.
+	LogLevel slog.Level
+	// LogRetention is how long logs are kept.
+	// Default: "", awslogs.RetentionDays_THREE_MONTHS.
+	LogRetention awslogs.RetentionDays
+	// Tracing sends traces to AWS X-Ray.
+	Tracing bool
+	// VPC puts the functions into a network. They need a way to Security Hub, Amazon SQS,
+	// DynamoDB, CloudWatch Logs and, where audits are forwarded, AWS IoT: NAT or endpoints.
+	// Default: nil, Lambda's own network.
+	VPC awsec2.IVpc
+	// VPCSubnets are the subnets of VPC.
+	// Default: nil, private subnets.
+	VPCSubnets *awsec2.SubnetSelection
+	// SecurityGroups are those of the functions in VPC.
+	// Default: nil, a new one that allows all outgoing traffic.
+	SecurityGroups []awsec2.ISecurityGroup
+
+	// EncryptionKey encrypts queues, ledger and log groups. Its policy must let IAM
+	// policies of this account use it, as the CDK's default does; a key that is imported
+	// must also allow Amazon SNS and CloudWatch Logs.
+	// Default: nil, keys that AWS manages.
+	EncryptionKey awskms.IKey
+	// PointInTimeRecovery lets the ledger be restored to any second of the last 35 days.
+	// Without a ledger the next events are imported as new, and what was active stays so
+	// until Security Hub forgets it after 90 days.
+	PointInTimeRecovery bool
+	// LedgerRemovalPolicy is that of the ledger.
+	// Default: "", awscdk.RemovalPolicy_DESTROY, it goes with the stack.
+	LedgerRemovalPolicy awscdk.RemovalPolicy
+	// Alarms tune the alarms.
+	// Default: nil, four alarms that notify nobody.
+	Alarms *AlarmsProps
+
+	// behaviorSeverities are those that Detect's behaviors ask for.
+	behaviorSeverities map[string]defender.Severity
+}
+
+const (
+	defaultTimeout      = time.Minute
+	defaultAuditTimeout = 5 * time.Minute
+	defaultMemoryMiB    = 256
+	defaultBatchSize    = 100
+	defaultBatchWindow  = 2 * time.Second
+	defaultConcurrency  = 5
+	// visibilityFactor is how many timeouts of its function a queue hides a message.
+	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+	visibilityFactor = 6
+	// refreshInterval is how often findings that fall quiet or near their end are looked for.
+	refreshInterval = time.Hour
+)
+
+func (p ForwarderProps) validate() error {
+	var f faults
+	if p.EventTopic != "" && !unresolved(p.EventTopic) {
+		f.under("EventTopic", defender.ValidateTopicFilter(p.EventTopic))
+	}
+	f.duration("QuietTime", p.QuietTime, time.Hour, 80*24*time.Hour)
+	f.under("Severities", validateSeverities(p.Severities))
+	f.number("BatchSize", p.BatchSize, 1, 10000, "messages")
+	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
+	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
+	f.under("Architecture", p.Architecture.validate())
+	f.number("MemoryMiB", p.MemoryMiB, 128, 10240, "MiB")
+	f.duration("Timeout", p.Timeout, 10*time.Second, 15*time.Minute)
+	f.duration("AuditTimeout", p.AuditTimeout, time.Minute, 15*time.Minute)
+	f.under("LogLevel", validateLogLevel(p.LogLevel))
+	if p.VPC == nil {
+		const instead = "set VPC as well"
+		f.connected("VPCSubnets", p.VPCSubnets, instead)
+		f.connected("SecurityGroups", p.SecurityGroups, instead)
+	}
+	f.removalPolicy("LedgerRemovalPolicy", p.LedgerRemovalPolicy)
+	f.under("Alarms", value(p.Alarms).validate())
+	return f.err()
+}
+
+func validateLogLevel(level slog.Level) error {
+	switch level {
+	case slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError:
+		return nil
+	}
+	return &defender.FieldError{Value: level.String(), Want: "slog.LevelDebug, LevelInfo, LevelWarn or LevelError"}
+}
+
+func validateSeverities(severities map[defender.Source]defender.Severity) error {
+	var f faults
+	for _, s := range sortedKeys(severities) {
+		field := "[" + s.String() + "]"
+		if !s.Known() {
+			f.add(field, s.String(), "one of the sources of package defender, such as defender.RejectedReports")
+		} else if v := severities[s]; v < defender.SeverityDefault || v > defender.Critical {
+			f.add(field, int(v), "SeverityDefault, Informational, Low, Medium, High or Critical")
+		}
+	}
+	return f.err()
+}
+
+// compile builds the function where no asset is given.
+func (p *ForwarderProps) compile() error {
+	if p.Code != nil {
+		return nil
+	}
+	code, err := compile("forwarder", p.Architecture)
+	p.Code = code
+	return err
+}
+
+// Forwarder turns events into findings of Security Hub.
+type Forwarder interface {
+	constructs.Construct
+	// Queue is where all sources but the audit arrive.
+	Queue() awssqs.IQueue
+	// ErrorQueue is where the rules' error actions arrive.
+	ErrorQueue() awssqs.IQueue
+	// AuditQueue is where the results of audits arrive; nil without AuditTopic.
+	AuditQueue() awssqs.IQueue
+	// DeadLetterQueue holds what could not be imported, with the reason as attributes.
+	DeadLetterQueue() awssqs.IQueue
+	// Function imports the findings of events.
+	Function() awslambda.IFunction
+	// AuditFunction imports the findings of audits; nil without AuditTopic.
+	AuditFunction() awslambda.IFunction
+	// Ledger remembers for each finding its first time, last time and state.
+	Ledger() awsdynamodb.ITable
+	// Alarms are the alarms that are on.
+	Alarms() []awscloudwatch.IAlarm
+}
+
+type forwarder struct {
+	constructs.Construct
+	queue, errorQueue, auditQueue, deadLetters awssqs.Queue
+	function, auditFunction                    awslambda.Function
+	ledger                                     awsdynamodb.Table
+	alarms                                     []awscloudwatch.IAlarm
+}
+
+func (f *forwarder) Queue() awssqs.IQueue           { return f.queue }
+func (f *forwarder) ErrorQueue() awssqs.IQueue      { return f.errorQueue }
+func (f *forwarder) DeadLetterQueue() awssqs.IQueue { return f.deadLetters }
+func (f *forwarder) Function() awslambda.IFunction  { return f.function }
+func (f *forwarder) Ledger() awsdynamodb.ITable     { return f.ledger }
+func (f *forwarder) Alarms() []awscloudwatch.IAlarm {
+	return append([]awscloudwatch.IAlarm(nil), f.alarms...)
+}
+
+func (f *forwarder) AuditQueue() awssqs.IQueue {
+	if f.auditQueue == nil {
+		return nil
+	}
+	return f.auditQueue
+}
+
+func (f *forwarder) AuditFunction() awslambda.IFunction {
+	if f.auditFunction == nil {
+		return nil
+	}
+	return f.auditFunction
+}
+
+// NewForwarder makes the queues, the functions and the ledger. It panics with one error
+// that lists every fault of props.
+func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps) Forwarder {
+	f := &forwarder{}
+	constructs.NewConstruct_Override(f, scope, id)
+	p := value(props)
+	must(f, p.validate())
+	must(f, p.compile())
+
+	f.makeQueues(p)
+	f.ledger = newLedger(f, p)
+	f.function = f.newFunction("Function", p, or(p.Timeout, defaultTimeout), "Imports security events of AWS IoT into AWS Security Hub")
+	f.consume(p, f.function, f.queue, f.errorQueue)
+	if p.AuditTopic != nil {
+		f.auditFunction = f.newFunction("AuditFunction", p, or(p.AuditTimeout, defaultAuditTimeout), "Imports the findings of Device Defender audits into AWS Security Hub")
+		f.consumeAudits(f.auditFunction)
+	}
+	f.subscribe(p)
+	f.refresh()
+	f.alarms = f.newAlarms(value(p.Alarms))
+	return f
+}

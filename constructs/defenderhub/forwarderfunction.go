@@ -1,0 +1,81 @@
+package defenderhub
+
+import (
+	"slices"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// newFunction makes one of the two functions that run the same program: events and audits
+// differ in how long they take.
+func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Duration, description string) awslambda.Function {
+	g := goFunction{
+		description: description, code: p.Code, architecture: p.Architecture,
+		timeout: timeout, memoryMiB: or(p.MemoryMiB, defaultMemoryMiB),
+		environment: f.environment(p), retention: p.LogRetention, key: p.EncryptionKey,
+		tracing: p.Tracing, vpc: p.VPC, subnets: p.VPCSubnets, groups: p.SecurityGroups,
+		statements: f.permissions(p),
+	}
+	if p.AuditTopic != nil {
+		g.statements = append(g.statements, allow([]string{
+			"iot:DescribeAuditTask", "iot:ListAuditFindings", "iot:ListRelatedResourcesForAuditFinding",
+		}, "*"))
+		g.suppressions = append(g.suppressions, nagSuppression{
+			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for these actions on audits, so they take no narrower one.",
+			findings: []string{"Resource::*"},
+		})
+	}
+	return newGoFunction(f, id, g)
+}
+
+// environment is the agreement with the function; see package defender.
+func (f *forwarder) environment(p ForwarderProps) map[string]string {
+	env := map[string]string{
+		defender.EnvLedgerTable:        *f.ledger.TableName(),
+		defender.EnvDeadLetterQueueURL: *f.deadLetters.QueueUrl(),
+		defender.EnvEventTopic:         or(p.EventTopic, defender.DefaultEventTopic),
+		defender.EnvLogLevel:           p.LogLevel.String(),
+		defender.EnvQuietTime:          or(p.QuietTime, defender.DefaultQuietTime).String(),
+	}
+	if p.AuditTopic != nil {
+		env[defender.EnvAuditQueueURL] = *f.auditQueue.QueueUrl()
+	}
+	if s := (defender.Severities{Sources: p.Severities, Behaviors: p.behaviorSeverities}).String(); s != "" {
+		env[defender.EnvSeverities] = s
+	}
+	return env
+}
+
+// permissions are those of both functions. What reading a queue takes comes with the
+// event source.
+func (f *forwarder) permissions(p ForwarderProps) []awsiam.PolicyStatement {
+	table := *f.ledger.TableArn()
+	statements := []awsiam.PolicyStatement{
+		// The account's default product: its own findings, and nobody else's.
+		allow([]string{"securityhub:BatchImportFindings"}, arn("securityhub", "product/"+*awscdk.Aws_ACCOUNT_ID()+"/default")),
+		allow([]string{"dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"}, table),
+		allow([]string{"dynamodb:Query"}, table+"/index/"+defender.LedgerRefreshIndex),
+		allow([]string{"sqs:SendMessage"}, *f.deadLetters.QueueArn()),
+	}
+	if p.EncryptionKey != nil {
+		statements = append(statements, allow([]string{
+			"kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo",
+		}, *p.EncryptionKey.KeyArn()))
+	}
+	return statements
+}
+
+// sortedKeys are the keys of a map in order, so that messages and templates keep it.
+func sortedKeys[K ~int, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

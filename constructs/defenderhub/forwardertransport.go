@@ -1,0 +1,81 @@
+package defenderhub
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambdaeventsources"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssnssubscriptions"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// makeQueues makes the queues, each with the visibility that its function needs.
+func (f *forwarder) makeQueues(p ForwarderProps) {
+	f.deadLetters = newQueue(f, "DeadLetters", p.EncryptionKey, queueOptions{})
+	queue := func(id string, timeout time.Duration) awssqs.Queue {
+		return newQueue(f, id, p.EncryptionKey, queueOptions{visibility: visibilityFactor * timeout, deadLetter: f.deadLetters})
+	}
+	f.queue = queue("Queue", or(p.Timeout, defaultTimeout))
+	f.errorQueue = queue("ErrorQueue", or(p.Timeout, defaultTimeout))
+	if p.AuditTopic != nil {
+		f.auditQueue = queue("AuditQueue", or(p.AuditTimeout, defaultAuditTimeout))
+	}
+}
+
+// subscribe leads Device Defender's notifications into the queues. The envelope of Amazon
+// SNS stays around them: an alert itself names neither account nor Region.
+func (f *forwarder) subscribe(p ForwarderProps) {
+	to := func(topic awssns.ITopic, queue awssqs.Queue) {
+		if topic != nil {
+			topic.AddSubscription(awssnssubscriptions.NewSqsSubscription(queue, &awssnssubscriptions.SqsSubscriptionProps{
+				DeadLetterQueue: f.deadLetters,
+			}))
+		}
+	}
+	to(p.DetectTopic, f.queue)
+	to(p.AuditTopic, f.auditQueue)
+}
+
+// consume feeds function from the queues of events. One bad message never makes its
+// neighbours come again.
+func (f *forwarder) consume(p ForwarderProps, function awslambda.Function, queues ...awssqs.Queue) {
+	for _, q := range queues {
+		function.AddEventSource(awslambdaeventsources.NewSqsEventSource(q, &awslambdaeventsources.SqsEventSourceProps{
+			BatchSize:               new(float64(or(p.BatchSize, defaultBatchSize))),
+			MaxBatchingWindow:       seconds(or(p.BatchWindow, defaultBatchWindow)),
+			MaxConcurrency:          new(float64(or(p.MaxConcurrency, defaultConcurrency))),
+			ReportBatchItemFailures: new(true),
+		}))
+	}
+}
+
+// consumeAudits feeds function one audit at a time: each can stand for 25,000 findings.
+func (f *forwarder) consumeAudits(function awslambda.Function) {
+	function.AddEventSource(awslambdaeventsources.NewSqsEventSource(f.auditQueue, &awslambdaeventsources.SqsEventSourceProps{
+		BatchSize:               new(1.0),
+		MaxConcurrency:          new(2.0),
+		ReportBatchItemFailures: new(true),
+	}))
+}
+
+// refresh asks the function by the hour to archive what fell quiet, and to import again
+// what Security Hub would soon forget.
+func (f *forwarder) refresh() {
+	var request map[string]any
+	if err := json.Unmarshal([]byte(defender.RefreshRequest), &request); err != nil {
+		panic(err) // a constant
+	}
+	awsevents.NewRule(f, new("Refresh"), &awsevents.RuleProps{
+		Description: new("Archives findings that fell quiet, refreshes those that Security Hub would forget"),
+		Schedule:    awsevents.Schedule_Rate(seconds(refreshInterval)),
+		Targets: &[]awsevents.IRuleTarget{awseventstargets.NewLambdaFunction(f.function, &awseventstargets.LambdaFunctionProps{
+			Event: awsevents.RuleTargetInput_FromObject(request),
+		})},
+	})
+}

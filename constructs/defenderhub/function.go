@@ -1,0 +1,136 @@
+package defenderhub
+
+import (
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/constructs-go/constructs/v10"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// Architecture is the processor of a Lambda function.
+type Architecture int
+
+const (
+	// ARM64 is AWS Graviton, the cheaper of the two.
+	ARM64 Architecture = iota
+	// AMD64 is x86-64, for Regions without Graviton and for local runs on such a machine.
+	AMD64
+)
+
+// goarch is the value of GOARCH, "" for an unknown architecture.
+func (a Architecture) goarch() string {
+	return map[Architecture]string{ARM64: "arm64", AMD64: "amd64"}[a]
+}
+
+func (a Architecture) lambda() awslambda.Architecture {
+	if a == AMD64 {
+		return awslambda.Architecture_X86_64()
+	}
+	return awslambda.Architecture_ARM_64()
+}
+
+func (a Architecture) validate() error {
+	if a.goarch() == "" {
+		return &defender.FieldError{Value: int(a), Want: "ARM64 or AMD64"}
+	}
+	return nil
+}
+
+// goFunction is what all functions of this package have in common.
+type goFunction struct {
+	description  string
+	code         awslambda.Code
+	architecture Architecture
+	timeout      time.Duration
+	memoryMiB    int
+	environment  map[string]string
+	retention    awslogs.RetentionDays
+	key          awskms.IKey
+	tracing      bool
+	vpc          awsec2.IVpc
+	subnets      *awsec2.SubnetSelection
+	groups       []awsec2.ISecurityGroup
+	statements   []awsiam.PolicyStatement
+	suppressions []nagSuppression
+}
+
+// newGoFunction makes a function with a log group and a role of its own. The role may
+// write to that log group only, which the policy that AWS manages for it does not offer.
+func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambda.Function {
+	logs := awslogs.NewLogGroup(scope, new(id+"Logs"), &awslogs.LogGroupProps{
+		Retention: or(g.retention, awslogs.RetentionDays_THREE_MONTHS), RemovalPolicy: awscdk.RemovalPolicy_DESTROY, EncryptionKey: g.key,
+	})
+	if g.key != nil {
+		allowLogs(g.key)
+	}
+	role := serviceRole(scope, id+"Role", lambdaService, "*", g.description)
+	role.AddToPolicy(allow([]string{"logs:CreateLogStream", "logs:PutLogEvents"}, *logs.LogGroupArn()))
+	for _, s := range g.statements {
+		role.AddToPolicy(s)
+	}
+	suppressions := g.suppressions
+	props := &awslambda.FunctionProps{
+		Description:  new(g.description),
+		Code:         g.code,
+		Handler:      new("bootstrap"),
+		Runtime:      awslambda.Runtime_PROVIDED_AL2023(),
+		Architecture: g.architecture.lambda(),
+		Timeout:      seconds(g.timeout),
+		MemorySize:   new(float64(g.memoryMiB)),
+		Environment:  environment(g.environment),
+		LogGroup:     logs,
+		Role:         role,
+	}
+	if g.tracing {
+		props.Tracing = awslambda.Tracing_ACTIVE
+		suppressions = append(suppressions, nagSuppression{
+			rule: "AwsSolutions-IAM5", reason: "AWS X-Ray has no resource that traces could be narrowed to.", findings: []string{"Resource::*"},
+		})
+	}
+	if g.vpc != nil {
+		props.Vpc, props.VpcSubnets = g.vpc, g.subnets
+		if g.groups != nil {
+			props.SecurityGroups = &g.groups
+		}
+		const name = "service-role/AWSLambdaVPCAccessExecutionRole"
+		role.AddManagedPolicy(awsiam.ManagedPolicy_FromAwsManagedPolicyName(new(name)))
+		suppressions = append(suppressions, nagSuppression{
+			rule: "AwsSolutions-IAM4", reason: "AWS maintains the permissions that Lambda needs for network interfaces in a VPC, none of which can be narrowed.",
+			findings: []string{"Policy::arn:<AWS::Partition>:iam::aws:policy/" + name},
+		})
+	}
+	function := awslambda.NewFunction(scope, new(id), props)
+	if suppressions != nil {
+		suppressNag(role, "AWS::IAM::", suppressions...)
+	}
+	return function
+}
+
+func environment(values map[string]string) *map[string]*string {
+	out := map[string]*string{}
+	for k, v := range values {
+		out[k] = new(v)
+	}
+	return &out
+}
+
+// allowLogs lets CloudWatch Logs encrypt the log groups of this account and Region. An
+// imported key keeps its policy.
+// https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/encrypt-log-data-kms.html
+func allowLogs(key awskms.IKey) {
+	key.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Principals: &[]awsiam.IPrincipal{awsiam.NewServicePrincipal(new("logs."+*awscdk.Aws_REGION()+"."+*awscdk.Aws_URL_SUFFIX()), nil)},
+		Actions:    texts([]string{"kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"}),
+		Resources:  texts([]string{"*"}),
+		Conditions: &map[string]any{
+			"ArnLike": map[string]any{"kms:EncryptionContext:aws:logs:arn": arn("logs", "log-group:*")},
+		},
+	}), new(true))
+}

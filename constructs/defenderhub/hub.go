@@ -1,0 +1,243 @@
+package defenderhub
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/constructs-go/constructs/v10"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// DefenderHubProps configure a [DefenderHub]. The zero value deploys Device Defender's
+// audit with a daily schedule, its subscription in Security Hub, and the forwarder for
+// the security events of AWS IoT Core.
+type DefenderHubProps struct {
+	// Subscriptions accept what Device Defender's own integration sends.
+	// Default: nil, those of the audit and, with the engine defender.Native, of Detect,
+	// in an account where Security Hub CSPM is on already.
+	Subscriptions *ProductSubscriptionsProps
+	// Audit configures the account's audits.
+	// Default: nil, all 17 checks, audited each day.
+	Audit *AuditProps
+	// Detect states which behavior of devices is normal.
+	// Default: nil, no behavior and no engine.
+	Detect *DetectProps
+	// Rules select security events of AWS IoT Core.
+	// Default: nil, the events of all rule sources that Forward names.
+	Rules *RulesProps
+	// Forwarder turns events into findings.
+	// Default: nil, a Go function for arm64 and four alarms.
+	Forwarder *ForwarderProps
+	// Forward are the sources that the forwarder brings to Security Hub. A source that
+	// Device Defender's own integration sends cannot stand here: set the product's
+	// subscription to SubscriptionOff first.
+	// Default: nil, the rule sources, and the notifications of audit and Detect where
+	// their subscription is off. An empty list that is not nil forwards nothing.
+	Forward []defender.Source
+	// EncryptionKey encrypts the queues, topics, log groups and the ledger. Its policy
+	// must let IAM policies of this account use it, as the CDK's default does.
+	// Default: nil, keys that AWS manages, and for the topics, to which no AWS service
+	// could publish then, one new customer-managed key (1 USD a month, list price).
+	EncryptionKey awskms.IKey
+	// Demo adds an IoT policy that allows everything, so that the audit finds something
+	// critical. Never attach it to a certificate.
+	Demo bool
+}
+
+// DefenderHub brings AWS IoT Device Defender and the security events of AWS IoT Core into
+// AWS Security Hub.
+type DefenderHub interface {
+	constructs.Construct
+	// Subscriptions accept what Device Defender's own integration sends.
+	Subscriptions() ProductSubscriptions
+	// Audit is the account's audit.
+	Audit() Audit
+	// Detect watches the behavior of devices.
+	Detect() Detect
+	// Rules select security events of AWS IoT Core; nil where no rule source is forwarded.
+	Rules() Rules
+	// Forwarder turns events into findings; nil where nothing is forwarded.
+	Forwarder() Forwarder
+	// Queue is where all sources but the audit arrive; nil where nothing is forwarded.
+	Queue() awssqs.IQueue
+	// DeadLetterQueue holds what could not be imported; nil where nothing is forwarded.
+	DeadLetterQueue() awssqs.IQueue
+	// Forwards are the sources that the forwarder brings to Security Hub.
+	Forwards() []defender.Source
+}
+
+type hub struct {
+	constructs.Construct
+	subscriptions ProductSubscriptions
+	audit         Audit
+	detect        Detect
+	rules         Rules
+	forwarder     Forwarder
+	forwards      []defender.Source
+}
+
+func (h *hub) Subscriptions() ProductSubscriptions { return h.subscriptions }
+func (h *hub) Audit() Audit                        { return h.audit }
+func (h *hub) Detect() Detect                      { return h.detect }
+func (h *hub) Rules() Rules                        { return h.rules }
+func (h *hub) Forwarder() Forwarder                { return h.forwarder }
+func (h *hub) Forwards() []defender.Source         { return slices.Clone(h.forwards) }
+
+func (h *hub) Queue() awssqs.IQueue {
+	if h.forwarder == nil {
+		return nil
+	}
+	return h.forwarder.Queue()
+}
+
+func (h *hub) DeadLetterQueue() awssqs.IQueue {
+	if h.forwarder == nil {
+		return nil
+	}
+	return h.forwarder.DeadLetterQueue()
+}
+
+// NewDefenderHub deploys Device Defender, its subscriptions in Security Hub, and the
+// forwarder. It panics with one error that lists every fault of props.
+func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubProps) DefenderHub {
+	h := &hub{}
+	constructs.NewConstruct_Override(h, scope, id)
+	plan, err := newHubPlan(props)
+	must(h, err)
+
+	h.forwards = plan.forward
+	h.subscriptions = NewProductSubscriptions(h, new("Subscriptions"), &plan.subscriptions)
+	h.audit = NewAudit(h, new("Audit"), &plan.audit)
+	plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, h.audit.Key())
+	h.detect = NewDetect(h, new("Detect"), &plan.detect)
+	if len(plan.forward) > 0 {
+		h.forward(plan)
+	}
+	if plan.demo {
+		newDemoPolicy(h)
+	}
+	return h
+}
+
+// forward makes the forwarder and connects the sources to it.
+func (h *hub) forward(plan *hubPlan) {
+	if slices.Contains(plan.forward, defender.AuditNotifications) {
+		plan.forwarder.AuditTopic = h.audit.Topic()
+	}
+	if slices.Contains(plan.forward, defender.DetectNotifications) {
+		plan.forwarder.DetectTopic = h.detect.Topic()
+	}
+	h.forwarder = NewForwarder(h, new("Forwarder"), &plan.forwarder)
+	if len(plan.rules.Sources) > 0 {
+		plan.rules.Queue = h.forwarder.Queue()
+		plan.rules.ErrorQueue = h.forwarder.ErrorQueue()
+		h.rules = NewRules(h, new("Rules"), &plan.rules)
+	}
+}
+
+// hubPlan is what the facade's props come to: a copy of each part's props, completed.
+type hubPlan struct {
+	subscriptions ProductSubscriptionsProps
+	audit         AuditProps
+	detect        DetectProps
+	rules         RulesProps
+	forwarder     ForwarderProps
+	forward       []defender.Source
+	demo          bool
+}
+
+func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
+	p := value(props)
+	plan := &hubPlan{
+		subscriptions: value(p.Subscriptions), audit: value(p.Audit), detect: value(p.Detect),
+		rules: value(p.Rules), forwarder: value(p.Forwarder), demo: p.Demo,
+	}
+	var f faults
+	f.under("Subscriptions", plan.subscriptions.validate())
+	f.under("Audit", plan.audit.validate())
+	f.under("Detect", plan.detect.validate())
+	f.under("Rules", plan.rules.validate())
+	f.under("Forwarder", plan.forwarder.validate())
+	f.connected("Rules.Sources", plan.rules.Sources, "Forward chooses the sources")
+	f.connected("Rules.Queue", plan.rules.Queue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
+	f.connected("Rules.ErrorQueue", plan.rules.ErrorQueue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
+	f.connected("Forwarder.AuditTopic", plan.forwarder.AuditTopic, "set Audit.Topic")
+	f.connected("Forwarder.DetectTopic", plan.forwarder.DetectTopic, "set Detect.Topic")
+	f.connected("Forwarder.EventTopic", plan.forwarder.EventTopic, "set Rules.EventTopic")
+
+	if plan.detect.Engine != defender.Native {
+		plan.subscriptions.Detect = SubscriptionOff
+	}
+	plan.forward = plan.sources(p.Forward)
+	f.under("Forward", plan.validateForward())
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	plan.complete(p.EncryptionKey)
+	return plan, errors.Join(
+		defender.Under("Forwarder", plan.compileForwarder()),
+		defender.Under("Audit", plan.audit.compile()))
+}
+
+// sources are those that the caller named, or the default.
+func (plan *hubPlan) sources(named []defender.Source) []defender.Source {
+	if named != nil {
+		return slices.Clone(named)
+	}
+	forward := defender.RuleSources()
+	if plan.subscriptions.Audit == SubscriptionOff && plan.notifiesOfAudits() {
+		forward = append(forward, defender.AuditNotifications)
+	}
+	if plan.subscriptions.Detect == SubscriptionOff && plan.detect.Engine == defender.Native {
+		forward = append(forward, defender.DetectNotifications)
+	}
+	return forward
+}
+
+// notifiesOfAudits tells whether a topic of audit results is known.
+func (plan *hubPlan) notifiesOfAudits() bool { return !plan.audit.Existing || plan.audit.Topic != nil }
+
+// validateForward reports sources that would arrive twice or not at all, by index.
+func (plan *hubPlan) validateForward() error {
+	var f faults
+	f.under("", defender.ValidateSources(plan.forward))
+	for i, s := range plan.forward {
+		field, subscription := index(i), SubscriptionOff
+		switch s {
+		case defender.AuditNotifications:
+			subscription = plan.subscriptions.Audit
+			if !plan.notifiesOfAudits() {
+				f.add(field, s.String(), "Audit.Topic as well: the topic to which the existing audit configuration sends its results")
+			}
+		case defender.DetectNotifications:
+			subscription = plan.subscriptions.Detect
+			if plan.detect.Engine != defender.Native {
+				f.add(field, s.String(), "no notifications of Detect without Detect.Engine: defender.Native")
+			}
+		}
+		if subscription != SubscriptionOff {
+			f.add(field, s.String(), "no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to SubscriptionOff")
+		}
+	}
+	return f.err()
+}
+
+// complete fills in what one part tells another.
+func (plan *hubPlan) complete(key awskms.IKey) {
+	plan.audit.EncryptionKey = orKey(plan.audit.EncryptionKey, key)
+	plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, key)
+	plan.forwarder.EncryptionKey = orKey(plan.forwarder.EncryptionKey, key)
+	plan.forwarder.EventTopic = plan.rules.EventTopic
+	plan.forwarder.behaviorSeverities = plan.detect.severities()
+	plan.rules.Sources = slices.DeleteFunc(slices.Clone(plan.forward), func(s defender.Source) bool { return !s.Info().Rule })
+}
+
+func (plan *hubPlan) compileForwarder() error {
+	if len(plan.forward) == 0 {
+		return nil
+	}
+	return plan.forwarder.compile()
+}

@@ -1,0 +1,58 @@
+package defenderhub
+
+import (
+	"fmt"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/constructs-go/constructs/v10"
+)
+
+// The services that assume our roles, by the first part of their principal.
+const (
+	iotService    = "iot"
+	lambdaService = "lambda"
+)
+
+// arn names a resource of this account, Region and partition, all known at deployment.
+func arn(service, resource string) string {
+	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", *awscdk.Aws_PARTITION(), service, *awscdk.Aws_REGION(), *awscdk.Aws_ACCOUNT_ID(), resource)
+}
+
+// serviceRole makes a role that a service may assume only on behalf of this account's
+// resources: source is the last part of their ARN, as a pattern. The statements stand in
+// the role itself, so that a role which outlives the stack keeps them.
+func serviceRole(scope constructs.Construct, id, service, source, description string, statements ...awsiam.PolicyStatement) awsiam.Role {
+	props := &awsiam.RoleProps{
+		Description: new(description),
+		AssumedBy: awsiam.NewServicePrincipal(new(service+".amazonaws.com"), &awsiam.ServicePrincipalOpts{
+			Conditions: &map[string]any{
+				"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Aws_ACCOUNT_ID()},
+				"ArnLike":      map[string]any{"aws:SourceArn": arn(service, source)},
+			},
+		}),
+	}
+	if len(statements) > 0 {
+		props.InlinePolicies = &map[string]awsiam.PolicyDocument{
+			"Inline": awsiam.NewPolicyDocument(&awsiam.PolicyDocumentProps{Statements: &statements}),
+		}
+	}
+	return awsiam.NewRole(scope, new(id), props)
+}
+
+// publisherRole makes a role with which AWS IoT publishes to topic. key is nil where it is
+// not known to us: the topic was given.
+func publisherRole(scope constructs.Construct, id, source, description string, topic awssns.ITopic, key awskms.IKey) awsiam.Role {
+	statements := []awsiam.PolicyStatement{allow([]string{"sns:Publish"}, *topic.TopicArn())}
+	if key != nil {
+		statements = append(statements, allow([]string{"kms:Decrypt", "kms:GenerateDataKey"}, *key.KeyArn()))
+	}
+	return serviceRole(scope, id, iotService, source, description, statements...)
+}
+
+// allow is a statement that allows actions on resources.
+func allow(actions []string, resources ...string) awsiam.PolicyStatement {
+	return awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{Actions: texts(actions), Resources: texts(resources)})
+}

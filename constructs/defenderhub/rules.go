@@ -1,0 +1,155 @@
+package defenderhub
+
+import (
+	"slices"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiot"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/constructs-go/constructs/v10"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// RulesProps configure [Rules].
+type RulesProps struct {
+	// Sources are the rule sources; each becomes one rule. Within a DefenderHub,
+	// DefenderHubProps.Forward chooses them.
+	// Default: nil, all of defender.RuleSources().
+	Sources []defender.Source
+	// EventTopic is the MQTT topic filter on which devices report security events of
+	// their own, at most 256 bytes and 7 slashes. Where it has a +, the first one stands
+	// for who the device claims to be; a claim other than the client id is marked.
+	// Default: "", defender.DefaultEventTopic.
+	EventTopic string
+	// Queue receives the events. AWS IoT cannot send to a FIFO queue.
+	// Default: nil, a new queue, encrypted, TLS only, that keeps messages for 14 days.
+	Queue awssqs.IQueue
+	// ErrorQueue receives the events that could not be sent to Queue. Another queue than
+	// Queue, so that what makes one fail does not take the other with it.
+	// Default: nil, a new queue like Queue.
+	ErrorQueue awssqs.IQueue
+	// EncryptionKey encrypts the queues, and must be given where Queue or ErrorQueue is
+	// encrypted with a customer-managed key. Its policy must let IAM policies of this
+	// account use it, as the CDK's default does.
+	// Default: nil, new queues are encrypted with keys that Amazon SQS manages.
+	EncryptionKey awskms.IKey
+}
+
+func (p RulesProps) validate() error {
+	var f faults
+	f.under("Sources", defender.ValidateSources(p.Sources))
+	for i, s := range p.Sources {
+		if s.Known() && !s.Info().Rule {
+			f.add("Sources"+index(i), s.String(), "one of defender.RuleSources(): the others come by Amazon SNS")
+		}
+	}
+	if p.EventTopic != "" && !unresolved(p.EventTopic) {
+		f.under("EventTopic", defender.ValidateTopicFilter(p.EventTopic))
+	}
+	for _, q := range []struct {
+		field string
+		queue awssqs.IQueue
+	}{{"Queue", p.Queue}, {"ErrorQueue", p.ErrorQueue}} {
+		if q.queue != nil && *q.queue.Fifo() {
+			f.add(q.field, "a FIFO queue", "a standard queue: AWS IoT cannot send to a FIFO queue")
+		}
+	}
+	return f.err()
+}
+
+// Rules select security events of AWS IoT Core and lead them into a queue.
+type Rules interface {
+	constructs.Construct
+	// Queue receives the events.
+	Queue() awssqs.IQueue
+	// ErrorQueue receives the events that could not be sent to Queue.
+	ErrorQueue() awssqs.IQueue
+	// Role is what the rules send with.
+	Role() awsiam.IRole
+	// Sources are the sources that have a rule.
+	Sources() []defender.Source
+	// Rule is the rule of a source; nil where the source has none.
+	Rule(source defender.Source) awscdk.CfnResource
+	// RuleName is the name of a source's rule; nil where the source has none.
+	RuleName(source defender.Source) *string
+}
+
+type rules struct {
+	constructs.Construct
+	queue, errorQueue awssqs.IQueue
+	role              awsiam.Role
+	sources           []defender.Source
+	bySource          map[defender.Source]awscdk.CfnResource
+}
+
+func (r *rules) Queue() awssqs.IQueue                      { return r.queue }
+func (r *rules) ErrorQueue() awssqs.IQueue                 { return r.errorQueue }
+func (r *rules) Role() awsiam.IRole                        { return r.role }
+func (r *rules) Sources() []defender.Source                { return slices.Clone(r.sources) }
+func (r *rules) Rule(s defender.Source) awscdk.CfnResource { return r.bySource[s] }
+
+func (r *rules) RuleName(s defender.Source) *string {
+	if r.bySource[s] == nil {
+		return nil
+	}
+	return r.bySource[s].Ref()
+}
+
+// NewRules selects security events of AWS IoT Core. It panics with one error that lists
+// every fault of props.
+func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
+	r := &rules{bySource: map[defender.Source]awscdk.CfnResource{}}
+	constructs.NewConstruct_Override(r, scope, id)
+	p := value(props)
+	must(r, p.validate())
+
+	r.queue, r.errorQueue = p.Queue, p.ErrorQueue
+	if r.queue == nil {
+		r.queue = newQueue(r, "Queue", p.EncryptionKey, queueOptions{})
+	}
+	if r.errorQueue == nil {
+		r.errorQueue = newQueue(r, "ErrorQueue", p.EncryptionKey, queueOptions{})
+	}
+	r.sources = slices.Clone(p.Sources)
+	if p.Sources == nil {
+		r.sources = defender.RuleSources()
+	}
+	// The role depends on nothing, so that it exists for long when AWS IoT first tries it:
+	// it refuses a rule whose role is too young.
+	r.role = serviceRole(r, "Role", iotService, "rule/*", "Lets AWS IoT rules send security events to Amazon SQS")
+	statements := []awsiam.PolicyStatement{allow([]string{"sqs:SendMessage"}, *r.queue.QueueArn(), *r.errorQueue.QueueArn())}
+	if p.EncryptionKey != nil {
+		statements = append(statements, allow([]string{"kms:Decrypt", "kms:GenerateDataKey"}, *p.EncryptionKey.KeyArn()))
+	}
+	policy := awsiam.NewPolicy(r, new("Policy"), &awsiam.PolicyProps{
+		Roles: &[]awsiam.IRole{r.role}, Statements: &statements,
+	})
+	for _, s := range r.sources {
+		r.bySource[s] = r.rule(s, or(p.EventTopic, defender.DefaultEventTopic), policy)
+	}
+	return r
+}
+
+// rule makes the rule of one source.
+func (r *rules) rule(s defender.Source, eventTopic string, policy awsiam.Policy) awscdk.CfnResource {
+	send := func(queue awssqs.IQueue) *awsiot.CfnTopicRule_ActionProperty {
+		return &awsiot.CfnTopicRule_ActionProperty{Sqs: &awsiot.CfnTopicRule_SqsActionProperty{
+			QueueUrl: queue.QueueUrl(), RoleArn: r.role.RoleArn(), UseBase64: false,
+		}}
+	}
+	rule := awsiot.NewCfnTopicRule(r, new(s.String()), &awsiot.CfnTopicRuleProps{
+		TopicRulePayload: &awsiot.CfnTopicRule_TopicRulePayloadProperty{
+			Description:      new("Security events for AWS Security Hub: " + s.String()),
+			Sql:              new(s.SQL(eventTopic)),
+			AwsIotSqlVersion: new(defender.SQLVersion),
+			Actions:          &[]any{send(r.queue)},
+			ErrorAction:      send(r.errorQueue),
+			RuleDisabled:     false,
+		},
+	})
+	rule.Node().AddDependency(policy)
+	return rule
+}

@@ -1,0 +1,42 @@
+package defenderhub
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// runOnDeploy starts an audit with a custom resource. The function answers CloudFormation
+// by itself: a provider framework would add three more functions.
+func (a *audit) runOnDeploy(p AuditProps) {
+	function := newGoFunction(a, "StartFunction", goFunction{
+		description: "Starts a Device Defender audit after a deployment", code: p.Code, architecture: p.Architecture,
+		timeout: time.Minute, memoryMiB: 128,
+		statements: []awsiam.PolicyStatement{allow([]string{"iot:StartOnDemandAuditTask"}, "*")},
+		suppressions: []nagSuppression{{
+			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for starting an audit, so the action takes no narrower one.",
+			findings: []string{"Resource::*"},
+		}},
+	})
+	a.startFunction = function
+	var names []string
+	for _, c := range p.scheduled() {
+		names = append(names, c.String())
+	}
+	start := awscdk.NewCustomResource(a, new("Start"), &awscdk.CustomResourceProps{
+		ResourceType: new(defender.StartAuditResourceType),
+		ServiceToken: function.FunctionArn(),
+		Properties: &map[string]any{
+			defender.StartAuditChecks: texts(names),
+			// Another threshold is a reason for another audit.
+			defender.StartAuditTrigger: fmt.Sprintf("%d/%d days", p.CertificateAgeDays, p.CertificateExpiringDays),
+		},
+	})
+	if a.configuration != nil {
+		start.Node().AddDependency(a.configuration)
+	}
+}

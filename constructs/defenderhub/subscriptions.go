@@ -1,0 +1,128 @@
+package defenderhub
+
+import (
+	"fmt"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssecurityhub"
+	"github.com/aws/constructs-go/constructs/v10"
+)
+
+// Subscription tells what becomes of a product's subscription in Security Hub.
+type Subscription int
+
+const (
+	// SubscriptionOn creates the subscription.
+	SubscriptionOn Subscription = iota
+	// SubscriptionExisting leaves alone a subscription that somebody else made, for
+	// example with "Accept findings" in the console. CloudFormation cannot create it a
+	// second time.
+	SubscriptionExisting
+	// SubscriptionOff makes no subscription: the product's findings do not come by Device
+	// Defender's own integration.
+	SubscriptionOff
+)
+
+// String is the name that the app's configuration uses.
+func (s Subscription) String() string {
+	switch s {
+	case SubscriptionOn:
+		return "on"
+	case SubscriptionExisting:
+		return "existing"
+	case SubscriptionOff:
+		return "off"
+	}
+	return fmt.Sprintf("Subscription(%d)", int(s))
+}
+
+// ProductSubscriptionsProps configure [ProductSubscriptions].
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-securityhub-productsubscription.html
+type ProductSubscriptionsProps struct {
+	// Audit is the subscription to the findings of audits.
+	// Default: SubscriptionOn, it is created.
+	Audit Subscription
+	// Detect is the subscription to the findings of Detect. Within a DefenderHub it is
+	// made with the engine defender.Native alone.
+	// Default: SubscriptionOn, it is created.
+	Detect Subscription
+	// EnableSecurityHub turns on Security Hub CSPM in this account and Region, without
+	// standards. It fails where Security Hub is on already, and an organization may
+	// forbid it.
+	EnableSecurityHub bool
+	// RemovalPolicy is that of the subscriptions, and of Security Hub where
+	// EnableSecurityHub is set.
+	// Default: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, they outlive the stack,
+	// because others rely on them and deleting Security Hub deletes its findings; only a
+	// failed first deployment removes them. A second stack then needs SubscriptionExisting.
+	RemovalPolicy awscdk.RemovalPolicy
+}
+
+func (p ProductSubscriptionsProps) validate() error {
+	var f faults
+	for _, s := range []struct {
+		field string
+		value Subscription
+	}{{"Audit", p.Audit}, {"Detect", p.Detect}} {
+		if s.value < SubscriptionOn || s.value > SubscriptionOff {
+			f.add(s.field, int(s.value), "SubscriptionOn, SubscriptionExisting or SubscriptionOff")
+		}
+	}
+	f.removalPolicy("RemovalPolicy", p.RemovalPolicy)
+	return f.err()
+}
+
+// ProductSubscriptions let Device Defender's own integration send findings to Security
+// Hub.
+type ProductSubscriptions interface {
+	constructs.Construct
+	// SecurityHub is the resource that turns on Security Hub; nil without EnableSecurityHub.
+	SecurityHub() awscdk.CfnResource
+	// Audit is the subscription to the findings of audits; nil where none is created.
+	Audit() awscdk.CfnResource
+	// Detect is the subscription to the findings of Detect; nil where none is created.
+	Detect() awscdk.CfnResource
+}
+
+type productSubscriptions struct {
+	constructs.Construct
+	hub, audit, detect awscdk.CfnResource
+}
+
+func (s *productSubscriptions) SecurityHub() awscdk.CfnResource { return s.hub }
+func (s *productSubscriptions) Audit() awscdk.CfnResource       { return s.audit }
+func (s *productSubscriptions) Detect() awscdk.CfnResource      { return s.detect }
+
+// NewProductSubscriptions accepts the findings of Device Defender's audit and Detect. It
+// panics with one error that lists every fault of props.
+func NewProductSubscriptions(scope constructs.Construct, id *string, props *ProductSubscriptionsProps) ProductSubscriptions {
+	s := &productSubscriptions{}
+	constructs.NewConstruct_Override(s, scope, id)
+	p := value(props)
+	must(s, p.validate())
+
+	policy := or(p.RemovalPolicy, awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE)
+	if p.EnableSecurityHub {
+		s.hub = awssecurityhub.NewCfnHub(s, new("SecurityHub"), &awssecurityhub.CfnHubProps{
+			// Standards have checks of their own, and cost money.
+			EnableDefaultStandards: false,
+		})
+		s.hub.ApplyRemovalPolicy(policy, nil)
+	}
+	subscribe := func(id, product string, wanted Subscription) awscdk.CfnResource {
+		if wanted != SubscriptionOn {
+			return nil
+		}
+		r := awssecurityhub.NewCfnProductSubscription(s, new(id), &awssecurityhub.CfnProductSubscriptionProps{
+			ProductArn: new(fmt.Sprintf("arn:%s:securityhub:%s::product/aws/%s", *awscdk.Aws_PARTITION(), *awscdk.Aws_REGION(), product)),
+		})
+		r.ApplyRemovalPolicy(policy, nil)
+		if s.hub != nil {
+			r.AddDependency(s.hub)
+		}
+		return r
+	}
+	s.audit = subscribe("Audit", "iot-device-defender-audit", p.Audit)
+	s.detect = subscribe("Detect", "iot-device-defender-detect", p.Detect)
+	return s
+}

@@ -1,0 +1,125 @@
+package defenderhub
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/constructs-go/constructs/v10"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// must panics with an error that lists all faults of a construct's props.
+func must(scope constructs.Construct, err error) {
+	if err != nil {
+		panic(fmt.Errorf("defenderhub: invalid props of %s:\n%w", *scope.Node().Path(), err))
+	}
+}
+
+// faults collects what is wrong with one props struct.
+type faults []error
+
+func (f *faults) add(field string, value any, want string, args ...any) {
+	if len(args) > 0 {
+		want = fmt.Sprintf(want, args...)
+	}
+	*f = append(*f, &defender.FieldError{Field: field, Value: value, Want: want})
+}
+
+func (f *faults) under(field string, err error) {
+	if err != nil {
+		*f = append(*f, defender.Under(field, err))
+	}
+}
+
+func (f *faults) err() error { return errors.Join(*f...) }
+
+// number reports a value outside of least to most; 0 stands for the default.
+func (f *faults) number(field string, value, least, most int, unit string) {
+	if value != 0 && (value < least || value > most) {
+		f.add(field, value, "%d to %d %s, or 0 for the default", least, most, unit)
+	}
+}
+
+// duration reports a value outside of least to most, or with a fraction of a second; 0
+// stands for the default.
+func (f *faults) duration(field string, value, least, most time.Duration) {
+	if value != 0 && (value < least || value > most || value%time.Second != 0) {
+		f.add(field, value.String(), "whole seconds from %s to %s, or 0 for the default", least, most)
+	}
+}
+
+// removalPolicy reports a policy that the resources of this package do not have.
+func (f *faults) removalPolicy(field string, value awscdk.RemovalPolicy) {
+	switch value {
+	case "", awscdk.RemovalPolicy_DESTROY, awscdk.RemovalPolicy_RETAIN, awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE:
+	default:
+		f.add(field, string(value), "awscdk.RemovalPolicy_DESTROY, _RETAIN or _RETAIN_ON_UPDATE_OR_DELETE, or empty for the default")
+	}
+}
+
+// connected reports a prop that the facade sets itself.
+func (f *faults) connected(field string, value any, instead string) {
+	if v := reflect.ValueOf(value); v.IsValid() && !v.IsZero() {
+		f.add(field, "set", "nothing here: %s", instead)
+	}
+}
+
+// unresolved tells that s is known only at deployment, so that nothing can be said of it.
+func unresolved(s string) bool { return *awscdk.Token_IsUnresolved(s) }
+
+// seconds is d for the CDK.
+func seconds(d time.Duration) awscdk.Duration {
+	return awscdk.Duration_Seconds(new(math.Round(d.Seconds())))
+}
+
+// or is value, or other where value is zero.
+func or[T comparable](value, other T) T {
+	var zero T
+	if value == zero {
+		return other
+	}
+	return value
+}
+
+// orNil is nil for an empty string, as the CDK's optional props want it.
+func orNil(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// texts converts strings for the CDK.
+func texts[T ~string](list []T) *[]*string {
+	out := make([]*string, len(list))
+	for i, s := range list {
+		out[i] = new(string(s))
+	}
+	return &out
+}
+
+// orKey is key, or other where key is nil.
+func orKey(key, other awskms.IKey) awskms.IKey {
+	if key == nil {
+		return other
+	}
+	return key
+}
+
+// value is a copy of what props point to, the zero value for nil.
+func value[T any](props *T) T {
+	if props == nil {
+		var zero T
+		return zero
+	}
+	return *props
+}
+
+// index is the field of a list's element.
+func index(i int) string { return fmt.Sprintf("[%d]", i) }
