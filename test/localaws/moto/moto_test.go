@@ -1,0 +1,105 @@
+package moto_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/defenderhub/defenderhub/test/localaws/moto"
+)
+
+// program writes a shell script that stands for a Python.
+func program(t *testing.T, path, script string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// onlyPath makes a directory the whole PATH, with the shell's own tools.
+func onlyPath(t *testing.T) string {
+	bin := t.TempDir()
+	for _, tool := range []string{"mkdir", "chmod", "cat"} {
+		program(t, filepath.Join(bin, tool), `exec /bin/`+tool+` "$@"`)
+	}
+	t.Setenv("PATH", bin)
+	return bin
+}
+
+const (
+	good = `exit 0`
+	old  = `echo "moto 4.0.0 is installed" >&2; exit 1`
+)
+
+func TestPythonThatHasMotoIsUsed(t *testing.T) {
+	bin, venv := onlyPath(t), filepath.Join(t.TempDir(), "venv")
+	program(t, filepath.Join(bin, "python3"), old)
+	program(t, filepath.Join(bin, "python"), good)
+	got, err := moto.Python(t.Context(), venv, io.Discard)
+	if err != nil || got != filepath.Join(bin, "python") {
+		t.Errorf("got %s, error %v", got, err)
+	}
+	program(t, filepath.Join(venv, "bin", "python"), good)
+	if got, err = moto.Python(t.Context(), venv, io.Discard); err != nil || got != filepath.Join(venv, "bin", "python") {
+		t.Errorf("got %s, error %v, want the virtual environment", got, err)
+	}
+}
+
+func TestVirtualEnvironmentIsMadeWhereNoPythonHasMoto(t *testing.T) {
+	bin, venv := onlyPath(t), filepath.Join(t.TempDir(), "venv")
+	// venv makes a Python whose pip installs what the probe looks for.
+	program(t, filepath.Join(bin, "python3"), `case "$*" in
+"-m venv"*) mkdir -p "$4/bin"
+cat >"$4/bin/python" <<'EOF'
+#!/bin/sh
+case "$*" in
+*"pip install"*"moto[server]==`+moto.Version+`") : >"$0.has-moto" ;;
+*) test -e "$0.has-moto" ;;
+esac
+EOF
+chmod 755 "$4/bin/python" ;;
+*) exit 1 ;;
+esac`)
+	var progress strings.Builder
+	got, err := moto.Python(t.Context(), venv, &progress)
+	if err != nil || got != filepath.Join(venv, "bin", "python") || !strings.Contains(progress.String(), "installing moto "+moto.Version) {
+		t.Errorf("got %s, error %v, progress %q", got, err, &progress)
+	}
+}
+
+func TestMissingMotoSaysWhatToDo(t *testing.T) {
+	bin := onlyPath(t)
+	program(t, filepath.Join(bin, "python3"), old)
+	_, err := moto.Python(t.Context(), filepath.Join(t.TempDir(), "venv"), io.Discard)
+	for _, want := range []string{"pip install 'moto[server]==" + moto.Version + "'", "moto 4.0.0 is installed", "python: "} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
+}
+
+func TestMotoThatEndsIsReportedWithItsReason(t *testing.T) {
+	python := filepath.Join(t.TempDir(), "python")
+	program(t, python, `echo "ModuleNotFoundError: no flask" >&2; exit 1`)
+	_, err := moto.Start(t.Context(), moto.Config{Python: python, Dir: t.TempDir(), Log: io.Discard})
+	if err == nil || !strings.Contains(err.Error(), "no flask") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCanceledStartLeavesNothing(t *testing.T) {
+	python := filepath.Join(t.TempDir(), "python")
+	program(t, python, `exec sleep 1000`)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := moto.Start(ctx, moto.Config{Python: python, Dir: t.TempDir(), Log: io.Discard}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,179 @@
+package providers_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+	"github.com/defenderhub/defenderhub/test/localaws/eventsource"
+	"github.com/defenderhub/defenderhub/test/localaws/functions"
+	"github.com/defenderhub/defenderhub/test/localaws/providers"
+)
+
+const queueARN = "arn:aws:sqs:us-east-1:123456789012:q"
+
+func observeFunction(r *cloudformation.Registry, properties map[string]any) {
+	r.Observe(cloudformation.Request{RequestType: cloudformation.Create, ResourceType: "AWS::Lambda::Function", PhysicalResourceID: "f", ResourceProperties: properties})
+}
+
+func TestMappingIsDisabledInTheEmulatorAndServedByUs(t *testing.T) {
+	answers := map[string]string{
+		"POST /2015-03-31/event-source-mappings/": `{"UUID":"uuid","EventSourceMappingArn":"arn:mapping"}`,
+		"POST / AmazonSQS.GetQueueAttributes":     `{"Attributes":{"VisibilityTimeout":"180"}}`,
+	}
+	r, a := newAccount(t, answers)
+	observeFunction(r, map[string]any{"Timeout": 30.0})
+	made, err := create(t, r, "AWS::Lambda::EventSourceMapping", `{"EventSourceArn":"`+queueARN+`","FunctionName":"f","BatchSize":"100",
+		"MaximumBatchingWindowInSeconds":5,"FunctionResponseTypes":["ReportBatchItemFailures"],"Enabled":true}`)
+	if err != nil || made.PhysicalID != "uuid" || made.Attributes["EventSourceMappingArn"] != "arn:mapping" {
+		t.Fatalf("made %+v, error %v", made, err)
+	}
+	if last := a.calls[len(a.calls)-1]; !strings.Contains(last, `"Enabled":false`) || !strings.Contains(last, `"BatchSize":100`) {
+		t.Errorf("the emulator was asked %s", last)
+	}
+	got := providers.Mappings(r, "http://localhost:1")
+	want := eventsource.Mapping{UUID: "uuid", QueueARN: queueARN, QueueURL: "http://localhost:1/123456789012/q", Function: "f", BatchSize: 100, Window: 5 * time.Second, PartialFailures: true}
+	if len(got) != 1 || got[0] != want {
+		t.Errorf("mappings %+v, want %+v", got, want)
+	}
+	if _, err := create(t, r, "AWS::Lambda::EventSourceMapping", `{"EventSourceArn":"`+queueARN+`","FunctionName":"f","Enabled":"false"}`); err != nil {
+		t.Fatal(err)
+	}
+	if got := providers.Mappings(r, ""); len(got) != 1 {
+		t.Errorf("a disabled mapping is served: %+v", got)
+	}
+}
+
+func TestQueueMustHideMessagesForTheFunctionsTimeout(t *testing.T) {
+	r, _ := newAccount(t, map[string]string{"POST / AmazonSQS.GetQueueAttributes": `{"Attributes":{"VisibilityTimeout":"29"}}`})
+	observeFunction(r, map[string]any{"Timeout": "30"})
+	_, err := create(t, r, "AWS::Lambda::EventSourceMapping", `{"EventSourceArn":"`+queueARN+`","FunctionName":"arn:aws:lambda:us-east-1:123456789012:function:f"}`)
+	if err == nil || !strings.Contains(err.Error(), "Queue visibility timeout: 29 seconds is less than Function timeout: 30 seconds") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFunctionIsReadFromItsTemplate(t *testing.T) {
+	r, _ := newAccount(t, nil)
+	observeFunction(r, map[string]any{
+		"Runtime": "provided.al2023", "Handler": "bootstrap", "Timeout": 30.0, "MemorySize": "256",
+		"Code":        map[string]any{"S3Bucket": "b", "S3Key": "k"},
+		"Environment": map[string]any{"Variables": map[string]any{"TEXT": "x", "NUMBER": 7.0, "FLAG": true}},
+	})
+	f, err := providers.Function(r, "f")
+	if err != nil || f.Timeout != 30*time.Second || f.MemoryMB != 256 || f.Bucket != "b" || f.Key != "k" ||
+		f.Environment["TEXT"] != "x" || f.Environment["NUMBER"] != "7" || f.Environment["FLAG"] != "true" {
+		t.Errorf("function %+v, error %v", f, err)
+	}
+	if _, err := providers.Function(r, "g"); err == nil || !strings.Contains(err.Error(), "function g") {
+		t.Errorf("unknown function: %v", err)
+	}
+}
+
+// custom returns the provider of custom resources over a function that answers by body
+// at the response URL, or not at all where body is "".
+func custom(t *testing.T, body string, result functions.Result, err error) (*cloudformation.Registry, *map[string]any) {
+	t.Helper()
+	var event map[string]any
+	c := &providers.CustomResources{}
+	server := httptest.NewServer(http.StripPrefix("/response", c))
+	t.Cleanup(server.Close)
+	c.ResponseURL = server.URL + "/response"
+	c.Invoke = func(_ context.Context, _ string, payload []byte) (functions.Result, error) {
+		if err := json.Unmarshal(payload, &event); err != nil {
+			t.Error(err)
+		}
+		if body != "" {
+			req, _ := http.NewRequest(http.MethodPut, event["ResponseURL"].(string), strings.NewReader(body))
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Error(err)
+			} else {
+				resp.Body.Close()
+			}
+		}
+		return result, err
+	}
+	r := &cloudformation.Registry{}
+	r.Register(cloudformation.CustomResource, c)
+	return r, &event
+}
+
+const service = `{"ServiceToken":"arn:aws:lambda:us-east-1:123456789012:function:f","Count":3,"On":true,"List":[1.5]}`
+
+func TestCustomResourceIsItsFunctionsAnswer(t *testing.T) {
+	r, event := custom(t, `{"Status":"SUCCESS","PhysicalResourceId":"task-1","Data":{"TaskId":"1"}}`, functions.Result{}, nil)
+	made, err := create(t, r, "Custom::StartAudit", service)
+	if err != nil || made.PhysicalID != "task-1" || made.Attributes["TaskId"] != "1" {
+		t.Fatalf("made %+v, error %v", made, err)
+	}
+	e := *event
+	properties := e["ResourceProperties"].(map[string]any)
+	if e["RequestType"] != "Create" || e["ResourceType"] != "Custom::StartAudit" || e["LogicalResourceId"] != "L" || e["StackId"] != "stack" || e["RequestId"] == "" {
+		t.Errorf("event %v", e)
+	}
+	if _, there := e["PhysicalResourceId"]; there {
+		t.Error("a create event has a physical id")
+	}
+	if properties["Count"] != "3" || properties["On"] != "true" || properties["List"].([]any)[0] != "1.5" {
+		t.Errorf("properties %v, want text as CloudFormation sends", properties)
+	}
+}
+
+func TestCustomResourceFails(t *testing.T) {
+	for name, tt := range map[string]struct {
+		body   string
+		result functions.Result
+		err    error
+		want   string
+	}{
+		"refused":       {body: `{"Status":"FAILED","Reason":"no such check"}`, want: "Message returned: no such check"},
+		"no answer":     {want: "did not receive a response"},
+		"function died": {result: functions.Result{FunctionError: "Unhandled", Payload: []byte(`{"errorType":"T","errorMessage":"boom"}`)}, want: "T: boom"},
+		"cannot run":    {err: errors.New("runtime nodejs22.x"), want: "runtime nodejs22.x"},
+		"no id":         {body: `{"Status":"SUCCESS"}`, want: "no PhysicalResourceId"},
+		"no status":     {body: `{}`, want: "Status"},
+		"no JSON":       {body: `SUCCESS`, want: "invalid response"},
+		"too long":      {body: `{"Status":"SUCCESS","PhysicalResourceId":"` + strings.Repeat("x", 5000) + `"}`, want: "too long"},
+	} {
+		r, _ := custom(t, tt.body, tt.result, tt.err)
+		if _, err := create(t, r, "Custom::X", service); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", name, err, tt.want)
+		}
+	}
+	r, _ := custom(t, "", functions.Result{}, nil)
+	if _, err := create(t, r, "Custom::X", `{"ServiceToken":"arn:aws:sns:us-east-1:123456789012:t"}`); err == nil || !strings.Contains(err.Error(), "Lambda functions only") {
+		t.Errorf("topic behind a custom resource: %v", err)
+	}
+}
+
+func TestReplacedCustomResourceIsDeleted(t *testing.T) {
+	r, event := custom(t, `{"Status":"SUCCESS","PhysicalResourceId":"new"}`, functions.Result{}, nil)
+	var properties map[string]any
+	if err := json.Unmarshal([]byte(service), &properties); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.Apply(t.Context(), cloudformation.Request{
+		RequestType: cloudformation.Update, ResourceType: "Custom::X", PhysicalResourceID: "old",
+		ResourceProperties: properties, OldResourceProperties: properties,
+	})
+	if e := *event; err != nil || e["RequestType"] != "Delete" || e["PhysicalResourceId"] != "old" {
+		t.Errorf("last event %v, error %v", *event, err)
+	}
+}
+
+func TestResponseThatNobodyWaitsForIsRefused(t *testing.T) {
+	for method, want := range map[string]int{http.MethodPut: http.StatusForbidden, http.MethodGet: http.StatusMethodNotAllowed} {
+		w := httptest.NewRecorder()
+		new(providers.CustomResources).ServeHTTP(w, httptest.NewRequest(method, "/response/1", strings.NewReader("{}")))
+		if w.Code != want {
+			t.Errorf("%s: status %d, want %d", method, w.Code, want)
+		}
+	}
+}
