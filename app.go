@@ -1,0 +1,277 @@
+// The defenderhub CDK app: it reads its configuration from the CDK context and builds
+// one stack around the construct. `cdk.json` runs it; README lists the settings.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+func main() {
+	defer jsii.Close()
+	if err := run(awscdk.NewApp(nil)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(app awscdk.App) error {
+	context, _ := app.Node().GetAllContext(nil).(map[string]any)
+	c, err := readConfig(context)
+	if err != nil {
+		return err
+	}
+	newStack(app, c)
+	app.Synth(nil)
+	return nil
+}
+
+// newStack is environment-agnostic: the account and Region of the credentials decide.
+func newStack(app awscdk.App, c *config) awscdk.Stack {
+	stack := awscdk.NewStack(app, &c.stack, &awscdk.StackProps{
+		Description: jsii.String("AWS IoT Device Defender and the security events of an AWS IoT fleet in AWS Security Hub"),
+	})
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &c.hub)
+	output := func(id, description string, value *string) {
+		awscdk.NewCfnOutput(stack, &id, &awscdk.CfnOutputProps{Description: &description, Value: value})
+	}
+	if topic := hub.Audit().Topic(); topic != nil {
+		output("AuditTopicArn", "Receives the result of each audit", topic.TopicArn())
+	}
+	if f := hub.Forwarder(); f != nil {
+		output("QueueUrl", "Where the rules' messages arrive", f.Queue().QueueUrl())
+		output("DeadLetterQueueUrl", "What could not be imported, with its reason", f.DeadLetterQueue().QueueUrl())
+		output("ForwarderName", "The function that imports findings", f.Function().FunctionName())
+	}
+	return stack
+}
+
+// config is what the settings come to.
+type config struct {
+	stack string
+	hub   defenderhub.DefenderHubProps
+}
+
+// prefix marks the settings in the CDK context, which holds the CDK's own keys as well.
+const prefix = "defenderhub:"
+
+// setting is one key of the context.
+type setting struct {
+	// allowed are the values, as the error shows them.
+	allowed string
+	set     func(c *config, value string) error
+}
+
+var settings = map[string]setting{
+	"stack":          {"a stack name", func(c *config, v string) error { c.stack = v; return nonEmpty(v) }},
+	"engine":         {oneOf(engineNames()...), setEngine},
+	"profile":        {oneOf("none", "demo"), setProfile},
+	"audit-schedule": {"daily, weekly:SUN, biweekly:MON, monthly:1 or monthly:LAST", setSchedule},
+	"audit-configuration": {oneOf("create", "existing"), func(c *config, v string) error {
+		return choose(v, &c.hub.Audit.Existing, "create", "existing")
+	}},
+	"audit-except": {"names of audit checks, separated by commas", func(c *config, v string) (err error) {
+		c.hub.Audit.Except, err = list(v, defender.ParseCheck)
+		return err
+	}},
+	"audit-disabled": {"names of audit checks, separated by commas", func(c *config, v string) (err error) {
+		c.hub.Audit.Disabled, err = list(v, defender.ParseCheck)
+		return err
+	}},
+	"audit-on-deploy": {"true or false", func(c *config, v string) error {
+		return boolean(v, &c.hub.Audit.RunOnDeploy)
+	}},
+	"audit-subscription": {oneOf("on", "existing", "off"), func(c *config, v string) error {
+		return subscription(v, &c.hub.Subscriptions.Audit)
+	}},
+	"detect-subscription": {oneOf("on", "existing", "off"), func(c *config, v string) error {
+		return subscription(v, &c.hub.Subscriptions.Detect)
+	}},
+	"enable-security-hub": {"true or false", func(c *config, v string) error {
+		return boolean(v, &c.hub.Subscriptions.EnableSecurityHub)
+	}},
+	"forward": {"names of sources, separated by commas, or none", setForward},
+	"event-topic": {"an MQTT topic filter", func(c *config, v string) error {
+		c.hub.Rules.EventTopic = v
+		return defender.ValidateTopicFilter(v)
+	}},
+	"architecture": {oneOf("arm64", "amd64"), setArchitecture},
+	"demo": {"true or false", func(c *config, v string) error {
+		return boolean(v, &c.hub.Demo)
+	}},
+}
+
+// readConfig reports every unknown key and wrong value at once.
+func readConfig(context map[string]any) (*config, error) {
+	c := &config{stack: "DefenderHub", hub: defenderhub.DefenderHubProps{
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{},
+		Audit:         &defenderhub.AuditProps{},
+		Detect:        &defenderhub.DetectProps{},
+		Rules:         &defenderhub.RulesProps{},
+		Forwarder:     &defenderhub.ForwarderProps{},
+	}}
+	var faults []error
+	for _, key := range slices.Sorted(maps.Keys(context)) {
+		name, ours := strings.CutPrefix(key, prefix)
+		if !ours {
+			continue
+		}
+		s, known := settings[name]
+		if !known {
+			faults = append(faults, fmt.Errorf("%s: unknown setting, want one of %s", key, strings.Join(slices.Sorted(maps.Keys(settings)), ", ")))
+			continue
+		}
+		value, err := text(context[key])
+		if err == nil {
+			err = s.set(c, value)
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %q, want %s", key, fmt.Sprint(context[key]), s.allowed))
+		}
+	}
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("defenderhub: invalid context (cdk.json, or -c KEY=VALUE):\n%w", errors.Join(faults...))
+	}
+	if c.hub.Detect.Engine == defender.None {
+		c.hub.Detect.Behaviors = nil // a profile without an engine has nobody to judge it
+	}
+	return c, nil
+}
+
+// text is a value of the context as -c would give it: cdk.json may hold JSON values.
+func text(v any) (string, error) {
+	switch v := v.(type) {
+	case string:
+		return v, nil
+	case bool:
+		return strconv.FormatBool(v), nil
+	case []any:
+		var parts []string
+		for _, item := range v {
+			part, ok := item.(string)
+			if !ok {
+				return "", errors.New("a list of strings")
+			}
+			parts = append(parts, part)
+		}
+		return strings.Join(parts, ","), nil
+	}
+	return "", errors.New("a string, true or false, or a list of strings")
+}
+
+func setEngine(c *config, v string) error {
+	for _, e := range defender.Engines() {
+		if e.String() == v {
+			c.hub.Detect.Engine = e
+			return nil
+		}
+	}
+	return errNotAllowed
+}
+
+func setProfile(c *config, v string) error {
+	var demo bool
+	if err := choose(v, &demo, "none", "demo"); err != nil {
+		return err
+	}
+	if demo {
+		c.hub.Detect.Behaviors = defender.DemoBehaviors()
+	}
+	return nil
+}
+
+func setSchedule(c *config, v string) (err error) {
+	c.hub.Audit.Schedule, err = defender.ParseSchedule(v)
+	return err
+}
+
+func setForward(c *config, v string) (err error) {
+	c.hub.Forward = []defender.Source{}
+	if v == "none" {
+		return nil
+	}
+	c.hub.Forward, err = list(v, defender.ParseSource)
+	return err
+}
+
+func setArchitecture(c *config, v string) error {
+	var amd64 bool
+	if err := choose(v, &amd64, "arm64", "amd64"); err != nil {
+		return err
+	}
+	if amd64 {
+		c.hub.Forwarder.Architecture = defenderhub.AMD64
+		c.hub.Audit.Architecture = defenderhub.AMD64
+	}
+	return nil
+}
+
+var errNotAllowed = errors.New("not allowed")
+
+func subscription(v string, to *defenderhub.Subscription) error {
+	known := map[string]defenderhub.Subscription{
+		"on": defenderhub.SubscriptionOn, "existing": defenderhub.SubscriptionExisting, "off": defenderhub.SubscriptionOff,
+	}
+	s, ok := known[v]
+	if !ok {
+		return errNotAllowed
+	}
+	*to = s
+	return nil
+}
+
+func boolean(v string, to *bool) error { return choose(v, to, "false", "true") }
+
+func choose(v string, to *bool, no, yes string) error {
+	*to = v == yes
+	if v != yes && v != no {
+		return errNotAllowed
+	}
+	return nil
+}
+
+func nonEmpty(v string) error {
+	if v == "" {
+		return errNotAllowed
+	}
+	return nil
+}
+
+// list parses names separated by commas; an empty text is an empty list.
+func list[T any](v string, parse func(string) (T, error)) ([]T, error) {
+	var items []T
+	for name := range strings.SplitSeq(v, ",") {
+		if name = strings.TrimSpace(name); name == "" {
+			continue
+		}
+		item, err := parse(name)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+func engineNames() []string {
+	var names []string
+	for _, e := range defender.Engines() {
+		names = append(names, e.String())
+	}
+	return names
+}
+
+func oneOf(values ...string) string {
+	return strings.Join(values[:len(values)-1], ", ") + " or " + values[len(values)-1]
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+func TestEverySettingReachesTheProps(t *testing.T) {
+	for key, tc := range map[string]struct {
+		value any
+		holds func(c *config) bool
+	}{
+		"stack":               {"Fleet", func(c *config) bool { return c.stack == "Fleet" }},
+		"engine":              {"native", func(c *config) bool { return c.hub.Detect.Engine == defender.Native }},
+		"audit-schedule":      {"weekly:SUN", func(c *config) bool { return c.hub.Audit.Schedule == defender.Weekly(time.Sunday) }},
+		"audit-configuration": {"existing", func(c *config) bool { return c.hub.Audit.Existing }},
+		"audit-except": {"LOGGING_DISABLED_CHECK, CONFLICTING_CLIENT_IDS_CHECK", func(c *config) bool {
+			return slices.Equal(c.hub.Audit.Except, []defender.Check{defender.LoggingDisabled, defender.ConflictingClientIDs})
+		}},
+		"audit-disabled": {[]any{"LOGGING_DISABLED_CHECK"}, func(c *config) bool {
+			return slices.Equal(c.hub.Audit.Disabled, []defender.Check{defender.LoggingDisabled})
+		}},
+		"audit-on-deploy":     {true, func(c *config) bool { return c.hub.Audit.RunOnDeploy }},
+		"audit-subscription":  {"off", func(c *config) bool { return c.hub.Subscriptions.Audit == defenderhub.SubscriptionOff }},
+		"detect-subscription": {"existing", func(c *config) bool { return c.hub.Subscriptions.Detect == defenderhub.SubscriptionExisting }},
+		"enable-security-hub": {"true", func(c *config) bool { return c.hub.Subscriptions.EnableSecurityHub }},
+		"forward": {"device-event,rejected-report", func(c *config) bool {
+			return slices.Equal(c.hub.Forward, []defender.Source{defender.DeviceEvents, defender.RejectedReports})
+		}},
+		"event-topic":  {"fleet/+/security", func(c *config) bool { return c.hub.Rules.EventTopic == "fleet/+/security" }},
+		"architecture": {"amd64", func(c *config) bool { return c.hub.Forwarder.Architecture == defenderhub.AMD64 }},
+		"demo":         {"true", func(c *config) bool { return c.hub.Demo }},
+	} {
+		t.Run(key, func(t *testing.T) {
+			c, err := readConfig(map[string]any{prefix + key: tc.value, "aws:cdk:version": 2})
+			if err != nil || !tc.holds(c) {
+				t.Errorf("%v did not reach the props; error %v", tc.value, err)
+			}
+		})
+	}
+}
+
+func TestProfileNeedsAnEngine(t *testing.T) {
+	for engine, want := range map[string]int{"native": 1, "none": 0} {
+		c, err := readConfig(map[string]any{prefix + "profile": "demo", prefix + "engine": engine})
+		if err != nil || len(c.hub.Detect.Behaviors) != want {
+			t.Errorf("engine %s: %d behaviors, error %v; want %d", engine, len(c.hub.Detect.Behaviors), err, want)
+		}
+	}
+}
+
+func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
+	wrong := map[string]any{
+		prefix + "engine": "flink", prefix + "engin": "native", prefix + "demo": 1.5, prefix + "audit-except": "NO_SUCH_CHECK",
+		prefix + "audit-schedule": "hourly", prefix + "event-topic": "a/#/b", prefix + "stack": "", prefix + "forward": "everything",
+	}
+	_, err := readConfig(wrong)
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range append(slices.Collect(maps.Keys(wrong)), "none", "true or false", "audit-on-deploy", `"flink"`) {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not name %q:\n%v", want, err)
+		}
+	}
+}
+
+func TestCDKJSONIsValidAndSelectsTheDemoProfile(t *testing.T) {
+	data, err := os.ReadFile("cdk.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Context map[string]any }
+	if err := json.Unmarshal(data, &file); err != nil {
+		t.Fatal(err)
+	}
+	c, err := readConfig(file.Context)
+	if err != nil || len(c.hub.Detect.Behaviors) != 1 {
+		t.Errorf("behaviors %v, error %v", c, err)
+	}
+}
+
+func TestREADMEListsEverySetting(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range settings {
+		if !strings.Contains(string(readme), "`"+prefix+name+"`") {
+			t.Errorf("README.md does not list %s%s", prefix, name)
+		}
+	}
+}
