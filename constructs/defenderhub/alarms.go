@@ -1,7 +1,6 @@
 package defenderhub
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
@@ -104,7 +103,7 @@ func (f *forwarder) oldestMessage() awscloudwatch.IMetric {
 			metrics[name] = q.MetricApproximateAgeOfOldestMessage(fiveMinutes("Maximum"))
 		}
 	}
-	return expression("MAX(METRICS())", metrics)
+	return expression("oldest message, seconds", "MAX(METRICS())", metrics)
 }
 
 // functionMetric is the sum of a metric over both functions.
@@ -125,12 +124,12 @@ func (f *forwarder) functionMetric(name string) awscloudwatch.IMetric {
 	if f.auditFunction == nil {
 		return metrics["events"]
 	}
-	return expression("FILL(events, 0) + FILL(audits, 0)", metrics)
+	return expression(name, "FILL(events, 0) + FILL(audits, 0)", metrics)
 }
 
-func expression(text string, metrics map[string]awscloudwatch.IMetric) awscloudwatch.IMetric {
+func expression(label, text string, metrics map[string]awscloudwatch.IMetric) awscloudwatch.IMetric {
 	return awscloudwatch.NewMathExpression(&awscloudwatch.MathExpressionProps{
-		Expression: new(text), UsingMetrics: &metrics, Period: seconds(alarmPeriod), Label: new(fmt.Sprint(text)),
+		Expression: new(text), UsingMetrics: &metrics, Period: seconds(alarmPeriod), Label: new(label),
 	})
 }
 

@@ -51,11 +51,12 @@ type AuditProps struct {
 	// CloudFormation cannot create it again. Checks, thresholds and role are then not ours,
 	// and Topic names where it reports to.
 	Existing bool
-	// Topic receives the result of each audit.
+	// Topic receives the result of each audit. Where it is encrypted, give its key as
+	// EncryptionKey.
 	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only. With
 	// Existing: none.
 	Topic awssns.ITopic
-	// EncryptionKey encrypts the new topic. Its policy must let IAM policies of this
+	// EncryptionKey encrypts the topic. Its policy must let IAM policies of this
 	// account use it, as the CDK's default does.
 	// Default: nil, a new key with rotation, 1 USD a month (list price): AWS services
 	// cannot publish through the key that AWS manages.
@@ -144,7 +145,7 @@ type Audit interface {
 	constructs.Construct
 	// Topic receives the result of each audit; nil with Existing and without Topic.
 	Topic() awssns.ITopic
-	// Key encrypts the new topic; nil where the topic was given.
+	// Key encrypts the topic that was made; nil where none was.
 	Key() awskms.IKey
 	// Role is what the audit reads the account with; nil with Existing.
 	Role() awsiam.IRole

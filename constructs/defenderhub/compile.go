@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
@@ -122,6 +123,7 @@ func (b build) run() (asset, error) {
 		return asset{}, err
 	}
 	dir := filepath.Join(home, hash)
+	defer prune(home, dir)
 	if _, err := os.Stat(filepath.Join(dir, "bootstrap")); err == nil {
 		return asset{dir, hash}, nil
 	}
@@ -138,6 +140,18 @@ func (b build) run() (asset, error) {
 		} // another synthesis built the same at the same time
 	}
 	return asset{dir, hash}, nil
+}
+
+// prune removes outputs that no synthesis used for a month, and marks used as used.
+func prune(home, used string) {
+	now := time.Now()
+	_ = os.Chtimes(used, now, now)
+	entries, _ := os.ReadDir(home)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && e.IsDir() && now.Sub(info.ModTime()) > 30*24*time.Hour {
+			_ = os.RemoveAll(filepath.Join(home, e.Name()))
+		}
+	}
 }
 
 // buildEnvironment is the caller's environment without what would change the output or

@@ -36,11 +36,11 @@ type DetectProps struct {
 	// that they are not created.
 	// Default: nil, every custom metric that a behavior uses is created.
 	ExistingCustomMetrics []string
-	// Topic receives the alerts.
+	// Topic receives the alerts. Where it is encrypted, give its key as EncryptionKey.
 	// Default: nil, with defender.Native a new topic, encrypted with a customer-managed
 	// key, TLS only.
 	Topic awssns.ITopic
-	// EncryptionKey encrypts the new topic. Its policy must let IAM policies of this
+	// EncryptionKey encrypts the topic. Its policy must let IAM policies of this
 	// account use it, as the CDK's default does.
 	// Default: nil, a new key with rotation, 1 USD a month (list price): AWS services
 	// cannot publish through the key that AWS manages. Within a DefenderHub, the audit's.
@@ -65,7 +65,7 @@ func (p DetectProps) validate() error {
 		}
 		names[profile.Name] = true
 	}
-	f.under("", validateCustomMetrics(p.profiles()))
+	f.under("", validateCustomMetrics(p))
 	if p.Engine == defender.Native && len(p.profiles()) == 0 {
 		f.add("Behaviors", nil, "at least one behavior, such as defender.DemoBehaviors(), or Engine: defender.None")
 	}
@@ -103,7 +103,7 @@ type Detect interface {
 	Engine() defender.Engine
 	// Topic receives the alerts; nil with defender.None and without Topic.
 	Topic() awssns.ITopic
-	// Key encrypts the new topic; nil where the topic was given or none is made.
+	// Key encrypts the topic that was made; nil where none was.
 	Key() awskms.IKey
 	// AlertRole is what Detect publishes with; nil with defender.None.
 	AlertRole() awsiam.IRole

@@ -120,7 +120,11 @@ func (d *detect) dimension(filters []string, dimensions map[string]awsiot.CfnDim
 	if known, ok := dimensions[key]; ok {
 		return known
 	}
-	made := awsiot.NewCfnDimension(d, new("Dimension-"+digest(key)), &awsiot.CfnDimensionProps{
+	id := "Dimension-" + digest(key)
+	if unresolved(key) { // a token's text is another one in each synthesis
+		id = fmt.Sprintf("Dimension%d", len(dimensions))
+	}
+	made := awsiot.NewCfnDimension(d, new(id), &awsiot.CfnDimensionProps{
 		Type: new("TOPIC_FILTER"), StringValues: texts(filters),
 	})
 	dimensions[key] = made

@@ -3,7 +3,6 @@ package defenderhub
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -27,6 +26,9 @@ func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile 
 	}
 	profile.Behaviors = slices.Clone(profile.Behaviors)
 	for i, b := range profile.Behaviors {
+		if unresolved(b.Name) {
+			profile.Behaviors[i].Name = fmt.Sprintf("token-%d", i)
+		}
 		if b.Dimension == nil {
 			continue
 		}
@@ -68,24 +70,26 @@ func customNames(profile defender.SecurityProfile) []string {
 	return names
 }
 
-// validateCustomMetrics reports a custom metric that has another type in another profile:
-// an account has one metric of a name.
-func validateCustomMetrics(profiles []defender.SecurityProfile) error {
-	var faults []error
+// validateCustomMetrics reports a custom metric that has another type in another profile
+// (an account has one metric of a name), and names of existing metrics that nothing uses.
+func validateCustomMetrics(p DetectProps) error {
+	var f faults
 	types := map[string]string{}
-	for _, profile := range profiles {
+	for _, profile := range p.profiles() {
 		for _, m := range customMetricsOf(profile) {
 			t := m.CustomMetricType()
 			if other, ok := types[m.Name]; ok && other != t {
-				faults = append(faults, &defender.FieldError{
-					Field: "Profiles", Value: fmt.Sprintf("custom metric %s as %s", m.Name, t),
-					Want: fmt.Sprintf("one type for each custom metric: it is %s in another profile", other),
-				})
+				f.add("Profiles", fmt.Sprintf("custom metric %s as %s", m.Name, t), "one type for each custom metric: it is %s in another profile", other)
 			}
 			types[m.Name] = t
 		}
 	}
-	return errors.Join(faults...)
+	for i, name := range p.ExistingCustomMetrics {
+		if types[name] == "" {
+			f.add("ExistingCustomMetrics"+index(i), name, "the name of a custom metric that a behavior or RetainedMetrics uses")
+		}
+	}
+	return f.err()
 }
 
 // digest is a short name for a text, for construct ids that must not change.

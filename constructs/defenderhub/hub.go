@@ -111,7 +111,9 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	h.forwards = plan.forward
 	h.subscriptions = NewProductSubscriptions(h, new("Subscriptions"), &plan.subscriptions)
 	h.audit = NewAudit(h, new("Audit"), &plan.audit)
-	plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, h.audit.Key())
+	if plan.detect.Topic == nil {
+		plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, h.audit.Key())
+	}
 	h.detect = NewDetect(h, new("Detect"), &plan.detect)
 	if len(plan.forward) > 0 {
 		h.forward(plan)
@@ -164,6 +166,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.connected("Rules.Sources", plan.rules.Sources, "Forward chooses the sources")
 	f.connected("Rules.Queue", plan.rules.Queue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
 	f.connected("Rules.ErrorQueue", plan.rules.ErrorQueue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
+	f.connected("Rules.EncryptionKey", plan.rules.EncryptionKey, "set EncryptionKey of DefenderHubProps or of Forwarder: the queues are the forwarder's")
 	f.connected("Forwarder.AuditTopic", plan.forwarder.AuditTopic, "set Audit.Topic")
 	f.connected("Forwarder.DetectTopic", plan.forwarder.DetectTopic, "set Detect.Topic")
 	f.connected("Forwarder.EventTopic", plan.forwarder.EventTopic, "set Rules.EventTopic")
@@ -230,6 +233,7 @@ func (plan *hubPlan) complete(key awskms.IKey) {
 	plan.audit.EncryptionKey = orKey(plan.audit.EncryptionKey, key)
 	plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, key)
 	plan.forwarder.EncryptionKey = orKey(plan.forwarder.EncryptionKey, key)
+	plan.rules.EncryptionKey = plan.forwarder.EncryptionKey
 	plan.forwarder.EventTopic = plan.rules.EventTopic
 	plan.forwarder.behaviorSeverities = plan.detect.severities()
 	plan.rules.Sources = slices.DeleteFunc(slices.Clone(plan.forward), func(s defender.Source) bool { return !s.Info().Rule })

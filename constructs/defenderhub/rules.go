@@ -108,10 +108,10 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 
 	r.queue, r.errorQueue = p.Queue, p.ErrorQueue
 	if r.queue == nil {
-		r.queue = newQueue(r, "Queue", p.EncryptionKey, queueOptions{})
+		r.queue = newOwnQueue(r, "Queue", p.EncryptionKey)
 	}
 	if r.errorQueue == nil {
-		r.errorQueue = newQueue(r, "ErrorQueue", p.EncryptionKey, queueOptions{})
+		r.errorQueue = newOwnQueue(r, "ErrorQueue", p.EncryptionKey)
 	}
 	r.sources = slices.Clone(p.Sources)
 	if p.Sources == nil {
@@ -131,6 +131,15 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 		r.bySource[s] = r.rule(s, or(p.EventTopic, defender.DefaultEventTopic), policy)
 	}
 	return r
+}
+
+// newOwnQueue makes a queue for rules that are used without a forwarder.
+func newOwnQueue(scope constructs.Construct, id string, key awskms.IKey) awssqs.IQueue {
+	queue := newQueue(scope, id, key, queueOptions{})
+	suppressNag(queue, "AWS::SQS::Queue", nagSuppression{
+		rule: "AwsSolutions-SQS3", reason: "Who reads the events decides after how many attempts they are given up; give Queue to set a dead-letter queue.",
+	})
+	return queue
 }
 
 // rule makes the rule of one source.

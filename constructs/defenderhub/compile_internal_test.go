@@ -1,0 +1,175 @@
+package defenderhub
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// writeModule writes a small module that looks like this one: a function, and a package
+// that only the function imports.
+func writeModule(t *testing.T, dir string) string {
+	t.Helper()
+	for name, text := range map[string]string{
+		"go.mod":                        "module " + modulePath + "\n\ngo 1.26.0\n",
+		"lambda/hello/main.go":          "package main\n\nimport \"" + modulePath + "/lambda/internal/greeting\"\n\nfunc main() { println(greeting.Text) }\n",
+		"lambda/internal/greeting/g.go": "package greeting\n\nconst Text = \"hello\"\n",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func goTool(t *testing.T) string {
+	t.Helper()
+	tool, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tool
+}
+
+func hello(t *testing.T, module, cache string) asset {
+	t.Helper()
+	a, err := build{goTool: goTool(t), module: module, cache: cache, function: "hello", goarch: "arm64"}.run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestSameSourceHasSameHashInEveryDirectory(t *testing.T) {
+	one := hello(t, writeModule(t, t.TempDir()), t.TempDir())
+	two := hello(t, writeModule(t, filepath.Join(t.TempDir(), "pkg", "mod", "example.com", "hub@v1.2.3")), t.TempDir())
+	if one.hash != two.hash {
+		t.Errorf("hashes %s and %s", one.hash, two.hash)
+	}
+	entries, err := os.ReadDir(one.dir)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "bootstrap" {
+		t.Errorf("the asset holds %v, %v, want bootstrap alone", entries, err)
+	}
+	if info, _ := os.Stat(filepath.Join(one.dir, "bootstrap")); info.Mode()&0o111 == 0 {
+		t.Errorf("bootstrap has mode %v, want an executable", info.Mode())
+	}
+}
+
+func TestChangedSourceHasAnotherHash(t *testing.T) {
+	module, cache := writeModule(t, t.TempDir()), t.TempDir()
+	one := hello(t, module, cache)
+	path := filepath.Join(module, "lambda", "internal", "greeting", "g.go")
+	if err := os.WriteFile(path, []byte("package greeting\n\nconst Text = \"good day\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if two := hello(t, module, cache); one.hash == two.hash {
+		t.Error("the hash did not change")
+	}
+	if _, err := os.Stat(filepath.Join(one.dir, "bootstrap")); err != nil {
+		t.Errorf("an asset that another synthesis may be reading is gone: %v", err)
+	}
+}
+
+func TestModuleCacheIsNotWrittenTo(t *testing.T) {
+	module := writeModule(t, t.TempDir())
+	var before []string
+	err := filepath.WalkDir(module, func(path string, _ fs.DirEntry, err error) error {
+		before = append(before, path)
+		return errors.Join(err, os.Chmod(path, 0o555))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, path := range before {
+			_ = os.Chmod(path, 0o755)
+		}
+	})
+	hello(t, module, t.TempDir())
+	var after []string
+	_ = filepath.WalkDir(module, func(path string, _ fs.DirEntry, _ error) error {
+		after = append(after, path)
+		return nil
+	})
+	if strings.Join(before, "\n") != strings.Join(after, "\n") {
+		t.Errorf("the module now holds %v", after)
+	}
+}
+
+func TestCallersSettingsChangeNothing(t *testing.T) {
+	module := writeModule(t, t.TempDir())
+	want := hello(t, module, t.TempDir())
+	settings := filepath.Join(t.TempDir(), "env")
+	if err := os.WriteFile(settings, []byte("GOFLAGS=-race\nGOARCH=mips\nCGO_ENABLED=1\nGOWORK=/nowhere/go.work\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, env := range []string{
+		"GOFLAGS=-mod=vendor -tags=netgo", "GOWORK=/nowhere/go.work", "GOOS=js", "GOARCH=wasm", "GOARM64=v8.2,lse",
+		"GOTOOLCHAIN=go1.1", "CGO_ENABLED=1", "GOEXPERIMENT=nonsense", "GO111MODULE=off", "GOFIPS140=latest", "GOENV=" + settings,
+	} {
+		t.Run(env, func(t *testing.T) {
+			name, value, _ := strings.Cut(env, "=")
+			t.Setenv(name, value)
+			if got := hello(t, module, t.TempDir()); got.hash != want.hash {
+				t.Errorf("the hash changed")
+			}
+		})
+	}
+}
+
+func TestUnchangedSourceIsNotLinkedAgain(t *testing.T) {
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip("needs sh to look over the go command's shoulder")
+	}
+	module, cache, log := writeModule(t, t.TempDir()), t.TempDir(), filepath.Join(t.TempDir(), "log")
+	tool := filepath.Join(t.TempDir(), "go")
+	script := "#!/bin/sh\nshift\nexec '" + goTool(t) + "' build -x \"$@\" 2>'" + log + "'\n"
+	if err := os.WriteFile(tool, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var assets []asset
+	for _, wantLink := range []bool{true, false} {
+		a, err := build{goTool: tool, module: module, cache: cache, function: "hello", goarch: "arm64"}.run()
+		if err != nil {
+			t.Fatal(err)
+		}
+		assets = append(assets, a)
+		commands, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if linked := strings.Contains(string(commands), "/link "); linked != wantLink {
+			t.Errorf("linked: %v, want %v:\n%s", linked, wantLink, commands)
+		}
+	}
+	if assets[0] != assets[1] {
+		t.Errorf("assets %v", assets)
+	}
+}
+
+func TestWithoutGoTheErrorNamesThePropCode(t *testing.T) {
+	t.Setenv("PATH", "")
+	_, err := compile("not-compiled-yet", ARM64)
+	found := defender.FieldErrors(err)
+	if len(found) != 1 || found[0].Field != "Code" || !strings.Contains(err.Error(), "Go on PATH") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFaultOfTheBuildIsShown(t *testing.T) {
+	_, err := compile("no-such-function", ARM64)
+	found := defender.FieldErrors(err)
+	if len(found) != 1 || found[0].Field != "Code" || !strings.Contains(err.Error(), "no-such-function: directory not found") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,63 @@
+package defenderhub
+
+import (
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"testing"
+)
+
+func TestSourceIsFound(t *testing.T) {
+	module := writeModule(t, t.TempDir())
+	vendored := t.TempDir()
+	trimmed := modulePath + "/constructs/defenderhub/modulesource.go"
+	file := func(dir string) string { return filepath.Join(dir, "constructs", "defenderhub", "modulesource.go") }
+	dep := func(version string, replace *debug.Module) *debug.BuildInfo {
+		return &debug.BuildInfo{Deps: []*debug.Module{{Path: "example.com/other"}, {Path: modulePath, Version: version, Replace: replace}}}
+	}
+	for _, c := range []struct {
+		name, file string
+		info       *debug.BuildInfo
+		answers    map[string]string // directory that a go command names
+	}{
+		{name: "where it was compiled from", file: file(module)},
+		{name: "directory that replaces the module", file: trimmed, info: dep("v1.0.0", &debug.Module{Path: module})},
+		{name: "caller's go.mod", file: trimmed, info: dep("v1.0.0", &debug.Module{Path: "../hub"}), answers: map[string]string{"list -m -json " + modulePath: module}},
+		{name: "workspace or own binary", file: trimmed, answers: map[string]string{"list -m -json " + modulePath: module}},
+		{name: "module cache, after vendoring", file: file(vendored), info: dep("v1.0.0", nil), answers: map[string]string{"mod download -json " + modulePath + "@v1.0.0": module}},
+		{name: "fork", file: trimmed, info: dep("v1.0.0", &debug.Module{Path: "example.com/fork", Version: "v1.0.1"}), answers: map[string]string{"mod download -json example.com/fork@v1.0.1": module}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := findModule(c.file, c.info, func(_ string, args ...string) ([]byte, error) {
+				if dir, ok := c.answers[strings.Join(args, " ")]; ok {
+					return json.Marshal(map[string]string{"Dir": dir})
+				}
+				return nil, errors.New("not in a module")
+			})
+			if err != nil || got != module {
+				t.Errorf("got %q, %v, want %q", got, err, module)
+			}
+		})
+	}
+}
+
+func TestMissingSourceIsAnError(t *testing.T) {
+	fail := func(string, ...string) ([]byte, error) { return nil, errors.New("module lookup disabled") }
+	for _, info := range []*debug.BuildInfo{nil, {Deps: []*debug.Module{{Path: modulePath, Version: "v1.0.0"}}}} {
+		if dir, err := findModule("trimmed.go", info, fail); err == nil || !strings.Contains(err.Error(), "module lookup disabled") {
+			t.Errorf("got %q, %v", dir, err)
+		}
+	}
+}
+
+func TestThisModuleIsFound(t *testing.T) {
+	dir, err := moduleSource(goTool(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, _ := filepath.Abs("../.."); dir != want {
+		t.Errorf("got %s, want %s", dir, want)
+	}
+}
