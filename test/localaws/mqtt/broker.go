@@ -215,10 +215,8 @@ func (b *Broker) Publish(m iotcore.PublishedMessage) error {
 	case forbidden, unknownHere:
 		return iotcore.Unauthorized("publishing to %q is not allowed: %s", m.Topic, g.why)
 	}
-	if delivered(m.Topic) {
-		if err := b.inject(m); err != nil {
-			return iotcore.InvalidRequest("the message on topic %q cannot be published: %v", m.Topic, err)
-		}
+	if err := b.inject(m); err != nil {
+		return iotcore.InvalidRequest("the message on topic %q cannot be published: %v", m.Topic, err)
 	}
 	b.tell(Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Origin: FromDataPlane})
 	return nil
@@ -227,10 +225,8 @@ func (b *Broker) Publish(m iotcore.PublishedMessage) error {
 // PublishAsService publishes what AWS itself publishes, on any topic.
 func (b *Broker) PublishAsService(topic string, payload []byte) {
 	const qos = 1 // as high as there is: each subscription lowers it to its own
-	if delivered(topic) {
-		if err := b.inject(iotcore.PublishedMessage{Topic: topic, Payload: payload, QoS: qos}); err != nil {
-			b.log.Error("message of the service not delivered", "topic", topic, "error", err)
-		}
+	if err := b.inject(iotcore.PublishedMessage{Topic: topic, Payload: payload, QoS: qos}); err != nil {
+		b.log.Error("message of the service not delivered", "topic", topic, "error", err)
 	}
 	b.tell(Message{Topic: topic, Payload: payload, QoS: qos, Origin: FromService})
 }

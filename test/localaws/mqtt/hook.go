@@ -40,7 +40,7 @@ func (h *hook) Provides(b byte) bool {
 		mochi.OnConnect, mochi.OnConnectAuthenticate, mochi.OnSessionEstablish, mochi.OnSessionEstablished,
 		mochi.OnDisconnect, mochi.OnPacketRead, mochi.OnPacketEncode, mochi.OnACLCheck,
 		mochi.OnSubscribe, mochi.OnSubscribed, mochi.OnUnsubscribed,
-		mochi.OnPublish, mochi.OnPublished, mochi.OnWillSent,
+		mochi.OnPublished, mochi.OnWillSent,
 	}, b)
 }
 
@@ -336,14 +336,6 @@ func (h *hook) OnUnsubscribed(client *mochi.Client, pk packets.Packet) {
 		topics = append(topics, f.Filter)
 	}
 	h.broker.tellSubscriptions(c.record, "unsubscribed", topics)
-}
-
-// OnPublish keeps messages that are for AWS alone from subscribers.
-func (h *hook) OnPublish(_ *mochi.Client, pk packets.Packet) (packets.Packet, error) {
-	if !delivered(pk.TopicName) {
-		return pk, packets.CodeSuccessIgnore
-	}
-	return pk, nil
 }
 
 // OnPublished tells of a message of a client.

@@ -56,7 +56,9 @@ func guardPublish(topic string) guard {
 }
 
 // guardSubscribe guards a filter that a client wants to subscribe to. A filter
-// whose wildcards take in a topic that may not be subscribed to is forbidden, too.
+// whose wildcards take in a topic that may not be subscribed to is forbidden, too
+// (unverified). So Basic Ingest and device reports reach AWS alone. A shared
+// subscription is guarded by the filter behind its group.
 func guardSubscribe(filter string) guard {
 	levels := strings.Split(filter, "/")
 	if levels[0] == "$share" && len(levels) > 2 {
@@ -102,16 +104,6 @@ func limits(topic string) guard {
 		return guard{invalid, fmt.Sprintf("it has %d slashes, at most %d are allowed", n, maxSlashes)}
 	}
 	return guard{}
-}
-
-// delivered is false for topics whose messages go to AWS alone: Basic Ingest and
-// device reports.
-func delivered(topic string) bool {
-	levels := strings.Split(topic, "/")
-	if levels[0] != "$aws" {
-		return true
-	}
-	return at(levels, 1) != "rules" && !(at(levels, 1) == "things" && at(levels, 3) == "defender" && len(levels) == 6)
 }
 
 func at(levels []string, i int) string {

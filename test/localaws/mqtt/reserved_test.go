@@ -78,3 +78,12 @@ func TestGuardSubscribe(t *testing.T) {
 		}
 	}
 }
+
+func TestTheFirstReasonStays(t *testing.T) {
+	var c connection
+	c.because(DuplicateClientID)
+	c.because(AuthError)
+	if c.cause() != DuplicateClientID {
+		t.Errorf("cause %s", c.cause())
+	}
+}

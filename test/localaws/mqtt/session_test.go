@@ -387,6 +387,13 @@ func TestCloseEndsConnectionsThatNeverSpoke(t *testing.T) {
 	defer silent.Close()
 	w.connect3(w.newDevice(allowAll), "c")
 	w.event("connected", "c")
-	w.do(nil, w.broker.Close())
+	closed := make(chan error)
+	go func() { closed <- w.broker.Close() }()
+	select {
+	case err := <-closed:
+		w.do(nil, err)
+	case <-time.After(patience):
+		t.Fatal("the broker waits for a connection without a CONNECT")
+	}
 	w.wantDisconnect("c", mqtt.ServerInitiatedDisconnect)
 }
