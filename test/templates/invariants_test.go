@@ -1,0 +1,260 @@
+package templates
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestInvariants holds every resource of every stack to what the product promises.
+func TestInvariants(t *testing.T) {
+	for _, s := range stacks {
+		t.Run(s.name, func(t *testing.T) {
+			text, tpl := synth(t, s.name, s.build)
+			if strings.Contains(string(text), "${Token[") {
+				t.Error("an unresolved token is in the template")
+			}
+			if strings.Contains(string(text), `"arn:aws:`) && s.name != "aws-cn" || strings.Contains(string(text), `:arn:aws:`) {
+				t.Error("an ARN names the partition aws instead of AWS::Partition")
+			}
+			for _, id := range slices.Sorted(maps.Keys(tpl.Resources)) {
+				r := tpl.Resources[id]
+				for _, rule := range invariants {
+					if rule.about == r.Type || rule.about == "" {
+						if fault := rule.broken(tpl, id, r); fault != "" {
+							t.Errorf("%s (%s): %s", id, r.Type, fault)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+var invariants = []struct {
+	about  string
+	broken func(tpl template, id string, r resource) string
+}{
+	{"", physicalName},
+	{"AWS::IAM::Role", roleTrust},
+	{"AWS::IAM::Role", func(_ template, _ string, r resource) string { return statements(r.Properties["Policies"]) }},
+	{"AWS::IAM::Policy", func(_ template, _ string, r resource) string { return statements(r.Properties["PolicyDocument"]) }},
+	{"AWS::SQS::Queue", func(tpl template, id string, r resource) string {
+		if r.Properties["KmsMasterKeyId"] == nil && r.Properties["SqsManagedSseEnabled"] != true {
+			return "not encrypted"
+		}
+		return tlsOnly(tpl, id, "AWS::SQS::QueuePolicy", "Queues")
+	}},
+	{"AWS::SNS::Topic", func(tpl template, id string, r resource) string {
+		if r.Properties["KmsMasterKeyId"] == nil {
+			return "not encrypted"
+		}
+		return tlsOnly(tpl, id, "AWS::SNS::TopicPolicy", "Topics")
+	}},
+	{"AWS::KMS::Key", func(_ template, _ string, r resource) string {
+		if r.Properties["EnableKeyRotation"] != true {
+			return "no key rotation"
+		}
+		return ""
+	}},
+	{"AWS::DynamoDB::Table", func(_ template, _ string, r resource) string {
+		sse, _ := r.Properties["SSESpecification"].(map[string]any)
+		if sse["SSEEnabled"] != true {
+			return "not encrypted with a key in KMS"
+		}
+		if r.Properties["BillingMode"] != "PAY_PER_REQUEST" {
+			return "costs money at rest"
+		}
+		return ""
+	}},
+	{"AWS::Logs::LogGroup", func(_ template, _ string, r resource) string {
+		if r.Properties["RetentionInDays"] == nil {
+			return "keeps logs for ever"
+		}
+		return ""
+	}},
+	{"AWS::Lambda::Function", func(_ template, _ string, r resource) string {
+		switch {
+		case r.Properties["Runtime"] != "provided.al2023":
+			return fmt.Sprintf("runtime %v", r.Properties["Runtime"])
+		case r.Properties["ReservedConcurrentExecutions"] != nil:
+			return "reserves concurrency, which a fresh account refuses"
+		case r.Properties["LoggingConfig"] == nil:
+			return "logs into a group that nobody limits"
+		}
+		return ""
+	}},
+	{"AWS::Lambda::EventSourceMapping", func(_ template, _ string, r resource) string {
+		if !strings.Contains(toJSON(r.Properties["FunctionResponseTypes"]), "ReportBatchItemFailures") {
+			return "one bad message makes the whole batch come again"
+		}
+		return ""
+	}},
+	{"AWS::IoT::TopicRule", topicRule},
+	{"AWS::IoT::ScheduledAudit", func(tpl template, _ string, r resource) string {
+		for _, d := range r.DependsOn {
+			if tpl.Resources[d].Type == "AWS::IoT::AccountAuditConfiguration" {
+				return ""
+			}
+		}
+		for _, other := range tpl.Resources {
+			if other.Type == "AWS::IoT::AccountAuditConfiguration" {
+				return "does not depend on the account audit configuration"
+			}
+		}
+		return ""
+	}},
+}
+
+// physicalName forbids names: two copies must fit one account. The stack of
+// everything names its scheduled audit, because its props say so.
+func physicalName(_ template, _ string, r resource) string {
+	for _, name := range []string{
+		"QueueName", "TopicName", "FunctionName", "TableName", "RoleName", "RuleName", "SecurityProfileName", "ScheduledAuditName",
+		"AlarmName", "LogGroupName", "PolicyName", "ManagedPolicyName", "Name", "DimensionName",
+	} {
+		v := r.Properties[name]
+		reference := v == nil
+		if s, ok := v.(string); ok {
+			reference = r.Type == "AWS::IAM::Policy" || s == "fleet-audit" // IAM wants a name for an inline policy, unique in its role
+		} else {
+			reference = true
+		}
+		if r.Type == "AWS::Lambda::EventInvokeConfig" || r.Type == "AWS::IoT::CustomMetric" {
+			reference = true // FunctionName refers to the function there; a custom metric's name is what devices report
+		}
+		if !reference {
+			return fmt.Sprintf("has the physical name %s %v", name, v)
+		}
+	}
+	return ""
+}
+
+// unconditional are the services whose trust cannot be narrowed by source: Lambda and
+// VPC flow logs assume their role without naming one.
+var unconditional = []string{"lambda.amazonaws.com", "vpc-flow-logs.amazonaws.com"}
+
+func roleTrust(_ template, _ string, r resource) string {
+	for _, s := range statementList(r.Properties["AssumeRolePolicyDocument"]) {
+		principal := toJSON(s["Principal"])
+		if slices.ContainsFunc(unconditional, func(u string) bool { return strings.Contains(principal, u) }) {
+			continue
+		}
+		conditions := toJSON(s["Condition"])
+		for _, want := range []string{"aws:SourceAccount", "aws:SourceArn"} {
+			if !strings.Contains(conditions, want) {
+				return fmt.Sprintf("%s may assume the role without a condition on %s", principal, want)
+			}
+		}
+	}
+	return ""
+}
+
+// unscoped are the actions for which AWS offers no narrower resource than *.
+// https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
+var unscoped = []string{
+	"iot:ListAuditFindings", "iot:DescribeAuditTask", "iot:ListRelatedResourcesForAuditFinding", "iot:StartOnDemandAuditTask",
+	"xray:PutTraceSegments", "xray:PutTelemetryRecords",
+}
+
+func statements(document any) string {
+	for _, s := range statementList(document) {
+		if s["Effect"] != "Allow" {
+			continue
+		}
+		actions := list(s["Action"])
+		for _, a := range actions {
+			if a == "*" || strings.HasSuffix(fmt.Sprint(a), ":*") {
+				return fmt.Sprintf("allows %v", a)
+			}
+		}
+		for _, resource := range list(s["Resource"]) {
+			if resource != "*" {
+				continue
+			}
+			for _, a := range actions {
+				if !slices.Contains(unscoped, fmt.Sprint(a)) {
+					return fmt.Sprintf("allows %v on every resource", a)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+func topicRule(tpl template, _ string, r resource) string {
+	payload, _ := r.Properties["TopicRulePayload"].(map[string]any)
+	if payload["AwsIotSqlVersion"] != "2016-03-23" {
+		return fmt.Sprintf("SQL version %v", payload["AwsIotSqlVersion"])
+	}
+	action, failed := toJSON(payload["Actions"]), toJSON(payload["ErrorAction"])
+	if failed == "null" {
+		return "no error action"
+	}
+	if strings.Contains(action, failed) {
+		return "the error action goes where the action goes"
+	}
+	for _, d := range r.DependsOn {
+		if tpl.Resources[d].Type == "AWS::IAM::Policy" {
+			return ""
+		}
+	}
+	return "does not wait for its role's policy"
+}
+
+// tlsOnly reports a queue or topic that no policy closes to plain HTTP.
+func tlsOnly(tpl template, id, policyType, attached string) string {
+	for _, r := range tpl.Resources {
+		if r.Type != policyType || !strings.Contains(toJSON(r.Properties[attached]), `"`+id+`"`) {
+			continue
+		}
+		for _, s := range statementList(r.Properties["PolicyDocument"]) {
+			if s["Effect"] == "Deny" && strings.Contains(toJSON(s["Condition"]), `"aws:SecureTransport":"false"`) {
+				return ""
+			}
+		}
+	}
+	return "open to plain HTTP"
+}
+
+// statementList finds the statements in a policy document, or in a list of policies.
+func statementList(document any) []map[string]any {
+	var found []map[string]any
+	switch d := document.(type) {
+	case []any:
+		for _, item := range d {
+			found = append(found, statementList(item)...)
+		}
+	case map[string]any:
+		if inner, ok := d["PolicyDocument"]; ok {
+			return statementList(inner)
+		}
+		for _, s := range list(d["Statement"]) {
+			if statement, ok := s.(map[string]any); ok {
+				found = append(found, statement)
+			}
+		}
+	}
+	return found
+}
+
+func list(v any) []any {
+	if l, ok := v.([]any); ok {
+		return l
+	}
+	if v == nil {
+		return nil
+	}
+	return []any{v}
+}
+
+func toJSON(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}

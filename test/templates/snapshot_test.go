@@ -1,0 +1,81 @@
+package templates
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite the snapshots")
+
+// assetHash is masked: it changes with every line of a function's source.
+var assetHash = regexp.MustCompile(`[0-9a-f]{64}`)
+
+func TestSnapshots(t *testing.T) {
+	for _, s := range stacks {
+		t.Run(s.name, func(t *testing.T) {
+			text, _ := synth(t, s.name, s.build)
+			got := assetHash.ReplaceAll(text, []byte("ASSET"))
+			path := filepath.Join("testdata", s.name+".json")
+			if *update {
+				if err := os.WriteFile(path, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatalf("%v; make snapshots writes it", err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("the template differs from %s; read the difference, and run make snapshots if you meant it:\n%s", path, difference(t, path, got))
+			}
+		})
+	}
+}
+
+func difference(t *testing.T, path string, got []byte) string {
+	t.Helper()
+	now := filepath.Join(t.TempDir(), "now.json")
+	if err := os.WriteFile(now, got, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("diff", "-u", path, now).CombinedOutput()
+	if len(out) == 0 {
+		return err.Error()
+	}
+	return string(out)
+}
+
+// TestCfnLintFindsNothing runs where cfn-lint is on PATH. W3005 is about a dependency
+// that the CDK itself writes beside each function's role.
+func TestCfnLintFindsNothing(t *testing.T) {
+	lint, err := exec.LookPath("cfn-lint")
+	if err != nil {
+		t.Skip("cfn-lint is not on PATH")
+	}
+	templates := map[string][]string{}
+	dir := t.TempDir()
+	for _, s := range stacks {
+		region := "us-east-1"
+		if s.name == "aws-cn" {
+			region = "cn-north-1"
+		}
+		text, _ := synth(t, s.name, s.build)
+		path := filepath.Join(dir, s.name+".json")
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		templates[region] = append(templates[region], path)
+	}
+	for region, paths := range templates {
+		args := append([]string{"--regions", region, "--ignore-checks", "W3005", "--"}, paths...)
+		if out, err := exec.Command(lint, args...).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", region, err, out)
+		}
+	}
+}

@@ -1,0 +1,161 @@
+// Package templates tests whole templates: snapshots that a reviewer can read, and
+// what must hold for every resource of each of them.
+package templates
+
+import (
+	"encoding/json"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	jsii.Close()
+	os.Exit(code)
+}
+
+// stacks are the deployments that the snapshots show. Each is built anew, in an app of
+// its own.
+var stacks = []struct {
+	name  string
+	build func() awscdk.Stack
+}{
+	{"defaults", func() awscdk.Stack {
+		return hub(nil, &defenderhub.DefenderHubProps{})
+	}},
+	{"everything-on", func() awscdk.Stack { return everything() }},
+	{"native-detect-off", func() awscdk.Stack {
+		return hub(nil, &defenderhub.DefenderHubProps{
+			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
+			Detect:        &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors()},
+		})
+	}},
+	{"embedded", func() awscdk.Stack { return embedded() }},
+	{"aws-cn", func() awscdk.Stack {
+		return hub(&awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: jsii.String("cn-north-1")}},
+			&defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{Engine: defender.Native, Behaviors: defender.DemoBehaviors()}})
+	}},
+}
+
+func prebuilt() awslambda.Code {
+	return awslambda.Code_FromAsset(jsii.String("testdata/prebuilt"), nil)
+}
+
+// hub is a stack around the construct, whose functions are not compiled.
+func hub(stackProps *awscdk.StackProps, props *defenderhub.DefenderHubProps) awscdk.Stack {
+	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), stackProps)
+	newHub(stack, props)
+	return stack
+}
+
+func newHub(stack awscdk.Stack, props *defenderhub.DefenderHubProps) defenderhub.DefenderHub {
+	if props.Forwarder == nil {
+		props.Forwarder = &defenderhub.ForwarderProps{}
+	}
+	if props.Audit == nil {
+		props.Audit = &defenderhub.AuditProps{}
+	}
+	props.Forwarder.Code = prebuilt()
+	props.Audit.Code = prebuilt()
+	return defenderhub.NewDefenderHub(stack, jsii.String("Hub"), props)
+}
+
+func everything() awscdk.Stack {
+	return hub(nil, &defenderhub.DefenderHubProps{
+		Demo: true,
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{
+			EnableSecurityHub: true, Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff,
+		},
+		Audit: &defenderhub.AuditProps{
+			Schedule: defender.Monthly(31), ScheduleName: "fleet-audit", RunOnDeploy: true,
+			Except: []defender.Check{defender.LoggingDisabled}, Include: []defender.Check{defender.IntermediateCARevoked},
+			Disabled:           []defender.Check{defender.UnauthenticatedCognitoRoleOverlyPermissive},
+			CertificateAgeDays: 730, CertificateExpiringDays: 60,
+		},
+		Detect: &defenderhub.DetectProps{
+			Engine: defender.Native,
+			Behaviors: []defender.Behavior{
+				{Name: "small-messages", Criteria: defender.MessageByteSize.LessThan(8), ToAlarm: 2, ToClear: 3, Severity: defender.High,
+					Dimension: &defender.Dimension{TopicFilters: []string{"data/${iot:ClientId}/#"}}},
+				{Name: "few-refusals", Criteria: defender.AuthorizationFailures.LessThan(5, defender.Window15m)},
+				{Name: "like-the-fleet", Criteria: defender.MessagesSent.Statistical(defender.LessThanEquals, defender.P99, defender.Window1h)},
+				{Name: "as-ever", Criteria: defender.Disconnects.Learned(defender.HighConfidence), SuppressAlerts: true},
+				{Name: "known-networks", Criteria: defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8"))},
+				{Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)},
+				{Name: "warm-enough", Criteria: defender.CustomNumber("temperature").GreaterThan(-12.5, defender.Window5m)},
+				{Name: "known-processes", Criteria: defender.CustomStringList("processes").In("agent", "sshd")},
+			},
+			Targets:         []defender.Target{defender.RegisteredThings, defender.ThingGroup("cameras")},
+			RetainedMetrics: []defender.Metric{defender.MessagesReceived},
+		},
+		Forwarder: &defenderhub.ForwarderProps{PointInTimeRecovery: true, Tracing: true, Architecture: defenderhub.AMD64},
+	})
+}
+
+// embedded is a stack of somebody else's, with a key, a topic, a network, a
+// permissions boundary and tags of its own.
+func embedded() awscdk.Stack {
+	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Platform"), nil)
+	key := awskms.NewKey(stack, jsii.String("Key"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
+	topic := awssns.NewTopic(stack, jsii.String("OnCall"), &awssns.TopicProps{MasterKey: key, EnforceSSL: jsii.Bool(true)})
+	vpc := awsec2.NewVpc(stack, jsii.String("Network"), &awsec2.VpcProps{MaxAzs: jsii.Number(1.0)})
+	vpc.AddFlowLog(jsii.String("Flows"), nil)
+	h := newHub(stack, &defenderhub.DefenderHubProps{
+		EncryptionKey: key,
+		Audit:         &defenderhub.AuditProps{Existing: true, Schedule: defender.Weekly(time.Sunday)},
+		Rules:         &defenderhub.RulesProps{EventTopic: "fleet/+/security"},
+		Forwarder:     &defenderhub.ForwarderProps{VPC: vpc, Alarms: &defenderhub.AlarmsProps{Topic: topic}},
+	})
+	awscdk.Tags_Of(h).Add(jsii.String("team"), jsii.String("security"), nil)
+	awsiam.PermissionsBoundary_Of(h).Apply(awsiam.ManagedPolicy_FromManagedPolicyName(stack, jsii.String("Boundary"), jsii.String("boundary")))
+	return stack
+}
+
+// template is what CloudFormation gets.
+type template struct {
+	Resources map[string]resource
+}
+
+type resource struct {
+	Type           string
+	Properties     map[string]any
+	DependsOn      []string
+	DeletionPolicy string
+	Metadata       map[string]any
+}
+
+// synthesized are the templates so far: one synthesis a stack serves all tests.
+var synthesized = map[string][]byte{}
+
+// synth returns the named stack's template as text, indented, and decoded.
+func synth(t *testing.T, name string, build func() awscdk.Stack) ([]byte, template) {
+	t.Helper()
+	text, ok := synthesized[name]
+	if !ok {
+		var err error
+		if text, err = json.MarshalIndent(assertions.Template_FromStack(build(), nil).ToJSON(), "", " "); err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, '\n')
+		synthesized[name] = text
+	}
+	var decoded template
+	if err := json.Unmarshal(text, &decoded); err != nil {
+		t.Fatal(err)
+	}
+	return text, decoded
+}
