@@ -259,6 +259,6 @@ func (a *audit) schedule(p AuditProps) {
 	})
 	if a.configuration != nil {
 		// Each check of a schedule must be enabled first; CloudFormation does not know.
-		a.scheduled.AddDependency(a.configuration)
+		a.scheduled.AddResourceDependency(a.configuration, nil)
 	}
 }

@@ -74,7 +74,7 @@ func (d *detect) profile(id string, profile defender.SecurityProfile, dimensions
 	r := awsiot.NewCfnSecurityProfile(d, new(id), props)
 	for _, name := range customNames(profile) {
 		if metric := d.metrics[name]; metric != nil {
-			r.AddDependency(metric)
+			r.AddResourceDependency(metric, nil)
 		}
 	}
 	return r

@@ -1,22 +1,277 @@
 package defenderhub_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
 )
 
-func prebuilt() awslambda.Code {
-	return awslambda.Code_FromAsset(jsii.String("testdata/prebuilt"), nil)
+// nativeDetect is the walk-through's Detect.
+func nativeDetect() *defenderhub.DetectProps {
+	return &defenderhub.DetectProps{Engine: defender.Native, Behaviors: defender.DemoBehaviors()}
 }
 
-func TestDefaults(t *testing.T) {
-	s := stack()
-	defenderhub.NewDefenderHub(s, jsii.String("Hub"), &defenderhub.DefenderHubProps{
-		Forwarder: &defenderhub.ForwarderProps{Code: prebuilt()},
+func TestDefaultsForwardRulesAndLeaveTheRestToAWS(t *testing.T) {
+	stack := newStack()
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{}))
+	if got := hub.Forwards(); !slices.Equal(got, defender.RuleSources()) {
+		t.Errorf("forwards %v", got)
+	}
+	if hub.Queue() == nil || hub.DeadLetterQueue() == nil || hub.Rules() == nil || hub.Subscriptions().Audit() == nil {
+		t.Error("an accessor is nil")
+	}
+	if hub.Detect().Engine() != defender.None || hub.Detect().Topic() != nil {
+		t.Error("Detect is on")
+	}
+	tp := synth(t, stack)
+	for kind, want := range map[string]int{
+		"AWS::SecurityHub::Hub": 0, "AWS::SecurityHub::ProductSubscription": 1, "AWS::IoT::SecurityProfile": 0,
+		"AWS::IoT::TopicRule": 4, "AWS::IoT::Policy": 0, "AWS::Lambda::Function": 1, "AWS::SNS::Subscription": 0,
+		"AWS::CloudWatch::Alarm": 4, "AWS::KMS::Key": 1,
+	} {
+		if got := len(tp.ids(kind)); got != want {
+			t.Errorf("%d of %s, want %d", got, kind, want)
+		}
+	}
+}
+
+func TestSourcesFollowTheSubscriptions(t *testing.T) {
+	existing := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionExisting}
+	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff}
+	rules := defender.RuleSources()
+	for name, c := range map[string]struct {
+		props defenderhub.DefenderHubProps
+		want  []defender.Source
+	}{
+		"all on":                   {defenderhub.DefenderHubProps{Detect: nativeDetect()}, rules},
+		"existing":                 {defenderhub.DefenderHubProps{Subscriptions: existing}, rules},
+		"all off":                  {defenderhub.DefenderHubProps{Subscriptions: off, Detect: nativeDetect()}, append(slices.Clone(rules), defender.AuditNotifications, defender.DetectNotifications)},
+		"off without engine":       {defenderhub.DefenderHubProps{Subscriptions: off}, append(slices.Clone(rules), defender.AuditNotifications)},
+		"off, existing and silent": {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Existing: true}}, rules},
+		"chosen":                   {defenderhub.DefenderHubProps{Forward: []defender.Source{defender.DeviceEvents}}, []defender.Source{defender.DeviceEvents}},
+		"nothing":                  {defenderhub.DefenderHubProps{Forward: []defender.Source{}}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hub := defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), withPrebuilt(&c.props))
+			if got := hub.Forwards(); !slices.Equal(got, c.want) {
+				t.Errorf("forwards %v, want %v", got, c.want)
+			}
+			if (hub.Forwarder() == nil) != (len(c.want) == 0) || (hub.Queue() == nil) != (len(c.want) == 0) {
+				t.Error("a forwarder without sources, or the other way round")
+			}
+		})
+	}
+}
+
+func TestEngineTouchesOnlyDetect(t *testing.T) {
+	for _, existing := range []bool{false, true} {
+		audit := &defenderhub.AuditProps{Existing: existing}
+		without := hubTemplate(t, &defenderhub.DefenderHubProps{Audit: audit, Detect: &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors()}})
+		with := hubTemplate(t, &defenderhub.DefenderHubProps{Audit: audit, Detect: nativeDetect()})
+		for id, r := range without {
+			if text(with[id]) != text(r) {
+				t.Errorf("%s changes with the engine", id)
+			}
+		}
+		for id := range with {
+			if _, ok := without[id]; !ok && !strings.HasPrefix(id, "HubDetect") && !strings.HasPrefix(id, "HubSubscriptionsDetect") {
+				t.Errorf("%s comes with the engine and is not Detect's", id)
+			}
+		}
+		if len(with) == len(without) {
+			t.Error("the native engine deploys nothing")
+		}
+	}
+}
+
+func TestTwoHubsFitOneStack(t *testing.T) {
+	stack := newStack()
+	for _, id := range []string{"One", "Two"} {
+		defenderhub.NewDefenderHub(stack, jsii.String(id), withPrebuilt(&defenderhub.DefenderHubProps{
+			Detect: nativeDetect(), Demo: true,
+			// One of the two owns what there is only one of in an account.
+			Audit:         &defenderhub.AuditProps{Existing: id == "Two"},
+			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: map[string]defenderhub.Subscription{"Two": defenderhub.SubscriptionExisting}[id]},
+		}))
+	}
+	for id, r := range synth(t, stack) {
+		for name, value := range r.Properties {
+			// These name no resource of their own.
+			if slices.Contains([]string{"DisplayName", "MetricName", "PolicyName"}, name) {
+				continue
+			}
+			if strings.HasSuffix(name, "Name") && text(value)[0] == '"' {
+				t.Errorf("%s has the physical name %v", id, value)
+			}
+		}
+	}
+}
+
+func TestDemoPolicyIsOffByDefault(t *testing.T) {
+	tp := hubTemplate(t, &defenderhub.DefenderHubProps{Demo: true})
+	policy := tp.one(t, "AWS::IoT::Policy")
+	if got, want := text(path(policy.Properties, "PolicyDocument", "Statement")), `[{"Action":"*","Effect":"Allow","Resource":"*"}]`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestCustomerManagedKeyReachesEverything(t *testing.T) {
+	stack := newStack()
+	key := awskms.NewKey(stack, jsii.String("Own"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
+		EncryptionKey: key, Detect: nativeDetect(),
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff},
+	}))
+	tp := synth(t, stack)
+	own := tp.ids("AWS::KMS::Key")
+	if len(own) != 1 {
+		t.Fatalf("keys %v, want the caller's alone", own)
+	}
+	for kind, property := range map[string][]string{
+		"AWS::SQS::Queue": {"KmsMasterKeyId"}, "AWS::SNS::Topic": {"KmsMasterKeyId"}, "AWS::Logs::LogGroup": {"KmsKeyId"},
+		"AWS::DynamoDB::Table": {"SSESpecification", "KMSMasterKeyId"},
+	} {
+		for _, id := range tp.ids(kind) {
+			if got := text(path(tp[id].Properties, property...)); !strings.Contains(got, own[0]) {
+				t.Errorf("%s is encrypted with %s", id, got)
+			}
+		}
+	}
+	for _, kind := range []string{"AWS::IAM::Role", "AWS::IAM::Policy"} {
+		for _, id := range tp.ids(kind) {
+			policy := text(tp[id].Properties)
+			sends := strings.Contains(policy, "sqs:SendMessage") || strings.Contains(policy, "sns:Publish")
+			if sends && (!strings.Contains(policy, "kms:GenerateDataKey") || !strings.Contains(policy, own[0])) {
+				t.Errorf("%s sends, but may not use the key: %s", id, policy)
+			}
+		}
+	}
+	if policy := text(tp[own[0]].Properties["KeyPolicy"]); !strings.Contains(policy, "sns.amazonaws.com") || !strings.Contains(policy, "logs.") {
+		t.Errorf("the key's policy forgets Amazon SNS or CloudWatch Logs: %s", policy)
+	}
+}
+
+func TestTagsAspectsAndBoundariesReachTheConstruct(t *testing.T) {
+	stack := newStack()
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{}))
+	awscdk.Tags_Of(hub).Add(jsii.String("team"), jsii.String("fleet"), nil)
+	awsiam.PermissionsBoundary_Of(hub).Apply(awsiam.ManagedPolicy_FromManagedPolicyName(stack, jsii.String("Limit"), jsii.String("limit")))
+	other := constructs.NewConstruct(stack, jsii.String("Other"))
+	hub.Node().AddDependency(other)
+	tp := synth(t, stack)
+	for _, id := range tp.ids("AWS::IAM::Role") {
+		if tp[id].Properties["PermissionsBoundary"] == nil || tp[id].Properties["Tags"] == nil {
+			t.Errorf("%s has no boundary or no tag", id)
+		}
+	}
+	for _, kind := range []string{"AWS::SQS::Queue", "AWS::IoT::TopicRule", "AWS::IoT::ScheduledAudit", "AWS::Lambda::Function"} {
+		for _, id := range tp.ids(kind) {
+			if tp[id].Properties["Tags"] == nil {
+				t.Errorf("%s has no tag", id)
+			}
+		}
+	}
+}
+
+func TestEveryWrongPropOfThePartsIsReportedInOneList(t *testing.T) {
+	fields, message := faults(t, func() {
+		defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), &defenderhub.DefenderHubProps{
+			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: 7},
+			Audit:         &defenderhub.AuditProps{Schedule: defender.Monthly(32), CertificateAgeDays: 29},
+			Detect:        &defenderhub.DetectProps{Behaviors: []defender.Behavior{{Criteria: defender.MessageByteSize.LessThan(8)}}},
+			Rules:         &defenderhub.RulesProps{EventTopic: "a/#/b"},
+			Forwarder:     &defenderhub.ForwarderProps{Timeout: time.Hour},
+			Forward:       []defender.Source{defender.DeviceEvents, defender.DeviceEvents},
+		})
 	})
-	synth(t, s)
+	want := []string{"Subscriptions.Audit", "Audit.Schedule", "Audit.CertificateAgeDays", "Detect.Behaviors[0].Name", "Rules.EventTopic", "Forwarder.Timeout", "Forward[1]"}
+	if !slices.Equal(fields, want) {
+		t.Errorf("got %v, want %v", fields, want)
+	}
+	if !strings.HasPrefix(message, "defenderhub: invalid props of Fleet/Hub:\n") {
+		t.Errorf("got %s", message)
+	}
+}
+
+func TestDoubledAndImpossibleSourcesAreErrors(t *testing.T) {
+	audit, detect := []defender.Source{defender.AuditNotifications}, []defender.Source{defender.DetectNotifications}
+	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff}
+	existing := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionExisting}
+	for name, c := range map[string]struct {
+		props defenderhub.DefenderHubProps
+		want  []string
+	}{
+		"audit twice":             {defenderhub.DefenderHubProps{Forward: audit}, []string{"Forward[0]"}},
+		"audit twice, existing":   {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: existing}, []string{"Forward[0]"}},
+		"audit once":              {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: off}, nil},
+		"audit without a topic":   {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: off, Audit: &defenderhub.AuditProps{Existing: true}}, []string{"Forward[0]"}},
+		"detect twice":            {defenderhub.DefenderHubProps{Forward: detect, Detect: nativeDetect()}, []string{"Forward[0]"}},
+		"detect once":             {defenderhub.DefenderHubProps{Forward: detect, Detect: nativeDetect(), Subscriptions: off}, nil},
+		"detect without engine":   {defenderhub.DefenderHubProps{Forward: detect, Subscriptions: off}, []string{"Forward[0]"}},
+		"unknown":                 {defenderhub.DefenderHubProps{Forward: []defender.Source{99}}, []string{"Forward[0]"}},
+		"sources chosen twice":    {defenderhub.DefenderHubProps{Rules: &defenderhub.RulesProps{Sources: defender.RuleSources()}}, []string{"Rules.Sources"}},
+		"event topic in two ways": {defenderhub.DefenderHubProps{Forwarder: &defenderhub.ForwarderProps{EventTopic: "a/+"}}, []string{"Forwarder.EventTopic"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, _ := faults(t, func() {
+				defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), withPrebuilt(&c.props))
+			})
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestWhatTheFacadeConnectsCannotBeSet(t *testing.T) {
+	stack := newStack()
+	queue := awssqs.NewQueue(stack, jsii.String("Queue"), nil)
+	topic := awssns.NewTopic(stack, jsii.String("Topic"), nil)
+	key := awskms.NewKey(stack, jsii.String("Key"), nil)
+	got, _ := faults(t, func() {
+		defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+			Rules:     &defenderhub.RulesProps{Queue: queue, ErrorQueue: queue, EncryptionKey: key},
+			Forwarder: &defenderhub.ForwarderProps{AuditTopic: topic, DetectTopic: topic},
+		})
+	})
+	want := []string{"Rules.Queue", "Rules.ErrorQueue", "Rules.EncryptionKey", "Forwarder.AuditTopic", "Forwarder.DetectTopic"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestWrongPropsLeaveNoResourceBehind(t *testing.T) {
+	stack := newStack()
+	faults(t, func() {
+		defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{Forward: []defender.Source{99}})
+	})
+	if children := *stack.Node().FindChild(jsii.String("Hub")).Node().Children(); len(children) > 0 {
+		t.Errorf("left %v", children)
+	}
+}
+
+func TestPropsAreNotWrittenTo(t *testing.T) {
+	props := withPrebuilt(&defenderhub.DefenderHubProps{
+		Detect: nativeDetect(), Rules: &defenderhub.RulesProps{}, Subscriptions: &defenderhub.ProductSubscriptionsProps{},
+		Forward: []defender.Source{defender.DeviceEvents, defender.RejectedReports},
+	})
+	audit, detect, rules, forwarder := *props.Audit, *props.Detect, *props.Rules, *props.Forwarder
+	defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), props)
+	if text(audit.EncryptionKey) != text(props.Audit.EncryptionKey) || detect.EncryptionKey != props.Detect.EncryptionKey ||
+		rules.Sources != nil || props.Rules.Sources != nil || forwarder.AuditTopic != props.Forwarder.AuditTopic ||
+		!slices.Equal(props.Forward, []defender.Source{defender.DeviceEvents, defender.RejectedReports}) {
+		t.Error("the caller's props changed")
+	}
 }

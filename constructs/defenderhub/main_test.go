@@ -3,11 +3,17 @@ package defenderhub_test
 import (
 	"encoding/json"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
 )
 
 func TestMain(m *testing.M) {
@@ -16,15 +22,40 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// stack is a new environment-agnostic stack.
-func stack() awscdk.Stack {
+// newStack is an environment-agnostic stack in an app of its own.
+func newStack() awscdk.Stack {
 	return awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), nil)
 }
 
-// template is what a stack comes to.
-type template struct {
-	Resources map[string]resource
+// prebuilt stands for a compiled function, so that tests of the template compile nothing.
+func prebuilt() awslambda.Code {
+	return awslambda.Code_FromAsset(jsii.String("testdata/prebuilt"), nil)
 }
+
+// withPrebuilt completes the facade's props with prebuilt functions.
+func withPrebuilt(props *defenderhub.DefenderHubProps) *defenderhub.DefenderHubProps {
+	forwarder, audit := defenderhub.ForwarderProps{}, defenderhub.AuditProps{}
+	if props.Forwarder != nil {
+		forwarder = *props.Forwarder
+	}
+	if props.Audit != nil {
+		audit = *props.Audit
+	}
+	forwarder.Code, audit.Code = prebuilt(), prebuilt()
+	props.Forwarder, props.Audit = &forwarder, &audit
+	return props
+}
+
+// hubTemplate is what the facade deploys with props, given prebuilt functions.
+func hubTemplate(t *testing.T, props *defenderhub.DefenderHubProps) template {
+	t.Helper()
+	stack := newStack()
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(props))
+	return synth(t, stack)
+}
+
+// template is what a stack comes to, by logical id.
+type template map[string]resource
 
 type resource struct {
 	Type                string
@@ -35,18 +66,97 @@ type resource struct {
 	Metadata            map[string]any
 }
 
-func synth(t *testing.T, s awscdk.Stack) template {
+func synth(t *testing.T, stack awscdk.Stack) template {
 	t.Helper()
-	text, err := json.Marshal(assertions.Template_FromStack(s, nil).ToJSON())
+	text, err := json.Marshal(assertions.Template_FromStack(stack, nil).ToJSON())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if path := os.Getenv("DUMP"); path != "" {
-		os.WriteFile(path, text, 0o644)
-	}
-	var out template
+	var out struct{ Resources template }
 	if err := json.Unmarshal(text, &out); err != nil {
 		t.Fatal(err)
 	}
-	return out
+	return out.Resources
+}
+
+// ids are the logical ids of all resources of a type, sorted.
+func (tp template) ids(kind string) []string {
+	var ids []string
+	for id, r := range tp {
+		if r.Type == kind {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// one is the only resource of a type.
+func (tp template) one(t *testing.T, kind string) resource {
+	t.Helper()
+	ids := tp.ids(kind)
+	if len(ids) != 1 {
+		t.Fatalf("%d resources of type %s: %v, want one", len(ids), kind, ids)
+	}
+	return tp[ids[0]]
+}
+
+// idOf is the logical id of the resource of a type that was given the path prefix: the
+// prefix and the eight characters that the CDK appends.
+func (tp template) idOf(t *testing.T, kind, prefix string) string {
+	t.Helper()
+	for _, id := range tp.ids(kind) {
+		if strings.HasPrefix(id, prefix) && len(id) == len(prefix)+8 {
+			return id
+		}
+	}
+	t.Fatalf("no %s named %s: %v", kind, prefix, tp.ids(kind))
+	return ""
+}
+
+// named is the resource that idOf names.
+func (tp template) named(t *testing.T, kind, prefix string) resource {
+	t.Helper()
+	return tp[tp.idOf(t, kind, prefix)]
+}
+
+// text is a value as JSON.
+func text(v any) string {
+	out, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(out)
+}
+
+// path follows keys into nested maps, nil where there is no such thing.
+func path(v any, keys ...string) any {
+	for _, k := range keys {
+		m, _ := v.(map[string]any)
+		v = m[k]
+	}
+	return v
+}
+
+// faults are the fields that a constructor complains of, in order.
+func faults(t *testing.T, construct func()) (fields []string, message string) {
+	t.Helper()
+	defer func() {
+		t.Helper()
+		switch p := recover().(type) {
+		case nil:
+		case error:
+			message = p.Error()
+			for _, f := range defender.FieldErrors(p) {
+				fields = append(fields, f.Field)
+			}
+			if fields == nil {
+				t.Errorf("panic without a field: %v", p)
+			}
+		default:
+			t.Errorf("panic with %T, want an error: %v", p, p)
+		}
+	}()
+	construct()
+	return nil, ""
 }

@@ -118,7 +118,7 @@ func NewProductSubscriptions(scope constructs.Construct, id *string, props *Prod
 		})
 		r.ApplyRemovalPolicy(policy, nil)
 		if s.hub != nil {
-			r.AddDependency(s.hub)
+			r.AddResourceDependency(s.hub, nil)
 		}
 		return r
 	}

@@ -31,9 +31,13 @@ func (f *faults) add(field string, value any, want string, args ...any) {
 	*f = append(*f, &defender.FieldError{Field: field, Value: value, Want: want})
 }
 
+// under moves the faults of a part below field; the part's own fields stay with "".
 func (f *faults) under(field string, err error) {
+	if field != "" {
+		err = defender.Under(field, err)
+	}
 	if err != nil {
-		*f = append(*f, defender.Under(field, err))
+		*f = append(*f, err)
 	}
 }
 

@@ -1,0 +1,217 @@
+package defenderhub_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+func auditTemplate(t *testing.T, props *defenderhub.AuditProps) template {
+	t.Helper()
+	stack := newStack()
+	defenderhub.NewAudit(stack, jsii.String("Audit"), props)
+	return synth(t, stack)
+}
+
+func TestEveryCheckIsWrittenAndEnabled(t *testing.T) {
+	checks := path(auditTemplate(t, nil).one(t, "AWS::IoT::AccountAuditConfiguration").Properties, "AuditCheckConfigurations").(map[string]any)
+	for _, c := range defender.Checks() {
+		if path(checks, c.Info().Property, "Enabled") != true {
+			t.Errorf("%v: got %v", c, checks[c.Info().Property])
+		}
+	}
+	if len(checks) != len(defender.Checks()) {
+		t.Errorf("%d checks, want %d", len(checks), len(defender.Checks()))
+	}
+}
+
+func TestDisabledChecksAreWrittenAndLeaveTheSchedule(t *testing.T) {
+	tp := auditTemplate(t, &defenderhub.AuditProps{
+		Disabled: []defender.Check{defender.LoggingDisabled}, Except: []defender.Check{defender.CACertificateExpiring},
+	})
+	checks := path(tp.one(t, "AWS::IoT::AccountAuditConfiguration").Properties, "AuditCheckConfigurations")
+	if path(checks, "LoggingDisabledCheck", "Enabled") != false || path(checks, "CaCertificateExpiringCheck", "Enabled") != true {
+		t.Errorf("got %s", text(checks))
+	}
+	names := text(tp.one(t, "AWS::IoT::ScheduledAudit").Properties["TargetCheckNames"])
+	if strings.Contains(names, "LOGGING_DISABLED_CHECK") || strings.Contains(names, `"CA_CERTIFICATE_EXPIRING_CHECK"`) {
+		t.Errorf("scheduled: %s", names)
+	}
+}
+
+func TestChecksThatASchedulesWasSaidToRefuseAreOptIn(t *testing.T) {
+	const name = "INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK"
+	for _, included := range []bool{false, true} {
+		props := &defenderhub.AuditProps{}
+		if included {
+			props.Include = []defender.Check{defender.IntermediateCARevoked}
+		}
+		names := text(auditTemplate(t, props).one(t, "AWS::IoT::ScheduledAudit").Properties["TargetCheckNames"])
+		if strings.Contains(names, name) != included {
+			t.Errorf("included %v, scheduled: %s", included, names)
+		}
+	}
+}
+
+func TestThresholdsAreText(t *testing.T) {
+	for _, c := range []struct {
+		props         defenderhub.AuditProps
+		age, expiring string
+	}{
+		{defenderhub.AuditProps{}, "365", "30"},
+		{defenderhub.AuditProps{CertificateAgeDays: 3652, CertificateExpiringDays: 90}, "3652", "90"},
+	} {
+		checks := path(auditTemplate(t, &c.props).one(t, "AWS::IoT::AccountAuditConfiguration").Properties, "AuditCheckConfigurations")
+		age := path(checks, "DeviceCertificateAgeCheck", "Configuration", "CertAgeThresholdInDays")
+		expiring := path(checks, "DeviceCertificateExpiringCheck", "Configuration", "CertExpirationThresholdInDays")
+		if age != c.age || expiring != c.expiring {
+			t.Errorf("got %#v and %#v, want %q and %q", age, expiring, c.age, c.expiring)
+		}
+	}
+}
+
+func TestSchedules(t *testing.T) {
+	for _, c := range []struct {
+		schedule              defender.Schedule
+		frequency, week, date any
+	}{
+		{defender.Daily(), "DAILY", nil, nil},
+		{defender.Weekly(time.Sunday), "WEEKLY", "SUN", nil},
+		{defender.Biweekly(time.Wednesday), "BIWEEKLY", "WED", nil},
+		{defender.Monthly(31), "MONTHLY", nil, "31"},
+		{defender.MonthlyOnLastDay(), "MONTHLY", nil, "LAST"},
+	} {
+		p := auditTemplate(t, &defenderhub.AuditProps{Schedule: c.schedule}).one(t, "AWS::IoT::ScheduledAudit").Properties
+		if p["Frequency"] != c.frequency || p["DayOfWeek"] != c.week || p["DayOfMonth"] != c.date || p["ScheduledAuditName"] != nil {
+			t.Errorf("got %v, want %v", p, c)
+		}
+	}
+}
+
+func TestScheduleWaitsForTheConfiguration(t *testing.T) {
+	tp := auditTemplate(t, nil)
+	if got, want := tp.one(t, "AWS::IoT::ScheduledAudit").DependsOn, tp.ids("AWS::IoT::AccountAuditConfiguration"); !slices.Equal(got, want) {
+		t.Errorf("depends on %v, want %v", got, want)
+	}
+}
+
+func TestWhatTheAccountReliesOnOutlivesTheStack(t *testing.T) {
+	kinds := []string{"AWS::IoT::AccountAuditConfiguration", "AWS::IAM::Role", "AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::KMS::Key"}
+	for policy, want := range map[awscdk.RemovalPolicy]string{
+		"": "RetainExceptOnCreate", awscdk.RemovalPolicy_DESTROY: "Delete", awscdk.RemovalPolicy_RETAIN: "Retain",
+	} {
+		tp := auditTemplate(t, &defenderhub.AuditProps{RemovalPolicy: policy})
+		for _, kind := range kinds {
+			for _, id := range tp.ids(kind) {
+				if got := tp[id].DeletionPolicy; got != want {
+					t.Errorf("policy %q: %s has %s, want %s", policy, id, got, want)
+				}
+			}
+		}
+		if tp.ids("AWS::IAM::Policy") != nil {
+			t.Error("a role outlives the stack, its policy does not")
+		}
+	}
+}
+
+func TestExistingConfigurationIsKept(t *testing.T) {
+	stack := newStack()
+	audit := defenderhub.NewAudit(stack, jsii.String("Audit"), &defenderhub.AuditProps{Existing: true})
+	if audit.Configuration() != nil || audit.Role() != nil || audit.NotificationRole() != nil || audit.Topic() != nil || audit.Key() != nil {
+		t.Error("an accessor of something that is not created")
+	}
+	tp := synth(t, stack)
+	if len(tp) != 1 || len(tp.one(t, "AWS::IoT::ScheduledAudit").DependsOn) != 0 {
+		t.Errorf("got %v", tp)
+	}
+}
+
+func TestGivenTopicIsKept(t *testing.T) {
+	stack := newStack()
+	topic := awssns.NewTopic(stack, jsii.String("Own"), nil)
+	audit := defenderhub.NewAudit(stack, jsii.String("Audit"), &defenderhub.AuditProps{Topic: topic})
+	if audit.Topic() != awssns.ITopic(topic) || audit.Key() != nil {
+		t.Error("another topic, or a key for it")
+	}
+	tp := synth(t, stack)
+	target := path(tp.one(t, "AWS::IoT::AccountAuditConfiguration").Properties, "AuditNotificationTargetConfigurations", "Sns")
+	if !strings.Contains(text(path(target, "TargetArn")), tp.ids("AWS::SNS::Topic")[0]) || path(target, "Enabled") != true {
+		t.Errorf("notifies %s", text(target))
+	}
+	if keys := tp.ids("AWS::KMS::Key"); keys != nil {
+		t.Errorf("keys %v", keys)
+	}
+}
+
+func TestRolesServeThisAccountAlone(t *testing.T) {
+	tp := auditTemplate(t, nil)
+	for _, id := range tp.ids("AWS::IAM::Role") {
+		trust := text(path(tp[id].Properties, "AssumeRolePolicyDocument"))
+		if !strings.Contains(trust, `"StringEquals":{"aws:SourceAccount":{"Ref":"AWS::AccountId"}}`) || !strings.Contains(trust, "aws:SourceArn") {
+			t.Errorf("%s trusts %s", id, trust)
+		}
+	}
+	if got := text(tp.named(t, "AWS::IAM::Role", "AuditRole").Properties["ManagedPolicyArns"]); !strings.Contains(got, ":iam::aws:policy/service-role/AWSIoTDeviceDefenderAudit") {
+		t.Errorf("policies %s", got)
+	}
+}
+
+func TestAuditRunsAfterDeployment(t *testing.T) {
+	start := func(props defenderhub.AuditProps) resource {
+		props.RunOnDeploy, props.Code = true, prebuilt()
+		tp := auditTemplate(t, &props)
+		r := tp.one(t, defender.StartAuditResourceType)
+		if !props.Existing && !slices.Contains(r.DependsOn, tp.ids("AWS::IoT::AccountAuditConfiguration")[0]) {
+			t.Errorf("depends on %v", r.DependsOn)
+		}
+		if policy := text(tp.one(t, "AWS::IAM::Policy").Properties); !strings.Contains(policy, "iot:StartOnDemandAuditTask") {
+			t.Errorf("may not start an audit: %s", policy)
+		}
+		return r
+	}
+	first := start(defenderhub.AuditProps{})
+	if got := len(first.Properties[defender.StartAuditChecks].([]any)); got != len(defender.DefaultScheduledChecks()) {
+		t.Errorf("%d checks", got)
+	}
+	if again := start(defenderhub.AuditProps{}); text(again.Properties) != text(first.Properties) {
+		t.Error("an audit starts although nothing changed")
+	}
+	if other := start(defenderhub.AuditProps{CertificateAgeDays: 100}); text(other.Properties) == text(first.Properties) {
+		t.Error("no audit starts although a threshold changed")
+	}
+	start(defenderhub.AuditProps{Existing: true})
+}
+
+func TestWrongAuditPropsAreErrors(t *testing.T) {
+	all := defender.Checks()
+	for name, c := range map[string]struct {
+		props defenderhub.AuditProps
+		want  []string
+	}{
+		"names":                {defenderhub.AuditProps{ScheduleName: "with:colon"}, []string{"ScheduleName"}},
+		"token as a name":      {defenderhub.AuditProps{ScheduleName: *awscdk.Aws_STACK_NAME()}, nil},
+		"days":                 {defenderhub.AuditProps{CertificateAgeDays: 3653, CertificateExpiringDays: 1}, []string{"CertificateAgeDays", "CertificateExpiringDays"}},
+		"checks":               {defenderhub.AuditProps{Except: []defender.Check{0}, Include: []defender.Check{99}, Disabled: []defender.Check{1, 1}}, []string{"Except[0]", "Include[0]", "Disabled[1]"}},
+		"contradiction":        {defenderhub.AuditProps{Include: all[:2], Except: all[:1], Disabled: all[1:2]}, []string{"Include[0]", "Include[1]"}},
+		"nothing enabled":      {defenderhub.AuditProps{Disabled: all}, []string{"Disabled"}},
+		"nothing scheduled":    {defenderhub.AuditProps{Except: all}, []string{"Except"}},
+		"no schedule":          {defenderhub.AuditProps{Except: all, NoSchedule: true}, nil},
+		"policy, architecture": {defenderhub.AuditProps{RemovalPolicy: "KEEP", Architecture: 5}, []string{"RemovalPolicy", "Architecture"}},
+		"not ours to change":   {defenderhub.AuditProps{Existing: true, Disabled: all[:1], CertificateAgeDays: 40, CertificateExpiringDays: 40}, []string{"Disabled", "CertificateAgeDays", "CertificateExpiringDays"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, _ := faults(t, func() { defenderhub.NewAudit(newStack(), jsii.String("Audit"), &c.props) })
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}

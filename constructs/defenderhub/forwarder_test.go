@@ -1,0 +1,258 @@
+package defenderhub_test
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// forwarderTemplate is what a forwarder with both topics deploys.
+func forwarderTemplate(t *testing.T, props defenderhub.ForwarderProps) template {
+	t.Helper()
+	stack := newStack()
+	props.Code = prebuilt()
+	props.AuditTopic = awssns.NewTopic(stack, jsii.String("Audits"), nil)
+	props.DetectTopic = awssns.NewTopic(stack, jsii.String("Alerts"), nil)
+	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &props)
+	return synth(t, stack)
+}
+
+func TestQueuesLoseNothing(t *testing.T) {
+	tp := forwarderTemplate(t, defenderhub.ForwarderProps{Timeout: 2 * time.Minute, AuditTimeout: 10 * time.Minute})
+	dead := tp.idOf(t, "AWS::SQS::Queue", "ForwarderDeadLetters")
+	visibility := map[string]float64{"ForwarderQueue": 720, "ForwarderErrorQueue": 720, "ForwarderAuditQueue": 3600}
+	for _, id := range tp.ids("AWS::SQS::Queue") {
+		p := tp[id].Properties
+		if p["MessageRetentionPeriod"] != 14*24*3600.0 || p["SqsManagedSseEnabled"] != true {
+			t.Errorf("%s: %s", id, text(p))
+		}
+		policy := tp.named(t, "AWS::SQS::QueuePolicy", id[:len(id)-8]+"Policy")
+		if !strings.Contains(text(policy.Properties), `"Condition":{"Bool":{"aws:SecureTransport":"false"}},"Effect":"Deny"`) {
+			t.Errorf("%s does not insist on TLS", id)
+		}
+		if id == dead {
+			continue
+		}
+		if got, want := p["VisibilityTimeout"], visibility[id[:len(id)-8]]; got != want {
+			t.Errorf("%s hides a message for %v s, want %v", id, got, want)
+		}
+		if redrive := text(p["RedrivePolicy"]); !strings.Contains(redrive, dead) || !strings.Contains(redrive, `"maxReceiveCount":1000`) {
+			t.Errorf("%s: redrive %s", id, redrive)
+		}
+	}
+}
+
+func TestEventSourcesReportEachMessage(t *testing.T) {
+	tp := forwarderTemplate(t, defenderhub.ForwarderProps{BatchSize: 1000, BatchWindow: time.Minute, MaxConcurrency: 7})
+	mappings := tp.ids("AWS::Lambda::EventSourceMapping")
+	if len(mappings) != 3 {
+		t.Fatalf("mappings %v", mappings)
+	}
+	for _, id := range mappings {
+		p := tp[id].Properties
+		if text(p["FunctionResponseTypes"]) != `["ReportBatchItemFailures"]` {
+			t.Errorf("%s: response types %v", id, p["FunctionResponseTypes"])
+		}
+		size, window, concurrency := 1000.0, any(60.0), 7.0
+		if strings.HasPrefix(id, "ForwarderAuditFunction") {
+			size, window, concurrency = 1, nil, 2
+		}
+		if p["BatchSize"] != size || p["MaximumBatchingWindowInSeconds"] != window || path(p, "ScalingConfig", "MaximumConcurrency") != concurrency {
+			t.Errorf("%s: %s", id, text(p))
+		}
+	}
+}
+
+func TestFunctionKnowsWhatItNeeds(t *testing.T) {
+	tp := forwarderTemplate(t, defenderhub.ForwarderProps{
+		EventTopic: "plant/+", QuietTime: 48 * time.Hour, LogLevel: slog.LevelDebug,
+		Severities: map[defender.Source]defender.Severity{defender.RejectedReports: defender.High},
+	})
+	for _, id := range tp.ids("AWS::Lambda::Function") {
+		p := tp[id].Properties
+		env := path(p, "Environment", "Variables").(map[string]any)
+		for name, want := range map[string]string{
+			defender.EnvLedgerTable:        `{"Ref":"` + tp.ids("AWS::DynamoDB::Table")[0] + `"}`,
+			defender.EnvDeadLetterQueueURL: `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "ForwarderDeadLetters") + `"}`,
+			defender.EnvAuditQueueURL:      `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "ForwarderAuditQueue") + `"}`,
+			defender.EnvEventTopic:         `"plant/+"`,
+			defender.EnvLogLevel:           `"DEBUG"`,
+			defender.EnvQuietTime:          `"48h0m0s"`,
+			defender.EnvSeverities:         `"rejected-report=HIGH"`,
+		} {
+			if got := text(env[name]); got != want {
+				t.Errorf("%s: %s is %s, want %s", id, name, got, want)
+			}
+		}
+		if p["Runtime"] != "provided.al2023" || p["Handler"] != "bootstrap" || text(p["Architectures"]) != `["arm64"]` || p["ReservedConcurrentExecutions"] != nil {
+			t.Errorf("%s: %s", id, text(p))
+		}
+	}
+}
+
+func TestWithoutAuditsNothingOfAuditsIsAllowed(t *testing.T) {
+	stack := newStack()
+	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()})
+	if forwarder.AuditQueue() != nil || forwarder.AuditFunction() != nil {
+		t.Error("an accessor of something that is not created")
+	}
+	tp := synth(t, stack)
+	if policy := text(tp.one(t, "AWS::IAM::Policy").Properties); strings.Contains(policy, "iot:") || strings.Contains(policy, `"Resource":"*"`) {
+		t.Errorf("policy %s", policy)
+	}
+	if env := text(tp.one(t, "AWS::Lambda::Function").Properties); strings.Contains(env, defender.EnvAuditQueueURL) {
+		t.Errorf("function %s", env)
+	}
+}
+
+func TestOnlyActionsOnAuditsTakeEveryResource(t *testing.T) {
+	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
+	for _, id := range tp.ids("AWS::IAM::Policy") {
+		for _, s := range path(tp[id].Properties, "PolicyDocument", "Statement").([]any) {
+			actions := text(path(s, "Action"))
+			if path(s, "Resource") == "*" && actions != `["iot:DescribeAuditTask","iot:ListAuditFindings","iot:ListRelatedResourcesForAuditFinding"]` {
+				t.Errorf("%s allows %s on everything", id, actions)
+			}
+			if strings.Contains(actions, "securityhub") && !strings.HasSuffix(text(path(s, "Resource")), `":product/",{"Ref":"AWS::AccountId"},"/default"]]}`) {
+				t.Errorf("%s may import into %s", id, text(path(s, "Resource")))
+			}
+		}
+		if !strings.Contains(text(tp[id].Metadata), "AwsSolutions-IAM5") {
+			t.Errorf("%s gives cdk-nag no reason", id)
+		}
+	}
+}
+
+func TestTopicsReachTheirQueues(t *testing.T) {
+	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
+	want := map[string]string{"Alerts": "ForwarderQueue", "Audits": "ForwarderAuditQueue"}
+	for _, id := range tp.ids("AWS::SNS::Subscription") {
+		p := tp[id].Properties
+		for topic, queue := range want {
+			if strings.Contains(text(p["TopicArn"]), tp.idOf(t, "AWS::SNS::Topic", topic)) && strings.Contains(text(p["Endpoint"]), tp.idOf(t, "AWS::SQS::Queue", queue)) {
+				delete(want, topic)
+			}
+		}
+		if p["RawMessageDelivery"] != nil || !strings.Contains(text(p["RedrivePolicy"]), "DeadLetters") {
+			t.Errorf("%s: %s", id, text(p))
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("not connected: %v", want)
+	}
+}
+
+func TestFindingsAreRefreshedOnSchedule(t *testing.T) {
+	p := forwarderTemplate(t, defenderhub.ForwarderProps{}).one(t, "AWS::Events::Rule").Properties
+	if p["ScheduleExpression"] != "rate(1 hour)" || path(p["Targets"].([]any)[0], "Input") != defender.RefreshRequest {
+		t.Errorf("got %s", text(p))
+	}
+}
+
+func TestLedgerIsAsAgreed(t *testing.T) {
+	r := forwarderTemplate(t, defenderhub.ForwarderProps{PointInTimeRecovery: true, LedgerRemovalPolicy: awscdk.RemovalPolicy_RETAIN}).one(t, "AWS::DynamoDB::Table")
+	p := r.Properties
+	for property, want := range map[string]string{
+		"KeySchema":                        `[{"AttributeName":"pk","KeyType":"HASH"},{"AttributeName":"sk","KeyType":"RANGE"}]`,
+		"BillingMode":                      `"PAY_PER_REQUEST"`,
+		"TimeToLiveSpecification":          `{"AttributeName":"expires","Enabled":true}`,
+		"SSESpecification":                 `{"SSEEnabled":true}`,
+		"PointInTimeRecoverySpecification": `{"PointInTimeRecoveryEnabled":true}`,
+		"GlobalSecondaryIndexes":           `[{"IndexName":"refresh","KeySchema":[{"AttributeName":"refreshShard","KeyType":"HASH"},{"AttributeName":"refreshAt","KeyType":"RANGE"}],"Projection":{"ProjectionType":"ALL"}}]`,
+	} {
+		if got := text(p[property]); got != want {
+			t.Errorf("%s: got %s, want %s", property, got, want)
+		}
+	}
+	if r.DeletionPolicy != "Retain" || r.Metadata["cdk_nag"] != nil {
+		t.Errorf("deletion policy %s, metadata %v", r.DeletionPolicy, r.Metadata)
+	}
+}
+
+func TestAlarmsAreTuned(t *testing.T) {
+	stack := newStack()
+	topic := awssns.NewTopic(stack, jsii.String("Oncall"), nil)
+	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), Alarms: &defenderhub.AlarmsProps{
+		Topic: topic, DeadLetters: defenderhub.Alarm{Off: true}, OldestMessage: defenderhub.Alarm{Above: 3600, Periods: 2},
+	}})
+	if got := len(forwarder.Alarms()); got != 3 {
+		t.Errorf("%d alarms, want 3", got)
+	}
+	tp := synth(t, stack)
+	for prefix, want := range map[string][2]float64{"ForwarderOldestMessageAlarm": {3600, 2}, "ForwarderSecurityHubOffAlarm": {0, 1}, "ForwarderImportFailuresAlarm": {0, 3}} {
+		p := tp.named(t, "AWS::CloudWatch::Alarm", prefix).Properties
+		if p["Threshold"] != want[0] || p["EvaluationPeriods"] != want[1] || p["TreatMissingData"] != "notBreaching" {
+			t.Errorf("%s: %s", prefix, text(p))
+		}
+		oncall := `[{"Ref":"` + tp.ids("AWS::SNS::Topic")[0] + `"}]`
+		if text(p["AlarmActions"]) != oncall || text(p["OKActions"]) != oncall {
+			t.Errorf("%s tells %s and %s", prefix, text(p["AlarmActions"]), text(p["OKActions"]))
+		}
+	}
+}
+
+func TestAlarmsSeeBothFunctionsAndEveryQueue(t *testing.T) {
+	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
+	for prefix, want := range map[string][]string{
+		"ForwarderOldestMessageAlarm":  {"ForwarderQueue", "ForwarderErrorQueue", "ForwarderAuditQueue"},
+		"ForwarderSecurityHubOffAlarm": {"ForwarderFunction", "ForwarderAuditFunction"},
+		"ForwarderImportFailuresAlarm": {"ForwarderFunction", "ForwarderAuditFunction"},
+	} {
+		metrics := text(tp.named(t, "AWS::CloudWatch::Alarm", prefix).Properties["Metrics"])
+		for _, id := range want {
+			if !strings.Contains(metrics, `"`+id) {
+				t.Errorf("%s does not see %s: %s", prefix, id, metrics)
+			}
+		}
+	}
+}
+
+func TestFunctionCanBePlacedAndTraced(t *testing.T) {
+	stack := newStack()
+	vpc := awsec2.NewVpc(stack, jsii.String("Net"), &awsec2.VpcProps{MaxAzs: jsii.Number(1)})
+	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{
+		Code: prebuilt(), Architecture: defenderhub.AMD64, MemoryMiB: 1024, Timeout: 3 * time.Minute, Tracing: true,
+		LogRetention: awslogs.RetentionDays_ONE_YEAR, VPC: vpc,
+		VPCSubnets: &awsec2.SubnetSelection{SubnetType: awsec2.SubnetType_PRIVATE_WITH_EGRESS},
+	})
+	tp := synth(t, stack)
+	p := tp.named(t, "AWS::Lambda::Function", "ForwarderFunction").Properties
+	if text(p["Architectures"]) != `["x86_64"]` || p["MemorySize"] != 1024.0 || p["Timeout"] != 180.0 || path(p, "TracingConfig", "Mode") != "Active" || p["VpcConfig"] == nil {
+		t.Errorf("got %s", text(p))
+	}
+	if got := tp.named(t, "AWS::Logs::LogGroup", "ForwarderFunctionLogs").Properties["RetentionInDays"]; got != 365.0 {
+		t.Errorf("logs are kept for %v days", got)
+	}
+}
+
+func TestWrongForwarderPropsAreErrors(t *testing.T) {
+	got, _ := faults(t, func() {
+		defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{
+			EventTopic: "#/a", QuietTime: time.Minute,
+			Severities: map[defender.Source]defender.Severity{defender.DeviceEvents: 9, 77: defender.Low},
+			BatchSize:  10001, BatchWindow: 301 * time.Second, MaxConcurrency: 1,
+			Architecture: 2, MemoryMiB: 64, Timeout: 1500 * time.Millisecond, AuditTimeout: time.Second, LogLevel: 3,
+			VPCSubnets: &awsec2.SubnetSelection{}, LedgerRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
+			Alarms: &defenderhub.AlarmsProps{DeadLetters: defenderhub.Alarm{Above: -1}, ImportFailures: defenderhub.Alarm{Periods: 289}},
+		})
+	})
+	want := []string{
+		"EventTopic", "QuietTime", "Severities[device-event]", "Severities[Source(77)]", "BatchSize", "BatchWindow", "MaxConcurrency",
+		"Architecture", "MemoryMiB", "Timeout", "AuditTimeout", "LogLevel", "VPCSubnets", "LedgerRemovalPolicy",
+		"Alarms.DeadLetters.Above", "Alarms.ImportFailures.Periods",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}

@@ -1,0 +1,105 @@
+package defenderhub_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+func TestEachSourceIsOneRuleWithTwoWaysOut(t *testing.T) {
+	stack := newStack()
+	rules := defenderhub.NewRules(stack, jsii.String("Rules"), nil)
+	if !slices.Equal(rules.Sources(), defender.RuleSources()) || rules.Rule(defender.AuditNotifications) != nil || rules.RuleName(defender.DetectNotifications) != nil {
+		t.Errorf("sources %v", rules.Sources())
+	}
+	logicalID := func(s defender.Source) string { return stack.Resolve(rules.Rule(s).LogicalId()).(string) }
+	want := map[string]defender.Source{}
+	for _, s := range defender.RuleSources() {
+		if rules.RuleName(s) == nil {
+			t.Errorf("%v has no rule", s)
+			continue
+		}
+		want[logicalID(s)] = s
+	}
+	tp := synth(t, stack)
+	queue, errors := `{"Ref":"`+tp.idOf(t, "AWS::SQS::Queue", "RulesQueue")+`"}`, `{"Ref":"`+tp.idOf(t, "AWS::SQS::Queue", "RulesErrorQueue")+`"}`
+	policy := tp.ids("AWS::IAM::Policy")
+	for _, id := range tp.ids("AWS::IoT::TopicRule") {
+		r := tp[id]
+		payload := r.Properties["TopicRulePayload"]
+		if path(payload, "Sql") != want[id].SQL(defender.DefaultEventTopic) || path(payload, "AwsIotSqlVersion") != "2016-03-23" || path(payload, "RuleDisabled") != false {
+			t.Errorf("%s: %s", id, text(payload))
+		}
+		if r.Properties["RuleName"] != nil || !slices.Equal(r.DependsOn, policy) {
+			t.Errorf("%s: name %v, depends on %v, want %v", id, r.Properties["RuleName"], r.DependsOn, policy)
+		}
+		if action := text(path(payload, "Actions")); strings.Count(action, "QueueUrl") != 1 || !strings.Contains(action, queue) {
+			t.Errorf("%s: actions %s, want %s", id, action, queue)
+		}
+		if action := text(path(payload, "ErrorAction")); !strings.Contains(action, errors) {
+			t.Errorf("%s: error action %s, want %s", id, action, errors)
+		}
+		delete(want, id)
+	}
+	if len(want) > 0 {
+		t.Errorf("no rule for %v", want)
+	}
+}
+
+// A rule is refused while its role is too young, so the role must not wait for a queue.
+func TestRoleOfTheRulesWaitsForNothing(t *testing.T) {
+	stack := newStack()
+	defenderhub.NewRules(stack, jsii.String("Rules"), nil)
+	role := synth(t, stack).one(t, "AWS::IAM::Role")
+	if len(role.DependsOn) > 0 || strings.Contains(text(role.Properties), "GetAtt") {
+		t.Errorf("the role waits: %s", text(role))
+	}
+	if trust := text(role.Properties["AssumeRolePolicyDocument"]); !strings.Contains(trust, ":rule/*") || !strings.Contains(trust, "aws:SourceAccount") {
+		t.Errorf("trust %s", trust)
+	}
+}
+
+func TestGivenQueuesAndTopicAreUsed(t *testing.T) {
+	stack := newStack()
+	queue, errors := awssqs.NewQueue(stack, jsii.String("Own"), nil), awssqs.NewQueue(stack, jsii.String("OwnErrors"), nil)
+	defenderhub.NewRules(stack, jsii.String("Rules"), &defenderhub.RulesProps{
+		Sources: []defender.Source{defender.DeviceEvents}, EventTopic: "plant/+/alarms", Queue: queue, ErrorQueue: errors,
+	})
+	tp := synth(t, stack)
+	payload := tp.one(t, "AWS::IoT::TopicRule").Properties["TopicRulePayload"]
+	if sql := path(payload, "Sql").(string); !strings.HasSuffix(sql, " FROM 'plant/+/alarms'") || !strings.Contains(sql, "principal()") {
+		t.Errorf("SQL %s", sql)
+	}
+	if got := len(tp.ids("AWS::SQS::Queue")); got != 2 {
+		t.Errorf("%d queues, want the caller's", got)
+	}
+}
+
+func TestWrongRulesPropsAreErrors(t *testing.T) {
+	stack := newStack()
+	fifo := awssqs.NewQueue(stack, jsii.String("Fifo"), &awssqs.QueueProps{Fifo: jsii.Bool(true)})
+	for name, c := range map[string]struct {
+		props defenderhub.RulesProps
+		want  []string
+	}{
+		"sources":          {defenderhub.RulesProps{Sources: []defender.Source{defender.DeviceEvents, defender.AuditNotifications, 0}}, []string{"Sources[2]", "Sources[1]"}},
+		"topic":            {defenderhub.RulesProps{EventTopic: "a/+b"}, []string{"EventTopic"}},
+		"quote in a topic": {defenderhub.RulesProps{EventTopic: "a' WHERE true"}, []string{"EventTopic"}},
+		"token as a topic": {defenderhub.RulesProps{EventTopic: *awscdk.Fn_ImportValue(jsii.String("Topic"))}, nil},
+		"FIFO queues":      {defenderhub.RulesProps{Queue: fifo, ErrorQueue: fifo}, []string{"Queue", "ErrorQueue"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, _ := faults(t, func() { defenderhub.NewRules(newStack(), jsii.String("Rules"), &c.props) })
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
