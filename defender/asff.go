@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -16,10 +17,11 @@ import (
 // https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_BatchImportFindings.html
 const (
 	// MaxFindingsPerImport and MaxImportBytes bound one call.
+	// AWS writes 6 MB and does not say of how many bytes: the smaller reading is safe.
 	MaxFindingsPerImport = 100
-	MaxImportBytes       = 6 << 20
-	// MaxFindingBytes is the size of one finding as JSON.
-	MaxFindingBytes = 240 << 10
+	MaxImportBytes       = 6_000_000
+	// MaxFindingBytes is the size of one finding as JSON, 240 KB.
+	MaxFindingBytes = 240_000
 	// FindingLifetime is how long Security Hub keeps a finding after its last update.
 	FindingLifetime = 90 * 24 * time.Hour
 
@@ -35,7 +37,11 @@ const (
 	maxOtherDetails     = 50
 	maxOtherDetailValue = 1024
 	maxResourceID       = 512
-	maxURL              = 2048
+	maxURL              = 2048 // our own
+	maxRegion           = 16
+	maxTypes            = 50
+	maxCompany          = 128
+	maxOriginal         = 64
 )
 
 // RecordState is the importer's statement whether a finding still holds.
@@ -143,20 +149,16 @@ func (t *Timestamp) UnmarshalJSON(data []byte) error {
 // Fit returns f within every limit of the ASFF: long texts are cut on a character
 // boundary, ids over 512 characters end in a hash, blank strings and pairs are left
 // out or replaced, surplus pairs and resources are dropped from the end of their
-// order. The finding's maps are not written to.
+// order. A finding over [MaxFindingBytes] loses the ends of its longest values, at
+// last its resources' details. The finding's maps and slices are not written to.
 func (f Finding) Fit() Finding {
 	f.SchemaVersion = "2018-10-08"
-	f.ID, f.GeneratorID = fitID(f.ID, maxID), fitID(f.GeneratorID, maxID)
-	f.Title = fitText(f.Title, maxTitle)
-	if blank(f.Title) {
-		f.Title = "Security finding"
-	}
-	f.Description = fitText(f.Description, maxDescription)
-	if blank(f.Description) {
-		f.Description = f.Title
-	}
+	f.ID = fitID(f.ID, maxID)
+	f.GeneratorID = orText(fitID(f.GeneratorID, maxID), "defenderhub")
+	f.Title = orText(fitText(f.Title, maxTitle), "Security finding")
+	f.Description = orText(fitText(f.Description, maxDescription), f.Title)
 	f.SourceURL = fitURL(f.SourceURL)
-	f.CompanyName, f.ProductName = fitText(f.CompanyName, 128), fitText(f.ProductName, 128)
+	f.CompanyName, f.ProductName = fitText(f.CompanyName, maxCompany), fitText(f.ProductName, maxCompany)
 	if f.Remediation != nil {
 		r := f.Remediation.Recommendation
 		r.Text, r.URL = fitText(r.Text, maxRecommendation), fitURL(r.URL)
@@ -165,27 +167,90 @@ func (f Finding) Fit() Finding {
 			f.Remediation = nil
 		}
 	}
-	f.FindingProviderFields.Severity.Original = fitText(f.FindingProviderFields.Severity.Original, 64)
+	provider := &f.FindingProviderFields
+	provider.Severity.Original = fitText(provider.Severity.Original, maxOriginal)
+	provider.Types = slices.DeleteFunc(slices.Clone(provider.Types), blank)
+	provider.Types = provider.Types[:min(len(provider.Types), maxTypes)]
 	f.ProductFields = fitPairs(f.ProductFields, maxProductFields, maxProductKey, maxProductValue)
 	f.Resources = slices.Clone(f.Resources[:min(len(f.Resources), maxResources)])
+	if len(f.Resources) == 0 {
+		f.Resources = make([]Resource, 1)
+	}
+	for i, r := range f.Resources {
+		f.Resources[i] = r.fit(maxOtherDetailValue)
+	}
+	return f.fitSize()
+}
+
+func (r Resource) fit(maxValue int) Resource {
+	r.Type = orText(fitText(r.Type, maxResourceType), "Other")
+	r.ID = orText(fitID(r.ID, maxResourceID), "unknown")
+	if blank(r.Region) || utf8.RuneCountInString(r.Region) > maxRegion {
+		r.Region = ""
+	}
+	if r.Details != nil {
+		other := fitPairs(r.Details.Other, maxOtherDetails, maxProductKey, maxValue)
+		r.Details = &ResourceDetails{other}
+		if other == nil {
+			r.Details = nil
+		}
+	}
+	return r
+}
+
+// timestampRoom is for the times that a finding is given later.
+const timestampRoom = 256
+
+// fitSize shortens the values of a finding that is too large until it is not.
+func (f Finding) fitSize() Finding {
+	if !f.tooLarge() {
+		return f
+	}
+	for longest := maxOtherDetailValue; longest >= 16; longest /= 2 {
+		f.ProductFields = fitPairs(f.ProductFields, maxProductFields, maxProductKey, longest)
+		for i, r := range f.Resources {
+			f.Resources[i] = r.fit(longest)
+		}
+		if !f.tooLarge() {
+			return f
+		}
+	}
 	for i := range f.Resources {
-		r := &f.Resources[i]
-		r.Type, r.ID = fitText(r.Type, maxResourceType), fitID(r.ID, maxResourceID)
-		if r.Type == "" {
-			r.Type = "Other"
-		}
-		if blank(r.ID) {
-			r.ID = "unknown"
-		}
+		f.Resources[i].Details = nil
+	}
+	return f
+}
+
+// tooLarge measures only what could be: JSON writes a byte in at most six.
+func (f Finding) tooLarge() bool {
+	raw := len(f.Title) + len(f.Description)
+	for _, t := range f.FindingProviderFields.Types {
+		raw += len(t)
+	}
+	for k, v := range f.ProductFields {
+		raw += len(k) + len(v)
+	}
+	for _, r := range f.Resources {
+		raw += len(r.Type) + len(r.ID)
 		if r.Details != nil {
-			other := fitPairs(r.Details.Other, maxOtherDetails, maxProductKey, maxOtherDetailValue)
-			r.Details = &ResourceDetails{other}
-			if other == nil {
-				r.Details = nil
+			for k, v := range r.Details.Other {
+				raw += len(k) + len(v)
 			}
 		}
 	}
-	return f
+	const frame, perByte = 60_000, 6 // frame: all other fields at their limits, and the names
+	if frame+perByte*raw < MaxFindingBytes {
+		return false
+	}
+	text, err := json.Marshal(f)
+	return err != nil || len(text) > MaxFindingBytes-timestampRoom
+}
+
+func orText(s, other string) string {
+	if blank(s) {
+		return other
+	}
+	return s
 }
 
 // fitText cuts s to n characters, on a character boundary, and drops what does not print.
@@ -200,15 +265,19 @@ func fitText(s string, n int) string {
 	return strings.TrimSpace(string([]rune(s)[:n-1])) + "…"
 }
 
-// printable replaces invalid UTF-8 and control characters: what a device sends must
-// not forge lines in a log or a console.
+// printable replaces invalid UTF-8, and what controls instead of showing something:
+// what a device sends must not forge lines in a log or turn the text of a console.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r != '\n' && unicode.IsControl(r) {
+		switch {
+		case unicode.IsControl(r),
+			r == '\u2028' || r == '\u2029', // separators of lines and paragraphs
+			r >= '\u202A' && r <= '\u202E', // embedding and override of direction
+			r >= '\u2066' && r <= '\u2069': // isolation of direction
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(s, "�"))
+	}, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
 // fitID keeps ids over n characters distinct by a hash at their end.
@@ -224,7 +293,7 @@ func fitID(id string, n int) string {
 
 // fitURL drops a link that is too long: half a link leads nowhere.
 func fitURL(u string) string {
-	if len(u) > maxURL {
+	if len(u) > maxURL || blank(u) {
 		return ""
 	}
 	return u
@@ -246,18 +315,38 @@ func fitPairs(m map[string]string, pairs, key, value int) map[string]string {
 	return fit
 }
 
-var idEscapes = strings.NewReplacer("%", "%25", "/", "%2F")
-
 // FindingID joins the parts of a finding's identity with "/". Parts are escaped, so
 // that different parts never give the same id; at over 512 characters the id ends
-// in a hash. An id names what is wrong with which thing, never a time: a repeat is
-// the same finding.
+// in "#" and a hash. An id names what is wrong with which thing, never a time: a
+// repeat is the same finding.
 func FindingID(source Source, region string, parts ...string) string {
 	escaped := []string{"defenderhub", source.String(), region}
 	for _, p := range parts {
-		escaped = append(escaped, idEscapes.Replace(p))
+		escaped = append(escaped, escapePart(p))
 	}
 	return fitID(strings.Join(escaped, "/"), maxID)
+}
+
+// escapePart writes as %XX the bytes of what has a meaning in an id or does not print:
+// two clients whose ids differ in such a character must not share a finding.
+func escapePart(part string) string {
+	meaning := func(r rune) bool { return r == '%' || r == '/' || r == '#' || !unicode.IsPrint(r) }
+	if utf8.ValidString(part) && strings.IndexFunc(part, meaning) < 0 {
+		return part
+	}
+	var b strings.Builder
+	for len(part) > 0 {
+		r, n := utf8.DecodeRuneInString(part)
+		if meaning(r) || r == utf8.RuneError && n == 1 {
+			for _, c := range []byte(part[:n]) {
+				fmt.Fprintf(&b, "%%%02X", c)
+			}
+		} else {
+			b.WriteString(part[:n])
+		}
+		part = part[n:]
+	}
+	return b.String()
 }
 
 // DefaultProductARN is the product under which an account imports findings of its

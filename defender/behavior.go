@@ -26,7 +26,7 @@ func (d *Dimension) validate(m MetricInfo) error {
 		return nil
 	}
 	var faults []error
-	if !m.Dimensional {
+	if m.Name != "" && !m.Dimensional {
 		faults = append(faults, invalid("", m.Name, "no dimension for this metric: AWS allows one for aws:message-byte-size, aws:num-messages-sent, aws:num-messages-received, aws:num-authorization-failures and aws:source-ip-address"))
 	}
 	if n := len(d.TopicFilters); n < 1 || n > 5 {
@@ -72,7 +72,7 @@ func (b Behavior) Validate() error {
 	if !validName(b.Name) {
 		faults = append(faults, invalid("Name", orMissing(b.Name), nameRule))
 	}
-	faults = append(faults, Under("Criteria", b.Criteria.Validate()), b.Criteria.metric.validateCustomName())
+	faults = append(faults, Under("Criteria", b.Criteria.Validate()))
 	for _, n := range []struct {
 		field string
 		value int

@@ -3,6 +3,7 @@ package defender
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -186,50 +187,83 @@ func (c Criteria) Normal() string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " ")
 }
 
-// Validate reports what AWS would refuse.
+// Validate reports what AWS would refuse: what the constructors of a [Metric] cannot
+// prevent, and every combination in which a decoded Criteria may come.
 func (c Criteria) Validate() error {
-	if c.metric.Name == "" {
+	if c.metric == (MetricInfo{}) {
 		return invalid("", nil, "a metric and what is normal, such as defender.MessageByteSize.LessThan(8)")
 	}
+	faults := []error{c.metric.validateCustomName()}
+	fault := func(value any, want string, args ...any) {
+		faults = append(faults, invalid("", value, want, args...))
+	}
+	learned := c.confidence != "" || c.operator == ""
+	switch {
+	case learned && !slices.Contains(confidences, c.confidence):
+		fault(string(c.confidence), "LowConfidence, MediumConfidence or HighConfidence")
+	case learned && (c.operator != "" || c.statistic != "" || c.value.Kind() != 0):
+		fault(c.Normal(), "a confidence alone, without operator, value or statistic")
+	case !learned && !slices.Contains(c.metric.operators(), c.operator):
+		fault(string(c.operator), "one of %v for %s", c.metric.operators(), c.metric.Name)
+	}
+	if (learned || c.statistic != "") && !c.metric.Statistical {
+		fault(c.metric.Name, "a metric with percentiles: %s takes static values alone", c.metric.Name)
+	}
+	switch {
+	case learned:
+	case c.statistic != "":
+		faults = append(faults, c.validateWindow(true))
+		if !slices.Contains(statistics, c.statistic) {
+			fault(string(c.statistic), "one of %v", statistics)
+		}
+	default:
+		faults = append(faults, c.validateWindow(c.metric.Windowed), c.validateValue())
+	}
+	return errors.Join(faults...)
+}
+
+func (c Criteria) validateWindow(windowed bool) error {
+	switch {
+	case windowed && !slices.Contains(windows, c.window):
+		return invalid("", int(c.window), "Window5m, Window10m, Window15m, Window30m or Window1h for %s", c.metric.Name)
+	case !windowed && c.window != 0:
+		return invalid("", int(c.window), "no window for a static value of %s", c.metric.Name)
+	}
+	return nil
+}
+
+func (c Criteria) validateValue() error {
 	var faults []error
 	fault := func(value any, want string, args ...any) {
 		faults = append(faults, invalid("", value, want, args...))
 	}
-	if c.confidence != "" || c.operator == "" {
-		if !slices.Contains(confidences, c.confidence) {
-			fault(string(c.confidence), "LowConfidence, MediumConfidence or HighConfidence")
-		}
-		return errors.Join(faults...)
-	}
-	if c.window != 0 || c.statistic != "" || c.metric.Windowed {
-		if !slices.Contains(windows, c.window) {
-			fault(int(c.window), "Window5m, Window10m, Window15m, Window30m or Window1h for %s", c.metric.Name)
-		}
-	}
-	if c.statistic != "" {
-		if !slices.Contains(statistics, c.statistic) {
-			fault(string(c.statistic), "one of %v", statistics)
-		}
-		if !c.operator.numeric() {
-			fault(string(c.operator), "LessThan, LessThanEquals, GreaterThan or GreaterThanEquals")
-		}
-		return errors.Join(faults...)
-	}
 	v := c.value
-	if v.Count != nil && *v.Count < 0 {
-		fault(*v.Count, "0 or more %s", c.metric.Unit)
-	}
-	if !c.operator.numeric() && v.Elements() == 0 {
+	set := c.metric.Kind != CountValue && c.metric.Kind != NumberValue
+	switch {
+	case set && v.Elements() == 0:
 		fault(nil, "at least one element for %s %s", c.metric.Name, c.operator)
+	case v.Kind() != c.metric.Kind:
+		fault(orMissing(v.String()), "a value that %s has", c.metric.Name)
+	case v.Count != nil && *v.Count < 0:
+		fault(*v.Count, "0 or more %s", c.metric.Unit)
 	}
 	for _, text := range v.CIDRs {
 		if _, err := netip.ParsePrefix(text); err != nil {
 			fault(text, "an IPv4 or IPv6 network such as 10.0.0.0/8")
 		}
 	}
+	numbers := v.Numbers
+	if v.Number != nil {
+		numbers = []float64{*v.Number}
+	}
+	for _, n := range numbers {
+		if math.IsNaN(n) || math.IsInf(n, 0) {
+			fault(n, "a finite number")
+		}
+	}
 	for _, s := range v.Strings {
 		if s == "" {
-			fault("", "strings that are not empty")
+			fault(s, "strings that are not empty")
 		}
 	}
 	return errors.Join(faults...)

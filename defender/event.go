@@ -1,11 +1,11 @@
 package defender
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,18 +14,18 @@ import (
 )
 
 // DeviceEvent is a security event that a device reports on the event topic, as
-// JSON. docs/device-events.md holds the schema.
+// JSON. docs/device-events.md describes it, docs/device-event.schema.json is its schema.
 type DeviceEvent struct {
 	// Type says what happened: 1 to 64 of a-z 0-9 -, for example "tamper". With the
 	// client id it identifies the finding.
 	Type string `json:"type"`
 	// State is "active" (the default) or "cleared", which archives the finding.
 	State string `json:"state,omitempty"`
-	// Severity is an ASFF label. Default: MEDIUM.
+	// Severity is an ASFF label. Default: that of the source, MEDIUM unless a prop changes it.
 	Severity string `json:"severity,omitempty"`
 	// Description is at most 1024 characters. Default: a sentence made of type and client id.
 	Description string `json:"description,omitempty"`
-	// Time is the device's own clock in ms. It is shown, never used for order.
+	// Time is the device's own clock in ms since 1970. It is shown, never used for order.
 	Time int64 `json:"time,omitempty"`
 	// Details are at most 20 pairs of strings: keys of 1 to 64 characters, values of 1
 	// to 1024.
@@ -38,75 +38,165 @@ const (
 	EventCleared = "cleared"
 )
 
+// Limits of a device event, in characters.
+const (
+	// MaxEventDetails is how many details an event may have: ProductFields take 50
+	// pairs, and the finding needs some of its own.
+	MaxEventDetails = 20
+
+	maxEventKey   = 64
+	maxEventValue = 1024
+	// maxEventTime is the largest whole number that every JSON implementation keeps.
+	maxEventTime = 1<<53 - 1
+)
+
 var eventType = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
-// MaxEventDetails is how many details an event may have: ProductFields take 50
-// pairs, and the finding needs some of its own.
-const MaxEventDetails = 20
-
-// DecodeDeviceEvent reads and validates an event. State and severity are filled in.
-// Every fault of an event is reported at once.
+// DecodeDeviceEvent reads and validates an event, and fills in State. It reports every
+// fault at once; the names of fields are case-sensitive, and null is no value.
 func DecodeDeviceEvent(payload []byte) (DeviceEvent, error) {
-	var e DeviceEvent
-	d := json.NewDecoder(bytes.NewReader(payload))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&e); err != nil {
-		return DeviceEvent{}, fmt.Errorf("device event is not a JSON object of its schema: %w", err)
+	var fields map[string]json.RawMessage
+	err := json.Unmarshal(payload, &fields)
+	var mismatch *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &mismatch):
+		return DeviceEvent{}, fmt.Errorf("device event: JSON %s, want an object", mismatch.Value)
+	case err != nil:
+		return DeviceEvent{}, fmt.Errorf("device event is not JSON: %w", err)
+	case fields == nil:
+		return DeviceEvent{}, errors.New("device event: JSON null, want an object")
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return DeviceEvent{}, errors.New("device event is not a JSON object of its schema: something follows the object")
+	e := DeviceEvent{State: EventActive}
+	var faults []error
+	var unknown []string
+	for _, name := range sortedKeys(fields) {
+		fault, known := e.read(name, fields[name])
+		faults = append(faults, fault)
+		if !known {
+			unknown = append(unknown, name)
+		}
 	}
-	if e.State == "" {
-		e.State = EventActive
+	if _, ok := fields["type"]; !ok {
+		faults = append(faults, invalid("type", nil, typeRule))
 	}
-	if e.Severity == "" {
-		e.Severity = DeviceEvents.Info().Severity.String()
+	if len(unknown) > 0 {
+		faults = append(faults, invalid("", strings.Join(unknown, ", "), "no fields but type, state, severity, description, time and details"))
 	}
-	if err := e.validate(); err != nil {
+	if err := errors.Join(faults...); err != nil {
 		return DeviceEvent{}, fmt.Errorf("device event: %w", err)
 	}
 	return e, nil
 }
 
-func (e DeviceEvent) validate() error {
+const typeRule = "1 to 64 of a-z 0-9 -"
+
+// read reads a field.
+func (e *DeviceEvent) read(name string, raw json.RawMessage) (fault error, known bool) {
+	text := func(into *string, want string, valid func(string) bool) error {
+		s, err := stringOf(raw)
+		if *into = s; err != nil || !valid(s) {
+			return invalid(name, orKind(s, err), "%s", want)
+		}
+		return nil
+	}
+	switch name {
+	case "type":
+		return text(&e.Type, typeRule, eventType.MatchString), true
+	case "state":
+		return text(&e.State, `"active" or "cleared"`, func(s string) bool { return s == EventActive || s == EventCleared }), true
+	case "severity":
+		labels := severityLabels[1:]
+		return text(&e.Severity, "one of "+strings.Join(labels, ", "), func(s string) bool { return slices.Contains(labels, s) }), true
+	case "description":
+		return text(&e.Description, fmt.Sprintf("a text of at most %d characters", maxDescription),
+			func(s string) bool { return utf8.RuneCountInString(s) <= maxDescription }), true
+	case "time":
+		return e.readTime(raw), true
+	case "details":
+		return Under(name, e.readDetails(raw)), true
+	}
+	return nil, false
+}
+
+// readTime takes 1.8e12 and 5.0 as well: devices without integers write such numbers.
+func (e *DeviceEvent) readTime(raw json.RawMessage) error {
+	var ms *float64
+	err := json.Unmarshal(raw, &ms)
+	if err != nil || ms == nil || *ms < 0 || *ms > maxEventTime || *ms != math.Trunc(*ms) {
+		value := any(kindOf(raw))
+		if ms != nil && err == nil {
+			value = *ms
+		}
+		return invalid("time", value, "a whole number of ms since 1970")
+	}
+	e.Time = int64(*ms)
+	return nil
+}
+
+func (e *DeviceEvent) readDetails(raw json.RawMessage) error {
+	var pairs map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &pairs); err != nil || pairs == nil {
+		return invalid("", kindOf(raw), "an object of strings")
+	}
+	if n := len(pairs); n > MaxEventDetails {
+		return invalid("", jsonKind(fmt.Sprintf("%d pairs", n)), "at most %d", MaxEventDetails)
+	}
+	e.Details = make(map[string]string, len(pairs))
 	var faults []error
-	if !eventType.MatchString(e.Type) {
-		faults = append(faults, invalid("type", orMissing(e.Type), "1 to 64 of a-z 0-9 -"))
-	}
-	if e.State != EventActive && e.State != EventCleared {
-		faults = append(faults, invalid("state", e.State, `"active" or "cleared"`))
-	}
-	if !slices.Contains(severityLabels[1:], e.Severity) {
-		faults = append(faults, invalid("severity", e.Severity, "one of %s", strings.Join(severityLabels[1:], ", ")))
-	}
-	if !utf8.ValidString(e.Description) || utf8.RuneCountInString(e.Description) > maxDescription {
-		faults = append(faults, invalid("description", e.Description, "at most %d characters", maxDescription))
-	}
-	if e.Time < 0 {
-		faults = append(faults, invalid("time", e.Time, "ms since 1970"))
-	}
-	if n := len(e.Details); n > MaxEventDetails {
-		faults = append(faults, invalid("details", fmt.Sprintf("%d pairs", n), "at most %d", MaxEventDetails))
-	}
-	for _, k := range sortedKeys(e.Details) {
-		if n := utf8.RuneCountInString(k); n > 64 || blank(k) {
-			faults = append(faults, invalid("details", k, "keys of 1 to 64 characters"))
+	for _, key := range sortedKeys(pairs) {
+		if utf8.RuneCountInString(key) > maxEventKey || blank(key) {
+			faults = append(faults, invalid("", key, "keys of 1 to %d characters", maxEventKey))
+			continue
 		}
-		if n := utf8.RuneCountInString(e.Details[k]); n > 1024 || blank(e.Details[k]) {
-			faults = append(faults, invalid("details."+k, e.Details[k], "a value of 1 to 1024 characters"))
+		value, err := stringOf(pairs[key])
+		if err != nil || utf8.RuneCountInString(value) > maxEventValue || blank(value) {
+			// The key is the device's choice: quoted, it cannot forge a line of a log.
+			faults = append(faults, invalid(fmt.Sprintf("[%q]", key), orKind(value, err), "a string of 1 to %d characters", maxEventValue))
 		}
+		e.Details[key] = value
 	}
 	return errors.Join(faults...)
 }
 
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
+// jsonKind is the kind of a JSON value. A fault shows it instead of the value.
+type jsonKind string
+
+func kindOf(raw json.RawMessage) jsonKind {
+	switch raw[0] {
+	case 'n':
+		return "JSON null"
+	case 't', 'f':
+		return "JSON boolean"
+	case '"':
+		return "JSON string"
+	case '[':
+		return "JSON array"
+	case '{':
+		return "JSON object"
 	}
-	slices.Sort(keys)
-	return keys
+	return "JSON number"
 }
+
+// stringOf reads a JSON string. The error of anything else is a jsonKind.
+func stringOf(raw json.RawMessage) (string, error) {
+	var s *string
+	if err := json.Unmarshal(raw, &s); err != nil || s == nil {
+		return "", kindOf(raw)
+	}
+	return *s, nil
+}
+
+func (k jsonKind) Error() string { return string(k) }
+
+// orKind is what a fault shows: the kind of a value that is no string, else the string.
+func orKind(s string, err error) any {
+	if err != nil {
+		return err
+	}
+	return s
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // blank tells whether s has no character that prints: Security Hub refuses such strings.
 func blank(s string) bool {

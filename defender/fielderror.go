@@ -17,12 +17,18 @@ type FieldError struct {
 	Want string
 }
 
-// Error has the form "Field: value, want ...".
+// Error has the form "Field: value, want ...", without the first part where the value
+// stands alone.
 func (e *FieldError) Error() string {
-	if e.Value == nil {
-		return fmt.Sprintf("%s: missing, want %s", e.Field, e.Want)
+	found := "missing"
+	if e.Value != nil {
+		found = valueText(e.Value)
 	}
-	return fmt.Sprintf("%s: %s, want %s", e.Field, valueText(e.Value), e.Want)
+	text := found + ", want " + e.Want
+	if e.Field != "" {
+		text = e.Field + ": " + text
+	}
+	return text
 }
 
 // valueText quotes strings, and shortens what would hide the rest of the message.
@@ -60,29 +66,40 @@ func FieldErrors(err error) []*FieldError {
 }
 
 // Under moves the FieldErrors of err below field: "Name" becomes
-// "Behaviors[0].Name". It returns nil for nil; an error without FieldErrors is
-// wrapped with the field's name.
+// "Behaviors[0].Name". It returns nil for nil; the parts of joined errors are moved
+// one by one, and a part without FieldErrors is wrapped with the field's name.
 func Under(field string, err error) error {
-	if err == nil {
+	switch e := err.(type) {
+	case nil:
 		return nil
+	case *FieldError:
+		return &FieldError{Field: join(field, e.Field), Value: e.Value, Want: e.Want}
+	case interface{ Unwrap() []error }:
+		return underEach(field, e.Unwrap())
 	}
-	found := FieldErrors(err)
-	if len(found) == 0 {
-		return fmt.Errorf("%s: %w", field, err)
+	if found := FieldErrors(err); len(found) > 0 {
+		return underEach(field, found)
 	}
-	moved := make([]error, len(found))
-	for i, fe := range found {
-		path := field
-		switch {
-		case fe.Field == "":
-		case strings.HasPrefix(fe.Field, "["):
-			path += fe.Field
-		default:
-			path += "." + fe.Field
-		}
-		moved[i] = &FieldError{Field: path, Value: fe.Value, Want: fe.Want}
+	return fmt.Errorf("%s: %w", field, err)
+}
+
+func underEach[E error](field string, parts []E) error {
+	moved := make([]error, len(parts))
+	for i, part := range parts {
+		moved[i] = Under(field, part)
 	}
 	return errors.Join(moved...)
+}
+
+// join appends a path to a field: an index follows directly, a name after a dot.
+func join(field, path string) string {
+	switch {
+	case field == "" || path == "":
+		return field + path
+	case strings.HasPrefix(path, "["):
+		return field + path
+	}
+	return field + "." + path
 }
 
 // invalid is a FieldError; missing values are given as nil.

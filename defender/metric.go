@@ -1,7 +1,6 @@
 package defender
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,10 +24,6 @@ const (
 	InSet             Operator = "in-set"
 	NotInSet          Operator = "not-in-set"
 )
-
-func (o Operator) numeric() bool {
-	return o == LessThan || o == LessThanEquals || o == GreaterThan || o == GreaterThanEquals
-}
 
 // ValueKind is the kind of a metric's datapoints.
 type ValueKind int
@@ -171,6 +166,21 @@ func Metrics() []Metric {
 		AllBytesIn, AllBytesOut, AllPacketsIn, AllPacketsOut, NumListeningTCPPorts, NumListeningUDPPorts, EstablishedTCPConnections,
 		ListeningTCPPorts, ListeningUDPPorts, DestinationIPAddresses,
 	}
+}
+
+// operators are those that AWS allows for the metric.
+func (i MetricInfo) operators() []Operator {
+	switch {
+	case i.UpperBoundOnly:
+		return []Operator{LessThan, LessThanEquals}
+	case i.Kind == CIDRsValue:
+		return []Operator{InCIDRSet, NotInCIDRSet}
+	case i.Kind == PortsValue:
+		return []Operator{InPortSet, NotInPortSet}
+	case i.Kind == NumbersValue || i.Kind == StringsValue:
+		return []Operator{InSet, NotInSet}
+	}
+	return []Operator{LessThan, LessThanEquals, GreaterThan, GreaterThanEquals}
 }
 
 // CustomMetricType is the type of a custom metric in AWS::IoT::CustomMetric, ""
@@ -327,7 +337,7 @@ func (i MetricInfo) validateCustomName() error {
 		return nil
 	}
 	if strings.HasPrefix(i.Name, "aws:") || !validName(i.Name) {
-		return invalid("Criteria", fmt.Sprintf("custom metric %s", i.Name), "a custom metric name of %s that does not begin with aws:", nameRule)
+		return invalid("", orMissing(i.Name), "a custom metric's name: %s, not beginning with aws:", nameRule)
 	}
 	return nil
 }

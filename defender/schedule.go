@@ -79,11 +79,11 @@ func (s Schedule) Validate() error {
 // ParseSchedule reads the text form that the app's configuration uses: "daily",
 // "weekly:SUN", "biweekly:MON", "monthly:1" to "monthly:31", "monthly:LAST".
 func ParseSchedule(text string) (Schedule, error) {
-	kind, day, _ := strings.Cut(text, ":")
+	kind, day, hasDay := strings.Cut(text, ":")
 	s := Schedule{}
 	switch kind {
 	case "daily":
-		if day == "" {
+		if !hasDay {
 			return s, nil
 		}
 	case "weekly", "biweekly":

@@ -3,6 +3,7 @@ package defender
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Target is the things that a security profile watches. The zero value is
@@ -86,12 +87,19 @@ func (p SecurityProfile) Validate() error {
 	}
 	faults = append(faults, Under("Behaviors", ValidateBehaviors(p.Behaviors)))
 	for i, t := range p.Targets {
-		faults = append(faults, Under(fmt.Sprintf("Targets[%d]", i), t.Validate()))
+		at := fmt.Sprintf("Targets[%d]", i)
+		faults = append(faults, Under(at, t.Validate()))
+		if slices.Index(p.Targets, t) < i {
+			faults = append(faults, invalid(at, t.Resource(), "each target once"))
+		}
 	}
 	for i, m := range p.RetainedMetrics {
+		at := fmt.Sprintf("RetainedMetrics[%d]", i)
 		if m == nil || m.Info().Name == "" {
-			faults = append(faults, invalid(fmt.Sprintf("RetainedMetrics[%d]", i), nil, "a metric, such as defender.MessagesSent"))
+			faults = append(faults, invalid(at, nil, "a metric, such as defender.MessagesSent"))
+			continue
 		}
+		faults = append(faults, Under(at, m.Info().validateCustomName()))
 	}
 	return errors.Join(faults...)
 }

@@ -1,20 +1,28 @@
 package defender
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+var basicIngest = regexp.MustCompile(`^\$aws/rules/[^/+#]+/`)
 
 // ValidateTopicFilter reports an MQTT topic filter that AWS IoT refuses: empty,
 // over 256 bytes, more than 7 slashes, or wildcards that are not a level of their
-// own. $aws/ and Basic Ingest prefixes count like any other level.
+// own. The prefix $aws/rules/RULE/ of Basic Ingest does not count. The quote ' and
+// what is no UTF-8 are refused as well: no rule could name such a topic.
 // https://docs.aws.amazon.com/general/latest/gr/iot-core.html
 func ValidateTopicFilter(filter string) error {
 	bad := func(want string) error { return invalid("", orMissing(filter), want) }
+	counted := basicIngest.ReplaceAllString(filter, "")
 	switch {
-	case filter == "" || len(filter) > 256:
+	case filter == "" || len(counted) > 256:
 		return bad("an MQTT topic filter of 1 to 256 bytes")
-	case strings.Count(filter, "/") > 7 && !strings.HasPrefix(filter, "$aws/"):
+	case strings.Count(counted, "/") > 7:
 		return bad("a topic filter with at most 7 slashes")
-	case strings.ContainsAny(filter, "\x00'"):
-		return bad("a topic filter without ' or NUL")
+	case strings.ContainsAny(filter, "\x00'") || !utf8.ValidString(filter):
+		return bad("a topic filter of UTF-8 without ' or NUL")
 	}
 	levels := strings.Split(filter, "/")
 	for i, level := range levels {

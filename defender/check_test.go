@@ -1,0 +1,194 @@
+package defender_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// documentedChecks is AWS's own table of checks, names without _CHECK.
+// https://docs.aws.amazon.com/iot-device-defender/latest/devguide/device-defender-audit-checks.html
+var documentedChecks = []struct {
+	name     string
+	severity defender.Severity
+}{
+	{"AUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE", defender.Critical},
+	{"CA_CERTIFICATE_EXPIRING", defender.Medium},
+	{"CA_CERTIFICATE_KEY_QUALITY", defender.Critical},
+	{"CONFLICTING_CLIENT_IDS", defender.High},
+	{"DEVICE_CERTIFICATE_AGE", defender.Low},
+	{"DEVICE_CERTIFICATE_EXPIRING", defender.Medium},
+	{"DEVICE_CERTIFICATE_KEY_QUALITY", defender.Critical},
+	{"DEVICE_CERTIFICATE_SHARED", defender.Critical},
+	{"INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES", defender.Critical},
+	{"IOT_POLICY_OVERLY_PERMISSIVE", defender.Critical},
+	{"IOT_POLICY_POTENTIAL_MISCONFIGURATION", defender.Medium},
+	{"IOT_ROLE_ALIAS_ALLOWS_ACCESS_TO_UNUSED_SERVICES", defender.Medium},
+	{"IOT_ROLE_ALIAS_OVERLY_PERMISSIVE", defender.Critical},
+	{"LOGGING_DISABLED", defender.Low},
+	{"REVOKED_CA_CERTIFICATE_STILL_ACTIVE", defender.Critical},
+	{"REVOKED_DEVICE_CERTIFICATE_STILL_ACTIVE", defender.Medium},
+	{"UNAUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE", defender.Critical},
+}
+
+func TestChecksAreTheDocumentedOnes(t *testing.T) {
+	if got, want := len(defender.Checks()), len(documentedChecks); got != want {
+		t.Fatalf("%d checks, want %d", got, want)
+	}
+	for i, c := range defender.Checks() {
+		want := documentedChecks[i]
+		if c.String() != want.name+"_CHECK" || c.Info().Severity != want.severity {
+			t.Errorf("check %d is %s, %s, want %s_CHECK, %s", i, c, c.Info().Severity, want.name, want.severity)
+		}
+	}
+}
+
+// The CloudFormation property is the API name in PascalCase, but for two spellings.
+func TestCheckPropertiesFollowTheAPIName(t *testing.T) {
+	odd := map[defender.Check]string{defender.IoTPolicyPotentialMisconfiguration: "IoTPolicyPotentialMisConfigurationCheck"}
+	for _, c := range defender.Checks() {
+		var want strings.Builder
+		for word := range strings.SplitSeq(c.String(), "_") {
+			want.WriteString(word[:1] + strings.ToLower(word[1:]))
+		}
+		property := want.String()
+		if o, isOdd := odd[c]; isOdd {
+			property = o
+		}
+		if got := c.Info().Property; got != property {
+			t.Errorf("%s has the property %s, want %s", c, got, property)
+		}
+	}
+	if got := defender.IoTPolicyOverlyPermissive.Info().Property; got != "IotPolicyOverlyPermissiveCheck" {
+		t.Errorf("the neighbour of the odd one is %s", got)
+	}
+}
+
+func TestOnlyTwoChecksHaveAThreshold(t *testing.T) {
+	want := map[defender.Check]defender.Threshold{
+		defender.DeviceCertificateAge:      {APIKey: "CERT_AGE_THRESHOLD_IN_DAYS", Property: "CertAgeThresholdInDays", Min: 30, Max: 3652, Default: 365},
+		defender.DeviceCertificateExpiring: {APIKey: "CERT_EXPIRATION_THRESHOLD_IN_DAYS", Property: "CertExpirationThresholdInDays", Min: 30, Max: 3652, Default: 30},
+	}
+	for _, c := range defender.Checks() {
+		w, has := want[c]
+		got := c.Info().Threshold
+		if has != (got != nil) || has && *got != w {
+			t.Errorf("%s has the threshold %v, want %v", c, got, w)
+		}
+	}
+}
+
+func TestThresholdBounds(t *testing.T) {
+	threshold := defender.DeviceCertificateAge.Info().Threshold
+	for _, days := range []int{0, 30, 365, 3652} {
+		if err := threshold.Validate("DeviceCertificateAgeDays", days); err != nil {
+			t.Errorf("%d days: %v", days, err)
+		}
+	}
+	for _, days := range []int{-1, 1, 29, 3653} {
+		wantFault(t, threshold.Validate("DeviceCertificateAgeDays", days), "DeviceCertificateAgeDays", days)
+	}
+}
+
+func TestDefaultScheduleLeavesOutWhatAScheduleWasSeenToRefuse(t *testing.T) {
+	got := defender.DefaultScheduledChecks()
+	if len(got) != 16 || slices.Contains(got, defender.IntermediateCARevoked) {
+		t.Errorf("got %v, want all checks but %s", got, defender.IntermediateCARevoked)
+	}
+}
+
+func TestUnusualBehaviorsAreThoseOfTheNativeIntegration(t *testing.T) {
+	for _, c := range defender.Checks() {
+		want := c == defender.ConflictingClientIDs || c == defender.DeviceCertificateShared
+		if got := c.Info().UnusualBehavior; got != want {
+			t.Errorf("%s: %t, want %t", c, got, want)
+		}
+	}
+}
+
+func TestRemediationFitsItsField(t *testing.T) {
+	for _, c := range defender.Checks() {
+		if n := utf8.RuneCountInString(c.Info().Remediation); n < 20 || n > 512 {
+			t.Errorf("%s: %d characters of remediation, want up to 512", c, n)
+		}
+	}
+}
+
+func TestParseCheckReadsEveryName(t *testing.T) {
+	old := map[string]defender.Check{
+		"REVOKED_CA_CERT_CHECK":                    defender.RevokedCACertificateStillActive,
+		"REVOKED_DEVICE_CERT_CHECK":                defender.RevokedDeviceCertificateStillActive,
+		"CA_CERT_APPROACHING_EXPIRATION_CHECK":     defender.CACertificateExpiring,
+		"DEVICE_CERT_APPROACHING_EXPIRATION":       defender.DeviceCertificateExpiring,
+		"DEVICE_CERT_APPROACHING_EXPIRATION_CHECK": defender.DeviceCertificateExpiring,
+	}
+	for _, c := range defender.Checks() {
+		old[c.String()] = c
+		old[strings.TrimSuffix(c.String(), "_CHECK")] = c
+	}
+	for name, want := range old {
+		if got, err := defender.ParseCheck(name); got != want || err != nil {
+			t.Errorf("%s: got %v, %v, want %v", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"", "_CHECK", "logging_disabled", "LOGGING", "LOGGING_DISABLED_CHECK_CHECK"} {
+		if got, err := defender.ParseCheck(name); err == nil || got.Known() {
+			t.Errorf("%q: got %v, want an error", name, got)
+		}
+	}
+}
+
+func ExampleParseCheck() {
+	_, err := defender.ParseCheck("LOGGING")
+	fmt.Println(err.Error()[:95] + "...")
+	// Output: audit check "LOGGING", want one of AUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK, CA_CERTI...
+}
+
+func ExampleValidateChecks() {
+	fmt.Println(defender.ValidateChecks([]defender.Check{defender.LoggingDisabled, 18, defender.LoggingDisabled}))
+	// Output:
+	// [1]: "Check(18)", want one of the checks of package defender, such as defender.LoggingDisabled
+	// [2]: "LOGGING_DISABLED_CHECK", want each check once
+}
+
+func TestUnknownChecksHaveNoRow(t *testing.T) {
+	if err := defender.ValidateChecks(defender.Checks()); err != nil {
+		t.Errorf("all checks: %v", err)
+	}
+	for _, c := range []defender.Check{-1, 0, 18} {
+		if c.Known() || c.Info() != (defender.CheckInfo{}) {
+			t.Errorf("%v has a row", c)
+		}
+		wantFault(t, defender.ValidateChecks([]defender.Check{c}), "[0]", c.String())
+	}
+}
+
+func TestSeverities(t *testing.T) {
+	labels := []string{"INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL"}
+	for i, label := range labels {
+		want := defender.Severity(i + 1)
+		for _, text := range []string{label, strings.ToLower(label)} {
+			if got, err := defender.ParseSeverity(text); got != want || err != nil {
+				t.Errorf("%s: got %v, %v", text, got, err)
+			}
+		}
+		if want.String() != label || want.Or(defender.Low) != want {
+			t.Errorf("%s: String %s, Or %s", label, want, want.Or(defender.Low))
+		}
+	}
+	for _, text := range []string{"", "SEVERE", "LOW ", "5"} {
+		if got, err := defender.ParseSeverity(text); err == nil {
+			t.Errorf("%q: got %v, want an error", text, got)
+		}
+	}
+	if got := defender.SeverityDefault.Or(defender.High); got != defender.High {
+		t.Errorf("default or HIGH is %v", got)
+	}
+	if got := defender.SeverityDefault.String() + defender.Severity(6).String() + defender.Severity(-1).String(); got != "Severity(6)Severity(-1)" {
+		t.Errorf("got %s", got)
+	}
+}
