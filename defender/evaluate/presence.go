@@ -1,0 +1,151 @@
+package evaluate
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Link is what an event tells about the MQTT session of a thing.
+type Link int8
+
+// The links.
+const (
+	// NoLink tells nothing: a message over HTTPS, a metric of a report.
+	NoLink Link = iota
+	// Alive is a message over MQTT: some session was open at that time.
+	Alive
+	// Connected and Disconnected are lifecycle events, which name their session.
+	Connected
+	Disconnected
+)
+
+// What is remembered of a thing that keeps reconnecting is bounded: the newest
+// lifecycle events and the newest periods with messages. With the oldest forgotten
+// less is known, and fewer windows conform.
+const (
+	maxLifecycleMarks = 16
+	maxAliveMarks     = 4
+)
+
+// mark is one event about a session. Time is in ms.
+type mark struct {
+	Time    int64  `json:"t"`
+	Link    Link   `json:"l"`
+	Session string `json:"s,omitempty"`
+}
+
+func (m mark) compare(o mark) int {
+	return cmp.Or(cmp.Compare(m.Time, o.Time), cmp.Compare(m.Link, o.Link), cmp.Compare(m.Session, o.Session))
+}
+
+// presence is what is known of a thing's sessions: the newest marks, in order. Adding
+// is commutative and repeating a mark changes nothing.
+type presence []mark
+
+// add inserts m. Of the messages of one period only the first is kept.
+func (p *presence) add(m mark) {
+	marks := slices.Clone(*p)
+	if m.Link == Alive {
+		start := windowStart(m.Time, Period)
+		same := slices.IndexFunc(marks, func(o mark) bool { return o.Link == Alive && windowStart(o.Time, Period) == start })
+		if same >= 0 {
+			if marks[same].Time <= m.Time {
+				return
+			}
+			marks = slices.Delete(marks, same, same+1)
+		}
+	}
+	i, found := slices.BinarySearchFunc(marks, m, mark.compare)
+	if found {
+		return
+	}
+	marks = slices.Insert(marks, i, m)
+	alike := func(o mark) bool { return (o.Link == Alive) == (m.Link == Alive) }
+	most := maxLifecycleMarks
+	if m.Link == Alive {
+		most = maxAliveMarks
+	}
+	n := 0
+	for _, o := range marks {
+		if alike(o) {
+			n++
+		}
+	}
+	if n > most {
+		oldest := slices.IndexFunc(marks, alike)
+		marks = slices.Delete(marks, oldest, oldest+1)
+	}
+	*p = marks
+}
+
+// openThroughout reports whether some session is known to have been open from a to b,
+// in ms. Lifecycle timestamps may be [ClockSkew] off, so a connection counts only if
+// it was made that much before a, and a disconnection from that much before a on.
+func (p presence) openThroughout(a, b int64) bool {
+	skewed := a - ClockSkew.Milliseconds()
+	for _, m := range p {
+		if m.Link == Disconnected && m.Time >= skewed && m.Time < b {
+			return false
+		}
+	}
+	return slices.ContainsFunc(p, func(m mark) bool {
+		return (m.Link == Connected && m.Time <= skewed || m.Link == Alive && m.Time <= a) && !p.closed(m, b)
+	})
+}
+
+// closed reports whether the session that m proves has ended before t: a connection by
+// the disconnection of the same session, a message by any that may be later.
+func (p presence) closed(m mark, t int64) bool {
+	return slices.ContainsFunc(p, func(d mark) bool {
+		if d.Link != Disconnected || d.Time >= t {
+			return false
+		}
+		if m.Link == Connected {
+			return d.Session == m.Session
+		}
+		return d.Time >= m.Time-ClockSkew.Milliseconds()
+	})
+}
+
+// offlineSince is the time of the disconnection that left the thing without a session
+// at t, 0 while it has one or nothing is known.
+func (p presence) offlineSince(t int64) int64 {
+	var since int64
+	for _, m := range p {
+		if m.Time > t {
+			break
+		}
+		switch m.Link {
+		case Disconnected:
+			since = m.Time
+		case Connected, Alive:
+			if !p.closed(m, t+1) {
+				return 0
+			}
+		}
+	}
+	return since
+}
+
+// before drops the marks before t, except the newest proof of a session that is still
+// open then, and disconnections that end a session whose connection is kept.
+func (p presence) before(t int64) presence {
+	i, _ := slices.BinarySearchFunc(p, mark{Time: t}, mark.compare)
+	old, kept := p[:i], p[i:]
+	proof := -1
+	for j, m := range old {
+		if m.Link != Disconnected && !p.closed(m, t) {
+			proof = j
+		}
+	}
+	var short presence
+	for j, m := range old {
+		ends := m.Link == Disconnected && slices.ContainsFunc(kept, func(k mark) bool {
+			return k.Link != Disconnected && presence{m}.closed(k, t)
+		})
+		if j == proof || ends {
+			short = append(short, m)
+		}
+	}
+	return append(short, kept...)
+}
