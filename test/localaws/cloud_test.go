@@ -28,7 +28,7 @@ import (
 // start starts a bootstrapped cloud that stops with the test.
 func start(t *testing.T) (context.Context, *localaws.Cloud) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	t.Cleanup(cancel)
 	cloud, err := localaws.Start(ctx, localaws.Options{Progress: t.Output()})
 	if err != nil {
@@ -49,9 +49,8 @@ func start(t *testing.T) (context.Context, *localaws.Cloud) {
 	return ctx, cloud
 }
 
-// assembly writes a synthesized CDK app with one stack, Sample, and with the function's
-// code, and returns its directory.
-func assembly(t *testing.T, template []byte, function string) string {
+// assembly writes a synthesized CDK app with one stack and with the function's code, and returns its directory.
+func assembly(t *testing.T, stack string, template []byte, function string) string {
 	t.Helper()
 	dir := t.TempDir()
 	write := func(name string, value any) {
@@ -71,13 +70,13 @@ func assembly(t *testing.T, template []byte, function string) string {
 			"destinations": object{"current": object{"bucketName": "cdk-hnb659fds-assets-" + localaws.AccountID + "-us-east-1", "objectKey": "function.zip"}},
 		}
 	}
-	write("Sample.template.json", json.RawMessage(template))
-	write("Sample.assets.json", object{"version": "48.0.0", "files": files})
+	write(stack+".template.json", json.RawMessage(template))
+	write(stack+".assets.json", object{"version": "48.0.0", "files": files})
 	write("manifest.json", object{"version": "48.0.0", "artifacts": object{
-		"Sample.assets": object{"type": "cdk:asset-manifest", "properties": object{"file": "Sample.assets.json"}},
-		"Sample": object{
-			"type": "aws:cloudformation:stack", "environment": "aws://unknown-account/unknown-region", "dependencies": []string{"Sample.assets"},
-			"properties": object{"templateFile": "Sample.template.json", "stackName": "Sample"},
+		stack + ".assets": object{"type": "cdk:asset-manifest", "properties": object{"file": stack + ".assets.json"}},
+		stack: object{
+			"type": "aws:cloudformation:stack", "environment": "aws://unknown-account/unknown-region", "dependencies": []string{stack + ".assets"},
+			"properties": object{"templateFile": stack + ".template.json", "stackName": stack},
 		},
 	}})
 	return dir
@@ -115,14 +114,14 @@ func functionZip(t *testing.T) string {
 	return f.Name()
 }
 
-func TestDeployedStackWorks(t *testing.T) {
+func TestDeployment(t *testing.T) {
 	template, err := os.ReadFile("testdata/sample.template.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	zipped := functionZip(t)
 	ctx, cloud := start(t)
-	if _, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, template, zipped)); err != nil {
+	if _, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, "Sample", template, zipped)); err != nil {
 		t.Fatal(err)
 	}
 	outputs := stackOutputs(t, cloud)
@@ -141,6 +140,7 @@ func TestDeployedStackWorks(t *testing.T) {
 	t.Run("deployed resources can be read back", func(t *testing.T) { checkServices(t, cloud, outputs) })
 	t.Run("messages reach the function and its failures the dead-letter queue", func(t *testing.T) { checkDelivery(t, ctx, cloud, outputs) })
 	t.Run("the function can be invoked", func(t *testing.T) { checkInvoke(t, cloud) })
+	t.Run("what cannot work fails by name", func(t *testing.T) { checkRefusals(t, ctx, cloud) })
 }
 
 func stackOutputs(t *testing.T, cloud *localaws.Cloud) map[string]string {
@@ -264,44 +264,60 @@ func receiveAll(t *testing.T, queues *sqs.Client, url string) []string {
 
 func checkInvoke(t *testing.T, cloud *localaws.Cloud) {
 	client := lambda.NewFromConfig(cloud.Config())
-	list, err := client.ListFunctions(t.Context(), &lambda.ListFunctionsInput{})
-	if err != nil || len(list.Functions) != 1 {
-		t.Fatalf("functions %v, error %v", list, err)
-	}
-	out, err := client.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: list.Functions[0].FunctionArn, Payload: []byte(`{"Records":[{"messageId":"m1","body":"fail"}]}`)})
+	arn := functionARN(t, cloud)
+	out, err := client.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: &arn, Payload: []byte(`{"Records":[{"messageId":"m1","body":"fail"}]}`)})
 	if err != nil || string(out.Payload) != `{"batchItemFailures":[{"itemIdentifier":"m1"}]}` || out.FunctionError != nil {
 		t.Errorf("answer %s, function error %v, error %v", out.Payload, out.FunctionError, err)
 	}
-	if out, err = client.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: list.Functions[0].FunctionName, Payload: []byte(`[]`)}); err != nil || aws.ToString(out.FunctionError) != "Unhandled" {
+	if out, err = client.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String(arn[strings.LastIndex(arn, ":")+1:]), Payload: []byte(`[]`)}); err != nil || aws.ToString(out.FunctionError) != "Unhandled" {
 		t.Errorf("an unreadable event answers %s, %v, error %v", out.Payload, out.FunctionError, err)
 	}
 }
 
-func TestRefusedResourceFailsTheDeploymentByName(t *testing.T) {
-	ctx, cloud := start(t)
+func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud) {
+	const unknown = `{"Resources":{"Fleet":{"Type":"AWS::IoTFleetHub::Application"}}}`
+	const named = "Fleet (AWS::IoTFleetHub::Application): the local AWS has no provider for resource type AWS::IoTFleetHub::Application"
+	out, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, "Unknown", []byte(unknown), ""))
+	if err == nil || !strings.Contains(out, named) || !strings.Contains(err.Error(), named) {
+		t.Errorf("unknown type: error %v, output:\n%s\nwant %q", err, out, named)
+	}
+	stacks := cloudformation.NewFromConfig(cloud.Config())
 	for name, tt := range map[string]struct{ template, want string }{
-		"unknown type": {
-			`{"Resources":{"Gateway":{"Type":"AWS::IoTFleetHub::Application"}}}`,
-			"Gateway (AWS::IoTFleetHub::Application): the local AWS has no provider for resource type AWS::IoTFleetHub::Application",
-		},
-		"type that the emulator would ignore": {
+		"IgnoredByTheEmulator": {
 			`{"Resources":{"Wait":{"Type":"AWS::CloudFormation::WaitConditionHandle"}}}`,
 			"no provider for resource type AWS::CloudFormation::WaitConditionHandle",
 		},
-		"bad property": {
+		"BadProperty": {
 			`{"Resources":{"Rule":{"Type":"AWS::IoT::TopicRule","Properties":{"RuleName":"my-rule","TopicRulePayload":{"Sql":"SELECT 1","Actions":[]}}}}}`,
 			"#/RuleName: string [my-rule] does not match pattern",
 		},
-		"attribute that the type lacks": {
+		"NoSuchAttribute": {
 			`{"Resources":{"Thing":{"Type":"AWS::IoT::Thing"},"Queue":{"Type":"AWS::SQS::Queue","Properties":{"QueueName":{"Fn::GetAtt":["Thing","Colour"]}}}}}`,
-			"has no attribute Colour",
+			"Thing (AWS::IoT::Thing) has no attribute Colour",
+		},
+		"AuditConfigurationOfSomebodyElse": {
+			`{"Resources":{"Audit":{"Type":"AWS::IoT::AccountAuditConfiguration","Properties":{"AccountId":"123456789012","RoleArn":"arn:aws:iam::123456789012:role/r","AuditCheckConfigurations":{}}}}}`,
+			"The AccountAuditConfiguration already exists.",
+		},
+		"FailingCustomResource": {
+			`{"Resources":{"Greeting":{"Type":"Custom::Greeting","Properties":{"Name":"nobody","ServiceToken":"` + functionARN(t, cloud) + `"}}}}`,
+			"Message returned: invalid argument",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, []byte(tt.template), ""))
-			if err == nil || !strings.Contains(out, tt.want) {
-				t.Errorf("error %v, output:\n%s\nwant %q", err, out, tt.want)
+			_, err := stacks.CreateStack(ctx, &cloudformation.CreateStackInput{StackName: &name, TemplateBody: &tt.template})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
 	}
+}
+
+func functionARN(t *testing.T, cloud *localaws.Cloud) string {
+	t.Helper()
+	list, err := lambda.NewFromConfig(cloud.Config()).ListFunctions(t.Context(), &lambda.ListFunctionsInput{})
+	if err != nil || len(list.Functions) != 1 {
+		t.Fatalf("functions %v, error %v", list, err)
+	}
+	return *list.Functions[0].FunctionArn
 }

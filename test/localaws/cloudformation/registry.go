@@ -204,7 +204,7 @@ func (r *Registry) Observe(req Request) {
 
 // emulatorInert are the emulator's own types that do less than their name says.
 var emulatorInert = map[string]string{
-	"AWS::Events::Rule": "not matched against arrays of objects, as Security Hub's events need",
+	"AWS::Events::Rule": "fires on no schedule and matches no arrays of objects",
 }
 
 func (r *Registry) record(req Request, made Resource) {

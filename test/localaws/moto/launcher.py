@@ -13,10 +13,10 @@ ends with its standard input's owner or on SIGTERM.
 """
 
 import functools
+import html
 import json
 import os
 import sys
-import urllib.error
 import urllib.request
 
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -144,7 +144,8 @@ def observing(change, make):
                     "ResourceType": resource_json["Type"],
                     "StackId": resources_map.stack_id,
                     "LogicalResourceId": logical_id,
-                    "PhysicalResourceId": str(resource.physical_resource_id),
+                    # Some models, such as that of a Lambda permission, have none.
+                    "PhysicalResourceId": str(getattr(resource, "physical_resource_id", "")),
                     "ResourceProperties": parsing.clean_json(resource_json.get("Properties", {}), resources_map),
                     "AccountId": account_id,
                     "Region": region_name,
@@ -153,6 +154,12 @@ def observing(change, make):
         return resource
 
     return observe
+
+
+def describe(error):
+    """Makes the page of a crash name its cause, which the edge passes on."""
+    cause = getattr(error, "original_exception", None) or error
+    return f"<title>{type(cause).__name__}: {html.escape(str(cause))}\n</title>", 500
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -168,8 +175,13 @@ def main():
 
     from moto.server import DomainDispatcherApplication, create_backend_app
 
+    def create_app(service):
+        app = create_backend_app(service)
+        app.register_error_handler(500, describe)
+        return app
+
     server = make_server(
-        "127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True, request_handler=QuietHandler
+        "127.0.0.1", 0, DomainDispatcherApplication(create_app), threaded=True, request_handler=QuietHandler
     )
     os.environ["MOTO_PORT"] = str(server.port)  # moto calls itself for some services
     print(server.port, flush=True)

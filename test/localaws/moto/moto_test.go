@@ -34,7 +34,7 @@ func onlyPath(t *testing.T) string {
 }
 
 const (
-	good = `exit 0`
+	good = `echo "$0"`
 	old  = `echo "moto 4.0.0 is installed" >&2; exit 1`
 )
 
@@ -61,7 +61,7 @@ cat >"$4/bin/python" <<'EOF'
 #!/bin/sh
 case "$*" in
 *"pip install"*"moto[server]==`+moto.Version+`") : >"$0.has-moto" ;;
-*) test -e "$0.has-moto" ;;
+*) test -e "$0.has-moto" && echo "$0" ;;
 esac
 EOF
 chmod 755 "$4/bin/python" ;;

@@ -15,11 +15,14 @@ import (
 // Version is the moto release whose behavior the local AWS is built around.
 const Version = "5.2.1"
 
-// probe succeeds in a Python that can serve the wanted moto.
+// probe succeeds in a Python that can serve the wanted moto and prints where that is:
+// what PATH names may be a slow wrapper.
 const probe = `import importlib.metadata, sys
 import flask, flask_cors, werkzeug
 found = importlib.metadata.version("moto")
-sys.exit(0 if found == sys.argv[1] else "moto " + found + " is installed")`
+if found != sys.argv[1]:
+    sys.exit("moto " + found + " is installed")
+print(sys.executable)`
 
 // Python finds an interpreter that has moto [Version] with its server: the virtual
 // environment at venv, or one on PATH. Without one it makes that virtual environment
@@ -28,10 +31,7 @@ func Python(ctx context.Context, venv string, progress io.Writer) (string, error
 	own := filepath.Join(venv, "bin", "python")
 	var tried []error
 	for _, python := range []string{own, "python3", "python"} {
-		path, err := exec.LookPath(python)
-		if err == nil {
-			err = hasMoto(ctx, path)
-		}
+		path, err := withMoto(ctx, python)
 		if err == nil {
 			return path, nil
 		}
@@ -40,37 +40,43 @@ func Python(ctx context.Context, venv string, progress io.Writer) (string, error
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
-	if err := install(ctx, venv, progress); err != nil {
+	path, err := install(ctx, venv, progress)
+	if err != nil {
 		return "", fmt.Errorf("the local AWS needs Python 3.10 or newer with moto %s: install them by hand with `pip install 'moto[server]==%s'`, so that python3 on PATH has it: %w",
 			Version, Version, errors.Join(append(tried, err)...))
 	}
-	return own, nil
+	return path, nil
 }
 
-func hasMoto(ctx context.Context, python string) error {
-	out, err := exec.CommandContext(ctx, python, "-c", probe, Version).CombinedOutput()
+// withMoto is the executable behind python, if it can serve the wanted moto.
+func withMoto(ctx context.Context, python string) (string, error) {
+	out, err := exec.CommandContext(ctx, python, "-c", probe, Version).Output()
 	if err != nil {
-		return fmt.Errorf("%s", lastLine(out, err))
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			out = exit.Stderr
+		}
+		return "", errors.New(lastLine(out, err))
 	}
-	return nil
+	return strings.TrimSpace(string(out)), nil
 }
 
 // install makes the virtual environment; two runs at once wait for each other.
-func install(ctx context.Context, venv string, progress io.Writer) error {
+func install(ctx context.Context, venv string, progress io.Writer) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(venv), 0o755); err != nil {
-		return err
+		return "", err
 	}
-	lock, err := os.OpenFile(venv+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	lock, err := os.Open(filepath.Dir(venv))
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer lock.Close()
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
 	own := filepath.Join(venv, "bin", "python")
-	if hasMoto(ctx, own) == nil {
-		return nil // made by the run that we waited for
+	if path, err := withMoto(ctx, own); err == nil {
+		return path, nil // made by the run that we waited for
 	}
 	fmt.Fprintf(progress, "installing moto %s into %s\n", Version, venv)
 	for _, command := range [][]string{
@@ -78,10 +84,10 @@ func install(ctx context.Context, venv string, progress io.Writer) error {
 		{own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "moto[server]==" + Version},
 	} {
 		if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %s", strings.Join(command, " "), lastLine(out, err))
+			return "", fmt.Errorf("%s: %s", strings.Join(command, " "), lastLine(out, err))
 		}
 	}
-	return hasMoto(ctx, own)
+	return withMoto(ctx, own)
 }
 
 // lastLine is what a failed program said in the end, where Python puts the reason.
