@@ -39,6 +39,9 @@ type SourceInfo struct {
 	// FromDevice tells that devices publish the messages, so that clientid() and
 	// principal() say who it was. AWS publishes the others.
 	FromDevice bool
+	// Clears tells that the source says when a finding is over. The findings of the
+	// others are archived after a quiet time.
+	Clears bool
 	// Severity of the findings.
 	Severity Severity
 }
@@ -51,9 +54,9 @@ var sources = [...]SourceInfo{
 	RejectedReports:     {Name: "rejected-report", Rule: true, TopicFilter: "$aws/things/+/defender/metrics/+/rejected", Severity: Low},
 	SecurityDisconnects: {Name: "security-disconnect", Rule: true, TopicFilter: "$aws/events/presence/disconnected/+", Where: anyOf("disconnectReason", SecurityDisconnectReasons), Severity: Medium},
 	RefusedConnections:  {Name: "refused-connection", Rule: true, TopicFilter: "$aws/events/presence/connect_failed/+", Severity: Medium},
-	DeviceEvents:        {Name: "device-event", Rule: true, FromDevice: true, Severity: Medium},
-	AuditNotifications:  {Name: "audit", Severity: Medium},
-	DetectNotifications: {Name: "detect", Severity: Medium},
+	DeviceEvents:        {Name: "device-event", Rule: true, FromDevice: true, Clears: true, Severity: Medium},
+	AuditNotifications:  {Name: "audit", Clears: true, Severity: Medium},
+	DetectNotifications: {Name: "detect", Clears: true, Severity: Medium},
 }
 
 // anyOf is a chain over one field: IN with a literal list is not shown by AWS, and

@@ -1,0 +1,112 @@
+// Command forwarder is the Lambda function that brings the messages of defenderhub's
+// queues into AWS Security Hub as findings. Its environment is described in package
+// defender.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/audit"
+	"github.com/defenderhub/defenderhub/lambda/internal/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/importer"
+	"github.com/defenderhub/defenderhub/lambda/internal/ingest"
+	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
+)
+
+func main() {
+	handler, err := build(context.Background(), os.Getenv)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "forwarder:", err)
+		os.Exit(1)
+	}
+	lambda.Start(handler.Handle)
+}
+
+// environment is what the deployment tells the function.
+type environment struct {
+	region, function, table, deadLetters, eventTopic string
+	quiet                                            time.Duration
+	severities                                       defender.Severities
+	level                                            slog.Level
+}
+
+func readEnvironment(getenv func(string) string) (environment, error) {
+	e := environment{
+		region: getenv("AWS_REGION"), function: getenv("AWS_LAMBDA_FUNCTION_NAME"),
+		table: getenv(defender.EnvLedgerTable), deadLetters: getenv(defender.EnvDeadLetterQueueURL),
+		eventTopic: getenv(defender.EnvEventTopic), quiet: defender.DefaultQuietTime,
+	}
+	var faults []error
+	for name, value := range map[string]string{"AWS_REGION": e.region, defender.EnvLedgerTable: e.table, defender.EnvDeadLetterQueueURL: e.deadLetters} {
+		if value == "" {
+			faults = append(faults, fmt.Errorf("environment variable %s is not set", name))
+		}
+	}
+	if e.eventTopic == "" {
+		e.eventTopic = defender.DefaultEventTopic
+	}
+	var err error
+	if text := getenv(defender.EnvQuietTime); text != "" {
+		if e.quiet, err = time.ParseDuration(text); err != nil || e.quiet <= 0 {
+			faults = append(faults, fmt.Errorf("environment variable %s is %q, want a duration such as 168h", defender.EnvQuietTime, text))
+		}
+	}
+	if e.severities, err = defender.ParseSeverities(getenv(defender.EnvSeverities)); err != nil {
+		faults = append(faults, fmt.Errorf("environment variable %s: %w", defender.EnvSeverities, err))
+	}
+	if text := getenv(defender.EnvLogLevel); text != "" {
+		if err := e.level.UnmarshalText([]byte(text)); err != nil {
+			faults = append(faults, fmt.Errorf("environment variable %s is %q, want DEBUG, INFO, WARN or ERROR", defender.EnvLogLevel, text))
+		}
+	}
+	return e, errors.Join(faults...)
+}
+
+// build makes the handler with its clients, once for all invocations. Security Hub and
+// AWS IoT are not retried by the SDK: the function retries by itself, because it knows
+// its deadline and which findings failed.
+func build(ctx context.Context, getenv func(string) string) (*ingest.Handler, error) {
+	e, err := readEnvironment(getenv)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("load the AWS configuration: %w", err)
+	}
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: e.level}))
+	metrics := emf.New(e.function, os.Stdout, time.Now)
+	table := ledger.NewDynamoDB(dynamodb.NewFromConfig(cfg), e.table)
+	book := ledger.New(table, e.region, e.quiet, time.Now)
+	deliver := &delivery.Delivery{
+		Ledger:   book,
+		Importer: importer.New(securityhub.NewFromConfig(cfg, func(o *securityhub.Options) { o.RetryMaxAttempts = 1 }), nil),
+		Metrics:  metrics,
+		Log:      log,
+	}
+	return &ingest.Handler{
+		SQS:     sqs.NewFromConfig(cfg),
+		Deliver: deliver,
+		Audit: &audit.Auditor{
+			IoT:   iot.NewFromConfig(cfg, func(o *iot.Options) { o.RetryMaxAttempts = 1 }),
+			Table: table, Findings: book, Deliver: deliver,
+			Region: e.region, Now: time.Now, Log: log,
+		},
+		Ledger: book, Metrics: metrics, Log: log, Now: time.Now,
+		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, DeadLetterQueueURL: e.deadLetters,
+	}, nil
+}

@@ -1,0 +1,303 @@
+// Package audit forwards the results of an audit task: it pages through the task's
+// findings and archives what the task's checks no longer find.
+//
+// One notification can stand for 25,000 findings, more than one invocation may have
+// time for. After each page the token of the next is checkpointed, and each finding
+// carries the start of the task that saw it last. An invocation that runs out of time
+// hands the message back, and the next goes on. Only after the last page is archived
+// what the task did not see, by consistent reads.
+//
+// Tasks may overlap. When all findings of a check are listed, the check's watermark
+// rises to the task's start; what is active and was last seen before the watermark is
+// gone. A task that comes late finds the watermark above itself and archives by that.
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/retry"
+	"github.com/defenderhub/defenderhub/lambda/internal/signal"
+)
+
+// API is the part of the AWS IoT client that audits need. The client must not retry by
+// itself.
+type API interface {
+	ListAuditFindings(context.Context, *iot.ListAuditFindingsInput, ...func(*iot.Options)) (*iot.ListAuditFindingsOutput, error)
+}
+
+// Deliverer brings signals into Security Hub.
+type Deliverer interface {
+	Deliver(context.Context, []signal.Signal) map[string]delivery.Outcome
+}
+
+// Findings lists the findings of a check that may have to be archived.
+type Findings interface {
+	Open(ctx context.Context, check string, each func([]ledger.Entry) error) error
+}
+
+// Auditor is safe for concurrent use.
+type Auditor struct {
+	IoT      API
+	Table    ledger.Table
+	Findings Findings
+	Deliver  Deliverer
+	Region   string
+	Now      func() time.Time
+	Random   func(n int64) int64
+	Log      *slog.Logger
+}
+
+// pageSize is the most that ListAuditFindings returns; its own default is 25.
+const pageSize = 250
+
+// Outcome of a task.
+type Outcome struct {
+	delivery.Outcome
+	// Progress tells, with the verdict Retry, that this invocation came further, so that
+	// the message may come again at once.
+	Progress bool
+}
+
+// stop ends the work on a task for this invocation.
+type stop struct{ delivery.Outcome }
+
+func (s stop) Error() string { return s.Reason }
+
+// Process works on a task until it is done or the deadline of ctx is near.
+func (a *Auditor) Process(ctx context.Context, m mapping.Mapper, t mapping.AuditTask) Outcome {
+	w := &work{Auditor: a, mapper: m, task: t}
+	err := w.run(ctx)
+	var s stop
+	switch {
+	case err == nil && w.point.Refused > 0:
+		return Outcome{Outcome: delivery.Outcome{Verdict: delivery.Refused,
+			Reason: fmt.Sprintf("%d findings of audit task %s were refused; the first: %s", w.point.Refused, t.ID, w.point.Reason)}}
+	case err == nil:
+		return Outcome{}
+	case errors.As(err, &s):
+		return Outcome{s.Outcome, w.progress}
+	}
+	return Outcome{delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()}, w.progress}
+}
+
+// work is one invocation's work on a task.
+type work struct {
+	*Auditor
+	mapper   mapping.Mapper
+	task     mapping.AuditTask
+	point    checkpoint
+	progress bool
+}
+
+func (w *work) run(ctx context.Context) error {
+	var err error
+	if w.point, err = w.load(ctx, w.task.ID); err != nil || w.point.Done {
+		return err
+	}
+	if !w.point.Summaries {
+		if err := w.deliver(ctx, w.mapper.CheckSummaries(w.task)); err != nil {
+			return err
+		}
+		w.point.Summaries = true
+		if err := w.checkpoint(ctx); err != nil {
+			return err
+		}
+	}
+	if err := w.list(ctx); err != nil {
+		return err
+	}
+	for _, c := range w.task.Checks {
+		if c.Completed() {
+			if err := w.archive(ctx, c.Name); err != nil {
+				return err
+			}
+		}
+	}
+	last := w.point
+	if w.point = (checkpoint{Done: true, revision: last.revision}); last.Refused > 0 {
+		// The message goes to the dead-letter queue; who sends it again wants it all again.
+		w.point.Done = false
+	}
+	if err := w.checkpoint(ctx); err != nil {
+		return err
+	}
+	w.point.Refused, w.point.Reason = last.Refused, last.Reason
+	w.Log.Info("audit task forwarded", "taskId", w.task.ID, "pages", last.Pages, "refused", last.Refused)
+	return nil
+}
+
+// list delivers the findings of the task page by page.
+func (w *work) list(ctx context.Context) error {
+	checks, err := w.listable(ctx)
+	if err != nil {
+		return err
+	}
+	for !w.point.Listed {
+		if len(checks) == 0 {
+			w.point.Listed = true
+			break
+		}
+		page, err := w.page(ctx)
+		if err != nil {
+			return err
+		}
+		var signals []signal.Signal
+		for _, f := range page.Findings {
+			if aws.ToBool(f.IsSuppressed) {
+				continue
+			}
+			if s := w.mapper.AuditFinding(w.task, f); checks[s.Check] {
+				signals = append(signals, s)
+			}
+		}
+		if err := w.deliver(ctx, signals); err != nil {
+			return err
+		}
+		w.point.Token = aws.ToString(page.NextToken)
+		w.point.Pages++
+		w.point.Listed = w.point.Token == ""
+		if err := w.checkpoint(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listable are the checks whose findings this task may speak for: those that ran to
+// their end, found something, and were not listed by a later task since.
+func (w *work) listable(ctx context.Context) (map[string]bool, error) {
+	checks := map[string]bool{}
+	for _, c := range w.task.Checks {
+		if c.Status != "COMPLETED_NON_COMPLIANT" {
+			continue
+		}
+		mark, _, err := w.watermark(ctx, c.Name)
+		if err != nil {
+			return nil, err
+		}
+		if mark.Started <= w.task.Started {
+			checks[c.Name] = true
+		}
+	}
+	return checks, nil
+}
+
+// page lists the next page, from the first where the token has expired.
+func (w *work) page(ctx context.Context) (*iot.ListAuditFindingsOutput, error) {
+	backoff := retry.Backoff{First: 200 * time.Millisecond, Longest: 5 * time.Second, Random: w.Random}
+	for failures := 0; ; {
+		in := &iot.ListAuditFindingsInput{TaskId: &w.task.ID, MaxResults: aws.Int32(pageSize)}
+		if w.point.Token != "" {
+			in.NextToken = &w.point.Token
+		}
+		// ListSuppressedFindings stays absent: false would be the same as true's opposite
+		// only for data that carries isSuppressed.
+		page, err := w.IoT.ListAuditFindings(ctx, in)
+		if err == nil {
+			return page, nil
+		}
+		var invalid *types.InvalidRequestException
+		var api smithy.APIError
+		switch {
+		case errors.As(err, &invalid) && w.point.Token != "":
+			w.Log.Warn("the page token of an audit task is no longer valid: listing starts again", "taskId", w.task.ID, "pages", w.point.Pages)
+			w.point.Token, w.point.Pages = "", 0
+			if err := w.checkpoint(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		case errors.As(err, &invalid):
+			return nil, stop{delivery.Outcome{Verdict: delivery.Refused, Reason: fmt.Sprintf("list the findings of audit task %s: %v", w.task.ID, err)}}
+		case errors.As(err, &api) && denied(api):
+			return nil, fmt.Errorf("list the findings of audit task %s: %w", w.task.ID, err)
+		}
+		if failures++; !backoff.Wait(ctx, failures) {
+			return nil, fmt.Errorf("list the findings of audit task %s: no time left after: %w", w.task.ID, err)
+		}
+	}
+}
+
+// denied errors do not pass by waiting.
+func denied(err smithy.APIError) bool {
+	switch err.ErrorCode() {
+	case "UnauthorizedException", "AccessDeniedException", "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException":
+		return true
+	}
+	return false
+}
+
+// archive archives what the check no longer finds: what is active, or not confirmed,
+// and was last seen before the check's watermark.
+func (w *work) archive(ctx context.Context, check string) error {
+	var mark watermark
+	var err error
+	if w.task.Completed() {
+		mark, err = w.raise(ctx, check, w.task.Started)
+	} else {
+		mark, _, err = w.watermark(ctx, check) // what a later task said still holds
+	}
+	if err != nil {
+		return err
+	}
+	return w.Findings.Open(ctx, check, func(entries []ledger.Entry) error {
+		var gone []signal.Signal
+		for _, e := range entries {
+			if e.Order.Time > mark.Started || e.Order.Time == mark.Started && e.State == defender.Active {
+				continue
+			}
+			f := *e.Finding
+			f.RecordState = defender.Archived
+			s := signal.New(e.Source, f, w.task.Ended, signal.Order{Time: mark.Started})
+			s.Check = check
+			gone = append(gone, s)
+		}
+		if len(gone) == 0 {
+			return nil
+		}
+		if err := w.deliver(ctx, gone); err != nil {
+			return err
+		}
+		w.progress = true
+		return nil
+	})
+}
+
+// deliver delivers signals and stops the work where one has to come again. What is
+// refused is counted, and does not stop the others.
+func (w *work) deliver(ctx context.Context, signals []signal.Signal) error {
+	worst := delivery.Outcome{}
+	for _, outcome := range w.Deliver.Deliver(ctx, signals) {
+		if outcome.Verdict == delivery.Refused {
+			if w.point.Refused++; w.point.Reason == "" {
+				w.point.Reason = outcome.Reason
+			}
+			continue
+		}
+		worst = delivery.Worst(worst, outcome)
+	}
+	if worst.Verdict != delivery.Done {
+		return stop{worst}
+	}
+	return nil
+}
+
+func (w *work) checkpoint(ctx context.Context) error {
+	if err := w.save(ctx, w.task.ID, &w.point); err != nil {
+		return err
+	}
+	w.progress = true
+	return nil
+}

@@ -1,0 +1,205 @@
+// Package delivery brings signals into Security Hub by way of the ledger: claim,
+// import, confirm.
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/importer"
+	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/signal"
+)
+
+// Verdict is what became of a signal.
+type Verdict int
+
+const (
+	// Done: Security Hub shows it, or something newer.
+	Done Verdict = iota
+	// Retry: it did not arrive; the message has to come again.
+	Retry
+	// Refused: Security Hub will never take it.
+	Refused
+	// HubOff: Security Hub is not enabled; the message has to come again, later.
+	HubOff
+)
+
+// Outcome is a Verdict, with a reason where it is not Done.
+type Outcome struct {
+	Verdict Verdict
+	Reason  string
+}
+
+// Worst is the outcome that decides about a message with both.
+func Worst(a, b Outcome) Outcome {
+	rank := func(v Verdict) int { return [...]int{Done: 0, Refused: 1, Retry: 2, HubOff: 3}[v] }
+	if rank(b.Verdict) > rank(a.Verdict) {
+		return b
+	}
+	return a
+}
+
+// Ledger is the part of ledger.Ledger that delivery needs.
+type Ledger interface {
+	Claim(context.Context, signal.Signal) (ledger.Claim, error)
+	ClaimDue(context.Context, ledger.Entry) (ledger.Claim, error)
+	Confirm(context.Context, ledger.Claim) error
+	Abandon(context.Context, ledger.Claim) error
+}
+
+// Importer is the part of importer.Importer that delivery needs.
+type Importer interface {
+	Import(context.Context, []defender.Finding) map[string]importer.Result
+}
+
+// Delivery is safe for concurrent use.
+type Delivery struct {
+	Ledger   Ledger
+	Importer Importer
+	Metrics  *emf.Metrics
+	Log      *slog.Logger
+}
+
+// parallel is how many calls to the ledger run at once.
+const parallel = 16
+
+// Deliver delivers signals. Those with one finding id are merged, and share the
+// outcome. The answer has an entry for each finding id.
+func (d *Delivery) Deliver(ctx context.Context, signals []signal.Signal) map[string]Outcome {
+	merged := map[string]signal.Signal{}
+	var order []string
+	for _, s := range signals {
+		id := s.Finding.ID
+		if other, ok := merged[id]; ok {
+			s = signal.Merge(other, s)
+		} else {
+			order = append(order, id)
+		}
+		merged[id] = s
+	}
+	tasks := make([]task, len(order))
+	for i, id := range order {
+		s := merged[id]
+		tasks[i] = task{id: id, source: s.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.Claim(ctx, s) }}
+	}
+	return d.deliver(ctx, tasks)
+}
+
+// Refresh does what is due about entries of the ledger.
+func (d *Delivery) Refresh(ctx context.Context, entries []ledger.Entry) map[string]Outcome {
+	tasks := make([]task, len(entries))
+	for i, e := range entries {
+		tasks[i] = task{id: e.ID, source: e.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.ClaimDue(ctx, e) }}
+	}
+	return d.deliver(ctx, tasks)
+}
+
+// task is a finding on its way.
+type task struct {
+	id      string
+	source  defender.Source
+	claim   func(context.Context) (ledger.Claim, error)
+	claimed ledger.Claim
+	outcome Outcome
+}
+
+func (d *Delivery) deliver(ctx context.Context, tasks []task) map[string]Outcome {
+	each(tasks, func(t *task) {
+		var err error
+		if t.claimed, err = t.claim(ctx); err != nil {
+			t.outcome = Outcome{Retry, err.Error()}
+		}
+	})
+	var findings []defender.Finding
+	for _, t := range tasks {
+		if t.claimed.Import {
+			findings = append(findings, *t.claimed.Entry.Finding)
+		}
+	}
+	results := d.Importer.Import(ctx, findings)
+	ctx, cancel := withGrace(ctx)
+	defer cancel()
+	each(tasks, func(t *task) {
+		if t.claimed.Import {
+			t.outcome = d.settle(ctx, t, results[t.id])
+		}
+	})
+	outcomes := make(map[string]Outcome, len(tasks))
+	for _, t := range tasks {
+		d.count(&t)
+		outcomes[t.id] = t.outcome
+	}
+	return outcomes
+}
+
+// grace is how long the ledger may still be told of what was imported when the time
+// for imports is over.
+const grace = 2 * time.Second
+
+func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), deadline.Add(grace))
+}
+
+// settle tells the ledger what became of an import.
+func (d *Delivery) settle(ctx context.Context, t *task, r importer.Result) Outcome {
+	switch r.Verdict {
+	case importer.Imported:
+		if err := d.Ledger.Confirm(ctx, t.claimed); err != nil {
+			return Outcome{Retry, err.Error()}
+		}
+		return Outcome{}
+	case importer.Refused:
+		if err := d.Ledger.Abandon(ctx, t.claimed); err != nil {
+			return Outcome{Retry, err.Error()}
+		}
+		return Outcome{Refused, r.Reason}
+	case importer.HubOff:
+		return Outcome{HubOff, r.Reason}
+	}
+	return Outcome{Retry, r.Reason}
+}
+
+// count writes the metrics, and a log line for what failed.
+func (d *Delivery) count(t *task) {
+	metric := defender.MetricUnchanged
+	switch {
+	case t.outcome.Verdict == HubOff:
+		metric = defender.MetricHubOff
+	case t.outcome.Verdict != Done:
+		metric = defender.MetricFailed
+		d.Log.Error("finding was not imported", "findingId", t.id, "source", t.source.String(),
+			"reason", t.outcome.Reason, "again", t.outcome.Verdict == Retry)
+	case t.claimed.Import && t.claimed.Entry.State == defender.Archived:
+		metric = defender.MetricArchived
+	case t.claimed.Import:
+		metric = defender.MetricImported
+	}
+	d.Metrics.Count(t.source.String(), metric, 1)
+}
+
+// each runs f for every task, some at once.
+func each(tasks []task, f func(*task)) {
+	var wg sync.WaitGroup
+	next := make(chan *task)
+	for range min(parallel, len(tasks)) {
+		wg.Go(func() {
+			for t := range next {
+				f(t)
+			}
+		})
+	}
+	for i := range tasks {
+		next <- &tasks[i]
+	}
+	close(next)
+	wg.Wait()
+}

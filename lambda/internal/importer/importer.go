@@ -1,0 +1,268 @@
+// Package importer imports findings into AWS Security Hub: in batches within the
+// service's limits, again after throttling and faults of the service, and with an
+// answer for each finding.
+package importer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/retry"
+)
+
+// API is the part of the Security Hub client that the importer calls. The client
+// must not retry by itself: the importer knows the deadline and retries what failed.
+type API interface {
+	BatchImportFindings(context.Context, *securityhub.BatchImportFindingsInput, ...func(*securityhub.Options)) (*securityhub.BatchImportFindingsOutput, error)
+}
+
+// Verdict is what became of a finding.
+type Verdict int
+
+const (
+	// Failed: not imported, or not known; worth another try later.
+	Failed Verdict = iota
+	// Imported: Security Hub has it, or something newer.
+	Imported
+	// Refused: Security Hub will never take it.
+	Refused
+	// HubOff: Security Hub is not enabled in this account and Region.
+	HubOff
+)
+
+// Result is a Verdict, and Security Hub's reason where it is not Imported.
+type Result struct {
+	Verdict Verdict
+	Reason  string
+}
+
+// Importer imports findings. It is safe for concurrent use.
+type Importer struct {
+	api     API
+	backoff retry.Backoff
+}
+
+// New returns an Importer. random returns a number in [0, n); nil takes math/rand/v2.
+func New(api API, random func(n int64) int64) *Importer {
+	return &Importer{api: api, backoff: retry.Backoff{First: 200 * time.Millisecond, Longest: 10 * time.Second, Random: random}}
+}
+
+// Import imports findings with different ids, until all are settled or the deadline of
+// ctx is near. The result has an entry for each id.
+func (i *Importer) Import(ctx context.Context, findings []defender.Finding) map[string]Result {
+	run := &run{Importer: i, results: make(map[string]Result, len(findings))}
+	for _, batch := range batches(findings) {
+		run.batch(ctx, batch)
+	}
+	return run.results
+}
+
+// run is one call of Import.
+type run struct {
+	*Importer
+	results map[string]Result
+	// over is why nothing more is sent: Security Hub is off, or time is up.
+	over *Result
+}
+
+// batch settles every finding of a batch.
+func (r *run) batch(ctx context.Context, batch []defender.Finding) {
+	left := batch
+	for failures := 0; len(left) > 0; {
+		if r.over != nil {
+			r.settle(left, *r.over)
+			return
+		}
+		var again []defender.Finding
+		reason := ""
+		out, err := r.api.BatchImportFindings(ctx, input(left))
+		switch judge(err) {
+		case good:
+			again, reason = r.answer(left, out)
+			if len(again) < len(left) {
+				failures = 0 // progress: begin with short waits again
+			}
+		case hubOff:
+			r.over = &Result{HubOff, err.Error()}
+			continue
+		case invalid:
+			if len(left) == 1 {
+				r.settle(left, Result{Refused, err.Error()})
+				return
+			}
+			// One finding spoils the call: nothing was imported. Find it.
+			r.batch(ctx, left[:len(left)/2])
+			r.batch(ctx, left[len(left)/2:])
+			return
+		case hopeless:
+			r.settle(left, Result{Failed, err.Error()})
+			return
+		case passing:
+			again, reason = left, err.Error()
+		}
+		left = again
+		if failures++; len(left) > 0 && r.over == nil && !r.backoff.Wait(ctx, failures) {
+			r.over = &Result{Failed, "no time left in this invocation; the last answer was: " + reason}
+		}
+	}
+}
+
+// answer settles what the answer decides and returns the findings to send again.
+func (r *run) answer(sent []defender.Finding, out *securityhub.BatchImportFindingsOutput) (again []defender.Finding, reason string) {
+	failed := map[string]types.ImportFindingsError{}
+	for _, f := range out.FailedFindings {
+		if f.Id != nil {
+			failed[*f.Id] = f
+		}
+	}
+	for _, f := range sent {
+		e, bad := failed[f.ID]
+		if !bad {
+			r.results[f.ID] = Result{Verdict: Imported}
+			continue
+		}
+		code, text := deref(e.ErrorCode), deref(e.ErrorCode)+": "+deref(e.ErrorMessage)
+		switch code {
+		case "InvalidInput", "FindingSizeExceeded":
+			r.results[f.ID] = Result{Refused, text}
+		case "InvalidAccess":
+			r.results[f.ID] = Result{HubOff, text}
+			r.over = &Result{HubOff, text}
+		default:
+			again, reason = append(again, f), text
+		}
+	}
+	return again, reason
+}
+
+func (r *run) settle(findings []defender.Finding, result Result) {
+	for _, f := range findings {
+		r.results[f.ID] = result
+	}
+}
+
+func input(findings []defender.Finding) *securityhub.BatchImportFindingsInput {
+	in := &securityhub.BatchImportFindingsInput{Findings: make([]types.AwsSecurityFinding, len(findings))}
+	for i, f := range findings {
+		in.Findings[i] = toSDK(f)
+	}
+	return in
+}
+
+// callOverhead is a generous bound on what a call carries around its findings.
+const callOverhead = 4 << 10
+
+// batches cuts findings into calls within the limits of number and size.
+func batches(findings []defender.Finding) [][]defender.Finding {
+	var all [][]defender.Finding
+	size := 0
+	for _, f := range findings {
+		n := bytesOf(f) + 1
+		last := len(all) - 1
+		if last < 0 || len(all[last]) == defender.MaxFindingsPerImport || size+n > defender.MaxImportBytes {
+			all = append(all, nil)
+			last++
+			size = callOverhead
+		}
+		all[last] = append(all[last], f)
+		size += n
+	}
+	return all
+}
+
+// bytesOf is the size of a finding as JSON. encoding/json escapes at least what the
+// SDK escapes.
+func bytesOf(f defender.Finding) int {
+	text, err := json.Marshal(f)
+	if err != nil {
+		return defender.MaxFindingBytes
+	}
+	return len(text)
+}
+
+// kind is what an error of a call means for its findings.
+type kind int
+
+const (
+	good kind = iota
+	// passing: throttling, a fault of the service, no answer.
+	passing
+	// hopeless: denied, wrong credentials; not in this invocation.
+	hopeless
+	// hubOff: Security Hub is not enabled.
+	hubOff
+	// invalid: something in the call is not acceptable.
+	invalid
+)
+
+func judge(err error) kind {
+	if err == nil {
+		return good
+	}
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return passing // no answer from the service
+	}
+	switch api.ErrorCode() {
+	case "InvalidAccessException":
+		return hubOff
+	case "InvalidInputException", "ValidationException", "SerializationException", "RequestEntityTooLargeException":
+		return invalid
+	}
+	status := statusOf(err)
+	switch {
+	case status == http.StatusRequestEntityTooLarge:
+		return invalid
+	case slices.Contains(throttles, api.ErrorCode()), status == http.StatusTooManyRequests, status == http.StatusRequestTimeout,
+		status >= 500, status == 0:
+		return passing
+	}
+	return hopeless
+}
+
+// throttles are the codes that AWS services use, some of them with status 400.
+var throttles = []string{
+	"LimitExceededException", "ThrottlingException", "Throttling", "ThrottledException",
+	"TooManyRequestsException", "RequestThrottled", "RequestThrottledException", "RequestLimitExceeded", "SlowDown",
+	"InternalException", "InternalFailure", "ServiceUnavailable", "RequestTimeout", "RequestTimeoutException",
+}
+
+func statusOf(err error) int {
+	var response interface{ HTTPStatusCode() int }
+	if errors.As(err, &response) {
+		return response.HTTPStatusCode()
+	}
+	return 0
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// String names the verdict.
+func (v Verdict) String() string {
+	switch v {
+	case Failed:
+		return "failed"
+	case Imported:
+		return "imported"
+	case Refused:
+		return "refused"
+	case HubOff:
+		return "Security Hub is off"
+	}
+	return fmt.Sprintf("Verdict(%d)", int(v))
+}

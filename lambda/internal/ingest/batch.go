@@ -1,0 +1,109 @@
+package ingest
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/signal"
+)
+
+// message is a message of the queue on its way.
+type message struct {
+	events.SQSMessage
+	// source for the metrics, "unknown" where the message does not say.
+	source string
+	mapper mapping.Mapper
+	// signals, or the task of an audit notification.
+	signals []signal.Signal
+	task    *mapping.AuditTask
+	outcome delivery.Outcome
+	// progress: see audit.Outcome.
+	progress bool
+}
+
+// batch handles messages and names those that have to come again. The work ends
+// before the invocation does.
+func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) events.SQSEventResponse {
+	messages := make([]*message, len(records))
+	var signals []signal.Signal
+	for i, r := range records {
+		messages[i] = h.read(ctx, r)
+		h.Metrics.Count(messages[i].source, defender.MetricReceived, 1)
+		signals = append(signals, messages[i].signals...)
+	}
+	if len(signals) > 0 {
+		outcomes := h.Deliver.Deliver(work, signals)
+		for _, m := range messages {
+			for _, s := range m.signals {
+				m.outcome = delivery.Worst(m.outcome, outcomes[s.Finding.ID])
+			}
+		}
+	}
+	for _, m := range messages {
+		if m.task != nil {
+			outcome := h.Audit.Process(work, m.mapper, *m.task)
+			m.outcome, m.progress = outcome.Outcome, outcome.Progress
+		}
+	}
+	response := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
+	hubOff := false
+	for _, m := range messages {
+		hubOff = hubOff || m.outcome.Verdict == delivery.HubOff
+		if !h.settle(ctx, m) {
+			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
+		}
+	}
+	if hubOff {
+		h.Log.Error(hubOffAdvice, "region", h.Region)
+	}
+	return response
+}
+
+// settle does with a message what its outcome asks for. It returns whether the message
+// is done with.
+func (h *Handler) settle(ctx context.Context, m *message) bool {
+	switch m.outcome.Verdict {
+	case delivery.Done:
+		return true
+	case delivery.Refused:
+		if err := h.deadLetter(ctx, m); err != nil {
+			h.Log.Error("message could not be sent to the dead-letter queue", "messageId", m.MessageId, "reason", err.Error())
+			return false
+		}
+		h.Metrics.Count(m.source, defender.MetricRefused, 1)
+		h.Log.Warn("message can never be imported and was sent to the dead-letter queue", "messageId", m.MessageId, "source", m.source, "reason", m.outcome.Reason)
+		return true
+	case delivery.HubOff:
+		h.returnIn(ctx, m, stretch(m.Attributes["ApproximateReceiveCount"]))
+	case delivery.Retry:
+		if m.progress {
+			h.returnIn(ctx, m, 0)
+		}
+		h.Log.Warn("message will come again", "messageId", m.MessageId, "source", m.source, "reason", m.outcome.Reason, "progress", m.progress)
+	}
+	return false
+}
+
+// stretch is how long a message waits while Security Hub is off: a minute at first, an
+// hour at last.
+func stretch(receiveCount string) time.Duration {
+	n, err := strconv.Atoi(receiveCount)
+	if err != nil || n < 1 {
+		n = 1
+	}
+	return min(time.Hour, time.Minute<<min(n-1, 10))
+}
+
+// sentAt is when the message was sent, by the queue's clock.
+func (h *Handler) sentAt(r events.SQSMessage) time.Time {
+	if ms, err := strconv.ParseInt(r.Attributes["SentTimestamp"], 10, 64); err == nil && ms > 0 {
+		return time.UnixMilli(ms)
+	}
+	return h.Now()
+}

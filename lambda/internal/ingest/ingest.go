@@ -1,0 +1,161 @@
+// Package ingest is the function's handler: it reads what the queues and the schedule
+// bring, and answers for each message.
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/audit"
+	"github.com/defenderhub/defenderhub/lambda/internal/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/signal"
+)
+
+// SQS is the part of the Amazon SQS client that the handler calls.
+type SQS interface {
+	SendMessage(context.Context, *sqs.SendMessageInput, ...func(*sqs.Options)) (*sqs.SendMessageOutput, error)
+	ChangeMessageVisibility(context.Context, *sqs.ChangeMessageVisibilityInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityOutput, error)
+	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
+}
+
+// Deliverer brings signals into Security Hub.
+type Deliverer interface {
+	Deliver(context.Context, []signal.Signal) map[string]delivery.Outcome
+	Refresh(context.Context, []ledger.Entry) map[string]delivery.Outcome
+}
+
+// Auditor forwards audit tasks.
+type Auditor interface {
+	Process(context.Context, mapping.Mapper, mapping.AuditTask) audit.Outcome
+}
+
+// Due lists what is due in the ledger.
+type Due interface {
+	Due(ctx context.Context, each func([]ledger.Entry) error) error
+}
+
+// Handler handles the function's events. It is safe for concurrent use.
+type Handler struct {
+	SQS     SQS
+	Deliver Deliverer
+	Audit   Auditor
+	Ledger  Due
+	Metrics *emf.Metrics
+	Log     *slog.Logger
+	Now     func() time.Time
+
+	Region             string
+	EventTopic         string
+	Severities         defender.Severities
+	DeadLetterQueueURL string
+
+	queueURLs sync.Map // by ARN
+}
+
+// Handle handles an event of an SQS queue, or the schedule's refresh.
+func (h *Handler) Handle(ctx context.Context, event json.RawMessage) (any, error) {
+	work, cancel := withMargin(ctx)
+	defer cancel()
+	defer func() {
+		if err := h.Metrics.Flush(); err != nil {
+			h.Log.Error("metrics were not written", "reason", err.Error())
+		}
+	}()
+	var kind struct {
+		Records     []json.RawMessage `json:"Records"`
+		Defenderhub string            `json:"defenderhub"`
+	}
+	if err := json.Unmarshal(event, &kind); err != nil {
+		return nil, fmt.Errorf("event is not a JSON object: %w", err)
+	}
+	if kind.Defenderhub == "refresh" {
+		return nil, h.refresh(work)
+	}
+	if kind.Records == nil {
+		return nil, fmt.Errorf("event is neither of an SQS queue nor %s", defender.RefreshRequest)
+	}
+	var batch events.SQSEvent
+	if err := json.Unmarshal(event, &batch); err != nil {
+		return nil, fmt.Errorf("event is not of an SQS queue: %w", err)
+	}
+	return h.batch(ctx, work, batch.Records), nil
+}
+
+// margin is kept back from the function's deadline for what has to be said afterwards:
+// claims confirmed, messages handed back, dead letters sent.
+const margin = 5 * time.Second
+
+// withMargin returns a context for the work, which ends before the invocation does.
+func withMargin(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(margin, time.Until(deadline)/4)))
+}
+
+// mapper makes findings for the account of the queue, which is the function's own. The
+// function's ARN is asked where a message names no queue.
+func (h *Handler) mapper(ctx context.Context, queueARN string) (mapping.Mapper, error) {
+	arn := queueARN
+	if arn == "" {
+		if lc, ok := lambdacontext.FromContext(ctx); ok {
+			arn = lc.InvokedFunctionArn
+		}
+	}
+	parts := strings.Split(arn, ":")
+	if len(parts) < 6 || parts[0] != "arn" || parts[1] == "" || parts[4] == "" {
+		return mapping.Mapper{}, fmt.Errorf("no account in the ARN %q of queue or function", arn)
+	}
+	return mapping.Mapper{
+		Account: parts[4], Partition: parts[1], Region: h.Region,
+		EventTopic: h.EventTopic, Severities: h.Severities,
+	}, nil
+}
+
+// refresh does what is due: it imports active findings again before Security Hub
+// forgets them, archives what was quiet too long, and imports what was claimed and
+// never confirmed.
+func (h *Handler) refresh(ctx context.Context) error {
+	done, left := 0, 0
+	err := h.Ledger.Due(ctx, func(entries []ledger.Entry) error {
+		for _, outcome := range h.Deliver.Refresh(ctx, entries) {
+			switch outcome.Verdict {
+			case delivery.Done:
+				done++
+			case delivery.HubOff:
+				return errHubOff
+			default:
+				left++
+			}
+		}
+		return ctx.Err()
+	})
+	if errors.Is(err, errHubOff) {
+		h.Log.Error(hubOffAdvice, "region", h.Region)
+		return nil
+	}
+	h.Log.Info("refreshed", "done", done, "left", left)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil // the next run goes on
+	}
+	return err
+}
+
+var errHubOff = errors.New("security hub is off")
+
+const hubOffAdvice = "Security Hub is not enabled in this account and Region: messages are kept and tried again; enable it with: aws securityhub enable-security-hub --no-enable-default-standards"

@@ -1,0 +1,105 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/signal"
+)
+
+// unknownSource stands in the metrics for messages that do not say where they come from.
+const unknownSource = "unknown"
+
+// read finds out what a message is. What cannot be read is refused.
+func (h *Handler) read(ctx context.Context, r events.SQSMessage) *message {
+	m := &message{SQSMessage: r, source: unknownSource}
+	mapper, err := h.mapper(ctx, r.EventSourceARN)
+	if err != nil {
+		m.outcome = delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()}
+		return m
+	}
+	m.mapper = mapper
+	if err := h.route(m); err != nil {
+		m.outcome = delivery.Outcome{Verdict: delivery.Refused, Reason: err.Error()}
+	}
+	return m
+}
+
+// shape has what tells the kinds of messages apart.
+type shape struct {
+	// An envelope of Amazon SNS; absent with raw message delivery.
+	Type     string `json:"Type"`
+	TopicARN string `json:"TopicArn"`
+	Message  string `json:"Message"`
+	// A rule's envelope, or what its error action wrote.
+	Source, RuleName string
+	// An alert of Detect.
+	ViolationID, ViolationEventType string
+	// A notification of an audit.
+	TaskID       string
+	AuditDetails json.RawMessage
+}
+
+func (h *Handler) route(m *message) error {
+	body := []byte(m.Body)
+	origin := mapping.Origin{Sent: h.sentAt(m.SQSMessage)}
+	var s shape
+	if err := json.Unmarshal(body, &s); err != nil {
+		return fmt.Errorf("message is not a JSON object that defenderhub knows: %w", err)
+	}
+	if s.Type != "" && s.TopicARN != "" {
+		if s.Type != "Notification" {
+			return fmt.Errorf("message of Amazon SNS is a %s, want a Notification", s.Type)
+		}
+		origin.Account, origin.Region = place(s.TopicARN)
+		body = []byte(s.Message)
+		s = shape{}
+		if err := json.Unmarshal(body, &s); err != nil {
+			return fmt.Errorf("notification does not carry a JSON object: %w", err)
+		}
+	}
+	switch {
+	case s.Source != "" || s.RuleName != "":
+		source, envelope, err := defender.DecodeEnvelope(body)
+		if err != nil {
+			return err
+		}
+		m.source = source.String()
+		return m.add(m.mapper.Rule(source, envelope, origin.Sent))
+	case s.ViolationID != "" || s.ViolationEventType != "":
+		m.source = defender.DetectNotifications.String()
+		return m.add(m.mapper.Detect(body, origin))
+	case s.TaskID != "" || len(s.AuditDetails) > 0:
+		m.source = defender.AuditNotifications.String()
+		task, err := m.mapper.AuditTask(body, origin)
+		if err != nil {
+			return err
+		}
+		m.task = &task
+		return nil
+	}
+	return fmt.Errorf("message is neither of a rule of defenderhub nor a notification of Device Defender")
+}
+
+func (m *message) add(s signal.Signal, err error) error {
+	if err == nil {
+		m.signals = append(m.signals, s)
+	}
+	return err
+}
+
+// place is account and Region of an ARN, "" where it has none.
+func place(arn string) (account, region string) {
+	parts := strings.Split(arn, ":")
+	if len(parts) < 6 {
+		return "", ""
+	}
+	return parts[4], parts[3]
+}

@@ -1,0 +1,149 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/signal"
+)
+
+// verdict is what to do with an entry.
+type verdict int
+
+const (
+	nothing verdict = iota // the ledger knows as much
+	again                  // import what is already claimed
+	note                   // write, import nothing
+	claim                  // write, import
+)
+
+// Repeats of what Security Hub already shows are not imported within these times: an
+// audit finds the same every day, and a device in a loop is refused every second. The
+// first bounds how old an audit finding's LastObservedAt may be, the second all others.
+const (
+	auditRepeats = 30 * 24 * time.Hour
+	eventRepeats = time.Hour
+)
+
+// decide weighs a signal against what the ledger knows. now is in ms.
+func decide(e *Entry, s signal.Signal, now int64) (Entry, verdict) {
+	if e == nil {
+		return begin(Entry{}, s, now)
+	}
+	order := s.Order.Compare(e.Order)
+	if e.Status == Unseen {
+		switch {
+		case order > 0:
+			return begin(*e, s, now)
+		case s.Raised:
+			return lateBeginning(*e, s, now), claim
+		}
+		return *e, nothing
+	}
+	switch {
+	case order < 0:
+		return *e, nothing
+	case order == 0 && e.Status == Pending:
+		return *e, again
+	case order == 0:
+		return *e, nothing
+	case e.Status == Confirmed && repeats(*e, s, now):
+		next := observe(*e, s, now)
+		next.Order = s.Order
+		if next.Finding != nil {
+			next.Finding = content(next, s.Finding)
+		}
+		return next, note
+	}
+	return take(*e, s, now), claim
+}
+
+// begin is the first that anybody hears of a finding, or of its end.
+func begin(e Entry, s signal.Signal, now int64) (Entry, verdict) {
+	if s.Raised {
+		return take(e, s, now), claim
+	}
+	e.Source, e.Check, e.ID = s.Source, s.Check, s.Finding.ID
+	e.Status, e.State, e.Order, e.Digest = Unseen, s.Finding.RecordState, s.Order, s.Digest
+	e.LastObserved = min(s.Time, now)
+	e.Finding = &s.Finding
+	return e, note
+}
+
+// lateBeginning imports a finding that ended before its beginning arrived.
+func lateBeginning(e Entry, s signal.Signal, now int64) Entry {
+	end := signal.Signal{
+		Source: e.Source, Check: e.Check, Finding: *e.Finding,
+		Time: e.LastObserved, First: s.First, Order: e.Order, Digest: e.Digest,
+	}
+	return take(e, end, now)
+}
+
+// take makes the entry say what the signal says, with an UpdatedAt that Security Hub
+// takes for newer than all before. A time in the future counts as now, so that it does
+// not keep later signals out.
+func take(e Entry, s signal.Signal, now int64) Entry {
+	e = observe(e, s, now)
+	e.Source, e.Check, e.ID = s.Source, s.Check, s.Finding.ID
+	e.Status, e.State, e.Order, e.Digest = Pending, s.Finding.RecordState, s.Order, s.Digest
+	if e.CreatedAt == 0 {
+		// Security Hub wants both times equal in a new finding.
+		e.CreatedAt, e.UpdatedAt = e.FirstObserved, e.FirstObserved
+	} else {
+		e.UpdatedAt = max(e.UpdatedAt+1, min(s.Time, now))
+	}
+	e.Finding = content(e, s.Finding)
+	return e
+}
+
+// observe widens the times between which the finding was seen.
+func observe(e Entry, s signal.Signal, now int64) Entry {
+	if first := min(s.First, now); e.FirstObserved == 0 || first < e.FirstObserved {
+		e.FirstObserved = first
+	}
+	e.LastObserved = max(e.LastObserved, min(s.Time, now))
+	return e
+}
+
+// content is a finding with the entry's times.
+func content(e Entry, f defender.Finding) *defender.Finding {
+	f.CreatedAt, f.UpdatedAt = defender.Milliseconds(e.CreatedAt), defender.Milliseconds(e.UpdatedAt)
+	f.FirstObservedAt, f.LastObservedAt = defender.Milliseconds(e.FirstObserved), defender.Milliseconds(e.LastObserved)
+	return &f
+}
+
+// repeats tells whether Security Hub already shows what s says.
+func repeats(e Entry, s signal.Signal, now int64) bool {
+	if e.State != s.Finding.RecordState {
+		return false
+	}
+	if e.State == defender.Archived {
+		return true // an ended finding is not worth telling twice
+	}
+	window := eventRepeats
+	if e.Source == defender.AuditNotifications {
+		window = auditRepeats
+	}
+	return e.Digest == s.Digest && now-e.ImportedAt < window.Milliseconds()
+}
+
+// decideDue decides about an entry that the index called due; the index may be behind.
+func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, verdict) {
+	switch {
+	case e == nil:
+		return Entry{}, nothing
+	case e.Status == Pending:
+		return *e, again
+	case e.Status != Confirmed || e.State != defender.Active || e.Finding == nil || l.dueAt(*e).After(now):
+		return *e, nothing
+	}
+	next := *e
+	next.Status = Pending
+	next.UpdatedAt = max(e.UpdatedAt+1, now.UnixMilli())
+	finding := *e.Finding
+	if quiet := l.quietAt(*e); !quiet.IsZero() && !quiet.After(now) {
+		finding.RecordState, next.State = defender.Archived, defender.Archived
+	}
+	next.Finding = content(next, finding)
+	return next, claim
+}

@@ -1,0 +1,195 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// DynamoDBAPI is the part of the DynamoDB client that [DynamoDB] calls.
+type DynamoDBAPI interface {
+	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
+	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
+	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
+}
+
+// DynamoDB is a [Table] of Amazon DynamoDB.
+type DynamoDB struct {
+	api  DynamoDBAPI
+	name string
+}
+
+// NewDynamoDB returns the table of that name.
+func NewDynamoDB(api DynamoDBAPI, name string) *DynamoDB {
+	return &DynamoDB{api: api, name: name}
+}
+
+// Attributes beside those that package defender names.
+const (
+	attrRevision = "revision"
+	attrDoc      = "doc"
+	attrOpen     = "open"
+)
+
+type item = map[string]types.AttributeValue
+
+// Get reads consistently.
+func (d *DynamoDB) Get(ctx context.Context, k Key) (Record, error) {
+	out, err := d.api.GetItem(ctx, &dynamodb.GetItemInput{
+		TableName:      &d.name,
+		Key:            item{defender.LedgerPartitionKey: text(k.Partition), defender.LedgerSortKey: text(k.Sort)},
+		ConsistentRead: aws.Bool(true),
+	})
+	if err != nil {
+		return Record{}, fmt.Errorf("GetItem of table %s: %w", d.name, err)
+	}
+	if len(out.Item) == 0 {
+		return Record{Key: k}, nil
+	}
+	return decodeItem(out.Item)
+}
+
+// Put writes on the condition that the stored revision is the one before.
+func (d *DynamoDB) Put(ctx context.Context, r Record) error {
+	in := &dynamodb.PutItemInput{TableName: &d.name, Item: encodeItem(r)}
+	if r.Revision == 1 {
+		in.ConditionExpression = aws.String("attribute_not_exists(#revision)")
+	} else {
+		in.ConditionExpression = aws.String("#revision = :before")
+		in.ExpressionAttributeValues = item{":before": number(r.Revision - 1)}
+	}
+	in.ExpressionAttributeNames = map[string]string{"#revision": attrRevision}
+	_, err := d.api.PutItem(ctx, in)
+	var failed *types.ConditionalCheckFailedException
+	if errors.As(err, &failed) {
+		return ErrConflict
+	}
+	if err != nil {
+		return fmt.Errorf("PutItem of table %s: %w", d.name, err)
+	}
+	return nil
+}
+
+// Open queries the partition consistently.
+func (d *DynamoDB) Open(ctx context.Context, partition, after string) ([]Record, string, error) {
+	in := &dynamodb.QueryInput{
+		TableName:                 &d.name,
+		ConsistentRead:            aws.Bool(true),
+		KeyConditionExpression:    aws.String("#pk = :pk"),
+		FilterExpression:          aws.String("#open = :true"),
+		ExpressionAttributeNames:  map[string]string{"#pk": defender.LedgerPartitionKey, "#open": attrOpen},
+		ExpressionAttributeValues: item{":pk": text(partition), ":true": &types.AttributeValueMemberBOOL{Value: true}},
+	}
+	if after != "" {
+		in.ExclusiveStartKey = item{defender.LedgerPartitionKey: text(partition), defender.LedgerSortKey: text(after)}
+	}
+	records, last, err := d.query(ctx, in)
+	return records, stringOf(last, defender.LedgerSortKey), err
+}
+
+// Due queries the index.
+func (d *DynamoDB) Due(ctx context.Context, shard string, at time.Time, after Record) ([]Record, bool, error) {
+	in := &dynamodb.QueryInput{
+		TableName:              &d.name,
+		IndexName:              aws.String(defender.LedgerRefreshIndex),
+		KeyConditionExpression: aws.String("#shard = :shard AND #at <= :at"),
+		ExpressionAttributeNames: map[string]string{
+			"#shard": defender.LedgerRefreshShard, "#at": defender.LedgerRefreshAt,
+		},
+		ExpressionAttributeValues: item{":shard": text(shard), ":at": number(at.Unix())},
+	}
+	if after.Key != (Key{}) {
+		in.ExclusiveStartKey = item{
+			defender.LedgerPartitionKey: text(after.Partition), defender.LedgerSortKey: text(after.Sort),
+			defender.LedgerRefreshShard: text(shard), defender.LedgerRefreshAt: number(after.RefreshAt.Unix()),
+		}
+	}
+	records, last, err := d.query(ctx, in)
+	return records, len(last) > 0, err
+}
+
+func (d *DynamoDB) query(ctx context.Context, in *dynamodb.QueryInput) ([]Record, item, error) {
+	out, err := d.api.Query(ctx, in)
+	if err != nil {
+		return nil, nil, fmt.Errorf("query of table %s: %w", d.name, err)
+	}
+	records := make([]Record, len(out.Items))
+	for i, it := range out.Items {
+		if records[i], err = decodeItem(it); err != nil {
+			return nil, nil, err
+		}
+	}
+	return records, out.LastEvaluatedKey, nil
+}
+
+func encodeItem(r Record) item {
+	it := item{
+		defender.LedgerPartitionKey: text(r.Partition),
+		defender.LedgerSortKey:      text(r.Sort),
+		attrRevision:                number(r.Revision),
+		attrDoc:                     text(string(r.Doc)),
+	}
+	if r.Open {
+		it[attrOpen] = &types.AttributeValueMemberBOOL{Value: true}
+	}
+	if !r.RefreshAt.IsZero() {
+		it[defender.LedgerRefreshShard] = text(r.RefreshShard)
+		it[defender.LedgerRefreshAt] = number(r.RefreshAt.Unix())
+	}
+	if !r.Expires.IsZero() {
+		it[defender.LedgerExpiry] = number(r.Expires.Unix())
+	}
+	return it
+}
+
+func decodeItem(it item) (Record, error) {
+	r := Record{
+		Key: Key{Partition: stringOf(it, defender.LedgerPartitionKey), Sort: stringOf(it, defender.LedgerSortKey)},
+		Doc: []byte(stringOf(it, attrDoc)),
+	}
+	revision, err := numberOf(it, attrRevision)
+	if err != nil || revision < 1 {
+		return Record{}, fmt.Errorf("item %s / %s of the ledger has no revision", r.Partition, r.Sort)
+	}
+	r.Revision = revision
+	if open, ok := it[attrOpen].(*types.AttributeValueMemberBOOL); ok {
+		r.Open = open.Value
+	}
+	r.RefreshShard = stringOf(it, defender.LedgerRefreshShard)
+	if at, err := numberOf(it, defender.LedgerRefreshAt); err == nil {
+		r.RefreshAt = time.Unix(at, 0)
+	}
+	if at, err := numberOf(it, defender.LedgerExpiry); err == nil {
+		r.Expires = time.Unix(at, 0)
+	}
+	return r, nil
+}
+
+func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+
+func number(n int64) types.AttributeValue {
+	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
+}
+
+func stringOf(it item, name string) string {
+	if s, ok := it[name].(*types.AttributeValueMemberS); ok {
+		return s.Value
+	}
+	return ""
+}
+
+func numberOf(it item, name string) (int64, error) {
+	n, ok := it[name].(*types.AttributeValueMemberN)
+	if !ok {
+		return 0, fmt.Errorf("attribute %s is no number", name)
+	}
+	return strconv.ParseInt(n.Value, 10, 64)
+}

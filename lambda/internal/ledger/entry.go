@@ -1,0 +1,131 @@
+package ledger
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/signal"
+)
+
+// Status is how far Security Hub knows what an entry says.
+type Status string
+
+const (
+	// Pending: the entry was claimed; whether its finding was imported is not known.
+	Pending Status = "pending"
+	// Confirmed: Security Hub has it.
+	Confirmed Status = "confirmed"
+	// Unseen: the end of a finding arrived that never began. Security Hub has nothing; the
+	// entry is there so that a beginning that comes late does not leave it active.
+	Unseen Status = "unseen"
+)
+
+// Entry is what the ledger knows about a finding. Times are ms since 1970.
+type Entry struct {
+	Status Status          `json:"status"`
+	Source defender.Source `json:"-"`
+	Check  string          `json:"check,omitempty"`
+	ID     string          `json:"id"`
+	State  defender.RecordState
+	Order  signal.Order `json:"order"`
+	Digest string       `json:"digest"`
+
+	CreatedAt     int64 `json:"createdAt,omitempty"`
+	UpdatedAt     int64 `json:"updatedAt,omitempty"`
+	FirstObserved int64 `json:"firstObserved,omitempty"`
+	LastObserved  int64 `json:"lastObserved,omitempty"`
+	// ImportedAt is when an import was last confirmed, by the function's clock.
+	ImportedAt int64 `json:"importedAt,omitempty"`
+
+	// Finding is what was claimed, exactly as it is imported. It is nil once the end of a
+	// finding is confirmed.
+	Finding *defender.Finding `json:"finding,omitempty"`
+
+	revision int64
+}
+
+// entryDoc names the source in the stored form.
+type entryDoc struct {
+	Entry
+	SourceName string `json:"source"`
+}
+
+const (
+	// shards spread one check's findings, and what is due, over partitions of the table:
+	// a partition takes 1,000 writes a second.
+	// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
+	shards = 8
+	// remember is how long what ended stays in the ledger: longer than Security Hub keeps
+	// a finding and than a queue keeps a message.
+	remember = defender.FindingLifetime + 7*24*time.Hour
+	// refreshAfter is how long after its last import an active finding is imported again.
+	refreshAfter = 60 * 24 * time.Hour
+	// pendingAfter is how long a claim waits for its own message before the schedule
+	// imports it.
+	pendingAfter = time.Hour
+)
+
+// key of an entry: the findings of a check lie together, everything else is spread.
+func key(region, check, id string) Key {
+	if check == "" {
+		return Key{Partition: "finding#" + keyText(id), Sort: "finding"}
+	}
+	return Key{Partition: checkPartition(region, check, shard(id)), Sort: keyText(id)}
+}
+
+func (l *Ledger) decode(r Record) (*Entry, error) {
+	if r.Revision == 0 {
+		return nil, nil
+	}
+	var doc entryDoc
+	if err := json.Unmarshal(r.Doc, &doc); err != nil {
+		return nil, fmt.Errorf("ledger record %s / %s is not the JSON of an entry: %w", r.Partition, r.Sort, err)
+	}
+	source, err := defender.ParseSource(doc.SourceName)
+	if err != nil {
+		return nil, fmt.Errorf("ledger record %s / %s: %w", r.Partition, r.Sort, err)
+	}
+	e := doc.Entry
+	e.Source, e.revision = source, r.Revision
+	return &e, nil
+}
+
+func (l *Ledger) encode(e Entry) (Record, error) {
+	doc, err := json.Marshal(entryDoc{Entry: e, SourceName: e.Source.String()})
+	if err != nil {
+		return Record{}, fmt.Errorf("ledger entry of %s: %w", e.ID, err)
+	}
+	r := Record{Key: key(l.region, e.Check, e.ID), Revision: e.revision, Doc: doc}
+	now := l.now()
+	switch {
+	case e.Status == Pending:
+		r.Open, r.RefreshAt = true, now.Add(pendingAfter)
+	case e.State == defender.Active:
+		r.Open, r.RefreshAt = true, l.dueAt(e)
+	default:
+		r.Expires = now.Add(remember)
+	}
+	if !r.RefreshAt.IsZero() {
+		r.RefreshShard = shard(e.ID)
+	}
+	return r, nil
+}
+
+// dueAt is when a confirmed active finding wants the schedule's attention.
+func (l *Ledger) dueAt(e Entry) time.Time {
+	due := time.UnixMilli(e.ImportedAt).Add(refreshAfter)
+	if quiet := l.quietAt(e); !quiet.IsZero() && quiet.Before(due) {
+		return quiet
+	}
+	return due
+}
+
+// quietAt is when a finding that no event ends is archived, zero for others.
+func (l *Ledger) quietAt(e Entry) time.Time {
+	if e.Source.Info().Clears {
+		return time.Time{}
+	}
+	return time.UnixMilli(e.LastObserved).Add(l.quiet)
+}

@@ -1,0 +1,212 @@
+// Package ledger remembers for each finding its first time, its last time and its
+// state, so that Security Hub need not be asked, and so that several invocations at
+// once, a crash between any two steps, and messages in any order and number lead to
+// the same last state.
+//
+// A signal is first claimed: a conditional write fixes CreatedAt, UpdatedAt, state and
+// content as pending. Exactly that is imported, and then confirmed if the claim still
+// stands. Only what is confirmed suppresses repeats. What is pending is imported again
+// with its own UpdatedAt, which Security Hub ignores if it had it.
+package ledger
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/signal"
+)
+
+// Ledger is safe for concurrent use.
+type Ledger struct {
+	table  Table
+	region string
+	quiet  time.Duration
+	now    func() time.Time
+}
+
+// New returns the ledger of a Region in a table. quiet is how long a finding that no
+// event ends stays active without news.
+func New(table Table, region string, quiet time.Duration, now func() time.Time) *Ledger {
+	return &Ledger{table: table, region: region, quiet: quiet, now: now}
+}
+
+// Claim is the outcome of a claim.
+type Claim struct {
+	// Entry as it now stands in the ledger.
+	Entry Entry
+	// Import tells that Entry.Finding is to be imported and then confirmed; otherwise
+	// there is nothing to do.
+	Import bool
+}
+
+// attempts to write bound how often invocations may get in each other's way.
+const attempts = 10
+
+// Claim claims a signal.
+func (l *Ledger) Claim(ctx context.Context, s signal.Signal) (Claim, error) {
+	return l.change(ctx, key(l.region, s.Check, s.Finding.ID), func(e *Entry) (Entry, verdict) {
+		return decide(e, s, l.now().UnixMilli())
+	})
+}
+
+// ClaimDue claims what is to be done about an entry that is due: a pending one is
+// imported, one that was quiet too long is archived, an old one is imported again.
+func (l *Ledger) ClaimDue(ctx context.Context, e Entry) (Claim, error) {
+	return l.change(ctx, key(l.region, e.Check, e.ID), func(e *Entry) (Entry, verdict) {
+		return l.decideDue(e, l.now())
+	})
+}
+
+// change reads, decides and writes until nobody else wrote in between.
+func (l *Ledger) change(ctx context.Context, k Key, decide func(*Entry) (Entry, verdict)) (Claim, error) {
+	for range attempts {
+		record, err := l.table.Get(ctx, k)
+		if err != nil {
+			return Claim{}, fmt.Errorf("read the ledger: %w", err)
+		}
+		old, err := l.decode(record)
+		if err != nil {
+			return Claim{}, err
+		}
+		next, verdict := decide(old)
+		if verdict == nothing {
+			return Claim{Entry: next}, nil
+		}
+		if verdict == again {
+			return Claim{Entry: next, Import: true}, nil
+		}
+		next.revision = record.Revision + 1
+		err = l.put(ctx, next)
+		if errors.Is(err, ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return Claim{}, err
+		}
+		return Claim{Entry: next, Import: verdict == claim}, nil
+	}
+	return Claim{}, fmt.Errorf("write the ledger after %d attempts: %w", attempts, ErrConflict)
+}
+
+func (l *Ledger) put(ctx context.Context, e Entry) error {
+	record, err := l.encode(e)
+	if err != nil {
+		return err
+	}
+	if err := l.table.Put(ctx, record); err != nil {
+		return fmt.Errorf("write the ledger: %w", err)
+	}
+	return nil
+}
+
+// Confirm records that what was claimed has been imported. Where somebody has claimed
+// anew since, the new claim stands and nothing happens.
+func (l *Ledger) Confirm(ctx context.Context, c Claim) error {
+	e := c.Entry
+	e.Status, e.ImportedAt = Confirmed, l.now().UnixMilli()
+	if e.State == defender.Archived {
+		e.Finding = nil
+	}
+	e.revision++
+	if err := l.put(ctx, e); err != nil && !errors.Is(err, ErrConflict) {
+		return err
+	}
+	return nil
+}
+
+// Abandon records that what was claimed can never be imported: it stays pending, so
+// that it suppresses nothing, but the schedule leaves it alone.
+func (l *Ledger) Abandon(ctx context.Context, c Claim) error {
+	e := c.Entry
+	e.revision++
+	record, err := l.encode(e)
+	if err != nil {
+		return err
+	}
+	record.Open, record.RefreshAt, record.RefreshShard = false, time.Time{}, ""
+	record.Expires = l.now().Add(remember)
+	if err := l.table.Put(ctx, record); err != nil && !errors.Is(err, ErrConflict) {
+		return fmt.Errorf("write the ledger: %w", err)
+	}
+	return nil
+}
+
+// Open calls each with every finding of an audit check that is active or whose end is
+// not confirmed, by consistent reads, a page at a time, until each returns an error.
+func (l *Ledger) Open(ctx context.Context, check string, each func([]Entry) error) error {
+	for i := range shards {
+		partition := checkPartition(l.region, check, strconv.Itoa(i))
+		for after, more := "", true; more; {
+			records, next, err := l.table.Open(ctx, partition, after)
+			if err != nil {
+				return fmt.Errorf("list the findings of %s: %w", check, err)
+			}
+			if err := l.page(records, each); err != nil {
+				return err
+			}
+			after, more = next, next != ""
+		}
+	}
+	return nil
+}
+
+// Due calls each with the entries that are due, a page at a time, until nothing is due
+// or each returns an error.
+func (l *Ledger) Due(ctx context.Context, each func([]Entry) error) error {
+	now := l.now()
+	for i := range shards {
+		var last Record
+		for more := true; more; {
+			records, follow, err := l.table.Due(ctx, strconv.Itoa(i), now, last)
+			if err != nil {
+				return fmt.Errorf("list what is due: %w", err)
+			}
+			if err := l.page(records, each); err != nil {
+				return err
+			}
+			if more = follow && len(records) > 0; more {
+				last = records[len(records)-1]
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) page(records []Record, each func([]Entry) error) error {
+	entries := make([]Entry, 0, len(records))
+	for _, r := range records {
+		e, err := l.decode(r)
+		if err != nil {
+			return err
+		}
+		entries = append(entries, *e)
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	return each(entries)
+}
+
+func checkPartition(region, check, shard string) string {
+	return "audit#" + region + "#" + check + "#" + shard
+}
+
+// keyText is an id that fits into a sort key of 1,024 bytes.
+func keyText(id string) string {
+	if len(id) <= 512 {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func shard(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return strconv.Itoa(int(sum[0]) % shards)
+}

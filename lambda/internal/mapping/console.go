@@ -1,0 +1,56 @@
+package mapping
+
+import (
+	"net/url"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// console is the AWS IoT console of the partition and Region.
+func (p place) console(fragment string) string {
+	host := p.region + ".console.aws.amazon.com"
+	switch p.partition {
+	case "aws-cn":
+		host = "console.amazonaws.cn"
+	case "aws-us-gov":
+		host = "console.amazonaws-us-gov.com"
+	}
+	return "https://" + host + "/iot/home?region=" + p.region + fragment
+}
+
+func (p place) thingURL(name string) string {
+	return p.console("#/thing/" + url.PathEscape(name) + "?tab=violations")
+}
+
+func (p place) policyURL(name string) string { return p.console("#/policy/" + url.PathEscape(name)) }
+
+func (p place) profileURL(name string) string {
+	return p.console("#/dd/securityProfile/" + url.PathEscape(name) + "?tab=violations")
+}
+
+func (p place) auditURL(task, check string) string {
+	return p.console("#/dd/audit/results/" + url.PathEscape(task) + "/" + url.PathEscape(check))
+}
+
+// deviceURL leads to a thing, or to the console where only a client id is known.
+func (p place) deviceURL(thing string) string {
+	if thing == "" {
+		return p.console("")
+	}
+	return p.thingURL(thing)
+}
+
+// Pages of AWS that explain what a finding is about.
+const (
+	lifecycleURL   = "https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html"
+	deviceURL      = "https://docs.aws.amazon.com/iot-device-defender/latest/devguide/detect-device-side-metrics.html"
+	detectURL      = "https://docs.aws.amazon.com/iot-device-defender/latest/devguide/device-defender-detect.html"
+	auditChecksURL = "https://docs.aws.amazon.com/iot-device-defender/latest/devguide/device-defender-audit-checks.html"
+	policiesURL    = "https://docs.aws.amazon.com/iot/latest/developerguide/iot-policies.html"
+)
+
+func remedy(text, link string) *defender.Remediation {
+	r := &defender.Remediation{}
+	r.Recommendation.Text, r.Recommendation.URL = text, link
+	return r
+}

@@ -1,0 +1,105 @@
+package mapping
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/signal"
+)
+
+// deviceEvent: who the device is comes from what AWS IoT authenticated. The topic and
+// everything in the payload are the sender's choice.
+func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
+	const source = defender.DeviceEvents
+	event, err := defender.DecodeDeviceEvent(e.Payload)
+	if err != nil {
+		return signal.Signal{}, err
+	}
+	p := m.here()
+	who, identity := sender(e)
+	f := m.finding(defender.FindingID(source, m.Region, append(identity, event.Type)...), ruleGenerator(source))
+	label := event.Severity
+	if label == "" {
+		label = m.severity(source).String()
+	}
+	f.FindingProviderFields = defender.FindingProviderFields{
+		Severity: defender.FindingSeverity{Label: label, Original: event.Severity},
+		Types:    []string{defender.TypeUnusualBehaviors},
+	}
+	f.Title = who + " reports " + event.Type + "."
+	f.Description = event.Description
+	if f.Description == "" {
+		f.Description = fmt.Sprintf("%s reports the security event %s.", who, event.Type)
+	}
+	fields := pairs{"EventType": event.Type}
+	fields.set("ClientId", known(e.ClientID))
+	fields.set("Principal", e.Principal)
+	fields.set("SourceIp", e.SourceIP)
+	envelopeFields(fields, e)
+	if event.Time > 0 {
+		fields.set("DeviceTime", strconv.FormatInt(event.Time, 10))
+	}
+	for key, value := range event.Details {
+		fields["Detail/"+key] = value
+	}
+	if claim := defender.TopicClaim(m.EventTopic, e.Topic); claim != "" && claim != e.ClientID {
+		fields.set("TopicMismatch", claim)
+		f.Description = room(f.Description, fmt.Sprintf(" The topic names another sender: %s.", claim))
+	}
+	f.Description = room(f.Description, errorActionNote(source, e))
+	f.ProductFields = fields
+	f.Remediation = remedy("Look at the device and at what it reports. If the report is right and the device can no longer be trusted, deactivate its certificate.", policiesURL)
+	f.SourceURL = p.deviceURL("")
+	other := pairs{}
+	other.set("ClientId", known(e.ClientID))
+	other.set("Principal", e.Principal)
+	other.set("SourceIp", e.SourceIP)
+	f.Resources = []defender.Resource{p.client(identity[len(identity)-1], other)}
+	if event.State == defender.EventCleared {
+		f.RecordState = defender.Archived
+	}
+	return signal.New(source, f, e.Time, signal.Order{Time: e.Time}, substance(event)...), nil
+}
+
+// sender is who sent the message, for people and for the finding's id: the client id;
+// the principal for what was not published by MQTT; the topic where neither is known.
+func sender(e defender.Envelope) (who string, identity []string) {
+	switch {
+	case known(e.ClientID) != "":
+		return "Device " + e.ClientID, []string{e.ClientID}
+	case e.Principal != "":
+		return "Principal " + e.Principal, []string{"principal", e.Principal}
+	}
+	return "An unidentified sender on " + e.Topic, []string{"topic", e.Topic}
+}
+
+// known is "" for what IoT SQL says where there is no MQTT client.
+func known(clientID string) string {
+	if clientID == "n/a" {
+		return ""
+	}
+	return clientID
+}
+
+// substance of an event: what the device says, without its clock.
+func substance(e defender.DeviceEvent) []string {
+	all := []string{e.Description}
+	for _, key := range sortedKeys(e.Details) {
+		all = append(all, key, e.Details[key])
+	}
+	return all
+}
+
+// room appends a note to a description that the device may have filled to its limit.
+func room(description, note string) string {
+	const longest = 1024
+	if note == "" {
+		return description
+	}
+	text, added := []rune(description), []rune(note)
+	if len(text)+len(added) > longest && len(added) < longest {
+		text = append(text[:longest-len(added)-1], '…')
+	}
+	return string(text) + note
+}

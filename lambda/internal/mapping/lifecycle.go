@@ -1,0 +1,173 @@
+package mapping
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/signal"
+)
+
+// lifecycleEvent is what AWS IoT publishes about a connection. Everything in it is
+// said by AWS IoT.
+// https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
+type lifecycleEvent struct {
+	ClientID             string `json:"clientId"`
+	ThingName            string `json:"thingName"`
+	Timestamp            millis `json:"timestamp"`
+	EventType            string `json:"eventType"`
+	SessionIdentifier    string `json:"sessionIdentifier"`
+	PrincipalIdentifier  string `json:"principalIdentifier"`
+	IPAddress            string `json:"ipAddress"`
+	VersionNumber        *int64 `json:"versionNumber"`
+	DisconnectReason     string `json:"disconnectReason"`
+	ConnectFailureReason string `json:"connectFailureReason"`
+}
+
+// disconnectRemedies tell what to do, by disconnect reason.
+var disconnectRemedies = map[string]string{
+	"AUTH_ERROR":         "Check the client's certificate and policies: it tried something that it may not do, or its credentials ended. If the device is not yours, deactivate the certificate.",
+	"FORBIDDEN_ACCESS":   "The client used a topic that is closed to it. Check its firmware and its policy; if the device is not yours, deactivate the certificate.",
+	"DUPLICATE_CLIENTID": "Two connections use one client id. Find out which is the real device, give each its own id (best: its thing name, enforced by the policy), and look for cloned credentials.",
+}
+
+func (m Mapper) disconnect(e defender.Envelope) (signal.Signal, error) {
+	l, err := decodeLifecycle(defender.SecurityDisconnects, e)
+	if err != nil {
+		return signal.Signal{}, err
+	}
+	if l.DisconnectReason == "" {
+		return signal.Signal{}, errors.New("disconnect event names no disconnectReason")
+	}
+	text := disconnectRemedies[l.DisconnectReason]
+	if text == "" {
+		text = "Check the client's certificate, policies and firmware."
+	}
+	f := m.connection(defender.SecurityDisconnects, e, l, l.DisconnectReason)
+	f.Title = l.who() + " was disconnected: " + l.DisconnectReason + "."
+	f.Description = fmt.Sprintf("AWS IoT ended the connection of %s with reason %s.", l.whoLower(), l.DisconnectReason) + l.details() + errorActionNote(defender.SecurityDisconnects, e)
+	f.Remediation = remedy(text, lifecycleURL)
+	f.ProductFields["DisconnectReason"] = l.DisconnectReason
+	return l.signal(defender.SecurityDisconnects, e, f), nil
+}
+
+func (m Mapper) refusedConnection(e defender.Envelope) (signal.Signal, error) {
+	l, err := decodeLifecycle(defender.RefusedConnections, e)
+	if err != nil {
+		return signal.Signal{}, err
+	}
+	reason := l.ConnectFailureReason
+	if reason == "" {
+		reason = "UNKNOWN"
+	}
+	f := m.connection(defender.RefusedConnections, e, l, reason)
+	f.Title = l.who() + " was refused a connection: " + reason + "."
+	f.Description = fmt.Sprintf("AWS IoT did not let %s connect, or not publish to its last-will topic (%s).", l.whoLower(), reason) + l.details() + errorActionNote(defender.RefusedConnections, e)
+	f.Remediation = remedy("If the device is yours, allow iot:Connect for its client id and iot:Publish for its last-will topic in the policy of its certificate. If it is not, deactivate the certificate.", policiesURL)
+	f.ProductFields["ConnectFailureReason"] = reason
+	return l.signal(defender.RefusedConnections, e, f), nil
+}
+
+func decodeLifecycle(source defender.Source, e defender.Envelope) (lifecycleEvent, error) {
+	var l lifecycleEvent
+	if err := json.Unmarshal(e.Payload, &l); err != nil {
+		return l, fmt.Errorf("lifecycle event is not the JSON that AWS IoT publishes: %w", err)
+	}
+	if l.ClientID == "" {
+		l.ClientID = defender.TopicClaim(source.Info().TopicFilter, e.Topic)
+	}
+	if l.ClientID == "" {
+		return l, errors.New("lifecycle event names no clientId")
+	}
+	return l, nil
+}
+
+// connection is the part that findings about a connection share.
+func (m Mapper) connection(source defender.Source, e defender.Envelope, l lifecycleEvent, reason string) defender.Finding {
+	p := m.here()
+	f := m.finding(defender.FindingID(source, m.Region, l.ClientID, reason), ruleGenerator(source))
+	f.FindingProviderFields = unusual(m.severity(source))
+	f.SourceURL = p.deviceURL(l.ThingName)
+	fields := pairs{"ClientId": l.ClientID}
+	fields.set("ThingName", l.ThingName)
+	fields.set("Principal", l.PrincipalIdentifier)
+	fields.set("SourceIp", l.IPAddress)
+	fields.set("SessionIdentifier", l.SessionIdentifier)
+	fields.set("EventType", l.EventType)
+	if l.VersionNumber != nil {
+		fields.set("VersionNumber", strconv.FormatInt(*l.VersionNumber, 10))
+	}
+	envelopeFields(fields, e)
+	if claim := defender.TopicClaim(source.Info().TopicFilter, e.Topic); claim != "" && claim != l.ClientID {
+		fields.set("TopicMismatch", claim)
+	}
+	f.ProductFields = fields
+	if l.ThingName != "" {
+		f.Resources = append(f.Resources, p.thing(l.ThingName))
+	} else {
+		other := pairs{"ClientId": l.ClientID}
+		other.set("Principal", l.PrincipalIdentifier)
+		f.Resources = append(f.Resources, p.client(l.ClientID, other))
+	}
+	return f
+}
+
+// signal orders by session and version number where there are any.
+func (l lifecycleEvent) signal(source defender.Source, e defender.Envelope, f defender.Finding) signal.Signal {
+	order := signal.Order{Time: e.Time}
+	if l.Timestamp > 0 {
+		order.Time = int64(l.Timestamp)
+	}
+	if l.SessionIdentifier != "" && l.VersionNumber != nil {
+		order.Session, order.Version = l.SessionIdentifier, *l.VersionNumber
+	}
+	at := e.Time
+	if e.RuleError != "" {
+		at = order.Time
+	}
+	return signal.New(source, f, at, order, l.PrincipalIdentifier, l.IPAddress)
+}
+
+func (l lifecycleEvent) who() string {
+	if l.ThingName != "" {
+		return "Registered thing " + l.ThingName
+	}
+	return "Client " + l.ClientID
+}
+
+func (l lifecycleEvent) whoLower() string {
+	if l.ThingName != "" {
+		return "registered thing " + l.ThingName + ", client id " + l.ClientID
+	}
+	return "client " + l.ClientID
+}
+
+func (l lifecycleEvent) details() string {
+	text := ""
+	if l.PrincipalIdentifier != "" {
+		text += " Principal: " + l.PrincipalIdentifier + "."
+	}
+	if l.IPAddress != "" {
+		text += " Source address: " + l.IPAddress + "."
+	}
+	return text
+}
+
+// envelopeFields are the product fields that every message of a rule gives.
+func envelopeFields(fields pairs, e defender.Envelope) {
+	fields.set("Topic", e.Topic)
+	fields.set("RuleError", e.RuleError)
+}
+
+// errorActionNote says what a rule's error action loses.
+func errorActionNote(source defender.Source, e defender.Envelope) string {
+	switch {
+	case e.RuleError == "":
+		return ""
+	case source.Info().FromDevice:
+		return " The rule's action failed and its error action delivered this: principal, source address and time are lost, the time shown is that of the queue."
+	}
+	return " The rule's action failed and its error action delivered this: the time at which the rule saw it is lost."
+}

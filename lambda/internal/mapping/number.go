@@ -1,0 +1,36 @@
+package mapping
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// millis is a time in ms since 1970. It reads what the notifications of AWS IoT send
+// (ms) and what its API sends (seconds with fraction).
+type millis int64
+
+// secondsBelow parts the two: as ms it is March 1973, as seconds it is the year 5138.
+const secondsBelow = 1e11
+
+func (m *millis) UnmarshalJSON(data []byte) error {
+	var n json.Number
+	if err := json.Unmarshal(data, &n); err != nil {
+		return fmt.Errorf("time is no number: %w", err)
+	}
+	if n == "" {
+		return nil
+	}
+	f, err := n.Float64()
+	if err != nil || f < 0 || f > 1<<53 {
+		return fmt.Errorf("time %s is not a number of ms or s since 1970", n)
+	}
+	if f < secondsBelow {
+		f *= 1000
+	}
+	*m = millis(math.Round(f))
+	return nil
+}
+
+func (m millis) String() string { return strconv.FormatInt(int64(m), 10) }

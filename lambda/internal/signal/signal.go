@@ -1,0 +1,87 @@
+// Package signal holds what a source says about one finding, and which of several
+// such signals is the newest.
+package signal
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// Signal is a source's statement that a finding holds (RecordState ACTIVE) or holds no
+// more (ARCHIVED).
+type Signal struct {
+	Source defender.Source
+	// Check is the API name of the audit check whose finding this is, "" for everything
+	// that is not an audit finding (check summaries included).
+	Check string
+	// Finding without CreatedAt, UpdatedAt, FirstObservedAt and LastObservedAt: the
+	// ledger gives it those.
+	Finding defender.Finding
+	// Time in ms since 1970 at which it happened, by a clock of AWS.
+	Time int64
+	// First is the earliest Time of the signals that were merged into this one.
+	First int64
+	// Raised tells that one of the merged signals was ACTIVE.
+	Raised bool
+	Order  Order
+	// Digest is the same for signals that say the same; see [New].
+	Digest string
+}
+
+// New returns the signal that f holds, or holds no more, at a time (ms). substance is
+// what makes a repeat worth importing when it changes, beside title, severity, types,
+// resources and state; texts that name a session, a task or a time do not belong there.
+func New(source defender.Source, f defender.Finding, at int64, order Order, substance ...string) Signal {
+	f = f.Fit()
+	s := Signal{
+		Source: source, Finding: f,
+		Time: at, First: at,
+		Raised: f.RecordState == defender.Active,
+		Digest: digest(f, substance),
+	}
+	s.Order = order
+	s.Order.Tie = tie(f.RecordState) + s.Digest
+	return s
+}
+
+func digest(f defender.Finding, substance []string) string {
+	resources := make([]string, len(f.Resources))
+	for i, r := range f.Resources {
+		resources[i] = r.Type + " " + r.ID
+	}
+	text, _ := json.Marshal([]any{f.Title, f.RecordState, f.FindingProviderFields, resources, substance}) // strings cannot fail
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:12])
+}
+
+// tie sorts states at one and the same time: in doubt a finding holds.
+func tie(state defender.RecordState) string {
+	if state == defender.Active {
+		return "1"
+	}
+	return "0"
+}
+
+// Merge returns one signal for two with the same finding id: the newest, with the
+// earliest first time.
+func Merge(a, b Signal) Signal {
+	newest := a
+	if b.Order.Compare(a.Order) > 0 {
+		newest = b
+	}
+	newest.First = min(a.First, b.First)
+	newest.Raised = a.Raised || b.Raised
+	return newest
+}
+
+// NotAfter returns s as of a time at which it was certainly known: what claims to come
+// from the future would keep all later signals out.
+func (s Signal) NotAfter(at time.Time) Signal {
+	ms := at.UnixMilli()
+	s.Time, s.First, s.Order.Time = min(s.Time, ms), min(s.First, ms), min(s.Order.Time, ms)
+	return s
+}
