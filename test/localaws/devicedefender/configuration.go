@@ -1,0 +1,237 @@
+package devicedefender
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// configuration is the account's audit configuration. Without a role there is none.
+type configuration struct {
+	roleARN string
+	sns     *AuditNotificationTarget
+	checks  map[defender.Check]checkConfiguration
+}
+
+type checkConfiguration struct {
+	enabled bool
+	since   time.Time // when the check was enabled: it has no older data
+	days    int       // the threshold, 0 for the default
+}
+
+// AuditCheckConfiguration says whether a check is enabled, and its threshold.
+type AuditCheckConfiguration struct {
+	Enabled       bool              `json:"enabled"`
+	Configuration map[string]string `json:"configuration,omitempty"`
+}
+
+// AuditNotificationTarget is where notifications go.
+type AuditNotificationTarget struct {
+	TargetARN string `json:"targetArn,omitempty"`
+	RoleARN   string `json:"roleArn,omitempty"`
+	Enabled   bool   `json:"enabled"`
+}
+
+// snsTarget is the only kind of notification target.
+const snsTarget = "SNS"
+
+// AccountAuditConfiguration is how DescribeAccountAuditConfiguration tells of the
+// configuration: every check is there.
+type AccountAuditConfiguration struct {
+	RoleARN                               string                             `json:"roleArn,omitempty"`
+	AuditNotificationTargetConfigurations map[string]AuditNotificationTarget `json:"auditNotificationTargetConfigurations,omitempty"`
+	AuditCheckConfigurations              map[string]AuditCheckConfiguration `json:"auditCheckConfigurations"`
+}
+
+// DescribeAccountAuditConfiguration tells the configuration. Without one, all checks
+// are disabled and nothing else is set.
+func (s *Service) DescribeAccountAuditConfiguration(*struct{}) (*AccountAuditConfiguration, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := &AccountAuditConfiguration{RoleARN: s.configuration.roleARN, AuditCheckConfigurations: map[string]AuditCheckConfiguration{}}
+	if t := s.configuration.sns; t != nil {
+		out.AuditNotificationTargetConfigurations = map[string]AuditNotificationTarget{snsTarget: *t}
+	}
+	for _, c := range defender.Checks() {
+		have := s.configuration.checks[c]
+		told := AuditCheckConfiguration{Enabled: have.enabled}
+		if have.days != 0 {
+			told.Configuration = map[string]string{c.Info().Threshold.APIKey: strconv.Itoa(have.days)}
+		}
+		out.AuditCheckConfigurations[c.String()] = told
+	}
+	return out, nil
+}
+
+// UpdateAccountAuditConfigurationInput is the operation's input. What it leaves out
+// stays as it is.
+type UpdateAccountAuditConfigurationInput struct {
+	RoleARN                               string                             `json:"roleArn"`
+	AuditNotificationTargetConfigurations map[string]AuditNotificationTarget `json:"auditNotificationTargetConfigurations"`
+	AuditCheckConfigurations              map[string]AuditCheckConfiguration `json:"auditCheckConfigurations"`
+}
+
+// UpdateAccountAuditConfiguration changes the configuration. The first one needs a role
+// and an enabled check. A check that a scheduled audit uses cannot be disabled;
+// disabling a check forgets the data collected for it.
+func (s *Service) UpdateAccountAuditConfiguration(in *UpdateAccountAuditConfigurationInput) (*struct{}, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next, err := s.configuration.changed(in, s.config.Now())
+	if err != nil {
+		return nil, err
+	}
+	if s.configuration.roleARN == "" && (next.roleARN == "" || len(next.enabled()) == 0) {
+		return nil, invalidRequest("The first audit configuration needs roleArn and at least one enabled check")
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.schedules)) {
+		for _, c := range s.schedules[name].checks {
+			if !next.checks[c].enabled {
+				return nil, invalidRequest("You cannot disable a check if it's used by any scheduled audit. You must first delete the check from the scheduled audit or delete the scheduled audit itself. (check=%s, scheduledAudit=%s)", c, name)
+			}
+		}
+	}
+	s.configuration = next
+	return nil, nil
+}
+
+// changed returns the configuration with the input applied.
+func (c configuration) changed(in *UpdateAccountAuditConfigurationInput, now time.Time) (configuration, error) {
+	next := configuration{roleARN: c.roleARN, sns: c.sns, checks: maps.Clone(c.checks)}
+	if in.RoleARN != "" {
+		if err := checkRoleARN(in.RoleARN); err != nil {
+			return c, err
+		}
+		next.roleARN = in.RoleARN
+	}
+	for kind, target := range in.AuditNotificationTargetConfigurations {
+		if kind != snsTarget {
+			return c, invalidRequest("auditNotificationTargetConfigurations has the key %q, want SNS", kind)
+		}
+		if target.Enabled {
+			if target.TargetARN == "" {
+				return c, invalidRequest("targetArn is missing for an enabled notification target")
+			}
+			if err := checkRoleARN(target.RoleARN); err != nil {
+				return c, err
+			}
+		}
+		next.sns = &target
+		if target == (AuditNotificationTarget{}) {
+			next.sns = nil
+		}
+	}
+	for name, wanted := range in.AuditCheckConfigurations {
+		check, err := currentCheck(name)
+		if err != nil {
+			return c, err
+		}
+		have := next.checks[check]
+		if wanted.Configuration != nil {
+			if have.days, err = threshold(check, wanted.Configuration); err != nil {
+				return c, err
+			}
+		}
+		if wanted.Enabled && !have.enabled {
+			have.since = now
+		}
+		have.enabled = wanted.Enabled
+		next.checks[check] = have
+	}
+	return next, nil
+}
+
+func checkRoleARN(arn string) error {
+	if len(arn) < 20 || len(arn) > 2048 {
+		return invalidRequest("roleArn has %d characters, want 20 to 2048", len(arn))
+	}
+	return nil
+}
+
+// threshold reads the parameter of a check, in days.
+func threshold(check defender.Check, parameters map[string]string) (int, error) {
+	days := 0
+	for key, value := range parameters {
+		t := check.Info().Threshold
+		if t == nil || key != t.APIKey {
+			return 0, invalidRequest("the check %s has no parameter %s", check, key)
+		}
+		var err error
+		if days, err = strconv.Atoi(value); err != nil || days < t.Min || days > t.Max {
+			return 0, invalidRequest("%s is %q, want %d to %d days", key, value, t.Min, t.Max)
+		}
+	}
+	return days, nil
+}
+
+func (c configuration) enabled() []defender.Check {
+	return slices.DeleteFunc(defender.Checks(), func(check defender.Check) bool { return !c.checks[check].enabled })
+}
+
+// usable reads the names of checks that an audit is to perform: known, enabled, and
+// each once.
+func (c configuration) usable(names []string) ([]defender.Check, error) {
+	var checks []defender.Check
+	for _, name := range names {
+		check, err := currentCheck(name)
+		if err != nil {
+			return nil, err
+		}
+		if !c.checks[check].enabled {
+			return nil, invalidRequest("The check %s is not enabled for this account", name)
+		}
+		if slices.Contains(checks, check) {
+			return nil, invalidRequest("targetCheckNames has the check %s twice", name)
+		}
+		checks = append(checks, check)
+	}
+	if len(checks) == 0 {
+		return nil, invalidRequest("targetCheckNames is missing, want at least one check")
+	}
+	return checks, nil
+}
+
+// currentCheck reads the name that a check has today.
+func currentCheck(name string) (defender.Check, error) {
+	for _, c := range defender.Checks() {
+		if c.String() == name {
+			return c, nil
+		}
+	}
+	return 0, invalidRequest("Request contains an invalid Audit Check Name. (%s)", name)
+}
+
+// anyCheck also reads the names that some tables of AWS still have.
+func anyCheck(name string) (defender.Check, error) {
+	for _, c := range defender.Checks() {
+		if old := c.Info().OldName; old != "" && old == name {
+			return c, nil
+		}
+	}
+	return currentCheck(name)
+}
+
+// DeleteAccountAuditConfigurationInput is the operation's input.
+type DeleteAccountAuditConfigurationInput struct {
+	DeleteScheduledAudits bool `query:"deleteScheduledAudits"`
+}
+
+// DeleteAccountAuditConfiguration restores the defaults: no role, no target, all checks
+// disabled. It fails while there are scheduled audits that it may not delete, too
+// (unverified: AWS does not say what happens to them).
+func (s *Service) DeleteAccountAuditConfiguration(in *DeleteAccountAuditConfigurationInput) (*struct{}, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.configuration.roleARN == "" {
+		return nil, notFound("The account has no audit configuration")
+	}
+	if len(s.schedules) > 0 && !in.DeleteScheduledAudits {
+		return nil, invalidRequest("The audit configuration is used by %d scheduled audits; delete them first or set deleteScheduledAudits", len(s.schedules))
+	}
+	clear(s.schedules)
+	s.configuration = configuration{checks: map[defender.Check]checkConfiguration{}}
+	return nil, nil
+}

@@ -1,0 +1,254 @@
+package devicedefender
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+)
+
+// native is the integration that AWS itself has with Security Hub (AWS IoT Device
+// Defender Developer Guide, "Integration with AWS Security Hub CSPM"). It sends each
+// finding of a task and a summary of each check, and archives the findings of a check
+// that has completed without them. What Security Hub does not take, because it is off or
+// the product is not accepted, is not sent again before the next task.
+type native struct {
+	place place
+	to    NativeImporter
+
+	mu   sync.Mutex
+	sent map[string]*nativeFinding // by id, archived ones included
+}
+
+// nativeFinding is what Security Hub has of a finding or a summary.
+type nativeFinding struct {
+	check   defender.Check
+	summary bool
+	asff    asff
+}
+
+// asff is a finding as the integration imports it. The order of its fields is that of
+// AWS's samples.
+type asff struct {
+	SchemaVersion         string
+	ID                    string `json:"Id"`
+	ProductARN            string `json:"ProductArn"`
+	ProductName           string
+	CompanyName           string
+	Region                string
+	GeneratorID           string `json:"GeneratorId"`
+	AWSAccountID          string `json:"AwsAccountId"`
+	CreatedAt             defender.Timestamp
+	UpdatedAt             defender.Timestamp
+	Title                 string
+	Description           string
+	SourceURL             string `json:"SourceUrl"`
+	ProductFields         map[string]string
+	Resources             []defender.Resource
+	RecordState           defender.RecordState
+	FindingProviderFields defender.FindingProviderFields
+}
+
+const (
+	nativeProductName = "IoT Device Defender - Audit"
+	importBatch       = securityhubtest.MaxFindings
+)
+
+// send tells Security Hub of a task that has ended: nothing about it changes any more.
+func (n *native) send(t *task) error {
+	if n.to == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var due []*nativeFinding
+	for _, d := range t.checks {
+		found := map[string]bool{}
+		for _, f := range d.findings {
+			made := n.finding(f)
+			if !found[made.asff.ID] {
+				found[made.asff.ID] = true
+				due = append(due, made)
+			}
+		}
+		if d.completed() {
+			due = append(due, n.vanished(d.check, found, t)...)
+		}
+		due = append(due, n.summary(t, d))
+	}
+	var faults []error
+	for batch := range slices.Chunk(due, importBatch) {
+		faults = append(faults, n.importAll(batch))
+	}
+	return errors.Join(faults...)
+}
+
+func (n *native) importAll(batch []*nativeFinding) error {
+	var raw []json.RawMessage
+	for _, f := range batch {
+		n.keepOrder(f)
+		text, err := json.Marshal(f.asff)
+		if err != nil {
+			return err
+		}
+		raw = append(raw, text)
+	}
+	result, err := n.to.ImportNative(raw...)
+	if err != nil {
+		return err
+	}
+	refused := map[string]bool{}
+	var faults []error
+	for _, f := range result.Failed {
+		refused[f.ID] = true
+		faults = append(faults, fmt.Errorf("%s: %s: %s", f.ID, f.Code, f.Message))
+	}
+	for _, f := range batch {
+		if !refused[f.asff.ID] {
+			n.sent[f.asff.ID] = f
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// keepOrder keeps the first CreatedAt and lets UpdatedAt rise: Security Hub ignores an
+// import that is not newer than what it has.
+func (n *native) keepOrder(f *nativeFinding) {
+	before, ok := n.sent[f.asff.ID]
+	if !ok {
+		return
+	}
+	f.asff.CreatedAt = before.asff.CreatedAt
+	if last := before.asff.UpdatedAt; !f.asff.UpdatedAt.Truncate(time.Millisecond).After(last.Truncate(time.Millisecond)) {
+		f.asff.UpdatedAt.Time = last.Add(time.Millisecond)
+	}
+}
+
+// vanished returns the active findings of a check that its latest run has not found,
+// archived.
+func (n *native) vanished(check defender.Check, found map[string]bool, t *task) []*nativeFinding {
+	var gone []*nativeFinding
+	for _, id := range slices.Sorted(maps.Keys(n.sent)) {
+		f := n.sent[id]
+		if f.check != check || f.summary || found[id] || f.asff.RecordState == defender.Archived {
+			continue
+		}
+		archived := *f
+		archived.asff.RecordState = defender.Archived
+		archived.asff.UpdatedAt = defender.Timestamp{Time: t.ended.UTC()}
+		gone = append(gone, &archived)
+	}
+	return gone
+}
+
+func (n *native) base(check defender.Check, id, generator string, at time.Time) asff {
+	types := defender.TypeVulnerabilities
+	if check.Info().UnusualBehavior {
+		types = defender.TypeUnusualBehaviors
+	}
+	when := defender.Timestamp{Time: at.UTC()}
+	return asff{
+		SchemaVersion: "2018-10-08", ID: id,
+		ProductARN:  fmt.Sprintf("arn:%s:securityhub:%s::product/aws/iot-device-defender-audit", n.place.partition(), n.place.region),
+		ProductName: nativeProductName, CompanyName: "AWS", Region: n.place.region,
+		GeneratorID: generator, AWSAccountID: n.place.account, CreatedAt: when, UpdatedAt: when, RecordState: defender.Active,
+		FindingProviderFields: defender.FindingProviderFields{
+			Severity: defender.FindingSeverity{Label: check.Info().Severity.String()}, Types: []string{types},
+		},
+	}
+}
+
+// finding is the audit finding. Of other resources than policies, AWS documents neither
+// id nor product fields nor the resource's type: they follow the policy's (unverified).
+// Whether suppressed findings are sent is not documented either; the product field
+// IsSuppressed suggests it.
+func (n *native) finding(f *finding) *nativeFinding {
+	resource := f.issue.resource
+	parts := append([]string{n.place.account, string(resource.ResourceType)}, resource.ResourceIdentifier.segments()...)
+	id := strings.Join(append(parts, f.check.String(), f.issue.code), "/")
+	a := n.base(f.check, id, f.id, f.time)
+	a.Title = f.check.String() + ": " + f.issue.code
+	a.Description = fmt.Sprintf("%s %s is reported as non-compliant for %s by Audit task %s. The non-compliant reason is %s",
+		resource.ResourceType, resource.ResourceIdentifier.display(), f.check, f.task.id, f.issue.reason)
+	a.SourceURL = n.place.console("#/dd/audit/results/" + f.task.id + "/" + f.check.String())
+	a.ProductFields = map[string]string{
+		"ReportType": "AuditFinding", "CheckName": f.check.String(), "TaskId": f.task.id, "TaskType": f.task.kind,
+		"IsSuppressed": strconv.FormatBool(f.suppressed), "ReasonForNonComplianceCode": f.issue.code,
+		"ResourceType": string(resource.ResourceType), "FindingId": f.id, "TaskStartTime": milliseconds(f.task.started),
+	}
+	a.Resources = []defender.Resource{{Type: "Other", ID: resource.ResourceIdentifier.display(), Partition: n.place.partition(), Region: n.place.region}}
+	if p := resource.ResourceIdentifier.PolicyVersionIdentifier; p != nil {
+		a.SourceURL = n.place.console("#/policy/" + p.PolicyName)
+		a.ProductFields["PolicyName"], a.ProductFields["PolicyVersionId"] = p.PolicyName, p.PolicyVersionID
+		a.Resources[0].Type, a.Resources[0].ID = "AwsIotPolicy", p.PolicyName
+		a.Resources[0].Details = &defender.ResourceDetails{Other: map[string]string{"PolicyVersionId": p.PolicyVersionID}}
+	} else if resource.ResourceType == AccountSettings {
+		a.Resources[0].Type = "AwsIotAccountSettings" // of AWS's announcement of the integration
+	}
+	return &nativeFinding{check: f.check, asff: a}
+}
+
+// summary is the check summary: active when the check found something or failed,
+// archived when all is compliant or the task was canceled. AWS shows the id for
+// scheduled audits only; on demand it has no schedule in it (unverified).
+func (n *native) summary(t *task, d *checkDetails) *nativeFinding {
+	parts := []string{n.place.account, t.kind, t.schedule, d.check.String()}
+	if t.schedule == "" {
+		parts = []string{n.place.account, t.kind, d.check.String()}
+	}
+	a := n.base(d.check, strings.Join(parts, "/"), t.id, t.ended)
+	a.Title, a.Description = d.summaryTexts(t)
+	a.SourceURL = n.place.console("#/dd/audit/results/" + t.id + "/" + d.check.String())
+	a.ProductFields = map[string]string{
+		"ReportType": "CheckSummary", "TaskId": t.id, "TaskType": t.kind, "CheckName": d.check.String(), "CheckRunStatus": d.status,
+		"NonComopliantResourcesCount":          strconv.Itoa(d.nonCompliant), // spelled as AWS spells it
+		"SuppressedNonCompliantResourcesCount": strconv.Itoa(d.suppressed),
+		"TotalResourcesCount":                  strconv.Itoa(d.total),
+	}
+	if t.schedule != "" {
+		a.ProductFields["ScheduledAuditName"] = t.schedule
+	}
+	a.Resources = []defender.Resource{{Type: "AwsIotAuditTask", ID: t.id, Region: n.place.region}}
+	if d.check == defender.DeviceCertificateKeyQuality || d.check == defender.CACertificateKeyQuality {
+		a.FindingProviderFields.Types[0] += "/CVE" // their reasons are CVEs
+	}
+	if d.status == completedCompliant || t.status == canceled {
+		a.RecordState = defender.Archived
+	}
+	return &nativeFinding{check: d.check, summary: true, asff: a}
+}
+
+func (d *checkDetails) summaryTexts(t *task) (title, description string) {
+	whose := "Task " + t.id + " of on-demand audit"
+	if t.schedule != "" {
+		whose = "Task " + t.id + " of scheduled audit " + t.schedule
+	}
+	switch d.status {
+	case failed:
+		return fmt.Sprintf("%s Summary: Failed", d.check), fmt.Sprintf("%s completed. %s failed.", whose, d.check)
+	case canceled:
+		return fmt.Sprintf("%s Summary: Canceled", d.check), fmt.Sprintf("%s was canceled before %s completed.", whose, d.check)
+	}
+	return fmt.Sprintf("%s Summary: Completed with %d non-compliant resources", d.check, d.nonCompliant),
+		fmt.Sprintf("%s completed. %s reports %d non-compliant resources out of %d.", whose, d.check, d.nonCompliant, d.total)
+}
+
+// console is the AWS IoT console of the partition and Region.
+func (p place) console(fragment string) string {
+	host := p.region + ".console.aws.amazon.com"
+	switch p.partition() {
+	case "aws-cn":
+		host = "console.amazonaws.cn"
+	case "aws-us-gov":
+		host = "console.amazonaws-us-gov.com"
+	}
+	return "https://" + host + "/iot/home?region=" + p.region + fragment
+}

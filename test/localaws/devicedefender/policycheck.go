@@ -1,0 +1,205 @@
+package devicedefender
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
+)
+
+// otherDevice is the name of a device that no policy was made for.
+const otherDevice = "any-other-device"
+
+// probes are requests about another device's resources. A policy that allows one of an
+// action is too broad in it (AWS IoT Device Defender Developer Guide, "AWS IoT policies
+// overly permissive": MQTT permissions, shadow and job permissions).
+var probes = []struct {
+	action    string
+	resources []string
+	// own is the prefix of resources that are devices themselves: there any wildcard
+	// is too broad, however much stands before it.
+	own string
+}{
+	{"iot:Connect", []string{"client/" + otherDevice}, ":client/"},
+	{"iot:Publish", []string{"topic/$aws/things/" + otherDevice + "/shadow/update", "topic/$aws/things/" + otherDevice + "/jobs/get"}, ""},
+	{"iot:Subscribe", []string{
+		"topicfilter/$aws/things/" + otherDevice + "/shadow/update/accepted", "topicfilter/$aws/things/" + otherDevice + "/jobs/notify",
+		"topicfilter/$aws/things/#", "topicfilter/$aws/things/+/shadow/update",
+	}, ""},
+	{"iot:DeleteThingShadow", []string{"thing/" + otherDevice}, ":thing/"},
+	{"iot:GetThingShadow", []string{"thing/" + otherDevice}, ":thing/"},
+	{"iot:UpdateThingShadow", []string{"thing/" + otherDevice}, ":thing/"},
+	{"iot:DescribeJobExecution", []string{"thing/" + otherDevice}, ":thing/"},
+	{"iot:GetPendingJobExecutions", []string{"thing/" + otherDevice}, ":thing/"},
+	{"iot:StartNextPendingJobExecution", []string{"thing/" + otherDevice}, ":thing/"},
+	{"iot:UpdateJobExecution", []string{"thing/" + otherDevice}, ":thing/"},
+}
+
+func policyIssue(p iotcore.Policy, code, reason string) issue {
+	return issue{
+		resource: Resource{ResourceType: IoTPolicy, ResourceIdentifier: ResourceIdentifier{
+			PolicyVersionIdentifier: &PolicyVersionIdentifier{PolicyName: p.Name, PolicyVersionID: p.VersionID},
+		}},
+		code: code, reason: reason,
+	}
+}
+
+// overlyPermissivePolicies looks at the default version of each policy.
+func overlyPermissivePolicies(s *Service, _ checkRun) (int, []issue, error) {
+	policies := s.config.Registry.Policies()
+	var issues []issue
+	for _, p := range policies {
+		if actions := broadActions(s.config.Registry, p.Document); len(actions) > 0 {
+			issues = append(issues, policyIssue(p, "ALLOWS_BROAD_ACCESS_TO_IOT_DATA_PLANE_ACTIONS",
+				fmt.Sprintf("Policy allows broad access to IoT data plane actions: [%s].", strings.Join(actions, ", "))))
+		}
+	}
+	return len(policies), issues, nil
+}
+
+// broadActions returns the actions that a policy allows on what belongs to others.
+func broadActions(registry Registry, document *policy.Document) []string {
+	var actions []string
+	for _, probe := range probes {
+		connect := probe.action == "iot:Connect"
+		documents := []*policy.Document{underAnyCircumstances(document, connect)}
+		resources := probe.resources
+		if probe.own != "" {
+			for _, id := range matchingNames(document, probe.own) {
+				resources = append(slices.Clone(resources), strings.TrimPrefix(probe.own, ":")+id)
+			}
+		}
+		if slices.ContainsFunc(resources, func(resource string) bool {
+			values := policy.Values{}
+			if connect { // who connects chooses the client id, and so is no thing
+				values[policy.KeyClientID] = []string{strings.TrimPrefix(resource, "client/")}
+				values[policy.KeyThingIsAttached] = []string{"false"}
+			}
+			return policy.Evaluate(documents, policy.Request{Action: probe.action, Resource: registry.ARN(resource), Values: values}).Allowed
+		}) {
+			actions = append(actions, probe.action)
+		}
+	}
+	return actions
+}
+
+// underAnyCircumstances returns the document as it is in the circumstances that suit an
+// intruder: conditions of an Allow hold, and a Deny with conditions does not apply. Only
+// conditions that tie a connection to a thing or a client id stay when bound is true.
+func underAnyCircumstances(document *policy.Document, bound bool) *policy.Document {
+	out := &policy.Document{}
+	for _, s := range document.Statements {
+		stay := slices.DeleteFunc(slices.Clone(s.Conditions), func(c policy.Condition) bool {
+			return !bound || c.Key != policy.KeyClientID && !strings.HasPrefix(c.Key, "iot:Connection.Thing.")
+		})
+		if s.Effect == policy.Deny && len(stay) < len(s.Conditions) {
+			continue
+		}
+		s.Conditions = stay
+		out.Statements = append(out.Statements, s)
+	}
+	return out
+}
+
+// matchingNames makes names that fit the patterns with wildcards that a policy has for
+// devices. A wildcard behind a policy variable takes in one device only.
+func matchingNames(document *policy.Document, prefix string) []string {
+	var names []string
+	for _, s := range document.Statements {
+		if s.Effect != policy.Allow {
+			continue
+		}
+		for _, r := range s.Resources {
+			_, name, found := strings.Cut(r.String(), prefix)
+			if found && strings.ContainsAny(name, "*?") && !strings.Contains(name, "${") {
+				names = append(names, fill(name))
+			}
+		}
+	}
+	return names
+}
+
+// fill puts something in the place of wildcards.
+func fill(pattern string) string {
+	return strings.NewReplacer("*", otherDevice, "?", "x").Replace(pattern)
+}
+
+// misconfiguredPolicies finds denials that do not deny what they seem to (AWS IoT Device
+// Defender Developer Guide, "AWS IoT policy potentially misconfigured").
+func misconfiguredPolicies(s *Service, _ checkRun) (int, []issue, error) {
+	policies := s.config.Registry.Policies()
+	var issues []issue
+	for _, p := range policies {
+		if resource := mqttWildcardInDeny(p.Document); resource != "" {
+			issues = append(issues, policyIssue(p, "POLICY_CONTAINS_MQTT_WILDCARDS_IN_DENY_STATEMENT",
+				fmt.Sprintf("Policy contains MQTT wildcards in a deny statement, where they are no wildcards: %s.", resource)))
+		}
+		if filter, topic := evadedDenial(s.config.Registry, p.Document); filter != "" {
+			issues = append(issues, policyIssue(p, "TOPIC_FILTERS_INTENDED_TO_DENY_ALLOWED_USING_WILDCARDS",
+				fmt.Sprintf("Policy denies subscribing to %s but allows the topic filter %s, which takes it in.", topic, filter)))
+		}
+	}
+	return len(policies), issues, nil
+}
+
+// mqttWildcardInDeny returns a denied topic or topic filter with + or #, "" for none.
+func mqttWildcardInDeny(document *policy.Document) string {
+	for _, s := range document.Statements {
+		if s.Effect != policy.Deny {
+			continue
+		}
+		for _, r := range slices.Concat(s.Resources, s.NotResources) {
+			text := r.String()
+			if strings.ContainsAny(text, "+#") && (strings.Contains(text, ":topic/") || strings.Contains(text, ":topicfilter/")) {
+				return text
+			}
+		}
+	}
+	return ""
+}
+
+// evadedDenial returns a topic filter that a policy allows although it takes in a topic
+// to which the policy denies to subscribe, and that topic; "" for none. A denial of
+// iot:Receive makes good what the filter lets through.
+func evadedDenial(registry Registry, document *policy.Document) (filter, topic string) {
+	documents := []*policy.Document{document}
+	ask := func(action, resource string) policy.Decision {
+		return policy.Evaluate(documents, policy.Request{Action: action, Resource: registry.ARN(resource), Values: policy.Values{}})
+	}
+	for _, s := range document.Statements {
+		if s.Effect != policy.Deny {
+			continue
+		}
+		for _, r := range s.Resources {
+			_, denied, found := strings.Cut(r.String(), ":topicfilter/")
+			if !found || strings.ContainsAny(denied, "+#$") {
+				continue
+			}
+			topic := fill(denied)
+			if !ask("iot:Subscribe", "topicfilter/"+topic).ExplicitDeny || !ask("iot:Receive", "topic/"+topic).Allowed {
+				continue
+			}
+			for _, filter := range filtersOver(topic) {
+				if ask("iot:Subscribe", "topicfilter/"+filter).Allowed {
+					return filter, topic
+				}
+			}
+		}
+	}
+	return "", ""
+}
+
+// filtersOver returns topic filters with a wildcard that take in a topic.
+func filtersOver(topic string) []string {
+	levels := strings.Split(topic, "/")
+	var filters []string
+	for i := range levels {
+		filters = append(filters, strings.Join(append(slices.Clone(levels[:i]), "#"), "/"))
+		plus := slices.Clone(levels)
+		plus[i] = "+"
+		filters = append(filters, strings.Join(plus, "/"))
+	}
+	return filters
+}

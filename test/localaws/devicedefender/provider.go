@@ -1,0 +1,250 @@
+package devicedefender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
+)
+
+// RegisterProviders makes the service the provider of AWS::IoT::AccountAuditConfiguration
+// and AWS::IoT::ScheduledAudit, with the semantics of AWS's own resource handlers
+// (aws-cloudformation-resource-providers-iot).
+func RegisterProviders(registry *cloudformation.Registry, s *Service) {
+	registry.Register("AWS::IoT::AccountAuditConfiguration", accountConfigurationProvider{s})
+	registry.Register("AWS::IoT::ScheduledAudit", scheduledAuditProvider{s})
+}
+
+// handlerError is how CloudFormation tells of an error of a resource handler.
+func handlerError(code, format string, args ...any) error {
+	return fmt.Errorf("%s (HandlerErrorCode: %s)", fmt.Sprintf(format, args...), code)
+}
+
+// serviceError is how it tells of an error of the service.
+func serviceError(err error) error {
+	var e *iotcore.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	code := map[string]string{
+		"ResourceAlreadyExistsException": "AlreadyExists", "ResourceNotFoundException": "NotFound", "LimitExceededException": "ServiceLimitExceeded",
+	}[e.Code]
+	if code == "" {
+		code = "InvalidRequest"
+	}
+	return handlerError(code, "%s (Service: Iot, Status Code: %d)", e.Message, e.Status)
+}
+
+type accountConfigurationProvider struct{ service *Service }
+
+// notSetUp is the words of the handlers.
+func notSetUp() error {
+	return handlerError("NotFound", "The configuration for your account has not been set up or was deleted.")
+}
+
+var accountConfigurationSchema = func() schema.Object {
+	checks := schema.Object{}
+	for _, c := range defender.Checks() {
+		check := schema.Object{"Enabled": schema.Optional(schema.Bool)}
+		if t := c.Info().Threshold; t != nil {
+			check["Configuration"] = schema.Optional(schema.Map(schema.Object{t.Property: schema.Optional(textOf1To64)}))
+		}
+		checks[c.Info().Property] = schema.Optional(schema.Map(check))
+	}
+	return schema.Object{
+		"AccountId":                schema.Required(schema.Text(12, 12)),
+		"AuditCheckConfigurations": schema.Required(schema.Map(checks)),
+		"RoleArn":                  schema.Required(schema.Text(20, 2048)),
+		"AuditNotificationTargetConfigurations": schema.Optional(schema.Map(schema.Object{
+			"Sns": schema.Optional(schema.Map(schema.Object{
+				"Enabled": schema.Optional(schema.Bool), "RoleArn": schema.Optional(schema.ARN("iam")), "TargetArn": schema.Optional(schema.ARN("sns")),
+			})),
+		})),
+	}
+}()
+
+// textOf1To64 is a threshold: the type of the property is string, and a number that the
+// template gives as a number is refused.
+func textOf1To64(path string, value any) error {
+	if _, ok := value.(string); !ok {
+		return fmt.Errorf("%s: expected type: string", path)
+	}
+	return schema.Text(1, 64)(path, value)
+}
+
+func (p accountConfigurationProvider) Create(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	if err := accountConfigurationSchema.Validate(r.ResourceProperties); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	account, _ := schema.String(r.ResourceProperties["AccountId"])
+	if account != r.AccountID {
+		return cloudformation.Resource{}, handlerError("InvalidRequest", "AccountId in the template (%s) doesn't match actual: %s.", account, r.AccountID)
+	}
+	if p.service.configured() {
+		return cloudformation.Resource{}, handlerError("AlreadyExists", "The AccountAuditConfiguration already exists.")
+	}
+	if _, err := p.service.UpdateAccountAuditConfiguration(configurationInput(r.ResourceProperties)); err != nil {
+		return cloudformation.Resource{}, serviceError(err)
+	}
+	return cloudformation.Resource{PhysicalID: account}, nil
+}
+
+// Update disables every check that the template does not mention, and the notification
+// target unless the template has one.
+func (p accountConfigurationProvider) Update(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	if err := accountConfigurationSchema.Validate(r.ResourceProperties); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	if !p.service.configured() {
+		return cloudformation.Resource{}, notSetUp()
+	}
+	in := configurationInput(r.ResourceProperties)
+	all := map[string]AuditCheckConfiguration{}
+	for _, c := range defender.Checks() {
+		all[c.String()] = AuditCheckConfiguration{}
+	}
+	maps.Copy(all, in.AuditCheckConfigurations)
+	in.AuditCheckConfigurations = all
+	if in.AuditNotificationTargetConfigurations == nil {
+		in.AuditNotificationTargetConfigurations = map[string]AuditNotificationTarget{snsTarget: {}}
+	}
+	if _, err := p.service.UpdateAccountAuditConfiguration(in); err != nil {
+		return cloudformation.Resource{}, serviceError(err)
+	}
+	return cloudformation.Resource{PhysicalID: r.PhysicalResourceID}, nil
+}
+
+// Delete does not delete scheduled audits.
+func (p accountConfigurationProvider) Delete(context.Context, cloudformation.Request) error {
+	if !p.service.configured() {
+		return notSetUp()
+	}
+	_, err := p.service.DeleteAccountAuditConfiguration(&DeleteAccountAuditConfigurationInput{})
+	return serviceError(err)
+}
+
+// configured tells, as the handlers do, by the role whether there is a configuration.
+func (s *Service) configured() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.configuration.roleARN != ""
+}
+
+// configurationInput translates properties that the schema has seen.
+func configurationInput(properties map[string]any) *UpdateAccountAuditConfigurationInput {
+	in := &UpdateAccountAuditConfigurationInput{AuditCheckConfigurations: map[string]AuditCheckConfiguration{}}
+	in.RoleARN, _ = schema.String(properties["RoleArn"])
+	checks, _ := properties["AuditCheckConfigurations"].(map[string]any)
+	for _, c := range defender.Checks() {
+		check, ok := checks[c.Info().Property].(map[string]any)
+		if !ok {
+			continue
+		}
+		var wanted AuditCheckConfiguration
+		wanted.Enabled, _ = schema.Boolean(check["Enabled"])
+		if parameters, ok := check["Configuration"].(map[string]any); ok {
+			wanted.Configuration = map[string]string{}
+			if days, ok := schema.String(parameters[c.Info().Threshold.Property]); ok {
+				wanted.Configuration[c.Info().Threshold.APIKey] = days
+			}
+		}
+		in.AuditCheckConfigurations[c.String()] = wanted
+	}
+	targets, _ := properties["AuditNotificationTargetConfigurations"].(map[string]any)
+	if sns, ok := targets["Sns"].(map[string]any); ok {
+		var target AuditNotificationTarget
+		target.Enabled, _ = schema.Boolean(sns["Enabled"])
+		target.RoleARN, _ = schema.String(sns["RoleArn"])
+		target.TargetARN, _ = schema.String(sns["TargetArn"])
+		in.AuditNotificationTargetConfigurations = map[string]AuditNotificationTarget{snsTarget: target}
+	}
+	return in
+}
+
+type scheduledAuditProvider struct{ service *Service }
+
+var scheduledAuditSchema = schema.Object{
+	"ScheduledAuditName": schema.Optional(schema.Pattern(`[a-zA-Z0-9:_-]+`, 1, 128)),
+	"Frequency":          schema.Required(schema.Enum("DAILY", "WEEKLY", "BIWEEKLY", "MONTHLY")),
+	"DayOfWeek":          schema.Optional(schema.Enum("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")),
+	"DayOfMonth":         schema.Optional(schema.Pattern(`[1-9]|[12][0-9]|3[01]|LAST`, 1, 4)),
+	"TargetCheckNames":   schema.Required(schema.Unique(schema.List(0, len(defender.Checks()), schema.Any))),
+	"Tags":               schema.Optional(schema.Tags),
+}
+
+// generatedName is the length of the longest name that the handler makes.
+const generatedName = 40
+
+func (p scheduledAuditProvider) Create(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	if err := scheduledAuditSchema.Validate(r.ResourceProperties); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	in := scheduledAuditInput(r)
+	if in.ScheduledAuditName == "" {
+		// The end is what makes the name unique.
+		in.ScheduledAuditName = r.PhysicalResourceID[max(0, len(r.PhysicalResourceID)-generatedName):]
+	}
+	out, err := p.service.CreateScheduledAudit(&in)
+	if err != nil {
+		return cloudformation.Resource{}, serviceError(err)
+	}
+	return scheduledAuditResource(in.ScheduledAuditName, out), nil
+}
+
+func scheduledAuditResource(name string, out *ScheduledAuditOutput) cloudformation.Resource {
+	return cloudformation.Resource{PhysicalID: name, Attributes: map[string]any{"ScheduledAuditArn": out.ScheduledAuditARN}}
+}
+
+func (p scheduledAuditProvider) Update(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	if err := scheduledAuditSchema.Validate(r.ResourceProperties); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	in := scheduledAuditInput(r)
+	out, err := p.service.UpdateScheduledAudit(&UpdateScheduledAuditInput{
+		ScheduledAuditName: r.PhysicalResourceID, Frequency: in.Frequency, DayOfMonth: in.DayOfMonth, DayOfWeek: in.DayOfWeek, TargetCheckNames: in.TargetCheckNames,
+	})
+	if err == nil {
+		err = p.service.changeTags(out.ScheduledAuditARN, func(tags map[string]string) {
+			clear(tags)
+			for _, t := range in.Tags {
+				tags[t.Key] = t.Value
+			}
+		})
+	}
+	if err != nil {
+		return cloudformation.Resource{}, serviceError(err)
+	}
+	return scheduledAuditResource(r.PhysicalResourceID, out), nil
+}
+
+func (p scheduledAuditProvider) Delete(_ context.Context, r cloudformation.Request) error {
+	_, err := p.service.DeleteScheduledAudit(&ScheduledAuditInput{ScheduledAuditName: r.PhysicalResourceID})
+	return serviceError(err)
+}
+
+// scheduledAuditInput translates properties that the schema has seen.
+func scheduledAuditInput(r cloudformation.Request) CreateScheduledAuditInput {
+	var in CreateScheduledAuditInput
+	in.ScheduledAuditName, _ = schema.String(r.ResourceProperties["ScheduledAuditName"])
+	in.Frequency, _ = schema.String(r.ResourceProperties["Frequency"])
+	in.DayOfMonth, _ = schema.String(r.ResourceProperties["DayOfMonth"])
+	in.DayOfWeek, _ = schema.String(r.ResourceProperties["DayOfWeek"])
+	names, _ := r.ResourceProperties["TargetCheckNames"].([]any)
+	for _, name := range names {
+		text, _ := schema.String(name)
+		in.TargetCheckNames = append(in.TargetCheckNames, text)
+	}
+	tags, _ := r.ResourceProperties["Tags"].([]any)
+	for _, tag := range tags {
+		t, _ := tag.(map[string]any)
+		key, _ := schema.String(t["Key"])
+		value, _ := schema.String(t["Value"])
+		in.Tags = append(in.Tags, iotcore.Tag{Key: key, Value: value})
+	}
+	return in
+}

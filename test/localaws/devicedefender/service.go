@@ -1,0 +1,217 @@
+// Package devicedefender is the audit side of a local AWS IoT Device Defender, and
+// the answers to its device reports. Its operations are part of the API of AWS IoT
+// (signature service iot): Register adds them to an iotcore.Handler.
+//
+// Audit checks look at what is really there: policies, certificates and logging
+// options of an iotcore.Service, connections of an mqtt.Broker, revocation lists of
+// issuers, identity pools that somebody else counts. A check that cannot judge what is
+// there, or does not know whether there is something, ends FAILED and says why; it is
+// never compliant. A check on resources that cannot exist here, because the local AWS
+// IoT refuses to register them (CA certificates, role aliases), is compliant with 0
+// resources.
+//
+// At the end of a task the configured SNS topic gets the notification, and Security Hub
+// the findings and check summaries of the native integration.
+//
+// Where AWS documents nothing, the package takes the stricter reading: a configuration
+// cannot be deleted while a scheduled audit is there, a day that does not go with the
+// frequency is refused, a suppression needs exactly one kind of end.
+package devicedefender
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
+	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
+)
+
+// retention is how long tasks and findings are kept (AWS General Reference, AWS IoT
+// Device Defender quotas).
+const retention = 90 * 24 * time.Hour
+
+// Registry is what audits see of AWS IoT Core. An *iotcore.Service is one.
+type Registry interface {
+	// ARN returns the ARN of a resource such as "client/sensor-1".
+	ARN(resource string) string
+	// CA is the authority behind the certificates that AWS IoT issued itself.
+	CA() *iotcore.CA
+	Certificates() []iotcore.Certificate
+	// Policies returns all policies in their default versions.
+	Policies() []iotcore.Policy
+	// Logging returns the logging options, false when they were never set.
+	Logging() (iotcore.LoggingOptions, bool)
+}
+
+// Connections is what audits see of the broker. An *mqtt.Broker is one.
+type Connections interface {
+	// ConnectionsOf returns the connections of a certificate that were open at or after
+	// a time.
+	ConnectionsOf(certificateID string, since time.Time) []mqtt.Connection
+	// Conflicts returns the connections that were cut at or after a time because
+	// another client took their client id.
+	Conflicts(since time.Time) []mqtt.Connection
+}
+
+// NativeImporter takes the findings of the native integration, ASFF objects. A
+// *securityhubtest.Hub is one.
+type NativeImporter interface {
+	ImportNative(findings ...json.RawMessage) (securityhubtest.ImportResult, error)
+}
+
+// Config is what a Service needs to know about its surroundings.
+type Config struct {
+	Account string // 12 digits. Default: 123456789012.
+	Region  string // Default: us-east-1.
+	// Registry knows certificates, policies and logging options. Required.
+	Registry Registry
+	// Connections knows the history of connections. Default: nil, and the checks that
+	// need it fail.
+	Connections Connections
+	// Now tells the time. Default: time.Now.
+	Now func() time.Time
+	// DataCollection is how long a newly enabled check collects data before an audit
+	// gets its result; meanwhile it is WAITING_FOR_DATA_COLLECTION and the task is in
+	// progress. AWS does not say how long it takes. Default: 0, no wait.
+	DataCollection time.Duration
+	// Notify publishes a notification to an SNS topic. Default: nil, nobody is told.
+	Notify func(ctx context.Context, topicARN, message string) error
+	// SecurityHub gets the findings of the native integration. Default: nil, nobody.
+	SecurityHub NativeImporter
+	// IdentityPools counts the account's Cognito identity pools. Default: nil, their
+	// number is unknown and the Cognito checks fail. They also fail when there is one,
+	// because nothing here evaluates its roles.
+	IdentityPools func(context.Context) (int, error)
+	// RevocationList fetches a certificate revocation list, in DER or PEM. Default: GET
+	// over HTTP within 10 s.
+	RevocationList func(ctx context.Context, url string) ([]byte, error)
+	// Go starts an on-demand audit. Default: in a goroutine of its own.
+	Go func(audit func())
+	// Logger is told which notifications and findings did not arrive. Default: nobody.
+	Logger *slog.Logger
+}
+
+// Service is Device Defender's audit in one account and Region. Its methods named like
+// API operations do what the operation does and return an *iotcore.Error with AWS's
+// code. It is safe for use by many goroutines.
+type Service struct {
+	config Config
+	ctx    context.Context
+	cancel context.CancelFunc
+	audits sync.WaitGroup
+	native native
+
+	mu            sync.Mutex
+	configuration configuration
+	schedules     map[string]*scheduledAudit
+	suppressions  map[string]*suppression
+	tasks         []*task    // oldest first
+	findings      []*finding // oldest first
+	findingsMade  int
+	due           sync.Mutex // held while what is due runs
+}
+
+// New returns a service without a configuration: all checks are disabled.
+func New(config Config) (*Service, error) {
+	if config.Registry == nil {
+		return nil, errors.New("start Device Defender: Config.Registry is missing")
+	}
+	if config.Account == "" {
+		config.Account = "123456789012"
+	}
+	if config.Region == "" {
+		config.Region = "us-east-1"
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.RevocationList == nil {
+		config.RevocationList = fetchRevocationList
+	}
+	if config.Go == nil {
+		config.Go = func(audit func()) { go audit() }
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{
+		config:        config,
+		configuration: configuration{checks: map[defender.Check]checkConfiguration{}},
+		schedules:     map[string]*scheduledAudit{},
+		suppressions:  map[string]*suppression{},
+	}
+	s.native = native{place: place{config.Account, config.Region}, to: config.SecurityHub, sent: map[string]*nativeFinding{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Wait returns when no on-demand audit runs any more. One that waits for the
+// collection of data does not run.
+func (s *Service) Wait() { s.audits.Wait() }
+
+// Close stops what audits wait for, such as a revocation list, and waits for them.
+func (s *Service) Close() {
+	s.cancel()
+	s.Wait()
+}
+
+// Register adds the operations to the API of AWS IoT. Tags of scheduled audits take
+// the way of all tags; those of other resources stay with tags.
+func Register(h *iotcore.Handler, s *Service, tags Tagger) {
+	iotcore.Handle(h, "DescribeAccountAuditConfiguration", s.DescribeAccountAuditConfiguration)
+	iotcore.Handle(h, "UpdateAccountAuditConfiguration", s.UpdateAccountAuditConfiguration)
+	iotcore.Handle(h, "DeleteAccountAuditConfiguration", s.DeleteAccountAuditConfiguration)
+	iotcore.Handle(h, "StartOnDemandAuditTask", s.StartOnDemandAuditTask)
+	iotcore.Handle(h, "DescribeAuditTask", s.DescribeAuditTask)
+	iotcore.Handle(h, "ListAuditTasks", s.ListAuditTasks)
+	iotcore.Handle(h, "CancelAuditTask", s.CancelAuditTask)
+	iotcore.Handle(h, "CreateScheduledAudit", s.CreateScheduledAudit)
+	iotcore.Handle(h, "UpdateScheduledAudit", s.UpdateScheduledAudit)
+	iotcore.Handle(h, "DescribeScheduledAudit", s.DescribeScheduledAudit)
+	iotcore.Handle(h, "DeleteScheduledAudit", s.DeleteScheduledAudit)
+	iotcore.Handle(h, "ListScheduledAudits", s.ListScheduledAudits)
+	iotcore.Handle(h, "ListAuditFindings", s.ListAuditFindings)
+	iotcore.Handle(h, "DescribeAuditFinding", s.DescribeAuditFinding)
+	iotcore.Handle(h, "ListRelatedResourcesForAuditFinding", s.ListRelatedResourcesForAuditFinding)
+	iotcore.Handle(h, "CreateAuditSuppression", s.CreateAuditSuppression)
+	iotcore.Handle(h, "DescribeAuditSuppression", s.DescribeAuditSuppression)
+	iotcore.Handle(h, "UpdateAuditSuppression", s.UpdateAuditSuppression)
+	iotcore.Handle(h, "DeleteAuditSuppression", s.DeleteAuditSuppression)
+	iotcore.Handle(h, "ListAuditSuppressions", s.ListAuditSuppressions)
+	registerTags(h, s, tags)
+}
+
+// place is the account and Region, as ARNs and links to the console need them.
+type place struct{ account, region string }
+
+func (p place) partition() string {
+	switch {
+	case len(p.region) > 3 && p.region[:3] == "cn-":
+		return "aws-cn"
+	case len(p.region) > 7 && p.region[:7] == "us-gov-":
+		return "aws-us-gov"
+	}
+	return "aws"
+}
+
+func (p place) arn(resource string) string {
+	return fmt.Sprintf("arn:%s:iot:%s:%s:%s", p.partition(), p.region, p.account, resource)
+}
+
+func (s *Service) place() place { return place{s.config.Account, s.config.Region} }
+
+// newID returns 32 hex digits, the form of task ids and finding ids.
+func newID() string {
+	var id [16]byte
+	rand.Read(id[:]) // never fails
+	return hex.EncodeToString(id[:])
+}
