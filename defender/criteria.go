@@ -242,8 +242,10 @@ func (c Criteria) validateValue() error {
 	switch {
 	case set && v.Elements() == 0:
 		fault(nil, "at least one element for %s %s", c.metric.Name, c.operator)
+	case v.Kind() == 0:
+		fault(nil, "a value of type %s for %s", c.metric.Kind, c.metric.Name)
 	case v.Kind() != c.metric.Kind:
-		fault(orMissing(v.String()), "a value that %s has", c.metric.Name)
+		fault(v, "a value of type %s for %s", c.metric.Kind, c.metric.Name)
 	case v.Count != nil && *v.Count < 0:
 		fault(*v.Count, "0 or more %s", c.metric.Unit)
 	}

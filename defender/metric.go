@@ -38,6 +38,15 @@ const (
 	StringsValue
 )
 
+// String is the name of the field in the AWS IoT API.
+func (k ValueKind) String() string {
+	names := [...]string{"", "count", "cidrs", "ports", "number", "numbers", "strings"}
+	if k < 0 || int(k) >= len(names) {
+		return "unknown"
+	}
+	return names[k]
+}
+
 // MetricSide tells where a metric's datapoints come from.
 type MetricSide int
 

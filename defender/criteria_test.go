@@ -1,0 +1,131 @@
+package defender_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// criteria decodes what no constructor makes.
+func criteria(t *testing.T, metric, criteria string) defender.Criteria {
+	t.Helper()
+	var b defender.Behavior
+	if err := json.Unmarshal([]byte(`{"name":"b","metric":"`+metric+`","criteria":`+criteria+`}`), &b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Criteria
+}
+
+func TestCriteriaThatAWSRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		criteria defender.Criteria
+		want     string // part of the message
+	}{
+		{"zero value", defender.Criteria{}, "missing, want a metric"},
+		{"negative count", defender.MessageByteSize.LessThan(-1), "-1, want 0 or more bytes"},
+		{"no window", defender.MessagesSent.LessThan(1, 0), "0, want Window5m"},
+		{"a window of AWS's that does not exist", defender.MessagesSent.LessThan(1, 301), "301, want Window5m"},
+		{"statistic without window", defender.MessageByteSize.Statistical("less-than", "p90", 0), "0, want Window5m"},
+		{"statistic AWS's API does not know", defender.MessageByteSize.Statistical("less-than", "Average", 300), `"Average", want one of [p0 p0.01`},
+		{"statistic with a set operator", defender.MessageByteSize.Statistical("in-set", "p90", 300), `"in-set", want one of [less-than`},
+		{"no confidence", defender.MessageByteSize.Learned(""), "want LowConfidence"},
+		{"confidence that does not exist", defender.MessageByteSize.Learned("SURE"), `"SURE", want LowConfidence`},
+		{"no network", defender.SourceIPAddress.InCIDRs(), "missing, want at least one element"},
+		{"zero network", defender.SourceIPAddress.InCIDRs(netip.Prefix{}), "want an IPv4 or IPv6 network"},
+		{"no port", defender.ListeningTCPPorts.NotInPorts(), "missing, want at least one element"},
+		{"no number", defender.CustomNumberList("m").In(), "missing, want at least one element"},
+		{"no string", defender.CustomStringList("m").In(), "missing, want at least one element"},
+		{"empty string", defender.CustomStringList("m").In("a", ""), `"", want strings that are not empty`},
+		{"not a number", defender.CustomNumber("m").LessThan(math.NaN(), 300), "NaN, want a finite number"},
+		{"infinity in a list", defender.CustomNumberList("m").In(1, math.Inf(1)), "+Inf, want a finite number"},
+		{"custom name of AWS's", defender.CustomNumber("aws:m").LessThan(1, 300), `"aws:m", want a custom metric's name`},
+		{"custom name with a blank", defender.CustomNumber("my metric").LessThan(1, 300), `"my metric", want a custom metric's name`},
+		{"custom name missing", defender.CustomNumber("").LessThan(1, 300), "missing, want a custom metric's name"},
+		{"custom name too long", defender.CustomNumber(strings.Repeat("m", 129)).LessThan(1, 300), "want a custom metric's name"},
+
+		{"decoded: unknown operator", criteria(t, "aws:all-bytes-in", `{"comparisonOperator":"equals","value":{"count":1},"durationSeconds":300}`), `"equals", want one of [less-than`},
+		{"decoded: upper bound only", criteria(t, "aws:disconnect-duration", `{"comparisonOperator":"greater-than","value":{"count":1}}`), `"greater-than", want one of [less-than less-than-equals] for aws:disconnect-duration`},
+		{"decoded: value of another kind", criteria(t, "aws:all-bytes-in", `{"comparisonOperator":"less-than","value":{"number":1},"durationSeconds":300}`), "1, want a value of type count for aws:all-bytes-in"},
+		{"decoded: no value", criteria(t, "aws:all-bytes-in", `{"comparisonOperator":"less-than","durationSeconds":300}`), "missing, want a value of type count for aws:all-bytes-in"},
+		{"decoded: window on a list", criteria(t, "aws:listening-tcp-ports", `{"comparisonOperator":"in-port-set","value":{"ports":[1]},"durationSeconds":300}`), "300, want no window"},
+		{"decoded: window on a size", criteria(t, "aws:message-byte-size", `{"comparisonOperator":"less-than","value":{"count":1},"durationSeconds":300}`), "300, want no window"},
+		{"decoded: statistic of addresses", criteria(t, "aws:source-ip-address", `{"comparisonOperator":"in-cidr-set","statisticalThreshold":{"statistic":"p90"},"durationSeconds":300}`), "takes static values alone"},
+		{"decoded: learned duration", criteria(t, "aws:disconnect-duration", `{"mlDetectionConfig":{"confidenceLevel":"HIGH"}}`), "takes static values alone"},
+		{"decoded: learned with operator", criteria(t, "aws:all-bytes-in", `{"mlDetectionConfig":{"confidenceLevel":"HIGH"},"comparisonOperator":"less-than"}`), "want a confidence alone"},
+		{"decoded: no network", criteria(t, "aws:source-ip-address", `{"comparisonOperator":"in-cidr-set","value":{"cidrs":["10.0.0.1"]}}`), `"10.0.0.1", want an IPv4 or IPv6 network`},
+		{"decoded: unknown metric of AWS's", criteria(t, "aws:num-reboots", `{"comparisonOperator":"less-than","value":{"number":1},"durationSeconds":300}`), `"aws:num-reboots", want a custom metric's name`},
+		{"decoded: nothing", criteria(t, "aws:all-bytes-in", `{}`), "want LowConfidence"},
+	} {
+		err := c.criteria.Validate()
+		if found := defender.FieldErrors(err); len(found) != 1 || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want one fault with %q", c.name, err, c.want)
+		}
+	}
+}
+
+func TestWindowsAreTheFiveOfAWS(t *testing.T) {
+	for seconds := range defender.Window(4000) {
+		w := seconds
+		allowed := w == 300 || w == 600 || w == 900 || w == 1800 || w == 3600
+		if err := defender.MessagesSent.LessThan(1, w).Validate(); (err == nil) != allowed {
+			t.Errorf("%d s: %v", w, err)
+		}
+	}
+	if got := defender.Window15m.Duration(); got != 15*time.Minute {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestStatisticsAreThoseOfTheAPI(t *testing.T) {
+	for _, s := range []defender.Statistic{"p0", "p0.01", "p0.1", "p1", "p10", "p50", "p90", "p99", "p99.9", "p99.99", "p100"} {
+		if err := defender.MessageByteSize.Statistical(defender.LessThan, s, defender.Window5m).Validate(); err != nil {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+}
+
+func ExampleCriteria_Normal() {
+	fmt.Println(defender.MessageByteSize.LessThan(8).Normal())
+	fmt.Println(defender.Disconnects.LessThanEquals(2, defender.Window15m).Normal())
+	fmt.Println(defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")).Normal())
+	fmt.Println(defender.CustomStringList("processes").NotIn("xmrig").Normal())
+	fmt.Println(defender.MessagesSent.Statistical(defender.LessThanEquals, defender.P90, defender.Window15m).Normal())
+	fmt.Println(defender.MessagesSent.Learned(defender.HighConfidence).Normal())
+	// Output:
+	// aws:message-byte-size less-than 8
+	// aws:num-disconnects less-than-equals 2 in 900 s
+	// aws:source-ip-address in-cidr-set [10.0.0.0/8]
+	// processes not-in-set ["xmrig"]
+	// aws:num-messages-sent less-than-equals p90 in 900 s
+	// aws:num-messages-sent as learned, confidence HIGH
+}
+
+func TestValueIsTheFieldThatIsSet(t *testing.T) {
+	n, f := int64(5), 2.5
+	for _, c := range []struct {
+		value    defender.Value
+		kind     defender.ValueKind
+		elements int
+		text     string
+	}{
+		{defender.Value{}, 0, 0, ""},
+		{defender.Value{Count: &n}, defender.CountValue, 0, "5"},
+		{defender.Value{Number: &f}, defender.NumberValue, 0, "2.5"},
+		{defender.Value{CIDRs: []string{"10.0.0.0/8", "::/0"}}, defender.CIDRsValue, 2, "[10.0.0.0/8 ::/0]"},
+		{defender.Value{Ports: []uint16{}}, defender.PortsValue, 0, "[]"},
+		{defender.Value{Ports: []uint16{443, 80}}, defender.PortsValue, 2, "[443 80]"},
+		{defender.Value{Numbers: []float64{1, 2}}, defender.NumbersValue, 2, "[1 2]"},
+		{defender.Value{Strings: []string{"a b"}}, defender.StringsValue, 1, `["a b"]`},
+	} {
+		if c.value.Kind() != c.kind || c.value.Elements() != c.elements || c.value.String() != c.text {
+			t.Errorf("got %v, %d, %s, want %v, %d, %s", c.value.Kind(), c.value.Elements(), c.value, c.kind, c.elements, c.text)
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package defender_test
+
+import (
+	"encoding/json"
+	"net/netip"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// documentedMetrics is AWS's table of metrics.
+// https://docs.aws.amazon.com/iot-device-defender/latest/devguide/detect-cloud-side-metrics.html
+// https://docs.aws.amazon.com/iot-device-defender/latest/devguide/detect-device-side-metrics.html
+var documentedMetrics = []struct {
+	metric     defender.Metric
+	name, unit string
+	side       defender.MetricSide
+	kind       defender.ValueKind
+	// window, only upper bounds, statistics and learning, dimension
+	window, upper, statistical, dimension bool
+}{
+	{defender.MessageByteSize, "aws:message-byte-size", "bytes", defender.CloudSide, defender.CountValue, false, false, true, true},
+	{defender.MessagesSent, "aws:num-messages-sent", "messages", defender.CloudSide, defender.CountValue, true, false, true, true},
+	{defender.MessagesReceived, "aws:num-messages-received", "messages", defender.CloudSide, defender.CountValue, true, false, true, true},
+	{defender.AuthorizationFailures, "aws:num-authorization-failures", "failures", defender.CloudSide, defender.CountValue, true, false, true, true},
+	{defender.ConnectionAttempts, "aws:num-connection-attempts", "attempts", defender.CloudSide, defender.CountValue, true, false, true, false},
+	{defender.Disconnects, "aws:num-disconnects", "disconnects", defender.CloudSide, defender.CountValue, true, false, true, false},
+	{defender.DisconnectDuration, "aws:disconnect-duration", "minutes", defender.CloudSide, defender.CountValue, false, true, false, false},
+	{defender.SourceIPAddress, "aws:source-ip-address", "addresses", defender.CloudSide, defender.CIDRsValue, false, false, false, true},
+	{defender.AllBytesIn, "aws:all-bytes-in", "bytes", defender.DeviceSide, defender.CountValue, true, false, true, false},
+	{defender.AllBytesOut, "aws:all-bytes-out", "bytes", defender.DeviceSide, defender.CountValue, true, false, true, false},
+	{defender.AllPacketsIn, "aws:all-packets-in", "packets", defender.DeviceSide, defender.CountValue, true, false, true, false},
+	{defender.AllPacketsOut, "aws:all-packets-out", "packets", defender.DeviceSide, defender.CountValue, true, false, true, false},
+	{defender.NumListeningTCPPorts, "aws:num-listening-tcp-ports", "ports", defender.DeviceSide, defender.CountValue, true, false, true, false},
+	{defender.NumListeningUDPPorts, "aws:num-listening-udp-ports", "ports", defender.DeviceSide, defender.CountValue, true, false, true, false},
+	{defender.EstablishedTCPConnections, "aws:num-established-tcp-connections", "connections", defender.DeviceSide, defender.CountValue, false, false, true, false},
+	{defender.ListeningTCPPorts, "aws:listening-tcp-ports", "ports", defender.DeviceSide, defender.PortsValue, false, false, false, false},
+	{defender.ListeningUDPPorts, "aws:listening-udp-ports", "ports", defender.DeviceSide, defender.PortsValue, false, false, false, false},
+	{defender.DestinationIPAddresses, "aws:destination-ip-addresses", "addresses", defender.DeviceSide, defender.CIDRsValue, false, false, false, false},
+}
+
+func TestMetricsAreTheDocumentedOnes(t *testing.T) {
+	if got, want := len(defender.Metrics()), len(documentedMetrics); got != want {
+		t.Fatalf("%d metrics, want %d", got, want)
+	}
+	for i, m := range documentedMetrics {
+		want := defender.MetricInfo{
+			Name: m.name, Unit: m.unit, Side: m.side, Kind: m.kind,
+			Windowed: m.window, UpperBoundOnly: m.upper, Statistical: m.statistical, Dimensional: m.dimension,
+		}
+		if got := m.metric.Info(); got != want {
+			t.Errorf("%s: got %+v, want %+v", m.name, got, want)
+		}
+		if got := defender.Metrics()[i].Info(); got != want {
+			t.Errorf("Metrics()[%d] is %s, want %s", i, got.Name, m.name)
+		}
+		if got := m.metric.Info().CustomMetricType(); got != "" {
+			t.Errorf("%s has the custom type %s", m.name, got)
+		}
+	}
+}
+
+func TestCustomMetricsHaveTheTypeOfCloudFormation(t *testing.T) {
+	for want, m := range map[string]defender.Metric{
+		"number":          defender.CustomNumber("m"),
+		"number-list":     defender.CustomNumberList("m"),
+		"string-list":     defender.CustomStringList("m"),
+		"ip-address-list": defender.CustomIPAddressList("m"),
+	} {
+		i := m.Info()
+		if got := i.CustomMetricType(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if i.Dimensional || i.Side != defender.CustomSide || i.Statistical != (want == "number") || i.Windowed != (want == "number") {
+			t.Errorf("%s: got %+v", want, i)
+		}
+	}
+}
+
+// wire is the criteria in the API's words.
+type wire struct {
+	operator  defender.Operator
+	value     string
+	window    defender.Window
+	statistic defender.Statistic
+	level     defender.Confidence
+}
+
+func TestCriteriaOfEachMetric(t *testing.T) {
+	ten := netip.MustParsePrefix("10.0.0.0/8")
+	local := netip.MustParsePrefix("fe80::/10")
+	size, rate, duration := defender.MessageByteSize, defender.MessagesSent, defender.DisconnectDuration
+	number := defender.CustomNumber("battery")
+	for _, c := range []struct {
+		got  defender.Criteria
+		kind string
+		want wire
+	}{
+		{size.LessThan(8), "STATIC", wire{operator: "less-than", value: `{"count":8}`}},
+		{size.LessThanEquals(8), "STATIC", wire{operator: "less-than-equals", value: `{"count":8}`}},
+		{size.GreaterThan(0), "STATIC", wire{operator: "greater-than", value: `{"count":0}`}},
+		{size.GreaterThanEquals(8), "STATIC", wire{operator: "greater-than-equals", value: `{"count":8}`}},
+		{size.Statistical("less-than", "p90", 300), "STATISTICAL", wire{operator: "less-than", value: `{}`, window: 300, statistic: "p90"}},
+		{size.Learned("LOW"), "MACHINE_LEARNING", wire{value: `{}`, level: "LOW"}},
+		{rate.LessThan(8, 300), "STATIC", wire{operator: "less-than", value: `{"count":8}`, window: 300}},
+		{rate.LessThanEquals(8, 600), "STATIC", wire{operator: "less-than-equals", value: `{"count":8}`, window: 600}},
+		{rate.GreaterThan(8, 900), "STATIC", wire{operator: "greater-than", value: `{"count":8}`, window: 900}},
+		{rate.GreaterThanEquals(8, 1800), "STATIC", wire{operator: "greater-than-equals", value: `{"count":8}`, window: 1800}},
+		{rate.Statistical("greater-than", "p0.01", 3600), "STATISTICAL", wire{operator: "greater-than", value: `{}`, window: 3600, statistic: "p0.01"}},
+		{rate.Learned("HIGH"), "MACHINE_LEARNING", wire{value: `{}`, level: "HIGH"}},
+		{duration.LessThan(90), "STATIC", wire{operator: "less-than", value: `{"count":90}`}},
+		{duration.LessThanEquals(90), "STATIC", wire{operator: "less-than-equals", value: `{"count":90}`}},
+		{defender.SourceIPAddress.InCIDRs(ten, local), "STATIC", wire{operator: "in-cidr-set", value: `{"cidrs":["10.0.0.0/8","fe80::/10"]}`}},
+		{defender.DestinationIPAddresses.NotInCIDRs(ten), "STATIC", wire{operator: "not-in-cidr-set", value: `{"cidrs":["10.0.0.0/8"]}`}},
+		{defender.ListeningTCPPorts.InPorts(443, 80), "STATIC", wire{operator: "in-port-set", value: `{"ports":[443,80]}`}},
+		{defender.ListeningUDPPorts.NotInPorts(0, 65535), "STATIC", wire{operator: "not-in-port-set", value: `{"ports":[0,65535]}`}},
+		{number.LessThan(-1.5, 300), "STATIC", wire{operator: "less-than", value: `{"number":-1.5}`, window: 300}},
+		{number.LessThanEquals(1, 300), "STATIC", wire{operator: "less-than-equals", value: `{"number":1}`, window: 300}},
+		{number.GreaterThan(1, 300), "STATIC", wire{operator: "greater-than", value: `{"number":1}`, window: 300}},
+		{number.GreaterThanEquals(20, 300), "STATIC", wire{operator: "greater-than-equals", value: `{"number":20}`, window: 300}},
+		{number.Statistical("less-than-equals", "p100", 300), "STATISTICAL", wire{operator: "less-than-equals", value: `{}`, window: 300, statistic: "p100"}},
+		{number.Learned("MEDIUM"), "MACHINE_LEARNING", wire{value: `{}`, level: "MEDIUM"}},
+		{defender.CustomNumberList("m").In(1, 2.5), "STATIC", wire{operator: "in-set", value: `{"numbers":[1,2.5]}`}},
+		{defender.CustomNumberList("m").NotIn(1), "STATIC", wire{operator: "not-in-set", value: `{"numbers":[1]}`}},
+		{defender.CustomStringList("m").In("a", "b"), "STATIC", wire{operator: "in-set", value: `{"strings":["a","b"]}`}},
+		{defender.CustomStringList("m").NotIn("a"), "STATIC", wire{operator: "not-in-set", value: `{"strings":["a"]}`}},
+		{defender.CustomIPAddressList("m").InCIDRs(ten), "STATIC", wire{operator: "in-cidr-set", value: `{"cidrs":["10.0.0.0/8"]}`}},
+	} {
+		value, err := json.Marshal(c.got.Value())
+		got := wire{c.got.Operator(), string(value), c.got.Window(), c.got.Statistic(), c.got.Confidence()}
+		if err != nil || got != c.want || c.got.Type() != c.kind {
+			t.Errorf("%s: got %s %+v, %v, want %s %+v", c.got.Normal(), c.got.Type(), got, err, c.kind, c.want)
+		}
+		if err := c.got.Validate(); err != nil {
+			t.Errorf("%s: %v", c.got.Normal(), err)
+		}
+	}
+}
+
+// A method that a metric should not have would be a behavior that AWS refuses.
+func TestMetricsOfferOnlyTheOperatorsThatAWSAllows(t *testing.T) {
+	numbers := []string{"GreaterThan", "GreaterThanEquals", "LessThan", "LessThanEquals"}
+	withModels := append(slices.Clone(numbers), "Learned", "Statistical")
+	for _, c := range []struct {
+		metric defender.Metric
+		want   []string
+	}{
+		{defender.MessageByteSize, withModels},
+		{defender.MessagesSent, withModels},
+		{defender.CustomNumber("m"), withModels},
+		{defender.DisconnectDuration, []string{"LessThan", "LessThanEquals"}},
+		{defender.SourceIPAddress, []string{"InCIDRs", "NotInCIDRs"}},
+		{defender.ListeningTCPPorts, []string{"InPorts", "NotInPorts"}},
+		{defender.CustomNumberList("m"), []string{"In", "NotIn"}},
+		{defender.CustomStringList("m"), []string{"In", "NotIn"}},
+	} {
+		var got []string
+		for m := range reflect.TypeOf(c.metric).Methods() {
+			if m.Name != "Info" {
+				got = append(got, m.Name)
+			}
+		}
+		want := slices.Sorted(slices.Values(c.want))
+		if !slices.Equal(got, want) {
+			t.Errorf("%T offers %v, want %v", c.metric, got, want)
+		}
+	}
+}
+
+func TestSetsAreNotTheCallersSlice(t *testing.T) {
+	ports := []uint16{443}
+	numbers, texts := []float64{1}, []string{"a"}
+	p, n, s := defender.ListeningTCPPorts.InPorts(ports...), defender.CustomNumberList("m").In(numbers...), defender.CustomStringList("m").In(texts...)
+	ports[0], numbers[0], texts[0] = 22, 2, "b"
+	if got := p.Value().String() + n.Value().String() + s.Value().String(); got != `[443][1]["a"]` {
+		t.Errorf("got %s", got)
+	}
+}

@@ -1,0 +1,131 @@
+package defender_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+func TestTopicFilterRules(t *testing.T) {
+	slashes := func(n int) string { return strings.Repeat("a/", n) + "a" }
+	for _, c := range []struct{ conforms, violates string }{
+		{"a", ""},
+		{strings.Repeat("ä", 128), strings.Repeat("ä", 128) + "b"},
+		{slashes(7), slashes(8)},
+		{"$aws/things/+/shadow/name/+/update/accepted", "$aws/things/+/shadow/name/+/update/accepted/x"},
+		{"$aws/rules/my_rule/" + slashes(7), "$aws/rules/my_rule/" + slashes(8)},
+		{"$aws/rules/r/" + strings.Repeat("a", 256), "$aws/rules/r/" + strings.Repeat("a", 257)},
+		{"#", "a#"},
+		{"a/#", "a/#/b"},
+		{"+", "a+"},
+		{"+/a/+", "+/a/++"},
+		{"a/b c/€", "a'b"},
+		{"a//b/", "a\x00b"},
+		{"${iot:ClientId}/data", "a\xff"},
+	} {
+		if err := defender.ValidateTopicFilter(c.conforms); err != nil {
+			t.Errorf("%s: %v", c.conforms, err)
+		}
+		if err := defender.ValidateTopicFilter(c.violates); len(defender.FieldErrors(err)) != 1 {
+			t.Errorf("%q: got %v, want one fault", c.violates, err)
+		}
+	}
+	if err := defender.ValidateTopicFilter(defender.DefaultEventTopic); err != nil {
+		t.Error(err)
+	}
+}
+
+func ExampleValidateTopicFilter() {
+	fmt.Println(defender.Under("Rules.EventTopic", defender.ValidateTopicFilter("events/#/late")))
+	fmt.Println(defender.Under("Rules.EventTopic", defender.ValidateTopicFilter("a/b/c/d/e/f/g/h/i")))
+	// Output:
+	// Rules.EventTopic: "events/#/late", want # alone in the last level
+	// Rules.EventTopic: "a/b/c/d/e/f/g/h/i", want a topic filter with at most 7 slashes
+}
+
+func TestTopicMatching(t *testing.T) {
+	for _, c := range []struct {
+		filter, matches, misses string
+	}{
+		{"a/b", "a/b", "a/c"},
+		{"a/b", "a/b", "a/b/c"},
+		{"a/b", "a/b", "A/b"},
+		{"a/+", "a/b", "a"},
+		{"a/+", "a/", "a/b/c"},
+		{"+/b", "a/b", "$aws/b"},
+		{"#", "a/b/c", "$aws/b"},
+		{"a/#", "a", "b"},
+		{"a/#", "a/b/c", "aa/b"},
+		{"a/+/c/#", "a/b/c/d/e", "a/b/d"},
+		{"$aws/events/presence/disconnected/+", "$aws/events/presence/disconnected/c", "$aws/events/presence/connected/c"},
+		{"$aws/#", "$aws/events/presence", "aws/events"},
+	} {
+		if !defender.TopicMatches(c.filter, c.matches) {
+			t.Errorf("%s does not match %s", c.filter, c.matches)
+		}
+		if defender.TopicMatches(c.filter, c.misses) {
+			t.Errorf("%s matches %s", c.filter, c.misses)
+		}
+	}
+}
+
+func ExampleTopicClaim() {
+	fmt.Printf("%q\n", defender.TopicClaim("defenderhub/events/+", "defenderhub/events/pump-7"))
+	fmt.Printf("%q\n", defender.TopicClaim("sites/+/events/+", "sites/hamburg/events/pump-7"))
+	fmt.Printf("%q\n", defender.TopicClaim("defenderhub/events/#", "defenderhub/events/pump-7"))
+	fmt.Printf("%q\n", defender.TopicClaim("defenderhub/events/+", "defenderhub/status/pump-7"))
+	// Output:
+	// "pump-7"
+	// "hamburg"
+	// ""
+	// ""
+}
+
+func topics() *rapid.Generator[[]string] {
+	return rapid.SliceOfN(rapid.StringMatching(`[a-z$]{0,3}`), 1, 6)
+}
+
+// A filter made from a topic by wildcards matches it, and its first + shows the level
+// that stood there.
+func TestFiltersOfATopicMatchIt(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		levels := topics().Filter(func(levels []string) bool { return !strings.HasPrefix(levels[0], "$") }).Draw(t, "levels")
+		topic := strings.Join(levels, "/")
+		filter := append([]string(nil), levels...)
+		claim, first := "", true
+		for i := range filter {
+			if rapid.Bool().Draw(t, "plus") {
+				filter[i] = "+"
+				if first {
+					claim, first = levels[i], false
+				}
+			}
+		}
+		if got := strings.Join(filter, "/"); !defender.TopicMatches(got, topic) || defender.TopicClaim(got, topic) != claim {
+			t.Fatalf("%s and %s: claim %q, want %q", got, topic, defender.TopicClaim(got, topic), claim)
+		}
+		cut := rapid.IntRange(0, len(filter)).Draw(t, "cut")
+		if got := strings.Join(append(filter[:cut:cut], "#"), "/"); !defender.TopicMatches(got, topic) {
+			t.Fatalf("%s does not match %s", got, topic)
+		}
+	})
+}
+
+// Without wildcards only the topic itself matches; a level more or less never does.
+func TestFiltersWithoutWildcardsMatchOneTopic(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := strings.Join(topics().Draw(t, "a"), "/"), strings.Join(topics().Draw(t, "b"), "/")
+		if got := defender.TopicMatches(a, b); got != (a == b) {
+			t.Fatalf("%q and %q: %t", a, b, got)
+		}
+		plus := strings.Repeat("+/", strings.Count(a, "/")) + "+"
+		want := strings.Count(a, "/") == strings.Count(b, "/") && !strings.HasPrefix(b, "$")
+		if got := defender.TopicMatches(plus, b); got != want {
+			t.Fatalf("%q and %q: %t", plus, b, got)
+		}
+	})
+}
