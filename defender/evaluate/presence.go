@@ -19,13 +19,10 @@ const (
 	Disconnected
 )
 
-// What is remembered of a thing that keeps reconnecting is bounded: the newest
-// lifecycle events and the newest periods with messages. With the oldest forgotten
-// less is known, and fewer windows conform.
-const (
-	maxLifecycleMarks = 16
-	maxAliveMarks     = 4
-)
+// maxMarks bounds what is remembered of a thing that keeps reconnecting: the newest
+// lifecycle events of each five minutes, and as many sessions of which no end is known.
+// With others forgotten less is known, and fewer windows conform.
+const maxMarks = 4
 
 // mark is one event about a session. Time is in ms.
 type mark struct {
@@ -38,34 +35,24 @@ func (m mark) compare(o mark) int {
 	return cmp.Or(cmp.Compare(m.Time, o.Time), cmp.Compare(m.Link, o.Link), cmp.Compare(m.Session, o.Session))
 }
 
-// presence is what is known of a thing's sessions: the newest marks, in order. Adding
-// is commutative and repeating a mark changes nothing.
+// presence is what is known of a thing's sessions, in order. Adding is commutative and
+// repeating a mark changes nothing.
 type presence []mark
 
-// add inserts m. Of the messages of one period only the first is kept.
+// add inserts m. Of the messages of five minutes only the last is kept.
 func (p *presence) add(m mark) {
-	marks := slices.Clone(*p)
-	if m.Link == Alive {
-		start := windowStart(m.Time, Period)
-		same := slices.IndexFunc(marks, func(o mark) bool { return o.Link == Alive && windowStart(o.Time, Period) == start })
-		if same >= 0 {
-			if marks[same].Time <= m.Time {
-				return
-			}
-			marks = slices.Delete(marks, same, same+1)
-		}
-	}
-	i, found := slices.BinarySearchFunc(marks, m, mark.compare)
+	i, found := slices.BinarySearchFunc(*p, m, mark.compare)
 	if found {
 		return
 	}
-	marks = slices.Insert(marks, i, m)
-	alike := func(o mark) bool { return (o.Link == Alive) == (m.Link == Alive) }
-	most := maxLifecycleMarks
-	if m.Link == Alive {
-		most = maxAliveMarks
+	marks := slices.Insert(slices.Clone(*p), i, m)
+	alike := func(o mark) bool {
+		return (o.Link == Alive) == (m.Link == Alive) && windowStart(o.Time, Period) == windowStart(m.Time, Period)
 	}
-	n := 0
+	most, n := maxMarks, 0
+	if m.Link == Alive {
+		most = 1
+	}
 	for _, o := range marks {
 		if alike(o) {
 			n++
@@ -79,9 +66,10 @@ func (p *presence) add(m mark) {
 }
 
 // openThroughout reports whether some session is known to have been open from a to b,
-// in ms. Lifecycle timestamps may be [ClockSkew] off, so a connection counts only if
-// it was made that much before a, and a disconnection from that much before a on.
-func (p presence) openThroughout(a, b int64) bool {
+// in ms, by a sign not older than oldest. Lifecycle timestamps may be [ClockSkew] off,
+// so a connection counts only if it was made that much before a, and a disconnection
+// from that much before a on.
+func (p presence) openThroughout(a, b, oldest int64) bool {
 	skewed := a - ClockSkew.Milliseconds()
 	for _, m := range p {
 		if m.Link == Disconnected && m.Time >= skewed && m.Time < b {
@@ -89,7 +77,7 @@ func (p presence) openThroughout(a, b int64) bool {
 		}
 	}
 	return slices.ContainsFunc(p, func(m mark) bool {
-		return (m.Link == Connected && m.Time <= skewed || m.Link == Alive && m.Time <= a) && !p.closed(m, b)
+		return m.Time >= oldest && (m.Link == Connected && m.Time <= skewed || m.Link == Alive && m.Time <= a) && !p.closed(m, b)
 	})
 }
 
@@ -97,18 +85,18 @@ func (p presence) openThroughout(a, b int64) bool {
 // the disconnection of the same session, a message by any that may be later.
 func (p presence) closed(m mark, t int64) bool {
 	return slices.ContainsFunc(p, func(d mark) bool {
-		if d.Link != Disconnected || d.Time >= t {
-			return false
-		}
-		if m.Link == Connected {
-			return d.Session == m.Session
-		}
-		return d.Time >= m.Time-ClockSkew.Milliseconds()
+		return d.Link == Disconnected && d.Time < t && d.Time >= m.Time-ClockSkew.Milliseconds() &&
+			(m.Link == Alive || d.Session == m.Session)
 	})
 }
 
+// online reports whether some session is not known to have ended.
+func (p presence) online() bool {
+	return slices.ContainsFunc(p, func(m mark) bool { return m.Link != Disconnected && !p.closed(m, never) })
+}
+
 // offlineSince is the time of the disconnection that left the thing without a session
-// at t, 0 while it has one or nothing is known.
+// at t, 0 while it has one or nothing is known. It goes by lifecycle events alone.
 func (p presence) offlineSince(t int64) int64 {
 	var since int64
 	for _, m := range p {
@@ -118,7 +106,7 @@ func (p presence) offlineSince(t int64) int64 {
 		switch m.Link {
 		case Disconnected:
 			since = m.Time
-		case Connected, Alive:
+		case Connected:
 			if !p.closed(m, t+1) {
 				return 0
 			}
@@ -127,25 +115,26 @@ func (p presence) offlineSince(t int64) int64 {
 	return since
 }
 
-// before drops the marks before t, except the newest proof of a session that is still
-// open then, and disconnections that end a session whose connection is kept.
+// before drops the marks before t, which must be the start of five minutes, except the
+// newest proofs of sessions that are still open then, and disconnections that end a
+// session whose connection is kept.
 func (p presence) before(t int64) presence {
 	i, _ := slices.BinarySearchFunc(p, mark{Time: t}, mark.compare)
 	old, kept := p[:i], p[i:]
-	proof := -1
-	for j, m := range old {
-		if m.Link != Disconnected && !p.closed(m, t) {
-			proof = j
-		}
-	}
 	var short presence
-	for j, m := range old {
+	proofs := 0
+	for _, m := range slices.Backward(old) {
+		open := m.Link != Disconnected && !p.closed(m, t)
 		ends := m.Link == Disconnected && slices.ContainsFunc(kept, func(k mark) bool {
 			return k.Link != Disconnected && presence{m}.closed(k, t)
 		})
-		if j == proof || ends {
+		if open {
+			proofs++
+		}
+		if ends || open && proofs <= maxMarks {
 			short = append(short, m)
 		}
 	}
+	slices.Reverse(short)
 	return append(short, kept...)
 }

@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -48,29 +49,29 @@ type window struct {
 	Start int64 `json:"s"`
 	// Verdict of the datapoints that were judged one by one.
 	Verdict Verdict `json:"v,omitempty"`
-	// At is the time of the first violating datapoint, else of the last conforming one,
-	// and Value what was measured then.
+	// At is the time of the datapoint that stands, and Value what was measured then.
 	At    int64           `json:"t,omitempty"`
 	Value *defender.Value `json:"m,omitempty"`
 	// Tally holds what is counted or summed until the window is over.
 	Tally *tally `json:"n,omitempty"`
 }
 
-// add merges a judged datapoint.
+// add merges a judged datapoint: the worse verdict stands, of equal ones the first
+// violating and the last conforming, at the same time the one whose text is less.
 func (w *window) add(v Verdict, at int64, value defender.Value) {
-	switch {
-	case v == None || v < w.Verdict:
-		return
-	case v > w.Verdict:
-	case v == Conforms && at <= w.At, v == Violates && at > w.At:
-		return
-	case v == Violates && at == w.At && value.String() >= w.Value.String():
+	if v == None || v < w.Verdict {
 		return
 	}
-	w.Verdict, w.At, w.Value = v, at, nil
-	if v == Violates {
-		w.Value = &value
+	if v == w.Verdict {
+		order := cmp.Compare(at, w.At)
+		if v == Conforms {
+			order = -order
+		}
+		if order > 0 || order == 0 && value.String() >= w.Value.String() {
+			return
+		}
 	}
+	w.Verdict, w.At, w.Value = v, at, &value
 }
 
 // settles is the time at which the window's verdict cannot change any more. A

@@ -1,0 +1,167 @@
+package evaluate
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// kind is how the datapoints of a behavior come about.
+type kind int
+
+const (
+	// each: every measurement is judged by itself, and the worst of a window stands.
+	each kind = iota
+	// pushed: like each, but only violating ones arrive, because the rule's SQL keeps
+	// the others back. A window without any conforms if the session was open throughout.
+	pushed
+	// counted and summed: events are collected until the window is over.
+	counted
+	summed
+	// disconnected: minutes since the last session ended.
+	disconnected
+	// reporting: minutes since the last device report.
+	reporting
+)
+
+// Compiled is a behavior of a security profile, made ready to be judged.
+type Compiled struct {
+	// Behavior as it was written.
+	Behavior defender.Behavior
+	// Profile is the name of the security profile.
+	Profile string
+
+	kind   kind
+	length defender.Window
+	static comparison
+	limit  int64 // how many events need to be counted
+	after  int64 // ms of disconnection or of missing reports that violate
+	lower  bool  // a bound from below: no events violate
+}
+
+const minute = int64(time.Minute / time.Millisecond)
+
+// Compile makes the behaviors of a profile ready. It fails with what [Support] reports.
+func Compile(profile string, behaviors []defender.Behavior) ([]Compiled, error) {
+	if err := Support(behaviors); err != nil {
+		return nil, fmt.Errorf("security profile %s: %w", profile, err)
+	}
+	all := make([]Compiled, len(behaviors))
+	for i, b := range behaviors {
+		all[i] = compile(profile, b)
+	}
+	return all, nil
+}
+
+func compile(profile string, b defender.Behavior) Compiled {
+	c := b.Criteria
+	op := c.Operator()
+	k := Compiled{
+		Behavior: b, Profile: profile, length: c.Window(), limit: math.MaxInt64,
+		static: newComparison(op, c.Value()),
+		lower:  op == defender.GreaterThan || op == defender.GreaterThanEquals,
+	}
+	if k.length == 0 {
+		k.length = Period
+	}
+	static := c.Type() == "STATIC"
+	switch m := c.Metric(); {
+	case m.Name == defender.MessageByteSize.Info().Name && static:
+		k.kind = pushed
+	case m.Name == defender.MessageByteSize.Info().Name:
+		k.kind = summed
+	case m.Name == defender.DisconnectDuration.Info().Name:
+		k.kind, k.after = disconnected, firstAbove(op, c.Value())*minute
+	case m.Side == defender.CloudSide && m.Windowed:
+		k.kind = counted
+		if static {
+			k.limit = firstAbove(op, c.Value())
+		}
+	case delta(m) && k.length > Period:
+		k.kind = summed
+	}
+	return k
+}
+
+// delta tells that a report's value counts since the report before. In the shortest
+// window there is one report, so that its value is the window's.
+func delta(m defender.MetricInfo) bool {
+	switch m.Name {
+	case defender.AllBytesIn.Info().Name, defender.AllBytesOut.Info().Name, defender.AllPacketsIn.Info().Name, defender.AllPacketsOut.Info().Name:
+		return true
+	}
+	return false
+}
+
+// firstAbove is the count at which the comparison's answer is settled: the first that
+// an upper bound does not allow, the first that a lower one does.
+func firstAbove(op defender.Operator, v defender.Value) int64 {
+	if v.Count == nil {
+		return math.MaxInt64
+	}
+	n := *v.Count
+	if (op == defender.LessThanEquals || op == defender.GreaterThan) && n < math.MaxInt64 {
+		n++
+	}
+	return max(n, 0)
+}
+
+// MinReportInterval is the shortest time that AWS lets pass between two device reports.
+// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
+const MinReportInterval = 5 * time.Minute
+
+// ReportsEvery is the behavior of a device that reports at least once in every
+// interval, in whole minutes from [MinReportInterval] on. A device that never reported
+// is not judged. The last report's time is kept to a quarter of the interval, so an
+// alarm comes up to that much later. Detect has no such behavior.
+func ReportsEvery(profile, name string, interval time.Duration, severity defender.Severity) Compiled {
+	minutes := int64(interval / time.Minute)
+	return Compiled{
+		Behavior: defender.Behavior{
+			Name: name, Severity: severity,
+			Criteria: defender.CustomNumber("defenderhub:minutes-since-report").LessThanEquals(float64(minutes), 0),
+		},
+		Profile: profile, kind: reporting, after: minutes * minute,
+		length: defender.Window(max(minutes*60/4, 60)),
+	}
+}
+
+// key names the behavior in a thing's state. A profile's name has no slash.
+func (c Compiled) key() string { return c.Profile + "/" + c.Behavior.Name }
+
+// takes reports whether d is a datapoint of the behavior.
+func (c Compiled) takes(d Datapoint) bool {
+	if c.kind == reporting {
+		return d.Metric == ReportReceived
+	}
+	return d.Metric == c.Behavior.Criteria.Metric().Name && inDimension(c.Behavior.Dimension, d)
+}
+
+// inDimension reports whether a message's topic lies in the dimension.
+func inDimension(dim *defender.Dimension, d Datapoint) bool {
+	if dim == nil {
+		return true
+	}
+	for _, filter := range dim.TopicFilters {
+		if defender.TopicMatches(strings.ReplaceAll(filter, "${iot:ClientId}", d.ClientID), d.Topic) {
+			return !dim.NotIn
+		}
+	}
+	return dim.NotIn
+}
+
+// infers tells that a window without events is a datapoint where a session was open
+// throughout.
+func (c Compiled) infers() bool {
+	m := c.Behavior.Criteria.Metric()
+	return c.kind == pushed || m.Side == defender.CloudSide && (c.kind == counted || c.kind == summed)
+}
+
+// sessions tells that the behavior needs to know of every session, also of devices that
+// conform: what it judges is that nothing comes.
+func (c Compiled) sessions() bool {
+	return c.kind == disconnected || c.lower && c.infers() && c.kind != pushed
+}

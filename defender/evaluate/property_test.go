@@ -1,0 +1,191 @@
+package evaluate
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// start is a multiple of every window.
+var start = time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC)
+
+func after(ms int64) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+
+// everyKind has a behavior of each kind, with runs of one and two.
+func everyKind(t interface{ Fatal(...any) }) []Compiled {
+	var all []defender.Behavior
+	for _, run := range []int{1, 2} {
+		for name, normal := range map[string]defender.Criteria{
+			"size":     defender.MessageByteSize.LessThan(8),
+			"ports":    defender.ListeningTCPPorts.InPorts(443),
+			"network":  defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")),
+			"few":      defender.MessagesSent.LessThanEquals(3, defender.Window5m),
+			"some":     defender.MessagesSent.GreaterThan(1, defender.Window10m),
+			"attempts": defender.ConnectionAttempts.LessThan(3, defender.Window10m),
+			"traffic":  defender.AllBytesOut.LessThan(100, defender.Window15m),
+			"away":     defender.DisconnectDuration.LessThan(10),
+			"p90":      defender.AllBytesIn.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m),
+			"sizes":    defender.MessageByteSize.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m),
+		} {
+			all = append(all, defender.Behavior{Name: fmt.Sprintf("%s-%d", name, run), Criteria: normal, ToAlarm: run, ToClear: run})
+		}
+	}
+	slices.SortFunc(all, func(a, b defender.Behavior) int { return cmp.Compare(a.Name, b.Name) })
+	compiled, err := Compile("Profile", all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(compiled, ReportsEvery("Profile", "reports", 20*time.Minute, defender.High))
+}
+
+// fixedFleet calls everything up to 50 normal.
+type fixedFleet struct{}
+
+func (fixedFleet) Statistic(FleetKey, defender.Statistic, int64) (float64, bool) { return 50, true }
+func (fixedFleet) Baseline(FleetKey, defender.Confidence, int64) (Range, bool) {
+	return Range{0, 50}, true
+}
+
+// arrival is a batch of events at the time at which they are handed in.
+type arrival struct {
+	now    int64
+	points []Datapoint
+}
+
+func play(e Evaluator, arrivals []arrival) ([]Transition, State, int) {
+	var s State
+	var all []Transition
+	late := 0
+	for _, a := range arrivals {
+		r := e.Step("thing", s, a.points, after(a.now))
+		text, err := json.Marshal(r.State)
+		if err != nil {
+			panic(err)
+		}
+		s = State{}
+		if err := json.Unmarshal(text, &s); err != nil {
+			panic(err)
+		}
+		all = append(all, r.Transitions...)
+		late += r.Stats.Late + r.Stats.Early
+	}
+	slices.SortStableFunc(all, func(a, b Transition) int {
+		return cmp.Or(cmp.Compare(a.Behavior.Name, b.Behavior.Name), cmp.Compare(a.Time, b.Time))
+	})
+	return all, s, late
+}
+
+// happening is one event of a device, in ms after start.
+func happening(t *rapid.T, i int) []Datapoint {
+	at := rapid.Int64Range(0, 90).Draw(t, "minute")*minute + rapid.Int64Range(0, 59).Draw(t, "second")*1000
+	ms := start.UnixMilli() + at
+	session := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "session")
+	switch rapid.IntRange(0, 4).Draw(t, "kind") {
+	case 0:
+		return Lifecycle{ClientID: "c", Timestamp: ms, EventType: "connected", Session: session, IPAddress: rapid.SampledFrom([]string{"10.0.0.1", "192.0.2.1"}).Draw(t, "ip")}.Datapoints()
+	case 1:
+		return Lifecycle{ClientID: "c", Timestamp: ms, EventType: "disconnected", Session: session}.Datapoints()
+	case 2:
+		return Lifecycle{ClientID: "c", Timestamp: ms, EventType: "connect_failed", Session: session}.Datapoints()
+	case 3:
+		m := Message{Topic: "t", ClientID: "c", ID: fmt.Sprint(i), Time: ms, Bytes: rapid.Int64Range(0, 60).Draw(t, "bytes"), MQTT: rapid.Bool().Draw(t, "mqtt")}
+		return []Datapoint{m.Datapoint(defender.MessageByteSize), m.Datapoint(defender.MessagesSent)}
+	}
+	return Report(fmt.Sprint(i), ms, map[string]defender.Value{
+		defender.ListeningTCPPorts.Info().Name: ports(rapid.SampledFrom([]uint16{443, 23}).Draw(t, "port")),
+		defender.AllBytesOut.Info().Name:       count(rapid.Int64Range(0, 60).Draw(t, "out")),
+		defender.AllBytesIn.Info().Name:        count(rapid.Int64Range(40, 60).Draw(t, "in")),
+	})
+}
+
+// The promise of the engine: within the lateness bound neither order nor repetition
+// nor the cut into batches nor extra looks at the clock change a transition.
+func TestOrderAndDuplicatesChangeNoTransition(t *testing.T) {
+	all := everyKind(t)
+	rapid.Check(t, func(t *rapid.T) {
+		lateness := time.Duration(rapid.IntRange(0, 8).Draw(t, "lateness")) * time.Minute
+		some := rapid.SliceOfNDistinct(rapid.IntRange(0, len(all)-1), 1, -1, rapid.ID).Draw(t, "behaviors")
+		slices.Sort(some)
+		var behaviors []Compiled
+		for _, i := range some {
+			behaviors = append(behaviors, all[i])
+		}
+		e := Evaluator{Behaviors: behaviors, Lateness: lateness, Fleet: fixedFleet{}}
+		bound := lateness.Milliseconds()
+		var inOrder, shuffled []arrival
+		for i := range rapid.IntRange(0, 40).Draw(t, "events") {
+			for _, d := range happening(t, i) {
+				at := d.Time - start.UnixMilli()
+				inOrder = append(inOrder, arrival{at, []Datapoint{d}})
+				for range rapid.IntRange(1, 2).Draw(t, "deliveries") {
+					shuffled = append(shuffled, arrival{at + rapid.Int64Range(0, bound).Draw(t, "delay"), []Datapoint{d}})
+				}
+			}
+		}
+		for range rapid.IntRange(0, 10).Draw(t, "looks") {
+			shuffled = append(shuffled, arrival{now: rapid.Int64Range(0, 120*minute).Draw(t, "look")})
+		}
+		byTime := func(a, b arrival) int { return cmp.Compare(a.now, b.now) }
+		slices.SortStableFunc(inOrder, byTime)
+		slices.SortStableFunc(shuffled, byTime)
+		for _, hours := range []int64{4, 100} {
+			inOrder = append(inOrder, arrival{now: hours * 60 * minute})
+			shuffled = append(shuffled, arrival{now: hours * 60 * minute})
+		}
+		want, wantState, late := play(e, inOrder)
+		if late > 0 {
+			t.Fatalf("%d events late in order", late)
+		}
+		got, gotState, late := play(e, shuffled)
+		if late > 0 {
+			t.Fatalf("%d events late although within the bound", late)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("in another order:\n%s\nin order:\n%s", show(got), show(want))
+		}
+		if !same(gotState, wantState) {
+			a, _ := json.Marshal(gotState)
+			b, _ := json.Marshal(wantState)
+			t.Fatalf("state in another order\n%s\nin order\n%s", a, b)
+		}
+		checkSequence(t, want)
+	})
+}
+
+// checkSequence: what is cleared was raised, under the same id, and times rise.
+func checkSequence(t *rapid.T, all []Transition) {
+	open, last := map[string]string{}, map[string]int64{}
+	for _, tr := range all {
+		name := tr.Behavior.Name
+		if tr.Time <= last[name] {
+			t.Fatalf("%s of %s at %d, after one at %d", tr.Change, name, tr.Time, last[name])
+		}
+		last[name] = tr.Time
+		if (tr.Change == InAlarm) != (open[name] == "") || tr.Change != InAlarm && open[name] != tr.ViolationID {
+			t.Fatalf("%s of %s, violation %s, while %q is open", tr.Change, name, tr.ViolationID, open[name])
+		}
+		open[name] = ""
+		if tr.Change == InAlarm {
+			open[name] = tr.ViolationID
+		}
+	}
+}
+
+func show(all []Transition) string {
+	var text string
+	for _, t := range all {
+		text += fmt.Sprintf("%s %s at %s value %s since %s\n", t.Behavior.Name, t.Change, clock(t.Time), t.Value, clock(t.StartTime))
+	}
+	return text
+}
+
+func clock(ms int64) string { return time.UnixMilli(ms).UTC().Format("2T15:04:05.000") }

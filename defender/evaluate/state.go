@@ -1,0 +1,111 @@
+package evaluate
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+)
+
+// StateVersion is the version of [State]'s JSON form. A state of another version is
+// refused, not guessed at.
+const StateVersion = 1
+
+// State is what the engine remembers of one thing. The zero value is a thing of which
+// nothing is known; a state that is [State.Empty] need not be stored.
+type State struct {
+	// tracks by Compiled.key.
+	tracks   map[string]*track
+	presence presence
+}
+
+// track is the state of one behavior.
+type track struct {
+	Alarm alarm `json:"a,omitzero"`
+	// Length of the windows in s. A behavior whose window was changed keeps its alarm only.
+	Length int `json:"w"`
+	// Settled is the start of the newest window that was judged, or for behaviors that
+	// wait for time to pass up to when it was judged; in ms.
+	Settled int64 `json:"z,omitempty"`
+	// Windows that are not judged yet, in order.
+	Windows []window `json:"q,omitempty"`
+	// Offline is since when there is no session, for disconnect-duration; Next is when
+	// the next datapoint is due that time alone makes.
+	Offline int64 `json:"o,omitempty"`
+	Next    int64 `json:"x,omitempty"`
+}
+
+type stateJSON struct {
+	Version  int               `json:"v"`
+	Tracks   map[string]*track `json:"b,omitempty"`
+	Presence presence          `json:"p,omitempty"`
+}
+
+// MarshalJSON writes the state in its versioned form.
+func (s State) MarshalJSON() ([]byte, error) {
+	return json.Marshal(stateJSON{StateVersion, s.tracks, s.presence})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (s *State) UnmarshalJSON(data []byte) error {
+	var in stateJSON
+	if err := json.Unmarshal(data, &in); err != nil {
+		return fmt.Errorf("state of a thing: %w", err)
+	}
+	if in.Version != StateVersion {
+		return fmt.Errorf("state of a thing has version %d, want %d: it was written by another version of the engine", in.Version, StateVersion)
+	}
+	maps.DeleteFunc(in.Tracks, func(_ string, t *track) bool { return t == nil })
+	*s = State{in.Tracks, in.Presence}
+	return nil
+}
+
+// Empty reports that nothing needs to be remembered: the item can be deleted.
+func (s State) Empty() bool { return len(s.tracks) == 0 && len(s.presence) == 0 }
+
+// Transient reports that the state holds only signs of sessions. If nothing else
+// happens they mean nothing once the lateness bound has passed, and the item may be
+// left to DynamoDB's expiry.
+func (s State) Transient() bool { return len(s.tracks) == 0 }
+
+// Open reports whether a behavior's alarm is open.
+func (s State) Open(profile, behavior string) bool {
+	t := s.tracks[profile+"/"+behavior]
+	return t != nil && t.Alarm.open()
+}
+
+// clone is a copy that shares nothing that Step writes to.
+func (s State) clone() State {
+	c := State{tracks: make(map[string]*track, len(s.tracks)), presence: slices.Clone(s.presence)}
+	for key, t := range s.tracks {
+		copied := *t
+		copied.Windows = slices.Clone(t.Windows)
+		for i := range copied.Windows {
+			if n := copied.Windows[i].Tally; n != nil {
+				copied.Windows[i].Tally = &tally{slices.Clone(n.entries)}
+			}
+		}
+		c.tracks[key] = &copied
+	}
+	return c
+}
+
+// never is the due time of what waits for no time.
+const never = math.MaxInt64
+
+// Due is when Step must be called again although no datapoint comes; the zero time
+// if never.
+func (e Evaluator) Due(s State) time.Time {
+	due := int64(never)
+	for i := range e.Behaviors {
+		if t := s.tracks[e.Behaviors[i].key()]; t != nil {
+			due = min(due, e.due(&e.Behaviors[i], t, s.presence))
+		}
+	}
+	if due == never {
+		return time.Time{}
+	}
+	return time.UnixMilli(due).UTC()
+}

@@ -1,0 +1,254 @@
+package evaluate
+
+import (
+	"reflect"
+	"slices"
+	"time"
+)
+
+// Evaluator judges things against behaviors.
+type Evaluator struct {
+	// Behaviors that watch the thing, of all profiles.
+	Behaviors []Compiled
+	// Lateness is the bound up to which events may come late; see [Lateness]. Within it
+	// their order and repetitions change no transition. An alarm is raised, and cleared,
+	// only when everything before it can be known: this much later.
+	//
+	// A conforming measurement of a device of which nothing is remembered leaves no trace.
+	// That is why one within Lateness after the first violating one never counts: it would
+	// depend on which came first. AWS lets device reports be 300 s apart at least, so with
+	// a bound below that nothing is passed over.
+	Lateness time.Duration
+	// Fleet answers for statistical thresholds and learned behaviors; nil: they are not
+	// judged.
+	Fleet Fleet
+}
+
+// Stats counts what happened to datapoints.
+type Stats struct {
+	// Judged were taken by at least one behavior.
+	Judged int
+	// Late came after the lateness bound, Early are more than the bound in the future;
+	// neither was judged.
+	Late, Early int
+	// Unread have another kind than their metric, or elements that cannot be read.
+	Unread int
+	// Unjudged had no threshold yet to be compared with.
+	Unjudged int
+}
+
+// Result is what a step makes of a state.
+type Result struct {
+	State State
+	// Changed tells that State must be written.
+	Changed     bool
+	Transitions []Transition
+	// Samples are for the fleet's sketches. A measurement that is judged by itself is
+	// sampled each time that it is delivered.
+	Samples []Sample
+	Stats   Stats
+}
+
+// Step takes datapoints of a thing, in any order, and the time. It does not write to
+// its arguments.
+//
+// now says how far the transport has come: everything before now less Lateness has
+// been handed in. It never goes back for a thing. While a queue is being worked off
+// after an outage that is the time at which the newest message of the batch was sent,
+// not that of the wall clock, else the backlog would all be late.
+func (e Evaluator) Step(thing string, s State, points []Datapoint, now time.Time) Result {
+	r := step{Evaluator: e, thing: thing, now: now.UnixMilli(), lateness: e.Lateness.Milliseconds()}
+	r.State = s.clone()
+	r.forget()
+	remember := slices.ContainsFunc(e.Behaviors, func(c Compiled) bool { return c.infers() || c.sessions() })
+	for _, d := range points {
+		switch {
+		case d.Time+r.lateness < r.now:
+			r.Stats.Late++
+			continue
+		case d.Time-r.lateness > r.now:
+			r.Stats.Early++
+			continue
+		}
+		if d.Link != NoLink && remember {
+			r.State.presence.add(mark{d.Time, d.Link, d.Session})
+		}
+		r.take(d)
+	}
+	for i := range e.Behaviors {
+		c := &e.Behaviors[i]
+		t := r.State.tracks[c.key()]
+		if t == nil {
+			continue
+		}
+		r.settle(c, t)
+		if r.finished(c, t) {
+			delete(r.State.tracks, c.key())
+		}
+	}
+	r.prune()
+	if len(r.State.tracks) == 0 {
+		r.State.tracks = nil
+	}
+	r.Changed = !(s.Empty() && r.State.Empty()) && !same(s, r.State)
+	return r.Result
+}
+
+func same(a, b State) bool {
+	return len(a.tracks) == len(b.tracks) && slices.Equal(a.presence, b.presence) &&
+		(len(a.tracks) == 0 || reflect.DeepEqual(a.tracks, b.tracks))
+}
+
+// step is one call of Step.
+type step struct {
+	Evaluator
+	Result
+	thing         string
+	now, lateness int64
+}
+
+// forget drops what behaviors left behind that were removed, or whose window changed:
+// of these only the alarm lives on.
+func (r *step) forget() {
+	for key, t := range r.State.tracks {
+		i := slices.IndexFunc(r.Behaviors, func(c Compiled) bool { return c.key() == key })
+		if i < 0 {
+			delete(r.State.tracks, key)
+		} else if c := &r.Behaviors[i]; t.Length != int(c.length) {
+			fresh := r.newTrack(c)
+			fresh.Alarm = t.Alarm
+			r.State.tracks[key] = fresh
+		}
+	}
+}
+
+func (r *step) newTrack(c *Compiled) *track {
+	t := &track{Length: int(c.length)}
+	if c.kind == disconnected {
+		t.Settled = r.now - r.lateness - 1
+	} else {
+		t.Settled = windowStart(r.now-r.lateness, c.length) - c.length.Duration().Milliseconds()
+	}
+	return t
+}
+
+// track is the state of c, which begins here.
+func (r *step) track(c *Compiled) *track {
+	t := r.State.tracks[c.key()]
+	if t == nil {
+		if r.State.tracks == nil {
+			r.State.tracks = map[string]*track{}
+		}
+		t = r.newTrack(c)
+		r.State.tracks[c.key()] = t
+	}
+	return t
+}
+
+// take puts a datapoint into the windows of the behaviors that ask for it.
+func (r *step) take(d Datapoint) {
+	taken := false
+	for i := range r.Behaviors {
+		c := &r.Behaviors[i]
+		if d.Link != NoLink && c.sessions() {
+			r.track(c)
+		}
+		if !c.takes(d) {
+			continue
+		}
+		taken = true
+		switch c.kind {
+		case each, pushed:
+			r.measure(c, d)
+		case counted, summed:
+			r.collect(c, d)
+		case reporting:
+			if w := r.window(c, d.Time); w != nil {
+				w.Verdict, w.At = Conforms, w.end(c.length)
+			}
+		}
+	}
+	if taken {
+		r.Stats.Judged++
+	}
+}
+
+// measure judges a measurement by itself. One that conforms, of a behavior of which
+// nothing is remembered, leaves no trace.
+func (r *step) measure(c *Compiled, d Datapoint) {
+	v := r.judge(c, d.Value, windowStart(d.Time, c.length))
+	if v == None || v == Conforms && (c.kind == pushed || r.State.tracks[c.key()] == nil) {
+		return
+	}
+	if w := r.window(c, d.Time); w != nil {
+		w.add(v, d.Time, c.static.brief(d.Value))
+	}
+}
+
+func (r *step) collect(c *Compiled, d Datapoint) {
+	n := d.Value.Count
+	if n == nil {
+		r.Stats.Unread++
+		return
+	}
+	w := r.window(c, d.Time)
+	if w == nil {
+		return
+	}
+	if w.Tally == nil {
+		w.Tally = &tally{}
+	}
+	w.Tally.add(d.ID, *n, c.limit)
+}
+
+// window is the window of c that holds at, nil if it was judged already: a violation
+// stands whatever else the window holds.
+func (r *step) window(c *Compiled, at int64) *window {
+	t := r.track(c)
+	start := windowStart(at, c.length)
+	if start <= t.Settled {
+		return nil
+	}
+	i, found := slices.BinarySearchFunc(t.Windows, start, func(w window, start int64) int { return int(w.Start - start) })
+	if !found {
+		t.Windows = slices.Insert(t.Windows, i, window{Start: start})
+	}
+	return &t.Windows[i]
+}
+
+// finished tells that a behavior has nothing left to remember.
+func (r *step) finished(c *Compiled, t *track) bool {
+	if !t.Alarm.idle() || len(t.Windows) > 0 || t.Next != 0 || t.Offline != 0 {
+		return false
+	}
+	return !c.sessions() || !r.State.presence.online() && !r.marksAfter(t.Settled)
+}
+
+func (r *step) marksAfter(at int64) bool {
+	p := r.State.presence
+	return len(p) > 0 && p[len(p)-1].Time > at
+}
+
+// prune drops the signs of sessions that no window asks for any more.
+func (r *step) prune() {
+	if len(r.State.presence) == 0 {
+		return
+	}
+	skew := ClockSkew.Milliseconds()
+	oldest := r.now - r.lateness - skew
+	asked := false
+	for i := range r.Behaviors {
+		c := &r.Behaviors[i]
+		if t := r.State.tracks[c.key()]; t != nil && (c.infers() || c.sessions()) {
+			asked = true
+			oldest = min(oldest, t.Settled-skew)
+		}
+	}
+	oldest = windowStart(oldest, Period)
+	if asked {
+		r.State.presence = r.State.presence.before(oldest)
+		return
+	}
+	i, _ := slices.BinarySearchFunc(r.State.presence, mark{Time: oldest}, mark.compare)
+	r.State.presence = slices.Clone(r.State.presence[i:])
+}

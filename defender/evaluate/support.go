@@ -1,0 +1,38 @@
+package evaluate
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+const useNative = "or Engine: defender.Native in an account that has Detect"
+
+// Support reports every behavior that this engine cannot judge: which one, why, and
+// the way out. It expects behaviors that [defender.ValidateBehaviors] accepts.
+func Support(behaviors []defender.Behavior) error {
+	var faults []error
+	for i, b := range behaviors {
+		if want := unsupported(b); want != "" {
+			faults = append(faults, &defender.FieldError{
+				Field: fmt.Sprintf("[%d].Criteria", i),
+				Value: fmt.Sprintf("%s (behavior %s)", b.Criteria.Metric().Name, b.Name),
+				Want:  want,
+			})
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func unsupported(b defender.Behavior) string {
+	switch b.Criteria.Metric().Name {
+	case defender.MessagesReceived.Info().Name:
+		return "a metric that some event shows, such as defender.MessagesSent: AWS IoT has no event for messages that a device receives; " + useNative
+	case defender.AuthorizationFailures.Info().Name:
+		if b.Dimension != nil {
+			return "no Dimension here: the events of refused connections name no topic; " + useNative
+		}
+	}
+	return ""
+}

@@ -1,0 +1,122 @@
+package evaluate
+
+import (
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// hourly is how often aws:disconnect-duration has a value besides those at connects
+// and disconnects.
+const hourly = int64(time.Hour / time.Millisecond)
+
+// settleSessions judges disconnect-duration: a datapoint when the bound is broken and
+// each hour after until the alarm is raised, one of 0 at the connect and each hour after
+// until it is cleared. A device that stays away stays in alarm: AWS has a value of this
+// metric each hour, so that it never falls silent.
+func (r *step) settleSessions(c *Compiled, t *track) {
+	for {
+		mark, ok := r.nextMark(t.Settled)
+		if t.Next != 0 && (!ok || t.Next <= mark) {
+			if t.Next+r.lateness >= r.now {
+				return
+			}
+			at := t.Next
+			if t.Offline != 0 {
+				r.observe(c, t, Violates, at, minutes(at-t.Offline))
+			} else {
+				r.observe(c, t, Conforms, at, minutes(0))
+			}
+			t.Next = at + hourly
+			if (t.Offline != 0) == t.Alarm.open() {
+				t.Next = 0
+			}
+			continue
+		}
+		if !ok || mark+r.lateness >= r.now {
+			return
+		}
+		switch since := r.State.presence.offlineSince(mark); {
+		case since != 0 && t.Offline == 0:
+			t.Offline, t.Next = since, max(since+c.after, mark)
+			if t.Alarm.open() {
+				t.Next = 0
+			}
+		case since == 0 && t.Offline != 0:
+			t.Offline, t.Next = 0, 0
+			r.observe(c, t, Conforms, mark, minutes(0))
+			if t.Alarm.open() {
+				t.Next = mark + hourly
+			}
+		}
+		t.Settled = mark
+	}
+}
+
+func (r *step) nextMark(after int64) (int64, bool) {
+	for _, m := range r.State.presence {
+		if m.Time > after && m.Link != Alive {
+			return m.Time, true
+		}
+	}
+	return 0, false
+}
+
+func dueSessions(t *track, p presence) int64 {
+	at := int64(never)
+	if t.Next != 0 {
+		at = t.Next
+	}
+	for _, m := range p {
+		if m.Time > t.Settled && m.Link != Alive {
+			return min(at, m.Time)
+		}
+	}
+	return at
+}
+
+// settleReports judges "reports at least every": a datapoint that violates when the
+// interval after a report is over, and each interval after that until the alarm is raised;
+// one that conforms with each window that has a report.
+func (r *step) settleReports(c *Compiled, t *track) {
+	for {
+		some := len(t.Windows) > 0
+		if t.Next != 0 && (!some || t.Next < t.Windows[0].At) {
+			if t.Next+r.lateness >= r.now {
+				return
+			}
+			at := t.Next
+			t.Next += c.after
+			r.observe(c, t, Violates, at, nil)
+			if t.Alarm.open() {
+				t.Next = 0
+			}
+			continue
+		}
+		if !some || t.Windows[0].At+r.lateness >= r.now {
+			return
+		}
+		w := t.Windows[0]
+		t.Windows = append([]window(nil), t.Windows[1:]...)
+		t.Settled, t.Next = w.Start, w.At+c.after
+		r.observe(c, t, Conforms, w.At, nil)
+	}
+}
+
+func dueReports(c *Compiled, t *track) int64 {
+	some := len(t.Windows) > 0
+	switch {
+	case !some && t.Next == 0:
+		return never
+	case !some, t.Next != 0 && t.Next < t.Windows[0].At:
+		return t.Next
+	case t.Alarm.open():
+		return t.Windows[0].At
+	}
+	return t.Windows[len(t.Windows)-1].At + c.after
+}
+
+func minutes(ms int64) *defender.Value {
+	n := ms / minute
+	return &defender.Value{Count: &n}
+}
