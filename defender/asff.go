@@ -185,8 +185,8 @@ func (f Finding) Fit() Finding {
 func (r Resource) fit(maxValue int) Resource {
 	r.Type = orText(fitText(r.Type, maxResourceType), "Other")
 	r.ID = orText(fitID(r.ID, maxResourceID), "unknown")
-	if blank(r.Region) || utf8.RuneCountInString(r.Region) > maxRegion {
-		r.Region = ""
+	if r.Region = fitText(r.Region, maxRegion+1); utf8.RuneCountInString(r.Region) > maxRegion {
+		r.Region = "" // half a name is another Region, or none
 	}
 	if r.Details != nil {
 		other := fitPairs(r.Details.Other, maxOtherDetails, maxProductKey, maxValue)
@@ -291,9 +291,9 @@ func fitID(id string, n int) string {
 	return string([]rune(id)[:n-len(tail)]) + tail
 }
 
-// fitURL drops a link that is too long: half a link leads nowhere.
+// fitURL drops a link that is too long or does not print: half a link leads nowhere.
 func fitURL(u string) string {
-	if len(u) > maxURL || blank(u) {
+	if len(u) > maxURL || blank(u) || printable(u) != u {
 		return ""
 	}
 	return u
