@@ -24,11 +24,15 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/clock"
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
 	"github.com/defenderhub/defenderhub/test/localaws/edge"
 	"github.com/defenderhub/defenderhub/test/localaws/eventsource"
 	"github.com/defenderhub/defenderhub/test/localaws/functions"
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/moto"
+	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
 	"github.com/defenderhub/defenderhub/test/localaws/providers"
+	"github.com/defenderhub/defenderhub/test/localaws/rules"
 )
 
 // AccountID is the one account of every local AWS.
@@ -61,6 +65,12 @@ type Cloud struct {
 	Functions *functions.Runner
 	// SecurityHub is the service behind the API, for faults and for what no API shows.
 	SecurityHub *securityhubtest.Service
+	// IoT is AWS IoT Core, Broker its message broker, Rules its rules engine.
+	IoT    *iotcore.Service
+	Broker *mqtt.Broker
+	Rules  *rules.Engine
+	// Defender is the audit side of Device Defender.
+	Defender *devicedefender.Service
 	// Clock is what time it is for the services that are ours.
 	Clock *clock.Clock
 
@@ -76,6 +86,9 @@ type Cloud struct {
 	logs       []*os.File
 	background sync.WaitGroup
 	stop       sync.Once
+
+	syncMu  sync.Mutex
+	running map[string]string // the topic rules that the engine runs, as JSON
 
 	importedMu sync.Mutex
 	imported   []func(securityhubtest.Imported)
@@ -119,6 +132,9 @@ func Start(ctx context.Context, o Options) (_ *Cloud, err error) {
 	}
 	c.serveSecurityHub()
 	c.serveFunctions()
+	if err := c.serveIoT(); err != nil {
+		return nil, err
+	}
 	if err := c.startEmulator(); err != nil {
 		return nil, err
 	}
@@ -132,6 +148,13 @@ func Start(ctx context.Context, o Options) (_ *Cloud, err error) {
 func (c *Cloud) Stop() {
 	c.stop.Do(func() {
 		c.cancel(errStopped)
+		if c.Broker != nil {
+			c.Broker.Close()
+			c.Rules.Settle()
+		}
+		if c.Defender != nil {
+			c.Defender.Close()
+		}
 		if c.pollers != nil {
 			c.pollers.Wait()
 		}

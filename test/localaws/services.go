@@ -87,6 +87,7 @@ func (c *Cloud) provide() {
 			}
 		},
 	}
+	c.Resources.Animate("AWS::IoT::TopicRule", "AWS::IoT::AccountAuditConfiguration", "AWS::IoT::ScheduledAudit")
 	c.Resources.OnChange(func() { c.pollers.Set(c.ctx, providers.Mappings(c.Resources, c.Endpoint)) })
 }
 

@@ -65,7 +65,7 @@ func (s *Service) CreateTopicRule(in *TopicRulePayloadInput) (*struct{}, error) 
 	if !ruleNameForm.MatchString(in.RuleName) {
 		return nil, errInvalidRequest.new("ruleName is %q, want 1 to 128 of a-z A-Z 0-9 _", in.RuleName)
 	}
-	if err := s.checkRule(&in.Payload); err != nil {
+	if err := s.checkRule(in.RuleName, &in.Payload); err != nil {
 		return nil, err
 	}
 	tags, err := url.ParseQuery(in.Tags)
@@ -91,7 +91,7 @@ func (s *Service) CreateTopicRule(in *TopicRulePayloadInput) (*struct{}, error) 
 }
 
 // checkRule sets the default SQL version, too.
-func (s *Service) checkRule(p *TopicRulePayload) error {
+func (s *Service) checkRule(name string, p *TopicRulePayload) error {
 	if p.SQLVersion == "" {
 		p.SQLVersion = defaultSQLVersion
 	}
@@ -107,18 +107,20 @@ func (s *Service) checkRule(p *TopicRulePayload) error {
 	if p.SQL == "" {
 		return errInvalidRequest.new("sql is missing")
 	}
-	if s.validateSQL != nil {
-		if err := s.validateSQL(p.SQL, p.SQLVersion); err != nil {
-			return errSQLParse.new("%v", err)
-		}
-	}
 	for _, a := range p.Actions {
 		if err := a.check(); err != nil {
 			return err
 		}
 	}
 	if p.ErrorAction != nil {
-		return p.ErrorAction.check()
+		if err := p.ErrorAction.check(); err != nil {
+			return err
+		}
+	}
+	if s.validateRule != nil {
+		if err := s.validateRule(name, *p); err != nil {
+			return errSQLParse.new("%v", err)
+		}
 	}
 	return nil
 }
@@ -135,7 +137,7 @@ func (s *Service) rule(name string) (*TopicRule, error) {
 
 // ReplaceTopicRule replaces all of a topic rule but its name.
 func (s *Service) ReplaceTopicRule(in *TopicRulePayloadInput) (*struct{}, error) {
-	if err := s.checkRule(&in.Payload); err != nil {
+	if err := s.checkRule(in.RuleName, &in.Payload); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()

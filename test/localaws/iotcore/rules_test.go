@@ -23,9 +23,9 @@ func sqsRule(sql string) *types.TopicRulePayload {
 }
 
 func TestTopicRules(t *testing.T) {
-	w, ctx := newWorld(t, iotcore.Config{ValidateSQL: func(sql, version string) error {
-		if strings.Contains(sql, "LIKE") {
-			return fmt.Errorf("LIKE is not known (%s)", version)
+	w, ctx := newWorld(t, iotcore.Config{ValidateRule: func(_ string, p iotcore.TopicRulePayload) error {
+		if strings.Contains(p.SQL, "LIKE") {
+			return fmt.Errorf("LIKE is not known (%s)", p.SQLVersion)
 		}
 		return nil
 	}}), context.Background()

@@ -30,9 +30,10 @@ type Config struct {
 	// DataEndpoint is the host of the MQTT broker that DescribeEndpoint answers,
 	// without a port, as AWS answers it. Default: localhost.
 	DataEndpoint string
-	// ValidateSQL refuses a topic rule's statement for an AwsIotSqlVersion when
-	// its rule is created or replaced. Default: every statement is accepted.
-	ValidateSQL func(sql, version string) error
+	// ValidateRule refuses a topic rule when it is created or replaced, beyond what AWS
+	// IoT Core itself checks: its SQL, and what its actions need. Default: every
+	// statement is accepted.
+	ValidateRule func(name string, p TopicRulePayload) error
 }
 
 // Service holds the state of AWS IoT Core in one account and Region. Its methods
@@ -42,7 +43,7 @@ type Service struct {
 	account, region, partition string
 	now                        func() time.Time
 	dataEndpoint               string
-	validateSQL                func(sql, version string) error
+	validateRule               func(name string, p TopicRulePayload) error
 	ca                         *CA
 
 	mu           sync.RWMutex
@@ -60,7 +61,7 @@ type Service struct {
 func New(config Config) (*Service, error) {
 	s := &Service{
 		account: config.Account, region: config.Region, now: config.Now,
-		dataEndpoint: config.DataEndpoint, validateSQL: config.ValidateSQL,
+		dataEndpoint: config.DataEndpoint, validateRule: config.ValidateRule,
 		things:       map[string]*thing{},
 		groups:       map[string]*thingGroup{},
 		certificates: map[string]*Certificate{},

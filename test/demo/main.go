@@ -1,0 +1,53 @@
+// Command demo tells the product's story on a local AWS, or serves that local AWS until
+// it is interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/defenderhub/defenderhub/test/walkthrough"
+)
+
+var errInterrupted = errors.New("interrupted; everything that was started is stopped")
+
+func main() {
+	serve := flag.Bool("serve", false, "deploy, print the endpoints, and serve until Ctrl-C")
+	flag.Parse()
+	if err := run(*serve); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(serve bool) error {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel(errInterrupted)
+	}()
+	repository, err := filepath.Abs("..") // make runs this in test/
+	if err != nil {
+		return err
+	}
+	o := walkthrough.Options{Out: os.Stdout, Repository: repository, Color: colored(os.Stdout)}
+	if serve {
+		return walkthrough.Serve(ctx, o)
+	}
+	return walkthrough.Tell(ctx, o)
+}
+
+// colored tells whether f is a terminal whose user did not ask for plain text.
+func colored(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}

@@ -1,0 +1,159 @@
+package localaws
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/google/uuid"
+
+	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
+	"github.com/defenderhub/defenderhub/test/localaws/functions"
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
+	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
+	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
+	"github.com/defenderhub/defenderhub/test/localaws/rules"
+)
+
+// serveIoT starts AWS IoT Core with its broker and rules engine, and Device Defender.
+func (c *Cloud) serveIoT() (err error) {
+	log := slog.New(slog.NewTextHandler(c.log("iot.log"), nil))
+	c.Rules = rules.New(rules.DelivererFunc(c.deliver), log)
+	if c.IoT, err = iotcore.New(iotcore.Config{Account: c.Account, Region: c.Region, Now: c.Clock.Now, ValidateRule: validateRule}); err != nil {
+		return fmt.Errorf("start the local AWS IoT Core: %w", err)
+	}
+	if c.Broker, err = mqtt.Start(mqtt.Config{Registry: c.IoT, Now: c.Clock.Now, PlainAddress: "127.0.0.1:0", Logger: log}); err != nil {
+		return fmt.Errorf("start the local MQTT broker: %w", err)
+	}
+	c.Broker.OnMessage(c.onMessage)
+
+	topics := sns.NewFromConfig(c.Config())
+	c.Defender, err = devicedefender.New(devicedefender.Config{
+		Account: c.Account, Region: c.Region, Registry: c.IoT, Connections: c.Broker, Now: c.Clock.Now, Logger: log,
+		SecurityHub: c.SecurityHub.Hub(c.Account, c.Region),
+		Notify: func(ctx context.Context, topicARN, message string) error {
+			_, err := topics.Publish(ctx, &sns.PublishInput{TopicArn: &topicARN, Message: &message})
+			return err
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("start the local Device Defender: %w", err)
+	}
+	handler := iotcore.NewHandler(c.IoT, c.Broker)
+	devicedefender.Register(handler, c.Defender, c.IoT)
+	c.Edge.Handle("iot", handler)
+	c.Edge.Handle("iotdata", handler)
+	return nil
+}
+
+// rulePayload is a topic rule as the rules engine reads it.
+func rulePayload(p iotcore.TopicRulePayload) (rules.Payload, error) {
+	var payload rules.Payload
+	text, err := json.Marshal(p)
+	if err == nil {
+		err = json.Unmarshal(text, &payload)
+	}
+	return payload, err
+}
+
+func validateRule(name string, p iotcore.TopicRulePayload) error {
+	payload, err := rulePayload(p)
+	if err != nil {
+		return err
+	}
+	return rules.Check(name, payload)
+}
+
+// onMessage hands every published message to the rules that are deployed now.
+func (c *Cloud) onMessage(m mqtt.Message) {
+	c.syncRules()
+	sql := iotsql.Message{
+		Topic: m.Topic, ClientID: m.ClientID, Principal: m.Principal, AccountID: c.Account, Time: m.Time, Payload: m.Payload,
+		NewUUID: uuid.NewString, RegistryData: c.registryData,
+	}
+	if m.SourceIP.IsValid() {
+		sql.SourceIP = m.SourceIP.String()
+	}
+	if m.ClientID != "" {
+		sql.TraceID = uuid.NewString()
+	}
+	c.Rules.Publish(c.ctx, sql)
+}
+
+func (c *Cloud) syncRules() {
+	c.syncMu.Lock()
+	defer c.syncMu.Unlock()
+	deployed := map[string]string{}
+	for _, r := range c.IoT.TopicRules() {
+		text, err := json.Marshal(r.TopicRulePayload)
+		if err != nil {
+			panic(err) // it came as JSON
+		}
+		deployed[r.Name] = string(text)
+		if c.running[r.Name] == string(text) {
+			continue
+		}
+		payload, err := rulePayload(r.TopicRulePayload)
+		if err == nil {
+			err = c.Rules.Put(r.Name, payload)
+		}
+		if err != nil {
+			c.say("rule %s does not run: %v", r.Name, err)
+		}
+	}
+	for name := range c.running {
+		if _, ok := deployed[name]; !ok {
+			c.Rules.Delete(name)
+		}
+	}
+	c.running = deployed
+}
+
+// deliver hands what a rule's action sends to the service that it is for.
+func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
+	body := string(d.Body)
+	switch d.Kind {
+	case "sqs":
+		_, err := c.queues().SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(d.Fields["queueUrl"]), MessageBody: &body})
+		return err
+	case "sns":
+		_, err := sns.NewFromConfig(c.Config()).Publish(ctx, &sns.PublishInput{TopicArn: aws.String(d.Fields["targetArn"]), Message: &body})
+		return err
+	case "lambda":
+		result, err := c.Functions.Invoke(ctx, functions.Name(d.Fields["functionArn"]), d.Body)
+		if err == nil && result.FunctionError != "" {
+			return fmt.Errorf("the function failed: %s", result.Payload)
+		}
+		return err
+	case "republish":
+		// $$aws/... is how a rule writes a reserved topic.
+		c.Broker.PublishAsService(strings.Replace(d.Fields["topic"], "$$", "$", 1), d.Body)
+		return nil
+	}
+	return errors.New("the local AWS does not deliver actions of the kind " + d.Kind)
+}
+
+// registryData answers get_registry_data.
+func (c *Cloud) registryData(api, thingName, _ string) ([]byte, error) {
+	switch api {
+	case "DescribeThing":
+		out, err := c.IoT.DescribeThing(&iotcore.ThingInput{ThingName: thingName})
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(out)
+	case "ListThingGroupsForThing":
+		out, err := c.IoT.ListThingGroupsForThing(&iotcore.ListThingGroupsForThingInput{ThingName: thingName})
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(out)
+	}
+	return nil, fmt.Errorf("get_registry_data knows DescribeThing and ListThingGroupsForThing, not %s", api)
+}

@@ -1,0 +1,170 @@
+package walkthrough
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	paho "github.com/eclipse/paho.mqtt.golang"
+)
+
+const (
+	thingName    = "pump-7"
+	devicePolicy = `{"Version":"2012-10-17","Statement":[
+		{"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:*:*:client/${iot:Connection.Thing.ThingName}"},
+		{"Effect":"Allow","Action":"iot:Publish","Resource":["arn:aws:iot:*:*:topic/data/*","arn:aws:iot:*:*:topic/defenderhub/events/*","arn:aws:iot:*:*:topic/$aws/things/*"]},
+		{"Effect":"Allow","Action":"iot:Subscribe","Resource":"arn:aws:iot:*:*:topicfilter/$aws/things/*"},
+		{"Effect":"Allow","Action":"iot:Receive","Resource":"arn:aws:iot:*:*:topic/$aws/things/*"}]}`
+)
+
+// devices are what real MQTT clients do, good and bad.
+func (s *story) devices() []step {
+	var pump *device
+	return []step{
+		{"a device connects with its certificate and publishes: nothing to report", func(ctx context.Context) (err error) {
+			if pump, err = s.newDevice(ctx, thingName); err != nil {
+				return err
+			}
+			if err := pump.connect(); err != nil {
+				return err
+			}
+			return pump.publish("data/"+thingName, "12.5 bar")
+		}, hintIssue},
+		{"a second client takes its client id", func(ctx context.Context) error {
+			clone := *pump
+			if err := clone.connect(); err != nil {
+				return err
+			}
+			pump = &clone
+			return s.expect(ctx, types.SeverityLabelMedium, types.RecordStateActive, thingName, "DUPLICATE_CLIENTID")
+		}, hintIssue},
+		{"a client with a revoked certificate is refused", func(ctx context.Context) error {
+			valve, err := s.newDevice(ctx, "valve-3")
+			if err != nil {
+				return err
+			}
+			if _, err := s.iot.UpdateCertificate(ctx, &iot.UpdateCertificateInput{CertificateId: &valve.certificateID, NewStatus: iottypes.CertificateStatusRevoked}); err != nil {
+				return err
+			}
+			if err := valve.connect(); err == nil {
+				return errors.New("the client was let in")
+			}
+			return s.expect(ctx, types.SeverityLabelMedium, types.RecordStateActive, "valve-3")
+		}, hintIssue},
+		{"a device reports that its enclosure was opened", func(ctx context.Context) error {
+			if err := pump.publish("defenderhub/events/"+thingName, `{"type": "tamper", "severity": "HIGH", "description": "Enclosure opened.", "details": {"sensor": "lid"}}`); err != nil {
+				return err
+			}
+			return s.expect(ctx, types.SeverityLabelHigh, types.RecordStateActive, thingName, "tamper")
+		}, hintIssue},
+		{"the enclosure is closed again", func(ctx context.Context) error {
+			if err := pump.publish("defenderhub/events/"+thingName, `{"type": "tamper", "severity": "HIGH", "state": "cleared"}`); err != nil {
+				return err
+			}
+			return s.expect(ctx, types.SeverityLabelHigh, types.RecordStateArchived, thingName, "tamper")
+		}, hintIssue},
+		{"a malformed device report is rejected by Device Defender", func(ctx context.Context) error {
+			if err := pump.publish("$aws/things/"+thingName+"/defender/metrics/json", `{"header": {"report_id": 1, "version": "1.0"}, "custom_metrics": {"load": {"number": 1}}}`); err != nil {
+				return err
+			}
+			return s.expect(ctx, types.SeverityLabelLow, types.RecordStateActive, thingName, "report")
+		}, hintIssue},
+		{"garbage on the event topic goes to the dead-letter queue, with its reason", func(ctx context.Context) error {
+			if err := pump.publish("defenderhub/events/"+thingName, "\x00 not JSON"); err != nil {
+				return err
+			}
+			return s.expectDeadLetter(ctx)
+		}, hintIssue},
+		{"what Security Hub holds now", s.showTable, hintIssue},
+	}
+}
+
+// device is an MQTT client with a certificate of its own.
+type device struct {
+	name, certificateID string
+	address             string
+	tls                 *tls.Config
+	client              paho.Client
+}
+
+func (s *story) newDevice(ctx context.Context, name string) (*device, error) {
+	if _, err := s.iot.CreateThing(ctx, &iot.CreateThingInput{ThingName: &name}); err != nil {
+		return nil, err
+	}
+	keys, err := s.iot.CreateKeysAndCertificate(ctx, &iot.CreateKeysAndCertificateInput{SetAsActive: true})
+	if err != nil {
+		return nil, err
+	}
+	policy := name + "-policy"
+	if _, err := s.iot.CreatePolicy(ctx, &iot.CreatePolicyInput{PolicyName: &policy, PolicyDocument: aws.String(devicePolicy)}); err != nil {
+		return nil, err
+	}
+	if _, err := s.iot.AttachPolicy(ctx, &iot.AttachPolicyInput{PolicyName: &policy, Target: keys.CertificateArn}); err != nil {
+		return nil, err
+	}
+	if _, err := s.iot.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: &name, Principal: keys.CertificateArn}); err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair([]byte(*keys.CertificatePem), []byte(*keys.KeyPair.PrivateKey))
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(s.cloud.IoT.CA().PEM()))
+	return &device{
+		name: name, certificateID: *keys.CertificateId, address: "ssl://" + s.cloud.Broker.TLSAddress(),
+		tls: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12},
+	}, nil
+}
+
+func (d *device) connect() error {
+	d.client = paho.NewClient(paho.NewClientOptions().AddBroker(d.address).SetClientID(d.name).SetTLSConfig(d.tls).
+		SetAutoReconnect(false).SetConnectRetry(false).SetConnectTimeout(10 * time.Second))
+	return finished(d.client.Connect(), "connect as "+d.name)
+}
+
+func (d *device) publish(topic, payload string) error {
+	return finished(d.client.Publish(topic, 1, false, payload), "publish to "+topic)
+}
+
+func finished(token paho.Token, what string) error {
+	if !token.WaitTimeout(10 * time.Second) {
+		return fmt.Errorf("%s: no answer within 10 s", what)
+	}
+	if err := token.Error(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// expectDeadLetter waits for a message in the dead-letter queue, and prints its reason.
+func (s *story) expectDeadLetter(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for ctx.Err() == nil {
+		got, err := s.queues.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+			QueueUrl: aws.String(s.outputs["DeadLetterQueueUrl"]), WaitTimeSeconds: 1, MessageAttributeNames: []string{"All"},
+		})
+		if err != nil {
+			return err
+		}
+		for _, m := range got.Messages {
+			for name, value := range m.MessageAttributes {
+				s.note("→ dead-letter queue: %s: %s", name, aws.ToString(value.StringValue))
+			}
+			if len(m.MessageAttributes) == 0 {
+				return errors.New("the dead letter carries no reason")
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("no message came into the dead-letter queue within %s", patience)
+}

@@ -1,0 +1,32 @@
+package walkthrough
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
+)
+
+// endpoints prints what a user's own clients need.
+func (s *story) endpoints() error {
+	ca := filepath.Join(s.cloud.Dir(), "root-ca.pem")
+	if err := os.WriteFile(ca, []byte(s.cloud.IoT.CA().PEM()), 0o644); err != nil {
+		return fmt.Errorf("write the root certificate: %w", err)
+	}
+	fmt.Fprintf(s.Out, `
+The stack is deployed. For the aws CLI, the cdk CLI, or any AWS SDK:
+
+  export AWS_ENDPOINT_URL=%s AWS_REGION=%s AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s
+
+For MQTT clients:
+
+  %s   with TLS, a client certificate from CreateKeysAndCertificate, and --cafile %s
+  %s   without TLS, for quick tests
+
+What rules refused, and the logs of the functions, are in %s.
+Stop with Ctrl-C.
+`, s.cloud.Endpoint, s.cloud.Region, awsapi.Credentials.AccessKeyID, awsapi.Credentials.SecretAccessKey,
+		s.cloud.Broker.TLSAddress(), ca, s.cloud.Broker.PlainAddress(), s.cloud.Dir())
+	return nil
+}

@@ -1,0 +1,162 @@
+// Package walkthrough is the story that the product is about, told on real
+// connections: the real CDK CLI deploys the app to a local AWS, devices speak MQTT
+// with certificates, audits look at real policies, and what happened is read back from
+// Security Hub. `make demo` prints it, and a test asserts it.
+package walkthrough
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/defenderhub/defenderhub/test/localaws"
+)
+
+// Options are how the story is told.
+type Options struct {
+	// Out is told each step as it happens.
+	Out io.Writer
+	// Repository is the checkout whose app is deployed.
+	Repository string
+	// Color marks what matters; leave it out where Out is not a terminal.
+	Color bool
+}
+
+// story is one telling.
+type story struct {
+	Options
+	began   time.Time
+	cloud   *localaws.Cloud
+	iot     *iot.Client
+	hub     *securityhub.Client
+	queues  *sqs.Client
+	outputs map[string]string
+}
+
+// step is one thing that happens, and what the user should do when it fails.
+type step struct {
+	what string
+	do   func(ctx context.Context) error
+	hint string
+}
+
+// Serve starts and deploys, prints where everything is, and waits for ctx to end.
+func Serve(ctx context.Context, o Options) error {
+	s := &story{Options: o, began: time.Now()}
+	defer s.stop()
+	if err := s.tell(ctx, s.beginning()); err != nil {
+		return err
+	}
+	if err := s.endpoints(); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	fmt.Fprintln(o.Out, "stopping")
+	return nil
+}
+
+// Tell tells the whole story, and returns an error that names the step that failed.
+func Tell(ctx context.Context, o Options) error {
+	s := &story{Options: o, began: time.Now()}
+	defer s.stop()
+	return s.tell(ctx, append(append(s.beginning(), s.auditing()...), s.devices()...))
+}
+
+func (s *story) stop() {
+	if s.cloud != nil {
+		s.cloud.Stop()
+	}
+}
+
+// tell runs the steps one after the other.
+func (s *story) tell(ctx context.Context, steps []step) error {
+	for i, st := range steps {
+		fmt.Fprintf(s.Out, "%5.1fs  %2d/%d  %s\n", time.Since(s.began).Seconds(), i+1, len(steps), st.what)
+		if err := st.do(ctx); err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				return fmt.Errorf("interrupted at step %d (%s): %w", i+1, st.what, cause)
+			}
+			return fmt.Errorf("step %d failed (%s): %w\n%s", i+1, st.what, err, st.hint)
+		}
+	}
+	fmt.Fprintf(s.Out, "%5.1fs  done\n", time.Since(s.began).Seconds())
+	return nil
+}
+
+// note prints a line below the current step.
+func (s *story) note(format string, args ...any) {
+	fmt.Fprintf(s.Out, "               "+format+"\n", args...)
+}
+
+const (
+	hintTools  = "The tools are installed by `npm ci` and by pip into .venv; run `make demo` again with a network."
+	hintDeploy = "Run `npx cdk synth -c defenderhub:engine=none` to see whether the app itself fails."
+	hintIssue  = "This is not something that you did: please report it with the output above."
+)
+
+func (s *story) beginning() []step {
+	return []step{
+		{"start a local AWS: services, MQTT broker, rules engine, Device Defender, Security Hub", s.startCloud, hintTools},
+		{"cdk bootstrap", func(ctx context.Context) error { return s.cloud.Bootstrap(ctx) }, hintTools},
+		{"cdk deploy: compile the Lambda function, synthesize, deploy the stack", s.deploy, hintDeploy},
+	}
+}
+
+func (s *story) startCloud(ctx context.Context) error {
+	cloud, err := localaws.Start(ctx, localaws.Options{Progress: notes{s}, Repository: s.Repository})
+	if err != nil {
+		return err
+	}
+	s.cloud = cloud
+	s.iot = iot.NewFromConfig(cloud.Config())
+	s.hub = securityhub.NewFromConfig(cloud.Config())
+	s.queues = sqs.NewFromConfig(cloud.Config())
+	return nil
+}
+
+func (s *story) deploy(ctx context.Context) error {
+	settings := map[string]string{
+		"engine": "none", "audit-subscription": "off", "enable-security-hub": "true", "architecture": runtime.GOARCH,
+	}
+	args := []string{"--output", s.cloud.Dir() + "/cdk.out"}
+	for k, v := range settings {
+		args = append(args, "-c", "defenderhub:"+k+"="+v)
+	}
+	if _, err := s.cloud.Deploy(ctx, s.Repository, nil, args...); err != nil {
+		return err
+	}
+	outputs, err := stackOutputs(ctx, s.cloud, "DefenderHub")
+	if err != nil {
+		return err
+	}
+	s.outputs = outputs
+	if s.outputs["DeadLetterQueueUrl"] == "" {
+		return errors.New("the stack has no output DeadLetterQueueUrl")
+	}
+	for _, line := range s.cloud.Inert() {
+		s.note("deployed, but does nothing here: %s", line)
+	}
+	return nil
+}
+
+// notes prints the cloud's progress.
+type notes struct{ s *story }
+
+func (n notes) Write(p []byte) (int, error) {
+	n.s.note("%s", trimNewline(p))
+	return len(p), nil
+}
+
+func trimNewline(p []byte) []byte {
+	if len(p) > 0 && p[len(p)-1] == '\n' {
+		return p[:len(p)-1]
+	}
+	return p
+}
