@@ -2,6 +2,9 @@ module github.com/defenderhub/defenderhub
 
 go 1.26.0
 
+// npm packages hold Go files of their own, which ./... would take for ours.
+ignore ./node_modules
+
 require (
 	github.com/DataDog/sketches-go v1.4.8 // indirect
 	github.com/Masterminds/semver/v3 v3.5.0 // indirect

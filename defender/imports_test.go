@@ -1,0 +1,115 @@
+package defender_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/defenderhub/defenderhub"
+
+// bans are the arrows app -> constructs -> defender <- lambda.
+var bans = []struct {
+	packages string
+	never    []string
+	why      string
+	// uses is an import that must be there: a list without it proves nothing.
+	uses string
+}{
+	{"./defender/...", []string{"github.com/aws/", module + "/constructs", module + "/lambda"}, "the vocabulary serves both sides", "encoding/json"},
+	{"./lambda/...", []string{"github.com/aws/aws-cdk-go", "github.com/aws/jsii-runtime-go", module + "/constructs"}, "the CDK more than doubles the size of a function", module + "/defender"},
+	{"./constructs/...", []string{"github.com/aws/aws-sdk-go-v2", module + "/lambda"}, "synthesis calls no AWS API", module + "/defender"},
+	{"./lambda/securityhubtest", []string{"github.com/", "pgregory.net/"}, "the local Security Hub serves any test, with any client", "net/http"},
+	{".", []string{"github.com/aws/aws-sdk-go-v2", module + "/lambda"}, "the app only builds a stack", module + "/constructs"},
+	{"./...", []string{module + "/test"}, "what only tests need never reaches whoever embeds the construct", module + "/defender"},
+}
+
+func TestImportsFollowTheArrows(t *testing.T) {
+	for _, ban := range bans {
+		for _, path := range dependencies(t, ban.packages, ban.uses) {
+			for _, never := range ban.never {
+				if banned(path, ban.packages, never) {
+					t.Errorf("%s imports %s: %s", ban.packages, path, ban.why)
+				}
+			}
+		}
+	}
+}
+
+// banned leaves out the packages that the ban is about.
+func banned(path, packages, never string) bool {
+	own := module + strings.TrimSuffix(strings.TrimPrefix(packages, "."), "/...")
+	within := path == own || packages != "." && strings.HasPrefix(path, own+"/") && packages != "./..."
+	return strings.HasPrefix(path, never) && !within
+}
+
+// dependencies are what packages compile in, directly or not, tests left aside.
+func dependencies(t *testing.T, packages, uses string) []string {
+	t.Helper()
+	command := exec.Command("go", "list", "-deps", packages)
+	command.Dir = ".."
+	var fault strings.Builder
+	command.Stderr = &fault
+	out, err := command.Output()
+	if err != nil {
+		t.Fatalf("go list -deps %s: %v: %s", packages, err, fault.String())
+	}
+	paths := strings.Fields(string(out))
+	if !slices.Contains(paths, uses) && !slices.ContainsFunc(paths, func(path string) bool { return strings.HasPrefix(path, uses+"/") }) {
+		t.Fatalf("go list -deps %s lists no %s: it saw something else than our packages", packages, uses)
+	}
+	return paths
+}
+
+// TestEachPackageIsDocumented: exactly one file of each package, in every module, says
+// what the package is.
+func TestEachPackageIsDocumented(t *testing.T) {
+	documented := map[string][]string{} // files with a package comment, by folder
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if entry.IsDir() {
+			if path != ".." && (strings.HasPrefix(name, ".") || name == "node_modules" || name == "testdata" || name == "cdk.out") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments|parser.PackageClauseOnly)
+		if err != nil {
+			return err
+		}
+		folder := filepath.Dir(path)
+		documented[folder] = append(documented[folder], documentation(file, name)...)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(documented) < 4 {
+		t.Errorf("%d packages found", len(documented))
+	}
+	for folder, files := range documented {
+		if len(files) != 1 {
+			t.Errorf("%s has %d package comments %v, want 1", folder, len(files), files)
+		}
+	}
+}
+
+// documentation is the file's name where it has a package comment.
+func documentation(file *ast.File, name string) []string {
+	if file.Doc == nil || strings.TrimSpace(file.Doc.Text()) == "" {
+		return nil
+	}
+	return []string{name}
+}
