@@ -65,6 +65,12 @@ func (c criteria) normal(metric string) string {
 	return metric + " " + c.Operator + " " + showValue(c.Value)
 }
 
+// endings say in a description why an alarm is over.
+var endings = map[string]string{
+	"alarm-cleared":     " The alarm was cleared: the device conforms again.",
+	"alarm-invalidated": " The alarm was invalidated: there is no recent data of the device.",
+}
+
 // Detect makes the signal of an alert.
 //
 // The finding's identity is profile, behavior and thing, not AWS's violationId: a thing
@@ -91,6 +97,7 @@ func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 	if measured := showValue(v.MetricValue); measured != "" {
 		f.Description += " Measured: " + measured + "."
 	}
+	f.Description += endings[v.EventType]
 	f.Remediation = remedy("Find out whether the device is compromised, misbehaves, or the behavior is too strict. Isolate a compromised device and rotate its certificate.", detectURL)
 	f.SourceURL = p.profileURL(v.Profile)
 	f.ProductFields = v.fields()

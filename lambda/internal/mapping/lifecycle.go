@@ -139,7 +139,7 @@ func (l lifecycleEvent) who() string {
 
 func (l lifecycleEvent) whoLower() string {
 	if l.ThingName != "" {
-		return "registered thing " + l.ThingName + ", client id " + l.ClientID
+		return "registered thing " + l.ThingName + " (client id " + l.ClientID + ")"
 	}
 	return "client " + l.ClientID
 }

@@ -110,7 +110,7 @@ func (m Mapper) rejectedReport(e defender.Envelope) (signal.Signal, error) {
 	if r.Timestamp > 0 {
 		order.Time = int64(r.Timestamp)
 	}
-	return signal.New(source, f, order.Time, order, r.StatusDetails.ErrorMessage), nil
+	return signal.New(source, f, e.Time, order, r.StatusDetails.ErrorMessage), nil
 }
 
 // sentence ends a text with one full stop.
