@@ -1,0 +1,42 @@
+package emf_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+)
+
+func TestCountsAreEmbeddedBySource(t *testing.T) {
+	var out strings.Builder
+	m := emf.New("forwarder", &out, func() time.Time { return time.UnixMilli(1789441198000) })
+	m.Count("detect", "Imported", 2)
+	m.Count("detect", "Imported", 1)
+	m.Count("audit", "Archived", 1)
+	if err := m.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Flush(); err != nil { // nothing is counted twice
+		t.Fatal(err)
+	}
+	want := `{"Archived":1,"Forwarder":"forwarder","Source":"audit","_aws":{"Timestamp":1789441198000,"CloudWatchMetrics":[{"Namespace":"DefenderHub","Dimensions":[["Forwarder"],["Forwarder","Source"]],"Metrics":[{"Name":"Archived","Unit":"Count"}]}]}}
+{"Forwarder":"forwarder","Imported":3,"Source":"detect","_aws":{"Timestamp":1789441198000,"CloudWatchMetrics":[{"Namespace":"DefenderHub","Dimensions":[["Forwarder"],["Forwarder","Source"]],"Metrics":[{"Name":"Imported","Unit":"Count"}]}]}}
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space") }
+
+func TestFailureToWriteIsReported(t *testing.T) {
+	m := emf.New("f", full{}, time.Now)
+	m.Count("audit", "Archived", 1)
+	if err := m.Flush(); err == nil {
+		t.Error("no error")
+	}
+}
