@@ -122,16 +122,16 @@ func (p presence) before(t int64) presence {
 	i, _ := slices.BinarySearchFunc(p, mark{Time: t}, mark.compare)
 	old, kept := p[:i], p[i:]
 	var short presence
-	proofs := 0
+	var open []string // sessions, "" for messages
 	for _, m := range slices.Backward(old) {
-		open := m.Link != Disconnected && !p.closed(m, t)
+		proves := m.Link != Disconnected && !p.closed(m, t) && !slices.Contains(open, m.Session)
 		ends := m.Link == Disconnected && slices.ContainsFunc(kept, func(k mark) bool {
 			return k.Link != Disconnected && presence{m}.closed(k, t)
 		})
-		if open {
-			proofs++
+		if proves {
+			open = append(open, m.Session)
 		}
-		if ends || open && proofs <= maxMarks {
+		if ends || proves && len(open) <= maxMarks {
 			short = append(short, m)
 		}
 	}

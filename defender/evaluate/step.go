@@ -125,7 +125,7 @@ func (r *step) forget() {
 func (r *step) newTrack(c *Compiled) *track {
 	t := &track{Length: int(c.length)}
 	if c.kind == disconnected {
-		t.Settled = r.now - r.lateness - 1
+		t.Settled = windowStart(r.now-r.lateness, Period) - 1
 	} else {
 		t.Settled = windowStart(r.now-r.lateness, c.length) - c.length.Duration().Milliseconds()
 	}
@@ -221,12 +221,11 @@ func (r *step) finished(c *Compiled, t *track) bool {
 	if !t.Alarm.idle() || len(t.Windows) > 0 || t.Next != 0 || t.Offline != 0 {
 		return false
 	}
-	return !c.sessions() || !r.State.presence.online() && !r.marksAfter(t.Settled)
-}
-
-func (r *step) marksAfter(at int64) bool {
-	p := r.State.presence
-	return len(p) > 0 && p[len(p)-1].Time > at
+	if !c.sessions() {
+		return true
+	}
+	_, unsettled := r.nextMark(t.Settled)
+	return !unsettled && !r.State.presence.online()
 }
 
 // prune drops the signs of sessions that no window asks for any more.
@@ -241,7 +240,9 @@ func (r *step) prune() {
 		c := &r.Behaviors[i]
 		if t := r.State.tracks[c.key()]; t != nil && (c.infers() || c.sessions()) {
 			asked = true
-			oldest = min(oldest, t.Settled-skew)
+			if c.kind != disconnected {
+				oldest = min(oldest, t.Settled-skew)
+			}
 		}
 	}
 	oldest = windowStart(oldest, Period)

@@ -14,11 +14,14 @@ const hourly = int64(time.Hour / time.Millisecond)
 // each hour after until the alarm is raised, one of 0 at the connect and each hour after
 // until it is cleared. A device that stays away stays in alarm: AWS has a value of this
 // metric each hour, so that it never falls silent.
+//
+// Sessions are judged by whole five minutes, when all their lifecycle events have come:
+// what is kept of a device that keeps reconnecting is the same then in any order.
 func (r *step) settleSessions(c *Compiled, t *track) {
 	for {
 		mark, ok := r.nextMark(t.Settled)
-		if t.Next != 0 && (!ok || t.Next <= mark) {
-			if t.Next+r.lateness >= r.now {
+		if t.Next != 0 && (!ok || t.Next < mark) {
+			if known(t.Next)+r.lateness >= r.now {
 				return
 			}
 			at := t.Next
@@ -33,7 +36,7 @@ func (r *step) settleSessions(c *Compiled, t *track) {
 			}
 			continue
 		}
-		if !ok || mark+r.lateness >= r.now {
+		if !ok || known(mark)+r.lateness >= r.now {
 			return
 		}
 		switch since := r.State.presence.offlineSince(mark); {
@@ -53,6 +56,9 @@ func (r *step) settleSessions(c *Compiled, t *track) {
 	}
 }
 
+// known is the end of the five minutes that hold at.
+func known(at int64) int64 { return windowStart(at, Period) + Period.Duration().Milliseconds() }
+
 func (r *step) nextMark(after int64) (int64, bool) {
 	for _, m := range r.State.presence {
 		if m.Time > after && m.Link != Alive {
@@ -65,11 +71,11 @@ func (r *step) nextMark(after int64) (int64, bool) {
 func dueSessions(t *track, p presence) int64 {
 	at := int64(never)
 	if t.Next != 0 {
-		at = t.Next
+		at = known(t.Next)
 	}
 	for _, m := range p {
 		if m.Time > t.Settled && m.Link != Alive {
-			return min(at, m.Time)
+			return min(at, known(m.Time))
 		}
 	}
 	return at
