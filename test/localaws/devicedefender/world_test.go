@@ -25,6 +25,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
+	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
 )
 
 const (
@@ -48,6 +49,7 @@ type world struct {
 	handler  *iotcore.Handler
 	service  *devicedefender.Service
 	hub      *securityhubtest.Hub
+	broker   *mqtt.Broker
 	endpoint string
 	region   string
 
@@ -63,6 +65,9 @@ func (w *world) clock() time.Time {
 	defer w.mu.Unlock()
 	return w.now
 }
+
+// useBroker stands for a broker that newWorld starts.
+var useBroker = devicedefender.Connections((*mqtt.Broker)(nil))
 
 // step moves the clock and runs what is due.
 func (w *world) step(d time.Duration) {
@@ -92,6 +97,11 @@ func newWorld(t *testing.T, config devicedefender.Config) *world {
 	w.hub = hub.Hub(account, w.region)
 	if config.Registry == nil {
 		config.Registry = w.registry
+	}
+	if config.Connections == useBroker {
+		w.broker = must[*mqtt.Broker](t)(mqtt.Start(mqtt.Config{Registry: w.registry, Now: w.clock, PlainAddress: "127.0.0.1:0"}))
+		t.Cleanup(func() { w.broker.Close() })
+		config.Connections = w.broker
 	}
 	config.Now = w.clock
 	config.SecurityHub = w.hub

@@ -1,0 +1,348 @@
+package devicedefender_test
+
+import (
+	"context"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
+)
+
+// native returns the finding or summary with an id.
+func (w *world) nativeFinding(id string) securityhubtest.Finding {
+	w.t.Helper()
+	f, ok := w.hub.Finding("arn:aws:securityhub:"+w.region+"::product/aws/iot-device-defender-audit", id)
+	if !ok {
+		var ids []string
+		for _, f := range w.hub.Findings() {
+			ids = append(ids, f.ID)
+		}
+		w.t.Fatalf("no finding %s among %q", id, ids)
+	}
+	return f
+}
+
+// stored is the finding as Security Hub has it, without what no sample shows.
+func stored(t *testing.T, f securityhubtest.Finding) any {
+	t.Helper()
+	got := object(t, f.JSON).(map[string]any)
+	delete(got, "ProcessedAt")
+	return got
+}
+
+func wantSame(t *testing.T, got, want any) {
+	t.Helper()
+	for _, d := range differences("", got, want) {
+		t.Error(d)
+	}
+}
+
+func TestNativeFindingIsAWSsSample(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{Region: "us-west-2"})
+	w.step(time.UnixMilli(1667772700554).Sub(start))
+	w.accept()
+	w.enable()
+	w.policy("policyexample", document(allow("iot:Connect", "arn:aws:iot:us-west-2:123456789012:client/*")))
+	w.held = true
+	task := w.audit(defender.IoTPolicyOverlyPermissive)
+	w.step(387 * time.Millisecond)
+	w.run()
+
+	finding := *w.findings(task)[0].FindingId
+	id := "123456789012/IOT_POLICY/policyexample/1/IOT_POLICY_OVERLY_PERMISSIVE_CHECK/ALLOWS_BROAD_ACCESS_TO_IOT_DATA_PLANE_ACTIONS"
+	text := strings.NewReplacer("9f71b6e90cfb57d4ac671be3a4898e6a", task, "1928b87ab338ee2f541f6fab8c41c4f5", finding).Replace(string(testdata(t, "asff-native-audit.json")))
+	wantSame(t, stored(t, w.nativeFinding(id)), object(t, []byte(text)))
+
+	_, listed := w.post("/audit/findings", `{"taskId":"`+task+`"}`)
+	sample := replaced(t, "list-audit-findings.json", map[string]any{"findingId": finding, "taskId": task}).(map[string]any)
+	wantSame(t, object(t, []byte(listed)).(map[string]any)["findings"].([]any)[0], sample["findings"].([]any)[0])
+}
+
+// fleet is a registry with many certificates of few keys.
+type fleet struct {
+	*iotcore.Service
+	certificates []iotcore.Certificate
+}
+
+func (f fleet) Certificates() []iotcore.Certificate { return f.certificates }
+
+// TestNativeSummaryIsAWSsSample has a thousand certificates of which three have a
+// vulnerable key, one of them suppressed.
+func TestNativeSummaryIsAWSsSample(t *testing.T) {
+	var f fleet
+	f.Service = must[*iotcore.Service](t)(iotcore.New(iotcore.Config{}))
+	sound := must[*iotcore.CreateKeysAndCertificateOutput](t)(f.CreateKeysAndCertificate(&iotcore.CreateKeysAndCertificateInput{SetAsActive: true}))
+	own, _ := f.Certificate(sound.CertificateID)
+	weak := &x509.Certificate{PublicKey: &rsa.PublicKey{N: infineonModulus(), E: 65537}}
+	for i := range 1000 {
+		c := iotcore.Certificate{ID: fmt.Sprintf("%064x", i), X509: own.X509, Status: iotcore.Active}
+		if i < 3 {
+			c.X509 = weak
+		}
+		f.certificates = append(f.certificates, c)
+	}
+	w := newWorld(t, devicedefender.Config{Registry: f})
+	due := must[time.Time](t)(time.Parse(time.RFC3339Nano, "2022-10-18T14:20:13.933Z"))
+	w.step(due.Add(-24 * time.Hour).Sub(start))
+	w.accept()
+	w.enable()
+	check := defender.DeviceCertificateKeyQuality.String()
+	w.suppress(check, &types.ResourceIdentifier{DeviceCertificateId: aws.String(fmt.Sprintf("%064x", 0))}, nil)
+	in := daily("daily_audit_schedule")
+	in.TargetCheckNames = []string{check}
+	w.schedule(in)
+	w.step(24 * time.Hour)
+
+	got := w.nativeFinding("123456789012/SCHEDULED_AUDIT_TASK/daily_audit_schedule/" + check)
+	text := strings.ReplaceAll(string(testdata(t, "asff-native-check-summary.json")), "f3021945485adf92487c273558fcaa51", got.GeneratorID)
+	wantSame(t, stored(t, got), object(t, []byte(text)))
+}
+
+func TestNativeFindingsAreArchivedWhenTheNextTaskFindsTheResourceCompliant(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.accept()
+	w.enable()
+	w.policy("p", allowAll)
+	w.policy("q", allowAll)
+	const end = "/1/IOT_POLICY_OVERLY_PERMISSIVE_CHECK/ALLOWS_BROAD_ACCESS_TO_IOT_DATA_PLANE_ACTIONS"
+	state := func(id string) string {
+		t.Helper()
+		return w.nativeFinding(account + id).RecordState
+	}
+	w.audit(defender.IoTPolicyOverlyPermissive, defender.LoggingDisabled)
+	first := w.nativeFinding(account + "/IOT_POLICY/q" + end)
+	settings := "/ACCOUNT_SETTINGS/" + account + "/LOGGING_DISABLED_CHECK/LOGGING_DISABLED"
+	if state("/IOT_POLICY/p"+end) != "ACTIVE" || state(settings) != "ACTIVE" || w.nativeFinding(account + settings).Resources[0].Type != "AwsIotAccountSettings" {
+		t.Error("not active")
+	}
+
+	w.step(time.Hour)
+	w.newVersion("p", tidy)
+	w.audit(defender.LoggingDisabled) // another check says nothing about policies
+	if state("/IOT_POLICY/p"+end) != "ACTIVE" {
+		t.Error("archived by another check")
+	}
+	w.audit(defender.IoTPolicyOverlyPermissive)
+	archived := w.nativeFinding(account + "/IOT_POLICY/p" + end)
+	again := w.nativeFinding(account + "/IOT_POLICY/q" + end)
+	if archived.RecordState != "ARCHIVED" || !archived.UpdatedAt.Equal(w.clock()) || !archived.CreatedAt.Equal(start) {
+		t.Errorf("fixed policy: %s, created %s, updated %s", archived.RecordState, archived.CreatedAt, archived.UpdatedAt)
+	}
+	if again.RecordState != "ACTIVE" || !again.CreatedAt.Equal(first.CreatedAt) || !again.UpdatedAt.After(first.UpdatedAt) || again.GeneratorID == first.GeneratorID {
+		t.Errorf("broken policy: %+v", again)
+	}
+	if state(settings) != "ACTIVE" {
+		t.Error("logging archived by the check of policies")
+	}
+
+	w.newVersion("p", allowAll) // version 3, another resource
+	w.audit(defender.IoTPolicyOverlyPermissive)
+	w.audit(defender.IoTPolicyOverlyPermissive) // in the same millisecond
+	if state("/IOT_POLICY/p"+end) != "ARCHIVED" || state("/IOT_POLICY/p"+strings.Replace(end, "1", "3", 1)) != "ACTIVE" {
+		t.Error("version 3")
+	}
+}
+
+func TestNativeSummaryFollowsTheCheck(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{DataCollection: time.Hour})
+	w.accept()
+	w.enable()
+	w.policy("p", allowAll)
+	w.step(time.Hour)
+	cognito := defender.AuthenticatedCognitoRoleOverlyPermissive
+	summary := func(c defender.Check) securityhubtest.Finding {
+		t.Helper()
+		return w.nativeFinding(account + "/ON_DEMAND_AUDIT_TASK/" + c.String())
+	}
+	w.audit(defender.IoTPolicyOverlyPermissive, cognito)
+	if f := summary(defender.IoTPolicyOverlyPermissive); f.RecordState != "ACTIVE" || f.ProductFields["NonComopliantResourcesCount"] != "1" {
+		t.Errorf("not compliant: %+v", f)
+	}
+	if f := summary(cognito); f.RecordState != "ACTIVE" || f.ProductFields["CheckRunStatus"] != "FAILED" {
+		t.Errorf("failed: %+v", f)
+	}
+	w.step(time.Minute)
+	w.newVersion("p", tidy)
+	w.audit(defender.IoTPolicyOverlyPermissive)
+	if f := summary(defender.IoTPolicyOverlyPermissive); f.RecordState != "ARCHIVED" || f.Title != permissive+" Summary: Completed with 0 non-compliant resources" {
+		t.Errorf("compliant: %+v", f)
+	}
+	w.step(time.Minute)
+	w.held = true
+	task := w.audit(cognito)
+	must[*iot.CancelAuditTaskOutput](t)(w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task}))
+	if f := summary(cognito); f.RecordState != "ARCHIVED" || f.ProductFields["CheckRunStatus"] != "CANCELED" {
+		t.Errorf("canceled: %+v", f)
+	}
+}
+
+func TestNativeFindingsNeedTheProduct(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.enable()
+	w.policy("p", allowAll)
+	w.audit(defender.IoTPolicyOverlyPermissive) // Security Hub is off
+	if err := w.hub.Enable(securityhubtest.Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	w.audit(defender.IoTPolicyOverlyPermissive) // the product is not accepted
+	if n := len(w.hub.Findings()); n != 0 {
+		t.Errorf("%d findings", n)
+	}
+	must[string](t)(w.hub.EnableProduct("arn:aws:securityhub:us-east-1::product/aws/iot-device-defender-audit"))
+	w.audit(defender.IoTPolicyOverlyPermissive)
+	if n := len(w.hub.Findings()); n != 2 {
+		t.Errorf("%d findings, want a finding and a summary", n)
+	}
+}
+
+func TestNativeFindingsGoInBatches(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.accept()
+	w.enable()
+	for i := range 250 {
+		must[*iotcore.CreatePolicyOutput](t)(w.registry.CreatePolicy(&iotcore.CreatePolicyInput{PolicyName: fmt.Sprint("p", i), PolicyDocument: allowAll}))
+	}
+	w.audit(defender.IoTPolicyOverlyPermissive)
+	if n := len(w.hub.Findings()); n != 251 {
+		t.Errorf("%d findings, want 250 and a summary", n)
+	}
+}
+
+func TestNativeFindingsFollowThePartition(t *testing.T) {
+	for region, link := range map[string]string{
+		"cn-north-1": "https://console.amazonaws.cn/iot/home?region=cn-north-1#/policy/p", "us-gov-west-1": "https://console.amazonaws-us-gov.com/iot/home?region=us-gov-west-1#/policy/p",
+	} {
+		w := newWorld(t, devicedefender.Config{Region: region})
+		w.enable()
+		w.policy("p", allowAll)
+		if err := w.hub.Enable(securityhubtest.Settings{}); err != nil {
+			t.Fatal(err)
+		}
+		partition := strings.Split(w.hub.ARN(), ":")[1]
+		must[string](t)(w.hub.EnableProduct("arn:" + partition + ":securityhub:" + region + "::product/aws/iot-device-defender-audit"))
+		w.audit(defender.IoTPolicyOverlyPermissive)
+		found := w.hub.Findings()
+		if len(found) != 2 || found[0].SourceURL != link || found[0].Resources[0].Partition != partition {
+			t.Errorf("%s: %+v", region, found)
+		}
+	}
+}
+
+// notified returns the last notification.
+func (w *world) notified() any {
+	w.t.Helper()
+	if len(w.messages) == 0 {
+		w.t.Fatal("no notification")
+	}
+	to, text, _ := strings.Cut(w.messages[len(w.messages)-1], " ")
+	if to != topic {
+		w.t.Errorf("published to %s", to)
+	}
+	return object(w.t, []byte(text))
+}
+
+func TestNotificationIsAWSsSample(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.step(time.UnixMilli(1524740766191).Add(-24 * time.Hour).Sub(start))
+	w.enable()
+	w.policy("p", allowAll)
+	in := daily("myWeeklyAudit")
+	in.TargetCheckNames = []string{permissive}
+	w.schedule(in)
+	w.step(24 * time.Hour)
+	got := w.notified()
+	wantSame(t, got, replaced(t, "sns-audit.json", map[string]any{"taskId": got.(map[string]any)["taskId"]}))
+	if want := `{"accountId":"123456789012","taskId":`; !strings.Contains(w.messages[0], want) {
+		t.Errorf("%s does not begin with %s", w.messages[0], want)
+	}
+}
+
+func TestNotificationOfACanceledTaskIsAWSsSample(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.step(time.UnixMilli(1524740766191).Sub(start))
+	w.enable()
+	w.held = true
+	task := w.audit(defender.IoTPolicyOverlyPermissive)
+	must[*iot.CancelAuditTaskOutput](t)(w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task}))
+	want := replaced(t, "sns-audit-canceled.json", map[string]any{"taskId": task, "taskType": "ON_DEMAND_AUDIT_TASK"}).(map[string]any)
+	delete(want, "scheduledAuditName")
+	wantSame(t, w.notified(), want)
+}
+
+func TestNotificationTellsOfFailedChecks(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.step(time.UnixMilli(1524740766191).Sub(start))
+	w.enable()
+	w.held = true
+	task := w.audit(defender.LoggingDisabled, defender.CACertificateExpiring)
+	must[*iot.UpdateAccountAuditConfigurationOutput](t)(w.UpdateAccountAuditConfiguration(t.Context(), &iot.UpdateAccountAuditConfigurationInput{AuditCheckConfigurations: checkMap{logging: {}}}))
+	w.run()
+	want := replaced(t, "sns-audit-failed-check.json", map[string]any{
+		"taskId": task, "canceledChecksCount": 0, "totalChecksCount": 2, "errorCode": "AUDIT_CHECK_DISABLED", "message": "The check was disabled after the audit had started.",
+	}).(map[string]any)
+	compliant := want["auditDetails"].([]any)[2].(map[string]any)
+	compliant["checkName"], compliant["totalResourcesCount"] = "CA_CERTIFICATE_EXPIRING_CHECK", 0
+	want["auditDetails"] = []any{want["auditDetails"].([]any)[0], compliant}
+	wantSame(t, w.notified(), want)
+}
+
+func TestNotificationCountsSuppressedResources(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.enable()
+	w.policy("p", allowAll)
+	w.suppress(permissive, policyVersion("p", "1"), nil)
+	w.audit(defender.IoTPolicyOverlyPermissive)
+	d := w.notified().(map[string]any)["auditDetails"].([]any)[0].(map[string]any)
+	if d["checkRunStatus"] != "COMPLETED_COMPLIANT" || d["suppressedNonCompliantResourcesCount"] != 1.0 || d["nonCompliantResourcesCount"] != 0.0 {
+		t.Errorf("%v", d)
+	}
+}
+
+func TestNobodyIsToldWithoutATarget(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.enable()
+	must[*iot.UpdateAccountAuditConfigurationOutput](t)(w.UpdateAccountAuditConfiguration(t.Context(), &iot.UpdateAccountAuditConfigurationInput{
+		AuditNotificationTargetConfigurations: targetMap{"SNS": {TargetArn: aws.String(topic), RoleArn: aws.String(auditRole)}},
+	}))
+	w.audit(defender.LoggingDisabled)
+	if len(w.messages) != 0 {
+		t.Errorf("published %v", w.messages)
+	}
+}
+
+// The description of a task has the form of AWS's sample, with the other counts of the
+// account that there is here.
+func TestDescribedTaskIsAWSsSample(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.step(time.UnixMilli(1560356923434).Sub(start))
+	w.enable()
+	for _, name := range []string{"a", "b"} {
+		w.policy(name, allowAll)
+	}
+	for _, name := range []string{"c", "d", "e", "f"} {
+		w.policy(name, tidy)
+	}
+	w.suppress(permissive, policyVersion("a", "1"), nil)
+	w.held = true
+	task := w.audit(defender.CACertificateExpiring, defender.IoTPolicyOverlyPermissive, defender.LoggingDisabled)
+	must[*iot.UpdateAccountAuditConfigurationOutput](t)(w.UpdateAccountAuditConfiguration(context.Background(), &iot.UpdateAccountAuditConfigurationInput{AuditCheckConfigurations: checkMap{logging: {}}}))
+	w.run()
+	want := replaced(t, "describe-audit-task.json", map[string]any{
+		"taskType": "ON_DEMAND_AUDIT_TASK", "errorCode": "AUDIT_CHECK_DISABLED", "message": "The check was disabled after the audit had started.",
+	}).(map[string]any)
+	delete(want, "scheduledAuditName")
+	got := must[*devicedefender.DescribeAuditTaskOutput](t)(w.service.DescribeAuditTask(&devicedefender.AuditTaskInput{TaskID: task}))
+	wantSame(t, object(t, must[[]byte](t)(json.Marshal(got))), want)
+}

@@ -1,0 +1,246 @@
+package devicedefender_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
+)
+
+func TestTaskIsInProgressUntilItsChecksHaveRun(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.enable()
+	w.held = true
+	task := w.audit(defender.LoggingDisabled, defender.IoTPolicyOverlyPermissive)
+	got := w.describe(task)
+	if got.TaskStatus != types.AuditTaskStatusInProgress || *got.TaskStatistics.InProgressChecks != 2 || got.TaskType != types.AuditTaskTypeOnDemandAuditTask ||
+		!got.TaskStartTime.Equal(start) || got.AuditDetails[logging].TotalResourcesCount != nil || len(w.messages) != 0 {
+		t.Errorf("started: %+v, messages %v", got, w.messages)
+	}
+	w.run()
+	got = w.describe(task)
+	s := got.TaskStatistics
+	if got.TaskStatus != types.AuditTaskStatusCompleted || *s.TotalChecks != 2 || *s.NonCompliantChecks != 1 || *s.CompliantChecks != 1 ||
+		*s.InProgressChecks+*s.FailedChecks+*s.CanceledChecks+*s.WaitingForDataCollectionChecks != 0 || len(w.messages) != 1 {
+		t.Errorf("ended: %+v %+v, messages %v", got, s, w.messages)
+	}
+	d := got.AuditDetails[logging]
+	if *d.CheckCompliant || *d.NonCompliantResourcesCount != 1 || !*got.AuditDetails[defender.IoTPolicyOverlyPermissive.String()].CheckCompliant {
+		t.Errorf("details %+v", got.AuditDetails)
+	}
+}
+
+func TestCanceledTaskKeepsWhatHasEnded(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{DataCollection: time.Hour})
+	w.enable(defender.LoggingDisabled)
+	w.step(2 * time.Hour)
+	w.enable(defender.LoggingDisabled, defender.IoTPolicyOverlyPermissive) // the second has no data yet
+	task := w.audit(defender.LoggingDisabled, defender.IoTPolicyOverlyPermissive)
+	must[*iot.CancelAuditTaskOutput](t)(w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task}))
+	got := w.describe(task)
+	if got.TaskStatus != types.AuditTaskStatusCanceled || got.AuditDetails[logging].CheckRunStatus != types.AuditCheckRunStatusCompletedNonCompliant ||
+		got.AuditDetails[defender.IoTPolicyOverlyPermissive.String()].CheckRunStatus != types.AuditCheckRunStatusCanceled {
+		t.Errorf("%+v", got)
+	}
+	w.step(2 * time.Hour)
+	if got := w.describe(task); *got.TaskStatistics.CanceledChecks != 1 || len(w.messages) != 1 {
+		t.Errorf("later: %+v, messages %v", got, w.messages)
+	}
+	_, err := w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task})
+	wantCode(t, err, "InvalidRequestException", "CANCELED")
+	_, err = w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: aws.String("none")})
+	wantCode(t, err, "ResourceNotFoundException", "none")
+	_, err = w.DescribeAuditTask(t.Context(), &iot.DescribeAuditTaskInput{TaskId: aws.String("none")})
+	wantCode(t, err, "ResourceNotFoundException", "none")
+}
+
+func TestTaskCanceledBeforeItRuns(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.enable()
+	w.held = true
+	task := w.audit(defender.LoggingDisabled)
+	must[*iot.CancelAuditTaskOutput](t)(w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task}))
+	w.run()
+	if got := w.describe(task); got.TaskStatus != types.AuditTaskStatusCanceled || len(w.findings(task)) != 0 || len(w.messages) != 1 {
+		t.Errorf("%+v, messages %v", got, w.messages)
+	}
+}
+
+func TestNewlyEnabledCheckCollectsDataFirst(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{DataCollection: time.Hour})
+	w.enable(defender.LoggingDisabled)
+	task := w.audit(defender.LoggingDisabled)
+	w.step(59 * time.Minute)
+	got := w.describe(task)
+	if got.TaskStatus != types.AuditTaskStatusInProgress || *got.TaskStatistics.WaitingForDataCollectionChecks != 1 ||
+		got.AuditDetails[logging].CheckRunStatus != types.AuditCheckRunStatusWaitingForDataCollection {
+		t.Errorf("%+v", got)
+	}
+	w.step(time.Minute)
+	if got := w.describe(task); got.TaskStatus != types.AuditTaskStatusCompleted || len(w.findings(task)) != 1 || len(w.messages) != 1 {
+		t.Errorf("%+v, messages %v", got, w.messages)
+	}
+}
+
+func TestCheckDisabledAfterTheStartFails(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.enable()
+	w.held = true
+	task := w.audit(defender.LoggingDisabled)
+	must[*iot.UpdateAccountAuditConfigurationOutput](t)(w.UpdateAccountAuditConfiguration(t.Context(), &iot.UpdateAccountAuditConfigurationInput{AuditCheckConfigurations: checkMap{logging: {}}}))
+	w.run()
+	d := w.describe(task).AuditDetails[logging]
+	if d.CheckRunStatus != types.AuditCheckRunStatusFailed || *d.ErrorCode != "AUDIT_CHECK_DISABLED" {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestTenOnDemandAuditsAtOnce(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.enable()
+	w.held = true
+	for range 10 {
+		w.audit(defender.LoggingDisabled)
+	}
+	_, err := w.StartOnDemandAuditTask(t.Context(), &iot.StartOnDemandAuditTaskInput{TargetCheckNames: []string{logging}})
+	wantCode(t, err, "LimitExceededException", "10")
+	w.run()
+	w.audit(defender.LoggingDisabled)
+}
+
+func TestAuditsRunBesideTheirCaller(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	s := must[*devicedefender.Service](t)(devicedefender.New(devicedefender.Config{Registry: w.registry}))
+	if _, err := s.UpdateAccountAuditConfiguration(&devicedefender.UpdateAccountAuditConfigurationInput{
+		RoleARN: auditRole, AuditCheckConfigurations: map[string]devicedefender.AuditCheckConfiguration{logging: {Enabled: true}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	started := must[*devicedefender.StartOnDemandAuditTaskOutput](t)(s.StartOnDemandAuditTask(&devicedefender.StartOnDemandAuditTaskInput{TargetCheckNames: []string{logging}}))
+	s.Wait()
+	got := must[*devicedefender.DescribeAuditTaskOutput](t)(s.DescribeAuditTask(&devicedefender.AuditTaskInput{TaskID: started.TaskID}))
+	if got.TaskStatus != "COMPLETED" {
+		t.Errorf("%+v", got)
+	}
+	s.Close()
+}
+
+func TestTasksAreListed(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.enable()
+	w.schedule(daily("s"))
+	var onDemand []string
+	for range 5 {
+		onDemand = append(onDemand, w.audit(defender.LoggingDisabled))
+		w.step(5 * time.Hour) // the fifth step passes noon
+	}
+	w.held = true
+	open := w.audit(defender.LoggingDisabled)
+	end := w.clock()
+	list := func(in iot.ListAuditTasksInput) []string {
+		t.Helper()
+		if in.StartTime == nil {
+			in.StartTime, in.EndTime = &start, &end
+		}
+		in.MaxResults = aws.Int32(2)
+		var ids []string
+		pages := iot.NewListAuditTasksPaginator(w, &in)
+		for pages.HasMorePages() {
+			for _, task := range must[*iot.ListAuditTasksOutput](t)(pages.NextPage(t.Context())).Tasks {
+				ids = append(ids, *task.TaskId)
+			}
+		}
+		return ids
+	}
+	all := list(iot.ListAuditTasksInput{})
+	if len(all) != 7 || !slices.Equal(all[:5], onDemand) || all[6] != open {
+		t.Errorf("listed %v", all)
+	}
+	if got := list(iot.ListAuditTasksInput{TaskType: types.AuditTaskTypeScheduledAuditTask}); len(got) != 1 || got[0] != all[5] {
+		t.Errorf("scheduled %v", got)
+	}
+	if got := list(iot.ListAuditTasksInput{TaskStatus: types.AuditTaskStatusInProgress}); !slices.Equal(got, []string{open}) {
+		t.Errorf("in progress %v", got)
+	}
+	if got := list(iot.ListAuditTasksInput{StartTime: aws.Time(start.Add(time.Hour)), EndTime: aws.Time(start.Add(10 * time.Hour))}); !slices.Equal(got, onDemand[1:3]) {
+		t.Errorf("of a period: %v", got)
+	}
+	for _, tt := range []struct {
+		in   iot.ListAuditTasksInput
+		want string
+	}{
+		{iot.ListAuditTasksInput{StartTime: aws.Time(end.Add(-91 * 24 * time.Hour)), EndTime: &end}, "90 days"},
+		{iot.ListAuditTasksInput{StartTime: &end, EndTime: &start}, "before"},
+		{iot.ListAuditTasksInput{StartTime: &start, EndTime: &end, TaskType: "ANY"}, "ANY"},
+		{iot.ListAuditTasksInput{StartTime: &start, EndTime: &end, TaskStatus: "ANY"}, "ANY"},
+		{iot.ListAuditTasksInput{StartTime: &start, EndTime: &end, MaxResults: aws.Int32(251)}, "251"},
+	} {
+		_, err := w.ListAuditTasks(t.Context(), &tt.in)
+		wantCode(t, err, "InvalidRequestException", tt.want)
+	}
+}
+
+func TestTasksAndFindingsAreKeptFor90Days(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.enable()
+	task := w.audit(defender.LoggingDisabled)
+	finding := w.findings(task)[0].FindingId
+	w.step(90 * 24 * time.Hour)
+	w.audit(defender.LoggingDisabled)
+	w.describe(task)
+	w.step(time.Second)
+	w.audit(defender.LoggingDisabled)
+	_, err := w.DescribeAuditTask(t.Context(), &iot.DescribeAuditTaskInput{TaskId: &task})
+	wantCode(t, err, "ResourceNotFoundException", task)
+	_, err = w.DescribeAuditFinding(t.Context(), &iot.DescribeAuditFindingInput{FindingId: finding})
+	wantCode(t, err, "ResourceNotFoundException", *finding)
+}
+
+func TestThousandFindingsArePaged(t *testing.T) {
+	const n = 1000
+	w := newWorld(t, devicedefender.Config{})
+	w.enable()
+	for i := range n {
+		w.policy(fmt.Sprintf("p%04d", i), allowAll)
+	}
+	task := w.audit(defender.IoTPolicyOverlyPermissive, defender.LoggingDisabled)
+	for _, size := range []int32{0, 1, 25, 250} {
+		in := &iot.ListAuditFindingsInput{TaskId: &task, CheckName: aws.String("IOT_POLICY_OVERLY_PERMISSIVE_CHECK")}
+		want := int(size)
+		if size != 0 {
+			in.MaxResults = &size
+		} else {
+			want = 25
+		}
+		seen := map[string]bool{}
+		pages := iot.NewListAuditFindingsPaginator(w, in)
+		for range 10 { // of each size
+			if !pages.HasMorePages() {
+				break
+			}
+			out := must[*iot.ListAuditFindingsOutput](t)(pages.NextPage(t.Context()))
+			if len(out.Findings) != want {
+				t.Fatalf("size %d: a page of %d", size, len(out.Findings))
+			}
+			for _, f := range out.Findings {
+				seen[identifier(f.NonCompliantResource.ResourceIdentifier)] = true
+			}
+		}
+		if len(seen) != min(n, 10*want) {
+			t.Errorf("size %d: %d findings", size, len(seen))
+		}
+		if more := pages.HasMorePages(); more != (10*want < n) {
+			t.Errorf("size %d: more %v", size, more)
+		}
+	}
+	if all := w.findings(task); len(all) != n+1 || *all[n].CheckName != logging {
+		t.Errorf("%d findings", len(all))
+	}
+}
