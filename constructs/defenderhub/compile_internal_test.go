@@ -167,6 +167,7 @@ func TestWithoutGoTheErrorNamesThePropCode(t *testing.T) {
 }
 
 func TestFaultOfTheBuildIsShown(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	_, err := compile("no-such-function", ARM64)
 	found := defender.FieldErrors(err)
 	if len(found) != 1 || found[0].Field != "Code" || !strings.Contains(err.Error(), "no-such-function: directory not found") {

@@ -1,0 +1,130 @@
+package defenderhub_test
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// stack stands for yours.
+var stack awscdk.Stack
+
+func Example() {
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Audit: &defenderhub.AuditProps{Schedule: defender.Weekly(time.Sunday)},
+		Rules: &defenderhub.RulesProps{EventTopic: "fleet/+/security"},
+	})
+}
+
+// The account used Device Defender Detect before 2026-08-31: let it watch how devices
+// behave.
+func Example_behaviors() {
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Detect: &defenderhub.DetectProps{
+			Engine: defender.Native,
+			Behaviors: []defender.Behavior{{
+				Name:     "small-messages",
+				Criteria: defender.MessageByteSize.LessThan(8), // bytes; this is what a healthy device does
+			}, {
+				Name:     "few-refusals",
+				Criteria: defender.AuthorizationFailures.LessThan(5, defender.Window15m),
+				ToAlarm:  2, // datapoints
+			}},
+			Targets: []defender.Target{defender.ThingGroup("cameras")},
+		},
+	})
+}
+
+// The account has an audit configuration, for example since a visit to the console, and
+// somebody accepted the audit's findings in Security Hub: keep both.
+func Example_existingAudit() {
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionExisting},
+		Audit:         &defenderhub.AuditProps{Existing: true},
+	})
+}
+
+// Audits report to a topic that is there already. Name its key where it is encrypted.
+func Example_ownTopic() {
+	key := awskms.Key_FromKeyArn(stack, jsii.String("Key"), awscdk.Fn_ImportValue(jsii.String("SecurityKeyArn")))
+	topic := awssns.Topic_FromTopicArn(stack, jsii.String("Topic"), awscdk.Fn_ImportValue(jsii.String("SecurityTopicArn")))
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Audit: &defenderhub.AuditProps{Topic: topic, EncryptionKey: key},
+	})
+}
+
+// The forwarder brings everything: neither the audit nor Detect uses Device Defender's own
+// integration.
+func Example_forwardEverything() {
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{
+			Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff,
+		},
+		Detect: &defenderhub.DetectProps{Engine: defender.Native, Behaviors: defender.DemoBehaviors()},
+	})
+}
+
+// The alarms tell who is on call, and some are tuned.
+func Example_alarms() {
+	oncall := awssns.NewTopic(stack, jsii.String("OnCall"), nil)
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Forwarder: &defenderhub.ForwarderProps{Alarms: &defenderhub.AlarmsProps{
+			Topic:          oncall,
+			OldestMessage:  defenderhub.Alarm{Above: 3600}, // seconds
+			ImportFailures: defenderhub.Alarm{Off: true},
+		}},
+	})
+}
+
+// The machine that synthesizes has no Go: take functions that a build step compiled.
+func Example_prebuiltAsset() {
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Forwarder: &defenderhub.ForwarderProps{
+			Code: awslambda.Code_FromAsset(jsii.String("dist/forwarder"), nil), // holds an executable named bootstrap
+		},
+	})
+}
+
+// cdk-nag passes with reasons of ours; a rule of your own organization may need one of
+// yours.
+func Example_suppressNag() {
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), nil)
+	hub.Rules().Rule(defender.DeviceEvents).AddMetadata(jsii.String("cdk_nag"), map[string]any{
+		"rules_to_suppress": []any{map[string]any{
+			"id": "Fleet-IoT1", "reason": "Devices report on a topic of their own, which their policy narrows.",
+		}},
+	})
+}
+
+// Only the rules: the events stay in a queue that a consumer of yours reads.
+func ExampleNewRules() {
+	rules := defenderhub.NewRules(stack, jsii.String("Rules"), &defenderhub.RulesProps{
+		Sources: []defender.Source{defender.SecurityDisconnects, defender.RefusedConnections},
+	})
+	awscdk.NewCfnOutput(stack, jsii.String("Events"), &awscdk.CfnOutputProps{Value: rules.Queue().QueueUrl()})
+}
+
+// All faults come in one error, at the paths that were written.
+func Example_faults() {
+	defer func() { fmt.Println(recover()) }()
+	defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Audit: &defenderhub.AuditProps{Schedule: defender.Monthly(32)},
+		Detect: &defenderhub.DetectProps{Behaviors: []defender.Behavior{
+			{Criteria: defender.MessageByteSize.LessThan(8)},
+		}},
+		Forward: []defender.Source{defender.AuditNotifications},
+	})
+	// Output:
+	// defenderhub: invalid props of Fleet/Hub:
+	// Audit.Schedule: 32, want day 1 to 31, or MonthlyOnLastDay()
+	// Detect.Behaviors[0].Name: missing, want 1 to 128 of A-Z a-z 0-9 : _ -
+	// Forward[0]: "audit", want no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to SubscriptionOff
+}
