@@ -1,0 +1,38 @@
+package evaluate
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// PayloadBytes is the size of a message's payload in IoT SQL. No function of it gives
+// the size of a payload that may be no JSON; base64 has four characters for each
+// three bytes and says by one or two = at its end how many of them are padding. The
+// length is a multiple of four, so the arithmetic is exact in whole numbers. That AWS
+// encodes JSON byte for byte as it was published is likely but not documented.
+// https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html
+const PayloadBytes = "(length(encode(*, 'base64')) / 4 * 3 - cast(endswith(encode(*, 'base64'), '=') as Int) - cast(endswith(encode(*, 'base64'), '==') as Int))"
+
+// inverse are the comparisons that hold when the normal one does not.
+var inverse = map[defender.Operator]string{
+	defender.LessThan:          ">=",
+	defender.LessThanEquals:    ">",
+	defender.GreaterThan:       "<=",
+	defender.GreaterThanEquals: "<",
+}
+
+// PushDown is what lets an IoT rule keep conforming messages back, so that they cost
+// no action: a WHERE condition that is true of the messages that violate one of the
+// behaviors. It is "" unless one of them compares the message size with a static value.
+// Dimensions are left to the evaluation.
+func PushDown(behaviors []Compiled) string {
+	var terms []string
+	for _, c := range behaviors {
+		if c.kind == pushed {
+			terms = append(terms, fmt.Sprintf("%s %s %s", PayloadBytes, inverse[c.Behavior.Criteria.Operator()], c.Behavior.Criteria.Value()))
+		}
+	}
+	return strings.Join(terms, " OR ")
+}
