@@ -1,0 +1,73 @@
+package devicedefender_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
+)
+
+// The aws CLI speaks the same protocol through another implementation. It also can say
+// that it wants unsuppressed findings only, which the SDK for Go cannot.
+func TestAWSCLI(t *testing.T) {
+	path, err := exec.LookPath("aws")
+	if err != nil {
+		t.Skip("the aws CLI is not on PATH")
+	}
+	w := newWorld(t, devicedefender.Config{})
+	w.policy("broad", allowAll)
+	cli := func(args ...string) map[string]any {
+		t.Helper()
+		cmd := exec.Command(path, append([]string{"iot"}, append(args, "--endpoint-url", w.endpoint, "--region", "us-east-1", "--output", "json")...)...)
+		// Nothing of the caller's configuration may lead to a real account.
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test"}
+		text, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("aws %v: %v: %s", args, err, text)
+		}
+		out := map[string]any{}
+		if len(text) > 0 {
+			if err := json.Unmarshal(text, &out); err != nil {
+				t.Fatalf("aws %v: %v in %s", args, err, text)
+			}
+		}
+		return out
+	}
+	count := func(out map[string]any, list string) int {
+		items, _ := out[list].([]any)
+		return len(items)
+	}
+	cli("update-account-audit-configuration", "--role-arn", auditRole, "--audit-check-configurations", `{"IOT_POLICY_OVERLY_PERMISSIVE_CHECK":{"enabled":true},"LOGGING_DISABLED_CHECK":{"enabled":true}}`)
+	cli("create-audit-suppression", "--check-name", logging, "--resource-identifier", "account="+account, "--expiration-date", start.Add(time.Hour).Format(time.RFC3339))
+	task, _ := cli("start-on-demand-audit-task", "--target-check-names", permissive, logging)["taskId"].(string)
+	if out := cli("describe-audit-task", "--task-id", task); out["taskStatus"] != "COMPLETED" {
+		t.Errorf("described %v", out)
+	}
+	for args, want := range map[string]int{"": 2, "--list-suppressed-findings": 1, "--no-list-suppressed-findings": 1} {
+		if n := count(cli(append([]string{"list-audit-findings", "--task-id", task}, strings.Fields(args)...)...), "findings"); n != want {
+			t.Errorf("list-audit-findings %s: %d findings, want %d", args, n, want)
+		}
+	}
+	from, to := start.Add(-time.Hour).Format(time.RFC3339), start.Add(time.Hour).Format(time.RFC3339)
+	if n := count(cli("list-audit-findings", "--start-time", from, "--end-time", to), "findings"); n != 2 {
+		t.Errorf("list-audit-findings of a period: %d", n)
+	}
+	if n := count(cli("list-audit-tasks", "--start-time", from, "--end-time", to), "tasks"); n != 1 {
+		t.Errorf("list-audit-tasks: %d", n)
+	}
+	if n := count(cli("list-audit-suppressions", "--no-ascending-order"), "suppressions"); n != 1 {
+		t.Errorf("list-audit-suppressions: %d", n)
+	}
+	cli("create-scheduled-audit", "--scheduled-audit-name", "s", "--frequency", "WEEKLY", "--day-of-week", "MON", "--target-check-names", logging, "--tags", "Key=a,Value=b")
+	if out := cli("describe-scheduled-audit", "--scheduled-audit-name", "s"); out["dayOfWeek"] != "MON" {
+		t.Errorf("described %v", out)
+	}
+	cli("delete-account-audit-configuration", "--delete-scheduled-audits")
+	if n := count(cli("list-scheduled-audits"), "scheduledAudits"); n != 0 {
+		t.Errorf("%d scheduled audits are left", n)
+	}
+}
