@@ -278,11 +278,16 @@ func (b *Broker) cut(c *connection, reason DisconnectReason, code packets.Code) 
 	b.log.Info("connection cut", "clientId", c.client.ID, "reason", reason, "code", code.Reason)
 	// A peer that reads nothing must not hold up who cuts it.
 	c.net.SetWriteDeadline(time.Now().Add(time.Second))
-	if c.client.Properties.ProtocolVersion == 5 {
-		b.server.DisconnectClient(c.client, code)
-		return
+	if c.client.Properties.ProtocolVersion == 5 { // MQTT 3.1.1 has no packet for it
+		c.client.WritePacket(packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Disconnect},
+			ReasonCode:  code.Code,
+			Properties:  packets.Properties{ReasonString: code.Reason},
+		}) // a peer that is gone needs no reason
 	}
-	c.client.Stop(code) // MQTT 3.1.1 has no packet for it
+	// Not client.Stop: when it comes between two packets, mochi takes the end for
+	// the client's own and forgets the last will.
+	c.net.Close()
 }
 
 var _ iotcore.DataPlane = (*Broker)(nil)

@@ -26,7 +26,7 @@ import (
 const (
 	allowAll = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
 	arn      = "arn:aws:iot:us-east-1:123456789012:"
-	patience = 20 * time.Second // for what must happen; nothing waits so long when it does
+	patience = time.Minute // for what must happen; nothing waits so long when it does
 )
 
 // world is a broker with its registry behind the real AWS SDK, on a clock that
@@ -220,7 +220,8 @@ func (w *world) dial5(d device, connect *paho.Connect) (*client5, *paho.Connack,
 	}
 	c := &client5{received: make(chan *paho.Publish, 100), disconnected: make(chan *paho.Disconnect, 1)}
 	c.Client = paho.NewClient(paho.ClientConfig{
-		Conn: conn,
+		Conn:          conn,
+		PacketTimeout: patience,
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			c.received <- p.Packet
 			return true, nil

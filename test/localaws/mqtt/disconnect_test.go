@@ -19,12 +19,12 @@ import (
 )
 
 // rawConnect connects without a library, so that nothing pings or tidies up.
-func (w *world) rawConnect(d device, clientID string) *tls.Conn {
+func (w *world) rawConnect(d device, clientID string, keepAlive byte) *tls.Conn {
 	w.t.Helper()
 	conn, err := tls.Dial("tcp", w.broker.TLSAddress(), d.tls)
 	w.do(nil, err)
 	w.t.Cleanup(func() { conn.Close() })
-	body := append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 1, 0, byte(len(clientID))}, clientID...) // clean, keep-alive 1 s
+	body := append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, keepAlive, 0, byte(len(clientID))}, clientID...) // clean session
 	_, err = conn.Write(append([]byte{0x10, byte(len(body))}, body...))
 	w.do(nil, err)
 	var connack [4]byte
@@ -46,7 +46,7 @@ func TestDisconnectReasons(t *testing.T) {
 		return func(w *world, d device) { w.connect3(d, "c").Subscribe(filter, 0, nil) }
 	}
 	write := func(packet ...byte) func(*world, device) {
-		return func(w *world, d device) { w.do(w.rawConnect(d, "c").Write(packet)) }
+		return func(w *world, d device) { w.do(w.rawConnect(d, "c", 200).Write(packet)) }
 	}
 	tests := []struct {
 		name  string
@@ -58,9 +58,9 @@ func TestDisconnectReasons(t *testing.T) {
 		{"DISCONNECT with will", func(w *world, d device) {
 			w.do(nil, w.connect5(d, "c").Disconnect(&paho.Disconnect{ReasonCode: 4}))
 		}, mqtt.ClientInitiatedDisconnect},
-		{"connection closed", func(w *world, d device) { w.rawConnect(d, "c").Close() }, mqtt.ConnectionLost},
-		{"TCP reset", func(w *world, d device) { w.rawConnect(d, "c").NetConn().Close() }, mqtt.ConnectionLost},
-		{"no ping", func(w *world, d device) { w.rawConnect(d, "c") }, mqtt.KeepAliveTimeout},
+		{"connection closed", func(w *world, d device) { w.rawConnect(d, "c", 200).Close() }, mqtt.ConnectionLost},
+		{"TCP reset", func(w *world, d device) { w.rawConnect(d, "c", 200).NetConn().Close() }, mqtt.ConnectionLost},
+		{"no ping", func(w *world, d device) { w.rawConnect(d, "c", 1) }, mqtt.KeepAliveTimeout},
 		{"no MQTT", write(0xf0, 0x00, 0x00, 0x01), mqtt.ClientError},
 		{"second CONNECT", write(append([]byte{0x10, 12, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 1}, 0, 0)...), mqtt.ClientError},
 		{"payload at the limit and then too big", func(w *world, d device) {

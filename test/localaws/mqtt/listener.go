@@ -19,7 +19,7 @@ import (
 
 // A peer has this long to shake hands and then to send its CONNECT.
 const (
-	handshakeTimeout = 10 * time.Second
+	handshakeTimeout = 30 * time.Second
 	connectTimeout   = 30 * time.Second
 )
 
