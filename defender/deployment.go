@@ -10,8 +10,6 @@ const (
 	EnvLedgerTable = "DEFENDERHUB_LEDGER_TABLE"
 	// EnvDeadLetterQueueURL is the queue for messages that can never be imported.
 	EnvDeadLetterQueueURL = "DEFENDERHUB_DEAD_LETTER_QUEUE_URL"
-	// EnvAuditQueueURL is the queue of audit notifications, unset where audits are not forwarded.
-	EnvAuditQueueURL = "DEFENDERHUB_AUDIT_QUEUE_URL"
 	// EnvEventTopic is the topic filter of device events.
 	EnvEventTopic = "DEFENDERHUB_EVENT_TOPIC"
 	// EnvLogLevel is DEBUG, INFO, WARN or ERROR; default INFO.

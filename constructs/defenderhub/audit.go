@@ -56,7 +56,7 @@ type AuditProps struct {
 	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only. With
 	// Existing: none.
 	Topic awssns.ITopic
-	// EncryptionKey encrypts the topic. Its policy must let IAM policies of this
+	// EncryptionKey encrypts the topic, and the log group of RunOnDeploy. Its policy must let IAM policies of this
 	// account use it, as the CDK's default does.
 	// Default: nil, a new key with rotation, 1 USD a month (list price): AWS services
 	// cannot publish through the key that AWS manages.

@@ -40,9 +40,6 @@ func (f *forwarder) environment(p ForwarderProps) map[string]string {
 		defender.EnvLogLevel:           p.LogLevel.String(),
 		defender.EnvQuietTime:          or(p.QuietTime, defender.DefaultQuietTime).String(),
 	}
-	if p.AuditTopic != nil {
-		env[defender.EnvAuditQueueURL] = *f.auditQueue.QueueUrl()
-	}
 	if s := (defender.Severities{Sources: p.Severities, Behaviors: p.behaviorSeverities}).String(); s != "" {
 		env[defender.EnvSeverities] = s
 	}

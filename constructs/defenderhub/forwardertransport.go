@@ -2,14 +2,17 @@ package defenderhub
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambdaeventsources"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awssnssubscriptions"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -31,15 +34,34 @@ func (f *forwarder) makeQueues(p ForwarderProps) {
 // subscribe leads Device Defender's notifications into the queues. The envelope of Amazon
 // SNS stays around them: an alert itself names neither account nor Region.
 func (f *forwarder) subscribe(p ForwarderProps) {
-	to := func(topic awssns.ITopic, queue awssqs.Queue) {
-		if topic != nil {
-			topic.AddSubscription(awssnssubscriptions.NewSqsSubscription(queue, &awssnssubscriptions.SqsSubscriptionProps{
-				DeadLetterQueue: f.deadLetters,
-			}))
-		}
+	if p.DetectTopic != nil {
+		f.subscribeQueue("Alerts", p.DetectTopic, f.queue, p.EncryptionKey)
 	}
-	to(p.DetectTopic, f.queue)
-	to(p.AuditTopic, f.auditQueue)
+	if p.AuditTopic != nil {
+		f.subscribeQueue("Audits", p.AuditTopic, f.auditQueue, p.EncryptionKey)
+	}
+}
+
+// subscribeQueue does what the CDK's SqsSubscription does, but for the policy of the key:
+// that one names the topic itself where the app sets the CDK's feature flag, which is a
+// cycle when the same key encrypts the topic, and nobody where it does not.
+func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.Queue, key awskms.IKey) {
+	sns := []awsiam.IPrincipal{awsiam.NewServicePrincipal(new("sns.amazonaws.com"), nil)}
+	added := queue.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Principals: &sns, Actions: texts([]string{"sqs:SendMessage"}), Resources: texts([]string{*queue.QueueArn()}),
+		Conditions: &map[string]any{"ArnEquals": map[string]any{"aws:SourceArn": topic.TopicArn()}},
+	}))
+	if key != nil {
+		topics := fmt.Sprintf("arn:%s:sns:%s:%s:*", *awscdk.Aws_PARTITION(), *topic.Env().Region, *topic.Env().Account)
+		key.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+			Principals: &sns, Actions: texts([]string{"kms:Decrypt", "kms:GenerateDataKey"}), Resources: texts([]string{"*"}),
+			Conditions: &map[string]any{"ArnLike": map[string]any{"aws:SourceArn": topics}},
+		}), new(true))
+	}
+	subscription := awssns.NewSubscription(f, new(id), &awssns.SubscriptionProps{
+		Topic: topic, Protocol: awssns.SubscriptionProtocol_SQS, Endpoint: queue.QueueArn(), DeadLetterQueue: f.deadLetters,
+	})
+	subscription.Node().AddDependency(added.PolicyDependable)
 }
 
 // consume feeds function from the queues of events. One bad message never makes its

@@ -15,7 +15,7 @@ import (
 func (a *audit) runOnDeploy(p AuditProps) {
 	function := newGoFunction(a, "StartFunction", goFunction{
 		description: "Starts a Device Defender audit after a deployment", code: p.Code, architecture: p.Architecture,
-		timeout: time.Minute, memoryMiB: 128,
+		timeout: time.Minute, memoryMiB: 128, key: p.EncryptionKey,
 		statements: []awsiam.PolicyStatement{allow([]string{"iot:StartOnDemandAuditTask"}, "*")},
 		suppressions: []nagSuppression{{
 			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for starting an audit, so the action takes no narrower one.",
