@@ -11,9 +11,9 @@ import (
 // come from windows that were over before it began, and stay the same however often it
 // is asked: then every datapoint of the window is judged at once, and by one measure.
 type Fleet interface {
-	// Statistic is a percentile of the fleet for the window that begins at start (ms);
-	// false while there are too few datapoints.
-	Statistic(k FleetKey, s defender.Statistic, start int64) (float64, bool)
+	// Statistic is the range in which a percentile of the fleet lies, for the window that
+	// begins at start (ms); false while there are too few datapoints.
+	Statistic(k FleetKey, s defender.Statistic, start int64) (Range, bool)
 	// Baseline is the range that is normal by the days before, false while too little is
 	// known.
 	Baseline(k FleetKey, c defender.Confidence, start int64) (Range, bool)
@@ -100,6 +100,10 @@ func (r *step) judgeByFleet(c *Compiled, key FleetKey, n float64, start int64) V
 	if !ok {
 		return None
 	}
-	limit := defender.Value{Number: &threshold}
-	return newComparison(c.Behavior.Criteria.Operator(), limit).judge(defender.Value{Number: &n})
+	// Only what is beyond all that the percentile can be is a violation.
+	limit := threshold.High
+	if c.lower {
+		limit = threshold.Low
+	}
+	return newComparison(c.Behavior.Criteria.Operator(), defender.Value{Number: &limit}).judge(defender.Value{Number: &n})
 }

@@ -102,8 +102,9 @@ func (s *Sketch) percentile(percent float64) (Range, bool) {
 	case percent == 100:
 		return Range{greatest, greatest}, true
 	}
-	off := math.Abs(value) * SketchAccuracy
-	r := Range{math.Max(value-off, least), math.Min(value+off, greatest)}
+	// The true value may be as far off as its own size says, not that of the estimate.
+	a, b := value/(1+SketchAccuracy), value/(1-SketchAccuracy)
+	r := Range{math.Max(math.Min(a, b), least), math.Min(math.Max(a, b), greatest)}
 	if s.fractions {
 		return r, true
 	}

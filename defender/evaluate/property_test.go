@@ -53,7 +53,9 @@ func everyKind(t interface{ Fatal(...any) }) []Compiled {
 // fixedFleet calls everything up to 50 normal.
 type fixedFleet struct{}
 
-func (fixedFleet) Statistic(FleetKey, defender.Statistic, int64) (float64, bool) { return 50, true }
+func (fixedFleet) Statistic(FleetKey, defender.Statistic, int64) (Range, bool) {
+	return Range{50, 50}, true
+}
 func (fixedFleet) Baseline(FleetKey, defender.Confidence, int64) (Range, bool) {
 	return Range{0, 50}, true
 }
