@@ -12,15 +12,30 @@ import (
 // Clock is real time plus all steps so far. The zero value is ready to use.
 type Clock struct {
 	mu     sync.Mutex
-	offset time.Duration
+	steps  []step
 	onStep []func(from, to time.Time)
 }
 
+// step is how far the clock is ahead of the machine's from a time on.
+type step struct {
+	machine time.Time
+	ahead   time.Duration
+}
+
 // Now returns the cloud's time, in UTC.
-func (c *Clock) Now() time.Time {
+func (c *Clock) Now() time.Time { return c.At(time.Now()) }
+
+// At returns what time it was in the cloud, in UTC, when the machine's clock showed
+// machine. Functions and the emulator know the machine's time alone.
+func (c *Clock) At(machine time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Now().UTC().Add(c.offset)
+	for _, s := range slices.Backward(c.steps) {
+		if !machine.Before(s.machine) {
+			return machine.UTC().Add(s.ahead)
+		}
+	}
+	return machine.UTC()
 }
 
 // OnStep registers what is to happen when the clock is stepped; it gets the time
@@ -37,9 +52,13 @@ func (c *Clock) Step(d time.Duration) {
 	if d <= 0 {
 		return
 	}
-	from := c.Now()
 	c.mu.Lock()
-	c.offset += d
+	machine, ahead := time.Now(), time.Duration(0)
+	if n := len(c.steps); n > 0 {
+		ahead = c.steps[n-1].ahead
+	}
+	from := machine.UTC().Add(ahead)
+	c.steps = append(c.steps, step{machine, ahead + d})
 	due := slices.Clone(c.onStep)
 	c.mu.Unlock()
 	for _, f := range due {

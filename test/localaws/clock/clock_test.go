@@ -20,6 +20,20 @@ func TestStepRunsWhatIsRegisteredOnce(t *testing.T) {
 	}
 }
 
+func TestTimesOfTheMachineKeepTheirPlace(t *testing.T) {
+	var c Clock
+	first := time.Now()
+	c.Step(time.Hour)
+	second := time.Now()
+	c.Step(time.Hour)
+	if got := c.At(first); !got.Equal(first) {
+		t.Errorf("before the steps it was %s in the cloud, want %s", got, first)
+	}
+	if got := c.At(second).Sub(second); got != time.Hour {
+		t.Errorf("after the first step the cloud was ahead by %s, want 1h", got)
+	}
+}
+
 func TestDueTimesOfASchedule(t *testing.T) {
 	day := func(d, h, m int) time.Time { return time.Date(2026, 3, d, h, m, 0, 0, time.UTC) }
 	created := day(1, 6, 30)
@@ -32,6 +46,9 @@ func TestDueTimesOfASchedule(t *testing.T) {
 		"rate, nothing due":           {"rate(1 day)", day(2, 7, 0), day(3, 6, 0), nil},
 		"rate, exactly at the end":    {"rate(5 minutes)", day(2, 6, 30), day(2, 6, 35), []time.Time{day(2, 6, 35)}},
 		"cron":                        {"cron(15 10 * * ? *)", day(1, 11, 0), day(3, 10, 15), []time.Time{day(2, 10, 15), day(3, 10, 15)}},
+		"cron, days of the week":      {"cron(0 12 ? * 2-3 *)", created, day(8, 0, 0), []time.Time{day(2, 12, 0), day(3, 12, 0)}}, // Monday and Tuesday
+		"cron, Saturday":              {"cron(0 12 ? * 7 *)", created, day(8, 0, 0), []time.Time{day(7, 12, 0)}},
+		"cron, every 20 minutes":      {"cron(0/20 7 1 * ? *)", created, day(2, 0, 0), []time.Time{day(1, 7, 0), day(1, 7, 20), day(1, 7, 40)}},
 		"at":                          {"at(2026-03-02T00:00:00)", day(1, 0, 0), day(2, 0, 0), []time.Time{day(2, 0, 0)}},
 		"at, over":                    {"at(2026-03-02T00:00:00)", day(2, 0, 0), day(9, 0, 0), nil},
 		"rate, before it was created": {"rate(1 hour)", day(1, 0, 0), day(1, 7, 30), []time.Time{day(1, 7, 30)}},
@@ -55,9 +72,27 @@ func TestDueTimesOfASchedule(t *testing.T) {
 }
 
 func TestSchedulesThatCannotBeFollowedAreRefused(t *testing.T) {
-	for _, expression := range []string{"", "rate(0 days)", "rate(2 weeks)", "cron(0 0 L * ? *)", "cron(0 0 * *)", "cron(0 0 1 1 ? 2030)", "at(tomorrow)", "every day"} {
+	for _, expression := range []string{"", "rate(0 days)", "rate(2 weeks)", "cron(0 0 L * ? *)", "cron(0 0 * *)", "cron(0 0 1 1 ? 2030)", "cron(0 0 * * * *)", "cron(0 0 ? * ? *)", "cron(0 0 ? * 8 *)", "cron(0 0 ? * 0 *)", "cron(0 0 ? * 1/2 *)", "cron(0 0 ? * 2#1 *)", "at(tomorrow)", "every day"} {
 		if _, err := ParseSchedule(expression); err == nil {
 			t.Errorf("%q: accepted, want an error", expression)
+		}
+	}
+}
+
+func TestScheduleFollowsItsTimeZone(t *testing.T) {
+	berlin := time.FixedZone("Berlin", 3600)
+	from := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	for expression, want := range map[string]time.Time{
+		"cron(15 10 * * ? *)":     time.Date(2026, 3, 1, 9, 15, 0, 0, time.UTC),
+		"at(2026-03-01T12:00:00)": time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC),
+		"rate(5 hours)":           time.Date(2026, 3, 1, 5, 0, 0, 0, time.UTC),
+	} {
+		s, err := ParseSchedule(expression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if due := s.In(berlin).Due(from, from, from.Add(24*time.Hour)); len(due) == 0 || !due[0].Equal(want) {
+			t.Errorf("%s is due at %v, want %s", expression, due, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package clock
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -16,6 +17,7 @@ type Schedule struct {
 	every time.Duration
 	cron  cron.Schedule
 	at    time.Time
+	zone  *time.Location
 }
 
 var rateForm = regexp.MustCompile(`^rate\((\d+) (minute|hour|day)s?\)$`)
@@ -36,20 +38,64 @@ func ParseSchedule(expression string) (Schedule, error) {
 		if err != nil {
 			return Schedule{}, fmt.Errorf("schedule %q: %w", expression, err)
 		}
-		return Schedule{at: at}, nil
+		return Schedule{at: at, zone: time.UTC}, nil
 	}
 	if text, ok := between(expression, "cron("); ok {
-		fields := strings.Fields(text)
-		if len(fields) != 6 || fields[5] != "*" || strings.ContainsAny(fields[2]+fields[4], "LW#") {
-			return Schedule{}, fmt.Errorf("schedule %q: the local cloud follows cron with six fields, the year *, and no L, W or #", expression)
-		}
-		parsed, err := cron.ParseStandard(strings.ReplaceAll(strings.Join(fields[:5], " "), "?", "*"))
+		parsed, err := parseCron(strings.Fields(text))
 		if err != nil {
 			return Schedule{}, fmt.Errorf("schedule %q: %w", expression, err)
 		}
-		return Schedule{cron: parsed}, nil
+		return Schedule{cron: parsed, zone: time.UTC}, nil
 	}
 	return Schedule{}, fmt.Errorf("schedule %q: want rate(...), cron(...) or at(...)", expression)
+}
+
+// parseCron reads minutes, hours, day of month, month, day of week and year.
+func parseCron(fields []string) (cron.Schedule, error) {
+	if len(fields) != 6 || fields[5] != "*" || strings.ContainsAny(fields[2], "LW") || strings.ContainsAny(fields[4], "L#") {
+		return nil, errors.New("the local cloud follows cron with six fields, the year *, and no L, W or #")
+	}
+	if (fields[2] == "?") == (fields[4] == "?") {
+		return nil, errors.New("exactly one of day of month and day of week must be ?")
+	}
+	weekday, err := fromZero(fields[4])
+	if err != nil {
+		return nil, err
+	}
+	fields = []string{fields[0], fields[1], strings.Replace(fields[2], "?", "*", 1), fields[3], weekday}
+	return cron.ParseStandard(strings.Join(fields, " "))
+}
+
+var days = regexp.MustCompile(`\d+`)
+
+// fromZero counts the days of the week from 0 for Sunday, where AWS counts from 1.
+func fromZero(field string) (string, error) {
+	if field == "?" {
+		return "*", nil
+	}
+	if strings.Contains(field, "/") {
+		return "", errors.New("the local cloud follows no steps in the day of week")
+	}
+	var outside error
+	counted := days.ReplaceAllStringFunc(field, func(day string) string {
+		n, err := strconv.Atoi(day)
+		if err != nil || n < 1 || n > 7 {
+			outside = fmt.Errorf("day of week %s, want 1 for Sunday to 7 or SUN to SAT", day)
+		}
+		return strconv.Itoa(n - 1)
+	})
+	return counted, outside
+}
+
+// In returns the schedule with the times of cron and at in a time zone. They are in
+// UTC otherwise; a rate has no zone.
+func (s Schedule) In(zone *time.Location) Schedule {
+	if !s.at.IsZero() {
+		t := s.at
+		s.at = time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, zone)
+	}
+	s.zone = zone
+	return s
 }
 
 func between(expression, opening string) (string, bool) {
@@ -74,7 +120,7 @@ func (s Schedule) Due(created, from, to time.Time) []time.Time {
 			due = append(due, at)
 		}
 	case s.cron != nil:
-		for at := s.cron.Next(from.UTC()); !at.IsZero() && !at.After(to); at = s.cron.Next(at) {
+		for at := s.cron.Next(from.In(s.zone)); !at.IsZero() && !at.After(to); at = s.cron.Next(at) {
 			due = append(due, at)
 		}
 	case s.at.After(from) && !s.at.After(to):
