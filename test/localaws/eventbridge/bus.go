@@ -7,15 +7,19 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Rule is a rule of the default event bus with its targets.
 type Rule struct {
-	Name    string
-	ARN     string `json:"Arn"`
-	State   string
-	Pattern string `json:"EventPattern"`
-	Targets []Target
+	Name               string
+	ARN                string `json:"Arn"`
+	State              string
+	Pattern            string `json:"EventPattern"`
+	ScheduleExpression string
+	Targets            []Target
+	// Created is from when on a rate counts.
+	Created time.Time `json:"-"`
 }
 
 // Catalog lists the rules of the default event bus as they are now.
@@ -67,7 +71,7 @@ func (b *Bus) Put(ctx context.Context, event []byte) error {
 	return nil
 }
 
-// Start runs a target of a rule that a schedule, not an event, starts.
+// Start runs the targets of a rule that a schedule, not an event, starts.
 func (b *Bus) Start(ctx context.Context, r Rule, event []byte) {
 	for _, t := range r.Targets {
 		b.deliver(ctx, r, t, event)
@@ -94,7 +98,7 @@ func (b *Bus) deliver(ctx context.Context, r Rule, t Target, event []byte) {
 
 // SecurityHubEvent is the event that Security Hub sends for one imported or updated
 // finding.
-func SecurityHubEvent(id, account, region, time string, finding json.RawMessage) ([]byte, error) {
+func SecurityHubEvent(id, account, region string, at time.Time, finding json.RawMessage) ([]byte, error) {
 	var f struct {
 		ID         string `json:"Id"`
 		ProductARN string `json:"ProductArn"`
@@ -104,7 +108,7 @@ func SecurityHubEvent(id, account, region, time string, finding json.RawMessage)
 	}
 	return json.Marshal(map[string]any{
 		"version": "0", "id": id, "detail-type": "Security Hub Findings - Imported", "source": "aws.securityhub",
-		"account": account, "time": time, "region": region, "resources": []string{f.ProductARN + "/" + f.ID},
+		"account": account, "time": at.UTC().Format(eventTime), "region": region, "resources": []string{f.ProductARN + "/" + f.ID},
 		"detail": map[string]any{"findings": []json.RawMessage{finding}},
 	})
 }

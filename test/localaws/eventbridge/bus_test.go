@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"testing"
+	"time"
 )
 
 type fixedRules []Rule
@@ -85,8 +86,9 @@ func TestSecurityHubEventHasTheDocumentedShape(t *testing.T) {
 		t.Fatal(err)
 	}
 	var want struct {
-		ID, Account, Region, Time string
-		Detail                    struct{ Findings []json.RawMessage }
+		ID, Account, Region string
+		Time                time.Time
+		Detail              struct{ Findings []json.RawMessage }
 	}
 	if err := json.Unmarshal(sample, &want); err != nil {
 		t.Fatal(err)

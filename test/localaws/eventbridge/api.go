@@ -1,0 +1,279 @@
+package eventbridge
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/defenderhub/defenderhub/test/localaws/clock"
+	"github.com/defenderhub/defenderhub/test/localaws/edge"
+)
+
+const (
+	target = "AWSEvents."
+	// maximumBody is above every request of EventBridge, whose events have 1 MB a call.
+	maximumBody = 4 << 20
+	// maximumEntries is PutEvents' limit.
+	// https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
+	maximumEntries = 10
+	// eventTime is the form of an event's time, which has whole seconds.
+	eventTime = "2006-01-02T15:04:05Z"
+)
+
+// API answers what the emulator gets wrong of EventBridge: PutEvents, and
+// TestEventPattern. It refuses rules and targets that the local AWS could not follow,
+// and leaves the rest to Next.
+type API struct {
+	Account, Region string
+	Clock           *clock.Clock
+	Catalog         *Emulated
+	// Accept takes an event that was put.
+	Accept func(event []byte)
+	// Next answers all other operations: the emulator.
+	Next http.Handler
+}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	operation, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), target)
+	if !ok {
+		edge.Refuse(w, r, "its protocol is not AWS JSON")
+		return
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maximumBody))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	switch operation {
+	case "PutEvents":
+		a.putEvents(w, body)
+	case "TestEventPattern":
+		testEventPattern(w, body)
+	case "PutRule":
+		a.putRule(w, r, body)
+	case "PutTargets":
+		a.putTargets(w, r, body)
+	case "DeleteRule":
+		var in struct{ Name string }
+		a.Next.ServeHTTP(w, r)
+		if json.Unmarshal(body, &in) == nil {
+			a.Catalog.deleted(in.Name)
+		}
+	default:
+		a.Next.ServeHTTP(w, r)
+		if !strings.HasPrefix(operation, "List") && !strings.HasPrefix(operation, "Describe") {
+			a.Catalog.Changed()
+		}
+	}
+}
+
+// entry is an event that a client puts.
+type entry struct {
+	Source       string
+	DetailType   string
+	Detail       string
+	Resources    []string
+	Time         float64 // seconds since 1970
+	EventBusName string
+}
+
+// result tells what became of an entry.
+type result struct {
+	EventID      string `json:"EventId,omitempty"`
+	ErrorCode    string `json:",omitempty"`
+	ErrorMessage string `json:",omitempty"`
+}
+
+func (a *API) putEvents(w http.ResponseWriter, body []byte) {
+	var in struct{ Entries []entry }
+	if err := json.Unmarshal(body, &in); err != nil {
+		fail(w, "SerializationException", err.Error())
+		return
+	}
+	if n := len(in.Entries); n < 1 || n > maximumEntries {
+		fail(w, "ValidationException", fmt.Sprintf("1 validation error detected: 'entries' has %d members, want 1 to %d", n, maximumEntries))
+		return
+	}
+	out := struct {
+		FailedEntryCount int
+		Entries          []result
+	}{}
+	for _, e := range in.Entries {
+		event, id, err := a.event(e)
+		if err == nil {
+			a.Accept(event)
+			out.Entries = append(out.Entries, result{EventID: id})
+			continue
+		}
+		refusal := result{ErrorCode: "InvalidArgument", ErrorMessage: err.Error()}
+		var coded *entryError
+		if errors.As(err, &coded) {
+			refusal.ErrorCode = coded.code
+		}
+		out.FailedEntryCount++
+		out.Entries = append(out.Entries, refusal)
+	}
+	answer(w, out)
+}
+
+// entryError is a refusal with another code than InvalidArgument.
+type entryError struct{ code, message string }
+
+func (e *entryError) Error() string { return e.message }
+
+// event is what an entry becomes on the bus.
+// https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html
+func (a *API) event(e entry) (event []byte, id string, err error) {
+	for name, value := range map[string]string{"Source": e.Source, "DetailType": e.DetailType, "Detail": e.Detail} {
+		if value == "" {
+			return nil, "", fmt.Errorf("Parameter %s is not valid. Reason: %s is a required argument.", name, name) //nolint:staticcheck // AWS's words
+		}
+	}
+	var detail map[string]any
+	switch {
+	case strings.HasPrefix(e.Source, "aws."):
+		return nil, "", &entryError{"NotAuthorizedForSourceException", "Not authorized for the source."}
+	case json.Unmarshal([]byte(e.Detail), &detail) != nil:
+		return nil, "", &entryError{"MalformedDetail", "Detail is malformed."}
+	case !isDefaultBus(e.EventBusName):
+		return nil, "", noOtherBus(e.EventBusName)
+	}
+	at := a.Clock.Now()
+	if e.Time != 0 {
+		at = time.UnixMilli(int64(e.Time * 1000)).UTC()
+	}
+	id = uuid.NewString()
+	event, err = json.Marshal(map[string]any{
+		"version": "0", "id": id, "detail-type": e.DetailType, "source": e.Source, "account": a.Account, "time": at.Format(eventTime),
+		"region": a.Region, "resources": append([]string{}, e.Resources...), "detail": json.RawMessage(e.Detail),
+	})
+	return event, id, err
+}
+
+func isDefaultBus(nameOrARN string) bool {
+	return nameOrARN == "" || nameOrARN == "default" || strings.HasSuffix(nameOrARN, ":event-bus/default")
+}
+
+func noOtherBus(name string) error {
+	return fmt.Errorf("event bus %s: the local AWS has the default event bus only", name)
+}
+
+func (a *API) putRule(w http.ResponseWriter, r *http.Request, body []byte) {
+	var in struct{ Name, EventBusName, EventPattern, ScheduleExpression string }
+	if err := json.Unmarshal(body, &in); err != nil {
+		fail(w, "SerializationException", err.Error())
+		return
+	}
+	if !isDefaultBus(in.EventBusName) {
+		edge.Refuse(w, r, noOtherBus(in.EventBusName).Error())
+		return
+	}
+	if in.EventPattern != "" {
+		if _, err := ParsePattern([]byte(in.EventPattern)); err != nil {
+			fail(w, "InvalidEventPatternException", fmt.Sprintf("Event pattern is not valid. Reason: %v", err))
+			return
+		}
+	}
+	if in.ScheduleExpression != "" {
+		if _, err := clock.ParseSchedule(in.ScheduleExpression); err != nil {
+			edge.Refuse(w, r, err.Error())
+			return
+		}
+		if strings.HasPrefix(in.ScheduleExpression, "at(") {
+			fail(w, "ValidationException", "Parameter ScheduleExpression is not valid.")
+			return
+		}
+		a.Catalog.scheduled(in.Name, a.Clock.Now())
+	}
+	a.Next.ServeHTTP(w, r)
+	a.Catalog.Changed()
+}
+
+func (a *API) putTargets(w http.ResponseWriter, r *http.Request, body []byte) {
+	var in struct {
+		EventBusName string
+		Targets      []Target
+	}
+	if err := json.Unmarshal(body, &in); err != nil {
+		fail(w, "SerializationException", err.Error())
+		return
+	}
+	if !isDefaultBus(in.EventBusName) {
+		edge.Refuse(w, r, noOtherBus(in.EventBusName).Error())
+		return
+	}
+	for _, t := range in.Targets {
+		if err := t.check(); err != nil {
+			edge.Refuse(w, r, fmt.Sprintf("target %s: %v", t.ID, err))
+			return
+		}
+	}
+	a.Next.ServeHTTP(w, r)
+	a.Catalog.Changed()
+}
+
+// check refuses a target that cannot be delivered to.
+func (t Target) check() error {
+	if err := deliverable(t.ARN, "sqs", "sns", "lambda"); err != nil {
+		return err
+	}
+	if t.DeadLetterConfig != nil {
+		if err := deliverable(t.DeadLetterConfig.ARN, "sqs"); err != nil {
+			return fmt.Errorf("dead-letter queue: %w", err)
+		}
+	}
+	_, err := t.Body([]byte(`{}`))
+	return err
+}
+
+// deliverable refuses what is no queue, topic or function, or a FIFO one.
+func deliverable(arn string, services ...string) error {
+	parts := strings.Split(arn, ":")
+	if len(parts) < 6 || !slices.Contains(services, parts[2]) || parts[4] == "" {
+		return fmt.Errorf("the local AWS delivers to %s only, not to %s", strings.Join(services, ", "), arn)
+	}
+	if strings.HasSuffix(arn, ".fifo") {
+		return fmt.Errorf("the local AWS delivers to standard queues and topics only, and %s is FIFO", arn)
+	}
+	return nil
+}
+
+func testEventPattern(w http.ResponseWriter, body []byte) {
+	var in struct{ EventPattern, Event string }
+	if err := json.Unmarshal(body, &in); err != nil {
+		fail(w, "SerializationException", err.Error())
+		return
+	}
+	pattern, err := ParsePattern([]byte(in.EventPattern))
+	if err != nil {
+		fail(w, "InvalidEventPatternException", fmt.Sprintf("Event pattern is not valid. Reason: %v", err))
+		return
+	}
+	matched, err := pattern.Match([]byte(in.Event))
+	if err != nil {
+		fail(w, "ValidationException", fmt.Sprintf("Parameter Event is not valid. Reason: %v", err))
+		return
+	}
+	answer(w, map[string]bool{"Result": matched})
+}
+
+func answer(w http.ResponseWriter, out any) {
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	json.NewEncoder(w).Encode(out)
+}
+
+func fail(w http.ResponseWriter, code, message string) {
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	w.WriteHeader(http.StatusBadRequest)
+	json.NewEncoder(w).Encode(map[string]string{"__type": code, "message": message})
+}

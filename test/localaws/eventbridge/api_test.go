@@ -1,0 +1,240 @@
+package eventbridge
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
+	"github.com/defenderhub/defenderhub/test/localaws/clock"
+)
+
+// emulator keeps rules, targets and schedules, a page of one item at a time.
+type emulator struct {
+	mu        sync.Mutex
+	rules     []map[string]any
+	targets   map[string][]any
+	schedules []map[string]any
+	asked     []string
+}
+
+func (e *emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	body, _ := io.ReadAll(r.Body)
+	var in struct {
+		Name, Rule, NextToken string
+		Targets               []any
+	}
+	json.Unmarshal(body, &in)
+	operation := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "AWSEvents.")
+	if operation == "" {
+		operation = r.Method + " " + r.URL.Path
+		in.NextToken = r.URL.Query().Get("NextToken")
+	}
+	e.asked = append(e.asked, operation)
+	page := 0
+	fmt.Sscan(in.NextToken, &page)
+	var out any = struct{}{}
+	switch operation {
+	case "PutRule":
+		var rule map[string]any
+		json.Unmarshal(body, &rule)
+		rule["Arn"] = "arn:rule/" + in.Name
+		e.rules = append(e.rules, rule)
+	case "PutTargets":
+		e.targets[in.Rule] = append(e.targets[in.Rule], in.Targets...)
+	case "ListRules":
+		out = paging("Rules", e.rules, page)
+	case "ListTargetsByRule":
+		out = paging("Targets", e.targets[in.Rule], page)
+	case "GET /schedules":
+		out = paging("Schedules", e.schedules, page)
+	default:
+		if name, ok := strings.CutPrefix(operation, "GET /schedules/"); ok {
+			for _, s := range e.schedules {
+				if s["Name"] == name && s["GroupName"] == r.URL.Query().Get("groupName") {
+					out = s
+				}
+			}
+		}
+	}
+	json.NewEncoder(w).Encode(out)
+}
+
+func paging[T any](key string, all []T, page int) map[string]any {
+	if page >= len(all) {
+		return map[string]any{key: all[len(all):]}
+	}
+	answer := map[string]any{key: all[page : page+1]}
+	if page+1 < len(all) {
+		answer["NextToken"] = fmt.Sprint(page + 1)
+	}
+	return answer
+}
+
+// world is an API in front of an emulator.
+type world struct {
+	emulator *emulator
+	api      *API
+	accepted []string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{emulator: &emulator{targets: map[string][]any{}}}
+	server := httptest.NewServer(w.emulator)
+	t.Cleanup(server.Close)
+	w.api = &API{
+		Account: "123456789012", Region: "us-east-1", Clock: &clock.Clock{}, Next: w.emulator,
+		Catalog: &Emulated{API: awsapi.Client{Endpoint: server.URL, Region: "us-east-1"}},
+		Accept:  func(event []byte) { w.accepted = append(w.accepted, string(event)) },
+	}
+	return w
+}
+
+func (w *world) call(t *testing.T, operation, body string) (int, string) {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+	if operation != "" {
+		r.Header.Set("X-Amz-Target", "AWSEvents."+operation)
+	}
+	answer := httptest.NewRecorder()
+	w.api.ServeHTTP(answer, r)
+	return answer.Code, answer.Body.String()
+}
+
+func TestPutEventIsAcceptedInTheBusesForm(t *testing.T) {
+	w := newWorld(t)
+	code, body := w.call(t, "PutEvents", `{"Entries": [{"Source": "fleet", "DetailType": "alarm", "Detail": "{\"n\": 1}", "Resources": ["arn:x"], "Time": 1767225600.5}]}`)
+	var out struct {
+		FailedEntryCount int
+		Entries          []struct{ EventID string }
+	}
+	if err := json.Unmarshal([]byte(body), &out); err != nil || code != 200 || out.FailedEntryCount != 0 || len(out.Entries) != 1 {
+		t.Fatalf("answer %d %s", code, body)
+	}
+	want := `{"account":"123456789012","detail":{"n":1},"detail-type":"alarm","id":"` + out.Entries[0].EventID +
+		`","region":"us-east-1","resources":["arn:x"],"source":"fleet","time":"2026-01-01T00:00:00Z","version":"0"}`
+	if len(w.accepted) != 1 || w.accepted[0] != want {
+		t.Errorf("accepted %v\nwant     %s", w.accepted, want)
+	}
+	if len(w.emulator.asked) != 0 {
+		t.Errorf("the emulator, which would deliver the event too, was asked %v", w.emulator.asked)
+	}
+}
+
+func TestRefusedEntriesHarmNoOther(t *testing.T) {
+	w := newWorld(t)
+	_, body := w.call(t, "PutEvents", `{"Entries": [
+		{"Source": "aws.securityhub", "DetailType": "x", "Detail": "{}"}, {"Source": "fleet", "DetailType": "x", "Detail": "[]"},
+		{"Source": "fleet", "Detail": "{}"}, {"Source": "fleet", "DetailType": "x", "Detail": "{}", "EventBusName": "other"},
+		{"Source": "fleet", "DetailType": "x", "Detail": "{}", "EventBusName": "arn:aws:events:us-east-1:1:event-bus/default"}]}`)
+	var out struct {
+		FailedEntryCount int
+		Entries          []struct{ EventID, ErrorCode, ErrorMessage string }
+	}
+	if err := json.Unmarshal([]byte(body), &out); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"NotAuthorizedForSourceException", "MalformedDetail", "InvalidArgument", "InvalidArgument", ""}
+	for i, e := range out.Entries {
+		if e.ErrorCode != want[i] || (e.EventID == "") != (want[i] != "") {
+			t.Errorf("entry %d: %+v, want code %q", i, e, want[i])
+		}
+	}
+	if out.FailedEntryCount != 4 || len(w.accepted) != 1 {
+		t.Errorf("%d failed and %d were accepted", out.FailedEntryCount, len(w.accepted))
+	}
+}
+
+func TestWhatTheBusCannotFollowIsRefusedByName(t *testing.T) {
+	for name, tc := range map[string]struct{ operation, body, want string }{
+		"no JSON protocol":   {"", ``, "protocol"},
+		"too many entries":   {"PutEvents", `{"Entries": [{},{},{},{},{},{},{},{},{},{},{}]}`, "11 members"},
+		"pattern":            {"PutRule", `{"Name": "r", "EventPattern": "{\"a\": [{\"like\": 1}]}"}`, "like"},
+		"schedule":           {"PutRule", `{"Name": "r", "ScheduleExpression": "cron(0 0 L * ? *)"}`, "cron(0 0 L * ? *)"},
+		"one time":           {"PutRule", `{"Name": "r", "ScheduleExpression": "at(2026-03-02T00:00:00)"}`, "ScheduleExpression"},
+		"bus":                {"PutRule", `{"Name": "r", "EventBusName": "other"}`, "other"},
+		"target":             {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:kinesis:us-east-1:1:stream/s"}]}`, "kinesis"},
+		"FIFO queue":         {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q.fifo"}]}`, "FIFO"},
+		"dead-letter queue":  {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "DeadLetterConfig": {"Arn": "arn:aws:sns:us-east-1:1:t"}}]}`, "dead-letter"},
+		"input path":         {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "InputPath": "detail"}]}`, "JSON path"},
+		"template":           {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "InputTransformer": {"InputTemplate": "<x>"}}]}`, "x"},
+		"targets of a bus":   {"PutTargets", `{"Rule": "r", "EventBusName": "other"}`, "other"},
+		"tested pattern":     {"TestEventPattern", `{"EventPattern": "{}", "Event": "{}"}`, "empty"},
+		"malformed rule":     {"PutRule", `[]`, "cannot unmarshal"},
+		"malformed entries":  {"PutEvents", `[]`, "cannot unmarshal"},
+		"malformed targets":  {"PutTargets", `[]`, "cannot unmarshal"},
+		"malformed question": {"TestEventPattern", `[]`, "cannot unmarshal"},
+		"malformed event":    {"TestEventPattern", `{"EventPattern": "{\"a\": [1]}", "Event": "x"}`, "Event"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			code, body := w.call(t, tc.operation, tc.body)
+			if code < 400 || !strings.Contains(body, tc.want) || len(w.emulator.asked) != 0 {
+				t.Errorf("answer %d %s, want a refusal with %q that does not reach the emulator (%v)", code, body, tc.want, w.emulator.asked)
+			}
+		})
+	}
+}
+
+func TestEventPatternsCanBeTried(t *testing.T) {
+	w := newWorld(t)
+	ask, _ := json.Marshal(map[string]string{"EventPattern": `{"detail": {"findings": {"RecordState": ["ARCHIVED"]}}}`, "Event": imported})
+	if _, body := w.call(t, "TestEventPattern", string(ask)); strings.TrimSpace(body) != `{"Result":true}` {
+		t.Errorf("answer %s", body)
+	}
+}
+
+func TestCatalogFollowsChanges(t *testing.T) {
+	w := newWorld(t)
+	list := func() []Rule {
+		t.Helper()
+		rules, err := w.api.Catalog.Rules(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rules
+	}
+	if n := len(list()); n != 0 {
+		t.Fatalf("%d rules", n)
+	}
+	w.call(t, "PutRule", `{"Name": "a", "EventPattern": "{\"source\": [\"fleet\"]}"}`)
+	w.call(t, "PutRule", `{"Name": "b", "ScheduleExpression": "rate(1 day)"}`)
+	for _, id := range []string{"1", "2"} {
+		w.call(t, "PutTargets", `{"Rule": "a", "Targets": [{"Id": "`+id+`", "Arn": "arn:aws:sqs:us-east-1:1:q"}]}`)
+	}
+	rules := list()
+	if len(rules) != 2 || len(rules[0].Targets) != 2 || rules[0].Pattern == "" || !rules[0].Created.IsZero() || rules[1].Created.IsZero() {
+		t.Errorf("rules %+v", rules)
+	}
+	asked := len(w.emulator.asked)
+	list()
+	if len(w.emulator.asked) != asked {
+		t.Errorf("rules that did not change were read again: %v", w.emulator.asked[asked:])
+	}
+	created := rules[1].Created
+	w.api.Clock.Step(time.Hour)
+	w.call(t, "PutRule", `{"Name": "b", "ScheduleExpression": "rate(1 day)"}`)
+	if again := list(); !again[1].Created.Equal(created) {
+		t.Errorf("a rule that was put again counts from %s, want %s", again[1].Created, created)
+	}
+	w.call(t, "DeleteRule", `{"Name": "b"}`)
+	w.call(t, "PutRule", `{"Name": "b", "ScheduleExpression": "rate(1 day)"}`)
+	if again := list(); again[1].Created.Equal(created) {
+		t.Error("a new rule counts from the time of a deleted one")
+	}
+	w.call(t, "DisableRule", `{"Name": "b"}`)
+	asked = len(w.emulator.asked)
+	list()
+	if len(w.emulator.asked) == asked {
+		t.Error("rules were not read again after DisableRule")
+	}
+}

@@ -1,0 +1,132 @@
+package eventbridge
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
+	"github.com/defenderhub/defenderhub/test/localaws/clock"
+	"github.com/defenderhub/defenderhub/test/localaws/edge"
+)
+
+const schedulesPath = "/schedules/"
+
+// entrySchedule is a schedule of EventBridge Scheduler, as its API reads and gives it.
+type entrySchedule struct {
+	Arn, Name, GroupName       string
+	ScheduleExpression         string
+	ScheduleExpressionTimezone string
+	State                      string
+	StartDate, EndDate         any
+	ActionAfterCompletion      string
+	CreationDate               float64 // seconds since 1970, on the machine's clock
+	Target                     struct {
+		Arn, Input       string
+		DeadLetterConfig *struct{ Arn string }
+	}
+}
+
+// schedule is when it runs; what the local AWS cannot follow is an error that names it.
+func (e entrySchedule) schedule() (clock.Schedule, error) {
+	s, err := clock.ParseSchedule(e.ScheduleExpression)
+	if err != nil {
+		return s, err
+	}
+	if e.ScheduleExpressionTimezone != "" {
+		zone, err := time.LoadLocation(e.ScheduleExpressionTimezone)
+		if err != nil {
+			return s, fmt.Errorf("ScheduleExpressionTimezone: %w", err)
+		}
+		s = s.In(zone)
+	}
+	return s, nil
+}
+
+func (e entrySchedule) check() error {
+	if _, err := e.schedule(); err != nil {
+		return err
+	}
+	switch {
+	case e.StartDate != nil || e.EndDate != nil:
+		return errors.New("the local AWS follows no StartDate and no EndDate")
+	case e.ActionAfterCompletion == "DELETE":
+		return errors.New("the local AWS does not delete schedules after completion")
+	}
+	if err := deliverable(e.Target.Arn, "sqs", "sns", "lambda"); err != nil {
+		return fmt.Errorf("target: %w", err)
+	}
+	if dead := e.Target.DeadLetterConfig; dead != nil && dead.Arn != "" {
+		if err := deliverable(dead.Arn, "sqs"); err != nil {
+			return fmt.Errorf("dead-letter queue: %w", err)
+		}
+	}
+	return nil
+}
+
+// SchedulerAPI refuses schedules that the local AWS could not follow, by name, and
+// leaves all else of EventBridge Scheduler to next, the emulator.
+func SchedulerAPI(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, schedulesPath) || r.Method != http.MethodPost && r.Method != http.MethodPut {
+			next.ServeHTTP(w, r)
+			return
+		}
+		body, err := io.ReadAll(io.LimitReader(r.Body, maximumBody))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		var e entrySchedule
+		if err := json.Unmarshal(body, &e); err != nil {
+			fail(w, "ValidationException", err.Error())
+			return
+		}
+		if err := e.check(); err != nil {
+			edge.Refuse(w, r, err.Error())
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Schedules reads the schedules that the emulator keeps.
+type Schedules struct {
+	API awsapi.Client // the emulator itself
+}
+
+func (s Schedules) read(ctx context.Context) ([]entrySchedule, error) {
+	var all []entrySchedule
+	for token := ""; ; {
+		path := "/schedules"
+		if token != "" {
+			path += "?NextToken=" + url.QueryEscape(token)
+		}
+		var page struct {
+			Schedules []struct{ Name, GroupName string }
+			NextToken string
+		}
+		if err := s.API.REST(ctx, "scheduler", http.MethodGet, path, nil, &page); err != nil {
+			return nil, err
+		}
+		for _, listed := range page.Schedules {
+			var e entrySchedule
+			path := schedulesPath + url.PathEscape(listed.Name) + "?groupName=" + url.QueryEscape(listed.GroupName)
+			if err := s.API.REST(ctx, "scheduler", http.MethodGet, path, nil, &e); err != nil {
+				return nil, err
+			}
+			all = append(all, e)
+		}
+		if token = page.NextToken; token == "" {
+			return all, nil
+		}
+	}
+}
