@@ -216,7 +216,7 @@ func TestSecurityHubOffIsNobodysFault(t *testing.T) {
 	}
 }
 
-func TestAccessDeniedForOneFindingMeansSecurityHubIsOff(t *testing.T) {
+func TestInvalidAccessOfAFindingMeansSecurityHubIsOff(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	r.Inject(securityhubtest.Fault{FailFinding: func(id string) *securityhubtest.FindingError {
 		return &securityhubtest.FindingError{ID: id, Code: "InvalidAccess", Message: "not enabled"}

@@ -41,11 +41,11 @@ func decide(e *Entry, s signal.Signal, now int64) (Entry, verdict) {
 		return *e, nothing
 	}
 	switch {
-	case order < 0:
-		return *e, nothing
-	case order == 0 && e.Status == Pending:
+	case order <= 0 && e.Status == Pending:
+		// Whoever claimed it may be gone, and it may have been for an older signal: a late
+		// beginning is claimed as its end.
 		return *e, again
-	case order == 0:
+	case order <= 0:
 		return *e, nothing
 	case e.Status == Confirmed && repeats(*e, s, now):
 		next := observe(*e, s, now)

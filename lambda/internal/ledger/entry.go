@@ -24,13 +24,13 @@ const (
 
 // Entry is what the ledger knows about a finding. Times are ms since 1970.
 type Entry struct {
-	Status Status          `json:"status"`
-	Source defender.Source `json:"-"`
-	Check  string          `json:"check,omitempty"`
-	ID     string          `json:"id"`
-	State  defender.RecordState
-	Order  signal.Order `json:"order"`
-	Digest string       `json:"digest"`
+	Status Status               `json:"status"`
+	Source defender.Source      `json:"-"`
+	Check  string               `json:"check,omitempty"`
+	ID     string               `json:"id"`
+	State  defender.RecordState `json:"state"`
+	Order  signal.Order         `json:"order"`
+	Digest string               `json:"digest"`
 
 	CreatedAt     int64 `json:"createdAt,omitempty"`
 	UpdatedAt     int64 `json:"updatedAt,omitempty"`
@@ -88,6 +88,9 @@ func (l *Ledger) decode(r Record) (*Entry, error) {
 		return nil, fmt.Errorf("ledger record %s / %s: %w", r.Partition, r.Sort, err)
 	}
 	e := doc.Entry
+	if e.Finding == nil && (e.Status != Confirmed || e.State == defender.Active) {
+		return nil, fmt.Errorf("ledger record %s / %s has no finding", r.Partition, r.Sort)
+	}
 	e.Source, e.revision = source, r.Revision
 	return &e, nil
 }

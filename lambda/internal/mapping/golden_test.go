@@ -217,7 +217,9 @@ func accepted(t testing.TB, name string, s signal.Signal) {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	var answer struct{ FailedFindings []struct{ ErrorMessage string } }
+	var answer struct {
+		FailedFindings []struct{ ErrorMessage string }
+	}
 	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != 200 || len(answer.FailedFindings) > 0 {
 		t.Errorf("%s: status %d, %v: %s", name, response.StatusCode, answer.FailedFindings, body)
 	}

@@ -17,8 +17,11 @@ type Backoff struct {
 }
 
 // Wait waits before the next attempt after the given number of failures (1, 2, ...).
-// It returns false at once where the deadline of ctx would come first.
+// It returns false at once where ctx is over or its deadline would come first.
 func (b Backoff) Wait(ctx context.Context, failures int) bool {
+	if ctx.Err() != nil {
+		return false
+	}
 	ceiling := b.Longest
 	if shift := failures - 1; shift < 20 {
 		ceiling = min(b.Longest, b.First<<shift)

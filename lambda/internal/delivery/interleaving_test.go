@@ -1,0 +1,252 @@
+package delivery_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/importer"
+	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
+	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/ledger/ledgertest"
+	"github.com/defenderhub/defenderhub/lambda/internal/signal"
+	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+)
+
+const (
+	account = "123456789012"
+	region  = "us-east-1"
+	id      = "defenderhub/detect/us-east-1/profile/behavior/thing"
+)
+
+var start = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
+
+// world is a ledger, a Security Hub, and workers that take one step at a time: before
+// and after each call to the ledger or to Security Hub they wait to be told to go on,
+// or to crash.
+type world struct {
+	now     time.Time
+	table   ledgertest.Table
+	hub     *securityhubtest.Hub
+	ledger  *ledger.Ledger
+	deliver *delivery.Delivery
+	workers []*worker
+}
+
+type worker struct {
+	messages []signal.Signal
+	waiting  chan struct{} // the worker stands before its next step
+	proceed  chan error    // nil, or its crash
+	done     chan bool     // it has finished; whether all is well
+	crashed  bool
+}
+
+var errCrash = errors.New("the function was killed")
+
+type workerKey struct{}
+
+// step is called by workers. After a crash nothing that a worker does has an effect.
+func step(ctx context.Context, _ string, _ bool) error {
+	w, ok := ctx.Value(workerKey{}).(*worker)
+	if !ok {
+		return nil
+	}
+	if w.crashed {
+		return errCrash
+	}
+	w.waiting <- struct{}{}
+	return <-w.proceed
+}
+
+// steppedAPI makes imports steps.
+type steppedAPI struct{ importer.API }
+
+func (a steppedAPI) BatchImportFindings(ctx context.Context, in *securityhub.BatchImportFindingsInput, o ...func(*securityhub.Options)) (*securityhub.BatchImportFindingsOutput, error) {
+	if err := step(ctx, "Import", false); err != nil {
+		return nil, err
+	}
+	out, err := a.API.BatchImportFindings(context.WithoutCancel(ctx), in, o...)
+	if crash := step(ctx, "Import", true); crash != nil {
+		return nil, crash
+	}
+	return out, err
+}
+
+func newWorld(t interface{ Fatal(...any) }) *world {
+	w := &world{now: start}
+	now := func() time.Time { return w.now }
+	service := securityhubtest.New(securityhubtest.Config{Now: now})
+	w.hub = service.Hub(account, region)
+	if err := w.hub.Enable(securityhubtest.Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	w.table.Step = step
+	w.ledger = ledger.New(&w.table, region, defender.DefaultQuietTime, now)
+	client := securityhub.NewFromConfig(inprocess.Config(service, account, region))
+	w.deliver = &delivery.Delivery{
+		Ledger:   w.ledger,
+		Importer: importer.New(steppedAPI{client}, func(int64) int64 { return 0 }),
+		Metrics:  emf.New("f", io.Discard, now),
+		Log:      slog.New(slog.DiscardHandler),
+	}
+	return w
+}
+
+// begin starts a worker that delivers messages, or without messages what is due.
+func (w *world) begin(messages ...signal.Signal) {
+	k := &worker{messages: messages, waiting: make(chan struct{}), proceed: make(chan error), done: make(chan bool, 1)}
+	w.workers = append(w.workers, k)
+	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), workerKey{}, k))
+	go func() {
+		defer cancel()
+		defer close(k.waiting)
+		well := true
+		collect := func(outcomes map[string]delivery.Outcome) {
+			for _, o := range outcomes {
+				well = well && o.Verdict == delivery.Done
+			}
+		}
+		if len(messages) > 0 {
+			collect(w.deliver.Deliver(cancelling{ctx, k}, messages))
+		} else if err := w.ledger.Due(ctx, func(entries []ledger.Entry) error {
+			collect(w.deliver.Refresh(cancelling{ctx, k}, entries))
+			return nil
+		}); err != nil {
+			well = false
+		}
+		k.done <- well
+	}()
+	<-k.waiting
+}
+
+// cancelling is over once its worker has crashed.
+type cancelling struct {
+	context.Context
+	w *worker
+}
+
+func (c cancelling) Err() error {
+	if c.w.crashed {
+		return context.Canceled
+	}
+	return c.Context.Err()
+}
+
+// advance lets worker i take a step, or crash. It returns the messages that come again
+// once the worker is gone.
+func (w *world) advance(i int, crash bool) (again []signal.Signal) {
+	k := w.workers[i]
+	if crash {
+		k.crashed = true
+		k.proceed <- errCrash
+	} else {
+		k.proceed <- nil
+	}
+	if _, more := <-k.waiting; more {
+		return nil
+	}
+	w.workers = slices.Delete(w.workers, i, i+1)
+	if well := <-k.done; well && !k.crashed {
+		return nil
+	}
+	return k.messages
+}
+
+// event is a signal of one finding.
+func event(ms int64, state defender.RecordState, title string) signal.Signal {
+	f := defender.Finding{
+		ID: id, ProductARN: defender.DefaultProductARN("aws", region, account), GeneratorID: "test", AWSAccountID: account,
+		Title: title, RecordState: state, Resources: []defender.Resource{{Type: "Other", ID: "thing"}},
+	}
+	f.FindingProviderFields.Severity.Label = "MEDIUM"
+	f.FindingProviderFields.Types = []string{defender.TypeUnusualBehaviors}
+	return signal.New(defender.DetectNotifications, f, ms, signal.Order{Time: ms})
+}
+
+func (w *world) finding() (securityhubtest.Finding, bool) {
+	return w.hub.Finding(defender.DefaultProductARN("aws", region, account), id)
+}
+
+func TestEveryInterleavingAndCrashEndsInTheNewestState(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		events := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
+			state := rapid.SampledFrom([]defender.RecordState{defender.Active, defender.Archived}).Draw(t, "state")
+			ms := start.UnixMilli() - 10 + rapid.Int64Range(0, 6).Draw(t, "time")
+			return event(ms, state, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "title"))
+		}), 1, 5).Draw(t, "events")
+		duplicates := rapid.SliceOfN(rapid.SampledFrom(events), 0, 2).Draw(t, "duplicates")
+		queue := rapid.Permutation(slices.Concat(events, duplicates)).Draw(t, "arrival")
+		crashes := rapid.IntRange(0, 4).Draw(t, "crashes")
+
+		for len(queue) > 0 || len(w.workers) > 0 {
+			const most = 3
+			choice := rapid.IntRange(0, 9).Draw(t, "next")
+			switch {
+			case choice == 0:
+				w.now = w.now.Add(rapid.SampledFrom([]time.Duration{time.Millisecond, 50 * time.Minute, 3 * time.Hour}).Draw(t, "pass"))
+			case choice == 1 && len(w.workers) < most && w.table.Len() > 0:
+				w.begin()
+			case choice <= 4 && len(queue) > 0 && len(w.workers) < most || len(w.workers) == 0 && len(queue) > 0:
+				n := rapid.IntRange(1, min(2, len(queue))).Draw(t, "batch")
+				batch := slices.Clone(queue[:n])
+				queue = queue[n:]
+				w.begin(batch...)
+			case len(w.workers) > 0:
+				i := rapid.IntRange(0, len(w.workers)-1).Draw(t, "worker")
+				crash := crashes > 0 && rapid.IntRange(0, 5).Draw(t, "crash") == 0
+				if crash {
+					crashes--
+				}
+				queue = append(queue, w.advance(i, crash)...)
+			}
+		}
+		w.check(t, events)
+	})
+}
+
+// check demands that Security Hub shows the newest of events.
+func (w *world) check(t interface{ Fatalf(string, ...any) }, events []signal.Signal) {
+	newest, raised := events[0], false
+	for _, e := range events {
+		if e.Order.Compare(newest.Order) > 0 {
+			newest = e
+		}
+		raised = raised || e.Raised
+	}
+	f, ok := w.finding()
+	if ok != raised {
+		t.Fatalf("finding exists: %v, raised: %v", ok, raised)
+	}
+	if !ok {
+		return
+	}
+	if f.RecordState != string(newest.Finding.RecordState) {
+		t.Fatalf("Security Hub shows %s, the newest event is %s", f.RecordState, newest.Finding.RecordState)
+	}
+	if newest.Raised && f.Title != newest.Finding.Title {
+		t.Fatalf("Security Hub shows %q, the newest event says %q", f.Title, newest.Finding.Title)
+	}
+}
+
+// replay delivers messages one after the other.
+func (w *world) replay(t *testing.T, messages ...signal.Signal) {
+	t.Helper()
+	for _, m := range messages {
+		for id, o := range w.deliver.Deliver(context.Background(), []signal.Signal{m}) {
+			if o.Verdict != delivery.Done {
+				t.Fatalf("%s: %+v", id, o)
+			}
+		}
+	}
+}

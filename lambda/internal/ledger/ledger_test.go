@@ -1,0 +1,164 @@
+package ledger_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/ledger/ledgertest"
+	"github.com/defenderhub/defenderhub/lambda/internal/signal"
+)
+
+var now = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
+
+func newLedger(table ledger.Table) *ledger.Ledger {
+	return ledger.New(table, "us-east-1", defender.DefaultQuietTime, func() time.Time { return now })
+}
+
+func auditSignal(check, id string, state defender.RecordState, ms int64) signal.Signal {
+	s := signal.New(defender.AuditNotifications, defender.Finding{ID: id, RecordState: state}, ms, signal.Order{Time: ms})
+	s.Check = check
+	return s
+}
+
+func TestOpenListsTheActiveFindingsOfOneCheck(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(&ledgertest.Table{})
+	do := func(s signal.Signal) {
+		t.Helper()
+		c, err := l.Claim(ctx, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Confirm(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var want []string
+	for i := range 40 {
+		id := fmt.Sprintf("f%02d", i)
+		do(auditSignal("A_CHECK", id, defender.Active, 1))
+		if i%2 == 0 {
+			do(auditSignal("A_CHECK", id, defender.Archived, 2))
+		} else {
+			want = append(want, id)
+		}
+	}
+	do(auditSignal("A_CHECK_TOO", "other", defender.Active, 1))
+	var got []string
+	err := l.Open(ctx, "A_CHECK", func(entries []ledger.Entry) error {
+		for _, e := range entries {
+			got = append(got, e.ID)
+		}
+		return nil
+	})
+	slices.Sort(got)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v: %v, want %v", err, got, want)
+	}
+}
+
+func TestConfirmLeavesANewerClaimAlone(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(&ledgertest.Table{})
+	old, err := l.Claim(ctx, auditSignal("C", "f", defender.Active, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Claim(ctx, auditSignal("C", "f", defender.Archived, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Confirm(ctx, old); err != nil {
+		t.Errorf("confirm: %v", err)
+	}
+	again, err := l.Claim(ctx, auditSignal("C", "f", defender.Archived, 2))
+	if err != nil || !again.Import || again.Entry.Status != ledger.Pending || again.Entry.State != defender.Archived {
+		t.Errorf("%v: %+v", err, again)
+	}
+}
+
+func TestPendingNeverSuppressesARepeat(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(&ledgertest.Table{})
+	for ms := int64(1); ms < 4; ms++ {
+		if c, err := l.Claim(ctx, auditSignal("C", "f", defender.Active, ms)); err != nil || !c.Import {
+			t.Errorf("repeat %d: %v, %+v", ms, err, c)
+		}
+	}
+}
+
+func TestDuplicateIsImportedWithTheClaimsOwnUpdatedAt(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(&ledgertest.Table{})
+	first, err := l.Claim(ctx, auditSignal("C", "f", defender.Active, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := l.Claim(ctx, auditSignal("C", "f", defender.Active, 1))
+	if err != nil || !second.Import || !second.Entry.Finding.UpdatedAt.Equal(first.Entry.Finding.UpdatedAt.Time) {
+		t.Errorf("%v: %+v", err, second)
+	}
+}
+
+func TestLongIdsOfAnyScriptHaveKeysWithinDynamoDBsLimits(t *testing.T) {
+	ctx := context.Background()
+	var keys []ledger.Key
+	table := keySpy{&ledgertest.Table{}, &keys}
+	l := newLedger(table)
+	for _, id := range []string{strings.Repeat("漢", 512), strings.Repeat("a", 512)} {
+		for _, check := range []string{"", "C"} {
+			if _, err := l.Claim(ctx, auditSignal(check, id, defender.Active, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, k := range keys {
+		if len(k.Partition) > 2048 || len(k.Sort) > 1024 {
+			t.Errorf("keys of %d and %d bytes", len(k.Partition), len(k.Sort))
+		}
+	}
+}
+
+type keySpy struct {
+	ledger.Table
+	keys *[]ledger.Key
+}
+
+func (s keySpy) Get(ctx context.Context, k ledger.Key) (ledger.Record, error) {
+	*s.keys = append(*s.keys, k)
+	return s.Table.Get(ctx, k)
+}
+
+func TestDamagedRecordsAreReported(t *testing.T) {
+	ctx := context.Background()
+	for _, doc := range []string{"", "x", `{"source":"nobody"}`, `{"source":"detect","status":"pending"}`, `{"source":"detect","status":"confirmed","state":"ACTIVE"}`} {
+		table := &ledgertest.Table{}
+		if err := table.Put(ctx, ledger.Record{Key: ledger.Key{Partition: "finding#f", Sort: "finding"}, Revision: 1, Doc: []byte(doc)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newLedger(table).Claim(ctx, auditSignal("", "f", defender.Active, 1)); err == nil || !strings.Contains(err.Error(), "finding#f") {
+			t.Errorf("%q: %v", doc, err)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"status":"confirmed","source":"detect","id":"f","state":"ACTIVE","order":{"time":1},"digest":"d","finding":{}}`))
+	f.Add([]byte(`{"status":"unseen","source":"audit","id":"f","finding":null}`))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		ctx := context.Background()
+		table := &ledgertest.Table{}
+		if err := table.Put(ctx, ledger.Record{Key: ledger.Key{Partition: "finding#f", Sort: "finding"}, Revision: 1, Doc: doc}); err != nil {
+			t.Fatal(err)
+		}
+		l := newLedger(table)
+		if c, err := l.Claim(ctx, auditSignal("", "f", defender.Active, 2)); err == nil && c.Import && c.Entry.Finding == nil {
+			t.Error("nothing to import")
+		}
+	})
+}
