@@ -66,12 +66,20 @@ type arrival struct {
 	points []Datapoint
 }
 
-func play(e Evaluator, arrivals []arrival) ([]Transition, State, int) {
+func play(t *rapid.T, e Evaluator, arrivals []arrival) ([]Transition, State, int) {
 	var s State
 	var all []Transition
 	late := 0
 	for _, a := range arrivals {
+		if due := e.Due(s); due.IsZero() || due.After(after(a.now)) {
+			if r := e.Step("thing", s, nil, after(a.now)); len(r.Transitions) > 0 {
+				t.Fatalf("due at %v, but at %v already: %s", due, after(a.now), show(r.Transitions))
+			}
+		}
 		r := e.Step("thing", s, a.points, after(a.now))
+		if due := e.Due(r.State); !due.IsZero() && !due.After(after(a.now)) {
+			t.Fatalf("at %v still due at %v", after(a.now), due)
+		}
 		text, err := json.Marshal(r.State)
 		if err != nil {
 			panic(err)
@@ -155,11 +163,11 @@ func TestOrderAndDuplicatesChangeNoTransition(t *testing.T) {
 			tail = append(tail, arrival{now: hours * 60 * minute})
 		}
 		inOrder, shuffled = append(inOrder, tail...), append(shuffled, tail...)
-		want, _, late := play(e, inOrder)
+		want, _, late := play(t, e, inOrder)
 		if late > 0 {
 			t.Fatalf("%d events late in order", late)
 		}
-		got, left, late := play(e, shuffled)
+		got, left, late := play(t, e, shuffled)
 		if late > 0 {
 			t.Fatalf("%d events late although within the bound", late)
 		}

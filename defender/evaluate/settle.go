@@ -24,6 +24,9 @@ func (r *step) settle(c *Compiled, t *track) {
 			r.silence(c, t, at)
 		}
 		r.observe(c, t, v, at, value)
+		if t.Alarm.First == at && w.At != 0 {
+			t.Alarm.First = w.At
+		}
 		t.Settled = w.Start
 	}
 	if len(t.Windows) == 0 || c.observedAt(t.Windows[0]) > t.Alarm.silentSince() {
@@ -142,8 +145,8 @@ func (e Evaluator) due(c *Compiled, t *track, p presence) int64 {
 		if len(t.Windows) > 0 {
 			at = t.Windows[0].settles(c.length, 0)
 		}
-		if c.infersFor(t) && p.online() {
-			gap := window{Start: t.Settled + c.length.Duration().Milliseconds()}
+		gap := window{Start: t.Settled + c.length.Duration().Milliseconds()}
+		if c.infersFor(t) && (p.online() || len(p) > 0 && p[len(p)-1].Time >= gap.Start) {
 			at = min(at, gap.settles(c.length, 0))
 		}
 		if !t.Alarm.idle() {

@@ -196,8 +196,9 @@ func (r *step) collect(c *Compiled, d Datapoint) {
 		return
 	}
 	if w.Tally == nil {
-		w.Tally = &tally{}
+		w.Tally, w.At = &tally{}, d.Time
 	}
+	w.At = min(w.At, d.Time)
 	w.Tally.add(d.ID, *n, c.limit)
 }
 

@@ -49,7 +49,8 @@ type window struct {
 	Start int64 `json:"s"`
 	// Verdict of the datapoints that were judged one by one.
 	Verdict Verdict `json:"v,omitempty"`
-	// At is the time of the datapoint that stands, and Value what was measured then.
+	// At is the time of the datapoint that stands, and Value what was measured then; in
+	// a window that counts it is the time of the first event.
 	At    int64           `json:"t,omitempty"`
 	Value *defender.Value `json:"m,omitempty"`
 	// Tally holds what is counted or summed until the window is over.
