@@ -128,7 +128,7 @@ func TestDeployment(t *testing.T) {
 	t.Run("references are AWS's", func(t *testing.T) { checkOutputs(t, outputs) })
 	t.Run("inert resources are listed", func(t *testing.T) {
 		lines := strings.Join(cloud.Inert(), "\n")
-		for _, want := range []string{"AWS::CloudWatch::Alarm", "AWS::Scheduler::Schedule", "AWS::IoT::AccountAuditConfiguration", "AWS::IoT::SecurityProfile"} {
+		for _, want := range []string{"AWS::CloudWatch::Alarm", "AWS::Scheduler::Schedule", "AWS::IoT::SecurityProfile"} {
 			if !strings.Contains(lines, want) {
 				t.Errorf("%s is not in\n%s", want, lines)
 			}

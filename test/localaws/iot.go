@@ -31,7 +31,13 @@ func (c *Cloud) serveIoT() (err error) {
 	if c.Broker, err = mqtt.Start(mqtt.Config{Registry: c.IoT, Now: c.Clock.Now, PlainAddress: "127.0.0.1:0", Logger: log}); err != nil {
 		return fmt.Errorf("start the local MQTT broker: %w", err)
 	}
-	c.Broker.OnMessage(c.onMessage)
+	reports := &devicedefender.Reports{Publish: c.Broker.PublishAsService, Now: c.Clock.Now}
+	c.Broker.OnMessage(func(m mqtt.Message) {
+		c.onMessage(m)
+		if m.Origin == mqtt.FromClient {
+			reports.Receive(m.Topic, m.Payload)
+		}
+	})
 
 	topics := sns.NewFromConfig(c.Config())
 	c.Defender, err = devicedefender.New(devicedefender.Config{

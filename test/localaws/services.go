@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
 	"github.com/defenderhub/defenderhub/test/localaws/eventsource"
 	"github.com/defenderhub/defenderhub/test/localaws/functions"
 	"github.com/defenderhub/defenderhub/test/localaws/providers"
@@ -87,7 +88,8 @@ func (c *Cloud) provide() {
 			}
 		},
 	}
-	c.Resources.Animate("AWS::IoT::TopicRule", "AWS::IoT::AccountAuditConfiguration", "AWS::IoT::ScheduledAudit")
+	devicedefender.RegisterProviders(c.Resources, c.Defender)
+	c.Resources.Animate("AWS::IoT::TopicRule")
 	c.Resources.OnChange(func() { c.pollers.Set(c.ctx, providers.Mappings(c.Resources, c.Endpoint)) })
 }
 

@@ -111,7 +111,7 @@ func (s *story) showTable(ctx context.Context) error {
 			summaries++
 		}
 	}
-	fmt.Fprintf(s.Out, "\n%s(and %d check summaries)\n\n", s.table(all), summaries)
+	fmt.Fprintf(s.Out, "\n%s(check summaries, not shown: %d)\n\n", s.table(all), summaries)
 	return nil
 }
 

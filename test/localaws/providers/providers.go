@@ -29,7 +29,7 @@ func Register(a Account) {
 		a.Registry.Register(cloudformation.CustomResource, a.CustomResources)
 	}
 	for _, types := range []map[string]declared{
-		a.messaging(), a.monitoring(), a.iot(), a.audit(), a.detect(), a.securityHub(), a.lambda(), deployment(a),
+		a.messaging(), a.monitoring(), a.iot(), a.detect(), a.securityHub(), a.lambda(), deployment(a),
 	} {
 		for name, d := range types {
 			a.Registry.Register(name, d)

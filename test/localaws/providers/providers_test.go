@@ -76,7 +76,6 @@ func create(t *testing.T, r *cloudformation.Registry, resourceType, properties s
 const (
 	role  = `"arn:aws:iam::123456789012:role/r"`
 	topic = `"arn:aws:sns:us-east-1:123456789012:t"`
-	audit = `{"AccountId":"123456789012","RoleArn":` + role + `,"AuditCheckConfigurations":{"LoggingDisabledCheck":{"Enabled":true},"DeviceCertificateAgeCheck":{"Enabled":false,"Configuration":{"CertAgeThresholdInDays":"400"}}}}`
 	alarm = `"Namespace":"N","Statistic":"Sum","EvaluationPeriods":1,"Threshold":1,"ComparisonOperator":"GreaterThanThreshold"`
 )
 
@@ -118,7 +117,6 @@ func TestReferences(t *testing.T) {
 		{"AWS::IoT::ThingGroup", `{}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:group", "Id": "id"}},
 		{"AWS::IoT::Policy", `{"PolicyName":"open","PolicyDocument":"{}"}`, "open", map[string]any{"Arn": "arn:policy", "Id": "open"}},
 		{"AWS::IoT::Thing", `{"ThingName":"camera"}`, "camera", map[string]any{"Arn": "arn:thing", "Id": "id"}},
-		{"AWS::IoT::AccountAuditConfiguration", audit, account, nil},
 		{"AWS::IoT::SecurityProfile", profile(""), "p", map[string]any{"SecurityProfileArn": "arn:aws:iot:us-east-1:123456789012:securityprofile/p"}},
 		{"AWS::IoT::CustomMetric", `{"MetricName":"battery","MetricType":"number"}`, "battery", map[string]any{"MetricArn": "arn:aws:iot:us-east-1:123456789012:custommetric/battery"}},
 		{"AWS::IoT::Dimension", `{"Name":"d","Type":"TOPIC_FILTER","StringValues":["a/#"]}`, "d", map[string]any{"Arn": "arn:aws:iot:us-east-1:123456789012:dimension/d"}},
@@ -153,16 +151,6 @@ func TestRefusals(t *testing.T) {
 		{"AWS::IoT::ThingGroup", `{"QueryString":"connectivity.connected:true"}`, "dynamic"},
 		{"AWS::IoT::Thing", `{"ThingName":"my camera"}`, "#/ThingName"},
 		{"AWS::IoT::Policy", `{"PolicyDocument":"not JSON"}`, "#/PolicyDocument"},
-		{"AWS::IoT::AccountAuditConfiguration", strings.Replace(audit, account, "999999999999", 1), "AccountId in the template (999999999999) doesn't match actual: 123456789012."},
-		{"AWS::IoT::AccountAuditConfiguration", strings.Replace(audit, "true", "false", 1), "at least one check"},
-		{"AWS::IoT::AccountAuditConfiguration", strings.Replace(audit, `"400"`, `"4000"`, 1), "30 to 3652"},
-		{"AWS::IoT::AccountAuditConfiguration", strings.Replace(audit, `"400"`, `400`, 1), "expected type: string"},
-		{"AWS::IoT::AccountAuditConfiguration", strings.Replace(audit, "LoggingDisabledCheck", "IotPolicyPotentialMisConfigurationCheck", 1), "extraneous key [IotPolicyPotentialMisConfigurationCheck]"},
-		{"AWS::IoT::ScheduledAudit", `{"Frequency":"DAILY","TargetCheckNames":["LOGGING_DISABLED_CHECK"]}`, "not enabled"},
-		{"AWS::IoT::ScheduledAudit", `{"Frequency":"WEEKLY","TargetCheckNames":["LOGGING_DISABLED_CHECK"]}`, "DayOfWeek"},
-		{"AWS::IoT::ScheduledAudit", `{"Frequency":"DAILY","DayOfMonth":"1","TargetCheckNames":["LOGGING_DISABLED_CHECK"]}`, "DayOfMonth"},
-		{"AWS::IoT::ScheduledAudit", `{"Frequency":"MONTHLY","DayOfMonth":"32","TargetCheckNames":["LOGGING_DISABLED_CHECK"]}`, "#/DayOfMonth"},
-		{"AWS::IoT::ScheduledAudit", `{"Frequency":"DAILY","TargetCheckNames":["LOGGING_DISABLED"]}`, "#/TargetCheckNames/0"},
 		{"AWS::IoT::SecurityProfile", behavior("aws:message-size", `"ComparisonOperator":"less-than","Value":{"Count":"8"}`), "metric aws:message-size does not exist"},
 		{"AWS::IoT::SecurityProfile", behavior("battery", `"ComparisonOperator":"less-than","Value":{"Number":8}`), "custom metric battery does not exist"},
 		{"AWS::IoT::SecurityProfile", behavior("aws:disconnect-duration", `"ComparisonOperator":"greater-than","Value":{"Count":"8"}`), "less-than less-than-equals"},
@@ -196,7 +184,6 @@ func TestRefusals(t *testing.T) {
 
 func TestSecondResourceIsRefusedAsAWSRefusesIt(t *testing.T) {
 	for _, tt := range []struct{ resourceType, properties, want string }{
-		{"AWS::IoT::AccountAuditConfiguration", audit, "The AccountAuditConfiguration already exists."},
 		{"AWS::IoT::TopicRule", rule(`"Actions":[]`), "already exists"},
 		{"AWS::IoT::ThingGroup", `{"ThingGroupName":"g"}`, "already exists"},
 		{"AWS::IoT::Policy", `{"PolicyName":"p","PolicyDocument":{}}`, "already exists"},
@@ -219,19 +206,6 @@ func TestServicesRefusalIsPassedOn(t *testing.T) {
 	r, _ := newAccount(t, map[string]string{"POST /accounts": "refuse ResourceConflictException"})
 	if _, err := create(t, r, "AWS::SecurityHub::Hub", `{}`); !awsapi.HasCode(err, "ResourceConflictException") {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestScheduledAuditsHaveAQuota(t *testing.T) {
-	r, _ := newAccount(t, nil)
-	if _, err := create(t, r, "AWS::IoT::AccountAuditConfiguration", audit); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 6 {
-		_, err := create(t, r, "AWS::IoT::ScheduledAudit", fmt.Sprintf(`{"ScheduledAuditName":"a%d","Frequency":"BIWEEKLY","DayOfWeek":"SUN","TargetCheckNames":["LOGGING_DISABLED_CHECK"]}`, i))
-		if refused := err != nil; refused != (i == 5) {
-			t.Errorf("audit %d: %v", i, err)
-		}
 	}
 }
 

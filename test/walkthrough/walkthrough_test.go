@@ -1,0 +1,87 @@
+package walkthrough_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/test/walkthrough"
+)
+
+func options(t *testing.T, out io.Writer) walkthrough.Options {
+	t.Helper()
+	repository, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return walkthrough.Options{Out: io.MultiWriter(out, t.Output()), Repository: repository}
+}
+
+// TestStory holds the demo to what it promises: each signal in Security Hub, what was
+// mended archived, what cannot be imported in the dead-letter queue.
+func TestStory(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	var out bytes.Buffer
+	if err := walkthrough.Tell(ctx, options(t, &out)); err != nil {
+		t.Fatal(err)
+	}
+	told := out.String()
+	_, table, found := strings.Cut(told, "SEVERITY")
+	if !found {
+		t.Fatalf("no table in\n%s", told)
+	}
+	for _, want := range []string{
+		`CRITICAL +ARCHIVED +too-open +IOT_POLICY_OVERLY_PERMISSIVE_CHECK`,
+		`MEDIUM +ACTIVE +pump-7 +Client pump-7 was disconnected: DUPLICATE_CLIENTID`,
+		`MEDIUM +ACTIVE +valve-3 +Client valve-3 was refused a connection`,
+		`HIGH +ARCHIVED +pump-7 +Device pump-7 reports tamper`,
+		`LOW +ACTIVE +pump-7 +Device Defender rejected a metrics report of pump-7`,
+	} {
+		if n := len(regexp.MustCompile(want).FindAllString(table, -1)); n != 1 {
+			t.Errorf("%d lines match %q, want 1", n, want)
+		}
+	}
+	for _, want := range []string{"dead-letter queue: device event is not JSON", "CRITICAL ACTIVE   IOT_POLICY_OVERLY_PERMISSIVE_CHECK"} {
+		if !strings.Contains(told, want) {
+			t.Errorf("the story does not tell %q", want)
+		}
+	}
+	if strings.Contains(told, "\x1b") {
+		t.Error("colours in an output that is no terminal")
+	}
+}
+
+func TestInterruptedStoryLeavesNothingBehind(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	interrupted := errors.New("interrupted by the test")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	stopAt := writerFunc(func(p []byte) {
+		if bytes.Contains(p, []byte("cdk bootstrap")) {
+			cancel(interrupted)
+		}
+	})
+	err := walkthrough.Tell(ctx, options(t, stopAt))
+	if !errors.Is(err, interrupted) || !strings.Contains(err.Error(), "cdk bootstrap") {
+		t.Errorf("error %v, want the interruption and the step", err)
+	}
+	left, err := filepath.Glob(filepath.Join(os.Getenv("TMPDIR"), "localaws-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+type writerFunc func(p []byte)
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f(p)
+	return len(p), nil
+}
