@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
 	"time"
@@ -229,9 +230,8 @@ func TestFitKeepsTheSize(t *testing.T) {
 		}
 		f = f.Fit()
 		f.FirstObservedAt, f.LastObservedAt = f.CreatedAt, f.UpdatedAt
-		text, err := json.Marshal(f)
-		if err != nil || len(text) > defender.MaxFindingBytes {
-			t.Errorf("%s: %d bytes, %v, want at most %d", letter, len(text), err, defender.MaxFindingBytes)
+		if bytes := size(t, f); bytes > defender.MaxFindingBytes {
+			t.Errorf("%s: %d bytes, want at most %d", letter, bytes, defender.MaxFindingBytes)
 		}
 		if len(f.Resources) != 32 || len(f.ProductFields) != 47 || f.Title == "" {
 			t.Errorf("%s: %d resources, %d product fields", letter, len(f.Resources), len(f.ProductFields))
@@ -241,11 +241,55 @@ func TestFitKeepsTheSize(t *testing.T) {
 	f := fitting()
 	f.ProductFields = map[string]string{"k": "short"}
 	f.Resources[0].Details = &defender.ResourceDetails{Other: pairs(50, 10, 1000, "<")}
-	f.Resources[0].Details.Other["short"] = "value"
 	got := f.Fit()
-	if n := len(got.Resources[0].Details.Other); n != 50 || got.ProductFields["k"] != "short" || len(got.Resources[0].Details.Other["49<<<<<<<<"]) < 500 {
-		t.Errorf("%d details, %v", n, got.ProductFields)
+	if n := len(got.Resources[0].Details.Other); n != 50 || got.ProductFields["k"] != "short" || len(got.Resources[0].Details.Other["49<<<<<<<<"]) < 500 || size(t, got) > defender.MaxFindingBytes {
+		t.Errorf("%d bytes, %d details, %v", size(t, got), n, got.ProductFields)
 	}
+}
+
+// Around the limit, step by step: whatever is over it is noticed, although not every
+// finding is measured, and the times that a finding is given later have their room.
+func TestFitNoticesEverySize(t *testing.T) {
+	for letter, resources := range map[string]int{"a": 5, "<": 1} {
+		sized := func(value, description int) defender.Finding {
+			f := fitting()
+			f.Description = strings.Repeat("a", description)
+			f.SourceURL = "https://example.com/" + strings.Repeat("<", 2000)
+			f.Remediation = &defender.Remediation{Recommendation: defender.Recommendation{URL: f.SourceURL}}
+			other := map[string]string{}
+			for i := range 50 {
+				other[fmt.Sprint(i)] = strings.Repeat(letter, value)
+			}
+			f.Resources = nil
+			for range resources {
+				f.Resources = append(f.Resources, defender.Resource{Type: "Other", ID: "i", Details: &defender.ResourceDetails{Other: other}})
+			}
+			f = f.Fit()
+			f.FirstObservedAt, f.LastObservedAt = f.CreatedAt, f.UpdatedAt
+			return f
+		}
+		cut := func(value int) bool { return len(sized(value, 1).Resources[0].Details.Other["0"]) < value }
+		first := sort.Search(1024, cut)
+		if first < 500 || first > 1000 {
+			t.Fatalf("values of %d %s are the first to be cut", first, letter)
+		}
+		for value := first - 2; value <= first+2; value++ {
+			for description := 1; description < 300; description += 40 {
+				if bytes := size(t, sized(value, description)); bytes > defender.MaxFindingBytes {
+					t.Errorf("values of %d %s: %d bytes", value, letter, bytes)
+				}
+			}
+		}
+	}
+}
+
+func size(t *testing.T, f defender.Finding) int {
+	t.Helper()
+	text, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(text)
 }
 
 func strange() *rapid.Generator[string] {

@@ -40,6 +40,7 @@ func TestDeviceEventRules(t *testing.T) {
 		}
 		return `{"type":"t","details":{` + strings.Join(all, ",") + `}}`
 	}
+	published := publishedSchema(t)
 	detail := func(key, value string) string { return `{"type":"t","details":{"` + key + `":"` + value + `"}}` }
 	for _, c := range []struct {
 		rule, conforms, violates, want string
@@ -87,6 +88,12 @@ func TestDeviceEventRules(t *testing.T) {
 	} {
 		if _, err := defender.DecodeDeviceEvent([]byte(c.conforms)); err != nil {
 			t.Errorf("%s: %v", c.rule, err)
+		}
+		for payload, want := range map[string]bool{c.conforms: true, c.violates: false} {
+			var value any
+			if err := json.Unmarshal([]byte(payload), &value); err == nil && published.accepts(value) != want {
+				t.Errorf("%s: the published schema says %t to %.80s", c.rule, !want, payload)
+			}
 		}
 		e, err := defender.DecodeDeviceEvent([]byte(c.violates))
 		if err == nil || !strings.HasPrefix(err.Error(), "device event") || !strings.Contains(err.Error(), c.want) {

@@ -32,11 +32,11 @@ var bans = []struct {
 
 func TestImportsFollowTheArrows(t *testing.T) {
 	for _, ban := range bans {
-		for _, path := range dependencies(t, ban.packages, ban.uses) {
-			for _, never := range ban.never {
-				if banned(path, ban.packages, never) {
-					t.Errorf("%s imports %s: %s", ban.packages, path, ban.why)
-				}
+		paths := dependencies(t, ban.packages, ban.uses)
+		for _, never := range ban.never {
+			i := slices.IndexFunc(paths, func(path string) bool { return banned(path, ban.packages, never) })
+			if i >= 0 {
+				t.Errorf("%s imports %s: %s", ban.packages, paths[i], ban.why)
 			}
 		}
 	}

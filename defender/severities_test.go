@@ -34,3 +34,16 @@ func TestSeveritiesReportEveryFault(t *testing.T) {
 		}
 	}
 }
+
+func TestDefaultSeveritiesAreNotWritten(t *testing.T) {
+	s := defender.Severities{
+		Sources:   map[defender.Source]defender.Severity{defender.DeviceEvents: defender.SeverityDefault},
+		Behaviors: map[string]defender.Severity{"b": defender.SeverityDefault},
+	}
+	if got := s.String() + (defender.Severities{}).String(); got != "" {
+		t.Errorf("got %q", got)
+	}
+	if got, err := defender.ParseSeverities(""); err != nil || len(got.Sources)+len(got.Behaviors) != 0 {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
