@@ -1,0 +1,126 @@
+package cloudwatch
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// further is how many periods more than its own an alarm looks back when values are
+// missing. CloudWatch does not say how many there are; its examples have two.
+// https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
+const further = 2
+
+// Change is an alarm that went from one state to another.
+type Change struct {
+	Alarm    Alarm
+	From, To State
+	At       time.Time
+	Reason   string
+}
+
+// Evaluator knows the states of alarms. Store is what it judges by.
+type Evaluator struct {
+	Store *Store
+
+	mu     sync.Mutex
+	states map[string]State // by ARN
+}
+
+// Advance judges each alarm at the end of each of its periods after from, up to and
+// with to, and returns the changes in the order of their times. An alarm that is not
+// among them is forgotten.
+func (e *Evaluator) Advance(alarms []Alarm, from, to time.Time) []Change {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	states := map[string]State{}
+	var changes []Change
+	for _, a := range alarms {
+		state, known := e.states[a.ARN]
+		if !known {
+			state = InsufficientData
+		}
+		for end := from.Truncate(a.period).Add(a.period); !end.After(to); end = end.Add(a.period) {
+			points := a.points(e.Store, end)
+			next := a.judge(points, state)
+			if next != state {
+				changes = append(changes, Change{a, state, next, end, a.reason(points, next)})
+				state = next
+			}
+		}
+		states[a.ARN] = state
+	}
+	e.states = states
+	e.Store.forget(to)
+	slices.SortStableFunc(changes, func(x, y Change) int { return x.At.Compare(y.At) })
+	return changes
+}
+
+// datapoint is the value of one period.
+type datapoint struct {
+	value float64
+	there bool
+}
+
+// points are the values of the periods that end at end and before, newest first.
+func (a Alarm) points(s *Store, end time.Time) []datapoint {
+	points := make([]datapoint, a.periods+further)
+	for i := range points {
+		points[i].value, points[i].there = a.value(s, end.Add(-a.period), end)
+		end = end.Add(-a.period)
+	}
+	return points
+}
+
+// judge finds the state by the newest values there are, and where they are too few, by
+// what the alarm says of missing ones.
+func (a Alarm) judge(points []datapoint, current State) State {
+	there, breaching, oldest := 0, 0, 0
+	for i, p := range points {
+		if !p.there || there == a.periods {
+			continue
+		}
+		there++
+		if operators[a.operator].breaches(p.value, a.threshold) {
+			breaching++
+			oldest = i + 1
+		}
+	}
+	missing := a.periods - there
+	switch {
+	case breaching >= a.toAlarm:
+		return InAlarm
+	case missing == 0 || a.missing == "notBreaching":
+		return OK
+	case a.missing == "breaching":
+		if breaching+missing >= a.toAlarm {
+			return InAlarm
+		}
+		return OK
+	case there > breaching:
+		return OK
+	case a.missing == "ignore":
+		return current
+	case there == 0:
+		return InsufficientData
+	case oldest >= a.toAlarm:
+		return InAlarm // all that is known breaches, and has for long enough
+	}
+	return current
+}
+
+func (a Alarm) reason(points []datapoint, next State) string {
+	if next == InsufficientData {
+		return fmt.Sprintf("Insufficient Data: none of the last %d periods has a datapoint", len(points))
+	}
+	var known []string
+	for _, p := range points {
+		if p.there && len(known) < a.periods {
+			known = append(known, fmt.Sprint(p.value))
+		}
+	}
+	return fmt.Sprintf("Threshold Crossed: datapoints [%s], newest first, with %d missing of %d; in alarm when %d are %s %v",
+		strings.Join(known, ", "), a.periods-len(known), a.periods, a.toAlarm, operators[a.operator].words, a.threshold)
+}
