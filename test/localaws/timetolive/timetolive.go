@@ -1,0 +1,116 @@
+// Package timetolive removes the expired items of DynamoDB tables, which the emulator
+// keeps for ever.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
+package timetolive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+)
+
+// tooOld is how long ago an item may have expired: DynamoDB keeps those that expired
+// before, so that a mistaken attribute deletes no archive.
+const tooOld = 5 * 365 * 24 * time.Hour
+
+// Tables is what is needed of DynamoDB. *dynamodb.Client is one.
+type Tables interface {
+	ListTables(context.Context, *dynamodb.ListTablesInput, ...func(*dynamodb.Options)) (*dynamodb.ListTablesOutput, error)
+	DescribeTable(context.Context, *dynamodb.DescribeTableInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error)
+	DescribeTimeToLive(context.Context, *dynamodb.DescribeTimeToLiveInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTimeToLiveOutput, error)
+	Scan(context.Context, *dynamodb.ScanInput, ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error)
+	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
+}
+
+// Sweep deletes what has expired by now in every table that has time to live enabled,
+// at once, where DynamoDB takes up to a few days.
+func Sweep(ctx context.Context, db Tables, now time.Time) error {
+	in := &dynamodb.ListTablesInput{}
+	for {
+		page, err := db.ListTables(ctx, in)
+		if err != nil {
+			return fmt.Errorf("list tables: %w", err)
+		}
+		for _, table := range page.TableNames {
+			if err := sweep(ctx, db, table, now); err != nil {
+				return fmt.Errorf("expired items of table %s: %w", table, err)
+			}
+		}
+		if page.LastEvaluatedTableName == nil {
+			return nil
+		}
+		in.ExclusiveStartTableName = page.LastEvaluatedTableName
+	}
+}
+
+func sweep(ctx context.Context, db Tables, table string, now time.Time) error {
+	ttl, err := db.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
+	if err != nil {
+		return err
+	}
+	if ttl.TimeToLiveDescription.TimeToLiveStatus != types.TimeToLiveStatusEnabled {
+		return nil
+	}
+	described, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
+	if err != nil {
+		return err
+	}
+	attribute := *ttl.TimeToLiveDescription.AttributeName
+	scan := &dynamodb.ScanInput{TableName: &table, ConsistentRead: aws.Bool(true)}
+	for {
+		page, err := db.Scan(ctx, scan)
+		if err != nil {
+			return err
+		}
+		for _, item := range page.Items {
+			if !expired(item[attribute], now) {
+				continue
+			}
+			if err := remove(ctx, db, table, described.Table.KeySchema, attribute, item); err != nil {
+				return err
+			}
+		}
+		if len(page.LastEvaluatedKey) == 0 {
+			return nil
+		}
+		scan.ExclusiveStartKey = maps.Clone(page.LastEvaluatedKey)
+	}
+}
+
+// expired reads seconds since 1970; what is no number never expires.
+func expired(value types.AttributeValue, now time.Time) bool {
+	number, ok := value.(*types.AttributeValueMemberN)
+	if !ok {
+		return false
+	}
+	seconds, err := strconv.ParseFloat(number.Value, 64)
+	if err != nil {
+		return false
+	}
+	return seconds < float64(now.Unix()) && seconds > float64(now.Add(-tooOld).Unix())
+}
+
+// remove deletes an item, unless somebody has changed when it expires.
+func remove(ctx context.Context, db Tables, table string, schema []types.KeySchemaElement, attribute string, item map[string]types.AttributeValue) error {
+	key := map[string]types.AttributeValue{}
+	for _, k := range schema {
+		key[*k.AttributeName] = item[*k.AttributeName]
+	}
+	_, err := db.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+		TableName: &table, Key: key, ConditionExpression: aws.String("#ttl = :seen"),
+		ExpressionAttributeNames:  map[string]string{"#ttl": attribute},
+		ExpressionAttributeValues: map[string]types.AttributeValue{":seen": item[attribute]},
+	})
+	var changed *types.ConditionalCheckFailedException
+	if errors.As(err, &changed) {
+		return nil
+	}
+	return err
+}
