@@ -98,8 +98,8 @@ func play(t *rapid.T, e Evaluator, arrivals []arrival) ([]Transition, State, int
 }
 
 // happening is one event of a device, in ms after start.
-func happening(t *rapid.T, i int) []Datapoint {
-	at := rapid.Int64Range(0, 90).Draw(t, "minute")*minute + rapid.Int64Range(0, 59).Draw(t, "second")*1000
+func happening(t *rapid.T, i int, minutes int64) []Datapoint {
+	at := rapid.Int64Range(0, minutes).Draw(t, "minute")*minute + rapid.Int64Range(0, 59).Draw(t, "second")*1000
 	ms := start.UnixMilli() + at
 	session := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "session")
 	switch rapid.IntRange(0, 4).Draw(t, "kind") {
@@ -134,13 +134,14 @@ func TestOrderAndDuplicatesChangeNoTransition(t *testing.T) {
 		}
 		e := Evaluator{Behaviors: behaviors, Lateness: lateness, Fleet: fixedFleet{}}
 		bound := lateness.Milliseconds()
+		span := rapid.SampledFrom([]int64{10, 30, 90}).Draw(t, "span")
 		var inOrder, shuffled []arrival
 		for i := range rapid.IntRange(0, 40).Draw(t, "events") {
-			for _, d := range happening(t, i) {
+			for _, d := range happening(t, i, span) {
 				at := d.Time - start.UnixMilli()
 				inOrder = append(inOrder, arrival{at, []Datapoint{d}})
 				for range rapid.IntRange(1, 2).Draw(t, "deliveries") {
-					shuffled = append(shuffled, arrival{at + rapid.Int64Range(0, bound).Draw(t, "delay"), []Datapoint{d}})
+					shuffled = append(shuffled, arrival{at + bound*rapid.SampledFrom([]int64{0, 1, 2, 3, 4}).Draw(t, "delay")/4, []Datapoint{d}})
 				}
 			}
 		}
@@ -153,7 +154,7 @@ func TestOrderAndDuplicatesChangeNoTransition(t *testing.T) {
 		// What comes later meets equal states: the same events in order, then silence.
 		var tail []arrival
 		for i := range rapid.IntRange(0, 5).Draw(t, "later events") {
-			for _, d := range happening(t, 100+i) {
+			for _, d := range happening(t, 100+i, span) {
 				d.Time += 180 * minute
 				tail = append(tail, arrival{d.Time - start.UnixMilli(), []Datapoint{d}})
 			}
