@@ -150,6 +150,7 @@ func TestSharedCertificatesAreFound(t *testing.T) {
 		t.Errorf("too early: %s %v", status, found)
 	}
 	w.step(time.Minute)
+	w.connect(shared, "late")
 	task := w.audit(defender.DeviceCertificateShared)
 	found := w.findings(task)
 	if len(found) != 1 || *found[0].NonCompliantResource.ResourceIdentifier.DeviceCertificateId != shared || *found[0].ReasonForNonComplianceCode != "CERTIFICATE_SHARED_BY_MULTIPLE_DEVICES" {
@@ -171,10 +172,52 @@ func TestSharedCertificatesAreFound(t *testing.T) {
 type history []mqtt.Connection
 
 func (h history) ConnectionsOf(certificateID string, since time.Time) []mqtt.Connection {
-	return slices.DeleteFunc(slices.Clone(h), func(c mqtt.Connection) bool { return c.Principal != certificateID || c.DisconnectedAt.Before(since) })
+	return slices.DeleteFunc(slices.Clone(h), func(c mqtt.Connection) bool {
+		return c.Principal != certificateID || !c.DisconnectedAt.IsZero() && c.DisconnectedAt.Before(since)
+	})
 }
 
 func (h history) Conflicts(time.Time) []mqtt.Connection { return h }
+
+func TestSharedMeansTwoClientsAtTheSameTime(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	id := w.certificate()
+	for _, tt := range []struct {
+		name   string
+		past   []string // CLIENT FROM TO, in minutes; TO is - for a connection that is open
+		shared bool
+	}{
+		{"one after the other", []string{"a 0 1", "b 1 2"}, false},
+		{"overlapping", []string{"a 0 2", "b 1 3"}, true},
+		{"within", []string{"a 0 9", "b 1 2"}, true},
+		{"one client twice", []string{"a 0 2", "a 1 3"}, false},
+		{"open", []string{"a 0 -", "b 1 2"}, true},
+		{"open, then nobody", []string{"b 0 1", "a 1 -"}, false},
+		{"beside an older one", []string{"a 0 9", "a 1 2", "b 3 4"}, true},
+		{"too late to be seen", []string{"a 0 -", "b 200 -"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var past history
+			for _, line := range tt.past {
+				f := strings.Fields(line)
+				minute := func(text string) time.Time {
+					return start.Add(must[time.Duration](t)(time.ParseDuration(text + "m")))
+				}
+				c := mqtt.Connection{ClientID: f[0], Principal: id, ConnectedAt: minute(f[1])}
+				if f[2] != "-" {
+					c.DisconnectedAt = minute(f[2])
+				}
+				past = append(past, c)
+			}
+			w := newWorld(t, devicedefender.Config{Registry: w.registry, Connections: past})
+			w.enable()
+			w.step(5 * time.Hour)
+			if _, counts, found := w.result(defender.DeviceCertificateShared); (counts == "1/1") != tt.shared {
+				t.Errorf("%s %v, want shared %v", counts, found, tt.shared)
+			}
+		})
+	}
+}
 
 func TestRelatedResourcesArePaged(t *testing.T) {
 	var past history

@@ -104,7 +104,8 @@ func underAnyCircumstances(document *policy.Document, bound bool) *policy.Docume
 }
 
 // matchingNames makes names that fit the patterns with wildcards that a policy has for
-// devices. A wildcard behind a policy variable takes in one device only.
+// devices. A pattern with a policy variable gives a name that it does not fit: it takes
+// in the names of one device only.
 func matchingNames(document *policy.Document, prefix string) []string {
 	var names []string
 	for _, s := range document.Statements {
@@ -113,7 +114,7 @@ func matchingNames(document *policy.Document, prefix string) []string {
 		}
 		for _, r := range s.Resources {
 			_, name, found := strings.Cut(r.String(), prefix)
-			if found && strings.ContainsAny(name, "*?") && !strings.Contains(name, "${") {
+			if found && strings.ContainsAny(name, "*?") {
 				names = append(names, fill(name))
 			}
 		}

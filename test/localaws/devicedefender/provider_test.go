@@ -2,13 +2,11 @@ package devicedefender_test
 
 import (
 	"encoding/json"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
@@ -55,18 +53,6 @@ func (s *stack) refused(kind cloudformation.RequestType, resourceType, id, prope
 	if _, err := s.apply(kind, resourceType, id, properties); err == nil || !strings.Contains(err.Error(), want) {
 		s.t.Errorf("%s %s: error %v, want %q", kind, resourceType, err, want)
 	}
-}
-
-// enabled tells the names of the enabled checks and where notifications go.
-func (s *stack) enabled() (names []string, target string) {
-	s.t.Helper()
-	got := must[*iot.DescribeAccountAuditConfigurationOutput](s.t)(s.DescribeAccountAuditConfiguration(s.t.Context(), nil))
-	for _, name := range slices.Sorted(maps.Keys(got.AuditCheckConfigurations)) {
-		if got.AuditCheckConfigurations[name].Enabled {
-			names = append(names, name)
-		}
-	}
-	return names, aws.ToString(got.AuditNotificationTargetConfigurations["SNS"].TargetArn)
 }
 
 func configurationOf(checks, more string) string {

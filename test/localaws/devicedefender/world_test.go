@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
@@ -126,6 +127,9 @@ func newWorld(t *testing.T, config devicedefender.Config) *world {
 	w.endpoint = server.URL
 	w.Client = iot.New(iot.Options{
 		Region: w.region, BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
+		// On a busy machine the SDK closes its request's body before the transport is done
+		// with it, and then misses the rest of a long answer that came fast.
+		Retryer: retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = 10, time.Millisecond }),
 	})
 	return w
 }
@@ -146,6 +150,18 @@ func (w *world) enable(checks ...defender.Check) {
 			"SNS": {Enabled: true, TargetArn: aws.String(topic), RoleArn: aws.String(auditRole)},
 		},
 	}))
+}
+
+// enabled tells the names of the enabled checks and where notifications go.
+func (w *world) enabled() (names []string, target string) {
+	w.t.Helper()
+	got := must[*iot.DescribeAccountAuditConfigurationOutput](w.t)(w.DescribeAccountAuditConfiguration(w.t.Context(), nil))
+	for _, name := range slices.Sorted(maps.Keys(got.AuditCheckConfigurations)) {
+		if got.AuditCheckConfigurations[name].Enabled {
+			names = append(names, name)
+		}
+	}
+	return names, aws.ToString(got.AuditNotificationTargetConfigurations["SNS"].TargetArn)
 }
 
 // accept makes Security Hub take the native findings.
