@@ -17,7 +17,7 @@ func (s *story) endpoints() error {
 	fmt.Fprintf(s.Out, `
 The stack is deployed. For the aws CLI, the cdk CLI, or any AWS SDK:
 
-  export AWS_ENDPOINT_URL=%s AWS_REGION=%s AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s
+  export AWS_ENDPOINT_URL=%s AWS_REGION=%s AWS_DEFAULT_REGION=%[2]s AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s
 
 For MQTT clients:
 

@@ -1,0 +1,77 @@
+package localaws_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/defenderhub/defenderhub/test/localaws"
+)
+
+// TestRulesOfUsersRunOrAreRefusedByName publishes over MQTT, and reads what the rule
+// sent from the real queue.
+func TestRulesOfUsersRunOrAreRefusedByName(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cloud, err := localaws.Start(ctx, localaws.Options{Progress: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cloud.Stop()
+	queues, things := sqs.NewFromConfig(cloud.Config()), iot.NewFromConfig(cloud.Config())
+	urls := map[string]*string{}
+	for _, name := range []string{"wanted", "errors"} {
+		made, err := queues.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		urls[name] = made.QueueUrl
+	}
+	create := func(name, sql string, queue *string) error {
+		action := func(url *string) types.Action {
+			return types.Action{Sqs: &types.SqsAction{RoleArn: aws.String("arn:aws:iam::123456789012:role/r"), QueueUrl: url}}
+		}
+		failed := action(urls["errors"])
+		_, err := things.CreateTopicRule(ctx, &iot.CreateTopicRuleInput{RuleName: &name, TopicRulePayload: &types.TopicRulePayload{
+			Sql: &sql, AwsIotSqlVersion: aws.String("2016-03-23"), Actions: []types.Action{action(queue)}, ErrorAction: &failed,
+		}})
+		return err
+	}
+	if err := create("bad", "SELECT frobnicate(x) AS y FROM 'data/+'", urls["wanted"]); err == nil || !strings.Contains(err.Error(), "frobnicate") {
+		t.Errorf("error %v, want one that names the unknown function", err)
+	}
+	if err := create("hot", "SELECT topic(2) AS pump, temperature * 2 AS twice FROM 'data/+' WHERE temperature > 20", urls["wanted"]); err != nil {
+		t.Fatal(err)
+	}
+	nowhere := strings.Replace(*urls["wanted"], "wanted", "nowhere", 1)
+	if err := create("lost", "SELECT * FROM 'data/+' WHERE temperature > 20", &nowhere); err != nil {
+		t.Fatal(err)
+	}
+
+	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + cloud.Broker.PlainAddress()).SetClientID("pump-1"))
+	if token := client.Connect(); token.Wait() && token.Error() != nil {
+		t.Fatal(token.Error())
+	}
+	defer client.Disconnect(0)
+	for _, payload := range []string{`{"temperature": 20}`, `{"temperature": 21}`} {
+		if token := client.Publish("data/pump-1", 1, false, payload); token.Wait() && token.Error() != nil {
+			t.Fatal(token.Error())
+		}
+	}
+	for name, want := range map[string]string{"wanted": `{"pump":"pump-1","twice":42}`, "errors": `"ruleName":"lost"`} {
+		got, err := queues.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: urls[name], MaxNumberOfMessages: 10, WaitTimeSeconds: 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.Messages) != 1 || !strings.Contains(*got.Messages[0].Body, want) {
+			t.Errorf("queue %s holds %d messages, want one with %s", name, len(got.Messages), want)
+		}
+	}
+}
