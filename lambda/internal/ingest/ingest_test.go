@@ -1,0 +1,304 @@
+package ingest_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+)
+
+const (
+	tamper  = `{"type":"tamper"}`
+	cleared = `{"type":"tamper","state":"cleared"}`
+)
+
+func TestEverySourceReachesSecurityHub(t *testing.T) {
+	r := newRig(t)
+	topic := "arn:aws:sns:us-east-1:123456789012:alerts"
+	r.must(
+		r.message(sample(t, "sns-envelope-in-sqs")),
+		r.message(notification(topic, sample(t, "sns-detect-ports"))),
+		r.message(sample(t, "sns-detect-cidrs")), // raw message delivery
+		r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/186b5", sample(t, "lifecycle-connect-failed"), nil)),
+		r.message(ruleBody(defender.SecurityDisconnects, "$aws/events/presence/disconnected/186b5", sample(t, "lifecycle-disconnected"), nil)),
+		r.message(ruleBody(defender.RejectedReports, "$aws/things/myThing/defender/metrics/json/rejected", sample(t, "report-rejected"), nil)),
+		r.message(notification(topic, sample(t, "sns-audit-failed-check"))),
+		r.device("pump-7", start, tamper),
+	)
+	r.want(map[string]string{
+		"detect/us-east-1/MySecProfile/MessagesPub/dev-IZWB":              "ACTIVE",
+		"detect/us-east-1/MySecProfile/ListeningTcp/dev-IZWB":             "ACTIVE",
+		"detect/us-east-1/MySecProfile/KnownNetworks/dev-IZWB":            "ACTIVE",
+		"refused-connection/us-east-1/186b5/AUTHORIZATION_FAILED":         "ACTIVE",
+		"security-disconnect/us-east-1/186b5/CLIENT_INITIATED_DISCONNECT": "ACTIVE",
+		"rejected-report/us-east-1/myThing/InvalidPayload":                "ACTIVE",
+		"audit/us-east-1/ON_DEMAND_AUDIT_TASK/LOGGING_DISABLED_CHECK":     "ACTIVE",
+		"device-event/us-east-1/pump-7/tamper":                            "ACTIVE",
+	})
+	if received, imported := r.counted(defender.MetricReceived), r.counted(defender.MetricImported); received != 8 || imported != 8 {
+		t.Errorf("received %d, imported %d", received, imported)
+	}
+}
+
+func TestErrorActionStillReachesSecurityHub(t *testing.T) {
+	r := newRig(t)
+	body, err := json.Marshal(map[string]any{"ruleName": "r", "topic": "defenderhub/events/pump-7", "clientId": "pump-7", "base64OriginalPayload": []byte(tamper), "failures": []any{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.must(r.message(string(body)))
+	r.want(map[string]string{"device-event/us-east-1/pump-7/tamper": "ACTIVE"})
+	if f := r.hub.Findings()[0]; !strings.Contains(f.Description, "principal, source address and time are lost") || !f.UpdatedAt.Equal(start) {
+		t.Errorf("%q, updated %v", f.Description, f.UpdatedAt)
+	}
+}
+
+func TestClearArchives(t *testing.T) {
+	r := newRig(t)
+	r.must(r.device("pump-7", start.Add(-2*time.Minute), tamper))
+	r.must(r.device("pump-7", start.Add(-time.Minute), cleared))
+	r.want(map[string]string{"device-event/us-east-1/pump-7/tamper": "ARCHIVED"})
+	if n := r.counted(defender.MetricArchived); n != 1 {
+		t.Errorf("%d archived", n)
+	}
+}
+
+func TestNeverImportableMessageGoesToTheDeadLetterQueueAlone(t *testing.T) {
+	r := newRig(t)
+	bad := r.device("pump-7", start, `{"type":"NO SUCH TYPE\n{\"level\":\"forged\"}"}`)
+	r.must(bad, r.device("pump-8", start, tamper), r.message("no JSON"), r.message(`{"some":"thing"}`),
+		r.message(`{"Type":"SubscriptionConfirmation","TopicArn":"arn:aws:sns:us-east-1:123456789012:t","Message":"confirm"}`))
+	r.want(map[string]string{"device-event/us-east-1/pump-8/tamper": "ACTIVE"})
+	if len(r.sqs.dead) != 4 {
+		t.Fatalf("%d dead letters", len(r.sqs.dead))
+	}
+	i := slices.IndexFunc(r.sqs.dead, func(d *sqsSend) bool { return *d.MessageBody == bad.Body })
+	if i < 0 {
+		t.Fatal("the body was not kept")
+	}
+	a := r.sqs.dead[i].MessageAttributes
+	if *a["MessageId"].StringValue != bad.MessageId || *a["Source"].StringValue != "device-event" || *a["Queue"].StringValue != queueARN || !strings.Contains(*a["Reason"].StringValue, "type") {
+		t.Errorf("attributes %v", a)
+	}
+	if n := r.counted(defender.MetricRefused); n != 4 {
+		t.Errorf("%d refused", n)
+	}
+	for line := range bytes.Lines(r.logs.Bytes()) {
+		var entry struct{ Level, Reason string }
+		if err := json.Unmarshal(line, &entry); err != nil || entry.Level == "forged" {
+			t.Errorf("log line %s", line)
+		}
+	}
+}
+
+func TestDeadLetterThatCannotBeSentComesAgain(t *testing.T) {
+	r := newRig(t)
+	r.sqs.broken = true
+	bad := r.message("no JSON")
+	if again := r.handle(context.Background(), bad); !slices.Equal(again, []string{bad.MessageId}) {
+		t.Errorf("%v come again", again)
+	}
+}
+
+func TestFailedFindingIsTracedToItsMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.service.Inject(securityhubtest.Fault{FailFinding: func(id string) *securityhubtest.FindingError {
+			if strings.Contains(id, "pump-2") {
+				return &securityhubtest.FindingError{ID: id, Code: "InternalFailure", Message: "oops"}
+			}
+			return nil
+		}})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		r.service.Inject(securityhubtest.Fault{Before: func(securityhubtest.Call) { time.Sleep(time.Second) }})
+		again := r.handle(ctx, r.device("pump-1", start, tamper), r.device("pump-2", start, tamper), r.device("pump-3", start, tamper))
+		if !slices.Equal(again, []string{"m2"}) {
+			t.Errorf("%v come again", again)
+		}
+		sent := map[string]int{}
+		for _, c := range r.service.Calls("BatchImportFindings") {
+			for _, id := range c.Findings {
+				sent[id]++
+			}
+		}
+		if sent["defenderhub/device-event/us-east-1/pump-1/tamper"] != 1 || sent["defenderhub/device-event/us-east-1/pump-3/tamper"] != 1 {
+			t.Errorf("sent %v", sent)
+		}
+		if _, ok := ctx.Deadline(); !ok || ctx.Err() != nil {
+			t.Error("the function ran into its deadline")
+		}
+		if n := r.counted(defender.MetricFailed); n != 1 {
+			t.Errorf("%d failed", n)
+		}
+	})
+}
+
+func TestEveryContributingMessageGetsTheOutcome(t *testing.T) {
+	r := newRig(t)
+	r.service.Inject(securityhubtest.Fault{Times: 1, Answer: &securityhubtest.Error{Code: "AccessDeniedException", Status: 403, Message: "no"}})
+	batch := []events.SQSMessage{
+		r.device("pump-1", start.Add(-3*time.Minute), tamper), r.device("pump-1", start.Add(-time.Minute), cleared), r.device("pump-1", start.Add(-2*time.Minute), tamper),
+	}
+	if again := r.handle(context.Background(), batch...); !slices.Equal(again, []string{"m1", "m2", "m3"}) {
+		t.Errorf("%v come again", again)
+	}
+	r.must(batch...)
+	r.want(map[string]string{"device-event/us-east-1/pump-1/tamper": "ARCHIVED"})
+	if calls := r.service.Calls(""); len(calls) != 2 || len(calls[1].Findings) != 1 {
+		t.Errorf("%d calls", len(calls))
+	}
+	if f := r.hub.Findings()[0]; !f.CreatedAt.Equal(start.Add(-3 * time.Minute)) {
+		t.Errorf("created %v", f.CreatedAt)
+	}
+}
+
+func TestSecurityHubOffKeepsMessagesLongerAndLonger(t *testing.T) {
+	r := newRig(t)
+	if err := r.hub.Disable(); err != nil {
+		t.Fatal(err)
+	}
+	m := r.device("pump-1", start, tamper)
+	for count, want := range map[string]int32{"1": 60, "2": 120, "3": 240, "7": 3600, "300": 3600, "": 60} {
+		m.Attributes["ApproximateReceiveCount"] = count
+		if again := r.handle(context.Background(), m); !slices.Equal(again, []string{m.MessageId}) {
+			t.Fatalf("%v come again", again)
+		}
+		if got := r.sqs.visible[m.ReceiptHandle]; got != want {
+			t.Errorf("receive %s: comes again in %d s, want %d", count, got, want)
+		}
+	}
+	if len(r.sqs.dead) > 0 || r.sqs.asked != 1 {
+		t.Errorf("%d dead letters, asked for the queue's URL %d times", len(r.sqs.dead), r.sqs.asked)
+	}
+	if n := r.counted(defender.MetricHubOff); n != 6 || r.counted(defender.MetricFailed) != 0 {
+		t.Errorf("counted %d times", n)
+	}
+	if !strings.Contains(r.logs.String(), "aws securityhub enable-security-hub") {
+		t.Errorf("the log does not say what to do: %s", &r.logs)
+	}
+	if err := r.hub.Enable(securityhubtest.Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	r.must(m)
+	r.want(map[string]string{"device-event/us-east-1/pump-1/tamper": "ACTIVE"})
+}
+
+func TestUnfinishedAuditComesAgainAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.now = time.Now()
+		pages := 0
+		next := "2"
+		r.iot.list = func(*iot.ListAuditFindingsInput) (*iot.ListAuditFindingsOutput, error) {
+			if pages++; pages > 1 {
+				time.Sleep(time.Minute)
+				return nil, &smithy.GenericAPIError{Code: "ThrottlingException", Message: "Rate exceeded"}
+			}
+			return &iot.ListAuditFindingsOutput{NextToken: &next}, nil
+		}
+		m := r.message(notification("arn:aws:sns:us-east-1:123456789012:audits", sample(t, "sns-audit")))
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if again := r.handle(ctx, m); !slices.Equal(again, []string{m.MessageId}) {
+			t.Fatalf("%v come again", again)
+		}
+		if wait, ok := r.sqs.visible[m.ReceiptHandle]; !ok || wait != 0 {
+			t.Errorf("visibility %d, %v", wait, ok)
+		}
+		r.iot.list = func(*iot.ListAuditFindingsInput) (*iot.ListAuditFindingsOutput, error) {
+			return &iot.ListAuditFindingsOutput{Findings: []types.AuditFinding{}}, nil
+		}
+		r.must(m)
+	})
+}
+
+func TestAuditOfAnotherAccountIsRefused(t *testing.T) {
+	r := newRig(t)
+	r.must(r.message(notification("arn:aws:sns:us-east-1:210987654321:audits", strings.Replace(sample(t, "sns-audit"), account, "210987654321", 1))))
+	if len(r.sqs.dead) != 1 || !strings.Contains(*r.sqs.dead[0].MessageAttributes["Reason"].StringValue, "210987654321") {
+		t.Errorf("%d dead letters", len(r.sqs.dead))
+	}
+}
+
+func TestScheduleRefreshesAndArchives(t *testing.T) {
+	r := newRig(t)
+	r.must(r.device("pump-1", start, tamper), r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/186b5", `{"clientId":"186b5","connectFailureReason":"AUTHORIZATION_FAILED"}`, nil)))
+	r.now = start.Add(61 * 24 * time.Hour)
+	if answer, err := r.handler.Handle(context.Background(), json.RawMessage(defender.RefreshRequest)); err != nil || answer != nil {
+		t.Fatalf("%v, %v", answer, err)
+	}
+	r.want(map[string]string{"device-event/us-east-1/pump-1/tamper": "ACTIVE", "refused-connection/us-east-1/186b5/AUTHORIZATION_FAILED": "ARCHIVED"})
+	for _, f := range r.hub.Findings() {
+		if !f.UpdatedAt.Equal(r.now) {
+			t.Errorf("%s was updated %v", f.ID, f.UpdatedAt)
+		}
+	}
+}
+
+func TestScheduleWaitsWhileSecurityHubIsOff(t *testing.T) {
+	r := newRig(t)
+	r.must(r.device("pump-1", start, tamper))
+	r.now = start.Add(61 * 24 * time.Hour)
+	if err := r.hub.Disable(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.handler.Handle(context.Background(), json.RawMessage(defender.RefreshRequest)); err != nil {
+		t.Error(err)
+	}
+	if r.counted(defender.MetricHubOff) != 1 {
+		t.Error("nothing tells that Security Hub is off")
+	}
+}
+
+func TestOtherEventsAreErrors(t *testing.T) {
+	for _, event := range []string{`[]`, `{}`, `"x"`, `{"Records":[{"body":1}]}`, `{"defenderhub":"other"}`} {
+		if answer, err := newRig(t).handler.Handle(context.Background(), json.RawMessage(event)); err == nil {
+			t.Errorf("%s: %v", event, answer)
+		}
+	}
+}
+
+func TestEmptyBatchIsAnsweredWithAnEmptyList(t *testing.T) {
+	answer, err := newRig(t).handler.Handle(context.Background(), json.RawMessage(`{"Records":[]}`))
+	text, _ := json.Marshal(answer)
+	if err != nil || string(text) != `{"batchItemFailures":[]}` {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+func TestFindingsBelongToTheAccountOfTheQueue(t *testing.T) {
+	r := newRig(t)
+	m := r.device("pump-1", start, tamper)
+	m.EventSourceARN = ""
+	ctx := lambdacontext.NewContext(context.Background(), &lambdacontext.LambdaContext{InvokedFunctionArn: "arn:aws:lambda:us-east-1:123456789012:function:forwarder"})
+	if again := r.handle(ctx, m); len(again) > 0 {
+		t.Errorf("%v come again: %s", again, &r.logs)
+	}
+	m.MessageId = "nowhere"
+	if again := r.handle(context.Background(), m); !slices.Equal(again, []string{"nowhere"}) {
+		t.Errorf("%v come again", again)
+	}
+}
+
+func TestReasonsFitIntoMessageAttributes(t *testing.T) {
+	r := newRig(t)
+	r.must(r.device("pump-1", start, `{"type":"`+strings.Repeat("\u0001漢", 4000)+`"}`))
+	reason := *r.sqs.dead[0].MessageAttributes["Reason"].StringValue
+	if n := len([]rune(reason)); n == 0 || n > 1024 || strings.ContainsAny(reason, "\x01\n") {
+		t.Errorf("reason of %d characters: %q", n, reason)
+	}
+}
