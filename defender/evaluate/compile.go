@@ -2,6 +2,7 @@ package evaluate
 
 import (
 	"fmt"
+	"hash/fnv"
 	"math"
 	"strings"
 	"time"
@@ -37,9 +38,10 @@ type Compiled struct {
 	kind   kind
 	length defender.Window
 	static comparison
-	limit  int64 // how many events need to be counted
-	after  int64 // ms of disconnection or of missing reports that violate
-	lower  bool  // a bound from below: no events violate
+	limit  int64  // how many events need to be counted
+	after  int64  // ms of disconnection or of missing reports that violate
+	lower  bool   // a bound from below: no events violate
+	form   string // the kind, and a hash of all that windows depend on
 }
 
 const minute = int64(time.Minute / time.Millisecond)
@@ -83,7 +85,19 @@ func compile(profile string, b defender.Behavior) Compiled {
 	case delta(m) && k.length > Period:
 		k.kind = summed
 	}
+	k.form = k.formOf()
 	return k
+}
+
+// formOf begins with the kind and differs where metric, criteria or dimension do: what
+// was collected for one form says nothing about another.
+func (c Compiled) formOf() string {
+	f := fnv.New32a()
+	fmt.Fprint(f, c.Behavior.Criteria.Normal(), c.Behavior.Dimension != nil)
+	if d := c.Behavior.Dimension; d != nil {
+		fmt.Fprintf(f, "%v%q", d.NotIn, d.TopicFilters)
+	}
+	return fmt.Sprintf("%d%08x", c.kind, f.Sum32())
 }
 
 // delta tells that a report's value counts since the report before. In the shortest
@@ -119,7 +133,7 @@ const MinReportInterval = 5 * time.Minute
 // alarm comes up to that much later. Detect has no such behavior.
 func ReportsEvery(profile, name string, interval time.Duration, severity defender.Severity) Compiled {
 	minutes := int64(interval / time.Minute)
-	return Compiled{
+	c := Compiled{
 		Behavior: defender.Behavior{
 			Name: name, Severity: severity,
 			Criteria: defender.CustomNumber("defenderhub:minutes-since-report").LessThanEquals(float64(minutes), 0),
@@ -127,6 +141,8 @@ func ReportsEvery(profile, name string, interval time.Duration, severity defende
 		Profile: profile, kind: reporting, after: minutes * minute,
 		length: defender.Window(max(minutes*60/4, 60)),
 	}
+	c.form = c.formOf()
+	return c
 }
 
 // key names the behavior in a thing's state. A profile's name has no slash.

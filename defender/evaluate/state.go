@@ -24,8 +24,8 @@ type State struct {
 // track is the state of one behavior.
 type track struct {
 	Alarm alarm `json:"a,omitzero"`
-	// Length of the windows in s. A behavior whose window was changed keeps its alarm only.
-	Length int `json:"w"`
+	// Form is the form of the behavior that this is the state of: see Compiled.form.
+	Form string `json:"f"`
 	// Settled is the start of the newest window that was judged, or for behaviors that
 	// wait for time to pass up to when it was judged; in ms.
 	Settled int64 `json:"z,omitempty"`

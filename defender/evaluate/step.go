@@ -40,7 +40,8 @@ type Stats struct {
 // Result is what a step makes of a state.
 type Result struct {
 	State State
-	// Changed tells that State must be written.
+	// Changed tells that State must be written. A transient state that has become empty
+	// need not be: it expires.
 	Changed     bool
 	Transitions []Transition
 	// Samples are for the fleet's sketches. A measurement that is judged by itself is
@@ -90,7 +91,7 @@ func (e Evaluator) Step(thing string, s State, points []Datapoint, now time.Time
 	if len(r.State.tracks) == 0 {
 		r.State.tracks = nil
 	}
-	r.Changed = !(s.Empty() && r.State.Empty()) && !same(s, r.State)
+	r.Changed = !(s.Transient() && r.State.Empty()) && !same(s, r.State)
 	return r.Result
 }
 
@@ -107,23 +108,48 @@ type step struct {
 	now, lateness int64
 }
 
-// forget drops what behaviors left behind that were removed, or whose window changed:
-// of these only the alarm lives on.
+// forget drops what behaviors left behind that were removed. Of one that was changed the
+// alarm lives on, until the thing is judged again.
 func (r *step) forget() {
 	for key, t := range r.State.tracks {
 		i := slices.IndexFunc(r.Behaviors, func(c Compiled) bool { return c.key() == key })
 		if i < 0 {
 			delete(r.State.tracks, key)
-		} else if c := &r.Behaviors[i]; t.Length != int(c.length) {
-			fresh := r.newTrack(c)
-			fresh.Alarm = t.Alarm
-			r.State.tracks[key] = fresh
+		} else if c := &r.Behaviors[i]; t.Form != c.form {
+			r.State.tracks[key] = r.reformed(c, t)
 		}
 	}
 }
 
+// reformed is the state of c that begins with the alarm of t, its state before c was
+// changed. What time alone decides goes on, by the new bound.
+func (r *step) reformed(c *Compiled, t *track) *track {
+	fresh := r.newTrack(c)
+	fresh.Alarm = t.Alarm
+	if t.Form == "" || t.Form[0] != c.form[0] {
+		return fresh
+	}
+	switch c.kind {
+	case disconnected:
+		fresh.Settled, fresh.Offline = t.Settled, t.Offline
+		if t.Offline != 0 && !t.Alarm.open() {
+			fresh.Next = t.Offline + c.after
+		}
+	case reporting:
+		last := t.Settled
+		if n := len(t.Windows); n > 0 {
+			last = t.Windows[n-1].At
+		}
+		fresh.Settled = windowStart(last, c.length)
+		if !t.Alarm.open() {
+			fresh.Next = window{Start: fresh.Settled}.end(c.length) + c.after
+		}
+	}
+	return fresh
+}
+
 func (r *step) newTrack(c *Compiled) *track {
-	t := &track{Length: int(c.length)}
+	t := &track{Form: c.form}
 	if c.kind == disconnected {
 		t.Settled = windowStart(r.now-r.lateness, Period) - 1
 	} else {

@@ -397,8 +397,11 @@ func TestChangedBehaviorsKeepTheirAlarmAndRemovedOnesLoseIt(t *testing.T) {
 	if !r.State.Open("Profile", "b") {
 		t.Fatal("no alarm")
 	}
-	for _, changed := range []defender.Behavior{few(100, defender.Window5m), few(100, defender.Window1h)} {
-		again := evaluator(t, changed).Step("thing", r.State, nil, start.Add(11*time.Minute))
+	for _, changed := range []defender.Behavior{
+		few(100, defender.Window5m), few(100, defender.Window1h), behavior(defender.ListeningTCPPorts.InPorts(443)),
+		behavior(defender.MessageByteSize.LessThan(8)), behavior(defender.DisconnectDuration.LessThan(5)),
+	} {
+		again := evaluator(t, changed).Step("thing", r.State, append(messageCounts('1', start.UnixMilli()+11*minute, "2"), portReports('.', start.UnixMilli()+11*minute, "3")...), start.Add(11*time.Minute))
 		if !again.State.Open("Profile", "b") || len(again.Transitions) > 0 {
 			t.Errorf("%s: %+v", changed.Criteria.Normal(), again)
 		}
@@ -406,6 +409,36 @@ func TestChangedBehaviorsKeepTheirAlarmAndRemovedOnesLoseIt(t *testing.T) {
 	removed := Evaluator{Lateness: latenessInTests}.Step("thing", r.State, nil, start.Add(11*time.Minute))
 	if !removed.State.Transient() || !removed.Changed || len(removed.Transitions) > 0 {
 		t.Errorf("removed: %+v", removed)
+	}
+}
+
+// What was counted up to a bound says nothing about a higher one.
+func TestChangedBoundBeginsToCountAnew(t *testing.T) {
+	r := evaluator(t, behavior(defender.MessagesSent.LessThan(4, defender.Window5m))).Step("thing", State{}, messageCounts('9', start.UnixMilli(), "1"), start)
+	r = evaluator(t, behavior(defender.MessagesSent.GreaterThan(5, defender.Window5m))).Step("thing", r.State, nil, start.Add(time.Hour))
+	if len(r.Transitions) > 0 {
+		t.Errorf("%s", show(r.Transitions))
+	}
+}
+
+func TestChangedBoundOfTimeIsMeasuredFromTheSameEvent(t *testing.T) {
+	away := func(n int64) Evaluator { return evaluator(t, behavior(defender.DisconnectDuration.LessThan(n))) }
+	reports := func(every time.Duration) Evaluator {
+		return Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "b", every, defender.Low)}, Lateness: latenessInTests}
+	}
+	for _, row := range []struct {
+		before, now Evaluator
+		event       []Datapoint
+	}{
+		{away(120), away(30), messages('d', start.UnixMilli(), "1")},
+		{reports(2 * time.Hour), reports(20 * time.Minute), portReports('.', start.UnixMilli(), "1")},
+	} {
+		r := row.before.Step("thing", State{}, row.event, start)
+		r = row.before.Step("thing", r.State, nil, start.Add(time.Hour))
+		r = row.now.Step("thing", r.State, nil, start.Add(time.Hour))
+		if r = row.now.Step("thing", r.State, nil, start.Add(2*time.Hour)); !r.State.Open("Profile", "b") {
+			t.Errorf("%s: no alarm", row.now.Behaviors[0].Behavior.Criteria.Normal())
+		}
 	}
 }
 
@@ -492,4 +525,21 @@ func ExampleTransition() {
 	//  "securityProfileName": "MySecProfile",
 	//  "violationStartTime": 1573786800000
 	// } <nil>
+}
+
+// Of a conforming device a connect or disconnect is remembered only for the lateness
+// bound, in case that a violating message turns up that came before.
+func TestSignsOfSessionsOfConformingDevicesExpireByThemselves(t *testing.T) {
+	e := evaluator(t, behavior(defender.MessageByteSize.LessThan(8)))
+	r := e.Step("thing", State{}, messages('d', start.UnixMilli(), "1"), start)
+	if !r.Changed || !r.State.Transient() || !e.Due(r.State).IsZero() {
+		t.Errorf("%+v, due %v", r, e.Due(r.State))
+	}
+	if r = e.Step("thing", r.State, nil, start.Add(time.Hour)); r.Changed || !r.State.Empty() {
+		t.Errorf("an hour later: %+v", r)
+	}
+	ports := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)))
+	if r := ports.Step("thing", State{}, messages('d', start.UnixMilli(), "1"), start); r.Changed {
+		t.Errorf("remembered although no behavior asks: %+v", r)
+	}
 }
