@@ -162,9 +162,6 @@ func (r *step) newTrack(c *Compiled) *track {
 func (r *step) track(c *Compiled) *track {
 	t := r.State.tracks[c.key()]
 	if t == nil {
-		if r.State.tracks == nil {
-			r.State.tracks = map[string]*track{}
-		}
 		t = r.newTrack(c)
 		r.State.tracks[c.key()] = t
 	}

@@ -333,6 +333,52 @@ func TestStatisticalAndLearnedBehaviors(t *testing.T) {
 	}
 }
 
+// fuzzyFleet knows the percentile only to lie between 49 and 51.
+type fuzzyFleet struct{ fixedFleet }
+
+func (fuzzyFleet) Statistic(FleetKey, defender.Statistic, int64) (Range, bool) {
+	return Range{49, 51}, true
+}
+
+func TestPercentileThatIsNotKnownExactlyIsTakenInFavourOfTheDevice(t *testing.T) {
+	for op, violates := range map[defender.Operator]int64{
+		defender.LessThan: 51, defender.LessThanEquals: 52, defender.GreaterThan: 49, defender.GreaterThanEquals: 48,
+	} {
+		e := evaluator(t, behavior(defender.AllBytesIn.Statistical(op, defender.P90, defender.Window5m)))
+		e.Fleet = fuzzyFleet{}
+		for n := int64(45); n < 55; n++ {
+			r := e.Step("thing", State{}, Report("1", start.UnixMilli(), map[string]defender.Value{defender.AllBytesIn.Info().Name: count(n)}), start)
+			up := op == defender.LessThan || op == defender.LessThanEquals
+			if want := up && n >= violates || !up && n <= violates; r.Changed != want {
+				t.Errorf("%d %s about 50: violates %v", n, op, r.Changed)
+			}
+		}
+	}
+}
+
+func TestPopulationsAreApart(t *testing.T) {
+	seen := map[string]bool{}
+	in := &defender.Dimension{TopicFilters: []string{"a", "b"}}
+	for _, profile := range []string{"P", "Q"} {
+		for _, w := range []defender.Window{defender.Window5m, defender.Window1h} {
+			for _, m := range []defender.RateMetric{defender.MessagesSent, defender.Disconnects} {
+				for _, dim := range []*defender.Dimension{nil, in, {TopicFilters: in.TopicFilters, NotIn: true}, {TopicFilters: []string{"ab"}}} {
+					b := behavior(m.Statistical(defender.LessThan, defender.P90, w))
+					b.Dimension = dim
+					k, ok := compile(profile, b).FleetKey()
+					if !ok || seen[k.String()] {
+						t.Errorf("%s: %v", k, ok)
+					}
+					seen[k.String()] = true
+				}
+			}
+		}
+	}
+	if k, ok := compile("P", behavior(defender.Disconnects.LessThan(1, defender.Window5m))).FleetKey(); ok {
+		t.Errorf("a static behavior is compared with %s", k)
+	}
+}
+
 func TestMessageSizesAreSummedForTheFleet(t *testing.T) {
 	e := evaluator(t, behavior(defender.MessageByteSize.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m)))
 	if got := film(e, "x2x", func(letter rune, at int64, id string) []Datapoint {
