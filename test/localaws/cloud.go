@@ -87,6 +87,9 @@ type Cloud struct {
 	background sync.WaitGroup
 	stop       sync.Once
 
+	delivery delivery
+	passing  passing
+
 	syncMu  sync.Mutex
 	running map[string]string // the topic rules that the engine runs, as JSON
 
@@ -138,6 +141,8 @@ func Start(ctx context.Context, o Options) (_ *Cloud, err error) {
 	if err := c.startEmulator(); err != nil {
 		return nil, err
 	}
+	c.serveEvents()
+	c.serveTime()
 	c.provide()
 	context.AfterFunc(c.ctx, c.Stop)
 	return c, nil
@@ -155,6 +160,8 @@ func (c *Cloud) Stop() {
 		if c.Defender != nil {
 			c.Defender.Close()
 		}
+		c.passing.wait()
+		c.delivery.lanes.Settle(context.Background())
 		if c.pollers != nil {
 			c.pollers.Wait()
 		}

@@ -24,9 +24,13 @@ For MQTT clients:
   %s   with TLS, a client certificate from CreateKeysAndCertificate, and --cafile %s
   %s   without TLS, for quick tests
 
+Time passes for schedules, alarms and scheduled audits when you step the clock:
+
+  curl -X POST '%s/_localaws/clock?step=24h'
+
 What rules refused, and the logs of the functions, are in %s.
 Stop with Ctrl-C.
 `, s.cloud.Endpoint, s.cloud.Region, awsapi.Credentials.AccessKeyID, awsapi.Credentials.SecretAccessKey,
-		s.cloud.Broker.TLSAddress(), ca, s.cloud.Broker.PlainAddress(), s.cloud.Dir())
+		s.cloud.Broker.TLSAddress(), ca, s.cloud.Broker.PlainAddress(), s.cloud.Endpoint, s.cloud.Dir())
 	return nil
 }

@@ -1,6 +1,9 @@
 package clock
 
 import (
+	"encoding/json"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 )
@@ -94,5 +97,25 @@ func TestScheduleFollowsItsTimeZone(t *testing.T) {
 		if due := s.In(berlin).Due(from, from, from.Add(24*time.Hour)); len(due) == 0 || !due[0].Equal(want) {
 			t.Errorf("%s is due at %v, want %s", expression, due, want)
 		}
+	}
+}
+
+func TestClockIsSteppedOverHTTP(t *testing.T) {
+	var c Clock
+	before := c.Now()
+	for request, want := range map[string]int{"POST /?step=90m": 200, "POST /?step=-1h": 400, "POST /": 400, "GET /": 200} {
+		method, target, _ := strings.Cut(request, " ")
+		w := httptest.NewRecorder()
+		c.ServeHTTP(w, httptest.NewRequest(method, target, nil))
+		if w.Code != want {
+			t.Errorf("%s: %d %s, want %d", request, w.Code, w.Body, want)
+		}
+		var answer struct{ Now time.Time }
+		if want == 200 && (json.Unmarshal(w.Body.Bytes(), &answer) != nil || answer.Now.Before(before)) {
+			t.Errorf("%s: %s", request, w.Body)
+		}
+	}
+	if passed := c.Now().Sub(before); passed < 90*time.Minute || passed > 150*time.Minute {
+		t.Errorf("%s passed, want 90 minutes", passed)
 	}
 }

@@ -199,12 +199,7 @@ func (r *Registry) Apply(ctx context.Context, req Request) (Resource, error) {
 
 // Observe records a resource that the emulator made itself.
 func (r *Registry) Observe(req Request) {
-	r.record(req, Resource{PhysicalID: req.PhysicalResourceID, Inert: emulatorInert[req.ResourceType]})
-}
-
-// emulatorInert are the emulator's own types that do less than their name says.
-var emulatorInert = map[string]string{
-	"AWS::Events::Rule": "fires on no schedule and matches no arrays of objects",
+	r.record(req, Resource{PhysicalID: req.PhysicalResourceID})
 }
 
 func (r *Registry) record(req Request, made Resource) {

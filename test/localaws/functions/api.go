@@ -3,6 +3,7 @@ package functions
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -77,7 +78,7 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, name string) {
 	case "DryRun":
 		w.WriteHeader(http.StatusNoContent)
 	case "Event":
-		a.events.Go(func() { a.invokeEvent(name, payload) })
+		a.events.Go(func() { a.InvokeEvent(name, payload) })
 		w.WriteHeader(http.StatusAccepted)
 	default:
 		result, err := a.runner.Invoke(r.Context(), name, payload)
@@ -93,16 +94,24 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, name string) {
 	}
 }
 
-// invokeEvent is an asynchronous invocation: a failed one is repeated twice. Lambda
-// waits one and two minutes before it does, and drops the event afterwards.
+// InvokeEvent is an asynchronous invocation, which other services make too, up to its
+// end: a failed one is repeated twice. Lambda waits one and two minutes before it does,
+// and drops the event afterwards. The error is that of the last attempt.
 // https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
-func (a *API) invokeEvent(name string, payload []byte) {
+func (a *API) InvokeEvent(name string, payload []byte) error {
 	const attempts = 3
+	var last error
 	for range attempts {
-		if result, err := a.runner.Invoke(a.ctx, name, payload); err == nil && result.FunctionError == "" || a.ctx.Err() != nil {
-			return
+		result, err := a.runner.Invoke(a.ctx, name, payload)
+		if err == nil && result.FunctionError != "" {
+			err = fmt.Errorf("function %s failed: %s", Name(name), result.Reason())
 		}
+		if err == nil || a.ctx.Err() != nil {
+			return err
+		}
+		last = err
 	}
+	return last
 }
 
 func refuse(w http.ResponseWriter, status int, code, message string) {

@@ -8,6 +8,8 @@ line is asked for at PROVIDER_URL, with its properties resolved; the answer's
 PhysicalResourceId and Data become Ref and Fn::GetAtt, and a refusal fails the stack.
 The provider also hears of the resources that moto makes itself.
 
+At OLDEST_MESSAGES it tells of the queues' oldest messages.
+
 The first line on standard output is the port, which the system chooses. The server
 ends with its standard input's owner or on SIGTERM.
 """
@@ -162,6 +164,29 @@ def describe(error):
     return f"<title>{type(cause).__name__}: {html.escape(str(cause))}\n</title>", 500
 
 
+OLDEST_MESSAGES = "/_localaws/oldest-messages"
+
+
+def with_oldest_messages(app):
+    """Adds a page with what no API of SQS tells: when the oldest message of each queue was sent, in ms."""
+    from moto.sqs.models import sqs_backends
+
+    def serve(environ, start_response):
+        if environ["PATH_INFO"] != OLDEST_MESSAGES:
+            return app(environ, start_response)
+        oldest = {
+            queue.queue_arn: min(message.sent_timestamp for message in messages)
+            for regions in list(sqs_backends.values())
+            for backend in list(regions.values())
+            for queue in list(backend.queues.values())
+            if (messages := list(queue._messages))
+        }
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps(oldest).encode()]
+
+    return serve
+
+
 class QuietHandler(WSGIRequestHandler):
     def log_request(self, code="-", size="-"):
         if str(code).startswith("5"):
@@ -180,9 +205,8 @@ def main():
         app.register_error_handler(500, describe)
         return app
 
-    server = make_server(
-        "127.0.0.1", 0, DomainDispatcherApplication(create_app), threaded=True, request_handler=QuietHandler
-    )
+    app = with_oldest_messages(DomainDispatcherApplication(create_app))
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=QuietHandler)
     os.environ["MOTO_PORT"] = str(server.port)  # moto calls itself for some services
     print(server.port, flush=True)
     server.serve_forever()

@@ -9,10 +9,14 @@ import (
 	"strconv"
 
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+	"github.com/defenderhub/defenderhub/test/localaws/cloudwatch"
 	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
-const cloudWatchVersion = "2010-08-01"
+const (
+	cloudWatchVersion = "2010-08-01"
+	metricAlarm       = "AWS::CloudWatch::Alarm"
+)
 
 func (a Account) monitoring() map[string]declared {
 	dimensions := schema.List(0, 30, schema.Map(schema.Object{"Name": schema.Required(schema.Text(1, 255)), "Value": schema.Required(schema.Text(1, 1024))}))
@@ -34,7 +38,7 @@ func (a Account) monitoring() map[string]declared {
 		})),
 	})
 	return map[string]declared{
-		"AWS::CloudWatch::Alarm": {
+		metricAlarm: {
 			properties: schema.Object{
 				"AlarmName":                        schema.Optional(schema.Text(1, 255)),
 				"AlarmDescription":                 schema.Optional(schema.Text(0, 1024)),
@@ -61,7 +65,7 @@ func (a Account) monitoring() map[string]declared {
 			},
 			create: a.putAlarm, update: a.putAlarm,
 			remove: func(ctx context.Context, r cloudformation.Request) error {
-				return a.API.Query(ctx, "monitoring", cloudWatchVersion, "DeleteAlarms", url.Values{"AlarmNames.member.1": {r.PhysicalResourceID}}, nil)
+				return a.Emulator.Query(ctx, "monitoring", cloudWatchVersion, "DeleteAlarms", url.Values{"AlarmNames.member.1": {r.PhysicalResourceID}}, nil)
 			},
 		},
 		"AWS::Scheduler::Schedule": {
@@ -87,7 +91,11 @@ func (a Account) monitoring() map[string]declared {
 			},
 			create: a.createSchedule,
 			remove: func(ctx context.Context, r cloudformation.Request) error {
-				return a.API.REST(ctx, "scheduler", http.MethodDelete, "/schedules/"+url.PathEscape(r.PhysicalResourceID), nil, nil)
+				path := "/schedules/" + url.PathEscape(r.PhysicalResourceID)
+				if group := text(r, "GroupName"); group != "" {
+					path += "?groupName=" + url.QueryEscape(group)
+				}
+				return a.API.REST(ctx, "scheduler", http.MethodDelete, path, nil, nil)
 			},
 		},
 	}
@@ -110,11 +118,40 @@ func (a Account) putAlarm(ctx context.Context, r cloudformation.Request) (cloudf
 	form := url.Values{}
 	flatten(form, "", p)
 	form.Set("AlarmName", name)
-	if err := a.API.Query(ctx, "monitoring", cloudWatchVersion, "PutMetricAlarm", form, nil); err != nil {
+	if err := a.Emulator.Query(ctx, "monitoring", cloudWatchVersion, "PutMetricAlarm", form, nil); err != nil {
 		return cloudformation.Resource{}, err
 	}
 	arn := r.ARN("cloudwatch", "alarm:"+name)
-	return kept(name, map[string]any{"Arn": arn}, "metrics never change its state"), nil
+	if r.RequestType == cloudformation.Create {
+		// In the emulator a new alarm is OK.
+		if err := a.SetAlarmState(ctx, name, string(cloudwatch.InsufficientData), "Unchecked: Initial alarm creation"); err != nil {
+			return cloudformation.Resource{}, err
+		}
+	}
+	inert := ""
+	if _, err := cloudwatch.ParseAlarm(name, arn, p); err != nil {
+		inert = err.Error()
+	}
+	return kept(name, map[string]any{"Arn": arn}, inert), nil
+}
+
+// SetAlarmState sets what the API tells of an alarm.
+func (a Account) SetAlarmState(ctx context.Context, name, state, reason string) error {
+	return a.Emulator.Query(ctx, "monitoring", cloudWatchVersion, "SetAlarmState", url.Values{
+		"AlarmName": {name}, "StateValue": {state}, "StateReason": {reason},
+	}, nil)
+}
+
+// Alarms are the deployed alarms that can be judged.
+func Alarms(r *cloudformation.Registry) []cloudwatch.Alarm {
+	var alarms []cloudwatch.Alarm
+	for _, d := range r.Deployed(metricAlarm) {
+		arn, _ := d.Attributes["Arn"].(string)
+		if a, err := cloudwatch.ParseAlarm(d.PhysicalID, arn, d.Properties); err == nil { // the others are inert
+			alarms = append(alarms, a)
+		}
+	}
+	return alarms
 }
 
 // flatten writes nested properties as the parameters of a Query request.
@@ -158,5 +195,5 @@ func (a Account) createSchedule(ctx context.Context, r cloudformation.Request) (
 	if err := a.API.REST(ctx, "scheduler", http.MethodPost, "/schedules/"+url.PathEscape(name), body, &answer); err != nil {
 		return cloudformation.Resource{}, err
 	}
-	return kept(name, map[string]any{"Arn": answer.ScheduleArn}, "never fires"), nil
+	return cloudformation.Resource{PhysicalID: name, Attributes: map[string]any{"Arn": answer.ScheduleArn}}, nil
 }

@@ -29,7 +29,7 @@ func Register(a Account) {
 		a.Registry.Register(cloudformation.CustomResource, a.CustomResources)
 	}
 	for _, types := range []map[string]declared{
-		a.messaging(), a.monitoring(), a.iot(), a.detect(), a.securityHub(), a.lambda(), deployment(a),
+		a.messaging(), a.monitoring(), a.iot(), a.detect(), a.securityHub(), a.lambda(), a.events(), deployment(a),
 	} {
 		for name, d := range types {
 			a.Registry.Register(name, d)
@@ -38,10 +38,11 @@ func Register(a Account) {
 }
 
 // Replaced are the types that the emulator would make itself, and makes wrongly: Ref
-// of an IoT policy or thing is no name there, and an event source mapping would have
-// the emulator call functions that it cannot run.
+// of an IoT policy or thing is no name there, an event source mapping would have the
+// emulator call functions that it cannot run, and an event rule would be taken with
+// patterns and targets that nobody can follow.
 func Replaced() []string {
-	return []string{"AWS::IoT::Policy", "AWS::IoT::Thing", "AWS::Lambda::EventSourceMapping"}
+	return []string{"AWS::IoT::Policy", "AWS::IoT::Thing", eventSourceMapping, eventsRule}
 }
 
 // declared is a provider made of a schema and what AWS does behind it.

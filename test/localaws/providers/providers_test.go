@@ -95,6 +95,7 @@ func TestReferences(t *testing.T) {
 	answers := map[string]string{
 		"POST / Action=Subscribe":          `<SubscribeResponse><SubscribeResult><SubscriptionArn>arn:aws:sns:us-east-1:123456789012:t:1</SubscriptionArn></SubscribeResult></SubscribeResponse>`,
 		"POST / Action=PutMetricAlarm":     `<PutMetricAlarmResponse/>`,
+		"POST / AWSEvents.PutRule":         `{"RuleArn":"arn:rule"}`,
 		"POST / Action=SetTopicAttributes": `<SetTopicAttributesResponse/>`,
 		"POST /schedules/":                 `{"ScheduleArn":"arn:schedule"}`,
 		"POST /thing-groups/":              `{"thingGroupArn":"arn:group","thingGroupId":"id"}`,
@@ -113,6 +114,7 @@ func TestReferences(t *testing.T) {
 		{"AWS::S3::BucketPolicy", `{"Bucket":"assets","PolicyDocument":{}}`, "assets", nil},
 		{"AWS::CloudWatch::Alarm", `{"MetricName":"M",` + alarm + `,"Period":60}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:aws:cloudwatch:us-east-1:123456789012:alarm:Stack-L-SUFFIX"}},
 		{"AWS::Scheduler::Schedule", `{"ScheduleExpression":"rate(1 day)","FlexibleTimeWindow":{"Mode":"OFF"},"Target":{"Arn":"arn:x","RoleArn":` + role + `}}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:schedule"}},
+		{"AWS::Events::Rule", `{"EventPattern":{"source":["aws.securityhub"]},"Targets":[{"Id":"1","Arn":"arn:q"}]}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:rule"}},
 		{"AWS::IoT::TopicRule", `{"TopicRulePayload":{"Sql":"SELECT 1","Actions":[]}}`, "Stack_L_SUFFIX", map[string]any{"Arn": "arn:aws:iot:us-east-1:123456789012:rule/Stack_L_SUFFIX"}},
 		{"AWS::IoT::ThingGroup", `{}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:group", "Id": "id"}},
 		{"AWS::IoT::Policy", `{"PolicyName":"open","PolicyDocument":"{}"}`, "open", map[string]any{"Arn": "arn:policy", "Id": "open"}},
@@ -140,6 +142,8 @@ func TestRefusals(t *testing.T) {
 		{"AWS::SNS::TopicPolicy", `{"Topics":[],"PolicyDocument":{}}`, "#/Topics"},
 		{"AWS::CloudWatch::Alarm", `{` + alarm + `}`, "exactly one of MetricName and Metrics"},
 		{"AWS::CloudWatch::Alarm", `{"MetricName":"M",` + alarm + `,"Period":90}`, "multiple of 60"},
+		{"AWS::Events::Rule", `{"Name":"r"}`, "EventPattern or ScheduleExpression"},
+		{"AWS::Events::Rule", `{"ScheduleExpression":"rate(1 day)","Targets":[{"Id":"1","Arn":"arn:q","EcsParameters":{}}]}`, "[EcsParameters]"},
 		{"AWS::Scheduler::Schedule", `{"ScheduleExpression":"daily",` + schedule + `}`, "#/ScheduleExpression"},
 		{"AWS::Scheduler::Schedule", `{"ScheduleExpression":"rate(1 day)","FlexibleTimeWindow":{"Mode":"FLEXIBLE"},"Target":{"Arn":"arn:x","RoleArn":` + role + `}}`, "MaximumWindowInMinutes"},
 		{"AWS::IoT::TopicRule", `{"RuleName":"my-rule","TopicRulePayload":{"Sql":"SELECT 1","Actions":[]}}`, "#/RuleName"},
@@ -185,6 +189,7 @@ func TestRefusals(t *testing.T) {
 func TestSecondResourceIsRefusedAsAWSRefusesIt(t *testing.T) {
 	for _, tt := range []struct{ resourceType, properties, want string }{
 		{"AWS::IoT::TopicRule", rule(`"Actions":[]`), "already exists"},
+		{"AWS::Events::Rule", `{"Name":"r","ScheduleExpression":"rate(1 day)"}`, "already exists"},
 		{"AWS::IoT::ThingGroup", `{"ThingGroupName":"g"}`, "already exists"},
 		{"AWS::IoT::Policy", `{"PolicyName":"p","PolicyDocument":{}}`, "already exists"},
 		{"AWS::IoT::Thing", `{"ThingName":"t"}`, "already exists"},
@@ -270,6 +275,49 @@ func TestAlarmReachesTheServiceFlattened(t *testing.T) {
 	} {
 		if form.Get(key) != want {
 			t.Errorf("%s is %q, want %q", key, form.Get(key), want)
+		}
+	}
+}
+
+func TestAlarmThatCannotBeJudgedSaysWhy(t *testing.T) {
+	r, _ := newAccount(t, map[string]string{"POST /": "<Response/>"})
+	for _, metric := range []string{`"Namespace":"Fleet"`, `"Namespace":"AWS/Lambda"`} {
+		properties := strings.Replace(alarm, `"Namespace":"N"`, metric, 1)
+		if _, err := create(t, r, "AWS::CloudWatch::Alarm", `{"MetricName":"Errors",`+properties+`,"Period":60}`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deployed := r.Deployed("AWS::CloudWatch::Alarm")
+	if deployed[0].Inert != "" || deployed[1].Inert != "metric Errors of AWS/Lambda is not measured" {
+		t.Errorf("inert: %q and %q", deployed[0].Inert, deployed[1].Inert)
+	}
+	if alarms := providers.Alarms(r); len(alarms) != 1 {
+		t.Errorf("%d alarms are judged, want 1", len(alarms))
+	}
+}
+
+func TestDeletedRuleLosesItsTargetsFirst(t *testing.T) {
+	r, a := newAccount(t, map[string]string{"POST / AWSEvents.ListTargetsByRule": `{"Targets":[{"Id":"1"}]}`})
+	if _, err := r.Apply(t.Context(), cloudformation.Request{RequestType: cloudformation.Delete, ResourceType: "AWS::Events::Rule", PhysicalResourceID: "r"}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{`POST / AWSEvents.RemoveTargets {"Ids":["1"],"Rule":"r"}`, `POST / AWSEvents.DeleteRule {"Name":"r"}`}
+	if len(a.calls) != 3 || a.calls[1] != want[0] || a.calls[2] != want[1] {
+		t.Errorf("called %v", a.calls)
+	}
+}
+
+func TestTimeToLiveOfATable(t *testing.T) {
+	for properties, want := range map[string]string{
+		`{}`: "", `{"TimeToLiveSpecification":{"AttributeName":"until","Enabled":true}}`: "until",
+		`{"TimeToLiveSpecification":{"AttributeName":"until","Enabled":"false"}}`: "",
+	} {
+		var d cloudformation.Deployed
+		if err := json.Unmarshal([]byte(properties), &d.Properties); err != nil {
+			t.Fatal(err)
+		}
+		if got := providers.TimeToLive(d); got != want {
+			t.Errorf("%s: %q, want %q", properties, got, want)
 		}
 	}
 }

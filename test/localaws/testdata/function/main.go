@@ -1,11 +1,13 @@
 // Command function is the Lambda function of the integration test. As a custom resource
-// it greets. From a queue it sends each body on, fails the message "fail", and does
-// what the bodies "panic" and "sleep" say.
+// it greets. From a queue it sends each body on, fails the message "fail", counts the
+// message "count" in an embedded metric, and does what the bodies "panic" and "sleep"
+// say.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"time"
 
@@ -59,6 +61,10 @@ func forward(ctx context.Context, e events.SQSEvent) (events.SQSEventResponse, e
 			panic("as asked")
 		case "sleep":
 			time.Sleep(time.Hour)
+		case "count":
+			fmt.Printf(`{"_aws":{"Timestamp":%d,"CloudWatchMetrics":[{"Namespace":"Fleet","Dimensions":[["Function"]],"Metrics":[{"Name":"Counted"}]}]},"Function":%q,"Counted":1}`+"\n",
+				time.Now().UnixMilli(), os.Getenv("AWS_LAMBDA_FUNCTION_NAME"))
+			continue
 		case "fail":
 			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
 			continue

@@ -1,0 +1,53 @@
+package cloudwatch
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/localaws/edge"
+)
+
+// maximumBody is above every request of CloudWatch.
+const maximumBody = 4 << 20
+
+// changing are the operations after which alarms or their states would be others than
+// those that are judged.
+var changing = []string{"PutMetricAlarm", "PutCompositeAlarm", "DeleteAlarms", "SetAlarmState", "EnableAlarmActions", "DisableAlarmActions"}
+
+// API refuses to change alarms, which come from stacks, and their states, which come
+// from metrics. It leaves all else to next, the emulator.
+func API(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(io.LimitReader(r.Body, maximumBody))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if name := operation(r, body); slices.Contains(changing, name) {
+			edge.Refuse(w, r, name+": alarms come from CloudFormation stacks, and their states from metrics, only")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// operation is what a request asks for in any of CloudWatch's protocols.
+func operation(r *http.Request, body []byte) string {
+	if target := r.Header.Get("X-Amz-Target"); target != "" {
+		return target[strings.LastIndex(target, ".")+1:]
+	}
+	if strings.HasPrefix(r.URL.Path, "/service/") {
+		return path.Base(r.URL.Path)
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil || form.Get("Action") == "" {
+		return r.URL.Query().Get("Action")
+	}
+	return form.Get("Action")
+}

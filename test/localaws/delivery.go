@@ -1,0 +1,97 @@
+package localaws
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/google/uuid"
+
+	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/test/localaws/cloudwatch"
+	"github.com/defenderhub/defenderhub/test/localaws/eventbridge"
+	"github.com/defenderhub/defenderhub/test/localaws/functions"
+	"github.com/defenderhub/defenderhub/test/localaws/lanes"
+	"github.com/defenderhub/defenderhub/test/localaws/providers"
+)
+
+// busLane is the lane of events on their way to the targets of rules.
+const busLane = "event bus"
+
+// delivery brings events to the targets of rules and schedules.
+type delivery struct {
+	lanes     lanes.Lanes
+	bus       *eventbridge.Bus
+	timetable eventbridge.Timetable
+}
+
+// serveEvents puts the event bus between those who put events, Security Hub among
+// them, and the rules that the emulator keeps.
+func (c *Cloud) serveEvents() {
+	catalog := &eventbridge.Emulated{API: c.emulatorAPI()}
+	c.delivery.bus = &eventbridge.Bus{Catalog: catalog, Sender: sender{c}, Log: slog.New(slog.NewTextHandler(c.log("events.log"), nil))}
+	c.delivery.timetable = eventbridge.Timetable{
+		Account: c.Account, Region: c.Region, Clock: c.Clock, Rules: catalog, Schedules: eventbridge.Schedules{API: c.emulatorAPI()},
+	}
+	c.Edge.Wrap("events", func(next http.Handler) http.Handler {
+		return &eventbridge.API{Account: c.Account, Region: c.Region, Clock: c.Clock, Catalog: catalog, Accept: c.accept, Next: next}
+	})
+	c.Edge.Wrap("scheduler", eventbridge.SchedulerAPI)
+	c.Edge.Wrap("monitoring", cloudwatch.API)
+	c.OnImported(func(i securityhubtest.Imported) {
+		event, err := eventbridge.SecurityHubEvent(uuid.NewString(), i.Account, i.Region, c.Clock.Now(), i.Finding.JSON)
+		if err != nil {
+			c.say("Security Hub's event: %v", err)
+			return
+		}
+		c.accept(event)
+	})
+}
+
+// accept takes an event and delivers it later.
+func (c *Cloud) accept(event []byte) {
+	c.delivery.lanes.Go(busLane, func() {
+		if err := c.delivery.bus.Put(c.ctx, event); err != nil && c.ctx.Err() == nil {
+			c.say("event bus: %v", err)
+		}
+	})
+}
+
+// Settle waits until no event is on its way: all have arrived at the queues and topics
+// of the rules that matched, and all functions that they started have ended. What
+// functions take from queues is another matter: see [Cloud.Drained].
+func (c *Cloud) Settle(ctx context.Context) error { return c.delivery.lanes.Settle(ctx) }
+
+// sender hands a body to a queue, a topic or a function.
+type sender struct{ *Cloud }
+
+// Send implements eventbridge.Sender. A function runs later: as on AWS, its failure is
+// not the sender's.
+func (c sender) Send(ctx context.Context, arn string, body []byte) error {
+	text := string(body)
+	switch service := strings.Split(arn+":::", ":")[2]; service {
+	case "sqs":
+		url := providers.QueueURL(c.Endpoint, arn)
+		_, err := c.queues().SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &url, MessageBody: &text})
+		return err
+	case "sns":
+		_, err := sns.NewFromConfig(c.Config()).Publish(ctx, &sns.PublishInput{TopicArn: &arn, Message: &text})
+		return err
+	case "lambda":
+		name := functions.Name(arn)
+		if _, err := c.Functions.Lookup(name); err != nil {
+			return err
+		}
+		c.delivery.lanes.Go("function "+name, func() {
+			if err := c.lambda.InvokeEvent(name, body); err != nil && c.ctx.Err() == nil {
+				c.say("asynchronous invocation, given up: %v", err)
+			}
+		})
+		return nil
+	}
+	return fmt.Errorf("the local AWS delivers to queues, topics and functions, not to %s", arn)
+}

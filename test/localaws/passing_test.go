@@ -1,0 +1,187 @@
+package localaws_test
+
+import (
+	"bytes"
+	"encoding/xml"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/defenderhub/defenderhub/test/localaws"
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
+)
+
+func TestEventsAndTime(t *testing.T) {
+	template, err := os.ReadFile("testdata/time.template.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	zipped := functionZip(t)
+	ctx, cloud := start(t)
+	if _, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, "Sample", template, zipped)); err != nil {
+		t.Fatal(err)
+	}
+	outputs := stackOutputs(t, cloud)
+	queues := sqs.NewFromConfig(cloud.Config())
+	inert := strings.Join(cloud.Inert(), "\n")
+	if !strings.Contains(inert, "AWS::CloudWatch::Alarm (1): metric Errors of AWS/Lambda is not measured") || strings.Contains(inert, "AWS::Events::Rule") || strings.Contains(inert, "AWS::Scheduler::Schedule") {
+		t.Errorf("inert:\n%s", inert)
+	}
+
+	importFindings(t, cloud, "CRITICAL camera-1", "LOW camera-2", "CRITICAL door-1")
+	if err := cloud.Settle(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{"TicksUrl": "", "OutputUrl": "", "ToldUrl": ""} {
+		if got := receiveAll(t, queues, outputs[key]); strings.Join(got, "") != want {
+			t.Errorf("before any step, %s holds %v", key, got)
+		}
+	}
+	if got := receiveAll(t, queues, outputs["UndeliveredUrl"]); len(got) != 1 || !strings.Contains(got[0], "Security Hub Findings - Imported") {
+		t.Errorf("the dead-letter queue of the target that is gone holds %v", got)
+	}
+
+	putItems(t, cloud, outputs["Ledger"], map[string]time.Duration{"soon": time.Minute, "later": 24 * time.Hour})
+	cloud.Clock.Step(10 * time.Minute)
+	wantAlarms(t, cloud, map[string]string{"counted": "OK", "waiting": "OK"})
+	cloud.Clock.Step(50 * time.Minute)
+	wantAlarms(t, cloud, map[string]string{"counted": "OK", "waiting": "ALARM"})
+	if got := receiveAll(t, queues, outputs["TicksUrl"]); !slices.Equal(got, []string{"tick", "tick"}) {
+		t.Errorf("in an hour the half-hourly rule sent %v", got)
+	}
+	if got := receiveAll(t, queues, outputs["OutputUrl"]); !slices.Equal(got, []string{"scheduled"}) {
+		t.Errorf("in an hour the schedule's function sent %v", got)
+	}
+	if got := itemsLeft(t, cloud, outputs["Ledger"]); got != "later" {
+		t.Errorf("after an hour the table has %s, want later", got)
+	}
+	if got := receiveAll(t, queues, outputs["CriticalsUrl"]); !slices.Equal(got, []string{`"camera-1 needs you"`}) {
+		t.Errorf("the rule on critical findings of cameras sent %v", got)
+	}
+
+	// What the function counted at the end of the hour is judged when its period is over.
+	stepOverHTTP(t, cloud, "5m")
+	wantAlarms(t, cloud, map[string]string{"counted": "ALARM"})
+	told := receiveAll(t, queues, outputs["ToldUrl"])
+	if len(told) != 2 || !strings.Contains(told[0], `"AlarmName":"counted"`) || !strings.Contains(told[1], `"AlarmName":"waiting"`) {
+		t.Errorf("the topic was told %v", told)
+	}
+	t.Run("what cannot be followed fails by name", func(t *testing.T) { checkUnfollowable(t, cloud) })
+}
+
+// importFindings imports a finding for each severity and device.
+func importFindings(t *testing.T, cloud *localaws.Cloud, severitiesAndDevices ...string) {
+	t.Helper()
+	var findings []types.AwsSecurityFinding
+	now := aws.String(cloud.Clock.Now().Format(time.RFC3339))
+	for _, each := range severitiesAndDevices {
+		severity, device, _ := strings.Cut(each, " ")
+		findings = append(findings, types.AwsSecurityFinding{
+			SchemaVersion: aws.String("2018-10-08"), Id: aws.String(each), GeneratorId: aws.String("test"), AwsAccountId: aws.String(cloud.Account),
+			ProductArn: aws.String("arn:aws:securityhub:us-east-1:" + cloud.Account + ":product/" + cloud.Account + "/default"),
+			CreatedAt:  now, UpdatedAt: now, Title: aws.String("t"), Description: aws.String("d"),
+			Resources:             []types.Resource{{Type: aws.String("Other"), Id: aws.String(device)}},
+			FindingProviderFields: &types.FindingProviderFields{Severity: &types.FindingProviderSeverity{Label: types.SeverityLabel(severity)}, Types: []string{"Unusual Behaviors"}},
+		})
+	}
+	out, err := securityhub.NewFromConfig(cloud.Config()).BatchImportFindings(t.Context(), &securityhub.BatchImportFindingsInput{Findings: findings})
+	if err != nil || *out.FailedCount != 0 {
+		t.Fatalf("import: %+v, error %v", out, err)
+	}
+}
+
+func putItems(t *testing.T, cloud *localaws.Cloud, table string, until map[string]time.Duration) {
+	t.Helper()
+	for pk, d := range until {
+		_, err := dynamodb.NewFromConfig(cloud.Config()).PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &table, Item: map[string]dynamodbtypes.AttributeValue{
+			"pk":    &dynamodbtypes.AttributeValueMemberS{Value: pk},
+			"until": &dynamodbtypes.AttributeValueMemberN{Value: strconv.FormatInt(cloud.Clock.Now().Add(d).Unix(), 10)},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func itemsLeft(t *testing.T, cloud *localaws.Cloud, table string) string {
+	t.Helper()
+	out, err := dynamodb.NewFromConfig(cloud.Config()).Scan(t.Context(), &dynamodb.ScanInput{TableName: &table})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for _, item := range out.Items {
+		keys = append(keys, item["pk"].(*dynamodbtypes.AttributeValueMemberS).Value)
+	}
+	return strings.Join(keys, " ")
+}
+
+// wantAlarms reads the states of alarms by CloudWatch's API.
+func wantAlarms(t *testing.T, cloud *localaws.Cloud, want map[string]string) {
+	t.Helper()
+	var answer struct {
+		Alarms []struct {
+			Name  string `xml:"AlarmName"`
+			State string `xml:"StateValue"`
+		} `xml:"DescribeAlarmsResult>MetricAlarms>member"`
+	}
+	body, err := awsapi.Client{Endpoint: cloud.Endpoint, Region: cloud.Region}.Send(t.Context(), "monitoring", http.MethodPost, "/",
+		"application/x-www-form-urlencoded", []byte("Action=DescribeAlarms&Version=2010-08-01"), nil)
+	if err == nil {
+		err = xml.NewDecoder(bytes.NewReader(body)).Decode(&answer)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, a := range answer.Alarms {
+		got[a.Name] = a.State
+	}
+	for name, state := range want {
+		if got[name] != state {
+			t.Errorf("alarm %s is %q, want %s", name, got[name], state)
+		}
+	}
+}
+
+func stepOverHTTP(t *testing.T, cloud *localaws.Cloud, step string) {
+	t.Helper()
+	resp, err := http.Post(cloud.Endpoint+"/_localaws/clock?step="+step, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("step by %s: status %d", step, resp.StatusCode)
+	}
+}
+
+func checkUnfollowable(t *testing.T, cloud *localaws.Cloud) {
+	const rule = `{"Resources":{"Rule":{"Type":"AWS::Events::Rule","Properties":{%s}}}}`
+	const schedule = `{"Resources":{"Schedule":{"Type":"AWS::Scheduler::Schedule","Properties":{"FlexibleTimeWindow":{"Mode":"OFF"},%s}}}}`
+	stacks := cloudformation.NewFromConfig(cloud.Config())
+	for name, tt := range map[string]struct{ template, want string }{
+		"Pattern":  {fmt.Sprintf(rule, `"EventPattern":{"source":[{"like":"x"}]}`), `unknown operator "like"`},
+		"Rate":     {fmt.Sprintf(rule, `"ScheduleExpression":"rate(1 fortnight)"`), "rate(1 fortnight)"},
+		"Target":   {fmt.Sprintf(rule, `"ScheduleExpression":"rate(1 day)","Targets":[{"Id":"1","Arn":"arn:aws:kinesis:us-east-1:123456789012:stream/s"}]`), "stream/s"},
+		"Schedule": {fmt.Sprintf(schedule, `"ScheduleExpression":"cron(0 0 L * ? *)","Target":{"Arn":"arn:aws:sqs:us-east-1:123456789012:q","RoleArn":"arn:aws:iam::123456789012:role/r"}`), "cron(0 0 L * ? *)"},
+	} {
+		_, err := stacks.CreateStack(t.Context(), &cloudformation.CreateStackInput{StackName: &name, TemplateBody: &tt.template})
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", name, err, tt.want)
+		}
+	}
+}
