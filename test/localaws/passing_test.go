@@ -16,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -78,6 +80,18 @@ func TestEventsAndTime(t *testing.T) {
 	told := receiveAll(t, queues, outputs["ToldUrl"])
 	if len(told) != 2 || !strings.Contains(told[0], `"AlarmName":"counted"`) || !strings.Contains(told[1], `"AlarmName":"waiting"`) {
 		t.Errorf("the topic was told %v", told)
+	}
+	began := cloud.Clock.Now()
+	cloud.Clock.Step(24 * time.Hour)
+	tasks, err := iot.NewFromConfig(cloud.Config()).ListAuditTasks(ctx, &iot.ListAuditTasksInput{StartTime: &began, EndTime: aws.Time(cloud.Clock.Now())})
+	if err != nil || len(tasks.Tasks) != 1 || tasks.Tasks[0].TaskType != iottypes.AuditTaskTypeScheduledAuditTask || tasks.Tasks[0].TaskStatus != iottypes.AuditTaskStatusCompleted {
+		t.Errorf("in a day the daily audit ran as %+v, error %v", tasks, err)
+	}
+	if got := receiveAll(t, queues, outputs["TicksUrl"]); len(got) != 48 {
+		t.Errorf("in a day the half-hourly rule sent %d messages", len(got))
+	}
+	if got := itemsLeft(t, cloud, outputs["Ledger"]); got != "" {
+		t.Errorf("after a day the table has %s", got)
 	}
 	t.Run("what cannot be followed fails by name", func(t *testing.T) { checkUnfollowable(t, cloud) })
 }
