@@ -35,6 +35,9 @@ func TestTimesOfTheMachineKeepTheirPlace(t *testing.T) {
 	if got := c.At(second).Sub(second); got != time.Hour {
 		t.Errorf("after the first step the cloud was ahead by %s, want 1h", got)
 	}
+	if third := time.Now(); c.At(third).Sub(third) != 2*time.Hour {
+		t.Errorf("after both steps the cloud is ahead by %s, want 2h", c.At(third).Sub(third))
+	}
 }
 
 func TestDueTimesOfASchedule(t *testing.T) {
