@@ -170,6 +170,7 @@ type audit struct {
 	configuration    awscdk.CfnResource
 	scheduled        awscdk.CfnResource
 	startFunction    awslambda.IFunction
+	start            awscdk.CustomResource
 }
 
 func (a *audit) Topic() awssns.ITopic               { return a.topic }

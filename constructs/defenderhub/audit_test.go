@@ -215,3 +215,14 @@ func TestWrongAuditPropsAreErrors(t *testing.T) {
 		})
 	}
 }
+
+func TestAuditOnDeployWaitsForItsListener(t *testing.T) {
+	tp := hubTemplate(t, &defenderhub.DefenderHubProps{
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
+		Audit:         &defenderhub.AuditProps{RunOnDeploy: true},
+	})
+	depends := tp.one(t, defender.StartAuditResourceType).DependsOn
+	if !slices.ContainsFunc(depends, func(id string) bool { return tp[id].Type == "AWS::SNS::Subscription" }) {
+		t.Errorf("depends on %v, want the subscription of the audit queue among them", depends)
+	}
+}

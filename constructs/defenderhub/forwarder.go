@@ -208,6 +208,7 @@ type forwarder struct {
 	function, auditFunction                    awslambda.Function
 	ledger                                     awsdynamodb.Table
 	alarms                                     []awscloudwatch.IAlarm
+	auditSubscription                          awssns.Subscription
 }
 
 func (f *forwarder) Queue() awssqs.IQueue           { return f.queue }

@@ -38,14 +38,14 @@ func (f *forwarder) subscribe(p ForwarderProps) {
 		f.subscribeQueue("Alerts", p.DetectTopic, f.queue, p.EncryptionKey)
 	}
 	if p.AuditTopic != nil {
-		f.subscribeQueue("Audits", p.AuditTopic, f.auditQueue, p.EncryptionKey)
+		f.auditSubscription = f.subscribeQueue("Audits", p.AuditTopic, f.auditQueue, p.EncryptionKey)
 	}
 }
 
 // subscribeQueue does what the CDK's SqsSubscription does, but for the policy of the key:
 // that one names the topic itself where the app sets the CDK's feature flag, which is a
 // cycle when the same key encrypts the topic, and nobody where it does not.
-func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.Queue, key awskms.IKey) {
+func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.Queue, key awskms.IKey) awssns.Subscription {
 	sns := []awsiam.IPrincipal{awsiam.NewServicePrincipal(new("sns.amazonaws.com"), nil)}
 	added := queue.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 		Principals: &sns, Actions: texts([]string{"sqs:SendMessage"}), Resources: texts([]string{*queue.QueueArn()}),
@@ -62,6 +62,7 @@ func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.
 		Topic: topic, Protocol: awssns.SubscriptionProtocol_SQS, Endpoint: queue.QueueArn(), DeadLetterQueue: f.deadLetters,
 	})
 	subscription.Node().AddDependency(added.PolicyDependable)
+	return subscription
 }
 
 // consume feeds function from the queues of events. One bad message never makes its

@@ -133,6 +133,11 @@ func (h *hub) forward(plan *hubPlan) {
 		plan.forwarder.DetectTopic = h.detect.Topic()
 	}
 	h.forwarder = NewForwarder(h, new("Forwarder"), &plan.forwarder)
+	a, f := h.audit.(*audit), h.forwarder.(*forwarder)
+	if a.start != nil && f.auditSubscription != nil {
+		// An audit that ends before somebody listens is lost.
+		a.start.Node().AddDependency(f.auditSubscription)
+	}
 	if len(plan.rules.Sources) > 0 {
 		plan.rules.Queue = h.forwarder.Queue()
 		plan.rules.ErrorQueue = h.forwarder.ErrorQueue()

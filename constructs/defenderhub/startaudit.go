@@ -27,7 +27,7 @@ func (a *audit) runOnDeploy(p AuditProps) {
 	for _, c := range p.scheduled() {
 		names = append(names, c.String())
 	}
-	start := awscdk.NewCustomResource(a, new("Start"), &awscdk.CustomResourceProps{
+	a.start = awscdk.NewCustomResource(a, new("Start"), &awscdk.CustomResourceProps{
 		ResourceType: new(defender.StartAuditResourceType),
 		ServiceToken: function.FunctionArn(),
 		Properties: &map[string]any{
@@ -37,6 +37,6 @@ func (a *audit) runOnDeploy(p AuditProps) {
 		},
 	})
 	if a.configuration != nil {
-		start.Node().AddDependency(a.configuration)
+		a.start.Node().AddDependency(a.configuration)
 	}
 }

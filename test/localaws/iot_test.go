@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	paho "github.com/eclipse/paho.mqtt.golang"
 
@@ -65,6 +66,7 @@ func TestRulesOfUsersRunOrAreRefusedByName(t *testing.T) {
 			t.Fatal(token.Error())
 		}
 	}
+	checkOtherActions(t, ctx, cloud, client)
 	for name, want := range map[string]string{"wanted": `{"pump":"pump-1","twice":42}`, "errors": `"ruleName":"lost"`} {
 		got, err := queues.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: urls[name], MaxNumberOfMessages: 10, WaitTimeSeconds: 20})
 		if err != nil {
@@ -73,5 +75,55 @@ func TestRulesOfUsersRunOrAreRefusedByName(t *testing.T) {
 		if len(got.Messages) != 1 || !strings.Contains(*got.Messages[0].Body, want) {
 			t.Errorf("queue %s holds %d messages, want one with %s", name, len(got.Messages), want)
 		}
+	}
+}
+
+// checkOtherActions has one rule publish to a topic of Amazon SNS and to an MQTT topic.
+func checkOtherActions(t *testing.T, ctx context.Context, cloud *localaws.Cloud, client paho.Client) {
+	t.Helper()
+	topics, queues := sns.NewFromConfig(cloud.Config()), sqs.NewFromConfig(cloud.Config())
+	queue, err := queues.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String("subscriber")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic, err := topics.CreateTopic(ctx, &sns.CreateTopicInput{Name: aws.String("people")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := topics.Subscribe(ctx, &sns.SubscribeInput{
+		TopicArn: topic.TopicArn, Protocol: aws.String("sqs"), Endpoint: aws.String("arn:aws:sqs:us-east-1:123456789012:subscriber"),
+		Attributes: map[string]string{"RawMessageDelivery": "true"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	role := aws.String("arn:aws:iam::123456789012:role/r")
+	if _, err := iot.NewFromConfig(cloud.Config()).CreateTopicRule(ctx, &iot.CreateTopicRuleInput{RuleName: aws.String("fan_out"), TopicRulePayload: &types.TopicRulePayload{
+		Sql: aws.String("SELECT word FROM 'words'"), AwsIotSqlVersion: aws.String("2016-03-23"), Actions: []types.Action{
+			{Sns: &types.SnsAction{RoleArn: role, TargetArn: topic.TopicArn, MessageFormat: types.MessageFormatRaw}},
+			{Republish: &types.RepublishAction{RoleArn: role, Topic: aws.String("echo/${clientid()}")}},
+		},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	echoes := make(chan string, 1)
+	subscribed := client.Subscribe("echo/pump-1", 1, func(_ paho.Client, m paho.Message) { echoes <- string(m.Payload()) })
+	if subscribed.Wait(); subscribed.Error() != nil {
+		t.Fatal(subscribed.Error())
+	}
+	if token := client.Publish("words", 1, false, `{"word": "hello", "more": 1}`); token.Wait() && token.Error() != nil {
+		t.Fatal(token.Error())
+	}
+	const want = `{"word":"hello"}`
+	select {
+	case echo := <-echoes:
+		if echo != want {
+			t.Errorf("republished %s, want %s", echo, want)
+		}
+	case <-ctx.Done():
+		t.Error("nothing was republished")
+	}
+	got, err := queues.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: queue.QueueUrl, WaitTimeSeconds: 20})
+	if err != nil || len(got.Messages) != 1 || *got.Messages[0].Body != want {
+		t.Errorf("Amazon SNS delivered %v, error %v; want %s", got, err, want)
 	}
 }

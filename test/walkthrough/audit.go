@@ -22,6 +22,9 @@ const (
 // auditing is AWS's first experiment.
 func (s *story) auditing() []step {
 	return []step{
+		{"the audit that the deployment started finds that logging is off", func(ctx context.Context) error {
+			return s.expect(ctx, types.SeverityLabelLow, types.RecordStateActive, defender.LoggingDisabled.String(), "LOGGING_DISABLED")
+		}, hintIssue},
 		{"create an IoT policy that allows everything, and audit on demand", func(ctx context.Context) error {
 			if _, err := s.iot.CreatePolicy(ctx, &iot.CreatePolicyInput{PolicyName: aws.String(policyName), PolicyDocument: aws.String(openPolicy)}); err != nil {
 				return err

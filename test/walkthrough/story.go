@@ -123,7 +123,8 @@ func (s *story) startCloud(ctx context.Context) error {
 
 func (s *story) deploy(ctx context.Context) error {
 	settings := map[string]string{
-		"engine": "none", "audit-subscription": "off", "enable-security-hub": "true", "architecture": runtime.GOARCH,
+		"engine": "none", "audit-subscription": "off", "enable-security-hub": "true", "audit-on-deploy": "true",
+		"architecture": runtime.GOARCH,
 	}
 	args := []string{"--output", s.cloud.Dir() + "/cdk.out"}
 	for k, v := range settings {

@@ -39,6 +39,7 @@ func TestStory(t *testing.T) {
 		t.Fatalf("no table in\n%s", told)
 	}
 	for _, want := range []string{
+		`LOW +ACTIVE +123456789012 +LOGGING_DISABLED_CHECK`,
 		`CRITICAL +ARCHIVED +too-open +IOT_POLICY_OVERLY_PERMISSIVE_CHECK`,
 		`MEDIUM +ACTIVE +pump-7 +Client pump-7 was disconnected: DUPLICATE_CLIENTID`,
 		`MEDIUM +ACTIVE +valve-3 +Client valve-3 was refused a connection`,
