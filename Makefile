@@ -39,7 +39,7 @@ snapshots: node_modules/.ready ## rewrite the template snapshots; read the diff 
 
 fuzz: ## each fuzz target for a few seconds
 	@for m in . test; do (cd $$m && for p in $$(go list ./...); do \
-		for f in $$(go test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz'); do echo "$$p $$f"; go test $$p -run '^$$' -fuzz "^$$f$$" -fuzztime 10s || exit 1; done; done) || exit 1; done
+		for f in $$(go test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz'); do echo "$$p $$f"; go test $$p -run '^$$' -fuzz "^$$f$$" -fuzztime 10s -fuzzminimizetime 10x || exit 1; done; done) || exit 1; done
 
 bench: node_modules/.ready ## ratios and costs, measured in one run
 	@cd test && go run ./bench

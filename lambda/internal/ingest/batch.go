@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -25,6 +26,8 @@ type message struct {
 	outcome delivery.Outcome
 	// progress: see audit.Outcome.
 	progress bool
+	// done tells that the message need not come again.
+	done bool
 }
 
 // batch handles messages and names those that have to come again. The work ends
@@ -51,11 +54,12 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 			m.outcome, m.progress = outcome.Outcome, outcome.Progress
 		}
 	}
+	h.settleAll(ctx, messages)
 	response := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
 	hubOff := false
 	for _, m := range messages {
 		hubOff = hubOff || m.outcome.Verdict == delivery.HubOff
-		if !h.settle(ctx, m) {
+		if !m.done {
 			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
 		}
 	}
@@ -63,6 +67,36 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 		h.Log.Error(hubOffAdvice, "region", h.Region)
 	}
 	return response
+}
+
+// parallel is how many calls to Amazon SQS run at once, and answerTime what they leave
+// of the invocation for its answer: a batch may have thousands of messages.
+const (
+	parallel   = 16
+	answerTime = time.Second
+)
+
+// settleAll settles messages, as far as time allows: the others come again.
+func (h *Handler) settleAll(ctx context.Context, messages []*message) {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-answerTime))
+		defer cancel()
+	}
+	next := make(chan *message)
+	var wg sync.WaitGroup
+	for range parallel {
+		wg.Go(func() {
+			for m := range next {
+				m.done = h.settle(ctx, m)
+			}
+		})
+	}
+	for _, m := range messages {
+		next <- m
+	}
+	close(next)
+	wg.Wait()
 }
 
 // settle does with a message what its outcome asks for. It returns whether the message

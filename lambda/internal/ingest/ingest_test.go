@@ -113,6 +113,26 @@ func TestDeadLetterThatCannotBeSentComesAgain(t *testing.T) {
 	}
 }
 
+func TestSlowQueueDoesNotCostTheWholeBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.sqs.takes = time.Second
+		var batch []events.SQSMessage
+		for range 1000 {
+			batch = append(batch, r.message("no JSON"))
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		again := r.handle(ctx, batch...)
+		if ctx.Err() != nil {
+			t.Error("the function ran into its deadline")
+		}
+		if sent := len(r.sqs.dead); sent == 0 || sent+len(again) != 1000 {
+			t.Errorf("%d dead letters, %d come again", sent, len(again))
+		}
+	})
+}
+
 func TestFailedFindingIsTracedToItsMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

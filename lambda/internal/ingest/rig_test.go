@@ -193,11 +193,17 @@ type fakeSQS struct {
 	visible map[string]int32 // by receipt handle
 	asked   int
 	broken  bool
+	takes   time.Duration // of SendMessage
 }
 
 var errBroken = errors.New("the queue is gone")
 
-func (f *fakeSQS) SendMessage(_ context.Context, in *sqs.SendMessageInput, _ ...func(*sqs.Options)) (*sqs.SendMessageOutput, error) {
+func (f *fakeSQS) SendMessage(ctx context.Context, in *sqs.SendMessageInput, _ ...func(*sqs.Options)) (*sqs.SendMessageOutput, error) {
+	select {
+	case <-time.After(f.takes):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.broken || *in.QueueUrl != deadURL {

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+func env(values map[string]string) func(string) string {
+	all := map[string]string{"AWS_REGION": "eu-west-1", defender.EnvLedgerTable: "ledger", defender.EnvDeadLetterQueueURL: "https://queue/dead"}
+	for k, v := range values {
+		all[k] = v
+	}
+	return func(name string) string { return all[name] }
+}
+
+func TestDefaultsNeedOnlyTableAndQueue(t *testing.T) {
+	e, err := readEnvironment(env(nil))
+	if err != nil || e.eventTopic != defender.DefaultEventTopic || e.quiet != defender.DefaultQuietTime || e.level != slog.LevelInfo || len(e.severities.Sources) > 0 {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+func TestEnvironmentIsRead(t *testing.T) {
+	e, err := readEnvironment(env(map[string]string{
+		defender.EnvEventTopic: "plant/+", defender.EnvQuietTime: "48h0m0s", defender.EnvLogLevel: "WARN",
+		defender.EnvSeverities: "rejected-report=HIGH",
+	}))
+	if err != nil || e.eventTopic != "plant/+" || e.quiet != 48*time.Hour || e.level != slog.LevelWarn || e.severities.Sources[defender.RejectedReports] != defender.High {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+func TestEveryFaultOfTheEnvironmentIsNamed(t *testing.T) {
+	bad := map[string]string{
+		"AWS_REGION": "", defender.EnvLedgerTable: "", defender.EnvDeadLetterQueueURL: "",
+		defender.EnvQuietTime: "-1h", defender.EnvLogLevel: "LOUD", defender.EnvSeverities: "x=y",
+	}
+	_, err := readEnvironment(env(bad))
+	for name := range bad {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not named in %v", name, err)
+		}
+	}
+}
+
+func TestHandlerIsBuiltWithoutCallingAWS(t *testing.T) {
+	t.Setenv("AWS_REGION", "eu-west-1")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	handler, err := build(context.Background(), env(nil))
+	if err != nil || handler.Region != "eu-west-1" {
+		t.Errorf("%+v, %v", handler, err)
+	}
+}

@@ -1,0 +1,153 @@
+package startaudit_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-lambda-go/cfn"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/startaudit"
+)
+
+// fakeIoT fails as often as there are errors, then starts an audit.
+type fakeIoT struct {
+	errs  []error
+	calls [][]string
+}
+
+func (f *fakeIoT) StartOnDemandAuditTask(_ context.Context, in *iot.StartOnDemandAuditTaskInput, _ ...func(*iot.Options)) (*iot.StartOnDemandAuditTaskOutput, error) {
+	f.calls = append(f.calls, in.TargetCheckNames)
+	if n := len(f.calls); n <= len(f.errs) {
+		return nil, f.errs[n-1]
+	}
+	return &iot.StartOnDemandAuditTaskOutput{TaskId: aws.String("task-1")}, nil
+}
+
+func starter(f *fakeIoT) *startaudit.Starter {
+	return &startaudit.Starter{IoT: f, Log: slog.New(slog.DiscardHandler), Random: func(n int64) int64 { return n - 1 }}
+}
+
+func event(kind cfn.RequestType, checks ...any) cfn.Event {
+	return cfn.Event{RequestType: kind, LogicalResourceID: "Start", ResourceProperties: map[string]any{defender.StartAuditChecks: checks}}
+}
+
+// handle gives an event to a function with a minute to live.
+func handle(f *fakeIoT, e cfn.Event) (string, map[string]any, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return starter(f).Handle(ctx, e)
+}
+
+func TestCreateAndUpdateStartTheAudit(t *testing.T) {
+	for _, kind := range []cfn.RequestType{cfn.RequestCreate, cfn.RequestUpdate} {
+		f := &fakeIoT{}
+		id, data, err := handle(f, event(kind, "LOGGING_DISABLED_CHECK", "CONFLICTING_CLIENT_IDS_CHECK"))
+		if err != nil || id != "start-audit-Start" || data["TaskId"] != "task-1" {
+			t.Errorf("%s: %q, %v, %v", kind, id, data, err)
+		}
+		if len(f.calls) != 1 || !slices.Equal(f.calls[0], []string{"LOGGING_DISABLED_CHECK", "CONFLICTING_CLIENT_IDS_CHECK"}) {
+			t.Errorf("%s: calls %v", kind, f.calls)
+		}
+	}
+}
+
+func TestPhysicalIDNeverChanges(t *testing.T) {
+	e := event(cfn.RequestUpdate, "LOGGING_DISABLED_CHECK")
+	e.PhysicalResourceID = "as it was"
+	for _, checks := range []any{e.ResourceProperties[defender.StartAuditChecks], "broken"} {
+		e.ResourceProperties[defender.StartAuditChecks] = checks
+		if id, _, _ := handle(&fakeIoT{}, e); id != "as it was" {
+			t.Errorf("id %q", id)
+		}
+	}
+}
+
+func TestDeleteDoesNothing(t *testing.T) {
+	f := &fakeIoT{}
+	e := event(cfn.RequestDelete, "no check of today")
+	e.PhysicalResourceID = "start-audit-Start"
+	if id, data, err := handle(f, e); err != nil || id != "start-audit-Start" || data != nil || len(f.calls) > 0 {
+		t.Errorf("%q, %v, %v, %d calls", id, data, err, len(f.calls))
+	}
+}
+
+func TestTenRunningAuditsDoNotRollADeploymentBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := make([]error, 100)
+		for i := range limit {
+			limit[i] = &types.LimitExceededException{}
+		}
+		f := &fakeIoT{errs: limit}
+		start := time.Now()
+		_, data, err := handle(f, event(cfn.RequestCreate, "LOGGING_DISABLED_CHECK"))
+		if err != nil || data["TaskId"] != "" || len(f.calls) < 3 {
+			t.Errorf("%v, %v, %d calls", data, err, len(f.calls))
+		}
+		if took := time.Since(start); took > 55*time.Second {
+			t.Errorf("took %v of a minute: no time to answer", took)
+		}
+		f = &fakeIoT{errs: limit[:2]}
+		if _, data, err := handle(f, event(cfn.RequestCreate, "LOGGING_DISABLED_CHECK")); err != nil || data["TaskId"] != "task-1" {
+			t.Errorf("a place that became free was not taken: %v, %v", data, err)
+		}
+	})
+}
+
+func TestCheckThatStaysOffFailsTheDeployment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		off := make([]error, 100)
+		for i := range off {
+			off[i] = &types.InvalidRequestException{Message: aws.String("check is disabled")}
+		}
+		_, _, err := handle(&fakeIoT{errs: off}, event(cfn.RequestCreate, "LOGGING_DISABLED_CHECK"))
+		var invalid *types.InvalidRequestException
+		if !errors.As(err, &invalid) || !strings.Contains(err.Error(), "must be enabled") {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestWrongPropertiesAreReported(t *testing.T) {
+	for _, e := range []cfn.Event{event(cfn.RequestCreate), event(cfn.RequestCreate, "NO_SUCH_CHECK"), event(cfn.RequestCreate, 7.0), {RequestType: cfn.RequestCreate}} {
+		if _, _, err := handle(&fakeIoT{}, e); err == nil || !strings.Contains(err.Error(), defender.StartAuditChecks) {
+			t.Errorf("%v: %v", e.ResourceProperties, err)
+		}
+	}
+}
+
+func TestCloudFormationGetsTheAnswer(t *testing.T) {
+	var answer struct {
+		Status             string
+		PhysicalResourceId string
+		Data               map[string]any
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if err := json.Unmarshal(body, &answer); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	e := event(cfn.RequestCreate, "LOGGING_DISABLED_CHECK")
+	e.ResponseURL = server.URL
+	if _, err := cfn.LambdaWrap(starter(&fakeIoT{}).Handle)(context.Background(), e); err != nil {
+		t.Fatal(err)
+	}
+	if answer.Status != "SUCCESS" || answer.PhysicalResourceId != "start-audit-Start" || answer.Data["TaskId"] != "task-1" {
+		t.Errorf("%+v", answer)
+	}
+}
