@@ -155,6 +155,31 @@ func TestNativeFindingsAreArchivedWhenTheNextTaskFindsTheResourceCompliant(t *te
 	}
 }
 
+func TestFailedOrCanceledCheckArchivesNothing(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	w.accept()
+	w.enable()
+	w.audit(defender.LoggingDisabled)
+	w.held = true
+	for _, end := range []func(task string){
+		func(task string) {
+			must[*iot.CancelAuditTaskOutput](t)(w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task}))
+		},
+		func(string) {
+			must[*iot.UpdateAccountAuditConfigurationOutput](t)(w.UpdateAccountAuditConfiguration(t.Context(), &iot.UpdateAccountAuditConfigurationInput{AuditCheckConfigurations: checkMap{logging: {}}}))
+			w.run()
+		},
+	} {
+		w.step(time.Minute)
+		task := w.audit(defender.LoggingDisabled)
+		end(task)
+		f := w.nativeFinding(account + "/ACCOUNT_SETTINGS/" + account + "/LOGGING_DISABLED_CHECK/LOGGING_DISABLED")
+		if status := w.describe(task).AuditDetails[logging].CheckRunStatus; f.RecordState != "ACTIVE" || !f.UpdatedAt.Equal(start) {
+			t.Errorf("after a check that is %s: %s, updated %s", status, f.RecordState, f.UpdatedAt)
+		}
+	}
+}
+
 func TestNativeSummaryFollowsTheCheck(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{DataCollection: time.Hour})
 	w.accept()
@@ -201,9 +226,15 @@ func TestNativeFindingsNeedTheProduct(t *testing.T) {
 		t.Errorf("%d findings", n)
 	}
 	must[string](t)(w.hub.EnableProduct("arn:aws:securityhub:us-east-1::product/aws/iot-device-defender-audit"))
+	w.newVersion("p", tidy)
+	w.audit(defender.IoTPolicyOverlyPermissive)
+	if n := len(w.hub.Findings()); n != 1 {
+		t.Errorf("%d findings, want the summary: what never arrived is not archived", n)
+	}
+	w.newVersion("p", allowAll)
 	w.audit(defender.IoTPolicyOverlyPermissive)
 	if n := len(w.hub.Findings()); n != 2 {
-		t.Errorf("%d findings, want a finding and a summary", n)
+		t.Errorf("%d findings, want a finding and the summary", n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package devicedefender_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -69,6 +70,24 @@ func TestTaskCanceledBeforeItRuns(t *testing.T) {
 	must[*iot.CancelAuditTaskOutput](t)(w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task}))
 	w.run()
 	if got := w.describe(task); got.TaskStatus != types.AuditTaskStatusCanceled || len(w.findings(task)) != 0 || len(w.messages) != 1 {
+		t.Errorf("%+v, messages %v", got, w.messages)
+	}
+}
+
+func TestResultThatComesAfterTheCancellationIsDropped(t *testing.T) {
+	var w *world
+	var task string
+	w = newWorld(t, devicedefender.Config{IdentityPools: func(context.Context) (int, error) {
+		_, err := w.service.CancelAuditTask(&devicedefender.AuditTaskInput{TaskID: task})
+		return 0, err
+	}})
+	w.enable()
+	w.held = true
+	cognito := defender.UnauthenticatedCognitoRoleOverlyPermissive
+	task = w.audit(cognito, defender.LoggingDisabled)
+	w.run()
+	got := w.describe(task)
+	if got.TaskStatus != types.AuditTaskStatusCanceled || *got.TaskStatistics.CanceledChecks != 2 || got.AuditDetails[cognito.String()].Message != nil || len(w.messages) != 1 {
 		t.Errorf("%+v, messages %v", got, w.messages)
 	}
 }
