@@ -122,11 +122,14 @@ func (s *story) startCloud(ctx context.Context) error {
 }
 
 func (s *story) deploy(ctx context.Context) error {
-	settings := map[string]string{
+	return s.deployWith(ctx, map[string]string{
 		"engine": "none", "audit-subscription": "off", "enable-security-hub": "true", "audit-on-deploy": "true",
-		"architecture": runtime.GOARCH,
-	}
-	args := []string{"--output", s.cloud.Dir() + "/cdk.out"}
+	})
+}
+
+// deployWith deploys the app with settings instead of those of cdk.json.
+func (s *story) deployWith(ctx context.Context, settings map[string]string) error {
+	args := []string{"--output", s.cloud.Dir() + "/cdk.out", "-c", "defenderhub:architecture=" + runtime.GOARCH}
 	for k, v := range settings {
 		args = append(args, "-c", "defenderhub:"+k+"="+v)
 	}
