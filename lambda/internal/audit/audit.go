@@ -203,8 +203,8 @@ func (w *work) page(ctx context.Context) (*iot.ListAuditFindingsOutput, error) {
 		if w.point.Token != "" {
 			in.NextToken = &w.point.Token
 		}
-		// ListSuppressedFindings stays absent: false would be the same as true's opposite
-		// only for data that carries isSuppressed.
+		// Without ListSuppressedFindings AWS returns suppressed findings as well. What old
+		// data does not mark is then still sent.
 		page, err := w.IoT.ListAuditFindings(ctx, in)
 		if err == nil {
 			return page, nil
