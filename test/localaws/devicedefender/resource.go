@@ -10,16 +10,12 @@ import (
 // ResourceType is the type of a resource that a finding is about.
 type ResourceType string
 
-// The resource types of AWS.
+// The resource types of what the checks here find. AWS has more.
 const (
-	DeviceCertificate   ResourceType = "DEVICE_CERTIFICATE"
-	CACertificate       ResourceType = "CA_CERTIFICATE"
-	IoTPolicy           ResourceType = "IOT_POLICY"
-	CognitoIdentityPool ResourceType = "COGNITO_IDENTITY_POOL"
-	ClientID            ResourceType = "CLIENT_ID"
-	AccountSettings     ResourceType = "ACCOUNT_SETTINGS"
-	RoleAlias           ResourceType = "ROLE_ALIAS"
-	IssuerCertificate   ResourceType = "ISSUER_CERTIFICATE"
+	DeviceCertificate ResourceType = "DEVICE_CERTIFICATE"
+	IoTPolicy         ResourceType = "IOT_POLICY"
+	ClientID          ResourceType = "CLIENT_ID"
+	AccountSettings   ResourceType = "ACCOUNT_SETTINGS"
 )
 
 // Resource is the resource of a finding, or one that is related to it.

@@ -33,7 +33,7 @@ func revokedCertificates(s *Service, run checkRun) (int, []issue, error) {
 	for _, c := range certificates {
 		revoked, err := s.revokedByIssuer(c, run.at, lists)
 		if err != nil {
-			return 0, nil, fmt.Errorf("It is not known whether certificate %s was revoked: %w", c.ID, err) //nolint:staticcheck // a message of the API
+			return 0, nil, inconclusive("It is not known whether certificate %s was revoked: %w", c.ID, err)
 		}
 		if revoked {
 			issues = append(issues, certificateIssue(c, "CERTIFICATE_REVOKED_BY_ISSUER", "Certificate is revoked by its issuer but still active."))

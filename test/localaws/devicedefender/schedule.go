@@ -68,7 +68,7 @@ func (s *Service) CreateScheduledAudit(in *CreateScheduledAuditInput) (*Schedule
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	arn := s.place().arn("scheduledaudit/" + in.ScheduledAuditName)
+	arn := s.config.Registry.ARN("scheduledaudit/" + in.ScheduledAuditName)
 	if _, exists := s.schedules[in.ScheduledAuditName]; exists {
 		return nil, alreadyExists(in.ScheduledAuditName, arn, "The scheduled audit %s already exists", in.ScheduledAuditName)
 	}

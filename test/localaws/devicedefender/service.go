@@ -24,13 +24,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
 )
@@ -108,6 +108,7 @@ type Service struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	audits sync.WaitGroup
+	due    sync.Mutex // held while what is due runs
 	native native
 
 	mu            sync.Mutex
@@ -117,7 +118,6 @@ type Service struct {
 	tasks         []*task    // oldest first
 	findings      []*finding // oldest first
 	findingsMade  int
-	due           sync.Mutex // held while what is due runs
 }
 
 // New returns a service without a configuration: all checks are disabled.
@@ -190,24 +190,10 @@ func Register(h *iotcore.Handler, s *Service, tags Tagger) {
 	registerTags(h, s, tags)
 }
 
-// place is the account and Region, as ARNs and links to the console need them.
+// place is the account and Region, as findings and links to the console need them.
 type place struct{ account, region string }
 
-func (p place) partition() string {
-	switch {
-	case len(p.region) > 3 && p.region[:3] == "cn-":
-		return "aws-cn"
-	case len(p.region) > 7 && p.region[:7] == "us-gov-":
-		return "aws-us-gov"
-	}
-	return "aws"
-}
-
-func (p place) arn(resource string) string {
-	return fmt.Sprintf("arn:%s:iot:%s:%s:%s", p.partition(), p.region, p.account, resource)
-}
-
-func (s *Service) place() place { return place{s.config.Account, s.config.Region} }
+func (p place) partition() string { return cloudformation.Partition(p.region) }
 
 // newID returns 32 hex digits, the form of task ids and finding ids.
 func newID() string {
