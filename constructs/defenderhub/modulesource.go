@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 )
 
@@ -42,43 +43,45 @@ func findModule(file string, info *debug.BuildInfo, goCommand func(dir string, a
 	if dir := filepath.Dir(filepath.Dir(filepath.Dir(file))); filepath.IsAbs(file) && isModule(dir) {
 		return dir, nil
 	}
-	var version string
-	if info != nil {
-		for _, m := range info.Deps {
-			if m.Path != modulePath {
-				continue
-			}
-			version = m.Version
-			if r := m.Replace; r != nil {
-				version = ""
-				if r.Version != "" {
-					version = r.Path + "@" + r.Version
-				} else if filepath.IsAbs(r.Path) && isModule(r.Path) {
-					return r.Path, nil
-				}
-			} else if version != "" {
-				version = modulePath + "@" + version
-			}
-		}
+	module, version := builtFrom(info)
+	if filepath.IsAbs(module) && isModule(module) {
+		return module, nil
 	}
 	dir, err := moduleDir(goCommand(".", "list", "-m", "-json", modulePath))
 	if err == nil {
 		return dir, nil
 	}
-	if version == "" {
-		return "", fmt.Errorf("cannot find the source of %s: %w", modulePath, err)
+	if version != "" {
+		// Outside of every module, so that no go.mod of the caller has a say.
+		temp, tempErr := os.MkdirTemp("", "defenderhub-")
+		if tempErr != nil {
+			return "", tempErr
+		}
+		defer os.RemoveAll(temp)
+		if dir, err = moduleDir(goCommand(temp, "mod", "download", "-json", module+"@"+version)); err == nil {
+			return dir, nil
+		}
 	}
-	// Outside of every module, so that no go.mod of the caller has a say.
-	temp, err := os.MkdirTemp("", "defenderhub-")
-	if err != nil {
-		return "", err
+	return "", fmt.Errorf("cannot find the source of %s that this program was built from; "+
+		"synthesize in a directory whose go.mod is or requires that module, or build the program again, without -trimpath: %w", modulePath, err)
+}
+
+// builtFrom is this module as the program was built with it: a path and a version, or
+// the directory that replaced it, which has none. A program of a checkout has none either.
+func builtFrom(info *debug.BuildInfo) (module, version string) {
+	if info == nil {
+		return "", ""
 	}
-	defer os.RemoveAll(temp)
-	dir, err = moduleDir(goCommand(temp, "mod", "download", "-json", version))
-	if err != nil {
-		return "", fmt.Errorf("cannot find the source of %s: %w", version, err)
+	for _, m := range append(slices.Clone(info.Deps), &info.Main) {
+		if m.Path != modulePath {
+			continue
+		}
+		if m.Replace != nil {
+			m = m.Replace
+		}
+		return m.Path, strings.TrimPrefix(m.Version, "(devel)")
 	}
-	return dir, nil
+	return "", ""
 }
 
 // moduleDir reads the directory out of what go list and go mod download print.

@@ -27,6 +27,7 @@ func TestSourceIsFound(t *testing.T) {
 		{name: "caller's go.mod", file: trimmed, info: dep("v1.0.0", &debug.Module{Path: "../hub"}), answers: map[string]string{"list -m -json " + modulePath: module}},
 		{name: "workspace or own binary", file: trimmed, answers: map[string]string{"list -m -json " + modulePath: module}},
 		{name: "module cache, after vendoring", file: file(vendored), info: dep("v1.0.0", nil), answers: map[string]string{"mod download -json " + modulePath + "@v1.0.0": module}},
+		{name: "installed app", file: trimmed, info: &debug.BuildInfo{Main: debug.Module{Path: modulePath, Version: "v1.0.0"}}, answers: map[string]string{"mod download -json " + modulePath + "@v1.0.0": module}},
 		{name: "fork", file: trimmed, info: dep("v1.0.0", &debug.Module{Path: "example.com/fork", Version: "v1.0.1"}), answers: map[string]string{"mod download -json example.com/fork@v1.0.1": module}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -43,10 +44,21 @@ func TestSourceIsFound(t *testing.T) {
 	}
 }
 
-func TestMissingSourceIsAnError(t *testing.T) {
-	fail := func(string, ...string) ([]byte, error) { return nil, errors.New("module lookup disabled") }
-	for _, info := range []*debug.BuildInfo{nil, {Deps: []*debug.Module{{Path: modulePath, Version: "v1.0.0"}}}} {
-		if dir, err := findModule("trimmed.go", info, fail); err == nil || !strings.Contains(err.Error(), "module lookup disabled") {
+func TestMissingSourceIsAnErrorThatNamesTheWayOut(t *testing.T) {
+	fail := func(_ string, args ...string) ([]byte, error) {
+		if strings.Contains(strings.Join(args, " "), "(devel)") {
+			t.Errorf("go %v: no such version exists", args)
+		}
+		return nil, errors.New("module lookup disabled")
+	}
+	for _, info := range []*debug.BuildInfo{
+		nil,
+		{Deps: []*debug.Module{{Path: modulePath, Version: "v1.0.0"}}},
+		{Main: debug.Module{Path: modulePath, Version: "(devel)"}},
+		{Deps: []*debug.Module{{Path: modulePath, Version: "v1.0.0", Replace: &debug.Module{Path: "../moved"}}}},
+	} {
+		dir, err := findModule("trimmed.go", info, fail)
+		if err == nil || !strings.Contains(err.Error(), "module lookup disabled") || !strings.Contains(err.Error(), "without -trimpath") {
 			t.Errorf("got %q, %v", dir, err)
 		}
 	}

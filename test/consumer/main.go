@@ -1,0 +1,48 @@
+// A fleet's own CDK app, in a module of its own: it embeds the construct as README shows,
+// and wherever else a construct may stand.
+package main
+
+import (
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+func main() {
+	defer jsii.Close()
+	app := awscdk.NewApp(nil)
+	asReadmeShows(awscdk.NewStack(app, jsii.String("Fleet"), nil))
+	governed(awscdk.NewStack(app, jsii.String("Governed"), nil))
+
+	platform := awscdk.NewStack(app, jsii.String("Platform"), nil)
+	asReadmeShows(awscdk.NewNestedStack(platform, jsii.String("Security"), nil))
+
+	production := awscdk.NewStage(app, jsii.String("Production"), &awscdk.StageProps{
+		Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: jsii.String("eu-central-1")},
+	})
+	asReadmeShows(awscdk.NewStack(production, jsii.String("Fleet"), nil))
+	app.Synth(nil)
+}
+
+func asReadmeShows(stack awscdk.Stack) {
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Audit: &defenderhub.AuditProps{Schedule: defender.Weekly(time.Sunday)},
+		Rules: &defenderhub.RulesProps{EventTopic: "fleet/+/security"},
+	})
+}
+
+// governed puts the rules of an organization on the construct, and on nothing beside it.
+func governed(stack awscdk.Stack) {
+	awssqs.NewQueue(stack, jsii.String("Orders"), nil)
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), nil)
+	awscdk.Tags_Of(hub).Add(jsii.String("team"), jsii.String("security"), nil)
+	boundary := awsiam.ManagedPolicy_FromManagedPolicyName(stack, jsii.String("Boundary"), jsii.String("fleet-boundary"))
+	awsiam.PermissionsBoundary_Of(hub).Apply(boundary)
+	awscdk.NewCfnOutput(stack, jsii.String("Events"), &awscdk.CfnOutputProps{Value: hub.Queue().QueueUrl()})
+}

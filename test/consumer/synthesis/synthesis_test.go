@@ -1,0 +1,260 @@
+// Package synthesis runs the fleet's app as its owner would: once with the construct as
+// it lies in this repository, and twice with a read-only copy of it somewhere else, as
+// the module cache holds one, under settings that a build of the construct must survive.
+package synthesis
+
+import (
+	"debug/buildinfo"
+	"debug/elf"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	consumer   = ".."
+	repository = "../../.."
+	construct  = "github.com/defenderhub/defenderhub"
+)
+
+// hostile are settings of the caller with which no function for Lambda could be built.
+var hostile = []string{"GOFLAGS=-mod=mod -tags=lambda.norpc,fleet", "GOWORK=off", "GOOS=js", "GOARCH=wasm", "CGO_ENABLED=1", "GO111MODULE=off"}
+
+func TestConstructServesAnotherModule(t *testing.T) {
+	cache := "XDG_CACHE_HOME=" + t.TempDir()
+	fromRepository := synthesize(t, build(t, consumer), cache)
+
+	copied, log := copyModule(t, repository), filepath.Join(t.TempDir(), "go.log")
+	before := listing(t, copied)
+	app := build(t, copyConsumer(t, copied), "GOFLAGS=-mod=mod", "GOWORK=off")
+	settings := append(slices.Clone(hostile), cache, "PATH="+observedGo(t, log)+string(os.PathListSeparator)+os.Getenv("PATH"))
+	fromCopy := synthesize(t, app, settings...)
+	again := synthesize(t, app, settings...)
+
+	t.Run("TheFunctionIsCompiledFromTheReadOnlyCopy", func(t *testing.T) {
+		commands := read(t, log)
+		want := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(copied) + ` build .*\./lambda/forwarder$`)
+		if !want.MatchString(commands) {
+			t.Errorf("no go build in %s:\n%s", copied, commands)
+		}
+		if strings.Contains(commands, absolute(t, repository)+" ") {
+			t.Errorf("the go command ran in the repository:\n%s", commands)
+		}
+		if after := listing(t, copied); after != before {
+			t.Errorf("the copy changed from\n%s\nto\n%s", before, after)
+		}
+	})
+	t.Run("TheFunctionIsInTheTemplate", func(t *testing.T) {
+		template := readTemplate(t, fromCopy, "Fleet.template.json")
+		executable := filepath.Join(fromCopy, "asset."+assetOf(t, template), "bootstrap")
+		isForLambda(t, executable)
+		showsTheProps(t, template)
+	})
+	t.Run("TheCopyGivesTheTemplatesOfTheRepository", func(t *testing.T) {
+		sameTemplates(t, fromRepository, fromCopy)
+	})
+	t.Run("ASecondSynthesisGivesTheSameTemplates", func(t *testing.T) {
+		sameTemplates(t, fromCopy, again)
+	})
+	t.Run("TagsReachWhatCanBeTagged", func(t *testing.T) { tagged(t, readTemplate(t, fromCopy, "Governed.template.json")) })
+	t.Run("AspectsReachEveryRole", func(t *testing.T) { bounded(t, readTemplate(t, fromCopy, "Governed.template.json")) })
+	t.Run("ANestedStackHoldsIt", func(t *testing.T) {
+		parent := readTemplate(t, fromCopy, "Platform.template.json")
+		if n := len(parent.of("AWS::CloudFormation::Stack")); n != 1 || len(parent.Resources) != 1 {
+			t.Errorf("the parent stack holds %d nested stacks and %d resources, want one", n, len(parent.Resources))
+		}
+		nested := readTemplate(t, fromCopy, "PlatformSecurity*.nested.template.json")
+		showsTheProps(t, nested)
+	})
+	t.Run("AStageHoldsIt", func(t *testing.T) {
+		template := readTemplate(t, fromCopy, "assembly-Production/ProductionFleet*.template.json")
+		showsTheProps(t, template)
+		if hash := assetOf(t, template); hash != assetOf(t, readTemplate(t, fromCopy, "Fleet.template.json")) {
+			t.Errorf("asset %s is of the stage alone", hash)
+		}
+	})
+}
+
+// The app holds README's snippet, character for character.
+func TestAppEmbedsTheConstructAsReadmeShows(t *testing.T) {
+	snippet := regexp.MustCompile("(?s)```go\n(.*?)```").FindStringSubmatch(read(t, filepath.Join(repository, "README.md")))
+	if snippet == nil {
+		t.Fatal("README.md has no Go snippet")
+	}
+	indented := regexp.MustCompile(`(?m)^(.)`).ReplaceAllString(snippet[1], "\t$1")
+	if !strings.Contains(read(t, filepath.Join(consumer, "main.go")), "\n"+indented) {
+		t.Errorf("main.go lacks README's snippet:\n%s", indented)
+	}
+}
+
+// isForLambda holds the executable to what Lambda runs by default.
+func isForLambda(t *testing.T, executable string) {
+	t.Helper()
+	file, err := elf.Open(executable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if file.Machine != elf.EM_AARCH64 {
+		t.Errorf("built for %v, want arm64", file.Machine)
+	}
+	info, err := buildinfo.ReadFile(executable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Path != construct+"/lambda/forwarder" || info.Main.Path != construct {
+		t.Errorf("%s of module %s", info.Path, info.Main.Path)
+	}
+	got := map[string]string{}
+	for _, s := range info.Settings {
+		got[s.Key] = s.Value
+	}
+	for key, want := range map[string]string{"GOOS": "linux", "GOARCH": "arm64", "CGO_ENABLED": "0", "-trimpath": "true", "-tags": "lambda.norpc"} {
+		if got[key] != want {
+			t.Errorf("built with %s=%s, want %s", key, got[key], want)
+		}
+	}
+}
+
+// showsTheProps looks for what README's snippet asks for.
+func showsTheProps(t *testing.T, tp template) {
+	t.Helper()
+	if functions := tp.of("AWS::Lambda::Function"); len(functions) != 1 || functions[0].Properties["Runtime"] != "provided.al2023" {
+		t.Errorf("functions %v, want one", functions)
+	}
+	if audits := tp.of("AWS::IoT::ScheduledAudit"); len(audits) != 1 || audits[0].Properties["DayOfWeek"] != "SUN" {
+		t.Errorf("scheduled audits %v, want one on Sundays", audits)
+	}
+	rules := tp.of("AWS::IoT::TopicRule")
+	if !slices.ContainsFunc(rules, func(r resource) bool { return strings.Contains(text(r.Properties), "FROM 'fleet/+/security'") }) {
+		t.Errorf("none of %d rules reads the topic fleet/+/security", len(rules))
+	}
+}
+
+// taggable are the types that cost money or hold data.
+var taggable = []string{
+	"AWS::CloudWatch::Alarm", "AWS::DynamoDB::Table", "AWS::IAM::Role", "AWS::IoT::ScheduledAudit", "AWS::IoT::TopicRule",
+	"AWS::KMS::Key", "AWS::Lambda::Function", "AWS::Logs::LogGroup", "AWS::SNS::Topic", "AWS::SQS::Queue",
+}
+
+func tagged(t *testing.T, tp template) {
+	const tag = `{"Key":"team","Value":"security"}`
+	for _, kind := range taggable {
+		if len(tp.of(kind)) == 0 {
+			t.Errorf("no %s to look at", kind)
+		}
+	}
+	for id, r := range tp.Resources {
+		if !slices.Contains(taggable, r.Type) {
+			continue
+		}
+		if got, want := strings.Contains(text(r.Properties["Tags"]), tag), strings.HasPrefix(id, "Hub"); got != want {
+			t.Errorf("%s (%s): tagged %v, want %v", id, r.Type, got, want)
+		}
+	}
+}
+
+func bounded(t *testing.T, tp template) {
+	roles := tp.of("AWS::IAM::Role")
+	if len(roles) < 3 {
+		t.Errorf("%d roles, want those of the audit, the rules and the forwarder", len(roles))
+	}
+	for _, r := range roles {
+		if boundary := text(r.Properties["PermissionsBoundary"]); !strings.Contains(boundary, "policy/fleet-boundary") {
+			t.Errorf("a role has the permissions boundary %s: %s", boundary, text(r.Properties))
+		}
+	}
+}
+
+// sameTemplates compares all templates of two syntheses, byte by byte: the hashes of
+// assets are in them.
+func sameTemplates(t *testing.T, one, two string) {
+	t.Helper()
+	names := templates(t, one)
+	if len(names) != 5 || !slices.Equal(names, templates(t, two)) {
+		t.Errorf("templates %v and %v, want the same five", names, templates(t, two))
+	}
+	for _, name := range names {
+		if read(t, filepath.Join(one, name)) != read(t, filepath.Join(two, name)) {
+			t.Errorf("%s differs: diff %s", name, difference(filepath.Join(one, name), filepath.Join(two, name)))
+		}
+	}
+}
+
+func difference(one, two string) string {
+	out, err := exec.Command("diff", "-u", one, two).CombinedOutput()
+	if len(out) == 0 {
+		return err.Error()
+	}
+	return string(out)
+}
+
+type template struct{ Resources map[string]resource }
+
+type resource struct {
+	Type       string
+	Properties map[string]any
+}
+
+// of are the resources of a type.
+func (tp template) of(kind string) []resource {
+	var found []resource
+	for _, r := range tp.Resources {
+		if r.Type == kind {
+			found = append(found, r)
+		}
+	}
+	return found
+}
+
+// assetOf is the hash of the function's asset, out of the name of its object in S3.
+func assetOf(t *testing.T, tp template) string {
+	t.Helper()
+	functions := tp.of("AWS::Lambda::Function")
+	if len(functions) == 0 {
+		t.Fatal("no function")
+	}
+	code, _ := functions[0].Properties["Code"].(map[string]any)
+	key, _ := code["S3Key"].(string)
+	hash, ok := strings.CutSuffix(key, ".zip")
+	if !ok {
+		t.Fatalf("the function's code is %v", functions[0].Properties["Code"])
+	}
+	return hash
+}
+
+// readTemplate reads the one template of a cloud assembly that pattern matches.
+func readTemplate(t *testing.T, assembly, pattern string) template {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(assembly, filepath.FromSlash(pattern)))
+	if err != nil || len(paths) != 1 {
+		t.Fatalf("%s: found %v, %v, want one file", pattern, paths, err)
+	}
+	var tp template
+	if err := json.Unmarshal([]byte(read(t, paths[0])), &tp); err != nil {
+		t.Fatal(err)
+	}
+	return tp
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func text(v any) string {
+	out, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(out)
+}
