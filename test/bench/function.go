@@ -1,0 +1,120 @@
+package main
+
+import (
+	"archive/zip"
+	"compress/flate"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// function measures the forwarder's executable, its zip and its start against a
+// function that does nothing.
+func (b *bench) function() error {
+	ours, err := b.build(b.repository, "./lambda/forwarder", "forwarder")
+	if err != nil {
+		return err
+	}
+	theirs, err := b.build(filepath.Join(b.repository, "test"), "./bench/emptyfunction", "emptyfunction")
+	if err != nil {
+		return err
+	}
+	for _, m := range []struct {
+		what    string
+		measure func(path string) (int64, error)
+	}{{"function, executable / empty function", fileSize}, {"function, zip / empty function", zipSize}} {
+		a, err := m.measure(ours)
+		if err != nil {
+			return err
+		}
+		z, err := m.measure(theirs)
+		if err != nil {
+			return err
+		}
+		b.row(m.what, fmt.Sprintf("%.1f MB", float64(a)/1e6), fmt.Sprintf("%.1f MB", float64(z)/1e6), fmt.Sprintf("%.2f", float64(a)/float64(z)), "")
+	}
+	env := []string{
+		"AWS_REGION=us-east-1", "AWS_LAMBDA_FUNCTION_NAME=bench", "AWS_ACCESS_KEY_ID=bench", "AWS_SECRET_ACCESS_KEY=bench",
+		defender.EnvLedgerTable + "=bench", defender.EnvDeadLetterQueueURL + "=https://sqs.us-east-1.amazonaws.com/123456789012/bench",
+	}
+	return b.compare("function, start until it asks for work / empty function", "",
+		func() (time.Duration, error) { return start(ours, env) }, func() (time.Duration, error) { return start(theirs, env) })
+}
+
+func fileSize(path string) (int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// zipSize is the size of what Lambda is given.
+func zipSize(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var size counter
+	archive := zip.NewWriter(&size)
+	archive.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestCompression) })
+	entry, err := archive.Create("bootstrap")
+	if err != nil {
+		return 0, err
+	}
+	if _, err := io.Copy(entry, f); err != nil {
+		return 0, err
+	}
+	return int64(size), archive.Close()
+}
+
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}
+
+// start runs a function against a runtime API of its own, and returns how long it took
+// to ask for its first event.
+func start(executable string, env []string) (time.Duration, error) {
+	asked := make(chan time.Time, 1)
+	release := make(chan struct{})
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/invocation/next") {
+			select {
+			case asked <- time.Now():
+			default:
+			}
+			<-release
+		}
+	}))
+	defer api.Close()
+	defer close(release)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	c := exec.CommandContext(ctx, executable)
+	c.Env = append(os.Environ(), append(env, "AWS_LAMBDA_RUNTIME_API="+strings.TrimPrefix(api.URL, "http://"))...)
+	began := time.Now()
+	if err := c.Start(); err != nil {
+		return 0, err
+	}
+	defer c.Wait()
+	defer c.Process.Kill()
+	select {
+	case at := <-asked:
+		return at.Sub(began), nil
+	case <-ctx.Done():
+		return 0, fmt.Errorf("%s asked for no event: %w", filepath.Base(executable), ctx.Err())
+	}
+}
