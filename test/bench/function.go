@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -24,14 +25,14 @@ func (b *bench) function() error {
 	if err != nil {
 		return err
 	}
-	theirs, err := b.build(filepath.Join(b.repository, "test"), "./bench/emptyfunction", "emptyfunction")
+	theirs, err := b.build(b.test, "./bench/emptyfunction", "emptyfunction")
 	if err != nil {
 		return err
 	}
 	for _, m := range []struct {
 		what    string
 		measure func(path string) (int64, error)
-	}{{"function, executable / empty function", fileSize}, {"function, zip / empty function", zipSize}} {
+	}{{"executable", fileSize}, {"zip", zipSize}} {
 		a, err := m.measure(ours)
 		if err != nil {
 			return err
@@ -40,14 +41,15 @@ func (b *bench) function() error {
 		if err != nil {
 			return err
 		}
-		b.row(m.what, fmt.Sprintf("%.1f MB", float64(a)/1e6), fmt.Sprintf("%.1f MB", float64(z)/1e6), fmt.Sprintf("%.2f", float64(a)/float64(z)), "")
+		b.row(m.what, fmt.Sprintf("%.1f MB", float64(a)/1e6), fmt.Sprintf("%.1f MB empty function", float64(z)/1e6), number(float64(a)/float64(z)), "")
 	}
 	env := []string{
 		"AWS_REGION=us-east-1", "AWS_LAMBDA_FUNCTION_NAME=bench", "AWS_ACCESS_KEY_ID=bench", "AWS_SECRET_ACCESS_KEY=bench",
 		defender.EnvLedgerTable + "=bench", defender.EnvDeadLetterQueueURL + "=https://sqs.us-east-1.amazonaws.com/123456789012/bench",
 	}
-	return b.compare("function, start until it asks for work / empty function", "",
-		func() (time.Duration, error) { return start(ours, env) }, func() (time.Duration, error) { return start(theirs, env) })
+	// A start is short: several count as one measurement, the fastest of them.
+	return b.compare("start until it asks for work", "empty function", 0,
+		func() (time.Duration, error) { return b.fastestStart(ours, env) }, func() (time.Duration, error) { return b.fastestStart(theirs, env) })
 }
 
 func fileSize(path string) (int64, error) {
@@ -85,9 +87,21 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func (b *bench) fastestStart(executable string, env []string) (time.Duration, error) {
+	fastest := time.Duration(math.MaxInt64)
+	for range 5 {
+		took, err := b.start(executable, env)
+		if err != nil {
+			return 0, err
+		}
+		fastest = min(fastest, took)
+	}
+	return fastest, nil
+}
+
 // start runs a function against a runtime API of its own, and returns how long it took
 // to ask for its first event.
-func start(executable string, env []string) (time.Duration, error) {
+func (b *bench) start(executable string, env []string) (time.Duration, error) {
 	asked := make(chan time.Time, 1)
 	release := make(chan struct{})
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -101,7 +115,7 @@ func start(executable string, env []string) (time.Duration, error) {
 	}))
 	defer api.Close()
 	defer close(release)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
 	defer cancel()
 	c := exec.CommandContext(ctx, executable)
 	c.Env = append(os.Environ(), append(env, "AWS_LAMBDA_RUNTIME_API="+strings.TrimPrefix(api.URL, "http://"))...)
