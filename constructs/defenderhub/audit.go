@@ -130,12 +130,15 @@ func without(list, drop []defender.Check) []defender.Check {
 	return slices.DeleteFunc(slices.Clone(list), func(c defender.Check) bool { return slices.Contains(drop, c) })
 }
 
+// compiles tells whether the function behind RunOnDeploy has to be built.
+func (p *AuditProps) compiles() bool { return p.RunOnDeploy && p.Code == nil }
+
 // compile builds the function behind RunOnDeploy where it is needed.
 func (p *AuditProps) compile() error {
-	if !p.RunOnDeploy || p.Code != nil {
+	if !p.compiles() {
 		return nil
 	}
-	code, err := compile("startaudit", p.Architecture)
+	code, err := compile(startAuditFunction, p.Architecture)
 	p.Code = code
 	return err
 }

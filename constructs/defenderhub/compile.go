@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,11 +22,17 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
+// The packages of the functions below lambda/.
+const (
+	forwarderFunction  = "forwarder"
+	startAuditFunction = "startaudit"
+)
+
 // compiled are the functions that this process has built: the source does not change
 // while it runs.
 var compiled struct {
 	sync.Mutex
-	assets map[string]asset
+	assets map[Architecture]map[string]asset // by name
 }
 
 // asset is a directory to deploy and the hash of what is in it.
@@ -34,7 +42,7 @@ type asset struct{ dir, hash string }
 // dependencies, whatever module and settings the caller has. Its faults name the prop
 // Code, which makes do without.
 func compile(name string, arch Architecture) (awslambda.Code, error) {
-	built, err := compileOnce(name, arch)
+	all, err := compileOnce(arch, name)
 	if err != nil {
 		want := "a prebuilt asset such as awslambda.Code_FromAsset of a directory with an executable named bootstrap, because lambda/%s does not compile here: %v"
 		if errors.Is(err, exec.ErrNotFound) {
@@ -42,35 +50,48 @@ func compile(name string, arch Architecture) (awslambda.Code, error) {
 		}
 		return nil, &defender.FieldError{Field: "Code", Want: fmt.Sprintf(want, name, err)}
 	}
+	built := all[name]
 	return awslambda.Code_FromAsset(new(built.dir), &awss3assets.AssetOptions{
 		AssetHashType: awscdk.AssetHashType_CUSTOM, AssetHash: new(built.hash),
 	}), nil
 }
 
-func compileOnce(name string, arch Architecture) (asset, error) {
+// compileTogether builds functions by one go command, which takes hardly longer for
+// several than for one: they share most of their packages. compile then finds them
+// built; what fails here fails there again, under the name of its prop.
+func compileTogether(arch Architecture, names ...string) {
+	_, _ = compileOnce(arch, names...)
+}
+
+// compileOnce builds the functions that this process has not built yet.
+func compileOnce(arch Architecture, names ...string) (map[string]asset, error) {
 	compiled.Lock()
 	defer compiled.Unlock()
-	key := name + "-" + arch.goarch()
-	if a, ok := compiled.assets[key]; ok {
-		return a, nil
+	if compiled.assets == nil {
+		compiled.assets = map[Architecture]map[string]asset{}
+	}
+	if compiled.assets[arch] == nil {
+		compiled.assets[arch] = map[string]asset{}
+	}
+	known := compiled.assets[arch]
+	missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool { _, ok := known[name]; return ok })
+	if len(missing) == 0 {
+		return known, nil
 	}
 	goTool, err := exec.LookPath("go")
 	if err != nil {
-		return asset{}, err
+		return nil, err
 	}
 	source, err := moduleSource(goTool)
 	if err != nil {
-		return asset{}, err
+		return nil, err
 	}
-	a, err := build{goTool: goTool, module: source, cache: cacheDir(), function: name, goarch: arch.goarch()}.run()
+	built, err := build{goTool: goTool, module: source, cache: cacheDir(), functions: missing, goarch: arch.goarch()}.run()
 	if err != nil {
-		return asset{}, err
+		return nil, err
 	}
-	if compiled.assets == nil {
-		compiled.assets = map[string]asset{}
-	}
-	compiled.assets[key] = a
-	return a, nil
+	maps.Copy(known, built)
+	return known, nil
 }
 
 // cacheDir is where outputs stay between syntheses, so that the next one does not link
@@ -85,61 +106,84 @@ func cacheDir() string {
 
 // build is one run of go build.
 type build struct {
-	goTool   string
-	module   string // directory of this module
-	cache    string
-	function string // a package below lambda/
-	goarch   string
+	goTool    string
+	module    string // directory of this module
+	cache     string
+	functions []string // packages below lambda/
+	goarch    string
 }
 
-// run builds into a directory named by what comes out. The last output of the same
-// module lies ready at the target, because go build leaves an executable alone whose
-// build id says that it is up to date; nothing is ever written over a directory that
-// another synthesis may be reading.
-func (b build) run() (asset, error) {
-	home := filepath.Join(b.cache, b.function+"-"+b.goarch+"-"+digest(b.module))
+// run builds each function into a directory named by what comes out. The last outputs
+// of the same module lie ready at the targets, because go build leaves an executable
+// alone whose build id says that it is up to date; nothing is ever written over a
+// directory that another synthesis may be reading.
+func (b build) run() (map[string]asset, error) {
+	home := filepath.Join(b.cache, b.goarch+"-"+digest(b.module))
 	if err := os.MkdirAll(home, 0o755); err != nil {
-		return asset{}, err
+		return nil, err
 	}
 	work, err := os.MkdirTemp(home, "build-")
 	if err != nil {
-		return asset{}, err
+		return nil, err
 	}
 	defer os.RemoveAll(work)
-	target := filepath.Join(work, "bootstrap")
-	last := filepath.Join(home, "last")
-	if err := copyFile(last, target); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return asset{}, err
+	// The slash makes it a directory to go build, which may have one package only.
+	arguments := []string{"build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-tags=lambda.norpc", "-ldflags=-s -w", "-o", work + string(filepath.Separator)}
+	for _, name := range b.functions {
+		arguments = append(arguments, "./lambda/"+name)
+		// Whatever is missing of it is built.
+		if last, err := os.ReadFile(lastOf(home, name)); err == nil {
+			if err := copyFile(filepath.Join(home, string(last), "bootstrap"), filepath.Join(work, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, err
+			}
+		}
 	}
-	command := exec.Command(b.goTool, "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-tags=lambda.norpc",
-		"-ldflags=-s -w", "-o", target, "./lambda/"+b.function)
+	command := exec.Command(b.goTool, arguments...)
 	command.Dir = b.module
 	command.Env = buildEnvironment(os.Environ(), b.goarch)
 	if output, err := command.CombinedOutput(); err != nil {
-		return asset{}, fmt.Errorf("go build ./lambda/%s in %s: %w\n%s", b.function, b.module, err, strings.TrimSpace(string(output)))
+		return nil, fmt.Errorf("go build of %s in %s: %w\n%s", strings.Join(b.functions, ", "), b.module, err, strings.TrimSpace(string(output)))
 	}
+	assets := map[string]asset{}
+	for _, name := range b.functions {
+		if assets[name], err = keep(home, work, name); err != nil {
+			return nil, err
+		}
+	}
+	return assets, nil
+}
+
+// lastOf is the file with the hash of a function's last output.
+func lastOf(home, name string) string { return filepath.Join(home, "last-"+name) }
+
+// keep makes an asset of the executable name in work, and remembers it as the last.
+func keep(home, work, name string) (asset, error) {
+	target := filepath.Join(work, name)
 	hash, err := hashFile(target)
 	if err != nil {
 		return asset{}, err
 	}
 	dir := filepath.Join(home, hash)
 	defer prune(home, dir)
-	if _, err := os.Stat(filepath.Join(dir, "bootstrap")); err == nil {
-		return asset{dir, hash}, nil
-	}
-	remember := filepath.Join(work, "last")
-	if err := copyFile(target, remember); err != nil {
-		return asset{}, err
-	}
-	if err := os.Rename(remember, last); err != nil {
-		return asset{}, err
-	}
-	if err := os.Rename(work, dir); err != nil {
-		if _, lost := os.Stat(filepath.Join(dir, "bootstrap")); lost != nil {
+	if _, err := os.Stat(filepath.Join(dir, "bootstrap")); err != nil {
+		staged := target + ".asset"
+		if err := os.Mkdir(staged, 0o755); err != nil {
 			return asset{}, err
-		} // another synthesis built the same at the same time
+		}
+		if err := os.Rename(target, filepath.Join(staged, "bootstrap")); err != nil {
+			return asset{}, err
+		}
+		if err := os.Rename(staged, dir); err != nil {
+			if _, lost := os.Stat(filepath.Join(dir, "bootstrap")); lost != nil {
+				return asset{}, err
+			} // another synthesis built the same at the same time
+		}
 	}
-	return asset{dir, hash}, nil
+	last := target + ".last"
+	if err := os.WriteFile(last, []byte(hash), 0o644); err != nil {
+		return asset{}, err
+	}
+	return asset{dir, hash}, os.Rename(last, lastOf(home, name))
 }
 
 // prune removes outputs that no synthesis used for a month, and marks used as used.

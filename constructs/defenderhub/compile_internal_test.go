@@ -17,19 +17,29 @@ import (
 func writeModule(t *testing.T, dir string) string {
 	t.Helper()
 	for name, text := range map[string]string{
-		"go.mod":                        "module " + modulePath + "\n\ngo 1.26.0\n",
-		"lambda/hello/main.go":          "package main\n\nimport \"" + modulePath + "/lambda/internal/greeting\"\n\nfunc main() { println(greeting.Text) }\n",
-		"lambda/internal/greeting/g.go": "package greeting\n\nconst Text = \"hello\"\n",
+		"go.mod":               "module " + modulePath + "\n\ngo 1.26.0\n",
+		"lambda/hello/main.go": "package main\n\nimport \"" + modulePath + "/lambda/internal/greeting\"\n\nfunc main() { println(greeting.Text) }\n",
 	} {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		writeFile(t, filepath.Join(dir, name), text)
 	}
+	writeGreeting(t, dir, "hello")
 	return dir
+}
+
+// writeGreeting changes the source of the package that the function imports.
+func writeGreeting(t *testing.T, module, text string) {
+	t.Helper()
+	writeFile(t, filepath.Join(module, "lambda", "internal", "greeting", "g.go"), "package greeting\n\nconst Text = \""+text+"\"\n")
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func goTool(t *testing.T) string {
@@ -43,11 +53,11 @@ func goTool(t *testing.T) string {
 
 func hello(t *testing.T, module, cache string) asset {
 	t.Helper()
-	a, err := build{goTool: goTool(t), module: module, cache: cache, function: "hello", goarch: "arm64"}.run()
+	built, err := build{goTool: goTool(t), module: module, cache: cache, functions: []string{"hello"}, goarch: "arm64"}.run()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return a
+	return built["hello"]
 }
 
 func TestSameSourceHasSameHashInEveryDirectory(t *testing.T) {
@@ -68,10 +78,7 @@ func TestSameSourceHasSameHashInEveryDirectory(t *testing.T) {
 func TestChangedSourceHasAnotherHash(t *testing.T) {
 	module, cache := writeModule(t, t.TempDir()), t.TempDir()
 	one := hello(t, module, cache)
-	path := filepath.Join(module, "lambda", "internal", "greeting", "g.go")
-	if err := os.WriteFile(path, []byte("package greeting\n\nconst Text = \"good day\"\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	writeGreeting(t, module, "good day")
 	if two := hello(t, module, cache); one.hash == two.hash {
 		t.Error("the hash did not change")
 	}
@@ -137,23 +144,46 @@ func TestUnchangedSourceIsNotLinkedAgain(t *testing.T) {
 	if err := os.WriteFile(tool, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	var assets []asset
-	for _, wantLink := range []bool{true, false} {
-		a, err := build{goTool: tool, module: module, cache: cache, function: "hello", goarch: "arm64"}.run()
+	const first, second = "hello", "good day"
+	assets := map[string]asset{}
+	for i, step := range []struct {
+		text     string
+		wantLink bool
+	}{{first, true}, {first, false}, {second, true}, {first, true}, {first, false}} {
+		writeGreeting(t, module, step.text)
+		built, err := build{goTool: tool, module: module, cache: cache, functions: []string{"hello"}, goarch: "arm64"}.run()
 		if err != nil {
 			t.Fatal(err)
 		}
-		assets = append(assets, a)
+		if known, ok := assets[step.text]; ok && built["hello"] != known {
+			t.Errorf("step %d: asset %v, was %v", i, built["hello"], known)
+		}
+		assets[step.text] = built["hello"]
 		commands, err := os.ReadFile(log)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if linked := strings.Contains(string(commands), "/link "); linked != wantLink {
-			t.Errorf("linked: %v, want %v:\n%s", linked, wantLink, commands)
+		if linked := strings.Contains(string(commands), "/link "); linked != step.wantLink {
+			t.Errorf("step %d: linked: %v, want %v:\n%s", i, linked, step.wantLink, commands)
 		}
 	}
-	if assets[0] != assets[1] {
-		t.Errorf("assets %v", assets)
+}
+
+func TestFunctionsBuiltTogetherAreTheSameAssets(t *testing.T) {
+	module := writeModule(t, t.TempDir())
+	writeFile(t, filepath.Join(module, "lambda", "bye", "main.go"), "package main\n\nfunc main() { println(\"bye\") }\n")
+	built, err := build{goTool: goTool(t), module: module, cache: t.TempDir(), functions: []string{"hello", "bye"}, goarch: "arm64"}.run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if alone := hello(t, module, t.TempDir()); built["hello"].hash != alone.hash || built["bye"].hash == alone.hash {
+		t.Errorf("together %v, alone %v", built, alone)
+	}
+	for name, a := range built {
+		entries, err := os.ReadDir(a.dir)
+		if err != nil || len(entries) != 1 || entries[0].Name() != "bootstrap" {
+			t.Errorf("the asset of %s holds %v, %v, want bootstrap alone", name, entries, err)
+		}
 	}
 }
 

@@ -171,12 +171,15 @@ func validateSeverities(severities map[defender.Source]defender.Severity) error 
 	return f.err()
 }
 
+// compiles tells whether the function has to be built.
+func (p *ForwarderProps) compiles() bool { return p.Code == nil }
+
 // compile builds the function where no asset is given.
 func (p *ForwarderProps) compile() error {
-	if p.Code != nil {
+	if !p.compiles() {
 		return nil
 	}
-	code, err := compile("forwarder", p.Architecture)
+	code, err := compile(forwarderFunction, p.Architecture)
 	p.Code = code
 	return err
 }

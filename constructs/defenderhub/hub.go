@@ -185,6 +185,9 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 		return nil, err
 	}
 	plan.complete(p.EncryptionKey)
+	if plan.forwarder.compiles() && len(plan.forward) > 0 && plan.audit.compiles() && plan.forwarder.Architecture == plan.audit.Architecture {
+		compileTogether(plan.audit.Architecture, forwarderFunction, startAuditFunction)
+	}
 	return plan, errors.Join(
 		defender.Under("Forwarder", plan.compileForwarder()),
 		defender.Under("Audit", plan.audit.compile()))
