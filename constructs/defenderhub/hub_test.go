@@ -160,19 +160,17 @@ func TestCustomerManagedKeyReachesEverything(t *testing.T) {
 			}
 		}
 	}
-	statements := path(tp[own[0]].Properties, "KeyPolicy", "Statement").([]any)
-	services := 0
-	for _, s := range statements {
-		if path(s, "Principal", "Service") == nil {
+	grants, _ := path(tp[own[0]].Properties, "KeyPolicy", "Statement").([]any)
+	for service, source := range map[string]string{"sns.": "aws:SourceArn", "logs.": "kms:EncryptionContext:aws:logs:arn"} {
+		let := slices.IndexFunc(grants, func(s any) bool { return strings.Contains(text(path(s, "Principal", "Service")), service) })
+		if let < 0 {
+			t.Errorf("the key lets no %s in: %s", service, text(grants))
 			continue
 		}
-		services++
-		if path(s, "Condition") == nil {
-			t.Errorf("a service may use the key for anybody: %s", text(s))
+		condition := text(path(grants[let], "Condition", "ArnLike", source))
+		if !strings.Contains(condition, `"AWS::AccountId"`) {
+			t.Errorf("the key lets %s in for sources of any account: %s", service, text(grants[let]))
 		}
-	}
-	if services != 2 { // all topics of the account, and CloudWatch Logs
-		t.Errorf("the key's policy forgets Amazon SNS or CloudWatch Logs: %s", text(statements))
 	}
 }
 
