@@ -14,7 +14,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
-	"github.com/defenderhub/defenderhub/test/localaws/functions"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
@@ -42,7 +41,7 @@ func (c *Cloud) serveIoT() (err error) {
 	topics := sns.NewFromConfig(c.Config())
 	c.Defender, err = devicedefender.New(devicedefender.Config{
 		Account: c.Account, Region: c.Region, Registry: c.IoT, Connections: c.Broker, Now: c.Clock.Now, Logger: log,
-		SecurityHub: c.SecurityHub.Hub(c.Account, c.Region),
+		SecurityHub: c.SecurityHub.Hub(c.Account, c.Region), IdentityPools: c.identityPools,
 		Notify: func(ctx context.Context, topicARN, message string) error {
 			_, err := topics.Publish(ctx, &sns.PublishInput{TopicArn: &topicARN, Message: &message})
 			return err
@@ -132,17 +131,21 @@ func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
 		_, err := sns.NewFromConfig(c.Config()).Publish(ctx, &sns.PublishInput{TopicArn: aws.String(d.Fields["targetArn"]), Message: &body})
 		return err
 	case "lambda":
-		result, err := c.Functions.Invoke(ctx, functions.Name(d.Fields["functionArn"]), d.Body)
-		if err == nil && result.FunctionError != "" {
-			return fmt.Errorf("the function failed: %s", result.Payload)
-		}
-		return err
+		// AWS IoT invokes asynchronously: a failing function is not the action's failure.
+		return sender{c}.Send(ctx, d.Fields["functionArn"], d.Body)
 	case "republish":
 		// $$aws/... is how a rule writes a reserved topic.
 		c.Broker.PublishAsService(strings.Replace(d.Fields["topic"], "$$", "$", 1), d.Body)
 		return nil
 	}
 	return errors.New("the local AWS does not deliver actions of the kind " + d.Kind)
+}
+
+// identityPools counts the Cognito identity pools, which the emulator lists on one page.
+func (c *Cloud) identityPools(ctx context.Context) (int, error) {
+	var list struct{ IdentityPools []json.RawMessage }
+	err := c.api(c.Endpoint).Target(ctx, "cognito-identity", "AWSCognitoIdentityService.ListIdentityPools", map[string]int{"MaxResults": 60}, &list)
+	return len(list.IdentityPools), err
 }
 
 // registryData answers get_registry_data.

@@ -2,6 +2,7 @@ package localaws_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/xml"
 	"fmt"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/defenderhub/defenderhub/test/localaws"
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
@@ -47,7 +49,7 @@ func TestEventsAndTime(t *testing.T) {
 	if err := cloud.Settle(ctx); err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]string{"TicksUrl": "", "OutputUrl": "", "ToldUrl": ""} {
+	for key, want := range map[string]string{"TicksUrl": "", "OutputUrl": "camera-1", "HeardUrl": `{"device": "camera-1"}`, "ToldUrl": ""} {
 		if got := receiveAll(t, queues, outputs[key]); strings.Join(got, "") != want {
 			t.Errorf("before any step, %s holds %v", key, got)
 		}
@@ -55,6 +57,9 @@ func TestEventsAndTime(t *testing.T) {
 	if got := receiveAll(t, queues, outputs["UndeliveredUrl"]); len(got) != 1 || !strings.Contains(got[0], "Security Hub Findings - Imported") {
 		t.Errorf("the dead-letter queue of the target that is gone holds %v", got)
 	}
+
+	t.Run("topic rules invoke functions", func(t *testing.T) { checkFunctionAction(t, ctx, cloud, outputs) })
+	t.Run("Cognito checks see the account's identity pools", func(t *testing.T) { checkIdentityPools(t, cloud) })
 
 	putItems(t, cloud, outputs["Ledger"], map[string]time.Duration{"soon": time.Minute, "later": 24 * time.Hour})
 	cloud.Clock.Step(10 * time.Minute)
@@ -94,6 +99,70 @@ func TestEventsAndTime(t *testing.T) {
 		t.Errorf("after a day the table has %s", got)
 	}
 	t.Run("what cannot be followed fails by name", func(t *testing.T) { checkUnfollowable(t, cloud) })
+}
+
+// checkFunctionAction publishes to a rule whose function is there, and to one whose
+// function is gone.
+func checkFunctionAction(t *testing.T, ctx context.Context, cloud *localaws.Cloud, outputs map[string]string) {
+	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + cloud.Broker.PlainAddress()).SetClientID("camera-1"))
+	if token := client.Connect(); token.Wait() && token.Error() != nil {
+		t.Fatal(token.Error())
+	}
+	defer client.Disconnect(0)
+	for topic, payload := range map[string]string{"words": `{"Records": [{"messageId": "1", "body": "from the rule"}]}`, "lost": `{}`} {
+		if token := client.Publish(topic, 1, false, payload); token.Wait() && token.Error() != nil {
+			t.Fatal(token.Error())
+		}
+	}
+	cloud.Rules.Settle()
+	if err := cloud.Settle(ctx); err != nil {
+		t.Fatal(err)
+	}
+	queues := sqs.NewFromConfig(cloud.Config())
+	if got := receiveAll(t, queues, outputs["OutputUrl"]); !slices.Equal(got, []string{"from the rule"}) {
+		t.Errorf("the rule's function sent %v", got)
+	}
+	if got := receiveAll(t, queues, outputs["UndeliveredUrl"]); len(got) != 1 || !strings.Contains(got[0], "LambdaAction") {
+		t.Errorf("the error action sent %v, want the failure of the action whose function is gone", got)
+	}
+}
+
+// checkIdentityPools audits without any identity pool, where there is nothing that
+// could be wrong, and with one, which the local AWS cannot judge.
+func checkIdentityPools(t *testing.T, cloud *localaws.Cloud) {
+	client := iot.NewFromConfig(cloud.Config())
+	const check = "UNAUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK"
+	if _, err := client.UpdateAccountAuditConfiguration(t.Context(), &iot.UpdateAccountAuditConfigurationInput{
+		AuditCheckConfigurations: map[string]iottypes.AuditCheckConfiguration{check: {Enabled: true}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	audit := func() iottypes.AuditCheckDetails {
+		t.Helper()
+		started, err := client.StartOnDemandAuditTask(t.Context(), &iot.StartOnDemandAuditTaskInput{TargetCheckNames: []string{check}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			task, err := client.DescribeAuditTask(t.Context(), &iot.DescribeAuditTaskInput{TaskId: started.TaskId})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if task.TaskStatus != iottypes.AuditTaskStatusInProgress {
+				return task.AuditDetails[check]
+			}
+		}
+	}
+	if got := audit(); got.CheckRunStatus != iottypes.AuditCheckRunStatusCompletedCompliant {
+		t.Errorf("without an identity pool: %s, %s", got.CheckRunStatus, aws.ToString(got.Message))
+	}
+	if err := (awsapi.Client{Endpoint: cloud.Endpoint, Region: cloud.Region}).Target(t.Context(), "cognito-identity", "AWSCognitoIdentityService.CreateIdentityPool",
+		map[string]any{"IdentityPoolName": "guests", "AllowUnauthenticatedIdentities": true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := audit(); got.CheckRunStatus != iottypes.AuditCheckRunStatusFailed || !strings.Contains(aws.ToString(got.Message), "1 Cognito identity pools") {
+		t.Errorf("with an identity pool: %s, %s", got.CheckRunStatus, aws.ToString(got.Message))
+	}
 }
 
 // importFindings imports a finding for each severity and device.
