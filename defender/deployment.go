@@ -1,6 +1,9 @@
 package defender
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // The agreement between the constructs that deploy a function and the function
 // that runs: names of environment variables, of the ledger's attributes and of
@@ -19,6 +22,40 @@ const (
 	EnvQuietTime = "DEFENDERHUB_QUIET_TIME"
 	// EnvSeverities are the severities that the props change, in the form of [Severities].
 	EnvSeverities = "DEFENDERHUB_SEVERITIES"
+
+	// EnvLiveBehaviors are the behaviors that the self-managed engine judges, in the form of
+	// [LiveBehaviors]; "" while it judges none.
+	EnvLiveBehaviors = "DEFENDERHUB_LIVE_BEHAVIORS"
+
+	// EnvStateTable is the table of the self-managed engine's evaluator.
+	EnvStateTable = "DEFENDERHUB_STATE_TABLE"
+	// EnvIngestQueueURL is the forwarder's queue, to which the evaluator sends transitions.
+	EnvIngestQueueURL = "DEFENDERHUB_INGEST_QUEUE_URL"
+	// EnvTelemetryQueueURL is the queue that feeds the evaluator; "" where a stream does.
+	EnvTelemetryQueueURL = "DEFENDERHUB_TELEMETRY_QUEUE_URL"
+	// EnvReportsRule is the name of the rule that brings device reports in.
+	EnvReportsRule = "DEFENDERHUB_REPORTS_RULE"
+	// EnvThingGroups are the thing groups that evaluate.Config names by their position,
+	// separated by commas: their names may be known only at deployment.
+	EnvThingGroups = "DEFENDERHUB_THING_GROUPS"
+
+	// ConfigFile lies beside the evaluator's executable, in the form of evaluate.Config: an
+	// environment takes 4 KB.
+	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+	ConfigFile = "behaviors.json"
+
+	// StatePartitionKey and StateSortKey are the state table's keys, both strings, and
+	// StateExpiry its TTL attribute, in seconds since 1970.
+	StatePartitionKey = "pk"
+	StateSortKey      = "sk"
+	StateExpiry       = "expires"
+	// StateDueIndex lists the things of which silence decides something, or that have
+	// transitions to send: partition StateDueShard (a number from 0 to StateDueShards-1, as
+	// string), sorted by StateDueAt (number, ms since 1970). It projects the keys alone.
+	StateDueIndex  = "due"
+	StateDueShard  = "dueShard"
+	StateDueAt     = "dueAt"
+	StateDueShards = 16
 
 	// LedgerPartitionKey and LedgerSortKey are the ledger's keys, both strings.
 	LedgerPartitionKey = "pk"
@@ -54,6 +91,13 @@ const (
 // RefreshRequest is the payload with which a schedule asks the forwarder to import
 // active findings again before Security Hub forgets them.
 const RefreshRequest = `{"defenderhub":"refresh"}`
+
+// CloseRequest is the payload with which EventBridge Scheduler asks the evaluator to
+// judge what silence decides, up to a time, for the shards of [StateDueIndex] whose
+// number leaves the rest partition when divided by partitions.
+func CloseRequest(partition, partitions int) string {
+	return fmt.Sprintf(`{"defenderhub":"close","partition":%d,"partitions":%d,"at":"<aws.scheduler.scheduled-time>"}`, partition, partitions)
+}
 
 // DefaultQuietTime is how long a finding of the rules stays active without news: no
 // event clears it.

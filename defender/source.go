@@ -24,13 +24,16 @@ const (
 	AuditNotifications
 	// DetectNotifications are the alerts of Device Defender Detect.
 	DetectNotifications
+	// BehaviorTransitions are the alarms of the self-managed engine.
+	BehaviorTransitions
 )
 
 // SourceInfo is the row of the sources table.
 type SourceInfo struct {
 	// Name stands in queue messages, logs, metrics and ProductFields.
 	Name string
-	// Rule tells that an IoT rule brings the source in; the others come by Amazon SNS.
+	// Rule tells that an IoT rule brings the source in. Notifications come by Amazon SNS,
+	// transitions from the evaluator.
 	Rule bool
 	// TopicFilter is the filter of the rule, "" where a prop gives it.
 	TopicFilter string
@@ -57,6 +60,7 @@ var sources = [...]SourceInfo{
 	DeviceEvents:        {Name: "device-event", Rule: true, FromDevice: true, Clears: true, Severity: Medium},
 	AuditNotifications:  {Name: "audit", Clears: true, Severity: Medium},
 	DetectNotifications: {Name: "detect", Clears: true, Severity: Medium},
+	BehaviorTransitions: {Name: "behavior", Clears: true, Severity: Medium},
 }
 
 // anyOf is a chain over one field: IN with a literal list is not shown by AWS, and

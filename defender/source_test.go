@@ -48,7 +48,7 @@ func TestSourcesHaveOneNameEach(t *testing.T) {
 func ExampleParseSource() {
 	_, err := defender.ParseSource("lifecycle")
 	fmt.Println(err)
-	// Output: source "lifecycle", want one of rejected-report, security-disconnect, refused-connection, device-event, audit, detect
+	// Output: source "lifecycle", want one of rejected-report, security-disconnect, refused-connection, device-event, audit, detect, behavior
 }
 
 func ExampleValidateSources() {

@@ -113,10 +113,13 @@ const (
 	// Native is AWS IoT Device Defender Detect. AWS opens it to no new customer
 	// since 2026-08-31; accounts that used it before keep it.
 	Native
+	// SelfManaged is the engine of defenderhub: IoT rules, a queue or a stream, and Lambda
+	// functions in the account judge the behaviors, without Device Defender Detect.
+	SelfManaged
 )
 
 // Engines are all engines, in the order of their constants.
-func Engines() []Engine { return []Engine{None, Native} }
+func Engines() []Engine { return []Engine{None, Native, SelfManaged} }
 
 // String is the name that the app's configuration uses.
 func (e Engine) String() string {
@@ -125,14 +128,16 @@ func (e Engine) String() string {
 		return "none"
 	case Native:
 		return "native"
+	case SelfManaged:
+		return "self-managed"
 	}
 	return fmt.Sprintf("Engine(%d)", int(e))
 }
 
 // Validate reports an unknown engine.
 func (e Engine) Validate() error {
-	if e < None || e > Native {
-		return invalid("", int(e), "defender.None or defender.Native")
+	if e < None || e > SelfManaged {
+		return invalid("", int(e), "defender.None, defender.Native or defender.SelfManaged")
 	}
 	return nil
 }

@@ -145,6 +145,20 @@ func ReportsEvery(profile, name string, interval time.Duration, severity defende
 	return c
 }
 
+// unreadableReport is the metric of [ReadableReports]: 1 for a report that cannot be
+// read, 0 for one that can.
+const unreadableReport = "defenderhub:unreadable-report"
+
+// ReadableReports is the behavior of a device whose reports can be read. Three five-minute
+// windows in a row with one that cannot raise the alarm, so that a single broken report
+// does not. Detect has no such behavior.
+func ReadableReports(profile, name string, severity defender.Severity) Compiled {
+	return compile(profile, defender.Behavior{
+		Name: name, Severity: severity, ToAlarm: 3, ToClear: 1,
+		Criteria: defender.CustomNumber(unreadableReport).LessThan(1, 0),
+	})
+}
+
 // key names the behavior in a thing's state. A profile's name has no slash.
 func (c Compiled) key() string { return c.Profile + "/" + c.Behavior.Name }
 

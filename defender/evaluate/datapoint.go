@@ -127,5 +127,12 @@ func Report(id string, at int64, values map[string]defender.Value) []Datapoint {
 	for metric, value := range values {
 		points = append(points, Datapoint{Metric: metric, Time: at, ID: id, Value: value})
 	}
-	return append(points, Datapoint{Metric: ReportReceived, Time: at, ID: id})
+	return append(points, Datapoint{Metric: ReportReceived, Time: at, ID: id}, unreadable(id, at, 0))
+}
+
+// UnreadableReport is the datapoint of a report that cannot be read; see [ReadableReports].
+func UnreadableReport(id string, at int64) []Datapoint { return []Datapoint{unreadable(id, at, 1)} }
+
+func unreadable(id string, at int64, n float64) Datapoint {
+	return Datapoint{Metric: unreadableReport, Time: at, ID: id, Value: defender.Value{Number: &n}}
 }

@@ -34,10 +34,10 @@ func TestLateDataIsCounted(t *testing.T) {
 	if r := e.Step("thing", State{}, points, start.Add(latenessInTests)); r.Stats.Late != 0 || r.Stats.Judged != 2 {
 		t.Errorf("at the bound: %+v", r.Stats)
 	}
-	if r := e.Step("thing", State{}, points, start.Add(latenessInTests+time.Millisecond)); r.Stats.Late != 3 || !r.State.Empty() {
+	if r := e.Step("thing", State{}, points, start.Add(latenessInTests+time.Millisecond)); r.Stats.Late != 4 || !r.State.Empty() {
 		t.Errorf("after the bound: %+v", r.Stats)
 	}
-	if r := e.Step("thing", State{}, points, start.Add(-latenessInTests-time.Millisecond)); r.Stats.Early != 3 || !r.State.Empty() {
+	if r := e.Step("thing", State{}, points, start.Add(-latenessInTests-time.Millisecond)); r.Stats.Early != 4 || !r.State.Empty() {
 		t.Errorf("from the future: %+v", r.Stats)
 	}
 }

@@ -1,0 +1,93 @@
+package evaluate
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// Config is what the constructs tell the evaluator, in the file [defender.ConfigFile].
+type Config struct {
+	Profiles []ProfileConfig `json:"profiles"`
+	// ReportsEvery is in minutes the interval of [ReportsEvery], for all profiles' targets;
+	// 0: silent agents are not judged.
+	ReportsEvery int `json:"reportsEvery,omitempty"`
+	// ReportsSeverity is the severity of silent agents and of unreadable reports.
+	ReportsSeverity string `json:"reportsSeverity,omitempty"`
+	// Reports tells that device reports come in.
+	Reports bool `json:"reports,omitempty"`
+	// ReportTopic is the topic filter of device reports, "" for Basic Ingest. On a topic of
+	// the user's own the evaluator answers what it cannot read.
+	ReportTopic string `json:"reportTopic,omitempty"`
+	// BatchSeconds is the transport's batching window.
+	BatchSeconds int `json:"batchSeconds"`
+	// MinDatapoints is [History.MinDatapoints].
+	MinDatapoints int64 `json:"minDatapoints,omitempty"`
+	// MembershipMinutes is how long what the registry says of a thing is believed.
+	MembershipMinutes int `json:"membershipMinutes"`
+}
+
+// ProfileConfig is a security profile.
+type ProfileConfig struct {
+	Name      string              `json:"name"`
+	Behaviors []defender.Behavior `json:"behaviors"`
+	// Targets are resources as of [defender.Target.Resource]; a thing group is
+	// "thinggroup/" and its position in [defender.EnvThingGroups]. Empty: all things.
+	Targets []string `json:"targets,omitempty"`
+}
+
+// AgentProfile is the profile of the behaviors about device reports themselves.
+const AgentProfile = "device-agent"
+
+// The behaviors about device reports themselves, which need no line of the user.
+const (
+	SilentAgent       = "reports-regularly"
+	UnreadableReports = "reports-readable"
+)
+
+// Compile makes all behaviors ready.
+func (c Config) Compile() ([]Compiled, error) {
+	var all []Compiled
+	var faults []error
+	for _, p := range c.Profiles {
+		compiled, err := Compile(p.Name, p.Behaviors)
+		faults = append(faults, err)
+		all = append(all, compiled...)
+	}
+	severity := defender.SeverityDefault
+	if c.ReportsSeverity != "" {
+		var err error
+		severity, err = defender.ParseSeverity(c.ReportsSeverity)
+		faults = append(faults, err)
+	}
+	if c.ReportsEvery > 0 {
+		all = append(all, ReportsEvery(AgentProfile, SilentAgent, time.Duration(c.ReportsEvery)*time.Minute, severity))
+	}
+	if c.Reports {
+		all = append(all, ReadableReports(AgentProfile, UnreadableReports, severity))
+	}
+	if n := len(all); n > defender.MaxLiveBehaviors {
+		faults = append(faults, fmt.Errorf("%d behaviors, want at most %d in all profiles together", n, defender.MaxLiveBehaviors))
+	}
+	return all, errors.Join(faults...)
+}
+
+// Live are the behaviors that findings may speak of.
+func (c Config) Live() (defender.LiveBehaviors, error) {
+	all, err := c.Compile()
+	live := defender.LiveBehaviors{}
+	for _, b := range all {
+		live.Add(b.Profile, b.Behavior.Name)
+	}
+	return live, err
+}
+
+// NeedsReports reports whether some behavior is judged by device reports.
+func NeedsReports(behaviors []Compiled) bool {
+	return slices.ContainsFunc(behaviors, func(c Compiled) bool {
+		return c.Behavior.Criteria.Metric().Side != defender.CloudSide
+	})
+}

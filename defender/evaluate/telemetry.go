@@ -1,0 +1,198 @@
+package evaluate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// Kind is what a rule of the self-managed engine brings.
+type Kind string
+
+// The kinds.
+const (
+	// LifecycleEvent is an event that AWS IoT publishes about a client's session.
+	LifecycleEvent Kind = "lifecycle"
+	// PublishedMessage is a message that a thing published: its size, not its payload.
+	// Of Oversize alone those come that break a behavior.
+	PublishedMessage Kind = "message"
+	Oversize         Kind = "oversize"
+	// DeviceReport is a device report.
+	DeviceReport Kind = "report"
+)
+
+// Telemetry is what a rule sends to the evaluator.
+type Telemetry struct {
+	Kind  Kind   `json:"kind"`
+	Topic string `json:"topic,omitempty"`
+	// Time in ms at which the rules engine saw the message; 0 after an error action.
+	Time int64 `json:"time,omitempty"`
+	// ID is the rule's traceid(), or for messages that did not come over MQTT a random one.
+	ID string `json:"id,omitempty"`
+	// ClientID is "n/a" and Principal the sender's where a message came over HTTPS; both are
+	// absent from lifecycle events, whose payload names them.
+	ClientID  string `json:"clientId,omitempty"`
+	Principal string `json:"principal,omitempty"`
+	SourceIP  string `json:"sourceIp,omitempty"`
+	// Bytes is the size of a message's payload.
+	Bytes int64 `json:"bytes,omitempty"`
+	// Payload of a lifecycle event or a device report, as published.
+	Payload []byte `json:"payload,omitempty"`
+}
+
+// NotMQTT is what clientid() gives for a message that did not come over MQTT.
+// https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html
+const NotMQTT = "n/a"
+
+// Rule is an IoT rule that feeds the evaluator.
+type Rule struct {
+	// ID tells the rules of one deployment apart and stays the same while the rule does.
+	ID string
+	// Kind of what the rule brings.
+	Kind Kind
+	// SQL is the statement, for SQL version [defender.SQLVersion].
+	SQL string
+	// PartitionKey is the substitution template that names the thing, for a stream.
+	PartitionKey string
+}
+
+// presenceTopic is where AWS IoT publishes connected, disconnected and connect_failed.
+const presenceTopic = "$aws/events/presence/+/+"
+
+// Rules are the IoT rules that bring what the behaviors need, and nothing else.
+// reportTopic is the topic filter of device reports, "" for Basic Ingest, which takes a
+// rule without FROM.
+func Rules(behaviors []Compiled, reportTopic string) []Rule {
+	var rules []Rule
+	if slices.ContainsFunc(behaviors, func(c Compiled) bool { return c.Behavior.Criteria.Metric().Side == defender.CloudSide }) {
+		rules = append(rules, Rule{
+			ID: "lifecycle", Kind: LifecycleEvent, PartitionKey: "${clientId}",
+			SQL: selects(LifecycleEvent, "topic() AS topic", "timestamp() AS time", "encode(*, 'base64') AS payload") + from(presenceTopic),
+		})
+	}
+	counting := topicsOf(behaviors, func(c Compiled) bool { return c.countsMessages() })
+	for _, topic := range counting {
+		rules = append(rules, messageRule(PublishedMessage, topic, ""))
+	}
+	for _, topic := range topicsOf(behaviors, func(c Compiled) bool { return c.kind == pushed }) {
+		if slices.Contains(counting, topic) || slices.Contains(counting, "#") {
+			continue // every message comes already
+		}
+		rules = append(rules, messageRule(Oversize, topic, PushDown(slices.DeleteFunc(slices.Clone(behaviors), func(c Compiled) bool {
+			return !slices.Contains(c.topics(), topic)
+		}))))
+	}
+	if NeedsReports(behaviors) {
+		sql := selects(DeviceReport, "topic() AS topic", "timestamp() AS time", identity, "encode(*, 'base64') AS payload")
+		if reportTopic != "" {
+			sql += from(reportTopic)
+		}
+		rules = append(rules, Rule{ID: "reports", Kind: DeviceReport, PartitionKey: "${clientid()}", SQL: sql})
+	}
+	return rules
+}
+
+const identity = "get_or_default(traceid(), newuuid()) AS id, clientid() AS clientId, principal() AS principal, sourceip() AS sourceIp"
+
+func selects(kind Kind, fields ...string) string {
+	return fmt.Sprintf("SELECT '%s' AS kind, %s", kind, strings.Join(fields, ", "))
+}
+
+func from(topic string) string { return " FROM '" + topic + "'" }
+
+func messageRule(kind Kind, topic, where string) Rule {
+	sql := selects(kind, "topic() AS topic", "timestamp() AS time", identity, PayloadBytes+" AS bytes") + from(topic)
+	id := string(kind)
+	if where != "" {
+		sql += " WHERE " + where
+	}
+	if topic != "#" {
+		f := fnv.New32a()
+		f.Write([]byte(topic)) // never fails
+		id = fmt.Sprintf("%s-%08x", id, f.Sum32())
+	}
+	return Rule{ID: id, Kind: kind, SQL: sql, PartitionKey: "${clientid()}"}
+}
+
+// countsMessages tells that the behavior needs every message, not only violating ones.
+// The addresses of devices come with their connections, but for a dimension, which asks
+// for the messages on some topics.
+func (c Compiled) countsMessages() bool {
+	switch c.Behavior.Criteria.Metric().Name {
+	case defender.MessagesSent.Info().Name:
+		return true
+	case defender.MessageByteSize.Info().Name:
+		return c.kind != pushed
+	case defender.SourceIPAddress.Info().Name:
+		return c.Behavior.Dimension != nil
+	}
+	return false
+}
+
+// topics are the topic filters of the messages that the behavior asks for.
+func (c Compiled) topics() []string {
+	d := c.Behavior.Dimension
+	if d == nil || d.NotIn {
+		return []string{"#"}
+	}
+	topics := make([]string, len(d.TopicFilters))
+	for i, filter := range d.TopicFilters {
+		topics[i] = strings.ReplaceAll(filter, "${iot:ClientId}", "+")
+	}
+	return topics
+}
+
+// topicsOf are the topic filters that the wanted behaviors ask for, each once; # alone
+// where one asks for all.
+func topicsOf(behaviors []Compiled, wanted func(Compiled) bool) []string {
+	var all []string
+	for _, c := range behaviors {
+		if wanted(c) {
+			all = append(all, c.topics()...)
+		}
+	}
+	if slices.Contains(all, "#") {
+		return []string{"#"}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// DecodeTelemetry reads what a rule sent, or its error action; reportsRule is the name of
+// the rule of device reports. After an error action principal, address and time are lost.
+// https://docs.aws.amazon.com/iot/latest/developerguide/rule-error-handling.html
+func DecodeTelemetry(body []byte, reportsRule string) (Telemetry, error) {
+	var in struct {
+		Telemetry
+		RuleName string `json:"ruleName"`
+		TraceID  string `json:"cloudwatchTraceId"`
+		Original []byte `json:"base64OriginalPayload"`
+	}
+	if err := json.Unmarshal(body, &in); err != nil {
+		return Telemetry{}, fmt.Errorf("telemetry is not the JSON of a rule: %w", err)
+	}
+	t := in.Telemetry
+	switch {
+	case t.Kind != "" && !slices.Contains([]Kind{LifecycleEvent, PublishedMessage, Oversize, DeviceReport}, t.Kind):
+		return Telemetry{}, fmt.Errorf("telemetry of kind %q, want lifecycle, message, oversize or report", t.Kind)
+	case t.Kind != "":
+		return t, nil
+	case in.RuleName == "":
+		return Telemetry{}, errors.New("telemetry names neither its kind nor a rule: it was not written by a rule of defenderhub")
+	}
+	t = Telemetry{Topic: in.Topic, ID: in.TraceID, ClientID: in.ClientID}
+	switch {
+	case defender.TopicMatches(presenceTopic, in.Topic):
+		t.Kind, t.Payload, t.ClientID = LifecycleEvent, in.Original, ""
+	case in.RuleName == reportsRule:
+		t.Kind, t.Payload = DeviceReport, in.Original
+	default:
+		t.Kind, t.Bytes = PublishedMessage, int64(len(in.Original))
+	}
+	return t, nil
+}
