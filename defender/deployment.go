@@ -88,9 +88,12 @@ const (
 	MetricHubOff = "SecurityHubOff"
 )
 
-// RefreshRequest is the payload with which a schedule asks the forwarder to import
-// active findings again before Security Hub forgets them.
-const RefreshRequest = `{"defenderhub":"refresh"}`
+// RefreshRequest is the payload with which a schedule asks the forwarder to do what is
+// due at a time (RFC 3339): to import active findings again before Security Hub forgets
+// them, and to archive those that fell quiet.
+func RefreshRequest(at string) string {
+	return fmt.Sprintf(`{"defenderhub":"refresh","at":"%s"}`, at)
+}
 
 // CloseRequest is the payload with which EventBridge Scheduler asks the evaluator to
 // judge what silence decides, up to a time, for the shards of [StateDueIndex] whose

@@ -154,7 +154,7 @@ func TestTopicsReachTheirQueues(t *testing.T) {
 
 func TestFindingsAreRefreshedOnSchedule(t *testing.T) {
 	p := forwarderTemplate(t, defenderhub.ForwarderProps{}).one(t, "AWS::Events::Rule").Properties
-	if p["ScheduleExpression"] != "rate(1 hour)" || path(p["Targets"].([]any)[0], "Input") != defender.RefreshRequest {
+	if p["ScheduleExpression"] != "rate(1 hour)" || text(path(p["Targets"].([]any)[0], "InputTransformer")) != `{"InputPathsMap":{"time":"$.time"},"InputTemplate":"{\"at\":\u003ctime\u003e,\"defenderhub\":\"refresh\"}"}` {
 		t.Errorf("got %s", text(p))
 	}
 }

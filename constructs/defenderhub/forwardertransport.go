@@ -88,11 +88,11 @@ func (f *forwarder) consumeAudits(function awslambda.Function) {
 }
 
 // refresh asks the function by the hour to archive what fell quiet, and to import again
-// what Security Hub would soon forget.
+// what Security Hub would soon forget. What is due is decided by the event's own time.
 func (f *forwarder) refresh() {
 	var request map[string]any
-	if err := json.Unmarshal([]byte(defender.RefreshRequest), &request); err != nil {
-		panic(err) // a constant
+	if err := json.Unmarshal([]byte(defender.RefreshRequest(*awsevents.EventField_Time())), &request); err != nil {
+		panic(err) // a token has nothing that JSON would escape
 	}
 	awsevents.NewRule(f, new("Refresh"), &awsevents.RuleProps{
 		Description: new("Archives findings that fell quiet, refreshes those that Security Hub would forget"),

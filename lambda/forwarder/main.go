@@ -91,7 +91,7 @@ func build(ctx context.Context, getenv func(string) string) (*ingest.Handler, er
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: e.level}))
 	metrics := emf.New(e.function, os.Stdout, time.Now)
 	table := ledger.NewDynamoDB(dynamodb.NewFromConfig(cfg), e.table)
-	book := ledger.New(table, e.region, e.quiet, time.Now)
+	book := ledger.New(table, e.region, e.quiet)
 	deliver := &delivery.Delivery{
 		Ledger:   book,
 		Importer: importer.New(securityhub.NewFromConfig(cfg, func(o *securityhub.Options) { o.RetryMaxAttempts = 1 }), nil),
@@ -104,7 +104,7 @@ func build(ctx context.Context, getenv func(string) string) (*ingest.Handler, er
 		Audit: &audit.Auditor{
 			IoT:   iot.NewFromConfig(cfg, func(o *iot.Options) { o.RetryMaxAttempts = 1 }),
 			Table: table, Findings: book, Deliver: deliver,
-			Region: e.region, Now: time.Now, Log: log,
+			Region: e.region, Log: log,
 		},
 		Ledger: book, Metrics: metrics, Log: log, Now: time.Now,
 		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, DeadLetterQueueURL: e.deadLetters,

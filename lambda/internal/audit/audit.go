@@ -40,7 +40,7 @@ type API interface {
 
 // Deliverer brings signals into Security Hub.
 type Deliverer interface {
-	Deliver(context.Context, []signal.Signal) map[string]delivery.Outcome
+	Deliver(context.Context, time.Time, []signal.Signal) map[string]delivery.Outcome
 }
 
 // Findings lists the findings of a check that may have to be archived.
@@ -55,7 +55,6 @@ type Auditor struct {
 	Findings Findings
 	Deliver  Deliverer
 	Region   string
-	Now      func() time.Time
 	Random   func(n int64) int64
 	Log      *slog.Logger
 }
@@ -76,9 +75,10 @@ type stop struct{ delivery.Outcome }
 
 func (s stop) Error() string { return s.Reason }
 
-// Process works on a task until it is done or the deadline of ctx is near.
-func (a *Auditor) Process(ctx context.Context, m mapping.Mapper, t mapping.AuditTask) Outcome {
-	w := &work{Auditor: a, mapper: m, task: t}
+// Process works on a task until it is done or the deadline of ctx is near. now is the
+// invocation's time.
+func (a *Auditor) Process(ctx context.Context, now time.Time, m mapping.Mapper, t mapping.AuditTask) Outcome {
+	w := &work{Auditor: a, now: now, mapper: m, task: t}
 	err := w.run(ctx)
 	var s stop
 	switch {
@@ -96,6 +96,7 @@ func (a *Auditor) Process(ctx context.Context, m mapping.Mapper, t mapping.Audit
 // work is one invocation's work on a task.
 type work struct {
 	*Auditor
+	now      time.Time
 	mapper   mapping.Mapper
 	task     mapping.AuditTask
 	point    checkpoint
@@ -279,7 +280,7 @@ func (w *work) archive(ctx context.Context, check string) error {
 // refused is counted, and does not stop the others.
 func (w *work) deliver(ctx context.Context, signals []signal.Signal) error {
 	worst := delivery.Outcome{}
-	for _, outcome := range w.Deliver.Deliver(ctx, signals) {
+	for _, outcome := range w.Deliver.Deliver(ctx, w.now, signals) {
 		if outcome.Verdict == delivery.Refused {
 			if w.point.Refused++; w.point.Reason == "" {
 				w.point.Reason = outcome.Reason
@@ -295,7 +296,7 @@ func (w *work) deliver(ctx context.Context, signals []signal.Signal) error {
 }
 
 func (w *work) checkpoint(ctx context.Context) error {
-	if err := w.save(ctx, w.task.ID, &w.point); err != nil {
+	if err := w.save(ctx, w.now, w.task.ID, &w.point); err != nil {
 		return err
 	}
 	w.progress = true

@@ -51,12 +51,12 @@ func (a *Auditor) load(ctx context.Context, task string) (checkpoint, error) {
 }
 
 // save fails with ledger.ErrConflict where another invocation works on the same task.
-func (a *Auditor) save(ctx context.Context, task string, c *checkpoint) error {
+func (a *Auditor) save(ctx context.Context, now time.Time, task string, c *checkpoint) error {
 	doc, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("checkpoint of audit task %s: %w", task, err)
 	}
-	r := ledger.Record{Key: checkpointKey(task), Revision: c.revision + 1, Doc: doc, Expires: a.Now().Add(keepCheckpoint)}
+	r := ledger.Record{Key: checkpointKey(task), Revision: c.revision + 1, Doc: doc, Expires: now.Add(keepCheckpoint)}
 	if err := a.Table.Put(ctx, r); err != nil {
 		return fmt.Errorf("write the checkpoint of audit task %s: %w", task, err)
 	}

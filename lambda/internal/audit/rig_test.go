@@ -60,9 +60,9 @@ func newRig(t *testing.T) *rig {
 	r.service.Inject(securityhubtest.Fault{Before: func(securityhubtest.Call) { time.Sleep(r.importTakes) }})
 	half := func(n int64) int64 { return n / 2 }
 	log := slog.New(slog.DiscardHandler)
-	book := ledger.New(r.table, region, defender.DefaultQuietTime, time.Now)
+	book := ledger.New(r.table, region, defender.DefaultQuietTime)
 	r.auditor = &audit.Auditor{
-		IoT: r.iot, Table: r.table, Findings: book, Region: region, Now: time.Now, Random: half, Log: log,
+		IoT: r.iot, Table: r.table, Findings: book, Region: region, Random: half, Log: log,
 		Deliver: &delivery.Delivery{
 			Ledger:   book,
 			Importer: importer.New(securityhub.NewFromConfig(inprocess.Config(r.service, account, region)), half),
@@ -76,7 +76,7 @@ func newRig(t *testing.T) *rig {
 func (r *rig) process(t mapping.AuditTask, timeout time.Duration) audit.Outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return r.auditor.Process(ctx, mapping.Mapper{Account: account, Partition: "aws", Region: region}, t)
+	return r.auditor.Process(ctx, time.Now(), mapping.Mapper{Account: account, Partition: "aws", Region: region}, t)
 }
 
 // must process a task to its end.

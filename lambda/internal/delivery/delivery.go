@@ -46,10 +46,10 @@ func Worst(a, b Outcome) Outcome {
 
 // Ledger is the part of ledger.Ledger that delivery needs.
 type Ledger interface {
-	Claim(context.Context, signal.Signal) (ledger.Claim, error)
-	ClaimDue(context.Context, ledger.Entry) (ledger.Claim, error)
-	Confirm(context.Context, ledger.Claim) error
-	Abandon(context.Context, ledger.Claim) error
+	Claim(context.Context, time.Time, signal.Signal) (ledger.Claim, error)
+	ClaimDue(context.Context, time.Time, ledger.Entry) (ledger.Claim, error)
+	Confirm(context.Context, time.Time, ledger.Claim) error
+	Abandon(context.Context, time.Time, ledger.Claim) error
 }
 
 // Importer is the part of importer.Importer that delivery needs.
@@ -69,8 +69,8 @@ type Delivery struct {
 const parallel = 16
 
 // Deliver delivers signals. Those with one finding id are merged, and share the
-// outcome. The answer has an entry for each finding id.
-func (d *Delivery) Deliver(ctx context.Context, signals []signal.Signal) map[string]Outcome {
+// outcome. The answer has an entry for each finding id. now is the invocation's time.
+func (d *Delivery) Deliver(ctx context.Context, now time.Time, signals []signal.Signal) map[string]Outcome {
 	merged := map[string]signal.Signal{}
 	var order []string
 	for _, s := range signals {
@@ -85,18 +85,18 @@ func (d *Delivery) Deliver(ctx context.Context, signals []signal.Signal) map[str
 	tasks := make([]task, len(order))
 	for i, id := range order {
 		s := merged[id]
-		tasks[i] = task{id: id, source: s.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.Claim(ctx, s) }}
+		tasks[i] = task{id: id, source: s.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.Claim(ctx, now, s) }}
 	}
-	return d.deliver(ctx, tasks)
+	return d.deliver(ctx, now, tasks)
 }
 
-// Refresh does what is due about entries of the ledger.
-func (d *Delivery) Refresh(ctx context.Context, entries []ledger.Entry) map[string]Outcome {
+// Refresh does what is due now about entries of the ledger.
+func (d *Delivery) Refresh(ctx context.Context, now time.Time, entries []ledger.Entry) map[string]Outcome {
 	tasks := make([]task, len(entries))
 	for i, e := range entries {
-		tasks[i] = task{id: e.ID, source: e.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.ClaimDue(ctx, e) }}
+		tasks[i] = task{id: e.ID, source: e.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.ClaimDue(ctx, now, e) }}
 	}
-	return d.deliver(ctx, tasks)
+	return d.deliver(ctx, now, tasks)
 }
 
 // task is a finding on its way.
@@ -108,7 +108,7 @@ type task struct {
 	outcome Outcome
 }
 
-func (d *Delivery) deliver(ctx context.Context, tasks []task) map[string]Outcome {
+func (d *Delivery) deliver(ctx context.Context, now time.Time, tasks []task) map[string]Outcome {
 	each(tasks, func(t *task) {
 		var err error
 		if t.claimed, err = t.claim(ctx); err != nil {
@@ -126,7 +126,7 @@ func (d *Delivery) deliver(ctx context.Context, tasks []task) map[string]Outcome
 	defer cancel()
 	each(tasks, func(t *task) {
 		if t.claimed.Import {
-			t.outcome = d.settle(ctx, t, results[t.id])
+			t.outcome = d.settle(ctx, now, t, results[t.id])
 		}
 	})
 	outcomes := make(map[string]Outcome, len(tasks))
@@ -150,15 +150,15 @@ func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // settle tells the ledger what became of an import.
-func (d *Delivery) settle(ctx context.Context, t *task, r importer.Result) Outcome {
+func (d *Delivery) settle(ctx context.Context, now time.Time, t *task, r importer.Result) Outcome {
 	switch r.Verdict {
 	case importer.Imported:
-		if err := d.Ledger.Confirm(ctx, t.claimed); err != nil {
+		if err := d.Ledger.Confirm(ctx, now, t.claimed); err != nil {
 			return Outcome{Retry, err.Error()}
 		}
 		return Outcome{}
 	case importer.Refused:
-		if err := d.Ledger.Abandon(ctx, t.claimed); err != nil {
+		if err := d.Ledger.Abandon(ctx, now, t.claimed); err != nil {
 			return Outcome{Retry, err.Error()}
 		}
 		return Outcome{Refused, r.Reason}

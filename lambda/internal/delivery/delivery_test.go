@@ -18,9 +18,9 @@ import (
 func (w *world) refresh(t *testing.T) int {
 	t.Helper()
 	n := 0
-	err := w.ledger.Due(context.Background(), func(entries []ledger.Entry) error {
+	err := w.ledger.Due(context.Background(), w.now, func(entries []ledger.Entry) error {
 		n += len(entries)
-		w.deliver.Refresh(context.Background(), entries)
+		w.deliver.Refresh(context.Background(), w.now, entries)
 		return nil
 	})
 	if err != nil {
@@ -92,7 +92,7 @@ func TestCreatedAtStaysAndUpdatedAtRises(t *testing.T) {
 
 func TestMessagesOfOneBatchGiveTheNewestStateWithTheEarliestTime(t *testing.T) {
 	w := newWorld(t)
-	outcomes := w.deliver.Deliver(context.Background(), []signal.Signal{clear(-time.Minute), alarm(-3 * time.Minute), alarm(-2 * time.Minute)})
+	outcomes := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{clear(-time.Minute), alarm(-3 * time.Minute), alarm(-2 * time.Minute)})
 	f := w.mustFind(t)
 	if len(outcomes) != 1 || f.RecordState != "ARCHIVED" || f.CreatedAt.UnixMilli() != ms(-3*time.Minute) || f.LastObservedAt.UnixMilli() != ms(-time.Minute) {
 		t.Errorf("%v, %s, created %v, last observed %v", outcomes, f.RecordState, f.CreatedAt, f.LastObservedAt)
@@ -204,7 +204,7 @@ func TestQuietEndsNoFindingThatHasAnEndOfItsOwn(t *testing.T) {
 
 func TestClaimsThatNobodyConfirmedAreImportedBySchedule(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.ledger.Claim(context.Background(), alarm(0)); err != nil { // and the function is killed
+	if _, err := w.ledger.Claim(context.Background(), w.now, alarm(0)); err != nil { // and the function is killed
 		t.Fatal(err)
 	}
 	w.now = start.Add(59 * time.Minute)
@@ -224,7 +224,7 @@ func TestSecurityHubOffKeepsTheClaim(t *testing.T) {
 	if err := w.hub.Disable(); err != nil {
 		t.Fatal(err)
 	}
-	o := w.deliver.Deliver(context.Background(), []signal.Signal{alarm(0)})[id]
+	o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{alarm(0)})[id]
 	if o.Verdict != delivery.HubOff || !strings.Contains(o.Reason, "not subscribed") {
 		t.Errorf("outcome %+v", o)
 	}
@@ -242,7 +242,7 @@ func TestRefusedFindingsAreLeftAloneBySchedule(t *testing.T) {
 	w := newWorld(t)
 	bad := alarm(0)
 	bad.Finding.Title = strings.Repeat("x", 300) // as if AWS had changed a limit
-	o := w.deliver.Deliver(context.Background(), []signal.Signal{bad})[id]
+	o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{bad})[id]
 	if o.Verdict != delivery.Refused {
 		t.Fatalf("outcome %+v", o)
 	}

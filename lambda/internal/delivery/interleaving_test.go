@@ -91,7 +91,7 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 		t.Fatal(err)
 	}
 	w.table.Step = step
-	w.ledger = ledger.New(&w.table, region, defender.DefaultQuietTime, now)
+	w.ledger = ledger.New(&w.table, region, defender.DefaultQuietTime)
 	client := securityhub.NewFromConfig(inprocess.Config(service, account, region))
 	w.deliver = &delivery.Delivery{
 		Ledger:   w.ledger,
@@ -106,6 +106,7 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 func (w *world) begin(messages ...signal.Signal) {
 	k := &worker{messages: messages, waiting: make(chan struct{}), proceed: make(chan error), done: make(chan bool, 1)}
 	w.workers = append(w.workers, k)
+	now := w.now
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), workerKey{}, k))
 	go func() {
 		defer cancel()
@@ -117,9 +118,9 @@ func (w *world) begin(messages ...signal.Signal) {
 			}
 		}
 		if len(messages) > 0 {
-			collect(w.deliver.Deliver(cancelling{ctx, k}, messages))
-		} else if err := w.ledger.Due(ctx, func(entries []ledger.Entry) error {
-			collect(w.deliver.Refresh(cancelling{ctx, k}, entries))
+			collect(w.deliver.Deliver(cancelling{ctx, k}, now, messages))
+		} else if err := w.ledger.Due(ctx, now, func(entries []ledger.Entry) error {
+			collect(w.deliver.Refresh(cancelling{ctx, k}, now, entries))
 			return nil
 		}); err != nil {
 			well = false
@@ -243,7 +244,7 @@ func (w *world) check(t interface{ Fatalf(string, ...any) }, events []signal.Sig
 func (w *world) replay(t *testing.T, messages ...signal.Signal) {
 	t.Helper()
 	for _, m := range messages {
-		for id, o := range w.deliver.Deliver(context.Background(), []signal.Signal{m}) {
+		for id, o := range w.deliver.Deliver(context.Background(), w.now, []signal.Signal{m}) {
 			if o.Verdict != delivery.Done {
 				t.Fatalf("%s: %+v", id, o)
 			}

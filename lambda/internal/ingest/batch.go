@@ -34,14 +34,22 @@ type message struct {
 // before the invocation does.
 func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) events.SQSEventResponse {
 	messages := make([]*message, len(records))
+	sent := make([]time.Time, len(records))
+	for i, r := range records {
+		sent[i] = sentAt(r)
+	}
+	now := h.at(sent...)
 	var signals []signal.Signal
 	for i, r := range records {
-		messages[i] = h.read(ctx, r)
+		if sent[i].IsZero() {
+			sent[i] = now
+		}
+		messages[i] = h.read(ctx, r, sent[i])
 		h.Metrics.Count(messages[i].source, defender.MetricReceived, 1)
 		signals = append(signals, messages[i].signals...)
 	}
 	if len(signals) > 0 {
-		outcomes := h.Deliver.Deliver(work, signals)
+		outcomes := h.Deliver.Deliver(work, now, signals)
 		for _, m := range messages {
 			for _, s := range m.signals {
 				m.outcome = delivery.Worst(m.outcome, outcomes[s.Finding.ID])
@@ -50,7 +58,7 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 	}
 	for _, m := range messages {
 		if m.task != nil {
-			outcome := h.Audit.Process(work, m.mapper, *m.task)
+			outcome := h.Audit.Process(work, now, m.mapper, *m.task)
 			m.outcome, m.progress = outcome.Outcome, outcome.Progress
 		}
 	}
@@ -134,10 +142,11 @@ func stretch(receiveCount string) time.Duration {
 	return min(time.Hour, time.Minute<<min(n-1, 10))
 }
 
-// sentAt is when the message was sent, by the queue's clock.
-func (h *Handler) sentAt(r events.SQSMessage) time.Time {
+// sentAt is when the message was sent, by the queue's clock; the zero time where the
+// message does not say.
+func sentAt(r events.SQSMessage) time.Time {
 	if ms, err := strconv.ParseInt(r.Attributes["SentTimestamp"], 10, 64); err == nil && ms > 0 {
 		return time.UnixMilli(ms)
 	}
-	return h.Now()
+	return time.Time{}
 }

@@ -34,18 +34,18 @@ type SQS interface {
 
 // Deliverer brings signals into Security Hub.
 type Deliverer interface {
-	Deliver(context.Context, []signal.Signal) map[string]delivery.Outcome
-	Refresh(context.Context, []ledger.Entry) map[string]delivery.Outcome
+	Deliver(context.Context, time.Time, []signal.Signal) map[string]delivery.Outcome
+	Refresh(context.Context, time.Time, []ledger.Entry) map[string]delivery.Outcome
 }
 
 // Auditor forwards audit tasks.
 type Auditor interface {
-	Process(context.Context, mapping.Mapper, mapping.AuditTask) audit.Outcome
+	Process(context.Context, time.Time, mapping.Mapper, mapping.AuditTask) audit.Outcome
 }
 
 // Due lists what is due in the ledger.
 type Due interface {
-	Due(ctx context.Context, each func([]ledger.Entry) error) error
+	Due(ctx context.Context, now time.Time, each func([]ledger.Entry) error) error
 }
 
 // Handler handles the function's events. It is safe for concurrent use.
@@ -56,7 +56,8 @@ type Handler struct {
 	Ledger  Due
 	Metrics *emf.Metrics
 	Log     *slog.Logger
-	Now     func() time.Time
+	// Now is the machine's clock; see [Handler.at].
+	Now func() time.Time
 
 	Region             string
 	EventTopic         string
@@ -78,21 +79,35 @@ func (h *Handler) Handle(ctx context.Context, event json.RawMessage) (any, error
 	var kind struct {
 		Records     []json.RawMessage `json:"Records"`
 		Defenderhub string            `json:"defenderhub"`
+		At          time.Time         `json:"at"`
 	}
 	if err := json.Unmarshal(event, &kind); err != nil {
-		return nil, fmt.Errorf("event is not a JSON object: %w", err)
+		return nil, fmt.Errorf("event is not a JSON object with known fields: %w", err)
 	}
 	if kind.Defenderhub == "refresh" {
-		return nil, h.refresh(work)
+		return nil, h.refresh(work, h.at(kind.At))
 	}
 	if kind.Records == nil {
-		return nil, fmt.Errorf("event is neither of an SQS queue nor %s", defender.RefreshRequest)
+		return nil, fmt.Errorf("event is neither of an SQS queue nor %s", defender.RefreshRequest("TIME"))
 	}
 	var batch events.SQSEvent
 	if err := json.Unmarshal(event, &batch); err != nil {
 		return nil, fmt.Errorf("event is not of an SQS queue: %w", err)
 	}
 	return h.batch(ctx, work, batch.Records), nil
+}
+
+// at is the invocation's time: of the machine's clock and of the times that the event
+// brings, which are AWS's, the latest. What AWS says has passed is never called the
+// future because this machine's clock is behind.
+func (h *Handler) at(said ...time.Time) time.Time {
+	now := h.Now()
+	for _, t := range said {
+		if t.After(now) {
+			now = t
+		}
+	}
+	return now
 }
 
 // margin is kept back from the function's deadline for what has to be said afterwards:
@@ -130,10 +145,10 @@ func (h *Handler) mapper(ctx context.Context, queueARN string) (mapping.Mapper, 
 // refresh does what is due: it imports active findings again before Security Hub
 // forgets them, archives what was quiet too long, and imports what was claimed and
 // never confirmed.
-func (h *Handler) refresh(ctx context.Context) error {
+func (h *Handler) refresh(ctx context.Context, now time.Time) error {
 	done, left := 0, 0
-	err := h.Ledger.Due(ctx, func(entries []ledger.Entry) error {
-		for _, outcome := range h.Deliver.Refresh(ctx, entries) {
+	err := h.Ledger.Due(ctx, now, func(entries []ledger.Entry) error {
+		for _, outcome := range h.Deliver.Refresh(ctx, now, entries) {
 			switch outcome.Verdict {
 			case delivery.Done:
 				done++

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -254,11 +255,16 @@ func TestAuditOfAnotherAccountIsRefused(t *testing.T) {
 	}
 }
 
+// refreshAt is what the schedule sends at a time.
+func refreshAt(at time.Time) json.RawMessage {
+	return json.RawMessage(defender.RefreshRequest(at.Format(time.RFC3339)))
+}
+
 func TestScheduleRefreshesAndArchives(t *testing.T) {
 	r := newRig(t)
 	r.must(r.device("pump-1", start, tamper), r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/186b5", `{"clientId":"186b5","connectFailureReason":"AUTHORIZATION_FAILED"}`, nil)))
 	r.now = start.Add(61 * 24 * time.Hour)
-	if answer, err := r.handler.Handle(context.Background(), json.RawMessage(defender.RefreshRequest)); err != nil || answer != nil {
+	if answer, err := r.handler.Handle(context.Background(), refreshAt(r.now)); err != nil || answer != nil {
 		t.Fatalf("%v, %v", answer, err)
 	}
 	r.want(map[string]string{"device-event/us-east-1/pump-1/tamper": "ACTIVE", "refused-connection/us-east-1/186b5/AUTHORIZATION_FAILED": "ARCHIVED"})
@@ -269,6 +275,42 @@ func TestScheduleRefreshesAndArchives(t *testing.T) {
 	}
 }
 
+func TestTimeComesFromTheScheduleAndTheQueue(t *testing.T) {
+	r := newRig(t)
+	r.handler.Now = func() time.Time { return start } // the machine's clock stands, the cloud's goes on
+	denied := ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/186b5", `{"clientId":"186b5","connectFailureReason":"AUTHORIZATION_FAILED"}`, nil)
+	const id = "refused-connection/us-east-1/186b5/AUTHORIZATION_FAILED"
+	r.must(r.message(denied))
+
+	r.now = start.Add(8 * 24 * time.Hour)
+	if _, err := r.handler.Handle(context.Background(), refreshAt(r.now)); err != nil {
+		t.Fatal(err)
+	}
+	r.want(map[string]string{id: "ARCHIVED"})
+	if f := r.hub.Findings()[0]; !f.UpdatedAt.Equal(r.now) {
+		t.Errorf("archived at %v, the schedule said %v", f.UpdatedAt, r.now)
+	}
+
+	r.now = start.Add(9 * 24 * time.Hour)
+	r.must(r.message(strings.Replace(denied, strconv.FormatInt(start.UnixMilli(), 10), strconv.FormatInt(r.now.UnixMilli(), 10), 1)))
+	r.want(map[string]string{id: "ACTIVE"})
+	if f := r.hub.Findings()[0]; !f.UpdatedAt.Equal(r.now) {
+		t.Errorf("reopened at %v, the queue said %v", f.UpdatedAt, r.now)
+	}
+
+	// A schedule's event that comes late does not turn the time back, and one without a
+	// time counts as now.
+	for _, late := range []json.RawMessage{refreshAt(start.Add(-time.Hour)), json.RawMessage(`{"defenderhub":"refresh"}`)} {
+		if _, err := r.handler.Handle(context.Background(), late); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.want(map[string]string{id: "ACTIVE"})
+	if f := r.hub.Findings()[0]; !f.UpdatedAt.Equal(r.now) {
+		t.Errorf("updated at %v by a late schedule", f.UpdatedAt)
+	}
+}
+
 func TestScheduleWaitsWhileSecurityHubIsOff(t *testing.T) {
 	r := newRig(t)
 	r.must(r.device("pump-1", start, tamper))
@@ -276,7 +318,7 @@ func TestScheduleWaitsWhileSecurityHubIsOff(t *testing.T) {
 	if err := r.hub.Disable(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.handler.Handle(context.Background(), json.RawMessage(defender.RefreshRequest)); err != nil {
+	if _, err := r.handler.Handle(context.Background(), refreshAt(r.now)); err != nil {
 		t.Error(err)
 	}
 	if r.counted(defender.MetricHubOff) != 1 {
@@ -285,7 +327,7 @@ func TestScheduleWaitsWhileSecurityHubIsOff(t *testing.T) {
 }
 
 func TestOtherEventsAreErrors(t *testing.T) {
-	for _, event := range []string{`[]`, `{}`, `"x"`, `{"Records":[{"body":1}]}`, `{"defenderhub":"other"}`} {
+	for _, event := range []string{`[]`, `{}`, `"x"`, `{"Records":[{"body":1}]}`, `{"defenderhub":"other"}`, `{"defenderhub":"refresh","at":"yesterday"}`} {
 		if answer, err := newRig(t).handler.Handle(context.Background(), json.RawMessage(event)); err == nil {
 			t.Errorf("%s: %v", event, answer)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 
@@ -18,7 +19,7 @@ import (
 const unknownSource = "unknown"
 
 // read finds out what a message is. What cannot be read is refused.
-func (h *Handler) read(ctx context.Context, r events.SQSMessage) *message {
+func (h *Handler) read(ctx context.Context, r events.SQSMessage, sent time.Time) *message {
 	m := &message{SQSMessage: r, source: unknownSource}
 	mapper, err := h.mapper(ctx, r.EventSourceARN)
 	if err != nil {
@@ -26,7 +27,7 @@ func (h *Handler) read(ctx context.Context, r events.SQSMessage) *message {
 		return m
 	}
 	m.mapper = mapper
-	if err := h.route(m); err != nil {
+	if err := h.route(m, sent); err != nil {
 		m.outcome = delivery.Outcome{Verdict: delivery.Refused, Reason: err.Error()}
 	}
 	return m
@@ -47,9 +48,9 @@ type shape struct {
 	AuditDetails json.RawMessage
 }
 
-func (h *Handler) route(m *message) error {
+func (h *Handler) route(m *message, sent time.Time) error {
 	body := []byte(m.Body)
-	origin := mapping.Origin{Sent: h.sentAt(m.SQSMessage)}
+	origin := mapping.Origin{Sent: sent}
 	var s shape
 	if err := json.Unmarshal(body, &s); err != nil {
 		return fmt.Errorf("message is not a JSON object that defenderhub knows: %w", err)

@@ -71,7 +71,7 @@ func newRig(t testing.TB) *rig {
 	}
 	log := slog.New(slog.NewJSONHandler(&r.logs, nil))
 	metrics := emf.New("forwarder", &r.metrics, now)
-	book := ledger.New(r.table, region, defender.DefaultQuietTime, now)
+	book := ledger.New(r.table, region, defender.DefaultQuietTime)
 	deliver := &delivery.Delivery{
 		Ledger:   book,
 		Importer: importer.New(securityhub.NewFromConfig(inprocess.Config(r.service, account, region)), func(int64) int64 { return 0 }),
@@ -79,7 +79,7 @@ func newRig(t testing.TB) *rig {
 	}
 	r.handler = &ingest.Handler{
 		SQS: r.sqs, Deliver: deliver, Ledger: book, Metrics: metrics, Log: log, Now: now,
-		Audit:  &audit.Auditor{IoT: r.iot, Table: r.table, Findings: book, Deliver: deliver, Region: region, Now: now, Log: log, Random: func(int64) int64 { return 0 }},
+		Audit:  &audit.Auditor{IoT: r.iot, Table: r.table, Findings: book, Deliver: deliver, Region: region, Log: log, Random: func(int64) int64 { return 0 }},
 		Region: region, EventTopic: "defenderhub/events/+", DeadLetterQueueURL: deadURL,
 	}
 	return r

@@ -36,7 +36,7 @@ type Entry struct {
 	UpdatedAt     int64 `json:"updatedAt,omitempty"`
 	FirstObserved int64 `json:"firstObserved,omitempty"`
 	LastObserved  int64 `json:"lastObserved,omitempty"`
-	// ImportedAt is when an import was last confirmed, by the function's clock.
+	// ImportedAt is when an import was last confirmed.
 	ImportedAt int64 `json:"importedAt,omitempty"`
 
 	// Finding is what was claimed, exactly as it is imported. It is nil once the end of a
@@ -95,13 +95,12 @@ func (l *Ledger) decode(r Record) (*Entry, error) {
 	return &e, nil
 }
 
-func (l *Ledger) encode(e Entry) (Record, error) {
+func (l *Ledger) encode(e Entry, now time.Time) (Record, error) {
 	doc, err := json.Marshal(entryDoc{Entry: e, SourceName: e.Source.String()})
 	if err != nil {
 		return Record{}, fmt.Errorf("ledger entry of %s: %w", e.ID, err)
 	}
 	r := Record{Key: key(l.region, e.Check, e.ID), Revision: e.revision, Doc: doc}
-	now := l.now()
 	switch {
 	case e.Status == Pending:
 		r.Open, r.RefreshAt = true, now.Add(pendingAfter)

@@ -27,13 +27,12 @@ type Ledger struct {
 	table  Table
 	region string
 	quiet  time.Duration
-	now    func() time.Time
 }
 
 // New returns the ledger of a Region in a table. quiet is how long a finding that no
 // event ends stays active without news.
-func New(table Table, region string, quiet time.Duration, now func() time.Time) *Ledger {
-	return &Ledger{table: table, region: region, quiet: quiet, now: now}
+func New(table Table, region string, quiet time.Duration) *Ledger {
+	return &Ledger{table: table, region: region, quiet: quiet}
 }
 
 // Claim is the outcome of a claim.
@@ -48,23 +47,23 @@ type Claim struct {
 // attempts to write bound how often invocations may get in each other's way.
 const attempts = 10
 
-// Claim claims a signal.
-func (l *Ledger) Claim(ctx context.Context, s signal.Signal) (Claim, error) {
-	return l.change(ctx, key(l.region, s.Check, s.Finding.ID), func(e *Entry) (Entry, verdict) {
-		return decide(e, s, l.now().UnixMilli())
+// Claim claims a signal. now, here and in the other methods, is the invocation's time.
+func (l *Ledger) Claim(ctx context.Context, now time.Time, s signal.Signal) (Claim, error) {
+	return l.change(ctx, now, key(l.region, s.Check, s.Finding.ID), func(e *Entry) (Entry, verdict) {
+		return decide(e, s, now.UnixMilli())
 	})
 }
 
 // ClaimDue claims what is to be done about an entry that is due: a pending one is
 // imported, one that was quiet too long is archived, an old one is imported again.
-func (l *Ledger) ClaimDue(ctx context.Context, e Entry) (Claim, error) {
-	return l.change(ctx, key(l.region, e.Check, e.ID), func(e *Entry) (Entry, verdict) {
-		return l.decideDue(e, l.now())
+func (l *Ledger) ClaimDue(ctx context.Context, now time.Time, e Entry) (Claim, error) {
+	return l.change(ctx, now, key(l.region, e.Check, e.ID), func(e *Entry) (Entry, verdict) {
+		return l.decideDue(e, now)
 	})
 }
 
 // change reads, decides and writes until nobody else wrote in between.
-func (l *Ledger) change(ctx context.Context, k Key, decide func(*Entry) (Entry, verdict)) (Claim, error) {
+func (l *Ledger) change(ctx context.Context, now time.Time, k Key, decide func(*Entry) (Entry, verdict)) (Claim, error) {
 	for range attempts {
 		record, err := l.table.Get(ctx, k)
 		if err != nil {
@@ -82,7 +81,7 @@ func (l *Ledger) change(ctx context.Context, k Key, decide func(*Entry) (Entry, 
 			return Claim{Entry: next, Import: true}, nil
 		}
 		next.revision = record.Revision + 1
-		err = l.put(ctx, next)
+		err = l.put(ctx, now, next)
 		if errors.Is(err, ErrConflict) {
 			continue
 		}
@@ -94,8 +93,8 @@ func (l *Ledger) change(ctx context.Context, k Key, decide func(*Entry) (Entry, 
 	return Claim{}, fmt.Errorf("write the ledger after %d attempts: %w", attempts, ErrConflict)
 }
 
-func (l *Ledger) put(ctx context.Context, e Entry) error {
-	record, err := l.encode(e)
+func (l *Ledger) put(ctx context.Context, now time.Time, e Entry) error {
+	record, err := l.encode(e, now)
 	if err != nil {
 		return err
 	}
@@ -107,14 +106,14 @@ func (l *Ledger) put(ctx context.Context, e Entry) error {
 
 // Confirm records that what was claimed has been imported. Where somebody has claimed
 // anew since, the new claim stands and nothing happens.
-func (l *Ledger) Confirm(ctx context.Context, c Claim) error {
+func (l *Ledger) Confirm(ctx context.Context, now time.Time, c Claim) error {
 	e := c.Entry
-	e.Status, e.ImportedAt = Confirmed, l.now().UnixMilli()
+	e.Status, e.ImportedAt = Confirmed, now.UnixMilli()
 	if e.State == defender.Archived {
 		e.Finding = nil
 	}
 	e.revision++
-	if err := l.put(ctx, e); err != nil && !errors.Is(err, ErrConflict) {
+	if err := l.put(ctx, now, e); err != nil && !errors.Is(err, ErrConflict) {
 		return err
 	}
 	return nil
@@ -122,15 +121,15 @@ func (l *Ledger) Confirm(ctx context.Context, c Claim) error {
 
 // Abandon records that what was claimed can never be imported: it stays pending, so
 // that it suppresses nothing, but the schedule leaves it alone.
-func (l *Ledger) Abandon(ctx context.Context, c Claim) error {
+func (l *Ledger) Abandon(ctx context.Context, now time.Time, c Claim) error {
 	e := c.Entry
 	e.revision++
-	record, err := l.encode(e)
+	record, err := l.encode(e, now)
 	if err != nil {
 		return err
 	}
 	record.Open, record.RefreshAt, record.RefreshShard = false, time.Time{}, ""
-	record.Expires = l.now().Add(remember)
+	record.Expires = now.Add(remember)
 	if err := l.table.Put(ctx, record); err != nil && !errors.Is(err, ErrConflict) {
 		return fmt.Errorf("write the ledger: %w", err)
 	}
@@ -156,10 +155,9 @@ func (l *Ledger) Open(ctx context.Context, check string, each func([]Entry) erro
 	return nil
 }
 
-// Due calls each with the entries that are due, a page at a time, until nothing is due
+// Due calls each with the entries that are due now, a page at a time, until nothing is due
 // or each returns an error.
-func (l *Ledger) Due(ctx context.Context, each func([]Entry) error) error {
-	now := l.now()
+func (l *Ledger) Due(ctx context.Context, now time.Time, each func([]Entry) error) error {
 	for i := range shards {
 		var last Record
 		for more := true; more; {

@@ -17,7 +17,7 @@ import (
 var now = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
 
 func newLedger(table ledger.Table) *ledger.Ledger {
-	return ledger.New(table, "us-east-1", defender.DefaultQuietTime, func() time.Time { return now })
+	return ledger.New(table, "us-east-1", defender.DefaultQuietTime)
 }
 
 func auditSignal(check, id string, state defender.RecordState, ms int64) signal.Signal {
@@ -31,11 +31,11 @@ func TestOpenListsTheActiveFindingsOfOneCheck(t *testing.T) {
 	l := newLedger(&ledgertest.Table{})
 	do := func(s signal.Signal) {
 		t.Helper()
-		c, err := l.Claim(ctx, s)
+		c, err := l.Claim(ctx, now, s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Confirm(ctx, c); err != nil {
+		if err := l.Confirm(ctx, now, c); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -66,17 +66,17 @@ func TestOpenListsTheActiveFindingsOfOneCheck(t *testing.T) {
 func TestConfirmLeavesANewerClaimAlone(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
-	old, err := l.Claim(ctx, auditSignal("C", "f", defender.Active, 1))
+	old, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Active, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Claim(ctx, auditSignal("C", "f", defender.Archived, 2)); err != nil {
+	if _, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Archived, 2)); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Confirm(ctx, old); err != nil {
+	if err := l.Confirm(ctx, now, old); err != nil {
 		t.Errorf("confirm: %v", err)
 	}
-	again, err := l.Claim(ctx, auditSignal("C", "f", defender.Archived, 2))
+	again, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Archived, 2))
 	if err != nil || !again.Import || again.Entry.Status != ledger.Pending || again.Entry.State != defender.Archived {
 		t.Errorf("%v: %+v", err, again)
 	}
@@ -86,7 +86,7 @@ func TestPendingNeverSuppressesARepeat(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
 	for ms := int64(1); ms < 4; ms++ {
-		if c, err := l.Claim(ctx, auditSignal("C", "f", defender.Active, ms)); err != nil || !c.Import {
+		if c, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Active, ms)); err != nil || !c.Import {
 			t.Errorf("repeat %d: %v, %+v", ms, err, c)
 		}
 	}
@@ -95,11 +95,11 @@ func TestPendingNeverSuppressesARepeat(t *testing.T) {
 func TestDuplicateIsImportedWithTheClaimsOwnUpdatedAt(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
-	first, err := l.Claim(ctx, auditSignal("C", "f", defender.Active, 1))
+	first, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Active, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := l.Claim(ctx, auditSignal("C", "f", defender.Active, 1))
+	second, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Active, 1))
 	if err != nil || !second.Import || !second.Entry.Finding.UpdatedAt.Equal(first.Entry.Finding.UpdatedAt.Time) {
 		t.Errorf("%v: %+v", err, second)
 	}
@@ -112,7 +112,7 @@ func TestLongIdsOfAnyScriptHaveKeysWithinDynamoDBsLimits(t *testing.T) {
 	l := newLedger(table)
 	for _, id := range []string{strings.Repeat("漢", 512), strings.Repeat("a", 512)} {
 		for _, check := range []string{"", "C"} {
-			if _, err := l.Claim(ctx, auditSignal(check, id, defender.Active, 1)); err != nil {
+			if _, err := l.Claim(ctx, now, auditSignal(check, id, defender.Active, 1)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -141,7 +141,7 @@ func TestDamagedRecordsAreReported(t *testing.T) {
 		if err := table.Put(ctx, ledger.Record{Key: ledger.Key{Partition: "finding#f", Sort: "finding"}, Revision: 1, Doc: []byte(doc)}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := newLedger(table).Claim(ctx, auditSignal("", "f", defender.Active, 1)); err == nil || !strings.Contains(err.Error(), "finding#f") {
+		if _, err := newLedger(table).Claim(ctx, now, auditSignal("", "f", defender.Active, 1)); err == nil || !strings.Contains(err.Error(), "finding#f") {
 			t.Errorf("%q: %v", doc, err)
 		}
 	}
@@ -157,7 +157,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal(err)
 		}
 		l := newLedger(table)
-		if c, err := l.Claim(ctx, auditSignal("", "f", defender.Active, 2)); err == nil && c.Import && c.Entry.Finding == nil {
+		if c, err := l.Claim(ctx, now, auditSignal("", "f", defender.Active, 2)); err == nil && c.Import && c.Entry.Finding == nil {
 			t.Error("nothing to import")
 		}
 	})
