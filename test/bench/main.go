@@ -1,5 +1,6 @@
 // Command bench measures, in one run, what the product costs its users: synthesis, the
-// Lambda function's size and start, its compilation, and the work for each finding.
+// Lambda functions' size and start, their compilation, the work for each finding, and what
+// the engines cost a month.
 // Each number stands beside what it is measured against.
 package main
 
@@ -23,10 +24,11 @@ import (
 func main() {
 	quick := flag.Bool("quick", false, "leave out the compilation with an empty cache")
 	pairs := flag.Int("pairs", 3, "how many pairs of measurements a ratio is the median of")
+	only := flag.String("only", "", "measure only the steps whose title contains this")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *quick, *pairs); err != nil {
+	if err := run(ctx, *quick, *pairs, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -41,7 +43,7 @@ type bench struct {
 	table            *tabwriter.Writer
 }
 
-func run(ctx context.Context, quick bool, pairs int) error {
+func run(ctx context.Context, quick bool, pairs int, only string) error {
 	test, err := filepath.Abs(".") // make runs this in test/
 	if err != nil {
 		return err
@@ -56,24 +58,30 @@ func run(ctx context.Context, quick bool, pairs int) error {
 		table: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0),
 	}
 	fmt.Printf("%s %s/%s, %d cores; each ratio is the median of %d pairs, taken in turn\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), b.pairs)
-	steps := []struct {
+	type step struct {
 		title string
 		run   func() error
-	}{
-		{"synthesis of the full stack, warm, the functions' build included", b.synthesis},
-		{"the forwarder's function", b.function},
-		{"mapping, one core", b.mapping},
-		{"batches through the handler: decode, map, ledger, SDK, local Security Hub", b.batches},
+		// own tells that the step prints its own heads of columns.
+		own bool
+	}
+	steps := []step{
+		{title: "synthesis of the full stack, warm, the functions' build included", run: b.synthesis},
+		{title: "the forwarder's function", run: b.function},
+		{title: "mapping, one core", run: b.mapping},
+		{title: "batches through the handler: decode, map, ledger, SDK, local Security Hub", run: b.batches},
+		{title: "cost of the engines, USD in 30 days, list prices", run: b.costs, own: true},
 	}
 	if !quick {
-		steps = append(steps, struct {
-			title string
-			run   func() error
-		}{"compilation of the forwarder", b.compilation})
+		steps = append(steps, step{title: "compilation of the forwarder", run: b.compilation})
 	}
 	for _, step := range steps {
+		if !strings.Contains(step.title, only) {
+			continue
+		}
 		fmt.Printf("\n%s\n", step.title)
-		b.row("", "VALUE", "AGAINST", "RATIO", "GOAL")
+		if !step.own {
+			b.row("", "VALUE", "AGAINST", "RATIO", "GOAL")
+		}
 		if err := errors.Join(step.run(), b.ctx.Err()); err != nil {
 			return fmt.Errorf("%s: %w", step.title, err)
 		}
@@ -84,8 +92,8 @@ func run(ctx context.Context, quick bool, pairs int) error {
 	return nil
 }
 
-func (b *bench) row(what, value, against, ratio, goal string) {
-	fmt.Fprintf(b.table, "  %s\t%s\t%s\t%s\t%s\n", what, value, against, ratio, goal)
+func (b *bench) row(cells ...string) {
+	fmt.Fprintf(b.table, "  %s\n", strings.Join(cells, "\t"))
 }
 
 // compare takes the two measurements in turn, once to warm up and then pair by pair,

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/bench/cost"
+)
+
+// fleets are the sizes of the table, in devices.
+var fleets = []float64{10_000, 100_000, 1_000_000}
+
+// fleetBenchmark plays samples of a fleet through the evaluation; each measurement is for
+// one device and five minutes, so that it scales with the devices.
+const fleetBenchmark, fleetPackage = "Fleet/", "./defender/evaluate"
+
+// messagesOfDevice are the messages that a device publishes in five minutes beside its
+// reports.
+const messagesOfDevice = 5
+
+// row is a line of the table: behaviors, and what devices send for them.
+type row struct {
+	name, benchmark string
+	load            cost.Load
+}
+
+// rows of the table; what is measured of their loads is filled in. The first is the goal's.
+func rows() []row {
+	hourly := 1.0 / 12 // time offline has a value an hour
+	return []row{
+		{"five behaviors of device reports, Basic Ingest", "reports", cost.Load{Datapoints: 5}},
+		{"the same on a topic of one's own", "reports", cost.Load{Datapoints: 5, Charged: 1}},
+		{"the same and a p99 of the fleet, Basic Ingest", "percentile", cost.Load{Datapoints: 6}},
+		{"message size in the rule's SQL, a message a minute", "oversize", cost.Load{Datapoints: 1, Kept: messagesOfDevice}},
+		{"messages counted, a message a minute", "messages", cost.Load{Datapoints: 1}},
+		{"the same, batches of five minutes", "messages-gathered", cost.Load{Datapoints: 1}},
+		{"disconnects and time offline, one reconnect a day", "sessions", cost.Load{Datapoints: 1 + hourly}},
+	}
+}
+
+// costs scales what the evaluation of a sample takes up to fleets, prices it, and sets it
+// beside Detect's list price and the floor of a design on Kinesis and Managed Flink.
+func (b *bench) costs() error {
+	results, _, err := b.benchmark(fleetPackage, "2x", fleetBenchmark)
+	if err != nil {
+		return err
+	}
+	table := rows()
+	b.row("MEASURED, A DEVICE AND FIVE MINUTES", "RECORDS", "A SECOND ON ONE CORE", "MEMORY OF EACH", "READ UNITS", "WRITE UNITS", "STORED")
+	for i := range table {
+		r, l := table[i], &table[i].load
+		m := results[fleetBenchmark+r.benchmark]
+		if m == nil {
+			return fmt.Errorf("go test printed no benchmark %s%s", fleetBenchmark, r.benchmark)
+		}
+		l.Records, l.RecordBytes = m["records"], m["record-bytes"]
+		l.Work = cost.Work{
+			Reads: m["read-units"], Writes: m["write-units"], Calls: m["calls"], CPUSeconds: m["cpu-ns"] / 1e9,
+			Registry: m["registry"], Transitions: m["transitions"], StoredBytes: m["stored-bytes"],
+		}
+		if l.Charged > 0 {
+			continue // is evaluated like the row before
+		}
+		b.row(r.name, fmt.Sprintf("%.2f", l.Records), thousands(l.Records/l.Work.CPUSeconds), thousands(m["record-allocated-bytes"])+" B",
+			fmt.Sprintf("%.3f", l.Work.Reads), fmt.Sprintf("%.3f", l.Work.Writes), fmt.Sprintf("%.0f B", l.Work.StoredBytes))
+	}
+	for _, n := range fleets {
+		b.bill(table[0], n)
+	}
+	b.row()
+	b.row(fmt.Sprintf("Kinesis costs less than SQS from %s devices on, at worst for SQS from %s",
+		thousands(breakEven(table[0].load, cost.SQS)), thousands(breakEven(table[0].load, cost.SQSAtWorst))))
+	for _, n := range fleets {
+		b.comparison(table, n)
+	}
+	b.prices()
+	return nil
+}
+
+// breakEven is the number of devices, in hundreds, from which Kinesis costs less.
+func breakEven(l cost.Load, than cost.Transport) float64 {
+	for l.Devices = 100; cost.Defaults.SelfManaged(l, cost.Kinesis).Total() >= cost.Defaults.SelfManaged(l, than).Total(); l.Devices += 100 {
+		if l.Devices >= fleets[len(fleets)-1] {
+			return math.Inf(1)
+		}
+	}
+	return l.Devices
+}
+
+// bill is the goal's case by part.
+func (b *bench) bill(r row, devices float64) {
+	l := r.load
+	l.Devices = devices
+	b.row()
+	b.row(header("%s DEVICES, %s", thousands(devices), r.name)...)
+	bills := map[cost.Transport]cost.Bill{}
+	for _, t := range cost.Transports() {
+		bills[t] = cost.Defaults.SelfManaged(l, t)
+	}
+	line := func(name string, of func(cost.Bill) float64) {
+		cells, some := []string{name}, false
+		for _, t := range cost.Transports() {
+			usd := of(bills[t])
+			some = some || usd > 0
+			cells = append(cells, dollars(usd))
+		}
+		if some {
+			b.row(cells...)
+		}
+	}
+	for _, part := range cost.Parts() {
+		line(part, func(x cost.Bill) float64 { return x.Part(part) })
+	}
+	line("TOTAL", cost.Bill.Total)
+	detect, floor := cost.Detect(l).Total(), cost.FlinkFloor().Total()
+	goals := []string{"goal: less than Detect"}
+	for _, t := range cost.Transports() {
+		goals = append(goals, verdict(bills[t].Total(), detect))
+	}
+	b.row("Device Defender Detect", dollars(detect))
+	b.row("Kinesis and Managed Flink, while nothing happens", dollars(floor))
+	b.row(goals...)
+}
+
+func header(format string, args ...any) []string {
+	cells := []string{fmt.Sprintf(format, args...)}
+	for _, t := range cost.Transports() {
+		cells = append(cells, strings.ToUpper(t.String()))
+	}
+	return cells
+}
+
+func verdict(ours, detect float64) string {
+	if ours < detect {
+		return "reached"
+	}
+	return "missed"
+}
+
+// comparison is the whole table at one size.
+func (b *bench) comparison(table []row, devices float64) {
+	b.row()
+	b.row(append(header("%s DEVICES", thousands(devices)), "DETECT", "OURS IS")...)
+	for _, r := range table {
+		l := r.load
+		l.Devices = devices
+		cells := []string{r.name}
+		least, most := math.Inf(1), 0.0
+		for _, t := range cost.Transports() {
+			usd := cost.Defaults.SelfManaged(l, t).Total()
+			least, most = math.Min(least, usd), math.Max(most, usd)
+			cells = append(cells, dollars(usd))
+		}
+		detect := cost.Detect(l).Total()
+		b.row(append(cells, dollars(detect), comparedWith(least, most, detect))...)
+	}
+}
+
+// comparedWith says how a range of costs stands to Detect's.
+func comparedWith(least, most, detect float64) string {
+	switch {
+	case most < detect:
+		return "cheaper"
+	case least > detect:
+		return fmt.Sprintf("DEARER, %.1f times at least", least/detect)
+	}
+	return "cheaper or DEARER, by transport"
+}
+
+// prices is the table that all this comes from.
+func (b *bench) prices() {
+	b.row()
+	b.row("LIST PRICES, US-EAST-1, "+cost.PricesRead, "USD", "FOR", "SOURCE")
+	for _, p := range cost.Prices {
+		source := p.Source
+		if p.Unverified {
+			source += " (unverified)"
+		}
+		var tiers []string
+		for _, t := range p.Tiers {
+			tiers = append(tiers, fmt.Sprintf("%.10g", t.USD))
+		}
+		b.row(p.Unit, strings.Join(tiers, ", then "), thousands(p.Per), source)
+	}
+}
+
+func dollars(usd float64) string {
+	if usd > 0 && usd < 0.005 {
+		return "0.00"
+	}
+	if usd >= 100 {
+		return thousands(math.Round(usd))
+	}
+	return fmt.Sprintf("%.2f", usd)
+}
+
+// thousands writes a whole number with commas.
+func thousands(n float64) string {
+	digits := fmt.Sprintf("%.0f", n)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
