@@ -167,13 +167,20 @@ func (c Compiled) takes(d Datapoint) bool {
 	if c.kind == reporting {
 		return d.Metric == ReportReceived
 	}
+	if d.Screened && c.kind != pushed {
+		return false
+	}
 	return d.Metric == c.Behavior.Criteria.Metric().Name && inDimension(c.Behavior.Dimension, d)
 }
 
-// inDimension reports whether a message's topic lies in the dimension.
+// inDimension reports whether a message's topic lies in the dimension. What has no topic
+// is no message, and lies in none, nor outside of one.
 func inDimension(dim *defender.Dimension, d Datapoint) bool {
 	if dim == nil {
 		return true
+	}
+	if d.Topic == "" {
+		return false
 	}
 	for _, filter := range dim.TopicFilters {
 		if defender.TopicMatches(strings.ReplaceAll(filter, "${iot:ClientId}", d.ClientID), d.Topic) {

@@ -52,7 +52,10 @@ const (
 func (c Config) Compile() ([]Compiled, error) {
 	var all []Compiled
 	var faults []error
-	for _, p := range c.Profiles {
+	for i, p := range c.Profiles {
+		if p.Name == AgentProfile || slices.IndexFunc(c.Profiles, func(o ProfileConfig) bool { return o.Name == p.Name }) < i {
+			faults = append(faults, fmt.Errorf("security profile %s, want a name that no other has and that is not %s", p.Name, AgentProfile))
+		}
 		compiled, err := Compile(p.Name, p.Behaviors)
 		faults = append(faults, err)
 		all = append(all, compiled...)
@@ -73,6 +76,29 @@ func (c Config) Compile() ([]Compiled, error) {
 		faults = append(faults, fmt.Errorf("%d behaviors, want at most %d in all profiles together", n, defender.MaxLiveBehaviors))
 	}
 	return all, errors.Join(faults...)
+}
+
+// Targets are the targets of a profile, nil for all things. The behaviors about device
+// reports watch what any profile watches.
+func (c Config) Targets(profile string) []string {
+	if profile != AgentProfile {
+		for _, p := range c.Profiles {
+			if p.Name == profile && !slices.Contains(p.Targets, defender.AllThings.Resource()) {
+				return p.Targets
+			}
+		}
+		return nil
+	}
+	var all []string
+	for _, p := range c.Profiles {
+		targets := c.Targets(p.Name)
+		if targets == nil {
+			return nil
+		}
+		all = append(all, targets...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // Live are the behaviors that findings may speak of.

@@ -22,6 +22,9 @@ type Datapoint struct {
 	Value defender.Value
 	// Topic and ClientID of a message, for dimensions by topic filter.
 	Topic, ClientID string
+	// Screened tells that the rule lets only violating measurements through: counts and
+	// sums do not take them.
+	Screened bool
 	// Link is what the datapoint tells of the session, Session its identifier.
 	Link    Link
 	Session string
@@ -97,13 +100,14 @@ type Message struct {
 	Bytes int64
 	// MQTT tells that the message came over a session (clientid() is not "n/a").
 	MQTT bool
+	// Screened is [Datapoint.Screened].
+	Screened bool
 }
 
 // Datapoint is the message as a datapoint of m, one of the metrics that messages have:
-// MessageByteSize, MessagesSent and SourceIPAddress. A rule that lets only some
-// messages through serves no count.
+// MessageByteSize, MessagesSent and SourceIPAddress.
 func (m Message) Datapoint(metric defender.Metric) Datapoint {
-	d := Datapoint{Metric: metric.Info().Name, Time: m.Time, ID: m.ID, Topic: m.Topic, ClientID: m.ClientID}
+	d := Datapoint{Metric: metric.Info().Name, Time: m.Time, ID: m.ID, Topic: m.Topic, ClientID: m.ClientID, Screened: m.Screened}
 	if m.MQTT {
 		d.Link = Alive
 	}

@@ -136,10 +136,12 @@ func (r *step) report(c *Compiled, change Change, at, since int64, value *defend
 func (e Evaluator) due(c *Compiled, t *track, p presence) int64 {
 	lateness := e.Lateness.Milliseconds()
 	at := int64(never)
-	switch c.kind {
-	case disconnected:
+	switch {
+	case !e.watches(c):
+		at = t.Alarm.silentSince()
+	case c.kind == disconnected:
 		at = dueSessions(t, p)
-	case reporting:
+	case c.kind == reporting:
 		at = dueReports(c, t)
 	default:
 		if len(t.Windows) > 0 {

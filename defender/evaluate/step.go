@@ -22,7 +22,13 @@ type Evaluator struct {
 	// Fleet answers for statistical thresholds and learned behaviors; nil: they are not
 	// judged.
 	Fleet Fleet
+	// Watches tells whether the thing is among the targets of a profile; nil: of each. What
+	// other profiles know of it is dropped, but for open alarms: those stay until silence
+	// invalidates them, as in Detect.
+	Watches func(profile string) bool
 }
+
+func (e Evaluator) watches(c *Compiled) bool { return e.Watches == nil || e.Watches(c.Profile) }
 
 // Stats counts what happened to datapoints.
 type Stats struct {
@@ -61,7 +67,7 @@ func (e Evaluator) Step(thing string, s State, points []Datapoint, now time.Time
 	r := step{Evaluator: e, thing: thing, now: now.UnixMilli(), lateness: e.Lateness.Milliseconds()}
 	r.State = s.clone()
 	r.forget()
-	remember := slices.ContainsFunc(e.Behaviors, func(c Compiled) bool { return c.infers() || c.sessions() })
+	remember := slices.ContainsFunc(e.Behaviors, func(c Compiled) bool { return (c.infers() || c.sessions()) && e.watches(&c) })
 	for _, d := range points {
 		switch {
 		case d.Time+r.lateness < r.now:
@@ -82,7 +88,11 @@ func (e Evaluator) Step(thing string, s State, points []Datapoint, now time.Time
 		if t == nil {
 			continue
 		}
-		r.settle(c, t)
+		if r.watches(c) {
+			r.settle(c, t)
+		} else {
+			r.silence(c, t, r.now-r.lateness)
+		}
 		if r.finished(c, t) {
 			delete(r.State.tracks, c.key())
 		}
@@ -108,17 +118,32 @@ type step struct {
 	now, lateness int64
 }
 
-// forget drops what behaviors left behind that were removed. Of one that was changed the
-// alarm lives on, until the thing is judged again.
+// forget drops what behaviors left behind that were removed, or that no longer watch the
+// thing. Of one that was changed the alarm lives on, until the thing is judged again.
 func (r *step) forget() {
 	for key, t := range r.State.tracks {
 		i := slices.IndexFunc(r.Behaviors, func(c Compiled) bool { return c.key() == key })
 		if i < 0 {
 			delete(r.State.tracks, key)
-		} else if c := &r.Behaviors[i]; t.Form != c.form {
+			continue
+		}
+		switch c := &r.Behaviors[i]; {
+		case !r.watches(c) && !t.Alarm.open():
+			delete(r.State.tracks, key)
+		case !r.watches(c):
+			r.State.tracks[key] = left(t)
+		case t.Form != c.form:
 			r.State.tracks[key] = r.reformed(c, t)
 		}
 	}
+}
+
+// left is what is kept of an open alarm while its profile does not watch the thing. Only
+// the form's kind is kept, so that the thing begins anew should it come back.
+func left(t *track) *track {
+	kept := &track{Form: t.Form[:min(1, len(t.Form))], Settled: t.Settled, Offline: t.Offline, Alarm: t.Alarm}
+	kept.Alarm.Run = 0
+	return kept
 }
 
 // reformed is the state of c that begins with the alarm of t, its state before c was
@@ -173,6 +198,9 @@ func (r *step) take(d Datapoint) {
 	taken := false
 	for i := range r.Behaviors {
 		c := &r.Behaviors[i]
+		if !r.watches(c) {
+			continue
+		}
 		if d.Link != NoLink && c.sessions() {
 			r.track(c)
 		}
@@ -242,6 +270,9 @@ func (r *step) window(c *Compiled, at int64) *window {
 
 // finished tells that a behavior has nothing left to remember.
 func (r *step) finished(c *Compiled, t *track) bool {
+	if !r.watches(c) {
+		return t.Alarm.idle()
+	}
 	if !t.Alarm.idle() || len(t.Windows) > 0 || t.Next != 0 || t.Offline != 0 {
 		return false
 	}
@@ -262,7 +293,7 @@ func (r *step) prune() {
 	asked := false
 	for i := range r.Behaviors {
 		c := &r.Behaviors[i]
-		if t := r.State.tracks[c.key()]; t != nil && (c.infers() || c.sessions()) {
+		if t := r.State.tracks[c.key()]; t != nil && (c.infers() || c.sessions()) && r.watches(c) {
 			asked = true
 			if c.kind != disconnected {
 				oldest = min(oldest, t.Settled-skew)

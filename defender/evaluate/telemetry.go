@@ -67,20 +67,25 @@ const presenceTopic = "$aws/events/presence/+/+"
 // Rules are the IoT rules that bring what the behaviors need, and nothing else.
 // reportTopic is the topic filter of device reports, "" for Basic Ingest, which takes a
 // rule without FROM.
+//
+// The filter # leaves out AWS's reserved topics, so a behavior without dimension, or with
+// one that is turned around, sees no messages on those; none sees those of Basic Ingest. A
+// message to which the rules of two dimensions apply comes twice, with the same id if it
+// came over MQTT.
 func Rules(behaviors []Compiled, reportTopic string) []Rule {
 	var rules []Rule
-	if slices.ContainsFunc(behaviors, func(c Compiled) bool { return c.Behavior.Criteria.Metric().Side == defender.CloudSide }) {
+	if slices.ContainsFunc(behaviors, func(c Compiled) bool { return c.needsLifecycle() }) {
 		rules = append(rules, Rule{
 			ID: "lifecycle", Kind: LifecycleEvent, PartitionKey: "${clientId}",
 			SQL: selects(LifecycleEvent, "topic() AS topic", "timestamp() AS time", "encode(*, 'base64') AS payload") + from(presenceTopic),
 		})
 	}
-	counting := topicsOf(behaviors, func(c Compiled) bool { return c.countsMessages() })
+	counting := uncovered(topicsOf(behaviors, func(c Compiled) bool { return c.countsMessages() }))
 	for _, topic := range counting {
 		rules = append(rules, messageRule(PublishedMessage, topic, ""))
 	}
 	for _, topic := range topicsOf(behaviors, func(c Compiled) bool { return c.kind == pushed }) {
-		if slices.Contains(counting, topic) || slices.Contains(counting, "#") {
+		if slices.ContainsFunc(counting, func(filter string) bool { return covers(filter, topic) }) {
 			continue // every message comes already
 		}
 		rules = append(rules, messageRule(Oversize, topic, PushDown(slices.DeleteFunc(slices.Clone(behaviors), func(c Compiled) bool {
@@ -119,6 +124,13 @@ func messageRule(kind Kind, topic, where string) Rule {
 	return Rule{ID: id, Kind: kind, SQL: sql, PartitionKey: "${clientid()}"}
 }
 
+// needsLifecycle tells that the behavior is judged by events of sessions: they are its
+// datapoints, or they tell which quiet windows conform.
+func (c Compiled) needsLifecycle() bool {
+	m := c.Behavior.Criteria.Metric()
+	return m.Side == defender.CloudSide && !(m.Name == defender.SourceIPAddress.Info().Name && c.Behavior.Dimension != nil)
+}
+
 // countsMessages tells that the behavior needs every message, not only violating ones.
 // The addresses of devices come with their connections, but for a dimension, which asks
 // for the messages on some topics.
@@ -147,8 +159,7 @@ func (c Compiled) topics() []string {
 	return topics
 }
 
-// topicsOf are the topic filters that the wanted behaviors ask for, each once; # alone
-// where one asks for all.
+// topicsOf are the topic filters that the wanted behaviors ask for, each once.
 func topicsOf(behaviors []Compiled, wanted func(Compiled) bool) []string {
 	var all []string
 	for _, c := range behaviors {
@@ -156,11 +167,50 @@ func topicsOf(behaviors []Compiled, wanted func(Compiled) bool) []string {
 			all = append(all, c.topics()...)
 		}
 	}
-	if slices.Contains(all, "#") {
-		return []string{"#"}
-	}
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+// uncovered leaves out filters whose topics another one matches already.
+func uncovered(filters []string) []string {
+	return slices.DeleteFunc(slices.Clone(filters), func(filter string) bool {
+		return slices.ContainsFunc(filters, func(other string) bool { return other != filter && covers(other, filter) })
+	})
+}
+
+// covers reports whether wide matches every topic that narrow matches.
+func covers(wide, narrow string) bool {
+	if strings.HasPrefix(narrow, "$") && (wide[0] == '+' || wide[0] == '#') {
+		return false
+	}
+	w, n := strings.Split(wide, "/"), strings.Split(narrow, "/")
+	for i, level := range w {
+		switch {
+		case level == "#":
+			return true
+		case i >= len(n), n[i] == "#", level != "+" && level != n[i]:
+			return false
+		}
+	}
+	return len(w) == len(n)
+}
+
+// Datapoints are what a message says about its sender. One of a rule that lets only
+// violating ones through says nothing but its size.
+func (t Telemetry) Datapoints() []Datapoint {
+	m := Message{
+		Topic: t.Topic, ClientID: t.ClientID, SourceIP: t.SourceIP, ID: t.ID, Time: t.Time, Bytes: t.Bytes,
+		MQTT: t.ClientID != "" && t.ClientID != NotMQTT, Screened: t.Kind == Oversize,
+	}
+	points := []Datapoint{m.Datapoint(defender.MessageByteSize)}
+	if t.Kind == Oversize {
+		return points
+	}
+	points = append(points, m.Datapoint(defender.MessagesSent))
+	if t.SourceIP != "" { // an error action does not tell
+		points = append(points, m.Datapoint(defender.SourceIPAddress))
+	}
+	return points
 }
 
 // DecodeTelemetry reads what a rule sent, or its error action; reportsRule is the name of
@@ -180,6 +230,8 @@ func DecodeTelemetry(body []byte, reportsRule string) (Telemetry, error) {
 	switch {
 	case t.Kind != "" && !slices.Contains([]Kind{LifecycleEvent, PublishedMessage, Oversize, DeviceReport}, t.Kind):
 		return Telemetry{}, fmt.Errorf("telemetry of kind %q, want lifecycle, message, oversize or report", t.Kind)
+	case t.Time < 0 || t.Bytes < 0:
+		return Telemetry{}, fmt.Errorf("telemetry of time %d with %d bytes, want neither below 0", t.Time, t.Bytes)
 	case t.Kind != "":
 		return t, nil
 	case in.RuleName == "":
