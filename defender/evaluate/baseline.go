@@ -17,6 +17,10 @@ const (
 	// DefaultMinDatapoints is how many datapoints a percentile needs before it judges.
 	DefaultMinDatapoints = 100
 
+	// DayMargin is how long it may take, after all samples of a day are in, until its sketch
+	// is there.
+	DayMargin = time.Hour
+
 	// BaselineDays is how far back a baseline looks, MinBaselineDays how many of these days
 	// must have datapoints, and MinBaselineDatapoints how many it needs in all: Detect's
 	// models train on 14 days and 25,000 datapoints.
@@ -89,7 +93,7 @@ func (h History) Baseline(k FleetKey, level defender.Confidence, start int64) (R
 		return Range{}, false
 	}
 	day := (24 * time.Hour).Milliseconds()
-	newest := h.complete(start) - day
+	newest := h.complete(start) - DayMargin.Milliseconds() - day
 	newest -= newest % day
 	var all Sketch
 	days := 0

@@ -62,7 +62,7 @@ func TestBaselineNeedsDaysAndDatapoints(t *testing.T) {
 			return usual
 		}}
 	}
-	now := 100*day + 10*minute
+	now := 100*day + 70*minute // nine minutes until all is in, and an hour for the day's sketch
 	for _, row := range []struct {
 		days, now int64
 		judges    bool

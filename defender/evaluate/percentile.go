@@ -115,31 +115,3 @@ func (s *Sketch) percentile(percent float64) (Range, bool) {
 	}
 	return Range{low, high}, true
 }
-
-const sketchVersion = 1
-
-// MarshalBinary packs the sketch.
-func (s *Sketch) MarshalBinary() ([]byte, error) {
-	if err := s.init(); err != nil {
-		return nil, err
-	}
-	packed := []byte{sketchVersion, 0}
-	if s.fractions {
-		packed[1] = 1
-	}
-	s.values.Encode(&packed, false)
-	return packed, nil
-}
-
-// UnmarshalBinary reads what MarshalBinary packs.
-func (s *Sketch) UnmarshalBinary(packed []byte) error {
-	if len(packed) < 2 || packed[0] != sketchVersion {
-		return errors.New("sketch was written by another version of the engine")
-	}
-	values, err := ddsketch.DecodeDDSketchWithExactSummaryStatistics(packed[2:], sketchStore, nil)
-	if err != nil {
-		return fmt.Errorf("sketch is damaged: %w", err)
-	}
-	*s = Sketch{values, packed[1] != 0}
-	return nil
-}
