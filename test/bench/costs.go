@@ -69,7 +69,14 @@ func (b *bench) costs() error {
 		b.bill(table[0], n)
 	}
 	b.row()
-	b.row(fmt.Sprintf("Kinesis costs less than SQS from %s devices on, at worst for SQS from %s",
+	b.row(header("WHILE NOTHING HAPPENS")...)
+	idle := []string{"everything"}
+	for _, t := range cost.Transports() {
+		idle = append(idle, dollars(cost.Defaults.SelfManaged(cost.Load{}, t).Total()))
+	}
+	b.row(idle...)
+	b.row()
+	b.row(fmt.Sprintf("shards cost less than SQS from %s devices on, at worst for SQS from %s",
 		thousands(breakEven(table[0].load, cost.SQS)), thousands(breakEven(table[0].load, cost.SQSAtWorst))))
 	for _, n := range fleets {
 		b.comparison(table, n)
@@ -80,7 +87,7 @@ func (b *bench) costs() error {
 
 // breakEven is the number of devices, in hundreds, from which Kinesis costs less.
 func breakEven(l cost.Load, than cost.Transport) float64 {
-	for l.Devices = 100; cost.Defaults.SelfManaged(l, cost.Kinesis).Total() >= cost.Defaults.SelfManaged(l, than).Total(); l.Devices += 100 {
+	for l.Devices = 100; cost.Defaults.SelfManaged(l, cost.KinesisShards).Total() >= cost.Defaults.SelfManaged(l, than).Total(); l.Devices += 100 {
 		if l.Devices >= fleets[len(fleets)-1] {
 			return math.Inf(1)
 		}

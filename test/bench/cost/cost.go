@@ -52,15 +52,17 @@ const (
 	// SQSAtWorst is SQS with one message in each receive request: what AWS's pollers make of
 	// a slow queue is not documented.
 	SQSAtWorst
-	// Kinesis with provisioned shards.
-	Kinesis
+	// KinesisOnDemand is a stream that grows by itself.
+	KinesisOnDemand
+	// KinesisShards is a stream with as many shards as the load needs, half used.
+	KinesisShards
 )
 
 // Transports are all transports.
-func Transports() []Transport { return []Transport{SQS, SQSAtWorst, Kinesis} }
+func Transports() []Transport { return []Transport{SQS, SQSAtWorst, KinesisOnDemand, KinesisShards} }
 
 func (t Transport) String() string {
-	return [...]string{"SQS", "SQS at worst", "Kinesis"}[t]
+	return [...]string{"SQS", "SQS at worst", "Kinesis on demand", "Kinesis, shards"}[t]
 }
 
 // Deployment is how the engine is deployed; the constructs' defaults are [Defaults].
@@ -76,7 +78,7 @@ type Deployment struct {
 }
 
 // Defaults are what the constructs deploy without props.
-var Defaults = Deployment{MemoryMB: 512, BatchSeconds: 60, BatchRecords: 10_000, Partitions: 1, CloseSeconds: 0.2, Alarms: 4, Metrics: 8, LogBytes: 800}
+var Defaults = Deployment{MemoryMB: 256, BatchSeconds: 10, BatchRecords: 1000, Partitions: 1, CloseSeconds: 0.2, Alarms: 3, Metrics: 8, LogBytes: 800}
 
 // Work is what the evaluation of a device costs in a window of five minutes, as measured.
 type Work struct {
@@ -166,7 +168,7 @@ func (d Deployment) Invocations(l Load, t Transport) float64 {
 	}
 	bytes := l.RecordBytes + envelopeBytes
 	sources := 5.0 // batches that are gathered at a time (unverified)
-	if t == Kinesis {
+	if t == KinesisOnDemand || t == KinesisShards {
 		bytes, sources = l.RecordBytes*4/3+envelopeBytes/2, l.shards()
 	}
 	most := math.Min(d.BatchRecords, math.Floor(invocationBytes/bytes))
@@ -189,9 +191,14 @@ func (d Deployment) SelfManaged(l Load, t Transport) Bill {
 	add(PartTriggered, RulesTriggered, records+windows*l.Kept)
 	add(PartActions, RuleActions, records)
 	switch t {
-	case Kinesis:
+	case KinesisShards:
 		add(PartTransport, KinesisShardHours, l.shards()*hoursOfMonth)
 		add(PartTransport, KinesisPuts, records*math.Ceil(l.RecordBytes/25e3))
+	case KinesisOnDemand:
+		gigabytes := records * math.Ceil(l.RecordBytes/1024) * 1024 / 1e9
+		add(PartTransport, KinesisStreamHours, hoursOfMonth)
+		add(PartTransport, KinesisIn, gigabytes)
+		add(PartTransport, KinesisOut, gigabytes)
 	default:
 		inReceive := float64(largestReceive)
 		if t == SQSAtWorst {
@@ -199,6 +206,7 @@ func (d Deployment) SelfManaged(l Load, t Transport) Bill {
 		}
 		add(PartTransport, SQSRequests, records+math.Max(records/inReceive, requestsAtRest)+records/largestDelete)
 	}
+	add(PartTransport, SQSRequests, requestsAtRest) // of the queue of error actions
 	invocations := d.Invocations(l, t)
 	gigabytes := d.MemoryMB / 1024
 	busy := windows * (l.Work.CPUSeconds*megabytesOfCPU/math.Min(d.MemoryMB, megabytesOfCPU) + l.Work.Calls*callSeconds)

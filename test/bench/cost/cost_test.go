@@ -55,7 +55,8 @@ func TestBillByHand(t *testing.T) {
 		{PartMessages, 0},
 		{PartTriggered, 86.4 * 0.15},
 		{PartActions, 86.4 * 0.15},
-		{PartTransport, 86.4 * 1.2 * 0.40}, // sent, received by ten, deleted by ten
+		// Sent, received by ten, deleted by ten; and a second queue is asked in vain.
+		{PartTransport, (86.4*1.2 + 0.648) * 0.40},
 		// Two closers make 86,400 invocations of 0.5 s.
 		{PartFunctions, (invocations+86_400)/1e6*0.20 + 1769.0/1024*(86.4e6*(50e-6+0.05*0.010)+86_400*0.5)*0.0000133334},
 		{PartReads, 86.4 * 0.5 * 0.125},
@@ -68,8 +69,9 @@ func TestBillByHand(t *testing.T) {
 	} {
 		near(t, row.part, d.SelfManaged(l, SQS).Part(row.part), row.want)
 	}
-	near(t, "a message a receive", d.SelfManaged(l, SQSAtWorst).Part(PartTransport), 86.4*2.1*0.40)
-	near(t, "Kinesis", d.SelfManaged(l, Kinesis).Part(PartTransport), 720*0.015+86.4*0.014)
+	near(t, "a message a receive", d.SelfManaged(l, SQSAtWorst).Part(PartTransport), (86.4*2.1+0.648)*0.40)
+	near(t, "shards", d.SelfManaged(l, KinesisShards).Part(PartTransport), 720*0.015+86.4*0.014+0.648*0.40)
+	near(t, "on demand", d.SelfManaged(l, KinesisOnDemand).Part(PartTransport), 720*0.04+86.4e6*1024/1e9*(0.08+0.04)+0.648*0.40)
 	near(t, "Detect", Detect(l).Total(), 86.4*5*0.25)
 	near(t, "Flink", FlinkFloor().Total(), 720*0.015+2*720*0.11)
 }
@@ -131,7 +133,7 @@ func TestBatchEndsByTimeCountOrSize(t *testing.T) {
 func TestDeviceReportsCostLessThanDetect(t *testing.T) {
 	for _, devices := range []float64{10_000, 100_000, 1_000_000} {
 		l := Load{Devices: devices, Records: 1, RecordBytes: 1000, Datapoints: 5, Work: Work{Reads: 0.52, Writes: 0.1, Calls: 0.1, CPUSeconds: 100e-6, StoredBytes: 10}}
-		for _, transport := range []Transport{SQS, Kinesis} {
+		for _, transport := range []Transport{SQS, KinesisOnDemand, KinesisShards} {
 			if ours, detect := Defaults.SelfManaged(l, transport).Total(), Detect(l).Total(); ours >= detect {
 				t.Errorf("%v devices, %s: %.2f, Detect %.2f", devices, transport, ours, detect)
 			}
@@ -139,8 +141,8 @@ func TestDeviceReportsCostLessThanDetect(t *testing.T) {
 	}
 }
 
-func TestAtRestAQueueCostsLessThanAShard(t *testing.T) {
-	d := Deployment{MemoryMB: 512, Partitions: 1}
-	near(t, "queue", d.SelfManaged(Load{}, SQS).Part(PartTransport), 0.648*0.40)
-	near(t, "shard", d.SelfManaged(Load{}, Kinesis).Part(PartTransport), 10.80)
+func TestAtRest(t *testing.T) {
+	for transport, want := range map[Transport]float64{SQS: 2 * 0.648 * 0.40, KinesisShards: 10.80 + 0.648*0.40, KinesisOnDemand: 28.80 + 0.648*0.40} {
+		near(t, transport.String(), Defaults.SelfManaged(Load{}, transport).Part(PartTransport), want)
+	}
 }

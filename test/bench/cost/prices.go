@@ -49,6 +49,9 @@ const (
 	SQSRequests
 	KinesisShardHours
 	KinesisPuts
+	KinesisStreamHours
+	KinesisIn
+	KinesisOut
 	LambdaRequests
 	LambdaGBSeconds
 	DynamoDBReads
@@ -85,6 +88,9 @@ var Prices = [items]Price{
 	SQSRequests:          {"SQS standard requests of 64 KB", million, flat(0.40), general, true},
 	KinesisShardHours:    {"Kinesis shard hours", 1, flat(0.015), general, true},
 	KinesisPuts:          {"Kinesis PUT units of 25 KB", million, flat(0.014), general, true},
+	KinesisStreamHours:   {"Kinesis on demand, stream hours", 1, flat(0.04), general, true},
+	KinesisIn:            {"Kinesis on demand, GB in, records in whole KB", 1, flat(0.08), general, true},
+	KinesisOut:           {"Kinesis on demand, GB out", 1, flat(0.04), general, true},
 	LambdaRequests:       {"Lambda requests", million, flat(0.20), "second hand, 2026-10", false},
 	LambdaGBSeconds:      {"Lambda GB-seconds, arm64", 1, flat(0.0000133334), "second hand, 2026-10", false},
 	DynamoDBReads:        {"DynamoDB read units of 4 KB, on demand", million, flat(0.125), "AWS's list for Oregon, 2026-09", false},
