@@ -36,6 +36,9 @@ func (c *Cloud) serveEvents() {
 	c.delivery.bus = &eventbridge.Bus{Catalog: catalog, Sender: sender{c}, Log: slog.New(slog.NewTextHandler(c.log("events.log"), nil))}
 	c.delivery.timetable = eventbridge.Timetable{
 		Account: c.Account, Region: c.Region, Clock: c.Clock, Rules: catalog, Schedules: eventbridge.Schedules{API: c.emulatorAPI()},
+		Skipped: func(name string, runs int) {
+			c.say("schedule %s: of the runs in this step of the clock, the first %d are left out; the last %d run", name, runs, eventbridge.MostRuns)
+		},
 	}
 	c.Edge.Wrap("events", func(next http.Handler) http.Handler {
 		return &eventbridge.API{Account: c.Account, Region: c.Region, Clock: c.Clock, Catalog: catalog, Accept: c.accept, Next: next}

@@ -55,6 +55,28 @@ func TestRunsComeInTheOrderOfTheirTimes(t *testing.T) {
 	}
 }
 
+func TestOfOneStepTheLastRunsAreLeft(t *testing.T) {
+	tt := timetable(t, fixedRules{{Name: "rule", ScheduleExpression: "rate(1 minute)", Created: midnight}},
+		`[{"Name": "schedule", "GroupName": "default", "ScheduleExpression": "rate(1 minute)", "State": "ENABLED", "Target": {"Arn": "arn:aws:sqs:us-east-1:1:q"}}]`)
+	for _, step := range []struct {
+		length        time.Duration
+		runs, skipped int
+	}{{time.Hour, 60, 0}, {time.Hour + time.Minute, 60, 1}, {24 * time.Hour, 60, 1380}} {
+		skipped := map[string]int{}
+		tt.Skipped = func(name string, runs int) { skipped[name] = runs }
+		runs, err := tt.Due(t.Context(), midnight, midnight.Add(step.length))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(runs) != 2*step.runs || skipped["rule"] != step.skipped || skipped["schedule"] != step.skipped {
+			t.Fatalf("a step of %v: %d runs, skipped %v; want %d each, skipped %d", step.length, len(runs), skipped, step.runs, step.skipped)
+		}
+		if first, last := runs[0].At, runs[len(runs)-1].At; !last.Equal(midnight.Add(step.length)) || last.Sub(first) != 59*time.Minute {
+			t.Errorf("a step of %v: runs from %v to %v, want those of the last hour", step.length, first, last)
+		}
+	}
+}
+
 func TestRunsCarryWhatTheirTargetsGet(t *testing.T) {
 	tt := timetable(t, fixedRules{{Name: "rule", ARN: "arn:rule", ScheduleExpression: "rate(1 hour)", Created: midnight}}, `[
 		{"Name": "s1", "Arn": "arn:s1", "GroupName": "g", "ScheduleExpression": "at(2026-03-01T01:00:00)",
