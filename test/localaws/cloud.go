@@ -82,6 +82,7 @@ type Cloud struct {
 	emulator   *moto.Moto
 	server     *http.Server
 	pollers    *eventsource.Pollers
+	streams    *eventsource.Streams
 	lambda     *functions.API
 	logs       []*os.File
 	background sync.WaitGroup
@@ -164,6 +165,7 @@ func (c *Cloud) Stop() {
 		c.delivery.lanes.Settle(context.Background())
 		if c.pollers != nil {
 			c.pollers.Wait()
+			c.streams.Wait()
 		}
 		if c.lambda != nil {
 			c.lambda.Wait()

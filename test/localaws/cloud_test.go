@@ -82,7 +82,7 @@ func assembly(t *testing.T, stack string, template []byte, function string) stri
 	return dir
 }
 
-// functionZip builds the function of the integration test.
+// functionZip builds the function of the integration test, with a file beside it.
 func functionZip(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -101,12 +101,14 @@ func functionZip(t *testing.T) string {
 	}
 	defer f.Close()
 	archive := zip.NewWriter(f)
-	entry, err := archive.Create("bootstrap")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := entry.Write(binary); err != nil {
-		t.Fatal(err)
+	for name, content := range map[string][]byte{"bootstrap": binary, "settings.json": []byte(`{"greeting":"hi"}`)} {
+		entry, err := archive.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := entry.Write(content); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := archive.Close(); err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/uuid"
@@ -133,6 +134,11 @@ func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
 	case "lambda":
 		// AWS IoT invokes asynchronously: a failing function is not the action's failure.
 		return sender{c}.Send(ctx, d.Fields["functionArn"], d.Body)
+	case "kinesis":
+		_, err := c.streamsAPI().PutRecord(ctx, &kinesis.PutRecordInput{
+			StreamName: aws.String(d.Fields["streamName"]), PartitionKey: aws.String(d.Fields["partitionKey"]), Data: d.Body,
+		})
+		return err
 	case "republish":
 		// $$aws/... is how a rule writes a reserved topic.
 		c.Broker.PublishAsService(strings.Replace(d.Fields["topic"], "$$", "$", 1), d.Body)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
@@ -67,31 +68,47 @@ func (c *Cloud) OnImported(f func(securityhubtest.Imported)) {
 	c.imported = append(c.imported, f)
 }
 
-// provide registers the providers and starts a poller with each event source mapping.
+// provide registers the providers.
 func (c *Cloud) provide() {
 	custom := &providers.CustomResources{Invoke: c.Functions.Invoke}
 	custom.ResponseURL = c.Endpoint + c.Edge.HandleInternal("custom-resource-response", custom)
 	providers.Register(providers.Account{API: c.api(c.Endpoint), Emulator: c.emulatorAPI(), Registry: c.Resources, CustomResources: custom})
 
-	c.pollers = &eventsource.Pollers{
-		Queue: c.queues(),
-		Invoke: func(ctx context.Context, function string, payload []byte) ([]byte, error, error) {
-			result, err := c.Functions.Invoke(ctx, function, payload)
-			if err == nil && result.FunctionError != "" {
-				return nil, fmt.Errorf("the function failed: %s", result.Reason()), nil
-			}
-			return result.Payload, nil, err
-		},
-		Report: func(b eventsource.Batch) {
-			if b.Err != nil && c.ctx.Err() == nil {
-				c.say("event source of %s: %v", functions.Name(b.Mapping.Function), b.Err)
-			}
-		},
-	}
+	c.serveEventSources()
 	devicedefender.RegisterProviders(c.Resources, c.Defender)
 	c.Resources.Animate("AWS::IoT::TopicRule")
-	c.Resources.OnChange(func() { c.pollers.Set(c.ctx, providers.Mappings(c.Resources, c.Endpoint)) })
 }
+
+// serveEventSources starts a poller with each event source mapping.
+func (c *Cloud) serveEventSources() {
+	invoke := func(ctx context.Context, function string, payload []byte) ([]byte, error, error) {
+		result, err := c.Functions.Invoke(ctx, function, payload)
+		if err == nil && result.FunctionError != "" {
+			return nil, fmt.Errorf("the function failed: %s", result.Reason()), nil
+		}
+		return result.Payload, nil, err
+	}
+	report := func(function string, err error) {
+		if err != nil && c.ctx.Err() == nil {
+			c.say("event source of %s: %v", functions.Name(function), err)
+		}
+	}
+	c.pollers = &eventsource.Pollers{
+		Queue: c.queues(), Invoke: invoke, At: c.Clock.At,
+		Report: func(b eventsource.Batch) { report(b.Mapping.Function, b.Err) },
+	}
+	c.streams = &eventsource.Streams{
+		Stream: c.streamsAPI(), Invoke: invoke, At: c.Clock.At, Discard: sender{c}.Send,
+		Report: func(b eventsource.StreamBatch) { report(b.Mapping.Function, b.Err) },
+	}
+	c.Edge.Wrap("kinesis", eventsource.StreamAPI)
+	c.Resources.OnChange(func() {
+		c.pollers.Set(c.ctx, providers.Mappings(c.Resources, c.Endpoint))
+		c.streams.Set(c.ctx, providers.StreamMappings(c.Resources))
+	})
+}
+
+func (c *Cloud) streamsAPI() *kinesis.Client { return kinesis.NewFromConfig(c.Config()) }
 
 func (c *Cloud) queues() *sqs.Client { return sqs.NewFromConfig(c.Config()) }
 
@@ -112,8 +129,8 @@ func (c *Cloud) Inert() []string {
 	return lines
 }
 
-// Drained waits until the queues that feed functions hold no message: all that was sent
-// is handled or has gone to a dead-letter queue.
+// Drained waits until the queues and streams that feed functions hold nothing for them:
+// all that was sent is handled, has gone to a dead-letter queue or was discarded.
 func (c *Cloud) Drained(ctx context.Context) error {
 	poll := time.NewTicker(100 * time.Millisecond)
 	defer poll.Stop()
@@ -126,7 +143,7 @@ func (c *Cloud) Drained(ctx context.Context) error {
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%d messages are still in the queues that feed functions: %w", left, ctx.Err())
+			return fmt.Errorf("%d messages are still in the queues and streams that feed functions: %w", left, ctx.Err())
 		case <-c.ctx.Done():
 			return context.Cause(c.ctx)
 		}
@@ -139,7 +156,10 @@ func (c *Cloud) messages(ctx context.Context, queues *sqs.Client) (int, error) {
 		types.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
 		types.QueueAttributeNameApproximateNumberOfMessagesDelayed,
 	}
-	total := 0
+	total, err := c.streams.Behind(ctx)
+	if err != nil {
+		return 0, err
+	}
 	for _, m := range c.pollers.Mappings() {
 		out, err := queues.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: aws.String(m.QueueURL), AttributeNames: wanted})
 		if err != nil {

@@ -36,6 +36,8 @@ type Poller struct {
 	Invoke  Invoke
 	// Report is told of every batch.
 	Report func(Batch)
+	// At converts the times that SQS tells to those that functions see; nil: they are the same.
+	At func(time.Time) time.Time
 
 	carried []message // received, and too much for the batch before
 }
@@ -44,6 +46,8 @@ type message struct {
 	id, handle string
 	record     json.RawMessage
 }
+
+func (m message) payload() json.RawMessage { return m.record }
 
 // Run polls until ctx ends.
 func (p *Poller) Run(ctx context.Context) {
@@ -98,21 +102,9 @@ func wholeSeconds(d time.Duration) time.Duration {
 	return max(0, d+time.Second-1).Truncate(time.Second)
 }
 
-// take moves carried messages into the batch until one of its limits is reached.
 func (p *Poller) take(batch []message) (_ []message, full bool) {
-	size := len(`{"Records":[]}`)
-	for _, m := range batch {
-		size += len(m.record) + 1
-	}
-	for len(p.carried) > 0 {
-		next := p.carried[0]
-		size += len(next.record) + 1
-		if len(batch) == p.Mapping.BatchSize || len(batch) > 0 && size > payloadLimit {
-			return batch, true
-		}
-		batch, p.carried = append(batch, next), p.carried[1:]
-	}
-	return batch, len(batch) == p.Mapping.BatchSize
+	batch, p.carried, full = take(batch, p.carried, p.Mapping.BatchSize)
+	return batch, full
 }
 
 func (p *Poller) receive(ctx context.Context, most int, wait time.Duration) ([]message, error) {
@@ -126,7 +118,7 @@ func (p *Poller) receive(ctx context.Context, most int, wait time.Duration) ([]m
 	}
 	messages := make([]message, 0, len(out.Messages))
 	for _, m := range out.Messages {
-		r, err := record(m, p.Mapping.QueueARN)
+		r, err := record(m, p.Mapping.QueueARN, p.At)
 		if err != nil {
 			return nil, fmt.Errorf("message %s of %s: %w", aws.ToString(m.MessageId), p.Mapping.QueueARN, err)
 		}
@@ -138,12 +130,10 @@ func (p *Poller) receive(ctx context.Context, most int, wait time.Duration) ([]m
 // handle invokes the function with the batch and deletes what it handled.
 func (p *Poller) handle(ctx context.Context, batch []message) {
 	result := Batch{Mapping: p.Mapping}
-	var records []json.RawMessage
 	for _, m := range batch {
 		result.MessageIDs = append(result.MessageIDs, m.id)
-		records = append(records, m.record)
 	}
-	answer, functionError, err := p.Invoke(ctx, p.Mapping.Function, event(records))
+	answer, functionError, err := p.Invoke(ctx, p.Mapping.Function, event(batch))
 	err = errors.Join(err, functionError)
 	if err == nil && p.Mapping.PartialFailures {
 		result.Failed, err = failures(answer, result.MessageIDs)

@@ -182,7 +182,7 @@ func (r *Runner) start(ctx context.Context, e *environment, f Function) error {
 	if err != nil {
 		return err
 	}
-	i, err := startInstance(ctx, rie, process.Spec{Dir: dir, Env: r.env(f), Stdout: log, Stderr: log}, bootstrap)
+	i, err := startInstance(ctx, rie, process.Spec{Dir: dir, Env: r.env(f, dir), Stdout: log, Stderr: log}, bootstrap)
 	if err != nil {
 		log.Close()
 		return err
@@ -192,7 +192,7 @@ func (r *Runner) start(ctx context.Context, e *environment, f Function) error {
 }
 
 // env is what Lambda sets, and what sends every SDK in the function to this cloud.
-func (r *Runner) env(f Function) []string {
+func (r *Runner) env(f Function, root string) []string {
 	env := map[string]string{
 		"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "en_US.UTF-8", "TZ": ":UTC", "HOME": os.TempDir(),
 		"AWS_LAMBDA_FUNCTION_NAME":        f.Name,
@@ -202,6 +202,7 @@ func (r *Runner) env(f Function) []string {
 		"AWS_LAMBDA_LOG_GROUP_NAME":       "/aws/lambda/" + f.Name,
 		"AWS_LAMBDA_LOG_STREAM_NAME":      "local",
 		"_HANDLER":                        f.Handler,
+		"LAMBDA_TASK_ROOT":                root,
 	}
 	for k, v := range f.Environment {
 		env[k] = v

@@ -14,6 +14,7 @@ type RuleAction struct {
 	SNS       *SNSAction       `json:"sns,omitempty"`
 	Lambda    *LambdaAction    `json:"lambda,omitempty"`
 	Republish *RepublishAction `json:"republish,omitempty"`
+	Kinesis   *KinesisAction   `json:"kinesis,omitempty"`
 }
 
 // SQSAction sends the SQL's output to a standard queue.
@@ -33,6 +34,13 @@ type SNSAction struct {
 // LambdaAction invokes a function with the SQL's output.
 type LambdaAction struct {
 	FunctionARN string `json:"functionArn"`
+}
+
+// KinesisAction writes the SQL's output to a stream.
+type KinesisAction struct {
+	RoleARN      string `json:"roleArn"`
+	StreamName   string `json:"streamName"`
+	PartitionKey string `json:"partitionKey,omitempty"`
 }
 
 // RepublishAction publishes the SQL's output to another MQTT topic.
@@ -81,8 +89,11 @@ func (a *RuleAction) UnmarshalJSON(data []byte) error {
 		case "republish":
 			a.Republish = &RepublishAction{}
 			into = a.Republish
+		case "kinesis":
+			a.Kinesis = &KinesisAction{}
+			into = a.Kinesis
 		default:
-			return errUnknownHere.new("the rule action %q is not known to the local AWS IoT; it knows sqs, sns, lambda and republish", kind)
+			return errUnknownHere.new("the rule action %q is not known to the local AWS IoT; it knows sqs, sns, lambda, republish and kinesis", kind)
 		}
 		if err := strictJSON(kinds[kind], into); err != nil {
 			return err
@@ -113,6 +124,8 @@ func (a *RuleAction) check() error {
 			return errInvalidRequest.new("qos is %d, want 0 or 1", a.Republish.QoS)
 		}
 		return required("republish", field{"roleArn", a.Republish.RoleARN}, field{"topic", a.Republish.Topic})
+	case a.Kinesis != nil:
+		return required("kinesis", field{"roleArn", a.Kinesis.RoleARN}, field{"streamName", a.Kinesis.StreamName})
 	}
 	return errInvalidRequest.new("An action must have exactly one kind")
 }

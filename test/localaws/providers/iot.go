@@ -89,9 +89,10 @@ func ruleAction(path string, value any) error {
 		"Sns":             schema.Optional(schema.Map(schema.Object{"RoleArn": role, "TargetArn": schema.Required(schema.ARN("sns")), "MessageFormat": schema.Optional(schema.Enum("RAW", "JSON"))})),
 		"Lambda":          schema.Optional(schema.Map(schema.Object{"FunctionArn": schema.Optional(schema.ARN("lambda"))})),
 		"Republish":       schema.Optional(schema.Map(schema.Object{"RoleArn": role, "Topic": schema.Required(schema.Any), "Qos": schema.Optional(schema.Integer(0, 1)), "Headers": schema.Optional(schema.Document)})),
+		"Kinesis":         schema.Optional(schema.Map(schema.Object{"RoleArn": role, "StreamName": schema.Required(schema.Text(1, 128)), "PartitionKey": schema.Optional(schema.Text(1, 2048))})),
 		"CloudwatchAlarm": open, "CloudwatchLogs": open, "CloudwatchMetric": open, "DynamoDB": open, "DynamoDBv2": open,
 		"Elasticsearch": open, "Firehose": open, "Http": open, "IotAnalytics": open, "IotEvents": open, "IotSiteWise": open,
-		"Kafka": open, "Kinesis": open, "Location": open, "OpenSearch": open, "S3": open, "StepFunctions": open, "Timestream": open,
+		"Kafka": open, "Location": open, "OpenSearch": open, "S3": open, "StepFunctions": open, "Timestream": open,
 	})(path, value)
 }
 

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 	"github.com/defenderhub/defenderhub/test/localaws/eventsource"
@@ -18,23 +22,52 @@ import (
 
 const eventSourceMapping = "AWS::Lambda::EventSourceMapping"
 
+// mappingOf are the properties of a mapping from a queue, or from a stream. A property
+// that is not here has a meaning which the poller does not have.
+func mappingOf(stream bool) schema.Object {
+	properties := schema.Object{
+		"BatchSize":                      schema.Optional(schema.Integer(1, 10000)),
+		"Enabled":                        schema.Optional(schema.Bool),
+		"EventSourceArn":                 schema.Required(schema.ARN("sqs")),
+		"FunctionName":                   schema.Required(schema.Text(1, 140)),
+		"FunctionResponseTypes":          schema.Optional(schema.List(0, 1, schema.Enum("ReportBatchItemFailures"))),
+		"MaximumBatchingWindowInSeconds": schema.Optional(schema.Integer(0, 300)),
+		"MetricsConfig":                  schema.Optional(schema.Document),
+		"Tags":                           schema.Optional(schema.Tags),
+	}
+	more := schema.Object{"ScalingConfig": schema.Optional(schema.Map(schema.Object{"MaximumConcurrency": schema.Optional(schema.Integer(2, 1000))}))}
+	if stream {
+		more = schema.Object{
+			"EventSourceArn":             schema.Required(schema.ARN("kinesis")),
+			"BisectBatchOnFunctionError": schema.Optional(schema.Bool),
+			"DestinationConfig": schema.Optional(schema.Map(schema.Object{
+				"OnFailure": schema.Optional(schema.Map(schema.Object{"Destination": schema.Required(schema.ARN("sqs"))})),
+			})),
+			"MaximumRecordAgeInSeconds": schema.Optional(schema.Integer(-1, 604800)),
+			"MaximumRetryAttempts":      schema.Optional(schema.Integer(-1, 10000)),
+			// One batch a shard is what the poller knows.
+			"ParallelizationFactor": schema.Optional(schema.Integer(1, 1)),
+			"StartingPosition":      schema.Required(schema.Enum("LATEST", "TRIM_HORIZON")),
+		}
+	}
+	maps.Copy(properties, more)
+	return properties
+}
+
+// isStream reports whether the ARN is that of a Kinesis stream.
+func isStream(source any) bool {
+	return schema.ARN("kinesis")("", source) == nil
+}
+
 func (a Account) lambda() map[string]declared {
 	return map[string]declared{
 		eventSourceMapping: {
-			// A property that is not here has a meaning which the poller does not have.
-			properties: schema.Object{
-				"BatchSize":                      schema.Optional(schema.Integer(1, 10000)),
-				"Enabled":                        schema.Optional(schema.Bool),
-				"EventSourceArn":                 schema.Required(schema.ARN("sqs")),
-				"FunctionName":                   schema.Required(schema.Text(1, 140)),
-				"FunctionResponseTypes":          schema.Optional(schema.List(0, 1, schema.Enum("ReportBatchItemFailures"))),
-				"MaximumBatchingWindowInSeconds": schema.Optional(schema.Integer(0, 300)),
-				"ScalingConfig":                  schema.Optional(schema.Map(schema.Object{"MaximumConcurrency": schema.Optional(schema.Integer(2, 1000))})),
-				"MetricsConfig":                  schema.Optional(schema.Document),
-				"Tags":                           schema.Optional(schema.Tags),
-			},
-			create: a.mapEventSource,
+			variant: func(p map[string]any) schema.Object { return mappingOf(isStream(p["EventSourceArn"])) },
+			create:  a.mapEventSource,
 			remove: func(ctx context.Context, r cloudformation.Request) error {
+				if isStream(r.ResourceProperties["EventSourceArn"]) {
+					return nil
+				}
 				return a.Emulator.REST(ctx, "lambda", http.MethodDelete, "/2015-03-31/event-source-mappings/"+url.PathEscape(r.PhysicalResourceID), nil, nil)
 			},
 		},
@@ -43,10 +76,18 @@ func (a Account) lambda() map[string]declared {
 
 // mapEventSource makes the mapping in the emulator as a disabled one: enabled there,
 // each message would call a function that the emulator cannot run, and its failures
-// would send messages to the dead-letter queue.
+// would send messages to the dead-letter queue. One of a stream it would serve although
+// disabled, so it hears of none.
 func (a Account) mapEventSource(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 	p := r.ResourceProperties
 	queue := text(r, "EventSourceArn")
+	if isStream(queue) {
+		if _, err := Function(a.Registry, functions.Name(text(r, "FunctionName"))); err != nil {
+			return cloudformation.Resource{}, err
+		}
+		id := uuid.NewString()
+		return kept(id, map[string]any{"Id": id, "EventSourceMappingArn": r.ARN("lambda", "event-source-mapping:"+id)}, ""), nil
+	}
 	if strings.HasSuffix(queue, ".fifo") {
 		return cloudformation.Resource{}, errors.New("the local AWS polls standard queues only, and the queue is FIFO")
 	}
@@ -108,28 +149,60 @@ func QueueURL(endpoint, arn string) string {
 	return endpoint + "/" + parts[len(parts)-2] + "/" + parts[len(parts)-1]
 }
 
-// Mappings are the deployed and enabled event source mappings.
+// Mappings are the deployed and enabled event source mappings of queues.
 func Mappings(r *cloudformation.Registry, endpoint string) []eventsource.Mapping {
 	var mappings []eventsource.Mapping
-	for _, d := range r.Deployed(eventSourceMapping) {
-		if enabled, ok := schema.Boolean(d.Properties["Enabled"]); ok && !enabled {
-			continue
-		}
-		m := eventsource.Mapping{UUID: d.PhysicalID, BatchSize: 10} // Lambda's default
+	for _, d := range enabledMappings(r, false) {
+		m := eventsource.Mapping{UUID: d.PhysicalID}
 		m.QueueARN, _ = d.Properties["EventSourceArn"].(string)
 		m.QueueURL = QueueURL(endpoint, m.QueueARN)
-		m.Function, _ = d.Properties["FunctionName"].(string)
-		if size, ok := schema.Float(d.Properties["BatchSize"]); ok {
-			m.BatchSize = int(size)
-		}
-		if window, ok := schema.Float(d.Properties["MaximumBatchingWindowInSeconds"]); ok {
-			m.Window = time.Duration(window) * time.Second
-		}
-		types, _ := d.Properties["FunctionResponseTypes"].([]any)
-		m.PartialFailures = len(types) > 0
+		m.Function, m.BatchSize, m.Window, m.PartialFailures = batching(d, 10) // Lambda's default
 		mappings = append(mappings, m)
 	}
 	return mappings
+}
+
+// StreamMappings are the deployed and enabled event source mappings of streams.
+func StreamMappings(r *cloudformation.Registry) []eventsource.StreamMapping {
+	var mappings []eventsource.StreamMapping
+	for _, d := range enabledMappings(r, true) {
+		m := eventsource.StreamMapping{UUID: d.PhysicalID, Retries: -1, Latest: d.Properties["StartingPosition"] == "LATEST"}
+		m.StreamARN, _ = d.Properties["EventSourceArn"].(string)
+		m.Function, m.BatchSize, m.Window, m.PartialFailures = batching(d, 100) // Lambda's default
+		m.Bisect, _ = schema.Boolean(d.Properties["BisectBatchOnFunctionError"])
+		if retries, ok := schema.Float(d.Properties["MaximumRetryAttempts"]); ok {
+			m.Retries = int(retries)
+		}
+		if age, ok := schema.Float(d.Properties["MaximumRecordAgeInSeconds"]); ok && age > 0 {
+			m.MaximumAge = time.Duration(age) * time.Second
+		}
+		destinations, _ := d.Properties["DestinationConfig"].(map[string]any)
+		failure, _ := destinations["OnFailure"].(map[string]any)
+		m.OnFailure, _ = failure["Destination"].(string)
+		mappings = append(mappings, m)
+	}
+	return mappings
+}
+
+func enabledMappings(r *cloudformation.Registry, ofStreams bool) []cloudformation.Deployed {
+	return slices.DeleteFunc(r.Deployed(eventSourceMapping), func(d cloudformation.Deployed) bool {
+		enabled, ok := schema.Boolean(d.Properties["Enabled"])
+		return ok && !enabled || isStream(d.Properties["EventSourceArn"]) != ofStreams
+	})
+}
+
+// batching is what mappings of queues and streams have in common.
+func batching(d cloudformation.Deployed, defaultSize int) (function string, size int, window time.Duration, partial bool) {
+	function, _ = d.Properties["FunctionName"].(string)
+	size = defaultSize
+	if n, ok := schema.Float(d.Properties["BatchSize"]); ok {
+		size = int(n)
+	}
+	if seconds, ok := schema.Float(d.Properties["MaximumBatchingWindowInSeconds"]); ok {
+		window = time.Duration(seconds) * time.Second
+	}
+	types, _ := d.Properties["FunctionResponseTypes"].([]any)
+	return function, size, window, len(types) > 0
 }
 
 // Function is a deployed function as its template declares it.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,32 @@ func TestMappingIsDisabledInTheEmulatorAndServedByUs(t *testing.T) {
 	}
 	if got := providers.Mappings(r, ""); len(got) != 1 {
 		t.Errorf("a disabled mapping is served: %+v", got)
+	}
+}
+
+func TestMappingOfAStreamIsServedByUsAlone(t *testing.T) {
+	r, a := newAccount(t, nil)
+	observeFunction(r, nil)
+	made, err := create(t, r, "AWS::Lambda::EventSourceMapping", stream(`"FunctionResponseTypes":["ReportBatchItemFailures"],"BisectBatchOnFunctionError":true,
+		"MaximumRetryAttempts":"5","MaximumRecordAgeInSeconds":3600,"MaximumBatchingWindowInSeconds":2,"DestinationConfig":{"OnFailure":{"Destination":"`+queueARN+`"}}`))
+	if err != nil || len(a.calls) != 0 {
+		t.Fatalf("called %v, error %v", a.calls, err)
+	}
+	if _, err := create(t, r, "AWS::Lambda::EventSourceMapping", strings.Replace(stream(`"MaximumRecordAgeInSeconds":-1`), "LATEST", "TRIM_HORIZON", 1)); err != nil {
+		t.Fatal(err)
+	}
+	got := providers.StreamMappings(r)
+	arn := "arn:aws:kinesis:us-east-1:123456789012:stream/s"
+	want := []eventsource.StreamMapping{
+		{UUID: made.PhysicalID, StreamARN: arn, Function: "f", BatchSize: 100, Window: 2 * time.Second, Latest: true, PartialFailures: true, Bisect: true, Retries: 5, MaximumAge: time.Hour, OnFailure: queueARN},
+		{UUID: got[1].UUID, StreamARN: arn, Function: "f", BatchSize: 100, Retries: -1},
+	}
+	if !slices.Equal(got, want) || len(providers.Mappings(r, "")) != 0 {
+		t.Errorf("mappings %+v\nwant %+v", got, want)
+	}
+	if _, err := r.Apply(t.Context(), cloudformation.Request{RequestType: cloudformation.Delete, ResourceType: "AWS::Lambda::EventSourceMapping", StackID: "stack", PhysicalResourceID: made.PhysicalID,
+		ResourceProperties: map[string]any{"EventSourceArn": arn}}); err != nil || len(a.calls) != 0 || len(providers.StreamMappings(r)) != 1 {
+		t.Errorf("after its deletion: called %v, error %v, mappings %v", a.calls, err, providers.StreamMappings(r))
 	}
 }
 

@@ -29,7 +29,7 @@ func Register(a Account) {
 		a.Registry.Register(cloudformation.CustomResource, a.CustomResources)
 	}
 	for _, types := range []map[string]declared{
-		a.messaging(), a.monitoring(), a.iot(), a.detect(), a.securityHub(), a.lambda(), a.events(), deployment(a),
+		a.messaging(), a.monitoring(), a.iot(), a.detect(), a.securityHub(), a.lambda(), a.kinesis(), a.events(), deployment(a),
 	} {
 		for name, d := range types {
 			a.Registry.Register(name, d)
@@ -39,24 +39,34 @@ func Register(a Account) {
 
 // Replaced are the types that the emulator would make itself, and makes wrongly: Ref
 // of an IoT policy or thing is no name there, an event source mapping would have the
-// emulator call functions that it cannot run, and an event rule would be taken with
-// patterns and targets that nobody can follow.
+// emulator call functions that it cannot run, a stream would lose its mode and its
+// encryption, and an event rule would be taken with patterns and targets that nobody
+// can follow.
 func Replaced() []string {
-	return []string{"AWS::IoT::Policy", "AWS::IoT::Thing", eventSourceMapping, eventsRule}
+	return []string{"AWS::IoT::Policy", "AWS::IoT::Thing", eventSourceMapping, kinesisStream, eventsRule}
 }
 
 // declared is a provider made of a schema and what AWS does behind it.
 type declared struct {
 	properties schema.Object
-	create     func(context.Context, cloudformation.Request) (cloudformation.Resource, error)
+	// variant takes the place of properties where a property decides which others exist.
+	variant func(properties map[string]any) schema.Object
+	create  func(context.Context, cloudformation.Request) (cloudformation.Resource, error)
 	// update is nil for types that only a new local AWS changes.
 	update func(context.Context, cloudformation.Request) (cloudformation.Resource, error)
 	// remove is nil for types that only the registry holds.
 	remove func(context.Context, cloudformation.Request) error
 }
 
+func (d declared) validate(r cloudformation.Request) error {
+	if d.variant != nil {
+		return d.variant(r.ResourceProperties).Validate(r.ResourceProperties)
+	}
+	return d.properties.Validate(r.ResourceProperties)
+}
+
 func (d declared) Create(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	if err := d.properties.Validate(r.ResourceProperties); err != nil {
+	if err := d.validate(r); err != nil {
 		return cloudformation.Resource{}, err
 	}
 	return d.create(ctx, r)
@@ -66,7 +76,7 @@ func (d declared) Update(ctx context.Context, r cloudformation.Request) (cloudfo
 	if d.update == nil {
 		return cloudformation.Resource{}, fmt.Errorf("the local AWS does not update %s: start a new one and deploy to it", r.ResourceType)
 	}
-	if err := d.properties.Validate(r.ResourceProperties); err != nil {
+	if err := d.validate(r); err != nil {
 		return cloudformation.Resource{}, err
 	}
 	return d.update(ctx, r)

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -91,6 +92,10 @@ func behavior(metric, criteria string) string {
 	return profile(`{"Name":"b","Metric":"` + metric + `","Criteria":{` + criteria + `}}`)
 }
 
+func stream(properties string) string {
+	return `{"EventSourceArn":"arn:aws:kinesis:us-east-1:123456789012:stream/s","FunctionName":"f","StartingPosition":"LATEST",` + properties + `}`
+}
+
 func TestReferences(t *testing.T) {
 	answers := map[string]string{
 		"POST / Action=Subscribe":          `<SubscribeResponse><SubscribeResult><SubscriptionArn>arn:aws:sns:us-east-1:123456789012:t:1</SubscriptionArn></SubscribeResult></SubscribeResponse>`,
@@ -116,6 +121,7 @@ func TestReferences(t *testing.T) {
 		{"AWS::Scheduler::Schedule", `{"ScheduleExpression":"rate(1 day)","FlexibleTimeWindow":{"Mode":"OFF"},"Target":{"Arn":"arn:x","RoleArn":` + role + `}}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:schedule"}},
 		{"AWS::Events::Rule", `{"EventPattern":{"source":["aws.securityhub"]},"Targets":[{"Id":"1","Arn":"arn:q"}]}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:rule"}},
 		{"AWS::IoT::TopicRule", `{"TopicRulePayload":{"Sql":"SELECT 1","Actions":[]}}`, "Stack_L_SUFFIX", map[string]any{"Arn": "arn:aws:iot:us-east-1:123456789012:rule/Stack_L_SUFFIX"}},
+		{"AWS::Kinesis::Stream", `{"ShardCount":1}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:aws:kinesis:us-east-1:123456789012:stream/Stack-L-SUFFIX"}},
 		{"AWS::IoT::ThingGroup", `{}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:group", "Id": "id"}},
 		{"AWS::IoT::Policy", `{"PolicyName":"open","PolicyDocument":"{}"}`, "open", map[string]any{"Arn": "arn:policy", "Id": "open"}},
 		{"AWS::IoT::Thing", `{"ThingName":"camera"}`, "camera", map[string]any{"Arn": "arn:thing", "Id": "id"}},
@@ -170,7 +176,17 @@ func TestRefusals(t *testing.T) {
 		{"AWS::IoT::CustomMetric", `{"MetricName":"aws:mine","MetricType":"number"}`, "reserved"},
 		{"AWS::IoT::Dimension", `{"Type":"TOPIC_FILTER","StringValues":[]}`, "#/StringValues"},
 		{"AWS::SecurityHub::ProductSubscription", `{"ProductArn":"arn:aws:sns:us-east-1::x"}`, "#/ProductArn"},
-		{"AWS::Lambda::EventSourceMapping", `{"EventSourceArn":"arn:aws:kinesis:us-east-1:123456789012:stream/s","FunctionName":"f"}`, "#/EventSourceArn"},
+		{"AWS::Lambda::EventSourceMapping", `{"EventSourceArn":"arn:aws:dynamodb:us-east-1:123456789012:table/t","FunctionName":"f"}`, "#/EventSourceArn"},
+		{"AWS::Lambda::EventSourceMapping", `{"EventSourceArn":"arn:aws:kinesis:us-east-1:123456789012:stream/s","FunctionName":"f"}`, "[StartingPosition]"},
+		{"AWS::Lambda::EventSourceMapping", `{"EventSourceArn":"arn:aws:sqs:us-east-1:123456789012:q","FunctionName":"f","StartingPosition":"LATEST"}`, "[StartingPosition]"},
+		{"AWS::Lambda::EventSourceMapping", stream(`"ParallelizationFactor":2`), "#/ParallelizationFactor"},
+		{"AWS::Lambda::EventSourceMapping", stream(`"StartingPositionTimestamp":1`), "[StartingPositionTimestamp]"},
+		{"AWS::Lambda::EventSourceMapping", stream(`"DestinationConfig":{"OnFailure":{"Destination":"arn:aws:s3:::lost"}}`), "#/DestinationConfig/OnFailure/Destination"},
+		{"AWS::Lambda::EventSourceMapping", stream(`"BatchSize":10`), "f was not deployed"},
+		{"AWS::Kinesis::Stream", `{"ShardCount":0}`, "#/ShardCount"},
+		{"AWS::Kinesis::Stream", `{"StreamModeDetails":{"StreamMode":"ELASTIC"}}`, "#/StreamModeDetails/StreamMode"},
+		{"AWS::Kinesis::Stream", `{"WarmThroughputMiBps":1}`, "[WarmThroughputMiBps]"},
+		{"AWS::IoT::TopicRule", rule(`"Actions":[{"Kinesis":{"RoleArn":` + role + `}}]`), "required key [StreamName]"},
 		{"AWS::Lambda::EventSourceMapping", `{"EventSourceArn":"arn:aws:sqs:us-east-1:123456789012:q.fifo","FunctionName":"f"}`, "FIFO"},
 		{"AWS::Lambda::EventSourceMapping", `{"EventSourceArn":"arn:aws:sqs:us-east-1:123456789012:q","FunctionName":"f","BatchSize":11}`, "Maximum batch window"},
 		{"AWS::Lambda::EventSourceMapping", `{"EventSourceArn":"arn:aws:sqs:us-east-1:123456789012:q","FunctionName":"f","FilterCriteria":{}}`, "[FilterCriteria]"},
@@ -193,6 +209,7 @@ func TestSecondResourceIsRefusedAsAWSRefusesIt(t *testing.T) {
 		{"AWS::IoT::ThingGroup", `{"ThingGroupName":"g"}`, "already exists"},
 		{"AWS::IoT::Policy", `{"PolicyName":"p","PolicyDocument":{}}`, "already exists"},
 		{"AWS::IoT::Thing", `{"ThingName":"t"}`, "already exists"},
+		{"AWS::Kinesis::Stream", `{"Name":"s"}`, "already exists"},
 		{"AWS::IoT::SecurityProfile", profile(""), "already exists"},
 		{"AWS::IoT::CustomMetric", `{"MetricName":"m","MetricType":"number"}`, "already exists"},
 		{"AWS::IoT::Dimension", `{"Name":"d","Type":"TOPIC_FILTER","StringValues":["a"]}`, "already exists"},
@@ -257,6 +274,25 @@ func TestRuleReachesTheServiceInItsOwnSpelling(t *testing.T) {
 	want := `POST /rules/r {"actions":[{"republish":{"headers":{"UserProperties":[]},"roleArn":` + role + `,"topic":"x"}}],"awsIotSqlVersion":"2016-03-23","ruleDisabled":false,"sql":"SELECT * FROM 't'"}`
 	if len(a.calls) != 1 || a.calls[0] != want {
 		t.Errorf("called %v\nwant %s", a.calls, want)
+	}
+}
+
+func TestStreamReachesTheServiceWithItsModeAndEncryption(t *testing.T) {
+	r, a := newAccount(t, nil)
+	if _, err := create(t, r, "AWS::Kinesis::Stream", `{"Name":"s","RetentionPeriodHours":48,"StreamModeDetails":{"StreamMode":"ON_DEMAND"},"StreamEncryption":{"EncryptionType":"KMS","KeyId":"alias/aws/kinesis"}}`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := create(t, r, "AWS::Kinesis::Stream", `{"Name":"p","ShardCount":"3"}`); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		`POST / Kinesis_20131202.CreateStream {"StreamModeDetails":{"StreamMode":"ON_DEMAND"},"StreamName":"s"}`,
+		`POST / Kinesis_20131202.IncreaseStreamRetentionPeriod {"RetentionPeriodHours":48,"StreamName":"s"}`,
+		`POST / Kinesis_20131202.StartStreamEncryption {"EncryptionType":"KMS","KeyId":"alias/aws/kinesis","StreamName":"s"}`,
+		`POST / Kinesis_20131202.CreateStream {"ShardCount":3,"StreamModeDetails":{"StreamMode":"PROVISIONED"},"StreamName":"p"}`,
+	}
+	if !slices.Equal(a.calls, want) {
+		t.Errorf("called %q\nwant %q", a.calls, want)
 	}
 }
 

@@ -45,7 +45,8 @@ var actionFields = map[string]map[string]bool{
 	"sns":       {"roleArn": true, "targetArn": true, "messageFormat": false},
 	"lambda":    {"functionArn": true},
 	"republish": {"roleArn": true, "topic": true, "qos": false},
-	"kinesis":   {"roleArn": true, "streamName": true, "partitionKey": false},
+	// Which partition key a record gets without one AWS does not say: it is required here.
+	"kinesis": {"roleArn": true, "streamName": true, "partitionKey": true},
 }
 
 // deliveryNames are the actions as a failure report calls them. AWS's sample shows

@@ -1,7 +1,8 @@
 // Command function is the Lambda function of the integration test. As a custom resource
-// it greets. From a queue it sends each body on, fails the message "fail", counts the
-// message "count" in an embedded metric, and does what the bodies "panic" and "sleep"
-// say.
+// it greets. From a queue or a stream it sends each body on, fails the message "fail",
+// counts the message "count" in an embedded metric, sends the file settings.json of its
+// code for "settings" and the record itself for "record", publishes "hello" to the MQTT
+// topic "said" for "say", and does what the bodies "panic" and "sleep" say.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/aws/aws-lambda-go/cfn"
@@ -16,6 +18,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 )
 
@@ -33,11 +36,30 @@ func handle(ctx context.Context, event json.RawMessage) (any, error) {
 		}
 		return cfn.LambdaWrap(greet)(ctx, e)
 	}
-	var e events.SQSEvent
+	var e struct{ Records []json.RawMessage }
 	if err := json.Unmarshal(event, &e); err != nil {
 		return nil, err
 	}
-	return forward(ctx, e)
+	var messages []message
+	for _, r := range e.Records {
+		var stream events.KinesisEventRecord
+		var queue events.SQSMessage
+		if err := json.Unmarshal(r, &stream); err == nil && stream.EventSource == "aws:kinesis" {
+			messages = append(messages, message{stream.Kinesis.SequenceNumber, string(stream.Kinesis.Data), r})
+			continue
+		}
+		if err := json.Unmarshal(r, &queue); err != nil {
+			return nil, err
+		}
+		messages = append(messages, message{queue.MessageId, queue.Body, r})
+	}
+	return forward(ctx, messages)
+}
+
+// message is a record of a queue or a stream.
+type message struct {
+	id, body string
+	record   json.RawMessage
 }
 
 func greet(_ context.Context, e cfn.Event) (string, map[string]any, error) {
@@ -48,15 +70,16 @@ func greet(_ context.Context, e cfn.Event) (string, map[string]any, error) {
 	return "greeting-" + name, map[string]any{"Text": "hello " + name + " " + e.ResourceProperties["Times"].(string)}, nil
 }
 
-func forward(ctx context.Context, e events.SQSEvent) (events.SQSEventResponse, error) {
+func forward(ctx context.Context, messages []message) (events.SQSEventResponse, error) {
 	var response events.SQSEventResponse
 	settings, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return response, err
 	}
 	queue := sqs.NewFromConfig(settings)
-	for _, m := range e.Records {
-		switch m.Body {
+	for _, m := range messages {
+		body := m.body
+		switch body {
 		case "panic":
 			panic("as asked")
 		case "sleep":
@@ -66,10 +89,23 @@ func forward(ctx context.Context, e events.SQSEvent) (events.SQSEventResponse, e
 				time.Now().UnixMilli(), os.Getenv("AWS_LAMBDA_FUNCTION_NAME"))
 			continue
 		case "fail":
-			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
+			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.id})
+			continue
+		case "settings":
+			text, err := os.ReadFile(filepath.Join(os.Getenv("LAMBDA_TASK_ROOT"), "settings.json"))
+			if err != nil {
+				return response, err
+			}
+			body = string(text)
+		case "record":
+			body = string(m.record)
+		case "say":
+			if _, err := iotdataplane.NewFromConfig(settings).Publish(ctx, &iotdataplane.PublishInput{Topic: aws.String("said"), Payload: []byte("hello")}); err != nil {
+				return response, err
+			}
 			continue
 		}
-		if _, err := queue.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(os.Getenv("OUTPUT")), MessageBody: &m.Body}); err != nil {
+		if _, err := queue.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(os.Getenv("OUTPUT")), MessageBody: &body}); err != nil {
 			return response, err
 		}
 	}

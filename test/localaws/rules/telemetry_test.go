@@ -1,0 +1,123 @@
+package rules
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/evaluate"
+)
+
+// telemetryRules deploys what the behaviors need, each rule under its id with _ for -.
+func telemetryRules(t *testing.T, e *Engine, reportTopic string, behaviors ...defender.Behavior) []string {
+	t.Helper()
+	compiled, err := evaluate.Compile("P", behaviors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, r := range evaluate.Rules(compiled, reportTopic) {
+		sql, err := json.Marshal(r.SQL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.ReplaceAll(r.ID, "-", "_")
+		p := payload(t, `{"sql": `+string(sql)+`, "awsIotSqlVersion": "`+defender.SQLVersion+`", "actions": [{"kinesis": {"roleArn": "r", "streamName": "`+name+`", "partitionKey": "`+r.PartitionKey+`"}}]}`)
+		if err := e.Put(name, p); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+func TestConformingMessagesCostTheEvaluationOfOneRule(t *testing.T) {
+	r := &recorder{}
+	e := New(r, quiet())
+	const rule = "oversize"
+	if names := telemetryRules(t, e, "", defender.DemoBehaviors()...); !slices.Contains(names, rule) { // less than 8 bytes
+		t.Fatalf("rules %v, none is %s", names, rule)
+	}
+	publish := func(topic, body string) {
+		m := message(topic, body)
+		m.TraceID, m.NewUUID = "trace", func() string { return "random" }
+		e.Publish(t.Context(), m)
+	}
+	for _, body := range []string{"", "1", "12", "1234567", `{"a":1}`, "\x00\x01", "12345678", "\x00123456789", `{"a": 1}`} {
+		publish("data/x", body)
+	}
+	// Not a thing's message on a topic of its own: # and what AWS or Basic Ingest use.
+	for _, topic := range []string{"$aws/events/presence/connected/device-1", "$aws/things/device-1/shadow/update", "$aws/rules/other/data/x"} {
+		publish(topic, "123456789")
+	}
+	https := message("data/x", "123456789")
+	https.ClientID, https.TraceID, https.NewUUID = "", "", func() string { return "random" }
+	e.Publish(t.Context(), https)
+	e.Settle()
+	if got, want := e.Counters(rule), (Counters{Triggered: 10, Matched: 4, Delivered: 4}); got != want {
+		t.Errorf("counters %+v, want %+v", got, want)
+	}
+	var sizes []int64
+	r.deliveries = slices.DeleteFunc(r.deliveries, func(d Delivery) bool { return d.Rule != rule })
+	for _, d := range r.deliveries {
+		telemetry, err := evaluate.DecodeTelemetry(d.Body, "reports")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if telemetry.Kind != evaluate.Oversize || telemetry.ID != "trace" && telemetry.ID != "random" || telemetry.Time != 1_700_000_000_000 {
+			t.Errorf("telemetry %+v", telemetry)
+		}
+		sizes = append(sizes, telemetry.Bytes)
+	}
+	if len(sizes) != 4 || sizes[0] != 8 || sizes[1] != 10 || sizes[2] != 8 || sizes[3] != 9 {
+		t.Errorf("sizes %v, want those of the long messages", sizes)
+	}
+	if last := r.deliveries[3]; last.Fields["partitionKey"] != evaluate.NotMQTT || !strings.Contains(string(last.Body), `"id":"random"`) {
+		t.Errorf("a message over HTTPS became %+v", last)
+	}
+}
+
+func TestReportsComeByBasicIngestWithoutFrom(t *testing.T) {
+	r := &recorder{}
+	e := New(r, quiet())
+	names := telemetryRules(t, e, "", defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(22)})
+	if len(names) != 1 || names[0] != "reports" {
+		t.Fatalf("rules %v, want that of reports", names)
+	}
+	for _, m := range [][2]string{{"$aws/rules/reports", "no JSON"}, {"$aws/rules/reports/device-1/x", "{}"}, {"reports", "{}"}} {
+		published := message(m[0], m[1])
+		published.TraceID, published.NewUUID = "trace", func() string { return "random" }
+		e.Publish(t.Context(), published)
+	}
+	e.Settle()
+	if got, want := e.Counters("reports"), (Counters{Triggered: 2, Matched: 2, Delivered: 2}); got != want {
+		t.Fatalf("counters %+v, want %+v", got, want)
+	}
+	for i, want := range []struct{ topic, payload string }{{"", "no JSON"}, {"device-1/x", "{}"}} {
+		got, err := evaluate.DecodeTelemetry(r.deliveries[i].Body, "reports")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Kind != evaluate.DeviceReport || got.Topic != want.topic || string(got.Payload) != want.payload || got.ClientID != "device-1" {
+			t.Errorf("telemetry %+v, want %+v", got, want)
+		}
+	}
+}
+
+func TestLifecycleEventsReachTheEvaluatorByTheirOwnClientID(t *testing.T) {
+	r := &recorder{}
+	e := New(r, quiet())
+	names := telemetryRules(t, e, "", defender.Behavior{Name: "attempts", Criteria: defender.ConnectionAttempts.LessThan(5, defender.Window5m)})
+	event := message("$aws/events/presence/connected/device-1", `{"clientId":"device-1","eventType":"connected"}`)
+	event.ClientID, event.Principal, event.SourceIP = "", "", ""
+	e.Publish(t.Context(), event)
+	e.Settle()
+	if len(names) != 1 || len(r.deliveries) != 1 || r.deliveries[0].Fields["partitionKey"] != "device-1" {
+		t.Fatalf("rules %v delivered %+v", names, r.deliveries)
+	}
+	if got, err := evaluate.DecodeTelemetry(r.deliveries[0].Body, "reports"); err != nil || got.Kind != evaluate.LifecycleEvent || string(got.Payload) != string(event.Payload) {
+		t.Errorf("telemetry %+v, error %v", got, err)
+	}
+}
