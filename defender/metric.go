@@ -350,3 +350,11 @@ func (i MetricInfo) validateCustomName() error {
 	}
 	return nil
 }
+
+// The metrics of the self-managed engine's behaviors about device reports themselves.
+const (
+	// MinutesSinceReport counts the minutes since the last device report.
+	MinutesSinceReport = "defenderhub:minutes-since-report"
+	// UnreadableReport is 1 for a device report that cannot be read, 0 for one that can.
+	UnreadableReport = "defenderhub:unreadable-report"
+)

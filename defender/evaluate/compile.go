@@ -136,7 +136,7 @@ func ReportsEvery(profile, name string, interval time.Duration, severity defende
 	c := Compiled{
 		Behavior: defender.Behavior{
 			Name: name, Severity: severity,
-			Criteria: defender.CustomNumber("defenderhub:minutes-since-report").LessThanEquals(float64(minutes), 0),
+			Criteria: defender.CustomNumber(defender.MinutesSinceReport).LessThanEquals(float64(minutes), 0),
 		},
 		Profile: profile, kind: reporting, after: minutes * minute,
 		length: defender.Window(max(minutes*60/4, 60)),
@@ -145,17 +145,13 @@ func ReportsEvery(profile, name string, interval time.Duration, severity defende
 	return c
 }
 
-// unreadableReport is the metric of [ReadableReports]: 1 for a report that cannot be
-// read, 0 for one that can.
-const unreadableReport = "defenderhub:unreadable-report"
-
 // ReadableReports is the behavior of a device whose reports can be read. Three five-minute
 // windows in a row with one that cannot raise the alarm, so that a single broken report
 // does not. Detect has no such behavior.
 func ReadableReports(profile, name string, severity defender.Severity) Compiled {
 	return compile(profile, defender.Behavior{
 		Name: name, Severity: severity, ToAlarm: 3, ToClear: 1,
-		Criteria: defender.CustomNumber(unreadableReport).LessThan(1, 0),
+		Criteria: defender.CustomNumber(defender.UnreadableReport).LessThan(1, 0),
 	})
 }
 

@@ -138,5 +138,5 @@ func Report(id string, at int64, values map[string]defender.Value) []Datapoint {
 func UnreadableReport(id string, at int64) []Datapoint { return []Datapoint{unreadable(id, at, 1)} }
 
 func unreadable(id string, at int64, n float64) Datapoint {
-	return Datapoint{Metric: unreadableReport, Time: at, ID: id, Value: defender.Value{Number: &n}}
+	return Datapoint{Metric: defender.UnreadableReport, Time: at, ID: id, Value: defender.Value{Number: &n}}
 }

@@ -41,6 +41,7 @@ type environment struct {
 	region, function, table, deadLetters, eventTopic string
 	quiet                                            time.Duration
 	severities                                       defender.Severities
+	live                                             defender.LiveBehaviors
 	level                                            slog.Level
 }
 
@@ -67,6 +68,9 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 	}
 	if e.severities, err = defender.ParseSeverities(getenv(defender.EnvSeverities)); err != nil {
 		faults = append(faults, fmt.Errorf("environment variable %s: %w", defender.EnvSeverities, err))
+	}
+	if e.live, err = defender.ParseLiveBehaviors(getenv(defender.EnvLiveBehaviors)); err != nil {
+		faults = append(faults, fmt.Errorf("environment variable %s: %w", defender.EnvLiveBehaviors, err))
 	}
 	if text := getenv(defender.EnvLogLevel); text != "" {
 		if err := e.level.UnmarshalText([]byte(text)); err != nil {
@@ -107,6 +111,6 @@ func build(ctx context.Context, getenv func(string) string) (*ingest.Handler, er
 			Region: e.region, Log: log,
 		},
 		Ledger: book, Metrics: metrics, Log: log, Now: time.Now,
-		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, DeadLetterQueueURL: e.deadLetters,
+		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, Live: e.live, DeadLetterQueueURL: e.deadLetters,
 	}, nil
 }

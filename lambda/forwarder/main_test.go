@@ -26,11 +26,13 @@ func TestDefaultsNeedOnlyTableAndQueue(t *testing.T) {
 }
 
 func TestEnvironmentIsRead(t *testing.T) {
+	live := defender.LiveBehaviors{}
+	live.Add("p", "b")
 	e, err := readEnvironment(env(map[string]string{
 		defender.EnvEventTopic: "plant/+", defender.EnvQuietTime: "48h0m0s", defender.EnvLogLevel: "WARN",
-		defender.EnvSeverities: "rejected-report=HIGH",
+		defender.EnvSeverities: "rejected-report=HIGH", defender.EnvLiveBehaviors: live.String(),
 	}))
-	if err != nil || e.eventTopic != "plant/+" || e.quiet != 48*time.Hour || e.level != slog.LevelWarn || e.severities.Sources[defender.RejectedReports] != defender.High {
+	if err != nil || e.eventTopic != "plant/+" || e.quiet != 48*time.Hour || e.level != slog.LevelWarn || e.severities.Sources[defender.RejectedReports] != defender.High || !e.live.Has("p", "b") || e.live.Has("p", "c") {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
@@ -38,7 +40,7 @@ func TestEnvironmentIsRead(t *testing.T) {
 func TestEveryFaultOfTheEnvironmentIsNamed(t *testing.T) {
 	bad := map[string]string{
 		"AWS_REGION": "", defender.EnvLedgerTable: "", defender.EnvDeadLetterQueueURL: "",
-		defender.EnvQuietTime: "-1h", defender.EnvLogLevel: "LOUD", defender.EnvSeverities: "x=y",
+		defender.EnvQuietTime: "-1h", defender.EnvLogLevel: "LOUD", defender.EnvLiveBehaviors: "12345", defender.EnvSeverities: "x=y",
 	}
 	_, err := readEnvironment(env(bad))
 	for name := range bad {

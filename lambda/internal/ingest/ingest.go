@@ -62,6 +62,7 @@ type Handler struct {
 	Region             string
 	EventTopic         string
 	Severities         defender.Severities
+	Live               defender.LiveBehaviors
 	DeadLetterQueueURL string
 
 	queueURLs sync.Map // by ARN
@@ -138,7 +139,7 @@ func (h *Handler) mapper(ctx context.Context, queueARN string) (mapping.Mapper, 
 	}
 	return mapping.Mapper{
 		Account: parts[4], Partition: parts[1], Region: h.Region,
-		EventTopic: h.EventTopic, Severities: h.Severities,
+		EventTopic: h.EventTopic, Severities: h.Severities, Live: h.Live,
 	}, nil
 }
 

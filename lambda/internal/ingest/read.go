@@ -39,7 +39,7 @@ type shape struct {
 	Type     string `json:"Type"`
 	TopicARN string `json:"TopicArn"`
 	Message  string `json:"Message"`
-	// A rule's envelope, or what its error action wrote.
+	// A rule's envelope, what its error action wrote, or a transition.
 	Source, RuleName string
 	// An alert of Detect.
 	ViolationID, ViolationEventType string
@@ -67,6 +67,9 @@ func (h *Handler) route(m *message, sent time.Time) error {
 		}
 	}
 	switch {
+	case s.Source == defender.BehaviorTransitions.String():
+		m.source = s.Source
+		return m.add(m.mapper.Transition(body, origin))
 	case s.Source != "" || s.RuleName != "":
 		source, envelope, err := defender.DecodeEnvelope(body)
 		if err != nil {
@@ -86,7 +89,7 @@ func (h *Handler) route(m *message, sent time.Time) error {
 		m.task = &task
 		return nil
 	}
-	return fmt.Errorf("message is neither of a rule of defenderhub nor a notification of Device Defender")
+	return fmt.Errorf("message is neither of a rule or the evaluator of defenderhub nor a notification of Device Defender")
 }
 
 func (m *message) add(s signal.Signal, err error) error {

@@ -64,6 +64,7 @@ func begin(e Entry, s signal.Signal, now int64) (Entry, verdict) {
 		return take(e, s, now), claim
 	}
 	e.Source, e.Check, e.ID = s.Source, s.Check, s.Finding.ID
+	e.Profile, e.Behavior = s.Profile, s.Behavior
 	e.Status, e.State, e.Order, e.Digest = Unseen, s.Finding.RecordState, s.Order, s.Digest
 	e.LastObserved = min(s.Time, now)
 	e.Finding = &s.Finding
@@ -73,7 +74,7 @@ func begin(e Entry, s signal.Signal, now int64) (Entry, verdict) {
 // lateBeginning imports a finding that ended before its beginning arrived.
 func lateBeginning(e Entry, s signal.Signal, now int64) Entry {
 	end := signal.Signal{
-		Source: e.Source, Check: e.Check, Finding: *e.Finding,
+		Source: e.Source, Check: e.Check, Profile: e.Profile, Behavior: e.Behavior, Finding: *e.Finding,
 		Time: e.LastObserved, First: s.First, Order: e.Order, Digest: e.Digest,
 	}
 	return take(e, end, now)
@@ -85,6 +86,7 @@ func lateBeginning(e Entry, s signal.Signal, now int64) Entry {
 func take(e Entry, s signal.Signal, now int64) Entry {
 	e = observe(e, s, now)
 	e.Source, e.Check, e.ID = s.Source, s.Check, s.Finding.ID
+	e.Profile, e.Behavior = s.Profile, s.Behavior
 	e.Status, e.State, e.Order, e.Digest = Pending, s.Finding.RecordState, s.Order, s.Digest
 	if e.CreatedAt == 0 {
 		// Security Hub wants both times equal in a new finding.

@@ -24,9 +24,13 @@ const (
 
 // Entry is what the ledger knows about a finding. Times are ms since 1970.
 type Entry struct {
-	Status Status               `json:"status"`
-	Source defender.Source      `json:"-"`
-	Check  string               `json:"check,omitempty"`
+	Status Status          `json:"status"`
+	Source defender.Source `json:"-"`
+	Check  string          `json:"check,omitempty"`
+	// Profile and Behavior are those of a finding of the self-managed engine.
+	Profile  string `json:"profile,omitempty"`
+	Behavior string `json:"behavior,omitempty"`
+
 	ID     string               `json:"id"`
 	State  defender.RecordState `json:"state"`
 	Order  signal.Order         `json:"order"`
@@ -53,7 +57,7 @@ type entryDoc struct {
 }
 
 const (
-	// shards spread one check's findings, and what is due, over partitions of the table:
+	// shards spread what is listed together, and what is due, over partitions of the table:
 	// a partition takes 1,000 writes a second.
 	// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
 	shards = 8
@@ -67,12 +71,16 @@ const (
 	pendingAfter = time.Hour
 )
 
-// key of an entry: the findings of a check lie together, everything else is spread.
-func key(region, check, id string) Key {
-	if check == "" {
-		return Key{Partition: "finding#" + keyText(id), Sort: "finding"}
+// key of an entry: the findings of a check lie together, and those of the self-managed
+// engine; everything else is spread.
+func key(region string, source defender.Source, check, id string) Key {
+	switch {
+	case check != "":
+		return Key{Partition: auditPrefix(region, check) + shard(id), Sort: keyText(id)}
+	case source == defender.BehaviorTransitions:
+		return Key{Partition: behaviorPrefix(region) + shard(id), Sort: keyText(id)}
 	}
-	return Key{Partition: checkPartition(region, check, shard(id)), Sort: keyText(id)}
+	return Key{Partition: "finding#" + keyText(id), Sort: "finding"}
 }
 
 func (l *Ledger) decode(r Record) (*Entry, error) {
@@ -100,7 +108,7 @@ func (l *Ledger) encode(e Entry, now time.Time) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("ledger entry of %s: %w", e.ID, err)
 	}
-	r := Record{Key: key(l.region, e.Check, e.ID), Revision: e.revision, Doc: doc}
+	r := Record{Key: key(l.region, e.Source, e.Check, e.ID), Revision: e.revision, Doc: doc}
 	switch {
 	case e.Status == Pending:
 		r.Open, r.RefreshAt = true, now.Add(pendingAfter)

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -49,7 +50,7 @@ const attempts = 10
 
 // Claim claims a signal. now, here and in the other methods, is the invocation's time.
 func (l *Ledger) Claim(ctx context.Context, now time.Time, s signal.Signal) (Claim, error) {
-	return l.change(ctx, now, key(l.region, s.Check, s.Finding.ID), func(e *Entry) (Entry, verdict) {
+	return l.change(ctx, now, key(l.region, s.Source, s.Check, s.Finding.ID), func(e *Entry) (Entry, verdict) {
 		return decide(e, s, now.UnixMilli())
 	})
 }
@@ -57,7 +58,7 @@ func (l *Ledger) Claim(ctx context.Context, now time.Time, s signal.Signal) (Cla
 // ClaimDue claims what is to be done about an entry that is due: a pending one is
 // imported, one that was quiet too long is archived, an old one is imported again.
 func (l *Ledger) ClaimDue(ctx context.Context, now time.Time, e Entry) (Claim, error) {
-	return l.change(ctx, now, key(l.region, e.Check, e.ID), func(e *Entry) (Entry, verdict) {
+	return l.change(ctx, now, key(l.region, e.Source, e.Check, e.ID), func(e *Entry) (Entry, verdict) {
 		return l.decideDue(e, now)
 	})
 }
@@ -139,12 +140,20 @@ func (l *Ledger) Abandon(ctx context.Context, now time.Time, c Claim) error {
 // Open calls each with every finding of an audit check that is active or whose end is
 // not confirmed, by consistent reads, a page at a time, until each returns an error.
 func (l *Ledger) Open(ctx context.Context, check string, each func([]Entry) error) error {
+	return l.open(ctx, auditPrefix(l.region, check), each)
+}
+
+// OpenBehaviors is [Ledger.Open] for the findings of the self-managed engine.
+func (l *Ledger) OpenBehaviors(ctx context.Context, each func([]Entry) error) error {
+	return l.open(ctx, behaviorPrefix(l.region), each)
+}
+
+func (l *Ledger) open(ctx context.Context, prefix string, each func([]Entry) error) error {
 	for i := range shards {
-		partition := checkPartition(l.region, check, strconv.Itoa(i))
 		for after, more := "", true; more; {
-			records, next, err := l.table.Open(ctx, partition, after)
+			records, next, err := l.table.Open(ctx, prefix+strconv.Itoa(i), after)
 			if err != nil {
-				return fmt.Errorf("list the findings of %s: %w", check, err)
+				return fmt.Errorf("list the findings of %s: %w", strings.TrimSuffix(prefix, "#"), err)
 			}
 			if err := l.page(records, each); err != nil {
 				return err
@@ -191,9 +200,9 @@ func (l *Ledger) page(records []Record, each func([]Entry) error) error {
 	return each(entries)
 }
 
-func checkPartition(region, check, shard string) string {
-	return "audit#" + region + "#" + check + "#" + shard
-}
+func auditPrefix(region, check string) string { return "audit#" + region + "#" + check + "#" }
+
+func behaviorPrefix(region string) string { return "behavior#" + region + "#" }
 
 // keyText is an id that fits into a sort key of 1,024 bytes.
 func keyText(id string) string {

@@ -10,10 +10,12 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/signal"
 )
 
-// violation is an alert of Device Defender Detect. Values and criteria stay open maps:
-// how lists and ML look in a notification is not documented.
+// violation is an alert of Device Defender Detect, or a transition of the self-managed
+// engine. Values and criteria stay open maps: how lists and ML look in a notification is
+// not documented.
 type violation struct {
 	EventTime     millis         `json:"violationEventTime"`
+	StartTime     millis         `json:"violationStartTime"`
 	ThingName     string         `json:"thingName"`
 	Profile       string         `json:"securityProfileName"`
 	ID            string         `json:"violationId"`
@@ -31,6 +33,7 @@ type behavior struct {
 	MetricDimension map[string]any `json:"metricDimension"`
 	Criteria        criteria       `json:"criteria"`
 	SuppressAlerts  bool           `json:"suppressAlerts"`
+	Severity        string         `json:"severity"`
 }
 
 type criteria struct {
@@ -54,15 +57,22 @@ func (c criteria) kind() string {
 	return "STATIC"
 }
 
-// normal is what a healthy device does.
-func (c criteria) normal(metric string) string {
+// normal is what a healthy device does. learned is what says so where no value does.
+func (b behavior) normal(learned string) string {
+	c := b.Criteria
+	text := b.Metric + " " + c.Operator + " "
 	switch c.kind() {
 	case "MACHINE_LEARNING":
-		return metric + " as its model expects (confidence " + show(c.ML["confidenceLevel"]) + ")"
+		text = b.Metric + " as " + learned + " expects (confidence " + show(c.ML["confidenceLevel"]) + ")"
 	case "STATISTICAL":
-		return metric + " " + c.Operator + " " + show(c.Statistic["statistic"])
+		text += show(c.Statistic["statistic"])
+	default:
+		text += showValue(c.Value)
 	}
-	return metric + " " + c.Operator + " " + showValue(c.Value)
+	if filters := show(b.MetricDimension["topicFilters"]); filters != "" {
+		text += " on topics " + show(b.MetricDimension["operator"]) + " " + filters
+	}
+	return text
 }
 
 // endings say in a description why an alarm is over.
@@ -87,18 +97,12 @@ func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 		return signal.Signal{}, err
 	}
 	p := m.at(o)
-	c := v.Behavior.Criteria
+	normal := v.Behavior.normal("its model")
 	f := m.finding(defender.FindingID(source, p.region, v.Profile, v.Behavior.Name, v.ThingName), p.arn("securityprofile/"+v.Profile))
 	f.RecordState = state
 	f.FindingProviderFields = unusual(m.Severities.Behaviors[v.Behavior.Name].Or(m.severity(source)))
-	f.Title = fmt.Sprintf("Registered thing %s is in alarm for %s behavior %s.", v.ThingName, c.kind(), v.Behavior.Name)
-	f.Description = fmt.Sprintf("Registered thing %s violates %s behavior %s of security profile %s. Violation was triggered because the device did not conform to %s.",
-		v.ThingName, c.kind(), v.Behavior.Name, v.Profile, c.normal(v.Behavior.Metric))
-	if measured := showValue(v.MetricValue); measured != "" {
-		f.Description += " Measured: " + measured + "."
-	}
-	f.Description += endings[v.EventType]
-	f.Remediation = remedy("Find out whether the device is compromised, misbehaves, or the behavior is too strict. Isolate a compromised device and rotate its certificate.", detectURL)
+	v.tell(&f, "Registered thing "+v.ThingName, normal)
+	f.Remediation = remedy(violationRemedy, detectURL)
 	f.SourceURL = p.profileURL(v.Profile)
 	f.ProductFields = v.fields()
 	f.Resources = []defender.Resource{p.thing(v.ThingName)}
@@ -106,13 +110,27 @@ func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 	if at == 0 {
 		at = o.Sent.UnixMilli()
 	}
-	return signal.New(source, f, at, signal.Order{Time: at}, v.ID, c.normal(v.Behavior.Metric), v.Verification).NotAfter(o.Sent), nil
+	return signal.New(source, f, at, signal.Order{Time: at}, v.ID, normal, v.Verification).NotAfter(o.Sent), nil
+}
+
+const violationRemedy = "Find out whether the device is compromised, misbehaves, or the behavior is too strict. Isolate a compromised device and rotate its certificate."
+
+// tell writes title and description in the words of AWS's own findings.
+func (v violation) tell(f *defender.Finding, who, normal string) {
+	kind := v.Behavior.Criteria.kind()
+	f.Title = fmt.Sprintf("%s is in alarm for %s behavior %s.", who, kind, v.Behavior.Name)
+	f.Description = fmt.Sprintf("%s violates %s behavior %s of security profile %s. Violation was triggered because the device did not conform to %s.",
+		who, kind, v.Behavior.Name, v.Profile, normal)
+	if measured := showValue(v.MetricValue); measured != "" {
+		f.Description += " Measured: " + measured + "."
+	}
+	f.Description = room(f.Description, endings[v.EventType])
 }
 
 // state also reports what no finding can do without.
 func (v violation) state() (defender.RecordState, error) {
 	if v.ThingName == "" || v.Profile == "" || v.Behavior.Name == "" {
-		return "", errors.New("alert of Device Defender Detect lacks thingName, securityProfileName or behavior.name")
+		return "", errors.New("alert lacks thingName, securityProfileName or behavior.name")
 	}
 	switch v.EventType {
 	case "in-alarm":
@@ -135,11 +153,15 @@ func (v violation) fields() pairs {
 	}
 	f.set("MetricName", v.Behavior.Metric)
 	f.set("ViolationId", v.ID)
+	start := v.StartTime
 	if v.EventTime > 0 {
 		f.set("ViolationEventTime", v.EventTime.String())
-		if v.EventType == "in-alarm" {
-			f.set("ViolationStartTime", v.EventTime.String())
+		if start == 0 && v.EventType == "in-alarm" {
+			start = v.EventTime
 		}
+	}
+	if start > 0 {
+		f.set("ViolationStartTime", start.String())
 	}
 	f.set("ComparisonOperator", c.Operator)
 	f.set("DurationSeconds", c.Duration.String())
@@ -152,6 +174,8 @@ func (v violation) fields() pairs {
 	f.set("ConfidenceLevel", show(c.ML["confidenceLevel"]))
 	f.set("MeasuredConfidenceLevel", show(v.Additional["confidenceLevel"]))
 	f.set("MetricDimension", show(v.Behavior.MetricDimension["dimensionName"]))
+	f.set("MetricDimensionTopicFilters", show(v.Behavior.MetricDimension["topicFilters"]))
+	f.set("MetricDimensionOperator", show(v.Behavior.MetricDimension["operator"]))
 	f.set("MetricValue", showValue(v.MetricValue))
 	f.set("VerificationState", v.Verification)
 	f.set("VerificationStateDescription", v.VerifyComment)

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"flag"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -112,6 +113,8 @@ func recorded(t testing.TB) map[string][]signal.Signal {
 	for _, name := range []string{"", "-cidrs", "-cleared", "-invalidated", "-ml", "-number", "-numbers", "-ports", "-statistical", "-strings"} {
 		all["detect"+name] = must(m.Detect(sample(t, "sns-detect"+name), mapping.Origin{Account: account, Region: "us-east-1", Sent: sent}))
 	}
+
+	maps.Copy(all, transitions(t))
 
 	west := mapper("us-west-2")
 	for _, name := range []string{"sns-audit", "sns-audit-canceled", "sns-audit-failed-check"} {

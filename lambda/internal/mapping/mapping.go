@@ -10,6 +10,7 @@
 //	refused-connection   client id, reason                               time of the event              quiet time
 //	device-event         client id, type                                 time at the rules engine       state cleared
 //	detect               profile, behavior, thing                        time of the violation event    alarm-cleared, alarm-invalidated
+//	behavior             profile, behavior, client id                    time of the transition         alarm-cleared, alarm-invalidated, behavior removed
 //	audit (finding)      resource, check, reason code                    start of the task              not found by a later task
 //	audit (summary)      schedule, check                                 start of the task              compliant, or task canceled
 package mapping
@@ -31,6 +32,8 @@ type Mapper struct {
 	EventTopic string
 	// Severities are those that the deployment changes.
 	Severities defender.Severities
+	// Live are the behaviors that the self-managed engine judges.
+	Live defender.LiveBehaviors
 }
 
 // Origin is where a message of a source comes from. Account and Region may differ from
@@ -124,9 +127,12 @@ func (p place) resource(kind, id string, other map[string]string) defender.Resou
 	return r
 }
 
+// thingType is the ASFF type of a registered thing.
+const thingType = "AwsIotRegisteredThing"
+
 // thing is the resource of a thing, as AWS's own findings show it.
 func (p place) thing(name string) defender.Resource {
-	return p.resource("AwsIotRegisteredThing", name, map[string]string{
+	return p.resource(thingType, name, map[string]string{
 		"SourceUrl": p.thingURL(name),
 		"ThingArn":  p.arn("thing/" + name),
 	})

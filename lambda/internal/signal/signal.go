@@ -18,6 +18,9 @@ type Signal struct {
 	// Check is the API name of the audit check whose finding this is, "" for everything
 	// that is not an audit finding (check summaries included).
 	Check string
+	// Profile and Behavior are those of a transition of the self-managed engine, "" for
+	// everything else.
+	Profile, Behavior string
 	// Finding without CreatedAt, UpdatedAt, FirstObservedAt and LastObservedAt: the
 	// ledger gives it those.
 	Finding defender.Finding
