@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/jsii-runtime-go"
@@ -49,6 +50,10 @@ func newStack(app awscdk.App, c *config) awscdk.Stack {
 	if topic := hub.Audit().Topic(); topic != nil {
 		output("AuditTopicArn", "Receives the result of each audit", topic.TopicArn())
 	}
+	if rule := hub.Detect().ReportsRuleName(); rule != nil {
+		output("ReportsRuleName", "The rule that brings device reports in", rule)
+		output("ReportTopic", "Where devices publish their reports", hub.Detect().ReportTopic())
+	}
 	if f := hub.Forwarder(); f != nil {
 		output("QueueUrl", "Where the rules' messages arrive", f.Queue().QueueUrl())
 		output("DeadLetterQueueUrl", "What could not be imported, with its reason", f.DeadLetterQueue().QueueUrl())
@@ -74,9 +79,18 @@ type setting struct {
 }
 
 var settings = map[string]setting{
-	"stack":          {"a stack name", func(c *config, v string) error { c.stack = v; return nonEmpty(v) }},
-	"engine":         {oneOf(engineNames()...), setEngine},
-	"profile":        {oneOf("none", "demo"), setProfile},
+	"stack":     {"a stack name", func(c *config, v string) error { c.stack = v; return nonEmpty(v) }},
+	"engine":    {oneOf(names(defender.Engines())...), setEngine},
+	"profile":   {oneOf("none", "demo"), setProfile},
+	"transport": {oneOf(names(defenderhub.Transports())...), setTransport},
+	"report-topic": {"basic-ingest or an MQTT topic filter", func(c *config, v string) error {
+		if v == "basic-ingest" {
+			return nil
+		}
+		c.hub.Detect.SelfManaged.ReportTopic = v
+		return defender.ValidateTopicFilter(v)
+	}},
+	"reports-every":  {"off, or whole minutes from 5m to 24h, such as 15m", setReportsEvery},
 	"audit-schedule": {"daily, weekly:SUN, biweekly:MON, monthly:1 or monthly:LAST", setSchedule},
 	"audit-configuration": {oneOf("create", "existing"), func(c *config, v string) error {
 		return choose(v, &c.hub.Audit.Existing, "create", "existing")
@@ -117,7 +131,7 @@ func readConfig(context map[string]any) (*config, error) {
 	c := &config{stack: "DefenderHub", hub: defenderhub.DefenderHubProps{
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{},
 		Audit:         &defenderhub.AuditProps{},
-		Detect:        &defenderhub.DetectProps{},
+		Detect:        &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{}},
 		Rules:         &defenderhub.RulesProps{},
 		Forwarder:     &defenderhub.ForwarderProps{},
 	}}
@@ -191,6 +205,28 @@ func setProfile(c *config, v string) error {
 	return nil
 }
 
+func setTransport(c *config, v string) error {
+	for _, t := range defenderhub.Transports() {
+		if t.String() == v {
+			c.hub.Detect.SelfManaged.Transport = t
+			return nil
+		}
+	}
+	return errNotAllowed
+}
+
+func setReportsEvery(c *config, v string) error {
+	if v == "off" {
+		return nil
+	}
+	interval, err := time.ParseDuration(v)
+	if err != nil || interval < 5*time.Minute || interval > 24*time.Hour || interval%time.Minute != 0 {
+		return errNotAllowed
+	}
+	c.hub.Detect.SelfManaged.ReportsEvery = interval
+	return nil
+}
+
 func setSchedule(c *config, v string) (err error) {
 	c.hub.Audit.Schedule, err = defender.ParseSchedule(v)
 	return err
@@ -213,6 +249,7 @@ func setArchitecture(c *config, v string) error {
 	if amd64 {
 		c.hub.Forwarder.Architecture = defenderhub.AMD64
 		c.hub.Audit.Architecture = defenderhub.AMD64
+		c.hub.Detect.SelfManaged.Architecture = defenderhub.AMD64
 	}
 	return nil
 }
@@ -264,12 +301,12 @@ func list[T any](v string, parse func(string) (T, error)) ([]T, error) {
 	return items, nil
 }
 
-func engineNames() []string {
-	var names []string
-	for _, e := range defender.Engines() {
-		names = append(names, e.String())
+func names[T fmt.Stringer](values []T) []string {
+	var all []string
+	for _, v := range values {
+		all = append(all, v.String())
 	}
-	return names
+	return all
 }
 
 func oneOf(values ...string) string {

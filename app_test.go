@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -18,8 +19,13 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 		value any
 		holds func(c *config) bool
 	}{
-		"stack":               {"Fleet", func(c *config) bool { return c.stack == "Fleet" }},
-		"engine":              {"native", func(c *config) bool { return c.hub.Detect.Engine == defender.Native }},
+		"stack":  {"Fleet", func(c *config) bool { return c.stack == "Fleet" }},
+		"engine": {"native", func(c *config) bool { return c.hub.Detect.Engine == defender.Native }},
+		"transport": {"kinesis", func(c *config) bool {
+			return c.hub.Detect.SelfManaged.Transport == defenderhub.TransportKinesis
+		}},
+		"report-topic":        {"fleet/+/report", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportTopic == "fleet/+/report" }},
+		"reports-every":       {"15m", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportsEvery == 15*time.Minute }},
 		"audit-schedule":      {"weekly:SUN", func(c *config) bool { return c.hub.Audit.Schedule == defender.Weekly(time.Sunday) }},
 		"audit-configuration": {"existing", func(c *config) bool { return c.hub.Audit.Existing }},
 		"audit-except": {"LOGGING_DISABLED_CHECK, CONFLICTING_CLIENT_IDS_CHECK", func(c *config) bool {
@@ -49,7 +55,7 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 }
 
 func TestProfileNeedsAnEngine(t *testing.T) {
-	for engine, want := range map[string]int{"native": 1, "none": 0} {
+	for engine, want := range map[string]int{"native": 1, "self-managed": 1, "none": 0} {
 		c, err := readConfig(map[string]any{prefix + "profile": "demo", prefix + "engine": engine})
 		if err != nil || len(c.hub.Detect.Behaviors) != want {
 			t.Errorf("engine %s: %d behaviors, error %v; want %d", engine, len(c.hub.Detect.Behaviors), err, want)
@@ -57,10 +63,18 @@ func TestProfileNeedsAnEngine(t *testing.T) {
 	}
 }
 
+func TestDefaultsCanBeWrittenOut(t *testing.T) {
+	c, err := readConfig(map[string]any{prefix + "report-topic": "basic-ingest", prefix + "reports-every": "off", prefix + "transport": "sqs"})
+	if err != nil || !reflect.DeepEqual(*c.hub.Detect.SelfManaged, defenderhub.SelfManagedProps{}) {
+		t.Errorf("got %+v, error %v", c, err)
+	}
+}
+
 func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	wrong := map[string]any{
 		prefix + "engine": "flink", prefix + "engin": "native", prefix + "demo": 1.5, prefix + "audit-except": "NO_SUCH_CHECK",
 		prefix + "audit-schedule": "hourly", prefix + "event-topic": "a/#/b", prefix + "stack": "", prefix + "forward": "everything",
+		prefix + "transport": "mqtt", prefix + "report-topic": "a/#/c", prefix + "reports-every": "90s",
 	}
 	_, err := readConfig(wrong)
 	if err == nil {

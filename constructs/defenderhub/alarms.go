@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/defenderhub/defenderhub/defender"
 )
@@ -46,59 +47,72 @@ type Alarm struct {
 
 func (p AlarmsProps) validate() error {
 	var f faults
-	for _, a := range []struct {
-		field string
-		alarm Alarm
-	}{{"DeadLetters", p.DeadLetters}, {"OldestMessage", p.OldestMessage}, {"SecurityHubOff", p.SecurityHubOff}, {"ImportFailures", p.ImportFailures}} {
-		if a.alarm.Above < 0 {
-			f.add(a.field+".Above", a.alarm.Above, "0 or more; set Off to leave the alarm out")
-		}
-		f.number(a.field+".Periods", a.alarm.Periods, 1, 288, "periods of five minutes")
-	}
+	f.alarm("DeadLetters", p.DeadLetters)
+	f.alarm("OldestMessage", p.OldestMessage)
+	f.alarm("SecurityHubOff", p.SecurityHubOff)
+	f.alarm("ImportFailures", p.ImportFailures)
 	return f.err()
+}
+
+// alarm reports how an alarm cannot be tuned.
+func (f *faults) alarm(field string, a Alarm) {
+	if a.Above < 0 {
+		f.add(field+".Above", a.Above, "0 or more; set Off to leave the alarm out")
+	}
+	f.number(field+".Periods", a.Periods, 1, 288, "periods of five minutes")
 }
 
 const alarmPeriod = 5 * time.Minute
 
-// newAlarms makes the alarms that are on.
-func (f *forwarder) newAlarms(p AlarmsProps) []awscloudwatch.IAlarm {
-	var made []awscloudwatch.IAlarm
-	add := func(id string, tuned, defaults Alarm, description string, metric awscloudwatch.IMetric) {
-		if tuned.Off {
-			return
-		}
-		periods := float64(or(tuned.Periods, defaults.Periods))
-		alarm := awscloudwatch.NewAlarm(f, new(id), &awscloudwatch.AlarmProps{
-			AlarmDescription:   new(description),
-			Metric:             metric,
-			Threshold:          new(float64(or(tuned.Above, defaults.Above))),
-			EvaluationPeriods:  new(periods),
-			ComparisonOperator: awscloudwatch.ComparisonOperator_GREATER_THAN_THRESHOLD,
-			TreatMissingData:   awscloudwatch.TreatMissingData_NOT_BREACHING,
-		})
-		if p.Topic != nil {
-			action := awscloudwatchactions.NewSnsAction(p.Topic)
-			alarm.AddAlarmAction(action)
-			alarm.AddOkAction(action)
-		}
-		made = append(made, alarm)
-	}
-	add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
-		"Messages that can never be imported lie in the dead-letter queue; their attributes say why",
-		f.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
-	add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: 900, Periods: 1},
-		"Security events wait in a queue: the function fails, is throttled, or Security Hub is off", f.oldestMessage())
-	add("SecurityHubOffAlarm", p.SecurityHubOff, Alarm{Periods: 1},
-		"Security Hub CSPM is not enabled in this account and Region; events wait up to 14 days for it", f.functionMetric(defender.MetricHubOff))
-	add("ImportFailuresAlarm", p.ImportFailures, Alarm{Periods: 3},
-		"Security Hub refuses findings; they are tried again", f.functionMetric(defender.MetricFailed))
-	return made
+// alarms makes the alarms of a construct that are on.
+type alarms struct {
+	scope constructs.Construct
+	// topic is told; nil for nobody.
+	topic awssns.ITopic
+	made  []awscloudwatch.IAlarm
 }
 
-// oldestMessage is the age in seconds of the oldest message in any queue.
-func (f *forwarder) oldestMessage() awscloudwatch.IMetric {
+func (a *alarms) add(id string, tuned, defaults Alarm, description string, metric awscloudwatch.IMetric) {
+	if tuned.Off {
+		return
+	}
+	alarm := awscloudwatch.NewAlarm(a.scope, new(id), &awscloudwatch.AlarmProps{
+		AlarmDescription:   new(description),
+		Metric:             metric,
+		Threshold:          new(float64(or(tuned.Above, defaults.Above))),
+		EvaluationPeriods:  new(float64(or(tuned.Periods, defaults.Periods))),
+		ComparisonOperator: awscloudwatch.ComparisonOperator_GREATER_THAN_THRESHOLD,
+		TreatMissingData:   awscloudwatch.TreatMissingData_NOT_BREACHING,
+	})
+	if a.topic != nil {
+		action := awscloudwatchactions.NewSnsAction(a.topic)
+		alarm.AddAlarmAction(action)
+		alarm.AddOkAction(action)
+	}
+	a.made = append(a.made, alarm)
+}
+
+// newAlarms makes the alarms that are on.
+func (f *forwarder) newAlarms(p AlarmsProps) []awscloudwatch.IAlarm {
+	a := &alarms{scope: f, topic: p.Topic}
+	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
+		"Messages that can never be imported lie in the dead-letter queue; their attributes say why",
+		f.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
+	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: 900, Periods: 1},
+		"Security events wait in a queue: the function fails, is throttled, or Security Hub is off",
+		oldestMessage(map[string]awssqs.Queue{"events": f.queue, "errors": f.errorQueue, "audits": f.auditQueue}))
+	a.add("SecurityHubOffAlarm", p.SecurityHubOff, Alarm{Periods: 1},
+		"Security Hub CSPM is not enabled in this account and Region; events wait up to 14 days for it", f.functionMetric(defender.MetricHubOff))
+	a.add("ImportFailuresAlarm", p.ImportFailures, Alarm{Periods: 3},
+		"Security Hub refuses findings; they are tried again", f.functionMetric(defender.MetricFailed))
+	return a.made
+}
+
+// oldestMessage is the age in seconds of the oldest message in any of the queues that are
+// not nil.
+func oldestMessage(queues map[string]awssqs.Queue) awscloudwatch.IMetric {
 	metrics := map[string]awscloudwatch.IMetric{}
-	for name, q := range map[string]awssqs.Queue{"events": f.queue, "errors": f.errorQueue, "audits": f.auditQueue} {
+	for name, q := range queues {
 		if q != nil {
 			metrics[name] = q.MetricApproximateAgeOfOldestMessage(fiveMinutes("Maximum"))
 		}

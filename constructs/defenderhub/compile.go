@@ -26,7 +26,11 @@ import (
 const (
 	forwarderFunction  = "forwarder"
 	startAuditFunction = "startaudit"
+	evaluatorFunction  = "evaluator"
 )
+
+// bootstrap is the name of the executable that Lambda runs.
+const bootstrap = "bootstrap"
 
 // compiled are the functions that this process has built: the source does not change
 // while it runs.
@@ -44,16 +48,74 @@ type asset struct{ dir, hash string }
 func compile(name string, arch Architecture) (awslambda.Code, error) {
 	all, err := compileOnce(arch, name)
 	if err != nil {
-		want := "a prebuilt asset such as awslambda.Code_FromAsset of a directory with an executable named bootstrap, because lambda/%s does not compile here: %v"
-		if errors.Is(err, exec.ErrNotFound) {
-			want = "a prebuilt asset such as awslambda.Code_FromAsset of a directory with an executable named bootstrap, or Go on PATH to compile lambda/%s: %v"
-		}
-		return nil, &defender.FieldError{Field: "Code", Want: fmt.Sprintf(want, name, err)}
+		return nil, compileFault("Code", "a prebuilt asset such as awslambda.Code_FromAsset of a directory with an executable named bootstrap", name, err)
 	}
-	built := all[name]
-	return awslambda.Code_FromAsset(new(built.dir), &awss3assets.AssetOptions{
-		AssetHashType: awscdk.AssetHashType_CUSTOM, AssetHash: new(built.hash),
-	}), nil
+	return all[name].code(), nil
+}
+
+// compileExecutable is compile for a function whose asset holds more than the program:
+// it is the program's path. Its faults name the prop Executable.
+func compileExecutable(name string, arch Architecture) (string, error) {
+	all, err := compileOnce(arch, name)
+	if err != nil {
+		return "", compileFault("Executable", "the path of a prebuilt program", name, err)
+	}
+	return filepath.Join(all[name].dir, bootstrap), nil
+}
+
+func compileFault(field, instead, name string, err error) error {
+	want := instead + ", because lambda/%s does not compile here: %v"
+	if errors.Is(err, exec.ErrNotFound) {
+		want = instead + ", or Go on PATH to compile lambda/%s: %v"
+	}
+	return &defender.FieldError{Field: field, Want: fmt.Sprintf(want, name, err)}
+}
+
+// code is the asset for the CDK.
+func (a asset) code() awslambda.Code {
+	return awslambda.Code_FromAsset(new(a.dir), &awss3assets.AssetOptions{
+		AssetHashType: awscdk.AssetHashType_CUSTOM, AssetHash: new(a.hash),
+	})
+}
+
+// withFile is an asset of an executable and a file beside it. What is in them alone makes
+// its hash.
+func withFile(executable, name string, content []byte) (asset, error) {
+	program, err := hashFile(executable)
+	if err != nil {
+		return asset{}, err
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %s", program, name, content))
+	hash := hex.EncodeToString(sum[:])
+	home := filepath.Join(cacheDir(), "with-file")
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return asset{}, err
+	}
+	dir := filepath.Join(home, hash)
+	defer prune(home, dir)
+	if _, err := os.Stat(dir); err == nil {
+		return asset{dir, hash}, nil
+	}
+	staged, err := os.MkdirTemp(home, "build-")
+	if err != nil {
+		return asset{}, err
+	}
+	defer os.RemoveAll(staged)
+	if err := copyFile(executable, filepath.Join(staged, bootstrap)); err != nil {
+		return asset{}, err
+	}
+	if err := os.WriteFile(filepath.Join(staged, name), content, 0o644); err != nil {
+		return asset{}, err
+	}
+	if err := os.Chmod(staged, 0o755); err != nil {
+		return asset{}, err
+	}
+	if err := os.Rename(staged, dir); err != nil {
+		if _, lost := os.Stat(dir); lost != nil {
+			return asset{}, err
+		} // another synthesis made the same at the same time
+	}
+	return asset{dir, hash}, nil
 }
 
 // compileTogether builds functions by one go command, which takes hardly longer for
@@ -133,7 +195,7 @@ func (b build) run() (map[string]asset, error) {
 		arguments = append(arguments, "./lambda/"+name)
 		// Whatever is missing of it is built.
 		if last, err := os.ReadFile(lastOf(home, name)); err == nil {
-			if err := copyFile(filepath.Join(home, string(last), "bootstrap"), filepath.Join(work, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			if err := copyFile(filepath.Join(home, string(last), bootstrap), filepath.Join(work, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return nil, err
 			}
 		}
@@ -165,16 +227,16 @@ func keep(home, work, name string) (asset, error) {
 	}
 	dir := filepath.Join(home, hash)
 	defer prune(home, dir)
-	if _, err := os.Stat(filepath.Join(dir, "bootstrap")); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, bootstrap)); err != nil {
 		staged := target + ".asset"
 		if err := os.Mkdir(staged, 0o755); err != nil {
 			return asset{}, err
 		}
-		if err := os.Rename(target, filepath.Join(staged, "bootstrap")); err != nil {
+		if err := os.Rename(target, filepath.Join(staged, bootstrap)); err != nil {
 			return asset{}, err
 		}
 		if err := os.Rename(staged, dir); err != nil {
-			if _, lost := os.Stat(filepath.Join(dir, "bootstrap")); lost != nil {
+			if _, lost := os.Stat(filepath.Join(dir, bootstrap)); lost != nil {
 				return asset{}, err
 			} // another synthesis built the same at the same time
 		}

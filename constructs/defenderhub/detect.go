@@ -1,6 +1,7 @@
 package defenderhub
 
 import (
+	"errors"
 	"maps"
 	"slices"
 
@@ -19,7 +20,10 @@ type DetectProps struct {
 	// defender.Native, to no new customer since 2026-08-31.
 	// Default: defender.None, the behaviors are checked for faults and not deployed.
 	Engine defender.Engine
-	// Behaviors state what is normal, at most 100. They make one security profile.
+	// Behaviors state what is normal, at most 100. They make one security profile, which
+	// defender.SelfManaged calls [DefaultProfile]. With defender.SelfManaged all names and
+	// topic filters have to be known at synthesis, but for those of thing groups, and all
+	// profiles together have at most 300 behaviors.
 	// Default: nil, no profile besides Profiles.
 	Behaviors []defender.Behavior
 	// Targets are the things that Behaviors are watched on.
@@ -29,22 +33,28 @@ type DetectProps struct {
 	// Default: nil, only the metrics of behaviors are kept.
 	RetainedMetrics []defender.Metric
 	// Profiles are further security profiles. A name, where one is given, is unique
-	// among them.
+	// among them; with defender.SelfManaged each needs one.
 	// Default: nil, the profile of Behaviors alone.
 	Profiles []defender.SecurityProfile
 	// ExistingCustomMetrics are names of custom metrics that the account already has, so
 	// that they are not created.
 	// Default: nil, every custom metric that a behavior uses is created.
 	ExistingCustomMetrics []string
-	// Topic receives the alerts. Where it is encrypted, give its key as EncryptionKey.
+	// Topic receives the alerts of defender.Native. Where it is encrypted, give its key as
+	// EncryptionKey.
 	// Default: nil, with defender.Native a new topic, encrypted with a customer-managed
 	// key, TLS only.
 	Topic awssns.ITopic
-	// EncryptionKey encrypts the topic. Its policy must let IAM policies of this
-	// account use it, as the CDK's default does.
-	// Default: nil, a new key with rotation, 1 USD a month (list price): AWS services
-	// cannot publish through the key that AWS manages. Within a DefenderHub, the audit's.
+	// EncryptionKey encrypts the topic of defender.Native, or queues, stream, table and log
+	// groups of defender.SelfManaged. Its policy must let IAM policies of this account use
+	// it, as the CDK's default does.
+	// Default: nil. With defender.Native a new key with rotation, 1 USD a month (list
+	// price): AWS services cannot publish through the key that AWS manages; within a
+	// DefenderHub, the audit's. With defender.SelfManaged keys that AWS manages.
 	EncryptionKey awskms.IKey
+	// SelfManaged configures the engine defender.SelfManaged; the others do not read it.
+	// Default: nil, a queue and two functions that cost nothing while nothing happens.
+	SelfManaged *SelfManagedProps
 }
 
 func (p DetectProps) validate() error {
@@ -66,6 +76,10 @@ func (p DetectProps) validate() error {
 		names[profile.Name] = true
 	}
 	f.under("", validateCustomMetrics(p))
+	f.under("SelfManaged", value(p.SelfManaged).validate())
+	if p.Engine == defender.SelfManaged {
+		f.under("", p.validateSelfManaged())
+	}
 	if p.Engine == defender.Native && len(p.profiles()) == 0 {
 		f.add("Behaviors", nil, "at least one behavior, such as defender.DemoBehaviors(), or Engine: defender.None")
 	}
@@ -101,18 +115,28 @@ type Detect interface {
 	constructs.Construct
 	// Engine judges the behaviors.
 	Engine() defender.Engine
-	// Topic receives the alerts; nil with defender.None and without Topic.
+	// Topic receives the alerts of defender.Native; nil with another engine and without
+	// Topic.
 	Topic() awssns.ITopic
 	// Key encrypts the topic that was made; nil where none was.
 	Key() awskms.IKey
-	// AlertRole is what Detect publishes with; nil with defender.None.
+	// AlertRole is what Detect publishes with; nil without defender.Native.
 	AlertRole() awsiam.IRole
-	// Profiles are the security profiles, that of Behaviors first; nil with defender.None.
+	// Profiles are the security profiles, that of Behaviors first; nil without
+	// defender.Native.
 	Profiles() []awscdk.CfnResource
-	// ProfileNames are the names of the security profiles; nil with defender.None.
+	// ProfileNames are the names of the security profiles; nil without defender.Native.
 	ProfileNames() []*string
 	// CustomMetrics are the custom metrics that are created, by name.
 	CustomMetrics() map[string]awscdk.CfnResource
+	// SelfManaged are the parts of the engine defender.SelfManaged; nil with another engine.
+	SelfManaged() *SelfManagedParts
+	// ReportsRuleName is the name of the rule that brings device reports in; nil where no
+	// rule of ours does.
+	ReportsRuleName() *string
+	// ReportTopic is what devices publish their reports to: the topic filter of
+	// SelfManagedProps, or a topic of Basic Ingest; nil where ReportsRuleName is.
+	ReportTopic() *string
 }
 
 type detect struct {
@@ -123,6 +147,9 @@ type detect struct {
 	alertRole awsiam.IRole
 	profiles  []awscdk.CfnResource
 	metrics   map[string]awscdk.CfnResource
+
+	selfManaged *selfManaged
+	reportTopic *string
 }
 
 func (d *detect) Engine() defender.Engine                      { return d.engine }
@@ -131,6 +158,16 @@ func (d *detect) Key() awskms.IKey                             { return d.key }
 func (d *detect) AlertRole() awsiam.IRole                      { return d.alertRole }
 func (d *detect) Profiles() []awscdk.CfnResource               { return slices.Clone(d.profiles) }
 func (d *detect) CustomMetrics() map[string]awscdk.CfnResource { return maps.Clone(d.metrics) }
+
+func (d *detect) SelfManaged() *SelfManagedParts { return d.selfManaged.parts() }
+func (d *detect) ReportTopic() *string           { return d.reportTopic }
+
+func (d *detect) ReportsRuleName() *string {
+	if d.selfManaged == nil {
+		return nil
+	}
+	return d.selfManaged.reportsRule
+}
 
 func (d *detect) ProfileNames() []*string {
 	var names []*string
@@ -146,10 +183,14 @@ func NewDetect(scope constructs.Construct, id *string, props *DetectProps) Detec
 	d := &detect{}
 	constructs.NewConstruct_Override(d, scope, id)
 	p := value(props)
-	must(d, p.validate())
+	must(d, errors.Join(p.validate(), p.validateForwarder()))
 	d.engine, d.topic = p.Engine, p.Topic
-	if p.Engine == defender.Native {
+	switch p.Engine {
+	case defender.Native:
 		d.deployNative(p)
+	case defender.SelfManaged:
+		must(d, p.compile())
+		d.deploySelfManaged(p)
 	}
 	return d
 }

@@ -3,8 +3,9 @@
 //
 // [DefenderHub] deploys everything with safe defaults. The parts under it are usable
 // alone: [ProductSubscriptions] accept what Device Defender's own integration sends,
-// [Audit] and [Detect] configure Device Defender, [Rules] select security events of AWS
-// IoT Core, and [Forwarder] turns those into findings.
+// [Audit] configures Device Defender's audits, [Detect] watches the behavior of devices,
+// with Device Defender or without it, [Rules] select security events of AWS IoT Core, and
+// [Forwarder] turns those into findings.
 //
 // Props are plain Go values; nil and zero stand for the defaults. A constructor panics
 // with one error that lists every fault of its props, as [defender.FieldErrors] finds

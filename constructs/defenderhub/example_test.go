@@ -43,6 +43,41 @@ func Example_behaviors() {
 	})
 }
 
+// The account is new to Device Defender Detect: judge the same behaviors without it.
+func Example_selfManaged() {
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Detect: &defenderhub.DetectProps{
+			Engine: defender.SelfManaged,
+			Behaviors: []defender.Behavior{{
+				Name:     "small-messages",
+				Criteria: defender.MessageByteSize.LessThan(8), // bytes; this is what a healthy device does
+			}, {
+				Name:     "known-ports",
+				Criteria: defender.ListeningTCPPorts.InPorts(22, 443),
+				Severity: defender.High,
+			}},
+			SelfManaged: &defenderhub.SelfManagedProps{ReportsEvery: 15 * time.Minute},
+		},
+	})
+	awscdk.NewCfnOutput(stack, jsii.String("Reports"), &awscdk.CfnOutputProps{Value: hub.Detect().ReportTopic()})
+}
+
+// A large fleet whose devices run AWS's own agents: a stream carries the reports, on the
+// topics that those agents use.
+func Example_largeFleet() {
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Detect: &defenderhub.DetectProps{
+			Engine:    defender.SelfManaged,
+			Behaviors: []defender.Behavior{{Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)}},
+			SelfManaged: &defenderhub.SelfManagedProps{
+				Transport:   defenderhub.TransportKinesis,
+				ReportTopic: defenderhub.ReservedReportTopic,
+				Closers:     4,
+			},
+		},
+	})
+}
+
 // The account has an audit configuration, for example since a visit to the console, and
 // somebody accepted the audit's findings in Security Hub: keep both.
 func Example_existingAudit() {

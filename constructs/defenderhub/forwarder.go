@@ -212,6 +212,8 @@ type forwarder struct {
 	ledger                                     awsdynamodb.Table
 	alarms                                     []awscloudwatch.IAlarm
 	auditSubscription                          awssns.Subscription
+	// live are the behaviors of every Detect that sends its alarms here.
+	live defender.LiveBehaviors
 }
 
 func (f *forwarder) Queue() awssqs.IQueue           { return f.queue }
@@ -249,7 +251,7 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	f.makeQueues(p)
 	f.ledger = newLedger(f, p)
 	f.function = f.newFunction("Function", p, or(p.Timeout, defaultTimeout), "Imports security events of AWS IoT into AWS Security Hub")
-	f.consume(p, f.function, f.queue, f.errorQueue)
+	consumeQueues(f.function, or(p.BatchSize, defaultBatchSize), or(p.BatchWindow, defaultBatchWindow), or(p.MaxConcurrency, defaultConcurrency), f.queue, f.errorQueue)
 	if p.AuditTopic != nil {
 		f.auditFunction = f.newFunction("AuditFunction", p, or(p.AuditTimeout, defaultAuditTimeout), "Imports the findings of Device Defender audits into AWS Security Hub")
 		f.consumeAudits(f.auditFunction)

@@ -1,6 +1,7 @@
 package defenderhub
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -58,11 +59,18 @@ func (f *forwarder) permissions(p ForwarderProps) []awsiam.PolicyStatement {
 		allow([]string{"sqs:SendMessage"}, *f.deadLetters.QueueArn()),
 	}
 	if p.EncryptionKey != nil {
-		statements = append(statements, allow([]string{
-			"kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo",
-		}, *p.EncryptionKey.KeyArn()))
+		statements = append(statements, useKey(p.EncryptionKey))
 	}
 	return statements
+}
+
+// listenTo tells the function which behaviors are judged, besides those that it knows.
+func (f *forwarder) listenTo(live defender.LiveBehaviors) {
+	if f.live == nil {
+		f.live = defender.LiveBehaviors{}
+	}
+	maps.Copy(f.live, live)
+	f.function.AddEnvironment(new(defender.EnvLiveBehaviors), new(f.live.String()), nil)
 }
 
 // sortedKeys are the keys of a map in order, so that messages and templates keep it.

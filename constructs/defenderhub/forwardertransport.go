@@ -65,14 +65,14 @@ func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.
 	return subscription
 }
 
-// consume feeds function from the queues of events. One bad message never makes its
+// consumeQueues feeds function from queues. One bad message never makes its
 // neighbours come again.
-func (f *forwarder) consume(p ForwarderProps, function awslambda.Function, queues ...awssqs.Queue) {
+func consumeQueues(function awslambda.Function, size int, window time.Duration, concurrency int, queues ...awssqs.Queue) {
 	for _, q := range queues {
 		function.AddEventSource(awslambdaeventsources.NewSqsEventSource(q, &awslambdaeventsources.SqsEventSourceProps{
-			BatchSize:               new(float64(or(p.BatchSize, defaultBatchSize))),
-			MaxBatchingWindow:       seconds(or(p.BatchWindow, defaultBatchWindow)),
-			MaxConcurrency:          new(float64(or(p.MaxConcurrency, defaultConcurrency))),
+			BatchSize:               new(float64(size)),
+			MaxBatchingWindow:       seconds(window),
+			MaxConcurrency:          new(float64(concurrency)),
 			ReportBatchItemFailures: new(true),
 		}))
 	}

@@ -79,7 +79,7 @@ func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambd
 	props := &awslambda.FunctionProps{
 		Description:  new(g.description),
 		Code:         g.code,
-		Handler:      new("bootstrap"),
+		Handler:      new(bootstrap),
 		Runtime:      awslambda.Runtime_PROVIDED_AL2023(),
 		Architecture: g.architecture.lambda(),
 		Timeout:      seconds(g.timeout),

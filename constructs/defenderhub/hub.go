@@ -2,6 +2,7 @@ package defenderhub
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
@@ -34,8 +35,8 @@ type DefenderHubProps struct {
 	// Forward are the sources that the forwarder brings to Security Hub. A source that
 	// Device Defender's own integration sends cannot stand here: set the product's
 	// subscription to SubscriptionOff first.
-	// Default: nil, the rule sources, and the notifications of audit and Detect where
-	// their subscription is off. An empty list that is not nil forwards nothing.
+	// Default: nil, the rule sources, the notifications of audit and Detect where their
+	// subscription is off, and the alarms of defender.SelfManaged. An empty list that is not nil forwards nothing.
 	Forward []defender.Source
 	// EncryptionKey encrypts the queues, topics, log groups and the ledger. Its policy
 	// must let IAM policies of this account use it, as the CDK's default does.
@@ -111,12 +112,18 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	h.forwards = plan.forward
 	h.subscriptions = NewProductSubscriptions(h, new("Subscriptions"), &plan.subscriptions)
 	h.audit = NewAudit(h, new("Audit"), &plan.audit)
-	if plan.detect.Topic == nil {
-		plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, h.audit.Key())
+	if plan.detect.Engine != defender.SelfManaged {
+		if plan.detect.Topic == nil {
+			plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, h.audit.Key())
+		}
+		h.detect = NewDetect(h, new("Detect"), &plan.detect)
 	}
-	h.detect = NewDetect(h, new("Detect"), &plan.detect)
 	if len(plan.forward) > 0 {
 		h.forward(plan)
+	}
+	if plan.detect.Engine == defender.SelfManaged {
+		plan.detect.SelfManaged.Forwarder = h.forwarder
+		h.detect = NewDetect(h, new("Detect"), &plan.detect)
 	}
 	if plan.demo {
 		newDemoPolicy(h)
@@ -172,6 +179,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.connected("Rules.Queue", plan.rules.Queue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
 	f.connected("Rules.ErrorQueue", plan.rules.ErrorQueue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
 	f.connected("Rules.EncryptionKey", plan.rules.EncryptionKey, "set EncryptionKey of DefenderHubProps or of Forwarder: the queues are the forwarder's")
+	f.connected("Detect.SelfManaged.Forwarder", value(plan.detect.SelfManaged).Forwarder, "DefenderHub connects its own; use NewDetect for another")
 	f.connected("Forwarder.AuditTopic", plan.forwarder.AuditTopic, "set Audit.Topic")
 	f.connected("Forwarder.DetectTopic", plan.forwarder.DetectTopic, "set Detect.Topic")
 	f.connected("Forwarder.EventTopic", plan.forwarder.EventTopic, "set Rules.EventTopic")
@@ -185,12 +193,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 		return nil, err
 	}
 	plan.complete(p.EncryptionKey)
-	if plan.forwarder.compiles() && len(plan.forward) > 0 && plan.audit.compiles() && plan.forwarder.Architecture == plan.audit.Architecture {
-		compileTogether(plan.audit.Architecture, forwarderFunction, startAuditFunction)
-	}
-	return plan, errors.Join(
-		defender.Under("Forwarder", plan.compileForwarder()),
-		defender.Under("Audit", plan.audit.compile()))
+	return plan, plan.compile()
 }
 
 // sources are those that the caller named, or the default.
@@ -204,6 +207,9 @@ func (plan *hubPlan) sources(named []defender.Source) []defender.Source {
 	}
 	if plan.subscriptions.Detect == SubscriptionOff && plan.detect.Engine == defender.Native {
 		forward = append(forward, defender.DetectNotifications)
+	}
+	if plan.detect.Engine == defender.SelfManaged {
+		forward = append(forward, defender.BehaviorTransitions)
 	}
 	return forward
 }
@@ -228,10 +234,17 @@ func (plan *hubPlan) validateForward() error {
 			if plan.detect.Engine != defender.Native {
 				f.add(field, s.String(), "no notifications of Detect without Detect.Engine: defender.Native")
 			}
+		case defender.BehaviorTransitions:
+			if plan.detect.Engine != defender.SelfManaged {
+				f.add(field, s.String(), "no alarms of behaviors without Detect.Engine: defender.SelfManaged")
+			}
 		}
 		if subscription != SubscriptionOff {
 			f.add(field, s.String(), "no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to SubscriptionOff")
 		}
+	}
+	if plan.detect.Engine == defender.SelfManaged && !slices.Contains(plan.forward, defender.BehaviorTransitions) {
+		f.add("", fmt.Sprint(plan.forward), "defender.BehaviorTransitions as well: with Detect.Engine: defender.SelfManaged it brings the alarms")
 	}
 	return f.err()
 }
@@ -243,13 +256,37 @@ func (plan *hubPlan) complete(key awskms.IKey) {
 	plan.forwarder.EncryptionKey = orKey(plan.forwarder.EncryptionKey, key)
 	plan.rules.EncryptionKey = plan.forwarder.EncryptionKey
 	plan.forwarder.EventTopic = plan.rules.EventTopic
-	plan.forwarder.behaviorSeverities = plan.detect.severities()
+	if plan.detect.Engine != defender.SelfManaged { // its alarms carry their severity
+		plan.forwarder.behaviorSeverities = plan.detect.severities()
+	}
 	plan.rules.Sources = slices.DeleteFunc(slices.Clone(plan.forward), func(s defender.Source) bool { return !s.Info().Rule })
 }
 
-func (plan *hubPlan) compileForwarder() error {
-	if len(plan.forward) == 0 {
-		return nil
+// compile builds the functions that are needed, those of an architecture together.
+func (plan *hubPlan) compile() error {
+	missing := map[Architecture][]string{}
+	for _, c := range []struct {
+		needed bool
+		arch   Architecture
+		name   string
+	}{
+		{plan.forwarder.compiles() && len(plan.forward) > 0, plan.forwarder.Architecture, forwarderFunction},
+		{plan.audit.compiles(), plan.audit.Architecture, startAuditFunction},
+		{plan.detect.compiles(), value(plan.detect.SelfManaged).Architecture, evaluatorFunction},
+	} {
+		if c.needed {
+			missing[c.arch] = append(missing[c.arch], c.name)
+		}
 	}
-	return plan.forwarder.compile()
+	for arch, names := range missing {
+		compileTogether(arch, names...)
+	}
+	var forwarder error
+	if len(plan.forward) > 0 {
+		forwarder = plan.forwarder.compile()
+	}
+	return errors.Join(
+		defender.Under("Forwarder", forwarder),
+		defender.Under("Audit", plan.audit.compile()),
+		defender.Under("Detect", plan.detect.compile()))
 }

@@ -3,6 +3,7 @@ package defenderhub
 import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -10,32 +11,50 @@ import (
 
 // newLedger makes the table that remembers findings.
 func newLedger(scope constructs.Construct, p ForwarderProps) awsdynamodb.Table {
-	props := &awsdynamodb.TableProps{
-		PartitionKey:        attribute(defender.LedgerPartitionKey, awsdynamodb.AttributeType_STRING),
-		SortKey:             attribute(defender.LedgerSortKey, awsdynamodb.AttributeType_STRING),
-		BillingMode:         awsdynamodb.BillingMode_PAY_PER_REQUEST,
-		TimeToLiveAttribute: new(defender.LedgerExpiry),
-		Encryption:          awsdynamodb.TableEncryption_AWS_MANAGED,
-		RemovalPolicy:       or(p.LedgerRemovalPolicy, awscdk.RemovalPolicy_DESTROY),
-		PointInTimeRecoverySpecification: &awsdynamodb.PointInTimeRecoverySpecification{
-			PointInTimeRecoveryEnabled: new(p.PointInTimeRecovery),
-		},
-	}
-	if p.EncryptionKey != nil {
-		props.Encryption, props.EncryptionKey = awsdynamodb.TableEncryption_CUSTOMER_MANAGED, p.EncryptionKey
-	}
-	table := awsdynamodb.NewTable(scope, new("Ledger"), props)
+	table := newTable(scope, "Ledger", tableOptions{
+		partition: defender.LedgerPartitionKey, sort: defender.LedgerSortKey, expiry: defender.LedgerExpiry,
+		key: p.EncryptionKey, recovery: p.PointInTimeRecovery, removal: p.LedgerRemovalPolicy,
+		without: "The ledger is made of events: without it findings are imported again. PointInTimeRecovery turns backups on.",
+	})
 	table.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
 		IndexName:      new(defender.LedgerRefreshIndex),
 		PartitionKey:   attribute(defender.LedgerRefreshShard, awsdynamodb.AttributeType_STRING),
 		SortKey:        attribute(defender.LedgerRefreshAt, awsdynamodb.AttributeType_NUMBER),
 		ProjectionType: awsdynamodb.ProjectionType_ALL,
 	})
-	if !p.PointInTimeRecovery {
-		suppressNag(table, "AWS::DynamoDB::Table", nagSuppression{
-			rule:   "AwsSolutions-DDB3",
-			reason: "The ledger is made of events: without it findings are imported again. PointInTimeRecovery turns backups on.",
-		})
+	return table
+}
+
+// tableOptions are what the tables of this package differ in.
+type tableOptions struct {
+	// partition and sort are the keys, both strings, expiry is the TTL attribute.
+	partition, sort, expiry string
+	key                     awskms.IKey
+	recovery                bool
+	removal                 awscdk.RemovalPolicy
+	// without says what happens without the table, where it has no backups.
+	without string
+}
+
+// newTable makes a table that is encrypted and costs nothing at rest but its storage.
+func newTable(scope constructs.Construct, id string, o tableOptions) awsdynamodb.Table {
+	props := &awsdynamodb.TableProps{
+		PartitionKey:        attribute(o.partition, awsdynamodb.AttributeType_STRING),
+		SortKey:             attribute(o.sort, awsdynamodb.AttributeType_STRING),
+		BillingMode:         awsdynamodb.BillingMode_PAY_PER_REQUEST,
+		TimeToLiveAttribute: new(o.expiry),
+		Encryption:          awsdynamodb.TableEncryption_AWS_MANAGED,
+		RemovalPolicy:       or(o.removal, awscdk.RemovalPolicy_DESTROY),
+		PointInTimeRecoverySpecification: &awsdynamodb.PointInTimeRecoverySpecification{
+			PointInTimeRecoveryEnabled: new(o.recovery),
+		},
+	}
+	if o.key != nil {
+		props.Encryption, props.EncryptionKey = awsdynamodb.TableEncryption_CUSTOMER_MANAGED, o.key
+	}
+	table := awsdynamodb.NewTable(scope, new(id), props)
+	if !o.recovery {
+		suppressNag(table, "AWS::DynamoDB::Table", nagSuppression{rule: "AwsSolutions-DDB3", reason: o.without})
 	}
 	return table
 }

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// README's first Go snippet is Example, character for character, so that a compiler sees
-// what a reader copies.
-func TestReadmeShowsTheExample(t *testing.T) {
+// README's Go snippets are Examples, character for character, so that a compiler sees what
+// a reader copies.
+func TestReadmeShowsTheExamples(t *testing.T) {
 	source, err := os.ReadFile("example_test.go")
 	if err != nil {
 		t.Fatal(err)
@@ -18,12 +18,17 @@ func TestReadmeShowsTheExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body := regexp.MustCompile(`(?s)\nfunc Example\(\) \{\n(.*?)\n\}\n`).FindSubmatch(source)
-	if body == nil {
-		t.Fatal("no func Example in example_test.go")
+	for _, name := range []string{"Example", "Example_selfManaged"} {
+		body := regexp.MustCompile(`(?s)\nfunc ` + name + `\(\) \{\n(.*?)\n\}\n`).FindSubmatch(source)
+		if body == nil {
+			t.Fatalf("no func %s in example_test.go", name)
+		}
+		want := strings.ReplaceAll("\n"+string(body[1]), "\n\t", "\n") + "\n"
+		if snippet := "```go" + want + "```"; !strings.Contains(string(readme), snippet) {
+			t.Errorf("README.md lacks the body of %s:\n%s", name, snippet)
+		}
 	}
-	want := strings.ReplaceAll("\n"+string(body[1]), "\n\t", "\n") + "\n"
-	if snippet := "```go" + want + "```"; !strings.Contains(string(readme), snippet) {
-		t.Errorf("README.md lacks the body of Example:\n%s", snippet)
+	if got := strings.Count(string(readme), "```go\n"); got != 2 {
+		t.Errorf("README.md shows %d Go snippets, of which 2 are compiled", got)
 	}
 }

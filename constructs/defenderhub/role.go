@@ -14,6 +14,8 @@ import (
 const (
 	iotService    = "iot"
 	lambdaService = "lambda"
+	// schedulerService is EventBridge Scheduler.
+	schedulerService = "scheduler"
 )
 
 // arn names a resource of this account, Region and partition, all known at deployment.
@@ -45,11 +47,24 @@ func serviceRole(scope constructs.Construct, id, service, source, description st
 // publisherRole makes a role with which AWS IoT publishes to topic. key is nil where it is
 // not known to us: the topic was given.
 func publisherRole(scope constructs.Construct, id, source, description string, topic awssns.ITopic, key awskms.IKey) awsiam.Role {
-	statements := []awsiam.PolicyStatement{allow([]string{"sns:Publish"}, *topic.TopicArn())}
-	if key != nil {
-		statements = append(statements, allow([]string{"kms:Decrypt", "kms:GenerateDataKey"}, *key.KeyArn()))
-	}
+	statements := append([]awsiam.PolicyStatement{allow([]string{"sns:Publish"}, *topic.TopicArn())}, sendWithKey(key)...)
 	return serviceRole(scope, id, iotService, source, description, statements...)
+}
+
+// sendWithKey is what sending to something encrypted with key takes; nothing without a key.
+func sendWithKey(key awskms.IKey) []awsiam.PolicyStatement {
+	if key == nil {
+		return nil
+	}
+	return []awsiam.PolicyStatement{allow([]string{"kms:Decrypt", "kms:GenerateDataKey"}, *key.KeyArn())}
+}
+
+// useKey is what a function needs that reads and writes tables and queues encrypted with
+// key.
+func useKey(key awskms.IKey) awsiam.PolicyStatement {
+	return allow([]string{
+		"kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo",
+	}, *key.KeyArn())
 }
 
 // allow is a statement that allows actions on resources.

@@ -43,7 +43,7 @@ func (p RulesProps) validate() error {
 	f.under("Sources", defender.ValidateSources(p.Sources))
 	for i, s := range p.Sources {
 		if s.Known() && !s.Info().Rule {
-			f.add("Sources"+index(i), s.String(), "one of defender.RuleSources(): the others come by Amazon SNS")
+			f.add("Sources"+index(i), s.String(), "one of defender.RuleSources(): no rule brings the others")
 		}
 	}
 	if p.EventTopic != "" && !unresolved(p.EventTopic) {
@@ -120,10 +120,8 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 	// The role depends on nothing, so that it exists for long when AWS IoT first tries it:
 	// it refuses a rule whose role is too young.
 	r.role = serviceRole(r, "Role", iotService, "rule/*", "Lets AWS IoT rules send security events to Amazon SQS")
-	statements := []awsiam.PolicyStatement{allow([]string{"sqs:SendMessage"}, *r.queue.QueueArn(), *r.errorQueue.QueueArn())}
-	if p.EncryptionKey != nil {
-		statements = append(statements, allow([]string{"kms:Decrypt", "kms:GenerateDataKey"}, *p.EncryptionKey.KeyArn()))
-	}
+	statements := append([]awsiam.PolicyStatement{allow([]string{"sqs:SendMessage"}, *r.queue.QueueArn(), *r.errorQueue.QueueArn())},
+		sendWithKey(p.EncryptionKey)...)
 	policy := awsiam.NewPolicy(r, new("Policy"), &awsiam.PolicyProps{
 		Roles: &[]awsiam.IRole{r.role}, Statements: &statements,
 	})
@@ -144,21 +142,23 @@ func newOwnQueue(scope constructs.Construct, id string, key awskms.IKey) awssqs.
 
 // rule makes the rule of one source.
 func (r *rules) rule(s defender.Source, eventTopic string, policy awsiam.Policy) awscdk.CfnResource {
-	send := func(queue awssqs.IQueue) *awsiot.CfnTopicRule_ActionProperty {
-		return &awsiot.CfnTopicRule_ActionProperty{Sqs: &awsiot.CfnTopicRule_SqsActionProperty{
-			QueueUrl: queue.QueueUrl(), RoleArn: r.role.RoleArn(), UseBase64: false,
-		}}
-	}
 	rule := awsiot.NewCfnTopicRule(r, new(s.String()), &awsiot.CfnTopicRuleProps{
 		TopicRulePayload: &awsiot.CfnTopicRule_TopicRulePayloadProperty{
 			Description:      new("Security events for AWS Security Hub: " + s.String()),
 			Sql:              new(s.SQL(eventTopic)),
 			AwsIotSqlVersion: new(defender.SQLVersion),
-			Actions:          &[]any{send(r.queue)},
-			ErrorAction:      send(r.errorQueue),
+			Actions:          &[]any{sqsAction(r.queue, r.role)},
+			ErrorAction:      sqsAction(r.errorQueue, r.role),
 			RuleDisabled:     false,
 		},
 	})
 	rule.Node().AddDependency(policy)
 	return rule
+}
+
+// sqsAction is a rule's action that sends to queue.
+func sqsAction(queue awssqs.IQueue, role awsiam.IRole) *awsiot.CfnTopicRule_ActionProperty {
+	return &awsiot.CfnTopicRule_ActionProperty{Sqs: &awsiot.CfnTopicRule_SqsActionProperty{
+		QueueUrl: queue.QueueUrl(), RoleArn: role.RoleArn(), UseBase64: false,
+	}}
 }

@@ -58,6 +58,13 @@ func (f *faults) duration(field string, value, least, most time.Duration) {
 	}
 }
 
+// minutes is duration for whole minutes.
+func (f *faults) minutes(field string, value, least, most time.Duration) {
+	if value != 0 && (value < least || value > most || value%time.Minute != 0) {
+		f.add(field, value.String(), "whole minutes from %s to %s, or 0 for the default", least, most)
+	}
+}
+
 // removalPolicy reports a policy that the resources of this package do not have.
 func (f *faults) removalPolicy(field string, value awscdk.RemovalPolicy) {
 	switch value {

@@ -17,7 +17,7 @@ import (
 // TestCdkNagFindsNothing runs the AwsSolutions rules. What a rule would say of the
 // network of the embedding stack is not ours to mend.
 func TestCdkNagFindsNothing(t *testing.T) {
-	for _, s := range stacks {
+	for _, s := range all {
 		t.Run(s.name, func(t *testing.T) {
 			stack := s.build()
 			awscdk.Aspects_Of(stack).Add(cdknag.NewAwsSolutionsChecks(&cdknag.NagPackProps{Verbose: jsii.Bool(true)}), nil)
@@ -35,7 +35,7 @@ func TestCdkNagFindsNothing(t *testing.T) {
 }
 
 func TestEverySuppressionCarriesItsReason(t *testing.T) {
-	for _, s := range stacks {
+	for _, s := range all {
 		t.Run(s.name, func(t *testing.T) {
 			_, tpl := synth(t, s.name, s.build)
 			for _, id := range slices.Sorted(maps.Keys(tpl.Resources)) {

@@ -60,7 +60,7 @@ func TestCfnLintFindsNothing(t *testing.T) {
 	}
 	templates := map[string][]string{}
 	dir := t.TempDir()
-	for _, s := range stacks {
+	for _, s := range all {
 		region := "us-east-1"
 		if s.name == "aws-cn" {
 			region = "cn-north-1"

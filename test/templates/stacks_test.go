@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -28,12 +29,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// stacks are the deployments that the snapshots show. Each is built anew, in an app of
-// its own.
-var stacks = []struct {
+// deployment is a stack to test. It is built anew each time, in an app of its own.
+type deployment struct {
 	name  string
 	build func() awscdk.Stack
-}{
+}
+
+// stacks are the deployments that the snapshots show.
+var stacks = []deployment{
 	{"defaults", func() awscdk.Stack {
 		return hub(nil, &defenderhub.DefenderHubProps{})
 	}},
@@ -44,12 +47,20 @@ var stacks = []struct {
 			Detect:        &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors()},
 		})
 	}},
+	{"self-managed", func() awscdk.Stack { return selfManaged() }},
 	{"embedded", func() awscdk.Stack { return embedded() }},
 	{"aws-cn", func() awscdk.Stack {
 		return hub(&awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: jsii.String("cn-north-1")}},
 			&defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{Engine: defender.Native, Behaviors: defender.DemoBehaviors()}})
 	}},
 }
+
+// all are the deployments that every rule holds for: those of the snapshots, and others
+// whose templates say little more.
+var all = append(slices.Clone(stacks), []deployment{
+	{"stream", func() awscdk.Stack { return stream() }},
+	{"stream-without-key", func() awscdk.Stack { return streamWithoutKey() }},
+}...)
 
 func prebuilt() awslambda.Code {
 	return awslambda.Code_FromAsset(jsii.String("testdata/prebuilt"), nil)
@@ -71,12 +82,19 @@ func newHub(stack awscdk.Stack, props *defenderhub.DefenderHubProps) defenderhub
 	}
 	props.Forwarder.Code = prebuilt()
 	props.Audit.Code = prebuilt()
+	if props.Detect != nil && props.Detect.SelfManaged != nil {
+		props.Detect.SelfManaged.Executable = "testdata/prebuilt/bootstrap"
+	}
 	return defenderhub.NewDefenderHub(stack, jsii.String("Hub"), props)
 }
 
+// everything is on: with Device Defender's notifications forwarded, through topics that a
+// key of the user's own encrypts.
 func everything() awscdk.Stack {
-	return hub(nil, &defenderhub.DefenderHubProps{
-		Demo: true,
+	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), nil)
+	key := awskms.NewKey(stack, jsii.String("Key"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
+	newHub(stack, &defenderhub.DefenderHubProps{
+		Demo: true, EncryptionKey: key,
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{
 			EnableSecurityHub: true, Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff,
 		},
@@ -104,6 +122,57 @@ func everything() awscdk.Stack {
 		},
 		Forwarder: &defenderhub.ForwarderProps{PointInTimeRecovery: true, Tracing: true, Architecture: defenderhub.AMD64},
 	})
+	return stack
+}
+
+// selfManaged judges behaviors without Device Defender Detect: every kind of rule, both
+// kinds of statistics, things that are watched by name and by group.
+func selfManaged() awscdk.Stack {
+	return hub(nil, &defenderhub.DefenderHubProps{
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
+		Detect: &defenderhub.DetectProps{
+			Engine: defender.SelfManaged,
+			Behaviors: []defender.Behavior{
+				{Name: "small-messages", Criteria: defender.MessageByteSize.LessThan(8), ToAlarm: 2, ToClear: 3, Severity: defender.High,
+					Dimension: &defender.Dimension{TopicFilters: []string{"data/${iot:ClientId}/#"}}},
+				{Name: "few-refusals", Criteria: defender.AuthorizationFailures.LessThan(5, defender.Window15m)},
+				{Name: "like-the-fleet", Criteria: defender.MessagesSent.Statistical(defender.LessThanEquals, defender.P99, defender.Window1h),
+					Dimension: &defender.Dimension{TopicFilters: []string{"alarms/#"}}},
+				{Name: "as-ever", Criteria: defender.Disconnects.Learned(defender.HighConfidence), SuppressAlerts: true},
+				{Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)},
+			},
+			Targets:     []defender.Target{defender.RegisteredThings, defender.ThingGroup("cameras")},
+			SelfManaged: &defenderhub.SelfManagedProps{ReportsEvery: 15 * time.Minute},
+		},
+	})
+}
+
+// stream is the self-managed engine as somebody with a large fleet and strict rules deploys
+// it: by a stream, with a key, a network and a topic of its own. It shows no snapshot.
+func stream() awscdk.Stack {
+	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), nil)
+	key := awskms.NewKey(stack, jsii.String("Key"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
+	vpc := awsec2.NewVpc(stack, jsii.String("Network"), &awsec2.VpcProps{MaxAzs: jsii.Number(1.0)})
+	vpc.AddFlowLog(jsii.String("Flows"), nil)
+	newHub(stack, &defenderhub.DefenderHubProps{
+		EncryptionKey: key,
+		Detect: &defenderhub.DetectProps{
+			Engine:    defender.SelfManaged,
+			Behaviors: []defender.Behavior{{Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)}},
+			SelfManaged: &defenderhub.SelfManagedProps{
+				Transport: defenderhub.TransportKinesis, ReportTopic: "fleet/+/report", Closers: 4, VPC: vpc, Tracing: true, PointInTimeRecovery: true,
+			},
+		},
+	})
+	return stack
+}
+
+// streamWithoutKey is the stream that a prop alone brings.
+func streamWithoutKey() awscdk.Stack {
+	return hub(nil, &defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{
+		Engine: defender.SelfManaged, Behaviors: defender.DemoBehaviors(),
+		SelfManaged: &defenderhub.SelfManagedProps{Transport: defenderhub.TransportKinesis},
+	}})
 }
 
 // embedded is a stack of somebody else's, with a key, a topic, a network, a

@@ -1,0 +1,245 @@
+package defenderhub
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskinesis"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// Transport is what carries telemetry from the IoT rules to the evaluator.
+type Transport int
+
+const (
+	// TransportSQS is an Amazon SQS queue. It costs nothing while nothing happens.
+	TransportSQS Transport = iota
+	// TransportKinesis is an Amazon Kinesis data stream, which keeps the data of each thing
+	// in order. It costs money while nothing happens as well, and less than a queue where a
+	// large fleet sends reports.
+	TransportKinesis
+)
+
+// Transports are all transports, in the order of their constants.
+func Transports() []Transport { return []Transport{TransportSQS, TransportKinesis} }
+
+// String is the name that the app's configuration uses.
+func (t Transport) String() string {
+	switch t {
+	case TransportSQS:
+		return "sqs"
+	case TransportKinesis:
+		return "kinesis"
+	}
+	return fmt.Sprintf("Transport(%d)", int(t))
+}
+
+func (t Transport) validate() error {
+	if t != TransportSQS && t != TransportKinesis {
+		return &defender.FieldError{Value: int(t), Want: "TransportSQS or TransportKinesis"}
+	}
+	return nil
+}
+
+// ReservedReportTopic is the topic filter on which AWS's own agents send their device
+// reports to Device Defender. No AWS page says that IoT rules see these topics
+// (unverified), so try it with one device before you rely on it.
+const ReservedReportTopic = "$aws/things/+/defender/metrics/+"
+
+// DefaultProfile is the name of the security profile that DetectProps.Behaviors make with
+// the engine defender.SelfManaged.
+const DefaultProfile = "defenderhub"
+
+// SelfManagedProps configure the engine defender.SelfManaged. The zero value judges with
+// a queue and two functions that cost nothing while nothing happens.
+type SelfManagedProps struct {
+	// Forwarder brings the alarms to Security Hub. Within a DefenderHub it is connected;
+	// [NewDetect] alone needs it.
+	Forwarder Forwarder
+
+	// Transport carries telemetry from the IoT rules to the evaluator.
+	// Default: TransportSQS.
+	Transport Transport
+	// Shards are those of the stream, 1 to 200, each for 1 MB and 1000 records a second.
+	// https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
+	// Default: 0, a stream on demand.
+	Shards int
+	// ReportTopic is the MQTT topic filter on which devices send their reports, at most 256
+	// bytes and 7 slashes; the evaluator answers there what it cannot read, on
+	// TOPIC/rejected. [ReservedReportTopic] are the topics of AWS's agents.
+	// Default: "", Basic Ingest: devices publish to $aws/rules/RULE/..., without the
+	// price of a message, where RULE is [Detect.ReportsRuleName].
+	ReportTopic string
+
+	// ReportsEvery gives a finding where a device that has sent a report sends none for so
+	// long, in whole minutes from 5 minutes to 24 hours.
+	// Default: 0, silence is not judged.
+	ReportsEvery time.Duration
+	// ReportsSeverity is the severity of devices that send no report, or none that can be
+	// read.
+	// Default: SeverityDefault, MEDIUM.
+	ReportsSeverity defender.Severity
+	// MinDatapoints is how many datapoints of the fleet a percentile needs before anything
+	// is judged by it, 1 to 1,000,000.
+	// Default: 0, which stands for 100.
+	MinDatapoints int
+	// MembershipAge is how long what the registry says of a thing (its name, its groups) is
+	// believed, in whole minutes from 1 minute to 24 hours.
+	// Default: 0, which stands for 15 minutes.
+	MembershipAge time.Duration
+
+	// BatchSize is how many messages of the rules one invocation gets, 1 to 10000.
+	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+	// Default: 0, which stands for 1000.
+	BatchSize int
+	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes. It is
+	// the latency that a finding takes; a longer one costs less where a batch does not fill.
+	// Default: 0, which stands for 10 seconds.
+	BatchWindow time.Duration
+	// MaxConcurrency is how many invocations a queue may cause at once, 2 to 1000. A stream
+	// causes one for each shard.
+	// Default: 0, which stands for 10.
+	MaxConcurrency int
+	// Closers are the invocations that share the work of each minute, to judge what silence
+	// decides: 1 to 16.
+	// Default: 0, which stands for 1.
+	Closers int
+
+	// Executable is the path of a prebuilt lambda/evaluator for Linux on Architecture, for
+	// machines without Go. It is a program and not an asset, because the behaviors are
+	// deployed in a file beside it.
+	// Default: "", go build compiles it at synthesis.
+	Executable string
+	// Architecture of the functions.
+	// Default: ARM64.
+	Architecture Architecture
+	// MemoryMiB is 128 to 10240.
+	// Default: 0, which stands for 256.
+	MemoryMiB int
+	// Timeout of the functions, 10 seconds to 15 minutes. The queues hide a message for six
+	// times as long, as AWS advises, before it is tried again.
+	// Default: 0, which stands for 1 minute.
+	Timeout time.Duration
+	// LogLevel is the least that is logged.
+	// Default: slog.LevelInfo.
+	LogLevel slog.Level
+	// LogRetention is how long logs are kept.
+	// Default: "", awslogs.RetentionDays_THREE_MONTHS.
+	LogRetention awslogs.RetentionDays
+	// Tracing sends traces to AWS X-Ray.
+	Tracing bool
+	// VPC puts the functions into a network. They need a way to DynamoDB, Amazon SQS, AWS
+	// IoT and CloudWatch Logs: NAT or endpoints.
+	// Default: nil, Lambda's own network.
+	VPC awsec2.IVpc
+	// VPCSubnets are the subnets of VPC.
+	// Default: nil, private subnets.
+	VPCSubnets *awsec2.SubnetSelection
+	// SecurityGroups are those of the functions in VPC.
+	// Default: nil, a new one that allows all outgoing traffic.
+	SecurityGroups []awsec2.ISecurityGroup
+
+	// PointInTimeRecovery lets the table of states be restored to any second of the last 35
+	// days. Without a state a device is judged anew, and a baseline is learned again.
+	PointInTimeRecovery bool
+	// StateRemovalPolicy is that of the table of states.
+	// Default: "", awscdk.RemovalPolicy_DESTROY, it goes with the stack.
+	StateRemovalPolicy awscdk.RemovalPolicy
+	// Alarms tune the alarms.
+	// Default: nil, three alarms that notify nobody.
+	Alarms *SelfManagedAlarmsProps
+}
+
+const (
+	defaultEvaluatorBatchSize   = 1000
+	defaultEvaluatorBatchWindow = 10 * time.Second
+	defaultEvaluatorConcurrency = 10
+	defaultMembershipAge        = 15 * time.Minute
+	defaultClosers              = 1
+)
+
+func (p SelfManagedProps) validate() error {
+	var f faults
+	f.under("Transport", p.Transport.validate())
+	f.number("Shards", p.Shards, 1, 200, "shards")
+	if p.Transport == TransportSQS {
+		f.connected("Shards", p.Shards, "set Transport: TransportKinesis as well")
+	} else {
+		f.connected("MaxConcurrency", p.MaxConcurrency, "a stream causes one invocation for each shard; set Shards")
+	}
+	if p.ReportTopic != "" {
+		f.under("ReportTopic", validateReportTopic(p.ReportTopic))
+	}
+	f.minutes("ReportsEvery", p.ReportsEvery, 5*time.Minute, 24*time.Hour)
+	if p.ReportsSeverity < defender.SeverityDefault || p.ReportsSeverity > defender.Critical {
+		f.add("ReportsSeverity", int(p.ReportsSeverity), "SeverityDefault, Informational, Low, Medium, High or Critical")
+	}
+	f.number("MinDatapoints", p.MinDatapoints, 1, 1_000_000, "datapoints")
+	f.minutes("MembershipAge", p.MembershipAge, time.Minute, 24*time.Hour)
+	f.number("BatchSize", p.BatchSize, 1, 10000, "messages")
+	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
+	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
+	f.number("Closers", p.Closers, 1, defender.StateDueShards, "invocations")
+	if p.Executable != "" {
+		if info, err := os.Stat(p.Executable); err != nil || !info.Mode().IsRegular() {
+			f.add("Executable", p.Executable, "the path of a program that is there, or empty to compile it")
+		}
+	}
+	f.under("Architecture", p.Architecture.validate())
+	f.number("MemoryMiB", p.MemoryMiB, 128, 10240, "MiB")
+	f.duration("Timeout", p.Timeout, 10*time.Second, 15*time.Minute)
+	f.under("LogLevel", validateLogLevel(p.LogLevel))
+	if p.VPC == nil {
+		const instead = "set VPC as well"
+		f.connected("VPCSubnets", p.VPCSubnets, instead)
+		f.connected("SecurityGroups", p.SecurityGroups, instead)
+	}
+	f.removalPolicy("StateRemovalPolicy", p.StateRemovalPolicy)
+	f.under("Alarms", value(p.Alarms).validate())
+	return f.err()
+}
+
+// compiles tells whether the evaluator has to be built.
+func (p SelfManagedProps) compiles() bool { return p.Executable == "" }
+
+// compile builds the evaluator where no executable is given.
+func (p *SelfManagedProps) compile() error {
+	if !p.compiles() {
+		return nil
+	}
+	executable, err := compileExecutable(evaluatorFunction, p.Architecture)
+	p.Executable = executable
+	return err
+}
+
+// SelfManagedParts are what the engine defender.SelfManaged is made of.
+type SelfManagedParts struct {
+	// TelemetryQueue is where the rules' messages arrive; nil with TransportKinesis.
+	TelemetryQueue awssqs.IQueue
+	// Stream is where the rules' messages arrive; nil with TransportSQS.
+	Stream awskinesis.IStream
+	// ErrorQueue is where the rules' error actions arrive.
+	ErrorQueue awssqs.IQueue
+	// DeadLetterQueue holds what could not be judged.
+	DeadLetterQueue awssqs.IQueue
+	// StateTable remembers what is not normal, and the distributions of the fleet.
+	StateTable awsdynamodb.ITable
+	// Evaluator judges what the rules bring.
+	Evaluator awslambda.IFunction
+	// Closer judges what silence decides, each minute.
+	Closer awslambda.IFunction
+	// Rules bring the telemetry, by name of what they bring.
+	Rules map[string]awscdk.CfnResource
+	// Alarms are the alarms that are on.
+	Alarms []awscloudwatch.IAlarm
+}

@@ -1,0 +1,607 @@
+package defenderhub_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/evaluate"
+)
+
+const executable = "testdata/prebuilt/bootstrap"
+
+// selfManaged is Detect with the engine of defenderhub, a behavior for messages and one for
+// device reports, and a prebuilt program.
+func selfManaged(props defenderhub.SelfManagedProps) *defenderhub.DetectProps {
+	props.Executable = executable
+	return &defenderhub.DetectProps{
+		Engine: defender.SelfManaged,
+		Behaviors: append(defender.DemoBehaviors(), defender.Behavior{
+			Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443), Severity: defender.High,
+		}),
+		SelfManaged: &props,
+	}
+}
+
+func selfManagedTemplate(t *testing.T, props defenderhub.SelfManagedProps) template {
+	t.Helper()
+	return hubTemplate(t, &defenderhub.DefenderHubProps{Detect: selfManaged(props)})
+}
+
+// behaviorsOf is the configuration that lies beside the evaluator's executable.
+func behaviorsOf(t *testing.T, stack awscdk.Stack) evaluate.Config {
+	t.Helper()
+	assembly := awscdk.App_Of(stack).Synth(nil)
+	files, err := filepath.Glob(filepath.Join(*assembly.Directory(), "asset.*", defender.ConfigFile))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v hold %s, error %v, want one asset", files, defender.ConfigFile, err)
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(files[0]), "bootstrap")); err != nil {
+		t.Error(err)
+	}
+	content, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c evaluate.Config
+	if err := json.Unmarshal(content, &c); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestSelfManagedEngineUsesNothingOfDetect(t *testing.T) {
+	stack := newStack()
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{})}))
+	if got, want := hub.Forwards(), append(defender.RuleSources(), defender.BehaviorTransitions); !slices.Equal(got, want) {
+		t.Errorf("forwards %v, want %v", got, want)
+	}
+	d := hub.Detect()
+	parts := d.SelfManaged()
+	if d.Topic() != nil || d.Key() != nil || d.AlertRole() != nil || d.Profiles() != nil || len(d.CustomMetrics()) > 0 || d.Engine() != defender.SelfManaged {
+		t.Error("something of the native engine")
+	}
+	if parts.TelemetryQueue == nil || parts.Stream != nil || parts.ErrorQueue == nil || parts.DeadLetterQueue == nil || parts.StateTable == nil || parts.Evaluator == nil || parts.Closer == nil {
+		t.Errorf("parts %+v", parts)
+	}
+	if d.ReportsRuleName() == nil || d.ReportTopic() == nil {
+		t.Error("nobody can tell where reports go")
+	}
+	tp := synth(t, stack)
+	for kind, want := range map[string]int{
+		"AWS::IoT::SecurityProfile": 0, "AWS::IoT::CustomMetric": 0, "AWS::IoT::Dimension": 0, "AWS::SecurityHub::ProductSubscription": 1,
+		"AWS::IoT::TopicRule": 4 + 3, "AWS::SQS::Queue": 3 + 3, "AWS::Lambda::Function": 1 + 2, "AWS::DynamoDB::Table": 2, "AWS::Scheduler::Schedule": 1,
+		"AWS::CloudWatch::Alarm": 4 + 3, "AWS::Kinesis::Stream": 0, "AWS::Lambda::EventSourceMapping": 2 + 2, "AWS::SNS::Topic": 1,
+	} {
+		if got := len(tp.ids(kind)); got != want {
+			t.Errorf("%d of %s, want %d", got, kind, want)
+		}
+	}
+	for _, other := range []*defenderhub.DetectProps{nil, nativeDetect()} {
+		d := defenderhub.NewDetect(newStack(), jsii.String("Detect"), other)
+		if d.SelfManaged() != nil || d.ReportsRuleName() != nil || d.ReportTopic() != nil {
+			t.Errorf("%v has parts of the self-managed engine", other)
+		}
+	}
+}
+
+func TestSelfManagedEngineTouchesOnlyDetectAndWhatTheForwarderKnows(t *testing.T) {
+	for name, other := range map[string]*defenderhub.DetectProps{"none": {Behaviors: defender.DemoBehaviors()}, "native": nativeDetect()} {
+		t.Run(name, func(t *testing.T) {
+			before := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: other})
+			after := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
+			environment := path(after.named(t, "AWS::Lambda::Function", "HubForwarderFunction").Properties, "Environment", "Variables").(map[string]any)
+			live, err := defender.ParseLiveBehaviors(environment[defender.EnvLiveBehaviors].(string))
+			if err != nil || len(live) != 3 || !live.Has(defenderhub.DefaultProfile, "small-messages") || !live.Has(evaluate.AgentProfile, evaluate.UnreadableReports) {
+				t.Errorf("the forwarder knows of %v, error %v", live, err)
+			}
+			delete(environment, defender.EnvLiveBehaviors)
+			ofDetect := func(id string) bool {
+				return strings.HasPrefix(id, "HubDetect") || strings.HasPrefix(id, "HubSubscriptionsDetect")
+			}
+			for id := range before {
+				if !ofDetect(id) && text(after[id]) != text(before[id]) {
+					t.Errorf("%s changes with the engine:\n%s\n%s", id, text(before[id]), text(after[id]))
+				}
+			}
+			for id, r := range after {
+				if _, ok := before[id]; !ok && !ofDetect(id) {
+					t.Errorf("%s (%s) comes with the engine and is not Detect's", id, r.Type)
+				}
+			}
+		})
+	}
+}
+
+func TestWithoutSelfManagedEngineTheForwarderKnowsOfNoBehavior(t *testing.T) {
+	tp := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: nativeDetect()})
+	env := path(tp.named(t, "AWS::Lambda::Function", "HubForwarderFunction").Properties, "Environment", "Variables")
+	if got := path(env, defender.EnvLiveBehaviors); got != nil {
+		t.Errorf("it knows of %v", got)
+	}
+}
+
+func TestTelemetryComesByTheRulesOfTheEvaluator(t *testing.T) {
+	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
+	telemetry, failed := tp.idOf(t, "AWS::SQS::Queue", "HubDetectTelemetry"), tp.idOf(t, "AWS::SQS::Queue", "HubDetectErrorQueue")
+	config := evaluate.Config{Profiles: []evaluate.ProfileConfig{{Name: "defenderhub", Behaviors: selfManaged(defenderhub.SelfManagedProps{}).Behaviors}}, Reports: true}
+	behaviors, err := config.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := evaluate.Rules(behaviors, "")
+	for _, r := range rules {
+		made := tp.named(t, "AWS::IoT::TopicRule", "HubDetectRule"+strings.ReplaceAll(r.ID, "-", ""))
+		payload := made.Properties["TopicRulePayload"]
+		if path(payload, "Sql") != r.SQL || path(payload, "AwsIotSqlVersion") != defender.SQLVersion || made.Properties["RuleName"] != nil {
+			t.Errorf("%s: %s, want %s", r.ID, text(payload), r.SQL)
+		}
+		if actions := text(path(payload, "Actions")); !strings.Contains(actions, telemetry) || !strings.Contains(text(path(payload, "ErrorAction")), failed) {
+			t.Errorf("%s: actions %s", r.ID, text(payload))
+		}
+	}
+	if got := len(rules); got != 3 {
+		t.Errorf("%d rules: the test proves too little", got)
+	}
+	trust := text(tp.named(t, "AWS::IAM::Role", "HubDetectRulesRole"))
+	if strings.Contains(trust, "GetAtt") || !strings.Contains(trust, "aws:SourceAccount") || !strings.Contains(trust, ":rule/*") {
+		t.Errorf("role %s", trust)
+	}
+}
+
+func TestQueuesOfTelemetryLoseNothing(t *testing.T) {
+	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{Timeout: 2 * time.Minute, BatchSize: 50, BatchWindow: time.Minute, MaxConcurrency: 4})
+	dead := tp.idOf(t, "AWS::SQS::Queue", "HubDetectDeadLetters")
+	fed := map[string]bool{}
+	for _, id := range tp.ids("AWS::Lambda::EventSourceMapping") {
+		p := tp[id].Properties
+		if !strings.HasPrefix(id, "HubDetect") {
+			continue
+		}
+		if p["BatchSize"] != 50.0 || p["MaximumBatchingWindowInSeconds"] != 60.0 || path(p, "ScalingConfig", "MaximumConcurrency") != 4.0 || text(p["FunctionResponseTypes"]) != `["ReportBatchItemFailures"]` {
+			t.Errorf("%s: %s", id, text(p))
+		}
+		fed[text(p["EventSourceArn"])] = true
+	}
+	for _, name := range []string{"HubDetectTelemetry", "HubDetectErrorQueue"} {
+		id := tp.idOf(t, "AWS::SQS::Queue", name)
+		p := tp[id].Properties
+		if p["VisibilityTimeout"] != 720.0 || p["MessageRetentionPeriod"] != 14*24*3600.0 || !strings.Contains(text(p["RedrivePolicy"]), dead) {
+			t.Errorf("%s: %s", id, text(p))
+		}
+		if !fed[`{"Fn::GetAtt":["`+id+`","Arn"]}`] {
+			t.Errorf("%s feeds nobody: %v", id, fed)
+		}
+	}
+}
+
+func TestStreamKeepsTheDataOfAThingInOrder(t *testing.T) {
+	stack := newStack()
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
+		Detect: selfManaged(defenderhub.SelfManagedProps{Transport: defenderhub.TransportKinesis}),
+	}))
+	if parts := hub.Detect().SelfManaged(); parts.Stream == nil || parts.TelemetryQueue != nil {
+		t.Errorf("parts %+v", parts)
+	}
+	tp := synth(t, stack)
+	stream := tp.one(t, "AWS::Kinesis::Stream")
+	if text(stream.Properties["StreamModeDetails"]) != `{"StreamMode":"ON_DEMAND"}` || path(stream.Properties, "StreamEncryption", "EncryptionType") != "KMS" || stream.Properties["ShardCount"] != nil {
+		t.Errorf("stream %s", text(stream))
+	}
+	for _, id := range tp.ids("AWS::IoT::TopicRule") {
+		if !strings.HasPrefix(id, "HubDetect") {
+			continue
+		}
+		payload := tp[id].Properties["TopicRulePayload"]
+		action := path(path(payload, "Actions").([]any)[0], "Kinesis")
+		key := "${clientid()}"
+		if strings.HasPrefix(id, "HubDetectRulelifecycle") {
+			key = "${clientId}"
+		}
+		if path(action, "PartitionKey") != key || path(action, "StreamName") == nil || !strings.Contains(text(path(payload, "ErrorAction")), "HubDetectErrorQueue") {
+			t.Errorf("%s: %s", id, text(payload))
+		}
+	}
+	source := tp.idOf(t, "AWS::Lambda::EventSourceMapping", "HubDetectStreamSource")
+	p := tp[source].Properties
+	want := map[string]any{
+		"StartingPosition": "TRIM_HORIZON", "BatchSize": 1000.0, "MaximumBatchingWindowInSeconds": 10.0,
+		"BisectBatchOnFunctionError": true, "MaximumRecordAgeInSeconds": 6 * 3600.0,
+	}
+	for name, value := range want {
+		if p[name] != value {
+			t.Errorf("%s is %v, want %v", name, p[name], value)
+		}
+	}
+	if text(p["FunctionResponseTypes"]) != `["ReportBatchItemFailures"]` || !strings.Contains(text(p["DestinationConfig"]), "HubDetectDeadLetters") {
+		t.Errorf("source %s", text(p))
+	}
+	policy := tp.idOf(t, "AWS::IAM::Policy", "HubDetectEvaluatorRoleDefaultPolicy")
+	if !slices.Contains(tp[source].DependsOn, policy) {
+		t.Errorf("the source does not wait for the permission to read: %v", tp[source].DependsOn)
+	}
+	env := path(tp.named(t, "AWS::Lambda::Function", "HubDetectEvaluator").Properties, "Environment", "Variables")
+	if path(env, defender.EnvTelemetryQueueURL) != nil {
+		t.Error("the evaluator knows of a queue")
+	}
+	provisioned := selfManagedTemplate(t, defenderhub.SelfManagedProps{Transport: defenderhub.TransportKinesis, Shards: 3}).one(t, "AWS::Kinesis::Stream")
+	if provisioned.Properties["ShardCount"] != 3.0 || text(provisioned.Properties["StreamModeDetails"]) != `{"StreamMode":"PROVISIONED"}` {
+		t.Errorf("stream %s", text(provisioned))
+	}
+}
+
+func TestClosersShareEachMinute(t *testing.T) {
+	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{Closers: 3})
+	closer, role := tp.idOf(t, "AWS::Lambda::Function", "HubDetectCloser"), tp.idOf(t, "AWS::IAM::Role", "HubDetectScheduleRole")
+	for i := range 3 {
+		p := tp.named(t, "AWS::Scheduler::Schedule", fmt.Sprintf("HubDetectClose%d", i)).Properties
+		if p["ScheduleExpression"] != "rate(1 minute)" || path(p, "FlexibleTimeWindow", "Mode") != "OFF" || path(p, "Target", "Input") != defender.CloseRequest(i, 3) {
+			t.Errorf("schedule %s", text(p))
+		}
+		if target := text(p["Target"]); !strings.Contains(target, `"`+closer+`","Arn"`) || !strings.Contains(target, `"`+role+`","Arn"`) || !strings.Contains(target, "HubDetectDeadLetters") {
+			t.Errorf("target %s", target)
+		}
+	}
+	if got := len(tp.ids("AWS::Scheduler::Schedule")); got != 3 {
+		t.Errorf("%d schedules, want 3", got)
+	}
+	r := tp[role]
+	if trust := text(r.Properties["AssumeRolePolicyDocument"]); !strings.Contains(trust, "scheduler.amazonaws.com") || !strings.Contains(trust, ":schedule-group/default") || !strings.Contains(trust, "aws:SourceAccount") {
+		t.Errorf("trust %s", trust)
+	}
+	statements := path(r.Properties["Policies"].([]any)[0], "PolicyDocument", "Statement").([]any)
+	if got, want := text(path(statements[0], "Resource")), `{"Fn::GetAtt":["`+closer+`","Arn"]}`; got != want || path(statements[0], "Action") != "lambda:InvokeFunction" {
+		t.Errorf("the schedules may %s", text(statements))
+	}
+}
+
+func TestStateTableIsAsAgreed(t *testing.T) {
+	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{PointInTimeRecovery: true, StateRemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+	r := tp.named(t, "AWS::DynamoDB::Table", "HubDetectState")
+	for property, want := range map[string]string{
+		"KeySchema":                        `[{"AttributeName":"pk","KeyType":"HASH"},{"AttributeName":"sk","KeyType":"RANGE"}]`,
+		"BillingMode":                      `"PAY_PER_REQUEST"`,
+		"TimeToLiveSpecification":          `{"AttributeName":"expires","Enabled":true}`,
+		"SSESpecification":                 `{"SSEEnabled":true}`,
+		"PointInTimeRecoverySpecification": `{"PointInTimeRecoveryEnabled":true}`,
+		"GlobalSecondaryIndexes":           `[{"IndexName":"due","KeySchema":[{"AttributeName":"dueShard","KeyType":"HASH"},{"AttributeName":"dueAt","KeyType":"RANGE"}],"Projection":{"ProjectionType":"KEYS_ONLY"}}]`,
+		"AttributeDefinitions":             `[{"AttributeName":"pk","AttributeType":"S"},{"AttributeName":"sk","AttributeType":"S"},{"AttributeName":"dueShard","AttributeType":"S"},{"AttributeName":"dueAt","AttributeType":"N"}]`,
+	} {
+		if got := text(r.Properties[property]); got != want {
+			t.Errorf("%s: got %s, want %s", property, got, want)
+		}
+	}
+	if r.DeletionPolicy != "Retain" || r.Metadata["cdk_nag"] != nil {
+		t.Errorf("deletion policy %s, metadata %v", r.DeletionPolicy, r.Metadata)
+	}
+}
+
+func TestEvaluatorKnowsWhatItNeeds(t *testing.T) {
+	stack := newStack()
+	group := *awscdk.Fn_ImportValue(jsii.String("Group"))
+	props := selfManaged(defenderhub.SelfManagedProps{
+		ReportsEvery: 15 * time.Minute, ReportsSeverity: defender.Low, MinDatapoints: 500, MembershipAge: time.Hour, BatchWindow: 20 * time.Second, ReportTopic: "fleet/+/report",
+	})
+	props.Targets = []defender.Target{defender.ThingGroup("pumps"), defender.RegisteredThings}
+	props.Profiles = []defender.SecurityProfile{{Name: "gateways", Behaviors: defender.DemoBehaviors(), Targets: []defender.Target{defender.ThingGroup(group), defender.ThingGroup("pumps")}}}
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: props}))
+	if got := *hub.Detect().ReportTopic(); got != "fleet/+/report" {
+		t.Errorf("reports go to %s", got)
+	}
+	tp := synth(t, stack)
+	forwarder := tp.idOf(t, "AWS::Lambda::Function", "HubForwarderFunction")
+	reports := tp.idOf(t, "AWS::IoT::TopicRule", "HubDetectRulereports")
+	for _, id := range []string{"HubDetectEvaluator", "HubDetectCloser"} {
+		r := tp.named(t, "AWS::Lambda::Function", id)
+		env := path(r.Properties, "Environment", "Variables")
+		for name, want := range map[string]string{
+			defender.EnvStateTable:         `{"Ref":"` + tp.idOf(t, "AWS::DynamoDB::Table", "HubDetectState") + `"}`,
+			defender.EnvIngestQueueURL:     `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "HubForwarderQueue") + `"}`,
+			defender.EnvTelemetryQueueURL:  `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "HubDetectTelemetry") + `"}`,
+			defender.EnvDeadLetterQueueURL: `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "HubDetectDeadLetters") + `"}`,
+			defender.EnvReportsRule:        `{"Ref":"` + reports + `"}`,
+			defender.EnvThingGroups:        `{"Fn::Join":["",["pumps,",{"Fn::ImportValue":"Group"}]]}`,
+			defender.EnvLogLevel:           `"INFO"`,
+		} {
+			if got := text(path(env, name)); got != want {
+				t.Errorf("%s: %s is %s, want %s", id, name, got, want)
+			}
+		}
+		if !slices.Contains(r.DependsOn, forwarder) {
+			t.Errorf("%s does not wait until the forwarder knows its behaviors: %v", id, r.DependsOn)
+		}
+	}
+	if sql := path(tp[reports].Properties, "TopicRulePayload", "Sql").(string); !strings.HasSuffix(sql, " FROM 'fleet/+/report'") {
+		t.Errorf("SQL %s", sql)
+	}
+	c := behaviorsOf(t, stack)
+	if got, want := fmt.Sprint(c.Profiles[0].Targets, c.Profiles[1].Targets), "[thinggroup/0 all/registered-things] [thinggroup/1 thinggroup/0]"; got != want {
+		t.Errorf("targets %s, want %s", got, want)
+	}
+	if c.Profiles[0].Name != defenderhub.DefaultProfile || c.Profiles[1].Name != "gateways" || len(c.Profiles[0].Behaviors) != 2 || c.Profiles[0].Behaviors[1].Severity != defender.High {
+		t.Errorf("profiles %+v", c.Profiles)
+	}
+	c.Profiles = nil
+	want := evaluate.Config{ReportsEvery: 15, ReportsSeverity: "LOW", Reports: true, ReportTopic: "fleet/+/report", BatchSeconds: 20, MinDatapoints: 500, MembershipMinutes: 60}
+	if text(c) != text(want) {
+		t.Errorf("got %s, want %s", text(c), text(want))
+	}
+}
+
+func TestSilenceOfAgentsNeedsNoBehavior(t *testing.T) {
+	stack := newStack()
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{
+		Engine: defender.SelfManaged, SelfManaged: &defenderhub.SelfManagedProps{Executable: executable, ReportsEvery: 10 * time.Minute},
+	}}))
+	if rules := hub.Detect().SelfManaged().Rules; len(rules) != 1 || rules["reports"] == nil {
+		t.Errorf("rules %v, want that of reports alone", rules)
+	}
+	if c := behaviorsOf(t, stack); len(c.Profiles) != 0 || !c.Reports || c.ReportsEvery != 10 {
+		t.Errorf("config %+v", c)
+	}
+}
+
+func TestWithoutReportsNoRuleTakesThem(t *testing.T) {
+	stack := newStack()
+	props := selfManaged(defenderhub.SelfManagedProps{})
+	props.Behaviors = defender.DemoBehaviors()
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: props}))
+	if hub.Detect().ReportsRuleName() != nil || hub.Detect().ReportTopic() != nil {
+		t.Error("reports go to a rule that is not there")
+	}
+	for _, id := range synth(t, stack).ids("AWS::IoT::TopicRule") {
+		if strings.Contains(id, "reports") {
+			t.Errorf("%s is there", id)
+		}
+	}
+}
+
+func TestSameBehaviorsAreTheSameAsset(t *testing.T) {
+	code := func(change func(*defenderhub.DetectProps)) string {
+		props := selfManaged(defenderhub.SelfManagedProps{})
+		change(props)
+		tp := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: props})
+		evaluator, closer := tp.named(t, "AWS::Lambda::Function", "HubDetectEvaluator"), tp.named(t, "AWS::Lambda::Function", "HubDetectCloser")
+		if text(evaluator.Properties["Code"]) != text(closer.Properties["Code"]) {
+			t.Error("two assets")
+		}
+		return text(evaluator.Properties["Code"])
+	}
+	same := code(func(*defenderhub.DetectProps) {})
+	// The same program at another place.
+	program, err := os.ReadFile(executable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(t.TempDir(), "evaluator")
+	if err := os.WriteFile(copied, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	if got := code(func(p *defenderhub.DetectProps) { p.SelfManaged.Executable = copied }); got != same {
+		t.Errorf("the asset is another one: %s, was %s", got, same)
+	}
+	if got := code(func(p *defenderhub.DetectProps) { p.Behaviors[0].ToAlarm = 2 }); got == same {
+		t.Error("other behaviors are the same asset")
+	}
+	if err := os.WriteFile(copied, append(program, 0), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := code(func(p *defenderhub.DetectProps) { p.SelfManaged.Executable = copied }); got == same {
+		t.Error("another program is the same asset")
+	}
+}
+
+func TestAlarmsOfTheSelfManagedEngineAreTuned(t *testing.T) {
+	stack := newStack()
+	topic := awssns.NewTopic(stack, jsii.String("Oncall"), nil)
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{
+		Transport: defenderhub.TransportKinesis,
+		Alarms:    &defenderhub.SelfManagedAlarmsProps{Topic: topic, DeadLetters: defenderhub.Alarm{Off: true}, OldestMessage: defenderhub.Alarm{Above: 3600, Periods: 2}},
+	})}))
+	if got := len(hub.Detect().SelfManaged().Alarms); got != 2 {
+		t.Errorf("%d alarms, want 2", got)
+	}
+	tp := synth(t, stack)
+	for prefix, want := range map[string]struct {
+		threshold, periods float64
+		sees               []string
+	}{
+		"HubDetectOldestMessageAlarm": {3600, 2, []string{"HubDetectStream", "HubDetectErrorQueue", "GetRecords.IteratorAgeMilliseconds", "/ 1000"}},
+		"HubDetectErrorsAlarm":        {0, 3, []string{"HubDetectEvaluator", "HubDetectCloser"}},
+	} {
+		p := tp.named(t, "AWS::CloudWatch::Alarm", prefix).Properties
+		if p["Threshold"] != want.threshold || p["EvaluationPeriods"] != want.periods || !strings.Contains(text(p["AlarmActions"]), "Oncall") {
+			t.Errorf("%s: %s", prefix, text(p))
+		}
+		for _, part := range want.sees {
+			if !strings.Contains(text(p["Metrics"]), part) {
+				t.Errorf("%s does not see %s: %s", prefix, part, text(p["Metrics"]))
+			}
+		}
+	}
+	queue := text(selfManagedTemplate(t, defenderhub.SelfManagedProps{}).named(t, "AWS::CloudWatch::Alarm", "HubDetectOldestMessageAlarm").Properties)
+	if !strings.Contains(queue, "HubDetectTelemetry") || !strings.Contains(queue, "HubDetectErrorQueue") {
+		t.Errorf("the alarm does not see both queues: %s", queue)
+	}
+}
+
+func TestSelfManagedFunctionsCanBePlacedAndTraced(t *testing.T) {
+	stack := newStack()
+	vpc := awsec2.NewVpc(stack, jsii.String("Net"), &awsec2.VpcProps{MaxAzs: jsii.Number(1)})
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{
+		Architecture: defenderhub.AMD64, MemoryMiB: 1024, Timeout: 3 * time.Minute, Tracing: true, VPC: vpc,
+	})}))
+	tp := synth(t, stack)
+	for _, id := range []string{"HubDetectEvaluator", "HubDetectCloser"} {
+		p := tp.named(t, "AWS::Lambda::Function", id).Properties
+		if text(p["Architectures"]) != `["x86_64"]` || p["MemorySize"] != 1024.0 || p["Timeout"] != 180.0 || path(p, "TracingConfig", "Mode") != "Active" || p["VpcConfig"] == nil {
+			t.Errorf("%s: %s", id, text(p))
+		}
+	}
+}
+
+func TestCustomerManagedKeyReachesTheSelfManagedEngine(t *testing.T) {
+	for _, transport := range defenderhub.Transports() {
+		t.Run(transport.String(), func(t *testing.T) {
+			stack := newStack()
+			key := awskms.NewKey(stack, jsii.String("Own"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
+			defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
+				EncryptionKey: key, Detect: selfManaged(defenderhub.SelfManagedProps{Transport: transport}),
+			}))
+			tp := synth(t, stack)
+			own := tp.ids("AWS::KMS::Key")
+			if len(own) != 1 {
+				t.Fatalf("keys %v, want the caller's alone", own)
+			}
+			for kind, property := range map[string][]string{
+				"AWS::SQS::Queue": {"KmsMasterKeyId"}, "AWS::Logs::LogGroup": {"KmsKeyId"}, "AWS::Kinesis::Stream": {"StreamEncryption", "KeyId"},
+				"AWS::DynamoDB::Table": {"SSESpecification", "KMSMasterKeyId"},
+			} {
+				for _, id := range tp.ids(kind) {
+					if got := text(path(tp[id].Properties, property...)); !strings.Contains(got, own[0]) {
+						t.Errorf("%s is encrypted with %s", id, got)
+					}
+				}
+			}
+			for _, id := range append(tp.ids("AWS::IAM::Role"), tp.ids("AWS::IAM::Policy")...) {
+				policy := text(tp[id].Properties)
+				sends := strings.Contains(policy, "sqs:SendMessage") || strings.Contains(policy, "kinesis:PutRecord")
+				if sends && (!strings.Contains(policy, "kms:GenerateDataKey") || !strings.Contains(policy, own[0])) {
+					t.Errorf("%s sends, but may not use the key: %s", id, policy)
+				}
+			}
+		})
+	}
+}
+
+// The forwarder of another part may be encrypted with another key.
+func TestDetectAloneSendsToTheForwarderItIsGiven(t *testing.T) {
+	stack := newStack()
+	key := awskms.NewKey(stack, jsii.String("Theirs"), nil)
+	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), EncryptionKey: key})
+	for _, id := range []string{"One", "Two"} {
+		props := selfManaged(defenderhub.SelfManagedProps{Forwarder: forwarder})
+		props.Profiles = []defender.SecurityProfile{{Name: id, Behaviors: defender.DemoBehaviors()}}
+		defenderhub.NewDetect(stack, jsii.String(id), props)
+		if props.SelfManaged.Executable != executable {
+			t.Error("the caller's props changed")
+		}
+	}
+	tp := synth(t, stack)
+	env := path(tp.named(t, "AWS::Lambda::Function", "ForwarderFunction").Properties, "Environment", "Variables")
+	live, err := defender.ParseLiveBehaviors(path(env, defender.EnvLiveBehaviors).(string))
+	if err != nil || !live.Has("One", "small-messages") || !live.Has("Two", "small-messages") {
+		t.Errorf("the forwarder knows of %v, error %v", live, err)
+	}
+	policy := text(tp.named(t, "AWS::IAM::Policy", "OneEvaluatorRoleDefaultPolicy").Properties)
+	if !strings.Contains(policy, tp.ids("AWS::KMS::Key")[0]) || !strings.Contains(policy, tp.idOf(t, "AWS::SQS::Queue", "ForwarderQueue")) {
+		t.Errorf("the evaluator cannot send to the forwarder: %s", policy)
+	}
+}
+
+func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
+	token := *awscdk.Fn_ImportValue(jsii.String("Name"))
+	received := defender.Behavior{Name: "quiet", Criteria: defender.MessagesReceived.LessThan(5, defender.Window5m)}
+	many := make([]defender.SecurityProfile, 4)
+	for i := range many {
+		many[i].Name = fmt.Sprintf("p%d", i)
+		for j := range 75 {
+			many[i].Behaviors = append(many[i].Behaviors, defender.Behavior{Name: fmt.Sprintf("b%d", j), Criteria: defender.MessageByteSize.LessThan(8)})
+		}
+	}
+	longGroups := make([]defender.Target, 20)
+	for i := range longGroups {
+		longGroups[i] = defender.ThingGroup(fmt.Sprintf("%0127d", i))
+	}
+	forwarder := defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()})
+	for name, c := range map[string]struct {
+		change func(*defenderhub.DetectProps)
+		want   []string
+	}{
+		"numbers": {func(p *defenderhub.DetectProps) {
+			*p.SelfManaged = defenderhub.SelfManagedProps{
+				Transport: 7, Shards: 201, ReportTopic: "a/+b", ReportsEvery: 90 * time.Second, ReportsSeverity: 9, MinDatapoints: -1, MembershipAge: 25 * time.Hour,
+				BatchSize: 10001, BatchWindow: 301 * time.Second, Closers: 17, Executable: "testdata", Architecture: 2, MemoryMiB: 64,
+				Timeout: time.Second, LogLevel: 3, VPCSubnets: &awsec2.SubnetSelection{}, StateRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
+				Alarms: &defenderhub.SelfManagedAlarmsProps{Errors: defenderhub.Alarm{Above: -1}},
+			}
+		}, []string{
+			"SelfManaged.Transport", "SelfManaged.Shards", "SelfManaged.ReportTopic", "SelfManaged.ReportsEvery", "SelfManaged.ReportsSeverity", "SelfManaged.MinDatapoints", "SelfManaged.MembershipAge",
+			"SelfManaged.BatchSize", "SelfManaged.BatchWindow", "SelfManaged.Closers", "SelfManaged.Executable", "SelfManaged.Architecture", "SelfManaged.MemoryMiB",
+			"SelfManaged.Timeout", "SelfManaged.LogLevel", "SelfManaged.VPCSubnets", "SelfManaged.StateRemovalPolicy", "SelfManaged.Alarms.Errors.Above", "SelfManaged.Forwarder",
+		}},
+		"nobody listens": {func(p *defenderhub.DetectProps) { p.SelfManaged.Forwarder = nil }, []string{"SelfManaged.Forwarder"}},
+		"shards of SQS":  {func(p *defenderhub.DetectProps) { p.SelfManaged.Shards = 2 }, []string{"SelfManaged.Shards"}},
+		"concurrency": {func(p *defenderhub.DetectProps) {
+			p.SelfManaged.Transport, p.SelfManaged.MaxConcurrency = defenderhub.TransportKinesis, 5
+		}, []string{"SelfManaged.MaxConcurrency"}},
+		"Basic Ingest":   {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "$aws/rules/r/+" }, []string{"SelfManaged.ReportTopic"}},
+		"reserved topic": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = defenderhub.ReservedReportTopic }, nil},
+		"token as topic": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = token }, []string{"SelfManaged.ReportTopic"}},
+		"nothing to do":  {func(p *defenderhub.DetectProps) { p.Behaviors = nil }, []string{"Behaviors"}},
+		"cannot be seen": {func(p *defenderhub.DetectProps) { p.Behaviors = append(p.Behaviors, received) }, []string{"Behaviors[2].Criteria"}},
+		"all at once": {func(p *defenderhub.DetectProps) {
+			p.Behaviors = []defender.Behavior{received}
+			p.Profiles = []defender.SecurityProfile{{Behaviors: []defender.Behavior{{Name: token, Criteria: defender.MessagesReceived.LessThan(5, defender.Window5m), Dimension: &defender.Dimension{TopicFilters: []string{"a", token}}}}}}
+		}, []string{"Behaviors[0].Criteria", "Profiles[0].Behaviors[0].Name", "Profiles[0].Behaviors[0].Dimension.TopicFilters[1]", "Profiles[0].Behaviors[0].Criteria", "Profiles[0].Name"}},
+		"names of ours": {func(p *defenderhub.DetectProps) {
+			p.Profiles = []defender.SecurityProfile{{Name: defenderhub.DefaultProfile, Behaviors: defender.DemoBehaviors()}, {Name: evaluate.AgentProfile, Behaviors: defender.DemoBehaviors()}}
+		}, []string{"Profiles[0].Name", "Profiles[1].Name"}},
+		"retained metric": {func(p *defenderhub.DetectProps) { p.RetainedMetrics = []defender.Metric{defender.Disconnects} }, []string{"RetainedMetrics"}},
+		"alert topic":     {func(p *defenderhub.DetectProps) { p.Topic = awssns.NewTopic(newStack(), jsii.String("T"), nil) }, []string{"Topic"}},
+		"too many":        {func(p *defenderhub.DetectProps) { p.Profiles = many }, []string{"Behaviors"}},
+		"long groups":     {func(p *defenderhub.DetectProps) { p.Targets = longGroups }, []string{"Targets"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			props := selfManaged(defenderhub.SelfManagedProps{Forwarder: forwarder})
+			c.change(props)
+			stack := newStack()
+			got, _ := faults(t, func() { defenderhub.NewDetect(stack, jsii.String("Detect"), props) })
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got  %v\nwant %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestAlarmsOfBehaviorsNeedTheirEngine(t *testing.T) {
+	for name, c := range map[string]struct {
+		props defenderhub.DefenderHubProps
+		want  []string
+	}{
+		"not forwarded":     {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{defender.DeviceEvents}}, []string{"Forward"}},
+		"nothing forwarded": {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{}}, []string{"Forward"}},
+		"alone":             {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{defender.BehaviorTransitions}}, nil},
+		"without engine":    {defenderhub.DefenderHubProps{Forward: []defender.Source{defender.BehaviorTransitions}}, []string{"Forward[0]"}},
+		"with another":      {defenderhub.DefenderHubProps{Detect: nativeDetect(), Forward: []defender.Source{defender.BehaviorTransitions}}, []string{"Forward[0]"}},
+		"other forwarder": {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{
+			Forwarder: defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()}),
+		})}, []string{"Detect.SelfManaged.Forwarder"}},
+		"cannot be seen": {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{Engine: defender.SelfManaged, Behaviors: []defender.Behavior{
+			{Name: "quiet", Criteria: defender.MessagesReceived.LessThan(5, defender.Window5m)},
+		}}}, []string{"Detect.Behaviors[0].Criteria"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, _ := faults(t, func() {
+				defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), withPrebuilt(&c.props))
+			})
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,168 @@
+package defenderhub
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/evaluate"
+)
+
+// maxGroupNames is how many characters the names of thing groups may have together: they
+// stand in an environment, which takes 4 KB.
+// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+const maxGroupNames = 2500
+
+func validateReportTopic(filter string) error {
+	if unresolved(filter) {
+		return &defender.FieldError{Value: "a deploy-time reference", Want: "a text that is known at synthesis: the behaviors are deployed in a file"}
+	}
+	if strings.HasPrefix(filter, "$aws/rules/") {
+		return &defender.FieldError{Value: filter, Want: "no topic of Basic Ingest, which no rule can name: leave ReportTopic empty for it"}
+	}
+	return defender.ValidateTopicFilter(filter)
+}
+
+// validateSelfManaged reports what the engine defender.SelfManaged cannot do with props.
+func (p DetectProps) validateSelfManaged() error {
+	var f faults
+	names := map[string]bool{evaluate.AgentProfile: true}
+	total := 0
+	for i, profile := range p.profiles() {
+		total += len(profile.Behaviors)
+		var g faults
+		g.under("", validateKnown(profile))
+		g.under("Behaviors", evaluate.Support(profile.Behaviors))
+		g.connected("RetainedMetrics", profile.RetainedMetrics, "the self-managed engine keeps no metrics; leave it out, or Engine: defender.Native")
+		name := p.profileName(i, profile)
+		switch {
+		case name == "":
+			g.add("Name", nil, "a name: with the self-managed engine it is part of what a finding is told from others by")
+		case names[name] && (name == evaluate.AgentProfile || name == DefaultProfile):
+			g.add("Name", name, "a name that defenderhub does not use itself")
+		}
+		names[name] = true
+		f.under(p.profileField(i), g.err())
+	}
+	s := value(p.SelfManaged)
+	config, groups := p.evaluation()
+	if total == 0 && s.ReportsEvery == 0 {
+		f.add("Behaviors", nil, "at least one behavior, such as defender.DemoBehaviors(), or SelfManaged.ReportsEvery, or Engine: defender.None")
+	}
+	if err := f.err(); err != nil {
+		return err
+	}
+	if all, err := config.Compile(); err != nil && len(all) > defender.MaxLiveBehaviors {
+		f.add("Behaviors", fmt.Sprintf("%d behaviors", len(all)), "at most %d of all profiles together, those about device reports included", defender.MaxLiveBehaviors)
+	}
+	if names := strings.Join(groups, ","); len(names) > maxGroupNames && !unresolved(names) {
+		f.add("Targets", fmt.Sprintf("thing groups with names of %d characters", len(names)), "at most %d characters together", maxGroupNames)
+	}
+	f.connected("Topic", p.Topic, "the self-managed engine sends its alarms to Security Hub; take them from there by Amazon EventBridge")
+	return f.err()
+}
+
+// validateForwarder reports that nobody would hear of alarms.
+func (p DetectProps) validateForwarder() error {
+	var f faults
+	if _, ok := value(p.SelfManaged).Forwarder.(*forwarder); !ok && p.Engine == defender.SelfManaged {
+		f.add("SelfManaged.Forwarder", nil, "what NewForwarder made, which brings the alarms to Security Hub, or NewDefenderHub, which connects it")
+	}
+	return f.err()
+}
+
+// compiles tells whether the evaluator has to be built.
+func (p DetectProps) compiles() bool {
+	return p.Engine == defender.SelfManaged && value(p.SelfManaged).compiles()
+}
+
+// compile builds the evaluator where it is needed. It leaves the caller's SelfManaged alone.
+func (p *DetectProps) compile() error {
+	if p.Engine != defender.SelfManaged {
+		return nil
+	}
+	s := value(p.SelfManaged)
+	p.SelfManaged = &s
+	return defender.Under("SelfManaged", s.compile())
+}
+
+// validateKnown reports what has to be known at synthesis, because it is deployed in a
+// file.
+func validateKnown(profile defender.SecurityProfile) error {
+	var f faults
+	known := func(field, text string) {
+		if unresolved(text) {
+			f.add(field, "a deploy-time reference", "a text that is known at synthesis: with the self-managed engine the behaviors are deployed in a file")
+		}
+	}
+	known("Name", profile.Name)
+	for i, b := range profile.Behaviors {
+		at := "Behaviors" + index(i)
+		known(at+".Name", b.Name)
+		if b.Dimension == nil {
+			continue
+		}
+		for j, filter := range b.Dimension.TopicFilters {
+			known(at+".Dimension.TopicFilters"+index(j), filter)
+		}
+	}
+	return f.err()
+}
+
+// profileField is where the profile at i was written: the first one may be that of
+// Behaviors, which has no field of its own.
+func (p DetectProps) profileField(i int) string {
+	if i -= len(p.profiles()) - len(p.Profiles); i >= 0 {
+		return "Profiles" + index(i)
+	}
+	return ""
+}
+
+// profileName is the name of the profile at i.
+func (p DetectProps) profileName(i int, profile defender.SecurityProfile) string {
+	if p.profileField(i) == "" {
+		return DefaultProfile
+	}
+	return profile.Name
+}
+
+// evaluation is what the evaluator is told of the behaviors, and the thing groups that it
+// names by their position.
+func (p DetectProps) evaluation() (evaluate.Config, []string) {
+	s := value(p.SelfManaged)
+	c := evaluate.Config{
+		ReportsEvery:      int(s.ReportsEvery / time.Minute),
+		ReportTopic:       s.ReportTopic,
+		BatchSeconds:      int(or(s.BatchWindow, defaultEvaluatorBatchWindow) / time.Second),
+		MinDatapoints:     int64(s.MinDatapoints),
+		MembershipMinutes: int(or(s.MembershipAge, defaultMembershipAge) / time.Minute),
+	}
+	if s.ReportsSeverity != defender.SeverityDefault {
+		c.ReportsSeverity = s.ReportsSeverity.String()
+	}
+	var groups []string
+	for i, profile := range p.profiles() {
+		if len(profile.Behaviors) == 0 {
+			continue
+		}
+		made := evaluate.ProfileConfig{Name: p.profileName(i, profile), Behaviors: profile.Behaviors}
+		for _, t := range profile.Targets {
+			resource := t.Resource()
+			if group := t.Group(); group != "" {
+				at := slices.Index(groups, group)
+				if at < 0 {
+					at = len(groups)
+					groups = append(groups, group)
+				}
+				resource = fmt.Sprintf("thinggroup/%d", at)
+			}
+			made.Targets = append(made.Targets, resource)
+		}
+		c.Profiles = append(c.Profiles, made)
+	}
+	all, _ := c.Compile()
+	c.Reports = evaluate.NeedsReports(all)
+	return c, groups
+}

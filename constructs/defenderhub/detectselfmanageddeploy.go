@@ -1,0 +1,204 @@
+package defenderhub
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskinesis"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/evaluate"
+)
+
+// selfManaged is the engine defender.SelfManaged while it is made.
+type selfManaged struct {
+	scope                          *detect
+	queue, errorQueue, deadLetters awssqs.Queue
+	stream                         awskinesis.Stream
+	rules                          map[string]awscdk.CfnResource
+	reportsRule                    *string
+	state                          awsdynamodb.Table
+	evaluator, closer              awslambda.Function
+	alarms                         []awscloudwatch.IAlarm
+}
+
+// deploySelfManaged makes rules, transport, table and functions. Its props are valid and
+// their executable is built.
+func (d *detect) deploySelfManaged(p DetectProps) {
+	s := *p.SelfManaged
+	e := &selfManaged{scope: d, rules: map[string]awscdk.CfnResource{}}
+	config, groups := p.evaluation()
+	behaviors, err := config.Compile()
+	must(d, err)
+	code, err := evaluatorCode(s.Executable, config)
+	must(d, err)
+	live, err := config.Live()
+	must(d, err)
+	forwarder := s.Forwarder.(*forwarder)
+	forwarder.listenTo(live)
+
+	e.makeTransport(p)
+	e.makeRules(p, evaluate.Rules(behaviors, s.ReportTopic))
+	e.state = newTable(d, "State", tableOptions{
+		partition: defender.StatePartitionKey, sort: defender.StateSortKey, expiry: defender.StateExpiry,
+		key: p.EncryptionKey, recovery: s.PointInTimeRecovery, removal: s.StateRemovalPolicy,
+		without: "The states follow from what devices do: without them each is judged anew. PointInTimeRecovery turns backups on.",
+	})
+	e.state.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
+		IndexName:      new(defender.StateDueIndex),
+		PartitionKey:   attribute(defender.StateDueShard, awsdynamodb.AttributeType_STRING),
+		SortKey:        attribute(defender.StateDueAt, awsdynamodb.AttributeType_NUMBER),
+		ProjectionType: awsdynamodb.ProjectionType_KEYS_ONLY,
+	})
+	function := func(id, description string, statements []awsiam.PolicyStatement) awslambda.Function {
+		things, suppressions := registryPermissions(p)
+		made := newGoFunction(d, id, goFunction{
+			description: description, code: code, architecture: s.Architecture,
+			timeout: or(s.Timeout, defaultTimeout), memoryMiB: or(s.MemoryMiB, defaultMemoryMiB),
+			environment: e.environment(p, forwarder, groups), retention: s.LogRetention, key: p.EncryptionKey,
+			tracing: s.Tracing, vpc: s.VPC, subnets: s.VPCSubnets, groups: s.SecurityGroups,
+			statements: append(append(e.permissions(p, forwarder), things...), statements...), suppressions: suppressions,
+		})
+		// The forwarder has to know new behaviors before they speak.
+		made.Node().AddDependency(forwarder.function)
+		return made
+	}
+	e.evaluator = function("Evaluator", "Judges the behavior of devices", e.streamPermissions())
+	e.closer = function("Closer", "Judges each minute what the silence of devices decides", e.closerPermissions())
+	e.consume(s)
+	e.schedule(p)
+	e.alarms = e.newAlarms(value(s.Alarms))
+	d.selfManaged, d.reportTopic = e, e.reportTopic(s.ReportTopic)
+}
+
+// evaluatorCode is the asset of the program and its behaviors.
+func evaluatorCode(executable string, config evaluate.Config) (awslambda.Code, error) {
+	content, err := json.MarshalIndent(config, "", "\t")
+	if err != nil {
+		return nil, err
+	}
+	made, err := withFile(executable, defender.ConfigFile, append(content, '\n'))
+	if err != nil {
+		return nil, &defender.FieldError{Field: "SelfManaged.Executable", Value: executable, Want: fmt.Sprintf("a program that can be copied: %v", err)}
+	}
+	return made.code(), nil
+}
+
+// environment is the agreement with the functions; see package defender.
+func (e *selfManaged) environment(p DetectProps, f *forwarder, groups []string) map[string]string {
+	env := map[string]string{
+		defender.EnvStateTable:         *e.state.TableName(),
+		defender.EnvIngestQueueURL:     *f.queue.QueueUrl(),
+		defender.EnvDeadLetterQueueURL: *e.deadLetters.QueueUrl(),
+		defender.EnvLogLevel:           p.SelfManaged.LogLevel.String(),
+	}
+	if e.queue != nil {
+		env[defender.EnvTelemetryQueueURL] = *e.queue.QueueUrl()
+	}
+	if e.reportsRule != nil {
+		env[defender.EnvReportsRule] = *e.reportsRule
+	}
+	if len(groups) > 0 {
+		env[defender.EnvThingGroups] = strings.Join(groups, ",")
+	}
+	return env
+}
+
+// permissions are those of both functions, but for the registry.
+func (e *selfManaged) permissions(p DetectProps, f *forwarder) []awsiam.PolicyStatement {
+	statements := []awsiam.PolicyStatement{
+		allow([]string{"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}, *e.state.TableArn()),
+		allow([]string{"sqs:SendMessage"}, *f.queue.QueueArn()),
+	}
+	if p.EncryptionKey != nil {
+		statements = append(statements, useKey(p.EncryptionKey))
+	}
+	if key := f.queue.EncryptionMasterKey(); key != nil && (p.EncryptionKey == nil || *key.KeyArn() != *p.EncryptionKey.KeyArn()) {
+		statements = append(statements, sendWithKey(key)...)
+	}
+	return statements
+}
+
+// registryPermissions let a function ask what thing a device is, and what groups it is in:
+// of any thing, because any may break a behavior.
+func registryPermissions(p DetectProps) ([]awsiam.PolicyStatement, []nagSuppression) {
+	things, groups, certificates := arn("iot", "thing/*"), arn("iot", "thinggroup/*"), arn("iot", "cert/*")
+	return []awsiam.PolicyStatement{
+			allow([]string{"iot:DescribeThing", "iot:ListThingGroupsForThing"}, things),
+			allow([]string{"iot:DescribeThingGroup"}, groups),
+			allow([]string{"iot:ListPrincipalThings"}, certificates),
+		}, []nagSuppression{{
+			rule: "AwsSolutions-IAM5", reason: "Any device may break a behavior, so the registry is read for any thing of this account and Region.",
+			findings: nagResources("thing/*", "thinggroup/*", "cert/*"),
+		}}
+}
+
+// nagResources are findings of cdk-nag about resources of AWS IoT in this account.
+func nagResources(resources ...string) []string {
+	var findings []string
+	for _, r := range resources {
+		findings = append(findings, "Resource::arn:<AWS::Partition>:iot:<AWS::Region>:<AWS::AccountId>:"+r)
+	}
+	return findings
+}
+
+// closerPermissions are those of the closer alone: what is due, and how far the queue is.
+func (e *selfManaged) closerPermissions() []awsiam.PolicyStatement {
+	statements := []awsiam.PolicyStatement{allow([]string{"dynamodb:Query"}, *e.state.TableArn()+"/index/"+defender.StateDueIndex)}
+	if e.queue != nil {
+		statements = append(statements, allow([]string{"sqs:GetQueueAttributes"}, *e.queue.QueueArn()))
+	}
+	return statements
+}
+
+// schedule invokes the closer each minute, once for each part of the things.
+func (e *selfManaged) schedule(p DetectProps) {
+	// EventBridge Scheduler names the group of the schedule as source; ours are in the
+	// default one.
+	// https://docs.aws.amazon.com/scheduler/latest/UserGuide/cross-service-confused-deputy-prevention.html
+	role := serviceRole(e.scope, "ScheduleRole", schedulerService, "schedule-group/default", "Lets EventBridge Scheduler invoke the closer each minute",
+		append([]awsiam.PolicyStatement{
+			allow([]string{"lambda:InvokeFunction"}, *e.closer.FunctionArn()),
+			allow([]string{"sqs:SendMessage"}, *e.deadLetters.QueueArn()),
+		}, sendWithKey(p.EncryptionKey)...)...)
+	partitions := or(p.SelfManaged.Closers, defaultClosers)
+	for i := range partitions {
+		awsscheduler.NewCfnSchedule(e.scope, new(fmt.Sprintf("Close%d", i)), &awsscheduler.CfnScheduleProps{
+			Description:        new("Judges what the silence of devices decides"),
+			ScheduleExpression: new("rate(1 minute)"),
+			FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: new("OFF")},
+			Target: &awsscheduler.CfnSchedule_TargetProperty{
+				Arn: e.closer.FunctionArn(), RoleArn: role.RoleArn(), Input: new(defender.CloseRequest(i, partitions)),
+				// The next minute asks for all that one left undone.
+				RetryPolicy:      &awsscheduler.CfnSchedule_RetryPolicyProperty{MaximumEventAgeInSeconds: new(300.0), MaximumRetryAttempts: new(10.0)},
+				DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: e.deadLetters.QueueArn()},
+			},
+		})
+	}
+}
+
+// parts are what callers may use.
+func (e *selfManaged) parts() *SelfManagedParts {
+	if e == nil {
+		return nil
+	}
+	parts := &SelfManagedParts{
+		ErrorQueue: e.errorQueue, DeadLetterQueue: e.deadLetters, StateTable: e.state,
+		Evaluator: e.evaluator, Closer: e.closer, Rules: e.rules, Alarms: e.alarms,
+	}
+	if e.queue != nil {
+		parts.TelemetryQueue = e.queue
+	}
+	if e.stream != nil {
+		parts.Stream = e.stream
+	}
+	return parts
+}

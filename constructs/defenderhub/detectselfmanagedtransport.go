@@ -1,0 +1,152 @@
+package defenderhub
+
+import (
+	"strings"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiot"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskinesis"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/evaluate"
+)
+
+// streamRetry is how long Lambda tries a part of the stream again. It survives an outage of
+// hours, and a record that crashes the function holds up its shard no longer than that.
+const streamRetry = 6 * time.Hour
+
+// makeTransport makes what the rules send to, and where goes what cannot be judged.
+func (e *selfManaged) makeTransport(p DetectProps) {
+	s := *p.SelfManaged
+	visibility := visibilityFactor * or(s.Timeout, defaultTimeout)
+	e.deadLetters = newQueue(e.scope, "DeadLetters", p.EncryptionKey, queueOptions{})
+	e.errorQueue = newQueue(e.scope, "ErrorQueue", p.EncryptionKey, queueOptions{visibility: visibility, deadLetter: e.deadLetters})
+	if s.Transport == TransportKinesis {
+		e.stream = newStream(e.scope, p)
+		return
+	}
+	e.queue = newQueue(e.scope, "Telemetry", p.EncryptionKey, queueOptions{visibility: visibility, deadLetter: e.deadLetters})
+}
+
+// newStream makes a stream that is encrypted; Amazon Kinesis takes TLS only.
+// https://docs.aws.amazon.com/general/latest/gr/ak.html
+func newStream(scope *detect, p DetectProps) awskinesis.Stream {
+	props := &awskinesis.StreamProps{
+		Encryption: awskinesis.StreamEncryption_MANAGED, StreamMode: awskinesis.StreamMode_ON_DEMAND, RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
+	}
+	if p.EncryptionKey != nil {
+		props.Encryption, props.EncryptionKey = awskinesis.StreamEncryption_KMS, p.EncryptionKey
+	}
+	if n := p.SelfManaged.Shards; n > 0 {
+		props.StreamMode, props.ShardCount = awskinesis.StreamMode_PROVISIONED, new(float64(n))
+	}
+	stream := awskinesis.NewStream(scope, new("Stream"), props)
+	if p.EncryptionKey != nil {
+		suppressNag(stream, "AWS::Kinesis::Stream", nagSuppression{
+			rule: "AwsSolutions-KDS3", reason: "A key of the user's own is what EncryptionKey asks for; without it the stream uses the key that AWS manages.",
+		})
+	}
+	return stream
+}
+
+// makeRules makes the IoT rules that bring what the behaviors need.
+func (e *selfManaged) makeRules(p DetectProps, rules []evaluate.Rule) {
+	// Like the role of Rules, it waits for nothing, so that it is old enough for AWS IoT.
+	role := serviceRole(e.scope, "RulesRole", iotService, "rule/*", "Lets AWS IoT rules send telemetry to the evaluator")
+	statements := []awsiam.PolicyStatement{allow([]string{"sqs:SendMessage"}, *e.errorQueue.QueueArn())}
+	if e.stream != nil {
+		statements = append(statements, allow([]string{"kinesis:PutRecord"}, *e.stream.StreamArn()))
+	} else {
+		statements[0].AddResources(e.queue.QueueArn())
+	}
+	statements = append(statements, sendWithKey(p.EncryptionKey)...)
+	policy := awsiam.NewPolicy(e.scope, new("RulesPolicy"), &awsiam.PolicyProps{Roles: &[]awsiam.IRole{role}, Statements: &statements})
+	for _, r := range rules {
+		var action *awsiot.CfnTopicRule_ActionProperty
+		if e.stream == nil {
+			action = sqsAction(e.queue, role)
+		} else {
+			action = &awsiot.CfnTopicRule_ActionProperty{Kinesis: &awsiot.CfnTopicRule_KinesisActionProperty{
+				StreamName: e.stream.StreamName(), PartitionKey: new(r.PartitionKey), RoleArn: role.RoleArn(),
+			}}
+		}
+		rule := awsiot.NewCfnTopicRule(e.scope, new("Rule-"+r.ID), &awsiot.CfnTopicRuleProps{
+			TopicRulePayload: &awsiot.CfnTopicRule_TopicRulePayloadProperty{
+				Description:      new("Telemetry for the self-managed engine of defenderhub: " + r.ID),
+				Sql:              new(r.SQL),
+				AwsIotSqlVersion: new(defender.SQLVersion),
+				Actions:          &[]any{action},
+				ErrorAction:      sqsAction(e.errorQueue, role),
+				RuleDisabled:     false,
+			},
+		})
+		rule.Node().AddDependency(policy)
+		e.rules[r.ID] = rule
+		if r.Kind == evaluate.DeviceReport {
+			e.reportsRule = rule.Ref()
+		}
+	}
+}
+
+// consume feeds the evaluator. What the error actions saved comes by its queue with
+// either transport.
+func (e *selfManaged) consume(s SelfManagedProps) {
+	size, window := or(s.BatchSize, defaultEvaluatorBatchSize), or(s.BatchWindow, defaultEvaluatorBatchWindow)
+	queues := []awssqs.Queue{e.errorQueue}
+	if e.stream == nil {
+		queues = append(queues, e.queue)
+	}
+	consumeQueues(e.evaluator, size, window, or(s.MaxConcurrency, defaultEvaluatorConcurrency), queues...)
+	if e.stream == nil {
+		return
+	}
+	// The CDK's event source would allow the function more than this takes.
+	source := awslambda.NewCfnEventSourceMapping(e.scope, new("StreamSource"), &awslambda.CfnEventSourceMappingProps{
+		FunctionName: e.evaluator.FunctionName(), EventSourceArn: e.stream.StreamArn(),
+		StartingPosition: new("TRIM_HORIZON"), BatchSize: new(float64(size)), MaximumBatchingWindowInSeconds: new(window.Seconds()),
+		BisectBatchOnFunctionError: true, FunctionResponseTypes: texts([]string{"ReportBatchItemFailures"}),
+		MaximumRecordAgeInSeconds: new(streamRetry.Seconds()),
+		DestinationConfig: &awslambda.CfnEventSourceMapping_DestinationConfigProperty{
+			OnFailure: &awslambda.CfnEventSourceMapping_OnFailureProperty{Destination: e.deadLetters.QueueArn()},
+		},
+	})
+	source.Node().AddDependency(e.evaluator.Role())
+}
+
+// streamPermissions are what Lambda needs to read the stream for the function.
+// https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-create.html
+func (e *selfManaged) streamPermissions() []awsiam.PolicyStatement {
+	if e.stream == nil {
+		return nil
+	}
+	return []awsiam.PolicyStatement{
+		allow([]string{
+			"kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards", "kinesis:SubscribeToShard",
+		}, *e.stream.StreamArn()),
+		allow([]string{"sqs:SendMessage"}, *e.deadLetters.QueueArn()),
+	}
+}
+
+// reportTopic is what devices publish their reports to.
+func (e *selfManaged) reportTopic(filter string) *string {
+	switch {
+	case e.reportsRule == nil:
+		return nil
+	case filter != "":
+		return new(filter)
+	}
+	return new("$aws/rules/" + *e.reportsRule + "/report")
+}
+
+// answerTopics are the ARNs of the topics on which the evaluator answers reports that it
+// cannot read; none where the topics are AWS's own.
+func answerTopics(filter string) []string {
+	if filter == "" || strings.HasPrefix(filter, "$") {
+		return nil
+	}
+	return []string{arn("iot", "topic/"+strings.NewReplacer("+", "*", "#", "*").Replace(filter)+"/rejected")}
+}
