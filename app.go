@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +28,12 @@ func main() {
 	}
 }
 
-func run(app awscdk.App) error {
+func run(app awscdk.App) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = wrongProps(fault)
+		}
+	}()
 	context, _ := app.Node().GetAllContext(nil).(map[string]any)
 	c, err := readConfig(context)
 	if err != nil {
@@ -36,6 +42,16 @@ func run(app awscdk.App) error {
 	newStack(app, c)
 	app.Synth(nil)
 	return nil
+}
+
+// wrongProps is the error with which a construct refused its props: the user's to mend,
+// so that a stack trace only hides it. Every other panic goes on.
+func wrongProps(fault any) error {
+	err, ok := fault.(error)
+	if !ok || len(defender.FieldErrors(err)) == 0 {
+		panic(fault)
+	}
+	return err
 }
 
 // newStack is environment-agnostic: the account and Region of the credentials decide.
@@ -79,7 +95,7 @@ type setting struct {
 }
 
 var settings = map[string]setting{
-	"stack":     {"a stack name", func(c *config, v string) error { c.stack = v; return nonEmpty(v) }},
+	"stack":     {"1 to 128 of A-Z a-z 0-9 -, the first a letter", setStack},
 	"engine":    {oneOf(names(defender.Engines())...), setEngine},
 	"profile":   {oneOf("none", "demo"), setProfile},
 	"transport": {oneOf(names(defenderhub.Transports())...), setTransport},
@@ -184,6 +200,18 @@ func text(v any) (string, error) {
 	return "", errors.New("a string, true or false, or a list of strings")
 }
 
+// stackName is how CloudFormation wants it.
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cfn-using-console-create-stack-parameters.html
+var stackName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,127}$`)
+
+func setStack(c *config, v string) error {
+	c.stack = v
+	if !stackName.MatchString(v) {
+		return errNotAllowed
+	}
+	return nil
+}
+
 func setEngine(c *config, v string) error {
 	for _, e := range defender.Engines() {
 		if e.String() == v {
@@ -273,13 +301,6 @@ func boolean(v string, to *bool) error { return choose(v, to, "false", "true") }
 func choose(v string, to *bool, no, yes string) error {
 	*to = v == yes
 	if v != yes && v != no {
-		return errNotAllowed
-	}
-	return nil
-}
-
-func nonEmpty(v string) error {
-	if v == "" {
 		return errNotAllowed
 	}
 	return nil

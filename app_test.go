@@ -2,8 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -73,7 +76,7 @@ func TestDefaultsCanBeWrittenOut(t *testing.T) {
 func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	wrong := map[string]any{
 		prefix + "engine": "flink", prefix + "engin": "native", prefix + "demo": 1.5, prefix + "audit-except": "NO_SUCH_CHECK",
-		prefix + "audit-schedule": "hourly", prefix + "event-topic": "a/#/b", prefix + "stack": "", prefix + "forward": "everything",
+		prefix + "audit-schedule": "hourly", prefix + "event-topic": "a/#/b", prefix + "stack": "my stack", prefix + "forward": "everything",
 		prefix + "transport": "mqtt", prefix + "report-topic": "a/#/c", prefix + "reports-every": "90s",
 	}
 	_, err := readConfig(wrong)
@@ -85,6 +88,41 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 			t.Errorf("error does not name %q:\n%v", want, err)
 		}
 	}
+}
+
+// TestWrongPropsEndTheAppWithTheirErrorAlone runs the app as the CDK CLI does, with
+// settings that are allowed each and wrong together.
+func TestWrongPropsEndTheAppWithTheirErrorAlone(t *testing.T) {
+	app := filepath.Join(t.TempDir(), "app")
+	if output, err := exec.Command("go", "build", "-o", app, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	command := exec.Command(app)
+	command.Env = append(os.Environ(), `CDK_CONTEXT_JSON={"defenderhub:engine":"native","defenderhub:forward":"audit"}`)
+	var stderr strings.Builder
+	command.Stderr = &stderr
+	err := command.Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("ended with %v, want exit status 1", err)
+	}
+	const want = `defenderhub: invalid props of DefenderHub/Hub:
+Detect.Behaviors: missing, want at least one behavior, such as defender.DemoBehaviors(), or Engine: defender.None
+Forward[0]: "audit", want no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to SubscriptionOff
+`
+	if stderr.String() != want {
+		t.Errorf("stderr:\n%s\nwant:\n%s", stderr.String(), want)
+	}
+}
+
+func TestPanicsThatAreNotOfPropsGoOn(t *testing.T) {
+	fault := errors.New("the kernel is gone")
+	defer func() {
+		if recover() != any(fault) {
+			t.Error("the panic was swallowed or changed")
+		}
+	}()
+	_ = wrongProps(fault)
 }
 
 func TestCDKJSONIsValidAndSelectsTheDemoProfile(t *testing.T) {
