@@ -45,6 +45,34 @@ func TestSourcesHaveOneNameEach(t *testing.T) {
 	}
 }
 
+// TestDocumentedSources holds the table of docs/findings.md against that of the code.
+func TestDocumentedSources(t *testing.T) {
+	text, err := os.ReadFile("../docs/findings.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range defender.Sources() {
+		row := s.Info()
+		var cells []string
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "| `"+row.Name+"`") {
+				cells = strings.Split(line, " | ")
+				break
+			}
+		}
+		if len(cells) != 5 {
+			t.Errorf("%s: no row with five cells", s)
+			continue
+		}
+		if s != defender.AuditNotifications && !strings.HasPrefix(cells[2], row.Severity.String()) {
+			t.Errorf("%s: severity %q, the code says %s", s, cells[2], row.Severity)
+		}
+		if quiet := strings.HasPrefix(cells[4], "quiet time"); quiet == row.Clears {
+			t.Errorf("%s: ends by %q, the code says that the source clears: %t", s, cells[4], row.Clears)
+		}
+	}
+}
+
 func ExampleParseSource() {
 	_, err := defender.ParseSource("lifecycle")
 	fmt.Println(err)

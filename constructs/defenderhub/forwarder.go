@@ -36,10 +36,9 @@ type ForwarderProps struct {
 	// 80 days: no event clears such a finding.
 	// Default: 0, which stands for 7 days.
 	QuietTime time.Duration
-	// Severities are those of the findings of a source, instead of the source's own. The
-	// findings of audits keep the severity that the check gives them.
-	// Default: nil, LOW for refused reports, MEDIUM for the others; a device event may
-	// name its own.
+	// Severities are those of the findings of a source, instead of the source's own. What a
+	// device event or a behavior names wins over them.
+	// Default: nil, LOW for refused reports, the check's for audits, MEDIUM for the others.
 	Severities map[defender.Source]defender.Severity
 
 	// BatchSize is how many messages one invocation gets, 1 to 10000.

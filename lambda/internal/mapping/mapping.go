@@ -2,17 +2,8 @@
 // types, product fields and resources follow the findings that AWS's own integration
 // sends, so that filters and insights made for one work for the other.
 //
-// A finding's id names what is wrong with which thing, never a time:
-//
-//	source               identity                                        order                          ends
-//	rejected-report      thing, error code                               time of the answer             quiet time
-//	security-disconnect  client id, reason                               session and version number     quiet time
-//	refused-connection   client id, reason                               time of the event              quiet time
-//	device-event         client id, type                                 time at the rules engine       state cleared
-//	detect               profile, behavior, thing                        time of the violation event    alarm-cleared, alarm-invalidated
-//	behavior             profile, behavior, client id                    time of the transition         alarm-cleared, alarm-invalidated, behavior removed
-//	audit (finding)      resource, check, reason code                    start of the task              not found by a later task
-//	audit (summary)      schedule, check                                 start of the task              compliant, or task canceled
+// A finding's id names what is wrong with which thing, never a time; docs/findings.md is
+// the table of identity, severity, order and end for each source.
 package mapping
 
 import (
