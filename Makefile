@@ -6,7 +6,7 @@ export JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION := true
 MODULES := . test test/consumer test/localaws/rie
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local test test-go test-cdk test-cloud lint snapshots fuzz bench diff deploy destroy vuln clean
+.PHONY: help demo local test test-go test-cdk test-cloud lint snapshots fuzz bench bootstrap diff deploy destroy vuln clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,15 +44,18 @@ fuzz: ## each fuzz target for a few seconds
 bench: node_modules/.ready ## ratios and costs, measured in one run
 	@cd test && go run ./bench
 
-diff: node_modules/.ready ## what a deployment to your AWS account would change
-	cdk diff
+bootstrap: node_modules/.ready ## prepare your AWS account and Region for the CDK, once
+	cdk bootstrap $(ARGS)
 
-deploy: node_modules/.ready ## show the difference, then deploy to your AWS account
-	cdk diff
-	cdk deploy
+diff: node_modules/.ready ## what a deployment to your AWS account would change
+	cdk diff $(ARGS)
+
+deploy: node_modules/.ready ## show the difference, then deploy; settings by ARGS="-c KEY=VALUE"
+	cdk diff $(ARGS)
+	cdk deploy $(ARGS)
 
 destroy: node_modules/.ready ## remove the stack; docs/walkthrough.md says what stays
-	cdk destroy
+	cdk destroy $(ARGS)
 
 vuln: ## known vulnerabilities in the dependencies; needs access to vuln.go.dev
 	@for m in $(MODULES); do (cd $$m && go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...) || exit 1; done

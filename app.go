@@ -70,6 +70,9 @@ func newStack(app awscdk.App, c *config) awscdk.Stack {
 		output("ReportsRuleName", "The rule that brings device reports in", rule)
 		output("ReportTopic", "Where devices publish their reports", hub.Detect().ReportTopic())
 	}
+	if topic := hub.Detect().Topic(); topic != nil {
+		output("AlertTopicArn", "Receives the alerts of Device Defender Detect", topic.TopicArn())
+	}
 	if f := hub.Forwarder(); f != nil {
 		output("QueueUrl", "Where the rules' messages arrive", f.Queue().QueueUrl())
 		output("DeadLetterQueueUrl", "What could not be imported, with its reason", f.DeadLetterQueue().QueueUrl())

@@ -92,6 +92,26 @@ func TestAppEmbedsTheConstructAsReadmeShows(t *testing.T) {
 	}
 }
 
+// The snapshot test that README shows passes in the app's module, and can fail.
+func TestSnapshotTestThatReadmeShows(t *testing.T) {
+	source := read(t, filepath.Join("testdata", "fleet_test.go"))
+	_, function, _ := strings.Cut(source, "\nfunc ")
+	if !strings.Contains(read(t, filepath.Join(repository, "README.md")), "```go\nfunc "+function+"```") {
+		t.Errorf("README.md lacks\nfunc %s", function)
+	}
+	app := copyConsumer(t, absolute(t, repository))
+	write(t, filepath.Join(app, "fleet_test.go"), []byte(source))
+	run(t, app, append(os.Environ(), "UPDATE=1"), "go", "test", "-count=1", "-vet=off", ".")
+	run(t, app, nil, "go", "test", "-count=1", "-vet=off", ".")
+	snapshot := filepath.Join(app, "fleet.json")
+	write(t, snapshot, []byte(strings.Replace(read(t, snapshot), "arm64", "x86_64", 1)))
+	command := exec.Command("go", "test", "-count=1", "-vet=off", ".")
+	command.Dir = app
+	if out, err := command.CombinedOutput(); err == nil || !strings.Contains(string(out), "the template is not that of fleet.json") {
+		t.Errorf("another template passes: %v\n%s", err, out)
+	}
+}
+
 // isForLambda holds the executable to what Lambda runs by default.
 func isForLambda(t *testing.T, executable string) {
 	t.Helper()
