@@ -392,68 +392,6 @@ func TestFitIsWithinEveryLimit(t *testing.T) {
 	})
 }
 
-func ExampleFindingID() {
-	fmt.Println(defender.FindingID(defender.DeviceEvents, "eu-central-1", "pump-7", "tamper"))
-	fmt.Println(defender.FindingID(defender.DeviceEvents, "eu-central-1", "line/4 pump", "100%"))
-	// Output:
-	// defenderhub/device-event/eu-central-1/pump-7/tamper
-	// defenderhub/device-event/eu-central-1/line%2F4 pump/100%25
-}
-
-// A client must not be able to write into another client's finding by the choice of
-// its id.
-func TestDifferentPartsHaveDifferentIDs(t *testing.T) {
-	part := rapid.OneOf(
-		rapid.SampledFrom([]string{"", "/", "%", "%2F", "#", " ", "\n", "\x00", "\xff", "\xfe", "\uFFFD", "\u202e", "a", "a/", "a%2F"}),
-		rapid.StringN(0, 12, -1),
-		rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 8), func(b []byte) string { return string(b) }),
-		rapid.Map(rapid.IntRange(480, 520), func(n int) string { return strings.Repeat("a", n) }),
-	)
-	parts := rapid.SliceOfN(part, 0, 4)
-	rapid.Check(t, func(t *rapid.T) {
-		a, b := parts.Draw(t, "a"), parts.Draw(t, "b")
-		if rapid.Bool().Draw(t, "near") {
-			b = slices.Clone(a)
-			if len(b) > 0 {
-				b[rapid.IntRange(0, len(b)-1).Draw(t, "at")] = part.Draw(t, "part")
-			}
-		}
-		idA, idB := defender.FindingID(defender.DeviceEvents, "r", a...), defender.FindingID(defender.DeviceEvents, "r", b...)
-		if (idA == idB) != slices.Equal(a, b) {
-			t.Fatalf("%q and %q: %s, %s", a, b, idA, idB)
-		}
-		for _, id := range []string{idA, idB} {
-			if utf8.RuneCountInString(id) > 512 || strings.ContainsFunc(id, func(r rune) bool { return !unicode.IsPrint(r) }) {
-				t.Fatalf("id %q", id)
-			}
-			if fit := (defender.Finding{ID: id}).Fit().ID; fit != id {
-				t.Fatalf("%q is changed to %q", id, fit)
-			}
-		}
-	})
-}
-
-func TestAnIDCannotImitateAHash(t *testing.T) {
-	long := defender.FindingID(defender.DeviceEvents, "r", strings.Repeat("a", 600))
-	imitation := defender.FindingID(defender.DeviceEvents, "r", strings.TrimPrefix(long, "defenderhub/device-event/r/"))
-	if long == imitation {
-		t.Errorf("both are %s", long)
-	}
-}
-
-func TestSourcesAndRegionsHaveTheirOwnIDs(t *testing.T) {
-	seen := map[string]bool{}
-	for _, s := range defender.Sources() {
-		for _, region := range []string{"eu-central-1", "us-east-1"} {
-			id := defender.FindingID(s, region, "pump-7")
-			if seen[id] {
-				t.Errorf("%s twice", id)
-			}
-			seen[id] = true
-		}
-	}
-}
-
 func ExampleDefaultProductARN() {
 	fmt.Println(defender.DefaultProductARN("aws-cn", "cn-north-1", "123456789012"))
 	// Output: arn:aws-cn:securityhub:cn-north-1:123456789012:product/123456789012/default
