@@ -160,15 +160,11 @@ func physicalName(_ template, _ string, r resource) string {
 	return ""
 }
 
-// unconditional are the services whose trust cannot be narrowed by source: Lambda and
-// VPC flow logs assume their role without naming one.
-var unconditional = []string{"lambda.amazonaws.com", "vpc-flow-logs.amazonaws.com"}
-
 func roleTrust(_ template, _ string, r resource) string {
 	for _, s := range statementList(r.Properties["AssumeRolePolicyDocument"]) {
 		principal := toJSON(s["Principal"])
-		if slices.ContainsFunc(unconditional, func(u string) bool { return strings.Contains(principal, u) }) {
-			continue
+		if strings.Contains(principal, `"vpc-flow-logs.amazonaws.com"`) {
+			continue // of the embedding stack, by the CDK
 		}
 		conditions := toJSON(s["Condition"])
 		for _, want := range []string{"aws:SourceAccount", "aws:SourceArn"} {
