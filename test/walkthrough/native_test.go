@@ -2,7 +2,9 @@ package walkthrough
 
 import (
 	"context"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,11 +12,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 )
 
-// TestNativeIntegration deploys what cdk.json says: the native engine, the demo profile
-// and both subscriptions. Device Defender's own integration then brings the audit's
-// findings, and the forwarder sends none of them a second time.
+// TestNativeIntegration deploys the native engine with the demo profile, and leaves the
+// audit's findings to Device Defender's own integration and Detect's to the forwarder:
+// each finding comes by its own way, and by no other.
 func TestNativeIntegration(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -33,12 +36,12 @@ func TestNativeIntegration(t *testing.T) {
 	if err := s.cloud.Bootstrap(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.deployWith(ctx, nil); err != nil {
+	if err := s.deployWith(ctx, map[string]string{"engine": "native", "profile": "demo", "detect-subscription": "off"}); err != nil {
 		t.Fatal(err)
 	}
 	subscribed, err := s.hub.ListEnabledProductsForImport(ctx, &securityhub.ListEnabledProductsForImportInput{})
-	if err != nil || len(subscribed.ProductSubscriptions) != 2 {
-		t.Errorf("subscriptions %v, error %v; want audit and Detect", subscribed, err)
+	if err != nil || len(subscribed.ProductSubscriptions) != 1 {
+		t.Errorf("subscriptions %v, error %v; want that of the audit", subscribed, err)
 	}
 	if n := len(s.cloud.Resources.Deployed("AWS::IoT::SecurityProfile")); n != 1 {
 		t.Errorf("%d security profiles, want the demo profile", n)
@@ -52,6 +55,26 @@ func TestNativeIntegration(t *testing.T) {
 	if err := s.expect(ctx, types.SeverityLabelCritical, types.RecordStateActive, "IOT_POLICY_OVERLY_PERMISSIVE_CHECK", "ALLOWS_BROAD_ACCESS"); err != nil {
 		t.Fatal(err)
 	}
+	const violation = "Registered thing dev-IZWB is in alarm for STATIC behavior"
+	recorded, err := os.ReadFile("../../lambda/internal/mapping/testdata/samples/sns-detect.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cleared := strings.NewReplacer("in-alarm", "alarm-cleared", "1573786800000", "1573787100000").Replace(string(recorded))
+	for _, told := range []struct {
+		alert string
+		want  types.RecordState
+	}{{string(recorded), types.RecordStateActive}, {cleared, types.RecordStateArchived}} {
+		// As Detect does it: to the deployed topic.
+		if _, err := sns.NewFromConfig(s.cloud.Config()).Publish(ctx, &sns.PublishInput{
+			TopicArn: aws.String(s.outputs["AlertTopicArn"]), Message: aws.String(told.alert),
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.expect(ctx, types.SeverityLabelMedium, told.want, violation); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := s.cloud.Drained(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -59,9 +82,18 @@ func TestNativeIntegration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	alerts := 0
 	for _, f := range all {
-		if want := "arn:aws:securityhub:us-east-1::product/aws/iot-device-defender-audit"; *f.ProductArn != want {
+		want := "arn:aws:securityhub:us-east-1::product/aws/iot-device-defender-audit"
+		if strings.HasPrefix(*f.Title, violation) {
+			want = "arn:aws:securityhub:us-east-1:123456789012:product/123456789012/default"
+			alerts++
+		}
+		if *f.ProductArn != want {
 			t.Errorf("finding %s comes from %s, want %s alone", *f.Id, *f.ProductArn, want)
 		}
+	}
+	if alerts != 1 {
+		t.Errorf("%d findings of the alert, want 1", alerts)
 	}
 }

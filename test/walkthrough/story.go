@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -97,7 +98,7 @@ func (s *story) note(format string, args ...any) {
 
 const (
 	hintTools  = "The tools are installed by `npm ci` and by pip into .venv; run `make demo` again with a network."
-	hintDeploy = "Run `npx cdk synth -c defenderhub:engine=none` to see whether the app itself fails."
+	hintDeploy = "Run `make test-cdk` to see whether the app itself fails."
 	hintIssue  = "This is not something that you did: please report it with the output above."
 )
 
@@ -144,8 +145,8 @@ func (s *story) deployWith(ctx context.Context, settings map[string]string) erro
 	if s.outputs["DeadLetterQueueUrl"] == "" {
 		return errors.New("the stack has no output DeadLetterQueueUrl")
 	}
-	for _, line := range s.cloud.Inert() {
-		s.note("deployed, but does nothing here: %s", line)
+	if inert := s.cloud.Inert(); len(inert) > 0 {
+		s.note("deployed, but does nothing here: %s", strings.Join(inert, "; "))
 	}
 	return nil
 }
