@@ -36,7 +36,8 @@ type Poller struct {
 	Invoke  Invoke
 	// Report is told of every batch.
 	Report func(Batch)
-	// At converts the times that SQS tells to those that functions see; nil: they are the same.
+	// At converts the machine's time, which SQS tells, to that of the cloud, which functions
+	// see and by which a batch is gathered; nil: they are the same.
 	At func(time.Time) time.Time
 
 	carried []message // received, and too much for the batch before
@@ -71,12 +72,12 @@ func (p *Poller) gather(ctx context.Context) ([]message, error) {
 	batch, full := p.take(nil)
 	var end time.Time
 	if len(batch) > 0 {
-		end = time.Now().Add(p.Mapping.Window)
+		end = p.now().Add(p.Mapping.Window)
 	}
 	for !full {
 		wait := longPoll
-		if !end.IsZero() {
-			wait = min(longPoll, wholeSeconds(time.Until(end)))
+		if !end.IsZero() { // look at the clock often: a step of it may end the window
+			wait = min(time.Second, wholeSeconds(end.Sub(p.now())))
 		}
 		received, err := p.receive(ctx, min(perCall, p.Mapping.BatchSize-len(batch)), wait)
 		if err != nil {
@@ -88,13 +89,20 @@ func (p *Poller) gather(ctx context.Context) ([]message, error) {
 		case len(batch) == 0:
 			return nil, nil
 		case end.IsZero():
-			end = time.Now().Add(p.Mapping.Window)
+			end = p.now().Add(p.Mapping.Window)
 		}
-		if time.Until(end) <= 0 {
+		if !p.now().Before(end) {
 			break
 		}
 	}
 	return batch, nil
+}
+
+func (p *Poller) now() time.Time {
+	if p.At == nil {
+		return time.Now()
+	}
+	return p.At(time.Now())
 }
 
 // wholeSeconds rounds up, because SQS waits whole seconds only.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -341,6 +342,30 @@ func TestWindowGathersAfterTheFirstMessage(t *testing.T) {
 		}
 		if f.at[0] != 12*time.Second {
 			t.Errorf("first batch after %v, want 12s", f.at[0])
+		}
+	})
+}
+
+func TestStepOfTheClockEndsTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, f := newQueue(), &function{}
+		var ahead atomic.Int64
+		ctx, cancel := context.WithCancel(t.Context())
+		f.start = time.Now()
+		pollers := eventsource.Pollers{
+			Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {},
+			At: func(at time.Time) time.Time { return at.Add(time.Duration(ahead.Load())) },
+		}
+		pollers.Set(ctx, []eventsource.Mapping{mapping(func(m *eventsource.Mapping) { m.BatchSize, m.Window = 100, 5*time.Minute })})
+		q.send("a")
+		time.Sleep(10 * time.Second)
+		ahead.Store(int64(10 * time.Minute))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		cancel()
+		pollers.Wait()
+		if len(f.at) != 1 || f.at[0] < 10*time.Second {
+			t.Errorf("batches after %v, want one within two seconds of the step after 10 s", f.at)
 		}
 	})
 }

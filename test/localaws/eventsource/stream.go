@@ -167,9 +167,9 @@ func (s *shard) gather(ctx context.Context) ([]streamRecord, error) {
 		var full bool
 		batch, s.carried, full = take(batch, s.carried, s.mapping.BatchSize)
 		if len(batch) > 0 && end.IsZero() {
-			end = time.Now().Add(s.mapping.Window)
+			end = s.streams.at(time.Now()).Add(s.mapping.Window)
 		}
-		if full || len(batch) > 0 && time.Until(end) <= 0 {
+		if full || len(batch) > 0 && !s.streams.at(time.Now()).Before(end) {
 			return batch, nil
 		}
 		read, err := s.read(ctx)
@@ -179,7 +179,7 @@ func (s *shard) gather(ctx context.Context) ([]streamRecord, error) {
 		if s.carried = append(s.carried, read...); len(read) == 0 {
 			wait := pollEvery
 			if len(batch) > 0 {
-				wait = min(wait, time.Until(end))
+				wait = min(wait, end.Sub(s.streams.at(time.Now())))
 			}
 			if pause(ctx, wait); ctx.Err() != nil {
 				return nil, ctx.Err()
