@@ -100,7 +100,7 @@ type setting struct {
 var settings = map[string]setting{
 	"stack":     {"1 to 128 of A-Z a-z 0-9 -, the first a letter", setStack},
 	"engine":    {oneOf(names(defender.Engines())...), setEngine},
-	"profile":   {oneOf("none", "demo"), setProfile},
+	"profile":   {"none, demo, starter, or demo,starter", setProfile},
 	"transport": {oneOf(names(defenderhub.Transports())...), setTransport},
 	"report-topic": {"basic-ingest or an MQTT topic filter", func(c *config, v string) error {
 		if v == "basic-ingest" {
@@ -225,15 +225,27 @@ func setEngine(c *config, v string) error {
 	return errNotAllowed
 }
 
+// profiles are the ready-made behaviors.
+var profiles = map[string]func() []defender.Behavior{
+	"demo":    defender.DemoBehaviors,
+	"starter": defender.StarterBehaviors,
+}
+
 func setProfile(c *config, v string) error {
-	var demo bool
-	if err := choose(v, &demo, "none", "demo"); err != nil {
-		return err
+	c.hub.Detect.Behaviors = nil
+	if v == "none" {
+		return nil
 	}
-	if demo {
-		c.hub.Detect.Behaviors = defender.DemoBehaviors()
+	chosen, err := list(v, func(name string) (func() []defender.Behavior, error) {
+		if profiles[name] == nil {
+			return nil, errNotAllowed
+		}
+		return profiles[name], nil
+	})
+	for _, behaviors := range chosen {
+		c.hub.Detect.Behaviors = append(c.hub.Detect.Behaviors, behaviors()...)
 	}
-	return nil
+	return err
 }
 
 func setTransport(c *config, v string) error {

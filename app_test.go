@@ -66,6 +66,15 @@ func TestProfileNeedsAnEngine(t *testing.T) {
 	}
 }
 
+func TestProfilesAddUp(t *testing.T) {
+	for value, want := range map[string]int{"none": 0, "demo": 1, "starter": 3, "demo,starter": 4} {
+		c, err := readConfig(map[string]any{prefix + "profile": value, prefix + "engine": "self-managed"})
+		if err != nil || len(c.hub.Detect.Behaviors) != want || defender.ValidateBehaviors(c.hub.Detect.Behaviors) != nil {
+			t.Errorf("profile %s: %d behaviors, error %v; want %d", value, len(c.hub.Detect.Behaviors), err, want)
+		}
+	}
+}
+
 func TestDefaultsCanBeWrittenOut(t *testing.T) {
 	c, err := readConfig(map[string]any{prefix + "report-topic": "basic-ingest", prefix + "reports-every": "off", prefix + "transport": "sqs"})
 	if err != nil || !reflect.DeepEqual(*c.hub.Detect.SelfManaged, defenderhub.SelfManagedProps{}) {
@@ -78,6 +87,7 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 		prefix + "engine": "flink", prefix + "engin": "native", prefix + "demo": 1.5, prefix + "audit-except": "NO_SUCH_CHECK",
 		prefix + "audit-schedule": "hourly", prefix + "event-topic": "a/#/b", prefix + "stack": "my stack", prefix + "forward": "everything",
 		prefix + "transport": "mqtt", prefix + "report-topic": "a/#/c", prefix + "reports-every": "90s",
+		prefix + "profile": "demo,none",
 	}
 	_, err := readConfig(wrong)
 	if err == nil {

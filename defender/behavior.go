@@ -123,3 +123,14 @@ func ValidateBehaviors(behaviors []Behavior) error {
 func DemoBehaviors() []Behavior {
 	return []Behavior{{Name: "small-messages", Criteria: MessageByteSize.LessThan(8), ToAlarm: 1, ToClear: 1}}
 }
+
+// StarterBehaviors are what most fleets can begin with: a device keeps its session, is
+// let in where it connects, and listens on no telnet port. The last one asks for device
+// reports; see docs/detect.md.
+func StarterBehaviors() []Behavior {
+	return []Behavior{
+		{Name: "few-disconnects", Criteria: Disconnects.LessThan(5, Window5m)},
+		{Name: "few-refusals", Criteria: AuthorizationFailures.LessThan(5, Window5m)},
+		{Name: "no-telnet", Criteria: ListeningTCPPorts.NotInPorts(23, 2323), Severity: High},
+	}
+}
