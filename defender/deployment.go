@@ -86,6 +86,43 @@ const (
 	MetricRefused = "Refused"
 	// MetricHubOff counts imports that failed because Security Hub is not enabled.
 	MetricHubOff = "SecurityHubOff"
+
+	// MetricDimensionEvaluator is the name of the self-managed engine's function. Under it,
+	// and again split by MetricDimensionSource, which is the kind of telemetry or
+	// MetricSourceClose, stand MetricReceived (messages), MetricFailed (messages that come
+	// again) and those below.
+	MetricDimensionEvaluator = "Evaluator"
+	MetricSourceClose        = "close"
+
+	// MetricTransitions counts alarms that were raised, cleared or invalidated.
+	MetricTransitions = "Transitions"
+	// MetricLate and MetricEarly count datapoints beyond the lateness bound, MetricUnread
+	// those of another kind than their metric, and MetricUnjudged those that had no
+	// threshold yet to be compared with. None was judged.
+	MetricLate     = "Late"
+	MetricEarly    = "Early"
+	MetricUnread   = "Unread"
+	MetricUnjudged = "Unjudged"
+	// MetricUnresolved counts devices of which it was not known what thing they are, or in
+	// which groups: the behaviors that ask for it did not judge them.
+	MetricUnresolved = "Unresolved"
+	// MetricUnreadableReports counts device reports that cannot be read, MetricDiscarded
+	// values in reports that were negative, as after a reboot.
+	MetricUnreadableReports = "UnreadableReports"
+	MetricDiscarded         = "DiscardedValues"
+	// MetricUnreadable counts messages that no rule of the engine wrote, or whose event says
+	// neither who nor when; MetricUnreadableStates counts devices whose state was written by
+	// another version of the engine. None is judged.
+	MetricUnreadable       = "Unreadable"
+	MetricUnreadableStates = "UnreadableStates"
+	// MetricUnanswered counts unreadable reports that could not be answered.
+	MetricUnanswered = "Unanswered"
+	// MetricUnsampled counts values that are missing in the fleet's percentiles because they
+	// could not be stored.
+	MetricUnsampled = "Unsampled"
+	// MetricBlind counts runs of the closer that judged nothing, because telemetry waits and
+	// nobody tells how far the evaluator has come.
+	MetricBlind = "Blind"
 )
 
 // RefreshRequest is the payload with which a schedule asks the forwarder to do what is

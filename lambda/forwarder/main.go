@@ -93,7 +93,7 @@ func build(ctx context.Context, getenv func(string) string) (*ingest.Handler, er
 		return nil, fmt.Errorf("load the AWS configuration: %w", err)
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: e.level}))
-	metrics := emf.New(e.function, os.Stdout, time.Now)
+	metrics := emf.New(defender.MetricDimensionForwarder, e.function, os.Stdout, time.Now)
 	table := ledger.NewDynamoDB(dynamodb.NewFromConfig(cfg), e.table)
 	book := ledger.New(table, e.region, e.quiet)
 	deliver := &delivery.Delivery{

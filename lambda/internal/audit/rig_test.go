@@ -66,7 +66,7 @@ func newRig(t *testing.T) *rig {
 		Deliver: &delivery.Delivery{
 			Ledger:   book,
 			Importer: importer.New(securityhub.NewFromConfig(inprocess.Config(r.service, account, region)), half),
-			Metrics:  emf.New("f", io.Discard, time.Now), Log: log,
+			Metrics:  emf.New(defender.MetricDimensionForwarder, "f", io.Discard, time.Now), Log: log,
 		},
 	}
 	return r

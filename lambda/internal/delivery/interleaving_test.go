@@ -96,7 +96,7 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 	w.deliver = &delivery.Delivery{
 		Ledger:   w.ledger,
 		Importer: importer.New(steppedAPI{client}, func(int64) int64 { return 0 }),
-		Metrics:  emf.New("f", io.Discard, now),
+		Metrics:  emf.New(defender.MetricDimensionForwarder, "f", io.Discard, now),
 		Log:      slog.New(slog.DiscardHandler),
 	}
 	return w

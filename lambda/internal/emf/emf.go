@@ -16,17 +16,18 @@ import (
 
 // Metrics counts by source until they are flushed. It is safe for concurrent use.
 type Metrics struct {
-	function string
-	out      io.Writer
-	now      func() time.Time
+	dimension, function string
+	out                 io.Writer
+	now                 func() time.Time
 
 	mu     sync.Mutex
 	counts map[string]map[string]int // by source, by metric
 }
 
-// New returns metrics of a function, written to out.
-func New(function string, out io.Writer, now func() time.Time) *Metrics {
-	return &Metrics{function: function, out: out, now: now, counts: map[string]map[string]int{}}
+// New returns metrics of a function, written to out. dimension is what kind of function
+// it is, such as [defender.MetricDimensionForwarder].
+func New(dimension, function string, out io.Writer, now func() time.Time) *Metrics {
+	return &Metrics{dimension: dimension, function: function, out: out, now: now, counts: map[string]map[string]int{}}
 }
 
 // Count adds n to a metric of a source.
@@ -61,7 +62,7 @@ func (m *Metrics) Flush() error {
 	m.counts = map[string]map[string]int{}
 	m.mu.Unlock()
 	for _, source := range sortedKeys(counts) {
-		line := map[string]any{defender.MetricDimensionForwarder: m.function, defender.MetricDimensionSource: source}
+		line := map[string]any{m.dimension: m.function, defender.MetricDimensionSource: source}
 		var definitions []definition
 		for _, name := range sortedKeys(counts[source]) {
 			line[name] = counts[source][name]
@@ -72,8 +73,8 @@ func (m *Metrics) Flush() error {
 			CloudWatchMetrics: []metricSet{{
 				Namespace: defender.MetricNamespace,
 				Dimensions: [][]string{
-					{defender.MetricDimensionForwarder},
-					{defender.MetricDimensionForwarder, defender.MetricDimensionSource},
+					{m.dimension},
+					{m.dimension, defender.MetricDimensionSource},
 				},
 				Metrics: definitions,
 			}},

@@ -70,7 +70,7 @@ func newRig(t testing.TB) *rig {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewJSONHandler(&r.logs, nil))
-	metrics := emf.New("forwarder", &r.metrics, now)
+	metrics := emf.New(defender.MetricDimensionForwarder, "forwarder", &r.metrics, now)
 	book := ledger.New(r.table, region, defender.DefaultQuietTime)
 	deliver := &delivery.Delivery{
 		Ledger:   book,

@@ -13,7 +13,8 @@ import (
 
 // Message is one transition of a behavior of one device.
 type Message struct {
-	// Thing is the name of the thing that the device connects as, "" where it is not known.
+	// Thing is the name of the thing that the device is, or the client id where the registry
+	// holds none or did not answer.
 	Thing string
 	// ClientID is what the device is told from others by: its MQTT client id, or the thing's
 	// name where it publishes over HTTPS alone.

@@ -1,0 +1,165 @@
+// Command evaluator is the Lambda function of the self-managed engine: fed by the rules'
+// queue or stream it judges what devices do, invoked by a schedule what their silence
+// decides. Its environment is described in package defender; its behaviors lie beside it
+// in a file.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator"
+	"github.com/defenderhub/defenderhub/lambda/internal/fleet"
+	"github.com/defenderhub/defenderhub/lambda/internal/registry"
+)
+
+func main() {
+	handler, err := build(context.Background(), os.Getenv)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "evaluator:", err)
+		os.Exit(1)
+	}
+	lambda.Start(handler.Handle)
+}
+
+// environment is what the deployment tells the function.
+type environment struct {
+	function, table, ingest, telemetry, reportsRule, file string
+	groups                                                []string
+	level                                                 slog.Level
+}
+
+func readEnvironment(getenv func(string) string) (environment, error) {
+	e := environment{
+		function: getenv("AWS_LAMBDA_FUNCTION_NAME"), table: getenv(defender.EnvStateTable), ingest: getenv(defender.EnvIngestQueueURL),
+		telemetry: getenv(defender.EnvTelemetryQueueURL), reportsRule: getenv(defender.EnvReportsRule),
+		file: filepath.Join(getenv("LAMBDA_TASK_ROOT"), defender.ConfigFile),
+	}
+	var faults []error
+	for name, value := range map[string]string{"AWS_REGION": getenv("AWS_REGION"), defender.EnvStateTable: e.table, defender.EnvIngestQueueURL: e.ingest} {
+		if value == "" {
+			faults = append(faults, fmt.Errorf("environment variable %s is not set", name))
+		}
+	}
+	if names := getenv(defender.EnvThingGroups); names != "" {
+		e.groups = strings.Split(names, ",")
+	}
+	if text := getenv(defender.EnvLogLevel); text != "" {
+		if err := e.level.UnmarshalText([]byte(text)); err != nil {
+			faults = append(faults, fmt.Errorf("environment variable %s is %q, want DEBUG, INFO, WARN or ERROR", defender.EnvLogLevel, text))
+		}
+	}
+	return e, errors.Join(faults...)
+}
+
+// readConfig reads the behaviors.
+func readConfig(file string) (evaluate.Config, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return evaluate.Config{}, fmt.Errorf("the behaviors: %w", err)
+	}
+	var c evaluate.Config
+	if err := json.Unmarshal(text, &c); err != nil {
+		return evaluate.Config{}, fmt.Errorf("the behaviors in %s: %w", file, err)
+	}
+	return c, nil
+}
+
+// build makes the handler with its clients, once for all invocations.
+func build(ctx context.Context, getenv func(string) string) (*evaluator.Handler, error) {
+	e, err := readEnvironment(getenv)
+	if err != nil {
+		return nil, err
+	}
+	behaviors, err := readConfig(e.file)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("load the AWS configuration: %w", err)
+	}
+	table := dynamodb.NewFromConfig(cfg)
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: e.level}))
+	population, err := fleet.New(table, fleet.Config{
+		Table: e.table, Lateness: evaluate.Lateness(time.Duration(behaviors.BatchSeconds) * time.Second),
+		MinDatapoints: behaviors.MinDatapoints, Log: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the fleet's store: %w", err)
+	}
+	return evaluator.New(behaviors, e.groups, evaluator.Clients{
+		Store:          evaluator.NewStore(table, e.table),
+		Fleet:          population,
+		Registry:       &things{api: iot.NewFromConfig(cfg), groups: len(e.groups) > 0, maxAge: time.Duration(behaviors.MembershipMinutes) * time.Minute},
+		SQS:            sqs.NewFromConfig(cfg),
+		IoTData:        iotdataplane.NewFromConfig(cfg),
+		Metrics:        emf.New(defender.MetricDimensionEvaluator, e.function, os.Stdout, time.Now),
+		Log:            log,
+		Now:            time.Now,
+		IngestQueueURL: e.ingest, TelemetryQueueURL: e.telemetry, ReportsRule: e.reportsRule,
+	})
+}
+
+// knownThings is how many things one environment remembers from the registry.
+const knownThings = 10_000
+
+// things is the registry of the function's own account, which the first invocation tells.
+type things struct {
+	api    registry.API
+	groups bool
+	maxAge time.Duration
+
+	mu       sync.Mutex
+	registry *registry.Registry
+}
+
+// Resolve implements evaluator.Registry.
+func (t *things) Resolve(ctx context.Context, clientID, principal string, at time.Time) (registry.Thing, error) {
+	r, err := t.of(ctx)
+	if err != nil {
+		return registry.Thing{}, err
+	}
+	return r.Resolve(ctx, clientID, principal, at)
+}
+
+func (t *things) of(ctx context.Context) (*registry.Registry, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.registry != nil {
+		return t.registry, nil
+	}
+	lc, ok := lambdacontext.FromContext(ctx)
+	if !ok {
+		return nil, errors.New("the invocation does not say which function it is of")
+	}
+	function, err := arn.Parse(lc.InvokedFunctionArn)
+	if err != nil {
+		return nil, fmt.Errorf("the invoked function: %w", err)
+	}
+	t.registry, err = registry.New(t.api, registry.Config{
+		Partition: function.Partition, Region: function.Region, Account: function.AccountID,
+		Groups: t.groups, MaxAge: t.maxAge, Size: knownThings,
+	})
+	return t.registry, err
+}

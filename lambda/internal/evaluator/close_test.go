@@ -1,0 +1,193 @@
+package evaluator_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator"
+)
+
+// misbehaving opens telnet on n devices.
+func misbehaving(r *rig, n int, when time.Time) {
+	var batch []events.SQSMessage
+	for i := range n {
+		batch = append(batch, report(fmt.Sprint(i), fmt.Sprintf("pump%03d", i), when, ports(1, 23)))
+	}
+	r.deliver(batch...)
+}
+
+func TestPartitionsShareTheThings(t *testing.T) {
+	const n = 60
+	r := newRig(t, telnet())
+	misbehaving(r, n, at(0))
+	r.close(at(5), 0)
+	first := len(r.messages())
+	if first == 0 || first == n {
+		t.Errorf("one of two partitions judged %d of %d", first, n)
+	}
+	r.close(at(5), 1)
+	if all := len(r.messages()); all != n || len(r.queue.bodies) != n {
+		t.Errorf("both judged %d of %d, and sent %d", all, n, len(r.queue.bodies))
+	}
+}
+
+func TestCloserStopsInTimeAndGoesOn(t *testing.T) {
+	const n = 300
+	r := newRig(t, telnet())
+	misbehaving(r, n, at(0))
+	ctx, cancel := context.WithCancel(context.Background())
+	queries := 0
+	r.table.step = func(operation, _ string, done bool) error {
+		r.table.mu.Lock()
+		defer r.table.mu.Unlock()
+		if operation == "Query" && done {
+			if queries++; queries == 20 {
+				cancel()
+			}
+		}
+		return nil
+	}
+	if err := r.tryClose(ctx, at(5), 0); err != nil {
+		t.Fatal(err)
+	}
+	r.table.step = nil
+	done := 0
+	for _, it := range r.table.items {
+		if num(it, defender.StateDueAt) > at(6).UnixMilli() {
+			done++
+		}
+	}
+	if done == 0 || done >= n/2 {
+		t.Errorf("%d of about %d judged before the deadline", done, n/2)
+	}
+	r.close(at(7))
+	if all := len(r.messages()); all != n {
+		t.Errorf("%d of %d judged in the end", all, n)
+	}
+}
+
+func TestFaultOfTheIndexIsAnError(t *testing.T) {
+	r := newRig(t, telnet())
+	r.table.step = func(operation, _ string, done bool) error {
+		if operation == "Query" {
+			return fmt.Errorf("no index")
+		}
+		return nil
+	}
+	if err := r.tryClose(context.Background(), at(5)); err == nil {
+		t.Error("no error")
+	}
+}
+
+// A closer that ran ahead of telemetry that waits would call it late.
+func TestCloserWaitsForTheTransport(t *testing.T) {
+	for name, c := range map[string]struct {
+		lag     time.Duration // told at minute 60
+		waiting string
+		at      float64
+		closed  bool
+		blind   int
+	}{
+		"in time":                               {time.Minute, "5", 61, true, 0},
+		"behind, within what batching explains": {2 * time.Minute, "5", 61, true, 0},
+		"an hour behind":                        {time.Hour, "5", 61, false, 0},
+		"nothing told for long, nothing waits":  {time.Hour, "0", 80, true, 0},
+		"nothing told for long, something does": {0, "5", 80, false, 2},
+	} {
+		r := newRig(t, telnet())
+		r.now = at(0)
+		r.deliver(report("1", "pump", at(0), ports(1, 23)))
+		r.now = at(60)
+		r.deliver(report("2", "other", at(60).Add(-c.lag), ports(1, 443)))
+		r.queue.waiting = c.waiting
+		r.close(at(c.at))
+		if closed := r.changes() != ""; closed != c.closed || r.counted(defender.MetricBlind) != c.blind {
+			t.Errorf("%s: closed %v, blind %d", name, closed, r.counted(defender.MetricBlind))
+		}
+	}
+}
+
+func TestCloserOfAStreamAsksNoQueue(t *testing.T) {
+	r := newRig(t, telnet())
+	r.handler.TelemetryQueueURL = ""
+	r.deliver(report("1", "pump", at(0), ports(1, 23)))
+	r.close(at(60))
+	if r.changes() != "pump ports in-alarm" || r.queue.asked > 0 {
+		t.Errorf("%s, queue asked %d times", r.changes(), r.queue.asked)
+	}
+}
+
+func TestProgressIsToldSparingly(t *testing.T) {
+	r := newRig(t, telnet())
+	told := func(minute, sentAt float64, again bool) bool {
+		r.now = at(minute)
+		m := report(fmt.Sprint(minute), "pump", at(sentAt), ports(int(sentAt*60)+1, 443))
+		if again {
+			m.Attributes["ApproximateReceiveCount"] = "2"
+		}
+		r.deliver(m)
+		return r.table.took()["PutItem progress"] == 1
+	}
+	for _, step := range []struct {
+		why          string
+		minute, sent float64
+		again, want  bool
+	}{
+		{"at first", 10, 9.9, false, true},
+		{"within the minute", 10.5, 10.4, false, false},
+		{"a lag that batching does not explain, at once", 10.6, 5, false, true},
+		{"no greater lag", 10.7, 6, false, false},
+		{"after a minute", 12, 11.9, false, true},
+		{"of what comes again nothing follows", 14, 2, true, false},
+	} {
+		if got := told(step.minute, step.sent, step.again); got != step.want {
+			t.Errorf("%s: told %v", step.why, got)
+		}
+	}
+}
+
+func TestGreatestLagStands(t *testing.T) {
+	store := evaluator.NewStore(newTable(t), "state")
+	ctx := context.Background()
+	for _, step := range []struct {
+		at        float64
+		lag, want time.Duration
+	}{
+		{0, time.Hour, time.Hour}, {1, time.Second, time.Hour}, {1, 2 * time.Hour, 2 * time.Hour}, {4, time.Second, time.Second},
+	} {
+		if err := store.Beat(ctx, evaluator.Progress{At: at(step.at), Lag: step.lag}); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := store.Progress(ctx); err != nil || p.Lag != step.want {
+			t.Errorf("at minute %v: %+v, want %v (%v)", step.at, p, step.want, err)
+		}
+	}
+}
+
+// What silence decides: a device that stays away, and an agent that stopped.
+func TestSilenceIsJudged(t *testing.T) {
+	config := profile(defender.Behavior{Name: "away", Criteria: defender.DisconnectDuration.LessThan(30)})
+	config.ReportsEvery = 10
+	r := newRig(t, config)
+	r.deliver(report("1", "pump", at(0), ports(1, 443)), lifecycle("pump", "connected", "s", at(0)))
+	r.deliver(lifecycle("pump", "disconnected", "s", at(1)))
+	for minute := range 60 {
+		r.close(at(float64(minute)))
+	}
+	if got := r.changes(); got != "pump away in-alarm, pump reports-regularly in-alarm" {
+		t.Fatal(got)
+	}
+	var times []time.Duration
+	for _, m := range r.messages() {
+		times = append(times, time.UnixMilli(m.Transition.Time).Sub(start).Truncate(time.Minute))
+	}
+	if !slices.Equal(times, []time.Duration{31 * time.Minute, 12 * time.Minute}) {
+		t.Errorf("alarms at %v", times)
+	}
+}

@@ -1,0 +1,259 @@
+package evaluator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsretry "github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/smithy-go"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/lambda/internal/fleet"
+	"github.com/defenderhub/defenderhub/lambda/internal/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/transition"
+)
+
+// step is what is known of a thing up to a time. id names the record, "" in the closer.
+type step struct {
+	id     string
+	at     time.Time
+	kind   string
+	points []evaluate.Datapoint
+}
+
+// visit is what an invocation does with one thing.
+type visit struct {
+	subject, principal string
+	// identified is what the registry said already.
+	identified *registry.Thing
+	records    []*record
+	steps      []step
+	// closing: see [Handler.close].
+	closing bool
+
+	// item is what is stored, outcome what was made of it.
+	item    Item
+	outcome outcome
+	// send tells that the item's outbox is to be sent.
+	send bool
+	// unresolved tells that the registry did not answer.
+	unresolved bool
+	err        error
+}
+
+// outcome is what steps make of a thing.
+type outcome struct {
+	evaluator   evaluate.Evaluator
+	state       evaluate.State
+	clock       time.Time
+	changed     bool
+	transitions []evaluate.Transition
+	samples     []evaluate.Sample
+	stats       map[string]evaluate.Stats // by kind
+	thing       registry.Thing
+	knownAt     time.Time
+}
+
+// population lets things that are judged at once ask the fleet one after another.
+type population struct {
+	mu    sync.Mutex
+	fleet *fleet.Fleet
+}
+
+// Statistic implements evaluate.Fleet.
+func (p *population) Statistic(k evaluate.FleetKey, s defender.Statistic, start int64) (evaluate.Range, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fleet.Statistic(k, s, start)
+}
+
+// Baseline implements evaluate.Fleet.
+func (p *population) Baseline(k evaluate.FleetKey, c defender.Confidence, start int64) (evaluate.Range, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fleet.Baseline(k, c, start)
+}
+
+func (p *population) err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fleet.Err()
+}
+
+// run makes the visit's steps. A thing's time never goes back.
+func run(e evaluate.Evaluator, i Item, steps []step, f *population) (outcome, error) {
+	e.Fleet = f
+	out := outcome{state: i.State, clock: i.Clock, stats: map[string]evaluate.Stats{}}
+	for _, s := range steps {
+		if s.at.After(out.clock) {
+			out.clock = s.at
+		}
+		r := e.Step(i.Subject, out.state, s.points, out.clock)
+		out.state, out.changed = r.State, out.changed || r.Changed
+		out.transitions, out.samples = append(out.transitions, r.Transitions...), append(out.samples, r.Samples...)
+		sum := out.stats[s.kind]
+		sum.Late, sum.Early, sum.Unread, sum.Unjudged = sum.Late+r.Stats.Late, sum.Early+r.Stats.Early, sum.Unread+r.Stats.Unread, sum.Unjudged+r.Stats.Unjudged
+		out.stats[s.kind] = sum
+	}
+	out.evaluator = e
+	if err := f.err(); err != nil {
+		return outcome{}, fmt.Errorf("fleet: %w", err)
+	}
+	return out, nil
+}
+
+// judge makes the steps with the profiles that watch the thing. What the registry says is
+// asked for only where it matters: where a profile with targets would remember, tell or
+// sample something, and where an alarm is to name the thing.
+func (h *Handler) judge(ctx context.Context, v *visit, i Item, f *population) (outcome, error) {
+	e := evaluate.Evaluator{Behaviors: h.engine.behaviors, Lateness: h.engine.lateness()}
+	now := i.Clock
+	if last := v.steps[len(v.steps)-1].at; last.After(now) {
+		now = last
+	}
+	thing, knownAt := i.Thing, i.KnownAt
+	if v.identified != nil {
+		thing, knownAt = *v.identified, now
+	}
+	fresh := !knownAt.IsZero() && now.Sub(knownAt) <= h.engine.membership
+	if fresh {
+		e.Watches = h.watches(thing)
+	}
+	out, err := run(e, i, v.steps, f)
+	if err != nil {
+		return outcome{}, err
+	}
+	if !fresh && (len(out.transitions) > 0 || h.targeted(out)) {
+		client := v.subject
+		if v.closing && thing.Registered {
+			client = thing.Name // by its own name a thing is found without the principal
+		}
+		found, err := h.Registry.Resolve(ctx, client, v.principal, now)
+		v.unresolved = err != nil
+		switch {
+		case err == nil:
+			thing, knownAt = found, now
+			e.Watches = h.watches(thing)
+		case canRetry(err):
+			return outcome{}, fmt.Errorf("registry: %w", err)
+		case knownAt.IsZero():
+			e.Watches = func(profile string) bool { return h.engine.targets[profile] == nil }
+		default:
+			e.Watches = h.watches(thing)
+		}
+		if out, err = run(e, i, v.steps, f); err != nil {
+			return outcome{}, err
+		}
+	}
+	out.thing, out.knownAt = thing, knownAt
+	return out, nil
+}
+
+func (h *Handler) watches(t registry.Thing) func(string) bool {
+	return func(profile string) bool { return h.engine.watches(profile, t) }
+}
+
+// targeted tells that a profile with targets may have its part in the outcome.
+func (h *Handler) targeted(out outcome) bool {
+	if len(h.engine.targets) == 0 {
+		return false
+	}
+	for _, s := range out.samples {
+		if h.engine.targets[s.Key.Profile] != nil {
+			return true
+		}
+	}
+	return out.changed
+}
+
+// canRetry tells that an error may pass: all but those that say that the request is wrong
+// or not allowed.
+func canRetry(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) || api.ErrorFault() != smithy.FaultClient {
+		return true
+	}
+	_, throttled := awsretry.DefaultThrottleErrorCodes[api.ErrorCode()]
+	return throttled
+}
+
+const (
+	// maxConflicts is how often a thing is judged anew because somebody else wrote first.
+	maxConflicts = 8
+	// resendAfter is how long an outbox waits for the closer.
+	resendAfter = time.Minute
+	// keep is how long a thing of which nothing is remembered keeps its clock: longer than
+	// a message may come again.
+	keep = 24 * time.Hour
+)
+
+// settle judges a thing and writes what has changed, state and outbox at once.
+func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
+	for conflicts := 0; ; conflicts++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		out, err := h.judge(ctx, v, v.item, f)
+		if err != nil {
+			return err
+		}
+		v.outcome = out
+		next := v.item
+		next.Revision++
+		next.State, next.Clock, next.Thing, next.KnownAt = out.state, out.clock, out.thing, out.knownAt
+		next.Outbox = append(next.Outbox[:len(next.Outbox):len(next.Outbox)], messages(v.subject, out)...)
+		next = sealed(out.evaluator, next)
+		v.send = v.closing && len(next.Outbox) > 0
+		if !out.changed && len(out.transitions) == 0 && !(v.closing && len(next.Outbox) == 0 && !next.Due.Equal(v.item.Due)) {
+			return nil
+		}
+		err = h.Store.Put(ctx, next)
+		if errors.Is(err, ErrConflict) && conflicts < maxConflicts {
+			if v.item, err = h.Store.Get(ctx, v.subject); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		v.item, v.send = next, len(next.Outbox) > 0
+		return nil
+	}
+}
+
+// sealed is the item with the time at which the closer must look at it, or at which it may
+// be deleted.
+func sealed(e evaluate.Evaluator, i Item) Item {
+	i.Due, i.Expires = e.Due(i.State), time.Time{}
+	if len(i.Outbox) > 0 {
+		if resend := i.Clock.Add(resendAfter); i.Due.IsZero() || resend.Before(i.Due) {
+			i.Due = resend
+		}
+	}
+	if i.Due.IsZero() && i.State.Transient() {
+		i.Expires = i.Clock.Add(keep)
+	}
+	return i
+}
+
+// messages are the transitions as the forwarder reads them.
+func messages(subject string, out outcome) []transition.Message {
+	all := make([]transition.Message, len(out.transitions))
+	for i, t := range out.transitions {
+		all[i] = transition.Message{Thing: subject, ClientID: subject, Transition: t}
+		if out.knownAt.IsZero() {
+			continue
+		}
+		all[i].Registered = aws.Bool(out.thing.Registered)
+		if out.thing.Name != "" {
+			all[i].Thing = out.thing.Name
+		}
+	}
+	return all
+}

@@ -1,0 +1,164 @@
+package evaluator
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/defender/report"
+	"github.com/defenderhub/defenderhub/lambda/internal/registry"
+)
+
+// record is a message of the queue, or a record of the stream, on its way.
+type record struct {
+	// id by which the transport knows it.
+	id   string
+	body []byte
+	// sent is when the transport took it, again that it was delivered before.
+	sent  time.Time
+	again bool
+
+	// kind for the metrics, "unknown" where the record does not say.
+	kind string
+	// subject is what the device is told from others by, "" where the record says nothing
+	// that can be judged. principal is the sender's.
+	subject, principal string
+	// thing is set where the registry had to be asked for the subject.
+	thing  *registry.Thing
+	points []evaluate.Datapoint
+	// answer is for a report that cannot be read.
+	answer *answer
+	// failed tells that the record has to come again.
+	failed bool
+}
+
+const unknownKind = "unknown"
+
+// fromQueue handles messages and names those that have to come again.
+func (h *Handler) fromQueue(ctx context.Context, messages []events.SQSMessage) events.SQSEventResponse {
+	records := make([]*record, len(messages))
+	for i, m := range messages {
+		sent, err := strconv.ParseInt(m.Attributes["SentTimestamp"], 10, 64)
+		if err != nil {
+			sent = h.Now().UnixMilli() // Amazon SQS always tells
+		}
+		count := m.Attributes["ApproximateReceiveCount"]
+		records[i] = &record{id: m.MessageId, body: []byte(m.Body), sent: time.UnixMilli(sent).UTC(), again: count != "" && count != "1"}
+	}
+	h.batch(ctx, records)
+	response := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
+	for _, r := range records {
+		if r.failed {
+			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: r.id})
+		}
+	}
+	return response
+}
+
+// fromStream handles records of a shard and names the lowest sequence number that failed:
+// from there on they come again.
+func (h *Handler) fromStream(ctx context.Context, all []events.KinesisEventRecord) events.KinesisEventResponse {
+	records := make([]*record, len(all))
+	for i, r := range all {
+		records[i] = &record{id: r.Kinesis.SequenceNumber, body: r.Kinesis.Data, sent: r.Kinesis.ApproximateArrivalTimestamp.UTC()}
+	}
+	h.batch(ctx, records)
+	response := events.KinesisEventResponse{BatchItemFailures: []events.KinesisBatchItemFailure{}}
+	lowest := ""
+	for _, r := range records {
+		if r.failed && (lowest == "" || lower(r.id, lowest)) {
+			lowest = r.id
+		}
+	}
+	if lowest != "" {
+		response.BatchItemFailures = append(response.BatchItemFailures, events.KinesisBatchItemFailure{ItemIdentifier: lowest})
+	}
+	return response
+}
+
+// lower compares sequence numbers, which have up to 128 digits.
+func lower(a, b string) bool { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) < 0 }
+
+// read finds out what a record says, and of whom. What no rule of the engine wrote is
+// counted and gone.
+func (h *Handler) read(ctx context.Context, r *record) {
+	r.kind = unknownKind
+	t, err := evaluate.DecodeTelemetry(r.body, h.ReportsRule)
+	if err == nil {
+		r.kind = string(t.Kind)
+		if t.Time == 0 {
+			t.Time = r.sent.UnixMilli()
+		}
+		if t.ID == "" {
+			t.ID = r.id
+		}
+		err = h.understand(r, t)
+	}
+	h.count(r.kind, defender.MetricReceived, 1)
+	if err != nil {
+		h.count(r.kind, defender.MetricUnreadable, 1)
+		h.Log.Error("telemetry cannot be read", "record", r.id, "kind", r.kind, "bytes", len(r.body))
+		return
+	}
+	if len(r.points) > 0 && r.subject == "" {
+		h.identify(ctx, r)
+	}
+}
+
+func (h *Handler) understand(r *record, t evaluate.Telemetry) error {
+	if t.Kind == evaluate.LifecycleEvent {
+		var l evaluate.Lifecycle
+		if err := json.Unmarshal(t.Payload, &l); err != nil {
+			return fmt.Errorf("lifecycle event: %w", err)
+		}
+		if l.ClientID == "" || l.Timestamp <= 0 {
+			return errors.New("lifecycle event says neither who nor when")
+		}
+		r.subject, r.principal, r.points = l.ClientID, l.Principal, l.Datapoints()
+		if l.EventType == "connect_failed" {
+			r.principal = "" // whoever was refused need not be the device
+		}
+		return nil
+	}
+	if t.ClientID != evaluate.NotMQTT {
+		r.subject = t.ClientID
+	}
+	r.principal = t.Principal
+	if t.Kind != evaluate.DeviceReport {
+		r.points = t.Datapoints()
+		return nil
+	}
+	read, err := report.Decode(t.Payload)
+	if err != nil {
+		h.count(r.kind, defender.MetricUnreadableReports, 1)
+		h.Log.Warn("device report cannot be read", "record", r.id, "device", r.subject, "bytes", len(t.Payload))
+		r.points, r.answer = evaluate.UnreadableReport(t.ID, t.Time), h.rejection(t, err)
+		return nil
+	}
+	h.count(r.kind, defender.MetricDiscarded, read.Discarded)
+	r.points = evaluate.Report("report/"+strconv.FormatInt(read.ID, 10), t.Time, read.Values)
+	return nil
+}
+
+// identify finds the thing of a message that did not come over MQTT by its principal.
+func (h *Handler) identify(ctx context.Context, r *record) {
+	t, err := h.Registry.Resolve(ctx, evaluate.NotMQTT, r.principal, r.sent)
+	if err == nil && t.Name != "" {
+		r.subject, r.thing = t.Name, &t
+		return
+	}
+	reason := "the principal has no thing of its own"
+	if err != nil {
+		reason, r.failed = err.Error(), canRetry(err)
+	}
+	h.count(r.kind, defender.MetricUnresolved, 1)
+	h.Log.Warn("sender is not known and is not judged", "record", r.id, "kind", r.kind, "again", r.failed, "reason", reason)
+}

@@ -1,0 +1,104 @@
+package evaluator_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator"
+	"github.com/defenderhub/defenderhub/lambda/internal/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/transition"
+)
+
+func outbox() []transition.Message {
+	return []transition.Message{{Thing: "pump", ClientID: "c", Registered: new(true), Transition: evaluate.Transition{
+		Time: start.UnixMilli(), Thing: "c", Change: evaluate.InAlarm, Profile: "P", ViolationID: "v", StartTime: start.UnixMilli(),
+		Behavior: defender.Behavior{Name: "b", Criteria: defender.MessageByteSize.LessThan(8)},
+	}}}
+}
+
+func TestItemComesBackAsItWasWritten(t *testing.T) {
+	ctx := context.Background()
+	store := evaluator.NewStore(newTable(t), "state")
+	want := evaluator.Item{
+		Subject: "thing#c", Revision: 1, Clock: at(1), Outbox: outbox(),
+		Thing: registry.Thing{Name: "pump", Registered: true, Groups: []string{"g"}}, KnownAt: at(2), Due: at(3), Expires: at(4).Local(),
+	}
+	if err := store.Put(ctx, want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := store.Get(ctx, want.Subject)
+	if len(got.Outbox) != 1 || got.Outbox[0].Transition.ViolationID != "v" || got.Outbox[0].ClientID != "c" {
+		t.Errorf("outbox %+v", got.Outbox)
+	}
+	got.Outbox, want.Outbox = nil, nil
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v (%v)", got, want, err)
+	}
+	items, faults := store.Load(ctx, []string{want.Subject, "absent"})
+	if len(faults) > 0 || items[want.Subject].Revision != 1 || !reflect.DeepEqual(items["absent"], evaluator.Item{Subject: "absent"}) {
+		t.Errorf("%+v, %v", items, faults)
+	}
+	bare := evaluator.Item{Subject: "thing#c", Revision: 2, Clock: at(5)}
+	if err := store.Put(ctx, bare); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := store.Get(ctx, bare.Subject); err != nil || !reflect.DeepEqual(got, bare) {
+		t.Errorf("got  %+v\nwant %+v (%v)", got, bare, err)
+	}
+}
+
+func TestWritesAreConditional(t *testing.T) {
+	ctx := context.Background()
+	store := evaluator.NewStore(newTable(t), "state")
+	for _, c := range []struct {
+		revision int64
+		want     error
+	}{{2, evaluator.ErrConflict}, {1, nil}, {1, evaluator.ErrConflict}, {3, evaluator.ErrConflict}, {2, nil}, {3, nil}} {
+		if err := store.Put(ctx, evaluator.Item{Subject: "c", Revision: c.revision, Clock: at(0)}); !errors.Is(err, c.want) {
+			t.Errorf("revision %d: %v, want %v", c.revision, err, c.want)
+		}
+	}
+}
+
+func TestItemsThatNobodyWroteAreFaults(t *testing.T) {
+	number := func(n string) types.AttributeValue { return &types.AttributeValueMemberN{Value: n} }
+	for name, c := range map[string]struct {
+		change func(item)
+		want   string
+	}{
+		"no revision":     {func(it item) { delete(it, "revision") }, "revision"},
+		"no clock":        {func(it item) { it["clock"] = text("soon") }, "clock"},
+		"no state":        {func(it item) { delete(it, "state") }, "state"},
+		"a newer state":   {func(it item) { it["state"] = text(`{"v":2}`) }, "version 2"},
+		"a broken outbox": {func(it item) { it["outbox"] = text(`[{"source":"behavior"}]`) }, "client id"},
+		"a broken thing":  {func(it item) { it["thing"] = number("7") }, "thing"},
+	} {
+		f := newTable(t)
+		store := evaluator.NewStore(f, "state")
+		if err := store.Put(context.Background(), evaluator.Item{Subject: "pump", Revision: 1, Clock: at(0), KnownAt: at(0), Outbox: outbox()}); err != nil {
+			t.Fatal(err)
+		}
+		c.change(f.of("pump"))
+		_, faults := store.Load(context.Background(), []string{"pump", "other"})
+		if err := faults["pump"]; len(faults) != 1 || !errors.Is(err, evaluator.ErrState) || !strings.Contains(err.Error(), "pump") || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want one that names pump and %s", name, faults, c.want)
+		}
+	}
+}
+
+func TestReadsThatFailAreFaultsOfTheirThings(t *testing.T) {
+	f := newTable(t)
+	f.step = func(string, string, bool) error { return fmt.Errorf("no capacity") }
+	_, faults := evaluator.NewStore(f, "state").Load(context.Background(), []string{"a", "b"})
+	if len(faults) != 2 || faults["a"] == nil || errors.Is(faults["a"], evaluator.ErrState) {
+		t.Errorf("%v", faults)
+	}
+}
