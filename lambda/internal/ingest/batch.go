@@ -124,16 +124,19 @@ func (h *Handler) settle(ctx context.Context, m *message) bool {
 	case delivery.HubOff:
 		h.returnIn(ctx, m, stretch(m.Attributes["ApproximateReceiveCount"]))
 	case delivery.Retry:
+		wait := stretch(m.Attributes["ApproximateReceiveCount"])
 		if m.progress {
-			h.returnIn(ctx, m, 0)
+			wait = 0
 		}
+		h.returnIn(ctx, m, wait)
 		h.Log.Warn("message will come again", "messageId", m.MessageId, "source", m.source, "reason", m.outcome.Reason, "progress", m.progress)
 	}
 	return false
 }
 
-// stretch is how long a message waits while Security Hub is off: a minute at first, an
-// hour at last.
+// stretch is how long a message waits while Security Hub is off, or something else lasts: a
+// minute at first, an hour at last. Within the 14 days that the queue keeps it, it is then
+// not received as often as makes the queue take it for one that crashes the function.
 func stretch(receiveCount string) time.Duration {
 	n, err := strconv.Atoi(receiveCount)
 	if err != nil || n < 1 {

@@ -218,6 +218,24 @@ func TestSecurityHubOffKeepsMessagesLongerAndLonger(t *testing.T) {
 	r.want(map[string]string{"device-event/us-east-1/pump-1/tamper": "ACTIVE"})
 }
 
+// The queue gives a message up at the thousandth receive, without a reason.
+func TestLongFailureLosesNoMessageToTheRedrive(t *testing.T) {
+	r := newRig(t)
+	r.service.Inject(securityhubtest.Fault{Answer: &securityhubtest.Error{Code: "AccessDeniedException", Status: 403, Message: "no"}})
+	m := r.device("pump-1", start, tamper)
+	receives := 0
+	for waited := time.Duration(0); waited < 14*24*time.Hour && receives < 1000; receives++ {
+		m.Attributes["ApproximateReceiveCount"] = strconv.Itoa(receives + 1)
+		if again := r.handle(context.Background(), m); !slices.Equal(again, []string{m.MessageId}) {
+			t.Fatalf("%v come again", again)
+		}
+		waited += time.Duration(r.sqs.visible[m.ReceiptHandle]) * time.Second
+	}
+	if receives > 500 {
+		t.Errorf("received %d times in the 14 days for which the queue keeps it", receives)
+	}
+}
+
 func TestUnfinishedAuditComesAgainAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
