@@ -25,6 +25,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/importer"
 	"github.com/defenderhub/defenderhub/lambda/internal/ingest"
 	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/sweep"
 )
 
 func main() {
@@ -110,7 +111,8 @@ func build(ctx context.Context, getenv func(string) string) (*ingest.Handler, er
 			Table: table, Findings: book, Deliver: deliver,
 			Region: e.region, Log: log,
 		},
-		Ledger: book, Metrics: metrics, Log: log, Now: time.Now,
+		Sweeper: &sweep.Sweeper{Table: table, Findings: book, Deliver: deliver, Region: e.region, Live: e.live, Log: log},
+		Ledger:  book, Metrics: metrics, Log: log, Now: time.Now,
 		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, Live: e.live, DeadLetterQueueURL: e.deadLetters,
 	}, nil
 }

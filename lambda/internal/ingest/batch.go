@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -46,7 +47,10 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 		}
 		messages[i] = h.read(ctx, r, sent[i])
 		h.Metrics.Count(messages[i].source, defender.MetricReceived, 1)
-		signals = append(signals, messages[i].signals...)
+	}
+	h.announce(work, now, messages)
+	for _, m := range messages {
+		signals = append(signals, m.signals...)
 	}
 	if len(signals) > 0 {
 		outcomes := h.Deliver.Deliver(work, now, signals)
@@ -75,6 +79,25 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 		h.Log.Error(hubOffAdvice, "region", h.Region)
 	}
 	return response
+}
+
+// announce makes sure that the findings of behaviors that messages raise are found when
+// those behaviors are gone.
+func (h *Handler) announce(ctx context.Context, now time.Time, messages []*message) {
+	var err error
+	asked := false
+	raises := func(s signal.Signal) bool { return s.Source == defender.BehaviorTransitions && s.Raised }
+	for _, m := range messages {
+		if !slices.ContainsFunc(m.signals, raises) {
+			continue
+		}
+		if !asked {
+			err, asked = h.Sweeper.Announce(ctx, now), true
+		}
+		if err != nil {
+			m.signals, m.outcome = nil, delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()}
+		}
+	}
 }
 
 // parallel is how many calls to Amazon SQS run at once, and answerTime what they leave

@@ -23,6 +23,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/signal"
+	"github.com/defenderhub/defenderhub/lambda/internal/sweep"
 )
 
 // SQS is the part of the Amazon SQS client that the handler calls.
@@ -48,12 +49,20 @@ type Due interface {
 	Due(ctx context.Context, now time.Time, each func([]ledger.Entry) error) error
 }
 
+// Sweeper ends the findings of behaviors that are judged no more.
+type Sweeper interface {
+	Announce(context.Context, time.Time) error
+	Sweep(context.Context, time.Time) error
+	Archive(context.Context, time.Time, []ledger.Entry) ([]ledger.Entry, error)
+}
+
 // Handler handles the function's events. It is safe for concurrent use.
 type Handler struct {
 	SQS     SQS
 	Deliver Deliverer
 	Audit   Auditor
 	Ledger  Due
+	Sweeper Sweeper
 	Metrics *emf.Metrics
 	Log     *slog.Logger
 	// Now is the machine's clock; see [Handler.at].
@@ -144,24 +153,30 @@ func (h *Handler) mapper(ctx context.Context, queueARN string) (mapping.Mapper, 
 }
 
 // refresh does what is due: it imports active findings again before Security Hub
-// forgets them, archives what was quiet too long, and imports what was claimed and
-// never confirmed.
+// forgets them, archives what was quiet too long or is judged no more, and imports what
+// was claimed and never confirmed.
 func (h *Handler) refresh(ctx context.Context, now time.Time) error {
 	done, left := 0, 0
+	swept := h.Sweeper.Sweep(ctx, now)
 	err := h.Ledger.Due(ctx, now, func(entries []ledger.Entry) error {
+		entries, err := h.Sweeper.Archive(ctx, now, entries)
+		if err != nil {
+			return err
+		}
 		for _, outcome := range h.Deliver.Refresh(ctx, now, entries) {
 			switch outcome.Verdict {
 			case delivery.Done:
 				done++
 			case delivery.HubOff:
-				return errHubOff
+				return sweep.ErrHubOff
 			default:
 				left++
 			}
 		}
 		return ctx.Err()
 	})
-	if errors.Is(err, errHubOff) {
+	err = errors.Join(swept, err)
+	if errors.Is(err, sweep.ErrHubOff) {
 		h.Log.Error(hubOffAdvice, "region", h.Region)
 		return nil
 	}
@@ -171,7 +186,5 @@ func (h *Handler) refresh(ctx context.Context, now time.Time) error {
 	}
 	return err
 }
-
-var errHubOff = errors.New("security hub is off")
 
 const hubOffAdvice = "Security Hub is not enabled in this account and Region: messages are kept and tried again; enable it with: aws securityhub enable-security-hub --no-enable-default-standards"

@@ -31,6 +31,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/ledger/ledgertest"
+	"github.com/defenderhub/defenderhub/lambda/internal/sweep"
 	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
 )
 
@@ -55,6 +56,7 @@ type rig struct {
 	sqs     *fakeSQS
 	iot     *fakeIoT
 	handler *ingest.Handler
+	sweeper *sweep.Sweeper
 	logs    bytes.Buffer
 	metrics bytes.Buffer
 	sent    int
@@ -77,8 +79,10 @@ func newRig(t testing.TB) *rig {
 		Importer: importer.New(securityhub.NewFromConfig(inprocess.Config(r.service, account, region)), func(int64) int64 { return 0 }),
 		Metrics:  metrics, Log: log,
 	}
+	r.sweeper = &sweep.Sweeper{Table: r.table, Findings: book, Deliver: deliver, Region: region, Log: log}
 	r.handler = &ingest.Handler{
-		SQS: r.sqs, Deliver: deliver, Ledger: book, Metrics: metrics, Log: log, Now: now,
+		Sweeper: r.sweeper,
+		SQS:     r.sqs, Deliver: deliver, Ledger: book, Metrics: metrics, Log: log, Now: now,
 		Audit:  &audit.Auditor{IoT: r.iot, Table: r.table, Findings: book, Deliver: deliver, Region: region, Log: log, Random: func(int64) int64 { return 0 }},
 		Region: region, EventTopic: "defenderhub/events/+", DeadLetterQueueURL: deadURL,
 	}
