@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"compress/flate"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -16,19 +17,50 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/evaluate"
 )
 
-// function measures the forwarder's executable, its zip and its start against a
-// function that does nothing.
-func (b *bench) function() error {
-	ours, err := b.build(b.repository, "./lambda/forwarder", "forwarder")
-	if err != nil {
-		return err
-	}
+// functions measures the executables, their zips and their start against a function that
+// does nothing.
+func (b *bench) functions() error {
 	theirs, err := b.build(b.test, "./bench/emptyfunction", "emptyfunction")
 	if err != nil {
 		return err
 	}
+	behaviors, err := json.Marshal(evaluate.Config{
+		Profiles: []evaluate.ProfileConfig{{Name: "Profile", Behaviors: []defender.Behavior{{Name: "tcp", Criteria: defender.ListeningTCPPorts.InPorts(443)}}}},
+		Reports:  true, BatchSeconds: 10, MembershipMinutes: 15,
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(b.dir, defender.ConfigFile), behaviors, 0o644); err != nil {
+		return err
+	}
+	const queue = "https://sqs.us-east-1.amazonaws.com/123456789012/bench"
+	for _, f := range []struct {
+		name string
+		env  []string
+	}{
+		{"forwarder", []string{defender.EnvLedgerTable + "=bench", defender.EnvDeadLetterQueueURL + "=" + queue}},
+		{"evaluator", []string{
+			defender.EnvStateTable + "=bench", defender.EnvIngestQueueURL + "=" + queue, defender.EnvDeadLetterQueueURL + "=" + queue,
+			defender.EnvTelemetryQueueURL + "=" + queue, defender.EnvReportsRule + "=bench", "LAMBDA_TASK_ROOT=" + b.dir,
+		}},
+	} {
+		ours, err := b.build(b.repository, "./lambda/"+f.name, f.name)
+		if err != nil {
+			return err
+		}
+		env := append(f.env, "AWS_REGION=us-east-1", "AWS_LAMBDA_FUNCTION_NAME=bench", "AWS_ACCESS_KEY_ID=bench", "AWS_SECRET_ACCESS_KEY=bench")
+		if err := b.function(f.name, ours, theirs, env); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) function(name, ours, theirs string, env []string) error {
 	for _, m := range []struct {
 		what    string
 		measure func(path string) (int64, error)
@@ -41,14 +73,10 @@ func (b *bench) function() error {
 		if err != nil {
 			return err
 		}
-		b.row(m.what, fmt.Sprintf("%.1f MB", float64(a)/1e6), fmt.Sprintf("%.1f MB empty function", float64(z)/1e6), number(float64(a)/float64(z)), "")
-	}
-	env := []string{
-		"AWS_REGION=us-east-1", "AWS_LAMBDA_FUNCTION_NAME=bench", "AWS_ACCESS_KEY_ID=bench", "AWS_SECRET_ACCESS_KEY=bench",
-		defender.EnvLedgerTable + "=bench", defender.EnvDeadLetterQueueURL + "=https://sqs.us-east-1.amazonaws.com/123456789012/bench",
+		b.row(name+", "+m.what, fmt.Sprintf("%.1f MB", float64(a)/1e6), fmt.Sprintf("%.1f MB empty function", float64(z)/1e6), number(float64(a)/float64(z)), "")
 	}
 	// A start is short: several count as one measurement, the fastest of them.
-	return b.compare("start until it asks for work", "empty function", 0,
+	return b.compare(name+", start until it asks for work", "empty function", 0,
 		func() (time.Duration, error) { return b.fastestStart(ours, env) }, func() (time.Duration, error) { return b.fastestStart(theirs, env) })
 }
 

@@ -66,7 +66,7 @@ func run(ctx context.Context, quick bool, pairs int, only string) error {
 	}
 	steps := []step{
 		{title: "synthesis of the full stack, warm, the functions' build included", run: b.synthesis},
-		{title: "the forwarder's function", run: b.function},
+		{title: "size and start of the functions", run: b.functions},
 		{title: "mapping, one core", run: b.mapping},
 		{title: "batches through the handler: decode, map, ledger, SDK, local Security Hub", run: b.batches},
 		{title: "cost of the engines, USD in 30 days, list prices", run: b.costs, own: true},

@@ -37,8 +37,9 @@ const (
 	// megabytesOfCPU is the memory with which a function has a whole virtual CPU.
 	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 	megabytesOfCPU = 1769
-	// callSeconds is how long a call of DynamoDB takes (unverified).
-	callSeconds = 0.010
+	// callSeconds is how long a call of DynamoDB takes (unverified). Each invocation waits
+	// for one to read and one to write; the others go on at the same time, so many at once.
+	callSeconds, callsAtOnce = 0.010, 16
 	// platformLogBytes are Lambda's own lines for one invocation (unverified).
 	platformLogBytes = 400
 )
@@ -73,12 +74,11 @@ type Deployment struct {
 	Partitions   float64 // of the closer, each invoked once a minute
 	CloseSeconds float64 // that one such invocation takes
 	Alarms       float64 // of CloudWatch
-	Metrics      float64 // custom metrics
-	LogBytes     float64 // that the function itself logs in one invocation
+	Metrics      float64 // custom metrics: four counters, each for the function and its source
 }
 
 // Defaults are what the constructs deploy without props.
-var Defaults = Deployment{MemoryMB: 256, BatchSeconds: 10, BatchRecords: 1000, Partitions: 1, CloseSeconds: 0.2, Alarms: 3, Metrics: 8, LogBytes: 800}
+var Defaults = Deployment{MemoryMB: 256, BatchSeconds: 10, BatchRecords: 1000, Partitions: 1, CloseSeconds: 0.2, Alarms: 3, Metrics: 8}
 
 // Work is what the evaluation of a device costs in a window of five minutes, as measured.
 type Work struct {
@@ -88,6 +88,7 @@ type Work struct {
 	Registry      float64 // operations
 	Transitions   float64 // that go through the forwarder
 	StoredBytes   float64 // at rest
+	LoggedBytes   float64 // of each invocation
 }
 
 // Load is what devices send and what is made of it.
@@ -209,7 +210,7 @@ func (d Deployment) SelfManaged(l Load, t Transport) Bill {
 	add(PartTransport, SQSRequests, requestsAtRest) // of the queue of error actions
 	invocations := d.Invocations(l, t)
 	gigabytes := d.MemoryMB / 1024
-	busy := windows * (l.Work.CPUSeconds*megabytesOfCPU/math.Min(d.MemoryMB, megabytesOfCPU) + l.Work.Calls*callSeconds)
+	busy := windows*(l.Work.CPUSeconds*megabytesOfCPU/math.Min(d.MemoryMB, megabytesOfCPU)+l.Work.Calls*callSeconds/callsAtOnce) + invocations*2*callSeconds
 	closing := d.Partitions * minutesOfMonth
 	add(PartFunctions, LambdaRequests, invocations+closing)
 	add(PartFunctions, LambdaGBSeconds, gigabytes*(busy+closing*d.CloseSeconds))
@@ -222,7 +223,7 @@ func (d Deployment) SelfManaged(l Load, t Transport) Bill {
 	add(PartSchedule, DynamoDBWrites, minutesOfMonth)
 	add(PartWatching, CloudWatchAlarms, d.Alarms)
 	add(PartWatching, CloudWatchMetrics, d.Metrics)
-	add(PartWatching, CloudWatchLogs, (invocations+closing)*(platformLogBytes+d.LogBytes)/1e9)
+	add(PartWatching, CloudWatchLogs, (invocations+closing)*(platformLogBytes+l.Work.LoggedBytes)/1e9)
 	add(PartFindings, SQSRequests, windows*l.Work.Transitions*findingRequests)
 	add(PartFindings, DynamoDBWrites, windows*l.Work.Transitions*findingWrites)
 	return b

@@ -42,10 +42,10 @@ func TestTiers(t *testing.T) {
 
 // The month of 10,000 devices that report each five minutes, by hand: 86.4 million reports.
 func TestBillByHand(t *testing.T) {
-	d := Deployment{MemoryMB: 1769, BatchSeconds: 60, BatchRecords: 100, Partitions: 2, CloseSeconds: 0.5, Alarms: 3, Metrics: 4, LogBytes: 600}
+	d := Deployment{MemoryMB: 1769, BatchSeconds: 60, BatchRecords: 100, Partitions: 2, CloseSeconds: 0.5, Alarms: 3, Metrics: 4}
 	l := Load{
 		Devices: 10_000, Records: 1, RecordBytes: 1000, Datapoints: 5,
-		Work: Work{Reads: 0.5, Writes: 0.1, Calls: 0.05, CPUSeconds: 50e-6, Registry: 0.001, Transitions: 0.0001, StoredBytes: 2000},
+		Work: Work{Reads: 0.5, Writes: 0.1, Calls: 0.05, CPUSeconds: 50e-6, Registry: 0.001, Transitions: 0.0001, StoredBytes: 2000, LoggedBytes: 600},
 	}
 	invocations := 86.4e6 / 100 // 33.3 a second, of which each of five batches gets 400 a minute
 	for _, row := range []struct {
@@ -58,7 +58,7 @@ func TestBillByHand(t *testing.T) {
 		// Sent, received by ten, deleted by ten; and a second queue is asked in vain.
 		{PartTransport, (86.4*1.2 + 0.648) * 0.40},
 		// Two closers make 86,400 invocations of 0.5 s.
-		{PartFunctions, (invocations+86_400)/1e6*0.20 + 1769.0/1024*(86.4e6*(50e-6+0.05*0.010)+86_400*0.5)*0.0000133334},
+		{PartFunctions, (invocations+86_400)/1e6*0.20 + 1769.0/1024*(86.4e6*(50e-6+0.05*0.010/16)+invocations*2*0.010+86_400*0.5)*0.0000133334},
 		{PartReads, 86.4 * 0.5 * 0.125},
 		{PartWrites, 86.4 * 0.1 * 0.625},
 		{PartStorage, 0.02 * 0.25},
