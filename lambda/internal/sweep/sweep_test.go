@@ -107,7 +107,7 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 	w.deliver = &delivery.Delivery{
 		Ledger:   w.book,
 		Importer: importer.New(steppedAPI{securityhub.NewFromConfig(inprocess.Config(service, account, region))}, func(int64) int64 { return 0 }),
-		Metrics:  emf.New("f", io.Discard, func() time.Time { return w.now }), Log: slog.New(slog.DiscardHandler),
+		Metrics:  emf.New(defender.MetricDimensionForwarder, "f", io.Discard, func() time.Time { return w.now }), Log: slog.New(slog.DiscardHandler),
 	}
 	return w
 }
