@@ -196,6 +196,46 @@ func TestWithoutGoTheErrorNamesThePropCode(t *testing.T) {
 	}
 }
 
+func TestWithoutGoTheErrorNamesThePropExecutable(t *testing.T) {
+	t.Setenv("PATH", "")
+	p := DetectProps{Engine: defender.SelfManaged, SelfManaged: &SelfManagedProps{}}
+	compiled.Lock()
+	known := compiled.assets
+	compiled.assets = nil
+	compiled.Unlock()
+	defer func() { compiled.assets = known }()
+	err := p.compile()
+	found := defender.FieldErrors(err)
+	if len(found) != 1 || found[0].Field != "SelfManaged.Executable" || !strings.Contains(err.Error(), "Go on PATH to compile lambda/evaluator") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAssetWithAFileIsMadeOnce(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	program := filepath.Join(t.TempDir(), "program")
+	writeFile(t, program, "program")
+	one, err := withFile(program, "behaviors.json", []byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]fs.FileMode{"bootstrap": 0o755, "behaviors.json": 0o644} {
+		if info, err := os.Stat(filepath.Join(one.dir, name)); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, error %v, want mode %v", name, info, err, want)
+		}
+	}
+	two, err := withFile(program, "behaviors.json", []byte("{}"))
+	if err != nil || one != two {
+		t.Errorf("%v and %v, error %v", one, two, err)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(one.dir)); len(entries) != 1 {
+		t.Errorf("left %v", entries)
+	}
+	if _, err := withFile(filepath.Join(t.TempDir(), "missing"), "behaviors.json", nil); err == nil {
+		t.Error("a program that is not there is an asset")
+	}
+}
+
 func TestFaultOfTheBuildIsShown(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	_, err := compile("no-such-function", ARM64)

@@ -179,7 +179,7 @@ func TestQueuesOfTelemetryLoseNothing(t *testing.T) {
 	for _, name := range []string{"HubDetectTelemetry", "HubDetectErrorQueue"} {
 		id := tp.idOf(t, "AWS::SQS::Queue", name)
 		p := tp[id].Properties
-		if p["VisibilityTimeout"] != 720.0 || p["MessageRetentionPeriod"] != 14*24*3600.0 || !strings.Contains(text(p["RedrivePolicy"]), dead) {
+		if p["VisibilityTimeout"] != 720.0 || p["MessageRetentionPeriod"] != 14*24*3600.0 || !strings.Contains(text(p["RedrivePolicy"]), dead) || path(p, "RedrivePolicy", "maxReceiveCount") != 30.0 {
 			t.Errorf("%s: %s", id, text(p))
 		}
 		if !fed[`{"Fn::GetAtt":["`+id+`","Arn"]}`] {
@@ -308,13 +308,12 @@ func TestEvaluatorKnowsWhatItNeeds(t *testing.T) {
 		r := tp.named(t, "AWS::Lambda::Function", id)
 		env := path(r.Properties, "Environment", "Variables")
 		for name, want := range map[string]string{
-			defender.EnvStateTable:         `{"Ref":"` + tp.idOf(t, "AWS::DynamoDB::Table", "HubDetectState") + `"}`,
-			defender.EnvIngestQueueURL:     `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "HubForwarderQueue") + `"}`,
-			defender.EnvTelemetryQueueURL:  `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "HubDetectTelemetry") + `"}`,
-			defender.EnvDeadLetterQueueURL: `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "HubDetectDeadLetters") + `"}`,
-			defender.EnvReportsRule:        `{"Ref":"` + reports + `"}`,
-			defender.EnvThingGroups:        `{"Fn::Join":["",["pumps,",{"Fn::ImportValue":"Group"}]]}`,
-			defender.EnvLogLevel:           `"INFO"`,
+			defender.EnvStateTable:        `{"Ref":"` + tp.idOf(t, "AWS::DynamoDB::Table", "HubDetectState") + `"}`,
+			defender.EnvIngestQueueURL:    `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "HubForwarderQueue") + `"}`,
+			defender.EnvTelemetryQueueURL: `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "HubDetectTelemetry") + `"}`,
+			defender.EnvReportsRule:       `{"Ref":"` + reports + `"}`,
+			defender.EnvThingGroups:       `{"Fn::Join":["",["pumps,",{"Fn::ImportValue":"Group"}]]}`,
+			defender.EnvLogLevel:          `"INFO"`,
 		} {
 			if got := text(path(env, name)); got != want {
 				t.Errorf("%s: %s is %s, want %s", id, name, got, want)

@@ -58,20 +58,22 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 		SortKey:        attribute(defender.StateDueAt, awsdynamodb.AttributeType_NUMBER),
 		ProjectionType: awsdynamodb.ProjectionType_KEYS_ONLY,
 	})
-	function := func(id, description string, statements []awsiam.PolicyStatement) awslambda.Function {
-		things, suppressions := registryPermissions(p)
+	function := func(id, description string, statements []awsiam.PolicyStatement, suppressions ...nagSuppression) awslambda.Function {
+		things, suppression := registryPermissions(len(groups) > 0)
 		made := newGoFunction(d, id, goFunction{
 			description: description, code: code, architecture: s.Architecture,
 			timeout: or(s.Timeout, defaultTimeout), memoryMiB: or(s.MemoryMiB, defaultMemoryMiB),
 			environment: e.environment(p, forwarder, groups), retention: s.LogRetention, key: p.EncryptionKey,
 			tracing: s.Tracing, vpc: s.VPC, subnets: s.VPCSubnets, groups: s.SecurityGroups,
-			statements: append(append(e.permissions(p, forwarder), things...), statements...), suppressions: suppressions,
+			statements:   append(append(e.permissions(p, forwarder), things...), statements...),
+			suppressions: append(suppressions, suppression),
 		})
 		// The forwarder has to know new behaviors before they speak.
 		made.Node().AddDependency(forwarder.function)
 		return made
 	}
-	e.evaluator = function("Evaluator", "Judges the behavior of devices", e.streamPermissions())
+	answers, suppressions := answerPermissions(s.ReportTopic)
+	e.evaluator = function("Evaluator", "Judges the behavior of devices", append(e.streamPermissions(), answers...), suppressions...)
 	e.closer = function("Closer", "Judges each minute what the silence of devices decides", e.closerPermissions())
 	e.consume(s)
 	e.schedule(p)
@@ -95,10 +97,9 @@ func evaluatorCode(executable string, config evaluate.Config) (awslambda.Code, e
 // environment is the agreement with the functions; see package defender.
 func (e *selfManaged) environment(p DetectProps, f *forwarder, groups []string) map[string]string {
 	env := map[string]string{
-		defender.EnvStateTable:         *e.state.TableName(),
-		defender.EnvIngestQueueURL:     *f.queue.QueueUrl(),
-		defender.EnvDeadLetterQueueURL: *e.deadLetters.QueueUrl(),
-		defender.EnvLogLevel:           p.SelfManaged.LogLevel.String(),
+		defender.EnvStateTable:     *e.state.TableName(),
+		defender.EnvIngestQueueURL: *f.queue.QueueUrl(),
+		defender.EnvLogLevel:       p.SelfManaged.LogLevel.String(),
 	}
 	if e.queue != nil {
 		env[defender.EnvTelemetryQueueURL] = *e.queue.QueueUrl()
@@ -115,7 +116,7 @@ func (e *selfManaged) environment(p DetectProps, f *forwarder, groups []string) 
 // permissions are those of both functions, but for the registry.
 func (e *selfManaged) permissions(p DetectProps, f *forwarder) []awsiam.PolicyStatement {
 	statements := []awsiam.PolicyStatement{
-		allow([]string{"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}, *e.state.TableArn()),
+		allow([]string{"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}, *e.state.TableArn()),
 		allow([]string{"sqs:SendMessage"}, *f.queue.QueueArn()),
 	}
 	if p.EncryptionKey != nil {
@@ -127,18 +128,21 @@ func (e *selfManaged) permissions(p DetectProps, f *forwarder) []awsiam.PolicySt
 	return statements
 }
 
-// registryPermissions let a function ask what thing a device is, and what groups it is in:
-// of any thing, because any may break a behavior.
-func registryPermissions(p DetectProps) ([]awsiam.PolicyStatement, []nagSuppression) {
-	things, groups, certificates := arn("iot", "thing/*"), arn("iot", "thinggroup/*"), arn("iot", "cert/*")
-	return []awsiam.PolicyStatement{
-			allow([]string{"iot:DescribeThing", "iot:ListThingGroupsForThing"}, things),
-			allow([]string{"iot:DescribeThingGroup"}, groups),
-			allow([]string{"iot:ListPrincipalThings"}, certificates),
-		}, []nagSuppression{{
-			rule: "AwsSolutions-IAM5", reason: "Any device may break a behavior, so the registry is read for any thing of this account and Region.",
-			findings: nagResources("thing/*", "thinggroup/*", "cert/*"),
-		}}
+// registryPermissions let a function ask what thing a device is, and where groups count,
+// what groups it is in: of any thing, because any may break a behavior.
+func registryPermissions(groups bool) ([]awsiam.PolicyStatement, nagSuppression) {
+	things := allow([]string{"iot:DescribeThing"}, arn("iot", "thing/*"))
+	statements := []awsiam.PolicyStatement{things, allow([]string{"iot:ListPrincipalThings"}, arn("iot", "cert/*"))}
+	findings := nagResources("thing/*", "cert/*")
+	if groups {
+		things.AddActions(new("iot:ListThingGroupsForThing"))
+		statements = append(statements, allow([]string{"iot:DescribeThingGroup"}, arn("iot", "thinggroup/*")))
+		findings = append(findings, nagResources("thinggroup/*")...)
+	}
+	return statements, nagSuppression{
+		rule: "AwsSolutions-IAM5", reason: "Any device may break a behavior, so the registry is read for any thing of this account and Region.",
+		findings: findings,
+	}
 }
 
 // nagResources are findings of cdk-nag about resources of AWS IoT in this account.

@@ -15,21 +15,23 @@ import (
 	"github.com/defenderhub/defenderhub/defender/evaluate"
 )
 
-// streamRetry is how long Lambda tries a part of the stream again. It survives an outage of
-// hours, and a record that crashes the function holds up its shard no longer than that.
-const streamRetry = 6 * time.Hour
+// telemetryRetry is how long telemetry is tried again before it goes to the dead-letter
+// queue. It survives an outage of hours, and a record that crashes the function holds up its
+// shard of the stream no longer than that.
+const telemetryRetry = 6 * time.Hour
 
 // makeTransport makes what the rules send to, and where goes what cannot be judged.
 func (e *selfManaged) makeTransport(p DetectProps) {
 	s := *p.SelfManaged
-	visibility := visibilityFactor * or(s.Timeout, defaultTimeout)
 	e.deadLetters = newQueue(e.scope, "DeadLetters", p.EncryptionKey, queueOptions{})
-	e.errorQueue = newQueue(e.scope, "ErrorQueue", p.EncryptionKey, queueOptions{visibility: visibility, deadLetter: e.deadLetters})
+	visibility := visibilityFactor * or(s.Timeout, defaultTimeout)
+	o := queueOptions{visibility: visibility, deadLetter: e.deadLetters, receives: int(telemetryRetry / visibility)}
+	e.errorQueue = newQueue(e.scope, "ErrorQueue", p.EncryptionKey, o)
 	if s.Transport == TransportKinesis {
 		e.stream = newStream(e.scope, p)
 		return
 	}
-	e.queue = newQueue(e.scope, "Telemetry", p.EncryptionKey, queueOptions{visibility: visibility, deadLetter: e.deadLetters})
+	e.queue = newQueue(e.scope, "Telemetry", p.EncryptionKey, o)
 }
 
 // newStream makes a stream that is encrypted; Amazon Kinesis takes TLS only.
@@ -109,7 +111,7 @@ func (e *selfManaged) consume(s SelfManagedProps) {
 		FunctionName: e.evaluator.FunctionName(), EventSourceArn: e.stream.StreamArn(),
 		StartingPosition: new("TRIM_HORIZON"), BatchSize: new(float64(size)), MaximumBatchingWindowInSeconds: new(window.Seconds()),
 		BisectBatchOnFunctionError: true, FunctionResponseTypes: texts([]string{"ReportBatchItemFailures"}),
-		MaximumRecordAgeInSeconds: new(streamRetry.Seconds()),
+		MaximumRecordAgeInSeconds: new(telemetryRetry.Seconds()),
 		DestinationConfig: &awslambda.CfnEventSourceMapping_DestinationConfigProperty{
 			OnFailure: &awslambda.CfnEventSourceMapping_OnFailureProperty{Destination: e.deadLetters.QueueArn()},
 		},
@@ -142,11 +144,24 @@ func (e *selfManaged) reportTopic(filter string) *string {
 	return new("$aws/rules/" + *e.reportsRule + "/report")
 }
 
-// answerTopics are the ARNs of the topics on which the evaluator answers reports that it
-// cannot read; none where the topics are AWS's own.
-func answerTopics(filter string) []string {
-	if filter == "" || strings.HasPrefix(filter, "$") {
-		return nil
+// answerPermissions let the evaluator answer reports that it cannot read, where there is a
+// topic to answer on: not with Basic Ingest, not on topics of AWS's, and not where the answer
+// would come back as a report.
+func answerPermissions(filter string) ([]awsiam.PolicyStatement, []nagSuppression) {
+	topic := answerTopic(filter)
+	if topic == "" {
+		return nil, nil
 	}
-	return []string{arn("iot", "topic/"+strings.NewReplacer("+", "*", "#", "*").Replace(filter)+"/rejected")}
+	return []awsiam.PolicyStatement{allow([]string{"iot:Publish"}, arn("iot", "topic/"+topic))}, []nagSuppression{{
+		rule: "AwsSolutions-IAM5", reason: "Any device may send a report that cannot be read, and is answered on its own topic below the prop ReportTopic.",
+		findings: nagResources("topic/" + topic),
+	}}
+}
+
+// answerTopic is the pattern of the topics to answer on, "" for none.
+func answerTopic(filter string) string {
+	if filter == "" || strings.HasPrefix(filter, "$") || strings.HasSuffix(filter, "#") {
+		return ""
+	}
+	return strings.ReplaceAll(filter, "+", "*") + "/rejected"
 }

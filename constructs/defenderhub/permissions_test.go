@@ -1,6 +1,7 @@
 package defenderhub_test
 
 import (
+	"cmp"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
 )
 
 // awsCalls are the AWS APIs that the Go source of a function and of our packages that it
@@ -35,7 +37,8 @@ func awsCalls(t *testing.T, function string) []string {
 			}
 			if s, ok := literal.Type.(*ast.SelectorExpr); ok {
 				if name, isInput := strings.CutSuffix(s.Sel.Name, "Input"); isInput {
-					actions = append(actions, s.X.(*ast.Ident).Name+":"+name)
+					action := s.X.(*ast.Ident).Name + ":" + name
+					actions = append(actions, cmp.Or(renamed[action], action))
 				}
 			}
 			return true
@@ -45,13 +48,20 @@ func awsCalls(t *testing.T, function string) []string {
 	return slices.Compact(actions)
 }
 
+// renamed are the APIs that another action allows.
+var renamed = map[string]string{"iotdataplane:Publish": "iot:Publish", "sqs:SendMessageBatch": "sqs:SendMessage"}
+
 // polling is what Lambda itself does to the queues that it reads for a function.
 var polling = []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ChangeMessageVisibility"}
 
-// allowed are the actions that the policies of a template allow, but for logs.
-func allowed(tp template) []string {
+// allowed are the actions that the policies of a template whose ids begin with prefix allow,
+// but for logs.
+func allowed(tp template, prefix string) []string {
 	var actions []string
 	for _, id := range tp.ids("AWS::IAM::Policy") {
+		if !strings.HasPrefix(id, prefix) {
+			continue
+		}
 		for _, s := range path(tp[id].Properties, "PolicyDocument", "Statement").([]any) {
 			list, ok := path(s, "Action").([]any)
 			if !ok {
@@ -72,13 +82,62 @@ func TestFunctionsMayDoExactlyWhatTheyDo(t *testing.T) {
 	starts := awsCalls(t, "startaudit")
 	calls := append(awsCalls(t, "forwarder"), polling...)
 	slices.Sort(calls)
-	if got, want := allowed(forwarderTemplate(t, defenderhub.ForwarderProps{})), slices.Compact(calls); !slices.Equal(got, want) {
+	if got, want := allowed(forwarderTemplate(t, defenderhub.ForwarderProps{}), ""), slices.Compact(calls); !slices.Equal(got, want) {
 		t.Errorf("the forwarder may %v\nand does       %v", got, want)
 	}
-	if got := allowed(auditTemplate(t, &defenderhub.AuditProps{RunOnDeploy: true, Code: prebuilt()})); !slices.Equal(got, starts) {
+	if got := allowed(auditTemplate(t, &defenderhub.AuditProps{RunOnDeploy: true, Code: prebuilt()}), ""); !slices.Equal(got, starts) {
 		t.Errorf("the function behind RunOnDeploy may %v and does %v", got, starts)
 	}
 	if !slices.Contains(calls, "securityhub:BatchImportFindings") {
 		t.Errorf("the source was not read: %v", calls)
+	}
+}
+
+func TestAnswersGoBesideTheReportsOnly(t *testing.T) {
+	for topic, want := range map[string]string{
+		"": "", "fleet/+/report": "fleet/*/report/rejected", "fleet/#": "", defenderhub.ReservedReportTopic: "", "report": "report/rejected",
+	} {
+		policy := text(selfManagedTemplate(t, defenderhub.SelfManagedProps{ReportTopic: topic}).named(t, "AWS::IAM::Policy", "HubDetectEvaluatorRoleDefaultPolicy").Properties)
+		if may := strings.Contains(policy, "iot:Publish"); may != (want != "") || want != "" && !strings.Contains(policy, ":topic/"+want+`"`) {
+			t.Errorf("reports on %q: %s", topic, policy)
+		}
+	}
+}
+func TestEvaluatorAndCloserMayDoExactlyWhatTheyDo(t *testing.T) {
+	calls := awsCalls(t, "evaluator")
+	if !slices.Contains(calls, "dynamodb:BatchGetItem") || !slices.Contains(calls, "iot:Publish") {
+		t.Fatalf("the source was not read: %v", calls)
+	}
+	ofGroups := []string{"iot:ListThingGroupsForThing", "iot:DescribeThingGroup"}
+	ofQueue := []string{"sqs:GetQueueAttributes"}
+	without := func(left ...string) []string {
+		return slices.DeleteFunc(slices.Clone(calls), func(a string) bool { return slices.Contains(left, a) })
+	}
+	reading := []string{
+		"kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards", "kinesis:SubscribeToShard",
+	}
+	for name, c := range map[string]struct {
+		change            func(*defenderhub.DetectProps)
+		evaluator, closer []string
+	}{
+		"queue": {func(p *defenderhub.DetectProps) {}, append(without(append(ofGroups, "iot:Publish")...), polling...), without(append(ofGroups, "iot:Publish")...)},
+		"groups, a topic of their own": {func(p *defenderhub.DetectProps) {
+			p.Targets, p.SelfManaged.ReportTopic = []defender.Target{defender.ThingGroup("pumps")}, "fleet/+/report"
+		}, append(without(), polling...), without("iot:Publish")},
+		"stream": {func(p *defenderhub.DetectProps) {
+			p.SelfManaged.Transport, p.SelfManaged.ReportTopic = defenderhub.TransportKinesis, defenderhub.ReservedReportTopic
+		}, append(append(without(append(ofGroups, "iot:Publish")...), polling...), reading...), without(append(append(ofGroups, "iot:Publish"), ofQueue...)...)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			props := selfManaged(defenderhub.SelfManagedProps{})
+			c.change(props)
+			tp := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: props})
+			for prefix, want := range map[string][]string{"HubDetectEvaluator": c.evaluator, "HubDetectCloser": c.closer} {
+				slices.Sort(want)
+				if got := allowed(tp, prefix); !slices.Equal(got, slices.Compact(want)) {
+					t.Errorf("%s may %v\nand does          %v", prefix, got, want)
+				}
+			}
+		})
 	}
 }

@@ -23,6 +23,8 @@ type queueOptions struct {
 	// visibility is 0 for the default of Amazon SQS.
 	visibility time.Duration
 	deadLetter awssqs.IQueue
+	// receives is after how many receives a message goes there, 0 for maxReceives.
+	receives int
 }
 
 // newQueue makes a queue that is encrypted, takes TLS only, and keeps messages for long.
@@ -39,7 +41,7 @@ func newQueue(scope constructs.Construct, id string, key awskms.IKey, o queueOpt
 		props.VisibilityTimeout = seconds(o.visibility)
 	}
 	if o.deadLetter != nil {
-		props.DeadLetterQueue = &awssqs.DeadLetterQueue{Queue: o.deadLetter, MaxReceiveCount: new(float64(maxReceives))}
+		props.DeadLetterQueue = &awssqs.DeadLetterQueue{Queue: o.deadLetter, MaxReceiveCount: new(float64(or(o.receives, maxReceives)))}
 	}
 	return awssqs.NewQueue(scope, new(id), props)
 }
