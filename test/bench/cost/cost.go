@@ -222,7 +222,9 @@ func (d Deployment) SelfManaged(l Load, t Transport) Bill {
 	add(PartSchedule, DynamoDBReads, closing*(dueReads/d.Partitions+1))
 	add(PartSchedule, DynamoDBWrites, minutesOfMonth)
 	add(PartWatching, CloudWatchAlarms, d.Alarms)
-	add(PartWatching, CloudWatchMetrics, d.Metrics)
+	if records > 0 { // nothing is counted that did not happen
+		add(PartWatching, CloudWatchMetrics, d.Metrics)
+	}
 	add(PartWatching, CloudWatchLogs, (invocations+closing)*(platformLogBytes+l.Work.LoggedBytes)/1e9)
 	add(PartFindings, SQSRequests, windows*l.Work.Transitions*findingRequests)
 	add(PartFindings, DynamoDBWrites, windows*l.Work.Transitions*findingWrites)
@@ -240,6 +242,20 @@ const (
 // Detect is what Device Defender Detect takes for the same.
 func Detect(l Load) Bill {
 	return Bill{{"datapoints", DetectDatapoints, l.Devices * WindowsOfMonth * l.Datapoints}}
+}
+
+// LeastReceived is how many messages a receive request has to bring, on average, for SQS to
+// cost less than Detect; infinite where even full ones cost more.
+func (d Deployment) LeastReceived(l Load) float64 {
+	missing := d.SelfManaged(l, SQSAtWorst).Total() - Detect(l).Total()
+	receives := Prices[SQSRequests].USD(l.Devices * WindowsOfMonth * l.Records) // of one message each
+	switch {
+	case missing < 0:
+		return 1
+	case missing >= receives*(1-1.0/largestReceive):
+		return math.Inf(1)
+	}
+	return 1 / (1 - missing/receives)
 }
 
 // FlinkFloor is what a design on Kinesis and Managed Flink costs while nothing happens: one

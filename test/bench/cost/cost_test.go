@@ -141,8 +141,26 @@ func TestDeviceReportsCostLessThanDetect(t *testing.T) {
 	}
 }
 
+func TestLeastReceived(t *testing.T) {
+	d := Deployment{MemoryMB: 256, BatchSeconds: 10, BatchRecords: 1000, Partitions: 1}
+	l := Load{Devices: 1_000_000, Records: 1, RecordBytes: 700, Datapoints: 5}
+	least := d.LeastReceived(l)
+	worst, full := d.SelfManaged(l, SQSAtWorst).Total(), d.SelfManaged(l, SQS).Total()
+	// Between one and ten the price goes with the number of requests.
+	near(t, "price", worst-(worst-full)*(1-1/least)/0.9, Detect(l).Total())
+	l.Datapoints = 6
+	near(t, "much cheaper", d.LeastReceived(l), 1)
+	if l.Datapoints = 1; !math.IsInf(d.LeastReceived(l), 1) {
+		t.Errorf("much dearer: %v", d.LeastReceived(l))
+	}
+}
+
 func TestAtRest(t *testing.T) {
 	for transport, want := range map[Transport]float64{SQS: 2 * 0.648 * 0.40, KinesisShards: 10.80 + 0.648*0.40, KinesisOnDemand: 28.80 + 0.648*0.40} {
 		near(t, transport.String(), Defaults.SelfManaged(Load{}, transport).Part(PartTransport), want)
 	}
+	// Two queues that are asked in vain; 43,200 rounds of the closer of 0.2 s and 256 MB, each
+	// of nine read units, a heartbeat of one write unit; three alarms; 400 bytes a round.
+	near(t, "all", Defaults.SelfManaged(Load{}, SQS).Total(),
+		2*0.648*0.40+0.0432*0.20+43_200*0.2*0.25*0.0000133334+0.0432+43_200*9/1e6*0.125+0.0432*0.625+3*0.10+43_200*400/1e9*0.50)
 }
