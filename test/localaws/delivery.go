@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/sns"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/cloudwatch"
 	"github.com/defenderhub/defenderhub/test/localaws/eventbridge"
 	"github.com/defenderhub/defenderhub/test/localaws/functions"
@@ -72,9 +74,9 @@ func (c *Cloud) Settle(ctx context.Context) error { return c.delivery.lanes.Sett
 // sender hands a body to a queue, a topic or a function.
 type sender struct{ *Cloud }
 
-// Send implements eventbridge.Sender. A function runs later: as on AWS, its failure is
+// Send implements eventbridge.Sender, also for topic rules. A function runs later: as on AWS, its failure is
 // not the sender's.
-func (c sender) Send(ctx context.Context, arn string, body []byte) error {
+func (c sender) Send(ctx context.Context, from, arn string, body []byte) error {
 	text := string(body)
 	switch service := strings.Split(arn+":::", ":")[2]; service {
 	case "sqs":
@@ -89,6 +91,9 @@ func (c sender) Send(ctx context.Context, arn string, body []byte) error {
 		if _, err := c.Functions.Lookup(name); err != nil {
 			return err
 		}
+		if err := c.mayInvoke(ctx, name, from); err != nil {
+			return err
+		}
 		c.delivery.lanes.Go("function "+name, func() {
 			if err := c.lambda.InvokeEvent(name, body); err != nil && c.ctx.Err() == nil {
 				c.say("asynchronous invocation, given up: %v", err)
@@ -97,4 +102,31 @@ func (c sender) Send(ctx context.Context, arn string, body []byte) error {
 		return nil
 	}
 	return fmt.Errorf("the local AWS delivers to queues, topics and functions, not to %s", arn)
+}
+
+// callers are the services that need a permission of the function, by the service in the
+// ARN of what invokes it. Schedules of EventBridge Scheduler invoke by their role.
+var callers = map[string]string{"iot": "iot.amazonaws.com", "events": "events.amazonaws.com"}
+
+// mayInvoke is an error unless the function's resource policy lets a rule invoke it.
+func (c *Cloud) mayInvoke(ctx context.Context, name, from string) error {
+	service, checked := callers[strings.Split(from+":::", ":")[2]]
+	if !checked {
+		return nil
+	}
+	var answer struct{ Policy string }
+	err := c.emulatorAPI().REST(ctx, "lambda", http.MethodGet, "/2015-03-31/functions/"+url.PathEscape(name)+"/policy", nil, &answer)
+	if err != nil && !awsapi.HasCode(err, "ResourceNotFoundException") {
+		return fmt.Errorf("read the resource policy of function %s: %w", name, err)
+	}
+	allowed := false
+	if err == nil {
+		if allowed, err = functions.MayInvoke([]byte(answer.Policy), service, from, c.Account); err != nil {
+			return err
+		}
+	}
+	if !allowed {
+		return fmt.Errorf("AccessDeniedException: function %s has no permission (AWS::Lambda::Permission) with which %s may invoke it for %s", name, service, from)
+	}
+	return nil
 }

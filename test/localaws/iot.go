@@ -133,7 +133,7 @@ func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
 		return err
 	case "lambda":
 		// AWS IoT invokes asynchronously: a failing function is not the action's failure.
-		return sender{c}.Send(ctx, d.Fields["functionArn"], d.Body)
+		return sender{c}.Send(ctx, c.IoT.ARN("rule/"+d.Rule), d.Fields["functionArn"], d.Body)
 	case "kinesis":
 		_, err := c.streamsAPI().PutRecord(ctx, &kinesis.PutRecordInput{
 			StreamName: aws.String(d.Fields["streamName"]), PartitionKey: aws.String(d.Fields["partitionKey"]), Data: d.Body,

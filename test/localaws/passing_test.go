@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +28,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/test/localaws"
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
+	"github.com/defenderhub/defenderhub/test/localaws/moto"
 )
 
 func TestEventsAndTime(t *testing.T) {
@@ -59,6 +62,7 @@ func TestEventsAndTime(t *testing.T) {
 	}
 
 	t.Run("topic rules invoke functions", func(t *testing.T) { checkFunctionAction(t, ctx, cloud, outputs) })
+	t.Run("events of a program reach the rules that match", func(t *testing.T) { checkPutEvents(t, ctx, cloud, outputs) })
 	t.Run("Cognito checks see the account's identity pools", func(t *testing.T) { checkIdentityPools(t, cloud) })
 
 	putItems(t, cloud, outputs["Ledger"], map[string]time.Duration{"soon": time.Minute, "later": 24 * time.Hour})
@@ -101,15 +105,15 @@ func TestEventsAndTime(t *testing.T) {
 	t.Run("what cannot be followed fails by name", func(t *testing.T) { checkUnfollowable(t, cloud) })
 }
 
-// checkFunctionAction publishes to a rule whose function is there, and to one whose
-// function is gone.
+// checkFunctionAction publishes to a rule that may invoke its function, to one that may
+// not, and to one whose function is gone.
 func checkFunctionAction(t *testing.T, ctx context.Context, cloud *localaws.Cloud, outputs map[string]string) {
 	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + cloud.Broker.PlainAddress()).SetClientID("camera-1"))
 	if token := client.Connect(); token.Wait() && token.Error() != nil {
 		t.Fatal(token.Error())
 	}
 	defer client.Disconnect(0)
-	for topic, payload := range map[string]string{"words": `{"Records": [{"messageId": "1", "body": "from the rule"}]}`, "lost": `{}`} {
+	for topic, payload := range map[string]string{"words": `{"Records": [{"messageId": "1", "body": "from the rule"}]}`, "lost": `{}`, "locked": `{}`} {
 		if token := client.Publish(topic, 1, false, payload); token.Wait() && token.Error() != nil {
 			t.Fatal(token.Error())
 		}
@@ -122,8 +126,35 @@ func checkFunctionAction(t *testing.T, ctx context.Context, cloud *localaws.Clou
 	if got := receiveAll(t, queues, outputs["OutputUrl"]); !slices.Equal(got, []string{"from the rule"}) {
 		t.Errorf("the rule's function sent %v", got)
 	}
-	if got := receiveAll(t, queues, outputs["UndeliveredUrl"]); len(got) != 1 || !strings.Contains(got[0], "LambdaAction") {
-		t.Errorf("the error action sent %v, want the failure of the action whose function is gone", got)
+	got := receiveAll(t, queues, outputs["UndeliveredUrl"])
+	if all := strings.Join(got, "\n"); len(got) != 2 || strings.Count(all, "LambdaAction") != 2 || strings.Count(all, "AccessDeniedException") != 1 {
+		t.Errorf("the error actions sent %v, want the failures of the functions that are locked and gone", got)
+	}
+}
+
+// checkPutEvents puts events through boto3, which moto brings along.
+func checkPutEvents(t *testing.T, ctx context.Context, cloud *localaws.Cloud, outputs map[string]string) {
+	python, err := moto.Python(ctx, filepath.Join("..", "..", ".venv"), t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const program = `
+import boto3, json
+entries = [{"Source": "fleet.test", "DetailType": "reading", "Detail": json.dumps({"pressure": p})} for p in (9, 12)]
+entries.append({"Source": "aws.fleet", "DetailType": "reading", "Detail": "{}"})
+answer = boto3.client("events").put_events(Entries=entries)
+print(answer["FailedEntryCount"], answer["Entries"][2]["ErrorCode"])
+`
+	put := exec.CommandContext(ctx, python, "-c", program)
+	put.Env = cloud.Env()
+	if out, err := put.CombinedOutput(); err != nil || string(out) != "1 NotAuthorizedForSourceException\n" {
+		t.Fatalf("boto3 saw %s, error %v", out, err)
+	}
+	if err := cloud.Settle(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := receiveAll(t, sqs.NewFromConfig(cloud.Config()), outputs["FleetUrl"]); !slices.Equal(got, []string{`{"pressure":12}`}) {
+		t.Errorf("the rule sent %v", got)
 	}
 }
 
@@ -143,13 +174,22 @@ func checkIdentityPools(t *testing.T, cloud *localaws.Cloud) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		poll := time.NewTicker(50 * time.Millisecond)
+		defer poll.Stop()
 		for {
-			task, err := client.DescribeAuditTask(t.Context(), &iot.DescribeAuditTaskInput{TaskId: started.TaskId})
+			task, err := client.DescribeAuditTask(ctx, &iot.DescribeAuditTaskInput{TaskId: started.TaskId})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if task.TaskStatus != iottypes.AuditTaskStatusInProgress {
 				return task.AuditDetails[check]
+			}
+			select {
+			case <-poll.C:
+			case <-ctx.Done():
+				t.Fatalf("the audit is still %s", task.TaskStatus)
 			}
 		}
 	}

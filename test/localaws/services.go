@@ -98,7 +98,10 @@ func (c *Cloud) serveEventSources() {
 		Report: func(b eventsource.Batch) { report(b.Mapping.Function, b.Err) },
 	}
 	c.streams = &eventsource.Streams{
-		Stream: c.streamsAPI(), Invoke: invoke, At: c.Clock.At, Discard: sender{c}.Send,
+		Stream: c.streamsAPI(), Invoke: invoke, At: c.Clock.At,
+		Discard: func(ctx context.Context, queueARN string, message []byte) error {
+			return sender{c}.Send(ctx, "", queueARN, message)
+		},
 		Report: func(b eventsource.StreamBatch) { report(b.Mapping.Function, b.Err) },
 	}
 	c.Edge.Wrap("kinesis", eventsource.StreamAPI)

@@ -47,6 +47,7 @@ func TestTelemetry(t *testing.T) {
 	t.Run("streams are as declared", func(t *testing.T) { checkStreams(t, cloud, outputs) })
 	t.Run("rules write to streams, which feed functions", func(t *testing.T) { checkStream(t, ctx, cloud, client, outputs) })
 	t.Run("records are in the cloud's time", func(t *testing.T) { checkRecordTimes(t, ctx, cloud, client, outputs) })
+	t.Run("an alarm tells of discarded records", func(t *testing.T) { checkAlarm(t, ctx, cloud, outputs) })
 	t.Run("functions read the files of their code and publish", func(t *testing.T) { checkFunction(t, ctx, cloud, client, outputs) })
 	t.Run("a table with an index and expiry", func(t *testing.T) { checkTable(t, cloud, outputs["State"]) })
 	t.Run("what the poller cannot do fails by name", func(t *testing.T) { checkStreamRefusals(t, cloud, outputs) })
@@ -92,6 +93,16 @@ func publish(t *testing.T, cloud *localaws.Cloud, client paho.Client, topic stri
 	cloud.Rules.Settle()
 }
 
+func putRecord(t *testing.T, cloud *localaws.Cloud, outputs map[string]string, body string) {
+	t.Helper()
+	_, err := kinesis.NewFromConfig(cloud.Config()).PutRecord(t.Context(), &kinesis.PutRecordInput{
+		StreamName: aws.String(outputs["Stream"]), PartitionKey: aws.String("pump-1"), Data: []byte(body),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func checkStream(t *testing.T, ctx context.Context, cloud *localaws.Cloud, client paho.Client, outputs map[string]string) {
 	queues := sqs.NewFromConfig(cloud.Config())
 	publish(t, cloud, client, "telemetry/pump-1", `{"body":"one"}`, `{"body":"fail"}`, `{"body":"two"}`, `{"other":"no body"}`)
@@ -106,9 +117,7 @@ func checkStream(t *testing.T, ctx context.Context, cloud *localaws.Cloud, clien
 	if got := receiveAll(t, queues, outputs["UndeliveredUrl"]); len(got) != 1 || !strings.Contains(got[0], `"failedAction":"KinesisAction","failedResource":"gone"`) {
 		t.Errorf("the error action sent %q", got)
 	}
-	if _, err := kinesis.NewFromConfig(cloud.Config()).PutRecord(ctx, &kinesis.PutRecordInput{StreamName: aws.String(outputs["Stream"]), PartitionKey: aws.String("p"), Data: []byte("fail")}); err != nil {
-		t.Fatal(err)
-	}
+	putRecord(t, cloud, outputs, "fail")
 	if err := cloud.Drained(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -124,9 +133,7 @@ func checkRecordTimes(t *testing.T, ctx context.Context, cloud *localaws.Cloud, 
 	queues := sqs.NewFromConfig(cloud.Config())
 	cloud.Clock.Step(48 * time.Hour)
 	before := cloud.Clock.Now()
-	if _, err := kinesis.NewFromConfig(cloud.Config()).PutRecord(ctx, &kinesis.PutRecordInput{StreamName: aws.String(outputs["Stream"]), PartitionKey: aws.String("pump-1"), Data: []byte("record")}); err != nil {
-		t.Fatal(err)
-	}
+	putRecord(t, cloud, outputs, "record")
 	if _, err := queues.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(outputs["PlainUrl"]), MessageBody: aws.String("record")}); err != nil {
 		t.Fatal(err)
 	}
@@ -164,6 +171,27 @@ func checkRecordTimes(t *testing.T, ctx context.Context, cloud *localaws.Cloud, 
 	}
 	if !seen["aws:kinesis"] || !seen["aws:sqs"] {
 		t.Errorf("records came from %v, want one of each source", seen)
+	}
+}
+
+// checkAlarm has an alarm watch the queue of discarded records.
+func checkAlarm(t *testing.T, ctx context.Context, cloud *localaws.Cloud, outputs map[string]string) {
+	queues := sqs.NewFromConfig(cloud.Config())
+	cloud.Clock.Step(10 * time.Minute)
+	receiveAll(t, queues, outputs["ToldUrl"]) // of the state that it begins with
+	putRecord(t, cloud, outputs, "fail")
+	if err := cloud.Drained(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"ALARM", "OK"} {
+		cloud.Clock.Step(10 * time.Minute)
+		wantAlarms(t, cloud, map[string]string{"lost": want})
+		if got := receiveAll(t, queues, outputs["ToldUrl"]); len(got) != 1 || !strings.Contains(got[0], `"NewStateValue":"`+want+`"`) {
+			t.Errorf("the topic was told %v, want %s", got, want)
+		}
+		if got := receiveAll(t, queues, outputs["LostUrl"]); want == "ALARM" && len(got) != 1 {
+			t.Errorf("the queue of discarded records has %v", got)
+		}
 	}
 }
 

@@ -27,9 +27,10 @@ type Catalog interface {
 	Rules(ctx context.Context) ([]Rule, error)
 }
 
-// Sender hands a body to the resource with the ARN: a queue, a topic or a function.
+// Sender hands a body to the resource with the ARN: a queue, a topic or a function. from
+// is the ARN of the rule or schedule that sends.
 type Sender interface {
-	Send(ctx context.Context, arn string, body []byte) error
+	Send(ctx context.Context, from, arn string, body []byte) error
 }
 
 // Bus is the default event bus of one account and Region.
@@ -81,7 +82,7 @@ func (b *Bus) Start(ctx context.Context, r Rule, event []byte) {
 func (b *Bus) deliver(ctx context.Context, r Rule, t Target, event []byte) {
 	body, err := t.Body(event)
 	if err == nil {
-		err = b.Sender.Send(ctx, t.ARN, body)
+		err = b.Sender.Send(ctx, r.ARN, t.ARN, body)
 	}
 	if err == nil {
 		return
@@ -91,7 +92,7 @@ func (b *Bus) deliver(ctx context.Context, r Rule, t Target, event []byte) {
 		log.Warn("event lost: its target failed and has no dead-letter queue")
 		return
 	}
-	if err := b.Sender.Send(ctx, t.DeadLetterConfig.ARN, event); err != nil {
+	if err := b.Sender.Send(ctx, r.ARN, t.DeadLetterConfig.ARN, event); err != nil {
 		log.Warn("event lost: target and dead-letter queue failed", "deadLetterError", err.Error())
 	}
 }
