@@ -41,6 +41,8 @@ type world struct {
 	ledger  *ledger.Ledger
 	deliver *delivery.Delivery
 	workers []*worker
+	// coarse workers wait before each call alone: between two calls a worker changes nothing.
+	coarse bool
 }
 
 type worker struct {
@@ -49,6 +51,7 @@ type worker struct {
 	proceed  chan error    // nil, or its crash
 	done     chan bool     // it has finished; whether all is well
 	crashed  bool
+	coarse   bool
 }
 
 var errCrash = errors.New("the function was killed")
@@ -56,9 +59,9 @@ var errCrash = errors.New("the function was killed")
 type workerKey struct{}
 
 // step is called by workers. After a crash nothing that a worker does has an effect.
-func step(ctx context.Context, _ string, _ bool) error {
+func step(ctx context.Context, _ string, after bool) error {
 	w, ok := ctx.Value(workerKey{}).(*worker)
-	if !ok {
+	if !ok || after && w.coarse && !w.crashed {
 		return nil
 	}
 	if w.crashed {
@@ -104,7 +107,7 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 
 // begin starts a worker that delivers messages, or without messages what is due.
 func (w *world) begin(messages ...signal.Signal) {
-	k := &worker{messages: messages, waiting: make(chan struct{}), proceed: make(chan error), done: make(chan bool, 1)}
+	k := &worker{messages: messages, coarse: w.coarse, waiting: make(chan struct{}), proceed: make(chan error), done: make(chan bool, 1)}
 	w.workers = append(w.workers, k)
 	now := w.now
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), workerKey{}, k))
@@ -214,6 +217,70 @@ func TestEveryInterleavingAndCrashEndsInTheNewestState(t *testing.T) {
 		}
 		w.check(t, events)
 	})
+}
+
+// TestAllInterleavingsOfTwoWorkers takes every order in which two workers can take their
+// steps, each without a crash and with one at every step.
+func TestAllInterleavingsOfTwoWorkers(t *testing.T) {
+	ms := start.UnixMilli()
+	alarm := event(ms-2, defender.Active, "a")
+	for name, events := range map[string][]signal.Signal{
+		"alarm and clear": {alarm, event(ms-1, defender.Archived, "a")},
+		"two alarms":      {alarm, event(ms-1, defender.Active, "b")},
+		"duplicates":      {alarm, alarm},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runs := 0
+			for o := (orders{}); runs == 0 || o.next(); runs++ {
+				w := newWorld(t)
+				w.coarse = true
+				w.begin(events[0])
+				w.begin(events[1])
+				var again []signal.Signal
+				for crashes := 1; len(w.workers) > 0; {
+					choice := o.choose(len(w.workers) * (1 + crashes))
+					crash := choice >= len(w.workers)
+					if crash {
+						crashes--
+					}
+					again = append(again, w.advance(choice%max(len(w.workers), 1), crash)...)
+				}
+				w.replay(t, again...)
+				w.check(t, events)
+			}
+			if runs < 300 {
+				t.Errorf("%d runs are too few to be all", runs)
+			}
+		})
+	}
+}
+
+// orders counts through all sequences of choices, each a run.
+type orders struct {
+	choices, options []int
+	at               int
+}
+
+// choose makes the run's next choice out of n.
+func (o *orders) choose(n int) int {
+	if o.at == len(o.choices) {
+		o.choices, o.options = append(o.choices, 0), append(o.options, n)
+	}
+	o.at++
+	return o.choices[o.at-1]
+}
+
+// next goes to the next sequence, and tells whether there is one.
+func (o *orders) next() bool {
+	o.at = 0
+	for last := len(o.choices) - 1; last >= 0; last-- {
+		if o.choices[last]+1 < o.options[last] {
+			o.choices[last]++
+			o.choices, o.options = o.choices[:last+1], o.options[:last+1]
+			return true
+		}
+	}
+	return false
 }
 
 // check demands that Security Hub shows the newest of events.
