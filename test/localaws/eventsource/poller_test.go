@@ -107,7 +107,8 @@ func (q *queue) take(most int) (*sqs.ReceiveMessageOutput, chan struct{}, error)
 		m.receives++
 		m.visible = time.Now().Add(visibility)
 		received := m.Message
-		received.Attributes = map[string]string{"ApproximateReceiveCount": strconv.Itoa(m.receives)}
+		now := strconv.FormatInt(time.Now().UnixMilli(), 10)
+		received.Attributes = map[string]string{"ApproximateReceiveCount": strconv.Itoa(m.receives), "SentTimestamp": now, "ApproximateFirstReceiveTimestamp": now}
 		out.Messages = append(out.Messages, received)
 	}
 	return out, q.arrived, nil
@@ -409,6 +410,24 @@ func TestPollerSurvivesAQueueThatDoesNotAnswer(t *testing.T) {
 		if reports[0].Err == nil || !strings.Contains(reports[0].Err.Error(), "connection refused") {
 			t.Errorf("report %+v", reports[0])
 		}
+	})
+}
+
+func TestMessagesTellTheCloudsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		q, f := newQueue(), &function{}
+		q.send("a")
+		pollers := eventsource.Pollers{Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {}, At: func(machine time.Time) time.Time { return machine.Add(time.Hour) }}
+		pollers.Set(ctx, []eventsource.Mapping{mapping(nil)})
+		synctest.Wait()
+		want := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
+		got := f.events[0].Records[0].Attributes
+		if got["SentTimestamp"] != want || got["ApproximateFirstReceiveTimestamp"] != want || got["ApproximateReceiveCount"] != "1" {
+			t.Errorf("attributes %v, want the times %s", got, want)
+		}
+		cancel()
+		pollers.Wait()
 	})
 }
 

@@ -81,6 +81,8 @@ func TestParseNamesWhatItRefuses(t *testing.T) {
 		{`SELECT encode(a, 'hex') AS x FROM 't'`, "'hex'"},
 		{`SELECT encode(a, scheme) AS x FROM 't'`, "literal"},
 		{`SELECT decode(a, 'proto', 'x') AS x FROM 't'`, "proto"},
+		{`SELECT decode(a, 'cbor') AS x FROM 't'`, "'cbor'"},
+		{`SELECT my field AS x FROM 't'`, `"field"`},
 		{`SELECT regexp_matches(a, '(?=x)') AS x FROM 't'`, "lookaround"},
 		{`SELECT regexp_replace(a, '(a)\1', 'x') AS x FROM 't'`, "backreferences"},
 		{`SELECT transform(mode, a, b) AS x FROM 't'`, "literal"},

@@ -116,6 +116,52 @@ func TestUntrueWhereIsTriggeredButDeliversNothing(t *testing.T) {
 	}
 }
 
+func TestFailedSQLRunsNoActionAndNoErrorAction(t *testing.T) {
+	r := &recorder{}
+	e := New(r, quiet())
+	p := payload(t, `{"sql": "SELECT get_registry_data('DescribeThing', clientid(), 'arn:aws:iam::123456789012:role/r') AS thing FROM 'a'", "awsIotSqlVersion": "2016-03-23",
+		"actions": [{"sqs": {"roleArn": "r", "queueUrl": "q"}}], "errorAction": {"sqs": {"roleArn": "r", "queueUrl": "errors"}}}`)
+	if err := e.Put("failing", p); err != nil {
+		t.Fatal(err)
+	}
+	m := message("a", "{}")
+	m.RegistryData = func(string, string, string) ([]byte, error) { return nil, errors.New("throttled") }
+	e.Publish(t.Context(), m)
+	e.Settle()
+	if got, want := e.Counters("failing"), (Counters{Triggered: 1, SQLFailed: 1}); got != want || len(r.deliveries) != 0 {
+		t.Errorf("counters %+v, deliveries %+v; want %+v and none", got, r.deliveries, want)
+	}
+}
+
+func TestQueueBodyIsTheOutputOrItsBase64(t *testing.T) {
+	r := &recorder{}
+	e := New(r, quiet())
+	p := payload(t, `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [
+		{"sqs": {"roleArn": "r", "queueUrl": "plain"}}, {"sqs": {"roleArn": "r", "queueUrl": "encoded", "useBase64": true}}, {"Sqs": {"RoleArn": "r", "QueueUrl": "stack", "UseBase64": "true"}}]}`)
+	if err := e.Put("raw", p); err != nil {
+		t.Fatal(err)
+	}
+	e.Publish(t.Context(), message("a", "\x00\xff"))
+	e.Settle()
+	got := map[string]string{}
+	for _, d := range r.deliveries {
+		got[d.Target()] = string(d.Body)
+	}
+	if len(got) != 3 || got["plain"] != "\x00\xff" || got["encoded"] != "AP8=" || got["stack"] != "AP8=" {
+		t.Errorf("bodies %q", got)
+	}
+}
+
+func TestUnknownRuleOfBasicIngestIsLogged(t *testing.T) {
+	var log strings.Builder
+	e := New(&recorder{}, slog.New(slog.NewTextHandler(&log, nil)))
+	e.Publish(t.Context(), message("$aws/rules/nobody/x", "{}"))
+	e.Settle()
+	if !strings.Contains(log.String(), "RuleNotFound") || !strings.Contains(log.String(), "nobody") {
+		t.Errorf("logged %s", log.String())
+	}
+}
+
 func TestTemplatesSeeThePayloadNotTheAliases(t *testing.T) {
 	r := &recorder{}
 	e := New(r, quiet())
@@ -137,6 +183,8 @@ func TestRefusedAtDeploy(t *testing.T) {
 		"hyphen in the name":  {"a-b", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": ` + sqs + `}`, "no hyphen"},
 		"old SQL version":     {"a", `{"sql": "SELECT * FROM 'a'", "actions": ` + sqs + `}`, "2015-10-08"},
 		"unknown function":    {"a", `{"sql": "SELECT frobnicate(x) AS y FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": ` + sqs + `}`, "frobnicate"},
+		"eleven actions":      {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [` + strings.Repeat(`{"sqs": {"roleArn": "r", "queueUrl": "q"}},`, 10) + `{"sqs": {"roleArn": "r", "queueUrl": "q"}}]}`, "AWS allows 10"},
+		"stream without key":  {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [{"kinesis": {"roleArn": "r", "streamName": "s"}}]}`, "partitionKey"},
 		"unknown action":      {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [{"timestream": {}}]}`, "timestream"},
 		"unknown field":       {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [{"sqs": {"roleArn": "r", "queueUrl": "q", "fifo": true}}]}`, "fifo"},
 		"missing field":       {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [{"sqs": {"roleArn": "r"}}]}`, "queueUrl"},
