@@ -156,13 +156,13 @@ func readConfig(context map[string]any) (*config, error) {
 	}}
 	var faults []error
 	for _, key := range slices.Sorted(maps.Keys(context)) {
-		name, ours := strings.CutPrefix(key, prefix)
-		if !ours {
+		if !strings.HasPrefix(strings.ToLower(key), "defenderhub") {
 			continue
 		}
+		name, _ := strings.CutPrefix(key, prefix)
 		s, known := settings[name]
 		if !known {
-			faults = append(faults, fmt.Errorf("%s: unknown setting, want one of %s", key, strings.Join(slices.Sorted(maps.Keys(settings)), ", ")))
+			faults = append(faults, fmt.Errorf("%s: unknown setting, want %s and one of %s", key, prefix, strings.Join(slices.Sorted(maps.Keys(settings)), ", ")))
 			continue
 		}
 		value, err := text(context[key])

@@ -84,7 +84,7 @@ func TestDefaultsCanBeWrittenOut(t *testing.T) {
 
 func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	wrong := map[string]any{
-		prefix + "engine": "flink", prefix + "engin": "native", prefix + "demo": 1.5, prefix + "audit-except": "NO_SUCH_CHECK",
+		prefix + "engine": "flink", prefix + "engin": "native", "DefenderHub:engine": "native", "defenderhub.demo": "true", prefix + "demo": 1.5, prefix + "audit-except": "NO_SUCH_CHECK",
 		prefix + "audit-schedule": "hourly", prefix + "event-topic": "a/#/b", prefix + "stack": "my stack", prefix + "forward": "everything",
 		prefix + "transport": "mqtt", prefix + "report-topic": "a/#/c", prefix + "reports-every": "90s",
 		prefix + "profile": "demo,none",
