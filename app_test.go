@@ -120,7 +120,8 @@ func TestWrongPropsEndTheAppWithTheirErrorAlone(t *testing.T) {
 Detect.Behaviors: missing, want at least one behavior, such as defender.DemoBehaviors(), or Engine: defender.None
 Forward[0]: "audit", want no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to SubscriptionOff
 `
-	if stderr.String() != want {
+	// An old Node.js makes jsii warn before that.
+	if told := stderr.String(); !strings.HasSuffix(told, want) || strings.Contains(told, "goroutine") {
 		t.Errorf("stderr:\n%s\nwant:\n%s", stderr.String(), want)
 	}
 }
