@@ -20,7 +20,7 @@ const (
 	thingName    = "pump-7"
 	devicePolicy = `{"Version":"2012-10-17","Statement":[
 		{"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:*:*:client/${iot:Connection.Thing.ThingName}"},
-		{"Effect":"Allow","Action":"iot:Publish","Resource":["arn:aws:iot:*:*:topic/data/*","arn:aws:iot:*:*:topic/defenderhub/events/*","arn:aws:iot:*:*:topic/$aws/things/*"]},
+		{"Effect":"Allow","Action":"iot:Publish","Resource":["arn:aws:iot:*:*:topic/data/*","arn:aws:iot:*:*:topic/fleet/*","arn:aws:iot:*:*:topic/defenderhub/events/*","arn:aws:iot:*:*:topic/$aws/things/*","arn:aws:iot:*:*:topic/$aws/rules/*"]},
 		{"Effect":"Allow","Action":"iot:Subscribe","Resource":"arn:aws:iot:*:*:topicfilter/$aws/things/*"},
 		{"Effect":"Allow","Action":"iot:Receive","Resource":"arn:aws:iot:*:*:topic/$aws/things/*"}]}`
 )

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,7 +68,7 @@ func Serve(ctx context.Context, o Options) error {
 func Tell(ctx context.Context, o Options) error {
 	s := &story{Options: o, began: time.Now()}
 	defer s.stop()
-	return s.tell(ctx, append(append(s.beginning(), s.auditing()...), s.devices()...))
+	return s.tell(ctx, slices.Concat(s.beginning(), s.auditing(), s.experiment(), s.devices()))
 }
 
 func (s *story) stop() {
@@ -124,7 +125,7 @@ func (s *story) startCloud(ctx context.Context) error {
 
 func (s *story) deploy(ctx context.Context) error {
 	return s.deployWith(ctx, map[string]string{
-		"engine": "none", "audit-subscription": "off", "enable-security-hub": "true", "audit-on-deploy": "true",
+		"engine": "self-managed", "profile": "demo,starter", "audit-subscription": "off", "enable-security-hub": "true", "audit-on-deploy": "true",
 	})
 }
 

@@ -44,13 +44,17 @@ func TestStory(t *testing.T) {
 		`MEDIUM +ACTIVE +pump-7 +Client pump-7 was disconnected: DUPLICATE_CLIENTID`,
 		`MEDIUM +ACTIVE +valve-3 +Client valve-3 was refused a connection`,
 		`HIGH +ARCHIVED +pump-7 +Device pump-7 reports tamper`,
+		`MEDIUM +ARCHIVED +meter-2 +Registered thing meter-2 is in alarm for STATIC behavior small-messages`,
+		`HIGH +ARCHIVED +gateway-5 +Registered thing gateway-5 is in alarm for STATIC behavior no-telnet`,
+		`MEDIUM +ARCHIVED +valve-9 +Registered thing valve-9 is in alarm for STATIC behavior few-disconnects`,
 		`LOW +ACTIVE +pump-7 +Device Defender rejected a metrics report of pump-7`,
 	} {
 		if n := len(regexp.MustCompile(want).FindAllString(table, -1)); n != 1 {
 			t.Errorf("%d lines match %q, want 1", n, want)
 		}
 	}
-	for _, want := range []string{"dead-letter queue: device event is not JSON", "CRITICAL ACTIVE   IOT_POLICY_OVERLY_PERMISSIVE_CHECK"} {
+	for _, want := range []string{"dead-letter queue: device event is not JSON", "CRITICAL ACTIVE   IOT_POLICY_OVERLY_PERMISSIVE_CHECK",
+		"rule evaluated 20 times, actions 0, functions run 0", "HIGH     ACTIVE   Registered thing gateway-5"} {
 		if !strings.Contains(told, want) {
 			t.Errorf("the story does not tell %q", want)
 		}

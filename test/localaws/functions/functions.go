@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
@@ -67,6 +68,8 @@ type Runner struct {
 	// RIE is the path of the Runtime Interface Emulator, as [BuildRIE] returns it.
 	RIE func() (string, error)
 
+	invocations atomic.Int64
+
 	mu      sync.Mutex
 	started map[string]*environment
 	stopped bool
@@ -114,6 +117,7 @@ func (r *Runner) Invoke(ctx context.Context, nameOrARN string, payload []byte) (
 			return Result{}, fmt.Errorf("function %s: %w", name, err)
 		}
 	}
+	r.invocations.Add(1)
 	result, broken, err := e.instance.invoke(ctx, payload)
 	if broken || err != nil {
 		e.stop() // the next invocation gets a new environment, as on AWS
@@ -123,6 +127,9 @@ func (r *Runner) Invoke(ctx context.Context, nameOrARN string, payload []byte) (
 	}
 	return result, nil
 }
+
+// Invocations counts those of all functions so far.
+func (r *Runner) Invocations() int { return int(r.invocations.Load()) }
 
 // Stop ends all functions. Invocations after it fail.
 func (r *Runner) Stop() {

@@ -1,0 +1,187 @@
+package walkthrough
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/defenderhub/defenderhub/test/localaws/rules"
+)
+
+const (
+	small = "21.5"                       // 4 bytes
+	large = "21.5 degrees in the cellar" // 26 bytes
+)
+
+// experiment is AWS's experiment with Detect, judged by the self-managed engine: of its
+// demo profile and its starter behaviors.
+func (s *story) experiment() []step {
+	var quiet, meter, gateway, valve *device
+	return []step{
+		{"devices publish messages of 4 bytes: nothing is paid for but the evaluation of a rule", func(ctx context.Context) error {
+			for _, d := range []struct {
+				name string
+				is   **device
+			}{{"meter-1", &quiet}, {"meter-2", &meter}, {"gateway-5", &gateway}} {
+				var err error
+				if *d.is, err = s.newDevice(ctx, d.name); err != nil {
+					return err
+				}
+				if err := (*d.is).connect(); err != nil {
+					return err
+				}
+			}
+			return s.publishForNothing(ctx, quiet, meter)
+		}, hintIssue},
+		{"one publishes 26 bytes, one opens a telnet port in its CBOR report, one keeps losing its session", func(ctx context.Context) error {
+			if err := s.toNextWindow(ctx); err != nil {
+				return err
+			}
+			if err := meter.publish("data/meter-2", large); err != nil {
+				return err
+			}
+			if err := gateway.report(s.outputs["ReportTopic"], 1, 443, 23); err != nil {
+				return err
+			}
+			var err error
+			if valve, err = s.newDevice(ctx, "valve-9"); err != nil {
+				return err
+			}
+			for range 6 {
+				if err := valve.connect(); err != nil {
+					return err
+				}
+				valve.client.Disconnect(100)
+			}
+			return nil
+		}, hintIssue},
+		{"nine minutes pass: all that belongs to the first five is in, and is judged", func(ctx context.Context) error {
+			if err := s.pass(ctx, 9*time.Minute); err != nil {
+				return err
+			}
+			for _, want := range misbehaviors {
+				if err := s.expect(ctx, want.severity, types.RecordStateActive, want.device, want.behavior); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, hintIssue},
+		{"they behave again", func(ctx context.Context) error {
+			if err := meter.publish("data/meter-2", small); err != nil {
+				return err
+			}
+			if err := gateway.report(s.outputs["ReportTopic"], 2, 443); err != nil {
+				return err
+			}
+			return valve.connect()
+		}, hintIssue},
+		{"a quarter of an hour passes", func(ctx context.Context) error {
+			if err := s.pass(ctx, 16*time.Minute); err != nil {
+				return err
+			}
+			for _, want := range misbehaviors {
+				if err := s.expect(ctx, want.severity, types.RecordStateArchived, want.device, want.behavior); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, hintIssue},
+	}
+}
+
+var misbehaviors = []struct {
+	severity         types.SeverityLabel
+	device, behavior string
+}{
+	{types.SeverityLabelMedium, "meter-2", "small-messages"},
+	{types.SeverityLabelHigh, "gateway-5", "no-telnet"},
+	{types.SeverityLabelMedium, "valve-9", "few-disconnects"},
+}
+
+// publishForNothing publishes what conforms, and holds the engine to its promise: no
+// action of a rule, and no function that runs.
+func (s *story) publishForNothing(ctx context.Context, devices ...*device) error {
+	const each = 10
+	if err := s.pass(ctx, time.Minute); err != nil { // what the connections cost is over
+		return err
+	}
+	before, err := s.sizeRule()
+	if err != nil {
+		return err
+	}
+	runs := s.cloud.Functions.Invocations()
+	for _, d := range devices {
+		for range each {
+			if err := d.publish("data/"+d.name, small); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.cloud.Drained(ctx); err != nil {
+		return err
+	}
+	after, err := s.sizeRule()
+	if err != nil {
+		return err
+	}
+	evaluated, matched, ran := after.Triggered-before.Triggered, after.Matched-before.Matched, s.cloud.Functions.Invocations()-runs
+	s.note("→ rule evaluated %d times, actions %d, functions run %d", evaluated, matched, ran)
+	if evaluated != each*len(devices) || matched != 0 || ran != 0 {
+		return fmt.Errorf("want %d evaluations and nothing else", each*len(devices))
+	}
+	return nil
+}
+
+// sizeRule counts what the rule did that holds back messages of a normal size.
+func (s *story) sizeRule() (rules.Counters, error) {
+	for _, r := range s.cloud.IoT.TopicRules() {
+		if strings.HasPrefix(r.SQL, "SELECT 'oversize'") {
+			return s.cloud.Rules.Counters(r.Name), nil
+		}
+	}
+	return rules.Counters{}, errors.New("no rule of the stack compares the size of messages")
+}
+
+// toNextWindow lets time pass up to the next multiple of five minutes, where the windows
+// begin in which behaviors are judged.
+func (s *story) toNextWindow(ctx context.Context) error {
+	const window = 5 * time.Minute
+	now := s.cloud.Clock.Now()
+	return s.pass(ctx, now.Truncate(window).Add(window+time.Second).Sub(now))
+}
+
+// batching is more than the time for which any queue of the stack gathers a batch.
+const batching = 15 * time.Second
+
+// pass lets time pass. What is under way arrives first, as it does where minutes take
+// their time.
+func (s *story) pass(ctx context.Context, d time.Duration) error {
+	for _, d := range []time.Duration{batching, d, batching} {
+		s.cloud.Clock.Step(d)
+		if err := s.cloud.Drained(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// report publishes a device report in CBOR, with short names.
+func (d *device) report(topic string, id int, ports ...int) error {
+	var listening []map[string]any
+	for _, p := range ports {
+		listening = append(listening, map[string]any{"pt": p, "if": "eth0"})
+	}
+	payload, err := cbor.Marshal(map[string]any{
+		"hed": map[string]any{"rid": id, "v": "1.0"},
+		"met": map[string]any{"tp": map[string]any{"pts": listening, "t": len(ports)}},
+	})
+	if err != nil {
+		return err
+	}
+	return d.publish(topic, string(payload))
+}

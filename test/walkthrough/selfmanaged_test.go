@@ -1,0 +1,83 @@
+package walkthrough
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
+)
+
+// TestStreamAndRemoval carries telemetry by Kinesis, with reports on a topic of the
+// user's own, and then takes the engine out: the forwarder, which stays, ends the finding
+// that nobody judges any more.
+func TestStreamAndRemoval(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	repository, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &story{Options: Options{Out: t.Output(), Repository: repository}, began: time.Now()}
+	defer s.stop()
+	if err := s.startCloud(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cloud.Bootstrap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string]string{
+		"engine": "self-managed", "profile": "demo,starter", "transport": "kinesis", "report-topic": "fleet/+/report",
+		"audit-subscription": "off", "enable-security-hub": "true",
+	}
+	if err := s.deployWith(ctx, settings); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.pass(ctx, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	meter, err := s.newDevice(ctx, "meter-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gateway, err := s.newDevice(ctx, "gateway-5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.toNextWindow(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []*device{meter, gateway} {
+		if err := d.connect(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := meter.publish("data/meter-2", large); err != nil {
+		t.Fatal(err)
+	}
+	if err := gateway.report("fleet/gateway-5/report", 1, 23); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.pass(ctx, 5*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range []types.RecordState{types.RecordStateActive, types.RecordStateArchived} {
+		if err := s.expect(ctx, types.SeverityLabelMedium, state, "meter-2", "small-messages"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.expect(ctx, types.SeverityLabelHigh, state, "gateway-5", "no-telnet"); err != nil {
+			t.Fatal(err)
+		}
+		if state == types.RecordStateArchived {
+			break
+		}
+		settings["engine"] = "none"
+		if err := s.deployWith(ctx, settings); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.pass(ctx, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
