@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -17,14 +18,19 @@ import (
 // crasher ends the process at one call, before or after it takes effect: from there on
 // none of the invocation succeeds.
 type crasher struct {
-	at, calls int
-	after     bool
-	crashed   bool
+	at    int
+	after bool
+
+	mu      sync.Mutex
+	calls   int
+	crashed bool
 }
 
 var errCrash = errors.New("the process has ended")
 
 func (c *crasher) step(_, _ string, done bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.crashed {
 		return errCrash
 	}

@@ -2,14 +2,17 @@ package evaluator_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -373,6 +376,66 @@ func TestStateOfAnotherVersion(t *testing.T) {
 	}
 	if got := r.changes(); got != "valve ports in-alarm" {
 		t.Error(got)
+	}
+}
+
+func TestTimeOfAThingNeverGoesBack(t *testing.T) {
+	r := newRig(t, telnet())
+	r.deliver(report("1", "pump", at(0), ports(1, 23)))
+	r.close(at(5))
+	r.deliver(report("2", "pump", at(10), ports(2, 443)))
+	r.close(at(20))
+	// The first message comes once more, as after a crash of the function.
+	r.deliver(report("1", "pump", at(0), ports(1, 23)))
+	r.close(at(30))
+	if got := r.changes(); got != "pump ports in-alarm, pump ports alarm-cleared" || r.counted(defender.MetricLate) == 0 {
+		t.Errorf("%s, %d late", got, r.counted(defender.MetricLate))
+	}
+}
+
+func TestWhatIsRememberedDoesNotExpire(t *testing.T) {
+	r := newRig(t, profile(defender.Behavior{Name: "away", Criteria: defender.DisconnectDuration.LessThan(30)}, defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)}))
+	r.deliver(lifecycle("online", "connected", "s", at(0)), report("1", "pump", at(0), ports(1, 23)))
+	r.close(at(20))
+	if it := r.table.of("online"); it[defender.StateDueAt] != nil || it[defender.StateExpiry] != nil || !strings.Contains(str(it, "state"), "away") {
+		t.Errorf("of a device that is online there is %v", it)
+	}
+	r.deliver(report("2", "pump", at(21), ports(2, 443)))
+	r.queue.refuse = "alarm-cleared"
+	r.close(at(30))
+	if it := r.table.of("pump"); it["outbox"] == nil || it[defender.StateExpiry] != nil {
+		t.Errorf("of a device that has something to say there is %v", it)
+	}
+}
+
+func TestThingIsDueWhenItsBehaviorsSay(t *testing.T) {
+	r := newRig(t, telnet())
+	r.deliver(report("1", "pump", at(0), ports(1, 23)))
+	r.close(at(5))
+	it := r.table.of("pump")
+	due := it[defender.StateDueAt]
+	it[defender.StateDueAt] = &types.AttributeValueMemberN{Value: fmt.Sprint(at(1).UnixMilli())} // by other behaviors, once
+	r.close(at(6))
+	if again := r.table.of("pump")[defender.StateDueAt]; !reflect.DeepEqual(again, due) {
+		t.Errorf("due at %v, want %v", again, due)
+	}
+}
+
+// What an error action saved has neither a time nor, where AWS leaves it out, an id.
+func TestErrorActionIsJudged(t *testing.T) {
+	r := newRig(t, profile(defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)}, defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(2, defender.Window5m)}))
+	saved := func(id, rule string, payload []byte) events.SQSMessage {
+		m := sent(id, at(1), evaluate.Telemetry{})
+		m.Body = fmt.Sprintf(`{"ruleName":%q,"topic":"t","clientId":"pump","base64OriginalPayload":%q,"failures":[]}`, rule, base64.StdEncoding.EncodeToString(payload))
+		return m
+	}
+	r.deliver(saved("1", "Messages", []byte("a")), saved("2", "Messages", []byte("b")), saved("3", "Reports", ports(1, 23)))
+	r.close(at(20))
+	if got := r.changes(); got != "pump few in-alarm, pump few alarm-cleared, pump ports in-alarm" {
+		t.Fatal(got)
+	}
+	if m := r.messages()[2]; m.Transition.Time != at(1).UnixMilli() {
+		t.Errorf("the report is of %v, want when it was sent", time.UnixMilli(m.Transition.Time).UTC())
 	}
 }
 

@@ -114,10 +114,23 @@ func TestRegistryThatDoesNotAnswer(t *testing.T) {
 }
 
 func TestRefusedConnectionNamesNoPrincipal(t *testing.T) {
-	r := newRig(t, profile(defender.Behavior{Name: "refused", Criteria: defender.AuthorizationFailures.LessThan(1, defender.Window5m)}))
-	r.deliver(lifecycle("pump", "connect_failed", "s", at(0)))
-	r.close(at(10))
-	if got := r.changes(); got != "pump refused in-alarm" || !slices.Equal(r.registry.asked, []string{"pump/"}) {
+	config := profile(defender.Behavior{Name: "refused", Criteria: defender.AuthorizationFailures.LessThan(1, defender.Window5m)})
+	config.Profiles[0].Targets = []string{"all/unregistered-things"}
+	for kind, want := range map[string]string{"connect_failed": "pump/", "connected": "pump/cert-pump"} {
+		r := newRig(t, config)
+		r.deliver(lifecycle("pump", kind, "s", at(0)))
+		if !slices.Equal(r.registry.asked, []string{want}) {
+			t.Errorf("%s: asked %v, want %s", kind, r.registry.asked, want)
+		}
+	}
+}
+
+func TestSenderOverHTTPSIsAskedForOnce(t *testing.T) {
+	r := newRig(t, targeted(), "east-group", "west-group")
+	r.registry.by = map[string]registry.Thing{"cert-a": {Name: "pump", Registered: true, Groups: []string{"east-group"}}}
+	r.deliver(sent("1", at(0), evaluate.Telemetry{Kind: evaluate.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: "1", ClientID: evaluate.NotMQTT, Principal: "cert-a", Payload: ports(1, 23)}))
+	r.close(at(5))
+	if got := r.changes(); got != "pump all in-alarm, pump east in-alarm, pump known in-alarm" || !slices.Equal(r.registry.asked, []string{"n/a/cert-a"}) {
 		t.Errorf("%s, asked %v", got, r.registry.asked)
 	}
 }
