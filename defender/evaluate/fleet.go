@@ -2,6 +2,7 @@ package evaluate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -77,12 +78,29 @@ func (r *step) judge(c *Compiled, value defender.Value, start int64) Verdict {
 		r.Stats.Unread++
 		return None
 	}
-	r.Samples = append(r.Samples, Sample{key, start, n})
+	r.sample(Sample{key, start, n})
 	v := r.judgeByFleet(c, key, n, start)
 	if v == None {
 		r.Stats.Unjudged++
 	}
 	return v
+}
+
+// sample keeps what was measured for the fleet, once although several behaviors compare
+// it with one population.
+func (r *step) sample(s Sample) {
+	of := population{s.Key, s.Start}
+	if slices.Contains(r.sampled, of) {
+		return
+	}
+	r.sampled = append(r.sampled, of)
+	r.Samples = append(r.Samples, s)
+}
+
+// population is where a measurement is sampled.
+type population struct {
+	key   FleetKey
+	start int64
 }
 
 func (r *step) judgeByFleet(c *Compiled, key FleetKey, n float64, start int64) Verdict {

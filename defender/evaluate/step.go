@@ -116,6 +116,8 @@ type step struct {
 	Result
 	thing         string
 	now, lateness int64
+	// sampled are the populations that have the present datapoint already.
+	sampled []population
 }
 
 // forget drops what behaviors left behind that were removed, or that no longer watch the
@@ -195,6 +197,7 @@ func (r *step) track(c *Compiled) *track {
 
 // take puts a datapoint into the windows of the behaviors that ask for it.
 func (r *step) take(d Datapoint) {
+	r.sampled = r.sampled[:0]
 	taken := false
 	for i := range r.Behaviors {
 		c := &r.Behaviors[i]

@@ -208,3 +208,20 @@ func TestSignsOfSessionsOfConformingDevicesExpireByThemselves(t *testing.T) {
 		t.Errorf("remembered although no behavior asks: %+v", r)
 	}
 }
+
+func TestBehaviorsOfOnePopulationSampleAMeasurementOnce(t *testing.T) {
+	e := evaluator(t,
+		defender.Behavior{Name: "low", Criteria: defender.AllBytesOut.Statistical(defender.GreaterThan, defender.P10, defender.Window5m)},
+		defender.Behavior{Name: "high", Criteria: defender.AllBytesOut.Statistical(defender.LessThan, defender.P90, defender.Window5m)},
+		defender.Behavior{Name: "longer", Criteria: defender.EstablishedTCPConnections.Statistical(defender.LessThan, defender.P90, defender.Window10m)})
+	n := int64(7)
+	report := func(id string) []Datapoint {
+		return Report(id, start.UnixMilli(), map[string]defender.Value{
+			defender.AllBytesOut.Info().Name: {Count: &n}, defender.EstablishedTCPConnections.Info().Name: {Count: &n},
+		})
+	}
+	r := e.Step("thing", State{}, append(report("1"), report("2")...), start)
+	if len(r.Samples) != 4 {
+		t.Errorf("%d samples of two reports for two populations: %v", len(r.Samples), r.Samples)
+	}
+}
