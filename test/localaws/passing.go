@@ -19,7 +19,7 @@ import (
 )
 
 // passing is what happens because time passes. All of it happens when the clock is
-// stepped, and then also for the time that passed by itself since the step before.
+// stepped, and at Pass, then also for the time that passed by itself since before.
 type passing struct {
 	mu      sync.Mutex
 	until   time.Time // what was due up to then has happened
@@ -38,6 +38,12 @@ func (c *Cloud) serveTime() {
 	c.Clock.OnStep(c.pass)
 	c.Edge.HandleInternal("clock", c.Clock)
 	c.Resources.OnChange(c.expire)
+}
+
+// Pass lets happen what became due because time passed by itself.
+func (c *Cloud) Pass() {
+	now := c.Clock.Now()
+	c.pass(now, now)
 }
 
 // pass lets happen what is due. Alarms come first, because what happens now lies at the

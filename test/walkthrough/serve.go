@@ -24,13 +24,15 @@ For MQTT clients:
   %s   with TLS, a client certificate from CreateKeysAndCertificate, and --cafile %s
   %s   without TLS, for quick tests
 
-Time passes for schedules, alarms and scheduled audits when you step the clock:
+Device reports of the self-managed engine go to %s.
+
+Schedules, alarms and scheduled audits are looked at each minute. To let time pass, step the clock:
 
   curl -X POST '%s/_localaws/clock?step=24h'
 
 What rules refused, and the logs of the functions, are in %s.
 Stop with Ctrl-C.
 `, s.cloud.Endpoint, s.cloud.Region, awsapi.Credentials.AccessKeyID, awsapi.Credentials.SecretAccessKey,
-		s.cloud.Broker.TLSAddress(), ca, s.cloud.Broker.PlainAddress(), s.cloud.Endpoint, s.cloud.Dir())
+		s.cloud.Broker.TLSAddress(), ca, s.cloud.Broker.PlainAddress(), s.outputs["ReportTopic"], s.cloud.Endpoint, s.cloud.Dir())
 	return nil
 }

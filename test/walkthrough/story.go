@@ -59,9 +59,17 @@ func Serve(ctx context.Context, o Options) error {
 	if err := s.endpoints(); err != nil {
 		return err
 	}
-	<-ctx.Done()
-	fmt.Fprintln(o.Out, "stopping")
-	return nil
+	minute := time.NewTicker(time.Minute)
+	defer minute.Stop()
+	for {
+		select {
+		case <-minute.C:
+			s.cloud.Pass()
+		case <-ctx.Done():
+			fmt.Fprintln(o.Out, "stopping")
+			return nil
+		}
+	}
 }
 
 // Tell tells the whole story, and returns an error that names the step that failed.
