@@ -21,13 +21,14 @@ const (
 	MaxImportBytes       = 6_000_000
 	// MaxFindingBytes is the size of one finding as JSON, 240 KB.
 	MaxFindingBytes = 240_000
+	// MaxResources of one finding.
+	MaxResources = 32
 	// FindingLifetime is how long Security Hub keeps a finding after its last update.
 	FindingLifetime = 90 * 24 * time.Hour
 
 	maxID               = 512
 	maxTitle            = 256
 	maxDescription      = 1024
-	maxResources        = 32
 	maxRecommendation   = 512
 	maxResourceType     = 256
 	maxProductFields    = 47 // Security Hub adds three to the 50 that it allows
@@ -171,7 +172,7 @@ func (f Finding) Fit() Finding {
 	provider.Types = slices.DeleteFunc(slices.Clone(provider.Types), blank)
 	provider.Types = provider.Types[:min(len(provider.Types), maxTypes)]
 	f.ProductFields = fitPairs(f.ProductFields, maxProductFields, maxProductKey, maxProductValue)
-	f.Resources = slices.Clone(f.Resources[:min(len(f.Resources), maxResources)])
+	f.Resources = slices.Clone(f.Resources[:min(len(f.Resources), MaxResources)])
 	if len(f.Resources) == 0 {
 		f.Resources = make([]Resource, 1)
 	}
@@ -179,6 +180,17 @@ func (f Finding) Fit() Finding {
 		f.Resources[i] = r.fit(maxOtherDetailValue)
 	}
 	return f.fitSize()
+}
+
+// Noted returns f with a note at the end of its description, for which a text that fills
+// the description to its limit makes room.
+func (f Finding) Noted(note string) Finding {
+	text, added := []rune(f.Description), []rune(note)
+	if len(text)+len(added) > maxDescription && len(added) < maxDescription {
+		text = append(text[:max(0, min(len(text), maxDescription-len(added)-1))], '…')
+	}
+	f.Description = string(text) + note
+	return f
 }
 
 func (r Resource) fit(maxValue int) Resource {

@@ -143,6 +143,12 @@ func CloseRequest(partition, partitions int) string {
 // event clears it.
 const DefaultQuietTime = 7 * 24 * time.Hour
 
+// AuditFindingLifetime is how long Device Defender keeps the findings of an audit. One that
+// no audit has reported for so long is archived, because nothing else would end it where
+// its check was disabled.
+// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
+const AuditFindingLifetime = 90 * 24 * time.Hour
+
 // StartAuditResourceType is the custom resource that starts an on-demand audit when it
 // is created, and when its property StartAuditChecks (a list of API names) or
 // StartAuditTrigger (any text) changes. Deleting it does nothing.

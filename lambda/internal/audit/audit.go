@@ -36,6 +36,7 @@ import (
 // itself.
 type API interface {
 	ListAuditFindings(context.Context, *iot.ListAuditFindingsInput, ...func(*iot.Options)) (*iot.ListAuditFindingsOutput, error)
+	ListRelatedResourcesForAuditFinding(context.Context, *iot.ListRelatedResourcesForAuditFindingInput, ...func(*iot.Options)) (*iot.ListRelatedResourcesForAuditFindingOutput, error)
 }
 
 // Deliverer brings signals into Security Hub.
@@ -159,6 +160,9 @@ func (w *work) list(ctx context.Context) error {
 		for _, f := range page.Findings {
 			if aws.ToBool(f.IsSuppressed) {
 				continue
+			}
+			if f.RelatedResources, err = w.related(ctx, f); err != nil {
+				return err
 			}
 			if s := w.mapper.AuditFinding(w.task, f); checks[s.Check] {
 				signals = append(signals, s)

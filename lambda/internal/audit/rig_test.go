@@ -34,6 +34,7 @@ const (
 	policies     = "IOT_POLICY_OVERLY_PERMISSIVE_CHECK"
 	certificates = "DEVICE_CERTIFICATE_SHARED_CHECK"
 	logging      = "LOGGING_DISABLED_CHECK"
+	intermediate = "INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK"
 )
 
 // rig is an auditor with a ledger in memory, a local Security Hub behind the SDK's
@@ -109,7 +110,7 @@ func (r *rig) want(want map[string]string) {
 func task(id string, minute int, checks map[string]string) mapping.AuditTask {
 	started := time.Now().Add(time.Duration(minute-1000) * time.Minute)
 	t := mapping.AuditTask{ID: id, Status: "COMPLETED", Type: "ON_DEMAND_AUDIT_TASK", Started: started.UnixMilli(), Ended: started.Add(time.Minute).UnixMilli()}
-	for _, name := range []string{policies, certificates, logging} {
+	for _, name := range []string{policies, certificates, logging, intermediate} {
 		if status, ok := checks[name]; ok {
 			t.Checks = append(t.Checks, mapping.AuditCheck{Name: name, Status: status, NonCompliant: 1, Total: 9})
 		}
@@ -157,6 +158,34 @@ type fakeIoT struct {
 	listed map[int]int
 	// between runs after each page.
 	between func(page int)
+
+	// related resources by finding, and their calls.
+	related      map[string][]types.RelatedResource
+	failRelated  func(n int) error
+	relatedCalls int
+}
+
+// ListRelatedResourcesForAuditFinding lists what the test wrote, at most 20 a page.
+func (f *fakeIoT) ListRelatedResourcesForAuditFinding(ctx context.Context, in *iot.ListRelatedResourcesForAuditFindingInput, _ ...func(*iot.Options)) (*iot.ListRelatedResourcesForAuditFindingOutput, error) {
+	f.relatedCalls++
+	if f.failRelated != nil {
+		if err := f.failRelated(f.relatedCalls); err != nil {
+			return nil, err
+		}
+	}
+	if n := aws.ToInt32(in.MaxResults); n < 1 || n > 250 {
+		return nil, fmt.Errorf("unexpected input %+v", in)
+	}
+	all, from := f.related[*in.FindingId], 0
+	if in.NextToken != nil {
+		from, _ = strconv.Atoi(*in.NextToken)
+	}
+	to := min(len(all), from+20)
+	out := &iot.ListRelatedResourcesForAuditFindingOutput{RelatedResources: all[from:to]}
+	if to < len(all) {
+		out.NextToken = aws.String(strconv.Itoa(to))
+	}
+	return out, nil
 }
 
 func throttled() error {

@@ -273,3 +273,45 @@ func TestWorstOutcomeDecides(t *testing.T) {
 		}
 	}
 }
+
+// reported is an audit finding as a task of that time reports it.
+func reported(d time.Duration) signal.Signal {
+	s := alarm(d)
+	s = signal.New(defender.AuditNotifications, s.Finding, ms(d), signal.Order{Time: ms(d)})
+	s.Check = "LOGGING_DISABLED_CHECK"
+	return s
+}
+
+// A check that was disabled reports nothing any more, neither that it found something nor
+// that it found nothing.
+func TestAuditFindingsThatNoAuditReportsAreArchived(t *testing.T) {
+	const day = 24 * time.Hour
+	w := newWorld(t)
+	state := func() defender.RecordState { return w.mustFind(t).RecordState }
+	pass := func(to time.Duration, tasks bool) {
+		for w.now.Before(start.Add(to)) {
+			w.now = w.now.Add(day)
+			if since := w.now.Sub(start); tasks && since%(30*day) == 0 { // once a month
+				w.replay(t, reported(since))
+			}
+			w.refresh(t)
+		}
+	}
+	w.replay(t, reported(0))
+	if pass(300*day, true); state() != "ACTIVE" {
+		t.Error("archived although each month an audit reports it")
+	}
+	if pass(389*day, false); state() != "ACTIVE" {
+		t.Error("archived before 90 days")
+	}
+	if pass(391*day, false); state() != "ARCHIVED" {
+		t.Error("active 91 days after its last report")
+	}
+	if f := w.mustFind(t); !strings.Contains(f.Description, "No audit has reported this for 90 days") {
+		t.Errorf("%q", f.Description)
+	}
+	w.now = start.Add(400 * day)
+	if w.replay(t, reported(400*day)); state() != "ACTIVE" {
+		t.Error("a new report did not reopen it")
+	}
+}

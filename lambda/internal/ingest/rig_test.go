@@ -241,8 +241,9 @@ func (f *fakeSQS) GetQueueUrl(_ context.Context, in *sqs.GetQueueUrlInput, _ ...
 	return &sqs.GetQueueUrlOutput{QueueUrl: &url}, nil
 }
 
-// fakeIoT lists what it is given, or fails.
+// fakeIoT lists what it is given, or fails. No other call of it is expected.
 type fakeIoT struct {
+	audit.API
 	list func(*iot.ListAuditFindingsInput) (*iot.ListAuditFindingsOutput, error)
 }
 

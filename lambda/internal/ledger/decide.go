@@ -129,6 +129,10 @@ func repeats(e Entry, s signal.Signal, now int64) bool {
 	return e.Digest == s.Digest && now-e.ImportedAt < window.Milliseconds()
 }
 
+// unreported says why an audit finding is over that no audit has found gone: its check was
+// disabled, is in no schedule any more, or never runs to its end.
+const unreported = " No audit has reported this for 90 days, after which Device Defender forgets it as well: whether it still holds is not known."
+
 // decideDue decides about an entry that the index called due; the index may be behind.
 func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, verdict) {
 	switch {
@@ -145,6 +149,9 @@ func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, verdict) {
 	finding := *e.Finding
 	if quiet := l.quietAt(*e); !quiet.IsZero() && !quiet.After(now) {
 		finding.RecordState, next.State = defender.Archived, defender.Archived
+		if e.Source == defender.AuditNotifications {
+			finding = finding.Noted(unreported)
+		}
 	}
 	next.Finding = content(next, finding)
 	return next, claim

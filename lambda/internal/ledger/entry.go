@@ -132,9 +132,13 @@ func (l *Ledger) dueAt(e Entry) time.Time {
 	return due
 }
 
-// quietAt is when a finding that no event ends is archived, zero for others.
+// quietAt is when a finding of which nothing is heard is archived, zero for those that
+// only an event ends.
 func (l *Ledger) quietAt(e Entry) time.Time {
-	if e.Source.Info().Clears {
+	switch {
+	case e.Source == defender.AuditNotifications:
+		return time.UnixMilli(max(e.LastObserved, e.Order.Time)).Add(defender.AuditFindingLifetime)
+	case e.Source.Info().Clears:
 		return time.Time{}
 	}
 	return time.UnixMilli(e.LastObserved).Add(l.quiet)

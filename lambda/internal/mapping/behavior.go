@@ -30,8 +30,7 @@ const removed = " The behavior was removed or is no longer judged: whether the d
 // Removed is the finding of a behavior that is no longer judged.
 func Removed(f defender.Finding) defender.Finding {
 	f.RecordState = defender.Archived
-	f.Description = room(f.Description, removed)
-	return f
+	return f.Noted(removed)
 }
 
 // Transition makes the signal of a transition of the self-managed engine. The finding

@@ -124,7 +124,7 @@ func (v violation) tell(f *defender.Finding, who, normal string) {
 	if measured := showValue(v.MetricValue); measured != "" {
 		f.Description += " Measured: " + measured + "."
 	}
-	f.Description = room(f.Description, endings[v.EventType])
+	*f = f.Noted(endings[v.EventType])
 }
 
 // state also reports what no finding can do without.

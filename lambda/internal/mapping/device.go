@@ -45,9 +45,9 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 	}
 	if claim := defender.TopicClaim(m.EventTopic, e.Topic); claim != "" && claim != e.ClientID {
 		fields.set("TopicMismatch", claim)
-		f.Description = room(f.Description, fmt.Sprintf(" The topic names another sender: %s.", claim))
+		f = f.Noted(fmt.Sprintf(" The topic names another sender: %s.", claim))
 	}
-	f.Description = room(f.Description, errorActionNote(source, e))
+	f = f.Noted(errorActionNote(source, e))
 	f.ProductFields = fields
 	f.Remediation = remedy("Look at the device and at what it reports. If the report is right and the device can no longer be trusted, deactivate its certificate.", policiesURL)
 	f.SourceURL = p.deviceURL("")
@@ -89,17 +89,4 @@ func substance(e defender.DeviceEvent) []string {
 		all = append(all, key, e.Details[key])
 	}
 	return all
-}
-
-// room appends a note to a description that the device may have filled to its limit.
-func room(description, note string) string {
-	const longest = 1024
-	if note == "" {
-		return description
-	}
-	text, added := []rune(description), []rune(note)
-	if len(text)+len(added) > longest && len(added) < longest {
-		text = append(text[:longest-len(added)-1], '…')
-	}
-	return string(text) + note
 }
