@@ -129,11 +129,13 @@ func (e *selfManaged) permissions(p DetectProps, f *forwarder) []awsiam.PolicySt
 }
 
 // registryPermissions let a function ask what thing a device is, and where groups count,
-// what groups it is in: of any thing, because any may break a behavior.
+// what groups it is in: of any thing, because any may break a behavior. For
+// ListPrincipalThings AWS IoT defines no resource type.
+// https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
 func registryPermissions(groups bool) ([]awsiam.PolicyStatement, nagSuppression) {
 	things := allow([]string{"iot:DescribeThing"}, arn("iot", "thing/*"))
-	statements := []awsiam.PolicyStatement{things, allow([]string{"iot:ListPrincipalThings"}, arn("iot", "cert/*"))}
-	findings := nagResources("thing/*", "cert/*")
+	statements := []awsiam.PolicyStatement{things, allow([]string{"iot:ListPrincipalThings"}, "*")}
+	findings := append(nagResources("thing/*"), "Resource::*")
 	if groups {
 		things.AddActions(new("iot:ListThingGroupsForThing"))
 		statements = append(statements, allow([]string{"iot:DescribeThingGroup"}, arn("iot", "thinggroup/*")))

@@ -70,7 +70,7 @@ func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambd
 	if g.key != nil {
 		allowLogs(g.key)
 	}
-	role := serviceRole(scope, id+"Role", lambdaService, "*", g.description)
+	role := serviceRole(scope, id+"Role", lambdaService, anySource, g.description)
 	role.AddToPolicy(allow([]string{"logs:CreateLogStream", "logs:PutLogEvents"}, *logs.LogGroupArn()))
 	for _, s := range g.statements {
 		role.AddToPolicy(s)

@@ -23,18 +23,21 @@ func arn(service, resource string) string {
 	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", *awscdk.Aws_PARTITION(), service, *awscdk.Aws_REGION(), *awscdk.Aws_ACCOUNT_ID(), resource)
 }
 
+// anySource is for AWS Lambda, of which no AWS page says that it names the function when
+// it assumes the function's role: a condition on it might stop every function.
+const anySource = ""
+
 // serviceRole makes a role that a service may assume only on behalf of this account's
 // resources: source is the last part of their ARN, as a pattern. The statements stand in
 // the role itself, so that a role which outlives the stack keeps them.
 func serviceRole(scope constructs.Construct, id, service, source, description string, statements ...awsiam.PolicyStatement) awsiam.Role {
+	conditions := map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Aws_ACCOUNT_ID()}}
+	if source != anySource {
+		conditions["ArnLike"] = map[string]any{"aws:SourceArn": arn(service, source)}
+	}
 	props := &awsiam.RoleProps{
 		Description: new(description),
-		AssumedBy: awsiam.NewServicePrincipal(new(service+".amazonaws.com"), &awsiam.ServicePrincipalOpts{
-			Conditions: &map[string]any{
-				"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Aws_ACCOUNT_ID()},
-				"ArnLike":      map[string]any{"aws:SourceArn": arn(service, source)},
-			},
-		}),
+		AssumedBy:   awsiam.NewServicePrincipal(new(service+".amazonaws.com"), &awsiam.ServicePrincipalOpts{Conditions: &conditions}),
 	}
 	if len(statements) > 0 {
 		props.InlinePolicies = &map[string]awsiam.PolicyDocument{

@@ -167,7 +167,11 @@ func roleTrust(_ template, _ string, r resource) string {
 			continue // of the embedding stack, by the CDK
 		}
 		conditions := toJSON(s["Condition"])
-		for _, want := range []string{"aws:SourceAccount", "aws:SourceArn"} {
+		wanted := []string{"aws:SourceAccount", "aws:SourceArn"}
+		if strings.Contains(principal, `"lambda.amazonaws.com"`) {
+			wanted = wanted[:1] // no AWS page says that AWS Lambda names the function
+		}
+		for _, want := range wanted {
 			if !strings.Contains(conditions, want) {
 				return fmt.Sprintf("%s may assume the role without a condition on %s", principal, want)
 			}
@@ -205,15 +209,16 @@ func servicesFrom(document any) string {
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
 var unscoped = []string{
 	"iot:ListAuditFindings", "iot:DescribeAuditTask", "iot:ListRelatedResourcesForAuditFinding", "iot:StartOnDemandAuditTask",
+	"iot:ListPrincipalThings",
 	"xray:PutTraceSegments", "xray:PutTelemetryRecords",
 }
 
 // anyThing are the actions that a function may do to any thing of the account: any may
 // break a behavior.
-var anyThing = []string{"iot:DescribeThing", "iot:ListThingGroupsForThing", "iot:DescribeThingGroup", "iot:ListPrincipalThings", "iot:Publish"}
+var anyThing = []string{"iot:DescribeThing", "iot:ListThingGroupsForThing", "iot:DescribeThingGroup", "iot:Publish"}
 
 // ofAnyThing are the resources of those: a wildcard stands for a name alone.
-var ofAnyThing = regexp.MustCompile(`":(thing|thinggroup|cert)/\*"|":topic/fleet/\*/report/rejected"`)
+var ofAnyThing = regexp.MustCompile(`":(thing|thinggroup)/\*"|":topic/fleet/\*/report/rejected"`)
 
 func statements(document any) string {
 	for _, s := range statementList(document) {
