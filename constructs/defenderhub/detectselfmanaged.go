@@ -67,7 +67,8 @@ type SelfManagedProps struct {
 	// [NewDetect] alone needs it.
 	Forwarder Forwarder
 
-	// Transport carries telemetry from the IoT rules to the evaluator.
+	// Transport carries telemetry from the IoT rules to the evaluator. Changing it gives up
+	// what is on its way, as a rule some seconds.
 	// Default: TransportSQS.
 	Transport Transport
 	// Shards are those of the stream, 1 to 200, each for 1 MB and 1000 records a second.

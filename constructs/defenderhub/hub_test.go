@@ -176,7 +176,9 @@ func TestCustomerManagedKeyReachesEverything(t *testing.T) {
 
 func TestTagsAspectsAndBoundariesReachTheConstruct(t *testing.T) {
 	stack := newStack()
-	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{}))
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
+		Detect: selfManaged(defenderhub.SelfManagedProps{Transport: defenderhub.TransportKinesis}),
+	}))
 	awscdk.Tags_Of(hub).Add(jsii.String("team"), jsii.String("fleet"), nil)
 	awsiam.PermissionsBoundary_Of(hub).Apply(awsiam.ManagedPolicy_FromManagedPolicyName(stack, jsii.String("Limit"), jsii.String("limit")))
 	other := constructs.NewConstruct(stack, jsii.String("Other"))
@@ -187,7 +189,7 @@ func TestTagsAspectsAndBoundariesReachTheConstruct(t *testing.T) {
 			t.Errorf("%s has no boundary or no tag", id)
 		}
 	}
-	for _, kind := range []string{"AWS::SQS::Queue", "AWS::IoT::TopicRule", "AWS::IoT::ScheduledAudit", "AWS::Lambda::Function"} {
+	for _, kind := range []string{"AWS::SQS::Queue", "AWS::IoT::TopicRule", "AWS::IoT::ScheduledAudit", "AWS::Lambda::Function", "AWS::Kinesis::Stream", "AWS::DynamoDB::Table"} {
 		for _, id := range tp.ids(kind) {
 			if tp[id].Properties["Tags"] == nil {
 				t.Errorf("%s has no tag", id)
