@@ -1,0 +1,110 @@
+package defenderhub_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/evaluate"
+)
+
+func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
+	token := *awscdk.Fn_ImportValue(jsii.String("Name"))
+	received := defender.Behavior{Name: "quiet", Criteria: defender.MessagesReceived.LessThan(5, defender.Window5m)}
+	many := make([]defender.SecurityProfile, 4)
+	for i := range many {
+		many[i].Name = fmt.Sprintf("p%d", i)
+		for j := range 75 {
+			many[i].Behaviors = append(many[i].Behaviors, defender.Behavior{Name: fmt.Sprintf("b%d", j), Criteria: defender.MessageByteSize.LessThan(8)})
+		}
+	}
+	longGroups := make([]defender.Target, 20)
+	for i := range longGroups {
+		longGroups[i] = defender.ThingGroup(fmt.Sprintf("%0127d", i))
+	}
+	forwarder := defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()})
+	for name, c := range map[string]struct {
+		change func(*defenderhub.DetectProps)
+		want   []string
+	}{
+		"numbers": {func(p *defenderhub.DetectProps) {
+			*p.SelfManaged = defenderhub.SelfManagedProps{
+				Transport: 7, Shards: 201, ReportTopic: "a/+b", ReportsEvery: 90 * time.Second, ReportsSeverity: 9, MinDatapoints: -1, MembershipAge: 25 * time.Hour,
+				BatchSize: 10001, BatchWindow: 301 * time.Second, Closers: 17, Executable: "testdata", Architecture: 2, MemoryMiB: 64,
+				Timeout: time.Second, LogLevel: 3, VPCSubnets: &awsec2.SubnetSelection{}, StateRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
+				Alarms: &defenderhub.SelfManagedAlarmsProps{Errors: defenderhub.Alarm{Above: -1}},
+			}
+		}, []string{
+			"SelfManaged.Transport", "SelfManaged.Shards", "SelfManaged.ReportTopic", "SelfManaged.ReportsEvery", "SelfManaged.ReportsSeverity", "SelfManaged.MinDatapoints", "SelfManaged.MembershipAge",
+			"SelfManaged.BatchSize", "SelfManaged.BatchWindow", "SelfManaged.Closers", "SelfManaged.Executable", "SelfManaged.Architecture", "SelfManaged.MemoryMiB",
+			"SelfManaged.Timeout", "SelfManaged.LogLevel", "SelfManaged.VPCSubnets", "SelfManaged.StateRemovalPolicy", "SelfManaged.Alarms.Errors.Above", "SelfManaged.Forwarder",
+		}},
+		"nobody listens": {func(p *defenderhub.DetectProps) { p.SelfManaged.Forwarder = nil }, []string{"SelfManaged.Forwarder"}},
+		"shards of SQS":  {func(p *defenderhub.DetectProps) { p.SelfManaged.Shards = 2 }, []string{"SelfManaged.Shards"}},
+		"concurrency": {func(p *defenderhub.DetectProps) {
+			p.SelfManaged.Transport, p.SelfManaged.MaxConcurrency = defenderhub.TransportKinesis, 5
+		}, []string{"SelfManaged.MaxConcurrency"}},
+		"Basic Ingest":   {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "$aws/rules/r/+" }, []string{"SelfManaged.ReportTopic"}},
+		"reserved topic": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = defenderhub.ReservedReportTopic }, nil},
+		"token as topic": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = token }, []string{"SelfManaged.ReportTopic"}},
+		"nothing to do":  {func(p *defenderhub.DetectProps) { p.Behaviors = nil }, []string{"Behaviors"}},
+		"cannot be seen": {func(p *defenderhub.DetectProps) { p.Behaviors = append(p.Behaviors, received) }, []string{"Behaviors[2].Criteria"}},
+		"all at once": {func(p *defenderhub.DetectProps) {
+			p.Behaviors = []defender.Behavior{received}
+			p.Profiles = []defender.SecurityProfile{{Behaviors: []defender.Behavior{{Name: token, Criteria: defender.MessagesReceived.LessThan(5, defender.Window5m), Dimension: &defender.Dimension{TopicFilters: []string{"a", token}}}}}}
+		}, []string{"Behaviors[0].Criteria", "Profiles[0].Behaviors[0].Name", "Profiles[0].Behaviors[0].Dimension.TopicFilters[1]", "Profiles[0].Behaviors[0].Criteria", "Profiles[0].Name"}},
+		"names of ours": {func(p *defenderhub.DetectProps) {
+			p.Profiles = []defender.SecurityProfile{{Name: defenderhub.DefaultProfile, Behaviors: defender.DemoBehaviors()}, {Name: evaluate.AgentProfile, Behaviors: defender.DemoBehaviors()}}
+		}, []string{"Profiles[0].Name", "Profiles[1].Name"}},
+		"retained metric": {func(p *defenderhub.DetectProps) { p.RetainedMetrics = []defender.Metric{defender.Disconnects} }, []string{"RetainedMetrics"}},
+		"alert topic":     {func(p *defenderhub.DetectProps) { p.Topic = awssns.NewTopic(newStack(), jsii.String("T"), nil) }, []string{"Topic"}},
+		"too many":        {func(p *defenderhub.DetectProps) { p.Profiles = many }, []string{"Behaviors"}},
+		"long groups":     {func(p *defenderhub.DetectProps) { p.Targets = longGroups }, []string{"Targets"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			props := selfManaged(defenderhub.SelfManagedProps{Forwarder: forwarder})
+			c.change(props)
+			stack := newStack()
+			got, _ := faults(t, func() { defenderhub.NewDetect(stack, jsii.String("Detect"), props) })
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got  %v\nwant %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestAlarmsOfBehaviorsNeedTheirEngine(t *testing.T) {
+	for name, c := range map[string]struct {
+		props defenderhub.DefenderHubProps
+		want  []string
+	}{
+		"not forwarded":     {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{defender.DeviceEvents}}, []string{"Forward"}},
+		"nothing forwarded": {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{}}, []string{"Forward"}},
+		"alone":             {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{defender.BehaviorTransitions}}, nil},
+		"without engine":    {defenderhub.DefenderHubProps{Forward: []defender.Source{defender.BehaviorTransitions}}, []string{"Forward[0]"}},
+		"with another":      {defenderhub.DefenderHubProps{Detect: nativeDetect(), Forward: []defender.Source{defender.BehaviorTransitions}}, []string{"Forward[0]"}},
+		"other forwarder": {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{
+			Forwarder: defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()}),
+		})}, []string{"Detect.SelfManaged.Forwarder"}},
+		"cannot be seen": {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{Engine: defender.SelfManaged, Behaviors: []defender.Behavior{
+			{Name: "quiet", Criteria: defender.MessagesReceived.LessThan(5, defender.Window5m)},
+		}}}, []string{"Detect.Behaviors[0].Criteria"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, _ := faults(t, func() {
+				defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), withPrebuilt(&c.props))
+			})
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
