@@ -6,12 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 )
 
 // TestStreamAndRemoval carries telemetry by Kinesis, with reports on a topic of the
 // user's own, and then takes the engine out: the forwarder, which stays, ends the finding
-// that nobody judges any more.
+// that nobody judges any more, and a week later one that fell quiet.
 func TestStreamAndRemoval(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -77,6 +79,33 @@ func TestStreamAndRemoval(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := s.pass(ctx, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	quiet(ctx, t, s)
+}
+
+// quiet lets a week pass after a refused connection, which no event ends.
+func quiet(ctx context.Context, t *testing.T, s *story) {
+	t.Helper()
+	valve, err := s.newDevice(ctx, "valve-3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.iot.UpdateCertificate(ctx, &iot.UpdateCertificateInput{CertificateId: &valve.certificateID, NewStatus: iottypes.CertificateStatusRevoked}); err != nil {
+		t.Fatal(err)
+	}
+	if err := valve.connect(); err == nil {
+		t.Fatal("a revoked certificate connects")
+	}
+	for _, c := range []struct {
+		passes time.Duration
+		state  types.RecordState
+	}{{time.Minute, types.RecordStateActive}, {6 * 24 * time.Hour, types.RecordStateActive}, {26 * time.Hour, types.RecordStateArchived}} {
+		if err := s.pass(ctx, c.passes); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.expect(ctx, types.SeverityLabelMedium, c.state, "valve-3", "was refused a connection"); err != nil {
 			t.Fatal(err)
 		}
 	}
