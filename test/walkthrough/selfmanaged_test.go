@@ -2,6 +2,7 @@ package walkthrough
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
 	"testing"
 	"time"
@@ -64,21 +65,29 @@ func TestStreamAndRemoval(t *testing.T) {
 	if err := s.pass(ctx, 5*time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	for _, state := range []types.RecordState{types.RecordStateActive, types.RecordStateArchived} {
-		if err := s.expect(ctx, types.SeverityLabelMedium, state, "meter-2", "small-messages"); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.expect(ctx, types.SeverityLabelHigh, state, "gateway-5", "no-telnet"); err != nil {
-			t.Fatal(err)
-		}
-		if state == types.RecordStateArchived {
-			break
-		}
-		settings["engine"] = "none"
+	size := func(state types.RecordState) error {
+		return s.expect(ctx, types.SeverityLabelMedium, state, "meter-2", "small-messages")
+	}
+	telnet := func(state types.RecordState) error {
+		return s.expect(ctx, types.SeverityLabelHigh, state, "gateway-5", "no-telnet")
+	}
+	redeploy := func(change map[string]string) error {
+		maps.Copy(settings, change)
 		if err := s.deployWith(ctx, settings); err != nil {
-			t.Fatal(err)
+			return err
 		}
-		if err := s.pass(ctx, time.Hour); err != nil {
+		return s.pass(ctx, time.Hour)
+	}
+	for _, then := range []func() error{
+		func() error { return size(types.RecordStateActive) },
+		func() error { return telnet(types.RecordStateActive) },
+		func() error { return redeploy(map[string]string{"profile": "starter", "transport": "sqs"}) },
+		func() error { return size(types.RecordStateArchived) },
+		func() error { return telnet(types.RecordStateActive) },
+		func() error { return redeploy(map[string]string{"engine": "none"}) },
+		func() error { return telnet(types.RecordStateArchived) },
+	} {
+		if err := then(); err != nil {
 			t.Fatal(err)
 		}
 	}

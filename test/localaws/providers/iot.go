@@ -35,6 +35,7 @@ func (a Account) iot() map[string]declared {
 				"Tags": schema.Optional(schema.Tags),
 			},
 			create: a.createRule,
+			update: a.replaceRule,
 			remove: a.deletes("/rules/"),
 		},
 		"AWS::IoT::ThingGroup": {
@@ -96,14 +97,15 @@ func ruleAction(path string, value any) error {
 	})(path, value)
 }
 
-func (a Account) createRule(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+// rulePayload is the payload of a rule as AWS IoT takes it.
+func rulePayload(r cloudformation.Request) (any, error) {
 	payload := r.ResourceProperties["TopicRulePayload"].(map[string]any) // the schema has seen it
 	encoded, err := json.Marshal(payload)
 	if err != nil {
-		return cloudformation.Resource{}, err
+		return nil, err
 	}
 	if len(encoded) > ruleLimit {
-		return cloudformation.Resource{}, fmt.Errorf("the rule has %d bytes, AWS IoT takes %d (Service: Iot, Status Code: 400)", len(encoded), ruleLimit)
+		return nil, fmt.Errorf("the rule has %d bytes, AWS IoT takes %d (Service: Iot, Status Code: 400)", len(encoded), ruleLimit)
 	}
 	actions := payload["Actions"].([]any)
 	if e, ok := payload["ErrorAction"]; ok {
@@ -111,15 +113,40 @@ func (a Account) createRule(ctx context.Context, r cloudformation.Request) (clou
 	}
 	for _, action := range actions {
 		if queue, ok := action.(map[string]any)["Sqs"].(map[string]any); ok && strings.HasSuffix(queue["QueueUrl"].(string), ".fifo") {
-			return cloudformation.Resource{}, errors.New("rules deliver to standard queues only, and the queue is FIFO (Service: Iot, Status Code: 400)")
+			return nil, errors.New("rules deliver to standard queues only, and the queue is FIFO (Service: Iot, Status Code: 400)")
 		}
+	}
+	return lowerCamel(payload, "Headers"), nil
+}
+
+func (a Account) createRule(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	payload, err := rulePayload(r)
+	if err != nil {
+		return cloudformation.Resource{}, err
 	}
 	// Generated names have no hyphens either.
 	name := strings.ReplaceAll(named(r, "RuleName", 128), "-", "_")
 	if err := a.unique(r, name); err != nil {
 		return cloudformation.Resource{}, err
 	}
-	if err := a.API.REST(ctx, "iot", http.MethodPost, "/rules/"+url.PathEscape(name), lowerCamel(payload, "Headers"), nil); err != nil {
+	return a.writeRule(ctx, r, http.MethodPost, name, payload)
+}
+
+// replaceRule changes all of a rule but its name.
+func (a Account) replaceRule(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	name := r.PhysicalResourceID
+	if wanted := text(r, "RuleName"); wanted != "" && wanted != name {
+		return cloudformation.Resource{}, fmt.Errorf("the local AWS does not rename the rule %s: start a new one and deploy to it", name)
+	}
+	payload, err := rulePayload(r)
+	if err != nil {
+		return cloudformation.Resource{}, err
+	}
+	return a.writeRule(ctx, r, http.MethodPatch, name, payload)
+}
+
+func (a Account) writeRule(ctx context.Context, r cloudformation.Request, method, name string, payload any) (cloudformation.Resource, error) {
+	if err := a.API.REST(ctx, "iot", method, "/rules/"+url.PathEscape(name), payload, nil); err != nil {
 		return cloudformation.Resource{}, err
 	}
 	return kept(name, map[string]any{"Arn": r.ARN("iot", "rule/"+name)}, "sees no message without a broker"), nil

@@ -332,6 +332,30 @@ func TestAlarmThatCannotBeJudgedSaysWhy(t *testing.T) {
 	}
 }
 
+func TestChangedRuleIsReplacedUnderItsName(t *testing.T) {
+	r, a := newAccount(t, map[string]string{"PATCH /rules/r": "{}"})
+	change := func(properties string) error {
+		var p map[string]any
+		if err := json.Unmarshal([]byte(properties), &p); err != nil {
+			t.Fatal(err)
+		}
+		_, err := r.Apply(t.Context(), cloudformation.Request{
+			RequestType: cloudformation.Update, ResourceType: "AWS::IoT::TopicRule", PhysicalResourceID: "r",
+			ResourceProperties: p, AccountID: account, Region: "us-east-1",
+		})
+		return err
+	}
+	if err := change(rule(`"Actions":[]`)); err != nil {
+		t.Fatal(err)
+	}
+	if len(a.calls) != 1 || !strings.HasPrefix(a.calls[0], "PATCH /rules/r") || !strings.Contains(a.calls[0], `"sql":"SELECT * FROM 't'"`) {
+		t.Errorf("called %v", a.calls)
+	}
+	if err := change(strings.Replace(rule(`"Actions":[]`), `"RuleName":"r"`, `"RuleName":"s"`, 1)); err == nil || !strings.Contains(err.Error(), "rename") {
+		t.Errorf("another name: error %v", err)
+	}
+}
+
 func TestDeletedRuleLosesItsTargetsFirst(t *testing.T) {
 	r, a := newAccount(t, map[string]string{"POST / AWSEvents.ListTargetsByRule": `{"Targets":[{"Id":"1"}]}`})
 	if _, err := r.Apply(t.Context(), cloudformation.Request{RequestType: cloudformation.Delete, ResourceType: "AWS::Events::Rule", PhysicalResourceID: "r"}); err != nil {
