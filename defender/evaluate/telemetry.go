@@ -34,8 +34,9 @@ type Telemetry struct {
 	Time int64 `json:"time,omitempty"`
 	// ID is the rule's traceid(), or for messages that did not come over MQTT a random one.
 	ID string `json:"id,omitempty"`
-	// ClientID is "n/a" and Principal the sender's where a message came over HTTPS; both are
-	// absent from lifecycle events, whose payload names them.
+	// ClientID is "n/a" and Principal the sender's where a message came over HTTPS. Of a
+	// lifecycle event, whose payload names the device, ClientID tells who published it:
+	// see [Telemetry.Forged].
 	ClientID  string `json:"clientId,omitempty"`
 	Principal string `json:"principal,omitempty"`
 	SourceIP  string `json:"sourceIp,omitempty"`
@@ -77,7 +78,7 @@ func Rules(behaviors []Compiled, reportTopic string) []Rule {
 	if slices.ContainsFunc(behaviors, func(c Compiled) bool { return c.needsLifecycle() }) {
 		rules = append(rules, Rule{
 			ID: "lifecycle", Kind: LifecycleEvent, PartitionKey: "${clientId}",
-			SQL: selects(LifecycleEvent, "topic() AS topic", "timestamp() AS time", "encode(*, 'base64') AS payload") + from(presenceTopic),
+			SQL: selects(LifecycleEvent, "topic() AS topic", "timestamp() AS time", "clientid() AS clientId", "encode(*, 'base64') AS payload") + from(presenceTopic),
 		})
 	}
 	counting := uncovered(topicsOf(behaviors, func(c Compiled) bool { return c.countsMessages() }))
@@ -213,8 +214,18 @@ func (t Telemetry) Datapoints() []Datapoint {
 	return points
 }
 
+// Forged reports that a lifecycle event of a client was published by another one. AWS
+// publishes these events, but Basic Ingest takes a message to any rule whatever its FROM,
+// if the device's policy allows it. clientid() is "n/a" for what AWS publishes, or perhaps
+// the client's own (unverified). A device that publishes over HTTPS is not told from AWS.
+func (t Telemetry) Forged(client string) bool {
+	return t.ClientID != "" && t.ClientID != NotMQTT && t.ClientID != client
+}
+
 // DecodeTelemetry reads what a rule sent, or its error action; reportsRule is the name of
-// the rule of device reports. After an error action principal, address and time are lost.
+// the rule of device reports, which devices know: with Basic Ingest they choose the topic,
+// so that the topic of a report says nothing. After an error action principal, address and
+// time are lost.
 // https://docs.aws.amazon.com/iot/latest/developerguide/rule-error-handling.html
 func DecodeTelemetry(body []byte, reportsRule string) (Telemetry, error) {
 	var in struct {
@@ -239,10 +250,10 @@ func DecodeTelemetry(body []byte, reportsRule string) (Telemetry, error) {
 	}
 	t = Telemetry{Topic: in.Topic, ID: in.TraceID, ClientID: in.ClientID}
 	switch {
-	case defender.TopicMatches(presenceTopic, in.Topic):
-		t.Kind, t.Payload, t.ClientID = LifecycleEvent, in.Original, ""
 	case in.RuleName == reportsRule:
 		t.Kind, t.Payload = DeviceReport, in.Original
+	case defender.TopicMatches(presenceTopic, in.Topic):
+		t.Kind, t.Payload = LifecycleEvent, in.Original
 	default:
 		t.Kind, t.Bytes = PublishedMessage, int64(len(in.Original))
 	}

@@ -439,6 +439,48 @@ func TestErrorActionIsJudged(t *testing.T) {
 	}
 }
 
+// Basic Ingest hands a device's message to any rule that its policy names, on a topic of the
+// device's choice: it must not speak for another device.
+func TestEventsThatADevicePublishedAreNotBelieved(t *testing.T) {
+	attempts := defender.Behavior{Name: "attempts", Criteria: defender.ConnectionAttempts.LessThan(1, defender.Window5m)}
+	event := fmt.Sprintf(`{"clientId":"victim","timestamp":%d,"eventType":"connected","sessionIdentifier":"s"}`, at(1).UnixMilli())
+	const topic = "$aws/events/presence/connected/victim"
+	direct := func(client string) string {
+		return sent("1", at(1), evaluate.Telemetry{Kind: evaluate.LifecycleEvent, Topic: topic, Time: at(1).UnixMilli(), ClientID: client, Payload: []byte(event)}).Body
+	}
+	saved := func(rule, client string) string {
+		return fmt.Sprintf(`{"ruleName":%q,"topic":%q,"clientId":%q,"base64OriginalPayload":%q}`, rule, topic, client, base64.StdEncoding.EncodeToString([]byte(event)))
+	}
+	for name, c := range map[string]struct {
+		body string
+		want string
+		of   string
+	}{
+		"AWS's":                           {direct(evaluate.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
+		"AWS's, in the client's name":     {direct("victim"), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
+		"a device's":                      {direct("attacker"), "", defender.MetricUnreadable},
+		"AWS's, by an error action":       {saved("Lifecycle", evaluate.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
+		"a device's, by an error action":  {saved("Lifecycle", "attacker"), "", defender.MetricUnreadable},
+		"a report with an event's topic":  {saved("Reports", "attacker"), "", defender.MetricUnreadableReports},
+		"the same without a client id":    {saved("Reports", evaluate.NotMQTT), "", defender.MetricUnreadableReports},
+		"the same, named like the victim": {saved("Reports", "victim"), "", defender.MetricUnreadableReports},
+	} {
+		r := newRig(t, profile(attempts))
+		m := sent("1", at(1), evaluate.Telemetry{})
+		m.Body = c.body
+		again := r.deliver(m)
+		// What clears the alarm needs to know that the session lasts.
+		r.deliver(message("2", "victim", at(5.5), 4), message("3", "victim", at(10.5), 4), message("4", "victim", at(16), 4))
+		r.close(at(20))
+		if got := r.changes(); got != c.want || again != nil {
+			t.Errorf("%s: %q, want %q; %v come again", name, got, c.want, again)
+		}
+		if c.of != "" && r.counted(c.of) != 1 {
+			t.Errorf("%s: %s is not counted", name, c.of)
+		}
+	}
+}
+
 func TestSignsOfSessionsExpire(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Criteria: defender.MessageByteSize.LessThan(8)}))
 	r.deliver(lifecycle("pump", "connected", "s", at(0)))

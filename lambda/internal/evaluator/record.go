@@ -105,7 +105,7 @@ func (h *Handler) read(ctx context.Context, r *record) {
 	h.count(r.kind, defender.MetricReceived, 1)
 	if err != nil {
 		h.count(r.kind, defender.MetricUnreadable, 1)
-		h.Log.Error("telemetry cannot be read", "record", r.id, "kind", r.kind, "bytes", len(r.body))
+		h.Log.Error("telemetry cannot be read", "record", r.id, "kind", r.kind, "bytes", len(r.body), "reason", err.Error())
 		return
 	}
 	if len(r.points) > 0 && r.subject == "" {
@@ -121,6 +121,9 @@ func (h *Handler) understand(r *record, t evaluate.Telemetry) error {
 		}
 		if l.ClientID == "" || l.Timestamp <= 0 {
 			return errors.New("lifecycle event says neither who nor when")
+		}
+		if t.Forged(l.ClientID) {
+			return errors.New("lifecycle event was published by another client than the one it is about, not by AWS IoT")
 		}
 		r.subject, r.principal, r.points = l.ClientID, l.Principal, l.Datapoints()
 		if l.EventType == "connect_failed" {

@@ -117,7 +117,17 @@ func TestLifecycleEventsReachTheEvaluatorByTheirOwnClientID(t *testing.T) {
 	if len(names) != 1 || len(r.deliveries) != 1 || r.deliveries[0].Fields["partitionKey"] != "device-1" {
 		t.Fatalf("rules %v delivered %+v", names, r.deliveries)
 	}
-	if got, err := evaluate.DecodeTelemetry(r.deliveries[0].Body, "reports"); err != nil || got.Kind != evaluate.LifecycleEvent || string(got.Payload) != string(event.Payload) {
+	if got, err := evaluate.DecodeTelemetry(r.deliveries[0].Body, "reports"); err != nil || got.Kind != evaluate.LifecycleEvent || string(got.Payload) != string(event.Payload) || got.Forged("device-1") {
 		t.Errorf("telemetry %+v, error %v", got, err)
+	}
+	forged := event
+	forged.Topic, forged.ClientID = "$aws/rules/"+names[0]+"/"+event.Topic, "attacker"
+	e.Publish(t.Context(), forged)
+	e.Settle()
+	if len(r.deliveries) != 2 {
+		t.Fatalf("delivered %+v", r.deliveries)
+	}
+	if got, err := evaluate.DecodeTelemetry(r.deliveries[1].Body, "reports"); err != nil || got.Topic != event.Topic || !got.Forged("device-1") {
+		t.Errorf("forged telemetry %+v, error %v", got, err)
 	}
 }
