@@ -15,25 +15,32 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 )
 
-// TestNativeIntegration deploys the native engine with the demo profile, and leaves the
-// audit's findings to Device Defender's own integration and Detect's to the forwarder:
-// each finding comes by its own way, and by no other.
-func TestNativeIntegration(t *testing.T) {
+// begin starts a cloud to which an app can be deployed.
+func begin(t *testing.T) (context.Context, *story) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-	defer cancel()
+	t.Cleanup(cancel)
 	repository, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &story{Options: Options{Out: t.Output(), Repository: repository}, began: time.Now()}
-	defer s.stop()
+	t.Cleanup(s.stop)
 	if err := s.startCloud(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.hub.EnableSecurityHub(ctx, &securityhub.EnableSecurityHubInput{EnableDefaultStandards: aws.Bool(false)}); err != nil {
+	if err := s.cloud.Bootstrap(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.cloud.Bootstrap(ctx); err != nil {
+	return ctx, s
+}
+
+// TestNativeIntegration deploys the native engine with the demo profile, and leaves the
+// audit's findings to Device Defender's own integration and Detect's to the forwarder:
+// each finding comes by its own way, and by no other.
+func TestNativeIntegration(t *testing.T) {
+	ctx, s := begin(t)
+	if _, err := s.hub.EnableSecurityHub(ctx, &securityhub.EnableSecurityHubInput{EnableDefaultStandards: aws.Bool(false)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.deployWith(ctx, map[string]string{"engine": "native", "profile": "demo", "detect-subscription": "off"}); err != nil {

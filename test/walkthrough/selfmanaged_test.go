@@ -3,7 +3,6 @@ package walkthrough
 import (
 	"context"
 	"maps"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -13,23 +12,11 @@ import (
 )
 
 // TestStreamAndRemoval carries telemetry by Kinesis, with reports on a topic of the
-// user's own, and then takes the engine out: the forwarder, which stays, ends the finding
-// that nobody judges any more, and a week later one that fell quiet.
+// user's own. Then it removes a behavior and changes the transport, and then takes the
+// engine out: the forwarder, which stays, ends the findings that nobody judges any more,
+// and a week later one that fell quiet.
 func TestStreamAndRemoval(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-	defer cancel()
-	repository, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &story{Options: Options{Out: t.Output(), Repository: repository}, began: time.Now()}
-	defer s.stop()
-	if err := s.startCloud(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.cloud.Bootstrap(ctx); err != nil {
-		t.Fatal(err)
-	}
+	ctx, s := begin(t)
 	settings := map[string]string{
 		"engine": "self-managed", "profile": "demo,starter", "transport": "kinesis", "report-topic": "fleet/+/report",
 		"audit-subscription": "off", "enable-security-hub": "true",
