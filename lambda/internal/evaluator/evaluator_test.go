@@ -68,9 +68,9 @@ func TestAlarmIsRaisedAndCleared(t *testing.T) {
 		t.Fatal(got)
 	}
 	for _, m := range r.messages() {
-		// The closer has no principal, so it knows no better than the client id.
-		if m.Registered == nil || m.Thing == "" || m.Transition.Profile != "Profile" || m.Transition.Thing != "c7" {
-			t.Errorf("%+v", m)
+		// It was the closer that raised it: the principal was remembered for it.
+		if m.Registered == nil || !*m.Registered || m.Thing != "pump-7" || m.Transition.Profile != "Profile" || m.Transition.Thing != "c7" {
+			t.Errorf("%+v, want the registered thing pump-7", m)
 		}
 	}
 	if it := r.table.of("c7"); it["outbox"] != nil || it[defender.StateDueAt] != nil || it[defender.StateExpiry] == nil {

@@ -1,6 +1,7 @@
 package evaluator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,11 +130,11 @@ func (h *Handler) judge(ctx context.Context, v *visit, i Item, f *population) (o
 		return outcome{}, err
 	}
 	if !fresh && (len(out.transitions) > 0 || h.targeted(out)) {
-		client := v.subject
-		if v.closing && thing.Registered {
+		client, principal := v.subject, cmp.Or(v.principal, i.Principal)
+		if v.closing && principal == "" && thing.Registered {
 			client = thing.Name // by its own name a thing is found without the principal
 		}
-		found, err := h.Registry.Resolve(ctx, client, v.principal, now)
+		found, err := h.Registry.Resolve(ctx, client, principal, now)
 		v.unresolved = err != nil
 		switch {
 		case err == nil:
@@ -206,6 +207,7 @@ func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
 		next := v.item
 		next.Revision++
 		next.State, next.Clock, next.Thing, next.KnownAt = out.state, out.clock, out.thing, out.knownAt
+		next.Principal = cmp.Or(v.principal, next.Principal)
 		next.Outbox = append(next.Outbox[:len(next.Outbox):len(next.Outbox)], messages(v.subject, out)...)
 		next = sealed(out.evaluator, next)
 		v.send = v.closing && len(next.Outbox) > 0

@@ -52,6 +52,9 @@ type Item struct {
 	Clock time.Time
 	// Outbox has the transitions that were not sent for certain.
 	Outbox []transition.Message
+	// Principal is who the thing last connected or published as, "" where nothing told: the
+	// closer has no message that says so.
+	Principal string
 	// Thing is what the registry said at KnownAt, the zero time for nothing.
 	Thing   registry.Thing
 	KnownAt time.Time
@@ -78,6 +81,7 @@ const (
 	attrState     = "state"
 	attrClock     = "clock"
 	attrOutbox    = "outbox"
+	attrPrincipal = "principal"
 	attrThing     = "thing"
 	attrKnownAt   = "knownAt"
 	attrLag       = "lag"
@@ -214,6 +218,9 @@ func encodeItem(i Item) (item, error) {
 		}
 		it[attrOutbox] = text(string(outbox))
 	}
+	if i.Principal != "" {
+		it[attrPrincipal] = text(i.Principal)
+	}
 	if !i.KnownAt.IsZero() {
 		thing, err := json.Marshal(i.Thing)
 		if err != nil {
@@ -232,8 +239,9 @@ func encodeItem(i Item) (item, error) {
 
 func decodeItem(it item) (Item, error) {
 	i := Item{
-		Subject:  strings.TrimPrefix(stringOf(it, defender.StatePartitionKey), thingPrefix),
-		Revision: numberOf(it, attrRevision), Clock: timeOf(it, attrClock), KnownAt: timeOf(it, attrKnownAt), Due: timeOf(it, defender.StateDueAt),
+		Subject:   strings.TrimPrefix(stringOf(it, defender.StatePartitionKey), thingPrefix),
+		Principal: stringOf(it, attrPrincipal),
+		Revision:  numberOf(it, attrRevision), Clock: timeOf(it, attrClock), KnownAt: timeOf(it, attrKnownAt), Due: timeOf(it, defender.StateDueAt),
 	}
 	if i.Revision < 1 || i.Clock.IsZero() {
 		return Item{}, fmt.Errorf("thing %s: %w: it has no revision or no clock", i.Subject, ErrState)

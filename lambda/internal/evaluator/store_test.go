@@ -28,7 +28,7 @@ func TestItemComesBackAsItWasWritten(t *testing.T) {
 	ctx := context.Background()
 	store := evaluator.NewStore(newTable(t), "state")
 	want := evaluator.Item{
-		Subject: "thing#c", Revision: 1, Clock: at(1), Outbox: outbox(),
+		Subject: "thing#c", Revision: 1, Clock: at(1), Outbox: outbox(), Principal: "cert",
 		Thing: registry.Thing{Name: "pump", Registered: true, Groups: []string{"g"}}, KnownAt: at(2), Due: at(3), Expires: at(4).Local(),
 	}
 	if err := store.Put(ctx, want); err != nil {

@@ -87,9 +87,20 @@ func TestThingThatLeavesAGroup(t *testing.T) {
 	if got := r.changes(); got != "c1 all in-alarm, c1 all alarm-cleared, c1 east in-alarm, c1 east alarm-invalidated, c1 known in-alarm, c1 known alarm-cleared" {
 		t.Error(got)
 	}
-	// Without the principal the closer asks by the name that it knows.
-	if last := r.registry.asked[len(r.registry.asked)-1]; last != "pump/" {
+	if last := r.registry.asked[len(r.registry.asked)-1]; last != "c1/cert-c1" {
 		t.Errorf("asked %v", r.registry.asked)
+	}
+}
+
+func TestCloserAsksByNameWhereNoPrincipalIsKnown(t *testing.T) {
+	config := profile(defender.Behavior{Name: "refused", Criteria: defender.AuthorizationFailures.LessThan(1, defender.Window5m)})
+	r := newRig(t, config)
+	r.registry.by = map[string]registry.Thing{"c1": {Name: "pump", Registered: true}, "pump": {Name: "pump", Registered: true}}
+	r.deliver(lifecycle("c1", "connect_failed", "s", at(0)))
+	r.close(at(10))
+	r.close(at(60 * 50))
+	if want := []string{"c1/", "pump/"}; !slices.Equal(r.registry.asked, want) {
+		t.Errorf("asked %v, want %v", r.registry.asked, want)
 	}
 }
 
