@@ -115,7 +115,7 @@ func (s *story) beginning() []step {
 	return []step{
 		{"start a local AWS: services, MQTT broker, rules engine, Device Defender, Security Hub", s.startCloud, hintTools},
 		{"cdk bootstrap", func(ctx context.Context) error { return s.cloud.Bootstrap(ctx) }, hintTools},
-		{"cdk deploy: compile the Lambda function, synthesize, deploy the stack", s.deploy, hintDeploy},
+		{"cdk deploy: compile the Lambda functions, synthesize, deploy the stack", s.deploy, hintDeploy},
 	}
 }
 
