@@ -97,8 +97,9 @@ const (
 	// MetricTransitions counts alarms that were raised, cleared or invalidated.
 	MetricTransitions = "Transitions"
 	// MetricLate and MetricEarly count datapoints beyond the lateness bound, MetricUnread
-	// those of another kind than their metric, and MetricUnjudged those that had no
-	// threshold yet to be compared with. None was judged.
+	// those of another kind than their metric or without the client id that a dimension asks
+	// for, and MetricUnjudged those that had no threshold yet to be compared with. None was
+	// judged.
 	MetricLate     = "Late"
 	MetricEarly    = "Early"
 	MetricUnread   = "Unread"

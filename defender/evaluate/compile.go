@@ -158,32 +158,49 @@ func ReadableReports(profile, name string, severity defender.Severity) Compiled 
 // key names the behavior in a thing's state. A profile's name has no slash.
 func (c Compiled) key() string { return c.Profile + "/" + c.Behavior.Name }
 
-// takes reports whether d is a datapoint of the behavior.
-func (c Compiled) takes(d Datapoint) bool {
+// takes reports whether d is a datapoint of the behavior. known is false where it is one of
+// its metric, but nobody can tell whether it lies in the dimension.
+func (c Compiled) takes(d Datapoint) (takes, known bool) {
 	if c.kind == reporting {
-		return d.Metric == ReportReceived
+		return d.Metric == ReportReceived, true
 	}
-	if d.Screened && c.kind != pushed {
-		return false
+	if d.Screened && c.kind != pushed || d.Metric != c.Behavior.Criteria.Metric().Name {
+		return false, true
 	}
-	return d.Metric == c.Behavior.Criteria.Metric().Name && inDimension(c.Behavior.Dimension, d)
+	return inDimension(c.Behavior.Dimension, d)
 }
 
+// clientIDVariable stands for the sender's client id in the topic filters of a dimension.
+const clientIDVariable = "${iot:ClientId}"
+
+// literal keeps a client id from being a wildcard: AWS IoT lets it hold + and #, which no
+// topic does.
+var literal = strings.NewReplacer("+", "\x00", "#", "\x00")
+
 // inDimension reports whether a message's topic lies in the dimension. What has no topic
-// is no message, and lies in none, nor outside of one.
-func inDimension(dim *defender.Dimension, d Datapoint) bool {
+// is no message, and lies in none, nor outside of one. Of a message that came without a
+// client id that is not known where a topic filter asks for it.
+func inDimension(dim *defender.Dimension, d Datapoint) (in, known bool) {
 	if dim == nil {
-		return true
+		return true, true
 	}
 	if d.Topic == "" {
-		return false
+		return false, true
 	}
+	known = true
 	for _, filter := range dim.TopicFilters {
-		if defender.TopicMatches(strings.ReplaceAll(filter, "${iot:ClientId}", d.ClientID), d.Topic) {
-			return !dim.NotIn
+		if strings.Contains(filter, clientIDVariable) {
+			if d.ClientID == "" || d.ClientID == NotMQTT {
+				known = false
+				continue
+			}
+			filter = strings.ReplaceAll(filter, clientIDVariable, literal.Replace(d.ClientID))
+		}
+		if defender.TopicMatches(filter, d.Topic) {
+			return !dim.NotIn, true
 		}
 	}
-	return dim.NotIn
+	return known && dim.NotIn, known
 }
 
 // infers tells that a window without events is a datapoint where a session was open

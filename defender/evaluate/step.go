@@ -37,7 +37,8 @@ type Stats struct {
 	// Late came after the lateness bound, Early are more than the bound in the future;
 	// neither was judged.
 	Late, Early int
-	// Unread have another kind than their metric, or elements that cannot be read.
+	// Unread have another kind than their metric, or elements that cannot be read, or came
+	// without the client id that a dimension asks for.
 	Unread int
 	// Unjudged had no threshold yet to be compared with.
 	Unjudged int
@@ -207,7 +208,11 @@ func (r *step) take(d Datapoint) {
 		if d.Link != NoLink && c.sessions() {
 			r.track(c)
 		}
-		if !c.takes(d) {
+		takes, known := c.takes(d)
+		if !known {
+			r.Stats.Unread++
+		}
+		if !takes {
 			continue
 		}
 		taken = true

@@ -27,6 +27,39 @@ func TestDimension(t *testing.T) {
 	}
 }
 
+// A client id is no pattern, and where there is none nobody can say whether the topic is the
+// sender's own.
+func TestDimensionOfAClientID(t *testing.T) {
+	for _, notIn := range []bool{false, true} {
+		b := behavior(defender.MessageByteSize.LessThan(8))
+		b.Dimension = &defender.Dimension{TopicFilters: []string{"fleet/x-${iot:ClientId}/#", "other"}, NotIn: notIn}
+		for _, row := range []struct {
+			client, topic string
+			inside, known bool
+		}{
+			{"c", "fleet/x-c/t", true, true}, {"c", "fleet/x-d/t", false, true}, {"n/a", "other", true, true},
+			{"+", "fleet/x-d/t", false, true}, {"#", "fleet/x-d/t", false, true}, {"d/#", "fleet/x-d/t", false, true},
+			{"n/a", "fleet/x-d/t", false, false}, {"n/a", "fleet/x-n/a", false, false}, {"", "fleet/x-/t", false, false},
+		} {
+			d := Message{Topic: row.topic, ClientID: row.client, ID: "1", Time: start.UnixMilli(), Bytes: 26}.Datapoint(defender.MessageByteSize)
+			r := evaluator(t, b).Step("thing", State{}, []Datapoint{d}, start)
+			if want := row.known && row.inside != notIn; r.State.Empty() == want || (r.Stats.Unread == 0) != row.known {
+				t.Errorf("client %q, topic %s, not in %v: %+v, want a datapoint %v", row.client, row.topic, notIn, r.Stats, want)
+			}
+		}
+		for _, rule := range Rules(evaluator(t, b).Behaviors, "") {
+			if rule.Kind != Oversize {
+				continue
+			}
+			_, filter, _ := strings.Cut(rule.SQL, "FROM '")
+			filter, _, _ = strings.Cut(filter, "'")
+			if err := defender.ValidateTopicFilter(filter); err != nil {
+				t.Errorf("%s: %v", rule.SQL, err)
+			}
+		}
+	}
+}
+
 func TestLateDataIsCounted(t *testing.T) {
 	e := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)), defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(1, defender.Window5m)})
 	at := start.UnixMilli()

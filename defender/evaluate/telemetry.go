@@ -155,7 +155,13 @@ func (c Compiled) topics() []string {
 	}
 	topics := make([]string, len(d.TopicFilters))
 	for i, filter := range d.TopicFilters {
-		topics[i] = strings.ReplaceAll(filter, "${iot:ClientId}", "+")
+		levels := strings.Split(filter, "/")
+		for j, level := range levels {
+			if strings.Contains(level, clientIDVariable) {
+				levels[j] = "+" // a wildcard has its level to itself
+			}
+		}
+		topics[i] = strings.Join(levels, "/")
 	}
 	return topics
 }
