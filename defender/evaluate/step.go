@@ -153,7 +153,10 @@ func left(t *track) *track {
 // changed. What time alone decides goes on, by the new bound.
 func (r *step) reformed(c *Compiled, t *track) *track {
 	fresh := r.newTrack(c)
-	fresh.Alarm = t.Alarm
+	if t.Alarm.open() {
+		fresh.Alarm = t.Alarm
+		fresh.Alarm.Run = 0 // judged by what it was before
+	}
 	if t.Form == "" || t.Form[0] != c.form[0] {
 		return fresh
 	}

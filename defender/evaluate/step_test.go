@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,12 +111,73 @@ func TestChangedBehaviorsKeepTheirAlarmAndRemovedOnesLoseIt(t *testing.T) {
 	}
 }
 
+func TestAlarmOfAnotherMetricEndsInSilence(t *testing.T) {
+	r := evaluator(t, behavior(defender.MessagesSent.LessThan(4, defender.Window5m))).Step("thing", State{}, messageCounts('9', start.UnixMilli(), "1"), start)
+	for _, changed := range []defender.Criteria{defender.DisconnectDuration.LessThan(5), defender.ListeningTCPPorts.InPorts(443), defender.AllBytesIn.LessThan(1, defender.Window1h)} {
+		s := evaluator(t, behavior(defender.MessagesSent.LessThan(4, defender.Window5m))).Step("thing", r.State, nil, start.Add(10*time.Minute)).State
+		e := evaluator(t, behavior(changed))
+		s = e.Step("thing", s, nil, start.Add(11*time.Minute)).State
+		due := e.Due(s)
+		if due.Before(start.Add(SilenceLimit)) || due.After(start.Add(SilenceLimit+2*time.Hour)) {
+			t.Errorf("%s: due at %v", changed.Normal(), due)
+		}
+		if last := e.Step("thing", s, nil, due); len(last.Transitions) != 1 || last.Transitions[0].Change != AlarmInvalidated || !last.State.Transient() {
+			t.Errorf("%s: %+v", changed.Normal(), last)
+		}
+	}
+}
+
 // What was counted up to a bound says nothing about a higher one.
 func TestChangedBoundBeginsToCountAnew(t *testing.T) {
 	r := evaluator(t, behavior(defender.MessagesSent.LessThan(4, defender.Window5m))).Step("thing", State{}, messageCounts('9', start.UnixMilli(), "1"), start)
 	r = evaluator(t, behavior(defender.MessagesSent.GreaterThan(5, defender.Window5m))).Step("thing", r.State, nil, start.Add(time.Hour))
 	if len(r.Transitions) > 0 {
 		t.Errorf("%s", show(r.Transitions))
+	}
+}
+
+// Datapoints that were judged by another bound are part of no run.
+func TestChangedBoundBeginsItsRunsAnew(t *testing.T) {
+	open := func(n int, toAlarm, toClear int) Evaluator {
+		b := behavior(defender.NumListeningTCPPorts.LessThan(int64(n), defender.Window5m))
+		b.ToAlarm, b.ToClear = toAlarm, toClear
+		return evaluator(t, b)
+	}
+	for _, row := range []struct {
+		why              string
+		toAlarm, toClear int
+		before, after    []int64
+		want             string
+	}{
+		{"to alarm", 2, 1, []int64{7}, []int64{20}, ""},
+		{"to alarm, twice", 2, 1, []int64{7}, []int64{20, 20}, "+b"},
+		{"to clear", 1, 2, []int64{7, 1}, []int64{1}, ""},
+		{"to clear, twice", 1, 2, []int64{7, 1}, []int64{1, 1}, "-b"},
+	} {
+		var s State
+		var all []Transition
+		now := start
+		for i, n := range append(slices.Clone(row.before), row.after...) {
+			e := open(5, row.toAlarm, row.toClear)
+			if i >= len(row.before) {
+				e = open(10, row.toAlarm, row.toClear)
+			}
+			if i == len(row.before) {
+				all = nil
+			}
+			values := map[string]defender.Value{defender.NumListeningTCPPorts.Info().Name: count(n)}
+			r := e.Step("thing", s, Report(fmt.Sprint(i), now.UnixMilli(), values), now)
+			all = append(all, r.Transitions...)
+			r = e.Step("thing", r.State, nil, now.Add(10*time.Minute))
+			all, s, now = append(all, r.Transitions...), r.State, now.Add(15*time.Minute)
+		}
+		got := ""
+		for _, tr := range all {
+			got += map[Change]string{InAlarm: "+", AlarmCleared: "-"}[tr.Change] + tr.Behavior.Name
+		}
+		if got != row.want {
+			t.Errorf("%s: got %q, want %q", row.why, got, row.want)
+		}
 	}
 }
 

@@ -36,7 +36,13 @@ func (r *step) settleSessions(c *Compiled, t *track) {
 			}
 			continue
 		}
-		if !ok || known(mark)+r.lateness >= r.now {
+		if !ok {
+			if t.waitsForNothing() {
+				r.silence(c, t, r.now-r.lateness)
+			}
+			return
+		}
+		if known(mark)+r.lateness >= r.now {
 			return
 		}
 		switch since := r.State.presence.offlineSince(mark); {
@@ -55,6 +61,10 @@ func (r *step) settleSessions(c *Compiled, t *track) {
 		t.Settled = mark
 	}
 }
+
+// waitsForNothing tells that nothing is known of the session on which an open alarm depends:
+// it was raised when the behavior was another one, or before the thing left the targets.
+func (t *track) waitsForNothing() bool { return t.Alarm.open() && t.Offline == 0 && t.Next == 0 }
 
 // known is the end of the five minutes that hold at.
 func known(at int64) int64 { return windowStart(at, Period) + Period.Duration().Milliseconds() }
@@ -77,6 +87,9 @@ func dueSessions(t *track, p presence) int64 {
 		if m.Time > t.Settled && m.Link != Alive {
 			return min(at, known(m.Time))
 		}
+	}
+	if t.waitsForNothing() {
+		return t.Alarm.silentSince()
 	}
 	return at
 }
