@@ -98,6 +98,7 @@ func (r *Report) ports(metrics node, long, short, listName, countName string) er
 		return err
 	}
 	ports := make([]uint16, 0, len(items))
+	seen := map[uint16]bool{} // one port may listen on several interfaces
 	for i, item := range items {
 		port, ok, err := asNode(item, fmt.Sprintf("%s.ports[%d]", long, i)).number("port", "pt")
 		if err != nil {
@@ -106,8 +107,8 @@ func (r *Report) ports(metrics node, long, short, listName, countName string) er
 		if !ok || port < 1 || port > math.MaxUint16 || port != math.Trunc(port) {
 			return fmt.Errorf("%s.ports[%d].port: want 1 to 65535", long, i)
 		}
-		if !slices.Contains(ports, uint16(port)) { // one port may listen on several interfaces
-			ports = append(ports, uint16(port))
+		if p := uint16(port); !seen[p] {
+			seen[p], ports = true, append(ports, p)
 		}
 	}
 	if hasList {
@@ -181,6 +182,7 @@ func (r *Report) connections(metrics node) error {
 		return err
 	}
 	addresses := make([]string, 0, len(items))
+	seen := map[string]bool{}
 	for i, item := range items {
 		path := fmt.Sprintf("established_connections.connections[%d]", i)
 		remote, ok := asNode(item, path).pick("remote_addr", "rad")
@@ -192,8 +194,8 @@ func (r *Report) connections(metrics node) error {
 		if err != nil {
 			return fmt.Errorf("%s.remote_addr: %q, want IP:PORT", path, text)
 		}
-		if !slices.Contains(addresses, address) {
-			addresses = append(addresses, address)
+		if !seen[address] {
+			seen[address], addresses = true, append(addresses, address)
 		}
 	}
 	if hasList {

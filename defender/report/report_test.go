@@ -2,6 +2,7 @@ package report
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -207,4 +208,43 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// largest is the report of MaxBytes that takes the longest to read: every element is
+// another one.
+func largest(tb testing.TB) []byte {
+	tb.Helper()
+	var report struct {
+		Header  map[string]any `cbor:"hed"`
+		Metrics map[string]any `cbor:"met"`
+	}
+	report.Header = map[string]any{"rid": 1, "v": "1.0"}
+	var connections []map[string]string
+	for i := range 7000 {
+		connections = append(connections, map[string]string{"rad": fmt.Sprintf("10.%d.%d.1:1", i>>8, i&255)})
+	}
+	report.Metrics = map[string]any{"tc": map[string]any{"ec": map[string]any{"cs": connections}}}
+	payload, err := cbor.Marshal(report)
+	if err != nil || len(payload) < MaxBytes*3/4 {
+		tb.Fatalf("%d bytes, %v", len(payload), err)
+	}
+	return payload
+}
+
+func TestLargestReportKeepsEveryAddress(t *testing.T) {
+	r, err := Decode(largest(t))
+	if got := r.Values[defender.DestinationIPAddresses.Info().Name].CIDRs; err != nil || len(got) != 7000 {
+		t.Errorf("%d addresses, %v", len(got), err)
+	}
+}
+
+// A device chooses what it sends: the time must grow with the bytes, not with their square.
+func BenchmarkLargestReport(b *testing.B) {
+	payload := largest(b)
+	b.SetBytes(int64(len(payload)))
+	for b.Loop() {
+		if _, err := Decode(payload); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
