@@ -113,9 +113,11 @@ const (
 	MetricDiscarded         = "DiscardedValues"
 	// MetricUnreadable counts messages that no rule of the engine wrote, or whose event says
 	// neither who nor when; MetricUnreadableStates counts devices whose state was written by
-	// another version of the engine. None is judged.
+	// another version of the engine, MetricOversizedStates those whose state the table cannot
+	// hold. None is judged.
 	MetricUnreadable       = "Unreadable"
 	MetricUnreadableStates = "UnreadableStates"
+	MetricOversizedStates  = "OversizedStates"
 	// MetricUnanswered counts unreadable reports that could not be answered.
 	MetricUnanswered = "Unanswered"
 	// MetricUnsampled counts values that are missing in the fleet's percentiles because they

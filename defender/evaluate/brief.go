@@ -1,15 +1,18 @@
 package evaluate
 
 import (
-	"slices"
+	"encoding/json"
 
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// What is kept of a measured list, for the finding: elements, and characters of each.
+// What is kept of a measured list, for the finding: elements, characters of each, and of
+// texts the bytes of all as JSON, where one may take six for each character. A product field
+// of a finding has no room for more.
 const (
 	maxElements      = 64
 	maxElementLength = 128
+	maxListBytes     = 2048
 )
 
 // brief is the value as state and transitions keep it. Of a list that is too long it
@@ -38,14 +41,20 @@ func shorten[E any](list []E, judge func(E) Verdict) []E {
 }
 
 func cut(list []string) []string {
-	if !slices.ContainsFunc(list, func(s string) bool { return len(s) > maxElementLength }) {
-		return list
+	if list == nil {
+		return nil
 	}
-	short := slices.Clone(list)
-	for i, s := range short {
+	short := make([]string, 0, len(list))
+	size := 0
+	for _, s := range list {
 		if r := []rune(s); len(r) > maxElementLength {
-			short[i] = string(r[:maxElementLength-1]) + "…"
+			s = string(r[:maxElementLength-1]) + "…"
 		}
+		text, _ := json.Marshal(s) // strings always marshal
+		if size += len(text); size > maxListBytes {
+			break
+		}
+		short = append(short, s)
 	}
 	return short
 }

@@ -70,6 +70,18 @@ func (s State) Empty() bool { return len(s.tracks) == 0 && len(s.presence) == 0 
 // left to DynamoDB's expiry.
 func (s State) Transient() bool { return len(s.tracks) == 0 }
 
+// Bare is the state without what findings show of the windows that are not judged yet: the
+// measured values. It is for a state that is too large to be stored, and judges the same.
+func (s State) Bare() State {
+	bare := s.clone()
+	for _, t := range bare.tracks {
+		for i := range t.Windows {
+			t.Windows[i].Value = nil
+		}
+	}
+	return bare
+}
+
 // Open reports whether a behavior's alarm is open.
 func (s State) Open(profile, behavior string) bool {
 	t := s.tracks[profile+"/"+behavior]

@@ -235,8 +235,23 @@ func TestLongListsAreKeptShort(t *testing.T) {
 	list = append(list, "xmrig")
 	c := newComparison(defender.NotInSet, defender.Value{Strings: []string{"xmrig"}})
 	got := c.brief(defender.Value{Strings: list})
-	if len(got.Strings) != maxElements || got.Strings[0] != "xmrig" || len([]rune(got.Strings[1])) != maxElementLength || c.judge(got) != Violates {
+	if got.Strings[0] != "xmrig" || len([]rune(got.Strings[1])) != maxElementLength || c.judge(got) != Violates {
 		t.Errorf("%d elements, %q first", len(got.Strings), got.Strings[:2])
+	}
+	addresses := make([]string, 200)
+	for i := range addresses {
+		addresses[i] = fmt.Sprintf("10.0.0.%d", i)
+	}
+	if got := c.brief(defender.Value{CIDRs: addresses}); len(got.CIDRs) != maxElements {
+		t.Errorf("%d addresses", len(got.CIDRs))
+	}
+	for _, r := range "aé\x01<\u2028" { // a control character takes six bytes of JSON
+		list = slices.Repeat([]string{strings.Repeat(string(r), 200)}, 200)
+		got := c.brief(defender.Value{Strings: list}).Strings
+		text, err := json.Marshal(got)
+		if err != nil || len(text) > maxListBytes+maxElements || len(got) == 0 {
+			t.Errorf("%d elements of %q take %d bytes (%v)", len(got), r, len(text), err)
+		}
 	}
 	if short := texts("a", "b"); !reflect.DeepEqual(c.brief(short), short) {
 		t.Errorf("%v became %v", short, c.brief(short))

@@ -68,7 +68,7 @@ func (w *window) add(v Verdict, at int64, value defender.Value) {
 		if v == Conforms {
 			order = -order
 		}
-		if order > 0 || order == 0 && value.String() >= w.Value.String() {
+		if order > 0 || order == 0 && (w.Value == nil || value.String() >= w.Value.String()) {
 			return
 		}
 	}

@@ -21,7 +21,7 @@ func (h *Handler) batch(ctx context.Context, records []*record) {
 	visits := bySubject(records)
 	h.visitAll(ctx, visits)
 	for _, v := range visits {
-		if v.err == nil || errors.Is(v.err, ErrState) { // no retry makes a state readable
+		if v.err == nil || v.lost() {
 			continue
 		}
 		for _, r := range v.records {
@@ -98,6 +98,9 @@ func (h *Handler) tell(v *visit) {
 	case errors.Is(v.err, ErrState):
 		h.count(source, defender.MetricUnreadableStates, 1)
 		h.Log.Error("device is not judged: its state was written by another version of the engine", "device", v.subject, "reason", v.err.Error())
+	case v.lost():
+		h.count(source, defender.MetricOversizedStates, 1)
+		h.Log.Error("device is not judged: it breaks more behaviors at once than can be remembered", "device", v.subject, "reason", v.err.Error())
 	case v.err != nil:
 		h.Log.Warn("device was not judged and is tried again", "device", v.subject, "reason", v.err.Error())
 	}

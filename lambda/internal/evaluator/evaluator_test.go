@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -376,6 +377,55 @@ func TestStateOfAnotherVersion(t *testing.T) {
 	}
 	if got := r.changes(); got != "valve ports in-alarm" {
 		t.Error(got)
+	}
+}
+
+// lists are behaviors of custom metrics, and a report that breaks all of them with as much
+// as is kept of it.
+func lists(n int) ([]defender.Behavior, []byte) {
+	var all []defender.Behavior
+	metrics := map[string]any{}
+	for i := range n {
+		name := fmt.Sprintf("processes-%d", i%100)
+		all = append(all, defender.Behavior{Name: fmt.Sprintf("b%d", i), Criteria: defender.CustomStringList(name).In("init")})
+		metrics[name] = []any{map[string]any{"string_list": slices.Repeat([]string{strings.Repeat("x", 100)}, 12)}}
+	}
+	payload, err := json.Marshal(map[string]any{"header": map[string]any{"report_id": 1, "version": "1.0"}, "custom_metrics": metrics})
+	if err != nil {
+		panic(err)
+	}
+	return all, payload
+}
+
+// A device chooses what it sends, and must not keep its own alarms from being stored.
+func TestStateThatDoesNotFitLosesItsValuesAndNoAlarm(t *testing.T) {
+	behaviors, payload := lists(280)
+	r := newRig(t, profile(behaviors...))
+	if again := r.deliver(report("1", "pump", at(0), payload)); again != nil {
+		t.Errorf("%v come again", again)
+	}
+	r.close(at(5))
+	if got := strings.Count(r.changes(), "in-alarm"); got != len(behaviors) {
+		t.Errorf("%d alarms, want %d", got, len(behaviors))
+	}
+	if n := r.counted(defender.MetricOversizedStates); n != 0 {
+		t.Errorf("%d counted", n)
+	}
+}
+
+func TestWhatCannotBeStoredIsToldAndDoesNotComeAgain(t *testing.T) {
+	var networks []netip.Prefix
+	for i := range 40_000 {
+		networks = append(networks, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24))
+	}
+	r := newRig(t, profile(defender.Behavior{Criteria: defender.ListeningTCPPorts.InPorts(443)}, defender.Behavior{Criteria: defender.SourceIPAddress.InCIDRs(networks...)}))
+	event := fmt.Sprintf(`{"clientId":"pump","timestamp":%d,"eventType":"connected","sessionIdentifier":"s","ipAddress":"192.0.2.1"}`, at(0).UnixMilli())
+	r.deliver(sent("1", at(0), evaluate.Telemetry{Kind: evaluate.LifecycleEvent, Payload: []byte(event)}))
+	if again := r.deliver(report("2", "pump", at(10), ports(2, 443))); again != nil {
+		t.Errorf("%v come again", again)
+	}
+	if n := r.counted(defender.MetricOversizedStates); n != 1 || !strings.Contains(r.logs.String(), "more behaviors at once than can be remembered") {
+		t.Errorf("%d counted, logged %s", n, r.logs.String())
 	}
 }
 

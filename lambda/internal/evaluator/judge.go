@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -215,6 +216,10 @@ func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
 			return nil
 		}
 		err = h.Store.Put(ctx, next)
+		if errors.Is(err, ErrTooLarge) {
+			next = bare(next)
+			err = h.Store.Put(ctx, next)
+		}
 		if errors.Is(err, ErrConflict) && conflicts < maxConflicts {
 			if v.item, err = h.Store.Get(ctx, v.subject); err != nil {
 				return err
@@ -227,6 +232,22 @@ func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
 		v.item, v.send = next, len(next.Outbox) > 0
 		return nil
 	}
+}
+
+// bare is the item without measured values, which findings show: devices choose how long
+// those are.
+func bare(i Item) Item {
+	i.State, i.Outbox = i.State.Bare(), slices.Clone(i.Outbox)
+	for j := range i.Outbox {
+		i.Outbox[j].Transition.Value = defender.Value{}
+	}
+	return i
+}
+
+// lost tells that no retry makes an error go away. What waits in the outbox makes room when
+// it is sent.
+func (v *visit) lost() bool {
+	return errors.Is(v.err, ErrState) || errors.Is(v.err, ErrTooLarge) && len(v.item.Outbox) == 0
 }
 
 // sealed is the item with the time at which the closer must look at it, or at which it may

@@ -70,7 +70,13 @@ var (
 	ErrConflict = errors.New("the thing's state was changed by another invocation")
 	// ErrState says that the state is one that this version of the engine cannot read.
 	ErrState = errors.New("state cannot be read")
+	// ErrTooLarge says that what is to be remembered is more than an item may hold.
+	ErrTooLarge = errors.New("state is larger than an item of the table may be")
 )
+
+// maxItemBytes is the size of an item, less what its names and numbers take.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+const maxItemBytes = 400<<10 - 1<<10
 
 // Keys and attributes beside those that package defender names.
 const (
@@ -142,7 +148,7 @@ func (s *Store) Get(ctx context.Context, subject string) (Item, error) {
 }
 
 // Put writes state and outbox together if the stored revision is the one before, or
-// returns [ErrConflict].
+// returns [ErrConflict]. What does not fit is [ErrTooLarge].
 func (s *Store) Put(ctx context.Context, i Item) error {
 	it, err := encodeItem(i)
 	if err != nil {
@@ -227,6 +233,9 @@ func encodeItem(i Item) (item, error) {
 			return nil, fmt.Errorf("thing of %s: %w", i.Subject, err)
 		}
 		it[attrThing], it[attrKnownAt] = text(string(thing)), number(i.KnownAt.UnixMilli())
+	}
+	if size := len(i.Subject) + len(state) + len(stringOf(it, attrOutbox)) + len(stringOf(it, attrThing)); size > maxItemBytes {
+		return nil, fmt.Errorf("thing %s: %w: %d bytes", i.Subject, ErrTooLarge, size)
 	}
 	if !i.Due.IsZero() {
 		it[defender.StateDueShard], it[defender.StateDueAt] = text(strconv.Itoa(shardOf(i.Subject))), number(i.Due.UnixMilli())
