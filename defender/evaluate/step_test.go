@@ -121,7 +121,7 @@ func TestAlarmOfAnotherMetricEndsInSilence(t *testing.T) {
 		if due.Before(start.Add(SilenceLimit)) || due.After(start.Add(SilenceLimit+2*time.Hour)) {
 			t.Errorf("%s: due at %v", changed.Normal(), due)
 		}
-		if last := e.Step("thing", s, nil, due); len(last.Transitions) != 1 || last.Transitions[0].Change != AlarmInvalidated || !last.State.Transient() {
+		if last := e.Step("thing", s, nil, due); len(last.Transitions) != 1 || last.Transitions[0].Change != AlarmInvalidated || last.State.Open("Profile", "b") || !e.Due(last.State).IsZero() {
 			t.Errorf("%s: %+v", changed.Normal(), last)
 		}
 	}
