@@ -74,6 +74,13 @@ func run(ctx context.Context, quick bool, pairs int, only string) error {
 	if !quick {
 		steps = append(steps, step{title: "compilation of the forwarder", run: b.compilation})
 	}
+	if !slices.ContainsFunc(steps, func(s step) bool { return strings.Contains(s.title, only) }) {
+		var titles []string
+		for _, s := range steps {
+			titles = append(titles, s.title)
+		}
+		return fmt.Errorf("-only %q names no step, want a part of one of:\n%s", only, strings.Join(titles, "\n"))
+	}
 	for _, step := range steps {
 		if !strings.Contains(step.title, only) {
 			continue
