@@ -40,6 +40,7 @@ const (
 	maxURL              = 2048 // our own
 	maxRegion           = 16
 	maxTypes            = 50
+	maxRelated          = 10
 	maxCompany          = 128
 	maxOriginal         = 64
 )
@@ -96,6 +97,14 @@ type Recommendation struct {
 type FindingProviderFields struct {
 	Severity FindingSeverity
 	Types    []string
+	// RelatedFindings are at most 10.
+	RelatedFindings []RelatedFinding `json:",omitempty"`
+}
+
+// RelatedFinding names another finding.
+type RelatedFinding struct {
+	ProductARN string `json:"ProductArn"`
+	ID         string `json:"Id"`
 }
 
 // FindingSeverity is an ASFF label and the source's own word for it.
@@ -171,6 +180,10 @@ func (f Finding) Fit() Finding {
 	provider.Severity.Original = fitText(provider.Severity.Original, maxOriginal)
 	provider.Types = slices.DeleteFunc(slices.Clone(provider.Types), blank)
 	provider.Types = provider.Types[:min(len(provider.Types), maxTypes)]
+	provider.RelatedFindings = slices.Clone(provider.RelatedFindings[:min(len(provider.RelatedFindings), maxRelated)])
+	for i := range provider.RelatedFindings {
+		provider.RelatedFindings[i].ID = fitID(provider.RelatedFindings[i].ID, maxID)
+	}
 	f.ProductFields = fitPairs(f.ProductFields, maxProductFields, maxProductKey, maxProductValue)
 	f.Resources = slices.Clone(f.Resources[:min(len(f.Resources), MaxResources)])
 	if len(f.Resources) == 0 {

@@ -124,6 +124,7 @@ func TestFitLimitsNumbers(t *testing.T) {
 		f.ProductFields[fmt.Sprintf("k%02d", i)] = "v"
 		details[fmt.Sprintf("k%02d", i)] = "v"
 		f.FindingProviderFields.Types = append(f.FindingProviderFields.Types, fmt.Sprintf("TTPs/%02d", i))
+		f.FindingProviderFields.RelatedFindings = append(f.FindingProviderFields.RelatedFindings, defender.RelatedFinding{ProductARN: "arn", ID: strings.Repeat("x", 600)})
 		f.Resources = append(f.Resources, defender.Resource{Type: "Other", ID: fmt.Sprint(i), Details: &defender.ResourceDetails{Other: details}})
 	}
 	got := f.Fit()
@@ -132,6 +133,9 @@ func TestFitLimitsNumbers(t *testing.T) {
 	}
 	if n := len(got.FindingProviderFields.Types); n != 50 || got.FindingProviderFields.Types[49] != "TTPs/49" {
 		t.Errorf("%d types", n)
+	}
+	if related := got.FindingProviderFields.RelatedFindings; len(related) != 10 || len(related[9].ID) > 512 {
+		t.Errorf("%d related findings", len(related))
 	}
 	if n := len(got.Resources); n != 32 || got.Resources[0].ID != "pump-7" || got.Resources[31].ID != "30" {
 		t.Errorf("%d resources", n)

@@ -34,6 +34,9 @@ func toSDK(f defender.Finding) types.AwsSecurityFinding {
 			Types: f.FindingProviderFields.Types,
 		},
 	}
+	for _, r := range f.FindingProviderFields.RelatedFindings {
+		out.FindingProviderFields.RelatedFindings = append(out.FindingProviderFields.RelatedFindings, types.RelatedFinding{ProductArn: aws.String(r.ProductARN), Id: aws.String(r.ID)})
+	}
 	if f.Remediation != nil {
 		r := f.Remediation.Recommendation
 		out.Remediation = &types.Remediation{Recommendation: &types.Recommendation{Text: optional(r.Text), Url: optional(r.URL)}}

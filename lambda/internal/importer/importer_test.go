@@ -84,6 +84,16 @@ func TestBatchesKeepTheLimitOfNumber(t *testing.T) {
 	}
 }
 
+func TestRelatedFindingsArrive(t *testing.T) {
+	r := newRig(t, securityhubtest.Config{})
+	f := finding("f")
+	f.FindingProviderFields.RelatedFindings = []defender.RelatedFinding{{ProductARN: f.ProductARN, ID: "summary"}}
+	r.importer.Import(context.Background(), []defender.Finding{f})
+	if stored := r.hub.Findings(); len(stored) != 1 || !strings.Contains(string(stored[0].JSON), `"RelatedFindings":[{"Id":"summary","ProductArn":"`+f.ProductARN+`"}]`) {
+		t.Errorf("stored %+v", stored)
+	}
+}
+
 func TestBatchesKeepTheLimitOfBytes(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	large := findings(60)

@@ -35,6 +35,7 @@ func (m Mapper) AuditFinding(t AuditTask, a types.AuditFinding) signal.Signal {
 		f.GeneratorID = t.ID
 	}
 	f.FindingProviderFields = m.auditFields(check, string(a.Severity))
+	f.FindingProviderFields.RelatedFindings = []defender.RelatedFinding{{ProductARN: f.ProductARN, ID: m.summaryID(t, check)}}
 	f.Title = check
 	if reason != "" {
 		f.Title += ": " + reason

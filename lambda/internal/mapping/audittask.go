@@ -102,16 +102,24 @@ func (m Mapper) CheckSummaries(t AuditTask) []signal.Signal {
 	return all
 }
 
+// summaryID is the finding id of a check's summary, one for each schedule and one for
+// audits on demand.
+func (m Mapper) summaryID(t AuditTask, check string) string {
+	run := []string{t.Type}
+	if t.Schedule != "" {
+		run = append(run, t.Schedule)
+	}
+	return defender.FindingID(defender.AuditNotifications, m.Region, append(run, check)...)
+}
+
 func (m Mapper) checkSummary(t AuditTask, c AuditCheck) (signal.Signal, bool) {
 	const source = defender.AuditNotifications
 	p := m.here()
-	run := []string{t.Type}
 	task := "Task " + t.ID + " of an on-demand audit"
 	if t.Schedule != "" {
-		run = append(run, t.Schedule)
 		task = "Task " + t.ID + " of scheduled audit " + t.Schedule
 	}
-	f := m.finding(defender.FindingID(source, m.Region, append(run, c.Name)...), t.ID)
+	f := m.finding(m.summaryID(t, c.Name), t.ID)
 	f.Title = c.Name + " Summary: "
 	switch {
 	case t.Status == "CANCELED" || c.Status == "CANCELED":

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/lambda/internal/mapping"
 )
@@ -44,7 +46,7 @@ func compare(t *testing.T, sampleName string, ours defender.Finding, except ...s
 		}
 	}
 	fields := ours.FindingProviderFields
-	fields.Severity.Original = ""
+	fields.Severity.Original, fields.RelatedFindings = "", nil // more than AWS tells
 	if ours.Title != want.Title || ours.SourceURL != want.SourceUrl || !strings.HasPrefix(ours.Description, want.Description) || !reflect.DeepEqual(fields, want.FindingProviderFields) {
 		t.Errorf("ours %q, %q, %q, %v\nAWS's %q, %q, %q, %v", ours.Title, ours.Description, ours.SourceURL, fields, want.Title, want.Description, want.SourceUrl, want.FindingProviderFields)
 	}
@@ -53,6 +55,20 @@ func compare(t *testing.T, sampleName string, ours defender.Finding, except ...s
 func TestAuditFindingsLookLikeNativeOnes(t *testing.T) {
 	task := mapping.AuditTask{ID: "9f71b6e90cfb57d4ac671be3a4898e6a", Type: "ON_DEMAND_AUDIT_TASK", Status: "COMPLETED", Started: 1667772700554}
 	compare(t, "asff-native-audit", mapper("us-west-2").AuditFinding(task, auditFindings(t, "list-audit-findings").Findings[0]).Finding)
+}
+
+func TestAuditFindingsAreRelatedToTheirCheckSummary(t *testing.T) {
+	found := auditFindings(t, "list-audit-findings").Findings[0]
+	for _, task := range []mapping.AuditTask{
+		{ID: "t", Type: "ON_DEMAND_AUDIT_TASK"}, {ID: "t", Type: "SCHEDULED_AUDIT_TASK", Schedule: "daily"},
+	} {
+		task.Checks = []mapping.AuditCheck{{Name: aws.ToString(found.CheckName), Status: "COMPLETED_NON_COMPLIANT"}}
+		summary := mapper("us-west-2").CheckSummaries(task)[0].Finding
+		related := mapper("us-west-2").AuditFinding(task, found).Finding.FindingProviderFields.RelatedFindings
+		if len(related) != 1 || related[0].ID != summary.ID || related[0].ProductARN != summary.ProductARN {
+			t.Errorf("related to %v, the summary is %s", related, summary.ID)
+		}
+	}
 }
 
 func TestCheckSummariesLookLikeNativeOnes(t *testing.T) {

@@ -45,12 +45,15 @@ func TestDigestIgnoresTimesAndSeesContent(t *testing.T) {
 	finding := defender.Finding{ID: "f", Title: "t", RecordState: defender.Active, ProductFields: map[string]string{"SessionIdentifier": "a"}}
 	other := finding
 	other.ProductFields = map[string]string{"SessionIdentifier": "b"}
+	other.FindingProviderFields.RelatedFindings = []defender.RelatedFinding{{ID: "of another run"}}
 	a := signal.New(defender.DeviceEvents, finding, 1, signal.Order{Time: 1}, "x")
 	if b := signal.New(defender.DeviceEvents, other, 2, signal.Order{Time: 2}, "x"); a.Digest != b.Digest {
-		t.Error("a repeat with another session has another digest")
+		t.Error("a repeat of another session or run has another digest")
 	}
 	if b := signal.New(defender.DeviceEvents, finding, 1, signal.Order{Time: 1}, "y"); a.Digest == b.Digest {
 		t.Error("another substance has the same digest")
+	} else if b := signal.New(defender.DeviceEvents, other, 1, signal.Order{Time: 1}); len(b.Finding.FindingProviderFields.RelatedFindings) != 1 {
+		t.Error("the related finding is lost")
 	}
 }
 
