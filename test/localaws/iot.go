@@ -34,7 +34,7 @@ func (c *Cloud) serveIoT() (err error) {
 	reports := &devicedefender.Reports{Publish: c.Broker.PublishAsService, Now: c.Clock.Now}
 	c.Broker.OnMessage(func(m mqtt.Message) {
 		c.onMessage(m)
-		if m.Origin == mqtt.FromClient {
+		if m.Origin != mqtt.FromService { // by the data plane too (unverified)
 			reports.Receive(m.Topic, m.Payload)
 		}
 	})
@@ -129,7 +129,11 @@ func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
 		_, err := c.queues().SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(d.Fields["queueUrl"]), MessageBody: &body})
 		return err
 	case "sns":
-		_, err := sns.NewFromConfig(c.Config()).Publish(ctx, &sns.PublishInput{TopicArn: aws.String(d.Fields["targetArn"]), Message: &body})
+		message := &sns.PublishInput{TopicArn: aws.String(d.Fields["targetArn"]), Message: &body}
+		if d.Fields["messageFormat"] == "JSON" { // a text for each protocol
+			message.MessageStructure = aws.String("json")
+		}
+		_, err := sns.NewFromConfig(c.Config()).Publish(ctx, message)
 		return err
 	case "lambda":
 		// AWS IoT invokes asynchronously: a failing function is not the action's failure.
@@ -140,8 +144,12 @@ func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
 		})
 		return err
 	case "republish":
+		qos, ok := map[string]byte{"": 0, "0": 0, "1": 1}[d.Fields["qos"]]
+		if !ok {
+			return fmt.Errorf("qos is %q, want 0 or 1", d.Fields["qos"])
+		}
 		// $$aws/... is how a rule writes a reserved topic.
-		c.Broker.PublishAsService(strings.Replace(d.Fields["topic"], "$$", "$", 1), d.Body)
+		c.Broker.Republish(strings.Replace(d.Fields["topic"], "$$", "$", 1), d.Body, qos)
 		return nil
 	}
 	return errors.New("the local AWS does not deliver actions of the kind " + d.Kind)

@@ -2,6 +2,9 @@ package localaws_test
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -98,32 +102,66 @@ func checkOtherActions(t *testing.T, ctx context.Context, cloud *localaws.Cloud,
 	}
 	role := aws.String("arn:aws:iam::123456789012:role/r")
 	if _, err := iot.NewFromConfig(cloud.Config()).CreateTopicRule(ctx, &iot.CreateTopicRuleInput{RuleName: aws.String("fan_out"), TopicRulePayload: &types.TopicRulePayload{
-		Sql: aws.String("SELECT word FROM 'words'"), AwsIotSqlVersion: aws.String("2016-03-23"), Actions: []types.Action{
+		Sql: aws.String("SELECT * FROM 'words'"), AwsIotSqlVersion: aws.String("2016-03-23"), Actions: []types.Action{
 			{Sns: &types.SnsAction{RoleArn: role, TargetArn: topic.TopicArn, MessageFormat: types.MessageFormatRaw}},
-			{Republish: &types.RepublishAction{RoleArn: role, Topic: aws.String("echo/${clientid()}")}},
+			{Republish: &types.RepublishAction{RoleArn: role, Topic: aws.String("echo/0/${clientid()}")}},
+			{Republish: &types.RepublishAction{RoleArn: role, Topic: aws.String("echo/1/${clientid()}"), Qos: aws.Int32(1)}},
+			{Sns: &types.SnsAction{RoleArn: role, TargetArn: topic.TopicArn, MessageFormat: types.MessageFormatJson}},
 		},
 	}}); err != nil {
 		t.Fatal(err)
 	}
-	echoes := make(chan string, 1)
-	subscribed := client.Subscribe("echo/pump-1", 1, func(_ paho.Client, m paho.Message) { echoes <- string(m.Payload()) })
+	echoes := make(chan paho.Message, 2)
+	subscribed := client.Subscribe("echo/+/pump-1", 1, func(_ paho.Client, m paho.Message) { echoes <- m })
 	if subscribed.Wait(); subscribed.Error() != nil {
 		t.Fatal(subscribed.Error())
 	}
-	if token := client.Publish("words", 1, false, `{"word": "hello", "more": 1}`); token.Wait() && token.Error() != nil {
+	if token := client.Publish("words", 1, false, `{"word": "hello", "default": "any", "sqs": "for queues"}`); token.Wait() && token.Error() != nil {
 		t.Fatal(token.Error())
 	}
-	const want = `{"word":"hello"}`
+	const want = `{"word":"hello","default":"any","sqs":"for queues"}`
+	for qos := range byte(2) {
+		select {
+		case echo := <-echoes:
+			if string(echo.Payload()) != want || echo.Qos() != qos || echo.Topic() != fmt.Sprintf("echo/%d/pump-1", qos) {
+				t.Errorf("republished %s on %s with QoS %d, want %s with QoS %d", echo.Payload(), echo.Topic(), echo.Qos(), want, qos)
+			}
+		case <-ctx.Done():
+			t.Error("nothing was republished")
+		}
+	}
+	cloud.Rules.Settle()
+	if got := receiveAll(t, queues, *queue.QueueUrl); !slices.Equal(got, []string{"for queues", want}) {
+		t.Errorf("Amazon SNS delivered %q", got)
+	}
+}
+
+// TestReportOverHTTPSIsAnswered has a report come through the data plane's API.
+func TestReportOverHTTPSIsAnswered(t *testing.T) {
+	ctx, cloud := start(t)
+	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + cloud.Broker.PlainAddress()).SetClientID("camera-1"))
+	if token := client.Connect(); token.Wait() && token.Error() != nil {
+		t.Fatal(token.Error())
+	}
+	defer client.Disconnect(0)
+	answers := make(chan string, 1)
+	const topic = "$aws/things/camera-1/defender/metrics/json"
+	if token := client.Subscribe(topic+"/accepted", 1, func(_ paho.Client, m paho.Message) { answers <- string(m.Payload()) }); token.Wait() && token.Error() != nil {
+		t.Fatal(token.Error())
+	}
+	report, err := os.ReadFile("devicedefender/testdata/report-long.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := iotdataplane.NewFromConfig(cloud.Config()).Publish(ctx, &iotdataplane.PublishInput{Topic: aws.String(topic), Payload: report}); err != nil {
+		t.Fatal(err)
+	}
 	select {
-	case echo := <-echoes:
-		if echo != want {
-			t.Errorf("republished %s, want %s", echo, want)
+	case answer := <-answers:
+		if !strings.Contains(answer, `"status":"ACCEPTED"`) {
+			t.Errorf("answered %s", answer)
 		}
 	case <-ctx.Done():
-		t.Error("nothing was republished")
-	}
-	got, err := queues.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: queue.QueueUrl, WaitTimeSeconds: 20})
-	if err != nil || len(got.Messages) != 1 || *got.Messages[0].Body != want {
-		t.Errorf("Amazon SNS delivered %v, error %v; want %s", got, err, want)
+		t.Error("no answer")
 	}
 }

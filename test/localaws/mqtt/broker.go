@@ -222,9 +222,12 @@ func (b *Broker) Publish(m iotcore.PublishedMessage) error {
 	return nil
 }
 
-// PublishAsService publishes what AWS itself publishes, on any topic.
-func (b *Broker) PublishAsService(topic string, payload []byte) {
-	const qos = 1 // as high as there is: each subscription lowers it to its own
+// PublishAsService publishes what AWS itself publishes, on any topic, with a QoS as high
+// as there is: each subscription lowers it to its own.
+func (b *Broker) PublishAsService(topic string, payload []byte) { b.Republish(topic, payload, 1) }
+
+// Republish publishes what a rule publishes, on any topic.
+func (b *Broker) Republish(topic string, payload []byte, qos byte) {
 	if err := b.inject(iotcore.PublishedMessage{Topic: topic, Payload: payload, QoS: qos}); err != nil {
 		b.log.Error("message of the service not delivered", "topic", topic, "error", err)
 	}
