@@ -97,7 +97,7 @@ func run(e evaluate.Evaluator, i Item, steps []step, f *population) (outcome, er
 		}
 		r := e.Step(i.Subject, out.state, s.points, out.clock)
 		out.state, out.changed = r.State, out.changed || r.Changed
-		out.transitions, out.samples = append(out.transitions, r.Transitions...), append(out.samples, r.Samples...)
+		out.transitions, out.samples = append(out.transitions, r.Transitions...), sampled(out.samples, r.Samples)
 		sum := out.stats[s.kind]
 		sum.Late, sum.Early, sum.Unread, sum.Unjudged = sum.Late+r.Stats.Late, sum.Early+r.Stats.Early, sum.Unread+r.Stats.Unread, sum.Unjudged+r.Stats.Unjudged
 		out.stats[s.kind] = sum
@@ -107,6 +107,20 @@ func run(e evaluate.Evaluator, i Item, steps []step, f *population) (outcome, er
 		return outcome{}, fmt.Errorf("fleet: %w", err)
 	}
 	return out, nil
+}
+
+// sampled adds samples of a thing, and of each window and population keeps the last alone: a
+// device that reports too often must not outweigh the fleet.
+func sampled(all, more []evaluate.Sample) []evaluate.Sample {
+	for _, s := range more {
+		i := slices.IndexFunc(all, func(o evaluate.Sample) bool { return o.Key == s.Key && o.Start == s.Start })
+		if i < 0 {
+			all = append(all, s)
+		} else {
+			all[i] = s
+		}
+	}
+	return all
 }
 
 // judge makes the steps with the profiles that watch the thing. What the registry says is

@@ -190,3 +190,25 @@ func TestPercentileOfTheFleet(t *testing.T) {
 		t.Errorf("%d are missing", n)
 	}
 }
+
+// The percentile is that of devices, not of reports: one that floods the engine does not set
+// the measure for the others.
+func TestDeviceThatReportsTooOftenDoesNotOutweighTheFleet(t *testing.T) {
+	r := newRig(t, profile(defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m)}))
+	traffic := func(minute float64, client string, id, n int) events.SQSMessage {
+		return report(fmt.Sprint(client, id), client, at(minute), fmt.Appendf(nil, `{"hed":{"rid":%d,"v":"1.0"},"met":{"ns":{"bo":%d}}}`, id, n))
+	}
+	var batch []events.SQSMessage
+	for i := range 19 {
+		batch = append(batch, traffic(0, fmt.Sprintf("c%d", i), 1, 100))
+	}
+	for i := range 200 {
+		batch = append(batch, traffic(float64(i)/1000, "flood", i+1, 100_000))
+	}
+	r.deliver(batch...)
+	r.deliver(traffic(30, "c1", 2, 5000), traffic(30, "c2", 2, 100))
+	r.close(at(40))
+	if got := r.changes(); got != "c1 p90 in-alarm" {
+		t.Errorf("%q: the fleet's measure is that of one device", got)
+	}
+}
