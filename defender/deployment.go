@@ -126,6 +126,8 @@ const (
 	// MetricBlind counts runs of the closer that judged nothing, because telemetry waits and
 	// nobody tells how far the evaluator has come.
 	MetricBlind = "Blind"
+	// MetricUnfinished counts runs of the closer that had no time left for all that was due.
+	MetricUnfinished = "Unfinished"
 )
 
 // RefreshRequest is the payload with which a schedule asks the forwarder to do what is

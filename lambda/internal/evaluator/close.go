@@ -10,6 +10,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/lambda/internal/registry"
 )
 
 // closeRequest is [defender.CloseRequest].
@@ -65,6 +66,7 @@ func (h *Handler) close(ctx context.Context, r closeRequest) error {
 	}
 	h.Log.Info("closed", "at", r.At, "upTo", now, "partition", r.Partition, "judged", judged.Load(), "left", ctx.Err() != nil)
 	if ctx.Err() != nil {
+		h.count(defender.MetricSourceClose, defender.MetricUnfinished, 1)
 		return nil // the next run goes on
 	}
 	return errors.Join(faults...)
@@ -72,6 +74,7 @@ func (h *Handler) close(ctx context.Context, r closeRequest) error {
 
 // closeShard judges the things of a shard, the longest due first.
 func (h *Handler) closeShard(ctx context.Context, shard int, now time.Time) (judged int, err error) {
+	var fault error
 	for after, more := Page(nil), true; more; more = after != nil {
 		if ctx.Err() != nil {
 			return judged, ctx.Err()
@@ -86,8 +89,26 @@ func (h *Handler) closeShard(ctx context.Context, shard int, now time.Time) (jud
 		}
 		h.visitAll(ctx, visits)
 		judged += len(visits)
+		if err := h.unclosed(ctx, visits); err != nil {
+			fault = err
+		}
 	}
-	return judged, nil
+	return judged, fault
+}
+
+// unclosed is why a thing was not judged, so that a function that cannot write, or cannot
+// read what another version wrote, is seen to fail. That AWS IoT throttles, or that time is
+// over, the next minute may mend.
+func (h *Handler) unclosed(ctx context.Context, visits []*visit) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	for _, v := range visits {
+		if v.err != nil && !errors.Is(v.err, registry.ErrUnresolved) {
+			return v.err
+		}
+	}
+	return nil
 }
 
 // keysOf are the populations that the partition merges.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator"
+	"github.com/defenderhub/defenderhub/lambda/internal/registry"
 )
 
 // misbehaving opens telnet on n devices.
@@ -63,6 +65,9 @@ func TestCloserStopsInTimeAndGoesOn(t *testing.T) {
 			done++
 		}
 	}
+	if got := r.counted(defender.MetricUnfinished); got != 1 {
+		t.Errorf("%d runs counted that had no time left", got)
+	}
 	if done == 0 || done >= n/2 {
 		t.Errorf("%d of about %d judged before the deadline", done, n/2)
 	}
@@ -82,6 +87,34 @@ func TestFaultOfTheIndexIsAnError(t *testing.T) {
 	}
 	if err := r.tryClose(context.Background(), at(5)); err == nil {
 		t.Error("no error")
+	}
+}
+
+// What a closer cannot write nobody else would tell of: an invocation of it must fail. That
+// AWS IoT throttles comes and goes, and a retry of the invocation would make it worse.
+func TestCloserFailsWithItsThings(t *testing.T) {
+	r := newRig(t, telnet())
+	r.deliver(report("1", "good", at(0), ports(1, 23)), report("2", "bad", at(0), ports(1, 23)))
+	r.table.step = func(operation, key string, done bool) error {
+		if operation == "PutItem" && key == "thing#bad" {
+			return fmt.Errorf("no key to encrypt with")
+		}
+		return nil
+	}
+	if err := r.tryClose(context.Background(), at(5)); err == nil || !strings.Contains(err.Error(), "no key to encrypt with") {
+		t.Errorf("%v, want why nothing was written", err)
+	}
+	if got := r.changes(); got != "good ports in-alarm" {
+		t.Errorf("%q, want the others judged", got)
+	}
+	r.table.step, r.registry.fails = nil, fmt.Errorf("%w: %w", registry.ErrUnresolved, throttled)
+	if err := r.tryClose(context.Background(), at(6)); err != nil {
+		t.Error(err)
+	}
+	r.registry.fails = nil
+	r.close(at(7))
+	if got := r.changes(); got != "bad ports in-alarm, good ports in-alarm" {
+		t.Error(got)
 	}
 }
 

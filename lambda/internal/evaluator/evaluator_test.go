@@ -368,7 +368,9 @@ func TestStateOfAnotherVersion(t *testing.T) {
 	if again := r.deliver(report("3", "pump", at(1), ports(2, 23)), report("4", "valve", at(1), ports(2, 23))); again != nil {
 		t.Errorf("%v come again, although no retry helps", again)
 	}
-	r.close(at(10))
+	if err := r.tryClose(context.Background(), at(10)); err == nil {
+		t.Error("the closer does not say that it cannot read a state")
+	}
 	if n := r.counted(defender.MetricUnreadableStates); n != 2 {
 		t.Errorf("%d counted, want one of the evaluator and one of the closer", n)
 	}
