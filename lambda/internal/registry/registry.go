@@ -2,11 +2,11 @@
 // thing groups. It asks by the principal first, as AWS IoT authenticated it, and by the
 // client id second.
 //
-// A client costs at most one ListPrincipalThings and one DescribeThing, with groups one
-// ListThingGroupsForThing more, and each group one DescribeThingGroup for all its things;
-// then nothing while the answer is believed. A Region's quotas are 10 calls a second of
+// A principal costs one ListPrincipalThings, a client at most one DescribeThing, with groups
+// one ListThingGroupsForThing more, and each group one DescribeThingGroup for all its
+// things; then nothing while the answer is believed. A Region's quotas are 10 calls a second of
 // the first, 350 of DescribeThing and 100 of either call for groups (unverified, from a
-// listing of Service Quotas; all adjustable). So one function learns about 10 new clients
+// listing of Service Quotas; all adjustable). So one function learns about 10 new principals
 // a second, and only clients that are to be looked up should be asked for.
 package registry
 
@@ -58,7 +58,7 @@ type Config struct {
 	Groups bool
 	// MaxAge is how long an answer is believed.
 	MaxAge time.Duration
-	// Size is how many clients, and how many groups, are remembered.
+	// Size is how many clients, how many principals, and how many groups are remembered.
 	Size int
 }
 
@@ -67,15 +67,23 @@ type Registry struct {
 	api    API
 	config Config
 	things *memory[Thing]
+	// only are the things of principals that have one alone: a device that connects by ever
+	// new client ids asks for its certificate once.
+	only *memory[string]
 	// lines are groups with their ancestors, by the group's name.
 	lines *memory[[]string]
 }
 
+// principalAge is how long the thing of a principal is believed for its other client ids:
+// short, because what follows from it is believed for [Config.MaxAge] again.
+const principalAge = time.Minute
+
 // New returns the registry behind api.
 func New(api API, c Config) (*Registry, error) {
 	things, err1 := newMemory[Thing](c.Size, c.MaxAge)
-	lines, err2 := newMemory[[]string](c.Size, c.MaxAge)
-	return &Registry{api, c, things, lines}, errors.Join(err1, err2)
+	only, err2 := newMemory[string](c.Size, min(c.MaxAge, principalAge))
+	lines, err3 := newMemory[[]string](c.Size, c.MaxAge)
+	return &Registry{api, c, things, only, lines}, errors.Join(err1, err2, err3)
 }
 
 // certificateID is the id of an X.509 certificate, the one kind of principal that
@@ -99,16 +107,16 @@ func (r *Registry) Resolve(ctx context.Context, clientID, principal string, at t
 }
 
 func (r *Registry) lookUp(ctx context.Context, clientID, principal string, at time.Time) (Thing, error) {
-	t, err := r.find(ctx, clientID, principal)
+	t, err := r.find(ctx, clientID, principal, at)
 	if err == nil && t.Registered && r.config.Groups {
 		t.Groups, err = r.groups(ctx, t.Name, at)
 	}
 	return t, err
 }
 
-func (r *Registry) find(ctx context.Context, clientID, principal string) (Thing, error) {
+func (r *Registry) find(ctx context.Context, clientID, principal string, at time.Time) (Thing, error) {
 	if principal != "" {
-		name, err := r.onlyThing(ctx, principal)
+		name, err := r.only.get(principal, at, func() (string, error) { return r.onlyThing(ctx, principal) })
 		if err != nil || name != "" {
 			return Thing{Name: name, Registered: true}, err
 		}

@@ -237,6 +237,28 @@ func TestAnswersAgeByTheTimeOfTheRecords(t *testing.T) {
 	}
 }
 
+// AWS IoT lets an account list the things of ten principals a second: a device with many
+// client ids must not use that up.
+func TestPrincipalWithManyClientIDsIsAskedForOnce(t *testing.T) {
+	aws := newAWSIoT()
+	r := aws.registry(t, nil)
+	for _, row := range []struct {
+		client string
+		at     time.Duration
+		calls  string
+	}{
+		{"a", 0, "ListPrincipalThings"}, {"b", 0, ""}, {"c", 59 * time.Second, ""}, {"d", minute, "ListPrincipalThings"}, {"a", 9 * minute, ""},
+	} {
+		got, err := r.Resolve(t.Context(), row.client, id("1"), noon.Add(row.at))
+		if err != nil || got.Name != "pump-1" {
+			t.Errorf("%s: %+v, %v", row.client, got, err)
+		}
+		if calls := aws.took(); calls != row.calls {
+			t.Errorf("%s after %v: called %q, want %q", row.client, row.at, calls, row.calls)
+		}
+	}
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	aws := newAWSIoT()
 	r := aws.registry(t, func(c *registry.Config) { c.Size = 2 })
