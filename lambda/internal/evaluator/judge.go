@@ -125,7 +125,9 @@ func sampled(all, more []evaluate.Sample) []evaluate.Sample {
 
 // judge makes the steps with the profiles that watch the thing. What the registry says is
 // asked for only where it matters: where a profile with targets would remember, tell or
-// sample something, and where an alarm is to name the thing.
+// sample something, and where an alarm is to name the thing. Where no profile has targets an
+// alarm does not wait for the name: when many devices break a behavior at once, AWS IoT
+// throttles for hours.
 func (h *Handler) judge(ctx context.Context, v *visit, i Item, f *population) (outcome, error) {
 	e := evaluate.Evaluator{Behaviors: h.engine.behaviors, Lateness: h.engine.lateness()}
 	now := i.Clock
@@ -155,7 +157,7 @@ func (h *Handler) judge(ctx context.Context, v *visit, i Item, f *population) (o
 		case err == nil:
 			thing, knownAt = found, now
 			e.Watches = h.watches(thing)
-		case canRetry(err):
+		case canRetry(err) && len(h.engine.targets) > 0:
 			return outcome{}, fmt.Errorf("registry: %w", err)
 		case knownAt.IsZero():
 			e.Watches = func(profile string) bool { return h.engine.targets[profile] == nil }

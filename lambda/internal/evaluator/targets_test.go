@@ -124,6 +124,26 @@ func TestRegistryThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+func TestAlarmDoesNotWaitForTheNameOfTheThing(t *testing.T) {
+	r := newRig(t, telnet())
+	r.registry.fails = throttled
+	r.deliver(report("1", "pump", at(0), ports(1, 23)))
+	if again := r.deliver(report("2", "pump", at(10), ports(2, 443))); again != nil {
+		t.Errorf("%v come again", again)
+	}
+	if got := r.changes(); got != "pump ports in-alarm" || r.counted(defender.MetricUnresolved) != 1 {
+		t.Fatalf("%q, %d unresolved", got, r.counted(defender.MetricUnresolved))
+	}
+	if m := r.messages()[0]; m.Registered != nil || m.Thing != "pump" {
+		t.Errorf("%+v, want a thing of which nothing is known", m)
+	}
+	r.registry.fails, r.registry.by = nil, map[string]registry.Thing{"pump": {Name: "Pump 7", Registered: true}}
+	r.close(at(20))
+	if m := r.messages(); len(m) != 2 || m[1].Thing != "Pump 7" {
+		t.Errorf("%+v, want the end with the name", m)
+	}
+}
+
 func TestRefusedConnectionNamesNoPrincipal(t *testing.T) {
 	config := profile(defender.Behavior{Name: "refused", Criteria: defender.AuthorizationFailures.LessThan(1, defender.Window5m)})
 	config.Profiles[0].Targets = []string{"all/unregistered-things"}
