@@ -83,7 +83,8 @@ type SelfManagedProps struct {
 	ReportTopic string
 
 	// ReportsEvery gives a finding where a device that has sent a report sends none for so
-	// long, in whole minutes from 5 minutes to 24 hours.
+	// long, in whole minutes from 5 minutes to 24 hours. The shorter, the more of a device's
+	// reports have to be remembered: docs/detect.md says what that costs.
 	// Default: 0, silence is not judged.
 	ReportsEvery time.Duration
 	// ReportsSeverity is the severity of devices that send no report, or none that can be

@@ -307,6 +307,23 @@ func TestReportsEvery(t *testing.T) {
 	}
 }
 
+// A device that reports is written once in a quarter of the interval.
+func TestReportsAreRememberedSparingly(t *testing.T) {
+	e := Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "alive", time.Hour, defender.High)}, Lateness: latenessInTests}
+	var s State
+	writes := 0
+	for i := range 24 {
+		at := start.Add(time.Duration(i) * 5 * time.Minute)
+		r := e.Step("thing", s, portReports('.', at.UnixMilli(), fmt.Sprint(i)), at)
+		if s = r.State; r.Changed {
+			writes++
+		}
+	}
+	if writes != 8 {
+		t.Errorf("%d writes in two hours, want 8", writes)
+	}
+}
+
 func TestStatisticalAndLearnedBehaviors(t *testing.T) {
 	for _, c := range []defender.Criteria{
 		defender.AllBytesIn.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m),

@@ -100,6 +100,18 @@ func dueSessions(t *track, p presence) int64 {
 func (r *step) settleReports(c *Compiled, t *track) {
 	for {
 		some := len(t.Windows) > 0
+		if some && t.Alarm.idle() && (t.Next == 0 || t.Next >= t.Windows[0].At) {
+			// What conforms says nothing new: it is written no more often than with the next
+			// report that is to be remembered.
+			over := t.Windows[0].At + c.after
+			if len(t.Windows) == 1 && over+r.lateness >= r.now {
+				return
+			}
+			if len(t.Windows) > 1 && t.Windows[1].At <= over {
+				t.drop(over)
+				continue
+			}
+		}
 		if t.Next != 0 && (!some || t.Next < t.Windows[0].At) {
 			if t.Next+r.lateness >= r.now {
 				return
@@ -115,11 +127,16 @@ func (r *step) settleReports(c *Compiled, t *track) {
 		if !some || t.Windows[0].At+r.lateness >= r.now {
 			return
 		}
-		w := t.Windows[0]
-		t.Windows = append([]window(nil), t.Windows[1:]...)
-		t.Settled, t.Next = w.Start, w.At+c.after
-		r.observe(c, t, Conforms, w.At, nil)
+		at := t.Windows[0].At
+		t.drop(at + c.after)
+		r.observe(c, t, Conforms, at, nil)
 	}
+}
+
+// drop forgets the oldest window of reports: the next one is missing after next.
+func (t *track) drop(next int64) {
+	t.Settled, t.Next = t.Windows[0].Start, next
+	t.Windows = append([]window(nil), t.Windows[1:]...)
 }
 
 func dueReports(c *Compiled, t *track) int64 {

@@ -473,6 +473,34 @@ func TestThingIsDueWhenItsBehaviorsSay(t *testing.T) {
 	}
 }
 
+// To put the due time off costs two writes of the index.
+func TestDueTimeOfWhoReportsIsPutOffOnlyWhenItComes(t *testing.T) {
+	config := telnet()
+	config.ReportsEvery = 15
+	r := newRig(t, config)
+	told := map[int64]bool{}
+	for minute := range 60 {
+		when := at(float64(minute))
+		if r.now = when; minute%5 == 0 {
+			r.deliver(report(fmt.Sprint(minute), "pump", when, ports(minute+1, 443)))
+		}
+		r.close(when)
+		told[num(r.table.of("pump"), defender.StateDueAt)] = true
+	}
+	if len(told) > 4 || r.changes() != "" {
+		t.Errorf("%d due times in an hour, %s", len(told), r.changes())
+	}
+	for minute := 60; r.changes() == ""; minute++ {
+		if minute > 56+15+15/4+5 {
+			t.Fatal("no alarm for silence since minute 55")
+		}
+		r.close(at(float64(minute)))
+	}
+	if got := r.changes(); got != "pump reports-regularly in-alarm" {
+		t.Error(got)
+	}
+}
+
 // What an error action saved has neither a time nor, where AWS leaves it out, an id.
 func TestErrorActionIsJudged(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)}, defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(2, defender.Window5m)}))

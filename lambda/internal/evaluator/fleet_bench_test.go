@@ -47,8 +47,9 @@ type scenario struct {
 	// windows of five minutes that are counted.
 	windows  int
 	batching time.Duration
-	// reports tells that device reports come in.
+	// reports tells that device reports come in, every is evaluate.Config.ReportsEvery.
 	reports bool
+	every   int
 	// send are the records of a device in a window; at is when it has its turn.
 	send func(device, window int, at time.Time) []evaluate.Telemetry
 }
@@ -77,13 +78,18 @@ func sendMessages(device, _ int, at time.Time) []evaluate.Telemetry {
 }
 
 var scenarioList = []scenario{
-	{"reports", fiveOfReports, 12, defaultBatching, true, sendReport},
+	{"reports", fiveOfReports, 12, defaultBatching, true, 0, sendReport},
 	{"percentile", append(slices.Clone(fiveOfReports), defender.Behavior{
 		Name: "p99", Criteria: defender.AllBytesOut.Statistical(defender.LessThanEquals, defender.P99, defender.Window5m),
-	}), 12, defaultBatching, true, sendReport},
-	{"messages", fewMessages, 12, defaultBatching, false, sendMessages},
-	{"messages-gathered", fewMessages, 12, 5 * time.Minute, false, sendMessages},
-	{"oversize", []defender.Behavior{{Name: "small", Criteria: defender.MessageByteSize.LessThan(1024)}}, 12, defaultBatching, false,
+	}), 12, defaultBatching, true, 0, sendReport},
+	{"silence", fiveOfReports, 12, defaultBatching, true, 15, sendReport},
+	{"silence-hour", fiveOfReports, 12, defaultBatching, true, 60, sendReport},
+	{"sums", append(slices.Clone(fiveOfReports[:4]), defender.Behavior{
+		Name: "traffic", Criteria: defender.AllBytesOut.LessThan(1<<20, defender.Window15m),
+	}), 12, defaultBatching, true, 0, sendReport},
+	{"messages", fewMessages, 12, defaultBatching, false, 0, sendMessages},
+	{"messages-gathered", fewMessages, 12, 5 * time.Minute, false, 0, sendMessages},
+	{"oversize", []defender.Behavior{{Name: "small", Criteria: defender.MessageByteSize.LessThan(1024)}}, 12, defaultBatching, false, 0,
 		func(device, window int, at time.Time) []evaluate.Telemetry {
 			if device >= badDevices {
 				return nil
@@ -93,7 +99,7 @@ var scenarioList = []scenario{
 	{"sessions", []defender.Behavior{
 		{Name: "steady", Criteria: defender.Disconnects.LessThan(3, defender.Window5m)},
 		{Name: "present", Criteria: defender.DisconnectDuration.LessThan(60)},
-	}, 288, defaultBatching, false, func(device, window int, at time.Time) []evaluate.Telemetry {
+	}, 288, defaultBatching, false, 0, func(device, window int, at time.Time) []evaluate.Telemetry {
 		var all []evaluate.Telemetry
 		switch {
 		case device < badDevices: // three times in five minutes
@@ -312,7 +318,7 @@ type fleetRun struct {
 func newFleetRun(b *testing.B, s scenario) *fleetRun {
 	r := &fleetRun{rig: newRig(b, evaluate.Config{
 		Profiles: []evaluate.ProfileConfig{{Name: "Profile", Behaviors: s.behaviors}},
-		Reports:  s.reports, BatchSeconds: int(s.batching / time.Second), MembershipMinutes: 15,
+		Reports:  s.reports, ReportsEvery: s.every, BatchSeconds: int(s.batching / time.Second), MembershipMinutes: 15,
 	})}
 	r.meter = &meteredTable{table: r.table, due: map[string]map[[2]string]bool{}}
 	population, err := fleet.New(r.meter, fleet.Config{Table: "state", Lateness: evaluate.Lateness(s.batching), Log: r.handler.Log})

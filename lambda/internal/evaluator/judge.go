@@ -267,9 +267,14 @@ func (v *visit) lost() bool {
 }
 
 // sealed is the item with the time at which the closer must look at it, or at which it may
-// be deleted.
+// be deleted. A time that was told and has not come yet stands where a later one would do:
+// to put it off costs more than a look too many, where a device reports again and again.
 func sealed(e evaluate.Evaluator, i Item) Item {
+	told := i.Due
 	i.Due, i.Expires = e.Due(i.State), time.Time{}
+	if told.After(i.Clock) && told.Before(i.Due) {
+		i.Due = told
+	}
 	if len(i.Outbox) > 0 {
 		if resend := i.Clock.Add(resendAfter); i.Due.IsZero() || resend.Before(i.Due) {
 			i.Due = resend

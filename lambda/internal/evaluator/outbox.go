@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -57,7 +58,7 @@ func (h *Handler) sendAll(ctx context.Context, visits []*visit) {
 		}
 		next := v.item
 		next.Revision++
-		next.Outbox = nil
+		next.Outbox, next.Due = nil, time.Time{} // it was due for the outbox
 		err := h.Store.Put(ctx, sealed(v.outcome.evaluator, next))
 		switch {
 		case errors.Is(err, ErrConflict): // whoever wrote since sends it all again, and changes nothing
