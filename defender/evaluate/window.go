@@ -17,7 +17,9 @@ const (
 	// MaxBatching is the longest batching window of a queue's event source mapping.
 	// https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
 	MaxBatching = 5 * time.Minute
-	// DeliveryMargin is for the rule, the queue and one redelivery.
+	// DeliveryMargin is for the rule and the queue. What an invocation could not judge comes
+	// again later than that, after the queue's visibility timeout: it is judged unless the
+	// thing's time has gone on meanwhile, and else counted as late.
 	DeliveryMargin = time.Minute
 )
 
