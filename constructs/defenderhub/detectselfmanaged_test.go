@@ -494,7 +494,7 @@ func TestDetectAloneSendsToTheForwarderItIsGiven(t *testing.T) {
 	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), EncryptionKey: key})
 	for _, id := range []string{"One", "Two"} {
 		props := selfManaged(defenderhub.SelfManagedProps{Forwarder: forwarder})
-		props.Profiles = []defender.SecurityProfile{{Name: id, Behaviors: defender.DemoBehaviors()}}
+		props.Behaviors, props.Profiles = nil, []defender.SecurityProfile{{Name: id, Behaviors: defender.DemoBehaviors()}}
 		defenderhub.NewDetect(stack, jsii.String(id), props)
 		if props.SelfManaged.Executable != executable {
 			t.Error("the caller's props changed")

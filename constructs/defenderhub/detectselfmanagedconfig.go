@@ -2,6 +2,7 @@ package defenderhub
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -64,11 +65,34 @@ func (p DetectProps) validateSelfManaged() error {
 	return f.err()
 }
 
-// validateForwarder reports that nobody would hear of alarms.
+// validateForwarder reports that nobody would hear of alarms, or that those of another
+// Detect would get in their way: a finding is told apart by profile, behavior and device
+// alone.
 func (p DetectProps) validateForwarder() error {
+	if p.Engine != defender.SelfManaged {
+		return nil
+	}
 	var f faults
-	if _, ok := value(p.SelfManaged).Forwarder.(*forwarder); !ok && p.Engine == defender.SelfManaged {
+	of, ok := value(p.SelfManaged).Forwarder.(*forwarder)
+	if !ok {
 		f.add("SelfManaged.Forwarder", nil, "what NewForwarder made, which brings the alarms to Security Hub, or NewDefenderHub, which connects it")
+		return f.err()
+	}
+	for i, profile := range p.profiles() {
+		name := p.profileName(i, profile)
+		if !slices.ContainsFunc(profile.Behaviors, func(b defender.Behavior) bool { return of.live.Has(name, b.Name) }) {
+			continue
+		}
+		if p.profileField(i) == "" {
+			f.add("Behaviors", "behaviors of the profile "+name, "none that another Detect of the same Forwarder has too: name their profile by Profiles")
+		} else {
+			f.add(p.profileField(i)+".Name", name, "a name that no other Detect of the same Forwarder uses")
+		}
+	}
+	config, _ := p.evaluation()
+	live, _ := config.Live()
+	if maps.Copy(live, of.live); len(live) > defender.MaxLiveBehaviors && len(of.live) > 0 {
+		f.add("Behaviors", fmt.Sprintf("%d behaviors", len(live)), "at most %d of all Detects of the same Forwarder together", defender.MaxLiveBehaviors)
 	}
 	return f.err()
 }

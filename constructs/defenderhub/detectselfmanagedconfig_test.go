@@ -30,7 +30,13 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 	for i := range longGroups {
 		longGroups[i] = defender.ThingGroup(fmt.Sprintf("%0127d", i))
 	}
-	forwarder := defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()})
+	newForwarder := func() defenderhub.Forwarder {
+		return defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()})
+	}
+	forwarder, taken := newForwarder(), newForwarder()
+	first := selfManaged(defenderhub.SelfManagedProps{Forwarder: taken})
+	first.Profiles = []defender.SecurityProfile{{Name: "plant", Behaviors: defender.DemoBehaviors()}}
+	defenderhub.NewDetect(newStack(), jsii.String("Detect"), first)
 	for name, c := range map[string]struct {
 		change func(*defenderhub.DetectProps)
 		want   []string
@@ -48,12 +54,21 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 			"SelfManaged.Timeout", "SelfManaged.LogLevel", "SelfManaged.VPCSubnets", "SelfManaged.StateRemovalPolicy", "SelfManaged.Alarms.Errors.Above", "SelfManaged.Forwarder",
 		}},
 		"nobody listens": {func(p *defenderhub.DetectProps) { p.SelfManaged.Forwarder = nil }, []string{"SelfManaged.Forwarder"}},
-		"shards of SQS":  {func(p *defenderhub.DetectProps) { p.SelfManaged.Shards = 2 }, []string{"SelfManaged.Shards"}},
+		"another's profiles": {func(p *defenderhub.DetectProps) {
+			p.SelfManaged.Forwarder, p.Profiles = taken, []defender.SecurityProfile{{Name: "plant", Behaviors: defender.DemoBehaviors()}, {Name: "office", Behaviors: defender.DemoBehaviors()}}
+		}, []string{"Behaviors", "Profiles[0].Name"}},
+		"too many with another": {func(p *defenderhub.DetectProps) {
+			p.SelfManaged.Forwarder, p.Behaviors, p.Profiles = taken, nil, many[1:]
+			p.Profiles = append(p.Profiles, defender.SecurityProfile{Name: "last", Behaviors: many[0].Behaviors[:73]})
+		}, []string{"Behaviors"}},
+		"shards of SQS": {func(p *defenderhub.DetectProps) { p.SelfManaged.Shards = 2 }, []string{"SelfManaged.Shards"}},
 		"concurrency": {func(p *defenderhub.DetectProps) {
 			p.SelfManaged.Transport, p.SelfManaged.MaxConcurrency = defenderhub.TransportKinesis, 5
 		}, []string{"SelfManaged.MaxConcurrency"}},
-		"Basic Ingest":   {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "$aws/rules/r/+" }, []string{"SelfManaged.ReportTopic"}},
-		"reserved topic": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = defenderhub.ReservedReportTopic }, nil},
+		"Basic Ingest": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "$aws/rules/r/+" }, []string{"SelfManaged.ReportTopic"}},
+		"reserved topic": {func(p *defenderhub.DetectProps) {
+			p.SelfManaged.ReportTopic, p.SelfManaged.Forwarder = defenderhub.ReservedReportTopic, newForwarder()
+		}, nil},
 		"token as topic": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = token }, []string{"SelfManaged.ReportTopic"}},
 		"nothing to do":  {func(p *defenderhub.DetectProps) { p.Behaviors = nil }, []string{"Behaviors"}},
 		"cannot be seen": {func(p *defenderhub.DetectProps) { p.Behaviors = append(p.Behaviors, received) }, []string{"Behaviors[2].Criteria"}},
