@@ -129,7 +129,7 @@ type SelfManagedProps struct {
 	// Default: 0, which stands for 256.
 	MemoryMiB int
 	// Timeout of the functions, 10 seconds to 15 minutes. The queues hide a message for six
-	// times as long, as AWS advises, before it is tried again.
+	// times as long, as AWS advises, and BatchWindow, before it is tried again.
 	// Default: 0, which stands for 1 minute.
 	Timeout time.Duration
 	// LogLevel is the least that is logged.

@@ -179,7 +179,7 @@ func TestQueuesOfTelemetryLoseNothing(t *testing.T) {
 	for _, name := range []string{"HubDetectTelemetry", "HubDetectErrorQueue"} {
 		id := tp.idOf(t, "AWS::SQS::Queue", name)
 		p := tp[id].Properties
-		if p["VisibilityTimeout"] != 720.0 || p["MessageRetentionPeriod"] != 14*24*3600.0 || !strings.Contains(text(p["RedrivePolicy"]), dead) || path(p, "RedrivePolicy", "maxReceiveCount") != 30.0 {
+		if p["VisibilityTimeout"] != 780.0 || p["MessageRetentionPeriod"] != 14*24*3600.0 || !strings.Contains(text(p["RedrivePolicy"]), dead) || path(p, "RedrivePolicy", "maxReceiveCount") != 27.0 {
 			t.Errorf("%s: %s", id, text(p))
 		}
 		if !fed[`{"Fn::GetAtt":["`+id+`","Arn"]}`] {

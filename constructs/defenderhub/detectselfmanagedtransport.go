@@ -24,8 +24,8 @@ const telemetryRetry = 6 * time.Hour
 func (e *selfManaged) makeTransport(p DetectProps) {
 	s := *p.SelfManaged
 	e.deadLetters = newQueue(e.scope, "DeadLetters", p.EncryptionKey, queueOptions{})
-	visibility := visibilityFactor * or(s.Timeout, defaultTimeout)
-	o := queueOptions{visibility: visibility, deadLetter: e.deadLetters, receives: int(telemetryRetry / visibility)}
+	hidden := visibility(or(s.Timeout, defaultTimeout), or(s.BatchWindow, defaultEvaluatorBatchWindow))
+	o := queueOptions{visibility: hidden, deadLetter: e.deadLetters, receives: int(telemetryRetry / hidden)}
 	e.errorQueue = newQueue(e.scope, "ErrorQueue", p.EncryptionKey, o)
 	if s.Transport == TransportKinesis {
 		e.stream = newStream(e.scope, p)

@@ -64,7 +64,8 @@ type ForwarderProps struct {
 	// Default: 0, which stands for 256.
 	MemoryMiB int
 	// Timeout of the function for events, 10 seconds to 15 minutes. The queues hide a
-	// message for six times as long, as AWS advises, before it is tried again.
+	// message for six times as long, as AWS advises, and BatchWindow, before it is tried
+	// again.
 	// Default: 0, which stands for 1 minute.
 	Timeout time.Duration
 	// AuditTimeout is that of the function for audits, 1 to 15 minutes. An audit with
@@ -117,9 +118,6 @@ const (
 	defaultBatchSize    = 100
 	defaultBatchWindow  = 2 * time.Second
 	defaultConcurrency  = 5
-	// visibilityFactor is how many timeouts of its function a queue hides a message.
-	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
-	visibilityFactor = 6
 	// refreshInterval is how often findings that fall quiet or near their end are looked for.
 	refreshInterval = time.Hour
 )

@@ -29,9 +29,9 @@ func forwarderTemplate(t *testing.T, props defenderhub.ForwarderProps) template 
 }
 
 func TestQueuesLoseNothing(t *testing.T) {
-	tp := forwarderTemplate(t, defenderhub.ForwarderProps{Timeout: 2 * time.Minute, AuditTimeout: 10 * time.Minute})
+	tp := forwarderTemplate(t, defenderhub.ForwarderProps{Timeout: 2 * time.Minute, AuditTimeout: 10 * time.Minute, BatchWindow: 5 * time.Minute})
 	dead := tp.idOf(t, "AWS::SQS::Queue", "ForwarderDeadLetters")
-	visibility := map[string]float64{"ForwarderQueue": 720, "ForwarderErrorQueue": 720, "ForwarderAuditQueue": 3600}
+	visibility := map[string]float64{"ForwarderQueue": 1020, "ForwarderErrorQueue": 1020, "ForwarderAuditQueue": 3600}
 	for _, id := range tp.ids("AWS::SQS::Queue") {
 		p := tp[id].Properties
 		if p["MessageRetentionPeriod"] != 14*24*3600.0 || p["SqsManagedSseEnabled"] != true {

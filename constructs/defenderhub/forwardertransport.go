@@ -21,13 +21,14 @@ import (
 // makeQueues makes the queues, each with the visibility that its function needs.
 func (f *forwarder) makeQueues(p ForwarderProps) {
 	f.deadLetters = newQueue(f, "DeadLetters", p.EncryptionKey, queueOptions{})
-	queue := func(id string, timeout time.Duration) awssqs.Queue {
-		return newQueue(f, id, p.EncryptionKey, queueOptions{visibility: visibilityFactor * timeout, deadLetter: f.deadLetters})
+	queue := func(id string, timeout, window time.Duration) awssqs.Queue {
+		return newQueue(f, id, p.EncryptionKey, queueOptions{visibility: visibility(timeout, window), deadLetter: f.deadLetters})
 	}
-	f.queue = queue("Queue", or(p.Timeout, defaultTimeout))
-	f.errorQueue = queue("ErrorQueue", or(p.Timeout, defaultTimeout))
+	timeout, window := or(p.Timeout, defaultTimeout), or(p.BatchWindow, defaultBatchWindow)
+	f.queue = queue("Queue", timeout, window)
+	f.errorQueue = queue("ErrorQueue", timeout, window)
 	if p.AuditTopic != nil {
-		f.auditQueue = queue("AuditQueue", or(p.AuditTimeout, defaultAuditTimeout))
+		f.auditQueue = queue("AuditQueue", or(p.AuditTimeout, defaultAuditTimeout), 0)
 	}
 }
 

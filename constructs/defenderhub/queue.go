@@ -18,6 +18,12 @@ const (
 	maxReceives = 1000
 )
 
+// visibility is how long a queue hides a message from others once it was received: six
+// timeouts of the function, and the time that it waits in Lambda's hands for its batch to
+// fill. A short function with a long window would else see each message again and again.
+// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+func visibility(timeout, batchWindow time.Duration) time.Duration { return 6*timeout + batchWindow }
+
 // queueOptions are what the queues of this package differ in.
 type queueOptions struct {
 	// visibility is 0 for the default of Amazon SQS.
