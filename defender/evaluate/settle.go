@@ -67,7 +67,7 @@ func (r *step) verdict(c *Compiled, t *track, w window, inferred bool) (Verdict,
 		}
 		return w.Verdict, at, w.Value
 	}
-	open := c.infers() && r.openThroughout(c, t, w)
+	open := c.infers() && r.openThroughout(c, t, w) && !(c.lower && w.Start <= t.From)
 	if inferred && !open {
 		return None, at, nil
 	}

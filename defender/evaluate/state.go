@@ -29,6 +29,9 @@ type track struct {
 	// Settled is the start of the newest window that was judged, or for behaviors that
 	// wait for time to pass up to when it was judged; in ms.
 	Settled int64 `json:"z,omitempty"`
+	// From is the start of the window in which the behavior began, where it could take less
+	// than the whole for too little: that one and those before are not judged.
+	From int64 `json:"w,omitempty"`
 	// Windows that are not judged yet, in order.
 	Windows []window `json:"q,omitempty"`
 	// Offline is since when there is no session, for disconnect-duration; Next is when

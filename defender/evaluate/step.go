@@ -157,10 +157,12 @@ func (r *step) reformed(c *Compiled, t *track) *track {
 		fresh.Alarm = t.Alarm
 		fresh.Alarm.Run = 0 // judged by what it was before
 	}
-	if t.Form == "" || t.Form[0] != c.form[0] {
+	if t.Form[:min(1, len(t.Form))] != c.form[:1] && (c.kind == disconnected || c.kind == reporting) {
 		return fresh
 	}
 	switch c.kind {
+	case pushed, counted, summed:
+		fresh.Settled = windowStart(r.now, c.length) // what is left of it is not the whole
 	case disconnected:
 		fresh.Settled, fresh.Offline = t.Settled, t.Offline
 		if t.Offline != 0 && !t.Alarm.open() {
@@ -189,13 +191,20 @@ func (r *step) newTrack(c *Compiled) *track {
 	return t
 }
 
-// track is the state of c, which begins here.
-func (r *step) track(c *Compiled) *track {
+// track is the state of c, which begins here, with what happened at a time. What is known of
+// sessions may be older than a behavior for which too few events violate: so they prove
+// nothing in the window in which it began, whatever of that comes first.
+func (r *step) track(c *Compiled, at int64) *track {
+	began := windowStart(at, c.length)
 	t := r.State.tracks[c.key()]
 	if t == nil {
 		t = r.newTrack(c)
+		if c.lower && c.infers() {
+			t.From = began
+		}
 		r.State.tracks[c.key()] = t
 	}
+	t.From = min(t.From, began)
 	return t
 }
 
@@ -209,7 +218,7 @@ func (r *step) take(d Datapoint) {
 			continue
 		}
 		if d.Link != NoLink && c.sessions() {
-			r.track(c)
+			r.track(c, d.Time)
 		}
 		takes, known := c.takes(d)
 		if !known {
@@ -267,7 +276,7 @@ func (r *step) collect(c *Compiled, d Datapoint) {
 // window is the window of c that holds at, nil if it was judged already: a violation
 // stands whatever else the window holds.
 func (r *step) window(c *Compiled, at int64) *window {
-	t := r.track(c)
+	t := r.track(c, at)
 	start := windowStart(at, c.length)
 	if start <= t.Settled {
 		return nil

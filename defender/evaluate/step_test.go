@@ -181,6 +181,53 @@ func TestChangedBoundBeginsItsRunsAnew(t *testing.T) {
 	}
 }
 
+// A window that began before the behavior did was not counted from its start.
+func TestWindowInWhichABehaviorBeginsIsNotJudged(t *testing.T) {
+	away := defender.Behavior{Name: "away", Criteria: defender.DisconnectDuration.LessThan(60)}
+	bound := func(c defender.Criteria) Evaluator {
+		return evaluator(t, away, behavior(c))
+	}
+	var many, few = defender.MessagesSent.GreaterThan(3, defender.Window15m), defender.MessagesSent.LessThan(9, defender.Window15m)
+	for _, row := range []struct {
+		why           string
+		before, after Evaluator
+		each          int // minutes between messages
+		want          string
+	}{
+		{"new bound from below", evaluator(t, away), bound(many), 2, ""},
+		{"changed bound from below", bound(defender.MessagesSent.GreaterThan(4, defender.Window15m)), bound(many), 2, ""},
+		{"changed bound from above, broken before and after", bound(defender.MessagesSent.LessThan(4, defender.Window15m)), bound(defender.MessagesSent.LessThan(5, defender.Window15m)), 2, "b in-alarm "},
+		{"changed bound from above, broken before", bound(defender.MessagesSent.LessThan(4, defender.Window15m)), bound(few), 2, "b in-alarm b alarm-cleared "},
+		{"new bound from below that is broken", evaluator(t, away), bound(many), 7, "b in-alarm "},
+	} {
+		got := ""
+		var s State
+		step := func(e Evaluator, at time.Time, points []Datapoint) {
+			r := e.Step("thing", s, points, at)
+			s = r.State
+			for _, tr := range r.Transitions {
+				got += fmt.Sprint(tr.Behavior.Name, " ", tr.Change, " ")
+			}
+		}
+		step(row.before, start, Lifecycle{ClientID: "thing", Timestamp: start.UnixMilli(), EventType: "connected", Session: "s"}.Datapoints())
+		for m := range 120 {
+			at := start.Add(time.Duration(m) * time.Minute)
+			e := row.before
+			if m >= 57 {
+				e = row.after
+			}
+			var points []Datapoint
+			if m%row.each == 0 {
+				points = []Datapoint{Message{Topic: "t", ClientID: "thing", ID: fmt.Sprint(m), Time: at.UnixMilli(), MQTT: true}.Datapoint(defender.MessagesSent)}
+			}
+			step(e, at, points)
+		}
+		if got != row.want {
+			t.Errorf("%s: got %q, want %q", row.why, got, row.want)
+		}
+	}
+}
+
 func TestChangedBoundOfTimeIsMeasuredFromTheSameEvent(t *testing.T) {
 	away := func(n int64) Evaluator { return evaluator(t, behavior(defender.DisconnectDuration.LessThan(n))) }
 	reports := func(every time.Duration) Evaluator {
