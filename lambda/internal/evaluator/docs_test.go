@@ -1,0 +1,89 @@
+package evaluator_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// An operator finds every metric on the page.
+func TestOperationsPageNamesEveryMetric(t *testing.T) {
+	page := read(t, "../../../docs/operations.md")
+	file, err := parser.ParseFile(token.NewFileSet(), "../../../defender/deployment.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(spec.Names[0].Name, "Metric") {
+			return true
+		}
+		name, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found++
+		if !strings.Contains(page, "`"+name+"`") {
+			t.Errorf("docs/operations.md lacks `%s`", name)
+		}
+		return true
+	})
+	if found < 20 {
+		t.Errorf("%d metrics found: the source was not read", found)
+	}
+}
+
+// What the pages quote from a log, a program of ours writes.
+func TestQuotedLogLinesAreWritten(t *testing.T) {
+	var source strings.Builder
+	for _, dir := range []string{".", "../delivery", "../ingest", "../../../defender/evaluate"} {
+		files, err := filepath.Glob(dir + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if !strings.HasSuffix(f, "_test.go") {
+				source.WriteString(read(t, f))
+			}
+		}
+	}
+	quotes := []string{
+		"nothing is closed: telemetry waits, and nobody tells how far the evaluator has come", "sender is not known and is not judged",
+		"lifecycle event was published by another client than the one it is about",
+	}
+	readme := read(t, "../../../README.md")
+	for _, q := range quotes {
+		if !strings.Contains(readme, "`"+q) {
+			t.Errorf("README.md does not quote %q", q)
+		}
+	}
+	for _, q := range regexp.MustCompile(`\*([a-z][a-z ]+)\*`).FindAllStringSubmatch(read(t, "../../../docs/operations.md"), -1) {
+		if q[1] != "these come again" {
+			quotes = append(quotes, q[1])
+		}
+	}
+	if len(quotes) < 7 {
+		t.Errorf("only %q are quoted", quotes)
+	}
+	for _, q := range quotes {
+		if !strings.Contains(source.String(), `"`+q) {
+			t.Errorf("no program writes %q", q)
+		}
+	}
+}
