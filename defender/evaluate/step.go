@@ -68,7 +68,6 @@ func (e Evaluator) Step(thing string, s State, points []Datapoint, now time.Time
 	r := step{Evaluator: e, thing: thing, now: now.UnixMilli(), lateness: e.Lateness.Milliseconds()}
 	r.State = s.clone()
 	r.forget()
-	remember := slices.ContainsFunc(e.Behaviors, func(c Compiled) bool { return (c.infers() || c.sessions()) && e.watches(&c) })
 	for _, d := range points {
 		switch {
 		case d.Time+r.lateness < r.now:
@@ -78,7 +77,7 @@ func (e Evaluator) Step(thing string, s State, points []Datapoint, now time.Time
 			r.Stats.Early++
 			continue
 		}
-		if d.Link != NoLink && remember {
+		if r.proves(d) {
 			r.State.presence.add(mark{d.Time, d.Link, d.Session})
 		}
 		r.take(d)
@@ -208,6 +207,21 @@ func (r *step) track(c *Compiled, at int64) *track {
 	return t
 }
 
+// proves tells that what d says of the session is remembered. Of a message it is only where
+// something has to be written of it anyway, so that one that conforms costs no write.
+func (r *step) proves(d Datapoint) bool {
+	return d.Link != NoLink && slices.ContainsFunc(r.Behaviors, func(c Compiled) bool {
+		switch {
+		case !c.infers() && !c.sessions() || !r.watches(&c):
+			return false
+		case d.Link != Alive || c.lower && c.infers():
+			return true
+		}
+		takes, _ := c.takes(d)
+		return takes && (c.kind != pushed || c.static.judge(d.Value) == Violates)
+	})
+}
+
 // take puts a datapoint into the windows of the behaviors that ask for it.
 func (r *step) take(d Datapoint) {
 	r.sampled = r.sampled[:0]
@@ -217,7 +231,7 @@ func (r *step) take(d Datapoint) {
 		if !r.watches(c) {
 			continue
 		}
-		if d.Link != NoLink && c.sessions() {
+		if c.sessions() && r.proves(d) {
 			r.track(c, d.Time)
 		}
 		takes, known := c.takes(d)

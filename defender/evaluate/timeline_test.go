@@ -307,6 +307,31 @@ func TestReportsEvery(t *testing.T) {
 	}
 }
 
+// What brings every message, as the address on some topics does, must not make the others
+// remember each.
+func TestConformingMessageWritesNothing(t *testing.T) {
+	address := defender.Behavior{Name: "network", Criteria: defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")), Dimension: &defender.Dimension{TopicFilters: []string{"t"}}}
+	all := []defender.Behavior{address}
+	for name, c := range map[string]defender.Criteria{
+		"size": defender.MessageByteSize.LessThan(8), "disconnects": defender.Disconnects.LessThan(5, defender.Window5m),
+		"refusals": defender.AuthorizationFailures.LessThan(5, defender.Window5m), "away": defender.DisconnectDuration.LessThan(60),
+	} {
+		all = append(all, defender.Behavior{Name: name, Criteria: c})
+	}
+	e := evaluator(t, all...)
+	sent := func(bytes int64, ip string) []Datapoint {
+		return Telemetry{Kind: PublishedMessage, Topic: "t", ClientID: "thing", SourceIP: ip, ID: "1", Time: start.UnixMilli(), Bytes: bytes}.Datapoints()
+	}
+	if r := e.Step("thing", State{}, sent(4, "10.0.0.1"), start); r.Changed || !r.State.Empty() || r.Stats.Judged == 0 {
+		t.Errorf("%+v", r)
+	}
+	for _, bad := range [][]Datapoint{sent(26, "10.0.0.1"), sent(4, "192.0.2.1")} {
+		if r := e.Step("thing", State{}, bad, start); !r.Changed || r.State.Transient() {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
 // A device that reports is written once in a quarter of the interval.
 func TestReportsAreRememberedSparingly(t *testing.T) {
 	e := Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "alive", time.Hour, defender.High)}, Lateness: latenessInTests}
