@@ -81,10 +81,21 @@ func (r *step) verdict(c *Compiled, t *track, w window, inferred bool) (Verdict,
 	n = min(n, c.limit)
 	value := defender.Value{Count: &n}
 	v := r.judge(c, value, w.Start)
-	if v == Violates && c.lower && c.infers() && !open {
+	if v == Violates && c.infers() && !open && r.tooFew(c, n, w.Start) {
 		return None, at, nil // few events, but the device was not there all the time
 	}
 	return v, at, &value
+}
+
+// tooFew tells that it is for want of events that a window violates.
+func (r *step) tooFew(c *Compiled, n, start int64) bool {
+	level := c.Behavior.Criteria.Confidence()
+	if level == "" {
+		return c.lower
+	}
+	key, _ := c.FleetKey()
+	normal, ok := r.Fleet.Baseline(key, level, start)
+	return ok && float64(n) < normal.Low
 }
 
 // openThroughout reports whether a session is known to have been open all the window.

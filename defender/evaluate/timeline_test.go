@@ -380,6 +380,30 @@ func (fuzzyFleet) Statistic(FleetKey, defender.Statistic, int64) (Range, bool) {
 	return Range{49, 51}, true
 }
 
+// A device that has just connected sends less than one that was there all the time.
+func TestLearnedCountIsTooLowOnlyOfWhoWasThere(t *testing.T) {
+	e := evaluator(t, behavior(defender.MessagesSent.Learned(defender.LowConfidence)))
+	e.Fleet = learnedFleet{Range{3, 10}}
+	for _, row := range []struct{ in, want string }{
+		{"1", "."}, {"9", "."}, {"51", ".A"}, {"515", ".A."}, {"_1", ".."}, {"5d1", "..."}, {"5_5", "..."},
+	} {
+		if got := film(e, row.in, messageCounts); got != row.want {
+			t.Errorf("in %q: got %q, want %q", row.in, got, row.want)
+		}
+	}
+	e.Fleet = learnedFleet{Range{0, 4}}
+	if got := film(e, "9", messageCounts); got != "A" {
+		t.Errorf("too many: got %q", got)
+	}
+}
+
+type learnedFleet struct{ normal Range }
+
+func (learnedFleet) Statistic(FleetKey, defender.Statistic, int64) (Range, bool) { return Range{}, false }
+func (f learnedFleet) Baseline(FleetKey, defender.Confidence, int64) (Range, bool) {
+	return f.normal, true
+}
+
 func TestPercentileThatIsNotKnownExactlyIsTakenInFavourOfTheDevice(t *testing.T) {
 	for op, violates := range map[defender.Operator]int64{
 		defender.LessThan: 51, defender.LessThanEquals: 52, defender.GreaterThan: 49, defender.GreaterThanEquals: 48,
