@@ -84,7 +84,9 @@ func (l Lifecycle) Datapoints() []Datapoint {
 		}
 	}
 	if len(points) > 0 {
-		points[0].Link, points[0].Session = link, l.Session
+		// A persistent session may keep its identifier when the client reconnects (AWS does not
+		// say); the version rises, and is the same in connect and disconnect.
+		points[0].Link, points[0].Session = link, fmt.Sprintf("%s/%d", l.Session, l.Version)
 	}
 	return points
 }

@@ -292,6 +292,26 @@ func TestTakeoverIsNoAbsence(t *testing.T) {
 	}
 }
 
+// Within the skew of the clocks only the version tells a reconnection from the connection
+// that has ended.
+func TestReconnectionOfAPersistentSessionIsNoAbsence(t *testing.T) {
+	for _, row := range []struct {
+		version int64
+		offline bool
+	}{{1, true}, {2, false}} {
+		e := evaluator(t, behavior(defender.DisconnectDuration.LessThan(15)))
+		var points []Datapoint
+		for i, l := range []Lifecycle{{EventType: "connected", Version: 1}, {EventType: "disconnected", Version: 1}, {EventType: "connected", Version: row.version}} {
+			l.Timestamp, l.Session = start.UnixMilli()+int64(i)*minute/2, "s"
+			points = append(points, l.Datapoints()...)
+		}
+		r := e.Step("thing", State{}, points, start.Add(2*time.Minute))
+		if r = e.Step("thing", r.State, nil, start.Add(10*time.Hour)); (len(r.Transitions) > 0) != row.offline {
+			t.Errorf("version %d: %s", row.version, show(r.Transitions))
+		}
+	}
+}
+
 func TestReportsEvery(t *testing.T) {
 	e := Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "alive", 20*time.Minute, defender.High)}, Lateness: latenessInTests}
 	for _, row := range []struct{ in, want string }{
@@ -399,7 +419,9 @@ func TestLearnedCountIsTooLowOnlyOfWhoWasThere(t *testing.T) {
 
 type learnedFleet struct{ normal Range }
 
-func (learnedFleet) Statistic(FleetKey, defender.Statistic, int64) (Range, bool) { return Range{}, false }
+func (learnedFleet) Statistic(FleetKey, defender.Statistic, int64) (Range, bool) {
+	return Range{}, false
+}
 func (f learnedFleet) Baseline(FleetKey, defender.Confidence, int64) (Range, bool) {
 	return f.normal, true
 }
