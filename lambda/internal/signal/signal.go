@@ -56,7 +56,7 @@ func digest(f defender.Finding, substance []string) string {
 	for i, r := range f.Resources {
 		resources[i] = r.Type + " " + r.ID
 	}
-	f.FindingProviderFields.RelatedFindings = nil // an audit that others start is another run, and no news
+	f.FindingProviderFields.RelatedFindings = nil                                                         // an audit that others start is another run, and no news
 	text, _ := json.Marshal([]any{f.Title, f.RecordState, f.FindingProviderFields, resources, substance}) // strings cannot fail
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:12])
