@@ -10,6 +10,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -149,24 +150,26 @@ func (l *Ledger) OpenBehaviors(ctx context.Context, each func([]Entry) error) er
 }
 
 func (l *Ledger) open(ctx context.Context, prefix string, each func([]Entry) error) error {
+	var damaged error
 	for i := range shards {
 		for after, more := "", true; more; {
 			records, next, err := l.table.Open(ctx, prefix+strconv.Itoa(i), after)
 			if err != nil {
 				return fmt.Errorf("list the findings of %s: %w", strings.TrimSuffix(prefix, "#"), err)
 			}
-			if err := l.page(records, each); err != nil {
+			if err := l.page(records, each, &damaged); err != nil {
 				return err
 			}
 			after, more = next, next != ""
 		}
 	}
-	return nil
+	return damaged
 }
 
 // Due calls each with the entries that are due now, a page at a time, until nothing is due
 // or each returns an error.
 func (l *Ledger) Due(ctx context.Context, now time.Time, each func([]Entry) error) error {
+	var damaged error
 	for i := range shards {
 		var last Record
 		for more := true; more; {
@@ -174,7 +177,7 @@ func (l *Ledger) Due(ctx context.Context, now time.Time, each func([]Entry) erro
 			if err != nil {
 				return fmt.Errorf("list what is due: %w", err)
 			}
-			if err := l.page(records, each); err != nil {
+			if err := l.page(records, each, &damaged); err != nil {
 				return err
 			}
 			if more = follow && len(records) > 0; more {
@@ -182,15 +185,19 @@ func (l *Ledger) Due(ctx context.Context, now time.Time, each func([]Entry) erro
 			}
 		}
 	}
-	return nil
+	return damaged
 }
 
-func (l *Ledger) page(records []Record, each func([]Entry) error) error {
+// page leaves out records that cannot be read, such as those of another version of the
+// program: one of them must not keep all others from being looked after. The first is the
+// error at the end.
+func (l *Ledger) page(records []Record, each func([]Entry) error, damaged *error) error {
 	entries := make([]Entry, 0, len(records))
 	for _, r := range records {
 		e, err := l.decode(r)
 		if err != nil {
-			return err
+			*damaged = cmp.Or(*damaged, err)
+			continue
 		}
 		entries = append(entries, *e)
 	}

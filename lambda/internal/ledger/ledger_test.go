@@ -147,6 +147,35 @@ func TestDamagedRecordsAreReported(t *testing.T) {
 	}
 }
 
+// One record that cannot be read, as after a rollback, must not keep the others from being
+// imported again before Security Hub forgets them.
+func TestDamagedRecordDoesNotHideTheOthers(t *testing.T) {
+	ctx := context.Background()
+	table := &ledgertest.Table{}
+	l := newLedger(table)
+	for _, id := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+		if _, err := l.Claim(ctx, now, auditSignal("CHECK", id, defender.Active, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damaged := ledger.Record{
+		Key: ledger.Key{Partition: "audit#us-east-1#CHECK#0", Sort: "0"}, Revision: 1, Doc: []byte(`{"source":"nobody"}`), Open: true, RefreshShard: "0", RefreshAt: now,
+	}
+	if err := table.Put(ctx, damaged); err != nil {
+		t.Fatal(err)
+	}
+	for name, list := range map[string]func(func([]ledger.Entry) error) error{
+		"due":  func(each func([]ledger.Entry) error) error { return l.Due(ctx, now.Add(24*time.Hour), each) },
+		"open": func(each func([]ledger.Entry) error) error { return l.Open(ctx, "CHECK", each) },
+	} {
+		n := 0
+		err := list(func(entries []ledger.Entry) error { n += len(entries); return nil })
+		if n != 8 || err == nil || !strings.Contains(err.Error(), "CHECK#0 / 0") {
+			t.Errorf("%s: %d of 8 listed, error %v", name, n, err)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"status":"confirmed","source":"detect","id":"f","state":"ACTIVE","order":{"time":1},"digest":"d","finding":{}}`))
 	f.Add([]byte(`{"status":"unseen","source":"audit","id":"f","finding":null}`))
