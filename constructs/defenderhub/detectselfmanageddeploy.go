@@ -58,8 +58,8 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 		SortKey:        attribute(defender.StateDueAt, awsdynamodb.AttributeType_NUMBER),
 		ProjectionType: awsdynamodb.ProjectionType_KEYS_ONLY,
 	})
-	function := func(id, description string, principals bool, statements []awsiam.PolicyStatement, suppressions ...nagSuppression) awslambda.Function {
-		things, suppression := registryPermissions(len(groups) > 0, principals)
+	function := func(id, description string, statements []awsiam.PolicyStatement, suppressions ...nagSuppression) awslambda.Function {
+		things, suppression := registryPermissions(len(groups) > 0)
 		made := newGoFunction(d, id, goFunction{
 			description: description, code: code, architecture: s.Architecture,
 			timeout: or(s.Timeout, defaultTimeout), memoryMiB: or(s.MemoryMiB, defaultMemoryMiB),
@@ -73,8 +73,8 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 		return made
 	}
 	answers, suppressions := answerPermissions(s.ReportTopic)
-	e.evaluator = function("Evaluator", "Judges the behavior of devices", true, append(e.streamPermissions(), answers...), suppressions...)
-	e.closer = function("Closer", "Judges each minute what the silence of devices decides", false, e.closerPermissions())
+	e.evaluator = function("Evaluator", "Judges the behavior of devices", append(e.streamPermissions(), answers...), suppressions...)
+	e.closer = function("Closer", "Judges each minute what the silence of devices decides", e.closerPermissions())
 	e.consume(s)
 	e.schedule(p)
 	e.alarms = e.newAlarms(value(s.Alarms))
@@ -129,17 +129,13 @@ func (e *selfManaged) permissions(p DetectProps, f *forwarder) []awsiam.PolicySt
 }
 
 // registryPermissions let a function ask what thing a device is, and where groups count,
-// what groups it is in: of any thing, because any may break a behavior. Silence has no
-// principal to ask by. For ListPrincipalThings AWS IoT defines no resource type.
+// what groups it is in: of any thing, because any may break a behavior. For
+// ListPrincipalThings AWS IoT defines no resource type.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
-func registryPermissions(groups, principals bool) ([]awsiam.PolicyStatement, nagSuppression) {
+func registryPermissions(groups bool) ([]awsiam.PolicyStatement, nagSuppression) {
 	things := allow([]string{"iot:DescribeThing"}, arn("iot", "thing/*"))
-	statements := []awsiam.PolicyStatement{things}
-	findings := nagResources("thing/*")
-	if principals {
-		statements = append(statements, allow([]string{"iot:ListPrincipalThings"}, "*"))
-		findings = append(findings, "Resource::*")
-	}
+	statements := []awsiam.PolicyStatement{things, allow([]string{"iot:ListPrincipalThings"}, "*")}
+	findings := append(nagResources("thing/*"), "Resource::*")
 	if groups {
 		things.AddActions(new("iot:ListThingGroupsForThing"))
 		statements = append(statements, allow([]string{"iot:DescribeThingGroup"}, arn("iot", "thinggroup/*")))
