@@ -561,6 +561,17 @@ func TestEventsThatADevicePublishedAreNotBelieved(t *testing.T) {
 	}
 }
 
+func TestClientIDThatIsNoKeyDoesNotFailItsBatch(t *testing.T) {
+	r := newRig(t, telnet())
+	long := strings.Repeat("c", 3000)
+	if again := r.deliver(report("1", "pump", at(0), ports(1, 23)), report("2", long, at(0), ports(1, 23))); again != nil {
+		t.Errorf("%v come again", again)
+	}
+	if n := r.counted(defender.MetricUnreadable); n != 1 || r.table.of("pump") == nil || r.table.of(long) != nil {
+		t.Errorf("%d counted, stored %v", n, r.table.of("pump"))
+	}
+}
+
 func TestSignsOfSessionsExpire(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Criteria: defender.MessageByteSize.LessThan(8)}))
 	r.deliver(lifecycle("pump", "connected", "s", at(0)))

@@ -42,6 +42,11 @@ type record struct {
 
 const unknownKind = "unknown"
 
+// maxSubject bounds client ids, of which AWS IoT takes 128 bytes, below the 2048 of a key:
+// one that is no key would fail the read of all things of its batch.
+// https://docs.aws.amazon.com/general/latest/gr/iot-core.html
+const maxSubject = 1024
+
 // fromQueue handles messages and names those that have to come again.
 func (h *Handler) fromQueue(ctx context.Context, messages []events.SQSMessage) events.SQSEventResponse {
 	records := make([]*record, len(messages))
@@ -102,8 +107,12 @@ func (h *Handler) read(ctx context.Context, r *record) {
 		}
 		err = h.understand(r, t)
 	}
+	if err == nil && len(r.subject) > maxSubject {
+		err = fmt.Errorf("client id of %d bytes, want at most %d", len(r.subject), maxSubject)
+	}
 	h.count(r.kind, defender.MetricReceived, 1)
 	if err != nil {
+		r.points = nil
 		h.count(r.kind, defender.MetricUnreadable, 1)
 		h.Log.Error("telemetry cannot be read", "record", r.id, "kind", r.kind, "bytes", len(r.body), "reason", err.Error())
 		return
