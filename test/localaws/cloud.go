@@ -38,6 +38,13 @@ import (
 // AccountID is the one account of every local AWS.
 const AccountID = "123456789012"
 
+// emulated are the services that the emulator answers, or that are asked through it. It
+// has hundreds more, which would be taken and do nothing.
+var emulated = []string{
+	"cloudformation", "cognito-identity", "dynamodb", "ecr", "events", "iam", "kinesis", "kms", "lambda", "logs", "monitoring",
+	"s3", "scheduler", "secretsmanager", "sns", "sqs", "ssm", "sts", "tagging",
+}
+
 // Options are how a cloud is started. The zero value is right for tests.
 type Options struct {
 	// Region is the one Region of the cloud. Default: us-east-1.
@@ -222,12 +229,12 @@ func (c *Cloud) startEmulator() error {
 	}
 	hook := c.Edge.HandleInternal("resources", c.Resources)
 	c.emulator, err = moto.Start(c.ctx, moto.Config{
-		Python: python, Dir: c.dir, ProviderURL: c.Endpoint + hook, Replaced: providers.Replaced(), Log: c.log("moto.log"), Region: c.Region,
+		Python: python, Dir: c.dir, ProviderURL: c.Endpoint + hook, Native: providers.Native(), Log: c.log("moto.log"), Region: c.Region,
 	})
 	if err != nil {
 		return err
 	}
-	c.Edge.SetEmulator(edge.Emulator(c.emulator.URL))
+	c.Edge.SetEmulator(edge.Emulator(c.emulator.URL), emulated...)
 	c.background.Go(func() {
 		<-c.emulator.Done()
 		if c.ctx.Err() == nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/defenderhub/defenderhub/test/localaws"
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 )
 
 // start starts a bootstrapped cloud that stops with the test.
@@ -289,6 +290,10 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud) {
 			`{"Resources":{"Wait":{"Type":"AWS::CloudFormation::WaitConditionHandle"}}}`,
 			"no provider for resource type AWS::CloudFormation::WaitConditionHandle",
 		},
+		"MadeByTheEmulatorForNothing": {
+			`{"Resources":{"Alias":{"Type":"AWS::IoT::RoleAlias","Properties":{"RoleArn":"arn:aws:iam::123456789012:role/r"}}}}`,
+			"no provider for resource type AWS::IoT::RoleAlias",
+		},
 		"BadProperty": {
 			`{"Resources":{"Rule":{"Type":"AWS::IoT::TopicRule","Properties":{"RuleName":"my-rule","TopicRulePayload":{"Sql":"SELECT 1","Actions":[]}}}}}`,
 			"#/RuleName: string [my-rule] does not match pattern",
@@ -312,6 +317,29 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestCallsThatWouldDoNothingAreRefusedByName makes calls that the emulator would take.
+func TestCallsThatWouldDoNothingAreRefusedByName(t *testing.T) {
+	ctx, cloud := start(t)
+	topics := sns.NewFromConfig(cloud.Config())
+	topic, err := topics.CreateTopic(ctx, &sns.CreateTopicInput{Name: aws.String("people")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, email := topics.Subscribe(ctx, &sns.SubscribeInput{TopicArn: topic.TopicArn, Protocol: aws.String("email"), Endpoint: aws.String("a@example.com")})
+	_, function := lambda.NewFromConfig(cloud.Config()).PutFunctionConcurrency(ctx, &lambda.PutFunctionConcurrencyInput{FunctionName: aws.String("f"), ReservedConcurrentExecutions: aws.Int32(1)})
+	api := awsapi.Client{Endpoint: cloud.Endpoint, Region: cloud.Region}
+	for want, err := range map[string]error{
+		"protocol email":                      email,
+		"/2017-10-31/functions/f/concurrency": function,
+		"CreateArchive":                       api.Target(ctx, "events", "AWSEvents.CreateArchive", map[string]string{"ArchiveName": "a"}, nil),
+		"no service states":                   api.Target(ctx, "states", "AWSStepFunctions.ListStateMachines", map[string]string{}, nil),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
 	}
 }
 

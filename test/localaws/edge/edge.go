@@ -19,13 +19,18 @@ type Edge struct {
 	services map[string]http.Handler
 	internal map[string]http.Handler
 	emulator http.Handler
+	emulated map[string]bool
 }
 
-// SetEmulator sets what answers the services that nobody registered for.
-func (e *Edge) SetEmulator(h http.Handler) {
+// SetEmulator sets what answers unsigned requests, and those for the services that are
+// named and that nobody registered for. A service that is not named is refused.
+func (e *Edge) SetEmulator(h http.Handler, services ...string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.emulator = h
+	e.emulator, e.emulated = h, map[string]bool{}
+	for _, s := range services {
+		e.emulated[s] = true
+	}
 }
 
 // Handle makes h the whole service, named as signatures name it: "securityhub".
@@ -91,9 +96,15 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (e *Edge) serveEmulator(w http.ResponseWriter, r *http.Request) {
 	e.mu.RLock()
 	h := e.emulator
+	scope, signed := ScopeOf(r)
+	known := !signed || e.emulated[scope.Service]
 	e.mu.RUnlock()
-	if h == nil {
+	switch {
+	case h == nil:
 		Refuse(w, r, "no emulator runs")
+		return
+	case !known:
+		Refuse(w, r, "it has no service "+scope.Service)
 		return
 	}
 	h.ServeHTTP(w, r)

@@ -89,7 +89,7 @@ func answer(h http.Handler, r *http.Request) (int, string) {
 
 func TestRequestsGoToTheirService(t *testing.T) {
 	var e edge.Edge
-	e.SetEmulator(says("emulator"))
+	e.SetEmulator(says("emulator"), "iot", "sqs")
 	e.Handle("securityhub", says("our Security Hub"))
 	e.Wrap("iot", func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -124,6 +124,9 @@ func TestRequestsGoToTheirService(t *testing.T) {
 		if _, got := answer(&e, tt.request); got != tt.want {
 			t.Errorf("%s %s: answered by %q, want %q", tt.request.Method, tt.request.URL, got, tt.want)
 		}
+	}
+	if code, got := answer(&e, signed("POST", "/", "pipes")); code != http.StatusNotImplemented || !strings.Contains(got, "no service pipes") {
+		t.Errorf("a service that nobody has answers %d %q", code, got)
 	}
 	if code, _ := answer(&e, httptest.NewRequest("GET", "/_localaws/other", nil)); code != http.StatusNotFound {
 		t.Errorf("an unknown internal path answers %d", code)

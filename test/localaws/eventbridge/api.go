@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +28,9 @@ const (
 	// eventTime is the form of an event's time, which has whole seconds.
 	eventTime = "2006-01-02T15:04:05Z"
 )
+
+// reading are the operations that change nothing.
+var reading = regexp.MustCompile(`^(List|Describe)`)
 
 // API answers what the emulator gets wrong of EventBridge: PutEvents, and
 // TestEventPattern. It refuses rules and targets that the local AWS could not follow,
@@ -69,11 +73,15 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if json.Unmarshal(body, &in) == nil {
 			a.Catalog.deleted(in.Name)
 		}
-	default:
+	case "RemoveTargets", "EnableRule", "DisableRule":
 		a.Next.ServeHTTP(w, r)
-		if !strings.HasPrefix(operation, "List") && !strings.HasPrefix(operation, "Describe") {
-			a.Catalog.Changed()
+		a.Catalog.Changed()
+	default:
+		if !reading.MatchString(operation) && operation != "TagResource" && operation != "UntagResource" {
+			edge.Refuse(w, r, "it has rules on the default event bus only")
+			return
 		}
+		a.Next.ServeHTTP(w, r)
 	}
 }
 

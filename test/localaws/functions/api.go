@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"strings"
 	"sync"
 
 	"github.com/defenderhub/defenderhub/test/localaws/edge"
@@ -19,13 +18,14 @@ import (
 const maximumPayload = 6 << 20
 
 var (
-	invokePath  = regexp.MustCompile(`^/2015-03-31/functions/([^/]+)/invocations$`)
-	mappingPath = "/2015-03-31/event-source-mappings/"
+	invokePath = regexp.MustCompile(`^/2015-03-31/functions/([^/]+)/invocations$`)
+	// takenPath is what can be changed apart from stacks: who may invoke, and tags.
+	takenPath = regexp.MustCompile(`^/2015-03-31/functions/[^/]+/policy(/|$)|^/2017-03-31/tags/`)
 )
 
 // API answers Lambda's Invoke with the deployed function and hands the other
-// operations to next. It refuses changes to event source mappings that no stack
-// declares: the emulator would act on those itself.
+// operations to next. It refuses changes that no stack declares: functions run as their
+// stack says, and the emulator would act on event source mappings itself.
 type API struct {
 	runner *Runner
 	next   http.Handler
@@ -43,12 +43,12 @@ func (a *API) Wait() { a.events.Wait() }
 
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && strings.HasPrefix(r.URL.Path+"/", mappingPath) {
-		edge.Refuse(w, r, "event source mappings come from CloudFormation stacks only")
-		return
-	}
 	match := invokePath.FindStringSubmatch(r.URL.EscapedPath())
 	if match == nil || r.Method != http.MethodPost {
+		if r.Method != http.MethodGet && !takenPath.MatchString(r.URL.EscapedPath()) {
+			edge.Refuse(w, r, "functions, their settings and event source mappings come from CloudFormation stacks only")
+			return
+		}
 		a.next.ServeHTTP(w, r)
 		return
 	}

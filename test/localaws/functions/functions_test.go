@@ -274,9 +274,17 @@ func TestInvokeIsAnsweredByTheFunction(t *testing.T) {
 	if passed.Load() != 3 {
 		t.Errorf("%d of 3 other calls went to the emulator", passed.Load())
 	}
-	for _, tt := range [][2]string{{"POST", "/2015-03-31/event-source-mappings/"}, {"POST", "/2015-03-31/event-source-mappings"}, {"PUT", "/2015-03-31/event-source-mappings/uuid"}} {
+	for _, tt := range [][2]string{{"POST", "/2015-03-31/event-source-mappings/"}, {"POST", "/2015-03-31/event-source-mappings"}, {"PUT", "/2015-03-31/event-source-mappings/uuid"},
+		{"POST", "/2015-03-31/functions"}, {"DELETE", "/2015-03-31/functions/forwarder"}, {"PUT", "/2015-03-31/functions/forwarder/code"},
+		{"PUT", "/2017-10-31/functions/forwarder/concurrency"}, {"PUT", "/2019-09-25/functions/forwarder/event-invoke-config"}} {
 		if w := call(api, tt[0], tt[1], "", "{}"); w.Code != http.StatusNotImplemented {
-			t.Errorf("%s %s: %d, the emulator would call functions itself", tt[0], tt[1], w.Code)
+			t.Errorf("%s %s: %d, want a refusal", tt[0], tt[1], w.Code)
+		}
+	}
+	for _, tt := range [][2]string{{"POST", "/2015-03-31/functions/forwarder/policy"}, {"DELETE", "/2015-03-31/functions/forwarder/policy/id"}, {"POST", "/2017-03-31/tags/arn"}} {
+		before := passed.Load()
+		if call(api, tt[0], tt[1], "", "{}"); passed.Load() != before+1 {
+			t.Errorf("%s %s does not go to the emulator", tt[0], tt[1])
 		}
 	}
 }

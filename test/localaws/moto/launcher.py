@@ -1,10 +1,10 @@
 """Serves moto with the CloudFormation types that it lacks.
 
-Usage: launcher.py PROVIDER_URL [REPLACED_TYPE ...]
+Usage: launcher.py PROVIDER_URL [NATIVE_TYPE ...]
 
 moto skips a resource type that it does not know and still reports the stack as
-complete. Here each such type, each Custom:: type, and each type named on the command
-line is asked for at PROVIDER_URL, with its properties resolved; the answer's
+complete. Here each type that is not named on the command line, Custom:: types among
+them, is asked for at PROVIDER_URL, with its properties resolved; the answer's
 PhysicalResourceId and Data become Ref and Fn::GetAtt, and a refusal fails the stack.
 The provider also hears of the resources that moto makes itself.
 
@@ -31,10 +31,10 @@ from moto.core.common_models import CloudFormationModel
 PROVIDER_TIMEOUT_SECONDS = 16 * 60
 
 PROVIDER_URL = sys.argv[1] if len(sys.argv) > 1 else ""
-REPLACED = frozenset(sys.argv[2:])
+NAMED = frozenset(sys.argv[2:])
 
-# Read before any subclass of ours exists: these are moto's own types.
-NATIVE = {name: model for name, model in parsing.get_model_map().items() if name not in REPLACED}
+# Read before any subclass of ours exists, so that only moto's own models are in it.
+NATIVE = {name: model for name, model in parsing.get_model_map().items() if name in NAMED}
 
 
 def ask(request):

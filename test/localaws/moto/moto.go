@@ -25,7 +25,7 @@ type Config struct {
 	Python      string    // as [Python] found it
 	Dir         string    // for the launcher; the caller removes it
 	ProviderURL string    // asked for resources
-	Replaced    []string  // types of moto's own that are asked for too
+	Native      []string  // types that moto makes itself; all others are asked for
 	Log         io.Writer // what moto prints
 	Region      string
 }
@@ -46,7 +46,7 @@ func Start(ctx context.Context, c Config) (*Moto, error) {
 	r, w := io.Pipe()
 	var complaint strings.Builder
 	p, err := process.Start(process.Spec{
-		Path: c.Python, Args: append([]string{script, c.ProviderURL}, c.Replaced...), Dir: c.Dir,
+		Path: c.Python, Args: append([]string{script, c.ProviderURL}, c.Native...), Dir: c.Dir,
 		Env: []string{
 			"PATH=" + os.Getenv("PATH"), "HOME=" + c.Dir, "PYTHONDONTWRITEBYTECODE=1", "PYTHONWARNINGS=ignore",
 			"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_DEFAULT_REGION=" + c.Region,

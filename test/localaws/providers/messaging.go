@@ -16,8 +16,11 @@ import (
 
 const snsVersion = "2010-03-31"
 
-// delivered are the protocols that the emulator delivers to. The others are stored.
-var delivered = map[string]bool{"sqs": true, "http": true, "https": true}
+// Delivered tells whether the emulator delivers to subscriptions of a protocol. It keeps
+// the others.
+func Delivered(protocol string) bool {
+	return slices.Contains([]string{"sqs", "http", "https"}, protocol)
+}
 
 // notEnforced is what the emulator does about resource policies.
 const notEnforced = "not enforced"
@@ -88,11 +91,11 @@ func (a Account) subscribe(ctx context.Context, r cloudformation.Request) (cloud
 		XMLName xml.Name `xml:"SubscribeResponse"`
 		ARN     string   `xml:"SubscribeResult>SubscriptionArn"`
 	}
-	if err := a.API.Query(ctx, "sns", snsVersion, "Subscribe", form, &answer); err != nil {
+	if err := a.Emulator.Query(ctx, "sns", snsVersion, "Subscribe", form, &answer); err != nil {
 		return cloudformation.Resource{}, err
 	}
 	made := cloudformation.Resource{PhysicalID: answer.ARN, Attributes: map[string]any{"Arn": answer.ARN}}
-	if !delivered[protocol] {
+	if !Delivered(protocol) {
 		made.Inert = "delivers to no endpoint of protocol " + protocol
 	}
 	return made, nil

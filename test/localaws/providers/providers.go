@@ -37,13 +37,17 @@ func Register(a Account) {
 	}
 }
 
-// Replaced are the types that the emulator would make itself, and makes wrongly: Ref
-// of an IoT policy or thing is no name there, an event source mapping would have the
-// emulator call functions that it cannot run, a stream would lose its mode and its
-// encryption, and an event rule would be taken with patterns and targets that nobody
-// can follow.
-func Replaced() []string {
-	return []string{"AWS::IoT::Policy", "AWS::IoT::Thing", eventSourceMapping, kinesisStream, eventsRule}
+// Native are the types that the emulator makes well enough. It has more, and would make
+// them without effect or wrongly: nothing runs a state machine, nobody asks a role alias
+// of its own, Ref of an IoT policy is no name there, and an event source mapping would
+// have it call functions that it cannot run.
+func Native() []string {
+	return []string{
+		"AWS::CloudFormation::Stack", "AWS::DynamoDB::Table", "AWS::ECR::Repository",
+		"AWS::IAM::AccessKey", "AWS::IAM::InstanceProfile", "AWS::IAM::ManagedPolicy", "AWS::IAM::Policy", "AWS::IAM::Role", "AWS::IAM::User",
+		"AWS::KMS::Alias", "AWS::KMS::Key", "AWS::Lambda::Function", "AWS::Lambda::Permission", "AWS::Logs::LogGroup", "AWS::Logs::ResourcePolicy",
+		"AWS::S3::Bucket", "AWS::SNS::Topic", "AWS::SQS::Queue", "AWS::SSM::Parameter",
+	}
 }
 
 // declared is a provider made of a schema and what AWS does behind it.
