@@ -15,7 +15,7 @@ demo: node_modules/.ready ## deploy to a local AWS on loopback and follow device
 	@cd test && go run ./demo
 
 local: node_modules/.ready ## serve that local AWS until Ctrl-C, for your own clients
-	@cd test && go run ./demo -serve
+	@cd test && go build -o ../.local/demo ./demo && exec ../.local/demo -serve # go run would call Ctrl-C an error
 
 test: lint test-go test-cdk test-cloud ## everything that CI runs
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 )
@@ -18,6 +19,9 @@ func (s *story) endpoints() error {
 The stack is deployed. For the aws CLI, the cdk CLI, or any AWS SDK:
 
   export AWS_ENDPOINT_URL=%s AWS_REGION=%s AWS_DEFAULT_REGION=%[2]s AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s
+
+The cdk CLI needs --method=direct --no-previous-parameters here. Version 1 of the aws CLI needs
+--endpoint-url $AWS_ENDPOINT_URL for sqs: in us-east-1 it dials an address of its own.
 
 For MQTT clients:
 
@@ -35,4 +39,27 @@ Stop with Ctrl-C.
 `, s.cloud.Endpoint, s.cloud.Region, awsapi.Credentials.AccessKeyID, awsapi.Credentials.SecretAccessKey,
 		s.cloud.Broker.TLSAddress(), ca, s.cloud.Broker.PlainAddress(), s.outputs["ReportTopic"], s.cloud.Endpoint, s.cloud.Dir())
 	return nil
+}
+
+// watchStacks says of what users deploy later which kinds of it do nothing here.
+func (s *story) watchStacks() {
+	var mu sync.Mutex
+	told := map[string]bool{}
+	unheard := func() (kinds []string) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, d := range s.cloud.Resources.Deployed("") {
+			if kind := d.Type + ": " + d.Inert; d.Inert != "" && !told[kind] {
+				told[kind] = true
+				kinds = append(kinds, kind)
+			}
+		}
+		return kinds
+	}
+	unheard() // those of our own stack are on the screen
+	s.cloud.Resources.OnChange(func() {
+		for _, kind := range unheard() {
+			s.note("deployed, but does nothing here: %s", kind)
+		}
+	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -105,6 +106,14 @@ func TestServe(t *testing.T) {
 			wantFinding(t, config, d.ClientID, "debug-port")
 		})
 	}
+	t.Run("a stack of the user's own", func(t *testing.T) {
+		template := `{"Resources":{"Topic":{"Type":"AWS::SNS::Topic"},
+			"Mail":{"Type":"AWS::SNS::Subscription","Properties":{"TopicArn":{"Ref":"Topic"},"Protocol":"email","Endpoint":"a@example.com"}}}}`
+		if _, err := cloudformation.NewFromConfig(config).CreateStack(ctx, &cloudformation.CreateStackInput{StackName: aws.String("Own"), TemplateBody: &template}); err != nil {
+			t.Fatal(err)
+		}
+		s.find(t, `(does nothing here: AWS::SNS::Subscription: delivers to no endpoint of protocol email)`)
+	})
 	cancel()
 	if err := <-served; err != nil {
 		t.Errorf("after an interruption: %v", err)

@@ -59,6 +59,7 @@ func Serve(ctx context.Context, o Options) error {
 	if err := s.endpoints(); err != nil {
 		return err
 	}
+	s.watchStacks()
 	minute := time.NewTicker(time.Minute)
 	defer minute.Stop()
 	for {
