@@ -335,6 +335,7 @@ func TestCallsThatWouldDoNothingAreRefusedByName(t *testing.T) {
 		"protocol email":                      email,
 		"/2017-10-31/functions/f/concurrency": function,
 		"CreateArchive":                       api.Target(ctx, "events", "AWSEvents.CreateArchive", map[string]string{"ArchiveName": "a"}, nil),
+		"PutMetricFilter":                     api.Target(ctx, "logs", "Logs_20140328.PutMetricFilter", map[string]string{"logGroupName": "g"}, nil),
 		"no service states":                   api.Target(ctx, "states", "AWSStepFunctions.ListStateMachines", map[string]string{}, nil),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

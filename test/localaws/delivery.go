@@ -50,6 +50,7 @@ func (c *Cloud) serveEvents() {
 	})
 	c.Edge.Wrap("scheduler", eventbridge.SchedulerAPI)
 	c.Edge.Wrap("sns", subscribable)
+	c.Edge.Wrap("logs", unfollowed)
 	c.Edge.Wrap("monitoring", cloudwatch.API)
 	c.OnImported(func(i securityhubtest.Imported) {
 		event, err := eventbridge.SecurityHubEvent(uuid.NewString(), i.Account, i.Region, c.Clock.Now(), i.Finding.JSON)
@@ -77,6 +78,18 @@ func subscribable(next http.Handler) http.Handler {
 			return
 		}
 		next.ServeHTTP(w, r)
+	})
+}
+
+// unfollowed refuses what would read the logs of functions, which are in files here.
+func unfollowed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Header.Get("X-Amz-Target") {
+		case "Logs_20140328.PutSubscriptionFilter", "Logs_20140328.PutMetricFilter":
+			edge.Refuse(w, r, "nothing follows a log group")
+		default:
+			next.ServeHTTP(w, r)
+		}
 	})
 }
 

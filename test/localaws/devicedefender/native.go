@@ -105,11 +105,15 @@ func (n *native) importAll(batch []*nativeFinding) error {
 	if err != nil {
 		return err
 	}
-	refused := map[string]bool{}
-	var faults []error
+	refused, reasons := map[string]bool{}, map[string][]string{}
 	for _, f := range result.Failed {
 		refused[f.ID] = true
-		faults = append(faults, fmt.Errorf("%s: %s: %s", f.ID, f.Code, f.Message))
+		reason := f.Code + ": " + f.Message
+		reasons[reason] = append(reasons[reason], f.ID)
+	}
+	var faults []error
+	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
+		faults = append(faults, fmt.Errorf("%d findings, the first %s: %s", len(reasons[reason]), reasons[reason][0], reason))
 	}
 	for _, f := range batch {
 		if !refused[f.asff.ID] {

@@ -1,11 +1,13 @@
 package devicedefender_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -214,14 +216,19 @@ func TestNativeSummaryFollowsTheCheck(t *testing.T) {
 }
 
 func TestNativeFindingsNeedTheProduct(t *testing.T) {
-	w := newWorld(t, devicedefender.Config{})
+	var log bytes.Buffer
+	w := newWorld(t, devicedefender.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	w.enable()
 	w.policy("p", allowAll)
 	w.audit(defender.IoTPolicyOverlyPermissive) // Security Hub is off
 	if err := w.hub.Enable(securityhubtest.Settings{}); err != nil {
 		t.Fatal(err)
 	}
+	log.Reset()
 	w.audit(defender.IoTPolicyOverlyPermissive) // the product is not accepted
+	if got := log.String(); !strings.Contains(got, "2 findings, the first") || strings.Count(got, "InvalidAccess") != 1 {
+		t.Errorf("logged %s", got)
+	}
 	if n := len(w.hub.Findings()); n != 0 {
 		t.Errorf("%d findings", n)
 	}

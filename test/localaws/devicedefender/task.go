@@ -263,6 +263,6 @@ func (s *Service) end(t *task, at time.Time) bool {
 func (s *Service) announce(t *task) {
 	s.notify(t)
 	if err := s.native.send(t); err != nil {
-		s.config.Logger.Error("findings of the native integration not imported", "taskId", t.id, "error", err)
+		s.config.Logger.Warn("findings of the native integration not imported", "taskId", t.id, "error", err)
 	}
 }
