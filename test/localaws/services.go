@@ -32,7 +32,7 @@ func (c *Cloud) serveFunctions() {
 		rie, rieErr = functions.BuildRIE(c.ctx, filepath.Join(c.repository, "test", "localaws", "rie"))
 	})
 	c.Functions = &functions.Runner{
-		Endpoint: c.Endpoint, Region: c.Region, Dir: c.dir,
+		Endpoint: c.Endpoint, Account: c.Account, Region: c.Region, Dir: c.dir,
 		Lookup: func(name string) (functions.Function, error) { return providers.Function(c.Resources, name) },
 		Code: func(ctx context.Context, bucket, key string) ([]byte, error) {
 			return c.api(c.Endpoint).Send(ctx, "s3", http.MethodGet, "/"+bucket+"/"+key, "", nil, nil)

@@ -201,7 +201,7 @@ func checkFunction(t *testing.T, ctx context.Context, cloud *localaws.Cloud, cli
 	if token := client.Subscribe("said", 1, func(_ paho.Client, m paho.Message) { said <- string(m.Payload()) }); token.Wait() && token.Error() != nil {
 		t.Fatal(token.Error())
 	}
-	for _, body := range []string{"settings", "say"} {
+	for _, body := range []string{"settings", "arn", "say"} {
 		if _, err := queues.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(outputs["PlainUrl"]), MessageBody: &body}); err != nil {
 			t.Fatal(err)
 		}
@@ -209,8 +209,9 @@ func checkFunction(t *testing.T, ctx context.Context, cloud *localaws.Cloud, cli
 	if err := cloud.Drained(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if got := receiveAll(t, queues, outputs["OutputUrl"]); !slices.Equal(got, []string{`{"greeting":"hi"}`}) {
-		t.Errorf("the function read %q beside itself", got)
+	got := receiveAll(t, queues, outputs["OutputUrl"])
+	if len(got) != 2 || !strings.HasPrefix(got[0], "arn:aws:lambda:us-east-1:"+localaws.AccountID+":function:Sample-") || got[1] != `{"greeting":"hi"}` {
+		t.Errorf("the function sent %q, want its ARN, and what it read beside itself", got)
 	}
 	select {
 	case got := <-said:

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 	"github.com/defenderhub/defenderhub/test/localaws/process"
 )
 
@@ -58,7 +59,8 @@ func (r Result) Reason() string {
 type Runner struct {
 	// Endpoint is the AWS_ENDPOINT_URL that functions are given.
 	Endpoint string
-	Region   string
+	// Account and Region are where the functions are.
+	Account, Region string
 	// Dir takes the functions' code and logs.
 	Dir string
 	// Lookup finds a deployed function by its name.
@@ -189,13 +191,17 @@ func (r *Runner) start(ctx context.Context, e *environment, f Function) error {
 	if err != nil {
 		return err
 	}
-	i, err := startInstance(ctx, rie, process.Spec{Dir: dir, Env: r.env(f, dir), Stdout: log, Stderr: log}, bootstrap)
+	i, err := startInstance(ctx, rie, process.Spec{Dir: dir, Env: r.env(f, dir), Stdout: log, Stderr: log}, bootstrap, r.arn(f.Name))
 	if err != nil {
 		log.Close()
 		return err
 	}
 	e.function, e.instance, e.log = f, i, log
 	return nil
+}
+
+func (r *Runner) arn(function string) string {
+	return cloudformation.Request{AccountID: r.Account, Region: r.Region}.ARN("lambda", "function:"+function)
 }
 
 // env is what Lambda sets, and what sends every SDK in the function to this cloud.

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -31,15 +34,51 @@ func BuildRIE(ctx context.Context, dir string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
+// invoked is the header of the runtime API with the ARN of the function.
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+const invoked = "Lambda-Runtime-Invoked-Function-Arn"
+
 // instance is one execution environment: the emulator with the function under it.
 type instance struct {
 	*process.Process
-	url string
+	url     string
+	runtime *http.Server
 }
 
-// startInstance returns when the emulator accepts invocations. The function itself
-// starts with the first of them.
-func startInstance(ctx context.Context, rie string, spec process.Spec, bootstrap string) (*instance, error) {
+// Stop ends the function and the emulator.
+func (i *instance) Stop() {
+	i.Process.Stop()
+	i.runtime.Close()
+}
+
+// named is the runtime API at address, with the function's ARN in each invocation: the
+// emulator tells every function one of an account that nobody has.
+func named(address, arn string) *http.Server {
+	to := &url.URL{Scheme: "http", Host: address}
+	return &http.Server{ReadHeaderTimeout: time.Minute, Handler: &httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(to) },
+		ModifyResponse: func(r *http.Response) error {
+			if r.Header.Get(invoked) != "" {
+				r.Header.Set(invoked, arn)
+			}
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }, // both are ending
+	}}
+}
+
+// startInstance returns when the emulator accepts invocations of the function that arn
+// names. The function itself starts with the first of them.
+func startInstance(ctx context.Context, rie string, spec process.Spec, bootstrap, arn string) (_ *instance, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("find a free port: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			l.Close()
+		}
+	}()
 	// A port that was free a moment ago can be taken by somebody else: the emulator
 	// ends then, and the next ports are tried.
 	const attempts = 5
@@ -53,7 +92,8 @@ func startInstance(ctx context.Context, rie string, spec process.Spec, bootstrap
 			return nil, err
 		}
 		spec.Path = rie
-		spec.Args = []string{"--log-level", "error", "--runtime-interface-emulator-address", invoke, "--runtime-api-address", runtimeAPI, bootstrap}
+		spec.Args = []string{"--log-level", "error", "--runtime-interface-emulator-address", invoke, "--runtime-api-address", runtimeAPI,
+			"/usr/bin/env", "AWS_LAMBDA_RUNTIME_API=" + l.Addr().String(), bootstrap}
 		p, err := process.Start(spec)
 		if err != nil {
 			return nil, err
@@ -64,7 +104,9 @@ func startInstance(ctx context.Context, rie string, spec process.Spec, bootstrap
 			return nil, err
 		}
 		if ready {
-			return &instance{Process: p, url: "http://" + invoke + "/2015-03-31/functions/function/invocations"}, nil
+			runtime := named(runtimeAPI, arn)
+			go runtime.Serve(l) // until Stop
+			return &instance{Process: p, runtime: runtime, url: "http://" + invoke + "/2015-03-31/functions/function/invocations"}, nil
 		}
 	}
 	return nil, fmt.Errorf("the Lambda Runtime Interface Emulator ended %d times while it started, its log says why", attempts)

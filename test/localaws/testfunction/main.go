@@ -1,7 +1,7 @@
 // Command function is the Lambda function of the integration test. As a custom resource
 // it greets. From a queue or a stream it sends each body on, fails the message "fail",
 // counts the message "count" in an embedded metric, sends the file settings.json of its
-// code for "settings" and the record itself for "record", publishes "hello" to the MQTT
+// code for "settings", its ARN for "arn" and the record itself for "record", publishes "hello" to the MQTT
 // topic "said" for "say", and does what the bodies "panic" and "sleep" say.
 package main
 
@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-lambda-go/cfn"
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
@@ -97,6 +98,9 @@ func forward(ctx context.Context, messages []message) (events.SQSEventResponse, 
 				return response, err
 			}
 			body = string(text)
+		case "arn":
+			invoked, _ := lambdacontext.FromContext(ctx)
+			body = invoked.InvokedFunctionArn
 		case "record":
 			body = string(m.record)
 		case "say":
