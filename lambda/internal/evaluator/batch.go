@@ -91,8 +91,9 @@ func (h *Handler) visitAll(ctx context.Context, visits []*visit) {
 // tell counts what was made of a thing, and says what went wrong.
 func (h *Handler) tell(v *visit) {
 	source := v.steps[0].kind
-	if v.unresolved {
+	if v.unresolved != nil {
 		h.count(source, defender.MetricUnresolved, 1)
+		h.Log.Warn("thing of a device is not known", "device", v.subject, "reason", v.unresolved.Error())
 	}
 	switch {
 	case errors.Is(v.err, ErrState):

@@ -43,8 +43,8 @@ type visit struct {
 	outcome outcome
 	// send tells that the item's outbox is to be sent.
 	send bool
-	// unresolved tells that the registry did not answer.
-	unresolved bool
+	// unresolved is why the registry did not answer.
+	unresolved error
 	err        error
 }
 
@@ -152,7 +152,7 @@ func (h *Handler) judge(ctx context.Context, v *visit, i Item, f *population) (o
 			client = thing.Name // by its own name a thing is found without the principal
 		}
 		found, err := h.Registry.Resolve(ctx, client, principal, now)
-		v.unresolved = err != nil
+		v.unresolved = err
 		switch {
 		case err == nil:
 			thing, knownAt = found, now

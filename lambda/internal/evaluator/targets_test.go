@@ -3,6 +3,7 @@ package evaluator_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -134,8 +135,8 @@ func TestAlarmDoesNotWaitForTheNameOfTheThing(t *testing.T) {
 	if got := r.changes(); got != "pump ports in-alarm" || r.counted(defender.MetricUnresolved) != 1 {
 		t.Fatalf("%q, %d unresolved", got, r.counted(defender.MetricUnresolved))
 	}
-	if m := r.messages()[0]; m.Registered != nil || m.Thing != "pump" {
-		t.Errorf("%+v, want a thing of which nothing is known", m)
+	if m := r.messages()[0]; m.Registered != nil || m.Thing != "pump" || !strings.Contains(r.logs.String(), "ThrottlingException") {
+		t.Errorf("%+v, want a thing of which nothing is known, and why: %s", m, r.logs.String())
 	}
 	r.registry.fails, r.registry.by = nil, map[string]registry.Thing{"pump": {Name: "Pump 7", Registered: true}}
 	r.close(at(20))
