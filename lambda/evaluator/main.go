@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,9 +44,9 @@ func main() {
 
 // environment is what the deployment tells the function.
 type environment struct {
-	function, table, ingest, account, telemetry, reportsRule, file string
-	groups                                                         []string
-	level                                                          slog.Level
+	function, table, ingest, telemetry, reportsRule, file string
+	groups                                                []string
+	level                                                 slog.Level
 }
 
 func readEnvironment(getenv func(string) string) (environment, error) {
@@ -62,11 +61,6 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 			faults = append(faults, fmt.Errorf("environment variable %s is not set", name))
 		}
 	}
-	if e.ingest != "" {
-		var err error
-		e.account, err = accountOf(e.ingest)
-		faults = append(faults, err)
-	}
 	if names := getenv(defender.EnvThingGroups); names != "" {
 		e.groups = strings.Split(names, ",")
 	}
@@ -76,19 +70,6 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 		}
 	}
 	return e, errors.Join(faults...)
-}
-
-// accountOf is the account of a queue, which stands in its URL:
-// https://sqs.REGION.amazonaws.com/ACCOUNT/NAME.
-// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-message-identifiers.html
-func accountOf(queueURL string) (string, error) {
-	u, err := url.Parse(queueURL)
-	if err == nil {
-		if account, _, ok := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/"); ok && account != "" {
-			return account, nil
-		}
-	}
-	return "", fmt.Errorf("environment variable %s is %q, want the URL of a queue, with the account that it is in", defender.EnvIngestQueueURL, queueURL)
 }
 
 // readConfig reads the behaviors.
@@ -130,7 +111,7 @@ func build(ctx context.Context, getenv func(string) string) (*evaluator.Handler,
 	return evaluator.New(behaviors, e.groups, evaluator.Clients{
 		Store:          evaluator.NewStore(table, e.table),
 		Fleet:          population,
-		Registry:       &things{api: iot.NewFromConfig(cfg), account: e.account, groups: len(e.groups) > 0, maxAge: time.Duration(behaviors.MembershipMinutes) * time.Minute},
+		Registry:       &things{api: iot.NewFromConfig(cfg), groups: len(e.groups) > 0, maxAge: time.Duration(behaviors.MembershipMinutes) * time.Minute},
 		SQS:            sqs.NewFromConfig(cfg),
 		IoTData:        iotdataplane.NewFromConfig(cfg),
 		Metrics:        emf.New(defender.MetricDimensionEvaluator, e.function, os.Stdout, time.Now),
@@ -143,13 +124,11 @@ func build(ctx context.Context, getenv func(string) string) (*evaluator.Handler,
 // knownThings is how many things one environment remembers from the registry.
 const knownThings = 10_000
 
-// things is the registry of the account that the function and the forwarder's queue are in;
-// partition and Region are told by the first invocation.
+// things is the registry of the function's own account, which the first invocation tells.
 type things struct {
-	api     registry.API
-	account string
-	groups  bool
-	maxAge  time.Duration
+	api    registry.API
+	groups bool
+	maxAge time.Duration
 
 	mu       sync.Mutex
 	registry *registry.Registry
@@ -179,7 +158,7 @@ func (t *things) of(ctx context.Context) (*registry.Registry, error) {
 		return nil, fmt.Errorf("the invoked function: %w", err)
 	}
 	t.registry, err = registry.New(t.api, registry.Config{
-		Partition: function.Partition, Region: function.Region, Account: t.account,
+		Partition: function.Partition, Region: function.Region, Account: function.AccountID,
 		Groups: t.groups, MaxAge: t.maxAge, Size: knownThings,
 	})
 	return t.registry, err
