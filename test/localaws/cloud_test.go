@@ -294,6 +294,10 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud) {
 			`{"Resources":{"Alias":{"Type":"AWS::IoT::RoleAlias","Properties":{"RoleArn":"arn:aws:iam::123456789012:role/r"}}}}`,
 			"no provider for resource type AWS::IoT::RoleAlias",
 		},
+		"IgnoredProperty": {
+			`{"Resources":{"Bucket":{"Type":"AWS::S3::Bucket","Properties":{"NotificationConfiguration":{"EventBridgeConfiguration":{"EventBridgeEnabled":true}}}}}}`,
+			"does not follow the property NotificationConfiguration of AWS::S3::Bucket",
+		},
 		"BadProperty": {
 			`{"Resources":{"Rule":{"Type":"AWS::IoT::TopicRule","Properties":{"RuleName":"my-rule","TopicRulePayload":{"Sql":"SELECT 1","Actions":[]}}}}}`,
 			"#/RuleName: string [my-rule] does not match pattern",

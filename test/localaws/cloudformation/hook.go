@@ -44,7 +44,9 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	reply := answer{Status: "SUCCESS", PhysicalResourceID: request.PhysicalResourceID}
 	if wire.RequestType == observed {
 		request.RequestType = wire.Change
-		r.Observe(request)
+		if err := r.Observe(request); err != nil {
+			reply = answer{Status: "FAILED", Reason: err.Error()}
+		}
 	} else if made, err := r.Apply(req.Context(), request); err != nil {
 		reply = answer{Status: "FAILED", Reason: err.Error()}
 	} else if request.RequestType != Delete {

@@ -35,6 +35,9 @@ func Register(a Account) {
 			a.Registry.Register(name, d)
 		}
 	}
+	a.Registry.Ignored("AWS::Lambda::Function", "DeadLetterConfig", "FileSystemConfigs", "ImageConfig", "Layers", "SnapStart", "VpcConfig")
+	a.Registry.Ignored("AWS::DynamoDB::Table", "KinesisStreamSpecification")
+	a.Registry.Ignored("AWS::S3::Bucket", "NotificationConfiguration", "ReplicationConfiguration")
 }
 
 // Native are the types that the emulator makes well enough. It has more, and would make
