@@ -29,6 +29,8 @@ For MQTT clients:
   %s   without TLS, for quick tests
 
 Device reports of the self-managed engine go to %s.
+It judges windows of five minutes, from the first on that begins after the deployment: step the clock
+by 5m before you send, and by 9m to see what it finds.
 
 Schedules, alarms and scheduled audits are looked at each minute. To let time pass, step the clock:
 
