@@ -179,6 +179,7 @@ func TestNamesOfDeployTimeAreNotJudged(t *testing.T) {
 func TestWrongDetectPropsAreErrors(t *testing.T) {
 	demo := defender.DemoBehaviors()
 	number := defender.Behavior{Name: "n", Criteria: defender.CustomNumber("m").LessThan(1, defender.Window5m)}
+	token := *awscdk.Fn_ImportValue(jsii.String("Metric"))
 	list := defender.Behavior{Name: "l", Criteria: defender.CustomNumberList("m").In(1)}
 	for name, c := range map[string]struct {
 		props defenderhub.DetectProps
@@ -190,7 +191,11 @@ func TestWrongDetectPropsAreErrors(t *testing.T) {
 		"target, metric":          {defenderhub.DetectProps{Behaviors: demo, Targets: []defender.Target{defender.ThingGroup("")}, RetainedMetrics: []defender.Metric{nil}}, []string{"Targets[0]", "RetainedMetrics[0]"}},
 		"profiles":                {defenderhub.DetectProps{Profiles: []defender.SecurityProfile{{Name: "p"}, {Name: "p", Behaviors: demo}, {Name: "a b", Behaviors: demo}}}, []string{"Profiles[0].Behaviors", "Profiles[1].Name", "Profiles[2].Name"}},
 		"one metric, two types":   {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, Profiles: []defender.SecurityProfile{{Behaviors: []defender.Behavior{list}}}}, []string{"Profiles"}},
-		"unused existing metric":  {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, ExistingCustomMetrics: []string{"m", "o"}}, []string{"ExistingCustomMetrics[1]"}},
+		"metric's name unknown": {defenderhub.DetectProps{
+			Behaviors:       []defender.Behavior{{Name: "n", Criteria: defender.CustomNumber(token).LessThan(1, defender.Window5m)}, {Name: "o"}},
+			RetainedMetrics: []defender.Metric{defender.Disconnects, defender.CustomNumber(token)},
+		}, []string{"Behaviors[1].Criteria", "Behaviors[0].Criteria", "RetainedMetrics[1]"}},
+		"unused existing metric": {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, ExistingCustomMetrics: []string{"m", "o"}}, []string{"ExistingCustomMetrics[1]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _ := faults(t, func() { defenderhub.NewDetect(newStack(), jsii.String("Detect"), &c.props) })

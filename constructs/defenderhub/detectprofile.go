@@ -29,6 +29,11 @@ func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile 
 		if unresolved(b.Name) {
 			profile.Behaviors[i].Name = fmt.Sprintf("token-%d", i)
 		}
+		if unresolved(b.Criteria.Metric().Name) { // reported by validateMetricNames
+			profile.Behaviors[i].Criteria = defender.MessageByteSize.LessThan(1)
+			profile.Behaviors[i].Dimension = nil
+			continue
+		}
 		if b.Dimension == nil {
 			continue
 		}
@@ -40,7 +45,31 @@ func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile 
 		}
 		profile.Behaviors[i].Dimension = &d
 	}
+	profile.RetainedMetrics = slices.Clone(profile.RetainedMetrics)
+	for i, m := range profile.RetainedMetrics {
+		if m != nil && unresolved(m.Info().Name) {
+			profile.RetainedMetrics[i] = defender.MessagesSent
+		}
+	}
 	return profile
+}
+
+// validateMetricNames reports names of custom metrics that are known only at deployment:
+// a construct's id, and what a behavior may compare, follow from the name and its type.
+func validateMetricNames(profile defender.SecurityProfile) error {
+	var f faults
+	const value, want = "a deploy-time reference", "a custom metric's name that is known at synthesis; where another stack makes the metric, write its name here and in ExistingCustomMetrics"
+	for i, b := range profile.Behaviors {
+		if unresolved(b.Criteria.Metric().Name) {
+			f.add("Behaviors"+index(i)+".Criteria", value, want)
+		}
+	}
+	for i, m := range profile.RetainedMetrics {
+		if m != nil && unresolved(m.Info().Name) {
+			f.add("RetainedMetrics"+index(i), value, want)
+		}
+	}
+	return f.err()
 }
 
 // customMetricsOf are the custom metrics of a profile, in the order of their first use.
