@@ -33,6 +33,9 @@ const (
 	EnvIngestQueueURL = "DEFENDERHUB_INGEST_QUEUE_URL"
 	// EnvTelemetryQueueURL is the queue that feeds the evaluator; "" where a stream does.
 	EnvTelemetryQueueURL = "DEFENDERHUB_TELEMETRY_QUEUE_URL"
+	// EnvTelemetryStream is the name of the stream that feeds the evaluator, for the closer;
+	// "" where a queue does.
+	EnvTelemetryStream = "DEFENDERHUB_TELEMETRY_STREAM"
 	// EnvReportsRule is the name of the rule that brings device reports in.
 	EnvReportsRule = "DEFENDERHUB_REPORTS_RULE"
 	// EnvThingGroups are the thing groups that evaluate.Config names by their position,
@@ -143,6 +146,11 @@ func RefreshRequest(at string) string {
 func CloseRequest(partition, partitions int) string {
 	return fmt.Sprintf(`{"defenderhub":"close","partition":%d,"partitions":%d,"at":"<aws.scheduler.scheduled-time>"}`, partition, partitions)
 }
+
+// TelemetryRetry is how long telemetry is tried again before it goes to the dead-letter
+// queue. It survives an outage of hours, and a record that crashes the function holds up its
+// shard of the stream no longer than that.
+const TelemetryRetry = 6 * time.Hour
 
 // DefaultQuietTime is how long a finding of the rules stays active without news: no
 // event clears it.

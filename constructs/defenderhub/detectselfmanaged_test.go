@@ -237,6 +237,15 @@ func TestStreamKeepsTheDataOfAThingInOrder(t *testing.T) {
 	if path(env, defender.EnvTelemetryQueueURL) != nil {
 		t.Error("the evaluator knows of a queue")
 	}
+	id := tp.idOf(t, "AWS::Kinesis::Stream", "HubDetectStream")
+	of := path(tp.named(t, "AWS::Lambda::Function", "HubDetectCloser").Properties, "Environment", "Variables", defender.EnvTelemetryStream)
+	if text(of) != `{"Ref":"`+id+`"}` || path(env, defender.EnvTelemetryStream) != nil {
+		t.Errorf("the closer asks stream %s", text(of))
+	}
+	asks := `{"Action":["kinesis:GetRecords","kinesis:GetShardIterator","kinesis:ListShards"],"Effect":"Allow","Resource":{"Fn::GetAtt":["` + id + `","Arn"]}}`
+	if policy := text(tp.named(t, "AWS::IAM::Policy", "HubDetectCloserRoleDefaultPolicy").Properties); !strings.Contains(policy, asks) {
+		t.Errorf("the closer may %s", policy)
+	}
 	provisioned := selfManagedTemplate(t, defenderhub.SelfManagedProps{Transport: defenderhub.TransportKinesis, Shards: 3}).one(t, "AWS::Kinesis::Stream")
 	if provisioned.Properties["ShardCount"] != 3.0 || text(provisioned.Properties["StreamModeDetails"]) != `{"StreamMode":"PROVISIONED"}` {
 		t.Errorf("stream %s", text(provisioned))

@@ -75,6 +75,9 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 	answers, suppressions := answerPermissions(s.ReportTopic)
 	e.evaluator = function("Evaluator", "Judges the behavior of devices", append(e.streamPermissions(), answers...), suppressions...)
 	e.closer = function("Closer", "Judges each minute what the silence of devices decides", e.closerPermissions())
+	if e.stream != nil {
+		e.closer.AddEnvironment(new(defender.EnvTelemetryStream), e.stream.StreamName(), nil)
+	}
 	e.consume(s)
 	e.schedule(p)
 	e.alarms = e.newAlarms(value(s.Alarms))
@@ -156,11 +159,14 @@ func nagResources(resources ...string) []string {
 	return findings
 }
 
-// closerPermissions are those of the closer alone: what is due, and how far the queue is.
+// closerPermissions are those of the closer alone: what is due, and whether telemetry waits.
 func (e *selfManaged) closerPermissions() []awsiam.PolicyStatement {
 	statements := []awsiam.PolicyStatement{allow([]string{"dynamodb:Query"}, *e.state.TableArn()+"/index/"+defender.StateDueIndex)}
 	if e.queue != nil {
 		statements = append(statements, allow([]string{"sqs:GetQueueAttributes"}, *e.queue.QueueArn()))
+	}
+	if e.stream != nil {
+		statements = append(statements, allow([]string{"kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards"}, *e.stream.StreamArn()))
 	}
 	return statements
 }

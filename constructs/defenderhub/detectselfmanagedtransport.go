@@ -2,7 +2,6 @@ package defenderhub
 
 import (
 	"strings"
-	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
@@ -15,17 +14,12 @@ import (
 	"github.com/defenderhub/defenderhub/defender/evaluate"
 )
 
-// telemetryRetry is how long telemetry is tried again before it goes to the dead-letter
-// queue. It survives an outage of hours, and a record that crashes the function holds up its
-// shard of the stream no longer than that.
-const telemetryRetry = 6 * time.Hour
-
 // makeTransport makes what the rules send to, and where goes what cannot be judged.
 func (e *selfManaged) makeTransport(p DetectProps) {
 	s := *p.SelfManaged
 	e.deadLetters = newQueue(e.scope, "DeadLetters", p.EncryptionKey, queueOptions{})
 	hidden := visibility(or(s.Timeout, defaultTimeout), or(s.BatchWindow, defaultEvaluatorBatchWindow))
-	o := queueOptions{visibility: hidden, deadLetter: e.deadLetters, receives: int(telemetryRetry / hidden)}
+	o := queueOptions{visibility: hidden, deadLetter: e.deadLetters, receives: int(defender.TelemetryRetry / hidden)}
 	e.errorQueue = newQueue(e.scope, "ErrorQueue", p.EncryptionKey, o)
 	if s.Transport == TransportKinesis {
 		e.stream = newStream(e.scope, p)
@@ -111,7 +105,7 @@ func (e *selfManaged) consume(s SelfManagedProps) {
 		FunctionName: e.evaluator.FunctionName(), EventSourceArn: e.stream.StreamArn(),
 		StartingPosition: new("TRIM_HORIZON"), BatchSize: new(float64(size)), MaximumBatchingWindowInSeconds: new(window.Seconds()),
 		BisectBatchOnFunctionError: true, FunctionResponseTypes: texts([]string{"ReportBatchItemFailures"}),
-		MaximumRecordAgeInSeconds: new(telemetryRetry.Seconds()),
+		MaximumRecordAgeInSeconds: new(defender.TelemetryRetry.Seconds()),
 		DestinationConfig: &awslambda.CfnEventSourceMapping_DestinationConfigProperty{
 			OnFailure: &awslambda.CfnEventSourceMapping_OnFailureProperty{Destination: e.deadLetters.QueueArn()},
 		},

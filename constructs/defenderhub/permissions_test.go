@@ -110,6 +110,8 @@ func TestEvaluatorAndCloserMayDoExactlyWhatTheyDo(t *testing.T) {
 	}
 	ofGroups := []string{"iot:ListThingGroupsForThing", "iot:DescribeThingGroup"}
 	ofQueue := []string{"sqs:GetQueueAttributes"}
+	ofStream := []string{"kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards"}
+	fewer := append(append([]string{"iot:Publish"}, ofGroups...), ofStream...)
 	without := func(left ...string) []string {
 		return slices.DeleteFunc(slices.Clone(calls), func(a string) bool { return slices.Contains(left, a) })
 	}
@@ -120,13 +122,13 @@ func TestEvaluatorAndCloserMayDoExactlyWhatTheyDo(t *testing.T) {
 		change            func(*defenderhub.DetectProps)
 		evaluator, closer []string
 	}{
-		"queue": {func(p *defenderhub.DetectProps) {}, append(without(append(ofGroups, "iot:Publish")...), polling...), without(append(ofGroups, "iot:Publish")...)},
+		"queue": {func(p *defenderhub.DetectProps) {}, append(without(fewer...), polling...), without(fewer...)},
 		"groups, a topic of their own": {func(p *defenderhub.DetectProps) {
 			p.Targets, p.SelfManaged.ReportTopic = []defender.Target{defender.ThingGroup("pumps")}, "fleet/+/report"
-		}, append(without(), polling...), without("iot:Publish")},
+		}, append(without(ofStream...), polling...), without(append(ofStream, "iot:Publish")...)},
 		"stream": {func(p *defenderhub.DetectProps) {
 			p.SelfManaged.Transport, p.SelfManaged.ReportTopic = defenderhub.TransportKinesis, defenderhub.ReservedReportTopic
-		}, append(append(without(append(ofGroups, "iot:Publish")...), polling...), reading...), without(append(append(ofGroups, "iot:Publish"), ofQueue...)...)},
+		}, append(append(without(fewer...), polling...), reading...), without(append(append(ofGroups, "iot:Publish"), ofQueue...)...)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			props := selfManaged(defenderhub.SelfManagedProps{})

@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -44,15 +45,15 @@ func main() {
 
 // environment is what the deployment tells the function.
 type environment struct {
-	function, table, ingest, telemetry, reportsRule, file string
-	groups                                                []string
-	level                                                 slog.Level
+	function, table, ingest, telemetry, stream, reportsRule, file string
+	groups                                                        []string
+	level                                                         slog.Level
 }
 
 func readEnvironment(getenv func(string) string) (environment, error) {
 	e := environment{
 		function: getenv("AWS_LAMBDA_FUNCTION_NAME"), table: getenv(defender.EnvStateTable), ingest: getenv(defender.EnvIngestQueueURL),
-		telemetry: getenv(defender.EnvTelemetryQueueURL), reportsRule: getenv(defender.EnvReportsRule),
+		telemetry: getenv(defender.EnvTelemetryQueueURL), stream: getenv(defender.EnvTelemetryStream), reportsRule: getenv(defender.EnvReportsRule),
 		file: filepath.Join(getenv("LAMBDA_TASK_ROOT"), defender.ConfigFile),
 	}
 	var faults []error
@@ -113,11 +114,12 @@ func build(ctx context.Context, getenv func(string) string) (*evaluator.Handler,
 		Fleet:          population,
 		Registry:       &things{api: iot.NewFromConfig(cfg), groups: len(e.groups) > 0, maxAge: time.Duration(behaviors.MembershipMinutes) * time.Minute},
 		SQS:            sqs.NewFromConfig(cfg),
+		Kinesis:        kinesis.NewFromConfig(cfg),
 		IoTData:        iotdataplane.NewFromConfig(cfg),
 		Metrics:        emf.New(defender.MetricDimensionEvaluator, e.function, os.Stdout, time.Now),
 		Log:            log,
 		Now:            time.Now,
-		IngestQueueURL: e.ingest, TelemetryQueueURL: e.telemetry, ReportsRule: e.reportsRule,
+		IngestQueueURL: e.ingest, TelemetryQueueURL: e.telemetry, TelemetryStream: e.stream, ReportsRule: e.reportsRule,
 	})
 }
 

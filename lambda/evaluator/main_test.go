@@ -37,9 +37,9 @@ func TestDefaultsNeedOnlyTableAndQueue(t *testing.T) {
 func TestEnvironmentIsRead(t *testing.T) {
 	e, err := readEnvironment(env(map[string]string{
 		defender.EnvTelemetryQueueURL: "https://queue/telemetry", defender.EnvReportsRule: "Reports", defender.EnvThingGroups: "east,west",
-		defender.EnvLogLevel: "WARN", "LAMBDA_TASK_ROOT": "/var/task", "AWS_LAMBDA_FUNCTION_NAME": "f",
+		defender.EnvTelemetryStream: "telemetry", defender.EnvLogLevel: "WARN", "LAMBDA_TASK_ROOT": "/var/task", "AWS_LAMBDA_FUNCTION_NAME": "f",
 	}))
-	if err != nil || e.telemetry != "https://queue/telemetry" || e.reportsRule != "Reports" || !slices.Equal(e.groups, []string{"east", "west"}) ||
+	if err != nil || e.telemetry != "https://queue/telemetry" || e.stream != "telemetry" || e.reportsRule != "Reports" || !slices.Equal(e.groups, []string{"east", "west"}) ||
 		e.level != slog.LevelWarn || e.file != "/var/task/behaviors.json" || e.function != "f" {
 		t.Errorf("%+v, %v", e, err)
 	}

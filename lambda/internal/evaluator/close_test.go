@@ -146,16 +146,6 @@ func TestCloserWaitsForTheTransport(t *testing.T) {
 	}
 }
 
-func TestCloserOfAStreamAsksNoQueue(t *testing.T) {
-	r := newRig(t, telnet())
-	r.handler.TelemetryQueueURL = ""
-	r.deliver(report("1", "pump", at(0), ports(1, 23)))
-	r.close(at(60))
-	if r.changes() != "pump ports in-alarm" || r.queue.asked > 0 {
-		t.Errorf("%s, queue asked %d times", r.changes(), r.queue.asked)
-	}
-}
-
 func TestProgressIsToldSparingly(t *testing.T) {
 	r := newRig(t, telnet())
 	told := func(minute, sentAt float64, again bool) bool {

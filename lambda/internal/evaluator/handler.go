@@ -41,12 +41,14 @@ type Registry interface {
 	Resolve(ctx context.Context, clientID, principal string, at time.Time) (registry.Thing, error)
 }
 
-// Clients is what the handler works with. All are needed.
+// Clients is what the handler works with. All are needed, but for the two that say what
+// feeds the evaluator: one of them.
 type Clients struct {
 	Store    *Store
 	Fleet    *fleet.Store
 	Registry Registry
 	SQS      SQS
+	Kinesis  Kinesis
 	IoTData  IoTData
 	Metrics  *emf.Metrics
 	Log      *slog.Logger
@@ -54,8 +56,9 @@ type Clients struct {
 	Now func() time.Time
 
 	IngestQueueURL string
-	// TelemetryQueueURL is "" where a stream feeds the evaluator.
-	TelemetryQueueURL string
+	// TelemetryQueueURL is "" where a stream feeds the evaluator, and TelemetryStream, the
+	// stream's name, is "" where a queue does.
+	TelemetryQueueURL, TelemetryStream string
 	// ReportsRule is the name of the rule of device reports.
 	ReportsRule string
 }
@@ -65,6 +68,7 @@ type Handler struct {
 	Clients
 	engine engine
 	heart  heart
+	places places
 }
 
 // New returns the handler for a configuration, which names thing groups by their position

@@ -19,7 +19,7 @@ import (
 type Progress struct {
 	// At is when the evaluator last told, the zero time if it never did.
 	At time.Time
-	// Lag is how old the oldest telemetry of its batch was then.
+	// Lag is how old the oldest telemetry of its batch was then, 0 where batching explains it.
 	Lag time.Duration
 }
 
@@ -32,7 +32,18 @@ const (
 	// lagMargin is what a lag may be beyond the batching window before it matters. The
 	// lateness bound leaves that time as well.
 	lagMargin = time.Minute
+	// beatMargin is for heartbeats that overtake each other on their way.
+	beatMargin = 30 * time.Second
 )
+
+// untold is the longest for which the evaluator may have gone on after it told, and told
+// nothing: as long as a heartbeat is not due, or a greater lag stands.
+func (p Progress) untold() time.Duration {
+	if p.Lag > 0 {
+		return lagStands + heartbeatEvery + beatMargin
+	}
+	return heartbeatEvery + beatMargin
+}
 
 // Beat stores progress, unless a greater lag was stored a short while ago.
 func (s *Store) Beat(ctx context.Context, p Progress) error {
@@ -88,10 +99,13 @@ func (h *Handler) beat(ctx context.Context, records []*record) {
 		return
 	}
 	p := Progress{now, now.Sub(oldest)}
+	if p.Lag <= h.tolerated() {
+		p.Lag = 0 // it must not stand in the way of the next heartbeat
+	}
 	h.heart.mu.Lock()
 	defer h.heart.mu.Unlock()
 	last := h.heart.last
-	if p.At.Sub(last.At) < heartbeatEvery && p.Lag <= max(last.Lag, h.tolerated()) {
+	if p.At.Sub(last.At) < heartbeatEvery && p.Lag <= last.Lag {
 		return
 	}
 	if err := h.Store.Beat(ctx, p); err != nil {
@@ -110,13 +124,22 @@ func (h *Handler) reached(ctx context.Context, at time.Time) (time.Time, bool, e
 	if err != nil {
 		return time.Time{}, false, err
 	}
-	if !p.At.IsZero() && at.Sub(p.At) <= max(h.tolerated(), lagStands) {
-		if p.Lag > h.tolerated() {
-			return at.Add(-p.Lag), true, nil
-		}
-		return at, true, nil
+	standing := max(h.tolerated(), lagStands)
+	if h.TelemetryStream != "" {
+		// Before, a record that was judged cannot be told from one that waits.
+		standing = p.untold() + h.tolerated()
 	}
-	if h.TelemetryQueueURL == "" {
+	switch {
+	case !p.At.IsZero() && at.Sub(p.At) <= standing:
+		return at.Add(-p.Lag), true, nil
+	case h.TelemetryStream != "":
+		from := at.Add(-defender.TelemetryRetry) // what is older is judged no more
+		if told := p.At.Add(p.untold()); told.After(from) {
+			from = told
+		}
+		waits, err := h.waits(ctx, p, from, at.Add(-h.tolerated()), at)
+		return at, !waits, err
+	case h.TelemetryQueueURL == "":
 		return at, true, nil
 	}
 	// Messages that wait for their batch to fill are in flight, not available.
