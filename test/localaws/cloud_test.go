@@ -296,7 +296,11 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud) {
 		},
 		"IgnoredProperty": {
 			`{"Resources":{"Bucket":{"Type":"AWS::S3::Bucket","Properties":{"NotificationConfiguration":{"EventBridgeConfiguration":{"EventBridgeEnabled":true}}}}}}`,
-			"does not follow the property NotificationConfiguration of AWS::S3::Bucket",
+			"Bucket (AWS::S3::Bucket): properties validation failed: #: extraneous key [NotificationConfiguration] is not permitted",
+		},
+		"MisspeltProperty": {
+			`{"Resources":{"Queue":{"Type":"AWS::SQS::Queue","Properties":{"VisibilityTimout":60}}}}`,
+			"Queue (AWS::SQS::Queue): properties validation failed: #: extraneous key [VisibilityTimout] is not permitted",
 		},
 		"BadProperty": {
 			`{"Resources":{"Rule":{"Type":"AWS::IoT::TopicRule","Properties":{"RuleName":"my-rule","TopicRulePayload":{"Sql":"SELECT 1","Actions":[]}}}}}`,

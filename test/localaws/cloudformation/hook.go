@@ -5,8 +5,12 @@ import (
 	"net/http"
 )
 
-// observed is the request type with which the emulator tells of its own resources.
-const observed = "Observed"
+// checked and observed are the request types with which the emulator tells of its own
+// resources, before and after it makes or updates one.
+const (
+	checked  = "Checked"
+	observed = "Observed"
+)
 
 // answer is what the emulator's launcher reads.
 type answer struct {
@@ -21,7 +25,7 @@ type answer struct {
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	var wire struct {
 		RequestType           string
-		Change                RequestType // of an observed resource
+		Change                RequestType // of a checked or observed resource
 		ResourceType          string
 		StackID               string `json:"StackId"`
 		LogicalResourceID     string `json:"LogicalResourceId"`
@@ -42,15 +46,24 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		AccountID: wire.AccountID, Region: wire.Region,
 	}
 	reply := answer{Status: "SUCCESS", PhysicalResourceID: request.PhysicalResourceID}
-	if wire.RequestType == observed {
-		request.RequestType = wire.Change
-		if err := r.Observe(request); err != nil {
+	fail := func(err error) {
+		if err != nil {
 			reply = answer{Status: "FAILED", Reason: err.Error()}
 		}
-	} else if made, err := r.Apply(req.Context(), request); err != nil {
-		reply = answer{Status: "FAILED", Reason: err.Error()}
-	} else if request.RequestType != Delete {
-		reply.PhysicalResourceID, reply.Data = made.PhysicalID, made.Attributes
+	}
+	switch wire.RequestType {
+	case checked:
+		request.RequestType = wire.Change
+		fail(r.Check(request))
+	case observed:
+		request.RequestType = wire.Change
+		r.Observe(request)
+	default:
+		made, err := r.Apply(req.Context(), request)
+		if request.RequestType != Delete {
+			reply.PhysicalResourceID, reply.Data = made.PhysicalID, made.Attributes
+		}
+		fail(err)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(reply)

@@ -91,7 +91,7 @@ type Registry struct {
 	deployed  []Deployed
 	changed   []func()
 	animated  map[string]bool
-	ignored   map[string][]string
+	native    func(Request) error
 }
 
 // Register makes p the provider of a resource type, in place of an earlier one.
@@ -198,29 +198,27 @@ func (r *Registry) Apply(ctx context.Context, req Request) (Resource, error) {
 	return made, nil
 }
 
-// Ignored says of a type of the emulator's own which properties have no effect. Resources
-// that have one of them are refused.
-func (r *Registry) Ignored(resourceType string, properties ...string) {
+// CheckNative has check asked before the emulator makes or updates a resource itself.
+func (r *Registry) CheckNative(check func(Request) error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ignored == nil {
-		r.ignored = map[string][]string{}
+	r.native = check
+}
+
+// Check reports why the emulator must not make or update a resource of its own.
+func (r *Registry) Check(req Request) error {
+	r.mu.Lock()
+	check := r.native
+	r.mu.Unlock()
+	if check == nil {
+		return nil
 	}
-	r.ignored[resourceType] = properties
+	return check(req)
 }
 
 // Observe records a resource that the emulator made itself.
-func (r *Registry) Observe(req Request) error {
-	r.mu.Lock()
-	ignored := r.ignored[req.ResourceType]
-	r.mu.Unlock()
-	for _, property := range ignored {
-		if _, there := req.ResourceProperties[property]; there && req.RequestType != Delete {
-			return fmt.Errorf("the local AWS does not follow the property %s of %s: leave it out of the local deployment", property, req.ResourceType)
-		}
-	}
+func (r *Registry) Observe(req Request) {
 	r.record(req, Resource{PhysicalID: req.PhysicalResourceID})
-	return nil
 }
 
 func (r *Registry) record(req Request, made Resource) {

@@ -158,6 +158,28 @@ func TestResourcesOfTheEmulatorAreObserved(t *testing.T) {
 	}
 }
 
+func TestResourcesOfTheEmulatorAreCheckedBeforeTheyAreMade(t *testing.T) {
+	var r cloudformation.Registry
+	r.CheckNative(func(req cloudformation.Request) error {
+		if req.ResourceProperties["Timout"] != nil {
+			return errors.New(string(req.RequestType) + ": no property Timout")
+		}
+		return nil
+	})
+	for _, change := range []string{"Create", "Update"} {
+		request := `{"RequestType":"Checked","Change":"` + change + `","ResourceType":"AWS::Lambda::Function","ResourceProperties":{"`
+		if got := ask(t, &r, request+`Timeout":30}}`); got.Status != "SUCCESS" {
+			t.Errorf("%s: %+v", change, got)
+		}
+		if got := ask(t, &r, request+`Timout":30}}`); got.Status != "FAILED" || got.Reason != change+": no property Timout" {
+			t.Errorf("%s: %+v", change, got)
+		}
+	}
+	if all := r.Deployed(""); len(all) != 0 {
+		t.Errorf("a check has made %+v", all)
+	}
+}
+
 func TestGarbageIsABadRequest(t *testing.T) {
 	w := httptest.NewRecorder()
 	new(cloudformation.Registry).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{")))

@@ -6,7 +6,7 @@ moto skips a resource type that it does not know and still reports the stack as
 complete. Here each type that is not named on the command line, Custom:: types among
 them, is asked for at PROVIDER_URL, with its properties resolved; the answer's
 PhysicalResourceId and Data become Ref and Fn::GetAtt, and a refusal fails the stack.
-The provider also hears of the resources that moto makes itself.
+The provider also hears of the resources that moto makes itself, and may refuse them.
 
 At OLDEST_MESSAGES it tells of the queues' oldest messages.
 
@@ -133,26 +133,47 @@ def resource_class_from_type(resource_type):
     return NATIVE.get(resource_type) or provided(resource_type)
 
 
+def without_no_value(value):
+    """Drops what AWS::NoValue leaves, which moto keeps as None in lists."""
+    if isinstance(value, dict):
+        return {key: without_no_value(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [without_no_value(inner) for inner in value if inner is not None]
+    return value
+
+
 def observing(change, make):
     """Wraps the function with which moto creates or updates a resource."""
 
     def observe(logical_id, resource_json, resources_map, account_id, region_name):
-        resource = make(logical_id, resource_json, resources_map, account_id, region_name)
-        if resource is not None and resource_json["Type"] in NATIVE:
-            ask(
-                {
-                    "RequestType": "Observed",
-                    "Change": change,
-                    "ResourceType": resource_json["Type"],
-                    "StackId": resources_map.stack_id,
-                    "LogicalResourceId": logical_id,
-                    # Some models, such as that of a Lambda permission, have none.
-                    "PhysicalResourceId": str(getattr(resource, "physical_resource_id", "")),
-                    "ResourceProperties": parsing.clean_json(resource_json.get("Properties", {}), resources_map),
-                    "AccountId": account_id,
-                    "Region": region_name,
-                }
+        condition = resource_json.get("Condition")
+        if resource_json["Type"] not in NATIVE or condition and not resources_map.lazy_condition_map[condition]:
+            return make(logical_id, resource_json, resources_map, account_id, region_name)
+        told = {
+            "RequestType": "Checked",
+            "Change": change,
+            "ResourceType": resource_json["Type"],
+            "StackId": resources_map.stack_id,
+            "LogicalResourceId": logical_id,
+            "ResourceProperties": without_no_value(
+                parsing.clean_json(resource_json.get("Properties", {}), resources_map)
+            ),
+            "AccountId": account_id,
+            "Region": region_name,
+        }
+        ask(told)
+        if change == "Update" and hasattr(
+            NATIVE[resource_json["Type"]].update_from_cloudformation_json, "__isabstractmethod__"
+        ):
+            # moto would leave it as it is and forget it.
+            raise ValidationError(
+                message=f"{logical_id} ({resource_json['Type']}): the local AWS does not update this type: "
+                "start a new one and deploy to it"
             )
+        resource = make(logical_id, resource_json, resources_map, account_id, region_name)
+        if resource is not None:
+            # Some models, such as that of a Lambda permission, have no id.
+            ask(told | {"RequestType": "Observed", "PhysicalResourceId": str(getattr(resource, "physical_resource_id", ""))})
         return resource
 
     return observe

@@ -35,22 +35,7 @@ func Register(a Account) {
 			a.Registry.Register(name, d)
 		}
 	}
-	a.Registry.Ignored("AWS::Lambda::Function", "DeadLetterConfig", "FileSystemConfigs", "ImageConfig", "Layers", "SnapStart", "VpcConfig")
-	a.Registry.Ignored("AWS::DynamoDB::Table", "KinesisStreamSpecification")
-	a.Registry.Ignored("AWS::S3::Bucket", "NotificationConfiguration", "ReplicationConfiguration")
-}
-
-// Native are the types that the emulator makes well enough. It has more, and would make
-// them without effect or wrongly: nothing runs a state machine, nobody asks a role alias
-// of its own, Ref of an IoT policy is no name there, and an event source mapping would
-// have it call functions that it cannot run.
-func Native() []string {
-	return []string{
-		"AWS::CloudFormation::Stack", "AWS::DynamoDB::Table", "AWS::ECR::Repository",
-		"AWS::IAM::AccessKey", "AWS::IAM::InstanceProfile", "AWS::IAM::ManagedPolicy", "AWS::IAM::Policy", "AWS::IAM::Role", "AWS::IAM::User",
-		"AWS::KMS::Alias", "AWS::KMS::Key", "AWS::Lambda::Function", "AWS::Lambda::Permission", "AWS::Logs::LogGroup", "AWS::Logs::ResourcePolicy",
-		"AWS::S3::Bucket", "AWS::SNS::Topic", "AWS::SQS::Queue", "AWS::SSM::Parameter",
-	}
+	a.Registry.CheckNative(checkNative)
 }
 
 // declared is a provider made of a schema and what AWS does behind it.

@@ -4,6 +4,7 @@
 package schema
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -112,6 +113,29 @@ func List(minimum, maximum int, item Check) Check {
 			faults = append(faults, item(path+"/"+strconv.Itoa(i), v))
 		}
 		return errors.Join(faults...)
+	}
+}
+
+// OneOrMore is an item, or an array of them.
+func OneOrMore(item Check) Check {
+	list := List(1, math.MaxInt, item)
+	return func(path string, value any) error {
+		if _, several := value.([]any); several {
+			return list(path, value)
+		}
+		return item(path, value)
+	}
+}
+
+// JSON is a value, or its JSON text.
+func JSON(c Check) Check {
+	return func(path string, value any) error {
+		if s, ok := value.(string); ok {
+			if err := json.Unmarshal([]byte(s), &value); err != nil {
+				return fmt.Errorf("%s: expected JSON: %w", path, err)
+			}
+		}
+		return c(path, value)
 	}
 }
 

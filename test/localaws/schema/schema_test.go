@@ -9,24 +9,27 @@ import (
 )
 
 var sample = schema.Object{
-	"Name":    schema.Optional(schema.Pattern(`[a-z]+|all`, 2, 5)),
-	"Mode":    schema.Required(schema.Enum("ON", "OFF")),
-	"Size":    schema.Optional(schema.Integer(1, 10)),
-	"Ratio":   schema.Optional(schema.Number),
-	"Active":  schema.Optional(schema.Bool),
-	"Role":    schema.Optional(schema.ARN("iam")),
-	"Names":   schema.Optional(schema.Unique(schema.List(1, 2, schema.Any))),
-	"Tags":    schema.Optional(schema.Tags),
-	"Policy":  schema.Optional(schema.Document),
-	"Nested":  schema.Optional(schema.Map(schema.Object{"Deep": schema.Required(schema.Any)})),
-	"Action":  schema.Optional(schema.OneOf(schema.Object{"A": schema.Optional(schema.Any), "B": schema.Optional(schema.Any)})),
-	"Targets": schema.Optional(schema.Dictionary(`^SNS$`, schema.Any)),
+	"Name":     schema.Optional(schema.Pattern(`[a-z]+|all`, 2, 5)),
+	"Mode":     schema.Required(schema.Enum("ON", "OFF")),
+	"Size":     schema.Optional(schema.Integer(1, 10)),
+	"Ratio":    schema.Optional(schema.Number),
+	"Active":   schema.Optional(schema.Bool),
+	"Role":     schema.Optional(schema.ARN("iam")),
+	"Names":    schema.Optional(schema.Unique(schema.List(1, 2, schema.Any))),
+	"Tags":     schema.Optional(schema.Tags),
+	"Policy":   schema.Optional(schema.Document),
+	"Nested":   schema.Optional(schema.Map(schema.Object{"Deep": schema.Required(schema.Any)})),
+	"Action":   schema.Optional(schema.OneOf(schema.Object{"A": schema.Optional(schema.Any), "B": schema.Optional(schema.Any)})),
+	"Resource": schema.Optional(schema.OneOrMore(schema.Text(1, 3))),
+	"Redrive":  schema.Optional(schema.JSON(schema.Map(schema.Object{"Max": schema.Required(schema.Integer(1, 3))}))),
+	"Targets":  schema.Optional(schema.Dictionary(`^SNS$`, schema.Any)),
 }
 
 func TestConforming(t *testing.T) {
 	for _, properties := range []string{
 		`{"Mode":"ON"}`,
 		`{"Mode":"OFF","Name":"abc","Size":10,"Ratio":0.5,"Active":true,"Names":["a","b"],"Nested":{"Deep":""},"Action":{"A":"x"},"Targets":{"SNS":"x"}}`,
+		`{"Mode":"ON","Resource":"a","Redrive":{"Max":1}}`, `{"Mode":"ON","Resource":["a","b"],"Redrive":"{\"Max\":\"3\"}"}`,
 		`{"Mode":"ON","Size":"3","Ratio":"1e3","Active":"false","Role":"arn:aws-us-gov:iam::123456789012:role/r","Policy":{},"Tags":[{"Key":"k","Value":""}]}`,
 	} {
 		var p map[string]any
@@ -63,6 +66,11 @@ func TestViolationsAreNamed(t *testing.T) {
 		`{"Mode":"ON","Action":{}}`:             "#/Action: exactly one of [A B] is expected, found 0",
 		`{"Mode":"ON","Action":{"C":"x"}}`:      "#/Action: extraneous key [C] is not permitted",
 		`{"Mode":"ON","Targets":{"SQS":"x"}}`:   "#/Targets: extraneous key [SQS] is not permitted",
+		`{"Mode":"ON","Resource":[]}`:           "#/Resource: expected item count",
+		`{"Mode":"ON","Resource":["a","long"]}`: "#/Resource/1: expected maxLength: 3",
+		`{"Mode":"ON","Resource":{}}`:           "#/Resource: expected type: string, found: object",
+		`{"Mode":"ON","Redrive":"{"}`:           "#/Redrive: expected JSON",
+		`{"Mode":"ON","Redrive":"{\"Min\":1}"}`: "#/Redrive: extraneous key [Min] is not permitted",
 		`{"Mode":"ON","Targets":1}`:             "#/Targets: expected type: object, found: number",
 		`{"Mode":"ON","Tags":[{"Key":"only"}]}`: "#/Tags/0: required key [Value] not found",
 	} {
