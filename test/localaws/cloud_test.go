@@ -328,6 +328,62 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud) {
 	}
 }
 
+// TestRefusedStackIsRolledBack corrects a stack and deploys it again, as its user does.
+func TestRefusedStackIsRolledBack(t *testing.T) {
+	ctx, cloud := start(t)
+	if err := cloud.Bootstrap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	template := func(property string) []byte {
+		return []byte(`{"Resources":{"First":{"Type":"AWS::SQS::Queue","Properties":{"QueueName":"first"}},
+			"Second":{"Type":"AWS::SQS::Queue","DependsOn":"First","Properties":{"QueueName":"second","` + property + `":60}}},
+			"Outputs":{"Arn":{"Value":{"Fn::GetAtt":["Second","Arn"]},"Export":{"Name":"second"}}}}`)
+	}
+	queues := sqs.NewFromConfig(cloud.Config())
+	made := func() int {
+		list, err := queues.ListQueues(ctx, &sqs.ListQueuesInput{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list.QueueUrls)
+	}
+	if _, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, "Queues", template("VisibilityTimout"), "")); err == nil || !strings.Contains(err.Error(), "[VisibilityTimout]") {
+		t.Fatalf("got %v", err)
+	}
+	stacks := cloudformation.NewFromConfig(cloud.Config())
+	described, err := stacks.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String("Queues")})
+	if err != nil || described.Stacks[0].StackStatus != "ROLLBACK_COMPLETE" {
+		t.Errorf("after the refusal: %+v, error %v", described, err)
+	}
+	if n := made(); n != 0 {
+		t.Errorf("%d queues are left of the refused stack", n)
+	}
+	if out, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, "Queues", template("VisibilityTimeout"), "")); err != nil {
+		t.Fatalf("the corrected stack: %v\n%s", err, out)
+	}
+	if n := made(); n != 2 {
+		t.Errorf("the corrected stack has made %d queues", n)
+	}
+}
+
+// TestUpdateThatWouldDoNothingIsRefused changes a table, which the emulator never does.
+func TestUpdateThatWouldDoNothingIsRefused(t *testing.T) {
+	ctx, cloud := start(t)
+	stacks := cloudformation.NewFromConfig(cloud.Config())
+	template := func(mode string) *string {
+		return aws.String(`{"Resources":{"Items":{"Type":"AWS::DynamoDB::Table","Properties":{"BillingMode":"PAY_PER_REQUEST","DeletionProtectionEnabled":` + mode + `,
+			"KeySchema":[{"AttributeName":"pk","KeyType":"HASH"}],"AttributeDefinitions":[{"AttributeName":"pk","AttributeType":"S"}]}}}}`)
+	}
+	if _, err := stacks.CreateStack(ctx, &cloudformation.CreateStackInput{StackName: aws.String("Data"), TemplateBody: template("true")}); err != nil {
+		t.Fatal(err)
+	}
+	const want = "Items (AWS::DynamoDB::Table): the local AWS does not update this type"
+	_, err := stacks.UpdateStack(ctx, &cloudformation.UpdateStackInput{StackName: aws.String("Data"), TemplateBody: template("false")})
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+}
+
 // TestCallsThatWouldDoNothingAreRefusedByName makes calls that the emulator would take.
 func TestCallsThatWouldDoNothingAreRefusedByName(t *testing.T) {
 	ctx, cloud := start(t)

@@ -25,6 +25,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from moto.cloudformation import parsing
 from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.models import CloudFormationBackend
 from moto.core.common_models import CloudFormationModel
 
 # A custom resource's function may run for 15 minutes.
@@ -179,6 +180,37 @@ def observing(change, make):
     return observe
 
 
+def rolling_back(create):
+    """Wraps the function with which moto creates a stack, to end a failed one as CloudFormation does: without
+    resources, to be deleted before the name is taken again, which the cdk CLI does by itself."""
+
+    def create_stack(backend, name, *args, **kwargs):
+        before = set(backend.stacks)
+        try:
+            return create(backend, name, *args, **kwargs)
+        except Exception as error:
+            for stack_id, stack in list(backend.stacks.items()):
+                if stack_id not in before and stack.name == name:
+                    roll_back(stack, str(error))
+            raise
+
+    return create_stack
+
+
+def roll_back(stack, reason):
+    stack._add_stack_event("ROLLBACK_IN_PROGRESS", resource_status_reason=reason)
+    try:
+        stack.resource_map.delete()
+        stack.status = "ROLLBACK_COMPLETE"
+    except Exception:
+        stack.status = "ROLLBACK_FAILED"
+    else:
+        # moto makes what is not there as soon as somebody asks.
+        stack.resource_map._resource_json_map = {}
+        stack.output_map._output_json_map = {}
+    stack._add_stack_event(stack.status)
+
+
 def describe(error):
     """Makes the page of a crash name its cause, which the edge passes on."""
     cause = getattr(error, "original_exception", None) or error
@@ -218,6 +250,8 @@ def main():
     parsing.resource_class_from_type = resource_class_from_type
     parsing.parse_and_create_resource = observing("Create", parsing.parse_and_create_resource)
     parsing.parse_and_update_resource = observing("Update", parsing.parse_and_update_resource)
+
+    CloudFormationBackend.create_stack = rolling_back(CloudFormationBackend.create_stack)
 
     from moto.server import DomainDispatcherApplication, create_backend_app
 
