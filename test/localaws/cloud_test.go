@@ -117,8 +117,10 @@ func functionZip(t *testing.T) string {
 	return f.Name()
 }
 
-func TestDeployment(t *testing.T) {
-	template, err := os.ReadFile("testdata/sample.template.json")
+// deploySample deploys a template of testdata, with the function of testfunction.
+func deploySample(t *testing.T, name string) (context.Context, *localaws.Cloud, map[string]string) {
+	t.Helper()
+	template, err := os.ReadFile("testdata/" + name + ".template.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +129,11 @@ func TestDeployment(t *testing.T) {
 	if _, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, "Sample", template, zipped)); err != nil {
 		t.Fatal(err)
 	}
-	outputs := stackOutputs(t, cloud)
+	return ctx, cloud, stackOutputs(t, cloud)
+}
+
+func TestDeployment(t *testing.T) {
+	ctx, cloud, outputs := deploySample(t, "sample")
 	t.Run("references are AWS's", func(t *testing.T) { checkOutputs(t, outputs) })
 	t.Run("inert resources are listed", func(t *testing.T) {
 		lines := strings.Join(cloud.Inert(), "\n")

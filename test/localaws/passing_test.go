@@ -6,7 +6,6 @@ import (
 	"encoding/xml"
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -32,16 +31,7 @@ import (
 )
 
 func TestEventsAndTime(t *testing.T) {
-	template, err := os.ReadFile("testdata/time.template.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	zipped := functionZip(t)
-	ctx, cloud := start(t)
-	if _, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, "Sample", template, zipped)); err != nil {
-		t.Fatal(err)
-	}
-	outputs := stackOutputs(t, cloud)
+	ctx, cloud, outputs := deploySample(t, "time")
 	queues := sqs.NewFromConfig(cloud.Config())
 	inert := strings.Join(cloud.Inert(), "\n")
 	if !strings.Contains(inert, "AWS::CloudWatch::Alarm (1): metric Errors of AWS/Lambda is not measured") || strings.Contains(inert, "AWS::Events::Rule") || strings.Contains(inert, "AWS::Scheduler::Schedule") {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,16 +27,7 @@ import (
 // TestTelemetry follows messages from MQTT through a rule into a stream, and from there
 // through a function; and messages of a queue, in stepped time.
 func TestTelemetry(t *testing.T) {
-	template, err := os.ReadFile("testdata/telemetry.template.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	zipped := functionZip(t)
-	ctx, cloud := start(t)
-	if _, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, "Sample", template, zipped)); err != nil {
-		t.Fatal(err)
-	}
-	outputs := stackOutputs(t, cloud)
+	ctx, cloud, outputs := deploySample(t, "telemetry")
 	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + cloud.Broker.PlainAddress()).SetClientID("pump-1"))
 	if token := client.Connect(); token.Wait() && token.Error() != nil {
 		t.Fatal(token.Error())
