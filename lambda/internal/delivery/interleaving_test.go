@@ -71,20 +71,6 @@ func step(ctx context.Context, _ string, after bool) error {
 	return <-w.proceed
 }
 
-// steppedAPI makes imports steps.
-type steppedAPI struct{ importer.API }
-
-func (a steppedAPI) BatchImportFindings(ctx context.Context, in *securityhub.BatchImportFindingsInput, o ...func(*securityhub.Options)) (*securityhub.BatchImportFindingsOutput, error) {
-	if err := step(ctx, "Import", false); err != nil {
-		return nil, err
-	}
-	out, err := a.API.BatchImportFindings(context.WithoutCancel(ctx), in, o...)
-	if crash := step(ctx, "Import", true); crash != nil {
-		return nil, crash
-	}
-	return out, err
-}
-
 func newWorld(t interface{ Fatal(...any) }) *world {
 	w := &world{now: start}
 	now := func() time.Time { return w.now }
@@ -98,7 +84,7 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 	client := securityhub.NewFromConfig(inprocess.Config(service, account, region))
 	w.deliver = &delivery.Delivery{
 		Ledger:   w.ledger,
-		Importer: importer.New(steppedAPI{client}, func(int64) int64 { return 0 }),
+		Importer: importer.New(ledgertest.Imports{API: client, Step: step}, func(int64) int64 { return 0 }),
 		Metrics:  emf.New(defender.MetricDimensionForwarder, "f", io.Discard, now),
 		Log:      slog.New(slog.DiscardHandler),
 	}

@@ -69,19 +69,6 @@ func step(ctx context.Context, _ string, _ bool) error {
 	return <-i.proceed
 }
 
-type steppedAPI struct{ importer.API }
-
-func (a steppedAPI) BatchImportFindings(ctx context.Context, in *securityhub.BatchImportFindingsInput, o ...func(*securityhub.Options)) (*securityhub.BatchImportFindingsOutput, error) {
-	if err := step(ctx, "Import", false); err != nil {
-		return nil, err
-	}
-	out, err := a.API.BatchImportFindings(context.WithoutCancel(ctx), in, o...)
-	if crash := step(ctx, "Import", true); crash != nil {
-		return nil, crash
-	}
-	return out, err
-}
-
 // dying is over once its invocation has crashed.
 type dying struct {
 	context.Context
@@ -106,7 +93,7 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 	w.book = ledger.New(&w.table, region, defender.DefaultQuietTime)
 	w.deliver = &delivery.Delivery{
 		Ledger:   w.book,
-		Importer: importer.New(steppedAPI{securityhub.NewFromConfig(inprocess.Config(service, account, region))}, func(int64) int64 { return 0 }),
+		Importer: importer.New(ledgertest.Imports{API: securityhub.NewFromConfig(inprocess.Config(service, account, region)), Step: step}, func(int64) int64 { return 0 }),
 		Metrics:  emf.New(defender.MetricDimensionForwarder, "f", io.Discard, func() time.Time { return w.now }), Log: slog.New(slog.DiscardHandler),
 	}
 	return w
