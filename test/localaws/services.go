@@ -6,13 +6,11 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
@@ -137,44 +135,40 @@ func (c *Cloud) Inert() []string {
 func (c *Cloud) Drained(ctx context.Context) error {
 	poll := time.NewTicker(100 * time.Millisecond)
 	defer poll.Stop()
-	queues := c.queues()
 	for {
-		left, err := c.messages(ctx, queues)
-		if err != nil || left == 0 {
+		holding, err := c.holding(ctx)
+		if err != nil || len(holding) == 0 {
 			return err
 		}
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%d messages are still in the queues and streams that feed functions: %w", left, ctx.Err())
+			return fmt.Errorf("messages are still in %s, which functions are fed from: %w", strings.Join(holding, ", "), ctx.Err())
 		case <-c.ctx.Done():
 			return context.Cause(c.ctx)
 		}
 	}
 }
 
-func (c *Cloud) messages(ctx context.Context, queues *sqs.Client) (int, error) {
-	var wanted = []types.QueueAttributeName{
-		types.QueueAttributeNameApproximateNumberOfMessages,
-		types.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
-		types.QueueAttributeNameApproximateNumberOfMessagesDelayed,
-	}
-	total, err := c.streams.Behind(ctx)
+// holding names the queues and streams with messages for functions. Functions send on
+// before a message of theirs is deleted, so nothing is between two queues.
+func (c *Cloud) holding(ctx context.Context) ([]string, error) {
+	behind, err := c.streams.Behind(ctx) // before the queues, into which the functions of streams send
 	if err != nil {
-		return 0, err
+		return nil, err
+	}
+	var holding []string
+	if behind > 0 {
+		holding = append(holding, fmt.Sprintf("streams (%d records)", behind))
+	}
+	oldest, err := c.emulator.OldestMessages(ctx)
+	if err != nil {
+		return nil, err
 	}
 	for _, m := range c.pollers.Mappings() {
-		out, err := queues.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: aws.String(m.QueueURL), AttributeNames: wanted})
-		if err != nil {
-			return 0, fmt.Errorf("count messages of %s: %w", m.QueueARN, err)
-		}
-		for _, name := range wanted {
-			n, err := strconv.Atoi(out.Attributes[string(name)])
-			if err != nil {
-				return 0, fmt.Errorf("%s of %s: %w", name, m.QueueARN, err)
-			}
-			total += n
+		if _, ok := oldest[m.QueueARN]; ok {
+			holding = append(holding, m.QueueARN)
 		}
 	}
-	return total, nil
+	return holding, nil
 }

@@ -19,6 +19,8 @@ import html
 import json
 import os
 import sys
+import threading
+import time
 import urllib.request
 
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -27,6 +29,7 @@ from moto.cloudformation import parsing
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend
 from moto.core.common_models import CloudFormationModel
+from moto.sqs.models import Queue, SQSBackend, sqs_backends
 
 # A custom resource's function may run for 15 minutes.
 PROVIDER_TIMEOUT_SECONDS = 16 * 60
@@ -219,21 +222,49 @@ def describe(error):
 
 OLDEST_MESSAGES = "/_localaws/oldest-messages"
 
+# Held where a message is added or goes to a dead-letter queue, so that whoever looks at all queues finds it in one.
+MOVING = threading.RLock()
+
+
+def moving(change):
+    @functools.wraps(change)
+    def locked(*args, **kwargs):
+        with MOVING:
+            return change(*args, **kwargs)
+
+    return locked
+
+
+def waiting_outside(receive):
+    """Wraps the function with which moto receives messages: it waits without the lock."""
+
+    def receive_message(backend, queue_name, count, wait_seconds_timeout, *args, **kwargs):
+        end = time.monotonic() + wait_seconds_timeout
+        while True:
+            with MOVING:
+                messages = receive(backend, queue_name, count, 0, *args, **kwargs)
+            left = end - time.monotonic()
+            if messages or left <= 0:
+                return messages
+            backend.get_queue(queue_name).wait_for_messages(min(left, 1))
+
+    return receive_message
+
 
 def with_oldest_messages(app):
     """Adds a page with what no API of SQS tells: when the oldest message of each queue was sent, in ms."""
-    from moto.sqs.models import sqs_backends
 
     def serve(environ, start_response):
         if environ["PATH_INFO"] != OLDEST_MESSAGES:
             return app(environ, start_response)
-        oldest = {
-            queue.queue_arn: min(message.sent_timestamp for message in messages)
-            for regions in list(sqs_backends.values())
-            for backend in list(regions.values())
-            for queue in list(backend.queues.values())
-            if (messages := list(queue._messages))
-        }
+        with MOVING:
+            oldest = {
+                queue.queue_arn: min(message.sent_timestamp for message in messages)
+                for regions in list(sqs_backends.values())
+                for backend in list(regions.values())
+                for queue in list(backend.queues.values())
+                if (messages := list(queue._messages))
+            }
         start_response("200 OK", [("Content-Type", "application/json")])
         return [json.dumps(oldest).encode()]
 
@@ -251,6 +282,8 @@ def main():
     parsing.parse_and_create_resource = observing("Create", parsing.parse_and_create_resource)
     parsing.parse_and_update_resource = observing("Update", parsing.parse_and_update_resource)
 
+    Queue.add_message = moving(Queue.add_message)
+    SQSBackend.receive_message = waiting_outside(SQSBackend.receive_message)
     CloudFormationBackend.create_stack = rolling_back(CloudFormationBackend.create_stack)
 
     from moto.server import DomainDispatcherApplication, create_backend_app
