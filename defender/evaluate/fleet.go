@@ -2,7 +2,6 @@ package evaluate
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -38,13 +37,17 @@ func (k FleetKey) String() string {
 	return fmt.Sprintf("%s/%s/%d/%s", k.Profile, k.Metric, k.Window, k.Dimension)
 }
 
-// Sample is one device's value in one window, for the fleet's sketch.
-type Sample struct {
+// Population names the measurements of one window.
+type Population struct {
 	Key FleetKey
 	// Start of the window in ms.
 	Start int64
-	Value float64
 }
+
+// Samples are what one thing measured, for the fleet's sketches. Of a window it is one
+// value, the last: neither do several behaviors that compare it with one population count it
+// more than once, nor does a thing that reports too often outweigh the others.
+type Samples map[Population]float64
 
 // FleetKey names the population that the behavior is compared with, false for a
 // static behavior.
@@ -78,29 +81,15 @@ func (r *step) judge(c *Compiled, value defender.Value, start int64) Verdict {
 		r.Stats.Unread++
 		return None
 	}
-	r.sample(Sample{key, start, n})
+	if r.Samples == nil {
+		r.Samples = Samples{}
+	}
+	r.Samples[Population{key, start}] = n
 	v := r.judgeByFleet(c, key, n, start)
 	if v == None {
 		r.Stats.Unjudged++
 	}
 	return v
-}
-
-// sample keeps what was measured for the fleet, once although several behaviors compare
-// it with one population.
-func (r *step) sample(s Sample) {
-	of := population{s.Key, s.Start}
-	if slices.Contains(r.sampled, of) {
-		return
-	}
-	r.sampled = append(r.sampled, of)
-	r.Samples = append(r.Samples, s)
-}
-
-// population is where a measurement is sampled.
-type population struct {
-	key   FleetKey
-	start int64
 }
 
 func (r *step) judgeByFleet(c *Compiled, key FleetKey, n float64, start int64) Verdict {

@@ -53,7 +53,7 @@ type Result struct {
 	Transitions []Transition
 	// Samples are for the fleet's sketches. A measurement that is judged by itself is
 	// sampled each time that it is delivered.
-	Samples []Sample
+	Samples Samples
 	Stats   Stats
 }
 
@@ -116,8 +116,6 @@ type step struct {
 	Result
 	thing         string
 	now, lateness int64
-	// sampled are the populations that have the present datapoint already.
-	sampled []population
 }
 
 // forget drops what behaviors left behind that were removed, or that no longer watch the
@@ -224,7 +222,6 @@ func (r *step) proves(d Datapoint) bool {
 
 // take puts a datapoint into the windows of the behaviors that ask for it.
 func (r *step) take(d Datapoint) {
-	r.sampled = r.sampled[:0]
 	taken := false
 	for i := range r.Behaviors {
 		c := &r.Behaviors[i]

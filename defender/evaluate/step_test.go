@@ -3,6 +3,7 @@ package evaluate
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -366,19 +367,22 @@ func TestSignsOfSessionsOfConformingDevicesExpireByThemselves(t *testing.T) {
 	}
 }
 
-func TestBehaviorsOfOnePopulationSampleAMeasurementOnce(t *testing.T) {
+func TestThingIsSampledOnceAWindow(t *testing.T) {
 	e := evaluator(t,
 		defender.Behavior{Name: "low", Criteria: defender.AllBytesOut.Statistical(defender.GreaterThan, defender.P10, defender.Window5m)},
 		defender.Behavior{Name: "high", Criteria: defender.AllBytesOut.Statistical(defender.LessThan, defender.P90, defender.Window5m)},
 		defender.Behavior{Name: "longer", Criteria: defender.EstablishedTCPConnections.Statistical(defender.LessThan, defender.P90, defender.Window10m)})
-	n := int64(7)
-	report := func(id string) []Datapoint {
+	report := func(id string, n int64) []Datapoint {
 		return Report(id, start.UnixMilli(), map[string]defender.Value{
 			defender.AllBytesOut.Info().Name: {Count: &n}, defender.EstablishedTCPConnections.Info().Name: {Count: &n},
 		})
 	}
-	r := e.Step("thing", State{}, append(report("1"), report("2")...), start)
-	if len(r.Samples) != 4 {
-		t.Errorf("%d samples of two reports for two populations: %v", len(r.Samples), r.Samples)
+	out, connections := defender.AllBytesOut.Info().Name, defender.EstablishedTCPConnections.Info().Name
+	want := Samples{
+		{FleetKey{"Profile", out, "", defender.Window5m}, start.UnixMilli()}:          8,
+		{FleetKey{"Profile", connections, "", defender.Window10m}, start.UnixMilli()}: 8,
+	}
+	if r := e.Step("thing", State{}, append(report("1", 7), report("2", 8)...), start); !maps.Equal(r.Samples, want) {
+		t.Errorf("two reports for two populations gave %v, want %v", r.Samples, want)
 	}
 }

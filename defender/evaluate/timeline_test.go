@@ -2,6 +2,7 @@ package evaluate
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -386,8 +387,9 @@ func TestStatisticalAndLearnedBehaviors(t *testing.T) {
 		if got := film(e, ".xx.", report); got != "...." {
 			t.Errorf("%s without a fleet: got %q", c.Normal(), got)
 		}
+		key, _ := e.Behaviors[0].FleetKey()
 		r := e.Step("thing", State{}, report('x', start.UnixMilli(), "1"), start)
-		if r.Stats.Unjudged != 1 || len(r.Samples) != 1 || r.Samples[0].Value != 51 || r.Samples[0].Start != start.UnixMilli() {
+		if r.Stats.Unjudged != 1 || !maps.Equal(r.Samples, Samples{{key, start.UnixMilli()}: 51}) {
 			t.Errorf("%s: %+v", c.Normal(), r)
 		}
 	}

@@ -136,14 +136,14 @@ func newest(visits []*visit) time.Time {
 // follows from what was measured. Missing values do not move a percentile much, so
 // telemetry does not come again for them.
 func (h *Handler) sample(ctx context.Context, visits []*visit) {
-	var all []evaluate.Sample
+	var all []evaluate.Samples
 	var oldest time.Time
 	name := sha256.New()
 	for _, v := range visits {
 		if v.err != nil || len(v.outcome.samples) == 0 {
 			continue
 		}
-		all = append(all, v.outcome.samples...)
+		all = append(all, v.outcome.samples)
 		if first := v.steps[0].at; oldest.IsZero() || first.Before(oldest) {
 			oldest = first
 		}
@@ -157,7 +157,10 @@ func (h *Handler) sample(ctx context.Context, visits []*visit) {
 	}
 	left, err := h.Fleet.Add(ctx, hex.EncodeToString(name.Sum(nil)[:16]), oldest, all)
 	if err != nil {
-		left = len(all)
+		left = 0
+		for _, s := range all {
+			left += len(s)
+		}
 		h.Log.Error("values are missing in the fleet's percentiles", "values", left, "reason", err.Error())
 	}
 	h.count(visits[0].steps[0].kind, defender.MetricUnsampled, left)

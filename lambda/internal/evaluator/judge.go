@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -55,7 +56,7 @@ type outcome struct {
 	clock       time.Time
 	changed     bool
 	transitions []evaluate.Transition
-	samples     []evaluate.Sample
+	samples     evaluate.Samples
 	stats       map[string]evaluate.Stats // by kind
 	thing       registry.Thing
 	knownAt     time.Time
@@ -90,14 +91,15 @@ func (p *population) err() error {
 // run makes the visit's steps. A thing's time never goes back.
 func run(e evaluate.Evaluator, i Item, steps []step, f *population) (outcome, error) {
 	e.Fleet = f
-	out := outcome{state: i.State, clock: i.Clock, stats: map[string]evaluate.Stats{}}
+	out := outcome{state: i.State, clock: i.Clock, samples: evaluate.Samples{}, stats: map[string]evaluate.Stats{}}
 	for _, s := range steps {
 		if s.at.After(out.clock) {
 			out.clock = s.at
 		}
 		r := e.Step(i.Subject, out.state, s.points, out.clock)
 		out.state, out.changed = r.State, out.changed || r.Changed
-		out.transitions, out.samples = append(out.transitions, r.Transitions...), sampled(out.samples, r.Samples)
+		out.transitions = append(out.transitions, r.Transitions...)
+		maps.Copy(out.samples, r.Samples)
 		sum := out.stats[s.kind]
 		sum.Late, sum.Early, sum.Unread, sum.Unjudged = sum.Late+r.Stats.Late, sum.Early+r.Stats.Early, sum.Unread+r.Stats.Unread, sum.Unjudged+r.Stats.Unjudged
 		out.stats[s.kind] = sum
@@ -107,20 +109,6 @@ func run(e evaluate.Evaluator, i Item, steps []step, f *population) (outcome, er
 		return outcome{}, fmt.Errorf("fleet: %w", err)
 	}
 	return out, nil
-}
-
-// sampled adds samples of a thing, and of each window and population keeps the last alone: a
-// device that reports too often must not outweigh the fleet.
-func sampled(all, more []evaluate.Sample) []evaluate.Sample {
-	for _, s := range more {
-		i := slices.IndexFunc(all, func(o evaluate.Sample) bool { return o.Key == s.Key && o.Start == s.Start })
-		if i < 0 {
-			all = append(all, s)
-		} else {
-			all[i] = s
-		}
-	}
-	return all
 }
 
 // judge makes the steps with the profiles that watch the thing. What the registry says is
@@ -181,8 +169,8 @@ func (h *Handler) targeted(out outcome) bool {
 	if len(h.engine.targets) == 0 {
 		return false
 	}
-	for _, s := range out.samples {
-		if h.engine.targets[s.Key.Profile] != nil {
+	for p := range out.samples {
+		if h.engine.targets[p.Key.Profile] != nil {
 			return true
 		}
 	}

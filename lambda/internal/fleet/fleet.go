@@ -17,6 +17,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -116,37 +117,27 @@ func (s *Store) complete(k evaluate.FleetKey, start int64) int64 {
 	return start + (k.Window.Duration() + s.config.Lateness + evaluate.SampleMargin).Milliseconds()
 }
 
-// Add counts the samples of a batch. id, of 1 to 1024 bytes, names the batch, and is the
+// Add counts the samples of a batch, those of each thing apart. id, of 1 to 1024 bytes, names the batch, and is the
 // same when the same batch comes again: what was written under it first stands. at is the
 // oldest time of the batch. It returns how many samples it left out: of windows that were
 // complete by then, because their sketches no longer change, and such as are no numbers.
-func (s *Store) Add(ctx context.Context, id string, at time.Time, samples []evaluate.Sample) (left int, err error) {
-	type window struct {
-		key   evaluate.FleetKey
-		start int64
-	}
-	sketches := map[window]*evaluate.Sketch{}
-	for _, sample := range samples {
-		w := window{sample.Key, sample.Start}
-		if s.complete(w.key, w.start) <= at.UnixMilli() {
-			left++
-			continue
+func (s *Store) Add(ctx context.Context, id string, at time.Time, all []evaluate.Samples) (left int, err error) {
+	sketches := map[evaluate.Population]*evaluate.Sketch{}
+	for _, samples := range all {
+		for of, value := range samples {
+			sketch := cmp.Or(sketches[of], &evaluate.Sketch{})
+			if s.complete(of.Key, of.Start) <= at.UnixMilli() || sketch.Add(value) != nil {
+				left++
+				continue
+			}
+			sketches[of] = sketch
 		}
-		sketch := sketches[w]
-		if sketch == nil {
-			sketch = &evaluate.Sketch{}
-		}
-		if sketch.Add(sample.Value) != nil {
-			left++
-			continue
-		}
-		sketches[w] = sketch
 	}
 	puts, ctx := errgroup.WithContext(ctx)
 	puts.SetLimit(together)
-	for w, sketch := range sketches {
+	for of, sketch := range sketches {
 		puts.Go(func() error {
-			_, err := s.put(ctx, place{windowPartition(w.key, w.start), id}, sketch, w.start+windowsKept.Milliseconds())
+			_, err := s.put(ctx, place{windowPartition(of.Key, of.Start), id}, sketch, of.Start+windowsKept.Milliseconds())
 			return err
 		})
 	}

@@ -27,14 +27,14 @@ func TestSplitAndOrderOfBatchesChangeNothing(t *testing.T) {
 		{Profile: "Profile", Metric: "temperature", Window: defender.Window1h},
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		sample := rapid.Custom(func(t *rapid.T) evaluate.Sample {
+		sample := rapid.Custom(func(t *rapid.T) evaluate.Samples {
 			k := rapid.SampledFrom(keys).Draw(t, "key")
 			start := midnight.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "window")) * k.Window.Duration())
 			value := float64(rapid.IntRange(0, 400).Draw(t, "value"))
 			if k.Metric == "temperature" {
 				value = math.Pow(10, rapid.Float64Range(-20, 20).Draw(t, "exponent"))
 			}
-			return evaluate.Sample{Key: k, Start: start.UnixMilli(), Value: value}
+			return evaluate.Samples{{Key: k, Start: start.UnixMilli()}: value}
 		})
 		all := rapid.SliceOfN(sample, 0, 200).Draw(rt, "samples")
 		ask := func(one evaluate.Fleet) string {
@@ -56,7 +56,7 @@ func TestSplitAndOrderOfBatchesChangeNothing(t *testing.T) {
 		want := ask(loaded)
 
 		parts := newTable(t)
-		batches := make([][]evaluate.Sample, rapid.IntRange(1, 9).Draw(rt, "batches"))
+		batches := make([][]evaluate.Samples, rapid.IntRange(1, 9).Draw(rt, "batches"))
 		for _, s := range rapid.Permutation(all).Draw(rt, "order") {
 			i := rapid.IntRange(0, len(batches)-1).Draw(rt, "batch")
 			batches[i] = append(batches[i], s)
@@ -86,7 +86,7 @@ func TestWritesPerWindow(t *testing.T) {
 	other := sent
 	other.Metric = "aws:all-bytes-out"
 	for batch := range 4 {
-		var all []evaluate.Sample
+		var all []evaluate.Samples
 		for device := range 1000 {
 			all = append(all, samples(sent, midnight, float64(device%40))...)
 			all = append(all, samples(other, midnight, float64(1000+device))...)

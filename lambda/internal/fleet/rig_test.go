@@ -155,10 +155,10 @@ func (f *table) store(t testing.TB, log io.Writer) *fleet.Store {
 }
 
 // samples of one window.
-func samples(k evaluate.FleetKey, start time.Time, values ...float64) []evaluate.Sample {
-	all := make([]evaluate.Sample, len(values))
+func samples(k evaluate.FleetKey, start time.Time, values ...float64) []evaluate.Samples {
+	all := make([]evaluate.Samples, len(values))
 	for i, v := range values {
-		all[i] = evaluate.Sample{Key: k, Start: start.UnixMilli(), Value: v}
+		all[i] = evaluate.Samples{{Key: k, Start: start.UnixMilli()}: v}
 	}
 	return all
 }
@@ -172,7 +172,7 @@ func upTo(n int) []float64 {
 	return all
 }
 
-func mustAdd(t testing.TB, s *fleet.Store, id string, at time.Time, all []evaluate.Sample) {
+func mustAdd(t testing.TB, s *fleet.Store, id string, at time.Time, all []evaluate.Samples) {
 	t.Helper()
 	if left, err := s.Add(t.Context(), id, at, all); err != nil || left != 0 {
 		t.Fatalf("%d samples left out, %v", left, err)
