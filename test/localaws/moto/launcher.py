@@ -222,7 +222,8 @@ def describe(error):
 
 OLDEST_MESSAGES = "/_localaws/oldest-messages"
 
-# Held where a message is added or goes to a dead-letter queue, so that whoever looks at all queues finds it in one.
+# Held where messages come, move to a dead-letter queue or go, so that whoever looks at all queues finds each message
+# in one of them. moto itself would lose a message that comes while another one is deleted.
 MOVING = threading.RLock()
 
 
@@ -283,6 +284,7 @@ def main():
     parsing.parse_and_update_resource = observing("Update", parsing.parse_and_update_resource)
 
     Queue.add_message = moving(Queue.add_message)
+    Queue.delete_message = moving(Queue.delete_message)
     SQSBackend.receive_message = waiting_outside(SQSBackend.receive_message)
     CloudFormationBackend.create_stack = rolling_back(CloudFormationBackend.create_stack)
 
