@@ -95,13 +95,17 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, name string) {
 }
 
 // InvokeEvent is an asynchronous invocation, which other services make too, up to its
-// end: a failed one is repeated twice. Lambda waits one and two minutes before it does,
-// and drops the event afterwards. The error is that of the last attempt.
+// end: a failed one is repeated as often as the function says. Lambda waits one and two
+// minutes before it does, and drops the event afterwards. The error is that of the last
+// attempt.
 // https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
 func (a *API) InvokeEvent(name string, payload []byte) error {
-	const attempts = 3
+	function, err := a.runner.Lookup(Name(name))
+	if err != nil {
+		return err
+	}
 	var last error
-	for range attempts {
+	for range 1 + function.Retries {
 		result, err := a.runner.Invoke(a.ctx, name, payload)
 		if err == nil && result.FunctionError != "" {
 			err = fmt.Errorf("function %s failed: %s", Name(name), result.Reason())

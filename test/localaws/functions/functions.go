@@ -33,6 +33,8 @@ type Function struct {
 	Environment map[string]string
 	Timeout     time.Duration // whole seconds
 	MemoryMB    int
+	// Retries are how often an asynchronous invocation that failed is repeated, 0 to 2.
+	Retries int
 }
 
 // Result is the outcome of an invocation that reached the function.

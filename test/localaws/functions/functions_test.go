@@ -235,8 +235,23 @@ func call(h http.Handler, method, path, kind, body string) *httptest.ResponseRec
 	return w
 }
 
+func TestAsynchronousInvocationIsRepeatedAsTheFunctionSays(t *testing.T) {
+	for retries, want := range map[int]string{0: "2", 1: "3", 2: "4"} {
+		r, f := runner(t, script)
+		f.Retries = retries
+		api := functions.NewAPI(t.Context(), r, nil)
+		if err := api.InvokeEvent("forwarder", []byte(`"fail"`)); err == nil || !strings.Contains(err.Error(), "boom") {
+			t.Errorf("error %v", err)
+		}
+		if env := environment(t, r); env["count"] != want {
+			t.Errorf("with %d retries it is invocation number %s, want %s", retries, env["count"], want)
+		}
+	}
+}
+
 func TestInvokeIsAnsweredByTheFunction(t *testing.T) {
-	r, _ := runner(t, script)
+	r, f := runner(t, script)
+	f.Retries = 2
 	var passed atomic.Int32
 	next := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { passed.Add(1) })
 	api := functions.NewAPI(t.Context(), r, next)

@@ -20,7 +20,10 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
-const eventSourceMapping = "AWS::Lambda::EventSourceMapping"
+const (
+	eventSourceMapping = "AWS::Lambda::EventSourceMapping"
+	eventInvokeConfig  = "AWS::Lambda::EventInvokeConfig"
+)
 
 // mappingOf are the properties of a mapping from a queue, or from a stream. A property
 // that is not here has a meaning which the poller does not have.
@@ -61,6 +64,17 @@ func isStream(source any) bool {
 
 func (a Account) lambda() map[string]declared {
 	return map[string]declared{
+		eventInvokeConfig: {
+			// What was invoked asynchronously runs at once here, so that no event grows old. No
+			// destination hears of it.
+			properties: schema.Object{
+				"FunctionName":             schema.Required(schema.Text(1, 140)),
+				"Qualifier":                schema.Required(schema.Enum("$LATEST")),
+				"MaximumEventAgeInSeconds": schema.Optional(schema.Integer(60, 21600)),
+				"MaximumRetryAttempts":     schema.Optional(schema.Integer(0, 2)),
+			},
+			create: a.configureInvocations,
+		},
 		eventSourceMapping: {
 			variant: func(p map[string]any) schema.Object { return mappingOf(isStream(p["EventSourceArn"])) },
 			create:  a.mapEventSource,
@@ -72,6 +86,19 @@ func (a Account) lambda() map[string]declared {
 			},
 		},
 	}
+}
+
+// configureInvocations makes what a function has one of.
+func (a Account) configureInvocations(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	function := functions.Name(text(r, "FunctionName"))
+	if _, err := Function(a.Registry, function); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	id := function + "|" + text(r, "Qualifier")
+	if err := a.unique(r, id); err != nil {
+		return cloudformation.Resource{}, err
+	}
+	return kept(id, nil, ""), nil
 }
 
 // mapEventSource makes the mapping in the emulator as a disabled one: enabled there,
@@ -221,6 +248,7 @@ func Function(r *cloudformation.Registry, name string) (functions.Function, erro
 	f := functions.Function{
 		Name: name, Runtime: get(d.Properties, "Runtime", ""), Handler: get(d.Properties, "Handler", ""),
 		Bucket: get(code, "S3Bucket", ""), Key: get(code, "S3Key", ""), Environment: map[string]string{},
+		Retries: retries(r, name),
 	}
 	environment, _ := d.Properties["Environment"].(map[string]any)
 	variables, _ := environment["Variables"].(map[string]any)
@@ -236,4 +264,15 @@ func Function(r *cloudformation.Registry, name string) (functions.Function, erro
 		return functions.Function{}, fmt.Errorf("memory of function %s: %w", name, err)
 	}
 	return f, nil
+}
+
+// retries are how often a failed asynchronous invocation of a function is repeated.
+func retries(r *cloudformation.Registry, function string) int {
+	for _, d := range r.Deployed(eventInvokeConfig) {
+		name, _ := d.Properties["FunctionName"].(string)
+		if n, ok := schema.Float(d.Properties["MaximumRetryAttempts"]); ok && functions.Name(name) == function {
+			return int(n)
+		}
+	}
+	return 2 // Lambda's default
 }

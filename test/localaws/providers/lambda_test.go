@@ -103,6 +103,44 @@ func TestFunctionIsReadFromItsTemplate(t *testing.T) {
 	}
 }
 
+func TestAsynchronousInvocationsAreTriedAgainAsConfigured(t *testing.T) {
+	r, _ := newAccount(t, nil)
+	const config = "AWS::Lambda::EventInvokeConfig"
+	retries := func() int {
+		t.Helper()
+		f, err := providers.Function(r, "f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Retries
+	}
+	if _, err := create(t, r, config, `{"FunctionName":"f","Qualifier":"$LATEST"}`); err == nil || !strings.Contains(err.Error(), "function f") {
+		t.Errorf("of a function that is not there: %v", err)
+	}
+	observeFunction(r, nil)
+	if got := retries(); got != 2 {
+		t.Errorf("without a configuration %d, want 2", got)
+	}
+	for _, wrong := range []string{
+		`{"FunctionName":"f","Qualifier":"live"}`, `{"FunctionName":"f","Qualifier":"$LATEST","MaximumRetryAttempts":3}`,
+		`{"FunctionName":"f","Qualifier":"$LATEST","MaximumEventAgeInSeconds":59}`,
+		`{"FunctionName":"f","Qualifier":"$LATEST","DestinationConfig":{"OnFailure":{"Destination":"` + queueARN + `"}}}`,
+	} {
+		if _, err := create(t, r, config, wrong); err == nil || !strings.Contains(err.Error(), "properties validation failed") {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+	if _, err := create(t, r, config, `{"FunctionName":"f","Qualifier":"$LATEST","MaximumRetryAttempts":0,"MaximumEventAgeInSeconds":60}`); err != nil {
+		t.Fatal(err)
+	}
+	if got := retries(); got != 0 {
+		t.Errorf("%d, want 0 as configured", got)
+	}
+	if _, err := create(t, r, config, `{"FunctionName":"f","Qualifier":"$LATEST"}`); err == nil || !strings.Contains(err.Error(), "AlreadyExists") {
+		t.Errorf("a second one: %v", err)
+	}
+}
+
 // custom returns the provider of custom resources over a function that answers by body
 // at the response URL, or not at all where body is "".
 func custom(t *testing.T, body string, result functions.Result, err error) (*cloudformation.Registry, *map[string]any) {
