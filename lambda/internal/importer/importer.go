@@ -58,11 +58,16 @@ func New(api API, random func(n int64) int64) *Importer {
 }
 
 // Import imports findings with different ids, until all are settled or the deadline of
-// ctx is near. The result has an entry for each id.
+// ctx is near. What fails is sent again after all others, so that it holds up none of
+// them. The result has an entry for each id.
 func (i *Importer) Import(ctx context.Context, findings []defender.Finding) map[string]Result {
 	run := &run{Importer: i, results: make(map[string]Result, len(findings))}
-	for _, batch := range batches(findings) {
-		run.batch(ctx, batch)
+	for left := findings; len(left) > 0; {
+		var again []defender.Finding
+		for _, batch := range batches(left) {
+			again = append(again, run.batch(ctx, batch)...)
+		}
+		left = again
 	}
 	return run.results
 }
@@ -71,50 +76,50 @@ func (i *Importer) Import(ctx context.Context, findings []defender.Finding) map[
 type run struct {
 	*Importer
 	results map[string]Result
+	// failures are the calls in a row that brought nothing in.
+	failures int
 	// over is why nothing more is sent: Security Hub is off, or time is up.
 	over *Result
 }
 
-// batch settles every finding of a batch.
-func (r *run) batch(ctx context.Context, batch []defender.Finding) {
-	left := batch
-	for failures := 0; len(left) > 0; {
-		if r.over != nil {
-			r.settle(left, *r.over)
-			return
-		}
-		var again []defender.Finding
-		reason := ""
-		out, err := r.api.BatchImportFindings(ctx, input(left))
-		switch judge(err) {
-		case good:
-			again, reason = r.answer(left, out)
-			if len(again) < len(left) {
-				failures = 0 // progress: begin with short waits again
-			}
-		case hubOff:
-			r.over = &Result{HubOff, err.Error()}
-			continue
-		case invalid:
-			if len(left) == 1 {
-				r.settle(left, Result{Refused, err.Error()})
-				return
-			}
-			// One finding spoils the call: nothing was imported. Find it.
-			r.batch(ctx, left[:len(left)/2])
-			r.batch(ctx, left[len(left)/2:])
-			return
-		case hopeless:
-			r.settle(left, Result{Failed, err.Error()})
-			return
-		case passing:
-			again, reason = left, err.Error()
-		}
-		left = again
-		if failures++; len(left) > 0 && r.over == nil && !r.backoff.Wait(ctx, failures) {
-			r.over = &Result{Failed, "no time left in this invocation; the last answer was: " + reason}
-		}
+// batch sends a batch once. It returns the findings to send again, and has then waited as
+// long as the failures ask for.
+func (r *run) batch(ctx context.Context, batch []defender.Finding) (again []defender.Finding) {
+	if r.over != nil {
+		r.settle(batch, *r.over)
+		return nil
 	}
+	reason := ""
+	out, err := r.api.BatchImportFindings(ctx, input(batch))
+	switch judge(err) {
+	case good:
+		again, reason = r.answer(batch, out)
+	case hubOff:
+		r.over = &Result{HubOff, err.Error()}
+		r.settle(batch, *r.over)
+	case invalid:
+		if len(batch) == 1 {
+			r.settle(batch, Result{Refused, err.Error()})
+			return nil
+		}
+		// One finding spoils the call: nothing was imported. Find it.
+		again = r.batch(ctx, batch[:len(batch)/2])
+		return append(again, r.batch(ctx, batch[len(batch)/2:])...)
+	case hopeless:
+		r.settle(batch, Result{Failed, err.Error()})
+	case passing:
+		again, reason = batch, err.Error()
+	}
+	if len(again) < len(batch) {
+		r.failures = 0 // progress: begin with short waits again
+	}
+	if len(again) == 0 || r.over != nil {
+		return again
+	}
+	if r.failures++; !r.backoff.Wait(ctx, r.failures) {
+		r.over = &Result{Failed, "no time left in this invocation; the last answer was: " + reason}
+	}
+	return again
 }
 
 // answer settles what the answer decides and returns the findings to send again.

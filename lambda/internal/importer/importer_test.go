@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -277,4 +278,36 @@ func TestRealRatesAreBearable(t *testing.T) {
 			t.Errorf("%d imported", n)
 		}
 	})
+}
+
+// A finding that Security Hub cannot take today, and a call that one of them makes fail,
+// must not hold up the batches behind it until the time is over.
+func TestBatchThatFailsDoesNotHoldUpThoseBehindIt(t *testing.T) {
+	for name, fault := range map[string]securityhubtest.Fault{
+		"a finding fails": {FailFinding: func(id string) *securityhubtest.FindingError {
+			if id != "f0000" {
+				return nil
+			}
+			return &securityhubtest.FindingError{Code: "InternalFailure", Message: "text of the service"}
+		}},
+		"its call fails": {
+			Match: func(c securityhubtest.Call) bool {
+				return slices.Contains(c.Findings, "f0000")
+			},
+			Answer: &securityhubtest.Error{Code: "InternalException", Status: http.StatusInternalServerError},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, securityhubtest.Config{})
+				r.Inject(fault)
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				results := r.importer.Import(ctx, findings(300))
+				if n := verdicts(results)[importer.Imported]; n < 200 || results["f0000"].Verdict != importer.Failed {
+					t.Errorf("%d imported, the bad one %v", n, results["f0000"])
+				}
+			})
+		})
+	}
 }
