@@ -40,7 +40,8 @@ type SourceInfo struct {
 	// Where is the rule's WHERE clause, "" for all messages.
 	Where string
 	// FromDevice tells that devices publish the messages, so that clientid() and
-	// principal() say who it was. AWS publishes the others.
+	// principal() say who it was. AWS publishes the others: a clientid() there tells of one
+	// that a client published.
 	FromDevice bool
 	// Clears tells that the source says when a finding is over. The findings of the
 	// others are archived after a quiet time.
@@ -131,10 +132,11 @@ func (s Source) SQL(eventTopic string) string {
 		fmt.Sprintf("'%s' AS source", row.Name),
 		"topic() AS topic",
 		"timestamp() AS time",
+		"clientid() AS clientId",
 	}
 	filter := row.TopicFilter
 	if row.FromDevice {
-		fields = append(fields, "clientid() AS clientId", "principal() AS principal", "sourceip() AS sourceIp")
+		fields = append(fields, "principal() AS principal", "sourceip() AS sourceIp")
 		filter = eventTopic
 	}
 	fields = append(fields, "encode(*, 'base64') AS payload")
@@ -156,9 +158,11 @@ type Envelope struct {
 	Topic string `json:"topic"`
 	// Time in ms at which the rules engine saw the message; 0 after an error action.
 	Time int64 `json:"time,omitempty"`
-	// ClientID, Principal (certificate id for X.509) and SourceIP of the sender, as
-	// AWS IoT authenticated it; only for messages that devices publish.
-	ClientID  string `json:"clientId,omitempty"`
+	// ClientID of the sender, as AWS IoT authenticated it; "n/a" for what did not come over
+	// MQTT, such as AWS's own messages.
+	ClientID string `json:"clientId,omitempty"`
+	// Principal (certificate id for X.509) and SourceIP of the sender, as AWS IoT
+	// authenticated it; only for messages that devices publish.
 	Principal string `json:"principal,omitempty"`
 	SourceIP  string `json:"sourceIp,omitempty"`
 	// Payload as published, at most 128 KB.
@@ -219,11 +223,7 @@ func decodeErrorAction(body []byte) (Source, Envelope, error) {
 	for _, f := range a.Failures {
 		reasons = append(reasons, f.FailedAction+": "+f.ErrorMessage)
 	}
-	e := Envelope{Source: source.String(), Topic: a.Topic, Payload: a.Payload, RuleError: strings.Join(reasons, "; ")}
-	if source.Info().FromDevice {
-		e.ClientID = a.ClientID
-	}
-	return source, e, nil
+	return source, Envelope{Source: source.String(), Topic: a.Topic, ClientID: a.ClientID, Payload: a.Payload, RuleError: strings.Join(reasons, "; ")}, nil
 }
 
 func sourceOfTopic(topic string) Source {

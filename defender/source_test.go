@@ -19,9 +19,9 @@ func ExampleSource_SQL() {
 		fmt.Println(s.SQL(defender.DefaultEventTopic))
 	}
 	// Output:
-	// SELECT 'rejected-report' AS source, topic() AS topic, timestamp() AS time, encode(*, 'base64') AS payload FROM '$aws/things/+/defender/metrics/+/rejected'
-	// SELECT 'security-disconnect' AS source, topic() AS topic, timestamp() AS time, encode(*, 'base64') AS payload FROM '$aws/events/presence/disconnected/+' WHERE disconnectReason = 'AUTH_ERROR' OR disconnectReason = 'FORBIDDEN_ACCESS' OR disconnectReason = 'DUPLICATE_CLIENTID'
-	// SELECT 'refused-connection' AS source, topic() AS topic, timestamp() AS time, encode(*, 'base64') AS payload FROM '$aws/events/presence/connect_failed/+'
+	// SELECT 'rejected-report' AS source, topic() AS topic, timestamp() AS time, clientid() AS clientId, encode(*, 'base64') AS payload FROM '$aws/things/+/defender/metrics/+/rejected'
+	// SELECT 'security-disconnect' AS source, topic() AS topic, timestamp() AS time, clientid() AS clientId, encode(*, 'base64') AS payload FROM '$aws/events/presence/disconnected/+' WHERE disconnectReason = 'AUTH_ERROR' OR disconnectReason = 'FORBIDDEN_ACCESS' OR disconnectReason = 'DUPLICATE_CLIENTID'
+	// SELECT 'refused-connection' AS source, topic() AS topic, timestamp() AS time, clientid() AS clientId, encode(*, 'base64') AS payload FROM '$aws/events/presence/connect_failed/+'
 	// SELECT 'device-event' AS source, topic() AS topic, timestamp() AS time, clientid() AS clientId, principal() AS principal, sourceip() AS sourceIp, encode(*, 'base64') AS payload FROM 'defenderhub/events/+'
 }
 
@@ -156,8 +156,7 @@ func TestEnvelopesOfTheErrorAction(t *testing.T) {
 	}
 }
 
-// After an error action the topic tells the source; who published an event of AWS's is
-// not the device.
+// After an error action the topic tells the source.
 func TestErrorActionsKeepTheirSource(t *testing.T) {
 	for topic, want := range map[string]defender.Source{
 		"$aws/things/t/defender/metrics/json/rejected":  defender.RejectedReports,
@@ -173,7 +172,7 @@ func TestErrorActionsKeepTheirSource(t *testing.T) {
 		if err != nil || source != want || e.Source != want.String() {
 			t.Errorf("%s: got %v, %v, want %v", topic, source, err, want)
 		}
-		if (e.ClientID != "") != source.Info().FromDevice {
+		if e.ClientID != "c" {
 			t.Errorf("%s: client id %q", topic, e.ClientID)
 		}
 	}
@@ -205,14 +204,14 @@ func TestRulesWriteWhatEnvelopesRead(t *testing.T) {
 		source := rapid.SampledFrom(defender.RuleSources()).Draw(t, "source")
 		want := defender.Envelope{
 			Source: source.String(), Topic: rapid.StringN(1, 40, -1).Draw(t, "topic"), Time: rapid.Int64Range(1, 1<<50).Draw(t, "time"),
-			Payload: rapid.SliceOfN(rapid.Byte(), 1, 64).Draw(t, "payload"),
+			Payload: rapid.SliceOfN(rapid.Byte(), 1, 64).Draw(t, "payload"), ClientID: "c",
 		}
 		values := map[string]any{
 			"topic()": want.Topic, "timestamp()": want.Time, "encode(*, 'base64')": want.Payload, "'" + want.Source + "'": want.Source,
 			"clientid()": "c", "principal()": "p", "sourceip()": "192.0.2.1",
 		}
 		if source.Info().FromDevice {
-			want.ClientID, want.Principal, want.SourceIP = "c", "p", "192.0.2.1"
+			want.Principal, want.SourceIP = "p", "192.0.2.1"
 		}
 		selected, _, _ := strings.Cut(strings.TrimPrefix(source.SQL("a/+"), "SELECT "), " FROM ")
 		row := map[string]any{}

@@ -85,7 +85,8 @@ var endings = map[string]string{
 //
 // The finding's identity is profile, behavior and thing, not AWS's violationId: a thing
 // that breaks the same behavior again has the same problem again, and what an analyst
-// wrote about it is still there. The violation's own id is in the product fields.
+// wrote about it is still there. The violation's own id is in the product fields. What
+// comes from another account is told from this account's by that account.
 func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 	const source = defender.DetectNotifications
 	var v violation
@@ -98,7 +99,11 @@ func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 	}
 	p := m.at(o)
 	normal := v.Behavior.normal("its model")
-	f := m.finding(defender.FindingID(source, p.region, v.Profile, v.Behavior.Name, v.ThingName), p.arn("securityprofile/"+v.Profile))
+	identity := []string{v.Profile, v.Behavior.Name, v.ThingName}
+	if p.account != m.Account {
+		identity = append(identity, p.account)
+	}
+	f := m.finding(defender.FindingID(source, p.region, identity...), p.arn("securityprofile/"+v.Profile))
 	f.RecordState = state
 	f.FindingProviderFields = unusual(m.Severities.Behaviors[v.Behavior.Name].Or(m.severity(source)))
 	v.tell(&f, "Registered thing "+v.ThingName, normal)

@@ -82,6 +82,30 @@ func known(clientID string) string {
 	return clientID
 }
 
+// publisher is the client that published what AWS IoT alone should about a client or
+// thing; "" where AWS IoT did. Basic Ingest takes a client's message to any rule that its
+// policy names, whatever the rule's FROM, and on a topic of the client's choice. clientid()
+// is "n/a" for what AWS publishes, or perhaps the client's own (unverified); a client that
+// publishes over HTTPS is not told from AWS.
+func publisher(e defender.Envelope, about string) string {
+	if e.ClientID == about {
+		return ""
+	}
+	return known(e.ClientID)
+}
+
+// notAWS marks a finding of what a client published as if it were AWS IoT, and keeps it
+// apart from AWS's own by its id.
+func (m Mapper) notAWS(f defender.Finding, source defender.Source, e defender.Envelope, identity ...string) defender.Finding {
+	by := publisher(e, identity[0])
+	if by == "" {
+		return f
+	}
+	f.ID = defender.FindingID(source, m.Region, append(identity, by)...)
+	f.ProductFields["PublishedBy"] = by
+	return f.Noted(" Client " + by + " published this, as AWS IoT alone should: it may be false.")
+}
+
 // substance of an event: what the device says, without its clock.
 func substance(e defender.DeviceEvent) []string {
 	all := []string{e.Description}

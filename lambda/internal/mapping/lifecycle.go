@@ -11,7 +11,7 @@ import (
 )
 
 // lifecycleEvent is what AWS IoT publishes about a connection. Everything in it is
-// said by AWS IoT.
+// said by AWS IoT, but for [Mapper.notAWS].
 // https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
 type lifecycleEvent struct {
 	ClientID             string `json:"clientId"`
@@ -50,6 +50,7 @@ func (m Mapper) disconnect(e defender.Envelope) (signal.Signal, error) {
 	f.Description = fmt.Sprintf("AWS IoT ended the connection of %s with reason %s.", l.whoLower(), l.DisconnectReason) + l.details() + errorActionNote(defender.SecurityDisconnects, e)
 	f.Remediation = remedy(text, lifecycleURL)
 	f.ProductFields["DisconnectReason"] = l.DisconnectReason
+	f = m.notAWS(f, defender.SecurityDisconnects, e, l.ClientID, l.DisconnectReason)
 	return l.signal(defender.SecurityDisconnects, e, f), nil
 }
 
@@ -67,6 +68,7 @@ func (m Mapper) refusedConnection(e defender.Envelope) (signal.Signal, error) {
 	f.Description = fmt.Sprintf("AWS IoT did not let %s connect, or not publish to its last-will topic (%s).", l.whoLower(), reason) + l.details() + errorActionNote(defender.RefusedConnections, e)
 	f.Remediation = remedy("If the device is yours, allow iot:Connect for its client id and iot:Publish for its last-will topic in the policy of its certificate. If it is not, deactivate the certificate.", policiesURL)
 	f.ProductFields["ConnectFailureReason"] = reason
+	f = m.notAWS(f, defender.RefusedConnections, e, l.ClientID, reason)
 	return l.signal(defender.RefusedConnections, e, f), nil
 }
 

@@ -263,3 +263,73 @@ func FuzzAuditTask(f *testing.F) {
 		}
 	})
 }
+
+// Topics of other accounts may feed one queue, and an alert names no account: what one
+// clears must not end what another raised.
+func TestAlertsOfTwoAccountsAreTwoFindings(t *testing.T) {
+	m := mapper("us-east-1")
+	alert := func(account, region string) defender.Finding {
+		s, err := m.Detect(sample(t, "sns-detect"), mapping.Origin{Account: account, Region: region, Sent: sent})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Finding
+	}
+	ids := map[string]string{}
+	for _, origin := range [][2]string{{account, "us-east-1"}, {account, "eu-west-1"}, {"210987654321", "us-east-1"}, {"210987654321", "eu-west-1"}} {
+		f := alert(origin[0], origin[1])
+		if other, ok := ids[f.ID]; ok {
+			t.Errorf("%v and %s are both %s", origin, other, f.ID)
+		}
+		ids[f.ID] = strings.Join(origin[:], " ")
+		if f.AWSAccountID != account {
+			t.Errorf("%v: imported for account %s: Security Hub takes the caller's alone", origin, f.AWSAccountID)
+		}
+	}
+	if a, b := alert("", ""), alert(account, "us-east-1"); a.ID != b.ID {
+		t.Errorf("with raw delivery %s, else %s", a.ID, b.ID)
+	}
+}
+
+// Basic Ingest hands a client's message to any rule that its policy names, on a topic of the
+// client's choice: what it says about another client must not pass for AWS's word.
+func TestEventsThatAClientPublishedAreNotTakenForAWSs(t *testing.T) {
+	m := mapper("us-east-1")
+	for source, c := range map[defender.Source]struct{ topic, payload string }{
+		defender.SecurityDisconnects: {"$aws/events/presence/disconnected/victim", `{"clientId":"victim","disconnectReason":"AUTH_ERROR","sessionIdentifier":"s","versionNumber":9}`},
+		defender.RefusedConnections:  {"$aws/events/presence/connect_failed/victim", `{"clientId":"victim","connectFailureReason":"AUTHORIZATION_FAILED"}`},
+		defender.RejectedReports:     {"$aws/things/victim/defender/metrics/json/rejected", `{"thingName":"victim","statusDetails":{"ErrorCode":"InvalidPayload"}}`},
+	} {
+		of := func(body []byte) defender.Finding {
+			s, err := rule(m, body)
+			if err != nil {
+				t.Fatalf("%s: %v", source, err)
+			}
+			return s.Finding
+		}
+		by := func(client string) defender.Finding {
+			return of(envelope(t, source, c.topic, []byte(c.payload), map[string]any{"clientId": client}))
+		}
+		saved := func(client string) defender.Finding {
+			body, err := json.Marshal(map[string]any{"ruleName": "r", "topic": c.topic, "clientId": client, "base64OriginalPayload": []byte(c.payload)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return of(body)
+		}
+		aws := of(envelope(t, source, c.topic, []byte(c.payload), nil))
+		for name, f := range map[string]defender.Finding{"AWS": by("n/a"), "the client itself": by("victim"), "AWS, by an error action": saved("n/a")} {
+			if f.ID != aws.ID || f.ProductFields["PublishedBy"] != "" {
+				t.Errorf("%s, published by %s: %s, %v", source, name, f.ID, f.ProductFields)
+			}
+		}
+		for name, f := range map[string]defender.Finding{"directly": by("attacker"), "by an error action": saved("attacker")} {
+			if f.ID == aws.ID || f.ProductFields["PublishedBy"] != "attacker" || !strings.Contains(f.Description, "attacker published this") {
+				t.Errorf("%s, %s: %s, %v, %q", source, name, f.ID, f.ProductFields, f.Description)
+			}
+		}
+		if sql := source.SQL(""); !strings.Contains(sql, "clientid() AS clientId") {
+			t.Errorf("%s does not ask who published: %s", source, sql)
+		}
+	}
+}

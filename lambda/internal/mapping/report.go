@@ -105,6 +105,7 @@ func (m Mapper) rejectedReport(e defender.Envelope) (signal.Signal, error) {
 		f.Description += fmt.Sprintf(" The topic names another thing: %s.", claim)
 	}
 	f.ProductFields = fields
+	f = m.notAWS(f, source, e, thing, code)
 	f.Resources = []defender.Resource{p.thing(thing)}
 	order := signal.Order{Time: e.Time}
 	if r.Timestamp > 0 {
