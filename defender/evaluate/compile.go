@@ -42,6 +42,8 @@ type Compiled struct {
 	after  int64  // ms of disconnection or of missing reports that violate
 	lower  bool   // a bound from below: no events violate
 	form   string // the kind, and a hash of all that windows depend on
+
+	generation int64
 }
 
 const minute = int64(time.Minute / time.Millisecond)
@@ -154,9 +156,6 @@ func ReadableReports(profile, name string, severity defender.Severity) Compiled 
 		Criteria: defender.CustomNumber(defender.UnreadableReport).LessThan(1, 0),
 	})
 }
-
-// key names the behavior in a thing's state. A profile's name has no slash.
-func (c Compiled) key() string { return c.Profile + "/" + c.Behavior.Name }
 
 // takes reports whether d is a datapoint of the behavior. known is false where it is one of
 // its metric, but nobody can tell whether it lies in the dimension.

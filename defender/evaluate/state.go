@@ -87,8 +87,12 @@ func (s State) Bare() State {
 
 // Open reports whether a behavior's alarm is open.
 func (s State) Open(profile, behavior string) bool {
-	t := s.tracks[profile+"/"+behavior]
-	return t != nil && t.Alarm.open()
+	for key, t := range s.tracks {
+		if nameOf(key) == profile+"/"+behavior && t.Alarm.open() {
+			return true
+		}
+	}
+	return false
 }
 
 // clone is a copy that shares nothing that Step writes to.
@@ -114,9 +118,11 @@ const never = math.MaxInt64
 // if never.
 func (e Evaluator) Due(s State) time.Time {
 	due := int64(never)
-	for i := range e.Behaviors {
-		if t := s.tracks[e.Behaviors[i].key()]; t != nil {
+	for key, t := range s.tracks {
+		if i := slices.IndexFunc(e.Behaviors, func(c Compiled) bool { return c.key() == key }); i >= 0 {
 			due = min(due, e.due(&e.Behaviors[i], t, s.presence))
+		} else {
+			due = min(due, t.Alarm.silentSince()+e.Lateness.Milliseconds()+1)
 		}
 	}
 	if due == never {

@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -121,10 +122,11 @@ type step struct {
 // forget drops what behaviors left behind that were removed, or that no longer watch the
 // thing. Of one that was changed the alarm lives on, until the thing is judged again.
 func (r *step) forget() {
-	for key, t := range r.State.tracks {
+	for _, key := range slices.Sorted(maps.Keys(r.State.tracks)) {
+		t := r.State.tracks[key]
 		i := slices.IndexFunc(r.Behaviors, func(c Compiled) bool { return c.key() == key })
 		if i < 0 {
-			delete(r.State.tracks, key)
+			r.outlived(key, t)
 			continue
 		}
 		switch c := &r.Behaviors[i]; {
@@ -138,7 +140,24 @@ func (r *step) forget() {
 	}
 }
 
-// left is what is kept of an open alarm while its profile does not watch the thing. Only
+// outlived drops what a behavior left behind that was removed. An open alarm is kept until
+// silence would invalidate it: if the behavior comes back meanwhile it ends the finding, which
+// nobody may have archived, and what the thing does then is judged anew.
+func (r *step) outlived(key string, t *track) {
+	back := slices.IndexFunc(r.Behaviors, func(c Compiled) bool { return c.name() == nameOf(key) })
+	if back < 0 && t.Alarm.open() && r.now-r.lateness <= t.Alarm.silentSince() {
+		r.State.tracks[key] = left(t)
+		return
+	}
+	if back >= 0 && t.Alarm.open() {
+		// As the end of a removed behavior's finding it comes just after the beginning, and
+		// before all that is judged from now on.
+		r.report(&r.Behaviors[back], AlarmInvalidated, t.Alarm.Since+1, t.Alarm.Since, nil)
+	}
+	delete(r.State.tracks, key)
+}
+
+// left is what is kept of an open alarm while nobody judges it. Only
 // the form's kind is kept, so that the thing begins anew should it come back.
 func left(t *track) *track {
 	kept := &track{Form: t.Form[:min(1, len(t.Form))], Settled: t.Settled, Offline: t.Offline, Alarm: t.Alarm}

@@ -16,6 +16,14 @@ import (
 
 // batch judges records and marks those that have to come again.
 func (h *Handler) batch(ctx context.Context, records []*record) {
+	if err := h.knowGenerations(ctx); err != nil {
+		h.Log.Error("telemetry was not judged and comes again", "records", len(records), "reason", err.Error())
+		h.count(unknownKind, defender.MetricFailed, len(records))
+		for _, r := range records {
+			r.failed = true
+		}
+		return
+	}
 	h.beat(ctx, records)
 	forEach(records, func(r *record) { h.read(ctx, r) })
 	visits := bySubject(records)

@@ -34,6 +34,9 @@ func (h *Handler) close(ctx context.Context, r closeRequest) error {
 	if err := r.validate(); err != nil {
 		return err
 	}
+	if err := h.knowGenerations(ctx); err != nil {
+		return err
+	}
 	now, known, err := h.reached(ctx, r.At)
 	if err != nil {
 		return err

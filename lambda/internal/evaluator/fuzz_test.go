@@ -31,7 +31,7 @@ func FuzzMessage(f *testing.F) {
 			t.Errorf("%v come again", again)
 		}
 		r.close(at(60))
-		if len(r.table.items) > 2 { // progress, and the device of the message
+		if len(r.table.items) > 3 { // progress, the behaviors, and the device of the message
 			t.Errorf("%d items of one message", len(r.table.items))
 		}
 	})

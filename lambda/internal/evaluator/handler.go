@@ -52,7 +52,8 @@ type Clients struct {
 	IoTData  IoTData
 	Metrics  *emf.Metrics
 	Log      *slog.Logger
-	// Now is the machine's clock. It is asked only how far the transport is behind.
+	// Now is the machine's clock. It is asked only how far the transport is behind, and
+	// which of two deployments came later.
 	Now func() time.Time
 
 	IngestQueueURL string
@@ -66,9 +67,10 @@ type Clients struct {
 // Handler handles the function's events. It is safe for concurrent use.
 type Handler struct {
 	Clients
-	engine engine
-	heart  heart
-	places places
+	engine      engine
+	generations generations
+	heart       heart
+	places      places
 }
 
 // New returns the handler for a configuration, which names thing groups by their position

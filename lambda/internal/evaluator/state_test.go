@@ -3,17 +3,21 @@ package evaluator_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator"
 )
 
 func TestStateOfAnotherVersion(t *testing.T) {
@@ -170,21 +174,118 @@ func TestSignsOfSessionsExpire(t *testing.T) {
 	}
 }
 
-func TestStateOfARemovedBehaviorDisappears(t *testing.T) {
+func TestStateOfARemovedBehaviorIsKeptTwoDays(t *testing.T) {
 	two := profile(defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)}, defender.Behavior{Name: "gone", Criteria: defender.ListeningTCPPorts.InPorts(443)})
 	r := newRig(t, two)
 	r.deliver(report("1", "pump", at(0), ports(1, 23)))
 	r.close(at(5))
 	r.deploy(telnet())
 	r.deliver(report("2", "pump", at(10), ports(2, 443)))
-	if state := str(r.table.of("pump"), "state"); strings.Contains(state, "gone") || !strings.Contains(state, "Profile/ports") {
+	r.close(at(20))
+	if state := str(r.table.of("pump"), "state"); !strings.Contains(state, "Profile/gone") || strings.Contains(state, "Profile/ports") {
 		t.Errorf("state %s", state)
 	}
-	r.close(at(20))
+	r.close(at(50 * 60))
 	if got := r.changes(); got != "pump gone in-alarm, pump ports in-alarm, pump ports alarm-cleared" {
 		t.Error(got)
 	}
 	if it := r.table.of("pump"); it[defender.StateExpiry] == nil {
 		t.Errorf("left %v", it)
+	}
+}
+
+// A behavior is removed and comes back while its device is silent. The forwarder may have
+// archived the finding, or not have heard of it: it ends, and is raised anew.
+func TestBehaviorThatComesBackIsJudgedAnew(t *testing.T) {
+	other := profile(defender.Behavior{Name: "udp", Criteria: defender.ListeningUDPPorts.InPorts(443)})
+	tell := func(c *crasher, open int) string {
+		r := newRig(t, telnet())
+		r.table.step, r.queue.step = c.step, c.step
+		deploy := func(config evaluate.Config, minute float64) {
+			r.now, r.config = at(minute), config
+			r.deploy(config)
+			for _, m := range []float64{minute, minute + 2, minute + 4} {
+				c.invoke(r, map[string]any{"defenderhub": "close", "partition": 0, "partitions": 1, "at": at(m)})
+			}
+		}
+		batch := func(messages ...events.SQSMessage) { c.invoke(r, events.SQSEvent{Records: messages}) }
+		batch(report("1", "pump", at(0), ports(1, 23)))
+		deploy(telnet(), 5)
+		deploy(other, 10)
+		deploy(telnet(), 20)
+		batch(report("2", "pump", at(30), ports(2, open)))
+		deploy(telnet(), 35)
+		var all []string
+		for _, m := range r.messages() {
+			all = append(all, fmt.Sprintf("%s %d", m.Transition.Change, m.Transition.Time-start.UnixMilli()))
+		}
+		return strings.Join(all, ", ")
+	}
+	for open, want := range map[int]string{23: "in-alarm 0, alarm-invalidated 1, in-alarm 1800000", 443: "in-alarm 0, alarm-invalidated 1"} {
+		calm := &crasher{}
+		if got := tell(calm, open); got != want || calm.calls < 20 {
+			t.Fatalf("%d calls: %s, want %s", calm.calls, got, want)
+		}
+		for _, after := range []bool{false, true} {
+			for at := 1; at <= calm.calls; at++ {
+				if got := tell(&crasher{at: at, after: after}, open); got != want {
+					t.Errorf("crash at call %d, after its effect %v: %s, want %s", at, after, got, want)
+				}
+			}
+		}
+	}
+}
+
+// A function from before a deployment must not undo what the next one remembers.
+func TestFunctionThatWasReplacedJudgesNothing(t *testing.T) {
+	r := newRig(t, telnet())
+	r.close(at(0))
+	old := profile(defender.Behavior{Name: "old", Criteria: defender.ListeningTCPPorts.InPorts(443)})
+	r.now = at(-1)
+	r.deploy(old)
+	if again := r.deliver(report("1", "pump", at(1), ports(1, 23))); !slices.Equal(again, []string{"1"}) {
+		t.Errorf("%v come again", again)
+	}
+	if err := r.tryClose(context.Background(), at(1)); !errors.Is(err, evaluator.ErrReplaced) {
+		t.Errorf("closed: %v", err)
+	}
+	r.deploy(telnet())
+	if again := r.deliver(report("1", "pump", at(1), ports(1, 23))); again != nil {
+		t.Errorf("%v come again", again)
+	}
+	r.now = at(1)
+	r.deploy(old)
+	if again := r.deliver(report("2", "pump", at(2), ports(2, 23))); again != nil {
+		t.Errorf("%v come again to the function that was deployed last", again)
+	}
+}
+
+func TestGenerationsAreWrittenOnceByWhoeverComesFirst(t *testing.T) {
+	table := newTable(t)
+	store := evaluator.NewStore(table, "state")
+	of := func(c evaluate.Config) []evaluate.Compiled {
+		all, err := c.Compile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	conflicts := 1
+	table.step = func(operation, key string, done bool) error {
+		if operation == "PutItem" && !done && conflicts > 0 {
+			conflicts--
+			_, err := store.Generations(context.Background(), of(telnet()), at(1))
+			return errors.Join(err, evaluator409())
+		}
+		return nil
+	}
+	for range 3 {
+		g, err := store.Generations(context.Background(), of(telnet()), at(0))
+		if err != nil || !maps.Equal(g, evaluate.Generations{"Profile/ports": 0, "device-agent/reports-readable": 0}) {
+			t.Fatalf("%v, %v", g, err)
+		}
+	}
+	if calls := table.took(); calls["PutItem behaviors"] != 1 {
+		t.Errorf("calls %v, want one write", calls)
 	}
 }

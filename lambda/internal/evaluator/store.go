@@ -83,6 +83,7 @@ const (
 	thingPrefix   = "thing#"
 	stateSort     = "state"
 	progressKey   = "progress"
+	behaviorsKey  = "behaviors"
 	attrRevision  = "revision"
 	attrState     = "state"
 	attrClock     = "clock"
@@ -92,6 +93,8 @@ const (
 	attrKnownAt   = "knownAt"
 	attrLag       = "lag"
 	attrHeartbeat = "at"
+	attrNames     = "generations"
+	attrNamedAt   = "at"
 )
 
 // loadSize is how many items DynamoDB reads at once.
@@ -154,15 +157,20 @@ func (s *Store) Put(ctx context.Context, i Item) error {
 	if err != nil {
 		return err
 	}
+	return s.put(ctx, s.conditional(it, i.Revision-1))
+}
+
+// conditional writes an item whose stored revision is another one, 0 for none.
+func (s *Store) conditional(it item, before int64) *dynamodb.PutItemInput {
 	in := &dynamodb.PutItemInput{
 		TableName: &s.table, Item: it, ExpressionAttributeNames: map[string]string{"#revision": attrRevision},
 		ConditionExpression: aws.String("attribute_not_exists(#revision)"),
 	}
-	if i.Revision > 1 {
+	if before > 0 {
 		in.ConditionExpression = aws.String("#revision = :before")
-		in.ExpressionAttributeValues = item{":before": number(i.Revision - 1)}
+		in.ExpressionAttributeValues = item{":before": number(before)}
 	}
-	return s.put(ctx, in)
+	return in
 }
 
 func (s *Store) put(ctx context.Context, in *dynamodb.PutItemInput) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -283,4 +284,33 @@ func TestAlarmThatCannotBeAnnouncedComesAgain(t *testing.T) {
 	}
 	r.must(m)
 	r.want(map[string]string{"behavior/us-east-1/plant/small/pump-1": "ACTIVE", "device-event/us-east-1/pump-1/tamper": "ACTIVE"})
+}
+
+// What the evaluator says of a behavior that came back, in any order, whether the sweep came
+// first, in between or not at all.
+func TestBehaviorThatComesBackAlarmsAgainInAnyOrder(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		for swept := range 4 {
+			r := newRig(t)
+			r.deploy(live("small"))
+			said := []events.SQSMessage{
+				r.transition("pump-1", "small", evaluate.InAlarm, start.Add(-time.Hour)),
+				r.transition("pump-1", "small", evaluate.AlarmInvalidated, start.Add(-time.Hour+time.Millisecond)),
+				r.transition("pump-1", "small", evaluate.InAlarm, start),
+			}
+			for i, next := range order {
+				if i == swept {
+					r.deploy(nil)
+					r.refresh(time.Hour)
+					r.deploy(live("small"))
+				}
+				r.must(said[next])
+			}
+			want := "ACTIVE"
+			if slices.Index(order, 2) < swept && swept < 3 {
+				want = "ARCHIVED" // it was raised while it was live, and removed once more
+			}
+			r.want(map[string]string{"behavior/us-east-1/plant/small/pump-1": want})
+		}
+	}
 }
