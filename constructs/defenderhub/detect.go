@@ -2,6 +2,7 @@ package defenderhub
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -98,18 +99,35 @@ func (p DetectProps) profiles() []defender.SecurityProfile {
 	return append(all, p.Profiles...)
 }
 
-// severities are those that behaviors ask for, by the behavior's name.
-func (p DetectProps) severities() map[string]defender.Severity {
+// maxSeverities leaves room for the rest in an environment, which takes 4 KB.
+// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+const maxSeverities = 3000
+
+// severities are those that behaviors ask for, by the behavior's name: the name of its
+// profile is often known only at deployment.
+func (p DetectProps) severities() (map[string]defender.Severity, error) {
+	var f faults
 	wanted := map[string]defender.Severity{}
-	for _, profile := range p.profiles() {
-		for _, b := range profile.Behaviors {
-			if b.Severity != defender.SeverityDefault {
-				wanted[b.Name] = b.Severity
+	collect := func(field string, behaviors []defender.Behavior) {
+		for i, b := range behaviors {
+			if other, ok := wanted[b.Name]; ok && other != b.Severity {
+				f.add(field+"Behaviors"+index(i)+".Severity", severityName(b.Severity), "%s, as another behavior of that name has, or another name", severityName(other))
 			}
+			wanted[b.Name] = b.Severity
 		}
 	}
-	return wanted
+	collect("", p.Behaviors)
+	for i, profile := range p.Profiles {
+		collect("Profiles"+index(i)+".", profile.Behaviors)
+	}
+	if n := len(defender.Severities{Behaviors: wanted}.String()); n > maxSeverities {
+		f.add("", fmt.Sprintf("severities of behaviors that take %d characters with their names", n),
+			"at most %d: leave out the severity that most have, and set it in Forwarder.Severities", maxSeverities)
+	}
+	return wanted, f.err()
 }
+
+func severityName(s defender.Severity) string { return or(s.String(), "SeverityDefault") }
 
 // Detect watches the behavior of devices.
 type Detect interface {

@@ -107,7 +107,8 @@ type ForwarderProps struct {
 	// Default: nil, four alarms that notify nobody.
 	Alarms *AlarmsProps
 
-	// behaviorSeverities are those that Detect's behaviors ask for.
+	// behaviorSeverities are those that behaviors ask for whose alerts are forwarded; the
+	// alarms of the self-managed engine carry theirs.
 	behaviorSeverities map[string]defender.Severity
 }
 

@@ -152,6 +152,22 @@ func TestTopicsReachTheirQueues(t *testing.T) {
 	}
 }
 
+// Amazon SNS looks for the topic in the subscription's own Region unless told otherwise.
+func TestTopicOfAnotherRegionIsSubscribedThere(t *testing.T) {
+	stack := newStack()
+	topic := awssns.Topic_FromTopicArn(stack, jsii.String("Topic"), jsii.String("arn:aws:sns:eu-west-1:123456789012:alerts"))
+	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), DetectTopic: topic})
+	if region := synth(t, stack).one(t, "AWS::SNS::Subscription").Properties["Region"]; region != "eu-west-1" {
+		t.Errorf("subscribed in Region %v", region)
+	}
+	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
+	for _, id := range tp.ids("AWS::SNS::Subscription") {
+		if region, set := tp[id].Properties["Region"]; set {
+			t.Errorf("%s: Region %v", id, region)
+		}
+	}
+}
+
 func TestFindingsAreRefreshedOnSchedule(t *testing.T) {
 	p := forwarderTemplate(t, defenderhub.ForwarderProps{}).one(t, "AWS::Events::Rule").Properties
 	if p["ScheduleExpression"] != "rate(1 hour)" || text(path(p["Targets"].([]any)[0], "InputTransformer")) != `{"InputPathsMap":{"time":"$.time"},"InputTemplate":"{\"at\":\u003ctime\u003e,\"defenderhub\":\"refresh\"}"}` {

@@ -59,9 +59,13 @@ func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.
 			Conditions: &map[string]any{"ArnLike": map[string]any{"aws:SourceArn": topics}},
 		}), new(true))
 	}
-	subscription := awssns.NewSubscription(f, new(id), &awssns.SubscriptionProps{
+	props := &awssns.SubscriptionProps{
 		Topic: topic, Protocol: awssns.SubscriptionProtocol_SQS, Endpoint: queue.QueueArn(), DeadLetterQueue: f.deadLetters,
-	})
+	}
+	if region := topic.Env().Region; *region != *awscdk.Stack_Of(f).Region() {
+		props.Region = region
+	}
+	subscription := awssns.NewSubscription(f, new(id), props)
 	subscription.Node().AddDependency(added.PolicyDependable)
 	return subscription
 }

@@ -189,6 +189,11 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	}
 	plan.forward = plan.sources(p.Forward)
 	f.under("Forward", plan.validateForward())
+	if slices.Contains(plan.forward, defender.DetectNotifications) {
+		severities, err := plan.detect.severities()
+		f.under("Detect", err)
+		plan.forwarder.behaviorSeverities = severities
+	}
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -256,9 +261,6 @@ func (plan *hubPlan) complete(key awskms.IKey) {
 	plan.forwarder.EncryptionKey = orKey(plan.forwarder.EncryptionKey, key)
 	plan.rules.EncryptionKey = plan.forwarder.EncryptionKey
 	plan.forwarder.EventTopic = plan.rules.EventTopic
-	if plan.detect.Engine != defender.SelfManaged { // its alarms carry their severity
-		plan.forwarder.behaviorSeverities = plan.detect.severities()
-	}
 	plan.rules.Sources = slices.DeleteFunc(slices.Clone(plan.forward), func(s defender.Source) bool { return !s.Info().Rule })
 }
 

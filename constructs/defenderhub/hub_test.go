@@ -1,6 +1,7 @@
 package defenderhub_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -243,6 +244,50 @@ func TestDoubledAndImpossibleSourcesAreErrors(t *testing.T) {
 			})
 			if !slices.Equal(got, c.want) {
 				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// An environment takes 4 KB, and its severities go by the name of the behavior.
+func TestSeveritiesOfBehaviorsFitTheFunction(t *testing.T) {
+	named := func(name string, severity defender.Severity) defender.Behavior {
+		return defender.Behavior{Name: name, Criteria: defender.MessageByteSize.LessThan(8), Severity: severity}
+	}
+	var many []defender.Behavior
+	for i := range 100 {
+		many = append(many, named(fmt.Sprintf("%s-%03d", strings.Repeat("b", 60), i), defender.High))
+	}
+	two := func(a, b defender.Severity) *defenderhub.DetectProps {
+		return &defenderhub.DetectProps{Engine: defender.Native, Profiles: []defender.SecurityProfile{
+			{Behaviors: []defender.Behavior{named("b", a)}}, {Behaviors: []defender.Behavior{named("a", a), named("b", b)}},
+		}}
+	}
+	off := &defenderhub.ProductSubscriptionsProps{Detect: defenderhub.SubscriptionOff}
+	for name, c := range map[string]struct {
+		props defenderhub.DefenderHubProps
+		want  []string
+	}{
+		"too many":                     {defenderhub.DefenderHubProps{Subscriptions: off, Detect: &defenderhub.DetectProps{Engine: defender.Native, Behaviors: many}}, []string{"Detect"}},
+		"too many, but AWS sends them": {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{Engine: defender.Native, Behaviors: many}}, nil},
+		"two of one name":              {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.Low)}, []string{"Detect.Profiles[1].Behaviors[1].Severity"}},
+		"one of them the default":      {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.SeverityDefault)}, []string{"Detect.Profiles[1].Behaviors[1].Severity"}},
+		"the same":                     {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.High)}, nil},
+		"two, but AWS sends them":      {defenderhub.DefenderHubProps{Detect: two(defender.High, defender.Low)}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stack := newStack()
+			got, message := faults(t, func() { defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&c.props)) })
+			if !slices.Equal(got, c.want) {
+				t.Fatalf("got %v, want %v; %s", got, c.want, message)
+			}
+			if c.want == nil {
+				tp := synth(t, stack)
+				for _, id := range tp.ids("AWS::Lambda::Function") {
+					if size := len(text(path(tp[id].Properties, "Environment", "Variables"))); size > 4096 {
+						t.Errorf("%s has an environment of %d bytes", id, size)
+					}
+				}
 			}
 		})
 	}
