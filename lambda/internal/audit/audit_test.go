@@ -346,6 +346,27 @@ func TestRefusedFindingsDoNotStopTheOthers(t *testing.T) {
 	r.want(map[string]string{"a": "ACTIVE", "odd": "ACTIVE", "c": "ACTIVE"})
 }
 
+// What Security Hub shows of a finding whose update it refused still ends.
+func TestFindingWhoseUpdateWasRefusedIsArchivedAllTheSame(t *testing.T) {
+	r := newRig(t)
+	r.iot.findings["t1"] = []types.AuditFinding{policy("a")}
+	r.must(task("t1", 1, bad(policies)))
+	changed := policy("a")
+	changed.ReasonForNonCompliance = aws.String("something else")
+	r.iot.findings["t2"] = []types.AuditFinding{changed}
+	remove := r.service.Inject(securityhubtest.Fault{FailFinding: func(id string) *securityhubtest.FindingError {
+		return &securityhubtest.FindingError{ID: id, Code: "InvalidInput", Message: "no such thing"}
+	}})
+	second := task("t2", 2, bad(policies))
+	if o := r.process(second, time.Hour); o.Verdict != delivery.Refused {
+		t.Errorf("%+v", o)
+	}
+	remove()
+	r.want(map[string]string{"a": "ACTIVE"})
+	r.must(task("t3", 3, map[string]string{policies: "COMPLETED_COMPLIANT"}))
+	r.want(map[string]string{"a": "ARCHIVED"})
+}
+
 func TestTwoInvocationsOnOneTaskDoNotDisturbEachOther(t *testing.T) {
 	r := newRig(t)
 	for i := range 600 {

@@ -255,6 +255,29 @@ func TestRefusedFindingsAreLeftAloneBySchedule(t *testing.T) {
 	w.mustFind(t)
 }
 
+// Security Hub goes on showing what it took before.
+func TestRefusedUpdateLeavesTheFindingAsItWas(t *testing.T) {
+	w := newWorld(t)
+	w.replay(t, refused(0))
+	w.now = start.Add(2 * time.Hour)
+	worse := refused(2 * time.Hour)
+	worse.Finding.Title = strings.Repeat("x", 300)
+	for range 2 { // the second time as sent again from the dead-letter queue
+		if o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{worse})[id]; o.Verdict != delivery.Refused {
+			t.Fatalf("outcome %+v", o)
+		}
+	}
+	w.now = start.Add(2*time.Hour + defender.DefaultQuietTime - time.Second)
+	if n := w.refresh(t); n != 0 {
+		t.Errorf("%d due although it was seen within the quiet time", n)
+	}
+	w.now = w.now.Add(time.Second)
+	w.refresh(t)
+	if f := w.mustFind(t); f.RecordState != "ARCHIVED" || f.Title != refused(0).Finding.Title {
+		t.Errorf("after the quiet time %s, %q", f.RecordState, f.Title)
+	}
+}
+
 func TestUpdatedAtIsNeverInTheFuture(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, alarm(24*time.Hour))

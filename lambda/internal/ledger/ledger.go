@@ -44,6 +44,8 @@ type Claim struct {
 	// Import tells that Entry.Finding is to be imported and then confirmed; otherwise
 	// there is nothing to do.
 	Import bool
+	// confirmed is what the claim replaced, where Security Hub has that.
+	confirmed *Entry
 }
 
 // attempts to write bound how often invocations may get in each other's way.
@@ -90,7 +92,11 @@ func (l *Ledger) change(ctx context.Context, now time.Time, k Key, decide func(*
 		if err != nil {
 			return Claim{}, err
 		}
-		return Claim{Entry: next, Import: verdict == claim}, nil
+		c := Claim{Entry: next, Import: verdict == claim}
+		if old != nil && old.Status == Confirmed {
+			c.confirmed = old
+		}
+		return c, nil
 	}
 	return Claim{}, fmt.Errorf("write the ledger after %d attempts: %w", attempts, ErrConflict)
 }
@@ -121,21 +127,36 @@ func (l *Ledger) Confirm(ctx context.Context, now time.Time, c Claim) error {
 	return nil
 }
 
-// Abandon records that what was claimed can never be imported: it stays pending, so
-// that it suppresses nothing, but the schedule leaves it alone.
+// Abandon records that what was claimed can never be imported. Where Security Hub has
+// something older, that stands again, so that it ends when its time comes. Else the claim
+// stays pending, so that it suppresses nothing, but the schedule leaves it alone.
 func (l *Ledger) Abandon(ctx context.Context, now time.Time, c Claim) error {
 	e := c.Entry
+	if c.confirmed != nil {
+		e = c.confirmed.after(c.Entry)
+	}
 	e.revision++
 	record, err := l.encode(e, now)
 	if err != nil {
 		return err
 	}
-	record.Open, record.RefreshAt, record.RefreshShard = false, time.Time{}, ""
-	record.Expires = now.Add(remember)
+	if c.confirmed == nil {
+		record.Open, record.RefreshAt, record.RefreshShard = false, time.Time{}, ""
+		record.Expires = now.Add(remember)
+	}
 	if err := l.table.Put(ctx, record); err != nil && !errors.Is(err, ErrConflict) {
 		return fmt.Errorf("write the ledger: %w", err)
 	}
 	return nil
+}
+
+// after is e with what a refused claim tells all the same: that it was seen then. The
+// refused signal itself still counts as newer, so that it is tried when it comes again.
+func (e Entry) after(refused Entry) Entry {
+	e.UpdatedAt, e.FirstObserved, e.LastObserved = refused.UpdatedAt, refused.FirstObserved, refused.LastObserved
+	e.Order, e.revision = refused.Order, refused.revision
+	e.Order.Tie = ""
+	return e
 }
 
 // Open calls each with every finding of an audit check that is active or whose end is
