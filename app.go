@@ -44,15 +44,50 @@ func run(app awscdk.App) (err error) {
 	return nil
 }
 
-// wrongProps is the error with which a construct refused its props: the user's to mend,
-// so that a stack trace only hides it. Every other panic goes on.
+// wrongProps is the error with which a construct refused its props, in the words of the
+// settings: the user's to mend, so that a stack trace only hides it. Every other panic goes
+// on.
 func wrongProps(fault any) error {
-	err, ok := fault.(error)
-	if !ok || len(defender.FieldErrors(err)) == 0 {
+	err, _ := fault.(error)
+	found := defender.FieldErrors(err)
+	if len(found) == 0 {
 		panic(fault)
 	}
-	return err
+	faults := make([]error, len(found))
+	for i, f := range found {
+		field, _, _ := strings.Cut(f.Field, "[")
+		if key, ok := keys[field]; ok {
+			field = prefix + key
+		}
+		product := prefix + fmt.Sprint(f.Value) + "-subscription to off"
+		want := words.Replace(strings.ReplaceAll(f.Want, "the product's subscription to SubscriptionOff", product))
+		faults[i] = &defender.FieldError{Field: field, Value: f.Value, Want: want}
+	}
+	return fmt.Errorf("defenderhub: settings that do not go together (cdk.json, or -c KEY=VALUE):\n%w", errors.Join(faults...))
 }
+
+// keys are the settings that may be wrong together, by the prop that they set.
+var keys = map[string]string{
+	"Audit.Disabled":                 "audit-disabled",
+	"Audit.Except":                   "audit-except",
+	"Detect.Behaviors":               "profile",
+	"Detect.SelfManaged.ReportTopic": "report-topic",
+	"Forward":                        "forward",
+}
+
+// words are what settings call what the construct's faults speak of.
+var words = strings.NewReplacer(
+	"Detect.Engine: defender.Native", prefix+"engine native",
+	"Detect.Engine: defender.SelfManaged", prefix+"engine self-managed",
+	"Engine: defender.None", prefix+"engine none",
+	"such as defender.DemoBehaviors()", "such as those of demo",
+	"SelfManaged.ReportsEvery", prefix+"reports-every",
+	"defender.BehaviorTransitions", defender.BehaviorTransitions.String(),
+	"leave ReportTopic empty for it", "basic-ingest is for it",
+	"Audit.Topic as well: the topic to which the existing audit configuration sends its results",
+	"it left out with "+prefix+"audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic",
+	", or NoSchedule", "",
+)
 
 // newStack is environment-agnostic: the account and Region of the credentials decide.
 func newStack(app awscdk.App, c *config) awscdk.Stack {

@@ -100,31 +100,60 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	}
 }
 
-// TestWrongPropsEndTheAppWithTheirErrorAlone runs the app as the CDK CLI does, with
-// settings that are allowed each and wrong together.
-func TestWrongPropsEndTheAppWithTheirErrorAlone(t *testing.T) {
+// TestSettingsThatDoNotGoTogetherEndTheAppWithTheirErrorAlone runs the app as the CDK CLI
+// does, with settings that are allowed each and wrong together.
+func TestSettingsThatDoNotGoTogetherEndTheAppWithTheirErrorAlone(t *testing.T) {
 	app := filepath.Join(t.TempDir(), "app")
 	if output, err := exec.Command("go", "build", "-o", app, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	command := exec.Command(app)
-	command.Env = append(os.Environ(), `CDK_CONTEXT_JSON={"defenderhub:engine":"native","defenderhub:forward":"audit"}`)
-	var stderr strings.Builder
-	command.Stderr = &stderr
-	err := command.Run()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		t.Errorf("ended with %v, want exit status 1", err)
-	}
-	const want = `defenderhub: invalid props of DefenderHub/Hub:
-Detect.Behaviors: missing, want at least one behavior, such as defender.DemoBehaviors(), or Engine: defender.None
-Forward[0]: "audit", want no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to SubscriptionOff
-`
-	// An old Node.js makes jsii warn before that.
-	if told := stderr.String(); !strings.HasSuffix(told, want) || strings.Contains(told, "goroutine") {
-		t.Errorf("stderr:\n%s\nwant:\n%s", stderr.String(), want)
+	const integration = ", want no source that Device Defender's own integration sends already: leave it out, or set defenderhub:"
+	for context, want := range map[string][]string{
+		`"engine":"native","forward":"audit"`: {
+			`profile: missing, want at least one behavior, such as those of demo, or defenderhub:engine none`,
+			`forward: "audit"` + integration + `audit-subscription to off`,
+		},
+		`"engine":"native","profile":"demo","forward":"detect"`: {`forward: "detect"` + integration + `detect-subscription to off`},
+		`"forward":"detect,behavior"`: {
+			`forward: "detect", want no notifications of Detect without defenderhub:engine native`,
+			`forward: "behavior", want no alarms of behaviors without defenderhub:engine self-managed`,
+		},
+		`"engine":"self-managed","forward":"device-event,device-event"`: {
+			`profile: missing, want at least one behavior, such as those of demo, or defenderhub:reports-every, or defenderhub:engine none`,
+			`forward: "device-event", want each source once`,
+			`forward: "[device-event device-event]", want behavior as well: with defenderhub:engine self-managed it brings the alarms`,
+		},
+		`"engine":"self-managed","profile":"starter","report-topic":"$aws/rules/r/+"`: {
+			`report-topic: "$aws/rules/r/+", want no topic of Basic Ingest, which no rule can name: basic-ingest is for it`,
+		},
+		`"audit-configuration":"existing","audit-disabled":"LOGGING_DISABLED_CHECK","audit-subscription":"off","forward":"audit"`: {
+			`audit-disabled: "set", want nothing here: the existing audit configuration decides; change it where it is owned`,
+			`forward: "audit", want it left out with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic`,
+		},
+		`"audit-except":"` + checkNames(defender.Checks()) + `"`:   {`audit-except: "17 checks", want at least one check left to schedule`},
+		`"audit-disabled":"` + checkNames(defender.Checks()) + `"`: {`audit-disabled: "17 checks", want at least one check enabled`},
+	} {
+		command := exec.Command(app)
+		command.Env = append(os.Environ(), "CDK_CONTEXT_JSON={"+strings.ReplaceAll(`,`+context, `,"`, `,"defenderhub:`)[1:]+"}")
+		var stderr strings.Builder
+		command.Stderr = &stderr
+		err := command.Run()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+			t.Errorf("%s: ended with %v, want exit status 1", context, err)
+		}
+		text := "defenderhub: settings that do not go together (cdk.json, or -c KEY=VALUE):\n"
+		for _, line := range want {
+			text += "defenderhub:" + line + "\n"
+		}
+		// An old Node.js makes jsii warn before that.
+		if told := stderr.String(); !strings.HasSuffix(told, text) || strings.Contains(told, "goroutine") {
+			t.Errorf("%s: stderr:\n%s\nwant:\n%s", context, told, text)
+		}
 	}
 }
+
+func checkNames(checks []defender.Check) string { return strings.Join(names(checks), ",") }
 
 func TestPanicsThatAreNotOfPropsGoOn(t *testing.T) {
 	fault := errors.New("the kernel is gone")
