@@ -121,6 +121,9 @@ const (
 	MetricUnreadable       = "Unreadable"
 	MetricUnreadableStates = "UnreadableStates"
 	MetricOversizedStates  = "OversizedStates"
+	// MetricUnsent counts transitions that did not reach the forwarder's queue; they are sent
+	// again each minute.
+	MetricUnsent = "Unsent"
 	// MetricUnanswered counts unreadable reports that could not be answered.
 	MetricUnanswered = "Unanswered"
 	// MetricUnsampled counts values that are missing in the fleet's percentiles because they

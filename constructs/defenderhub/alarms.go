@@ -31,15 +31,35 @@ type AlarmsProps struct {
 	// ImportFailures goes off when findings fail to be imported; they are tried again.
 	// Default: above 0 findings in 3 of 3 periods.
 	ImportFailures Alarm
+	// Errors goes off when invocations of the functions fail; they are tried again.
+	// Default: above 0 invocations in 3 of 3 periods.
+	Errors Alarm
+	// RefreshFailures goes off when an hourly round is given up, which archives what fell
+	// quiet and refreshes what Security Hub would forget. Its periods are hours, at most 168
+	// of them.
+	// Default: above 0 rounds in 1 of 1 periods.
+	RefreshFailures Alarm
 }
 
-// Alarm is how one alarm is tuned.
+// Alarm is how one alarm is tuned that goes off when something happens. Where nothing
+// happens there is no metric, and it is quiet.
 type Alarm struct {
 	// Off leaves the alarm out.
 	Off bool
 	// Above is the value that the alarm goes off above.
 	// Default: 0, which stands for the alarm's own default.
 	Above int
+	// Periods is how many periods of five minutes in a row it takes, 1 to 288.
+	// https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
+	// Default: 0, which stands for the alarm's own default.
+	Periods int
+}
+
+// Absence is how one alarm is tuned that goes off when something does not happen. A metric
+// that is missing sets it off.
+type Absence struct {
+	// Off leaves the alarm out.
+	Off bool
 	// Periods is how many periods of five minutes in a row it takes, 1 to 288.
 	// Default: 0, which stands for the alarm's own default.
 	Periods int
@@ -51,18 +71,32 @@ func (p AlarmsProps) validate() error {
 	f.alarm("OldestMessage", p.OldestMessage)
 	f.alarm("SecurityHubOff", p.SecurityHubOff)
 	f.alarm("ImportFailures", p.ImportFailures)
+	f.alarm("Errors", p.Errors)
+	f.above("RefreshFailures", p.RefreshFailures)
+	f.number("RefreshFailures.Periods", p.RefreshFailures.Periods, 1, 168, "periods of an hour")
 	return f.err()
 }
 
 // alarm reports how an alarm cannot be tuned.
 func (f *faults) alarm(field string, a Alarm) {
+	f.above(field, a)
+	f.periods(field, a.Periods)
+}
+
+func (f *faults) above(field string, a Alarm) {
 	if a.Above < 0 {
 		f.add(field+".Above", a.Above, "0 or more; set Off to leave the alarm out")
 	}
-	f.number(field+".Periods", a.Periods, 1, 288, "periods of five minutes")
+}
+
+func (f *faults) periods(field string, periods int) {
+	f.number(field+".Periods", periods, 1, 288, "periods of five minutes")
 }
 
 const alarmPeriod = 5 * time.Minute
+
+// moreAboutAlarms is where the description of each alarm leads: to what to do.
+const moreAboutAlarms = "https://github.com/defenderhub/defenderhub/blob/main/docs/operations.md#alarms"
 
 // alarms makes the alarms of a construct that are on.
 type alarms struct {
@@ -72,18 +106,39 @@ type alarms struct {
 	made  []awscloudwatch.IAlarm
 }
 
+// add makes an alarm that goes off when something happens. description says what, and what
+// to do.
 func (a *alarms) add(id string, tuned, defaults Alarm, description string, metric awscloudwatch.IMetric) {
 	if tuned.Off {
 		return
 	}
-	alarm := awscloudwatch.NewAlarm(a.scope, new(id), &awscloudwatch.AlarmProps{
-		AlarmDescription:   new(description),
+	a.make(id, description, &awscloudwatch.AlarmProps{
 		Metric:             metric,
 		Threshold:          new(float64(or(tuned.Above, defaults.Above))),
 		EvaluationPeriods:  new(float64(or(tuned.Periods, defaults.Periods))),
 		ComparisonOperator: awscloudwatch.ComparisonOperator_GREATER_THAN_THRESHOLD,
 		TreatMissingData:   awscloudwatch.TreatMissingData_NOT_BREACHING,
 	})
+}
+
+// addAbsence makes an alarm that goes off when something happens less than a number of
+// times in a period.
+func (a *alarms) addAbsence(id string, tuned, defaults Absence, least int, description string, metric awscloudwatch.IMetric) {
+	if tuned.Off {
+		return
+	}
+	a.make(id, description, &awscloudwatch.AlarmProps{
+		Metric:             metric,
+		Threshold:          new(float64(least)),
+		EvaluationPeriods:  new(float64(or(tuned.Periods, defaults.Periods))),
+		ComparisonOperator: awscloudwatch.ComparisonOperator_LESS_THAN_THRESHOLD,
+		TreatMissingData:   awscloudwatch.TreatMissingData_BREACHING,
+	})
+}
+
+func (a *alarms) make(id, description string, props *awscloudwatch.AlarmProps) {
+	props.AlarmDescription = new(description + ". " + moreAboutAlarms)
+	alarm := awscloudwatch.NewAlarm(a.scope, new(id), props)
 	if a.topic != nil {
 		action := awscloudwatchactions.NewSnsAction(a.topic)
 		alarm.AddAlarmAction(action)
@@ -96,15 +151,21 @@ func (a *alarms) add(id string, tuned, defaults Alarm, description string, metri
 func (f *forwarder) newAlarms(p AlarmsProps) []awscloudwatch.IAlarm {
 	a := &alarms{scope: f, topic: p.Topic}
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
-		"Messages that can never be imported lie in the dead-letter queue; their attributes say why",
+		"Messages that can never be imported lie in the dead-letter queue: read their attributes, which say why, mend it and delete them",
 		f.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: 900, Periods: 1},
-		"Security events wait in a queue: the function fails, is throttled, or Security Hub is off",
+		"Security events wait in a queue, because the forwarder fails, is throttled, or Security Hub is off: look into its log",
 		oldestMessage(map[string]awssqs.Queue{"events": f.queue, "errors": f.errorQueue, "audits": f.auditQueue}))
 	a.add("SecurityHubOffAlarm", p.SecurityHubOff, Alarm{Periods: 1},
-		"Security Hub CSPM is not enabled in this account and Region; events wait up to 14 days for it", f.functionMetric(defender.MetricHubOff))
+		"Security Hub CSPM is not enabled in this account and Region: enable it, events wait up to 14 days", f.counted(defender.MetricHubOff))
 	a.add("ImportFailuresAlarm", p.ImportFailures, Alarm{Periods: 3},
-		"Security Hub refuses findings; they are tried again", f.functionMetric(defender.MetricFailed))
+		"Security Hub does not take findings, which are tried again: the forwarder's log says why", f.counted(defender.MetricFailed))
+	a.add("ErrorsAlarm", p.Errors, Alarm{Periods: 3},
+		"The forwarder crashes or runs out of time; what it had to import comes again: look into its log",
+		f.sum("failed invocations", func(g awslambda.Function) awscloudwatch.IMetric { return g.MetricErrors(fiveMinutes("Sum")) }))
+	a.add("RefreshFailuresAlarm", p.RefreshFailures, Alarm{Periods: 1},
+		"A round that archives and refreshes findings by the hour was given up; the next one does what it left: look into the forwarder's log",
+		f.function.Metric(new("AsyncEventsDropped"), &awscloudwatch.MetricOptions{Statistic: new("Sum"), Period: seconds(refreshInterval)}))
 	return a.made
 }
 
@@ -120,25 +181,33 @@ func oldestMessage(queues map[string]awssqs.Queue) awscloudwatch.IMetric {
 	return expression("oldest message, seconds", "MAX(METRICS())", metrics)
 }
 
-// functionMetric is the sum of a metric over both functions.
-func (f *forwarder) functionMetric(name string) awscloudwatch.IMetric {
-	metrics := map[string]awscloudwatch.IMetric{}
-	for id, function := range map[string]awslambda.Function{"events": f.function, "audits": f.auditFunction} {
-		if function == nil {
-			continue
-		}
-		metrics[id] = awscloudwatch.NewMetric(&awscloudwatch.MetricProps{
-			Namespace:     new(defender.MetricNamespace),
-			MetricName:    new(name),
-			DimensionsMap: &map[string]*string{defender.MetricDimensionForwarder: function.FunctionName()},
-			Statistic:     new("Sum"),
-			Period:        seconds(alarmPeriod),
-		})
-	}
+// counted is how often the functions counted something.
+func (f *forwarder) counted(name string) awscloudwatch.IMetric {
+	return f.sum(name, func(g awslambda.Function) awscloudwatch.IMetric {
+		return counted(defender.MetricDimensionForwarder, g, name)
+	})
+}
+
+// sum adds up a metric of both functions.
+func (f *forwarder) sum(label string, metric func(awslambda.Function) awscloudwatch.IMetric) awscloudwatch.IMetric {
 	if f.auditFunction == nil {
-		return metrics["events"]
+		return metric(f.function)
 	}
-	return expression(name, "FILL(events, 0) + FILL(audits, 0)", metrics)
+	return expression(label, "FILL(events, 0) + FILL(audits, 0)", map[string]awscloudwatch.IMetric{
+		"events": metric(f.function), "audits": metric(f.auditFunction),
+	})
+}
+
+// counted is how often a function counted something; dimension says what kind of function
+// it is.
+func counted(dimension string, function awslambda.Function, name string) awscloudwatch.IMetric {
+	return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{
+		Namespace:     new(defender.MetricNamespace),
+		MetricName:    new(name),
+		DimensionsMap: &map[string]*string{dimension: function.FunctionName()},
+		Statistic:     new("Sum"),
+		Period:        seconds(alarmPeriod),
+	})
 }
 
 func expression(label, text string, metrics map[string]awscloudwatch.IMetric) awscloudwatch.IMetric {

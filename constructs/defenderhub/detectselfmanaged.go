@@ -159,7 +159,7 @@ type SelfManagedProps struct {
 	// Default: "", awscdk.RemovalPolicy_DESTROY, it goes with the stack.
 	StateRemovalPolicy awscdk.RemovalPolicy
 	// Alarms tune the alarms.
-	// Default: nil, three alarms that notify nobody.
+	// Default: nil, eleven alarms that notify nobody.
 	Alarms *SelfManagedAlarmsProps
 }
 

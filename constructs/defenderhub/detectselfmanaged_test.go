@@ -13,7 +13,6 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
@@ -84,7 +83,7 @@ func TestSelfManagedEngineUsesNothingOfDetect(t *testing.T) {
 	for kind, want := range map[string]int{
 		"AWS::IoT::SecurityProfile": 0, "AWS::IoT::CustomMetric": 0, "AWS::IoT::Dimension": 0, "AWS::SecurityHub::ProductSubscription": 1,
 		"AWS::IoT::TopicRule": 4 + 3, "AWS::SQS::Queue": 3 + 3, "AWS::Lambda::Function": 1 + 2, "AWS::DynamoDB::Table": 2, "AWS::Scheduler::Schedule": 1,
-		"AWS::CloudWatch::Alarm": 4 + 3, "AWS::Kinesis::Stream": 0, "AWS::Lambda::EventSourceMapping": 2 + 2, "AWS::SNS::Topic": 1,
+		"AWS::CloudWatch::Alarm": 6 + 11, "AWS::Kinesis::Stream": 0, "AWS::Lambda::EventSourceMapping": 2 + 2, "AWS::SNS::Topic": 1,
 	} {
 		if got := len(tp.ids(kind)); got != want {
 			t.Errorf("%d of %s, want %d", got, kind, want)
@@ -156,6 +155,16 @@ func TestClosersShareEachMinute(t *testing.T) {
 	statements := path(r.Properties["Policies"].([]any)[0], "PolicyDocument", "Statement").([]any)
 	if got, want := text(path(statements[0], "Resource")), `{"Fn::GetAtt":["`+closer+`","Arn"]}`; got != want || path(statements[0], "Action") != "lambda:InvokeFunction" {
 		t.Errorf("the schedules may %s", text(statements))
+	}
+}
+
+// What one minute left undone the next asks for.
+func TestClosersRunIsNotTriedAgain(t *testing.T) {
+	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
+	closer := tp.idOf(t, "AWS::Lambda::Function", "HubDetectCloser")
+	got := text(tp.named(t, "AWS::Lambda::EventInvokeConfig", "HubDetectCloserEventInvokeConfig").Properties)
+	if want := `{"FunctionName":{"Ref":"` + closer + `"},"MaximumEventAgeInSeconds":60,"MaximumRetryAttempts":0,"Qualifier":"$LATEST"}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
@@ -292,40 +301,6 @@ func TestSameBehaviorsAreTheSameAsset(t *testing.T) {
 	}
 	if got := code(func(p *defenderhub.DetectProps) { p.SelfManaged.Executable = copied }); got == same {
 		t.Error("another program is the same asset")
-	}
-}
-
-func TestAlarmsOfTheSelfManagedEngineAreTuned(t *testing.T) {
-	stack := newStack()
-	topic := awssns.NewTopic(stack, jsii.String("Oncall"), nil)
-	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{
-		Transport: defenderhub.TransportKinesis,
-		Alarms:    &defenderhub.SelfManagedAlarmsProps{Topic: topic, DeadLetters: defenderhub.Alarm{Off: true}, OldestMessage: defenderhub.Alarm{Above: 3600, Periods: 2}},
-	})}))
-	if got := len(hub.Detect().SelfManaged().Alarms); got != 2 {
-		t.Errorf("%d alarms, want 2", got)
-	}
-	tp := synth(t, stack)
-	for prefix, want := range map[string]struct {
-		threshold, periods float64
-		sees               []string
-	}{
-		"HubDetectOldestMessageAlarm": {3600, 2, []string{"HubDetectStream", "HubDetectErrorQueue", "GetRecords.IteratorAgeMilliseconds", "/ 1000"}},
-		"HubDetectErrorsAlarm":        {0, 3, []string{"HubDetectEvaluator", "HubDetectCloser"}},
-	} {
-		p := tp.named(t, "AWS::CloudWatch::Alarm", prefix).Properties
-		if p["Threshold"] != want.threshold || p["EvaluationPeriods"] != want.periods || !strings.Contains(text(p["AlarmActions"]), "Oncall") {
-			t.Errorf("%s: %s", prefix, text(p))
-		}
-		for _, part := range want.sees {
-			if !strings.Contains(text(p["Metrics"]), part) {
-				t.Errorf("%s does not see %s: %s", prefix, part, text(p["Metrics"]))
-			}
-		}
-	}
-	queue := text(selfManagedTemplate(t, defenderhub.SelfManagedProps{}).named(t, "AWS::CloudWatch::Alarm", "HubDetectOldestMessageAlarm").Properties)
-	if !strings.Contains(queue, "HubDetectTelemetry") || !strings.Contains(queue, "HubDetectErrorQueue") {
-		t.Errorf("the alarm does not see both queues: %s", queue)
 	}
 }
 

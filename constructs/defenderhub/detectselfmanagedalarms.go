@@ -5,6 +5,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+
+	"github.com/defenderhub/defenderhub/defender"
 )
 
 // SelfManagedAlarmsProps tune the alarms of the engine defender.SelfManaged.
@@ -19,30 +21,90 @@ type SelfManagedAlarmsProps struct {
 	// OldestMessage goes off when telemetry has waited long in a queue or in the stream.
 	// Default: above 900 seconds in 1 of 1 periods.
 	OldestMessage Alarm
+	// Failures goes off when telemetry fails to be judged; it is tried again.
+	// Default: above 0 messages in 3 of 3 periods.
+	Failures Alarm
+	// Throttles goes off when Lambda does not start the evaluator, because the account runs
+	// as many functions at once as it may.
+	// Default: above 0 invocations in 3 of 3 periods.
+	Throttles Alarm
 	// Errors goes off when invocations of the functions fail; they are tried again.
 	// Default: above 0 invocations in 3 of 3 periods.
 	Errors Alarm
+	// Unsent goes off when transitions do not reach the forwarder's queue; they are sent again.
+	// Default: above 0 transitions in 3 of 3 periods.
+	Unsent Alarm
+	// CloserStopped goes off when the closer does not run: silence is not judged.
+	// Default: fewer runs than there are closers in 3 of 3 periods.
+	CloserStopped Absence
+	// Blind goes off when the closer judges nothing, because telemetry waits and no evaluator
+	// tells how far it is.
+	// Default: above 0 minutes in 3 of 3 periods.
+	Blind Alarm
+	// Unfinished goes off when the closer has no time left for all that is due.
+	// Default: above 0 minutes in 3 of 3 periods.
+	Unfinished Alarm
+	// OversizedStates goes off when a device is not judged because it breaks more behaviors
+	// at once than the table can hold.
+	// Default: above 0 devices in 1 of 1 periods.
+	OversizedStates Alarm
+	// Unreadable goes off when a message comes that no rule of the engine wrote, or a
+	// lifecycle event that a device published.
+	// Default: above 0 messages in 1 of 1 periods.
+	Unreadable Alarm
 }
 
 func (p SelfManagedAlarmsProps) validate() error {
 	var f faults
 	f.alarm("DeadLetters", p.DeadLetters)
 	f.alarm("OldestMessage", p.OldestMessage)
+	f.alarm("Failures", p.Failures)
+	f.alarm("Throttles", p.Throttles)
 	f.alarm("Errors", p.Errors)
+	f.alarm("Unsent", p.Unsent)
+	f.periods("CloserStopped", p.CloserStopped.Periods)
+	f.alarm("Blind", p.Blind)
+	f.alarm("Unfinished", p.Unfinished)
+	f.alarm("OversizedStates", p.OversizedStates)
+	f.alarm("Unreadable", p.Unreadable)
 	return f.err()
 }
 
 // newAlarms makes the alarms that are on.
-func (e *selfManaged) newAlarms(p SelfManagedAlarmsProps) []awscloudwatch.IAlarm {
+func (e *selfManaged) newAlarms(p SelfManagedAlarmsProps, closers int) []awscloudwatch.IAlarm {
 	a := &alarms{scope: e.scope, topic: p.Topic}
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
-		"Telemetry that could not be judged, or a minute in which the closer could not be started, lies in the dead-letter queue",
+		"Telemetry that could not be judged for six hours, or a minute in which the closer could not be started, lies in the dead-letter queue: look at it, mend the cause and delete it",
 		e.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: 900, Periods: 1},
-		"Telemetry waits: the evaluator fails, is throttled, or has too little concurrency", e.oldest())
+		"Telemetry waits: the evaluator fails, is throttled, or has too little concurrency or too few shards; look into its log", e.oldest())
+	a.add("FailuresAlarm", p.Failures, Alarm{Periods: 3},
+		"Telemetry fails to be judged and is tried again for six hours: the evaluator's log says why", e.counted(e.evaluator, defender.MetricFailed))
+	a.add("ThrottlesAlarm", p.Throttles, Alarm{Periods: 3},
+		"Lambda does not start the evaluator, and telemetry waits: raise the account's quota of concurrent executions, or lower MaxConcurrency",
+		e.evaluator.MetricThrottles(fiveMinutes("Sum")))
 	a.add("ErrorsAlarm", p.Errors, Alarm{Periods: 3},
-		"Invocations of the evaluator or the closer fail; what they were to judge is tried again", e.errors())
+		"Invocations of the evaluator or the closer fail, and what they were to judge is tried again: their logs say why", e.errors())
+	a.add("UnsentAlarm", p.Unsent, Alarm{Periods: 3},
+		"Alarms of devices do not reach the forwarder's queue and are sent again each minute: the closer's log says why", e.counted(e.closer, defender.MetricUnsent))
+	a.addAbsence("CloserStoppedAlarm", p.CloserStopped, Absence{Periods: 3}, closers,
+		"The closer does not run, so that silence is not judged and nothing is cleared: look at its schedule, the dead-letter queue and the account's concurrency",
+		e.closer.MetricInvocations(fiveMinutes("Sum")))
+	a.add("BlindAlarm", p.Blind, Alarm{Periods: 3},
+		"The closer judges nothing, because telemetry waits and no evaluator tells how far it is: look at the evaluator's errors, throttles and event source mappings",
+		e.counted(e.closer, defender.MetricBlind))
+	a.add("UnfinishedAlarm", p.Unfinished, Alarm{Periods: 3},
+		"The closer has no time left for all that is due: give it more Closers, a longer Timeout or more MemoryMiB", e.counted(e.closer, defender.MetricUnfinished))
+	a.add("OversizedStatesAlarm", p.OversizedStates, Alarm{Periods: 1},
+		"A device breaks more behaviors at once than the table can hold and is not judged: the evaluator's log names it; look at the device", e.counted(e.evaluator, defender.MetricOversizedStates))
+	a.add("UnreadableAlarm", p.Unreadable, Alarm{Periods: 1},
+		"A message came that no rule of the engine wrote, or a lifecycle event that a device published: find out who may send to the queue, and which IoT policy allows $aws/rules/*",
+		e.counted(e.evaluator, defender.MetricUnreadable))
 	return a.made
+}
+
+func (e *selfManaged) counted(function awslambda.Function, name string) awscloudwatch.IMetric {
+	return counted(defender.MetricDimensionEvaluator, function, name)
 }
 
 // oldest is the age in seconds of the oldest telemetry.

@@ -46,12 +46,12 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 				Transport: 7, Shards: 201, ReportTopic: "a/+b", ReportsEvery: 90 * time.Second, ReportsSeverity: 9, MinDatapoints: -1, MembershipAge: 25 * time.Hour,
 				BatchSize: 10001, BatchWindow: 301 * time.Second, Closers: 17, Executable: "testdata", Architecture: 2, MemoryMiB: 64,
 				Timeout: time.Second, LogLevel: 3, VPCSubnets: &awsec2.SubnetSelection{}, StateRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
-				Alarms: &defenderhub.SelfManagedAlarmsProps{Errors: defenderhub.Alarm{Above: -1}},
+				Alarms: &defenderhub.SelfManagedAlarmsProps{Errors: defenderhub.Alarm{Above: -1}, CloserStopped: defenderhub.Absence{Periods: 289}},
 			}
 		}, []string{
 			"SelfManaged.Transport", "SelfManaged.Shards", "SelfManaged.ReportTopic", "SelfManaged.ReportsEvery", "SelfManaged.ReportsSeverity", "SelfManaged.MinDatapoints", "SelfManaged.MembershipAge",
 			"SelfManaged.BatchSize", "SelfManaged.BatchWindow", "SelfManaged.Closers", "SelfManaged.Executable", "SelfManaged.Architecture", "SelfManaged.MemoryMiB",
-			"SelfManaged.Timeout", "SelfManaged.LogLevel", "SelfManaged.VPCSubnets", "SelfManaged.StateRemovalPolicy", "SelfManaged.Alarms.Errors.Above", "SelfManaged.Forwarder",
+			"SelfManaged.Timeout", "SelfManaged.LogLevel", "SelfManaged.VPCSubnets", "SelfManaged.StateRemovalPolicy", "SelfManaged.Alarms.Errors.Above", "SelfManaged.Alarms.CloserStopped.Periods", "SelfManaged.Forwarder",
 		}},
 		"nobody listens": {func(p *defenderhub.DetectProps) { p.SelfManaged.Forwarder = nil }, []string{"SelfManaged.Forwarder"}},
 		"another's profiles": {func(p *defenderhub.DetectProps) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
@@ -17,6 +18,9 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/defender/evaluate"
 )
+
+// closeInterval is how often the closer is invoked.
+const closeInterval = time.Minute
 
 // selfManaged is the engine defender.SelfManaged while it is made.
 type selfManaged struct {
@@ -75,12 +79,14 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 	answers, suppressions := answerPermissions(s.ReportTopic)
 	e.evaluator = function("Evaluator", "Judges the behavior of devices", append(e.streamPermissions(), answers...), suppressions...)
 	e.closer = function("Closer", "Judges each minute what the silence of devices decides", e.closerPermissions())
+	// What is tried on top, or comes late, would only add to the load of what fails.
+	e.closer.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(0.0), MaxEventAge: seconds(closeInterval)})
 	if e.stream != nil {
 		e.closer.AddEnvironment(new(defender.EnvTelemetryStream), e.stream.StreamName(), nil)
 	}
 	e.consume(s)
 	e.schedule(p)
-	e.alarms = e.newAlarms(value(s.Alarms))
+	e.alarms = e.newAlarms(value(s.Alarms), or(s.Closers, defaultClosers))
 	d.selfManaged, d.reportTopic = e, e.reportTopic(s.ReportTopic)
 }
 

@@ -104,7 +104,7 @@ type ForwarderProps struct {
 	// Default: "", awscdk.RemovalPolicy_DESTROY, it goes with the stack.
 	LedgerRemovalPolicy awscdk.RemovalPolicy
 	// Alarms tune the alarms.
-	// Default: nil, four alarms that notify nobody.
+	// Default: nil, six alarms that notify nobody.
 	Alarms *AlarmsProps
 
 	// behaviorSeverities are those that behaviors ask for whose alerts are forwarded; the

@@ -200,12 +200,16 @@ func TestAlarmsAreTuned(t *testing.T) {
 	topic := awssns.NewTopic(stack, jsii.String("Oncall"), nil)
 	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), Alarms: &defenderhub.AlarmsProps{
 		Topic: topic, DeadLetters: defenderhub.Alarm{Off: true}, OldestMessage: defenderhub.Alarm{Above: 3600, Periods: 2},
+		RefreshFailures: defenderhub.Alarm{Periods: 3},
 	}})
-	if got := len(forwarder.Alarms()); got != 3 {
-		t.Errorf("%d alarms, want 3", got)
+	if got := len(forwarder.Alarms()); got != 5 {
+		t.Errorf("%d alarms, want 5", got)
 	}
 	tp := synth(t, stack)
-	for prefix, want := range map[string][2]float64{"ForwarderOldestMessageAlarm": {3600, 2}, "ForwarderSecurityHubOffAlarm": {0, 1}, "ForwarderImportFailuresAlarm": {0, 3}} {
+	for prefix, want := range map[string][2]float64{
+		"ForwarderOldestMessageAlarm": {3600, 2}, "ForwarderSecurityHubOffAlarm": {0, 1}, "ForwarderImportFailuresAlarm": {0, 3},
+		"ForwarderErrorsAlarm": {0, 3}, "ForwarderRefreshFailuresAlarm": {0, 3},
+	} {
 		p := tp.named(t, "AWS::CloudWatch::Alarm", prefix).Properties
 		if p["Threshold"] != want[0] || p["EvaluationPeriods"] != want[1] || p["TreatMissingData"] != "notBreaching" {
 			t.Errorf("%s: %s", prefix, text(p))
@@ -223,6 +227,7 @@ func TestAlarmsSeeBothFunctionsAndEveryQueue(t *testing.T) {
 		"ForwarderOldestMessageAlarm":  {"ForwarderQueue", "ForwarderErrorQueue", "ForwarderAuditQueue"},
 		"ForwarderSecurityHubOffAlarm": {"ForwarderFunction", "ForwarderAuditFunction"},
 		"ForwarderImportFailuresAlarm": {"ForwarderFunction", "ForwarderAuditFunction"},
+		"ForwarderErrorsAlarm":         {"ForwarderFunction", "ForwarderAuditFunction"},
 	} {
 		metrics := text(tp.named(t, "AWS::CloudWatch::Alarm", prefix).Properties["Metrics"])
 		for _, id := range want {
@@ -230,6 +235,23 @@ func TestAlarmsSeeBothFunctionsAndEveryQueue(t *testing.T) {
 				t.Errorf("%s does not see %s: %s", prefix, id, metrics)
 			}
 		}
+	}
+}
+
+// The hourly round is all that invokes a function of the forwarder asynchronously.
+func TestHourlyRoundIsTriedForAnHour(t *testing.T) {
+	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
+	function := tp.idOf(t, "AWS::Lambda::Function", "ForwarderFunction")
+	if got, want := text(tp.one(t, "AWS::Lambda::EventInvokeConfig").Properties), `{"FunctionName":{"Ref":"`+function+`"},"MaximumEventAgeInSeconds":3600,"MaximumRetryAttempts":2,"Qualifier":"$LATEST"}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	target := tp.one(t, "AWS::Events::Rule").Properties["Targets"].([]any)[0]
+	if got := text(path(target, "RetryPolicy")); got != `{"MaximumEventAgeInSeconds":3600}` {
+		t.Errorf("the rule tries %s", got)
+	}
+	p := tp.named(t, "AWS::CloudWatch::Alarm", "ForwarderRefreshFailuresAlarm").Properties
+	if p["MetricName"] != "AsyncEventsDropped" || p["Period"] != 3600.0 || !strings.Contains(text(p["Dimensions"]), `"`+function+`"`) {
+		t.Errorf("the alarm is on %s", text(p))
 	}
 }
 
@@ -259,13 +281,13 @@ func TestWrongForwarderPropsAreErrors(t *testing.T) {
 			BatchSize:  10001, BatchWindow: 301 * time.Second, MaxConcurrency: 1,
 			Architecture: 2, MemoryMiB: 64, Timeout: 1500 * time.Millisecond, AuditTimeout: time.Second, LogLevel: 3,
 			VPCSubnets: &awsec2.SubnetSelection{}, LedgerRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
-			Alarms: &defenderhub.AlarmsProps{DeadLetters: defenderhub.Alarm{Above: -1}, ImportFailures: defenderhub.Alarm{Periods: 289}},
+			Alarms: &defenderhub.AlarmsProps{DeadLetters: defenderhub.Alarm{Above: -1}, ImportFailures: defenderhub.Alarm{Periods: 289}, RefreshFailures: defenderhub.Alarm{Above: -1, Periods: 169}},
 		})
 	})
 	want := []string{
 		"EventTopic", "QuietTime", "Severities[device-event]", "Severities[Source(77)]", "BatchSize", "BatchWindow", "MaxConcurrency",
 		"Architecture", "MemoryMiB", "Timeout", "AuditTimeout", "LogLevel", "VPCSubnets", "LedgerRemovalPolicy",
-		"Alarms.DeadLetters.Above", "Alarms.ImportFailures.Periods",
+		"Alarms.DeadLetters.Above", "Alarms.ImportFailures.Periods", "Alarms.RefreshFailures.Above", "Alarms.RefreshFailures.Periods",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)

@@ -93,17 +93,19 @@ func (f *forwarder) consumeAudits(function awslambda.Function) {
 }
 
 // refresh asks the function by the hour to archive what fell quiet, and to import again
-// what Security Hub would soon forget. What is due is decided by the event's own time.
+// what Security Hub would soon forget. What is due is decided by the event's own time, and
+// the next event asks for all that one left undone: none is tried for longer than an hour.
 func (f *forwarder) refresh() {
 	var request map[string]any
 	if err := json.Unmarshal([]byte(defender.RefreshRequest(*awsevents.EventField_Time())), &request); err != nil {
 		panic(err) // a token has nothing that JSON would escape
 	}
+	f.function.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(2.0), MaxEventAge: seconds(refreshInterval)})
 	awsevents.NewRule(f, new("Refresh"), &awsevents.RuleProps{
 		Description: new("Archives findings that fell quiet, refreshes those that Security Hub would forget"),
 		Schedule:    awsevents.Schedule_Rate(seconds(refreshInterval)),
 		Targets: &[]awsevents.IRuleTarget{awseventstargets.NewLambdaFunction(f.function, &awseventstargets.LambdaFunctionProps{
-			Event: awsevents.RuleTargetInput_FromObject(request),
+			Event: awsevents.RuleTargetInput_FromObject(request), MaxEventAge: seconds(refreshInterval),
 		})},
 	})
 }

@@ -30,7 +30,7 @@ type DefenderHubProps struct {
 	// Default: nil, the events of all rule sources that Forward names.
 	Rules *RulesProps
 	// Forwarder turns events into findings.
-	// Default: nil, a Go function for arm64 and four alarms.
+	// Default: nil, a Go function for arm64 and six alarms.
 	Forwarder *ForwarderProps
 	// Forward are the sources that the forwarder brings to Security Hub. A source that
 	// Device Defender's own integration sends cannot stand here: set the product's

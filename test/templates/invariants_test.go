@@ -121,6 +121,9 @@ var invariants = []struct {
 		}
 		return ""
 	}},
+	{"AWS::Scheduler::Schedule", func(tpl template, _ string, r resource) string { return invokes(tpl, r.Properties["Target"]) }},
+	{"AWS::Events::Rule", func(tpl template, _ string, r resource) string { return invokes(tpl, r.Properties["Targets"]) }},
+	{"AWS::CloudWatch::Alarm", alarm},
 	{"AWS::IoT::ScheduledAudit", func(tpl template, _ string, r resource) string {
 		for _, d := range r.DependsOn {
 			if tpl.Resources[d].Type == "AWS::IoT::AccountAuditConfiguration" {
@@ -134,6 +137,39 @@ var invariants = []struct {
 		}
 		return ""
 	}},
+}
+
+// invokes wants each function that a schedule invokes to say how long it is tried: by
+// default Lambda tries three times, and keeps for six hours what it cannot start.
+func invokes(tpl template, targets any) string {
+	text := toJSON(targets)
+	for id, r := range tpl.Resources {
+		if r.Type != "AWS::Lambda::Function" || !strings.Contains(text, `"`+id+`"`) {
+			continue
+		}
+		configured := false
+		for _, c := range tpl.Resources {
+			configured = configured || c.Type == "AWS::Lambda::EventInvokeConfig" && strings.Contains(toJSON(c.Properties["FunctionName"]), `"`+id+`"`) &&
+				c.Properties["MaximumRetryAttempts"] != nil && c.Properties["MaximumEventAgeInSeconds"] != nil
+		}
+		if !configured {
+			return "invokes " + id + " with Lambda's default of retries"
+		}
+	}
+	return ""
+}
+
+// alarm wants what is missing to be taken for the fault only where something has to happen,
+// and a way on for who is woken.
+func alarm(_ template, _ string, r resource) string {
+	wanted := map[any]any{"GreaterThanThreshold": "notBreaching", "LessThanThreshold": "breaching"}[r.Properties["ComparisonOperator"]]
+	if got := r.Properties["TreatMissingData"]; wanted == nil || got != wanted {
+		return fmt.Sprintf("%v, and what is missing is %v", r.Properties["ComparisonOperator"], got)
+	}
+	if description, _ := r.Properties["AlarmDescription"].(string); !strings.HasSuffix(description, "/docs/operations.md#alarms") {
+		return fmt.Sprintf("leads nowhere: %q", description)
+	}
+	return ""
 }
 
 // physicalName forbids names: two copies must fit one account. The stack of

@@ -114,6 +114,14 @@ func TestRefusedLettersStayInTheOutbox(t *testing.T) {
 	if r.table.of("good")["outbox"] != nil || r.table.of("bad")["outbox"] == nil || r.changes() != "good ports in-alarm" {
 		t.Errorf("good %v, bad %v", r.table.of("good"), r.table.of("bad"))
 	}
+	if n := r.counted(defender.MetricUnsent); n != 1 {
+		t.Errorf("%d are counted as not sent, want 1", n)
+	}
+	r.queue.refuse = ""
+	r.close(at(6))
+	if n := r.counted(defender.MetricUnsent); n != 1 || r.table.of("bad")["outbox"] != nil {
+		t.Errorf("after it was sent %d are counted, and of bad there is %v", n, r.table.of("bad"))
+	}
 }
 
 func TestTwoEvaluatorsAtOnce(t *testing.T) {

@@ -73,12 +73,12 @@ type Deployment struct {
 	BatchRecords float64 // the largest batch
 	Partitions   float64 // of the closer, each invoked once a minute
 	CloseSeconds float64 // that one such invocation takes
-	Alarms       float64 // of CloudWatch
+	Alarms       float64 // metrics that alarms of CloudWatch watch
 	Metrics      float64 // custom metrics: four counters, each for the function and its source
 }
 
 // Defaults are what the constructs deploy without props.
-var Defaults = Deployment{MemoryMB: 256, BatchSeconds: 10, BatchRecords: 1000, Partitions: 1, CloseSeconds: 0.2, Alarms: 3, Metrics: 8}
+var Defaults = Deployment{MemoryMB: 256, BatchSeconds: 10, BatchRecords: 1000, Partitions: 1, CloseSeconds: 0.2, Alarms: 13, Metrics: 8}
 
 // Work is what the evaluation of a device costs in a window of five minutes, as measured.
 type Work struct {

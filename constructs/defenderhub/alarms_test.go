@@ -1,0 +1,147 @@
+package defenderhub_test
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+)
+
+// comparison is what an alarm is in alarm for.
+func comparison(p map[string]any) string {
+	operator := map[any]string{"GreaterThanThreshold": ">", "LessThanThreshold": "<"}[p["ComparisonOperator"]]
+	return fmt.Sprintf("%s %v for %v, %v", operator, p["Threshold"], p["EvaluationPeriods"], p["TreatMissingData"])
+}
+
+func TestAlarmsOfTheSelfManagedEngineAreTuned(t *testing.T) {
+	stack := newStack()
+	topic := awssns.NewTopic(stack, jsii.String("Oncall"), nil)
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{
+		Transport: defenderhub.TransportKinesis, Closers: 4,
+		Alarms: &defenderhub.SelfManagedAlarmsProps{
+			Topic: topic, DeadLetters: defenderhub.Alarm{Off: true}, OldestMessage: defenderhub.Alarm{Above: 3600, Periods: 2},
+			Blind: defenderhub.Alarm{Above: 10, Periods: 6}, CloserStopped: defenderhub.Absence{Periods: 12},
+		},
+	})}))
+	tuned := hub.Detect().SelfManaged().Alarms
+	if len(tuned) != 10 {
+		t.Errorf("%d alarms, want 10", len(tuned))
+	}
+	tp := synth(t, stack)
+	for name, want := range map[string]struct {
+		comparison string
+		sees       []string
+	}{
+		"OldestMessage":   {"> 3600 for 2, notBreaching", []string{"HubDetectStream", "HubDetectErrorQueue", "GetRecords.IteratorAgeMilliseconds", "/ 1000"}},
+		"Failures":        {"> 0 for 3, notBreaching", []string{"DefenderHub", `"Evaluator"`, "HubDetectEvaluator", `"Failed"`}},
+		"Throttles":       {"> 0 for 3, notBreaching", []string{"HubDetectEvaluator", `"Throttles"`}},
+		"Errors":          {"> 0 for 3, notBreaching", []string{"HubDetectEvaluator", "HubDetectCloser", `"Errors"`}},
+		"Unsent":          {"> 0 for 3, notBreaching", []string{"HubDetectCloser", `"Unsent"`}},
+		"CloserStopped":   {"< 4 for 12, breaching", []string{"HubDetectCloser", `"Invocations"`}},
+		"Blind":           {"> 10 for 6, notBreaching", []string{"HubDetectCloser", `"Blind"`}},
+		"Unfinished":      {"> 0 for 3, notBreaching", []string{"HubDetectCloser", `"Unfinished"`}},
+		"OversizedStates": {"> 0 for 1, notBreaching", []string{"HubDetectEvaluator", `"OversizedStates"`}},
+		"Unreadable":      {"> 0 for 1, notBreaching", []string{"HubDetectEvaluator", `"Unreadable"`}},
+	} {
+		p := tp.named(t, "AWS::CloudWatch::Alarm", "HubDetect"+name+"Alarm").Properties
+		if got := comparison(p); got != want.comparison {
+			t.Errorf("%s: %s, want %s", name, got, want.comparison)
+		}
+		if !strings.Contains(text(p["AlarmActions"]), "Oncall") || !strings.Contains(text(p["OKActions"]), "Oncall") {
+			t.Errorf("%s tells %s", name, text(p))
+		}
+		for _, part := range want.sees {
+			if !strings.Contains(text(p), part) {
+				t.Errorf("%s does not see %s: %s", name, part, text(p))
+			}
+		}
+	}
+	defaults := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
+	queue := text(defaults.named(t, "AWS::CloudWatch::Alarm", "HubDetectOldestMessageAlarm").Properties)
+	if !strings.Contains(queue, "HubDetectTelemetry") || !strings.Contains(queue, "HubDetectErrorQueue") {
+		t.Errorf("the alarm does not see both queues: %s", queue)
+	}
+	if got := comparison(defaults.named(t, "AWS::CloudWatch::Alarm", "HubDetectCloserStoppedAlarm").Properties); got != "< 1 for 3, breaching" {
+		t.Errorf("without props the closer's alarm is %s", got)
+	}
+}
+
+func TestEachAlarmOfTheSelfManagedEngineCanBeLeftOut(t *testing.T) {
+	off := defenderhub.Alarm{Off: true}
+	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{
+		DeadLetters: off, OldestMessage: off, Failures: off, Throttles: off, Errors: off, Unsent: off,
+		CloserStopped: defenderhub.Absence{Off: true}, Blind: off, Unfinished: off, OversizedStates: off, Unreadable: off,
+	}})
+	for _, id := range tp.ids("AWS::CloudWatch::Alarm") {
+		if strings.HasPrefix(id, "HubDetect") {
+			t.Errorf("%s is there", id)
+		}
+	}
+}
+
+var alarmRow = regexp.MustCompile(`(?m)^\| \*(\w+)\* \| (forwarder|Detect) \|`)
+
+// Who is woken by an alarm finds what happened in it, and its row on the page that it names.
+func TestEveryAlarmLeadsToItsRow(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows, alarms []string
+	for _, row := range alarmRow.FindAllStringSubmatch(string(page), -1) {
+		rows = append(rows, row[2]+" "+row[1])
+	}
+	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
+	for _, id := range tp.ids("AWS::CloudWatch::Alarm") {
+		part, name := "forwarder", strings.TrimPrefix(id, "HubForwarder")
+		if name == id {
+			part, name = "Detect", strings.TrimPrefix(id, "HubDetect")
+		}
+		alarms = append(alarms, part+" "+name[:len(name)-len("Alarm12345678")])
+		description := tp[id].Properties["AlarmDescription"].(string)
+		if !strings.HasSuffix(description, ". https://github.com/defenderhub/defenderhub/blob/main/docs/operations.md#alarms") || len(description) > 1024 || !strings.Contains(string(page), "\n## Alarms\n") {
+			t.Errorf("%s: %q", id, description)
+		}
+	}
+	slices.Sort(rows)
+	slices.Sort(alarms)
+	if !slices.Equal(rows, alarms) {
+		t.Errorf("rows   %v\nalarms %v", rows, alarms)
+	}
+}
+
+// CloudWatch charges for each metric that an alarm watches.
+func TestAlarmsCostWhatThePageSays(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	watched := func(tp template, prefix string) (alarms, metrics int) {
+		for _, id := range tp.ids("AWS::CloudWatch::Alarm") {
+			if !strings.HasPrefix(id, prefix) {
+				continue
+			}
+			alarms, metrics = alarms+1, metrics+max(1, strings.Count(text(tp[id].Properties["Metrics"]), `"MetricStat"`))
+		}
+		return alarms, metrics
+	}
+	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
+	_, forwarder := watched(tp, "HubForwarder")
+	_, audits := watched(forwarderTemplate(t, defenderhub.ForwarderProps{}), "Forwarder")
+	_, engine := watched(tp, "HubDetect")
+	for _, want := range []string{
+		fmt.Sprintf("watch %d, with an audit topic %d, which is %.2f or %.2f USD", forwarder, audits, float64(forwarder)/10, float64(audits)/10),
+		fmt.Sprintf("watch %d, which is %.2f USD", engine, float64(engine)/10),
+	} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("docs/operations.md does not say %q", want)
+		}
+	}
+}
