@@ -1,0 +1,147 @@
+package walkthrough
+
+import (
+	"context"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
+)
+
+// TestEvaluatorThatFailsIsToldByAnAlarm takes the evaluator its table, so that it answers
+// of each message that it has to come again, and gives it back.
+func TestEvaluatorThatFailsIsToldByAnAlarm(t *testing.T) {
+	ctx, s := begin(t)
+	if err := s.deployWith(ctx, map[string]string{"engine": "self-managed", "profile": "demo", "audit-subscription": "off", "enable-security-hub": "true"}); err != nil {
+		t.Fatal(err)
+	}
+	meter, err := s.newDevice(ctx, "meter-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A message that failed would come again after six minutes of the machine's time. Who
+	// waits for one already when this changes, hides it by the time of before.
+	url := s.cloud.Endpoint + "/" + s.cloud.Account + "/" + s.deployed(t, "AWS::SQS::Queue", "DetectTelemetry")
+	if _, err := s.queues.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{QueueUrl: &url, Attributes: map[string]string{"VisibilityTimeout": "12"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.toNextWindow(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := meter.connect(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.pass(ctx, 5*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	wantAlarm(ctx, t, s, "DetectFailuresAlarm", "OK")
+
+	evaluator := s.deployed(t, "AWS::Lambda::Function", "DetectEvaluator")
+	giveBack := takeTable(ctx, t, s, s.deployed(t, "AWS::DynamoDB::Table", "DetectState"))
+	if err := meter.publish("data/meter-2", large); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		failed := logged(t, s, evaluator, "device was not judged and is tried again")
+		s.cloud.Clock.Step(batching)
+		for end := time.Now().Add(patience); logged(t, s, evaluator, "device was not judged and is tried again") == failed; {
+			if time.Now().After(end) {
+				t.Fatal("the evaluator has not failed")
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		s.cloud.Clock.Step(5*time.Minute - batching)
+	}
+	wantAlarm(ctx, t, s, "DetectFailuresAlarm", "ALARM")
+	wantAlarm(ctx, t, s, "DetectOversizedStatesAlarm", "OK")
+
+	giveBack()
+	for range 6 {
+		if err := s.pass(ctx, 5*time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantAlarm(ctx, t, s, "DetectFailuresAlarm", "OK")
+	// What came again was judged: it went into alarm, and has behaved since.
+	if err := s.expect(ctx, types.SeverityLabelMedium, types.RecordStateArchived, "meter-2", "small-messages"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deployed is the name of the resource whose logical id begins so.
+func (s *story) deployed(t *testing.T, resourceType, id string) string {
+	t.Helper()
+	for _, d := range s.cloud.Resources.Deployed(resourceType) {
+		if strings.Contains(d.PhysicalID, id) {
+			return d.PhysicalID
+		}
+	}
+	t.Fatalf("no %s of %s is deployed", resourceType, id)
+	return ""
+}
+
+// takeTable deletes a table and returns what makes it anew.
+func takeTable(ctx context.Context, t *testing.T, s *story, name string) (giveBack func()) {
+	t.Helper()
+	db := dynamodb.NewFromConfig(s.cloud.Config())
+	described, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := described.Table
+	again := &dynamodb.CreateTableInput{
+		TableName: &name, BillingMode: dynamodbtypes.BillingModePayPerRequest, KeySchema: was.KeySchema, AttributeDefinitions: was.AttributeDefinitions,
+	}
+	for _, index := range was.GlobalSecondaryIndexes {
+		again.GlobalSecondaryIndexes = append(again.GlobalSecondaryIndexes, dynamodbtypes.GlobalSecondaryIndex{IndexName: index.IndexName, KeySchema: index.KeySchema, Projection: index.Projection})
+	}
+	if _, err := db.DeleteTable(ctx, &dynamodb.DeleteTableInput{TableName: &name}); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if _, err := db.CreateTable(ctx, again); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// logged is how often a function has logged something.
+func logged(t *testing.T, s *story, function, message string) int {
+	t.Helper()
+	text, err := os.ReadFile(s.cloud.Functions.LogFile(function))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(text), message)
+}
+
+func wantAlarm(ctx context.Context, t *testing.T, s *story, id, want string) {
+	t.Helper()
+	var answer struct {
+		Alarms []struct {
+			Name   string `xml:"AlarmName"`
+			State  string `xml:"StateValue"`
+			Reason string `xml:"StateReason"`
+		} `xml:"DescribeAlarmsResult>MetricAlarms>member"`
+	}
+	if err := (awsapi.Client{Endpoint: s.cloud.Endpoint, Region: s.cloud.Region}).Query(ctx, "monitoring", "2010-08-01", "DescribeAlarms", url.Values{}, &answer); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range answer.Alarms {
+		if strings.Contains(a.Name, id) {
+			if a.State != want {
+				t.Errorf("%s is %s, want %s: %s", a.Name, a.State, want, a.Reason)
+			}
+			return
+		}
+	}
+	t.Errorf("no alarm %s among %d", id, len(answer.Alarms))
+}
