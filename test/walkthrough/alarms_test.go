@@ -50,9 +50,9 @@ func TestEvaluatorThatFailsIsToldByAnAlarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 5 {
-		failed := logged(t, s, evaluator, "device was not judged and is tried again")
+		failed := logged(t, s, evaluator, `"Failed":`)
 		s.cloud.Clock.Step(batching)
-		for end := time.Now().Add(patience); logged(t, s, evaluator, "device was not judged and is tried again") == failed; {
+		for end := time.Now().Add(patience); logged(t, s, evaluator, `"Failed":`) == failed; {
 			if time.Now().After(end) {
 				t.Fatal("the evaluator has not failed")
 			}

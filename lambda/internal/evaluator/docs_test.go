@@ -49,6 +49,33 @@ func TestOperationsPageNamesEveryMetric(t *testing.T) {
 	}
 }
 
+// An operator who reads a warning finds it on the page.
+func TestOperationsPageHasEveryLogLine(t *testing.T) {
+	_, page, found := strings.Cut(read(t, "../../../docs/operations.md"), "\n## What the logs say\n")
+	if !found {
+		t.Fatal("the page has no such section")
+	}
+	lines := 0
+	err := filepath.WalkDir("..", func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		for _, m := range regexp.MustCompile(`Log\.(?:Warn|Error)\("([^"]+)"`).FindAllStringSubmatch(read(t, path), -1) {
+			lines++
+			if !strings.Contains(page, "`"+m[1]+"`") {
+				t.Errorf("%s logs %q, and docs/operations.md does not say what to do", path, m[1])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines < 20 {
+		t.Errorf("%d lines found: the source was not read", lines)
+	}
+}
+
 // What the pages quote from a log, a program of ours writes.
 func TestQuotedLogLinesAreWritten(t *testing.T) {
 	var source strings.Builder

@@ -207,7 +207,7 @@ func (s *Store) each(ctx context.Context, pk, from, to string, found func(sk str
 				err = sketch.UnmarshalBinary(packed.Value)
 			}
 			if err != nil {
-				s.config.Log.Warn("Left out a sketch of the fleet.", "partition", pk, "error", err)
+				s.config.Log.Warn("sketch of the fleet was left out", "partition", pk, "reason", err.Error())
 				continue
 			}
 			if err := found(sk.Value, sketch); err != nil {

@@ -299,7 +299,7 @@ func TestDamagedPartialsStopNobody(t *testing.T) {
 	if r, ok := loaded.Statistic(sent, defender.P100, at.UnixMilli()); !ok || r.High != 10 || loaded.Err() != nil {
 		t.Errorf("threshold %v, %v; %v", r, ok, loaded.Err())
 	}
-	if n := strings.Count(log.String(), "Left out a sketch"); n != 2 || !strings.Contains(log.String(), pk) {
+	if n := strings.Count(log.String(), "sketch of the fleet was left out"); n != 2 || !strings.Contains(log.String(), pk) {
 		t.Errorf("log says %q", log.String())
 	}
 }
