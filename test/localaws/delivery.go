@@ -49,6 +49,7 @@ func (c *Cloud) serveEvents() {
 		return &eventbridge.API{Account: c.Account, Region: c.Region, Clock: c.Clock, Catalog: catalog, Accept: c.accept, Next: next}
 	})
 	c.Edge.Wrap("scheduler", eventbridge.SchedulerAPI)
+	c.Edge.Wrap("dynamodb", edge.OneAtATime)
 	c.Edge.Wrap("sns", subscribable)
 	c.Edge.Wrap("logs", unfollowed)
 	c.Edge.Wrap("monitoring", cloudwatch.API)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
+	"github.com/defenderhub/defenderhub/test/localaws/edge"
 	"github.com/defenderhub/defenderhub/test/localaws/eventsource"
 	"github.com/defenderhub/defenderhub/test/localaws/functions"
 	"github.com/defenderhub/defenderhub/test/localaws/providers"
@@ -102,6 +103,7 @@ func (c *Cloud) serveEventSources() {
 		},
 		Report: func(b eventsource.StreamBatch) { report(b.Mapping.Function, b.Err) },
 	}
+	c.Edge.Wrap("kinesis", edge.OneAtATime)
 	c.Edge.Wrap("kinesis", eventsource.StreamAPI)
 	c.Resources.OnChange(func() {
 		c.pollers.Set(c.ctx, providers.Mappings(c.Resources, c.Endpoint))

@@ -40,6 +40,7 @@ func TestTelemetry(t *testing.T) {
 	t.Run("an alarm tells of discarded records", func(t *testing.T) { checkAlarm(t, ctx, cloud, outputs) })
 	t.Run("functions read the files of their code and publish", func(t *testing.T) { checkFunction(t, ctx, cloud, client, outputs) })
 	t.Run("a table with an index and expiry", func(t *testing.T) { checkTable(t, cloud, outputs["State"]) })
+	t.Run("what functions do side by side does not get lost", func(t *testing.T) { checkConcurrency(t, cloud, "provisioned") })
 	t.Run("what the poller cannot do fails by name", func(t *testing.T) { checkStreamRefusals(t, cloud, outputs) })
 }
 

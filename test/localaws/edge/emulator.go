@@ -11,13 +11,14 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Emulator passes requests on to the emulator at base, with their Host header, from
 // which it tells S3 buckets. Where the emulator crashes on an operation that it does
 // not know, the answer names the operation, with a status that no SDK retries.
 func Emulator(base *url.URL) http.Handler {
-	return &httputil.ReverseProxy{
+	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(base)
 			p.Out.Host = p.In.Host
@@ -48,6 +49,16 @@ func Emulator(base *url.URL) http.Handler {
 			Refuse(w, r, "the emulator did not answer: "+err.Error())
 		},
 	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Where the answer begins before the proxy has seen the end of the body, the server closes the body, and the
+		// proxy then cuts the answer off: the caller would repeat what is done already.
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // the caller has gone
+		}
+		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+		proxy.ServeHTTP(w, r)
+	})
 }
 
 // emulatorReason is the exception in a traceback page, which its title holds.
@@ -92,4 +103,16 @@ func operation(r *http.Request) string {
 		return service + " " + target
 	}
 	return service + " " + r.Method + " " + r.URL.Path
+}
+
+// OneAtATime keeps the requests of a service from running beside each other, which the
+// emulator is not made for: of two conditional writes both would succeed, and of two
+// records that get the same sequence number one would be lost.
+func OneAtATime(next http.Handler) http.Handler {
+	var mu sync.Mutex
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		next.ServeHTTP(w, r)
+	})
 }
