@@ -116,6 +116,14 @@ func Example_alarms() {
 			OldestMessage:  defenderhub.Alarm{Above: 3600}, // seconds
 			ImportFailures: defenderhub.Alarm{Off: true},
 		}},
+		Detect: &defenderhub.DetectProps{
+			Engine: defender.SelfManaged, Behaviors: defender.DemoBehaviors(),
+			SelfManaged: &defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{
+				Topic:         oncall,
+				Blind:         defenderhub.Alarm{Above: 5},      // minutes of five
+				CloserStopped: defenderhub.Absence{Periods: 12}, // an hour
+			}},
+		},
 	})
 }
 

@@ -34,7 +34,7 @@ func TestEventsAndTime(t *testing.T) {
 	ctx, cloud, outputs := deploySample(t, "time")
 	queues := sqs.NewFromConfig(cloud.Config())
 	inert := strings.Join(cloud.Inert(), "\n")
-	if !strings.Contains(inert, "AWS::CloudWatch::Alarm (1): metric Errors of AWS/Lambda is not measured") || strings.Contains(inert, "AWS::Events::Rule") || strings.Contains(inert, "AWS::Scheduler::Schedule") {
+	if !strings.Contains(inert, "AWS::CloudWatch::Alarm (1): metric Duration of AWS/Lambda is not measured") || strings.Contains(inert, "AWS::Events::Rule") || strings.Contains(inert, "AWS::Scheduler::Schedule") {
 		t.Errorf("inert:\n%s", inert)
 	}
 

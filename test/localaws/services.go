@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/test/localaws/cloudwatch"
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
 	"github.com/defenderhub/defenderhub/test/localaws/edge"
 	"github.com/defenderhub/defenderhub/test/localaws/eventsource"
@@ -39,6 +40,13 @@ func (c *Cloud) serveFunctions() {
 		RIE: func() (string, error) {
 			<-built
 			return rie, rieErr
+		},
+		Failed: func(function string, dropped bool) {
+			metric := cloudwatch.FunctionErrors
+			if dropped {
+				metric = cloudwatch.AsyncEventsDropped
+			}
+			c.passing.metrics.Put(cloudwatch.FunctionMetric(metric, function), c.Clock.Now(), 1)
 		},
 	}
 	c.Edge.Wrap("lambda", func(next http.Handler) http.Handler {

@@ -61,6 +61,7 @@ func TestEvaluatorThatFailsIsToldByAnAlarm(t *testing.T) {
 		s.cloud.Clock.Step(5*time.Minute - batching)
 	}
 	wantAlarm(ctx, t, s, "DetectFailuresAlarm", "ALARM")
+	wantAlarm(ctx, t, s, "DetectErrorsAlarm", "ALARM") // of the closer
 	wantAlarm(ctx, t, s, "DetectOversizedStatesAlarm", "OK")
 
 	giveBack()
@@ -70,6 +71,7 @@ func TestEvaluatorThatFailsIsToldByAnAlarm(t *testing.T) {
 		}
 	}
 	wantAlarm(ctx, t, s, "DetectFailuresAlarm", "OK")
+	wantAlarm(ctx, t, s, "DetectErrorsAlarm", "OK")
 	// What came again was judged: it went into alarm, and has behaved since.
 	if err := s.expect(ctx, types.SeverityLabelMedium, types.RecordStateArchived, "meter-2", "small-messages"); err != nil {
 		t.Fatal(err)

@@ -20,12 +20,21 @@ const (
 	InsufficientData State = "INSUFFICIENT_DATA"
 )
 
-// The metrics of queues that the local AWS measures.
+// The metrics of queues and of functions that the local AWS measures.
 const (
 	sqsNamespace    = "AWS/SQS"
 	MessagesVisible = "ApproximateNumberOfMessagesVisible"
 	OldestMessage   = "ApproximateAgeOfOldestMessage" // seconds
+
+	lambdaNamespace    = "AWS/Lambda"
+	FunctionErrors     = "Errors"
+	AsyncEventsDropped = "AsyncEventsDropped"
 )
+
+// FunctionMetric is a metric of a function.
+func FunctionMetric(name, function string) Metric {
+	return NewMetric(lambdaNamespace, name, map[string]string{"FunctionName": function})
+}
 
 // QueueMetric is a metric of a queue.
 func QueueMetric(name, queue string) Metric {
@@ -178,6 +187,7 @@ func (a *Alarm) add(id string, m reader, statistic string) error {
 		return fmt.Errorf("statistic %q is not computed", statistic)
 	case namespace == sqsNamespace && ofQueue && len(dimensions) == 1 && (name == MessagesVisible || name == OldestMessage):
 		a.queues = append(a.queues, queue)
+	case namespace == lambdaNamespace && dimensions["FunctionName"] != "" && len(dimensions) == 1 && (name == FunctionErrors || name == AsyncEventsDropped):
 	case strings.HasPrefix(namespace, "AWS/"):
 		return fmt.Errorf("metric %s of %s is not measured", name, namespace)
 	}

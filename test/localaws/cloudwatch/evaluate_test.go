@@ -131,6 +131,26 @@ func TestDisabledActionsAreNotTaken(t *testing.T) {
 	}
 }
 
+func TestFailuresOfFunctionsAreJudged(t *testing.T) {
+	a, err := ParseAlarm("a", "arn", map[string]any{
+		"Namespace": "AWS/Lambda", "MetricName": "Errors", "Dimensions": []any{map[string]any{"Name": "FunctionName", "Value": "f"}}, "Statistic": "Sum",
+		"Period": 300.0, "EvaluationPeriods": 1.0, "Threshold": 1.0, "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "notBreaching",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	e := Evaluator{Store: &Store{}}
+	for _, function := range []string{"f", "g", "f"} {
+		e.Store.Put(FunctionMetric(FunctionErrors, function), from.Add(time.Minute), 1)
+	}
+	e.Store.Put(FunctionMetric(AsyncEventsDropped, "f"), from.Add(time.Minute), 7)
+	changes := e.Advance([]Alarm{a}, from, from.Add(5*time.Minute))
+	if len(changes) != 1 || changes[0].To != InAlarm || !strings.Contains(changes[0].Reason, "[2]") {
+		t.Errorf("changes %+v", changes)
+	}
+}
+
 func TestAlarmsThatCannotBeJudgedSayWhy(t *testing.T) {
 	for name, tc := range map[string]struct{ old, new, want string }{
 		"metric of a service": {`"Namespace": "Fleet"`, `"Namespace": "AWS/Lambda"`, "Failed of AWS/Lambda is not measured"},

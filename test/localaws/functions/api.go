@@ -115,6 +115,7 @@ func (a *API) InvokeEvent(name string, payload []byte) error {
 		}
 		last = err
 	}
+	a.runner.failed(function.Name, true)
 	return last
 }
 

@@ -71,6 +71,9 @@ type Runner struct {
 	Code func(ctx context.Context, bucket, key string) ([]byte, error)
 	// RIE is the path of the Runtime Interface Emulator, as [BuildRIE] returns it.
 	RIE func() (string, error)
+	// Failed is told of invocations that failed, and of events of asynchronous ones that were
+	// dropped for it; nil for nobody.
+	Failed func(function string, dropped bool)
 
 	invocations atomic.Int64
 
@@ -123,6 +126,9 @@ func (r *Runner) Invoke(ctx context.Context, nameOrARN string, payload []byte) (
 	}
 	r.invocations.Add(1)
 	result, broken, err := e.instance.invoke(ctx, payload)
+	if result.FunctionError != "" {
+		r.failed(name, false)
+	}
 	if broken || err != nil {
 		e.stop() // the next invocation gets a new environment, as on AWS
 	}
@@ -130,6 +136,12 @@ func (r *Runner) Invoke(ctx context.Context, nameOrARN string, payload []byte) (
 		return Result{}, fmt.Errorf("invoke function %s: %w", name, err)
 	}
 	return result, nil
+}
+
+func (r *Runner) failed(function string, dropped bool) {
+	if r.Failed != nil {
+		r.Failed(function, dropped)
+	}
 }
 
 // Invocations counts those of all functions so far.

@@ -239,12 +239,24 @@ func TestAsynchronousInvocationIsRepeatedAsTheFunctionSays(t *testing.T) {
 	for retries, want := range map[int]string{0: "2", 1: "3", 2: "4"} {
 		r, f := runner(t, script)
 		f.Retries = retries
+		var failed, dropped int
+		r.Failed = func(function string, gone bool) {
+			if function != "forwarder" {
+				t.Errorf("%s failed", function)
+			}
+			if failed++; gone {
+				failed, dropped = failed-1, dropped+1
+			}
+		}
 		api := functions.NewAPI(t.Context(), r, nil)
 		if err := api.InvokeEvent("forwarder", []byte(`"fail"`)); err == nil || !strings.Contains(err.Error(), "boom") {
 			t.Errorf("error %v", err)
 		}
 		if env := environment(t, r); env["count"] != want {
 			t.Errorf("with %d retries it is invocation number %s, want %s", retries, env["count"], want)
+		}
+		if failed != 1+retries || dropped != 1 {
+			t.Errorf("with %d retries %d invocations failed, %d events were dropped", retries, failed, dropped)
 		}
 	}
 }

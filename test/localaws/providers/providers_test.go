@@ -319,12 +319,12 @@ func TestAlarmThatCannotBeJudgedSaysWhy(t *testing.T) {
 	r, _ := newAccount(t, map[string]string{"POST /": "<Response/>"})
 	for _, metric := range []string{`"Namespace":"Fleet"`, `"Namespace":"AWS/Lambda"`} {
 		properties := strings.Replace(alarm, `"Namespace":"N"`, metric, 1)
-		if _, err := create(t, r, "AWS::CloudWatch::Alarm", `{"MetricName":"Errors",`+properties+`,"Period":60}`); err != nil {
+		if _, err := create(t, r, "AWS::CloudWatch::Alarm", `{"MetricName":"Duration",`+properties+`,"Period":60}`); err != nil {
 			t.Fatal(err)
 		}
 	}
 	deployed := r.Deployed("AWS::CloudWatch::Alarm")
-	if deployed[0].Inert != "" || deployed[1].Inert != "metric Errors of AWS/Lambda is not measured" {
+	if deployed[0].Inert != "" || deployed[1].Inert != "metric Duration of AWS/Lambda is not measured" {
 		t.Errorf("inert: %q and %q", deployed[0].Inert, deployed[1].Inert)
 	}
 	if alarms := providers.Alarms(r); len(alarms) != 1 {
