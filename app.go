@@ -56,12 +56,13 @@ func wrongProps(fault any) error {
 	faults := make([]error, len(found))
 	for i, f := range found {
 		field, _, _ := strings.Cut(f.Field, "[")
-		if key, ok := keys[field]; ok {
-			field = prefix + key
+		key, ok := keys[field]
+		if !ok {
+			return err // of no setting, such as Go that is missing
 		}
 		product := prefix + fmt.Sprint(f.Value) + "-subscription to off"
 		want := words.Replace(strings.ReplaceAll(f.Want, "the product's subscription to SubscriptionOff", product))
-		faults[i] = &defender.FieldError{Field: field, Value: f.Value, Want: want}
+		faults[i] = &defender.FieldError{Field: prefix + key, Value: f.Value, Want: want}
 	}
 	return fmt.Errorf("defenderhub: settings that do not go together (cdk.json, or -c KEY=VALUE):\n%w", errors.Join(faults...))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -154,6 +155,13 @@ func TestSettingsThatDoNotGoTogetherEndTheAppWithTheirErrorAlone(t *testing.T) {
 }
 
 func checkNames(checks []defender.Check) string { return strings.Join(names(checks), ",") }
+
+func TestFaultsOfNoSettingStayAsTheyAre(t *testing.T) {
+	fault := fmt.Errorf("defenderhub: invalid props of DefenderHub/Hub:\n%w", &defender.FieldError{Field: "Forwarder.Code", Want: "Go on PATH"})
+	if got := wrongProps(fault); got != fault {
+		t.Errorf("got %v", got)
+	}
+}
 
 func TestPanicsThatAreNotOfPropsGoOn(t *testing.T) {
 	fault := errors.New("the kernel is gone")
