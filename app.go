@@ -133,12 +133,18 @@ type setting struct {
 	set     func(c *config, value string) error
 }
 
+// What several settings allow.
+var (
+	checkNames  = "any of " + strings.Join(names(defender.Checks()), ", ") + ", separated by commas"
+	topicFilter = "an MQTT topic filter of at most 256 bytes and 7 slashes, + and # each alone in a level, # in the last"
+)
+
 var settings = map[string]setting{
 	"stack":     {"1 to 128 of A-Z a-z 0-9 -, the first a letter", setStack},
 	"engine":    {oneOf(names(defender.Engines())...), setEngine},
 	"profile":   {"none, demo, starter, or demo,starter", setProfile},
 	"transport": {oneOf(names(defenderhub.Transports())...), setTransport},
-	"report-topic": {"basic-ingest or an MQTT topic filter", func(c *config, v string) error {
+	"report-topic": {"basic-ingest or " + topicFilter, func(c *config, v string) error {
 		if v == "basic-ingest" {
 			return nil
 		}
@@ -146,15 +152,15 @@ var settings = map[string]setting{
 		return defender.ValidateTopicFilter(v)
 	}},
 	"reports-every":  {"off, or whole minutes from 5m to 24h, such as 15m", setReportsEvery},
-	"audit-schedule": {"daily, weekly:SUN, biweekly:MON, monthly:1 or monthly:LAST", setSchedule},
+	"audit-schedule": {"daily, weekly:SUN to weekly:SAT, biweekly:SUN to biweekly:SAT, monthly:1 to monthly:31, or monthly:LAST", setSchedule},
 	"audit-configuration": {oneOf("create", "existing"), func(c *config, v string) error {
 		return choose(v, &c.hub.Audit.Existing, "create", "existing")
 	}},
-	"audit-except": {"names of audit checks, separated by commas", func(c *config, v string) (err error) {
+	"audit-except": {checkNames, func(c *config, v string) (err error) {
 		c.hub.Audit.Except, err = list(v, defender.ParseCheck)
 		return err
 	}},
-	"audit-disabled": {"names of audit checks, separated by commas", func(c *config, v string) (err error) {
+	"audit-disabled": {checkNames, func(c *config, v string) (err error) {
 		c.hub.Audit.Disabled, err = list(v, defender.ParseCheck)
 		return err
 	}},
@@ -170,8 +176,8 @@ var settings = map[string]setting{
 	"enable-security-hub": {"true or false", func(c *config, v string) error {
 		return boolean(v, &c.hub.Subscriptions.EnableSecurityHub)
 	}},
-	"forward": {"names of sources, separated by commas, or none", setForward},
-	"event-topic": {"an MQTT topic filter", func(c *config, v string) error {
+	"forward": {"none, or any of " + strings.Join(names(defender.Sources()), ", ") + ", separated by commas", setForward},
+	"event-topic": {topicFilter, func(c *config, v string) error {
 		c.hub.Rules.EventTopic = v
 		return defender.ValidateTopicFilter(v)
 	}},

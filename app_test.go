@@ -94,7 +94,7 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range append(slices.Collect(maps.Keys(wrong)), "none", "true or false", "audit-on-deploy", `"flink"`) {
+	for _, want := range append(slices.Collect(maps.Keys(wrong)), "none", "true or false", "audit-on-deploy", `"flink"`, "LOGGING_DISABLED_CHECK", "refused-connection", "7 slashes", "monthly:31") {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not name %q:\n%v", want, err)
 		}
@@ -131,8 +131,8 @@ func TestSettingsThatDoNotGoTogetherEndTheAppWithTheirErrorAlone(t *testing.T) {
 			`audit-disabled: "set", want nothing here: the existing audit configuration decides; change it where it is owned`,
 			`forward: "audit", want it left out with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic`,
 		},
-		`"audit-except":"` + checkNames(defender.Checks()) + `"`:   {`audit-except: "17 checks", want at least one check left to schedule`},
-		`"audit-disabled":"` + checkNames(defender.Checks()) + `"`: {`audit-disabled: "17 checks", want at least one check enabled`},
+		`"audit-except":"` + strings.Join(names(defender.Checks()), ",") + `"`:   {`audit-except: "17 checks", want at least one check left to schedule`},
+		`"audit-disabled":"` + strings.Join(names(defender.Checks()), ",") + `"`: {`audit-disabled: "17 checks", want at least one check enabled`},
 	} {
 		command := exec.Command(app)
 		command.Env = append(os.Environ(), "CDK_CONTEXT_JSON={"+strings.ReplaceAll(`,`+context, `,"`, `,"defenderhub:`)[1:]+"}")
@@ -153,8 +153,6 @@ func TestSettingsThatDoNotGoTogetherEndTheAppWithTheirErrorAlone(t *testing.T) {
 		}
 	}
 }
-
-func checkNames(checks []defender.Check) string { return strings.Join(names(checks), ",") }
 
 func TestFaultsOfNoSettingStayAsTheyAre(t *testing.T) {
 	fault := fmt.Errorf("defenderhub: invalid props of DefenderHub/Hub:\n%w", &defender.FieldError{Field: "Forwarder.Code", Want: "Go on PATH"})
