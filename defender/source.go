@@ -35,7 +35,8 @@ type SourceInfo struct {
 	// Rule tells that an IoT rule brings the source in. Notifications come by Amazon SNS,
 	// transitions from the evaluator.
 	Rule bool
-	// TopicFilter is the filter of the rule, "" where a prop gives it.
+	// TopicFilter is the filter of the rule, "" where a prop gives it. A client id may have
+	// slashes, and a client that is refused chooses it.
 	TopicFilter string
 	// Where is the rule's WHERE clause, "" for all messages.
 	Where string
@@ -56,8 +57,8 @@ var SecurityDisconnectReasons = []string{"AUTH_ERROR", "FORBIDDEN_ACCESS", "DUPL
 
 var sources = [...]SourceInfo{
 	RejectedReports:     {Name: "rejected-report", Rule: true, TopicFilter: "$aws/things/+/defender/metrics/+/rejected", Severity: Low},
-	SecurityDisconnects: {Name: "security-disconnect", Rule: true, TopicFilter: "$aws/events/presence/disconnected/+", Where: anyOf("disconnectReason", SecurityDisconnectReasons), Severity: Medium},
-	RefusedConnections:  {Name: "refused-connection", Rule: true, TopicFilter: "$aws/events/presence/connect_failed/+", Severity: Medium},
+	SecurityDisconnects: {Name: "security-disconnect", Rule: true, TopicFilter: "$aws/events/presence/disconnected/#", Where: anyOf("disconnectReason", SecurityDisconnectReasons), Severity: Medium},
+	RefusedConnections:  {Name: "refused-connection", Rule: true, TopicFilter: "$aws/events/presence/connect_failed/#", Severity: Medium},
 	DeviceEvents:        {Name: "device-event", Rule: true, FromDevice: true, Clears: true, Severity: Medium},
 	AuditNotifications:  {Name: "audit", Clears: true, Severity: Medium},
 	DetectNotifications: {Name: "detect", Clears: true, Severity: Medium},

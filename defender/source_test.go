@@ -20,8 +20,8 @@ func ExampleSource_SQL() {
 	}
 	// Output:
 	// SELECT 'rejected-report' AS source, topic() AS topic, timestamp() AS time, clientid() AS clientId, encode(*, 'base64') AS payload FROM '$aws/things/+/defender/metrics/+/rejected'
-	// SELECT 'security-disconnect' AS source, topic() AS topic, timestamp() AS time, clientid() AS clientId, encode(*, 'base64') AS payload FROM '$aws/events/presence/disconnected/+' WHERE disconnectReason = 'AUTH_ERROR' OR disconnectReason = 'FORBIDDEN_ACCESS' OR disconnectReason = 'DUPLICATE_CLIENTID'
-	// SELECT 'refused-connection' AS source, topic() AS topic, timestamp() AS time, clientid() AS clientId, encode(*, 'base64') AS payload FROM '$aws/events/presence/connect_failed/+'
+	// SELECT 'security-disconnect' AS source, topic() AS topic, timestamp() AS time, clientid() AS clientId, encode(*, 'base64') AS payload FROM '$aws/events/presence/disconnected/#' WHERE disconnectReason = 'AUTH_ERROR' OR disconnectReason = 'FORBIDDEN_ACCESS' OR disconnectReason = 'DUPLICATE_CLIENTID'
+	// SELECT 'refused-connection' AS source, topic() AS topic, timestamp() AS time, clientid() AS clientId, encode(*, 'base64') AS payload FROM '$aws/events/presence/connect_failed/#'
 	// SELECT 'device-event' AS source, topic() AS topic, timestamp() AS time, clientid() AS clientId, principal() AS principal, sourceip() AS sourceIp, encode(*, 'base64') AS payload FROM 'defenderhub/events/+'
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/lambda/internal/signal"
@@ -78,12 +79,21 @@ func decodeLifecycle(source defender.Source, e defender.Envelope) (lifecycleEven
 		return l, fmt.Errorf("lifecycle event is not the JSON that AWS IoT publishes: %w", err)
 	}
 	if l.ClientID == "" {
-		l.ClientID = defender.TopicClaim(source.Info().TopicFilter, e.Topic)
+		l.ClientID = topicClient(source, e.Topic)
 	}
 	if l.ClientID == "" {
 		return l, errors.New("lifecycle event names no clientId")
 	}
 	return l, nil
+}
+
+// topicClient is the client id at the end of a lifecycle event's topic, "" for other topics.
+func topicClient(source defender.Source, topic string) string {
+	client, ok := strings.CutPrefix(topic, strings.TrimSuffix(source.Info().TopicFilter, "#"))
+	if !ok {
+		return ""
+	}
+	return client
 }
 
 // connection is the part that findings about a connection share.
@@ -102,7 +112,7 @@ func (m Mapper) connection(source defender.Source, e defender.Envelope, l lifecy
 		fields.set("VersionNumber", strconv.FormatInt(*l.VersionNumber, 10))
 	}
 	envelopeFields(fields, e)
-	if claim := defender.TopicClaim(source.Info().TopicFilter, e.Topic); claim != "" && claim != l.ClientID {
+	if claim := topicClient(source, e.Topic); claim != "" && claim != l.ClientID {
 		fields.set("TopicMismatch", claim)
 	}
 	f.ProductFields = fields

@@ -291,6 +291,33 @@ func TestAlertsOfTwoAccountsAreTwoFindings(t *testing.T) {
 	}
 }
 
+// A client that is refused chooses its id: one with a slash must not hide it.
+func TestClientIDsWithSlashesAreSeen(t *testing.T) {
+	for source, topic := range map[defender.Source]string{
+		defender.SecurityDisconnects: "$aws/events/presence/disconnected/", defender.RefusedConnections: "$aws/events/presence/connect_failed/",
+	} {
+		for _, client := range []string{"pump-7", "site/pump-7", "/", "a//b"} {
+			if filter := source.Info().TopicFilter; !defender.TopicMatches(filter, topic+client) {
+				t.Errorf("%s does not see %s%s", filter, topic, client)
+			}
+			payload, err := json.Marshal(map[string]string{"clientId": client, "disconnectReason": "AUTH_ERROR"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, payload := range []string{string(payload), `{"disconnectReason":"AUTH_ERROR"}`} {
+				s, err := rule(mapper("us-east-1"), envelope(t, source, topic+client, []byte(payload), nil))
+				if err != nil || s.Finding.Resources[0].ID != client || s.Finding.ProductFields["TopicMismatch"] != "" {
+					t.Errorf("%s of %q: %v, %+v", payload, client, err, s.Finding)
+				}
+			}
+		}
+		s, err := rule(mapper("us-east-1"), envelope(t, source, topic+"site/pump-8", []byte(`{"clientId":"site/pump-7","disconnectReason":"AUTH_ERROR"}`), nil))
+		if err != nil || s.Finding.ProductFields["TopicMismatch"] != "site/pump-8" {
+			t.Errorf("%v, mismatch %q", err, s.Finding.ProductFields["TopicMismatch"])
+		}
+	}
+}
+
 // Basic Ingest hands a client's message to any rule that its policy names, on a topic of the
 // client's choice: what it says about another client must not pass for AWS's word.
 func TestEventsThatAClientPublishedAreNotTakenForAWSs(t *testing.T) {
