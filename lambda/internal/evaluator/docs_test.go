@@ -79,7 +79,7 @@ func TestOperationsPageHasEveryLogLine(t *testing.T) {
 // What the pages quote from a log, a program of ours writes.
 func TestQuotedLogLinesAreWritten(t *testing.T) {
 	var source strings.Builder
-	for _, dir := range []string{".", "../delivery", "../ingest", "../../../defender/evaluate"} {
+	for _, dir := range []string{".", "../delivery", "../ingest", "../startaudit", "../../evaluator", "../../../defender/evaluate"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)
@@ -92,7 +92,7 @@ func TestQuotedLogLinesAreWritten(t *testing.T) {
 	}
 	quotes := []string{
 		"nothing is closed: telemetry waits, and nobody tells how far the evaluator has come", "sender is not known and is not judged",
-		"lifecycle event was published by another client than the one it is about",
+		"lifecycle event was published by another client than the one it is about", "start an on-demand audit of ", "environment variable ",
 	}
 	readme := read(t, "../../../README.md")
 	for _, q := range quotes {
