@@ -102,6 +102,10 @@ type work struct {
 	task     mapping.AuditTask
 	point    checkpoint
 	progress bool
+	// fresh tells that the page token was given to this invocation; refused counts those
+	// that AWS took back all the same.
+	fresh   bool
+	refused int
 }
 
 func (w *work) run(ctx context.Context) error {
@@ -171,7 +175,7 @@ func (w *work) list(ctx context.Context) error {
 		if err := w.deliver(ctx, signals); err != nil {
 			return err
 		}
-		w.point.Token = aws.ToString(page.NextToken)
+		w.point.Token, w.fresh = aws.ToString(page.NextToken), true
 		w.point.Pages++
 		w.point.Listed = w.point.Token == ""
 		if err := w.checkpoint(ctx); err != nil {
@@ -200,6 +204,10 @@ func (w *work) listable(ctx context.Context) (map[string]bool, error) {
 	return checks, nil
 }
 
+// mostRefused is how often AWS may refuse a page whose token it has just given. That is no
+// token that has expired.
+const mostRefused = 3
+
 // page lists the next page, from the first where the token has expired.
 func (w *work) page(ctx context.Context) (*iot.ListAuditFindingsOutput, error) {
 	backoff := retry.Backoff{First: 200 * time.Millisecond, Longest: 5 * time.Second, Random: w.Random}
@@ -223,9 +231,15 @@ func (w *work) page(ctx context.Context) (*iot.ListAuditFindingsOutput, error) {
 			if err := w.checkpoint(ctx); err != nil {
 				return nil, err
 			}
-			continue
+			if w.fresh {
+				w.refused++
+			}
+			if w.refused < mostRefused {
+				continue
+			}
+			return nil, w.never(err)
 		case errors.As(err, &invalid):
-			return nil, stop{delivery.Outcome{Verdict: delivery.Refused, Reason: fmt.Sprintf("list the findings of audit task %s: %v", w.task.ID, err)}}
+			return nil, w.never(err)
 		case errors.As(err, &api) && denied(api):
 			return nil, fmt.Errorf("list the findings of audit task %s: %w", w.task.ID, err)
 		}
@@ -233,6 +247,11 @@ func (w *work) page(ctx context.Context) (*iot.ListAuditFindingsOutput, error) {
 			return nil, fmt.Errorf("list the findings of audit task %s: no time left after: %w", w.task.ID, err)
 		}
 	}
+}
+
+// never is the end of a task whose findings AWS will not list.
+func (w *work) never(err error) error {
+	return stop{delivery.Outcome{Verdict: delivery.Refused, Reason: fmt.Sprintf("list the findings of audit task %s: %v", w.task.ID, err)}}
 }
 
 // denied errors do not pass by waiting.

@@ -256,6 +256,38 @@ func TestExpiredTokenStartsTheListingAgain(t *testing.T) {
 	})
 }
 
+// A page that AWS never gives must not be asked for again and again, at once and without
+// end. What was listed stays, and nothing is archived.
+func TestPageThatIsAlwaysRefusedEndsTheTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.iot.findings["t1"] = []types.AuditFinding{policy("gone")}
+		r.must(task("t1", 1, bad(policies)))
+		for i := range 300 {
+			r.iot.findings["t2"] = append(r.iot.findings["t2"], policy(fmt.Sprintf("p%03d", i)))
+		}
+		r.iot.fail = func(_ int, in *iot.ListAuditFindingsInput) error {
+			if in.NextToken != nil {
+				return &types.InvalidRequestException{Message: aws.String("Invalid nextToken")}
+			}
+			return nil
+		}
+		second := task("t2", 2, bad(policies))
+		r.iot.calls = 0
+		if o := r.process(second, time.Hour); o.Verdict != delivery.Refused || !strings.Contains(o.Reason, "Invalid nextToken") || r.iot.calls > 50 {
+			t.Errorf("%+v after %d calls", o, r.iot.calls)
+		}
+		if states := count(r.states()); states["ACTIVE"] != 251 || states["ARCHIVED"] != 0 {
+			t.Errorf("%v", states)
+		}
+		r.iot.fail = nil
+		r.must(second) // sent again from the dead-letter queue
+		if states := count(r.states()); states["ACTIVE"] != 300 || states["ARCHIVED"] != 1 {
+			t.Errorf("%v", states)
+		}
+	})
+}
+
 func TestNothingIsArchivedBeforeTheLastPage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
