@@ -46,11 +46,9 @@ func (c *Cloud) Bootstrap(ctx context.Context) error {
 }
 
 // Deploy deploys the stacks of the CDK app in dir, whose cdk.json is used, or, with an
-// --app argument, of that. Changes of a deployed stack are beyond the emulator: deploy
-// once to each cloud.
+// --app argument, of that.
 func (c *Cloud) Deploy(ctx context.Context, dir string, env []string, args ...string) (string, error) {
-	// The emulator's change sets lose outputs, and the CLI waits for ever on a second one.
-	deploy := []string{"deploy", "--all", "--method=direct", "--no-previous-parameters", "--require-approval=never", "--ci", "--progress=events"}
+	deploy := []string{"deploy", "--all", "--require-approval=never", "--ci", "--progress=events"}
 	return c.CDK(ctx, dir, env, append(deploy, args...)...)
 }
 

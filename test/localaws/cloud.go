@@ -229,7 +229,8 @@ func (c *Cloud) startEmulator() error {
 	}
 	hook := c.Edge.HandleInternal("resources", c.Resources)
 	c.emulator, err = moto.Start(c.ctx, moto.Config{
-		Python: python, Dir: c.dir, ProviderURL: c.Endpoint + hook, Native: providers.Native(), Log: c.log("moto.log"), Region: c.Region,
+		Python: python, Dir: c.dir, ProviderURL: c.Endpoint + hook, Native: providers.Native(), Replacing: providers.Replacing(),
+		Log: c.log("moto.log"), Region: c.Region,
 	})
 	if err != nil {
 		return err

@@ -20,8 +20,8 @@ The stack is deployed. For the aws CLI, the cdk CLI, or any AWS SDK:
 
   export AWS_ENDPOINT_URL=%s AWS_REGION=%s AWS_DEFAULT_REGION=%[2]s AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s
 
-The cdk CLI needs --method=direct --no-previous-parameters here. Version 1 of the aws CLI needs
---endpoint-url $AWS_ENDPOINT_URL for sqs: in us-east-1 it dials an address of its own.
+Version 1 of the aws CLI needs --endpoint-url $AWS_ENDPOINT_URL for sqs: in us-east-1 it dials an
+address of its own.
 
 For MQTT clients:
 

@@ -2,11 +2,12 @@ package cloudformation
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 )
 
 // checked and observed are the request types with which the emulator tells of its own
-// resources, before and after it makes or updates one.
+// resources: before it makes or updates one, and after it made, updated or deleted it.
 const (
 	checked  = "Checked"
 	observed = "Observed"
@@ -16,6 +17,7 @@ const (
 type answer struct {
 	Status             string `json:"Status"` // SUCCESS or FAILED
 	Reason             string `json:"Reason,omitempty"`
+	Untouched          bool   `json:"Untouched,omitempty"` // of a refused update
 	PhysicalResourceID string `json:"PhysicalResourceId,omitempty"`
 	Data               any    `json:"Data,omitempty"`
 }
@@ -48,7 +50,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	reply := answer{Status: "SUCCESS", PhysicalResourceID: request.PhysicalResourceID}
 	fail := func(err error) {
 		if err != nil {
-			reply = answer{Status: "FAILED", Reason: err.Error()}
+			reply = answer{Status: "FAILED", Reason: err.Error(), Untouched: errors.Is(err, ErrUntouched)}
 		}
 	}
 	switch wire.RequestType {

@@ -6,6 +6,7 @@ package cloudformation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -66,6 +67,17 @@ type Resource struct {
 	// that works.
 	Inert string
 }
+
+// ErrUntouched marks the refusal of an update before anything was changed: there is
+// nothing to roll back.
+var ErrUntouched = errors.New("nothing was changed")
+
+// Untouched marks err with [ErrUntouched], which its text does not say.
+func Untouched(err error) error { return untouched{err} }
+
+type untouched struct{ error }
+
+func (u untouched) Unwrap() []error { return []error{u.error, ErrUntouched} }
 
 // Provider makes resources of one type. Its errors become the reason why a stack
 // fails: they are worded as AWS words them.
@@ -166,7 +178,7 @@ func (r *Registry) provider(resourceType string) (Provider, error) {
 		p = r.providers[CustomResource]
 	}
 	if p == nil {
-		return nil, fmt.Errorf("the local AWS has no provider for resource type %s: register one, or leave the resource out of the local deployment", resourceType)
+		return nil, Untouched(fmt.Errorf("the local AWS has no provider for resource type %s: register one, or leave the resource out of the local deployment", resourceType))
 	}
 	return p, nil
 }
@@ -216,7 +228,7 @@ func (r *Registry) Check(req Request) error {
 	return check(req)
 }
 
-// Observe records a resource that the emulator made itself.
+// Observe records a resource that the emulator made, updated or deleted itself.
 func (r *Registry) Observe(req Request) {
 	r.record(req, Resource{PhysicalID: req.PhysicalResourceID})
 }

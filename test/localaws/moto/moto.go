@@ -1,11 +1,13 @@
-// Package moto runs the emulator moto behind a launcher of ours, which asks for every
-// CloudFormation type that moto lacks instead of skipping it.
+// Package moto runs the emulator moto behind a launcher of ours, which deploys, updates
+// and deletes stacks as CloudFormation does, and asks for every resource type that moto
+// lacks instead of skipping it.
 package moto
 
 import (
 	"bufio"
 	"context"
-	_ "embed"
+	"embed"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
@@ -17,17 +19,19 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/process"
 )
 
-//go:embed launcher.py
-var launcher []byte
+//go:embed *.py
+var programs embed.FS
 
 // Config is how moto runs.
 type Config struct {
-	Python      string    // as [Python] found it
-	Dir         string    // for the launcher; the caller removes it
-	ProviderURL string    // asked for resources
-	Native      []string  // types that moto makes itself; all others are asked for
-	Log         io.Writer // what moto prints
-	Region      string
+	Python      string   // as [Python] found it
+	Dir         string   // for the launcher, as moto; the caller removes it
+	ProviderURL string   // asked for resources
+	Native      []string // types that moto makes itself; all others are asked for
+	// Replacing names for each type the properties whose change replaces a resource.
+	Replacing map[string][]string
+	Log       io.Writer // what moto prints
+	Region    string
 }
 
 // Moto is a running emulator.
@@ -39,14 +43,21 @@ type Moto struct {
 // Start returns when moto answers. It serves an empty AWS account on a port that the
 // system chose.
 func Start(ctx context.Context, c Config) (*Moto, error) {
-	script := filepath.Join(c.Dir, "launcher.py")
-	if err := os.WriteFile(script, launcher, 0o644); err != nil {
+	dir := filepath.Join(c.Dir, "moto")
+	settings, err := json.Marshal(map[string]any{"ProviderURL": c.ProviderURL, "Native": c.Native, "Replacing": c.Replacing})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.CopyFS(dir, programs); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "settings.json"), settings, 0o644); err != nil {
 		return nil, err
 	}
 	r, w := io.Pipe()
 	var complaint strings.Builder
 	p, err := process.Start(process.Spec{
-		Path: c.Python, Args: append([]string{script, c.ProviderURL}, c.Native...), Dir: c.Dir,
+		Path: c.Python, Args: []string{filepath.Join(dir, "launcher.py"), filepath.Join(dir, "settings.json")}, Dir: c.Dir,
 		Env: []string{
 			"PATH=" + os.Getenv("PATH"), "HOME=" + c.Dir, "PYTHONDONTWRITEBYTECODE=1", "PYTHONWARNINGS=ignore",
 			"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_DEFAULT_REGION=" + c.Region,

@@ -29,6 +29,9 @@ func checkNative(r cloudformation.Request) error {
 	if err := properties.Validate(r.ResourceProperties); err != nil {
 		return fmt.Errorf("%w\nThe local AWS follows some properties of %s only: correct it, leave it out of the local deployment, or try it on AWS", err, r.ResourceType)
 	}
+	if r.RequestType == cloudformation.Update {
+		return checkUpdate(r)
+	}
 	return nil
 }
 

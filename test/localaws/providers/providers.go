@@ -66,10 +66,10 @@ func (d declared) Create(ctx context.Context, r cloudformation.Request) (cloudfo
 
 func (d declared) Update(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 	if d.update == nil {
-		return cloudformation.Resource{}, fmt.Errorf("the local AWS does not update %s: start a new one and deploy to it", r.ResourceType)
+		return cloudformation.Resource{}, cloudformation.Untouched(fmt.Errorf("the local AWS does not update %s: start a new one and deploy to it", r.ResourceType))
 	}
 	if err := d.validate(r); err != nil {
-		return cloudformation.Resource{}, err
+		return cloudformation.Resource{}, cloudformation.Untouched(err)
 	}
 	return d.update(ctx, r)
 }

@@ -1,0 +1,111 @@
+package providers
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+)
+
+// Replacing names for each resource type the properties whose change makes
+// CloudFormation replace a resource: "Update requires: Replacement" in its reference.
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-template-resource-type-ref.html
+func Replacing() map[string][]string {
+	return map[string][]string{
+		"AWS::CloudWatch::Alarm":              {"AlarmName"},
+		"AWS::DynamoDB::Table":                {"ImportSourceSpecification", "KeySchema", "TableName"},
+		"AWS::ECR::Repository":                {"EncryptionConfiguration", "RepositoryName"},
+		"AWS::Events::Rule":                   {"EventBusName", "Name"},
+		"AWS::IAM::AccessKey":                 {"Serial", "UserName"},
+		"AWS::IAM::InstanceProfile":           {"InstanceProfileName", "Path"},
+		"AWS::IAM::ManagedPolicy":             {"Description", "ManagedPolicyName", "Path"},
+		"AWS::IAM::Role":                      {"Path", "RoleName"},
+		"AWS::IAM::User":                      {"UserName"},
+		"AWS::IoT::AccountAuditConfiguration": {"AccountId"},
+		"AWS::IoT::CustomMetric":              {"MetricName", "MetricType"},
+		"AWS::IoT::Dimension":                 {"Name", "Type"},
+		"AWS::IoT::Policy":                    {"PolicyName"},
+		"AWS::IoT::ScheduledAudit":            {"ScheduledAuditName"},
+		"AWS::IoT::SecurityProfile":           {"SecurityProfileName"},
+		"AWS::IoT::Thing":                     {"ThingName"},
+		"AWS::IoT::ThingGroup":                {"ParentGroupName", "ThingGroupName"},
+		"AWS::IoT::TopicRule":                 {"RuleName"},
+		"AWS::KMS::Alias":                     {"AliasName"},
+		"AWS::Kinesis::Stream":                {"Name"},
+		"AWS::Lambda::EventSourceMapping": {
+			"AmazonManagedKafkaEventSourceConfig", "EventSourceArn", "SelfManagedEventSource", "SelfManagedKafkaEventSourceConfig",
+			"StartingPosition", "StartingPositionTimestamp",
+		},
+		"AWS::Lambda::Function": {"FunctionName", "PackageType", "TenancyConfig"},
+		"AWS::Lambda::Permission": {
+			"Action", "EventSourceToken", "FunctionName", "FunctionUrlAuthType", "InvokedViaFunctionUrl", "Principal", "PrincipalOrgID",
+			"SourceAccount", "SourceArn",
+		},
+		"AWS::Logs::LogGroup":                   {"LogGroupName"},
+		"AWS::Logs::ResourcePolicy":             {"PolicyName"},
+		"AWS::S3::Bucket":                       {"BucketName", "BucketNamePrefix", "BucketNamespace", "ObjectLockEnabled"},
+		"AWS::S3::BucketPolicy":                 {"Bucket"},
+		"AWS::SNS::Subscription":                {"Endpoint", "Protocol", "TopicArn"},
+		"AWS::SNS::Topic":                       {"FifoTopic", "TopicName"},
+		"AWS::SQS::Queue":                       {"FifoQueue", "QueueName"},
+		"AWS::SSM::Parameter":                   {"Name"},
+		"AWS::Scheduler::Schedule":              {"Name"},
+		"AWS::SecurityHub::ProductSubscription": {"ProductArn"},
+		"AWS::StepFunctions::StateMachine":      {"StateMachineName", "StateMachineType"},
+	}
+}
+
+// all stands for all properties of a type.
+const all = "*"
+
+// updated are the properties of the emulator's own types whose change takes effect in
+// place, or has none to take here.
+var updated = map[string][]string{
+	"AWS::CloudFormation::Stack": {all},
+	"AWS::DynamoDB::Table": {
+		"BillingMode", "DeletionProtectionEnabled", "PointInTimeRecoverySpecification", "ProvisionedThroughput", "SSESpecification",
+		"TableClass", "Tags", "TimeToLiveSpecification",
+	},
+	"AWS::ECR::Repository":      {all},
+	"AWS::IAM::AccessKey":       {"Status"},
+	"AWS::IAM::Policy":          {all},
+	"AWS::IAM::Role":            {all},
+	"AWS::KMS::Alias":           {all},
+	"AWS::KMS::Key":             {"Description", "EnableKeyRotation", "KeyPolicy", "PendingWindowInDays", "Tags"},
+	"AWS::Lambda::Function":     {all},
+	"AWS::Logs::LogGroup":       {"RetentionInDays", "KmsKeyId", "Tags"},
+	"AWS::Logs::ResourcePolicy": {"PolicyDocument"},
+	"AWS::S3::Bucket":           {all},
+	"AWS::SNS::Topic":           {"ContentBasedDeduplication", "DisplayName", "KmsMasterKeyId", "Tags", "TracingConfig"},
+	"AWS::SQS::Queue":           {all},
+	"AWS::SSM::Parameter":       {all},
+}
+
+// checkUpdate refuses an update in place that the emulator would take without carrying
+// it out.
+func checkUpdate(r cloudformation.Request) error {
+	followed := updated[r.ResourceType]
+	if slices.Contains(followed, all) {
+		return nil
+	}
+	var lost []string
+	for _, name := range slices.Sorted(maps.Keys(merged(r.OldResourceProperties, r.ResourceProperties))) {
+		if !reflect.DeepEqual(r.OldResourceProperties[name], r.ResourceProperties[name]) && !slices.Contains(followed, name) {
+			lost = append(lost, name)
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the local AWS does not update %s of %s: start a new one and deploy to it", strings.Join(lost, ", "), r.ResourceType)
+}
+
+func merged(a, b map[string]any) map[string]any {
+	both := map[string]any{}
+	maps.Copy(both, a)
+	maps.Copy(both, b)
+	return both
+}
