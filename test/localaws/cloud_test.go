@@ -15,6 +15,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
@@ -372,20 +373,33 @@ func TestRefusedStackIsRolledBack(t *testing.T) {
 func TestUpdateThatWouldDoNothingIsRefused(t *testing.T) {
 	ctx, cloud := start(t)
 	stacks := cloudformation.NewFromConfig(cloud.Config())
-	template := func(view string) *string {
-		return aws.String(`{"Resources":{"Items":{"Type":"AWS::DynamoDB::Table","Properties":{"BillingMode":"PAY_PER_REQUEST","StreamSpecification":{"StreamViewType":"` + view + `"},
+	template := func(view, expiry string) *string {
+		return aws.String(`{"Resources":{"Items":{"Type":"AWS::DynamoDB::Table","Properties":{"TableName":"items","BillingMode":"PAY_PER_REQUEST",
+			"StreamSpecification":{"StreamViewType":"` + view + `"},"TimeToLiveSpecification":{"AttributeName":"` + expiry + `","Enabled":true},
 			"KeySchema":[{"AttributeName":"pk","KeyType":"HASH"}],"AttributeDefinitions":[{"AttributeName":"pk","AttributeType":"S"}]}}}}`)
 	}
-	if _, err := stacks.CreateStack(ctx, &cloudformation.CreateStackInput{StackName: aws.String("Data"), TemplateBody: template("KEYS_ONLY")}); err != nil {
+	if _, err := stacks.CreateStack(ctx, &cloudformation.CreateStackInput{StackName: aws.String("Data"), TemplateBody: template("KEYS_ONLY", "until")}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := stacks.UpdateStack(ctx, &cloudformation.UpdateStackInput{StackName: aws.String("Data"), TemplateBody: template("NEW_IMAGE")}); err != nil {
+	if _, err := stacks.UpdateStack(ctx, &cloudformation.UpdateStackInput{StackName: aws.String("Data"), TemplateBody: template("NEW_IMAGE", "end")}); err != nil {
 		t.Fatal(err)
 	}
 	const want = "Items (AWS::DynamoDB::Table): the local AWS does not update StreamSpecification of AWS::DynamoDB::Table"
 	if got, status := failures(t, cloud, "Data"), stackStatus(t, cloud, "Data"); !strings.Contains(got, want) || status != "UPDATE_ROLLBACK_COMPLETE" {
 		t.Errorf("in %s: got %s, want %q", status, got, want)
 	}
+	expires := func(want string) {
+		t.Helper()
+		got, err := dynamodb.NewFromConfig(cloud.Config()).DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: aws.String("items")})
+		if err != nil || aws.ToString(got.TimeToLiveDescription.AttributeName) != want {
+			t.Errorf("items expire by %+v, error %v; want %s", got, err, want)
+		}
+	}
+	expires("until")
+	if _, err := stacks.UpdateStack(ctx, &cloudformation.UpdateStackInput{StackName: aws.String("Data"), TemplateBody: template("KEYS_ONLY", "end")}); err != nil {
+		t.Fatal(err)
+	}
+	expires("end")
 }
 
 // TestCallsThatWouldDoNothingAreRefusedByName makes calls that the emulator would take.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
@@ -26,8 +25,6 @@ type passing struct {
 	alarms  cloudwatch.Evaluator
 	metrics cloudwatch.Store
 	logs    cloudwatch.Tail
-
-	expiring sync.Map // names of the tables whose time to live the emulator knows
 }
 
 // serveTime has what is due happen with each step of the clock, which can be stepped
@@ -37,7 +34,6 @@ func (c *Cloud) serveTime() {
 	c.passing.alarms.Store = &c.passing.metrics
 	c.Clock.OnStep(c.pass)
 	c.Edge.HandleInternal("clock", c.Clock)
-	c.Resources.OnChange(c.expire)
 }
 
 // Pass lets happen what became due because time passed by itself.
@@ -176,22 +172,4 @@ func (c *Cloud) readMetrics() error {
 		}
 	}
 	return nil
-}
-
-// expire tells the emulator of the time to live of deployed tables, which it overlooks
-// in templates.
-func (c *Cloud) expire() {
-	db := dynamodb.NewFromConfig(c.Config())
-	for _, table := range c.Resources.Deployed("AWS::DynamoDB::Table") {
-		attribute, on := providers.TimeToLive(table), true
-		if _, known := c.passing.expiring.LoadOrStore(table.PhysicalID, true); known || attribute == "" {
-			continue
-		}
-		_, err := db.UpdateTimeToLive(c.ctx, &dynamodb.UpdateTimeToLiveInput{
-			TableName: &table.PhysicalID, TimeToLiveSpecification: &dynamodbtypes.TimeToLiveSpecification{AttributeName: &attribute, Enabled: &on},
-		})
-		if err != nil && c.ctx.Err() == nil {
-			c.say("time to live of table %s: %v", table.PhysicalID, err)
-		}
-	}
 }

@@ -37,6 +37,7 @@ func (p *provider) Delete(_ context.Context, r cloudformation.Request) error {
 
 type reply struct {
 	Status, Reason     string
+	Untouched          bool
 	PhysicalResourceID string `json:"PhysicalResourceId"`
 	Data               map[string]any
 }
@@ -133,6 +134,19 @@ func TestRefusalIsTheReason(t *testing.T) {
 	}
 }
 
+func TestRefusalTellsWhetherSomethingWasChanged(t *testing.T) {
+	var r cloudformation.Registry
+	p := &provider{}
+	r.Register("AWS::IoT::TopicRule", p)
+	for err, untouched := range map[error]bool{errors.New("it broke"): false, cloudformation.Untouched(errors.New("not updated here")): true} {
+		p.err = err
+		got := ask(t, &r, `{"RequestType":"Update","ResourceType":"AWS::IoT::TopicRule"}`)
+		if got.Status != "FAILED" || got.Reason != err.Error() || got.Untouched != untouched {
+			t.Errorf("%v: %+v", err, got)
+		}
+	}
+}
+
 func TestLaterProviderReplacesTheEarlier(t *testing.T) {
 	var r cloudformation.Registry
 	plain, richer := &provider{}, &provider{}
@@ -155,6 +169,10 @@ func TestResourcesOfTheEmulatorAreObserved(t *testing.T) {
 	}
 	if all := r.Deployed("AWS::Lambda::Function"); len(all) != 1 || all[0].Properties["Timeout"] != 30.0 {
 		t.Errorf("deployed %+v, want one function", all)
+	}
+	ask(t, &r, `{"RequestType":"Observed","Change":"Delete","ResourceType":"AWS::Lambda::Function","StackId":"s","LogicalResourceId":"F","PhysicalResourceId":"f"}`)
+	if all := r.Deployed(""); len(all) != 0 {
+		t.Errorf("deployed %+v after its deletion", all)
 	}
 }
 

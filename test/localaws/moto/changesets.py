@@ -16,6 +16,7 @@ from moto.utilities.utils import get_partition
 
 import resources
 import stacks
+import templates
 
 NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
 
@@ -33,6 +34,7 @@ NOT_FOLLOWED = {
     "DeploymentConfig.Mode": ("STANDARD",),
     "DeploymentMode": (),
     "DisableRollback": ("false",),
+    "ForceRollback": ("false",),
     "OnFailure": ("ROLLBACK",),
     "OnStackFailure": ("ROLLBACK",),
     "ResourceTypes.member.1": (),
@@ -74,17 +76,17 @@ class ChangeSet:
         region, account = stack.region_name, stack.account_id
         self.id = f"arn:{get_partition(region)}:cloudformation:{region}:{account}:changeSet/{name}/{mock_random.uuid4()}"
         self.name, self.kind, self.deployment, self.stack = name, kind, deployment, stack
-        self.changes = changes(deployment)
-        self.changed_nothing = kind == "UPDATE" and not self.changes and not changes_beside_resources(deployment)
+        self.changes, anything = changes(deployment)
+        empty = kind == "UPDATE" and not anything
         self.described = {
             "ChangeSetId": self.id,
             "ChangeSetName": name,
             "StackId": stack.stack_id,
             "StackName": stack.name,
             "CreationTime": utcnow(),
-            "Status": "FAILED" if self.changed_nothing else "CREATE_COMPLETE",
-            "StatusReason": NO_CHANGES if self.changed_nothing else None,
-            "ExecutionStatus": "UNAVAILABLE" if self.changed_nothing else "AVAILABLE",
+            "Status": "FAILED" if empty else "CREATE_COMPLETE",
+            "StatusReason": NO_CHANGES if empty else None,
+            "ExecutionStatus": "UNAVAILABLE" if empty else "AVAILABLE",
             "IncludeNestedStacks": False,
             **described,
         }
@@ -93,14 +95,15 @@ class ChangeSet:
         to = self.deployment
         return self.described | {
             "Changes": [{"Type": "Resource", "ResourceChange": change(with_values)} for change in self.changes],
-            "Parameters": stacks.parameter_list(to.template, to.parameters, to.new),
+            "Parameters": templates.parameter_list(to.template, to.parameters, to.new),
             "Tags": [{"Key": key, "Value": value} for key, value in to.tags.items()],
             "NotificationARNs": to.notification_arns,
         }
 
 
 def changes(deployment):
-    """What a deployment would do to resources: functions that describe it with values or without."""
+    """What a deployment would do to resources, as functions that describe it with values or without; and whether it
+    would do anything at all."""
     preview = stacks.resource_map(deployment.stack, deployment.template, deployment.parameters)
     found = []
     for name in deployment.order:
@@ -124,7 +127,22 @@ def changes(deployment):
     for name in reversed(list(deployment.old.deployed)):
         if (had := deployment.had(name)) is not None and name not in preview._parsed_resources:
             found.append(removed(name, had, deployment.old._resource_json_map[name], deployment.old.deployed[name]))
-    return found
+    stack = deployment.stack
+    anything = (
+        found
+        or outputs(stack.template_dict, stack.resource_map) != outputs(deployment.template, preview)
+        or stack.tags != deployment.tags
+        or stack.notification_arns != deployment.notification_arns
+    )
+    return found, bool(anything)
+
+
+def outputs(template, resources_map):
+    return {
+        name: previewed({"Properties": output}, resources_map)
+        for name, output in (template.get("Outputs") or {}).items()
+        if not output.get("Condition") or resources_map.lazy_condition_map[output["Condition"]]
+    }
 
 
 def previewed(definition, preview):
@@ -141,15 +159,6 @@ def previewed(definition, preview):
         return value_of(properties)
     values = {name: value_of(value) for name, value in properties.items()}
     return {name: value for name, value in values.items() if value is not None}
-
-
-def changes_beside_resources(deployment):
-    stack = deployment.stack
-    return (
-        stack.template_dict.get("Outputs") != deployment.template.get("Outputs")
-        or stack.tags != deployment.tags
-        or stack.notification_arns != deployment.notification_arns
-    )
 
 
 def context(definition, properties):
@@ -282,7 +291,7 @@ def create_stack(self):
 def update_stack(self):
     stack = deployed(self.cloudformation_backend, self._get_param("StackName"))
     deployment = stacks.Deployment(stack, *request(self, stack))
-    if not changes(deployment) and not changes_beside_resources(deployment):
+    if not changes(deployment)[1]:
         raise ValidationError(message="No updates are to be performed.")
     stacks.claim(stack, "UPDATE_IN_PROGRESS")
     stacks.begin(deployment.carry_out, "UPDATE")
@@ -311,6 +320,19 @@ def delete_stack(self):
             return EmptyResult()
         stack.status = "DELETE_IN_PROGRESS"
     stacks.begin(stacks.delete, stack, self._get_param("RetainResources", []))
+    return EmptyResult()
+
+
+def continue_update_rollback(self):
+    refuse_not_followed(self)
+    stack = stacks.stack_of(self.cloudformation_backend, self._get_param("StackName"))
+    with stacks.LOCK:
+        if stack.status != "UPDATE_ROLLBACK_FAILED":
+            raise ValidationError(
+                message=f"Stack:{stack.stack_id} is in {stack.status} state and can not continue to roll back an update."
+            )
+        stack.status = "UPDATE_ROLLBACK_IN_PROGRESS"
+    stacks.begin(stack.unfinished.continue_rollback, self._get_param("ResourcesToSkip", []))
     return EmptyResult()
 
 
@@ -410,6 +432,7 @@ def get_template(self):
 
 def configure():
     for operation in (
+        continue_update_rollback,
         create_change_set,
         create_stack,
         delete_change_set,

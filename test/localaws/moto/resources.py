@@ -193,6 +193,9 @@ def observed(make):
             resource.physical_resource_id = parsing.generate_resource_name(
                 resource_json["Type"], resources_map["AWS::StackName"], logical_id
             )
+        if resource_json["Type"] == "AWS::DynamoDB::Table":
+            # moto overlooks the time to live.
+            updates.table(resource, {"Properties": request["ResourceProperties"]})
         observe(request, resource)
         return resource
 

@@ -6,7 +6,6 @@ those whose resolved properties differ, and deletes last. What fails is rolled b
 """
 
 import datetime
-import re
 import threading
 
 from moto.cloudformation import models
@@ -14,9 +13,9 @@ from moto.cloudformation.exceptions import AlreadyExistsException, ValidationErr
 from moto.cloudformation.models import CloudFormationBackend, Stack, cloudformation_backends
 from moto.cloudformation.parsing import ResourceMap
 from moto.core.utils import utcnow
-from moto.ssm import ssm_backends
 
 import resources
+import templates
 import updates
 
 # An operation that takes longer goes on after its answer. A shorter one is over by then, and nobody needs to poll.
@@ -49,86 +48,6 @@ def reason_of(error):
 
 def backend_of(stack):
     return cloudformation_backends[stack.account_id][stack.region_name]
-
-
-def parameters_of(template, given, previous, backend):
-    """The value of each of the template's parameters, as text."""
-    slots = template.get("Parameters") or {}
-    if unknown := [key for key in given if key not in slots]:
-        raise ValidationError(message=f"Parameters: [{', '.join(unknown)}] do not exist in the template")
-    values = {key: slot.get("Default") for key, slot in slots.items()}
-    for key, value in given.items():
-        values[key] = previous.get(key, values[key]) if value is None else value
-    if missing := [key for key, value in values.items() if value is None]:
-        raise ValidationError(message=f"Parameters: [{', '.join(missing)}] must have values")
-    for key, value in values.items():
-        if slots[key].get("Type", "").startswith("AWS::SSM::Parameter::"):
-            if ssm_backends[backend.account_id][backend.region_name].get_parameter(value) is None:
-                raise ValidationError(
-                    message=f"Unable to fetch parameters [{value}] from parameter store for this account."
-                )
-    return {key: as_text(value) for key, value in values.items()}
-
-
-def as_text(value):
-    """A parameter's value as CloudFormation keeps it."""
-    if isinstance(value, list):
-        return ",".join(as_text(inner) for inner in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def references(definition):
-    """The names that a resource's definition refers to."""
-    found = set()
-
-    def walk(value):
-        if isinstance(value, list):
-            for inner in value:
-                walk(inner)
-        if not isinstance(value, dict):
-            return
-        for key, inner in value.items():
-            if key == "Ref" and isinstance(inner, str):
-                found.add(inner)
-            elif key == "Fn::GetAtt":
-                found.add(inner[0] if isinstance(inner, list) else inner.split(".")[0])
-            elif key == "Fn::Sub":
-                text, own = inner if isinstance(inner, list) else (inner, {})
-                walk(own)
-                found.update({n.split(".")[0] for n in re.findall(r"\$\{([^!}][^}]*)\}", text)} - set(own))
-            else:
-                walk(inner)
-
-    walk(definition.get("Properties"))
-    depends = definition.get("DependsOn", [])
-    return found | set([depends] if isinstance(depends, str) else depends)
-
-
-def in_dependency_order(template):
-    definitions = template["Resources"]
-    known = set(definitions) | set(template.get("Parameters") or {})
-    order, open_ = {}, []
-
-    def visit(name):
-        if name in open_:
-            raise ValidationError(message=f"Circular dependency between resources: [{', '.join(open_[open_.index(name) :])}]")
-        if name in order:
-            return
-        open_.append(name)
-        needed = {n for n in references(definitions[name]) if not n.startswith("AWS::")}
-        if missing := sorted(needed - known):
-            raise ValidationError(
-                message="Template format error: Unresolved resource dependencies "
-                f"[{', '.join(missing)}] in the Resources block of the template"
-            )
-        for other in sorted(needed & set(definitions)):
-            visit(other)
-        open_.pop()
-        order[name] = True
-
-    for name in definitions:
-        visit(name)
-    return list(order)
 
 
 def resource_map(stack, template, parameters):
@@ -170,8 +89,10 @@ class Deployment:
             raise ValidationError(message="Template format error: At least one Resources member must be defined.")
         if "Transform" in self.template:
             raise ValidationError(message="the local AWS does not follow Transform in templates: deploy what it makes of yours")
-        self.parameters = parameters_of(self.template, given, stack.parameters or {}, backend_of(stack))
-        self.order = in_dependency_order(self.template)
+        self.parameters = templates.parameters_of(
+            self.template, given, stack.parameters or {}, stack.account_id, stack.region_name
+        )
+        self.order = templates.in_dependency_order(self.template)
         self.old, self.new = stack.resource_map, resource_map(stack, self.template, self.parameters)
         retyped = [
             name
@@ -184,6 +105,7 @@ class Deployment:
                 f"The new template modifies resource type of the following resources: [{', '.join(retyped)}]"
             )
         self.done = []  # (what, logical id, resource before, resource after) in the order of doing
+        self.back = []  # the logical ids and resources to update back
 
     def definition(self, name):
         return self.template["Resources"][name]
@@ -294,19 +216,10 @@ class Deployment:
         stack = self.stack
         status = "ROLLBACK" if verb == "CREATE" else "UPDATE_ROLLBACK"
         event(stack, f"{status}_IN_PROGRESS", f"{reason.strip()} Rollback requested by user." if verb == "CREATE" else reason)
-        failed = []
-        for what, name, before, after in reversed(self.done):
-            if what == "updated":
-                try:
-                    event(stack, "UPDATE_IN_PROGRESS", None, described(after, name))
-                    old = self.old.deployed[name]
-                    self.old._parsed_resources[name] = resources.update(name, after, self.new.deployed.get(name, old), old, self.old)
-                    event(stack, "UPDATE_COMPLETE", None, described(after, name))
-                except Exception as error:
-                    event(stack, "UPDATE_FAILED", reason_of(error), described(after, name))
-                    failed.append(name)
+        self.back = [(name, after) for what, name, _, after in reversed(self.done) if what == "updated"]
+        self.restore()
         kept = {}
-        for what, name, before, after in reversed(self.done):
+        for what, name, _, after in reversed(self.done):
             if what == "made":
                 retained = self.definition(name).get("DeletionPolicy") == "Retain"
                 if not self.remove(name, after, self.new.deployed[name], retained):
@@ -317,12 +230,38 @@ class Deployment:
             self.new._parsed_resources = {k: v for k, v in self.new._parsed_resources.items() if k not in self.order or k in kept}
             stack.resource_map = self.new
             stack.template, stack.template_dict, stack.parameters = self.text, self.template, self.parameters
-            failed += kept
-        verb = "delete" if verb == "CREATE" else "update"
-        if failed:
-            event(stack, f"{status}_FAILED", f"The following resource(s) failed to {verb}: [{', '.join(failed)}]. ")
+        left, verb = (list(kept), "delete") if verb == "CREATE" else ([name for name, _ in self.back], "update")
+        if left:
+            event(stack, f"{status}_FAILED", f"The following resource(s) failed to {verb}: [{', '.join(left)}]. ")
+            stack.unfinished = self
         else:
             event(stack, f"{status}_COMPLETE")
+
+    def restore(self, skipped=()):
+        """Updates back what was updated, and keeps what fails for another try."""
+        failed = []
+        for name, now in self.back:
+            if name in skipped:
+                event(self.stack, "UPDATE_COMPLETE", "Resource skipped during UpdateRollback", described(now, name))
+                continue
+            event(self.stack, "UPDATE_IN_PROGRESS", None, described(now, name))
+            try:
+                old = self.old.deployed[name]
+                self.old._parsed_resources[name] = resources.update(name, now, self.new.deployed.get(name, old), old, self.old)
+                event(self.stack, "UPDATE_COMPLETE", None, described(now, name))
+            except Exception as error:
+                event(self.stack, "UPDATE_FAILED", reason_of(error), described(now, name))
+                failed.append((name, now))
+        self.back = failed
+
+    def continue_rollback(self, skipped):
+        event(self.stack, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
+        self.restore(skipped)
+        left = ", ".join(name for name, _ in self.back)
+        if left:
+            event(self.stack, "UPDATE_ROLLBACK_FAILED", f"The following resource(s) failed to update: [{left}]. ")
+        else:
+            event(self.stack, "UPDATE_ROLLBACK_COMPLETE")
 
     def clean_up(self):
         event(self.stack, "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
@@ -439,7 +378,7 @@ def stack_of(backend, name):
 
 def create_stack(backend, name, template, parameters, **more):
     """Stands in for moto's, as nested stacks call it: it returns when the stack is complete."""
-    given = {key: as_text(value) for key, value in parameters.items()}
+    given = {key: templates.as_text(value) for key, value in parameters.items()}
     stack = new_stack(backend, name, **more)
     try:
         deployment = Deployment(stack, template, given)
@@ -460,7 +399,7 @@ def delete_stack(backend, name):
 def update_nested(original_resource, cloudformation_json, account_id, region_name, **_):
     wanted = cloudformation_json["Properties"]
     text = models.get_stack_from_s3_url(wanted["TemplateURL"], account_id=account_id, partition=models.get_partition(region_name))
-    given = {key: as_text(value) for key, value in wanted.get("Parameters", {}).items()}
+    given = {key: templates.as_text(value) for key, value in wanted.get("Parameters", {}).items()}
     deployment = Deployment(original_resource, text, given)
     claim(original_resource, "UPDATE_IN_PROGRESS")
     if not deployment.carry_out("UPDATE"):
@@ -476,22 +415,10 @@ def reasons(stack):
     return "; ".join(found) or stack.stack_status_reason
 
 
-def parameter_list(template, parameters, resources_map):
-    """The parameters as they are described."""
-    slots = template.get("Parameters") or {}
-    listed = []
-    for key, value in parameters.items():
-        hidden = str(slots[key].get("NoEcho", "false")).lower() == "true"
-        listed.append({"ParameterKey": key, "ParameterValue": "****" if hidden else value})
-        if slots[key].get("Type", "").startswith("AWS::SSM::Parameter::") and not hidden:
-            listed[-1]["ResolvedValue"] = as_text(resources_map.resolved_parameters[key])
-    return listed
-
-
 def configure():
     updates.IN_PLACE["AWS::CloudFormation::Stack"] = update_nested
     CloudFormationBackend.create_stack, CloudFormationBackend.delete_stack = create_stack, delete_stack
-    Stack.parameter_list = property(lambda s: parameter_list(s.template_dict, s.parameters, s.resource_map))
+    Stack.parameter_list = property(lambda s: templates.parameter_list(s.template_dict, s.parameters, s.resource_map))
     # moto makes what is not there as soon as somebody asks.
     Stack.stack_resources = property(
         lambda stack: [

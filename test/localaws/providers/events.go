@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 	"github.com/defenderhub/defenderhub/test/localaws/schema"
@@ -105,14 +104,4 @@ func (a Account) deleteRule(ctx context.Context, r cloudformation.Request) error
 		}
 	}
 	return a.API.Target(ctx, "events", "AWSEvents.DeleteRule", map[string]string{"Name": r.PhysicalResourceID}, nil)
-}
-
-// TimeToLive is the attribute by which a deployed table's items expire, "" for none.
-func TimeToLive(table cloudformation.Deployed) string {
-	specification, _ := table.Properties["TimeToLiveSpecification"].(map[string]any)
-	if enabled, _ := schema.Boolean(specification["Enabled"]); !enabled {
-		return ""
-	}
-	attribute, _ := specification["AttributeName"].(string)
-	return strings.TrimSpace(attribute)
 }

@@ -367,21 +367,6 @@ func TestDeletedRuleLosesItsTargetsFirst(t *testing.T) {
 	}
 }
 
-func TestTimeToLiveOfATable(t *testing.T) {
-	for properties, want := range map[string]string{
-		`{}`: "", `{"TimeToLiveSpecification":{"AttributeName":"until","Enabled":true}}`: "until",
-		`{"TimeToLiveSpecification":{"AttributeName":"until","Enabled":"false"}}`: "",
-	} {
-		var d cloudformation.Deployed
-		if err := json.Unmarshal([]byte(properties), &d.Properties); err != nil {
-			t.Fatal(err)
-		}
-		if got := providers.TimeToLive(d); got != want {
-			t.Errorf("%s: %q, want %q", properties, got, want)
-		}
-	}
-}
-
 func TestGeneratedNamesFitAndDiffer(t *testing.T) {
 	r, _ := newAccount(t, nil)
 	long := strings.Repeat("Stack", 20) + "-Schedule-"
