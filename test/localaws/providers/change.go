@@ -35,6 +35,7 @@ func Replacing() map[string][]string {
 		"AWS::IoT::TopicRule":                 {"RuleName"},
 		"AWS::KMS::Alias":                     {"AliasName"},
 		"AWS::Kinesis::Stream":                {"Name"},
+		"AWS::Lambda::EventInvokeConfig":      {"FunctionName", "Qualifier"},
 		"AWS::Lambda::EventSourceMapping": {
 			"AmazonManagedKafkaEventSourceConfig", "EventSourceArn", "SelfManagedEventSource", "SelfManagedKafkaEventSourceConfig",
 			"StartingPosition", "StartingPositionTimestamp",
