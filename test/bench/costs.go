@@ -46,6 +46,7 @@ func rows() []row {
 		{"message size in the rule's SQL, a message a minute", "oversize", cost.Load{Datapoints: 1, Kept: messagesOfDevice}},
 		{"messages counted, a message a minute", "messages", cost.Load{Datapoints: 1}},
 		{"the same, batches of five minutes", "messages-gathered", cost.Load{Datapoints: 1}},
+		{"messages counted, at least three in five minutes", "messages-least", cost.Load{Datapoints: 1}},
 		{"disconnects and time offline, one reconnect a day", "sessions", cost.Load{Datapoints: 1 + hourly}},
 	}
 }

@@ -89,6 +89,20 @@ var scenarioList = []scenario{
 	}), 12, defaultBatching, true, 0, sendReport},
 	{"messages", fewMessages, 12, defaultBatching, false, 0, sendMessages},
 	{"messages-gathered", fewMessages, 12, 5 * time.Minute, false, 0, sendMessages},
+	{"messages-least", []defender.Behavior{{Name: "enough", Criteria: defender.MessagesSent.GreaterThanEquals(3, defender.Window5m)}},
+		12, defaultBatching, false, 0, func(device, window int, at time.Time) []evaluate.Telemetry {
+			all := sendMessages(badDevices, window, at)
+			if device < badDevices {
+				all = all[:1]
+			}
+			for i := range all {
+				all[i].ClientID, all[i].Topic = clientID(device), "plant/7/"+clientID(device)+"/data"
+			}
+			if (window+device)%288 == 0 { // once a day
+				all = append(all, session(device, window, at.Add(30*time.Second), 10*time.Second)...)
+			}
+			return all
+		}},
 	{"oversize", []defender.Behavior{{Name: "small", Criteria: defender.MessageByteSize.LessThan(1024)}}, 12, defaultBatching, false, 0,
 		func(device, window int, at time.Time) []evaluate.Telemetry {
 			if device >= badDevices {
