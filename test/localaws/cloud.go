@@ -28,6 +28,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/edge"
 	"github.com/defenderhub/defenderhub/test/localaws/eventsource"
 	"github.com/defenderhub/defenderhub/test/localaws/functions"
+	"github.com/defenderhub/defenderhub/test/localaws/iam"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/moto"
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
@@ -70,6 +71,8 @@ type Cloud struct {
 	Resources *cloudformation.Registry
 	// Functions runs what is deployed.
 	Functions *functions.Runner
+	// Permissions enforces the policies of roles.
+	Permissions *iam.Enforcer
 	// SecurityHub is the service behind the API, for faults and for what no API shows.
 	SecurityHub *securityhubtest.Service
 	// IoT is AWS IoT Core, Broker its message broker, Rules its rules engine.
@@ -132,6 +135,7 @@ func Start(ctx context.Context, o Options) (_ *Cloud, err error) {
 		Region: o.Region, Account: AccountID, Edge: &edge.Edge{}, Resources: &cloudformation.Registry{},
 		Clock: &clock.Clock{}, dir: dir, repository: o.Repository, progress: &locked{to: o.Progress},
 	}
+	c.Permissions = &iam.Enforcer{Account: c.Account, Region: c.Region, Denied: func(err error) { c.say("denied: %v", err) }}
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	defer func() {
 		if err != nil {
@@ -149,6 +153,7 @@ func Start(ctx context.Context, o Options) (_ *Cloud, err error) {
 	if err := c.startEmulator(); err != nil {
 		return nil, err
 	}
+	c.serveRoles()
 	c.serveEvents()
 	c.serveTime()
 	c.provide()
@@ -213,7 +218,7 @@ func (c *Cloud) listen() error {
 	}
 	// By this name, not by the address: only so the CLI finds buckets by their path.
 	c.Endpoint = "http://localhost:" + strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
-	c.server = &http.Server{Handler: c.Edge, ReadHeaderTimeout: time.Minute}
+	c.server = &http.Server{Handler: c.Permissions.Handler(c.Edge), ReadHeaderTimeout: time.Minute}
 	c.background.Go(func() {
 		if err := c.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			c.say("the edge ended: %v", err)

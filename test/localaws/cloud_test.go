@@ -151,6 +151,7 @@ func TestDeployment(t *testing.T) {
 	t.Run("messages reach the function and its failures the dead-letter queue", func(t *testing.T) { checkDelivery(t, ctx, cloud, outputs) })
 	t.Run("the function can be invoked", func(t *testing.T) { checkInvoke(t, cloud) })
 	t.Run("what cannot work fails by name", func(t *testing.T) { checkRefusals(t, ctx, cloud) })
+	t.Run("a role may do what its policies say", func(t *testing.T) { checkPermissions(t, cloud, outputs) })
 }
 
 func stackOutputs(t *testing.T, cloud *localaws.Cloud) map[string]string {

@@ -113,7 +113,12 @@ type sender struct{ *Cloud }
 
 // Send implements eventbridge.Sender, also for topic rules. A function runs later: as on AWS, its failure is
 // not the sender's.
-func (c sender) Send(ctx context.Context, from, arn string, body []byte) error {
+func (c sender) Send(ctx context.Context, from eventbridge.Origin, arn string, body []byte) error {
+	if from.Role != "" {
+		if err := c.scheduleMay(ctx, from.ARN, from.Role, arn); err != nil {
+			return err
+		}
+	}
 	text := string(body)
 	switch service := strings.Split(arn+":::", ":")[2]; service {
 	case "sqs":
@@ -128,7 +133,7 @@ func (c sender) Send(ctx context.Context, from, arn string, body []byte) error {
 		if _, err := c.Functions.Lookup(name); err != nil {
 			return err
 		}
-		if err := c.mayInvoke(ctx, name, from); err != nil {
+		if err := c.mayInvoke(ctx, name, from.ARN); err != nil {
 			return err
 		}
 		c.delivery.lanes.Go("function "+name, func() {

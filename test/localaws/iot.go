@@ -15,6 +15,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
+	"github.com/defenderhub/defenderhub/test/localaws/eventbridge"
+	"github.com/defenderhub/defenderhub/test/localaws/iam"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
@@ -43,7 +45,11 @@ func (c *Cloud) serveIoT() (err error) {
 	c.Defender, err = devicedefender.New(devicedefender.Config{
 		Account: c.Account, Region: c.Region, Registry: c.IoT, Connections: c.Broker, Now: c.Clock.Now, Logger: log,
 		SecurityHub: c.SecurityHub.Hub(c.Account, c.Region), IdentityPools: c.identityPools,
-		Notify: func(ctx context.Context, topicARN, message string) error {
+		Notify: func(ctx context.Context, roleARN, topicARN, message string) error {
+			// What AWS names as the source is something of AWS IoT in this account (unverified).
+			if err := c.serviceMay(ctx, "iot", c.IoT.ARN("audit"), "audit", roleARN, topicARN, "sns:Publish"); err != nil {
+				return err
+			}
 			_, err := topics.Publish(ctx, &sns.PublishInput{TopicArn: &topicARN, Message: &message})
 			return err
 		},
@@ -123,12 +129,19 @@ func (c *Cloud) syncRules() {
 
 // deliver hands what a rule's action sends to the service that it is for.
 func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
-	body := string(d.Body)
+	body, role := string(d.Body), d.Fields["roleArn"]
 	switch d.Kind {
 	case "sqs":
+		queue := d.Fields["queueUrl"]
+		if err := c.ruleMay(ctx, d.Rule, role, c.arn("sqs", queue[strings.LastIndex(queue, "/")+1:]), "sqs:SendMessage"); err != nil {
+			return err
+		}
 		_, err := c.queues().SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(d.Fields["queueUrl"]), MessageBody: &body})
 		return err
 	case "sns":
+		if err := c.ruleMay(ctx, d.Rule, role, d.Fields["targetArn"], "sns:Publish"); err != nil {
+			return err
+		}
 		message := &sns.PublishInput{TopicArn: aws.String(d.Fields["targetArn"]), Message: &body}
 		if d.Fields["messageFormat"] == "JSON" { // a text for each protocol
 			message.MessageStructure = aws.String("json")
@@ -137,8 +150,11 @@ func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
 		return err
 	case "lambda":
 		// AWS IoT invokes asynchronously: a failing function is not the action's failure.
-		return sender{c}.Send(ctx, c.IoT.ARN("rule/"+d.Rule), d.Fields["functionArn"], d.Body)
+		return sender{c}.Send(ctx, eventbridge.Origin{ARN: c.IoT.ARN("rule/" + d.Rule)}, d.Fields["functionArn"], d.Body)
 	case "kinesis":
+		if err := c.ruleMay(ctx, d.Rule, role, c.arn("kinesis", "stream/"+d.Fields["streamName"]), "kinesis:PutRecord"); err != nil {
+			return err
+		}
 		_, err := c.streamsAPI().PutRecord(ctx, &kinesis.PutRecordInput{
 			StreamName: aws.String(d.Fields["streamName"]), PartitionKey: aws.String(d.Fields["partitionKey"]), Data: d.Body,
 		})
@@ -148,8 +164,11 @@ func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
 		if !ok {
 			return fmt.Errorf("qos is %q, want 0 or 1", d.Fields["qos"])
 		}
-		// $$aws/... is how a rule writes a reserved topic.
-		c.Broker.Republish(strings.Replace(d.Fields["topic"], "$$", "$", 1), d.Body, qos)
+		topic := strings.Replace(d.Fields["topic"], "$$", "$", 1) // $$aws/... is how a rule writes a reserved topic
+		if err := c.ruleMay(ctx, d.Rule, role, c.IoT.ARN("topic/"+topic), "iot:Publish"); err != nil {
+			return err
+		}
+		c.Broker.Republish(topic, d.Body, qos)
 		return nil
 	}
 	return errors.New("the local AWS does not deliver actions of the kind " + d.Kind)
@@ -163,7 +182,11 @@ func (c *Cloud) identityPools(ctx context.Context) (int, error) {
 }
 
 // registryData answers get_registry_data.
-func (c *Cloud) registryData(api, thingName, _ string) ([]byte, error) {
+func (c *Cloud) registryData(api, thingName, roleARN string) ([]byte, error) {
+	session := iam.Session{Role: roleARN, Name: "get_registry_data"}
+	if err := c.Permissions.Allow(c.ctx, session, c.IoT.ARN("thing/"+thingName), "iot:"+api); err != nil {
+		return nil, err
+	}
 	switch api {
 	case "DescribeThing":
 		out, err := c.IoT.DescribeThing(&iotcore.ThingInput{ThingName: thingName})

@@ -24,6 +24,7 @@ import (
 func TestRulesOfUsersRunOrAreRefusedByName(t *testing.T) {
 	ctx, cloud := start(t)
 	queues, things := sqs.NewFromConfig(cloud.Config()), iot.NewFromConfig(cloud.Config())
+	grant(t, cloud, "r", "iot", `{"Effect": "Allow", "Action": ["sqs:SendMessage", "sns:Publish", "iot:Publish"], "Resource": "*"}`)
 	urls := map[string]*string{}
 	for _, name := range []string{"wanted", "errors"} {
 		made, err := queues.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name})

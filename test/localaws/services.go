@@ -16,6 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/cloudwatch"
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
 	"github.com/defenderhub/defenderhub/test/localaws/edge"
+	"github.com/defenderhub/defenderhub/test/localaws/eventbridge"
 	"github.com/defenderhub/defenderhub/test/localaws/eventsource"
 	"github.com/defenderhub/defenderhub/test/localaws/functions"
 	"github.com/defenderhub/defenderhub/test/localaws/providers"
@@ -37,6 +38,7 @@ func (c *Cloud) serveFunctions() {
 		Code: func(ctx context.Context, bucket, key string) ([]byte, error) {
 			return c.api(c.Endpoint).Send(ctx, "s3", http.MethodGet, "/"+bucket+"/"+key, "", nil, nil)
 		},
+		Credentials: c.executionRole,
 		RIE: func() (string, error) {
 			<-built
 			return rie, rieErr
@@ -79,7 +81,7 @@ func (c *Cloud) OnImported(f func(securityhubtest.Imported)) {
 func (c *Cloud) provide() {
 	custom := &providers.CustomResources{Invoke: c.Functions.Invoke}
 	custom.ResponseURL = c.Endpoint + c.Edge.HandleInternal("custom-resource-response", custom)
-	providers.Register(providers.Account{API: c.api(c.Endpoint), Emulator: c.emulatorAPI(), Registry: c.Resources, CustomResources: custom})
+	providers.Register(providers.Account{API: c.api(c.Endpoint), Emulator: c.emulatorAPI(), Registry: c.Resources, CustomResources: custom, MayBeFed: c.mayBeFed})
 
 	c.serveEventSources()
 	devicedefender.RegisterProviders(c.Resources, c.Defender)
@@ -101,13 +103,16 @@ func (c *Cloud) serveEventSources() {
 		}
 	}
 	c.pollers = &eventsource.Pollers{
-		Queue: c.queues(), Invoke: invoke, At: c.Clock.At,
+		Queue: c.queues(), Invoke: invoke, May: c.mayBeFed, At: c.Clock.At,
 		Report: func(b eventsource.Batch) { report(b.Mapping.Function, b.Err) },
 	}
 	c.streams = &eventsource.Streams{
-		Stream: c.streamsAPI(), Invoke: invoke, At: c.Clock.At,
-		Discard: func(ctx context.Context, queueARN string, message []byte) error {
-			return sender{c}.Send(ctx, "", queueARN, message)
+		Stream: c.streamsAPI(), Invoke: invoke, May: c.mayBeFed, At: c.Clock.At,
+		Discard: func(ctx context.Context, function, queueARN string, message []byte) error {
+			if err := c.functionMay(ctx, function, queueARN, "sqs:SendMessage"); err != nil {
+				return err
+			}
+			return sender{c}.Send(ctx, eventbridge.Origin{}, queueARN, message)
 		},
 		Report: func(b eventsource.StreamBatch) { report(b.Mapping.Function, b.Err) },
 	}
@@ -141,11 +146,15 @@ func (c *Cloud) Inert() []string {
 }
 
 // Drained waits until the queues and streams that feed functions hold nothing for them:
-// all that was sent is handled, has gone to a dead-letter queue or was discarded.
+// all that was sent is handled, has gone to a dead-letter queue or was discarded. It is an
+// error at once when a role was denied something: the cloud tries again as long as AWS would.
 func (c *Cloud) Drained(ctx context.Context) error {
 	poll := time.NewTicker(100 * time.Millisecond)
 	defer poll.Stop()
 	for {
+		if err := c.Denied(); err != nil {
+			return err
+		}
 		holding, err := c.holding(ctx)
 		if err != nil || len(holding) == 0 {
 			return err

@@ -43,6 +43,9 @@ func (s *story) expect(ctx context.Context, severity types.SeverityLabel, state 
 	poll := time.NewTicker(200 * time.Millisecond)
 	defer poll.Stop()
 	for {
+		if err := s.cloud.Denied(); err != nil {
+			return err
+		}
 		all, err := s.findings(ctx)
 		if err != nil {
 			return err

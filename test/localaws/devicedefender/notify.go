@@ -63,7 +63,7 @@ func (s *Service) notify(t *task) {
 	if err == nil {
 		ctx, cancel := context.WithTimeout(s.ctx, patience)
 		defer cancel()
-		err = s.config.Notify(ctx, target.TargetARN, string(message))
+		err = s.config.Notify(ctx, target.RoleARN, target.TargetARN, string(message))
 	}
 	if err != nil {
 		s.config.Logger.Error("audit notification not published", "taskId", t.id, "topicArn", target.TargetARN, "error", err)

@@ -83,8 +83,8 @@ type Config struct {
 	// gets its result; meanwhile it is WAITING_FOR_DATA_COLLECTION and the task is in
 	// progress. AWS does not say how long it takes. Default: 0, no wait.
 	DataCollection time.Duration
-	// Notify publishes a notification to an SNS topic. Default: nil, nobody is told.
-	Notify func(ctx context.Context, topicARN, message string) error
+	// Notify publishes a notification to an SNS topic, in the role of the target. Default: nil, nobody is told.
+	Notify func(ctx context.Context, roleARN, topicARN, message string) error
 	// SecurityHub gets the findings of the native integration. Default: nil, nobody.
 	SecurityHub NativeImporter
 	// IdentityPools counts the account's Cognito identity pools. Default: nil, their

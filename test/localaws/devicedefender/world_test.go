@@ -113,7 +113,7 @@ func newWorld(t *testing.T, config devicedefender.Config) *world {
 		}
 		audit()
 	}
-	config.Notify = func(_ context.Context, topicARN, message string) error {
+	config.Notify = func(_ context.Context, _, topicARN, message string) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.messages = append(w.messages, topicARN+" "+message)

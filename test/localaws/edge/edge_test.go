@@ -21,23 +21,23 @@ func TestServiceIsReadFromTheSignature(t *testing.T) {
 	}{
 		"header": {
 			header: "AWS4-HMAC-SHA256 Credential=AKID/20261101/eu-west-1/sqs/aws4_request, SignedHeaders=host, Signature=00",
-			want:   edge.Scope{Region: "eu-west-1", Service: "sqs"}, ok: true,
+			want:   edge.Scope{AccessKey: "AKID", Region: "eu-west-1", Service: "sqs"}, ok: true,
 		},
 		"header without spaces": {
 			header: "AWS4-HMAC-SHA256 SignedHeaders=host,Credential=AKID/20261101/us-east-1/SecurityHub/aws4_request,Signature=00",
-			want:   edge.Scope{Region: "us-east-1", Service: "securityhub"}, ok: true,
+			want:   edge.Scope{AccessKey: "AKID", Region: "us-east-1", Service: "securityhub"}, ok: true,
 		},
 		"key with a slash": {
 			header: "AWS4-HMAC-SHA256 Credential=a/b/20261101/us-east-1/s3/aws4_request, Signature=00",
-			want:   edge.Scope{Region: "us-east-1", Service: "s3"}, ok: true,
+			want:   edge.Scope{AccessKey: "a/b", Region: "us-east-1", Service: "s3"}, ok: true,
 		},
 		"several Regions": {
 			header: "AWS4-ECDSA-P256-SHA256 Credential=AKID/20261101/s3/aws4_request, Signature=00",
-			want:   edge.Scope{Service: "s3"}, ok: true,
+			want:   edge.Scope{AccessKey: "AKID", Service: "s3"}, ok: true,
 		},
 		"presigned": {
 			query: "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKID%2F20261101%2Fus-east-1%2Fs3%2Faws4_request",
-			want:  edge.Scope{Region: "us-east-1", Service: "s3"}, ok: true,
+			want:  edge.Scope{AccessKey: "AKID", Region: "us-east-1", Service: "s3"}, ok: true,
 		},
 		"unsigned":       {},
 		"other scheme":   {header: "Bearer AKID/20261101/us-east-1/s3/aws4_request"},

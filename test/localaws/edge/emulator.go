@@ -83,7 +83,7 @@ func Refuse(w http.ResponseWriter, r *http.Request, reason string) {
 
 func refusal(r *http.Request, reason string) (code, contentType string, body []byte) {
 	code = "NotImplemented"
-	message := fmt.Sprintf("the local AWS does not know %s: %s", operation(r), reason)
+	message := fmt.Sprintf("the local AWS does not know %s: %s", Operation(r), reason)
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
 		var text bytes.Buffer
 		xml.EscapeText(&text, []byte(message))
@@ -93,8 +93,8 @@ func refusal(r *http.Request, reason string) (code, contentType string, body []b
 	return code, "application/json", body
 }
 
-// operation names what a request asks for as well as its protocol shows it.
-func operation(r *http.Request) string {
+// Operation names what a request asks for as well as its protocol shows it.
+func Operation(r *http.Request) string {
 	service := "the unsigned request"
 	if scope, ok := ScopeOf(r); ok {
 		service = scope.Service

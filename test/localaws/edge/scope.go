@@ -8,8 +8,9 @@ import (
 
 // Scope is what a signature says a request is for.
 type Scope struct {
-	Region  string
-	Service string
+	AccessKey string
+	Region    string
+	Service   string
 }
 
 // ScopeOf reads the credential scope from the Authorization header or, for presigned
@@ -41,9 +42,11 @@ func parseCredential(credential string) (Scope, bool) {
 		return Scope{}, false
 	}
 	scope := Scope{Service: strings.ToLower(parts[n-2])}
+	key := parts[:n-3]
 	if n >= 5 {
-		scope.Region = parts[n-3]
+		scope.Region, key = parts[n-3], parts[:n-4]
 	}
+	scope.AccessKey = strings.Join(key, "/")
 	return scope, true
 }
 

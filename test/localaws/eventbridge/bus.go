@@ -18,6 +18,8 @@ type Rule struct {
 	Pattern            string `json:"EventPattern"`
 	ScheduleExpression string
 	Targets            []Target
+	// Role is the role in which a schedule sends. A rule sends by the policies of its targets.
+	Role string `json:"-"`
 	// Created is from when on a rate counts.
 	Created time.Time `json:"-"`
 }
@@ -27,10 +29,15 @@ type Catalog interface {
 	Rules(ctx context.Context) ([]Rule, error)
 }
 
-// Sender hands a body to the resource with the ARN: a queue, a topic or a function. from
-// is the ARN of the rule or schedule that sends.
+// Origin is the rule or schedule that sends.
+type Origin struct {
+	ARN  string
+	Role string // of a schedule
+}
+
+// Sender hands a body to the resource with the ARN: a queue, a topic or a function.
 type Sender interface {
-	Send(ctx context.Context, from, arn string, body []byte) error
+	Send(ctx context.Context, from Origin, arn string, body []byte) error
 }
 
 // Bus is the default event bus of one account and Region.
@@ -82,7 +89,7 @@ func (b *Bus) Start(ctx context.Context, r Rule, event []byte) {
 func (b *Bus) deliver(ctx context.Context, r Rule, t Target, event []byte) {
 	body, err := t.Body(event)
 	if err == nil {
-		err = b.Sender.Send(ctx, r.ARN, t.ARN, body)
+		err = b.Sender.Send(ctx, Origin{r.ARN, r.Role}, t.ARN, body)
 	}
 	if err == nil {
 		return
@@ -92,7 +99,7 @@ func (b *Bus) deliver(ctx context.Context, r Rule, t Target, event []byte) {
 		log.Warn("event lost: its target failed and has no dead-letter queue")
 		return
 	}
-	if err := b.Sender.Send(ctx, r.ARN, t.DeadLetterConfig.ARN, event); err != nil {
+	if err := b.Sender.Send(ctx, Origin{r.ARN, r.Role}, t.DeadLetterConfig.ARN, event); err != nil {
 		log.Warn("event lost: target and dead-letter queue failed", "deadLetterError", err.Error())
 	}
 }

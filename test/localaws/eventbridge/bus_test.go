@@ -20,7 +20,7 @@ type inboxes struct {
 	broken string
 }
 
-func (i *inboxes) Send(_ context.Context, _, arn string, body []byte) error {
+func (i *inboxes) Send(_ context.Context, _ Origin, arn string, body []byte) error {
 	if arn == i.broken {
 		return errors.New("access denied")
 	}

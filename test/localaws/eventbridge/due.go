@@ -101,7 +101,7 @@ func (e entrySchedule) rule() Rule {
 			ARN string `json:"Arn"`
 		}{dead.Arn}
 	}
-	return Rule{Name: e.Name, ARN: e.Arn, Targets: []Target{target}}
+	return Rule{Name: e.Name, ARN: e.Arn, Role: e.Target.RoleArn, Targets: []Target{target}}
 }
 
 // input is what the target of a schedule gets: its Input, in which the context

@@ -29,7 +29,8 @@ type entrySchedule struct {
 	ActionAfterCompletion      string
 	CreationDate               float64 // seconds since 1970, on the machine's clock
 	Target                     struct {
-		Arn, Input       string
+		Arn, RoleArn     string
+		Input            string
 		DeadLetterConfig *struct{ Arn string }
 	}
 }

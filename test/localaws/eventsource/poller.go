@@ -29,6 +29,16 @@ type Queue interface {
 // Invoke runs a function. functionError is what the function itself reported.
 type Invoke func(ctx context.Context, function string, payload []byte) (answer []byte, functionError error, err error)
 
+// May is an error where a function's role does not let Lambda read a source for it.
+type May func(ctx context.Context, function, sourceARN string) error
+
+func (m May) read(ctx context.Context, function, sourceARN string) error {
+	if m == nil {
+		return nil
+	}
+	return m(ctx, function, sourceARN)
+}
+
 // Poller serves one mapping.
 type Poller struct {
 	Mapping Mapping
@@ -36,6 +46,7 @@ type Poller struct {
 	Invoke  Invoke
 	// Report is told of every batch.
 	Report func(Batch)
+	May    May
 	// At converts the machine's time, which SQS tells, to that of the cloud, which functions
 	// see and by which a batch is gathered; nil: they are the same.
 	At func(time.Time) time.Time
@@ -116,6 +127,9 @@ func (p *Poller) take(batch []message) (_ []message, full bool) {
 }
 
 func (p *Poller) receive(ctx context.Context, most int, wait time.Duration) ([]message, error) {
+	if err := p.May.read(ctx, p.Mapping.Function, p.Mapping.QueueARN); err != nil {
+		return nil, err
+	}
 	out, err := p.Queue.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl: &p.Mapping.QueueURL, MaxNumberOfMessages: int32(most), WaitTimeSeconds: int32(wait / time.Second),
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},

@@ -10,6 +10,9 @@ type Pollers struct {
 	Queue  Queue
 	Invoke Invoke
 	Report func(Batch)
+	// May is asked before each request: an error where the function's role does not let
+	// Lambda read the queue. Nil: all may be read.
+	May May
 	// At converts the times that SQS tells to those that functions see; nil: they are the same.
 	At func(time.Time) time.Time
 
@@ -20,7 +23,7 @@ type Pollers struct {
 // ones poll until ctx ends.
 func (p *Pollers) Set(ctx context.Context, mappings []Mapping) {
 	p.serving.set(ctx, mappings, func(_ context.Context, m Mapping) func(context.Context) {
-		return (&Poller{Mapping: m, Queue: p.Queue, Invoke: p.Invoke, Report: p.Report, At: p.At}).Run
+		return (&Poller{Mapping: m, Queue: p.Queue, Invoke: p.Invoke, Report: p.Report, May: p.May, At: p.At}).Run
 	})
 }
 

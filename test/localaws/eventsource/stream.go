@@ -31,8 +31,11 @@ type Stream interface {
 type Streams struct {
 	Stream Stream
 	Invoke Invoke
-	// Discard tells the queue with the ARN of discarded records.
-	Discard func(ctx context.Context, queueARN string, message []byte) error
+	// May is asked before each request: an error where the function's role does not let
+	// Lambda read the stream. Nil: all may be read.
+	May May
+	// Discard tells the queue with the ARN of records that were discarded for a function.
+	Discard func(ctx context.Context, function, queueARN string, message []byte) error
 	Report  func(StreamBatch)
 	// At converts the times that Kinesis tells to those that functions see; nil: they are
 	// the same.
@@ -190,6 +193,9 @@ func (s *shard) gather(ctx context.Context) ([]streamRecord, error) {
 
 // read reads on in the shard.
 func (s *shard) read(ctx context.Context) ([]streamRecord, error) {
+	if err := s.streams.May.read(ctx, s.mapping.Function, s.mapping.StreamARN); err != nil {
+		return nil, err
+	}
 	out, err := s.peek(ctx, s.iterator)
 	if err != nil {
 		return nil, err
@@ -349,7 +355,7 @@ func (s *shard) discard(ctx context.Context, p part, n int, condition string) {
 	}
 	message, err := json.Marshal(discarded(s.mapping, s.id, p, n, condition, s.streams.at(time.Now())))
 	if err == nil {
-		err = s.streams.Discard(ctx, s.mapping.OnFailure, message)
+		err = s.streams.Discard(ctx, s.mapping.Function, s.mapping.OnFailure, message)
 	}
 	if err != nil {
 		s.streams.Report(StreamBatch{Mapping: s.mapping, Shard: s.id, Discarded: n, Err: fmt.Errorf("tell %s of discarded records: %w", s.mapping.OnFailure, err)})

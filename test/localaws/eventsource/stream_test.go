@@ -146,7 +146,7 @@ func runStream(t *testing.T, s *stream, change func(*eventsource.StreamMapping),
 			defer r.mu.Unlock()
 			r.reports = append(r.reports, b)
 		},
-		Discard: func(_ context.Context, queue string, message []byte) error {
+		Discard: func(_ context.Context, _, queue string, message []byte) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.discarded = append(r.discarded, queue+" "+string(message))

@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 	"github.com/defenderhub/defenderhub/test/localaws/process"
@@ -31,6 +33,7 @@ type Function struct {
 	Handler     string
 	Bucket, Key string // where its zip is
 	Environment map[string]string
+	Role        string        // the ARN of its execution role
 	Timeout     time.Duration // whole seconds
 	MemoryMB    int
 	// Retries are how often an asynchronous invocation that failed is repeated, 0 to 2.
@@ -69,6 +72,9 @@ type Runner struct {
 	Lookup func(name string) (Function, error)
 	// Code reads a function's zip.
 	Code func(ctx context.Context, bucket, key string) ([]byte, error)
+	// Credentials are those of a function in its execution role. Default: the local AWS's
+	// own, which may do all.
+	Credentials func(context.Context, Function) (aws.Credentials, error)
 	// RIE is the path of the Runtime Interface Emulator, as [BuildRIE] returns it.
 	RIE func() (string, error)
 	// Failed is told of invocations that failed, and of events of asynchronous ones that were
@@ -201,11 +207,17 @@ func (r *Runner) start(ctx context.Context, e *environment, f Function) error {
 	if err != nil {
 		return err
 	}
+	credentials := awsapi.Credentials
+	if r.Credentials != nil {
+		if credentials, err = r.Credentials(ctx, f); err != nil {
+			return err
+		}
+	}
 	log, err := os.OpenFile(r.LogFile(f.Name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	i, err := startInstance(ctx, rie, process.Spec{Dir: dir, Env: r.env(f, dir), Stdout: log, Stderr: log}, bootstrap, r.arn(f.Name))
+	i, err := startInstance(ctx, rie, process.Spec{Dir: dir, Env: r.env(f, dir, credentials), Stdout: log, Stderr: log}, bootstrap, r.arn(f.Name))
 	if err != nil {
 		log.Close()
 		return err
@@ -219,7 +231,7 @@ func (r *Runner) arn(function string) string {
 }
 
 // env is what Lambda sets, and what sends every SDK in the function to this cloud.
-func (r *Runner) env(f Function, root string) []string {
+func (r *Runner) env(f Function, root string, credentials aws.Credentials) []string {
 	env := map[string]string{
 		"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "en_US.UTF-8", "TZ": ":UTC", "HOME": os.TempDir(),
 		"AWS_LAMBDA_FUNCTION_NAME":        f.Name,
@@ -236,7 +248,7 @@ func (r *Runner) env(f Function, root string) []string {
 	}
 	for k, v := range map[string]string{
 		"AWS_REGION": r.Region, "AWS_DEFAULT_REGION": r.Region, "AWS_ENDPOINT_URL": r.Endpoint,
-		"AWS_ACCESS_KEY_ID": awsapi.Credentials.AccessKeyID, "AWS_SECRET_ACCESS_KEY": awsapi.Credentials.SecretAccessKey,
+		"AWS_ACCESS_KEY_ID": credentials.AccessKeyID, "AWS_SECRET_ACCESS_KEY": credentials.SecretAccessKey, "AWS_SESSION_TOKEN": credentials.SessionToken,
 	} {
 		env[k] = v
 	}

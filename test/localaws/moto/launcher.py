@@ -24,6 +24,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 import changesets
 import resources
 import stacks
+from moto.iam.models import Role
 from moto.sqs.models import Queue, SQSBackend, sqs_backends
 
 
@@ -65,6 +66,16 @@ def waiting_outside(receive):
     return receive_message
 
 
+def in_json(put_policy):
+    """Wraps the function with which moto keeps an inline policy of a role: one from a template would be read back as
+    Python writes it, not as JSON."""
+
+    def put(role, name, document):
+        return put_policy(role, name, document if isinstance(document, str) else json.dumps(document))
+
+    return put
+
+
 def with_oldest_messages(app):
     """Adds a page with what no API of SQS tells: when the oldest message of each queue was sent, in ms."""
 
@@ -100,6 +111,7 @@ def main():
 
     Queue.add_message = moving(Queue.add_message)
     Queue.delete_message = moving(Queue.delete_message)
+    Role.put_policy = in_json(Role.put_policy)
     SQSBackend.receive_message = waiting_outside(SQSBackend.receive_message)
 
     from moto.server import DomainDispatcherApplication, create_backend_app

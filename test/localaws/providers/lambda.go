@@ -109,7 +109,7 @@ func (a Account) mapEventSource(ctx context.Context, r cloudformation.Request) (
 	p := r.ResourceProperties
 	queue := text(r, "EventSourceArn")
 	if isStream(queue) {
-		if _, err := Function(a.Registry, functions.Name(text(r, "FunctionName"))); err != nil {
+		if err := a.mayBeFed(ctx, r); err != nil {
 			return cloudformation.Resource{}, err
 		}
 		id := uuid.NewString()
@@ -122,6 +122,9 @@ func (a Account) mapEventSource(ctx context.Context, r cloudformation.Request) (
 	window, _ := schema.Float(p["MaximumBatchingWindowInSeconds"])
 	if hasSize && size > 10 && window < 1 {
 		return cloudformation.Resource{}, errors.New("Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10 (Service: Lambda, Status Code: 400)") //nolint:staticcheck // AWS's words
+	}
+	if err := a.mayBeFed(ctx, r); err != nil {
+		return cloudformation.Resource{}, err
 	}
 	if err := a.checkVisibility(ctx, queue, text(r, "FunctionName")); err != nil {
 		return cloudformation.Resource{}, err
@@ -144,6 +147,19 @@ func (a Account) mapEventSource(ctx context.Context, r cloudformation.Request) (
 		PhysicalID: answer.UUID,
 		Attributes: map[string]any{"Id": answer.UUID, "EventSourceMappingArn": answer.EventSourceMappingArn},
 	}, nil
+}
+
+// mayBeFed refuses a function that does not exist, and one whose role does not let Lambda
+// read the source for it.
+func (a Account) mayBeFed(ctx context.Context, r cloudformation.Request) error {
+	function, source := text(r, "FunctionName"), text(r, "EventSourceArn")
+	if _, err := Function(a.Registry, functions.Name(function)); err != nil || a.MayBeFed == nil {
+		return err
+	}
+	if err := a.MayBeFed(ctx, function, source); err != nil {
+		return fmt.Errorf("the function's execution role does not let Lambda read %s: %w", source, err)
+	}
+	return nil
 }
 
 // checkVisibility refuses a queue that would show a message again while the function
@@ -247,6 +263,7 @@ func Function(r *cloudformation.Registry, name string) (functions.Function, erro
 	code, _ := d.Properties["Code"].(map[string]any)
 	f := functions.Function{
 		Name: name, Runtime: get(d.Properties, "Runtime", ""), Handler: get(d.Properties, "Handler", ""),
+		Role:   get(d.Properties, "Role", ""),
 		Bucket: get(code, "S3Bucket", ""), Key: get(code, "S3Key", ""), Environment: map[string]string{},
 		Retries: retries(r, name),
 	}

@@ -21,6 +21,9 @@ type Account struct {
 	Registry      *cloudformation.Registry
 	// CustomResources runs the functions behind custom resources.
 	CustomResources *CustomResources
+	// MayBeFed is an error where a function's role does not let Lambda read a queue or a
+	// stream for it. Default: nil, all may be read.
+	MayBeFed func(ctx context.Context, function, sourceARN string) error
 }
 
 // Register registers every provider of this package.

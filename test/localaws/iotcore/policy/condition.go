@@ -103,11 +103,28 @@ var comparisons = map[string]comparison{
 	"NotIpAddress":              {true, inNetwork},
 }
 
-func parseConditions(raw map[string]map[string]oneOrMore) ([]Condition, error) {
+// arnComparisons are those of IAM's policies besides: the two forms mean the same.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+var arnComparisons = map[string]comparison{
+	"ArnEquals":    {false, arnLike},
+	"ArnNotEquals": {true, arnLike},
+	"ArnLike":      {false, arnLike},
+	"ArnNotLike":   {true, arnLike},
+}
+
+// IAMConditions reads the Condition element of a policy of IAM, where known tells which
+// condition keys have values. Its errors are those of [Parse].
+func IAMConditions(raw map[string]map[string]OneOrMore, known func(key string) bool) ([]Condition, error) {
+	operators := maps.Clone(comparisons)
+	maps.Copy(operators, arnComparisons)
+	return parseConditions(raw, known, operators)
+}
+
+func parseConditions(raw map[string]map[string]OneOrMore, known func(string) bool, operators map[string]comparison) ([]Condition, error) {
 	var out []Condition
 	for _, operator := range slices.Sorted(maps.Keys(raw)) {
 		for _, key := range slices.Sorted(maps.Keys(raw[operator])) {
-			c, err := parseCondition(operator, key, raw[operator][key])
+			c, err := parseCondition(operator, key, raw[operator][key], known, operators)
 			if err != nil {
 				return nil, err
 			}
@@ -117,9 +134,9 @@ func parseConditions(raw map[string]map[string]oneOrMore) ([]Condition, error) {
 	return out, nil
 }
 
-func parseCondition(operator, key string, values []string) (Condition, error) {
+func parseCondition(operator, key string, values []string, known func(string) bool, operators map[string]comparison) (Condition, error) {
 	c := Condition{Operator: operator, Key: key}
-	if !KnownKey(key) {
+	if !known(key) {
 		return c, &UnsupportedError{Element: "condition key", Name: key}
 	}
 	if len(values) == 0 {
@@ -132,11 +149,11 @@ func parseCondition(operator, key string, values []string) (Condition, error) {
 		name, c.set = rest, forAllValues
 	}
 	name, c.ifExists = strings.CutSuffix(name, "IfExists")
-	known, ok := comparisons[name]
+	comparison, ok := operators[name]
 	if !ok {
 		return c, &UnsupportedError{Element: "condition operator", Name: operator}
 	}
-	c.negated, c.compare = known.negated, known.compare
+	c.negated, c.compare = comparison.negated, comparison.compare
 	for _, v := range values {
 		p, err := ParsePattern(v)
 		if err != nil {
@@ -152,9 +169,9 @@ func parseCondition(operator, key string, values []string) (Condition, error) {
 	return c, nil
 }
 
-// holds follows IAM's rules for keys without a value: a negated operator holds,
+// Holds follows IAM's rules for keys without a value: a negated operator holds,
 // any other does not, unless the operator ends in IfExists or says ForAllValues.
-func (c Condition) holds(values Values) bool {
+func (c Condition) Holds(values Values) bool {
 	got := values[c.Key]
 	if len(got) == 0 {
 		return c.ifExists || c.set == forAllValues || c.negated && c.set == single
@@ -187,6 +204,20 @@ func equalFold(want Pattern, got string, values Values) bool {
 func like(want Pattern, got string, values Values) bool {
 	matched, _ := want.Match(got, values)
 	return matched
+}
+
+// arnLike compares the six parts of two ARNs each on its own.
+func arnLike(want Pattern, got string, values Values) bool {
+	patterns, parts := strings.SplitN(want.text, ":", 6), strings.SplitN(got, ":", 6)
+	if len(patterns) != len(parts) {
+		return false
+	}
+	for i, part := range parts {
+		if p, err := ParsePattern(patterns[i]); err != nil || !like(p, part, values) {
+			return false
+		}
+	}
+	return true
 }
 
 func inNetwork(want Pattern, got string, _ Values) bool {

@@ -41,7 +41,7 @@ type UnsupportedError struct {
 }
 
 func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("%s %q is not known to the local AWS IoT", e.Element, e.Name)
+	return fmt.Sprintf("%s %q is not known to the local AWS", e.Element, e.Name)
 }
 
 // Effect is what a statement does to the requests that it matches.
@@ -126,9 +126,9 @@ func parseStatement(raw json.RawMessage) (Statement, error) {
 	var s struct {
 		SID                   string `json:"Sid"`
 		Effect                Effect
-		Action, NotAction     oneOrMore
-		Resource, NotResource oneOrMore
-		Condition             map[string]map[string]oneOrMore
+		Action, NotAction     OneOrMore
+		Resource, NotResource OneOrMore
+		Condition             map[string]map[string]OneOrMore
 	}
 	if err := decodeStrict(raw, &s); err != nil {
 		return Statement{}, malformed("%v", err)
@@ -148,7 +148,7 @@ func parseStatement(raw json.RawMessage) (Statement, error) {
 	out.NotActions, errs[1] = parseActions(s.NotAction)
 	out.Resources, errs[2] = parseResources(s.Resource)
 	out.NotResources, errs[3] = parseResources(s.NotResource)
-	out.Conditions, errs[4] = parseConditions(s.Condition)
+	out.Conditions, errs[4] = parseConditions(s.Condition, KnownKey, comparisons)
 	for _, err := range errs {
 		if err != nil {
 			return Statement{}, err
@@ -188,11 +188,11 @@ func parseResources(texts []string) ([]Pattern, error) {
 	return out, nil
 }
 
-// oneOrMore is a string or a list of strings. Condition values may also be
+// OneOrMore is a string or a list of strings. Condition values may also be
 // booleans and numbers, which count as their text.
-type oneOrMore []string
+type OneOrMore []string
 
-func (o *oneOrMore) UnmarshalJSON(data []byte) error {
+func (o *OneOrMore) UnmarshalJSON(data []byte) error {
 	data = bytes.TrimSpace(data)
 	var items []json.RawMessage
 	if len(data) > 0 && data[0] == '[' {

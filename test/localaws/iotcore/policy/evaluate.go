@@ -50,7 +50,7 @@ func (s Statement) applies(r Request) bool {
 	if !s.resourceApplies(r) {
 		return false
 	}
-	return !slices.ContainsFunc(s.Conditions, func(c Condition) bool { return !c.holds(r.Values) })
+	return !slices.ContainsFunc(s.Conditions, func(c Condition) bool { return !c.Holds(r.Values) })
 }
 
 // resourceApplies takes care of variables without a value: such a pattern

@@ -1,0 +1,324 @@
+package iam
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/localaws/edge"
+)
+
+// call is a request, of which the resources are read.
+type call struct {
+	arn        func(service, resource string) string
+	name       string // what the operation's path names
+	parameters parameters
+}
+
+// parameters are those of all operations that name resources.
+type parameters struct {
+	QueueURL      string `json:"QueueUrl"`
+	QueueName     string
+	TableName     string
+	IndexName     string
+	RequestItems  map[string]json.RawMessage // by table
+	StreamARN     string
+	StreamName    string
+	ShardIterator string
+	Findings      []struct{ ProductArn string }
+	TransactItems []map[string]struct{ TableName string } // by kind of item
+}
+
+// need is a permission that a call takes: an action on a resource, which is * for actions
+// that take none.
+type need struct{ action, resource string }
+
+// needs reads from a call what permissions it takes.
+type needs func(call) ([]need, error)
+
+// operations are those that functions may call, by service and operation as requests name
+// them. The actions and the kinds of their resources are those of AWS's Service
+// Authorization Reference.
+// https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+var operations = map[string]needs{
+	"sqs ChangeMessageVisibility":      each("sqs:ChangeMessageVisibility", queue),
+	"sqs ChangeMessageVisibilityBatch": each("sqs:ChangeMessageVisibility", queue),
+	"sqs DeleteMessage":                each("sqs:DeleteMessage", queue),
+	"sqs DeleteMessageBatch":           each("sqs:DeleteMessage", queue),
+	"sqs GetQueueAttributes":           each("sqs:GetQueueAttributes", queue),
+	"sqs GetQueueUrl":                  each("sqs:GetQueueUrl", queue),
+	"sqs ReceiveMessage":               each("sqs:ReceiveMessage", queue),
+	"sqs SendMessage":                  each("sqs:SendMessage", queue),
+	"sqs SendMessageBatch":             each("sqs:SendMessage", queue),
+
+	"dynamodb BatchGetItem":       each("dynamodb:BatchGetItem", tables),
+	"dynamodb BatchWriteItem":     each("dynamodb:BatchWriteItem", tables),
+	"dynamodb DeleteItem":         each("dynamodb:DeleteItem", table),
+	"dynamodb GetItem":            each("dynamodb:GetItem", table),
+	"dynamodb PutItem":            each("dynamodb:PutItem", table),
+	"dynamodb Query":              each("dynamodb:Query", tableOrIndex),
+	"dynamodb Scan":               each("dynamodb:Scan", tableOrIndex),
+	"dynamodb TransactGetItems":   transaction,
+	"dynamodb TransactWriteItems": transaction,
+	"dynamodb UpdateItem":         each("dynamodb:UpdateItem", table),
+
+	"kinesis GetRecords":       each("kinesis:GetRecords", stream),
+	"kinesis GetShardIterator": each("kinesis:GetShardIterator", stream),
+	"kinesis ListShards":       each("kinesis:ListShards", stream),
+	"kinesis PutRecord":        each("kinesis:PutRecord", stream),
+	"kinesis PutRecords":       each("kinesis:PutRecords", stream),
+
+	"securityhub POST /findings/import": each("securityhub:BatchImportFindings", products),
+
+	"iot GET /things/{name}":              each("iot:DescribeThing", named("iot", "thing/")),
+	"iot GET /things/{name}/thing-groups": each("iot:ListThingGroupsForThing", named("iot", "thing/")),
+	"iot GET /thing-groups/{name}":        each("iot:DescribeThingGroup", named("iot", "thinggroup/")),
+	"iot GET /principals/things":          each("iot:ListPrincipalThings", nothing),
+	"iot POST /audit/tasks":               each("iot:StartOnDemandAuditTask", nothing),
+	"iot POST /audit/findings":            each("iot:ListAuditFindings", nothing),
+	"iot GET /audit/relatedResources":     each("iot:ListRelatedResourcesForAuditFinding", nothing),
+
+	"iotdata POST /topics/{name}": each("iot:Publish", named("iot", "topic/")),
+}
+
+// each is one action on each of the resources.
+func each(action string, resources func(call) ([]string, error)) needs {
+	return func(c call) ([]need, error) {
+		named, err := resources(c)
+		var all []need
+		for _, r := range named {
+			all = append(all, need{action, r})
+		}
+		return all, err
+	}
+}
+
+func nothing(call) ([]string, error) { return []string{"*"}, nil }
+
+func named(service, prefix string) func(call) ([]string, error) {
+	return func(c call) ([]string, error) { return []string{c.arn(service, prefix+c.name)}, nil }
+}
+
+func queue(c call) ([]string, error) {
+	name := c.parameters.QueueName
+	if name == "" {
+		name = c.parameters.QueueURL[strings.LastIndex(c.parameters.QueueURL, "/")+1:]
+	}
+	if name == "" {
+		return nil, errors.New("it names no queue")
+	}
+	return []string{c.arn("sqs", name)}, nil
+}
+
+func (c call) table(nameOrARN string) string {
+	if strings.HasPrefix(nameOrARN, "arn:") {
+		return nameOrARN
+	}
+	return c.arn("dynamodb", "table/"+nameOrARN)
+}
+
+func table(c call) ([]string, error) {
+	if c.parameters.TableName == "" {
+		return nil, errors.New("it names no table")
+	}
+	return []string{c.table(c.parameters.TableName)}, nil
+}
+
+func tables(c call) ([]string, error) {
+	var all []string
+	for name := range c.parameters.RequestItems {
+		all = append(all, c.table(name))
+	}
+	if all == nil {
+		return nil, errors.New("it names no table")
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+// tableOrIndex: reading an index takes the permission on it, not that on its table.
+func tableOrIndex(c call) ([]string, error) {
+	all, err := table(c)
+	if err == nil && c.parameters.IndexName != "" {
+		all[0] += "/index/" + c.parameters.IndexName
+	}
+	return all, err
+}
+
+// transactionActions are by the kinds of items in a transaction.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html
+var transactionActions = map[string]string{
+	"ConditionCheck": "dynamodb:ConditionCheckItem", "Delete": "dynamodb:DeleteItem", "Get": "dynamodb:GetItem",
+	"Put": "dynamodb:PutItem", "Update": "dynamodb:UpdateItem",
+}
+
+func transaction(c call) ([]need, error) {
+	var all []need
+	for _, item := range c.parameters.TransactItems {
+		for kind, on := range item {
+			action := transactionActions[kind]
+			if action == "" || on.TableName == "" {
+				return nil, fmt.Errorf("its item %q names no table", kind)
+			}
+			all = append(all, need{action, c.table(on.TableName)})
+		}
+	}
+	if all == nil {
+		return nil, errors.New("it names no table")
+	}
+	return all, nil
+}
+
+// stream: where only an iterator names the stream, it is one of the emulator's, which are
+// STREAM:SHARD:POSITION in base64.
+func stream(c call) ([]string, error) {
+	p := c.parameters
+	if p.StreamARN != "" {
+		return []string{p.StreamARN}, nil
+	}
+	if p.StreamName == "" {
+		decoded, _ := base64.StdEncoding.DecodeString(p.ShardIterator)
+		p.StreamName, _, _ = strings.Cut(string(decoded), ":")
+	}
+	if p.StreamName == "" {
+		return nil, errors.New("it names no stream")
+	}
+	return []string{c.arn("kinesis", "stream/"+p.StreamName)}, nil
+}
+
+// products are those of the findings. AWS does not say whether each finding's product is
+// asked for; that is taken to be so (unverified).
+func products(c call) ([]string, error) {
+	var all []string
+	for _, f := range c.parameters.Findings {
+		if !slices.Contains(all, f.ProductArn) {
+			all = append(all, f.ProductArn)
+		}
+	}
+	if all == nil {
+		return nil, errors.New("it names no product")
+	}
+	return all, nil
+}
+
+// maximumBody is above the longest request of any operation here.
+const maximumBody = 32 << 20
+
+// read works out which permissions a request takes, and leaves its body to be read again.
+func read(service string, r *http.Request, arn func(service, resource string) string) ([]need, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maximumBody))
+	if err != nil {
+		return nil, err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	c := call{arn: arn}
+	operation, ok := find(service, r, &c)
+	if !ok {
+		return nil, errors.New("it is not in the table of what permissions calls take, so no role may make it here")
+	}
+	if service != "iotdata" && len(body) > 0 { // what is published is no parameter
+		if err := json.Unmarshal(body, &c.parameters); err != nil {
+			return nil, fmt.Errorf("its parameters: %w", err)
+		}
+	}
+	if service == "iotdata" && r.URL.Query().Get("retain") == "true" {
+		return nil, errors.New("what permission a retained message takes is not in the table")
+	}
+	return operation(c)
+}
+
+func find(service string, r *http.Request, c *call) (needs, bool) {
+	if target := r.Header.Get("X-Amz-Target"); target != "" {
+		_, name, _ := strings.Cut(target, ".")
+		found, ok := operations[service+" "+name]
+		return found, ok
+	}
+	for key, found := range operations {
+		pattern, ok := strings.CutPrefix(key, service+" "+r.Method+" ")
+		if !ok {
+			continue
+		}
+		if name, ok := inPath(pattern, r.URL.EscapedPath()); ok {
+			c.name = name
+			return found, true
+		}
+	}
+	return nil, false
+}
+
+// inPath is what stands for {name}, when path has the form of pattern.
+func inPath(pattern, path string) (name string, ok bool) {
+	want, got := strings.Split(pattern, "/"), strings.Split(path, "/")
+	if len(want) != len(got) {
+		return "", false
+	}
+	for i, part := range got {
+		if want[i] == "{name}" {
+			unescaped, err := url.PathUnescape(part)
+			if err != nil {
+				return "", false
+			}
+			name = unescaped
+		} else if part != want[i] {
+			return "", false
+		}
+	}
+	return name, true
+}
+
+// Handler judges the requests of functions before next gets them.
+func (e *Enforcer) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scope, signed := edge.ScopeOf(r)
+		session, judged := e.session(scope.AccessKey)
+		if !signed || !judged {
+			next.ServeHTTP(w, r)
+			return
+		}
+		all, err := read(scope.Service, r, e.arn)
+		if err != nil {
+			e.deny(fmt.Errorf("%s called %s: %w", session.Name, edge.Operation(r), err))
+			edge.Refuse(w, r, err.Error())
+			return
+		}
+		for _, n := range all {
+			err := e.Allow(r.Context(), session, n.resource, n.action)
+			var refusal *DeniedError
+			switch {
+			case errors.As(err, &refusal):
+				deny(w, scope.Service, refusal.Error())
+				return
+			case err != nil:
+				edge.Refuse(w, r, err.Error())
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// deny answers as the service does: SQS with an error code besides, which older clients
+// know, and the data plane of AWS IoT in its own word, but with more in the message.
+func deny(w http.ResponseWriter, service, message string) {
+	code, status := "AccessDeniedException", http.StatusForbidden
+	switch service {
+	case "sqs":
+		w.Header().Set("X-Amzn-Query-Error", "AccessDenied;Sender")
+	case "dynamodb", "kinesis":
+		status = http.StatusBadRequest
+	case "iotdata":
+		code = "ForbiddenException"
+	}
+	body, _ := json.Marshal(map[string]string{"__type": code, "message": message}) // strings always encode
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Amzn-Errortype", code)
+	w.WriteHeader(status)
+	w.Write(body)
+}

@@ -1,0 +1,223 @@
+// Package iam enforces the policies of roles on what functions, and services such as the
+// rules of AWS IoT, do in them. It works out which action on which resource a request is,
+// as AWS's Service Authorization Reference has it, and refuses what no policy of the role
+// allows, in the words of AWS. Requests with other credentials than those of functions are
+// not judged: users may do all.
+//
+// Not judged are the policies of resources and of KMS keys, and grants of keys.
+package iam
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
+)
+
+// Enforcer judges what is done in roles.
+type Enforcer struct {
+	// Account and Region are where everything is.
+	Account, Region string
+	Roles           *Roles
+	// Denied is told of each denial once.
+	Denied func(error)
+
+	mu       sync.Mutex
+	sessions map[string]Session // by access key
+	denials  []string
+	used     map[Use]bool
+}
+
+// Session is a role in somebody's hands.
+type Session struct {
+	Role string // its ARN
+	Name string // of a function: the function's
+}
+
+// Use is a permission that was needed and given.
+type Use struct {
+	Role             string // its name
+	Action, Resource string
+}
+
+// DeniedError is a request that the role may not make.
+type DeniedError struct {
+	Principal        string // the ARN of the session
+	Action, Resource string
+	Because          string
+}
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s %s", e.Principal, e.Action, e.Resource, e.Because)
+}
+
+// Assume is how a service takes a role for a resource of this account, "" for one that
+// AWS does not say to name its resource.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/confused-deputy.html
+func (e *Enforcer) Assume(ctx context.Context, service, sourceARN, roleARN, session string) (Session, error) {
+	r, err := e.find(ctx, roleARN)
+	if err != nil {
+		return Session{}, err
+	}
+	keys := policy.Values{keySourceAccount: {e.Account}, keyRequestedRegion: {e.Region}}
+	if sourceARN != "" {
+		keys[keySourceARN] = []string{sourceARN}
+	}
+	answer := notAllowed
+	if r != nil {
+		answer, err = decide([]document{r.trust}, func(s statement) (bool, error) { return s.lets(service, keys) })
+	}
+	switch {
+	case err != nil:
+		return Session{}, e.deny(fmt.Errorf("trust policy of role %s: %w", r.name, err))
+	case answer != allowed:
+		return Session{}, e.deny(fmt.Errorf("%s is unable to assume role (sts:AssumeRole) on resource: %s, for %s", service, roleARN, session))
+	}
+	return Session{Role: roleARN, Name: session}, nil
+}
+
+// find is the role with the ARN, nil when there is none. A role that cannot be read allows
+// nothing.
+func (e *Enforcer) find(ctx context.Context, arn string) (*role, error) {
+	r, err := e.Roles.find(ctx, arn)
+	if err != nil && ctx.Err() == nil {
+		return nil, e.deny(err)
+	}
+	return r, err
+}
+
+// Issue makes credentials by which requests are known as the session's.
+func (e *Enforcer) Issue(s Session) aws.Credentials {
+	key := "ASIA" + rand.Text()[:16] // the form of temporary keys
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.sessions == nil {
+		e.sessions = map[string]Session{}
+	}
+	e.sessions[key] = s
+	return aws.Credentials{AccessKeyID: key, SecretAccessKey: "local", SessionToken: "local", Source: "local AWS"}
+}
+
+func (e *Enforcer) session(accessKey string) (Session, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s, ok := e.sessions[accessKey]
+	return s, ok
+}
+
+// Allow is nil when the session may carry out the actions on a resource, which is * for
+// actions that take none, or else an error for the first that it may not: a [*DeniedError]
+// or what is not known here.
+func (e *Enforcer) Allow(ctx context.Context, s Session, resource string, actions ...string) error {
+	r, err := e.find(ctx, s.Role)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		return e.deny(fmt.Errorf("the role %s does not exist", s.Role))
+	}
+	for _, action := range actions {
+		if err := e.allow(r, s, action, resource); err != nil {
+			return e.deny(err)
+		}
+	}
+	return nil
+}
+
+func (e *Enforcer) allow(r *role, s Session, action, resource string) error {
+	keys := policy.Values{keyPrincipalAccount: {e.Account}, keyPrincipalARN: {r.arn}, keyRequestedRegion: {e.Region}}
+	on := func(st statement) (bool, error) { return st.on(action, resource, keys) }
+	refusal := &DeniedError{Principal: e.principal(r, s), Action: action, Resource: resource}
+	type judges struct {
+		article, kind string
+		documents     []document
+	}
+	all := []judges{{"an", "identity-based policy", r.policies}}
+	if r.boundary != nil {
+		all = append(all, judges{"a", "permissions boundary", r.boundary})
+	}
+	for _, by := range all {
+		answer, err := decide(by.documents, on)
+		switch {
+		case err != nil:
+			return fmt.Errorf("policies of role %s, asked for %s on %s: %w", r.name, action, resource, err)
+		case answer == denied:
+			refusal.Because = fmt.Sprintf("with an explicit deny in %s %s", by.article, by.kind)
+			return refusal
+		case answer == notAllowed:
+			refusal.Because = fmt.Sprintf("because no %s allows the %s action", by.kind, action)
+			return refusal
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.used == nil {
+		e.used = map[Use]bool{}
+	}
+	e.used[Use{r.name, action, resource}] = true
+	return nil
+}
+
+func (e *Enforcer) principal(r *role, s Session) string {
+	return fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/%s", cloudformation.Partition(e.Region), e.Account, r.name, s.Name)
+}
+
+func (e *Enforcer) arn(service, resource string) string {
+	return cloudformation.Request{AccountID: e.Account, Region: e.Region}.ARN(service, resource)
+}
+
+// deny remembers a denial.
+func (e *Enforcer) deny(err error) error {
+	e.mu.Lock()
+	first := !slices.Contains(e.denials, err.Error())
+	if first {
+		e.denials = append(e.denials, err.Error())
+	}
+	e.mu.Unlock()
+	if first && e.Denied != nil {
+		e.Denied(err)
+	}
+	return err
+}
+
+// Denials are the different denials so far.
+func (e *Enforcer) Denials() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.denials)
+}
+
+// Used are the permissions that were needed so far, sorted.
+func (e *Enforcer) Used() []Use {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var used []Use
+	for u := range e.used {
+		used = append(used, u)
+	}
+	slices.SortFunc(used, func(x, y Use) int {
+		return strings.Compare(x.Role+" "+x.Action+" "+x.Resource, y.Role+" "+y.Action+" "+y.Resource)
+	})
+	return used
+}
+
+// Polling are the actions that Lambda takes in a function's role to feed it from a queue
+// or a stream.
+// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+// https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-create.html
+func Polling(sourceARN string) []string {
+	if strings.Contains(sourceARN, ":kinesis:") {
+		return []string{
+			"kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator",
+			"kinesis:ListShards", "kinesis:SubscribeToShard",
+		}
+	}
+	return []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+}

@@ -1,0 +1,161 @@
+package iam
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
+)
+
+// document is a policy of an identity, or one of who may assume a role.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
+type document struct {
+	Version   string
+	Statement statements
+}
+
+// statement is one of a document. What it holds is read when it is asked: patterns and
+// conditions that are not known here matter to the requests only that they could decide.
+type statement struct {
+	Effect                policy.Effect
+	Principal             json.RawMessage
+	Action, NotAction     policy.OneOrMore
+	Resource, NotResource policy.OneOrMore
+	Condition             map[string]map[string]policy.OneOrMore
+}
+
+type statements []statement
+
+// UnmarshalJSON takes the one statement or the list of them that a document may have.
+func (s *statements) UnmarshalJSON(data []byte) error {
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		data = slices.Concat([]byte("["), data, []byte("]"))
+	}
+	return json.Unmarshal(data, (*[]statement)(s))
+}
+
+func parseDocument(text string) (document, error) {
+	var d document
+	if err := json.Unmarshal([]byte(text), &d); err != nil {
+		return d, fmt.Errorf("policy document: %w", err)
+	}
+	if d.Version != policy.Version {
+		return d, &policy.UnsupportedError{Element: "policy version", Name: d.Version}
+	}
+	for i, s := range d.Statement {
+		if s.Effect != policy.Allow && s.Effect != policy.Deny {
+			return d, fmt.Errorf("policy document: Statement[%d]: Effect is %q, want Allow or Deny", i, s.Effect)
+		}
+	}
+	return d, nil
+}
+
+// The condition keys that requests have here: the first two are of services that assume
+// a role, the others of what is done in it.
+const (
+	keySourceAccount    = "aws:SourceAccount"
+	keySourceARN        = "aws:SourceArn"
+	keyPrincipalAccount = "aws:PrincipalAccount"
+	keyPrincipalARN     = "aws:PrincipalArn"
+	keyRequestedRegion  = "aws:RequestedRegion"
+)
+
+var conditionKeys = []string{keySourceAccount, keySourceARN, keyPrincipalAccount, keyPrincipalARN, keyRequestedRegion}
+
+// verdict is IAM's answer to one request.
+type verdict int
+
+const (
+	notAllowed verdict = iota // because nothing allows it
+	allowed
+	denied // by a statement
+)
+
+// decide judges by all documents together: a Deny wins over every Allow. An error says
+// what is not known here of a statement that could decide.
+func decide(documents []document, applies func(statement) (bool, error)) (verdict, error) {
+	answer := notAllowed
+	for _, d := range documents {
+		for _, s := range d.Statement {
+			ok, err := applies(s)
+			switch {
+			case err != nil:
+				return notAllowed, err
+			case ok && s.Effect == policy.Deny:
+				answer = denied
+			case ok && answer == notAllowed:
+				answer = allowed
+			}
+		}
+	}
+	return answer, nil
+}
+
+// on reports whether the statement is about the action on the resource, which is * for
+// actions that take none.
+func (s statement) on(action, resource string, keys policy.Values) (bool, error) {
+	ok, err := matches(s.Action, s.NotAction, action, strings.ToLower)
+	if err != nil || !ok {
+		return false, err
+	}
+	ok, err = matches(s.Resource, s.NotResource, resource, func(text string) string { return text })
+	if err != nil || !ok {
+		return false, err
+	}
+	return s.holds(keys)
+}
+
+// lets reports whether the statement of a trust policy is about a service that assumes
+// the role.
+func (s statement) lets(service string, keys policy.Values) (bool, error) {
+	ok, err := matches(s.Action, s.NotAction, "sts:AssumeRole", strings.ToLower)
+	if err != nil || !ok {
+		return false, err
+	}
+	var principal struct{ Service policy.OneOrMore }
+	if json.Unmarshal(s.Principal, &principal) != nil || !slices.Contains(principal.Service, service) {
+		return false, nil
+	}
+	return s.holds(keys)
+}
+
+// matches reports whether text has one of the patterns, or none of those of the negated
+// element.
+func matches(patterns, not []string, text string, fold func(string) string) (bool, error) {
+	text = fold(text)
+	negated := len(not) > 0
+	if negated {
+		patterns = not
+	}
+	for _, p := range patterns {
+		pattern, err := policy.ParsePattern(fold(p))
+		if err != nil {
+			return false, err
+		}
+		if matched, _ := pattern.Match(text, nil); matched {
+			return !negated, nil
+		}
+	}
+	return negated, nil
+}
+
+// holds reports whether all conditions are met. Their keys compare without case.
+func (s statement) holds(keys policy.Values) (bool, error) {
+	conditions, err := policy.IAMConditions(s.Condition, func(key string) bool {
+		return slices.ContainsFunc(conditionKeys, func(known string) bool { return strings.EqualFold(key, known) })
+	})
+	if err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(conditions, func(c policy.Condition) bool {
+		for _, known := range conditionKeys {
+			if strings.EqualFold(c.Key, known) {
+				c.Key = known
+			}
+		}
+		return !c.Holds(keys)
+	}), nil
+}

@@ -1,0 +1,106 @@
+package localaws
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
+	"github.com/defenderhub/defenderhub/test/localaws/functions"
+	"github.com/defenderhub/defenderhub/test/localaws/iam"
+	"github.com/defenderhub/defenderhub/test/localaws/providers"
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
+)
+
+// serveRoles has the policies of roles enforced on functions and services. Users may do all.
+func (c *Cloud) serveRoles() {
+	c.Permissions.Roles = &iam.Roles{API: c.emulatorAPI(), Managed: func(role string) []string {
+		d, _ := c.Resources.Find("AWS::IAM::Role", role)
+		listed, _ := d.Properties["ManagedPolicyArns"].([]any)
+		var arns []string
+		for _, l := range listed {
+			if arn, ok := schema.String(l); ok {
+				arns = append(arns, arn)
+			}
+		}
+		return arns
+	}}
+	c.Resources.OnChange(c.Permissions.Roles.Changed)
+	c.Edge.Wrap("iam", func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			next.ServeHTTP(w, r)
+			c.Permissions.Roles.Changed()
+		})
+	})
+}
+
+// executionRole are credentials of a function in its role.
+func (c *Cloud) executionRole(ctx context.Context, f functions.Function) (aws.Credentials, error) {
+	session, err := c.Permissions.Assume(ctx, "lambda.amazonaws.com", "", f.Role, f.Name)
+	if err != nil {
+		return aws.Credentials{}, fmt.Errorf("The role defined for the function cannot be assumed by Lambda: %w", err) //nolint:staticcheck // AWS's words
+	}
+	return c.Permissions.Issue(session), nil
+}
+
+// mayBeFed is an error unless a function's role lets Lambda feed it from a queue or a
+// stream.
+func (c *Cloud) mayBeFed(ctx context.Context, function, sourceARN string) error {
+	return c.functionMay(ctx, function, sourceARN, iam.Polling(sourceARN)...)
+}
+
+// functionMay is an error unless a function's role allows the actions.
+func (c *Cloud) functionMay(ctx context.Context, function, resource string, actions ...string) error {
+	f, err := providers.Function(c.Resources, functions.Name(function))
+	if err != nil {
+		return err
+	}
+	return c.Permissions.Allow(ctx, iam.Session{Role: f.Role, Name: f.Name}, resource, actions...)
+}
+
+// serviceMay is an error unless a service can take a role for one of its resources, which
+// is called name, and the role allows the action.
+func (c *Cloud) serviceMay(ctx context.Context, service, sourceARN, name, roleARN, resource, action string) error {
+	session, err := c.Permissions.Assume(ctx, service+".amazonaws.com", sourceARN, roleARN, name)
+	if err != nil {
+		return err
+	}
+	return c.Permissions.Allow(ctx, session, resource, action)
+}
+
+// ruleMay is an error unless the role of a rule's action lets it send.
+func (c *Cloud) ruleMay(ctx context.Context, rule, roleARN, resource, action string) error {
+	return c.serviceMay(ctx, "iot", c.IoT.ARN("rule/"+rule), rule, roleARN, resource, action)
+}
+
+// sending are the actions that sending to a resource takes, by its service.
+var sending = map[string]string{"sqs": "sqs:SendMessage", "sns": "sns:Publish", "lambda": "lambda:InvokeFunction"}
+
+// scheduleMay is an error unless the role of a schedule lets it send. EventBridge Scheduler
+// names the group of the schedule, whose ARN ends in schedule/GROUP/NAME.
+// https://docs.aws.amazon.com/scheduler/latest/UserGuide/cross-service-confused-deputy-prevention.html
+func (c *Cloud) scheduleMay(ctx context.Context, scheduleARN, roleARN, resource string) error {
+	parts := strings.Split(scheduleARN, "/")
+	if len(parts) != 3 {
+		return fmt.Errorf("%s is no schedule", scheduleARN)
+	}
+	return c.serviceMay(ctx, "scheduler", c.arn("scheduler", "schedule-group/"+parts[1]), parts[2], roleARN, resource, sending[strings.Split(resource, ":")[2]])
+}
+
+// arn names something of this cloud.
+func (c *Cloud) arn(service, resource string) string {
+	return cloudformation.Request{AccountID: c.Account, Region: c.Region}.ARN(service, resource)
+}
+
+// Denied is an error when a role was denied something: what waits for the outcome may wait
+// in vain.
+func (c *Cloud) Denied() error {
+	if denials := c.Permissions.Denials(); len(denials) > 0 {
+		return fmt.Errorf("permissions are missing:\n%s", strings.Join(slices.Sorted(slices.Values(denials)), "\n"))
+	}
+	return nil
+}
