@@ -62,8 +62,9 @@ type Rule struct {
 	PartitionKey string
 }
 
-// presenceTopic is where AWS IoT publishes connected, disconnected and connect_failed.
-const presenceTopic = "$aws/events/presence/+/+"
+// presenceTopic is where AWS IoT publishes connected, disconnected and connect_failed. A
+// client id may have slashes, and a client that is refused chooses it.
+const presenceTopic = "$aws/events/presence/#"
 
 // Rules are the IoT rules that bring what the behaviors need, and nothing else.
 // reportTopic is the topic filter of device reports, "" for Basic Ingest, which takes a

@@ -15,7 +15,7 @@ import (
 const (
 	selectMessage = "SELECT 'message' AS kind, topic() AS topic, timestamp() AS time, get_or_default(traceid(), newuuid()) AS id, clientid() AS clientId, principal() AS principal, sourceip() AS sourceIp, (SIZE) AS bytes FROM "
 	selectReport  = "SELECT 'report' AS kind, topic() AS topic, timestamp() AS time, get_or_default(traceid(), newuuid()) AS id, clientid() AS clientId, principal() AS principal, sourceip() AS sourceIp, encode(*, 'base64') AS payload"
-	lifecycleSQL  = "SELECT 'lifecycle' AS kind, topic() AS topic, timestamp() AS time, clientid() AS clientId, encode(*, 'base64') AS payload FROM '$aws/events/presence/+/+'"
+	lifecycleSQL  = "SELECT 'lifecycle' AS kind, topic() AS topic, timestamp() AS time, clientid() AS clientId, encode(*, 'base64') AS payload FROM '$aws/events/presence/#'"
 )
 
 var selectOversize = strings.Replace(selectMessage, "'message'", "'oversize'", 1)
@@ -223,6 +223,7 @@ func TestErrorActionIsRead(t *testing.T) {
 		{"a message", "testme/action", "other", Telemetry{Kind: PublishedMessage, Topic: "testme/action", ID: trace, ClientID: client, Bytes: int64(len(payload))}},
 		{"a report", "testme/action", "TestAction", Telemetry{Kind: DeviceReport, Topic: "testme/action", ID: trace, ClientID: client, Payload: payload}},
 		{"an event", "$aws/events/presence/connected/a", "other", Telemetry{Kind: LifecycleEvent, Topic: "$aws/events/presence/connected/a", ID: trace, ClientID: client, Payload: payload}},
+		{"an event of a client id with slashes", "$aws/events/presence/connect_failed/site/a", "other", Telemetry{Kind: LifecycleEvent, Topic: "$aws/events/presence/connect_failed/site/a", ID: trace, ClientID: client, Payload: payload}},
 		{"a report that calls itself an event", "$aws/events/presence/connected/a", "TestAction", Telemetry{Kind: DeviceReport, Topic: "$aws/events/presence/connected/a", ID: trace, ClientID: client, Payload: payload}},
 	} {
 		got, err := DecodeTelemetry([]byte(strings.Replace(string(sample), "testme/action", c.topic, 1)), c.reportsRule)
