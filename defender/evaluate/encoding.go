@@ -1,10 +1,12 @@
 package evaluate
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/DataDog/sketches-go/ddsketch"
 	"github.com/DataDog/sketches-go/ddsketch/stat"
@@ -12,7 +14,8 @@ import (
 )
 
 // MaxSketchBytes bounds a packed sketch: 2048 bins of either sign, each with a distance to
-// the one before, nearly always one byte, and a count of at most eight.
+// the one before, mostly one byte, as all together are no further apart than float64 allows,
+// and a count of at most eight.
 const MaxSketchBytes = 40_000
 
 // sketchVersion changes with the layout and with [SketchAccuracy]: sketches of different
@@ -52,19 +55,36 @@ func (s *Sketch) MarshalBinary() ([]byte, error) {
 	return packed, errors.Join(err1, err2)
 }
 
-// appendBins packs the number of bins, and of each its distance to the one before and its
-// count.
-func appendBins(packed []byte, bins store.Store) []byte {
-	n := 0
-	var body []byte
-	before := 0
-	bins.ForEach(func(index int, count float64) bool {
-		body = binary.AppendVarint(body, int64(index-before))
-		body = binary.AppendUvarint(body, uint64(count))
-		n, before = n+1, index
+type bin struct {
+	index int
+	count float64
+}
+
+func binsOf(s store.Store) []bin {
+	var all []bin
+	s.ForEach(func(index int, count float64) bool {
+		all = append(all, bin{index, count})
 		return false
 	})
-	return append(binary.AppendUvarint(packed, uint64(n)), body...)
+	return all
+}
+
+// appendBins packs the number of bins, and of each its distance to the one before and its
+// count. Of more than are kept the lowest are one with the next.
+func appendBins(packed []byte, s store.Store) []byte {
+	bins := binsOf(s)
+	slices.SortFunc(bins, func(a, b bin) int { return cmp.Compare(a.index, b.index) })
+	for ; len(bins) > sketchBins; bins = bins[1:] {
+		bins[1].count += bins[0].count
+	}
+	packed = binary.AppendUvarint(packed, uint64(len(bins)))
+	before := 0
+	for _, b := range bins {
+		packed = binary.AppendVarint(packed, int64(b.index-before))
+		packed = binary.AppendUvarint(packed, uint64(b.count))
+		before = b.index
+	}
+	return packed
 }
 
 var errDamaged = errors.New("sketch is damaged")
@@ -82,7 +102,7 @@ func (s *Sketch) UnmarshalBinary(packed []byte) error {
 	}
 	read.fractions = packed[1] == 1
 	zeros := in.uvarint()
-	negative, positive := sketchStore(), sketchStore()
+	negative, positive := store.NewSparseStore(), store.NewSparseStore()
 	lowest, highest := read.values.Index(read.values.MinIndexableValue()), read.values.Index(read.values.MaxIndexableValue())
 	in.bins(negative, lowest, highest)
 	in.bins(positive, lowest, highest)
@@ -149,22 +169,13 @@ func (p *packing) float() float64 {
 	return v
 }
 
-// bins adds bins in rising order, of which the first and the last are not so far apart
-// that they would collapse.
+// bins adds bins in rising order, no more than are kept.
 func (p *packing) bins(to store.Store, lowest, highest int) {
-	first, index := 0, 0
+	index := 0
 	for i := range p.uvarint() {
 		distance, count := p.varint(), p.uvarint()
-		if i == 0 {
-			// What is out of range stays so below, and cannot overflow.
-			index = int(max(min(distance, math.MaxInt32), math.MinInt32))
-			first = index
-		} else if distance > 0 && distance < sketchBins {
-			index += int(distance)
-		} else {
-			p.take(0)
-		}
-		if p.failed || index < lowest || index > highest || index-first >= sketchBins || count == 0 {
+		index += int(max(min(distance, math.MaxInt32), math.MinInt32)) // what is out of range stays so
+		if p.failed || i >= sketchBins || i > 0 && distance <= 0 || index < lowest || index > highest || count == 0 {
 			p.take(0)
 			return
 		}

@@ -18,8 +18,10 @@ import (
 // and the greatest value are exact, and so are percentiles of whole numbers below 50.
 const SketchAccuracy = 0.01
 
-// sketchBins bounds a sketch to some 16 KB; with the accuracy above they span the values
-// from 1 to 10^17, below which the smallest share a bin.
+// sketchBins is how many bins of either sign are kept: the values of more share the lowest.
+// Bins that no value is in do not count, so that a value far from all others, which a single
+// device may report, leaves those apart. Next to each other they would span the values from 1
+// to 10^17.
 const sketchBins = 2048
 
 // Sketch is the distribution of a fleet's values: of bounded size, and mergeable, so
@@ -31,8 +33,6 @@ type Sketch struct {
 	fractions bool
 }
 
-func sketchStore() store.Store { return store.NewCollapsingLowestDenseStore(sketchBins) }
-
 func (s *Sketch) init() error {
 	if s.values != nil {
 		return nil
@@ -41,7 +41,7 @@ func (s *Sketch) init() error {
 	if err != nil {
 		return err
 	}
-	s.values = ddsketch.NewDDSketchWithExactSummaryStatistics(m, sketchStore)
+	s.values = ddsketch.NewDDSketchWithExactSummaryStatistics(m, store.SparseStoreConstructor)
 	return nil
 }
 
@@ -66,7 +66,17 @@ func (s *Sketch) Merge(o *Sketch) error {
 		return err
 	}
 	s.fractions = s.fractions || o.fractions
-	return s.values.MergeWith(o.values)
+	if err := s.values.MergeWith(o.values); err != nil {
+		return err
+	}
+	if len(binsOf(s.values.GetPositiveValueStore())) <= sketchBins && len(binsOf(s.values.GetNegativeValueStore())) <= sketchBins {
+		return nil
+	}
+	packed, err := s.MarshalBinary() // which keeps as many
+	if err != nil {
+		return err
+	}
+	return s.UnmarshalBinary(packed)
 }
 
 // Count is the number of values.

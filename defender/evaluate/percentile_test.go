@@ -87,3 +87,31 @@ func TestWhatIsNoDistributionIsRefused(t *testing.T) {
 		t.Error("Average is no percentile")
 	}
 }
+
+// A custom metric has what number its device likes: one device must not decide what is normal
+// for the others.
+func TestFarAwayValuesLeavePercentilesAsTheyAre(t *testing.T) {
+	for _, far := range [][]float64{{1e300}, {-1e300}, {1e300, -1e300, 1e-300, -1e-300, 5e17}} {
+		for _, usual := range []float64{100, -100, 0.001} {
+			values := slices.Repeat([]float64{usual, 2 * usual}, 500)
+			s := sketchOf(t, append(values, far...)...)
+			var copied, merged Sketch
+			if err := copied.UnmarshalBinary(packed(t, s)); err != nil {
+				t.Fatal(err)
+			}
+			if err := merged.Merge(sketchOf(t, far...)); err != nil {
+				t.Fatal(err)
+			}
+			if err := merged.Merge(sketchOf(t, values...)); err != nil {
+				t.Fatal(err)
+			}
+			for name, s := range map[string]*Sketch{"added": s, "packed": &copied, "merged": &merged} {
+				for _, p := range []defender.Statistic{defender.P10, defender.P50, defender.P90} {
+					if r, ok := s.Statistic(p); !ok || math.Abs(r.Low) < math.Abs(usual)*0.97 || math.Abs(r.High) > math.Abs(usual)*2.06 {
+						t.Errorf("%s: %s of %v beside %v is %v", name, p, usual, far, r)
+					}
+				}
+			}
+		}
+	}
+}
