@@ -448,3 +448,29 @@ func TestEventsThatAreNotKnownAreErrors(t *testing.T) {
 		}
 	}
 }
+
+// A device chooses its texts: what a message of Amazon SQS may not hold must keep neither its
+// own alarms back nor those of others.
+func TestTextThatAmazonSQSRefusesKeepsNoAlarmBack(t *testing.T) {
+	r := newRig(t, profile(defender.Behavior{Name: "processes", Criteria: defender.CustomStringList("processes").In("init")}))
+	text := "\x01\x1f\x7f\ufffe\uffff\ufffd\u2028\U0010ffff"
+	for i, client := range []string{"pump", "odd\ufffe"} {
+		payload, err := json.Marshal(map[string]any{
+			"header":         map[string]any{"report_id": 1, "version": "1.0"},
+			"custom_metrics": map[string]any{"processes": []any{map[string]any{"string_list": []string{text}}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.deliver(report(fmt.Sprint(i), client, at(0), payload))
+	}
+	r.close(at(5))
+	if got := r.changes(); got != "odd\ufffe processes in-alarm, pump processes in-alarm" {
+		t.Fatalf("%q", got)
+	}
+	for _, m := range r.messages() {
+		if got := m.Transition.Value.Strings; !slices.Equal(got, []string{text}) {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+}

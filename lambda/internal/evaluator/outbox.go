@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -27,6 +28,11 @@ type letter struct {
 	body string
 }
 
+// accepted writes in another way the characters that Amazon SQS takes in no message, and JSON
+// takes as they are.
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+var accepted = strings.NewReplacer("\uFFFE", `\ufffe`, "\uFFFF", `\uffff`)
+
 // sendAll sends the outboxes of things and empties those that arrived. What fails stays
 // where it is: the closer sends it again.
 func (h *Handler) sendAll(ctx context.Context, visits []*visit) {
@@ -42,7 +48,7 @@ func (h *Handler) sendAll(ctx context.Context, visits []*visit) {
 				h.Log.Error("transition cannot be written", "device", v.subject, "reason", err.Error())
 				continue
 			}
-			letters = append(letters, letter{v, string(body)})
+			letters = append(letters, letter{v, accepted.Replace(string(body))})
 		}
 	}
 	for len(letters) > 0 {

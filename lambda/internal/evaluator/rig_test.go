@@ -106,6 +106,12 @@ type queue struct {
 	refuse string
 }
 
+// forbidden tells what no message of Amazon SQS may hold.
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+func forbidden(r rune) bool {
+	return r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF
+}
+
 func (q *queue) SendMessageBatch(ctx context.Context, in *sqs.SendMessageBatchInput, _ ...func(*sqs.Options)) (*sqs.SendMessageBatchOutput, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -116,6 +122,11 @@ func (q *queue) SendMessageBatch(ctx context.Context, in *sqs.SendMessageBatchIn
 	if q.step != nil {
 		if err := q.step("SendMessageBatch", "", false); err != nil {
 			return nil, err
+		}
+	}
+	for _, e := range in.Entries {
+		if strings.ContainsFunc(*e.MessageBody, forbidden) {
+			return nil, errors.New("InvalidMessageContents") // of one, or of all: AWS does not say
 		}
 	}
 	out := &sqs.SendMessageBatchOutput{}
