@@ -77,7 +77,7 @@ func (t *tally) sum() int64 {
 	for _, e := range t.entries {
 		sum += float64(e.value)
 	}
-	return int64(math.Round(sum * t.scale()))
+	return int64(min(math.Round(sum*t.scale()), 1<<62)) // where int64 ends
 }
 
 // scale is how many events each kept one stands for.

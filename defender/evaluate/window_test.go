@@ -111,3 +111,14 @@ func TestLargeCountsAreEstimatedWithinTheStatedError(t *testing.T) {
 		t.Errorf("bias %.3f", bias)
 	}
 }
+
+// What a device reports may be more than can be summed: it must not come out as too little.
+func TestSumsDoNotOverflow(t *testing.T) {
+	var n tally
+	for i := range 100_000 {
+		n.add(fmt.Sprint(i), 1<<53, math.MaxInt64)
+	}
+	if got := n.sum(); got < 1<<62 {
+		t.Errorf("sum %d", got)
+	}
+}
