@@ -121,24 +121,26 @@ func TestCloserFailsWithItsThings(t *testing.T) {
 // A closer that ran ahead of telemetry that waits would call it late.
 func TestCloserWaitsForTheTransport(t *testing.T) {
 	for name, c := range map[string]struct {
-		lag     time.Duration // told at minute 60
-		waiting string
-		at      float64
-		closed  bool
-		blind   int
+		lag             time.Duration // told at minute 60
+		waiting, flying string
+		at              float64
+		closed          bool
+		blind           int
 	}{
-		"in time":                               {time.Minute, "5", 61, true, 0},
-		"behind, within what batching explains": {2 * time.Minute, "5", 61, true, 0},
-		"an hour behind":                        {time.Hour, "5", 61, false, 0},
-		"nothing told for long, nothing waits":  {time.Hour, "0", 80, true, 0},
-		"nothing told for long, something does": {0, "5", 80, false, 2},
+		"in time":                               {time.Minute, "5", "5", 61, true, 0},
+		"behind, within what batching explains": {2 * time.Minute, "5", "5", 61, true, 0},
+		"an hour behind":                        {time.Hour, "5", "0", 61, false, 0},
+		"nothing told for long, nothing waits":  {time.Hour, "0", "0", 80, true, 0},
+		"nothing told for long, something does": {0, "5", "5", 80, false, 2},
+		// Its batch fills, or the evaluator failed and it comes again in minutes.
+		"nothing told for long, something is in flight": {0, "0", "1", 80, false, 0},
 	} {
 		r := newRig(t, telnet())
 		r.now = at(0)
 		r.deliver(report("1", "pump", at(0), ports(1, 23)))
 		r.now = at(60)
 		r.deliver(report("2", "other", at(60).Add(-c.lag), ports(1, 443)))
-		r.queue.waiting = c.waiting
+		r.queue.waiting, r.queue.flying = c.waiting, c.flying
 		r.close(at(c.at))
 		if closed := r.changes() != ""; closed != c.closed || r.counted(defender.MetricBlind) != c.blind {
 			t.Errorf("%s: closed %v, blind %d", name, closed, r.counted(defender.MetricBlind))

@@ -1,6 +1,7 @@
 package evaluator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -138,17 +139,35 @@ func (h *Handler) reached(ctx context.Context, at time.Time) (time.Time, bool, e
 			from = told
 		}
 		waits, err := h.waits(ctx, p, from, at.Add(-h.tolerated()), at)
+		if waits {
+			h.blind(at)
+		}
 		return at, !waits, err
 	case h.TelemetryQueueURL == "":
 		return at, true, nil
 	}
-	// Messages that wait for their batch to fill are in flight, not available.
+	const available, inFlight = sqstypes.QueueAttributeNameApproximateNumberOfMessages, sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible
 	out, err := h.SQS.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
-		QueueUrl: &h.TelemetryQueueURL, AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameApproximateNumberOfMessages},
+		QueueUrl: &h.TelemetryQueueURL, AttributeNames: []sqstypes.QueueAttributeName{available, inFlight},
 	})
 	if err != nil {
 		return time.Time{}, false, fmt.Errorf("GetQueueAttributes of the telemetry queue: %w", err)
 	}
-	waiting := out.Attributes[string(sqstypes.QueueAttributeNameApproximateNumberOfMessages)]
-	return at, waiting == "0" || waiting == "", nil
+	some := func(name sqstypes.QueueAttributeName) bool { return cmp.Or(out.Attributes[string(name)], "0") != "0" }
+	switch {
+	case some(available):
+		h.blind(at)
+		return at, false, nil
+	case some(inFlight):
+		// Their batch fills, which is no fault, or the evaluator failed on them: its errors tell.
+		h.Log.Info("nothing is closed in this minute: telemetry is in flight", "at", at)
+		return at, false, nil
+	}
+	return at, true, nil
+}
+
+// blind tells that nothing is closed.
+func (h *Handler) blind(at time.Time) {
+	h.count(defender.MetricSourceClose, defender.MetricBlind, 1)
+	h.Log.Warn("nothing is closed: telemetry waits, and nobody tells how far the evaluator has come", "at", at)
 }

@@ -100,6 +100,7 @@ type queue struct {
 	mu      sync.Mutex
 	bodies  []string
 	waiting string
+	flying  string
 	asked   int
 	// step: see table. refuse names the bodies that are not taken.
 	step   func(operation, key string, done bool) error
@@ -150,7 +151,9 @@ func (q *queue) SendMessageBatch(ctx context.Context, in *sqs.SendMessageBatchIn
 
 func (q *queue) GetQueueAttributes(_ context.Context, in *sqs.GetQueueAttributesInput, _ ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error) {
 	q.asked++
-	return &sqs.GetQueueAttributesOutput{Attributes: map[string]string{"ApproximateNumberOfMessages": cmp.Or(q.waiting, "0")}}, nil
+	return &sqs.GetQueueAttributesOutput{Attributes: map[string]string{
+		"ApproximateNumberOfMessages": cmp.Or(q.waiting, "0"), "ApproximateNumberOfMessagesNotVisible": cmp.Or(q.flying, "0"),
+	}}, nil
 }
 
 // messages are the distinct transitions that reached the forwarder's queue, in order of
