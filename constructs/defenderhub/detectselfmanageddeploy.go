@@ -77,7 +77,7 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 		return made
 	}
 	answers, suppressions := answerPermissions(s.ReportTopic)
-	e.evaluator = function("Evaluator", "Judges the behavior of devices", append(e.streamPermissions(), answers...), suppressions...)
+	e.evaluator = function("Evaluator", "Judges the behavior of devices", append(e.sourcePermissions(), answers...), suppressions...)
 	e.closer = function("Closer", "Judges each minute what the silence of devices decides", e.closerPermissions())
 	// What is tried on top, or comes late, would only add to the load of what fails.
 	e.closer.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(0.0), MaxEventAge: seconds(closeInterval)})

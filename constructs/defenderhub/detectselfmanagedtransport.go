@@ -113,13 +113,17 @@ func (e *selfManaged) consume(s SelfManagedProps) {
 	source.Node().AddDependency(e.evaluator.Role())
 }
 
-// streamPermissions are what Lambda needs to read the stream for the function.
+// sourcePermissions are what Lambda needs to read queues and stream for the function.
+// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 // https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-create.html
-func (e *selfManaged) streamPermissions() []awsiam.PolicyStatement {
+func (e *selfManaged) sourcePermissions() []awsiam.PolicyStatement {
+	queues := allow([]string{"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}, *e.errorQueue.QueueArn())
 	if e.stream == nil {
-		return nil
+		queues.AddResources(e.queue.QueueArn())
+		return []awsiam.PolicyStatement{queues}
 	}
 	return []awsiam.PolicyStatement{
+		queues,
 		allow([]string{
 			"kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards", "kinesis:SubscribeToShard",
 		}, *e.stream.StreamArn()),

@@ -249,6 +249,8 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	f.makeQueues(p)
 	f.ledger = newLedger(f, p)
 	f.function = f.newFunction("Function", p, or(p.Timeout, defaultTimeout), "Imports security events of AWS IoT into AWS Security Hub")
+	f.queue.GrantConsumeMessages(f.function)
+	f.errorQueue.GrantConsumeMessages(f.function)
 	consumeQueues(f.function, or(p.BatchSize, defaultBatchSize), or(p.BatchWindow, defaultBatchWindow), or(p.MaxConcurrency, defaultConcurrency), f.queue, f.errorQueue)
 	if p.AuditTopic != nil {
 		f.auditFunction = f.newFunction("AuditFunction", p, or(p.AuditTimeout, defaultAuditTimeout), "Imports the findings of Device Defender audits into AWS Security Hub")

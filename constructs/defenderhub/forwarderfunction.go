@@ -55,7 +55,6 @@ func (f *forwarder) permissions(p ForwarderProps) []awsiam.PolicyStatement {
 		// The account's default product: its own findings, and nobody else's.
 		allow([]string{"securityhub:BatchImportFindings"}, arn("securityhub", "product/"+*awscdk.Aws_ACCOUNT_ID()+"/default")),
 		allow([]string{"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}, table),
-		allow([]string{"dynamodb:Query"}, table+"/index/"+defender.LedgerRefreshIndex),
 		allow([]string{"sqs:SendMessage"}, *f.deadLetters.QueueArn()),
 	}
 	if p.EncryptionKey != nil {

@@ -71,15 +71,17 @@ func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.
 }
 
 // consumeQueues feeds function from queues. One bad message never makes its
-// neighbours come again.
+// neighbours come again. The CDK's event source would also let the function change when a
+// message comes again, which only the forwarder does.
 func consumeQueues(function awslambda.Function, size int, window time.Duration, concurrency int, queues ...awssqs.Queue) {
 	for _, q := range queues {
-		function.AddEventSource(awslambdaeventsources.NewSqsEventSource(q, &awslambdaeventsources.SqsEventSourceProps{
+		function.AddEventSourceMapping(new("SqsEventSource:"+*awscdk.Names_NodeUniqueId(q.Node())), &awslambda.EventSourceMappingOptions{
+			EventSourceArn:          q.QueueArn(),
 			BatchSize:               new(float64(size)),
 			MaxBatchingWindow:       seconds(window),
 			MaxConcurrency:          new(float64(concurrency)),
 			ReportBatchItemFailures: new(true),
-		}))
+		})
 	}
 }
 
@@ -100,6 +102,7 @@ func (f *forwarder) refresh() {
 	if err := json.Unmarshal([]byte(defender.RefreshRequest(*awsevents.EventField_Time())), &request); err != nil {
 		panic(err) // a token has nothing that JSON would escape
 	}
+	f.function.AddToRolePolicy(allow([]string{"dynamodb:Query"}, *f.ledger.TableArn()+"/index/"+defender.LedgerRefreshIndex))
 	f.function.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(2.0), MaxEventAge: seconds(refreshInterval)})
 	awsevents.NewRule(f, new("Refresh"), &awsevents.RuleProps{
 		Description: new("Archives findings that fell quiet, refreshes those that Security Hub would forget"),

@@ -52,7 +52,8 @@ func awsCalls(t *testing.T, function string) []string {
 var renamed = map[string]string{"iotdataplane:Publish": "iot:Publish", "sqs:SendMessageBatch": "sqs:SendMessage"}
 
 // polling is what Lambda itself does to the queues that it reads for a function.
-var polling = []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ChangeMessageVisibility"}
+// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+var polling = []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
 
 // allowed are the actions that the policies of a template whose ids begin with prefix allow,
 // but for logs.
@@ -90,6 +91,16 @@ func TestFunctionsMayDoExactlyWhatTheyDo(t *testing.T) {
 	}
 	if !slices.Contains(calls, "securityhub:BatchImportFindings") {
 		t.Errorf("the source was not read: %v", calls)
+	}
+}
+
+func TestOnlyWhoRefreshesReadsTheIndexOfWhatIsDue(t *testing.T) {
+	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
+	for _, id := range tp.ids("AWS::IAM::Policy") {
+		refreshes := !strings.Contains(id, "Audit")
+		if may := strings.Contains(text(tp[id].Properties), "/index/"+defender.LedgerRefreshIndex); may != refreshes {
+			t.Errorf("%s may read the index: %v", id, may)
+		}
 	}
 }
 
