@@ -278,6 +278,27 @@ func TestRefusedUpdateLeavesTheFindingAsItWas(t *testing.T) {
 	}
 }
 
+// The message comes again after a failure, perhaps to another function: what Security Hub
+// took before must be known there as well.
+func TestUpdateThatIsRefusedAfterAFailureLeavesTheFindingAsItWas(t *testing.T) {
+	w := newWorld(t)
+	w.replay(t, refused(0))
+	w.now = start.Add(2 * time.Hour)
+	worse := refused(2 * time.Hour)
+	worse.Finding.Title = strings.Repeat("x", 300)
+	if _, err := w.ledger.Claim(context.Background(), w.now, worse); err != nil { // and the function is killed
+		t.Fatal(err)
+	}
+	if o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{worse})[id]; o.Verdict != delivery.Refused {
+		t.Fatalf("outcome %+v", o)
+	}
+	w.now = start.Add(2*time.Hour + defender.DefaultQuietTime)
+	w.refresh(t)
+	if f := w.mustFind(t); f.RecordState != "ARCHIVED" || f.Title != refused(0).Finding.Title {
+		t.Errorf("after the quiet time %s, %q", f.RecordState, f.Title)
+	}
+}
+
 func TestUpdatedAtIsNeverInTheFuture(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, alarm(24*time.Hour))

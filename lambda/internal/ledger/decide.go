@@ -84,10 +84,10 @@ func lateBeginning(e Entry, s signal.Signal, now int64) Entry {
 // takes for newer than all before. A time in the future counts as now, so that it does
 // not keep later signals out.
 func take(e Entry, s signal.Signal, now int64) Entry {
-	e = observe(e, s, now)
+	e = observe(e.claimed(), s, now)
 	e.Source, e.Check, e.ID = s.Source, s.Check, s.Finding.ID
 	e.Profile, e.Behavior = s.Profile, s.Behavior
-	e.Status, e.State, e.Order, e.Digest = Pending, s.Finding.RecordState, s.Order, s.Digest
+	e.State, e.Order, e.Digest = s.Finding.RecordState, s.Order, s.Digest
 	if e.CreatedAt == 0 {
 		// Security Hub wants both times equal in a new finding.
 		e.CreatedAt, e.UpdatedAt = e.FirstObserved, e.FirstObserved
@@ -143,8 +143,7 @@ func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, verdict) {
 	case e.Status != Confirmed || e.State != defender.Active || e.Finding == nil || l.dueAt(*e).After(now):
 		return *e, nothing
 	}
-	next := *e
-	next.Status = Pending
+	next := e.claimed()
 	next.UpdatedAt = max(e.UpdatedAt+1, now.UnixMilli())
 	finding := *e.Finding
 	if quiet := l.quietAt(*e); !quiet.IsZero() && !quiet.After(now) {

@@ -46,8 +46,37 @@ type Entry struct {
 	// Finding is what was claimed, exactly as it is imported. It is nil once the end of a
 	// finding is confirmed.
 	Finding *defender.Finding `json:"finding,omitempty"`
+	// Shown is what Security Hub has while something newer is claimed, nil for nothing.
+	Shown *Shown `json:"shown,omitempty"`
 
 	revision int64
+}
+
+// Shown is the part of an entry that a claim replaces. It stands again where Security Hub
+// refuses the claim.
+type Shown struct {
+	State  defender.RecordState `json:"state"`
+	Digest string               `json:"digest"`
+	// Finding is nil where State is ARCHIVED.
+	Finding *defender.Finding `json:"finding,omitempty"`
+}
+
+// claimed is e as pending.
+func (e Entry) claimed() Entry {
+	if e.Status == Confirmed {
+		e.Shown = &Shown{e.State, e.Digest, e.Finding}
+	}
+	e.Status = Pending
+	return e
+}
+
+// restored is e, whose claim was refused, with what Security Hub has. That it was seen then
+// is true all the same. The refused signal itself still counts as newer, so that it is
+// tried when it comes again.
+func (e Entry) restored() Entry {
+	e.Status, e.State, e.Digest, e.Finding = Confirmed, e.Shown.State, e.Shown.Digest, e.Shown.Finding
+	e.Order.Tie, e.Shown = "", nil
+	return e
 }
 
 // entryDoc names the source in the stored form.
@@ -69,6 +98,10 @@ const (
 	// pendingAfter is how long a claim waits for its own message before the schedule
 	// imports it.
 	pendingAfter = time.Hour
+	// maxDoc leaves room for keys in an item of 400 KB: one finding always fits, two of the
+	// greatest do not.
+	// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+	maxDoc = 390_000
 )
 
 // key of an entry: the findings of a check lie together, and those of the self-managed
@@ -105,6 +138,10 @@ func (l *Ledger) decode(r Record) (*Entry, error) {
 
 func (l *Ledger) encode(e Entry, now time.Time) (Record, error) {
 	doc, err := json.Marshal(entryDoc{Entry: e, SourceName: e.Source.String()})
+	if err == nil && len(doc) > maxDoc {
+		e.Shown = nil
+		doc, err = json.Marshal(entryDoc{Entry: e, SourceName: e.Source.String()})
+	}
 	if err != nil {
 		return Record{}, fmt.Errorf("ledger entry of %s: %w", e.ID, err)
 	}

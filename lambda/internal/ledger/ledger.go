@@ -44,8 +44,6 @@ type Claim struct {
 	// Import tells that Entry.Finding is to be imported and then confirmed; otherwise
 	// there is nothing to do.
 	Import bool
-	// confirmed is what the claim replaced, where Security Hub has that.
-	confirmed *Entry
 }
 
 // attempts to write bound how often invocations may get in each other's way.
@@ -92,11 +90,7 @@ func (l *Ledger) change(ctx context.Context, now time.Time, k Key, decide func(*
 		if err != nil {
 			return Claim{}, err
 		}
-		c := Claim{Entry: next, Import: verdict == claim}
-		if old != nil && old.Status == Confirmed {
-			c.confirmed = old
-		}
-		return c, nil
+		return Claim{Entry: next, Import: verdict == claim}, nil
 	}
 	return Claim{}, fmt.Errorf("write the ledger after %d attempts: %w", attempts, ErrConflict)
 }
@@ -116,7 +110,7 @@ func (l *Ledger) put(ctx context.Context, now time.Time, e Entry) error {
 // anew since, the new claim stands and nothing happens.
 func (l *Ledger) Confirm(ctx context.Context, now time.Time, c Claim) error {
 	e := c.Entry
-	e.Status, e.ImportedAt = Confirmed, now.UnixMilli()
+	e.Status, e.ImportedAt, e.Shown = Confirmed, now.UnixMilli(), nil
 	if e.State == defender.Archived {
 		e.Finding = nil
 	}
@@ -132,15 +126,15 @@ func (l *Ledger) Confirm(ctx context.Context, now time.Time, c Claim) error {
 // stays pending, so that it suppresses nothing, but the schedule leaves it alone.
 func (l *Ledger) Abandon(ctx context.Context, now time.Time, c Claim) error {
 	e := c.Entry
-	if c.confirmed != nil {
-		e = c.confirmed.after(c.Entry)
-	}
 	e.revision++
+	if e.Shown != nil {
+		e = e.restored()
+	}
 	record, err := l.encode(e, now)
 	if err != nil {
 		return err
 	}
-	if c.confirmed == nil {
+	if e.Status == Pending {
 		record.Open, record.RefreshAt, record.RefreshShard = false, time.Time{}, ""
 		record.Expires = now.Add(remember)
 	}
@@ -148,15 +142,6 @@ func (l *Ledger) Abandon(ctx context.Context, now time.Time, c Claim) error {
 		return fmt.Errorf("write the ledger: %w", err)
 	}
 	return nil
-}
-
-// after is e with what a refused claim tells all the same: that it was seen then. The
-// refused signal itself still counts as newer, so that it is tried when it comes again.
-func (e Entry) after(refused Entry) Entry {
-	e.UpdatedAt, e.FirstObserved, e.LastObserved = refused.UpdatedAt, refused.FirstObserved, refused.LastObserved
-	e.Order, e.revision = refused.Order, refused.revision
-	e.Order.Tie = ""
-	return e
 }
 
 // Open calls each with every finding of an audit check that is active or whose end is
