@@ -36,15 +36,17 @@ func ValidateTopicFilter(filter string) error {
 	return nil
 }
 
-// TopicMatches reports whether an MQTT topic matches filter. Wildcards in the first
-// level do not match topics that begin with $.
+// TopicMatches reports whether AWS IoT says that an MQTT topic matches filter. Wildcards in
+// the first level do not match topics that begin with $, and a/# does not match a, as it would
+// by MQTT's own rules.
+// https://docs.aws.amazon.com/iot/latest/developerguide/topics.html
 func TopicMatches(filter, topic string) bool {
 	if strings.HasPrefix(topic, "$") && (strings.HasPrefix(filter, "+") || strings.HasPrefix(filter, "#")) {
 		return false
 	}
 	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
 	for i, level := range f {
-		if level == "#" {
+		if level == "#" && i < len(t) {
 			return true
 		}
 		if i >= len(t) || level != "+" && level != t[i] {

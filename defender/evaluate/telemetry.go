@@ -194,9 +194,11 @@ func covers(wide, narrow string) bool {
 	w, n := strings.Split(wide, "/"), strings.Split(narrow, "/")
 	for i, level := range w {
 		switch {
+		case i >= len(n):
+			return false // a/# does not match a
 		case level == "#":
 			return true
-		case i >= len(n), n[i] == "#", level != "+" && level != n[i]:
+		case n[i] == "#", level != "+" && level != n[i]:
 			return false
 		}
 	}
