@@ -77,7 +77,7 @@ func (p presence) openThroughout(a, b, oldest int64) bool {
 		}
 	}
 	return slices.ContainsFunc(p, func(m mark) bool {
-		return m.Time >= oldest && (m.Link == Connected && m.Time <= skewed || m.Link == Alive && m.Time <= a) && !p.closed(m, b)
+		return m.Time >= oldest && (m.Link == Connected && m.Time <= skewed || m.Link == Alive && m.Time < a) && !p.closed(m, b)
 	})
 }
 

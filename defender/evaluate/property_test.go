@@ -98,9 +98,14 @@ func play(t interface{ Fatalf(string, ...any) }, e Evaluator, arrivals []arrival
 	return all, s, late
 }
 
-// happening is one event of a device, at a whole second within so many minutes.
+// happening is one event of a device, at a whole second within so many minutes, and often
+// where a window begins.
 func happening(t *rapid.T, even *rand.Rand, i int, minutes int64) []Datapoint {
-	ms := start.UnixMilli() + even.Int64N(minutes*60)*1000
+	second := even.Int64N(minutes * 60)
+	if even.IntN(4) == 0 {
+		second -= second % 300
+	}
+	ms := start.UnixMilli() + second*1000
 	session := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "session")
 	switch rapid.IntRange(0, 4).Draw(t, "kind") {
 	case 0:

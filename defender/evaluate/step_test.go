@@ -225,6 +225,26 @@ func TestWindowInWhichABehaviorBeginsIsNotJudged(t *testing.T) {
 	}
 }
 
+// A thing that was to be forgotten, and was not looked at in time, is judged like one that was.
+func TestLateLookChangesNoTransition(t *testing.T) {
+	e := evaluator(t, behavior(defender.MessagesSent.GreaterThan(1, defender.Window10m)))
+	message := func(at time.Time, mqtt bool) []Datapoint {
+		return []Datapoint{Message{Topic: "t", ClientID: "thing", ID: "m", Time: at.UnixMilli(), MQTT: mqtt}.Datapoint(defender.MessagesSent)}
+	}
+	tell := func(looks ...time.Duration) string {
+		s := e.Step("thing", State{}, message(start, false), start).State
+		for _, look := range looks {
+			s = e.Step("thing", s, nil, start.Add(look)).State
+		}
+		back := start.Add(3 * time.Hour)
+		s = e.Step("thing", s, message(back, true), back).State
+		return show(e.Step("thing", s, nil, back.Add(time.Hour)).Transitions)
+	}
+	if late, inTime := tell(), tell(time.Hour); late != inTime {
+		t.Errorf("not looked at: %slooked at: %s", late, inTime)
+	}
+}
+
 func TestChangedBoundOfTimeIsMeasuredFromTheSameEvent(t *testing.T) {
 	away := func(n int64) Evaluator { return evaluator(t, behavior(defender.DisconnectDuration.LessThan(n))) }
 	reports := func(every time.Duration) Evaluator {
