@@ -13,6 +13,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,6 +84,9 @@ func (a *Auditor) Process(ctx context.Context, now time.Time, m mapping.Mapper, 
 	err := w.run(ctx)
 	var s stop
 	switch {
+	case err == nil && w.point.Failing > 0:
+		return Outcome{Outcome: delivery.Outcome{Verdict: delivery.Failing,
+			Reason: fmt.Sprintf("%d findings of audit task %s failed; the first: %s", w.point.Failing, t.ID, w.point.Reason)}}
 	case err == nil && w.point.Refused > 0:
 		return Outcome{Outcome: delivery.Outcome{Verdict: delivery.Refused,
 			Reason: fmt.Sprintf("%d findings of audit task %s were refused; the first: %s", w.point.Refused, t.ID, w.point.Reason)}}
@@ -133,15 +137,14 @@ func (w *work) run(ctx context.Context) error {
 		}
 	}
 	last := w.point
-	if w.point = (checkpoint{Done: true, revision: last.revision}); last.Refused > 0 {
-		// The message goes to the dead-letter queue; who sends it again wants it all again.
-		w.point.Done = false
-	}
+	// A message that comes again, by itself or from the dead-letter queue, wants it all again:
+	// what Security Hub has costs a read of the ledger each.
+	w.point = checkpoint{Done: last.Refused+last.Failing == 0, revision: last.revision}
 	if err := w.checkpoint(ctx); err != nil {
 		return err
 	}
-	w.point.Refused, w.point.Reason = last.Refused, last.Reason
-	w.Log.Info("audit task forwarded", "taskId", w.task.ID, "pages", last.Pages, "refused", last.Refused)
+	w.point.Refused, w.point.Failing, w.point.Reason = last.Refused, last.Failing, last.Reason
+	w.Log.Info("audit task forwarded", "taskId", w.task.ID, "pages", last.Pages, "refused", last.Refused, "failing", last.Failing)
 	return nil
 }
 
@@ -300,14 +303,18 @@ func (w *work) archive(ctx context.Context, check string) error {
 }
 
 // deliver delivers signals and stops the work where one has to come again. What is
-// refused is counted, and does not stop the others.
+// refused, or fails alone, is counted, and does not stop the others.
 func (w *work) deliver(ctx context.Context, signals []signal.Signal) error {
 	worst := delivery.Outcome{}
 	for _, outcome := range w.Deliver.Deliver(ctx, w.now, signals) {
-		if outcome.Verdict == delivery.Refused {
-			if w.point.Refused++; w.point.Reason == "" {
-				w.point.Reason = outcome.Reason
-			}
+		switch outcome.Verdict {
+		case delivery.Refused:
+			w.point.Refused++
+			w.point.Reason = cmp.Or(w.point.Reason, outcome.Reason)
+			continue
+		case delivery.Failing:
+			w.point.Failing++
+			w.point.Reason = cmp.Or(w.point.Reason, outcome.Reason)
 			continue
 		}
 		worst = delivery.Worst(worst, outcome)

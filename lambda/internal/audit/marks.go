@@ -21,8 +21,10 @@ type checkpoint struct {
 	// is archived as well.
 	Listed bool `json:"listed,omitempty"`
 	Done   bool `json:"done,omitempty"`
-	// Refused counts findings that Security Hub will never take; Reason is the first's.
+	// Refused counts findings that Security Hub will never take, Failing those that it may
+	// take later; Reason is the first's.
 	Refused int    `json:"refused,omitempty"`
+	Failing int    `json:"failing,omitempty"`
 	Reason  string `json:"reason,omitempty"`
 
 	revision int64

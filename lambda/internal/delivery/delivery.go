@@ -23,6 +23,9 @@ const (
 	Done Verdict = iota
 	// Retry: it did not arrive; the message has to come again.
 	Retry
+	// Failing: Security Hub fails it alone, for a reason that may pass; the message has to
+	// come again.
+	Failing
 	// Refused: Security Hub will never take it.
 	Refused
 	// HubOff: Security Hub is not enabled; the message has to come again, later.
@@ -37,7 +40,7 @@ type Outcome struct {
 
 // Worst is the outcome that decides about a message with both.
 func Worst(a, b Outcome) Outcome {
-	rank := func(v Verdict) int { return [...]int{Done: 0, Refused: 1, Retry: 2, HubOff: 3}[v] }
+	rank := func(v Verdict) int { return [...]int{Done: 0, Refused: 1, Failing: 2, Retry: 3, HubOff: 4}[v] }
 	if rank(b.Verdict) > rank(a.Verdict) {
 		return b
 	}
@@ -49,6 +52,7 @@ type Ledger interface {
 	Claim(context.Context, time.Time, signal.Signal) (ledger.Claim, error)
 	ClaimDue(context.Context, time.Time, ledger.Entry) (ledger.Claim, error)
 	Confirm(context.Context, time.Time, ledger.Claim) error
+	Doubt(context.Context, time.Time, ledger.Claim) (over bool, err error)
 	Abandon(context.Context, time.Time, ledger.Claim) error
 }
 
@@ -157,6 +161,15 @@ func (d *Delivery) settle(ctx context.Context, now time.Time, t *task, r importe
 			return Outcome{Retry, err.Error()}
 		}
 		return Outcome{}
+	case importer.Doubtful:
+		over, err := d.Ledger.Doubt(ctx, now, t.claimed)
+		if err != nil {
+			return Outcome{Retry, err.Error()}
+		}
+		if !over {
+			return Outcome{Failing, r.Reason}
+		}
+		fallthrough
 	case importer.Refused:
 		if err := d.Ledger.Abandon(ctx, now, t.claimed); err != nil {
 			return Outcome{Retry, err.Error()}
@@ -177,7 +190,7 @@ func (d *Delivery) count(t *task) {
 	case t.outcome.Verdict != Done:
 		metric = defender.MetricFailed
 		d.Log.Error("finding was not imported", "findingId", t.id, "source", t.source.String(),
-			"reason", t.outcome.Reason, "again", t.outcome.Verdict == Retry)
+			"reason", t.outcome.Reason, "again", t.outcome.Verdict != Refused)
 	case t.claimed.Import && t.claimed.Entry.State == defender.Archived:
 		metric = defender.MetricArchived
 	case t.claimed.Import:

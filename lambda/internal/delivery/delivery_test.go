@@ -3,8 +3,10 @@ package delivery_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -299,6 +301,41 @@ func TestUpdateThatIsRefusedAfterAFailureLeavesTheFindingAsItWas(t *testing.T) {
 	}
 }
 
+func TestFindingThatFailsForADayIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		failing := func() (remove func()) {
+			return w.service.Inject(securityhubtest.Fault{FailFinding: func(id string) *securityhubtest.FindingError {
+				return &securityhubtest.FindingError{ID: id, Code: "SomethingNew", Message: "no"}
+			}})
+		}
+		try := func(at time.Duration, s signal.Signal) delivery.Verdict {
+			w.now = start.Add(at)
+			return w.deliver.Deliver(context.Background(), w.now, []signal.Signal{s})[id].Verdict
+		}
+		var got []delivery.Verdict
+		want := []delivery.Verdict{
+			delivery.Failing, delivery.Failing, delivery.Refused, // for a day
+			delivery.Refused,                   // a later report is not waited for
+			delivery.Done,                      // taken: the doubt is over
+			delivery.Failing, delivery.Failing, // and begins anew
+		}
+		remove := failing()
+		got = append(got, try(0, alarm(0)), try(23*time.Hour, alarm(0)), try(24*time.Hour, alarm(0)), try(48*time.Hour, alarm(48*time.Hour)))
+		remove()
+		got = append(got, try(49*time.Hour, alarm(49*time.Hour)))
+		remove = failing()
+		got = append(got, try(50*time.Hour, clear(50*time.Hour)), try(51*time.Hour, clear(50*time.Hour)))
+		remove()
+		if !slices.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+		if w.replay(t, clear(50*time.Hour)); w.mustFind(t).RecordState != "ARCHIVED" {
+			t.Errorf("%s", w.mustFind(t).RecordState)
+		}
+	})
+}
+
 func TestUpdatedAtIsNeverInTheFuture(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, alarm(24*time.Hour))
@@ -308,7 +345,7 @@ func TestUpdatedAtIsNeverInTheFuture(t *testing.T) {
 }
 
 func TestWorstOutcomeDecides(t *testing.T) {
-	order := []delivery.Verdict{delivery.Done, delivery.Refused, delivery.Retry, delivery.HubOff}
+	order := []delivery.Verdict{delivery.Done, delivery.Refused, delivery.Failing, delivery.Retry, delivery.HubOff}
 	for i, a := range order {
 		for j, b := range order {
 			if got := delivery.Worst(delivery.Outcome{Verdict: a}, delivery.Outcome{Verdict: b}).Verdict; got != order[max(i, j)] {

@@ -37,6 +37,7 @@ var start = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
 type world struct {
 	now     time.Time
 	table   ledgertest.Table
+	service *securityhubtest.Service
 	hub     *securityhubtest.Hub
 	ledger  *ledger.Ledger
 	deliver *delivery.Delivery
@@ -74,14 +75,14 @@ func step(ctx context.Context, _ string, after bool) error {
 func newWorld(t interface{ Fatal(...any) }) *world {
 	w := &world{now: start}
 	now := func() time.Time { return w.now }
-	service := securityhubtest.New(securityhubtest.Config{Now: now})
-	w.hub = service.Hub(account, region)
+	w.service = securityhubtest.New(securityhubtest.Config{Now: now})
+	w.hub = w.service.Hub(account, region)
 	if err := w.hub.Enable(securityhubtest.Settings{}); err != nil {
 		t.Fatal(err)
 	}
 	w.table.Step = step
 	w.ledger = ledger.New(&w.table, region, defender.DefaultQuietTime)
-	client := securityhub.NewFromConfig(inprocess.Config(service, account, region))
+	client := securityhub.NewFromConfig(inprocess.Config(w.service, account, region))
 	w.deliver = &delivery.Delivery{
 		Ledger:   w.ledger,
 		Importer: importer.New(ledgertest.Imports{API: client, Step: step}, func(int64) int64 { return 0 }),

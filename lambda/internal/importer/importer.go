@@ -34,6 +34,9 @@ const (
 	Failed Verdict = iota
 	// Imported: Security Hub has it, or something newer.
 	Imported
+	// Doubtful: Security Hub failed it several times in a row, for a reason that does not say
+	// whether it will ever take it.
+	Doubtful
 	// Refused: Security Hub will never take it.
 	Refused
 	// HubOff: Security Hub is not enabled in this account and Region.
@@ -61,7 +64,7 @@ func New(api API, random func(n int64) int64) *Importer {
 // ctx is near. What fails is sent again after all others, so that it holds up none of
 // them. The result has an entry for each id.
 func (i *Importer) Import(ctx context.Context, findings []defender.Finding) map[string]Result {
-	run := &run{Importer: i, results: make(map[string]Result, len(findings))}
+	run := &run{Importer: i, results: make(map[string]Result, len(findings)), doubts: map[string]int{}}
 	for left := findings; len(left) > 0; {
 		var again []defender.Finding
 		for _, batch := range batches(left) {
@@ -78,6 +81,8 @@ type run struct {
 	results map[string]Result
 	// failures are the calls in a row that brought nothing in.
 	failures int
+	// doubts counts for each finding the answers that make it Doubtful.
+	doubts map[string]int
 	// over is why nothing more is sent: Security Hub is off, or time is up.
 	over *Result
 }
@@ -122,6 +127,9 @@ func (r *run) batch(ctx context.Context, batch []defender.Finding) (again []defe
 	return again
 }
 
+// mostDoubts is how often a finding is sent that Security Hub fails alone.
+const mostDoubts = 5
+
 // answer settles what the answer decides and returns the findings to send again.
 func (r *run) answer(sent []defender.Finding, out *securityhub.BatchImportFindingsOutput) (again []defender.Finding, reason string) {
 	failed := map[string]types.ImportFindingsError{}
@@ -145,6 +153,13 @@ func (r *run) answer(sent []defender.Finding, out *securityhub.BatchImportFindin
 			r.over = &Result{HubOff, text}
 		default:
 			again, reason = append(again, f), text
+			if slices.Contains(throttles, code) {
+				continue
+			}
+			if r.doubts[f.ID]++; r.doubts[f.ID] == mostDoubts {
+				r.results[f.ID] = Result{Doubtful, text}
+				again = again[:len(again)-1]
+			}
 		}
 	}
 	return again, reason
@@ -239,7 +254,7 @@ func judge(err error) kind {
 var throttles = []string{
 	"LimitExceededException", "ThrottlingException", "Throttling", "ThrottledException",
 	"TooManyRequestsException", "RequestThrottled", "RequestThrottledException", "RequestLimitExceeded", "SlowDown",
-	"InternalException", "InternalFailure", "ServiceUnavailable", "RequestTimeout", "RequestTimeoutException",
+	"ServiceUnavailable", "RequestTimeout", "RequestTimeoutException",
 }
 
 func statusOf(err error) int {
@@ -264,6 +279,8 @@ func (v Verdict) String() string {
 		return "failed"
 	case Imported:
 		return "imported"
+	case Doubtful:
+		return "doubtful"
 	case Refused:
 		return "refused"
 	case HubOff:

@@ -200,6 +200,32 @@ func TestWhatSecurityHubWillNeverTakeIsRefused(t *testing.T) {
 	}
 }
 
+// What Security Hub fails alone for a reason that nobody knows is not sent until the time is
+// over; what it throttles is.
+func TestFindingThatFailsAloneAgainAndAgainIsDoubtful(t *testing.T) {
+	for code, want := range map[string]importer.Verdict{"SomethingNew": importer.Doubtful, "InternalFailure": importer.Doubtful, "ThrottlingException": importer.Failed} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, securityhubtest.Config{})
+			r.Inject(securityhubtest.Fault{FailFinding: func(id string) *securityhubtest.FindingError {
+				if id == "f0001" {
+					return &securityhubtest.FindingError{ID: id, Code: code, Message: "no"}
+				}
+				return nil
+			}})
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			begin := time.Now()
+			results := r.importer.Import(ctx, findings(3))
+			if results["f0001"].Verdict != want || !strings.Contains(results["f0001"].Reason, code+": no") || verdicts(results)[importer.Imported] != 2 {
+				t.Errorf("%s: %v", code, results)
+			}
+			if took := time.Since(begin); want == importer.Doubtful && took > 5*time.Second {
+				t.Errorf("%s: took %v", code, took)
+			}
+		})
+	}
+}
+
 func TestOneFindingThatSpoilsACallIsFound(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	spoils := func(c securityhubtest.Call) bool { return strings.Contains(strings.Join(c.Findings, " "), "f0042") }
@@ -304,7 +330,7 @@ func TestBatchThatFailsDoesNotHoldUpThoseBehindIt(t *testing.T) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
 				results := r.importer.Import(ctx, findings(300))
-				if n := verdicts(results)[importer.Imported]; n < 200 || results["f0000"].Verdict != importer.Failed {
+				if n := verdicts(results)[importer.Imported]; n < 200 || results["f0000"].Verdict == importer.Imported {
 					t.Errorf("%d imported, the bad one %v", n, results["f0000"])
 				}
 			})

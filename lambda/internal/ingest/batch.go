@@ -146,7 +146,7 @@ func (h *Handler) settle(ctx context.Context, m *message) bool {
 		return true
 	case delivery.HubOff:
 		h.returnIn(ctx, m, stretch(m.Attributes["ApproximateReceiveCount"]))
-	case delivery.Retry:
+	case delivery.Retry, delivery.Failing:
 		wait := stretch(m.Attributes["ApproximateReceiveCount"])
 		if m.progress {
 			wait = 0

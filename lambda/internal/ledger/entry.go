@@ -43,6 +43,10 @@ type Entry struct {
 	// ImportedAt is when an import was last confirmed.
 	ImportedAt int64 `json:"importedAt,omitempty"`
 
+	// DoubtedAt is when Security Hub first failed what was claimed since, for a reason that
+	// may pass; 0 when it took the last.
+	DoubtedAt int64 `json:"doubtedAt,omitempty"`
+
 	// Finding is what was claimed, exactly as it is imported. It is nil once the end of a
 	// finding is confirmed.
 	Finding *defender.Finding `json:"finding,omitempty"`
@@ -98,6 +102,9 @@ const (
 	// pendingAfter is how long a claim waits for its own message before the schedule
 	// imports it.
 	pendingAfter = time.Hour
+	// doubtFor is how long Security Hub may fail a finding for a reason that may pass. A
+	// message is tried some thirty times in it.
+	doubtFor = 24 * time.Hour
 	// maxDoc leaves room for keys in an item of 400 KB: one finding always fits, two of the
 	// greatest do not.
 	// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html

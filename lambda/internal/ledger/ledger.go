@@ -110,7 +110,7 @@ func (l *Ledger) put(ctx context.Context, now time.Time, e Entry) error {
 // anew since, the new claim stands and nothing happens.
 func (l *Ledger) Confirm(ctx context.Context, now time.Time, c Claim) error {
 	e := c.Entry
-	e.Status, e.ImportedAt, e.Shown = Confirmed, now.UnixMilli(), nil
+	e.Status, e.ImportedAt, e.DoubtedAt, e.Shown = Confirmed, now.UnixMilli(), 0, nil
 	if e.State == defender.Archived {
 		e.Finding = nil
 	}
@@ -119,6 +119,23 @@ func (l *Ledger) Confirm(ctx context.Context, now time.Time, c Claim) error {
 		return err
 	}
 	return nil
+}
+
+// Doubt records that Security Hub failed what was claimed for a reason that may pass, and
+// tells whether that has lasted too long to be waited for. Until Security Hub takes the
+// finding again, whatever is claimed of it is doubted since then: a report that comes every
+// day is not waited for a day each time.
+func (l *Ledger) Doubt(ctx context.Context, now time.Time, c Claim) (over bool, err error) {
+	e := c.Entry
+	if e.DoubtedAt != 0 {
+		return now.Sub(time.UnixMilli(e.DoubtedAt)) >= doubtFor, nil
+	}
+	e.DoubtedAt = now.UnixMilli()
+	e.revision++
+	if err := l.put(ctx, now, e); err != nil && !errors.Is(err, ErrConflict) {
+		return false, err
+	}
+	return false, nil
 }
 
 // Abandon records that what was claimed can never be imported. Where Security Hub has

@@ -247,7 +247,7 @@ func (s *Sweeper) deliver(ctx context.Context, now time.Time, signals []signal.S
 	switch worst.Verdict {
 	case delivery.HubOff:
 		return ErrHubOff
-	case delivery.Retry:
+	case delivery.Retry, delivery.Failing:
 		if ctx.Err() == nil {
 			return fmt.Errorf("%w: %s", errAgain, worst.Reason)
 		}
