@@ -37,7 +37,7 @@ func (d *Dimension) validate(m MetricInfo) error {
 			faults = append(faults, Under(fmt.Sprintf("TopicFilters[%d]", i), err))
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, Under("TopicFilters", eachOnce(d.TopicFilters)))...)
 }
 
 // Behavior states what is normal for a device; each datapoint that breaks it

@@ -25,8 +25,8 @@ func small(change func(*defender.Behavior)) defender.Behavior {
 func TestBehaviorRules(t *testing.T) {
 	filters := func(n int) *defender.Dimension {
 		d := &defender.Dimension{}
-		for range n {
-			d.TopicFilters = append(d.TopicFilters, "a/+")
+		for i := range n {
+			d.TopicFilters = append(d.TopicFilters, fmt.Sprintf("a/%d/+", i))
 		}
 		return d
 	}
@@ -50,6 +50,10 @@ func TestBehaviorRules(t *testing.T) {
 				b.Dimension = &defender.Dimension{TopicFilters: []string{"${iot:ClientId}/#"}}
 			},
 			func(b *defender.Behavior) { b.Dimension = &defender.Dimension{TopicFilters: []string{"a", "a/b+"}} }},
+		{"Dimension.TopicFilters", "a/+", func(b *defender.Behavior) { b.Dimension = &defender.Dimension{TopicFilters: []string{"a/+", "a/#"}} },
+			func(b *defender.Behavior) {
+				b.Dimension = &defender.Dimension{TopicFilters: []string{"a/+", "b", "a/+"}}
+			}},
 		{"Dimension", "aws:num-disconnects",
 			func(b *defender.Behavior) {
 				b.Dimension, b.Criteria = filters(1), defender.AuthorizationFailures.LessThan(5, defender.Window5m)
@@ -92,11 +96,15 @@ func TestDatapointsDefaultToOne(t *testing.T) {
 
 func TestBehaviorsOfAProfile(t *testing.T) {
 	many := func(n, ports int) []defender.Behavior {
+		var open []uint16
+		for port := range ports {
+			open = append(open, uint16(port))
+		}
 		list := make([]defender.Behavior, n)
 		for i := range list {
 			list[i] = small(func(b *defender.Behavior) { b.Name = fmt.Sprint("b", i) })
 			if ports > 0 {
-				list[i].Criteria = defender.ListeningTCPPorts.InPorts(make([]uint16, ports)...)
+				list[i].Criteria = defender.ListeningTCPPorts.InPorts(open...)
 			}
 		}
 		return list
@@ -237,11 +245,11 @@ func behaviors() *rapid.Generator[defender.Behavior] {
 				defender.MessagesSent.Learned(defender.MediumConfidence),
 				defender.DisconnectDuration.LessThan(n),
 				defender.SourceIPAddress.NotInCIDRs(network),
-				defender.ListeningUDPPorts.InPorts(rapid.SliceOfN(rapid.Uint16(), 1, 20).Draw(t, "ports")...),
+				defender.ListeningUDPPorts.InPorts(rapid.SliceOfNDistinct(rapid.Uint16(), 1, 20, rapid.ID).Draw(t, "ports")...),
 				defender.CustomNumber("m").LessThan(rapid.Float64().Draw(t, "number"), window),
 				defender.CustomNumber("m").Statistical(defender.GreaterThan, statistic, window),
-				defender.CustomNumberList("m").In(rapid.SliceOfN(rapid.Float64(), 1, 9).Draw(t, "numbers")...),
-				defender.CustomStringList("m").NotIn(rapid.SliceOfN(rapid.StringN(1, 9, -1), 1, 9).Draw(t, "strings")...),
+				defender.CustomNumberList("m").In(rapid.SliceOfNDistinct(rapid.Float64(), 1, 9, rapid.ID).Draw(t, "numbers")...),
+				defender.CustomStringList("m").NotIn(rapid.SliceOfNDistinct(rapid.StringN(1, 9, -1), 1, 9, rapid.ID).Draw(t, "strings")...),
 				defender.CustomIPAddressList("m").InCIDRs(network),
 			}).Draw(t, "criteria"),
 			ToAlarm:        rapid.IntRange(1, 10).Draw(t, "toAlarm"),

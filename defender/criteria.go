@@ -268,5 +268,18 @@ func (c Criteria) validateValue() error {
 			fault(s, "strings that are not empty")
 		}
 	}
+	return errors.Join(append(faults, eachOnce(v.CIDRs), eachOnce(v.Ports), eachOnce(v.Numbers), eachOnce(v.Strings))...)
+}
+
+// eachOnce reports the elements that a list has already: CloudFormation takes its sets
+// without repetition.
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-iot-securityprofile-metricvalue.html
+func eachOnce[T comparable](list []T) error {
+	var faults []error
+	for i, v := range list {
+		if slices.Contains(list[:i], v) {
+			faults = append(faults, invalid("", v, "each element once"))
+		}
+	}
 	return errors.Join(faults...)
 }

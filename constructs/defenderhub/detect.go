@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
@@ -82,8 +83,34 @@ func (p DetectProps) validate() error {
 	if p.Engine == defender.SelfManaged {
 		f.under("", p.validateSelfManaged())
 	}
-	if p.Engine == defender.Native && len(p.profiles()) == 0 {
+	if p.Engine == defender.Native {
+		f.under("", p.validateNative())
+	}
+	return f.err()
+}
+
+// maxProfilesOfTarget is a quota of AWS IoT Device Defender.
+// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
+const maxProfilesOfTarget = 5
+
+// validateNative reports what Device Defender Detect would refuse of all profiles together.
+func (p DetectProps) validateNative() error {
+	var f faults
+	profiles := p.profiles()
+	if len(profiles) == 0 {
 		f.add("Behaviors", nil, "at least one behavior, such as defender.DemoBehaviors(), or Engine: defender.None")
+	}
+	watched := map[defender.Target]int{}
+	for i, profile := range profiles {
+		targets := profile.Targets
+		if len(targets) == 0 {
+			targets = []defender.Target{defender.AllThings}
+		}
+		for _, t := range targets {
+			if watched[t]++; watched[t] == maxProfilesOfTarget+1 {
+				f.add(strings.TrimPrefix(p.profileField(i)+".Targets", "."), t.Resource(), "a target that at most %d security profiles watch: put their behaviors together, up to 100 in a profile", maxProfilesOfTarget)
+			}
+		}
 	}
 	return f.err()
 }

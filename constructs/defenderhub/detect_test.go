@@ -163,10 +163,10 @@ func TestAlertsGoToTheGivenTopic(t *testing.T) {
 }
 
 func TestNamesOfDeployTimeAreNotJudged(t *testing.T) {
-	group := *awscdk.Fn_ImportValue(jsii.String("Group"))
+	group, other := *awscdk.Fn_ImportValue(jsii.String("Group")), *awscdk.Fn_ImportValue(jsii.String("Other"))
 	tp := detectTemplate(t, defenderhub.DetectProps{
-		Behaviors: []defender.Behavior{{Name: group, Criteria: defender.MessageByteSize.LessThan(8), Dimension: &defender.Dimension{TopicFilters: []string{group + "/#/+"}}}},
-		Targets:   []defender.Target{defender.ThingGroup(group)},
+		Behaviors: []defender.Behavior{{Name: group, Criteria: defender.MessageByteSize.LessThan(8), Dimension: &defender.Dimension{TopicFilters: []string{group + "/#/+", other}}}},
+		Targets:   []defender.Target{defender.ThingGroup(group), defender.ThingGroup(other), defender.AllThings},
 		Profiles:  []defender.SecurityProfile{{Name: group, Description: group, RetainedMetrics: []defender.Metric{defender.Disconnects}}},
 	})
 	for id, r := range tp {
@@ -181,6 +181,12 @@ func TestWrongDetectPropsAreErrors(t *testing.T) {
 	number := defender.Behavior{Name: "n", Criteria: defender.CustomNumber("m").LessThan(1, defender.Window5m)}
 	token := *awscdk.Fn_ImportValue(jsii.String("Metric"))
 	list := defender.Behavior{Name: "l", Criteria: defender.CustomNumberList("m").In(1)}
+	watchers := func(n int, targets ...defender.Target) (all []defender.SecurityProfile) {
+		for range n {
+			all = append(all, defender.SecurityProfile{Behaviors: demo, Targets: targets})
+		}
+		return all
+	}
 	for name, c := range map[string]struct {
 		props defenderhub.DetectProps
 		want  []string
@@ -195,7 +201,11 @@ func TestWrongDetectPropsAreErrors(t *testing.T) {
 			Behaviors:       []defender.Behavior{{Name: "n", Criteria: defender.CustomNumber(token).LessThan(1, defender.Window5m)}, {Name: "o"}},
 			RetainedMetrics: []defender.Metric{defender.Disconnects, defender.CustomNumber(token)},
 		}, []string{"Behaviors[1].Criteria", "Behaviors[0].Criteria", "RetainedMetrics[1]"}},
-		"unused existing metric": {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, ExistingCustomMetrics: []string{"m", "o"}}, []string{"ExistingCustomMetrics[1]"}},
+		"group of deploy time twice": {defenderhub.DetectProps{Behaviors: demo, Targets: []defender.Target{defender.ThingGroup(token), defender.ThingGroup(token)}}, []string{"Targets[1]"}},
+		"five profiles a target":     {defenderhub.DetectProps{Engine: defender.Native, Behaviors: demo, Profiles: append(watchers(4), watchers(5, defender.ThingGroup(token))...)}, nil},
+		"six profiles a target":      {defenderhub.DetectProps{Engine: defender.Native, Behaviors: demo, Profiles: append(watchers(5), watchers(7, defender.RegisteredThings)...)}, []string{"Profiles[4].Targets", "Profiles[10].Targets"}},
+		"six profiles, not Detect's": {defenderhub.DetectProps{Behaviors: demo, Profiles: watchers(5)}, nil},
+		"unused existing metric":     {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, ExistingCustomMetrics: []string{"m", "o"}}, []string{"ExistingCustomMetrics[1]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _ := faults(t, func() { defenderhub.NewDetect(newStack(), jsii.String("Detect"), &c.props) })

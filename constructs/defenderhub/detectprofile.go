@@ -10,7 +10,7 @@ import (
 )
 
 // resolvedProfile is profile for validation: texts that are known only at deployment are
-// replaced by harmless ones, at the same place.
+// replaced by harmless ones, at the same place, the same text by the same one.
 func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile {
 	if unresolved(profile.Name) {
 		profile.Name = ""
@@ -21,7 +21,7 @@ func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile 
 	profile.Targets = slices.Clone(profile.Targets)
 	for i, t := range profile.Targets {
 		if unresolved(t.Group()) {
-			profile.Targets[i] = defender.AllThings
+			profile.Targets[i] = defender.ThingGroup("token-" + digest(t.Group()))
 		}
 	}
 	profile.Behaviors = slices.Clone(profile.Behaviors)
@@ -40,7 +40,7 @@ func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile 
 		d := defender.Dimension{TopicFilters: slices.Clone(b.Dimension.TopicFilters), NotIn: b.Dimension.NotIn}
 		for j, filter := range d.TopicFilters {
 			if unresolved(filter) {
-				d.TopicFilters[j] = defender.DefaultEventTopic
+				d.TopicFilters[j] = "token-" + digest(filter)
 			}
 		}
 		profile.Behaviors[i].Dimension = &d
@@ -48,7 +48,7 @@ func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile 
 	profile.RetainedMetrics = slices.Clone(profile.RetainedMetrics)
 	for i, m := range profile.RetainedMetrics {
 		if m != nil && unresolved(m.Info().Name) {
-			profile.RetainedMetrics[i] = defender.MessagesSent
+			profile.RetainedMetrics[i] = defender.CustomNumber("token-" + digest(m.Info().Name))
 		}
 	}
 	return profile
