@@ -271,6 +271,14 @@ func TestFunctionCanBePlacedAndTraced(t *testing.T) {
 	if got := tp.named(t, "AWS::Logs::LogGroup", "ForwarderFunctionLogs").Properties["RetentionInDays"]; got != 365.0 {
 		t.Errorf("logs are kept for %v days", got)
 	}
+	policy := text(tp.named(t, "AWS::IAM::Policy", "ForwarderFunctionRoleDefaultPolicy").Properties)
+	interfaces := `"ec2:CreateNetworkInterface","ec2:DeleteNetworkInterface","ec2:DescribeNetworkInterfaces","ec2:DescribeSubnets","ec2:UnassignPrivateIpAddresses"],`
+	if !strings.Contains(policy, interfaces+`"Effect":"Allow"`) || !strings.Contains(policy, interfaces+`"Condition":{"ArnLike":{"lambda:SourceFunctionArn":`) || !strings.Contains(policy, `"Effect":"Deny"`) {
+		t.Errorf("Lambda cannot make network interfaces, or the function can: %s", policy)
+	}
+	if role := tp.named(t, "AWS::IAM::Role", "ForwarderFunctionRole").Properties; role["ManagedPolicyArns"] != nil {
+		t.Errorf("the role may also what %s allows", text(role["ManagedPolicyArns"]))
+	}
 }
 
 func TestWrongForwarderPropsAreErrors(t *testing.T) {

@@ -216,12 +216,11 @@ func roleTrust(_ template, _ string, r resource) string {
 	return ""
 }
 
-// managedPolicies forbids what AWS manages, but for the audit's own policy and that of
-// functions in a VPC.
+// managedPolicies forbids what AWS manages, but for the audit's own policy.
 func managedPolicies(_ template, _ string, r resource) string {
 	for _, policy := range list(r.Properties["ManagedPolicyArns"]) {
 		arn := toJSON(policy)
-		if !strings.Contains(arn, "/AWSIoTDeviceDefenderAudit") && !strings.Contains(arn, "/AWSLambdaVPCAccessExecutionRole") {
+		if !strings.Contains(arn, "/AWSIoTDeviceDefenderAudit") {
 			return "has the managed policy " + arn
 		}
 	}
@@ -241,12 +240,15 @@ func servicesFrom(document any) string {
 	return ""
 }
 
-// unscoped are the actions for which AWS offers no narrower resource than *.
+// unscoped are the actions for which AWS offers no narrower resource than *, or, for
+// network interfaces, none that is known before.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
 var unscoped = []string{
 	"iot:ListAuditFindings", "iot:DescribeAuditTask", "iot:ListRelatedResourcesForAuditFinding", "iot:StartOnDemandAuditTask",
 	"iot:ListPrincipalThings",
 	"xray:PutTraceSegments", "xray:PutTelemetryRecords",
+	"ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface",
+	"ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses",
 }
 
 // anyThing are the actions that a function may do to any thing of the account: any may
