@@ -21,7 +21,8 @@ type DeviceEvent struct {
 	Type string `json:"type"`
 	// State is "active" (the default) or "cleared", which archives the finding.
 	State string `json:"state,omitempty"`
-	// Severity is an ASFF label. Default: that of the source, MEDIUM unless a prop changes it.
+	// Severity is an ASFF label. Default: that of the source, MEDIUM unless a prop changes it;
+	// of a cleared event, that of the finding.
 	Severity string `json:"severity,omitempty"`
 	// Description is at most 1024 characters. Default: a sentence made of type and client id.
 	Description string `json:"description,omitempty"`

@@ -75,20 +75,18 @@ const parallel = 16
 // Deliver delivers signals. Those with one finding id are merged, and share the
 // outcome. The answer has an entry for each finding id. now is the invocation's time.
 func (d *Delivery) Deliver(ctx context.Context, now time.Time, signals []signal.Signal) map[string]Outcome {
-	merged := map[string]signal.Signal{}
+	byID := map[string][]signal.Signal{}
 	var order []string
 	for _, s := range signals {
 		id := s.Finding.ID
-		if other, ok := merged[id]; ok {
-			s = signal.Merge(other, s)
-		} else {
+		if byID[id] == nil {
 			order = append(order, id)
 		}
-		merged[id] = s
+		byID[id] = append(byID[id], s)
 	}
 	tasks := make([]task, len(order))
 	for i, id := range order {
-		s := merged[id]
+		s := signal.Merge(byID[id])
 		tasks[i] = task{id: id, source: s.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.Claim(ctx, now, s) }}
 	}
 	return d.deliver(ctx, now, tasks)

@@ -73,6 +73,45 @@ func TestAnyOrderAndAnyDuplicatesEndInTheSameState(t *testing.T) {
 	})
 }
 
+// A device that says that all is well need not repeat how bad it was.
+func TestClearedEventKeepsTheSeverityOfTheFinding(t *testing.T) {
+	const severe, clear, low = `{"type":"tamper","severity":"HIGH"}`, `{"type":"tamper","state":"cleared"}`, `{"type":"tamper","state":"cleared","severity":"LOW"}`
+	for name, c := range map[string]struct {
+		payloads []string // a minute apart
+		want     string
+	}{
+		"without severity":       {[]string{severe, clear, clear}, "HIGH"},
+		"with severity":          {[]string{severe, low, low}, "LOW"},
+		"never raised as severe": {[]string{tamper, clear, clear}, "MEDIUM"},
+	} {
+		for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+			for _, size := range []int{1, 2, 3} {
+				r := newRig(t)
+				var batch []events.SQSMessage
+				for _, i := range order {
+					batch = append(batch, r.device("pump-1", start.Add(time.Duration(i-9)*time.Minute), c.payloads[i]))
+				}
+				for b := range slices.Chunk(batch, size) {
+					r.must(b...)
+				}
+				f := r.hub.Findings()[0]
+				if f.RecordState != "ARCHIVED" || f.Severity.Label != c.want || f.FindingProviderFields.Severity.Label != c.want {
+					t.Errorf("%s, order %v, batches of %d: %s, %s, want %s", name, order, size, f.RecordState, f.Severity.Label, c.want)
+				}
+			}
+		}
+	}
+	for want, payloads := range map[string][]string{"MEDIUM": {severe, tamper, clear}, "LOW": {severe, low, clear}} {
+		r := newRig(t)
+		for i, p := range payloads {
+			r.must(r.device("pump-1", start.Add(time.Duration(i-9)*time.Minute), p))
+		}
+		if got := r.hub.Findings()[0].Severity.Label; got != want {
+			t.Errorf("%v: %s, want %s: that of the last event that said one", payloads, got, want)
+		}
+	}
+}
+
 // faultsOfSecurityHub end by themselves or by the end of the call.
 var faultsOfSecurityHub = []securityhubtest.Fault{
 	{Times: 2, Answer: securityhubtest.Throttled()},

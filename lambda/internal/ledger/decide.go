@@ -30,6 +30,9 @@ func decide(e *Entry, s signal.Signal, now int64) (Entry, verdict) {
 	if e == nil {
 		return begin(Entry{}, s, now)
 	}
+	if s.Inherits && e.Finding != nil {
+		s = s.After(*e.Finding, e.Inherits)
+	}
 	order := s.Order.Compare(e.Order)
 	if e.Status == Unseen {
 		switch {
@@ -67,7 +70,7 @@ func begin(e Entry, s signal.Signal, now int64) (Entry, verdict) {
 	e.Profile, e.Behavior = s.Profile, s.Behavior
 	e.Status, e.State, e.Order, e.Digest = Unseen, s.Finding.RecordState, s.Order, s.Digest
 	e.LastObserved = min(s.Time, now)
-	e.Finding = &s.Finding
+	e.Finding, e.Inherits = &s.Finding, s.Inherits
 	return e, note
 }
 
@@ -76,6 +79,9 @@ func lateBeginning(e Entry, s signal.Signal, now int64) Entry {
 	end := signal.Signal{
 		Source: e.Source, Check: e.Check, Profile: e.Profile, Behavior: e.Behavior, Finding: *e.Finding,
 		Time: e.LastObserved, First: s.First, Order: e.Order, Digest: e.Digest,
+	}
+	if e.Inherits {
+		end = end.After(s.Finding, false)
 	}
 	return take(e, end, now)
 }
@@ -87,6 +93,7 @@ func take(e Entry, s signal.Signal, now int64) Entry {
 	e = observe(e.claimed(), s, now)
 	e.Source, e.Check, e.ID = s.Source, s.Check, s.Finding.ID
 	e.Profile, e.Behavior = s.Profile, s.Behavior
+	e.Inherits = false
 	e.State, e.Order, e.Digest = s.Finding.RecordState, s.Order, s.Digest
 	if e.CreatedAt == 0 {
 		// Security Hub wants both times equal in a new finding.

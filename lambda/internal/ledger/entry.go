@@ -35,6 +35,8 @@ type Entry struct {
 	State  defender.RecordState `json:"state"`
 	Order  signal.Order         `json:"order"`
 	Digest string               `json:"digest"`
+	// Inherits is that of an end that is Unseen.
+	Inherits bool `json:"inherits,omitempty"`
 
 	CreatedAt     int64 `json:"createdAt,omitempty"`
 	UpdatedAt     int64 `json:"updatedAt,omitempty"`

@@ -59,7 +59,9 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 	if event.State == defender.EventCleared {
 		f.RecordState = defender.Archived
 	}
-	return signal.New(source, f, e.Time, signal.Order{Time: e.Time}, substance(event)...), nil
+	s := signal.New(source, f, e.Time, signal.Order{Time: e.Time}, substance(event)...)
+	s.Inherits = event.State == defender.EventCleared && event.Severity == ""
+	return s, nil
 }
 
 // sender is who sent the message, for people and for the finding's id: the client id;

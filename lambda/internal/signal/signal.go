@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -30,7 +31,9 @@ type Signal struct {
 	First int64
 	// Raised tells that one of the merged signals was ACTIVE.
 	Raised bool
-	Order  Order
+	// Inherits tells of an end that names no severity: the finding keeps the one it had.
+	Inherits bool
+	Order    Order
 	// Digest is the same for signals that say the same; see [New].
 	Digest string
 }
@@ -70,16 +73,26 @@ func tie(state defender.RecordState) string {
 	return "0"
 }
 
-// Merge returns one signal for two with the same finding id: the newest, with the
-// earliest first time.
-func Merge(a, b Signal) Signal {
-	newest := a
-	if b.Order.Compare(a.Order) > 0 {
-		newest = b
+// Merge returns one signal for several with the same finding id: the newest, with the
+// earliest first time. It sorts all.
+func Merge(all []Signal) Signal {
+	slices.SortStableFunc(all, func(a, b Signal) int { return a.Order.Compare(b.Order) })
+	merged := all[0]
+	for _, s := range all[1:] {
+		if s.Inherits {
+			s = s.After(merged.Finding, merged.Inherits)
+		}
+		s.First = min(s.First, merged.First)
+		s.Raised = s.Raised || merged.Raised
+		merged = s
 	}
-	newest.First = min(a.First, b.First)
-	newest.Raised = a.Raised || b.Raised
-	return newest
+	return merged
+}
+
+// After is s, which inherits, after f; inherits tells that f does so as well.
+func (s Signal) After(f defender.Finding, inherits bool) Signal {
+	s.Finding.FindingProviderFields.Severity, s.Inherits = f.FindingProviderFields.Severity, inherits
+	return s
 }
 
 // NotAfter returns s as of a time at which it was certainly known: what claims to come

@@ -24,7 +24,7 @@ func at(ms int64, s defender.RecordState) signal.Signal {
 }
 
 func TestMergeIsTheNewestWithTheEarliestTime(t *testing.T) {
-	merged := signal.Merge(at(30, defender.Archived), signal.Merge(at(10, defender.Active), at(20, defender.Active)))
+	merged := signal.Merge([]signal.Signal{at(30, defender.Archived), at(10, defender.Active), at(20, defender.Active)})
 	if merged.Finding.RecordState != defender.Archived || merged.Time != 30 || merged.First != 10 || !merged.Raised {
 		t.Errorf("got %s at %d, first %d, raised %v", merged.Finding.RecordState, merged.Time, merged.First, merged.Raised)
 	}
@@ -32,8 +32,8 @@ func TestMergeIsTheNewestWithTheEarliestTime(t *testing.T) {
 
 func TestAtTheSameTimeAFindingHolds(t *testing.T) {
 	for _, merged := range []signal.Signal{
-		signal.Merge(at(1, defender.Active), at(1, defender.Archived)),
-		signal.Merge(at(1, defender.Archived), at(1, defender.Active)),
+		signal.Merge([]signal.Signal{at(1, defender.Active), at(1, defender.Archived)}),
+		signal.Merge([]signal.Signal{at(1, defender.Archived), at(1, defender.Active)}),
 	} {
 		if merged.Finding.RecordState != defender.Active {
 			t.Errorf("got %s", merged.Finding.RecordState)
@@ -103,19 +103,15 @@ func TestAnyOrderOfMergingGivesTheSameSignal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		signals := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
 			f := defender.Finding{ID: "f", Title: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "title"), RecordState: state(rapid.Bool().Draw(t, "active"))}
+			f.FindingProviderFields.Severity.Label = rapid.SampledFrom([]string{"LOW", "HIGH"}).Draw(t, "severity")
 			ms := rapid.Int64Range(0, 5).Draw(t, "time")
-			return signal.New(defender.DetectNotifications, f, ms, signal.Order{Time: ms})
+			s := signal.New(defender.DetectNotifications, f, ms, signal.Order{Time: ms})
+			s.Inherits = f.RecordState == defender.Archived
+			return s
 		}), 2, 6).Draw(t, "signals")
-		merge := func(list []signal.Signal) signal.Signal {
-			merged := list[0]
-			for _, s := range list[1:] {
-				merged = signal.Merge(merged, s)
-			}
-			return merged
-		}
 		shuffled := rapid.Permutation(slices.Concat(signals, signals[:1])).Draw(t, "shuffled")
-		a, b := merge(signals), merge(shuffled)
-		if a.Order != b.Order || a.Finding.RecordState != b.Finding.RecordState || a.Finding.Title != b.Finding.Title || a.First != b.First || a.Raised != b.Raised {
+		a, b := signal.Merge(slices.Clone(signals)), signal.Merge(shuffled)
+		if a.Order != b.Order || a.Finding.RecordState != b.Finding.RecordState || a.Finding.Title != b.Finding.Title || a.First != b.First || a.Raised != b.Raised || a.Finding.FindingProviderFields.Severity != b.Finding.FindingProviderFields.Severity {
 			t.Fatalf("got %+v and %+v", a, b)
 		}
 	})
