@@ -25,11 +25,13 @@ func (g Generations) Next(behaviors []Compiled, number int64) (next Generations,
 	return next, !maps.Equal(g, next)
 }
 
-// Of are behaviors of these generations.
+// Of are behaviors of these generations. Those that g does not have keep theirs.
 func (g Generations) Of(behaviors []Compiled) []Compiled {
 	all := make([]Compiled, len(behaviors))
 	for i, c := range behaviors {
-		c.generation = g[c.name()]
+		if known, ok := g[c.name()]; ok {
+			c.generation = known
+		}
 		all[i] = c
 	}
 	return all

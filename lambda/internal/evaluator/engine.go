@@ -14,7 +14,6 @@ import (
 
 // engine is the configuration made ready.
 type engine struct {
-	behaviors []evaluate.Compiled
 	// baselines are the populations of behaviors with a baseline.
 	baselines  []evaluate.FleetKey
 	batching   time.Duration
@@ -24,13 +23,9 @@ type engine struct {
 	reportTopic string
 }
 
-func newEngine(c evaluate.Config, groups []string) (engine, error) {
-	all, err := c.Compile()
-	if err != nil {
-		return engine{}, err
-	}
+func newEngine(c evaluate.Config, all []evaluate.Compiled, groups []string) (engine, error) {
 	e := engine{
-		behaviors: all, batching: time.Duration(c.BatchSeconds) * time.Second, membership: time.Duration(c.MembershipMinutes) * time.Minute,
+		batching: time.Duration(c.BatchSeconds) * time.Second, membership: time.Duration(c.MembershipMinutes) * time.Minute,
 		targets: map[string][]string{}, reportTopic: c.ReportTopic,
 	}
 	for _, b := range all {
@@ -42,7 +37,8 @@ func newEngine(c evaluate.Config, groups []string) (engine, error) {
 			continue
 		}
 		for _, t := range targets {
-			if t, err = named(t, groups); err != nil {
+			t, err := named(t, groups)
+			if err != nil {
 				return engine{}, fmt.Errorf("security profile %s: %w", b.Profile, err)
 			}
 			e.targets[b.Profile] = append(e.targets[b.Profile], t)

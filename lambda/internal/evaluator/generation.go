@@ -16,38 +16,27 @@ import (
 	"github.com/defenderhub/defenderhub/defender/evaluate"
 )
 
-// ErrReplaced says that a function with other behaviors began later.
-var ErrReplaced = errors.New("the function was replaced by one with other behaviors")
+// generationsStand is how long an environment believes the generations that it read.
+const generationsStand = time.Minute
 
-// Generations tells the generations of behaviors. Where they are others than the last that
-// asked had, they are remembered as of a time, unless others are as of a later one.
-func (s *Store) Generations(ctx context.Context, behaviors []evaluate.Compiled, at time.Time) (evaluate.Generations, error) {
-	key := item{defender.StatePartitionKey: text(behaviorsKey), defender.StateSortKey: text(behaviorsKey)}
+// Name tells the generations of behaviors, and remembers them where they are others than
+// those of whoever named last.
+func (s *Store) Name(ctx context.Context, behaviors []evaluate.Compiled) (evaluate.Generations, error) {
 	for range maxConflicts {
-		out, err := s.api.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key, ConsistentRead: aws.Bool(true)})
+		known, revision, err := s.Generations(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("GetItem of table %s: %w", s.table, err)
-		}
-		var known evaluate.Generations
-		revision := numberOf(out.Item, attrRevision)
-		if revision > 0 {
-			if err := json.Unmarshal([]byte(stringOf(out.Item, attrNames)), &known); err != nil {
-				return nil, fmt.Errorf("generations of behaviors: %w: %w", ErrState, err)
-			}
+			return nil, err
 		}
 		next, changed := known.Next(behaviors, revision)
 		if !changed {
 			return next, nil
 		}
-		if at.Before(timeOf(out.Item, attrNamedAt)) {
-			return nil, ErrReplaced
-		}
 		names, err := json.Marshal(next)
 		if err != nil {
 			return nil, fmt.Errorf("generations of behaviors: %w", err)
 		}
-		it := item{attrRevision: number(revision + 1), attrNamedAt: number(at.UnixMilli()), attrNames: text(string(names))}
-		maps.Copy(it, key)
+		it := item{attrRevision: number(revision + 1), attrNames: text(string(names))}
+		maps.Copy(it, generationsKey())
 		err = s.put(ctx, s.conditional(it, revision))
 		if !errors.Is(err, ErrConflict) {
 			return next, err
@@ -56,22 +45,56 @@ func (s *Store) Generations(ctx context.Context, behaviors []evaluate.Compiled, 
 	return nil, fmt.Errorf("generations of behaviors: %w", ErrConflict)
 }
 
-// generations make the behaviors know theirs, once for each environment.
-type generations struct {
-	mu    sync.Mutex
-	known bool
+// Generations reads what [Store.Name] remembered last, consistently.
+func (s *Store) Generations(ctx context.Context) (known evaluate.Generations, revision int64, err error) {
+	out, err := s.api.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: generationsKey(), ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return nil, 0, fmt.Errorf("GetItem of table %s: %w", s.table, err)
+	}
+	if revision = numberOf(out.Item, attrRevision); revision > 0 {
+		if err := json.Unmarshal([]byte(stringOf(out.Item, attrNames)), &known); err != nil {
+			return nil, 0, fmt.Errorf("generations of behaviors: %w: %w", ErrState, err)
+		}
+	}
+	return known, revision, nil
 }
 
-func (h *Handler) knowGenerations(ctx context.Context) error {
-	h.generations.mu.Lock()
-	defer h.generations.mu.Unlock()
-	if h.generations.known {
+func generationsKey() item {
+	return item{defender.StatePartitionKey: text(behaviorsKey), defender.StateSortKey: text(behaviorsKey)}
+}
+
+// behaviors are those with their generations, as this environment read them last.
+type behaviors struct {
+	mu    sync.Mutex
+	all   []evaluate.Compiled
+	asked time.Time
+}
+
+func (b *behaviors) known() []evaluate.Compiled {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all
+}
+
+// knowGenerations names the behaviors where the environment is new. Later it only follows:
+// while a deployment goes on, an environment from before it may name its own in between, and
+// what is new gets another generation then.
+func (h *Handler) knowGenerations(ctx context.Context) (err error) {
+	b := &h.behaviors
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := h.Now()
+	var g evaluate.Generations
+	switch {
+	case b.asked.IsZero():
+		g, err = h.Store.Name(ctx, b.all)
+	case now.Sub(b.asked) >= generationsStand:
+		g, _, err = h.Store.Generations(ctx)
+	default:
 		return nil
 	}
-	g, err := h.Store.Generations(ctx, h.engine.behaviors, h.Now())
-	if err != nil {
-		return err
+	if err == nil {
+		b.all, b.asked = g.Of(b.all), now
 	}
-	h.engine.behaviors, h.generations.known = g.Of(h.engine.behaviors), true
-	return nil
+	return err
 }

@@ -52,8 +52,8 @@ type Clients struct {
 	IoTData  IoTData
 	Metrics  *emf.Metrics
 	Log      *slog.Logger
-	// Now is the machine's clock. It is asked only how far the transport is behind, and
-	// which of two deployments came later.
+	// Now is the machine's clock. It is asked only how far the transport is behind, and how
+	// long generations were believed.
 	Now func() time.Time
 
 	IngestQueueURL string
@@ -67,20 +67,24 @@ type Clients struct {
 // Handler handles the function's events. It is safe for concurrent use.
 type Handler struct {
 	Clients
-	engine      engine
-	generations generations
-	heart       heart
-	places      places
+	engine    engine
+	behaviors behaviors
+	heart     heart
+	places    places
 }
 
 // New returns the handler for a configuration, which names thing groups by their position
 // in groups.
 func New(config evaluate.Config, groups []string, c Clients) (*Handler, error) {
-	e, err := newEngine(config, groups)
+	all, err := config.Compile()
 	if err != nil {
 		return nil, err
 	}
-	return &Handler{Clients: c, engine: e}, nil
+	e, err := newEngine(config, all, groups)
+	if err != nil {
+		return nil, err
+	}
+	return &Handler{Clients: c, engine: e, behaviors: behaviors{all: all}}, nil
 }
 
 // Handle handles an event of an SQS queue or of a Kinesis stream, or a request to close.

@@ -117,7 +117,7 @@ func run(e evaluate.Evaluator, i Item, steps []step, f *population) (outcome, er
 // alarm does not wait for the name: when many devices break a behavior at once, AWS IoT
 // throttles for hours.
 func (h *Handler) judge(ctx context.Context, v *visit, i Item, f *population) (outcome, error) {
-	e := evaluate.Evaluator{Behaviors: h.engine.behaviors, Lateness: h.engine.lateness()}
+	e := evaluate.Evaluator{Behaviors: h.behaviors.known(), Lateness: h.engine.lateness()}
 	now := i.Clock
 	if last := v.steps[len(v.steps)-1].at; last.After(now) {
 		now = last

@@ -236,27 +236,27 @@ func TestBehaviorThatComesBackIsJudgedAnew(t *testing.T) {
 	}
 }
 
-// A function from before a deployment must not undo what the next one remembers.
-func TestFunctionThatWasReplacedJudgesNothing(t *testing.T) {
+// While a deployment goes on, an environment from before it starts, and names its behaviors as
+// if what is new had been removed. Those that have named that must not keep to it.
+func TestEnvironmentsOfADeploymentAgree(t *testing.T) {
+	udp := profile(defender.Behavior{Name: "udp", Criteria: defender.ListeningUDPPorts.InPorts(443)})
 	r := newRig(t, telnet())
 	r.close(at(0))
-	old := profile(defender.Behavior{Name: "old", Criteria: defender.ListeningTCPPorts.InPorts(443)})
-	r.now = at(-1)
-	r.deploy(old)
-	if again := r.deliver(report("1", "pump", at(1), ports(1, 23))); !slices.Equal(again, []string{"1"}) {
-		t.Errorf("%v come again", again)
-	}
-	if err := r.tryClose(context.Background(), at(1)); !errors.Is(err, evaluator.ErrReplaced) {
-		t.Errorf("closed: %v", err)
-	}
-	r.deploy(telnet())
-	if again := r.deliver(report("1", "pump", at(1), ports(1, 23))); again != nil {
-		t.Errorf("%v come again", again)
+	closer := r.handler
+	for i, config := range []evaluate.Config{udp, telnet()} {
+		r.now = at(float64(i+1) / 10)
+		r.deploy(config)
+		r.deliver(report(fmt.Sprint(i), "other", r.now, ports(1, 443)))
 	}
 	r.now = at(1)
-	r.deploy(old)
-	if again := r.deliver(report("2", "pump", at(2), ports(2, 23))); again != nil {
-		t.Errorf("%v come again to the function that was deployed last", again)
+	r.deliver(report("2", "pump", r.now, ports(1, 23)))
+	r.handler = closer
+	for minute := 1.0; minute < 8; minute++ {
+		r.now = at(minute)
+		r.close(r.now)
+	}
+	if got := r.changes(); got != "pump ports in-alarm" {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -274,13 +274,13 @@ func TestGenerationsAreWrittenOnceByWhoeverComesFirst(t *testing.T) {
 	table.step = func(operation, key string, done bool) error {
 		if operation == "PutItem" && !done && conflicts > 0 {
 			conflicts--
-			_, err := store.Generations(context.Background(), of(telnet()), at(1))
+			_, err := store.Name(context.Background(), of(telnet()))
 			return errors.Join(err, evaluator409())
 		}
 		return nil
 	}
 	for range 3 {
-		g, err := store.Generations(context.Background(), of(telnet()), at(0))
+		g, err := store.Name(context.Background(), of(telnet()))
 		if err != nil || !maps.Equal(g, evaluate.Generations{"Profile/ports": 0, "device-agent/reports-readable": 0}) {
 			t.Fatalf("%v, %v", g, err)
 		}

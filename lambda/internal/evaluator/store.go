@@ -94,7 +94,6 @@ const (
 	attrLag       = "lag"
 	attrHeartbeat = "at"
 	attrNames     = "generations"
-	attrNamedAt   = "at"
 )
 
 // loadSize is how many items DynamoDB reads at once.

@@ -219,7 +219,7 @@ func (d Deployment) SelfManaged(l Load, t Transport) Bill {
 	add(PartStorage, DynamoDBStorage, l.Devices*l.Work.StoredBytes/1e9)
 	add(PartRegistry, RegistryOperations, windows*l.Work.Registry)
 	add(PartSchedule, SchedulerInvocations, closing)
-	add(PartSchedule, DynamoDBReads, closing*(dueReads/d.Partitions+1))
+	add(PartSchedule, DynamoDBReads, closing*(dueReads/d.Partitions+2))
 	add(PartSchedule, DynamoDBWrites, minutesOfMonth)
 	add(PartWatching, CloudWatchAlarms, d.Alarms)
 	if records > 0 { // nothing is counted that did not happen
@@ -232,7 +232,8 @@ func (d Deployment) SelfManaged(l Load, t Transport) Bill {
 }
 
 const (
-	// dueReads are the shards of the index that a round of the closer asks, at half a unit.
+	// dueReads are the shards of the index that a round of the closer asks, at half a unit. It
+	// reads how far the evaluator is and the behaviors' generations as well.
 	dueReads = 16 * 0.5
 	// A transition is sent, received and deleted, and written twice with its index to the
 	// forwarder's ledger, before and after the import.
