@@ -126,16 +126,22 @@ func TestCloserWaitsForTheTransport(t *testing.T) {
 		at              float64
 		closed          bool
 		blind           int
+		batching        int // seconds
 	}{
-		"in time":                               {time.Minute, "5", "5", 61, true, 0},
-		"behind, within what batching explains": {2 * time.Minute, "5", "5", 61, true, 0},
-		"an hour behind":                        {time.Hour, "5", "0", 61, false, 0},
-		"nothing told for long, nothing waits":  {time.Hour, "0", "0", 80, true, 0},
-		"nothing told for long, something does": {0, "5", "5", 80, false, 2},
+		"in time":                               {time.Minute, "5", "5", 61, true, 0, 0},
+		"behind, within what batching explains": {2 * time.Minute, "5", "5", 61, true, 0, 0},
+		"an hour behind":                        {time.Hour, "5", "0", 61, false, 0, 0},
+		"nothing told for long, nothing waits":  {time.Hour, "0", "0", 80, true, 0, 0},
+		"nothing told for long, something does": {0, "5", "5", 80, false, 2, 0},
 		// Its batch fills, or the evaluator failed and it comes again in minutes.
-		"nothing told for long, something is in flight": {0, "0", "1", 80, false, 0},
+		"nothing told for long, something is in flight": {0, "0", "1", 80, false, 0, 0},
+		"the same within a long batching window":        {0, "0", "1", 63, false, 0, 300},
+		"something is read in a moment":                 {0, "1", "5", 65, false, 0, 300},
+		"something waits longer than a batch fills":     {0, "1", "5", 67, false, 2, 300},
 	} {
-		r := newRig(t, telnet())
+		config := telnet()
+		config.BatchSeconds = max(config.BatchSeconds, c.batching)
+		r := newRig(t, config)
 		r.now = at(0)
 		r.deliver(report("1", "pump", at(0), ports(1, 23)))
 		r.now = at(60)

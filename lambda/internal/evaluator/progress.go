@@ -125,7 +125,7 @@ func (h *Handler) reached(ctx context.Context, at time.Time) (time.Time, bool, e
 	if err != nil {
 		return time.Time{}, false, err
 	}
-	standing := max(h.tolerated(), lagStands)
+	standing := lagStands
 	if h.TelemetryStream != "" {
 		// Before, a record that was judged cannot be told from one that waits.
 		standing = p.untold() + h.tolerated()
@@ -154,16 +154,15 @@ func (h *Handler) reached(ctx context.Context, at time.Time) (time.Time, bool, e
 		return time.Time{}, false, fmt.Errorf("GetQueueAttributes of the telemetry queue: %w", err)
 	}
 	some := func(name sqstypes.QueueAttributeName) bool { return cmp.Or(out.Attributes[string(name)], "0") != "0" }
+	waits, flies := some(available), some(inFlight)
 	switch {
-	case some(available):
+	case waits && at.Sub(p.At) > h.tolerated():
 		h.blind(at)
-		return at, false, nil
-	case some(inFlight):
-		// Their batch fills, which is no fault, or the evaluator failed on them: its errors tell.
+	case waits || flies:
+		// A batch fills, which is no fault, or the evaluator failed on it: its errors tell.
 		h.Log.Info("nothing is closed in this minute: telemetry is in flight", "at", at)
-		return at, false, nil
 	}
-	return at, true, nil
+	return at, !waits && !flies, nil
 }
 
 // blind tells that nothing is closed.
