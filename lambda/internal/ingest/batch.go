@@ -142,7 +142,7 @@ func (h *Handler) settle(ctx context.Context, m *message) bool {
 			return false
 		}
 		h.Metrics.Count(m.source, defender.MetricRefused, 1)
-		h.Log.Warn("message can never be imported and was sent to the dead-letter queue", "messageId", m.MessageId, "source", m.source, "reason", m.outcome.Reason)
+		h.Log.Warn("message can never be imported and was sent to the dead-letter queue", "messageId", m.MessageId, "source", m.source, "reason", legible(m.outcome.Reason))
 		return true
 	case delivery.HubOff:
 		h.returnIn(ctx, m, stretch(m.Attributes["ApproximateReceiveCount"]))
@@ -152,7 +152,7 @@ func (h *Handler) settle(ctx context.Context, m *message) bool {
 			wait = 0
 		}
 		h.returnIn(ctx, m, wait)
-		h.Log.Warn("message will come again", "messageId", m.MessageId, "source", m.source, "reason", m.outcome.Reason, "progress", m.progress)
+		h.Log.Warn("message will come again", "messageId", m.MessageId, "source", m.source, "reason", legible(m.outcome.Reason), "progress", m.progress)
 	}
 	return false
 }

@@ -105,6 +105,26 @@ func TestNeverImportableMessageGoesToTheDeadLetterQueueAlone(t *testing.T) {
 	}
 }
 
+// A client that publishes events by Basic Ingest in AWS's place writes what it likes where
+// times and numbers belong.
+func TestReasonsInTheLogAreShort(t *testing.T) {
+	r := newRig(t)
+	digits := strings.Repeat("1", 100_000)
+	for _, value := range []string{digits, `"` + strings.Repeat("x", 100_000) + `"`} {
+		for _, field := range []string{"timestamp", "versionNumber", "clientId"} {
+			r.must(r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/c", `{"`+field+`":`+value+`}`, nil)))
+		}
+	}
+	if len(r.sqs.dead) != 5 { // one of the six is a client id
+		t.Errorf("%d dead letters", len(r.sqs.dead))
+	}
+	for line := range bytes.Lines(r.logs.Bytes()) {
+		if len(line) > 3000 {
+			t.Errorf("a line of %d bytes: %.200s", len(line), line)
+		}
+	}
+}
+
 func TestDeadLetterThatCannotBeSentComesAgain(t *testing.T) {
 	r := newRig(t)
 	r.sqs.broken = true

@@ -21,7 +21,7 @@ func (h *Handler) deadLetter(ctx context.Context, m *message) error {
 		"MessageId": m.MessageId,
 		"Queue":     m.EventSourceARN,
 	} {
-		if value = attributeText(value); value != "" {
+		if value = legible(value); value != "" {
 			attributes[name] = types.MessageAttributeValue{DataType: aws.String("String"), StringValue: &value}
 		}
 	}
@@ -31,12 +31,12 @@ func (h *Handler) deadLetter(ctx context.Context, m *message) error {
 	return err
 }
 
-// attributeText is what Amazon SQS takes as an attribute: text of XML, here at most
-// 1,024 characters.
+// legible is what Amazon SQS takes as an attribute, and a log line holds of what a device may
+// have written: at most 1,024 characters that print.
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
-func attributeText(s string) string {
+func legible(s string) string {
 	s = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == '\uFFFE' || r == '\uFFFF' {
+		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r

@@ -2,7 +2,7 @@ package mapping
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
 	"math"
 	"strconv"
 )
@@ -14,17 +14,20 @@ type millis int64
 // secondsBelow parts the two: as ms it is March 1973, as seconds it is the year 5138.
 const secondsBelow = 1e11
 
+// errNoTime does not quote what a client may have written.
+var errNoTime = errors.New("a time is not a number of ms or s since 1970")
+
 func (m *millis) UnmarshalJSON(data []byte) error {
 	var n json.Number
 	if err := json.Unmarshal(data, &n); err != nil {
-		return fmt.Errorf("time is no number: %w", err)
+		return errNoTime
 	}
 	if n == "" {
 		return nil
 	}
 	f, err := n.Float64()
 	if err != nil || f < 0 || f > 1<<53 {
-		return fmt.Errorf("time %s is not a number of ms or s since 1970", n)
+		return errNoTime
 	}
 	if f < secondsBelow {
 		f *= 1000
