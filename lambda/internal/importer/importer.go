@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 	"github.com/aws/smithy-go"
@@ -138,13 +139,24 @@ func (r *run) answer(sent []defender.Finding, out *securityhub.BatchImportFindin
 			failed[*f.Id] = f
 		}
 	}
+	named := 0
+	for _, f := range sent {
+		if _, bad := failed[f.ID]; bad {
+			named++
+		}
+	}
+	unnamed := int(aws.ToInt32(out.FailedCount)) > named
 	for _, f := range sent {
 		e, bad := failed[f.ID]
+		if !bad && unnamed {
+			// It may be one of those that failed.
+			e, bad = types.ImportFindingsError{ErrorMessage: aws.String("some of the findings failed, it is not said which")}, true
+		}
 		if !bad {
 			r.results[f.ID] = Result{Verdict: Imported}
 			continue
 		}
-		code, text := deref(e.ErrorCode), deref(e.ErrorCode)+": "+deref(e.ErrorMessage)
+		code, text := aws.ToString(e.ErrorCode), aws.ToString(e.ErrorCode)+": "+aws.ToString(e.ErrorMessage)
 		switch code {
 		case "InvalidInput", "FindingSizeExceeded":
 			r.results[f.ID] = Result{Refused, text}
@@ -263,13 +275,6 @@ func statusOf(err error) int {
 		return response.HTTPStatusCode()
 	}
 	return 0
-}
-
-func deref(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }
 
 // String names the verdict.

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -224,6 +225,31 @@ func TestFindingThatFailsAloneAgainAndAgainIsDoubtful(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unnamed is a Security Hub that says how many findings failed, but not which.
+type unnamed struct {
+	importer.API
+	calls int
+}
+
+func (u *unnamed) BatchImportFindings(ctx context.Context, in *securityhub.BatchImportFindingsInput, o ...func(*securityhub.Options)) (*securityhub.BatchImportFindingsOutput, error) {
+	out, err := u.API.BatchImportFindings(ctx, in, o...)
+	if u.calls++; u.calls == 1 {
+		out.FailedCount = aws.Int32(1)
+	}
+	return out, err
+}
+
+func TestFailureThatIsNotNamedIsNotTakenForSuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, securityhubtest.Config{})
+		api := &unnamed{API: securityhub.NewFromConfig(inprocess.Config(r.Service, account, region))}
+		results := importer.New(api, func(int64) int64 { return 0 }).Import(context.Background(), findings(3))
+		if verdicts(results)[importer.Imported] != 3 || api.calls != 2 {
+			t.Errorf("%v after %d calls: all have to be sent again", results, api.calls)
+		}
+	})
 }
 
 func TestOneFindingThatSpoilsACallIsFound(t *testing.T) {
