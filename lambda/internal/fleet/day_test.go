@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -31,6 +32,29 @@ func compact(t testing.TB, s *fleet.Store, at time.Time) {
 	t.Helper()
 	if err := s.Compact(t.Context(), []evaluate.FleetKey{sent}, at); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A day of a large fleet is more than one invocation can read: the next one goes on.
+func TestDayThatTakesLongIsMergedInTheEnd(t *testing.T) {
+	f := newTable(t)
+	closer := f.store(t, io.Discard)
+	fill(t, f.store(t, io.Discard), midnight, 4000)
+	f.took()
+	const eachTime = 100
+	for invocations := 1; len(days(f)) < 2; invocations++ {
+		if invocations > 7 { // of two days with 288 windows each
+			t.Fatal("the day is never merged")
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		f.query = func(n int) {
+			if n >= eachTime {
+				stop()
+			}
+		}
+		_ = closer.Compact(ctx, []evaluate.FleetKey{sent}, midnight.Add(day+complete)) // it may have had no time
+		stop()
+		f.took()
 	}
 }
 

@@ -300,7 +300,8 @@ func (s *Store) merged(k evaluate.FleetKey, start int64) bool {
 }
 
 // merge reads all windows of a day. A day without samples has an empty sketch, so that
-// nobody merges it again.
+// nobody merges it again. What was read is remembered: of a large fleet it is more than one
+// invocation has time for.
 func (s *Store) merge(ctx context.Context, k evaluate.FleetKey, start int64) (*evaluate.Sketch, error) {
 	all := &evaluate.Sketch{}
 	var mutex sync.Mutex
@@ -308,13 +309,19 @@ func (s *Store) merge(ctx context.Context, k evaluate.FleetKey, start int64) (*e
 	reads.SetLimit(together)
 	for w := start; w < start+day.Milliseconds(); w += k.Window.Duration().Milliseconds() {
 		reads.Go(func() error {
-			sketch, err := s.window(ctx, k, w)
-			if err != nil {
-				return err
+			p := place{pk: windowPartition(k, w)}
+			m, ok := s.memory.Get(p)
+			if !ok {
+				sketch, err := s.window(ctx, k, w)
+				if err != nil {
+					return err
+				}
+				m = memory{sketch: sketch}
+				s.memory.Add(p, m)
 			}
 			mutex.Lock()
 			defer mutex.Unlock()
-			return all.Merge(sketch)
+			return all.Merge(m.sketch)
 		})
 	}
 	return all, reads.Wait()

@@ -40,8 +40,9 @@ type table struct {
 	mutex         sync.Mutex
 	items         map[[2]string]item
 	puts, queries int
-	// fails fails every call.
+	// fails fails every call, and query sees how many queries there were.
 	fails error
+	query func(n int)
 }
 
 func newTable(t testing.TB) *table { return &table{t: t, items: map[[2]string]item{}} }
@@ -79,6 +80,9 @@ func (f *table) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*d
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	f.queries++
+	if f.query != nil {
+		f.query(f.queries)
+	}
 	if f.fails != nil {
 		return nil, f.fails
 	}
