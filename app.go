@@ -177,9 +177,9 @@ var settings = map[string]setting{
 		return boolean(v, &c.hub.Subscriptions.EnableSecurityHub)
 	}},
 	"forward": {"none, or any of " + strings.Join(names(defender.Sources()), ", ") + ", separated by commas", setForward},
-	"event-topic": {topicFilter, func(c *config, v string) error {
+	"event-topic": {topicFilter + ", not of $aws/rules/", func(c *config, v string) error {
 		c.hub.Rules.EventTopic = v
-		return defender.ValidateTopicFilter(v)
+		return defender.ValidateRuleTopic(v)
 	}},
 	"architecture": {oneOf("arm64", "amd64"), setArchitecture},
 	"demo": {"true or false", func(c *config, v string) error {

@@ -94,6 +94,9 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
+	if _, err := readConfig(map[string]any{prefix + "event-topic": "$aws/rules/r/events"}); err == nil || !strings.Contains(err.Error(), "not of $aws/rules/") {
+		t.Errorf("events on Basic Ingest: %v", err)
+	}
 	for _, want := range append(slices.Collect(maps.Keys(wrong)), "none", "true or false", "audit-on-deploy", `"flink"`, "LOGGING_DISABLED_CHECK", "refused-connection", "7 slashes", "monthly:31") {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not name %q:\n%v", want, err)

@@ -36,6 +36,16 @@ func ValidateTopicFilter(filter string) error {
 	return nil
 }
 
+// ValidateRuleTopic is [ValidateTopicFilter] for the FROM of a rule. No topic of Basic Ingest
+// can stand there: a message to it reaches the rule that it names, past every FROM.
+// https://docs.aws.amazon.com/iot/latest/developerguide/iot-basic-ingest.html
+func ValidateRuleTopic(filter string) error {
+	if strings.HasPrefix(filter, "$aws/rules/") {
+		return invalid("", filter, "no topic of Basic Ingest, which no rule can name")
+	}
+	return ValidateTopicFilter(filter)
+}
+
 // TopicMatches reports whether AWS IoT says that an MQTT topic matches filter. Wildcards in
 // the first level do not match topics that begin with $, and a/# does not match a, as it would
 // by MQTT's own rules.

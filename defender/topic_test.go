@@ -39,6 +39,18 @@ func TestTopicFilterRules(t *testing.T) {
 	}
 }
 
+func TestNoRuleReadsBasicIngest(t *testing.T) {
+	const filter = "$aws/rules/my_rule/events/+"
+	if err := defender.ValidateTopicFilter(filter); err != nil {
+		t.Error(err)
+	}
+	wantFault(t, defender.ValidateRuleTopic(filter), "", filter)
+	wantFault(t, defender.ValidateRuleTopic("a+"), "", "a+")
+	if err := defender.ValidateRuleTopic("$aws/things/+/defender/metrics/+"); err != nil {
+		t.Error(err)
+	}
+}
+
 func ExampleValidateTopicFilter() {
 	fmt.Println(defender.Under("Rules.EventTopic", defender.ValidateTopicFilter("events/#/late")))
 	fmt.Println(defender.Under("Rules.EventTopic", defender.ValidateTopicFilter("a/b/c/d/e/f/g/h/i")))

@@ -169,6 +169,9 @@ func TestAuditRunsAfterDeployment(t *testing.T) {
 		props.RunOnDeploy, props.Code = true, prebuilt()
 		tp := auditTemplate(t, &props)
 		r := tp.one(t, defender.StartAuditResourceType)
+		if got := r.Properties["ServiceTimeout"]; got != "600" {
+			t.Errorf("CloudFormation waits %v seconds for an answer", got)
+		}
 		if !props.Existing && !slices.Contains(r.DependsOn, tp.ids("AWS::IoT::AccountAuditConfiguration")[0]) {
 			t.Errorf("depends on %v", r.DependsOn)
 		}
@@ -217,12 +220,16 @@ func TestWrongAuditPropsAreErrors(t *testing.T) {
 }
 
 func TestAuditOnDeployWaitsForItsListener(t *testing.T) {
-	tp := hubTemplate(t, &defenderhub.DefenderHubProps{
-		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
-		Audit:         &defenderhub.AuditProps{RunOnDeploy: true},
-	})
-	depends := tp.one(t, defender.StartAuditResourceType).DependsOn
-	if !slices.ContainsFunc(depends, func(id string) bool { return tp[id].Type == "AWS::SNS::Subscription" }) {
-		t.Errorf("depends on %v, want the subscription of the audit queue among them", depends)
+	for listener, subscription := range map[string]defenderhub.Subscription{
+		"AWS::SecurityHub::ProductSubscription": defenderhub.SubscriptionOn, "AWS::SNS::Subscription": defenderhub.SubscriptionOff,
+	} {
+		tp := hubTemplate(t, &defenderhub.DefenderHubProps{
+			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: subscription},
+			Audit:         &defenderhub.AuditProps{RunOnDeploy: true},
+		})
+		depends := tp.one(t, defender.StartAuditResourceType).DependsOn
+		if !slices.ContainsFunc(depends, func(id string) bool { return tp[id].Type == listener }) {
+			t.Errorf("depends on %v, want the %s among them", depends, listener)
+		}
 	}
 }

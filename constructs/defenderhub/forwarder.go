@@ -126,7 +126,7 @@ const (
 func (p ForwarderProps) validate() error {
 	var f faults
 	if p.EventTopic != "" && !unresolved(p.EventTopic) {
-		f.under("EventTopic", defender.ValidateTopicFilter(p.EventTopic))
+		f.under("EventTopic", defender.ValidateRuleTopic(p.EventTopic))
 	}
 	f.duration("QuietTime", p.QuietTime, time.Hour, 80*24*time.Hour)
 	f.under("Severities", validateSeverities(p.Severities))

@@ -112,6 +112,9 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	h.forwards = plan.forward
 	h.subscriptions = NewProductSubscriptions(h, new("Subscriptions"), &plan.subscriptions)
 	h.audit = NewAudit(h, new("Audit"), &plan.audit)
+	if start := h.audit.(*audit).start; start != nil && h.subscriptions.Audit() != nil {
+		start.Node().AddDependency(h.subscriptions.Audit()) // an audit that ends before somebody listens is lost
+	}
 	if plan.detect.Engine != defender.SelfManaged {
 		if plan.detect.Topic == nil {
 			plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, h.audit.Key())
@@ -142,7 +145,6 @@ func (h *hub) forward(plan *hubPlan) {
 	h.forwarder = NewForwarder(h, new("Forwarder"), &plan.forwarder)
 	a, f := h.audit.(*audit), h.forwarder.(*forwarder)
 	if a.start != nil && f.auditSubscription != nil {
-		// An audit that ends before somebody listens is lost.
 		a.start.Node().AddDependency(f.auditSubscription)
 	}
 	if len(plan.rules.Sources) > 0 {

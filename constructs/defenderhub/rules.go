@@ -20,8 +20,9 @@ type RulesProps struct {
 	// Default: nil, all of defender.RuleSources().
 	Sources []defender.Source
 	// EventTopic is the MQTT topic filter on which devices report security events of
-	// their own, at most 256 bytes and 7 slashes. Where it has a +, the first one stands
-	// for who the device claims to be; a claim other than the client id is marked.
+	// their own, at most 256 bytes and 7 slashes, and none of Basic Ingest. Where it has a
+	// +, the first one stands for who the device claims to be; a claim other than the client
+	// id is marked.
 	// Default: "", defender.DefaultEventTopic.
 	EventTopic string
 	// Queue receives the events. AWS IoT cannot send to a FIFO queue.
@@ -47,7 +48,7 @@ func (p RulesProps) validate() error {
 		}
 	}
 	if p.EventTopic != "" && !unresolved(p.EventTopic) {
-		f.under("EventTopic", defender.ValidateTopicFilter(p.EventTopic))
+		f.under("EventTopic", defender.ValidateRuleTopic(p.EventTopic))
 	}
 	for _, q := range []struct {
 		field string

@@ -92,6 +92,7 @@ func TestWrongRulesPropsAreErrors(t *testing.T) {
 		"sources":          {defenderhub.RulesProps{Sources: []defender.Source{defender.DeviceEvents, defender.AuditNotifications, 0}}, []string{"Sources[2]", "Sources[1]"}},
 		"topic":            {defenderhub.RulesProps{EventTopic: "a/+b"}, []string{"EventTopic"}},
 		"quote in a topic": {defenderhub.RulesProps{EventTopic: "a' WHERE true"}, []string{"EventTopic"}},
+		"Basic Ingest":     {defenderhub.RulesProps{EventTopic: "$aws/rules/r/events"}, []string{"EventTopic"}},
 		"token as a topic": {defenderhub.RulesProps{EventTopic: *awscdk.Fn_ImportValue(jsii.String("Topic"))}, nil},
 		"FIFO queues":      {defenderhub.RulesProps{Queue: fifo, ErrorQueue: fifo}, []string{"Queue", "ErrorQueue"}},
 	} {

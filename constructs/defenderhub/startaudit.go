@@ -30,6 +30,9 @@ func (a *audit) runOnDeploy(p AuditProps) {
 	a.start = awscdk.NewCustomResource(a, new("Start"), &awscdk.CustomResourceProps{
 		ResourceType: new(defender.StartAuditResourceType),
 		ServiceToken: function.FunctionArn(),
+		// Long enough for Lambda's second and third attempt; by default CloudFormation would
+		// wait an hour for an answer that does not come.
+		ServiceTimeout: seconds(10 * time.Minute),
 		Properties: &map[string]any{
 			defender.StartAuditChecks: texts(names),
 			// Another threshold is a reason for another audit.

@@ -21,6 +21,14 @@ func Support(behaviors []defender.Behavior) error {
 				Want:  want,
 			})
 		}
+		if b.Dimension == nil {
+			continue
+		}
+		for j, filter := range b.Dimension.TopicFilters {
+			if err := defender.ValidateRuleTopic(filter); err != nil {
+				faults = append(faults, defender.Under(fmt.Sprintf("[%d].Dimension.TopicFilters[%d]", i, j), err))
+			}
+		}
 	}
 	return errors.Join(faults...)
 }
