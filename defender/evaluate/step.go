@@ -185,13 +185,12 @@ func (r *step) reformed(c *Compiled, t *track) *track {
 			fresh.Next = t.Offline + c.after
 		}
 	case reporting:
-		last := t.Settled
+		fresh.Settled = t.Settled
 		if n := len(t.Windows); n > 0 {
-			last = t.Windows[n-1].At
+			fresh.Settled = t.Windows[n-1].At
 		}
-		fresh.Settled = windowStart(last, c.length)
 		if !t.Alarm.open() {
-			fresh.Next = window{Start: fresh.Settled}.end(c.length) + c.after
+			fresh.Next = fresh.Settled + c.after
 		}
 	}
 	return fresh

@@ -266,6 +266,32 @@ func TestChangedBoundOfTimeIsMeasuredFromTheSameEvent(t *testing.T) {
 	}
 }
 
+// What is told after a change must not be older than what was told before: the forwarder would
+// take it for news of yesterday.
+func TestTransitionsOfAChangedIntervalRise(t *testing.T) {
+	every := func(interval time.Duration) Evaluator {
+		return Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "b", interval, defender.High)}, Lateness: latenessInTests}
+	}
+	var s State
+	var all []Transition
+	step := func(e Evaluator, minute int64, points []Datapoint) {
+		r := e.Step("thing", s, points, after(minute*60_000))
+		s, all = r.State, append(all, r.Transitions...)
+	}
+	hourly, often := every(time.Hour), every(5*time.Minute)
+	step(hourly, 0, Report("1", start.UnixMilli(), nil))
+	step(hourly, 100, nil)
+	step(hourly, 108, Report("2", after(108*60_000).UnixMilli(), nil))
+	step(hourly, 130, nil)
+	step(every(6*time.Minute), 131, nil)
+	for minute := range int64(10) {
+		step(often, 132+minute, nil)
+	}
+	if got := drawn(all); got != "ACA" || !slices.IsSortedFunc(all, func(a, b Transition) int { return int(a.Time - b.Time) }) {
+		t.Errorf("%s:\n%s", got, show(all))
+	}
+}
+
 func TestStepDoesNotWriteToItsArguments(t *testing.T) {
 	e := Evaluator{Behaviors: everyKind(t), Lateness: latenessInTests, Fleet: fixedFleet{}}
 	at := start.UnixMilli()

@@ -135,7 +135,7 @@ func (r *step) settleReports(c *Compiled, t *track) {
 
 // drop forgets the oldest window of reports: the next one is missing after next.
 func (t *track) drop(next int64) {
-	t.Settled, t.Next = t.Windows[0].Start, next
+	t.Settled, t.Next = t.Windows[0].At, next
 	t.Windows = append([]window(nil), t.Windows[1:]...)
 }
 
