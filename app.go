@@ -64,6 +64,10 @@ func wrongProps(fault any) error {
 		want := words.Replace(strings.ReplaceAll(f.Want, "the product's subscription to SubscriptionOff", product))
 		faults[i] = &defender.FieldError{Field: prefix + key, Value: f.Value, Want: want}
 	}
+	return notTogether(faults...)
+}
+
+func notTogether(faults ...error) error {
 	return fmt.Errorf("defenderhub: settings that do not go together (cdk.json, or -c KEY=VALUE):\n%w", errors.Join(faults...))
 }
 
@@ -217,6 +221,13 @@ func readConfig(context map[string]any) (*config, error) {
 	}
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("defenderhub: invalid context (cdk.json, or -c KEY=VALUE):\n%w", errors.Join(faults...))
+	}
+	if c.hub.Audit.Existing && c.hub.Subscriptions.Audit == defenderhub.SubscriptionOff && c.hub.Forward == nil {
+		return nil, notTogether(&defender.FieldError{
+			Field: prefix + "audit-subscription", Value: "off",
+			Want: "on or existing with " + prefix + "audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic, so that nobody would send them; " +
+				"where that is meant, name what is sent by " + prefix + "forward",
+		})
 	}
 	if c.hub.Detect.Engine == defender.None {
 		c.hub.Detect.Behaviors = nil // a profile without an engine has nobody to judge it

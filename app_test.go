@@ -58,6 +58,18 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 	}
 }
 
+func TestAuditFindingsAreNotLeftToNobody(t *testing.T) {
+	for forward, wrong := range map[string]bool{"": true, "none": false, "device-event": false} {
+		context := map[string]any{prefix + "audit-configuration": "existing", prefix + "audit-subscription": "off"}
+		if forward != "" {
+			context[prefix+"forward"] = forward
+		}
+		if _, err := readConfig(context); (err != nil) != wrong || wrong && !strings.Contains(err.Error(), `defenderhub:audit-subscription: "off", want on or existing`) {
+			t.Errorf("forward %q: error %v", forward, err)
+		}
+	}
+}
+
 func TestProfileNeedsAnEngine(t *testing.T) {
 	for engine, want := range map[string]int{"native": 1, "self-managed": 1, "none": 0} {
 		c, err := readConfig(map[string]any{prefix + "profile": "demo", prefix + "engine": engine})

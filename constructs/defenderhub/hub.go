@@ -36,7 +36,9 @@ type DefenderHubProps struct {
 	// Device Defender's own integration sends cannot stand here: set the product's
 	// subscription to SubscriptionOff first.
 	// Default: nil, the rule sources, the notifications of audit and Detect where their
-	// subscription is off, and the alarms of defender.SelfManaged. An empty list that is not nil forwards nothing.
+	// subscription is off (those of an audit configuration that is Existing if Audit.Topic
+	// is given), and the alarms of defender.SelfManaged. An empty list that is not nil
+	// forwards nothing.
 	Forward []defender.Source
 	// EncryptionKey encrypts the queues, topics, log groups and the ledger. Its policy
 	// must let IAM policies of this account use it, as the CDK's default does.

@@ -19,7 +19,9 @@ const (
 	// second time.
 	SubscriptionExisting
 	// SubscriptionOff makes no subscription: the product's findings do not come by Device
-	// Defender's own integration.
+	// Defender's own integration. A subscription that this stack made before outlives it, and
+	// goes on sending, unless RemovalPolicy says otherwise: end it with
+	// aws securityhub disable-import-findings-for-product.
 	SubscriptionOff
 )
 
