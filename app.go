@@ -155,6 +155,10 @@ var settings = map[string]setting{
 		c.hub.Detect.SelfManaged.ReportTopic = v
 		return defender.ValidateTopicFilter(v)
 	}},
+	"reports-rule": {"1 to 128 of A-Z a-z 0-9 _", func(c *config, v string) error {
+		c.hub.Detect.SelfManaged.ReportsRuleName = v
+		return defender.ValidateRuleName(v)
+	}},
 	"reports-every":  {"off, or whole minutes from 5m to 24h, such as 15m", setReportsEvery},
 	"audit-schedule": {"daily, weekly:SUN to weekly:SAT, biweekly:SUN to biweekly:SAT, monthly:1 to monthly:31, or monthly:LAST", setSchedule},
 	"audit-configuration": {oneOf("create", "existing"), func(c *config, v string) error {

@@ -29,6 +29,7 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 			return c.hub.Detect.SelfManaged.Transport == defenderhub.TransportKinesis
 		}},
 		"report-topic":        {"fleet/+/report", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportTopic == "fleet/+/report" }},
+		"reports-rule":        {"fleet_reports", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportsRuleName == "fleet_reports" }},
 		"reports-every":       {"15m", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportsEvery == 15*time.Minute }},
 		"audit-schedule":      {"weekly:SUN", func(c *config) bool { return c.hub.Audit.Schedule == defender.Weekly(time.Sunday) }},
 		"audit-configuration": {"existing", func(c *config) bool { return c.hub.Audit.Existing }},
@@ -99,7 +100,7 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	wrong := map[string]any{
 		prefix + "engine": "flink", prefix + "engin": "native", "DefenderHub:engine": "native", "defenderhub.demo": "true", prefix + "demo": 1.5, prefix + "audit-except": "NO_SUCH_CHECK",
 		prefix + "audit-schedule": "hourly", prefix + "event-topic": "a/#/b", prefix + "stack": "my stack", prefix + "forward": "everything",
-		prefix + "transport": "mqtt", prefix + "report-topic": "a/#/c", prefix + "reports-every": "90s",
+		prefix + "transport": "mqtt", prefix + "report-topic": "a/#/c", prefix + "reports-every": "90s", prefix + "reports-rule": "fleet-reports",
 		prefix + "profile": "demo,none",
 	}
 	_, err := readConfig(wrong)

@@ -46,6 +46,17 @@ func ValidateRuleTopic(filter string) error {
 	return ValidateTopicFilter(filter)
 }
 
+var ruleName = regexp.MustCompile(`^[a-zA-Z0-9_]{1,128}$`)
+
+// ValidateRuleName reports a name that AWS IoT takes for no rule.
+// https://docs.aws.amazon.com/iot/latest/apireference/API_CreateTopicRule.html
+func ValidateRuleName(name string) error {
+	if !ruleName.MatchString(name) {
+		return invalid("", orMissing(name), "1 to 128 of A-Z a-z 0-9 _")
+	}
+	return nil
+}
+
 // TopicMatches reports whether AWS IoT says that an MQTT topic matches filter. Wildcards in
 // the first level do not match topics that begin with $, and a/# does not match a, as it would
 // by MQTT's own rules.

@@ -39,6 +39,14 @@ func TestTopicFilterRules(t *testing.T) {
 	}
 }
 
+func TestRuleNamesHaveNoHyphen(t *testing.T) {
+	for name, valid := range map[string]bool{"fleet_Reports_1": true, strings.Repeat("r", 128): true, "": false, "fleet-reports": false, strings.Repeat("r", 129): false, "a/b": false} {
+		if err := defender.ValidateRuleName(name); (err == nil) != valid {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
 func TestNoRuleReadsBasicIngest(t *testing.T) {
 	const filter = "$aws/rules/my_rule/events/+"
 	if err := defender.ValidateTopicFilter(filter); err != nil {

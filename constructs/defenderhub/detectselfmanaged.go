@@ -81,6 +81,12 @@ type SelfManagedProps struct {
 	// Default: "", Basic Ingest: devices publish to $aws/rules/RULE/..., without the
 	// price of a message, where RULE is [Detect.ReportsRuleName].
 	ReportTopic string
+	// ReportsRuleName is the name of the rule that brings device reports in, 1 to 128 of
+	// A-Z a-z 0-9 _. With Basic Ingest devices publish to it, so give one where devices of
+	// several accounts or Regions run the same firmware, or where their topic has to outlive
+	// the stack. Changing it replaces the rule.
+	// Default: "", a name that CloudFormation makes, another one for each stack.
+	ReportsRuleName string
 
 	// ReportsEvery gives a finding where a device that has sent a report sends none for so
 	// long, in whole minutes from 5 minutes to 24 hours. The shorter, the more of a device's
@@ -182,6 +188,9 @@ func (p SelfManagedProps) validate() error {
 	}
 	if p.ReportTopic != "" {
 		f.under("ReportTopic", validateReportTopic(p.ReportTopic))
+	}
+	if p.ReportsRuleName != "" && !unresolved(p.ReportsRuleName) {
+		f.under("ReportsRuleName", defender.ValidateRuleName(p.ReportsRuleName))
 	}
 	f.minutes("ReportsEvery", p.ReportsEvery, 5*time.Minute, 24*time.Hour)
 	if p.ReportsSeverity < defender.SeverityDefault || p.ReportsSeverity > defender.Critical {

@@ -70,7 +70,12 @@ func (e *selfManaged) makeRules(p DetectProps, rules []evaluate.Rule) {
 				StreamName: e.stream.StreamName(), PartitionKey: new(r.PartitionKey), RoleArn: role.RoleArn(),
 			}}
 		}
+		name := ""
+		if r.Kind == evaluate.DeviceReport {
+			name = p.SelfManaged.ReportsRuleName
+		}
 		rule := awsiot.NewCfnTopicRule(e.scope, new("Rule-"+r.ID), &awsiot.CfnTopicRuleProps{
+			RuleName: orNil(name),
 			TopicRulePayload: &awsiot.CfnTopicRule_TopicRulePayloadProperty{
 				Description:      new("Telemetry for the self-managed engine of defenderhub: " + r.ID),
 				Sql:              new(r.SQL),

@@ -41,6 +41,19 @@ func TestTelemetryComesByTheRulesOfTheEvaluator(t *testing.T) {
 	}
 }
 
+func TestRuleOfReportsHasTheNameThatFirmwareKnows(t *testing.T) {
+	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{ReportsRuleName: "fleet_reports"})
+	for _, id := range tp.ids("AWS::IoT::TopicRule") {
+		want := any(nil)
+		if strings.HasPrefix(id, "HubDetectRulereports") {
+			want = "fleet_reports"
+		}
+		if got := tp[id].Properties["RuleName"]; got != want {
+			t.Errorf("%s is named %v, want %v", id, got, want)
+		}
+	}
+}
+
 func TestQueuesOfTelemetryLoseNothing(t *testing.T) {
 	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{Timeout: 2 * time.Minute, BatchSize: 50, BatchWindow: time.Minute, MaxConcurrency: 4})
 	dead := tp.idOf(t, "AWS::SQS::Queue", "HubDetectDeadLetters")
