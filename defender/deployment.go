@@ -161,7 +161,7 @@ const DefaultQuietTime = 7 * 24 * time.Hour
 
 // AuditFindingLifetime is how long Device Defender keeps the findings of an audit. One that
 // no audit has reported for so long is archived, because nothing else would end it where
-// its check was disabled.
+// its check is in no schedule any more.
 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 const AuditFindingLifetime = 90 * 24 * time.Hour
 

@@ -117,7 +117,7 @@ func TestOnlyActionsOnAuditsTakeEveryResource(t *testing.T) {
 	for _, id := range tp.ids("AWS::IAM::Policy") {
 		for _, s := range path(tp[id].Properties, "PolicyDocument", "Statement").([]any) {
 			actions := text(path(s, "Action"))
-			if path(s, "Resource") == "*" && actions != `["iot:ListAuditFindings","iot:ListRelatedResourcesForAuditFinding"]` {
+			if path(s, "Resource") == "*" && actions != `["iot:DescribeAccountAuditConfiguration","iot:ListAuditFindings","iot:ListRelatedResourcesForAuditFinding"]` {
 				t.Errorf("%s allows %s on everything", id, actions)
 			}
 			if strings.Contains(actions, "securityhub") && !strings.HasSuffix(text(path(s, "Resource")), `":product/",{"Ref":"AWS::AccountId"},"/default"]]}`) {

@@ -23,9 +23,9 @@ func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Durati
 		statements: f.permissions(p),
 	}
 	if p.AuditTopic != nil {
-		g.statements = append(g.statements, allow([]string{"iot:ListAuditFindings", "iot:ListRelatedResourcesForAuditFinding"}, "*"))
+		g.statements = append(g.statements, allow([]string{"iot:DescribeAccountAuditConfiguration", "iot:ListAuditFindings", "iot:ListRelatedResourcesForAuditFinding"}, "*"))
 		g.suppressions = append(g.suppressions, nagSuppression{
-			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for reading the findings of audits, so the actions take no narrower one.",
+			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for reading the findings and the configuration of audits, so the actions take no narrower one.",
 			findings: []string{"Resource::*"},
 		})
 	}

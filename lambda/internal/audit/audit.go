@@ -22,14 +22,11 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
-	"github.com/aws/aws-sdk-go-v2/service/iot/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/lambda/internal/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/mapping"
-	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 	"github.com/defenderhub/defenderhub/lambda/internal/signal"
 )
 
@@ -37,6 +34,7 @@ import (
 // itself.
 type API interface {
 	ListAuditFindings(context.Context, *iot.ListAuditFindingsInput, ...func(*iot.Options)) (*iot.ListAuditFindingsOutput, error)
+	DescribeAccountAuditConfiguration(context.Context, *iot.DescribeAccountAuditConfigurationInput, ...func(*iot.Options)) (*iot.DescribeAccountAuditConfigurationOutput, error)
 	ListRelatedResourcesForAuditFinding(context.Context, *iot.ListRelatedResourcesForAuditFindingInput, ...func(*iot.Options)) (*iot.ListRelatedResourcesForAuditFindingOutput, error)
 }
 
@@ -131,9 +129,18 @@ func (w *work) run(ctx context.Context) error {
 	}
 	for _, c := range w.task.Checks {
 		if c.Completed() {
-			if err := w.archive(ctx, c.Name); err != nil {
+			mark, err := w.mark(ctx, c.Name)
+			if err != nil {
 				return err
 			}
+			if err := w.archive(ctx, c.Name, mark, ""); err != nil {
+				return err
+			}
+		}
+	}
+	if w.task.Completed() {
+		if err := w.archiveDisabled(ctx); err != nil {
+			return err
 		}
 	}
 	last := w.point
@@ -212,42 +219,33 @@ func (w *work) listable(ctx context.Context) (map[string]bool, error) {
 const mostRefused = 3
 
 // page lists the next page, from the first where the token has expired.
-func (w *work) page(ctx context.Context) (*iot.ListAuditFindingsOutput, error) {
-	backoff := retry.Backoff{First: 200 * time.Millisecond, Longest: 5 * time.Second, Random: w.Random}
-	for failures := 0; ; {
+func (w *work) page(ctx context.Context) (page *iot.ListAuditFindingsOutput, err error) {
+	for {
 		in := &iot.ListAuditFindingsInput{TaskId: &w.task.ID, MaxResults: aws.Int32(pageSize)}
 		if w.point.Token != "" {
 			in.NextToken = &w.point.Token
 		}
 		// Without ListSuppressedFindings AWS returns suppressed findings as well. What old
 		// data does not mark is then still sent.
-		page, err := w.IoT.ListAuditFindings(ctx, in)
-		if err == nil {
-			return page, nil
-		}
-		var invalid *types.InvalidRequestException
-		var api smithy.APIError
+		err := w.call(ctx, func() (err error) { page, err = w.IoT.ListAuditFindings(ctx, in); return err })
 		switch {
-		case errors.As(err, &invalid) && w.point.Token != "":
-			w.Log.Warn("the page token of an audit task is no longer valid: listing starts again", "taskId", w.task.ID, "pages", w.point.Pages)
-			w.point.Token, w.point.Pages = "", 0
-			if err := w.checkpoint(ctx); err != nil {
-				return nil, err
-			}
-			if w.fresh {
-				w.refused++
-			}
-			if w.refused < mostRefused {
-				continue
-			}
-			return nil, w.never(err)
-		case errors.As(err, &invalid):
-			return nil, w.never(err)
-		case errors.As(err, &api) && denied(api):
+		case err == nil:
+			return page, nil
+		case !invalid(err):
 			return nil, fmt.Errorf("list the findings of audit task %s: %w", w.task.ID, err)
+		case w.point.Token == "":
+			return nil, w.never(err)
 		}
-		if failures++; !backoff.Wait(ctx, failures) {
-			return nil, fmt.Errorf("list the findings of audit task %s: no time left after: %w", w.task.ID, err)
+		w.Log.Warn("the page token of an audit task is no longer valid: listing starts again", "taskId", w.task.ID, "pages", w.point.Pages)
+		w.point.Token, w.point.Pages = "", 0
+		if err := w.checkpoint(ctx); err != nil {
+			return nil, err
+		}
+		if w.fresh {
+			w.refused++
+		}
+		if w.refused >= mostRefused {
+			return nil, w.never(err)
 		}
 	}
 }
@@ -257,18 +255,8 @@ func (w *work) never(err error) error {
 	return stop{delivery.Outcome{Verdict: delivery.Refused, Reason: fmt.Sprintf("list the findings of audit task %s: %v", w.task.ID, err)}}
 }
 
-// denied errors do not pass by waiting.
-func denied(err smithy.APIError) bool {
-	switch err.ErrorCode() {
-	case "UnauthorizedException", "AccessDeniedException", "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException":
-		return true
-	}
-	return false
-}
-
-// archive archives what the check no longer finds: what is active, or not confirmed,
-// and was last seen before the check's watermark.
-func (w *work) archive(ctx context.Context, check string) error {
+// mark is the check's watermark (ms), raised where the task ran to its end.
+func (w *work) mark(ctx context.Context, check string) (int64, error) {
 	var mark watermark
 	var err error
 	if w.task.Completed() {
@@ -276,18 +264,23 @@ func (w *work) archive(ctx context.Context, check string) error {
 	} else {
 		mark, _, err = w.watermark(ctx, check) // what a later task said still holds
 	}
-	if err != nil {
-		return err
-	}
+	return mark.Started, err
+}
+
+// archive archives what the check no longer finds: what is active, or not confirmed, and
+// was last seen before a time (ms). note is added to what it says.
+func (w *work) archive(ctx context.Context, check string, before int64, note string) error {
 	return w.Findings.Open(ctx, check, func(entries []ledger.Entry) error {
 		var gone []signal.Signal
 		for _, e := range entries {
-			if e.Order.Time > mark.Started || e.Order.Time == mark.Started && e.State == defender.Active {
+			if e.Order.Time > before || e.Order.Time == before && e.State == defender.Active {
 				continue
 			}
 			f := *e.Finding
-			f.RecordState = defender.Archived
-			s := signal.New(e.Source, f, w.task.Ended, signal.Order{Time: mark.Started})
+			if f.RecordState = defender.Archived; e.State == defender.Active {
+				f = f.Noted(note)
+			}
+			s := signal.New(e.Source, f, w.task.Ended, signal.Order{Time: before})
 			s.Check = check
 			gone = append(gone, s)
 		}

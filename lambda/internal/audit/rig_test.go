@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -160,6 +161,11 @@ type fakeIoT struct {
 	between func(page int)
 
 	// related resources by finding, and their calls.
+	// disabled are the checks that the account's configuration disables, all others are
+	// enabled; configuration may fail the call.
+	disabled      []string
+	configuration func() error
+
 	related      map[string][]types.RelatedResource
 	failRelated  func(n int) error
 	relatedCalls int
@@ -184,6 +190,19 @@ func (f *fakeIoT) ListRelatedResourcesForAuditFinding(ctx context.Context, in *i
 	out := &iot.ListRelatedResourcesForAuditFindingOutput{RelatedResources: all[from:to]}
 	if to < len(all) {
 		out.NextToken = aws.String(strconv.Itoa(to))
+	}
+	return out, nil
+}
+
+func (f *fakeIoT) DescribeAccountAuditConfiguration(context.Context, *iot.DescribeAccountAuditConfigurationInput, ...func(*iot.Options)) (*iot.DescribeAccountAuditConfigurationOutput, error) {
+	if f.configuration != nil {
+		if err := f.configuration(); err != nil {
+			return nil, err
+		}
+	}
+	out := &iot.DescribeAccountAuditConfigurationOutput{AuditCheckConfigurations: map[string]types.AuditCheckConfiguration{}}
+	for _, c := range defender.Checks() {
+		out.AuditCheckConfigurations[c.String()] = types.AuditCheckConfiguration{Enabled: !slices.Contains(f.disabled, c.String())}
 	}
 	return out, nil
 }

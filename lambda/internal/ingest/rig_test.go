@@ -250,3 +250,8 @@ type fakeIoT struct {
 func (f *fakeIoT) ListAuditFindings(_ context.Context, in *iot.ListAuditFindingsInput, _ ...func(*iot.Options)) (*iot.ListAuditFindingsOutput, error) {
 	return f.list(in)
 }
+
+// DescribeAccountAuditConfiguration tells of no check.
+func (f *fakeIoT) DescribeAccountAuditConfiguration(context.Context, *iot.DescribeAccountAuditConfigurationInput, ...func(*iot.Options)) (*iot.DescribeAccountAuditConfigurationOutput, error) {
+	return &iot.DescribeAccountAuditConfigurationOutput{}, nil
+}

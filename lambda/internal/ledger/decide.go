@@ -136,8 +136,8 @@ func repeats(e Entry, s signal.Signal, now int64) bool {
 	return e.Digest == s.Digest && now-e.ImportedAt < window.Milliseconds()
 }
 
-// unreported says why an audit finding is over that no audit has found gone: its check was
-// disabled, is in no schedule any more, or never runs to its end.
+// unreported says why an audit finding is over that no audit has found gone: its check is in
+// no schedule any more, or never runs to its end.
 const unreported = " No audit has reported this for 90 days, after which Device Defender forgets it as well: whether it still holds is not known."
 
 // decideDue decides about an entry that the index called due; the index may be behind.

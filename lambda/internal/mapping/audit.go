@@ -17,7 +17,7 @@ import (
 func (m Mapper) AuditFinding(t AuditTask, a types.AuditFinding) signal.Signal {
 	const source = defender.AuditNotifications
 	p := m.here()
-	check, reason := checkName(aws.ToString(a.CheckName)), aws.ToString(a.ReasonForNonComplianceCode)
+	check, reason := CheckName(aws.ToString(a.CheckName)), aws.ToString(a.ReasonForNonComplianceCode)
 	var kind types.ResourceType
 	var identifier *types.ResourceIdentifier
 	var additional map[string]string
@@ -96,8 +96,8 @@ func (m Mapper) auditFields(check, severity string) defender.FindingProviderFiel
 	return fields
 }
 
-// checkName is the check's present name where AWS still uses an older one.
-func checkName(name string) string {
+// CheckName is the check's present name where AWS still uses an older one.
+func CheckName(name string) string {
 	if c, err := defender.ParseCheck(name); err == nil {
 		return c.String()
 	}

@@ -29,6 +29,9 @@ type AuditCheck struct {
 	ErrorCode, Message              string
 }
 
+// CheckDisabled is the Status, of our own, of a check that is disabled in the account.
+const CheckDisabled = "DISABLED"
+
 // Completed tells that the check ran to its end, so that its findings are all there are.
 func (c AuditCheck) Completed() bool {
 	return c.Status == "COMPLETED_COMPLIANT" || c.Status == "COMPLETED_NON_COMPLIANT"
@@ -81,7 +84,7 @@ func (m Mapper) AuditTask(message []byte, o Origin) (AuditTask, error) {
 			continue
 		}
 		t.Checks = append(t.Checks, AuditCheck{
-			Name: checkName(d.CheckName), Status: d.Status,
+			Name: CheckName(d.CheckName), Status: d.Status,
 			NonCompliant: d.NonCompliant, Suppressed: max(d.Suppressed, d.SuppressedOne), Total: d.Total,
 			ErrorCode: d.ErrorCode, Message: d.Message,
 		})
@@ -126,6 +129,10 @@ func (m Mapper) checkSummary(t AuditTask, c AuditCheck) (signal.Signal, bool) {
 		f.RecordState = defender.Archived
 		f.Title += "Canceled"
 		f.Description = task + " was canceled before " + c.Name + " completed."
+	case c.Status == CheckDisabled:
+		f.RecordState = defender.Archived
+		f.Title += "Disabled"
+		f.Description = c.Name + " is disabled in the account."
 	case c.Status == "FAILED":
 		f.Title += "Failed"
 		f.Description = task + ": " + c.Name + " failed."

@@ -82,6 +82,7 @@ var operations = map[string]needs{
 	"iot GET /thing-groups/{name}":        each("iot:DescribeThingGroup", named("iot", "thinggroup/")),
 	"iot GET /principals/things":          each("iot:ListPrincipalThings", nothing),
 	"iot POST /audit/tasks":               each("iot:StartOnDemandAuditTask", nothing),
+	"iot GET /audit/configuration":        each("iot:DescribeAccountAuditConfiguration", nothing),
 	"iot POST /audit/findings":            each("iot:ListAuditFindings", nothing),
 	"iot GET /audit/relatedResources":     each("iot:ListRelatedResourcesForAuditFinding", nothing),
 

@@ -257,6 +257,10 @@ func TestCallsOfFunctions(t *testing.T) {
 			_, err := iot.NewFromConfig(c).StartOnDemandAuditTask(t.Context(), &iot.StartOnDemandAuditTaskInput{TargetCheckNames: []string{"A"}})
 			return err
 		}, "AccessDeniedException", []need{{"iot:StartOnDemandAuditTask", "*"}}},
+		"DescribeAccountAuditConfiguration": {func(c aws.Config) error {
+			_, err := iot.NewFromConfig(c).DescribeAccountAuditConfiguration(t.Context(), &iot.DescribeAccountAuditConfigurationInput{})
+			return err
+		}, "AccessDeniedException", []need{{"iot:DescribeAccountAuditConfiguration", "*"}}},
 		"ListAuditFindings": {func(c aws.Config) error {
 			_, err := iot.NewFromConfig(c).ListAuditFindings(t.Context(), &iot.ListAuditFindingsInput{TaskId: name})
 			return err

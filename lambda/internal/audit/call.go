@@ -1,0 +1,51 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/retry"
+)
+
+// errNoTime wraps the last error of a call that may work later.
+var errNoTime = errors.New("no time left")
+
+// call makes a call to AWS IoT until it succeeds, fails for a reason that waiting does not
+// mend, or the time is over.
+func (w *work) call(ctx context.Context, f func() error) error {
+	backoff := retry.Backoff{First: 200 * time.Millisecond, Longest: 5 * time.Second, Random: w.Random}
+	for failures := 1; ; failures++ {
+		err := f()
+		if err == nil || lasting(err) {
+			return err
+		}
+		if !backoff.Wait(ctx, failures) {
+			return fmt.Errorf("%w after: %w", errNoTime, err)
+		}
+	}
+}
+
+func lasting(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode() {
+	case "InvalidRequestException", "ResourceNotFoundException",
+		"UnauthorizedException", "AccessDeniedException", "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException":
+		return true
+	}
+	return false
+}
+
+// invalid tells that AWS IoT knows no such thing, or not this page of it.
+func invalid(err error) bool {
+	var request *types.InvalidRequestException
+	var gone *types.ResourceNotFoundException
+	return errors.As(err, &request) || errors.As(err, &gone)
+}
