@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
@@ -99,6 +100,11 @@ func newStack(app awscdk.App, c *config) awscdk.Stack {
 	stack := awscdk.NewStack(app, &c.stack, &awscdk.StackProps{
 		Description: jsii.String("AWS IoT Device Defender and the security events of an AWS IoT fleet in AWS Security Hub"),
 	})
+	if c.alarmTopic != "" {
+		topic := awssns.Topic_FromTopicArn(stack, jsii.String("AlarmTopic"), &c.alarmTopic)
+		c.hub.Forwarder.Alarms = &defenderhub.AlarmsProps{Topic: topic}
+		c.hub.Detect.SelfManaged.Alarms = &defenderhub.SelfManagedAlarmsProps{Topic: topic}
+	}
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &c.hub)
 	output := func(id, description string, value *string) {
 		awscdk.NewCfnOutput(stack, &id, &awscdk.CfnOutputProps{Description: &description, Value: value})
@@ -124,7 +130,9 @@ func newStack(app awscdk.App, c *config) awscdk.Stack {
 // config is what the settings come to.
 type config struct {
 	stack string
-	hub   defenderhub.DefenderHubProps
+	// alarmTopic is the ARN of the topic that alarms tell, "" for none.
+	alarmTopic string
+	hub        defenderhub.DefenderHubProps
 }
 
 // prefix marks the settings in the CDK context, which holds the CDK's own keys as well.
@@ -189,6 +197,7 @@ var settings = map[string]setting{
 		c.hub.Rules.EventTopic = v
 		return defender.ValidateRuleTopic(v)
 	}},
+	"alarm-topic":  {"the ARN of an Amazon SNS topic", setAlarmTopic},
 	"architecture": {oneOf("arm64", "amd64"), setArchitecture},
 	"demo": {"true or false", func(c *config, v string) error {
 		return boolean(v, &c.hub.Demo)
@@ -267,6 +276,18 @@ var stackName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,127}$`)
 func setStack(c *config, v string) error {
 	c.stack = v
 	if !stackName.MatchString(v) {
+		return errNotAllowed
+	}
+	return nil
+}
+
+// topicARN is how Amazon SNS names topics.
+// https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsns.html
+var topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?$`)
+
+func setAlarmTopic(c *config, v string) error {
+	c.alarmTopic = v
+	if !topicARN.MatchString(v) {
 		return errNotAllowed
 	}
 	return nil

@@ -14,6 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/jsii-runtime-go"
+
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
 )
@@ -47,6 +52,7 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 			return slices.Equal(c.hub.Forward, []defender.Source{defender.DeviceEvents, defender.RejectedReports})
 		}},
 		"event-topic":  {"fleet/+/security", func(c *config) bool { return c.hub.Rules.EventTopic == "fleet/+/security" }},
+		"alarm-topic":  {"arn:aws-cn:sns:cn-north-1:123456789012:on-call", func(c *config) bool { return c.alarmTopic == "arn:aws-cn:sns:cn-north-1:123456789012:on-call" }},
 		"architecture": {"amd64", func(c *config) bool { return c.hub.Forwarder.Architecture == defenderhub.AMD64 }},
 		"demo":         {"true", func(c *config) bool { return c.hub.Demo }},
 	} {
@@ -68,6 +74,31 @@ func TestAuditFindingsAreNotLeftToNobody(t *testing.T) {
 		if _, err := readConfig(context); (err != nil) != wrong || wrong && !strings.Contains(err.Error(), `defenderhub:audit-subscription: "off", want on or existing`) {
 			t.Errorf("forward %q: error %v", forward, err)
 		}
+	}
+}
+
+func TestAlarmsTellTheTopic(t *testing.T) {
+	defer jsii.Close()
+	const topic = "arn:aws:sns:eu-central-1:123456789012:on-call"
+	c, err := readConfig(map[string]any{prefix + "alarm-topic": topic, prefix + "engine": "self-managed", prefix + "profile": "demo"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const prebuilt = "constructs/defenderhub/testdata/prebuilt"
+	c.hub.Forwarder.Code = awslambda.Code_FromAsset(jsii.String(prebuilt), nil)
+	c.hub.Detect.SelfManaged.Executable = prebuilt + "/bootstrap"
+	template := *assertions.Template_FromStack(newStack(awscdk.NewApp(nil), c), nil).ToJSON()
+	alarms := 0
+	for id, r := range template["Resources"].(map[string]any) {
+		if r := r.(map[string]any); r["Type"] == "AWS::CloudWatch::Alarm" {
+			alarms++
+			if p := r["Properties"].(map[string]any); fmt.Sprint(p["AlarmActions"], p["OKActions"]) != "["+topic+"] ["+topic+"]" {
+				t.Errorf("%s tells %v, %v", id, p["AlarmActions"], p["OKActions"])
+			}
+		}
+	}
+	if alarms != 17 {
+		t.Errorf("%d alarms, want the forwarder's and the engine's", alarms)
 	}
 }
 
@@ -101,7 +132,7 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 		prefix + "engine": "flink", prefix + "engin": "native", "DefenderHub:engine": "native", "defenderhub.demo": "true", prefix + "demo": 1.5, prefix + "audit-except": "NO_SUCH_CHECK",
 		prefix + "audit-schedule": "hourly", prefix + "event-topic": "a/#/b", prefix + "stack": "my stack", prefix + "forward": "everything",
 		prefix + "transport": "mqtt", prefix + "report-topic": "a/#/c", prefix + "reports-every": "90s", prefix + "reports-rule": "fleet-reports",
-		prefix + "profile": "demo,none",
+		prefix + "profile": "demo,none", prefix + "alarm-topic": "on-call",
 	}
 	_, err := readConfig(wrong)
 	if err == nil {
