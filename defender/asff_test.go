@@ -147,7 +147,7 @@ func TestFitLimitsNumbers(t *testing.T) {
 
 // Security Hub refuses strings without a character that is no space.
 func TestFitLeavesNoBlankString(t *testing.T) {
-	const blank = " \t\u00a0\u3000\x00"
+	const blank = " \t\u00a0\u3000\ufeff\x00"
 	f := defender.Finding{
 		ID: "i", GeneratorID: blank, Title: blank, Description: blank, SourceURL: blank, CompanyName: blank, ProductName: blank,
 		Remediation:           &defender.Remediation{Recommendation: defender.Recommendation{Text: blank, URL: blank}},

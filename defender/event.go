@@ -199,7 +199,8 @@ func orKind(s string, err error) any {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// blank tells whether s has no character that prints: Security Hub refuses such strings.
+// blank tells whether s has no character that prints: Security Hub refuses such strings. Its
+// messages are those of a validator in JavaScript, where U+FEFF is a space as well.
 func blank(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsSpace(r) && !unicode.IsControl(r) }) < 0
+	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsSpace(r) && !unicode.IsControl(r) && r != '\uFEFF' }) < 0
 }

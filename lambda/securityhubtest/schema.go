@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -75,6 +76,9 @@ func faultsOf(r rule, v any) []string {
 	return faults
 }
 
+// isSpace is what \s matches in that validator's language.
+func isSpace(r rune) bool { return unicode.IsSpace(r) || r == '\uFEFF' }
+
 // text is a string of 1 to most characters, one of them no space. 0 sets no limit.
 func text(most int) rule {
 	return func(path string, v any, report func(string)) {
@@ -84,7 +88,7 @@ func text(most int) rule {
 			report(path + " should be string")
 		case s == "":
 			report(path + " should NOT be shorter than 1 characters")
-		case strings.TrimSpace(s) == "":
+		case strings.TrimFunc(s, isSpace) == "":
 			report(path + ` should match pattern ".*\S.*"`)
 		case most > 0 && utf8.RuneCountInString(s) > most:
 			report(fmt.Sprintf("%s should NOT be longer than %d characters", path, most))
