@@ -244,7 +244,7 @@ func servicesFrom(document any) string {
 // network interfaces, none that is known before.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
 var unscoped = []string{
-	"iot:ListAuditFindings", "iot:DescribeAuditTask", "iot:ListRelatedResourcesForAuditFinding", "iot:StartOnDemandAuditTask",
+	"iot:DescribeAccountAuditConfiguration", "iot:ListAuditFindings", "iot:ListRelatedResourcesForAuditFinding", "iot:StartOnDemandAuditTask",
 	"iot:ListPrincipalThings",
 	"xray:PutTraceSegments", "xray:PutTelemetryRecords",
 	"ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface",
