@@ -26,13 +26,30 @@ var inverse = map[defender.Operator]string{
 // PushDown is what lets an IoT rule keep conforming messages back, so that they cost
 // no action: a WHERE condition that is true of the messages that violate one of the
 // behaviors. It is "" unless one of them compares the message size with a static value.
-// Dimensions are left to the evaluation.
+// Of the behaviors with one operator the strictest speaks for all, so that the condition
+// stays short however many there are. Dimensions are left to the evaluation.
 func PushDown(behaviors []Compiled) string {
-	var terms []string
+	var operators []defender.Operator
+	strictest := map[defender.Operator]int64{}
 	for _, c := range behaviors {
-		if c.kind == pushed {
-			terms = append(terms, fmt.Sprintf("%s %s %s", PayloadBytes, inverse[c.Behavior.Criteria.Operator()], c.Behavior.Criteria.Value()))
+		if c.kind != pushed {
+			continue
 		}
+		operator, bound := c.Behavior.Criteria.Operator(), *c.Behavior.Criteria.Value().Count
+		known, ok := strictest[operator]
+		switch {
+		case !ok:
+			operators = append(operators, operator)
+		case operator == defender.LessThan || operator == defender.LessThanEquals:
+			bound = min(known, bound)
+		default:
+			bound = max(known, bound)
+		}
+		strictest[operator] = bound
+	}
+	var terms []string
+	for _, operator := range operators {
+		terms = append(terms, fmt.Sprintf("%s %s %d", PayloadBytes, inverse[operator], strictest[operator]))
 	}
 	return strings.Join(terms, " OR ")
 }

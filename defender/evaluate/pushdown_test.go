@@ -42,6 +42,10 @@ func TestRuleLetsThroughWhatViolates(t *testing.T) {
 		{defender.DemoBehaviors(), "(SIZE) >= 8"},
 		{[]defender.Behavior{size("a", defender.MessageByteSize.LessThanEquals(8)), size("b", defender.MessageByteSize.GreaterThan(2))}, "(SIZE) > 8 OR (SIZE) <= 2"},
 		{[]defender.Behavior{size("a", defender.MessageByteSize.GreaterThanEquals(2)), size("b", defender.ListeningTCPPorts.InPorts(1))}, "(SIZE) < 2"},
+		{[]defender.Behavior{
+			size("a", defender.MessageByteSize.LessThan(90)), size("b", defender.MessageByteSize.GreaterThan(2)), size("c", defender.MessageByteSize.LessThan(8)),
+			size("d", defender.MessageByteSize.GreaterThan(5)), size("e", defender.MessageByteSize.LessThan(10)), size("f", defender.MessageByteSize.GreaterThan(1)),
+		}, "(SIZE) >= 8 OR (SIZE) <= 5"},
 		{[]defender.Behavior{size("a", defender.MessageByteSize.Statistical(defender.LessThan, defender.P90, defender.Window5m))}, ""},
 	} {
 		compiled, err := Compile("P", row.behaviors)
