@@ -87,7 +87,11 @@ func withFile(executable, name string, content []byte) (asset, error) {
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %s", program, name, content))
 	hash := hex.EncodeToString(sum[:])
-	home := filepath.Join(cacheDir(), "with-file")
+	cache, err := cacheDir()
+	if err != nil {
+		return asset{}, err
+	}
+	home := filepath.Join(cache, "with-file")
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return asset{}, err
 	}
@@ -148,7 +152,11 @@ func compileOnce(arch Architecture, names ...string) (map[string]asset, error) {
 	if err != nil {
 		return nil, err
 	}
-	built, err := build{goTool: goTool, module: source, cache: cacheDir(), functions: missing, goarch: arch.goarch()}.run()
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	built, err := build{goTool: goTool, module: source, cache: cache, functions: missing, goarch: arch.goarch()}.run()
 	if err != nil {
 		return nil, err
 	}
@@ -157,14 +165,17 @@ func compileOnce(arch Architecture, names ...string) (map[string]asset, error) {
 }
 
 // cacheDir is where outputs stay between syntheses, so that the next one does not link
-// again what did not change.
-func cacheDir() string {
+// again what did not change. Who has no cache of their own gets a directory for this
+// process: in one with a known name others could leave a program for us to deploy.
+func cacheDir() (string, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		dir = os.TempDir()
+		return ownDir()
 	}
-	return filepath.Join(dir, "defenderhub")
+	return filepath.Join(dir, "defenderhub"), nil
 }
+
+var ownDir = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "defenderhub-") })
 
 // build is one run of go build.
 type build struct {

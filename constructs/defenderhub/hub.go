@@ -38,7 +38,8 @@ type DefenderHubProps struct {
 	// Default: nil, the rule sources, the notifications of audit and Detect where their
 	// subscription is off (those of an audit configuration that is Existing if Audit.Topic
 	// is given), and the alarms of defender.SelfManaged. An empty list that is not nil
-	// forwards nothing.
+	// forwards nothing: the forwarder goes with its ledger, and the findings that it made stay
+	// as they are until Security Hub forgets them after 90 days.
 	Forward []defender.Source
 	// EncryptionKey encrypts the queues, topics, log groups and the ledger. Its policy
 	// must let IAM policies of this account use it, as the CDK's default does.
