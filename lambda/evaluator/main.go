@@ -28,6 +28,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/lambda/internal/connections"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator"
 	"github.com/defenderhub/defenderhub/lambda/internal/fleet"
@@ -96,7 +97,7 @@ func build(ctx context.Context, getenv func(string) string) (*evaluator.Handler,
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := config.LoadDefaultConfig(ctx)
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(connections.Client(evaluator.CallsAtOnce)))
 	if err != nil {
 		return nil, fmt.Errorf("load the AWS configuration: %w", err)
 	}

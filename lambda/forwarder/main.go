@@ -20,6 +20,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/lambda/internal/audit"
+	"github.com/defenderhub/defenderhub/lambda/internal/connections"
 	"github.com/defenderhub/defenderhub/lambda/internal/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/importer"
@@ -81,6 +82,10 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 	return e, errors.Join(faults...)
 }
 
+// callsAtOnce is how many calls of one service run at once: those of the packages delivery and
+// ingest.
+const callsAtOnce = 16
+
 // build makes the handler with its clients, once for all invocations. Security Hub and
 // AWS IoT are not retried by the SDK: the function retries by itself, because it knows
 // its deadline and which findings failed.
@@ -89,7 +94,7 @@ func build(ctx context.Context, getenv func(string) string) (*ingest.Handler, er
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := config.LoadDefaultConfig(ctx)
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(connections.Client(callsAtOnce)))
 	if err != nil {
 		return nil, fmt.Errorf("load the AWS configuration: %w", err)
 	}

@@ -144,6 +144,9 @@ func withMargin(ctx context.Context) (context.Context, context.CancelFunc) {
 // network.
 const parallel = 16
 
+// CallsAtOnce is how many calls of one service run at once at most: the closer's, of all shards.
+const CallsAtOnce = parallel * parallel
+
 // forEach does something with all elements of a list, some at once.
 func forEach[E any](list []E, do func(E)) {
 	next := make(chan E)
