@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"pgregory.net/rapid"
 
+	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
 )
 
@@ -141,6 +143,26 @@ func FuzzMessage(f *testing.F) {
 		}
 		if again := r.handle(context.Background(), r.message(body)); len(again) > 0 {
 			t.Errorf("the message would come again for ever: %s", &r.logs)
+		}
+	})
+}
+
+func FuzzHandle(f *testing.F) {
+	r := newRig(f)
+	event, err := json.Marshal(events.SQSEvent{Records: []events.SQSMessage{r.device("pump-1", start, tamper), r.message("no JSON")}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(event)
+	f.Add([]byte(defender.RefreshRequest("2026-09-15T03:00:00Z")))
+	f.Fuzz(func(t *testing.T, event []byte) {
+		r := newRig(t)
+		r.iot.list = func(*iot.ListAuditFindingsInput) (*iot.ListAuditFindingsOutput, error) {
+			return &iot.ListAuditFindingsOutput{}, nil
+		}
+		answer, err := r.handler.Handle(context.Background(), event)
+		if _, ok := answer.(events.SQSEventResponse); !ok && answer != nil || ok && err != nil {
+			t.Errorf("%v, %v", answer, err)
 		}
 	})
 }

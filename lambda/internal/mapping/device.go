@@ -88,7 +88,7 @@ func known(clientID string) string {
 // thing; "" where AWS IoT did. Basic Ingest takes a client's message to any rule that its
 // policy names, whatever the rule's FROM, and on a topic of the client's choice. clientid()
 // is "n/a" for what AWS publishes, or perhaps the client's own (unverified); a client that
-// publishes over HTTPS is not told from AWS.
+// publishes over HTTPS, or whose id is "n/a", is not told from AWS.
 func publisher(e defender.Envelope, about string) string {
 	if e.ClientID == about {
 		return ""

@@ -71,15 +71,19 @@ func rule(m mapping.Mapper, body []byte) (signal.Signal, error) {
 // auditFindings are the findings of a sample as the SDK reads them.
 func auditFindings(t testing.TB, name string) *iot.ListAuditFindingsOutput {
 	t.Helper()
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(sample(t, name))
-	})
-	out, err := iot.NewFromConfig(inprocess.Config(handler, account, "us-west-2")).ListAuditFindings(context.Background(), &iot.ListAuditFindingsInput{TaskId: aws.String("t")})
+	out, err := readAuditFindings(sample(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return out
+}
+
+func readAuditFindings(answer []byte) (*iot.ListAuditFindingsOutput, error) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(answer)
+	})
+	return iot.NewFromConfig(inprocess.Config(handler, account, "us-west-2")).ListAuditFindings(context.Background(), &iot.ListAuditFindingsInput{TaskId: aws.String("t")})
 }
 
 // recorded maps every recorded payload.

@@ -84,6 +84,9 @@ func decodeLifecycle(source defender.Source, e defender.Envelope) (lifecycleEven
 	if l.ClientID == "" {
 		return l, errors.New("lifecycle event names no clientId")
 	}
+	if known(e.ClientID) != "" {
+		l.ThingName = "" // a client may have published it, and name another's thing
+	}
 	return l, nil
 }
 

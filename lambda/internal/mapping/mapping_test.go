@@ -264,6 +264,20 @@ func FuzzAuditTask(f *testing.F) {
 	})
 }
 
+func FuzzAuditFinding(f *testing.F) {
+	f.Add(sample(f, "list-audit-findings"))
+	task := mapping.AuditTask{ID: "t", Status: "COMPLETED", Type: "ON_DEMAND_AUDIT_TASK", Started: 1789441198000, Ended: 1789441198000}
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		out, err := readAuditFindings(answer)
+		if err != nil {
+			return
+		}
+		for _, finding := range out.Findings {
+			accepted(t, "finding", mapper("us-east-1").AuditFinding(task, finding))
+		}
+	})
+}
+
 // Topics of other accounts may feed one queue, and an alert names no account: what one
 // clears must not end what another raised.
 func TestAlertsOfTwoAccountsAreTwoFindings(t *testing.T) {
@@ -357,6 +371,28 @@ func TestEventsThatAClientPublishedAreNotTakenForAWSs(t *testing.T) {
 		}
 		if sql := source.SQL(""); !strings.Contains(sql, "clientid() AS clientId") {
 			t.Errorf("%s does not ask who published: %s", source, sql)
+		}
+	}
+}
+
+// What a client publishes about itself names no thing but by AWS's word.
+func TestClientThatPublishesAnEventCannotNameAnotherThing(t *testing.T) {
+	for source, payload := range map[defender.Source]string{
+		defender.SecurityDisconnects: `{"clientId":"attacker","thingName":"victim","disconnectReason":"AUTH_ERROR"}`,
+		defender.RefusedConnections:  `{"clientId":"attacker","thingName":"victim"}`,
+	} {
+		f := func(client string) defender.Finding {
+			s, err := rule(mapper("us-east-1"), envelope(t, source, "$aws/events/presence/x/attacker", []byte(payload), map[string]any{"clientId": client}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s.Finding
+		}
+		if own := f("attacker"); own.Resources[0].ID != "attacker" || strings.Contains(own.Title+own.Description+fmt.Sprint(own.ProductFields), "victim") {
+			t.Errorf("%s: %+v", source, own)
+		}
+		if aws := f("n/a"); aws.Resources[0].ID != "victim" {
+			t.Errorf("%s of AWS IoT: %+v", source, aws)
 		}
 	}
 }
