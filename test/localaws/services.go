@@ -172,6 +172,7 @@ func (c *Cloud) Drained(ctx context.Context) error {
 // holding names the queues and streams with messages for functions. Functions send on
 // before a message of theirs is deleted, so nothing is between two queues.
 func (c *Cloud) holding(ctx context.Context) ([]string, error) {
+	c.Rules.Settle()                     // what it sends is not yet in a queue or stream
 	behind, err := c.streams.Behind(ctx) // before the queues, into which the functions of streams send
 	if err != nil {
 		return nil, err

@@ -40,7 +40,7 @@ func (h *hook) Provides(b byte) bool {
 		mochi.OnConnect, mochi.OnConnectAuthenticate, mochi.OnSessionEstablish, mochi.OnSessionEstablished,
 		mochi.OnDisconnect, mochi.OnPacketRead, mochi.OnPacketEncode, mochi.OnACLCheck,
 		mochi.OnSubscribe, mochi.OnSubscribed, mochi.OnUnsubscribed,
-		mochi.OnPublished, mochi.OnWillSent,
+		mochi.OnPublish, mochi.OnWillSent,
 	}, b)
 }
 
@@ -140,12 +140,12 @@ func (h *hook) OnSessionEstablish(client *mochi.Client, _ packets.Packet) {
 	}
 	c.record.ConnectedAt = b.now()
 	b.sessions.register(c)
+	b.tellConnected(c.record) // before the CONNACK, as with messages
 }
 
-// OnSessionEstablished tells of the connection after its CONNACK.
+// OnSessionEstablished lets the next connection of the client id in.
 func (h *hook) OnSessionEstablished(client *mochi.Client, _ packets.Packet) {
 	c := h.broker.sessions.of(client)
-	h.broker.tellConnected(c.record)
 	c.release()
 	c.release = nil
 }
@@ -338,8 +338,12 @@ func (h *hook) OnUnsubscribed(client *mochi.Client, pk packets.Packet) {
 	h.broker.tellSubscriptions(c.record, "unsubscribed", topics)
 }
 
-// OnPublished tells of a message of a client.
-func (h *hook) OnPublished(client *mochi.Client, pk packets.Packet) { h.tell(client, pk) }
+// OnPublish tells of a message of a client before its PUBACK: who has that may count on
+// what the listeners do.
+func (h *hook) OnPublish(client *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	h.tell(client, pk)
+	return pk, nil
+}
 
 // OnWillSent tells of a last will.
 func (h *hook) OnWillSent(client *mochi.Client, pk packets.Packet) { h.tell(client, pk) }
@@ -359,8 +363,8 @@ func (h *hook) tell(client *mochi.Client, pk packets.Packet) {
 func (b *Broker) ended(n net.Conn) {
 	c := b.sessions.ofNet(n)
 	if c.registered && !c.finished {
-		// Its CONNACK could not be sent, so nobody was told that it began.
-		b.sessions.end(c, b.now(), ConnectionLost, 0)
+		// Its CONNACK could not be sent.
+		b.tellDisconnected(b.sessions.end(c, b.now(), ConnectionLost, 0))
 		b.purge(c)
 	}
 	if c.release != nil {

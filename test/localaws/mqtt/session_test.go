@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,6 +59,24 @@ func TestOnMessageKnowsTheSender(t *testing.T) {
 	w.do(w.data.Publish(context.Background(), &iotdataplane.PublishInput{Topic: aws.String("down"), Payload: []byte("2")}))
 	if got := w.on("down"); got.Origin != mqtt.FromDataPlane || got.ClientID != "" || got.Principal != "" {
 		t.Errorf("told of the data plane's message: %+v", got)
+	}
+}
+
+// Who waits for what a message does can begin when the client has its answer.
+func TestListenersAreToldBeforeTheClient(t *testing.T) {
+	w := newWorld(t)
+	var told atomic.Int32
+	w.broker.OnMessage(func(mqtt.Message) {
+		time.Sleep(50 * time.Millisecond)
+		told.Add(1)
+	})
+	c := w.connect3(w.newDevice(allowAll), "c")
+	if n := told.Load(); n != 1 {
+		t.Errorf("when the client was connected, %d messages had been told, want the event", n)
+	}
+	w.do(nil, finish(c.Publish("up", 1, false, "1")))
+	if n := told.Load(); n != 2 {
+		t.Errorf("when the client had its PUBACK, %d messages had been told, want 2", n)
 	}
 }
 
