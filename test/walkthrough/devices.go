@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -127,17 +126,20 @@ func (s *story) newDevice(ctx context.Context, name string) (*device, error) {
 
 func (d *device) connect() error {
 	d.client = paho.NewClient(paho.NewClientOptions().AddBroker(d.address).SetClientID(d.name).SetTLSConfig(d.tls).
-		SetAutoReconnect(false).SetConnectRetry(false).SetConnectTimeout(10 * time.Second))
+		SetAutoReconnect(false).SetConnectRetry(false).SetConnectTimeout(patience).SetPingTimeout(patience))
 	return finished(d.client.Connect(), "connect as "+d.name)
 }
+
+// disconnect says good-bye. The client says nothing where that takes longer than it is given.
+func (d *device) disconnect() { d.client.Disconnect(uint(patience.Milliseconds())) }
 
 func (d *device) publish(topic, payload string) error {
 	return finished(d.client.Publish(topic, 1, false, payload), "publish to "+topic)
 }
 
 func finished(token paho.Token, what string) error {
-	if !token.WaitTimeout(10 * time.Second) {
-		return fmt.Errorf("%s: no answer within 10 s", what)
+	if !token.WaitTimeout(patience) {
+		return fmt.Errorf("%s: no answer within %s", what, patience)
 	}
 	if err := token.Error(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)

@@ -56,7 +56,7 @@ func (s *story) experiment() []step {
 				if err := valve.connect(); err != nil {
 					return err
 				}
-				valve.client.Disconnect(100)
+				valve.disconnect()
 			}
 			return nil
 		}, hintIssue},

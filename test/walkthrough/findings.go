@@ -16,8 +16,9 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws"
 )
 
-// patience is how long the story waits for something that must come.
-const patience = 60 * time.Second
+// patience is how long the story waits for something that must come: far longer than it
+// takes where the machine is busy.
+const patience = 3 * time.Minute
 
 // findings reads all findings back.
 func (s *story) findings(ctx context.Context) ([]types.AwsSecurityFinding, error) {

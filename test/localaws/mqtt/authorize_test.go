@@ -49,7 +49,7 @@ func TestConnectIsAuthorized(t *testing.T) {
 				w.event("connect_failed", tt.clientID)
 				return
 			}
-			c.Disconnect(100)
+			leave(c)
 			w.event("disconnected", tt.clientID)
 		})
 	}
@@ -209,7 +209,7 @@ func TestLifecycleEventsCanBeSubscribedTo(t *testing.T) {
 	watcher := w.connect5(w.newDevice(allowAll), "watcher")
 	w.do(nil, w.subscribe5(watcher, "$aws/events/presence/+/pump"))
 	d := w.newDevice(allowAll)
-	w.connect3(d, "pump").Disconnect(100)
+	leave(w.connect3(d, "pump"))
 	for _, want := range []string{"connected", "disconnected"} {
 		if p := watcher.next(t); p.Topic != "$aws/events/presence/"+want+"/pump" {
 			t.Errorf("received %s, want %s", p.Topic, want)

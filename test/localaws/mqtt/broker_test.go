@@ -199,6 +199,9 @@ func (w *world) connect3(d device, clientID string) paho3.Client {
 	return c
 }
 
+// leave sends a DISCONNECT. The client sends none where that takes longer than it is given.
+func leave(c paho3.Client) { c.Disconnect(uint(patience.Milliseconds())) }
+
 func finish(token paho3.Token) error {
 	if !token.WaitTimeout(patience) {
 		return errors.New("no answer")

@@ -53,7 +53,7 @@ func TestDisconnectReasons(t *testing.T) {
 		cause func(w *world, d device)
 		want  mqtt.DisconnectReason
 	}{
-		{"DISCONNECT", func(w *world, d device) { w.connect3(d, "c").Disconnect(100) }, mqtt.ClientInitiatedDisconnect},
+		{"DISCONNECT", func(w *world, d device) { leave(w.connect3(d, "c")) }, mqtt.ClientInitiatedDisconnect},
 		{"DISCONNECT of MQTT 5", func(w *world, d device) { w.do(nil, w.connect5(d, "c").Disconnect(&paho.Disconnect{})) }, mqtt.ClientInitiatedDisconnect},
 		{"DISCONNECT with will", func(w *world, d device) {
 			w.do(nil, w.connect5(d, "c").Disconnect(&paho.Disconnect{ReasonCode: 4}))
@@ -214,7 +214,7 @@ func TestClientIDRules(t *testing.T) {
 		w.event("connected", connack.Properties.AssignedClientID)
 	}
 	// Ids with a wildcard connect, but have no events.
-	w.connect3(d, "a+b").Disconnect(100)
+	leave(w.connect3(d, "a+b"))
 	w.connect3(d, "after")
 	w.next("event of after only", func(m mqtt.Message) bool {
 		if strings.Contains(m.Topic, "a+b") {
@@ -251,12 +251,12 @@ func TestEventFaults(t *testing.T) {
 		return kinds
 	}
 	w.broker.SetEventFaults(mqtt.EventFaults{Duplicate: true})
-	w.connect3(d, "c").Disconnect(100)
+	leave(w.connect3(d, "c"))
 	if got := collect(4); got != "connected connected disconnected disconnected " {
 		t.Errorf("duplicated: %s", got)
 	}
 	w.broker.SetEventFaults(mqtt.EventFaults{Reorder: true})
-	w.connect3(d, "c").Disconnect(100)
+	leave(w.connect3(d, "c"))
 	if got := collect(2); got != "disconnected connected " {
 		t.Errorf("reordered: %s", got)
 	}
@@ -265,7 +265,7 @@ func TestEventFaults(t *testing.T) {
 	if got := collect(1); got != "connected " {
 		t.Errorf("held back: %s", got)
 	}
-	client.Disconnect(100)
+	leave(client)
 	if got := collect(1); got != "disconnected " {
 		t.Errorf("without faults: %s", got)
 	}

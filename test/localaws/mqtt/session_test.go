@@ -91,7 +91,7 @@ func TestLifecycleEventsAreLikeTheSamples(t *testing.T) {
 	events["lifecycle-subscribed.json"] = w.event("subscribed", "186b5")
 	w.do(nil, finish(c.Unsubscribe("foo/bar")))
 	unsubscribed := w.event("unsubscribed", "186b5")
-	c.Disconnect(100)
+	leave(c)
 	events["lifecycle-disconnected.json"] = w.wantDisconnect("186b5", mqtt.ClientInitiatedDisconnect)
 	w.do(w.iot.UpdateCertificate(context.Background(), &iot.UpdateCertificateInput{CertificateId: &d.id, NewStatus: types.CertificateStatusRevoked}))
 	if _, err := w.dial3(w.options(d, "186b5")); err == nil {
@@ -284,7 +284,7 @@ func TestVersionsStartAgainAfterAnHourOffline(t *testing.T) {
 		}
 		return v
 	}
-	clean := func() { w.connect3(d, "c").Disconnect(100) }
+	clean := func() { leave(w.connect3(d, "c")) }
 	week := func() {
 		c, _, err := w.dial5(d, &paho.Connect{ClientID: "c", KeepAlive: 60, Properties: &paho.ConnectProperties{SessionExpiryInterval: aws.Uint32(86400)}})
 		w.do(nil, err)
@@ -312,7 +312,7 @@ func TestPersistentSessionsKeepSubscriptionsForAnHour(t *testing.T) {
 		c, err := w.dial3(w.options(d, "c").SetCleanSession(false))
 		w.do(nil, err)
 		w.do(nil, finish(c.Subscribe("kept", 1, nil)))
-		c.Disconnect(100)
+		leave(c)
 		w.event("disconnected", "c")
 		w.do(w.data.Publish(context.Background(), &iotdataplane.PublishInput{Topic: aws.String("kept"), Payload: []byte("queued"), Qos: 1}))
 		w.step(offline)
@@ -342,7 +342,7 @@ func TestPersistentSessionsKeepSubscriptionsForAnHour(t *testing.T) {
 func TestHistoryOfACertificate(t *testing.T) {
 	w := newWorld(t)
 	d := w.newDevice(allowAll)
-	w.connect3(d, "one").Disconnect(100)
+	leave(w.connect3(d, "one"))
 	w.event("disconnected", "one")
 	w.step(24 * time.Hour)
 	yesterday := w.clock().Add(-time.Hour)
