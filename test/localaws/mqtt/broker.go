@@ -279,8 +279,8 @@ func (b *Broker) certificateChanged(certificateID string, status iotcore.Certifi
 func (b *Broker) cut(c *connection, reason DisconnectReason, code packets.Code) {
 	c.because(reason)
 	b.log.Info("connection cut", "clientId", c.client.ID, "reason", reason, "code", code.Reason)
-	// A peer that reads nothing must not hold up who cuts it.
-	c.net.SetWriteDeadline(time.Now().Add(time.Second))
+	// A peer that reads nothing must not hold up who cuts it for ever.
+	c.net.SetWriteDeadline(time.Now().Add(farewellTimeout))
 	if c.client.Properties.ProtocolVersion == 5 { // MQTT 3.1.1 has no packet for it
 		c.client.WritePacket(packets.Packet{
 			FixedHeader: packets.FixedHeader{Type: packets.Disconnect},

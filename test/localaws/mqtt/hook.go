@@ -138,6 +138,8 @@ func (h *hook) OnSessionEstablish(client *mochi.Client, _ packets.Packet) {
 			b.purge(old)
 		}
 	}
+	// Mochi counts the keep-alive from the CONNECT on: what this took is not the client's silence.
+	c.net.SetDeadline(time.Now().Add(connectTimeout))
 	c.record.ConnectedAt = b.now()
 	b.sessions.register(c)
 	b.tellConnected(c.record) // before the CONNACK, as with messages

@@ -17,10 +17,12 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
-// A peer has this long to shake hands and then to send its CONNECT.
+// What hangs ends after these: a peer that does not shake hands, or then sends no
+// CONNECT, and a farewell that nobody reads.
 const (
-	handshakeTimeout = 30 * time.Second
-	connectTimeout   = 30 * time.Second
+	handshakeTimeout = 5 * time.Minute
+	connectTimeout   = 5 * time.Minute
+	farewellTimeout  = time.Minute
 )
 
 // listener accepts connections for mochi and knows when mochi has let go of one.

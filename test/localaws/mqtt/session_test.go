@@ -411,7 +411,7 @@ func TestCloseEndsConnectionsThatNeverSpoke(t *testing.T) {
 	select {
 	case err := <-closed:
 		w.do(nil, err)
-	case <-time.After(20 * time.Second): // less than a client may take for its CONNECT
+	case <-time.After(patience): // less than a client may take for its CONNECT
 		t.Fatal("the broker waits for a connection without a CONNECT")
 	}
 	w.wantDisconnect("c", mqtt.ServerInitiatedDisconnect)
