@@ -202,7 +202,7 @@ func (c *Cloud) Stop() {
 // Config is an AWS SDK configuration for this cloud.
 func (c *Cloud) Config() aws.Config {
 	return aws.Config{
-		Region: c.Region, BaseEndpoint: &c.Endpoint,
+		Region: c.Region, BaseEndpoint: &c.Endpoint, HTTPClient: awsapi.HTTPClient,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return awsapi.Credentials, nil }),
 	}
 }

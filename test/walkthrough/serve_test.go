@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	paho "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/devicesdk"
 	"github.com/defenderhub/defenderhub/test/walkthrough"
 )
@@ -68,7 +69,8 @@ func TestServe(t *testing.T) {
 		t.Fatalf("ended: %v", err)
 	}
 	config := aws.Config{
-		Region: s.find(t, `AWS_DEFAULT_REGION=(\S+)`), BaseEndpoint: aws.String(s.find(t, `AWS_ENDPOINT_URL=(\S+)`)),
+		HTTPClient: awsapi.HTTPClient,
+		Region:     s.find(t, `AWS_DEFAULT_REGION=(\S+)`), BaseEndpoint: aws.String(s.find(t, `AWS_ENDPOINT_URL=(\S+)`)),
 		Credentials: credentials.NewStaticCredentialsProvider(s.find(t, `AWS_ACCESS_KEY_ID=(\S+)`), s.find(t, `AWS_SECRET_ACCESS_KEY=(\S+)`), ""),
 	}
 	t.Run("the README's event", func(t *testing.T) {

@@ -22,6 +22,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
+
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 )
 
 const roleARN = "arn:aws:iam::123456789012:role/path/Worker"
@@ -148,7 +150,7 @@ func client(t *testing.T, e *Enforcer, credentials aws.Credentials) (aws.Config,
 	})))
 	t.Cleanup(server.Close)
 	return aws.Config{
-		Region: "eu-west-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
+		Region: "eu-west-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1, HTTPClient: awsapi.HTTPClient,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return credentials, nil }),
 	}, &passed
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
 	"github.com/aws/smithy-go"
 
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
@@ -74,10 +75,10 @@ func newWorld(t *testing.T, config iotcore.Config) *world {
 	t.Cleanup(server.Close)
 	w.endpoint = server.URL
 	w.Client = iot.New(iot.Options{
-		Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
+		Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""), HTTPClient: awsapi.HTTPClient,
 	})
 	w.data = iotdataplane.New(iotdataplane.Options{
-		Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
+		Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""), HTTPClient: awsapi.HTTPClient,
 	})
 	return w
 }

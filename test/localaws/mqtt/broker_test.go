@@ -20,6 +20,7 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
 )
@@ -60,8 +61,8 @@ func newWorld(t *testing.T) *world {
 	api := httptest.NewServer(iotcore.NewHandler(registry, w.broker))
 	t.Cleanup(api.Close)
 	test := credentials.NewStaticCredentialsProvider("test", "test", "")
-	w.iot = iot.New(iot.Options{Region: "us-east-1", BaseEndpoint: &api.URL, Credentials: test})
-	w.data = iotdataplane.New(iotdataplane.Options{Region: "us-east-1", BaseEndpoint: &api.URL, Credentials: test})
+	w.iot = iot.New(iot.Options{Region: "us-east-1", BaseEndpoint: &api.URL, Credentials: test, HTTPClient: awsapi.HTTPClient})
+	w.data = iotdataplane.New(iotdataplane.Options{Region: "us-east-1", BaseEndpoint: &api.URL, Credentials: test, HTTPClient: awsapi.HTTPClient})
 	w.ca = registry.CA().PEM()
 	return w
 }
