@@ -44,7 +44,7 @@ func checkPermissions(t *testing.T, cloud *localaws.Cloud, outputs map[string]st
 	if denials := cloud.Permissions.Denials(); len(denials) > 0 {
 		t.Fatalf("denied: %v", denials)
 	}
-	arn := functionARN(t, cloud)
+	arn := outputs["FunctionArn"]
 	name := arn[strings.LastIndex(arn, ":")+1:]
 	var roles struct {
 		Names []string `xml:"ListRolesResult>Roles>member>RoleName"`
