@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -18,6 +19,18 @@ import (
 
 	"github.com/defenderhub/defenderhub/test/localaws"
 )
+
+// connect connects an MQTT client, which stays connected however busy the machine is.
+func connect(t *testing.T, cloud *localaws.Cloud, clientID string) paho.Client {
+	t.Helper()
+	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + cloud.Broker.PlainAddress()).SetClientID(clientID).
+		SetAutoReconnect(false).SetConnectTimeout(5 * time.Minute).SetKeepAlive(20 * time.Minute))
+	if token := client.Connect(); token.Wait() && token.Error() != nil {
+		t.Fatal(token.Error())
+	}
+	t.Cleanup(func() { client.Disconnect(0) })
+	return client
+}
 
 // TestRulesOfUsersRunOrAreRefusedByName publishes over MQTT, and reads what the rule
 // sent from the real queue.
@@ -54,11 +67,7 @@ func TestRulesOfUsersRunOrAreRefusedByName(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + cloud.Broker.PlainAddress()).SetClientID("pump-1"))
-	if token := client.Connect(); token.Wait() && token.Error() != nil {
-		t.Fatal(token.Error())
-	}
-	defer client.Disconnect(0)
+	client := connect(t, cloud, "pump-1")
 	for _, payload := range []string{`{"temperature": 20}`, `{"temperature": 21}`} {
 		if token := client.Publish("data/pump-1", 1, false, payload); token.Wait() && token.Error() != nil {
 			t.Fatal(token.Error())
@@ -134,11 +143,7 @@ func checkOtherActions(t *testing.T, ctx context.Context, cloud *localaws.Cloud,
 // TestReportOverHTTPSIsAnswered has a report come through the data plane's API.
 func TestReportOverHTTPSIsAnswered(t *testing.T) {
 	ctx, cloud := start(t)
-	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + cloud.Broker.PlainAddress()).SetClientID("camera-1"))
-	if token := client.Connect(); token.Wait() && token.Error() != nil {
-		t.Fatal(token.Error())
-	}
-	defer client.Disconnect(0)
+	client := connect(t, cloud, "camera-1")
 	answers := make(chan string, 1)
 	const topic = "$aws/things/camera-1/defender/metrics/json"
 	if token := client.Subscribe(topic+"/accepted", 1, func(_ paho.Client, m paho.Message) { answers <- string(m.Payload()) }); token.Wait() && token.Error() != nil {

@@ -22,7 +22,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/defenderhub/defenderhub/test/localaws"
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
@@ -97,11 +96,7 @@ func TestEventsAndTime(t *testing.T) {
 // checkFunctionAction publishes to a rule that may invoke its function, to one that may
 // not, and to one whose function is gone.
 func checkFunctionAction(t *testing.T, ctx context.Context, cloud *localaws.Cloud, outputs map[string]string) {
-	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + cloud.Broker.PlainAddress()).SetClientID("camera-1"))
-	if token := client.Connect(); token.Wait() && token.Error() != nil {
-		t.Fatal(token.Error())
-	}
-	defer client.Disconnect(0)
+	client := connect(t, cloud, "camera-1")
 	for topic, payload := range map[string]string{"words": `{"Records": [{"messageId": "1", "body": "from the rule"}]}`, "lost": `{}`, "locked": `{}`} {
 		if token := client.Publish(topic, 1, false, payload); token.Wait() && token.Error() != nil {
 			t.Fatal(token.Error())
@@ -163,7 +158,7 @@ func checkIdentityPools(t *testing.T, cloud *localaws.Cloud) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		poll := time.NewTicker(50 * time.Millisecond)
 		defer poll.Stop()

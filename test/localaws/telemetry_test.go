@@ -27,11 +27,7 @@ import (
 // through a function; and messages of a queue, in stepped time.
 func TestTelemetry(t *testing.T) {
 	ctx, cloud, outputs := deploySample(t, "telemetry")
-	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + cloud.Broker.PlainAddress()).SetClientID("pump-1"))
-	if token := client.Connect(); token.Wait() && token.Error() != nil {
-		t.Fatal(token.Error())
-	}
-	defer client.Disconnect(0)
+	client := connect(t, cloud, "pump-1")
 
 	t.Run("streams are as declared", func(t *testing.T) { checkStreams(t, cloud, outputs) })
 	t.Run("rules write to streams, which feed functions", func(t *testing.T) { checkStream(t, ctx, cloud, client, outputs) })

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -126,7 +127,7 @@ func (s *story) newDevice(ctx context.Context, name string) (*device, error) {
 
 func (d *device) connect() error {
 	d.client = paho.NewClient(paho.NewClientOptions().AddBroker(d.address).SetClientID(d.name).SetTLSConfig(d.tls).
-		SetAutoReconnect(false).SetConnectRetry(false).SetConnectTimeout(patience).SetPingTimeout(patience))
+		SetAutoReconnect(false).SetConnectRetry(false).SetConnectTimeout(patience).SetKeepAlive(20 * time.Minute))
 	return finished(d.client.Connect(), "connect as "+d.name)
 }
 

@@ -75,7 +75,7 @@ func TestServe(t *testing.T) {
 	}
 	t.Run("the README's event", func(t *testing.T) {
 		clientID, topic, payload := readmeEvent(t)
-		client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + s.find(t, `(\S+) +without TLS`)).SetClientID(clientID))
+		client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + s.find(t, `(\S+) +without TLS`)).SetClientID(clientID).SetConnectTimeout(3 * time.Minute))
 		if token := client.Connect(); token.Wait() && token.Error() != nil {
 			t.Fatal(token.Error())
 		}
@@ -160,7 +160,7 @@ func register(t *testing.T, config aws.Config, name string) devicesdk.Device {
 // wantFinding waits for an active finding whose title has the words.
 func wantFinding(t *testing.T, config aws.Config, words ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	poll := time.NewTicker(200 * time.Millisecond)
 	defer poll.Stop()

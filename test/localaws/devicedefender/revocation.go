@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// patience bounds what a check waits for.
-	patience = 10 * time.Second
+	// patience bounds what a check or a notification waits for: it only ends what hangs.
+	patience = 2 * time.Minute
 	// maxRevocationList is the size of the largest revocation list that is read, in bytes.
 	maxRevocationList = 16 << 20
 )

@@ -20,7 +20,7 @@ func (w *world) startPeer(version int, d device, clientID string) func() devices
 	w.t.Helper()
 	address, err := netip.ParseAddrPort(w.broker.TLSAddress())
 	w.do(nil, err)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*patience) // installs the SDK where it is not yet
 	w.t.Cleanup(cancel)
 	wait, err := devicesdk.Device{
 		Version: version, Host: "localhost", Port: int(address.Port()), ClientID: clientID, Certificate: d.pem, Key: d.key, RootCA: w.ca,
