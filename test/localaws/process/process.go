@@ -6,7 +6,6 @@ package process
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -60,26 +59,71 @@ func Start(spec Spec) (*Process, error) {
 	}
 	defer theirs.Close()
 	cmd := exec.Command("/bin/sh", append([]string{"-c", leash, "sh", spec.Path}, spec.Args...)...)
-	cmd.Dir, cmd.Env = spec.Dir, spec.Env
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, spec.Stdout, spec.Stderr
+	cmd.Dir, cmd.Env, cmd.Stdin = spec.Dir, spec.Env, theirs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = Grace // a grandchild may keep the pipes of Stdout open
-	if err := cmd.Start(); err != nil {
+	var out outputs
+	if cmd.Stdout, err = out.to(spec.Stdout); err == nil && spec.Stderr == spec.Stdout {
+		cmd.Stderr = cmd.Stdout
+	} else if err == nil {
+		cmd.Stderr, err = out.to(spec.Stderr)
+	}
+	if err == nil {
+		err = cmd.Start()
+	}
+	out.passed()
+	if err != nil {
 		ours.Close()
 		return nil, fmt.Errorf("start %s: %w", spec.Path, err)
 	}
 	p := &Process{cmd: cmd, leash: ours, done: make(chan struct{})}
 	go func() {
-		err := cmd.Wait()
-		// What the program left behind in its group, the leash's reader included.
+		p.err = cmd.Wait()
+		// What the program left behind in its group, the leash's reader included, which may
+		// keep the pipes of its output open.
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		ours.Close()
-		if !errors.Is(err, exec.ErrWaitDelay) {
-			p.err = err
-		}
+		out.finish()
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// outputs are the pipes from a program to writers that are no files. Package exec would
+// stop reading a while after the program's end, though there may be more to read.
+type outputs struct {
+	ours, theirs []*os.File
+	copied       sync.WaitGroup
+}
+
+func (o *outputs) to(w io.Writer) (io.Writer, error) {
+	if _, file := w.(*os.File); file || w == nil {
+		return w, nil
+	}
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("pipe for a child's output: %w", err)
+	}
+	o.ours, o.theirs = append(o.ours, ours), append(o.theirs, theirs)
+	o.copied.Go(func() {
+		defer ours.Close()
+		io.Copy(w, ours)
+	})
+	return theirs, nil
+}
+
+// finish reads all that is left. A program that left the group may keep a pipe open.
+func (o *outputs) finish() {
+	for _, f := range o.ours {
+		f.SetReadDeadline(time.Now().Add(time.Minute))
+	}
+	o.copied.Wait()
+}
+
+// passed closes what the program has got.
+func (o *outputs) passed() {
+	for _, f := range o.theirs {
+		f.Close()
+	}
 }
 
 func leashPipe() (ours, theirs *os.File, err error) {
