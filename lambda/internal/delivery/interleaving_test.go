@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,7 +105,7 @@ func (w *world) begin(messages ...signal.Signal) {
 		well := true
 		collect := func(outcomes map[string]delivery.Outcome) {
 			for _, o := range outcomes {
-				well = well && o.Verdict == delivery.Done
+				well = well && (o.Verdict == delivery.Done || o.Verdict == delivery.Refused)
 			}
 		}
 		if len(messages) > 0 {
@@ -180,29 +181,67 @@ func TestEveryInterleavingAndCrashEndsInTheNewestState(t *testing.T) {
 		queue := rapid.Permutation(slices.Concat(events, duplicates)).Draw(t, "arrival")
 		crashes := rapid.IntRange(0, 4).Draw(t, "crashes")
 
-		for len(queue) > 0 || len(w.workers) > 0 {
-			const most = 3
-			choice := rapid.IntRange(0, 9).Draw(t, "next")
-			switch {
-			case choice == 0:
-				w.now = w.now.Add(rapid.SampledFrom([]time.Duration{time.Millisecond, 50 * time.Minute, 3 * time.Hour}).Draw(t, "pass"))
-			case choice == 1 && len(w.workers) < most && w.table.Len() > 0:
-				w.begin()
-			case choice <= 4 && len(queue) > 0 && len(w.workers) < most || len(w.workers) == 0 && len(queue) > 0:
-				n := rapid.IntRange(1, min(2, len(queue))).Draw(t, "batch")
-				batch := slices.Clone(queue[:n])
-				queue = queue[n:]
-				w.begin(batch...)
-			case len(w.workers) > 0:
-				i := rapid.IntRange(0, len(w.workers)-1).Draw(t, "worker")
-				crash := crashes > 0 && rapid.IntRange(0, 5).Draw(t, "crash") == 0
-				if crash {
-					crashes--
-				}
-				queue = append(queue, w.advance(i, crash)...)
-			}
-		}
+		w.drain(t, queue, crashes)
 		w.check(t, events)
+	})
+}
+
+// drain delivers messages until none is left, several workers at once, some of which crash.
+func (w *world) drain(t *rapid.T, queue []signal.Signal, crashes int) {
+	for len(queue) > 0 || len(w.workers) > 0 {
+		const most = 3
+		choice := rapid.IntRange(0, 9).Draw(t, "next")
+		switch {
+		case choice == 0:
+			w.now = w.now.Add(rapid.SampledFrom([]time.Duration{time.Millisecond, 50 * time.Minute, 3 * time.Hour}).Draw(t, "pass"))
+		case choice == 1 && len(w.workers) < most && w.table.Len() > 0:
+			w.begin()
+		case choice <= 4 && len(queue) > 0 && len(w.workers) < most || len(w.workers) == 0 && len(queue) > 0:
+			n := rapid.IntRange(1, min(2, len(queue))).Draw(t, "batch")
+			batch := slices.Clone(queue[:n])
+			queue = queue[n:]
+			w.begin(batch...)
+		case len(w.workers) > 0:
+			i := rapid.IntRange(0, len(w.workers)-1).Draw(t, "worker")
+			crash := crashes > 0 && rapid.IntRange(0, 5).Draw(t, "crash") == 0
+			if crash {
+				crashes--
+			}
+			queue = append(queue, w.advance(i, crash)...)
+		}
+	}
+}
+
+// Whatever is refused between what Security Hub takes: what it shows ends in its time, and a
+// later event that it takes is shown.
+func TestEveryInterleavingWithRefusalsEndsWhatIsShown(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		queue := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
+			ms := start.UnixMilli() - 10 + rapid.Int64Range(0, 6).Draw(t, "time")
+			s := event(ms, defender.Active, rapid.SampledFrom([]string{"a", "b", "refused"}).Draw(t, "title"))
+			if s.Finding.Title == "refused" {
+				s.Finding.Title = strings.Repeat("x", 300)
+			}
+			s.Source = defender.RefusedConnections // which nothing clears
+			return s
+		}), 1, 5).Draw(t, "events")
+		w.drain(t, queue, rapid.IntRange(0, 4).Draw(t, "crashes"))
+		w.now = w.now.Add(defender.DefaultQuietTime + 24*time.Hour)
+		for range 2 { // what was claimed and not confirmed is imported first
+			w.drain(t, nil, 0)
+			w.begin()
+			w.drain(t, nil, 0)
+		}
+		if f, ok := w.finding(); ok && f.RecordState != "ARCHIVED" {
+			t.Fatalf("%s after the quiet time", f.RecordState)
+		}
+		last := event(w.now.UnixMilli(), defender.Active, "last")
+		last.Source = defender.RefusedConnections
+		w.deliver.Deliver(context.Background(), w.now, []signal.Signal{last})
+		if f, _ := w.finding(); f.RecordState != "ACTIVE" || f.Title != "last" {
+			t.Fatalf("%s, %q", f.RecordState, f.Title)
+		}
 	})
 }
 

@@ -44,7 +44,7 @@ func decide(e *Entry, s signal.Signal, now int64) (Entry, verdict) {
 		return *e, nothing
 	}
 	switch {
-	case order <= 0 && e.Status == Pending:
+	case order <= 0 && e.Status != Confirmed:
 		// Whoever claimed it may be gone, and it may have been for an older signal: a late
 		// beginning is claimed as its end.
 		return *e, again

@@ -3,6 +3,7 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -20,6 +21,9 @@ const (
 	// Unseen: the end of a finding arrived that never began. Security Hub has nothing; the
 	// entry is there so that a beginning that comes late does not leave it active.
 	Unseen Status = "unseen"
+	// Refused: Security Hub has nothing, and will not take what was claimed. It suppresses
+	// nothing, and the schedule leaves it alone.
+	Refused Status = "refused"
 )
 
 // Entry is what the ledger knows about a finding. Times are ms since 1970.
@@ -52,8 +56,9 @@ type Entry struct {
 	// Finding is what was claimed, exactly as it is imported. It is nil once the end of a
 	// finding is confirmed.
 	Finding *defender.Finding `json:"finding,omitempty"`
-	// Shown is what Security Hub has while something newer is claimed, nil for nothing.
-	Shown *Shown `json:"shown,omitempty"`
+	// Shown is what Security Hub has or may have while something newer is claimed, the newest
+	// last.
+	Shown []Shown `json:"shown,omitempty"`
 
 	revision int64
 }
@@ -61,27 +66,44 @@ type Entry struct {
 // Shown is the part of an entry that a claim replaces. It stands again where Security Hub
 // refuses the claim.
 type Shown struct {
+	// Status is Pending where it is not known whether Security Hub has it.
+	Status Status               `json:"status"`
 	State  defender.RecordState `json:"state"`
 	Digest string               `json:"digest"`
-	// Finding is nil where State is ARCHIVED.
+	// Finding is nil where the end of the finding is confirmed.
 	Finding *defender.Finding `json:"finding,omitempty"`
 }
 
+// mostShown bounds what is remembered while nothing is confirmed, as when Security Hub is off.
+const mostShown = 4
+
 // claimed is e as pending.
 func (e Entry) claimed() Entry {
-	if e.Status == Confirmed {
-		e.Shown = &Shown{e.State, e.Digest, e.Finding}
+	if e.Status == Confirmed || e.Status == Pending {
+		e.Shown = append(slices.Clone(e.Shown), Shown{e.Status, e.State, e.Digest, e.Finding})
+	}
+	if len(e.Shown) > mostShown {
+		e.Shown = slices.Delete(e.Shown, 1, 2) // the first may be confirmed
 	}
 	e.Status = Pending
 	return e
 }
 
-// restored is e, whose claim was refused, with what Security Hub has. That it was seen then
+// refused is e, whose claim was refused, with what Security Hub has. That it was seen then
 // is true all the same. The refused signal itself still counts as newer, so that it is
 // tried when it comes again.
-func (e Entry) restored() Entry {
-	e.Status, e.State, e.Digest, e.Finding = Confirmed, e.Shown.State, e.Shown.Digest, e.Shown.Finding
-	e.Order.Tie, e.Shown = "", nil
+func (e Entry) refused() Entry {
+	last := len(e.Shown) - 1
+	if last < 0 {
+		e.Status = Refused
+		return e
+	}
+	was := e.Shown[last]
+	e.Status, e.State, e.Digest, e.Finding, e.Shown = was.Status, was.State, was.Digest, was.Finding, e.Shown[:last]
+	if e.Status == Pending {
+		e.Finding = content(e, *e.Finding)
+	}
+	e.Order.Tie = ""
 	return e
 }
 
@@ -138,8 +160,10 @@ func (l *Ledger) decode(r Record) (*Entry, error) {
 		return nil, fmt.Errorf("ledger record %s / %s: %w", r.Partition, r.Sort, err)
 	}
 	e := doc.Entry
-	if e.Finding == nil && (e.Status != Confirmed || e.State == defender.Active) {
-		return nil, fmt.Errorf("ledger record %s / %s has no finding", r.Partition, r.Sort)
+	for _, s := range append(e.Shown, Shown{e.Status, e.State, e.Digest, e.Finding}) {
+		if s.Finding == nil && (s.Status != Confirmed || s.State == defender.Active) {
+			return nil, fmt.Errorf("ledger record %s / %s has no finding", r.Partition, r.Sort)
+		}
 	}
 	e.Source, e.revision = source, r.Revision
 	return &e, nil
@@ -147,8 +171,8 @@ func (l *Ledger) decode(r Record) (*Entry, error) {
 
 func (l *Ledger) encode(e Entry, now time.Time) (Record, error) {
 	doc, err := json.Marshal(entryDoc{Entry: e, SourceName: e.Source.String()})
-	if err == nil && len(doc) > maxDoc {
-		e.Shown = nil
+	for err == nil && len(doc) > maxDoc && len(e.Shown) > 0 {
+		e.Shown = e.Shown[1:]
 		doc, err = json.Marshal(entryDoc{Entry: e, SourceName: e.Source.String()})
 	}
 	if err != nil {
@@ -158,7 +182,7 @@ func (l *Ledger) encode(e Entry, now time.Time) (Record, error) {
 	switch {
 	case e.Status == Pending:
 		r.Open, r.RefreshAt = true, now.Add(pendingAfter)
-	case e.State == defender.Active:
+	case e.Status == Confirmed && e.State == defender.Active:
 		r.Open, r.RefreshAt = true, l.dueAt(e)
 	default:
 		r.Expires = now.Add(remember)

@@ -139,24 +139,12 @@ func (l *Ledger) Doubt(ctx context.Context, now time.Time, c Claim) (over bool, 
 }
 
 // Abandon records that what was claimed can never be imported. Where Security Hub has
-// something older, that stands again, so that it ends when its time comes. Else the claim
-// stays pending, so that it suppresses nothing, but the schedule leaves it alone.
+// something older, that stands again, so that it ends when its time comes.
 func (l *Ledger) Abandon(ctx context.Context, now time.Time, c Claim) error {
-	e := c.Entry
+	e := c.Entry.refused()
 	e.revision++
-	if e.Shown != nil {
-		e = e.restored()
-	}
-	record, err := l.encode(e, now)
-	if err != nil {
+	if err := l.put(ctx, now, e); err != nil && !errors.Is(err, ErrConflict) {
 		return err
-	}
-	if e.Status == Pending {
-		record.Open, record.RefreshAt, record.RefreshShard = false, time.Time{}, ""
-		record.Expires = now.Add(remember)
-	}
-	if err := l.table.Put(ctx, record); err != nil && !errors.Is(err, ErrConflict) {
-		return fmt.Errorf("write the ledger: %w", err)
 	}
 	return nil
 }

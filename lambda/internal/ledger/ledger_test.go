@@ -136,7 +136,8 @@ func (s keySpy) Get(ctx context.Context, k ledger.Key) (ledger.Record, error) {
 
 func TestDamagedRecordsAreReported(t *testing.T) {
 	ctx := context.Background()
-	for _, doc := range []string{"", "x", `{"source":"nobody"}`, `{"source":"detect","status":"pending"}`, `{"source":"detect","status":"confirmed","state":"ACTIVE"}`} {
+	for _, doc := range []string{"", "x", `{"source":"nobody"}`, `{"source":"detect","status":"pending"}`, `{"source":"detect","status":"confirmed","state":"ACTIVE"}`,
+		`{"source":"detect","status":"pending","finding":{},"shown":[{"status":"pending","state":"ARCHIVED"}]}`} {
 		table := &ledgertest.Table{}
 		if err := table.Put(ctx, ledger.Record{Key: ledger.Key{Partition: "finding#f", Sort: "finding"}, Revision: 1, Doc: []byte(doc)}); err != nil {
 			t.Fatal(err)
@@ -174,6 +175,35 @@ func TestDamagedRecordDoesNotHideTheOthers(t *testing.T) {
 			t.Errorf("%s: %d of 8 listed, error %v", name, n, err)
 		}
 	}
+}
+
+// An item has at most 400 KB, a finding 240 KB.
+func TestEntriesFitIntoAnItemWhateverTheyRemember(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(sizeSpy{&ledgertest.Table{}, t})
+	for ms := range int64(8) {
+		s := auditSignal("C", "f", defender.Active, ms+1)
+		s.Finding.ProductFields = map[string]string{}
+		for i := range 47 {
+			s.Finding.ProductFields[fmt.Sprint(i)] = strings.Repeat("€", 1700)
+		}
+		c, err := l.Claim(ctx, now, s)
+		if err != nil || !c.Import || c.Entry.Finding.ProductFields["46"] == "" {
+			t.Fatalf("%v, %+v", err, c)
+		}
+	}
+}
+
+type sizeSpy struct {
+	ledger.Table
+	t *testing.T
+}
+
+func (s sizeSpy) Put(ctx context.Context, r ledger.Record) error {
+	if len(r.Doc) > 395_000 {
+		s.t.Errorf("an item of %d bytes", len(r.Doc))
+	}
+	return s.Table.Put(ctx, r)
 }
 
 func FuzzDecode(f *testing.F) {
