@@ -195,12 +195,21 @@ func TestStackLives(t *testing.T) {
 		t.Errorf("the queue was %s and is %s", queueURL, again)
 	}
 
+	unknown := second
+	unknown.more = `"Unknown": {"Type": "AWS::Glue::Database"},`
+	if out, err = deploy(unknown); err == nil {
+		t.Fatal("a resource that nothing here provides is deployed")
+	}
+	says("the failed deployment", out, "AWS::Glue::Database")
 	broken := second
 	broken.visibility, broken.sql, broken.more = 90, "SELEKT", `"Extra": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "extra"}},`
 	if out, err = deploy(broken); err == nil {
 		t.Fatal("a rule without SQL is deployed")
 	}
-	says("the failed deployment", out, "UPDATE_FAILED", `unexpected "SELEKT"`)
+	says("the next failed deployment", out, "UPDATE_FAILED", `unexpected "SELEKT"`)
+	if strings.Contains(out, "AWS::Glue::Database") {
+		t.Errorf("the failure tells of the one before as well:\n%s", out)
+	}
 	if status := stackStatus(t, cloud, "Fleet"); status != types.StackStatusUpdateRollbackComplete {
 		t.Errorf("the stack is in %s", status)
 	}

@@ -34,6 +34,9 @@ def event(stack, status, reason=None, resource=None):
     if stack.events:
         # No two at one millisecond, by which they are ordered.
         told.timestamp = max(told.timestamp, stack.events[-1].timestamp + datetime.timedelta(milliseconds=1))
+    # By its operation the CDK CLI tells what failed now from what failed before; a rollback is one of its own.
+    begins = resource is None and (reason == "User Initiated" or status.endswith("ROLLBACK_IN_PROGRESS"))
+    told.operation_id = told.event_id if begins or not stack.events else stack.events[-1].operation_id
     told.sendToSns(stack.account_id, stack.region_name, stack.notification_arns)
     stack.events.append(told)
     if resource is None:
