@@ -6,16 +6,19 @@ export JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION := true
 MODULES := . test test/consumer test/localaws/rie
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local test test-go test-cdk test-cloud lint snapshots fuzz bench bootstrap diff deploy destroy vuln clean
+.PHONY: help go demo local test test-go test-cdk test-cloud lint snapshots fuzz bench bootstrap diff deploy destroy vuln clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: node_modules/.ready ## deploy to a local AWS on loopback and follow device events to findings; needs no account
-	@cd test && go run ./demo
+	$(demo) && exec ../.local/demo
 
 local: node_modules/.ready ## serve that local AWS until Ctrl-C, for your own clients
-	@cd test && go build -o ../.local/demo ./demo && exec ../.local/demo -serve # go run would call Ctrl-C an error
+	$(demo) && exec ../.local/demo -serve
+
+# go run would add an exit status to what a failure says, and call Ctrl-C an error.
+demo = @echo "compiling the demo (minutes the first time)" && cd test && go build -o ../.local/demo ./demo
 
 test: lint test-go test-cdk test-cloud ## everything that CI runs
 
@@ -64,7 +67,11 @@ vuln: ## known vulnerabilities in the dependencies; needs access to vuln.go.dev
 clean: ## remove what the targets installed and built
 	rm -rf node_modules cdk.out .venv .local
 
-node_modules/.ready: package-lock.json
+go:
+	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer (https://go.dev/dl)"; exit 1; }
+	@go list -m >/dev/null 2>&1 || { go list -m; echo "this needs Go 1.26 or newer (https://go.dev/dl), or GOTOOLCHAIN=auto with a network: here is $$(go env GOVERSION) with GOTOOLCHAIN=$$(go env GOTOOLCHAIN)"; exit 1; }
+
+node_modules/.ready: package-lock.json | go
 	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or newer (https://nodejs.org); it brings npm, which then installs the pinned Node.js and CDK CLI"; exit 1; }
 	@echo "installing the CDK CLI and Node.js that package.json pins"
 	@npm ci --no-audit --no-fund --loglevel=error

@@ -107,7 +107,7 @@ func (s *story) note(format string, args ...any) {
 }
 
 const (
-	hintTools  = "The tools are installed by `npm ci` and by pip into .venv; run `make demo` again with a network."
+	hintTools  = "What is missing is installed by npm into node_modules and by pip into .venv, which needs a network the first time."
 	hintDeploy = "Run `make test-cdk` to see whether the app itself fails."
 	hintIssue  = "This is not something that you did: please report it with the output above."
 )
@@ -116,7 +116,7 @@ func (s *story) beginning() []step {
 	return []step{
 		{"start a local AWS: services, MQTT broker, rules engine, Device Defender, Security Hub", s.startCloud, hintTools},
 		{"cdk bootstrap", func(ctx context.Context) error { return s.cloud.Bootstrap(ctx) }, hintTools},
-		{"cdk deploy: compile the Lambda functions, synthesize, deploy the stack", s.deploy, hintDeploy},
+		{"cdk deploy: compile the Lambda functions (minutes the first time), synthesize, deploy the stack", s.deploy, hintDeploy},
 	}
 }
 

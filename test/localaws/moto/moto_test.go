@@ -85,6 +85,31 @@ func TestMissingMotoSaysWhatToDo(t *testing.T) {
 	}
 }
 
+func TestMissingPythonSaysWhatToInstall(t *testing.T) {
+	onlyPath(t)
+	var progress strings.Builder
+	_, err := moto.Python(t.Context(), filepath.Join(t.TempDir(), "venv"), &progress)
+	if err == nil || !strings.HasPrefix(err.Error(), "python3 is missing: install Python 3.10 or newer") {
+		t.Errorf("error %v", err)
+	}
+	if progress.Len() > 0 {
+		t.Errorf("without a Python it says %q", progress.String())
+	}
+}
+
+// Debian's Python without its package for virtual environments ends with the command alone.
+func TestVirtualEnvironmentThatFailsIsReportedInFull(t *testing.T) {
+	bin := onlyPath(t)
+	program(t, filepath.Join(bin, "python3"), `case "$*" in
+"-m venv"*) echo "you need to install the python3-venv package"; echo; echo "Failing command: python3"; exit 1 ;;
+*) `+old+` ;;
+esac`)
+	_, err := moto.Python(t.Context(), filepath.Join(t.TempDir(), "venv"), io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "install the python3-venv package") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestMotoThatEndsIsReportedWithItsReason(t *testing.T) {
 	python := filepath.Join(t.TempDir(), "python")
 	program(t, python, `echo "ModuleNotFoundError: no flask" >&2; exit 1`)

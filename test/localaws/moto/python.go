@@ -40,9 +40,12 @@ func Python(ctx context.Context, venv string, progress io.Writer) (string, error
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
+	if _, err := exec.LookPath("python3"); err != nil {
+		return "", errors.New("python3 is missing: install Python 3.10 or newer with venv and pip (https://www.python.org/downloads; on Debian and Ubuntu: apt install python3-venv), which then installs the emulator moto")
+	}
 	path, err := install(ctx, venv, progress)
 	if err != nil {
-		return "", fmt.Errorf("the local AWS needs Python 3.10 or newer with moto %s: install them by hand with `pip install 'moto[server]==%s'`, so that python3 on PATH has it: %w",
+		return "", fmt.Errorf("the local AWS needs Python 3.10 or newer with moto %s: where pip cannot install it as below, do so by hand with `pip install 'moto[server]==%s'`, so that python3 on PATH has it:\n%w",
 			Version, Version, errors.Join(append(tried, err)...))
 	}
 	return path, nil
@@ -84,7 +87,8 @@ func install(ctx context.Context, venv string, progress io.Writer) (string, erro
 		{own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "moto[server]==" + Version},
 	} {
 		if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%s: %s", strings.Join(command, " "), lastLine(out, err))
+			// The whole of it: Debian names the missing package in the middle.
+			return "", fmt.Errorf("%s: %w\n%s", strings.Join(command, " "), err, strings.TrimSpace(string(out)))
 		}
 	}
 	return withMoto(ctx, own)
