@@ -49,7 +49,8 @@ type AuditProps struct {
 	// Existing keeps the audit configuration that the account already has in this Region,
 	// for example from a visit to the console: there is one an account and Region, and
 	// CloudFormation cannot create it again. Checks, thresholds and role are then not ours,
-	// and Topic names where it reports to.
+	// and Topic names where it reports to. AWS refuses a scheduled audit of a check that is
+	// not enabled there: name it in Except, or set NoSchedule.
 	Existing bool
 	// Topic receives the result of each audit. Where it is encrypted, give its key as
 	// EncryptionKey.
