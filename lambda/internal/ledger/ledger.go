@@ -178,13 +178,15 @@ func (l *Ledger) open(ctx context.Context, prefix string, each func([]Entry) err
 }
 
 // Due calls each with the entries that are due now, a page at a time, until nothing is due
-// or each returns an error.
+// or each returns an error. Each hour it begins with another shard: what a run has no time
+// for must not wait behind the same others again.
 func (l *Ledger) Due(ctx context.Context, now time.Time, each func([]Entry) error) error {
 	var damaged error
 	for i := range shards {
+		shard := (int(now.Unix()/3600) + i) % shards
 		var last Record
 		for more := true; more; {
-			records, follow, err := l.table.Due(ctx, strconv.Itoa(i), now, last)
+			records, follow, err := l.table.Due(ctx, strconv.Itoa(shard), now, last)
 			if err != nil {
 				return fmt.Errorf("list what is due: %w", err)
 			}

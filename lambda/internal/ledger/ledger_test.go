@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -174,6 +175,33 @@ func TestDamagedRecordDoesNotHideTheOthers(t *testing.T) {
 		if n != 8 || err == nil || !strings.Contains(err.Error(), "CHECK#0 / 0") {
 			t.Errorf("%s: %d of 8 listed, error %v", name, n, err)
 		}
+	}
+}
+
+// A run that is over before it has done all must not leave the same ones for the next.
+func TestEveryShardHasItsTurn(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(&ledgertest.Table{})
+	for i := range 100 {
+		if _, err := l.Claim(ctx, now, auditSignal("", fmt.Sprint(i), defender.Active, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[string]bool{}
+	for hour := range 24 {
+		enough := errors.New("time is over")
+		err := l.Due(ctx, now.Add(time.Duration(2+hour)*time.Hour), func(entries []ledger.Entry) error {
+			for _, e := range entries {
+				seen[e.ID] = true
+			}
+			return enough
+		})
+		if !errors.Is(err, enough) {
+			t.Fatal(err)
+		}
+	}
+	if len(seen) != 100 {
+		t.Errorf("%d of 100 were looked at in a day", len(seen))
 	}
 }
 
