@@ -203,7 +203,8 @@ var (
 	errAgain     = errors.New("findings of removed behaviors were not archived")
 )
 
-// Archive archives those of entries that are of no live behavior and returns the others.
+// Archive archives those of entries that are of no live behavior and returns the others. What
+// has to be tried again is due again.
 func (s *Sweeper) Archive(ctx context.Context, now time.Time, entries []ledger.Entry) ([]ledger.Entry, error) {
 	gone := s.gone(entries, now)
 	if len(gone) == 0 {
@@ -219,7 +220,11 @@ func (s *Sweeper) Archive(ctx context.Context, now time.Time, entries []ledger.E
 			rest = append(rest, e)
 		}
 	}
-	return rest, s.deliver(ctx, now, gone)
+	err := s.deliver(ctx, now, gone)
+	if errors.Is(err, errAgain) {
+		err = nil
+	}
+	return rest, err
 }
 
 // gone are the signals that end the findings of behaviors that are not live. They come

@@ -280,6 +280,24 @@ func TestEveryInterleavingLeavesNothingOfRemovedBehaviors(t *testing.T) {
 	})
 }
 
+// One finding that cannot be archived now must not keep the schedule from the others.
+func TestArchiveThatFailsLeavesTheOthersToTheSchedule(t *testing.T) {
+	broken := &sweep.Sweeper{Deliver: failing{}, Live: live("lives")}
+	entry := func(behavior string) ledger.Entry {
+		return ledger.Entry{Source: defender.BehaviorTransitions, State: defender.Active, Profile: "p", Behavior: behavior, ID: behavior, Finding: &defender.Finding{ID: behavior}}
+	}
+	rest, err := broken.Archive(context.Background(), start, []ledger.Entry{entry("gone"), entry("lives")})
+	if err != nil || len(rest) != 1 || rest[0].ID != "lives" {
+		t.Errorf("%v, %v", rest, err)
+	}
+}
+
+type failing struct{}
+
+func (failing) Deliver(_ context.Context, _ time.Time, signals []signal.Signal) map[string]delivery.Outcome {
+	return map[string]delivery.Outcome{signals[0].Finding.ID: {Verdict: delivery.Failing, Reason: "no"}}
+}
+
 // settle lets the schedule run until everything is done.
 func (w *world) settle(t interface{ Fatal(...any) }, l defender.LiveBehaviors) {
 	for range 3 {
