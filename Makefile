@@ -31,8 +31,8 @@ test-cdk: node_modules/.ready ## constructs, snapshots, template invariants, cdk
 	cd test/consumer && go test -count=1 ./... # go test keeps no track of the sources that this one compiles
 
 test-cloud: node_modules/.ready ## the local AWS and the end-to-end tests on it
-	cd test && go test -timeout 15m $$(go list ./... | grep -v -e /templates -e /walkthrough)
-	cd test && go test -timeout 15m -count=1 ./walkthrough/... # go test keeps no track of the sources that the CDK app compiles
+	cd test && go test -timeout 30m $$(go list ./... | grep -v -e /templates -e /walkthrough)
+	cd test && go test -timeout 30m -count=1 ./walkthrough/... # go test keeps no track of the sources that the CDK app compiles
 
 lint: ## formatting and go vet, in every module
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }

@@ -30,7 +30,7 @@ import (
 // start starts a bootstrapped cloud that stops with the test.
 func start(t *testing.T) (context.Context, *localaws.Cloud) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	t.Cleanup(cancel)
 	cloud, err := localaws.Start(ctx, localaws.Options{Progress: t.Output()})
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 // begin starts a cloud to which an app can be deployed.
 func begin(t *testing.T) (context.Context, *story) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	t.Cleanup(cancel)
 	repository, err := filepath.Abs("../..")
 	if err != nil {

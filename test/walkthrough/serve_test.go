@@ -58,7 +58,7 @@ func (s *screen) find(t *testing.T, pattern string) string {
 // TestServe is a user of `make local` who knows nothing but what it prints and what the
 // README says.
 func TestServe(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	s := &screen{done: make(chan struct{})}
 	served := make(chan error, 1)

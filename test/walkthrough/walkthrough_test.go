@@ -27,7 +27,7 @@ func options(t *testing.T, out io.Writer) walkthrough.Options {
 // TestStory holds the demo to what it promises: each signal in Security Hub, what was
 // mended archived, what cannot be imported in the dead-letter queue.
 func TestStory(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	var out bytes.Buffer
 	if err := walkthrough.Tell(ctx, options(t, &out)); err != nil {
