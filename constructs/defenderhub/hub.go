@@ -43,6 +43,8 @@ type DefenderHubProps struct {
 	Forward []defender.Source
 	// EncryptionKey encrypts the queues, topics, log groups and the ledger. Its policy
 	// must let IAM policies of this account use it, as the CDK's default does.
+	// Another key serves from then on: what waits in a queue or stream needs the old one, which
+	// the functions may no longer use, so change it while they are empty.
 	// Default: nil, keys that AWS manages, and for the topics, to which no AWS service
 	// could publish then, one new customer-managed key (1 USD a month, list price).
 	EncryptionKey awskms.IKey
