@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -174,6 +177,31 @@ func TestFiltersThatTheServiceRefuses(t *testing.T) {
 		if status, code, answer := c.signed(t, "POST", "/findings", body); status != http.StatusBadRequest || code != "InvalidInputException" {
 			t.Errorf("%s: %d %s", body, status, answer)
 		}
+	}
+}
+
+// A filter that the service refuses is the last step of a walk-through that took an hour.
+func TestFiltersThatTheDocsPrintAreAllowed(t *testing.T) {
+	c, _ := zoo(t)
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, page := range append(pages, "../../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range regexp.MustCompile(`--filters '([^']*)'`).FindAllSubmatch(text, -1) {
+			found++
+			if status, _, answer := c.signed(t, "POST", "/findings", fmt.Sprintf(`{"Filters":%s}`, command[1])); status != http.StatusOK {
+				t.Errorf("%s: %s: %d %s", page, command[1], status, answer)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no page prints a filter")
 	}
 }
 
