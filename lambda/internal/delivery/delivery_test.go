@@ -122,6 +122,28 @@ func TestUnchangedRepeatsAreNotImported(t *testing.T) {
 	}
 }
 
+// A client that is refused every second must not cost a write of the ledger each time.
+func TestRepeatsOfWhatNothingClearsAreSeldomWritten(t *testing.T) {
+	w := newWorld(t)
+	w.replay(t, refused(0))
+	before := w.table.Writes()
+	for i := 1; i < 3600; i++ {
+		w.now = start.Add(time.Duration(i) * time.Second)
+		w.replay(t, refused(time.Duration(i)*time.Second))
+	}
+	if n := w.table.Writes() - before; n > 65 {
+		t.Errorf("%d writes for an hour of repeats", n)
+	}
+	w.now = w.now.Add(defender.DefaultQuietTime - time.Minute)
+	if w.refresh(t); w.mustFind(t).RecordState != "ACTIVE" {
+		t.Error("archived before it was quiet for 7 days")
+	}
+	w.now = w.now.Add(time.Minute)
+	if w.refresh(t); w.mustFind(t).RecordState != "ARCHIVED" {
+		t.Error("active after 7 quiet days")
+	}
+}
+
 func TestChangedRepeatsAreImportedAtOnce(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, alarm(-2*time.Minute), event(ms(-time.Minute), defender.Active, "worse"))

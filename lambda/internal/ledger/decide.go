@@ -25,6 +25,11 @@ const (
 	eventRepeats = time.Hour
 )
 
+// seldom is how often repeats are noted that count for the quiet time alone: a write each
+// second of a device in a loop costs more than all else, and slows others down. Where an
+// event ends the finding, each repeat has its place in the order.
+const seldom = time.Minute
+
 // decide weighs a signal against what the ledger knows. now is in ms.
 func decide(e *Entry, s signal.Signal, now int64) (Entry, verdict) {
 	if e == nil {
@@ -51,6 +56,9 @@ func decide(e *Entry, s signal.Signal, now int64) (Entry, verdict) {
 	case order <= 0:
 		return *e, nothing
 	case e.Status == Confirmed && repeats(*e, s, now):
+		if !e.Source.Info().Clears && s.Time-e.LastObserved < seldom.Milliseconds() {
+			return *e, nothing
+		}
 		next := observe(*e, s, now)
 		next.Order = s.Order
 		if next.Finding != nil {
