@@ -3,6 +3,8 @@ package defenderhub
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -210,7 +212,7 @@ func (e *selfManaged) parts() *SelfManagedParts {
 	}
 	parts := &SelfManagedParts{
 		ErrorQueue: e.errorQueue, DeadLetterQueue: e.deadLetters, StateTable: e.state,
-		Evaluator: e.evaluator, Closer: e.closer, Rules: e.rules, Alarms: e.alarms,
+		Evaluator: e.evaluator, Closer: e.closer, Rules: maps.Clone(e.rules), Alarms: slices.Clone(e.alarms),
 	}
 	if e.queue != nil {
 		parts.TelemetryQueue = e.queue

@@ -2,6 +2,7 @@ package templates
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"os"
 	"os/exec"
@@ -61,10 +62,7 @@ func TestCfnLintFindsNothing(t *testing.T) {
 	templates := map[string][]string{}
 	dir := t.TempDir()
 	for _, s := range all {
-		region := "us-east-1"
-		if s.name == "aws-cn" {
-			region = "cn-north-1"
-		}
+		region := cmp.Or(map[string]string{"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}[s.name], "us-east-1")
 		text, _ := synth(t, s.name, s.build)
 		path := filepath.Join(dir, s.name+".json")
 		if err := os.WriteFile(path, text, 0o644); err != nil {

@@ -60,6 +60,12 @@ var stacks = []deployment{
 var all = append(slices.Clone(stacks), []deployment{
 	{"stream", func() awscdk.Stack { return stream() }},
 	{"stream-without-key", func() awscdk.Stack { return streamWithoutKey() }},
+	{"aws-us-gov", func() awscdk.Stack {
+		return hub(&awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: jsii.String("us-gov-west-1")}},
+			&defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{
+				Engine: defender.SelfManaged, Behaviors: defender.StarterBehaviors(), SelfManaged: &defenderhub.SelfManagedProps{},
+			}})
+	}},
 }...)
 
 func prebuilt() awslambda.Code {
