@@ -115,16 +115,16 @@ func (p presence) offlineSince(t int64) int64 {
 	return since
 }
 
-// before drops the marks before t, which must be the start of five minutes, except the
-// newest proofs of sessions that are still open then, and disconnections that end a
-// session whose connection is kept.
-func (p presence) before(t int64) presence {
+// before drops the marks before t, which must be the start of five minutes, except
+// disconnections that end a session of which a sign is kept, and where proofs are asked for
+// the newest of sessions that are still open then.
+func (p presence) before(t int64, proofs bool) presence {
 	i, _ := slices.BinarySearchFunc(p, mark{Time: t}, mark.compare)
 	old, kept := p[:i], p[i:]
 	var short presence
 	var open []string // sessions, "" for messages
 	for _, m := range slices.Backward(old) {
-		proves := m.Link != Disconnected && !p.closed(m, t) && !slices.Contains(open, m.Session)
+		proves := proofs && m.Link != Disconnected && !p.closed(m, t) && !slices.Contains(open, m.Session)
 		ends := m.Link == Disconnected && slices.ContainsFunc(kept, func(k mark) bool {
 			return k.Link != Disconnected && presence{m}.closed(k, t)
 		})

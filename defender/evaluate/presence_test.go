@@ -43,6 +43,17 @@ func TestSessionIsOpenOnlyIfKnown(t *testing.T) {
 	}
 }
 
+// A message that may be older than the disconnection proves no session, and must not begin to
+// when old signs are dropped.
+func TestDisconnectionIsKeptAsLongAsWhatItEnds(t *testing.T) {
+	for _, proofs := range []bool{false, true} {
+		p := presence{{9 * minute, Disconnected, "a"}, {10 * minute, Alive, ""}}
+		if p = p.before(10*minute, proofs); p.online() || len(p) != 2 {
+			t.Errorf("proofs %v: %v", proofs, p)
+		}
+	}
+}
+
 func TestPresenceIgnoresOrderAndDuplicatesAndStaysSmall(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		marks := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) mark {
@@ -66,7 +77,7 @@ func TestPresenceIgnoresOrderAndDuplicatesAndStaysSmall(t *testing.T) {
 			t.Fatalf("%d marks", len(p))
 		}
 		cut := rapid.Int64Range(0, 8).Draw(t, "cut") * 5 * minute
-		short := p.before(cut)
+		short := p.before(cut, true)
 		for a := cut + 5*minute; a < 45*minute; a += 5 * minute {
 			if short.openThroughout(a, a+5*minute, 0) != p.openThroughout(a, a+5*minute, 0) {
 				t.Fatalf("%v at %d differs without the marks before %d: %v", p, a/minute, cut/minute, short)

@@ -17,7 +17,7 @@ import (
 )
 
 // maxStateBytes of more than twenty behaviors is far below the 400 KB of a DynamoDB item.
-const maxStateBytes = 40 << 10
+const maxStateBytes = 80 << 10
 
 // start is a multiple of every window.
 var start = time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC)
@@ -39,6 +39,8 @@ func everyKind(t interface{ Fatal(...any) }) []Compiled {
 			"away":     defender.DisconnectDuration.LessThan(10),
 			"p90":      defender.AllBytesIn.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m),
 			"sizes":    defender.MessageByteSize.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m),
+			"usual":    defender.MessagesSent.Learned(defender.HighConfidence),
+			"least":    defender.MessageByteSize.Statistical(defender.GreaterThanEquals, defender.P10, defender.Window5m),
 		} {
 			all = append(all, defender.Behavior{Name: fmt.Sprintf("%s-%d", name, run), Criteria: normal, ToAlarm: run, ToClear: run})
 		}
@@ -58,7 +60,7 @@ func (fixedFleet) Statistic(FleetKey, defender.Statistic, int64) (Range, bool) {
 	return Range{50, 50}, true
 }
 func (fixedFleet) Baseline(FleetKey, defender.Confidence, int64) (Range, bool) {
-	return Range{0, 50}, true
+	return Range{2, 50}, true
 }
 
 // arrival is a batch of events at the time at which they are handed in.

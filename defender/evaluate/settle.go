@@ -1,6 +1,8 @@
 package evaluate
 
 import (
+	"cmp"
+
 	"github.com/defenderhub/defenderhub/defender"
 )
 
@@ -100,11 +102,12 @@ func (r *step) tooFew(c *Compiled, n, start int64) bool {
 
 // openThroughout reports whether a session is known to have been open all the window.
 // Where sessions are not remembered as a rule, only those count that showed themselves
-// about when the alarm's first datapoint came: what was known of older ones is chance.
+// about when the alarm's first datapoint came, or without an alarm the window's first event:
+// what was known of older ones is chance.
 func (r *step) openThroughout(c *Compiled, t *track, w window) bool {
 	oldest := int64(0)
 	if !c.sessions() {
-		oldest = t.Alarm.First - ClockSkew.Milliseconds()
+		oldest = c.remembered(cmp.Or(t.Alarm.First, w.At))
 	}
 	return r.State.presence.openThroughout(w.Start, w.end(c.length)+1, oldest)
 }

@@ -332,6 +332,12 @@ func (r *step) finished(c *Compiled, t *track) bool {
 	return !unsettled && !r.State.presence.online()
 }
 
+// remembered is the time from which on all signs of sessions are kept for the window of an
+// event at a time, which may come as late as the bound allows.
+func (c *Compiled) remembered(at int64) int64 {
+	return windowStart(at-ClockSkew.Milliseconds()-c.length.Duration().Milliseconds(), Period)
+}
+
 // prune drops the signs of sessions that no window asks for any more.
 func (r *step) prune() {
 	if len(r.State.presence) == 0 {
@@ -342,6 +348,9 @@ func (r *step) prune() {
 	asked := false
 	for i := range r.Behaviors {
 		c := &r.Behaviors[i]
+		if c.infers() && r.watches(c) {
+			oldest = min(oldest, c.remembered(r.now-r.lateness))
+		}
 		if t := r.State.tracks[c.key()]; t != nil && (c.infers() || c.sessions()) && r.watches(c) {
 			asked = true
 			if c.kind != disconnected {
@@ -349,11 +358,5 @@ func (r *step) prune() {
 			}
 		}
 	}
-	oldest = windowStart(oldest, Period)
-	if asked {
-		r.State.presence = r.State.presence.before(oldest)
-		return
-	}
-	i, _ := slices.BinarySearchFunc(r.State.presence, mark{Time: oldest}, mark.compare)
-	r.State.presence = slices.Clone(r.State.presence[i:])
+	r.State.presence = r.State.presence.before(windowStart(oldest, Period), asked)
 }

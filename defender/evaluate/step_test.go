@@ -266,6 +266,27 @@ func TestChangedBoundOfTimeIsMeasuredFromTheSameEvent(t *testing.T) {
 	}
 }
 
+// What is known of sessions by chance, because nobody looked since, must not decide whether too
+// few events are unusual.
+func TestLookChangesNothingThatIsLearned(t *testing.T) {
+	e := evaluator(t, behavior(defender.MessagesSent.Learned(defender.HighConfidence)))
+	e.Fleet = learnedFleet{Range{2, 50}}
+	for connected, want := range map[int64]string{0: ".", 26: "A"} {
+		for _, looks := range [][]int64{nil, {29}} {
+			at := after(connected * minute)
+			s := e.Step("thing", State{}, Lifecycle{ClientID: "thing", Timestamp: at.UnixMilli(), EventType: "connected", Session: "s"}.Datapoints(), at).State
+			for _, look := range looks {
+				s = e.Step("thing", s, nil, after(look*minute)).State
+			}
+			at = after(31 * minute)
+			s = e.Step("thing", s, []Datapoint{Message{Topic: "t", ClientID: "thing", ID: "m", Time: at.UnixMilli(), MQTT: true}.Datapoint(defender.MessagesSent)}, at).State
+			if got := drawn(e.Step("thing", s, nil, after(60*minute)).Transitions); got != want {
+				t.Errorf("connected at minute %d, looked at %v: %s, want %s", connected, looks, got, want)
+			}
+		}
+	}
+}
+
 // What is told after a change must not be older than what was told before: the forwarder would
 // take it for news of yesterday.
 func TestTransitionsOfAChangedIntervalRise(t *testing.T) {
