@@ -34,17 +34,17 @@ func (s *Statement) Matches(ruleName, topic string) bool {
 	if rule, _, ok := BasicIngest(topic); ok {
 		return rule == ruleName
 	}
-	return s.filter != "" && matchTopic(s.filter, topic)
+	return s.filter != "" && MatchTopic(s.filter, topic)
 }
 
 // TopicFilter is the FROM clause: empty for a rule that only Basic Ingest
 // starts.
 func (s *Statement) TopicFilter() string { return s.filter }
 
-// matchTopic follows AWS's page "MQTT topics", by which sensor/# does not match
-// sensor itself, and MQTT in that a wildcard in the first level does not match
-// reserved topics.
-func matchTopic(filter, topic string) bool {
+// MatchTopic reports whether a topic filter takes in a topic. It follows AWS's page
+// "MQTT topics", by which sensor/# does not match sensor itself, and MQTT in that a
+// wildcard in the first level does not match reserved topics.
+func MatchTopic(filter, topic string) bool {
 	if strings.HasPrefix(topic, "$") && !strings.HasPrefix(filter, "$") {
 		return false
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
+	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
 )
 
 // Filters that stand for refused ones on their way through mochi, so that it
@@ -288,7 +289,21 @@ func (h *hook) OnACLCheck(client *mochi.Client, topic string, write bool) bool {
 	if topic == deniedFilter {
 		return false
 	}
-	return c.isSubscribing(topic) || b.authorized(c, "iot:Receive", "topic/"+topic, nil)
+	return c.isSubscribing(topic) || subscribed(client, topic) && b.authorized(c, "iot:Receive", "topic/"+topic, nil)
+}
+
+// subscribed reports whether a client is subscribed to a topic. Mochi has sensor/# take in
+// sensor, as MQTT does and AWS does not.
+func subscribed(client *mochi.Client, topic string) bool {
+	for filter := range client.State.Subscriptions.GetAll() {
+		if levels := strings.SplitN(filter, "/", 3); levels[0] == "$share" && len(levels) == 3 {
+			filter = levels[2]
+		}
+		if iotsql.MatchTopic(filter, topic) {
+			return true
+		}
+	}
+	return false
 }
 
 // OnSubscribe replaces the filters that are refused.

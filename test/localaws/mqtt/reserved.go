@@ -65,6 +65,11 @@ func guardSubscribe(filter string) guard {
 		levels = levels[2:]
 		filter = strings.Join(levels, "/")
 	}
+	for i, level := range levels {
+		if strings.ContainsAny(level, "+#") && (!isWildcard(level) || level == "#" && i < len(levels)-1) {
+			return guard{invalid, fmt.Sprintf("level %q: a wildcard is the only character of its level, and # the last level", level)}
+		}
+	}
 	if !strings.HasPrefix(filter, "$") {
 		return limits(filter)
 	}

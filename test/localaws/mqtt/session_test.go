@@ -31,6 +31,7 @@ func TestMessagesPassBetweenBothVersions(t *testing.T) {
 	w.do(nil, finish(old.Subscribe("to/old/+", 1, func(_ paho3.Client, m paho3.Message) { received <- m })))
 	w.do(nil, w.subscribe5(new5, "to/new/#"))
 
+	w.do(nil, finish(old.Publish("to/new", 1, false, "to the parent, which to/new/# does not take in")))
 	w.do(nil, finish(old.Publish("to/new/a/b", 1, false, "hello")))
 	if p := new5.next(t); p.Topic != "to/new/a/b" || string(p.Payload) != "hello" || p.QoS != 1 {
 		t.Errorf("received %+v", p)
