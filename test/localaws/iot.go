@@ -36,7 +36,7 @@ func (c *Cloud) serveIoT() (err error) {
 	reports := &devicedefender.Reports{Publish: c.Broker.PublishAsService, Now: c.Clock.Now}
 	c.Broker.OnMessage(func(m mqtt.Message) {
 		c.onMessage(m)
-		if m.Origin != mqtt.FromService { // by the data plane too (unverified)
+		if m.Origin == mqtt.FromClient {
 			reports.Receive(m.Topic, m.Payload)
 		}
 	})
@@ -45,6 +45,9 @@ func (c *Cloud) serveIoT() (err error) {
 	c.Defender, err = devicedefender.New(devicedefender.Config{
 		Account: c.Account, Region: c.Region, Registry: c.IoT, Connections: c.Broker, Now: c.Clock.Now, Logger: log,
 		SecurityHub: c.SecurityHub.Hub(c.Account, c.Region), IdentityPools: c.identityPools,
+		May: func(ctx context.Context, roleARN string, actions ...string) error {
+			return c.serviceMay(ctx, "iot", c.IoT.ARN("audit"), "audit", roleARN, "*", actions...)
+		},
 		Notify: func(ctx context.Context, roleARN, topicARN, message string) error {
 			// What AWS names as the source is something of AWS IoT in this account (unverified).
 			if err := c.serviceMay(ctx, "iot", c.IoT.ARN("audit"), "audit", roleARN, topicARN, "sns:Publish"); err != nil {
@@ -168,8 +171,7 @@ func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
 		if err := c.ruleMay(ctx, d.Rule, role, c.IoT.ARN("topic/"+topic), "iot:Publish"); err != nil {
 			return err
 		}
-		c.Broker.Republish(topic, d.Body, qos)
-		return nil
+		return c.Broker.Republish(topic, d.Body, qos)
 	}
 	return errors.New("the local AWS does not deliver actions of the kind " + d.Kind)
 }

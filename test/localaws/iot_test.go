@@ -3,7 +3,6 @@ package localaws_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +11,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
-	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -137,31 +135,5 @@ func checkOtherActions(t *testing.T, ctx context.Context, cloud *localaws.Cloud,
 	// The SDK repeats a call that the emulator did not answer: at least once.
 	if got := slices.Compact(receiveAll(t, queues, *queue.QueueUrl)); !slices.Equal(got, []string{"for queues", want}) {
 		t.Errorf("Amazon SNS delivered %q", got)
-	}
-}
-
-// TestReportOverHTTPSIsAnswered has a report come through the data plane's API.
-func TestReportOverHTTPSIsAnswered(t *testing.T) {
-	ctx, cloud := start(t)
-	client := connect(t, cloud, "camera-1")
-	answers := make(chan string, 1)
-	const topic = "$aws/things/camera-1/defender/metrics/json"
-	if token := client.Subscribe(topic+"/accepted", 1, func(_ paho.Client, m paho.Message) { answers <- string(m.Payload()) }); token.Wait() && token.Error() != nil {
-		t.Fatal(token.Error())
-	}
-	report, err := os.ReadFile("devicedefender/testdata/report-long.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := iotdataplane.NewFromConfig(cloud.Config()).Publish(ctx, &iotdataplane.PublishInput{Topic: aws.String(topic), Payload: report}); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case answer := <-answers:
-		if !strings.Contains(answer, `"status":"ACCEPTED"`) {
-			t.Errorf("answered %s", answer)
-		}
-	case <-ctx.Done():
-		t.Error("no answer")
 	}
 }

@@ -2,6 +2,7 @@ package mqtt_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -9,8 +10,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
+	datatypes "github.com/aws/aws-sdk-go-v2/service/iotdataplane/types"
 	"github.com/eclipse/paho.golang/paho"
 
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
 )
 
@@ -219,5 +222,30 @@ func TestLifecycleEventsCanBeSubscribedTo(t *testing.T) {
 	w.dial3(w.options(d, "pump"))
 	if p := watcher.next(t); p.Topic != "$aws/events/presence/connect_failed/pump" {
 		t.Errorf("received %s", p.Topic)
+	}
+}
+
+// TestReservedTopicsTakeNoHTTP: neither the data plane nor a rule publishes to the topics of
+// Device Defender, and a rule nowhere where the message would be lost without a word.
+func TestReservedTopicsTakeNoHTTP(t *testing.T) {
+	w := newWorld(t)
+	const report = "$aws/things/camera-1/defender/metrics/json"
+	_, err := w.data.Publish(t.Context(), &iotdataplane.PublishInput{Topic: aws.String(report), Payload: []byte("{}")})
+	var refused *datatypes.UnauthorizedException
+	if !errors.As(err, &refused) || !strings.Contains(refused.ErrorMessage(), "AWS IoT Device Defender take MQTT messages of clients only") {
+		t.Errorf("a report over HTTPS: %v", err)
+	}
+	for topic, want := range map[string]string{
+		report: "clients only", "": "at least one character", "a/+": "no wildcards", "1/2/3/4/5/6/7/8/9": "8 slashes",
+		"$aws/things/camera-1/shadow/update": "not known to the local AWS IoT", "$aws/events/presence/connected/a": "only AWS",
+		"a/b": "", "$aws/rules/r/a": "",
+	} {
+		err := w.broker.Republish(topic, []byte("{}"), 0)
+		if want == "" != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("republish to %q: %v, want %q", topic, err, want)
+		}
+	}
+	if err := w.broker.Republish("a", make([]byte, iotcore.MaxPayload+1), 0); err == nil || !strings.Contains(err.Error(), "131073 bytes") {
+		t.Errorf("republish of too much: %v", err)
 	}
 }

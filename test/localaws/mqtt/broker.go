@@ -209,7 +209,7 @@ func (b *Broker) tell(m Message) {
 // Publish publishes a message of the data plane. Reserved topics are guarded as
 // for MQTT clients (unverified: AWS names no error for them here).
 func (b *Broker) Publish(m iotcore.PublishedMessage) error {
-	switch g := guardPublish(m.Topic); g.verdict {
+	switch g := guardHTTP(m.Topic); g.verdict {
 	case invalid:
 		return iotcore.InvalidRequest("the topic %q is not allowed: %s", m.Topic, g.why)
 	case forbidden, unknownHere:
@@ -224,10 +224,24 @@ func (b *Broker) Publish(m iotcore.PublishedMessage) error {
 
 // PublishAsService publishes what AWS itself publishes, on any topic, with a QoS as high
 // as there is: each subscription lowers it to its own.
-func (b *Broker) PublishAsService(topic string, payload []byte) { b.Republish(topic, payload, 1) }
+func (b *Broker) PublishAsService(topic string, payload []byte) {
+	b.publishAsService(topic, payload, 1)
+}
 
-// Republish publishes what a rule publishes, on any topic.
-func (b *Broker) Republish(topic string, payload []byte, qos byte) {
+// Republish publishes what a rule publishes. Reserved topics are guarded as for the data
+// plane: AWS says so of those of Device Defender.
+func (b *Broker) Republish(topic string, payload []byte, qos byte) error {
+	if g := guardHTTP(topic); g.verdict != allowed {
+		return fmt.Errorf("republishing to %q is not allowed: %s", topic, g.why)
+	}
+	if len(payload) > iotcore.MaxPayload {
+		return fmt.Errorf("the payload has %d bytes, at most %d are allowed", len(payload), iotcore.MaxPayload)
+	}
+	b.publishAsService(topic, payload, qos)
+	return nil
+}
+
+func (b *Broker) publishAsService(topic string, payload []byte, qos byte) {
 	if err := b.inject(iotcore.PublishedMessage{Topic: topic, Payload: payload, QoS: qos}); err != nil {
 		b.log.Error("message of the service not delivered", "topic", topic, "error", err)
 	}

@@ -55,6 +55,19 @@ func guardPublish(topic string) guard {
 	return guard{unknownHere, topic + " belongs to a part of AWS IoT that is not known to the local AWS IoT"}
 }
 
+// guardHTTP guards a topic of the data plane's Publish and of the republish action: those of
+// Device Defender do not support that (AWS IoT Core Developer Guide, "Republish").
+func guardHTTP(topic string) guard {
+	g := guardPublish(topic)
+	switch levels := strings.Split(topic, "/"); {
+	case topic == "" || strings.ContainsAny(topic, "+#"):
+		return guard{invalid, "a topic has at least one character, and no wildcards"}
+	case g.verdict == allowed && at(levels, 0) == "$aws" && at(levels, 1) == "things" && at(levels, 3) == "defender":
+		return guard{forbidden, "the reserved topics of AWS IoT Device Defender take MQTT messages of clients only"}
+	}
+	return g
+}
+
 // guardSubscribe guards a filter that a client wants to subscribe to. A filter
 // whose wildcards take in a topic that may not be subscribed to is forbidden, too
 // (unverified). So Basic Ingest and device reports reach AWS alone. A shared
