@@ -329,6 +329,54 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud, fun
 			`{"Resources":{"Audit":{"Type":"AWS::IoT::AccountAuditConfiguration","Properties":{"AccountId":"123456789012","RoleArn":"arn:aws:iam::123456789012:role/r","AuditCheckConfigurations":{}}}}}`,
 			"The AccountAuditConfiguration already exists.",
 		},
+		"ParameterOutOfValues": {
+			`{"Parameters":{"P":{"Type":"String","Default":"x","AllowedValues":["a","b"]}},"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`,
+			"Parameter 'P' must be one of AllowedValues",
+		},
+		"ParameterOutOfPattern": {
+			`{"Parameters":{"P":{"Type":"String","Default":"x9","AllowedPattern":"[a-z]"}},"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`,
+			"Parameter 'P' must match pattern [a-z]",
+		},
+		"ParameterTooLong": {
+			`{"Parameters":{"P":{"Type":"CommaDelimitedList","Default":"ab, abc","MaxLength":2}},"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`,
+			"Parameter 'P' must contain 0 to 2 characters",
+		},
+		"ParameterNoNumber": {
+			`{"Parameters":{"P":{"Type":"Number","Default":"x"}},"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`,
+			"Parameter 'P' must be a number",
+		},
+		"ParameterTooGreat": {
+			`{"Parameters":{"P":{"Type":"Number","Default":11,"MaxValue":10}},"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`,
+			"Parameter 'P' must be a number from any to 10",
+		},
+		"UnknownFunction": {
+			`{"Resources":{"Rule":{"Type":"AWS::Events::Rule","Properties":{"EventPattern":{"source":[{"Fn::Length":["a"]}]}}}}}`,
+			"Rule: Fn::Length is no function that the local AWS follows there",
+		},
+		"FunctionNotAlone": {
+			`{"Resources":{"Rule":{"Type":"AWS::Events::Rule","Properties":{"EventPattern":{"source":[{"Ref":"AWS::Region","x":"y"}]}}}}}`,
+			"Rule: Ref is not alone in its object",
+		},
+		"DynamicReference": {
+			`{"Resources":{"Rule":{"Type":"AWS::Events::Rule","Properties":{"EventPattern":{"source":["{{resolve:ssm:/source}}"]}}}}}`,
+			"the local AWS does not follow dynamic references: {{resolve:ssm:/source}}",
+		},
+		"MisspeltAttribute": {
+			`{"Resources":{"Q":{"Type":"AWS::SQS::Queue","DependOn":"X"}}}`,
+			"Invalid template resource property 'DependOn'",
+		},
+		"UnknownDeletionPolicy": {
+			`{"Resources":{"Q":{"Type":"AWS::SQS::Queue","DeletionPolicy":"Keep"}}}`,
+			"DeletionPolicy of Q is Keep",
+		},
+		"MisspeltSection": {
+			`{"Output":{},"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`,
+			"Invalid template property or properties [Output]",
+		},
+		"AliasOfACondition": {
+			`{"Conditions":{"A":{"Fn::Equals":["a","a"]},"B":{"Condition":"A"}},"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`,
+			"condition B is not one of",
+		},
 		"FailingCustomResource": {
 			`{"Resources":{"Greeting":{"Type":"Custom::Greeting","Properties":{"Name":"nobody","ServiceToken":"` + function + `"}}}}`,
 			"Message returned: invalid argument",

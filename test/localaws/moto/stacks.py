@@ -92,6 +92,7 @@ class Deployment:
             raise ValidationError(message="Template format error: At least one Resources member must be defined.")
         if "Transform" in self.template:
             raise ValidationError(message="the local AWS does not follow Transform in templates: deploy what it makes of yours")
+        templates.check(self.template)
         self.parameters = templates.parameters_of(
             self.template, given, stack.parameters or {}, stack.account_id, stack.region_name
         )

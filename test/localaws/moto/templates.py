@@ -6,6 +6,76 @@ from moto.cloudformation.exceptions import ValidationError
 from moto.ssm import ssm_backends
 
 
+SECTIONS = ["AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Rules", "Mappings", "Conditions", "Resources", "Outputs"]
+ATTRIBUTES = ["Type", "Properties", "DependsOn", "Condition", "DeletionPolicy", "UpdateReplacePolicy", "Metadata"]
+POLICIES = {
+    "DeletionPolicy": ["Delete", "Retain", "RetainExceptOnCreate"],
+    "UpdateReplacePolicy": ["Delete", "Retain"],
+}
+CONDITIONS = ["Fn::And", "Fn::Equals", "Fn::Not", "Fn::Or"]
+FUNCTIONS = ["Fn::Base64", "Fn::FindInMap", "Fn::GetAtt", "Fn::If", "Fn::ImportValue", "Fn::Join", "Fn::Select", "Fn::Split", "Fn::Sub"]
+
+
+def check(template):
+    """Refuses what moto would overlook, or take for something else."""
+    for section in template:
+        if section not in SECTIONS:
+            raise ValidationError(message=f"Invalid template property or properties [{section}], or one that the local AWS does not follow")
+    for rule in template.get("Rules") or {}:
+        if rule != "CheckBootstrapVersion":  # the CDK's, which is about its own bootstrap stack
+            raise ValidationError(message=f"the local AWS does not follow Rules in templates: [{rule}]")
+    for name, condition in (template.get("Conditions") or {}).items():
+        if not isinstance(condition, dict) or len(condition) != 1 or next(iter(condition)) not in CONDITIONS:
+            raise ValidationError(message=f"Template format error: condition {name} is not one of {CONDITIONS}, which the local AWS follows")
+        check_functions(f"Conditions/{name}", condition, CONDITIONS + FUNCTIONS)
+    for name, definition in template["Resources"].items():
+        for attribute in definition:
+            if attribute not in ATTRIBUTES:
+                raise ValidationError(message=f"Invalid template resource property '{attribute}' of {name}, or one that the local AWS does not follow")
+        for policy, values in POLICIES.items():
+            if definition.get(policy, "Delete") not in values:
+                raise ValidationError(message=f"{policy} of {name} is {definition[policy]}, want one of {values}, which the local AWS follows")
+        check_functions(name, definition.get("Properties"), FUNCTIONS)
+    for name, output in (template.get("Outputs") or {}).items():
+        check_functions(f"Outputs/{name}", output, FUNCTIONS)
+
+
+def check_functions(where, value, known):
+    if isinstance(value, str) and "{{resolve:" in value:
+        raise ValidationError(message=f"{where}: the local AWS does not follow dynamic references: {value}")
+    if isinstance(value, list):
+        for inner in value:
+            check_functions(where, inner, known)
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key.startswith("Fn::") and key not in known:
+                raise ValidationError(message=f"Template error: {where}: {key} is no function that the local AWS follows there")
+            if (key.startswith("Fn::") or key == "Ref") and len(value) > 1:
+                raise ValidationError(message=f"Template error: {where}: {key} is not alone in its object")
+            check_functions(where, inner, known)
+
+
+def check_value(key, slot, value):
+    """Refuses a value that breaks what the template says of its parameter."""
+    is_list = slot.get("Type", "").startswith("List<") or slot.get("Type") == "CommaDelimitedList"
+    for one in value.split(",") if is_list else [value]:
+        one = one.strip() if is_list else one
+        number = None
+        if "Number" in slot.get("Type", ""):
+            try:
+                number = float(one)
+            except ValueError:
+                raise ValidationError(message=f"Parameter '{key}' must be a number.") from None
+        if "AllowedValues" in slot and one not in [as_text(allowed) for allowed in slot["AllowedValues"]]:
+            raise ValidationError(message=f"Parameter '{key}' must be one of AllowedValues")
+        if "AllowedPattern" in slot and not re.fullmatch(slot["AllowedPattern"], one):
+            raise ValidationError(message=f"Parameter '{key}' must match pattern {slot['AllowedPattern']}")
+        if not int(slot.get("MinLength", 0)) <= len(one) <= int(slot.get("MaxLength", len(one))):
+            raise ValidationError(message=f"Parameter '{key}' must contain {slot.get('MinLength', 0)} to {slot.get('MaxLength', 'any number of')} characters")
+        if number is not None and not float(slot.get("MinValue", number)) <= number <= float(slot.get("MaxValue", number)):
+            raise ValidationError(message=f"Parameter '{key}' must be a number from {slot.get('MinValue', 'any')} to {slot.get('MaxValue', 'any')}")
+
+
 def parameters_of(template, given, previous, account_id, region_name):
     """The value of each of the template's parameters, as text."""
     slots = template.get("Parameters") or {}
@@ -22,7 +92,10 @@ def parameters_of(template, given, previous, account_id, region_name):
                 raise ValidationError(
                     message=f"Unable to fetch parameters [{value}] from parameter store for this account."
                 )
-    return {key: as_text(value) for key, value in values.items()}
+    values = {key: as_text(value) for key, value in values.items()}
+    for key, value in values.items():
+        check_value(key, slots[key], value)
+    return values
 
 
 def as_text(value):
