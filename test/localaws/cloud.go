@@ -71,7 +71,7 @@ type Cloud struct {
 	Resources *cloudformation.Registry
 	// Functions runs what is deployed.
 	Functions *functions.Runner
-	// Permissions enforces the policies of roles.
+	// Permissions enforces the policies of roles, queues and topics.
 	Permissions *iam.Enforcer
 	// SecurityHub is the service behind the API, for faults and for what no API shows.
 	SecurityHub *securityhubtest.Service
@@ -233,8 +233,9 @@ func (c *Cloud) startEmulator() error {
 		return err
 	}
 	hook := c.Edge.HandleInternal("resources", c.Resources)
+	delivery := c.Edge.HandleInternal("topic-delivery", http.HandlerFunc(c.mayDeliver))
 	c.emulator, err = moto.Start(c.ctx, moto.Config{
-		Python: python, Dir: c.dir, ProviderURL: c.Endpoint + hook, Native: providers.Native(), Replacing: providers.Replacing(),
+		Python: python, Dir: c.dir, ProviderURL: c.Endpoint + hook, DeliveryURL: c.Endpoint + delivery, Native: providers.Native(), Replacing: providers.Replacing(),
 		Log: c.log("moto.log"), Region: c.Region,
 	})
 	if err != nil {

@@ -120,7 +120,13 @@ func (c sender) Send(ctx context.Context, from eventbridge.Origin, arn string, b
 		}
 	}
 	text := string(body)
-	switch service := strings.Split(arn+":::", ":")[2]; service {
+	service := strings.Split(arn+":::", ":")[2]
+	if caller := callers[strings.Split(from.ARN+":::", ":")[2]]; caller != "" && service != "lambda" {
+		if err := c.Permissions.Deliver(ctx, caller, from.ARN, arn, sending[service]); err != nil {
+			return err
+		}
+	}
+	switch service {
 	case "sqs":
 		url := providers.QueueURL(c.Endpoint, arn)
 		_, err := c.queues().SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &url, MessageBody: &text})
@@ -146,8 +152,8 @@ func (c sender) Send(ctx context.Context, from eventbridge.Origin, arn string, b
 	return fmt.Errorf("the local AWS delivers to queues, topics and functions, not to %s", arn)
 }
 
-// callers are the services that need a permission of the function, by the service in the
-// ARN of what invokes it. Schedules of EventBridge Scheduler invoke by their role.
+// callers are the services that need a permission of the function, queue or topic, by the
+// service in the ARN of what sends. Schedules of EventBridge Scheduler send by their role.
 var callers = map[string]string{"iot": "iot.amazonaws.com", "events": "events.amazonaws.com"}
 
 // mayInvoke is an error unless the function's resource policy lets a rule invoke it.

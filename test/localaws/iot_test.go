@@ -87,7 +87,8 @@ func TestRulesOfUsersRunOrAreRefusedByName(t *testing.T) {
 func checkOtherActions(t *testing.T, ctx context.Context, cloud *localaws.Cloud, client paho.Client) {
 	t.Helper()
 	topics, queues := sns.NewFromConfig(cloud.Config()), sqs.NewFromConfig(cloud.Config())
-	queue, err := queues.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String("subscriber")})
+	queue, err := queues.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String("subscriber"), Attributes: map[string]string{"Policy": `{"Version": "2012-10-17", "Statement": [
+		{"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": "*", "Condition": {"ArnLike": {"aws:SourceArn": "arn:aws:sns:*:*:people"}}}]}`}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func TestEventsAndTime(t *testing.T) {
 	wantAlarms(t, cloud, map[string]string{"counted": "OK", "waiting": "OK"})
 	cloud.Clock.Step(50 * time.Minute)
 	wantAlarms(t, cloud, map[string]string{"counted": "OK", "waiting": "ALARM"})
-	if got := receiveAll(t, queues, outputs["TicksUrl"]); !slices.Equal(got, []string{"tick", "tick"}) {
+	if got := receiveAll(t, queues, outputs["TicksUrl"]); !slices.Equal(got, []string{`"tick"`, `"tick"`}) {
 		t.Errorf("in an hour the half-hourly rule sent %v", got)
 	}
 	if got := receiveAll(t, queues, outputs["OutputUrl"]); !slices.Equal(got, []string{"scheduled"}) {

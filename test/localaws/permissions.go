@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -29,13 +30,35 @@ func (c *Cloud) serveRoles() {
 		}
 		return arns
 	}}
+	c.Permissions.Resources = &iam.Resources{API: c.emulatorAPI()}
 	c.Resources.OnChange(c.Permissions.Roles.Changed)
+	c.Resources.OnChange(c.Permissions.Resources.Changed)
 	c.Edge.Wrap("iam", func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			next.ServeHTTP(w, r)
 			c.Permissions.Roles.Changed()
 		})
 	})
+	for _, service := range []string{"sqs", "sns", "kms"} {
+		c.Edge.Wrap(service, func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				next.ServeHTTP(w, r)
+				if !moving.MatchString(r.Header.Get("X-Amz-Target")) {
+					c.Permissions.Resources.Changed()
+				}
+			})
+		})
+	}
+}
+
+// moving are the operations of queues that change no policy, of which there are many.
+var moving = regexp.MustCompile(`^AmazonSQS\.(SendMessage|ReceiveMessage|DeleteMessage|ChangeMessageVisibility|Get|List)`)
+
+// mayDeliver answers the emulator, which asks whether a topic may send to a queue.
+func (c *Cloud) mayDeliver(w http.ResponseWriter, r *http.Request) {
+	if err := c.Permissions.Deliver(c.ctx, "sns.amazonaws.com", r.FormValue("topic"), r.FormValue("queue"), "sqs:SendMessage"); err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+	}
 }
 
 // executionRole are credentials of a function in its role.
@@ -63,13 +86,13 @@ func (c *Cloud) functionMay(ctx context.Context, function, resource string, acti
 }
 
 // serviceMay is an error unless a service can take a role for one of its resources, which
-// is called name, and the role allows the action.
-func (c *Cloud) serviceMay(ctx context.Context, service, sourceARN, name, roleARN, resource, action string) error {
+// is called name, and the role allows the actions.
+func (c *Cloud) serviceMay(ctx context.Context, service, sourceARN, name, roleARN, resource string, actions ...string) error {
 	session, err := c.Permissions.Assume(ctx, service+".amazonaws.com", sourceARN, roleARN, name)
 	if err != nil {
 		return err
 	}
-	return c.Permissions.Allow(ctx, session, resource, action)
+	return c.Permissions.Allow(ctx, session, resource, actions...)
 }
 
 // ruleMay is an error unless the role of a rule's action lets it send.

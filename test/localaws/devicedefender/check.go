@@ -21,6 +21,7 @@ type checkRun struct {
 	at           time.Time // now, for everything but connections
 	since, until time.Time // of connections
 	days         int       // the threshold of checks that have one
+	role         string    // the ARN of the role that reads
 }
 
 // issue is a resource that is not compliant, and why.
@@ -38,35 +39,57 @@ type auditCheck struct {
 	// evaluate returns how many resources there are and what is wrong with some of
 	// them. An error fails the check; its text is the message.
 	evaluate func(*Service, checkRun) (total int, issues []issue, err error)
+	// reads are the actions that the audit's role must allow.
+	reads []string
 }
 
+// Which of the actions in the managed policy AWSIoTDeviceDefenderAudit a check needs AWS does
+// not say. These read the resources that it is about, which says nothing of who connected
+// (unverified).
+var (
+	caActions           = []string{"iot:ListCACertificates", "iot:DescribeCACertificate"}
+	certificateActions  = []string{"iot:ListCertificates", "iot:DescribeCertificate"}
+	identityPoolActions = []string{"cognito-identity:GetIdentityPoolRoles"}
+	loggingActions      = []string{"iot:GetV2LoggingOptions"}
+	policyActions       = []string{"iot:ListPolicies", "iot:GetPolicy"}
+	roleAliasActions    = []string{"iot:ListRoleAliases", "iot:DescribeRoleAlias"}
+)
+
 var auditChecks = map[defender.Check]auditCheck{
-	defender.AuthenticatedCognitoRoleOverlyPermissive:   {"cognitoIdentityPoolId", identityPools},
-	defender.CACertificateExpiring:                      {"caCertificateId", noneHere},
-	defender.CACertificateKeyQuality:                    {"caCertificateId", noneHere},
-	defender.ConflictingClientIDs:                       {"clientId", conflictingClientIDs},
-	defender.DeviceCertificateAge:                       {"deviceCertificateId", certificateAge},
-	defender.DeviceCertificateExpiring:                  {"deviceCertificateId", certificateExpiring},
-	defender.DeviceCertificateKeyQuality:                {"deviceCertificateId", certificateKeyQuality},
-	defender.DeviceCertificateShared:                    {"deviceCertificateId", certificateShared},
-	defender.IntermediateCARevoked:                      {"issuerCertificateIdentifier", intermediateCARevoked},
-	defender.IoTPolicyOverlyPermissive:                  {"policyVersionIdentifier", overlyPermissivePolicies},
-	defender.IoTPolicyPotentialMisconfiguration:         {"policyVersionIdentifier", misconfiguredPolicies},
-	defender.RoleAliasAllowsAccessToUnusedServices:      {"roleAliasArn", noneHere},
-	defender.RoleAliasOverlyPermissive:                  {"roleAliasArn", noneHere},
-	defender.LoggingDisabled:                            {"account", loggingDisabled},
-	defender.RevokedCACertificateStillActive:            {"caCertificateId", noneHere},
-	defender.RevokedDeviceCertificateStillActive:        {"deviceCertificateId", revokedCertificates},
-	defender.UnauthenticatedCognitoRoleOverlyPermissive: {"cognitoIdentityPoolId", identityPools},
+	defender.AuthenticatedCognitoRoleOverlyPermissive:   {"cognitoIdentityPoolId", identityPools, identityPoolActions},
+	defender.CACertificateExpiring:                      {"caCertificateId", noneHere, caActions},
+	defender.CACertificateKeyQuality:                    {"caCertificateId", noneHere, caActions},
+	defender.ConflictingClientIDs:                       {"clientId", conflictingClientIDs, nil},
+	defender.DeviceCertificateAge:                       {"deviceCertificateId", certificateAge, certificateActions},
+	defender.DeviceCertificateExpiring:                  {"deviceCertificateId", certificateExpiring, certificateActions},
+	defender.DeviceCertificateKeyQuality:                {"deviceCertificateId", certificateKeyQuality, certificateActions},
+	defender.DeviceCertificateShared:                    {"deviceCertificateId", certificateShared, certificateActions},
+	defender.IntermediateCARevoked:                      {"issuerCertificateIdentifier", intermediateCARevoked, certificateActions},
+	defender.IoTPolicyOverlyPermissive:                  {"policyVersionIdentifier", overlyPermissivePolicies, policyActions},
+	defender.IoTPolicyPotentialMisconfiguration:         {"policyVersionIdentifier", misconfiguredPolicies, policyActions},
+	defender.RoleAliasAllowsAccessToUnusedServices:      {"roleAliasArn", noneHere, roleAliasActions},
+	defender.RoleAliasOverlyPermissive:                  {"roleAliasArn", noneHere, roleAliasActions},
+	defender.LoggingDisabled:                            {"account", loggingDisabled, loggingActions},
+	defender.RevokedCACertificateStillActive:            {"caCertificateId", noneHere, caActions},
+	defender.RevokedDeviceCertificateStillActive:        {"deviceCertificateId", revokedCertificates, certificateActions},
+	defender.UnauthenticatedCognitoRoleOverlyPermissive: {"cognitoIdentityPoolId", identityPools, identityPoolActions},
 }
 
 // inconclusive is why a check fails, worded as a message of the API.
 func inconclusive(format string, args ...any) error { return fmt.Errorf(format, args...) }
 
+// insufficientPermissions is what the audit's role lacks.
+type insufficientPermissions struct{ error }
+
 // evaluate runs without the lock: checks may wait for others.
 func (s *Service) evaluate(c defender.Check, run checkRun) (int, []issue, error) {
 	if err := s.ctx.Err(); err != nil {
 		return 0, nil, inconclusive("Device Defender is stopping.")
+	}
+	if s.config.May != nil {
+		if err := s.config.May(s.ctx, run.role, auditChecks[c].reads...); err != nil {
+			return 0, nil, insufficientPermissions{err}
+		}
 	}
 	return auditChecks[c].evaluate(s, run)
 }

@@ -83,6 +83,9 @@ type Config struct {
 	// gets its result; meanwhile it is WAITING_FOR_DATA_COLLECTION and the task is in
 	// progress. AWS does not say how long it takes. Default: 0, no wait.
 	DataCollection time.Duration
+	// May is an error unless AWS IoT can take the audit's role and the role allows the
+	// actions on all resources. Default: nil, every role may read all.
+	May func(ctx context.Context, roleARN string, actions ...string) error
 	// Notify publishes a notification to an SNS topic, in the role of the target. Default: nil, nobody is told.
 	Notify func(ctx context.Context, roleARN, topicARN, message string) error
 	// SecurityHub gets the findings of the native integration. Default: nil, nobody.

@@ -1,6 +1,7 @@
 package devicedefender
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -29,8 +30,11 @@ const (
 	scheduled = "SCHEDULED_AUDIT_TASK"
 )
 
-// checkDisabled is one of the two error codes that AWS documents for a check.
-const checkDisabled = "AUDIT_CHECK_DISABLED"
+// The two error codes that AWS documents for a check.
+const (
+	checkDisabled = "AUDIT_CHECK_DISABLED"
+	notPermitted  = "INSUFFICIENT_PERMISSIONS"
+)
 
 // task is an audit that runs or has run. A task never ends FAILED as a whole here:
 // each of its checks fails for itself.
@@ -194,7 +198,7 @@ func (s *Service) begin(t *task, d *checkDetails, at time.Time) (checkRun, bool)
 		return checkRun{}, false
 	}
 	d.status = inProgress
-	run := checkRun{at: at, since: t.started.Add(-lookBack), until: t.started}
+	run := checkRun{at: at, since: t.started.Add(-lookBack), until: t.started, role: s.configuration.roleARN}
 	if !t.since.IsZero() {
 		run.since = t.since
 	}
@@ -222,6 +226,9 @@ func (s *Service) conclude(t *task, d *checkDetails, at time.Time, total int, is
 	}
 	if err != nil {
 		d.status, d.message = failed, message(err)
+		if errors.As(err, new(insufficientPermissions)) {
+			d.errorCode = notPermitted
+		}
 		return
 	}
 	d.total = total

@@ -38,6 +38,26 @@ func TestTaskIsInProgressUntilItsChecksHaveRun(t *testing.T) {
 	}
 }
 
+// TestAuditReadsInItsRole: what the role lacks fails the checks that need it, and no other.
+func TestAuditReadsInItsRole(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{Connections: useBroker, May: func(_ context.Context, role string, actions ...string) error {
+		if role != auditRole || slices.Contains(actions, "iot:ListPolicies") {
+			return fmt.Errorf("%s lacks one of %v", role, actions)
+		}
+		return nil
+	}})
+	w.enable()
+	got := w.describe(w.audit(defender.LoggingDisabled, defender.IoTPolicyOverlyPermissive, defender.ConflictingClientIDs))
+	denied := got.AuditDetails[defender.IoTPolicyOverlyPermissive.String()]
+	if denied.CheckRunStatus != types.AuditCheckRunStatusFailed || aws.ToString(denied.ErrorCode) != "INSUFFICIENT_PERMISSIONS" ||
+		aws.ToString(denied.Message) != auditRole+" lacks one of [iot:ListPolicies iot:GetPolicy]" || denied.CheckCompliant != nil {
+		t.Errorf("the check that the role does not let read: %+v", denied)
+	}
+	if s := got.TaskStatistics; *s.FailedChecks != 1 || *s.NonCompliantChecks != 1 || *s.CompliantChecks != 1 {
+		t.Errorf("the others: %+v", s)
+	}
+}
+
 func TestCanceledTaskKeepsWhatHasEnded(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{DataCollection: time.Hour})
 	w.enable(defender.LoggingDisabled)

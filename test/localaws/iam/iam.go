@@ -1,10 +1,10 @@
 // Package iam enforces the policies of roles on what functions, and services such as the
-// rules of AWS IoT, do in them. It works out which action on which resource a request is,
-// as AWS's Service Authorization Reference has it, and refuses what no policy of the role
-// allows, in the words of AWS. Requests with other credentials than those of functions are
-// not judged: users may do all.
+// rules of AWS IoT, do in them, and those of queues, topics and their KMS keys on what
+// services send. It works out which action on which resource a request is, as AWS's Service
+// Authorization Reference has it, and refuses what no policy allows, in the words of AWS.
+// Requests with other credentials than those of functions are not judged: users may do all.
 //
-// Not judged are the policies of resources and of KMS keys, and grants of keys.
+// Not judged are the policies of other resources, keys of those, and grants of keys.
 package iam
 
 import (
@@ -26,6 +26,7 @@ type Enforcer struct {
 	// Account and Region are where everything is.
 	Account, Region string
 	Roles           *Roles
+	Resources       *Resources
 	// Denied is told of each denial once.
 	Denied func(error)
 
@@ -47,15 +48,33 @@ type Use struct {
 	Action, Resource string
 }
 
-// DeniedError is a request that the role may not make.
+// DeniedError is a request that the role, or the service, may not make.
 type DeniedError struct {
-	Principal        string // the ARN of the session
+	Principal        string // the ARN of the session, or of that for which the service asks
+	Service          string // "" for a role
 	Action, Resource string
 	Because          string
 }
 
 func (e *DeniedError) Error() string {
-	return fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s %s", e.Principal, e.Action, e.Resource, e.Because)
+	kind, through := "User", ""
+	if e.Service != "" {
+		kind, through = "Resource", " ("+e.Service+")"
+	}
+	return fmt.Sprintf("%s: %s%s is not authorized to perform: %s on resource: %s %s", kind, e.Principal, through, e.Action, e.Resource, e.Because)
+}
+
+// of is the refusal that a policy's answer is, nil for none.
+func (e *DeniedError) of(answer verdict, article, kind string) error {
+	switch answer {
+	case denied:
+		e.Because = fmt.Sprintf("with an explicit deny in %s %s", article, kind)
+		return e
+	case notAllowed:
+		e.Because = fmt.Sprintf("because no %s allows the %s action", kind, e.Action)
+		return e
+	}
+	return nil
 }
 
 // Assume is how a service takes a role for a resource of this account, "" for one that
@@ -66,7 +85,8 @@ func (e *Enforcer) Assume(ctx context.Context, service, sourceARN, roleARN, sess
 	if err != nil {
 		return Session{}, err
 	}
-	keys := policy.Values{keySourceAccount: {e.Account}, keyRequestedRegion: {e.Region}}
+	keys := e.keys()
+	keys[keySourceAccount], keys[keyIsService], keys[keyServiceName] = []string{e.Account}, []string{"true"}, []string{service}
 	if sourceARN != "" {
 		keys[keySourceARN] = []string{sourceARN}
 	}
@@ -124,17 +144,49 @@ func (e *Enforcer) Allow(ctx context.Context, s Session, resource string, action
 		return e.deny(fmt.Errorf("the role %s does not exist", s.Role))
 	}
 	for _, action := range actions {
-		if err := e.allow(r, s, action, resource); err != nil {
+		if err := e.allow(ctx, r, s, action, resource); err != nil {
 			return e.deny(err)
 		}
 	}
 	return nil
 }
 
-func (e *Enforcer) allow(r *role, s Session, action, resource string) error {
-	keys := policy.Values{keyPrincipalAccount: {e.Account}, keyPrincipalARN: {r.arn}, keyRequestedRegion: {e.Region}}
-	on := func(st statement) (bool, error) { return st.on(action, resource, keys) }
-	refusal := &DeniedError{Principal: e.principal(r, s), Action: action, Resource: resource}
+// allow asks the policies of the role and, where it has one, of the resource. In one account
+// either may allow.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic_policy-eval-basics-id-rdp.html
+func (e *Enforcer) allow(ctx context.Context, r *role, s Session, action, resource string) error {
+	keys := e.keys()
+	keys[keyPrincipalAccount], keys[keyPrincipalARN], keys[keyIsService] = []string{e.Account}, []string{r.arn}, []string{"false"}
+	by := caller{account: e.Account, role: r.arn, session: e.principal(r, s)}
+	refusal := &DeniedError{Principal: by.session, Action: action, Resource: resource}
+	found, err := e.Resources.find(ctx, resource)
+	if err != nil {
+		return err
+	}
+	answer := notAllowed
+	if found != nil {
+		if answer, _, err = allows(found.policy, by, action, resource, keys); err != nil {
+			return fmt.Errorf("policy of %s, asked for %s: %w", resource, action, err)
+		}
+		if answer == denied {
+			return refusal.of(denied, "a", "resource-based policy")
+		}
+	}
+	if err := e.identity(r, refusal, answer == allowed, keys); err != nil {
+		return err
+	}
+	if found != nil && found.key != "" {
+		if err := e.allowKey(ctx, r, by, found.key, action, resource, keys); err != nil {
+			return err
+		}
+	}
+	e.use(Use{r.name, action, resource})
+	return nil
+}
+
+// identity judges by the policies of the role itself. The resource's policy may have
+// allowed already: then they can deny only, but for a boundary, which always must allow.
+func (e *Enforcer) identity(r *role, refusal *DeniedError, allowedByResource bool, keys policy.Values) error {
 	type judges struct {
 		article, kind string
 		documents     []document
@@ -143,26 +195,34 @@ func (e *Enforcer) allow(r *role, s Session, action, resource string) error {
 	if r.boundary != nil {
 		all = append(all, judges{"a", "permissions boundary", r.boundary})
 	}
-	for _, by := range all {
-		answer, err := decide(by.documents, on)
-		switch {
-		case err != nil:
-			return fmt.Errorf("policies of role %s, asked for %s on %s: %w", r.name, action, resource, err)
-		case answer == denied:
-			refusal.Because = fmt.Sprintf("with an explicit deny in %s %s", by.article, by.kind)
-			return refusal
-		case answer == notAllowed:
-			refusal.Because = fmt.Sprintf("because no %s allows the %s action", by.kind, action)
-			return refusal
+	for i, by := range all {
+		answer, err := decide(by.documents, func(s statement) (bool, error) { return s.on(refusal.Action, refusal.Resource, keys) })
+		if err != nil {
+			return fmt.Errorf("policies of role %s, asked for %s on %s: %w", r.name, refusal.Action, refusal.Resource, err)
+		}
+		if i == 0 && answer == notAllowed && allowedByResource {
+			continue
+		}
+		if err := refusal.of(answer, by.article, by.kind); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// keys are the condition keys that every request has.
+func (e *Enforcer) keys() policy.Values {
+	// Nothing here is encrypted on its way; what runs on AWS is.
+	return policy.Values{keyRequestedRegion: {e.Region}, keySecureTransport: {"true"}}
+}
+
+func (e *Enforcer) use(u Use) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.used == nil {
 		e.used = map[Use]bool{}
 	}
-	e.used[Use{r.name, action, resource}] = true
-	return nil
+	e.used[u] = true
 }
 
 func (e *Enforcer) principal(r *role, s Session) string {

@@ -42,7 +42,16 @@ func enforcer(t *testing.T, trust string, policies ...string) *Enforcer {
 	for _, p := range policies {
 		r.policies = append(r.policies, parse(p))
 	}
-	return &Enforcer{Account: "123456789012", Region: "eu-west-1", Roles: &Roles{roles: map[string]*role{roleARN: r}}}
+	// No queue and no topic has a policy.
+	nothing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Amzn-Errortype", "com.amazonaws.sqs#QueueDoesNotExist")
+		w.WriteHeader(http.StatusBadRequest)
+	}))
+	t.Cleanup(nothing.Close)
+	return &Enforcer{
+		Account: "123456789012", Region: "eu-west-1", Roles: &Roles{roles: map[string]*role{roleARN: r}},
+		Resources: &Resources{API: awsapi.Client{Endpoint: nothing.URL, Region: "eu-west-1"}},
+	}
 }
 
 func statementOf(effect, action, resource, more string) string {
@@ -71,8 +80,8 @@ func TestPoliciesDecideAsInIAM(t *testing.T) {
 		"not resource":            {[]string{`{"Effect": "Allow", "Action": "sqs:*", "NotResource": "` + queue + `"}`}, noAllow},
 		"condition met":           {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"StringEquals": {"AWS:RequestedRegion": ["us-east-1", "eu-west-1"]}}`)}, ""},
 		"condition not met":       {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/Worker"}}`)}, noAllow},
-		"unknown condition key":   {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"Bool": {"aws:SecureTransport": "true"}}`)}, `condition key "aws:SecureTransport" is not known`},
-		"unknown, but irrelevant": {[]string{allow, statementOf("Allow", `"kms:Decrypt"`, `"*"`, `, "Condition": {"StringEquals": {"kms:ViaService": "sqs"}}`)}, ""},
+		"unknown condition key":   {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"Bool": {"aws:MultiFactorAuthPresent": "true"}}`)}, `condition key "aws:MultiFactorAuthPresent" is not known`},
+		"unknown, but irrelevant": {[]string{allow, statementOf("Allow", `"kms:Decrypt"`, `"*"`, `, "Condition": {"StringEquals": {"kms:GrantOperations": "sqs"}}`)}, ""},
 		"unknown variable":        {[]string{statementOf("Allow", `"*"`, `"arn:aws:sqs:*:*:${aws:username}"`, "")}, `policy variable "aws:username" is not known`},
 	} {
 		t.Run(name, func(t *testing.T) {

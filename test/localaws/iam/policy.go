@@ -22,6 +22,7 @@ type document struct {
 type statement struct {
 	Effect                policy.Effect
 	Principal             json.RawMessage
+	NotPrincipal          json.RawMessage
 	Action, NotAction     policy.OneOrMore
 	Resource, NotResource policy.OneOrMore
 	Condition             map[string]map[string]policy.OneOrMore
@@ -42,7 +43,8 @@ func parseDocument(text string) (document, error) {
 	if err := json.Unmarshal([]byte(text), &d); err != nil {
 		return d, fmt.Errorf("policy document: %w", err)
 	}
-	if d.Version != policy.Version {
+	// The older version, which is that of a document without one, has no variables.
+	if older := d.Version == "" || d.Version == "2008-10-17"; d.Version != policy.Version && !(older && !strings.Contains(text, "${")) {
 		return d, &policy.UnsupportedError{Element: "policy version", Name: d.Version}
 	}
 	for i, s := range d.Statement {
@@ -53,17 +55,26 @@ func parseDocument(text string) (document, error) {
 	return d, nil
 }
 
-// The condition keys that requests have here: the first two are of services that assume
-// a role, the others of what is done in it.
+// The condition keys that requests have here: the first are of services, as they assume a
+// role or send, then those of what is done in a role, of everybody, and of the use of a key.
 const (
 	keySourceAccount    = "aws:SourceAccount"
 	keySourceARN        = "aws:SourceArn"
+	keySourceOwner      = "aws:SourceOwner"
+	keyServiceName      = "aws:PrincipalServiceName"
 	keyPrincipalAccount = "aws:PrincipalAccount"
 	keyPrincipalARN     = "aws:PrincipalArn"
+	keyIsService        = "aws:PrincipalIsAWSService"
 	keyRequestedRegion  = "aws:RequestedRegion"
+	keySecureTransport  = "aws:SecureTransport"
+	keyViaService       = "kms:ViaService"
+	keyCallerAccount    = "kms:CallerAccount"
 )
 
-var conditionKeys = []string{keySourceAccount, keySourceARN, keyPrincipalAccount, keyPrincipalARN, keyRequestedRegion}
+var conditionKeys = []string{
+	keySourceAccount, keySourceARN, keySourceOwner, keyServiceName, keyPrincipalAccount, keyPrincipalARN, keyIsService,
+	keyRequestedRegion, keySecureTransport, keyViaService, keyCallerAccount,
+}
 
 // verdict is IAM's answer to one request.
 type verdict int
@@ -115,9 +126,9 @@ func (s statement) lets(service string, keys policy.Values) (bool, error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	var principal struct{ Service policy.OneOrMore }
-	if json.Unmarshal(s.Principal, &principal) != nil || !slices.Contains(principal.Service, service) {
-		return false, nil
+	to, err := s.reaches(caller{service: service})
+	if err != nil || to == stranger {
+		return false, err
 	}
 	return s.holds(keys)
 }

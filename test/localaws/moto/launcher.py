@@ -2,6 +2,7 @@
 
 Usage: launcher.py SETTINGS, a JSON file with
   ProviderURL   asked for the resources that moto does not make
+  DeliveryURL   asked whether a topic may send to a queue
   Native        the resource types that moto makes
   Replacing     resource types, and the properties whose change replaces the resource
 
@@ -18,6 +19,9 @@ import os
 import sys
 import threading
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -25,6 +29,8 @@ import changesets
 import resources
 import stacks
 from moto.iam.models import Role
+from moto.kms.models import KmsBackend
+from moto.sns.models import Subscription
 from moto.sqs.models import Queue, SQSBackend, sqs_backends
 
 
@@ -76,6 +82,57 @@ def in_json(put_policy):
     return put
 
 
+def keeping_policy(set_attributes):
+    """Wraps the function with which moto sets attributes of a queue: it forgets the policy where that is not among
+    them."""
+
+    def set_all(queue, attributes, *args, **kwargs):
+        return set_attributes(queue, {"Policy": getattr(queue, "policy", None)} | attributes, *args, **kwargs)
+
+    return set_all
+
+
+# The subscription that is sent to by this thread.
+SENDING = threading.local()
+
+
+def sending(publish):
+    def noted(subscription, *args, **kwargs):
+        SENDING.subscription = subscription
+        try:
+            return publish(subscription, *args, **kwargs)
+        finally:
+            SENDING.subscription = None
+
+    return noted
+
+
+def permitted(send, delivery_url):
+    """Wraps the function with which moto sends to queues: what the queue's policy does not let a topic send is lost, as
+    on AWS."""
+
+    def send_message(*args, **kwargs):
+        subscription = getattr(SENDING, "subscription", None)
+        if subscription is not None:
+            query = urllib.parse.urlencode({"topic": subscription.topic_arn, "queue": subscription.endpoint})
+            try:
+                urllib.request.urlopen(f"{delivery_url}?{query}").close()
+            except urllib.error.HTTPError:
+                return None
+        return send(*args, **kwargs)
+
+    return send_message
+
+
+def with_text(create):
+    """Wraps the function with which moto makes a KMS key: the policy of one from a template could not be read back."""
+
+    def create_key(backend, policy, *args, **kwargs):
+        return create(backend, json.dumps(policy) if isinstance(policy, dict) else policy, *args, **kwargs)
+
+    return create_key
+
+
 def with_oldest_messages(app):
     """Adds a page with what no API of SQS tells: when the oldest message of each queue was sent, in ms."""
 
@@ -111,7 +168,11 @@ def main():
 
     Queue.add_message = moving(Queue.add_message)
     Queue.delete_message = moving(Queue.delete_message)
+    KmsBackend.create_key = with_text(KmsBackend.create_key)
     Role.put_policy = in_json(Role.put_policy)
+    Queue._set_attributes = keeping_policy(Queue._set_attributes)
+    Subscription.publish = sending(Subscription.publish)
+    SQSBackend.send_message = permitted(SQSBackend.send_message, settings["DeliveryURL"])
     SQSBackend.receive_message = waiting_outside(SQSBackend.receive_message)
 
     from moto.server import DomainDispatcherApplication, create_backend_app

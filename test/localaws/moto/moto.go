@@ -27,6 +27,7 @@ type Config struct {
 	Python      string   // as [Python] found it
 	Dir         string   // for the launcher, as moto; the caller removes it
 	ProviderURL string   // asked for resources
+	DeliveryURL string   // asked whether a topic may send to a queue
 	Native      []string // types that moto makes itself; all others are asked for
 	// Replacing names for each type the properties whose change replaces a resource.
 	Replacing map[string][]string
@@ -44,7 +45,7 @@ type Moto struct {
 // system chose.
 func Start(ctx context.Context, c Config) (*Moto, error) {
 	dir := filepath.Join(c.Dir, "moto")
-	settings, err := json.Marshal(map[string]any{"ProviderURL": c.ProviderURL, "Native": c.Native, "Replacing": c.Replacing})
+	settings, err := json.Marshal(map[string]any{"ProviderURL": c.ProviderURL, "DeliveryURL": c.DeliveryURL, "Native": c.Native, "Replacing": c.Replacing})
 	if err != nil {
 		return nil, err
 	}

@@ -12,8 +12,7 @@ def queue(original_resource, cloudformation_json, **_):
     known |= {"MessageRetentionPeriod": 4 * 86400, "ReceiveMessageWaitTimeSeconds": 0, "VisibilityTimeout": 30}
     known |= {"ContentBasedDeduplication": "false", "SqsManagedSseEnabled": True, "RedrivePolicy": {}}
     attributes = {name: wanted.get(name, default) for name, default in known.items()}
-    # moto's own table of attributes has the policy too, which another resource type sets.
-    original_resource._set_attributes(attributes | {"Policy": original_resource.policy})
+    original_resource._set_attributes(attributes)
     original_resource.tags = {tag["Key"]: tag["Value"] for tag in wanted.get("Tags", [])}
     return original_resource
 

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
@@ -21,9 +22,6 @@ const snsVersion = "2010-03-31"
 func Delivered(protocol string) bool {
 	return slices.Contains([]string{"sqs", "http", "https"}, protocol)
 }
-
-// notEnforced is what the emulator does about resource policies.
-const notEnforced = "not enforced"
 
 func (a Account) messaging() map[string]declared {
 	return map[string]declared{
@@ -47,6 +45,9 @@ func (a Account) messaging() map[string]declared {
 			},
 		},
 		"AWS::SNS::TopicPolicy": policyOn("Topics", schema.ARN("sns"), func(ctx context.Context, topic, policy string) error {
+			if policy == "" { // Amazon SNS has no topic without a policy
+				policy = fmt.Sprintf(defaultTopicPolicy, topic, strings.Split(topic, ":")[4])
+			}
 			return a.API.Query(ctx, "sns", snsVersion, "SetTopicAttributes", url.Values{
 				"TopicArn": {topic}, "AttributeName": {"Policy"}, "AttributeValue": {policy},
 			}, nil)
@@ -103,29 +104,59 @@ func (a Account) subscribe(ctx context.Context, r cloudformation.Request) (cloud
 
 // policyOn is a type that puts one policy on each of a list of targets.
 func policyOn(targets string, target schema.Check, put func(ctx context.Context, target, policy string) error) declared {
+	on := func(properties map[string]any) []any {
+		list, _ := properties[targets].([]any) // of strings, as the schema has seen
+		return list
+	}
+	take := func(ctx context.Context, from, but []any) error {
+		for _, t := range from {
+			if slices.Contains(but, t) {
+				continue
+			}
+			err := put(ctx, t.(string), "")
+			if err != nil && !awsapi.HasCode(err, "QueueDoesNotExist") && !awsapi.HasCode(err, "NotFound") {
+				return err
+			}
+		}
+		return nil
+	}
 	apply := func(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 		policy, err := json.Marshal(r.ResourceProperties["PolicyDocument"])
 		if err != nil {
 			return cloudformation.Resource{}, err
 		}
-		for _, t := range r.ResourceProperties[targets].([]any) { // the schema has seen a list of strings
+		for _, t := range on(r.ResourceProperties) {
 			if err := put(ctx, t.(string), string(policy)); err != nil {
 				return cloudformation.Resource{}, err
 			}
 		}
+		if err := take(ctx, on(r.OldResourceProperties), on(r.ResourceProperties)); err != nil {
+			return cloudformation.Resource{}, err
+		}
 		id := r.PhysicalResourceID
-		return kept(id, map[string]any{"Id": id}, notEnforced), nil
+		return kept(id, map[string]any{"Id": id}, ""), nil
 	}
 	return declared{
 		properties: schema.Object{"PolicyDocument": schema.Required(schema.Document), targets: schema.Required(schema.List(1, 100, target))},
 		create:     apply, update: apply,
+		remove: func(ctx context.Context, r cloudformation.Request) error {
+			return take(ctx, on(r.ResourceProperties), nil)
+		},
 	}
 }
+
+// defaultTopicPolicy is what a topic has whose policy is taken away.
+// https://docs.aws.amazon.com/sns/latest/dg/sns-access-policy-use-cases.html
+const defaultTopicPolicy = `{"Version": "2008-10-17", "Id": "__default_policy_ID", "Statement": [{
+	"Sid": "__default_statement_ID", "Effect": "Allow", "Principal": {"AWS": "*"},
+	"Action": ["SNS:GetTopicAttributes", "SNS:SetTopicAttributes", "SNS:AddPermission", "SNS:RemovePermission", "SNS:DeleteTopic",
+		"SNS:Subscribe", "SNS:ListSubscriptionsByTopic", "SNS:Publish"],
+	"Resource": %q, "Condition": {"StringEquals": {"AWS:SourceOwner": %q}}}]}`
 
 // keepBucketPolicy leaves the policy out of the emulator, which would apply statements
 // without their conditions: the usual one that refuses plain HTTP would refuse all.
 func keepBucketPolicy(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	return kept(text(r, "Bucket"), nil, notEnforced), nil
+	return kept(text(r, "Bucket"), nil, "not enforced"), nil
 }
 
 // lowerCamel renames the keys of CloudFormation properties to those of APIs that begin

@@ -37,9 +37,8 @@ func checkNative(r cloudformation.Request) error {
 
 // native are the properties that the local AWS follows of each type that the emulator
 // makes, and those that nothing here can tell from being followed: tags, descriptions,
-// encryption at rest, backups, tracing, where logs go and how long they stay, and what
-// resource policies allow, which is not enforced. One that would change what a
-// deployment does is not here.
+// encryption at rest of tables and streams, backups, tracing, where logs go and how long
+// they stay. One that would change what a deployment does is not here.
 var native = map[string]schema.Object{
 	"AWS::CloudFormation::Stack": {
 		"TemplateURL": schema.Required(schema.Text(1, 1024)),
