@@ -15,12 +15,12 @@ import (
 // maximumBody is above every request of CloudWatch.
 const maximumBody = 4 << 20
 
-// changing are the operations after which alarms or their states would be others than
-// those that are judged.
-var changing = []string{"PutMetricAlarm", "PutCompositeAlarm", "DeleteAlarms", "SetAlarmState", "EnableAlarmActions", "DisableAlarmActions"}
+// changing are the operations after which alarms, their states or what they are judged by
+// would be others than those that are judged.
+var changing = []string{"PutMetricData", "PutMetricAlarm", "PutCompositeAlarm", "DeleteAlarms", "SetAlarmState", "EnableAlarmActions", "DisableAlarmActions"}
 
-// API refuses to change alarms, which come from stacks, and their states, which come
-// from metrics. It leaves all else to next, the emulator.
+// API refuses to change alarms, which come from stacks, their states, which come from
+// metrics, and metrics, which come from the logs of functions. It leaves all else to next, the emulator.
 func API(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(io.LimitReader(r.Body, maximumBody))
@@ -30,7 +30,7 @@ func API(next http.Handler) http.Handler {
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		if name := operation(r, body); slices.Contains(changing, name) {
-			edge.Refuse(w, r, name+": alarms come from CloudFormation stacks, and their states from metrics, only")
+			edge.Refuse(w, r, name+": alarms come from CloudFormation stacks, their states from metrics, and metrics from queues and from what functions log in the embedded metric format, only")
 			return
 		}
 		next.ServeHTTP(w, r)

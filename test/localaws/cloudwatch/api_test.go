@@ -27,7 +27,10 @@ func TestAlarmsAreChangedByStacksAndMetricsOnly(t *testing.T) {
 			t.Errorf("%v: %d %s", tc, code, body)
 		}
 	}
-	for _, body := range []string{"Action=DescribeAlarms", "Action=PutMetricData", ""} {
+	if code, body := ask("/", "", "Action=PutMetricData"); code != http.StatusNotImplemented || !strings.Contains(body, "PutMetricData") {
+		t.Errorf("a metric of a user's: %d %s", code, body)
+	}
+	for _, body := range []string{"Action=DescribeAlarms", "Action=ListMetrics", ""} {
 		ask("/", "", body)
 	}
 	if passed != 3 {

@@ -1,8 +1,7 @@
 // Package cloudwatch evaluates the metric alarms of a local AWS as Amazon CloudWatch
 // does, whenever somebody moves the clock: over metrics that functions write to their
 // logs in the embedded metric format, over the SQS metrics of queues, and over failures of
-// functions. Metrics that come by PutMetricData move no alarm. An alarm that cannot be
-// judged is an error that names why.
+// functions. An alarm that cannot be judged is an error that names why.
 package cloudwatch
 
 import (

@@ -29,6 +29,9 @@ const (
 	eventTime = "2006-01-02T15:04:05Z"
 )
 
+// wrongNumber is a rate whose unit is not in the number of its value: 1 minute, 2 minutes.
+var wrongNumber = regexp.MustCompile(`^rate\((1 \w+s|(\d{2,}|[02-9]) \w*[a-rt-z])\)$`)
+
 // reading are the operations that change nothing.
 var reading = regexp.MustCompile(`^(List|Describe)`)
 
@@ -186,6 +189,10 @@ func (a *API) putRule(w http.ResponseWriter, r *http.Request, body []byte) {
 		edge.Refuse(w, r, noOtherBus(in.EventBusName).Error())
 		return
 	}
+	if in.EventPattern == "" && in.ScheduleExpression == "" {
+		fail(w, "ValidationException", "Parameter(s) EventPattern or ScheduleExpression must be specified.")
+		return
+	}
 	if in.EventPattern != "" {
 		if _, err := ParsePattern([]byte(in.EventPattern)); err != nil {
 			fail(w, "InvalidEventPatternException", fmt.Sprintf("Event pattern is not valid. Reason: %v", err))
@@ -197,7 +204,7 @@ func (a *API) putRule(w http.ResponseWriter, r *http.Request, body []byte) {
 			edge.Refuse(w, r, err.Error())
 			return
 		}
-		if strings.HasPrefix(in.ScheduleExpression, "at(") {
+		if strings.HasPrefix(in.ScheduleExpression, "at(") || wrongNumber.MatchString(in.ScheduleExpression) {
 			fail(w, "ValidationException", "Parameter ScheduleExpression is not valid.")
 			return
 		}
@@ -239,6 +246,18 @@ func (t Target) check() error {
 		if err := deliverable(t.DeadLetterConfig.ARN, "sqs"); err != nil {
 			return fmt.Errorf("dead-letter queue: %w", err)
 		}
+	}
+	inputs := 0
+	for _, given := range []bool{t.Input != "", t.InputPath != "", t.InputTransformer != nil} {
+		if given {
+			inputs++
+		}
+	}
+	if inputs > 1 {
+		return errors.New("only one of Input, InputPath and InputTransformer may be given")
+	}
+	if t.Input != "" && !json.Valid([]byte(t.Input)) {
+		return errors.New("Input is no JSON") //nolint:staticcheck // a parameter's name
 	}
 	_, err := t.Body([]byte(`{}`))
 	return err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -57,13 +58,19 @@ func TestFailingTargetGoesToItsDeadLetterQueueAndHarmsNoOther(t *testing.T) {
 }
 
 func TestInputTransformer(t *testing.T) {
-	event := `{"detail": {"findings": [{"Id": "a/b", "Title": "say \"hi\"", "Severity": {"Normalized": 40}}]}}`
+	event := `{"detail": {"findings": [{"Id": "a/b", "Title": "say \"hi\"", "Severity": {"Normalized": 40}}], "big": 9007199254740993}, "source": "s"}`
 	for name, tc := range map[string]struct{ target, want string }{
 		"whole event":    {`{}`, event},
 		"constant":       {`{"Input": "{\"a\":1}"}`, `{"a":1}`},
 		"part":           {`{"InputPath": "$.detail.findings[0].Severity"}`, `{"Normalized":40}`},
-		"quoted value":   {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.findings[0].Title"}, "InputTemplate": "\"It says <t>.\""}}`, `"It says say \"hi\"."`},
-		"value as JSON":  {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.findings[0].Title", "n": "$.detail.findings[0].Severity.Normalized"}, "InputTemplate": "{\"t\": <t>, \"n\": <n>}"}}`, `{"t": "say \"hi\"", "n": 40}`},
+		"quoted value":   {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.findings[0].Id"}, "InputTemplate": "\"It says <t>.\""}}`, `"It says a/b."`},
+		"not escaped":    {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.findings[0].Title"}, "InputTemplate": "\"It says <t>.\""}}`, "error: characters that EventBridge does not escape"},
+		"quoted object":  {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.findings[0].Severity"}, "InputTemplate": "\"It is <t>.\""}}`, `"It is {Normalized:40}."`},
+		"the event":      {`{"InputTransformer": {"InputTemplate": "{\"e\": <aws.events.event.json>, \"o\": <aws.events.event>}"}}`, `{"e": ` + event + `, "o": {"source":"s"}}`},
+		"quoted event":   {`{"InputTransformer": {"InputTemplate": "\"<aws.events.event.json>\""}}`, "error: does not know <aws.events.event.json>, or not there"},
+		"rule":           {`{"InputTransformer": {"InputTemplate": "\"<aws.events.rule-arn>\""}}`, "error: does not know <aws.events.rule-arn>"},
+		"number as is":   {`{"InputTransformer": {"InputPathsMap": {"n": "$.detail.big"}, "InputTemplate": "{\"n\": <n>}"}}`, `{"n": 9007199254740993}`},
+		"value as JSON":  {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.findings[0].Id", "n": "$.detail.findings[0].Severity.Normalized"}, "InputTemplate": "{\"t\": <t>, \"n\": <n>}"}}`, `{"t": "a/b", "n": 40}`},
 		"missing value":  {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.nothing[3]"}, "InputTemplate": "{\"t\": <t>, \"s\": \"<t>\"}"}}`, `{"t": null, "s": ""}`},
 		"quoted, quoted": {`{"InputTransformer": {"InputPathsMap": {"i": "$.detail.findings[0].Id"}, "InputTemplate": "{\"a\": \"<i>\", \"b\": \"<i>\", \"c\": <i>}"}}`, `{"a": "a/b", "b": "a/b", "c": "a/b"}`},
 	} {
@@ -73,6 +80,12 @@ func TestInputTransformer(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, err := target.Body([]byte(event))
+			if want, fails := strings.CutPrefix(tc.want, "error: "); fails {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("body %s, error %v; want %s", got, err, tc.want)
+				}
+				return
+			}
 			if err != nil || string(got) != tc.want {
 				t.Errorf("body %s, error %v; want %s", got, err, tc.want)
 			}

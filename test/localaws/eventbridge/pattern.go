@@ -4,9 +4,11 @@
 package eventbridge
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/netip"
 	"slices"
@@ -35,8 +37,9 @@ type matcher func(value any, present bool) bool
 // ParsePattern compiles an event pattern. An operator that EventBridge does not have
 // is an error that names it.
 func ParsePattern(text []byte) (*Pattern, error) {
-	var raw map[string]any
-	if err := json.Unmarshal(text, &raw); err != nil {
+	decoded, err := decode(text)
+	raw, ok := decoded.(map[string]any)
+	if err != nil || !ok {
 		return nil, fmt.Errorf("event pattern is not a JSON object: %w", err)
 	}
 	if len(raw) == 0 {
@@ -51,11 +54,25 @@ func ParsePattern(text []byte) (*Pattern, error) {
 
 // Match reports whether the event, a JSON object, matches.
 func (p *Pattern) Match(event []byte) (bool, error) {
-	var v map[string]any
-	if err := json.Unmarshal(event, &v); err != nil {
+	v, err := decode(event)
+	if _, ok := v.(map[string]any); err != nil || !ok {
 		return false, fmt.Errorf("event is not a JSON object: %w", err)
 	}
 	return p.root.match(v), nil
+}
+
+// decode leaves numbers as they are written: to EventBridge, 300 and 300.0 are not equal.
+func decode(text []byte) (any, error) {
+	var v any
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("text after the JSON value")
+	}
+	return v, nil
 }
 
 func compileObject(path string, raw map[string]any) (node, error) {
@@ -153,6 +170,9 @@ func matchValue(m matcher, value any, present bool) bool {
 
 func compileMatcher(at string, item any) (matcher, error) {
 	object, ok := item.(map[string]any)
+	if _, isList := item.([]any); isList {
+		return nil, fmt.Errorf("%s: a list within a list", at)
+	}
 	if !ok {
 		return func(v any, present bool) bool { return present && v == item }, nil
 	}
@@ -211,6 +231,9 @@ func compileOperator(operator string, operand any) (matcher, error) {
 	if !isText {
 		return nil, fmt.Errorf("%s: want a string", operator)
 	}
+	if operator == "wildcard" {
+		return compileWildcard(text)
+	}
 	return textMatcher(operator, text), nil
 }
 
@@ -225,18 +248,39 @@ func textMatcher(operator, text string) matcher {
 			return strings.HasPrefix(s, text)
 		case "suffix":
 			return strings.HasSuffix(s, text)
-		case "equals-ignore-case":
-			return strings.EqualFold(s, text)
 		}
-		return wildcard(text, s)
+		return strings.EqualFold(s, text)
 	}
 }
 
-// wildcard matches * as any run of characters.
-func wildcard(pattern, s string) bool {
-	parts := strings.Split(pattern, "*")
+// compileWildcard takes * for any run of characters, \* and \\ for the characters themselves.
+func compileWildcard(pattern string) (matcher, error) {
+	parts := []string{""}
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '*' && strings.HasPrefix(pattern[i+1:], "*"):
+			return nil, fmt.Errorf("wildcard %q: consecutive wildcard characters", pattern)
+		case c == '*':
+			parts = append(parts, "")
+		case c == '\\' && (i+1 == len(pattern) || pattern[i+1] != '*' && pattern[i+1] != '\\'):
+			return nil, fmt.Errorf("wildcard %q: \\ stands before * or \\ only", pattern)
+		default:
+			if c == '\\' {
+				i++
+			}
+			parts[len(parts)-1] += pattern[i : i+1]
+		}
+	}
+	return func(v any, _ bool) bool {
+		s, ok := v.(string)
+		return ok && wildcard(parts, s)
+	}, nil
+}
+
+// wildcard reports whether s consists of the parts, with anything between them.
+func wildcard(parts []string, s string) bool {
 	if len(parts) == 1 {
-		return pattern == s
+		return parts[0] == s
 	}
 	if !strings.HasPrefix(s, parts[0]) {
 		return false
@@ -252,10 +296,19 @@ func wildcard(pattern, s string) bool {
 	return strings.HasSuffix(s, parts[len(parts)-1])
 }
 
+// withinAnythingBut are the operators that anything-but may have.
+var withinAnythingBut = []string{"prefix", "suffix", "equals-ignore-case", "wildcard"}
+
 // compileAnythingBut takes a value, a list of values, or one of the text operators.
 func compileAnythingBut(operand any) (matcher, error) {
 	if inner, ok := operand.(map[string]any); ok {
+		if len(inner) != 1 {
+			return nil, fmt.Errorf("anything-but: one operator is expected, not %d", len(inner))
+		}
 		for operator, value := range inner {
+			if !slices.Contains(withinAnythingBut, operator) {
+				return nil, fmt.Errorf("anything-but: operator %q, want one of %v", operator, withinAnythingBut)
+			}
 			texts, ok := value.([]any)
 			if !ok {
 				texts = []any{value}
@@ -277,7 +330,27 @@ func compileAnythingBut(operand any) (matcher, error) {
 	if !ok {
 		refused = []any{operand}
 	}
+	for _, r := range refused {
+		switch r.(type) {
+		case string, json.Number:
+		default:
+			return nil, fmt.Errorf("anything-but: %v, want strings or numbers", r)
+		}
+	}
+	if len(refused) == 0 {
+		return nil, errors.New("anything-but: an empty list refuses nothing")
+	}
 	return func(v any, present bool) bool { return present && !slices.Contains(refused, v) }, nil
+}
+
+// float is the value of a number.
+func float(v any) (float64, bool) {
+	n, ok := v.(json.Number)
+	if !ok {
+		return 0, false
+	}
+	f, err := n.Float64()
+	return f, err == nil
 }
 
 func compileNumeric(operand any) (matcher, error) {
@@ -288,7 +361,7 @@ func compileNumeric(operand any) (matcher, error) {
 	var bounds []func(float64) bool
 	for i := 0; i < len(list); i += 2 {
 		operator, _ := list[i].(string)
-		limit, ok := list[i+1].(float64)
+		limit, ok := float(list[i+1])
 		if !ok || math.Abs(limit) > 5e9 {
 			return nil, errors.New("numeric: want a number from -5e9 to 5e9")
 		}
@@ -305,7 +378,7 @@ func compileNumeric(operand any) (matcher, error) {
 		bounds = append(bounds, bound)
 	}
 	return func(v any, _ bool) bool {
-		f, ok := v.(float64)
+		f, ok := float(v)
 		return ok && !slices.ContainsFunc(bounds, func(b func(float64) bool) bool { return !b(f) })
 	}, nil
 }

@@ -37,6 +37,11 @@ func TestPatternsMatchAsEventBridgeDoes(t *testing.T) {
 		"numeric out of range":           {`{"detail": {"findings": {"Severity": {"Normalized": [{"numeric": [">", 90]}]}}}}`, false},
 		"cidr":                           {`{"detail": {"findings": {"SourceIp": [{"cidr": "10.0.0.0/8"}]}}}`, true},
 		"cidr, other":                    {`{"detail": {"findings": {"SourceIp": [{"cidr": "192.168.0.0/16"}]}}}`, false},
+		"number as it is written":        {`{"detail": {"findings": {"Severity": {"Normalized": [90]}}}}`, true},
+		"number written otherwise":       {`{"detail": {"findings": {"Severity": {"Normalized": [90.0]}}}}`, false},
+		"anything-but number":            {`{"detail": {"findings": {"Severity": {"Normalized": [{"anything-but": [1, 90]}]}}}}`, false},
+		"escaped wildcard":               {`{"detail-type": [{"wildcard": "Security\\\\*Imported"}]}`, false},
+		"anything-but wildcards":         {`{"source": [{"anything-but": {"wildcard": ["*.iot", "aws.sec*"]}}]}`, false},
 		"or, second":                     {`{"$or": [{"source": ["aws.iot"]}, {"detail-type": [{"prefix": "Security"}]}]}`, true},
 		"or, neither":                    {`{"$or": [{"source": ["aws.iot"]}, {"detail-type": ["x"]}]}`, false},
 	} {
@@ -57,6 +62,9 @@ func TestUnknownPatternsAreRefused(t *testing.T) {
 	for _, pattern := range []string{
 		`{}`, `[]`, `{"source": "aws.iot"}`, `{"source": []}`, `{"source": [{"like": "x"}]}`, `{"source": [{"numeric": ["!", 1]}]}`,
 		`{"source": [{"prefix": 1}]}`, `{"$or": [{"source": ["x"]}]}`, `{"source": [{"prefix": "a", "suffix": "b"}]}`, `{"source": [{"cidr": "10"}]}`,
+		`{"source": [["a"]]}`, `{"source": [{"anything-but": []}]}`, `{"source": [{"anything-but": {}}]}`, `{"source": [{"anything-but": [null]}]}`,
+		`{"source": [{"anything-but": {"numeric": ["=", 1]}}]}`, `{"source": [{"anything-but": {"exists": true}}]}`, `{"source": ["a"]} {}`,
+		`{"source": [{"wildcard": "a**"}]}`, `{"source": [{"wildcard": "a\\b"}]}`,
 	} {
 		if _, err := ParsePattern([]byte(pattern)); err == nil {
 			t.Errorf("%s: accepted, want an error", pattern)

@@ -45,8 +45,10 @@ func (t Target) Body(event []byte) ([]byte, error) {
 
 var placeholder = regexp.MustCompile(`<([^<>\s"]+)>`)
 
-// transform fills the template: inside quotes a value stands as text, outside as
-// JSON; a value that the event lacks is empty, or null outside quotes.
+// transform fills the template: inside quotes a value stands as text, an object or a list
+// without its own quotes, outside as JSON; a value that the event lacks is empty, or null
+// outside quotes (unverified).
+// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html
 func (t Target) transform(event []byte) ([]byte, error) {
 	values := map[string]any{}
 	for name, path := range t.InputTransformer.InputPathsMap {
@@ -68,26 +70,25 @@ func (t Target) transform(event []byte) ([]byte, error) {
 		name := template[at[2]:at[3]]
 		v, known := values[name]
 		switch {
-		case name == "aws.events.event":
+		case name == "aws.events.event.json" && !quoted:
 			out.Write(event)
 			continue
-		case name == "aws.events.event.json":
-			v, known = string(event), true
+		case name == "aws.events.event" && !quoted:
+			rest, err := withoutDetail(event)
+			if err != nil {
+				return nil, err
+			}
+			out.Write(rest)
+			continue
 		case strings.HasPrefix(name, "aws.events."):
-			return nil, fmt.Errorf("input transformer: the local cloud does not know <%s>", name)
+			return nil, fmt.Errorf("input transformer: the local AWS does not know <%s>, or not there", name)
 		}
 		if !known {
 			return nil, fmt.Errorf("input transformer: <%s> is not in the input paths", name)
 		}
-		encoded, err := json.Marshal(v)
+		encoded, err := inserted(v, quoted)
 		if err != nil {
-			return nil, err
-		}
-		if quoted {
-			if v == nil {
-				continue
-			}
-			encoded = bytes.TrimSuffix(bytes.TrimPrefix(encoded, []byte(`"`)), []byte(`"`))
+			return nil, fmt.Errorf("input transformer: <%s>: %w", name, err)
 		}
 		out.Write(encoded)
 	}
@@ -95,12 +96,44 @@ func (t Target) transform(event []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// inserted is a value in a template. What of a text would be escaped in JSON EventBridge does
+// not escape, so that nobody could say what the target gets.
+func inserted(v any, quoted bool) ([]byte, error) {
+	encoded, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	s, isText := v.(string)
+	switch {
+	case isText && strings.ContainsFunc(s, func(r rune) bool { return r == '"' || r == '\\' || r < ' ' }):
+		return nil, fmt.Errorf("the text %s has characters that EventBridge does not escape", encoded)
+	case isText && quoted:
+		return []byte(s), nil
+	case isText:
+		return []byte(`"` + s + `"`), nil
+	case quoted && v == nil:
+		return nil, nil
+	case quoted:
+		return bytes.ReplaceAll(encoded, []byte(`"`), nil), nil
+	}
+	return encoded, nil
+}
+
+func withoutDetail(event []byte) ([]byte, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(event, &fields); err != nil {
+		return nil, err
+	}
+	delete(fields, "detail")
+	return json.Marshal(fields)
+}
+
 var pathStep = regexp.MustCompile(`^(?:\.([A-Za-z0-9_-]+)|\['([^']*)'\]|\[(\d+)\])`)
 
 // lookup follows a JSON path of the form $.a.b[0]['c d']; nil if the event lacks it.
 func lookup(event []byte, path string) (any, error) {
-	var v any
-	if err := json.Unmarshal(event, &v); err != nil {
+	v, err := decode(event)
+	if err != nil {
 		return nil, err
 	}
 	rest, ok := strings.CutPrefix(path, "$")

@@ -3,6 +3,7 @@ package providers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"net/url"
@@ -111,6 +112,9 @@ func (a Account) putAlarm(ctx context.Context, r cloudformation.Request) (cloudf
 	if seconds, ok := schema.Float(p["Period"]); ok && seconds != 10 && seconds != 20 && seconds != 30 && math.Mod(seconds, 60) != 0 {
 		return cloudformation.Resource{}, errors.New("Period must be 10, 20, 30 or a multiple of 60 (Service: CloudWatch, Status Code: 400)") //nolint:staticcheck // names a property
 	}
+	if err := lookBack(p); err != nil {
+		return cloudformation.Resource{}, err
+	}
 	name := r.PhysicalResourceID
 	if r.RequestType == cloudformation.Create {
 		name = named(r, "AlarmName", 255)
@@ -133,6 +137,31 @@ func (a Account) putAlarm(ctx context.Context, r cloudformation.Request) (cloudf
 		inert = err.Error()
 	}
 	return kept(name, map[string]any{"Arn": arn}, inert), nil
+}
+
+// lookBack refuses an alarm that would look further back than CloudWatch does.
+// https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
+func lookBack(alarm map[string]any) error {
+	periods, _ := schema.Float(alarm["EvaluationPeriods"])
+	if datapoints, ok := schema.Float(alarm["DatapointsToAlarm"]); ok && datapoints > periods {
+		return fmt.Errorf("DatapointsToAlarm is %v, and EvaluationPeriods %v (Service: CloudWatch, Status Code: 400)", datapoints, periods) //nolint:staticcheck // names a property
+	}
+	seconds, _ := schema.Float(alarm["Period"])
+	metrics, _ := alarm["Metrics"].([]any)
+	for _, m := range metrics {
+		stat, _ := m.(map[string]any)["MetricStat"].(map[string]any) // the schema has seen the object
+		if s, ok := schema.Float(stat["Period"]); ok {
+			seconds = max(seconds, s)
+		}
+	}
+	limit := 86400.0
+	if seconds >= 3600 {
+		limit *= 7
+	}
+	if periods*seconds > limit {
+		return fmt.Errorf("EvaluationPeriods of %v and a period of %v s are more than %v s together (Service: CloudWatch, Status Code: 400)", periods, seconds, limit) //nolint:staticcheck // names a property
+	}
+	return nil
 }
 
 // SetAlarmState sets what the API tells of an alarm.
