@@ -15,8 +15,9 @@ import (
 
 // AlarmsProps tune the alarms of a [Forwarder].
 type AlarmsProps struct {
-	// Topic is told when an alarm goes off and when it ends. An encrypted topic needs a
-	// customer-managed key that lets cloudwatch.amazonaws.com use it.
+	// Topic is told when an alarm goes off and when it ends. A topic with a policy of its
+	// own, which EnforceSSL makes one, must let cloudwatch.amazonaws.com publish; an
+	// encrypted one needs a customer-managed key that lets it use the key.
 	// Default: nil, the alarms notify nobody.
 	Topic awssns.ITopic
 	// DeadLetters goes off when messages lie in the dead-letter queue.

@@ -69,6 +69,19 @@ var invariants = []struct {
 		}
 		return tlsOnly(tpl, id, "AWS::SNS::TopicPolicy", "Topics")
 	}},
+	{"AWS::SNS::Subscription", func(tpl template, _ string, r resource) string {
+		if r.Properties["Protocol"] != "sqs" {
+			return ""
+		}
+		return lets(tpl, "sns.amazonaws.com", "AWS::SQS::QueuePolicy", "Queues", attributeOf(r.Properties["Endpoint"]), false)
+	}},
+	{"AWS::CloudWatch::Alarm", func(tpl template, _ string, r resource) string {
+		var faults []string
+		for _, action := range list(r.Properties["AlarmActions"]) {
+			faults = append(faults, lets(tpl, "cloudwatch.amazonaws.com", "AWS::SNS::TopicPolicy", "Topics", attributeOf(action), true))
+		}
+		return strings.Join(faults, "")
+	}},
 	{"AWS::KMS::Key", func(_ template, _ string, r resource) string {
 		if r.Properties["EnableKeyRotation"] != true {
 			return "no key rotation"
@@ -319,6 +332,44 @@ func tlsOnly(tpl template, id, policyType, attached string) string {
 		}
 	}
 	return "open to plain HTTP"
+}
+
+// lets reports a queue or topic to which a service cannot send, by its policies or its key.
+// Without any policy the one that Amazon SNS gives a topic lets the service.
+func lets(tpl template, service, policyType, attached, id string, byDefault bool) string {
+	allowed := func(document any) bool {
+		return slices.ContainsFunc(statementList(document), func(s map[string]any) bool {
+			return s["Effect"] == "Allow" && strings.Contains(toJSON(s["Principal"]), `"`+service+`"`)
+		})
+	}
+	may, policies := false, 0
+	for _, r := range tpl.Resources {
+		if r.Type == policyType && strings.Contains(toJSON(r.Properties[attached]), `"`+id+`"`) {
+			policies++
+			may = may || allowed(r.Properties["PolicyDocument"])
+		}
+	}
+	if !may && !(byDefault && policies == 0) {
+		return service + " may not send to " + id
+	}
+	if key := tpl.Resources[attributeOf(tpl.Resources[id].Properties["KmsMasterKeyId"])]; key.Type != "" && !allowed(key.Properties["KeyPolicy"]) {
+		return service + " may not use the key of " + id
+	}
+	return ""
+}
+
+// attributeOf is the logical id of which an intrinsic function takes something.
+func attributeOf(v any) string {
+	m, _ := v.(map[string]any)
+	if id, ok := m["Ref"].(string); ok {
+		return id
+	}
+	of, _ := m["Fn::GetAtt"].([]any)
+	if len(of) == 0 {
+		return ""
+	}
+	id, _ := of[0].(string)
+	return id
 }
 
 // statementList finds the statements in a policy document, or in a list of policies.
