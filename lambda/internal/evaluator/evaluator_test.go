@@ -5,13 +5,17 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/smithy-go"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/defender/evaluate"
@@ -360,10 +364,18 @@ func TestSenderOverHTTPSIsTheThingOfItsPrincipal(t *testing.T) {
 	}
 }
 
-var (
-	throttled = fmt.Errorf("ListPrincipalThings: %w", &smithy.GenericAPIError{Code: "ThrottlingException", Fault: smithy.FaultClient})
-	denied    = fmt.Errorf("DescribeThing: %w", &smithy.GenericAPIError{Code: "AccessDeniedException", Fault: smithy.FaultClient})
-)
+var throttled, denied = answered(http.StatusTooManyRequests, "ThrottlingException"), answered(http.StatusForbidden, "AccessDeniedException")
+
+// answered is what the AWS SDK makes of an answer of AWS IoT.
+func answered(status int, code string) error {
+	_, err := iot.New(iot.Options{
+		Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1,
+		HTTPClient: smithyhttp.ClientDoFunc(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: status, Header: http.Header{"X-Amzn-Errortype": {code}}, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+		}),
+	}).DescribeThing(context.Background(), &iot.DescribeThingInput{ThingName: aws.String("pump")})
+	return fmt.Errorf("DescribeThing: %w", err)
+}
 
 // What an error action saved has neither a time nor, where AWS leaves it out, an id.
 func TestErrorActionIsJudged(t *testing.T) {

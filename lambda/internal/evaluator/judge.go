@@ -178,10 +178,12 @@ func (h *Handler) targeted(out outcome) bool {
 }
 
 // canRetry tells that an error may pass: all but those that say that the request is wrong
-// or not allowed.
+// or not allowed. Of one that AWS IoT's model does not have, such as AccessDeniedException, the
+// SDK says so by the status alone.
 func canRetry(err error) bool {
 	var api smithy.APIError
-	if !errors.As(err, &api) || api.ErrorFault() != smithy.FaultClient {
+	var answer interface{ HTTPStatusCode() int }
+	if !errors.As(err, &api) || !errors.As(err, &answer) || answer.HTTPStatusCode()/100 != 4 {
 		return true
 	}
 	_, throttled := awsretry.DefaultThrottleErrorCodes[api.ErrorCode()]
