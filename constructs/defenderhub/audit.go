@@ -5,10 +5,12 @@ import (
 	"slices"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiot"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/constructs-go/constructs/v10"
 
@@ -57,8 +59,9 @@ type AuditProps struct {
 	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only. With
 	// Existing: none.
 	Topic awssns.ITopic
-	// EncryptionKey encrypts the topic, and the log group of RunOnDeploy. Its policy must let IAM policies of this
-	// account use it, as the CDK's default does.
+	// EncryptionKey encrypts the topic, and the log group of RunOnDeploy. Its policy must let
+	// IAM policies of this account use it, as the CDK's default does; with RunOnDeploy that of
+	// a key that is imported must also allow CloudWatch Logs.
 	// Default: nil, a new key with rotation, 1 USD a month (list price): AWS services
 	// cannot publish through the key that AWS manages.
 	EncryptionKey awskms.IKey
@@ -80,6 +83,21 @@ type AuditProps struct {
 	// Architecture of the function behind RunOnDeploy.
 	// Default: ARM64.
 	Architecture Architecture
+	// LogRetention is how long the logs of the function behind RunOnDeploy are kept.
+	// Default: "", awslogs.RetentionDays_THREE_MONTHS.
+	LogRetention awslogs.RetentionDays
+	// Tracing sends traces of the function behind RunOnDeploy to AWS X-Ray.
+	Tracing bool
+	// VPC puts the function behind RunOnDeploy into a network. It needs a way to AWS IoT,
+	// CloudWatch Logs and Amazon S3, by which it answers CloudFormation: NAT or endpoints.
+	// Default: nil, Lambda's own network.
+	VPC awsec2.IVpc
+	// VPCSubnets are the subnets of VPC.
+	// Default: nil, private subnets.
+	VPCSubnets *awsec2.SubnetSelection
+	// SecurityGroups are those of the function in VPC.
+	// Default: nil, a new one that allows all outgoing traffic.
+	SecurityGroups []awsec2.ISecurityGroup
 }
 
 func (p AuditProps) validate() error {
@@ -100,11 +118,14 @@ func (p AuditProps) validate() error {
 		f.add("Disabled", fmt.Sprintf("%d checks", len(p.Disabled)), "at least one check enabled")
 	} else if !p.NoSchedule && len(p.scheduled()) == 0 {
 		f.add("Except", fmt.Sprintf("%d checks", len(p.Except)), "at least one check left to schedule, or NoSchedule")
+	} else if p.RunOnDeploy && len(p.scheduled()) == 0 {
+		f.add("Except", fmt.Sprintf("%d checks", len(p.Except)), "at least one check left for RunOnDeploy to start")
 	}
 	f.under("", defender.DeviceCertificateAge.Info().Threshold.Validate("CertificateAgeDays", p.CertificateAgeDays))
 	f.under("", defender.DeviceCertificateExpiring.Info().Threshold.Validate("CertificateExpiringDays", p.CertificateExpiringDays))
 	f.removalPolicy("RemovalPolicy", p.RemovalPolicy)
 	f.under("Architecture", p.Architecture.validate())
+	f.network(p.VPC, p.VPCSubnets, p.SecurityGroups)
 	if p.Existing {
 		const instead = "the existing audit configuration decides; change it where it is owned"
 		f.connected("Disabled", p.Disabled, instead)

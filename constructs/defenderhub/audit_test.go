@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/jsii-runtime-go"
 
@@ -207,6 +209,8 @@ func TestWrongAuditPropsAreErrors(t *testing.T) {
 		"nothing enabled":      {defenderhub.AuditProps{Disabled: all}, []string{"Disabled"}},
 		"nothing scheduled":    {defenderhub.AuditProps{Except: all}, []string{"Except"}},
 		"no schedule":          {defenderhub.AuditProps{Except: all, NoSchedule: true}, nil},
+		"nothing to start":     {defenderhub.AuditProps{Except: all, NoSchedule: true, RunOnDeploy: true, Code: prebuilt()}, []string{"Except"}},
+		"no network":           {defenderhub.AuditProps{VPCSubnets: &awsec2.SubnetSelection{}, SecurityGroups: []awsec2.ISecurityGroup{}}, []string{"VPCSubnets", "SecurityGroups"}},
 		"policy, architecture": {defenderhub.AuditProps{RemovalPolicy: "KEEP", Architecture: 5}, []string{"RemovalPolicy", "Architecture"}},
 		"not ours to change":   {defenderhub.AuditProps{Existing: true, Disabled: all[:1], CertificateAgeDays: 40, CertificateExpiringDays: 40}, []string{"Disabled", "CertificateAgeDays", "CertificateExpiringDays"}},
 	} {
@@ -216,6 +220,23 @@ func TestWrongAuditPropsAreErrors(t *testing.T) {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})
+	}
+}
+
+func TestAuditsStarterCanBePlacedAndTraced(t *testing.T) {
+	stack := newStack()
+	vpc := awsec2.NewVpc(stack, jsii.String("Net"), &awsec2.VpcProps{MaxAzs: jsii.Number(1)})
+	group := awsec2.NewSecurityGroup(stack, jsii.String("Group"), &awsec2.SecurityGroupProps{Vpc: vpc})
+	defenderhub.NewAudit(stack, jsii.String("Audit"), &defenderhub.AuditProps{
+		RunOnDeploy: true, Code: prebuilt(), Tracing: true, LogRetention: awslogs.RetentionDays_ONE_YEAR, VPC: vpc, SecurityGroups: []awsec2.ISecurityGroup{group},
+	})
+	tp := synth(t, stack)
+	p := tp.named(t, "AWS::Lambda::Function", "AuditStartFunction").Properties
+	if path(p, "TracingConfig", "Mode") != "Active" || !strings.Contains(text(p["VpcConfig"]), tp.idOf(t, "AWS::EC2::SecurityGroup", "Group")) {
+		t.Errorf("got %s", text(p))
+	}
+	if got := tp.named(t, "AWS::Logs::LogGroup", "AuditStartFunctionLogs").Properties["RetentionInDays"]; got != 365.0 {
+		t.Errorf("logs are kept for %v days", got)
 	}
 }
 

@@ -49,7 +49,8 @@ type DetectProps struct {
 	Topic awssns.ITopic
 	// EncryptionKey encrypts the topic of defender.Native, or queues, stream, table and log
 	// groups of defender.SelfManaged. Its policy must let IAM policies of this account use
-	// it, as the CDK's default does.
+	// it, as the CDK's default does; that of a key that is imported must also allow
+	// CloudWatch Logs.
 	// Default: nil. With defender.Native a new key with rotation, 1 USD a month (list
 	// price): AWS services cannot publish through the key that AWS manages; within a
 	// DefenderHub, the audit's. With defender.SelfManaged keys that AWS manages.

@@ -211,11 +211,7 @@ func (p SelfManagedProps) validate() error {
 	f.number("MemoryMiB", p.MemoryMiB, 128, 10240, "MiB")
 	f.duration("Timeout", p.Timeout, 10*time.Second, 15*time.Minute)
 	f.under("LogLevel", validateLogLevel(p.LogLevel))
-	if p.VPC == nil {
-		const instead = "set VPC as well"
-		f.connected("VPCSubnets", p.VPCSubnets, instead)
-		f.connected("SecurityGroups", p.SecurityGroups, instead)
-	}
+	f.network(p.VPC, p.VPCSubnets, p.SecurityGroups)
 	f.removalPolicy("StateRemovalPolicy", p.StateRemovalPolicy)
 	f.under("Alarms", value(p.Alarms).validate())
 	return f.err()

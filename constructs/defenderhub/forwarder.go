@@ -138,11 +138,7 @@ func (p ForwarderProps) validate() error {
 	f.duration("Timeout", p.Timeout, 10*time.Second, 15*time.Minute)
 	f.duration("AuditTimeout", p.AuditTimeout, time.Minute, 15*time.Minute)
 	f.under("LogLevel", validateLogLevel(p.LogLevel))
-	if p.VPC == nil {
-		const instead = "set VPC as well"
-		f.connected("VPCSubnets", p.VPCSubnets, instead)
-		f.connected("SecurityGroups", p.SecurityGroups, instead)
-	}
+	f.network(p.VPC, p.VPCSubnets, p.SecurityGroups)
 	f.removalPolicy("LedgerRemovalPolicy", p.LedgerRemovalPolicy)
 	f.under("Alarms", value(p.Alarms).validate())
 	return f.err()

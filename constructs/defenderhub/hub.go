@@ -42,7 +42,9 @@ type DefenderHubProps struct {
 	// as they are until Security Hub forgets them after 90 days.
 	Forward []defender.Source
 	// EncryptionKey encrypts the queues, topics, log groups and the ledger. Its policy
-	// must let IAM policies of this account use it, as the CDK's default does.
+	// must let IAM policies of this account use it, as the CDK's default does; that of a key
+	// that is imported must also allow CloudWatch Logs, and Amazon SNS where notifications are
+	// forwarded.
 	// Another key serves from then on: what waits in a queue or stream needs the old one, which
 	// the functions may no longer use, so change it while they are empty.
 	// Default: nil, keys that AWS manages, and for the topics, to which no AWS service

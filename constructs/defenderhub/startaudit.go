@@ -15,7 +15,8 @@ import (
 func (a *audit) runOnDeploy(p AuditProps) {
 	function := newGoFunction(a, "StartFunction", goFunction{
 		description: "Starts a Device Defender audit after a deployment", code: p.Code, architecture: p.Architecture,
-		timeout: time.Minute, memoryMiB: 128, key: p.EncryptionKey,
+		timeout: time.Minute, memoryMiB: 128, key: p.EncryptionKey, retention: p.LogRetention,
+		tracing: p.Tracing, vpc: p.VPC, subnets: p.VPCSubnets, groups: p.SecurityGroups,
 		statements: []awsiam.PolicyStatement{allow([]string{"iot:StartOnDemandAuditTask"}, "*")},
 		suppressions: []nagSuppression{{
 			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for starting an audit, so the action takes no narrower one.",

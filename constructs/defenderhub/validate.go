@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/constructs-go/constructs/v10"
 
@@ -71,6 +72,15 @@ func (f *faults) removalPolicy(field string, value awscdk.RemovalPolicy) {
 	case "", awscdk.RemovalPolicy_DESTROY, awscdk.RemovalPolicy_RETAIN, awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE:
 	default:
 		f.add(field, string(value), "awscdk.RemovalPolicy_DESTROY, _RETAIN or _RETAIN_ON_UPDATE_OR_DELETE, or empty for the default")
+	}
+}
+
+// network reports what would place functions without a network to place them in.
+func (f *faults) network(vpc awsec2.IVpc, subnets *awsec2.SubnetSelection, groups []awsec2.ISecurityGroup) {
+	if vpc == nil {
+		const instead = "set VPC as well"
+		f.connected("VPCSubnets", subnets, instead)
+		f.connected("SecurityGroups", groups, instead)
 	}
 }
 
