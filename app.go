@@ -105,6 +105,10 @@ func newStack(app awscdk.App, c *config) awscdk.Stack {
 		c.hub.Forwarder.Alarms = &defenderhub.AlarmsProps{Topic: topic}
 		c.hub.Detect.SelfManaged.Alarms = &defenderhub.SelfManagedAlarmsProps{Topic: topic}
 	}
+	for _, key := range c.unread {
+		awscdk.Annotations_Of(stack).AddWarningV2(jsii.String(key), jsii.String(fmt.Sprintf(
+			"%s is not read with %sengine %s: it is for self-managed", key, prefix, c.hub.Detect.Engine)))
+	}
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &c.hub)
 	output := func(id, description string, value *string) {
 		awscdk.NewCfnOutput(stack, &id, &awscdk.CfnOutputProps{Description: &description, Value: value})
@@ -132,7 +136,9 @@ type config struct {
 	stack string
 	// alarmTopic is the ARN of the topic that alarms tell, "" for none.
 	alarmTopic string
-	hub        defenderhub.DefenderHubProps
+	// unread are the settings that the engine does not read.
+	unread []string
+	hub    defenderhub.DefenderHubProps
 }
 
 // prefix marks the settings in the CDK context, which holds the CDK's own keys as well.
@@ -204,6 +210,11 @@ var settings = map[string]setting{
 	}},
 }
 
+// selfManaged are the settings of that engine alone, with the value that asks for nothing.
+// Another engine does not read them: a warning and no error, so that cdk.json may keep them
+// while -c changes the engine.
+var selfManaged = map[string]string{"transport": "sqs", "report-topic": "basic-ingest", "reports-rule": "", "reports-every": "off"}
+
 // readConfig reports every unknown key and wrong value at once.
 func readConfig(context map[string]any) (*config, error) {
 	c := &config{stack: "DefenderHub", hub: defenderhub.DefenderHubProps{
@@ -231,6 +242,9 @@ func readConfig(context map[string]any) (*config, error) {
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: %q, want %s", key, fmt.Sprint(context[key]), s.allowed))
 		}
+		if none, ok := selfManaged[name]; ok && value != none {
+			c.unread = append(c.unread, key)
+		}
 	}
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("defenderhub: invalid context (cdk.json, or -c KEY=VALUE):\n%w", errors.Join(faults...))
@@ -241,6 +255,9 @@ func readConfig(context map[string]any) (*config, error) {
 			Want: "on or existing with " + prefix + "audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic, so that nobody would send them; " +
 				"where that is meant, name what is sent by " + prefix + "forward",
 		})
+	}
+	if c.hub.Detect.Engine == defender.SelfManaged {
+		c.unread = nil
 	}
 	if c.hub.Detect.Engine == defender.None {
 		c.hub.Detect.Behaviors = nil // a profile without an engine has nobody to judge it

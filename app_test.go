@@ -111,6 +111,26 @@ func TestProfileNeedsAnEngine(t *testing.T) {
 	}
 }
 
+func TestSettingsThatTheEngineDoesNotReadAreWarnedOf(t *testing.T) {
+	defer jsii.Close()
+	for engine, want := range map[string]string{"none": "[defenderhub:reports-every defenderhub:transport]", "native": "[defenderhub:reports-every defenderhub:transport]", "self-managed": "[]"} {
+		c, err := readConfig(map[string]any{prefix + "engine": engine, prefix + "profile": "demo",
+			prefix + "reports-every": "15m", prefix + "transport": "kinesis", prefix + "report-topic": "basic-ingest"})
+		if err != nil || fmt.Sprint(c.unread) != want {
+			t.Errorf("engine %s does not read %v, error %v; want %s", engine, c.unread, err, want)
+		}
+	}
+	c, err := readConfig(map[string]any{prefix + "reports-every": "15m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.hub.Forwarder.Code = awslambda.Code_FromAsset(jsii.String("constructs/defenderhub/testdata/prebuilt"), nil)
+	warned := *assertions.Annotations_FromStack(newStack(awscdk.NewApp(nil), c)).FindWarning(jsii.String("*"), assertions.Match_AnyValue())
+	if len(warned) != 1 || !strings.Contains(fmt.Sprint(warned[0].Entry.Data), "defenderhub:reports-every is not read with defenderhub:engine none: it is for self-managed") {
+		t.Errorf("warned of %v", warned)
+	}
+}
+
 func TestProfilesAddUp(t *testing.T) {
 	for value, want := range map[string]int{"none": 0, "demo": 1, "starter": 3, "demo,starter": 4} {
 		c, err := readConfig(map[string]any{prefix + "profile": value, prefix + "engine": "self-managed"})

@@ -116,7 +116,8 @@ func (v Value) String() string {
 }
 
 // Criteria is the metric of a behavior and what is normal for it. Make it with the
-// methods of a [Metric]; the zero value is refused.
+// methods of a metric's type, such as MessageByteSize.LessThan(8) of [SizeMetric]; the zero
+// value is refused.
 type Criteria struct {
 	metric     MetricInfo
 	operator   Operator

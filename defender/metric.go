@@ -119,30 +119,30 @@ func ports(name string) PortMetric {
 	return PortMetric{metric{MetricInfo{Name: name, Unit: "ports", Side: DeviceSide, Kind: PortsValue}}}
 }
 
-// The cloud-side metrics.
+// The cloud-side metrics. The type of each says which operators it has.
 var (
-	MessageByteSize       = size("aws:message-byte-size", "bytes", CloudSide, true)
-	MessagesSent          = rate("aws:num-messages-sent", "messages", CloudSide, true)
-	MessagesReceived      = rate("aws:num-messages-received", "messages", CloudSide, true)
-	AuthorizationFailures = rate("aws:num-authorization-failures", "failures", CloudSide, true)
-	ConnectionAttempts    = rate("aws:num-connection-attempts", "attempts", CloudSide, false)
-	Disconnects           = rate("aws:num-disconnects", "disconnects", CloudSide, false)
-	DisconnectDuration    = DurationMetric{metric{MetricInfo{Name: "aws:disconnect-duration", Unit: "minutes", Side: CloudSide, Kind: CountValue, UpperBoundOnly: true}}}
-	SourceIPAddress       = AddressMetric{metric{MetricInfo{Name: "aws:source-ip-address", Unit: "addresses", Side: CloudSide, Kind: CIDRsValue, Dimensional: true}}}
+	MessageByteSize       SizeMetric     = size("aws:message-byte-size", "bytes", CloudSide, true)
+	MessagesSent          RateMetric     = rate("aws:num-messages-sent", "messages", CloudSide, true)
+	MessagesReceived      RateMetric     = rate("aws:num-messages-received", "messages", CloudSide, true)
+	AuthorizationFailures RateMetric     = rate("aws:num-authorization-failures", "failures", CloudSide, true)
+	ConnectionAttempts    RateMetric     = rate("aws:num-connection-attempts", "attempts", CloudSide, false)
+	Disconnects           RateMetric     = rate("aws:num-disconnects", "disconnects", CloudSide, false)
+	DisconnectDuration    DurationMetric = DurationMetric{metric{MetricInfo{Name: "aws:disconnect-duration", Unit: "minutes", Side: CloudSide, Kind: CountValue, UpperBoundOnly: true}}}
+	SourceIPAddress       AddressMetric  = AddressMetric{metric{MetricInfo{Name: "aws:source-ip-address", Unit: "addresses", Side: CloudSide, Kind: CIDRsValue, Dimensional: true}}}
 )
 
-// The device-side metrics.
+// The device-side metrics. The type of each says which operators it has.
 var (
-	AllBytesIn                = rate("aws:all-bytes-in", "bytes", DeviceSide, false)
-	AllBytesOut               = rate("aws:all-bytes-out", "bytes", DeviceSide, false)
-	AllPacketsIn              = rate("aws:all-packets-in", "packets", DeviceSide, false)
-	AllPacketsOut             = rate("aws:all-packets-out", "packets", DeviceSide, false)
-	NumListeningTCPPorts      = rate("aws:num-listening-tcp-ports", "ports", DeviceSide, false)
-	NumListeningUDPPorts      = rate("aws:num-listening-udp-ports", "ports", DeviceSide, false)
-	EstablishedTCPConnections = size("aws:num-established-tcp-connections", "connections", DeviceSide, false)
-	ListeningTCPPorts         = ports("aws:listening-tcp-ports")
-	ListeningUDPPorts         = ports("aws:listening-udp-ports")
-	DestinationIPAddresses    = AddressMetric{metric{MetricInfo{Name: "aws:destination-ip-addresses", Unit: "addresses", Side: DeviceSide, Kind: CIDRsValue}}}
+	AllBytesIn                RateMetric    = rate("aws:all-bytes-in", "bytes", DeviceSide, false)
+	AllBytesOut               RateMetric    = rate("aws:all-bytes-out", "bytes", DeviceSide, false)
+	AllPacketsIn              RateMetric    = rate("aws:all-packets-in", "packets", DeviceSide, false)
+	AllPacketsOut             RateMetric    = rate("aws:all-packets-out", "packets", DeviceSide, false)
+	NumListeningTCPPorts      RateMetric    = rate("aws:num-listening-tcp-ports", "ports", DeviceSide, false)
+	NumListeningUDPPorts      RateMetric    = rate("aws:num-listening-udp-ports", "ports", DeviceSide, false)
+	EstablishedTCPConnections SizeMetric    = size("aws:num-established-tcp-connections", "connections", DeviceSide, false)
+	ListeningTCPPorts         PortMetric    = ports("aws:listening-tcp-ports")
+	ListeningUDPPorts         PortMetric    = ports("aws:listening-udp-ports")
+	DestinationIPAddresses    AddressMetric = AddressMetric{metric{MetricInfo{Name: "aws:destination-ip-addresses", Unit: "addresses", Side: DeviceSide, Kind: CIDRsValue}}}
 )
 
 func custom(name string, kind ValueKind) metric {

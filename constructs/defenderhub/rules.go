@@ -22,7 +22,8 @@ type RulesProps struct {
 	// EventTopic is the MQTT topic filter on which devices report security events of
 	// their own, at most 256 bytes and 7 slashes, and none of Basic Ingest. Where it has a
 	// +, the first one stands for who the device claims to be; a claim other than the client
-	// id is marked.
+	// id is marked. Every message on it is taken for an event: one that is none goes to the
+	// dead-letter queue.
 	// Default: "", defender.DefaultEventTopic.
 	EventTopic string
 	// Queue receives the events. AWS IoT cannot send to a FIFO queue.

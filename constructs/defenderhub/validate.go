@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -55,15 +56,30 @@ func (f *faults) number(field string, value, least, most int, unit string) {
 // stands for the default.
 func (f *faults) duration(field string, value, least, most time.Duration) {
 	if value != 0 && (value < least || value > most || value%time.Second != 0) {
-		f.add(field, value.String(), "whole seconds from %s to %s, or 0 for the default", least, most)
+		f.add(field, value.String(), "whole seconds from %s to %s, or 0 for the default", brief(least), brief(most))
 	}
 }
 
 // minutes is duration for whole minutes.
 func (f *faults) minutes(field string, value, least, most time.Duration) {
 	if value != 0 && (value < least || value > most || value%time.Minute != 0) {
-		f.add(field, value.String(), "whole minutes from %s to %s, or 0 for the default", least, most)
+		f.add(field, value.String(), "whole minutes from %s to %s, or 0 for the default", brief(least), brief(most))
 	}
+}
+
+// brief is d as people write it: "5m" for 5m0s, "80 days" for 1920h0m0s.
+func brief(d time.Duration) string {
+	if day := 24 * time.Hour; d > day && d%day == 0 {
+		return fmt.Sprintf("%d days", d/day)
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 // removalPolicy reports a policy that the resources of this package do not have.

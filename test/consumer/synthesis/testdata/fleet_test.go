@@ -23,8 +23,7 @@ func TestTemplateIsAsReviewed(t *testing.T) {
 	if os.Getenv("UPDATE") != "" {
 		os.WriteFile("fleet.json", got, 0o644)
 	}
-	want, err := os.ReadFile("fleet.json")
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("the template is not that of fleet.json (%v); UPDATE=1 go test writes it anew", err)
+	if want, err := os.ReadFile("fleet.json"); err != nil || !bytes.Equal(got, want) {
+		t.Error("the template is not that of fleet.json: write it with UPDATE=1 go test, and read git diff fleet.json")
 	}
 }
