@@ -162,8 +162,9 @@ func session(device, n int, at time.Time, away time.Duration) []evaluate.Telemet
 }
 
 // meteredTable counts what the table is asked for things and populations, in units of
-// DynamoDB. What each minute takes whatever happens (the heartbeat, a look at each shard of
-// the index) is left out: it does not grow with the devices.
+// DynamoDB. What each minute takes whatever happens (the heartbeat, the behaviors'
+// generations, a look at each shard of the index) is left out: it does not grow with the
+// devices.
 type meteredTable struct {
 	*table
 	mu                   sync.Mutex
@@ -172,7 +173,8 @@ type meteredTable struct {
 	due map[string]map[[2]string]bool
 }
 
-const progressKey = "progress"
+// eachMinute tells the items that are asked for whatever happens.
+func eachMinute(key [2]string) bool { return key[0] == "progress" || key[0] == "behaviors" }
 
 // bytesOf is the size of an item as DynamoDB counts it.
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
@@ -215,7 +217,7 @@ func (m *meteredTable) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetIt
 
 func (m *meteredTable) GetItem(ctx context.Context, in *dynamodb.GetItemInput, options ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
 	out, err := m.table.GetItem(ctx, in, options...)
-	if keyOf(in.Key)[0] != progressKey {
+	if !eachMinute(keyOf(in.Key)) {
 		m.charge(units(bytesOf(out.Item), 4096), 0)
 	}
 	return out, err
@@ -229,7 +231,7 @@ func (m *meteredTable) PutItem(ctx context.Context, in *dynamodb.PutItemInput, o
 	before := m.table.items[key]
 	m.table.mu.Unlock()
 	out, err := m.table.PutItem(ctx, in, options...)
-	if key[0] == progressKey {
+	if eachMinute(key) {
 		return out, err
 	}
 	writes := units(max(bytesOf(before), bytesOf(in.Item)), 1024)

@@ -307,9 +307,11 @@ func (s *Store) merge(ctx context.Context, k evaluate.FleetKey, start int64) (*e
 	var mutex sync.Mutex
 	reads, ctx := errgroup.WithContext(ctx)
 	reads.SetLimit(together)
+	var windows []place
 	for w := start; w < start+day.Milliseconds(); w += k.Window.Duration().Milliseconds() {
+		p := place{pk: windowPartition(k, w)}
+		windows = append(windows, p)
 		reads.Go(func() error {
-			p := place{pk: windowPartition(k, w)}
 			m, ok := s.memory.Get(p)
 			if !ok {
 				sketch, err := s.window(ctx, k, w)
@@ -324,5 +326,11 @@ func (s *Store) merge(ctx context.Context, k evaluate.FleetKey, start int64) (*e
 			return all.Merge(m.sketch)
 		})
 	}
-	return all, reads.Wait()
+	if err := reads.Wait(); err != nil {
+		return nil, err
+	}
+	for _, p := range windows {
+		s.memory.Remove(p) // of many populations they are more than the function has memory for
+	}
+	return all, nil
 }
