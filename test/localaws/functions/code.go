@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 )
 
 // unpack writes a function's zip to dir and returns the path of its bootstrap.
@@ -44,6 +45,10 @@ func extract(f *zip.File, path string) error {
 		return err
 	}
 	defer from.Close()
+	// A program that is started meanwhile would inherit the open file, and while it has it,
+	// the file cannot be run ("text file busy").
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
 	if err != nil {
 		return err
