@@ -24,7 +24,7 @@ func begin(t *testing.T) (context.Context, *story) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &story{Options: Options{Out: t.Output(), Repository: repository}, began: time.Now()}
+	s := newStory(Options{Out: t.Output(), Repository: repository})
 	t.Cleanup(s.stop)
 	if err := s.startCloud(ctx); err != nil {
 		t.Fatal(err)

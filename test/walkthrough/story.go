@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -42,6 +43,24 @@ type story struct {
 	outputs map[string]string
 }
 
+func newStory(o Options) *story {
+	o.Out = &oneAtATime{to: o.Out}
+	return &story{Options: o, began: time.Now()}
+}
+
+// oneAtATime is for the cloud, which tells of what happens in the background, beside the
+// story's own lines.
+type oneAtATime struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (o *oneAtATime) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.to.Write(p)
+}
+
 // step is one thing that happens, and what the user should do when it fails.
 type step struct {
 	what string
@@ -51,7 +70,7 @@ type step struct {
 
 // Serve starts and deploys, prints where everything is, and waits for ctx to end.
 func Serve(ctx context.Context, o Options) error {
-	s := &story{Options: o, began: time.Now()}
+	s := newStory(o)
 	defer s.stop()
 	if err := s.tell(ctx, s.beginning()); err != nil {
 		return err
@@ -67,7 +86,7 @@ func Serve(ctx context.Context, o Options) error {
 		case <-minute.C:
 			s.cloud.Pass()
 		case <-ctx.Done():
-			fmt.Fprintln(o.Out, "stopping")
+			fmt.Fprintln(s.Out, "stopping")
 			return nil
 		}
 	}
@@ -75,7 +94,7 @@ func Serve(ctx context.Context, o Options) error {
 
 // Tell tells the whole story, and returns an error that names the step that failed.
 func Tell(ctx context.Context, o Options) error {
-	s := &story{Options: o, began: time.Now()}
+	s := newStory(o)
 	defer s.stop()
 	return s.tell(ctx, slices.Concat(s.beginning(), s.auditing(), s.experiment(), s.devices()))
 }
