@@ -442,7 +442,7 @@ func TestUpdateThatWouldDoNothingIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = "Items (AWS::DynamoDB::Table): the local AWS does not update StreamSpecification of AWS::DynamoDB::Table"
-	if got, status := failures(t, cloud, "Data"), stackStatus(t, cloud, "Data"); !strings.Contains(got, want) || status != "UPDATE_ROLLBACK_COMPLETE" {
+	if status, got := stackStatus(t, cloud, "Data"), failures(t, cloud, "Data"); !strings.Contains(got, want) || status != "UPDATE_ROLLBACK_COMPLETE" {
 		t.Errorf("in %s: got %s, want %q", status, got, want)
 	}
 	expires := func(want string) {

@@ -76,6 +76,16 @@ func (c *Cloud) mayBeFed(ctx context.Context, function, sourceARN string) error 
 	return c.functionMay(ctx, function, sourceARN, iam.Polling(sourceARN)...)
 }
 
+// mayFeed is mayBeFed for a poller, which asks again and again: while a stack is updated, a
+// mapping may outlive its permission.
+func (c *Cloud) mayFeed(ctx context.Context, function, sourceARN string) error {
+	f, err := providers.Function(c.Resources, functions.Name(function))
+	if err != nil {
+		return err
+	}
+	return c.Permissions.Check(ctx, iam.Session{Role: f.Role, Name: f.Name}, sourceARN, iam.Polling(sourceARN)...)
+}
+
 // functionMay is an error unless a function's role allows the actions.
 func (c *Cloud) functionMay(ctx context.Context, function, resource string, actions ...string) error {
 	f, err := providers.Function(c.Resources, functions.Name(function))
@@ -119,10 +129,22 @@ func (c *Cloud) arn(service, resource string) string {
 	return cloudformation.Request{AccountID: c.Account, Region: c.Region}.ARN(service, resource)
 }
 
-// Denied is an error when a role was denied something: what waits for the outcome may wait
-// in vain.
+// Denied is an error when a role was denied something, or does not let Lambda feed a
+// function now: what waits for the outcome may wait in vain.
 func (c *Cloud) Denied() error {
-	if denials := c.Permissions.Denials(); len(denials) > 0 {
+	denials := c.Permissions.Denials()
+	fed := func(function, sourceARN string) {
+		if err := c.mayFeed(c.ctx, function, sourceARN); err != nil && c.ctx.Err() == nil {
+			denials = append(denials, err.Error())
+		}
+	}
+	for _, m := range c.pollers.Mappings() {
+		fed(m.Function, m.QueueARN)
+	}
+	for _, m := range c.streams.Mappings() {
+		fed(m.Function, m.StreamARN)
+	}
+	if len(denials) > 0 {
 		return fmt.Errorf("permissions are missing:\n%s", strings.Join(slices.Sorted(slices.Values(denials)), "\n"))
 	}
 	return nil

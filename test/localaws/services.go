@@ -103,11 +103,11 @@ func (c *Cloud) serveEventSources() {
 		}
 	}
 	c.pollers = &eventsource.Pollers{
-		Queue: c.queues(), Invoke: invoke, May: c.mayBeFed, At: c.Clock.At,
+		Queue: c.queues(), Invoke: invoke, May: c.mayFeed, At: c.Clock.At,
 		Report: func(b eventsource.Batch) { report(b.Mapping.Function, b.Err) },
 	}
 	c.streams = &eventsource.Streams{
-		Stream: c.streamsAPI(), Invoke: invoke, May: c.mayBeFed, At: c.Clock.At,
+		Stream: c.streamsAPI(), Invoke: invoke, May: c.mayFeed, At: c.Clock.At,
 		Discard: func(ctx context.Context, function, queueARN string, message []byte) error {
 			if err := c.functionMay(ctx, function, queueARN, "sqs:SendMessage"); err != nil {
 				return err

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
@@ -46,13 +47,20 @@ func failures(t *testing.T, cloud *localaws.Cloud, stack string) string {
 	return failed.String()
 }
 
+// describeStack waits for the end of an operation that takes longer than its answer.
 func describeStack(t *testing.T, cloud *localaws.Cloud, name string) types.Stack {
 	t.Helper()
-	described, err := cloudformation.NewFromConfig(cloud.Config()).DescribeStacks(t.Context(), &cloudformation.DescribeStacksInput{StackName: &name})
-	if err != nil {
-		t.Fatal(err)
+	for {
+		described, err := cloudformation.NewFromConfig(cloud.Config()).DescribeStacks(t.Context(), &cloudformation.DescribeStacksInput{StackName: &name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stack := described.Stacks[0]
+		if !strings.HasSuffix(string(stack.StackStatus), "_IN_PROGRESS") || stack.StackStatus == types.StackStatusReviewInProgress {
+			return stack
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
-	return described.Stacks[0]
 }
 
 func stackStatus(t *testing.T, cloud *localaws.Cloud, name string) types.StackStatus {

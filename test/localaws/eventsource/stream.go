@@ -66,13 +66,16 @@ func (s *Streams) Set(ctx context.Context, mappings []StreamMapping) {
 	})
 }
 
+// Mappings are those that are served.
+func (s *Streams) Mappings() []StreamMapping { return s.serving.mappings() }
+
 // Wait returns when every poller has ended.
 func (s *Streams) Wait() { s.serving.wait.Wait() }
 
 // Behind counts the records that wait for functions; a shard tells of at most 10,000.
 func (s *Streams) Behind(ctx context.Context) (int, error) {
 	total := 0
-	for _, m := range s.serving.mappings() {
+	for _, m := range s.Mappings() {
 		s.mu.Lock()
 		shards := s.shards[m]
 		s.mu.Unlock()

@@ -134,18 +134,27 @@ func (e *Enforcer) session(accessKey string) (Session, bool) {
 
 // Allow is nil when the session may carry out the actions on a resource, which is * for
 // actions that take none, or else an error for the first that it may not: a [*DeniedError]
-// or what is not known here.
+// or what is not known here. It remembers that.
 func (e *Enforcer) Allow(ctx context.Context, s Session, resource string, actions ...string) error {
-	r, err := e.find(ctx, s.Role)
+	err := e.Check(ctx, s, resource, actions...)
+	if err != nil && ctx.Err() == nil {
+		return e.deny(err)
+	}
+	return err
+}
+
+// Check is [Enforcer.Allow] for what is tried again: it remembers no denial.
+func (e *Enforcer) Check(ctx context.Context, s Session, resource string, actions ...string) error {
+	r, err := e.Roles.find(ctx, s.Role)
 	if err != nil {
 		return err
 	}
 	if r == nil {
-		return e.deny(fmt.Errorf("the role %s does not exist", s.Role))
+		return fmt.Errorf("the role %s does not exist", s.Role)
 	}
 	for _, action := range actions {
 		if err := e.allow(ctx, r, s, action, resource); err != nil {
-			return e.deny(err)
+			return err
 		}
 	}
 	return nil
