@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -275,21 +274,4 @@ func statusOf(err error) int {
 		return response.HTTPStatusCode()
 	}
 	return 0
-}
-
-// String names the verdict.
-func (v Verdict) String() string {
-	switch v {
-	case Failed:
-		return "failed"
-	case Imported:
-		return "imported"
-	case Doubtful:
-		return "doubtful"
-	case Refused:
-		return "refused"
-	case HubOff:
-		return "Security Hub is off"
-	}
-	return fmt.Sprintf("Verdict(%d)", int(v))
 }
