@@ -43,7 +43,11 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 	for key, value := range event.Details {
 		fields["Detail/"+key] = value
 	}
-	if claim := defender.TopicClaim(m.EventTopic, e.Topic); claim != "" && claim != e.ClientID {
+	switch claim := defender.TopicClaim(m.EventTopic, e.Topic); {
+	case claim == "" || claim == e.ClientID:
+	case known(e.ClientID) == "":
+		f = f.Noted(fmt.Sprintf(" The topic names %s, which nothing proves: the sender has no client id.", claim))
+	default:
 		fields.set("TopicMismatch", claim)
 		f = f.Noted(fmt.Sprintf(" The topic names another sender: %s.", claim))
 	}

@@ -74,6 +74,9 @@ func TestSendersWithoutClientIDAreKnownByPrincipalOrTopic(t *testing.T) {
 		if err != nil || s.Finding.ID != c.id {
 			t.Errorf("%v: %v, %s, want %s", c.more, err, s.Finding.ID, c.id)
 		}
+		if f := s.Finding; f.ProductFields["TopicMismatch"] != "" || !strings.HasSuffix(f.Description, " The topic names x, which nothing proves: the sender has no client id.") {
+			t.Errorf("%v, %q: there is no client id that could differ", f.ProductFields, f.Description)
+		}
 	}
 }
 
