@@ -1,6 +1,7 @@
 package defenderhub
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -135,6 +136,12 @@ func (p AuditProps) validate() error {
 	return f.err()
 }
 
+func (p AuditProps) taken(scope constructs.Construct) error {
+	var f faults
+	f.taken(scope, auditConfiguration, !p.Existing, "Existing", false, "true for this one")
+	return f.err()
+}
+
 // enabled are the checks that are on in the account.
 func (p AuditProps) enabled() []defender.Check {
 	return without(defender.Checks(), p.Disabled)
@@ -219,7 +226,7 @@ func NewAudit(scope constructs.Construct, id *string, props *AuditProps) Audit {
 	a := &audit{}
 	constructs.NewConstruct_Override(a, scope, id)
 	p := value(props)
-	must(a, p.validate())
+	must(a, errors.Join(p.validate(), p.taken(a)))
 	must(a, p.compile())
 
 	a.topic = p.Topic
@@ -256,6 +263,7 @@ func (a *audit) configure(p AuditProps) {
 	notificationRole.ApplyRemovalPolicy(policy)
 	a.notificationRole = notificationRole
 
+	take(a, auditConfiguration)
 	a.configuration = awsiot.NewCfnAccountAuditConfiguration(a, new("Configuration"), &awsiot.CfnAccountAuditConfigurationProps{
 		AccountId:                awscdk.Aws_ACCOUNT_ID(),
 		RoleArn:                  role.RoleArn(),

@@ -115,6 +115,9 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	constructs.NewConstruct_Override(h, scope, id)
 	plan, err := newHubPlan(props)
 	must(h, err)
+	must(h, errors.Join(
+		defender.Under("Subscriptions", plan.subscriptions.taken(h)),
+		defender.Under("Audit", plan.audit.taken(h))))
 
 	h.forwards = plan.forward
 	h.subscriptions = NewProductSubscriptions(h, new("Subscriptions"), &plan.subscriptions)

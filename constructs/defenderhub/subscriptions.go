@@ -1,6 +1,7 @@
 package defenderhub
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -75,6 +76,14 @@ func (p ProductSubscriptionsProps) validate() error {
 	return f.err()
 }
 
+func (p ProductSubscriptionsProps) taken(scope constructs.Construct) error {
+	var f faults
+	f.taken(scope, auditSubscription, p.Audit == SubscriptionOn, "Audit", p.Audit.String(), "SubscriptionExisting for this one")
+	f.taken(scope, detectSubscription, p.Detect == SubscriptionOn, "Detect", p.Detect.String(), "SubscriptionExisting for this one")
+	f.taken(scope, securityHub, p.EnableSecurityHub, "EnableSecurityHub", true, "false for this one")
+	return f.err()
+}
+
 // ProductSubscriptions let Device Defender's own integration send findings to Security
 // Hub.
 type ProductSubscriptions interface {
@@ -102,20 +111,22 @@ func NewProductSubscriptions(scope constructs.Construct, id *string, props *Prod
 	s := &productSubscriptions{}
 	constructs.NewConstruct_Override(s, scope, id)
 	p := value(props)
-	must(s, p.validate())
+	must(s, errors.Join(p.validate(), p.taken(s)))
 
 	policy := or(p.RemovalPolicy, awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE)
 	if p.EnableSecurityHub {
+		take(s, securityHub)
 		s.hub = awssecurityhub.NewCfnHub(s, new("SecurityHub"), &awssecurityhub.CfnHubProps{
 			// Standards have checks of their own, and cost money.
 			EnableDefaultStandards: false,
 		})
 		s.hub.ApplyRemovalPolicy(policy, nil)
 	}
-	subscribe := func(id, product string, wanted Subscription) awscdk.CfnResource {
+	subscribe := func(id, product string, wanted Subscription, only single) awscdk.CfnResource {
 		if wanted != SubscriptionOn {
 			return nil
 		}
+		take(s, only)
 		r := awssecurityhub.NewCfnProductSubscription(s, new(id), &awssecurityhub.CfnProductSubscriptionProps{
 			ProductArn: new(fmt.Sprintf("arn:%s:securityhub:%s::product/aws/%s", *awscdk.Aws_PARTITION(), *awscdk.Aws_REGION(), product)),
 		})
@@ -125,7 +136,7 @@ func NewProductSubscriptions(scope constructs.Construct, id *string, props *Prod
 		}
 		return r
 	}
-	s.audit = subscribe("Audit", "iot-device-defender-audit", p.Audit)
-	s.detect = subscribe("Detect", "iot-device-defender-detect", p.Detect)
+	s.audit = subscribe("Audit", "iot-device-defender-audit", p.Audit, auditSubscription)
+	s.detect = subscribe("Detect", "iot-device-defender-detect", p.Detect, detectSubscription)
 	return s
 }
