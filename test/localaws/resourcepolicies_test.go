@@ -35,7 +35,11 @@ func letters(more, keyUser string) *string {
 			{"Effect": "Allow", "Principal": {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}, "Action": "kms:*", "Resource": "*"},
 			{"Effect": "Allow", "Principal": {"Service": %q}, "Action": ["kms:Decrypt", "kms:GenerateDataKey*"], "Resource": "*"},
 			{"Effect": "Allow", "Principal": {"Service": ["sns.amazonaws.com", "cloudwatch.amazonaws.com"]}, "Action": ["kms:Decrypt", "kms:GenerateDataKey*"], "Resource": "*"}]}}},
-		"Subscription": {"Type": "AWS::SNS::Subscription", "Properties": {"TopicArn": {"Ref": "Topic"}, "Protocol": "sqs", "Endpoint": {"Fn::GetAtt": ["Queue", "Arn"]}, "RawMessageDelivery": true}},
+		"Subscription": {"Type": "AWS::SNS::Subscription", "Properties": {"TopicArn": {"Ref": "Topic"}, "Protocol": "sqs", "Endpoint": {"Fn::GetAtt": ["Queue", "Arn"]}, "RawMessageDelivery": true,
+			"RedrivePolicy": {"deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetters", "Arn"]}}}},
+		"DeadLetters": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "dead-letters"}},
+		"ToDeadLetters": {"Type": "AWS::SQS::QueuePolicy", "Properties": {"Queues": [{"Ref": "DeadLetters"}], "PolicyDocument": {"Version": "2012-10-17", "Statement": [
+			{"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": "*"}]}}},
 		"Rule": {"Type": "AWS::Events::Rule", "Properties": {"Name": "letters", "ScheduleExpression": "rate(5 minutes)", "Targets": [{"Id": "queue", "Arn": {"Fn::GetAtt": ["Queue", "Arn"]}, "Input": "\"by the rule\""}]}},
 		"Alarm": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Namespace": "AWS/SQS", "MetricName": "ApproximateNumberOfMessagesVisible", "Dimensions": [{"Name": "QueueName", "Value": "letters"}],
 			"Statistic": "Maximum", "Period": 300, "EvaluationPeriods": 1, "Threshold": 0, "ComparisonOperator": "GreaterThanThreshold", "AlarmActions": [{"Ref": "Topic"}], "OKActions": [{"Ref": "Topic"}]}}
@@ -113,6 +117,9 @@ func TestServicesNeedTheirPolicies(t *testing.T) {
 	cloud.Clock.Step(10 * time.Minute)
 	if got := arrived(); got != "" {
 		t.Errorf("without policies came %q", got)
+	}
+	if got := receiveAll(t, queues, cloud.Endpoint+"/"+cloud.Account+"/dead-letters"); len(got) == 0 || got[0] != "by the topic" {
+		t.Errorf("the subscription's dead-letter queue holds %q", got)
 	}
 	wantDenied(t, cloud,
 		"arn:aws:events:us-east-1:123456789012:rule/letters (events.amazonaws.com) is not authorized to perform: sqs:SendMessage on resource: arn:aws:sqs:us-east-1:123456789012:letters because no resource-based policy",

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -25,6 +26,9 @@ const (
 	// maximumEntries is PutEvents' limit.
 	// https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
 	maximumEntries = 10
+	// maximumSize is that of all entries of a call.
+	// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
+	maximumSize = 1 << 20
 	// eventTime is the form of an event's time, which has whole seconds.
 	eventTime = "2006-01-02T15:04:05Z"
 )
@@ -113,6 +117,17 @@ func (a *API) putEvents(w http.ResponseWriter, body []byte) {
 	}
 	if n := len(in.Entries); n < 1 || n > maximumEntries {
 		fail(w, "ValidationException", fmt.Sprintf("1 validation error detected: 'entries' has %d members, want 1 to %d", n, maximumEntries))
+		return
+	}
+	size := 0
+	for _, e := range in.Entries {
+		size += len(e.Source) + len(e.DetailType) + len(e.Detail) + len(strings.Join(e.Resources, ""))
+		if e.Time != 0 {
+			size += 14 // bytes that AWS counts for it
+		}
+	}
+	if size > maximumSize {
+		fail(w, "ValidationException", fmt.Sprintf("Total size of the entries in the request is over the limit: %d bytes, of %d", size, maximumSize))
 		return
 	}
 	out := struct {
@@ -217,7 +232,7 @@ func (a *API) putRule(w http.ResponseWriter, r *http.Request, body []byte) {
 func (a *API) putTargets(w http.ResponseWriter, r *http.Request, body []byte) {
 	var in struct {
 		EventBusName string
-		Targets      []Target
+		Targets      []map[string]json.RawMessage
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
 		fail(w, "SerializationException", err.Error())
@@ -227,14 +242,39 @@ func (a *API) putTargets(w http.ResponseWriter, r *http.Request, body []byte) {
 		edge.Refuse(w, r, noOtherBus(in.EventBusName).Error())
 		return
 	}
-	for _, t := range in.Targets {
-		if err := t.check(); err != nil {
+	for _, given := range in.Targets {
+		t, err := readTarget(given)
+		if err == nil {
+			err = t.check()
+		}
+		if err != nil {
 			edge.Refuse(w, r, fmt.Sprintf("target %s: %v", t.ID, err))
 			return
 		}
 	}
 	a.Next.ServeHTTP(w, r)
 	a.Catalog.Changed()
+}
+
+// targetParameters are those of targets that the local AWS follows. The role is for targets
+// that it does not have, and a target that fails is not tried again.
+var targetParameters = []string{"Arn", "DeadLetterConfig", "Id", "Input", "InputPath", "InputTransformer", "RetryPolicy", "RoleArn"}
+
+func readTarget(given map[string]json.RawMessage) (t Target, err error) {
+	if text, err := json.Marshal(given); err != nil || json.Unmarshal(text, &t) != nil {
+		return t, fmt.Errorf("it is no target: %s", text)
+	}
+	return t, onlyKnown(given, targetParameters)
+}
+
+// onlyKnown names the parameters that the local AWS does not follow.
+func onlyKnown(given map[string]json.RawMessage, known []string) error {
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if !slices.Contains(known, name) && string(given[name]) != "null" {
+			return fmt.Errorf("the local AWS does not follow %s", name)
+		}
+	}
+	return nil
 }
 
 // check refuses a target that cannot be delivered to.

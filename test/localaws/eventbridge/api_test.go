@@ -164,6 +164,8 @@ func TestWhatTheBusCannotFollowIsRefusedByName(t *testing.T) {
 		"one minutes":         {"PutRule", `{"Name": "r", "ScheduleExpression": "rate(1 minutes)"}`, "ScheduleExpression"},
 		"ten hour":            {"PutRule", `{"Name": "r", "ScheduleExpression": "rate(10 hour)"}`, "ScheduleExpression"},
 		"nothing to start it": {"PutRule", `{"Name": "r"}`, "EventPattern or ScheduleExpression must be specified"},
+		"parameters of HTTP":  {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "HttpParameters": {}}]}`, "does not follow HttpParameters"},
+		"too much":            {"PutEvents", `{"Entries": [{"Source": "a", "DetailType": "b", "Detail": "` + strings.Repeat("x", 1<<20) + `"}]}`, "over the limit: 1048578 bytes"},
 		"text for JSON":       {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "Input": "tick"}]}`, "Input is no JSON"},
 		"two inputs":          {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "Input": "1", "InputPath": "$.a"}]}`, "only one of Input"},
 		"bus":                 {"PutRule", `{"Name": "r", "EventBusName": "other"}`, "other"},

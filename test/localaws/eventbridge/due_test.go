@@ -118,6 +118,8 @@ func TestSchedulesThatCannotBeFollowedAreRefusedByName(t *testing.T) {
 		"deletion":          {"POST", "/schedules/s", `{"ActionAfterCompletion": "DELETE", ` + good + `}`, "completion"},
 		"universal target":  {"POST", "/schedules/s", `{"ScheduleExpression": "rate(1 hour)", "Target": {"Arn": "arn:aws:scheduler:::aws-sdk:sqs:sendMessage"}}`, "aws-sdk"},
 		"dead-letter queue": {"POST", "/schedules/s", `{"ScheduleExpression": "rate(1 hour)", "Target": {"Arn": "arn:aws:sqs:us-east-1:1:q", "DeadLetterConfig": {"Arn": "arn:aws:sqs:us-east-1:1:q.fifo"}}}`, "q.fifo"},
+		"window":            {"POST", "/schedules/s", `{"FlexibleTimeWindow": {"Mode": "FLEXIBLE"}, ` + good + `}`, "MaximumWindowInMinutes"},
+		"another target's":  {"PUT", "/schedules/s", `{"ScheduleExpression": "rate(1 hour)", "Target": {"Arn": "arn:aws:sqs:us-east-1:1:q", "EcsParameters": {}}}`, "does not follow EcsParameters"},
 		"malformed":         {"POST", "/schedules/s", `x`, "invalid character"},
 	} {
 		t.Run(name, func(t *testing.T) {

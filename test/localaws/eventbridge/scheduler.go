@@ -17,6 +17,10 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/edge"
 )
 
+// scheduleParameters are those of a schedule's target that the local AWS follows: a message
+// group is of no effect in a queue that is not FIFO, and what fails is not tried again.
+var scheduleParameters = []string{"Arn", "DeadLetterConfig", "Input", "RetryPolicy", "RoleArn", "SqsParameters"}
+
 const schedulesPath = "/schedules/"
 
 // entrySchedule is a schedule of EventBridge Scheduler, as its API reads and gives it.
@@ -86,11 +90,26 @@ func SchedulerAPI(next http.Handler) http.Handler {
 			return
 		}
 		var e entrySchedule
-		if err := json.Unmarshal(body, &e); err != nil {
+		var more struct {
+			FlexibleTimeWindow struct {
+				Mode                   string
+				MaximumWindowInMinutes *int
+			}
+			Target map[string]json.RawMessage
+		}
+		if err := errors.Join(json.Unmarshal(body, &e), json.Unmarshal(body, &more)); err != nil {
 			fail(w, "ValidationException", err.Error())
 			return
 		}
-		if err := e.check(); err != nil {
+		if window := more.FlexibleTimeWindow; (window.Mode == "FLEXIBLE") != (window.MaximumWindowInMinutes != nil) {
+			fail(w, "ValidationException", "MaximumWindowInMinutes is needed with mode FLEXIBLE and with no other")
+			return
+		}
+		err = e.check()
+		if err == nil {
+			err = onlyKnown(more.Target, scheduleParameters)
+		}
+		if err != nil {
 			edge.Refuse(w, r, err.Error())
 			return
 		}

@@ -108,18 +108,25 @@ def sending(publish):
 
 
 def permitted(send, delivery_url):
-    """Wraps the function with which moto sends to queues: what the queue's policy does not let a topic send is lost, as
-    on AWS."""
+    """Wraps the function with which moto sends to queues: what the queue's policy does not let a topic send goes to the
+    dead-letter queue of the subscription, or is lost, as on AWS."""
 
-    def send_message(*args, **kwargs):
+    def may(topic, queue):
+        try:
+            urllib.request.urlopen(f"{delivery_url}?{urllib.parse.urlencode({'topic': topic, 'queue': queue})}").close()
+        except urllib.error.HTTPError:
+            return False
+        return True
+
+    def send_message(backend, queue_name, *args, **kwargs):
         subscription = getattr(SENDING, "subscription", None)
-        if subscription is not None:
-            query = urllib.parse.urlencode({"topic": subscription.topic_arn, "queue": subscription.endpoint})
-            try:
-                urllib.request.urlopen(f"{delivery_url}?{query}").close()
-            except urllib.error.HTTPError:
+        if subscription is not None and not may(subscription.topic_arn, subscription.endpoint):
+            redrive = json.loads(subscription.attributes.get("RedrivePolicy") or "{}")
+            dead_letters = redrive.get("deadLetterTargetArn")
+            if not dead_letters or not may(subscription.topic_arn, dead_letters):
                 return None
-        return send(*args, **kwargs)
+            queue_name = dead_letters.split(":")[-1]
+        return send(backend, queue_name, *args, **kwargs)
 
     return send_message
 

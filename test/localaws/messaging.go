@@ -1,0 +1,182 @@
+package localaws
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/test/localaws/edge"
+	"github.com/defenderhub/defenderhub/test/localaws/providers"
+)
+
+// whole reads a request's body, and leaves it to be read again.
+func whole(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, 4<<20)) // Amazon SQS takes 1 MB
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return body, err
+}
+
+// publishable refuses of Amazon SNS what nobody would get. Subscriptions of stacks do not
+// come this way: they are listed as inert.
+func publishable(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := whole(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		form, err := url.ParseQuery(string(body))
+		switch protocol := form.Get("Protocol"); {
+		case err != nil:
+		case form.Get("Action") == "Subscribe" && !providers.Delivered(protocol):
+			edge.Refuse(w, r, "Subscribe: it delivers to no endpoint of protocol "+protocol)
+			return
+		case form.Get("Action") == "Publish" && form.Get("PhoneNumber") != "":
+			edge.Refuse(w, r, "Publish: it sends no text messages to phones")
+			return
+		case form.Get("Action") == "Publish" && form.Get("Message") == "":
+			w.WriteHeader(http.StatusBadRequest)
+			io.WriteString(w, `<ErrorResponse><Error><Type>Sender</Type><Code>InvalidParameter</Code><Message>Invalid parameter: Empty message</Message></Error></ErrorResponse>`)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// queueAttributes are those of queues that the local AWS follows.
+var queueAttributes = []string{
+	"ContentBasedDeduplication", "DelaySeconds", "FifoQueue", "KmsDataKeyReusePeriodSeconds", "KmsMasterKeyId", "MaximumMessageSize",
+	"MessageRetentionPeriod", "Policy", "ReceiveMessageWaitTimeSeconds", "RedrivePolicy", "SqsManagedSseEnabled", "VisibilityTimeout",
+}
+
+// sendable refuses of Amazon SQS the messages that it refuses and the emulator takes, and
+// attributes that nothing here follows.
+func sendable(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		operation, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS.")
+		body, err := whole(r)
+		if err != nil || !ok {
+			edge.Refuse(w, r, "its protocol is not AWS JSON")
+			return
+		}
+		var in struct {
+			MessageBody string
+			Attributes  map[string]any
+			Entries     []json.RawMessage
+		}
+		if err := json.Unmarshal(body, &in); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		switch operation {
+		case "SendMessage":
+			if code, message := unsendable(in.MessageBody); code != "" {
+				answerJSON(w, http.StatusBadRequest, map[string]string{"__type": "com.amazonaws.sqs#" + code, "message": message})
+				return
+			}
+		case "SendMessageBatch":
+			sendBatch(w, r, next, body, in.Entries)
+			return
+		case "CreateQueue", "SetQueueAttributes":
+			for _, name := range slices.Sorted(maps.Keys(in.Attributes)) {
+				if !slices.Contains(queueAttributes, name) {
+					edge.Refuse(w, r, "it follows no attribute "+name+" of queues")
+					return
+				}
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// unsendable is the error for a body that Amazon SQS refuses, "" for none.
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+func unsendable(body string) (code, message string) {
+	if body == "" {
+		return "MissingParameter", "The request must contain the parameter MessageBody."
+	}
+	for _, r := range body {
+		switch {
+		case r == '\t', r == '\n', r == '\r', r >= 0x20 && r <= 0xD7FF, r >= 0xE000 && r <= 0xFFFD, r >= 0x10000:
+			continue
+		}
+		return "InvalidMessageContents", "Invalid characters found. Valid unicode characters are #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF"
+	}
+	return "", ""
+}
+
+// sendBatch fails the messages that cannot be sent, each for itself.
+func sendBatch(w http.ResponseWriter, r *http.Request, next http.Handler, body []byte, entries []json.RawMessage) {
+	var failed []any
+	var sent []json.RawMessage
+	for _, raw := range entries {
+		var e struct{ ID, MessageBody string }
+		if err := json.Unmarshal(raw, &e); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if code, message := unsendable(e.MessageBody); code != "" {
+			failed = append(failed, map[string]any{"Id": e.ID, "SenderFault": true, "Code": code, "Message": message})
+		} else {
+			sent = append(sent, raw)
+		}
+	}
+	if failed == nil {
+		next.ServeHTTP(w, r)
+		return
+	}
+	answer := map[string]any{"Successful": []any{}, "Failed": failed}
+	if sent != nil {
+		var request map[string]any
+		json.Unmarshal(body, &request) // it was read before
+		request["Entries"] = sent
+		fewer, _ := json.Marshal(request) // what came as JSON
+		rest := r.Clone(r.Context())
+		rest.Body, rest.ContentLength = io.NopCloser(bytes.NewReader(fewer)), int64(len(fewer))
+		recorded := httptest.NewRecorder()
+		next.ServeHTTP(recorded, rest)
+		var others struct{ Successful, Failed []any }
+		if recorded.Code != http.StatusOK || json.Unmarshal(recorded.Body.Bytes(), &others) != nil {
+			maps.Copy(w.Header(), recorded.Header())
+			w.WriteHeader(recorded.Code)
+			w.Write(recorded.Body.Bytes())
+			return
+		}
+		answer["Successful"], answer["Failed"] = others.Successful, append(failed, others.Failed...)
+	}
+	answerJSON(w, http.StatusOK, answer)
+}
+
+func answerJSON(w http.ResponseWriter, status int, answer any) {
+	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(answer)
+}
+
+// unfollowedStacks are what CloudFormation has besides stacks and their change sets: the
+// emulator keeps it.
+var unfollowedStacks = []string{"StackSet", "StackInstance", "StackPolicy", "GeneratedTemplate", "StackRefactor", "ResourceScan"}
+
+// stacksOnly refuses to make of CloudFormation what nothing follows.
+func stacksOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := whole(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		form, err := url.ParseQuery(string(body))
+		action := form.Get("Action")
+		if err == nil && slices.ContainsFunc(unfollowedStacks, func(kind string) bool { return strings.Contains(action, kind) }) {
+			edge.Refuse(w, r, action+": it has stacks and their change sets only")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,66 @@
+package localaws
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// send asks a handler, behind which the emulator takes everything, and returns the answer and
+// what the emulator got.
+func send(wrap func(http.Handler) http.Handler, target, body string) (answer, taken string) {
+	emulator := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got, _ := io.ReadAll(r.Body)
+		taken += string(got)
+		io.WriteString(w, `{"Successful":[{"Id":"b"}],"Failed":[{"Id":"c"}]}`)
+	})
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+	if target != "" {
+		r.Header.Set("X-Amz-Target", target)
+	} else {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	w := httptest.NewRecorder()
+	wrap(emulator).ServeHTTP(w, r)
+	return w.Body.String(), taken
+}
+
+func TestWhatQueuesRefuseIsRefused(t *testing.T) {
+	for name, tt := range map[string]struct{ target, body, want, taken string }{
+		"text":              {"SendMessage", `{"MessageBody":"a\t\ufffd"}`, `{"Successful"`, `{"MessageBody":"a\t\ufffd"}`},
+		"nothing":           {"SendMessage", `{"MessageBody":""}`, "#MissingParameter", ""},
+		"a control":         {"SendMessage", `{"MessageBody":"a\u0001"}`, "#InvalidMessageContents", ""},
+		"no character":      {"SendMessage", `{"MessageBody":"\ufffe"}`, "#InvalidMessageContents", ""},
+		"one of a batch":    {"SendMessageBatch", `{"Entries":[{"Id":"a","MessageBody":"\u0000"},{"Id":"b","MessageBody":"b"},{"Id":"c","MessageBody":"c"}]}`, `{"Failed":[{"Code":"InvalidMessageContents","Id":"a",`, `{"Entries":[{"Id":"b","MessageBody":"b"},{"Id":"c","MessageBody":"c"}]}`},
+		"the others answer": {"SendMessageBatch", `{"Entries":[{"Id":"a","MessageBody":"\u0000"},{"Id":"b","MessageBody":"b"}]}`, `{"Id":"c"}],"Successful":[{"Id":"b"}]}`, `{"Entries":[{"Id":"b","MessageBody":"b"}]}`},
+		"a whole batch":     {"SendMessageBatch", `{"Entries":[{"Id":"a","MessageBody":""}]}`, `"Successful":[]}`, ""},
+		"no bad one":        {"SendMessageBatch", `{"Entries":[{"Id":"b","MessageBody":"b"}]}`, `{"Successful":[{"Id":"b"}],"Failed"`, `{"Entries":[{"Id":"b","MessageBody":"b"}]}`},
+		"an attribute":      {"SetQueueAttributes", `{"Attributes":{"Policy":"{}","RedriveAllowPolicy":"{}"}}`, "it follows no attribute RedriveAllowPolicy of queues", ""},
+		"known attributes":  {"CreateQueue", `{"Attributes":{"Policy":"{}"}}`, `{"Successful"`, `{"Attributes":{"Policy":"{}"}}`},
+	} {
+		answer, taken := send(sendable, "AmazonSQS."+tt.target, tt.body)
+		if !strings.Contains(answer, tt.want) || taken != tt.taken {
+			t.Errorf("%s: answered %s, and the emulator got %q; want %s and %q", name, answer, taken, tt.want, tt.taken)
+		}
+	}
+}
+
+func TestWhatNobodyWouldGetIsRefused(t *testing.T) {
+	for body, want := range map[string]string{
+		"Action=Publish&TopicArn=t&Message=m":             "",
+		"Action=Publish&TopicArn=t":                       "Empty message",
+		"Action=Publish&PhoneNumber=1&Message=m":          "it sends no text messages to phones",
+		"Action=Subscribe&Protocol=sqs":                   "",
+		"Action=Subscribe&Protocol=email":                 "no endpoint of protocol email",
+		"Action=CreateStackSet":                           "CreateStackSet: it has stacks and their change sets only",
+		"Action=SetStackPolicy":                           "SetStackPolicy: it has stacks and their change sets only",
+		"Action=CreateStack&StackPolicyURL=&StackName=ss": "",
+	} {
+		answer, taken := send(func(next http.Handler) http.Handler { return publishable(stacksOnly(next)) }, "", body)
+		if want == "" != (taken != "") || !strings.Contains(answer, want) {
+			t.Errorf("%s: answered %s, and the emulator got %q; want %q", body, answer, taken, want)
+		}
+	}
+}
