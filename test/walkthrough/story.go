@@ -75,10 +75,10 @@ func Serve(ctx context.Context, o Options) error {
 	if err := s.tell(ctx, s.beginning()); err != nil {
 		return err
 	}
+	s.watchStacks()
 	if err := s.endpoints(); err != nil {
 		return err
 	}
-	s.watchStacks()
 	minute := time.NewTicker(time.Minute)
 	defer minute.Stop()
 	for {
