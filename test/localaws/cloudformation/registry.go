@@ -178,7 +178,7 @@ func (r *Registry) provider(resourceType string) (Provider, error) {
 		p = r.providers[CustomResource]
 	}
 	if p == nil {
-		return nil, Untouched(fmt.Errorf("the local AWS has no provider for resource type %s: register one, or leave the resource out of the local deployment", resourceType))
+		return nil, Untouched(fmt.Errorf("the local AWS has no provider for resource type %s: leave the resource out of the local deployment, or add one to test/localaws/providers", resourceType))
 	}
 	return p, nil
 }

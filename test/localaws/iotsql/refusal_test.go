@@ -64,10 +64,10 @@ func TestParseNamesWhatItRefuses(t *testing.T) {
 		{`SELECT a FROM 't' WHERE a = b = c`, `"="`},
 		{`SELECT a FROM 't' WHERE EXISTS (a)`, `"a"`},
 		{`SELECT (SELECT a) AS x FROM 't'`, "nested SELECT without FROM"},
-		{`SELECT a FROM 't' WHERE`, "unexpected the end"},
+		{`SELECT a FROM 't' WHERE`, "unexpected end"},
 		{`SELECT FROM 't'`, `"FROM"`},
 		{`a FROM 't'`, `"a"`},
-		{``, "unexpected the end"},
+		{``, "unexpected end"},
 		{`UPDATE t`, `"UPDATE"`},
 		{`SELECT a.0 AS x FROM 't'`, `"0"`},
 		{`SELECT {a:1} AS x FROM 't'`, `"a"`},
@@ -121,7 +121,7 @@ func TestErrorsSayWhere(t *testing.T) {
 	for sql, want := range map[string]string{
 		"SELECT a\nFROM 't' WHERE a LIKE 'x'":            `parse AWS IoT SQL: line 2 column 18: unexpected "LIKE": AWS IoT SQL has no LIKE; use startswith, endswith, indexof or regexp_matches`,
 		"SELECT a FROM 't' WHERE nope(a)":                `parse AWS IoT SQL: WHERE: line 1 column 25: function nope: AWS IoT SQL 2016-03-23 has no such function`,
-		"SELECT a FROM 't' WHERE a =":                    `parse AWS IoT SQL: line 1 column 28: unexpected the end`,
+		"SELECT a FROM 't' WHERE a =":                    `parse AWS IoT SQL: line 1 column 28: unexpected end`,
 		"SELECT 1 AS one, get_secret('a') AS b FROM 't'": `parse AWS IoT SQL: SELECT item 2: line 1 column 18: function get_secret: the local cloud does not run it, it calls an external service`,
 		"SELECT CASE a WHEN 1 THEN 2 AS x FROM 't'":      `parse AWS IoT SQL: line 1 column 29: unexpected "AS": want "END"`,
 	} {

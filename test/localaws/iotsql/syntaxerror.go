@@ -114,7 +114,9 @@ func syntaxError(err error, sql string, tokens []lexer.Token) error {
 	if hint != "" {
 		hint = ": " + hint
 	}
-	if unexpected != "the end" {
+	if unexpected == "the end" {
+		unexpected = "end"
+	} else {
 		unexpected = fmt.Sprintf("%q", unexpected)
 	}
 	return fmt.Errorf("line %d column %d: unexpected %s%s", pos.Line, pos.Column, unexpected, hint)
