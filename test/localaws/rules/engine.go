@@ -103,19 +103,6 @@ func (e *Engine) Put(name string, p Payload) error {
 	return nil
 }
 
-// Enable turns a rule on or off; false if there is no such rule.
-func (e *Engine) Enable(name string, enabled bool) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	r, ok := e.rules[name]
-	if ok {
-		copied := *r
-		copied.disabled = !enabled
-		e.rules[name] = &copied
-	}
-	return ok
-}
-
 // Delete removes a rule; false if there is no such rule.
 func (e *Engine) Delete(name string) bool {
 	e.mu.Lock()
