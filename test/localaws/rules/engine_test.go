@@ -80,6 +80,24 @@ func TestRuleDeliversWhatTheForwarderReads(t *testing.T) {
 	}
 }
 
+func TestDisabledRuleIsNotTriggered(t *testing.T) {
+	r := &recorder{}
+	e := New(r, quiet())
+	for i, disabled := range []bool{true, false, true} {
+		p := deviceEvents(t)
+		p.Disabled = disabled
+		if err := e.Put("events", p); err != nil {
+			t.Fatal(err)
+		}
+		e.Publish(t.Context(), message("defenderhub/events/device-1", "{}"))
+		e.Publish(t.Context(), message("$aws/rules/events/defenderhub/events/device-1", "{}"))
+		e.Settle()
+		if want := []int{0, 2, 2}[i]; len(r.deliveries) != want || e.Counters("events").Triggered != want {
+			t.Errorf("disabled %v: %d deliveries, triggered %d times, want %d", disabled, len(r.deliveries), e.Counters("events").Triggered, want)
+		}
+	}
+}
+
 func TestFailedActionRunsErrorActionWithOriginalPayload(t *testing.T) {
 	r := &recorder{fail: map[string]error{ingest: errors.New("access denied")}}
 	e := New(r, quiet())
