@@ -21,7 +21,8 @@ type DefenderHubProps struct {
 	// in an account where Security Hub CSPM is on already.
 	Subscriptions *ProductSubscriptionsProps
 	// Audit configures the account's audits.
-	// Default: nil, all 17 checks, audited each day.
+	// Default: nil, all 17 checks are enabled, and audited each day but for the one that
+	// AuditProps.Include names.
 	Audit *AuditProps
 	// Detect states which behavior of devices is normal.
 	// Default: nil, no behavior and no engine.
