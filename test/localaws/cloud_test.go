@@ -39,9 +39,10 @@ func start(t *testing.T) (context.Context, *localaws.Cloud) {
 	t.Cleanup(cloud.Stop)
 	t.Cleanup(func() {
 		if t.Failed() {
-			for _, name := range []string{"moto.log", "cdk.log"} {
-				text, _ := os.ReadFile(filepath.Join(cloud.Dir(), name))
-				t.Logf("%s:\n%s", name, text[max(0, len(text)-4000):])
+			logs, _ := filepath.Glob(filepath.Join(cloud.Dir(), "*.log")) // of the emulator, the CLI and each function
+			for _, name := range logs {
+				text, _ := os.ReadFile(name)
+				t.Logf("%s:\n%s", filepath.Base(name), text[max(0, len(text)-4000):])
 			}
 		}
 	})

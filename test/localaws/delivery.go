@@ -63,18 +63,6 @@ func (c *Cloud) serveEvents() {
 	})
 }
 
-// unfollowed refuses what would read the logs of functions, which are in files here.
-func unfollowed(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.Header.Get("X-Amz-Target") {
-		case "Logs_20140328.PutSubscriptionFilter", "Logs_20140328.PutMetricFilter":
-			edge.Refuse(w, r, "nothing follows a log group")
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
-}
-
 // accept takes an event and delivers it later.
 func (c *Cloud) accept(event []byte) {
 	c.delivery.lanes.Go(busLane, func() {

@@ -79,20 +79,26 @@ func (c *Cloud) mayBeFed(ctx context.Context, function, sourceARN string) error 
 // mayFeed is mayBeFed for a poller, which asks again and again: while a stack is updated, a
 // mapping may outlive its permission.
 func (c *Cloud) mayFeed(ctx context.Context, function, sourceARN string) error {
-	f, err := providers.Function(c.Resources, functions.Name(function))
+	session, err := c.session(function)
 	if err != nil {
 		return err
 	}
-	return c.Permissions.Check(ctx, iam.Session{Role: f.Role, Name: f.Name}, sourceARN, iam.Polling(sourceARN)...)
+	return c.Permissions.Check(ctx, session, sourceARN, iam.Polling(sourceARN)...)
 }
 
 // functionMay is an error unless a function's role allows the actions.
 func (c *Cloud) functionMay(ctx context.Context, function, resource string, actions ...string) error {
-	f, err := providers.Function(c.Resources, functions.Name(function))
+	session, err := c.session(function)
 	if err != nil {
 		return err
 	}
-	return c.Permissions.Allow(ctx, iam.Session{Role: f.Role, Name: f.Name}, resource, actions...)
+	return c.Permissions.Allow(ctx, session, resource, actions...)
+}
+
+// session is a function in its role.
+func (c *Cloud) session(function string) (iam.Session, error) {
+	f, err := providers.Function(c.Resources, functions.Name(function))
+	return iam.Session{Role: f.Role, Name: f.Name}, err
 }
 
 // serviceMay is an error unless a service can take a role for one of its resources, which

@@ -1,8 +1,6 @@
 package cloudwatch
 
 import (
-	"bytes"
-	"io"
 	"net/http"
 	"net/url"
 	"path"
@@ -12,9 +10,6 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/edge"
 )
 
-// maximumBody is above every request of CloudWatch.
-const maximumBody = 4 << 20
-
 // changing are the operations after which alarms, their states or what they are judged by
 // would be others than those that are judged.
 var changing = []string{"PutMetricData", "PutMetricAlarm", "PutCompositeAlarm", "DeleteAlarms", "SetAlarmState", "EnableAlarmActions", "DisableAlarmActions"}
@@ -23,12 +18,11 @@ var changing = []string{"PutMetricData", "PutMetricAlarm", "PutCompositeAlarm", 
 // metrics, and metrics, which come from the logs of functions. It leaves all else to next, the emulator.
 func API(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(io.LimitReader(r.Body, maximumBody))
+		body, err := edge.Body(r)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
 		if name := operation(r, body); slices.Contains(changing, name) {
 			edge.Refuse(w, r, name+": alarms come from CloudFormation stacks, their states from metrics, and metrics from queues and from what functions log in the embedded metric format, only")
 			return

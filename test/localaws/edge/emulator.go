@@ -72,6 +72,16 @@ func emulatorReason(page []byte) string {
 	return "the emulator says " + strings.TrimSpace(string(title))
 }
 
+// maximumBody is above the longest request of any service.
+const maximumBody = 32 << 20
+
+// Body reads a request's body, and leaves it to be read again.
+func Body(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maximumBody))
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return body, err
+}
+
 // Refuse answers that the local AWS does not know the operation, naming it.
 func Refuse(w http.ResponseWriter, r *http.Request, reason string) {
 	code, contentType, body := refusal(r, reason)

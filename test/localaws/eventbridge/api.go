@@ -1,11 +1,9 @@
 package eventbridge
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"regexp"
@@ -21,8 +19,6 @@ import (
 
 const (
 	target = "AWSEvents."
-	// maximumBody is above every request of EventBridge, whose events have 1 MB a call.
-	maximumBody = 4 << 20
 	// maximumEntries is PutEvents' limit.
 	// https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
 	maximumEntries = 10
@@ -59,12 +55,11 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		edge.Refuse(w, r, "its protocol is not AWS JSON")
 		return
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maximumBody))
+	body, err := edge.Body(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
 	switch operation {
 	case "PutEvents":
 		a.putEvents(w, body)

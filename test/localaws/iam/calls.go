@@ -1,12 +1,10 @@
 package iam
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -209,16 +207,12 @@ func products(c call) ([]string, error) {
 	return all, nil
 }
 
-// maximumBody is above the longest request of any operation here.
-const maximumBody = 32 << 20
-
 // read works out which permissions a request takes, and leaves its body to be read again.
 func read(service string, r *http.Request, arn func(service, resource string) string) ([]need, error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maximumBody))
+	body, err := edge.Body(r)
 	if err != nil {
 		return nil, err
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
 	c := call{arn: arn}
 	operation, ok := find(service, r, &c)
 	if !ok {

@@ -15,39 +15,41 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/providers"
 )
 
-// whole reads a request's body, and leaves it to be read again.
-func whole(r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, 4<<20)) // Amazon SQS takes 1 MB
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	return body, err
+// queries is for a service of the Query protocol: refuse answers what is not for the emulator,
+// and tells whether it did.
+func queries(refuse func(w http.ResponseWriter, r *http.Request, form url.Values) bool) func(next http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, err := edge.Body(r)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			if form, err := url.ParseQuery(string(body)); err == nil && refuse(w, r, form) {
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
 }
 
 // publishable refuses of Amazon SNS what nobody would get. Subscriptions of stacks do not
 // come this way: they are listed as inert.
-func publishable(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := whole(r)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		form, err := url.ParseQuery(string(body))
-		switch protocol := form.Get("Protocol"); {
-		case err != nil:
-		case form.Get("Action") == "Subscribe" && !providers.Delivered(protocol):
-			edge.Refuse(w, r, "Subscribe: it delivers to no endpoint of protocol "+protocol)
-			return
-		case form.Get("Action") == "Publish" && form.Get("PhoneNumber") != "":
-			edge.Refuse(w, r, "Publish: it sends no text messages to phones")
-			return
-		case form.Get("Action") == "Publish" && form.Get("Message") == "":
-			w.WriteHeader(http.StatusBadRequest)
-			io.WriteString(w, `<ErrorResponse><Error><Type>Sender</Type><Code>InvalidParameter</Code><Message>Invalid parameter: Empty message</Message></Error></ErrorResponse>`)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
+var publishable = queries(func(w http.ResponseWriter, r *http.Request, form url.Values) bool {
+	action, protocol := form.Get("Action"), form.Get("Protocol")
+	switch {
+	case action == "Subscribe" && !providers.Delivered(protocol):
+		edge.Refuse(w, r, "Subscribe: it delivers to no endpoint of protocol "+protocol)
+	case action == "Publish" && form.Get("PhoneNumber") != "":
+		edge.Refuse(w, r, "Publish: it sends no text messages to phones")
+	case action == "Publish" && form.Get("Message") == "":
+		w.WriteHeader(http.StatusBadRequest)
+		io.WriteString(w, `<ErrorResponse><Error><Type>Sender</Type><Code>InvalidParameter</Code><Message>Invalid parameter: Empty message</Message></Error></ErrorResponse>`)
+	default:
+		return false
+	}
+	return true
+})
 
 // queueAttributes are those of queues that the local AWS follows.
 var queueAttributes = []string{
@@ -60,7 +62,7 @@ var queueAttributes = []string{
 func sendable(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		operation, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS.")
-		body, err := whole(r)
+		body, err := edge.Body(r)
 		if err != nil || !ok {
 			edge.Refuse(w, r, "its protocol is not AWS JSON")
 			return
@@ -164,19 +166,23 @@ func answerJSON(w http.ResponseWriter, status int, answer any) {
 var unfollowedStacks = []string{"StackSet", "StackInstance", "StackPolicy", "GeneratedTemplate", "StackRefactor", "ResourceScan"}
 
 // stacksOnly refuses to make of CloudFormation what nothing follows.
-func stacksOnly(next http.Handler) http.Handler {
+var stacksOnly = queries(func(w http.ResponseWriter, r *http.Request, form url.Values) bool {
+	action := form.Get("Action")
+	if !slices.ContainsFunc(unfollowedStacks, func(kind string) bool { return strings.Contains(action, kind) }) {
+		return false
+	}
+	edge.Refuse(w, r, action+": it has stacks and their change sets only")
+	return true
+})
+
+// unfollowed refuses what would read the logs of functions, which are in files here.
+func unfollowed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := whole(r)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
+		switch r.Header.Get("X-Amz-Target") {
+		case "Logs_20140328.PutSubscriptionFilter", "Logs_20140328.PutMetricFilter":
+			edge.Refuse(w, r, "nothing follows a log group")
+		default:
+			next.ServeHTTP(w, r)
 		}
-		form, err := url.ParseQuery(string(body))
-		action := form.Get("Action")
-		if err == nil && slices.ContainsFunc(unfollowedStacks, func(kind string) bool { return strings.Contains(action, kind) }) {
-			edge.Refuse(w, r, action+": it has stacks and their change sets only")
-			return
-		}
-		next.ServeHTTP(w, r)
 	})
 }
