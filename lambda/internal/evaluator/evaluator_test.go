@@ -364,7 +364,11 @@ func TestSenderOverHTTPSIsTheThingOfItsPrincipal(t *testing.T) {
 	}
 }
 
-var throttled, denied = answered(http.StatusTooManyRequests, "ThrottlingException"), answered(http.StatusForbidden, "AccessDeniedException")
+var (
+	throttled   = answered(http.StatusTooManyRequests, "ThrottlingException")
+	unavailable = answered(http.StatusInternalServerError, "InternalFailureException")
+	denied      = answered(http.StatusForbidden, "AccessDeniedException")
+)
 
 // answered is what the AWS SDK makes of an answer of AWS IoT.
 func answered(status int, code string) error {

@@ -112,8 +112,12 @@ func TestRegistryThatDoesNotAnswer(t *testing.T) {
 	if again := r.deliver(batch...); !slices.Equal(again, []string{"2"}) || r.counted(defender.MetricUnresolved) != 1 {
 		t.Errorf("%v come again, %d unresolved", again, r.counted(defender.MetricUnresolved))
 	}
+	r.registry.fails = unavailable
+	if again := r.deliver(batch[1]); !slices.Equal(again, []string{"2"}) || r.counted(defender.MetricUnresolved) != 2 {
+		t.Errorf("%v come again, although AWS IoT may answer then, %d unresolved", again, r.counted(defender.MetricUnresolved))
+	}
 	r.registry.fails = denied
-	if again := r.deliver(batch[1]); again != nil || r.counted(defender.MetricUnresolved) != 2 {
+	if again := r.deliver(batch[1]); again != nil || r.counted(defender.MetricUnresolved) != 3 {
 		t.Errorf("%v come again, although no retry helps, %d unresolved", again, r.counted(defender.MetricUnresolved))
 	}
 	r.close(at(5))

@@ -396,7 +396,12 @@ func TestFindingsBelongToTheAccountOfTheQueue(t *testing.T) {
 
 func TestReasonsFitIntoMessageAttributes(t *testing.T) {
 	r := newRig(t)
-	r.must(r.device("pump-1", start, `{"type":"`+strings.Repeat("\u0001漢", 4000)+`"}`))
+	m := r.device("pump-1", start, `{"type":"`+strings.Repeat("\u0001漢", 4000)+`"}`)
+	m.MessageId = "a\u202eb" // turns what follows around where it is printed
+	r.must(m)
+	if id := *r.sqs.dead[0].MessageAttributes["MessageId"].StringValue; id != "a b" {
+		t.Errorf("message id %q", id)
+	}
 	reason := *r.sqs.dead[0].MessageAttributes["Reason"].StringValue
 	if n := len([]rune(reason)); n == 0 || n > 1024 || strings.ContainsAny(reason, "\x01\n") {
 		t.Errorf("reason of %d characters: %q", n, reason)

@@ -206,6 +206,42 @@ func TestEveryShardHasItsTurn(t *testing.T) {
 }
 
 // An item has at most 400 KB, a finding 240 KB.
+// While Security Hub takes nothing, what is confirmed is remembered, and of the claims only
+// the newest.
+func TestUnconfirmedClaimsDoNotPileUp(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(&ledgertest.Table{})
+	claim := func(ms int64) ledger.Claim {
+		t.Helper()
+		s := auditSignal("C", "f", defender.Active, ms)
+		s.Digest = fmt.Sprint(ms)
+		c, err := l.Claim(ctx, now, s)
+		if err != nil || !c.Import {
+			t.Fatalf("claim %d: %+v, %v", ms, c, err)
+		}
+		return c
+	}
+	if err := l.Confirm(ctx, now, claim(1)); err != nil {
+		t.Fatal(err)
+	}
+	for ms := range int64(10) {
+		claim(2 + ms)
+	}
+	err := l.Open(ctx, "C", func(entries []ledger.Entry) error {
+		var shown []string
+		for _, s := range entries[0].Shown {
+			shown = append(shown, fmt.Sprint(s.Status, " ", s.Digest))
+		}
+		if want := []string{"confirmed 1", "pending 8", "pending 9", "pending 10"}; !slices.Equal(shown, want) {
+			t.Errorf("remembers %q, want %q", shown, want)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestEntriesFitIntoAnItemWhateverTheyRemember(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(sizeSpy{&ledgertest.Table{}, t})
