@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/defenderhub/defenderhub/test/localaws/process"
 )
@@ -33,6 +35,35 @@ func TestExitStatusIsReported(t *testing.T) {
 	var exit *exec.ExitError
 	if err := start(t, nil, "exit 3").Wait(t.Context()); !errors.As(err, &exit) || exit.ExitCode() != 3 {
 		t.Errorf("got %v, want exit status 3", err)
+	}
+}
+
+// late is a writer that takes the first line, lets the program go on by making a file, and
+// takes more only when the program is gone.
+type late struct {
+	strings.Builder
+	file string
+}
+
+func (l *late) Write(p []byte) (int, error) {
+	first := l.Len() == 0
+	n, err := l.Builder.Write(p)
+	if first {
+		program, _ := strconv.Atoi(strings.TrimSpace(string(p)))
+		os.WriteFile(l.file, nil, 0o600)
+		for !errors.Is(syscall.Kill(program, 0), syscall.ESRCH) {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(50 * time.Millisecond) // for whoever would stop reading then
+	}
+	return n, err
+}
+
+func TestOutputIsReadToItsEndHoweverLate(t *testing.T) {
+	out := &late{file: filepath.Join(t.TempDir(), "on")}
+	err := start(t, out, `echo $$; until [ -e "`+out.file+`" ]; do sleep 0.01; done; echo the rest`).Wait(t.Context())
+	if _, rest, _ := strings.Cut(out.String(), "\n"); err != nil || rest != "the rest\n" {
+		t.Errorf("after the first line %q, error %v", rest, err)
 	}
 }
 
