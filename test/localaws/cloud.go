@@ -276,7 +276,9 @@ func (c *Cloud) log(name string) io.Writer {
 	return f
 }
 
-// locked serialises writes.
+// OneAtATime is a writer to w for several goroutines.
+func OneAtATime(w io.Writer) io.Writer { return &locked{to: w} }
+
 type locked struct {
 	mu sync.Mutex
 	to io.Writer

@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -44,21 +43,8 @@ type story struct {
 }
 
 func newStory(o Options) *story {
-	o.Out = &oneAtATime{to: o.Out}
+	o.Out = localaws.OneAtATime(o.Out) // the cloud tells of what happens in the background
 	return &story{Options: o, began: time.Now()}
-}
-
-// oneAtATime is for the cloud, which tells of what happens in the background, beside the
-// story's own lines.
-type oneAtATime struct {
-	mu sync.Mutex
-	to io.Writer
-}
-
-func (o *oneAtATime) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.to.Write(p)
 }
 
 // step is one thing that happens, and what the user should do when it fails.
