@@ -129,11 +129,23 @@ func (c *compiler) selectValue(a *argumentSyntax) (expr, error) {
 // that AWS documents.
 func (c *compiler) item(it *itemSyntax) (item, error) {
 	if it.All {
-		return item{}, nil
+		switch len(it.Alias) {
+		case 0:
+			return item{}, nil
+		case 1:
+			return item{key: it.Alias[0], expr: document{}}, nil
+		}
+		return item{}, dottedAlias(it)
 	}
 	e, err := c.expression(it.Expr)
 	if err != nil {
 		return item{}, err
+	}
+	if it.Keys {
+		if len(it.Alias) > 0 {
+			return item{}, errors.New(".* AS: AWS does not document what it makes; use the path without .*")
+		}
+		return item{expr: e, keys: true}, nil
 	}
 	switch len(it.Alias) {
 	case 0:
@@ -145,8 +157,12 @@ func (c *compiler) item(it *itemSyntax) (item, error) {
 	case 1:
 		return item{key: it.Alias[0], expr: e}, nil
 	default:
-		return item{}, fmt.Errorf("AS %s: AWS does not document what an alias with a dot makes", strings.Join(it.Alias, "."))
+		return item{}, dottedAlias(it)
 	}
+}
+
+func dottedAlias(it *itemSyntax) error {
+	return fmt.Errorf("AS %s: AWS does not document what an alias with a dot makes", strings.Join(it.Alias, "."))
 }
 
 // keyOf is the key of an expression that only names one: the last of its path.

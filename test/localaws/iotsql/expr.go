@@ -1,5 +1,7 @@
 package iotsql
 
+import "errors"
+
 // expr is an expression that Parse has checked.
 type expr interface {
 	// eval gives Undefined where AWS does; an error means that the SQL fails.
@@ -37,6 +39,8 @@ type (
 	literal struct{ value value }
 	// payload is * as an argument: the message, or undefined if it is not JSON.
 	payload struct{}
+	// document is * AS key: the message, which must be JSON.
+	document struct{}
 	// name is a key of the message or of a nested SELECT's element.
 	name struct{ key string }
 	// reference is a SET variable.
@@ -65,6 +69,13 @@ type (
 func (l literal) eval(*scope) (value, error) { return l.value, nil }
 
 func (payload) eval(s *scope) (value, error) { return s.element, nil }
+
+func (document) eval(s *scope) (value, error) {
+	if isUndefined(s.element) && !s.empty {
+		return undefined{}, errors.New("* AS a key nests a JSON document, and the payload is none; use encode(*, 'base64')")
+	}
+	return s.element, nil
+}
 
 func (n name) eval(s *scope) (value, error) {
 	if o, ok := s.element.(*object); ok {

@@ -10,7 +10,7 @@ import (
 func FuzzEval(f *testing.F) {
 	for _, sql := range []string{
 		`SELECT * FROM 'a/#'`,
-		`SELECT *, topic(2) AS t FROM 'a/+' WHERE a > 1 AND NOT b = 'x' OR c IN [1, 2]`,
+		`SELECT *, * AS p, b.c.*, topic(2) AS t FROM 'a/+' WHERE a > 1 AND NOT b = 'x' OR c IN [1, 2]`,
 		`SET @v = (SELECT VALUE n FROM e WHERE EXISTS (SELECT * FROM f)) SELECT VALUE @v`,
 		`SELECT CASE a WHEN 1 THEN cast(b AS Int) ELSE get_or_default(c, {"k": [null, -1.5E3]}) END AS x FROM 'a'`,
 		`SELECT regexp_replace(a, "(b)", "$1") AS a, parse_time("yyyy", 1) AS b, time_to_epoch(c, "dd MMM yyyy z") AS d FROM 'a'`,

@@ -54,9 +54,10 @@ type querySyntax struct {
 
 type itemSyntax struct {
 	Pos   lexer.Position
-	All   bool              `parser:"  @'*'"`
+	All   bool              `parser:"( @'*'"`
 	Expr  *expressionSyntax `parser:"| @@"`
-	Alias []string          `parser:"  ( 'AS' @(Name|Keyword) ( '.' @(Name|Keyword) )* )?"`
+	Keys  bool              `parser:"  ( '.' @'*' )? )"`
+	Alias []string          `parser:"( 'AS' @(Name|Keyword) ( '.' @(Name|Keyword) )* )?"`
 }
 
 // argumentSyntax is what a function, SELECT VALUE or a template takes. Type is

@@ -12,10 +12,12 @@ type query struct {
 	where expr
 }
 
-// item is one column of SELECT; all of them with expr nil is *.
+// item is one column of SELECT; with expr nil it is *.
 type item struct {
 	key  string
 	expr expr
+	// keys adds the keys of expr, an object, in place of one key.
+	keys bool
 }
 
 // all tells whether the query is SELECT * or SELECT VALUE *, which passes on
@@ -54,7 +56,17 @@ func (q *query) project(s *scope) (value, error) {
 			if err != nil {
 				return undefined{}, err
 			}
-			result.set(it.key, v)
+			if !it.keys {
+				result.set(it.key, v)
+				continue
+			}
+			o, ok := v.(*object)
+			if !ok && !isUndefined(v) {
+				return undefined{}, errors.New(".* selects the keys of a JSON object, and the value is none")
+			}
+			if ok {
+				result.setAll(o)
+			}
 			continue
 		}
 		if q.all() {
@@ -67,9 +79,7 @@ func (q *query) project(s *scope) (value, error) {
 		if !ok {
 			return undefined{}, errors.New("* with further items adds to a JSON object, and the payload is none")
 		}
-		for _, key := range o.keys {
-			result.set(key, o.values[key])
-		}
+		result.setAll(o)
 	}
 	return result, nil
 }

@@ -90,6 +90,14 @@ func TestSelectedFields(t *testing.T) {
 		{`SELECT * FROM 'x'`, `{"z":10.0,"a":1.50,"m":1e2,"n":-0,"u":"<&>\u00e9"}`, `{"z":10,"a":1.50,"m":100,"n":0,"u":"<&>é"}`},
 		{`SELECT *, 2 AS a, 3 AS c FROM 'x'`, `{"a":1,"b":1}`, `{"a":2,"b":1,"c":3}`},
 		{`SELECT VALUE * FROM 'x'`, `{"a":[ 1 ]}`, `{"a":[1]}`},
+		// The message under a key, and the keys of a part of it.
+		{`SELECT * AS payload, topic() AS topic FROM 'x'`, `{"a":{"b":1}}`, `{"payload":{"a":{"b":1}},"topic":"a/b"}`},
+		{`SELECT topic() AS topic, * AS payload FROM 'x'`, `[1,2]`, `{"topic":"a/b","payload":[1,2]}`},
+		{`SELECT *, * AS all FROM 'x'`, `{"a":1}`, `{"a":1,"all":{"a":1}}`},
+		{`SELECT state.reported.* FROM 'x'`, `{"state":{"reported":{"t":21,"on":true},"desired":{"t":22}}}`, `{"t":21,"on":true}`},
+		{`SELECT state.reported.*, 'shadow' AS type, 7 AS t FROM 'x'`, `{"state":{"reported":{"t":21}}}`, `{"t":7,"type":"shadow"}`},
+		{`SELECT state.reported.*, version FROM 'x'`, `{"state":{"desired":{}},"version":3}`, `{"version":3}`},
+		{`SELECT (SELECT * AS of, v.* FROM e) AS v FROM 'x'`, `{"e":[{"v":{"n":1}}]}`, `{"v":[{"of":{"v":{"n":1}},"n":1}]}`},
 		{`SELECT VALUE [a, missing, null] FROM 'x'`, `{"a":1}`, `[1,null]`},
 		{`SELECT {} AS o, [] AS l, {"a":missing,"b":1} AS p FROM 'x'`, `{}`, `{"o":{},"l":[],"p":{"b":1}}`},
 		{`SELECT get(*, 'my-key') AS k FROM 'x'`, `{"my-key":"v"}`, `{"k":"v"}`},
@@ -109,7 +117,7 @@ func TestSelectedFields(t *testing.T) {
 		{`SELECT (SELECT a FROM e) AS v, (SELECT a FROM s) AS w FROM 'x'`, `{"e":{"a":1,"b":2},"s":"text"}`, `{"v":{"a":1}}`},
 		{`SELECT (SELECT VALUE (SELECT VALUE n FROM inner) FROM e) AS v FROM 'x'`, `{"e":[{"inner":[{"n":1},{"n":2}]},{"inner":[]}]}`, `{"v":[[1,2],[]]}`},
 	} {
-		if got := evalStatement(t, mustParse(t, tt.sql), Message{Payload: []byte(tt.payload)}); got != tt.want {
+		if got := evalStatement(t, mustParse(t, tt.sql), Message{Topic: "a/b", Payload: []byte(tt.payload)}); got != tt.want {
 			t.Errorf("%s\ngot  %s\nwant %s", tt.sql, got, tt.want)
 		}
 	}
@@ -125,6 +133,7 @@ func TestPayloadThatIsNotJSON(t *testing.T) {
 		{`SELECT * FROM 'x'`, `"text"`, `"text"`},
 		{`SELECT * FROM 'x'`, ``, ``},
 		{`SELECT *, clientid() AS c FROM 'x'`, ``, `{"c":"device-1"}`},
+		{`SELECT * AS payload, clientid() AS c FROM 'x'`, ``, `{"c":"device-1"}`},
 		{`SELECT a, isUndefined(a) AS u FROM 'x'`, raw, `{"u":true}`},
 		{`SELECT encode(*, 'base64') AS data, topic(3) AS thing FROM 'x'`, raw, `{"data":"AP9yYXc=","thing":"thingOne"}`},
 		{`SELECT get_or_default(decode(encode(*, 'base64'), 'base64').a, 'none') AS a FROM 'x'`, "hello", `{"a":"none"}`},
@@ -133,8 +142,13 @@ func TestPayloadThatIsNotJSON(t *testing.T) {
 			t.Errorf("%s on %q: %q, want %q", tt.sql, tt.payload, got, tt.want)
 		}
 	}
-	if _, _, err := mustParse(t, `SELECT *, 1 AS one FROM 'x'`).Eval(exampleMessage(raw)); err == nil {
-		t.Error("a column was added to raw bytes")
+	for sql, payload := range map[string]string{
+		`SELECT *, 1 AS one FROM 'x'`: raw, `SELECT * AS payload FROM 'x'`: raw, `SELECT * AS payload, 1 AS one FROM 'x'`: `80`,
+		`SELECT state.reported.* FROM 'x'`: `{"state":{"reported":[1]}}`,
+	} {
+		if out, _, err := mustParse(t, sql).Eval(exampleMessage(payload)); err == nil {
+			t.Errorf("%s on %q: %s, want an error", sql, payload, out)
+		}
 	}
 	if _, matched, _ := mustParse(t, `SELECT * FROM 'x' WHERE device_type = 'thermostat'`).Eval(exampleMessage(raw)); matched {
 		t.Error("a key of raw bytes matched")

@@ -33,6 +33,7 @@ var hints = map[string]string{
 	"IS":       "AWS IoT SQL has no IS; use isNull(x) or isUndefined(x)",
 	"!":        "not equal is <>",
 	"[":        "an element of an array is get(array, index)",
+	".*":       ".* is a column of SELECT; elsewhere name the object itself",
 	"--":       "AWS IoT SQL has no comments",
 	"/*":       "AWS IoT SQL has no comments",
 	"WHEN":     "CASE has only the form CASE v WHEN x THEN y ... ELSE z END",
@@ -92,20 +93,23 @@ func syntaxError(err error, sql string, tokens []lexer.Token) error {
 	if pos.Offset < len(sql) {
 		unexpected = string([]rune(sql[pos.Offset:])[:1])
 	}
-	previous := ""
+	previous, next := "", ""
 	for i, token := range tokens {
 		if token.Pos.Offset == pos.Offset && !token.EOF() {
 			unexpected = token.Value
 			if i > 0 {
 				previous = tokens[i-1].Value
 			}
+			next = tokens[i+1].Value
 		}
 	}
-	hint, ok := hints[strings.ToUpper(unexpected)]
-	if !ok {
-		hint, ok = hints[strings.ToUpper(previous)]
+	hint := ""
+	for _, token := range []string{previous + unexpected, unexpected + next, unexpected, previous} {
+		if hint == "" {
+			hint = hints[strings.ToUpper(token)]
+		}
 	}
-	if !ok {
+	if hint == "" {
 		// What is not in quotes is a name of our grammar and tells nobody anything.
 		if _, expected, found := strings.Cut(at.Message(), `(expected "`); found {
 			hint = `want "` + strings.TrimSuffix(expected, ")")

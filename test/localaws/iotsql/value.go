@@ -41,6 +41,12 @@ func (o *object) set(key string, v value) {
 	o.values[key] = v
 }
 
+func (o *object) setAll(from *object) {
+	for _, key := range from.keys {
+		o.set(key, from.values[key])
+	}
+}
+
 func (o *object) get(key string) value {
 	if v, ok := o.values[key]; ok {
 		return v
