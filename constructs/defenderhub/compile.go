@@ -100,7 +100,7 @@ func withFile(executable, name string, content []byte) (asset, error) {
 	if _, err := os.Stat(dir); err == nil {
 		return asset{dir, hash}, nil
 	}
-	staged, err := os.MkdirTemp(home, "build-")
+	staged, err := os.MkdirTemp(home, staging)
 	if err != nil {
 		return asset{}, err
 	}
@@ -195,7 +195,8 @@ func (b build) run() (map[string]asset, error) {
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return nil, err
 	}
-	work, err := os.MkdirTemp(home, "build-")
+	// With the other temporary files, where an interrupted synthesis leaves the compiler's.
+	work, err := os.MkdirTemp("", "defenderhub-build-")
 	if err != nil {
 		return nil, err
 	}
@@ -239,11 +240,15 @@ func keep(home, work, name string) (asset, error) {
 	dir := filepath.Join(home, hash)
 	defer prune(home, dir)
 	if _, err := os.Stat(filepath.Join(dir, bootstrap)); err != nil {
-		staged := target + ".asset"
-		if err := os.Mkdir(staged, 0o755); err != nil {
+		staged, err := os.MkdirTemp(home, staging)
+		if err != nil {
 			return asset{}, err
 		}
-		if err := os.Rename(target, filepath.Join(staged, bootstrap)); err != nil {
+		defer os.RemoveAll(staged)
+		if err := copyFile(target, filepath.Join(staged, bootstrap)); err != nil {
+			return asset{}, err
+		}
+		if err := os.Chmod(staged, 0o755); err != nil {
 			return asset{}, err
 		}
 		if err := os.Rename(staged, dir); err != nil {
@@ -252,20 +257,25 @@ func keep(home, work, name string) (asset, error) {
 			} // another synthesis built the same at the same time
 		}
 	}
-	last := target + ".last"
-	if err := os.WriteFile(last, []byte(hash), 0o644); err != nil {
-		return asset{}, err
-	}
-	return asset{dir, hash}, os.Rename(last, lastOf(home, name))
+	// A synthesis that reads a half-written hash finds no output under it, and builds.
+	return asset{dir, hash}, os.WriteFile(lastOf(home, name), []byte(hash), 0o644)
 }
 
-// prune removes outputs that no synthesis used for a month, and marks used as used.
+// staging begins the names of directories in the cache that hold an unfinished output.
+const staging = "build-"
+
+// prune removes outputs that no synthesis used for a month and what an interrupted
+// synthesis left unfinished, and marks used as used.
 func prune(home, used string) {
 	now := time.Now()
 	_ = os.Chtimes(used, now, now)
 	entries, _ := os.ReadDir(home)
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && e.IsDir() && now.Sub(info.ModTime()) > 30*24*time.Hour {
+		kept := 30 * 24 * time.Hour
+		if strings.HasPrefix(e.Name(), staging) {
+			kept = time.Hour
+		}
+		if info, err := e.Info(); err == nil && e.IsDir() && now.Sub(info.ModTime()) > kept {
 			_ = os.RemoveAll(filepath.Join(home, e.Name()))
 		}
 	}

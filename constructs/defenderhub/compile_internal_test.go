@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
 )
@@ -250,6 +251,28 @@ func TestAssetWithAFileIsMadeOnce(t *testing.T) {
 	}
 	if _, err := withFile(filepath.Join(t.TempDir(), "missing"), "behaviors.json", nil); err == nil {
 		t.Error("a program that is not there is an asset")
+	}
+}
+
+// TestInterruptedOutputsAreRemoved ages what an interrupted synthesis left in the cache.
+func TestInterruptedOutputsAreRemoved(t *testing.T) {
+	module, cache := writeModule(t, t.TempDir()), t.TempDir()
+	home := filepath.Dir(hello(t, module, cache).dir)
+	for name, age := range map[string]time.Duration{"build-old": 2 * time.Hour, "build-running": time.Minute, "output-of-yesterday": 24 * time.Hour} {
+		dir := filepath.Join(home, name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		then := time.Now().Add(-age)
+		if err := os.Chtimes(dir, then, then); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hello(t, module, cache)
+	for name, want := range map[string]bool{"build-old": false, "build-running": true, "output-of-yesterday": true} {
+		if _, err := os.Stat(filepath.Join(home, name)); (err == nil) != want {
+			t.Errorf("%s: %v, want kept %t", name, err, want)
+		}
 	}
 }
 

@@ -53,7 +53,8 @@ func (c *Cloud) Deploy(ctx context.Context, dir string, env []string, args ...st
 }
 
 // Env is an environment for programs that shall use this cloud: with its endpoint,
-// credentials that are valid nowhere else, and nothing that leads to a real account.
+// credentials that are valid nowhere else, nothing that leads to a real account, and
+// temporary files that Stop removes.
 func (c *Cloud) Env() []string {
 	var env []string
 	for _, v := range os.Environ() {
@@ -64,6 +65,7 @@ func (c *Cloud) Env() []string {
 	bin := filepath.Join(c.repository, "node_modules", "node", "bin") + string(os.PathListSeparator) + filepath.Join(c.repository, "node_modules", ".bin")
 	return append(env,
 		"PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"),
+		"TMPDIR="+c.temp(),
 		"AWS_ENDPOINT_URL="+c.Endpoint,
 		"AWS_REGION="+c.Region, "AWS_DEFAULT_REGION="+c.Region,
 		"AWS_ACCESS_KEY_ID="+awsapi.Credentials.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+awsapi.Credentials.SecretAccessKey,

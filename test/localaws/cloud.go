@@ -142,6 +142,9 @@ func Start(ctx context.Context, o Options) (_ *Cloud, err error) {
 			c.Stop()
 		}
 	}()
+	if err := os.Mkdir(c.temp(), 0o755); err != nil {
+		return nil, err
+	}
 	if err := c.listen(); err != nil {
 		return nil, err
 	}
@@ -195,9 +198,19 @@ func (c *Cloud) Stop() {
 		for _, f := range c.logs {
 			f.Close()
 		}
-		os.RemoveAll(c.dir)
+		// What was killed a moment ago may still be creating files.
+		for range 50 {
+			if os.RemoveAll(c.dir) == nil {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
 	})
 }
+
+// temp is the directory for the temporary files of what the cloud runs: a program that
+// is killed, such as a compiler, does not remove its own.
+func (c *Cloud) temp() string { return filepath.Join(c.dir, "tmp") }
 
 // Config is an AWS SDK configuration for this cloud.
 func (c *Cloud) Config() aws.Config {
@@ -228,7 +241,7 @@ func (c *Cloud) listen() error {
 }
 
 func (c *Cloud) startEmulator() error {
-	python, err := moto.Python(c.ctx, filepath.Join(c.repository, ".venv"), c.progress)
+	python, err := moto.Python(c.ctx, filepath.Join(c.repository, ".venv"), c.temp(), c.progress)
 	if err != nil {
 		return err
 	}

@@ -118,7 +118,7 @@ func checkFunctionAction(t *testing.T, ctx context.Context, cloud *localaws.Clou
 
 // checkPutEvents puts events through boto3, which moto brings along.
 func checkPutEvents(t *testing.T, ctx context.Context, cloud *localaws.Cloud, outputs map[string]string) {
-	python, err := moto.Python(ctx, filepath.Join("..", "..", ".venv"), t.Output())
+	python, err := moto.Python(ctx, filepath.Join("..", "..", ".venv"), t.TempDir(), t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func (c *Cloud) serveFunctions() {
 	built := make(chan struct{})
 	c.background.Go(func() {
 		defer close(built)
-		rie, rieErr = functions.BuildRIE(c.ctx, filepath.Join(c.repository, "test", "localaws", "rie"))
+		rie, rieErr = functions.BuildRIE(c.ctx, filepath.Join(c.repository, "test", "localaws", "rie"), c.temp())
 	})
 	c.Functions = &functions.Runner{
 		Endpoint: c.Endpoint, Account: c.Account, Region: c.Region, Dir: c.dir,

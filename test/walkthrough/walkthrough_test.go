@@ -5,9 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,23 +65,60 @@ func TestStory(t *testing.T) {
 	}
 }
 
+// TestInterruptedStoryLeavesNothingBehind interrupts one story where the Python emulator
+// and the CDK CLI run, and one where the compiler and jsii do.
 func TestInterruptedStoryLeavesNothingBehind(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
-	interrupted := errors.New("interrupted by the test")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	defer cancel(nil)
-	stopAt := writerFunc(func(p []byte) {
-		if bytes.Contains(p, []byte("cdk bootstrap")) {
-			cancel(interrupted)
-		}
-	})
-	err := walkthrough.Tell(ctx, options(t, stopAt))
-	if !errors.Is(err, interrupted) || !strings.Contains(err.Error(), "cdk bootstrap") {
-		t.Errorf("error %v, want the interruption and the step", err)
+	goCache, err := exec.Command("go", "env", "GOCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
 	}
-	left, err := filepath.Glob(filepath.Join(os.Getenv("TMPDIR"), "localaws-*"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v %v", left, err)
+	t.Setenv("GOCACHE", strings.TrimSpace(string(goCache)))
+	for step, files := range map[string][]string{
+		"cdk bootstrap": nil,
+		"cdk deploy":    {"go-build*", "jsii-kernel-*", "jsii-runtime.*", "defenderhub-build-*"},
+	} {
+		t.Run(step, func(t *testing.T) {
+			// An empty cache of outputs, so that there is a compilation to interrupt.
+			temp, cache := t.TempDir(), t.TempDir()
+			t.Setenv("TMPDIR", temp)
+			t.Setenv("XDG_CACHE_HOME", cache)
+			interrupted := errors.New("interrupted by the test")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			missing := func(pattern string) bool {
+				for _, below := range []string{"*", "*/*", "*/*/*"} {
+					if found, _ := filepath.Glob(filepath.Join(temp, below, pattern)); len(found) > 0 {
+						return false
+					}
+				}
+				return true
+			}
+			stopAt := writerFunc(func(p []byte) {
+				if !bytes.Contains(p, []byte(step)) {
+					return
+				}
+				wait := func() {
+					for slices.ContainsFunc(files, missing) && ctx.Err() == nil {
+						time.Sleep(20 * time.Millisecond)
+					}
+					cancel(interrupted)
+				}
+				if len(files) > 0 {
+					go wait() // while the step goes on
+				} else {
+					wait()
+				}
+			})
+			err := walkthrough.Tell(ctx, options(t, stopAt))
+			if !errors.Is(err, interrupted) || !strings.Contains(err.Error(), step) {
+				t.Errorf("error %v, want the interruption and the step", err)
+			}
+			for _, pattern := range []string{filepath.Join(temp, "*"), filepath.Join(cache, "defenderhub", "*", "build-*")} {
+				if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
+					t.Errorf("left behind: %v %v", left, err)
+				}
+			}
+		})
 	}
 }
 

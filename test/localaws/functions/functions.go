@@ -233,7 +233,7 @@ func (r *Runner) arn(function string) string {
 // env is what Lambda sets, and what sends every SDK in the function to this cloud.
 func (r *Runner) env(f Function, root string, credentials aws.Credentials) []string {
 	env := map[string]string{
-		"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "en_US.UTF-8", "TZ": ":UTC", "HOME": os.TempDir(),
+		"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "en_US.UTF-8", "TZ": ":UTC", "HOME": root, "TMPDIR": root,
 		"AWS_LAMBDA_FUNCTION_NAME":        f.Name,
 		"AWS_LAMBDA_FUNCTION_VERSION":     "$LATEST",
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(f.MemoryMB),

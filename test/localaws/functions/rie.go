@@ -18,11 +18,11 @@ import (
 
 // BuildRIE builds AWS's Lambda Runtime Interface Emulator, the tool of the Go module
 // in dir, into Go's build cache and returns where it is. Built before, it takes half
-// a second.
-func BuildRIE(ctx context.Context, dir string) (string, error) {
+// a second. Temporary files are in temp.
+func BuildRIE(ctx context.Context, dir, temp string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", "tool", "-n", "aws-lambda-rie")
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOOS=", "GOARCH=", "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOOS=", "GOARCH=", "CGO_ENABLED=0", "TMPDIR="+temp)
 	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError

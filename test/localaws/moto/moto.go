@@ -60,7 +60,7 @@ func Start(ctx context.Context, c Config) (*Moto, error) {
 	p, err := process.Start(process.Spec{
 		Path: c.Python, Args: []string{filepath.Join(dir, "launcher.py"), filepath.Join(dir, "settings.json")}, Dir: c.Dir,
 		Env: []string{
-			"PATH=" + os.Getenv("PATH"), "HOME=" + c.Dir, "PYTHONDONTWRITEBYTECODE=1", "PYTHONWARNINGS=ignore", "MOTO_IAM_LOAD_MANAGED_POLICIES=true",
+			"PATH=" + os.Getenv("PATH"), "HOME=" + c.Dir, "TMPDIR=" + c.Dir, "PYTHONDONTWRITEBYTECODE=1", "PYTHONWARNINGS=ignore", "MOTO_IAM_LOAD_MANAGED_POLICIES=true",
 			"AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "AWS_DEFAULT_REGION=" + c.Region,
 		},
 		Stdout: w, Stderr: io.MultiWriter(c.Log, &head{to: &complaint}),

@@ -42,12 +42,12 @@ func TestPythonThatHasMotoIsUsed(t *testing.T) {
 	bin, venv := onlyPath(t), filepath.Join(t.TempDir(), "venv")
 	program(t, filepath.Join(bin, "python3"), old)
 	program(t, filepath.Join(bin, "python"), good)
-	got, err := moto.Python(t.Context(), venv, io.Discard)
+	got, err := moto.Python(t.Context(), venv, t.TempDir(), io.Discard)
 	if err != nil || got != filepath.Join(bin, "python") {
 		t.Errorf("got %s, error %v", got, err)
 	}
 	program(t, filepath.Join(venv, "bin", "python"), good)
-	if got, err = moto.Python(t.Context(), venv, io.Discard); err != nil || got != filepath.Join(venv, "bin", "python") {
+	if got, err = moto.Python(t.Context(), venv, t.TempDir(), io.Discard); err != nil || got != filepath.Join(venv, "bin", "python") {
 		t.Errorf("got %s, error %v, want the virtual environment", got, err)
 	}
 }
@@ -68,7 +68,7 @@ chmod 755 "$4/bin/python" ;;
 *) exit 1 ;;
 esac`)
 	var progress strings.Builder
-	got, err := moto.Python(t.Context(), venv, &progress)
+	got, err := moto.Python(t.Context(), venv, t.TempDir(), &progress)
 	if err != nil || got != filepath.Join(venv, "bin", "python") || !strings.Contains(progress.String(), "installing moto "+moto.Version) {
 		t.Errorf("got %s, error %v, progress %q", got, err, &progress)
 	}
@@ -77,7 +77,7 @@ esac`)
 func TestMissingMotoSaysWhatToDo(t *testing.T) {
 	bin := onlyPath(t)
 	program(t, filepath.Join(bin, "python3"), old)
-	_, err := moto.Python(t.Context(), filepath.Join(t.TempDir(), "venv"), io.Discard)
+	_, err := moto.Python(t.Context(), filepath.Join(t.TempDir(), "venv"), t.TempDir(), io.Discard)
 	for _, want := range []string{"pip install 'moto[server]==" + moto.Version + "'", "moto 4.0.0 is installed", "python: "} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
@@ -88,7 +88,7 @@ func TestMissingMotoSaysWhatToDo(t *testing.T) {
 func TestMissingPythonSaysWhatToInstall(t *testing.T) {
 	onlyPath(t)
 	var progress strings.Builder
-	_, err := moto.Python(t.Context(), filepath.Join(t.TempDir(), "venv"), &progress)
+	_, err := moto.Python(t.Context(), filepath.Join(t.TempDir(), "venv"), t.TempDir(), &progress)
 	if err == nil || !strings.HasPrefix(err.Error(), "python3 is missing: install Python 3.10 or newer") {
 		t.Errorf("error %v", err)
 	}
@@ -104,7 +104,7 @@ func TestVirtualEnvironmentThatFailsIsReportedInFull(t *testing.T) {
 "-m venv"*) echo "you need to install the python3-venv package"; echo; echo "Failing command: python3"; exit 1 ;;
 *) `+old+` ;;
 esac`)
-	_, err := moto.Python(t.Context(), filepath.Join(t.TempDir(), "venv"), io.Discard)
+	_, err := moto.Python(t.Context(), filepath.Join(t.TempDir(), "venv"), t.TempDir(), io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "install the python3-venv package") {
 		t.Errorf("error %v", err)
 	}

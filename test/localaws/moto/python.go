@@ -26,8 +26,8 @@ print(sys.executable)`
 
 // Python finds an interpreter that has moto [Version] with its server: the virtual
 // environment at venv, or one on PATH. Without one it makes that virtual environment
-// with pip, and tells progress so.
-func Python(ctx context.Context, venv string, progress io.Writer) (string, error) {
+// with pip, whose temporary files are in temp, and tells progress so.
+func Python(ctx context.Context, venv, temp string, progress io.Writer) (string, error) {
 	own := filepath.Join(venv, "bin", "python")
 	var tried []error
 	for _, python := range []string{own, "python3", "python"} {
@@ -43,7 +43,7 @@ func Python(ctx context.Context, venv string, progress io.Writer) (string, error
 	if _, err := exec.LookPath("python3"); err != nil {
 		return "", errors.New("python3 is missing: install Python 3.10 or newer with venv and pip (https://www.python.org/downloads; on Debian and Ubuntu: apt install python3-venv), which then installs the emulator moto")
 	}
-	path, err := install(ctx, venv, progress)
+	path, err := install(ctx, venv, temp, progress)
 	if err != nil {
 		return "", fmt.Errorf("the local AWS needs Python 3.10 or newer with moto %s: where pip cannot install it as below, do so by hand with `pip install 'moto[server]==%s'`, so that python3 on PATH has it:\n%w",
 			Version, Version, errors.Join(append(tried, err)...))
@@ -65,7 +65,7 @@ func withMoto(ctx context.Context, python string) (string, error) {
 }
 
 // install makes the virtual environment; two runs at once wait for each other.
-func install(ctx context.Context, venv string, progress io.Writer) (string, error) {
+func install(ctx context.Context, venv, temp string, progress io.Writer) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(venv), 0o755); err != nil {
 		return "", err
 	}
@@ -86,7 +86,9 @@ func install(ctx context.Context, venv string, progress io.Writer) (string, erro
 		{"python3", "-m", "venv", "--clear", venv},
 		{own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "moto[server]==" + Version},
 	} {
-		if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
+		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+		cmd.Env = append(os.Environ(), "TMPDIR="+temp)
+		if out, err := cmd.CombinedOutput(); err != nil {
 			// The whole of it: Debian names the missing package in the middle.
 			return "", fmt.Errorf("%s: %w\n%s", strings.Join(command, " "), err, strings.TrimSpace(string(out)))
 		}
