@@ -1,5 +1,5 @@
 // The defenderhub CDK app: it reads its configuration from the CDK context and builds
-// one stack around the construct. `cdk.json` runs it; README lists the settings.
+// one stack around the construct. `cdk.json` runs it; docs/settings.md lists the settings.
 package main
 
 import (

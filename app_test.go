@@ -253,14 +253,14 @@ func TestCDKJSONIsValidAndSelectsTheDemoProfile(t *testing.T) {
 	}
 }
 
-func TestREADMEListsEverySetting(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
+func TestDocsListEverySetting(t *testing.T) {
+	page, err := os.ReadFile("docs/settings.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name := range settings {
-		if !strings.Contains(string(readme), "`"+prefix+name+"`") {
-			t.Errorf("README.md does not list %s%s", prefix, name)
+		if !strings.Contains(string(page), "`"+prefix+name+"`") {
+			t.Errorf("docs/settings.md does not list %s%s", prefix, name)
 		}
 	}
 }

@@ -2,34 +2,45 @@ package defenderhub_test
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 )
 
-// README's Go snippets are Examples, character for character, so that a compiler sees what
-// a reader copies.
-func TestReadmeShowsTheExamples(t *testing.T) {
+// The Go snippets of README and the docs are Examples, character for character, so that a
+// compiler sees what a reader copies.
+func TestDocsShowTheExamples(t *testing.T) {
 	source, err := os.ReadFile("example_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	readme, err := os.ReadFile("../../README.md")
+	pages := map[string]string{}
+	files, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"Example", "Example_selfManaged"} {
+	shown := 0
+	for _, file := range append(files, "../../README.md") {
+		page, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages[filepath.Base(file)] = string(page)
+		shown += strings.Count(string(page), "```go\n")
+	}
+	for name, page := range map[string]string{"Example": "README.md", "Example_selfManaged": "embedding.md"} {
 		body := regexp.MustCompile(`(?s)\nfunc ` + name + `\(\) \{\n(.*?)\n\}\n`).FindSubmatch(source)
 		if body == nil {
 			t.Fatalf("no func %s in example_test.go", name)
 		}
 		want := strings.ReplaceAll("\n"+string(body[1]), "\n\t", "\n") + "\n"
-		if snippet := "```go" + want + "```"; !strings.Contains(string(readme), snippet) {
-			t.Errorf("README.md lacks the body of %s:\n%s", name, snippet)
+		if snippet := "```go" + want + "```"; !strings.Contains(pages[page], snippet) {
+			t.Errorf("%s lacks the body of %s:\n%s", page, name, snippet)
 		}
 	}
 	// The third is a snapshot test, which the consumer module runs.
-	if got := strings.Count(string(readme), "```go\n"); got != 3 {
-		t.Errorf("README.md shows %d Go snippets, of which 3 are compiled", got)
+	if shown != 3 {
+		t.Errorf("README.md and docs/ show %d Go snippets, of which 3 are compiled", shown)
 	}
 }

@@ -38,7 +38,7 @@ func (s *story) devices() []step {
 			}
 			return pump.publish("data/"+thingName, "12.5 bar")
 		}, hintIssue},
-		{"a second client takes its client id", func(ctx context.Context) error {
+		{"a second client takes its client ID", func(ctx context.Context) error {
 			clone := *pump
 			if err := clone.connect(); err != nil {
 				return err

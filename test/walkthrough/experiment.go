@@ -23,7 +23,7 @@ const (
 func (s *story) experiment() []step {
 	var quiet, meter, gateway, valve *device
 	return []step{
-		{"devices publish messages of 4 bytes: nothing is paid for but the evaluation of a rule", func(ctx context.Context) error {
+		{"devices publish messages of 4 bytes: you pay only for the rule evaluation", func(ctx context.Context) error {
 			for _, d := range []struct {
 				name string
 				is   **device
@@ -60,7 +60,7 @@ func (s *story) experiment() []step {
 			}
 			return nil
 		}, hintIssue},
-		{"nine minutes pass: all that belongs to the first five is in, and is judged", func(ctx context.Context) error {
+		{"nine minutes pass: the first five-minute window is complete and is judged", func(ctx context.Context) error {
 			if err := s.pass(ctx, 9*time.Minute); err != nil {
 				return err
 			}
@@ -71,7 +71,7 @@ func (s *story) experiment() []step {
 			}
 			return nil
 		}, hintIssue},
-		{"they behave again", func(ctx context.Context) error {
+		{"the devices behave again", func(ctx context.Context) error {
 			if err := meter.publish("data/meter-2", small); err != nil {
 				return err
 			}

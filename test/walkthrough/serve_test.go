@@ -56,7 +56,7 @@ func (s *screen) find(t *testing.T, pattern string) string {
 }
 
 // TestServe is a user of `make local` who knows nothing but what it prints and what the
-// README says.
+// docs/local.md says.
 func TestServe(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
@@ -73,8 +73,8 @@ func TestServe(t *testing.T) {
 		Region:     s.find(t, `AWS_DEFAULT_REGION=(\S+)`), BaseEndpoint: aws.String(s.find(t, `AWS_ENDPOINT_URL=(\S+)`)),
 		Credentials: credentials.NewStaticCredentialsProvider(s.find(t, `AWS_ACCESS_KEY_ID=(\S+)`), s.find(t, `AWS_SECRET_ACCESS_KEY=(\S+)`), ""),
 	}
-	t.Run("the README's event", func(t *testing.T) {
-		clientID, topic, payload := readmeEvent(t)
+	t.Run("the event of docs/local.md", func(t *testing.T) {
+		clientID, topic, payload := documentedEvent(t)
 		client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + s.find(t, `(\S+) +without TLS`)).SetClientID(clientID).SetConnectTimeout(3 * time.Minute))
 		if token := client.Connect(); token.Wait() && token.Error() != nil {
 			t.Fatal(token.Error())
@@ -122,16 +122,16 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// readmeEvent is the event that the README has its reader publish.
-func readmeEvent(t *testing.T) (clientID, topic, payload string) {
+// documentedEvent is the event that docs/local.md has its reader publish.
+func documentedEvent(t *testing.T) (clientID, topic, payload string) {
 	t.Helper()
-	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "local.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`mosquitto_pub -h 127\.0\.0\.1 -p MQTT_PORT -i (\S+) -t (\S+) -m '([^']+)'`).FindSubmatch(readme)
+	m := regexp.MustCompile(`mosquitto_pub -h 127\.0\.0\.1 -p MQTT_PORT -i (\S+) -t (\S+) -m '([^']+)'`).FindSubmatch(page)
 	if m == nil {
-		t.Fatal("the README publishes no event")
+		t.Fatal("docs/local.md publishes no event")
 	}
 	return string(m[1]), string(m[2]), string(m[3])
 }

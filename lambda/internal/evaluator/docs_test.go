@@ -94,10 +94,10 @@ func TestQuotedLogLinesAreWritten(t *testing.T) {
 		"nothing is closed: telemetry waits, and nobody tells how far the evaluator has come", "sender is not known and is not judged",
 		"lifecycle event was published by another client than the one it is about", "start an on-demand audit of ", "environment variable ",
 	}
-	readme := read(t, "../../../README.md")
+	page := read(t, "../../../docs/troubleshooting.md")
 	for _, q := range quotes {
-		if !strings.Contains(readme, "`"+q) {
-			t.Errorf("README.md does not quote %q", q)
+		if !strings.Contains(page, "`"+q) {
+			t.Errorf("docs/troubleshooting.md does not quote %q", q)
 		}
 	}
 	for _, q := range regexp.MustCompile(`\*([a-z][a-z ]+)\*`).FindAllStringSubmatch(read(t, "../../../docs/operations.md"), -1) {

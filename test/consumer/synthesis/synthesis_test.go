@@ -92,12 +92,12 @@ func TestAppEmbedsTheConstructAsReadmeShows(t *testing.T) {
 	}
 }
 
-// The snapshot test that README shows passes in the app's module, and can fail.
-func TestSnapshotTestThatReadmeShows(t *testing.T) {
+// The snapshot test that docs/embedding.md shows passes in the app's module, and can fail.
+func TestSnapshotTestThatTheDocsShow(t *testing.T) {
 	source := read(t, filepath.Join("testdata", "fleet_test.go"))
 	_, function, _ := strings.Cut(source, "\nfunc ")
-	if !strings.Contains(read(t, filepath.Join(repository, "README.md")), "```go\nfunc "+function+"```") {
-		t.Errorf("README.md lacks\nfunc %s", function)
+	if !strings.Contains(read(t, filepath.Join(repository, "docs", "embedding.md")), "```go\nfunc "+function+"```") {
+		t.Errorf("docs/embedding.md lacks\nfunc %s", function)
 	}
 	app := copyConsumer(t, absolute(t, repository))
 	write(t, filepath.Join(app, "fleet_test.go"), []byte(source))
