@@ -66,11 +66,13 @@ func (p DetectProps) validate() error {
 	own := defender.SecurityProfile{Behaviors: p.Behaviors, Targets: p.Targets, RetainedMetrics: p.RetainedMetrics}
 	f.under("", resolvedProfile(own).Validate())
 	f.under("", validateMetricNames(own))
+	f.under("", validateReferences(own))
 	names := map[string]bool{}
 	for i, profile := range p.Profiles {
 		field := "Profiles" + index(i)
 		f.under(field, resolvedProfile(profile).Validate())
 		f.under(field, validateMetricNames(profile))
+		f.under(field, validateReferences(profile))
 		if len(profile.Behaviors) == 0 && len(profile.RetainedMetrics) == 0 {
 			f.add(field+".Behaviors", nil, "at least one behavior or retained metric, such as defender.DemoBehaviors()")
 		}

@@ -29,7 +29,7 @@ func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile 
 		if unresolved(b.Name) {
 			profile.Behaviors[i].Name = fmt.Sprintf("token-%d", i)
 		}
-		if unresolved(b.Criteria.Metric().Name) { // reported by validateMetricNames
+		if unresolved(b.Criteria.Metric().Name) || lostToken(b.Criteria) { // reported by validateMetricNames, validateReferences
 			profile.Behaviors[i].Criteria = defender.MessageByteSize.LessThan(1)
 			profile.Behaviors[i].Dimension = nil
 			continue
@@ -58,7 +58,7 @@ func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile 
 // a construct's id, and what a behavior may compare, follow from the name and its type.
 func validateMetricNames(profile defender.SecurityProfile) error {
 	var f faults
-	const value, want = "a deploy-time reference", "a custom metric's name that is known at synthesis; where another stack makes the metric, write its name here and in ExistingCustomMetrics"
+	const value, want = deployTime, "a custom metric's name that is known at synthesis; where another stack makes the metric, write its name here and in ExistingCustomMetrics"
 	for i, b := range profile.Behaviors {
 		if unresolved(b.Criteria.Metric().Name) {
 			f.add("Behaviors"+index(i)+".Criteria", value, want)

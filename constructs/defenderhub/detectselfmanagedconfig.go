@@ -18,7 +18,7 @@ const maxGroupNames = 2500
 
 func validateReportTopic(filter string) error {
 	if unresolved(filter) {
-		return &defender.FieldError{Value: "a deploy-time reference", Want: "a text that is known at synthesis: the behaviors are deployed in a file"}
+		return &defender.FieldError{Value: deployTime, Want: "a text that is known at synthesis: the behaviors are deployed in a file"}
 	}
 	if strings.HasPrefix(filter, "$aws/rules/") {
 		return &defender.FieldError{Value: filter, Want: "no topic of Basic Ingest, which no rule can name: leave ReportTopic empty for it"}
@@ -118,13 +118,16 @@ func validateKnown(profile defender.SecurityProfile) error {
 	var f faults
 	known := func(field, text string) {
 		if unresolved(text) {
-			f.add(field, "a deploy-time reference", "a text that is known at synthesis: with the self-managed engine the behaviors are deployed in a file")
+			f.add(field, deployTime, "a text that is known at synthesis: with the self-managed engine the behaviors are deployed in a file")
 		}
 	}
 	known("Name", profile.Name)
 	for i, b := range profile.Behaviors {
 		at := "Behaviors" + index(i)
 		known(at+".Name", b.Name)
+		if !lostToken(b.Criteria) && !knownValue(b.Criteria.Value()) {
+			f.add(at+".Criteria", deployTime, "values that are known at synthesis: with the self-managed engine the behaviors are deployed in a file")
+		}
 		if b.Dimension == nil {
 			continue
 		}

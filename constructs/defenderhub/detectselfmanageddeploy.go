@@ -98,6 +98,9 @@ func evaluatorCode(executable string, config evaluate.Config) (awslambda.Code, e
 	if err != nil {
 		return nil, err
 	}
+	if found := tokenText.Find(content); found != nil {
+		return nil, &defender.FieldError{Field: "SelfManaged", Value: deployTime, Want: fmt.Sprintf("values that are known at synthesis: %s would be deployed in %s as it is", found, defender.ConfigFile)}
+	}
 	made, err := withFile(executable, defender.ConfigFile, append(content, '\n'))
 	if err != nil {
 		return nil, &defender.FieldError{Field: "SelfManaged.Executable", Value: executable, Want: fmt.Sprintf("a program that can be copied: %v", err)}

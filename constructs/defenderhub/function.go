@@ -133,6 +133,9 @@ func networkPermissions() []awsiam.PolicyStatement {
 func environment(values map[string]string) *map[string]*string {
 	out := map[string]*string{}
 	for k, v := range values {
+		if broken(v) {
+			panic(&defender.FieldError{Field: k, Value: deployTime, Want: "a text or a number of the CDK that was not changed: no deployment would resolve it"})
+		}
 		out[k] = new(v)
 	}
 	return &out

@@ -30,6 +30,9 @@ func (f *faults) add(field string, value any, want string, args ...any) {
 	if len(args) > 0 {
 		want = fmt.Sprintf(want, args...)
 	}
+	if n := reflect.ValueOf(value); n.CanInt() && n.Int() == tokenInteger {
+		value = deployTime
+	}
 	*f = append(*f, &defender.FieldError{Field: field, Value: value, Want: want})
 }
 
@@ -106,9 +109,6 @@ func (f *faults) connected(field string, value any, instead string) {
 		f.add(field, "set", "nothing here: %s", instead)
 	}
 }
-
-// unresolved tells that s is known only at deployment, so that nothing can be said of it.
-func unresolved(s string) bool { return *awscdk.Token_IsUnresolved(s) }
 
 // seconds is d for the CDK.
 func seconds(d time.Duration) awscdk.Duration {

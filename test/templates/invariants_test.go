@@ -3,24 +3,28 @@ package templates
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
 )
 
 // token is what the CDK puts in place of a value that deployment decides, also where code
-// changed its case or cut it.
-var token = regexp.MustCompile(`(?i)token\[`)
+// changed its case, cut it, formatted its number or made an integer of it.
+var token = regexp.MustCompile(`(?i)token\[|-1\.888154589\d*e\+?289|-9223372036854775808`)
 
 // TestInvariants holds every resource of every stack to what the product promises.
 func TestInvariants(t *testing.T) {
 	for _, s := range all {
 		t.Run(s.name, func(t *testing.T) {
 			text, tpl := synth(t, s.name, s.build)
-			if token.Match(text) {
-				t.Error("an unresolved token is in the template")
+			if found := token.Find(text); found != nil {
+				t.Errorf("an unresolved token is in the template: %s", found)
 			}
 			if strings.Contains(string(text), `"arn:aws:`) && s.name != "aws-cn" || strings.Contains(string(text), `:arn:aws:`) {
 				t.Error("an ARN names the partition aws instead of AWS::Partition")
@@ -36,6 +40,61 @@ func TestInvariants(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAssetsHoldNoTokens searches every file of every asset.
+func TestAssetsHoldNoTokens(t *testing.T) {
+	searched := 0
+	for _, s := range all {
+		t.Run(s.name, func(t *testing.T) {
+			root := os.DirFS(*awscdk.Stage_Of(s.build()).Synth(nil).Directory())
+			err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() || !strings.HasPrefix(path, "asset.") {
+					return err
+				}
+				searched++
+				content, err := fs.ReadFile(root, path)
+				if found := token.Find(content); found != nil {
+					t.Errorf("an unresolved token is in %s: %s", path, found)
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if searched == 0 {
+		t.Error("no stack has an asset")
+	}
+}
+
+// TestEnvironmentsAreTextOrReferences holds every variable of every function to what the
+// agreement with it is made of: a text that synthesis knows, or one that CloudFormation
+// resolves as a whole.
+func TestEnvironmentsAreTextOrReferences(t *testing.T) {
+	searched := 0
+	for _, s := range all {
+		t.Run(s.name, func(t *testing.T) {
+			_, tpl := synth(t, s.name, s.build)
+			for _, id := range slices.Sorted(maps.Keys(tpl.Resources)) {
+				environment, _ := tpl.Resources[id].Properties["Environment"].(map[string]any)
+				variables, _ := environment["Variables"].(map[string]any)
+				for name, value := range variables {
+					searched++
+					if found := token.FindString(toJSON(value)); found != "" {
+						t.Errorf("an unresolved token is in %s of %s: %s", name, id, found)
+					}
+					if _, isText := value.(string); !isText && attributeOf(value) == "" && !strings.HasPrefix(toJSON(value), `{"Fn::`) {
+						t.Errorf("%s of %s is %s", name, id, toJSON(value))
+					}
+				}
+			}
+		})
+	}
+	if searched == 0 {
+		t.Error("no function has a variable")
 	}
 }
 

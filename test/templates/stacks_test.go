@@ -60,6 +60,8 @@ var stacks = []deployment{
 var all = append(slices.Clone(stacks), []deployment{
 	{"stream", func() awscdk.Stack { return stream() }},
 	{"stream-without-key", func() awscdk.Stack { return streamWithoutKey() }},
+	{"references-native", func() awscdk.Stack { return references(defender.Native) }},
+	{"references-self-managed", func() awscdk.Stack { return references(defender.SelfManaged) }},
 	{"aws-us-gov", func() awscdk.Stack {
 		return hub(&awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: jsii.String("us-gov-west-1")}},
 			&defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{
@@ -179,6 +181,38 @@ func streamWithoutKey() awscdk.Stack {
 		Engine: defender.SelfManaged, Behaviors: defender.DemoBehaviors(),
 		SelfManaged: &defenderhub.SelfManagedProps{Transport: defenderhub.TransportKinesis},
 	}})
+}
+
+// references takes all from parameters that an engine lets deployment decide: texts, lists
+// and numbers.
+func references(engine defender.Engine) awscdk.Stack {
+	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), nil)
+	parameter := func(id, kind string) awscdk.CfnParameter {
+		return awscdk.NewCfnParameter(stack, jsii.String(id), &awscdk.CfnParameterProps{Type: jsii.String(kind)})
+	}
+	text, list := *parameter("Text", "String").ValueAsString(), *parameter("List", "CommaDelimitedList").ValueAsList()
+	group := defender.ThingGroup(*awscdk.Fn_Select(jsii.Number(0.0), &list))
+	detect := &defenderhub.DetectProps{
+		Engine: engine, Behaviors: defender.StarterBehaviors(), Targets: []defender.Target{group, defender.ThingGroup("group-" + text)},
+		SelfManaged: &defenderhub.SelfManagedProps{ReportsRuleName: "fleet_" + text},
+	}
+	if engine == defender.Native {
+		number := *parameter("Number", "Number").ValueAsNumber()
+		detect.Profiles = []defender.SecurityProfile{{Name: "profile-" + text, Description: text, Behaviors: []defender.Behavior{
+			{Name: "behavior-" + text, Severity: defender.High, Criteria: defender.CustomStringList("names").In(*list[0])},
+			{Name: "texts", Criteria: defender.CustomStringList("names").In("a", "b-"+text)},
+			{Name: "number", Criteria: defender.CustomNumber("warmth").LessThan(number, defender.Window5m)},
+			{Name: "numbers", Criteria: defender.CustomNumberList("levels").In(1, number)},
+			{Name: "topics", Criteria: defender.MessagesSent.LessThan(5, defender.Window5m), Dimension: &defender.Dimension{TopicFilters: []string{text + "/+"}}},
+		}}}
+	}
+	newHub(stack, &defenderhub.DefenderHubProps{
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff},
+		Audit:         &defenderhub.AuditProps{ScheduleName: "audit-" + text, RunOnDeploy: true},
+		Detect:        detect,
+		Rules:         &defenderhub.RulesProps{EventTopic: "fleet/" + text + "/+"},
+	})
+	return stack
 }
 
 // embedded is a stack of somebody else's, with a key, a topic, a network, a

@@ -1,0 +1,98 @@
+package defenderhub_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// TestReferencesInValuesOfBehaviors gives each kind of value a reference that only
+// deployment resolves. Device Defender takes those that CloudFormation can resolve.
+func TestReferencesInValuesOfBehaviors(t *testing.T) {
+	stack := newStack()
+	parameter := func(id, kind string) awscdk.CfnParameter {
+		return awscdk.NewCfnParameter(stack, jsii.String(id), &awscdk.CfnParameterProps{Type: jsii.String(kind)})
+	}
+	text, list := *parameter("Text", "String").ValueAsString(), *parameter("List", "CommaDelimitedList").ValueAsList()
+	number := *parameter("Number", "Number").ValueAsNumber()
+	if !*awscdk.Token_IsUnresolved(number) {
+		t.Fatalf("%v is no token", number)
+	}
+	names := defender.CustomStringList("names")
+	numbers, custom := defender.CustomNumberList("numbers"), defender.CustomNumber("number")
+	for name, c := range map[string]struct {
+		criteria defender.Criteria
+		native   bool
+	}{
+		"text":                 {names.In("a", text), true},
+		"text inside text":     {names.NotIn("a-" + text + "-b"), true},
+		"list":                 {names.In(*list[0]), true},
+		"nested":               {names.In(*awscdk.Fn_Select(jsii.Number(0.0), &list)), true},
+		"another case":         {names.In(strings.ToLower(text)), false},
+		"number in text":       {names.In(fmt.Sprint("zone-", number)), false},
+		"number":               {custom.LessThan(number, defender.Window5m), true},
+		"number in a list":     {numbers.In(1, number), true},
+		"number as an integer": {defender.MessageByteSize.LessThan(int64(number)), false},
+		"number as a port":     {defender.ListeningTCPPorts.InPorts(443, uint16(int64(number))), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			behaviors := []defender.Behavior{{Name: "plain", Criteria: names.In("a")}, {Name: "referring", Criteria: c.criteria}}
+			forwarder := defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()})
+			for engine, allowed := range map[defender.Engine]bool{defender.SelfManaged: false, defender.Native: c.native} {
+				props := &defenderhub.DetectProps{Engine: engine, Behaviors: behaviors}
+				profiles := &defenderhub.DetectProps{Engine: engine, Profiles: []defender.SecurityProfile{{Name: "plant", Behaviors: behaviors}}}
+				for field, props := range map[string]*defenderhub.DetectProps{"Behaviors[1].Criteria": props, "Profiles[0].Behaviors[1].Criteria": profiles} {
+					want := []string{field}
+					if allowed {
+						want = nil
+					}
+					props.SelfManaged = &defenderhub.SelfManagedProps{Forwarder: forwarder, Executable: "testdata/prebuilt/bootstrap"}
+					got, message := faults(t, func() { defenderhub.NewDetect(newStack(), jsii.String("Detect"), props) })
+					if !slices.Equal(got, want) || !allowed && !strings.Contains(message, field+`: "a deploy-time reference", want `) {
+						t.Errorf("%s: got %v, want %v\n%s", engine, got, want, message)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestNumbersThatWereReferences gives integers of other props a reference, which Go loses.
+func TestNumbersThatWereReferences(t *testing.T) {
+	number := int(*awscdk.NewCfnParameter(newStack(), jsii.String("Number"), &awscdk.CfnParameterProps{Type: jsii.String("Number")}).ValueAsNumber())
+	props := withPrebuilt(&defenderhub.DefenderHubProps{
+		Audit:     &defenderhub.AuditProps{CertificateAgeDays: number},
+		Forwarder: &defenderhub.ForwarderProps{MemoryMiB: number, Alarms: &defenderhub.AlarmsProps{Errors: defenderhub.Alarm{Above: number}}},
+	})
+	got, message := faults(t, func() { defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), props) })
+	if want := []string{"Audit.CertificateAgeDays", "Forwarder.MemoryMiB", "Forwarder.Alarms.Errors.Above"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if n := strings.Count(message, `"a deploy-time reference", want `); n != 2 {
+		t.Errorf("%d faults name a reference, want those of this package's own numbers:\n%s", n, message)
+	}
+}
+
+// TestReferencesInEnvironments formats a number that only deployment knows into a variable.
+func TestReferencesInEnvironments(t *testing.T) {
+	stack := newStack()
+	number := awscdk.NewCfnParameter(stack, jsii.String("Number"), &awscdk.CfnParameterProps{Type: jsii.String("Number")}).ValueAsNumber()
+	for topic, wrong := range map[string]bool{
+		"fleet/" + *awscdk.Aws_REGION() + "/+": false,
+		fmt.Sprintf("fleet/%v/+", *number):     true,
+	} {
+		got, message := faults(t, func() {
+			defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), EventTopic: topic})
+		})
+		if (got != nil) != wrong {
+			t.Errorf("%s: %v %s", topic, got, message)
+		}
+	}
+}
