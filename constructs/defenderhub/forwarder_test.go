@@ -170,7 +170,7 @@ func TestTopicOfAnotherRegionIsSubscribedThere(t *testing.T) {
 
 func TestFindingsAreRefreshedOnSchedule(t *testing.T) {
 	p := forwarderTemplate(t, defenderhub.ForwarderProps{}).one(t, "AWS::Events::Rule").Properties
-	if p["ScheduleExpression"] != "rate(1 hour)" || text(path(p["Targets"].([]any)[0], "InputTransformer")) != `{"InputPathsMap":{"time":"$.time"},"InputTemplate":"{\"at\":\u003ctime\u003e,\"defenderhub\":\"refresh\"}"}` {
+	if p["ScheduleExpression"] != "rate(1 hour)" || text(path(p["Targets"].([]any)[0], "InputTransformer")) != `{"InputPathsMap":{"time":"$.time"},"InputTemplate":"{\"defenderhub\":\"refresh\",\"at\":\u003ctime\u003e}"}` {
 		t.Errorf("got %s", text(p))
 	}
 }

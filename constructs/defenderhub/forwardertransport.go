@@ -1,17 +1,15 @@
 package defenderhub
 
 import (
-	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslambdaeventsources"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 
@@ -70,45 +68,54 @@ func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.
 	return subscription
 }
 
-// consumeQueues feeds function from queues. One bad message never makes its
-// neighbours come again. The CDK's event source would also let the function change when a
-// message comes again, which only the forwarder does.
+// consumeQueues feeds function from queues. The CDK's event source would also let the
+// function change when a message comes again, which only the forwarder does.
 func consumeQueues(function awslambda.Function, size int, window time.Duration, concurrency int, queues ...awssqs.Queue) {
 	for _, q := range queues {
-		function.AddEventSourceMapping(new("SqsEventSource:"+*awscdk.Names_NodeUniqueId(q.Node())), &awslambda.EventSourceMappingOptions{
-			EventSourceArn:          q.QueueArn(),
-			BatchSize:               new(float64(size)),
-			MaxBatchingWindow:       seconds(window),
-			MaxConcurrency:          new(float64(concurrency)),
-			ReportBatchItemFailures: new(true),
+		consumeQueue(function, q, &awslambda.EventSourceMappingOptions{
+			BatchSize: new(float64(size)), MaxBatchingWindow: seconds(window), MaxConcurrency: new(float64(concurrency)),
 		})
 	}
 }
 
+// consumeQueue feeds function from queue. One bad message never makes its neighbours come
+// again. The CDK's event source names the mapping by the path of the queue from the app on:
+// in a stack that moves into a stage it would be another mapping, and Lambda refuses a
+// second one of the same queue and function.
+func consumeQueue(function awslambda.Function, queue awssqs.Queue, options *awslambda.EventSourceMappingOptions) {
+	options.EventSourceArn, options.ReportBatchItemFailures = queue.QueueArn(), new(true)
+	function.AddEventSourceMapping(new(*queue.Node().Id()+"Source"), options)
+}
+
 // consumeAudits feeds function one audit at a time: each can stand for 25,000 findings.
 func (f *forwarder) consumeAudits(function awslambda.Function) {
-	function.AddEventSource(awslambdaeventsources.NewSqsEventSource(f.auditQueue, &awslambdaeventsources.SqsEventSourceProps{
-		BatchSize:               new(1.0),
-		MaxConcurrency:          new(2.0),
-		ReportBatchItemFailures: new(true),
-	}))
+	f.auditQueue.GrantConsumeMessages(function)
+	consumeQueue(function, f.auditQueue, &awslambda.EventSourceMappingOptions{BatchSize: new(1.0), MaxConcurrency: new(2.0)})
 }
 
 // refresh asks the function by the hour to archive what fell quiet, and to import again
 // what Security Hub would soon forget. What is due is decided by the event's own time, and
 // the next event asks for all that one left undone: none is tried for longer than an hour.
+//
+// The CDK's target would name the permission by the path of the function from the app on.
 func (f *forwarder) refresh() {
-	var request map[string]any
-	if err := json.Unmarshal([]byte(defender.RefreshRequest(*awsevents.EventField_Time())), &request); err != nil {
-		panic(err) // a token has nothing that JSON would escape
-	}
 	f.function.AddToRolePolicy(allow([]string{"dynamodb:Query"}, *f.ledger.TableArn()+"/index/"+defender.LedgerRefreshIndex))
 	f.function.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(2.0), MaxEventAge: seconds(refreshInterval)})
-	awsevents.NewRule(f, new("Refresh"), &awsevents.RuleProps{
-		Description: new("Archives findings that fell quiet, refreshes those that Security Hub would forget"),
-		Schedule:    awsevents.Schedule_Rate(seconds(refreshInterval)),
-		Targets: &[]awsevents.IRuleTarget{awseventstargets.NewLambdaFunction(f.function, &awseventstargets.LambdaFunctionProps{
-			Event: awsevents.RuleTargetInput_FromObject(request), MaxEventAge: seconds(refreshInterval),
-		})},
+	rule := awsevents.NewCfnRule(f, new("Refresh"), &awsevents.CfnRuleProps{
+		Description:        new("Archives findings that fell quiet, refreshes those that Security Hub would forget"),
+		ScheduleExpression: awsevents.Schedule_Rate(seconds(refreshInterval)).ExpressionString(),
+		State:              new("ENABLED"),
+		Targets: &[]any{&awsevents.CfnRule_TargetProperty{
+			Id: new("Function"), Arn: f.function.FunctionArn(),
+			InputTransformer: &awsevents.CfnRule_InputTransformerProperty{
+				InputPathsMap: map[string]string{"time": "$.time"},
+				// EventBridge puts the quotes around what is text.
+				InputTemplate: new(strings.ReplaceAll(defender.RefreshRequest("<time>"), `"<time>"`, "<time>")),
+			},
+			RetryPolicy: &awsevents.CfnRule_RetryPolicyProperty{MaximumEventAgeInSeconds: new(refreshInterval.Seconds())},
+		}},
+	})
+	f.function.AddPermission(new("Refresh"), &awslambda.Permission{
+		Principal: awsiam.NewServicePrincipal(new("events.amazonaws.com"), nil), SourceArn: rule.AttrArn(),
 	})
 }

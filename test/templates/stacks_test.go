@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
@@ -70,13 +71,20 @@ var all = append(slices.Clone(stacks), []deployment{
 	}},
 }...)
 
+// newScope is where stacks are built; a test may move them.
+var newScope = func() constructs.Construct { return awscdk.NewApp(nil) }
+
+func newStack(id string, props *awscdk.StackProps) awscdk.Stack {
+	return awscdk.NewStack(newScope(), &id, props)
+}
+
 func prebuilt() awslambda.Code {
 	return awslambda.Code_FromAsset(jsii.String("testdata/prebuilt"), nil)
 }
 
 // hub is a stack around the construct, whose functions are not compiled.
 func hub(stackProps *awscdk.StackProps, props *defenderhub.DefenderHubProps) awscdk.Stack {
-	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), stackProps)
+	stack := newStack("Fleet", stackProps)
 	newHub(stack, props)
 	return stack
 }
@@ -99,7 +107,7 @@ func newHub(stack awscdk.Stack, props *defenderhub.DefenderHubProps) defenderhub
 // everything is on: with Device Defender's notifications forwarded, through topics that a
 // key of the user's own encrypts.
 func everything() awscdk.Stack {
-	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), nil)
+	stack := newStack("Fleet", nil)
 	key := awskms.NewKey(stack, jsii.String("Key"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
 	newHub(stack, &defenderhub.DefenderHubProps{
 		Demo: true, EncryptionKey: key,
@@ -158,7 +166,7 @@ func selfManaged() awscdk.Stack {
 // stream is the self-managed engine as somebody with a large fleet and strict rules deploys
 // it: by a stream, with a key, a network and a topic of its own. It shows no snapshot.
 func stream() awscdk.Stack {
-	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), nil)
+	stack := newStack("Fleet", nil)
 	key := awskms.NewKey(stack, jsii.String("Key"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
 	vpc := awsec2.NewVpc(stack, jsii.String("Network"), &awsec2.VpcProps{MaxAzs: jsii.Number(1.0)})
 	vpc.AddFlowLog(jsii.String("Flows"), nil)
@@ -218,7 +226,7 @@ func references(engine defender.Engine) awscdk.Stack {
 // embedded is a stack of somebody else's, with a key, a topic, a network, a
 // permissions boundary and tags of its own.
 func embedded() awscdk.Stack {
-	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Platform"), nil)
+	stack := newStack("Platform", nil)
 	key := awskms.NewKey(stack, jsii.String("Key"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
 	topic := awssns.NewTopic(stack, jsii.String("OnCall"), &awssns.TopicProps{MasterKey: key, EnforceSSL: jsii.Bool(true)})
 	alarms := awsiam.NewServicePrincipal(jsii.String("cloudwatch.amazonaws.com"), &awsiam.ServicePrincipalOpts{Conditions: &map[string]any{
