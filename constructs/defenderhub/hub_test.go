@@ -121,31 +121,6 @@ func TestTwoHubsFitOneStack(t *testing.T) {
 	}
 }
 
-func TestWhatAnAccountHasOneOfIsMadeOnceInAStack(t *testing.T) {
-	stack := newStack()
-	props := func() *defenderhub.DefenderHubProps {
-		return withPrebuilt(&defenderhub.DefenderHubProps{
-			Detect: nativeDetect(), Subscriptions: &defenderhub.ProductSubscriptionsProps{EnableSecurityHub: true},
-		})
-	}
-	nested := awscdk.NewNestedStack(stack, jsii.String("Nested"), nil)
-	defenderhub.NewDefenderHub(nested, jsii.String("One"), props())
-	fields, message := faults(t, func() { defenderhub.NewDefenderHub(stack, jsii.String("Two"), props()) })
-	if want := []string{"Subscriptions.Audit", "Subscriptions.Detect", "Subscriptions.EnableSecurityHub", "Audit.Existing"}; !slices.Equal(fields, want) {
-		t.Errorf("faults of %v, want %v", fields, want)
-	}
-	if want := `Subscriptions.Audit: "on", want SubscriptionExisting for this one: an account and Region has one, and another construct of this stack makes it`; !strings.Contains(message, want) {
-		t.Errorf("%s lacks %s", message, want)
-	}
-	if fields, _ := faults(t, func() { defenderhub.NewAudit(stack, jsii.String("Three"), nil) }); !slices.Equal(fields, []string{"Existing"}) {
-		t.Errorf("faults of %v", fields)
-	}
-	if fields, _ := faults(t, func() { defenderhub.NewProductSubscriptions(stack, jsii.String("Four"), nil) }); !slices.Equal(fields, []string{"Audit", "Detect"}) {
-		t.Errorf("faults of %v", fields)
-	}
-	defenderhub.NewAudit(newStack(), jsii.String("Audit"), nil) // another stack may be another account's
-}
-
 func TestDemoPolicyIsOffByDefault(t *testing.T) {
 	tp := hubTemplate(t, &defenderhub.DefenderHubProps{Demo: true})
 	policy := tp.one(t, "AWS::IoT::Policy")

@@ -1,31 +1,60 @@
 package defenderhub
 
 import (
+	"fmt"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/constructs-go/constructs/v10"
+	"github.com/aws/jsii-runtime-go"
 )
 
-// A single is what an account and Region has one of.
+// A single is a resource that exists once per account and Region.
 type single string
 
 const (
-	auditConfiguration single = "defenderhub:audit-configuration"
-	auditSubscription  single = "defenderhub:audit-subscription"
-	detectSubscription single = "defenderhub:detect-subscription"
-	securityHub        single = "defenderhub:security-hub"
+	auditConfiguration single = "audit-configuration"
+	auditSubscription  single = "audit-subscription"
+	detectSubscription single = "detect-subscription"
+	securityHub        single = "security-hub"
 )
 
-// taken reports a single that another construct of the stack makes already, where
-// CloudFormation would fail in the middle of a deployment. Other stacks are not seen.
+// taken reports a single that another construct of the app makes already, in the same stack
+// or in another one with the same account and Region: CloudFormation would fail in the
+// middle of a deployment. Stacks whose account or Region is not known are not compared.
 func (f *faults) taken(scope constructs.Construct, s single, wanted bool, field string, value any, want string) {
-	if wanted && outermost(scope).Node().TryFindChild(new(string(s))) != nil {
-		f.add(field, value, "%s: an account and Region has one, and another construct of this stack makes it", want)
+	if !wanted {
+		return
+	}
+	for _, id := range s.marks(scope) {
+		if mark := scope.Node().Root().Node().TryFindChild(&id); mark != nil {
+			owner := mark.Node().GetContext(new(ownerKey))
+			f.add(field, value, "%s: it exists once per account and Region, and %v makes it", want, owner)
+			return
+		}
 	}
 }
 
-// take marks a single as made.
+// take marks a single as made by scope.
 func take(scope constructs.Construct, s single) {
-	constructs.NewConstruct(outermost(scope), new(string(s)))
+	var app constructs.Construct
+	jsii.UnsafeCast(scope.Node().Root(), &app)
+	for _, id := range s.marks(scope) {
+		mark := constructs.NewConstruct(app, &id)
+		mark.Node().SetContext(new(ownerKey), *scope.Node().Path())
+	}
+}
+
+const ownerKey = "defenderhub:owner"
+
+// marks are the IDs of the constructs below the app that say that a single is made: one for
+// the stack of scope and, where they are known, one for its account and Region.
+func (s single) marks(scope constructs.Construct) []string {
+	stack := outermost(scope)
+	marks := []string{fmt.Sprintf("defenderhub:%s of %s", s, *stack.Node().Path())}
+	if account, region := *stack.Account(), *stack.Region(); !unresolved(account) && !unresolved(region) {
+		marks = append(marks, fmt.Sprintf("defenderhub:%s in %s %s", s, account, region))
+	}
+	return marks
 }
 
 // outermost is the stack of scope, or the one that its nested stack belongs to.

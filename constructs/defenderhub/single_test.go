@@ -1,0 +1,101 @@
+package defenderhub_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/constructs-go/constructs/v10"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+)
+
+// singles are props that make all that exists once per account and Region.
+func singles() *defenderhub.DefenderHubProps {
+	return withPrebuilt(&defenderhub.DefenderHubProps{
+		Detect: nativeDetect(), Subscriptions: &defenderhub.ProductSubscriptionsProps{EnableSecurityHub: true},
+	})
+}
+
+var singleFields = []string{"Subscriptions.Audit", "Subscriptions.Detect", "Subscriptions.EnableSecurityHub", "Audit.Existing"}
+
+func TestTheErrorForASecondHubOfAStackNamesTheFirst(t *testing.T) {
+	stack := newStack()
+	nested := awscdk.NewNestedStack(stack, jsii.String("Nested"), nil)
+	defenderhub.NewDefenderHub(nested, jsii.String("One"), singles())
+	fields, message := faults(t, func() { defenderhub.NewDefenderHub(stack, jsii.String("Two"), singles()) })
+	if !slices.Equal(fields, singleFields) {
+		t.Errorf("faults of %v, want %v", fields, singleFields)
+	}
+	for _, want := range []string{
+		`Subscriptions.Audit: "on", want SubscriptionExisting for this one: it exists once per account and Region, and Fleet/Nested/One/Subscriptions makes it`,
+		`Subscriptions.EnableSecurityHub: true, want false for this one: it exists once per account and Region, and Fleet/Nested/One/Subscriptions makes it`,
+		`Audit.Existing: false, want true for this one: it exists once per account and Region, and Fleet/Nested/One/Audit makes it`,
+	} {
+		if !strings.Contains(message, want) {
+			t.Errorf("%s lacks %s", message, want)
+		}
+	}
+	if fields, _ := faults(t, func() { defenderhub.NewAudit(stack, jsii.String("Three"), nil) }); !slices.Equal(fields, []string{"Existing"}) {
+		t.Errorf("faults of %v", fields)
+	}
+	if fields, _ := faults(t, func() { defenderhub.NewProductSubscriptions(stack, jsii.String("Four"), nil) }); !slices.Equal(fields, []string{"Audit", "Detect"}) {
+		t.Errorf("faults of %v", fields)
+	}
+}
+
+func TestStacksOfOneAccountAndRegionShareWhatExistsOnce(t *testing.T) {
+	env := func(account, region string) *awscdk.Environment {
+		e := &awscdk.Environment{}
+		if account != "" {
+			e.Account = &account
+		}
+		if region != "" {
+			e.Region = &region
+		}
+		return e
+	}
+	here := env("123456789012", "eu-central-1")
+	for name, c := range map[string]struct {
+		one, two *awscdk.Environment
+		wrong    bool
+	}{
+		"the same":              {here, here, true},
+		"another Region":        {here, env("123456789012", "eu-west-1"), false},
+		"another account":       {here, env("210987654321", "eu-central-1"), false},
+		"both unknown":          {nil, nil, false},
+		"one unknown":           {here, nil, false},
+		"both Regions unknown":  {env("123456789012", ""), env("123456789012", ""), false},
+		"both accounts unknown": {env("", "eu-central-1"), env("", "eu-central-1"), false},
+	} {
+		for place, scopes := range map[string]func(app awscdk.App) (one, two constructs.Construct){
+			"one app": func(app awscdk.App) (one, two constructs.Construct) { return app, app },
+			"two stages": func(app awscdk.App) (one, two constructs.Construct) {
+				return awscdk.NewStage(app, jsii.String("Beta"), nil), awscdk.NewStage(app, jsii.String("Prod"), nil)
+			},
+		} {
+			t.Run(name+", "+place, func(t *testing.T) {
+				first, second := scopes(awscdk.NewApp(nil))
+				one := awscdk.NewStack(first, jsii.String("One"), &awscdk.StackProps{Env: c.one})
+				two := awscdk.NewStack(second, jsii.String("Two"), &awscdk.StackProps{Env: c.two})
+				defenderhub.NewDefenderHub(one, jsii.String("Hub"), singles())
+				fields, message := faults(t, func() { defenderhub.NewDefenderHub(two, jsii.String("Hub"), singles()) })
+				if !c.wrong {
+					if fields != nil {
+						t.Errorf("faults of %v: %s", fields, message)
+					}
+					return
+				}
+				if !slices.Equal(fields, singleFields) || !strings.Contains(message, "and "+*one.Node().Path()+"/Hub/Audit makes it") {
+					t.Errorf("faults of %v: %s", fields, message)
+				}
+				defenderhub.NewDefenderHub(two, jsii.String("Other"), withPrebuilt(&defenderhub.DefenderHubProps{
+					Audit:         &defenderhub.AuditProps{Existing: true},
+					Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionExisting},
+				}))
+			})
+		}
+	}
+}
