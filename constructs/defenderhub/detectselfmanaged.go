@@ -105,6 +105,12 @@ type SelfManagedProps struct {
 	// believed, in whole minutes from 1 minute to 24 hours.
 	// Default: 0, which stands for 15 minutes.
 	MembershipAge time.Duration
+	// UnregisteredLifetime is how long after its last datapoint an alarm ends that time alone
+	// decides (disconnect-duration, ReportsEvery), where the client ID is no thing in the
+	// registry. In whole minutes from 1 hour to 365 days. The alarm of a thing ends when the
+	// thing is deleted, renamed or moved out of the targets.
+	// Default: 0, which stands for 14 days.
+	UnregisteredLifetime time.Duration
 
 	// BatchSize is how many messages of the rules one invocation gets, 1 to 10000.
 	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
@@ -198,6 +204,7 @@ func (p SelfManagedProps) validate() error {
 	}
 	f.number("MinDatapoints", p.MinDatapoints, 1, 1_000_000, "datapoints")
 	f.minutes("MembershipAge", p.MembershipAge, time.Minute, 24*time.Hour)
+	f.minutes("UnregisteredLifetime", p.UnregisteredLifetime, time.Hour, 365*24*time.Hour)
 	f.number("BatchSize", p.BatchSize, 1, 10000, "messages")
 	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
 	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")

@@ -165,6 +165,8 @@ func (p DetectProps) evaluation() (evaluate.Config, []string) {
 		BatchSeconds:      int(or(s.BatchWindow, defaultEvaluatorBatchWindow) / time.Second),
 		MinDatapoints:     int64(s.MinDatapoints),
 		MembershipMinutes: int(or(s.MembershipAge, defaultMembershipAge) / time.Minute),
+
+		UnregisteredMinutes: int(s.UnregisteredLifetime / time.Minute),
 	}
 	if s.ReportsSeverity != defender.SeverityDefault {
 		c.ReportsSeverity = s.ReportsSeverity.String()

@@ -28,6 +28,22 @@ type Config struct {
 	MinDatapoints int64 `json:"minDatapoints,omitempty"`
 	// MembershipMinutes is how long what the registry says of a thing is believed.
 	MembershipMinutes int `json:"membershipMinutes"`
+	// UnregisteredMinutes is how long after its last datapoint an alarm ends that time alone
+	// decides, of a client ID that is no thing; 0 stands for [DefaultUnregisteredLifetime].
+	UnregisteredMinutes int `json:"unregisteredMinutes,omitempty"`
+}
+
+// DefaultUnregisteredLifetime is how long the alarm of a client ID that is no thing outlives
+// its last datapoint. Nothing in the registry says that such a device is gone, so only time
+// can.
+const DefaultUnregisteredLifetime = 14 * 24 * time.Hour
+
+// UnregisteredLifetime is [Config.UnregisteredMinutes], or the default.
+func (c Config) UnregisteredLifetime() time.Duration {
+	if c.UnregisteredMinutes == 0 {
+		return DefaultUnregisteredLifetime
+	}
+	return time.Duration(c.UnregisteredMinutes) * time.Minute
 }
 
 // ProfileConfig is a security profile.

@@ -27,6 +27,9 @@ type Evaluator struct {
 	// other profiles know of it is dropped, but for open alarms: those stay until silence
 	// invalidates them, as in Detect.
 	Watches func(profile string) bool
+	// Retired says why alarms of a profile end whose datapoints time alone makes; nil: none
+	// does. Set it only where the registry answered.
+	Retired func(profile string) Retirement
 }
 
 func (e Evaluator) watches(c *Compiled) bool { return e.Watches == nil || e.Watches(c.Profile) }
@@ -87,6 +90,10 @@ func (e Evaluator) Step(thing string, s State, points []Datapoint, now time.Time
 		c := &e.Behaviors[i]
 		t := r.State.tracks[c.key()]
 		if t == nil {
+			continue
+		}
+		if r.retire(c, t) {
+			delete(r.State.tracks, c.key())
 			continue
 		}
 		if r.watches(c) {

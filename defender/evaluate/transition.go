@@ -10,7 +10,7 @@ import (
 )
 
 // Transition is a change of an alarm. Its JSON form is the alert that Device Defender
-// Detect sends to Amazon SNS; behavior.severity and violationStartTime come on top.
+// Detect sends to Amazon SNS; behavior.severity, violationStartTime, endReason and renamedTo are added.
 type Transition struct {
 	// Time in ms: of the datapoint, or where a window was counted its last millisecond.
 	// The transitions of one behavior of a thing have rising times.
@@ -28,6 +28,10 @@ type Transition struct {
 	Profile     string `json:"securityProfileName"`
 	// StartTime in ms is when the alarm was raised.
 	StartTime int64 `json:"violationStartTime"`
+	// EndReason is why an alarm was invalidated by the registry, "" where silence did.
+	EndReason EndReason `json:"endReason,omitempty"`
+	// RenamedTo is the thing's new name, for [ThingRenamed].
+	RenamedTo string `json:"renamedTo,omitempty"`
 	// Additional is set for learned behaviors.
 	Additional *Additional `json:"violationEventAdditionalInfo,omitempty"`
 }

@@ -21,12 +21,15 @@ type engine struct {
 	// targets of the profiles that do not watch all things, with the names of thing groups.
 	targets     map[string][]string
 	reportTopic string
+	// unregistered is [evaluate.Config.UnregisteredLifetime].
+	unregistered time.Duration
 }
 
 func newEngine(c evaluate.Config, all []evaluate.Compiled, groups []string) (engine, error) {
 	e := engine{
 		batching: time.Duration(c.BatchSeconds) * time.Second, membership: time.Duration(c.MembershipMinutes) * time.Minute,
 		targets: map[string][]string{}, reportTopic: c.ReportTopic,
+		unregistered: c.UnregisteredLifetime(),
 	}
 	for _, b := range all {
 		if k, ok := b.FleetKey(); ok && b.Behavior.Criteria.Confidence() != "" && !slices.Contains(e.baselines, k) {

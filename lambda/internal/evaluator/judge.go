@@ -60,6 +60,10 @@ type outcome struct {
 	stats       map[string]evaluate.Stats // by kind
 	thing       registry.Thing
 	knownAt     time.Time
+	// was is the thing that the device was known as before.
+	was registry.Thing
+	// checkAt is [Item.CheckAt] as it is from now on; the zero time plans it anew.
+	checkAt time.Time
 }
 
 // population lets things that are judged at once ask the fleet one after another.
@@ -134,18 +138,19 @@ func (h *Handler) judge(ctx context.Context, v *visit, i Item, f *population) (o
 	if err != nil {
 		return outcome{}, err
 	}
-	if !fresh && (len(out.transitions) > 0 || h.targeted(out)) {
-		client, principal := v.subject, cmp.Or(v.principal, i.Principal)
-		if v.closing && principal == "" && thing.Registered {
-			client = thing.Name // by its own name a thing is found without the principal
-		}
-		found, err := h.Registry.Resolve(ctx, client, principal, now)
+	checkAt, checks := i.CheckAt, v.checks(i, now)
+	asks := !fresh && (len(out.transitions) > 0 || h.targeted(out))
+	if asks || checks {
+		found, end, err := h.askRegistry(ctx, v, i, checks, now)
 		v.unresolved = err
+		if checks {
+			checkAt = checkAfter(err, now)
+		}
 		switch {
 		case err == nil:
 			thing, knownAt = found, now
-			e.Watches = h.watches(thing)
-		case canRetry(err) && len(h.engine.targets) > 0:
+			e.Watches, e.Retired = h.watches(thing), h.retired(thing, end)
+		case canRetry(err) && len(h.engine.targets) > 0 && !(checks && len(out.transitions) == 0):
 			return outcome{}, fmt.Errorf("registry: %w", err)
 		case knownAt.IsZero():
 			e.Watches = func(profile string) bool { return h.engine.targets[profile] == nil }
@@ -156,7 +161,7 @@ func (h *Handler) judge(ctx context.Context, v *visit, i Item, f *population) (o
 			return outcome{}, err
 		}
 	}
-	out.thing, out.knownAt = thing, knownAt
+	out.thing, out.knownAt, out.was, out.checkAt = thing, knownAt, i.Thing, checkAt
 	return out, nil
 }
 
@@ -213,12 +218,13 @@ func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
 		v.outcome = out
 		next := v.item
 		next.Revision++
-		next.State, next.Clock, next.Thing, next.KnownAt = out.state, out.clock, out.thing, out.knownAt
+		next.State, next.Clock, next.Thing, next.KnownAt, next.CheckAt = out.state, out.clock, out.thing, out.knownAt, out.checkAt
 		next.Principal = cmp.Or(v.principal, next.Principal)
 		next.Outbox = append(next.Outbox[:len(next.Outbox):len(next.Outbox)], messages(v.subject, out)...)
 		next = sealed(out.evaluator, next)
 		v.send = v.closing && len(next.Outbox) > 0
-		if !out.changed && len(out.transitions) == 0 && !(v.closing && len(next.Outbox) == 0 && !next.Due.Equal(v.item.Due)) {
+		planned := v.closing && len(next.Outbox) == 0 && !next.Due.Equal(v.item.Due) || !out.checkAt.Equal(v.item.CheckAt)
+		if !out.changed && len(out.transitions) == 0 && !planned {
 			return nil
 		}
 		err = h.Store.Put(ctx, next)
@@ -262,6 +268,10 @@ func (v *visit) lost() bool {
 func sealed(e evaluate.Evaluator, i Item) Item {
 	told := i.Due
 	i.Due, i.Expires = e.Due(i.State), time.Time{}
+	i.CheckAt = plannedCheck(e, i)
+	if !i.CheckAt.IsZero() && (i.Due.IsZero() || i.CheckAt.Before(i.Due)) {
+		i.Due = i.CheckAt
+	}
 	if told.After(i.Clock) && told.Before(i.Due) {
 		i.Due = told
 	}
@@ -284,9 +294,13 @@ func messages(subject string, out outcome) []transition.Message {
 		if out.knownAt.IsZero() {
 			continue
 		}
-		all[i].Registered = aws.Bool(out.thing.Registered)
-		if out.thing.Name != "" {
-			all[i].Thing = out.thing.Name
+		thing := out.thing
+		if t.EndReason == evaluate.ThingDeleted || t.EndReason == evaluate.ThingRenamed {
+			thing = out.was // the finding is about what it was
+		}
+		all[i].Registered = aws.Bool(thing.Registered)
+		if thing.Name != "" {
+			all[i].Thing = thing.Name
 		}
 	}
 	return all

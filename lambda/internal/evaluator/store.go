@@ -58,6 +58,9 @@ type Item struct {
 	// Thing is what the registry said at KnownAt, the zero time for nothing.
 	Thing   registry.Thing
 	KnownAt time.Time
+	// CheckAt is when the closer asks the registry again whether the device of an alarm that
+	// nothing else ends is still there; the zero time while there is no such alarm.
+	CheckAt time.Time
 	// Due is when the closer must look at the thing; the zero time if never.
 	Due time.Time
 	// Expires is when the item may be deleted; the zero time keeps it.
@@ -91,6 +94,7 @@ const (
 	attrPrincipal = "principal"
 	attrThing     = "thing"
 	attrKnownAt   = "knownAt"
+	attrCheckAt   = "checkAt"
 	attrLag       = "lag"
 	attrHeartbeat = "at"
 	attrNames     = "generations"
@@ -247,6 +251,9 @@ func encodeItem(i Item) (item, error) {
 	if !i.Due.IsZero() {
 		it[defender.StateDueShard], it[defender.StateDueAt] = text(strconv.Itoa(shardOf(i.Subject))), number(i.Due.UnixMilli())
 	}
+	if !i.CheckAt.IsZero() {
+		it[attrCheckAt] = number(i.CheckAt.UnixMilli())
+	}
 	if !i.Expires.IsZero() {
 		it[defender.StateExpiry] = number(i.Expires.Unix())
 	}
@@ -257,7 +264,7 @@ func decodeItem(it item) (Item, error) {
 	i := Item{
 		Subject:   strings.TrimPrefix(stringOf(it, defender.StatePartitionKey), thingPrefix),
 		Principal: stringOf(it, attrPrincipal),
-		Revision:  numberOf(it, attrRevision), Clock: timeOf(it, attrClock), KnownAt: timeOf(it, attrKnownAt), Due: timeOf(it, defender.StateDueAt),
+		Revision:  numberOf(it, attrRevision), Clock: timeOf(it, attrClock), KnownAt: timeOf(it, attrKnownAt), CheckAt: timeOf(it, attrCheckAt), Due: timeOf(it, defender.StateDueAt),
 	}
 	if i.Revision < 1 || i.Clock.IsZero() {
 		return Item{}, fmt.Errorf("thing %s: %w: it has no revision or no clock", i.Subject, ErrState)

@@ -120,7 +120,7 @@ func (t transition) resource(p place, name string) defender.Resource {
 func (t transition) remedy() string {
 	switch t.Violation.Behavior.Metric {
 	case defender.MinutesSinceReport:
-		return "Find out why the device's agent is silent: whether it still runs, may publish, and was not stopped by somebody. A device that is out of service needs no agent: delete its certificate."
+		return "Find out why the device's agent is silent: whether it still runs, may publish, and was not stopped by somebody. If the device is out of service, delete its certificate and its thing: the finding then ends within a day."
 	case defender.UnreadableReport:
 		return "Compare the device's report with the documented format. Reports that were fine before and cannot be read now can mean tampered firmware."
 	}

@@ -70,6 +70,13 @@ func transitions(t testing.TB) map[string][]signal.Signal {
 		m.Transition.Profile, m.Transition.Behavior = c.Profile, c.Behavior
 		return m
 	}
+	silentAgent := func() transition.Message {
+		return agent(evaluate.ReportsEvery(evaluate.AgentProfile, evaluate.SilentAgent, 30*time.Minute, defender.High), defender.Value{})
+	}
+	end := func(m *transition.Message, reason evaluate.EndReason, name string) {
+		tr := &m.Transition
+		tr.Change, tr.Time, tr.EndReason, tr.RenamedTo = evaluate.AlarmInvalidated, raised+300_000, reason, name
+	}
 	all := map[string][]signal.Signal{}
 	m := engine()
 	m.Live.Add(evaluate.AgentProfile, evaluate.SilentAgent)
@@ -98,8 +105,12 @@ func transitions(t testing.TB) map[string][]signal.Signal {
 		"unregistered":    with(small(), func(m *transition.Message) { m.Registered = new(false) }),
 		"unknown-thing":   with(small(), func(m *transition.Message) { m.Thing, m.Registered = "", nil }),
 		"removed":         with(small(), func(m *transition.Message) { m.Transition.Behavior.Name = "old" }),
-		"silent-agent":    agent(evaluate.ReportsEvery(evaluate.AgentProfile, evaluate.SilentAgent, 30*time.Minute, defender.High), defender.Value{}),
+		"silent-agent":    silentAgent(),
 		"unreadable":      agent(evaluate.ReadableReports(evaluate.AgentProfile, evaluate.UnreadableReports, defender.SeverityDefault), defender.Value{Number: new(1.0)}),
+		"deleted":         with(silentAgent(), func(m *transition.Message) { end(m, evaluate.ThingDeleted, "") }),
+		"renamed":         with(silentAgent(), func(m *transition.Message) { end(m, evaluate.ThingRenamed, "pump-8") }),
+		"left-targets":    with(silentAgent(), func(m *transition.Message) { end(m, evaluate.LeftTargets, "") }),
+		"not-registered":  with(silentAgent(), func(m *transition.Message) { end(m, evaluate.NotRegistered, ""); m.Registered = new(false) }),
 	} {
 		all["behavior-"+name] = []signal.Signal{mapTransition(t, m, message)}
 	}

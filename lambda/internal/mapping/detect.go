@@ -25,6 +25,9 @@ type violation struct {
 	Additional    map[string]any `json:"violationEventAdditionalInfo"`
 	Verification  string         `json:"verificationState"`
 	VerifyComment string         `json:"verificationStateDescription"`
+	// EndReason and RenamedTo come from the self-managed engine alone.
+	EndReason string `json:"endReason"`
+	RenamedTo string `json:"renamedTo"`
 }
 
 type behavior struct {
@@ -81,6 +84,27 @@ var endings = map[string]string{
 	"alarm-invalidated": " The alarm was invalidated: there is no recent data of the device.",
 }
 
+// retired say in a description why the registry ended an alarm, by the transition's endReason.
+var retired = map[string]string{
+	"thing-deleted":  " The alarm was ended: the AWS IoT registry no longer has the thing.",
+	"thing-renamed":  " The alarm was ended: the device is thing %s now.",
+	"left-targets":   " The alarm was ended: the thing is no longer among the targets of the security profile.",
+	"not-registered": " The alarm was ended: the client ID is no thing in the AWS IoT registry, and nothing was heard of it for too long.",
+}
+
+// ending says why an alarm is over, "" while it is open.
+func (v violation) ending() string {
+	switch text := retired[v.EndReason]; {
+	case v.EventType == "in-alarm":
+		return ""
+	case v.EndReason == "thing-renamed":
+		return fmt.Sprintf(text, v.RenamedTo)
+	case text != "":
+		return text
+	}
+	return endings[v.EventType]
+}
+
 // Detect makes the signal of an alert.
 //
 // The finding's identity is profile, behavior and thing, not AWS's violationId: a thing
@@ -129,7 +153,7 @@ func (v violation) tell(f *defender.Finding, who, normal string) {
 	if measured := showValue(v.MetricValue); measured != "" {
 		f.Description += " Measured: " + measured + "."
 	}
-	*f = f.Noted(endings[v.EventType])
+	*f = f.Noted(v.ending())
 }
 
 // state also reports what no finding can do without.
@@ -156,6 +180,7 @@ func (v violation) fields() pairs {
 		"SuppressAlerts":       fmt.Sprint(v.Behavior.SuppressAlerts),
 		"ViolationEventType":   v.EventType,
 	}
+	f.set("EndReason", v.EndReason)
 	f.set("MetricName", v.Behavior.Metric)
 	f.set("ViolationId", v.ID)
 	start := v.StartTime
