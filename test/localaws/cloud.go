@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -97,6 +98,7 @@ type Cloud struct {
 	logs       []*os.File
 	background sync.WaitGroup
 	stop       sync.Once
+	hurries    atomic.Int32 // who waits for batches
 
 	delivery delivery
 	passing  passing

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
@@ -103,11 +104,11 @@ func (c *Cloud) serveEventSources() {
 		}
 	}
 	c.pollers = &eventsource.Pollers{
-		Queue: c.queues(), Invoke: invoke, May: c.mayFeed, At: c.Clock.At,
+		Queue: c.queues(), Invoke: invoke, May: c.mayFeed, At: c.Clock.At, Hurry: c.hurried,
 		Report: func(b eventsource.Batch) { report(b.Mapping.Function, b.Err) },
 	}
 	c.streams = &eventsource.Streams{
-		Stream: c.streamsAPI(), Invoke: invoke, May: c.mayFeed, At: c.Clock.At,
+		Stream: c.streamsAPI(), Invoke: invoke, May: c.mayFeed, At: c.Clock.At, Hurry: c.hurried,
 		Discard: func(ctx context.Context, function, queueARN string, message []byte) error {
 			if err := c.functionMay(ctx, function, queueARN, "sqs:SendMessage"); err != nil {
 				return err
@@ -145,10 +146,21 @@ func (c *Cloud) Inert() []string {
 	return lines
 }
 
+// Hurry ends, until done is called, the windows in which batches for functions are
+// gathered as soon as nothing more waits, so that a test does not sit them out.
+func (c *Cloud) Hurry() (done func()) {
+	c.hurries.Add(1)
+	return sync.OnceFunc(func() { c.hurries.Add(-1) })
+}
+
+func (c *Cloud) hurried() bool { return c.hurries.Load() > 0 }
+
 // Drained waits until the queues and streams that feed functions hold nothing for them:
-// all that was sent is handled, has gone to a dead-letter queue or was discarded. It is an
+// all that was sent is handled, has gone to a dead-letter queue or was discarded. It waits
+// in a [Cloud.Hurry], for no window of a batch. It is an
 // error at once when a role was denied something: the cloud tries again as long as AWS would.
 func (c *Cloud) Drained(ctx context.Context) error {
+	defer c.Hurry()()
 	poll := time.NewTicker(100 * time.Millisecond)
 	defer poll.Stop()
 	for {

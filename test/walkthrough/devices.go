@@ -152,6 +152,7 @@ func finished(token paho.Token, what string) error {
 func (s *story) expectDeadLetter(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	defer s.cloud.Hurry()()
 	for ctx.Err() == nil {
 		got, err := s.queues.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 			QueueUrl: aws.String(s.outputs["DeadLetterQueueUrl"]), WaitTimeSeconds: 1, MessageAttributeNames: []string{"All"},

@@ -41,7 +41,8 @@ func (s *story) findings(ctx context.Context) ([]types.AwsSecurityFinding, error
 func (s *story) expect(ctx context.Context, severity types.SeverityLabel, state types.RecordState, words ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	poll := time.NewTicker(200 * time.Millisecond)
+	defer s.cloud.Hurry()()
+	poll := time.NewTicker(100 * time.Millisecond)
 	defer poll.Stop()
 	for {
 		if err := s.cloud.Denied(); err != nil {

@@ -347,6 +347,33 @@ func TestWindowGathersAfterTheFirstMessage(t *testing.T) {
 	})
 }
 
+func TestHurryEndsTheWindowOfABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, f := newQueue(), &function{start: time.Now()}
+		var hurry atomic.Bool
+		ctx, cancel := context.WithCancel(t.Context())
+		pollers := eventsource.Pollers{Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {}, Hurry: hurry.Load}
+		pollers.Set(ctx, []eventsource.Mapping{mapping(func(m *eventsource.Mapping) { m.BatchSize, m.Window = 100, 5*time.Minute })})
+		q.send(make([]string, 12)...)
+		time.Sleep(visibility / 3)
+		if got := f.batches(); len(got) != 0 {
+			t.Errorf("batches %v before somebody hurries", got)
+		}
+		hurry.Store(true)
+		time.Sleep(2 * time.Second)
+		q.send("m13")
+		synctest.Wait()
+		hurry.Store(false)
+		q.send("m14")
+		time.Sleep(time.Minute)
+		if got := f.batches(); len(got) != 2 || len(got[0]) != 12 || len(got[1]) != 1 {
+			t.Errorf("batches %v, want twelve messages and one", got)
+		}
+		cancel()
+		pollers.Wait()
+	})
+}
+
 func TestStepOfTheClockEndsTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, f := newQueue(), &function{}

@@ -15,6 +15,8 @@ type Pollers struct {
 	May May
 	// At converts the times that SQS tells to those that functions see; nil: they are the same.
 	At func(time.Time) time.Time
+	// Hurry reports whether somebody waits for the queues to be empty; nil: nobody does.
+	Hurry Hurry
 
 	serving serving[Mapping]
 }
@@ -23,7 +25,7 @@ type Pollers struct {
 // ones poll until ctx ends.
 func (p *Pollers) Set(ctx context.Context, mappings []Mapping) {
 	p.serving.set(ctx, mappings, func(_ context.Context, m Mapping) func(context.Context) {
-		return (&Poller{Mapping: m, Queue: p.Queue, Invoke: p.Invoke, Report: p.Report, May: p.May, At: p.At}).Run
+		return (&Poller{Mapping: m, Queue: p.Queue, Invoke: p.Invoke, Report: p.Report, May: p.May, At: p.At, Hurry: p.Hurry}).Run
 	})
 }
 

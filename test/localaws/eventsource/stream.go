@@ -40,6 +40,8 @@ type Streams struct {
 	// At converts the times that Kinesis tells to those that functions see; nil: they are
 	// the same.
 	At func(time.Time) time.Time
+	// Hurry reports whether somebody waits for the streams to be read; nil: nobody does.
+	Hurry Hurry
 
 	serving serving[StreamMapping]
 	mu      sync.Mutex
@@ -183,6 +185,9 @@ func (s *shard) gather(ctx context.Context) ([]streamRecord, error) {
 			return batch, err
 		}
 		if s.carried = append(s.carried, read...); len(read) == 0 {
+			if len(batch) > 0 && s.streams.Hurry.now() {
+				return batch, nil
+			}
 			wait := pollEvery
 			if len(batch) > 0 {
 				wait = min(wait, end.Sub(s.streams.at(time.Now())))

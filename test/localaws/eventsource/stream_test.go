@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,7 @@ type stream struct {
 	shards map[string][]types.Record
 	fail   error
 	reads  int
+	hurry  atomic.Bool
 }
 
 func newStream(shards ...string) *stream {
@@ -118,7 +120,7 @@ func runStream(t *testing.T, s *stream, change func(*eventsource.StreamMapping),
 	r := &streamRun{start: time.Now()}
 	ctx, cancel := context.WithCancel(t.Context())
 	streams := &eventsource.Streams{
-		Stream: s, At: func(machine time.Time) time.Time { return machine.Add(time.Hour) },
+		Stream: s, Hurry: s.hurry.Load, At: func(machine time.Time) time.Time { return machine.Add(time.Hour) },
 		Invoke: func(_ context.Context, function string, payload []byte) ([]byte, error, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -250,6 +252,17 @@ func TestStreamBatchesBySizeWindowAndPayload(t *testing.T) {
 		})
 		if !slices.Equal(r.batches, []string{"b1 b2"}) || r.at[0] != 5*time.Second {
 			t.Errorf("batches %q at %v, want one of both after 5 s", r.batches, r.at)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := newStream("shardId-0")
+		r := runStream(t, s, func(m *eventsource.StreamMapping) { m.Window = 5 * time.Minute }, nil, func(*eventsource.Streams) {
+			s.hurry.Store(true)
+			s.put("shardId-0", "b1", "b2")
+			time.Sleep(2 * time.Second)
+		})
+		if !slices.Equal(r.batches, []string{"b1 b2"}) {
+			t.Errorf("batches %q, want one of both: somebody hurries", r.batches)
 		}
 	})
 }
