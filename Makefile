@@ -3,7 +3,7 @@ export PATH := $(CURDIR)/node_modules/node/bin:$(CURDIR)/node_modules/.bin:$(PAT
 export CDK_DISABLE_CLI_TELEMETRY := true
 export JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION := true
 
-MODULES := . test test/consumer test/localaws/rie
+MODULES := . test test/consumer test/localaws test/localaws/rie
 
 .DEFAULT_GOAL := help
 .PHONY: help go demo local test test-go test-cdk test-cloud lint snapshots fuzz bench bootstrap diff deploy destroy vuln clean
@@ -31,6 +31,7 @@ test-cdk: node_modules/.ready ## constructs, snapshots, template invariants, cdk
 	cd test/consumer && go test -timeout 30m -count=1 ./... # go test keeps no track of the sources that this one compiles
 
 test-cloud: node_modules/.ready ## the local AWS and the end-to-end tests on it
+	cd test/localaws && go test -timeout 30m ./...
 	cd test && go test -timeout 30m $$(go list ./... | grep -v -e /templates -e /walkthrough)
 	cd test && go test -timeout 30m -count=1 ./walkthrough/... # go test keeps no track of the sources that the CDK app compiles
 
@@ -42,7 +43,7 @@ snapshots: node_modules/.ready ## rewrite the template snapshots; read the diff 
 	cd test && go test ./templates/... -update
 
 fuzz: ## each fuzz target for a few seconds
-	@for m in . test; do (cd $$m && for p in $$(go list ./...); do \
+	@for m in . test test/localaws; do (cd $$m && for p in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz'); do echo "$$p $$f"; go test $$p -run '^$$' -fuzz "^$$f$$" -fuzztime 10s -fuzzminimizetime 10x || exit 1; done; done) || exit 1; done
 
 bench: node_modules/.ready ## ratios and costs, measured in one run
