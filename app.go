@@ -86,10 +86,10 @@ var words = strings.NewReplacer(
 	"Detect.Engine: defender.Native", prefix+"engine native",
 	"Detect.Engine: defender.SelfManaged", prefix+"engine self-managed",
 	"Engine: defender.None", prefix+"engine none",
+	"Rules.EventTopic", prefix+"event-topic",
 	"such as defender.DemoBehaviors()", "such as those of demo",
 	"SelfManaged.ReportsEvery", prefix+"reports-every",
 	"defender.BehaviorTransitions", defender.BehaviorTransitions.String(),
-	"leave ReportTopic empty for it", "basic-ingest is for it",
 	"Audit.Topic as well: the topic to which the existing audit configuration sends its results",
 	"it left out with "+prefix+"audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic",
 	", or NoSchedule", "",
@@ -167,7 +167,7 @@ var settings = map[string]setting{
 			return nil
 		}
 		c.hub.Detect.SelfManaged.ReportTopic = v
-		return defender.ValidateTopicFilter(v)
+		return defender.ValidateReportTopic(v)
 	}},
 	"reports-rule": {"1 to 128 of A-Z a-z 0-9 _", func(c *config, v string) error {
 		c.hub.Detect.SelfManaged.ReportsRuleName = v
@@ -199,9 +199,9 @@ var settings = map[string]setting{
 		return boolean(v, &c.hub.Subscriptions.EnableSecurityHub)
 	}},
 	"forward": {"none, or any of " + strings.Join(names(defender.Sources()), ", ") + ", separated by commas", setForward},
-	"event-topic": {topicFilter + ", not of $aws/rules/", func(c *config, v string) error {
+	"event-topic": {topicFilter + ", none that begins with $", func(c *config, v string) error {
 		c.hub.Rules.EventTopic = v
-		return defender.ValidateRuleTopic(v)
+		return defender.ValidateEventTopic(v)
 	}},
 	"alarm-topic":  {"the ARN of an Amazon SNS topic", setAlarmTopic},
 	"architecture": {oneOf("arm64", "amd64"), setArchitecture},
@@ -240,7 +240,11 @@ func readConfig(context map[string]any) (*config, error) {
 			err = s.set(c, value)
 		}
 		if err != nil {
-			faults = append(faults, fmt.Errorf("%s: %q, want %s", key, fmt.Sprint(context[key]), s.allowed))
+			allowed := s.allowed
+			for _, f := range defender.FieldErrors(err) {
+				allowed = words.Replace(f.Want) + "; allowed is " + s.allowed
+			}
+			faults = append(faults, fmt.Errorf("%s: %q, want %s", key, fmt.Sprint(context[key]), allowed))
 		}
 		if none, ok := selfManaged[name]; ok && value != none {
 			c.unread = append(c.unread, key)

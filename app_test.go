@@ -158,8 +158,15 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	if _, err := readConfig(map[string]any{prefix + "event-topic": "$aws/rules/r/events"}); err == nil || !strings.Contains(err.Error(), "not of $aws/rules/") {
-		t.Errorf("events on Basic Ingest: %v", err)
+	for topic, why := range map[string]string{
+		"$aws/rules/r/+": "no topic of Basic Ingest, which no rule can name", "fleet/${iot:ClientId}": "no variable", "$share/g/fleet/+": "$share/GROUP/",
+		"#": "at least one level that is no wildcard", "$aws/events/presence/#": "AWS's ",
+	} {
+		for _, key := range []string{"event-topic", "report-topic"} {
+			if _, err := readConfig(map[string]any{prefix + key: topic}); err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), "7 slashes") {
+				t.Errorf("%s %s: %v, want %s", key, topic, err, why)
+			}
+		}
 	}
 	for _, want := range append(slices.Collect(maps.Keys(wrong)), "none", "true or false", "audit-on-deploy", `"flink"`, "LOGGING_DISABLED_CHECK", "refused-connection", "7 slashes", "monthly:31") {
 		if !strings.Contains(err.Error(), want) {
@@ -191,8 +198,8 @@ func TestSettingsThatDoNotGoTogetherEndTheAppWithTheirErrorAlone(t *testing.T) {
 			`forward: "device-event", want each source once`,
 			`forward: "[device-event device-event]", want behavior as well: with defenderhub:engine self-managed it brings the alarms`,
 		},
-		`"engine":"self-managed","profile":"starter","report-topic":"$aws/rules/r/+"`: {
-			`report-topic: "$aws/rules/r/+", want no topic of Basic Ingest, which no rule can name: basic-ingest is for it`,
+		`"engine":"self-managed","profile":"starter","report-topic":"fleet/+/report","event-topic":"fleet/#"`: {
+			`report-topic: "fleet/+/report", want a topic filter that shares no topic with defenderhub:event-topic, which is fleet/#: every message on fleet/+/report would be taken for an event as well, and become a dead letter`,
 		},
 		`"audit-configuration":"existing","audit-disabled":"LOGGING_DISABLED_CHECK","audit-subscription":"off","forward":"audit"`: {
 			`audit-disabled: "set", want nothing here: the existing audit configuration decides; change it where it is owned`,

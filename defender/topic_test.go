@@ -2,6 +2,7 @@ package defender_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +27,7 @@ func TestTopicFilterRules(t *testing.T) {
 		{"a/b c/€", "a'b"},
 		{"a//b/", "a\x00b"},
 		{"${iot:ClientId}/data", "a\xff"},
+		{"share/group/a", "$share/group/a"},
 	} {
 		if err := defender.ValidateTopicFilter(c.conforms); err != nil {
 			t.Errorf("%s: %v", c.conforms, err)
@@ -57,6 +59,104 @@ func TestNoRuleReadsBasicIngest(t *testing.T) {
 	if err := defender.ValidateRuleTopic("$aws/things/+/defender/metrics/+"); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestTopicsThatARuleNeverSeesOrShouldNot gives filters of events and of reports that match
+// no message, or those of others.
+func TestTopicsThatARuleNeverSeesOrShouldNot(t *testing.T) {
+	for filter, allowed := range map[string]struct{ events, reports bool }{
+		"fleet/+/security":                       {true, true},
+		"fleet/#":                                {true, true},
+		"+/security/#":                           {true, true},
+		"fleet/${iot:ClientId}/security":         {},
+		"fleet/${timestamp()}":                   {},
+		"$share/group/fleet/+":                   {},
+		"$aws/rules/r/fleet":                     {},
+		"$other/fleet":                           {},
+		"#":                                      {},
+		"+/#":                                    {},
+		"+/+/+":                                  {},
+		"$aws/#":                                 {},
+		"$aws/events/presence/#":                 {},
+		"$aws/things/+/shadow/update":            {},
+		"$aws/things/+/defender/metrics/+":       {false, true},
+		"$aws/things/pump-7/defender/metrics/+":  {false, true},
+		"$aws/things/+/defender/metrics/json":    {false, true},
+		"$aws/things/+/defender/metrics/#":       {},
+		"$aws/things/+/defender/metrics/+/+":     {},
+		"$aws/things/#":                          {},
+		"$aws/things/+/defender/metrics/deflate": {},
+	} {
+		if err := defender.ValidateEventTopic(filter); (err == nil) != allowed.events || err != nil && len(defender.FieldErrors(err)) != 1 {
+			t.Errorf("events on %s: %v", filter, err)
+		}
+		if err := defender.ValidateReportTopic(filter); (err == nil) != allowed.reports || err != nil && len(defender.FieldErrors(err)) != 1 {
+			t.Errorf("reports on %s: %v", filter, err)
+		}
+	}
+	for _, s := range defender.RuleSources() {
+		if filter := s.Info().TopicFilter; filter != "" && defender.FiltersOverlap(filter, "$aws/things/+/defender/metrics/+") {
+			t.Errorf("%s takes reports", filter)
+		}
+	}
+	if err := defender.ValidateEventTopic(defender.DefaultEventTopic); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOverlaps(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"fleet/+/security", "fleet/+/report", false},
+		{"fleet/#", "fleet/+/report", true},
+		{"fleet/+/+", "fleet/+/report", true},
+		{"fleet/+/report/+", "fleet/+/report", false},
+		{"+/a", "b/+", true},
+		{"+/a", "b/c", false},
+		{"a/#", "a", false},
+		{"a/#", "a/+", true},
+		{"#", "$aws/events/presence/#", false},
+		{"+/events/#", "$aws/events/presence/#", false},
+		{"$aws/#", "$aws/events/presence/#", true},
+	} {
+		for _, pair := range [][2]string{{c.a, c.b}, {c.b, c.a}} {
+			if got := defender.FiltersOverlap(pair[0], pair[1]); got != c.want {
+				t.Errorf("%s and %s: %t", pair[0], pair[1], got)
+			}
+		}
+	}
+}
+
+// Filters overlap if and only if a topic of a small world matches both.
+func TestOverlapsAreTopicsOfBoth(t *testing.T) {
+	level := rapid.SampledFrom([]string{"a", "b", "+", "$a"})
+	filters := rapid.Custom(func(t *rapid.T) string {
+		levels := rapid.SliceOfN(level, 1, 3).Draw(t, "levels")
+		if rapid.Bool().Draw(t, "rest") {
+			levels = append(levels, "#")
+		}
+		return strings.Join(levels, "/")
+	})
+	world := []string{""}
+	var all []string
+	for range 5 {
+		var longer []string
+		for _, topic := range world {
+			for _, l := range []string{"a", "b", "c", "$a"} {
+				longer = append(longer, strings.TrimPrefix(topic+"/"+l, "/"))
+			}
+		}
+		world, all = longer, append(all, longer...)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := filters.Draw(t, "a"), filters.Draw(t, "b")
+		want := slices.ContainsFunc(all, func(topic string) bool { return defender.TopicMatches(a, topic) && defender.TopicMatches(b, topic) })
+		if got := defender.FiltersOverlap(a, b); got != want {
+			t.Fatalf("%s and %s: %t", a, b, got)
+		}
+	})
 }
 
 func ExampleValidateTopicFilter() {

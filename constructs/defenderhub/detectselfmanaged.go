@@ -76,8 +76,10 @@ type SelfManagedProps struct {
 	// Default: 0, a stream on demand.
 	Shards int
 	// ReportTopic is the MQTT topic filter on which devices send their reports, at most 256
-	// bytes and 7 slashes; the evaluator answers there what it cannot read, on
-	// TOPIC/rejected. [ReservedReportTopic] are the topics of AWS's agents.
+	// bytes and 7 slashes, without variables, with at least one level that is no wildcard; the
+	// evaluator answers there what it cannot read, on TOPIC/rejected. It shares no topic with
+	// RulesProps.EventTopic. [ReservedReportTopic] are the topics of AWS's agents, and the only
+	// ones that may begin with $.
 	// Default: "", Basic Ingest: devices publish to $aws/rules/RULE/..., without the
 	// price of a message, where RULE is [Detect.ReportsRuleName].
 	ReportTopic string

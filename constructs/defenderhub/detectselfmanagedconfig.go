@@ -23,7 +23,23 @@ func validateReportTopic(filter string) error {
 	if strings.HasPrefix(filter, "$aws/rules/") {
 		return &defender.FieldError{Value: filter, Want: "no topic of Basic Ingest, which no rule can name: leave ReportTopic empty for it"}
 	}
-	return defender.ValidateTopicFilter(filter)
+	return defender.ValidateReportTopic(filter)
+}
+
+// validateApart reports a topic filter of reports that shares topics with that of events, or
+// whose answers would be taken for events. eventTopic may be known only at deployment. What
+// either filter alone is refused for is reported elsewhere.
+func validateApart(reportTopic, eventTopic string) error {
+	if reportTopic == "" || unresolved(eventTopic) || validateReportTopic(reportTopic) != nil || defender.ValidateEventTopic(eventTopic) != nil {
+		return nil
+	}
+	for _, topic := range []string{reportTopic, answersTo(reportTopic)} {
+		if topic != "" && defender.FiltersOverlap(topic, eventTopic) {
+			return &defender.FieldError{Value: reportTopic, Want: fmt.Sprintf(
+				"a topic filter that shares no topic with Rules.EventTopic, which is %s: every message on %s would be taken for an event as well, and become a dead letter", eventTopic, topic)}
+		}
+	}
+	return nil
 }
 
 // validateSelfManaged reports what the engine defender.SelfManaged cannot do with props.
@@ -35,7 +51,7 @@ func (p DetectProps) validateSelfManaged() error {
 		total += len(profile.Behaviors)
 		var g faults
 		g.under("", validateKnown(profile))
-		g.under("Behaviors", evaluate.Support(profile.Behaviors))
+		g.under("Behaviors", evaluate.Support(resolvedProfile(profile).Behaviors))
 		g.connected("RetainedMetrics", profile.RetainedMetrics, "the self-managed engine keeps no metrics; leave it out, or Engine: defender.Native")
 		name := p.profileName(i, profile)
 		switch {
@@ -77,6 +93,9 @@ func (p DetectProps) validateForwarder() error {
 	if !ok {
 		f.add("SelfManaged.Forwarder", nil, "what NewForwarder made, which brings the alarms to Security Hub, or NewDefenderHub, which connects it")
 		return f.err()
+	}
+	if of.eventTopic != "" {
+		f.under("SelfManaged.ReportTopic", validateApart(p.SelfManaged.ReportTopic, of.eventTopic))
 	}
 	for i, profile := range p.profiles() {
 		name := p.profileName(i, profile)

@@ -66,6 +66,10 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 			p.SelfManaged.Transport, p.SelfManaged.MaxConcurrency = defenderhub.TransportKinesis, 5
 		}, []string{"SelfManaged.MaxConcurrency"}},
 		"Basic Ingest": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "$aws/rules/r/+" }, []string{"SelfManaged.ReportTopic"}},
+		"AWS's topics": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "$aws/events/presence/#" }, []string{"SelfManaged.ReportTopic"}},
+		"every topic":  {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "+/#" }, []string{"SelfManaged.ReportTopic"}},
+		"variable":     {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "fleet/${iot:ClientId}" }, []string{"SelfManaged.ReportTopic"}},
+		"events":       {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "defenderhub/#" }, []string{"SelfManaged.ReportTopic"}},
 		"reserved topic": {func(p *defenderhub.DetectProps) {
 			p.SelfManaged.ReportTopic, p.SelfManaged.Forwarder = defenderhub.ReservedReportTopic, newForwarder()
 		}, nil},
@@ -121,5 +125,31 @@ func TestAlarmsOfBehaviorsNeedTheirEngine(t *testing.T) {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})
+	}
+}
+
+// TestReportsAreNoEvents gives reports and events topics of which some or none are shared.
+func TestReportsAreNoEvents(t *testing.T) {
+	for _, c := range []struct {
+		reports, events string
+		forward         []defender.Source
+		wrong           bool
+	}{
+		{"fleet/+/report", "fleet/+/security", nil, false},
+		{"fleet/+/report", "fleet/+/+", nil, true},
+		{"fleet/#", "fleet/+/security", nil, true},
+		{"defenderhub/#", "", nil, true},
+		{"defenderhub/#", "", []defender.Source{defender.BehaviorTransitions}, false},
+		{"fleet/+/report", "fleet/+/report/+", nil, true}, // the evaluator answers there
+		{"fleet/+/report", "fleet/" + *awscdk.Aws_REGION() + "/#", nil, false},
+		{"", "fleet/#", nil, false},
+	} {
+		props := withPrebuilt(&defenderhub.DefenderHubProps{
+			Detect: selfManaged(defenderhub.SelfManagedProps{ReportTopic: c.reports}), Rules: &defenderhub.RulesProps{EventTopic: c.events}, Forward: c.forward,
+		})
+		got, message := faults(t, func() { defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), props) })
+		if (got != nil) != c.wrong || c.wrong && !slices.Equal(got, []string{"Detect.SelfManaged.ReportTopic"}) {
+			t.Errorf("reports on %q, events on %q: %s", c.reports, c.events, message)
+		}
 	}
 }

@@ -163,8 +163,13 @@ func answerPermissions(filter string) ([]awsiam.PolicyStatement, []nagSuppressio
 
 // answerTopic is the pattern of the topics to answer on, "" for none.
 func answerTopic(filter string) string {
+	return strings.ReplaceAll(answersTo(filter), "+", "*")
+}
+
+// answersTo is the topic filter of the topics to answer on, "" for none.
+func answersTo(filter string) string {
 	if filter == "" || strings.HasPrefix(filter, "$") || strings.HasSuffix(filter, "#") {
 		return ""
 	}
-	return strings.ReplaceAll(filter, "+", "*") + "/rejected"
+	return filter + "/rejected"
 }

@@ -110,6 +110,8 @@ type ForwarderProps struct {
 	// behaviorSeverities are those that behaviors ask for whose alerts are forwarded; the
 	// alarms of the self-managed engine carry theirs.
 	behaviorSeverities map[string]defender.Severity
+	// withoutEvents means that no rule brings device events.
+	withoutEvents bool
 }
 
 const (
@@ -126,7 +128,7 @@ const (
 func (p ForwarderProps) validate() error {
 	var f faults
 	if p.EventTopic != "" && !unresolved(p.EventTopic) {
-		f.under("EventTopic", defender.ValidateRuleTopic(p.EventTopic))
+		f.under("EventTopic", defender.ValidateEventTopic(p.EventTopic))
 	}
 	f.duration("QuietTime", p.QuietTime, time.Hour, 80*24*time.Hour)
 	f.under("Severities", validateSeverities(p.Severities))
@@ -208,6 +210,8 @@ type forwarder struct {
 	auditSubscription                          awssns.Subscription
 	// live are the behaviors of every Detect that sends its alarms here.
 	live defender.LiveBehaviors
+	// eventTopic is the topic filter of device events, "" where none come.
+	eventTopic string
 }
 
 func (f *forwarder) Queue() awssqs.IQueue           { return f.queue }
@@ -242,6 +246,9 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	must(f, p.validate())
 	must(f, p.compile())
 
+	if !p.withoutEvents {
+		f.eventTopic = or(p.EventTopic, defender.DefaultEventTopic)
+	}
 	f.makeQueues(p)
 	f.ledger = newLedger(f, p)
 	f.function = f.newFunction("Function", p, or(p.Timeout, defaultTimeout), "Imports security events of AWS IoT into AWS Security Hub")

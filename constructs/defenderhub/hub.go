@@ -202,6 +202,10 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	}
 	plan.forward = plan.sources(p.Forward)
 	f.under("Forward", plan.validateForward())
+	plan.forwarder.withoutEvents = !slices.Contains(plan.forward, defender.DeviceEvents)
+	if plan.detect.Engine == defender.SelfManaged && !plan.forwarder.withoutEvents {
+		f.under("Detect.SelfManaged.ReportTopic", validateApart(value(plan.detect.SelfManaged).ReportTopic, or(plan.rules.EventTopic, defender.DefaultEventTopic)))
+	}
 	if slices.Contains(plan.forward, defender.DetectNotifications) {
 		severities, err := plan.detect.severities()
 		f.under("Detect", err)

@@ -20,10 +20,11 @@ type RulesProps struct {
 	// Default: nil, all of defender.RuleSources().
 	Sources []defender.Source
 	// EventTopic is the MQTT topic filter on which devices report security events of
-	// their own, at most 256 bytes and 7 slashes, and none of Basic Ingest. Where it has a
-	// +, the first one stands for who the device claims to be; a claim other than the client
-	// id is marked. Every message on it is taken for an event: one that is none goes to the
-	// dead-letter queue.
+	// their own, at most 256 bytes and 7 slashes, without variables, with at least one level
+	// that is no wildcard. It must not begin with $. Where it has a +, the first one stands for
+	// who the device claims to be; a claim other than the client ID is marked. Every message on
+	// it is taken for an event: one that is none goes to the dead-letter queue, so it shares no
+	// topic with SelfManagedProps.ReportTopic.
 	// Default: "", defender.DefaultEventTopic.
 	EventTopic string
 	// Queue receives the events. AWS IoT cannot send to a FIFO queue.
@@ -49,7 +50,7 @@ func (p RulesProps) validate() error {
 		}
 	}
 	if p.EventTopic != "" && !unresolved(p.EventTopic) {
-		f.under("EventTopic", defender.ValidateRuleTopic(p.EventTopic))
+		f.under("EventTopic", defender.ValidateEventTopic(p.EventTopic))
 	}
 	for _, q := range []struct {
 		field string

@@ -93,6 +93,9 @@ func TestWrongRulesPropsAreErrors(t *testing.T) {
 		"topic":            {defenderhub.RulesProps{EventTopic: "a/+b"}, []string{"EventTopic"}},
 		"quote in a topic": {defenderhub.RulesProps{EventTopic: "a' WHERE true"}, []string{"EventTopic"}},
 		"Basic Ingest":     {defenderhub.RulesProps{EventTopic: "$aws/rules/r/events"}, []string{"EventTopic"}},
+		"AWS's topics":     {defenderhub.RulesProps{EventTopic: "$aws/events/presence/#"}, []string{"EventTopic"}},
+		"every topic":      {defenderhub.RulesProps{EventTopic: "#"}, []string{"EventTopic"}},
+		"variable":         {defenderhub.RulesProps{EventTopic: "fleet/${iot:ClientId}"}, []string{"EventTopic"}},
 		"token as a topic": {defenderhub.RulesProps{EventTopic: *awscdk.Fn_ImportValue(jsii.String("Topic"))}, nil},
 		"FIFO queues":      {defenderhub.RulesProps{Queue: fifo, ErrorQueue: fifo}, []string{"Queue", "ErrorQueue"}},
 	} {

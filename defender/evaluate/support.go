@@ -3,6 +3,7 @@ package evaluate
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
 )
@@ -25,7 +26,8 @@ func Support(behaviors []defender.Behavior) error {
 			continue
 		}
 		for j, filter := range b.Dimension.TopicFilters {
-			if err := defender.ValidateRuleTopic(filter); err != nil {
+			// The evaluator knows the client ID, and no other variable.
+			if err := defender.ValidateRuleTopic(strings.ReplaceAll(filter, clientIDVariable, "client")); err != nil {
 				faults = append(faults, defender.Under(fmt.Sprintf("[%d].Dimension.TopicFilters[%d]", i, j), err))
 			}
 		}
