@@ -107,6 +107,9 @@ const (
 	MetricEarly    = "Early"
 	MetricUnread   = "Unread"
 	MetricUnjudged = "Unjudged"
+	// MetricUnconfirmed counts windows without events that were not judged, because AWS IoT
+	// did not say whether the client was connected.
+	MetricUnconfirmed = "Unconfirmed"
 	// MetricUnresolved counts devices of which it was not known what thing they are, or in
 	// which groups: the behaviors that ask for it did not judge them.
 	MetricUnresolved = "Unresolved"

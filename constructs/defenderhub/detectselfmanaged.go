@@ -155,7 +155,7 @@ type SelfManagedProps struct {
 	// Tracing sends traces to AWS X-Ray.
 	Tracing bool
 	// VPC puts the functions into a network. They need a way to DynamoDB, Amazon SQS, AWS
-	// IoT and CloudWatch Logs, and with TransportKinesis the closer one to Amazon Kinesis:
+	// IoT with its data plane, and CloudWatch Logs, and with TransportKinesis the closer one to Amazon Kinesis:
 	// NAT or endpoints.
 	// Default: nil, Lambda's own network.
 	VPC awsec2.IVpc

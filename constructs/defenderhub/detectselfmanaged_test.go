@@ -268,6 +268,36 @@ func TestWithoutReportsNoRuleTakesThem(t *testing.T) {
 	}
 }
 
+// Only silence needs to know of connections.
+func TestOnlySilenceMayAskForConnections(t *testing.T) {
+	for _, row := range []struct {
+		normal defender.Criteria
+		asks   bool
+	}{
+		{defender.ListeningTCPPorts.InPorts(22, 443), false},
+		{defender.AllBytesOut.LessThan(10, defender.Window10m), false},
+		{defender.MessageByteSize.LessThan(100), true},
+		{defender.MessagesSent.GreaterThan(0, defender.Window5m), true},
+		{defender.Disconnects.LessThan(3, defender.Window5m), true},
+		{defender.DisconnectDuration.LessThan(30), true},
+	} {
+		props := selfManaged(defenderhub.SelfManagedProps{})
+		props.Behaviors = []defender.Behavior{{Name: "b", Criteria: row.normal}}
+		tmpl := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: props})
+		text, err := json.Marshal(tmpl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := 0
+		if row.asks {
+			want = 2 // the evaluator's role and the closer's
+		}
+		if n := strings.Count(string(text), `"iot:GetConnection"`); n != want {
+			t.Errorf("%s: %d statements allow iot:GetConnection, want %d", row.normal.Metric().Name, n, want)
+		}
+	}
+}
+
 func TestSameBehaviorsAreTheSameAsset(t *testing.T) {
 	code := func(change func(*defenderhub.DetectProps)) string {
 		props := selfManaged(defenderhub.SelfManagedProps{})

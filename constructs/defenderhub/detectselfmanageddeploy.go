@@ -66,6 +66,10 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 	})
 	function := func(id, description string, statements []awsiam.PolicyStatement, suppressions ...nagSuppression) awslambda.Function {
 		things, suppression := registryPermissions(len(groups) > 0)
+		if evaluate.NeedsConnections(behaviors) {
+			statement, also := connectionPermissions()
+			things, suppressions = append(things, statement), append(suppressions, also)
+		}
 		made := newGoFunction(d, id, goFunction{
 			description: description, code: code, architecture: s.Architecture,
 			timeout: or(s.Timeout, defaultTimeout), memoryMiB: or(s.MemoryMiB, defaultMemoryMiB),
@@ -158,6 +162,16 @@ func registryPermissions(groups bool) ([]awsiam.PolicyStatement, nagSuppression)
 	return statements, nagSuppression{
 		rule: "AwsSolutions-IAM5", reason: "Any device may break a behavior, so the registry is read for any thing of this account and Region.",
 		findings: findings,
+	}
+}
+
+// connectionPermissions let a function ask whether a client is connected: any may fall silent.
+// That the resource is the client is not seen in any AWS page (unverified).
+// https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
+func connectionPermissions() (awsiam.PolicyStatement, nagSuppression) {
+	return allow([]string{"iot:GetConnection"}, arn("iot", "client/*")), nagSuppression{
+		rule: "AwsSolutions-IAM5", reason: "Any client of this account and Region may fall silent, and is asked for its connection before its silence is judged.",
+		findings: nagResources("client/*"),
 	}
 }
 

@@ -1,6 +1,10 @@
 package evaluate
 
-import "time"
+import (
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
 
 // Change is what happens to an alarm, spelled as Device Defender Detect spells the
 // violationEventType of its alerts.
@@ -70,6 +74,14 @@ func (a *alarm) observe(v Verdict, at int64, toAlarm, toClear int) Change {
 	}
 	a.Since, a.Run = at, 0
 	return InAlarm
+}
+
+// moves reports whether the next datapoint changes the alarm.
+func (a alarm) moves(v Verdict, at int64, b defender.Behavior) bool {
+	next := a
+	next.silence(at)
+	next.observe(v, at, b.DatapointsToAlarm(), b.DatapointsToClear())
+	return next != a
 }
 
 // silentSince is the time after which silence ends what is open or counted.

@@ -75,7 +75,7 @@ func BenchmarkCountedMessage(b *testing.B) {
 // The worst device that AWS lets exist: it connects each second, publishes a hundred
 // messages a second, and reports long lists; every behavior watches it.
 func TestStateStaysSmallWhateverTheDeviceDoes(t *testing.T) {
-	e := Evaluator{Behaviors: everyKind(t), Lateness: Lateness(MaxBatching), Fleet: fixedFleet{}}
+	e := Evaluator{Behaviors: everyKind(t), Lateness: Lateness(MaxBatching), Fleet: fixedFleet{}, Connection: stillConnected}
 	var s State
 	largest := 0
 	var points []Datapoint

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -207,6 +208,12 @@ func inDimension(dim *defender.Dimension, d Datapoint) (in, known bool) {
 func (c Compiled) infers() bool {
 	m := c.Behavior.Criteria.Metric()
 	return c.kind == pushed || m.Side == defender.CloudSide && (c.kind == counted || c.kind == summed)
+}
+
+// NeedsConnections reports whether some behavior is judged by silence: [Evaluator.Connection]
+// is asked for no other.
+func NeedsConnections(behaviors []Compiled) bool {
+	return slices.ContainsFunc(behaviors, func(c Compiled) bool { return c.infers() || c.kind == disconnected })
 }
 
 // sessions tells that the behavior needs to know of every session, also of devices that

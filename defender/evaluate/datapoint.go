@@ -20,7 +20,8 @@ type Datapoint struct {
 	ID string
 	// Value has the metric's kind. Events that are counted have the count 1.
 	Value defender.Value
-	// Topic and ClientID of a message, for dimensions by topic filter.
+	// Topic of a message, and ClientID of a message or lifecycle event: for dimensions by topic
+	// filter, and to tell the sessions of one thing apart.
 	Topic, ClientID string
 	// Screened tells that the rule lets only violating measurements through: counts and
 	// sums do not take them.
@@ -83,7 +84,7 @@ func (l Lifecycle) Datapoints() []Datapoint {
 			points = append(points, of(defender.AuthorizationFailures, one))
 		}
 	}
-	if len(points) > 0 {
+	if len(points) > 0 && hasLifecycleEvents(l.ClientID) {
 		// A persistent session may keep its identifier when the client reconnects (AWS does not
 		// say); the version rises, and is the same in connect and disconnect.
 		points[0].Link, points[0].Session = link, fmt.Sprintf("%s/%d", l.Session, l.Version)
@@ -100,7 +101,7 @@ type Message struct {
 	Time int64
 	// Bytes is the payload's size.
 	Bytes int64
-	// MQTT tells that the message came over a session (clientid() is not "n/a").
+	// MQTT tells that the message came over a session whose end has an event.
 	MQTT bool
 	// Screened is [Datapoint.Screened].
 	Screened bool

@@ -43,7 +43,7 @@ func TestDeploymentsKeepTransitionsInOrder(t *testing.T) {
 			}
 			known, _ = known.Next(compiled, int64(number))
 			watched := even.IntN(6) > 0
-			return Evaluator{Behaviors: known.Of(compiled), Lateness: lateness, Fleet: fixedFleet{}, Watches: func(string) bool { return watched }}
+			return Evaluator{Behaviors: known.Of(compiled), Lateness: lateness, Fleet: fixedFleet{}, Connection: stillConnected, Watches: func(string) bool { return watched }}
 		}
 		e := deploy(0)
 		var s State

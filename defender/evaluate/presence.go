@@ -3,6 +3,7 @@ package evaluate
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // Link is what an event tells about the MQTT session of a thing.
@@ -29,11 +30,18 @@ type mark struct {
 	Time    int64  `json:"t"`
 	Link    Link   `json:"l"`
 	Session string `json:"s,omitempty"`
+	// Client is the client ID of the session, "" where it is the thing's subject.
+	Client string `json:"c,omitempty"`
 }
 
 func (m mark) compare(o mark) int {
-	return cmp.Or(cmp.Compare(m.Time, o.Time), cmp.Compare(m.Link, o.Link), cmp.Compare(m.Session, o.Session))
+	return cmp.Or(cmp.Compare(m.Time, o.Time), cmp.Compare(m.Link, o.Link), cmp.Compare(m.Session, o.Session), cmp.Compare(m.Client, o.Client))
 }
+
+// hasLifecycleEvents reports whether AWS IoT publishes lifecycle events for a client ID. It
+// publishes none for one with # or +, so that nothing shows the end of such a session.
+// https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
+func hasLifecycleEvents(clientID string) bool { return !strings.ContainsAny(clientID, "+#") }
 
 // presence is what is known of a thing's sessions, in order. Adding is commutative and
 // repeating a mark changes nothing.
@@ -65,29 +73,64 @@ func (p *presence) add(m mark) {
 	*p = marks
 }
 
-// openThroughout reports whether some session is known to have been open from a to b,
-// in ms, by a sign not older than oldest. Lifecycle timestamps may be [ClockSkew] off,
-// so a connection counts only if it was made that much before a, and a disconnection
-// from that much before a on.
-func (p presence) openThroughout(a, b, oldest int64) bool {
+// openThroughout returns the clients that seem to have had a session open from a to b, in
+// ms, by a sign not older than oldest. Lifecycle timestamps may be [ClockSkew] off, so a
+// connection counts only if it was made that much before a, and a disconnection from that
+// much before a on. A disconnected event may be lost, and a last will may be published long
+// after the end of its session: see [Connection].
+func (p presence) openThroughout(a, b, oldest int64) []string {
 	skewed := a - ClockSkew.Milliseconds()
+	var clients []string
 	for _, m := range p {
-		if m.Link == Disconnected && m.Time >= skewed && m.Time < b {
-			return false
+		if m.Time < oldest || slices.Contains(clients, m.Client) || p.closed(m, b) ||
+			!(m.Link == Connected && m.Time <= skewed || m.Link == Alive && m.Time < a) {
+			continue
+		}
+		if !slices.ContainsFunc(p, func(d mark) bool {
+			return d.Link == Disconnected && d.Client == m.Client && d.Time >= skewed && d.Time < b
+		}) {
+			clients = append(clients, m.Client)
 		}
 	}
-	return slices.ContainsFunc(p, func(m mark) bool {
-		return m.Time >= oldest && (m.Link == Connected && m.Time <= skewed || m.Link == Alive && m.Time < a) && !p.closed(m, b)
-	})
+	return clients
 }
 
 // closed reports whether the session that m proves has ended before t: a connection by
 // the disconnection of the same session, a message by any that may be later.
 func (p presence) closed(m mark, t int64) bool {
 	return slices.ContainsFunc(p, func(d mark) bool {
-		return d.Link == Disconnected && d.Time < t && d.Time >= m.Time-ClockSkew.Milliseconds() &&
+		return d.Link == Disconnected && d.Client == m.Client && d.Time < t && d.Time >= m.Time-ClockSkew.Milliseconds() &&
 			(m.Link == Alive || d.Session == m.Session)
 	})
+}
+
+// end notes that a client has no session at a time, although no event says so.
+func (p *presence) end(client string, at int64) {
+	var ends []mark
+	left := slices.DeleteFunc(slices.Clone(*p), func(m mark) bool {
+		if m.Client != client || m.Link == Disconnected || p.closed(m, never) {
+			return false
+		}
+		if m.Link == Connected {
+			ends = append(ends, mark{max(at, m.Time), Disconnected, m.Session, client})
+		}
+		return m.Link == Alive
+	})
+	*p = left
+	for _, m := range ends {
+		p.add(m)
+	}
+}
+
+// connected returns the clients of which a connection is not known to have ended before t.
+func (p presence) connected(t int64) []string {
+	var clients []string
+	for _, m := range p {
+		if m.Link == Connected && m.Time < t && !p.closed(m, t) && !slices.Contains(clients, m.Client) {
+			clients = append(clients, m.Client)
+		}
+	}
+	return clients
 }
 
 // online reports whether some session is not known to have ended.
@@ -122,14 +165,15 @@ func (p presence) before(t int64, proofs bool) presence {
 	i, _ := slices.BinarySearchFunc(p, mark{Time: t}, mark.compare)
 	old, kept := p[:i], p[i:]
 	var short presence
-	var open []string // sessions, "" for messages
+	type session struct{ client, id string } // id is "" for messages
+	var open []session
 	for _, m := range slices.Backward(old) {
-		proves := proofs && m.Link != Disconnected && !p.closed(m, t) && !slices.Contains(open, m.Session)
+		proves := proofs && m.Link != Disconnected && !p.closed(m, t) && !slices.Contains(open, session{m.Client, m.Session})
 		ends := m.Link == Disconnected && slices.ContainsFunc(kept, func(k mark) bool {
 			return k.Link != Disconnected && presence{m}.closed(k, t)
 		})
 		if proves {
-			open = append(open, m.Session)
+			open = append(open, session{m.Client, m.Session})
 		}
 		if ends || proves && len(open) <= maxMarks {
 			short = append(short, m)

@@ -141,7 +141,7 @@ func TestOrderAndDuplicatesChangeNoTransition(t *testing.T) {
 		for _, i := range some {
 			behaviors = append(behaviors, all[i])
 		}
-		e := Evaluator{Behaviors: behaviors, Lateness: lateness, Fleet: fixedFleet{}}
+		e := Evaluator{Behaviors: behaviors, Lateness: lateness, Fleet: fixedFleet{}, Connection: stillConnected}
 		bound := lateness.Milliseconds()
 		span := rapid.SampledFrom([]int64{10, 30, 90}).Draw(t, "span")
 		var inOrder, shuffled []arrival

@@ -21,7 +21,10 @@ func (r *step) settle(c *Compiled, t *track) {
 		if !ok {
 			break
 		}
-		v, at, value := r.verdict(c, t, w, inferred)
+		v, at, value, open := r.verdict(c, t, w, inferred)
+		if len(open) > 0 && t.Alarm.moves(v, at, c.Behavior) && !r.confirmed(open, w.Start) {
+			v = None
+		}
 		if v != None {
 			r.silence(c, t, at)
 		}
@@ -60,33 +63,39 @@ func (c *Compiled) infersFor(t *track) bool {
 	return c.infers() && (!t.Alarm.idle() || c.sessions())
 }
 
-// verdict judges a window, and says when and with what value.
-func (r *step) verdict(c *Compiled, t *track, w window, inferred bool) (Verdict, int64, *defender.Value) {
-	at := c.observedAt(w)
+// verdict judges a window, and returns when and with what value. The verdict holds only if
+// one of the clients in open, if any, had a session throughout.
+func (r *step) verdict(c *Compiled, t *track, w window, inferred bool) (v Verdict, at int64, value *defender.Value, open []string) {
+	at = c.observedAt(w)
 	if c.kind == each || c.kind == pushed && !inferred {
 		if w.Verdict == Conforms && w.At < t.Alarm.First+r.lateness {
-			return None, at, nil
+			return None, at, nil, nil
 		}
-		return w.Verdict, at, w.Value
+		return w.Verdict, at, w.Value, nil
 	}
-	open := c.infers() && r.openThroughout(c, t, w) && !(c.lower && w.Start <= t.From)
-	if inferred && !open {
-		return None, at, nil
+	if c.infers() && !(c.lower && w.Start <= t.From) {
+		open = r.openThroughout(c, t, w)
+	}
+	if inferred && len(open) == 0 {
+		return None, at, nil, nil
 	}
 	if c.kind == pushed {
-		return Conforms, at, nil
+		return Conforms, at, nil, open
 	}
 	n := w.Tally.count()
 	if c.kind == summed {
 		n = w.Tally.sum()
 	}
 	n = min(n, c.limit)
-	value := defender.Value{Count: &n}
-	v := r.judge(c, value, w.Start)
-	if v == Violates && c.infers() && !open && r.tooFew(c, n, w.Start) {
-		return None, at, nil // few events, but the device was not there all the time
+	value = &defender.Value{Count: &n}
+	v = r.judge(c, *value, w.Start)
+	switch few := v == Violates && c.infers() && r.tooFew(c, n, w.Start); {
+	case few && len(open) == 0:
+		return None, at, nil, nil // few events, but the device was not there all the time
+	case !few && !inferred:
+		open = nil
 	}
-	return v, at, &value
+	return v, at, value, open
 }
 
 // tooFew tells that it is for want of events that a window violates.
@@ -100,11 +109,11 @@ func (r *step) tooFew(c *Compiled, n, start int64) bool {
 	return ok && float64(n) < normal.Low
 }
 
-// openThroughout reports whether a session is known to have been open all the window.
+// openThroughout returns the clients that seem to have had a session open all the window.
 // Where sessions are not remembered as a rule, only those count that showed themselves
 // about when the alarm's first datapoint came, or without an alarm the window's first event:
 // what was known of older ones is chance.
-func (r *step) openThroughout(c *Compiled, t *track, w window) bool {
+func (r *step) openThroughout(c *Compiled, t *track, w window) []string {
 	oldest := int64(0)
 	if !c.sessions() {
 		oldest = c.remembered(cmp.Or(t.Alarm.First, w.At))

@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"cmp"
 	"maps"
 	"reflect"
 	"slices"
@@ -30,6 +31,21 @@ type Evaluator struct {
 	// Retired says why alarms of a profile end whose datapoints time alone makes; nil: none
 	// does. Set it only where the registry answered.
 	Retired func(profile string) Retirement
+	// Connection returns what AWS IoT says of a client's connection now. ok is false where it
+	// cannot say. Step asks before a window without events changes an alarm, and counts only
+	// what is confirmed. nil: nothing is confirmed.
+	Connection func(clientID string) (c Connection, ok bool)
+}
+
+// Connection is the answer of AWS IoT to GetConnection. Lifecycle events alone do not prove
+// that a session was open: a disconnected event may be lost, and a client's last will may
+// be published long after its session.
+// https://docs.aws.amazon.com/iot/latest/apireference/API_iotdata_GetConnection.html
+type Connection struct {
+	Connected bool
+	// Since is when the client connected or disconnected, in ms; 0 where AWS IoT does not
+	// say, as of a client that disconnected more than 30 minutes ago.
+	Since int64
 }
 
 func (e Evaluator) watches(c *Compiled) bool { return e.Watches == nil || e.Watches(c.Profile) }
@@ -46,6 +62,9 @@ type Stats struct {
 	Unread int
 	// Unjudged had no threshold yet to be compared with.
 	Unjudged int
+	// Unconfirmed windows without events were not judged, because AWS IoT did not say whether
+	// a session was open.
+	Unconfirmed int
 }
 
 // Result is what a step makes of a state.
@@ -82,7 +101,7 @@ func (e Evaluator) Step(thing string, s State, points []Datapoint, now time.Time
 			continue
 		}
 		if r.proves(d) {
-			r.State.presence.add(mark{d.Time, d.Link, d.Session})
+			r.State.presence.add(mark{d.Time, d.Link, d.Session, r.client(d)})
 		}
 		r.take(d)
 	}
@@ -243,6 +262,39 @@ func (r *step) proves(d Datapoint) bool {
 		takes, _ := c.takes(d)
 		return takes && (c.kind != pushed || c.static.judge(d.Value) == Violates)
 	})
+}
+
+// client is the client ID of a datapoint's session, "" where it is the subject.
+func (r *step) client(d Datapoint) string {
+	if d.ClientID == r.thing {
+		return ""
+	}
+	return d.ClientID
+}
+
+// confirmed reports whether one of the clients has a session that began before from. Of a
+// client that is not connected it notes the end that no event showed.
+func (r *step) confirmed(clients []string, from int64) bool {
+	failed := false
+	for _, client := range clients {
+		var c Connection
+		ok := false
+		if r.Connection != nil {
+			c, ok = r.Connection(cmp.Or(client, r.thing))
+		}
+		switch {
+		case !ok || c.Connected && c.Since <= 0:
+			failed = true
+		case !c.Connected:
+			r.State.presence.end(client, cmp.Or(max(c.Since, 0), r.now))
+		case c.Since <= from-ClockSkew.Milliseconds():
+			return true
+		}
+	}
+	if failed {
+		r.Stats.Unconfirmed++
+	}
+	return false
 }
 
 // take puts a datapoint into the windows of the behaviors that ask for it.

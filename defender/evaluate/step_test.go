@@ -314,7 +314,7 @@ func TestTransitionsOfAChangedIntervalRise(t *testing.T) {
 }
 
 func TestStepDoesNotWriteToItsArguments(t *testing.T) {
-	e := Evaluator{Behaviors: everyKind(t), Lateness: latenessInTests, Fleet: fixedFleet{}}
+	e := Evaluator{Behaviors: everyKind(t), Lateness: latenessInTests, Fleet: fixedFleet{}, Connection: stillConnected}
 	at := start.UnixMilli()
 	first := e.Step("thing", State{}, append(flapping('f', at, "1"), messageCounts('9', at, "2")...), start)
 	text, _ := json.Marshal(first.State)

@@ -210,7 +210,7 @@ func covers(wide, narrow string) bool {
 func (t Telemetry) Datapoints() []Datapoint {
 	m := Message{
 		Topic: t.Topic, ClientID: t.ClientID, SourceIP: t.SourceIP, ID: t.ID, Time: t.Time, Bytes: t.Bytes,
-		MQTT: t.ClientID != "" && t.ClientID != NotMQTT, Screened: t.Kind == Oversize,
+		MQTT: t.ClientID != "" && t.ClientID != NotMQTT && hasLifecycleEvents(t.ClientID), Screened: t.Kind == Oversize,
 	}
 	points := []Datapoint{m.Datapoint(defender.MessageByteSize)}
 	if t.Kind == Oversize {

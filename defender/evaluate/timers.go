@@ -27,7 +27,7 @@ func (r *step) settleSessions(c *Compiled, t *track) {
 			at := t.Next
 			if t.Offline != 0 {
 				r.observe(c, t, Violates, at, minutes(at-t.Offline))
-			} else {
+			} else if r.confirmed(r.State.presence.connected(at), at) {
 				r.observe(c, t, Conforms, at, minutes(0))
 			}
 			t.Next = at + hourly

@@ -323,12 +323,12 @@ var unscoped = []string{
 	"ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses",
 }
 
-// anyThing are the actions that a function may do to any thing of the account: any may
-// break a behavior.
-var anyThing = []string{"iot:DescribeThing", "iot:ListThingGroupsForThing", "iot:DescribeThingGroup", "iot:Publish"}
+// anyThing are the actions that a function may do to any thing or client of the account: any
+// may break a behavior.
+var anyThing = []string{"iot:GetConnection", "iot:DescribeThing", "iot:ListThingGroupsForThing", "iot:DescribeThingGroup", "iot:Publish"}
 
 // ofAnyThing are the resources of those: a wildcard stands for a name alone.
-var ofAnyThing = regexp.MustCompile(`":(thing|thinggroup)/\*"|":topic/fleet/\*/report/rejected"`)
+var ofAnyThing = regexp.MustCompile(`":(client|thing|thinggroup)/\*"|":topic/fleet/\*/report/rejected"`)
 
 func statements(document any) string {
 	for _, s := range statementList(document) {

@@ -52,6 +52,9 @@ func difference(t *testing.T, path string, got []byte) string {
 	return string(out)
 }
 
+// younger is a finding about an action that cfn-lint's lists do not have yet.
+var younger = regexp.MustCompile(`(?m)^.*:W3037:'getconnection' is not one of .*\n?`)
+
 // TestCfnLintFindsNothing runs where cfn-lint is on PATH. W3005 is about a dependency
 // that the CDK itself writes beside each function's role.
 func TestCfnLintFindsNothing(t *testing.T) {
@@ -71,9 +74,10 @@ func TestCfnLintFindsNothing(t *testing.T) {
 		templates[region] = append(templates[region], path)
 	}
 	for region, paths := range templates {
-		args := append([]string{"--regions", region, "--ignore-checks", "W3005", "--"}, paths...)
-		if out, err := exec.Command(lint, args...).CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s", region, err, out)
+		args := append([]string{"--format", "parseable", "--regions", region, "--ignore-checks", "W3005", "--"}, paths...)
+		out, err := exec.Command(lint, args...).CombinedOutput()
+		if rest := younger.ReplaceAll(out, nil); err != nil && (len(rest) > 0 || len(out) == 0) {
+			t.Errorf("%s: %v\n%s", region, err, rest)
 		}
 	}
 }

@@ -120,6 +120,7 @@ func (h *Handler) tell(v *visit) {
 	for kind, s := range v.outcome.stats {
 		for metric, n := range map[string]int{
 			defender.MetricLate: s.Late, defender.MetricEarly: s.Early, defender.MetricUnread: s.Unread, defender.MetricUnjudged: s.Unjudged,
+			defender.MetricUnconfirmed: s.Unconfirmed,
 		} {
 			h.count(kind, metric, n)
 		}

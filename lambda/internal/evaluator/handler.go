@@ -33,6 +33,7 @@ type SQS interface {
 
 // IoTData is the part of the AWS IoT data client that the handler calls.
 type IoTData interface {
+	GetConnection(context.Context, *iotdataplane.GetConnectionInput, ...func(*iotdataplane.Options)) (*iotdataplane.GetConnectionOutput, error)
 	Publish(context.Context, *iotdataplane.PublishInput, ...func(*iotdataplane.Options)) (*iotdataplane.PublishOutput, error)
 }
 

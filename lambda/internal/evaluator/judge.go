@@ -44,6 +44,8 @@ type visit struct {
 	outcome outcome
 	// send tells that the item's outbox is to be sent.
 	send bool
+	// connections are the answers of AWS IoT by client ID.
+	connections map[string]connection
 	// unresolved is why the registry did not answer.
 	unresolved error
 	err        error
@@ -106,6 +108,7 @@ func run(e evaluate.Evaluator, i Item, steps []step, f *population) (outcome, er
 		maps.Copy(out.samples, r.Samples)
 		sum := out.stats[s.kind]
 		sum.Late, sum.Early, sum.Unread, sum.Unjudged = sum.Late+r.Stats.Late, sum.Early+r.Stats.Early, sum.Unread+r.Stats.Unread, sum.Unjudged+r.Stats.Unjudged
+		sum.Unconfirmed += r.Stats.Unconfirmed
 		out.stats[s.kind] = sum
 	}
 	out.evaluator = e
@@ -121,7 +124,7 @@ func run(e evaluate.Evaluator, i Item, steps []step, f *population) (outcome, er
 // alarm does not wait for the name: when many devices break a behavior at once, AWS IoT
 // throttles for hours.
 func (h *Handler) judge(ctx context.Context, v *visit, i Item, f *population) (outcome, error) {
-	e := evaluate.Evaluator{Behaviors: h.behaviors.known(), Lateness: h.engine.lateness()}
+	e := evaluate.Evaluator{Behaviors: h.behaviors.known(), Lateness: h.engine.lateness(), Connection: h.connection(ctx, v)}
 	now := i.Clock
 	if last := v.steps[len(v.steps)-1].at; last.After(now) {
 		now = last

@@ -210,11 +210,28 @@ func (t *things) Resolve(_ context.Context, clientID, principal string, _ time.T
 	return registry.Thing{Name: clientID}, nil
 }
 
-// topics keeps what is published.
+// topics is the data plane of AWS IoT: it keeps what is published, and knows connections.
 type topics struct {
 	mu        sync.Mutex
 	published []string
 	fails     error
+	// connections by client ID; any other client connected long ago.
+	connections map[string]iotdataplane.GetConnectionOutput
+	asked       []string // client IDs
+	unknown     error    // what GetConnection fails with
+}
+
+func (p *topics) GetConnection(ctx context.Context, in *iotdataplane.GetConnectionInput, _ ...func(*iotdataplane.Options)) (*iotdataplane.GetConnectionOutput, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked = append(p.asked, *in.ClientId)
+	if err := cmp.Or(p.unknown, ctx.Err()); err != nil {
+		return nil, err
+	}
+	if c, ok := p.connections[*in.ClientId]; ok {
+		return &c, nil
+	}
+	return &iotdataplane.GetConnectionOutput{ClientId: in.ClientId, Connected: true, ConnectedSince: 1}, nil
 }
 
 func (p *topics) Publish(_ context.Context, in *iotdataplane.PublishInput, _ ...func(*iotdataplane.Options)) (*iotdataplane.PublishOutput, error) {

@@ -84,7 +84,8 @@ var operations = map[string]needs{
 	"iot POST /audit/findings":            each("iot:ListAuditFindings", nothing),
 	"iot GET /audit/relatedResources":     each("iot:ListRelatedResourcesForAuditFinding", nothing),
 
-	"iotdata POST /topics/{name}": each("iot:Publish", named("iot", "topic/")),
+	"iotdata POST /topics/{name}":     each("iot:Publish", named("iot", "topic/")),
+	"iotdata GET /connections/{name}": each("iot:GetConnection", named("iot", "client/")),
 }
 
 // each is one action on each of the resources.
@@ -225,6 +226,9 @@ func read(service string, r *http.Request, arn func(service, resource string) st
 	}
 	if service == "iotdata" && r.URL.Query().Get("retain") == "true" {
 		return nil, errors.New("what permission a retained message takes is not in the table")
+	}
+	if service == "iotdata" && r.URL.Query().Get("includeSocketInformation") == "true" {
+		return nil, errors.New("what permission a connection's socket takes is not in the table")
 	}
 	return operation(c)
 }

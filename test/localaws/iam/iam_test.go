@@ -284,6 +284,10 @@ func TestCallsOfFunctions(t *testing.T) {
 			_, err := iotdataplane.NewFromConfig(c).Publish(t.Context(), &iotdataplane.PublishInput{Topic: aws.String("fleet/pump 1/rejected"), Payload: []byte("no JSON")})
 			return err
 		}, "ForbiddenException", []need{{"iot:Publish", things + "topic/fleet/pump 1/rejected"}}},
+		"GetConnection": {func(c aws.Config) error {
+			_, err := iotdataplane.NewFromConfig(c).GetConnection(t.Context(), &iotdataplane.GetConnectionInput{ClientId: aws.String("pump/7#2")})
+			return err
+		}, "ForbiddenException", []need{{"iot:GetConnection", things + "client/pump/7#2"}}},
 	} {
 		t.Run(call, func(t *testing.T) {
 			session := Session{Role: roleARN, Name: "run"}
@@ -323,12 +327,13 @@ func TestUnknownCallsOfFunctionsAreRefusedByName(t *testing.T) {
 	_, groups := iot.NewFromConfig(config).ListThingGroups(t.Context(), &iot.ListThingGroupsInput{})
 	_, retained := iotdataplane.NewFromConfig(config).Publish(t.Context(), &iotdataplane.PublishInput{Topic: aws.String("t"), Retain: true})
 	_, next := kinesis.NewFromConfig(config).ListShards(t.Context(), &kinesis.ListShardsInput{NextToken: aws.String("x")})
-	for want, err := range map[string]error{"PurgeQueue": purge, "/thing-groups": groups, "/topics/t": retained, "names no stream": next} {
+	_, socket := iotdataplane.NewFromConfig(config).GetConnection(t.Context(), &iotdataplane.GetConnectionInput{ClientId: aws.String("c"), IncludeSocketInformation: true})
+	for want, err := range map[string]error{"/connections/c": socket, "PurgeQueue": purge, "/thing-groups": groups, "/topics/t": retained, "names no stream": next} {
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "the local AWS does not know") {
 			t.Errorf("got %v, want a refusal with %q", err, want)
 		}
 	}
-	if *passed != 0 || len(e.Denials()) != 4 || !strings.HasPrefix(e.Denials()[0], "run called sqs AmazonSQS.PurgeQueue") {
+	if *passed != 0 || len(e.Denials()) != 5 || !strings.HasPrefix(e.Denials()[0], "run called sqs AmazonSQS.PurgeQueue") {
 		t.Errorf("passed %d, denials %q", *passed, e.Denials())
 	}
 	users, passed := client(t, e, aws.Credentials{AccessKeyID: "local", SecretAccessKey: "local"})

@@ -62,6 +62,13 @@ func (r *recorder) DeleteConnection(clientID string, cleanSession, preventWill b
 	return nil
 }
 
+func (r *recorder) GetConnection(clientID string) (iotcore.ClientConnection, error) {
+	if clientID == "nobody" {
+		return iotcore.ClientConnection{}, iotcore.NotConnected(clientID)
+	}
+	return iotcore.ClientConnection{ClientID: clientID, Connected: true, ConnectedSince: 7, ThingName: "a"}, nil
+}
+
 func newWorld(t *testing.T, config iotcore.Config) *world {
 	t.Helper()
 	w := &world{now: start}

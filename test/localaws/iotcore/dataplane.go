@@ -17,6 +17,19 @@ type DataPlane interface {
 	Publish(PublishedMessage) error
 	// DeleteConnection cuts a client's connection.
 	DeleteConnection(clientID string, cleanSession, preventWillMessage bool) error
+	// GetConnection describes a client's connection, ended or not, or returns [NotConnected].
+	GetConnection(clientID string) (ClientConnection, error)
+}
+
+// ClientConnection is the answer of GetConnection, without its socket. Times are in ms since
+// 1970, and 0 is left out.
+type ClientConnection struct {
+	ClientID          string `json:"clientId"`
+	Connected         bool   `json:"connected"`
+	ConnectedSince    int64  `json:"connectedSince,omitempty"`
+	DisconnectedSince int64  `json:"disconnectedSince,omitempty"`
+	DisconnectReason  string `json:"disconnectReason,omitempty"`
+	ThingName         string `json:"thingName,omitempty"`
 }
 
 // PublishedMessage is a message with its MQTT 5 properties.
@@ -63,6 +76,18 @@ type deleteConnectionInput struct {
 	PreventWillMessage bool   `query:"preventWillMessage"`
 }
 
+type getConnectionInput struct {
+	ClientID                 string `uri:"clientId"`
+	IncludeSocketInformation bool   `query:"includeSocketInformation"`
+}
+
+func validateClientID(clientID string) error {
+	if clientID[0] == '$' || len(clientID) > 128 {
+		return errInvalidRequest.new("clientId is %q, want 1 to 128 characters of which the first is no $", clientID)
+	}
+	return nil
+}
+
 func (h *Handler) registerDataPlane(data DataPlane) {
 	Handle(h, "Publish", func(in *publishInput) (*struct{}, error) {
 		message, err := in.message()
@@ -72,10 +97,20 @@ func (h *Handler) registerDataPlane(data DataPlane) {
 		return nil, data.Publish(message)
 	})
 	Handle(h, "DeleteConnection", func(in *deleteConnectionInput) (*struct{}, error) {
-		if in.ClientID[0] == '$' || len(in.ClientID) > 128 {
-			return nil, errInvalidRequest.new("clientId is %q, want 1 to 128 characters of which the first is no $", in.ClientID)
+		if err := validateClientID(in.ClientID); err != nil {
+			return nil, err
 		}
 		return nil, data.DeleteConnection(in.ClientID, in.CleanSession, in.PreventWillMessage)
+	})
+	Handle(h, "GetConnection", func(in *getConnectionInput) (*ClientConnection, error) {
+		if err := validateClientID(in.ClientID); err != nil {
+			return nil, err
+		}
+		if in.IncludeSocketInformation {
+			return nil, errUnknownHere.new("includeSocketInformation of GetConnection is not known to the local AWS IoT")
+		}
+		c, err := data.GetConnection(in.ClientID)
+		return &c, err
 	})
 }
 

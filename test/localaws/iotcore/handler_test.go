@@ -62,6 +62,16 @@ func TestDataPlaneRequestsReachTheBroker(t *testing.T) {
 	}
 	_, err = w.data.DeleteConnection(ctx, &iotdataplane.DeleteConnectionInput{ClientId: aws.String("nobody")})
 	wantCode(t, err, "ResourceNotFoundException", "nobody")
+	got := must[*iotdataplane.GetConnectionOutput](t)(w.data.GetConnection(ctx, &iotdataplane.GetConnectionInput{ClientId: aws.String("a/b#2")}))
+	if *got.ClientId != "a/b#2" || !got.Connected || got.ConnectedSince != 7 || got.DisconnectedSince != 0 || aws.ToString(got.ThingName) != "a" {
+		t.Errorf("connection %+v", got)
+	}
+	_, err = w.data.GetConnection(ctx, &iotdataplane.GetConnectionInput{ClientId: aws.String("nobody")})
+	wantCode(t, err, "ResourceNotFoundException", "nobody")
+	_, err = w.data.GetConnection(ctx, &iotdataplane.GetConnectionInput{ClientId: aws.String("$aws")})
+	wantCode(t, err, "InvalidRequestException", "$aws")
+	_, err = w.data.GetConnection(ctx, &iotdataplane.GetConnectionInput{ClientId: aws.String("a"), IncludeSocketInformation: true})
+	wantCode(t, err, "NotImplementedException", "includeSocketInformation")
 	_, err = w.data.GetThingShadow(ctx, &iotdataplane.GetThingShadowInput{ThingName: aws.String("a")})
 	wantCode(t, err, "NotImplementedException", "GetThingShadow")
 }

@@ -279,6 +279,27 @@ func (b *Broker) DeleteConnection(clientID string, cleanSession, preventWillMess
 	return nil
 }
 
+// keptDisconnect is for how long GetConnection says when a client disconnected.
+// https://docs.aws.amazon.com/iot/latest/apireference/API_iotdata_GetConnection.html
+const keptDisconnect = 30 * time.Minute
+
+// GetConnection describes the last connection of a client. What AWS answers about a client
+// that never connected is not documented: here it is not found.
+func (b *Broker) GetConnection(clientID string) (iotcore.ClientConnection, error) {
+	c, ok := b.sessions.latestRecord(clientID)
+	if !ok {
+		return iotcore.ClientConnection{}, iotcore.NotConnected(clientID)
+	}
+	out := iotcore.ClientConnection{ClientID: clientID, ThingName: c.ThingName, Connected: c.DisconnectedAt.IsZero()}
+	switch {
+	case out.Connected:
+		out.ConnectedSince = c.ConnectedAt.UnixMilli()
+	case b.now().Sub(c.DisconnectedAt) <= keptDisconnect:
+		out.DisconnectedSince, out.DisconnectReason = c.DisconnectedAt.UnixMilli(), string(c.DisconnectReason)
+	}
+	return out, nil
+}
+
 // certificateChanged ends the connections of a certificate that is no longer ACTIVE.
 func (b *Broker) certificateChanged(certificateID string, status iotcore.CertificateStatus) {
 	if status == iotcore.Active {

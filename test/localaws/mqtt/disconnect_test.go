@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -164,6 +165,46 @@ func TestDeleteConnection(t *testing.T) {
 	if err := remove(false, false); !errors.As(err, &api) || api.ErrorCode() != "ResourceNotFoundException" {
 		t.Errorf("without a connection: %v", err)
 	}
+}
+
+func TestGetConnection(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(allowAll)
+	ask := func() *iotdataplane.GetConnectionOutput {
+		t.Helper()
+		out, err := w.data.GetConnection(context.Background(), &iotdataplane.GetConnectionInput{ClientId: aws.String("c#2")})
+		w.do(nil, err)
+		return out
+	}
+	_, err := w.data.GetConnection(context.Background(), &iotdataplane.GetConnectionInput{ClientId: aws.String("c#2")})
+	var api smithy.APIError
+	if !errors.As(err, &api) || api.ErrorCode() != "ResourceNotFoundException" {
+		t.Errorf("before it connected: %v", err)
+	}
+	began := w.clock().UnixMilli()
+	c := w.connect3(d, "c#2") // which has no lifecycle event
+	w.step(time.Hour)
+	if out := ask(); !out.Connected || out.ConnectedSince != began || out.DisconnectedSince != 0 || out.DisconnectReason != nil {
+		t.Errorf("connected: %+v", out)
+	}
+	leave(c)
+	for w.connected("c#2") {
+		time.Sleep(time.Millisecond)
+	}
+	ended := w.clock().UnixMilli()
+	w.step(30 * time.Minute)
+	if out := ask(); out.Connected || out.ConnectedSince != 0 || out.DisconnectedSince != ended || aws.ToString(out.DisconnectReason) != "CLIENT_INITIATED_DISCONNECT" {
+		t.Errorf("disconnected for 30 minutes: %+v", out)
+	}
+	w.step(time.Second)
+	if out := ask(); out.Connected || out.DisconnectedSince != 0 || out.DisconnectReason != nil {
+		t.Errorf("disconnected for longer: %+v", out)
+	}
+}
+
+func (w *world) connected(clientID string) bool {
+	_, ok := w.broker.Connection(clientID)
+	return ok
 }
 
 func TestLastWill(t *testing.T) {

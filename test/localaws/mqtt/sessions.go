@@ -119,6 +119,17 @@ func (s *sessions) connected(clientID string) (*connection, bool) {
 	return c, ok
 }
 
+// latestRecord returns what is known of the latest connection of a client ID.
+func (s *sessions) latestRecord(clientID string) (Connection, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.latest[clientID]
+	if !ok {
+		return Connection{}, false
+	}
+	return c.record, true
+}
+
 func (s *sessions) ofCertificate(id string) []*connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
