@@ -115,6 +115,18 @@ func (v Value) String() string {
 	return ""
 }
 
+// Partial says that a list in a device report is not whole. The zero value is a list of
+// which elements cannot be read.
+type Partial struct {
+	// Listed and Total are how many elements the report lists and how many it says there
+	// are, where the list is a sample; else both are 0.
+	Listed int64 `json:"listed,omitempty"`
+	Total  int64 `json:"total,omitempty"`
+}
+
+// Sampled reports whether the device listed a sample only.
+func (p Partial) Sampled() bool { return p.Total > 0 }
+
 // Criteria is the metric of a behavior and what is normal for it. Make it with the
 // methods of a metric's type, such as MessageByteSize.LessThan(8) of [SizeMetric]; the zero
 // value is refused.

@@ -78,6 +78,7 @@ const (
 	MetricNamespace          = "DefenderHub"
 	MetricDimensionForwarder = "Forwarder"
 	MetricDimensionSource    = "Source"
+	MetricDimensionField     = "Field"
 
 	// MetricReceived counts messages; the others count findings.
 	MetricReceived  = "Received"
@@ -113,8 +114,9 @@ const (
 	// MetricUnresolved counts devices of which it was not known what thing they are, or in
 	// which groups: the behaviors that ask for it did not judge them.
 	MetricUnresolved = "Unresolved"
-	// MetricUnreadableReports counts device reports that cannot be read, MetricDiscarded
-	// values in reports that were negative, as after a reboot.
+	// MetricUnreadableReports counts messages that contain no device report. MetricDiscarded
+	// counts values in reports that cannot be read; it is split by MetricDimensionField, the
+	// field's path in the report, as well.
 	MetricUnreadableReports = "UnreadableReports"
 	MetricDiscarded         = "DiscardedValues"
 	// MetricUnreadable counts messages that no rule of the engine wrote, or whose event says

@@ -32,7 +32,7 @@ func fiveMetrics(tcp ...uint16) map[string]defender.Value {
 
 func BenchmarkConformingReport(b *testing.B) {
 	e := fiveBehaviors(b)
-	report := Report("1", start.UnixMilli(), fiveMetrics(22, 443))
+	report := measured("1", start.UnixMilli(), fiveMetrics(22, 443))
 	b.ReportAllocs()
 	for b.Loop() {
 		if r := e.Step("thing", State{}, report, start); r.Changed {
@@ -49,7 +49,7 @@ func BenchmarkReportsOfADeviceInAlarm(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		at = at.Add(5 * time.Minute)
-		s = e.Step("thing", s, Report(fmt.Sprint(i), at.UnixMilli(), fiveMetrics(22, 23, 443)), at).State
+		s = e.Step("thing", s, measured(fmt.Sprint(i), at.UnixMilli(), fiveMetrics(22, 23, 443)), at).State
 	}
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -95,7 +95,7 @@ func TestStateStaysSmallWhateverTheDeviceDoes(t *testing.T) {
 		for i := range many {
 			many[i] = uint16(i + 1000)
 		}
-		points = append(points, Report(session, at, map[string]defender.Value{
+		points = append(points, measured(session, at, map[string]defender.Value{
 			defender.ListeningTCPPorts.Info().Name: {Ports: many}, defender.AllBytesOut.Info().Name: count(1 << 40), defender.AllBytesIn.Info().Name: count(1 << 40),
 		})...)
 		s = e.Step("thing", s, points, time.UnixMilli(at)).State

@@ -149,8 +149,8 @@ func ReportsEvery(profile, name string, interval time.Duration, severity defende
 }
 
 // ReadableReports is the behavior of a device whose reports can be read. Three five-minute
-// windows in a row with one that cannot raise the alarm, so that a single broken report
-// does not. Detect has no such behavior.
+// windows in a row with one that contains no report, or no value that can be read, raise
+// the alarm, so that a single broken report does not. Detect has no such behavior.
 func ReadableReports(profile, name string, severity defender.Severity) Compiled {
 	return compile(profile, defender.Behavior{
 		Name: name, Severity: severity, ToAlarm: 3, ToClear: 1,

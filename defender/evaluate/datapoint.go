@@ -23,6 +23,9 @@ type Datapoint struct {
 	// Topic of a message, and ClientID of a message or lifecycle event: for dimensions by topic
 	// filter, and to tell the sessions of one thing apart.
 	Topic, ClientID string
+	// Partial is set for a list that is not whole. If it conforms it is no datapoint: what is
+	// missing may violate.
+	Partial *defender.Partial
 	// Screened tells that the rule lets only violating measurements through: counts and
 	// sums do not take them.
 	Screened bool
@@ -126,18 +129,29 @@ func (m Message) Datapoint(metric defender.Metric) Datapoint {
 	return d
 }
 
-// Report makes the datapoints of a device report: one of each metric in values, and
-// one that says that the device reported. The id is the report's own with the thing,
-// the same however often the report is delivered.
-func Report(id string, at int64, values map[string]defender.Value) []Datapoint {
-	points := make([]Datapoint, 0, len(values)+1)
+// Report makes the datapoints of a device report: one of each metric in values, of which
+// some lists may be partial, one that says that the device reported, and one for
+// [ReadableReports], which violates where the report is unreadable: it has values, but none
+// that can be read. The id is the report's own with the thing, the same however often the
+// report is delivered.
+func Report(id string, at int64, values map[string]defender.Value, partial map[string]defender.Partial, isUnreadable bool) []Datapoint {
+	points := make([]Datapoint, 0, len(values)+2)
 	for metric, value := range values {
-		points = append(points, Datapoint{Metric: metric, Time: at, ID: id, Value: value})
+		d := Datapoint{Metric: metric, Time: at, ID: id, Value: value}
+		if p, ok := partial[metric]; ok {
+			d.Partial = &p
+		}
+		points = append(points, d)
 	}
-	return append(points, Datapoint{Metric: ReportReceived, Time: at, ID: id}, unreadable(id, at, 0))
+	n := 0.0
+	if isUnreadable {
+		n = 1
+	}
+	return append(points, Datapoint{Metric: ReportReceived, Time: at, ID: id}, unreadable(id, at, n))
 }
 
-// UnreadableReport is the datapoint of a report that cannot be read; see [ReadableReports].
+// UnreadableReport is the datapoint of a message that contains no report; see
+// [ReadableReports].
 func UnreadableReport(id string, at int64) []Datapoint { return []Datapoint{unreadable(id, at, 1)} }
 
 func unreadable(id string, at int64, n float64) Datapoint {

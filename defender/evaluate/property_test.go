@@ -22,6 +22,11 @@ const maxStateBytes = 80 << 10
 // start is a multiple of every window.
 var start = time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC)
 
+// measured are the datapoints of a report in which all can be read.
+func measured(id string, at int64, values map[string]defender.Value) []Datapoint {
+	return Report(id, at, values, nil, false)
+}
+
 func after(ms int64) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 
 // everyKind has a behavior of each kind, with runs of one and two.
@@ -120,7 +125,7 @@ func happening(t *rapid.T, even *rand.Rand, i int, minutes int64) []Datapoint {
 		m := Message{Topic: "t", ClientID: "c", ID: fmt.Sprint(i), Time: ms, Bytes: rapid.Int64Range(0, 60).Draw(t, "bytes"), MQTT: rapid.Bool().Draw(t, "mqtt")}
 		return []Datapoint{m.Datapoint(defender.MessageByteSize), m.Datapoint(defender.MessagesSent)}
 	}
-	return Report(fmt.Sprint(i), ms, map[string]defender.Value{
+	return measured(fmt.Sprint(i), ms, map[string]defender.Value{
 		defender.ListeningTCPPorts.Info().Name: ports(rapid.SampledFrom([]uint16{443, 23}).Draw(t, "port")),
 		defender.AllBytesOut.Info().Name:       count(rapid.Int64Range(0, 60).Draw(t, "out")),
 		defender.AllBytesIn.Info().Name:        count(rapid.Int64Range(40, 60).Draw(t, "in")),

@@ -336,6 +336,9 @@ func (r *step) take(d Datapoint) {
 // nothing is remembered, leaves no trace.
 func (r *step) measure(c *Compiled, d Datapoint) {
 	v := r.judge(c, d.Value, windowStart(d.Time, c.length))
+	if v == Conforms && d.Partial != nil {
+		return
+	}
 	if v == None || v == Conforms && (c.kind == pushed || r.State.tracks[c.key()] == nil) {
 		return
 	}

@@ -79,7 +79,7 @@ func TestLateDataIsCounted(t *testing.T) {
 
 func TestUnreadableDatapointsAreCounted(t *testing.T) {
 	e := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)), defender.Behavior{Name: "few", Criteria: defender.AllBytesOut.LessThan(1, defender.Window10m)})
-	r := e.Step("thing", State{}, Report("1", start.UnixMilli(), map[string]defender.Value{
+	r := e.Step("thing", State{}, measured("1", start.UnixMilli(), map[string]defender.Value{
 		defender.ListeningTCPPorts.Info().Name: count(1), defender.AllBytesOut.Info().Name: ports(1),
 	}), start)
 	if r.Stats.Unread != 2 || !r.State.Empty() {
@@ -163,7 +163,7 @@ func TestChangedBoundBeginsItsRunsAnew(t *testing.T) {
 				all = nil
 			}
 			values := map[string]defender.Value{defender.NumListeningTCPPorts.Info().Name: count(n)}
-			r := e.Step("thing", s, Report(fmt.Sprint(i), now.UnixMilli(), values), now)
+			r := e.Step("thing", s, measured(fmt.Sprint(i), now.UnixMilli(), values), now)
 			all = append(all, r.Transitions...)
 			r = e.Step("thing", r.State, nil, now.Add(10*time.Minute))
 			all, s, now = append(all, r.Transitions...), r.State, now.Add(15*time.Minute)
@@ -300,9 +300,9 @@ func TestTransitionsOfAChangedIntervalRise(t *testing.T) {
 		s, all = r.State, append(all, r.Transitions...)
 	}
 	hourly, often := every(time.Hour), every(5*time.Minute)
-	step(hourly, 0, Report("1", start.UnixMilli(), nil))
+	step(hourly, 0, measured("1", start.UnixMilli(), nil))
 	step(hourly, 100, nil)
-	step(hourly, 108, Report("2", after(108*60_000).UnixMilli(), nil))
+	step(hourly, 108, measured("2", after(108*60_000).UnixMilli(), nil))
 	step(hourly, 130, nil)
 	step(every(6*time.Minute), 131, nil)
 	for minute := range int64(10) {
@@ -376,7 +376,7 @@ func ExampleTransition() {
 		panic(err)
 	}
 	e := Evaluator{Behaviors: compiled, Lateness: Lateness(0)}
-	r := e.Step("dev-IZWB", State{}, Report("dev-IZWB/1", 1573786800000, map[string]defender.Value{defender.ListeningTCPPorts.Info().Name: {Ports: []uint16{23, 443}}}), time.UnixMilli(1573786800000))
+	r := e.Step("dev-IZWB", State{}, measured("dev-IZWB/1", 1573786800000, map[string]defender.Value{defender.ListeningTCPPorts.Info().Name: {Ports: []uint16{23, 443}}}), time.UnixMilli(1573786800000))
 	r = e.Step("dev-IZWB", r.State, nil, e.Due(r.State))
 	text, err := json.MarshalIndent(r.Transitions[0], "", " ")
 	fmt.Println(string(text), err)
@@ -436,7 +436,7 @@ func TestThingIsSampledOnceAWindow(t *testing.T) {
 		defender.Behavior{Name: "high", Criteria: defender.AllBytesOut.Statistical(defender.LessThan, defender.P90, defender.Window5m)},
 		defender.Behavior{Name: "longer", Criteria: defender.EstablishedTCPConnections.Statistical(defender.LessThan, defender.P90, defender.Window10m)})
 	report := func(id string, n int64) []Datapoint {
-		return Report(id, start.UnixMilli(), map[string]defender.Value{
+		return measured(id, start.UnixMilli(), map[string]defender.Value{
 			defender.AllBytesOut.Info().Name: {Count: &n}, defender.EstablishedTCPConnections.Info().Name: {Count: &n},
 		})
 	}

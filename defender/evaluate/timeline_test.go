@@ -109,7 +109,7 @@ func portReports(letter rune, at int64, id string) []Datapoint {
 	if _, reported := open[letter]; !reported {
 		return nil
 	}
-	return Report(id, at, map[string]defender.Value{defender.ListeningTCPPorts.Info().Name: open[letter]})
+	return measured(id, at, map[string]defender.Value{defender.ListeningTCPPorts.Info().Name: open[letter]})
 }
 
 func TestReportsAreDatapoints(t *testing.T) {
@@ -134,7 +134,7 @@ func TestConformingReportWritesNothing(t *testing.T) {
 	e := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)), defender.Behavior{Name: "out", Criteria: defender.AllBytesOut.LessThan(100, defender.Window5m)},
 		defender.Behavior{Name: "p90", Criteria: defender.AllBytesIn.Statistical(defender.LessThan, defender.P90, defender.Window5m)})
 	at := start.UnixMilli()
-	conforming := Report("1", at, map[string]defender.Value{
+	conforming := measured("1", at, map[string]defender.Value{
 		defender.ListeningTCPPorts.Info().Name: ports(443), defender.AllBytesOut.Info().Name: count(99), defender.AllBytesIn.Info().Name: count(1),
 	})
 	if r := e.Step("thing", State{}, conforming, start); r.Changed || !r.State.Empty() || r.Stats.Judged != 3 || len(r.Samples) != 1 {
@@ -253,7 +253,7 @@ func TestDeltasAddUpInLongerWindows(t *testing.T) {
 		if letter == '_' {
 			return nil
 		}
-		points := Report(id, at, map[string]defender.Value{defender.AllBytesOut.Info().Name: count(int64(letter - '0'))})
+		points := measured(id, at, map[string]defender.Value{defender.AllBytesOut.Info().Name: count(int64(letter - '0'))})
 		return append(points, points...)
 	})
 	if want := ".....AAAAAA."; got != want {
@@ -381,7 +381,7 @@ func TestStatisticalAndLearnedBehaviors(t *testing.T) {
 		e := evaluator(t, behavior(c))
 		report := func(letter rune, at int64, id string) []Datapoint {
 			n := map[rune]int64{'x': 51, '.': 50}[letter]
-			return Report(id, at, map[string]defender.Value{defender.AllBytesIn.Info().Name: count(n)})
+			return measured(id, at, map[string]defender.Value{defender.AllBytesIn.Info().Name: count(n)})
 		}
 		if got := film(e, ".xx.", report); got != ".AA." {
 			t.Errorf("%s: got %q", c.Normal(), got)
@@ -438,7 +438,7 @@ func TestPercentileThatIsNotKnownExactlyIsTakenInFavourOfTheDevice(t *testing.T)
 		e := evaluator(t, behavior(defender.AllBytesIn.Statistical(op, defender.P90, defender.Window5m)))
 		e.Fleet = fuzzyFleet{}
 		for n := int64(45); n < 55; n++ {
-			r := e.Step("thing", State{}, Report("1", start.UnixMilli(), map[string]defender.Value{defender.AllBytesIn.Info().Name: count(n)}), start)
+			r := e.Step("thing", State{}, measured("1", start.UnixMilli(), map[string]defender.Value{defender.AllBytesIn.Info().Name: count(n)}), start)
 			up := op == defender.LessThan || op == defender.LessThanEquals
 			if want := up && n >= violates || !up && n <= violates; r.Changed != want {
 				t.Errorf("%d %s about 50: violates %v", n, op, r.Changed)

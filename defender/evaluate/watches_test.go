@@ -76,7 +76,7 @@ func TestAlarmsOfTimeEndWithTheTargets(t *testing.T) {
 		points   []Datapoint
 	}{
 		"disconnect duration": {compile("Profile", behavior(defender.DisconnectDuration.LessThan(10))), away},
-		"silent agent":        {ReportsEvery("Profile", "b", 10*time.Minute, 0), Report("1", start.UnixMilli(), nil)},
+		"silent agent":        {ReportsEvery("Profile", "b", 10*time.Minute, 0), measured("1", start.UnixMilli(), nil)},
 	} {
 		watched := true
 		e := Evaluator{Behaviors: []Compiled{c.behavior}, Lateness: latenessInTests, Watches: func(string) bool { return watched }}

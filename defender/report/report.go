@@ -5,27 +5,32 @@
 package report
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"net/netip"
-	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// Report is what one device report says.
+// Report is what can be read of one device report.
 type Report struct {
-	// ID is the report's number: positive, unique and rising on one device.
-	ID int64
+	// ID is the report's number in decimal digits: a positive integer below 2^64, unique and
+	// rising on one device. It is "" if the report has none that can be read.
+	ID string
 	// Values are the datapoints by metric name, those of custom metrics included. A list
 	// that the device reported empty is there, with no element.
 	Values map[string]defender.Value
-	// Discarded counts deltas that were negative, as after a reboot of the device: no
-	// datapoint is made of them.
-	Discarded int
+	// Partial are the lists in Values that are not whole, by metric name.
+	Partial map[string]defender.Partial
+	// Discarded counts what cannot be read, by field: the path with long names, without
+	// positions in lists, such as "listening_tcp_ports.ports". All custom metrics share
+	// "custom_metrics", because the device chooses their names. A negative count of bytes or
+	// packets, as after a reboot, is among them.
+	Discarded map[string]int
 }
 
 // MaxBytes is the size of the largest report: an MQTT payload.
@@ -33,79 +38,97 @@ type Report struct {
 const MaxBytes = 128 << 10
 
 // Decode reads a report in JSON, or in CBOR where the first byte cannot begin a JSON
-// object. Keys may be long, short, or mixed, as real agents write them. The error says
-// which field is wrong and what it should hold.
+// object. Keys may be long, short, or mixed, as real agents write them. What cannot be
+// read is discarded and counted, and all else is read. The input is an error only if it
+// contains no report: it is too large, no object, or has neither metrics nor
+// custom_metrics. The error says what it should hold.
 func Decode(payload []byte) (Report, error) {
 	if len(payload) > MaxBytes {
 		return Report{}, fmt.Errorf("device report of %d bytes, want at most %d", len(payload), MaxBytes)
 	}
-	tree, err := decodeTree(payload)
+	tree, more, err := decodeTree(payload)
 	if err != nil {
 		return Report{}, fmt.Errorf("device report: %w", err)
 	}
-	r := Report{Values: map[string]defender.Value{}}
-	var faults []error
-	faults = append(faults, r.header(tree))
-	metrics, hasMetrics, err := tree.object("metrics", "met")
-	faults = append(faults, err)
-	customs, hasCustoms, err := tree.object("custom_metrics", "cmet")
-	faults = append(faults, err)
+	r := Report{Values: map[string]defender.Value{}, Partial: map[string]defender.Partial{}, Discarded: map[string]int{}}
+	metrics, hasMetrics := r.object(tree, "metrics", "met")
+	customs, hasCustoms := r.object(tree, "custom_metrics", "cmet")
 	if !hasMetrics && !hasCustoms {
-		faults = append(faults, errors.New("metrics: missing, want metrics or custom_metrics"))
+		return Report{}, errors.New("device report: metrics: missing, want an object under metrics or custom_metrics")
 	}
-	faults = append(faults,
-		r.ports(metrics, "listening_tcp_ports", "tp", defender.ListeningTCPPorts.Info().Name, defender.NumListeningTCPPorts.Info().Name),
-		r.ports(metrics, "listening_udp_ports", "up", defender.ListeningUDPPorts.Info().Name, defender.NumListeningUDPPorts.Info().Name),
-		r.traffic(metrics), r.connections(metrics), r.customs(customs))
-	if err := errors.Join(faults...); err != nil {
-		return Report{}, fmt.Errorf("device report: %w", err)
+	if more {
+		r.discard("payload")
 	}
+	r.header(tree)
+	metrics.path = "" // a field is as well known without it
+	r.ports(metrics, "listening_tcp_ports", "tp", defender.ListeningTCPPorts.Info().Name, defender.NumListeningTCPPorts.Info().Name)
+	r.ports(metrics, "listening_udp_ports", "up", defender.ListeningUDPPorts.Info().Name, defender.NumListeningUDPPorts.Info().Name)
+	r.traffic(metrics)
+	r.connections(metrics)
+	r.customs(customs)
 	return r, nil
 }
 
-func (r *Report) header(tree node) error {
-	header, ok, err := tree.object("header", "hed")
-	if err != nil {
-		return err
-	}
+// Unreadable reports whether no value of the report can be read, although it has some.
+func (r Report) Unreadable() bool { return len(r.Values) == 0 && len(r.Discarded) > 0 }
+
+func (r *Report) discard(field string) { r.Discarded[field]++ }
+
+func (r *Report) header(tree node) {
+	header, ok := r.object(tree, "header", "hed")
 	if !ok {
-		return errors.New("header: missing, want report_id and version")
+		if _, given := tree.pick("header", "hed"); !given {
+			r.discard("header")
+		}
+		return
 	}
-	id, ok, err := header.number("report_id", "rid")
-	switch {
-	case err != nil:
-		return err
-	case !ok || id < 1 || id != math.Trunc(id) || id > 1<<53:
-		return errors.New("header.report_id: want a positive integer")
+	id, _ := r.find(header, "report_id", "rid")
+	if r.ID, ok = reportID(id); !ok {
+		r.discard("header.report_id")
 	}
-	r.ID = int64(id)
-	version, ok := header.pick("version", "v")
-	if !ok || version != "1.0" {
-		return errors.New(`header.version: want "1.0"`)
+	if version, _ := r.find(header, "version", "v"); version != "1.0" {
+		r.discard("header.version")
 	}
-	return nil
 }
 
-// ports makes a datapoint of the list, and one of the count: total where the agent
-// gives it, because the list may be a sample, else the list's length.
-func (r *Report) ports(metrics node, long, short, listName, countName string) error {
-	listening, ok, err := metrics.object(long, short)
-	if !ok || err != nil {
-		return err
+// reportID keeps all digits: a clock in nanoseconds is above 2^53.
+func reportID(v any) (string, bool) {
+	n, ok := v.(json.Number)
+	if !ok {
+		return "", false
 	}
-	items, hasList, err := listening.list("ports", "pts")
+	id, err := strconv.ParseUint(n.String(), 10, 64)
 	if err != nil {
-		return err
-	}
-	ports := make([]uint16, 0, len(items))
-	seen := map[uint16]bool{} // one port may listen on several interfaces
-	for i, item := range items {
-		port, ok, err := asNode(item, fmt.Sprintf("%s.ports[%d]", long, i)).number("port", "pt")
-		if err != nil {
-			return err
+		f, err := n.Float64() // such as 1.5e9
+		if err != nil || f != math.Trunc(f) || f < 1 || f >= 1<<64 {
+			return "", false
 		}
-		if !ok || port < 1 || port > math.MaxUint16 || port != math.Trunc(port) {
-			return fmt.Errorf("%s.ports[%d].port: want 1 to 65535", long, i)
+		id = uint64(f)
+	}
+	if id == 0 {
+		return "", false
+	}
+	return strconv.FormatUint(id, 10), true
+}
+
+// ports makes a datapoint of the list, and one of the count. One port may listen on
+// several interfaces. Nothing listens on port 0, so that the list is whole without it.
+func (r *Report) ports(metrics node, long, short, listName, countName string) {
+	listening, ok := r.object(metrics, long, short)
+	if !ok {
+		return
+	}
+	items, hasList := r.list(listening, "ports", "pts")
+	ports, seen := make([]uint16, 0, len(items)), map[uint16]bool{}
+	whole := true
+	for _, item := range items {
+		fields, _ := item.(map[string]any)
+		v, _ := node{fields: fields}.pick("port", "pt")
+		port, isNumber := asNumber(v)
+		if !isNumber || port < 1 || port > math.MaxUint16 || port != math.Trunc(port) {
+			r.discard(listening.child("ports"))
+			whole = whole && isNumber && port == 0
+			continue
 		}
 		if p := uint16(port); !seen[p] {
 			seen[p], ports = true, append(ports, p)
@@ -114,36 +137,33 @@ func (r *Report) ports(metrics node, long, short, listName, countName string) er
 	if hasList {
 		r.Values[listName] = defender.Value{Ports: ports}
 	}
-	return r.total(listening, countName, hasList, len(items))
+	r.total(listening, listName, countName, hasList, whole, len(items))
 }
 
-func (r *Report) total(n node, metric string, hasList bool, length int) error {
-	total, ok, err := n.number("total", "t")
-	if err != nil {
-		return err
+// total makes the datapoint of a count: total where the agent gives it, because the list
+// may be a sample, else the list's length. Of a list with a total that cannot be read it
+// is not known whether it is a sample.
+func (r *Report) total(n node, listName, countName string, hasList, whole bool, length int) {
+	total, ok, given := r.count(n, "total", "t")
+	if !given {
+		total, ok = int64(length), hasList
 	}
-	if ok && (total < 0 || total != math.Trunc(total) || total > 1<<53) {
-		return fmt.Errorf("%s.total: want an integer from 0 on", n.path)
+	if ok {
+		r.Values[countName] = defender.Value{Count: &total}
 	}
+	switch {
+	case !hasList:
+	case ok && total > int64(length):
+		r.Partial[listName] = defender.Partial{Listed: int64(length), Total: total}
+	case !whole || !ok:
+		r.Partial[listName] = defender.Partial{}
+	}
+}
+
+func (r *Report) traffic(metrics node) {
+	stats, ok := r.object(metrics, "network_stats", "ns")
 	if !ok {
-		if !hasList {
-			return nil
-		}
-		total = float64(length)
-	}
-	r.count(metric, total)
-	return nil
-}
-
-func (r *Report) count(metric string, n float64) {
-	v := int64(n)
-	r.Values[metric] = defender.Value{Count: &v}
-}
-
-func (r *Report) traffic(metrics node) error {
-	stats, ok, err := metrics.object("network_stats", "ns")
-	if !ok || err != nil {
-		return err
+		return
 	}
 	for _, m := range []struct {
 		long, short string
@@ -152,56 +172,44 @@ func (r *Report) traffic(metrics node) error {
 		{"bytes_in", "bi", defender.AllBytesIn}, {"bytes_out", "bo", defender.AllBytesOut},
 		{"packets_in", "pi", defender.AllPacketsIn}, {"packets_out", "po", defender.AllPacketsOut},
 	} {
-		delta, ok, err := stats.number(m.long, m.short)
-		switch {
-		case err != nil:
-			return err
-		case !ok:
-		case delta < 0:
-			r.Discarded++
-		case delta != math.Trunc(delta) || delta > 1<<53:
-			return fmt.Errorf("network_stats.%s: want an integer from 0 on", m.long)
-		default:
-			r.count(m.metric.Info().Name, delta)
+		if delta, ok, _ := r.count(stats, m.long, m.short); ok {
+			r.Values[m.metric.Info().Name] = defender.Value{Count: &delta}
 		}
 	}
-	return nil
 }
 
-func (r *Report) connections(metrics node) error {
-	tcp, ok, err := metrics.object("tcp_connections", "tc")
-	if !ok || err != nil {
-		return err
+func (r *Report) connections(metrics node) {
+	tcp, ok := r.object(metrics, "tcp_connections", "tc")
+	if !ok {
+		return
 	}
-	established, ok, err := tcp.object("established_connections", "ec")
-	if !ok || err != nil {
-		return err
+	tcp.path = ""
+	established, ok := r.object(tcp, "established_connections", "ec")
+	if !ok {
+		return
 	}
-	items, hasList, err := established.list("connections", "cs")
-	if err != nil {
-		return err
-	}
-	addresses := make([]string, 0, len(items))
-	seen := map[string]bool{}
-	for i, item := range items {
-		path := fmt.Sprintf("established_connections.connections[%d]", i)
-		remote, ok := asNode(item, path).pick("remote_addr", "rad")
-		text, isText := remote.(string)
-		if !ok || !isText {
-			return fmt.Errorf("%s.remote_addr: want IP:PORT", path)
-		}
+	items, hasList := r.list(established, "connections", "cs")
+	addresses, seen := make([]string, 0, len(items)), map[string]bool{}
+	whole := true
+	for _, item := range items {
+		fields, _ := item.(map[string]any)
+		v, _ := node{fields: fields}.pick("remote_addr", "rad")
+		text, _ := v.(string)
 		address, err := remoteAddress(text)
 		if err != nil {
-			return fmt.Errorf("%s.remote_addr: %q, want IP:PORT", path, text)
+			r.discard(established.child("connections"))
+			whole = false
+			continue
 		}
 		if !seen[address] {
 			seen[address], addresses = true, append(addresses, address)
 		}
 	}
+	name := defender.DestinationIPAddresses.Info().Name
 	if hasList {
-		r.Values[defender.DestinationIPAddresses.Info().Name] = defender.Value{CIDRs: addresses}
+		r.Values[name] = defender.Value{CIDRs: addresses}
 	}
-	return r.total(established, defender.EstablishedTCPConnections.Info().Name, hasList, len(items))
+	r.total(established, name, defender.EstablishedTCPConnections.Info().Name, hasList, whole, len(items))
 }
 
 // remoteAddress takes IP:PORT and [IP]:PORT, and IPv6 without brackets as some agents
@@ -221,57 +229,61 @@ func remoteAddress(text string) (string, error) {
 	return a.Unmap().WithZone("").String(), nil
 }
 
-func (r *Report) customs(customs node) error {
-	var faults []error
-	for _, name := range slices.Sorted(maps.Keys(customs.fields)) {
-		v, err := customValue(customs.fields[name])
-		if err != nil {
-			faults = append(faults, fmt.Errorf("custom_metrics.%s: %w", name, err))
+// reserved begin the names that no custom metric has: AWS's, and those of the engine's own
+// behaviors about reports.
+var reserved = []string{"aws:", "defenderhub:"}
+
+func (r *Report) customs(customs node) {
+	for name, v := range customs.fields {
+		if strings.HasPrefix(name, reserved[0]) || strings.HasPrefix(name, reserved[1]) {
+			r.discard(customs.path)
 			continue
 		}
-		if strings.HasPrefix(name, "aws:") {
-			faults = append(faults, fmt.Errorf("custom_metrics.%s: want a name that does not begin with aws:", name))
+		value, discarded := customValue(v)
+		for range discarded {
+			r.discard(customs.path)
+		}
+		if value.Kind() == 0 {
 			continue
 		}
-		r.Values[name] = v
+		r.Values[name] = value
+		if discarded > 0 {
+			r.Partial[name] = defender.Partial{}
+		}
 	}
-	return errors.Join(faults...)
 }
 
-// customValue reads the array with one object that AWS demands.
-func customValue(v any) (defender.Value, error) {
-	list, ok := v.([]any)
-	if !ok || len(list) != 1 {
-		return defender.Value{}, errors.New("want an array with one object")
+// customValue reads the array with one object that AWS demands, and counts what it cannot
+// read. A list is read without those elements.
+func customValue(v any) (value defender.Value, discarded int) {
+	list, _ := v.([]any)
+	if len(list) != 1 {
+		return defender.Value{}, 1
 	}
-	object, ok := list[0].(map[string]any)
-	if !ok || len(object) != 1 {
-		return defender.Value{}, errors.New("want an array with one object of one key")
+	object, _ := list[0].(map[string]any)
+	if len(object) != 1 {
+		return defender.Value{}, 1
 	}
-	for key, value := range object {
-		items, isList := value.([]any)
+	for key, inner := range object {
+		items, isList := inner.([]any)
 		switch {
 		case key == "number":
-			if n, ok := value.(float64); ok {
-				return defender.Value{Number: &n}, nil
+			if n, ok := asNumber(inner); ok {
+				return defender.Value{Number: &n}, 0
 			}
 		case !isList:
 		case key == "number_list":
-			if all, ok := each(items, func(v any) (float64, bool) { n, ok := v.(float64); return n, ok }); ok {
-				return defender.Value{Numbers: all}, nil
-			}
+			value.Numbers, discarded = each(items, asNumber)
+			return value, discarded
 		case key == "string_list":
-			if all, ok := each(items, func(v any) (string, bool) { s, ok := v.(string); return s, ok }); ok {
-				return defender.Value{Strings: all}, nil
-			}
+			value.Strings, discarded = each(items, func(v any) (string, bool) { s, ok := v.(string); return s, ok })
+			return value, discarded
 		case key == "ip_list":
-			if all, ok := each(items, address); ok {
-				return defender.Value{CIDRs: all}, nil
-			}
+			value.CIDRs, discarded = each(items, address)
+			return value, discarded
 		}
-		return defender.Value{}, fmt.Errorf("%s: want number, number_list, string_list or ip_list with a value of that kind", key)
 	}
-	panic("unreachable: one key")
+	return defender.Value{}, 1
 }
 
 func address(v any) (string, bool) {
@@ -283,15 +295,17 @@ func address(v any) (string, bool) {
 	return p.Masked().String(), err == nil
 }
 
-// each converts a list; the result is never nil.
-func each[T any](items []any, convert func(any) (T, bool)) ([]T, bool) {
-	all := make([]T, 0, len(items))
+// each converts a list and counts the elements that it cannot convert; the result is never
+// nil.
+func each[T any](items []any, convert func(any) (T, bool)) (all []T, discarded int) {
+	all = make([]T, 0, len(items))
 	for _, item := range items {
 		v, ok := convert(item)
 		if !ok {
-			return nil, false
+			discarded++
+			continue
 		}
 		all = append(all, v)
 	}
-	return all, true
+	return all, discarded
 }

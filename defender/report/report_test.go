@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -75,7 +77,7 @@ func TestLongAndShortSamplesInBothEncodings(t *testing.T) {
 		"report-long.json":  {29358693495, 26485035, 10013573555, 11382615},
 		"report-short.json": {29359307173, 26490711, 10014614051, 11387620},
 	}
-	ids := map[string]int64{"report-long.json": 1530304554, "report-short.json": 1530305228}
+	ids := map[string]string{"report-long.json": "1530304554", "report-short.json": "1530305228"}
 	for name, numbers := range traffic {
 		for encoding, payload := range map[string][]byte{"JSON": sample(t, name), "CBOR": asCBOR(t, sample(t, name))} {
 			t.Run(name+" "+encoding, func(t *testing.T) {
@@ -86,8 +88,8 @@ func TestLongAndShortSamplesInBothEncodings(t *testing.T) {
 				for i, m := range []string{"aws:all-bytes-in", "aws:all-bytes-out", "aws:all-packets-in", "aws:all-packets-out"} {
 					want[m] = count(numbers[i])
 				}
-				if got.ID != ids[name] || got.Discarded != 0 || !reflect.DeepEqual(got.Values, want) {
-					t.Errorf("got %+v\nwant id %d, values %+v", got, ids[name], want)
+				if got.ID != ids[name] || len(got.Discarded) > 0 || len(got.Partial) > 0 || !reflect.DeepEqual(got.Values, want) {
+					t.Errorf("got %+v\nwant id %s, values %+v", got, ids[name], want)
 				}
 			})
 		}
@@ -98,69 +100,187 @@ const header = `"header": {"report_id": 7, "version": "1.0"}, `
 
 func TestWhatAgentsReallyWrite(t *testing.T) {
 	for name, tc := range map[string]struct {
-		payload   string
-		want      map[string]defender.Value
-		discarded int
+		payload string
+		want    map[string]defender.Value
+		partial map[string]defender.Partial
 	}{
 		"long and short mixed": {`{"hed": {"report_id": 7, "v": "1.0"}, "metrics": {"tp": {"ports": [{"pt": 22}], "total": 1}}}`,
-			map[string]defender.Value{"aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(1)}, 0},
+			map[string]defender.Value{"aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(1)}, nil},
 		"total beside a sample": {`{` + header + `"metrics": {"listening_udp_ports": {"ports": [{"port": 53}], "total": 40}}}`,
-			map[string]defender.Value{"aws:listening-udp-ports": {Ports: []uint16{53}}, "aws:num-listening-udp-ports": count(40)}, 0},
+			map[string]defender.Value{"aws:listening-udp-ports": {Ports: []uint16{53}}, "aws:num-listening-udp-ports": count(40)}, map[string]defender.Partial{"aws:listening-udp-ports": {Listed: 1, Total: 40}}},
 		"total alone": {`{` + header + `"metrics": {"listening_udp_ports": {"total": 0}}}`,
-			map[string]defender.Value{"aws:num-listening-udp-ports": count(0)}, 0},
+			map[string]defender.Value{"aws:num-listening-udp-ports": count(0)}, nil},
 		"no total": {`{` + header + `"metrics": {"listening_tcp_ports": {"ports": [{"port": 53}, {"port": 80}]}}}`,
-			map[string]defender.Value{"aws:listening-tcp-ports": {Ports: []uint16{53, 80}}, "aws:num-listening-tcp-ports": count(2)}, 0},
+			map[string]defender.Value{"aws:listening-tcp-ports": {Ports: []uint16{53, 80}}, "aws:num-listening-tcp-ports": count(2)}, nil},
 		"an empty list is a datapoint": {`{` + header + `"metrics": {"listening_tcp_ports": {"ports": []}}}`,
-			map[string]defender.Value{"aws:listening-tcp-ports": {Ports: []uint16{}}, "aws:num-listening-tcp-ports": count(0)}, 0},
+			map[string]defender.Value{"aws:listening-tcp-ports": {Ports: []uint16{}}, "aws:num-listening-tcp-ports": count(0)}, nil},
 		"one port on two interfaces": {`{` + header + `"metrics": {"tp": {"pts": [{"pt": 22, "if": "eth0"}, {"pt": 22, "if": "lo"}], "t": 2}}}`,
-			map[string]defender.Value{"aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(2)}, 0},
-		"negative deltas after a reboot": {`{` + header + `"metrics": {"network_stats": {"bytes_in": -5, "bytes_out": 3, "packets_in": -1}}}`,
-			map[string]defender.Value{"aws:all-bytes-out": count(3)}, 2},
+			map[string]defender.Value{"aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(2)}, nil},
 		"IPv6 with and without brackets": {`{` + header + `"metrics": {"tc": {"ec": {"cs": [{"rad": "[2001:db8::1]:443"}, {"rad": "2001:db8::2:443"}, {"rad": "::ffff:192.0.2.1:80"}, {"rad": "192.0.2.1:1"}]}}}}`,
-			map[string]defender.Value{"aws:destination-ip-addresses": {CIDRs: []string{"2001:db8::1", "2001:db8::2", "192.0.2.1"}}, "aws:num-established-tcp-connections": count(4)}, 0},
+			map[string]defender.Value{"aws:destination-ip-addresses": {CIDRs: []string{"2001:db8::1", "2001:db8::2", "192.0.2.1"}}, "aws:num-established-tcp-connections": count(4)}, nil},
 		"custom metrics alone": {`{` + header + `"custom_metrics": {"battery": [{"number": -0.5}], "nets": [{"ip_list": ["10.0.0.0/8"]}]}}`,
-			map[string]defender.Value{"battery": number(-0.5), "nets": {CIDRs: []string{"10.0.0.0/8"}}}, 0},
-		"unknown keys are left alone": {`{` + header + `"metrics": {"future": 1}, "signature": "x"}`, map[string]defender.Value{}, 0},
+			map[string]defender.Value{"battery": number(-0.5), "nets": {CIDRs: []string{"10.0.0.0/8"}}}, nil},
+		"zero byte at the end of a text in C": {`{` + header + `"metrics": {"tp": {"t": 1}}}` + "\n\x00",
+			map[string]defender.Value{"aws:num-listening-tcp-ports": count(1)}, nil},
+		"byte order mark": {"\uFEFF{" + header + `"metrics": {"tp": {"t": 1}}}`,
+			map[string]defender.Value{"aws:num-listening-tcp-ports": count(1)}, nil},
+		"whole numbers with a point": {`{` + header + `"metrics": {"ns": {"bi": 15.0, "bo": 1.5e3}, "tp": {"pts": [{"pt": 22.0}], "t": 1.0}}}`,
+			map[string]defender.Value{"aws:all-bytes-in": count(15), "aws:all-bytes-out": count(1500), "aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(1)}, nil},
+		"unknown keys are left alone": {`{` + header + `"metrics": {"future": 1}, "signature": "x"}`, map[string]defender.Value{}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Decode([]byte(tc.payload))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got.Discarded != tc.discarded || !reflect.DeepEqual(got.Values, tc.want) {
-				t.Errorf("got %+v, want %+v and %d discarded", got, tc.want, tc.discarded)
+			if tc.partial == nil {
+				tc.partial = map[string]defender.Partial{}
+			}
+			if len(got.Discarded) > 0 || !reflect.DeepEqual(got.Values, tc.want) || !reflect.DeepEqual(got.Partial, tc.partial) {
+				t.Errorf("got %+v, want %+v and %+v", got, tc.want, tc.partial)
 			}
 		})
 	}
 }
 
-func TestUnreadableReportsNameTheField(t *testing.T) {
+// oddValues are reports with a telnet port and one odd value.
+func oddValues(t testing.TB) []struct {
+	Name, Report string
+	Discarded    map[string]int
+} {
+	var all []struct {
+		Name, Report string
+		Discarded    map[string]int
+	}
+	if err := json.Unmarshal(sample(t, "odd-values.json"), &all); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestOddValueSpoilsNoOther(t *testing.T) {
+	for _, tc := range oddValues(t) {
+		t.Run(tc.Name, func(t *testing.T) {
+			payloads := map[string][]byte{"JSON": []byte(tc.Report)}
+			if json.Valid(payloads["JSON"]) && !strings.Contains(tc.Report, "1e400") {
+				payloads["CBOR"] = asCBOR(t, payloads["JSON"])
+			}
+			for encoding, payload := range payloads {
+				got, err := Decode(payload)
+				if err != nil || !reflect.DeepEqual(got.Discarded, tc.Discarded) || !slices.Contains(got.Values["aws:listening-tcp-ports"].Ports, 23) {
+					t.Errorf("%s: %+v, %v, want port 23 and discarded %v", encoding, got, err, tc.Discarded)
+				}
+			}
+		})
+	}
+}
+
+// What JSON cannot show, or two encodings show differently.
+func TestOddEncodingsSpoilNothing(t *testing.T) {
+	fields := func(more string, tail ...byte) []byte {
+		// {"met": {"tp": {"pts": [{"pt": 23}]}, "ns": {"bi": ...}}, "hed": {"rid": 7, "v": "1.0"}}
+		return append([]byte("\xa2\x63met\xa2\x62tp\xa1\x63pts\x81\xa1\x62pt\x17\x62ns"+more+"\x63hed\xa2\x63rid\x07\x61v\x631.0"), tail...)
+	}
+	in := `{"header":{"report_id":7,"version":"1.0"},"metrics":{"listening_tcp_ports":{"ports":[{"port":23}]}},"custom_metrics":{`
+	for name, tc := range map[string]struct {
+		payload   []byte
+		discarded map[string]int
+	}{
+		"NaN in CBOR":                            {fields("\xa1\x62bi\xf9\x7e\x00"), map[string]int{"network_stats.bytes_in": 1}},
+		"a tag whose content is of no time":      {fields("\xa1\x62bi\xc0\x07"), map[string]int{"payload": 1}},
+		"a bignum":                               {fields("\xa1\x62bi\xc2\x49\x01\x00\x00\x00\x00\x00\x00\x00\x00"), map[string]int{"network_stats.bytes_in": 1}},
+		"a negative number below 64 bits":        {fields("\xa1\x62bi\x3b\xff\xff\xff\xff\xff\xff\xff\xff"), map[string]int{"network_stats.bytes_in": 1}},
+		"a key that is no text":                  {fields("\xa2\x01\x02\x62bo\x03"), map[string]int{}},
+		"a key of bytes":                         {fields("\xa2\x41\x01\x02\x62bo\x03"), map[string]int{}},
+		"a key of a list":                        {fields("\xa2\x80\x02\x62bo\x03"), map[string]int{"payload": 1}},
+		"a key twice":                            {fields("\xa2\x62bo\x02\x62bo\x03"), map[string]int{}},
+		"a text that is no UTF-8":                {fields("\xa2\x62\xff\xfe\x61\xff\x62bo\x03"), map[string]int{}},
+		"CBOR that says so":                      {append([]byte("\xd9\xd9\xf7"), fields("\xa1\x62bo\x03")...), map[string]int{}},
+		"something behind CBOR":                  {fields("\xa1\x62bo\x03", 0x01), map[string]int{"payload": 1}},
+		"a zero byte behind CBOR":                {fields("\xa1\x62bo\x03", 0), map[string]int{}},
+		"NaN in JSON":                            {[]byte(in + `"a":[{"number":NaN}],"b":[{"number":-Infinity}],"c \" NaN":[{"string_list":["NaN"]}]}}`), map[string]int{"custom_metrics": 2}},
+		"something behind JSON":                  {[]byte(in + `}} {"header":{}}`), map[string]int{"payload": 1}},
+		"more elements than CBOR libraries take": {[]byte(in + `"a":[{"number_list":[1` + strings.Repeat(",1", 20000) + `]}]}}`), map[string]int{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Decode(tc.payload)
+			if err != nil || got.ID != "7" || !slices.Contains(got.Values["aws:listening-tcp-ports"].Ports, 23) || !reflect.DeepEqual(got.Discarded, tc.discarded) {
+				t.Errorf("%+v, %v, want port 23 and discarded %v", got, err, tc.discarded)
+			}
+		})
+	}
+	got, err := Decode(asCBOR(t, []byte(in+`"a":[{"number_list":[1`+strings.Repeat(",1", 20000)+`]}]}}`)))
+	if err != nil || len(got.Values["a"].Numbers) != 20001 {
+		t.Errorf("%d numbers in CBOR, %v", len(got.Values["a"].Numbers), err)
+	}
+	if s := got.Values["c \" NaN"].Strings; len(s) > 0 {
+		t.Errorf("%v", s)
+	}
+}
+
+func TestReportIDKeepsItsDigits(t *testing.T) {
+	for text, want := range map[string]string{
+		"7": "7", "9007199254740993": "9007199254740993", "18446744073709551615": "18446744073709551615", "1.5e9": "1500000000", "7.0": "7",
+		"0": "", "-7": "", "1.5": "", "18446744073709551616": "", "1e300": "", `"7"`: "", "null": "",
+	} {
+		got, err := Decode([]byte(`{"header":{"version":"1.0","report_id":` + text + `},"metrics":{}}`))
+		if err != nil || got.ID != want {
+			t.Errorf("%s is %q, %v, want %q", text, got.ID, err, want)
+		}
+	}
+}
+
+func TestPartialLists(t *testing.T) {
+	ports := "aws:listening-tcp-ports"
+	for name, tc := range map[string]struct {
+		tcp  string
+		want map[string]defender.Partial
+	}{
+		"whole":                           {`{"pts":[{"pt":22}],"t":1}`, map[string]defender.Partial{}},
+		"a sample":                        {`{"pts":[{"pt":22}],"t":126}`, map[string]defender.Partial{ports: {Listed: 1, Total: 126}}},
+		"an empty sample":                 {`{"pts":[],"t":126}`, map[string]defender.Partial{ports: {Total: 126}}},
+		"a total below the list's length": {`{"pts":[{"pt":22},{"pt":23}],"t":1}`, map[string]defender.Partial{}},
+		"a total that cannot be read":     {`{"pts":[{"pt":22}],"t":"many"}`, map[string]defender.Partial{ports: {}}},
+		"an element that cannot be read":  {`{"pts":[{"pt":22},{"pt":"x"}]}`, map[string]defender.Partial{ports: {}}},
+		"port 0":                          {`{"pts":[{"pt":22},{"pt":0}]}`, map[string]defender.Partial{}},
+		"no list":                         {`{"t":126}`, map[string]defender.Partial{}},
+	} {
+		got, err := Decode([]byte(`{` + header + `"met":{"tp":` + tc.tcp + `}}`))
+		if err != nil || !reflect.DeepEqual(got.Partial, tc.want) {
+			t.Errorf("%s: %+v, %v, want %+v", name, got.Partial, err, tc.want)
+		}
+	}
+}
+
+func TestWhatContainsNoReportIsRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ payload, want string }{
-		"empty":                  {"", "empty"},
-		"garbage":                {"\xff\x00\x01", "CBOR"},
-		"not an object":          {"[1]", "object"},
-		"two objects":            {`{} {}`, "nothing behind"},
-		"no header":              {`{"metrics": {}}`, "header"},
-		"no report id":           {`{"header": {"version": "1.0"}, "metrics": {}}`, "report_id"},
-		"report id 0":            {`{"header": {"report_id": 0, "version": "1.0"}, "metrics": {}}`, "report_id"},
-		"other version":          {`{"header": {"report_id": 1, "version": "2.0"}, "metrics": {}}`, "version"},
-		"neither metrics":        {`{"header": {"report_id": 1, "version": "1.0"}}`, "metrics"},
-		"long and short at once": {`{` + header + `"metrics": {}, "met": {}}`, "met too"},
-		"port 0":                 {`{` + header + `"metrics": {"tp": {"pts": [{"pt": 0}]}}}`, "ports[0].port"},
-		"port as text":           {`{` + header + `"metrics": {"tp": {"pts": [{"pt": "22"}]}}}`, "port"},
-		"negative total":         {`{` + header + `"metrics": {"tp": {"t": -1}}}`, "total"},
-		"bad address":            {`{` + header + `"metrics": {"tc": {"ec": {"cs": [{"rad": "somewhere:1"}]}}}}`, "remote_addr"},
-		"custom not in an array": {`{` + header + `"custom_metrics": {"n": {"number": 1}}}`, "custom_metrics.n"},
-		"custom with two values": {`{` + header + `"custom_metrics": {"n": [{"number": 1}, {"number": 2}]}}`, "custom_metrics.n"},
-		"custom of wrong kind":   {`{` + header + `"custom_metrics": {"n": [{"number": "1"}]}}`, "number"},
-		"custom named aws:":      {`{` + header + `"custom_metrics": {"aws:x": [{"number": 1}]}}`, "aws:"},
-		"too large":              {`{"pad": "` + strings.Repeat("x", MaxBytes) + `"}`, "bytes"},
+		"empty":                 {"", "empty"},
+		"white space":           {" \n", "empty"},
+		"garbage":               {"\xff\x00\x01", "CBOR"},
+		"text":                  {"tampered", "CBOR"},
+		"not an object":         {"[1]", "object"},
+		"half an object":        {`{"metrics": {`, "JSON"},
+		"neither metrics":       {`{"header": {"report_id": 1, "version": "1.0"}}`, "metrics"},
+		"metrics of no object":  {`{` + header + `"metrics": 1, "custom_metrics": []}`, "metrics"},
+		"too large":             {`{"pad": "` + strings.Repeat("x", MaxBytes) + `"}`, "bytes"},
+		"deeper than CBOR goes": {strings.Repeat("\x81", maxNesting+1) + "\x01", "CBOR"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := Decode([]byte(tc.payload)); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want one that names %q", err, tc.want)
 			}
 		})
+	}
+}
+
+func TestReportWithoutReadableValues(t *testing.T) {
+	for metrics, want := range map[string]bool{
+		`"metrics":{}`: false, `"metrics":{"tp":7}`: true, `"metrics":{"tp":7,"up":{"t":1}}`: false, `"custom_metrics":{"a":[{}]}`: true,
+	} {
+		got, err := Decode([]byte(`{` + header + metrics + `}`))
+		if err != nil || got.Unreadable() != want {
+			t.Errorf("%s: unreadable %v, %v, want %v", metrics, got.Unreadable(), err, want)
+		}
 	}
 }
 
@@ -192,7 +312,19 @@ func TestJSONAndCBORSayTheSame(t *testing.T) {
 	})
 }
 
+// fields are all by which discarded values are counted: each is a metric.
+var fields = []string{
+	"payload", "header", "header.report_id", "header.version", "metrics", "custom_metrics",
+	"listening_tcp_ports", "listening_tcp_ports.ports", "listening_tcp_ports.total", "listening_udp_ports", "listening_udp_ports.ports", "listening_udp_ports.total",
+	"network_stats", "network_stats.bytes_in", "network_stats.bytes_out", "network_stats.packets_in", "network_stats.packets_out",
+	"tcp_connections", "established_connections", "established_connections.connections", "established_connections.total",
+}
+
 func FuzzDecode(f *testing.F) {
+	for _, odd := range oddValues(f) {
+		f.Add([]byte(odd.Report))
+	}
+	f.Add([]byte(`{"metrics":{"tp":{"pts":[{"pt":NaN}]}}}`))
 	for _, name := range []string{"report-long.json", "report-short.json"} {
 		f.Add(sample(f, name))
 		f.Add(asCBOR(f, sample(f, name)))
@@ -200,12 +332,28 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		r, err := Decode(payload)
 		if err != nil {
+			if len(r.Values) > 0 || len(r.Discarded) > 0 {
+				t.Errorf("%+v beside %v", r, err)
+			}
 			return
 		}
 		for name, v := range r.Values {
 			if v.Kind() == 0 {
 				t.Errorf("%s has no value", name)
 			}
+		}
+		for name, p := range r.Partial {
+			if v := r.Values[name]; v.Kind() == 0 || v.Count != nil || v.Number != nil || p.Sampled() && p.Listed >= p.Total {
+				t.Errorf("%s is partial: %+v of %v", name, p, v)
+			}
+		}
+		for field := range r.Discarded {
+			if !slices.Contains(fields, field) {
+				t.Errorf("%q is a field of the device's choice", field)
+			}
+		}
+		if id, err := strconv.ParseUint(r.ID, 10, 64); r.ID != "" && (err != nil || id == 0) {
+			t.Errorf("report ID %q", r.ID)
 		}
 	})
 }

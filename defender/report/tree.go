@@ -5,23 +5,27 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"reflect"
+	"strconv"
+	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 )
 
-// node is an object of the report and its path, for errors.
+// node is an object of the report and its path.
 type node struct {
 	path   string
 	fields map[string]any
 }
 
+// maxNesting bounds the levels of a CBOR report. The format has eight; each level costs
+// another pass over what lies below it.
+const maxNesting = 32
+
 var cborMode = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{
-		DefaultMapType: reflect.TypeFor[map[string]any](), DupMapKey: cbor.DupMapKeyEnforcedAPF,
-		MaxNestedLevels: 16, MaxArrayElements: 16384, MaxMapPairs: 16384, IndefLength: cbor.IndefLengthAllowed,
+		MaxNestedLevels: maxNesting, MaxArrayElements: MaxBytes, MaxMapPairs: MaxBytes, IndefLength: cbor.IndefLengthAllowed,
+		UTF8: cbor.UTF8DecodeInvalid, MapKeyByteString: cbor.MapKeyByteStringAllowed,
 	}.DecMode()
 	if err != nil {
 		panic(err) // the options are constants
@@ -29,66 +33,155 @@ var cborMode = func() cbor.DecMode {
 	return mode
 }()
 
+// byteOrderMark begins texts of some Windows tools.
+var byteOrderMark = []byte("\uFEFF")
+
 // decodeTree reads JSON, or CBOR where no JSON object can begin: a CBOR map begins
-// with a byte from 0xA0 on, or with a tag, never with a brace or white space.
-func decodeTree(payload []byte) (node, error) {
-	trimmed := bytes.TrimLeft(payload, " \t\r\n")
+// with a byte from 0xA0 on, or with a tag, never with a brace or white space. more
+// reports whether the payload has more than the tree: something that follows it, or items
+// of a CBOR map that cannot be decoded. White space and the zero byte that ends a text in C
+// do not count.
+func decodeTree(payload []byte) (tree node, more bool, err error) {
+	trimmed := bytes.TrimLeft(bytes.TrimPrefix(payload, byteOrderMark), " \t\r\n")
 	if len(trimmed) == 0 {
-		return node{}, errors.New("empty, want a JSON or CBOR object")
+		return node{}, false, errors.New("empty, want a JSON or CBOR object")
 	}
 	var v any
+	var rest []byte
 	if trimmed[0] == '{' {
-		d := json.NewDecoder(bytes.NewReader(trimmed))
-		if err := d.Decode(&v); err != nil {
-			return node{}, fmt.Errorf("want a JSON object: %w", err)
+		if v, rest, err = decodeJSON(trimmed); err != nil {
+			return node{}, false, fmt.Errorf("want a JSON object: %w", err)
 		}
-		if _, err := d.Token(); err != io.EOF {
-			return node{}, errors.New("want one JSON object and nothing behind it")
+	} else {
+		var first cbor.RawMessage
+		if rest, err = cborMode.UnmarshalFirst(payload, &first); err != nil {
+			return node{}, false, fmt.Errorf("want a JSON or CBOR object: %w", err)
 		}
-	} else if err := cborMode.Unmarshal(payload, &v); err != nil {
-		return node{}, fmt.Errorf("want a JSON or CBOR object: %w", err)
+		v = plain(first, &more)
 	}
-	fields, ok := plain(v).(map[string]any)
+	fields, ok := v.(map[string]any)
 	if !ok {
-		return node{}, errors.New("want a JSON or CBOR object")
+		return node{}, false, errors.New("want a JSON or CBOR object")
 	}
-	return node{fields: fields}, nil
+	more = more || len(bytes.Trim(rest, " \t\r\n\x00")) > 0
+	return node{fields: fields}, more, nil
 }
 
-// plain turns every number of CBOR into float64, as JSON has it. What no report holds
-// (tags, byte strings, NaN) becomes nil, which no field accepts.
-func plain(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for k, inner := range v {
-			v[k] = plain(inner)
+// decodeJSON keeps numbers as they are written: a float64 changes integers above 2^53.
+func decodeJSON(text []byte) (v any, rest []byte, err error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if err = d.Decode(&v); err != nil {
+		mended, changed := withoutNaN(text)
+		if !changed {
+			return nil, nil, err
 		}
-		return v
-	case []any:
-		for i, inner := range v {
-			v[i] = plain(inner)
+		text = mended
+		d = json.NewDecoder(bytes.NewReader(text))
+		d.UseNumber()
+		if err = d.Decode(&v); err != nil {
+			return nil, nil, err
 		}
-		return v
-	case string, bool:
-		return v
-	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
+	}
+	return v, text[d.InputOffset():], nil
+}
+
+// withoutNaN writes null for the numbers that JSON does not have and some libraries write.
+func withoutNaN(text []byte) (mended []byte, changed bool) {
+	mended = make([]byte, 0, len(text))
+	quoted := false
+scan:
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\' && i+1 < len(text):
+			mended = append(mended, c)
+			i++
+		case c == '"':
+			quoted = !quoted
+		case !quoted:
+			for _, name := range []string{"-Infinity", "Infinity", "NaN"} {
+				if bytes.HasPrefix(text[i:], []byte(name)) {
+					mended, changed = append(mended, "null"...), true
+					i += len(name) - 1
+					continue scan
+				}
+			}
+		}
+		mended = append(mended, text[i])
+	}
+	return mended, changed
+}
+
+// plain turns CBOR into what JSON decodes to. What no report holds (tags, byte strings,
+// NaN, keys that are no text) becomes nil, which no field accepts, or is left out. Each
+// item is decoded by itself, so that one that is wrong spoils no other. It sets lost where
+// an item of a map cannot be decoded.
+func plain(item cbor.RawMessage, lost *bool) any {
+	const (
+		list  = 4
+		table = 5
+		tag   = 6
+		// selfDescribed is the tag that only says that CBOR follows.
+		selfDescribed = 55799
+	)
+	if len(item) == 0 {
+		return nil
+	}
+	switch item[0] >> 5 {
+	case list:
+		var items []cbor.RawMessage
+		_ = cborMode.Unmarshal(item, &items) // well-formed: what it does not take stays nil
+		all := make([]any, len(items))
+		for i, inner := range items {
+			all[i] = plain(inner, lost)
+		}
+		return all
+	case table:
+		var pairs map[any]cbor.RawMessage
+		*lost = cborMode.Unmarshal(item, &pairs) != nil || *lost
+		fields := make(map[string]any, len(pairs))
+		for k, inner := range pairs {
+			if name, ok := k.(string); ok {
+				fields[strings.ToValidUTF8(name, "\uFFFD")] = plain(inner, lost)
+			}
+		}
+		return fields
+	case tag:
+		var t cbor.RawTag
+		if cborMode.Unmarshal(item, &t) != nil || t.Number != selfDescribed {
 			return nil
 		}
+		return plain(t.Content, lost)
+	}
+	var v any
+	if cborMode.Unmarshal(item, &v) != nil {
+		return nil
+	}
+	switch v := v.(type) {
+	case string:
+		return strings.ToValidUTF8(v, "\uFFFD")
+	case bool:
 		return v
-	case float32:
-		return plain(float64(v))
 	case uint64:
-		return float64(v)
+		return json.Number(strconv.FormatUint(v, 10))
 	case int64:
-		return float64(v)
+		return json.Number(strconv.FormatInt(v, 10))
+	case float64:
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			return json.Number(strconv.FormatFloat(v, 'g', -1, 64))
+		}
 	}
 	return nil
 }
 
-func asNode(v any, path string) node {
-	fields, _ := v.(map[string]any)
-	return node{path, fields}
+// asNumber is the value of a number that float64 can hold.
+func asNumber(v any) (float64, bool) {
+	n, ok := v.(json.Number)
+	if !ok {
+		return 0, false
+	}
+	f, err := n.Float64()
+	return f, err == nil
 }
 
 // pick returns the field under its long or its short name.
@@ -100,15 +193,14 @@ func (n node) pick(long, short string) (any, bool) {
 	return v, ok
 }
 
-// find is pick, but both names at once are an error: nobody could say which one holds.
-func (n node) find(long, short string) (any, bool, error) {
+// find is pick. Where both names are given it counts the short one as discarded.
+func (r *Report) find(n node, long, short string) (any, bool) {
 	_, hasLong := n.fields[long]
 	_, hasShort := n.fields[short]
 	if hasLong && hasShort {
-		return nil, false, fmt.Errorf("%s: given as %s too, want one of them", n.child(long), short)
+		r.discard(n.child(long))
 	}
-	v, ok := n.pick(long, short)
-	return v, ok, nil
+	return n.pick(long, short)
 }
 
 func (n node) child(name string) string {
@@ -118,38 +210,45 @@ func (n node) child(name string) string {
 	return n.path + "." + name
 }
 
-func (n node) object(long, short string) (node, bool, error) {
-	v, ok, err := n.find(long, short)
-	if !ok || err != nil {
-		return node{}, false, err
+func (r *Report) object(n node, long, short string) (node, bool) {
+	v, ok := r.find(n, long, short)
+	if !ok {
+		return node{}, false
 	}
 	fields, ok := v.(map[string]any)
 	if !ok {
-		return node{}, false, fmt.Errorf("%s: want an object", n.child(long))
+		r.discard(n.child(long))
 	}
-	return node{n.child(long), fields}, true, nil
+	return node{n.child(long), fields}, ok
 }
 
-func (n node) list(long, short string) ([]any, bool, error) {
-	v, ok, err := n.find(long, short)
-	if !ok || err != nil {
-		return nil, false, err
+func (r *Report) list(n node, long, short string) ([]any, bool) {
+	v, ok := r.find(n, long, short)
+	if !ok {
+		return nil, false
 	}
 	list, ok := v.([]any)
 	if !ok {
-		return nil, false, fmt.Errorf("%s: want a list", n.child(long))
+		r.discard(n.child(long))
 	}
-	return list, true, nil
+	return list, ok
 }
 
-func (n node) number(long, short string) (float64, bool, error) {
-	v, ok, err := n.find(long, short)
-	if !ok || err != nil {
-		return 0, false, err
+// maxCount is the greatest count that is believed: above it a float64, in which some
+// agents count, is no longer exact. A counter of 64 bits without sign that was reset lies
+// far above.
+const maxCount = 1 << 53
+
+// count reads an integer from 0 on. given reports whether the field is there at all.
+func (r *Report) count(n node, long, short string) (value int64, ok, given bool) {
+	v, given := r.find(n, long, short)
+	if !given {
+		return 0, false, false
 	}
-	f, ok := v.(float64)
-	if !ok {
-		return 0, false, fmt.Errorf("%s: want a number", n.child(long))
+	f, ok := asNumber(v)
+	if !ok || f < 0 || f != math.Trunc(f) || f > maxCount {
+		r.discard(n.child(long))
+		return 0, false, true
 	}
-	return f, true, nil
+	return int64(f), true, true
 }

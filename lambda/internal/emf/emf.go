@@ -4,9 +4,11 @@
 package emf
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -21,23 +23,35 @@ type Metrics struct {
 	now                 func() time.Time
 
 	mu     sync.Mutex
-	counts map[string]map[string]int // by source, by metric
+	counts map[set]map[string]int // by metric
+}
+
+// set is what counts have in common: a source, and the field of a device report or "".
+type set struct{ source, field string }
+
+func (s set) compare(o set) int {
+	return cmp.Or(cmp.Compare(s.source, o.source), cmp.Compare(s.field, o.field))
 }
 
 // New returns metrics of a function, written to out. dimension is what kind of function
 // it is, such as [defender.MetricDimensionForwarder].
 func New(dimension, function string, out io.Writer, now func() time.Time) *Metrics {
-	return &Metrics{dimension: dimension, function: function, out: out, now: now, counts: map[string]map[string]int{}}
+	return &Metrics{dimension: dimension, function: function, out: out, now: now, counts: map[set]map[string]int{}}
 }
 
 // Count adds n to a metric of a source.
-func (m *Metrics) Count(source, metric string, n int) {
+func (m *Metrics) Count(source, metric string, n int) { m.CountField(source, "", metric, n) }
+
+// CountField adds n to a metric of a source and of a field of device reports. Fields are few:
+// each is a metric of its own in CloudWatch.
+func (m *Metrics) CountField(source, field, metric string, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.counts[source] == nil {
-		m.counts[source] = map[string]int{}
+	s := set{source, field}
+	if m.counts[s] == nil {
+		m.counts[s] = map[string]int{}
 	}
-	m.counts[source][metric] += n
+	m.counts[s][metric] += n
 }
 
 type directive struct {
@@ -53,48 +67,39 @@ type metricSet struct {
 
 type definition struct{ Name, Unit string }
 
-// Flush writes a line for each source that counted anything, and starts again from 0.
-// Each metric stands under the function alone, where CloudWatch adds the sources up,
-// and under function and source.
+// Flush writes a line for each source, and each field, that counted anything, and starts
+// again from 0. Each metric stands under the function alone, where CloudWatch adds the
+// sources up, under function and source, and that of a field under function and field.
 func (m *Metrics) Flush() error {
 	m.mu.Lock()
 	counts := m.counts
-	m.counts = map[string]map[string]int{}
+	m.counts = map[set]map[string]int{}
 	m.mu.Unlock()
-	for _, source := range sortedKeys(counts) {
-		line := map[string]any{m.dimension: m.function, defender.MetricDimensionSource: source}
+	for _, s := range slices.SortedFunc(maps.Keys(counts), set.compare) {
+		line := map[string]any{m.dimension: m.function, defender.MetricDimensionSource: s.source}
+		dimensions := [][]string{{m.dimension}, {m.dimension, defender.MetricDimensionSource}}
+		if s.field != "" {
+			line[defender.MetricDimensionField] = s.field
+			dimensions = append(dimensions, []string{m.dimension, defender.MetricDimensionField})
+		}
 		var definitions []definition
-		for _, name := range sortedKeys(counts[source]) {
-			line[name] = counts[source][name]
+		for _, name := range slices.Sorted(maps.Keys(counts[s])) {
+			line[name] = counts[s][name]
 			definitions = append(definitions, definition{name, "Count"})
 		}
 		line["_aws"] = directive{
 			Timestamp: m.now().UnixMilli(),
 			CloudWatchMetrics: []metricSet{{
-				Namespace: defender.MetricNamespace,
-				Dimensions: [][]string{
-					{m.dimension},
-					{m.dimension, defender.MetricDimensionSource},
-				},
-				Metrics: definitions,
+				Namespace: defender.MetricNamespace, Dimensions: dimensions, Metrics: definitions,
 			}},
 		}
 		text, err := json.Marshal(line)
 		if err != nil {
-			return fmt.Errorf("metrics of %s: %w", source, err)
+			return fmt.Errorf("metrics of %s: %w", s.source, err)
 		}
 		if _, err := m.out.Write(append(text, '\n')); err != nil {
-			return fmt.Errorf("metrics of %s: %w", source, err)
+			return fmt.Errorf("metrics of %s: %w", s.source, err)
 		}
 	}
 	return nil
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

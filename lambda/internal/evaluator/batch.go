@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,6 +27,7 @@ func (h *Handler) batch(ctx context.Context, records []*record) {
 	}
 	h.beat(ctx, records)
 	forEach(records, func(r *record) { h.read(ctx, r) })
+	h.countDiscarded(records)
 	visits := bySubject(records)
 	h.visitAll(ctx, visits)
 	for _, v := range visits {
@@ -41,6 +43,28 @@ func (h *Handler) batch(ctx context.Context, records []*record) {
 		if r.failed {
 			h.count(r.kind, defender.MetricFailed, 1)
 		}
+	}
+}
+
+// maxNamed is how many devices one log line names.
+const maxNamed = 10
+
+// countDiscarded counts what cannot be read in device reports, and logs it once for all
+// records: an agent that writes one value wrong does so in each report.
+func (h *Handler) countDiscarded(records []*record) {
+	fields := map[string]int{}
+	devices := map[string]bool{}
+	for _, r := range records {
+		for field, n := range r.discarded {
+			h.Metrics.CountField(r.kind, field, defender.MetricDiscarded, n)
+			fields[field] += n
+		}
+		if len(r.discarded) > 0 && len(devices) < maxNamed {
+			devices[r.subject] = true
+		}
+	}
+	if len(fields) > 0 {
+		h.Log.Warn("values in device reports cannot be read and were discarded", "fields", fields, "devices", slices.Sorted(maps.Keys(devices)))
 	}
 }
 

@@ -239,7 +239,7 @@ func TestThingsOfABatchAreJudgedInTheOrderOfSending(t *testing.T) {
 }
 
 func TestUnreadableReports(t *testing.T) {
-	broken := []byte(`{"header":{"report_id":1,"version":"1.0"},"metrics":{"listening_tcp_ports":{"ports":[{"port":0}]}}}`)
+	broken := []byte(`{"header":{"report_id":1,"version":"1.0"},"listening_tcp_ports":{"ports":[{"port":23}]}}`)
 	for name, c := range map[string]struct {
 		filter, topic, client string
 		answered              string
@@ -281,7 +281,7 @@ func TestUnreadableReports(t *testing.T) {
 			StatusDetails     struct{ ErrorCode, ErrorMessage string }
 		}
 		if err := json.Unmarshal([]byte(payload), &answer); err != nil || topic != c.answered || answer.ThingName != "pump" || answer.Status != "REJECTED" ||
-			answer.Timestamp != start.UnixMilli() || answer.StatusDetails.ErrorCode != "InvalidPayload" || !strings.Contains(answer.StatusDetails.ErrorMessage, "listening_tcp_ports.ports[0].port") {
+			answer.Timestamp != start.UnixMilli() || answer.StatusDetails.ErrorCode != "InvalidPayload" || !strings.Contains(answer.StatusDetails.ErrorMessage, "metrics: missing") {
 			t.Errorf("%s: %s %s (%v)", name, topic, payload, err)
 		}
 		if strings.Contains(r.logs.String(), "listening") {

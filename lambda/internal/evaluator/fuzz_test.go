@@ -18,6 +18,9 @@ func FuzzMessage(f *testing.F) {
 	}
 	f.Add(`{"ruleName":"Reports","topic":"t","clientId":"pump","base64OriginalPayload":"e30="}`)
 	f.Add(`{"kind":"lifecycle","payload":"e30="}`)
+	for _, odd := range oddValues(f) {
+		f.Add(report("1", "pump", at(0), []byte(odd.Report)).Body)
+	}
 	config := profile(
 		defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)},
 		defender.Behavior{Name: "small", Criteria: defender.MessageByteSize.LessThan(8)},

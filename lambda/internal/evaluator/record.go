@@ -34,7 +34,9 @@ type record struct {
 	// thing is set where the registry had to be asked for the subject.
 	thing  *registry.Thing
 	points []evaluate.Datapoint
-	// answer is for a report that cannot be read.
+	// discarded counts by field what cannot be read in a report.
+	discarded map[string]int
+	// answer is for a message that contains no report.
 	answer *answer
 	// failed tells that the record has to come again.
 	failed bool
@@ -155,8 +157,8 @@ func (h *Handler) understand(r *record, t evaluate.Telemetry) error {
 		r.points, r.answer = evaluate.UnreadableReport(t.ID, t.Time), h.rejection(t, err)
 		return nil
 	}
-	h.count(r.kind, defender.MetricDiscarded, read.Discarded)
-	r.points = evaluate.Report("report/"+strconv.FormatInt(read.ID, 10), t.Time, read.Values)
+	r.discarded = read.Discarded
+	r.points = evaluate.Report("report/"+cmp.Or(read.ID, t.ID), t.Time, read.Values, read.Partial, read.Unreadable())
 	return nil
 }
 

@@ -3,7 +3,6 @@ package devicedefender
 import (
 	"bytes"
 	"encoding/json"
-	"strconv"
 	"strings"
 	"time"
 
@@ -43,7 +42,7 @@ func (r *Reports) Receive(topic string, payload []byte) {
 	} else {
 		answer["status"] = "ACCEPTED"
 		// AWS's only sample has the report id as a key and seconds as its value.
-		answer[strconv.FormatInt(received.ID, 10)] = at.Unix()
+		answer[received.ID] = at.Unix()
 	}
 	encode := json.Marshal
 	if format == "cbor" {
@@ -66,11 +65,16 @@ func reportTopic(topic string) (thing, format string, ok bool) {
 	return levels[2], levels[5], true
 }
 
-// decodeReport also refuses a report in the format of the other topic.
+// decodeReport also refuses a report in the format of the other topic, and one with a value
+// that cannot be read, as AWS refuses a custom metric without its list.
 func decodeReport(format string, payload []byte) (report.Report, error) {
 	isJSON := bytes.HasPrefix(bytes.TrimLeft(payload, " \t\r\n"), []byte("{"))
 	if isJSON != (format == "json") {
 		return report.Report{}, invalidRequest("the report is not in the format of its topic, %s", format)
 	}
-	return report.Decode(payload)
+	received, err := report.Decode(payload)
+	if err == nil && len(received.Discarded) > 0 {
+		err = invalidRequest("the report has values that cannot be read: %v", received.Discarded)
+	}
+	return received, err
 }
