@@ -16,7 +16,6 @@ import (
 
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
 	"github.com/defenderhub/defenderhub/test/localaws/eventbridge"
-	"github.com/defenderhub/defenderhub/test/localaws/iam"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
@@ -90,7 +89,6 @@ func (c *Cloud) onMessage(m mqtt.Message) {
 	c.syncRules()
 	sql := iotsql.Message{
 		Topic: m.Topic, ClientID: m.ClientID, Principal: m.Principal, AccountID: c.Account, Time: m.Time, Payload: m.Payload,
-		NewUUID: uuid.NewString, RegistryData: c.registryData,
 	}
 	if m.SourceIP.IsValid() {
 		sql.SourceIP = m.SourceIP.String()
@@ -181,27 +179,4 @@ func (c *Cloud) identityPools(ctx context.Context) (int, error) {
 	var list struct{ IdentityPools []json.RawMessage }
 	err := c.api(c.Endpoint).Target(ctx, "cognito-identity", "AWSCognitoIdentityService.ListIdentityPools", map[string]int{"MaxResults": 60}, &list)
 	return len(list.IdentityPools), err
-}
-
-// registryData answers get_registry_data.
-func (c *Cloud) registryData(api, thingName, roleARN string) ([]byte, error) {
-	session := iam.Session{Role: roleARN, Name: "get_registry_data"}
-	if err := c.Permissions.Allow(c.ctx, session, c.IoT.ARN("thing/"+thingName), "iot:"+api); err != nil {
-		return nil, err
-	}
-	switch api {
-	case "DescribeThing":
-		out, err := c.IoT.DescribeThing(&iotcore.ThingInput{ThingName: thingName})
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(out)
-	case "ListThingGroupsForThing":
-		out, err := c.IoT.ListThingGroupsForThing(&iotcore.ListThingGroupsForThingInput{ThingName: thingName})
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(out)
-	}
-	return nil, fmt.Errorf("get_registry_data knows DescribeThing and ListThingGroupsForThing, not %s", api)
 }

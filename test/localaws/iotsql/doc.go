@@ -17,6 +17,7 @@
 //   - Whole numbers are Int, however they are written (10.0 is 10), and Int
 //     divided by Int is an Int, truncated.
 //
-// Where AWS documents a construct but not what it does (a dotted alias, an
-// expression without alias), Parse refuses it rather than guess.
+// Parse refuses by name what AWS has and nobody needs here (nested SELECT, IN,
+// EXISTS, dates, trigonometry and hashes), and what AWS documents without what
+// it does (a dotted alias, an expression without alias).
 package iotsql

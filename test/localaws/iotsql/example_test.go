@@ -25,18 +25,14 @@ func Example() {
 		Payload:  []byte(`{"tampered": true}`),
 	}
 	fmt.Println(rule.Matches("DoorEvents", message.Topic))
-	evaluation, err := rule.Begin(message)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	evaluation := rule.Begin(message)
 	output, matched, err := evaluation.Select()
 	fmt.Println(string(output), matched, err)
 	fmt.Println(evaluation.Expand(key))
 	// Output:
 	// true
 	// {"clientId":"door-7","time":1481825251155,"tampered":true} true <nil>
-	// doors/door-7 <nil>
+	// doors/door-7
 }
 
 func ExampleParse_refused() {

@@ -1,12 +1,8 @@
 package iotsql
 
-import "errors"
-
-// expr is an expression that Parse has checked.
-type expr interface {
-	// eval gives Undefined where AWS does; an error means that the SQL fails.
-	eval(*scope) (value, error)
-}
+// expr is an expression that Parse has checked. It never fails: it gives Undefined where
+// AWS does.
+type expr interface{ eval(*scope) value }
 
 // scope is what an expression sees of one message.
 type scope struct {
@@ -17,9 +13,7 @@ type scope struct {
 	json bool
 	// empty is true if there is no payload, to which SELECT *, x adds.
 	empty bool
-	// root is the payload, element is what names refer to: the payload, or in a
-	// nested SELECT the element of its FROM.
-	root, element value
+	root  value // the payload
 }
 
 func newScope(m *Message) *scope {
@@ -30,7 +24,6 @@ func newScope(m *Message) *scope {
 			s.root, s.json = v, true
 		}
 	}
-	s.element = s.root
 	return s
 }
 
@@ -39,9 +32,7 @@ type (
 	literal struct{ value value }
 	// payload is * as an argument: the message, or undefined if it is not JSON.
 	payload struct{}
-	// document is * AS key: the message, which must be JSON.
-	document struct{}
-	// name is a key of the message or of a nested SELECT's element.
+	// name is a key of the message.
 	name struct{ key string }
 	// reference is a SET variable.
 	reference struct{ name string }
@@ -55,9 +46,12 @@ type (
 		op          string
 		left, right expr
 	}
-	exists     struct{ of *query }
 	arrayExpr  []expr
-	objectExpr []item
+	objectExpr []keyValue
+	keyValue   struct {
+		key  string
+		expr expr
+	}
 	simpleCase struct {
 		of        expr
 		branches  []branch
@@ -66,117 +60,53 @@ type (
 	branch struct{ when, then expr }
 )
 
-func (l literal) eval(*scope) (value, error) { return l.value, nil }
+func (l literal) eval(*scope) value     { return l.value }
+func (payload) eval(s *scope) value     { return s.root }
+func (n name) eval(s *scope) value      { return keyIn(s.root, n.key) }
+func (r reference) eval(s *scope) value { return s.variables[r.name] }
+func (m member) eval(s *scope) value    { return keyIn(m.of.eval(s), m.key) }
+func (n not) eval(s *scope) value       { return negate(n.of.eval(s)) }
+func (b binary) eval(s *scope) value    { return operate(b.op, b.left.eval(s), b.right.eval(s)) }
 
-func (payload) eval(s *scope) (value, error) { return s.element, nil }
-
-func (document) eval(s *scope) (value, error) {
-	if isUndefined(s.element) && !s.empty {
-		return undefined{}, errors.New("* AS a key nests a JSON document, and the payload is none; use encode(*, 'base64')")
-	}
-	return s.element, nil
-}
-
-func (n name) eval(s *scope) (value, error) {
-	if o, ok := s.element.(*object); ok {
-		return o.get(n.key), nil
-	}
-	return undefined{}, nil
-}
-
-func (r reference) eval(s *scope) (value, error) { return s.variables[r.name], nil }
-
-func (m member) eval(s *scope) (value, error) {
-	v, err := m.of.eval(s)
-	if err != nil {
-		return undefined{}, err
-	}
+func keyIn(v value, key string) value {
 	if o, ok := v.(*object); ok {
-		return o.get(m.key), nil
+		return o.get(key)
 	}
-	return undefined{}, nil
+	return undefined{}
 }
 
-func (n not) eval(s *scope) (value, error) {
-	v, err := n.of.eval(s)
-	if err != nil {
-		return undefined{}, err
-	}
-	return negate(v), nil
-}
-
-func (b binary) eval(s *scope) (value, error) {
-	l, err := b.left.eval(s)
-	if err != nil {
-		return undefined{}, err
-	}
-	r, err := b.right.eval(s)
-	if err != nil {
-		return undefined{}, err
-	}
-	return operate(b.op, l, r), nil
-}
-
-// eval is true from one element on.
-func (e exists) eval(s *scope) (value, error) {
-	v, err := e.of.eval(s)
-	if err != nil {
-		return undefined{}, err
-	}
-	switch v := v.(type) {
-	case undefined:
-		return boolean(false), nil
-	case array:
-		return boolean(len(v) > 0), nil
-	default:
-		return boolean(true), nil
-	}
-}
-
-func (a arrayExpr) eval(s *scope) (value, error) {
+func (a *arrayExpr) eval(s *scope) value {
 	result := array{}
-	for _, e := range a {
-		v, err := e.eval(s)
-		if err != nil {
-			return undefined{}, err
-		}
-		if !isUndefined(v) {
+	for _, e := range *a {
+		if v := e.eval(s); !isUndefined(v) {
 			result = append(result, v)
 		}
 	}
-	return result, nil
+	return result
 }
 
-func (o objectExpr) eval(s *scope) (value, error) {
+func (o *objectExpr) eval(s *scope) value {
 	result := newObject()
-	for _, it := range o {
-		v, err := it.expr.eval(s)
-		if err != nil {
-			return undefined{}, err
-		}
-		result.set(it.key, v)
+	for _, kv := range *o {
+		result.set(kv.key, kv.expr.eval(s))
 	}
-	return result, nil
+	return result
 }
 
 // eval takes the first branch that equals; without any and without ELSE, or for
 // an Undefined, it is Undefined.
-func (c simpleCase) eval(s *scope) (value, error) {
-	of, err := c.of.eval(s)
-	if err != nil || isUndefined(of) {
-		return undefined{}, err
+func (c simpleCase) eval(s *scope) value {
+	of := c.of.eval(s)
+	if isUndefined(of) {
+		return of
 	}
 	for _, b := range c.branches {
-		when, err := b.when.eval(s)
-		if err != nil {
-			return undefined{}, err
-		}
-		if equal(of, when) {
+		if equal(of, b.when.eval(s)) {
 			return b.then.eval(s)
 		}
 	}
 	if c.otherwise == nil {
-		return undefined{}, nil
+		return undefined{}
 	}
 	return c.otherwise.eval(s)
 }

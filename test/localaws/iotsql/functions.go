@@ -4,121 +4,291 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"regexp"
+	"regexp/syntax"
+	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/cockroachdb/apd/v3"
+	"github.com/google/uuid"
 )
 
-// maxTransformBytes is the limit of the array that transform returns.
-const maxTransformBytes = 128 << 10
+// function is a built-in function of AWS IoT SQL.
+type function struct {
+	// min and max bound the number of arguments; any other number gives
+	// Undefined, as AWS does. max -1 is any number.
+	min, max int
+	eval     func(s *scope, args []value) value
+	// check refuses arguments at Parse; nil accepts all.
+	check func(args []expr) error
+}
 
-// functions is the table of the reference, by name in lower case. cast, encode
-// and get_or_default are special forms and not in it.
-var functions = func() map[string]function {
-	all := map[string]function{
-		"topic":     {min: 0, max: 1, eval: topic},
-		"clientid":  {eval: clientID},
-		"principal": {eval: messageText(func(m *Message) string { return m.Principal })},
-		"sourceip":  {eval: messageText(func(m *Message) string { return m.SourceIP })},
-		"traceid":   {eval: messageText(func(m *Message) string { return m.TraceID })},
-		"accountid": {eval: messageText(func(m *Message) string { return m.AccountID })},
-		"timestamp": {eval: timestamp},
-		"newuuid":   {eval: newUUID},
-		"sql_version": {eval: func(*scope, []value) (value, error) {
-			return text(Version), nil
-		}},
-		"get_registry_data": {min: 3, max: 3, eval: getRegistryData, check: wantRegistryAPI},
-		"get":               {min: 2, max: 2, eval: pure(get)},
-		"decode":            {min: 2, max: 2, eval: pure(decode), check: wantBase64},
-		"isundefined": {min: 1, max: 1, eval: pure(func(args []value) value {
-			return boolean(isUndefined(args[0]))
-		})},
-		"isnull": {min: 1, max: 1, eval: pure(func(args []value) value {
-			return boolean(isNull(args[0]))
-		})},
-		"nanvl":     {min: 2, max: 2, eval: pure(nanvl)},
-		"transform": {min: 3, max: 3, eval: transform, check: wantTransformMode},
-	}
-	for _, table := range []map[string]function{textFunctions, mathFunctions, timeFunctions} {
-		for name, f := range table {
-			all[name] = f
+// functions is the table of what runs, by name in lower case; cast is a special form.
+var functions = map[string]function{
+	"topic":          {0, 1, topic, nil},
+	"clientid":       {0, 0, clientID, nil},
+	"principal":      {0, 0, property(func(m *Message) string { return m.Principal }), nil},
+	"sourceip":       {0, 0, property(func(m *Message) string { return m.SourceIP }), nil},
+	"traceid":        {0, 0, property(func(m *Message) string { return m.TraceID }), nil},
+	"accountid":      {0, 0, property(func(m *Message) string { return m.AccountID }), nil},
+	"timestamp":      {0, 0, func(s *scope, _ []value) value { return newInt(s.message.Time.UnixMilli()) }, nil},
+	"newuuid":        {0, 0, newUUID, nil},
+	"encode":         {2, 2, pure(encode), wantBase64},
+	"decode":         {2, 2, pure(decode), wantBase64},
+	"get":            {2, 2, pure(get), nil},
+	"get_or_default": {2, 2, pure(orElse), nil},
+	"nanvl":          {2, 2, pure(orElse), nil},
+	"isundefined":    {1, 1, pure(func(args []value) value { return boolean(isUndefined(args[0])) }), nil},
+	"isnull":         {1, 1, pure(func(args []value) value { return boolean(isNull(args[0])) }), nil},
+
+	"length":         {1, 1, texts(func(s []string) value { return newInt(int64(utf8.RuneCountInString(s[0]))) }), nil},
+	"numbytes":       {1, 1, texts(func(s []string) value { return newInt(int64(len(s[0]))) }), nil},
+	"lower":          {1, 1, texts(func(s []string) value { return text(strings.ToLower(s[0])) }), nil},
+	"upper":          {1, 1, texts(func(s []string) value { return text(strings.ToUpper(s[0])) }), nil},
+	"trim":           {1, 1, texts(func(s []string) value { return text(strings.TrimSpace(s[0])) }), nil},
+	"startswith":     {2, 2, texts(func(s []string) value { return boolean(strings.HasPrefix(s[0], s[1])) }), nil},
+	"endswith":       {2, 2, texts(func(s []string) value { return boolean(strings.HasSuffix(s[0], s[1])) }), nil},
+	"indexof":        {2, 2, texts(indexOf), nil},
+	"replace":        {3, 3, texts(func(s []string) value { return text(strings.ReplaceAll(s[0], s[1], s[2])) }), nil},
+	"concat":         {0, -1, pure(concat), nil},
+	"substring":      {2, 3, pure(substring), nil},
+	"regexp_matches": {2, 2, texts(regexpMatches), wantRegexp},
+
+	"abs":   {1, 1, ofNumber(func(n number) value { return newNumber(new(apd.Decimal).Abs(n.d)) }), nil},
+	"ceil":  {1, 1, ofNumber(func(n number) value { return n.integral(arithmetic.Ceil) }), nil},
+	"floor": {1, 1, ofNumber(number.floor), nil},
+	"round": {1, 1, ofNumber(func(n number) value { return n.integral(halfUp.RoundToIntegralValue) }), nil},
+}
+
+// refused are functions that AWS has and the local cloud does not run, with the reason where
+// it is another than that nobody needs them here.
+var refused = func() map[string]string {
+	all := map[string]string{}
+	for _, names := range []struct{ why, functions string }{
+		{", it calls an external service", "aws_lambda get_dynamodb get_registry_data get_secret get_thing_shadow machinelearning_predict"},
+		{", MQTT 5 headers do not reach the local rules engine", "get_mqtt_property get_user_properties"},
+		{"", "acos asin atan atan2 bitand bitnot bitor bitxor chr cos cosh exp ln log lpad ltrim md2 md5 mod parse_time power rand " +
+			"regexp_replace regexp_substr remainder rpad rtrim sha1 sha224 sha256 sha384 sha512 sign sin sinh sql_version sqrt tan tanh " +
+			"time_to_epoch transform trunc"},
+	} {
+		for _, name := range strings.Fields(names.functions) {
+			all[name] = names.why
 		}
 	}
 	return all
 }()
 
-// pure makes a function of its arguments alone, that cannot fail.
-func pure(f func(args []value) value) func(*scope, []value) (value, error) {
-	return func(_ *scope, args []value) (value, error) { return f(args), nil }
+// call reads the arguments of a function, whose name may be in any case.
+func (p *parser) call(written string) (expr, error) {
+	fn := strings.ToLower(written)
+	if why, ok := refused[fn]; ok {
+		return nil, fmt.Errorf("function %s: the local cloud does not run it%s", fn, why)
+	}
+	f, known := functions[fn]
+	if !known && fn != "cast" {
+		return nil, fmt.Errorf("function %s: AWS IoT SQL %s has no such function", written, Version)
+	}
+	var args []expr
+	as := ""
+	err := p.list(")", func() error {
+		e, err := p.argument("function "+fn, len(args) == 0 && (fn == "encode" || fn == "get"))
+		if err == nil && p.take("AS") {
+			if as, err = p.text(identifier); err == nil && fn != "cast" {
+				return fmt.Errorf("function %s: AS %s is for cast only", fn, as)
+			}
+		}
+		if _, message := e.(payload); message && fn == "encode" {
+			e = raw{}
+		}
+		args = append(args, e)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case fn == "cast" && (as == "" || len(args) != 1):
+		return nil, errors.New("function cast: want cast(value AS type)")
+	case fn == "cast":
+		to, ok := castTypes[strings.ToLower(as)]
+		if !ok {
+			return nil, fmt.Errorf("function cast: AS %s, want String, Int, Decimal or Boolean", as)
+		}
+		f = function{min: 1, max: 1, eval: pure(func(args []value) value { return to(args[0]) })}
+	case f.check != nil:
+		if err := f.check(args); err != nil {
+			return nil, fmt.Errorf("function %s: %w", fn, err)
+		}
+	}
+	return call{f, args}, nil
 }
 
-// messageText makes a function that gives a property of the message, Undefined
-// if it has none.
-func messageText(property func(*Message) string) func(*scope, []value) (value, error) {
-	return func(s *scope, _ []value) (value, error) {
-		if p := property(s.message); p != "" {
-			return text(p), nil
-		}
-		return undefined{}, nil
+// call is the call of a function.
+type call struct {
+	function function
+	args     []expr
+}
+
+func (c call) eval(s *scope) value {
+	if len(c.args) < c.function.min || c.function.max >= 0 && len(c.args) > c.function.max {
+		return undefined{}
 	}
+	args := make([]value, len(c.args))
+	for i, a := range c.args {
+		args[i] = a.eval(s)
+	}
+	return c.function.eval(s, args)
+}
+
+// raw is * of encode: the payload byte for byte, JSON or not.
+type raw struct{}
+
+func (raw) eval(s *scope) value { return s.message.Payload }
+
+// wantBase64 checks the scheme of encode and decode, which AWS wants literal.
+func wantBase64(args []expr) error {
+	if len(args) < 2 {
+		return nil
+	}
+	l, _ := args[1].(literal)
+	switch scheme, ok := l.value.(text); {
+	case !ok:
+		return errors.New("the scheme must be a literal string")
+	case scheme == "proto":
+		return errors.New("scheme 'proto': the local cloud does not run it")
+	case scheme != "base64":
+		return fmt.Errorf("scheme '%s', want 'base64'", scheme)
+	}
+	return nil
+}
+
+// wantRegexp takes literal expressions, and refuses those that Java's engine knows and Go's
+// does not. What neither knows is Undefined when it runs.
+func wantRegexp(args []expr) error {
+	if len(args) < 2 {
+		return nil
+	}
+	l, _ := args[1].(literal)
+	pattern, ok := l.value.(text)
+	if !ok {
+		return errors.New("the local cloud runs literal regular expressions only")
+	}
+	_, err := regexp.Compile(string(pattern))
+	var fault *syntax.Error
+	if errors.As(err, &fault) && !slices.Contains([]syntax.ErrorCode{syntax.ErrMissingParen, syntax.ErrUnexpectedParen, syntax.ErrMissingBracket, syntax.ErrMissingRepeatArgument, syntax.ErrTrailingBackslash}, fault.Code) {
+		return fmt.Errorf("regular expression %q: the local cloud does not run lookaround, backreferences and the like: %w", string(pattern), err)
+	}
+	return nil
+}
+
+func regexpMatches(s []string) value {
+	re, err := regexp.Compile(s[1])
+	if err != nil {
+		return undefined{}
+	}
+	return boolean(re.MatchString(s[0]))
+}
+
+// pure makes a function of its arguments alone.
+func pure(f func(args []value) value) func(*scope, []value) value {
+	return func(_ *scope, args []value) value { return f(args) }
+}
+
+// property makes a function that gives a property of the message, Undefined if it has none.
+func property(of func(*Message) string) func(*scope, []value) value {
+	return func(s *scope, _ []value) value {
+		if p := of(s.message); p != "" {
+			return text(p)
+		}
+		return undefined{}
+	}
+}
+
+// texts makes a function of strings, Undefined where an argument is none.
+func texts(f func([]string) value) func(*scope, []value) value {
+	return pure(func(args []value) value {
+		converted := make([]string, len(args))
+		for i, a := range args {
+			var ok bool
+			if converted[i], ok = toText(a); !ok {
+				return undefined{}
+			}
+		}
+		return f(converted)
+	})
+}
+
+// ofNumber makes a function of a number, Undefined where the argument is none.
+func ofNumber(f func(number) value) func(*scope, []value) value {
+	return pure(func(args []value) value {
+		if n, ok := toNumber(args[0]); ok {
+			return f(n)
+		}
+		return undefined{}
+	})
 }
 
 // topic gives the whole topic or a segment from 1 on, of Basic Ingest without
 // the prefix.
-func topic(s *scope, args []value) (value, error) {
+func topic(s *scope, args []value) value {
 	t := s.message.Topic
 	if _, rest, ok := BasicIngest(t); ok {
 		t = rest
 	}
 	if len(args) == 0 {
-		return text(t), nil
-	}
-	n, ok := toNumber(args[0])
-	if !ok {
-		return undefined{}, nil
+		return text(t)
 	}
 	levels := strings.Split(t, "/")
-	i, ok := n.int64()
-	if !ok || i < 1 || i > int64(len(levels)) {
-		return undefined{}, nil
+	n, ok := toNumber(args[0])
+	if !ok {
+		return undefined{}
 	}
-	return text(levels[i-1]), nil
+	if i, ok := n.int64(); ok && i >= 1 && i <= int64(len(levels)) {
+		return text(levels[i-1])
+	}
+	return undefined{}
 }
 
-func clientID(s *scope, _ []value) (value, error) {
+func clientID(s *scope, _ []value) value {
 	if s.message.ClientID == "" {
-		return text("n/a"), nil
+		return text("n/a")
 	}
-	return text(s.message.ClientID), nil
+	return text(s.message.ClientID)
 }
 
-func timestamp(s *scope, _ []value) (value, error) {
-	return newInt(s.message.Time.UnixMilli()), nil
-}
-
-func newUUID(s *scope, _ []value) (value, error) {
+func newUUID(s *scope, _ []value) value {
 	if s.message.NewUUID == nil {
-		return undefined{}, errors.New("newuuid(): Message.NewUUID is missing")
+		return text(uuid.NewString())
 	}
-	return text(s.message.NewUUID()), nil
+	return text(s.message.NewUUID())
 }
 
-func getRegistryData(s *scope, args []value) (value, error) {
-	if s.message.RegistryData == nil {
-		return undefined{}, errors.New("get_registry_data(): Message.RegistryData is missing")
+func encode(args []value) value {
+	if all, ok := args[0].([]byte); ok {
+		return text(base64.StdEncoding.EncodeToString(all))
 	}
-	thing, ok := toText(args[1])
+	plain, ok := toText(args[0])
 	if !ok {
-		return undefined{}, nil
+		return undefined{}
 	}
-	api, role := string(args[0].(text)), string(args[2].(text))
-	answer, err := s.message.RegistryData(api, thing, role)
+	return text(base64.StdEncoding.EncodeToString([]byte(plain)))
+}
+
+// decode gives a JSON document as a value and anything else as a string; what is
+// not base64 is Null.
+func decode(args []value) value {
+	encoded, ok := toText(args[0])
+	if !ok {
+		return undefined{}
+	}
+	decoded, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
-		return undefined{}, fmt.Errorf("get_registry_data(%q, %q): %w", api, thing, err)
+		return null{}
 	}
-	v, ok := decodeJSON(answer)
-	if !ok {
-		return undefined{}, fmt.Errorf("get_registry_data(%q, %q): the answer is not JSON", api, thing)
+	if v, ok := decodeJSON(decoded); ok {
+		return v
 	}
-	return v, nil
+	return text(strings.ToValidUTF8(string(decoded), "\uFFFD"))
 }
 
 // get takes an element by index, a character by index, or a value by key.
@@ -151,54 +321,115 @@ func index(v value, length int) (int, bool) {
 	return int(i), ok && i >= 0 && i < int64(length)
 }
 
-// decode gives a JSON document as a value and anything else as a string; what is
-// not base64 is Null.
-func decode(args []value) value {
-	encoded, ok := toText(args[0])
-	if !ok {
-		return undefined{}
-	}
-	decoded, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil {
-		return null{}
-	}
-	if v, ok := decodeJSON(decoded); ok {
-		return v
-	}
-	return text(strings.ToValidUTF8(string(decoded), "\uFFFD"))
-}
-
-func nanvl(args []value) value {
+func orElse(args []value) value {
 	if isUndefined(args[0]) || isNull(args[0]) {
 		return args[1]
 	}
 	return args[0]
 }
 
-// transform merges an object into each object of an array.
-func transform(_ *scope, args []value) (value, error) {
-	mode, _ := args[0].(text)
-	with, ok := args[1].(*object)
-	elements, isArray := args[2].(array)
-	if mode != "enrichArray" || !ok || !isArray {
-		return undefined{}, nil
+// indexOf counts characters; what is not found is -1, as in Java.
+func indexOf(s []string) value {
+	i := strings.Index(s[0], s[1])
+	if i < 0 {
+		return newInt(-1)
 	}
-	result := array{}
-	for _, e := range elements {
-		of, ok := e.(*object)
+	return newInt(int64(utf8.RuneCountInString(s[0][:i])))
+}
+
+// concat joins arrays as soon as one argument is an array, and strings as soon
+// as one is a string. A lone number becomes a string by AWS's example,
+// concat(1) = "1".
+func concat(args []value) value {
+	if slices.ContainsFunc(args, isUndefined) {
+		return undefined{}
+	}
+	var joined array
+	anyArray, anyText := false, false
+	for _, a := range args {
+		elements, isArray := a.(array)
+		if !isArray {
+			elements = array{a}
+		}
+		_, isText := a.(text)
+		anyArray, anyText = anyArray || isArray, anyText || isText
+		joined = append(joined, elements...)
+	}
+	if anyArray {
+		return joined
+	}
+	if len(args) == 1 {
+		if n, ok := args[0].(number); ok {
+			return text(n.String())
+		}
+		return args[0]
+	}
+	if !anyText {
+		return undefined{}
+	}
+	return texts(func(s []string) value { return text(strings.Join(s, "")) })(nil, args)
+}
+
+// substring cuts from an index up to and without another, both 0-based and held
+// within the string.
+func substring(args []value) value {
+	s, ok := toText(args[0])
+	if !ok {
+		return undefined{}
+	}
+	runes := []rune(s)
+	bounds := []int64{0, int64(len(runes))}
+	for i, a := range args[1:] {
+		n, ok := toNumber(a)
 		if !ok {
-			return undefined{}, nil
+			return undefined{}
 		}
-		enriched := newObject()
-		for _, o := range []*object{of, with} {
-			for _, key := range o.keys {
-				enriched.set(key, o.values[key])
-			}
+		bounds[i] = n.clamp(0, int64(len(runes)))
+	}
+	if bounds[0] >= bounds[1] {
+		return text("")
+	}
+	return text(runes[bounds[0]:bounds[1]])
+}
+
+// castTypes are the keywords after AS in cast.
+var castTypes = map[string]func(value) value{
+	"string": castText, "nvarchar": castText, "text": castText, "ntext": castText, "varchar": castText,
+	"int": castInt, "integer": castInt, "decimal": castDecimal, "bool": castBoolean, "boolean": castBoolean,
+}
+
+func castText(v value) value {
+	if s, ok := toText(v); ok {
+		return text(s)
+	}
+	return undefined{}
+}
+
+// castDecimal is the conversion to Decimal plus that of Booleans.
+func castDecimal(v value) value {
+	if b, ok := v.(boolean); ok {
+		if b {
+			return newInt(1)
 		}
-		result = append(result, enriched)
+		return newInt(0)
 	}
-	if size := len(encodeJSON(result)); size > maxTransformBytes {
-		return undefined{}, fmt.Errorf("transform(): result of %d bytes, want at most %d", size, maxTransformBytes)
+	if n, ok := toNumber(v); ok {
+		return n
 	}
-	return result, nil
+	return undefined{}
+}
+
+func castInt(v value) value {
+	if n, ok := castDecimal(v).(number); ok {
+		return n.floor()
+	}
+	return undefined{}
+}
+
+func castBoolean(v value) value {
+	if n, ok := v.(number); ok {
+		return boolean(!n.d.IsZero())
+	}
+	b, _ := toBoolean(v)
+	return b
 }

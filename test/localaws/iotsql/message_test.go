@@ -14,6 +14,5 @@ func exampleMessage(payload string) Message {
 		Time:      time.UnixMilli(1481825251155),
 		Payload:   []byte(payload),
 		NewUUID:   func() string { return "123a4567-b89c-12d3-e456-789012345000" },
-		Random:    func() float64 { return 0.8231909191640703 },
 	}
 }

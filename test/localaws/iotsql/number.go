@@ -1,9 +1,7 @@
 package iotsql
 
 import (
-	"math"
 	"regexp"
-	"strconv"
 
 	"github.com/cockroachdb/apd/v3"
 )
@@ -21,6 +19,13 @@ var arithmetic = apd.Context{
 	MinExponent: -999,
 	Rounding:    apd.RoundHalfEven,
 }
+
+// halfUp rounds 1.5 to 2 and -1.5 to -2, as AWS's examples of round do.
+var halfUp = func() *apd.Context {
+	c := arithmetic
+	c.Rounding = apd.RoundHalfUp
+	return &c
+}()
 
 // decimalText is what AWS converts from String to a number by itself.
 var decimalText = regexp.MustCompile(`^-?\d+(\.\d+)?((?i)E-?\d+)?$`)
@@ -58,15 +63,6 @@ func newNumber(d *apd.Decimal) value {
 
 func newInt(i int64) number {
 	return number{d: apd.New(i, 0), whole: true}
-}
-
-// newDouble makes the result of a function with double precision; NaN and
-// infinity, imaginary results among them, are Undefined.
-func newDouble(f float64) value {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return undefined{}
-	}
-	return parseNumber(strconv.FormatFloat(f, 'g', -1, 64))
 }
 
 // parseNumber reads the text of a JSON or SQL number.
@@ -130,12 +126,6 @@ func (n number) int64() (int64, bool) {
 	}
 	i, err := f.d.Int64()
 	return i, err == nil
-}
-
-// float64 rounds to double precision, false if that is out of range.
-func (n number) float64() (float64, bool) {
-	f, err := n.d.Float64()
-	return f, err == nil && !math.IsInf(f, 0)
 }
 
 // calculate applies an arithmetic operator to two numbers. Int with Int stays

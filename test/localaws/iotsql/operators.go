@@ -54,8 +54,6 @@ func operate(op string, x, y value) value {
 		return boolean(equal(x, y) == (op == "="))
 	case "<", "<=", ">", ">=":
 		return compare(op, x, y)
-	case "IN":
-		return contains(x, y)
 	case "+":
 		return add(x, y)
 	default:
@@ -108,20 +106,6 @@ func compare(op string, x, y value) value {
 	default:
 		return boolean(order >= 0)
 	}
-}
-
-// contains is x IN y, with an Array on the right.
-func contains(x, y value) value {
-	elements, ok := y.(array)
-	if !ok || isUndefined(x) {
-		return undefined{}
-	}
-	for _, e := range elements {
-		if equal(x, e) {
-			return boolean(true)
-		}
-	}
-	return boolean(false)
 }
 
 // add concatenates as soon as one side is a String, and adds two numbers.

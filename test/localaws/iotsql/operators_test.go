@@ -102,23 +102,3 @@ func TestCase(t *testing.T) {
 		{"CASE i WHEN missing THEN 1 ELSE 2 END", "2"}, {"CASE i > 1 WHEN true THEN i ELSE d END", "2"},
 	})
 }
-
-func TestInAndExistsInWhere(t *testing.T) {
-	const payload = `{"x":2,"list":[1,2,"a"],"e":[{"n":"t","v":1},{"n":"u","v":9}],"none":[],"o":{"v":1}}`
-	for _, tt := range []struct {
-		where string
-		want  bool
-	}{
-		{"x IN list", true}, {"x in [2]", true}, {"'a' IN list", true}, {"'b' IN list", false}, {"NOT 'b' IN list", true},
-		{"x IN x", false}, {"NOT (x IN x)", false}, {"missing IN list", false}, {"x IN missing", false}, {"x IN (SELECT VALUE v FROM e)", false},
-		{"9 IN (SELECT VALUE v FROM e WHERE n = 'u')", true},
-		{"EXISTS (SELECT * FROM e WHERE v > 5)", true}, {"EXISTS (SELECT * FROM e WHERE v > 10)", false},
-		{"exists (select * from none)", false}, {"NOT EXISTS (SELECT * FROM none)", true}, {"EXISTS (SELECT v FROM o)", true},
-		{"EXISTS (SELECT v FROM missing)", false}, {"EXISTS (SELECT * FROM e WHERE v IN [9])", true},
-	} {
-		_, matched, err := mustParse(t, "SELECT * FROM 'a' WHERE "+tt.where).Eval(Message{Payload: []byte(payload)})
-		if err != nil || matched != tt.want {
-			t.Errorf("WHERE %s: %t, %v, want %t", tt.where, matched, err, tt.want)
-		}
-	}
-}

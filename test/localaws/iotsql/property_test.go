@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -35,7 +34,7 @@ func sqlExpression(depth int) *rapid.Generator[string] {
 			return rapid.SampledFrom([]string{"a", "b.c", "missing", "1", "-2.50", "'x'", `"10"`, "true", "NULL", "[]", "{}", "[a, 1]", "{'k': b}", "topic()", "encode(*, 'base64')", "get(*, 'a')"}).Draw(t, "leaf")
 		}
 		sub := func() string { return sqlExpression(rapid.IntRange(0, depth-1).Draw(t, "depth")).Draw(t, "operand") }
-		switch rapid.IntRange(0, 6).Draw(t, "form") {
+		switch rapid.IntRange(0, 5).Draw(t, "form") {
 		case 0:
 			return "(" + sub() + ")"
 		case 1:
@@ -43,13 +42,9 @@ func sqlExpression(depth int) *rapid.Generator[string] {
 		case 2:
 			return "CASE " + sub() + " WHEN " + sub() + " THEN " + sub() + " ELSE " + sub() + " END"
 		case 3:
-			return "get((SELECT VALUE " + sub() + " FROM " + sub() + " WHERE " + sub() + "), 0)"
-		case 4:
 			names := make([]string, 0, len(functions))
 			for name := range functions {
-				if name != "get_registry_data" {
-					names = append(names, name)
-				}
+				names = append(names, name)
 			}
 			slices.Sort(names)
 			name := rapid.SampledFrom(names).Draw(t, "function")
@@ -57,24 +52,18 @@ func sqlExpression(depth int) *rapid.Generator[string] {
 			for i := range args {
 				args[i] = sub()
 			}
-			if name == "decode" {
+			if name == "decode" || name == "encode" {
 				args[1] = "'base64'"
 			}
-			if name == "transform" {
-				args[0] = "'enrichArray'"
+			if name == "regexp_matches" {
+				args[1] = "'x+'"
 			}
 			return name + "(" + strings.Join(args, ", ") + ")"
 		default:
-			op := rapid.SampledFrom([]string{"AND", "OR", "=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "%", "IN"}).Draw(t, "op")
+			op := rapid.SampledFrom([]string{"AND", "OR", "=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "%"}).Draw(t, "op")
 			return "(" + sub() + " " + op + " " + sub() + ")"
 		}
 	})
-}
-
-// literalsMayBeRefused are the checks of literal arguments that a generated
-// expression can run into.
-func literalsMayBeRefused(err error) bool {
-	return strings.Contains(err.Error(), "does not read") || strings.Contains(err.Error(), "a quote has no end")
 }
 
 func TestLegalExpressionsNeverFail(t *testing.T) {
@@ -86,9 +75,6 @@ func TestLegalExpressionsNeverFail(t *testing.T) {
 		}
 		s, err := Parse("SELECT *, 1 AS one FROM '#' WHERE isUndefined(" + expr + ") OR true")
 		if err != nil {
-			if literalsMayBeRefused(err) {
-				t.Skip(err)
-			}
 			t.Fatalf("%s: %v", expr, err)
 		}
 		out, matched, err := s.Eval(exampleMessage(string(payload)))
@@ -148,20 +134,6 @@ func TestIntDivisionAndRemainderBelongTogether(t *testing.T) {
 			t.Fatalf("got %s, %v, want %s", out, err, want)
 		}
 	})
-}
-
-func TestTimesRoundTripThroughTheirText(t *testing.T) {
-	for _, pattern := range []string{"yyyy-MM-dd'T'HH:mm:ss.SSS", "d MMMM yyyy hh:mm:ss SSS a", "yyyyDDD kk mm ss SSS", "EEE, dd MMM yyyy K:m:s.SSS a"} {
-		s := mustParse(t, `SELECT time_to_epoch(parse_time("`+pattern+`", ms), "`+pattern+`") AS ms FROM '#'`)
-		rapid.Check(t, func(t *rapid.T) {
-			ms := rapid.Int64Range(0, 253402300799999).Draw(t, "ms")
-			payload := `{"ms":` + strconv.FormatInt(ms, 10) + `}`
-			out, _, err := s.Eval(Message{Payload: []byte(payload)})
-			if err != nil || string(out) != payload {
-				t.Fatalf("%s: %s, %v, want %s", pattern, out, err, payload)
-			}
-		})
-	}
 }
 
 func TestFilterMadeOfItsTopicMatches(t *testing.T) {

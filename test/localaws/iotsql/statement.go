@@ -1,6 +1,7 @@
 package iotsql
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -12,16 +13,35 @@ const Version = "2016-03-23"
 // Statement is the SQL of one topic rule. It never changes, so that any number
 // of messages may be evaluated at once.
 type Statement struct {
-	variables []variable
-	query     *query
-	filter    string
+	variables []assignment
+	// value is the expression of SELECT VALUE, else nil.
+	value  expr
+	items  []item
+	filter string
+	where  expr // nil without WHERE
 }
 
-// variable is one assignment of the SET clause.
-type variable struct {
+// assignment is one of the SET clause.
+type assignment struct {
 	name string
 	expr expr
 }
+
+// item is one column of SELECT.
+type item struct {
+	kind itemKind
+	key  string
+	expr expr
+}
+
+type itemKind int
+
+const (
+	oneKey   itemKind = iota
+	allKeys           // *
+	document          // * AS key
+	keysOf            // path.*
+)
 
 // Message is what the rules engine knows of a published message.
 type Message struct {
@@ -46,32 +66,19 @@ type Message struct {
 	Time time.Time
 	// Payload is the payload as published, JSON or not, at most 128 KB.
 	Payload []byte
-
-	// NewUUID makes what newuuid() gives. A statement that calls it fails
-	// without.
+	// NewUUID makes what newuuid() gives. Default: nil, a random UUID.
 	NewUUID func() string
-	// Random makes what rand() gives, from 0 up to and without 1. A statement
-	// that calls it fails without.
-	Random func() float64
-	// RegistryData answers get_registry_data: api is DescribeThing or
-	// ListThingGroupsForThing, the answer is the API's JSON. A statement that
-	// calls it fails without.
-	RegistryData func(api, thingName, roleARN string) ([]byte, error)
 }
 
 // Parse reads a statement and checks all that can be known before a message
 // arrives. The error names each construct that is unknown, or that the local
 // cloud does not run.
 func Parse(sql string) (*Statement, error) {
-	tokens, err := scan(sql)
-	if err != nil {
-		return nil, fmt.Errorf("parse AWS IoT SQL: %w", err)
+	p, err := scan(sql)
+	var s *Statement
+	if err == nil {
+		s, err = p.statement()
 	}
-	syntax, err := statementParser.ParseString("", sql)
-	if err != nil {
-		return nil, fmt.Errorf("parse AWS IoT SQL: %w", syntaxError(err, sql, tokens))
-	}
-	s, err := compileStatement(syntax)
 	if err != nil {
 		return nil, fmt.Errorf("parse AWS IoT SQL: %w", err)
 	}
@@ -83,11 +90,7 @@ func Parse(sql string) (*Statement, error) {
 // AWS IoT runs neither the actions nor the error action. Whether m starts the
 // rule at all is [Statement.Matches].
 func (s *Statement) Eval(m Message) (output []byte, matched bool, err error) {
-	e, err := s.Begin(m)
-	if err != nil {
-		return nil, false, err
-	}
-	return e.Select()
+	return s.Begin(m).Select()
 }
 
 // Evaluation is one message under one statement. The SET variables are
@@ -98,35 +101,66 @@ type Evaluation struct {
 }
 
 // Begin computes the SET variables for m.
-func (s *Statement) Begin(m Message) (*Evaluation, error) {
+func (s *Statement) Begin(m Message) *Evaluation {
 	sc := newScope(&m)
 	for _, v := range s.variables {
-		result, err := v.expr.eval(sc)
-		if err != nil {
-			return nil, fmt.Errorf("evaluate AWS IoT SQL: SET %s: %w", v.name, err)
-		}
-		sc.variables[v.name] = result
+		sc.variables[v.name] = v.expr.eval(sc)
 	}
-	return &Evaluation{statement: s, scope: sc}, nil
+	return &Evaluation{s, sc}
 }
 
 // Select gives the output of SELECT, and false if WHERE is not true.
 func (e *Evaluation) Select() (output []byte, matched bool, err error) {
-	q := e.statement.query
-	ok, err := q.holds(e.scope)
-	if err != nil {
-		return nil, false, fmt.Errorf("evaluate AWS IoT SQL: WHERE: %w", err)
+	s := e.statement
+	if s.where != nil {
+		// A condition is a Boolean, or a String that converts to one; Undefined is not true.
+		if b, ok := toBoolean(s.where.eval(e.scope)); !ok || !bool(b.(boolean)) {
+			return nil, false, nil
+		}
 	}
-	if !ok {
-		return nil, false, nil
-	}
-	if q.all() && !e.scope.json {
+	_, all := s.value.(payload)
+	if all = all || len(s.items) == 1 && s.items[0].kind == allKeys; all && !e.scope.json {
 		// The payload as raw bytes.
 		return e.scope.message.Payload, true, nil
 	}
-	result, err := q.project(e.scope)
-	if err != nil {
-		return nil, false, fmt.Errorf("evaluate AWS IoT SQL: SELECT: %w", err)
+	if all {
+		return encodeJSON(e.scope.root), true, nil
+	}
+	if s.value != nil {
+		return encodeJSON(s.value.eval(e.scope)), true, nil
+	}
+	result := newObject()
+	for _, it := range s.items {
+		if err := it.addTo(result, e.scope); err != nil {
+			return nil, false, fmt.Errorf("evaluate AWS IoT SQL: SELECT: %w", err)
+		}
 	}
 	return encodeJSON(result), true, nil
+}
+
+// addTo adds a column. A missing payload has no keys.
+func (it item) addTo(result *object, s *scope) error {
+	switch it.kind {
+	case oneKey:
+		result.set(it.key, it.expr.eval(s))
+	case document:
+		if !s.json && !s.empty {
+			return errors.New("* AS a key nests a JSON document, and the payload is none; use encode(*, 'base64')")
+		}
+		result.set(it.key, s.root)
+	case allKeys:
+		o, ok := s.root.(*object)
+		if !ok && !s.empty {
+			return errors.New("* with further items adds to a JSON object, and the payload is none")
+		}
+		result.setAll(o)
+	case keysOf:
+		v := it.expr.eval(s)
+		o, ok := v.(*object)
+		if !ok && !isUndefined(v) {
+			return errors.New(".* selects the keys of a JSON object, and the value is none")
+		}
+		result.setAll(o)
+	}
+	return nil
 }

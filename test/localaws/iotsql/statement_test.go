@@ -2,7 +2,6 @@ package iotsql
 
 import (
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -97,7 +96,6 @@ func TestSelectedFields(t *testing.T) {
 		{`SELECT state.reported.* FROM 'x'`, `{"state":{"reported":{"t":21,"on":true},"desired":{"t":22}}}`, `{"t":21,"on":true}`},
 		{`SELECT state.reported.*, 'shadow' AS type, 7 AS t FROM 'x'`, `{"state":{"reported":{"t":21}}}`, `{"t":7,"type":"shadow"}`},
 		{`SELECT state.reported.*, version FROM 'x'`, `{"state":{"desired":{}},"version":3}`, `{"version":3}`},
-		{`SELECT (SELECT * AS of, v.* FROM e) AS v FROM 'x'`, `{"e":[{"v":{"n":1}}]}`, `{"v":[{"of":{"v":{"n":1}},"n":1}]}`},
 		{`SELECT VALUE [a, missing, null] FROM 'x'`, `{"a":1}`, `[1,null]`},
 		{`SELECT {} AS o, [] AS l, {"a":missing,"b":1} AS p FROM 'x'`, `{}`, `{"o":{},"l":[],"p":{"b":1}}`},
 		{`SELECT get(*, 'my-key') AS k FROM 'x'`, `{"my-key":"v"}`, `{"k":"v"}`},
@@ -110,12 +108,6 @@ func TestSelectedFields(t *testing.T) {
 		{`SELECT my-key AS k, 1 AS one FROM 'x'`, `{"my-key":"v"}`, `{"one":1}`},
 		// Names are case-sensitive, functions and keywords are not.
 		{`sElEcT Color AS a, cOLOR AS b, UPPER(Color) AS u fRoM 'x' wHeRe nOt FALSE`, `{"Color":"r"}`, `{"a":"r","u":"R"}`},
-		// Nested SELECT.
-		{`SELECT (SELECT *, 1 AS one FROM e) AS v FROM 'x'`, `{"e":[{"a":2}]}`, `{"v":[{"a":2,"one":1}]}`},
-		{`SELECT (SELECT VALUE missing FROM e) AS v FROM 'x'`, `{"e":[{"a":2}]}`, `{"v":[]}`},
-		{`SELECT (SELECT VALUE * FROM e WHERE a > 1) AS v FROM 'x'`, `{"e":[{"a":1},{"a":2}]}`, `{"v":[{"a":2}]}`},
-		{`SELECT (SELECT a FROM e) AS v, (SELECT a FROM s) AS w FROM 'x'`, `{"e":{"a":1,"b":2},"s":"text"}`, `{"v":{"a":1}}`},
-		{`SELECT (SELECT VALUE (SELECT VALUE n FROM inner) FROM e) AS v FROM 'x'`, `{"e":[{"inner":[{"n":1},{"n":2}]},{"inner":[]}]}`, `{"v":[[1,2],[]]}`},
 	} {
 		if got := evalStatement(t, mustParse(t, tt.sql), Message{Topic: "a/b", Payload: []byte(tt.payload)}); got != tt.want {
 			t.Errorf("%s\ngot  %s\nwant %s", tt.sql, got, tt.want)
@@ -160,69 +152,24 @@ func TestMessagePropertiesThatAreMissing(t *testing.T) {
 	if got != `{"c":"n/a"}` {
 		t.Errorf("%s, want only the client id", got)
 	}
-	for _, sql := range []string{`SELECT newuuid() AS u FROM 'x'`, `SELECT rand() AS r FROM 'x'`,
-		`SELECT get_registry_data("DescribeThing", clientid(), "arn:aws:iam::123456789012:role/r") AS r FROM 'x'`} {
-		if _, _, err := mustParse(t, sql).Eval(Message{}); err == nil || !strings.Contains(err.Error(), "is missing") {
-			t.Errorf("%s: %v, want what the message lacks", sql, err)
-		}
-	}
 }
 
 func TestVariablesAreComputedOnce(t *testing.T) {
 	calls := 0
 	m := exampleMessage(`{"o":{"k":1},"e":[{"v":1},{"v":2}]}`)
 	m.NewUUID = func() string { calls++; return fmt.Sprint("uuid-", calls) }
-	s := mustParse(t, `SET @id = newuuid(), @o = o, @k = @o.k + 1, @e = e SELECT @id AS id, @k AS k, (SELECT VALUE v + @k FROM @e) AS sums FROM 'x' WHERE @id = 'uuid-1'`)
+	s := mustParse(t, `SET @id = newuuid(), @o = o, @k = @o.k + 1, @e = e SELECT @id AS id, @k AS k, get(@e, 1).v + @k AS sum FROM 'x' WHERE @id = 'uuid-1'`)
 	key, err := s.ParseTemplate("events/${@id}/${@o.k}")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := s.Begin(m)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := s.Begin(m)
 	out, matched, err := e.Select()
-	if err != nil || !matched || string(out) != `{"id":"uuid-1","k":2,"sums":[3,4]}` {
+	if err != nil || !matched || string(out) != `{"id":"uuid-1","k":2,"sum":4}` {
 		t.Errorf("%s, %t, %v", out, matched, err)
 	}
-	if got, err := e.Expand(key); got != "events/uuid-1/1" || err != nil {
-		t.Errorf("template %q, %v", got, err)
-	}
-}
-
-func TestRegistryDataOfTheThing(t *testing.T) {
-	m := exampleMessage(`{"thing":"door"}`)
-	m.RegistryData = func(api, thing, role string) ([]byte, error) {
-		if api != "ListThingGroupsForThing" || role != "arn:aws:iam::123456789012:role/r" {
-			t.Errorf("called with %s, %s", api, role)
-		}
-		if thing != "door" {
-			return nil, errors.New("no such thing")
-		}
-		return []byte(`{"thingGroups":[{"groupName":"doors"}]}`), nil
-	}
-	const call = `get_registry_data("ListThingGroupsForThing", thing, "arn:aws:iam::123456789012:role/r")`
-	if got := evalOn(t, `SET @r = `+call+` SELECT VALUE (SELECT VALUE groupName FROM @r.thingGroups) FROM 'x'`, m); got != `["doors"]` {
-		t.Errorf("got %s", got)
-	}
-	m.Payload = []byte(`{"thing":"window"}`)
-	if _, _, err := mustParse(t, `SELECT `+call+` AS r FROM 'x'`).Eval(m); err == nil || !strings.Contains(err.Error(), "no such thing") {
-		t.Errorf("error %v, want the registry's", err)
-	}
-	if got := evalOn(t, `SELECT get_or_default(`+call+`, 'none') AS r FROM 'x'`, m); got != `{"r":"none"}` {
-		t.Errorf("got %s, want the default where the call fails", got)
-	}
-	m.Payload = []byte(`{}`)
-	if got := evalOn(t, `SELECT `+call+` AS r FROM 'x'`, m); got != `{}` {
-		t.Errorf("got %s, want Undefined without a thing", got)
-	}
-}
-
-func TestTransformIsLimited(t *testing.T) {
-	payload := `{"e":[{"a":"` + strings.Repeat("x", 70<<10) + `"},{"a":"` + strings.Repeat("x", 70<<10) + `"}]}`
-	_, _, err := mustParse(t, `SELECT VALUE transform("enrichArray", {"k":1}, e) FROM 'x'`).Eval(exampleMessage(payload))
-	if err == nil || !strings.Contains(err.Error(), "131072") {
-		t.Errorf("error %v, want the limit", err)
+	if got := e.Expand(key); got != "events/uuid-1/1" {
+		t.Errorf("template %q", got)
 	}
 }
 

@@ -23,10 +23,6 @@ type templatePart struct {
 // SELECT: a name is a key of the payload. A $ that starts no ${ stays as it is,
 // so that undoing the $$ of a republish topic is up to that action.
 func (s *Statement) ParseTemplate(field string) (*Template, error) {
-	c := &compiler{variables: map[string]bool{}}
-	for _, v := range s.variables {
-		c.variables[v.name] = true
-	}
 	t := &Template{}
 	rest := field
 	for {
@@ -41,7 +37,7 @@ func (s *Statement) ParseTemplate(field string) (*Template, error) {
 		if end < 0 {
 			return nil, fmt.Errorf("parse substitution template %q: ${ has no }", field)
 		}
-		e, err := c.template(after[:end])
+		e, err := s.template(after[:end])
 		if err != nil {
 			return nil, fmt.Errorf("parse substitution template %q: %w", field, err)
 		}
@@ -50,23 +46,28 @@ func (s *Statement) ParseTemplate(field string) (*Template, error) {
 	}
 }
 
-// template compiles the expression of one ${}.
-func (c *compiler) template(source string) (expr, error) {
-	tokens, err := scan(source)
+// template reads the expression of one ${}.
+func (s *Statement) template(source string) (expr, error) {
+	p, err := scan(source)
 	if err != nil {
 		return nil, err
 	}
-	syntax, err := templateParser.ParseString("", source)
-	if err != nil {
-		return nil, syntaxError(err, source, tokens)
+	for _, v := range s.variables {
+		p.variables = append(p.variables, v.name)
 	}
-	if syntax.Type != "" {
-		return nil, errors.New("AS: a substitution template has no alias")
-	}
-	if syntax.All {
+	if p.is(0, "*") {
 		return nil, errors.New("*: a substitution template is an expression")
 	}
-	return c.expression(syntax.Expr)
+	e, err := p.expression(0)
+	switch {
+	case err != nil:
+		return nil, err
+	case p.is(0, "AS"):
+		return nil, errors.New("AS: a substitution template has no alias")
+	case p.token().kind != end:
+		return nil, p.unexpected("")
+	}
+	return e, nil
 }
 
 // templateEnd finds the brace that ends an expression, past strings and the
@@ -95,19 +96,15 @@ func templateEnd(s string) int {
 
 // Expand fills in a template of the statement. What is Undefined or Null is
 // empty, a string stands without quotes, arrays and objects are JSON.
-func (e *Evaluation) Expand(t *Template) (string, error) {
+func (e *Evaluation) Expand(t *Template) string {
 	var b strings.Builder
 	for _, p := range t.parts {
 		if p.expr == nil {
 			b.WriteString(p.literal)
 			continue
 		}
-		v, err := p.expr.eval(e.scope)
-		if err != nil {
-			return "", fmt.Errorf("evaluate substitution template: %w", err)
-		}
-		s, _ := toText(v)
+		s, _ := toText(p.expr.eval(e.scope))
 		b.WriteString(s)
 	}
-	return b.String(), nil
+	return b.String()
 }

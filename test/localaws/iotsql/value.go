@@ -41,7 +41,11 @@ func (o *object) set(key string, v value) {
 	o.values[key] = v
 }
 
+// setAll sets the keys of another object, if there is one.
 func (o *object) setAll(from *object) {
+	if from == nil {
+		return
+	}
 	for _, key := range from.keys {
 		o.set(key, from.values[key])
 	}

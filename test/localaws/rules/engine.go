@@ -13,8 +13,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 
@@ -181,12 +179,7 @@ func (e *Engine) run(ctx context.Context, r *rule, m iotsql.Message) {
 		c.SQLFailed += count.SQLFailed
 		e.counters[r.name] = c
 	}()
-	evaluation, err := r.statement.Begin(m)
-	if err != nil {
-		count.SQLFailed++
-		e.log.Warn("rule's SQL failed", "rule", r.name, "topic", m.Topic, "error", err)
-		return
-	}
+	evaluation := r.statement.Begin(m)
 	output, matched, err := evaluation.Select()
 	if err != nil {
 		count.SQLFailed++
@@ -199,11 +192,8 @@ func (e *Engine) run(ctx context.Context, r *rule, m iotsql.Message) {
 	count.Matched++
 	var failures []failure
 	for _, a := range r.actions {
-		d, err := fill(r.name, a, evaluation, output)
-		if err == nil {
-			err = e.deliverer.Deliver(ctx, d)
-		}
-		if err != nil {
+		d := fill(r.name, a, evaluation, output)
+		if err := e.deliverer.Deliver(ctx, d); err != nil {
 			count.Failed++
 			failures = append(failures, failure{deliveryNames[a.kind], d.Target(), err.Error()})
 			e.log.Warn("rule's action failed", "rule", r.name, "action", a.kind, "error", err)
@@ -214,11 +204,7 @@ func (e *Engine) run(ctx context.Context, r *rule, m iotsql.Message) {
 	if len(failures) == 0 || r.errorAction == nil {
 		return
 	}
-	d, err := fill(r.name, *r.errorAction, evaluation, errorBody(r.name, m, failures))
-	if err == nil {
-		err = e.deliverer.Deliver(ctx, d)
-	}
-	if err != nil {
+	if err := e.deliverer.Deliver(ctx, fill(r.name, *r.errorAction, evaluation, errorBody(r.name, m, failures))); err != nil {
 		count.Failed++
 		e.log.Warn("rule's error action failed: the message is lost", "rule", r.name, "action", r.errorAction.kind, "error", err)
 		return
@@ -226,20 +212,15 @@ func (e *Engine) run(ctx context.Context, r *rule, m iotsql.Message) {
 	count.Delivered++
 }
 
-func fill(rule string, a action, evaluation *iotsql.Evaluation, body []byte) (Delivery, error) {
+func fill(rule string, a action, evaluation *iotsql.Evaluation, body []byte) Delivery {
 	d := Delivery{Rule: rule, Kind: a.kind, Fields: map[string]string{}, Body: body}
-	var faults []error
-	for _, field := range sorted(a.fields) {
-		text, err := evaluation.Expand(a.fields[field])
-		if err != nil {
-			faults = append(faults, fmt.Errorf("%s.%s: %w", a.kind, field, err))
-		}
-		d.Fields[field] = text
+	for field, template := range a.fields {
+		d.Fields[field] = evaluation.Expand(template)
 	}
 	if a.flags["useBase64"] {
 		d.Body = []byte(base64.StdEncoding.EncodeToString(body))
 	}
-	return d, errors.Join(faults...)
+	return d
 }
 
 type failure struct {

@@ -1,0 +1,542 @@
+package iotsql
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Limits of a statement. The number of variables and the length of their names are from the
+// page "SET clause" of the AWS IoT SQL reference; the size is that of SQL, actions and
+// description together ("AWS IoT Core rules engine limits and quotas"). AWS documents no
+// depth: no statement that a person writes comes near.
+const (
+	maxVariables     = 10
+	maxVariableRunes = 64
+	maxSQLBytes      = 128 << 10
+	maxDepth         = 100
+)
+
+// hints explain the token that the parser stopped at, or the one before it: what users of
+// other SQL write and AWS IoT SQL lacks, and what this package does not run.
+var hints = map[string]string{
+	"SET":      "SET @name = expression, ... comes once, before SELECT",
+	"LIKE":     "AWS IoT SQL has no LIKE; use startswith, endswith, indexof or regexp_matches",
+	"BETWEEN":  "AWS IoT SQL has no BETWEEN; use >= and <=",
+	"GROUP":    "AWS IoT SQL has no GROUP BY",
+	"ORDER":    "AWS IoT SQL has no ORDER BY",
+	"HAVING":   "AWS IoT SQL has no HAVING",
+	"JOIN":     "AWS IoT SQL has no JOIN",
+	"LIMIT":    "AWS IoT SQL has no LIMIT",
+	"UNION":    "AWS IoT SQL has no UNION",
+	"DISTINCT": "AWS IoT SQL has no DISTINCT",
+	"IS":       "AWS IoT SQL has no IS; use isNull(x) or isUndefined(x)",
+	"IN":       "the local cloud does not run IN; use OR",
+	"EXISTS":   "the local cloud does not run EXISTS",
+	"(SELECT":  "the local cloud does not run nested SELECT",
+	"!":        "not equal is <>",
+	"[":        "an element of an array is get(array, index)",
+	".*":       ".* is a column of SELECT; elsewhere name the object itself",
+	"--":       "AWS IoT SQL has no comments",
+	"/*":       "AWS IoT SQL has no comments",
+	"WHEN":     "CASE has only the form CASE v WHEN x THEN y ... ELSE z END",
+	"$":        "a substitution template belongs to an action, not to SQL",
+	"@":        "a variable name is @ and then letters, digits and underscores",
+	"`":        "a key that is no plain name is get(*, 'key')",
+	";":        "a statement has no end mark",
+	"'":        "the string has no end",
+	`"`:        "the string has no end",
+}
+
+// kind is that of a token.
+type kind int
+
+const (
+	end kind = iota
+	keyword
+	variable
+	identifier
+	numeral
+	quoted // with its quotes, so that a string never equals a keyword
+	symbol
+)
+
+type token struct {
+	kind         kind
+	text         string
+	line, column int
+}
+
+var (
+	space     = regexp.MustCompile(`^\s+`)
+	tokenForm = regexp.MustCompile(`^(?:(@[A-Za-z0-9_]+)|([\p{L}_][\p{L}\p{N}_]*)|([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)|('[^']*'|"[^"]*")|(<>|<=|>=|[-+*/%=<>(){}\[\],.:]))`)
+	keywords  = strings.Fields("SELECT FROM WHERE AS AND OR NOT IN EXISTS CASE WHEN THEN ELSE END TRUE FALSE NULL")
+)
+
+// parser reads one statement or template. Its methods read what their names say and go to
+// the first token behind it.
+type parser struct {
+	tokens    []token
+	i, depth  int
+	variables []string
+}
+
+// syntaxError is one that names a token; it needs no more context.
+type syntaxError struct{ text string }
+
+func (e syntaxError) Error() string { return e.text }
+
+// within names the clause of an error that is about what a part means.
+func within(clause string, err error) error {
+	if err == nil || errors.As(err, new(syntaxError)) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", clause, err)
+}
+
+// placed is an error with its place.
+type placed struct{ error }
+
+func (t token) at(format string, args ...any) error {
+	return placed{fmt.Errorf("line %d column %d: %w", t.line, t.column, fmt.Errorf(format, args...))}
+}
+
+// scan reads all tokens.
+func scan(sql string) (*parser, error) {
+	if len(sql) > maxSQLBytes {
+		return nil, fmt.Errorf("SQL of %d bytes, want at most %d", len(sql), maxSQLBytes)
+	}
+	p := &parser{}
+	t := token{line: 1, column: 1}
+	for rest := sql; ; {
+		for _, r := range space.FindString(rest) {
+			rest = rest[utf8.RuneLen(r):]
+			if t.column++; r == '\n' {
+				t.line, t.column = t.line+1, 1
+			}
+		}
+		t.kind, t.text = end, ""
+		if rest == "" {
+			p.tokens = append(p.tokens, t)
+			return p, nil
+		}
+		groups := tokenForm.FindStringSubmatch(rest)
+		if groups == nil || strings.HasPrefix(rest, "--") || strings.HasPrefix(rest, "/*") {
+			_, size := utf8.DecodeRuneInString(rest)
+			if groups != nil {
+				size = 2
+			}
+			t.kind, t.text = symbol, rest[:size]
+			p.tokens, p.i = append(p.tokens, t), len(p.tokens)
+			return nil, p.unexpected("")
+		}
+		for i, kind := range []kind{variable, identifier, numeral, quoted, symbol} {
+			if t.text = groups[i+1]; t.text != "" {
+				t.kind = kind
+				break
+			}
+		}
+		if t.kind == identifier && slices.Contains(keywords, strings.ToUpper(t.text)) {
+			t.kind = keyword
+		}
+		p.tokens = append(p.tokens, t)
+		t.column += utf8.RuneCountInString(t.text)
+		rest = rest[len(t.text):]
+	}
+}
+
+func (p *parser) token() token { return p.tokens[p.i] }
+
+// is reports whether a token, at an offset from the current one, is a keyword or symbol.
+func (p *parser) is(offset int, words ...string) bool {
+	if p.i+offset < 0 || p.i+offset >= len(p.tokens) {
+		return false
+	}
+	t := p.tokens[p.i+offset]
+	return (t.kind == keyword || t.kind == symbol) && slices.Contains(words, strings.ToUpper(t.text))
+}
+
+// isName is is for words that are keywords in one place only.
+func (p *parser) isName(word string) bool {
+	return p.token().kind == identifier && strings.EqualFold(p.token().text, word)
+}
+
+// take goes on behind a keyword or symbol, if it is there.
+func (p *parser) take(word string) bool {
+	ok := p.is(0, word)
+	if ok {
+		p.i++
+	}
+	return ok
+}
+
+func (p *parser) want(word string) error {
+	if !p.take(word) {
+		return p.unexpected(word)
+	}
+	return nil
+}
+
+// text is the current token, if it is of one of the kinds, and goes on behind it.
+func (p *parser) text(kinds ...kind) (string, error) {
+	t := p.token()
+	if !slices.Contains(kinds, t.kind) {
+		return "", p.unexpected("")
+	}
+	p.i++
+	return t.text, nil
+}
+
+// unexpected names the current token, and the way out if it is known.
+func (p *parser) unexpected(want string) error {
+	t := p.token()
+	near := func(offset int) string {
+		if i := p.i + offset; i >= 0 && i < len(p.tokens) {
+			return strings.ToUpper(p.tokens[i].text)
+		}
+		return ""
+	}
+	hint := ""
+	for _, words := range []string{near(-1) + near(0), near(0) + near(1), near(0), near(-1)} {
+		if hint == "" {
+			hint = hints[words]
+		}
+	}
+	if hint == "" && want != "" {
+		hint = fmt.Sprintf("want %q", want)
+	}
+	if hint != "" {
+		hint = ": " + hint
+	}
+	text := "end"
+	if t.kind != end {
+		text = fmt.Sprintf("%q", t.text)
+	}
+	return syntaxError{fmt.Sprintf("line %d column %d: unexpected %s%s", t.line, t.column, text, hint)}
+}
+
+func (p *parser) statement() (*Statement, error) {
+	s := &Statement{}
+	for set := p.isName("SET"); set; set = p.is(0, ",") {
+		p.i++
+		if err := p.assignment(s); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.selection(s); err != nil {
+		return nil, err
+	}
+	if p.take("FROM") {
+		from := p.token()
+		if from.kind != quoted || from.text[0] != '\'' || !p.is(1, "WHERE") && p.tokens[p.i+1].kind == symbol {
+			return nil, errors.New("FROM: want a topic filter in single quotes")
+		}
+		p.i++
+		s.filter = unquote(from.text)
+		if err := checkTopicFilter(s.filter); err != nil {
+			return nil, err
+		}
+	}
+	if p.take("WHERE") {
+		var err error
+		if s.where, err = p.expression(0); err != nil {
+			return nil, within("WHERE", err)
+		}
+	}
+	if p.token().kind != end {
+		return nil, p.unexpected("")
+	}
+	return s, nil
+}
+
+func (p *parser) assignment(s *Statement) error {
+	name, err := p.text(variable)
+	if err != nil {
+		return err
+	}
+	if err := p.want("="); err != nil {
+		return err
+	}
+	e, err := p.expression(0)
+	switch {
+	case err != nil:
+		return within("SET "+name, err)
+	case len(name) > maxVariableRunes+len("@"):
+		return fmt.Errorf("SET %s: name of %d characters, want at most %d", name, len(name)-1, maxVariableRunes)
+	case slices.Contains(p.variables, name):
+		return fmt.Errorf("SET %s: set twice, and variables are immutable", name)
+	case len(p.variables) == maxVariables:
+		return fmt.Errorf("SET of more than %d variables, want at most %d", maxVariables, maxVariables)
+	}
+	p.variables = append(p.variables, name)
+	s.variables = append(s.variables, assignment{name, e})
+	return nil
+}
+
+// selection reads SELECT, which takes VALUE for a keyword except where only a key named
+// value makes sense.
+func (p *parser) selection(s *Statement) error {
+	if err := p.want("SELECT"); err != nil {
+		return err
+	}
+	if p.isName("VALUE") && !p.is(1, ",", ".", "FROM", "AS") && p.tokens[p.i+1].kind != end {
+		p.i++
+		e, err := p.argument("SELECT VALUE", true)
+		if err == nil && p.is(0, "AS") {
+			err = errors.New("AS: one value has no key; leave AS out")
+		}
+		s.value = e
+		return within("SELECT VALUE", err)
+	}
+	for more := true; more; more = p.take(",") {
+		it, err := p.item()
+		if err != nil {
+			return within(fmt.Sprintf("SELECT item %d", len(s.items)+1), err)
+		}
+		s.items = append(s.items, it)
+	}
+	return nil
+}
+
+// item reads one column. Without AS only a key of the message has a name that AWS documents.
+func (p *parser) item() (item, error) {
+	it := item{kind: oneKey}
+	var err error
+	switch {
+	case p.take("*"):
+		it.kind = allKeys
+	default:
+		if it.expr, err = p.expression(0); err != nil {
+			return it, err
+		}
+		if p.is(0, ".") && p.is(1, "*") {
+			p.i += 2
+			it.kind = keysOf
+		}
+	}
+	if !p.take("AS") {
+		if it.kind == oneKey {
+			var ok bool
+			if it.key, ok = keyOf(it.expr); !ok {
+				return it, errors.New("no AS: AWS documents no key for an expression without alias")
+			}
+		}
+		return it, nil
+	}
+	if it.key, err = p.text(identifier, keyword); err != nil {
+		return it, err
+	}
+	switch {
+	case p.is(0, "."):
+		return it, fmt.Errorf("AS %s.%s: AWS does not document what an alias with a dot makes", it.key, p.tokens[p.i+1].text)
+	case it.kind == keysOf:
+		return it, errors.New(".* AS: AWS does not document what it makes; use the path without .*")
+	case it.kind == allKeys:
+		it.kind = document
+	}
+	return it, nil
+}
+
+// precedence are the binary operators, the loosest first; NOT binds closer than AND.
+var precedence = [][]string{{"OR"}, {"AND"}, {"=", "<>", "<=", ">=", "<", ">"}, {"+", "-"}, {"*", "/", "%"}}
+
+const comparisons = 2 // which do not chain
+
+func (p *parser) expression(level int) (expr, error) {
+	if level == comparisons && p.take("NOT") {
+		of, err := p.nested(func() (expr, error) { return p.expression(comparisons) })
+		return not{of}, err
+	}
+	if level == len(precedence) {
+		return p.member()
+	}
+	left, err := p.expression(level + 1)
+	for err == nil && p.is(0, precedence[level]...) {
+		op := strings.ToUpper(p.token().text)
+		p.i++
+		var right expr
+		if right, err = p.expression(level + 1); err != nil {
+			return nil, err
+		}
+		left = binary{op, left, right}
+		if level == comparisons {
+			break
+		}
+	}
+	return left, err
+}
+
+// nested bounds the recursion.
+func (p *parser) nested(read func() (expr, error)) (expr, error) {
+	if p.depth++; p.depth > maxDepth+1 {
+		return nil, p.token().at("nested deeper than %d, which the local cloud does not run", maxDepth)
+	}
+	defer func() { p.depth-- }()
+	return read()
+}
+
+func (p *parser) member() (expr, error) {
+	of, err := p.nested(p.primary)
+	for err == nil && p.is(0, ".") && !p.is(1, "*") {
+		p.i++
+		var key string
+		key, err = p.text(identifier, keyword)
+		of = member{of, key}
+	}
+	return of, err
+}
+
+func (p *parser) primary() (expr, error) {
+	t := p.token()
+	switch {
+	case p.is(0, "TRUE", "FALSE"):
+		p.i++
+		return literal{boolean(strings.EqualFold(t.text, "TRUE"))}, nil
+	case p.take("NULL"):
+		return literal{null{}}, nil
+	case p.take("CASE"):
+		return p.simpleCase()
+	case p.is(0, "(") && !p.is(1, "SELECT"):
+		p.i++
+		e, err := p.expression(0)
+		if err == nil {
+			err = p.want(")")
+		}
+		return e, err
+	case p.take("["):
+		return p.array()
+	case p.take("{"):
+		return p.object()
+	case p.take("-"):
+		digits, err := p.text(numeral)
+		return p.number(t, "-"+digits, err)
+	case t.kind == numeral:
+		p.i++
+		return p.number(t, t.text, nil)
+	case t.kind == quoted:
+		p.i++
+		return literal{text(unquote(t.text))}, nil
+	case t.kind == variable:
+		if !slices.Contains(p.variables, t.text) {
+			return nil, t.at("variable %s is not set before", t.text)
+		}
+		p.i++
+		return reference{t.text}, nil
+	case t.kind == identifier:
+		if p.i++; p.take("(") {
+			e, err := p.call(t.text)
+			if err != nil && !errors.As(err, new(syntaxError)) && !errors.As(err, new(placed)) {
+				err = t.at("%w", err)
+			}
+			return e, err
+		}
+		return name{t.text}, nil
+	}
+	if p.is(0, "(") {
+		p.i++
+	}
+	return nil, p.unexpected("")
+}
+
+func (p *parser) number(t token, digits string, err error) (expr, error) {
+	if err != nil {
+		return nil, err
+	}
+	v := parseNumber(digits)
+	if isUndefined(v) {
+		return nil, t.at("number %s is out of range, want at most 9.999E999", digits)
+	}
+	return literal{v}, nil
+}
+
+func (p *parser) simpleCase() (expr, error) {
+	of, err := p.expression(0)
+	c := simpleCase{of: of}
+	for err == nil && (len(c.branches) == 0 || p.is(0, "WHEN")) {
+		var b branch
+		if err = p.want("WHEN"); err == nil {
+			b.when, err = p.expression(0)
+		}
+		if err == nil {
+			err = p.want("THEN")
+		}
+		if err == nil {
+			b.then, err = p.expression(0)
+		}
+		c.branches = append(c.branches, b)
+	}
+	if err == nil && p.take("ELSE") {
+		c.otherwise, err = p.expression(0)
+	}
+	if err == nil {
+		err = p.want("END")
+	}
+	return c, err
+}
+
+// list reads elements up to a closing symbol.
+func (p *parser) list(closing string, element func() error) error {
+	for first := true; !p.take(closing); first = false {
+		if !first && !p.take(",") {
+			return p.unexpected(closing)
+		}
+		if err := element(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *parser) array() (expr, error) {
+	a := arrayExpr{}
+	return &a, p.list("]", func() error {
+		e, err := p.expression(0)
+		a = append(a, e)
+		return err
+	})
+}
+
+func (p *parser) object() (expr, error) {
+	o := objectExpr{}
+	return &o, p.list("}", func() error {
+		key, err := p.text(quoted)
+		if err != nil {
+			return err
+		}
+		if err := p.want(":"); err != nil {
+			return err
+		}
+		e, err := p.expression(0)
+		o = append(o, keyValue{unquote(key), e})
+		return err
+	})
+}
+
+// argument reads an expression, or * where that is the message.
+func (p *parser) argument(of string, message bool) (expr, error) {
+	if !p.is(0, "*") {
+		return p.expression(0)
+	}
+	if !message {
+		return nil, fmt.Errorf("%s: * is the first argument of encode or get only", of)
+	}
+	p.i++
+	return payload{}, nil
+}
+
+func unquote(s string) string { return s[1 : len(s)-1] }
+
+// keyOf is the key of an expression that only names one: the last of its path.
+func keyOf(e expr) (string, bool) {
+	switch e := e.(type) {
+	case name:
+		return e.key, true
+	case member:
+		_, ok := keyOf(e.of)
+		return e.key, ok
+	}
+	return "", false
+}
