@@ -136,15 +136,15 @@ func Example_prebuiltAsset() {
 	})
 }
 
-// cdk-nag passes with reasons of ours; a rule of your own organization may need one of
-// yours.
+// The AwsSolutions rules of cdk-nag pass. A rule of your own organization may need a
+// suppression: cdk-nag 2 reads the metadata, cdk-nag 3 the acknowledgment.
 func Example_suppressNag() {
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), nil)
-	hub.Rules().Rule(defender.DeviceEvents).AddMetadata(jsii.String("cdk_nag"), map[string]any{
-		"rules_to_suppress": []any{map[string]any{
-			"id": "Fleet-IoT1", "reason": "Devices report on a topic of their own, which their policy narrows.",
-		}},
+	rule, reason := hub.Rules().Rule(defender.DeviceEvents), "Devices report on their own topic, which their policy names."
+	rule.AddMetadata(jsii.String("cdk_nag"), map[string]any{
+		"rules_to_suppress": []any{map[string]any{"id": "Fleet-IoT1", "reason": reason}},
 	})
+	awscdk.Validations_Of(rule).Acknowledge(&awscdk.Acknowledgment{Id: jsii.String("Fleet-IoT1"), Reason: &reason})
 }
 
 // Only the rules: the events stay in a queue that a consumer of yours reads.

@@ -109,7 +109,7 @@ func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambd
 	}
 	function := awslambda.NewFunction(scope, new(id), props)
 	if suppressions != nil {
-		suppressNag(role, "AWS::IAM::", suppressions...)
+		suppressNag(role, "AWS::IAM::Policy", suppressions...)
 	}
 	return function
 }

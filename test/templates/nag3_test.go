@@ -1,0 +1,88 @@
+package templates
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+)
+
+// TestCdkNag3FindsNothing runs the AwsSolutions rules of cdk-nag 3, which knows only what is
+// acknowledged and not the metadata that cdk-nag 2 reads. Without any one of the
+// acknowledgments it finds something.
+func TestCdkNag3FindsNothing(t *testing.T) {
+	modules := installNag3(t)
+	var assemblies []string
+	for _, s := range all {
+		assemblies = append(assemblies, *awscdk.Stage_Of(s.build()).Synth(nil).Directory())
+	}
+	command := exec.Command("node", append([]string{"nag3/nag.js"}, assemblies...)...)
+	command.Env = append(os.Environ(), "NODE_PATH="+modules)
+	command.Stderr = os.Stderr
+	output, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var results []struct{ Violations, Needless, Acknowledgments []string }
+	if err := json.Unmarshal(output, &results); err != nil || len(results) != len(all) {
+		t.Fatalf("%d results, error %v", len(results), err)
+	}
+	for i, s := range all {
+		if len(results[i].Acknowledgments) == 0 {
+			t.Errorf("%s acknowledges nothing", s.name)
+		}
+		for _, v := range results[i].Violations {
+			t.Errorf("%s: %s", s.name, v)
+		}
+		for _, a := range results[i].Needless {
+			t.Errorf("%s: %s is acknowledged, and is no finding", s.name, a)
+		}
+	}
+}
+
+// installNag3 returns a node_modules with what nag3/package-lock.json pins, from the user's
+// cache where it is there.
+func installNag3(t *testing.T) string {
+	t.Helper()
+	lock, err := os.ReadFile("nag3/package-lock.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(lock)
+	installed := filepath.Join(cache, "defenderhub", "nag3-"+hex.EncodeToString(sum[:8]))
+	if _, err := os.Stat(installed); err == nil {
+		return filepath.Join(installed, "node_modules")
+	}
+	if err := os.MkdirAll(filepath.Dir(installed), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// Two tests may install at once: each does it beside, the first to rename wins.
+	beside, err := os.MkdirTemp(filepath.Dir(installed), "nag3-new-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(beside)
+	if err := os.CopyFS(beside, os.DirFS("nag3")); err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	command.Dir = beside
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("npm ci of cdk-nag 3: %v\n%s", err, out)
+	}
+	if err := os.Rename(beside, installed); err != nil {
+		if _, lost := os.Stat(installed); lost != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(installed, "node_modules")
+}
