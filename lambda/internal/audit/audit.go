@@ -112,8 +112,11 @@ type work struct {
 
 func (w *work) run(ctx context.Context) error {
 	var err error
-	if w.point, err = w.load(ctx, w.task.ID); err != nil || w.point.Done {
+	if w.point, err = w.load(ctx, w.task.ID); err != nil {
 		return err
+	}
+	if w.point.Done {
+		return w.archiveAll(ctx, w.mark)
 	}
 	if !w.point.Summaries {
 		if err := w.deliver(ctx, w.mapper.CheckSummaries(w.task)); err != nil {
@@ -124,19 +127,17 @@ func (w *work) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := w.list(ctx); err != nil {
+	err = w.list(ctx)
+	var s stop
+	if errors.As(err, &s) && s.Verdict == delivery.Refused {
+		// The message does not come again, and pages before may be older than a newer task.
+		return cmp.Or(w.archiveAll(ctx, w.marked), err)
+	}
+	if err != nil {
 		return err
 	}
-	for _, c := range w.task.Checks {
-		if c.Completed() {
-			mark, err := w.mark(ctx, c.Name)
-			if err != nil {
-				return err
-			}
-			if err := w.archive(ctx, c.Name, mark, ""); err != nil {
-				return err
-			}
-		}
+	if err := w.archiveAll(ctx, w.mark); err != nil {
+		return err
 	}
 	if w.task.Completed() {
 		if err := w.archiveDisabled(ctx); err != nil {
@@ -152,6 +153,25 @@ func (w *work) run(ctx context.Context) error {
 	}
 	w.point.Refused, w.point.Failing, w.point.Reason = last.Refused, last.Failing, last.Reason
 	w.Log.Info("audit task forwarded", "taskId", w.task.ID, "pages", last.Pages, "refused", last.Refused, "failing", last.Failing)
+	return nil
+}
+
+// archiveAll archives what the task's checks no longer find. Each copy of a notification does
+// so after its last delivery, also where another copy has done all else: what it delivered
+// may be older than what a newer task has said meanwhile.
+func (w *work) archiveAll(ctx context.Context, mark func(context.Context, string) (int64, error)) error {
+	for _, c := range w.task.Checks {
+		if !c.Completed() {
+			continue
+		}
+		before, err := mark(ctx, c.Name)
+		if err != nil {
+			return err
+		}
+		if err := w.archive(ctx, c.Name, before, ""); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -257,13 +277,16 @@ func (w *work) never(err error) error {
 
 // mark is the check's watermark (ms), raised where the task ran to its end.
 func (w *work) mark(ctx context.Context, check string) (int64, error) {
-	var mark watermark
-	var err error
-	if w.task.Completed() {
-		mark, err = w.raise(ctx, check, w.task.Started)
-	} else {
-		mark, _, err = w.watermark(ctx, check) // what a later task said still holds
+	if !w.task.Completed() {
+		return w.marked(ctx, check) // what a later task said still holds
 	}
+	mark, err := w.raise(ctx, check, w.task.Started)
+	return mark.Started, err
+}
+
+// marked is the check's watermark (ms) as it is.
+func (w *work) marked(ctx context.Context, check string) (int64, error) {
+	mark, _, err := w.watermark(ctx, check)
 	return mark.Started, err
 }
 

@@ -288,6 +288,31 @@ func TestPageThatIsAlwaysRefusedEndsTheTask(t *testing.T) {
 	})
 }
 
+// TestNewerTaskWinsOverOneThatAWSRefusesHalfway: the message of a task that is refused does not
+// come again, so nothing else would end what its first page brought back.
+func TestNewerTaskWinsOverOneThatAWSRefusesHalfway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		for i := range 300 {
+			r.iot.findings["t1"] = append(r.iot.findings["t1"], policy(fmt.Sprintf("p%03d", i)))
+		}
+		r.iot.fail = func(_ int, in *iot.ListAuditFindingsInput) error {
+			if in.NextToken != nil {
+				return &types.InvalidRequestException{Message: aws.String("Invalid nextToken")}
+			}
+			return nil
+		}
+		newer := task("t2", 2, map[string]string{policies: "COMPLETED_COMPLIANT"})
+		r.iot.between = func(int) { r.must(newer) }
+		if o := r.process(task("t1", 1, bad(policies)), time.Hour); o.Verdict != delivery.Refused {
+			t.Errorf("%+v", o)
+		}
+		if states := count(r.states()); states["ACTIVE"] != 0 || states["ARCHIVED"] != 250 {
+			t.Errorf("%v", states)
+		}
+	})
+}
+
 func TestNothingIsArchivedBeforeTheLastPage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -26,6 +26,10 @@ func (w *work) archiveDisabled(ctx context.Context) error {
 	over.Checks = nil
 	for _, name := range disabled {
 		over.Checks = append(over.Checks, mapping.AuditCheck{Name: name, Status: mapping.CheckDisabled})
+		// An earlier task that comes late must not bring back what it found.
+		if _, err := w.raise(ctx, name, w.task.Started); err != nil {
+			return err
+		}
 		if err := w.archive(ctx, name, w.task.Started, disabledNote); err != nil {
 			return err
 		}

@@ -67,7 +67,7 @@ func (a *Auditor) save(ctx context.Context, now time.Time, task string, c *check
 }
 
 // watermark is the start (ms) of the newest task that has listed all findings of a
-// check. Whatever is active and was last seen by an earlier task is gone.
+// check, or found it disabled. Whatever is active and was last seen by an earlier task is gone.
 type watermark struct {
 	Started int64 `json:"started"`
 }

@@ -3,7 +3,9 @@
 package ledgertest
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -43,6 +45,15 @@ func (t *Table) Expire(now time.Time) {
 			delete(t.records, k)
 		}
 	}
+}
+
+// Records returns all records, sorted by key.
+func (t *Table) Records() []ledger.Record {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.SortedFunc(maps.Values(t.records), func(a, b ledger.Record) int {
+		return cmp.Or(strings.Compare(a.Partition, b.Partition), strings.Compare(a.Sort, b.Sort))
+	})
 }
 
 // Len is the number of records.
