@@ -9,11 +9,12 @@ import (
 	"strings"
 )
 
-// LiveBehaviors are the behaviors that the self-managed engine judges. The forwarder
-// knows them, so that it can end the findings of those that are gone. The text form,
-// which stands in [EnvLiveBehaviors], has [liveDigest] characters for each, because an
-// environment takes 4 KB.
-type LiveBehaviors map[string]bool
+// LiveBehaviors are the behaviors that the self-managed engine judges, with the severities
+// that they ask for. The forwarder knows them, so that it can end the findings of those that
+// are gone, and give open findings a severity that was changed. The text form, which stands
+// in [EnvLiveBehaviors], has [liveDigest] characters for each, because an environment takes
+// 4 KB. A dot ends the behaviors of a severity; the first are those of SeverityDefault.
+type LiveBehaviors map[string]Severity
 
 // liveDigest is the length of a behavior's digest: 36 bits, so that one name in 10^8
 // is taken for one of 500 others.
@@ -25,10 +26,21 @@ const liveDigest = 6
 const MaxLiveBehaviors = 300
 
 // Add adds a behavior of a profile.
-func (l LiveBehaviors) Add(profile, behavior string) { l[digestOf(profile, behavior)] = true }
+func (l LiveBehaviors) Add(profile, behavior string, severity Severity) {
+	l[digestOf(profile, behavior)] = severity
+}
 
 // Has reports whether a behavior of a profile is judged.
-func (l LiveBehaviors) Has(profile, behavior string) bool { return l[digestOf(profile, behavior)] }
+func (l LiveBehaviors) Has(profile, behavior string) bool {
+	_, ok := l[digestOf(profile, behavior)]
+	return ok
+}
+
+// Severity is the severity that a behavior asks for, SeverityDefault where it asks for none
+// or is not judged.
+func (l LiveBehaviors) Severity(profile, behavior string) Severity {
+	return l[digestOf(profile, behavior)]
+}
 
 func digestOf(profile, behavior string) string {
 	sum := sha256.Sum256([]byte(profile + "/" + behavior)) // a profile's name has no slash
@@ -36,16 +48,28 @@ func digestOf(profile, behavior string) string {
 }
 
 // String is the text form, sorted.
-func (l LiveBehaviors) String() string { return strings.Join(slices.Sorted(maps.Keys(l)), "") }
+func (l LiveBehaviors) String() string {
+	groups := make([]string, Critical+1)
+	for _, digest := range slices.Sorted(maps.Keys(l)) {
+		groups[l[digest]] += digest
+	}
+	return strings.TrimRight(strings.Join(groups, "."), ".")
+}
 
 // ParseLiveBehaviors reads the text form.
 func ParseLiveBehaviors(text string) (LiveBehaviors, error) {
-	if len(text)%liveDigest != 0 {
-		return nil, fmt.Errorf("live behaviors of %d characters, want a multiple of %d", len(text), liveDigest)
+	groups := strings.Split(text, ".")
+	if len(groups) > int(Critical)+1 {
+		return nil, fmt.Errorf("live behaviors of %d severities, want at most %d", len(groups), Critical+1)
 	}
 	l := LiveBehaviors{}
-	for digest := range slices.Chunk([]byte(text), liveDigest) {
-		l[string(digest)] = true
+	for severity, group := range groups {
+		if len(group)%liveDigest != 0 {
+			return nil, fmt.Errorf("live behaviors of %d characters in a severity, want a multiple of %d", len(group), liveDigest)
+		}
+		for digest := range slices.Chunk([]byte(group), liveDigest) {
+			l[string(digest)] = Severity(severity)
+		}
 	}
 	return l, nil
 }

@@ -122,7 +122,7 @@ func (c Config) Live() (defender.LiveBehaviors, error) {
 	all, err := c.Compile()
 	live := defender.LiveBehaviors{}
 	for _, b := range all {
-		live.Add(b.Profile, b.Behavior.Name)
+		live.Add(b.Profile, b.Behavior.Name, b.Behavior.Severity)
 	}
 	return live, err
 }

@@ -27,7 +27,7 @@ func TestDefaultsNeedOnlyTableAndQueue(t *testing.T) {
 
 func TestEnvironmentIsRead(t *testing.T) {
 	live := defender.LiveBehaviors{}
-	live.Add("p", "b")
+	live.Add("p", "b", defender.SeverityDefault)
 	e, err := readEnvironment(env(map[string]string{
 		defender.EnvEventTopic: "plant/+", defender.EnvQuietTime: "48h0m0s", defender.EnvLogLevel: "WARN",
 		defender.EnvSeverities: "rejected-report=HIGH", defender.EnvLiveBehaviors: live.String(),

@@ -24,7 +24,7 @@ import (
 func live(behaviors ...string) defender.LiveBehaviors {
 	l := defender.LiveBehaviors{}
 	for _, b := range behaviors {
-		l.Add("plant", b)
+		l.Add("plant", b, defender.SeverityDefault)
 	}
 	return l
 }

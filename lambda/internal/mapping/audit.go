@@ -36,10 +36,7 @@ func (m Mapper) AuditFinding(t AuditTask, a types.AuditFinding) signal.Signal {
 	}
 	f.FindingProviderFields = m.auditFields(check, string(a.Severity))
 	f.FindingProviderFields.RelatedFindings = []defender.RelatedFinding{{ProductARN: f.ProductARN, ID: m.summaryID(t, check)}}
-	f.Title = check
-	if reason != "" {
-		f.Title += ": " + reason
-	}
+	f.Title = auditTitle(check, reason)
 	f.Description = fmt.Sprintf("%s %s is reported as non-compliant for %s by Audit task %s.", kind, strings.Join(id.parts, ":"), check, t.ID)
 	if text := aws.ToString(a.ReasonForNonCompliance); text != "" {
 		f.Description += " The non-compliant reason is " + sentence(text)
@@ -73,6 +70,13 @@ func (m Mapper) AuditFinding(t AuditTask, a types.AuditFinding) signal.Signal {
 	s := signal.New(source, f, at, signal.Order{Time: t.Started}, aws.ToString(a.ReasonForNonCompliance))
 	s.Check = check
 	return s
+}
+
+func auditTitle(check, reason string) string {
+	if reason == "" {
+		return check
+	}
+	return check + ": " + reason
 }
 
 // auditFields are severity and types of a check's findings. A severity that the

@@ -115,6 +115,19 @@ func (m Mapper) summaryID(t AuditTask, check string) string {
 	return defender.FindingID(defender.AuditNotifications, m.Region, append(run, check)...)
 }
 
+func summaryTitle(check, status, nonCompliant string) string {
+	title := check + " Summary: "
+	switch status {
+	case "CANCELED":
+		return title + "Canceled"
+	case CheckDisabled:
+		return title + "Disabled"
+	case "FAILED":
+		return title + "Failed"
+	}
+	return title + "Completed with " + nonCompliant + " non-compliant resources"
+}
+
 func (m Mapper) checkSummary(t AuditTask, c AuditCheck) (signal.Signal, bool) {
 	const source = defender.AuditNotifications
 	p := m.here()
@@ -123,18 +136,16 @@ func (m Mapper) checkSummary(t AuditTask, c AuditCheck) (signal.Signal, bool) {
 		task = "Task " + t.ID + " of scheduled audit " + t.Schedule
 	}
 	f := m.finding(m.summaryID(t, c.Name), t.ID)
-	f.Title = c.Name + " Summary: "
+	f.Title = summaryTitle(c.Name, c.Status, strconv.FormatInt(c.NonCompliant, 10))
 	switch {
 	case t.Status == "CANCELED" || c.Status == "CANCELED":
 		f.RecordState = defender.Archived
-		f.Title += "Canceled"
+		f.Title = summaryTitle(c.Name, "CANCELED", "")
 		f.Description = task + " was canceled before " + c.Name + " completed."
 	case c.Status == CheckDisabled:
 		f.RecordState = defender.Archived
-		f.Title += "Disabled"
 		f.Description = c.Name + " is disabled in the account."
 	case c.Status == "FAILED":
-		f.Title += "Failed"
 		f.Description = task + ": " + c.Name + " failed."
 		if c.ErrorCode != "" {
 			f.Description += " Error: " + c.ErrorCode + "."
@@ -146,7 +157,6 @@ func (m Mapper) checkSummary(t AuditTask, c AuditCheck) (signal.Signal, bool) {
 		if c.Status == "COMPLETED_COMPLIANT" {
 			f.RecordState = defender.Archived
 		}
-		f.Title += fmt.Sprintf("Completed with %d non-compliant resources", c.NonCompliant)
 		f.Description = fmt.Sprintf("%s completed. %s reports %d non-compliant resources out of %d.", task, c.Name, c.NonCompliant, c.Total)
 	default:
 		return signal.Signal{}, false

@@ -63,9 +63,9 @@ func (m Mapper) Transition(message []byte, o Origin) (signal.Signal, error) {
 	f := m.finding(defender.FindingID(source, m.Region, v.Profile, v.Behavior.Name, t.ClientID), ruleGenerator(source)+"/"+v.Profile)
 	f.RecordState = state
 	own, _ := defender.ParseSeverity(v.Behavior.Severity) // an unknown one counts as none
-	f.FindingProviderFields = unusual(m.Severities.Behaviors[v.Behavior.Name].Or(own).Or(m.severity(source)))
+	f.FindingProviderFields = unusual(m.behaviorSeverity(v.Profile, v.Behavior.Name, own))
 	v.tell(&f, t.who(v.ThingName), normal)
-	f.Remediation = remedy(t.remedy(), detectURL)
+	f.Remediation = remedy(behaviorRemedy(v.Behavior.Metric), detectURL)
 	f.ProductFields = v.fields()
 	if t.ClientID != v.ThingName {
 		f.ProductFields["ClientId"] = t.ClientID
@@ -117,8 +117,17 @@ func (t transition) resource(p place, name string) defender.Resource {
 	return p.client(name, other)
 }
 
-func (t transition) remedy() string {
-	switch t.Violation.Behavior.Metric {
+// behaviorSeverity is that of a behavior's findings. A live behavior's is the one that was
+// deployed last: a transition that is still on its way may have an older one.
+func (m Mapper) behaviorSeverity(profile, behavior string, own defender.Severity) defender.Severity {
+	if m.Live.Has(profile, behavior) {
+		own = m.Live.Severity(profile, behavior)
+	}
+	return m.Severities.Behaviors[behavior].Or(own).Or(m.severity(defender.BehaviorTransitions))
+}
+
+func behaviorRemedy(metric string) string {
+	switch metric {
 	case defender.MinutesSinceReport:
 		return "Find out why the device's agent is silent: whether it still runs, may publish, and was not stopped by somebody. If the device is out of service, delete its certificate and its thing: the finding then ends within a day."
 	case defender.UnreadableReport:

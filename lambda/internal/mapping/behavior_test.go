@@ -21,7 +21,15 @@ const raised = 1789440000000 // ms; before sent
 func engine() mapping.Mapper {
 	m := mapper("us-east-1")
 	m.Live = defender.LiveBehaviors{}
-	m.Live.Add("p", "b")
+	m.Live.Add("p", "b", defender.SeverityDefault)
+	return m
+}
+
+// wholeEngine knows the behaviors about device reports as well.
+func wholeEngine() mapping.Mapper {
+	m := engine()
+	m.Live.Add(evaluate.AgentProfile, evaluate.SilentAgent, defender.High)
+	m.Live.Add(evaluate.AgentProfile, evaluate.UnreadableReports, defender.SeverityDefault)
 	return m
 }
 
@@ -78,9 +86,7 @@ func transitions(t testing.TB) map[string][]signal.Signal {
 		tr.Change, tr.Time, tr.EndReason, tr.RenamedTo = evaluate.AlarmInvalidated, raised+300_000, reason, name
 	}
 	all := map[string][]signal.Signal{}
-	m := engine()
-	m.Live.Add(evaluate.AgentProfile, evaluate.SilentAgent)
-	m.Live.Add(evaluate.AgentProfile, evaluate.UnreadableReports)
+	m := wholeEngine()
 	for name, message := range map[string]transition.Message{
 		"count":       inAlarm(defender.Disconnects.LessThan(1, defender.Window5m), defender.Value{Count: new(int64(2))}),
 		"cidrs":       inAlarm(defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")), defender.Value{CIDRs: []string{"192.0.2.7"}}),
@@ -120,7 +126,7 @@ func transitions(t testing.TB) map[string][]signal.Signal {
 func TestTransitionsLookLikeNativeFindings(t *testing.T) {
 	m := mapper("us-east-1")
 	m.Live = defender.LiveBehaviors{}
-	m.Live.Add("MySecurityProfile", "MyBehavior")
+	m.Live.Add("MySecurityProfile", "MyBehavior", defender.SeverityDefault)
 	message := inAlarm(defender.Disconnects.LessThan(1, defender.Window5m), defender.Value{Count: new(int64(2))})
 	tr := &message.Transition
 	message.Thing, message.ClientID, tr.Thing = "MyThing", "MyThing", "MyThing"
@@ -159,20 +165,24 @@ func TestSeverityOfATransition(t *testing.T) {
 	behaviors := map[string]defender.Severity{"b": defender.Critical}
 	sources := map[defender.Source]defender.Severity{defender.BehaviorTransitions: defender.Low}
 	for _, c := range []struct {
-		own  defender.Severity
-		set  defender.Severities
-		want string
+		live, own defender.Severity
+		set       defender.Severities
+		want      string
 	}{
-		{defender.SeverityDefault, defender.Severities{}, "MEDIUM"},
-		{defender.High, defender.Severities{}, "HIGH"},
-		{defender.SeverityDefault, defender.Severities{Sources: sources}, "LOW"},
-		{defender.High, defender.Severities{Sources: sources}, "HIGH"},
-		{defender.High, defender.Severities{Sources: sources, Behaviors: behaviors}, "CRITICAL"},
+		{defender.SeverityDefault, defender.SeverityDefault, defender.Severities{}, "MEDIUM"},
+		{defender.High, defender.High, defender.Severities{}, "HIGH"},
+		{defender.SeverityDefault, defender.SeverityDefault, defender.Severities{Sources: sources}, "LOW"},
+		{defender.High, defender.High, defender.Severities{Sources: sources}, "HIGH"},
+		{defender.High, defender.High, defender.Severities{Sources: sources, Behaviors: behaviors}, "CRITICAL"},
+		// A transition from before the deployment.
+		{defender.High, defender.Low, defender.Severities{}, "HIGH"},
+		{defender.SeverityDefault, defender.Low, defender.Severities{}, "MEDIUM"},
 	} {
 		m, message := engine(), small()
+		m.Live.Add("p", "b", c.live)
 		m.Severities, message.Transition.Behavior.Severity = c.set, c.own
 		if got := mapTransition(t, m, message).Finding.FindingProviderFields.Severity.Label; got != c.want {
-			t.Errorf("own %s, set %v: %s, want %s", c.own, c.set, got, c.want)
+			t.Errorf("live %s, own %s, set %v: %s, want %s", c.live, c.own, c.set, got, c.want)
 		}
 	}
 }

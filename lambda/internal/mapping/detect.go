@@ -144,10 +144,14 @@ func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 
 const violationRemedy = "Find out whether the device is compromised, misbehaves, or the behavior is too strict. Isolate a compromised device and rotate its certificate."
 
+func alarmTitle(who, kind, behavior string) string {
+	return fmt.Sprintf("%s is in alarm for %s behavior %s.", who, kind, behavior)
+}
+
 // tell writes title and description in the words of AWS's own findings.
 func (v violation) tell(f *defender.Finding, who, normal string) {
 	kind := v.Behavior.Criteria.kind()
-	f.Title = fmt.Sprintf("%s is in alarm for %s behavior %s.", who, kind, v.Behavior.Name)
+	f.Title = alarmTitle(who, kind, v.Behavior.Name)
 	f.Description = fmt.Sprintf("%s violates %s behavior %s of security profile %s. Violation was triggered because the device did not conform to %s.",
 		who, kind, v.Behavior.Name, v.Profile, normal)
 	if measured := showValue(v.MetricValue); measured != "" {

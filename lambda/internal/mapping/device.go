@@ -19,15 +19,8 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 	p := m.here()
 	who, identity := sender(e)
 	f := m.finding(defender.FindingID(source, m.Region, append(identity, event.Type)...), ruleGenerator(source))
-	label := event.Severity
-	if label == "" {
-		label = m.severity(source).String()
-	}
-	f.FindingProviderFields = defender.FindingProviderFields{
-		Severity: defender.FindingSeverity{Label: label, Original: event.Severity},
-		Types:    []string{defender.TypeUnusualBehaviors},
-	}
-	f.Title = who + " reports " + event.Type + "."
+	f.FindingProviderFields = m.eventFields(event.Severity)
+	f.Title = eventTitle(who, event.Type)
 	f.Description = event.Description
 	if f.Description == "" {
 		f.Description = fmt.Sprintf("%s reports the security event %s.", who, event.Type)
@@ -53,7 +46,7 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 	}
 	f = f.Noted(errorActionNote(source, e))
 	f.ProductFields = fields
-	f.Remediation = remedy("Look at the device and at what it reports. If the report is right and the device can no longer be trusted, deactivate its certificate.", policiesURL)
+	f.Remediation = eventRemedy()
 	f.SourceURL = p.deviceURL("")
 	other := pairs{}
 	other.set("ClientId", known(e.ClientID))
@@ -66,6 +59,20 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 	s := signal.New(source, f, e.Time, signal.Order{Time: e.Time}, substance(event)...)
 	s.Inherits = event.State == defender.EventCleared && event.Severity == ""
 	return s, nil
+}
+
+// eventFields have the severity that the device named, else that of the source.
+func (m Mapper) eventFields(named string) defender.FindingProviderFields {
+	own, _ := defender.ParseSeverity(named) // one that is not named counts as none
+	fields := unusual(own.Or(m.severity(defender.DeviceEvents)))
+	fields.Severity.Original = named
+	return fields
+}
+
+func eventTitle(who, kind string) string { return who + " reports " + kind + "." }
+
+func eventRemedy() *defender.Remediation {
+	return remedy("Look at the device and at what it reports. If the report is right and the device can no longer be trusted, deactivate its certificate.", policiesURL)
 }
 
 // sender is who sent the message, for people and for the finding's id: the client id;

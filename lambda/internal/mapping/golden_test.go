@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -200,8 +201,20 @@ func TestSecurityHubAcceptsWhatIsMapped(t *testing.T) {
 	}
 }
 
-// accepted demands that the local Security Hub, which enforces AWS's limits, takes the finding.
+// accepted demands that the local Security Hub, which enforces AWS's limits, takes the finding,
+// also as it is restated.
 func accepted(t testing.TB, name string, s signal.Signal) {
+	t.Helper()
+	taken(t, name, s)
+	m := wholeEngine()
+	s.Finding = m.Restate(s.Source, s.Profile, s.Behavior, s.Finding)
+	taken(t, name+" restated", s)
+	if again := m.Restate(s.Source, s.Profile, s.Behavior, s.Finding); !reflect.DeepEqual(again, s.Finding) {
+		t.Errorf("%s: restated twice %+v, want %+v", name, again, s.Finding)
+	}
+}
+
+func taken(t testing.TB, name string, s signal.Signal) {
 	t.Helper()
 	region := strings.Split(s.Finding.ProductARN, ":")[3]
 	service := securityhubtest.New(securityhubtest.Config{})

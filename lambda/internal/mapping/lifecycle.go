@@ -42,14 +42,10 @@ func (m Mapper) disconnect(e defender.Envelope) (signal.Signal, error) {
 	if l.DisconnectReason == "" {
 		return signal.Signal{}, errors.New("disconnect event names no disconnectReason")
 	}
-	text := disconnectRemedies[l.DisconnectReason]
-	if text == "" {
-		text = "Check the client's certificate, policies and firmware."
-	}
 	f := m.connection(defender.SecurityDisconnects, e, l, l.DisconnectReason)
-	f.Title = l.who() + " was disconnected: " + l.DisconnectReason + "."
+	f.Title = disconnectTitle(l.who(), l.DisconnectReason)
 	f.Description = fmt.Sprintf("AWS IoT ended the connection of %s with reason %s.", l.whoLower(), l.DisconnectReason) + l.details() + errorActionNote(defender.SecurityDisconnects, e)
-	f.Remediation = remedy(text, lifecycleURL)
+	f.Remediation = disconnectRemedy(l.DisconnectReason)
 	f.ProductFields["DisconnectReason"] = l.DisconnectReason
 	f = m.notAWS(f, defender.SecurityDisconnects, e, l.ClientID, l.DisconnectReason)
 	return l.signal(defender.SecurityDisconnects, e, f), nil
@@ -65,12 +61,30 @@ func (m Mapper) refusedConnection(e defender.Envelope) (signal.Signal, error) {
 		reason = "UNKNOWN"
 	}
 	f := m.connection(defender.RefusedConnections, e, l, reason)
-	f.Title = l.who() + " was refused a connection: " + reason + "."
+	f.Title = refusedTitle(l.who(), reason)
 	f.Description = fmt.Sprintf("AWS IoT did not let %s connect, or not publish to its last-will topic (%s).", l.whoLower(), reason) + l.details() + errorActionNote(defender.RefusedConnections, e)
-	f.Remediation = remedy("If the device is yours, allow iot:Connect for its client id and iot:Publish for its last-will topic in the policy of its certificate. If it is not, deactivate the certificate.", policiesURL)
+	f.Remediation = refusedRemedy()
 	f.ProductFields["ConnectFailureReason"] = reason
 	f = m.notAWS(f, defender.RefusedConnections, e, l.ClientID, reason)
 	return l.signal(defender.RefusedConnections, e, f), nil
+}
+
+func disconnectTitle(who, reason string) string { return who + " was disconnected: " + reason + "." }
+
+func disconnectRemedy(reason string) *defender.Remediation {
+	text := disconnectRemedies[reason]
+	if text == "" {
+		text = "Check the client's certificate, policies and firmware."
+	}
+	return remedy(text, lifecycleURL)
+}
+
+func refusedTitle(who, reason string) string {
+	return who + " was refused a connection: " + reason + "."
+}
+
+func refusedRemedy() *defender.Remediation {
+	return remedy("If the device is yours, allow iot:Connect for its client id and iot:Publish for its last-will topic in the policy of its certificate. If it is not, deactivate the certificate.", policiesURL)
 }
 
 func decodeLifecycle(source defender.Source, e defender.Envelope) (lifecycleEvent, error) {

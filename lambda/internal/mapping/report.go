@@ -85,7 +85,7 @@ func (m Mapper) rejectedReport(e defender.Envelope) (signal.Signal, error) {
 	p := m.here()
 	f := m.finding(defender.FindingID(source, m.Region, thing, code), ruleGenerator(source))
 	f.FindingProviderFields = unusual(m.severity(source))
-	f.Title = "Device Defender rejected a metrics report of " + thing + ": " + code + "."
+	f.Title = rejectedTitle(thing, code)
 	f.Description = "AWS IoT Device Defender refused a device-side metrics report for thing " + thing + " with " + code + "."
 	if text := r.StatusDetails.ErrorMessage; text != "" {
 		f.Description += " " + sentence(text)
@@ -94,7 +94,7 @@ func (m Mapper) rejectedReport(e defender.Envelope) (signal.Signal, error) {
 		f.Description += " The answer of Device Defender could not be read."
 	}
 	f.Description += errorActionNote(source, e)
-	f.Remediation = remedy("Compare the device's report with the documented format (custom metrics are arrays with one object, report ids rise, reports are at least 5 minutes apart). Reports that were fine before and are refused now can mean tampered firmware.", deviceURL)
+	f.Remediation = rejectedRemedy()
 	f.SourceURL = p.thingURL(thing)
 	fields := pairs{"ThingName": thing, "ErrorCode": code}
 	fields.set("ErrorMessage", r.StatusDetails.ErrorMessage)
@@ -112,6 +112,14 @@ func (m Mapper) rejectedReport(e defender.Envelope) (signal.Signal, error) {
 		order.Time = int64(r.Timestamp)
 	}
 	return signal.New(source, f, e.Time, order, r.StatusDetails.ErrorMessage), nil
+}
+
+func rejectedTitle(thing, code string) string {
+	return "Device Defender rejected a metrics report of " + thing + ": " + code + "."
+}
+
+func rejectedRemedy() *defender.Remediation {
+	return remedy("Compare the device's report with the documented format (custom metrics are arrays with one object, report ids rise, reports are at least 5 minutes apart). Reports that were fine before and are refused now can mean tampered firmware.", deviceURL)
 }
 
 // sentence ends a text with one full stop.

@@ -107,7 +107,7 @@ func (w *world) process(live defender.LiveBehaviors) *sweep.Sweeper {
 func live(behaviors ...string) defender.LiveBehaviors {
 	l := defender.LiveBehaviors{}
 	for _, b := range behaviors {
-		l.Add("p", b)
+		l.Add("p", b, defender.SeverityDefault)
 	}
 	return l
 }

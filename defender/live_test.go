@@ -1,0 +1,45 @@
+package defender
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestLiveBehaviorsAreReadAsWritten(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		live := LiveBehaviors{}
+		for i := range rapid.IntRange(0, 20).Draw(t, "behaviors") {
+			live.Add("p", fmt.Sprint(i), Severity(rapid.IntRange(0, int(Critical)).Draw(t, "severity")))
+		}
+		text := live.String()
+		got, err := ParseLiveBehaviors(text)
+		if err != nil || !maps.Equal(got, live) {
+			t.Fatalf("%q is read as %v (%v), want %v", text, got, err, live)
+		}
+		if most := liveDigest*len(live) + int(Critical); len(text) > most {
+			t.Fatalf("%d characters for %d behaviors, want at most %d", len(text), len(live), most)
+		}
+	})
+}
+
+func TestLiveBehaviorsAskForASeverity(t *testing.T) {
+	live := LiveBehaviors{}
+	live.Add("p", "a", SeverityDefault)
+	live.Add("p", "b", High)
+	for behavior, want := range map[string]Severity{"a": SeverityDefault, "b": High, "c": SeverityDefault} {
+		if got := live.Severity("p", behavior); got != want || live.Has("p", behavior) != (behavior != "c") {
+			t.Errorf("%s: severity %v, judged %v", behavior, got, live.Has("p", behavior))
+		}
+	}
+}
+
+func TestLiveBehaviorsOfAnotherFormAreRefused(t *testing.T) {
+	for _, text := range []string{"abc", "abcdef.abc", "......abcdef", "abcdef......"} {
+		if l, err := ParseLiveBehaviors(text); err == nil {
+			t.Errorf("%q is read as %v", text, l)
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package mapping
+
+import (
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// Restate returns an active finding with the severity, types, title and remedy that this
+// program, as it is deployed, writes for it. They follow from the finding's source, product
+// fields and resources, which Restate keeps, as all else. profile and behavior are those of a
+// finding of the self-managed engine. Whoever changes what a source's findings look like
+// changes it here as well: for every finding that is just made, Restate changes nothing.
+func (m Mapper) Restate(source defender.Source, profile, behavior string, f defender.Finding) defender.Finding {
+	fields, related := f.ProductFields, f.FindingProviderFields.RelatedFindings
+	provider := &f.FindingProviderFields
+	title := ""
+	switch source {
+	case defender.RejectedReports:
+		title, f.Remediation = rejectedTitle(fields["ThingName"], fields["ErrorCode"]), rejectedRemedy()
+		*provider = unusual(m.severity(source))
+	case defender.SecurityDisconnects:
+		reason := fields["DisconnectReason"]
+		title, f.Remediation = disconnectTitle(connected(fields), reason), disconnectRemedy(reason)
+		*provider = unusual(m.severity(source))
+	case defender.RefusedConnections:
+		title, f.Remediation = refusedTitle(connected(fields), fields["ConnectFailureReason"]), refusedRemedy()
+		*provider = unusual(m.severity(source))
+	case defender.DeviceEvents:
+		who, _ := sender(defender.Envelope{ClientID: fields["ClientId"], Principal: fields["Principal"], Topic: fields["Topic"]})
+		title, f.Remediation = eventTitle(who, fields["EventType"]), eventRemedy()
+		*provider = m.eventFields(provider.Severity.Original)
+	case defender.AuditNotifications:
+		check := fields["CheckName"]
+		switch fields["ReportType"] {
+		case "CheckSummary":
+			title = summaryTitle(check, fields["CheckRunStatus"], fields["NonComopliantResourcesCount"])
+		default:
+			title = auditTitle(check, fields["ReasonForNonComplianceCode"])
+		}
+		f.Remediation = auditRemedy(check)
+		*provider = m.auditFields(check, provider.Severity.Original)
+	case defender.DetectNotifications:
+		title = alarmTitle("Registered thing "+fields["ThingName"], fields["BehaviorCriteriaType"], fields["BehaviorName"])
+		f.Remediation = remedy(violationRemedy, detectURL)
+		*provider = unusual(m.Severities.Behaviors[fields["BehaviorName"]].Or(m.severity(source)))
+	case defender.BehaviorTransitions:
+		title = alarmTitle(shown(f), fields["BehaviorCriteriaType"], fields["BehaviorName"])
+		f.Remediation = remedy(behaviorRemedy(fields["MetricName"]), detectURL)
+		*provider = unusual(m.behaviorSeverity(profile, behavior, defender.SeverityDefault))
+	default:
+		return f
+	}
+	provider.RelatedFindings = related
+	f.Title = title
+	return f.Fit()
+}
+
+// connected is who a lifecycle event is about.
+func connected(fields map[string]string) string {
+	return lifecycleEvent{ThingName: fields["ThingName"], ClientID: fields["ClientId"]}.who()
+}
+
+// shown is the device as the title of a finding of the self-managed engine names it, by its
+// resource.
+func shown(f defender.Finding) string {
+	t := transition{}
+	if len(f.Resources) > 0 {
+		r := f.Resources[0]
+		switch {
+		case r.Type == thingType:
+			t.Registered = new(true)
+		case r.Details != nil && r.Details.Other["IsRegisteredThing"] != "":
+			t.Registered = new(false)
+		}
+	}
+	return t.who(f.ProductFields["ThingName"])
+}
