@@ -49,7 +49,7 @@ func awsCalls(t *testing.T, function string) []string {
 }
 
 // renamed are the APIs that another action allows.
-var renamed = map[string]string{"iotdataplane:Publish": "iot:Publish", "sqs:SendMessageBatch": "sqs:SendMessage"}
+var renamed = map[string]string{"iotdataplane:GetConnection": "iot:GetConnection", "iotdataplane:Publish": "iot:Publish", "sqs:SendMessageBatch": "sqs:SendMessage"}
 
 // polling is what Lambda itself does to the queues that it reads for a function.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
