@@ -11,14 +11,20 @@ MODULES := . test test/consumer test/localaws test/localaws/rie
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: node_modules/.ready ## deploy to a local AWS on loopback and follow device events to findings; needs no account
-	$(demo) && exec ../.local/demo
+demo: | go ## deploy to a local AWS on loopback and follow device events to findings; needs no account
+	$(prepare) && exec ../.local/demo
 
-local: node_modules/.ready ## serve that local AWS until Ctrl-C, for your own clients
-	$(demo) && exec ../.local/demo -serve
+local: | go ## serve that local AWS until Ctrl-C, for your own clients
+	$(prepare) && exec ../.local/demo -serve
 
 # go run would add an exit status to what a failure says, and call Ctrl-C an error.
-demo = @echo "compiling the demo (minutes the first time)" && cd test && go build -o ../.local/demo ./demo
+prepare = @echo "installing and compiling what is not there yet (minutes the first time)" && cd test && \
+	go build -o ../.local/prepare ./demo/prepare && ../.local/prepare -make "$(MAKE_COMMAND)" -o ../.local/demo
+
+# The flags with which constructs/defenderhub compiles the Lambda functions: with others Go
+# would compile once more what the functions share with the programs here.
+demo local bootstrap diff deploy destroy: export CGO_ENABLED := 0
+demo local bootstrap diff deploy destroy: export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -trimpath
 
 test: lint test-go test-cdk test-cloud ## everything that CI runs
 

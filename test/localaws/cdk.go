@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/process"
@@ -25,7 +26,8 @@ func (c *Cloud) CDK(ctx context.Context, dir string, env []string, args ...strin
 		}
 	}
 	var out strings.Builder
-	both := &locked{to: io.MultiWriter(&out, c.log("cdk.log"))}
+	both := &locked{to: io.MultiWriter(&out, c.log("cdk.log"), &c.cdkSays)}
+	defer c.cdkSays.forget()
 	p, err := process.Start(process.Spec{
 		Path: node, Args: append([]string{cli}, args...), Dir: dir, Env: append(c.Env(), env...), Stdout: both, Stderr: both,
 	})
@@ -74,6 +76,36 @@ func (c *Cloud) Env() []string {
 		"CDK_DISABLE_CLI_TELEMETRY=true", "CDK_DEFAULT_ACCOUNT="+c.Account, "CDK_DEFAULT_REGION="+c.Region,
 		"JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION=true", "NO_COLOR=1",
 	)
+}
+
+// CDKSays is the last line that a running CDK CLI has printed, or "".
+func (c *Cloud) CDKSays() string { return c.cdkSays.line() }
+
+// lastLine keeps the last line of what is written that is not blank.
+type lastLine struct {
+	mu   sync.Mutex
+	last string
+}
+
+func (l *lastLine) Write(p []byte) (int, error) {
+	if text := strings.TrimSpace(string(p)); text != "" {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.last = text[strings.LastIndex(text, "\n")+1:]
+	}
+	return len(p), nil
+}
+
+func (l *lastLine) line() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
+func (l *lastLine) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = ""
 }
 
 func lastLines(text string, n int) string {

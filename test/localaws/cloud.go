@@ -32,6 +32,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iam"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/moto"
+	"github.com/defenderhub/defenderhub/test/localaws/moto/python"
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
 	"github.com/defenderhub/defenderhub/test/localaws/providers"
 	"github.com/defenderhub/defenderhub/test/localaws/rules"
@@ -99,6 +100,7 @@ type Cloud struct {
 	background sync.WaitGroup
 	stop       sync.Once
 	hurries    atomic.Int32 // who waits for batches
+	cdkSays    lastLine
 
 	delivery delivery
 	passing  passing
@@ -243,14 +245,14 @@ func (c *Cloud) listen() error {
 }
 
 func (c *Cloud) startEmulator() error {
-	python, err := moto.Python(c.ctx, filepath.Join(c.repository, ".venv"), c.temp(), c.progress)
+	interpreter, err := python.Find(c.ctx, filepath.Join(c.repository, ".venv"), c.temp(), c.progress)
 	if err != nil {
 		return err
 	}
 	hook := c.Edge.HandleInternal("resources", c.Resources)
 	delivery := c.Edge.HandleInternal("topic-delivery", http.HandlerFunc(c.mayDeliver))
 	c.emulator, err = moto.Start(c.ctx, moto.Config{
-		Python: python, Dir: c.dir, ProviderURL: c.Endpoint + hook, DeliveryURL: c.Endpoint + delivery, Native: providers.Native(), Replacing: providers.Replacing(),
+		Python: interpreter, Dir: c.dir, ProviderURL: c.Endpoint + hook, DeliveryURL: c.Endpoint + delivery, Native: providers.Native(), Replacing: providers.Replacing(),
 		Log: c.log("moto.log"), Region: c.Region,
 	})
 	if err != nil {

@@ -25,7 +25,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/test/localaws"
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
-	"github.com/defenderhub/defenderhub/test/localaws/moto"
+	"github.com/defenderhub/defenderhub/test/localaws/moto/python"
 )
 
 func TestEventsAndTime(t *testing.T) {
@@ -118,7 +118,7 @@ func checkFunctionAction(t *testing.T, ctx context.Context, cloud *localaws.Clou
 
 // checkPutEvents puts events through boto3, which moto brings along.
 func checkPutEvents(t *testing.T, ctx context.Context, cloud *localaws.Cloud, outputs map[string]string) {
-	python, err := moto.Python(ctx, filepath.Join("..", "..", ".venv"), t.TempDir(), t.Output())
+	interpreter, err := python.Find(ctx, filepath.Join("..", "..", ".venv"), t.TempDir(), t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ entries.append({"Source": "aws.fleet", "DetailType": "reading", "Detail": "{}"})
 answer = boto3.client("events").put_events(Entries=entries)
 print(answer["FailedEntryCount"], answer["Entries"][2]["ErrorCode"])
 `
-	put := exec.CommandContext(ctx, python, "-c", program)
+	put := exec.CommandContext(ctx, interpreter, "-c", program)
 	put.Env = cloud.Env()
 	if out, err := put.CombinedOutput(); err != nil || string(out) != "1 NotAuthorizedForSourceException\n" {
 		t.Fatalf("boto3 saw %s, error %v", out, err)

@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -36,6 +38,7 @@ type story struct {
 	Options
 	began   time.Time
 	cloud   *localaws.Cloud
+	started atomic.Pointer[localaws.Cloud] // the same, for who tells beside the steps
 	iot     *iot.Client
 	hub     *securityhub.Client
 	queues  *sqs.Client
@@ -95,7 +98,7 @@ func (s *story) stop() {
 func (s *story) tell(ctx context.Context, steps []step) error {
 	for i, st := range steps {
 		fmt.Fprintf(s.Out, "%5.1fs  %2d/%d  %s\n", time.Since(s.began).Seconds(), i+1, len(steps), st.what)
-		if err := st.do(ctx); err != nil {
+		if err := s.whileTelling(func() error { return st.do(ctx) }); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
 				return fmt.Errorf("interrupted at step %d (%s): %w", i+1, st.what, cause)
 			}
@@ -104,6 +107,43 @@ func (s *story) tell(ctx context.Context, steps []step) error {
 	}
 	fmt.Fprintf(s.Out, "%5.1fs  done\n", time.Since(s.began).Seconds())
 	return nil
+}
+
+// heartbeat is how often a step that takes its time says that it is under way.
+const heartbeat = 8 * time.Second
+
+// whileTelling runs do, and meanwhile prints what it is at.
+func (s *story) whileTelling(do func() error) error {
+	done := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		beat := time.NewTicker(heartbeat)
+		defer beat.Stop()
+		for began := time.Now(); ; {
+			select {
+			case <-beat.C:
+				s.note("… for %.0f s%s", time.Since(began).Seconds(), s.at())
+			case <-done:
+				return
+			}
+		}
+	})
+	defer telling.Wait()
+	defer close(done)
+	return do()
+}
+
+// at is what a long step is at, as far as anybody says.
+func (s *story) at() string {
+	cloud := s.started.Load()
+	if cloud == nil {
+		return ""
+	}
+	line := cloud.CDKSays()
+	if line == "" {
+		return ""
+	}
+	return ", the CDK CLI says: " + shortened(line, 100)
 }
 
 // note prints a line below the current step.
@@ -131,6 +171,7 @@ func (s *story) startCloud(ctx context.Context) error {
 		return err
 	}
 	s.cloud = cloud
+	s.started.Store(cloud)
 	s.iot = iot.NewFromConfig(cloud.Config())
 	s.hub = securityhub.NewFromConfig(cloud.Config())
 	s.queues = sqs.NewFromConfig(cloud.Config())

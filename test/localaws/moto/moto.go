@@ -24,7 +24,7 @@ var programs embed.FS
 
 // Config is how moto runs.
 type Config struct {
-	Python      string   // as [Python] found it
+	Python      string   // as package python found it
 	Dir         string   // for the launcher, as moto; the caller removes it
 	ProviderURL string   // asked for resources
 	DeliveryURL string   // asked whether a topic may send to a queue

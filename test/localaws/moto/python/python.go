@@ -1,4 +1,6 @@
-package moto
+// Package python finds or makes a Python with the emulator moto. It needs the standard
+// library alone, so that a program that prepares all else compiles within seconds.
+package python
 
 import (
 	"context"
@@ -12,8 +14,8 @@ import (
 	"syscall"
 )
 
-// Version is the moto release whose behavior the local AWS is built around.
-const Version = "5.2.1"
+// Moto is the release of moto whose behavior the local AWS is built around.
+const Moto = "5.2.1"
 
 // probe succeeds in a Python that can serve the wanted moto and prints where that is:
 // what PATH names may be a slow wrapper.
@@ -24,10 +26,10 @@ if found != sys.argv[1]:
     sys.exit("moto " + found + " is installed")
 print(sys.executable)`
 
-// Python finds an interpreter that has moto [Version] with its server: the virtual
+// Find finds an interpreter that has moto [Moto] with its server: the virtual
 // environment at venv, or one on PATH. Without one it makes that virtual environment
 // with pip, whose temporary files are in temp, and tells progress so.
-func Python(ctx context.Context, venv, temp string, progress io.Writer) (string, error) {
+func Find(ctx context.Context, venv, temp string, progress io.Writer) (string, error) {
 	own := filepath.Join(venv, "bin", "python")
 	var tried []error
 	for _, python := range []string{own, "python3", "python"} {
@@ -46,14 +48,14 @@ func Python(ctx context.Context, venv, temp string, progress io.Writer) (string,
 	path, err := install(ctx, venv, temp, progress)
 	if err != nil {
 		return "", fmt.Errorf("the local AWS needs Python 3.10 or newer with moto %s: where pip cannot install it as below, do so by hand with `pip install 'moto[server]==%s'`, so that python3 on PATH has it:\n%w",
-			Version, Version, errors.Join(append(tried, err)...))
+			Moto, Moto, errors.Join(append(tried, err)...))
 	}
 	return path, nil
 }
 
 // withMoto is the executable behind python, if it can serve the wanted moto.
 func withMoto(ctx context.Context, python string) (string, error) {
-	out, err := exec.CommandContext(ctx, python, "-c", probe, Version).Output()
+	out, err := exec.CommandContext(ctx, python, "-c", probe, Moto).Output()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
@@ -81,10 +83,10 @@ func install(ctx context.Context, venv, temp string, progress io.Writer) (string
 	if path, err := withMoto(ctx, own); err == nil {
 		return path, nil // made by the run that we waited for
 	}
-	fmt.Fprintf(progress, "installing moto %s into %s\n", Version, venv)
+	fmt.Fprintf(progress, "installing moto %s into %s\n", Moto, venv)
 	for _, command := range [][]string{
 		{"python3", "-m", "venv", "--clear", venv},
-		{own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "moto[server]==" + Version},
+		{own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "moto[server]==" + Moto},
 	} {
 		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 		cmd.Env = append(os.Environ(), "TMPDIR="+temp)

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func still(d time.Duration, fault error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-time.After(d):
+			return fault
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func named(name string) func() string { return func() string { return name } }
+
+func TestWhatIsUnderWayIsToldEachFiveSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		p := preparation{to: &out, began: time.Now()}
+		if err := p.run(t.Context(), []task{{named("compiling"), still(12*time.Second, nil)}, {named("installing"), still(7*time.Second, nil)}}); err != nil {
+			t.Error(err)
+		}
+		if want := "  5.0s  compiling; installing\n 10.0s  compiling\n"; out.String() != want {
+			t.Errorf("got:\n%swant:\n%s", &out, want)
+		}
+	})
+}
+
+func TestFirstFaultEndsTheOtherTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fault := errors.New("npm is missing")
+		p := preparation{to: &strings.Builder{}, began: time.Now()}
+		began := time.Now()
+		err := p.run(t.Context(), []task{{named("a"), still(time.Hour, nil)}, {named("b"), still(time.Second, fault)}})
+		if !errors.Is(err, fault) || time.Since(began) != time.Second {
+			t.Errorf("got %v after %s", err, time.Since(began))
+		}
+	})
+}
+
+func TestInterruptedPreparationIsAnError(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := preparation{to: &strings.Builder{}, began: time.Now()}
+	if err := p.run(ctx, []task{{named("a"), still(time.Hour, nil)}}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFaultOfAProgramIsShownInFull(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "npm")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho first\necho last >&2\nexit 3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	err := programs{repository: dir}.command(t.Context(), ".", nil, func(line string) { lines = append(lines, line) }, program, "ci")
+	if err == nil || !strings.Contains(err.Error(), "npm ci: exit status 3") || !strings.Contains(err.Error(), "first\nlast") || len(lines) != 2 {
+		t.Errorf("got %v and lines %q", err, lines)
+	}
+}
