@@ -173,6 +173,12 @@ var settings = map[string]setting{
 		c.hub.Detect.SelfManaged.ReportsRuleName = v
 		return defender.ValidateRuleName(v)
 	}},
+	"report-interval": {"whole seconds from 10s to 1h, such as 60s", func(c *config, v string) error {
+		if v == "5m" {
+			return nil
+		}
+		return duration(v, &c.hub.Detect.SelfManaged.ReportInterval, time.Second, 10*time.Second, time.Hour)
+	}},
 	"reports-every":  {"off, or whole minutes from 5m to 24h, such as 15m", setReportsEvery},
 	"audit-schedule": {"daily, weekly:SUN to weekly:SAT, biweekly:SUN to biweekly:SAT, monthly:1 to monthly:31, or monthly:LAST", setSchedule},
 	"audit-configuration": {oneOf("create", "existing"), func(c *config, v string) error {
@@ -213,7 +219,7 @@ var settings = map[string]setting{
 // selfManaged are the settings of that engine alone, with the value that asks for nothing.
 // Another engine does not read them: a warning and no error, so that cdk.json may keep them
 // while -c changes the engine.
-var selfManaged = map[string]string{"transport": "sqs", "report-topic": "basic-ingest", "reports-rule": "", "reports-every": "off"}
+var selfManaged = map[string]string{"transport": "sqs", "report-topic": "basic-ingest", "reports-rule": "", "reports-every": "off", "report-interval": "5m"}
 
 // readConfig reports every unknown key and wrong value at once.
 func readConfig(context map[string]any) (*config, error) {
@@ -361,11 +367,16 @@ func setReportsEvery(c *config, v string) error {
 	if v == "off" {
 		return nil
 	}
-	interval, err := time.ParseDuration(v)
-	if err != nil || interval < 5*time.Minute || interval > 24*time.Hour || interval%time.Minute != 0 {
+	return duration(v, &c.hub.Detect.SelfManaged.ReportsEvery, time.Minute, 5*time.Minute, 24*time.Hour)
+}
+
+// duration parses whole units from least to most.
+func duration(v string, to *time.Duration, unit, least, most time.Duration) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < least || d > most || d%unit != 0 {
 		return errNotAllowed
 	}
-	c.hub.Detect.SelfManaged.ReportsEvery = interval
+	*to = d
 	return nil
 }
 

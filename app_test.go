@@ -35,6 +35,7 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 		}},
 		"report-topic":        {"fleet/+/report", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportTopic == "fleet/+/report" }},
 		"reports-rule":        {"fleet_reports", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportsRuleName == "fleet_reports" }},
+		"report-interval":     {"60s", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportInterval == time.Minute }},
 		"reports-every":       {"15m", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportsEvery == 15*time.Minute }},
 		"audit-schedule":      {"weekly:SUN", func(c *config) bool { return c.hub.Audit.Schedule == defender.Weekly(time.Sunday) }},
 		"audit-configuration": {"existing", func(c *config) bool { return c.hub.Audit.Existing }},
@@ -141,7 +142,7 @@ func TestProfilesAddUp(t *testing.T) {
 }
 
 func TestDefaultsCanBeWrittenOut(t *testing.T) {
-	c, err := readConfig(map[string]any{prefix + "report-topic": "basic-ingest", prefix + "reports-every": "off", prefix + "transport": "sqs"})
+	c, err := readConfig(map[string]any{prefix + "report-topic": "basic-ingest", prefix + "reports-every": "off", prefix + "report-interval": "5m", prefix + "transport": "sqs"})
 	if err != nil || !reflect.DeepEqual(*c.hub.Detect.SelfManaged, defenderhub.SelfManagedProps{}) {
 		t.Errorf("got %+v, error %v", c, err)
 	}
@@ -151,7 +152,7 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	wrong := map[string]any{
 		prefix + "engine": "flink", prefix + "engin": "native", "DefenderHub:engine": "native", "defenderhub.demo": "true", prefix + "demo": 1.5, prefix + "audit-except": "NO_SUCH_CHECK",
 		prefix + "audit-schedule": "hourly", prefix + "event-topic": "a/#/b", prefix + "stack": "my stack", prefix + "forward": "everything",
-		prefix + "transport": "mqtt", prefix + "report-topic": "a/#/c", prefix + "reports-every": "90s", prefix + "reports-rule": "fleet-reports",
+		prefix + "transport": "mqtt", prefix + "report-topic": "a/#/c", prefix + "reports-every": "90s", prefix + "report-interval": "5s", prefix + "reports-rule": "fleet-reports",
 		prefix + "profile": "demo,none", prefix + "alarm-topic": "on-call",
 	}
 	_, err := readConfig(wrong)

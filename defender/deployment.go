@@ -119,6 +119,9 @@ const (
 	// field's path in the report, as well.
 	MetricUnreadableReports = "UnreadableReports"
 	MetricDiscarded         = "DiscardedValues"
+	// MetricFrequentReports counts device reports that came sooner after another one than
+	// the interval that is stated.
+	MetricFrequentReports = "FrequentReports"
 	// MetricUnreadable counts messages that no rule of the engine wrote, or whose event says
 	// neither who nor when; MetricUnreadableStates counts devices whose state was written by
 	// another version of the engine, MetricOversizedStates those whose state the table cannot

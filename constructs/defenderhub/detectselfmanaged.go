@@ -90,6 +90,15 @@ type SelfManagedProps struct {
 	// Default: "", a name that CloudFormation makes, another one for each stack.
 	ReportsRuleName string
 
+	// ReportInterval is how often devices send their reports, in whole seconds from 10
+	// seconds to 1 hour. If it is shorter than a behavior's window of bytes or packets, the
+	// window is judged by the sum of its reports, for which each report is remembered, also
+	// one that conforms: docs/detect.md says what that costs. Reports that come more often are
+	// counted in the metric FrequentReports.
+	// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
+	// Default: 0, which stands for 5 minutes, the least that AWS advises: a window of 5 minutes
+	// is judged by its largest report.
+	ReportInterval time.Duration
 	// ReportsEvery gives a finding where a device that has sent a report sends none for so
 	// long, in whole minutes from 5 minutes to 24 hours. The shorter, the more of a device's
 	// reports have to be remembered: docs/detect.md says what that costs.
@@ -178,6 +187,11 @@ type SelfManagedProps struct {
 }
 
 const (
+	// leastReportInterval keeps the reports of a window of 30 minutes below those that a sum
+	// takes exactly, and of an hour near: see [evaluate.MaxTally].
+	leastReportInterval = 10 * time.Second
+	mostReportInterval  = time.Hour
+
 	defaultEvaluatorBatchSize   = 1000
 	defaultEvaluatorBatchWindow = 10 * time.Second
 	defaultEvaluatorConcurrency = 10
@@ -200,6 +214,7 @@ func (p SelfManagedProps) validate() error {
 	if p.ReportsRuleName != "" && !unresolved(p.ReportsRuleName) {
 		f.under("ReportsRuleName", defender.ValidateRuleName(p.ReportsRuleName))
 	}
+	f.duration("ReportInterval", p.ReportInterval, leastReportInterval, mostReportInterval)
 	f.minutes("ReportsEvery", p.ReportsEvery, 5*time.Minute, 24*time.Hour)
 	if p.ReportsSeverity < defender.SeverityDefault || p.ReportsSeverity > defender.Critical {
 		f.add("ReportsSeverity", int(p.ReportsSeverity), "SeverityDefault, Informational, Low, Medium, High or Critical")

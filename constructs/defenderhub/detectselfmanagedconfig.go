@@ -180,6 +180,7 @@ func (p DetectProps) evaluation() (evaluate.Config, []string) {
 	s := value(p.SelfManaged)
 	c := evaluate.Config{
 		ReportsEvery:      int(s.ReportsEvery / time.Minute),
+		ReportSeconds:     int(s.ReportInterval / time.Second),
 		ReportTopic:       s.ReportTopic,
 		BatchSeconds:      int(or(s.BatchWindow, defaultEvaluatorBatchWindow) / time.Second),
 		MinDatapoints:     int64(s.MinDatapoints),

@@ -43,13 +43,13 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 	}{
 		"numbers": {func(p *defenderhub.DetectProps) {
 			*p.SelfManaged = defenderhub.SelfManagedProps{
-				Transport: 7, Shards: 201, ReportTopic: "a/+b", ReportsRuleName: "fleet-reports", ReportsEvery: 90 * time.Second, ReportsSeverity: 9, MinDatapoints: -1, MembershipAge: 25 * time.Hour, UnregisteredLifetime: time.Minute,
+				Transport: 7, Shards: 201, ReportTopic: "a/+b", ReportsRuleName: "fleet-reports", ReportInterval: time.Second, ReportsEvery: 90 * time.Second, ReportsSeverity: 9, MinDatapoints: -1, MembershipAge: 25 * time.Hour, UnregisteredLifetime: time.Minute,
 				BatchSize: 10001, BatchWindow: 301 * time.Second, Closers: 17, Executable: "testdata", Architecture: 2, MemoryMiB: 64,
 				Timeout: time.Second, LogLevel: 3, VPCSubnets: &awsec2.SubnetSelection{}, StateRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
 				Alarms: &defenderhub.SelfManagedAlarmsProps{Errors: defenderhub.Alarm{Above: -1}, CloserStopped: defenderhub.Absence{Periods: 289}},
 			}
 		}, []string{
-			"SelfManaged.Transport", "SelfManaged.Shards", "SelfManaged.ReportTopic", "SelfManaged.ReportsRuleName", "SelfManaged.ReportsEvery", "SelfManaged.ReportsSeverity", "SelfManaged.MinDatapoints", "SelfManaged.MembershipAge", "SelfManaged.UnregisteredLifetime",
+			"SelfManaged.Transport", "SelfManaged.Shards", "SelfManaged.ReportTopic", "SelfManaged.ReportsRuleName", "SelfManaged.ReportInterval", "SelfManaged.ReportsEvery", "SelfManaged.ReportsSeverity", "SelfManaged.MinDatapoints", "SelfManaged.MembershipAge", "SelfManaged.UnregisteredLifetime",
 			"SelfManaged.BatchSize", "SelfManaged.BatchWindow", "SelfManaged.Closers", "SelfManaged.Executable", "SelfManaged.Architecture", "SelfManaged.MemoryMiB",
 			"SelfManaged.Timeout", "SelfManaged.LogLevel", "SelfManaged.VPCSubnets", "SelfManaged.StateRemovalPolicy", "SelfManaged.Alarms.Errors.Above", "SelfManaged.Alarms.CloserStopped.Periods", "SelfManaged.Forwarder",
 		}},

@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -85,11 +86,28 @@ func compile(profile string, b defender.Behavior) Compiled {
 		if static {
 			k.limit = firstAbove(op, c.Value())
 		}
-	case delta(m) && k.length > Period:
-		k.kind = summed
 	}
-	k.form = k.formOf()
-	return k
+	return Traffic{}.of(k)
+}
+
+// Traffic says how devices report bytes and packets.
+type Traffic struct {
+	// Interval is how often a device reports. A window that is longer is judged by the sum of
+	// its reports, any other report by report.
+	// Default: 0, which stands for [MinReportInterval].
+	Interval time.Duration
+}
+
+// of is the behavior, if it judges bytes or packets, for devices that report like this.
+func (t Traffic) of(c Compiled) Compiled {
+	if delta(c.Behavior.Criteria.Metric()) {
+		c.kind = each
+		if cmp.Or(t.Interval, MinReportInterval) < c.length.Duration() {
+			c.kind = summed
+		}
+	}
+	c.form = c.formOf()
+	return c
 }
 
 // formOf begins with the kind and differs where metric, criteria or dimension do: what
@@ -103,8 +121,7 @@ func (c Compiled) formOf() string {
 	return fmt.Sprintf("%d%08x", c.kind, f.Sum32())
 }
 
-// delta tells that a report's value counts since the report before. In the shortest
-// window there is one report, so that its value is the window's.
+// delta reports whether a report's value counts since the report before.
 func delta(m defender.MetricInfo) bool {
 	switch m.Name {
 	case defender.AllBytesIn.Info().Name, defender.AllBytesOut.Info().Name, defender.AllPacketsIn.Info().Name, defender.AllPacketsOut.Info().Name:
@@ -126,7 +143,8 @@ func firstAbove(op defender.Operator, v defender.Value) int64 {
 	return max(n, 0)
 }
 
-// MinReportInterval is the shortest time that AWS lets pass between two device reports.
+// MinReportInterval is the shortest time that AWS lets pass between two device reports, and
+// how often they come where nothing else is stated.
 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 const MinReportInterval = 5 * time.Minute
 

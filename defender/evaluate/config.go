@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,6 +25,8 @@ type Config struct {
 	ReportTopic string `json:"reportTopic,omitempty"`
 	// BatchSeconds is the transport's batching window.
 	BatchSeconds int `json:"batchSeconds"`
+	// ReportSeconds is how often devices report; 0 stands for [MinReportInterval].
+	ReportSeconds int `json:"reportSeconds,omitempty"`
 	// MinDatapoints is [History.MinDatapoints].
 	MinDatapoints int64 `json:"minDatapoints,omitempty"`
 	// MembershipMinutes is how long what the registry says of a thing is believed.
@@ -44,6 +47,11 @@ func (c Config) UnregisteredLifetime() time.Duration {
 		return DefaultUnregisteredLifetime
 	}
 	return time.Duration(c.UnregisteredMinutes) * time.Minute
+}
+
+// ReportInterval is [Config.ReportSeconds], or the default.
+func (c Config) ReportInterval() time.Duration {
+	return cmp.Or(time.Duration(c.ReportSeconds)*time.Second, MinReportInterval)
 }
 
 // ProfileConfig is a security profile.
@@ -74,7 +82,9 @@ func (c Config) Compile() ([]Compiled, error) {
 		}
 		compiled, err := Compile(p.Name, p.Behaviors)
 		faults = append(faults, err)
-		all = append(all, compiled...)
+		for _, b := range compiled {
+			all = append(all, Traffic{Interval: c.ReportInterval()}.of(b))
+		}
 	}
 	severity := defender.SeverityDefault
 	if c.ReportsSeverity != "" {

@@ -55,6 +55,17 @@ func everyKind(t interface{ Fatal(...any) }) []Compiled {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, b := range all {
+		if b.Criteria.Metric().Name == defender.AllBytesIn.Info().Name {
+			b.Name = "summed-" + b.Name
+			compiled = append(compiled, Traffic{Interval: time.Minute}.of(compile("Profile", b)))
+		}
+		if b.Criteria.Metric().Name == defender.AllBytesOut.Info().Name {
+			b.Name = "five-" + b.Name
+			b.Criteria = defender.AllBytesOut.LessThan(70, defender.Window5m)
+			compiled = append(compiled, Traffic{Interval: time.Minute}.of(compile("Profile", b)))
+		}
+	}
 	return append(compiled, ReportsEvery("Profile", "reports", 20*time.Minute, defender.High))
 }
 

@@ -29,8 +29,7 @@ func Lateness(batching time.Duration) time.Duration {
 }
 
 // Period is the length of the windows of behaviors that have none of their own. It is
-// the period in which Detect reports cloud-side metrics and the least time between
-// two device reports.
+// the period in which Detect reports cloud-side metrics.
 const Period = defender.Window5m
 
 // windowStart is the start, in ms, of the window that holds t: windows are aligned to

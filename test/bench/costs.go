@@ -43,6 +43,7 @@ func rows() []row {
 		{"the same and a report at least every 15 minutes", "silence", cost.Load{Datapoints: 5}},
 		{"the same and a report at least every hour", "silence-hour", cost.Load{Datapoints: 5}},
 		{"the same, one of them a sum over 15 minutes", "sums", cost.Load{Datapoints: 5}},
+		{"a report each minute, bytes a sum over five minutes", "sums-minute", cost.Load{Datapoints: 5}},
 		{"message size in the rule's SQL, a message a minute", "oversize", cost.Load{Datapoints: 1, Kept: messagesOfDevice}},
 		{"messages counted, a message a minute", "messages", cost.Load{Datapoints: 1}},
 		{"the same, batches of five minutes", "messages-gathered", cost.Load{Datapoints: 1}},

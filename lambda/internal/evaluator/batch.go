@@ -28,6 +28,7 @@ func (h *Handler) batch(ctx context.Context, records []*record) {
 	h.beat(ctx, records)
 	forEach(records, func(r *record) { h.read(ctx, r) })
 	h.countDiscarded(records)
+	h.countFrequent(records)
 	visits := bySubject(records)
 	h.visitAll(ctx, visits)
 	for _, v := range visits {

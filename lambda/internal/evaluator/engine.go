@@ -18,6 +18,8 @@ type engine struct {
 	baselines  []evaluate.FleetKey
 	batching   time.Duration
 	membership time.Duration
+	// reportInterval is how often devices report, as is stated.
+	reportInterval time.Duration
 	// targets of the profiles that do not watch all things, with the names of thing groups.
 	targets     map[string][]string
 	reportTopic string
@@ -29,7 +31,7 @@ func newEngine(c evaluate.Config, all []evaluate.Compiled, groups []string) (eng
 	e := engine{
 		batching: time.Duration(c.BatchSeconds) * time.Second, membership: time.Duration(c.MembershipMinutes) * time.Minute,
 		targets: map[string][]string{}, reportTopic: c.ReportTopic,
-		unregistered: c.UnregisteredLifetime(),
+		unregistered: c.UnregisteredLifetime(), reportInterval: c.ReportInterval(),
 	}
 	for _, b := range all {
 		if k, ok := b.FleetKey(); ok && b.Behavior.Criteria.Confidence() != "" && !slices.Contains(e.baselines, k) {

@@ -52,6 +52,8 @@ type scenario struct {
 	every   int
 	// send are the records of a device in a window; at is when it has its turn.
 	send func(device, window int, at time.Time) []evaluate.Telemetry
+	// interval is evaluate.Config.ReportSeconds.
+	interval int
 }
 
 var fiveOfReports = []defender.Behavior{
@@ -78,17 +80,24 @@ func sendMessages(device, _ int, at time.Time) []evaluate.Telemetry {
 }
 
 var scenarioList = []scenario{
-	{"reports", fiveOfReports, 12, defaultBatching, true, 0, sendReport},
+	{"reports", fiveOfReports, 12, defaultBatching, true, 0, sendReport, 0},
 	{"percentile", append(slices.Clone(fiveOfReports), defender.Behavior{
 		Name: "p99", Criteria: defender.AllBytesOut.Statistical(defender.LessThanEquals, defender.P99, defender.Window5m),
-	}), 12, defaultBatching, true, 0, sendReport},
-	{"silence", fiveOfReports, 12, defaultBatching, true, 15, sendReport},
-	{"silence-hour", fiveOfReports, 12, defaultBatching, true, 60, sendReport},
+	}), 12, defaultBatching, true, 0, sendReport, 0},
+	{"silence", fiveOfReports, 12, defaultBatching, true, 15, sendReport, 0},
+	{"silence-hour", fiveOfReports, 12, defaultBatching, true, 60, sendReport, 0},
 	{"sums", append(slices.Clone(fiveOfReports[:4]), defender.Behavior{
 		Name: "traffic", Criteria: defender.AllBytesOut.LessThan(1<<20, defender.Window15m),
-	}), 12, defaultBatching, true, 0, sendReport},
-	{"messages", fewMessages, 12, defaultBatching, false, 0, sendMessages},
-	{"messages-gathered", fewMessages, 12, 5 * time.Minute, false, 0, sendMessages},
+	}), 12, defaultBatching, true, 0, sendReport, 0},
+	{"sums-minute", fiveOfReports, 12, defaultBatching, true, 0, func(device, window int, at time.Time) []evaluate.Telemetry {
+		var all []evaluate.Telemetry
+		for i := range 5 {
+			all = append(all, sendReport(device, window, at.Add(time.Duration(i)*time.Minute))...)
+		}
+		return all
+	}, 60},
+	{"messages", fewMessages, 12, defaultBatching, false, 0, sendMessages, 0},
+	{"messages-gathered", fewMessages, 12, 5 * time.Minute, false, 0, sendMessages, 0},
 	{"messages-least", []defender.Behavior{{Name: "enough", Criteria: defender.MessagesSent.GreaterThanEquals(3, defender.Window5m)}},
 		12, defaultBatching, false, 0, func(device, window int, at time.Time) []evaluate.Telemetry {
 			all := sendMessages(badDevices, window, at)
@@ -102,14 +111,14 @@ var scenarioList = []scenario{
 				all = append(all, session(device, window, at.Add(30*time.Second), 10*time.Second)...)
 			}
 			return all
-		}},
+		}, 0},
 	{"oversize", []defender.Behavior{{Name: "small", Criteria: defender.MessageByteSize.LessThan(1024)}}, 12, defaultBatching, false, 0,
 		func(device, window int, at time.Time) []evaluate.Telemetry {
 			if device >= badDevices {
 				return nil
 			}
 			return []evaluate.Telemetry{published(evaluate.Oversize, device, 4096, at)}
-		}},
+		}, 0},
 	{"sessions", []defender.Behavior{
 		{Name: "steady", Criteria: defender.Disconnects.LessThan(3, defender.Window5m)},
 		{Name: "present", Criteria: defender.DisconnectDuration.LessThan(60)},
@@ -124,7 +133,7 @@ var scenarioList = []scenario{
 			all = session(device, window, at, time.Minute)
 		}
 		return all
-	}},
+	}, 0},
 }
 
 func clientID(device int) string { return fmt.Sprintf("pump-%06d", device) }
@@ -334,7 +343,7 @@ type fleetRun struct {
 func newFleetRun(b *testing.B, s scenario) *fleetRun {
 	r := &fleetRun{rig: newRig(b, evaluate.Config{
 		Profiles: []evaluate.ProfileConfig{{Name: "Profile", Behaviors: s.behaviors}},
-		Reports:  s.reports, ReportsEvery: s.every, BatchSeconds: int(s.batching / time.Second), MembershipMinutes: 15,
+		Reports:  s.reports, ReportsEvery: s.every, ReportSeconds: s.interval, BatchSeconds: int(s.batching / time.Second), MembershipMinutes: 15,
 	})}
 	r.meter = &meteredTable{table: r.table, due: map[string]map[[2]string]bool{}}
 	population, err := fleet.New(r.meter, fleet.Config{Table: "state", Lateness: evaluate.Lateness(s.batching), Log: r.handler.Log})

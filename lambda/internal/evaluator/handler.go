@@ -72,6 +72,8 @@ type Handler struct {
 	behaviors behaviors
 	heart     heart
 	places    places
+	// reportTimes are when devices reported last.
+	reportTimes reportTimes
 }
 
 // New returns the handler for a configuration, which names thing groups by their position
