@@ -3,10 +3,13 @@ export PATH := $(CURDIR)/node_modules/node/bin:$(CURDIR)/node_modules/.bin:$(PAT
 export CDK_DISABLE_CLI_TELEMETRY := true
 export JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION := true
 
-MODULES := . test test/consumer test/localaws test/localaws/rie
+MODULES := . test test/consumer test/localaws test/localaws/rie tools
 
 .DEFAULT_GOAL := help
-.PHONY: help go demo local test test-go test-cdk test-cloud lint snapshots fuzz bench bootstrap diff deploy destroy vuln clean
+# Tools that tools/go.mod pins; they run in any module.
+tool = go tool -modfile=$(CURDIR)/tools/go.mod
+
+.PHONY: help go cfn-lint demo local test test-go test-cdk test-cloud lint release snapshots fuzz bench bootstrap diff deploy destroy vuln clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,10 +31,11 @@ demo local bootstrap diff deploy destroy: export GOFLAGS := $(shell go env GOFLA
 
 test: lint test-go test-cdk test-cloud ## everything that CI runs
 
-test-go: ## what needs only Go: the domain, the Lambda functions, the direction of imports
-	go test ./defender/... ./internal/... ./lambda/...
+test-go: ## what needs only Go, with the race detector: the domain, the Lambda functions, the direction of imports, the release
+	go test -race ./defender/... ./internal/... ./lambda/...
+	cd tools && go test ./...
 
-test-cdk: node_modules/.ready ## constructs, snapshots, template invariants, cdk-nag, the consumer module
+test-cdk: node_modules/.ready cfn-lint ## constructs, snapshots, template invariants, cdk-nag, the consumer module
 	go test -timeout 30m . ./constructs/...
 	cd test && go test -timeout 30m ./templates/...
 	cd test/consumer && go test -timeout 30m -count=1 ./... # go test keeps no track of the sources that this one compiles
@@ -41,9 +45,13 @@ test-cloud: node_modules/.ready ## the local AWS and the end-to-end tests on it
 	cd test && go test -timeout 30m $$(go list ./... | grep -v -e /templates -e /walkthrough)
 	cd test && go test -timeout 30m -count=1 ./walkthrough/... # go test keeps no track of the sources that the CDK app compiles
 
-lint: ## formatting and go vet, in every module
+lint: ## formatting, go vet, staticcheck and go mod tidy in every module; the Go API against the last tag
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
-	@for m in $(MODULES); do (cd $$m && go vet ./...) || exit 1; done
+	@for m in $(MODULES); do (cd $$m && go vet ./... && $(tool) staticcheck ./... && go mod tidy -diff) || { echo "in the module $$m"; exit 1; }; done
+	@cd tools && go run ./apicheck -C .. -tools go.mod
+
+release: ## check, write the changelog, build the functions' zips, tag and push; VERSION=v0.1.0
+	@cd tools && go run ./release -C .. -version "$(VERSION)"
 
 snapshots: node_modules/.ready ## rewrite the template snapshots; read the diff before you commit it
 	cd test && go test ./templates/... -update
@@ -69,14 +77,21 @@ destroy: node_modules/.ready ## remove the stack; docs/walkthrough.md says what 
 	cdk destroy $(ARGS)
 
 vuln: ## known vulnerabilities in the dependencies; needs access to vuln.go.dev
-	@for m in $(MODULES); do (cd $$m && go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...) || exit 1; done
+	@for m in $(MODULES); do (cd $$m && $(tool) govulncheck ./...) || exit 1; done
 
 clean: ## remove what the targets installed and built
-	rm -rf node_modules cdk.out .venv .local
+	rm -rf node_modules cdk.out .venv .local dist
 
 go:
 	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer (https://go.dev/dl)"; exit 1; }
 	@go list -m >/dev/null 2>&1 || { go list -m; echo "this needs Go 1.26 or newer (https://go.dev/dl), or GOTOOLCHAIN=auto with a network: here is $$(go env GOVERSION) with GOTOOLCHAIN=$$(go env GOTOOLCHAIN)"; exit 1; }
+
+# The one on PATH if it is the pinned version, or one of our own.
+cfn-lint:
+	@pinned=$$(sed -n 's/^cfn-lint==/cfn-lint /p' test/templates/requirements.txt); \
+	for c in .local/cfn-lint/bin/cfn-lint cfn-lint; do test "$$($$c --version 2>/dev/null)" = "$$pinned" && exit 0; done; \
+	command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.10 or newer with venv and pip (https://www.python.org/downloads), which then installs $$pinned"; exit 1; }; \
+	echo "installing $$pinned"; python3 -m venv --clear .local/cfn-lint && .local/cfn-lint/bin/pip install --quiet --disable-pip-version-check -r test/templates/requirements.txt
 
 node_modules/.ready: package-lock.json | go
 	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or newer (https://nodejs.org); it brings npm, which then installs the pinned Node.js and CDK CLI"; exit 1; }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -55,13 +56,26 @@ func difference(t *testing.T, path string, got []byte) string {
 // younger is a finding about an action that cfn-lint's lists do not have yet.
 var younger = regexp.MustCompile(`(?m)^.*:W3037:'getconnection' is not one of .*\n?`)
 
-// TestCfnLintFindsNothing runs where cfn-lint is on PATH. W3005 is about a dependency
-// that the CDK itself writes beside each function's role.
-func TestCfnLintFindsNothing(t *testing.T) {
-	lint, err := exec.LookPath("cfn-lint")
+// cfnLint finds the pinned version, where make puts it or on PATH.
+func cfnLint(t *testing.T) string {
+	t.Helper()
+	pinned, err := os.ReadFile("requirements.txt")
 	if err != nil {
-		t.Skip("cfn-lint is not on PATH")
+		t.Fatal(err)
 	}
+	want := strings.Replace(strings.TrimSpace(string(pinned)), "==", " ", 1)
+	for _, path := range []string{filepath.Join("..", "..", ".local", "cfn-lint", "bin", "cfn-lint"), "cfn-lint"} {
+		if version, err := exec.Command(path, "--version").Output(); err == nil && strings.TrimSpace(string(version)) == want {
+			return path
+		}
+	}
+	t.Fatalf("%s is neither in .local/cfn-lint nor on PATH: make cfn-lint installs it, or pip install -r test/templates/requirements.txt", want)
+	return ""
+}
+
+// W3005 is about a dependency that the CDK itself writes beside each function's role.
+func TestCfnLintFindsNothing(t *testing.T) {
+	lint := cfnLint(t)
 	templates := map[string][]string{}
 	dir := t.TempDir()
 	for _, s := range all {

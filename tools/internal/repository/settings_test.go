@@ -1,0 +1,84 @@
+package repository_test
+
+import (
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/defenderhub/defenderhub/tools/internal/repository"
+)
+
+const root = repository.Checkout("../../..")
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(string(root), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// directories are those of all files with a name, from the root.
+func directories(t *testing.T, name string) []string {
+	t.Helper()
+	files, err := root.Git(t.Context(), "ls-files", name, "**/"+name)
+	if err != nil || files == "" {
+		t.Fatalf("no file %s: %v", name, err)
+	}
+	var found []string
+	for file := range strings.SplitSeq(files, "\n") {
+		found = append(found, path.Dir(file))
+	}
+	return found
+}
+
+func TestEveryModuleIsLintedAndUpdated(t *testing.T) {
+	modules := regexp.MustCompile(`(?m)^MODULES := (.*)$`).FindStringSubmatch(read(t, "Makefile"))
+	if modules == nil {
+		t.Fatal("the Makefile lists no modules")
+	}
+	updates := read(t, ".github/dependabot.yml")
+	for manifest, ecosystem := range map[string]string{"go.mod": "gomod", "package.json": "npm", "requirements.txt": "pip"} {
+		block := regexp.MustCompile(`(?s)package-ecosystem: ` + ecosystem + `\b(.*?)schedule:`).FindStringSubmatch(updates)
+		if block == nil {
+			t.Errorf("dependabot.yml lacks %s", ecosystem)
+			continue
+		}
+		updated := strings.FieldsFunc(block[1], func(r rune) bool { return strings.ContainsRune(" ,[]\n", r) })
+		for _, dir := range directories(t, manifest) {
+			if !slices.Contains(updated, path.Join("/", dir)) {
+				t.Errorf("dependabot.yml lacks %s of %s", path.Join("/", dir), ecosystem)
+			}
+			if manifest == "go.mod" && !slices.Contains(strings.Fields(modules[1]), dir) {
+				t.Errorf("MODULES in the Makefile lacks %s", dir)
+			}
+		}
+	}
+}
+
+func TestWorkflowsArePinnedAndHaveNoSecret(t *testing.T) {
+	workflows, err := filepath.Glob(filepath.Join(string(root), ".github", "workflows", "*.yml"))
+	if err != nil || len(workflows) == 0 {
+		t.Fatalf("no workflows: %v", err)
+	}
+	pinned := regexp.MustCompile(`uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
+	for _, workflow := range workflows {
+		text, err := os.ReadFile(workflow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if line = strings.TrimSpace(line); strings.Contains(line, "uses:") && !pinned.MatchString(line) {
+				t.Errorf("%s: %s: want a full commit and its version", workflow, line)
+			}
+			if strings.Contains(line, "secrets.") || strings.Contains(line, "pull_request_target") {
+				t.Errorf("%s: %s: forks must be able to run it", workflow, line)
+			}
+		}
+	}
+}
