@@ -148,7 +148,12 @@ func compileOnce(arch Architecture, names ...string) (map[string]asset, error) {
 	if err != nil {
 		return nil, err
 	}
-	source, err := moduleSource(goTool)
+	caches, remove, err := goCaches()
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	source, err := moduleSource(goTool, caches)
 	if err != nil {
 		return nil, err
 	}
@@ -156,26 +161,13 @@ func compileOnce(arch Architecture, names ...string) (map[string]asset, error) {
 	if err != nil {
 		return nil, err
 	}
-	built, err := build{goTool: goTool, module: source, cache: cache, functions: missing, goarch: arch.goarch()}.run()
+	built, err := build{goTool: goTool, module: source, cache: cache, functions: missing, goarch: arch.goarch(), caches: caches}.run()
 	if err != nil {
 		return nil, err
 	}
 	maps.Copy(known, built)
 	return known, nil
 }
-
-// cacheDir is where outputs stay between syntheses, so that the next one does not link
-// again what did not change. Who has no cache of their own gets a directory for this
-// process: in one with a known name others could leave a program for us to deploy.
-func cacheDir() (string, error) {
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return ownDir()
-	}
-	return filepath.Join(dir, "defenderhub"), nil
-}
-
-var ownDir = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "defenderhub-") })
 
 // build is one run of go build.
 type build struct {
@@ -184,6 +176,7 @@ type build struct {
 	cache     string
 	functions []string // packages below lambda/
 	goarch    string
+	caches    []string // variables of goCaches
 }
 
 // run builds each function into a directory named by what comes out. The last outputs
@@ -214,7 +207,7 @@ func (b build) run() (map[string]asset, error) {
 	}
 	command := exec.Command(b.goTool, arguments...)
 	command.Dir = b.module
-	command.Env = buildEnvironment(os.Environ(), b.goarch)
+	command.Env = append(buildEnvironment(os.Environ(), b.goarch), b.caches...)
 	if output, err := command.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go build of %s in %s: %w\n%s", strings.Join(b.functions, ", "), b.module, err, strings.TrimSpace(string(output)))
 	}

@@ -76,23 +76,6 @@ func TestSameSourceHasSameHashInEveryDirectory(t *testing.T) {
 	}
 }
 
-func TestWithoutACacheOfTheUserNobodyElseFillsOurs(t *testing.T) {
-	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData", "home"} {
-		t.Setenv(name, "")
-	}
-	dir, err := cacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("%s: %v, %v, want a directory for its owner alone", dir, info, err)
-	}
-	if again, _ := cacheDir(); again != dir {
-		t.Errorf("%s and %s", dir, again)
-	}
-}
-
 func TestChangedSourceHasAnotherHash(t *testing.T) {
 	module, cache := writeModule(t, t.TempDir()), t.TempDir()
 	one := hello(t, module, cache)

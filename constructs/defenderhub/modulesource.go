@@ -17,23 +17,39 @@ const modulePath = "github.com/defenderhub/defenderhub"
 
 // moduleSource finds the directory of this module: the source of the functions comes
 // along with the construct. It is the checkout, the directory that the caller's go.mod
-// replaces the module with, or the module cache.
-func moduleSource(goTool string) (string, error) {
+// replaces the module with, or the module cache. caches are the variables of goCaches.
+func moduleSource(goTool string, caches []string) (string, error) {
 	_, file, _, _ := runtime.Caller(0)
 	info, _ := debug.ReadBuildInfo()
-	return findModule(file, info, func(dir string, args ...string) ([]byte, error) {
+	return findModule(file, info, goCommand(goTool, caches))
+}
+
+// goCommand returns a function that runs go commands.
+func goCommand(goTool string, caches []string) func(dir string, args ...string) ([]byte, error) {
+	return func(dir string, args ...string) ([]byte, error) {
 		command := exec.Command(goTool, args...)
 		command.Dir = dir
-		// The caller's own go.mod and workspace count here, its flags do not.
-		command.Env = append(os.Environ(), "GOFLAGS=-mod=readonly")
+		// The caller's own go.mod and workspace count here. Its flags do not, and where it
+		// turned modules off there is nothing to look up.
+		command.Env = append(append(os.Environ(), goFlags, "GO111MODULE=on"), caches...)
 		var stderr strings.Builder
 		command.Stderr = &stderr
 		out, err := command.Output()
 		if err != nil {
-			return nil, fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+			return nil, fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, reason(out, stderr.String()))
 		}
 		return out, nil
-	})
+	}
+}
+
+// reason is why a go command failed. With -json, go mod download writes it into the object
+// and leaves standard error empty.
+func reason(output []byte, stderr string) string {
+	var m struct{ Error string }
+	if json.Unmarshal(output, &m) == nil && m.Error != "" {
+		return m.Error
+	}
+	return strings.TrimSpace(stderr)
 }
 
 // findModule tries, in this order: where this file was compiled from (unless it was
@@ -62,8 +78,11 @@ func findModule(file string, info *debug.BuildInfo, goCommand func(dir string, a
 			return dir, nil
 		}
 	}
-	return "", fmt.Errorf("cannot find the source of %s that this program was built from; "+
-		"synthesize in a directory whose go.mod is or requires that module, or build the program again, without -trimpath: %w", modulePath, err)
+	wayOut := "synthesize in a directory whose go.mod is or requires that module, or build the program again, without -trimpath"
+	if filepath.IsAbs(file) {
+		wayOut = "a vendor directory does not hold it, so fill the module cache by go mod download where there is a network"
+	}
+	return "", fmt.Errorf("cannot find the source of %s that this program was built from; %s: %w", modulePath, wayOut, err)
 }
 
 // builtFrom is this module as the program was built with it: a path and a version, or

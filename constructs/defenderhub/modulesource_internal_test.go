@@ -65,11 +65,43 @@ func TestMissingSourceIsAnErrorThatNamesTheWayOut(t *testing.T) {
 }
 
 func TestThisModuleIsFound(t *testing.T) {
-	dir, err := moduleSource(goTool(t))
+	dir, err := moduleSource(goTool(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want, _ := filepath.Abs("../.."); dir != want {
 		t.Errorf("got %s, want %s", dir, want)
+	}
+}
+
+// An app whose dependencies are vendored has no module cache, and where it runs no network.
+func TestVendoredOfflineTheErrorSaysWhy(t *testing.T) {
+	vendored := filepath.Join(t.TempDir(), "vendor", filepath.FromSlash(modulePath), "constructs", "defenderhub", "modulesource.go")
+	writeFile(t, vendored, "package defenderhub\n")
+	app := t.TempDir()
+	writeFile(t, filepath.Join(app, "go.mod"), "module example.com/app\n\ngo 1.26.0\n\nrequire "+modulePath+" v1.0.0\n")
+	t.Chdir(app)
+	for name, value := range map[string]string{"GOPROXY": "off", "GOMODCACHE": t.TempDir(), "GOFLAGS": "-mod=vendor"} {
+		t.Setenv(name, value)
+	}
+	info := &debug.BuildInfo{Deps: []*debug.Module{{Path: modulePath, Version: "v1.0.0"}}}
+	_, err := findModule(vendored, info, goCommand(goTool(t), nil))
+	err = compileFault("Code", "a prebuilt asset", "forwarder", err)
+	for _, want := range []string{"want a prebuilt asset", "module lookup disabled by GOPROXY=off", "a vendor directory does not hold it"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v lacks %q", err, want)
+		}
+	}
+	if strings.Contains(err.Error(), "trimpath") {
+		t.Errorf("%v blames a flag that was not given", err)
+	}
+}
+
+func TestModulesTurnedOffDoNotHideTheSource(t *testing.T) {
+	module := writeModule(t, t.TempDir())
+	t.Chdir(module)
+	t.Setenv("GO111MODULE", "off")
+	if dir, err := findModule("trimmed.go", nil, goCommand(goTool(t), nil)); err != nil || dir != module {
+		t.Errorf("got %q, %v, want %q", dir, err, module)
 	}
 }
