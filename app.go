@@ -209,6 +209,11 @@ var settings = map[string]setting{
 		c.hub.Rules.EventTopic = v
 		return defender.ValidateEventTopic(v)
 	}},
+	"client-pattern": {"a regular expression with one capture, the thing's name", func(c *config, v string) error {
+		c.hub.Forwarder.ClientPattern = v
+		_, err := defender.ParseClientPattern(v)
+		return err
+	}},
 	"alarm-topic":  {"the ARN of an Amazon SNS topic", setAlarmTopic},
 	"architecture": {oneOf("arm64", "amd64"), setArchitecture},
 	"demo": {"true or false", func(c *config, v string) error {

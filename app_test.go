@@ -52,10 +52,11 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 		"forward": {"device-event,rejected-report", func(c *config) bool {
 			return slices.Equal(c.hub.Forward, []defender.Source{defender.DeviceEvents, defender.RejectedReports})
 		}},
-		"event-topic":  {"fleet/+/security", func(c *config) bool { return c.hub.Rules.EventTopic == "fleet/+/security" }},
-		"alarm-topic":  {"arn:aws-cn:sns:cn-north-1:123456789012:on-call", func(c *config) bool { return c.alarmTopic == "arn:aws-cn:sns:cn-north-1:123456789012:on-call" }},
-		"architecture": {"amd64", func(c *config) bool { return c.hub.Forwarder.Architecture == defenderhub.AMD64 }},
-		"demo":         {"true", func(c *config) bool { return c.hub.Demo }},
+		"client-pattern": {"(.+)-agent", func(c *config) bool { return c.hub.Forwarder.ClientPattern == "(.+)-agent" }},
+		"event-topic":    {"fleet/+/security", func(c *config) bool { return c.hub.Rules.EventTopic == "fleet/+/security" }},
+		"alarm-topic":    {"arn:aws-cn:sns:cn-north-1:123456789012:on-call", func(c *config) bool { return c.alarmTopic == "arn:aws-cn:sns:cn-north-1:123456789012:on-call" }},
+		"architecture":   {"amd64", func(c *config) bool { return c.hub.Forwarder.Architecture == defenderhub.AMD64 }},
+		"demo":           {"true", func(c *config) bool { return c.hub.Demo }},
 	} {
 		t.Run(key, func(t *testing.T) {
 			c, err := readConfig(map[string]any{prefix + key: tc.value, "aws:cdk:version": 2})

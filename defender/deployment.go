@@ -15,6 +15,8 @@ const (
 	EnvDeadLetterQueueURL = "DEFENDERHUB_DEAD_LETTER_QUEUE_URL"
 	// EnvEventTopic is the topic filter of device events.
 	EnvEventTopic = "DEFENDERHUB_EVENT_TOPIC"
+	// EnvClientPattern is what [ParseClientPattern] reads.
+	EnvClientPattern = "DEFENDERHUB_CLIENT_PATTERN"
 	// EnvLogLevel is DEBUG, INFO, WARN or ERROR; default INFO.
 	EnvLogLevel = "DEFENDERHUB_LOG_LEVEL"
 	// EnvQuietTime is after how long without news a finding of the rules is archived, in

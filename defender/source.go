@@ -152,6 +152,10 @@ func (s Source) SQL(eventTopic string) string {
 // take 2015-10-08.
 const SQLVersion = "2016-03-23"
 
+// NotMQTT is what clientid() gives for a message that did not come over MQTT.
+// https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html
+const NotMQTT = "n/a"
+
 // Envelope is a message of the ingest queue that a rule wrote.
 type Envelope struct {
 	Source string `json:"source"`
@@ -171,6 +175,9 @@ type Envelope struct {
 	// RuleError is why the rule's action failed, "" when it did not: the envelope was
 	// then made from the error action's message, and Principal, SourceIP and Time are lost.
 	RuleError string `json:"-"`
+	// Thing is the thing of which the sender is a further connection, as its certificate
+	// proves; "" for any other sender.
+	Thing string `json:"-"`
 }
 
 // errorAction is what AWS IoT hands to a rule's error action.

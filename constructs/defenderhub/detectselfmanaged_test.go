@@ -268,6 +268,17 @@ func TestWithoutReportsNoRuleTakesThem(t *testing.T) {
 	}
 }
 
+// The pattern of client IDs is that of the forwarder, so that alarms and device events agree.
+func TestEvaluatorTakesTheForwardersClientPattern(t *testing.T) {
+	stack := newStack()
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
+		Detect: selfManaged(defenderhub.SelfManagedProps{}), Forwarder: &defenderhub.ForwarderProps{ClientPattern: "(.+)-agent"},
+	}))
+	if c := behaviorsOf(t, stack); c.ClientPattern != "(.+)-agent" {
+		t.Errorf("config %+v", c)
+	}
+}
+
 // Only silence needs to know of connections.
 func TestOnlySilenceMayAskForConnections(t *testing.T) {
 	for _, row := range []struct {

@@ -41,14 +41,15 @@ type selfManaged struct {
 func (d *detect) deploySelfManaged(p DetectProps) {
 	s := *p.SelfManaged
 	e := &selfManaged{scope: d, rules: map[string]awscdk.CfnResource{}}
+	forwarder := s.Forwarder.(*forwarder)
 	config, groups := p.evaluation()
+	config.ClientPattern = forwarder.clientPattern
 	behaviors, err := config.Compile()
 	must(d, err)
 	code, err := evaluatorCode(s.Executable, config)
 	must(d, err)
 	live, err := config.Live()
 	must(d, err)
-	forwarder := s.Forwarder.(*forwarder)
 	forwarder.listenTo(live)
 
 	e.makeTransport(p)

@@ -32,6 +32,13 @@ type ForwarderProps struct {
 	// rule has it. Within a DefenderHub, that of RulesProps.
 	// Default: "", defender.DefaultEventTopic.
 	EventTopic string
+	// ClientPattern maps the client IDs of one thing's further connections to the thing: a
+	// regular expression (RE2) of at most 256 bytes that matches a whole client ID and has one
+	// capture, the thing's name. A client ID joins the thing only where the certificate that
+	// it used is attached to that thing alone. Device events and the engine
+	// defender.SelfManaged take joined client IDs for one device.
+	// Default: "", defender.DefaultClientPattern: THING#2, as AWS IoT Greengrass connects.
+	ClientPattern string
 	// QuietTime is how long a finding of the rules stays active without news, 1 hour to
 	// 80 days: no event clears such a finding.
 	// Default: 0, which stands for 7 days.
@@ -81,7 +88,8 @@ type ForwarderProps struct {
 	// Tracing sends traces to AWS X-Ray.
 	Tracing bool
 	// VPC puts the functions into a network. They need a way to Security Hub, Amazon SQS,
-	// DynamoDB, CloudWatch Logs and, where audits are forwarded, AWS IoT: NAT or endpoints.
+	// DynamoDB, CloudWatch Logs and, where audits or device events are forwarded, AWS IoT:
+	// NAT or endpoints.
 	// Default: nil, Lambda's own network.
 	VPC awsec2.IVpc
 	// VPCSubnets are the subnets of VPC.
@@ -130,6 +138,7 @@ func (p ForwarderProps) validate() error {
 	if p.EventTopic != "" && !unresolved(p.EventTopic) {
 		f.under("EventTopic", defender.ValidateEventTopic(p.EventTopic))
 	}
+	f.under("ClientPattern", validateClientPattern(p.ClientPattern))
 	f.duration("QuietTime", p.QuietTime, time.Hour, 80*24*time.Hour)
 	f.under("Severities", validateSeverities(p.Severities))
 	f.number("BatchSize", p.BatchSize, 1, 10000, "messages")
@@ -144,6 +153,14 @@ func (p ForwarderProps) validate() error {
 	f.removalPolicy("LedgerRemovalPolicy", p.LedgerRemovalPolicy)
 	f.under("Alarms", value(p.Alarms).validate())
 	return f.err()
+}
+
+func validateClientPattern(pattern string) error {
+	if unresolved(pattern) {
+		return &defender.FieldError{Value: deployTime, Want: "a regular expression that is known at synthesis"}
+	}
+	_, err := defender.ParseClientPattern(pattern)
+	return err
 }
 
 func validateLogLevel(level slog.Level) error {
@@ -212,6 +229,8 @@ type forwarder struct {
 	live defender.LiveBehaviors
 	// eventTopic is the topic filter of device events, "" where none come.
 	eventTopic string
+	// clientPattern is the prop ClientPattern, "" for its default.
+	clientPattern string
 }
 
 func (f *forwarder) Queue() awssqs.IQueue           { return f.queue }
@@ -246,17 +265,18 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	must(f, p.validate())
 	must(f, p.compile())
 
+	f.clientPattern = p.ClientPattern
 	if !p.withoutEvents {
 		f.eventTopic = or(p.EventTopic, defender.DefaultEventTopic)
 	}
 	f.makeQueues(p)
 	f.ledger = newLedger(f, p)
-	f.function = f.newFunction("Function", p, or(p.Timeout, defaultTimeout), "Imports security events of AWS IoT into AWS Security Hub")
+	f.function = f.newFunction("Function", p, or(p.Timeout, defaultTimeout), !p.withoutEvents, "Imports security events of AWS IoT into AWS Security Hub")
 	f.queue.GrantConsumeMessages(f.function)
 	f.errorQueue.GrantConsumeMessages(f.function)
 	consumeQueues(f.function, or(p.BatchSize, defaultBatchSize), or(p.BatchWindow, defaultBatchWindow), or(p.MaxConcurrency, defaultConcurrency), f.queue, f.errorQueue)
 	if p.AuditTopic != nil {
-		f.auditFunction = f.newFunction("AuditFunction", p, or(p.AuditTimeout, defaultAuditTimeout), "Imports the findings of Device Defender audits into AWS Security Hub")
+		f.auditFunction = f.newFunction("AuditFunction", p, or(p.AuditTimeout, defaultAuditTimeout), false, "Imports the findings of Device Defender audits into AWS Security Hub")
 		f.consumeAudits(f.auditFunction)
 	}
 	f.subscribe(p)

@@ -76,7 +76,7 @@ func TestEventSourcesReportEachMessage(t *testing.T) {
 
 func TestFunctionKnowsWhatItNeeds(t *testing.T) {
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{
-		EventTopic: "plant/+", QuietTime: 48 * time.Hour, LogLevel: slog.LevelDebug,
+		EventTopic: "plant/+", ClientPattern: "(.+)-agent", QuietTime: 48 * time.Hour, LogLevel: slog.LevelDebug,
 		Severities: map[defender.Source]defender.Severity{defender.RejectedReports: defender.High},
 	})
 	for _, id := range tp.ids("AWS::Lambda::Function") {
@@ -86,6 +86,7 @@ func TestFunctionKnowsWhatItNeeds(t *testing.T) {
 			defender.EnvLedgerTable:        `{"Ref":"` + tp.ids("AWS::DynamoDB::Table")[0] + `"}`,
 			defender.EnvDeadLetterQueueURL: `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "ForwarderDeadLetters") + `"}`,
 			defender.EnvEventTopic:         `"plant/+"`,
+			defender.EnvClientPattern:      `"(.+)-agent"`,
 			defender.EnvLogLevel:           `"DEBUG"`,
 			defender.EnvQuietTime:          `"48h0m0s"`,
 			defender.EnvSeverities:         `"rejected-report=HIGH"`,
@@ -107,8 +108,18 @@ func TestWithoutAuditsNothingOfAuditsIsAllowed(t *testing.T) {
 		t.Error("an accessor of something that is not created")
 	}
 	tp := synth(t, stack)
-	if policy := text(tp.one(t, "AWS::IAM::Policy").Properties); strings.Contains(policy, "iot:") || strings.Contains(policy, `"Resource":"*"`) {
+	if policy := text(tp.one(t, "AWS::IAM::Policy").Properties); strings.Contains(policy, "Audit") || strings.Count(policy, "iot:") != 1 || strings.Count(policy, `"Action":"iot:ListPrincipalThings","Effect":"Allow","Resource":"*"`) != 1 {
 		t.Errorf("policy %s", policy)
+	}
+}
+
+// Only device events need the things of a certificate.
+func TestWithoutDeviceEventsTheRegistryIsNotRead(t *testing.T) {
+	tp := hubTemplate(t, &defenderhub.DefenderHubProps{Forward: []defender.Source{defender.SecurityDisconnects}})
+	for _, id := range tp.ids("AWS::IAM::Policy") {
+		if policy := text(tp[id].Properties); strings.Contains(policy, "iot:ListPrincipalThings") {
+			t.Errorf("%s: %s", id, policy)
+		}
 	}
 }
 
@@ -117,7 +128,7 @@ func TestOnlyActionsOnAuditsTakeEveryResource(t *testing.T) {
 	for _, id := range tp.ids("AWS::IAM::Policy") {
 		for _, s := range path(tp[id].Properties, "PolicyDocument", "Statement").([]any) {
 			actions := text(path(s, "Action"))
-			if path(s, "Resource") == "*" && actions != `["iot:DescribeAccountAuditConfiguration","iot:ListAuditFindings","iot:ListRelatedResourcesForAuditFinding"]` {
+			if path(s, "Resource") == "*" && actions != `"iot:ListPrincipalThings"` && actions != `["iot:DescribeAccountAuditConfiguration","iot:ListAuditFindings","iot:ListRelatedResourcesForAuditFinding"]` {
 				t.Errorf("%s allows %s on everything", id, actions)
 			}
 			if strings.Contains(actions, "securityhub") && !strings.HasSuffix(text(path(s, "Resource")), `":product/",{"Ref":"AWS::AccountId"},"/default"]]}`) {
@@ -284,7 +295,7 @@ func TestFunctionCanBePlacedAndTraced(t *testing.T) {
 func TestWrongForwarderPropsAreErrors(t *testing.T) {
 	got, _ := faults(t, func() {
 		defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{
-			EventTopic: "#/a", QuietTime: time.Minute,
+			EventTopic: "#/a", ClientPattern: "pump-7#2", QuietTime: time.Minute,
 			Severities: map[defender.Source]defender.Severity{defender.DeviceEvents: 9, 77: defender.Low},
 			BatchSize:  10001, BatchWindow: 301 * time.Second, MaxConcurrency: 1,
 			Architecture: 2, MemoryMiB: 64, Timeout: 1500 * time.Millisecond, AuditTimeout: time.Second, LogLevel: 3,
@@ -293,7 +304,7 @@ func TestWrongForwarderPropsAreErrors(t *testing.T) {
 		})
 	})
 	want := []string{
-		"EventTopic", "QuietTime", "Severities[device-event]", "Severities[Source(77)]", "BatchSize", "BatchWindow", "MaxConcurrency",
+		"EventTopic", "ClientPattern", "QuietTime", "Severities[device-event]", "Severities[Source(77)]", "BatchSize", "BatchWindow", "MaxConcurrency",
 		"Architecture", "MemoryMiB", "Timeout", "AuditTimeout", "LogLevel", "VPCSubnets", "LedgerRemovalPolicy",
 		"Alarms.DeadLetters.Above", "Alarms.ImportFailures.Periods", "Alarms.RefreshFailures.Above", "Alarms.RefreshFailures.Periods",
 	}

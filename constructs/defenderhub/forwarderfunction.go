@@ -13,14 +13,22 @@ import (
 )
 
 // newFunction makes one of the two functions that run the same program: events and audits
-// differ in how long they take.
-func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Duration, description string) awslambda.Function {
+// differ in how long they take, and in whether device events come in.
+func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Duration, deviceEvents bool, description string) awslambda.Function {
 	g := goFunction{
 		description: description, code: p.Code, architecture: p.Architecture,
 		timeout: timeout, memoryMiB: or(p.MemoryMiB, defaultMemoryMiB),
 		environment: f.environment(p), retention: p.LogRetention, key: p.EncryptionKey,
 		tracing: p.Tracing, vpc: p.VPC, subnets: p.VPCSubnets, groups: p.SecurityGroups,
 		statements: f.permissions(p),
+	}
+	if deviceEvents {
+		// To which things the certificate of a further connection is attached.
+		g.statements = append(g.statements, allow([]string{"iot:ListPrincipalThings"}, "*"))
+		g.suppressions = append(g.suppressions, nagSuppression{
+			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for listing the things of a certificate, so the action takes no narrower one.",
+			findings: []string{"Resource::*"},
+		})
 	}
 	if p.AuditTopic != nil {
 		g.statements = append(g.statements, allow([]string{"iot:DescribeAccountAuditConfiguration", "iot:ListAuditFindings", "iot:ListRelatedResourcesForAuditFinding"}, "*"))
@@ -40,6 +48,9 @@ func (f *forwarder) environment(p ForwarderProps) map[string]string {
 		defender.EnvEventTopic:         or(p.EventTopic, defender.DefaultEventTopic),
 		defender.EnvLogLevel:           p.LogLevel.String(),
 		defender.EnvQuietTime:          or(p.QuietTime, defender.DefaultQuietTime).String(),
+	}
+	if p.ClientPattern != "" {
+		env[defender.EnvClientPattern] = p.ClientPattern
 	}
 	if s := (defender.Severities{Sources: p.Severities, Behaviors: p.behaviorSeverities}).String(); s != "" {
 		env[defender.EnvSeverities] = s

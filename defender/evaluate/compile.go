@@ -208,7 +208,7 @@ func inDimension(dim *defender.Dimension, d Datapoint) (in, known bool) {
 	known = true
 	for _, filter := range dim.TopicFilters {
 		if strings.Contains(filter, clientIDVariable) {
-			if d.ClientID == "" || d.ClientID == NotMQTT {
+			if d.ClientID == "" || d.ClientID == defender.NotMQTT {
 				known = false
 				continue
 			}

@@ -29,6 +29,8 @@ type Config struct {
 	ReportSeconds int `json:"reportSeconds,omitempty"`
 	// MinDatapoints is [History.MinDatapoints].
 	MinDatapoints int64 `json:"minDatapoints,omitempty"`
+	// ClientPattern is what [defender.ParseClientPattern] reads; "" for its default.
+	ClientPattern string `json:"clientPattern,omitempty"`
 	// MembershipMinutes is how long what the registry says of a thing is believed.
 	MembershipMinutes int `json:"membershipMinutes"`
 	// UnregisteredMinutes is how long after its last datapoint an alarm ends that time alone

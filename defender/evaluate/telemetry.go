@@ -46,10 +46,6 @@ type Telemetry struct {
 	Payload []byte `json:"payload,omitempty"`
 }
 
-// NotMQTT is what clientid() gives for a message that did not come over MQTT.
-// https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html
-const NotMQTT = "n/a"
-
 // Rule is an IoT rule that feeds the evaluator.
 type Rule struct {
 	// ID tells the rules of one deployment apart and stays the same while the rule does.
@@ -210,7 +206,7 @@ func covers(wide, narrow string) bool {
 func (t Telemetry) Datapoints() []Datapoint {
 	m := Message{
 		Topic: t.Topic, ClientID: t.ClientID, SourceIP: t.SourceIP, ID: t.ID, Time: t.Time, Bytes: t.Bytes,
-		MQTT: t.ClientID != "" && t.ClientID != NotMQTT && hasLifecycleEvents(t.ClientID), Screened: t.Kind == Oversize,
+		MQTT: t.ClientID != "" && t.ClientID != defender.NotMQTT && hasLifecycleEvents(t.ClientID), Screened: t.Kind == Oversize,
 	}
 	points := []Datapoint{m.Datapoint(defender.MessageByteSize)}
 	if t.Kind == Oversize {
@@ -228,7 +224,7 @@ func (t Telemetry) Datapoints() []Datapoint {
 // if the device's policy allows it. clientid() is "n/a" for what AWS publishes, or perhaps
 // the client's own (unverified). A device that publishes over HTTPS is not told from AWS.
 func (t Telemetry) Forged(client string) bool {
-	return t.ClientID != "" && t.ClientID != NotMQTT && t.ClientID != client
+	return t.ClientID != "" && t.ClientID != defender.NotMQTT && t.ClientID != client
 }
 
 // DecodeTelemetry reads what a rule sent, or its error action; reportsRule is the name of

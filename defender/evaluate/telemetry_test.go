@@ -197,9 +197,9 @@ func ruleOutput(t testing.TB, telemetry Telemetry) []byte {
 
 func TestTelemetryIsRead(t *testing.T) {
 	for _, want := range []Telemetry{
-		{Kind: LifecycleEvent, Topic: "$aws/events/presence/connected/a", Time: 5, ClientID: NotMQTT, Payload: []byte(`{"clientId":"a"}`)},
+		{Kind: LifecycleEvent, Topic: "$aws/events/presence/connected/a", Time: 5, ClientID: defender.NotMQTT, Payload: []byte(`{"clientId":"a"}`)},
 		{Kind: PublishedMessage, Topic: "t", Time: 5, ID: "i", ClientID: "a", Principal: "p", SourceIP: "10.0.0.1", Bytes: 26},
-		{Kind: Oversize, Topic: "t", Time: 5, ID: "i", ClientID: NotMQTT, Principal: "p", SourceIP: "10.0.0.1", Bytes: 26},
+		{Kind: Oversize, Topic: "t", Time: 5, ID: "i", ClientID: defender.NotMQTT, Principal: "p", SourceIP: "10.0.0.1", Bytes: 26},
 		{Kind: DeviceReport, Topic: "t", Time: 5, ID: "i", ClientID: "a", Payload: []byte{0xa1, 0x00}},
 	} {
 		got, err := DecodeTelemetry(ruleOutput(t, want), "reports")

@@ -13,12 +13,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -101,6 +98,10 @@ func build(ctx context.Context, getenv func(string) string) (*evaluator.Handler,
 	if err != nil {
 		return nil, fmt.Errorf("load the AWS configuration: %w", err)
 	}
+	clients, err := defender.ParseClientPattern(behaviors.ClientPattern)
+	if err != nil {
+		return nil, fmt.Errorf("the behaviors in %s: clientPattern: %w", e.file, err)
+	}
 	table := dynamodb.NewFromConfig(cfg)
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: e.level}))
 	population, err := fleet.New(table, fleet.Config{
@@ -113,7 +114,7 @@ func build(ctx context.Context, getenv func(string) string) (*evaluator.Handler,
 	return evaluator.New(behaviors, e.groups, evaluator.Clients{
 		Store:          evaluator.NewStore(table, e.table),
 		Fleet:          population,
-		Registry:       &things{api: iot.NewFromConfig(cfg), groups: len(e.groups) > 0, maxAge: time.Duration(behaviors.MembershipMinutes) * time.Minute},
+		Registry:       registry.NewOwn(iot.NewFromConfig(cfg), registry.Config{Groups: len(e.groups) > 0, MaxAge: time.Duration(behaviors.MembershipMinutes) * time.Minute, Size: knownThings, Clients: clients}),
 		SQS:            sqs.NewFromConfig(cfg),
 		Kinesis:        kinesis.NewFromConfig(cfg),
 		IoTData:        iotdataplane.NewFromConfig(cfg),
@@ -126,43 +127,3 @@ func build(ctx context.Context, getenv func(string) string) (*evaluator.Handler,
 
 // knownThings is how many things one environment remembers from the registry.
 const knownThings = 10_000
-
-// things is the registry of the function's own account, which the first invocation tells.
-type things struct {
-	api    registry.API
-	groups bool
-	maxAge time.Duration
-
-	mu       sync.Mutex
-	registry *registry.Registry
-}
-
-// Resolve implements evaluator.Registry.
-func (t *things) Resolve(ctx context.Context, clientID, principal string, at time.Time) (registry.Thing, error) {
-	r, err := t.of(ctx)
-	if err != nil {
-		return registry.Thing{}, err
-	}
-	return r.Resolve(ctx, clientID, principal, at)
-}
-
-func (t *things) of(ctx context.Context) (*registry.Registry, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.registry != nil {
-		return t.registry, nil
-	}
-	lc, ok := lambdacontext.FromContext(ctx)
-	if !ok {
-		return nil, errors.New("the invocation does not say which function it is of")
-	}
-	function, err := arn.Parse(lc.InvokedFunctionArn)
-	if err != nil {
-		return nil, fmt.Errorf("the invoked function: %w", err)
-	}
-	t.registry, err = registry.New(t.api, registry.Config{
-		Partition: function.Partition, Region: function.Region, Account: function.AccountID,
-		Groups: t.groups, MaxAge: t.maxAge, Size: knownThings,
-	})
-	return t.registry, err
-}

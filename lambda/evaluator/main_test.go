@@ -9,11 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/aws/aws-sdk-go-v2/service/iot"
-	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/defender/evaluate"
@@ -87,40 +82,5 @@ func TestBehaviorsThatCannotBeReadAreAnError(t *testing.T) {
 		if _, err := build(context.Background(), env(map[string]string{"LAMBDA_TASK_ROOT": dir})); err == nil {
 			t.Errorf("%s is no error", name)
 		}
-	}
-}
-
-// registryAPI holds the one thing of a certificate.
-type registryAPI struct{ asked []string }
-
-func (a *registryAPI) ListPrincipalThings(_ context.Context, in *iot.ListPrincipalThingsInput, _ ...func(*iot.Options)) (*iot.ListPrincipalThingsOutput, error) {
-	a.asked = append(a.asked, *in.Principal)
-	return &iot.ListPrincipalThingsOutput{Things: []string{"pump"}}, nil
-}
-
-func (a *registryAPI) DescribeThing(context.Context, *iot.DescribeThingInput, ...func(*iot.Options)) (*iot.DescribeThingOutput, error) {
-	return nil, &types.ResourceNotFoundException{}
-}
-
-func (a *registryAPI) ListThingGroupsForThing(context.Context, *iot.ListThingGroupsForThingInput, ...func(*iot.Options)) (*iot.ListThingGroupsForThingOutput, error) {
-	return &iot.ListThingGroupsForThingOutput{}, nil
-}
-
-func (a *registryAPI) DescribeThingGroup(context.Context, *iot.DescribeThingGroupInput, ...func(*iot.Options)) (*iot.DescribeThingGroupOutput, error) {
-	return nil, &types.ResourceNotFoundException{}
-}
-
-func TestRegistryIsThatOfTheFunctionsAccount(t *testing.T) {
-	api := &registryAPI{}
-	r := &things{api: api, groups: true, maxAge: time.Minute}
-	ctx := context.Background()
-	certificate := strings.Repeat("ab", 32)
-	if _, err := r.Resolve(ctx, "c", certificate, time.UnixMilli(0)); err == nil {
-		t.Error("an invocation of no function is no error")
-	}
-	ctx = lambdacontext.NewContext(ctx, &lambdacontext.LambdaContext{InvokedFunctionArn: "arn:aws-cn:lambda:cn-north-1:123456789012:function:evaluator"})
-	thing, err := r.Resolve(ctx, "c", certificate, time.UnixMilli(0))
-	if err != nil || thing.Name != "pump" || !slices.Equal(api.asked, []string{"arn:aws-cn:iot:cn-north-1:123456789012:cert/" + certificate}) {
-		t.Errorf("%+v, asked %v (%v)", thing, api.asked, err)
 	}
 }

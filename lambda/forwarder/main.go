@@ -26,6 +26,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/importer"
 	"github.com/defenderhub/defenderhub/lambda/internal/ingest"
 	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/sweep"
 )
 
@@ -44,6 +45,7 @@ type environment struct {
 	quiet                                            time.Duration
 	severities                                       defender.Severities
 	live                                             defender.LiveBehaviors
+	clients                                          defender.ClientPattern
 	level                                            slog.Level
 }
 
@@ -74,6 +76,9 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 	if e.live, err = defender.ParseLiveBehaviors(getenv(defender.EnvLiveBehaviors)); err != nil {
 		faults = append(faults, fmt.Errorf("environment variable %s: %w", defender.EnvLiveBehaviors, err))
 	}
+	if e.clients, err = defender.ParseClientPattern(getenv(defender.EnvClientPattern)); err != nil {
+		faults = append(faults, fmt.Errorf("environment variable %s: %w", defender.EnvClientPattern, err))
+	}
 	if text := getenv(defender.EnvLogLevel); text != "" {
 		if err := e.level.UnmarshalText([]byte(text)); err != nil {
 			faults = append(faults, fmt.Errorf("environment variable %s is %q, want DEBUG, INFO, WARN or ERROR", defender.EnvLogLevel, text))
@@ -85,6 +90,13 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 // callsAtOnce is how many calls of one service run at once: those of the packages delivery and
 // ingest.
 const callsAtOnce = 16
+
+const (
+	// membershipAge is how long what the registry says of a certificate is believed.
+	membershipAge = 15 * time.Minute
+	// knownClients is how many clients one environment remembers from the registry.
+	knownClients = 10_000
+)
 
 // build makes the handler with its clients, once for all invocations. Security Hub and
 // AWS IoT are not retried by the SDK: the function retries by itself, because it knows
@@ -108,15 +120,17 @@ func build(ctx context.Context, getenv func(string) string) (*ingest.Handler, er
 		Metrics:  metrics,
 		Log:      log,
 	}
+	aws := iot.NewFromConfig(cfg, func(o *iot.Options) { o.RetryMaxAttempts = 1 })
 	return &ingest.Handler{
 		SQS:     sqs.NewFromConfig(cfg),
 		Deliver: deliver,
 		Audit: &audit.Auditor{
-			IoT:   iot.NewFromConfig(cfg, func(o *iot.Options) { o.RetryMaxAttempts = 1 }),
+			IoT:   aws,
 			Table: table, Findings: book, Deliver: deliver,
 			Region: e.region, Log: log,
 		},
 		Sweeper: &sweep.Sweeper{Table: table, Findings: book, Deliver: deliver, Region: e.region, Live: e.live, Log: log},
+		Things:  registry.NewOwn(aws, registry.Config{MaxAge: membershipAge, Size: knownClients, Clients: e.clients}),
 		Ledger:  book, Metrics: metrics, Log: log, Now: time.Now,
 		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, Live: e.live, DeadLetterQueueURL: e.deadLetters,
 	}, nil

@@ -30,9 +30,9 @@ func TestEnvironmentIsRead(t *testing.T) {
 	live.Add("p", "b", defender.SeverityDefault)
 	e, err := readEnvironment(env(map[string]string{
 		defender.EnvEventTopic: "plant/+", defender.EnvQuietTime: "48h0m0s", defender.EnvLogLevel: "WARN",
-		defender.EnvSeverities: "rejected-report=HIGH", defender.EnvLiveBehaviors: live.String(),
+		defender.EnvSeverities: "rejected-report=HIGH", defender.EnvLiveBehaviors: live.String(), defender.EnvClientPattern: "(.+)-agent",
 	}))
-	if err != nil || e.eventTopic != "plant/+" || e.quiet != 48*time.Hour || e.level != slog.LevelWarn || e.severities.Sources[defender.RejectedReports] != defender.High || !e.live.Has("p", "b") || e.live.Has("p", "c") {
+	if err != nil || e.clients.Thing("pump-7-agent") != "pump-7" || e.eventTopic != "plant/+" || e.quiet != 48*time.Hour || e.level != slog.LevelWarn || e.severities.Sources[defender.RejectedReports] != defender.High || !e.live.Has("p", "b") || e.live.Has("p", "c") {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
@@ -41,6 +41,7 @@ func TestEveryFaultOfTheEnvironmentIsNamed(t *testing.T) {
 	bad := map[string]string{
 		"AWS_REGION": "", defender.EnvLedgerTable: "", defender.EnvDeadLetterQueueURL: "",
 		defender.EnvQuietTime: "-1h", defender.EnvLogLevel: "LOUD", defender.EnvLiveBehaviors: "12345", defender.EnvSeverities: "x=y",
+		defender.EnvClientPattern: "no capture",
 	}
 	_, err := readEnvironment(env(bad))
 	for name := range bad {

@@ -40,7 +40,7 @@ const maxReason = 512
 func (h *Handler) rejection(t evaluate.Telemetry, reason error) *answer {
 	filter, topic := h.engine.reportTopic, t.Topic+"/rejected"
 	if filter == "" || strings.HasPrefix(t.Topic, "$") || !defender.TopicMatches(filter, t.Topic) || defender.TopicMatches(filter, topic) ||
-		t.ClientID == "" || t.ClientID == evaluate.NotMQTT {
+		t.ClientID == "" || t.ClientID == defender.NotMQTT {
 		return nil
 	}
 	message := []rune(reason.Error())

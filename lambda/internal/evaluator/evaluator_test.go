@@ -248,7 +248,7 @@ func TestUnreadableReports(t *testing.T) {
 		"Basic Ingest":                     {"", "pump", "pump", ""},
 		"AWS's reserved topic":             {"$aws/things/+/defender/metrics/json", "$aws/things/pump/defender/metrics/json", "pump", ""},
 		"an answer that would be a report": {"reports/#", "reports/pump", "pump", ""},
-		"over HTTPS":                       {"reports/+", "reports/pump", evaluate.NotMQTT, ""},
+		"over HTTPS":                       {"reports/+", "reports/pump", defender.NotMQTT, ""},
 	} {
 		config := telnet()
 		config.ReportTopic = c.filter
@@ -344,7 +344,7 @@ func TestSenderOverHTTPSIsTheThingOfItsPrincipal(t *testing.T) {
 	r := newRig(t, telnet())
 	r.registry.by = map[string]registry.Thing{"cert-a": {Name: "pump", Registered: true}}
 	overHTTPS := func(id, principal string) events.SQSMessage {
-		return sent(id, at(0), evaluate.Telemetry{Kind: evaluate.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: id, ClientID: evaluate.NotMQTT, Principal: principal, Payload: ports(1, 23)})
+		return sent(id, at(0), evaluate.Telemetry{Kind: evaluate.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: id, ClientID: defender.NotMQTT, Principal: principal, Payload: ports(1, 23)})
 	}
 	if again := r.deliver(overHTTPS("1", "cert-a"), overHTTPS("2", "cert-b")); again != nil || r.counted(defender.MetricUnresolved) != 1 {
 		t.Errorf("%v come again, %d unresolved", again, r.counted(defender.MetricUnresolved))
@@ -416,13 +416,13 @@ func TestEventsThatADevicePublishedAreNotBelieved(t *testing.T) {
 		want string
 		of   string
 	}{
-		"AWS's":                           {direct(evaluate.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
+		"AWS's":                           {direct(defender.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
 		"AWS's, in the client's name":     {direct("victim"), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
 		"a device's":                      {direct("attacker"), "", defender.MetricUnreadable},
-		"AWS's, by an error action":       {saved("Lifecycle", evaluate.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
+		"AWS's, by an error action":       {saved("Lifecycle", defender.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
 		"a device's, by an error action":  {saved("Lifecycle", "attacker"), "", defender.MetricUnreadable},
 		"a report with an event's topic":  {saved("Reports", "attacker"), "", defender.MetricUnreadableReports},
-		"the same without a client id":    {saved("Reports", evaluate.NotMQTT), "", defender.MetricUnreadableReports},
+		"the same without a client id":    {saved("Reports", defender.NotMQTT), "", defender.MetricUnreadableReports},
 		"the same, named like the victim": {saved("Reports", "victim"), "", defender.MetricUnreadableReports},
 	} {
 		r := newRig(t, profile(attempts))

@@ -40,6 +40,8 @@ type IoTData interface {
 // Registry tells what thing a client is; at is when it sent what it is asked about for.
 type Registry interface {
 	Resolve(ctx context.Context, clientID, principal string, at time.Time) (registry.Thing, error)
+	// Join returns the thing that a client is a further connection of, "" for none.
+	Join(ctx context.Context, clientID, principal string, at time.Time) (string, error)
 }
 
 // Clients is what the handler works with. All are needed, but for the two that say what

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsretry "github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/smithy-go"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/defender/evaluate"
@@ -153,7 +151,7 @@ func (h *Handler) judge(ctx context.Context, v *visit, i Item, f *population) (o
 		case err == nil:
 			thing, knownAt = found, now
 			e.Watches, e.Retired = h.watches(thing), h.retired(thing, end)
-		case canRetry(err) && len(h.engine.targets) > 0 && !(checks && len(out.transitions) == 0):
+		case registry.CanRetry(err) && len(h.engine.targets) > 0 && !(checks && len(out.transitions) == 0):
 			return outcome{}, fmt.Errorf("registry: %w", err)
 		case knownAt.IsZero():
 			e.Watches = func(profile string) bool { return h.engine.targets[profile] == nil }
@@ -183,19 +181,6 @@ func (h *Handler) targeted(out outcome) bool {
 		}
 	}
 	return out.changed
-}
-
-// canRetry tells that an error may pass: all but those that say that the request is wrong
-// or not allowed. Of one that AWS IoT's model does not have, such as AccessDeniedException, the
-// SDK says so by the status alone.
-func canRetry(err error) bool {
-	var api smithy.APIError
-	var answer interface{ HTTPStatusCode() int }
-	if !errors.As(err, &api) || !errors.As(err, &answer) || answer.HTTPStatusCode()/100 != 4 {
-		return true
-	}
-	_, throttled := awsretry.DefaultThrottleErrorCodes[api.ErrorCode()]
-	return throttled
 }
 
 const (

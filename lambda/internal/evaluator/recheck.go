@@ -26,7 +26,7 @@ func (v *visit) checks(i Item, now time.Time) bool {
 
 // checkAfter is when a check follows one that ended with err; the zero time plans it anew.
 func checkAfter(err error, now time.Time) time.Time {
-	if err != nil && canRetry(err) {
+	if err != nil && registry.CanRetry(err) {
 		return now.Add(checkRetry)
 	}
 	return time.Time{}

@@ -31,6 +31,8 @@ type record struct {
 	// subject is what the device is told from others by, "" where the record says nothing
 	// that can be judged. principal is the sender's.
 	subject, principal string
+	// certificate is what the client used or, if AWS IoT refused it, tried.
+	certificate string
 	// thing is set where the registry had to be asked for the subject.
 	thing  *registry.Thing
 	points []evaluate.Datapoint
@@ -119,8 +121,12 @@ func (h *Handler) read(ctx context.Context, r *record) {
 		h.Log.Error("telemetry cannot be read", "record", r.id, "kind", r.kind, "bytes", len(r.body), "reason", err.Error())
 		return
 	}
-	if len(r.points) > 0 && r.subject == "" {
+	switch {
+	case len(r.points) == 0:
+	case r.subject == "":
 		h.identify(ctx, r)
+	default:
+		h.join(ctx, r)
 	}
 }
 
@@ -136,16 +142,16 @@ func (h *Handler) understand(r *record, t evaluate.Telemetry) error {
 		if t.Forged(l.ClientID) {
 			return errors.New("lifecycle event was published by another client than the one it is about, not by AWS IoT")
 		}
-		r.subject, r.principal, r.points = l.ClientID, l.Principal, l.Datapoints()
+		r.subject, r.principal, r.certificate, r.points = l.ClientID, l.Principal, l.Principal, l.Datapoints()
 		if l.EventType == "connect_failed" {
 			r.principal = "" // whoever was refused need not be the device
 		}
 		return nil
 	}
-	if t.ClientID != evaluate.NotMQTT {
+	if t.ClientID != defender.NotMQTT {
 		r.subject = t.ClientID
 	}
-	r.principal = t.Principal
+	r.principal, r.certificate = t.Principal, t.Principal
 	if t.Kind != evaluate.DeviceReport {
 		r.points = t.Datapoints()
 		return nil
@@ -162,16 +168,33 @@ func (h *Handler) understand(r *record, t evaluate.Telemetry) error {
 	return nil
 }
 
+// join makes the thing the subject of what a further connection of it says. A client whose
+// certificate proves no thing stays a device of its own.
+func (h *Handler) join(ctx context.Context, r *record) {
+	thing, err := h.Registry.Join(ctx, r.subject, r.certificate, r.sent)
+	switch {
+	case err != nil:
+		r.failed = registry.CanRetry(err)
+		h.count(r.kind, defender.MetricUnresolved, 1)
+		h.Log.Warn("certificate of a further connection was not looked up", "record", r.id, "device", r.subject, "again", r.failed, "reason", err.Error())
+		if r.failed {
+			r.subject = ""
+		}
+	case thing != "":
+		r.subject = thing
+	}
+}
+
 // identify finds the thing of a message that did not come over MQTT by its principal.
 func (h *Handler) identify(ctx context.Context, r *record) {
-	t, err := h.Registry.Resolve(ctx, evaluate.NotMQTT, r.principal, r.sent)
+	t, err := h.Registry.Resolve(ctx, defender.NotMQTT, r.principal, r.sent)
 	if err == nil && t.Name != "" {
 		r.subject, r.thing = t.Name, &t
 		return
 	}
 	reason := "the principal has no thing of its own"
 	if err != nil {
-		reason, r.failed = err.Error(), canRetry(err)
+		reason, r.failed = err.Error(), registry.CanRetry(err)
 	}
 	h.count(r.kind, defender.MetricUnresolved, 1)
 	h.Log.Warn("sender is not known and is not judged", "record", r.id, "kind", r.kind, "again", r.failed, "reason", reason)

@@ -190,6 +190,27 @@ type things struct {
 	by    map[string]registry.Thing // by client id, or by principal
 	asked []string
 	fails error
+	// looked are the certificates of further connections that were looked up.
+	looked []string
+}
+
+// Join is that of a registry in which the certificate cert-THING is attached to THING alone.
+func (t *things) Join(_ context.Context, clientID, principal string, _ time.Time) (string, error) {
+	pattern, err := defender.ParseClientPattern("")
+	thing := pattern.Thing(clientID)
+	if err != nil || thing == "" {
+		return "", err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.looked = append(t.looked, clientID+"/"+principal)
+	if t.fails != nil {
+		return "", t.fails
+	}
+	if principal != "cert-"+thing {
+		thing = ""
+	}
+	return thing, nil
 }
 
 func (t *things) Resolve(_ context.Context, clientID, principal string, _ time.Time) (registry.Thing, error) {
@@ -204,7 +225,7 @@ func (t *things) Resolve(_ context.Context, clientID, principal string, _ time.T
 			return thing, nil
 		}
 	}
-	if clientID == evaluate.NotMQTT {
+	if clientID == defender.NotMQTT {
 		return registry.Thing{}, nil
 	}
 	return registry.Thing{Name: clientID}, nil

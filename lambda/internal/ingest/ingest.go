@@ -56,6 +56,11 @@ type Sweeper interface {
 	Archive(context.Context, time.Time, []ledger.Entry) ([]ledger.Entry, error)
 }
 
+// Things tells which thing a client is a further connection of, "" for none.
+type Things interface {
+	Join(ctx context.Context, clientID, principal string, at time.Time) (string, error)
+}
+
 // Handler handles the function's events. It is safe for concurrent use.
 type Handler struct {
 	SQS     SQS
@@ -63,6 +68,7 @@ type Handler struct {
 	Audit   Auditor
 	Ledger  Due
 	Sweeper Sweeper
+	Things  Things
 	Metrics *emf.Metrics
 	Log     *slog.Logger
 	// Now is the machine's clock; see [Handler.at].

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/lambda/internal/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/signal"
 )
 
@@ -27,7 +29,11 @@ func (h *Handler) read(ctx context.Context, r events.SQSMessage, sent time.Time)
 		return m
 	}
 	m.mapper = mapper
-	if err := h.route(m, sent); err != nil {
+	err = h.route(ctx, m, sent)
+	switch {
+	case errors.Is(err, registry.ErrUnresolved):
+		m.outcome = delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()}
+	case err != nil:
 		m.outcome = delivery.Outcome{Verdict: delivery.Refused, Reason: err.Error()}
 	}
 	return m
@@ -48,7 +54,7 @@ type shape struct {
 	AuditDetails json.RawMessage
 }
 
-func (h *Handler) route(m *message, sent time.Time) error {
+func (h *Handler) route(ctx context.Context, m *message, sent time.Time) error {
 	body := []byte(m.Body)
 	origin := mapping.Origin{Sent: sent}
 	var s shape
@@ -76,6 +82,11 @@ func (h *Handler) route(m *message, sent time.Time) error {
 			return err
 		}
 		m.source = source.String()
+		if source == defender.DeviceEvents {
+			if envelope.Thing, err = h.thing(ctx, m, envelope, sent); err != nil {
+				return err
+			}
+		}
 		return m.add(m.mapper.Rule(source, envelope, origin.Sent))
 	case s.ViolationID != "" || s.ViolationEventType != "":
 		m.source = defender.DetectNotifications.String()
@@ -90,6 +101,17 @@ func (h *Handler) route(m *message, sent time.Time) error {
 		return nil
 	}
 	return fmt.Errorf("message is neither of a rule or the evaluator of defenderhub nor a notification of Device Defender")
+}
+
+// thing is the thing of which the sender of a device event is a further connection. A
+// certificate that may not be looked up proves none.
+func (h *Handler) thing(ctx context.Context, m *message, e defender.Envelope, sent time.Time) (string, error) {
+	thing, err := h.Things.Join(ctx, e.ClientID, e.Principal, sent)
+	if err == nil || registry.CanRetry(err) {
+		return thing, err
+	}
+	h.Log.Warn("certificate of a further connection was not looked up", "message", m.MessageId, "device", e.ClientID, "again", false, "reason", err.Error())
+	return "", nil
 }
 
 func (m *message) add(s signal.Signal, err error) error {

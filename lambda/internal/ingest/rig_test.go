@@ -31,6 +31,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/ledger/ledgertest"
+	"github.com/defenderhub/defenderhub/lambda/internal/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/sweep"
 	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
 )
@@ -55,6 +56,7 @@ type rig struct {
 	table   *ledgertest.Table
 	sqs     *fakeSQS
 	iot     *fakeIoT
+	things  *things
 	handler *ingest.Handler
 	sweeper *sweep.Sweeper
 	logs    bytes.Buffer
@@ -64,7 +66,7 @@ type rig struct {
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{t: t, now: start, table: &ledgertest.Table{}, sqs: &fakeSQS{}, iot: &fakeIoT{}}
+	r := &rig{t: t, now: start, table: &ledgertest.Table{}, sqs: &fakeSQS{}, iot: &fakeIoT{}, things: &things{}}
 	now := func() time.Time { return r.now }
 	r.service = securityhubtest.New(securityhubtest.Config{Now: now})
 	r.hub = r.service.Hub(account, region)
@@ -81,8 +83,8 @@ func newRig(t testing.TB) *rig {
 	}
 	r.sweeper = &sweep.Sweeper{Table: r.table, Findings: book, Deliver: deliver, Region: region, Log: log}
 	r.handler = &ingest.Handler{
-		Sweeper: r.sweeper,
-		SQS:     r.sqs, Deliver: deliver, Ledger: book, Metrics: metrics, Log: log, Now: now,
+		Sweeper: r.sweeper, Things: r.things,
+		SQS: r.sqs, Deliver: deliver, Ledger: book, Metrics: metrics, Log: log, Now: now,
 		Audit:  &audit.Auditor{IoT: r.iot, Table: r.table, Findings: book, Deliver: deliver, Region: region, Log: log, Random: func(int64) int64 { return 0 }},
 		Region: region, EventTopic: "defenderhub/events/+", DeadLetterQueueURL: deadURL,
 	}
@@ -188,6 +190,23 @@ func (r *rig) counted(metric string) int {
 		total += int(n)
 	}
 	return total
+}
+
+// things is a registry in which the certificate cert-THING is attached to THING alone.
+type things struct{ fails error }
+
+func (t *things) Join(_ context.Context, clientID, principal string, _ time.Time) (string, error) {
+	clients, err := defender.ParseClientPattern("")
+	thing := clients.Thing(clientID)
+	switch {
+	case err != nil || thing == "":
+		return "", err
+	case t.fails != nil:
+		return "", fmt.Errorf("%w: %w", registry.ErrUnresolved, t.fails)
+	case principal != "cert-"+thing:
+		return "", nil
+	}
+	return thing, nil
 }
 
 // fakeSQS writes down what it is asked.

@@ -26,6 +26,7 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 		f.Description = fmt.Sprintf("%s reports the security event %s.", who, event.Type)
 	}
 	fields := pairs{"EventType": event.Type}
+	fields.set("ThingName", e.Thing)
 	fields.set("ClientId", known(e.ClientID))
 	fields.set("Principal", e.Principal)
 	fields.set("SourceIp", e.SourceIP)
@@ -37,7 +38,7 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 		fields["Detail/"+key] = value
 	}
 	switch claim := defender.TopicClaim(m.EventTopic, e.Topic); {
-	case claim == "" || claim == e.ClientID:
+	case claim == "" || claim == e.ClientID || claim == e.Thing:
 	case known(e.ClientID) == "":
 		f = f.Noted(fmt.Sprintf(" The topic names %s, which nothing proves: the sender has no client id.", claim))
 	default:
@@ -75,10 +76,13 @@ func eventRemedy() *defender.Remediation {
 	return remedy("Look at the device and at what it reports. If the report is right and the device can no longer be trusted, deactivate its certificate.", policiesURL)
 }
 
-// sender is who sent the message, for people and for the finding's id: the client id;
-// the principal for what was not published by MQTT; the topic where neither is known.
+// sender is who sent the message, for people and for the finding's id: the thing of which it
+// is a further connection; the client id; the principal for what was not published by MQTT;
+// the topic where none is known.
 func sender(e defender.Envelope) (who string, identity []string) {
 	switch {
+	case e.Thing != "":
+		return "Device " + e.Thing, []string{e.Thing}
 	case known(e.ClientID) != "":
 		return "Device " + e.ClientID, []string{e.ClientID}
 	case e.Principal != "":
@@ -89,7 +93,7 @@ func sender(e defender.Envelope) (who string, identity []string) {
 
 // known is "" for what IoT SQL says where there is no MQTT client.
 func known(clientID string) string {
-	if clientID == "n/a" {
+	if clientID == defender.NotMQTT {
 		return ""
 	}
 	return clientID

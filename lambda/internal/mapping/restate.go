@@ -25,7 +25,7 @@ func (m Mapper) Restate(source defender.Source, profile, behavior string, f defe
 		title, f.Remediation = refusedTitle(connected(fields), fields["ConnectFailureReason"]), refusedRemedy()
 		*provider = unusual(m.severity(source))
 	case defender.DeviceEvents:
-		who, _ := sender(defender.Envelope{ClientID: fields["ClientId"], Principal: fields["Principal"], Topic: fields["Topic"]})
+		who, _ := sender(defender.Envelope{Thing: fields["ThingName"], ClientID: fields["ClientId"], Principal: fields["Principal"], Topic: fields["Topic"]})
 		title, f.Remediation = eventTitle(who, fields["EventType"]), eventRemedy()
 		*provider = m.eventFields(provider.Severity.Original)
 	case defender.AuditNotifications:

@@ -37,6 +37,30 @@ func TestRestatedFindingIsAsNew(t *testing.T) {
 	}
 }
 
+// The finding of a further connection is the thing's, also where it is restated.
+func TestEventOfAFurtherConnectionIsTheThings(t *testing.T) {
+	m := mapper("us-east-1")
+	e := defender.Envelope{Topic: "defenderhub/events/pump-7", Time: 1, ClientID: "pump-7#2", Principal: "p", Payload: []byte(`{"type":"tamper"}`)}
+	apart, err := m.Rule(defender.DeviceEvents, e, sent)
+	if err != nil || apart.Finding.ID != "defenderhub/device-event/us-east-1/pump-7%232/tamper" || apart.Finding.ProductFields["TopicMismatch"] != "pump-7" {
+		t.Errorf("a device of its own: %v, %s, %v", err, apart.Finding.ID, apart.Finding.ProductFields)
+	}
+	e.Thing = "pump-7"
+	s, err := m.Rule(defender.DeviceEvents, e, sent)
+	f := s.Finding
+	if err != nil || f.ID != "defenderhub/device-event/us-east-1/pump-7/tamper" || f.Title != "Device pump-7 reports tamper." ||
+		f.ProductFields["TopicMismatch"] != "" || f.ProductFields["ClientId"] != "pump-7#2" || f.ProductFields["ThingName"] != "pump-7" || f.Resources[0].ID != "pump-7" {
+		t.Errorf("%v, %+v", err, f)
+	}
+	if got := m.Restate(s.Source, "", "", f); !reflect.DeepEqual(got, f) {
+		t.Errorf("restated as %+v, want %+v", got, f)
+	}
+	e.ClientID, e.Thing = "pump-7", ""
+	if s, err := m.Rule(defender.DeviceEvents, e, sent); err != nil || s.Finding.ID != f.ID {
+		t.Errorf("of the first connection: %v, %s", err, s.Finding.ID)
+	}
+}
+
 func TestRestatedSeverity(t *testing.T) {
 	all := recorded(t)
 	sources := map[defender.Source]defender.Severity{}

@@ -20,10 +20,12 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	awsretry "github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/smithy-go"
 
-	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/defender"
 )
 
 // API is the part of the AWS IoT client that a [Registry] calls. Calls are not repeated here: the
@@ -50,7 +52,7 @@ type Thing struct {
 	Groups []string
 }
 
-// Config of a [Registry]. All fields are needed.
+// Config of a [Registry]. All fields but Clients are needed.
 type Config struct {
 	// Partition, Region and Account hold the certificates.
 	Partition, Region, Account string
@@ -60,6 +62,9 @@ type Config struct {
 	MaxAge time.Duration
 	// Size is how many clients, how many principals, and how many groups are remembered.
 	Size int
+	// Clients says which client IDs may be further connections of a thing; the zero value:
+	// none.
+	Clients defender.ClientPattern
 }
 
 // Registry is safe for concurrent use.
@@ -70,6 +75,8 @@ type Registry struct {
 	// only are the things of principals that have one alone: a device that connects by ever
 	// new client ids asks for its certificate once.
 	only *memory[string]
+	// joined are the things of further connections, "" where the certificate does not prove it.
+	joined *memory[string]
 	// lines are groups with their ancestors, by the group's name.
 	lines *memory[[]string]
 }
@@ -82,8 +89,9 @@ const principalAge = time.Minute
 func New(api API, c Config) (*Registry, error) {
 	things, err1 := newMemory[Thing](c.Size, c.MaxAge)
 	only, err2 := newMemory[string](c.Size, min(c.MaxAge, principalAge))
-	lines, err3 := newMemory[[]string](c.Size, c.MaxAge)
-	return &Registry{api, c, things, only, lines}, errors.Join(err1, err2, err3)
+	joined, err3 := newMemory[string](c.Size, c.MaxAge)
+	lines, err4 := newMemory[[]string](c.Size, c.MaxAge)
+	return &Registry{api, c, things, only, joined, lines}, errors.Join(err1, err2, err3, err4)
 }
 
 // certificateID is the id of an X.509 certificate, the one kind of principal that
@@ -91,7 +99,7 @@ func New(api API, c Config) (*Registry, error) {
 var certificateID = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 
 // Resolve tells who a client is. clientID and principal are clientid() and principal()
-// of IoT SQL: [evaluate.NotMQTT] for a message over HTTPS, a certificate's id or anything
+// of IoT SQL: [defender.NotMQTT] for a message over HTTPS, a certificate's id or anything
 // else. at is the time of what the client sent, by which answers age. Concurrent calls
 // about one client share one lookup, and its context.
 func (r *Registry) Resolve(ctx context.Context, clientID, principal string, at time.Time) (Thing, error) {
@@ -104,6 +112,28 @@ func (r *Registry) Resolve(ctx context.Context, clientID, principal string, at t
 	}
 	t.Groups = slices.Clone(t.Groups)
 	return t, nil
+}
+
+// Join returns the thing that a client is a further connection of: the one that
+// [Config.Clients] maps the client ID to, if the certificate that it used is attached to that
+// thing alone. It returns "" for any other client: a device of its own. Each client ID and
+// certificate is looked up once in [Config.MaxAge]. An error wraps [ErrUnresolved].
+func (r *Registry) Join(ctx context.Context, clientID, principal string, at time.Time) (string, error) {
+	thing := r.config.Clients.Thing(clientID)
+	if thing == "" || !certificateID.MatchString(principal) {
+		return "", nil
+	}
+	joined, err := r.joined.get(clientID+"\x00"+principal, at, func() (string, error) {
+		only, err := r.only.get(principal, at, func() (string, error) { return r.onlyThing(ctx, principal) })
+		if only != thing {
+			return "", err
+		}
+		return only, err
+	})
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnresolved, err)
+	}
+	return joined, nil
 }
 
 func (r *Registry) lookUp(ctx context.Context, clientID, principal string, at time.Time) (Thing, error) {
@@ -121,7 +151,7 @@ func (r *Registry) find(ctx context.Context, clientID, principal string, at time
 			return Thing{Name: name, Registered: true}, err
 		}
 	}
-	if clientID == evaluate.NotMQTT {
+	if clientID == defender.NotMQTT {
 		return Thing{}, nil
 	}
 	// Of several things of one principal it is the one named like the client, if any.
@@ -208,4 +238,17 @@ func (r *Registry) lineOf(ctx context.Context, group string) ([]string, error) {
 func missing(err error) bool {
 	var missing *types.ResourceNotFoundException
 	return errors.As(err, &missing)
+}
+
+// CanRetry reports whether an error may pass: all but those that say that the request is
+// wrong or not allowed. Of one that AWS IoT's model does not have, such as AccessDeniedException, the
+// SDK says so by the status alone.
+func CanRetry(err error) bool {
+	var api smithy.APIError
+	var answer interface{ HTTPStatusCode() int }
+	if !errors.As(err, &api) || !errors.As(err, &answer) || answer.HTTPStatusCode()/100 != 4 {
+		return true
+	}
+	_, throttled := awsretry.DefaultThrottleErrorCodes[api.ErrorCode()]
+	return throttled
 }

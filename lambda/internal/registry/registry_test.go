@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
+	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 	"github.com/defenderhub/defenderhub/lambda/internal/registry"
 )
@@ -182,6 +183,70 @@ func TestPrincipalFirstClientIDSecond(t *testing.T) {
 				t.Errorf("calls %s, want %s", calls, row.calls)
 			}
 		})
+	}
+}
+
+// A client ID joins the thing that it names only with the thing's own certificate.
+func TestOnlyItsOwnCertificateJoinsAThing(t *testing.T) {
+	for name, row := range map[string]struct {
+		client, principal, want, calls string
+	}{
+		"attached to the thing alone":     {"pump-1#2", id("1"), "pump-1", "ListPrincipalThings"},
+		"attached to another thing":       {"pump-2#2", id("1"), "", "ListPrincipalThings"},
+		"attached to several, one is it":  {"pump-2#2", id("2"), "", "ListPrincipalThings ListPrincipalThings"},
+		"attached to none":                {"pump-1#2", id("3"), "", "ListPrincipalThings"},
+		"a certificate that is not there": {"pump-1#2", id("4"), "", "ListPrincipalThings"},
+		"no certificate":                  {"pump-1#2", "AROAEXAMPLE:pump-1", "", ""},
+		"no principal":                    {"pump-1#2", "", "", ""},
+		"the thing itself":                {"pump-1", id("1"), "", ""},
+		"a client ID of another form":     {"pump-1-2", id("1"), "", ""},
+		"a thing that no name can be":     {"pump 1#2", id("1"), "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			aws := newAWSIoT()
+			clients, err := defender.ParseClientPattern("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := aws.registry(t, func(c *registry.Config) { c.Clients = clients })
+			for _, at := range []time.Time{noon, noon.Add(9 * minute)} { // the second answer is remembered
+				if got, err := r.Join(t.Context(), row.client, row.principal, at); err != nil || got != row.want {
+					t.Fatalf("joins %q, %v; want %q", got, err, row.want)
+				}
+			}
+			if calls := aws.took(); calls != row.calls {
+				t.Errorf("calls %s, want %s", calls, row.calls)
+			}
+		})
+	}
+	aws := newAWSIoT()
+	if got, err := aws.registry(t, nil).Join(t.Context(), "pump-1#2", id("1"), noon); got != "" || err != nil || aws.took() != "" {
+		t.Errorf("without a pattern joins %q (%v)", got, err)
+	}
+}
+
+// What changes at the certificate is seen after a while, and an error is not remembered.
+func TestJoiningIsLookedUpAgain(t *testing.T) {
+	aws := newAWSIoT()
+	clients, err := defender.ParseClientPattern("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := aws.registry(t, func(c *registry.Config) { c.Clients = clients })
+	aws.fails = "ListPrincipalThings"
+	if got, err := r.Join(t.Context(), "pump-1#2", id("1"), noon); !errors.Is(err, registry.ErrUnresolved) || got != "" {
+		t.Errorf("throttled: %q, %v", got, err)
+	}
+	aws.fails = ""
+	for _, row := range []struct {
+		things []string
+		at     time.Duration
+		want   string
+	}{{[]string{"pump-1"}, 0, "pump-1"}, {[]string{"pump-1", "pump-2"}, 5 * minute, "pump-1"}, {[]string{"pump-1", "pump-2"}, 11 * minute, ""}} {
+		aws.certificates[id("1")] = row.things
+		if got, err := r.Join(t.Context(), "pump-1#2", id("1"), noon.Add(row.at)); err != nil || got != row.want {
+			t.Errorf("after %v: %q, %v; want %q", row.at, got, err, row.want)
+		}
 	}
 }
 

@@ -74,7 +74,7 @@ func TestConformingMessagesCostTheEvaluationOfOneRule(t *testing.T) {
 	if len(sizes) != 4 || sizes[0] != 8 || sizes[1] != 10 || sizes[2] != 8 || sizes[3] != 9 {
 		t.Errorf("sizes %v, want those of the long messages", sizes)
 	}
-	if last := r.deliveries[3]; last.Fields["partitionKey"] != evaluate.NotMQTT || !strings.Contains(string(last.Body), `"id":"random"`) {
+	if last := r.deliveries[3]; last.Fields["partitionKey"] != defender.NotMQTT || !strings.Contains(string(last.Body), `"id":"random"`) {
 		t.Errorf("a message over HTTPS became %+v", last)
 	}
 }
