@@ -60,6 +60,7 @@ func (h *Handler) close(ctx context.Context, r closeRequest) error {
 			faults = append(faults, fmt.Errorf("shard %d: %w", shard, err))
 		}
 	})
+	unjudged := errors.Join(faults...)
 	if keys := h.keysOf(r); len(keys) > 0 && ctx.Err() == nil {
 		if err := h.Fleet.Compact(ctx, keys, now); err != nil {
 			faults = append(faults, fmt.Errorf("fleet: %w", err))
@@ -68,7 +69,10 @@ func (h *Handler) close(ctx context.Context, r closeRequest) error {
 	h.Log.Info("closed", "at", r.At, "upTo", now, "partition", r.Partition, "judged", judged.Load(), "left", ctx.Err() != nil)
 	if ctx.Err() != nil {
 		h.count(defender.MetricSourceClose, defender.MetricUnfinished, 1)
-		return nil // the next run goes on
+		if judged.Load() > 0 || unjudged == nil {
+			return nil // the next run goes on
+		}
+		return fmt.Errorf("no device was judged before the time was over: %w", unjudged)
 	}
 	return errors.Join(faults...)
 }
@@ -89,7 +93,11 @@ func (h *Handler) closeShard(ctx context.Context, shard int, now time.Time) (jud
 			visits[i] = &visit{subject: subject, closing: true, steps: []step{{at: now, kind: defender.MetricSourceClose}}}
 		}
 		h.visitAll(ctx, visits)
-		judged += len(visits)
+		for _, v := range visits {
+			if v.err == nil {
+				judged++
+			}
+		}
 		if err := h.unclosed(ctx, visits); err != nil {
 			fault = err
 		}
@@ -98,14 +106,11 @@ func (h *Handler) closeShard(ctx context.Context, shard int, now time.Time) (jud
 }
 
 // unclosed is why a thing was not judged, so that a function that cannot write, or cannot
-// read what another version wrote, is seen to fail. That AWS IoT throttles, or that time is
-// over, the next minute may mend.
+// read what another version wrote, is seen to fail. That AWS IoT throttles the next minute may
+// mend.
 func (h *Handler) unclosed(ctx context.Context, visits []*visit) error {
-	if ctx.Err() != nil {
-		return nil
-	}
 	for _, v := range visits {
-		if v.err != nil && !errors.Is(v.err, registry.ErrUnresolved) {
+		if v.err != nil && (ctx.Err() != nil || !errors.Is(v.err, registry.ErrUnresolved)) {
 			return v.err
 		}
 	}

@@ -2,6 +2,7 @@ package evaluator_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -74,6 +75,27 @@ func TestCloserStopsInTimeAndGoesOn(t *testing.T) {
 	r.close(at(7))
 	if all := len(r.messages()); all != n {
 		t.Errorf("%d of %d judged in the end", all, n)
+	}
+}
+
+// TestCloserThatJudgesNothingInTimeFails: a table that never answers is no partial progress.
+func TestCloserThatJudgesNothingInTimeFails(t *testing.T) {
+	for _, silent := range []string{"Query", "BatchGetItem", "PutItem"} {
+		t.Run(silent, func(t *testing.T) {
+			r := newRig(t, telnet())
+			misbehaving(r, 3, at(0))
+			ctx, cancel := context.WithCancel(context.Background())
+			r.table.step = func(operation, key string, done bool) error {
+				if operation == silent && key != "progress" {
+					cancel()
+					return context.DeadlineExceeded
+				}
+				return nil
+			}
+			if err := r.tryClose(ctx, at(5)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v, want a failure", err)
+			}
+		})
 	}
 }
 

@@ -3,6 +3,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,8 +53,8 @@ type Due interface {
 // Sweeper ends the findings of behaviors that are judged no more.
 type Sweeper interface {
 	Announce(context.Context, time.Time) error
-	Sweep(context.Context, time.Time) error
-	Archive(context.Context, time.Time, []ledger.Entry) ([]ledger.Entry, error)
+	Sweep(context.Context, time.Time) (archived int, err error)
+	Archive(context.Context, time.Time, []ledger.Entry) (rest []ledger.Entry, archived int, err error)
 }
 
 // Things tells which thing a client is a further connection of, "" for none.
@@ -161,22 +162,27 @@ func (h *Handler) mapper(ctx context.Context, queueARN string) (mapping.Mapper, 
 // refresh does what is due: it imports active findings again before Security Hub
 // forgets them, archives what was quiet too long or is judged no more, and imports what
 // was claimed and never confirmed.
+//
+// Where time runs out, what was done is a success, because the next run goes on from there.
+// A run that got nothing done has failed, however little time it had.
 func (h *Handler) refresh(ctx context.Context, now time.Time) error {
-	done, left := 0, 0
-	swept := h.Sweeper.Sweep(ctx, now)
+	left, reason := 0, ""
+	done, swept := h.Sweeper.Sweep(ctx, now)
 	err := h.Ledger.Due(ctx, now, func(entries []ledger.Entry) error {
-		entries, err := h.Sweeper.Archive(ctx, now, entries)
+		entries, archived, err := h.Sweeper.Archive(ctx, now, entries)
+		done += archived
 		if err != nil {
 			return err
 		}
 		for _, outcome := range h.Deliver.Refresh(ctx, now, entries) {
 			switch outcome.Verdict {
-			case delivery.Done:
-				done++
 			case delivery.HubOff:
 				return sweep.ErrHubOff
-			default:
+			case delivery.Retry:
 				left++
+				reason = cmp.Or(reason, outcome.Reason)
+			default: // Security Hub has answered, and the ledger knows it
+				done++
 			}
 		}
 		return ctx.Err()
@@ -187,7 +193,10 @@ func (h *Handler) refresh(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	h.Log.Info("refreshed", "done", done, "left", left)
-	if errors.Is(err, context.DeadlineExceeded) {
+	switch {
+	case err == nil && done == 0 && left > 0:
+		return fmt.Errorf("none of the %d findings that are due was brought up to date; the first: %s", left, reason)
+	case errors.Is(err, context.DeadlineExceeded) && done > 0:
 		return nil // the next run goes on
 	}
 	return err

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -346,6 +348,66 @@ func TestTimeComesFromTheScheduleAndTheQueue(t *testing.T) {
 	r.want(map[string]string{id: "ACTIVE"})
 	if f := r.hub.Findings()[0]; !f.UpdatedAt.Equal(r.now) {
 		t.Errorf("updated at %v by a late schedule", f.UpdatedAt)
+	}
+}
+
+// TestScheduleFailsWhereTimeEndsWithoutProgress: a call that never answers ends with the
+// invocation's time. A run that got nothing done has failed, one that got something has not.
+func TestScheduleFailsWhereTimeEndsWithoutProgress(t *testing.T) {
+	hangs := func(r *rig, operation string, after int) {
+		calls := 0
+		var mu sync.Mutex
+		r.table.Step = func(ctx context.Context, name string, done bool) error {
+			if done || name != operation {
+				return nil
+			}
+			mu.Lock()
+			calls++
+			hang := calls > after
+			mu.Unlock()
+			if hang {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+	}
+	for name, c := range map[string]struct {
+		broken func(*rig)
+		fails  bool
+	}{
+		"the list of what is due never answers": {func(r *rig) { hangs(r, "Due", 0) }, true},
+		"no finding can be read":                {func(r *rig) { hangs(r, "Get", 1) }, true}, // the first is the sweep's
+		"no finding can be written":             {func(r *rig) { hangs(r, "Put", 0) }, true},
+		"the sweep's marker never answers":      {func(r *rig) { hangs(r, "Get", 0) }, true},
+		"Security Hub never answers": {func(r *rig) {
+			r.service.Inject(securityhubtest.Fault{
+				Before: func(securityhubtest.Call) { time.Sleep(10 * time.Second) },
+				Answer: &securityhubtest.Error{Code: "ThrottlingException", Status: 429, Message: "no"},
+			})
+		}, true},
+		"the list ends after one shard of findings": {func(r *rig) { hangs(r, "Due", 6) }, false},
+		"the findings of one shard can be read":     {func(r *rig) { hangs(r, "Get", 20) }, false},
+		"nothing hangs":                             {func(*rig) {}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				var batch []events.SQSMessage
+				for i := range 40 {
+					batch = append(batch, r.device(fmt.Sprint("pump-", i), start, tamper))
+				}
+				r.must(batch...)
+				r.sweeper.Announce(context.Background(), r.now)
+				r.now = start.Add(61 * 24 * time.Hour)
+				c.broken(r)
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				if _, err := r.handler.Handle(ctx, refreshAt(r.now)); (err != nil) != c.fails {
+					t.Errorf("got %v, want a failure: %v", err, c.fails)
+				}
+			})
+		})
 	}
 }
 

@@ -147,14 +147,14 @@ func (s *Sweeper) Announce(ctx context.Context, now time.Time) error {
 // Sweep archives what is active and of no live behavior, if that was not done since the
 // live behaviors changed; else it costs a read. What it does not come to before the end of
 // ctx is left for the next one.
-func (s *Sweeper) Sweep(ctx context.Context, now time.Time) error {
+func (s *Sweeper) Sweep(ctx context.Context, now time.Time) (archived int, err error) {
 	live := s.Live.String()
 	m, err := s.change(ctx, func(m *marker) bool { return (m.revision == 0 || m.Live != live) && s.name(m, now) })
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if m.Live != live || m.Sweeps >= sweeps || m.Sweeps > 0 && now.Before(time.UnixMilli(m.SweptAt).Add(apart)) {
-		return nil
+		return 0, nil
 	}
 	tried := 0
 	var failed error
@@ -172,7 +172,8 @@ func (s *Sweeper) Sweep(ctx context.Context, now time.Time) error {
 			return errOvertaken
 		}
 		tried += len(gone)
-		err = s.deliver(ctx, now, gone)
+		done, err := s.deliver(ctx, now, gone)
+		archived += done
 		if errors.Is(err, errAgain) {
 			failed, err = err, nil
 		}
@@ -183,10 +184,10 @@ func (s *Sweeper) Sweep(ctx context.Context, now time.Time) error {
 	}
 	s.Log.Info("findings of removed behaviors archived", "tried", tried, "complete", err == nil)
 	if errors.Is(err, errOvertaken) {
-		return nil
+		return archived, nil
 	}
 	if err != nil {
-		return err
+		return archived, err
 	}
 	_, err = s.change(ctx, func(latest *marker) bool {
 		if latest.Live != live || latest.Sweeps != m.Sweeps {
@@ -195,7 +196,7 @@ func (s *Sweeper) Sweep(ctx context.Context, now time.Time) error {
 		latest.Sweeps, latest.SweptAt = m.Sweeps+1, now.UnixMilli()
 		return true
 	})
-	return err
+	return archived, err
 }
 
 var (
@@ -205,26 +206,25 @@ var (
 
 // Archive archives those of entries that are of no live behavior and returns the others. What
 // has to be tried again is due again.
-func (s *Sweeper) Archive(ctx context.Context, now time.Time, entries []ledger.Entry) ([]ledger.Entry, error) {
+func (s *Sweeper) Archive(ctx context.Context, now time.Time, entries []ledger.Entry) (rest []ledger.Entry, archived int, err error) {
 	gone := s.gone(entries, now)
 	if len(gone) == 0 {
-		return entries, nil
+		return entries, 0, nil
 	}
 	ids := map[string]bool{}
 	for _, g := range gone {
 		ids[g.Finding.ID] = true
 	}
-	var rest []ledger.Entry
 	for _, e := range entries {
 		if !ids[e.ID] {
 			rest = append(rest, e)
 		}
 	}
-	err := s.deliver(ctx, now, gone)
+	archived, err = s.deliver(ctx, now, gone)
 	if errors.Is(err, errAgain) {
 		err = nil
 	}
-	return rest, err
+	return rest, archived, err
 }
 
 // gone are the signals that end the findings of behaviors that are not live. They come
@@ -243,19 +243,23 @@ func (s *Sweeper) gone(entries []ledger.Entry, now time.Time) []signal.Signal {
 	return all
 }
 
-// deliver fails with errAgain where a finding has to be tried again.
-func (s *Sweeper) deliver(ctx context.Context, now time.Time, signals []signal.Signal) error {
+// deliver returns how many findings were archived. It fails with errAgain where one has to be
+// tried again.
+func (s *Sweeper) deliver(ctx context.Context, now time.Time, signals []signal.Signal) (archived int, err error) {
 	worst := delivery.Outcome{}
 	for _, o := range s.Deliver.Deliver(ctx, now, signals) {
+		if o.Verdict == delivery.Done {
+			archived++
+		}
 		worst = delivery.Worst(worst, o)
 	}
 	switch worst.Verdict {
 	case delivery.HubOff:
-		return ErrHubOff
+		return archived, ErrHubOff
 	case delivery.Retry, delivery.Failing:
 		if ctx.Err() == nil {
-			return fmt.Errorf("%w: %s", errAgain, worst.Reason)
+			return archived, fmt.Errorf("%w: %s", errAgain, worst.Reason)
 		}
 	}
-	return ctx.Err()
+	return archived, ctx.Err()
 }

@@ -236,7 +236,7 @@ func TestEveryInterleavingLeavesNothingOfRemovedBehaviors(t *testing.T) {
 				deploy()
 			case choice == 1 && room:
 				s, now := w.process(current.Live), w.now
-				w.begin(nil, func(ctx context.Context) error { return s.Sweep(ctx, now) })
+				w.begin(nil, func(ctx context.Context) error { _, err := s.Sweep(ctx, now); return err })
 			case choice == 2 && room && len(deployed) > 0:
 				w.now = w.now.Add(time.Second)
 				m := message{
@@ -286,8 +286,8 @@ func TestArchiveThatFailsLeavesTheOthersToTheSchedule(t *testing.T) {
 	entry := func(behavior string) ledger.Entry {
 		return ledger.Entry{Source: defender.BehaviorTransitions, State: defender.Active, Profile: "p", Behavior: behavior, ID: behavior, Finding: &defender.Finding{ID: behavior}}
 	}
-	rest, err := broken.Archive(context.Background(), start, []ledger.Entry{entry("gone"), entry("lives")})
-	if err != nil || len(rest) != 1 || rest[0].ID != "lives" {
+	rest, archived, err := broken.Archive(context.Background(), start, []ledger.Entry{entry("gone"), entry("lives")})
+	if err != nil || archived != 0 || len(rest) != 1 || rest[0].ID != "lives" {
 		t.Errorf("%v, %v", rest, err)
 	}
 }
@@ -303,11 +303,11 @@ func (w *world) settle(t interface{ Fatal(...any) }, l defender.LiveBehaviors) {
 	for range 3 {
 		w.now = w.now.Add(time.Hour)
 		s := w.process(l)
-		if err := s.Sweep(context.Background(), w.now); err != nil {
+		if _, err := s.Sweep(context.Background(), w.now); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.book.Due(context.Background(), w.now, func(entries []ledger.Entry) error {
-			rest, err := s.Archive(context.Background(), w.now, entries)
+			rest, _, err := s.Archive(context.Background(), w.now, entries)
 			w.deliver.Refresh(context.Background(), w.now, rest)
 			return err
 		}); err != nil {
