@@ -3,6 +3,7 @@ package delivery_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -43,8 +44,25 @@ type world struct {
 	ledger  *ledger.Ledger
 	deliver *delivery.Delivery
 	workers []*worker
+	// unequal are new findings whose CreatedAt was not their UpdatedAt.
+	unequal []string
 	// coarse workers wait before each call alone: between two calls a worker changes nothing.
 	coarse bool
+}
+
+// newFindings notes what Security Hub wants of the first import of a finding.
+type newFindings struct {
+	importer.API
+	w *world
+}
+
+func (n newFindings) BatchImportFindings(ctx context.Context, in *securityhub.BatchImportFindingsInput, o ...func(*securityhub.Options)) (*securityhub.BatchImportFindingsOutput, error) {
+	for _, f := range in.Findings {
+		if _, known := n.w.hub.Finding(*f.ProductArn, *f.Id); !known && *f.CreatedAt != *f.UpdatedAt {
+			n.w.unequal = append(n.w.unequal, fmt.Sprintf("created at %s, updated at %s", *f.CreatedAt, *f.UpdatedAt))
+		}
+	}
+	return n.API.BatchImportFindings(ctx, in, o...)
 }
 
 type worker struct {
@@ -86,7 +104,7 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 	client := securityhub.NewFromConfig(inprocess.Config(w.service, account, region))
 	w.deliver = &delivery.Delivery{
 		Ledger:   w.ledger,
-		Importer: importer.New(ledgertest.Imports{API: client, Step: step}, func(int64) int64 { return 0 }),
+		Importer: importer.New(ledgertest.Imports{API: newFindings{client, w}, Step: step}, func(int64) int64 { return 0 }),
 		Metrics:  emf.New(defender.MetricDimensionForwarder, "f", io.Discard, now),
 		Log:      slog.New(slog.DiscardHandler),
 	}
@@ -311,6 +329,9 @@ func (o *orders) next() bool {
 
 // check demands that Security Hub shows the newest of events.
 func (w *world) check(t interface{ Fatalf(string, ...any) }, events []signal.Signal) {
+	if len(w.unequal) > 0 {
+		t.Fatalf("a new finding was %s", w.unequal)
+	}
 	newest, raised := events[0], false
 	for _, e := range events {
 		if e.Order.Compare(newest.Order) > 0 {

@@ -104,13 +104,24 @@ func take(e Entry, s signal.Signal, now int64) Entry {
 	e.Inherits = false
 	e.State, e.Order, e.Digest = s.Finding.RecordState, s.Order, s.Digest
 	if e.CreatedAt == 0 {
-		// Security Hub wants both times equal in a new finding.
-		e.CreatedAt, e.UpdatedAt = e.FirstObserved, e.FirstObserved
+		e.UpdatedAt = e.FirstObserved
 	} else {
 		e.UpdatedAt = max(e.UpdatedAt+1, min(s.Time, now))
 	}
+	if e.unknown(now) {
+		e.CreatedAt = e.UpdatedAt
+	}
 	e.Finding = content(e, s.Finding)
 	return e
+}
+
+// unknown reports whether Security Hub may not have the finding: no import was confirmed, or the
+// last so long ago that Security Hub has deleted it. It wants CreatedAt and UpdatedAt equal in
+// a new finding, and which of several claims it gets first nobody knows. So each claim has
+// both times equal until one is confirmed.
+// https://docs.aws.amazon.com/securityhub/latest/userguide/finding-update-batchimportfindings.html
+func (e Entry) unknown(now int64) bool {
+	return e.ImportedAt == 0 || now-e.ImportedAt > defender.FindingLifetime.Milliseconds()
 }
 
 // observe widens the times between which the finding was seen.
@@ -160,6 +171,9 @@ func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, verdict) {
 	}
 	next := e.claimed()
 	next.UpdatedAt = max(e.UpdatedAt+1, now.UnixMilli())
+	if e.unknown(now.UnixMilli()) {
+		next.CreatedAt = next.UpdatedAt
+	}
 	finding := *e.Finding
 	if quiet := l.quietAt(*e); !quiet.IsZero() && !quiet.After(now) {
 		finding.RecordState, next.State = defender.Archived, defender.Archived
