@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -111,7 +112,7 @@ func (r *run) batch(ctx context.Context, batch []defender.Finding) (again []defe
 		again = r.batch(ctx, batch[:len(batch)/2])
 		return append(again, r.batch(ctx, batch[len(batch)/2:])...)
 	case hopeless:
-		r.settle(batch, Result{Failed, err.Error()})
+		r.settle(batch, Result{Failed, err.Error() + deniedHint(err, batch)})
 	case passing:
 		again, reason = batch, err.Error()
 	}
@@ -125,6 +126,18 @@ func (r *run) batch(ctx context.Context, batch []defender.Finding) (again []defe
 		r.over = &Result{Failed, "no time left in this invocation; the last answer was: " + reason}
 	}
 	return again
+}
+
+// deniedHint names the causes of a denied call. Security Hub takes findings of an account's
+// default product from that account alone, and its answer does not say which cause it is.
+// https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_BatchImportFindings.html
+func deniedHint(err error, batch []defender.Finding) string {
+	var api smithy.APIError
+	if !errors.As(err, &api) || !strings.HasPrefix(api.ErrorCode(), "AccessDenied") {
+		return ""
+	}
+	return " (if the function does not run in account " + batch[0].AWSAccountID + ", this is why: Security Hub takes findings of an account from that account alone, and the account is that of the queue; " +
+		"else the role lacks securityhub:BatchImportFindings for " + batch[0].ProductARN + ", or a boundary, a service control policy or the endpoint's policy takes it away)"
 }
 
 // mostDoubts is how often a finding is sent that Security Hub fails alone.

@@ -301,6 +301,21 @@ func TestMissingPermissionIsNotWaitedFor(t *testing.T) {
 	})
 }
 
+// TestAccountThatIsNotTheCallersIsNamed: Security Hub's answer does not say so.
+func TestAccountThatIsNotTheCallersIsNamed(t *testing.T) {
+	r := newRig(t, securityhubtest.Config{})
+	foreign := findings(1)
+	foreign[0].AWSAccountID, foreign[0].ProductARN = "999999999999", strings.ReplaceAll(foreign[0].ProductARN, account, "999999999999")
+	result := r.importer.Import(context.Background(), foreign)[foreign[0].ID]
+	if result.Verdict != importer.Failed || !strings.Contains(result.Reason, "AccessDenied") || !strings.Contains(result.Reason, "does not run in account 999999999999") {
+		t.Errorf("%+v, want the account named as a cause", result)
+	}
+	r.Inject(securityhubtest.Fault{Answer: &securityhubtest.Error{Code: "ExpiredTokenException", Status: http.StatusForbidden, Message: "no"}})
+	if result := r.importer.Import(context.Background(), foreign)[foreign[0].ID]; strings.Contains(result.Reason, "does not run in account") {
+		t.Errorf("%+v blames the account", result)
+	}
+}
+
 func TestDeadlineIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, securityhubtest.Config{})
