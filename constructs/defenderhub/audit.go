@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
@@ -231,6 +232,7 @@ func NewAudit(scope constructs.Construct, id *string, props *AuditProps) Audit {
 
 	a.topic = p.Topic
 	if !p.Existing {
+		a.noteDisabled(p)
 		a.configure(p)
 	}
 	if !p.NoSchedule {
@@ -276,6 +278,22 @@ func (a *audit) configure(p AuditProps) {
 	})
 	addThresholds(a.configuration, p)
 	a.configuration.ApplyRemovalPolicy(policy, nil)
+}
+
+// noteDisabled says how to disable a check that an earlier deployment scheduled. Synthesis
+// does not see earlier deployments, so it is a note and no error.
+func (a *audit) noteDisabled(p AuditProps) {
+	if len(p.Disabled) == 0 {
+		return
+	}
+	var names []string
+	for _, c := range p.Disabled {
+		names = append(names, c.String())
+	}
+	awscdk.Annotations_Of(a).AddInfoV2(new("defenderhub:disabled-checks"), new(fmt.Sprintf(
+		"Disabled names %s. If an earlier deployment scheduled a check, AWS refuses to disable it in the same deployment. Deploy twice: "+
+			"first with the check in Except (setting audit-except) and not in Disabled, then with it in Disabled (setting audit-disabled).",
+		strings.Join(names, ", "))))
 }
 
 // schedule makes the scheduled audit.

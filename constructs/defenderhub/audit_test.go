@@ -1,12 +1,14 @@
 package defenderhub_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
@@ -252,5 +254,32 @@ func TestAuditOnDeployWaitsForItsListener(t *testing.T) {
 		if !slices.ContainsFunc(depends, func(id string) bool { return tp[id].Type == listener }) {
 			t.Errorf("depends on %v, want the %s among them", depends, listener)
 		}
+	}
+}
+
+// AWS refuses to disable a check in the deployment that takes it out of the schedule.
+func TestTheStepsThatDisableAScheduledCheckAreANote(t *testing.T) {
+	note := func(props defenderhub.AuditProps) string {
+		stack := newStack()
+		defenderhub.NewAudit(stack, jsii.String("Audit"), &props)
+		var notes []string
+		for _, m := range *assertions.Annotations_FromStack(stack).FindInfo(jsii.String("/Fleet/Audit"), assertions.Match_AnyValue()) {
+			notes = append(notes, fmt.Sprint(m.Entry.Data))
+		}
+		return strings.Join(notes, "\n")
+	}
+	disabled := []defender.Check{defender.LoggingDisabled, defender.ConflictingClientIDs}
+	for name, props := range map[string]defenderhub.AuditProps{"scheduled": {Disabled: disabled}, "no schedule any more": {Disabled: disabled, NoSchedule: true}} {
+		got, at := note(props), 0
+		for _, step := range []string{"LOGGING_DISABLED_CHECK, CONFLICTING_CLIENT_IDS_CHECK", "first with the check in Except", "then with it in Disabled"} {
+			i := strings.Index(got[at:], step)
+			if i < 0 {
+				t.Fatalf("%s: %q does not go on with %q", name, got, step)
+			}
+			at += i
+		}
+	}
+	if got := note(defenderhub.AuditProps{Except: disabled}); got != "" {
+		t.Errorf("without a disabled check: %q", got)
 	}
 }
