@@ -179,6 +179,9 @@ var settings = map[string]setting{
 		}
 		return duration(v, &c.hub.Detect.SelfManaged.ReportInterval, time.Second, 10*time.Second, time.Hour)
 	}},
+	"confirm-first-traffic": {"true or false", func(c *config, v string) error {
+		return boolean(v, &c.hub.Detect.SelfManaged.ConfirmFirstTraffic)
+	}},
 	"reports-every":  {"off, or whole minutes from 5m to 24h, such as 15m", setReportsEvery},
 	"audit-schedule": {"daily, weekly:SUN to weekly:SAT, biweekly:SUN to biweekly:SAT, monthly:1 to monthly:31, or monthly:LAST", setSchedule},
 	"audit-configuration": {oneOf("create", "existing"), func(c *config, v string) error {
@@ -224,7 +227,7 @@ var settings = map[string]setting{
 // selfManaged are the settings of that engine alone, with the value that asks for nothing.
 // Another engine does not read them: a warning and no error, so that cdk.json may keep them
 // while -c changes the engine.
-var selfManaged = map[string]string{"transport": "sqs", "report-topic": "basic-ingest", "reports-rule": "", "reports-every": "off", "report-interval": "5m"}
+var selfManaged = map[string]string{"transport": "sqs", "report-topic": "basic-ingest", "reports-rule": "", "reports-every": "off", "report-interval": "5m", "confirm-first-traffic": "false"}
 
 // readConfig reports every unknown key and wrong value at once.
 func readConfig(context map[string]any) (*config, error) {

@@ -33,12 +33,13 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 		"transport": {"kinesis", func(c *config) bool {
 			return c.hub.Detect.SelfManaged.Transport == defenderhub.TransportKinesis
 		}},
-		"report-topic":        {"fleet/+/report", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportTopic == "fleet/+/report" }},
-		"reports-rule":        {"fleet_reports", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportsRuleName == "fleet_reports" }},
-		"report-interval":     {"60s", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportInterval == time.Minute }},
-		"reports-every":       {"15m", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportsEvery == 15*time.Minute }},
-		"audit-schedule":      {"weekly:SUN", func(c *config) bool { return c.hub.Audit.Schedule == defender.Weekly(time.Sunday) }},
-		"audit-configuration": {"existing", func(c *config) bool { return c.hub.Audit.Existing }},
+		"report-topic":          {"fleet/+/report", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportTopic == "fleet/+/report" }},
+		"reports-rule":          {"fleet_reports", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportsRuleName == "fleet_reports" }},
+		"confirm-first-traffic": {true, func(c *config) bool { return c.hub.Detect.SelfManaged.ConfirmFirstTraffic }},
+		"report-interval":       {"60s", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportInterval == time.Minute }},
+		"reports-every":         {"15m", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportsEvery == 15*time.Minute }},
+		"audit-schedule":        {"weekly:SUN", func(c *config) bool { return c.hub.Audit.Schedule == defender.Weekly(time.Sunday) }},
+		"audit-configuration":   {"existing", func(c *config) bool { return c.hub.Audit.Existing }},
 		"audit-except": {"LOGGING_DISABLED_CHECK, CONFLICTING_CLIENT_IDS_CHECK", func(c *config) bool {
 			return slices.Equal(c.hub.Audit.Except, []defender.Check{defender.LoggingDisabled, defender.ConflictingClientIDs})
 		}},
@@ -134,7 +135,7 @@ func TestSettingsThatTheEngineDoesNotReadAreWarnedOf(t *testing.T) {
 }
 
 func TestProfilesAddUp(t *testing.T) {
-	for value, want := range map[string]int{"none": 0, "demo": 1, "starter": 3, "demo,starter": 4} {
+	for value, want := range map[string]int{"none": 0, "demo": 1, "starter": 4, "demo,starter": 5} {
 		c, err := readConfig(map[string]any{prefix + "profile": value, prefix + "engine": "self-managed"})
 		if err != nil || len(c.hub.Detect.Behaviors) != want || defender.ValidateBehaviors(c.hub.Detect.Behaviors) != nil {
 			t.Errorf("profile %s: %d behaviors, error %v; want %d", value, len(c.hub.Detect.Behaviors), err, want)
@@ -143,7 +144,7 @@ func TestProfilesAddUp(t *testing.T) {
 }
 
 func TestDefaultsCanBeWrittenOut(t *testing.T) {
-	c, err := readConfig(map[string]any{prefix + "report-topic": "basic-ingest", prefix + "reports-every": "off", prefix + "report-interval": "5m", prefix + "transport": "sqs"})
+	c, err := readConfig(map[string]any{prefix + "report-topic": "basic-ingest", prefix + "reports-every": "off", prefix + "report-interval": "5m", prefix + "confirm-first-traffic": false, prefix + "transport": "sqs"})
 	if err != nil || !reflect.DeepEqual(*c.hub.Detect.SelfManaged, defenderhub.SelfManagedProps{}) {
 		t.Errorf("got %+v, error %v", c, err)
 	}

@@ -125,12 +125,15 @@ func DemoBehaviors() []Behavior {
 }
 
 // StarterBehaviors are what most fleets can begin with: a device keeps its session, is
-// let in where it connects, and listens on no telnet port. The last one asks for device
-// reports; see docs/detect.md.
+// let in where it connects, listens on no telnet port, and sends less than 100 MB in five
+// minutes, which is 2.7 Mbit/s all the time. The last two ask for device reports. AWS's
+// agents send their counters since boot as the first report after a restart, so traffic
+// raises the alarm with the second datapoint in a row. See docs/detect.md.
 func StarterBehaviors() []Behavior {
 	return []Behavior{
 		{Name: "few-disconnects", Criteria: Disconnects.LessThan(5, Window5m)},
 		{Name: "few-refusals", Criteria: AuthorizationFailures.LessThan(5, Window5m)},
 		{Name: "no-telnet", Criteria: ListeningTCPPorts.NotInPorts(23, 2323), Severity: High},
+		{Name: "little-traffic", Criteria: AllBytesOut.LessThan(100_000_000, Window5m), ToAlarm: 2},
 	}
 }

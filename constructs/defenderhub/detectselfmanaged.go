@@ -99,6 +99,11 @@ type SelfManagedProps struct {
 	// Default: 0, which stands for 5 minutes, the least that AWS advises: a window of 5 minutes
 	// is judged by its largest report.
 	ReportInterval time.Duration
+	// ConfirmFirstTraffic is for agents that send their counters since boot as the first
+	// report, as AWS's do: docs/detect.md names them. The first value of bytes or packets after
+	// a device connected, or of a device of which nothing is remembered, is a datapoint only if
+	// the next window confirms it. So an alarm about traffic comes a window later.
+	ConfirmFirstTraffic bool
 	// ReportsEvery gives a finding where a device that has sent a report sends none for so
 	// long, in whole minutes from 5 minutes to 24 hours. The shorter, the more of a device's
 	// reports have to be remembered: docs/detect.md says what that costs.

@@ -193,7 +193,7 @@ func TestEvaluatorKnowsWhatItNeeds(t *testing.T) {
 	stack := newStack()
 	group := *awscdk.Fn_ImportValue(jsii.String("Group"))
 	props := selfManaged(defenderhub.SelfManagedProps{
-		ReportInterval: time.Minute, ReportsEvery: 15 * time.Minute, ReportsSeverity: defender.Low, MinDatapoints: 500, MembershipAge: time.Hour, UnregisteredLifetime: 48 * time.Hour, BatchWindow: 20 * time.Second, ReportTopic: "fleet/+/report",
+		ReportInterval: time.Minute, ConfirmFirstTraffic: true, ReportsEvery: 15 * time.Minute, ReportsSeverity: defender.Low, MinDatapoints: 500, MembershipAge: time.Hour, UnregisteredLifetime: 48 * time.Hour, BatchWindow: 20 * time.Second, ReportTopic: "fleet/+/report",
 	})
 	props.Targets = []defender.Target{defender.ThingGroup("pumps"), defender.RegisteredThings}
 	props.Profiles = []defender.SecurityProfile{{Name: "gateways", Behaviors: defender.DemoBehaviors(), Targets: []defender.Target{defender.ThingGroup(group), defender.ThingGroup("pumps")}}}
@@ -234,7 +234,7 @@ func TestEvaluatorKnowsWhatItNeeds(t *testing.T) {
 		t.Errorf("profiles %+v", c.Profiles)
 	}
 	c.Profiles = nil
-	want := evaluate.Config{ReportSeconds: 60, ReportsEvery: 15, ReportsSeverity: "LOW", Reports: true, ReportTopic: "fleet/+/report", BatchSeconds: 20, MinDatapoints: 500, MembershipMinutes: 60, UnregisteredMinutes: 2880}
+	want := evaluate.Config{ReportSeconds: 60, ConfirmTraffic: true, ReportsEvery: 15, ReportsSeverity: "LOW", Reports: true, ReportTopic: "fleet/+/report", BatchSeconds: 20, MinDatapoints: 500, MembershipMinutes: 60, UnregisteredMinutes: 2880}
 	if text(c) != text(want) {
 		t.Errorf("got %s, want %s", text(c), text(want))
 	}

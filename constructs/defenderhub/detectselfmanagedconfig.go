@@ -181,6 +181,7 @@ func (p DetectProps) evaluation() (evaluate.Config, []string) {
 	c := evaluate.Config{
 		ReportsEvery:      int(s.ReportsEvery / time.Minute),
 		ReportSeconds:     int(s.ReportInterval / time.Second),
+		ConfirmTraffic:    s.ConfirmFirstTraffic,
 		ReportTopic:       s.ReportTopic,
 		BatchSeconds:      int(or(s.BatchWindow, defaultEvaluatorBatchWindow) / time.Second),
 		MinDatapoints:     int64(s.MinDatapoints),

@@ -1,7 +1,6 @@
 package evaluate
 
 import (
-	"cmp"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -44,6 +43,9 @@ type Compiled struct {
 	after  int64  // ms of disconnection or of missing reports that violate
 	lower  bool   // a bound from below: no events violate
 	form   string // the kind, and a hash of all that windows depend on
+	// confirm is how many ms after the start of an unconfirmed window the window that
+	// confirms it may start; 0: no window needs it. See [Traffic.Confirm].
+	confirm int64
 
 	generation int64
 }
@@ -90,26 +92,6 @@ func compile(profile string, b defender.Behavior) Compiled {
 	return Traffic{}.of(k)
 }
 
-// Traffic says how devices report bytes and packets.
-type Traffic struct {
-	// Interval is how often a device reports. A window that is longer is judged by the sum of
-	// its reports, any other report by report.
-	// Default: 0, which stands for [MinReportInterval].
-	Interval time.Duration
-}
-
-// of is the behavior, if it judges bytes or packets, for devices that report like this.
-func (t Traffic) of(c Compiled) Compiled {
-	if delta(c.Behavior.Criteria.Metric()) {
-		c.kind = each
-		if cmp.Or(t.Interval, MinReportInterval) < c.length.Duration() {
-			c.kind = summed
-		}
-	}
-	c.form = c.formOf()
-	return c
-}
-
 // formOf begins with the kind and differs where metric, criteria or dimension do: what
 // was collected for one form says nothing about another.
 func (c Compiled) formOf() string {
@@ -118,16 +100,10 @@ func (c Compiled) formOf() string {
 	if d := c.Behavior.Dimension; d != nil {
 		fmt.Fprintf(f, "%v%q", d.NotIn, d.TopicFilters)
 	}
-	return fmt.Sprintf("%d%08x", c.kind, f.Sum32())
-}
-
-// delta reports whether a report's value counts since the report before.
-func delta(m defender.MetricInfo) bool {
-	switch m.Name {
-	case defender.AllBytesIn.Info().Name, defender.AllBytesOut.Info().Name, defender.AllPacketsIn.Info().Name, defender.AllPacketsOut.Info().Name:
-		return true
+	if c.confirm > 0 {
+		fmt.Fprint(f, "confirm")
 	}
-	return false
+	return fmt.Sprintf("%d%08x", c.kind, f.Sum32())
 }
 
 // firstAbove is the count at which the comparison's answer is settled: the first that

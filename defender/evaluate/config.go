@@ -27,6 +27,8 @@ type Config struct {
 	BatchSeconds int `json:"batchSeconds"`
 	// ReportSeconds is how often devices report; 0 stands for [MinReportInterval].
 	ReportSeconds int `json:"reportSeconds,omitempty"`
+	// ConfirmTraffic is [Traffic.Confirm].
+	ConfirmTraffic bool `json:"confirmTraffic,omitempty"`
 	// MinDatapoints is [History.MinDatapoints].
 	MinDatapoints int64 `json:"minDatapoints,omitempty"`
 	// ClientPattern is what [defender.ParseClientPattern] reads; "" for its default.
@@ -85,7 +87,7 @@ func (c Config) Compile() ([]Compiled, error) {
 		compiled, err := Compile(p.Name, p.Behaviors)
 		faults = append(faults, err)
 		for _, b := range compiled {
-			all = append(all, Traffic{Interval: c.ReportInterval()}.of(b))
+			all = append(all, Traffic{Interval: c.ReportInterval(), Confirm: c.ConfirmTraffic}.of(b))
 		}
 	}
 	severity := defender.SeverityDefault

@@ -25,7 +25,7 @@ func TestConfigComesThroughItsFile(t *testing.T) {
 			{Name: "codes", Criteria: defender.CustomNumberList("codes").NotIn(1, 2.5)},
 			{Name: "peers", Criteria: defender.CustomIPAddressList("peers").InCIDRs(netip.MustParsePrefix("2001:db8::/32"))},
 		}}},
-		ReportSeconds: 60, ReportsEvery: 15, ReportsSeverity: "LOW", Reports: true, ReportTopic: "reports/+", BatchSeconds: 60, MinDatapoints: 30, MembershipMinutes: 10,
+		ReportSeconds: 60, ConfirmTraffic: true, ReportsEvery: 15, ReportsSeverity: "LOW", Reports: true, ReportTopic: "reports/+", BatchSeconds: 60, MinDatapoints: 30, MembershipMinutes: 10,
 	}
 	text, err := json.Marshal(want)
 	if err != nil {

@@ -56,6 +56,13 @@ func everyKind(t interface{ Fatal(...any) }) []Compiled {
 		t.Fatal(err)
 	}
 	for _, b := range all {
+		if b.Criteria.Metric().Name == defender.AllBytesIn.Info().Name || b.Criteria.Metric().Name == defender.AllBytesOut.Info().Name {
+			for _, interval := range []time.Duration{time.Minute, time.Hour} {
+				confirmed := b
+				confirmed.Name = fmt.Sprintf("confirmed-%s-%s", b.Name, interval)
+				compiled = append(compiled, Traffic{Interval: interval, Confirm: true}.of(compile("Profile", confirmed)))
+			}
+		}
 		if b.Criteria.Metric().Name == defender.AllBytesIn.Info().Name {
 			b.Name = "summed-" + b.Name
 			compiled = append(compiled, Traffic{Interval: time.Minute}.of(compile("Profile", b)))

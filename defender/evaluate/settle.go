@@ -25,17 +25,30 @@ func (r *step) settle(c *Compiled, t *track) {
 		if len(open) > 0 && t.Alarm.moves(v, at, c.Behavior) && !r.confirmed(open, w.Start) {
 			v = None
 		}
-		if v != None {
-			r.silence(c, t, at)
+		if c.confirm > 0 {
+			r.confirmTraffic(c, t, w, v, at, value)
+		} else {
+			r.datapoint(c, t, w.At, v, at, value)
 		}
-		r.observe(c, t, v, at, value)
-		if t.Alarm.First == at && w.At != 0 {
-			t.Alarm.First = w.At
+		if c.confirm > 0 && c.kind == summed {
+			t.Seen = w.Start
 		}
 		t.Settled = w.Start
 	}
 	if len(t.Windows) == 0 || c.observedAt(t.Windows[0]) > t.Alarm.silentSince() {
 		r.silence(c, t, r.now-r.lateness)
+	}
+	r.forgetTraffic(c, t)
+}
+
+// datapoint takes the verdict about a window; first is the time of its first event.
+func (r *step) datapoint(c *Compiled, t *track, first int64, v Verdict, at int64, value *defender.Value) {
+	if v != None {
+		r.silence(c, t, at)
+	}
+	r.observe(c, t, v, at, value)
+	if t.Alarm.First == at && first != 0 {
+		t.Alarm.First = first
 	}
 }
 
@@ -68,7 +81,7 @@ func (c *Compiled) infersFor(t *track) bool {
 func (r *step) verdict(c *Compiled, t *track, w window, inferred bool) (v Verdict, at int64, value *defender.Value, open []string) {
 	at = c.observedAt(w)
 	if c.kind == each || c.kind == pushed && !inferred {
-		if w.Verdict == Conforms && w.At < t.Alarm.First+r.lateness {
+		if w.Verdict == Conforms && w.At < t.anchor()+r.lateness {
 			return None, at, nil, nil
 		}
 		return w.Verdict, at, w.Value, nil
@@ -177,6 +190,7 @@ func (e Evaluator) due(c *Compiled, t *track, p presence) int64 {
 		if !t.Alarm.idle() {
 			at = min(at, t.Alarm.silentSince())
 		}
+		at = min(at, c.dueTraffic(t))
 	}
 	if at == never {
 		return never

@@ -38,6 +38,12 @@ type track struct {
 	// the next datapoint is due that time alone makes.
 	Offline int64 `json:"o,omitempty"`
 	Next    int64 `json:"x,omitempty"`
+	// Of behaviors of which the first traffic is to be confirmed: Pending is the window that
+	// waits for it, Connects are the times of connections since the last window, in order,
+	// and Seen is the start of the last window of a sum.
+	Pending  *unconfirmed `json:"p,omitempty"`
+	Connects []int64      `json:"c,omitempty"`
+	Seen     int64        `json:"e,omitempty"`
 }
 
 type stateJSON struct {
@@ -81,6 +87,11 @@ func (s State) Bare() State {
 		for i := range t.Windows {
 			t.Windows[i].Value = nil
 		}
+		if t.Pending != nil {
+			pending := *t.Pending
+			pending.Value = nil
+			t.Pending = &pending
+		}
 	}
 	return bare
 }
@@ -100,7 +111,7 @@ func (s State) clone() State {
 	c := State{tracks: make(map[string]*track, len(s.tracks)), presence: slices.Clone(s.presence)}
 	for key, t := range s.tracks {
 		copied := *t
-		copied.Windows = slices.Clone(t.Windows)
+		copied.Windows, copied.Connects = slices.Clone(t.Windows), slices.Clone(t.Connects)
 		for i := range copied.Windows {
 			if n := copied.Windows[i].Tally; n != nil {
 				copied.Windows[i].Tally = &tally{slices.Clone(n.entries)}

@@ -308,6 +308,9 @@ func (r *step) take(d Datapoint) {
 		if c.sessions() && r.proves(d) {
 			r.track(c, d.Time)
 		}
+		if c.confirm > 0 && d.Link == Connected {
+			r.connect(c, d.Time)
+		}
 		takes, known := c.takes(d)
 		if !known {
 			r.Stats.Unread++
@@ -361,6 +364,9 @@ func (r *step) collect(c *Compiled, d Datapoint) {
 		w.Tally, w.At = &tally{}, d.Time
 	}
 	w.At = min(w.At, d.Time)
+	if c.confirm > 0 {
+		w.Last = max(w.Last, d.Time)
+	}
 	w.Tally.add(d.ID, *n, c.limit)
 }
 
@@ -384,7 +390,7 @@ func (r *step) finished(c *Compiled, t *track) bool {
 	if !r.watches(c) {
 		return t.Alarm.idle()
 	}
-	if !t.Alarm.idle() || len(t.Windows) > 0 || t.Next != 0 || t.Offline != 0 {
+	if !t.Alarm.idle() || len(t.Windows) > 0 || t.Next != 0 || t.Offline != 0 || c.keepsTraffic(t) {
 		return false
 	}
 	if !c.sessions() {

@@ -126,7 +126,7 @@ func messageRule(kind Kind, topic, where string) Rule {
 // datapoints, or they tell which quiet windows conform.
 func (c Compiled) needsLifecycle() bool {
 	m := c.Behavior.Criteria.Metric()
-	return m.Side == defender.CloudSide && !(m.Name == defender.SourceIPAddress.Info().Name && c.Behavior.Dimension != nil)
+	return c.confirm > 0 || m.Side == defender.CloudSide && !(m.Name == defender.SourceIPAddress.Info().Name && c.Behavior.Dimension != nil)
 }
 
 // countsMessages tells that the behavior needs every message, not only violating ones.

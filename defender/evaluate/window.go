@@ -54,6 +54,8 @@ type window struct {
 	// a window that counts it is the time of the first event.
 	At    int64           `json:"t,omitempty"`
 	Value *defender.Value `json:"m,omitempty"`
+	// Last is the time of the last event of a sum whose first traffic is to be confirmed.
+	Last int64 `json:"l,omitempty"`
 	// Tally holds what is counted or summed until the window is over.
 	Tally *tally `json:"n,omitempty"`
 }
