@@ -40,7 +40,7 @@ test-cdk: node_modules/.ready cfn-lint ## constructs, snapshots, template invari
 	cd test && go test -timeout 30m ./templates/...
 	cd test/consumer && go test -timeout 30m -count=1 ./... # go test keeps no track of the sources that this one compiles
 
-test-cloud: node_modules/.ready ## the local AWS and the end-to-end tests on it
+test-cloud: node_modules/.ready ## the local AWS and the end-to-end tests on it, an update from the last release
 	cd test/localaws && go test -timeout 30m ./...
 	cd test && go test -timeout 30m $$(go list ./... | grep -v -e /templates -e /walkthrough)
 	cd test && go test -timeout 30m -count=1 ./walkthrough/... # go test keeps no track of the sources that the CDK app compiles

@@ -186,11 +186,16 @@ func (s *story) deploy(ctx context.Context) error {
 
 // deployWith deploys the app with settings instead of those of cdk.json.
 func (s *story) deployWith(ctx context.Context, settings map[string]string) error {
+	return s.deployFrom(ctx, s.Repository, settings)
+}
+
+// deployFrom is deployWith for the app of another checkout.
+func (s *story) deployFrom(ctx context.Context, repository string, settings map[string]string) error {
 	args := []string{"--output", s.cloud.Dir() + "/cdk.out", "-c", "defenderhub:architecture=" + runtime.GOARCH}
 	for k, v := range settings {
 		args = append(args, "-c", "defenderhub:"+k+"="+v)
 	}
-	if _, err := s.cloud.Deploy(ctx, s.Repository, nil, args...); err != nil {
+	if _, err := s.cloud.Deploy(ctx, repository, nil, args...); err != nil {
 		return err
 	}
 	outputs, err := stackOutputs(ctx, s.cloud, "DefenderHub")
