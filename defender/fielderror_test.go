@@ -46,7 +46,7 @@ func TestLongValuesAreShortened(t *testing.T) {
 
 func TestValuesCannotForgeALine(t *testing.T) {
 	err := &defender.FieldError{Field: "type", Value: "a\nlevel=ERROR \x1b[31m\xff", Want: "less"}
-	if text := err.Error(); strings.ContainsAny(text, "\n\x1b\xff") {
+	if text := err.Error(); strings.ContainsAny(text, "\n\x1b") || strings.Contains(text, "\xff") {
 		t.Errorf("got %q", text)
 	}
 }

@@ -97,7 +97,9 @@ func TestFilters(t *testing.T) {
 		{"details", types.AwsSecurityFindingFilters{ResourceDetailsOther: fields("PolicyVersionId", "EQUALS", "2")}, "a2"},
 		{"tags", types.AwsSecurityFindingFilters{ResourceTags: fields("team", "EQUALS", "red")}, "a1"},
 		{"number", types.AwsSecurityFindingFilters{Confidence: []types.NumberFilter{{Gte: aws.Float64(10), Lt: aws.Float64(90)}}}, "a1"},
+		//lint:ignore SA1019 the service still answers it
 		{"number or", types.AwsSecurityFindingFilters{SeverityNormalized: []types.NumberFilter{{Eq: aws.Float64(1)}, {Gt: aws.Float64(70)}}}, "a1 b3"},
+		//lint:ignore SA1019 the service still answers it
 		{"number, at most", types.AwsSecurityFindingFilters{SeverityNormalized: []types.NumberFilter{{Lte: aws.Float64(70)}}}, "a1 a2"},
 		{"since", types.AwsSecurityFindingFilters{UpdatedAt: []types.DateFilter{{Start: aws.String("2026-09-13T00:00:00Z")}}}, "a2 b3"},
 		{"until", types.AwsSecurityFindingFilters{UpdatedAt: []types.DateFilter{{End: aws.String("2026-09-13T02:00:00+02:00")}}}, "a1 a2"},

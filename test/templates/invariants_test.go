@@ -252,12 +252,8 @@ func physicalName(_ template, _ string, r resource) string {
 		"AlarmName", "LogGroupName", "PolicyName", "ManagedPolicyName", "Name", "DimensionName",
 	} {
 		v := r.Properties[name]
-		reference := v == nil
-		if s, ok := v.(string); ok {
-			reference = r.Type == "AWS::IAM::Policy" || s == "fleet-audit" // IAM wants a name for an inline policy, unique in its role
-		} else {
-			reference = true
-		}
+		text, isText := v.(string)
+		reference := !isText || r.Type == "AWS::IAM::Policy" || text == "fleet-audit" // IAM wants a name for an inline policy, unique in its role
 		if r.Type == "AWS::Lambda::EventInvokeConfig" || r.Type == "AWS::IoT::CustomMetric" {
 			reference = true // FunctionName refers to the function there; a custom metric's name is what devices report
 		}

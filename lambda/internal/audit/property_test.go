@@ -81,8 +81,7 @@ func TestAnyOrderOfTasksEndsAsTheNewestSays(t *testing.T) {
 		}
 		r.service.Inject(securityhubtest.Fault{Match: func(securityhubtest.Call) bool { return fails("Security Hub fails") },
 			Answer: &securityhubtest.Error{Code: "AccessDeniedException", Status: http.StatusForbidden, Message: "not now"}})
-		var process func()
-		process = func() {
+		process := func() {
 			next := queue[0]
 			queue = queue[1:]
 			if o := r.process(next, time.Hour); o.Verdict != delivery.Done {
