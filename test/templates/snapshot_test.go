@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -22,6 +23,10 @@ func TestSnapshots(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			text, _ := synth(t, s.name, s.build)
 			got := assetHash.ReplaceAll(text, []byte("ASSET"))
+			if slices.Contains(digested, s.name) {
+				checkDigests(t, s.name, got)
+				return
+			}
 			path := filepath.Join("testdata", s.name+".json")
 			if *update {
 				if err := os.WriteFile(path, got, 0o644); err != nil {
