@@ -196,7 +196,7 @@ func TestStackLives(t *testing.T) {
 	if strings.Contains(out, "replaced") || strings.Contains(out, "AWS::IAM::Role") {
 		t.Errorf("the difference tells of more than was changed:\n%s", out)
 	}
-	if out, err = deploy(second); err != nil {
+	if _, err = deploy(second); err != nil {
 		t.Fatal(err)
 	}
 	if again := second.inForce(t, cloud); again != queueURL {
