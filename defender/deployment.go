@@ -9,6 +9,9 @@ import (
 // that runs: names of environment variables, of the ledger's attributes and of
 // metrics.
 const (
+	// EnvPrefix begins the names of all environment variables of the functions.
+	EnvPrefix = "DEFENDERHUB_"
+
 	// EnvLedgerTable is the name of the ledger's table.
 	EnvLedgerTable = "DEFENDERHUB_LEDGER_TABLE"
 	// EnvDeadLetterQueueURL is the queue for messages that can never be imported.
@@ -148,7 +151,8 @@ const (
 
 // RefreshRequest is the payload with which a schedule asks the forwarder to do what is
 // due at a time (RFC 3339): to import active findings again before Security Hub forgets
-// them, and to archive those that fell quiet.
+// them, to archive those that fell quiet, and to give active findings what a deployment
+// changed.
 func RefreshRequest(at string) string {
 	return fmt.Sprintf(`{"defenderhub":"refresh","at":"%s"}`, at)
 }

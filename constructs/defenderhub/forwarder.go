@@ -44,7 +44,8 @@ type ForwarderProps struct {
 	// Default: 0, which stands for 7 days.
 	QuietTime time.Duration
 	// Severities are those of the findings of a source, instead of the source's own. What a
-	// device event or a behavior names wins over them.
+	// device event or a behavior names wins over them. A change reaches active findings within
+	// a day.
 	// Default: nil, LOW for refused reports, the check's for audits, MEDIUM for the others.
 	Severities map[defender.Source]defender.Severity
 

@@ -5,10 +5,16 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -27,6 +33,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/ingest"
 	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/restate"
 	"github.com/defenderhub/defenderhub/lambda/internal/sweep"
 )
 
@@ -129,9 +136,34 @@ func build(ctx context.Context, getenv func(string) string) (*ingest.Handler, er
 			Table: table, Findings: book, Deliver: deliver,
 			Region: e.region, Log: log,
 		},
+		Restate: &restate.Restater{Table: table, Findings: book, Deliver: deliver, Region: e.region, Version: version(os.Environ()), Log: log},
 		Sweeper: &sweep.Sweeper{Table: table, Findings: book, Deliver: deliver, Region: e.region, Live: e.live, Log: log},
 		Things:  registry.NewOwn(aws, registry.Config{MaxAge: membershipAge, Size: knownClients, Clients: e.clients}),
 		Ledger:  book, Metrics: metrics, Log: log, Now: time.Now,
 		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, Live: e.live, DeadLetterQueueURL: e.deadLetters,
 	}, nil
+}
+
+// version names the program and its settings, by a hash of both. It is computed once, when it
+// is first asked for.
+func version(environ []string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		path, err := os.Executable()
+		if err != nil {
+			return "", err
+		}
+		program, err := os.Open(path)
+		if err != nil {
+			return "", err
+		}
+		defer program.Close()
+		hash := sha256.New()
+		if _, err := io.Copy(hash, program); err != nil {
+			return "", err
+		}
+		settings := slices.DeleteFunc(slices.Clone(environ), func(v string) bool { return !strings.HasPrefix(v, defender.EnvPrefix) })
+		slices.Sort(settings)
+		fmt.Fprintf(hash, "%q", settings) // never fails
+		return hex.EncodeToString(hash.Sum(nil)[:16]), nil
+	})
 }

@@ -59,3 +59,23 @@ func TestHandlerIsBuiltWithoutCallingAWS(t *testing.T) {
 		t.Errorf("%+v, %v", handler, err)
 	}
 }
+
+// Whatever may change a finding's severity or texts is another version: the program and its
+// settings, but not what Lambda adds to the environment.
+func TestVersionNamesProgramAndSettings(t *testing.T) {
+	name := func(environ ...string) string {
+		t.Helper()
+		v, err := version(environ)()
+		if err != nil || len(v) != 32 {
+			t.Fatalf("version %q, %v", v, err)
+		}
+		return v
+	}
+	one := name("DEFENDERHUB_A=1", "DEFENDERHUB_B=2", "_X_AMZN_TRACE_ID=1")
+	if other := name("DEFENDERHUB_B=2", "_X_AMZN_TRACE_ID=2", "DEFENDERHUB_A=1"); other != one {
+		t.Error("the order of settings, or what is none, makes another version")
+	}
+	if name("DEFENDERHUB_A=1", "DEFENDERHUB_B=3") == one || name("DEFENDERHUB_A=1") == one {
+		t.Error("other settings are the same version")
+	}
+}

@@ -51,6 +51,7 @@ func Worst(a, b Outcome) Outcome {
 type Ledger interface {
 	Claim(context.Context, time.Time, signal.Signal) (ledger.Claim, error)
 	ClaimDue(context.Context, time.Time, ledger.Entry) (ledger.Claim, error)
+	ClaimRestated(context.Context, time.Time, ledger.Entry, ledger.Restate) (ledger.Claim, error)
 	Confirm(context.Context, time.Time, ledger.Claim) error
 	Doubt(context.Context, time.Time, ledger.Claim) (over bool, err error)
 	Abandon(context.Context, time.Time, ledger.Claim) error
@@ -97,6 +98,15 @@ func (d *Delivery) Refresh(ctx context.Context, now time.Time, entries []ledger.
 	tasks := make([]task, len(entries))
 	for i, e := range entries {
 		tasks[i] = task{id: e.ID, source: e.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.ClaimDue(ctx, now, e) }}
+	}
+	return d.deliver(ctx, now, tasks)
+}
+
+// Restate imports entries of the ledger as restate writes them.
+func (d *Delivery) Restate(ctx context.Context, now time.Time, entries []ledger.Entry, restate ledger.Restate) map[string]Outcome {
+	tasks := make([]task, len(entries))
+	for i, e := range entries {
+		tasks[i] = task{id: e.ID, source: e.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.ClaimRestated(ctx, now, e, restate) }}
 	}
 	return d.deliver(ctx, now, tasks)
 }

@@ -62,6 +62,11 @@ type Things interface {
 	Join(ctx context.Context, clientID, principal string, at time.Time) (string, error)
 }
 
+// Restater gives active findings what a deployment has changed.
+type Restater interface {
+	Run(context.Context, time.Time, ledger.Restate) (done int, err error)
+}
+
 // Handler handles the function's events. It is safe for concurrent use.
 type Handler struct {
 	SQS     SQS
@@ -70,6 +75,7 @@ type Handler struct {
 	Ledger  Due
 	Sweeper Sweeper
 	Things  Things
+	Restate Restater
 	Metrics *emf.Metrics
 	Log     *slog.Logger
 	// Now is the machine's clock; see [Handler.at].
@@ -153,15 +159,24 @@ func (h *Handler) mapper(ctx context.Context, queueARN string) (mapping.Mapper, 
 	if len(parts) < 6 || parts[0] != "arn" || parts[1] == "" || parts[4] == "" {
 		return mapping.Mapper{}, fmt.Errorf("no account in the ARN %q of queue or function", arn)
 	}
-	return mapping.Mapper{
-		Account: parts[4], Partition: parts[1], Region: h.Region,
-		EventTopic: h.EventTopic, Severities: h.Severities, Live: h.Live,
-	}, nil
+	m := h.settings()
+	m.Account, m.Partition = parts[4], parts[1]
+	return m, nil
+}
+
+// settings is a mapper without an account.
+func (h *Handler) settings() mapping.Mapper {
+	return mapping.Mapper{Region: h.Region, EventTopic: h.EventTopic, Severities: h.Severities, Live: h.Live}
+}
+
+// restate is an active finding as it is written now.
+func (h *Handler) restate(e ledger.Entry) defender.Finding {
+	return h.settings().Restate(e.Source, e.Profile, e.Behavior, *e.Finding)
 }
 
 // refresh does what is due: it imports active findings again before Security Hub
 // forgets them, archives what was quiet too long or is judged no more, and imports what
-// was claimed and never confirmed.
+// was claimed and never confirmed. After a deployment it imports what that has changed.
 //
 // Where time runs out, what was done is a success, because the next run goes on from there.
 // A run that got nothing done has failed, however little time it had.
@@ -188,6 +203,11 @@ func (h *Handler) refresh(ctx context.Context, now time.Time) error {
 		return ctx.Err()
 	})
 	err = errors.Join(swept, err)
+	if err == nil {
+		var n int
+		n, err = h.Restate.Run(ctx, now, h.restate)
+		done += n
+	}
 	if errors.Is(err, sweep.ErrHubOff) {
 		h.Log.Error(hubOffAdvice, "region", h.Region)
 		return nil

@@ -32,6 +32,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/ledger/ledgertest"
 	"github.com/defenderhub/defenderhub/lambda/internal/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/restate"
 	"github.com/defenderhub/defenderhub/lambda/internal/sweep"
 	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
 )
@@ -59,16 +60,27 @@ type rig struct {
 	things  *things
 	handler *ingest.Handler
 	sweeper *sweep.Sweeper
-	logs    bytes.Buffer
-	metrics bytes.Buffer
-	sent    int
+	// version is what is deployed.
+	version  string
+	restater *restate.Restater
+	logs     bytes.Buffer
+	metrics  bytes.Buffer
+	sent     int
 }
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{t: t, now: start, table: &ledgertest.Table{}, sqs: &fakeSQS{}, iot: &fakeIoT{}, things: &things{}}
-	now := func() time.Time { return r.now }
-	r.service = securityhubtest.New(securityhubtest.Config{Now: now})
+	r := &rig{t: t, now: start}
+	r.build(securityhubtest.Config{Now: func() time.Time { return r.now }})
+	return r
+}
+
+// build makes everything but the clock.
+func (r *rig) build(config securityhubtest.Config) {
+	t, now := r.t, config.Now
+	t.Helper()
+	r.table, r.sqs, r.iot, r.things = &ledgertest.Table{}, &fakeSQS{}, &fakeIoT{}, &things{}
+	r.service = securityhubtest.New(config)
 	r.hub = r.service.Hub(account, region)
 	if err := r.hub.Enable(securityhubtest.Settings{}); err != nil {
 		t.Fatal(err)
@@ -82,13 +94,16 @@ func newRig(t testing.TB) *rig {
 		Metrics:  metrics, Log: log,
 	}
 	r.sweeper = &sweep.Sweeper{Table: r.table, Findings: book, Deliver: deliver, Region: region, Log: log}
+	r.restater = &restate.Restater{
+		Table: r.table, Findings: book, Deliver: deliver, Region: region, Log: log, Version: func() (string, error) { return r.version, nil },
+	}
 	r.handler = &ingest.Handler{
+		Restate: r.restater,
 		Sweeper: r.sweeper, Things: r.things,
 		SQS: r.sqs, Deliver: deliver, Ledger: book, Metrics: metrics, Log: log, Now: now,
 		Audit:  &audit.Auditor{IoT: r.iot, Table: r.table, Findings: book, Deliver: deliver, Region: region, Log: log, Random: func(int64) int64 { return 0 }},
 		Region: region, EventTopic: "defenderhub/events/+", DeadLetterQueueURL: deadURL,
 	}
-	return r
 }
 
 // handle gives messages to the function and returns the ids of those that come again.

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"slices"
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -183,4 +184,35 @@ func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, verdict) {
 	}
 	next.Finding = content(next, finding)
 	return next, claim
+}
+
+// decideRestated decides about an active finding that a deployment may have changed. The
+// order stays, so that what is newer than the finding's last signal still is.
+func decideRestated(e *Entry, now time.Time, restate Restate) (Entry, verdict) {
+	switch {
+	case e == nil:
+		return Entry{}, nothing
+	case e.Status != Confirmed || e.State != defender.Active || e.Finding == nil:
+		return *e, nothing
+	}
+	finding := restate(*e)
+	if !Restated(*e.Finding, finding) {
+		return *e, nothing
+	}
+	next := e.claimed()
+	next.UpdatedAt = max(e.UpdatedAt+1, now.UnixMilli())
+	next.Finding = content(next, finding)
+	return next, claim
+}
+
+// Restated reports whether severity, types, title or remedy of two findings differ.
+func Restated(a, b defender.Finding) bool {
+	pa, pb := a.FindingProviderFields, b.FindingProviderFields
+	remedies := func(f defender.Finding) (r defender.Remediation) {
+		if f.Remediation != nil {
+			r = *f.Remediation
+		}
+		return r
+	}
+	return a.Title != b.Title || pa.Severity != pb.Severity || !slices.Equal(pa.Types, pb.Types) || remedies(a) != remedies(b)
 }

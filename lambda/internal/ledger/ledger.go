@@ -64,6 +64,17 @@ func (l *Ledger) ClaimDue(ctx context.Context, now time.Time, e Entry) (Claim, e
 	})
 }
 
+// Restate is what the deployed program makes of an active finding; see package restate.
+type Restate func(Entry) defender.Finding
+
+// ClaimRestated claims an active finding as restate writes it, where that changes its
+// severity, types, title or remedy. One whose import is not confirmed is left alone.
+func (l *Ledger) ClaimRestated(ctx context.Context, now time.Time, e Entry, restate Restate) (Claim, error) {
+	return l.change(ctx, now, key(l.region, e.Source, e.Check, e.ID), func(e *Entry) (Entry, verdict) {
+		return decideRestated(e, now, restate)
+	})
+}
+
 // change reads, decides and writes until nobody else wrote in between.
 func (l *Ledger) change(ctx context.Context, now time.Time, k Key, decide func(*Entry) (Entry, verdict)) (Claim, error) {
 	for range attempts {
@@ -181,12 +192,23 @@ func (l *Ledger) open(ctx context.Context, prefix string, each func([]Entry) err
 // or each returns an error. Each hour it begins with another shard: what a run has no time
 // for must not wait behind the same others again.
 func (l *Ledger) Due(ctx context.Context, now time.Time, each func([]Entry) error) error {
+	return l.due(ctx, now, now, each)
+}
+
+// Active is [Ledger.Due] for all findings that are active or whose import is not confirmed,
+// but for those that are imported at now or later. It may miss one that was claimed just
+// before.
+func (l *Ledger) Active(ctx context.Context, now time.Time, each func([]Entry) error) error {
+	return l.due(ctx, now, now.Add(refreshAfter-time.Second), each)
+}
+
+func (l *Ledger) due(ctx context.Context, now, until time.Time, each func([]Entry) error) error {
 	var damaged error
 	for i := range shards {
 		shard := (int(now.Unix()/3600) + i) % shards
 		var last Record
 		for more := true; more; {
-			records, follow, err := l.table.Due(ctx, strconv.Itoa(shard), now, last)
+			records, follow, err := l.table.Due(ctx, strconv.Itoa(shard), until, last)
 			if err != nil {
 				return fmt.Errorf("list what is due: %w", err)
 			}
