@@ -127,6 +127,9 @@ type Partial struct {
 // Sampled reports whether the device listed a sample only.
 func (p Partial) Sampled() bool { return p.Total > 0 }
 
+// String is how a finding shows a sample: "50 of 126".
+func (p Partial) String() string { return fmt.Sprintf("%d of %d", p.Listed, p.Total) }
+
 // Criteria is the metric of a behavior and what is normal for it. Make it with the
 // methods of a metric's type, such as MessageByteSize.LessThan(8) of [SizeMetric]; the zero
 // value is refused.

@@ -124,6 +124,9 @@ const (
 	// field's path in the report, as well.
 	MetricUnreadableReports = "UnreadableReports"
 	MetricDiscarded         = "DiscardedValues"
+	// MetricSampledLists counts lists in device reports that were judged although the device
+	// listed a sample only.
+	MetricSampledLists = "SampledLists"
 	// MetricFrequentReports counts device reports that came sooner after another one than
 	// the interval that is stated.
 	MetricFrequentReports = "FrequentReports"

@@ -34,6 +34,14 @@ type Datapoint struct {
 	Session string
 }
 
+// sampled is Partial if the list is a sample, else nil.
+func (d Datapoint) sampled() *defender.Partial {
+	if d.Partial == nil || !d.Partial.Sampled() {
+		return nil
+	}
+	return d.Partial
+}
+
 // ReportReceived is the metric of the datapoint that each readable device report
 // gives: it is what [ReportsEvery] counts.
 const ReportReceived = "defenderhub:report-received"

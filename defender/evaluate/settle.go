@@ -22,6 +22,7 @@ func (r *step) settle(c *Compiled, t *track) {
 			break
 		}
 		v, at, value, open := r.verdict(c, t, w, inferred)
+		before := len(r.Transitions)
 		if len(open) > 0 && t.Alarm.moves(v, at, c.Behavior) && !r.confirmed(open, w.Start) {
 			v = None
 		}
@@ -29,6 +30,11 @@ func (r *step) settle(c *Compiled, t *track) {
 			r.confirmTraffic(c, t, w, v, at, value)
 		} else {
 			r.datapoint(c, t, w.At, v, at, value)
+		}
+		for i := range r.Transitions[before:] {
+			if tr := &r.Transitions[before+i]; tr.Time == at && tr.Change != AlarmInvalidated {
+				tr.Sampled = w.Sampled
+			}
 		}
 		if c.confirm > 0 && c.kind == summed {
 			t.Seen = w.Start

@@ -60,6 +60,8 @@ type Stats struct {
 	// Unread have another kind than their metric, or elements that cannot be read, or came
 	// without the client id that a dimension asks for.
 	Unread int
+	// Sampled are lists that were judged, but are samples.
+	Sampled int
 	// Unjudged had no threshold yet to be compared with.
 	Unjudged int
 	// Unconfirmed windows without events were not judged, because AWS IoT did not say whether
@@ -332,6 +334,9 @@ func (r *step) take(d Datapoint) {
 	}
 	if taken {
 		r.Stats.Judged++
+		if d.sampled() != nil {
+			r.Stats.Sampled++
+		}
 	}
 }
 
@@ -346,7 +351,7 @@ func (r *step) measure(c *Compiled, d Datapoint) {
 		return
 	}
 	if w := r.window(c, d.Time); w != nil {
-		w.add(v, d.Time, c.static.brief(d.Value))
+		w.add(v, d.Time, c.static.brief(d.Value), d.sampled())
 	}
 }
 

@@ -22,6 +22,8 @@ type Transition struct {
 	// Value is the last that was measured; empty in alarm-invalidated and where silence
 	// was judged.
 	Value defender.Value `json:"metricValue,omitzero"`
+	// Sampled is set where the device listed a sample of what Value is about only.
+	Sampled *defender.Partial `json:"sampled,omitempty"`
 	// ViolationID follows from profile, behavior, thing and StartTime, so that a repeated
 	// evaluation gives the same, and clearing an alarm names the alarm that it clears.
 	ViolationID string `json:"violationId"`

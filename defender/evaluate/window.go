@@ -54,6 +54,8 @@ type window struct {
 	// a window that counts it is the time of the first event.
 	At    int64           `json:"t,omitempty"`
 	Value *defender.Value `json:"m,omitempty"`
+	// Sampled is set where Value is of a list of which the device listed a sample only.
+	Sampled *defender.Partial `json:"d,omitempty"`
 	// Last is the time of the last event of a sum whose first traffic is to be confirmed.
 	Last int64 `json:"l,omitempty"`
 	// Tally holds what is counted or summed until the window is over.
@@ -62,7 +64,7 @@ type window struct {
 
 // add merges a judged datapoint: the worse verdict stands, of equal ones the first
 // violating and the last conforming, at the same time the one whose text is less.
-func (w *window) add(v Verdict, at int64, value defender.Value) {
+func (w *window) add(v Verdict, at int64, value defender.Value, sampled *defender.Partial) {
 	if v == None || v < w.Verdict {
 		return
 	}
@@ -71,11 +73,18 @@ func (w *window) add(v Verdict, at int64, value defender.Value) {
 		if v == Conforms {
 			order = -order
 		}
-		if order > 0 || order == 0 && (w.Value == nil || value.String() >= w.Value.String()) {
+		if order > 0 || order == 0 && (w.Value == nil || textOf(value, sampled) >= textOf(*w.Value, w.Sampled)) {
 			return
 		}
 	}
-	w.Verdict, w.At, w.Value = v, at, &value
+	w.Verdict, w.At, w.Value, w.Sampled = v, at, &value, sampled
+}
+
+func textOf(v defender.Value, sampled *defender.Partial) string {
+	if sampled == nil {
+		return v.String()
+	}
+	return v.String() + sampled.String()
 }
 
 // settles is the time at which the window's verdict cannot change any more. A

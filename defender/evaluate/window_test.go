@@ -35,7 +35,7 @@ func TestOneViolatingDatapointMakesTheWindowViolate(t *testing.T) {
 		merge := func(points []point) window {
 			var w window
 			for _, p := range points {
-				w.add(p.v, p.at, count(p.n))
+				w.add(p.v, p.at, count(p.n), nil)
 			}
 			return w
 		}

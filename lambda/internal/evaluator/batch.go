@@ -144,7 +144,7 @@ func (h *Handler) tell(v *visit) {
 	h.count(source, defender.MetricTransitions, len(v.outcome.transitions))
 	for kind, s := range v.outcome.stats {
 		for metric, n := range map[string]int{
-			defender.MetricLate: s.Late, defender.MetricEarly: s.Early, defender.MetricUnread: s.Unread, defender.MetricUnjudged: s.Unjudged,
+			defender.MetricLate: s.Late, defender.MetricEarly: s.Early, defender.MetricUnread: s.Unread, defender.MetricSampledLists: s.Sampled, defender.MetricUnjudged: s.Unjudged,
 			defender.MetricUnconfirmed: s.Unconfirmed,
 		} {
 			h.count(kind, metric, n)

@@ -106,6 +106,7 @@ func run(e evaluate.Evaluator, i Item, steps []step, f *population) (outcome, er
 		maps.Copy(out.samples, r.Samples)
 		sum := out.stats[s.kind]
 		sum.Late, sum.Early, sum.Unread, sum.Unjudged = sum.Late+r.Stats.Late, sum.Early+r.Stats.Early, sum.Unread+r.Stats.Unread, sum.Unjudged+r.Stats.Unjudged
+		sum.Sampled += r.Stats.Sampled
 		sum.Unconfirmed += r.Stats.Unconfirmed
 		out.stats[s.kind] = sum
 	}

@@ -161,6 +161,17 @@ func TestFindingOfATransitionBelongsToTheClientID(t *testing.T) {
 	}
 }
 
+func TestFindingTellsOfASample(t *testing.T) {
+	m := inAlarm(defender.DestinationIPAddresses.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")), defender.Value{CIDRs: []string{"192.0.2.1"}})
+	if got, ok := mapTransition(t, engine(), m).Finding.ProductFields["Sampled"]; ok {
+		t.Errorf("Sampled %q of a whole list", got)
+	}
+	m.Transition.Sampled = &defender.Partial{Listed: 50, Total: 126}
+	if got := mapTransition(t, engine(), m).Finding.ProductFields["Sampled"]; got != "50 of 126" {
+		t.Errorf("Sampled %q, want 50 of 126", got)
+	}
+}
+
 func TestSeverityOfATransition(t *testing.T) {
 	behaviors := map[string]defender.Severity{"b": defender.Critical}
 	sources := map[defender.Source]defender.Severity{defender.BehaviorTransitions: defender.Low}

@@ -14,17 +14,19 @@ import (
 // engine. Values and criteria stay open maps: how lists and ML look in a notification is
 // not documented.
 type violation struct {
-	EventTime     millis         `json:"violationEventTime"`
-	StartTime     millis         `json:"violationStartTime"`
-	ThingName     string         `json:"thingName"`
-	Profile       string         `json:"securityProfileName"`
-	ID            string         `json:"violationId"`
-	EventType     string         `json:"violationEventType"`
-	Behavior      behavior       `json:"behavior"`
-	MetricValue   map[string]any `json:"metricValue"`
-	Additional    map[string]any `json:"violationEventAdditionalInfo"`
-	Verification  string         `json:"verificationState"`
-	VerifyComment string         `json:"verificationStateDescription"`
+	EventTime   millis         `json:"violationEventTime"`
+	StartTime   millis         `json:"violationStartTime"`
+	ThingName   string         `json:"thingName"`
+	Profile     string         `json:"securityProfileName"`
+	ID          string         `json:"violationId"`
+	EventType   string         `json:"violationEventType"`
+	Behavior    behavior       `json:"behavior"`
+	MetricValue map[string]any `json:"metricValue"`
+	// Sampled is told by the self-managed engine alone.
+	Sampled       *defender.Partial `json:"sampled"`
+	Additional    map[string]any    `json:"violationEventAdditionalInfo"`
+	Verification  string            `json:"verificationState"`
+	VerifyComment string            `json:"verificationStateDescription"`
 	// EndReason and RenamedTo come from the self-managed engine alone.
 	EndReason string `json:"endReason"`
 	RenamedTo string `json:"renamedTo"`
@@ -211,6 +213,9 @@ func (v violation) fields() pairs {
 	f.set("MetricDimensionTopicFilters", show(v.Behavior.MetricDimension["topicFilters"]))
 	f.set("MetricDimensionOperator", show(v.Behavior.MetricDimension["operator"]))
 	f.set("MetricValue", showValue(v.MetricValue))
+	if v.Sampled != nil {
+		f.set("Sampled", v.Sampled.String())
+	}
 	f.set("VerificationState", v.Verification)
 	f.set("VerificationStateDescription", v.VerifyComment)
 	return f
