@@ -150,7 +150,14 @@ const (
 	MetricBlind = "Blind"
 	// MetricUnfinished counts runs of the closer that had no time left for all that was due.
 	MetricUnfinished = "Unfinished"
+	// MetricRuns counts runs of the closer where several share the work, split by
+	// [CloserSource].
+	MetricRuns = "Runs"
 )
+
+// CloserSource is the MetricDimensionSource of the closer for a partition, where several
+// share the work.
+func CloserSource(partition int) string { return fmt.Sprintf("%s-%d", MetricSourceClose, partition) }
 
 // RefreshRequest is the payload with which a schedule asks the forwarder to do what is
 // due at a time (RFC 3339): to import active findings again before Security Hub forgets

@@ -122,15 +122,14 @@ func (a *alarms) add(id string, tuned, defaults Alarm, description string, metri
 	})
 }
 
-// addAbsence makes an alarm that goes off when something happens less than a number of
-// times in a period.
-func (a *alarms) addAbsence(id string, tuned, defaults Absence, least int, description string, metric awscloudwatch.IMetric) {
+// addAbsence makes an alarm that goes off when something does not happen in a period.
+func (a *alarms) addAbsence(id string, tuned, defaults Absence, description string, metric awscloudwatch.IMetric) {
 	if tuned.Off {
 		return
 	}
 	a.make(id, description, &awscloudwatch.AlarmProps{
 		Metric:             metric,
-		Threshold:          new(float64(least)),
+		Threshold:          new(1.0),
 		EvaluationPeriods:  new(float64(or(tuned.Periods, defaults.Periods))),
 		ComparisonOperator: awscloudwatch.ComparisonOperator_LESS_THAN_THRESHOLD,
 		TreatMissingData:   awscloudwatch.TreatMissingData_BREACHING,
@@ -202,10 +201,19 @@ func (f *forwarder) sum(label string, metric func(awslambda.Function) awscloudwa
 // counted is how often a function counted something; dimension says what kind of function
 // it is.
 func counted(dimension string, function awslambda.Function, name string) awscloudwatch.IMetric {
+	return sum(name, map[string]*string{dimension: function.FunctionName()})
+}
+
+// countedBySource is the part of counted that stands under a source.
+func countedBySource(dimension string, function awslambda.Function, source, name string) awscloudwatch.IMetric {
+	return sum(name, map[string]*string{dimension: function.FunctionName(), defender.MetricDimensionSource: &source})
+}
+
+func sum(name string, dimensions map[string]*string) awscloudwatch.IMetric {
 	return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{
 		Namespace:     new(defender.MetricNamespace),
 		MetricName:    new(name),
-		DimensionsMap: &map[string]*string{dimension: function.FunctionName()},
+		DimensionsMap: &dimensions,
 		Statistic:     new("Sum"),
 		Period:        seconds(alarmPeriod),
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
 )
 
 // comparison is what an alarm is in alarm for.
@@ -31,8 +32,8 @@ func TestAlarmsOfTheSelfManagedEngineAreTuned(t *testing.T) {
 		},
 	})}))
 	tuned := hub.Detect().SelfManaged().Alarms
-	if len(tuned) != 10 {
-		t.Errorf("%d alarms, want 10", len(tuned))
+	if len(tuned) != 13 {
+		t.Errorf("%d alarms, want 9 and one for each closer", len(tuned))
 	}
 	tp := synth(t, stack)
 	for name, want := range map[string]struct {
@@ -44,7 +45,8 @@ func TestAlarmsOfTheSelfManagedEngineAreTuned(t *testing.T) {
 		"Throttles":       {"> 0 for 3, notBreaching", []string{"HubDetectEvaluator", `"Throttles"`}},
 		"Errors":          {"> 0 for 3, notBreaching", []string{"HubDetectEvaluator", "HubDetectCloser", `"Errors"`}},
 		"Unsent":          {"> 0 for 3, notBreaching", []string{"HubDetectCloser", `"Unsent"`}},
-		"CloserStopped":   {"< 4 for 12, breaching", []string{"HubDetectCloser", `"Invocations"`}},
+		"CloserStopped0":  {"< 1 for 12, breaching", []string{"HubDetectCloser", `"Runs"`, `"` + defender.CloserSource(0) + `"`}},
+		"CloserStopped3":  {"< 1 for 12, breaching", []string{"HubDetectCloser", `"Runs"`, `"` + defender.CloserSource(3) + `"`}},
 		"Blind":           {"> 10 for 6, notBreaching", []string{"HubDetectCloser", `"Blind"`}},
 		"Unfinished":      {"> 0 for 3, notBreaching", []string{"HubDetectCloser", `"Unfinished"`}},
 		"OversizedStates": {"> 0 for 1, notBreaching", []string{"HubDetectEvaluator", `"OversizedStates"`}},
@@ -68,8 +70,9 @@ func TestAlarmsOfTheSelfManagedEngineAreTuned(t *testing.T) {
 	if !strings.Contains(queue, "HubDetectTelemetry") || !strings.Contains(queue, "HubDetectErrorQueue") {
 		t.Errorf("the alarm does not see both queues: %s", queue)
 	}
-	if got := comparison(defaults.named(t, "AWS::CloudWatch::Alarm", "HubDetectCloserStoppedAlarm").Properties); got != "< 1 for 3, breaching" {
-		t.Errorf("without props the closer's alarm is %s", got)
+	closer := defaults.named(t, "AWS::CloudWatch::Alarm", "HubDetectCloserStoppedAlarm").Properties
+	if got := comparison(closer); got != "< 1 for 3, breaching" || closer["MetricName"] != "Invocations" {
+		t.Errorf("without props the closer's alarm is %s of %v", got, closer["MetricName"])
 	}
 }
 

@@ -141,7 +141,7 @@ type SelfManagedProps struct {
 	// Default: 0, which stands for 10.
 	MaxConcurrency int
 	// Closers are the invocations that share the work of each minute, to judge what silence
-	// decides: 1 to 16.
+	// decides: 1 to 16. From two on each has an alarm and a metric of its own.
 	// Default: 0, which stands for 1.
 	Closers int
 

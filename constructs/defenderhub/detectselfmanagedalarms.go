@@ -1,6 +1,8 @@
 package defenderhub
 
 import (
+	"fmt"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
@@ -35,8 +37,9 @@ type SelfManagedAlarmsProps struct {
 	// Unsent goes off when transitions do not reach the forwarder's queue; they are sent again.
 	// Default: above 0 transitions in 3 of 3 periods.
 	Unsent Alarm
-	// CloserStopped goes off when the closer does not run: silence is not judged.
-	// Default: fewer runs than there are closers in 3 of 3 periods.
+	// CloserStopped goes off when the closer does not run: silence is not judged. Several
+	// Closers have an alarm each, because one schedule may fail alone.
+	// Default: no run in 3 of 3 periods.
 	CloserStopped Absence
 	// Blind goes off when the closer judges nothing, because telemetry waits and no evaluator
 	// tells how far it is.
@@ -88,9 +91,7 @@ func (e *selfManaged) newAlarms(p SelfManagedAlarmsProps, closers int) []awsclou
 		"Invocations of the evaluator or the closer fail, and what they were to judge is tried again: their logs say why", e.errors())
 	a.add("UnsentAlarm", p.Unsent, Alarm{Periods: 3},
 		"Alarms of devices do not reach the forwarder's queue and are sent again each minute: the closer's log says why", e.counted(e.closer, defender.MetricUnsent))
-	a.addAbsence("CloserStoppedAlarm", p.CloserStopped, Absence{Periods: 3}, closers,
-		"The closer does not run, so that silence is not judged and nothing is cleared: look at its schedule, the dead-letter queue and the account's concurrency",
-		e.closer.MetricInvocations(fiveMinutes("Sum")))
+	e.addCloserAlarms(a, p.CloserStopped, closers)
 	a.add("BlindAlarm", p.Blind, Alarm{Periods: 3},
 		"The closer judges nothing, because telemetry waits and no evaluator tells how far it is: look at the evaluator's errors, throttles and event source mappings",
 		e.counted(e.closer, defender.MetricBlind))
@@ -102,6 +103,22 @@ func (e *selfManaged) newAlarms(p SelfManagedAlarmsProps, closers int) []awsclou
 		"A message came that no rule of the engine wrote, or a lifecycle event that a device published: find out who may send to the queue, and which IoT policy allows $aws/rules/*",
 		e.counted(e.evaluator, defender.MetricUnreadable))
 	return a.made
+}
+
+// addCloserAlarms adds an alarm for each closer. Several are one function, whose invocations
+// do not say which of the schedules is missing.
+func (e *selfManaged) addCloserAlarms(a *alarms, tuned Absence, closers int) {
+	const lookAt = "look at its schedule, the dead-letter queue and the account's concurrency"
+	if closers == 1 {
+		a.addAbsence("CloserStoppedAlarm", tuned, Absence{Periods: 3},
+			"The closer does not run, so that silence is not judged and nothing is cleared: "+lookAt, e.closer.MetricInvocations(fiveMinutes("Sum")))
+		return
+	}
+	for i := range closers {
+		runs := countedBySource(defender.MetricDimensionEvaluator, e.closer, defender.CloserSource(i), defender.MetricRuns)
+		a.addAbsence(fmt.Sprintf("CloserStopped%dAlarm", i), tuned, Absence{Periods: 3},
+			fmt.Sprintf("The closer does not run for partition %d of 0 to %d, so that the silence of its devices is not judged and nothing is cleared: %s", i, closers-1, lookAt), runs)
+	}
 }
 
 func (e *selfManaged) counted(function awslambda.Function, name string) awscloudwatch.IMetric {

@@ -34,6 +34,9 @@ func (h *Handler) close(ctx context.Context, r closeRequest) error {
 	if err := r.validate(); err != nil {
 		return err
 	}
+	if r.Partitions > 1 {
+		h.count(defender.CloserSource(r.Partition), defender.MetricRuns, 1)
+	}
 	if err := h.knowGenerations(ctx); err != nil {
 		return err
 	}

@@ -2,8 +2,10 @@ package evaluator_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -242,5 +244,38 @@ func TestSilenceIsJudged(t *testing.T) {
 	}
 	if !slices.Equal(times, []time.Duration{31 * time.Minute, 12 * time.Minute}) {
 		t.Errorf("alarms at %v", times)
+	}
+}
+
+// The alarm of a closer sees whether its own schedule runs: the others hide it in the sum.
+func TestEachOfSeveralClosersCountsItsRuns(t *testing.T) {
+	r := newRig(t, telnet())
+	run := func(partition, partitions int) {
+		t.Helper()
+		request := strings.ReplaceAll(defender.CloseRequest(partition, partitions), "<aws.scheduler.scheduled-time>", at(5).Format(time.RFC3339))
+		if _, err := r.handler.Handle(context.Background(), json.RawMessage(request)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, partition := range []int{0, 1, 3, 1} {
+		run(partition, 4)
+	}
+	runs := map[string]int{}
+	for line := range strings.Lines(r.metrics.String()) {
+		var counts map[string]any
+		if err := json.Unmarshal([]byte(line), &counts); err != nil {
+			t.Fatal(err)
+		}
+		if n, ok := counts[defender.MetricRuns].(float64); ok {
+			runs[counts[defender.MetricDimensionSource].(string)] += int(n)
+		}
+	}
+	want := map[string]int{defender.CloserSource(0): 1, defender.CloserSource(1): 2, defender.CloserSource(3): 1}
+	if !maps.Equal(runs, want) {
+		t.Errorf("runs %v, want %v", runs, want)
+	}
+	run(0, 1)
+	if n := r.counted(defender.MetricRuns); n != 4 {
+		t.Errorf("%d runs, want 4: the invocations of a single closer are counted already", n)
 	}
 }
