@@ -111,6 +111,8 @@ func recorded(t testing.TB) map[string][]signal.Signal {
 	device := map[string]any{"clientId": "pump-7", "principal": strings.Repeat("ab12", 16), "sourceIp": "198.51.100.7"}
 	all["device-event"] = must(rule(m, envelope(t, defender.DeviceEvents, "defenderhub/events/pump-7", tamper, device)))
 	all["device-event-mismatch"] = must(rule(m, envelope(t, defender.DeviceEvents, "defenderhub/events/pump-8", tamper, device)))
+	joined := defender.Envelope{Topic: "defenderhub/events/pump-7#2", Time: sent.UnixMilli() - 2000, Payload: tamper, ClientID: "pump-7#2", Principal: strings.Repeat("ab12", 16), Thing: "pump-7"}
+	all["device-event-joined"] = must(m.Rule(defender.DeviceEvents, joined, sent))
 	all["device-event-cleared"] = must(rule(m, envelope(t, defender.DeviceEvents, "defenderhub/events/pump-7", []byte(`{"type":"tamper","state":"cleared"}`), device)))
 	failed := bytes.Replace(sample(t, "rule-error-action"), []byte(`"ewogICJtZXNzYWdlIjogIkhlbGxvIHZyb20gQVdTIElvVCBjb25zb2xlIgp9"`), []byte(`"`+base64.StdEncoding.EncodeToString(tamper)+`"`), 1)
 	all["device-event-error-action"] = must(rule(m, failed))
