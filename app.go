@@ -217,7 +217,7 @@ var settings = map[string]setting{
 		_, err := defender.ParseClientPattern(v)
 		return err
 	}},
-	"alarm-topic":  {"the ARN of an Amazon SNS topic", setAlarmTopic},
+	"alarm-topic":  {"the ARN of an Amazon SNS topic that is not FIFO: CloudWatch cannot publish to those", setAlarmTopic},
 	"architecture": {oneOf("arm64", "amd64"), setArchitecture},
 	"demo": {"true or false", func(c *config, v string) error {
 		return boolean(v, &c.hub.Demo)
@@ -316,9 +316,9 @@ func setStack(c *config, v string) error {
 	return nil
 }
 
-// topicARN is how Amazon SNS names topics.
+// topicARN is how Amazon SNS names standard topics.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsns.html
-var topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?$`)
+var topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$`)
 
 func setAlarmTopic(c *config, v string) error {
 	c.alarmTopic = v

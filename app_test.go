@@ -161,6 +161,9 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
+	if _, err := readConfig(map[string]any{prefix + "alarm-topic": "arn:aws:sns:eu-central-1:123456789012:on-call.fifo"}); err == nil || !strings.Contains(err.Error(), "not FIFO") {
+		t.Errorf("alarms to a FIFO topic: %v", err)
+	}
 	for topic, why := range map[string]string{
 		"$aws/rules/r/+": "no topic of Basic Ingest, which no rule can name", "fleet/${iot:ClientId}": "no variable", "$share/g/fleet/+": "$share/GROUP/",
 		"#": "at least one level that is no wildcard", "$aws/events/presence/#": "AWS's ",

@@ -15,9 +15,11 @@ import (
 
 // AlarmsProps tune the alarms of a [Forwarder].
 type AlarmsProps struct {
-	// Topic is told when an alarm goes off and when it ends. A topic with a policy of its
-	// own, which EnforceSSL makes one, must let cloudwatch.amazonaws.com publish; an
-	// encrypted one needs a customer-managed key that lets it use the key.
+	// Topic is told when an alarm goes off and when it ends: a standard topic, encrypted with a
+	// customer-managed key if at all. Its key lets CloudWatch use it, and so does the policy
+	// that EnforceSSL makes, or an earlier AddToResourcePolicy. A policy that is added later,
+	// and those of an imported topic or key, must let cloudwatch.amazonaws.com publish: notes
+	// and warnings of the synthesis print the statements.
 	// Default: nil, the alarms notify nobody.
 	Topic awssns.ITopic
 	// DeadLetters goes off when messages lie in the dead-letter queue.
@@ -68,6 +70,7 @@ type Absence struct {
 
 func (p AlarmsProps) validate() error {
 	var f faults
+	f.topic("Topic", p.Topic)
 	f.alarm("DeadLetters", p.DeadLetters)
 	f.alarm("OldestMessage", p.OldestMessage)
 	f.alarm("SecurityHubOff", p.SecurityHubOff)
@@ -105,6 +108,13 @@ type alarms struct {
 	// topic is told; nil for nobody.
 	topic awssns.ITopic
 	made  []awscloudwatch.IAlarm
+}
+
+func newAlarms(scope constructs.Construct, topic awssns.ITopic) *alarms {
+	if topic != nil {
+		letAlarmsPublish(scope, topic)
+	}
+	return &alarms{scope: scope, topic: topic}
 }
 
 // add makes an alarm that goes off when something happens. description says what, and what
@@ -149,7 +159,7 @@ func (a *alarms) make(id, description string, props *awscloudwatch.AlarmProps) {
 
 // newAlarms makes the alarms that are on.
 func (f *forwarder) newAlarms(p AlarmsProps) []awscloudwatch.IAlarm {
-	a := &alarms{scope: f, topic: p.Topic}
+	a := newAlarms(f, p.Topic)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
 		"Messages that can never be imported lie in the dead-letter queue: read their attributes, which say why, mend it and delete them",
 		f.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))

@@ -56,7 +56,8 @@ type AuditProps struct {
 	// and Topic names where it reports to. AWS refuses a scheduled audit of a check that is
 	// not enabled there: name it in Except, or set NoSchedule.
 	Existing bool
-	// Topic receives the result of each audit. Where it is encrypted, give its key as
+	// Topic receives the result of each audit: a standard topic, encrypted with a
+	// customer-managed key if at all. Where it is imported and encrypted, give its key as
 	// EncryptionKey.
 	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only. With
 	// Existing: none.
@@ -128,6 +129,8 @@ func (p AuditProps) validate() error {
 	f.removalPolicy("RemovalPolicy", p.RemovalPolicy)
 	f.under("Architecture", p.Architecture.validate())
 	f.network(p.VPC, p.VPCSubnets, p.SecurityGroups)
+	f.topic("Topic", p.Topic)
+	f.key("EncryptionKey", p.EncryptionKey)
 	if p.Existing {
 		const instead = "the existing audit configuration decides; change it where it is owned"
 		f.connected("Disabled", p.Disabled, instead)

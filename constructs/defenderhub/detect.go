@@ -42,7 +42,8 @@ type DetectProps struct {
 	// that they are not created.
 	// Default: nil, every custom metric that a behavior uses is created.
 	ExistingCustomMetrics []string
-	// Topic receives the alerts of defender.Native. Where it is encrypted, give its key as
+	// Topic receives the alerts of defender.Native: a standard topic, encrypted with a
+	// customer-managed key if at all. Where it is imported and encrypted, give its key as
 	// EncryptionKey.
 	// Default: nil, with defender.Native a new topic, encrypted with a customer-managed
 	// key, TLS only.
@@ -82,6 +83,8 @@ func (p DetectProps) validate() error {
 		names[profile.Name] = true
 	}
 	f.under("", validateCustomMetrics(p))
+	f.topic("Topic", p.Topic)
+	f.key("EncryptionKey", p.EncryptionKey)
 	f.under("SelfManaged", value(p.SelfManaged).validate())
 	if p.Engine == defender.SelfManaged {
 		f.under("", p.validateSelfManaged())

@@ -13,9 +13,7 @@ import (
 
 // SelfManagedAlarmsProps tune the alarms of the engine defender.SelfManaged.
 type SelfManagedAlarmsProps struct {
-	// Topic is told when an alarm goes off and when it ends. A topic with a policy of its
-	// own, which EnforceSSL makes one, must let cloudwatch.amazonaws.com publish; an
-	// encrypted one needs a customer-managed key that lets it use the key.
+	// Topic is told when an alarm goes off and when it ends, as AlarmsProps.Topic says.
 	// Default: nil, the alarms notify nobody.
 	Topic awssns.ITopic
 	// DeadLetters goes off when something lies in the dead-letter queue.
@@ -60,6 +58,7 @@ type SelfManagedAlarmsProps struct {
 
 func (p SelfManagedAlarmsProps) validate() error {
 	var f faults
+	f.topic("Topic", p.Topic)
 	f.alarm("DeadLetters", p.DeadLetters)
 	f.alarm("OldestMessage", p.OldestMessage)
 	f.alarm("Failures", p.Failures)
@@ -76,7 +75,7 @@ func (p SelfManagedAlarmsProps) validate() error {
 
 // newAlarms makes the alarms that are on.
 func (e *selfManaged) newAlarms(p SelfManagedAlarmsProps, closers int) []awscloudwatch.IAlarm {
-	a := &alarms{scope: e.scope, topic: p.Topic}
+	a := newAlarms(e.scope, p.Topic)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
 		"Telemetry that could not be judged for six hours, or a minute in which the closer could not be started, lies in the dead-letter queue: look at it, mend the cause and delete it",
 		e.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))

@@ -77,7 +77,7 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 			environment: e.environment(p, forwarder, groups), retention: s.LogRetention, key: p.EncryptionKey,
 			tracing: s.Tracing, vpc: s.VPC, subnets: s.VPCSubnets, groups: s.SecurityGroups,
 			statements:   append(append(e.permissions(p, forwarder), things...), statements...),
-			suppressions: append(suppressions, suppression),
+			suppressions: append(append(suppressions, suppression), aliasSuppressions(d, p.EncryptionKey, forwarder.queue.EncryptionMasterKey())...),
 		})
 		// The forwarder has to know new behaviors before they speak.
 		made.Node().AddDependency(forwarder.function)
@@ -207,6 +207,7 @@ func (e *selfManaged) schedule(p DetectProps) {
 			allow([]string{"lambda:InvokeFunction"}, *e.closer.FunctionArn()),
 			allow([]string{"sqs:SendMessage"}, *e.deadLetters.QueueArn()),
 		}, sendWithKey(p.EncryptionKey)...)...)
+	suppressAliases(role, p.EncryptionKey)
 	partitions := or(p.SelfManaged.Closers, defaultClosers)
 	for i := range partitions {
 		awsscheduler.NewCfnSchedule(e.scope, new(fmt.Sprintf("Close%d", i)), &awsscheduler.CfnScheduleProps{

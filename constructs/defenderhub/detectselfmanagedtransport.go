@@ -61,6 +61,7 @@ func (e *selfManaged) makeRules(p DetectProps, rules []evaluate.Rule) {
 	}
 	statements = append(statements, sendWithKey(p.EncryptionKey)...)
 	policy := awsiam.NewPolicy(e.scope, new("RulesPolicy"), &awsiam.PolicyProps{Roles: &[]awsiam.IRole{role}, Statements: &statements})
+	suppressAliases(policy, p.EncryptionKey)
 	for _, r := range rules {
 		var action *awsiot.CfnTopicRule_ActionProperty
 		if e.stream == nil {

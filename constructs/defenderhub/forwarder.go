@@ -140,6 +140,9 @@ func (p ForwarderProps) validate() error {
 		f.under("EventTopic", defender.ValidateEventTopic(p.EventTopic))
 	}
 	f.under("ClientPattern", validateClientPattern(p.ClientPattern))
+	f.topic("AuditTopic", p.AuditTopic)
+	f.topic("DetectTopic", p.DetectTopic)
+	f.key("EncryptionKey", p.EncryptionKey)
 	f.duration("QuietTime", p.QuietTime, time.Hour, 80*24*time.Hour)
 	f.under("Severities", validateSeverities(p.Severities))
 	f.number("BatchSize", p.BatchSize, 1, 10000, "messages")

@@ -20,7 +20,7 @@ func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Durati
 		timeout: timeout, memoryMiB: or(p.MemoryMiB, defaultMemoryMiB),
 		environment: f.environment(p), retention: p.LogRetention, key: p.EncryptionKey,
 		tracing: p.Tracing, vpc: p.VPC, subnets: p.VPCSubnets, groups: p.SecurityGroups,
-		statements: f.permissions(p),
+		statements: f.permissions(p), suppressions: aliasSuppressions(f, p.EncryptionKey),
 	}
 	if deviceEvents {
 		// To which things the certificate of a further connection is attached.

@@ -52,10 +52,8 @@ func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.
 	}))
 	if key != nil {
 		topics := fmt.Sprintf("arn:%s:sns:%s:%s:*", *awscdk.Aws_PARTITION(), *topic.Env().Region, *topic.Env().Account)
-		key.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
-			Principals: &sns, Actions: texts([]string{"kms:Decrypt", "kms:GenerateDataKey"}), Resources: texts([]string{"*"}),
-			Conditions: &map[string]any{"ArnLike": map[string]any{"aws:SourceArn": topics}},
-		}), new(true))
+		letService(key, "sns.amazonaws.com", "So that Amazon SNS can deliver notifications to the queues that it encrypts", sendingWithKey,
+			map[string]any{"ArnLike": map[string]any{"aws:SourceArn": topics}})
 	}
 	props := &awssns.SubscriptionProps{
 		Topic: topic, Protocol: awssns.SubscriptionProtocol_SQS, Endpoint: queue.QueueArn(), DeadLetterQueue: f.deadLetters,

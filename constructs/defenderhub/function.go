@@ -141,16 +141,10 @@ func environment(values map[string]string) *map[string]*string {
 	return &out
 }
 
-// allowLogs lets CloudWatch Logs encrypt the log groups of this account and Region. An
-// imported key keeps its policy.
+// allowLogs lets CloudWatch Logs encrypt the log groups of this account and Region.
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/encrypt-log-data-kms.html
 func allowLogs(key awskms.IKey) {
-	key.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
-		Principals: &[]awsiam.IPrincipal{awsiam.NewServicePrincipal(new("logs."+*awscdk.Aws_REGION()+"."+*awscdk.Aws_URL_SUFFIX()), nil)},
-		Actions:    texts([]string{"kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"}),
-		Resources:  texts([]string{"*"}),
-		Conditions: &map[string]any{
-			"ArnLike": map[string]any{"kms:EncryptionContext:aws:logs:arn": arn("logs", "log-group:*")},
-		},
-	}), new(true))
+	letService(key, "logs."+*awscdk.Aws_REGION()+"."+*awscdk.Aws_URL_SUFFIX(), "So that CloudWatch Logs can encrypt the functions' log groups, without which the deployment fails",
+		[]string{"kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"},
+		map[string]any{"ArnLike": map[string]any{"kms:EncryptionContext:aws:logs:arn": arn("logs", "log-group:*")}})
 }

@@ -45,7 +45,7 @@ type DefenderHubProps struct {
 	// EncryptionKey encrypts the queues, topics, log groups and the ledger. Its policy
 	// must let IAM policies of this account use it, as the CDK's default does; that of a key
 	// that is imported must also allow CloudWatch Logs, and Amazon SNS where notifications are
-	// forwarded.
+	// forwarded: a warning of the synthesis prints the statements.
 	// Another key serves from then on: what waits in a queue or stream needs the old one, which
 	// the functions may no longer use, so change it while they are empty.
 	// Default: nil, keys that AWS manages, and for the topics, to which no AWS service
@@ -183,6 +183,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 		rules: value(p.Rules), forwarder: value(p.Forwarder), demo: p.Demo,
 	}
 	var f faults
+	f.key("EncryptionKey", p.EncryptionKey)
 	f.under("Subscriptions", plan.subscriptions.validate())
 	f.under("Audit", plan.audit.validate())
 	f.under("Detect", plan.detect.validate())

@@ -47,27 +47,32 @@ func serviceRole(scope constructs.Construct, id, service, source, description st
 	return awsiam.NewRole(scope, new(id), props)
 }
 
-// publisherRole makes a role with which AWS IoT publishes to topic. key is nil where it is
-// not known to us: the topic was given.
-func publisherRole(scope constructs.Construct, id, source, description string, topic awssns.ITopic, key awskms.IKey) awsiam.Role {
+// publisherRole makes a role with which AWS IoT publishes to topic. given is the key that the
+// user named for a topic that is imported.
+func publisherRole(scope constructs.Construct, id, source, description string, topic awssns.ITopic, given awskms.IKey) awsiam.Role {
+	key := keyOf(topic, topic.MasterKey(), given)
 	statements := append([]awsiam.PolicyStatement{allow([]string{"sns:Publish"}, *topic.TopicArn())}, sendWithKey(key)...)
-	return serviceRole(scope, id, iotService, source, description, statements...)
+	role := serviceRole(scope, id, iotService, source, description, statements...)
+	suppressAliases(role, key)
+	noteImported(topic, topic.MasterKey(), *topic.TopicArn(), "sns:Publish", role)
+	return role
 }
+
+// sendingWithKey are what sending to something encrypted takes.
+var sendingWithKey = []string{"kms:Decrypt", "kms:GenerateDataKey"}
 
 // sendWithKey is what sending to something encrypted with key takes; nothing without a key.
 func sendWithKey(key awskms.IKey) []awsiam.PolicyStatement {
 	if key == nil {
 		return nil
 	}
-	return []awsiam.PolicyStatement{allow([]string{"kms:Decrypt", "kms:GenerateDataKey"}, *key.KeyArn())}
+	return []awsiam.PolicyStatement{withKey(key, sendingWithKey...)}
 }
 
 // useKey is what a function needs that reads and writes tables and queues encrypted with
 // key.
 func useKey(key awskms.IKey) awsiam.PolicyStatement {
-	return allow([]string{
-		"kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo",
-	}, *key.KeyArn())
+	return withKey(key, "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo")
 }
 
 // allow is a statement that allows actions on resources.

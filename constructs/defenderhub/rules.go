@@ -1,6 +1,7 @@
 package defenderhub
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -27,16 +28,17 @@ type RulesProps struct {
 	// topic with SelfManagedProps.ReportTopic.
 	// Default: "", defender.DefaultEventTopic.
 	EventTopic string
-	// Queue receives the events. AWS IoT cannot send to a FIFO queue.
+	// Queue receives the events: a standard queue, encrypted by Amazon SQS or with a
+	// customer-managed key if at all.
 	// Default: nil, a new queue, encrypted, TLS only, that keeps messages for 14 days.
 	Queue awssqs.IQueue
 	// ErrorQueue receives the events that could not be sent to Queue. Another queue than
 	// Queue, so that what makes one fail does not take the other with it.
 	// Default: nil, a new queue like Queue.
 	ErrorQueue awssqs.IQueue
-	// EncryptionKey encrypts the queues, and must be given where Queue or ErrorQueue is
-	// encrypted with a customer-managed key. Its policy must let IAM policies of this
-	// account use it, as the CDK's default does.
+	// EncryptionKey encrypts the queues that are made, and must be given where Queue or
+	// ErrorQueue is imported and encrypted with a customer-managed key. Its policy must let
+	// IAM policies of this account use it, as the CDK's default does.
 	// Default: nil, new queues are encrypted with keys that Amazon SQS manages.
 	EncryptionKey awskms.IKey
 }
@@ -52,14 +54,9 @@ func (p RulesProps) validate() error {
 	if p.EventTopic != "" && !unresolved(p.EventTopic) {
 		f.under("EventTopic", defender.ValidateEventTopic(p.EventTopic))
 	}
-	for _, q := range []struct {
-		field string
-		queue awssqs.IQueue
-	}{{"Queue", p.Queue}, {"ErrorQueue", p.ErrorQueue}} {
-		if q.queue != nil && *q.queue.Fifo() {
-			f.add(q.field, "a FIFO queue", "a standard queue: AWS IoT cannot send to a FIFO queue")
-		}
-	}
+	f.queue("Queue", p.Queue)
+	f.queue("ErrorQueue", p.ErrorQueue)
+	f.key("EncryptionKey", p.EncryptionKey)
 	return f.err()
 }
 
@@ -123,11 +120,23 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 	// The role depends on nothing, so that it exists for long when AWS IoT first tries it:
 	// it refuses a rule whose role is too young.
 	r.role = serviceRole(r, "Role", iotService, "rule/*", "Lets AWS IoT rules send security events to Amazon SQS")
-	statements := append([]awsiam.PolicyStatement{allow([]string{"sqs:SendMessage"}, *r.queue.QueueArn(), *r.errorQueue.QueueArn())},
-		sendWithKey(p.EncryptionKey)...)
+	statements := []awsiam.PolicyStatement{allow([]string{"sqs:SendMessage"}, *r.queue.QueueArn(), *r.errorQueue.QueueArn())}
+	keys := map[string]awskms.IKey{}
+	for _, q := range []awssqs.IQueue{r.queue, r.errorQueue} {
+		if key := keyOf(q, q.EncryptionMasterKey(), p.EncryptionKey); key != nil {
+			keys[*key.KeyArn()] = key
+		}
+		noteImported(q, orKey(q.EncryptionMasterKey(), p.EncryptionKey), *q.QueueArn(), "sqs:SendMessage", r.role)
+	}
+	var used []awskms.IKey
+	for _, arn := range slices.Sorted(maps.Keys(keys)) {
+		used = append(used, keys[arn])
+		statements = append(statements, sendWithKey(keys[arn])...)
+	}
 	policy := awsiam.NewPolicy(r, new("Policy"), &awsiam.PolicyProps{
 		Roles: &[]awsiam.IRole{r.role}, Statements: &statements,
 	})
+	suppressAliases(policy, used...)
 	for _, s := range r.sources {
 		r.bySource[s] = r.rule(s, or(p.EventTopic, defender.DefaultEventTopic), policy)
 	}

@@ -342,6 +342,9 @@ func statements(document any) string {
 				continue
 			}
 			for _, a := range actions {
+				if strings.HasPrefix(fmt.Sprint(a), "kms:") && strings.HasSuffix(toJSON(resource), `:key/*"]]}`) && strings.Contains(toJSON(s["Condition"]), `"kms:ResourceAliases":"alias/fleet"`) {
+					continue // an alias is no resource of IAM's
+				}
 				if slices.Contains(anyThing, fmt.Sprint(a)) && ofAnyThing.MatchString(toJSON(resource)) {
 					continue
 				}

@@ -61,6 +61,7 @@ var stacks = []deployment{
 var all = append(slices.Clone(stacks), []deployment{
 	{"stream", func() awscdk.Stack { return stream() }},
 	{"stream-without-key", func() awscdk.Stack { return streamWithoutKey() }},
+	{"alias", func() awscdk.Stack { return alias() }},
 	{"references-native", func() awscdk.Stack { return references(defender.Native) }},
 	{"references-self-managed", func() awscdk.Stack { return references(defender.SelfManaged) }},
 	{"aws-us-gov", func() awscdk.Stack {
@@ -189,6 +190,23 @@ func streamWithoutKey() awscdk.Stack {
 		Engine: defender.SelfManaged, Behaviors: defender.DemoBehaviors(),
 		SelfManaged: &defenderhub.SelfManagedProps{Transport: defenderhub.TransportKinesis},
 	}})
+}
+
+// alias is everything of the self-managed engine with a key that the stack knows by an alias
+// alone, and a topic for alarms that it knows by its ARN.
+func alias() awscdk.Stack {
+	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), nil)
+	topic := awssns.Topic_FromTopicArn(stack, jsii.String("OnCall"), stack.FormatArn(&awscdk.ArnComponents{Service: jsii.String("sns"), Resource: jsii.String("on-call")}))
+	newHub(stack, &defenderhub.DefenderHubProps{
+		EncryptionKey: awskms.Alias_FromAliasName(stack, jsii.String("Key"), jsii.String("alias/fleet")),
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
+		Audit:         &defenderhub.AuditProps{RunOnDeploy: true},
+		Detect: &defenderhub.DetectProps{
+			Engine: defender.SelfManaged, Behaviors: defender.StarterBehaviors(), SelfManaged: &defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{Topic: topic}},
+		},
+		Forwarder: &defenderhub.ForwarderProps{Alarms: &defenderhub.AlarmsProps{Topic: topic}},
+	})
+	return stack
 }
 
 // references takes all from parameters that an engine lets deployment decide: texts, lists

@@ -1,0 +1,101 @@
+package defenderhub
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/constructs-go/constructs/v10"
+)
+
+// topic reports a topic of the user to which AWS services cannot publish.
+func (f *faults) topic(field string, topic awssns.ITopic) {
+	if topic == nil {
+		return
+	}
+	if *topic.Fifo() || strings.HasSuffix(*topic.TopicArn(), ".fifo") {
+		f.add(field, "a FIFO topic", "a standard topic: AWS services cannot publish to a FIFO topic")
+	}
+	if alias := managedByAWS(topic.MasterKey()); alias != "" {
+		f.add(field, "a topic encrypted with "+alias, "a topic with a customer-managed key as its MasterKey, or without: no AWS service can publish through a key that AWS manages")
+	}
+}
+
+// queue reports a queue of the user to which AWS IoT cannot send.
+func (f *faults) queue(field string, queue awssqs.IQueue) {
+	if queue == nil {
+		return
+	}
+	if *queue.Fifo() || strings.HasSuffix(*queue.QueueArn(), ".fifo") {
+		f.add(field, "a FIFO queue", "a standard queue: AWS IoT cannot send to a FIFO queue")
+	}
+	alias := managedByAWS(queue.EncryptionMasterKey())
+	if queue.EncryptionType() == awssqs.QueueEncryption_KMS_MANAGED {
+		alias = "alias/aws/sqs"
+	}
+	if alias != "" {
+		f.add(field, "a queue encrypted with "+alias, "a queue with awssqs.QueueEncryption_SQS_MANAGED, or with a customer-managed key: AWS IoT cannot send through a key that AWS manages")
+	}
+}
+
+// keyOf is the key of a user's topic or queue: its own where the app knows it, else given,
+// which the user named for it. It is nil where the app knows that there is none.
+func keyOf(destination constructs.IConstruct, own, given awskms.IKey) awskms.IKey {
+	if own != nil {
+		return own
+	}
+	if *awscdk.Resource_IsOwnedResource(destination) {
+		return nil
+	}
+	return given
+}
+
+// noteImported prints the statements that an imported topic or queue needs where its policy
+// or its key are not as AWS makes them. sender is a role of ours in its account and Region.
+func noteImported(destination constructs.IConstruct, key awskms.IKey, arn, action string, sender awsiam.IRole) {
+	if *awscdk.Resource_IsOwnedResource(destination) || key != nil {
+		return
+	}
+	from := func(actions []string, resource string) string {
+		return statementText(sender, awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+			Principals: &[]awsiam.IPrincipal{awsiam.NewArnPrincipal(sender.RoleArn())}, Actions: texts(actions), Resources: texts([]string{resource}),
+		}))
+	}
+	awscdk.Annotations_Of(destination).AddInfoV2(new("defenderhub:imported:"+action), new(fmt.Sprintf(
+		"This resource is imported, so its policy and its encryption are not known here. In another account, its policy needs: %s. "+
+			"With a customer-managed key, give the key as EncryptionKey; unless its policy lets IAM policies of this account use it, it needs: %s",
+		from([]string{action}, arn), from(sendingWithKey, "*"))))
+}
+
+// cloudWatch is the principal of alarms.
+const cloudWatch = "cloudwatch.amazonaws.com"
+
+// letAlarmsPublish lets the alarms of scope's account and Region publish to topic. Without a
+// policy of its own a topic lets every service of its account; what another policy says of
+// an imported one is not known.
+// https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html#compatibility-with-aws-services
+func letAlarmsPublish(scope constructs.Construct, topic awssns.ITopic) {
+	conditions := map[string]any{"ArnLike": map[string]any{"aws:SourceArn": arn("cloudwatch", "alarm:*")}}
+	withKey := []string{"kms:Decrypt", "kms:GenerateDataKey*"}
+	if key := topic.MasterKey(); key != nil {
+		letService(key, cloudWatch, "So that alarms reach the topic that it encrypts", withKey, conditions)
+	}
+	publish := serviceStatement(cloudWatch, []string{"sns:Publish"}, *topic.TopicArn(), conditions)
+	if *awscdk.Resource_IsOwnedResource(topic) {
+		if topic.Node().TryFindChild(new("Policy")) != nil {
+			topic.AddToResourcePolicy(publish)
+		}
+		return
+	}
+	text := "This topic is imported, so its policy and its encryption are not known here. Unless it has the policy that Amazon SNS gives a new topic, its policy needs: " +
+		statementText(scope, publish)
+	if topic.MasterKey() == nil {
+		text += ". With a customer-managed key, the key's policy needs: " + statementText(scope, serviceStatement(cloudWatch, withKey, "*", conditions)) +
+			". Through alias/aws/sns no alarm can publish"
+	}
+	awscdk.Annotations_Of(topic).AddInfoV2(new("defenderhub:imported:cloudwatch"), &text)
+}

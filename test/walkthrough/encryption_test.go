@@ -1,0 +1,144 @@
+package walkthrough
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssnssubscriptions"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// TestMessagesPassEncryptedTopicsAndQueues deploys a stack whose user gives every topic and
+// queue, each encrypted with a key of its own that no other prop names. Nothing but the
+// constructs lets AWS's services use them.
+func TestMessagesPassEncryptedTopicsAndQueues(t *testing.T) {
+	path := filepath.Join("..", "..", "node_modules", "node", "bin")
+	if absolute, err := filepath.Abs(path); err != nil {
+		t.Fatal(err)
+	} else {
+		t.Setenv("PATH", absolute+string(os.PathListSeparator)+os.Getenv("PATH"))
+	}
+	ctx, s := begin(t)
+	if _, err := s.cloud.Deploy(ctx, t.TempDir(), nil, "--app", encryptedStack(t)); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if s.outputs, err = stackOutputs(ctx, s.cloud, "Encrypted"); err != nil {
+		t.Fatal(err)
+	}
+
+	// An audit's result passes the topic and the forwarder's queue.
+	if _, err := s.iot.CreatePolicy(ctx, &iot.CreatePolicyInput{PolicyName: aws.String(policyName), PolicyDocument: aws.String(openPolicy)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.audit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.expect(ctx, types.SeverityLabelCritical, types.RecordStateActive, "IOT_POLICY_OVERLY_PERMISSIVE_CHECK", "ALLOWS_BROAD_ACCESS"); err != nil {
+		t.Fatal(err)
+	}
+
+	// A device's event passes the rule's queue.
+	pump, err := s.newDevice(ctx, "pump-7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pump.connect(); err != nil {
+		t.Fatal(err)
+	}
+	if err := pump.publish("fleet/pump-7/security", `{"type":"tamper"}`); err != nil {
+		t.Fatal(err)
+	}
+	if body := s.arrival(ctx, t, "Events"); !strings.Contains(body, "fleet/pump-7/security") {
+		t.Errorf("the rule's queue holds %s", body)
+	}
+
+	// An alarm passes its topic.
+	dead := s.outputs["DeadLetters"]
+	if _, err := s.queues.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &dead, MessageBody: aws.String("{}")}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s.cloud.Clock.Step(10 * time.Minute)
+	}
+	if body := s.arrival(ctx, t, "Calls"); !strings.Contains(body, "NewStateValue") {
+		t.Errorf("the alarms' queue holds %s", body)
+	}
+	if err := s.cloud.Denied(); err != nil {
+		t.Error(err)
+	}
+}
+
+// encryptedStack synthesizes the stack and returns its cloud assembly's directory.
+func encryptedStack(t *testing.T) string {
+	t.Helper()
+	defer jsii.Close()
+	dir := t.TempDir()
+	app := awscdk.NewApp(&awscdk.AppProps{Outdir: &dir})
+	stack := awscdk.NewStack(app, jsii.String("Encrypted"), nil)
+	topic := func(id string) awssns.Topic {
+		return awssns.NewTopic(stack, &id, &awssns.TopicProps{MasterKey: awskms.NewKey(stack, jsii.String(id+"Key"), nil), EnforceSSL: jsii.Bool(true)})
+	}
+	output := func(id string, value *string) {
+		awscdk.NewCfnOutput(stack, &id, &awscdk.CfnOutputProps{Value: value})
+	}
+	queue := func(id string) awssqs.Queue {
+		made := awssqs.NewQueue(stack, jsii.String(id+"Queue"), &awssqs.QueueProps{EncryptionMasterKey: awskms.NewKey(stack, jsii.String(id+"Key"), nil)})
+		output(id, made.QueueUrl())
+		return made
+	}
+	onCall := topic("OnCall")
+	calls := awssqs.NewQueue(stack, jsii.String("CallsQueue"), nil)
+	onCall.AddSubscription(awssnssubscriptions.NewSqsSubscription(calls, nil))
+	output("Calls", calls.QueueUrl())
+
+	architecture := map[string]defenderhub.Architecture{"arm64": defenderhub.ARM64, "amd64": defenderhub.AMD64}[runtime.GOARCH]
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{EnableSecurityHub: true, Audit: defenderhub.SubscriptionOff},
+		Audit:         &defenderhub.AuditProps{Topic: topic("Audits")},
+		Forwarder:     &defenderhub.ForwarderProps{Architecture: architecture, Alarms: &defenderhub.AlarmsProps{Topic: onCall}},
+		EncryptionKey: awskms.NewKey(stack, jsii.String("HubKey"), nil),
+	})
+	output("DeadLetters", hub.DeadLetterQueue().QueueUrl())
+	defenderhub.NewRules(stack, jsii.String("Rules"), &defenderhub.RulesProps{
+		Sources: []defender.Source{defender.DeviceEvents}, EventTopic: "fleet/+/security", Queue: queue("Events"), ErrorQueue: queue("Errors"),
+	})
+	app.Synth(nil)
+	return dir
+}
+
+// arrival is the first message that arrives in the queue of an output.
+func (s *story) arrival(ctx context.Context, t *testing.T, output string) string {
+	t.Helper()
+	url := s.outputs[output]
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		got, err := s.queues.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: &url, WaitTimeSeconds: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.Messages) > 0 {
+			return *got.Messages[0].Body
+		}
+		if err := s.cloud.Denied(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatalf("nothing arrived in %s", output)
+	return ""
+}
