@@ -74,11 +74,13 @@ func notTogether(faults ...error) error {
 
 // keys are the settings that may be wrong together, by the prop that they set.
 var keys = map[string]string{
-	"Audit.Disabled":                 "audit-disabled",
-	"Audit.Except":                   "audit-except",
-	"Detect.Behaviors":               "profile",
-	"Detect.SelfManaged.ReportTopic": "report-topic",
-	"Forward":                        "forward",
+	"Audit.Disabled":                     "audit-disabled",
+	"Audit.Except":                       "audit-except",
+	"Detect.Behaviors":                   "profile",
+	"Detect.SelfManaged.ReportTopic":     "report-topic",
+	"Detect.SelfManaged.ReportsRuleName": "reports-rule",
+	"Forward":                            "forward",
+	"Subscriptions.Audit":                "audit-subscription",
 }
 
 // words are what settings call what the construct's faults speak of.
@@ -88,6 +90,10 @@ var words = strings.NewReplacer(
 	"Engine: defender.None", prefix+"engine none",
 	"Rules.EventTopic", prefix+"event-topic",
 	"such as defender.DemoBehaviors()", "such as those of demo",
+	"those of defender.StarterBehaviors()", "those of starter",
+	"SubscriptionOn, SubscriptionExisting, or Audit.Topic, to which the existing audit configuration sends its results: ",
+	"on or existing with "+prefix+"audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic. Otherwise ",
+	"in Forward", "in "+prefix+"forward",
 	"SelfManaged.ReportsEvery", prefix+"reports-every",
 	"defender.BehaviorTransitions", defender.BehaviorTransitions.String(),
 	"Audit.Topic as well: the topic to which the existing audit configuration sends its results",
@@ -266,13 +272,6 @@ func readConfig(context map[string]any) (*config, error) {
 	}
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("defenderhub: invalid context (cdk.json, or -c KEY=VALUE):\n%w", errors.Join(faults...))
-	}
-	if c.hub.Audit.Existing && c.hub.Subscriptions.Audit == defenderhub.SubscriptionOff && c.hub.Forward == nil {
-		return nil, notTogether(&defender.FieldError{
-			Field: prefix + "audit-subscription", Value: "off",
-			Want: "on or existing with " + prefix + "audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic, so that nobody would send them; " +
-				"where that is meant, name what is sent by " + prefix + "forward",
-		})
 	}
 	if c.hub.Detect.Engine == defender.SelfManaged {
 		c.unread = nil

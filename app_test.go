@@ -68,18 +68,6 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 	}
 }
 
-func TestAuditFindingsAreNotLeftToNobody(t *testing.T) {
-	for forward, wrong := range map[string]bool{"": true, "none": false, "device-event": false} {
-		context := map[string]any{prefix + "audit-configuration": "existing", prefix + "audit-subscription": "off"}
-		if forward != "" {
-			context[prefix+"forward"] = forward
-		}
-		if _, err := readConfig(context); (err != nil) != wrong || wrong && !strings.Contains(err.Error(), `defenderhub:audit-subscription: "off", want on or existing`) {
-			t.Errorf("forward %q: error %v", forward, err)
-		}
-	}
-}
-
 func TestAlarmsTellTheTopic(t *testing.T) {
 	defer jsii.Close()
 	const topic = "arn:aws:sns:eu-central-1:123456789012:on-call"
@@ -210,6 +198,13 @@ func TestSettingsThatDoNotGoTogetherEndTheAppWithTheirErrorAlone(t *testing.T) {
 		`"audit-configuration":"existing","audit-disabled":"LOGGING_DISABLED_CHECK","audit-subscription":"off","forward":"audit"`: {
 			`audit-disabled: "set", want nothing here: the existing audit configuration decides; change it where it is owned`,
 			`forward: "audit", want it left out with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic`,
+		},
+		`"audit-configuration":"existing","audit-subscription":"off"`: {
+			`audit-subscription: "off", want on or existing with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic. Otherwise nobody would import the findings of audits. If that is meant, name the other sources in defenderhub:forward`,
+		},
+		`"engine":"self-managed","profile":"demo","report-topic":"fleet/+/report","reports-rule":"fleet_reports"`: {
+			`report-topic: "set", want nothing here: no behavior is judged by device reports: add one, such as those of starter, or set defenderhub:reports-every`,
+			`reports-rule: "set", want nothing here: no behavior is judged by device reports: add one, such as those of starter, or set defenderhub:reports-every`,
 		},
 		`"audit-except":"` + strings.Join(names(defender.Checks()), ",") + `"`:   {`audit-except: "17 checks", want at least one check left to schedule`},
 		`"audit-disabled":"` + strings.Join(names(defender.Checks()), ",") + `"`: {`audit-disabled: "17 checks", want at least one check enabled`},

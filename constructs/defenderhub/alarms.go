@@ -81,6 +81,13 @@ func (p AlarmsProps) validate() error {
 	return f.err()
 }
 
+// elsewhere reports a topic that the alarms of scope cannot notify.
+func (p AlarmsProps) elsewhere(scope constructs.Construct) error {
+	var f faults
+	f.alarmTopic(scope, "Topic", p.Topic)
+	return f.err()
+}
+
 // alarm reports how an alarm cannot be tuned.
 func (f *faults) alarm(field string, a Alarm) {
 	f.above(field, a)

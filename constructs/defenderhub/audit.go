@@ -128,6 +128,7 @@ func (p AuditProps) validate() error {
 	f.under("", defender.DeviceCertificateExpiring.Info().Threshold.Validate("CertificateExpiringDays", p.CertificateExpiringDays))
 	f.removalPolicy("RemovalPolicy", p.RemovalPolicy)
 	f.under("Architecture", p.Architecture.validate())
+	f.retention("LogRetention", p.LogRetention)
 	f.network(p.VPC, p.VPCSubnets, p.SecurityGroups)
 	f.topic("Topic", p.Topic)
 	f.key("EncryptionKey", p.EncryptionKey)
@@ -143,6 +144,7 @@ func (p AuditProps) validate() error {
 func (p AuditProps) taken(scope constructs.Construct) error {
 	var f faults
 	f.taken(scope, auditConfiguration, !p.Existing, "Existing", false, "true for this one")
+	f.taken(scope, named("scheduled audit", p.ScheduleName), !p.NoSchedule, "ScheduleName", p.ScheduleName, "another name, or empty for a generated one")
 	return f.err()
 }
 
@@ -305,6 +307,7 @@ func (a *audit) schedule(p AuditProps) {
 	for _, c := range p.scheduled() {
 		names = append(names, new(c.String()))
 	}
+	take(a, named("scheduled audit", p.ScheduleName))
 	a.scheduled = awsiot.NewCfnScheduledAudit(a, new("Schedule"), &awsiot.CfnScheduledAuditProps{
 		Frequency:          new(p.Schedule.Frequency()),
 		DayOfWeek:          orNil(p.Schedule.DayOfWeek()),

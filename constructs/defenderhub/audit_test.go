@@ -211,6 +211,7 @@ func TestWrongAuditPropsAreErrors(t *testing.T) {
 		"nothing enabled":      {defenderhub.AuditProps{Disabled: all}, []string{"Disabled"}},
 		"nothing scheduled":    {defenderhub.AuditProps{Except: all}, []string{"Except"}},
 		"no schedule":          {defenderhub.AuditProps{Except: all, NoSchedule: true}, nil},
+		"retention":            {defenderhub.AuditProps{LogRetention: "FOREVER", VPCSubnets: &awsec2.SubnetSelection{SubnetType: "PUBIC"}}, []string{"LogRetention", "VPCSubnets", "VPCSubnets.SubnetType"}},
 		"nothing to start":     {defenderhub.AuditProps{Except: all, NoSchedule: true, RunOnDeploy: true, Code: prebuilt()}, []string{"Except"}},
 		"no network":           {defenderhub.AuditProps{VPCSubnets: &awsec2.SubnetSelection{}, SecurityGroups: []awsec2.ISecurityGroup{}}, []string{"VPCSubnets", "SecurityGroups"}},
 		"policy, architecture": {defenderhub.AuditProps{RemovalPolicy: "KEEP", Architecture: 5}, []string{"RemovalPolicy", "Architecture"}},

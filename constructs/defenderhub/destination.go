@@ -2,6 +2,7 @@ package defenderhub
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -42,6 +43,12 @@ func (f *faults) queue(field string, queue awssqs.IQueue) {
 	}
 }
 
+// sameARN reports whether two ARNs are one once deployment has decided.
+func sameARN(scope constructs.IConstruct, a, b *string) bool {
+	stack := awscdk.Stack_Of(scope)
+	return reflect.DeepEqual(stack.Resolve(*a), stack.Resolve(*b))
+}
+
 // keyOf is the key of a user's topic or queue: its own where the app knows it, else given,
 // which the user named for it. It is nil where the app knows that there is none.
 func keyOf(destination constructs.IConstruct, own, given awskms.IKey) awskms.IKey {
@@ -69,6 +76,17 @@ func noteImported(destination constructs.IConstruct, key awskms.IKey, arn, actio
 		"This resource is imported, so its policy and its encryption are not known here. In another account, its policy needs: %s. "+
 			"With a customer-managed key, give the key as EncryptionKey; unless its policy lets IAM policies of this account use it, it needs: %s",
 		from([]string{action}, arn), from(sendingWithKey, "*"))))
+}
+
+// alarmTopic reports a topic in another Region, which Amazon CloudWatch refuses.
+// https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
+func (f *faults) alarmTopic(scope constructs.Construct, field string, topic awssns.ITopic) {
+	if topic == nil {
+		return
+	}
+	if here, there := *awscdk.Stack_Of(scope).Region(), *topic.Env().Region; here != there && !unresolved(here) && !unresolved(there) {
+		f.add(field, "a topic in "+there, "a topic in %s: an alarm notifies topics of its own Region alone", here)
+	}
 }
 
 // cloudWatch is the principal of alarms.

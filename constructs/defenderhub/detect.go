@@ -95,6 +95,32 @@ func (p DetectProps) validate() error {
 	return f.err()
 }
 
+// The names of these exist once per account and Region.
+const (
+	customMetric    = "custom metric"
+	securityProfile = "security profile"
+	topicRule       = "rule"
+)
+
+// taken reports what another construct of the app makes already, or cannot notify.
+func (p DetectProps) taken(scope constructs.Construct) error {
+	var f faults
+	if p.Engine == defender.Native {
+		for _, m := range p.createdMetrics() {
+			f.taken(scope, named(customMetric, m.Name), true, "ExistingCustomMetrics", nil, fmt.Sprintf("the custom metric %q here", m.Name))
+		}
+		for i, profile := range p.Profiles {
+			f.taken(scope, named(securityProfile, profile.Name), true, "Profiles"+index(i)+".Name", profile.Name, "another name, or empty for a generated one")
+		}
+	}
+	if p.Engine == defender.SelfManaged {
+		s := value(p.SelfManaged)
+		f.taken(scope, named(topicRule, s.ReportsRuleName), true, "SelfManaged.ReportsRuleName", s.ReportsRuleName, "another name, or empty for a generated one")
+		f.alarmTopic(scope, "SelfManaged.Alarms.Topic", value(s.Alarms).Topic)
+	}
+	return f.err()
+}
+
 // maxProfilesOfTarget is a quota of AWS IoT Device Defender.
 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 const maxProfilesOfTarget = 5
@@ -235,7 +261,7 @@ func NewDetect(scope constructs.Construct, id *string, props *DetectProps) Detec
 	d := &detect{}
 	constructs.NewConstruct_Override(d, scope, id)
 	p := value(props)
-	must(d, errors.Join(p.validate(), p.validateForwarder()))
+	must(d, errors.Join(p.validate(), p.validateForwarder(), p.taken(d)))
 	d.engine, d.topic = p.Engine, p.Topic
 	switch p.Engine {
 	case defender.Native:

@@ -71,6 +71,7 @@ func (d *detect) profile(id string, profile defender.SecurityProfile, dimensions
 	if retained != nil {
 		props.AdditionalMetricsToRetainV2 = &retained
 	}
+	take(d, named(securityProfile, profile.Name))
 	r := awsiot.NewCfnSecurityProfile(d, new(id), props)
 	for _, name := range customNames(profile) {
 		if metric := d.metrics[name]; metric != nil {
@@ -134,17 +135,28 @@ func (d *detect) dimension(filters []string, dimensions map[string]awsiot.CfnDim
 // customMetrics makes every custom metric that a profile uses and that is not there.
 func (d *detect) customMetrics(p DetectProps) map[string]awscdk.CfnResource {
 	made := map[string]awscdk.CfnResource{}
-	for _, profile := range p.profiles() {
-		for _, m := range customMetricsOf(profile) {
-			if made[m.Name] != nil || slices.Contains(p.ExistingCustomMetrics, m.Name) {
-				continue
-			}
-			made[m.Name] = awsiot.NewCfnCustomMetric(d, new("Metric-"+m.Name), &awsiot.CfnCustomMetricProps{
-				MetricName: new(m.Name), MetricType: new(m.CustomMetricType()),
-			})
-		}
+	for _, m := range p.createdMetrics() {
+		take(d, named(customMetric, m.Name))
+		made[m.Name] = awsiot.NewCfnCustomMetric(d, new("Metric-"+m.Name), &awsiot.CfnCustomMetricProps{
+			MetricName: new(m.Name), MetricType: new(m.CustomMetricType()),
+		})
 	}
 	return made
+}
+
+// createdMetrics are the custom metrics that profiles use and that are not there.
+func (p DetectProps) createdMetrics() []defender.MetricInfo {
+	var created []defender.MetricInfo
+	seen := map[string]bool{}
+	for _, profile := range p.profiles() {
+		for _, m := range customMetricsOf(profile) {
+			if !seen[m.Name] && !slices.Contains(p.ExistingCustomMetrics, m.Name) {
+				created = append(created, m)
+			}
+			seen[m.Name] = true
+		}
+	}
+	return created
 }
 
 // metricValue is a value as CloudFormation writes it: a count is text there.

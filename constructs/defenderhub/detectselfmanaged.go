@@ -240,6 +240,7 @@ func (p SelfManagedProps) validate() error {
 	f.number("MemoryMiB", p.MemoryMiB, 128, 10240, "MiB")
 	f.duration("Timeout", p.Timeout, 10*time.Second, 15*time.Minute)
 	f.under("LogLevel", validateLogLevel(p.LogLevel))
+	f.retention("LogRetention", p.LogRetention)
 	f.network(p.VPC, p.VPCSubnets, p.SecurityGroups)
 	f.removalPolicy("StateRemovalPolicy", p.StateRemovalPolicy)
 	f.under("Alarms", value(p.Alarms).validate())

@@ -71,6 +71,12 @@ func (p DetectProps) validateSelfManaged() error {
 	if err := f.err(); err != nil {
 		return err
 	}
+	if !config.Reports && total > 0 {
+		const instead = "no behavior is judged by device reports: add one, such as those of defender.StarterBehaviors(), or set SelfManaged.ReportsEvery"
+		f.connected("SelfManaged.ReportTopic", s.ReportTopic, instead)
+		f.connected("SelfManaged.ReportsRuleName", s.ReportsRuleName, instead)
+		f.connected("SelfManaged.ReportsSeverity", s.ReportsSeverity, instead)
+	}
 	if all, err := config.Compile(); err != nil && len(all) > defender.MaxLiveBehaviors {
 		f.add("Behaviors", fmt.Sprintf("%d behaviors", len(all)), "at most %d of all profiles together, those about device reports included", defender.MaxLiveBehaviors)
 	}

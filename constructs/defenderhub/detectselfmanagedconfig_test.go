@@ -45,13 +45,13 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 			*p.SelfManaged = defenderhub.SelfManagedProps{
 				Transport: 7, Shards: 201, ReportTopic: "a/+b", ReportsRuleName: "fleet-reports", ReportInterval: time.Second, ReportsEvery: 90 * time.Second, ReportsSeverity: 9, MinDatapoints: -1, MembershipAge: 25 * time.Hour, UnregisteredLifetime: time.Minute,
 				BatchSize: 10001, BatchWindow: 301 * time.Second, Closers: 17, Executable: "testdata", Architecture: 2, MemoryMiB: 64,
-				Timeout: time.Second, LogLevel: 3, VPCSubnets: &awsec2.SubnetSelection{}, StateRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
+				Timeout: time.Second, LogLevel: 3, LogRetention: "1 day", VPCSubnets: &awsec2.SubnetSelection{SubnetType: awsec2.SubnetType_PUBLIC}, StateRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
 				Alarms: &defenderhub.SelfManagedAlarmsProps{Errors: defenderhub.Alarm{Above: -1}, CloserStopped: defenderhub.Absence{Periods: 289}},
 			}
 		}, []string{
 			"SelfManaged.Transport", "SelfManaged.Shards", "SelfManaged.ReportTopic", "SelfManaged.ReportsRuleName", "SelfManaged.ReportInterval", "SelfManaged.ReportsEvery", "SelfManaged.ReportsSeverity", "SelfManaged.MinDatapoints", "SelfManaged.MembershipAge", "SelfManaged.UnregisteredLifetime",
 			"SelfManaged.BatchSize", "SelfManaged.BatchWindow", "SelfManaged.Closers", "SelfManaged.Executable", "SelfManaged.Architecture", "SelfManaged.MemoryMiB",
-			"SelfManaged.Timeout", "SelfManaged.LogLevel", "SelfManaged.VPCSubnets", "SelfManaged.StateRemovalPolicy", "SelfManaged.Alarms.Errors.Above", "SelfManaged.Alarms.CloserStopped.Periods", "SelfManaged.Forwarder",
+			"SelfManaged.Timeout", "SelfManaged.LogLevel", "SelfManaged.LogRetention", "SelfManaged.VPCSubnets", "SelfManaged.VPCSubnets.SubnetType", "SelfManaged.StateRemovalPolicy", "SelfManaged.Alarms.Errors.Above", "SelfManaged.Alarms.CloserStopped.Periods", "SelfManaged.Forwarder",
 		}},
 		"nobody listens": {func(p *defenderhub.DetectProps) { p.SelfManaged.Forwarder = nil }, []string{"SelfManaged.Forwarder"}},
 		"another's profiles": {func(p *defenderhub.DetectProps) {
@@ -83,6 +83,14 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 		"names of ours": {func(p *defenderhub.DetectProps) {
 			p.Profiles = []defender.SecurityProfile{{Name: defenderhub.DefaultProfile, Behaviors: defender.DemoBehaviors()}, {Name: evaluate.AgentProfile, Behaviors: defender.DemoBehaviors()}}
 		}, []string{"Profiles[0].Name", "Profiles[1].Name"}},
+		"no reports": {func(p *defenderhub.DetectProps) {
+			p.Behaviors = defender.DemoBehaviors()
+			p.SelfManaged.ReportTopic, p.SelfManaged.ReportsRuleName, p.SelfManaged.ReportsSeverity = "fleet/+/report", "fleet_reports", defender.High
+		}, []string{"SelfManaged.ReportTopic", "SelfManaged.ReportsRuleName", "SelfManaged.ReportsSeverity"}},
+		"reports are watched": {func(p *defenderhub.DetectProps) {
+			p.Behaviors, p.SelfManaged.Forwarder = defender.DemoBehaviors(), newForwarder()
+			p.SelfManaged.ReportsEvery, p.SelfManaged.ReportsRuleName = 15*time.Minute, "fleet_reports"
+		}, nil},
 		"retained metric": {func(p *defenderhub.DetectProps) { p.RetainedMetrics = []defender.Metric{defender.Disconnects} }, []string{"RetainedMetrics"}},
 		"alert topic":     {func(p *defenderhub.DetectProps) { p.Topic = awssns.NewTopic(newStack(), jsii.String("T"), nil) }, []string{"Topic"}},
 		"too many":        {func(p *defenderhub.DetectProps) { p.Profiles = many }, []string{"Behaviors"}},

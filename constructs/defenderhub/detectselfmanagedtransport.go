@@ -74,6 +74,7 @@ func (e *selfManaged) makeRules(p DetectProps, rules []evaluate.Rule) {
 		name := ""
 		if r.Kind == evaluate.DeviceReport {
 			name = p.SelfManaged.ReportsRuleName
+			take(e.scope, named(topicRule, name))
 		}
 		rule := awsiot.NewCfnTopicRule(e.scope, new("Rule-"+r.ID), &awsiot.CfnTopicRuleProps{
 			RuleName: orNil(name),

@@ -1,6 +1,7 @@
 package defenderhub
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 
@@ -153,6 +154,7 @@ func (p ForwarderProps) validate() error {
 	f.duration("Timeout", p.Timeout, 10*time.Second, 15*time.Minute)
 	f.duration("AuditTimeout", p.AuditTimeout, time.Minute, 15*time.Minute)
 	f.under("LogLevel", validateLogLevel(p.LogLevel))
+	f.retention("LogRetention", p.LogRetention)
 	f.network(p.VPC, p.VPCSubnets, p.SecurityGroups)
 	f.removalPolicy("LedgerRemovalPolicy", p.LedgerRemovalPolicy)
 	f.under("Alarms", value(p.Alarms).validate())
@@ -266,7 +268,7 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	f := &forwarder{}
 	constructs.NewConstruct_Override(f, scope, id)
 	p := value(props)
-	must(f, p.validate())
+	must(f, errors.Join(p.validate(), defender.Under("Alarms", value(p.Alarms).elsewhere(f))))
 	must(f, p.compile())
 
 	f.clientPattern = p.ClientPattern

@@ -299,13 +299,13 @@ func TestWrongForwarderPropsAreErrors(t *testing.T) {
 			Severities: map[defender.Source]defender.Severity{defender.DeviceEvents: 9, 77: defender.Low},
 			BatchSize:  10001, BatchWindow: 301 * time.Second, MaxConcurrency: 1,
 			Architecture: 2, MemoryMiB: 64, Timeout: 1500 * time.Millisecond, AuditTimeout: time.Second, LogLevel: 3,
-			VPCSubnets: &awsec2.SubnetSelection{}, LedgerRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
+			LogRetention: "FOREVER", VPCSubnets: &awsec2.SubnetSelection{SubnetType: "PUBIC"}, LedgerRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
 			Alarms: &defenderhub.AlarmsProps{DeadLetters: defenderhub.Alarm{Above: -1}, ImportFailures: defenderhub.Alarm{Periods: 289}, RefreshFailures: defenderhub.Alarm{Above: -1, Periods: 169}},
 		})
 	})
 	want := []string{
 		"EventTopic", "ClientPattern", "QuietTime", "Severities[device-event]", "Severities[Source(77)]", "BatchSize", "BatchWindow", "MaxConcurrency",
-		"Architecture", "MemoryMiB", "Timeout", "AuditTimeout", "LogLevel", "VPCSubnets", "LedgerRemovalPolicy",
+		"Architecture", "MemoryMiB", "Timeout", "AuditTimeout", "LogLevel", "LogRetention", "VPCSubnets", "VPCSubnets.SubnetType", "LedgerRemovalPolicy",
 		"Alarms.DeadLetters.Above", "Alarms.ImportFailures.Periods", "Alarms.RefreshFailures.Above", "Alarms.RefreshFailures.Periods",
 	}
 	if !slices.Equal(got, want) {

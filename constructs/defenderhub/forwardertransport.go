@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/defender"
 )
@@ -58,12 +59,36 @@ func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.
 	props := &awssns.SubscriptionProps{
 		Topic: topic, Protocol: awssns.SubscriptionProtocol_SQS, Endpoint: queue.QueueArn(), DeadLetterQueue: f.deadLetters,
 	}
-	if region := topic.Env().Region; *region != *awscdk.Stack_Of(f).Region() {
-		props.Region = region
+	here, there := *awscdk.Stack_Of(f).Region(), *topic.Env().Region
+	if here != there {
+		props.Region = &there
+	}
+	known := !unresolved(here) && !unresolved(there)
+	if here != there && known {
+		props.DeadLetterQueue = nil
+		awscdk.Annotations_Of(topic).AddInfoV2(new("defenderhub:topic-region"), new(fmt.Sprintf(
+			"This topic is in %s. What it cannot deliver to %s is lost: Amazon SNS takes a dead-letter queue in the topic's Region alone", there, here)))
 	}
 	subscription := awssns.NewSubscription(f, new(id), props)
+	if here != there && !known && !unresolved(there) {
+		f.onlyIn(there, subscription)
+	}
 	subscription.Node().AddDependency(added.PolicyDependable)
 	return subscription
+}
+
+// onlyIn keeps the dead-letter queue of a subscription where deployment finds that the topic
+// is in the stack's Region: Amazon SNS refuses one of another.
+// https://docs.aws.amazon.com/sns/latest/dg/sns-dead-letter-queues.html
+func (f *forwarder) onlyIn(region string, subscription awssns.Subscription) {
+	id := "In-" + region
+	condition, _ := f.Node().TryFindChild(&id).(awscdk.CfnCondition)
+	if condition == nil {
+		condition = awscdk.NewCfnCondition(f, &id, &awscdk.CfnConditionProps{Expression: awscdk.Fn_ConditionEquals(awscdk.Aws_REGION(), region)})
+	}
+	var resource awssns.CfnSubscription
+	jsii.UnsafeCast(subscription.Node().DefaultChild(), &resource)
+	resource.SetRedrivePolicy(awscdk.Fn_ConditionIf(condition.LogicalId(), resource.RedrivePolicy(), awscdk.Aws_NO_VALUE()))
 }
 
 // consumeQueues feeds function from queues. The CDK's event source would also let the

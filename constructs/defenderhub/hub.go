@@ -118,7 +118,9 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	must(h, err)
 	must(h, errors.Join(
 		defender.Under("Subscriptions", plan.subscriptions.taken(h)),
-		defender.Under("Audit", plan.audit.taken(h))))
+		defender.Under("Audit", plan.audit.taken(h)),
+		defender.Under("Detect", plan.detect.taken(h)),
+		defender.Under("Forwarder.Alarms", value(plan.forwarder.Alarms).elsewhere(h))))
 
 	h.forwards = plan.forward
 	h.subscriptions = NewProductSubscriptions(h, new("Subscriptions"), &plan.subscriptions)
@@ -201,6 +203,9 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	if plan.detect.Engine != defender.Native {
 		plan.subscriptions.Detect = SubscriptionOff
 	}
+	if p.Forward == nil && plan.subscriptions.Audit == SubscriptionOff && !plan.notifiesOfAudits() {
+		f.add("Subscriptions.Audit", plan.subscriptions.Audit.String(), auditsOfNobody)
+	}
 	plan.forward = plan.sources(p.Forward)
 	f.under("Forward", plan.validateForward())
 	plan.forwarder.withoutEvents = !slices.Contains(plan.forward, defender.DeviceEvents)
@@ -236,6 +241,10 @@ func (plan *hubPlan) sources(named []defender.Source) []defender.Source {
 	}
 	return forward
 }
+
+// auditsOfNobody is the way out where no findings of audits would arrive.
+const auditsOfNobody = "SubscriptionOn, SubscriptionExisting, or Audit.Topic, to which the existing audit configuration sends its results: nobody would import the findings of audits. " +
+	"If that is meant, name the other sources in Forward"
 
 // notifiesOfAudits tells whether a topic of audit results is known.
 func (plan *hubPlan) notifiesOfAudits() bool { return !plan.audit.Existing || plan.audit.Topic != nil }

@@ -56,13 +56,12 @@ func TestSourcesFollowTheSubscriptions(t *testing.T) {
 		props defenderhub.DefenderHubProps
 		want  []defender.Source
 	}{
-		"all on":                   {defenderhub.DefenderHubProps{Detect: nativeDetect()}, rules},
-		"existing":                 {defenderhub.DefenderHubProps{Subscriptions: existing}, rules},
-		"all off":                  {defenderhub.DefenderHubProps{Subscriptions: off, Detect: nativeDetect()}, append(slices.Clone(rules), defender.AuditNotifications, defender.DetectNotifications)},
-		"off without engine":       {defenderhub.DefenderHubProps{Subscriptions: off}, append(slices.Clone(rules), defender.AuditNotifications)},
-		"off, existing and silent": {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Existing: true}}, rules},
-		"chosen":                   {defenderhub.DefenderHubProps{Forward: []defender.Source{defender.DeviceEvents}}, []defender.Source{defender.DeviceEvents}},
-		"nothing":                  {defenderhub.DefenderHubProps{Forward: []defender.Source{}}, nil},
+		"all on":             {defenderhub.DefenderHubProps{Detect: nativeDetect()}, rules},
+		"existing":           {defenderhub.DefenderHubProps{Subscriptions: existing}, rules},
+		"all off":            {defenderhub.DefenderHubProps{Subscriptions: off, Detect: nativeDetect()}, append(slices.Clone(rules), defender.AuditNotifications, defender.DetectNotifications)},
+		"off without engine": {defenderhub.DefenderHubProps{Subscriptions: off}, append(slices.Clone(rules), defender.AuditNotifications)},
+		"chosen":             {defenderhub.DefenderHubProps{Forward: []defender.Source{defender.DeviceEvents}}, []defender.Source{defender.DeviceEvents}},
+		"nothing":            {defenderhub.DefenderHubProps{Forward: []defender.Source{}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hub := defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), withPrebuilt(&c.props))
@@ -232,6 +231,8 @@ func TestDoubledAndImpossibleSourcesAreErrors(t *testing.T) {
 		"audit twice, existing":   {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: existing}, []string{"Forward[0]"}},
 		"audit once":              {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: off}, nil},
 		"audit without a topic":   {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: off, Audit: &defenderhub.AuditProps{Existing: true}}, []string{"Forward[0]"}},
+		"audit by nobody":         {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Existing: true}}, []string{"Subscriptions.Audit"}},
+		"nobody, as named":        {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Existing: true}, Forward: defender.RuleSources()}, nil},
 		"detect twice":            {defenderhub.DefenderHubProps{Forward: detect, Detect: nativeDetect()}, []string{"Forward[0]"}},
 		"detect once":             {defenderhub.DefenderHubProps{Forward: detect, Detect: nativeDetect(), Subscriptions: off}, nil},
 		"detect without engine":   {defenderhub.DefenderHubProps{Forward: detect, Subscriptions: off}, []string{"Forward[0]"}},
@@ -296,12 +297,12 @@ func TestSeveritiesOfBehaviorsFitTheFunction(t *testing.T) {
 
 func TestWhatTheFacadeConnectsCannotBeSet(t *testing.T) {
 	stack := newStack()
-	queue := awssqs.NewQueue(stack, jsii.String("Queue"), nil)
+	queue, errors := awssqs.NewQueue(stack, jsii.String("Queue"), nil), awssqs.NewQueue(stack, jsii.String("Errors"), nil)
 	topic := awssns.NewTopic(stack, jsii.String("Topic"), nil)
 	key := awskms.NewKey(stack, jsii.String("Key"), nil)
 	got, _ := faults(t, func() {
 		defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
-			Rules:     &defenderhub.RulesProps{Queue: queue, ErrorQueue: queue, EncryptionKey: key},
+			Rules:     &defenderhub.RulesProps{Queue: queue, ErrorQueue: errors, EncryptionKey: key},
 			Forwarder: &defenderhub.ForwarderProps{AuditTopic: topic, DetectTopic: topic},
 		})
 	})

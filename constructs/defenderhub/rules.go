@@ -56,6 +56,9 @@ func (p RulesProps) validate() error {
 	}
 	f.queue("Queue", p.Queue)
 	f.queue("ErrorQueue", p.ErrorQueue)
+	if p.Queue != nil && p.ErrorQueue != nil && sameARN(p.Queue, p.Queue.QueueArn(), p.ErrorQueue.QueueArn()) {
+		f.add("ErrorQueue", "the same queue as Queue", "another queue, or nil for a new one: what makes Queue fail would also take the messages that could not be sent to it")
+	}
 	f.key("EncryptionKey", p.EncryptionKey)
 	return f.err()
 }

@@ -85,6 +85,8 @@ func TestGivenQueuesAndTopicAreUsed(t *testing.T) {
 func TestWrongRulesPropsAreErrors(t *testing.T) {
 	stack := newStack()
 	fifo := awssqs.NewQueue(stack, jsii.String("Fifo"), &awssqs.QueueProps{Fifo: jsii.Bool(true)})
+	queue, other := awssqs.NewQueue(stack, jsii.String("Queue"), nil), awssqs.NewQueue(stack, jsii.String("Other"), nil)
+	imported := func(id string, arn *string) awssqs.IQueue { return awssqs.Queue_FromQueueArn(stack, &id, arn) }
 	for name, c := range map[string]struct {
 		props defenderhub.RulesProps
 		want  []string
@@ -97,7 +99,13 @@ func TestWrongRulesPropsAreErrors(t *testing.T) {
 		"every topic":      {defenderhub.RulesProps{EventTopic: "#"}, []string{"EventTopic"}},
 		"variable":         {defenderhub.RulesProps{EventTopic: "fleet/${iot:ClientId}"}, []string{"EventTopic"}},
 		"token as a topic": {defenderhub.RulesProps{EventTopic: *awscdk.Fn_ImportValue(jsii.String("Topic"))}, nil},
-		"FIFO queues":      {defenderhub.RulesProps{Queue: fifo, ErrorQueue: fifo}, []string{"Queue", "ErrorQueue"}},
+		"FIFO queues":      {defenderhub.RulesProps{Queue: fifo, ErrorQueue: imported("OtherFifo", jsii.String(queueARN+".fifo"))}, []string{"Queue", "ErrorQueue"}},
+		"one queue":        {defenderhub.RulesProps{Queue: queue, ErrorQueue: queue}, []string{"ErrorQueue"}},
+		"two queues":       {defenderhub.RulesProps{Queue: queue, ErrorQueue: other}, nil},
+		"one imported": {defenderhub.RulesProps{Queue: imported("A", awscdk.Fn_ImportValue(jsii.String("Queue"))),
+			ErrorQueue: imported("B", awscdk.Fn_ImportValue(jsii.String("Queue")))}, []string{"ErrorQueue"}},
+		"two imported": {defenderhub.RulesProps{Queue: imported("C", awscdk.Fn_ImportValue(jsii.String("Queue"))),
+			ErrorQueue: imported("D", awscdk.Fn_ImportValue(jsii.String("ErrorQueue")))}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _ := faults(t, func() { defenderhub.NewRules(newStack(), jsii.String("Rules"), &c.props) })

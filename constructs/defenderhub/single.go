@@ -18,11 +18,19 @@ const (
 	securityHub        single = "security-hub"
 )
 
+// named is a resource that the user named, "" where deployment decides its name.
+func named(kind, name string) single {
+	if name == "" || unresolved(name) {
+		return ""
+	}
+	return single(kind + " " + name)
+}
+
 // taken reports a single that another construct of the app makes already, in the same stack
 // or in another one with the same account and Region: CloudFormation would fail in the
 // middle of a deployment. Stacks whose account or Region is not known are not compared.
 func (f *faults) taken(scope constructs.Construct, s single, wanted bool, field string, value any, want string) {
-	if !wanted {
+	if !wanted || s == "" {
 		return
 	}
 	for _, id := range s.marks(scope) {
@@ -36,6 +44,9 @@ func (f *faults) taken(scope constructs.Construct, s single, wanted bool, field 
 
 // take marks a single as made by scope.
 func take(scope constructs.Construct, s single) {
+	if s == "" {
+		return
+	}
 	var app constructs.Construct
 	jsii.UnsafeCast(scope.Node().Root(), &app)
 	for _, id := range s.marks(scope) {

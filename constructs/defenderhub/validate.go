@@ -85,15 +85,6 @@ func brief(d time.Duration) string {
 	return text
 }
 
-// removalPolicy reports a policy that the resources of this package do not have.
-func (f *faults) removalPolicy(field string, value awscdk.RemovalPolicy) {
-	switch value {
-	case "", awscdk.RemovalPolicy_DESTROY, awscdk.RemovalPolicy_RETAIN, awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE:
-	default:
-		f.add(field, string(value), "awscdk.RemovalPolicy_DESTROY, _RETAIN or _RETAIN_ON_UPDATE_OR_DELETE, or empty for the default")
-	}
-}
-
 // network reports what would place functions without a network to place them in.
 func (f *faults) network(vpc awsec2.IVpc, subnets *awsec2.SubnetSelection, groups []awsec2.ISecurityGroup) {
 	if vpc == nil {
@@ -101,6 +92,7 @@ func (f *faults) network(vpc awsec2.IVpc, subnets *awsec2.SubnetSelection, group
 		f.connected("VPCSubnets", subnets, instead)
 		f.connected("SecurityGroups", groups, instead)
 	}
+	f.subnetType("VPCSubnets.SubnetType", value(subnets).SubnetType)
 }
 
 // connected reports a prop that the facade sets itself.

@@ -1,0 +1,95 @@
+package defenderhub_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+)
+
+// in is a stack in a Region, "" for one of which nothing is known.
+func in(region string) awscdk.Stack {
+	if region == "" {
+		return newStack()
+	}
+	return awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), &awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: &region}})
+}
+
+// TestDeadLettersStayInTheTopicsRegion subscribes queues to a topic of another Region, of the
+// same, and of one that deployment may find to be either.
+func TestDeadLettersStayInTheTopicsRegion(t *testing.T) {
+	const arn = `{"deadLetterTargetArn":{"Fn::GetAtt":["ForwarderDeadLetters`
+	for name, c := range map[string]struct {
+		region, redrive string // the beginning of its policy
+		from            any
+		noted           bool
+	}{
+		"the same":      {"us-east-1", arn, nil, false},
+		"another":       {"eu-central-1", "null", "us-east-1", true},
+		"may be either": {"", `{"Fn::If":["ForwarderInuseast1`, "us-east-1", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stack := in(c.region)
+			topic := awssns.Topic_FromTopicArn(stack, jsii.String("Topic"), jsii.String(topicARN))
+			defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), AuditTopic: topic, DetectTopic: topic})
+			tpl := synth(t, stack)
+			ids := tpl.ids("AWS::SNS::Subscription")
+			if len(ids) != 2 {
+				t.Errorf("%d subscriptions", len(ids))
+			}
+			for _, id := range ids {
+				p := tpl[id].Properties
+				redrive := text(p["RedrivePolicy"])
+				if !strings.HasPrefix(redrive, c.redrive) || p["Region"] != c.from {
+					t.Errorf("%s: redrive policy %s, Region %v", id, redrive, p["Region"])
+				}
+				if strings.HasPrefix(redrive, `{"Fn::If"`) && (!strings.Contains(redrive, arn) || !strings.HasSuffix(redrive, `,{"Ref":"AWS::NoValue"}]}`)) {
+					t.Errorf("%s: redrive policy %s", id, redrive)
+				}
+			}
+			got := notes(stack)
+			if c.noted != slices.ContainsFunc(got, func(note string) bool {
+				return strings.HasPrefix(note, "info /Fleet/Topic: This topic is in us-east-1. What it cannot deliver to eu-central-1 is lost")
+			}) {
+				t.Errorf("noted %q", got)
+			}
+		})
+	}
+	stack := in("")
+	topic := awssns.NewTopic(stack, jsii.String("Topic"), nil)
+	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), AuditTopic: topic})
+	if redrive := text(synth(t, stack).one(t, "AWS::SNS::Subscription").Properties["RedrivePolicy"]); !strings.HasPrefix(redrive, arn) {
+		t.Errorf("redrive policy of a topic of the stack's own %s", redrive)
+	}
+}
+
+// TestAlarmsNotifyTheirRegion gives alarms a topic of another Region, which Amazon CloudWatch
+// refuses.
+func TestAlarmsNotifyTheirRegion(t *testing.T) {
+	for region, wrong := range map[string]bool{"us-east-1": false, "eu-central-1": true, "": false} {
+		for field, construct := range map[string]func(stack awscdk.Stack, topic awssns.ITopic){
+			"Alarms.Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
+				defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), Alarms: &defenderhub.AlarmsProps{Topic: topic}})
+			},
+			"Forwarder.Alarms.Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
+				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Forwarder: &defenderhub.ForwarderProps{Alarms: &defenderhub.AlarmsProps{Topic: topic}}}))
+			},
+			"Detect.SelfManaged.Alarms.Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
+				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
+					Detect: selfManaged(defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{Topic: topic}})}))
+			},
+		} {
+			stack := in(region)
+			topic := awssns.Topic_FromTopicArn(stack, jsii.String("Topic"), jsii.String(topicARN))
+			got, message := faults(t, func() { construct(stack, topic) })
+			if (got != nil) != wrong || wrong && !slices.Equal(got, []string{field}) {
+				t.Errorf("%s in %q: %v\n%s", field, region, got, message)
+			}
+		}
+	}
+}
