@@ -164,7 +164,7 @@ func TestOrderAndDuplicatesChangeNoTransition(t *testing.T) {
 		for _, i := range some {
 			behaviors = append(behaviors, all[i])
 		}
-		e := Evaluator{Behaviors: behaviors, Lateness: lateness, Fleet: fixedFleet{}, Connection: stillConnected}
+		e := Evaluator{Behaviors: behaviors, Lateness: lateness, Fleet: fixedFleet{}, Connection: rapid.SampledFrom([]func(string) (Connection, bool){stillConnected, func(string) (Connection, bool) { return Connection{}, false }}).Draw(t, "connection")}
 		bound := lateness.Milliseconds()
 		span := rapid.SampledFrom([]int64{10, 30, 90}).Draw(t, "span")
 		var inOrder, shuffled []arrival
