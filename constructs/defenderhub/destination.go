@@ -78,8 +78,8 @@ func noteImported(destination constructs.IConstruct, key awskms.IKey, arn, actio
 		from([]string{action}, arn), from(sendingWithKey, "*"))))
 }
 
-// alarmTopic reports a topic in another Region, which Amazon CloudWatch refuses.
-// https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
+// alarmTopic reports a topic in another Region. Amazon CloudWatch refuses it with
+// "Invalid region X specified. Only Y is supported.", as users report.
 func (f *faults) alarmTopic(scope constructs.Construct, field string, topic awssns.ITopic) {
 	if topic == nil {
 		return
