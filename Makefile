@@ -32,8 +32,8 @@ demo local bootstrap diff deploy destroy: export GOFLAGS := $(shell go env GOFLA
 test: lint test-go test-cdk test-cloud ## everything that CI runs
 
 test-go: ## what needs only Go, with the race detector: the domain, the Lambda functions, the direction of imports, the release
-	go test ./defender/... ./internal/... ./lambda/...
-	cd tools && go test ./...
+	go test -race -timeout 30m ./defender/... ./internal/... ./lambda/...
+	cd tools && go test -timeout 30m ./...
 
 test-cdk: node_modules/.ready cfn-lint ## constructs, snapshots, template invariants, cdk-nag, the consumer module
 	go test -timeout 30m . ./constructs/...
@@ -47,7 +47,7 @@ test-cloud: node_modules/.ready ## the local AWS and the end-to-end tests on it,
 
 lint: ## formatting, go vet, staticcheck and go mod tidy in every module; the Go API against the last tag
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
-	@for m in $(MODULES); do (cd $$m && go vet ./... && go mod tidy -diff) || { echo "in the module $$m"; exit 1; }; done
+	@for m in $(MODULES); do (cd $$m && go vet ./... && $(tool) staticcheck ./... && go mod tidy -diff) || { echo "in the module $$m"; exit 1; }; done
 	@cd tools && go run ./apicheck -C .. -tools go.mod
 
 release: ## check, write the changelog, build the functions' zips, tag and push; VERSION=v0.1.0

@@ -117,6 +117,7 @@ func TestSettingsThatTheEngineDoesNotReadAreWarnedOf(t *testing.T) {
 	}
 	c.hub.Forwarder.Code = awslambda.Code_FromAsset(jsii.String("constructs/defenderhub/testdata/prebuilt"), nil)
 	warned := *assertions.Annotations_FromStack(newStack(awscdk.NewApp(nil), c)).FindWarning(jsii.String("*"), assertions.Match_AnyValue())
+	//lint:ignore SA1019 the type's new module does not exist in Go
 	if len(warned) != 1 || !strings.Contains(fmt.Sprint(warned[0].Entry.Data), "defenderhub:reports-every is not read with defenderhub:engine none: it is for self-managed") {
 		t.Errorf("warned of %v", warned)
 	}
