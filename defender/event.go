@@ -89,6 +89,15 @@ func DecodeDeviceEvent(payload []byte) (DeviceEvent, error) {
 	return e, nil
 }
 
+// MaxEventTypes is how many types of events may be findings of their own, for each device,
+// where no list says which are expected. It also bounds the client IDs of refused connections
+// that may be findings of their own, for each certificate, and the findings of events that a
+// client publishes as if it were AWS IoT. It is a choice of this project.
+const MaxEventTypes = 20
+
+// ValidEventType reports whether an event may have the type.
+func ValidEventType(name string) bool { return eventType.MatchString(name) }
+
 const typeRule = "1 to 64 of a-z 0-9 -"
 
 // read reads a field.

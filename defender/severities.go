@@ -13,9 +13,18 @@ import (
 type Severities struct {
 	Sources   map[Source]Severity
 	Behaviors map[string]Severity
+	// Disconnects are by disconnect reason.
+	Disconnects map[string]Severity
+	// Events are by type of device event. Where there are any, no other type is expected;
+	// [SeverityDefault] leaves the severity to the event.
+	Events map[string]Severity
 }
 
-const behaviorPrefix = "detect/"
+const (
+	behaviorPrefix   = "detect/"
+	disconnectPrefix = "disconnect/"
+	eventPrefix      = "event/"
+)
 
 // String is the text form, sorted; "" when nothing is changed.
 func (s Severities) String() string {
@@ -30,19 +39,36 @@ func (s Severities) String() string {
 			pairs = append(pairs, behaviorPrefix+behavior+"="+severity.String())
 		}
 	}
+	for reason, severity := range s.Disconnects {
+		if severity != SeverityDefault {
+			pairs = append(pairs, disconnectPrefix+reason+"="+severity.String())
+		}
+	}
+	for event, severity := range s.Events {
+		if severity == SeverityDefault {
+			pairs = append(pairs, eventPrefix+event)
+			continue
+		}
+		pairs = append(pairs, eventPrefix+event+"="+severity.String())
+	}
 	slices.Sort(pairs)
 	return strings.Join(pairs, ",")
 }
 
 // ParseSeverities reads the text form.
 func ParseSeverities(text string) (Severities, error) {
-	s := Severities{Sources: map[Source]Severity{}, Behaviors: map[string]Severity{}}
+	s := Severities{Sources: map[Source]Severity{}, Behaviors: map[string]Severity{}, Disconnects: map[string]Severity{}, Events: map[string]Severity{}}
 	if text == "" {
 		return s, nil
 	}
 	var faults []error
 	for _, pair := range strings.Split(text, ",") {
-		name, label, _ := strings.Cut(pair, "=")
+		name, label, given := strings.Cut(pair, "=")
+		event, ofEvent := strings.CutPrefix(name, eventPrefix)
+		if ofEvent && !given {
+			s.Events[event] = SeverityDefault
+			continue
+		}
 		severity, err := ParseSeverity(label)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", name, err))
@@ -50,6 +76,14 @@ func ParseSeverities(text string) (Severities, error) {
 		}
 		if behavior, ok := strings.CutPrefix(name, behaviorPrefix); ok {
 			s.Behaviors[behavior] = severity
+			continue
+		}
+		if reason, ok := strings.CutPrefix(name, disconnectPrefix); ok {
+			s.Disconnects[reason] = severity
+			continue
+		}
+		if ofEvent {
+			s.Events[event] = severity
 			continue
 		}
 		source, err := ParseSource(name)

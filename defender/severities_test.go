@@ -18,8 +18,10 @@ func ExampleSeverities() {
 
 func TestSeveritiesSurviveTheEnvironment(t *testing.T) {
 	want := defender.Severities{
-		Sources:   map[defender.Source]defender.Severity{defender.DeviceEvents: defender.Critical, defender.AuditNotifications: defender.Informational},
-		Behaviors: map[string]defender.Severity{"a:b_c-d": defender.High},
+		Sources:     map[defender.Source]defender.Severity{defender.DeviceEvents: defender.Critical, defender.AuditNotifications: defender.Informational},
+		Behaviors:   map[string]defender.Severity{"a:b_c-d": defender.High},
+		Disconnects: map[string]defender.Severity{"DUPLICATE_CLIENTID": defender.Low},
+		Events:      map[string]defender.Severity{"tamper": defender.Critical, "boot": defender.SeverityDefault},
 	}
 	got, err := defender.ParseSeverities(want.String())
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -28,7 +30,7 @@ func TestSeveritiesSurviveTheEnvironment(t *testing.T) {
 }
 
 func TestSeveritiesReportEveryFault(t *testing.T) {
-	for _, text := range []string{"nonsense=HIGH", "device-event", "device-event=LOUD", "detect/b="} {
+	for _, text := range []string{"nonsense=HIGH", "device-event", "device-event=LOUD", "detect/b=", "event/x=LOUD", "event/x=", "disconnect/X"} {
 		if s, err := defender.ParseSeverities(text); err == nil {
 			t.Errorf("%q: got %v, want an error", text, s)
 		}

@@ -126,8 +126,8 @@ const DefaultEventTopic = "defenderhub/events/+"
 // SQL is the statement of the source's IoT rule, for SQL version [SQLVersion]. The
 // whole payload travels in base64, so that a payload that is no JSON, a missing
 // field or a name that SQL cannot write never loses a message. eventTopic is used
-// by [DeviceEvents] alone.
-func (s Source) SQL(eventTopic string) string {
+// by [DeviceEvents] alone, except, a list of disconnect reasons, by [SecurityDisconnects] alone.
+func (s Source) SQL(eventTopic string, except ...string) string {
 	row := s.Info()
 	fields := []string{
 		fmt.Sprintf("'%s' AS source", row.Name),
@@ -142,8 +142,12 @@ func (s Source) SQL(eventTopic string) string {
 	}
 	fields = append(fields, "encode(*, 'base64') AS payload")
 	sql := "SELECT " + strings.Join(fields, ", ") + " FROM '" + filter + "'"
-	if row.Where != "" {
-		sql += " WHERE " + row.Where
+	where := row.Where
+	if s == SecurityDisconnects && len(except) > 0 {
+		where = anyOf("disconnectReason", slices.DeleteFunc(slices.Clone(SecurityDisconnectReasons), func(r string) bool { return slices.Contains(except, r) }))
+	}
+	if where != "" {
+		sql += " WHERE " + where
 	}
 	return sql
 }

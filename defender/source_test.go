@@ -252,3 +252,13 @@ func FuzzDecodeEnvelope(f *testing.F) {
 		}
 	})
 }
+
+func TestExceptedDisconnectReasonsAreNotSelected(t *testing.T) {
+	sql := defender.SecurityDisconnects.SQL("", "DUPLICATE_CLIENTID")
+	if !strings.HasSuffix(sql, " WHERE disconnectReason = 'AUTH_ERROR' OR disconnectReason = 'FORBIDDEN_ACCESS'") {
+		t.Error(sql)
+	}
+	if sql := defender.RefusedConnections.SQL("", "DUPLICATE_CLIENTID"); strings.Contains(sql, "WHERE") {
+		t.Error(sql)
+	}
+}

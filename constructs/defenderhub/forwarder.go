@@ -2,7 +2,11 @@ package defenderhub
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -49,6 +53,19 @@ type ForwarderProps struct {
 	// a day.
 	// Default: nil, LOW for refused reports, the check's for audits, MEDIUM for the others.
 	Severities map[defender.Source]defender.Severity
+	// DisconnectSeverities are those of the findings of a disconnect reason of
+	// defender.SecurityDisconnectReasons, instead of the source's. RulesProps.ExceptDisconnects
+	// leaves a reason out.
+	// Default: nil, the severity of defender.SecurityDisconnects.
+	DisconnectSeverities map[string]defender.Severity
+	// EventTypes are the types of device events that are expected, with their severities.
+	// SeverityDefault leaves the severity to the event. All other types of a device share one
+	// finding, with the source's severity, so that no device can raise findings at will. At most
+	// 1,000 characters, with 10 more for each type: an environment takes 4 KB.
+	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+	// Default: nil, any type is a finding of its own, with the severity that the event names,
+	// up to defender.MaxEventTypes types per device. All others share one finding per device.
+	EventTypes map[string]defender.Severity
 
 	// BatchSize is how many messages one invocation gets, 1 to 10000.
 	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
@@ -146,6 +163,16 @@ func (p ForwarderProps) validate() error {
 	f.key("EncryptionKey", p.EncryptionKey)
 	f.duration("QuietTime", p.QuietTime, time.Hour, 80*24*time.Hour)
 	f.under("Severities", validateSeverities(p.Severities))
+	f.under("DisconnectSeverities", validateNamedSeverities(p.DisconnectSeverities, "one of "+strings.Join(defender.SecurityDisconnectReasons, ", "),
+		func(reason string) bool { return slices.Contains(defender.SecurityDisconnectReasons, reason) }))
+	f.under("EventTypes", validateNamedSeverities(p.EventTypes, "a type of 1 to 64 of a-z 0-9 -", defender.ValidEventType))
+	length := 0
+	for t := range p.EventTypes {
+		length += len(t) + 10
+	}
+	if length > maxEventTypesText {
+		f.add("EventTypes", fmt.Sprintf("%d characters", length), fmt.Sprintf("at most %d, with 10 more for each type: fewer or shorter types", maxEventTypesText))
+	}
 	f.number("BatchSize", p.BatchSize, 1, 10000, "messages")
 	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
 	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
@@ -184,6 +211,24 @@ func validateSeverities(severities map[defender.Source]defender.Severity) error 
 		if !s.Known() {
 			f.add(field, s.String(), "one of the sources of package defender, such as defender.RejectedReports")
 		} else if v := severities[s]; v < defender.SeverityDefault || v > defender.Critical {
+			f.add(field, int(v), "SeverityDefault, Informational, Low, Medium, High or Critical")
+		}
+	}
+	return f.err()
+}
+
+// maxEventTypesText leaves room for the rest in an environment, which takes 4 KB.
+const maxEventTypesText = 1000
+
+// validateNamedSeverities reports unknown names and severities, by name.
+func validateNamedSeverities(severities map[string]defender.Severity, names string, known func(string) bool) error {
+	var f faults
+	for _, name := range slices.Sorted(maps.Keys(severities)) {
+		field := fmt.Sprintf("[%q]", name)
+		if !known(name) {
+			f.add(field, name, names)
+		}
+		if v := severities[name]; v < defender.SeverityDefault || v > defender.Critical {
 			f.add(field, int(v), "SeverityDefault, Informational, Low, Medium, High or Critical")
 		}
 	}

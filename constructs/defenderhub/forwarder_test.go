@@ -1,6 +1,7 @@
 package defenderhub_test
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -77,7 +78,9 @@ func TestEventSourcesReportEachMessage(t *testing.T) {
 func TestFunctionKnowsWhatItNeeds(t *testing.T) {
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{
 		EventTopic: "plant/+", ClientPattern: "(.+)-agent", QuietTime: 48 * time.Hour, LogLevel: slog.LevelDebug,
-		Severities: map[defender.Source]defender.Severity{defender.RejectedReports: defender.High},
+		Severities:           map[defender.Source]defender.Severity{defender.RejectedReports: defender.High},
+		DisconnectSeverities: map[string]defender.Severity{"DUPLICATE_CLIENTID": defender.Low},
+		EventTypes:           map[string]defender.Severity{"tamper": defender.Critical, "boot": defender.SeverityDefault},
 	})
 	for _, id := range tp.ids("AWS::Lambda::Function") {
 		p := tp[id].Properties
@@ -89,7 +92,7 @@ func TestFunctionKnowsWhatItNeeds(t *testing.T) {
 			defender.EnvClientPattern:      `"(.+)-agent"`,
 			defender.EnvLogLevel:           `"DEBUG"`,
 			defender.EnvQuietTime:          `"48h0m0s"`,
-			defender.EnvSeverities:         `"rejected-report=HIGH"`,
+			defender.EnvSeverities:         `"disconnect/DUPLICATE_CLIENTID=LOW,event/boot,event/tamper=CRITICAL,rejected-report=HIGH"`,
 		} {
 			if got := text(env[name]); got != want {
 				t.Errorf("%s: %s is %s, want %s", id, name, got, want)
@@ -289,6 +292,28 @@ func TestFunctionCanBePlacedAndTraced(t *testing.T) {
 	}
 	if role := tp.named(t, "AWS::IAM::Role", "ForwarderFunctionRole").Properties; role["ManagedPolicyArns"] != nil {
 		t.Errorf("the role may also what %s allows", text(role["ManagedPolicyArns"]))
+	}
+}
+
+func TestWrongNamesOfSeveritiesAreErrors(t *testing.T) {
+	long := map[string]defender.Severity{}
+	for i := range 40 {
+		long[fmt.Sprintf("type-%040d", i)] = defender.Low
+	}
+	for name, c := range map[string]struct {
+		props defenderhub.ForwarderProps
+		want  []string
+	}{
+		"disconnects": {defenderhub.ForwarderProps{DisconnectSeverities: map[string]defender.Severity{"CONNECTION_LOST": defender.Low, "AUTH_ERROR": 9}}, []string{`DisconnectSeverities["AUTH_ERROR"]`, `DisconnectSeverities["CONNECTION_LOST"]`}},
+		"types":       {defenderhub.ForwarderProps{EventTypes: map[string]defender.Severity{"Tamper": defender.Low, "a,b": defender.Low}}, []string{`EventTypes["Tamper"]`, `EventTypes["a,b"]`}},
+		"too long":    {defenderhub.ForwarderProps{EventTypes: long}, []string{"EventTypes"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, _ := faults(t, func() { defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &c.props) })
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
 	}
 }
 

@@ -52,7 +52,7 @@ func (f *forwarder) environment(p ForwarderProps) map[string]string {
 	if p.ClientPattern != "" {
 		env[defender.EnvClientPattern] = p.ClientPattern
 	}
-	if s := (defender.Severities{Sources: p.Severities, Behaviors: p.behaviorSeverities}).String(); s != "" {
+	if s := (defender.Severities{Sources: p.Severities, Behaviors: p.behaviorSeverities, Disconnects: p.DisconnectSeverities, Events: p.EventTypes}).String(); s != "" {
 		env[defender.EnvSeverities] = s
 	}
 	return env

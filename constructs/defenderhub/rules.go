@@ -3,6 +3,7 @@ package defenderhub
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
@@ -28,6 +29,12 @@ type RulesProps struct {
 	// topic with SelfManagedProps.ReportTopic.
 	// Default: "", defender.DefaultEventTopic.
 	EventTopic string
+	// ExceptDisconnects are disconnect reasons of defender.SecurityDisconnectReasons that the
+	// rule leaves out, such as "DUPLICATE_CLIENTID" where networks flap. Findings of a reason
+	// that was forwarded before end after the quiet time.
+	// ForwarderProps.DisconnectSeverities gives a reason another severity instead.
+	// Default: nil, all of them are forwarded.
+	ExceptDisconnects []string
 	// Queue receives the events: a standard queue, encrypted by Amazon SQS or with a
 	// customer-managed key if at all.
 	// Default: nil, a new queue, encrypted, TLS only, that keeps messages for 14 days.
@@ -53,6 +60,14 @@ func (p RulesProps) validate() error {
 	}
 	if p.EventTopic != "" && !unresolved(p.EventTopic) {
 		f.under("EventTopic", defender.ValidateEventTopic(p.EventTopic))
+	}
+	for i, reason := range p.ExceptDisconnects {
+		if !slices.Contains(defender.SecurityDisconnectReasons, reason) || slices.Index(p.ExceptDisconnects, reason) < i {
+			f.add("ExceptDisconnects"+index(i), reason, "each of "+strings.Join(defender.SecurityDisconnectReasons, ", ")+" at most once: no other reason is forwarded")
+		}
+	}
+	if len(p.ExceptDisconnects) >= len(defender.SecurityDisconnectReasons) {
+		f.add("ExceptDisconnects", strings.Join(p.ExceptDisconnects, ", "), "at least one reason left: without any, leave defender.SecurityDisconnects out of Sources, or of Forward")
 	}
 	f.queue("Queue", p.Queue)
 	f.queue("ErrorQueue", p.ErrorQueue)
@@ -141,7 +156,7 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 	})
 	suppressAliases(policy, used...)
 	for _, s := range r.sources {
-		r.bySource[s] = r.rule(s, or(p.EventTopic, defender.DefaultEventTopic), policy)
+		r.bySource[s] = r.rule(s, or(p.EventTopic, defender.DefaultEventTopic), p.ExceptDisconnects, policy)
 	}
 	return r
 }
@@ -156,11 +171,11 @@ func newOwnQueue(scope constructs.Construct, id string, key awskms.IKey) awssqs.
 }
 
 // rule makes the rule of one source.
-func (r *rules) rule(s defender.Source, eventTopic string, policy awsiam.Policy) awscdk.CfnResource {
+func (r *rules) rule(s defender.Source, eventTopic string, exceptDisconnects []string, policy awsiam.Policy) awscdk.CfnResource {
 	rule := awsiot.NewCfnTopicRule(r, new(s.String()), &awsiot.CfnTopicRuleProps{
 		TopicRulePayload: &awsiot.CfnTopicRule_TopicRulePayloadProperty{
 			Description:      new("Security events for AWS Security Hub: " + s.String()),
-			Sql:              new(s.SQL(eventTopic)),
+			Sql:              new(s.SQL(eventTopic, exceptDisconnects...)),
 			AwsIotSqlVersion: new(defender.SQLVersion),
 			Actions:          &[]any{sqsAction(r.queue, r.role)},
 			ErrorAction:      sqsAction(r.errorQueue, r.role),

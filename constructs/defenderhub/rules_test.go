@@ -82,6 +82,17 @@ func TestGivenQueuesAndTopicAreUsed(t *testing.T) {
 	}
 }
 
+func TestExceptedDisconnectReasonsAreNotInTheRule(t *testing.T) {
+	stack := newStack()
+	defenderhub.NewRules(stack, jsii.String("Rules"), &defenderhub.RulesProps{
+		Sources: []defender.Source{defender.SecurityDisconnects}, ExceptDisconnects: []string{"DUPLICATE_CLIENTID"},
+	})
+	payload := synth(t, stack).one(t, "AWS::IoT::TopicRule").Properties["TopicRulePayload"]
+	if sql := path(payload, "Sql").(string); !strings.Contains(sql, "AUTH_ERROR") || strings.Contains(sql, "DUPLICATE_CLIENTID") {
+		t.Errorf("SQL %s", sql)
+	}
+}
+
 func TestWrongRulesPropsAreErrors(t *testing.T) {
 	stack := newStack()
 	fifo := awssqs.NewQueue(stack, jsii.String("Fifo"), &awssqs.QueueProps{Fifo: jsii.Bool(true)})
@@ -99,6 +110,8 @@ func TestWrongRulesPropsAreErrors(t *testing.T) {
 		"every topic":      {defenderhub.RulesProps{EventTopic: "#"}, []string{"EventTopic"}},
 		"variable":         {defenderhub.RulesProps{EventTopic: "fleet/${iot:ClientId}"}, []string{"EventTopic"}},
 		"token as a topic": {defenderhub.RulesProps{EventTopic: *awscdk.Fn_ImportValue(jsii.String("Topic"))}, nil},
+		"reasons":          {defenderhub.RulesProps{ExceptDisconnects: []string{"AUTH_ERROR", "AUTH_ERROR", "CONNECTION_LOST"}}, []string{"ExceptDisconnects[1]", "ExceptDisconnects[2]", "ExceptDisconnects"}},
+		"all reasons":      {defenderhub.RulesProps{ExceptDisconnects: defender.SecurityDisconnectReasons}, []string{"ExceptDisconnects"}},
 		"FIFO queues":      {defenderhub.RulesProps{Queue: fifo, ErrorQueue: imported("OtherFifo", jsii.String(queueARN+".fifo"))}, []string{"Queue", "ErrorQueue"}},
 		"one queue":        {defenderhub.RulesProps{Queue: queue, ErrorQueue: queue}, []string{"ErrorQueue"}},
 		"two queues":       {defenderhub.RulesProps{Queue: queue, ErrorQueue: other}, nil},

@@ -26,6 +26,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/lambda/internal/audit"
+	"github.com/defenderhub/defenderhub/lambda/internal/bound"
 	"github.com/defenderhub/defenderhub/lambda/internal/connections"
 	"github.com/defenderhub/defenderhub/lambda/internal/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
@@ -139,6 +140,7 @@ func build(ctx context.Context, getenv func(string) string) (*ingest.Handler, er
 		Restate: &restate.Restater{Table: table, Findings: book, Deliver: deliver, Region: e.region, Version: version(os.Environ()), Log: log},
 		Sweeper: &sweep.Sweeper{Table: table, Findings: book, Deliver: deliver, Region: e.region, Live: e.live, Log: log},
 		Things:  registry.NewOwn(aws, registry.Config{MaxAge: membershipAge, Size: knownClients, Clients: e.clients}),
+		Bounds:  &bound.Bounds{Table: table, Region: e.region},
 		Ledger:  book, Metrics: metrics, Log: log, Now: time.Now,
 		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, Live: e.live, DeadLetterQueueURL: e.deadLetters,
 	}, nil

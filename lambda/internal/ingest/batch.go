@@ -48,6 +48,7 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 		messages[i] = h.read(ctx, r, sent[i])
 		h.Metrics.Count(messages[i].source, defender.MetricReceived, 1)
 	}
+	h.bound(work, messages)
 	h.announce(work, now, messages)
 	for _, m := range messages {
 		signals = append(signals, m.signals...)
@@ -79,6 +80,25 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 		h.Log.Error(hubOffAdvice, "region", h.Region)
 	}
 	return response
+}
+
+// bound replaces the signals of senders that raise more findings than they may.
+func (h *Handler) bound(ctx context.Context, messages []*message) {
+	var signals []signal.Signal
+	var owners []*message
+	for _, m := range messages {
+		for _, s := range m.signals {
+			signals, owners = append(signals, s), append(owners, m)
+		}
+		m.signals = nil
+	}
+	results, faults := h.Bounds.Apply(ctx, signals)
+	for i, m := range owners {
+		if err := faults[i]; err != nil {
+			m.outcome = delivery.Worst(m.outcome, delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()})
+		}
+		m.signals = append(m.signals, results[i]...)
+	}
 }
 
 // announce makes sure that the findings of behaviors that messages raise are found when

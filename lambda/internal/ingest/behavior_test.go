@@ -273,7 +273,8 @@ func TestSweepWaitsForSecurityHub(t *testing.T) {
 func TestAlarmThatCannotBeAnnouncedComesAgain(t *testing.T) {
 	r := newRig(t)
 	r.deploy(live("small"))
-	m, other := r.alarm("pump-1", "small"), r.device("pump-1", start, tamper)
+	m := r.alarm("pump-1", "small")
+	other := r.message(ruleBody(defender.SecurityDisconnects, "$aws/events/presence/disconnected/186b5", `{"clientId":"186b5","disconnectReason":"AUTH_ERROR"}`, nil))
 	var once sync.Once
 	r.table.Step = func(context.Context, string, bool) (err error) {
 		once.Do(func() { err = errBroken })
@@ -283,7 +284,7 @@ func TestAlarmThatCannotBeAnnouncedComesAgain(t *testing.T) {
 		t.Errorf("%v come again", again)
 	}
 	r.must(m)
-	r.want(map[string]string{"behavior/us-east-1/plant/small/pump-1": "ACTIVE", "device-event/us-east-1/pump-1/tamper": "ACTIVE"})
+	r.want(map[string]string{"behavior/us-east-1/plant/small/pump-1": "ACTIVE", "security-disconnect/us-east-1/186b5/AUTH_ERROR": "ACTIVE"})
 }
 
 // What the evaluator says of a behavior that came back, in any order, whether the sweep came

@@ -19,6 +19,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/lambda/internal/audit"
+	"github.com/defenderhub/defenderhub/lambda/internal/bound"
 	"github.com/defenderhub/defenderhub/lambda/internal/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
@@ -74,6 +75,7 @@ type Handler struct {
 	Audit   Auditor
 	Ledger  Due
 	Sweeper Sweeper
+	Bounds  *bound.Bounds
 	Things  Things
 	Restate Restater
 	Metrics *emf.Metrics

@@ -24,6 +24,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/lambda/internal/audit"
+	"github.com/defenderhub/defenderhub/lambda/internal/bound"
 	"github.com/defenderhub/defenderhub/lambda/internal/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/importer"
@@ -99,7 +100,7 @@ func (r *rig) build(config securityhubtest.Config) {
 	}
 	r.handler = &ingest.Handler{
 		Restate: r.restater,
-		Sweeper: r.sweeper, Things: r.things,
+		Sweeper: r.sweeper, Bounds: &bound.Bounds{Table: r.table, Region: region}, Things: r.things,
 		SQS: r.sqs, Deliver: deliver, Ledger: book, Metrics: metrics, Log: log, Now: now,
 		Audit:  &audit.Auditor{IoT: r.iot, Table: r.table, Findings: book, Deliver: deliver, Region: region, Log: log, Random: func(int64) int64 { return 0 }},
 		Region: region, EventTopic: "defenderhub/events/+", DeadLetterQueueURL: deadURL,

@@ -57,7 +57,7 @@ func decide(e *Entry, s signal.Signal, now int64) (Entry, verdict) {
 	case order <= 0:
 		return *e, nothing
 	case e.Status == Confirmed && repeats(*e, s, now):
-		if !e.Source.Info().Clears && s.Time-e.LastObserved < seldom.Milliseconds() {
+		if !e.clears() && s.Time-e.LastObserved < seldom.Milliseconds() {
 			return *e, nothing
 		}
 		next := observe(*e, s, now)
@@ -76,7 +76,7 @@ func begin(e Entry, s signal.Signal, now int64) (Entry, verdict) {
 		return take(e, s, now), claim
 	}
 	e.Source, e.Check, e.ID = s.Source, s.Check, s.Finding.ID
-	e.Profile, e.Behavior = s.Profile, s.Behavior
+	e.Profile, e.Behavior, e.Quiet = s.Profile, s.Behavior, s.Quiet
 	e.Status, e.State, e.Order, e.Digest = Unseen, s.Finding.RecordState, s.Order, s.Digest
 	e.LastObserved = min(s.Time, now)
 	e.Finding, e.Inherits = &s.Finding, s.Inherits
@@ -101,7 +101,7 @@ func lateBeginning(e Entry, s signal.Signal, now int64) Entry {
 func take(e Entry, s signal.Signal, now int64) Entry {
 	e = observe(e.claimed(), s, now)
 	e.Source, e.Check, e.ID = s.Source, s.Check, s.Finding.ID
-	e.Profile, e.Behavior = s.Profile, s.Behavior
+	e.Profile, e.Behavior, e.Quiet = s.Profile, s.Behavior, s.Quiet
 	e.Inherits = false
 	e.State, e.Order, e.Digest = s.Finding.RecordState, s.Order, s.Digest
 	if e.CreatedAt == 0 {

@@ -41,6 +41,8 @@ type Entry struct {
 	Digest string               `json:"digest"`
 	// Inherits is that of an end that is Unseen.
 	Inherits bool `json:"inherits,omitempty"`
+	// Quiet is that of the signals.
+	Quiet bool `json:"quiet,omitempty"`
 
 	CreatedAt     int64 `json:"createdAt,omitempty"`
 	UpdatedAt     int64 `json:"updatedAt,omitempty"`
@@ -202,13 +204,16 @@ func (l *Ledger) dueAt(e Entry) time.Time {
 	return due
 }
 
+// clears reports whether an event ends the finding.
+func (e Entry) clears() bool { return e.Source.Info().Clears && !e.Quiet }
+
 // quietAt is when a finding of which nothing is heard is archived, zero for those that
 // only an event ends.
 func (l *Ledger) quietAt(e Entry) time.Time {
 	switch {
 	case e.Source == defender.AuditNotifications:
 		return time.UnixMilli(max(e.LastObserved, e.Order.Time)).Add(defender.AuditFindingLifetime)
-	case e.Source.Info().Clears:
+	case e.clears():
 		return time.Time{}
 	}
 	return time.UnixMilli(e.LastObserved).Add(l.quiet)

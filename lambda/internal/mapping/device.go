@@ -19,7 +19,7 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 	p := m.here()
 	who, identity := sender(e)
 	f := m.finding(defender.FindingID(source, m.Region, append(identity, event.Type)...), ruleGenerator(source))
-	f.FindingProviderFields = m.eventFields(event.Severity)
+	f.FindingProviderFields = m.eventFields(event.Type, event.Severity)
 	f.Title = eventTitle(who, event.Type)
 	f.Description = event.Description
 	if f.Description == "" {
@@ -58,14 +58,65 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 		f.RecordState = defender.Archived
 	}
 	s := signal.New(source, f, e.Time, signal.Order{Time: e.Time}, substance(event)...)
-	s.Inherits = event.State == defender.EventCleared && event.Severity == ""
+	set, listed := m.Severities.Events[event.Type]
+	s.Inherits = event.State == defender.EventCleared && event.Severity == "" && set == defender.SeverityDefault
+	switch {
+	case listed:
+		return s, nil // there are no more than the deployment lists
+	case len(m.Severities.Events) > 0:
+		s.Bound = &signal.Bound{Over: m.otherEvents(e, event, " reports events of types that the deployment does not list.")}
+	default:
+		s.Bound = &signal.Bound{
+			Group: groupOf(source, m.senderGroup(e)...),
+			Over:  m.otherEvents(e, event, fmt.Sprintf(" reports more than %d types of events.", defender.MaxEventTypes)),
+		}
+	}
 	return s, nil
 }
 
-// eventFields have the severity that the device named, else that of the source.
-func (m Mapper) eventFields(named string) defender.FindingProviderFields {
+// senderGroup is who shares the limit of types. A topic is the sender's choice: all senders
+// that nothing else identifies share one.
+func (m Mapper) senderGroup(e defender.Envelope) []string {
+	if _, identity := sender(e); identity[0] != "topic" {
+		return identity
+	}
+	return []string{"topic"}
+}
+
+// otherEvents is the finding that a sender's events share that are not findings of their own;
+// nil for an event that says that one is over, which says nothing about the others.
+func (m Mapper) otherEvents(e defender.Envelope, event defender.DeviceEvent, what string) *signal.Signal {
+	if event.State == defender.EventCleared {
+		return nil
+	}
+	const source = defender.DeviceEvents
+	who, identity := sender(e)
+	if identity[0] == "topic" {
+		who = "An unidentified sender"
+	}
+	f := m.shared(source, m.senderGroup(e))
+	f.Title = who + what
+	f.Description = f.Title + " Those that have no finding of their own share this one; the last was " + event.Type +
+		". The device chooses type and severity, so this one has the severity of the source. It ends when no more such events come for the quiet time."
+	f.Remediation = remedy("Look at the device: it may be taken over, or its firmware makes up types. List the types that you expect in the prop Forwarder.EventTypes.", policiesURL)
+	fields := pairs{"EventType": event.Type}
+	fields.set("ThingName", e.Thing)
+	fields.set("ClientId", known(e.ClientID))
+	fields.set("Principal", e.Principal)
+	fields.set("SourceIp", e.SourceIP)
+	f.ProductFields = fields
+	other := pairs{}
+	other.set("ClientId", known(e.ClientID))
+	other.set("Principal", e.Principal)
+	f.Resources = []defender.Resource{m.here().client(identity[len(identity)-1], other)}
+	return m.over(source, f, e.Time)
+}
+
+// eventFields have the severity that the deployment lists for the type, else the one that the
+// device named, else that of the source.
+func (m Mapper) eventFields(kind, named string) defender.FindingProviderFields {
 	own, _ := defender.ParseSeverity(named) // one that is not named counts as none
-	fields := unusual(own.Or(m.severity(defender.DeviceEvents)))
+	fields := unusual(m.Severities.Events[kind].Or(own).Or(m.severity(defender.DeviceEvents)))
 	fields.Severity.Original = named
 	return fields
 }
@@ -121,6 +172,44 @@ func (m Mapper) notAWS(f defender.Finding, source defender.Source, e defender.En
 	f.ID = defender.FindingID(source, m.Region, append(identity, by)...)
 	f.ProductFields["PublishedBy"] = by
 	return f.Noted(" Client " + by + " published this, as AWS IoT alone should: it may be false.")
+}
+
+// groupOf names a group of findings of a source that share a limit.
+func groupOf(source defender.Source, parts ...string) string {
+	return defender.FindingID(source, "", parts...)
+}
+
+// sharedField marks a finding that a group's signals share.
+const sharedField = "SharedFinding"
+
+// shared is the frame of the finding that a group's signals share beyond its limit. No part of
+// an id has a #, so that it is no other finding's.
+func (m Mapper) shared(source defender.Source, group []string) defender.Finding {
+	f := m.finding(defender.FindingID(source, m.Region, group...)+"#more", ruleGenerator(source))
+	f.FindingProviderFields = unusual(m.severity(source))
+	f.SourceURL = m.here().deviceURL("")
+	return f
+}
+
+// over is the signal of a finding that many share: no event ends it.
+func (m Mapper) over(source defender.Source, f defender.Finding, at int64) *signal.Signal {
+	f.ProductFields[sharedField] = "true"
+	s := signal.New(source, f, at, signal.Order{Time: at})
+	s.Quiet = true
+	return &s
+}
+
+// forged limits the findings of events that one client publishes as if it were AWS IoT, about
+// clients and things that it invents.
+func (m Mapper) forged(s signal.Signal, source defender.Source, by string, at int64) signal.Signal {
+	f := m.shared(source, []string{"publisher", by})
+	f.Title = fmt.Sprintf("Client %s publishes more than %d different events as if it were AWS IoT.", by, defender.MaxEventTypes)
+	f.Description = f.Title + " They may be false. Those that have no finding of their own share this one. It ends when no more come for the quiet time."
+	f.Remediation = remedy("No policy of a device should allow $aws/rules/*. Remove that from the client's policy, and look at the client: it may be taken over.", policiesURL)
+	f.ProductFields = map[string]string{"PublishedBy": by}
+	f.Resources = []defender.Resource{m.here().client(by, pairs{"ClientId": by})}
+	s.Bound = &signal.Bound{Group: groupOf(source, "publisher", by), Over: m.over(source, f, at)}
+	return s
 }
 
 // substance of an event: what the device says, without its clock.

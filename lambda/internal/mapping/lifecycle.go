@@ -31,8 +31,11 @@ type lifecycleEvent struct {
 var disconnectRemedies = map[string]string{
 	"AUTH_ERROR":         "Check the client's certificate and policies: it tried something that it may not do, or its credentials ended. If the device is not yours, deactivate the certificate.",
 	"FORBIDDEN_ACCESS":   "The client used a topic that is closed to it. Check its firmware and its policy; if the device is not yours, deactivate the certificate.",
-	"DUPLICATE_CLIENTID": "Two connections use one client id. Find out which is the real device, give each its own id (best: its thing name, enforced by the policy), and look for cloned credentials.",
+	"DUPLICATE_CLIENTID": "Compare address and principal of both connections. If they differ, look for cloned credentials and give each device its own client ID, enforced by its policy. If they are one device's, its network flaps: lengthen its keep-alive and its wait before it reconnects.",
 }
+
+// duplicateCauses are the two causes of DUPLICATE_CLIENTID, which the event does not tell apart.
+const duplicateCauses = " Another connection took its client ID. Either two devices use one client ID, as with cloned credentials, or one device reconnected over a flapping network before AWS IoT saw that its old connection was gone."
 
 func (m Mapper) disconnect(e defender.Envelope) (signal.Signal, error) {
 	l, err := decodeLifecycle(defender.SecurityDisconnects, e)
@@ -45,10 +48,18 @@ func (m Mapper) disconnect(e defender.Envelope) (signal.Signal, error) {
 	f := m.connection(defender.SecurityDisconnects, e, l, l.DisconnectReason)
 	f.Title = disconnectTitle(l.who(), l.DisconnectReason)
 	f.Description = fmt.Sprintf("AWS IoT ended the connection of %s with reason %s.", l.whoLower(), l.DisconnectReason) + l.details() + errorActionNote(defender.SecurityDisconnects, e)
+	if l.DisconnectReason == "DUPLICATE_CLIENTID" {
+		f.Description += duplicateCauses
+	}
+	f.FindingProviderFields = unusual(m.disconnectSeverity(l.DisconnectReason))
 	f.Remediation = disconnectRemedy(l.DisconnectReason)
 	f.ProductFields["DisconnectReason"] = l.DisconnectReason
 	f = m.notAWS(f, defender.SecurityDisconnects, e, l.ClientID, l.DisconnectReason)
-	return l.signal(defender.SecurityDisconnects, e, f), nil
+	s := l.signal(defender.SecurityDisconnects, e, f)
+	if by := publisher(e, l.ClientID); by != "" {
+		s = m.forged(s, defender.SecurityDisconnects, by, e.Time)
+	}
+	return s, nil
 }
 
 func (m Mapper) refusedConnection(e defender.Envelope) (signal.Signal, error) {
@@ -66,7 +77,45 @@ func (m Mapper) refusedConnection(e defender.Envelope) (signal.Signal, error) {
 	f.Remediation = refusedRemedy()
 	f.ProductFields["ConnectFailureReason"] = reason
 	f = m.notAWS(f, defender.RefusedConnections, e, l.ClientID, reason)
-	return l.signal(defender.RefusedConnections, e, f), nil
+	s := l.signal(defender.RefusedConnections, e, f)
+	if by := publisher(e, l.ClientID); by != "" {
+		return m.forged(s, defender.RefusedConnections, by, e.Time), nil
+	}
+	s.Bound = m.inventedClients(e, l)
+	return s, nil
+}
+
+// inventedClients limits the client IDs with which one certificate is refused: a client that
+// is refused chooses its ID. Refusals without a principal share one limit.
+func (m Mapper) inventedClients(e defender.Envelope, l lifecycleEvent) *signal.Bound {
+	const source = defender.RefusedConnections
+	principal := l.PrincipalIdentifier
+	group := []string{"principal", principal}
+	who := "Principal " + principal
+	if principal == "" {
+		who = "A client without a principal"
+	}
+	f := m.shared(source, group)
+	f.Title = fmt.Sprintf("%s was refused connections with more than %d client IDs.", who, defender.MaxEventTypes)
+	f.Description = f.Title + " Those that have no finding of their own share this one; the last was " + l.ClientID + ". It ends when no more come for the quiet time."
+	f.Remediation = remedy("Whoever holds this certificate tries one client ID after the other. If it is one device's, deactivate it. If many devices share it, as for provisioning, check its policy.", policiesURL)
+	fields := pairs{"ClientId": l.ClientID}
+	fields.set("Principal", principal)
+	fields.set("SourceIp", l.IPAddress)
+	f.ProductFields = fields
+	other := pairs{}
+	other.set("Principal", principal)
+	id := principal
+	if id == "" {
+		id = "unknown principal"
+	}
+	f.Resources = []defender.Resource{m.here().client(id, other)}
+	return &signal.Bound{Group: groupOf(source, group...), Over: m.over(source, f, e.Time)}
+}
+
+// disconnectSeverity is the severity that the deployment gives the reason, else the source's.
+func (m Mapper) disconnectSeverity(reason string) defender.Severity {
+	return m.Severities.Disconnects[reason].Or(m.severity(defender.SecurityDisconnects))
 }
 
 func disconnectTitle(who, reason string) string { return who + " was disconnected: " + reason + "." }

@@ -399,3 +399,29 @@ func TestClientThatPublishesAnEventCannotNameAnotherThing(t *testing.T) {
 		}
 	}
 }
+
+func TestDisconnectReasonsHaveTheirSeveritiesAndBothCauses(t *testing.T) {
+	m := mapper("us-east-1")
+	m.Severities.Sources = map[defender.Source]defender.Severity{defender.SecurityDisconnects: defender.High}
+	m.Severities.Disconnects = map[string]defender.Severity{"DUPLICATE_CLIENTID": defender.Informational}
+	for reason, want := range map[string]string{"DUPLICATE_CLIENTID": "INFORMATIONAL", "AUTH_ERROR": "HIGH"} {
+		e := envelope(t, defender.SecurityDisconnects, "$aws/events/presence/disconnected/a", []byte(`{"clientId":"a","disconnectReason":"`+reason+`"}`), nil)
+		s, err := rule(m, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := s.Finding
+		if got := f.FindingProviderFields.Severity.Label; got != want {
+			t.Errorf("%s: %s, want %s", reason, got, want)
+		}
+		if got := m.Restate(s.Source, "", "", f).FindingProviderFields.Severity.Label; got != want {
+			t.Errorf("%s restated: %s, want %s", reason, got, want)
+		}
+		text := f.Description + f.Remediation.Recommendation.Text
+		for _, cause := range []string{"cloned credentials", "flapping network", "network flaps"} {
+			if strings.Contains(text, cause) != (reason == "DUPLICATE_CLIENTID") {
+				t.Errorf("%s names %q: %s", reason, cause, text)
+			}
+		}
+	}
+}

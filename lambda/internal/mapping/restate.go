@@ -12,6 +12,10 @@ import (
 func (m Mapper) Restate(source defender.Source, profile, behavior string, f defender.Finding) defender.Finding {
 	fields, related := f.ProductFields, f.FindingProviderFields.RelatedFindings
 	provider := &f.FindingProviderFields
+	if fields[sharedField] != "" {
+		*provider = unusual(m.severity(source))
+		return f.Fit()
+	}
 	title := ""
 	switch source {
 	case defender.RejectedReports:
@@ -20,14 +24,14 @@ func (m Mapper) Restate(source defender.Source, profile, behavior string, f defe
 	case defender.SecurityDisconnects:
 		reason := fields["DisconnectReason"]
 		title, f.Remediation = disconnectTitle(connected(fields), reason), disconnectRemedy(reason)
-		*provider = unusual(m.severity(source))
+		*provider = unusual(m.disconnectSeverity(reason))
 	case defender.RefusedConnections:
 		title, f.Remediation = refusedTitle(connected(fields), fields["ConnectFailureReason"]), refusedRemedy()
 		*provider = unusual(m.severity(source))
 	case defender.DeviceEvents:
 		who, _ := sender(defender.Envelope{Thing: fields["ThingName"], ClientID: fields["ClientId"], Principal: fields["Principal"], Topic: fields["Topic"]})
 		title, f.Remediation = eventTitle(who, fields["EventType"]), eventRemedy()
-		*provider = m.eventFields(provider.Severity.Original)
+		*provider = m.eventFields(fields["EventType"], provider.Severity.Original)
 	case defender.AuditNotifications:
 		check := fields["CheckName"]
 		switch fields["ReportType"] {

@@ -33,9 +33,22 @@ type Signal struct {
 	Raised bool
 	// Inherits tells of an end that names no severity: the finding keeps the one it had.
 	Inherits bool
-	Order    Order
+	// Quiet reports that no event ends the finding, although the source says when others end.
+	Quiet bool
+	// Bound limits how many findings a sender raises; nil does not.
+	Bound *Bound
+	Order Order
 	// Digest is the same for signals that say the same; see [New].
 	Digest string
+}
+
+// Bound limits the findings of a group of signals, such as the device events of one device.
+type Bound struct {
+	// Group is what the limit is for; "" where the finding is in no case one of its own.
+	Group string
+	// Over is the signal instead, where the group has as many findings as it may have; nil
+	// for none.
+	Over *Signal
 }
 
 // New returns the signal that f holds, or holds no more, at a time (ms). substance is
