@@ -82,3 +82,16 @@ func TestWorkflowsArePinnedAndHaveNoSecret(t *testing.T) {
 		}
 	}
 }
+
+// With other flags Go compiles the AWS SDK twice, and the first make demo takes twice as long.
+func TestDemoIsCompiledWithTheFlagsOfTheFunctions(t *testing.T) {
+	makefile := read(t, "Makefile")
+	for _, want := range []string{`(?m)^demo local .*: export CGO_ENABLED := 0$`, `(?m)^demo local .*: export GOFLAGS := .* -trimpath$`} {
+		if !regexp.MustCompile(want).MatchString(makefile) {
+			t.Errorf("the Makefile has no line %s", want)
+		}
+	}
+	if !strings.Contains(read(t, "test/demo/prepare/main.go"), `"-tags=lambda.norpc"`) {
+		t.Error("test/demo/prepare compiles the functions with other tags")
+	}
+}
