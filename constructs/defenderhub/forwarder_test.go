@@ -295,6 +295,38 @@ func TestFunctionCanBePlacedAndTraced(t *testing.T) {
 	}
 }
 
+func TestMemoryFollowsTheBatch(t *testing.T) {
+	for name, c := range map[string]struct {
+		props  defenderhub.ForwarderProps
+		memory float64
+		limit  string
+		want   []string
+	}{
+		"default":     {defenderhub.ForwarderProps{}, 256, "204MiB", nil},
+		"small":       {defenderhub.ForwarderProps{BatchSize: 1000, MemoryMiB: 128}, 128, "102MiB", nil},
+		"large":       {defenderhub.ForwarderProps{BatchSize: 10000}, 384, "307MiB", nil},
+		"too little":  {defenderhub.ForwarderProps{BatchSize: 8000, MemoryMiB: 256}, 0, "", []string{"MemoryMiB"}},
+		"wrong twice": {defenderhub.ForwarderProps{BatchSize: 10001, MemoryMiB: 64}, 0, "", []string{"BatchSize", "MemoryMiB"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.want != nil {
+				got, _ := faults(t, func() { defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &c.props) })
+				if !slices.Equal(got, c.want) {
+					t.Errorf("got %v, want %v", got, c.want)
+				}
+				return
+			}
+			tp := forwarderTemplate(t, c.props)
+			for _, id := range tp.ids("AWS::Lambda::Function") {
+				p := tp[id].Properties
+				if p["MemorySize"] != c.memory || path(p, "Environment", "Variables", "GOMEMLIMIT") != c.limit {
+					t.Errorf("%s: %v MiB, limit %v", id, p["MemorySize"], path(p, "Environment", "Variables", "GOMEMLIMIT"))
+				}
+			}
+		})
+	}
+}
+
 func TestWrongNamesOfSeveritiesAreErrors(t *testing.T) {
 	long := map[string]defender.Severity{}
 	for i := range 40 {

@@ -17,7 +17,7 @@ import (
 func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Duration, deviceEvents bool, description string) awslambda.Function {
 	g := goFunction{
 		description: description, code: p.Code, architecture: p.Architecture,
-		timeout: timeout, memoryMiB: or(p.MemoryMiB, defaultMemoryMiB),
+		timeout: timeout, memoryMiB: or(p.MemoryMiB, max(defaultMemoryMiB, defender.MemoryForBatch(or(p.BatchSize, defaultBatchSize)))),
 		environment: f.environment(p), retention: p.LogRetention, key: p.EncryptionKey,
 		tracing: p.Tracing, vpc: p.VPC, subnets: p.VPCSubnets, groups: p.SecurityGroups,
 		statements: f.permissions(p), suppressions: aliasSuppressions(f, p.EncryptionKey),

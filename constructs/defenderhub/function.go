@@ -84,7 +84,7 @@ func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambd
 		Architecture: g.architecture.lambda(),
 		Timeout:      seconds(g.timeout),
 		MemorySize:   new(float64(g.memoryMiB)),
-		Environment:  environment(g.environment),
+		Environment:  environment(g.environment, g.memoryMiB),
 		LogGroup:     logs,
 		Role:         role,
 	}
@@ -130,8 +130,10 @@ func networkPermissions() []awsiam.PolicyStatement {
 	})}
 }
 
-func environment(values map[string]string) *map[string]*string {
-	out := map[string]*string{}
+// environment adds the runtime's memory limit: without it, Go's garbage collector lets the heap
+// double before it runs, and Lambda kills a function that has more than its memory.
+func environment(values map[string]string, memoryMiB int) *map[string]*string {
+	out := map[string]*string{"GOMEMLIMIT": new(defender.MemoryLimit(memoryMiB))}
 	for k, v := range values {
 		if broken(v) {
 			panic(&defender.FieldError{Field: k, Value: deployTime, Want: "a text or a number of the CDK that was not changed: no deployment would resolve it"})
