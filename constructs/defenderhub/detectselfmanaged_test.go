@@ -17,7 +17,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
 const executable = "testdata/prebuilt/bootstrap"
@@ -41,7 +41,7 @@ func selfManagedTemplate(t *testing.T, props defenderhub.SelfManagedProps) templ
 }
 
 // behaviorsOf is the configuration that lies beside the evaluator's executable.
-func behaviorsOf(t *testing.T, stack awscdk.Stack) evaluate.Config {
+func behaviorsOf(t *testing.T, stack awscdk.Stack) engine.Config {
 	t.Helper()
 	assembly := awscdk.App_Of(stack).Synth(nil)
 	files, err := filepath.Glob(filepath.Join(*assembly.Directory(), "asset.*", defender.ConfigFile))
@@ -55,7 +55,7 @@ func behaviorsOf(t *testing.T, stack awscdk.Stack) evaluate.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var c evaluate.Config
+	var c engine.Config
 	if err := json.Unmarshal(content, &c); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestSelfManagedEngineTouchesOnlyDetectAndWhatTheForwarderKnows(t *testing.T
 			after := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
 			environment := path(after.named(t, "AWS::Lambda::Function", "HubForwarderFunction").Properties, "Environment", "Variables").(map[string]any)
 			live, err := defender.ParseLiveBehaviors(environment[defender.EnvLiveBehaviors].(string))
-			if err != nil || len(live) != 3 || !live.Has(defenderhub.DefaultProfile, "small-messages") || !live.Has(evaluate.AgentProfile, evaluate.UnreadableReports) {
+			if err != nil || len(live) != 3 || !live.Has(defenderhub.DefaultProfile, "small-messages") || !live.Has(engine.AgentProfile, engine.UnreadableReports) {
 				t.Errorf("the forwarder knows of %v, error %v", live, err)
 			}
 			delete(environment, defender.EnvLiveBehaviors)
@@ -234,7 +234,7 @@ func TestEvaluatorKnowsWhatItNeeds(t *testing.T) {
 		t.Errorf("profiles %+v", c.Profiles)
 	}
 	c.Profiles = nil
-	want := evaluate.Config{ReportSeconds: 60, ConfirmTraffic: true, ReportsEvery: 15, ReportsSeverity: "LOW", Reports: true, ReportTopic: "fleet/+/report", BatchSeconds: 20, MinDatapoints: 500, MembershipMinutes: 60, UnregisteredMinutes: 2880}
+	want := engine.Config{ReportSeconds: 60, ConfirmTraffic: true, ReportsEvery: 15, ReportsSeverity: "LOW", Reports: true, ReportTopic: "fleet/+/report", BatchSeconds: 20, MinDatapoints: 500, MembershipMinutes: 60, UnregisteredMinutes: 2880}
 	if text(c) != text(want) {
 		t.Errorf("got %s, want %s", text(c), text(want))
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
 // maxGroupNames is how many characters the names of thing groups may have together: they
@@ -45,19 +45,19 @@ func validateApart(reportTopic, eventTopic string) error {
 // validateSelfManaged reports what the engine defender.SelfManaged cannot do with props.
 func (p DetectProps) validateSelfManaged() error {
 	var f faults
-	names := map[string]bool{evaluate.AgentProfile: true}
+	names := map[string]bool{engine.AgentProfile: true}
 	total := 0
 	for i, profile := range p.profiles() {
 		total += len(profile.Behaviors)
 		var g faults
 		g.under("", validateKnown(profile))
-		g.under("Behaviors", evaluate.Support(resolvedProfile(profile).Behaviors))
+		g.under("Behaviors", engine.Support(resolvedProfile(profile).Behaviors))
 		g.connected("RetainedMetrics", profile.RetainedMetrics, "the self-managed engine keeps no metrics; leave it out, or Engine: defender.Native")
 		name := p.profileName(i, profile)
 		switch {
 		case name == "":
 			g.add("Name", nil, "a name: with the self-managed engine it is part of what a finding is told from others by")
-		case names[name] && (name == evaluate.AgentProfile || name == DefaultProfile):
+		case names[name] && (name == engine.AgentProfile || name == DefaultProfile):
 			g.add("Name", name, "a name that defenderhub does not use itself")
 		}
 		names[name] = true
@@ -182,9 +182,9 @@ func (p DetectProps) profileName(i int, profile defender.SecurityProfile) string
 
 // evaluation is what the evaluator is told of the behaviors, and the thing groups that it
 // names by their position.
-func (p DetectProps) evaluation() (evaluate.Config, []string) {
+func (p DetectProps) evaluation() (engine.Config, []string) {
 	s := value(p.SelfManaged)
-	c := evaluate.Config{
+	c := engine.Config{
 		ReportsEvery:      int(s.ReportsEvery / time.Minute),
 		ReportSeconds:     int(s.ReportInterval / time.Second),
 		ConfirmTraffic:    s.ConfirmFirstTraffic,
@@ -203,7 +203,7 @@ func (p DetectProps) evaluation() (evaluate.Config, []string) {
 		if len(profile.Behaviors) == 0 {
 			continue
 		}
-		made := evaluate.ProfileConfig{Name: p.profileName(i, profile), Behaviors: profile.Behaviors}
+		made := engine.ProfileConfig{Name: p.profileName(i, profile), Behaviors: profile.Behaviors}
 		for _, t := range profile.Targets {
 			resource := t.Resource()
 			if group := t.Group(); group != "" {
@@ -219,6 +219,6 @@ func (p DetectProps) evaluation() (evaluate.Config, []string) {
 		c.Profiles = append(c.Profiles, made)
 	}
 	all, _ := c.Compile()
-	c.Reports = evaluate.NeedsReports(all)
+	c.Reports = engine.NeedsReports(all)
 	return c, groups
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
 func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
@@ -81,7 +81,7 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 			p.Profiles = []defender.SecurityProfile{{Behaviors: []defender.Behavior{{Name: token, Criteria: defender.MessagesReceived.LessThan(5, defender.Window5m), Dimension: &defender.Dimension{TopicFilters: []string{"a", token}}}}}}
 		}, []string{"Behaviors[0].Criteria", "Profiles[0].Behaviors[0].Name", "Profiles[0].Behaviors[0].Dimension.TopicFilters[1]", "Profiles[0].Behaviors[0].Criteria", "Profiles[0].Name"}},
 		"names of ours": {func(p *defenderhub.DetectProps) {
-			p.Profiles = []defender.SecurityProfile{{Name: defenderhub.DefaultProfile, Behaviors: defender.DemoBehaviors()}, {Name: evaluate.AgentProfile, Behaviors: defender.DemoBehaviors()}}
+			p.Profiles = []defender.SecurityProfile{{Name: defenderhub.DefaultProfile, Behaviors: defender.DemoBehaviors()}, {Name: engine.AgentProfile, Behaviors: defender.DemoBehaviors()}}
 		}, []string{"Profiles[0].Name", "Profiles[1].Name"}},
 		"no reports": {func(p *defenderhub.DetectProps) {
 			p.Behaviors = defender.DemoBehaviors()

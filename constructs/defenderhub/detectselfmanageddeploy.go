@@ -18,7 +18,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
 // closeInterval is how often the closer is invoked.
@@ -53,7 +53,7 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 	forwarder.listenTo(live)
 
 	e.makeTransport(p)
-	e.makeRules(p, evaluate.Rules(behaviors, s.ReportTopic))
+	e.makeRules(p, engine.Rules(behaviors, s.ReportTopic))
 	e.state = newTable(d, "State", tableOptions{
 		partition: defender.StatePartitionKey, sort: defender.StateSortKey, expiry: defender.StateExpiry,
 		key: p.EncryptionKey, recovery: s.PointInTimeRecovery, removal: s.StateRemovalPolicy,
@@ -67,7 +67,7 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 	})
 	function := func(id, description string, statements []awsiam.PolicyStatement, suppressions ...nagSuppression) awslambda.Function {
 		things, suppression := registryPermissions(len(groups) > 0)
-		if evaluate.NeedsConnections(behaviors) {
+		if engine.NeedsConnections(behaviors) {
 			statement, also := connectionPermissions()
 			things, suppressions = append(things, statement), append(suppressions, also)
 		}
@@ -98,7 +98,7 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 }
 
 // evaluatorCode is the asset of the program and its behaviors.
-func evaluatorCode(executable string, config evaluate.Config) (awslambda.Code, error) {
+func evaluatorCode(executable string, config engine.Config) (awslambda.Code, error) {
 	content, err := json.MarshalIndent(config, "", "\t")
 	if err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
 // makeTransport makes what the rules send to, and where goes what cannot be judged.
@@ -50,7 +50,7 @@ func newStream(scope *detect, p DetectProps) awskinesis.Stream {
 }
 
 // makeRules makes the IoT rules that bring what the behaviors need.
-func (e *selfManaged) makeRules(p DetectProps, rules []evaluate.Rule) {
+func (e *selfManaged) makeRules(p DetectProps, rules []engine.Rule) {
 	// Like the role of Rules, it waits for nothing, so that it is old enough for AWS IoT.
 	role := serviceRole(e.scope, "RulesRole", iotService, "rule/*", "Lets AWS IoT rules send telemetry to the evaluator")
 	statements := []awsiam.PolicyStatement{allow([]string{"sqs:SendMessage"}, *e.errorQueue.QueueArn())}
@@ -72,7 +72,7 @@ func (e *selfManaged) makeRules(p DetectProps, rules []evaluate.Rule) {
 			}}
 		}
 		name := ""
-		if r.Kind == evaluate.DeviceReport {
+		if r.Kind == engine.DeviceReport {
 			name = p.SelfManaged.ReportsRuleName
 			take(e.scope, named(topicRule, name))
 		}
@@ -89,7 +89,7 @@ func (e *selfManaged) makeRules(p DetectProps, rules []evaluate.Rule) {
 		})
 		rule.Node().AddDependency(policy)
 		e.rules[r.ID] = rule
-		if r.Kind == evaluate.DeviceReport {
+		if r.Kind == engine.DeviceReport {
 			e.reportsRule = rule.Ref()
 		}
 	}

@@ -10,18 +10,18 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
 func TestTelemetryComesByTheRulesOfTheEvaluator(t *testing.T) {
 	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
 	telemetry, failed := tp.idOf(t, "AWS::SQS::Queue", "HubDetectTelemetry"), tp.idOf(t, "AWS::SQS::Queue", "HubDetectErrorQueue")
-	config := evaluate.Config{Profiles: []evaluate.ProfileConfig{{Name: "defenderhub", Behaviors: selfManaged(defenderhub.SelfManagedProps{}).Behaviors}}, Reports: true}
+	config := engine.Config{Profiles: []engine.ProfileConfig{{Name: "defenderhub", Behaviors: selfManaged(defenderhub.SelfManagedProps{}).Behaviors}}, Reports: true}
 	behaviors, err := config.Compile()
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules := evaluate.Rules(behaviors, "")
+	rules := engine.Rules(behaviors, "")
 	for _, r := range rules {
 		made := tp.named(t, "AWS::IoT::TopicRule", "HubDetectRule"+strings.ReplaceAll(r.ID, "-", ""))
 		payload := made.Properties["TopicRulePayload"]

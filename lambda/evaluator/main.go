@@ -24,12 +24,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/defender/evaluate"
-	"github.com/defenderhub/defenderhub/lambda/internal/connections"
+	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/awshttp"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
-	"github.com/defenderhub/defenderhub/lambda/internal/evaluator"
-	"github.com/defenderhub/defenderhub/lambda/internal/fleet"
-	"github.com/defenderhub/defenderhub/lambda/internal/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
 
 func main() {
@@ -72,20 +72,20 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 }
 
 // readConfig reads the behaviors.
-func readConfig(file string) (evaluate.Config, error) {
+func readConfig(file string) (engine.Config, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return evaluate.Config{}, fmt.Errorf("the behaviors: %w", err)
+		return engine.Config{}, fmt.Errorf("the behaviors: %w", err)
 	}
-	var c evaluate.Config
+	var c engine.Config
 	if err := json.Unmarshal(text, &c); err != nil {
-		return evaluate.Config{}, fmt.Errorf("the behaviors in %s: %w", file, err)
+		return engine.Config{}, fmt.Errorf("the behaviors in %s: %w", file, err)
 	}
 	return c, nil
 }
 
 // build makes the handler with its clients, once for all invocations.
-func build(ctx context.Context, getenv func(string) string) (*evaluator.Handler, error) {
+func build(ctx context.Context, getenv func(string) string) (*handler.Handler, error) {
 	e, err := readEnvironment(getenv)
 	if err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func build(ctx context.Context, getenv func(string) string) (*evaluator.Handler,
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(connections.Client(evaluator.CallsAtOnce)))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(awshttp.Client(handler.CallsAtOnce)))
 	if err != nil {
 		return nil, fmt.Errorf("load the AWS configuration: %w", err)
 	}
@@ -105,14 +105,14 @@ func build(ctx context.Context, getenv func(string) string) (*evaluator.Handler,
 	table := dynamodb.NewFromConfig(cfg)
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: e.level}))
 	population, err := fleet.New(table, fleet.Config{
-		Table: e.table, Lateness: evaluate.Lateness(time.Duration(behaviors.BatchSeconds) * time.Second),
+		Table: e.table, Lateness: engine.Lateness(time.Duration(behaviors.BatchSeconds) * time.Second),
 		MinDatapoints: behaviors.MinDatapoints, Log: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the fleet's store: %w", err)
 	}
-	return evaluator.New(behaviors, e.groups, evaluator.Clients{
-		Store:          evaluator.NewStore(table, e.table),
+	return handler.New(behaviors, e.groups, handler.Clients{
+		Store:          handler.NewStore(table, e.table),
 		Fleet:          population,
 		Registry:       registry.NewOwn(iot.NewFromConfig(cfg), registry.Config{Groups: len(e.groups) > 0, MaxAge: time.Duration(behaviors.MembershipMinutes) * time.Minute, Size: knownThings, Clients: clients}),
 		SQS:            sqs.NewFromConfig(cfg),

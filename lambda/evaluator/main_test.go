@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
 func env(values map[string]string) func(string) string {
@@ -63,7 +63,7 @@ func root(t *testing.T, text string) string {
 func TestHandlerIsBuiltWithoutCallingAWS(t *testing.T) {
 	t.Setenv("AWS_REGION", "eu-west-1")
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	config, err := json.Marshal(evaluate.Config{BatchSeconds: 10, MembershipMinutes: 10, Profiles: []evaluate.ProfileConfig{
+	config, err := json.Marshal(engine.Config{BatchSeconds: 10, MembershipMinutes: 10, Profiles: []engine.ProfileConfig{
 		{Name: "plant", Behaviors: defender.DemoBehaviors(), Targets: []string{"thinggroup/0"}},
 	}})
 	if err != nil {

@@ -25,17 +25,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/lambda/internal/audit"
-	"github.com/defenderhub/defenderhub/lambda/internal/bound"
-	"github.com/defenderhub/defenderhub/lambda/internal/connections"
-	"github.com/defenderhub/defenderhub/lambda/internal/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/awshttp"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
-	"github.com/defenderhub/defenderhub/lambda/internal/importer"
-	"github.com/defenderhub/defenderhub/lambda/internal/ingest"
-	"github.com/defenderhub/defenderhub/lambda/internal/ledger"
-	"github.com/defenderhub/defenderhub/lambda/internal/registry"
-	"github.com/defenderhub/defenderhub/lambda/internal/restate"
-	"github.com/defenderhub/defenderhub/lambda/internal/sweep"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/audit"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/handler"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/importer"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/restate"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
 )
 
 func main() {
@@ -109,12 +109,12 @@ const (
 // build makes the handler with its clients, once for all invocations. Security Hub and
 // AWS IoT are not retried by the SDK: the function retries by itself, because it knows
 // its deadline and which findings failed.
-func build(ctx context.Context, getenv func(string) string) (*ingest.Handler, error) {
+func build(ctx context.Context, getenv func(string) string) (*handler.Handler, error) {
 	e, err := readEnvironment(getenv)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(connections.Client(callsAtOnce)))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(awshttp.Client(callsAtOnce)))
 	if err != nil {
 		return nil, fmt.Errorf("load the AWS configuration: %w", err)
 	}
@@ -129,7 +129,7 @@ func build(ctx context.Context, getenv func(string) string) (*ingest.Handler, er
 		Log:      log,
 	}
 	aws := iot.NewFromConfig(cfg, func(o *iot.Options) { o.RetryMaxAttempts = 1 })
-	return &ingest.Handler{
+	return &handler.Handler{
 		SQS:     sqs.NewFromConfig(cfg),
 		Deliver: deliver,
 		Audit: &audit.Auditor{

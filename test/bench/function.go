@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
 // functions measures the executables, their zips and their start against a function that
@@ -27,8 +27,8 @@ func (b *bench) functions() error {
 	if err != nil {
 		return err
 	}
-	behaviors, err := json.Marshal(evaluate.Config{
-		Profiles: []evaluate.ProfileConfig{{Name: "Profile", Behaviors: []defender.Behavior{{Name: "tcp", Criteria: defender.ListeningTCPPorts.InPorts(443)}}}},
+	behaviors, err := json.Marshal(engine.Config{
+		Profiles: []engine.ProfileConfig{{Name: "Profile", Behaviors: []defender.Behavior{{Name: "tcp", Criteria: defender.ListeningTCPPorts.InPorts(443)}}}},
 		Reports:  true, BatchSeconds: 10, MembershipMinutes: 15,
 	})
 	if err != nil {

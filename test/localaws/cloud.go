@@ -21,7 +21,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
-	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/clock"
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"

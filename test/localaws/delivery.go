@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/uuid"
 
-	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/cloudwatch"
 	"github.com/defenderhub/defenderhub/test/localaws/edge"

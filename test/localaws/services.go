@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/test/localaws/cloudwatch"
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
 	"github.com/defenderhub/defenderhub/test/localaws/edge"

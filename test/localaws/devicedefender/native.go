@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 )
 
 // native is the integration that AWS itself has with Security Hub (AWS IoT Device

@@ -8,7 +8,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
-	"github.com/defenderhub/defenderhub/defender/report"
+	"github.com/defenderhub/defenderhub/internal/report"
 )
 
 // Reports answers device reports as Device Defender does: on accepted or rejected below

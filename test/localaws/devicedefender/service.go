@@ -29,7 +29,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"

@@ -22,7 +22,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/lambda/securityhubtest"
+	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"

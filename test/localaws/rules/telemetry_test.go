@@ -7,18 +7,18 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/defender/evaluate"
+	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
 // telemetryRules deploys what the behaviors need, each rule under its id with _ for -.
 func telemetryRules(t *testing.T, e *Engine, reportTopic string, behaviors ...defender.Behavior) []string {
 	t.Helper()
-	compiled, err := evaluate.Compile("P", behaviors)
+	compiled, err := engine.Compile("P", behaviors)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var names []string
-	for _, r := range evaluate.Rules(compiled, reportTopic) {
+	for _, r := range engine.Rules(compiled, reportTopic) {
 		sql, err := json.Marshal(r.SQL)
 		if err != nil {
 			t.Fatal(err)
@@ -62,11 +62,11 @@ func TestConformingMessagesCostTheEvaluationOfOneRule(t *testing.T) {
 	var sizes []int64
 	r.deliveries = slices.DeleteFunc(r.deliveries, func(d Delivery) bool { return d.Rule != rule })
 	for _, d := range r.deliveries {
-		telemetry, err := evaluate.DecodeTelemetry(d.Body, "reports")
+		telemetry, err := engine.DecodeTelemetry(d.Body, "reports")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if telemetry.Kind != evaluate.Oversize || telemetry.ID != "trace" && telemetry.ID != "random" || telemetry.Time != 1_700_000_000_000 {
+		if telemetry.Kind != engine.Oversize || telemetry.ID != "trace" && telemetry.ID != "random" || telemetry.Time != 1_700_000_000_000 {
 			t.Errorf("telemetry %+v", telemetry)
 		}
 		sizes = append(sizes, telemetry.Bytes)
@@ -96,11 +96,11 @@ func TestReportsComeByBasicIngestWithoutFrom(t *testing.T) {
 		t.Fatalf("counters %+v, want %+v", got, want)
 	}
 	for i, want := range []struct{ topic, payload string }{{"", "no JSON"}, {"device-1/x", "{}"}} {
-		got, err := evaluate.DecodeTelemetry(r.deliveries[i].Body, "reports")
+		got, err := engine.DecodeTelemetry(r.deliveries[i].Body, "reports")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Kind != evaluate.DeviceReport || got.Topic != want.topic || string(got.Payload) != want.payload || got.ClientID != "device-1" {
+		if got.Kind != engine.DeviceReport || got.Topic != want.topic || string(got.Payload) != want.payload || got.ClientID != "device-1" {
 			t.Errorf("telemetry %+v, want %+v", got, want)
 		}
 	}
@@ -117,7 +117,7 @@ func TestLifecycleEventsReachTheEvaluatorByTheirOwnClientID(t *testing.T) {
 	if len(names) != 1 || len(r.deliveries) != 1 || r.deliveries[0].Fields["partitionKey"] != "device-1" {
 		t.Fatalf("rules %v delivered %+v", names, r.deliveries)
 	}
-	if got, err := evaluate.DecodeTelemetry(r.deliveries[0].Body, "reports"); err != nil || got.Kind != evaluate.LifecycleEvent || string(got.Payload) != string(event.Payload) || got.Forged("device-1") {
+	if got, err := engine.DecodeTelemetry(r.deliveries[0].Body, "reports"); err != nil || got.Kind != engine.LifecycleEvent || string(got.Payload) != string(event.Payload) || got.Forged("device-1") {
 		t.Errorf("telemetry %+v, error %v", got, err)
 	}
 	forged := event
@@ -127,7 +127,7 @@ func TestLifecycleEventsReachTheEvaluatorByTheirOwnClientID(t *testing.T) {
 	if len(r.deliveries) != 2 {
 		t.Fatalf("delivered %+v", r.deliveries)
 	}
-	if got, err := evaluate.DecodeTelemetry(r.deliveries[1].Body, "reports"); err != nil || got.Topic != event.Topic || !got.Forged("device-1") {
+	if got, err := engine.DecodeTelemetry(r.deliveries[1].Body, "reports"); err != nil || got.Topic != event.Topic || !got.Forged("device-1") {
 		t.Errorf("forged telemetry %+v, error %v", got, err)
 	}
 }

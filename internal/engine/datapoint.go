@@ -1,0 +1,167 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// Datapoint is one measurement of a thing, or with no metric only a sign of what its
+// MQTT session does.
+type Datapoint struct {
+	// Metric is the metric's name in the AWS IoT API.
+	Metric string
+	// Time in ms since 1970: the rule's timestamp(), or for lifecycle events the event's
+	// own timestamp, which a repetition of the event shares.
+	Time int64
+	// ID names what was measured. A repetition has the same id; two different messages,
+	// reports or events never have.
+	ID string
+	// Value has the metric's kind. Events that are counted have the count 1.
+	Value defender.Value
+	// Topic of a message, and ClientID of a message or lifecycle event: for dimensions by topic
+	// filter, and to tell the sessions of one thing apart.
+	Topic, ClientID string
+	// Partial is set for a list that is not whole. If it conforms it is no datapoint: what is
+	// missing may violate.
+	Partial *defender.Partial
+	// Screened tells that the rule lets only violating measurements through: counts and
+	// sums do not take them.
+	Screened bool
+	// Link is what the datapoint tells of the session, Session its identifier.
+	Link    Link
+	Session string
+}
+
+// sampled is Partial if the list is a sample, else nil.
+func (d Datapoint) sampled() *defender.Partial {
+	if d.Partial == nil || !d.Partial.Sampled() {
+		return nil
+	}
+	return d.Partial
+}
+
+// ReportReceived is the metric of the datapoint that each readable device report
+// gives: it is what [ReportsEvery] counts.
+const ReportReceived = "defenderhub:report-received"
+
+// Lifecycle is a lifecycle event of AWS IoT Core.
+// https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
+type Lifecycle struct {
+	ClientID         string `json:"clientId"`
+	ThingName        string `json:"thingName"`
+	Principal        string `json:"principalIdentifier"`
+	Timestamp        int64  `json:"timestamp"`
+	EventType        string `json:"eventType"`
+	Session          string `json:"sessionIdentifier"`
+	Version          int64  `json:"versionNumber"`
+	IPAddress        string `json:"ipAddress"`
+	DisconnectReason string `json:"disconnectReason"`
+}
+
+// refusals are the disconnect reasons that are an authorization failure. A denied
+// publish or subscribe that does not end the connection has no event.
+var refusals = []string{"AUTH_ERROR", "FORBIDDEN_ACCESS"}
+
+// Datapoints are what the event says about the thing; other event types say nothing.
+// A refused connection is an attempt and a failure, but not an address from which the
+// device has connected: whoever was refused need not be the device.
+func (l Lifecycle) Datapoints() []Datapoint {
+	id := fmt.Sprintf("%s/%s/%s/%d", l.EventType, l.ClientID, l.Session, l.Version)
+	if l.EventType == "connect_failed" { // attempts of one session share all but the time
+		id = fmt.Sprintf("%s/%d", id, l.Timestamp)
+	}
+	of := func(m defender.Metric, v defender.Value) Datapoint {
+		return Datapoint{Metric: m.Info().Name, Time: l.Timestamp, ID: id, Value: v, ClientID: l.ClientID}
+	}
+	once := int64(1)
+	one := defender.Value{Count: &once}
+	var points []Datapoint
+	link := NoLink
+	switch l.EventType {
+	case "connected":
+		link = Connected
+		points = append(points, of(defender.ConnectionAttempts, one))
+		if l.IPAddress != "" {
+			points = append(points, of(defender.SourceIPAddress, defender.Value{CIDRs: []string{l.IPAddress}}))
+		}
+	case "connect_failed":
+		points = append(points, of(defender.ConnectionAttempts, one), of(defender.AuthorizationFailures, one))
+	case "disconnected":
+		link = Disconnected
+		points = append(points, of(defender.Disconnects, one))
+		if slices.Contains(refusals, l.DisconnectReason) {
+			points = append(points, of(defender.AuthorizationFailures, one))
+		}
+	}
+	if len(points) > 0 && hasLifecycleEvents(l.ClientID) {
+		// A persistent session may keep its identifier when the client reconnects (AWS does not
+		// say); the version rises, and is the same in connect and disconnect.
+		points[0].Link, points[0].Session = link, fmt.Sprintf("%s/%d", l.Session, l.Version)
+	}
+	return points
+}
+
+// Message is what a rule tells of one message that a thing published.
+type Message struct {
+	Topic, ClientID, SourceIP string
+	// ID is the rule's traceid(): one for each message.
+	ID string
+	// Time is the rule's timestamp() in ms.
+	Time int64
+	// Bytes is the payload's size.
+	Bytes int64
+	// MQTT tells that the message came over a session whose end has an event.
+	MQTT bool
+	// Screened is [Datapoint.Screened].
+	Screened bool
+}
+
+// Datapoint is the message as a datapoint of m, one of the metrics that messages have:
+// MessageByteSize, MessagesSent and SourceIPAddress.
+func (m Message) Datapoint(metric defender.Metric) Datapoint {
+	d := Datapoint{Metric: metric.Info().Name, Time: m.Time, ID: m.ID, Topic: m.Topic, ClientID: m.ClientID, Screened: m.Screened}
+	if m.MQTT {
+		d.Link = Alive
+	}
+	once := int64(1)
+	switch d.Metric {
+	case defender.MessageByteSize.Info().Name:
+		d.Value.Count = &m.Bytes
+	case defender.MessagesSent.Info().Name:
+		d.Value.Count = &once
+	case defender.SourceIPAddress.Info().Name:
+		d.Value.CIDRs = []string{m.SourceIP}
+	}
+	return d
+}
+
+// Report makes the datapoints of a device report: one of each metric in values, of which
+// some lists may be partial, one that says that the device reported, and one for
+// [ReadableReports], which violates where the report is unreadable: it has values, but none
+// that can be read. The id is the report's own with the thing, the same however often the
+// report is delivered.
+func Report(id string, at int64, values map[string]defender.Value, partial map[string]defender.Partial, isUnreadable bool) []Datapoint {
+	points := make([]Datapoint, 0, len(values)+2)
+	for metric, value := range values {
+		d := Datapoint{Metric: metric, Time: at, ID: id, Value: value}
+		if p, ok := partial[metric]; ok {
+			d.Partial = &p
+		}
+		points = append(points, d)
+	}
+	n := 0.0
+	if isUnreadable {
+		n = 1
+	}
+	return append(points, Datapoint{Metric: ReportReceived, Time: at, ID: id}, unreadable(id, at, n))
+}
+
+// UnreadableReport is the datapoint of a message that contains no report; see
+// [ReadableReports].
+func UnreadableReport(id string, at int64) []Datapoint { return []Datapoint{unreadable(id, at, 1)} }
+
+func unreadable(id string, at int64, n float64) Datapoint {
+	return Datapoint{Metric: defender.UnreadableReport, Time: at, ID: id, Value: defender.Value{Number: &n}}
+}

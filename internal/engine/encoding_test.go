@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+func packed(t interface{ Fatal(...any) }, s *Sketch) []byte {
+	p, err := s.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Values span more than the bins of a sketch do, so that the lowest collapse.
+func TestPartsInAnyOrderGiveTheSameBytes(t *testing.T) {
+	value := rapid.Custom(func(t *rapid.T) float64 {
+		size := math.Pow(10, rapid.Float64Range(-30, 30).Draw(t, "exponent"))
+		return size * rapid.SampledFrom([]float64{-1, 0, 1}).Draw(t, "sign")
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		values := rapid.SliceOfN(value, 0, 60).Draw(t, "values")
+		parts := make([]Sketch, 5)
+		for _, v := range rapid.Permutation(values).Draw(t, "order") {
+			if err := parts[rapid.IntRange(0, len(parts)-1).Draw(t, "part")].Add(v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var merged Sketch
+		for i := range parts {
+			var s Sketch
+			if err := s.UnmarshalBinary(packed(t, &parts[i])); err != nil {
+				t.Fatal(err)
+			}
+			if err := merged.Merge(&s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if whole := packed(t, sketchOf(t, values...)); !bytes.Equal(whole, packed(t, &merged)) {
+			t.Fatalf("parts of %v give other bytes than all at once", values)
+		}
+	})
+}
+
+func TestTheLargestSketchIsBounded(t *testing.T) {
+	var s Sketch
+	for i := range 40 { // more bins than it keeps, of either sign, with great counts
+		for j := range 100 {
+			v := math.Pow(1.0202, float64(i*100+j-2000))
+			if s.Add(v) != nil || s.Add(-v) != nil {
+				t.Fatal(v)
+			}
+		}
+	}
+	for s.Count() <= maxCount/2 {
+		var copied Sketch
+		if err := copied.UnmarshalBinary(packed(t, &s)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Merge(&copied); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(packed(t, &s)); n > MaxSketchBytes || n < MaxSketchBytes/2 {
+		t.Errorf("%d bytes, want at most %d, and not many less", n, MaxSketchBytes)
+	}
+	if err := s.Merge(&s); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.MarshalBinary(); err == nil {
+		t.Errorf("%d values are packed", s.Count())
+	}
+}
+
+// fields of a packed sketch with one positive bin.
+type fields struct {
+	version, fractions, zeros, n byte
+	index                        int64
+	count                        uint64
+	least, greatest              float64
+	rest                         []byte
+}
+
+func layout(edit func(*fields)) []byte {
+	l := fields{version: sketchVersion, n: 1, index: 35, count: 3, least: 2, greatest: 2}
+	edit(&l)
+	b := []byte{l.version, l.fractions, l.zeros, 0, l.n}
+	b = binary.AppendUvarint(binary.AppendVarint(b, l.index), l.count)
+	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(l.least))
+	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(l.greatest))
+	return append(b, l.rest...)
+}
+
+func TestDamagedSketchesAreRefused(t *testing.T) {
+	var s Sketch
+	if err := s.UnmarshalBinary(layout(func(*fields) {})); err != nil || s.Count() != 3 {
+		t.Fatalf("%d values, %v", s.Count(), err)
+	}
+	for name, edit := range map[string]func(*fields){
+		"version":            func(l *fields) { l.version = 2 },
+		"flags":              func(l *fields) { l.fractions = 2 },
+		"bins missing":       func(l *fields) { l.n = 2 },
+		"index out of range": func(l *fields) { l.index = math.MaxInt64 },
+		"index below range":  func(l *fields) { l.index = math.MinInt64 },
+		"empty bin":          func(l *fields) { l.count = 0 },
+		"great count":        func(l *fields) { l.count = maxCount + 1 },
+		"great sum":          func(l *fields) { l.count, l.zeros = maxCount, 2 },
+		"no number":          func(l *fields) { l.least = math.NaN() },
+		"infinite":           func(l *fields) { l.greatest = math.Inf(1) },
+		"least above":        func(l *fields) { l.least = 3 },
+		"more after":         func(l *fields) { l.rest = []byte{0} },
+	} {
+		if s.UnmarshalBinary(layout(edit)) == nil {
+			t.Errorf("%s: read", name)
+		}
+		if s.Count() != 3 {
+			t.Errorf("%s: what was there is lost", name)
+		}
+	}
+	whole := layout(func(*fields) {})
+	for n := range whole {
+		if s.UnmarshalBinary(whole[:n]) == nil {
+			t.Errorf("the first %d of %d bytes are read", n, len(whole))
+		}
+	}
+}
+
+func FuzzSketch(f *testing.F) {
+	f.Add(packed(f, &Sketch{}))
+	f.Add(packed(f, sketchOf(f, 1, 2, 300, -5, -5.5, 0)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var s, copied Sketch
+		if s.UnmarshalBinary(data) != nil {
+			return
+		}
+		again := packed(t, &s)
+		if err := copied.UnmarshalBinary(again); err != nil || !bytes.Equal(packed(t, &copied), again) {
+			t.Fatalf("packed anew it is another: %v", err)
+		}
+		if s.Count() == 0 {
+			return
+		}
+		least, _ := s.Statistic(defender.P0)
+		greatest, _ := s.Statistic(defender.P100)
+		median, ok := s.Statistic(defender.P50)
+		if s.fractions && (!ok || median.Low < least.Low || median.High > greatest.High) {
+			t.Fatalf("median %v outside %v to %v", median, least, greatest)
+		}
+		before := s.Count()
+		if err := s.Merge(&copied); err != nil || s.Count() != 2*before {
+			t.Fatalf("%d values merged with as many are %d, %v", before, s.Count(), err)
+		}
+	})
+}

@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// Fleet answers what is normal for all devices together. An answer for a window must
+// come from windows that were over before it began, and stay the same however often it
+// is asked: then every datapoint of the window is judged at once, and by one measure.
+type Fleet interface {
+	// Statistic is the range in which a percentile of the fleet lies, for the window that
+	// begins at start (ms); false while there are too few datapoints.
+	Statistic(k FleetKey, s defender.Statistic, start int64) (Range, bool)
+	// Baseline is the range that is normal by the days before, false while too little is
+	// known.
+	Baseline(k FleetKey, c defender.Confidence, start int64) (Range, bool)
+}
+
+// Range holds the values from Low to High, both included.
+type Range struct{ Low, High float64 }
+
+// FleetKey names a population of measurements: what the devices of a security
+// profile measured in windows of a length.
+type FleetKey struct {
+	Profile string
+	Metric  string
+	// Dimension is the text form of the behavior's dimension, "" without one.
+	Dimension string
+	Window    defender.Window
+}
+
+// String is a text that differs for different keys.
+func (k FleetKey) String() string {
+	return fmt.Sprintf("%s/%s/%d/%s", k.Profile, k.Metric, k.Window, k.Dimension)
+}
+
+// Population names the measurements of one window.
+type Population struct {
+	Key FleetKey
+	// Start of the window in ms.
+	Start int64
+}
+
+// Samples are what one thing measured, for the fleet's sketches. Of a window it is one
+// value, the last: neither do several behaviors that compare it with one population count it
+// more than once, nor does a thing that reports too often outweigh the others.
+type Samples map[Population]float64
+
+// FleetKey names the population that the behavior is compared with, false for a
+// static behavior.
+func (c Compiled) FleetKey() (FleetKey, bool) {
+	if c.Behavior.Criteria.Type() == "STATIC" {
+		return FleetKey{}, false
+	}
+	k := FleetKey{Profile: c.Profile, Metric: c.Behavior.Criteria.Metric().Name, Window: c.length}
+	if d := c.Behavior.Dimension; d != nil {
+		k.Dimension = strings.Join(d.TopicFilters, "\x1f")
+		if d.NotIn {
+			k.Dimension = "not in " + k.Dimension
+		}
+	}
+	return k, true
+}
+
+// judge compares a value with what is normal, and samples it where that is the fleet's
+// matter.
+func (r *step) judge(c *Compiled, value defender.Value, start int64) Verdict {
+	key, byFleet := c.FleetKey()
+	if !byFleet {
+		v := c.static.judge(value)
+		if v == None {
+			r.Stats.Unread++
+		}
+		return v
+	}
+	n, ok := numberOf(value)
+	if !ok {
+		r.Stats.Unread++
+		return None
+	}
+	if r.Samples == nil {
+		r.Samples = Samples{}
+	}
+	r.Samples[Population{key, start}] = n
+	v := r.judgeByFleet(c, key, n, start)
+	if v == None {
+		r.Stats.Unjudged++
+	}
+	return v
+}
+
+func (r *step) judgeByFleet(c *Compiled, key FleetKey, n float64, start int64) Verdict {
+	if r.Fleet == nil {
+		return None
+	}
+	if level := c.Behavior.Criteria.Confidence(); level != "" {
+		normal, ok := r.Fleet.Baseline(key, level, start)
+		if !ok {
+			return None
+		}
+		return verdict(normal.Low <= n && n <= normal.High)
+	}
+	threshold, ok := r.Fleet.Statistic(key, c.Behavior.Criteria.Statistic(), start)
+	if !ok {
+		return None
+	}
+	// Only what is beyond all that the percentile can be is a violation.
+	limit := threshold.High
+	if c.lower {
+		limit = threshold.Low
+	}
+	return newComparison(c.Behavior.Criteria.Operator(), defender.Value{Number: &limit}).judge(defender.Value{Number: &n})
+}

@@ -1,0 +1,117 @@
+package engine
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+func sketchOf(t interface{ Fatal(...any) }, values ...float64) *Sketch {
+	var s Sketch
+	for _, v := range values {
+		if err := s.Add(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &s
+}
+
+var percentiles = map[defender.Statistic]float64{
+	defender.P0: 0, defender.P0_01: .0001, defender.P0_1: .001, defender.P1: .01, defender.P10: .1, defender.P50: .5,
+	defender.P90: .9, defender.P99: .99, defender.P99_9: .999, defender.P99_99: .9999, defender.P100: 1,
+}
+
+func TestPercentilesLieInTheirRangeHoweverCounted(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		value := rapid.Custom(func(t *rapid.T) float64 { return float64(rapid.IntRange(0, 5000).Draw(t, "n")) })
+		if rapid.Bool().Draw(t, "fractions") {
+			value = rapid.Float64Range(-1e6, 1e6)
+		}
+		values := rapid.SliceOfN(value, 1, 300).Draw(t, "values")
+		whole := sketchOf(t, values...)
+		var merged Sketch
+		cut := rapid.IntRange(0, len(values)).Draw(t, "cut")
+		for _, part := range [][]float64{values[cut:], values[:cut]} {
+			packed, err := sketchOf(t, part...).MarshalBinary()
+			var s Sketch
+			if err != nil || s.UnmarshalBinary(packed) != nil || merged.Merge(&s) != nil {
+				t.Fatalf("part does not merge: %v", err)
+			}
+		}
+		if merged.Count() != int64(len(values)) {
+			t.Fatalf("%d values counted of %d", merged.Count(), len(values))
+		}
+		slices.Sort(values)
+		for name, q := range percentiles {
+			rank := q * float64(len(values)-1) // between two values it may be either
+			want, next := values[int(rank)], values[int(math.Ceil(rank))]
+			got, ok := whole.Statistic(name)
+			apart, _ := merged.Statistic(name)
+			if !ok || got.Low-1e-9 > next || got.High+1e-9 < want {
+				t.Fatalf("%s of %v is %v, want %v", name, values, got, want)
+			}
+			if apart != got {
+				t.Fatalf("%s of parts is %v, of all %v", name, apart, got)
+			}
+			if (q == 0 || q == 1) && (got.Low != want || got.High != want) {
+				t.Fatalf("%s is %v, want exactly %v", name, got, want)
+			}
+		}
+	})
+}
+
+func TestPercentilesOfSmallCountsAreExact(t *testing.T) {
+	for n := 1.0; n < 50; n++ {
+		s := sketchOf(t, 0, n, n, n, n, n, 1000)
+		if got, _ := s.Statistic(defender.P50); got != (Range{n, n}) {
+			t.Errorf("median %v, want %v", got, n)
+		}
+	}
+}
+
+func TestWhatIsNoDistributionIsRefused(t *testing.T) {
+	var s Sketch
+	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		if s.Add(v) == nil {
+			t.Errorf("%v is counted", v)
+		}
+	}
+	if _, ok := s.Statistic(defender.P90); ok {
+		t.Error("an empty sketch has a percentile")
+	}
+	if _, ok := sketchOf(t, 1).Statistic("Average"); ok {
+		t.Error("Average is no percentile")
+	}
+}
+
+// A custom metric has what number its device likes: one device must not decide what is normal
+// for the others.
+func TestFarAwayValuesLeavePercentilesAsTheyAre(t *testing.T) {
+	for _, far := range [][]float64{{1e300}, {-1e300}, {1e300, -1e300, 1e-300, -1e-300, 5e17}} {
+		for _, usual := range []float64{100, -100, 0.001} {
+			values := slices.Repeat([]float64{usual, 2 * usual}, 500)
+			s := sketchOf(t, append(values, far...)...)
+			var copied, merged Sketch
+			if err := copied.UnmarshalBinary(packed(t, s)); err != nil {
+				t.Fatal(err)
+			}
+			if err := merged.Merge(sketchOf(t, far...)); err != nil {
+				t.Fatal(err)
+			}
+			if err := merged.Merge(sketchOf(t, values...)); err != nil {
+				t.Fatal(err)
+			}
+			for name, s := range map[string]*Sketch{"added": s, "packed": &copied, "merged": &merged} {
+				for _, p := range []defender.Statistic{defender.P10, defender.P50, defender.P90} {
+					if r, ok := s.Statistic(p); !ok || math.Abs(r.Low) < math.Abs(usual)*0.97 || math.Abs(r.High) > math.Abs(usual)*2.06 {
+						t.Errorf("%s: %s of %v beside %v is %v", name, p, usual, far, r)
+					}
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,47 @@
+package engine
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// Letters: x and . are whole lists of peers, X and o samples of 2 of 126; upper case and x
+// violate.
+func peers(letter rune, at int64, id string) []Datapoint {
+	list := map[rune][]string{'x': {"10.0.0.1", "192.0.2.1"}, 'X': {"10.0.0.1", "192.0.2.1"}, '.': {"10.0.0.1"}, 'o': {"10.0.0.1", "10.0.0.2"}}[letter]
+	if list == nil {
+		return nil
+	}
+	name := defender.DestinationIPAddresses.Info().Name
+	partial := map[string]defender.Partial{}
+	if letter == 'X' || letter == 'o' {
+		partial[name] = defender.Partial{Listed: 2, Total: 126}
+	}
+	return Report(id, at, map[string]defender.Value{name: {CIDRs: list}, defender.EstablishedTCPConnections.Info().Name: count(int64(len(list)))}, partial, false)
+}
+
+func TestSampledListsClearNoAlarm(t *testing.T) {
+	for _, row := range []struct {
+		why              string
+		toAlarm, toClear int
+		in, want         string
+	}{
+		{"a sample that violates raises the alarm", 1, 1, ".X", ".A"},
+		{"a sample that conforms does not clear it", 1, 1, "xooo", "AAAA"},
+		{"a whole list does", 1, 1, "xo.o", "AA.."},
+		{"a sample that conforms is no datapoint for clearing", 1, 2, "x.o.", "AAA."},
+		{"nor does it break a run", 2, 1, "XoX", "..A"},
+	} {
+		b := behavior(defender.DestinationIPAddresses.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")))
+		b.ToAlarm, b.ToClear = row.toAlarm, row.toClear
+		if got := film(evaluator(t, b), row.in, peers); got != row.want {
+			t.Errorf("%s: in %q: got %q, want %q", row.why, row.in, got, row.want)
+		}
+	}
+	// The count of connections is not a list: it clears.
+	if got := film(evaluator(t, behavior(defender.EstablishedTCPConnections.LessThan(2))), "x.", peers); got != "A." {
+		t.Errorf("a count: %q", got)
+	}
+}

@@ -1,0 +1,143 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+)
+
+// StateVersion is the version of [State]'s JSON form. A state of another version is
+// refused, not guessed at.
+const StateVersion = 1
+
+// State is what the engine remembers of one thing. The zero value is a thing of which
+// nothing is known; a state that is [State.Empty] need not be stored.
+type State struct {
+	// tracks by Compiled.key.
+	tracks   map[string]*track
+	presence presence
+}
+
+// track is the state of one behavior.
+type track struct {
+	Alarm alarm `json:"a,omitzero"`
+	// Form is the form of the behavior that this is the state of: see Compiled.form.
+	Form string `json:"f"`
+	// Settled is the start of the newest window that was judged, or for behaviors that
+	// wait for time to pass up to when it was judged; in ms.
+	Settled int64 `json:"z,omitempty"`
+	// From is the start of the window in which the behavior began, where it could take less
+	// than the whole for too little: that one and those before are not judged.
+	From int64 `json:"w,omitempty"`
+	// Windows that are not judged yet, in order.
+	Windows []window `json:"q,omitempty"`
+	// Offline is since when there is no session, for disconnect-duration; Next is when
+	// the next datapoint is due that time alone makes.
+	Offline int64 `json:"o,omitempty"`
+	Next    int64 `json:"x,omitempty"`
+	// Of behaviors of which the first traffic is to be confirmed: Pending is the window that
+	// waits for it, Connects are the times of connections since the last window, in order,
+	// and Seen is the start of the last window of a sum.
+	Pending  *unconfirmed `json:"p,omitempty"`
+	Connects []int64      `json:"c,omitempty"`
+	Seen     int64        `json:"e,omitempty"`
+}
+
+type stateJSON struct {
+	Version  int               `json:"v"`
+	Tracks   map[string]*track `json:"b,omitempty"`
+	Presence presence          `json:"p,omitempty"`
+}
+
+// MarshalJSON writes the state in its versioned form.
+func (s State) MarshalJSON() ([]byte, error) {
+	return json.Marshal(stateJSON{StateVersion, s.tracks, s.presence})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (s *State) UnmarshalJSON(data []byte) error {
+	var in stateJSON
+	if err := json.Unmarshal(data, &in); err != nil {
+		return fmt.Errorf("state of a thing: %w", err)
+	}
+	if in.Version != StateVersion {
+		return fmt.Errorf("state of a thing has version %d, want %d: it was written by another version of the engine", in.Version, StateVersion)
+	}
+	maps.DeleteFunc(in.Tracks, func(_ string, t *track) bool { return t == nil })
+	*s = State{in.Tracks, in.Presence}
+	return nil
+}
+
+// Empty reports that nothing needs to be remembered: the item can be deleted.
+func (s State) Empty() bool { return len(s.tracks) == 0 && len(s.presence) == 0 }
+
+// Transient reports that the state holds only signs of sessions. If nothing else
+// happens they mean nothing once the lateness bound has passed, and the item may be
+// left to DynamoDB's expiry.
+func (s State) Transient() bool { return len(s.tracks) == 0 }
+
+// Bare is the state without what findings show of the windows that are not judged yet: the
+// measured values. It is for a state that is too large to be stored, and judges the same.
+func (s State) Bare() State {
+	bare := s.clone()
+	for _, t := range bare.tracks {
+		for i := range t.Windows {
+			t.Windows[i].Value = nil
+		}
+		if t.Pending != nil {
+			pending := *t.Pending
+			pending.Value = nil
+			t.Pending = &pending
+		}
+	}
+	return bare
+}
+
+// Open reports whether a behavior's alarm is open.
+func (s State) Open(profile, behavior string) bool {
+	for key, t := range s.tracks {
+		if nameOf(key) == profile+"/"+behavior && t.Alarm.open() {
+			return true
+		}
+	}
+	return false
+}
+
+// clone is a copy that shares nothing that Step writes to.
+func (s State) clone() State {
+	c := State{tracks: make(map[string]*track, len(s.tracks)), presence: slices.Clone(s.presence)}
+	for key, t := range s.tracks {
+		copied := *t
+		copied.Windows, copied.Connects = slices.Clone(t.Windows), slices.Clone(t.Connects)
+		for i := range copied.Windows {
+			if n := copied.Windows[i].Tally; n != nil {
+				copied.Windows[i].Tally = &tally{slices.Clone(n.entries)}
+			}
+		}
+		c.tracks[key] = &copied
+	}
+	return c
+}
+
+// never is the due time of what waits for no time.
+const never = math.MaxInt64
+
+// Due is when Step must be called again although no datapoint comes; the zero time
+// if never.
+func (e Evaluator) Due(s State) time.Time {
+	due := int64(never)
+	for key, t := range s.tracks {
+		if i := slices.IndexFunc(e.Behaviors, func(c Compiled) bool { return c.key() == key }); i >= 0 {
+			due = min(due, e.due(&e.Behaviors[i], t, s.presence))
+		} else {
+			due = min(due, t.Alarm.silentSince()+e.Lateness.Milliseconds()+1)
+		}
+	}
+	if due == never {
+		return time.Time{}
+	}
+	return time.UnixMilli(due).UTC()
+}

@@ -1,0 +1,435 @@
+package engine
+
+import (
+	"cmp"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+)
+
+// Evaluator judges things against behaviors.
+type Evaluator struct {
+	// Behaviors that watch the thing, of all profiles.
+	Behaviors []Compiled
+	// Lateness is the bound up to which events may come late; see [Lateness]. Within it
+	// their order and repetitions change no transition. An alarm is raised, and cleared,
+	// only when everything before it can be known: this much later.
+	//
+	// A conforming measurement of a device of which nothing is remembered leaves no trace.
+	// That is why one within Lateness after the first violating one never counts: it would
+	// depend on which came first. AWS lets device reports be 300 s apart at least, so with
+	// a bound below that nothing is passed over.
+	Lateness time.Duration
+	// Fleet answers for statistical thresholds and learned behaviors; nil: they are not
+	// judged.
+	Fleet Fleet
+	// Watches tells whether the thing is among the targets of a profile; nil: of each. What
+	// other profiles know of it is dropped, but for open alarms: those stay until silence
+	// invalidates them, as in Detect.
+	Watches func(profile string) bool
+	// Retired says why alarms of a profile end whose datapoints time alone makes; nil: none
+	// does. Set it only where the registry answered.
+	Retired func(profile string) Retirement
+	// Connection returns what AWS IoT says of a client's connection now. ok is false where it
+	// cannot say. Step asks before a window without events changes an alarm, and counts only
+	// what is confirmed. nil: nothing is confirmed.
+	Connection func(clientID string) (c Connection, ok bool)
+}
+
+// Connection is the answer of AWS IoT to GetConnection. Lifecycle events alone do not prove
+// that a session was open: a disconnected event may be lost, and a client's last will may
+// be published long after its session.
+// https://docs.aws.amazon.com/iot/latest/apireference/API_iotdata_GetConnection.html
+type Connection struct {
+	Connected bool
+	// Since is when the client connected or disconnected, in ms; 0 where AWS IoT does not
+	// say, as of a client that disconnected more than 30 minutes ago.
+	Since int64
+}
+
+func (e Evaluator) watches(c *Compiled) bool { return e.Watches == nil || e.Watches(c.Profile) }
+
+// Stats counts what happened to datapoints.
+type Stats struct {
+	// Judged were taken by at least one behavior.
+	Judged int
+	// Late came after the lateness bound, Early are more than the bound in the future;
+	// neither was judged.
+	Late, Early int
+	// Unread have another kind than their metric, or elements that cannot be read, or came
+	// without the client id that a dimension asks for.
+	Unread int
+	// Sampled are lists that were judged, but are samples.
+	Sampled int
+	// Unjudged had no threshold yet to be compared with.
+	Unjudged int
+	// Unconfirmed windows without events were not judged, because AWS IoT did not say whether
+	// a session was open.
+	Unconfirmed int
+}
+
+// Result is what a step makes of a state.
+type Result struct {
+	State State
+	// Changed tells that State must be written. A transient state that has become empty
+	// need not be: it expires.
+	Changed     bool
+	Transitions []Transition
+	// Samples are for the fleet's sketches. A measurement that is judged by itself is
+	// sampled each time that it is delivered.
+	Samples Samples
+	Stats   Stats
+}
+
+// Step takes datapoints of a thing, in any order, and the time. It does not write to
+// its arguments.
+//
+// now says how far the transport has come: everything before now less Lateness has
+// been handed in. It never goes back for a thing. While a queue is being worked off
+// after an outage that is the time at which the newest message of the batch was sent,
+// not that of the wall clock, else the backlog would all be late.
+func (e Evaluator) Step(thing string, s State, points []Datapoint, now time.Time) Result {
+	r := step{Evaluator: e, thing: thing, now: now.UnixMilli(), lateness: e.Lateness.Milliseconds()}
+	r.State = s.clone()
+	r.forget()
+	for _, d := range points {
+		switch {
+		case d.Time+r.lateness < r.now:
+			r.Stats.Late++
+			continue
+		case d.Time-r.lateness > r.now:
+			r.Stats.Early++
+			continue
+		}
+		if r.proves(d) {
+			r.State.presence.add(mark{d.Time, d.Link, d.Session, r.client(d)})
+		}
+		r.take(d)
+	}
+	for i := range e.Behaviors {
+		c := &e.Behaviors[i]
+		t := r.State.tracks[c.key()]
+		if t == nil {
+			continue
+		}
+		if r.retire(c, t) {
+			delete(r.State.tracks, c.key())
+			continue
+		}
+		if r.watches(c) {
+			r.settle(c, t)
+		} else {
+			r.silence(c, t, r.now-r.lateness)
+		}
+		if r.finished(c, t) {
+			delete(r.State.tracks, c.key())
+		}
+	}
+	r.prune()
+	if len(r.State.tracks) == 0 {
+		r.State.tracks = nil
+	}
+	r.Changed = !(s.Transient() && r.State.Empty()) && !same(s, r.State)
+	return r.Result
+}
+
+func same(a, b State) bool {
+	return len(a.tracks) == len(b.tracks) && slices.Equal(a.presence, b.presence) &&
+		(len(a.tracks) == 0 || reflect.DeepEqual(a.tracks, b.tracks))
+}
+
+// step is one call of Step.
+type step struct {
+	Evaluator
+	Result
+	thing         string
+	now, lateness int64
+}
+
+// forget drops what behaviors left behind that were removed, or that no longer watch the
+// thing. Of one that was changed the alarm lives on, until the thing is judged again.
+func (r *step) forget() {
+	for _, key := range slices.Sorted(maps.Keys(r.State.tracks)) {
+		t := r.State.tracks[key]
+		i := slices.IndexFunc(r.Behaviors, func(c Compiled) bool { return c.key() == key })
+		if i < 0 {
+			r.outlived(key, t)
+			continue
+		}
+		switch c := &r.Behaviors[i]; {
+		case !r.watches(c) && !t.Alarm.open():
+			delete(r.State.tracks, key)
+		case !r.watches(c):
+			r.State.tracks[key] = left(t)
+		case t.Form != c.form:
+			r.State.tracks[key] = r.reformed(c, t)
+		}
+	}
+}
+
+// outlived drops what a behavior left behind that was removed. An open alarm is kept until
+// silence would invalidate it: if the behavior comes back meanwhile it ends the finding, which
+// nobody may have archived, and what the thing does then is judged anew.
+func (r *step) outlived(key string, t *track) {
+	back := slices.IndexFunc(r.Behaviors, func(c Compiled) bool { return c.name() == nameOf(key) })
+	if back < 0 && t.Alarm.open() && r.now-r.lateness <= t.Alarm.silentSince() {
+		r.State.tracks[key] = left(t)
+		return
+	}
+	if back >= 0 && t.Alarm.open() {
+		// As the end of a removed behavior's finding it comes just after the beginning, and
+		// before all that is judged from now on.
+		r.report(&r.Behaviors[back], AlarmInvalidated, t.Alarm.Since+1, t.Alarm.Since, nil)
+	}
+	delete(r.State.tracks, key)
+}
+
+// left is what is kept of an open alarm while nobody judges it. Only
+// the form's kind is kept, so that the thing begins anew should it come back.
+func left(t *track) *track {
+	kept := &track{Form: t.Form[:min(1, len(t.Form))], Settled: t.Settled, Offline: t.Offline, Alarm: t.Alarm}
+	kept.Alarm.Run = 0
+	return kept
+}
+
+// reformed is the state of c that begins with the alarm of t, its state before c was
+// changed. What time alone decides goes on, by the new bound.
+func (r *step) reformed(c *Compiled, t *track) *track {
+	fresh := r.newTrack(c)
+	if t.Alarm.open() {
+		fresh.Alarm = t.Alarm
+		fresh.Alarm.Run = 0 // judged by what it was before
+	}
+	if t.Form[:min(1, len(t.Form))] != c.form[:1] && (c.kind == disconnected || c.kind == reporting) {
+		return fresh
+	}
+	switch c.kind {
+	case pushed, counted, summed:
+		fresh.Settled = windowStart(r.now, c.length) // what is left of it is not the whole
+	case disconnected:
+		fresh.Settled, fresh.Offline = t.Settled, t.Offline
+		if t.Offline != 0 && !t.Alarm.open() {
+			fresh.Next = t.Offline + c.after
+		}
+	case reporting:
+		fresh.Settled = t.Settled
+		if n := len(t.Windows); n > 0 {
+			fresh.Settled = t.Windows[n-1].At
+		}
+		if !t.Alarm.open() {
+			fresh.Next = fresh.Settled + c.after
+		}
+	}
+	return fresh
+}
+
+func (r *step) newTrack(c *Compiled) *track {
+	t := &track{Form: c.form}
+	if c.kind == disconnected {
+		t.Settled = windowStart(r.now-r.lateness, Period) - 1
+	} else {
+		t.Settled = windowStart(r.now-r.lateness, c.length) - c.length.Duration().Milliseconds()
+	}
+	return t
+}
+
+// track is the state of c, which begins here, with what happened at a time. What is known of
+// sessions may be older than a behavior for which too few events violate: so they prove
+// nothing in the window in which it began, whatever of that comes first.
+func (r *step) track(c *Compiled, at int64) *track {
+	began := windowStart(at, c.length)
+	t := r.State.tracks[c.key()]
+	if t == nil {
+		t = r.newTrack(c)
+		if c.lower && c.infers() {
+			t.From = began
+		}
+		r.State.tracks[c.key()] = t
+	}
+	t.From = min(t.From, began)
+	return t
+}
+
+// proves tells that what d says of the session is remembered. Of a message it is only where
+// something has to be written of it anyway, so that one that conforms costs no write.
+func (r *step) proves(d Datapoint) bool {
+	return d.Link != NoLink && slices.ContainsFunc(r.Behaviors, func(c Compiled) bool {
+		switch {
+		case !c.infers() && !c.sessions() || !r.watches(&c):
+			return false
+		case d.Link != Alive || c.lower && c.infers():
+			return true
+		}
+		takes, _ := c.takes(d)
+		return takes && (c.kind != pushed || c.static.judge(d.Value) == Violates)
+	})
+}
+
+// client is the client ID of a datapoint's session, "" where it is the subject.
+func (r *step) client(d Datapoint) string {
+	if d.ClientID == r.thing {
+		return ""
+	}
+	return d.ClientID
+}
+
+// confirmed reports whether one of the clients has a session that began before from. Of a
+// client that is not connected it notes the end that no event showed.
+func (r *step) confirmed(clients []string, from int64) bool {
+	failed := false
+	for _, client := range clients {
+		var c Connection
+		ok := false
+		if r.Connection != nil {
+			c, ok = r.Connection(cmp.Or(client, r.thing))
+		}
+		switch {
+		case !ok || c.Connected && c.Since <= 0:
+			failed = true
+		case !c.Connected:
+			r.State.presence.end(client, cmp.Or(max(c.Since, 0), r.now))
+		case c.Since <= from-ClockSkew.Milliseconds():
+			return true
+		}
+	}
+	if failed {
+		r.Stats.Unconfirmed++
+	}
+	return false
+}
+
+// take puts a datapoint into the windows of the behaviors that ask for it.
+func (r *step) take(d Datapoint) {
+	taken := false
+	for i := range r.Behaviors {
+		c := &r.Behaviors[i]
+		if !r.watches(c) {
+			continue
+		}
+		if c.sessions() && r.proves(d) {
+			r.track(c, d.Time)
+		}
+		if c.confirm > 0 && d.Link == Connected {
+			r.connect(c, d.Time)
+		}
+		takes, known := c.takes(d)
+		if !known {
+			r.Stats.Unread++
+		}
+		if !takes {
+			continue
+		}
+		taken = true
+		switch c.kind {
+		case each, pushed:
+			r.measure(c, d)
+		case counted, summed:
+			r.collect(c, d)
+		case reporting:
+			if w := r.window(c, d.Time); w != nil {
+				w.Verdict, w.At = Conforms, w.end(c.length)
+			}
+		}
+	}
+	if taken {
+		r.Stats.Judged++
+		if d.sampled() != nil {
+			r.Stats.Sampled++
+		}
+	}
+}
+
+// measure judges a measurement by itself. One that conforms, of a behavior of which
+// nothing is remembered, leaves no trace.
+func (r *step) measure(c *Compiled, d Datapoint) {
+	v := r.judge(c, d.Value, windowStart(d.Time, c.length))
+	if v == Conforms && d.Partial != nil {
+		return
+	}
+	if v == None || v == Conforms && (c.kind == pushed || r.State.tracks[c.key()] == nil) {
+		return
+	}
+	if w := r.window(c, d.Time); w != nil {
+		w.add(v, d.Time, c.static.brief(d.Value), d.sampled())
+	}
+}
+
+func (r *step) collect(c *Compiled, d Datapoint) {
+	n := d.Value.Count
+	if n == nil {
+		r.Stats.Unread++
+		return
+	}
+	w := r.window(c, d.Time)
+	if w == nil {
+		return
+	}
+	if w.Tally == nil {
+		w.Tally, w.At = &tally{}, d.Time
+	}
+	w.At = min(w.At, d.Time)
+	if c.confirm > 0 {
+		w.Last = max(w.Last, d.Time)
+	}
+	w.Tally.add(d.ID, *n, c.limit)
+}
+
+// window is the window of c that holds at, nil if it was judged already: a violation
+// stands whatever else the window holds.
+func (r *step) window(c *Compiled, at int64) *window {
+	t := r.track(c, at)
+	start := windowStart(at, c.length)
+	if start <= t.Settled {
+		return nil
+	}
+	i, found := slices.BinarySearchFunc(t.Windows, start, func(w window, start int64) int { return int(w.Start - start) })
+	if !found {
+		t.Windows = slices.Insert(t.Windows, i, window{Start: start})
+	}
+	return &t.Windows[i]
+}
+
+// finished tells that a behavior has nothing left to remember.
+func (r *step) finished(c *Compiled, t *track) bool {
+	if !r.watches(c) {
+		return t.Alarm.idle()
+	}
+	if !t.Alarm.idle() || len(t.Windows) > 0 || t.Next != 0 || t.Offline != 0 || c.keepsTraffic(t) {
+		return false
+	}
+	if !c.sessions() {
+		return true
+	}
+	_, unsettled := r.nextMark(t.Settled)
+	return !unsettled && !r.State.presence.online()
+}
+
+// remembered is the time from which on all signs of sessions are kept for the window of an
+// event at a time, which may come as late as the bound allows.
+func (c *Compiled) remembered(at int64) int64 {
+	return windowStart(at-ClockSkew.Milliseconds()-c.length.Duration().Milliseconds(), Period)
+}
+
+// prune drops the signs of sessions that no window asks for any more.
+func (r *step) prune() {
+	if len(r.State.presence) == 0 {
+		return
+	}
+	skew := ClockSkew.Milliseconds()
+	oldest := r.now - r.lateness - skew
+	asked := false
+	for i := range r.Behaviors {
+		c := &r.Behaviors[i]
+		if c.infers() && r.watches(c) {
+			oldest = min(oldest, c.remembered(r.now-r.lateness))
+		}
+		if t := r.State.tracks[c.key()]; t != nil && (c.infers() || c.sessions()) && r.watches(c) {
+			asked = true
+			if c.kind != disconnected {
+				oldest = min(oldest, t.Settled-skew)
+			}
+		}
+	}
+	r.State.presence = r.State.presence.before(windowStart(oldest, Period), asked)
+}

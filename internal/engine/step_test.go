@@ -1,0 +1,451 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+func TestDimension(t *testing.T) {
+	in := &defender.Dimension{TopicFilters: []string{"fleet/${iot:ClientId}/#", "other/+"}}
+	out := &defender.Dimension{TopicFilters: in.TopicFilters, NotIn: true}
+	for topic, inside := range map[string]bool{"fleet/c/x": true, "other/x": true, "fleet/d/x": false, "other/x/y": false} {
+		for _, dim := range []*defender.Dimension{in, out} {
+			b := behavior(defender.MessageByteSize.LessThan(8))
+			b.Dimension = dim
+			d := Message{Topic: topic, ClientID: "c", ID: "1", Time: start.UnixMilli(), Bytes: 26}.Datapoint(defender.MessageByteSize)
+			r := evaluator(t, b).Step("thing", State{}, []Datapoint{d}, start)
+			if want := inside != dim.NotIn; r.State.Empty() == want {
+				t.Errorf("topic %s, not in %v: counts %v", topic, dim.NotIn, !want)
+			}
+		}
+	}
+}
+
+// A client id is no pattern, and where there is none nobody can say whether the topic is the
+// sender's own.
+func TestDimensionOfAClientID(t *testing.T) {
+	for _, notIn := range []bool{false, true} {
+		b := behavior(defender.MessageByteSize.LessThan(8))
+		b.Dimension = &defender.Dimension{TopicFilters: []string{"fleet/x-${iot:ClientId}/#", "other"}, NotIn: notIn}
+		for _, row := range []struct {
+			client, topic string
+			inside, known bool
+		}{
+			{"c", "fleet/x-c/t", true, true}, {"c", "fleet/x-d/t", false, true}, {"n/a", "other", true, true},
+			{"+", "fleet/x-d/t", false, true}, {"#", "fleet/x-d/t", false, true}, {"d/#", "fleet/x-d/t", false, true},
+			{"n/a", "fleet/x-d/t", false, false}, {"n/a", "fleet/x-n/a", false, false}, {"", "fleet/x-/t", false, false},
+		} {
+			d := Message{Topic: row.topic, ClientID: row.client, ID: "1", Time: start.UnixMilli(), Bytes: 26}.Datapoint(defender.MessageByteSize)
+			r := evaluator(t, b).Step("thing", State{}, []Datapoint{d}, start)
+			if want := row.known && row.inside != notIn; r.State.Empty() == want || (r.Stats.Unread == 0) != row.known {
+				t.Errorf("client %q, topic %s, not in %v: %+v, want a datapoint %v", row.client, row.topic, notIn, r.Stats, want)
+			}
+		}
+		for _, rule := range Rules(evaluator(t, b).Behaviors, "") {
+			if rule.Kind != Oversize {
+				continue
+			}
+			_, filter, _ := strings.Cut(rule.SQL, "FROM '")
+			filter, _, _ = strings.Cut(filter, "'")
+			if err := defender.ValidateTopicFilter(filter); err != nil {
+				t.Errorf("%s: %v", rule.SQL, err)
+			}
+		}
+	}
+}
+
+func TestLateDataIsCounted(t *testing.T) {
+	e := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)), defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(1, defender.Window5m)})
+	at := start.UnixMilli()
+	points := append(portReports('x', at, "1"), messageCounts('1', at, "2")[0])
+	if r := e.Step("thing", State{}, points, start.Add(latenessInTests)); r.Stats.Late != 0 || r.Stats.Judged != 2 {
+		t.Errorf("at the bound: %+v", r.Stats)
+	}
+	if r := e.Step("thing", State{}, points, start.Add(latenessInTests+time.Millisecond)); r.Stats.Late != 4 || !r.State.Empty() {
+		t.Errorf("after the bound: %+v", r.Stats)
+	}
+	if r := e.Step("thing", State{}, points, start.Add(-latenessInTests-time.Millisecond)); r.Stats.Early != 4 || !r.State.Empty() {
+		t.Errorf("from the future: %+v", r.Stats)
+	}
+}
+
+func TestUnreadableDatapointsAreCounted(t *testing.T) {
+	e := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)), defender.Behavior{Name: "few", Criteria: defender.AllBytesOut.LessThan(1, defender.Window10m)})
+	r := e.Step("thing", State{}, measured("1", start.UnixMilli(), map[string]defender.Value{
+		defender.ListeningTCPPorts.Info().Name: count(1), defender.AllBytesOut.Info().Name: ports(1),
+	}), start)
+	if r.Stats.Unread != 2 || !r.State.Empty() {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestChangedBehaviorsKeepTheirAlarm(t *testing.T) {
+	few := func(n int64, w defender.Window) defender.Behavior {
+		return behavior(defender.MessagesSent.LessThan(n, w))
+	}
+	before := evaluator(t, few(4, defender.Window5m))
+	r := before.Step("thing", State{}, messageCounts('9', start.UnixMilli(), "1"), start)
+	r = before.Step("thing", r.State, nil, start.Add(10*time.Minute))
+	if !r.State.Open("Profile", "b") {
+		t.Fatal("no alarm")
+	}
+	for _, changed := range []defender.Behavior{
+		few(100, defender.Window5m), few(100, defender.Window1h), behavior(defender.ListeningTCPPorts.InPorts(443)),
+		behavior(defender.MessageByteSize.LessThan(8)), behavior(defender.DisconnectDuration.LessThan(5)),
+	} {
+		again := evaluator(t, changed).Step("thing", r.State, append(messageCounts('1', start.UnixMilli()+11*minute, "2"), portReports('.', start.UnixMilli()+11*minute, "3")...), start.Add(11*time.Minute))
+		if !again.State.Open("Profile", "b") || len(again.Transitions) > 0 {
+			t.Errorf("%s: %+v", changed.Criteria.Normal(), again)
+		}
+	}
+}
+
+func TestAlarmOfAnotherMetricEndsInSilence(t *testing.T) {
+	r := evaluator(t, behavior(defender.MessagesSent.LessThan(4, defender.Window5m))).Step("thing", State{}, messageCounts('9', start.UnixMilli(), "1"), start)
+	for _, changed := range []defender.Criteria{defender.DisconnectDuration.LessThan(5), defender.ListeningTCPPorts.InPorts(443), defender.AllBytesIn.LessThan(1, defender.Window1h)} {
+		s := evaluator(t, behavior(defender.MessagesSent.LessThan(4, defender.Window5m))).Step("thing", r.State, nil, start.Add(10*time.Minute)).State
+		e := evaluator(t, behavior(changed))
+		s = e.Step("thing", s, nil, start.Add(11*time.Minute)).State
+		due := e.Due(s)
+		if due.Before(start.Add(SilenceLimit)) || due.After(start.Add(SilenceLimit+2*time.Hour)) {
+			t.Errorf("%s: due at %v", changed.Normal(), due)
+		}
+		if last := e.Step("thing", s, nil, due); len(last.Transitions) != 1 || last.Transitions[0].Change != AlarmInvalidated || last.State.Open("Profile", "b") || !e.Due(last.State).IsZero() {
+			t.Errorf("%s: %+v", changed.Normal(), last)
+		}
+	}
+}
+
+// What was counted up to a bound says nothing about a higher one.
+func TestChangedBoundBeginsToCountAnew(t *testing.T) {
+	r := evaluator(t, behavior(defender.MessagesSent.LessThan(4, defender.Window5m))).Step("thing", State{}, messageCounts('9', start.UnixMilli(), "1"), start)
+	r = evaluator(t, behavior(defender.MessagesSent.GreaterThan(5, defender.Window5m))).Step("thing", r.State, nil, start.Add(time.Hour))
+	if len(r.Transitions) > 0 {
+		t.Errorf("%s", show(r.Transitions))
+	}
+}
+
+// Datapoints that were judged by another bound are part of no run.
+func TestChangedBoundBeginsItsRunsAnew(t *testing.T) {
+	open := func(n int, toAlarm, toClear int) Evaluator {
+		b := behavior(defender.NumListeningTCPPorts.LessThan(int64(n), defender.Window5m))
+		b.ToAlarm, b.ToClear = toAlarm, toClear
+		return evaluator(t, b)
+	}
+	for _, row := range []struct {
+		why              string
+		toAlarm, toClear int
+		before, after    []int64
+		want             string
+	}{
+		{"to alarm", 2, 1, []int64{7}, []int64{20}, ""},
+		{"to alarm, twice", 2, 1, []int64{7}, []int64{20, 20}, "+b"},
+		{"to clear", 1, 2, []int64{7, 1}, []int64{1}, ""},
+		{"to clear, twice", 1, 2, []int64{7, 1}, []int64{1, 1}, "-b"},
+	} {
+		var s State
+		var all []Transition
+		now := start
+		for i, n := range append(slices.Clone(row.before), row.after...) {
+			e := open(5, row.toAlarm, row.toClear)
+			if i >= len(row.before) {
+				e = open(10, row.toAlarm, row.toClear)
+			}
+			if i == len(row.before) {
+				all = nil
+			}
+			values := map[string]defender.Value{defender.NumListeningTCPPorts.Info().Name: count(n)}
+			r := e.Step("thing", s, measured(fmt.Sprint(i), now.UnixMilli(), values), now)
+			all = append(all, r.Transitions...)
+			r = e.Step("thing", r.State, nil, now.Add(10*time.Minute))
+			all, s, now = append(all, r.Transitions...), r.State, now.Add(15*time.Minute)
+		}
+		got := ""
+		for _, tr := range all {
+			got += map[Change]string{InAlarm: "+", AlarmCleared: "-"}[tr.Change] + tr.Behavior.Name
+		}
+		if got != row.want {
+			t.Errorf("%s: got %q, want %q", row.why, got, row.want)
+		}
+	}
+}
+
+// A window that began before the behavior did was not counted from its start.
+func TestWindowInWhichABehaviorBeginsIsNotJudged(t *testing.T) {
+	away := defender.Behavior{Name: "away", Criteria: defender.DisconnectDuration.LessThan(60)}
+	bound := func(c defender.Criteria) Evaluator {
+		return evaluator(t, away, behavior(c))
+	}
+	var many, few = defender.MessagesSent.GreaterThan(3, defender.Window15m), defender.MessagesSent.LessThan(9, defender.Window15m)
+	for _, row := range []struct {
+		why           string
+		before, after Evaluator
+		each          int // minutes between messages
+		want          string
+	}{
+		{"new bound from below", evaluator(t, away), bound(many), 2, ""},
+		{"changed bound from below", bound(defender.MessagesSent.GreaterThan(4, defender.Window15m)), bound(many), 2, ""},
+		{"changed bound from above, broken before and after", bound(defender.MessagesSent.LessThan(4, defender.Window15m)), bound(defender.MessagesSent.LessThan(5, defender.Window15m)), 2, "b in-alarm "},
+		{"changed bound from above, broken before", bound(defender.MessagesSent.LessThan(4, defender.Window15m)), bound(few), 2, "b in-alarm b alarm-cleared "},
+		{"new bound from below that is broken", evaluator(t, away), bound(many), 7, "b in-alarm "},
+	} {
+		got := ""
+		var s State
+		step := func(e Evaluator, at time.Time, points []Datapoint) {
+			r := e.Step("thing", s, points, at)
+			s = r.State
+			for _, tr := range r.Transitions {
+				got += fmt.Sprint(tr.Behavior.Name, " ", tr.Change, " ")
+			}
+		}
+		step(row.before, start, Lifecycle{ClientID: "thing", Timestamp: start.UnixMilli(), EventType: "connected", Session: "s"}.Datapoints())
+		for m := range 120 {
+			at := start.Add(time.Duration(m) * time.Minute)
+			e := row.before
+			if m >= 57 {
+				e = row.after
+			}
+			var points []Datapoint
+			if m%row.each == 0 {
+				points = []Datapoint{Message{Topic: "t", ClientID: "thing", ID: fmt.Sprint(m), Time: at.UnixMilli(), MQTT: true}.Datapoint(defender.MessagesSent)}
+			}
+			step(e, at, points)
+		}
+		if got != row.want {
+			t.Errorf("%s: got %q, want %q", row.why, got, row.want)
+		}
+	}
+}
+
+// A thing that was to be forgotten, and was not looked at in time, is judged like one that was.
+func TestLateLookChangesNoTransition(t *testing.T) {
+	e := evaluator(t, behavior(defender.MessagesSent.GreaterThan(1, defender.Window10m)))
+	message := func(at time.Time, mqtt bool) []Datapoint {
+		return []Datapoint{Message{Topic: "t", ClientID: "thing", ID: "m", Time: at.UnixMilli(), MQTT: mqtt}.Datapoint(defender.MessagesSent)}
+	}
+	tell := func(looks ...time.Duration) string {
+		s := e.Step("thing", State{}, message(start, false), start).State
+		for _, look := range looks {
+			s = e.Step("thing", s, nil, start.Add(look)).State
+		}
+		back := start.Add(3 * time.Hour)
+		s = e.Step("thing", s, message(back, true), back).State
+		return show(e.Step("thing", s, nil, back.Add(time.Hour)).Transitions)
+	}
+	if late, inTime := tell(), tell(time.Hour); late != inTime {
+		t.Errorf("not looked at: %slooked at: %s", late, inTime)
+	}
+}
+
+func TestChangedBoundOfTimeIsMeasuredFromTheSameEvent(t *testing.T) {
+	away := func(n int64) Evaluator { return evaluator(t, behavior(defender.DisconnectDuration.LessThan(n))) }
+	reports := func(every time.Duration) Evaluator {
+		return Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "b", every, defender.Low)}, Lateness: latenessInTests}
+	}
+	for _, row := range []struct {
+		before, now Evaluator
+		event       []Datapoint
+	}{
+		{away(120), away(30), messages('d', start.UnixMilli(), "1")},
+		{reports(2 * time.Hour), reports(20 * time.Minute), portReports('.', start.UnixMilli(), "1")},
+	} {
+		r := row.before.Step("thing", State{}, row.event, start)
+		r = row.before.Step("thing", r.State, nil, start.Add(time.Hour))
+		r = row.now.Step("thing", r.State, nil, start.Add(time.Hour))
+		if r = row.now.Step("thing", r.State, nil, start.Add(2*time.Hour)); !r.State.Open("Profile", "b") {
+			t.Errorf("%s: no alarm", row.now.Behaviors[0].Behavior.Criteria.Normal())
+		}
+	}
+}
+
+// What is known of sessions by chance, because nobody looked since, must not decide whether too
+// few events are unusual.
+func TestLookChangesNothingThatIsLearned(t *testing.T) {
+	e := evaluator(t, behavior(defender.MessagesSent.Learned(defender.HighConfidence)))
+	e.Fleet = learnedFleet{Range{2, 50}}
+	for connected, want := range map[int64]string{0: ".", 26: "A"} {
+		for _, looks := range [][]int64{nil, {29}} {
+			at := after(connected * minute)
+			s := e.Step("thing", State{}, Lifecycle{ClientID: "thing", Timestamp: at.UnixMilli(), EventType: "connected", Session: "s"}.Datapoints(), at).State
+			for _, look := range looks {
+				s = e.Step("thing", s, nil, after(look*minute)).State
+			}
+			at = after(31 * minute)
+			s = e.Step("thing", s, []Datapoint{Message{Topic: "t", ClientID: "thing", ID: "m", Time: at.UnixMilli(), MQTT: true}.Datapoint(defender.MessagesSent)}, at).State
+			if got := drawn(e.Step("thing", s, nil, after(60*minute)).Transitions); got != want {
+				t.Errorf("connected at minute %d, looked at %v: %s, want %s", connected, looks, got, want)
+			}
+		}
+	}
+}
+
+// What is told after a change must not be older than what was told before: the forwarder would
+// take it for news of yesterday.
+func TestTransitionsOfAChangedIntervalRise(t *testing.T) {
+	every := func(interval time.Duration) Evaluator {
+		return Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "b", interval, defender.High)}, Lateness: latenessInTests}
+	}
+	var s State
+	var all []Transition
+	step := func(e Evaluator, minute int64, points []Datapoint) {
+		r := e.Step("thing", s, points, after(minute*60_000))
+		s, all = r.State, append(all, r.Transitions...)
+	}
+	hourly, often := every(time.Hour), every(5*time.Minute)
+	step(hourly, 0, measured("1", start.UnixMilli(), nil))
+	step(hourly, 100, nil)
+	step(hourly, 108, measured("2", after(108*60_000).UnixMilli(), nil))
+	step(hourly, 130, nil)
+	step(every(6*time.Minute), 131, nil)
+	for minute := range int64(10) {
+		step(often, 132+minute, nil)
+	}
+	if got := drawn(all); got != "ACA" || !slices.IsSortedFunc(all, func(a, b Transition) int { return int(a.Time - b.Time) }) {
+		t.Errorf("%s:\n%s", got, show(all))
+	}
+}
+
+func TestStepDoesNotWriteToItsArguments(t *testing.T) {
+	e := Evaluator{Behaviors: everyKind(t), Lateness: latenessInTests, Fleet: fixedFleet{}, Connection: stillConnected}
+	at := start.UnixMilli()
+	first := e.Step("thing", State{}, append(flapping('f', at, "1"), messageCounts('9', at, "2")...), start)
+	text, _ := json.Marshal(first.State)
+	e.Step("thing", first.State, append(flapping('f', at+minute, "3"), messageCounts('9', at+minute, "4")...), start.Add(time.Minute))
+	e.Step("thing", first.State, nil, start.Add(100*time.Hour))
+	if again, _ := json.Marshal(first.State); string(again) != string(text) {
+		t.Errorf("state was\n%s\nis\n%s", text, again)
+	}
+}
+
+func TestStateOfAnotherVersionIsRefused(t *testing.T) {
+	for _, text := range []string{`{"v":2}`, `{}`, `[]`, `{"v":1,"b":{"a/b":{"q":[{"n":"AA"}]}}}`, `{"v":1,"b":{"a/b":{"q":[{"n":"!"}]}}}`} {
+		var s State
+		if err := json.Unmarshal([]byte(text), &s); err == nil {
+			t.Errorf("%s is read as %+v", text, s)
+		}
+	}
+	var s State
+	if err := json.Unmarshal([]byte(`{"v":1,"b":{"a/b":null}}`), &s); err != nil || !s.Empty() {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestLongListsAreKeptShort(t *testing.T) {
+	var list []string
+	for i := range 200 {
+		list = append(list, fmt.Sprintf("agent-%d-%s", i, strings.Repeat("é", 200)))
+	}
+	list = append(list, "xmrig")
+	c := newComparison(defender.NotInSet, defender.Value{Strings: []string{"xmrig"}})
+	got := c.brief(defender.Value{Strings: list})
+	if got.Strings[0] != "xmrig" || len([]rune(got.Strings[1])) != maxElementLength || c.judge(got) != Violates {
+		t.Errorf("%d elements, %q first", len(got.Strings), got.Strings[:2])
+	}
+	addresses := make([]string, 200)
+	for i := range addresses {
+		addresses[i] = fmt.Sprintf("10.0.0.%d", i)
+	}
+	if got := c.brief(defender.Value{CIDRs: addresses}); len(got.CIDRs) != maxElements {
+		t.Errorf("%d addresses", len(got.CIDRs))
+	}
+	for _, r := range "aé\x01<\u2028" { // a control character takes six bytes of JSON
+		list = slices.Repeat([]string{strings.Repeat(string(r), 200)}, 200)
+		got := c.brief(defender.Value{Strings: list}).Strings
+		text, err := json.Marshal(got)
+		if err != nil || len(text) > maxListBytes+maxElements || len(got) == 0 {
+			t.Errorf("%d elements of %q take %d bytes (%v)", len(got), r, len(text), err)
+		}
+	}
+	if short := texts("a", "b"); !reflect.DeepEqual(c.brief(short), short) {
+		t.Errorf("%v became %v", short, c.brief(short))
+	}
+}
+
+// The alert has the form of Detect's own.
+func ExampleTransition() {
+	compiled, err := Compile("MySecProfile", []defender.Behavior{{Name: "ListeningTcp", Criteria: defender.ListeningTCPPorts.InPorts(443, 80), Severity: defender.High}})
+	if err != nil {
+		panic(err)
+	}
+	e := Evaluator{Behaviors: compiled, Lateness: Lateness(0)}
+	r := e.Step("dev-IZWB", State{}, measured("dev-IZWB/1", 1573786800000, map[string]defender.Value{defender.ListeningTCPPorts.Info().Name: {Ports: []uint16{23, 443}}}), time.UnixMilli(1573786800000))
+	r = e.Step("dev-IZWB", r.State, nil, e.Due(r.State))
+	text, err := json.MarshalIndent(r.Transitions[0], "", " ")
+	fmt.Println(string(text), err)
+	// Output:
+	// {
+	//  "violationEventTime": 1573786800000,
+	//  "thingName": "dev-IZWB",
+	//  "behavior": {
+	//   "name": "ListeningTcp",
+	//   "metric": "aws:listening-tcp-ports",
+	//   "criteria": {
+	//    "comparisonOperator": "in-port-set",
+	//    "value": {
+	//     "ports": [
+	//      443,
+	//      80
+	//     ]
+	//    },
+	//    "consecutiveDatapointsToAlarm": 1,
+	//    "consecutiveDatapointsToClear": 1
+	//   },
+	//   "severity": "HIGH"
+	//  },
+	//  "violationEventType": "in-alarm",
+	//  "metricValue": {
+	//   "ports": [
+	//    23,
+	//    443
+	//   ]
+	//  },
+	//  "violationId": "2fa2cdd1334b2e0244def04e5e7138e2",
+	//  "securityProfileName": "MySecProfile",
+	//  "violationStartTime": 1573786800000
+	// } <nil>
+}
+
+// Of a conforming device a connect or disconnect is remembered only for the lateness
+// bound, in case that a violating message turns up that came before.
+func TestSignsOfSessionsOfConformingDevicesExpireByThemselves(t *testing.T) {
+	e := evaluator(t, behavior(defender.MessageByteSize.LessThan(8)))
+	r := e.Step("thing", State{}, messages('d', start.UnixMilli(), "1"), start)
+	if !r.Changed || !r.State.Transient() || !e.Due(r.State).IsZero() {
+		t.Errorf("%+v, due %v", r, e.Due(r.State))
+	}
+	if r = e.Step("thing", r.State, nil, start.Add(time.Hour)); r.Changed || !r.State.Empty() {
+		t.Errorf("an hour later: %+v", r)
+	}
+	ports := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)))
+	if r := ports.Step("thing", State{}, messages('d', start.UnixMilli(), "1"), start); r.Changed {
+		t.Errorf("remembered although no behavior asks: %+v", r)
+	}
+}
+
+func TestThingIsSampledOnceAWindow(t *testing.T) {
+	e := evaluator(t,
+		defender.Behavior{Name: "low", Criteria: defender.AllBytesOut.Statistical(defender.GreaterThan, defender.P10, defender.Window5m)},
+		defender.Behavior{Name: "high", Criteria: defender.AllBytesOut.Statistical(defender.LessThan, defender.P90, defender.Window5m)},
+		defender.Behavior{Name: "longer", Criteria: defender.EstablishedTCPConnections.Statistical(defender.LessThan, defender.P90, defender.Window10m)})
+	report := func(id string, n int64) []Datapoint {
+		return measured(id, start.UnixMilli(), map[string]defender.Value{
+			defender.AllBytesOut.Info().Name: {Count: &n}, defender.EstablishedTCPConnections.Info().Name: {Count: &n},
+		})
+	}
+	out, connections := defender.AllBytesOut.Info().Name, defender.EstablishedTCPConnections.Info().Name
+	want := Samples{
+		{FleetKey{"Profile", out, "", defender.Window5m}, start.UnixMilli()}:          8,
+		{FleetKey{"Profile", connections, "", defender.Window10m}, start.UnixMilli()}: 8,
+	}
+	if r := e.Step("thing", State{}, append(report("1", 7), report("2", 8)...), start); !maps.Equal(r.Samples, want) {
+		t.Errorf("two reports for two populations gave %v, want %v", r.Samples, want)
+	}
+}

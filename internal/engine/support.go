@@ -1,0 +1,48 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+const useNative = "or Engine: defender.Native in an account that has Detect"
+
+// Support reports every behavior that this engine cannot judge: which one, why, and
+// the way out. It expects behaviors that [defender.ValidateBehaviors] accepts.
+func Support(behaviors []defender.Behavior) error {
+	var faults []error
+	for i, b := range behaviors {
+		if want := unsupported(b); want != "" {
+			faults = append(faults, &defender.FieldError{
+				Field: fmt.Sprintf("[%d].Criteria", i),
+				Value: fmt.Sprintf("%s (behavior %s)", b.Criteria.Metric().Name, b.Name),
+				Want:  want,
+			})
+		}
+		if b.Dimension == nil {
+			continue
+		}
+		for j, filter := range b.Dimension.TopicFilters {
+			// The evaluator knows the client ID, and no other variable.
+			if err := defender.ValidateRuleTopic(strings.ReplaceAll(filter, clientIDVariable, "client")); err != nil {
+				faults = append(faults, defender.Under(fmt.Sprintf("[%d].Dimension.TopicFilters[%d]", i, j), err))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func unsupported(b defender.Behavior) string {
+	switch b.Criteria.Metric().Name {
+	case defender.MessagesReceived.Info().Name:
+		return "a metric that some event shows, such as defender.MessagesSent: AWS IoT has no event for messages that a device receives; " + useNative
+	case defender.AuthorizationFailures.Info().Name:
+		if b.Dimension != nil {
+			return "no Dimension here: the events of refused connections name no topic; " + useNative
+		}
+	}
+	return ""
+}

@@ -1,0 +1,484 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+const latenessInTests = 4 * time.Minute
+
+func evaluator(t testing.TB, behaviors ...defender.Behavior) Evaluator {
+	t.Helper()
+	compiled, err := Compile("Profile", behaviors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Evaluator{Behaviors: compiled, Lateness: latenessInTests, Fleet: fixedFleet{}, Connection: stillConnected}
+}
+
+// stillConnected is the answer of AWS IoT about a client that connected long ago.
+func stillConnected(string) (Connection, bool) { return Connection{Connected: true, Since: 1}, true }
+
+func behavior(c defender.Criteria) defender.Behavior {
+	return defender.Behavior{Name: "b", Criteria: c}
+}
+
+// film runs e over in, a letter for each five minutes, and draws what the alarm of its one
+// behavior was in each: A in alarm, I invalidated, . else. A change is drawn in the window of
+// its time, not in that of its discovery. events says what a letter stands for, at ms.
+func film(e Evaluator, in string, events func(letter rune, at int64, id string) []Datapoint) string {
+	var s State
+	var all []Transition
+	base := start.UnixMilli()
+	for i, letter := range in {
+		at := base + int64(i)*5*minute + minute
+		r := e.Step("thing", s, events(letter, at, fmt.Sprint(i)), time.UnixMilli(at))
+		all, s = append(all, r.Transitions...), r.State
+	}
+	r := e.Step("thing", s, nil, time.UnixMilli(base+int64(len(in))*5*minute+2*latenessInTests.Milliseconds()+5*minute))
+	all = append(all, r.Transitions...)
+	out := []rune(strings.Repeat(".", len(in)))
+	for _, tr := range all {
+		for i := int((tr.Time - base) / (5 * minute)); i < len(out); i++ {
+			out[i] = map[Change]rune{InAlarm: 'A', AlarmCleared: '.', AlarmInvalidated: 'I'}[tr.Change]
+		}
+	}
+	return string(out)
+}
+
+// x is a violating message, c a connect, d a disconnect, s a message over HTTPS that violates,
+// _ nothing.
+func messages(letter rune, at int64, id string) []Datapoint {
+	session := func(kind string) []Datapoint {
+		return Lifecycle{ClientID: "thing", Timestamp: at, EventType: kind, Session: "s"}.Datapoints()
+	}
+	switch letter {
+	case 'x', 's':
+		return []Datapoint{Message{Topic: "t", ClientID: "thing", ID: id, Time: at, Bytes: 26, MQTT: letter == 'x'}.Datapoint(defender.MessageByteSize)}
+	case 'c':
+		return session("connected")
+	case 'd':
+		return session("disconnected")
+	}
+	return nil
+}
+
+func TestPushedDownMessageSize(t *testing.T) {
+	for _, row := range []struct {
+		why              string
+		toAlarm, toClear int
+		in, want         string
+	}{
+		{"a quiet window of an open session clears", 1, 1, "x__", "A.."},
+		{"the window is the datapoint", 2, 1, "x_x", "..."},
+		{"two windows in a row", 2, 1, "xx_", ".A."},
+		{"two quiet windows to clear", 1, 2, "x_x__", "AAAA."},
+		{"a device that went away is silent, and silence never clears", 1, 1, "xd______", "AAAAAAAA"},
+		{"back and quiet", 1, 1, "xd__c__", "AAAAA.."},
+		{"nothing tells of a session", 1, 1, "s______", "AAAAAAA"},
+		{"a disconnection inside the window", 1, 1, "x_dc__", "A....."},
+		{"only a quiet window in which it was there throughout counts", 1, 2, "x_dc_", "AAAA."},
+		{"away windows neither continue nor break a run", 1, 2, "x_d__c_", "AAAAAA."},
+		{"conforming devices never alarm", 1, 1, "c_d_c_", "......"},
+	} {
+		b := behavior(defender.MessageByteSize.LessThan(8))
+		b.ToAlarm, b.ToClear = row.toAlarm, row.toClear
+		if got := film(evaluator(t, b), row.in, messages); got != row.want {
+			t.Errorf("%s: toAlarm %d, toClear %d, in %q: got %q, want %q", row.why, row.toAlarm, row.toClear, row.in, got, row.want)
+		}
+	}
+}
+
+func TestSilenceInvalidatesAfterTwoDays(t *testing.T) {
+	e := evaluator(t, behavior(defender.MessageByteSize.LessThan(8)))
+	got := film(e, "xd"+strings.Repeat("_", 48*12+20), messages)
+	if i := strings.Index(got, "I"); i < 48*12 || i > 49*12 || strings.Contains(got[:i], ".") {
+		t.Errorf("invalidated after %d windows, want 48 to 49 hours: %s", i, got)
+	}
+}
+
+// x is a report with telnet open, . one without, _ none.
+func portReports(letter rune, at int64, id string) []Datapoint {
+	open := map[rune]defender.Value{'x': ports(443, 23), '.': ports(443)}
+	if _, reported := open[letter]; !reported {
+		return nil
+	}
+	return measured(id, at, map[string]defender.Value{defender.ListeningTCPPorts.Info().Name: open[letter]})
+}
+
+func TestReportsAreDatapoints(t *testing.T) {
+	for _, row := range []struct {
+		toAlarm, toClear int
+		in, want         string
+	}{
+		{1, 1, ".x.x.", ".A.A."},
+		{2, 1, ".xx_.", "..AA."},
+		{2, 2, "x.xx.x..", "...AAAA."},
+		{1, 1, "x_____.", "AAAAAA."},
+	} {
+		b := behavior(defender.ListeningTCPPorts.InPorts(443))
+		b.ToAlarm, b.ToClear = row.toAlarm, row.toClear
+		if got := film(evaluator(t, b), row.in, portReports); got != row.want {
+			t.Errorf("toAlarm %d, toClear %d, in %q: got %q, want %q", row.toAlarm, row.toClear, row.in, got, row.want)
+		}
+	}
+}
+
+func TestConformingReportWritesNothing(t *testing.T) {
+	e := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)), defender.Behavior{Name: "out", Criteria: defender.AllBytesOut.LessThan(100, defender.Window5m)},
+		defender.Behavior{Name: "p90", Criteria: defender.AllBytesIn.Statistical(defender.LessThan, defender.P90, defender.Window5m)})
+	at := start.UnixMilli()
+	conforming := measured("1", at, map[string]defender.Value{
+		defender.ListeningTCPPorts.Info().Name: ports(443), defender.AllBytesOut.Info().Name: count(99), defender.AllBytesIn.Info().Name: count(1),
+	})
+	if r := e.Step("thing", State{}, conforming, start); r.Changed || !r.State.Empty() || r.Stats.Judged != 3 || len(r.Samples) != 1 {
+		t.Errorf("%+v", r)
+	}
+	r := e.Step("thing", State{}, portReports('x', at, "1"), start)
+	if !r.Changed || r.State.Empty() {
+		t.Error("a violating report leaves no state")
+	}
+	// After the alarm is over the thing is forgotten again.
+	r = e.Step("thing", r.State, portReports('.', at+5*minute, "2"), start.Add(5*time.Minute))
+	r = e.Step("thing", r.State, nil, start.Add(time.Hour))
+	if !r.Changed || !r.State.Empty() {
+		t.Errorf("state is left: %+v", r.State)
+	}
+}
+
+// AWS lets reports be 300 s apart at least, so with the tests' bound every conforming
+// report counts. With a longer bound the first may not.
+func TestConformingReportWithinTheBoundOfTheFirstViolationIsPassedOver(t *testing.T) {
+	e := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)))
+	for _, row := range []struct {
+		lateness time.Duration
+		want     string
+	}{{latenessInTests, "A..."}, {Lateness(MaxBatching), "AA.."}} {
+		e.Lateness = row.lateness
+		if got := film(e, "x...", portReports); got != row.want {
+			t.Errorf("lateness %v: got %q, want %q", row.lateness, got, row.want)
+		}
+	}
+}
+
+// A digit is so many messages, twice delivered, over MQTT.
+func messageCounts(letter rune, at int64, id string) []Datapoint {
+	if letter < '0' || letter > '9' {
+		return messages(letter, at, id)
+	}
+	var all []Datapoint
+	for i := range int(letter - '0') {
+		d := Message{Topic: "t", ClientID: "thing", ID: fmt.Sprintf("%s/%d", id, i), Time: at + int64(i), MQTT: true}.Datapoint(defender.MessagesSent)
+		all = append(all, d, d)
+	}
+	return all
+}
+
+func TestCountsPerWindow(t *testing.T) {
+	w5, w10 := defender.Window5m, defender.Window10m
+	for _, row := range []struct {
+		why      string
+		normal   defender.Criteria
+		in, want string
+	}{
+		{"up to the bound", defender.MessagesSent.LessThan(4, w5), "3434", ".A.A"},
+		{"the bound itself", defender.MessagesSent.LessThanEquals(4, w5), "4545", ".A.A"},
+		{"a quiet window of an open session is a count of 0", defender.MessagesSent.LessThan(4, w5), "4__", "A.."},
+		{"without a session it is none", defender.MessagesSent.LessThan(4, w5), "4d__", "AAAA"},
+		{"the longer window adds up", defender.MessagesSent.LessThan(6, w10), "33223333", ".AA..AAA"},
+		{"too few", defender.MessagesSent.GreaterThan(2, w5), "c3_3", "..A."},
+		{"too few, but not there all the time", defender.MessagesSent.GreaterThan(2, w5), "1dcd", "...."},
+		{"nothing at all from a device that is there", defender.MessagesSent.GreaterThanEquals(1, w5), "c__1_d__", ".AA.AAAA"},
+	} {
+		if got := film(evaluator(t, behavior(row.normal)), row.in, messageCounts); got != row.want {
+			t.Errorf("%s: in %q: got %q, want %q", row.why, row.in, got, row.want)
+		}
+	}
+}
+
+// f is a device that flaps: three refused and two successful connects, and a disconnect.
+func flapping(letter rune, at int64, id string) []Datapoint {
+	if letter != 'f' {
+		return messages(letter, at, id)
+	}
+	var all []Datapoint
+	for i, kind := range []string{"connect_failed", "connect_failed", "connect_failed", "connected", "disconnected", "connected"} {
+		l := Lifecycle{ClientID: "thing", Timestamp: at + int64(i)*1000, EventType: kind, Session: fmt.Sprint(id, i/2), Version: int64(i / 2), DisconnectReason: "AUTH_ERROR"}
+		all = append(append(all, l.Datapoints()...), l.Datapoints()...)
+	}
+	return all
+}
+
+func TestLifecycleEventsAreCounted(t *testing.T) {
+	w := defender.Window5m
+	for _, row := range []struct {
+		metric       defender.RateMetric
+		conform, bad int64
+	}{{defender.ConnectionAttempts, 6, 5}, {defender.Disconnects, 2, 1}, {defender.AuthorizationFailures, 5, 4}} {
+		if got := film(evaluator(t, behavior(row.metric.LessThan(row.conform, w))), "_f__", flapping); got != "...." {
+			t.Errorf("%s less-than %d: %q", row.metric.Info().Name, row.conform, got)
+		}
+		if got := film(evaluator(t, behavior(row.metric.LessThan(row.bad, w))), "_f__", flapping); got != ".A.." {
+			t.Errorf("%s less-than %d: %q", row.metric.Info().Name, row.bad, got)
+		}
+	}
+}
+
+func TestSourceAddressOfConnects(t *testing.T) {
+	e := evaluator(t, behavior(defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8"))))
+	got := film(e, "gbrg", func(letter rune, at int64, id string) []Datapoint {
+		l := Lifecycle{ClientID: "thing", Timestamp: at, EventType: "connected", Session: id, IPAddress: "10.1.2.3"}
+		if letter != 'g' {
+			l.IPAddress = "192.0.2.1"
+		}
+		if letter == 'r' { // whoever was refused need not be the device
+			l.EventType = "connect_failed"
+		}
+		return l.Datapoints()
+	})
+	if got != ".AA." {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestDeltasAddUpInLongerWindows(t *testing.T) {
+	e := evaluator(t, behavior(defender.AllBytesOut.LessThan(10, defender.Window15m)))
+	got := film(e, "333433___333", func(letter rune, at int64, id string) []Datapoint {
+		if letter == '_' {
+			return nil
+		}
+		points := measured(id, at, map[string]defender.Value{defender.AllBytesOut.Info().Name: count(int64(letter - '0'))})
+		return append(points, points...)
+	})
+	if want := ".....AAAAAA."; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestDisconnectDuration(t *testing.T) {
+	for _, row := range []struct {
+		toAlarm, toClear int
+		in, want         string
+	}{
+		{1, 1, "cd_c____", "........"},
+		{1, 1, "cd___c__", "....A..."},
+		{1, 1, "d____c__", "...AA..."},
+		{1, 1, "d___dd_c", "...AAAA."},
+		{2, 1, "d" + strings.Repeat("_", 15) + "c", strings.Repeat(".", 15) + "A."},
+		{1, 2, "d___c" + strings.Repeat("_", 13), "...A" + strings.Repeat("A", 12) + ".."},
+		{1, 1, "d" + strings.Repeat("_", 50*12), "..." + strings.Repeat("A", 50*12-2)},
+	} {
+		b := behavior(defender.DisconnectDuration.LessThan(15))
+		b.ToAlarm, b.ToClear = row.toAlarm, row.toClear
+		if got := film(evaluator(t, b), row.in, messages); got != row.want {
+			t.Errorf("toAlarm %d, toClear %d, in %q:\ngot  %q\nwant %q", row.toAlarm, row.toClear, row.in, got, row.want)
+		}
+	}
+}
+
+// The disconnection of the session that a new one took over is no absence.
+func TestTakeoverIsNoAbsence(t *testing.T) {
+	at := start.UnixMilli()
+	for _, d := range []int64{-1000, 0, 1000} {
+		points := append(Lifecycle{Timestamp: at, EventType: "connected", Session: "new"}.Datapoints(),
+			Lifecycle{Timestamp: at + d, EventType: "disconnected", Session: "old"}.Datapoints()...)
+		e := evaluator(t, behavior(defender.DisconnectDuration.LessThan(15)))
+		r := e.Step("thing", State{}, points, start)
+		if r = e.Step("thing", r.State, nil, start.Add(10*time.Hour)); len(r.Transitions) > 0 {
+			t.Errorf("disconnect stamped %d ms after: %s", d, show(r.Transitions))
+		}
+	}
+}
+
+// Within the skew of the clocks only the version tells a reconnection from the connection
+// that has ended.
+func TestReconnectionOfAPersistentSessionIsNoAbsence(t *testing.T) {
+	for _, row := range []struct {
+		version int64
+		offline bool
+	}{{1, true}, {2, false}} {
+		e := evaluator(t, behavior(defender.DisconnectDuration.LessThan(15)))
+		var points []Datapoint
+		for i, l := range []Lifecycle{{EventType: "connected", Version: 1}, {EventType: "disconnected", Version: 1}, {EventType: "connected", Version: row.version}} {
+			l.Timestamp, l.Session = start.UnixMilli()+int64(i)*minute/2, "s"
+			points = append(points, l.Datapoints()...)
+		}
+		r := e.Step("thing", State{}, points, start.Add(2*time.Minute))
+		if r = e.Step("thing", r.State, nil, start.Add(10*time.Hour)); (len(r.Transitions) > 0) != row.offline {
+			t.Errorf("version %d: %s", row.version, show(r.Transitions))
+		}
+	}
+}
+
+func TestReportsEvery(t *testing.T) {
+	e := Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "alive", 20*time.Minute, defender.High)}, Lateness: latenessInTests}
+	for _, row := range []struct{ in, want string }{
+		{"...........", "..........."},
+		{".___.___.", "........."},
+		{".____________.", "....AAAAAAAAA."},
+		{"_____________", "............."},
+		{"." + strings.Repeat("_", 60*12), "...." + strings.Repeat("A", 60*12-3)},
+	} {
+		if got := film(e, row.in, portReports); got != row.want {
+			t.Errorf("in %q: got %q, want %q", row.in, got, row.want)
+		}
+	}
+}
+
+// What brings every message, as the address on some topics does, must not make the others
+// remember each.
+func TestConformingMessageWritesNothing(t *testing.T) {
+	address := defender.Behavior{Name: "network", Criteria: defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")), Dimension: &defender.Dimension{TopicFilters: []string{"t"}}}
+	all := []defender.Behavior{address}
+	for name, c := range map[string]defender.Criteria{
+		"size": defender.MessageByteSize.LessThan(8), "disconnects": defender.Disconnects.LessThan(5, defender.Window5m),
+		"refusals": defender.AuthorizationFailures.LessThan(5, defender.Window5m), "away": defender.DisconnectDuration.LessThan(60),
+	} {
+		all = append(all, defender.Behavior{Name: name, Criteria: c})
+	}
+	e := evaluator(t, all...)
+	sent := func(bytes int64, ip string) []Datapoint {
+		return Telemetry{Kind: PublishedMessage, Topic: "t", ClientID: "thing", SourceIP: ip, ID: "1", Time: start.UnixMilli(), Bytes: bytes}.Datapoints()
+	}
+	if r := e.Step("thing", State{}, sent(4, "10.0.0.1"), start); r.Changed || !r.State.Empty() || r.Stats.Judged == 0 {
+		t.Errorf("%+v", r)
+	}
+	for _, bad := range [][]Datapoint{sent(26, "10.0.0.1"), sent(4, "192.0.2.1")} {
+		if r := e.Step("thing", State{}, bad, start); !r.Changed || r.State.Transient() {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// A device that reports is written once in a quarter of the interval.
+func TestReportsAreRememberedSparingly(t *testing.T) {
+	e := Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "alive", time.Hour, defender.High)}, Lateness: latenessInTests}
+	var s State
+	writes := 0
+	for i := range 24 {
+		at := start.Add(time.Duration(i) * 5 * time.Minute)
+		r := e.Step("thing", s, portReports('.', at.UnixMilli(), fmt.Sprint(i)), at)
+		if s = r.State; r.Changed {
+			writes++
+		}
+	}
+	if writes != 8 {
+		t.Errorf("%d writes in two hours, want 8", writes)
+	}
+}
+
+func TestStatisticalAndLearnedBehaviors(t *testing.T) {
+	for _, c := range []defender.Criteria{
+		defender.AllBytesIn.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m),
+		defender.AllBytesIn.Learned(defender.LowConfidence),
+	} {
+		e := evaluator(t, behavior(c))
+		report := func(letter rune, at int64, id string) []Datapoint {
+			n := map[rune]int64{'x': 51, '.': 50}[letter]
+			return measured(id, at, map[string]defender.Value{defender.AllBytesIn.Info().Name: count(n)})
+		}
+		if got := film(e, ".xx.", report); got != ".AA." {
+			t.Errorf("%s: got %q", c.Normal(), got)
+		}
+		e.Fleet = nil
+		if got := film(e, ".xx.", report); got != "...." {
+			t.Errorf("%s without a fleet: got %q", c.Normal(), got)
+		}
+		key, _ := e.Behaviors[0].FleetKey()
+		r := e.Step("thing", State{}, report('x', start.UnixMilli(), "1"), start)
+		if r.Stats.Unjudged != 1 || !maps.Equal(r.Samples, Samples{{key, start.UnixMilli()}: 51}) {
+			t.Errorf("%s: %+v", c.Normal(), r)
+		}
+	}
+}
+
+// fuzzyFleet knows the percentile only to lie between 49 and 51.
+type fuzzyFleet struct{ fixedFleet }
+
+func (fuzzyFleet) Statistic(FleetKey, defender.Statistic, int64) (Range, bool) {
+	return Range{49, 51}, true
+}
+
+// A device that has just connected sends less than one that was there all the time.
+func TestLearnedCountIsTooLowOnlyOfWhoWasThere(t *testing.T) {
+	e := evaluator(t, behavior(defender.MessagesSent.Learned(defender.LowConfidence)))
+	e.Fleet = learnedFleet{Range{3, 10}}
+	for _, row := range []struct{ in, want string }{
+		{"1", "."}, {"9", "."}, {"51", ".A"}, {"515", ".A."}, {"_1", ".."}, {"5d1", "..."}, {"5_5", "..."},
+	} {
+		if got := film(e, row.in, messageCounts); got != row.want {
+			t.Errorf("in %q: got %q, want %q", row.in, got, row.want)
+		}
+	}
+	e.Fleet = learnedFleet{Range{0, 4}}
+	if got := film(e, "9", messageCounts); got != "A" {
+		t.Errorf("too many: got %q", got)
+	}
+}
+
+type learnedFleet struct{ normal Range }
+
+func (learnedFleet) Statistic(FleetKey, defender.Statistic, int64) (Range, bool) {
+	return Range{}, false
+}
+func (f learnedFleet) Baseline(FleetKey, defender.Confidence, int64) (Range, bool) {
+	return f.normal, true
+}
+
+func TestPercentileThatIsNotKnownExactlyIsTakenInFavourOfTheDevice(t *testing.T) {
+	for op, violates := range map[defender.Operator]int64{
+		defender.LessThan: 51, defender.LessThanEquals: 52, defender.GreaterThan: 49, defender.GreaterThanEquals: 48,
+	} {
+		e := evaluator(t, behavior(defender.AllBytesIn.Statistical(op, defender.P90, defender.Window5m)))
+		e.Fleet = fuzzyFleet{}
+		for n := int64(45); n < 55; n++ {
+			r := e.Step("thing", State{}, measured("1", start.UnixMilli(), map[string]defender.Value{defender.AllBytesIn.Info().Name: count(n)}), start)
+			up := op == defender.LessThan || op == defender.LessThanEquals
+			if want := up && n >= violates || !up && n <= violates; r.Changed != want {
+				t.Errorf("%d %s about 50: violates %v", n, op, r.Changed)
+			}
+		}
+	}
+}
+
+func TestPopulationsAreApart(t *testing.T) {
+	seen := map[string]bool{}
+	in := &defender.Dimension{TopicFilters: []string{"a", "b"}}
+	for _, profile := range []string{"P", "Q"} {
+		for _, w := range []defender.Window{defender.Window5m, defender.Window1h} {
+			for _, m := range []defender.RateMetric{defender.MessagesSent, defender.Disconnects} {
+				for _, dim := range []*defender.Dimension{nil, in, {TopicFilters: in.TopicFilters, NotIn: true}, {TopicFilters: []string{"ab"}}} {
+					b := behavior(m.Statistical(defender.LessThan, defender.P90, w))
+					b.Dimension = dim
+					k, ok := compile(profile, b).FleetKey()
+					if !ok || seen[k.String()] {
+						t.Errorf("%s: %v", k, ok)
+					}
+					seen[k.String()] = true
+				}
+			}
+		}
+	}
+	if k, ok := compile("P", behavior(defender.Disconnects.LessThan(1, defender.Window5m))).FleetKey(); ok {
+		t.Errorf("a static behavior is compared with %s", k)
+	}
+}
+
+func TestMessageSizesAreSummedForTheFleet(t *testing.T) {
+	e := evaluator(t, behavior(defender.MessageByteSize.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m)))
+	if got := film(e, "x2x", func(letter rune, at int64, id string) []Datapoint {
+		points := messages('x', at, id) // 26 bytes
+		if letter == '2' {
+			points = append(points, messages('x', at, id+"'")...)
+		}
+		return points
+	}); got != ".A." {
+		t.Errorf("got %q", got)
+	}
+}

@@ -1,0 +1,336 @@
+// Package fleet keeps what all devices together measured, in the state table: the
+// sketches behind thresholds by percentile and behind baselines.
+//
+// A batch of telemetry adds one item for each population ([evaluate.FleetKey]) and
+// window that it holds samples of: a partial sketch under an id of the batch's own, so
+// that batches never wait for each other and a batch that comes again counts once. When
+// a window's samples are all in, its partials make its sketch, which each environment of
+// the function reads once and remembers. When a day is over, [Store.Compact] merges its
+// windows into one item, from which baselines come.
+//
+// What that costs: writes for a window are batches times populations, however many
+// devices a batch holds, a batch on the border of two windows twice. A partial takes one
+// write unit up to 1 KB, which hold some 300 bins, and never more than 40
+// ([evaluate.MaxSketchBytes], a tenth of what an item may hold). Reads for a window are
+// one query for a population and environment, half a read unit for each 4 KB of partials.
+// A day is one write for a population, and one read of all its partials.
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
+)
+
+// API is the part of the DynamoDB client that a [Store] calls.
+type API interface {
+	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
+	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
+}
+
+const (
+	day = 24 * time.Hour
+	// windowsKept leaves two days to merge a day that is over, daysKept a day more than a
+	// baseline looks back, and the margins. Both count from the start.
+	windowsKept = 3*day + 2*time.Hour
+	daysKept    = (engine.BaselineDays + 2) * day
+	// absenceBelieved is how long a day that is not merged yet is not asked for again.
+	absenceBelieved = 10 * time.Minute
+	// remembered is how many sketches are kept in memory: mostly some 12 KB each, and more
+	// only where thousands of devices measure what is far apart.
+	remembered = 2048
+	// together is how many calls of one kind run at once.
+	together = 8
+)
+
+// Config of a [Store].
+type Config struct {
+	Table string
+	// Lateness is the evaluator's, MinDatapoints [evaluate.History.MinDatapoints].
+	Lateness      time.Duration
+	MinDatapoints int64
+	Log           *slog.Logger
+}
+
+// Store is safe for concurrent use. It takes time only from its callers.
+type Store struct {
+	api    API
+	config Config
+	memory *lru.Cache[place, memory]
+}
+
+// place is a window or a day of a population.
+type place struct{ pk, sk string }
+
+// memory is a sketch that does not change any more; nil is none.
+type memory struct {
+	sketch *engine.Sketch
+	// until is the time (ms) up to which it is believed that there is none.
+	until int64
+}
+
+// New returns the store in a table.
+func New(api API, c Config) (*Store, error) {
+	m, err := lru.New[place, memory](remembered)
+	return &Store{api, c, m}, err
+}
+
+func windowPartition(k engine.FleetKey, start int64) string {
+	return "window#" + name(k) + "#" + strconv.FormatInt(start, 10)
+}
+
+func dayPartition(k engine.FleetKey) string { return "day#" + name(k) }
+
+func daySort(start int64) string { return time.UnixMilli(start).UTC().Format(time.DateOnly) }
+
+// name of a population, of at most 300 bytes: five topic filters have more than a key
+// may have.
+func name(k engine.FleetKey) string {
+	digest := ""
+	if k.Dimension != "" {
+		sum := sha256.Sum256([]byte(k.Dimension))
+		digest = hex.EncodeToString(sum[:16])
+	}
+	k.Dimension = digest
+	return k.String()
+}
+
+// complete is the time (ms) at which all samples of a window are in.
+func (s *Store) complete(k engine.FleetKey, start int64) int64 {
+	return start + (k.Window.Duration() + s.config.Lateness + engine.SampleMargin).Milliseconds()
+}
+
+// Add counts the samples of a batch, those of each thing apart. id, of 1 to 1024 bytes, names the batch, and is the
+// same when the same batch comes again: what was written under it first stands. at is the
+// oldest time of the batch. It returns how many samples it left out: of windows that were
+// complete by then, because their sketches no longer change, and such as are no numbers.
+func (s *Store) Add(ctx context.Context, id string, at time.Time, all []engine.Samples) (left int, err error) {
+	sketches := map[engine.Population]*engine.Sketch{}
+	for _, samples := range all {
+		for of, value := range samples {
+			sketch := cmp.Or(sketches[of], &engine.Sketch{})
+			if s.complete(of.Key, of.Start) <= at.UnixMilli() || sketch.Add(value) != nil {
+				left++
+				continue
+			}
+			sketches[of] = sketch
+		}
+	}
+	puts, ctx := errgroup.WithContext(ctx)
+	puts.SetLimit(together)
+	for of, sketch := range sketches {
+		puts.Go(func() error {
+			_, err := s.put(ctx, place{windowPartition(of.Key, of.Start), id}, sketch, of.Start+windowsKept.Milliseconds())
+			return err
+		})
+	}
+	return left, puts.Wait()
+}
+
+const attrSketch = "sketch"
+
+type item = map[string]types.AttributeValue
+
+// put writes a sketch and tells whether it was the first there.
+func (s *Store) put(ctx context.Context, p place, sketch *engine.Sketch, expires int64) (bool, error) {
+	packed, err := sketch.MarshalBinary()
+	if err != nil {
+		return false, err
+	}
+	_, err = s.api.PutItem(ctx, &dynamodb.PutItemInput{
+		TableName: &s.config.Table,
+		Item: item{
+			defender.StatePartitionKey: text(p.pk), defender.StateSortKey: text(p.sk),
+			attrSketch:           &types.AttributeValueMemberB{Value: packed},
+			defender.StateExpiry: &types.AttributeValueMemberN{Value: strconv.FormatInt(expires/1000, 10)},
+		},
+		ConditionExpression:      aws.String("attribute_not_exists(#pk)"),
+		ExpressionAttributeNames: map[string]string{"#pk": defender.StatePartitionKey},
+	})
+	var exists *types.ConditionalCheckFailedException
+	if errors.As(err, &exists) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("PutItem of table %s: %w", s.config.Table, err)
+	}
+	return true, nil
+}
+
+func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+
+// each calls found with every sketch of a partition, those of sort keys from and to only
+// where these are given. Consistency may be eventual: what is read has long been written,
+// or is asked for again. A sketch that cannot be read counts as none, so that it stops
+// nobody until it expires; the log says so.
+func (s *Store) each(ctx context.Context, pk, from, to string, found func(sk string, sketch *engine.Sketch) error) error {
+	in := &dynamodb.QueryInput{
+		TableName:                 &s.config.Table,
+		KeyConditionExpression:    aws.String("#pk = :pk"),
+		ExpressionAttributeNames:  map[string]string{"#pk": defender.StatePartitionKey},
+		ExpressionAttributeValues: item{":pk": text(pk)},
+	}
+	if from != "" {
+		in.KeyConditionExpression = aws.String("#pk = :pk AND #sk BETWEEN :from AND :to")
+		in.ExpressionAttributeNames["#sk"] = defender.StateSortKey
+		in.ExpressionAttributeValues[":from"], in.ExpressionAttributeValues[":to"] = text(from), text(to)
+	}
+	for pages := dynamodb.NewQueryPaginator(s.api, in); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return fmt.Errorf("query of table %s: %w", s.config.Table, err)
+		}
+		for _, it := range page.Items {
+			sk, _ := it[defender.StateSortKey].(*types.AttributeValueMemberS)
+			packed, _ := it[attrSketch].(*types.AttributeValueMemberB)
+			sketch := &engine.Sketch{}
+			if sk == nil || packed == nil {
+				err = errors.New("item is no sketch")
+			} else {
+				err = sketch.UnmarshalBinary(packed.Value)
+			}
+			if err != nil {
+				s.config.Log.Warn("sketch of the fleet was left out", "partition", pk, "reason", err.Error())
+				continue
+			}
+			if err := found(sk.Value, sketch); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// window merges the partials of a window.
+func (s *Store) window(ctx context.Context, k engine.FleetKey, start int64) (*engine.Sketch, error) {
+	all := &engine.Sketch{}
+	return all, s.each(ctx, windowPartition(k, start), "", "", func(_ string, part *engine.Sketch) error { return all.Merge(part) })
+}
+
+// days reads the days of a baseline up to the newest, and remembers also which are
+// missing. One whose windows have expired stays missing.
+func (s *Store) days(ctx context.Context, k engine.FleetKey, newest int64, at time.Time) (map[place]memory, error) {
+	pk := dayPartition(k)
+	read := map[place]memory{}
+	oldest := newest
+	for range engine.BaselineDays {
+		until := at.Add(absenceBelieved).UnixMilli()
+		if at.UnixMilli() >= oldest+windowsKept.Milliseconds()+day.Milliseconds() {
+			until = math.MaxInt64
+		}
+		read[place{pk, daySort(oldest)}] = memory{until: until}
+		oldest -= day.Milliseconds()
+	}
+	oldest += day.Milliseconds()
+	err := s.each(ctx, pk, daySort(oldest), daySort(newest), func(sk string, sketch *engine.Sketch) error {
+		read[place{pk, sk}] = memory{sketch: sketch}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for p, m := range read {
+		s.memory.Add(p, m)
+	}
+	return read, nil
+}
+
+// Compact merges the windows of the last two days that are complete at a time, unless
+// somebody has. keys are the populations of behaviors with a baseline. Several may do so
+// at once: all write the same, and the first stands. What is written after
+// [evaluate.DayMargin] comes too late for some datapoints.
+func (s *Store) Compact(ctx context.Context, keys []engine.FleetKey, at time.Time) error {
+	newest := at.Add(-s.config.Lateness - engine.SampleMargin).Truncate(day).Add(-day).UnixMilli()
+	var faults []error
+	for _, k := range keys {
+		faults = append(faults, s.compact(ctx, k, newest, at))
+	}
+	return errors.Join(faults...)
+}
+
+func (s *Store) compact(ctx context.Context, k engine.FleetKey, newest int64, at time.Time) error {
+	before := newest - day.Milliseconds()
+	if s.merged(k, newest) && s.merged(k, before) {
+		return nil
+	}
+	if _, err := s.days(ctx, k, newest, at); err != nil {
+		return err
+	}
+	for _, start := range []int64{before, newest} {
+		if s.merged(k, start) {
+			continue
+		}
+		sketch, err := s.merge(ctx, k, start)
+		if err != nil {
+			return err
+		}
+		p := place{dayPartition(k), daySort(start)}
+		first, err := s.put(ctx, p, sketch, start+daysKept.Milliseconds())
+		if err != nil {
+			return err
+		}
+		if first {
+			s.memory.Add(p, memory{sketch: sketch})
+		}
+	}
+	return nil
+}
+
+// merged tells that a day is known to be merged.
+func (s *Store) merged(k engine.FleetKey, start int64) bool {
+	m, ok := s.memory.Get(place{dayPartition(k), daySort(start)})
+	return ok && m.sketch != nil
+}
+
+// merge reads all windows of a day. A day without samples has an empty sketch, so that
+// nobody merges it again. What was read is remembered: of a large fleet it is more than one
+// invocation has time for.
+func (s *Store) merge(ctx context.Context, k engine.FleetKey, start int64) (*engine.Sketch, error) {
+	all := &engine.Sketch{}
+	var mutex sync.Mutex
+	reads, ctx := errgroup.WithContext(ctx)
+	reads.SetLimit(together)
+	var windows []place
+	for w := start; w < start+day.Milliseconds(); w += k.Window.Duration().Milliseconds() {
+		p := place{pk: windowPartition(k, w)}
+		windows = append(windows, p)
+		reads.Go(func() error {
+			m, ok := s.memory.Get(p)
+			if !ok {
+				sketch, err := s.window(ctx, k, w)
+				if err != nil {
+					return err
+				}
+				m = memory{sketch: sketch}
+				s.memory.Add(p, m)
+			}
+			mutex.Lock()
+			defer mutex.Unlock()
+			return all.Merge(m.sketch)
+		})
+	}
+	if err := reads.Wait(); err != nil {
+		return nil, err
+	}
+	for _, p := range windows {
+		s.memory.Remove(p) // of many populations they are more than the function has memory for
+	}
+	return all, nil
+}

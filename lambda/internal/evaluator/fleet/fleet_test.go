@@ -1,0 +1,329 @@
+package fleet_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
+)
+
+// However the samples are split into batches, in whatever order these come, one or all
+// of them again, to whichever environment: the answers are those of all samples in one.
+func TestSplitAndOrderOfBatchesChangeNothing(t *testing.T) {
+	keys := []engine.FleetKey{
+		sent,
+		{Profile: "Profile", Metric: "aws:num-messages-sent", Window: defender.Window5m, Dimension: "a/#\x1fb/#"},
+		{Profile: "Profile", Metric: "temperature", Window: defender.Window1h},
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		sample := rapid.Custom(func(t *rapid.T) engine.Samples {
+			k := rapid.SampledFrom(keys).Draw(t, "key")
+			start := midnight.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "window")) * k.Window.Duration())
+			value := float64(rapid.IntRange(0, 400).Draw(t, "value"))
+			if k.Metric == "temperature" {
+				value = math.Pow(10, rapid.Float64Range(-20, 20).Draw(t, "exponent"))
+			}
+			return engine.Samples{{Key: k, Start: start.UnixMilli()}: value}
+		})
+		all := rapid.SliceOfN(sample, 0, 200).Draw(rt, "samples")
+		ask := func(one engine.Fleet) string {
+			var answers strings.Builder
+			for _, k := range keys {
+				for minutes := 0; minutes <= 360; minutes += 15 {
+					start := midnight.Add(time.Duration(minutes) * minute).Truncate(k.Window.Duration()).UnixMilli()
+					for _, p := range []defender.Statistic{defender.P0, defender.P10, defender.P50, defender.P99_9, defender.P100} {
+						r, ok := one.Statistic(k, p, start)
+						fmt.Fprintln(&answers, k, start, p, r, ok)
+					}
+				}
+			}
+			return answers.String()
+		}
+		whole := newTable(t)
+		mustAdd(t, whole.store(t, io.Discard), "all", midnight, all)
+		loaded := whole.store(t, io.Discard).Load(t.Context(), midnight.Add(6*time.Hour))
+		want := ask(loaded)
+
+		parts := newTable(t)
+		batches := make([][]engine.Samples, rapid.IntRange(1, 9).Draw(rt, "batches"))
+		for _, s := range rapid.Permutation(all).Draw(rt, "order") {
+			i := rapid.IntRange(0, len(batches)-1).Draw(rt, "batch")
+			batches[i] = append(batches[i], s)
+		}
+		deliveries := rapid.SliceOfN(rapid.IntRange(0, len(batches)-1), 0, 5).Draw(rt, "again")
+		for i := range batches {
+			deliveries = append(deliveries, i)
+		}
+		one, other := parts.store(t, io.Discard), parts.store(t, io.Discard)
+		for _, i := range deliveries {
+			s := one
+			if rapid.Bool().Draw(rt, "other environment") {
+				s = other
+			}
+			mustAdd(t, s, fmt.Sprint("batch-", i), midnight, batches[i])
+		}
+		apart := one.Load(t.Context(), midnight.Add(6*time.Hour))
+		if got := ask(apart); got != want || loaded.Err() != nil || apart.Err() != nil {
+			rt.Fatalf("answers differ:\n%s\nwant\n%s\n%v, %v", got, want, apart.Err(), loaded.Err())
+		}
+	})
+}
+
+func TestWritesPerWindow(t *testing.T) {
+	f := newTable(t)
+	s := f.store(t, io.Discard)
+	other := sent
+	other.Metric = "aws:all-bytes-out"
+	for batch := range 4 {
+		var all []engine.Samples
+		for device := range 1000 {
+			all = append(all, samples(sent, midnight, float64(device%40))...)
+			all = append(all, samples(other, midnight, float64(1000+device))...)
+		}
+		mustAdd(t, s, fmt.Sprint(batch), midnight.Add(5*minute), all)
+	}
+	if puts, queries := f.took(); puts != 8 || queries != 0 {
+		t.Errorf("%d writes and %d reads for 4 batches of 2 populations", puts, queries)
+	}
+	for key, it := range f.items {
+		size := len(it["sketch"].(*types.AttributeValueMemberB).Value)
+		for name := range it {
+			size += len(name)
+		}
+		if size += len(key[0]) + len(key[1]) + 10; size > 1024 {
+			t.Errorf("item %s takes %d bytes, more than a write unit", key, size)
+		}
+	}
+	mustAdd(t, s, "border", midnight.Add(5*minute), append(samples(sent, midnight, 1), samples(sent, midnight.Add(5*minute), 1)...))
+	if puts, _ := f.took(); puts != 2 {
+		t.Errorf("%d writes for a batch of two windows", puts)
+	}
+	mustAdd(t, s, "nothing", midnight, nil)
+	if puts, _ := f.took(); puts != 0 {
+		t.Errorf("%d writes for nothing", puts)
+	}
+}
+
+func TestEachEnvironmentReadsAWindowOnce(t *testing.T) {
+	f := newTable(t)
+	s := f.store(t, io.Discard)
+	for i := range 20 {
+		start := midnight.Add(time.Duration(i) * 5 * minute)
+		for batch := range 4 { // two pages
+			mustAdd(t, s, fmt.Sprint(batch), start, samples(sent, start, upTo(5)...))
+		}
+	}
+	f.took()
+	for i := 10; i < 15; i++ {
+		at := midnight.Add(time.Duration(i) * 5 * minute)
+		for range 3 { // batches
+			loaded := s.Load(t.Context(), at.Add(minute))
+			for range 100 { // devices
+				least, ok1 := loaded.Statistic(sent, defender.P0, at.UnixMilli())
+				greatest, ok2 := loaded.Statistic(sent, defender.P100, at.UnixMilli())
+				if !ok1 || !ok2 || least.Low != 1 || greatest.High != 5 {
+					t.Fatalf("thresholds %v, %v; %v", least, greatest, loaded.Err())
+				}
+			}
+		}
+		if _, queries := f.took(); queries != 2 { // its pages
+			t.Errorf("window %d: %d queries, want 2", i, queries)
+		}
+	}
+	// Too few datapoints anywhere: as many windows as a percentile looks back, and then one each.
+	few := sent
+	few.Profile = "Few"
+	for i, want := range []int{engine.StatisticWindows, 1, 1} {
+		at := midnight.Add(time.Duration(20+i) * 5 * minute)
+		if _, ok := s.Load(t.Context(), at).Statistic(few, defender.P50, at.UnixMilli()); ok {
+			t.Error("threshold from nothing")
+		}
+		if _, queries := f.took(); queries != want {
+			t.Errorf("%d queries, want %d", queries, want)
+		}
+	}
+}
+
+func TestWindowsAreRememberedWhenTheyAreComplete(t *testing.T) {
+	f := newTable(t)
+	s := f.store(t, io.Discard)
+	mustAdd(t, s, "early", midnight, samples(sent, midnight, upTo(10)...))
+	// A datapoint that is ahead of its batch asks for a window that the batch does not know
+	// to be complete: 5 minutes long, 4 late, 5 of margin.
+	ahead := midnight.Add(15 * minute).UnixMilli()
+	for _, row := range []struct {
+		at   time.Time
+		want float64
+	}{{midnight.Add(14*minute - 1), 10}, {midnight.Add(14*minute - 1), 20}, {midnight.Add(14 * minute), 30}, {midnight.Add(14 * minute), 30}} {
+		loaded := s.Load(t.Context(), row.at)
+		for i := range int64(2) {
+			if r, ok := loaded.Statistic(sent, defender.P100, ahead+i); !ok || r.High != row.want {
+				t.Errorf("at %v: threshold %v, %v, want %v", row.at, r, ok, row.want)
+			}
+			mustAdd(t, s, fmt.Sprint("more-", row.want), midnight, samples(sent, midnight, row.want+10))
+		}
+	}
+}
+
+func TestBatchThatComesAgainStandsAsItCameFirst(t *testing.T) {
+	f := newTable(t)
+	s := f.store(t, io.Discard)
+	mustAdd(t, s, "batch", midnight, samples(sent, midnight, upTo(10)...))
+	mustAdd(t, s, "batch", midnight, samples(sent, midnight, 99)) // most were known as duplicates then
+	at := midnight.Add(15 * minute)
+	if r, ok := s.Load(t.Context(), at).Statistic(sent, defender.P100, at.UnixMilli()); !ok || r.High != 10 {
+		t.Errorf("threshold %v, %v, want 10", r, ok)
+	}
+}
+
+func TestWhatCannotCountIsLeftOutAndSaid(t *testing.T) {
+	f := newTable(t)
+	s := f.store(t, io.Discard)
+	all := samples(sent, midnight, 1, math.NaN(), math.Inf(1))
+	all = append(all, samples(sent, midnight.Add(-5*minute), 1, 2)...)
+	left, err := s.Add(t.Context(), "batch", midnight.Add(9*minute), all)
+	if err != nil || left != 4 || len(f.items) != 1 {
+		t.Errorf("%d left out of 5, %d items, %v", left, len(f.items), err)
+	}
+	left, err = s.Add(t.Context(), "batch", midnight.Add(9*minute-1), samples(sent, midnight.Add(-5*minute), 1, 2))
+	if err != nil || left != 0 {
+		t.Errorf("%d left out in time, %v", left, err)
+	}
+	left, err = s.Add(t.Context(), "no numbers", midnight, samples(sent, midnight, math.NaN()))
+	if err != nil || left != 1 || len(f.items) != 2 {
+		t.Errorf("%d left out of 1, %d items, %v", left, len(f.items), err)
+	}
+}
+
+// Where the newest window cannot be read, those before it that are remembered are no
+// substitute.
+func TestNothingIsJudgedByHalf(t *testing.T) {
+	f := newTable(t)
+	s := f.store(t, io.Discard)
+	at := midnight.Add(engine.BaselineDays*day + time.Hour)
+	for i := range engine.BaselineDays + 1 {
+		fill(t, s, midnight.Add(time.Duration(i)*day), 8000)
+		compact(t, s, midnight.Add(time.Duration(i)*day+complete))
+	}
+	mustAdd(t, s, "batch", at, samples(sent, at, upTo(10)...))
+	ask := func(after time.Duration, threshold, baseline bool) {
+		t.Helper()
+		at := at.Add(after)
+		byFleet, byDays := s.Load(t.Context(), at), s.Load(t.Context(), at)
+		_, ok := byFleet.Statistic(sent, defender.P100, at.UnixMilli())
+		if ok != threshold || (byFleet.Err() == nil) != threshold {
+			t.Errorf("after %v: threshold %v, %v", after, ok, byFleet.Err())
+		}
+		_, ok = byDays.Baseline(sent, defender.HighConfidence, at.UnixMilli())
+		if ok != baseline || (byDays.Err() == nil) != baseline {
+			t.Errorf("after %v: baseline %v, %v", after, ok, byDays.Err())
+		}
+	}
+	ask(15*minute, true, true)
+	f.fails = errors.New("throttled")
+	ask(15*minute, true, true) // remembered
+	ask(20*minute, false, true)
+	ask(day+15*minute, false, false)
+	f.fails = nil
+	ask(20*minute, true, true)
+}
+
+func TestErrorsGiveNoThresholds(t *testing.T) {
+	f := newTable(t)
+	s := f.store(t, io.Discard)
+	at := midnight.Add(15 * minute)
+	mustAdd(t, s, "batch", midnight, samples(sent, midnight, upTo(10)...))
+	f.fails = errors.New("throttled")
+	if _, err := s.Add(t.Context(), "b", midnight, samples(sent, midnight, 1)); !errors.Is(err, f.fails) {
+		t.Errorf("add: %v", err)
+	}
+	if err := s.Compact(t.Context(), []engine.FleetKey{sent}, at); !errors.Is(err, f.fails) {
+		t.Errorf("compact: %v", err)
+	}
+	f.took()
+	loaded := s.Load(t.Context(), at)
+	for range 3 {
+		if r, ok := loaded.Statistic(sent, defender.P100, at.UnixMilli()); ok {
+			t.Errorf("threshold %v", r)
+		}
+		if r, ok := loaded.Baseline(sent, defender.HighConfidence, at.UnixMilli()); ok {
+			t.Errorf("baseline %v", r)
+		}
+	}
+	if _, queries := f.took(); !errors.Is(loaded.Err(), f.fails) || queries != 1 {
+		t.Errorf("%v after %d queries", loaded.Err(), queries)
+	}
+	failing := s.Load(t.Context(), at)
+	failing.Baseline(sent, defender.HighConfidence, at.UnixMilli())
+	if !errors.Is(failing.Err(), f.fails) {
+		t.Errorf("baseline: %v", failing.Err())
+	}
+	f.fails = nil
+	if _, ok := loaded.Statistic(sent, defender.P100, at.UnixMilli()); ok || loaded.Err() == nil {
+		t.Error("one batch has thresholds for some and not for others")
+	}
+	again := s.Load(t.Context(), at)
+	if _, ok := again.Statistic(sent, defender.P100, at.UnixMilli()); !ok || again.Err() != nil {
+		t.Errorf("next batch: %v", again.Err())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	late := f.store(t, io.Discard).Load(ctx, at)
+	late.Statistic(sent, defender.P100, at.UnixMilli())
+	if !errors.Is(late.Err(), context.Canceled) {
+		t.Errorf("out of time: %v", late.Err())
+	}
+}
+
+func TestDamagedPartialsStopNobody(t *testing.T) {
+	f := newTable(t)
+	var log bytes.Buffer
+	s := f.store(t, &log)
+	mustAdd(t, s, "b", midnight, samples(sent, midnight, upTo(10)...))
+	pk := f.partitions()[0]
+	f.items[[2]string{pk, "a"}] = item{"pk": &types.AttributeValueMemberS{Value: pk}, "sk": &types.AttributeValueMemberS{Value: "a"}, "sketch": &types.AttributeValueMemberB{Value: []byte{9}}}
+	f.items[[2]string{pk, "c"}] = item{"pk": &types.AttributeValueMemberS{Value: pk}, "sk": &types.AttributeValueMemberS{Value: "c"}}
+	at := midnight.Add(15 * minute)
+	loaded := s.Load(t.Context(), at)
+	if r, ok := loaded.Statistic(sent, defender.P100, at.UnixMilli()); !ok || r.High != 10 || loaded.Err() != nil {
+		t.Errorf("threshold %v, %v; %v", r, ok, loaded.Err())
+	}
+	if n := strings.Count(log.String(), "sketch of the fleet was left out"); n != 2 || !strings.Contains(log.String(), pk) {
+		t.Errorf("log says %q", log.String())
+	}
+}
+
+func TestPopulationsHaveKeysOfTheirOwn(t *testing.T) {
+	f := newTable(t)
+	s := f.store(t, io.Discard)
+	long := strings.Repeat(strings.Repeat("漢", 250)+"\x1f", 5)
+	keys := []engine.FleetKey{sent}
+	for _, edit := range []func(*engine.FleetKey){
+		func(k *engine.FleetKey) { k.Profile = strings.Repeat("p", 128) },
+		func(k *engine.FleetKey) { k.Metric = strings.Repeat("m", 128) },
+		func(k *engine.FleetKey) { k.Window = defender.Window1h },
+		func(k *engine.FleetKey) { k.Dimension = long },
+		func(k *engine.FleetKey) { k.Dimension = "not in " + long },
+	} {
+		k := sent
+		edit(&k)
+		keys = append(keys, k)
+	}
+	for _, k := range keys {
+		mustAdd(t, s, "batch", midnight, samples(k, midnight, 1))
+	}
+	if n := len(f.partitions()); n != len(keys) {
+		t.Errorf("%d partitions for %d populations", n, len(keys))
+	}
+}

@@ -1,0 +1,73 @@
+package handler
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
+)
+
+// answer is what a device is told about a report that cannot be read.
+type answer struct {
+	topic   string
+	payload []byte
+}
+
+// rejection has the form of Device Defender's answer, and its one documented error code.
+// https://docs.aws.amazon.com/iot-device-defender/latest/devguide/detect-device-side-metrics.html
+type rejection struct {
+	ThingName     string        `json:"thingName"`
+	Status        string        `json:"status"`
+	StatusDetails statusDetails `json:"statusDetails"`
+	Timestamp     int64         `json:"timestamp"`
+}
+
+type statusDetails struct {
+	ErrorCode    string
+	ErrorMessage string
+}
+
+// maxReason is how many characters of an answer say what is wrong.
+const maxReason = 512
+
+// rejection is the answer to a report; nil where there is no topic to answer on: with
+// Basic Ingest, on AWS's reserved topics, where AWS answers, over HTTPS, and where the
+// answer would come back as a report.
+func (h *Handler) rejection(t engine.Telemetry, reason error) *answer {
+	filter, topic := h.settings.reportTopic, t.Topic+"/rejected"
+	if filter == "" || strings.HasPrefix(t.Topic, "$") || !defender.TopicMatches(filter, t.Topic) || defender.TopicMatches(filter, topic) ||
+		t.ClientID == "" || t.ClientID == defender.NotMQTT {
+		return nil
+	}
+	message := []rune(reason.Error())
+	payload, err := json.Marshal(rejection{
+		ThingName: t.ClientID, Status: "REJECTED", Timestamp: t.Time,
+		StatusDetails: statusDetails{"InvalidPayload", string(message[:min(len(message), maxReason)])},
+	})
+	if err != nil {
+		return nil // strings and numbers always marshal
+	}
+	return &answer{topic, payload}
+}
+
+// answerAll publishes the answers to records that are done with. A device that is not
+// answered is judged all the same.
+func (h *Handler) answerAll(ctx context.Context, records []*record) {
+	var answered []*record
+	for _, r := range records {
+		if r.answer != nil && !r.failed {
+			answered = append(answered, r)
+		}
+	}
+	forEach(answered, func(r *record) {
+		_, err := h.IoTData.Publish(ctx, &iotdataplane.PublishInput{Topic: &r.answer.topic, Payload: r.answer.payload, Qos: 1})
+		if err != nil {
+			h.count(r.kind, defender.MetricUnanswered, 1)
+			h.Log.Warn("device was not told that its report cannot be read", "device", r.subject, "reason", err.Error())
+		}
+	})
+}

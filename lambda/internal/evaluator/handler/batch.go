@@ -1,0 +1,201 @@
+package handler
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
+)
+
+// batch judges records and marks those that have to come again.
+func (h *Handler) batch(ctx context.Context, records []*record) {
+	if err := h.knowGenerations(ctx); err != nil {
+		h.Log.Error("telemetry was not judged and comes again", "records", len(records), "reason", err.Error())
+		h.count(unknownKind, defender.MetricFailed, len(records))
+		for _, r := range records {
+			r.failed = true
+		}
+		return
+	}
+	h.beat(ctx, records)
+	forEach(records, func(r *record) { h.read(ctx, r) })
+	h.countDiscarded(records)
+	h.countFrequent(records)
+	visits := bySubject(records)
+	h.visitAll(ctx, visits)
+	for _, v := range visits {
+		if v.err == nil || v.lost() {
+			continue
+		}
+		for _, r := range v.records {
+			r.failed = true
+		}
+	}
+	h.answerAll(ctx, records)
+	for _, r := range records {
+		if r.failed {
+			h.count(r.kind, defender.MetricFailed, 1)
+		}
+	}
+}
+
+// maxNamed is how many devices one log line names.
+const maxNamed = 10
+
+// countDiscarded counts what cannot be read in device reports, and logs it once for all
+// records: an agent that writes one value wrong does so in each report.
+func (h *Handler) countDiscarded(records []*record) {
+	fields := map[string]int{}
+	devices := map[string]bool{}
+	for _, r := range records {
+		for field, n := range r.discarded {
+			h.Metrics.CountField(r.kind, field, defender.MetricDiscarded, n)
+			fields[field] += n
+		}
+		if len(r.discarded) > 0 && len(devices) < maxNamed {
+			devices[r.subject] = true
+		}
+	}
+	if len(fields) > 0 {
+		h.Log.Warn("values in device reports cannot be read and were discarded", "fields", fields, "devices", slices.Sorted(maps.Keys(devices)))
+	}
+}
+
+// bySubject gathers what the records say of each thing, in the order in which they were
+// sent.
+func bySubject(records []*record) []*visit {
+	var visits []*visit
+	by := map[string]*visit{}
+	ordered := slices.Clone(records)
+	slices.SortStableFunc(ordered, func(a, b *record) int { return cmp.Or(a.sent.Compare(b.sent), cmp.Compare(a.id, b.id)) })
+	for _, r := range ordered {
+		if r.subject == "" || len(r.points) == 0 {
+			continue
+		}
+		v := by[r.subject]
+		if v == nil {
+			v = &visit{subject: r.subject}
+			by[r.subject], visits = v, append(visits, v)
+		}
+		v.records = append(v.records, r)
+		v.steps = append(v.steps, step{r.id, r.sent, r.kind, r.points})
+		if r.principal != "" {
+			v.principal = r.principal
+		}
+		if r.thing != nil {
+			v.identified = r.thing
+		}
+	}
+	return visits
+}
+
+// visitAll reads, judges and writes things, and sends their transitions and samples. What
+// went wrong with one stands in its visit.
+func (h *Handler) visitAll(ctx context.Context, visits []*visit) {
+	forEach(slices.Collect(slices.Chunk(visits, loadSize)), func(some []*visit) {
+		subjects := make([]string, len(some))
+		for i, v := range some {
+			subjects[i] = v.subject
+		}
+		items, faults := h.Store.Load(ctx, subjects)
+		for _, v := range some {
+			v.item, v.err = items[v.subject], faults[v.subject]
+		}
+	})
+	f := &population{fleet: h.Fleet.Load(ctx, newest(visits))}
+	forEach(visits, func(v *visit) {
+		if v.err == nil {
+			v.err = h.settle(ctx, v, f)
+		}
+		h.tell(v)
+	})
+	h.sendAll(ctx, visits)
+	h.sample(ctx, visits)
+}
+
+// tell counts what was made of a thing, and says what went wrong.
+func (h *Handler) tell(v *visit) {
+	source := v.steps[0].kind
+	if v.unresolved != nil {
+		h.count(source, defender.MetricUnresolved, 1)
+		h.Log.Warn("thing of a device is not known", "device", v.subject, "reason", v.unresolved.Error())
+	}
+	switch {
+	case errors.Is(v.err, ErrState):
+		h.count(source, defender.MetricUnreadableStates, 1)
+		h.Log.Error("device is not judged: its state was written by another version of the engine", "device", v.subject, "reason", v.err.Error())
+	case v.lost():
+		h.count(source, defender.MetricOversizedStates, 1)
+		h.Log.Error("device is not judged: it breaks more behaviors at once than can be remembered", "device", v.subject, "reason", v.err.Error())
+	case v.err != nil:
+		h.Log.Warn("device was not judged and is tried again", "device", v.subject, "reason", v.err.Error())
+	}
+	if v.err != nil {
+		return
+	}
+	h.count(source, defender.MetricTransitions, len(v.outcome.transitions))
+	for kind, s := range v.outcome.stats {
+		for metric, n := range map[string]int{
+			defender.MetricLate: s.Late, defender.MetricEarly: s.Early, defender.MetricUnread: s.Unread, defender.MetricSampledLists: s.Sampled, defender.MetricUnjudged: s.Unjudged,
+			defender.MetricUnconfirmed: s.Unconfirmed,
+		} {
+			h.count(kind, metric, n)
+		}
+	}
+	for _, t := range v.outcome.transitions {
+		h.Log.Info("alarm changed", "device", v.subject, "profile", t.Profile, "behavior", t.Behavior.Name, "change", t.Change, "violationId", t.ViolationID)
+	}
+}
+
+// newest is the latest time up to which something is known.
+func newest(visits []*visit) time.Time {
+	var at time.Time
+	for _, v := range visits {
+		if last := v.steps[len(v.steps)-1].at; last.After(at) {
+			at = last
+		}
+	}
+	return at
+}
+
+// sample adds what the things measured to the fleet's distributions, under a name that
+// follows from what was measured. Missing values do not move a percentile much, so
+// telemetry does not come again for them.
+func (h *Handler) sample(ctx context.Context, visits []*visit) {
+	var all []engine.Samples
+	var oldest time.Time
+	name := sha256.New()
+	for _, v := range visits {
+		if v.err != nil || len(v.outcome.samples) == 0 {
+			continue
+		}
+		all = append(all, v.outcome.samples)
+		if first := v.steps[0].at; oldest.IsZero() || first.Before(oldest) {
+			oldest = first
+		}
+		fmt.Fprintf(name, "%q", v.subject) // never fails
+		for _, s := range v.steps {
+			fmt.Fprintf(name, "%q %d", s.id, s.at.UnixMilli())
+		}
+	}
+	if len(all) == 0 {
+		return
+	}
+	left, err := h.Fleet.Add(ctx, hex.EncodeToString(name.Sum(nil)[:16]), oldest, all)
+	if err != nil {
+		left = 0
+		for _, s := range all {
+			left += len(s)
+		}
+		h.Log.Error("values are missing in the fleet's percentiles", "values", left, "reason", err.Error())
+	}
+	h.count(visits[0].steps[0].kind, defender.MetricUnsampled, left)
+}

@@ -1,0 +1,79 @@
+package handler_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane/types"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// AWS IoT is asked once before silence raises or clears an alarm, and for nothing else.
+func TestSilenceAsksForTheConnection(t *testing.T) {
+	some, small := defender.MessagesSent.GreaterThan(0, defender.Window5m), defender.MessageByteSize.LessThan(100)
+	gone := iotdataplane.GetConnectionOutput{DisconnectedSince: at(4).UnixMilli()}
+	for _, row := range []struct {
+		why     string
+		normal  defender.Criteria
+		size    int64 // of each of four messages
+		answer  iotdataplane.GetConnectionOutput
+		fails   error
+		changes string
+		asked   int
+		unknown int // windows not judged
+	}{
+		{"connected, too few", some, 8, iotdataplane.GetConnectionOutput{Connected: true, ConnectedSince: 1}, nil, "pump-7 b0 in-alarm", 1, 0},
+		{"connected, too large before", small, 800, iotdataplane.GetConnectionOutput{Connected: true, ConnectedSince: 1}, nil, "pump-7 b0 in-alarm, pump-7 b0 alarm-cleared", 1, 0},
+		{"gone, too few", some, 8, gone, nil, "", 1, 0},
+		{"gone, too large before", small, 800, gone, nil, "pump-7 b0 in-alarm", 1, 0},
+		{"a client that AWS IoT does not know", some, 8, iotdataplane.GetConnectionOutput{}, &types.ResourceNotFoundException{}, "", 1, 0},
+		{"throttled, too few", some, 8, iotdataplane.GetConnectionOutput{}, &types.ThrottlingException{}, "", 1, 1},
+		{"denied, too large before", small, 800, iotdataplane.GetConnectionOutput{}, &types.ForbiddenException{}, "pump-7 b0 in-alarm", 1, 1},
+		{"no way to AWS IoT", small, 800, iotdataplane.GetConnectionOutput{}, errors.New("dial tcp: timeout"), "pump-7 b0 in-alarm", 1, 1},
+	} {
+		r := newRig(t, profile(defender.Behavior{Criteria: row.normal}))
+		r.iot.connections, r.iot.unknown = map[string]iotdataplane.GetConnectionOutput{"pump-7": row.answer}, row.fails
+		r.deliver(lifecycle("pump-7", "connected", "s", at(0)))
+		for i := range 4 {
+			r.deliver(message(fmt.Sprint(i), "pump-7", at(float64(i+1)), row.size))
+		}
+		r.close(at(9.5))
+		if len(r.iot.asked) > 0 {
+			t.Errorf("%s: asked for %q before silence decides", row.why, r.iot.asked)
+		}
+		r.close(at(14.5))
+		if got := r.changes(); got != row.changes || len(r.iot.asked) != row.asked {
+			t.Errorf("%s: %q, want %q; asked for %q", row.why, got, row.changes, r.iot.asked)
+		}
+		if n := r.counted(defender.MetricUnconfirmed); n != row.unknown || (n > 0) != strings.Contains(r.logs.String(), "its silence is not judged") {
+			t.Errorf("%s: %d windows counted, want %d; %s", row.why, n, row.unknown, &r.logs)
+		}
+	}
+}
+
+// One answer serves all behaviors of a device, also where a write is repeated.
+func TestConnectionIsAskedForOnceAVisit(t *testing.T) {
+	r := newRig(t, profile(defender.Behavior{Criteria: defender.MessagesSent.GreaterThan(0, defender.Window5m)},
+		defender.Behavior{Criteria: defender.MessagesSent.GreaterThan(1, defender.Window5m)}))
+	r.deliver(lifecycle("pump-7", "connected", "s", at(0)), message("1", "pump-7", at(1), 8), message("2", "pump-7", at(2), 8))
+	var conflicted atomic.Bool // the closer's calls may be under way together
+	r.table.step = func(operation, key string, done bool) error {
+		if operation == "PutItem" && !done && conflicted.CompareAndSwap(false, true) {
+			r.deliver(message("3", "pump-7", at(14), 8))
+		}
+		return nil
+	}
+	r.iot.asked = nil
+	r.close(at(14.5))
+	if got := r.changes(); got != "pump-7 b0 in-alarm, pump-7 b1 in-alarm" || !conflicted.Load() {
+		t.Errorf("%q, a conflict: %v", got, conflicted.Load())
+	}
+	if len(r.iot.asked) > 2 { // the closer, and whoever was first
+		t.Errorf("asked for %q", r.iot.asked)
+	}
+}

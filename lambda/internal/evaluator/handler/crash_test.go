@@ -1,0 +1,120 @@
+package handler_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+)
+
+// crasher ends the process at one call, before or after it takes effect: from there on
+// none of the invocation succeeds.
+type crasher struct {
+	at    int
+	after bool
+
+	mu      sync.Mutex
+	calls   int
+	crashed bool
+}
+
+var errCrash = errors.New("the process has ended")
+
+func (c *crasher) step(_, _ string, done bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.crashed {
+		return errCrash
+	}
+	if done == c.after {
+		if c.calls++; c.calls == c.at {
+			c.crashed = true
+			return errCrash
+		}
+	}
+	return nil
+}
+
+// invoke handles an event as often as it takes: each process that ended is followed by
+// another one, which remembers nothing.
+func (c *crasher) invoke(r *rig, event any) {
+	r.t.Helper()
+	text, err := json.Marshal(event)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for {
+		_, err := r.handler.Handle(context.Background(), text)
+		if !c.crashed {
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			return
+		}
+		c.crashed = false
+		r.deploy(r.config)
+	}
+}
+
+// story has alarms that come and go by reports, counts and silence, with two transitions
+// of one thing at once.
+func story(r *rig, c *crasher) {
+	r.table.step, r.queue.step = c.step, c.step
+	batch := func(messages ...events.SQSMessage) { c.invoke(r, events.SQSEvent{Records: messages}) }
+	closing := func(minute float64) {
+		c.invoke(r, map[string]any{"defenderhub": "close", "partition": 0, "partitions": 1, "at": at(minute)})
+	}
+	batch(report("1", "pump", at(0), ports(1, 23)), report("2", "valve", at(0), ports(1, 23)), report("3", "good", at(0), ports(1, 443)))
+	batch(message("4", "valve", at(1), 4), message("5", "valve", at(1.1), 4), lifecycle("valve", "connected", "s", at(1.2)))
+	closing(4)
+	closing(5)
+	closing(11)
+	batch(report("6", "pump", at(12), ports(2, 443)), report("7", "valve", at(12), ports(2, 443)))
+	for _, minute := range []float64{13, 14, 17, 18, 19, 21, 23, 25} {
+		closing(minute)
+	}
+}
+
+func TestCrashLosesNoTransition(t *testing.T) {
+	config := profile(
+		defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)},
+		defender.Behavior{Name: "udp", Criteria: defender.NumListeningTCPPorts.LessThan(1, defender.Window5m)},
+		defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(2, defender.Window5m)},
+	)
+	config.Profiles[0].Targets = []string{"all/registered-things"}
+	tell := func(c *crasher) string {
+		r := newRig(t, config)
+		r.registry.by = map[string]registry.Thing{"pump": {Name: "pump", Registered: true}, "valve": {Name: "valve", Registered: true}}
+		story(r, c)
+		var all []string
+		for _, m := range r.messages() {
+			all = append(all, fmt.Sprintf("%s %s %s %d %s", m.ClientID, m.Transition.Behavior.Name, m.Transition.Change, m.Transition.Time, m.Transition.ViolationID))
+		}
+		for _, it := range r.table.items {
+			if it["outbox"] != nil {
+				t.Errorf("crash at %d: left %v", c.at, it)
+			}
+		}
+		return strings.Join(all, "\n")
+	}
+	calm := &crasher{}
+	want := tell(calm)
+	if n := strings.Count(want, "in-alarm"); n < 4 || strings.Count(want, "cleared") < 3 || calm.calls < 30 {
+		t.Fatalf("%d calls, %d alarms:\n%s", calm.calls, n, want)
+	}
+	for _, after := range []bool{false, true} {
+		for at := 1; at <= calm.calls; at++ {
+			if got := tell(&crasher{at: at, after: after}); got != want {
+				t.Errorf("crash at call %d, after its effect %v:\n%s\nwant\n%s", at, after, got, want)
+			}
+		}
+	}
+}

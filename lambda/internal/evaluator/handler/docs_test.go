@@ -1,0 +1,116 @@
+package handler_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// An operator finds every metric on the page.
+func TestOperationsPageNamesEveryMetric(t *testing.T) {
+	page := read(t, "../../../docs/operations.md")
+	file, err := parser.ParseFile(token.NewFileSet(), "../../../defender/deployment.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(spec.Names[0].Name, "Metric") {
+			return true
+		}
+		name, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found++
+		if !strings.Contains(page, "`"+name+"`") {
+			t.Errorf("docs/operations.md lacks `%s`", name)
+		}
+		return true
+	})
+	if found < 20 {
+		t.Errorf("%d metrics found: the source was not read", found)
+	}
+}
+
+// An operator who reads a warning finds it on the page.
+func TestOperationsPageHasEveryLogLine(t *testing.T) {
+	_, page, found := strings.Cut(read(t, "../../../docs/operations.md"), "\n## What the logs say\n")
+	if !found {
+		t.Fatal("the page has no such section")
+	}
+	lines := 0
+	err := filepath.WalkDir("..", func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		for _, m := range regexp.MustCompile(`Log\.(?:Warn|Error)\("([^"]+)"`).FindAllStringSubmatch(read(t, path), -1) {
+			lines++
+			if !strings.Contains(page, "`"+m[1]+"`") {
+				t.Errorf("%s logs %q, and docs/operations.md does not say what to do", path, m[1])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines < 20 {
+		t.Errorf("%d lines found: the source was not read", lines)
+	}
+}
+
+// What the pages quote from a log, a program of ours writes.
+func TestQuotedLogLinesAreWritten(t *testing.T) {
+	var source strings.Builder
+	for _, dir := range []string{".", "../delivery", "../ingest", "../startaudit", "../../evaluator", "../../../defender/evaluate"} {
+		files, err := filepath.Glob(dir + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if !strings.HasSuffix(f, "_test.go") {
+				source.WriteString(read(t, f))
+			}
+		}
+	}
+	quotes := []string{
+		"nothing is closed: telemetry waits, and nobody tells how far the evaluator has come", "sender is not known and is not judged",
+		"lifecycle event was published by another client than the one it is about", "start an on-demand audit of ", "environment variable ",
+	}
+	page := read(t, "../../../docs/troubleshooting.md")
+	for _, q := range quotes {
+		if !strings.Contains(page, "`"+q) {
+			t.Errorf("docs/troubleshooting.md does not quote %q", q)
+		}
+	}
+	for _, q := range regexp.MustCompile(`\*([a-z][a-z ]+)\*`).FindAllStringSubmatch(read(t, "../../../docs/operations.md"), -1) {
+		if q[1] != "these come again" {
+			quotes = append(quotes, q[1])
+		}
+	}
+	if len(quotes) < 7 {
+		t.Errorf("only %q are quoted", quotes)
+	}
+	for _, q := range quotes {
+		if !strings.Contains(source.String(), `"`+q) {
+			t.Errorf("no program writes %q", q)
+		}
+	}
+}

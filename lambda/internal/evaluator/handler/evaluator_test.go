@@ -1,0 +1,492 @@
+package handler_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+)
+
+func telnet() engine.Config {
+	return profile(defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)})
+}
+
+func TestConformingReportCostsOneReadAndNoWrite(t *testing.T) {
+	r := newRig(t, telnet())
+	r.deliver(report("1", "pump", at(0), ports(1, 443)))
+	r.table.took() // the first batch tells progress
+	r.now = at(0.5)
+	if again := r.deliver(report("2", "pump", at(0.5), ports(2, 443))); again != nil {
+		t.Errorf("%v come again", again)
+	}
+	if calls := r.table.took(); len(calls) != 1 || calls["BatchGetItem"] != 1 {
+		t.Errorf("calls %v, want one read", calls)
+	}
+	if len(r.registry.asked) > 0 || len(r.queue.bodies) > 0 || r.queue.asked > 0 {
+		t.Errorf("asked the registry for %v, the queue %d times, sent %v", r.registry.asked, r.queue.asked, r.queue.bodies)
+	}
+}
+
+func TestBatchReadsEachThingOnce(t *testing.T) {
+	r := newRig(t, telnet())
+	r.table.unprocessed = 1
+	var batch []events.SQSMessage
+	for i := range 250 {
+		batch = append(batch, report(fmt.Sprint(i), fmt.Sprintf("pump%d", i/2), at(0), ports(i+1, 443)))
+	}
+	r.deliver(batch...)
+	if calls := r.table.took(); calls["BatchGetItem"] != 125+2 || calls["PutItem"] != 0 {
+		t.Errorf("calls %v, want 125 reads and two for keys that were left over", calls)
+	}
+}
+
+func TestAlarmIsRaisedAndCleared(t *testing.T) {
+	r := newRig(t, telnet())
+	r.registry.by = map[string]registry.Thing{"cert-c7": {Name: "pump-7", Registered: true}}
+	r.deliver(report("1", "c7", at(0), ports(1, 443, 23)))
+	r.close(at(3))
+	if len(r.queue.bodies) > 0 {
+		t.Fatalf("sent %v before the lateness bound", r.queue.bodies)
+	}
+	r.close(at(5))
+	r.deliver(report("2", "c7", at(10), ports(2, 443)))
+	r.close(at(20))
+	if got := r.changes(); got != "c7 ports in-alarm, c7 ports alarm-cleared" {
+		t.Fatal(got)
+	}
+	for _, m := range r.messages() {
+		// It was the closer that raised it: the principal was remembered for it.
+		if m.Registered == nil || !*m.Registered || m.Thing != "pump-7" || m.Transition.Profile != "Profile" || m.Transition.Thing != "c7" {
+			t.Errorf("%+v, want the registered thing pump-7", m)
+		}
+	}
+	if it := r.table.of("c7"); it["outbox"] != nil || it[defender.StateDueAt] != nil || it[defender.StateExpiry] == nil {
+		t.Errorf("left %v", it)
+	}
+	if n := r.counted(defender.MetricTransitions); n != 2 {
+		t.Errorf("%d transitions counted", n)
+	}
+	r.close(at(30))
+	if len(r.queue.bodies) != 2 {
+		t.Errorf("sent again: %v", r.queue.bodies)
+	}
+}
+
+func TestStateAndOutboxAreOneWrite(t *testing.T) {
+	r := newRig(t, telnet())
+	r.deliver(report("1", "pump", at(0), ports(1, 23)))
+	r.table.took()
+	r.queue.step = func(string, string, bool) error { return fmt.Errorf("no queue") }
+	r.close(at(5))
+	if calls := r.table.took(); calls["PutItem"] != 1 {
+		t.Errorf("calls %v, want one write", calls)
+	}
+	it := r.table.of("pump")
+	if !strings.Contains(str(it, "outbox"), `"in-alarm"`) || !strings.Contains(str(it, "state"), `"since"`) {
+		t.Errorf("stored %v", it)
+	}
+	if due := num(it, defender.StateDueAt); due > at(6).UnixMilli() {
+		t.Errorf("is sent again at %v", time.UnixMilli(due).UTC())
+	}
+	r.queue.step = nil
+	r.close(at(6))
+	if got := r.changes(); got != "pump ports in-alarm" || r.table.of("pump")["outbox"] != nil {
+		t.Errorf("%s, stored %v", got, r.table.of("pump"))
+	}
+}
+
+func TestRefusedLettersStayInTheOutbox(t *testing.T) {
+	r := newRig(t, telnet())
+	r.deliver(report("1", "good", at(0), ports(1, 23)), report("2", "bad", at(0), ports(1, 23)))
+	r.queue.refuse = `"clientId":"bad"`
+	r.close(at(5))
+	if r.table.of("good")["outbox"] != nil || r.table.of("bad")["outbox"] == nil || r.changes() != "good ports in-alarm" {
+		t.Errorf("good %v, bad %v", r.table.of("good"), r.table.of("bad"))
+	}
+	if n := r.counted(defender.MetricUnsent); n != 1 {
+		t.Errorf("%d are counted as not sent, want 1", n)
+	}
+	r.queue.refuse = ""
+	r.close(at(6))
+	if n := r.counted(defender.MetricUnsent); n != 1 || r.table.of("bad")["outbox"] != nil {
+		t.Errorf("after it was sent %d are counted, and of bad there is %v", n, r.table.of("bad"))
+	}
+}
+
+func TestTwoEvaluatorsAtOnce(t *testing.T) {
+	r := newRig(t, profile(defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(2, defender.Window5m)}))
+	meanwhile := false
+	r.table.step = func(operation, key string, done bool) error {
+		if operation == "PutItem" && key == "thing#pump" && !done && !meanwhile {
+			meanwhile = true
+			r.deliver(message("2", "pump", at(1.2), 4))
+		}
+		return nil
+	}
+	if again := r.deliver(message("1", "pump", at(1), 4)); again != nil {
+		t.Errorf("%v come again", again)
+	}
+	if calls := r.table.took(); !meanwhile || calls["GetItem"] != 1 {
+		t.Errorf("calls %v, want a consistent read after the conflict", calls)
+	}
+	r.close(at(10))
+	if got := r.changes(); got != "pump few in-alarm" {
+		t.Errorf("%q: one of the messages is lost", got)
+	}
+}
+
+func TestEndlessConflictsComeAgain(t *testing.T) {
+	r := newRig(t, telnet())
+	r.table.step = func(operation, key string, done bool) error {
+		if operation == "PutItem" && key == "thing#pump" && !done {
+			return evaluator409()
+		}
+		return nil
+	}
+	if again := r.deliver(report("1", "pump", at(0), ports(1, 23))); !slices.Equal(again, []string{"1"}) {
+		t.Errorf("%v come again", again)
+	}
+}
+
+func TestMessagesOfFailedThingsComeAgain(t *testing.T) {
+	r := newRig(t, telnet())
+	r.table.step = func(operation, key string, done bool) error {
+		if operation == "PutItem" && key == "thing#b" {
+			return fmt.Errorf("no capacity")
+		}
+		return nil
+	}
+	batch := []events.SQSMessage{
+		report("1", "a", at(0), ports(1, 23)), report("2", "b", at(0), ports(1, 23)), report("3", "c", at(0), ports(1, 443)), report("4", "b", at(1), ports(2, 443)),
+	}
+	if again := r.deliver(batch...); !slices.Equal(again, []string{"2", "4"}) {
+		t.Errorf("%v come again, want those of b", again)
+	}
+	if n := r.counted(defender.MetricFailed); n != 2 {
+		t.Errorf("%d failures counted", n)
+	}
+	r.table.step = nil
+	if again := r.deliver(batch[1], batch[3]); again != nil {
+		t.Errorf("%v come again", again)
+	}
+	r.close(at(5))
+	if got := r.changes(); got != "a ports in-alarm, b ports in-alarm" {
+		t.Error(got)
+	}
+}
+
+func stream(messages ...events.SQSMessage) events.KinesisEvent {
+	var e events.KinesisEvent
+	for _, m := range messages {
+		var ms int64
+		fmt.Sscan(m.Attributes["SentTimestamp"], &ms)
+		e.Records = append(e.Records, events.KinesisEventRecord{EventSource: "aws:kinesis", Kinesis: events.KinesisRecord{
+			Data: []byte(m.Body), SequenceNumber: m.MessageId, ApproximateArrivalTimestamp: events.SecondsEpochTime{Time: time.UnixMilli(ms)},
+		}})
+	}
+	return e
+}
+
+func TestStreamNamesTheLowestFailure(t *testing.T) {
+	r := newRig(t, telnet())
+	event := stream(report("9", "a", at(0), ports(1, 23)), report("10", "b", at(0), ports(1, 23)), report("11", "b", at(1), ports(2, 23)), report("12", "a", at(1), ports(2, 443)))
+	if got := r.handle(context.Background(), event).(events.KinesisEventResponse); len(got.BatchItemFailures) != 0 {
+		t.Errorf("%+v", got)
+	}
+	r.table.step = func(operation, key string, done bool) error {
+		if operation == "PutItem" && key == "thing#c" {
+			return fmt.Errorf("no capacity")
+		}
+		return nil
+	}
+	event = stream(report("98", "d", at(2), ports(1, 23)), report("100", "c", at(2), ports(1, 23)), report("99", "c", at(2), ports(1, 23)))
+	got := r.handle(context.Background(), event).(events.KinesisEventResponse)
+	if len(got.BatchItemFailures) != 1 || got.BatchItemFailures[0].ItemIdentifier != "99" {
+		t.Errorf("%+v, want 99", got)
+	}
+	r.close(at(7))
+	if got := r.changes(); got != "a ports in-alarm, b ports in-alarm, d ports in-alarm" {
+		t.Error(got)
+	}
+}
+
+func TestThingsOfABatchAreJudgedInTheOrderOfSending(t *testing.T) {
+	r := newRig(t, telnet())
+	// The later one comes first in the batch: in that order the earlier one would be late.
+	r.deliver(report("2", "pump", at(30), ports(2, 443)), report("1", "pump", at(0), ports(1, 23)))
+	if n := r.counted(defender.MetricLate); n > 0 {
+		t.Errorf("%d are late", n)
+	}
+	r.close(at(40))
+	if got := r.changes(); got != "pump ports in-alarm, pump ports alarm-cleared" {
+		t.Error(got)
+	}
+}
+
+func TestUnreadableReports(t *testing.T) {
+	broken := []byte(`{"header":{"report_id":1,"version":"1.0"},"listening_tcp_ports":{"ports":[{"port":23}]}}`)
+	for name, c := range map[string]struct {
+		filter, topic, client string
+		answered              string
+	}{
+		"a topic of ours":                  {"reports/+", "reports/pump", "pump", "reports/pump/rejected"},
+		"Basic Ingest":                     {"", "pump", "pump", ""},
+		"AWS's reserved topic":             {"$aws/things/+/defender/metrics/json", "$aws/things/pump/defender/metrics/json", "pump", ""},
+		"an answer that would be a report": {"reports/#", "reports/pump", "pump", ""},
+		"over HTTPS":                       {"reports/+", "reports/pump", defender.NotMQTT, ""},
+	} {
+		config := telnet()
+		config.ReportTopic = c.filter
+		r := newRig(t, config)
+		r.registry.by = map[string]registry.Thing{"cert": {Name: "pump", Registered: true}}
+		for i := range 3 {
+			when := at(float64(i) * 5)
+			r.deliver(sent(fmt.Sprint(i), when, engine.Telemetry{Kind: engine.DeviceReport, Topic: c.topic, Time: when.UnixMilli(), ID: fmt.Sprint(i), ClientID: c.client, Principal: "cert", Payload: broken}))
+		}
+		if n := r.counted(defender.MetricUnreadableReports); n != 3 {
+			t.Errorf("%s: %d counted", name, n)
+		}
+		r.close(at(20))
+		if got := r.changes(); got != "pump reports-readable in-alarm" {
+			t.Errorf("%s: %s", name, got)
+		}
+		if c.answered == "" {
+			if len(r.iot.published) > 0 {
+				t.Errorf("%s: answered %v", name, r.iot.published)
+			}
+			continue
+		}
+		if len(r.iot.published) != 3 {
+			t.Fatalf("%s: answered %v", name, r.iot.published)
+		}
+		topic, payload, _ := strings.Cut(r.iot.published[0], " ")
+		var answer struct {
+			ThingName, Status string
+			Timestamp         int64
+			StatusDetails     struct{ ErrorCode, ErrorMessage string }
+		}
+		if err := json.Unmarshal([]byte(payload), &answer); err != nil || topic != c.answered || answer.ThingName != "pump" || answer.Status != "REJECTED" ||
+			answer.Timestamp != start.UnixMilli() || answer.StatusDetails.ErrorCode != "InvalidPayload" || !strings.Contains(answer.StatusDetails.ErrorMessage, "metrics: missing") {
+			t.Errorf("%s: %s %s (%v)", name, topic, payload, err)
+		}
+		if strings.Contains(r.logs.String(), "listening") {
+			t.Errorf("%s: what the device sent stands in the log: %s", name, r.logs.String())
+		}
+	}
+}
+
+func TestDeviceThatCannotBeAnsweredIsJudged(t *testing.T) {
+	config := telnet()
+	config.ReportTopic = "reports/+"
+	r := newRig(t, config)
+	r.iot.fails = fmt.Errorf("no permission")
+	if again := r.deliver(report("1", "pump", at(0), []byte("{"))); again != nil || r.counted(defender.MetricUnanswered) != 1 {
+		t.Errorf("%v come again, %d counted", again, r.counted(defender.MetricUnanswered))
+	}
+}
+
+func TestWhatIsNotJudgedIsCounted(t *testing.T) {
+	r := newRig(t, profile(
+		defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)},
+		defender.Behavior{Name: "sent", Criteria: defender.MessagesSent.LessThan(100, defender.Window5m)},
+		defender.Behavior{Name: "heat", Criteria: defender.CustomNumber("heat").LessThan(80, defender.Window5m)},
+		defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.Statistical(defender.LessThan, defender.P90, defender.Window5m)},
+	))
+	late := message("3", "pump", at(20), 4)
+	late.Attributes["SentTimestamp"] = fmt.Sprint(at(30).UnixMilli())
+	early := message("4", "pump", at(60), 4)
+	early.Attributes["SentTimestamp"] = fmt.Sprint(at(30).UnixMilli())
+	again := r.deliver(
+		report("1", "pump", at(30), []byte(`{"hed":{"rid":1,"v":"1.0"},"met":{"ns":{"bo":-5,"bi":3}},"cmet":{"heat":[{"string_list":["hot"]}]}}`)),
+		report("2", "pump", at(30), []byte(`{"hed":{"rid":2,"v":"1.0"},"met":{"ns":{"bo":5}}}`)),
+		late, early,
+		events.SQSMessage{MessageId: "5", Body: "{}", EventSource: "aws:sqs", Attributes: map[string]string{"SentTimestamp": "1"}},
+		sent("6", at(30), engine.Telemetry{Kind: engine.LifecycleEvent, Topic: "t", Payload: []byte(`{"eventType":"connected"}`)}),
+	)
+	if again != nil {
+		t.Errorf("%v come again", again)
+	}
+	for metric, want := range map[string]int{
+		defender.MetricReceived: 6, defender.MetricDiscarded: 1, defender.MetricUnread: 1, defender.MetricUnjudged: 1, defender.MetricUnreadable: 2,
+		defender.MetricLate: 3, defender.MetricEarly: 3, defender.MetricFailed: 0, // a message has a size, a number, and an address
+	} {
+		if n := r.counted(metric); n != want {
+			t.Errorf("%s counts %d, want %d", metric, n, want)
+		}
+	}
+}
+
+func TestMetricsAreSplitByKind(t *testing.T) {
+	r := newRig(t, telnet())
+	r.deliver(report("1", "pump", at(0), ports(1, 443)))
+	want := `"Dimensions":[["Evaluator"],["Evaluator","Source"]],"Metrics":[{"Name":"Received","Unit":"Count"}]`
+	if text := r.metrics.String(); !strings.Contains(text, want) || !strings.Contains(text, `"Source":"report"`) {
+		t.Error(text)
+	}
+}
+
+func TestSenderOverHTTPSIsTheThingOfItsPrincipal(t *testing.T) {
+	r := newRig(t, telnet())
+	r.registry.by = map[string]registry.Thing{"cert-a": {Name: "pump", Registered: true}}
+	overHTTPS := func(id, principal string) events.SQSMessage {
+		return sent(id, at(0), engine.Telemetry{Kind: engine.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: id, ClientID: defender.NotMQTT, Principal: principal, Payload: ports(1, 23)})
+	}
+	if again := r.deliver(overHTTPS("1", "cert-a"), overHTTPS("2", "cert-b")); again != nil || r.counted(defender.MetricUnresolved) != 1 {
+		t.Errorf("%v come again, %d unresolved", again, r.counted(defender.MetricUnresolved))
+	}
+	r.registry.fails = throttled
+	if again := r.deliver(overHTTPS("3", "cert-c")); !slices.Equal(again, []string{"3"}) {
+		t.Errorf("%v come again, want what a retry can resolve", again)
+	}
+	r.registry.fails = denied
+	if again := r.deliver(overHTTPS("4", "cert-d")); again != nil || r.counted(defender.MetricUnresolved) != 3 {
+		t.Errorf("%v come again, %d unresolved", again, r.counted(defender.MetricUnresolved))
+	}
+	r.registry.fails = nil
+	r.close(at(10))
+	if got := r.changes(); got != "pump ports in-alarm" {
+		t.Error(got)
+	}
+}
+
+var (
+	throttled   = answered(http.StatusTooManyRequests, "ThrottlingException")
+	unavailable = answered(http.StatusInternalServerError, "InternalFailureException")
+	denied      = answered(http.StatusForbidden, "AccessDeniedException")
+)
+
+// answered is what the AWS SDK makes of an answer of AWS IoT.
+func answered(status int, code string) error {
+	_, err := iot.New(iot.Options{
+		Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1,
+		HTTPClient: smithyhttp.ClientDoFunc(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: status, Header: http.Header{"X-Amzn-Errortype": {code}}, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+		}),
+	}).DescribeThing(context.Background(), &iot.DescribeThingInput{ThingName: aws.String("pump")})
+	return fmt.Errorf("DescribeThing: %w", err)
+}
+
+// What an error action saved has neither a time nor, where AWS leaves it out, an id.
+func TestErrorActionIsJudged(t *testing.T) {
+	r := newRig(t, profile(defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)}, defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(2, defender.Window5m)}))
+	saved := func(id, rule string, payload []byte) events.SQSMessage {
+		m := sent(id, at(1), engine.Telemetry{})
+		m.Body = fmt.Sprintf(`{"ruleName":%q,"topic":"t","clientId":"pump","base64OriginalPayload":%q,"failures":[]}`, rule, base64.StdEncoding.EncodeToString(payload))
+		return m
+	}
+	r.deliver(saved("1", "Messages", []byte("a")), saved("2", "Messages", []byte("b")), saved("3", "Reports", ports(1, 23)))
+	r.close(at(20))
+	if got := r.changes(); got != "pump few in-alarm, pump few alarm-cleared, pump ports in-alarm" {
+		t.Fatal(got)
+	}
+	if m := r.messages()[2]; m.Transition.Time != at(1).UnixMilli() {
+		t.Errorf("the report is of %v, want when it was sent", time.UnixMilli(m.Transition.Time).UTC())
+	}
+}
+
+// Basic Ingest hands a device's message to any rule that its policy names, on a topic of the
+// device's choice: it must not speak for another device.
+func TestEventsThatADevicePublishedAreNotBelieved(t *testing.T) {
+	attempts := defender.Behavior{Name: "attempts", Criteria: defender.ConnectionAttempts.LessThan(1, defender.Window5m)}
+	event := fmt.Sprintf(`{"clientId":"victim","timestamp":%d,"eventType":"connected","sessionIdentifier":"s"}`, at(1).UnixMilli())
+	const topic = "$aws/events/presence/connected/victim"
+	direct := func(client string) string {
+		return sent("1", at(1), engine.Telemetry{Kind: engine.LifecycleEvent, Topic: topic, Time: at(1).UnixMilli(), ClientID: client, Payload: []byte(event)}).Body
+	}
+	saved := func(rule, client string) string {
+		return fmt.Sprintf(`{"ruleName":%q,"topic":%q,"clientId":%q,"base64OriginalPayload":%q}`, rule, topic, client, base64.StdEncoding.EncodeToString([]byte(event)))
+	}
+	for name, c := range map[string]struct {
+		body string
+		want string
+		of   string
+	}{
+		"AWS's":                           {direct(defender.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
+		"AWS's, in the client's name":     {direct("victim"), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
+		"a device's":                      {direct("attacker"), "", defender.MetricUnreadable},
+		"AWS's, by an error action":       {saved("Lifecycle", defender.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
+		"a device's, by an error action":  {saved("Lifecycle", "attacker"), "", defender.MetricUnreadable},
+		"a report with an event's topic":  {saved("Reports", "attacker"), "", defender.MetricUnreadableReports},
+		"the same without a client id":    {saved("Reports", defender.NotMQTT), "", defender.MetricUnreadableReports},
+		"the same, named like the victim": {saved("Reports", "victim"), "", defender.MetricUnreadableReports},
+	} {
+		r := newRig(t, profile(attempts))
+		m := sent("1", at(1), engine.Telemetry{})
+		m.Body = c.body
+		again := r.deliver(m)
+		// What clears the alarm needs to know that the session lasts.
+		r.deliver(message("2", "victim", at(5.5), 4), message("3", "victim", at(10.5), 4), message("4", "victim", at(16), 4))
+		r.close(at(20))
+		if got := r.changes(); got != c.want || again != nil {
+			t.Errorf("%s: %q, want %q; %v come again", name, got, c.want, again)
+		}
+		if c.of != "" && r.counted(c.of) != 1 {
+			t.Errorf("%s: %s is not counted", name, c.of)
+		}
+	}
+}
+
+func TestClientIDThatIsNoKeyDoesNotFailItsBatch(t *testing.T) {
+	r := newRig(t, telnet())
+	long := strings.Repeat("c", 3000)
+	if again := r.deliver(report("1", "pump", at(0), ports(1, 23)), report("2", long, at(0), ports(1, 23))); again != nil {
+		t.Errorf("%v come again", again)
+	}
+	if n := r.counted(defender.MetricUnreadable); n != 1 || r.table.of("pump") == nil || r.table.of(long) != nil {
+		t.Errorf("%d counted, stored %v", n, r.table.of("pump"))
+	}
+}
+
+func TestEventsThatAreNotKnownAreErrors(t *testing.T) {
+	r := newRig(t, telnet())
+	for _, event := range []string{
+		`[]`, `{}`, `{"Records":[]}`, `{"Records":[{"eventSource":"aws:s3"}]}`, `{"defenderhub":"open"}`,
+		`{"defenderhub":"close","partition":2,"partitions":2,"at":"2026-09-01T00:00:00Z"}`, `{"defenderhub":"close","partition":-1,"partitions":2,"at":"2026-09-01T00:00:00Z"}`,
+		`{"defenderhub":"close","partitions":1}`, `{"defenderhub":"close","partitions":1,"at":"<aws.scheduler.scheduled-time>"}`,
+	} {
+		if _, err := r.handler.Handle(context.Background(), json.RawMessage(event)); err == nil {
+			t.Errorf("%s is no error", event)
+		}
+	}
+}
+
+// A device chooses its texts: what a message of Amazon SQS may not hold must keep neither its
+// own alarms back nor those of others.
+func TestTextThatAmazonSQSRefusesKeepsNoAlarmBack(t *testing.T) {
+	r := newRig(t, profile(defender.Behavior{Name: "processes", Criteria: defender.CustomStringList("processes").In("init")}))
+	text := "\x01\x1f\x7f\ufffe\uffff\ufffd\u2028\U0010ffff"
+	for i, client := range []string{"pump", "odd\ufffe"} {
+		payload, err := json.Marshal(map[string]any{
+			"header":         map[string]any{"report_id": 1, "version": "1.0"},
+			"custom_metrics": map[string]any{"processes": []any{map[string]any{"string_list": []string{text}}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.deliver(report(fmt.Sprint(i), client, at(0), payload))
+	}
+	r.close(at(5))
+	if got := r.changes(); got != "odd\ufffe processes in-alarm, pump processes in-alarm" {
+		t.Fatalf("%q", got)
+	}
+	for _, m := range r.messages() {
+		if got := m.Transition.Value.Strings; !slices.Equal(got, []string{text}) {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+}

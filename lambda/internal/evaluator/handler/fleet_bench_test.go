@@ -1,0 +1,454 @@
+//go:build unix
+
+package handler_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
+)
+
+// What BenchmarkFleet plays: a sample of a fleet, of which one device in a hundred
+// misbehaves all the time. What it counts grows with the number of devices.
+const (
+	sampleDevices = 1000
+	badDevices    = sampleDevices / 100
+	// defaultBatching is the window in which the constructs let Lambda gather a batch.
+	defaultBatching = 10 * time.Second
+	// settling are the windows of five minutes before anything is counted.
+	settling = 3
+)
+
+// scenario is what a fleet is judged by and what its devices send.
+type scenario struct {
+	name      string
+	behaviors []defender.Behavior
+	// windows of five minutes that are counted.
+	windows  int
+	batching time.Duration
+	// reports tells that device reports come in, every is evaluate.Config.ReportsEvery.
+	reports bool
+	every   int
+	// send are the records of a device in a window; at is when it has its turn.
+	send func(device, window int, at time.Time) []engine.Telemetry
+	// interval is evaluate.Config.ReportSeconds.
+	interval int
+}
+
+var fiveOfReports = []defender.Behavior{
+	{Name: "tcp", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)},
+	{Name: "udp", Criteria: defender.ListeningUDPPorts.InPorts(123)},
+	{Name: "destinations", Criteria: defender.DestinationIPAddresses.InCIDRs(netip.MustParsePrefix("10.0.0.0/8"))},
+	{Name: "connections", Criteria: defender.EstablishedTCPConnections.LessThan(20)},
+	{Name: "traffic", Criteria: defender.AllBytesOut.LessThan(1<<20, defender.Window5m)},
+}
+
+var fewMessages = []defender.Behavior{{Name: "few", Criteria: defender.MessagesSent.LessThan(10, defender.Window5m)}}
+
+// sendMessages is one message a minute, and three of who misbehaves.
+func sendMessages(device, _ int, at time.Time) []engine.Telemetry {
+	n := 5
+	if device < badDevices {
+		n = 15
+	}
+	all := make([]engine.Telemetry, n)
+	for i := range all {
+		all[i] = published(engine.PublishedMessage, device, 200, at.Add(time.Duration(i)*5*time.Minute/time.Duration(n)))
+	}
+	return all
+}
+
+var scenarioList = []scenario{
+	{"reports", fiveOfReports, 12, defaultBatching, true, 0, sendReport, 0},
+	{"percentile", append(slices.Clone(fiveOfReports), defender.Behavior{
+		Name: "p99", Criteria: defender.AllBytesOut.Statistical(defender.LessThanEquals, defender.P99, defender.Window5m),
+	}), 12, defaultBatching, true, 0, sendReport, 0},
+	{"silence", fiveOfReports, 12, defaultBatching, true, 15, sendReport, 0},
+	{"silence-hour", fiveOfReports, 12, defaultBatching, true, 60, sendReport, 0},
+	{"sums", append(slices.Clone(fiveOfReports[:4]), defender.Behavior{
+		Name: "traffic", Criteria: defender.AllBytesOut.LessThan(1<<20, defender.Window15m),
+	}), 12, defaultBatching, true, 0, sendReport, 0},
+	{"sums-minute", fiveOfReports, 12, defaultBatching, true, 0, func(device, window int, at time.Time) []engine.Telemetry {
+		var all []engine.Telemetry
+		for i := range 5 {
+			all = append(all, sendReport(device, window, at.Add(time.Duration(i)*time.Minute))...)
+		}
+		return all
+	}, 60},
+	{"messages", fewMessages, 12, defaultBatching, false, 0, sendMessages, 0},
+	{"messages-gathered", fewMessages, 12, 5 * time.Minute, false, 0, sendMessages, 0},
+	{"messages-least", []defender.Behavior{{Name: "enough", Criteria: defender.MessagesSent.GreaterThanEquals(3, defender.Window5m)}},
+		12, defaultBatching, false, 0, func(device, window int, at time.Time) []engine.Telemetry {
+			all := sendMessages(badDevices, window, at)
+			if device < badDevices {
+				all = all[:1]
+			}
+			for i := range all {
+				all[i].ClientID, all[i].Topic = clientID(device), "plant/7/"+clientID(device)+"/data"
+			}
+			if (window+device)%288 == 0 { // once a day
+				all = append(all, session(device, window, at.Add(30*time.Second), 10*time.Second)...)
+			}
+			return all
+		}, 0},
+	{"oversize", []defender.Behavior{{Name: "small", Criteria: defender.MessageByteSize.LessThan(1024)}}, 12, defaultBatching, false, 0,
+		func(device, window int, at time.Time) []engine.Telemetry {
+			if device >= badDevices {
+				return nil
+			}
+			return []engine.Telemetry{published(engine.Oversize, device, 4096, at)}
+		}, 0},
+	{"sessions", []defender.Behavior{
+		{Name: "steady", Criteria: defender.Disconnects.LessThan(3, defender.Window5m)},
+		{Name: "present", Criteria: defender.DisconnectDuration.LessThan(60)},
+	}, 288, defaultBatching, false, 0, func(device, window int, at time.Time) []engine.Telemetry {
+		var all []engine.Telemetry
+		switch {
+		case device < badDevices: // three times in five minutes
+			for i := range 3 {
+				all = append(all, session(device, window*3+i, at.Add(time.Duration(i)*time.Minute), 5*time.Second)...)
+			}
+		case (window+device)%288 == 0: // once a day
+			all = session(device, window, at, time.Minute)
+		}
+		return all
+	}, 0},
+}
+
+func clientID(device int) string { return fmt.Sprintf("pump-%06d", device) }
+
+const principal = "a9a8d1d25d3dd2f0ff3ff0b1b5b8b9f8f6e3a5f2a8c5d1e2f3a4b5c6d7e8f901"
+
+func published(kind engine.Kind, device int, bytes int64, at time.Time) engine.Telemetry {
+	return engine.Telemetry{
+		Kind: kind, Topic: "plant/7/" + clientID(device) + "/data", Time: at.UnixMilli(), ID: fmt.Sprintf("5a2d3a1c-7f4e-4f6e-9e7b-%012d", at.UnixMilli()),
+		ClientID: clientID(device), Principal: principal, SourceIP: "10.20.30.40", Bytes: bytes,
+	}
+}
+
+// sendReport is a report of AWS's agents in short names.
+func sendReport(device, window int, at time.Time) []engine.Telemetry {
+	t := published(engine.DeviceReport, device, 0, at)
+	open := 443
+	if device < badDevices {
+		open = 23
+	}
+	t.Topic = clientID(device)
+	t.Payload = fmt.Appendf(nil, `{"hed":{"rid":%d,"v":"1.0"},"met":{"tp":{"pts":[{"if":"eth0","pt":22},{"if":"eth0","pt":%d}],"t":2},"up":{"pts":[{"if":"eth0","pt":123}],"t":1},`+
+		`"ns":{"bi":%d,"bo":%d,"pi":%d,"po":%d},"tc":{"ec":{"cs":[{"li":"eth0","lp":443,"rad":"10.1.2.3:8000"},{"li":"eth0","lp":8883,"rad":"10.3.2.1:40000"}],"t":2}}}}`,
+		at.Unix(), open, 29000+device, 26000+(device*7919+window)%1000, 310+device%50, 280+device%50)
+	return []engine.Telemetry{t}
+}
+
+func session(device, n int, at time.Time, away time.Duration) []engine.Telemetry {
+	event := func(kind string, n int, at time.Time) engine.Telemetry {
+		payload := fmt.Sprintf(`{"clientId":%q,"timestamp":%d,"eventType":%q,"sessionIdentifier":"session-%d","principalIdentifier":%q,"versionNumber":%d,"ipAddress":"10.20.30.40"}`,
+			clientID(device), at.UnixMilli(), kind, n, principal, n)
+		return engine.Telemetry{Kind: engine.LifecycleEvent, Topic: "$aws/events/presence/" + kind + "/" + clientID(device), Time: at.UnixMilli(), Payload: []byte(payload)}
+	}
+	return []engine.Telemetry{event("disconnected", n, at), event("connected", n+1, at.Add(away))}
+}
+
+// meteredTable counts what the table is asked for things and populations, in units of
+// DynamoDB. What each minute takes whatever happens (the heartbeat, the behaviors'
+// generations, a look at each shard of the index) is left out: it does not grow with the
+// devices.
+type meteredTable struct {
+	*table
+	mu                   sync.Mutex
+	reads, writes, calls float64
+	// due are the keys in each shard of the index.
+	due map[string]map[[2]string]bool
+}
+
+// eachMinute tells the items that are asked for whatever happens.
+func eachMinute(key [2]string) bool { return key[0] == "progress" || key[0] == "behaviors" }
+
+// bytesOf is the size of an item as DynamoDB counts it.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+func bytesOf(it item) int {
+	bytes := 0
+	for name, value := range it {
+		bytes += len(name)
+		switch v := value.(type) {
+		case *types.AttributeValueMemberS:
+			bytes += len(v.Value)
+		case *types.AttributeValueMemberN:
+			bytes += (len(v.Value)+1)/2 + 1
+		case *types.AttributeValueMemberB:
+			bytes += len(v.Value)
+		}
+	}
+	return bytes
+}
+
+func units(bytes, of int) float64 { return math.Max(1, math.Ceil(float64(bytes)/float64(of))) }
+
+func (m *meteredTable) charge(reads, writes float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.calls++
+	m.reads += reads
+	m.writes += writes
+}
+
+func (m *meteredTable) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, options ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
+	out, err := m.table.BatchGetItem(ctx, in, options...)
+	found := out.Responses["state"]
+	reads := float64(len(in.RequestItems["state"].Keys)-len(found)) / 2
+	for _, it := range found {
+		reads += units(bytesOf(it), 4096) / 2
+	}
+	m.charge(reads, 0)
+	return out, err
+}
+
+func (m *meteredTable) GetItem(ctx context.Context, in *dynamodb.GetItemInput, options ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+	out, err := m.table.GetItem(ctx, in, options...)
+	if !eachMinute(keyOf(in.Key)) {
+		m.charge(units(bytesOf(out.Item), 4096), 0)
+	}
+	return out, err
+}
+
+// PutItem is charged for the larger of the items before and after, and for the index where
+// its keys change.
+func (m *meteredTable) PutItem(ctx context.Context, in *dynamodb.PutItemInput, options ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
+	key := keyOf(in.Item)
+	m.table.mu.Lock()
+	before := m.table.items[key]
+	m.table.mu.Unlock()
+	out, err := m.table.PutItem(ctx, in, options...)
+	if eachMinute(key) {
+		return out, err
+	}
+	writes := units(max(bytesOf(before), bytesOf(in.Item)), 1024)
+	if err == nil {
+		writes += m.index(key, before, in.Item)
+	}
+	m.charge(0, writes)
+	return out, err
+}
+
+// index keeps the index, and returns what that costs.
+func (m *meteredTable) index(key [2]string, before, after item) float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	was, is := before[defender.StateDueAt] != nil, after[defender.StateDueAt] != nil
+	if was == is && num(before, defender.StateDueAt) == num(after, defender.StateDueAt) {
+		return 0
+	}
+	writes := 0.0
+	if was {
+		delete(m.due[str(before, defender.StateDueShard)], key)
+		writes++
+	}
+	if is {
+		shard := str(after, defender.StateDueShard)
+		if m.due[shard] == nil {
+			m.due[shard] = map[[2]string]bool{}
+		}
+		m.due[shard][key] = true
+		writes++
+	}
+	return writes
+}
+
+// Query answers for the index without looking at all items, and gathers the short pages of
+// the table.
+func (m *meteredTable) Query(ctx context.Context, in *dynamodb.QueryInput, options ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	if aws.ToString(in.IndexName) == defender.StateDueIndex {
+		return m.queryDue(in), nil
+	}
+	all, next, bytes := &dynamodb.QueryOutput{}, *in, 0
+	for {
+		page, err := m.table.Query(ctx, &next, options...)
+		if err != nil {
+			return nil, err
+		}
+		all.Items = append(all.Items, page.Items...)
+		if next.ExclusiveStartKey = page.LastEvaluatedKey; next.ExclusiveStartKey == nil {
+			break
+		}
+	}
+	for _, it := range all.Items {
+		bytes += bytesOf(it)
+	}
+	m.charge(units(bytes, 4096)/2, 0)
+	return all, nil
+}
+
+func (m *meteredTable) queryDue(in *dynamodb.QueryInput) *dynamodb.QueryOutput {
+	m.mu.Lock()
+	keys := slices.Collect(maps.Keys(m.due[str(in.ExpressionAttributeValues, ":shard")]))
+	m.mu.Unlock()
+	m.table.mu.Lock()
+	at := func(key [2]string) int64 { return num(m.table.items[key], defender.StateDueAt) }
+	keys = slices.DeleteFunc(keys, func(key [2]string) bool { return at(key) > num(in.ExpressionAttributeValues, ":at") })
+	slices.SortFunc(keys, func(a, b [2]string) int { return cmp.Or(cmp.Compare(at(a), at(b)), slices.Compare(a[:], b[:])) })
+	m.table.mu.Unlock()
+	if in.ExclusiveStartKey != nil {
+		keys = keys[slices.Index(keys, keyOf(in.ExclusiveStartKey))+1:]
+	}
+	out, bytes := &dynamodb.QueryOutput{}, 0
+	page := keys[:min(len(keys), int(aws.ToInt32(in.Limit)))]
+	for _, key := range page {
+		it := item{defender.StatePartitionKey: text(key[0]), defender.StateSortKey: text(key[1])}
+		out.Items = append(out.Items, it)
+		bytes += bytesOf(it) + len(defender.StateDueShard) + len(defender.StateDueAt) + 10
+	}
+	if len(page) < len(keys) {
+		out.LastEvaluatedKey = out.Items[len(page)-1]
+	}
+	if reads := units(bytes, 4096)/2 - 0.5; reads > 0 {
+		m.charge(reads, 0)
+	}
+	return out
+}
+
+// usage is what a scenario took.
+type usage struct {
+	records, bytes, batches, reads, writes, calls, asked, transitions, logged, allocated float64
+	busy                                                                                 time.Duration
+}
+
+// fleetRun is the function with a metered table.
+type fleetRun struct {
+	*rig
+	meter *meteredTable
+	used  usage
+}
+
+func newFleetRun(b *testing.B, s scenario) *fleetRun {
+	r := &fleetRun{rig: newRig(b, engine.Config{
+		Profiles: []engine.ProfileConfig{{Name: "Profile", Behaviors: s.behaviors}},
+		Reports:  s.reports, ReportsEvery: s.every, ReportSeconds: s.interval, BatchSeconds: int(s.batching / time.Second), MembershipMinutes: 15,
+	})}
+	r.meter = &meteredTable{table: r.table, due: map[string]map[[2]string]bool{}}
+	population, err := fleet.New(r.meter, fleet.Config{Table: "state", Lateness: engine.Lateness(s.batching), Log: r.handler.Log})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.handler.Store, r.handler.Fleet = handler.NewStore(r.meter, "state"), population
+	return r
+}
+
+// invoke is one invocation of the function.
+func (r *fleetRun) invoke(event any) {
+	text, err := json.Marshal(event)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.logs.Reset()
+	r.metrics.Reset()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	began := r.processorTime()
+	if _, err := r.handler.Handle(context.Background(), text); err != nil {
+		r.t.Fatal(err)
+	}
+	r.used.busy += r.processorTime() - began
+	runtime.ReadMemStats(&after)
+	r.used.allocated += float64(after.TotalAlloc - before.TotalAlloc)
+	r.used.logged += float64(r.logs.Len() + r.metrics.Len())
+	r.used.batches++
+	r.used.reads, r.used.writes, r.used.calls = r.meter.reads, r.meter.writes, r.meter.calls
+	r.used.asked, r.used.transitions = float64(len(r.registry.asked)), float64(len(r.queue.bodies))
+}
+
+// processorTime is what the process took of all cores.
+func (r *fleetRun) processorTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		r.t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkFleet measures what a window of five minutes takes, of a device: the whole
+// function with its table in memory, without the AWS SDK and the network.
+func BenchmarkFleet(b *testing.B) {
+	for _, s := range scenarioList {
+		b.Run(s.name, func(b *testing.B) {
+			fastest := math.Inf(1)
+			for b.Loop() {
+				fastest = min(fastest, s.play(b))
+			}
+			b.ReportMetric(fastest, "cpu-ns")
+		})
+	}
+}
+
+// play returns the ns of one core that a device and window took.
+func (s scenario) play(b *testing.B) float64 {
+	r := newFleetRun(b, s)
+	batches := map[int64][]events.SQSMessage{}
+	var from usage
+	for window := range settling + s.windows {
+		if window == settling {
+			from = r.used
+		}
+		begin := start.Add(time.Duration(window) * 5 * time.Minute)
+		for device := range sampleDevices {
+			for i, t := range s.send(device, window, begin.Add(time.Duration(device)*5*time.Minute/sampleDevices)) {
+				m := sent(fmt.Sprintf("%d-%d-%d", device, window, i), time.UnixMilli(t.Time), t)
+				batch := t.Time / s.batching.Milliseconds()
+				batches[batch] = append(batches[batch], m)
+				r.used.records++
+				r.used.bytes += float64(len(m.Body))
+			}
+		}
+		for at := begin; at.Before(begin.Add(5 * time.Minute)); {
+			at = at.Add(defaultBatching)
+			r.now = at
+			batch := at.UnixMilli()/s.batching.Milliseconds() - 1
+			if messages := batches[batch]; at.Sub(start)%s.batching == 0 && len(messages) > 0 {
+				r.invoke(events.SQSEvent{Records: messages})
+				delete(batches, batch)
+			}
+			if at.Truncate(time.Minute).Equal(at) {
+				r.invoke(json.RawMessage(strings.ReplaceAll(defender.CloseRequest(0, 1), "<aws.scheduler.scheduled-time>", at.Format(time.RFC3339))))
+			}
+		}
+	}
+	stored := 0
+	for _, it := range r.table.items {
+		stored += bytesOf(it) + 100 // as DynamoDB counts storage
+	}
+	used := func(what func(usage) float64) float64 { return what(r.used) - what(from) }
+	each := float64(sampleDevices * s.windows)
+	perDevice := func(name string, what func(usage) float64) { b.ReportMetric(used(what)/each, name) }
+	perDevice("records", func(u usage) float64 { return u.records })
+	perDevice("read-units", func(u usage) float64 { return u.reads })
+	perDevice("write-units", func(u usage) float64 { return u.writes })
+	perDevice("calls", func(u usage) float64 { return u.calls })
+	perDevice("registry", func(u usage) float64 { return u.asked })
+	perDevice("transitions", func(u usage) float64 { return u.transitions })
+	records := used(func(u usage) float64 { return u.records })
+	b.ReportMetric(used(func(u usage) float64 { return u.bytes })/records, "record-bytes")
+	b.ReportMetric(used(func(u usage) float64 { return u.allocated })/records, "record-allocated-bytes")
+	b.ReportMetric(used(func(u usage) float64 { return u.logged })/used(func(u usage) float64 { return u.batches }), "logged-bytes")
+	b.ReportMetric(float64(stored)/sampleDevices, "stored-bytes")
+	return used(func(u usage) float64 { return float64(u.busy) }) / each
+}

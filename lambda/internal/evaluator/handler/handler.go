@@ -1,0 +1,178 @@
+// Package handler is the self-managed engine's function: it judges what rules tell of
+// devices, and once a minute what the silence of devices decides. What it remembers of a
+// device lies in a table; alarms go to the forwarder's queue.
+//
+// Verdicts take their time from the input alone: when a message was sent, and what time
+// the schedule says it is.
+package handler
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+)
+
+// SQS is the part of the Amazon SQS client that the handler calls.
+type SQS interface {
+	SendMessageBatch(context.Context, *sqs.SendMessageBatchInput, ...func(*sqs.Options)) (*sqs.SendMessageBatchOutput, error)
+	GetQueueAttributes(context.Context, *sqs.GetQueueAttributesInput, ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error)
+}
+
+// IoTData is the part of the AWS IoT data client that the handler calls.
+type IoTData interface {
+	GetConnection(context.Context, *iotdataplane.GetConnectionInput, ...func(*iotdataplane.Options)) (*iotdataplane.GetConnectionOutput, error)
+	Publish(context.Context, *iotdataplane.PublishInput, ...func(*iotdataplane.Options)) (*iotdataplane.PublishOutput, error)
+}
+
+// Registry tells what thing a client is; at is when it sent what it is asked about for.
+type Registry interface {
+	Resolve(ctx context.Context, clientID, principal string, at time.Time) (registry.Thing, error)
+	// Join returns the thing that a client is a further connection of, "" for none.
+	Join(ctx context.Context, clientID, principal string, at time.Time) (string, error)
+}
+
+// Clients is what the handler works with. All are needed, but for the two that say what
+// feeds the evaluator: one of them.
+type Clients struct {
+	Store    *Store
+	Fleet    *fleet.Store
+	Registry Registry
+	SQS      SQS
+	Kinesis  Kinesis
+	IoTData  IoTData
+	Metrics  *emf.Metrics
+	Log      *slog.Logger
+	// Now is the machine's clock. It is asked only how far the transport is behind, and how
+	// long generations were believed.
+	Now func() time.Time
+
+	IngestQueueURL string
+	// TelemetryQueueURL is "" where a stream feeds the evaluator, and TelemetryStream, the
+	// stream's name, is "" where a queue does.
+	TelemetryQueueURL, TelemetryStream string
+	// ReportsRule is the name of the rule of device reports.
+	ReportsRule string
+}
+
+// Handler handles the function's events. It is safe for concurrent use.
+type Handler struct {
+	Clients
+	settings  settings
+	behaviors behaviors
+	heart     heart
+	places    places
+	// reportTimes are when devices reported last.
+	reportTimes reportTimes
+}
+
+// New returns the handler for a configuration, which names thing groups by their position
+// in groups.
+func New(config engine.Config, groups []string, c Clients) (*Handler, error) {
+	all, err := config.Compile()
+	if err != nil {
+		return nil, err
+	}
+	e, err := newSettings(config, all, groups)
+	if err != nil {
+		return nil, err
+	}
+	return &Handler{Clients: c, settings: e, behaviors: behaviors{all: all}}, nil
+}
+
+// Handle handles an event of an SQS queue or of a Kinesis stream, or a request to close.
+func (h *Handler) Handle(ctx context.Context, event json.RawMessage) (any, error) {
+	work, cancel := withMargin(ctx)
+	defer cancel()
+	defer func() {
+		if err := h.Metrics.Flush(); err != nil {
+			h.Log.Error("metrics were not written", "reason", err.Error())
+		}
+	}()
+	var kind struct {
+		Records []struct {
+			EventSource string `json:"eventSource"`
+		} `json:"Records"`
+		Defenderhub string `json:"defenderhub"`
+	}
+	if err := json.Unmarshal(event, &kind); err != nil {
+		return nil, fmt.Errorf("event is not a JSON object: %w", err)
+	}
+	switch {
+	case kind.Defenderhub == "close":
+		var request closeRequest
+		if err := json.Unmarshal(event, &request); err != nil {
+			return nil, fmt.Errorf("request to close: %w", err)
+		}
+		return nil, h.close(work, request)
+	case len(kind.Records) > 0 && kind.Records[0].EventSource == "aws:sqs":
+		var batch events.SQSEvent
+		if err := json.Unmarshal(event, &batch); err != nil {
+			return nil, fmt.Errorf("event of an SQS queue: %w", err)
+		}
+		return h.fromQueue(work, batch.Records), nil
+	case len(kind.Records) > 0 && kind.Records[0].EventSource == "aws:kinesis":
+		var batch events.KinesisEvent
+		if err := json.Unmarshal(event, &batch); err != nil {
+			return nil, fmt.Errorf("event of a Kinesis stream: %w", err)
+		}
+		return h.fromStream(work, batch.Records), nil
+	}
+	return nil, fmt.Errorf("event is neither of an SQS queue nor of a Kinesis stream nor %s", defender.CloseRequest(0, 1))
+}
+
+// margin is kept back from the function's deadline for its answer and its metrics.
+const margin = 3 * time.Second
+
+// withMargin returns a context for the work, which ends before the invocation does.
+func withMargin(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(margin, time.Until(deadline)/4)))
+}
+
+// parallel is how many things are judged, and answers sent, at once: they wait for the
+// network.
+const parallel = 16
+
+// CallsAtOnce is how many calls of one service run at once at most: the closer's, of all shards.
+const CallsAtOnce = parallel * parallel
+
+// forEach does something with all elements of a list, some at once.
+func forEach[E any](list []E, do func(E)) {
+	next := make(chan E)
+	var wg sync.WaitGroup
+	for range min(parallel, len(list)) {
+		wg.Go(func() {
+			for e := range next {
+				do(e)
+			}
+		})
+	}
+	for _, e := range list {
+		next <- e
+	}
+	close(next)
+	wg.Wait()
+}
+
+// count leaves out what did not happen: each metric costs money once it exists.
+func (h *Handler) count(source, metric string, n int) {
+	if n != 0 {
+		h.Metrics.Count(source, metric, n)
+	}
+}

@@ -1,0 +1,296 @@
+package handler
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
+)
+
+// step is what is known of a thing up to a time. id names the record, "" in the closer.
+type step struct {
+	id     string
+	at     time.Time
+	kind   string
+	points []engine.Datapoint
+}
+
+// visit is what an invocation does with one thing.
+type visit struct {
+	subject, principal string
+	// identified is what the registry said already.
+	identified *registry.Thing
+	records    []*record
+	steps      []step
+	// closing: see [Handler.close].
+	closing bool
+
+	// item is what is stored, outcome what was made of it.
+	item    Item
+	outcome outcome
+	// send tells that the item's outbox is to be sent.
+	send bool
+	// connections are the answers of AWS IoT by client ID.
+	connections map[string]connection
+	// unresolved is why the registry did not answer.
+	unresolved error
+	err        error
+}
+
+// outcome is what steps make of a thing.
+type outcome struct {
+	evaluator   engine.Evaluator
+	state       engine.State
+	clock       time.Time
+	changed     bool
+	transitions []engine.Transition
+	samples     engine.Samples
+	stats       map[string]engine.Stats // by kind
+	thing       registry.Thing
+	knownAt     time.Time
+	// was is the thing that the device was known as before.
+	was registry.Thing
+	// checkAt is [Item.CheckAt] as it is from now on; the zero time plans it anew.
+	checkAt time.Time
+}
+
+// population lets things that are judged at once ask the fleet one after another.
+type population struct {
+	mu    sync.Mutex
+	fleet *fleet.Fleet
+}
+
+// Statistic implements evaluate.Fleet.
+func (p *population) Statistic(k engine.FleetKey, s defender.Statistic, start int64) (engine.Range, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fleet.Statistic(k, s, start)
+}
+
+// Baseline implements evaluate.Fleet.
+func (p *population) Baseline(k engine.FleetKey, c defender.Confidence, start int64) (engine.Range, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fleet.Baseline(k, c, start)
+}
+
+func (p *population) err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fleet.Err()
+}
+
+// run makes the visit's steps. A thing's time never goes back.
+func run(e engine.Evaluator, i Item, steps []step, f *population) (outcome, error) {
+	e.Fleet = f
+	out := outcome{state: i.State, clock: i.Clock, samples: engine.Samples{}, stats: map[string]engine.Stats{}}
+	for _, s := range steps {
+		if s.at.After(out.clock) {
+			out.clock = s.at
+		}
+		r := e.Step(i.Subject, out.state, s.points, out.clock)
+		out.state, out.changed = r.State, out.changed || r.Changed
+		out.transitions = append(out.transitions, r.Transitions...)
+		maps.Copy(out.samples, r.Samples)
+		sum := out.stats[s.kind]
+		sum.Late, sum.Early, sum.Unread, sum.Unjudged = sum.Late+r.Stats.Late, sum.Early+r.Stats.Early, sum.Unread+r.Stats.Unread, sum.Unjudged+r.Stats.Unjudged
+		sum.Sampled += r.Stats.Sampled
+		sum.Unconfirmed += r.Stats.Unconfirmed
+		out.stats[s.kind] = sum
+	}
+	out.evaluator = e
+	if err := f.err(); err != nil {
+		return outcome{}, fmt.Errorf("fleet: %w", err)
+	}
+	return out, nil
+}
+
+// judge makes the steps with the profiles that watch the thing. What the registry says is
+// asked for only where it matters: where a profile with targets would remember, tell or
+// sample something, and where an alarm is to name the thing. Where no profile has targets an
+// alarm does not wait for the name: when many devices break a behavior at once, AWS IoT
+// throttles for hours.
+func (h *Handler) judge(ctx context.Context, v *visit, i Item, f *population) (outcome, error) {
+	e := engine.Evaluator{Behaviors: h.behaviors.known(), Lateness: h.settings.lateness(), Connection: h.connection(ctx, v)}
+	now := i.Clock
+	if last := v.steps[len(v.steps)-1].at; last.After(now) {
+		now = last
+	}
+	thing, knownAt := i.Thing, i.KnownAt
+	if v.identified != nil {
+		thing, knownAt = *v.identified, now
+	}
+	fresh := !knownAt.IsZero() && now.Sub(knownAt) <= h.settings.membership
+	if fresh {
+		e.Watches = h.watches(thing)
+	}
+	out, err := run(e, i, v.steps, f)
+	if err != nil {
+		return outcome{}, err
+	}
+	checkAt, checks := i.CheckAt, v.checks(i, now)
+	asks := !fresh && (len(out.transitions) > 0 || h.targeted(out))
+	if asks || checks {
+		found, end, err := h.askRegistry(ctx, v, i, checks, now)
+		v.unresolved = err
+		if checks {
+			checkAt = checkAfter(err, now)
+		}
+		switch {
+		case err == nil:
+			thing, knownAt = found, now
+			e.Watches, e.Retired = h.watches(thing), h.retired(thing, end)
+		case registry.CanRetry(err) && len(h.settings.targets) > 0 && !(checks && len(out.transitions) == 0):
+			return outcome{}, fmt.Errorf("registry: %w", err)
+		case knownAt.IsZero():
+			e.Watches = func(profile string) bool { return h.settings.targets[profile] == nil }
+		default:
+			e.Watches = h.watches(thing)
+		}
+		if out, err = run(e, i, v.steps, f); err != nil {
+			return outcome{}, err
+		}
+	}
+	out.thing, out.knownAt, out.was, out.checkAt = thing, knownAt, i.Thing, checkAt
+	return out, nil
+}
+
+func (h *Handler) watches(t registry.Thing) func(string) bool {
+	return func(profile string) bool { return h.settings.watches(profile, t) }
+}
+
+// targeted tells that a profile with targets may have its part in the outcome.
+func (h *Handler) targeted(out outcome) bool {
+	if len(h.settings.targets) == 0 {
+		return false
+	}
+	for p := range out.samples {
+		if h.settings.targets[p.Key.Profile] != nil {
+			return true
+		}
+	}
+	return out.changed
+}
+
+const (
+	// maxConflicts is how often a thing is judged anew because somebody else wrote first.
+	maxConflicts = 8
+	// resendAfter is how long an outbox waits for the closer.
+	resendAfter = time.Minute
+	// keep is how long a thing of which nothing is remembered keeps its clock: longer than
+	// a message may come again.
+	keep = 24 * time.Hour
+)
+
+// settle judges a thing and writes what has changed, state and outbox at once.
+func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
+	for conflicts := 0; ; conflicts++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		out, err := h.judge(ctx, v, v.item, f)
+		if err != nil {
+			return err
+		}
+		v.outcome = out
+		next := v.item
+		next.Revision++
+		next.State, next.Clock, next.Thing, next.KnownAt, next.CheckAt = out.state, out.clock, out.thing, out.knownAt, out.checkAt
+		next.Principal = cmp.Or(v.principal, next.Principal)
+		next.Outbox = append(next.Outbox[:len(next.Outbox):len(next.Outbox)], messages(v.subject, out)...)
+		next = sealed(out.evaluator, next)
+		v.send = v.closing && len(next.Outbox) > 0
+		planned := v.closing && len(next.Outbox) == 0 && !next.Due.Equal(v.item.Due) || !out.checkAt.Equal(v.item.CheckAt)
+		if !out.changed && len(out.transitions) == 0 && !planned {
+			return nil
+		}
+		err = h.Store.Put(ctx, next)
+		if errors.Is(err, ErrTooLarge) {
+			next = bare(next)
+			err = h.Store.Put(ctx, next)
+		}
+		if errors.Is(err, ErrConflict) && conflicts < maxConflicts {
+			if v.item, err = h.Store.Get(ctx, v.subject); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		v.item, v.send = next, len(next.Outbox) > 0
+		return nil
+	}
+}
+
+// bare is the item without measured values, which findings show: devices choose how long
+// those are.
+func bare(i Item) Item {
+	i.State, i.Outbox = i.State.Bare(), slices.Clone(i.Outbox)
+	for j := range i.Outbox {
+		i.Outbox[j].Transition.Value = defender.Value{}
+	}
+	return i
+}
+
+// lost tells that no retry makes an error go away. What waits in the outbox makes room when
+// it is sent.
+func (v *visit) lost() bool {
+	return errors.Is(v.err, ErrState) || errors.Is(v.err, ErrTooLarge) && len(v.item.Outbox) == 0
+}
+
+// sealed is the item with the time at which the closer must look at it, or at which it may
+// be deleted. A time that was told and has not come yet stands where a later one would do:
+// to put it off costs more than a look too many, where a device reports again and again.
+func sealed(e engine.Evaluator, i Item) Item {
+	told := i.Due
+	i.Due, i.Expires = e.Due(i.State), time.Time{}
+	i.CheckAt = plannedCheck(e, i)
+	if !i.CheckAt.IsZero() && (i.Due.IsZero() || i.CheckAt.Before(i.Due)) {
+		i.Due = i.CheckAt
+	}
+	if told.After(i.Clock) && told.Before(i.Due) {
+		i.Due = told
+	}
+	if len(i.Outbox) > 0 {
+		if resend := i.Clock.Add(resendAfter); i.Due.IsZero() || resend.Before(i.Due) {
+			i.Due = resend
+		}
+	}
+	if i.Due.IsZero() && i.State.Transient() {
+		i.Expires = i.Clock.Add(keep)
+	}
+	return i
+}
+
+// messages are the transitions as the forwarder reads them.
+func messages(subject string, out outcome) []transition.Message {
+	all := make([]transition.Message, len(out.transitions))
+	for i, t := range out.transitions {
+		all[i] = transition.Message{Thing: subject, ClientID: subject, Transition: t}
+		if out.knownAt.IsZero() {
+			continue
+		}
+		thing := out.thing
+		if t.EndReason == engine.ThingDeleted || t.EndReason == engine.ThingRenamed {
+			thing = out.was // the finding is about what it was
+		}
+		all[i].Registered = aws.Bool(thing.Registered)
+		if thing.Name != "" {
+			all[i].Thing = thing.Name
+		}
+	}
+	return all
+}

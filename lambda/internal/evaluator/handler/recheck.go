@@ -1,0 +1,99 @@
+package handler
+
+import (
+	"cmp"
+	"context"
+	"hash/fnv"
+	"time"
+
+	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+)
+
+const (
+	// checkEvery is how often the registry is asked about a device whose alarm nothing else
+	// ends. Each device has its own time of the day, so that a million of them ask 12 times a
+	// second, of the 350 DescribeThing calls that a Region takes (unverified, adjustable).
+	checkEvery = 24 * time.Hour
+	// checkRetry is how long a check waits that AWS IoT throttled or failed.
+	checkRetry = time.Hour
+)
+
+// checks reports whether the registry has to be asked again about an open alarm.
+func (v *visit) checks(i Item, now time.Time) bool {
+	return v.closing && !i.CheckAt.IsZero() && !now.Before(i.CheckAt)
+}
+
+// checkAfter is when a check follows one that ended with err; the zero time plans it anew.
+func checkAfter(err error, now time.Time) time.Time {
+	if err != nil && registry.CanRetry(err) {
+		return now.Add(checkRetry)
+	}
+	return time.Time{}
+}
+
+// plannedCheck is the item's next check: the one that was planned, or the next of the
+// device's own times of the day.
+func plannedCheck(e engine.Evaluator, i Item) time.Time {
+	if !e.Lingers(i.State) {
+		return time.Time{}
+	}
+	if !i.CheckAt.IsZero() {
+		return i.CheckAt
+	}
+	f := fnv.New32a()
+	f.Write([]byte(i.Subject)) // never fails
+	own := time.Duration(f.Sum32()) * time.Second % checkEvery
+	at := i.Clock.Truncate(checkEvery).Add(own)
+	if !at.After(i.Clock) {
+		at = at.Add(checkEvery)
+	}
+	return at
+}
+
+// askRegistry asks what the device is, and why what was known of it no longer holds. A check
+// asks for the known thing first: DescribeThing has the higher quota. While that thing is
+// there, the device is another one only where the certificate that connected another client
+// ID to it belongs to another thing alone.
+func (h *Handler) askRegistry(ctx context.Context, v *visit, i Item, checks bool, now time.Time) (registry.Thing, engine.Retirement, error) {
+	none := engine.Retirement{}
+	client, principal, was := v.subject, cmp.Or(v.principal, i.Principal), i.Thing
+	if was.Registered && (checks || v.closing && principal == "") {
+		still, err := h.Registry.Resolve(ctx, was.Name, "", now)
+		if err != nil || still.Registered && (client == was.Name || principal == "") {
+			return still, none, err
+		}
+	}
+	found, err := h.Registry.Resolve(ctx, client, principal, now)
+	switch {
+	case err != nil, !was.Registered, found.Registered && found.Name == was.Name:
+		return found, none, err
+	case found.Registered:
+		return found, engine.Retirement{Reason: engine.ThingRenamed, RenamedTo: found.Name}, nil
+	}
+	still, err := h.Registry.Resolve(ctx, was.Name, "", now)
+	switch {
+	case err != nil:
+		return registry.Thing{}, none, err
+	case !still.Registered:
+		return found, engine.Retirement{Reason: engine.ThingDeleted}, nil
+	case checks:
+		return still, none, nil
+	}
+	return found, none, nil
+}
+
+// retired says of each profile why alarms end whose datapoints time alone makes.
+func (h *Handler) retired(found registry.Thing, end engine.Retirement) func(profile string) engine.Retirement {
+	return func(profile string) engine.Retirement {
+		switch {
+		case end.Reason != "":
+			return end
+		case !h.settings.watches(profile, found):
+			return engine.Retirement{Reason: engine.LeftTargets}
+		case !found.Registered:
+			return engine.Retirement{Reason: engine.NotRegistered, After: h.settings.unregistered}
+		}
+		return end
+	}
+}

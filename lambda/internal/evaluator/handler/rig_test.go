@@ -1,0 +1,364 @@
+package handler_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
+)
+
+// start is a multiple of every window.
+var start = time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC)
+
+const batching = time.Minute
+
+// tester is a testing.T, and what rapid has in its place.
+type tester interface {
+	Helper()
+	Errorf(string, ...any)
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
+// rig is the function with everything around it in memory.
+type rig struct {
+	t        tester
+	config   engine.Config
+	groups   []string
+	now      time.Time
+	table    *table
+	queue    *queue
+	registry *things
+	iot      *topics
+	handler  *handler.Handler
+	logs     bytes.Buffer
+	metrics  bytes.Buffer
+}
+
+func profile(behaviors ...defender.Behavior) engine.Config {
+	for i := range behaviors {
+		if behaviors[i].Name == "" {
+			behaviors[i].Name = fmt.Sprintf("b%d", i)
+		}
+	}
+	return engine.Config{
+		Profiles: []engine.ProfileConfig{{Name: "Profile", Behaviors: behaviors}}, Reports: true,
+		BatchSeconds: int(batching / time.Second), MinDatapoints: 1, MembershipMinutes: 10,
+	}
+}
+
+func newRig(t tester, c engine.Config, groups ...string) *rig {
+	t.Helper()
+	r := &rig{t: t, now: start, table: newTable(t), queue: &queue{}, registry: &things{}, iot: &topics{}, config: c, groups: groups}
+	r.deploy(c)
+	return r
+}
+
+// deploy starts the function anew, with other behaviors.
+func (r *rig) deploy(c engine.Config) {
+	r.t.Helper()
+	log := slog.New(slog.NewJSONHandler(&r.logs, nil))
+	population, err := fleet.New(r.table, fleet.Config{Table: "state", Lateness: engine.Lateness(batching), MinDatapoints: c.MinDatapoints, Log: log})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	now := func() time.Time { return r.now }
+	r.handler, err = handler.New(c, r.groups, handler.Clients{
+		Store: handler.NewStore(r.table, "state"), Fleet: population, Registry: r.registry, SQS: r.queue, IoTData: r.iot,
+		Metrics: emf.New(defender.MetricDimensionEvaluator, "evaluator", &r.metrics, now), Log: log, Now: now,
+		IngestQueueURL: "https://queue/ingest", TelemetryQueueURL: "https://queue/telemetry", ReportsRule: "Reports",
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// queue keeps what is sent to the forwarder.
+type queue struct {
+	mu      sync.Mutex
+	bodies  []string
+	waiting string
+	flying  string
+	asked   int
+	// step: see table. refuse names the bodies that are not taken.
+	step   func(operation, key string, done bool) error
+	refuse string
+}
+
+// forbidden tells what no message of Amazon SQS may hold.
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+func forbidden(r rune) bool {
+	return r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF
+}
+
+func (q *queue) SendMessageBatch(ctx context.Context, in *sqs.SendMessageBatchInput, _ ...func(*sqs.Options)) (*sqs.SendMessageBatchOutput, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(in.Entries) == 0 || len(in.Entries) > 10 || *in.QueueUrl != "https://queue/ingest" {
+		return nil, fmt.Errorf("batch %+v", in)
+	}
+	if q.step != nil {
+		if err := q.step("SendMessageBatch", "", false); err != nil {
+			return nil, err
+		}
+	}
+	for _, e := range in.Entries {
+		if strings.ContainsFunc(*e.MessageBody, forbidden) {
+			return nil, errors.New("InvalidMessageContents") // of one, or of all: AWS does not say
+		}
+	}
+	out := &sqs.SendMessageBatchOutput{}
+	q.mu.Lock()
+	for _, e := range in.Entries {
+		if q.refuse != "" && strings.Contains(*e.MessageBody, q.refuse) {
+			out.Failed = append(out.Failed, types.BatchResultErrorEntry{Id: e.Id})
+			continue
+		}
+		q.bodies = append(q.bodies, *e.MessageBody)
+		out.Successful = append(out.Successful, types.SendMessageBatchResultEntry{Id: e.Id})
+	}
+	q.mu.Unlock()
+	if q.step != nil {
+		if err := q.step("SendMessageBatch", "", true); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (q *queue) GetQueueAttributes(_ context.Context, in *sqs.GetQueueAttributesInput, _ ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error) {
+	q.asked++
+	return &sqs.GetQueueAttributesOutput{Attributes: map[string]string{
+		"ApproximateNumberOfMessages": cmp.Or(q.waiting, "0"), "ApproximateNumberOfMessagesNotVisible": cmp.Or(q.flying, "0"),
+	}}, nil
+}
+
+// messages are the distinct transitions that reached the forwarder's queue, in order of
+// device, behavior and time.
+func (r *rig) messages() []transition.Message {
+	r.t.Helper()
+	by := map[string]transition.Message{}
+	for _, body := range r.queue.bodies {
+		var m transition.Message
+		if err := json.Unmarshal([]byte(body), &m); err != nil {
+			r.t.Fatal(err)
+		}
+		by[body] = m
+	}
+	all := slices.Collect(maps.Values(by))
+	slices.SortFunc(all, func(a, b transition.Message) int {
+		return cmp.Or(cmp.Compare(a.ClientID, b.ClientID), cmp.Compare(a.Transition.Behavior.Name, b.Transition.Behavior.Name), cmp.Compare(a.Transition.Time, b.Transition.Time))
+	})
+	return all
+}
+
+// changes draws the distinct transitions: device, behavior, change.
+func (r *rig) changes() string {
+	var all []string
+	for _, m := range r.messages() {
+		all = append(all, fmt.Sprintf("%s %s %s", m.ClientID, m.Transition.Behavior.Name, m.Transition.Change))
+	}
+	return strings.Join(all, ", ")
+}
+
+// things is the registry.
+type things struct {
+	mu    sync.Mutex
+	by    map[string]registry.Thing // by client id, or by principal
+	asked []string
+	fails error
+	// looked are the certificates of further connections that were looked up.
+	looked []string
+}
+
+// Join is that of a registry in which the certificate cert-THING is attached to THING alone.
+func (t *things) Join(_ context.Context, clientID, principal string, _ time.Time) (string, error) {
+	pattern, err := defender.ParseClientPattern("")
+	thing := pattern.Thing(clientID)
+	if err != nil || thing == "" {
+		return "", err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.looked = append(t.looked, clientID+"/"+principal)
+	if t.fails != nil {
+		return "", t.fails
+	}
+	if principal != "cert-"+thing {
+		thing = ""
+	}
+	return thing, nil
+}
+
+func (t *things) Resolve(_ context.Context, clientID, principal string, _ time.Time) (registry.Thing, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asked = append(t.asked, clientID+"/"+principal)
+	if t.fails != nil {
+		return registry.Thing{}, t.fails
+	}
+	for _, name := range []string{principal, clientID} {
+		if thing, ok := t.by[name]; ok && name != "" {
+			return thing, nil
+		}
+	}
+	if clientID == defender.NotMQTT {
+		return registry.Thing{}, nil
+	}
+	return registry.Thing{Name: clientID}, nil
+}
+
+// topics is the data plane of AWS IoT: it keeps what is published, and knows connections.
+type topics struct {
+	mu        sync.Mutex
+	published []string
+	fails     error
+	// connections by client ID; any other client connected long ago.
+	connections map[string]iotdataplane.GetConnectionOutput
+	asked       []string // client IDs
+	unknown     error    // what GetConnection fails with
+}
+
+func (p *topics) GetConnection(ctx context.Context, in *iotdataplane.GetConnectionInput, _ ...func(*iotdataplane.Options)) (*iotdataplane.GetConnectionOutput, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked = append(p.asked, *in.ClientId)
+	if err := cmp.Or(p.unknown, ctx.Err()); err != nil {
+		return nil, err
+	}
+	if c, ok := p.connections[*in.ClientId]; ok {
+		return &c, nil
+	}
+	return &iotdataplane.GetConnectionOutput{ClientId: in.ClientId, Connected: true, ConnectedSince: 1}, nil
+}
+
+func (p *topics) Publish(_ context.Context, in *iotdataplane.PublishInput, _ ...func(*iotdataplane.Options)) (*iotdataplane.PublishOutput, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.published = append(p.published, aws.ToString(in.Topic)+" "+string(in.Payload))
+	return nil, p.fails
+}
+
+// at is minutes after the start.
+func at(minutes float64) time.Time {
+	return start.Add(time.Duration(minutes * float64(time.Minute)))
+}
+
+// sent is telemetry as the queue hands it over.
+func sent(id string, when time.Time, t engine.Telemetry) events.SQSMessage {
+	body, err := json.Marshal(t)
+	if err != nil {
+		panic(err)
+	}
+	return events.SQSMessage{
+		MessageId: id, Body: string(body), EventSource: "aws:sqs",
+		Attributes: map[string]string{"SentTimestamp": fmt.Sprint(when.UnixMilli()), "ApproximateReceiveCount": "1"},
+	}
+}
+
+func ports(id int, list ...int) []byte {
+	var items []string
+	for _, p := range list {
+		items = append(items, fmt.Sprintf(`{"port":%d}`, p))
+	}
+	return fmt.Appendf(nil, `{"header":{"report_id":%d,"version":"1.0"},"metrics":{"listening_tcp_ports":{"ports":[%s]}}}`, id, strings.Join(items, ","))
+}
+
+// report is a device report, sent at once.
+func report(id string, client string, when time.Time, payload []byte) events.SQSMessage {
+	return sent(id, when, engine.Telemetry{Kind: engine.DeviceReport, Topic: "reports/" + client, Time: when.UnixMilli(), ID: id, ClientID: client, Principal: "cert-" + client, Payload: payload})
+}
+
+// message is a message of so many bytes.
+func message(id, client string, when time.Time, size int64) events.SQSMessage {
+	return sent(id, when, engine.Telemetry{Kind: engine.PublishedMessage, Topic: "t", Time: when.UnixMilli(), ID: id, ClientID: client, Principal: "cert-" + client, SourceIP: "10.0.0.1", Bytes: size})
+}
+
+// lifecycle is an event of a session.
+func lifecycle(client, kind, session string, when time.Time) events.SQSMessage {
+	payload := fmt.Sprintf(`{"clientId":%q,"timestamp":%d,"eventType":%q,"sessionIdentifier":%q,"principalIdentifier":"cert-%s","ipAddress":"10.0.0.1"}`, client, when.UnixMilli(), kind, session, client)
+	return sent(kind+client+session, when, engine.Telemetry{Kind: engine.LifecycleEvent, Topic: "$aws/events/presence/" + kind + "/" + client, Time: when.UnixMilli(), Payload: []byte(payload)})
+}
+
+func (r *rig) handle(ctx context.Context, event any) any {
+	r.t.Helper()
+	text, err := json.Marshal(event)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	out, err := r.handler.Handle(ctx, text)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return out
+}
+
+// deliver hands a batch over and returns the ids of the messages that come again.
+func (r *rig) deliver(messages ...events.SQSMessage) []string {
+	r.t.Helper()
+	var again []string
+	for _, f := range r.handle(context.Background(), events.SQSEvent{Records: messages}).(events.SQSEventResponse).BatchItemFailures {
+		again = append(again, f.ItemIdentifier)
+	}
+	return again
+}
+
+// close asks all partitions to close.
+func (r *rig) close(when time.Time, partitions ...int) {
+	r.t.Helper()
+	if err := r.tryClose(context.Background(), when, partitions...); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) tryClose(ctx context.Context, when time.Time, partitions ...int) error {
+	if partitions == nil {
+		partitions = []int{0, 1}
+	}
+	var faults []error
+	for _, p := range partitions {
+		request := strings.ReplaceAll(defender.CloseRequest(p, 2), "<aws.scheduler.scheduled-time>", when.Format(time.RFC3339))
+		_, err := r.handler.Handle(ctx, json.RawMessage(request))
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}
+
+// counted is the sum of a metric since the rig began.
+func (r *rig) counted(metric string) int {
+	r.t.Helper()
+	sum := 0
+	for line := range strings.Lines(r.metrics.String()) {
+		var counts map[string]any
+		if err := json.Unmarshal([]byte(line), &counts); err != nil || counts[defender.MetricDimensionEvaluator] != "evaluator" {
+			r.t.Fatalf("%s: %v", line, err)
+		}
+		if n, ok := counts[metric].(float64); ok {
+			sum += int(n)
+		}
+	}
+	return sum
+}

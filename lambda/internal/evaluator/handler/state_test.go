@@ -1,0 +1,291 @@
+package handler_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
+)
+
+func TestStateOfAnotherVersion(t *testing.T) {
+	r := newRig(t, telnet())
+	r.deliver(report("1", "pump", at(0), ports(1, 23)), report("2", "valve", at(0), ports(1, 23)))
+	it := r.table.of("pump")
+	it["state"] = text(strings.Replace(str(it, "state"), `"v":1`, `"v":99`, 1))
+	if again := r.deliver(report("3", "pump", at(1), ports(2, 23)), report("4", "valve", at(1), ports(2, 23))); again != nil {
+		t.Errorf("%v come again, although no retry helps", again)
+	}
+	if err := r.tryClose(context.Background(), at(10)); err == nil {
+		t.Error("the closer does not say that it cannot read a state")
+	}
+	if n := r.counted(defender.MetricUnreadableStates); n != 2 {
+		t.Errorf("%d counted, want one of the evaluator and one of the closer", n)
+	}
+	if log := r.logs.String(); !strings.Contains(log, `"device":"pump"`) || !strings.Contains(log, "version 99") {
+		t.Error(log)
+	}
+	if got := r.changes(); got != "valve ports in-alarm" {
+		t.Error(got)
+	}
+}
+
+// lists are behaviors of custom metrics, and a report that breaks all of them with as much
+// as is kept of it.
+func lists(n int) ([]defender.Behavior, []byte) {
+	var all []defender.Behavior
+	metrics := map[string]any{}
+	for i := range n {
+		name := fmt.Sprintf("processes-%d", i%100)
+		all = append(all, defender.Behavior{Name: fmt.Sprintf("b%d", i), Criteria: defender.CustomStringList(name).In("init")})
+		metrics[name] = []any{map[string]any{"string_list": slices.Repeat([]string{strings.Repeat("x", 100)}, 12)}}
+	}
+	payload, err := json.Marshal(map[string]any{"header": map[string]any{"report_id": 1, "version": "1.0"}, "custom_metrics": metrics})
+	if err != nil {
+		panic(err)
+	}
+	return all, payload
+}
+
+// A device chooses what it sends, and must not keep its own alarms from being stored.
+func TestStateThatDoesNotFitLosesItsValuesAndNoAlarm(t *testing.T) {
+	behaviors, payload := lists(280)
+	r := newRig(t, profile(behaviors...))
+	if again := r.deliver(report("1", "pump", at(0), payload)); again != nil {
+		t.Errorf("%v come again", again)
+	}
+	r.close(at(5))
+	if got := strings.Count(r.changes(), "in-alarm"); got != len(behaviors) {
+		t.Errorf("%d alarms, want %d", got, len(behaviors))
+	}
+	if n := r.counted(defender.MetricOversizedStates); n != 0 {
+		t.Errorf("%d counted", n)
+	}
+}
+
+func TestWhatCannotBeStoredIsToldAndDoesNotComeAgain(t *testing.T) {
+	var networks []netip.Prefix
+	for i := range 40_000 {
+		networks = append(networks, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24))
+	}
+	r := newRig(t, profile(defender.Behavior{Criteria: defender.ListeningTCPPorts.InPorts(443)}, defender.Behavior{Criteria: defender.SourceIPAddress.InCIDRs(networks...)}))
+	event := fmt.Sprintf(`{"clientId":"pump","timestamp":%d,"eventType":"connected","sessionIdentifier":"s","ipAddress":"192.0.2.1"}`, at(0).UnixMilli())
+	r.deliver(sent("1", at(0), engine.Telemetry{Kind: engine.LifecycleEvent, Payload: []byte(event)}))
+	if again := r.deliver(report("2", "pump", at(10), ports(2, 443))); again != nil {
+		t.Errorf("%v come again", again)
+	}
+	if n := r.counted(defender.MetricOversizedStates); n != 1 || !strings.Contains(r.logs.String(), "more behaviors at once than can be remembered") {
+		t.Errorf("%d counted, logged %s", n, r.logs.String())
+	}
+}
+
+func TestTimeOfAThingNeverGoesBack(t *testing.T) {
+	r := newRig(t, telnet())
+	r.deliver(report("1", "pump", at(0), ports(1, 23)))
+	r.close(at(5))
+	r.deliver(report("2", "pump", at(10), ports(2, 443)))
+	r.close(at(20))
+	// The first message comes once more, as after a crash of the function.
+	r.deliver(report("1", "pump", at(0), ports(1, 23)))
+	r.close(at(30))
+	if got := r.changes(); got != "pump ports in-alarm, pump ports alarm-cleared" || r.counted(defender.MetricLate) == 0 {
+		t.Errorf("%s, %d late", got, r.counted(defender.MetricLate))
+	}
+}
+
+func TestWhatIsRememberedDoesNotExpire(t *testing.T) {
+	r := newRig(t, profile(defender.Behavior{Name: "away", Criteria: defender.DisconnectDuration.LessThan(30)}, defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)}))
+	r.deliver(lifecycle("online", "connected", "s", at(0)), report("1", "pump", at(0), ports(1, 23)))
+	r.close(at(20))
+	if it := r.table.of("online"); it[defender.StateDueAt] != nil || it[defender.StateExpiry] != nil || !strings.Contains(str(it, "state"), "away") {
+		t.Errorf("of a device that is online there is %v", it)
+	}
+	r.deliver(report("2", "pump", at(21), ports(2, 443)))
+	r.queue.refuse = "alarm-cleared"
+	r.close(at(30))
+	if it := r.table.of("pump"); it["outbox"] == nil || it[defender.StateExpiry] != nil {
+		t.Errorf("of a device that has something to say there is %v", it)
+	}
+}
+
+func TestThingIsDueWhenItsBehaviorsSay(t *testing.T) {
+	r := newRig(t, telnet())
+	r.deliver(report("1", "pump", at(0), ports(1, 23)))
+	r.close(at(5))
+	it := r.table.of("pump")
+	due := it[defender.StateDueAt]
+	it[defender.StateDueAt] = &types.AttributeValueMemberN{Value: fmt.Sprint(at(1).UnixMilli())} // by other behaviors, once
+	r.close(at(6))
+	if again := r.table.of("pump")[defender.StateDueAt]; !reflect.DeepEqual(again, due) {
+		t.Errorf("due at %v, want %v", again, due)
+	}
+}
+
+// To put the due time off costs two writes of the index.
+func TestDueTimeOfWhoReportsIsPutOffOnlyWhenItComes(t *testing.T) {
+	config := telnet()
+	config.ReportsEvery = 15
+	r := newRig(t, config)
+	told := map[int64]bool{}
+	for minute := range 60 {
+		when := at(float64(minute))
+		if r.now = when; minute%5 == 0 {
+			r.deliver(report(fmt.Sprint(minute), "pump", when, ports(minute+1, 443)))
+		}
+		r.close(when)
+		told[num(r.table.of("pump"), defender.StateDueAt)] = true
+	}
+	if len(told) > 4 || r.changes() != "" {
+		t.Errorf("%d due times in an hour, %s", len(told), r.changes())
+	}
+	for minute := 60; r.changes() == ""; minute++ {
+		if minute > 56+15+15/4+5 {
+			t.Fatal("no alarm for silence since minute 55")
+		}
+		r.close(at(float64(minute)))
+	}
+	if got := r.changes(); got != "pump reports-regularly in-alarm" {
+		t.Error(got)
+	}
+}
+
+func TestSignsOfSessionsExpire(t *testing.T) {
+	r := newRig(t, profile(defender.Behavior{Criteria: defender.MessageByteSize.LessThan(8)}))
+	r.deliver(lifecycle("pump", "connected", "s", at(0)))
+	it := r.table.of("pump")
+	if num(it, defender.StateExpiry) < at(engine.Lateness(batching).Minutes()).Unix() || it[defender.StateDueAt] != nil {
+		t.Errorf("stored %v", it)
+	}
+	r.deliver(message("1", "pump", at(2), 26))
+	if it := r.table.of("pump"); it[defender.StateExpiry] != nil || it[defender.StateDueAt] == nil {
+		t.Errorf("what counts expires: %v", it)
+	}
+}
+
+func TestStateOfARemovedBehaviorIsKeptTwoDays(t *testing.T) {
+	two := profile(defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)}, defender.Behavior{Name: "gone", Criteria: defender.ListeningTCPPorts.InPorts(443)})
+	r := newRig(t, two)
+	r.deliver(report("1", "pump", at(0), ports(1, 23)))
+	r.close(at(5))
+	r.deploy(telnet())
+	r.deliver(report("2", "pump", at(10), ports(2, 443)))
+	r.close(at(20))
+	if state := str(r.table.of("pump"), "state"); !strings.Contains(state, "Profile/gone") || strings.Contains(state, "Profile/ports") {
+		t.Errorf("state %s", state)
+	}
+	r.close(at(50 * 60))
+	if got := r.changes(); got != "pump gone in-alarm, pump ports in-alarm, pump ports alarm-cleared" {
+		t.Error(got)
+	}
+	if it := r.table.of("pump"); it[defender.StateExpiry] == nil {
+		t.Errorf("left %v", it)
+	}
+}
+
+// A behavior is removed and comes back while its device is silent. The forwarder may have
+// archived the finding, or not have heard of it: it ends, and is raised anew.
+func TestBehaviorThatComesBackIsJudgedAnew(t *testing.T) {
+	other := profile(defender.Behavior{Name: "udp", Criteria: defender.ListeningUDPPorts.InPorts(443)})
+	tell := func(c *crasher, open int) string {
+		r := newRig(t, telnet())
+		r.table.step, r.queue.step = c.step, c.step
+		deploy := func(config engine.Config, minute float64) {
+			r.now, r.config = at(minute), config
+			r.deploy(config)
+			for _, m := range []float64{minute, minute + 2, minute + 4} {
+				c.invoke(r, map[string]any{"defenderhub": "close", "partition": 0, "partitions": 1, "at": at(m)})
+			}
+		}
+		batch := func(messages ...events.SQSMessage) { c.invoke(r, events.SQSEvent{Records: messages}) }
+		batch(report("1", "pump", at(0), ports(1, 23)))
+		deploy(telnet(), 5)
+		deploy(other, 10)
+		deploy(telnet(), 20)
+		batch(report("2", "pump", at(30), ports(2, open)))
+		deploy(telnet(), 35)
+		var all []string
+		for _, m := range r.messages() {
+			all = append(all, fmt.Sprintf("%s %d", m.Transition.Change, m.Transition.Time-start.UnixMilli()))
+		}
+		return strings.Join(all, ", ")
+	}
+	for open, want := range map[int]string{23: "in-alarm 0, alarm-invalidated 1, in-alarm 1800000", 443: "in-alarm 0, alarm-invalidated 1"} {
+		calm := &crasher{}
+		if got := tell(calm, open); got != want || calm.calls < 20 {
+			t.Fatalf("%d calls: %s, want %s", calm.calls, got, want)
+		}
+		for _, after := range []bool{false, true} {
+			for at := 1; at <= calm.calls; at++ {
+				if got := tell(&crasher{at: at, after: after}, open); got != want {
+					t.Errorf("crash at call %d, after its effect %v: %s, want %s", at, after, got, want)
+				}
+			}
+		}
+	}
+}
+
+// While a deployment goes on, an environment from before it starts, and names its behaviors as
+// if what is new had been removed. Those that have named that must not keep to it.
+func TestEnvironmentsOfADeploymentAgree(t *testing.T) {
+	udp := profile(defender.Behavior{Name: "udp", Criteria: defender.ListeningUDPPorts.InPorts(443)})
+	r := newRig(t, telnet())
+	r.close(at(0))
+	closer := r.handler
+	for i, config := range []engine.Config{udp, telnet()} {
+		r.now = at(float64(i+1) / 10)
+		r.deploy(config)
+		r.deliver(report(fmt.Sprint(i), "other", r.now, ports(1, 443)))
+	}
+	r.now = at(1)
+	r.deliver(report("2", "pump", r.now, ports(1, 23)))
+	r.handler = closer
+	for minute := 1.0; minute < 8; minute++ {
+		r.now = at(minute)
+		r.close(r.now)
+	}
+	if got := r.changes(); got != "pump ports in-alarm" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestGenerationsAreWrittenOnceByWhoeverComesFirst(t *testing.T) {
+	table := newTable(t)
+	store := handler.NewStore(table, "state")
+	of := func(c engine.Config) []engine.Compiled {
+		all, err := c.Compile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	conflicts := 1
+	table.step = func(operation, key string, done bool) error {
+		if operation == "PutItem" && !done && conflicts > 0 {
+			conflicts--
+			_, err := store.Name(context.Background(), of(telnet()))
+			return errors.Join(err, evaluator409())
+		}
+		return nil
+	}
+	for range 3 {
+		g, err := store.Name(context.Background(), of(telnet()))
+		if err != nil || !maps.Equal(g, engine.Generations{"Profile/ports": 0, "device-agent/reports-readable": 0}) {
+			t.Fatalf("%v, %v", g, err)
+		}
+	}
+	if calls := table.took(); calls["PutItem behaviors"] != 1 {
+		t.Errorf("calls %v, want one write", calls)
+	}
+}

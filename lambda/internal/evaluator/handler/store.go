@@ -1,0 +1,314 @@
+package handler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
+	"github.com/defenderhub/defenderhub/lambda/internal/retry"
+)
+
+// DynamoDBAPI is the part of the DynamoDB client that [Store] calls.
+type DynamoDBAPI interface {
+	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
+	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
+	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
+	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
+}
+
+// Store keeps what is remembered of things in a table of Amazon DynamoDB.
+type Store struct {
+	api     DynamoDBAPI
+	table   string
+	backoff retry.Backoff
+}
+
+// NewStore returns the store in that table.
+func NewStore(api DynamoDBAPI, table string) *Store {
+	return &Store{api: api, table: table, backoff: retry.Backoff{First: 50 * time.Millisecond, Longest: 2 * time.Second}}
+}
+
+// Item is what is remembered of one thing.
+type Item struct {
+	// Subject is what the thing is told from others by.
+	Subject string
+	// Revision counts the writes: 0 where nothing is stored.
+	Revision int64
+	State    engine.State
+	// Clock is the time of the last step that was written: it never goes back.
+	Clock time.Time
+	// Outbox has the transitions that were not sent for certain.
+	Outbox []transition.Message
+	// Principal is who the thing last connected or published as, "" where nothing told: the
+	// closer has no message that says so.
+	Principal string
+	// Thing is what the registry said at KnownAt, the zero time for nothing.
+	Thing   registry.Thing
+	KnownAt time.Time
+	// CheckAt is when the closer asks the registry again whether the device of an alarm that
+	// nothing else ends is still there; the zero time while there is no such alarm.
+	CheckAt time.Time
+	// Due is when the closer must look at the thing; the zero time if never.
+	Due time.Time
+	// Expires is when the item may be deleted; the zero time keeps it.
+	Expires time.Time
+}
+
+// What [Store] returns for a thing.
+var (
+	// ErrConflict says that somebody else has written first.
+	ErrConflict = errors.New("the thing's state was changed by another invocation")
+	// ErrState says that the state is one that this version of the engine cannot read.
+	ErrState = errors.New("state cannot be read")
+	// ErrTooLarge says that what is to be remembered is more than an item may hold.
+	ErrTooLarge = errors.New("state is larger than an item of the table may be")
+)
+
+// maxItemBytes is the size of an item, less what its names and numbers take.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+const maxItemBytes = 400<<10 - 1<<10
+
+// Keys and attributes beside those that package defender names.
+const (
+	thingPrefix   = "thing#"
+	stateSort     = "state"
+	progressKey   = "progress"
+	behaviorsKey  = "behaviors"
+	attrRevision  = "revision"
+	attrState     = "state"
+	attrClock     = "clock"
+	attrOutbox    = "outbox"
+	attrPrincipal = "principal"
+	attrThing     = "thing"
+	attrKnownAt   = "knownAt"
+	attrCheckAt   = "checkAt"
+	attrLag       = "lag"
+	attrHeartbeat = "at"
+	attrNames     = "generations"
+)
+
+// loadSize is how many items DynamoDB reads at once.
+// https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
+const loadSize = 100
+
+type item = map[string]types.AttributeValue
+
+// Load reads things, each named once and at most [loadSize], eventually consistent: one
+// request of half a unit a thing. Of a thing that it cannot tell about there is a fault.
+func (s *Store) Load(ctx context.Context, subjects []string) (map[string]Item, map[string]error) {
+	items, faults := map[string]Item{}, map[string]error{}
+	keys := make([]item, len(subjects))
+	for i, subject := range subjects {
+		items[subject] = Item{Subject: subject}
+		keys[i] = thingKey(subject)
+	}
+	for failures := 1; len(keys) > 0; failures++ {
+		out, err := s.api.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{s.table: {Keys: keys}}})
+		if err != nil {
+			return s.unread(items, faults, keys, fmt.Errorf("BatchGetItem of table %s: %w", s.table, err))
+		}
+		for _, it := range out.Responses[s.table] {
+			subject := strings.TrimPrefix(stringOf(it, defender.StatePartitionKey), thingPrefix)
+			if items[subject], err = decodeItem(it); err != nil {
+				faults[subject] = err
+			}
+		}
+		keys = out.UnprocessedKeys[s.table].Keys
+		if len(keys) > 0 && !s.backoff.Wait(ctx, failures) {
+			return s.unread(items, faults, keys, fmt.Errorf("BatchGetItem of table %s: throttled", s.table))
+		}
+	}
+	return items, faults
+}
+
+func (s *Store) unread(items map[string]Item, faults map[string]error, keys []item, err error) (map[string]Item, map[string]error) {
+	for _, k := range keys {
+		faults[strings.TrimPrefix(stringOf(k, defender.StatePartitionKey), thingPrefix)] = err
+	}
+	return items, faults
+}
+
+// Get reads one thing consistently.
+func (s *Store) Get(ctx context.Context, subject string) (Item, error) {
+	out, err := s.api.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: thingKey(subject), ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return Item{}, fmt.Errorf("GetItem of table %s: %w", s.table, err)
+	}
+	if len(out.Item) == 0 {
+		return Item{Subject: subject}, nil
+	}
+	return decodeItem(out.Item)
+}
+
+// Put writes state and outbox together if the stored revision is the one before, or
+// returns [ErrConflict]. What does not fit is [ErrTooLarge].
+func (s *Store) Put(ctx context.Context, i Item) error {
+	it, err := encodeItem(i)
+	if err != nil {
+		return err
+	}
+	return s.put(ctx, s.conditional(it, i.Revision-1))
+}
+
+// conditional writes an item whose stored revision is another one, 0 for none.
+func (s *Store) conditional(it item, before int64) *dynamodb.PutItemInput {
+	in := &dynamodb.PutItemInput{
+		TableName: &s.table, Item: it, ExpressionAttributeNames: map[string]string{"#revision": attrRevision},
+		ConditionExpression: aws.String("attribute_not_exists(#revision)"),
+	}
+	if before > 0 {
+		in.ConditionExpression = aws.String("#revision = :before")
+		in.ExpressionAttributeValues = item{":before": number(before)}
+	}
+	return in
+}
+
+func (s *Store) put(ctx context.Context, in *dynamodb.PutItemInput) error {
+	_, err := s.api.PutItem(ctx, in)
+	var failed *types.ConditionalCheckFailedException
+	if errors.As(err, &failed) {
+		return ErrConflict
+	}
+	if err != nil {
+		return fmt.Errorf("PutItem of table %s: %w", s.table, err)
+	}
+	return nil
+}
+
+// Page is where the next page of [Store.Due] begins; nil before the first.
+type Page item
+
+// Due returns things of a shard that are due at a time, the longest due first, and where
+// the next page begins, nil after the last.
+func (s *Store) Due(ctx context.Context, shard int, at time.Time, after Page) ([]string, Page, error) {
+	out, err := s.api.Query(ctx, &dynamodb.QueryInput{
+		TableName: &s.table, IndexName: aws.String(defender.StateDueIndex), Limit: aws.Int32(loadSize), ExclusiveStartKey: item(after),
+		KeyConditionExpression:    aws.String("#shard = :shard AND #at <= :at"),
+		ExpressionAttributeNames:  map[string]string{"#shard": defender.StateDueShard, "#at": defender.StateDueAt},
+		ExpressionAttributeValues: item{":shard": text(strconv.Itoa(shard)), ":at": number(at.UnixMilli())},
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("query of table %s: %w", s.table, err)
+	}
+	var subjects []string
+	for _, it := range out.Items {
+		subjects = append(subjects, strings.TrimPrefix(stringOf(it, defender.StatePartitionKey), thingPrefix))
+	}
+	return subjects, out.LastEvaluatedKey, nil
+}
+
+// shardOf spreads things over the partitions of the index.
+func shardOf(subject string) int {
+	f := fnv.New32a()
+	f.Write([]byte(subject)) // never fails
+	return int(f.Sum32() % defender.StateDueShards)
+}
+
+func thingKey(subject string) item {
+	return item{defender.StatePartitionKey: text(thingPrefix + subject), defender.StateSortKey: text(stateSort)}
+}
+
+func encodeItem(i Item) (item, error) {
+	state, err := json.Marshal(i.State)
+	if err != nil {
+		return nil, fmt.Errorf("state of %s: %w", i.Subject, err)
+	}
+	it := thingKey(i.Subject)
+	it[attrRevision], it[attrClock], it[attrState] = number(i.Revision), number(i.Clock.UnixMilli()), text(string(state))
+	if len(i.Outbox) > 0 {
+		outbox, err := json.Marshal(i.Outbox)
+		if err != nil {
+			return nil, fmt.Errorf("outbox of %s: %w", i.Subject, err)
+		}
+		it[attrOutbox] = text(string(outbox))
+	}
+	if i.Principal != "" {
+		it[attrPrincipal] = text(i.Principal)
+	}
+	if !i.KnownAt.IsZero() {
+		thing, err := json.Marshal(i.Thing)
+		if err != nil {
+			return nil, fmt.Errorf("thing of %s: %w", i.Subject, err)
+		}
+		it[attrThing], it[attrKnownAt] = text(string(thing)), number(i.KnownAt.UnixMilli())
+	}
+	if size := len(i.Subject) + len(state) + len(stringOf(it, attrOutbox)) + len(stringOf(it, attrThing)); size > maxItemBytes {
+		return nil, fmt.Errorf("thing %s: %w: %d bytes", i.Subject, ErrTooLarge, size)
+	}
+	if !i.Due.IsZero() {
+		it[defender.StateDueShard], it[defender.StateDueAt] = text(strconv.Itoa(shardOf(i.Subject))), number(i.Due.UnixMilli())
+	}
+	if !i.CheckAt.IsZero() {
+		it[attrCheckAt] = number(i.CheckAt.UnixMilli())
+	}
+	if !i.Expires.IsZero() {
+		it[defender.StateExpiry] = number(i.Expires.Unix())
+	}
+	return it, nil
+}
+
+func decodeItem(it item) (Item, error) {
+	i := Item{
+		Subject:   strings.TrimPrefix(stringOf(it, defender.StatePartitionKey), thingPrefix),
+		Principal: stringOf(it, attrPrincipal),
+		Revision:  numberOf(it, attrRevision), Clock: timeOf(it, attrClock), KnownAt: timeOf(it, attrKnownAt), CheckAt: timeOf(it, attrCheckAt), Due: timeOf(it, defender.StateDueAt),
+	}
+	if i.Revision < 1 || i.Clock.IsZero() {
+		return Item{}, fmt.Errorf("thing %s: %w: it has no revision or no clock", i.Subject, ErrState)
+	}
+	for attribute, into := range map[string]any{attrState: &i.State, attrOutbox: &i.Outbox, attrThing: &i.Thing} {
+		if _, there := it[attribute]; !there && attribute != attrState {
+			continue
+		}
+		if err := json.Unmarshal([]byte(stringOf(it, attribute)), into); err != nil {
+			return Item{}, fmt.Errorf("thing %s: %w: attribute %s: %w", i.Subject, ErrState, attribute, err)
+		}
+	}
+	if seconds := numberOf(it, defender.StateExpiry); seconds > 0 {
+		i.Expires = time.Unix(seconds, 0)
+	}
+	return i, nil
+}
+
+func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+
+func number(n int64) types.AttributeValue {
+	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
+}
+
+func stringOf(it item, name string) string {
+	s, _ := it[name].(*types.AttributeValueMemberS)
+	if s == nil {
+		return ""
+	}
+	return s.Value
+}
+
+func numberOf(it item, name string) int64 {
+	n, _ := it[name].(*types.AttributeValueMemberN)
+	if n == nil {
+		return 0
+	}
+	v, _ := strconv.ParseInt(n.Value, 10, 64) // what is no number counts as absent
+	return v
+}
+
+func timeOf(it item, name string) time.Time {
+	if ms := numberOf(it, name); ms > 0 {
+		return time.UnixMilli(ms).UTC()
+	}
+	return time.Time{}
+}

@@ -1,0 +1,258 @@
+package handler_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// shards are what lies in a Kinesis stream: when records arrived, by shard. Its iterators
+// say a shard, and a position in it.
+type shards struct {
+	arrived [][]time.Time
+	page    int // of ListShards, 0 for all
+	// empty is how many requests for records are answered by none, though there may be more
+	// in the shard. closed shards end.
+	empty  int
+	closed bool
+	fails  map[string]error // by operation
+	// asked are the operations, from is the time that was asked for last.
+	asked []string
+	from  time.Time
+}
+
+func (s *shards) call(operation string) error {
+	s.asked = append(s.asked, operation)
+	return s.fails[operation]
+}
+
+func (s *shards) count(operation string) int {
+	n := 0
+	for _, o := range s.asked {
+		if o == operation {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *shards) ListShards(_ context.Context, in *kinesis.ListShardsInput, _ ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error) {
+	if err := s.call("ListShards"); err != nil {
+		return nil, err
+	}
+	first, out := 0, &kinesis.ListShardsOutput{}
+	if in.NextToken != nil {
+		if in.StreamName != nil || in.ShardFilter != nil {
+			return nil, errors.New("a token and what it stands for")
+		}
+		fmt.Sscan(*in.NextToken, &first)
+	} else if aws.ToString(in.StreamName) != "telemetry" || in.ShardFilter.Type != types.ShardFilterTypeFromTimestamp {
+		return nil, fmt.Errorf("shards of %+v", in)
+	}
+	last := len(s.arrived)
+	if s.page > 0 && first+s.page < last {
+		last = first + s.page
+		out.NextToken = aws.String(fmt.Sprint(last))
+	}
+	for i := first; i < last; i++ {
+		out.Shards = append(out.Shards, types.Shard{ShardId: aws.String(fmt.Sprint(i))})
+	}
+	return out, nil
+}
+
+func (s *shards) GetShardIterator(_ context.Context, in *kinesis.GetShardIteratorInput, _ ...func(*kinesis.Options)) (*kinesis.GetShardIteratorOutput, error) {
+	if err := s.call("GetShardIterator"); err != nil {
+		return nil, err
+	}
+	if *in.StreamName != "telemetry" || in.ShardIteratorType != types.ShardIteratorTypeAtTimestamp {
+		return nil, fmt.Errorf("iterator of %+v", in)
+	}
+	s.from = *in.Timestamp
+	shard, position := 0, 0
+	fmt.Sscan(*in.ShardId, &shard)
+	for position < len(s.arrived[shard]) && s.arrived[shard][position].Before(*in.Timestamp) {
+		position++
+	}
+	return &kinesis.GetShardIteratorOutput{ShardIterator: aws.String(fmt.Sprint(shard, position))}, nil
+}
+
+func (s *shards) GetRecords(_ context.Context, in *kinesis.GetRecordsInput, _ ...func(*kinesis.Options)) (*kinesis.GetRecordsOutput, error) {
+	if err := s.call("GetRecords"); err != nil {
+		return nil, err
+	}
+	if *in.Limit != 1 {
+		return nil, fmt.Errorf("records %+v", in)
+	}
+	shard, position := 0, 0
+	fmt.Sscan(*in.ShardIterator, &shard, &position)
+	if s.empty > 0 {
+		s.empty--
+		return &kinesis.GetRecordsOutput{NextShardIterator: in.ShardIterator, MillisBehindLatest: aws.Int64(1)}, nil
+	}
+	out := &kinesis.GetRecordsOutput{NextShardIterator: in.ShardIterator, MillisBehindLatest: aws.Int64(0)}
+	if position < len(s.arrived[shard]) {
+		out.Records = []types.Record{{ApproximateArrivalTimestamp: &s.arrived[shard][position], Data: []byte("{}")}}
+		out.NextShardIterator = aws.String(fmt.Sprint(shard, position+1))
+	} else if s.closed {
+		out.NextShardIterator, out.MillisBehindLatest = nil, aws.Int64(1)
+	}
+	return out, nil
+}
+
+// fed is a rig of which the evaluator told last at minute 0, when pump opened telnet.
+func fed(t tester, s *shards) *rig {
+	r := newRig(t, telnet())
+	r.handler.TelemetryQueueURL, r.handler.TelemetryStream, r.handler.Kinesis = "", "telemetry", s
+	r.now = at(0)
+	r.deliver(report("1", "pump", at(0), ports(1, 23)))
+	return r
+}
+
+// arrivals are those of one shard.
+func arrivals(minutes ...float64) []time.Time {
+	all := []time.Time{}
+	for _, m := range minutes {
+		all = append(all, at(m))
+	}
+	return all
+}
+
+// Batching is a minute here: what is two minutes old may wait for its batch, and what
+// arrived until a minute and a half after the evaluator told may have been judged.
+func TestCloserLooksWhetherTheStreamWaits(t *testing.T) {
+	for name, c := range map[string]struct {
+		stream shards
+		at     float64
+		blind  bool
+		reads  int
+	}{
+		"no shard has anything":              {shards{arrived: [][]time.Time{{}, {}}}, 60, false, 2},
+		"what was judged is not taken away":  {shards{arrived: [][]time.Time{arrivals(-5, 0, 1.4)}}, 60, false, 1},
+		"a record waits":                     {shards{arrived: [][]time.Time{arrivals(0, 2)}}, 60, true, 1},
+		"it stops at the first":              {shards{arrived: [][]time.Time{{}, arrivals(2), arrivals(2)}}, 60, true, 2},
+		"a record waits for its batch":       {shards{arrived: [][]time.Time{arrivals(0, 58.5)}}, 60, false, 1},
+		"shards on another page":             {shards{arrived: [][]time.Time{{}, {}, arrivals(2)}, page: 1}, 60, true, 3},
+		"empty answers before the record":    {shards{arrived: [][]time.Time{arrivals(2)}, empty: 2}, 60, true, 3},
+		"empty answers before the end":       {shards{arrived: [][]time.Time{arrivals(0)}, empty: 2}, 60, false, 3},
+		"too many of them, and nobody knows": {shards{arrived: [][]time.Time{arrivals(0), {}}, empty: 3}, 60, true, 3},
+		"a closed shard at its end":          {shards{arrived: [][]time.Time{arrivals(0)}, closed: true}, 60, false, 1},
+		"what is never judged again":         {shards{arrived: [][]time.Time{arrivals(2)}}, 7 * 60, false, 1},
+		"more shards than are looked at":     {shards{arrived: append(make([][]time.Time, 100), arrivals(2))}, 60, false, 100},
+		"told not long ago":                  {shards{arrived: [][]time.Time{arrivals(2)}}, 3.4, false, 0},
+	} {
+		r := fed(t, &c.stream)
+		r.close(at(c.at), 0)
+		if got := r.counted(defender.MetricBlind) == 1; got != c.blind || c.stream.count("GetRecords") != c.reads || r.queue.asked > 0 {
+			t.Errorf("%s: blind %v, %d reads, the queue asked %d times", name, got, c.stream.count("GetRecords"), r.queue.asked)
+		}
+		if said := strings.Contains(r.logs.String(), "which are not all"); said != (len(c.stream.arrived) > 100) {
+			t.Errorf("%s: logs %s", name, r.logs.String())
+		}
+	}
+}
+
+func TestCloserWithoutProgressLooksAtAllThatIsStillJudged(t *testing.T) {
+	s := &shards{arrived: [][]time.Time{arrivals(-7 * 60)}}
+	r := newRig(t, telnet())
+	r.handler.TelemetryQueueURL, r.handler.TelemetryStream, r.handler.Kinesis = "", "telemetry", s
+	r.close(at(0), 0)
+	if want := at(0).Add(-defender.TelemetryRetry); !s.from.Equal(want) || r.counted(defender.MetricBlind) != 0 {
+		t.Errorf("looked from %v, want %v", s.from, want)
+	}
+	s.arrived[0] = arrivals(-7*60, -30)
+	r.close(at(1), 0)
+	if r.counted(defender.MetricBlind) != 1 {
+		t.Error("telemetry that no evaluator ever took is not seen")
+	}
+}
+
+// A quiet hour is crossed once: the next run goes on where one stopped, until Amazon
+// Kinesis forgets the place or the evaluator tells again.
+func TestCloserGoesOnInTheShard(t *testing.T) {
+	s := &shards{arrived: [][]time.Time{{}}, empty: 5}
+	r := fed(t, s)
+	for minute, want := range []string{
+		"ListShards GetShardIterator GetRecords GetRecords GetRecords", "ListShards GetRecords GetRecords GetRecords", "ListShards GetRecords",
+	} {
+		s.asked = nil
+		r.close(at(60+float64(minute)), 0)
+		if got := strings.Join(s.asked, " "); got != want {
+			t.Errorf("minute %d: %s", minute, got)
+		}
+	}
+	if got := r.counted(defender.MetricBlind); got != 1 {
+		t.Errorf("blind %d times, want once: while the shard was being crossed", got)
+	}
+	s.arrived[0] = arrivals(62)
+	r.close(at(63), 0) // it may wait for its batch
+	r.close(at(65), 0)
+	if got := r.counted(defender.MetricBlind); got != 2 || s.count("GetShardIterator") != 0 {
+		t.Errorf("blind %d times, %v", got, s.asked)
+	}
+	r.close(at(68), 0)
+	if s.count("GetShardIterator") != 1 {
+		t.Error("a place was used that Amazon Kinesis forgot")
+	}
+	r.now = at(65)
+	r.deliver(report("2", "other", at(65), ports(1, 443)))
+	s.arrived[0] = arrivals(62, 68)
+	r.close(at(69), 0)
+	if s.count("GetShardIterator") != 2 || !s.from.Equal(at(66.5)) || r.counted(defender.MetricBlind) != 3 {
+		t.Errorf("looked from %v, blind %d times", s.from, r.counted(defender.MetricBlind))
+	}
+}
+
+// That the stream cannot be asked, as where it throttles, fails the run as with a queue:
+// nothing is judged, and the closer's errors tell.
+func TestStreamThatCannotBeAskedFailsTheRun(t *testing.T) {
+	for _, operation := range []string{"ListShards", "GetShardIterator", "GetRecords"} {
+		s := &shards{arrived: [][]time.Time{{}}, fails: map[string]error{operation: &types.ProvisionedThroughputExceededException{Message: aws.String("slow down")}}}
+		r := fed(t, s)
+		if err := r.tryClose(t.Context(), at(60), 0, 1); err == nil || !strings.Contains(err.Error(), operation) || !strings.Contains(err.Error(), "slow down") || r.changes() != "" {
+			t.Errorf("%s: %v, %s", operation, err, r.changes())
+		}
+		s.fails = nil
+		r.close(at(61))
+		if r.changes() != "pump ports in-alarm" {
+			t.Errorf("%s: %q after it could be asked again", operation, r.changes())
+		}
+	}
+}
+
+// A heartbeat of an evaluator that was behind holds until the stream can be asked.
+func TestLagOfAStreamHoldsUntilItIsAsked(t *testing.T) {
+	s := &shards{arrived: [][]time.Time{{}}}
+	r := fed(t, s)
+	r.now = at(60)
+	r.deliver(report("2", "other", at(-5), ports(1, 443)))
+	r.close(at(65))
+	if r.changes() != "" || len(s.asked) > 0 {
+		t.Errorf("%q, asked %v", r.changes(), s.asked)
+	}
+	r.close(at(66))
+	if r.changes() != "pump ports in-alarm" || !s.from.Equal(at(63.5)) {
+		t.Errorf("%q, from %v", r.changes(), s.from)
+	}
+}
+
+// A lag that batching explains is none: it would keep later heartbeats out.
+func TestHeartbeatsOfATransportInTimeReplaceEachOther(t *testing.T) {
+	r := newRig(t, telnet())
+	for minute, lag := range []time.Duration{90 * time.Second, time.Second} {
+		r.deploy(r.config) // another environment
+		r.now = at(float64(minute))
+		r.deliver(report(fmt.Sprint(minute), "pump", r.now.Add(-lag), ports(1, 443)))
+		if p, err := r.handler.Store.Progress(t.Context()); err != nil || !p.At.Equal(r.now) || p.Lag != 0 {
+			t.Errorf("minute %d: %+v, %v", minute, p, err)
+		}
+	}
+}

@@ -1,0 +1,402 @@
+package registry_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
+)
+
+const (
+	account = "123456789012"
+	region  = "eu-central-1"
+	minute  = time.Minute
+)
+
+var noon = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+
+// id is a certificate's id.
+func id(digit string) string { return strings.Repeat(digit, 64) }
+
+// awsIoT answers the SDK's requests as AWS IoT does, one element a page.
+type awsIoT struct {
+	// certificates holds the things of each, things their groups, parents the groups
+	// from the root to the parent of each group.
+	certificates, things, parents map[string][]string
+	// fails names the operation that is throttled.
+	fails string
+	// before runs before each answer.
+	before func()
+
+	mutex sync.Mutex
+	calls []string
+}
+
+func (f *awsIoT) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if f.before != nil {
+		f.before()
+	}
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	name := strings.Split(r.URL.Path, "/")[2]
+	var operation, field string
+	var known map[string][]string
+	switch {
+	case r.URL.Path == "/principals/things":
+		operation, field, known = "ListPrincipalThings", "things", f.certificates
+		certificate, ok := strings.CutPrefix(r.Header.Get("X-Amzn-Principal"), "arn:aws:iot:"+region+":"+account+":cert/")
+		if !ok {
+			fail(w, http.StatusBadRequest, "InvalidRequestException")
+			return
+		}
+		name = certificate
+	case strings.HasSuffix(r.URL.Path, "/thing-groups"):
+		operation, field, known = "ListThingGroupsForThing", "thingGroups", f.things
+	case strings.HasPrefix(r.URL.Path, "/things/"):
+		operation, known = "DescribeThing", f.things
+	default:
+		operation, known = "DescribeThingGroup", f.parents
+	}
+	f.calls = append(f.calls, operation)
+	all, exists := known[name]
+	switch {
+	case operation == f.fails:
+		fail(w, http.StatusTooManyRequests, "ThrottlingException")
+	case !exists:
+		fail(w, http.StatusNotFound, "ResourceNotFoundException")
+	case operation == "DescribeThing":
+		answer(w, map[string]any{"thingName": name})
+	case operation == "DescribeThingGroup":
+		answer(w, map[string]any{"thingGroupName": name, "thingGroupMetadata": map[string]any{"rootToParentThingGroups": groups(all)}})
+	default:
+		from, _ := strconv.Atoi(r.URL.Query().Get("nextToken"))
+		page := map[string]any{}
+		if from+1 < len(all) {
+			page["nextToken"] = strconv.Itoa(from + 1)
+		}
+		if all = all[from:min(from+1, len(all))]; field == "things" {
+			page[field] = all
+		} else {
+			page[field] = groups(all)
+		}
+		answer(w, page)
+	}
+}
+
+func groups(names []string) []map[string]string {
+	all := []map[string]string{}
+	for _, name := range names {
+		all = append(all, map[string]string{"groupName": name, "groupArn": "arn:aws:iot:" + region + ":" + account + ":thinggroup/" + name})
+	}
+	return all
+}
+
+func answer(w http.ResponseWriter, v any) {
+	json.NewEncoder(w).Encode(v) //nolint:errcheck // a recorder takes everything
+}
+
+func fail(w http.ResponseWriter, status int, kind string) {
+	w.Header().Set("X-Amzn-ErrorType", kind)
+	w.WriteHeader(status)
+	answer(w, map[string]string{"message": kind})
+}
+
+// took are the calls since it was asked before.
+func (f *awsIoT) took() string {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	all := strings.Join(f.calls, " ")
+	f.calls = nil
+	return all
+}
+
+func (f *awsIoT) registry(t *testing.T, edit func(*registry.Config)) *registry.Registry {
+	t.Helper()
+	c := registry.Config{Partition: "aws", Region: region, Account: account, MaxAge: 10 * minute, Size: 100}
+	if edit != nil {
+		edit(&c)
+	}
+	r, err := registry.New(iot.NewFromConfig(inprocess.Config(f, account, region)), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func newAWSIoT() *awsIoT {
+	return &awsIoT{
+		certificates: map[string][]string{
+			id("1"): {"pump-1"}, id("2"): {"pump-1", "pump-2", "pump-3"}, id("3"): {},
+		},
+		things: map[string][]string{
+			"pump-1": {"north", "fast"}, "pump-2": nil, "pump-3": {"deleted"},
+		},
+		parents: map[string][]string{"north": {"all", "europe"}, "fast": nil},
+	}
+}
+
+func TestPrincipalFirstClientIDSecond(t *testing.T) {
+	for name, row := range map[string]struct {
+		client, principal string
+		want              string
+		registered        bool
+		calls             string
+	}{
+		"one thing":                         {"c", id("1"), "pump-1", true, "ListPrincipalThings"},
+		"one thing, over HTTPS":             {"n/a", id("1"), "pump-1", true, "ListPrincipalThings"},
+		"several, one named like client":    {"pump-2", id("2"), "pump-2", true, "ListPrincipalThings ListPrincipalThings DescribeThing"},
+		"several, none named like client":   {"c", id("2"), "c", false, "ListPrincipalThings ListPrincipalThings DescribeThing"},
+		"several, over HTTPS":               {"n/a", id("2"), "", false, "ListPrincipalThings ListPrincipalThings"},
+		"no thing":                          {"pump-1", id("3"), "pump-1", true, "ListPrincipalThings DescribeThing"},
+		"unknown certificate":               {"c", id("4"), "c", false, "ListPrincipalThings DescribeThing"},
+		"no certificate":                    {"pump-1", "AROAEXAMPLE:session", "pump-1", true, "DescribeThing"},
+		"no certificate, over HTTPS":        {"n/a", "AROAEXAMPLE:session", "", false, ""},
+		"no principal":                      {"pump-2", "", "pump-2", true, "DescribeThing"},
+		"client id that can name no thing":  {"a/b c", "", "a/b c", false, ""},
+		"client id longer than thing names": {strings.Repeat("c", 129), "", strings.Repeat("c", 129), false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			aws := newAWSIoT()
+			r := aws.registry(t, nil)
+			for range 2 { // the second answer is remembered
+				got, err := r.Resolve(t.Context(), row.client, row.principal, noon)
+				if err != nil || got.Name != row.want || got.Registered != row.registered || got.Groups != nil {
+					t.Fatalf("%+v, %v; want %q, registered %v", got, err, row.want, row.registered)
+				}
+			}
+			if calls := aws.took(); calls != row.calls {
+				t.Errorf("calls %s, want %s", calls, row.calls)
+			}
+		})
+	}
+}
+
+// A client ID joins the thing that it names only with the thing's own certificate.
+func TestOnlyItsOwnCertificateJoinsAThing(t *testing.T) {
+	for name, row := range map[string]struct {
+		client, principal, want, calls string
+	}{
+		"attached to the thing alone":     {"pump-1#2", id("1"), "pump-1", "ListPrincipalThings"},
+		"attached to another thing":       {"pump-2#2", id("1"), "", "ListPrincipalThings"},
+		"attached to several, one is it":  {"pump-2#2", id("2"), "", "ListPrincipalThings ListPrincipalThings"},
+		"attached to none":                {"pump-1#2", id("3"), "", "ListPrincipalThings"},
+		"a certificate that is not there": {"pump-1#2", id("4"), "", "ListPrincipalThings"},
+		"no certificate":                  {"pump-1#2", "AROAEXAMPLE:pump-1", "", ""},
+		"no principal":                    {"pump-1#2", "", "", ""},
+		"the thing itself":                {"pump-1", id("1"), "", ""},
+		"a client ID of another form":     {"pump-1-2", id("1"), "", ""},
+		"a thing that no name can be":     {"pump 1#2", id("1"), "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			aws := newAWSIoT()
+			clients, err := defender.ParseClientPattern("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := aws.registry(t, func(c *registry.Config) { c.Clients = clients })
+			for _, at := range []time.Time{noon, noon.Add(9 * minute)} { // the second answer is remembered
+				if got, err := r.Join(t.Context(), row.client, row.principal, at); err != nil || got != row.want {
+					t.Fatalf("joins %q, %v; want %q", got, err, row.want)
+				}
+			}
+			if calls := aws.took(); calls != row.calls {
+				t.Errorf("calls %s, want %s", calls, row.calls)
+			}
+		})
+	}
+	aws := newAWSIoT()
+	if got, err := aws.registry(t, nil).Join(t.Context(), "pump-1#2", id("1"), noon); got != "" || err != nil || aws.took() != "" {
+		t.Errorf("without a pattern joins %q (%v)", got, err)
+	}
+}
+
+// What changes at the certificate is seen after a while, and an error is not remembered.
+func TestJoiningIsLookedUpAgain(t *testing.T) {
+	aws := newAWSIoT()
+	clients, err := defender.ParseClientPattern("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := aws.registry(t, func(c *registry.Config) { c.Clients = clients })
+	aws.fails = "ListPrincipalThings"
+	if got, err := r.Join(t.Context(), "pump-1#2", id("1"), noon); !errors.Is(err, registry.ErrUnresolved) || got != "" {
+		t.Errorf("throttled: %q, %v", got, err)
+	}
+	aws.fails = ""
+	for _, row := range []struct {
+		things []string
+		at     time.Duration
+		want   string
+	}{{[]string{"pump-1"}, 0, "pump-1"}, {[]string{"pump-1", "pump-2"}, 5 * minute, "pump-1"}, {[]string{"pump-1", "pump-2"}, 11 * minute, ""}} {
+		aws.certificates[id("1")] = row.things
+		if got, err := r.Join(t.Context(), "pump-1#2", id("1"), noon.Add(row.at)); err != nil || got != row.want {
+			t.Errorf("after %v: %q, %v; want %q", row.at, got, err, row.want)
+		}
+	}
+}
+
+func TestGroupsComeWithTheirAncestors(t *testing.T) {
+	aws := newAWSIoT()
+	r := aws.registry(t, func(c *registry.Config) { c.Groups = true })
+	resolve := func(client string, want []string, calls string) {
+		t.Helper()
+		got, err := r.Resolve(t.Context(), client, "", noon)
+		if err != nil || !slices.Equal(got.Groups, want) {
+			t.Errorf("groups %v, %v; want %v", got.Groups, err, want)
+		}
+		if took := aws.took(); took != calls {
+			t.Errorf("calls %s, want %s", took, calls)
+		}
+	}
+	resolve("pump-1", []string{"all", "europe", "fast", "north"},
+		"DescribeThing ListThingGroupsForThing DescribeThingGroup ListThingGroupsForThing DescribeThingGroup")
+	aws.things["pump-4"] = []string{"north"}
+	resolve("pump-4", []string{"all", "europe", "north"}, "DescribeThing ListThingGroupsForThing") // the group is known
+	resolve("pump-2", nil, "DescribeThing ListThingGroupsForThing")
+	resolve("pump-3", nil, "DescribeThing ListThingGroupsForThing DescribeThingGroup") // deleted since
+	resolve("stranger", nil, "DescribeThing")
+	got, _ := r.Resolve(t.Context(), "pump-1", "", noon)
+	got.Groups[0] = "changed"
+	resolve("pump-1", []string{"all", "europe", "fast", "north"}, "")
+}
+
+func TestAnswersAgeByTheTimeOfTheRecords(t *testing.T) {
+	aws := newAWSIoT()
+	r := aws.registry(t, func(c *registry.Config) { c.Groups = true })
+	for _, row := range []struct {
+		at    time.Duration
+		calls int
+	}{
+		{0, 5}, {9 * minute, 0}, {-9 * minute, 0}, // believed for as long before as after
+		{10 * minute, 5}, {19 * minute, 0}, {0, 5},
+	} {
+		if _, err := r.Resolve(t.Context(), "pump-1", "", noon.Add(row.at)); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(strings.Fields(aws.took())); n != row.calls {
+			t.Errorf("%v after the first: %d calls, want %d", row.at, n, row.calls)
+		}
+	}
+	// That a thing is not registered ages as well.
+	for at, want := range []bool{false, true} {
+		got, err := r.Resolve(t.Context(), "late", "", noon.Add(time.Duration(at)*10*minute))
+		if err != nil || got.Registered != want {
+			t.Errorf("%+v, %v; want registered %v", got, err, want)
+		}
+		aws.things["late"] = nil
+	}
+}
+
+// AWS IoT lets an account list the things of ten principals a second: a device with many
+// client ids must not use that up.
+func TestPrincipalWithManyClientIDsIsAskedForOnce(t *testing.T) {
+	aws := newAWSIoT()
+	r := aws.registry(t, nil)
+	for _, row := range []struct {
+		client string
+		at     time.Duration
+		calls  string
+	}{
+		{"a", 0, "ListPrincipalThings"}, {"b", 0, ""}, {"c", 59 * time.Second, ""}, {"d", minute, "ListPrincipalThings"}, {"a", 9 * minute, ""},
+	} {
+		got, err := r.Resolve(t.Context(), row.client, id("1"), noon.Add(row.at))
+		if err != nil || got.Name != "pump-1" {
+			t.Errorf("%s: %+v, %v", row.client, got, err)
+		}
+		if calls := aws.took(); calls != row.calls {
+			t.Errorf("%s after %v: called %q, want %q", row.client, row.at, calls, row.calls)
+		}
+	}
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	aws := newAWSIoT()
+	r := aws.registry(t, func(c *registry.Config) { c.Size = 2 })
+	for _, client := range []string{"a", "b", "a", "c", "a", "b"} { // c drives b out
+		if _, err := r.Resolve(t.Context(), client, "", noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(strings.Fields(aws.took())); n != 4 {
+		t.Errorf("%d calls, want 4", n)
+	}
+	if _, err := registry.New(nil, registry.Config{}); err == nil {
+		t.Error("a registry that can remember nothing")
+	}
+}
+
+func TestFailuresAreNoAnswers(t *testing.T) {
+	for _, fails := range []string{"ListPrincipalThings", "DescribeThing", "ListThingGroupsForThing", "DescribeThingGroup"} {
+		aws := newAWSIoT()
+		aws.certificates[id("1")] = nil
+		r := aws.registry(t, func(c *registry.Config) { c.Groups = true })
+		aws.fails = fails
+		got, err := r.Resolve(t.Context(), "pump-1", id("1"), noon)
+		var throttled *types.ThrottlingException
+		if !errors.Is(err, registry.ErrUnresolved) || !errors.As(err, &throttled) || !strings.Contains(err.Error(), fails) || got.Name != "" || got.Registered {
+			t.Errorf("%s fails: %+v, %v", fails, got, err)
+		}
+		aws.fails = ""
+		if got, err := r.Resolve(t.Context(), "pump-1", id("1"), noon); err != nil || len(got.Groups) != 4 {
+			t.Errorf("after %s failed: %+v, %v", fails, got, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := newAWSIoT().registry(t, nil).Resolve(ctx, "pump-1", "", noon); !errors.Is(err, registry.ErrUnresolved) || !errors.Is(err, context.Canceled) {
+		t.Errorf("out of time: %v", err)
+	}
+}
+
+// A thing deleted between two calls is no thing without groups.
+func TestThingDeletedMeanwhileIsUnresolved(t *testing.T) {
+	aws := newAWSIoT()
+	aws.before = func() {
+		if len(aws.calls) == 1 {
+			aws.things = maps.Clone(aws.things)
+			delete(aws.things, "pump-1")
+		}
+	}
+	got, err := aws.registry(t, func(c *registry.Config) { c.Groups = true }).Resolve(t.Context(), "pump-1", "", noon)
+	if !errors.Is(err, registry.ErrUnresolved) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestLookupsAtOnceShareOneCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		aws := newAWSIoT()
+		gate := make(chan struct{})
+		aws.before = func() { <-gate }
+		r := aws.registry(t, func(c *registry.Config) { c.Groups = true })
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				if got, err := r.Resolve(t.Context(), "pump-1", "", noon); err != nil || len(got.Groups) != 4 {
+					t.Errorf("%+v, %v", got, err)
+				}
+			})
+		}
+		synctest.Wait()
+		close(gate)
+		all.Wait()
+		if n := len(strings.Fields(aws.took())); n != 5 {
+			t.Errorf("%d calls, want 5", n)
+		}
+	})
+}

@@ -1,0 +1,350 @@
+// Package audit forwards the results of an audit task: it pages through the task's
+// findings and archives what the task's checks no longer find.
+//
+// One notification can stand for 25,000 findings, more than one invocation may have
+// time for. After each page the token of the next is checkpointed, and each finding
+// carries the start of the task that saw it last. An invocation that runs out of time
+// hands the message back, and the next goes on. Only after the last page is archived
+// what the task did not see, by consistent reads.
+//
+// Tasks may overlap. When all findings of a check are listed, the check's watermark
+// rises to the task's start; what is active and was last seen before the watermark is
+// gone. A task that comes late finds the watermark above itself and archives by that.
+package audit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+)
+
+// API is the part of the AWS IoT client that audits need. The client must not retry by
+// itself.
+type API interface {
+	ListAuditFindings(context.Context, *iot.ListAuditFindingsInput, ...func(*iot.Options)) (*iot.ListAuditFindingsOutput, error)
+	DescribeAccountAuditConfiguration(context.Context, *iot.DescribeAccountAuditConfigurationInput, ...func(*iot.Options)) (*iot.DescribeAccountAuditConfigurationOutput, error)
+	ListRelatedResourcesForAuditFinding(context.Context, *iot.ListRelatedResourcesForAuditFindingInput, ...func(*iot.Options)) (*iot.ListRelatedResourcesForAuditFindingOutput, error)
+}
+
+// Deliverer brings signals into Security Hub.
+type Deliverer interface {
+	Deliver(context.Context, time.Time, []signal.Signal) map[string]delivery.Outcome
+}
+
+// Findings lists the findings of a check that may have to be archived.
+type Findings interface {
+	Open(ctx context.Context, check string, each func([]ledger.Entry) error) error
+}
+
+// Auditor is safe for concurrent use.
+type Auditor struct {
+	IoT      API
+	Table    ledger.Table
+	Findings Findings
+	Deliver  Deliverer
+	Region   string
+	Random   func(n int64) int64
+	Log      *slog.Logger
+}
+
+// pageSize is the most that ListAuditFindings returns; its own default is 25.
+const pageSize = 250
+
+// Outcome of a task.
+type Outcome struct {
+	delivery.Outcome
+	// Progress tells, with the verdict Retry, that this invocation came further, so that
+	// the message may come again at once.
+	Progress bool
+}
+
+// stop ends the work on a task for this invocation.
+type stop struct{ delivery.Outcome }
+
+func (s stop) Error() string { return s.Reason }
+
+// Process works on a task until it is done or the deadline of ctx is near. now is the
+// invocation's time.
+func (a *Auditor) Process(ctx context.Context, now time.Time, m mapping.Mapper, t mapping.AuditTask) Outcome {
+	w := &work{Auditor: a, now: now, mapper: m, task: t}
+	err := w.run(ctx)
+	var s stop
+	switch {
+	case err == nil && w.point.Failing > 0:
+		return Outcome{Outcome: delivery.Outcome{Verdict: delivery.Failing,
+			Reason: fmt.Sprintf("%d findings of audit task %s failed; the first: %s", w.point.Failing, t.ID, w.point.Reason)}}
+	case err == nil && w.point.Refused > 0:
+		return Outcome{Outcome: delivery.Outcome{Verdict: delivery.Refused,
+			Reason: fmt.Sprintf("%d findings of audit task %s were refused; the first: %s", w.point.Refused, t.ID, w.point.Reason)}}
+	case err == nil:
+		return Outcome{}
+	case errors.As(err, &s):
+		return Outcome{s.Outcome, w.progress}
+	}
+	return Outcome{delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()}, w.progress}
+}
+
+// work is one invocation's work on a task.
+type work struct {
+	*Auditor
+	now      time.Time
+	mapper   mapping.Mapper
+	task     mapping.AuditTask
+	point    checkpoint
+	progress bool
+	// fresh tells that the page token was given to this invocation; refused counts those
+	// that AWS took back all the same.
+	fresh   bool
+	refused int
+}
+
+func (w *work) run(ctx context.Context) error {
+	var err error
+	if w.point, err = w.load(ctx, w.task.ID); err != nil {
+		return err
+	}
+	if w.point.Done {
+		return w.archiveAll(ctx, w.mark)
+	}
+	if !w.point.Summaries {
+		if err := w.deliver(ctx, w.mapper.CheckSummaries(w.task)); err != nil {
+			return err
+		}
+		w.point.Summaries = true
+		if err := w.checkpoint(ctx); err != nil {
+			return err
+		}
+	}
+	err = w.list(ctx)
+	var s stop
+	if errors.As(err, &s) && s.Verdict == delivery.Refused {
+		// The message does not come again, and pages before may be older than a newer task.
+		return cmp.Or(w.archiveAll(ctx, w.marked), err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := w.archiveAll(ctx, w.mark); err != nil {
+		return err
+	}
+	if w.task.Completed() {
+		if err := w.archiveDisabled(ctx); err != nil {
+			return err
+		}
+	}
+	last := w.point
+	// A message that comes again, by itself or from the dead-letter queue, wants it all again:
+	// what Security Hub has costs a read of the ledger each.
+	w.point = checkpoint{Done: last.Refused+last.Failing == 0, revision: last.revision}
+	if err := w.checkpoint(ctx); err != nil {
+		return err
+	}
+	w.point.Refused, w.point.Failing, w.point.Reason = last.Refused, last.Failing, last.Reason
+	w.Log.Info("audit task forwarded", "taskId", w.task.ID, "pages", last.Pages, "refused", last.Refused, "failing", last.Failing)
+	return nil
+}
+
+// archiveAll archives what the task's checks no longer find. Each copy of a notification does
+// so after its last delivery, also where another copy has done all else: what it delivered
+// may be older than what a newer task has said meanwhile.
+func (w *work) archiveAll(ctx context.Context, mark func(context.Context, string) (int64, error)) error {
+	for _, c := range w.task.Checks {
+		if !c.Completed() {
+			continue
+		}
+		before, err := mark(ctx, c.Name)
+		if err != nil {
+			return err
+		}
+		if err := w.archive(ctx, c.Name, before, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// list delivers the findings of the task page by page.
+func (w *work) list(ctx context.Context) error {
+	checks, err := w.listable(ctx)
+	if err != nil {
+		return err
+	}
+	for !w.point.Listed {
+		if len(checks) == 0 {
+			w.point.Listed = true
+			break
+		}
+		page, err := w.page(ctx)
+		if err != nil {
+			return err
+		}
+		var signals []signal.Signal
+		for _, f := range page.Findings {
+			if aws.ToBool(f.IsSuppressed) {
+				continue
+			}
+			if f.RelatedResources, err = w.related(ctx, f); err != nil {
+				return err
+			}
+			if s := w.mapper.AuditFinding(w.task, f); checks[s.Check] {
+				signals = append(signals, s)
+			}
+		}
+		if err := w.deliver(ctx, signals); err != nil {
+			return err
+		}
+		w.point.Token, w.fresh = aws.ToString(page.NextToken), true
+		w.point.Pages++
+		w.point.Listed = w.point.Token == ""
+		if err := w.checkpoint(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listable are the checks whose findings this task may speak for: those that ran to
+// their end, found something, and were not listed by a later task since.
+func (w *work) listable(ctx context.Context) (map[string]bool, error) {
+	checks := map[string]bool{}
+	for _, c := range w.task.Checks {
+		if c.Status != "COMPLETED_NON_COMPLIANT" {
+			continue
+		}
+		mark, _, err := w.watermark(ctx, c.Name)
+		if err != nil {
+			return nil, err
+		}
+		if mark.Started <= w.task.Started {
+			checks[c.Name] = true
+		}
+	}
+	return checks, nil
+}
+
+// mostRefused is how often AWS may refuse a page whose token it has just given. That is no
+// token that has expired.
+const mostRefused = 3
+
+// page lists the next page, from the first where the token has expired.
+func (w *work) page(ctx context.Context) (page *iot.ListAuditFindingsOutput, err error) {
+	for {
+		in := &iot.ListAuditFindingsInput{TaskId: &w.task.ID, MaxResults: aws.Int32(pageSize)}
+		if w.point.Token != "" {
+			in.NextToken = &w.point.Token
+		}
+		// Without ListSuppressedFindings AWS returns suppressed findings as well. What old
+		// data does not mark is then still sent.
+		err := w.call(ctx, func() (err error) { page, err = w.IoT.ListAuditFindings(ctx, in); return err })
+		switch {
+		case err == nil:
+			return page, nil
+		case !invalid(err):
+			return nil, fmt.Errorf("list the findings of audit task %s: %w", w.task.ID, err)
+		case w.point.Token == "":
+			return nil, w.never(err)
+		}
+		w.Log.Warn("the page token of an audit task is no longer valid: listing starts again", "taskId", w.task.ID, "pages", w.point.Pages)
+		w.point.Token, w.point.Pages = "", 0
+		if err := w.checkpoint(ctx); err != nil {
+			return nil, err
+		}
+		if w.fresh {
+			w.refused++
+		}
+		if w.refused >= mostRefused {
+			return nil, w.never(err)
+		}
+	}
+}
+
+// never is the end of a task whose findings AWS will not list.
+func (w *work) never(err error) error {
+	return stop{delivery.Outcome{Verdict: delivery.Refused, Reason: fmt.Sprintf("list the findings of audit task %s: %v", w.task.ID, err)}}
+}
+
+// mark is the check's watermark (ms), raised where the task ran to its end.
+func (w *work) mark(ctx context.Context, check string) (int64, error) {
+	if !w.task.Completed() {
+		return w.marked(ctx, check) // what a later task said still holds
+	}
+	mark, err := w.raise(ctx, check, w.task.Started)
+	return mark.Started, err
+}
+
+// marked is the check's watermark (ms) as it is.
+func (w *work) marked(ctx context.Context, check string) (int64, error) {
+	mark, _, err := w.watermark(ctx, check)
+	return mark.Started, err
+}
+
+// archive archives what the check no longer finds: what is active, or not confirmed, and
+// was last seen before a time (ms). note is added to what it says.
+func (w *work) archive(ctx context.Context, check string, before int64, note string) error {
+	return w.Findings.Open(ctx, check, func(entries []ledger.Entry) error {
+		var gone []signal.Signal
+		for _, e := range entries {
+			if e.Order.Time > before || e.Order.Time == before && e.State == defender.Active {
+				continue
+			}
+			f := *e.Finding
+			if f.RecordState = defender.Archived; e.State == defender.Active {
+				f = f.Noted(note)
+			}
+			s := signal.New(e.Source, f, w.task.Ended, signal.Order{Time: before})
+			s.Check = check
+			gone = append(gone, s)
+		}
+		if len(gone) == 0 {
+			return nil
+		}
+		if err := w.deliver(ctx, gone); err != nil {
+			return err
+		}
+		w.progress = true
+		return nil
+	})
+}
+
+// deliver delivers signals and stops the work where one has to come again. What is
+// refused, or fails alone, is counted, and does not stop the others.
+func (w *work) deliver(ctx context.Context, signals []signal.Signal) error {
+	worst := delivery.Outcome{}
+	for _, outcome := range w.Deliver.Deliver(ctx, w.now, signals) {
+		switch outcome.Verdict {
+		case delivery.Refused:
+			w.point.Refused++
+			w.point.Reason = cmp.Or(w.point.Reason, outcome.Reason)
+			continue
+		case delivery.Failing:
+			w.point.Failing++
+			w.point.Reason = cmp.Or(w.point.Reason, outcome.Reason)
+			continue
+		}
+		worst = delivery.Worst(worst, outcome)
+	}
+	if worst.Verdict != delivery.Done {
+		return stop{worst}
+	}
+	return nil
+}
+
+func (w *work) checkpoint(ctx context.Context) error {
+	if err := w.save(ctx, w.now, w.task.ID, &w.point); err != nil {
+		return err
+	}
+	w.progress = true
+	return nil
+}

@@ -1,0 +1,441 @@
+package audit_test
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/securityhubtest"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+)
+
+func TestNextTaskArchivesWhatItNoLongerFinds(t *testing.T) {
+	r := newRig(t)
+	r.iot.findings["t1"] = []types.AuditFinding{policy("a"), policy("b"), certificate("c")}
+	r.must(task("t1", 1, bad(policies, certificates)))
+	r.want(map[string]string{"a": "ACTIVE", "b": "ACTIVE", "c": "ACTIVE"})
+
+	r.iot.findings["t2"] = []types.AuditFinding{policy("b"), certificate("c")}
+	r.must(task("t2", 2, bad(policies, certificates)))
+	r.want(map[string]string{"a": "ARCHIVED", "b": "ACTIVE", "c": "ACTIVE"})
+
+	r.iot.findings["t3"] = []types.AuditFinding{policy("a"), policy("b"), certificate("c")}
+	r.must(task("t3", 3, bad(policies, certificates)))
+	r.want(map[string]string{"a": "ACTIVE", "b": "ACTIVE", "c": "ACTIVE"})
+}
+
+func TestCompliantCheckArchivesAllWithoutListing(t *testing.T) {
+	r := newRig(t)
+	r.iot.findings["t1"] = []types.AuditFinding{policy("a"), policy("b")}
+	r.must(task("t1", 1, bad(policies)))
+	r.iot.calls = 0
+	r.must(task("t2", 2, map[string]string{policies: "COMPLETED_COMPLIANT"}))
+	r.want(map[string]string{"a": "ARCHIVED", "b": "ARCHIVED"})
+	if r.iot.calls != 0 {
+		t.Errorf("%d calls of ListAuditFindings", r.iot.calls)
+	}
+}
+
+func TestSuppressedFindingsAreNotSentAndEndActiveOnes(t *testing.T) {
+	r := newRig(t)
+	r.iot.findings["t1"] = []types.AuditFinding{policy("a"), suppressed(policy("b")), policy("c")}
+	r.must(task("t1", 1, bad(policies)))
+	r.want(map[string]string{"a": "ACTIVE", "c": "ACTIVE"})
+	r.iot.findings["t2"] = []types.AuditFinding{suppressed(policy("a")), policy("c")}
+	r.must(task("t2", 2, bad(policies)))
+	r.want(map[string]string{"a": "ARCHIVED", "c": "ACTIVE"})
+}
+
+func TestTaskTouchesOnlyTheChecksThatItCompleted(t *testing.T) {
+	for _, status := range []string{"FAILED", "CANCELED", "WAITING_FOR_DATA_COLLECTION", "IN_PROGRESS", "", "absent"} {
+		r := newRig(t)
+		r.iot.findings["t1"] = []types.AuditFinding{policy("a"), certificate("c")}
+		r.must(task("t1", 1, bad(policies, certificates)))
+		checks := map[string]string{policies: "COMPLETED_COMPLIANT", certificates: status}
+		if status == "absent" {
+			delete(checks, certificates)
+		}
+		r.must(task("t2", 2, checks))
+		r.want(map[string]string{"a": "ARCHIVED", "c": "ACTIVE"})
+	}
+}
+
+func TestFindingsOfAFailedCheckAreNotSent(t *testing.T) {
+	r := newRig(t)
+	r.iot.findings["t1"] = []types.AuditFinding{policy("a"), certificate("half")}
+	r.must(task("t1", 1, map[string]string{policies: "COMPLETED_NON_COMPLIANT", certificates: "FAILED"}))
+	r.want(map[string]string{"a": "ACTIVE"})
+}
+
+func TestCanceledTaskArchivesNoFinding(t *testing.T) {
+	r := newRig(t)
+	r.iot.findings["t1"] = []types.AuditFinding{policy("a"), policy("b")}
+	r.must(task("t1", 1, bad(policies)))
+	canceled := task("t2", 2, bad(policies))
+	canceled.Status = "CANCELED"
+	r.iot.findings["t2"] = []types.AuditFinding{policy("b"), policy("c")}
+	r.must(canceled)
+	r.want(map[string]string{"a": "ACTIVE", "b": "ACTIVE", "c": "ACTIVE"})
+}
+
+func TestSummariesFollowTheirCheck(t *testing.T) {
+	r := newRig(t)
+	summary := func() string {
+		t.Helper()
+		for _, f := range r.hub.Findings() {
+			if f.ProductFields["ReportType"] == "CheckSummary" {
+				return f.RecordState + " " + f.Title
+			}
+		}
+		return ""
+	}
+	for i, c := range []struct{ status, want string }{
+		{"COMPLETED_COMPLIANT", ""}, // nothing to tell of a check that was always fine
+		{"COMPLETED_NON_COMPLIANT", "ACTIVE LOGGING_DISABLED_CHECK Summary: Completed with 1 non-compliant resources"},
+		{"FAILED", "ACTIVE LOGGING_DISABLED_CHECK Summary: Failed"},
+		{"COMPLETED_COMPLIANT", "ARCHIVED LOGGING_DISABLED_CHECK Summary: Completed with 1 non-compliant resources"},
+		{"COMPLETED_NON_COMPLIANT", "ACTIVE LOGGING_DISABLED_CHECK Summary: Completed with 1 non-compliant resources"},
+		{"WAITING_FOR_DATA_COLLECTION", "ACTIVE LOGGING_DISABLED_CHECK Summary: Completed with 1 non-compliant resources"},
+		{"CANCELED", "ARCHIVED LOGGING_DISABLED_CHECK Summary: Canceled"},
+	} {
+		r.must(task(fmt.Sprint("t", i), i, map[string]string{logging: c.status}))
+		if got := summary(); got != c.want {
+			t.Errorf("after %s: %q, want %q", c.status, got, c.want)
+		}
+	}
+}
+
+func TestOlderTaskNeverOverrulesANewer(t *testing.T) {
+	older, newer := []types.AuditFinding{policy("a"), policy("b")}, []types.AuditFinding{policy("b"), policy("c")}
+	for name, order := range map[string][]string{"in order": {"old", "new"}, "reversed": {"new", "old"}, "repeated": {"new", "old", "new", "old"}} {
+		r := newRig(t)
+		r.iot.findings["old"], r.iot.findings["new"] = older, newer
+		tasks := map[string]mapping.AuditTask{"old": task("old", 1, bad(policies)), "new": task("new", 2, bad(policies))}
+		for _, id := range order {
+			r.must(tasks[id])
+		}
+		got := r.states()
+		if got["a"] == "ACTIVE" || got["b"] != "ACTIVE" || got["c"] != "ACTIVE" {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestTasksThatOverlapPageByPageEndAsTheNewerSays(t *testing.T) {
+	var older, newer []types.AuditFinding
+	for i := range 600 {
+		f := policy(fmt.Sprintf("p%03d", i))
+		if older = append(older, f); i%3 == 0 {
+			newer = append(newer, f)
+		}
+	}
+	for page := range 3 {
+		r := newRig(t)
+		r.iot.findings["old"], r.iot.findings["new"] = older, newer
+		old, recent := task("old", 1, bad(policies)), task("new", 2, bad(policies))
+		r.iot.between = func(p int) {
+			if p == page {
+				r.iot.between = nil
+				r.must(recent) // all of the newer task while the older one has a page in its hands
+			}
+		}
+		r.must(old)
+		for name, state := range r.states() {
+			i, err := strconv.Atoi(name[1:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := "ARCHIVED"
+			if i%3 == 0 {
+				want = "ACTIVE"
+			}
+			if state != want {
+				t.Fatalf("page %d: %s is %s, want %s", page, name, state, want)
+			}
+		}
+	}
+}
+
+func TestTwentyFiveThousandFindingsGoThroughManyDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		const all, fixed = 25_000, 1_000
+		findings := make([]types.AuditFinding, all)
+		for i := range findings {
+			findings[i] = policy(fmt.Sprintf("policy-%05d", i))
+		}
+		r.iot.findings["t1"], r.iot.findings["t2"] = findings, findings[fixed:]
+		r.iot.takes, r.importTakes = 100*time.Millisecond, 300*time.Millisecond
+		r.iot.fail = func(n int, _ *iot.ListAuditFindingsInput) error {
+			if n%3 == 0 {
+				return throttled()
+			}
+			return nil
+		}
+		first, second := task("t1", 1, bad(policies)), task("t2", 2, bad(policies))
+		if n := r.invocations(first, 25*time.Second); n < 4 {
+			t.Errorf("%d invocations: the deadlines were not short enough to prove anything", n)
+		}
+		if states := count(r.states()); states["ACTIVE"] != all || states["ARCHIVED"] != 0 {
+			t.Fatalf("after the first task: %v", states)
+		}
+		for from, times := range r.iot.listed {
+			if times > 2 {
+				t.Errorf("page at %d was listed %d times", from, times)
+			}
+		}
+		sent := 0
+		for _, c := range r.service.Calls("BatchImportFindings") {
+			sent += len(c.Findings)
+		}
+		if sent > all+1000 {
+			t.Errorf("%d findings were sent", sent)
+		}
+		r.invocations(second, 10*time.Second)
+		if states := count(r.states()); states["ACTIVE"] != all-fixed || states["ARCHIVED"] != fixed {
+			t.Errorf("after the second task: %v", states)
+		}
+	})
+}
+
+// invocations works on a task until it is done, as the queue's redeliveries do, and
+// counts them. Each has to come further than the one before.
+func (r *rig) invocations(t mapping.AuditTask, timeout time.Duration) int {
+	r.t.Helper()
+	for n := 1; n < 200; n++ {
+		o := r.process(t, timeout)
+		if o.Verdict == delivery.Done {
+			return n
+		}
+		if o.Verdict != delivery.Retry || !o.Progress {
+			r.t.Fatalf("invocation %d: %+v", n, o)
+		}
+	}
+	r.t.Fatal("never done")
+	return 0
+}
+
+func count(states map[string]string) map[string]int {
+	counts := map[string]int{}
+	for _, s := range states {
+		counts[s]++
+	}
+	return counts
+}
+
+func TestExpiredTokenStartsTheListingAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		for i := range 700 {
+			r.iot.findings["t1"] = append(r.iot.findings["t1"], policy(fmt.Sprintf("p%03d", i)))
+		}
+		r.iot.fail = func(n int, in *iot.ListAuditFindingsInput) error {
+			if n == 3 {
+				return &types.InvalidRequestException{Message: aws.String("Invalid nextToken")}
+			}
+			return nil
+		}
+		r.must(task("t1", 1, bad(policies)))
+		if states := count(r.states()); states["ACTIVE"] != 700 {
+			t.Errorf("%v", states)
+		}
+		if r.iot.listed[0] != 2 {
+			t.Errorf("listed %v", r.iot.listed)
+		}
+	})
+}
+
+// A page that AWS never gives must not be asked for again and again, at once and without
+// end. What was listed stays, and nothing is archived.
+func TestPageThatIsAlwaysRefusedEndsTheTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.iot.findings["t1"] = []types.AuditFinding{policy("gone")}
+		r.must(task("t1", 1, bad(policies)))
+		for i := range 300 {
+			r.iot.findings["t2"] = append(r.iot.findings["t2"], policy(fmt.Sprintf("p%03d", i)))
+		}
+		r.iot.fail = func(_ int, in *iot.ListAuditFindingsInput) error {
+			if in.NextToken != nil {
+				return &types.InvalidRequestException{Message: aws.String("Invalid nextToken")}
+			}
+			return nil
+		}
+		second := task("t2", 2, bad(policies))
+		r.iot.calls = 0
+		if o := r.process(second, time.Hour); o.Verdict != delivery.Refused || !strings.Contains(o.Reason, "Invalid nextToken") || r.iot.calls > 50 {
+			t.Errorf("%+v after %d calls", o, r.iot.calls)
+		}
+		if states := count(r.states()); states["ACTIVE"] != 251 || states["ARCHIVED"] != 0 {
+			t.Errorf("%v", states)
+		}
+		r.iot.fail = nil
+		r.must(second) // sent again from the dead-letter queue
+		if states := count(r.states()); states["ACTIVE"] != 300 || states["ARCHIVED"] != 1 {
+			t.Errorf("%v", states)
+		}
+	})
+}
+
+// TestNewerTaskWinsOverOneThatAWSRefusesHalfway: the message of a task that is refused does not
+// come again, so nothing else would end what its first page brought back.
+func TestNewerTaskWinsOverOneThatAWSRefusesHalfway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		for i := range 300 {
+			r.iot.findings["t1"] = append(r.iot.findings["t1"], policy(fmt.Sprintf("p%03d", i)))
+		}
+		r.iot.fail = func(_ int, in *iot.ListAuditFindingsInput) error {
+			if in.NextToken != nil {
+				return &types.InvalidRequestException{Message: aws.String("Invalid nextToken")}
+			}
+			return nil
+		}
+		newer := task("t2", 2, map[string]string{policies: "COMPLETED_COMPLIANT"})
+		r.iot.between = func(int) { r.must(newer) }
+		if o := r.process(task("t1", 1, bad(policies)), time.Hour); o.Verdict != delivery.Refused {
+			t.Errorf("%+v", o)
+		}
+		if states := count(r.states()); states["ACTIVE"] != 0 || states["ARCHIVED"] != 250 {
+			t.Errorf("%v", states)
+		}
+	})
+}
+
+func TestNothingIsArchivedBeforeTheLastPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.iot.findings["t1"] = []types.AuditFinding{policy("gone"), policy("zz-last")}
+		r.must(task("t1", 1, bad(policies)))
+		for i := range 300 {
+			r.iot.findings["t2"] = append(r.iot.findings["t2"], policy(fmt.Sprintf("p%03d", i)))
+		}
+		r.iot.findings["t2"] = append(r.iot.findings["t2"], policy("zz-last"))
+		r.iot.calls = 0
+		r.iot.fail = func(n int, _ *iot.ListAuditFindingsInput) error {
+			if n > 1 {
+				return throttled()
+			}
+			return nil
+		}
+		second := task("t2", 2, bad(policies))
+		if o := r.process(second, 30*time.Second); o.Verdict != delivery.Retry || !o.Progress {
+			t.Fatalf("%+v", o)
+		}
+		if s := r.states(); s["gone"] != "ACTIVE" || s["zz-last"] != "ACTIVE" || s["p000"] != "ACTIVE" {
+			t.Errorf("%v", count(s))
+		}
+		r.iot.fail = nil
+		r.must(second)
+		if s := r.states(); s["gone"] != "ARCHIVED" || s["zz-last"] != "ACTIVE" {
+			t.Errorf("%v", count(s))
+		}
+	})
+}
+
+func TestTaskThatAWSDoesNotKnowIsRefused(t *testing.T) {
+	r := newRig(t)
+	r.iot.fail = func(int, *iot.ListAuditFindingsInput) error {
+		return &types.InvalidRequestException{Message: aws.String("no such task")}
+	}
+	if o := r.process(task("t1", 1, bad(policies)), time.Hour); o.Verdict != delivery.Refused || !strings.Contains(o.Reason, "no such task") {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestMissingPermissionIsReportedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.iot.fail = func(int, *iot.ListAuditFindingsInput) error {
+			return &smithy.GenericAPIError{Code: "UnauthorizedException", Message: "not allowed"}
+		}
+		start := time.Now()
+		if o := r.process(task("t1", 1, bad(policies)), time.Hour); o.Verdict != delivery.Retry || time.Since(start) > 0 {
+			t.Errorf("%+v after %v", o, time.Since(start))
+		}
+	})
+}
+
+func TestSecurityHubOffKeepsTheTask(t *testing.T) {
+	r := newRig(t)
+	r.iot.findings["t1"] = []types.AuditFinding{policy("a")}
+	if err := r.hub.Disable(); err != nil {
+		t.Fatal(err)
+	}
+	first := task("t1", 1, bad(policies))
+	if o := r.process(first, time.Hour); o.Verdict != delivery.HubOff || o.Progress {
+		t.Errorf("%+v", o)
+	}
+	if err := r.hub.Enable(securityhubtest.Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	r.must(first)
+	r.want(map[string]string{"a": "ACTIVE"})
+}
+
+func TestTwoInvocationsOnOneTaskDoNotDisturbEachOther(t *testing.T) {
+	r := newRig(t)
+	for i := range 600 {
+		r.iot.findings["t1"] = append(r.iot.findings["t1"], policy(fmt.Sprintf("p%03d", i)))
+	}
+	first := task("t1", 1, bad(policies))
+	r.iot.between = func(int) {
+		r.iot.between = nil
+		r.must(first) // the same message, delivered twice
+	}
+	if o := r.process(first, time.Hour); o.Verdict != delivery.Retry || !strings.Contains(o.Reason, ledger.ErrConflict.Error()) {
+		t.Errorf("%+v", o)
+	}
+	r.must(first)
+	if states := count(r.states()); states["ACTIVE"] != 600 {
+		t.Errorf("%v", states)
+	}
+}
+
+func TestDoneTaskIsNotWorkedOnAgain(t *testing.T) {
+	r := newRig(t)
+	r.iot.findings["t1"] = []types.AuditFinding{policy("a")}
+	first := task("t1", 1, bad(policies))
+	r.must(first)
+	calls := r.iot.calls
+	r.must(first)
+	if r.iot.calls != calls {
+		t.Errorf("%d more calls of ListAuditFindings", r.iot.calls-calls)
+	}
+}
+
+func TestUnchangedFindingsOfTheNextTaskAreNotImported(t *testing.T) {
+	r := newRig(t)
+	for i := range 300 {
+		f := policy(fmt.Sprintf("p%03d", i))
+		r.iot.findings["t1"] = append(r.iot.findings["t1"], f)
+		f.FindingId = aws.String("another id of the same")
+		r.iot.findings["t2"] = append(r.iot.findings["t2"], f)
+	}
+	sent := func() (n int) {
+		for _, c := range r.service.Calls("BatchImportFindings") {
+			n += len(c.Findings)
+		}
+		return n
+	}
+	r.must(task("t1", 1, bad(policies)))
+	before := sent()
+	r.must(task("t2", 2, bad(policies)))
+	if n := sent() - before; n != 1 { // the check's summary
+		t.Errorf("%d findings sent", n)
+	}
+	if states := count(r.states()); states[string(defender.Active)] != 300 {
+		t.Errorf("%v", states)
+	}
+}

@@ -1,0 +1,167 @@
+// Package bound limits how many findings one sender raises. Without a limit a device that
+// invents event types, or a certificate that invents client IDs, fills Security Hub at the
+// account's expense and hides what matters.
+//
+// A record in the ledger's table lists the findings that a group has raised. It only grows, so
+// a finding that is admitted once stays so, and so does one that is not, in any order of
+// arrival. A new finding costs a write, all others at most a read.
+package bound
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+)
+
+// Bounds is safe for concurrent use.
+type Bounds struct {
+	Table  ledger.Table
+	Region string
+
+	mu sync.Mutex
+	// known are the lists of groups as last read or written. A list only grows: what it has is
+	// admitted, and a full one is final.
+	known map[string][]string
+}
+
+const (
+	// attempts to write bound how often invocations may get in each other's way.
+	attempts = 10
+	// parallel is how many groups are looked up at once.
+	parallel = 16
+	// mostKnown bounds what is kept in memory, some 50 MB at most.
+	mostKnown = 5000
+)
+
+// Apply returns the signals that are to be delivered for each of signals: itself, the one of
+// its bound instead, or none. The errors are by index; such a signal has to come again.
+func (b *Bounds) Apply(ctx context.Context, signals []signal.Signal) ([][]signal.Signal, map[int]error) {
+	results := make([][]signal.Signal, len(signals))
+	groups := map[string][]int{}
+	for i, s := range signals {
+		switch {
+		case s.Bound == nil:
+			results[i] = []signal.Signal{s}
+		case s.Bound.Group == "":
+			results[i] = instead(s)
+		default:
+			groups[s.Bound.Group] = append(groups[s.Bound.Group], i)
+		}
+	}
+	faults := map[int]error{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	next := make(chan string)
+	for range min(parallel, len(groups)) {
+		wg.Go(func() {
+			for group := range next {
+				members := groups[group]
+				names := make([]string, len(members))
+				for j, i := range members {
+					names[j] = signals[i].Finding.ID
+				}
+				admitted, err := b.admit(ctx, group, names)
+				mu.Lock()
+				for _, i := range members {
+					switch {
+					case err != nil:
+						faults[i] = err
+					case slices.Contains(admitted, signals[i].Finding.ID):
+						results[i] = []signal.Signal{signals[i]}
+					default:
+						results[i] = instead(signals[i])
+					}
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for group := range groups {
+		next <- group
+	}
+	close(next)
+	wg.Wait()
+	return results, faults
+}
+
+func instead(s signal.Signal) []signal.Signal {
+	if s.Bound.Over == nil {
+		return nil
+	}
+	return []signal.Signal{*s.Bound.Over}
+}
+
+// admit returns the group's list, with as many of names in it as there is room for.
+func (b *Bounds) admit(ctx context.Context, group string, names []string) ([]string, error) {
+	b.mu.Lock()
+	list := b.known[group]
+	b.mu.Unlock()
+	if settled(list, names) {
+		return list, nil
+	}
+	k := b.key(group)
+	for range attempts {
+		r, err := b.Table.Get(ctx, k)
+		if err != nil {
+			return nil, fmt.Errorf("read how many findings a sender has raised: %w", err)
+		}
+		list = nil
+		if r.Revision > 0 {
+			if err := json.Unmarshal(r.Doc, &list); err != nil {
+				return nil, fmt.Errorf("list of the findings that a sender has raised is not JSON: %w", err)
+			}
+		}
+		before := len(list)
+		for _, name := range names {
+			if len(list) < defender.MaxEventTypes && !slices.Contains(list, name) {
+				list = append(list, name)
+			}
+		}
+		if len(list) > before {
+			doc, err := json.Marshal(list)
+			if err != nil {
+				return nil, fmt.Errorf("list of the findings that a sender has raised: %w", err)
+			}
+			err = b.Table.Put(ctx, ledger.Record{Key: k, Revision: r.Revision + 1, Doc: doc})
+			if errors.Is(err, ledger.ErrConflict) {
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("write how many findings a sender has raised: %w", err)
+			}
+		}
+		b.know(group, list)
+		return list, nil
+	}
+	return nil, fmt.Errorf("write how many findings a sender has raised after %d attempts: %w", attempts, ledger.ErrConflict)
+}
+
+// settled reports whether a list decides about all names.
+func settled(list, names []string) bool {
+	return len(list) >= defender.MaxEventTypes ||
+		!slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(list, name) })
+}
+
+func (b *Bounds) know(group string, list []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.known == nil || len(b.known) >= mostKnown {
+		b.known = map[string][]string{}
+	}
+	b.known[group] = list
+}
+
+// key has a hash, because a group has parts that a client chooses.
+func (b *Bounds) key(group string) ledger.Key {
+	sum := sha256.Sum256([]byte(group))
+	return ledger.Key{Partition: "bound#" + b.Region + "#" + hex.EncodeToString(sum[:]), Sort: "findings"}
+}

@@ -1,0 +1,99 @@
+package bound_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+)
+
+func event(group, name string) signal.Signal {
+	over := signal.Signal{Finding: defender.Finding{ID: group + "#more"}}
+	return signal.Signal{Finding: defender.Finding{ID: group + "/" + name}, Bound: &signal.Bound{Group: group, Over: &over}}
+}
+
+// TestBoundHoldsInEveryOrder lets several functions take the events of several devices at
+// once, in any order and more than once. Each function has its own memory, as each environment
+// of a Lambda function does.
+func TestBoundHoldsInEveryOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		table := &ledgertest.Table{}
+		types := rapid.IntRange(1, 2*defender.MaxEventTypes).Draw(t, "types")
+		var mu sync.Mutex
+		admitted, shared := map[string]bool{}, map[string]bool{}
+		var wg sync.WaitGroup
+		for f := range rapid.IntRange(1, 4).Draw(t, "functions") {
+			events := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
+				return event(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "device"), fmt.Sprint(rapid.IntRange(1, types).Draw(t, "type")))
+			}), 1, 150).Draw(t, fmt.Sprint("events of function ", f))
+			size := rapid.IntRange(1, 40).Draw(t, "batch")
+			wg.Go(func() {
+				b := &bound.Bounds{Table: table, Region: "r"}
+				for batch := range slices.Chunk(events, size) {
+					for again := batch; len(again) > 0; {
+						results, faults := b.Apply(context.Background(), again)
+						var next []signal.Signal
+						mu.Lock()
+						for i, s := range again {
+							if faults[i] != nil {
+								next = append(next, s) // others wrote first too often: it comes again
+								continue
+							}
+							if got := results[i][0].Finding.ID; got == s.Finding.ID {
+								admitted[got] = true
+							} else {
+								shared[s.Finding.ID] = true
+							}
+						}
+						mu.Unlock()
+						again = next
+					}
+				}
+			})
+		}
+		wg.Wait()
+		for _, device := range []string{"a/", "b/"} {
+			n, over := 0, 0
+			for id := range admitted {
+				if id[:2] == device {
+					n++
+				}
+			}
+			for id := range shared {
+				if id[:2] == device {
+					over++
+				}
+			}
+			if n > defender.MaxEventTypes || over > 0 && n != defender.MaxEventTypes {
+				t.Fatalf("device %s has %d findings of its own, and %d share one", device, n, over)
+			}
+		}
+		for id := range admitted {
+			if shared[id] {
+				t.Fatalf("%s is a finding of its own, and is not", id)
+			}
+		}
+		if table.Writes() > len(admitted) {
+			t.Fatalf("%d writes for %d findings", table.Writes(), len(admitted))
+		}
+	})
+}
+
+func TestWhatIsNeverAFindingOfItsOwnCostsNoCall(t *testing.T) {
+	table := &ledgertest.Table{Step: func(context.Context, string, bool) error { panic("a call") }}
+	b := &bound.Bounds{Table: table, Region: "r"}
+	free, listed, over := signal.Signal{Finding: defender.Finding{ID: "free"}}, event("", "x"), event("", "y")
+	over.Bound.Over = nil
+	results, faults := b.Apply(context.Background(), []signal.Signal{free, listed, over})
+	if len(faults) > 0 || results[0][0].Finding.ID != "free" || results[1][0].Finding.ID != "#more" || len(results[2]) != 0 {
+		t.Errorf("%v, %v", results, faults)
+	}
+}

@@ -1,0 +1,226 @@
+// Package delivery brings signals into Security Hub by way of the ledger: claim,
+// import, confirm.
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/importer"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+)
+
+// Verdict is what became of a signal.
+type Verdict int
+
+const (
+	// Done: Security Hub shows it, or something newer.
+	Done Verdict = iota
+	// Retry: it did not arrive; the message has to come again.
+	Retry
+	// Failing: Security Hub fails it alone, for a reason that may pass; the message has to
+	// come again.
+	Failing
+	// Refused: Security Hub will never take it.
+	Refused
+	// HubOff: Security Hub is not enabled; the message has to come again, later.
+	HubOff
+)
+
+// Outcome is a Verdict, with a reason where it is not Done.
+type Outcome struct {
+	Verdict Verdict
+	Reason  string
+}
+
+// Worst is the outcome that decides about a message with both.
+func Worst(a, b Outcome) Outcome {
+	rank := func(v Verdict) int { return [...]int{Done: 0, Refused: 1, Failing: 2, Retry: 3, HubOff: 4}[v] }
+	if rank(b.Verdict) > rank(a.Verdict) {
+		return b
+	}
+	return a
+}
+
+// Ledger is the part of ledger.Ledger that delivery needs.
+type Ledger interface {
+	Claim(context.Context, time.Time, signal.Signal) (ledger.Claim, error)
+	ClaimDue(context.Context, time.Time, ledger.Entry) (ledger.Claim, error)
+	ClaimRestated(context.Context, time.Time, ledger.Entry, ledger.Restate) (ledger.Claim, error)
+	Confirm(context.Context, time.Time, ledger.Claim) error
+	Doubt(context.Context, time.Time, ledger.Claim) (over bool, err error)
+	Abandon(context.Context, time.Time, ledger.Claim) error
+}
+
+// Importer is the part of importer.Importer that delivery needs.
+type Importer interface {
+	Import(context.Context, []defender.Finding) map[string]importer.Result
+}
+
+// Delivery is safe for concurrent use.
+type Delivery struct {
+	Ledger   Ledger
+	Importer Importer
+	Metrics  *emf.Metrics
+	Log      *slog.Logger
+}
+
+// parallel is how many calls to the ledger run at once.
+const parallel = 16
+
+// Deliver delivers signals. Those with one finding id are merged, and share the
+// outcome. The answer has an entry for each finding id. now is the invocation's time.
+func (d *Delivery) Deliver(ctx context.Context, now time.Time, signals []signal.Signal) map[string]Outcome {
+	byID := map[string][]signal.Signal{}
+	var order []string
+	for _, s := range signals {
+		id := s.Finding.ID
+		if byID[id] == nil {
+			order = append(order, id)
+		}
+		byID[id] = append(byID[id], s)
+	}
+	tasks := make([]task, len(order))
+	for i, id := range order {
+		s := signal.Merge(byID[id])
+		tasks[i] = task{id: id, source: s.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.Claim(ctx, now, s) }}
+	}
+	return d.deliver(ctx, now, tasks)
+}
+
+// Refresh does what is due now about entries of the ledger.
+func (d *Delivery) Refresh(ctx context.Context, now time.Time, entries []ledger.Entry) map[string]Outcome {
+	tasks := make([]task, len(entries))
+	for i, e := range entries {
+		tasks[i] = task{id: e.ID, source: e.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.ClaimDue(ctx, now, e) }}
+	}
+	return d.deliver(ctx, now, tasks)
+}
+
+// Restate imports entries of the ledger as restate writes them.
+func (d *Delivery) Restate(ctx context.Context, now time.Time, entries []ledger.Entry, restate ledger.Restate) map[string]Outcome {
+	tasks := make([]task, len(entries))
+	for i, e := range entries {
+		tasks[i] = task{id: e.ID, source: e.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.ClaimRestated(ctx, now, e, restate) }}
+	}
+	return d.deliver(ctx, now, tasks)
+}
+
+// task is a finding on its way.
+type task struct {
+	id      string
+	source  defender.Source
+	claim   func(context.Context) (ledger.Claim, error)
+	claimed ledger.Claim
+	outcome Outcome
+}
+
+func (d *Delivery) deliver(ctx context.Context, now time.Time, tasks []task) map[string]Outcome {
+	each(tasks, func(t *task) {
+		var err error
+		if t.claimed, err = t.claim(ctx); err != nil {
+			t.outcome = Outcome{Retry, err.Error()}
+		}
+	})
+	var findings []defender.Finding
+	for _, t := range tasks {
+		if t.claimed.Import {
+			findings = append(findings, *t.claimed.Entry.Finding)
+		}
+	}
+	results := d.Importer.Import(ctx, findings)
+	ctx, cancel := withGrace(ctx)
+	defer cancel()
+	each(tasks, func(t *task) {
+		if t.claimed.Import {
+			t.outcome = d.settle(ctx, now, t, results[t.id])
+		}
+	})
+	outcomes := make(map[string]Outcome, len(tasks))
+	for _, t := range tasks {
+		d.count(&t)
+		outcomes[t.id] = t.outcome
+	}
+	return outcomes
+}
+
+// grace is how long the ledger may still be told of what was imported when the time
+// for imports is over.
+const grace = 2 * time.Second
+
+func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), deadline.Add(grace))
+}
+
+// settle tells the ledger what became of an import.
+func (d *Delivery) settle(ctx context.Context, now time.Time, t *task, r importer.Result) Outcome {
+	switch r.Verdict {
+	case importer.Imported:
+		if err := d.Ledger.Confirm(ctx, now, t.claimed); err != nil {
+			return Outcome{Retry, err.Error()}
+		}
+		return Outcome{}
+	case importer.Doubtful:
+		over, err := d.Ledger.Doubt(ctx, now, t.claimed)
+		if err != nil {
+			return Outcome{Retry, err.Error()}
+		}
+		if !over {
+			return Outcome{Failing, r.Reason}
+		}
+		fallthrough
+	case importer.Refused:
+		if err := d.Ledger.Abandon(ctx, now, t.claimed); err != nil {
+			return Outcome{Retry, err.Error()}
+		}
+		return Outcome{Refused, r.Reason}
+	case importer.HubOff:
+		return Outcome{HubOff, r.Reason}
+	}
+	return Outcome{Retry, r.Reason}
+}
+
+// count writes the metrics, and a log line for what failed.
+func (d *Delivery) count(t *task) {
+	metric := defender.MetricUnchanged
+	switch {
+	case t.outcome.Verdict == HubOff:
+		metric = defender.MetricHubOff
+	case t.outcome.Verdict != Done:
+		metric = defender.MetricFailed
+		d.Log.Error("finding was not imported", "findingId", t.id, "source", t.source.String(),
+			"reason", t.outcome.Reason, "again", t.outcome.Verdict != Refused)
+	case t.claimed.Import && t.claimed.Entry.State == defender.Archived:
+		metric = defender.MetricArchived
+	case t.claimed.Import:
+		metric = defender.MetricImported
+	}
+	d.Metrics.Count(t.source.String(), metric, 1)
+}
+
+// each runs f for every task, some at once.
+func each(tasks []task, f func(*task)) {
+	var wg sync.WaitGroup
+	next := make(chan *task)
+	for range min(parallel, len(tasks)) {
+		wg.Go(func() {
+			for t := range next {
+				f(t)
+			}
+		})
+	}
+	for i := range tasks {
+		next <- &tasks[i]
+	}
+	close(next)
+	wg.Wait()
+}

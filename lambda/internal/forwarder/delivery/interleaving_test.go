@@ -1,0 +1,367 @@
+package delivery_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/securityhubtest"
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/importer"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
+)
+
+const (
+	account = "123456789012"
+	region  = "us-east-1"
+	id      = "defenderhub/detect/us-east-1/profile/behavior/thing"
+)
+
+var start = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
+
+// world is a ledger, a Security Hub, and workers that take one step at a time: before
+// and after each call to the ledger or to Security Hub they wait to be told to go on,
+// or to crash.
+type world struct {
+	now     time.Time
+	table   ledgertest.Table
+	service *securityhubtest.Service
+	hub     *securityhubtest.Hub
+	ledger  *ledger.Ledger
+	deliver *delivery.Delivery
+	workers []*worker
+	// unequal are new findings whose CreatedAt was not their UpdatedAt.
+	unequal []string
+	// coarse workers wait before each call alone: between two calls a worker changes nothing.
+	coarse bool
+}
+
+// newFindings notes what Security Hub wants of the first import of a finding.
+type newFindings struct {
+	importer.API
+	w *world
+}
+
+func (n newFindings) BatchImportFindings(ctx context.Context, in *securityhub.BatchImportFindingsInput, o ...func(*securityhub.Options)) (*securityhub.BatchImportFindingsOutput, error) {
+	for _, f := range in.Findings {
+		if _, known := n.w.hub.Finding(*f.ProductArn, *f.Id); !known && *f.CreatedAt != *f.UpdatedAt {
+			n.w.unequal = append(n.w.unequal, fmt.Sprintf("created at %s, updated at %s", *f.CreatedAt, *f.UpdatedAt))
+		}
+	}
+	return n.API.BatchImportFindings(ctx, in, o...)
+}
+
+type worker struct {
+	messages []signal.Signal
+	waiting  chan struct{} // the worker stands before its next step
+	proceed  chan error    // nil, or its crash
+	done     chan bool     // it has finished; whether all is well
+	crashed  bool
+	coarse   bool
+}
+
+var errCrash = errors.New("the function was killed")
+
+type workerKey struct{}
+
+// step is called by workers. After a crash nothing that a worker does has an effect.
+func step(ctx context.Context, _ string, after bool) error {
+	w, ok := ctx.Value(workerKey{}).(*worker)
+	if !ok || after && w.coarse && !w.crashed {
+		return nil
+	}
+	if w.crashed {
+		return errCrash
+	}
+	w.waiting <- struct{}{}
+	return <-w.proceed
+}
+
+func newWorld(t interface{ Fatal(...any) }) *world {
+	w := &world{now: start}
+	now := func() time.Time { return w.now }
+	w.service = securityhubtest.New(securityhubtest.Config{Now: now})
+	w.hub = w.service.Hub(account, region)
+	if err := w.hub.Enable(securityhubtest.Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	w.table.Step = step
+	w.ledger = ledger.New(&w.table, region, defender.DefaultQuietTime)
+	client := securityhub.NewFromConfig(inprocess.Config(w.service, account, region))
+	w.deliver = &delivery.Delivery{
+		Ledger:   w.ledger,
+		Importer: importer.New(ledgertest.Imports{API: newFindings{client, w}, Step: step}, func(int64) int64 { return 0 }),
+		Metrics:  emf.New(defender.MetricDimensionForwarder, "f", io.Discard, now),
+		Log:      slog.New(slog.DiscardHandler),
+	}
+	return w
+}
+
+// begin starts a worker that delivers messages, or without messages what is due.
+func (w *world) begin(messages ...signal.Signal) {
+	k := &worker{messages: messages, coarse: w.coarse, waiting: make(chan struct{}), proceed: make(chan error), done: make(chan bool, 1)}
+	w.workers = append(w.workers, k)
+	now := w.now
+	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), workerKey{}, k))
+	go func() {
+		defer cancel()
+		defer close(k.waiting)
+		well := true
+		collect := func(outcomes map[string]delivery.Outcome) {
+			for _, o := range outcomes {
+				well = well && (o.Verdict == delivery.Done || o.Verdict == delivery.Refused)
+			}
+		}
+		if len(messages) > 0 {
+			collect(w.deliver.Deliver(cancelling{ctx, k}, now, messages))
+		} else if err := w.ledger.Due(ctx, now, func(entries []ledger.Entry) error {
+			collect(w.deliver.Refresh(cancelling{ctx, k}, now, entries))
+			return nil
+		}); err != nil {
+			well = false
+		}
+		k.done <- well
+	}()
+	<-k.waiting
+}
+
+// cancelling is over once its worker has crashed.
+type cancelling struct {
+	context.Context
+	w *worker
+}
+
+func (c cancelling) Err() error {
+	if c.w.crashed {
+		return context.Canceled
+	}
+	return c.Context.Err()
+}
+
+// advance lets worker i take a step, or crash. It returns the messages that come again
+// once the worker is gone.
+func (w *world) advance(i int, crash bool) (again []signal.Signal) {
+	k := w.workers[i]
+	if crash {
+		k.crashed = true
+		k.proceed <- errCrash
+	} else {
+		k.proceed <- nil
+	}
+	if _, more := <-k.waiting; more {
+		return nil
+	}
+	w.workers = slices.Delete(w.workers, i, i+1)
+	if well := <-k.done; well && !k.crashed {
+		return nil
+	}
+	return k.messages
+}
+
+// event is a signal of one finding.
+func event(ms int64, state defender.RecordState, title string) signal.Signal {
+	f := defender.Finding{
+		ID: id, ProductARN: defender.DefaultProductARN("aws", region, account), GeneratorID: "test", AWSAccountID: account,
+		Title: title, RecordState: state, Resources: []defender.Resource{{Type: "Other", ID: "thing"}},
+	}
+	f.FindingProviderFields.Severity.Label = "MEDIUM"
+	f.FindingProviderFields.Types = []string{defender.TypeUnusualBehaviors}
+	return signal.New(defender.DetectNotifications, f, ms, signal.Order{Time: ms})
+}
+
+func (w *world) finding() (securityhubtest.Finding, bool) {
+	return w.hub.Finding(defender.DefaultProductARN("aws", region, account), id)
+}
+
+func TestEveryInterleavingAndCrashEndsInTheNewestState(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		events := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
+			state := rapid.SampledFrom([]defender.RecordState{defender.Active, defender.Archived}).Draw(t, "state")
+			ms := start.UnixMilli() - 10 + rapid.Int64Range(0, 6).Draw(t, "time")
+			return event(ms, state, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "title"))
+		}), 1, 5).Draw(t, "events")
+		duplicates := rapid.SliceOfN(rapid.SampledFrom(events), 0, 2).Draw(t, "duplicates")
+		queue := rapid.Permutation(slices.Concat(events, duplicates)).Draw(t, "arrival")
+		crashes := rapid.IntRange(0, 4).Draw(t, "crashes")
+
+		w.drain(t, queue, crashes)
+		w.check(t, events)
+	})
+}
+
+// drain delivers messages until none is left, several workers at once, some of which crash.
+func (w *world) drain(t *rapid.T, queue []signal.Signal, crashes int) {
+	for len(queue) > 0 || len(w.workers) > 0 {
+		const most = 3
+		choice := rapid.IntRange(0, 9).Draw(t, "next")
+		switch {
+		case choice == 0:
+			w.now = w.now.Add(rapid.SampledFrom([]time.Duration{time.Millisecond, 50 * time.Minute, 3 * time.Hour}).Draw(t, "pass"))
+		case choice == 1 && len(w.workers) < most && w.table.Len() > 0:
+			w.begin()
+		case choice <= 4 && len(queue) > 0 && len(w.workers) < most || len(w.workers) == 0 && len(queue) > 0:
+			n := rapid.IntRange(1, min(2, len(queue))).Draw(t, "batch")
+			batch := slices.Clone(queue[:n])
+			queue = queue[n:]
+			w.begin(batch...)
+		case len(w.workers) > 0:
+			i := rapid.IntRange(0, len(w.workers)-1).Draw(t, "worker")
+			crash := crashes > 0 && rapid.IntRange(0, 5).Draw(t, "crash") == 0
+			if crash {
+				crashes--
+			}
+			queue = append(queue, w.advance(i, crash)...)
+		}
+	}
+}
+
+// Whatever is refused between what Security Hub takes: what it shows ends in its time, and a
+// later event that it takes is shown.
+func TestEveryInterleavingWithRefusalsEndsWhatIsShown(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		queue := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
+			ms := start.UnixMilli() - 10 + rapid.Int64Range(0, 6).Draw(t, "time")
+			s := event(ms, defender.Active, rapid.SampledFrom([]string{"a", "b", "refused"}).Draw(t, "title"))
+			if s.Finding.Title == "refused" {
+				s.Finding.Title = strings.Repeat("x", 300)
+			}
+			s.Source = defender.RefusedConnections // which nothing clears
+			return s
+		}), 1, 5).Draw(t, "events")
+		w.drain(t, queue, rapid.IntRange(0, 4).Draw(t, "crashes"))
+		w.now = w.now.Add(defender.DefaultQuietTime + 24*time.Hour)
+		for range 2 { // what was claimed and not confirmed is imported first
+			w.drain(t, nil, 0)
+			w.begin()
+			w.drain(t, nil, 0)
+		}
+		if f, ok := w.finding(); ok && f.RecordState != "ARCHIVED" {
+			t.Fatalf("%s after the quiet time", f.RecordState)
+		}
+		last := event(w.now.UnixMilli(), defender.Active, "last")
+		last.Source = defender.RefusedConnections
+		w.deliver.Deliver(context.Background(), w.now, []signal.Signal{last})
+		if f, _ := w.finding(); f.RecordState != "ACTIVE" || f.Title != "last" {
+			t.Fatalf("%s, %q", f.RecordState, f.Title)
+		}
+	})
+}
+
+// TestAllInterleavingsOfTwoWorkers takes every order in which two workers can take their
+// steps, each without a crash and with one at every step.
+func TestAllInterleavingsOfTwoWorkers(t *testing.T) {
+	ms := start.UnixMilli()
+	alarm := event(ms-2, defender.Active, "a")
+	for name, events := range map[string][]signal.Signal{
+		"alarm and clear": {alarm, event(ms-1, defender.Archived, "a")},
+		"two alarms":      {alarm, event(ms-1, defender.Active, "b")},
+		"duplicates":      {alarm, alarm},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runs := 0
+			for o := (orders{}); runs == 0 || o.next(); runs++ {
+				w := newWorld(t)
+				w.coarse = true
+				w.begin(events[0])
+				w.begin(events[1])
+				var again []signal.Signal
+				for crashes := 1; len(w.workers) > 0; {
+					choice := o.choose(len(w.workers) * (1 + crashes))
+					crash := choice >= len(w.workers)
+					if crash {
+						crashes--
+					}
+					again = append(again, w.advance(choice%max(len(w.workers), 1), crash)...)
+				}
+				w.replay(t, again...)
+				w.check(t, events)
+			}
+			if runs < 300 {
+				t.Errorf("%d runs are too few to be all", runs)
+			}
+		})
+	}
+}
+
+// orders counts through all sequences of choices, each a run.
+type orders struct {
+	choices, options []int
+	at               int
+}
+
+// choose makes the run's next choice out of n.
+func (o *orders) choose(n int) int {
+	if o.at == len(o.choices) {
+		o.choices, o.options = append(o.choices, 0), append(o.options, n)
+	}
+	o.at++
+	return o.choices[o.at-1]
+}
+
+// next goes to the next sequence, and tells whether there is one.
+func (o *orders) next() bool {
+	o.at = 0
+	for last := len(o.choices) - 1; last >= 0; last-- {
+		if o.choices[last]+1 < o.options[last] {
+			o.choices[last]++
+			o.choices, o.options = o.choices[:last+1], o.options[:last+1]
+			return true
+		}
+	}
+	return false
+}
+
+// check demands that Security Hub shows the newest of events.
+func (w *world) check(t interface{ Fatalf(string, ...any) }, events []signal.Signal) {
+	if len(w.unequal) > 0 {
+		t.Fatalf("a new finding was %s", w.unequal)
+	}
+	newest, raised := events[0], false
+	for _, e := range events {
+		if e.Order.Compare(newest.Order) > 0 {
+			newest = e
+		}
+		raised = raised || e.Raised
+	}
+	f, ok := w.finding()
+	if ok != raised {
+		t.Fatalf("finding exists: %v, raised: %v", ok, raised)
+	}
+	if !ok {
+		return
+	}
+	if f.RecordState != string(newest.Finding.RecordState) {
+		t.Fatalf("Security Hub shows %s, the newest event is %s", f.RecordState, newest.Finding.RecordState)
+	}
+	if newest.Raised && f.Title != newest.Finding.Title {
+		t.Fatalf("Security Hub shows %q, the newest event says %q", f.Title, newest.Finding.Title)
+	}
+}
+
+// replay delivers messages one after the other.
+func (w *world) replay(t *testing.T, messages ...signal.Signal) {
+	t.Helper()
+	for _, m := range messages {
+		for id, o := range w.deliver.Deliver(context.Background(), w.now, []signal.Signal{m}) {
+			if o.Verdict != delivery.Done {
+				t.Fatalf("%s: %+v", id, o)
+			}
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package handler
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+)
+
+// message is a message of the queue on its way.
+type message struct {
+	events.SQSMessage
+	// source for the metrics, "unknown" where the message does not say.
+	source string
+	mapper mapping.Mapper
+	// signals, or the task of an audit notification.
+	signals []signal.Signal
+	task    *mapping.AuditTask
+	outcome delivery.Outcome
+	// progress: see audit.Outcome.
+	progress bool
+	// done tells that the message need not come again.
+	done bool
+}
+
+// batch handles messages and names those that have to come again. The work ends
+// before the invocation does.
+func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) events.SQSEventResponse {
+	messages := make([]*message, len(records))
+	sent := make([]time.Time, len(records))
+	for i, r := range records {
+		sent[i] = sentAt(r)
+	}
+	now := h.at(sent...)
+	var signals []signal.Signal
+	for i, r := range records {
+		if sent[i].IsZero() {
+			sent[i] = now
+		}
+		messages[i] = h.read(ctx, r, sent[i])
+		h.Metrics.Count(messages[i].source, defender.MetricReceived, 1)
+	}
+	h.bound(work, messages)
+	h.announce(work, now, messages)
+	for _, m := range messages {
+		signals = append(signals, m.signals...)
+	}
+	if len(signals) > 0 {
+		outcomes := h.Deliver.Deliver(work, now, signals)
+		for _, m := range messages {
+			for _, s := range m.signals {
+				m.outcome = delivery.Worst(m.outcome, outcomes[s.Finding.ID])
+			}
+		}
+	}
+	for _, m := range messages {
+		if m.task != nil {
+			outcome := h.Audit.Process(work, now, m.mapper, *m.task)
+			m.outcome, m.progress = outcome.Outcome, outcome.Progress
+		}
+	}
+	h.settleAll(ctx, messages)
+	response := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
+	hubOff := false
+	for _, m := range messages {
+		hubOff = hubOff || m.outcome.Verdict == delivery.HubOff
+		if !m.done {
+			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
+		}
+	}
+	if hubOff {
+		h.Log.Error(hubOffAdvice, "region", h.Region)
+	}
+	return response
+}
+
+// bound replaces the signals of senders that raise more findings than they may.
+func (h *Handler) bound(ctx context.Context, messages []*message) {
+	var signals []signal.Signal
+	var owners []*message
+	for _, m := range messages {
+		for _, s := range m.signals {
+			signals, owners = append(signals, s), append(owners, m)
+		}
+		m.signals = nil
+	}
+	results, faults := h.Bounds.Apply(ctx, signals)
+	for i, m := range owners {
+		if err := faults[i]; err != nil {
+			m.outcome = delivery.Worst(m.outcome, delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()})
+		}
+		m.signals = append(m.signals, results[i]...)
+	}
+}
+
+// announce makes sure that the findings of behaviors that messages raise are found when
+// those behaviors are gone.
+func (h *Handler) announce(ctx context.Context, now time.Time, messages []*message) {
+	var err error
+	asked := false
+	raises := func(s signal.Signal) bool { return s.Source == defender.BehaviorTransitions && s.Raised }
+	for _, m := range messages {
+		if !slices.ContainsFunc(m.signals, raises) {
+			continue
+		}
+		if !asked {
+			err, asked = h.Sweeper.Announce(ctx, now), true
+		}
+		if err != nil {
+			m.signals, m.outcome = nil, delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()}
+		}
+	}
+}
+
+// parallel is how many calls to Amazon SQS run at once, and answerTime what they leave
+// of the invocation for its answer: a batch may have thousands of messages.
+const (
+	parallel   = 16
+	answerTime = time.Second
+)
+
+// settleAll settles messages, as far as time allows: the others come again.
+func (h *Handler) settleAll(ctx context.Context, messages []*message) {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-answerTime))
+		defer cancel()
+	}
+	next := make(chan *message)
+	var wg sync.WaitGroup
+	for range parallel {
+		wg.Go(func() {
+			for m := range next {
+				m.done = h.settle(ctx, m)
+			}
+		})
+	}
+	for _, m := range messages {
+		next <- m
+	}
+	close(next)
+	wg.Wait()
+}
+
+// settle does with a message what its outcome asks for. It returns whether the message
+// is done with.
+func (h *Handler) settle(ctx context.Context, m *message) bool {
+	switch m.outcome.Verdict {
+	case delivery.Done:
+		return true
+	case delivery.Refused:
+		if err := h.deadLetter(ctx, m); err != nil {
+			h.Log.Error("message could not be sent to the dead-letter queue", "messageId", m.MessageId, "reason", err.Error())
+			return false
+		}
+		h.Metrics.Count(m.source, defender.MetricRefused, 1)
+		h.Log.Warn("message can never be imported and was sent to the dead-letter queue", "messageId", m.MessageId, "source", m.source, "reason", legible(m.outcome.Reason))
+		return true
+	case delivery.HubOff:
+		h.returnIn(ctx, m, stretch(m.Attributes["ApproximateReceiveCount"]))
+	case delivery.Retry, delivery.Failing:
+		wait := stretch(m.Attributes["ApproximateReceiveCount"])
+		if m.progress {
+			wait = 0
+		}
+		h.returnIn(ctx, m, wait)
+		h.Log.Warn("message will come again", "messageId", m.MessageId, "source", m.source, "reason", legible(m.outcome.Reason), "progress", m.progress)
+	}
+	return false
+}
+
+// stretch is how long a message waits while Security Hub is off, or something else lasts: a
+// minute at first, an hour at last. Within the 14 days that the queue keeps it, it is then
+// not received as often as makes the queue take it for one that crashes the function.
+func stretch(receiveCount string) time.Duration {
+	n, err := strconv.Atoi(receiveCount)
+	if err != nil || n < 1 {
+		n = 1
+	}
+	return min(time.Hour, time.Minute<<min(n-1, 10))
+}
+
+// sentAt is when the message was sent, by the queue's clock; the zero time where the
+// message does not say.
+func sentAt(r events.SQSMessage) time.Time {
+	if ms, err := strconv.ParseInt(r.Attributes["SentTimestamp"], 10, 64); err == nil && ms > 0 {
+		return time.UnixMilli(ms)
+	}
+	return time.Time{}
+}

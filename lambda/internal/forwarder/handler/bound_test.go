@@ -1,0 +1,96 @@
+package handler_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// shared counts the findings, and those that say that a bound was reached.
+func (r *rig) shared() (all, shared int, severities map[string]int) {
+	severities = map[string]int{}
+	for _, f := range r.hub.Findings() {
+		all++
+		if f.ProductFields["SharedFinding"] == "true" {
+			shared++
+			severities[f.Severity.Label]++
+		}
+	}
+	return all, shared, severities
+}
+
+func TestDeviceThatInventsTypesRaisesABoundedNumberOfFindings(t *testing.T) {
+	r := newRig(t)
+	var batch []events.SQSMessage
+	for i := range 1000 {
+		batch = append(batch, r.device("pump-1", start, fmt.Sprintf(`{"type":"t-%d","severity":"CRITICAL"}`, i)))
+	}
+	r.must(r.device("pump-2", start, tamper))
+	r.must(batch[:300]...)
+	r.must(batch...)
+	all, shared, severities := r.shared()
+	if all != 1+defender.MaxEventTypes+1 || shared != 1 || severities["MEDIUM"] != 1 {
+		t.Errorf("%d findings, %d of them shared, with %v", all, shared, severities)
+	}
+	writes := r.table.Writes()
+	r.must(batch...)
+	if got := r.table.Writes(); got != writes {
+		t.Errorf("%d writes for events that say nothing new", got-writes)
+	}
+	// Of what is shared, one that is over does not end the others.
+	r.must(r.device("pump-1", start, `{"type":"t-999","state":"cleared"}`))
+	for _, f := range r.hub.Findings() {
+		if f.RecordState != "ACTIVE" {
+			t.Errorf("%s is %s", f.ID, f.RecordState)
+		}
+	}
+	r.refresh(defender.DefaultQuietTime + 24*60*60*1e9)
+	for _, f := range r.hub.Findings() {
+		if shared := f.ProductFields["SharedFinding"] == "true"; shared != (f.RecordState == "ARCHIVED") {
+			t.Errorf("%s is %s after the quiet time", f.ID, f.RecordState)
+		}
+	}
+}
+
+func TestListedTypesHaveTheirSeveritiesAndOthersShareAFinding(t *testing.T) {
+	r := newRig(t)
+	r.handler.Severities = defender.Severities{Events: map[string]defender.Severity{"tamper": defender.High, "boot": defender.SeverityDefault}}
+	r.must(
+		r.device("pump-1", start, `{"type":"tamper","severity":"CRITICAL"}`),
+		r.device("pump-1", start, `{"type":"boot","severity":"LOW"}`),
+		r.device("pump-1", start, `{"type":"x","severity":"CRITICAL"}`),
+		r.device("pump-1", start, `{"type":"y","severity":"CRITICAL"}`),
+		r.device("pump-2", start, `{"type":"y","severity":"CRITICAL"}`),
+	)
+	got := map[string]string{}
+	for _, f := range r.hub.Findings() {
+		got[strings.TrimPrefix(f.ID, "defenderhub/device-event/us-east-1/")] = f.Severity.Label
+	}
+	want := map[string]string{"pump-1/tamper": "HIGH", "pump-1/boot": "LOW", "pump-1#more": "MEDIUM", "pump-2#more": "MEDIUM"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func TestCertificateThatInventsClientIDsRaisesABoundedNumberOfFindings(t *testing.T) {
+	r := newRig(t)
+	refused := func(client, principal, publisher string) events.SQSMessage {
+		body := fmt.Sprintf(`{"clientId":%q,"principalIdentifier":%q,"connectFailureReason":"AUTHORIZATION_FAILED"}`, client, principal)
+		extra := map[string]any(nil)
+		if publisher != "" {
+			extra = map[string]any{"clientId": publisher}
+		}
+		return r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/"+client, body, extra))
+	}
+	for i := range 100 {
+		client := fmt.Sprint("c", i)
+		r.must(refused(client, "cert", ""), refused("n"+client, "", ""), refused(client, fmt.Sprint("p", i), "forger"))
+	}
+	if all, shared, _ := r.shared(); all != 3*(defender.MaxEventTypes+1) || shared != 3 {
+		t.Errorf("%d findings, %d of them shared", all, shared)
+	}
+}

@@ -1,0 +1,227 @@
+// Package handler is the function's handler: it reads what the queues and the schedule
+// bring, and answers for each message.
+package handler
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/audit"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
+)
+
+// SQS is the part of the Amazon SQS client that the handler calls.
+type SQS interface {
+	SendMessage(context.Context, *sqs.SendMessageInput, ...func(*sqs.Options)) (*sqs.SendMessageOutput, error)
+	ChangeMessageVisibility(context.Context, *sqs.ChangeMessageVisibilityInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityOutput, error)
+	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
+}
+
+// Deliverer brings signals into Security Hub.
+type Deliverer interface {
+	Deliver(context.Context, time.Time, []signal.Signal) map[string]delivery.Outcome
+	Refresh(context.Context, time.Time, []ledger.Entry) map[string]delivery.Outcome
+}
+
+// Auditor forwards audit tasks.
+type Auditor interface {
+	Process(context.Context, time.Time, mapping.Mapper, mapping.AuditTask) audit.Outcome
+}
+
+// Due lists what is due in the ledger.
+type Due interface {
+	Due(ctx context.Context, now time.Time, each func([]ledger.Entry) error) error
+}
+
+// Sweeper ends the findings of behaviors that are judged no more.
+type Sweeper interface {
+	Announce(context.Context, time.Time) error
+	Sweep(context.Context, time.Time) (archived int, err error)
+	Archive(context.Context, time.Time, []ledger.Entry) (rest []ledger.Entry, archived int, err error)
+}
+
+// Things tells which thing a client is a further connection of, "" for none.
+type Things interface {
+	Join(ctx context.Context, clientID, principal string, at time.Time) (string, error)
+}
+
+// Restater gives active findings what a deployment has changed.
+type Restater interface {
+	Run(context.Context, time.Time, ledger.Restate) (done int, err error)
+}
+
+// Handler handles the function's events. It is safe for concurrent use.
+type Handler struct {
+	SQS     SQS
+	Deliver Deliverer
+	Audit   Auditor
+	Ledger  Due
+	Sweeper Sweeper
+	Bounds  *bound.Bounds
+	Things  Things
+	Restate Restater
+	Metrics *emf.Metrics
+	Log     *slog.Logger
+	// Now is the machine's clock; see [Handler.at].
+	Now func() time.Time
+
+	Region             string
+	EventTopic         string
+	Severities         defender.Severities
+	Live               defender.LiveBehaviors
+	DeadLetterQueueURL string
+
+	queueURLs sync.Map // by ARN
+}
+
+// Handle handles an event of an SQS queue, or the schedule's refresh.
+func (h *Handler) Handle(ctx context.Context, event json.RawMessage) (any, error) {
+	work, cancel := withMargin(ctx)
+	defer cancel()
+	defer func() {
+		if err := h.Metrics.Flush(); err != nil {
+			h.Log.Error("metrics were not written", "reason", err.Error())
+		}
+	}()
+	var kind struct {
+		Records     []json.RawMessage `json:"Records"`
+		Defenderhub string            `json:"defenderhub"`
+		At          time.Time         `json:"at"`
+	}
+	if err := json.Unmarshal(event, &kind); err != nil {
+		return nil, fmt.Errorf("event is not a JSON object with known fields: %w", err)
+	}
+	if kind.Defenderhub == "refresh" {
+		return nil, h.refresh(work, h.at(kind.At))
+	}
+	if kind.Records == nil {
+		return nil, fmt.Errorf("event is neither of an SQS queue nor %s", defender.RefreshRequest("TIME"))
+	}
+	var batch events.SQSEvent
+	if err := json.Unmarshal(event, &batch); err != nil {
+		return nil, fmt.Errorf("event is not of an SQS queue: %w", err)
+	}
+	return h.batch(ctx, work, batch.Records), nil
+}
+
+// at is the invocation's time: of the machine's clock and of the times that the event
+// brings, which are AWS's, the latest. What AWS says has passed is never called the
+// future because this machine's clock is behind.
+func (h *Handler) at(said ...time.Time) time.Time {
+	now := h.Now()
+	for _, t := range said {
+		if t.After(now) {
+			now = t
+		}
+	}
+	return now
+}
+
+// margin is kept back from the function's deadline for what has to be said afterwards:
+// claims confirmed, messages handed back, dead letters sent.
+const margin = 5 * time.Second
+
+// withMargin returns a context for the work, which ends before the invocation does.
+func withMargin(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(margin, time.Until(deadline)/4)))
+}
+
+// mapper makes findings for the account of the queue, which is the function's own. The
+// function's ARN is asked where a message names no queue.
+func (h *Handler) mapper(ctx context.Context, queueARN string) (mapping.Mapper, error) {
+	arn := queueARN
+	if arn == "" {
+		if lc, ok := lambdacontext.FromContext(ctx); ok {
+			arn = lc.InvokedFunctionArn
+		}
+	}
+	parts := strings.Split(arn, ":")
+	if len(parts) < 6 || parts[0] != "arn" || parts[1] == "" || parts[4] == "" {
+		return mapping.Mapper{}, fmt.Errorf("no account in the ARN %q of queue or function", arn)
+	}
+	m := h.settings()
+	m.Account, m.Partition = parts[4], parts[1]
+	return m, nil
+}
+
+// settings is a mapper without an account.
+func (h *Handler) settings() mapping.Mapper {
+	return mapping.Mapper{Region: h.Region, EventTopic: h.EventTopic, Severities: h.Severities, Live: h.Live}
+}
+
+// restate is an active finding as it is written now.
+func (h *Handler) restate(e ledger.Entry) defender.Finding {
+	return h.settings().Restate(e.Source, e.Profile, e.Behavior, *e.Finding)
+}
+
+// refresh does what is due: it imports active findings again before Security Hub
+// forgets them, archives what was quiet too long or is judged no more, and imports what
+// was claimed and never confirmed. After a deployment it imports what that has changed.
+//
+// Where time runs out, what was done is a success, because the next run goes on from there.
+// A run that got nothing done has failed, however little time it had.
+func (h *Handler) refresh(ctx context.Context, now time.Time) error {
+	left, reason := 0, ""
+	done, swept := h.Sweeper.Sweep(ctx, now)
+	err := h.Ledger.Due(ctx, now, func(entries []ledger.Entry) error {
+		entries, archived, err := h.Sweeper.Archive(ctx, now, entries)
+		done += archived
+		if err != nil {
+			return err
+		}
+		for _, outcome := range h.Deliver.Refresh(ctx, now, entries) {
+			switch outcome.Verdict {
+			case delivery.HubOff:
+				return sweep.ErrHubOff
+			case delivery.Retry:
+				left++
+				reason = cmp.Or(reason, outcome.Reason)
+			default: // Security Hub has answered, and the ledger knows it
+				done++
+			}
+		}
+		return ctx.Err()
+	})
+	err = errors.Join(swept, err)
+	if err == nil {
+		var n int
+		n, err = h.Restate.Run(ctx, now, h.restate)
+		done += n
+	}
+	if errors.Is(err, sweep.ErrHubOff) {
+		h.Log.Error(hubOffAdvice, "region", h.Region)
+		return nil
+	}
+	h.Log.Info("refreshed", "done", done, "left", left)
+	switch {
+	case err == nil && done == 0 && left > 0:
+		return fmt.Errorf("none of the %d findings that are due was brought up to date; the first: %s", left, reason)
+	case errors.Is(err, context.DeadlineExceeded) && done > 0:
+		return nil // the next run goes on
+	}
+	return err
+}
+
+const hubOffAdvice = "Security Hub is not enabled in this account and Region: messages are kept and tried again; enable it with: aws securityhub enable-security-hub --no-enable-default-standards"

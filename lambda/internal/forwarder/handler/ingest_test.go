@@ -1,0 +1,471 @@
+package handler_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/securityhubtest"
+)
+
+const (
+	tamper  = `{"type":"tamper"}`
+	cleared = `{"type":"tamper","state":"cleared"}`
+)
+
+func TestEverySourceReachesSecurityHub(t *testing.T) {
+	r := newRig(t)
+	topic := "arn:aws:sns:us-east-1:123456789012:alerts"
+	r.must(
+		r.message(sample(t, "sns-envelope-in-sqs")),
+		r.message(notification(topic, sample(t, "sns-detect-ports"))),
+		r.message(sample(t, "sns-detect-cidrs")), // raw message delivery
+		r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/186b5", sample(t, "lifecycle-connect-failed"), nil)),
+		r.message(ruleBody(defender.SecurityDisconnects, "$aws/events/presence/disconnected/186b5", sample(t, "lifecycle-disconnected"), nil)),
+		r.message(ruleBody(defender.RejectedReports, "$aws/things/myThing/defender/metrics/json/rejected", sample(t, "report-rejected"), nil)),
+		r.message(notification(topic, sample(t, "sns-audit-failed-check"))),
+		r.device("pump-7", start, tamper),
+	)
+	r.want(map[string]string{
+		"detect/us-east-1/MySecProfile/MessagesPub/dev-IZWB":              "ACTIVE",
+		"detect/us-east-1/MySecProfile/ListeningTcp/dev-IZWB":             "ACTIVE",
+		"detect/us-east-1/MySecProfile/KnownNetworks/dev-IZWB":            "ACTIVE",
+		"refused-connection/us-east-1/186b5/AUTHORIZATION_FAILED":         "ACTIVE",
+		"security-disconnect/us-east-1/186b5/CLIENT_INITIATED_DISCONNECT": "ACTIVE",
+		"rejected-report/us-east-1/myThing/InvalidPayload":                "ACTIVE",
+		"audit/us-east-1/ON_DEMAND_AUDIT_TASK/LOGGING_DISABLED_CHECK":     "ACTIVE",
+		"device-event/us-east-1/pump-7/tamper":                            "ACTIVE",
+	})
+	if received, imported := r.counted(defender.MetricReceived), r.counted(defender.MetricImported); received != 8 || imported != 8 {
+		t.Errorf("received %d, imported %d", received, imported)
+	}
+}
+
+func TestErrorActionStillReachesSecurityHub(t *testing.T) {
+	r := newRig(t)
+	body, err := json.Marshal(map[string]any{"ruleName": "r", "topic": "defenderhub/events/pump-7", "clientId": "pump-7", "base64OriginalPayload": []byte(tamper), "failures": []any{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.must(r.message(string(body)))
+	r.want(map[string]string{"device-event/us-east-1/pump-7/tamper": "ACTIVE"})
+	if f := r.hub.Findings()[0]; !strings.Contains(f.Description, "principal, source address and time are lost") || !f.UpdatedAt.Equal(start) {
+		t.Errorf("%q, updated %v", f.Description, f.UpdatedAt)
+	}
+}
+
+func TestClearArchives(t *testing.T) {
+	r := newRig(t)
+	r.must(r.device("pump-7", start.Add(-2*time.Minute), tamper))
+	r.must(r.device("pump-7", start.Add(-time.Minute), cleared))
+	r.want(map[string]string{"device-event/us-east-1/pump-7/tamper": "ARCHIVED"})
+	if n := r.counted(defender.MetricArchived); n != 1 {
+		t.Errorf("%d archived", n)
+	}
+}
+
+func TestNeverImportableMessageGoesToTheDeadLetterQueueAlone(t *testing.T) {
+	r := newRig(t)
+	bad := r.device("pump-7", start, `{"type":"NO SUCH TYPE\n{\"level\":\"forged\"}"}`)
+	r.must(bad, r.device("pump-8", start, tamper), r.message("no JSON"), r.message(`{"some":"thing"}`),
+		r.message(`{"Type":"SubscriptionConfirmation","TopicArn":"arn:aws:sns:us-east-1:123456789012:t","Message":"confirm"}`))
+	r.want(map[string]string{"device-event/us-east-1/pump-8/tamper": "ACTIVE"})
+	if len(r.sqs.dead) != 4 {
+		t.Fatalf("%d dead letters", len(r.sqs.dead))
+	}
+	i := slices.IndexFunc(r.sqs.dead, func(d *sqsSend) bool { return *d.MessageBody == bad.Body })
+	if i < 0 {
+		t.Fatal("the body was not kept")
+	}
+	a := r.sqs.dead[i].MessageAttributes
+	if *a["MessageId"].StringValue != bad.MessageId || *a["Source"].StringValue != "device-event" || *a["Queue"].StringValue != queueARN || !strings.Contains(*a["Reason"].StringValue, "type") {
+		t.Errorf("attributes %v", a)
+	}
+	if n := r.counted(defender.MetricRefused); n != 4 {
+		t.Errorf("%d refused", n)
+	}
+	for line := range bytes.Lines(r.logs.Bytes()) {
+		var entry struct{ Level, Reason string }
+		if err := json.Unmarshal(line, &entry); err != nil || entry.Level == "forged" {
+			t.Errorf("log line %s", line)
+		}
+	}
+}
+
+// A client that publishes events by Basic Ingest in AWS's place writes what it likes where
+// times and numbers belong.
+func TestReasonsInTheLogAreShort(t *testing.T) {
+	r := newRig(t)
+	digits := strings.Repeat("1", 100_000)
+	for _, value := range []string{digits, `"` + strings.Repeat("x", 100_000) + `"`} {
+		for _, field := range []string{"timestamp", "versionNumber", "clientId"} {
+			r.must(r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/c", `{"`+field+`":`+value+`}`, nil)))
+		}
+	}
+	if len(r.sqs.dead) != 5 { // one of the six is a client id
+		t.Errorf("%d dead letters", len(r.sqs.dead))
+	}
+	for line := range bytes.Lines(r.logs.Bytes()) {
+		if len(line) > 3000 {
+			t.Errorf("a line of %d bytes: %.200s", len(line), line)
+		}
+	}
+}
+
+func TestDeadLetterThatCannotBeSentComesAgain(t *testing.T) {
+	r := newRig(t)
+	r.sqs.broken = true
+	bad := r.message("no JSON")
+	if again := r.handle(context.Background(), bad); !slices.Equal(again, []string{bad.MessageId}) {
+		t.Errorf("%v come again", again)
+	}
+}
+
+func TestSlowQueueDoesNotCostTheWholeBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.sqs.takes = time.Second
+		var batch []events.SQSMessage
+		for range 1000 {
+			batch = append(batch, r.message("no JSON"))
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		again := r.handle(ctx, batch...)
+		if ctx.Err() != nil {
+			t.Error("the function ran into its deadline")
+		}
+		if sent := len(r.sqs.dead); sent == 0 || sent+len(again) != 1000 {
+			t.Errorf("%d dead letters, %d come again", sent, len(again))
+		}
+	})
+}
+
+func TestFailedFindingIsTracedToItsMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.service.Inject(securityhubtest.Fault{FailFinding: func(id string) *securityhubtest.FindingError {
+			if strings.Contains(id, "pump-2") {
+				return &securityhubtest.FindingError{ID: id, Code: "InternalFailure", Message: "oops"}
+			}
+			return nil
+		}})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		r.service.Inject(securityhubtest.Fault{Before: func(securityhubtest.Call) { time.Sleep(time.Second) }})
+		again := r.handle(ctx, r.device("pump-1", start, tamper), r.device("pump-2", start, tamper), r.device("pump-3", start, tamper))
+		if !slices.Equal(again, []string{"m2"}) {
+			t.Errorf("%v come again", again)
+		}
+		sent := map[string]int{}
+		for _, c := range r.service.Calls("BatchImportFindings") {
+			for _, id := range c.Findings {
+				sent[id]++
+			}
+		}
+		if sent["defenderhub/device-event/us-east-1/pump-1/tamper"] != 1 || sent["defenderhub/device-event/us-east-1/pump-3/tamper"] != 1 {
+			t.Errorf("sent %v", sent)
+		}
+		if _, ok := ctx.Deadline(); !ok || ctx.Err() != nil {
+			t.Error("the function ran into its deadline")
+		}
+		if n := r.counted(defender.MetricFailed); n != 1 {
+			t.Errorf("%d failed", n)
+		}
+	})
+}
+
+func TestEveryContributingMessageGetsTheOutcome(t *testing.T) {
+	r := newRig(t)
+	r.service.Inject(securityhubtest.Fault{Times: 1, Answer: &securityhubtest.Error{Code: "AccessDeniedException", Status: 403, Message: "no"}})
+	batch := []events.SQSMessage{
+		r.device("pump-1", start.Add(-3*time.Minute), tamper), r.device("pump-1", start.Add(-time.Minute), cleared), r.device("pump-1", start.Add(-2*time.Minute), tamper),
+	}
+	if again := r.handle(context.Background(), batch...); !slices.Equal(again, []string{"m1", "m2", "m3"}) {
+		t.Errorf("%v come again", again)
+	}
+	r.must(batch...)
+	r.want(map[string]string{"device-event/us-east-1/pump-1/tamper": "ARCHIVED"})
+	if calls := r.service.Calls(""); len(calls) != 2 || len(calls[1].Findings) != 1 {
+		t.Errorf("%d calls", len(calls))
+	}
+	if f := r.hub.Findings()[0]; !f.CreatedAt.Equal(start.Add(-3 * time.Minute)) {
+		t.Errorf("created %v", f.CreatedAt)
+	}
+}
+
+func TestSecurityHubOffKeepsMessagesLongerAndLonger(t *testing.T) {
+	r := newRig(t)
+	if err := r.hub.Disable(); err != nil {
+		t.Fatal(err)
+	}
+	m := r.device("pump-1", start, tamper)
+	for count, want := range map[string]int32{"1": 60, "2": 120, "3": 240, "7": 3600, "300": 3600, "": 60} {
+		m.Attributes["ApproximateReceiveCount"] = count
+		if again := r.handle(context.Background(), m); !slices.Equal(again, []string{m.MessageId}) {
+			t.Fatalf("%v come again", again)
+		}
+		if got := r.sqs.visible[m.ReceiptHandle]; got != want {
+			t.Errorf("receive %s: comes again in %d s, want %d", count, got, want)
+		}
+	}
+	if len(r.sqs.dead) > 0 || r.sqs.asked != 1 {
+		t.Errorf("%d dead letters, asked for the queue's URL %d times", len(r.sqs.dead), r.sqs.asked)
+	}
+	if n := r.counted(defender.MetricHubOff); n != 6 || r.counted(defender.MetricFailed) != 0 {
+		t.Errorf("counted %d times", n)
+	}
+	if !strings.Contains(r.logs.String(), "aws securityhub enable-security-hub") {
+		t.Errorf("the log does not say what to do: %s", &r.logs)
+	}
+	if err := r.hub.Enable(securityhubtest.Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	r.must(m)
+	r.want(map[string]string{"device-event/us-east-1/pump-1/tamper": "ACTIVE"})
+}
+
+// The queue gives a message up at the thousandth receive, without a reason.
+func TestLongFailureLosesNoMessageToTheRedrive(t *testing.T) {
+	r := newRig(t)
+	r.service.Inject(securityhubtest.Fault{Answer: &securityhubtest.Error{Code: "AccessDeniedException", Status: 403, Message: "no"}})
+	m := r.device("pump-1", start, tamper)
+	receives := 0
+	for waited := time.Duration(0); waited < 14*24*time.Hour && receives < 1000; receives++ {
+		m.Attributes["ApproximateReceiveCount"] = strconv.Itoa(receives + 1)
+		if again := r.handle(context.Background(), m); !slices.Equal(again, []string{m.MessageId}) {
+			t.Fatalf("%v come again", again)
+		}
+		waited += time.Duration(r.sqs.visible[m.ReceiptHandle]) * time.Second
+	}
+	if receives > 500 {
+		t.Errorf("received %d times in the 14 days for which the queue keeps it", receives)
+	}
+}
+
+func TestUnfinishedAuditComesAgainAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.now = time.Now()
+		pages := 0
+		next := "2"
+		r.iot.list = func(*iot.ListAuditFindingsInput) (*iot.ListAuditFindingsOutput, error) {
+			if pages++; pages > 1 {
+				time.Sleep(time.Minute)
+				return nil, &smithy.GenericAPIError{Code: "ThrottlingException", Message: "Rate exceeded"}
+			}
+			return &iot.ListAuditFindingsOutput{NextToken: &next}, nil
+		}
+		m := r.message(notification("arn:aws:sns:us-east-1:123456789012:audits", sample(t, "sns-audit")))
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if again := r.handle(ctx, m); !slices.Equal(again, []string{m.MessageId}) {
+			t.Fatalf("%v come again", again)
+		}
+		if wait, ok := r.sqs.visible[m.ReceiptHandle]; !ok || wait != 0 {
+			t.Errorf("visibility %d, %v", wait, ok)
+		}
+		r.iot.list = func(*iot.ListAuditFindingsInput) (*iot.ListAuditFindingsOutput, error) {
+			return &iot.ListAuditFindingsOutput{Findings: []types.AuditFinding{}}, nil
+		}
+		r.must(m)
+	})
+}
+
+func TestAuditOfAnotherAccountIsRefused(t *testing.T) {
+	r := newRig(t)
+	r.must(r.message(notification("arn:aws:sns:us-east-1:210987654321:audits", strings.Replace(sample(t, "sns-audit"), account, "210987654321", 1))))
+	if len(r.sqs.dead) != 1 || !strings.Contains(*r.sqs.dead[0].MessageAttributes["Reason"].StringValue, "210987654321") {
+		t.Errorf("%d dead letters", len(r.sqs.dead))
+	}
+}
+
+// refreshAt is what the schedule sends at a time.
+func refreshAt(at time.Time) json.RawMessage {
+	return json.RawMessage(defender.RefreshRequest(at.Format(time.RFC3339)))
+}
+
+func TestScheduleRefreshesAndArchives(t *testing.T) {
+	r := newRig(t)
+	r.must(r.device("pump-1", start, tamper), r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/186b5", `{"clientId":"186b5","connectFailureReason":"AUTHORIZATION_FAILED"}`, nil)))
+	r.now = start.Add(61 * 24 * time.Hour)
+	if answer, err := r.handler.Handle(context.Background(), refreshAt(r.now)); err != nil || answer != nil {
+		t.Fatalf("%v, %v", answer, err)
+	}
+	r.want(map[string]string{"device-event/us-east-1/pump-1/tamper": "ACTIVE", "refused-connection/us-east-1/186b5/AUTHORIZATION_FAILED": "ARCHIVED"})
+	for _, f := range r.hub.Findings() {
+		if !f.UpdatedAt.Equal(r.now) {
+			t.Errorf("%s was updated %v", f.ID, f.UpdatedAt)
+		}
+	}
+}
+
+func TestTimeComesFromTheScheduleAndTheQueue(t *testing.T) {
+	r := newRig(t)
+	r.handler.Now = func() time.Time { return start } // the machine's clock stands, the cloud's goes on
+	denied := ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/186b5", `{"clientId":"186b5","connectFailureReason":"AUTHORIZATION_FAILED"}`, nil)
+	const id = "refused-connection/us-east-1/186b5/AUTHORIZATION_FAILED"
+	r.must(r.message(denied))
+
+	r.now = start.Add(8 * 24 * time.Hour)
+	if _, err := r.handler.Handle(context.Background(), refreshAt(r.now)); err != nil {
+		t.Fatal(err)
+	}
+	r.want(map[string]string{id: "ARCHIVED"})
+	if f := r.hub.Findings()[0]; !f.UpdatedAt.Equal(r.now) {
+		t.Errorf("archived at %v, the schedule said %v", f.UpdatedAt, r.now)
+	}
+
+	r.now = start.Add(9 * 24 * time.Hour)
+	r.must(r.message(strings.Replace(denied, strconv.FormatInt(start.UnixMilli(), 10), strconv.FormatInt(r.now.UnixMilli(), 10), 1)))
+	r.want(map[string]string{id: "ACTIVE"})
+	if f := r.hub.Findings()[0]; !f.UpdatedAt.Equal(r.now) {
+		t.Errorf("reopened at %v, the queue said %v", f.UpdatedAt, r.now)
+	}
+
+	// A schedule's event that comes late does not turn the time back, and one without a
+	// time counts as now.
+	for _, late := range []json.RawMessage{refreshAt(start.Add(-time.Hour)), json.RawMessage(`{"defenderhub":"refresh"}`)} {
+		if _, err := r.handler.Handle(context.Background(), late); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.want(map[string]string{id: "ACTIVE"})
+	if f := r.hub.Findings()[0]; !f.UpdatedAt.Equal(r.now) {
+		t.Errorf("updated at %v by a late schedule", f.UpdatedAt)
+	}
+}
+
+// TestScheduleFailsWhereTimeEndsWithoutProgress: a call that never answers ends with the
+// invocation's time. A run that got nothing done has failed, one that got something has not.
+func TestScheduleFailsWhereTimeEndsWithoutProgress(t *testing.T) {
+	hangs := func(r *rig, operation string, after int) {
+		calls := 0
+		var mu sync.Mutex
+		r.table.Step = func(ctx context.Context, name string, done bool) error {
+			if done || name != operation {
+				return nil
+			}
+			mu.Lock()
+			calls++
+			hang := calls > after
+			mu.Unlock()
+			if hang {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+	}
+	for name, c := range map[string]struct {
+		broken func(*rig)
+		fails  bool
+	}{
+		"the list of what is due never answers": {func(r *rig) { hangs(r, "Due", 0) }, true},
+		"no finding can be read":                {func(r *rig) { hangs(r, "Get", 1) }, true}, // the first is the sweep's
+		"no finding can be written":             {func(r *rig) { hangs(r, "Put", 0) }, true},
+		"the sweep's marker never answers":      {func(r *rig) { hangs(r, "Get", 0) }, true},
+		"Security Hub never answers": {func(r *rig) {
+			r.service.Inject(securityhubtest.Fault{
+				Before: func(securityhubtest.Call) { time.Sleep(10 * time.Second) },
+				Answer: &securityhubtest.Error{Code: "ThrottlingException", Status: 429, Message: "no"},
+			})
+		}, true},
+		"the list ends after one shard of findings": {func(r *rig) { hangs(r, "Due", 6) }, false},
+		"the findings of one shard can be read":     {func(r *rig) { hangs(r, "Get", 20) }, false},
+		"nothing hangs":                             {func(*rig) {}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				var batch []events.SQSMessage
+				for i := range 40 {
+					batch = append(batch, r.device(fmt.Sprint("pump-", i), start, tamper))
+				}
+				r.must(batch...)
+				r.sweeper.Announce(context.Background(), r.now)
+				r.now = start.Add(61 * 24 * time.Hour)
+				c.broken(r)
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				if _, err := r.handler.Handle(ctx, refreshAt(r.now)); (err != nil) != c.fails {
+					t.Errorf("got %v, want a failure: %v", err, c.fails)
+				}
+			})
+		})
+	}
+}
+
+func TestScheduleWaitsWhileSecurityHubIsOff(t *testing.T) {
+	r := newRig(t)
+	r.must(r.device("pump-1", start, tamper))
+	r.now = start.Add(61 * 24 * time.Hour)
+	if err := r.hub.Disable(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.handler.Handle(context.Background(), refreshAt(r.now)); err != nil {
+		t.Error(err)
+	}
+	if r.counted(defender.MetricHubOff) != 1 {
+		t.Error("nothing tells that Security Hub is off")
+	}
+}
+
+func TestOtherEventsAreErrors(t *testing.T) {
+	for _, event := range []string{`[]`, `{}`, `"x"`, `{"Records":[{"body":1}]}`, `{"defenderhub":"other"}`, `{"defenderhub":"refresh","at":"yesterday"}`} {
+		if answer, err := newRig(t).handler.Handle(context.Background(), json.RawMessage(event)); err == nil {
+			t.Errorf("%s: %v", event, answer)
+		}
+	}
+}
+
+func TestEmptyBatchIsAnsweredWithAnEmptyList(t *testing.T) {
+	answer, err := newRig(t).handler.Handle(context.Background(), json.RawMessage(`{"Records":[]}`))
+	text, _ := json.Marshal(answer)
+	if err != nil || string(text) != `{"batchItemFailures":[]}` {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+func TestFindingsBelongToTheAccountOfTheQueue(t *testing.T) {
+	r := newRig(t)
+	m := r.device("pump-1", start, tamper)
+	m.EventSourceARN = ""
+	ctx := lambdacontext.NewContext(context.Background(), &lambdacontext.LambdaContext{InvokedFunctionArn: "arn:aws:lambda:us-east-1:123456789012:function:forwarder"})
+	if again := r.handle(ctx, m); len(again) > 0 {
+		t.Errorf("%v come again: %s", again, &r.logs)
+	}
+	m.MessageId = "nowhere"
+	if again := r.handle(context.Background(), m); !slices.Equal(again, []string{"nowhere"}) {
+		t.Errorf("%v come again", again)
+	}
+}
+
+func TestReasonsFitIntoMessageAttributes(t *testing.T) {
+	r := newRig(t)
+	m := r.device("pump-1", start, `{"type":"`+strings.Repeat("\u0001漢", 4000)+`"}`)
+	m.MessageId = "a\u202eb" // turns what follows around where it is printed
+	r.must(m)
+	if id := *r.sqs.dead[0].MessageAttributes["MessageId"].StringValue; id != "a b" {
+		t.Errorf("message id %q", id)
+	}
+	reason := *r.sqs.dead[0].MessageAttributes["Reason"].StringValue
+	if n := len([]rune(reason)); n == 0 || n > 1024 || strings.ContainsAny(reason, "\x01\n") {
+		t.Errorf("reason of %d characters: %q", n, reason)
+	}
+}

@@ -1,0 +1,80 @@
+package handler
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+)
+
+// deadLetter sends a message to the dead-letter queue, with the reason.
+func (h *Handler) deadLetter(ctx context.Context, m *message) error {
+	attributes := map[string]types.MessageAttributeValue{}
+	for name, value := range map[string]string{
+		"Reason":    m.outcome.Reason,
+		"Source":    m.source,
+		"MessageId": m.MessageId,
+		"Queue":     m.EventSourceARN,
+	} {
+		if value = legible(value); value != "" {
+			attributes[name] = types.MessageAttributeValue{DataType: aws.String("String"), StringValue: &value}
+		}
+	}
+	_, err := h.SQS.SendMessage(ctx, &sqs.SendMessageInput{
+		QueueUrl: &h.DeadLetterQueueURL, MessageBody: &m.Body, MessageAttributes: attributes,
+	})
+	return err
+}
+
+// legible is what Amazon SQS takes as an attribute, and a log line holds of what a device may
+// have written: at most 1,024 characters that print.
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+func legible(s string) string {
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?")))
+	if runes := []rune(s); len(runes) > 1024 {
+		s = string(runes[:1024])
+	}
+	return s
+}
+
+// returnIn makes a message that was not handled visible again after a time. Where that
+// fails, it comes after the queue's own visibility timeout.
+func (h *Handler) returnIn(ctx context.Context, m *message, wait time.Duration) {
+	url, err := h.queueURL(ctx, m.EventSourceARN)
+	if err == nil {
+		_, err = h.SQS.ChangeMessageVisibility(ctx, &sqs.ChangeMessageVisibilityInput{
+			QueueUrl: &url, ReceiptHandle: &m.ReceiptHandle, VisibilityTimeout: int32(wait / time.Second),
+		})
+	}
+	if err != nil {
+		h.Log.Warn("visibility of a message was not changed: it comes again after the queue's own timeout", "messageId", m.MessageId, "reason", err.Error())
+	}
+}
+
+// queueURL asks once for each queue.
+func (h *Handler) queueURL(ctx context.Context, arn string) (string, error) {
+	if url, ok := h.queueURLs.Load(arn); ok {
+		return url.(string), nil
+	}
+	parts := strings.Split(arn, ":")
+	if len(parts) != 6 {
+		return "", fmt.Errorf("%q is not the ARN of a queue", arn)
+	}
+	out, err := h.SQS.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &parts[5], QueueOwnerAWSAccountId: &parts[4]})
+	if err != nil {
+		return "", err
+	}
+	url := aws.ToString(out.QueueUrl)
+	h.queueURLs.Store(arn, url)
+	return url, nil
+}

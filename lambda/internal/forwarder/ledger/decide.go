@@ -1,0 +1,218 @@
+package ledger
+
+import (
+	"slices"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+)
+
+// verdict is what to do with an entry.
+type verdict int
+
+const (
+	nothing verdict = iota // the ledger knows as much
+	again                  // import what is already claimed
+	note                   // write, import nothing
+	claim                  // write, import
+)
+
+// Repeats of what Security Hub already shows are not imported within these times: an
+// audit finds the same every day, and a device in a loop is refused every second. The
+// first bounds how old an audit finding's LastObservedAt may be, the second all others.
+const (
+	auditRepeats = 30 * 24 * time.Hour
+	eventRepeats = time.Hour
+)
+
+// seldom is how often repeats are noted that count for the quiet time alone: a write each
+// second of a device in a loop costs more than all else, and slows others down. Where an
+// event ends the finding, each repeat has its place in the order.
+const seldom = time.Minute
+
+// decide weighs a signal against what the ledger knows. now is in ms.
+func decide(e *Entry, s signal.Signal, now int64) (Entry, verdict) {
+	if e == nil {
+		return begin(Entry{}, s, now)
+	}
+	if s.Inherits && e.Finding != nil {
+		s = s.After(*e.Finding, e.Inherits)
+	}
+	order := s.Order.Compare(e.Order)
+	if e.Status == Unseen {
+		switch {
+		case order > 0:
+			return begin(*e, s, now)
+		case s.Raised:
+			return lateBeginning(*e, s, now), claim
+		}
+		return *e, nothing
+	}
+	switch {
+	case order <= 0 && e.Status != Confirmed:
+		// Whoever claimed it may be gone, and it may have been for an older signal: a late
+		// beginning is claimed as its end.
+		return *e, again
+	case order <= 0:
+		return *e, nothing
+	case e.Status == Confirmed && repeats(*e, s, now):
+		if !e.clears() && s.Time-e.LastObserved < seldom.Milliseconds() {
+			return *e, nothing
+		}
+		next := observe(*e, s, now)
+		next.Order = s.Order
+		if next.Finding != nil {
+			next.Finding = content(next, s.Finding)
+		}
+		return next, note
+	}
+	return take(*e, s, now), claim
+}
+
+// begin is the first that anybody hears of a finding, or of its end.
+func begin(e Entry, s signal.Signal, now int64) (Entry, verdict) {
+	if s.Raised {
+		return take(e, s, now), claim
+	}
+	e.Source, e.Check, e.ID = s.Source, s.Check, s.Finding.ID
+	e.Profile, e.Behavior, e.Quiet = s.Profile, s.Behavior, s.Quiet
+	e.Status, e.State, e.Order, e.Digest = Unseen, s.Finding.RecordState, s.Order, s.Digest
+	e.LastObserved = min(s.Time, now)
+	e.Finding, e.Inherits = &s.Finding, s.Inherits
+	return e, note
+}
+
+// lateBeginning imports a finding that ended before its beginning arrived.
+func lateBeginning(e Entry, s signal.Signal, now int64) Entry {
+	end := signal.Signal{
+		Source: e.Source, Check: e.Check, Profile: e.Profile, Behavior: e.Behavior, Finding: *e.Finding,
+		Time: e.LastObserved, First: s.First, Order: e.Order, Digest: e.Digest,
+	}
+	if e.Inherits {
+		end = end.After(s.Finding, false)
+	}
+	return take(e, end, now)
+}
+
+// take makes the entry say what the signal says, with an UpdatedAt that Security Hub
+// takes for newer than all before. A time in the future counts as now, so that it does
+// not keep later signals out.
+func take(e Entry, s signal.Signal, now int64) Entry {
+	e = observe(e.claimed(), s, now)
+	e.Source, e.Check, e.ID = s.Source, s.Check, s.Finding.ID
+	e.Profile, e.Behavior, e.Quiet = s.Profile, s.Behavior, s.Quiet
+	e.Inherits = false
+	e.State, e.Order, e.Digest = s.Finding.RecordState, s.Order, s.Digest
+	if e.CreatedAt == 0 {
+		e.UpdatedAt = e.FirstObserved
+	} else {
+		e.UpdatedAt = max(e.UpdatedAt+1, min(s.Time, now))
+	}
+	if e.unknown(now) {
+		e.CreatedAt = e.UpdatedAt
+	}
+	e.Finding = content(e, s.Finding)
+	return e
+}
+
+// unknown reports whether Security Hub may not have the finding: no import was confirmed, or the
+// last so long ago that Security Hub has deleted it. It wants CreatedAt and UpdatedAt equal in
+// a new finding, and which of several claims it gets first nobody knows. So each claim has
+// both times equal until one is confirmed.
+// https://docs.aws.amazon.com/securityhub/latest/userguide/finding-update-batchimportfindings.html
+func (e Entry) unknown(now int64) bool {
+	return e.ImportedAt == 0 || now-e.ImportedAt > defender.FindingLifetime.Milliseconds()
+}
+
+// observe widens the times between which the finding was seen.
+func observe(e Entry, s signal.Signal, now int64) Entry {
+	if first := min(s.First, now); e.FirstObserved == 0 || first < e.FirstObserved {
+		e.FirstObserved = first
+	}
+	e.LastObserved = max(e.LastObserved, min(s.Time, now))
+	return e
+}
+
+// content is a finding with the entry's times.
+func content(e Entry, f defender.Finding) *defender.Finding {
+	f.CreatedAt, f.UpdatedAt = defender.Milliseconds(e.CreatedAt), defender.Milliseconds(e.UpdatedAt)
+	f.FirstObservedAt, f.LastObservedAt = defender.Milliseconds(e.FirstObserved), defender.Milliseconds(e.LastObserved)
+	return &f
+}
+
+// repeats tells whether Security Hub already shows what s says.
+func repeats(e Entry, s signal.Signal, now int64) bool {
+	if e.State != s.Finding.RecordState {
+		return false
+	}
+	if e.State == defender.Archived {
+		return true // an ended finding is not worth telling twice
+	}
+	window := eventRepeats
+	if e.Source == defender.AuditNotifications {
+		window = auditRepeats
+	}
+	return e.Digest == s.Digest && now-e.ImportedAt < window.Milliseconds()
+}
+
+// unreported says why an audit finding is over that no audit has found gone: its check is in
+// no schedule any more, or never runs to its end.
+const unreported = " No audit has reported this for 90 days, after which Device Defender forgets it as well: whether it still holds is not known."
+
+// decideDue decides about an entry that the index called due; the index may be behind.
+func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, verdict) {
+	switch {
+	case e == nil:
+		return Entry{}, nothing
+	case e.Status == Pending:
+		return *e, again
+	case e.Status != Confirmed || e.State != defender.Active || e.Finding == nil || l.dueAt(*e).After(now):
+		return *e, nothing
+	}
+	next := e.claimed()
+	next.UpdatedAt = max(e.UpdatedAt+1, now.UnixMilli())
+	if e.unknown(now.UnixMilli()) {
+		next.CreatedAt = next.UpdatedAt
+	}
+	finding := *e.Finding
+	if quiet := l.quietAt(*e); !quiet.IsZero() && !quiet.After(now) {
+		finding.RecordState, next.State = defender.Archived, defender.Archived
+		if e.Source == defender.AuditNotifications {
+			finding = finding.Noted(unreported)
+		}
+	}
+	next.Finding = content(next, finding)
+	return next, claim
+}
+
+// decideRestated decides about an active finding that a deployment may have changed. The
+// order stays, so that what is newer than the finding's last signal still is.
+func decideRestated(e *Entry, now time.Time, restate Restate) (Entry, verdict) {
+	switch {
+	case e == nil:
+		return Entry{}, nothing
+	case e.Status != Confirmed || e.State != defender.Active || e.Finding == nil:
+		return *e, nothing
+	}
+	finding := restate(*e)
+	if !Restated(*e.Finding, finding) {
+		return *e, nothing
+	}
+	next := e.claimed()
+	next.UpdatedAt = max(e.UpdatedAt+1, now.UnixMilli())
+	next.Finding = content(next, finding)
+	return next, claim
+}
+
+// Restated reports whether severity, types, title or remedy of two findings differ.
+func Restated(a, b defender.Finding) bool {
+	pa, pb := a.FindingProviderFields, b.FindingProviderFields
+	remedies := func(f defender.Finding) (r defender.Remediation) {
+		if f.Remediation != nil {
+			r = *f.Remediation
+		}
+		return r
+	}
+	return a.Title != b.Title || pa.Severity != pb.Severity || !slices.Equal(pa.Types, pb.Types) || remedies(a) != remedies(b)
+}

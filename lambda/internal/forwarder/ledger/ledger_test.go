@@ -1,0 +1,287 @@
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+)
+
+var now = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
+
+func newLedger(table ledger.Table) *ledger.Ledger {
+	return ledger.New(table, "us-east-1", defender.DefaultQuietTime)
+}
+
+func auditSignal(check, id string, state defender.RecordState, ms int64) signal.Signal {
+	s := signal.New(defender.AuditNotifications, defender.Finding{ID: id, RecordState: state}, ms, signal.Order{Time: ms})
+	s.Check = check
+	return s
+}
+
+func TestOpenListsTheActiveFindingsOfOneCheck(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(&ledgertest.Table{})
+	do := func(s signal.Signal) {
+		t.Helper()
+		c, err := l.Claim(ctx, now, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Confirm(ctx, now, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var want []string
+	for i := range 40 {
+		id := fmt.Sprintf("f%02d", i)
+		do(auditSignal("A_CHECK", id, defender.Active, 1))
+		if i%2 == 0 {
+			do(auditSignal("A_CHECK", id, defender.Archived, 2))
+		} else {
+			want = append(want, id)
+		}
+	}
+	do(auditSignal("A_CHECK_TOO", "other", defender.Active, 1))
+	var got []string
+	err := l.Open(ctx, "A_CHECK", func(entries []ledger.Entry) error {
+		for _, e := range entries {
+			got = append(got, e.ID)
+		}
+		return nil
+	})
+	slices.Sort(got)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v: %v, want %v", err, got, want)
+	}
+}
+
+func TestConfirmLeavesANewerClaimAlone(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(&ledgertest.Table{})
+	old, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Active, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Archived, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Confirm(ctx, now, old); err != nil {
+		t.Errorf("confirm: %v", err)
+	}
+	again, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Archived, 2))
+	if err != nil || !again.Import || again.Entry.Status != ledger.Pending || again.Entry.State != defender.Archived {
+		t.Errorf("%v: %+v", err, again)
+	}
+}
+
+func TestPendingNeverSuppressesARepeat(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(&ledgertest.Table{})
+	for ms := int64(1); ms < 4; ms++ {
+		if c, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Active, ms)); err != nil || !c.Import {
+			t.Errorf("repeat %d: %v, %+v", ms, err, c)
+		}
+	}
+}
+
+func TestDuplicateIsImportedWithTheClaimsOwnUpdatedAt(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(&ledgertest.Table{})
+	first, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Active, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Active, 1))
+	if err != nil || !second.Import || !second.Entry.Finding.UpdatedAt.Equal(first.Entry.Finding.UpdatedAt.Time) {
+		t.Errorf("%v: %+v", err, second)
+	}
+}
+
+func TestLongIdsOfAnyScriptHaveKeysWithinDynamoDBsLimits(t *testing.T) {
+	ctx := context.Background()
+	var keys []ledger.Key
+	table := keySpy{&ledgertest.Table{}, &keys}
+	l := newLedger(table)
+	for _, id := range []string{strings.Repeat("漢", 512), strings.Repeat("a", 512)} {
+		for _, check := range []string{"", "C"} {
+			if _, err := l.Claim(ctx, now, auditSignal(check, id, defender.Active, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, k := range keys {
+		if len(k.Partition) > 2048 || len(k.Sort) > 1024 {
+			t.Errorf("keys of %d and %d bytes", len(k.Partition), len(k.Sort))
+		}
+	}
+}
+
+type keySpy struct {
+	ledger.Table
+	keys *[]ledger.Key
+}
+
+func (s keySpy) Get(ctx context.Context, k ledger.Key) (ledger.Record, error) {
+	*s.keys = append(*s.keys, k)
+	return s.Table.Get(ctx, k)
+}
+
+func TestDamagedRecordsAreReported(t *testing.T) {
+	ctx := context.Background()
+	for _, doc := range []string{"", "x", `{"source":"nobody"}`, `{"source":"detect","status":"pending"}`, `{"source":"detect","status":"confirmed","state":"ACTIVE"}`,
+		`{"source":"detect","status":"pending","finding":{},"shown":[{"status":"pending","state":"ARCHIVED"}]}`} {
+		table := &ledgertest.Table{}
+		if err := table.Put(ctx, ledger.Record{Key: ledger.Key{Partition: "finding#f", Sort: "finding"}, Revision: 1, Doc: []byte(doc)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newLedger(table).Claim(ctx, now, auditSignal("", "f", defender.Active, 1)); err == nil || !strings.Contains(err.Error(), "finding#f") {
+			t.Errorf("%q: %v", doc, err)
+		}
+	}
+}
+
+// One record that cannot be read, as after a rollback, must not keep the others from being
+// imported again before Security Hub forgets them.
+func TestDamagedRecordDoesNotHideTheOthers(t *testing.T) {
+	ctx := context.Background()
+	table := &ledgertest.Table{}
+	l := newLedger(table)
+	for _, id := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+		if _, err := l.Claim(ctx, now, auditSignal("CHECK", id, defender.Active, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damaged := ledger.Record{
+		Key: ledger.Key{Partition: "audit#us-east-1#CHECK#0", Sort: "0"}, Revision: 1, Doc: []byte(`{"source":"nobody"}`), Open: true, RefreshShard: "0", RefreshAt: now,
+	}
+	if err := table.Put(ctx, damaged); err != nil {
+		t.Fatal(err)
+	}
+	for name, list := range map[string]func(func([]ledger.Entry) error) error{
+		"due":  func(each func([]ledger.Entry) error) error { return l.Due(ctx, now.Add(24*time.Hour), each) },
+		"open": func(each func([]ledger.Entry) error) error { return l.Open(ctx, "CHECK", each) },
+	} {
+		n := 0
+		err := list(func(entries []ledger.Entry) error { n += len(entries); return nil })
+		if n != 8 || err == nil || !strings.Contains(err.Error(), "CHECK#0 / 0") {
+			t.Errorf("%s: %d of 8 listed, error %v", name, n, err)
+		}
+	}
+}
+
+// A run that is over before it has done all must not leave the same ones for the next.
+func TestEveryShardHasItsTurn(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(&ledgertest.Table{})
+	for i := range 100 {
+		if _, err := l.Claim(ctx, now, auditSignal("", fmt.Sprint(i), defender.Active, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[string]bool{}
+	for hour := range 24 {
+		enough := errors.New("time is over")
+		err := l.Due(ctx, now.Add(time.Duration(2+hour)*time.Hour), func(entries []ledger.Entry) error {
+			for _, e := range entries {
+				seen[e.ID] = true
+			}
+			return enough
+		})
+		if !errors.Is(err, enough) {
+			t.Fatal(err)
+		}
+	}
+	if len(seen) != 100 {
+		t.Errorf("%d of 100 were looked at in a day", len(seen))
+	}
+}
+
+// An item has at most 400 KB, a finding 240 KB.
+// While Security Hub takes nothing, what is confirmed is remembered, and of the claims only
+// the newest.
+func TestUnconfirmedClaimsDoNotPileUp(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(&ledgertest.Table{})
+	claim := func(ms int64) ledger.Claim {
+		t.Helper()
+		s := auditSignal("C", "f", defender.Active, ms)
+		s.Digest = fmt.Sprint(ms)
+		c, err := l.Claim(ctx, now, s)
+		if err != nil || !c.Import {
+			t.Fatalf("claim %d: %+v, %v", ms, c, err)
+		}
+		return c
+	}
+	if err := l.Confirm(ctx, now, claim(1)); err != nil {
+		t.Fatal(err)
+	}
+	for ms := range int64(10) {
+		claim(2 + ms)
+	}
+	err := l.Open(ctx, "C", func(entries []ledger.Entry) error {
+		var shown []string
+		for _, s := range entries[0].Shown {
+			shown = append(shown, fmt.Sprint(s.Status, " ", s.Digest))
+		}
+		if want := []string{"confirmed 1", "pending 8", "pending 9", "pending 10"}; !slices.Equal(shown, want) {
+			t.Errorf("remembers %q, want %q", shown, want)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEntriesFitIntoAnItemWhateverTheyRemember(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(sizeSpy{&ledgertest.Table{}, t})
+	for ms := range int64(8) {
+		s := auditSignal("C", "f", defender.Active, ms+1)
+		s.Finding.ProductFields = map[string]string{}
+		for i := range 47 {
+			s.Finding.ProductFields[fmt.Sprint(i)] = strings.Repeat("€", 1700)
+		}
+		c, err := l.Claim(ctx, now, s)
+		if err != nil || !c.Import || c.Entry.Finding.ProductFields["46"] == "" {
+			t.Fatalf("%v, %+v", err, c)
+		}
+	}
+}
+
+type sizeSpy struct {
+	ledger.Table
+	t *testing.T
+}
+
+func (s sizeSpy) Put(ctx context.Context, r ledger.Record) error {
+	if len(r.Doc) > 395_000 {
+		s.t.Errorf("an item of %d bytes", len(r.Doc))
+	}
+	return s.Table.Put(ctx, r)
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"status":"confirmed","source":"detect","id":"f","state":"ACTIVE","order":{"time":1},"digest":"d","finding":{}}`))
+	f.Add([]byte(`{"status":"unseen","source":"audit","id":"f","finding":null}`))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		ctx := context.Background()
+		table := &ledgertest.Table{}
+		if err := table.Put(ctx, ledger.Record{Key: ledger.Key{Partition: "finding#f", Sort: "finding"}, Revision: 1, Doc: doc}); err != nil {
+			t.Fatal(err)
+		}
+		l := newLedger(table)
+		if c, err := l.Claim(ctx, now, auditSignal("", "f", defender.Active, 2)); err == nil && c.Import && c.Entry.Finding == nil {
+			t.Error("nothing to import")
+		}
+	})
+}

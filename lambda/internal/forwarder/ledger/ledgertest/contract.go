@@ -1,0 +1,120 @@
+package ledgertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+)
+
+// Check reports where an empty table does not behave as the ledger needs it: it is how
+// the table in memory and the one of DynamoDB are known to be alike.
+func Check(ctx context.Context, table ledger.Table) error {
+	c := &checker{ctx: ctx, table: table}
+	c.revisions()
+	c.open()
+	c.due()
+	return errors.Join(c.faults...)
+}
+
+type checker struct {
+	ctx    context.Context
+	table  ledger.Table
+	faults []error
+}
+
+func (c *checker) fault(format string, args ...any) {
+	c.faults = append(c.faults, fmt.Errorf(format, args...))
+}
+
+func (c *checker) put(r ledger.Record) {
+	if err := c.table.Put(c.ctx, r); err != nil {
+		c.fault("put %s / %s: %w", r.Partition, r.Sort, err)
+	}
+}
+
+// revisions: a record is written by whoever read its last state, and by nobody else.
+func (c *checker) revisions() {
+	k := ledger.Key{Partition: "finding#a", Sort: "finding"}
+	if r, err := c.table.Get(c.ctx, k); err != nil || r.Revision != 0 || r.Key != k {
+		c.fault("absent record: %+v, %w", r, err)
+	}
+	first := ledger.Record{Key: k, Revision: 1, Doc: []byte(`{"a":1}`), Expires: time.Unix(2000, 0)}
+	c.put(first)
+	if err := c.table.Put(c.ctx, first); !errors.Is(err, ledger.ErrConflict) {
+		c.fault("second first write: %w", err)
+	}
+	if err := c.table.Put(c.ctx, ledger.Record{Key: k, Revision: 3, Doc: []byte(`{}`)}); !errors.Is(err, ledger.ErrConflict) {
+		c.fault("write over an unread revision: %w", err)
+	}
+	other := ledger.Record{Key: ledger.Key{Partition: "finding#b", Sort: "finding"}, Revision: 2, Doc: []byte(`{}`)}
+	if err := c.table.Put(c.ctx, other); !errors.Is(err, ledger.ErrConflict) {
+		c.fault("second write of what is not there: %w", err)
+	}
+	second := ledger.Record{Key: k, Revision: 2, Doc: []byte(`{"a":2}`), Open: true, RefreshShard: "7", RefreshAt: time.Unix(3000, 0)}
+	c.put(second)
+	r, err := c.table.Get(c.ctx, k)
+	if err != nil || r.Revision != 2 || string(r.Doc) != `{"a":2}` || !r.Open || r.RefreshShard != "7" || !r.RefreshAt.Equal(second.RefreshAt) || !r.Expires.IsZero() {
+		c.fault("read back %+v, %w, want %+v", r, err, second)
+	}
+}
+
+// open: all open records of a partition, page by page, and no others.
+func (c *checker) open() {
+	var want []string
+	for i := range 2*PageSize + 1 {
+		name := fmt.Sprintf("f%04d", i)
+		c.put(ledger.Record{Key: ledger.Key{Partition: "audit#r#C#0", Sort: name}, Revision: 1, Doc: []byte(`{}`), Open: i%10 != 0})
+		if i%10 != 0 {
+			want = append(want, name)
+		}
+	}
+	c.put(ledger.Record{Key: ledger.Key{Partition: "audit#r#C#1", Sort: "f"}, Revision: 1, Doc: []byte(`{}`), Open: true})
+	var got []string
+	for after, more := "", true; more; {
+		page, next, err := c.table.Open(c.ctx, "audit#r#C#0", after)
+		if err != nil {
+			c.fault("open after %q: %w", after, err)
+			return
+		}
+		for _, r := range page {
+			got = append(got, r.Sort)
+		}
+		after, more = next, next != ""
+	}
+	if !slices.Equal(got, want) {
+		c.fault("open: %d records, want %d", len(got), len(want))
+	}
+}
+
+// due: what is due by now, the longest due first, page by page.
+func (c *checker) due() {
+	const n = 2*PageSize + 1
+	for i := range n {
+		at := time.Unix(int64(10_000-i), 0)
+		c.put(ledger.Record{Key: ledger.Key{Partition: "finding#due", Sort: fmt.Sprintf("f%04d", i)}, Revision: 1, Doc: []byte(`{}`), RefreshShard: "3", RefreshAt: at})
+	}
+	var last ledger.Record
+	seen := 0
+	for more := true; more; {
+		page, follow, err := c.table.Due(c.ctx, "3", time.Unix(9_999, 0), last)
+		if err != nil {
+			c.fault("due: %w", err)
+			return
+		}
+		for _, r := range page {
+			if r.RefreshAt.Before(last.RefreshAt) {
+				c.fault("due: %v after %v", r.RefreshAt, last.RefreshAt)
+			}
+			last = r
+			seen++
+		}
+		more = follow && len(page) > 0
+	}
+	if seen != n-1 { // the first is due a second later
+		c.fault("due: %d records, want %d", seen, n-1)
+	}
+}

@@ -1,0 +1,251 @@
+package mapping
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+)
+
+// lifecycleEvent is what AWS IoT publishes about a connection. Everything in it is
+// said by AWS IoT, but for [Mapper.notAWS].
+// https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
+type lifecycleEvent struct {
+	ClientID             string `json:"clientId"`
+	ThingName            string `json:"thingName"`
+	Timestamp            millis `json:"timestamp"`
+	EventType            string `json:"eventType"`
+	SessionIdentifier    string `json:"sessionIdentifier"`
+	PrincipalIdentifier  string `json:"principalIdentifier"`
+	IPAddress            string `json:"ipAddress"`
+	VersionNumber        *int64 `json:"versionNumber"`
+	DisconnectReason     string `json:"disconnectReason"`
+	ConnectFailureReason string `json:"connectFailureReason"`
+}
+
+// disconnectRemedies tell what to do, by disconnect reason.
+var disconnectRemedies = map[string]string{
+	"AUTH_ERROR":         "Check the client's certificate and policies: it tried something that it may not do, or its credentials ended. If the device is not yours, deactivate the certificate.",
+	"FORBIDDEN_ACCESS":   "The client used a topic that is closed to it. Check its firmware and its policy; if the device is not yours, deactivate the certificate.",
+	"DUPLICATE_CLIENTID": "Compare address and principal of both connections. If they differ, look for cloned credentials and give each device its own client ID, enforced by its policy. If they are one device's, its network flaps: lengthen its keep-alive and its wait before it reconnects.",
+}
+
+// duplicateCauses are the two causes of DUPLICATE_CLIENTID, which the event does not tell apart.
+const duplicateCauses = " Another connection took its client ID. Either two devices use one client ID, as with cloned credentials, or one device reconnected over a flapping network before AWS IoT saw that its old connection was gone."
+
+func (m Mapper) disconnect(e defender.Envelope) (signal.Signal, error) {
+	l, err := decodeLifecycle(defender.SecurityDisconnects, e)
+	if err != nil {
+		return signal.Signal{}, err
+	}
+	if l.DisconnectReason == "" {
+		return signal.Signal{}, errors.New("disconnect event names no disconnectReason")
+	}
+	f := m.connection(defender.SecurityDisconnects, e, l, l.DisconnectReason)
+	f.Title = disconnectTitle(l.who(), l.DisconnectReason)
+	f.Description = fmt.Sprintf("AWS IoT ended the connection of %s with reason %s.", l.whoLower(), l.DisconnectReason) + l.details() + errorActionNote(defender.SecurityDisconnects, e)
+	if l.DisconnectReason == "DUPLICATE_CLIENTID" {
+		f.Description += duplicateCauses
+	}
+	f.FindingProviderFields = unusual(m.disconnectSeverity(l.DisconnectReason))
+	f.Remediation = disconnectRemedy(l.DisconnectReason)
+	f.ProductFields["DisconnectReason"] = l.DisconnectReason
+	f = m.notAWS(f, defender.SecurityDisconnects, e, l.ClientID, l.DisconnectReason)
+	s := l.signal(defender.SecurityDisconnects, e, f)
+	if by := publisher(e, l.ClientID); by != "" {
+		s = m.forged(s, defender.SecurityDisconnects, by, e.Time)
+	}
+	return s, nil
+}
+
+func (m Mapper) refusedConnection(e defender.Envelope) (signal.Signal, error) {
+	l, err := decodeLifecycle(defender.RefusedConnections, e)
+	if err != nil {
+		return signal.Signal{}, err
+	}
+	reason := l.ConnectFailureReason
+	if reason == "" {
+		reason = "UNKNOWN"
+	}
+	f := m.connection(defender.RefusedConnections, e, l, reason)
+	f.Title = refusedTitle(l.who(), reason)
+	f.Description = fmt.Sprintf("AWS IoT did not let %s connect, or not publish to its last-will topic (%s).", l.whoLower(), reason) + l.details() + errorActionNote(defender.RefusedConnections, e)
+	f.Remediation = refusedRemedy()
+	f.ProductFields["ConnectFailureReason"] = reason
+	f = m.notAWS(f, defender.RefusedConnections, e, l.ClientID, reason)
+	s := l.signal(defender.RefusedConnections, e, f)
+	if by := publisher(e, l.ClientID); by != "" {
+		return m.forged(s, defender.RefusedConnections, by, e.Time), nil
+	}
+	s.Bound = m.inventedClients(e, l)
+	return s, nil
+}
+
+// inventedClients limits the client IDs with which one certificate is refused: a client that
+// is refused chooses its ID. Refusals without a principal share one limit.
+func (m Mapper) inventedClients(e defender.Envelope, l lifecycleEvent) *signal.Bound {
+	const source = defender.RefusedConnections
+	principal := l.PrincipalIdentifier
+	group := []string{"principal", principal}
+	who := "Principal " + principal
+	if principal == "" {
+		who = "A client without a principal"
+	}
+	f := m.shared(source, group)
+	f.Title = fmt.Sprintf("%s was refused connections with more than %d client IDs.", who, defender.MaxEventTypes)
+	f.Description = f.Title + " Those that have no finding of their own share this one; the last was " + l.ClientID + ". It ends when no more come for the quiet time."
+	f.Remediation = remedy("Whoever holds this certificate tries one client ID after the other. If it is one device's, deactivate it. If many devices share it, as for provisioning, check its policy.", policiesURL)
+	fields := pairs{"ClientId": l.ClientID}
+	fields.set("Principal", principal)
+	fields.set("SourceIp", l.IPAddress)
+	f.ProductFields = fields
+	other := pairs{}
+	other.set("Principal", principal)
+	id := principal
+	if id == "" {
+		id = "unknown principal"
+	}
+	f.Resources = []defender.Resource{m.here().client(id, other)}
+	return &signal.Bound{Group: groupOf(source, group...), Over: m.over(source, f, e.Time)}
+}
+
+// disconnectSeverity is the severity that the deployment gives the reason, else the source's.
+func (m Mapper) disconnectSeverity(reason string) defender.Severity {
+	return m.Severities.Disconnects[reason].Or(m.severity(defender.SecurityDisconnects))
+}
+
+func disconnectTitle(who, reason string) string { return who + " was disconnected: " + reason + "." }
+
+func disconnectRemedy(reason string) *defender.Remediation {
+	text := disconnectRemedies[reason]
+	if text == "" {
+		text = "Check the client's certificate, policies and firmware."
+	}
+	return remedy(text, lifecycleURL)
+}
+
+func refusedTitle(who, reason string) string {
+	return who + " was refused a connection: " + reason + "."
+}
+
+func refusedRemedy() *defender.Remediation {
+	return remedy("If the device is yours, allow iot:Connect for its client id and iot:Publish for its last-will topic in the policy of its certificate. If it is not, deactivate the certificate.", policiesURL)
+}
+
+func decodeLifecycle(source defender.Source, e defender.Envelope) (lifecycleEvent, error) {
+	var l lifecycleEvent
+	if err := json.Unmarshal(e.Payload, &l); err != nil {
+		return l, fmt.Errorf("lifecycle event is not the JSON that AWS IoT publishes: %w", err)
+	}
+	if l.ClientID == "" {
+		l.ClientID = topicClient(source, e.Topic)
+	}
+	if l.ClientID == "" {
+		return l, errors.New("lifecycle event names no clientId")
+	}
+	if known(e.ClientID) != "" {
+		l.ThingName = "" // a client may have published it, and name another's thing
+	}
+	return l, nil
+}
+
+// topicClient is the client id at the end of a lifecycle event's topic, "" for other topics.
+func topicClient(source defender.Source, topic string) string {
+	client, ok := strings.CutPrefix(topic, strings.TrimSuffix(source.Info().TopicFilter, "#"))
+	if !ok {
+		return ""
+	}
+	return client
+}
+
+// connection is the part that findings about a connection share.
+func (m Mapper) connection(source defender.Source, e defender.Envelope, l lifecycleEvent, reason string) defender.Finding {
+	p := m.here()
+	f := m.finding(defender.FindingID(source, m.Region, l.ClientID, reason), ruleGenerator(source))
+	f.FindingProviderFields = unusual(m.severity(source))
+	f.SourceURL = p.deviceURL(l.ThingName)
+	fields := pairs{"ClientId": l.ClientID}
+	fields.set("ThingName", l.ThingName)
+	fields.set("Principal", l.PrincipalIdentifier)
+	fields.set("SourceIp", l.IPAddress)
+	fields.set("SessionIdentifier", l.SessionIdentifier)
+	fields.set("EventType", l.EventType)
+	if l.VersionNumber != nil {
+		fields.set("VersionNumber", strconv.FormatInt(*l.VersionNumber, 10))
+	}
+	envelopeFields(fields, e)
+	if claim := topicClient(source, e.Topic); claim != "" && claim != l.ClientID {
+		fields.set("TopicMismatch", claim)
+	}
+	f.ProductFields = fields
+	if l.ThingName != "" {
+		f.Resources = append(f.Resources, p.thing(l.ThingName))
+	} else {
+		other := pairs{"ClientId": l.ClientID}
+		other.set("Principal", l.PrincipalIdentifier)
+		f.Resources = append(f.Resources, p.client(l.ClientID, other))
+	}
+	return f
+}
+
+// signal orders by session and version number where there are any.
+func (l lifecycleEvent) signal(source defender.Source, e defender.Envelope, f defender.Finding) signal.Signal {
+	order := signal.Order{Time: e.Time}
+	if l.Timestamp > 0 {
+		order.Time = int64(l.Timestamp)
+	}
+	if l.SessionIdentifier != "" && l.VersionNumber != nil {
+		order.Session, order.Version = l.SessionIdentifier, *l.VersionNumber
+	}
+	at := e.Time
+	if e.RuleError != "" {
+		at = order.Time
+	}
+	return signal.New(source, f, at, order, l.PrincipalIdentifier, l.IPAddress)
+}
+
+func (l lifecycleEvent) who() string {
+	if l.ThingName != "" {
+		return "Registered thing " + l.ThingName
+	}
+	return "Client " + l.ClientID
+}
+
+func (l lifecycleEvent) whoLower() string {
+	if l.ThingName != "" {
+		return "registered thing " + l.ThingName + " (client id " + l.ClientID + ")"
+	}
+	return "client " + l.ClientID
+}
+
+func (l lifecycleEvent) details() string {
+	text := ""
+	if l.PrincipalIdentifier != "" {
+		text += " Principal: " + l.PrincipalIdentifier + "."
+	}
+	if l.IPAddress != "" {
+		text += " Source address: " + l.IPAddress + "."
+	}
+	return text
+}
+
+// envelopeFields are the product fields that every message of a rule gives.
+func envelopeFields(fields pairs, e defender.Envelope) {
+	fields.set("Topic", e.Topic)
+	fields.set("RuleError", e.RuleError)
+}
+
+// errorActionNote says what a rule's error action loses.
+func errorActionNote(source defender.Source, e defender.Envelope) string {
+	switch {
+	case e.RuleError == "":
+		return ""
+	case source.Info().FromDevice:
+		return " The rule's action failed and its error action delivered this: principal, source address and time are lost, the time shown is that of the queue."
+	}
+	return " The rule's action failed and its error action delivered this: the time at which the rule saw it is lost."
+}

@@ -1,0 +1,149 @@
+// Package mapping makes signals, and their findings, of what the sources say. Titles,
+// types, product fields and resources follow the findings that AWS's own integration
+// sends, so that filters and insights made for one work for the other.
+//
+// A finding's id names what is wrong with which thing, never a time; docs/findings.md is
+// the table of identity, severity, order and end for each source.
+package mapping
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+)
+
+// Mapper makes findings for one account and Region.
+type Mapper struct {
+	// Account, Partition and Region into which findings are imported.
+	Account, Partition, Region string
+	// EventTopic is the topic filter of device events.
+	EventTopic string
+	// Severities are those that the deployment changes.
+	Severities defender.Severities
+	// Live are the behaviors that the self-managed engine judges.
+	Live defender.LiveBehaviors
+}
+
+// Origin is where a message of a source comes from. Account and Region may differ from
+// the Mapper's where a topic of another account or Region feeds the queue.
+type Origin struct {
+	Account, Region string
+	// Sent is when the message was sent, by AWS's clock.
+	Sent time.Time
+}
+
+// Rule makes the signal of a message that an IoT rule wrote. An error means that no
+// repetition will make a finding of it.
+func (m Mapper) Rule(source defender.Source, e defender.Envelope, sent time.Time) (signal.Signal, error) {
+	if e.Time <= 0 {
+		e.Time = sent.UnixMilli()
+	}
+	s, err := m.rule(source, e)
+	return s.NotAfter(sent), err
+}
+
+func (m Mapper) rule(source defender.Source, e defender.Envelope) (signal.Signal, error) {
+	switch source {
+	case defender.RejectedReports:
+		return m.rejectedReport(e)
+	case defender.SecurityDisconnects:
+		return m.disconnect(e)
+	case defender.RefusedConnections:
+		return m.refusedConnection(e)
+	case defender.DeviceEvents:
+		return m.deviceEvent(e)
+	}
+	return signal.Signal{}, fmt.Errorf("source %s does not come from a rule", source)
+}
+
+// finding is the frame that all findings share.
+func (m Mapper) finding(id, generator string) defender.Finding {
+	return defender.Finding{
+		ID:           id,
+		ProductARN:   defender.DefaultProductARN(m.Partition, m.Region, m.Account),
+		GeneratorID:  generator,
+		AWSAccountID: m.Account,
+		RecordState:  defender.Active,
+	}
+}
+
+// severity of a source's findings.
+func (m Mapper) severity(source defender.Source) defender.Severity {
+	return m.Severities.Sources[source].Or(source.Info().Severity)
+}
+
+func unusual(severity defender.Severity) defender.FindingProviderFields {
+	return defender.FindingProviderFields{
+		Severity: defender.FindingSeverity{Label: severity.String()},
+		Types:    []string{defender.TypeUnusualBehaviors},
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// ruleGenerator is the GeneratorId of findings whose source is a rule.
+func ruleGenerator(source defender.Source) string { return "defenderhub/" + source.String() }
+
+// place is where a resource lives.
+type place struct{ partition, account, region string }
+
+func (m Mapper) here() place { return place{m.Partition, m.Account, m.Region} }
+
+func (m Mapper) at(o Origin) place {
+	p := m.here()
+	if o.Account != "" {
+		p.account = o.Account
+	}
+	if o.Region != "" {
+		p.region = o.Region
+	}
+	return p
+}
+
+func (p place) resource(kind, id string, other map[string]string) defender.Resource {
+	r := defender.Resource{Type: kind, ID: id, Partition: p.partition, Region: p.region}
+	if len(other) > 0 {
+		r.Details = &defender.ResourceDetails{Other: other}
+	}
+	return r
+}
+
+// thingType is the ASFF type of a registered thing.
+const thingType = "AwsIotRegisteredThing"
+
+// thing is the resource of a thing, as AWS's own findings show it.
+func (p place) thing(name string) defender.Resource {
+	return p.resource(thingType, name, map[string]string{
+		"SourceUrl": p.thingURL(name),
+		"ThingArn":  p.arn("thing/" + name),
+	})
+}
+
+// client is the resource of a client that is not known to be a thing. AWS names no
+// ASFF type for it.
+func (p place) client(id string, other map[string]string) defender.Resource {
+	return p.resource("Other", id, other)
+}
+
+func (p place) arn(resource string) string {
+	return "arn:" + p.partition + ":iot:" + p.region + ":" + p.account + ":" + resource
+}
+
+// pairs are product fields: set leaves out what is empty.
+type pairs map[string]string
+
+func (p pairs) set(key, value string) {
+	if value != "" {
+		p[key] = value
+	}
+}

@@ -1,0 +1,91 @@
+package mapping_test
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+)
+
+// A finding that is just made is as the program restates it, and from one that an older
+// program made all that is restated follows.
+func TestRestatedFindingIsAsNew(t *testing.T) {
+	m, sources := wholeEngine(), map[defender.Source]bool{}
+	for name, signals := range recorded(t) {
+		for _, s := range signals {
+			if s.Finding.RecordState != defender.Active {
+				continue
+			}
+			sources[s.Source] = true
+			if got := m.Restate(s.Source, s.Profile, s.Behavior, s.Finding); !reflect.DeepEqual(got, s.Finding) {
+				t.Errorf("%s is restated as\n%+v\nwant\n%+v", name, got, s.Finding)
+			}
+			old := s.Finding
+			old.Title, old.Remediation = "Old title", nil
+			old.FindingProviderFields.Types = []string{"Effects"}
+			old.FindingProviderFields.Severity.Label = "INFORMATIONAL"
+			if got := m.Restate(s.Source, s.Profile, s.Behavior, old); !reflect.DeepEqual(got, s.Finding) {
+				t.Errorf("%s of an older program is restated as\n%+v\nwant\n%+v", name, got, s.Finding)
+			}
+		}
+	}
+	for _, s := range defender.Sources() {
+		if !sources[s] {
+			t.Errorf("no active finding of %s was restated", s)
+		}
+	}
+}
+
+// The finding of a further connection is the thing's, also where it is restated.
+func TestEventOfAFurtherConnectionIsTheThings(t *testing.T) {
+	m := mapper("us-east-1")
+	e := defender.Envelope{Topic: "defenderhub/events/pump-7", Time: 1, ClientID: "pump-7#2", Principal: "p", Payload: []byte(`{"type":"tamper"}`)}
+	apart, err := m.Rule(defender.DeviceEvents, e, sent)
+	if err != nil || apart.Finding.ID != "defenderhub/device-event/us-east-1/pump-7%232/tamper" || apart.Finding.ProductFields["TopicMismatch"] != "pump-7" {
+		t.Errorf("a device of its own: %v, %s, %v", err, apart.Finding.ID, apart.Finding.ProductFields)
+	}
+	e.Thing = "pump-7"
+	s, err := m.Rule(defender.DeviceEvents, e, sent)
+	f := s.Finding
+	if err != nil || f.ID != "defenderhub/device-event/us-east-1/pump-7/tamper" || f.Title != "Device pump-7 reports tamper." ||
+		f.ProductFields["TopicMismatch"] != "" || f.ProductFields["ClientId"] != "pump-7#2" || f.ProductFields["ThingName"] != "pump-7" || f.Resources[0].ID != "pump-7" {
+		t.Errorf("%v, %+v", err, f)
+	}
+	if got := m.Restate(s.Source, "", "", f); !reflect.DeepEqual(got, f) {
+		t.Errorf("restated as %+v, want %+v", got, f)
+	}
+	e.ClientID, e.Thing = "pump-7", ""
+	if s, err := m.Rule(defender.DeviceEvents, e, sent); err != nil || s.Finding.ID != f.ID {
+		t.Errorf("of the first connection: %v, %s", err, s.Finding.ID)
+	}
+}
+
+func TestRestatedSeverity(t *testing.T) {
+	all := recorded(t)
+	sources := map[defender.Source]defender.Severity{}
+	for _, s := range defender.Sources() {
+		sources[s] = defender.Critical
+	}
+	engine := wholeEngine()
+	engine.Live.Add("p", "b", defender.Low)
+	for name, c := range map[string]struct {
+		mapper mapping.Mapper
+		want   map[string]string
+	}{
+		"of the source": {mapping.Mapper{Severities: defender.Severities{Sources: sources}, Live: wholeEngine().Live}, map[string]string{
+			"disconnected": "CRITICAL", "connect-failed": "CRITICAL", "report-rejected": "CRITICAL", "audit": "CRITICAL", "check-summary": "CRITICAL",
+			"detect": "CRITICAL", "behavior-count": "CRITICAL", "behavior-silent-agent": "HIGH", "device-event": "HIGH",
+		}},
+		"of the behavior": {engine, map[string]string{"behavior-count": "LOW", "behavior-silent-agent": "HIGH"}},
+		"of a behavior by name": {mapping.Mapper{Severities: defender.Severities{Behaviors: map[string]defender.Severity{"b": defender.Informational, "MessagesPub": defender.High}}, Live: engine.Live},
+			map[string]string{"behavior-count": "INFORMATIONAL", "detect": "HIGH"}},
+	} {
+		for of, want := range c.want {
+			s := all[of][0]
+			if got := c.mapper.Restate(s.Source, s.Profile, s.Behavior, s.Finding).FindingProviderFields.Severity.Label; got != want {
+				t.Errorf("%s, %s: %s, want %s", name, of, got, want)
+			}
+		}
+	}
+}

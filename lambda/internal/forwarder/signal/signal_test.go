@@ -1,0 +1,118 @@
+package signal_test
+
+import (
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+)
+
+func state(active bool) defender.RecordState {
+	if active {
+		return defender.Active
+	}
+	return defender.Archived
+}
+
+func at(ms int64, s defender.RecordState) signal.Signal {
+	return signal.New(defender.DetectNotifications, defender.Finding{ID: "f", RecordState: s}, ms, signal.Order{Time: ms})
+}
+
+func TestMergeIsTheNewestWithTheEarliestTime(t *testing.T) {
+	merged := signal.Merge([]signal.Signal{at(30, defender.Archived), at(10, defender.Active), at(20, defender.Active)})
+	if merged.Finding.RecordState != defender.Archived || merged.Time != 30 || merged.First != 10 || !merged.Raised {
+		t.Errorf("got %s at %d, first %d, raised %v", merged.Finding.RecordState, merged.Time, merged.First, merged.Raised)
+	}
+}
+
+func TestAtTheSameTimeAFindingHolds(t *testing.T) {
+	for _, merged := range []signal.Signal{
+		signal.Merge([]signal.Signal{at(1, defender.Active), at(1, defender.Archived)}),
+		signal.Merge([]signal.Signal{at(1, defender.Archived), at(1, defender.Active)}),
+	} {
+		if merged.Finding.RecordState != defender.Active {
+			t.Errorf("got %s", merged.Finding.RecordState)
+		}
+	}
+}
+
+func TestDigestIgnoresTimesAndSeesContent(t *testing.T) {
+	finding := defender.Finding{ID: "f", Title: "t", RecordState: defender.Active, ProductFields: map[string]string{"SessionIdentifier": "a"}}
+	other := finding
+	other.ProductFields = map[string]string{"SessionIdentifier": "b"}
+	other.FindingProviderFields.RelatedFindings = []defender.RelatedFinding{{ID: "of another run"}}
+	a := signal.New(defender.DeviceEvents, finding, 1, signal.Order{Time: 1}, "x")
+	if b := signal.New(defender.DeviceEvents, other, 2, signal.Order{Time: 2}, "x"); a.Digest != b.Digest {
+		t.Error("a repeat of another session or run has another digest")
+	}
+	if b := signal.New(defender.DeviceEvents, finding, 1, signal.Order{Time: 1}, "y"); a.Digest == b.Digest {
+		t.Error("another substance has the same digest")
+	} else if b := signal.New(defender.DeviceEvents, other, 1, signal.Order{Time: 1}); len(b.Finding.FindingProviderFields.RelatedFindings) != 1 {
+		t.Error("the related finding is lost")
+	}
+}
+
+func TestNotAfterBoundsEveryTime(t *testing.T) {
+	s := at(5000, defender.Active).NotAfter(time.UnixMilli(3000))
+	if s.Time != 3000 || s.First != 3000 || s.Order.Time != 3000 {
+		t.Errorf("got %d, %d, %d", s.Time, s.First, s.Order.Time)
+	}
+}
+
+// history is what a client's lifecycle can be: sessions, numbers that rise and restart
+// at 0 after an hour offline, timestamps that are good to 2 minutes.
+func history(t *rapid.T) []signal.Order {
+	var orders []signal.Order
+	clock, version := int64(1_700_000_000_000), int64(0)
+	for i := range rapid.IntRange(2, 8).Draw(t, "sessions") {
+		if i > 0 {
+			if rapid.Bool().Draw(t, "offline for long") {
+				clock += rapid.Int64Range(60, 600).Draw(t, "minutes") * 60_000
+				version = 0
+			} else {
+				clock += rapid.Int64Range(0, 3_000_000).Draw(t, "ms")
+				version += rapid.Int64Range(1, 3).Draw(t, "step")
+			}
+		}
+		skew := rapid.Int64Range(-120_000, 120_000).Draw(t, "skew")
+		orders = append(orders, signal.Order{Time: clock + skew, Session: "s" + strconv.Itoa(i), Version: version})
+	}
+	return orders
+}
+
+func TestLifecycleEventsAreOrderedByNumberWithinARowAndByTimeBetweenRows(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		orders := history(t)
+		for i, a := range orders {
+			for j, b := range orders {
+				want := min(1, max(-1, i-j))
+				if got := a.Compare(b); got != want {
+					t.Fatalf("event %d %+v against event %d %+v: %d, want %d", i, a, j, b, got, want)
+				}
+			}
+		}
+	})
+}
+
+func TestAnyOrderOfMergingGivesTheSameSignal(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		signals := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
+			f := defender.Finding{ID: "f", Title: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "title"), RecordState: state(rapid.Bool().Draw(t, "active"))}
+			f.FindingProviderFields.Severity.Label = rapid.SampledFrom([]string{"LOW", "HIGH"}).Draw(t, "severity")
+			ms := rapid.Int64Range(0, 5).Draw(t, "time")
+			s := signal.New(defender.DetectNotifications, f, ms, signal.Order{Time: ms})
+			s.Inherits = f.RecordState == defender.Archived
+			return s
+		}), 2, 6).Draw(t, "signals")
+		shuffled := rapid.Permutation(slices.Concat(signals, signals[:1])).Draw(t, "shuffled")
+		a, b := signal.Merge(slices.Clone(signals)), signal.Merge(shuffled)
+		if a.Order != b.Order || a.Finding.RecordState != b.Finding.RecordState || a.Finding.Title != b.Finding.Title || a.First != b.First || a.Raised != b.Raised || a.Finding.FindingProviderFields.Severity != b.Finding.FindingProviderFields.Severity {
+			t.Fatalf("got %+v and %+v", a, b)
+		}
+	})
+}

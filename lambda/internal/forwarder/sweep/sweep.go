@@ -1,0 +1,265 @@
+// Package sweep archives the findings of behaviors that the self-managed engine judges
+// no more: no transition will ever end them.
+//
+// A marker in the ledger's table names the live behaviors of whoever raised a finding or
+// swept last, and how often all findings were swept since. While it names the present
+// ones and they were swept, there is nothing to do. It is written before a finding is
+// raised, so that behaviors that came and went between two runs of the schedule leave
+// nothing behind, and it is counted up only after a complete sweep. Everything is swept
+// twice: an invocation from before a deployment may raise a finding after the first time.
+// Nor does such an invocation end what was raised since: it stops where others, who began
+// later, have changed the marker.
+package sweep
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+)
+
+// Findings lists the findings of the self-managed engine that may have to be archived.
+type Findings interface {
+	OpenBehaviors(ctx context.Context, each func([]ledger.Entry) error) error
+}
+
+// Deliverer brings signals into Security Hub.
+type Deliverer interface {
+	Deliver(context.Context, time.Time, []signal.Signal) map[string]delivery.Outcome
+}
+
+// Sweeper is safe for concurrent use.
+type Sweeper struct {
+	Table    ledger.Table
+	Findings Findings
+	Deliver  Deliverer
+	Region   string
+	Live     defender.LiveBehaviors
+	Log      *slog.Logger
+
+	announced atomic.Bool
+}
+
+// ErrHubOff ends a sweep while Security Hub is not enabled.
+var ErrHubOff = errors.New("security hub is off")
+
+// marker is what the ledger's table remembers. Live is the text form.
+type marker struct {
+	Live string `json:"live"`
+	// Said is when the newest invocation began that named Live, in ms since 1970, SweptAt
+	// when the last of the Sweeps began.
+	Said    int64 `json:"said"`
+	Sweeps  int   `json:"sweeps,omitempty"`
+	SweptAt int64 `json:"sweptAt,omitempty"`
+
+	revision int64
+}
+
+const (
+	// sweeps are how many are enough, and apart is the time between them: the longest that
+	// an invocation lasts.
+	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+	sweeps = 2
+	apart  = 15 * time.Minute
+	// attempts to write bound how often invocations may get in each other's way.
+	attempts = 10
+)
+
+func (s *Sweeper) key() ledger.Key {
+	return ledger.Key{Partition: "behaviors#" + s.Region, Sort: "swept"}
+}
+
+func (s *Sweeper) load(ctx context.Context) (marker, error) {
+	r, err := s.Table.Get(ctx, s.key())
+	if err != nil {
+		return marker{}, fmt.Errorf("read which behaviors were swept: %w", err)
+	}
+	m := marker{revision: r.Revision}
+	if r.Revision > 0 {
+		if err := json.Unmarshal(r.Doc, &m); err != nil {
+			return marker{}, fmt.Errorf("marker of swept behaviors is not JSON: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// save fails with ledger.ErrConflict where another invocation has written first.
+func (s *Sweeper) save(ctx context.Context, m *marker) error {
+	doc, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("marker of swept behaviors: %w", err)
+	}
+	m.revision++
+	if err := s.Table.Put(ctx, ledger.Record{Key: s.key(), Revision: m.revision, Doc: doc}); err != nil {
+		return fmt.Errorf("write which behaviors are live: %w", err)
+	}
+	return nil
+}
+
+// change changes the marker, until nobody else writes in between. f reports whether there
+// is anything to change.
+func (s *Sweeper) change(ctx context.Context, f func(*marker) bool) (marker, error) {
+	for range attempts {
+		m, err := s.load(ctx)
+		if err != nil || !f(&m) {
+			return m, err
+		}
+		if err := s.save(ctx, &m); !errors.Is(err, ledger.ErrConflict) {
+			return m, err
+		}
+	}
+	return marker{}, fmt.Errorf("write which behaviors are live after %d attempts: %w", attempts, ledger.ErrConflict)
+}
+
+// name makes the marker name this invocation's live behaviors, unless one that began later
+// has named some. It reports whether it did.
+func (s *Sweeper) name(m *marker, now time.Time) bool {
+	if m.revision > 0 && m.Said >= now.UnixMilli() {
+		return false
+	}
+	if live := s.Live.String(); m.revision == 0 || m.Live != live {
+		*m = marker{Live: live, revision: m.revision}
+	}
+	m.Said = now.UnixMilli()
+	return true
+}
+
+// Announce has to be called before a finding is raised. It costs a read and a write for
+// each process. now is the invocation's time.
+func (s *Sweeper) Announce(ctx context.Context, now time.Time) error {
+	if s.announced.Load() {
+		return nil
+	}
+	_, err := s.change(ctx, func(m *marker) bool { return s.name(m, now) })
+	s.announced.Store(err == nil)
+	return err
+}
+
+// Sweep archives what is active and of no live behavior, if that was not done since the
+// live behaviors changed; else it costs a read. What it does not come to before the end of
+// ctx is left for the next one.
+func (s *Sweeper) Sweep(ctx context.Context, now time.Time) (archived int, err error) {
+	live := s.Live.String()
+	m, err := s.change(ctx, func(m *marker) bool { return (m.revision == 0 || m.Live != live) && s.name(m, now) })
+	if err != nil {
+		return 0, err
+	}
+	if m.Live != live || m.Sweeps >= sweeps || m.Sweeps > 0 && now.Before(time.UnixMilli(m.SweptAt).Add(apart)) {
+		return 0, nil
+	}
+	tried := 0
+	var failed error
+	err = s.Findings.OpenBehaviors(ctx, func(entries []ledger.Entry) error {
+		gone := s.gone(entries, now)
+		if len(gone) == 0 {
+			return ctx.Err()
+		}
+		// Who listed these before others announced themselves must not end what those raised.
+		latest, err := s.load(ctx)
+		if err != nil {
+			return err
+		}
+		if latest.Live != live || latest.Sweeps != m.Sweeps {
+			return errOvertaken
+		}
+		tried += len(gone)
+		done, err := s.deliver(ctx, now, gone)
+		archived += done
+		if errors.Is(err, errAgain) {
+			failed, err = err, nil
+		}
+		return err
+	})
+	if err == nil {
+		err = failed
+	}
+	s.Log.Info("findings of removed behaviors archived", "tried", tried, "complete", err == nil)
+	if errors.Is(err, errOvertaken) {
+		return archived, nil
+	}
+	if err != nil {
+		return archived, err
+	}
+	_, err = s.change(ctx, func(latest *marker) bool {
+		if latest.Live != live || latest.Sweeps != m.Sweeps {
+			return false
+		}
+		latest.Sweeps, latest.SweptAt = m.Sweeps+1, now.UnixMilli()
+		return true
+	})
+	return archived, err
+}
+
+var (
+	errOvertaken = errors.New("another invocation has swept, or has other live behaviors")
+	errAgain     = errors.New("findings of removed behaviors were not archived")
+)
+
+// Archive archives those of entries that are of no live behavior and returns the others. What
+// has to be tried again is due again.
+func (s *Sweeper) Archive(ctx context.Context, now time.Time, entries []ledger.Entry) (rest []ledger.Entry, archived int, err error) {
+	gone := s.gone(entries, now)
+	if len(gone) == 0 {
+		return entries, 0, nil
+	}
+	ids := map[string]bool{}
+	for _, g := range gone {
+		ids[g.Finding.ID] = true
+	}
+	for _, e := range entries {
+		if !ids[e.ID] {
+			rest = append(rest, e)
+		}
+	}
+	archived, err = s.deliver(ctx, now, gone)
+	if errors.Is(err, errAgain) {
+		err = nil
+	}
+	return rest, archived, err
+}
+
+// gone are the signals that end the findings of behaviors that are not live. They come
+// just after what they end, so that whatever was said since stands. An end that is only
+// not confirmed is left to the schedule.
+func (s *Sweeper) gone(entries []ledger.Entry, now time.Time) []signal.Signal {
+	var all []signal.Signal
+	for _, e := range entries {
+		if e.Source != defender.BehaviorTransitions || e.State != defender.Active || s.Live.Has(e.Profile, e.Behavior) {
+			continue
+		}
+		end := signal.New(e.Source, mapping.Removed(*e.Finding), now.UnixMilli(), signal.Order{Time: e.Order.Time + 1})
+		end.Profile, end.Behavior = e.Profile, e.Behavior
+		all = append(all, end)
+	}
+	return all
+}
+
+// deliver returns how many findings were archived. It fails with errAgain where one has to be
+// tried again.
+func (s *Sweeper) deliver(ctx context.Context, now time.Time, signals []signal.Signal) (archived int, err error) {
+	worst := delivery.Outcome{}
+	for _, o := range s.Deliver.Deliver(ctx, now, signals) {
+		if o.Verdict == delivery.Done {
+			archived++
+		}
+		worst = delivery.Worst(worst, o)
+	}
+	switch worst.Verdict {
+	case delivery.HubOff:
+		return archived, ErrHubOff
+	case delivery.Retry, delivery.Failing:
+		if ctx.Err() == nil {
+			return archived, fmt.Errorf("%w: %s", errAgain, worst.Reason)
+		}
+	}
+	return archived, ctx.Err()
+}

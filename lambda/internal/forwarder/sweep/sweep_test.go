@@ -1,0 +1,317 @@
+package sweep_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/securityhubtest"
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/importer"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
+	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
+)
+
+const (
+	account = "123456789012"
+	region  = "us-east-1"
+)
+
+var start = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
+
+var errCrash = errors.New("the function was killed")
+
+// world is a ledger, a Security Hub, and invocations that take one step at a time: before
+// and after each call they wait to be told to go on, or to crash.
+type world struct {
+	now     time.Time
+	table   ledgertest.Table
+	hub     *securityhubtest.Hub
+	book    *ledger.Ledger
+	deliver *delivery.Delivery
+	running []*invocation
+}
+
+type invocation struct {
+	message *message // nil for a sweep
+	waiting chan struct{}
+	proceed chan error
+	done    chan error
+	crashed bool
+}
+
+type invocationKey struct{}
+
+// step is called by invocations. After a crash nothing that one does has an effect.
+func step(ctx context.Context, _ string, _ bool) error {
+	i, ok := ctx.Value(invocationKey{}).(*invocation)
+	if !ok {
+		return nil
+	}
+	if i.crashed {
+		return errCrash
+	}
+	i.waiting <- struct{}{}
+	return <-i.proceed
+}
+
+// dying is over once its invocation has crashed.
+type dying struct {
+	context.Context
+	i *invocation
+}
+
+func (d dying) Err() error {
+	if d.i.crashed {
+		return context.Canceled
+	}
+	return d.Context.Err()
+}
+
+func newWorld(t interface{ Fatal(...any) }) *world {
+	w := &world{now: start}
+	service := securityhubtest.New(securityhubtest.Config{Now: func() time.Time { return w.now }})
+	w.hub = service.Hub(account, region)
+	if err := w.hub.Enable(securityhubtest.Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	w.table.Step = step
+	w.book = ledger.New(&w.table, region, defender.DefaultQuietTime)
+	w.deliver = &delivery.Delivery{
+		Ledger:   w.book,
+		Importer: importer.New(ledgertest.Imports{API: securityhub.NewFromConfig(inprocess.Config(service, account, region)), Step: step}, func(int64) int64 { return 0 }),
+		Metrics:  emf.New(defender.MetricDimensionForwarder, "f", io.Discard, func() time.Time { return w.now }), Log: slog.New(slog.DiscardHandler),
+	}
+	return w
+}
+
+// process is one process of the function, with the live behaviors of its deployment.
+func (w *world) process(live defender.LiveBehaviors) *sweep.Sweeper {
+	return &sweep.Sweeper{Table: &w.table, Findings: w.book, Deliver: w.deliver, Region: region, Live: live, Log: slog.New(slog.DiscardHandler)}
+}
+
+func live(behaviors ...string) defender.LiveBehaviors {
+	l := defender.LiveBehaviors{}
+	for _, b := range behaviors {
+		l.Add("p", b, defender.SeverityDefault)
+	}
+	return l
+}
+
+// message is a transition of a behavior.
+type message struct {
+	behavior string
+	state    defender.RecordState
+	ms       int64
+}
+
+const prefix, suffix = "defenderhub/behavior/us-east-1/p/", "/thing"
+
+// signal is what the mapper makes of the message under some live behaviors.
+func (m message) signal(l defender.LiveBehaviors) signal.Signal {
+	f := defender.Finding{
+		ID: prefix + m.behavior + suffix, ProductARN: defender.DefaultProductARN("aws", region, account), GeneratorID: "test", AWSAccountID: account,
+		Title: "t", Description: "d", RecordState: m.state, Resources: []defender.Resource{{Type: "Other", ID: "thing"}},
+	}
+	f.FindingProviderFields.Severity.Label = "MEDIUM"
+	f.FindingProviderFields.Types = []string{defender.TypeUnusualBehaviors}
+	order := signal.Order{Time: m.ms}
+	if m.state == defender.Active && !l.Has("p", m.behavior) {
+		f.RecordState = defender.Archived
+		order.Time++
+	}
+	s := signal.New(defender.BehaviorTransitions, f, m.ms, order)
+	s.Profile, s.Behavior = "p", m.behavior
+	return s
+}
+
+// bring delivers a message as the handler does.
+func (w *world) bring(ctx context.Context, s *sweep.Sweeper, now time.Time, m message) error {
+	message := m.signal(s.Live)
+	if message.Raised {
+		if err := s.Announce(ctx, now); err != nil {
+			return err
+		}
+	}
+	for _, o := range w.deliver.Deliver(ctx, now, []signal.Signal{message}) {
+		if o.Verdict != delivery.Done {
+			return fmt.Errorf("%s", o.Reason)
+		}
+	}
+	return nil
+}
+
+// states are the record states in Security Hub, by behavior.
+func (w *world) states() map[string]string {
+	states := map[string]string{}
+	for _, f := range w.hub.Findings() {
+		states[strings.TrimSuffix(strings.TrimPrefix(f.ID, prefix), suffix)] = f.RecordState
+	}
+	return states
+}
+
+// begin starts an invocation, which stands before its first step.
+func (w *world) begin(m *message, f func(context.Context) error) {
+	i := &invocation{message: m, waiting: make(chan struct{}), proceed: make(chan error), done: make(chan error, 1)}
+	w.running = append(w.running, i)
+	ctx := dying{context.WithValue(context.Background(), invocationKey{}, i), i}
+	go func() {
+		defer close(i.waiting)
+		i.done <- f(ctx)
+	}()
+	<-i.waiting
+}
+
+// advance lets an invocation take a step, or crash, and reports whether it is over and
+// has failed.
+func (w *world) advance(i *invocation, crash bool) (over, failed bool) {
+	var fault error
+	if i.crashed = crash; crash {
+		fault = errCrash
+	}
+	i.proceed <- fault
+	if _, more := <-i.waiting; more {
+		return false, false
+	}
+	w.running = slices.DeleteFunc(w.running, func(r *invocation) bool { return r == i })
+	return true, <-i.done != nil || i.crashed
+}
+
+// TestEveryInterleavingLeavesNothingOfRemovedBehaviors deploys several times while
+// invocations of all deployments run into each other and crash. What the evaluator says of
+// a behavior since it is live has to be seen.
+func TestEveryInterleavingLeavesNothingOfRemovedBehaviors(t *testing.T) {
+	names := []string{"a", "b"}
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		newest := map[string]message{}
+		since := map[string]time.Time{} // when a behavior came that is live
+		var deployed []string
+		var current *sweep.Sweeper
+		deploy := func() {
+			w.now = w.now.Add(time.Minute)
+			deployed = nil
+			for _, b := range names {
+				if !rapid.Bool().Draw(t, b+" is live") {
+					delete(since, b)
+					continue
+				}
+				deployed = append(deployed, b)
+				if _, was := since[b]; !was {
+					since[b] = w.now
+				}
+			}
+			current = w.process(live(deployed...))
+		}
+		deploy()
+		var queue []message
+		bring := func(m message) {
+			s, now := current, w.now
+			if rapid.Bool().Draw(t, "cold") {
+				s = w.process(current.Live)
+			}
+			w.begin(&m, func(ctx context.Context) error { return w.bring(ctx, s, now, m) })
+		}
+		deploys, crashes := rapid.IntRange(0, 3).Draw(t, "deploys"), rapid.IntRange(0, 3).Draw(t, "crashes")
+		turns := rapid.IntRange(10, 80).Draw(t, "turns")
+		for turn := 0; turn < turns || len(w.running) > 0; turn++ {
+			choice, room := rapid.IntRange(0, 9).Draw(t, "next"), len(w.running) < 4 && turn < turns
+			switch {
+			case choice == 0 && deploys > 0:
+				deploys--
+				deploy()
+			case choice == 1 && room:
+				s, now := w.process(current.Live), w.now
+				w.begin(nil, func(ctx context.Context) error { _, err := s.Sweep(ctx, now); return err })
+			case choice == 2 && room && len(deployed) > 0:
+				w.now = w.now.Add(time.Second)
+				m := message{
+					rapid.SampledFrom(deployed).Draw(t, "behavior"),
+					rapid.SampledFrom([]defender.RecordState{defender.Active, defender.Active, defender.Archived}).Draw(t, "state"),
+					w.now.UnixMilli(),
+				}
+				newest[m.behavior] = m
+				bring(m)
+			case choice == 3 && room && len(queue) > 0:
+				bring(queue[0])
+				queue = queue[1:]
+			case len(w.running) > 0:
+				i := w.running[rapid.IntRange(0, len(w.running)-1).Draw(t, "invocation")]
+				crash := crashes > 0 && rapid.IntRange(0, 9).Draw(t, "crash") == 0
+				if crash {
+					crashes--
+				}
+				if over, failed := w.advance(i, crash); over && failed && i.message != nil {
+					queue = append(queue, *i.message)
+				}
+			}
+		}
+		for _, m := range queue {
+			if err := w.bring(context.Background(), current, w.now, m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.settle(t, current.Live)
+		states := w.states()
+		for _, b := range names {
+			began, is := since[b]
+			m, said := newest[b]
+			switch {
+			case !is && states[b] == "ACTIVE":
+				t.Fatalf("%s is not live, and active", b)
+			case is && said && m.ms > began.UnixMilli() && states[b] != string(m.state) && (states[b] != "" || m.state == defender.Active):
+				t.Fatalf("%s is %q, the evaluator said %s since it is live", b, states[b], m.state)
+			}
+		}
+	})
+}
+
+// One finding that cannot be archived now must not keep the schedule from the others.
+func TestArchiveThatFailsLeavesTheOthersToTheSchedule(t *testing.T) {
+	broken := &sweep.Sweeper{Deliver: failing{}, Live: live("lives")}
+	entry := func(behavior string) ledger.Entry {
+		return ledger.Entry{Source: defender.BehaviorTransitions, State: defender.Active, Profile: "p", Behavior: behavior, ID: behavior, Finding: &defender.Finding{ID: behavior}}
+	}
+	rest, archived, err := broken.Archive(context.Background(), start, []ledger.Entry{entry("gone"), entry("lives")})
+	if err != nil || archived != 0 || len(rest) != 1 || rest[0].ID != "lives" {
+		t.Errorf("%v, %v", rest, err)
+	}
+}
+
+type failing struct{}
+
+func (failing) Deliver(_ context.Context, _ time.Time, signals []signal.Signal) map[string]delivery.Outcome {
+	return map[string]delivery.Outcome{signals[0].Finding.ID: {Verdict: delivery.Failing, Reason: "no"}}
+}
+
+// settle lets the schedule run until everything is done.
+func (w *world) settle(t interface{ Fatal(...any) }, l defender.LiveBehaviors) {
+	for range 3 {
+		w.now = w.now.Add(time.Hour)
+		s := w.process(l)
+		if _, err := s.Sweep(context.Background(), w.now); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.book.Due(context.Background(), w.now, func(entries []ledger.Entry) error {
+			rest, _, err := s.Archive(context.Background(), w.now, entries)
+			w.deliver.Refresh(context.Background(), w.now, rest)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
