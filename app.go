@@ -19,6 +19,8 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 func main() {
@@ -173,11 +175,11 @@ var settings = map[string]setting{
 			return nil
 		}
 		c.hub.Detect.SelfManaged.ReportTopic = v
-		return defender.ValidateReportTopic(v)
+		return iotrule.ValidateReportTopic(v)
 	}},
 	"reports-rule": {"1 to 128 of A-Z a-z 0-9 _", func(c *config, v string) error {
 		c.hub.Detect.SelfManaged.ReportsRuleName = v
-		return defender.ValidateRuleName(v)
+		return iotrule.ValidateName(v)
 	}},
 	"report-interval": {"whole seconds from 10s to 1h, such as 60s", func(c *config, v string) error {
 		if v == "5m" {
@@ -216,11 +218,11 @@ var settings = map[string]setting{
 	"forward": {"none, or any of " + strings.Join(names(defender.Sources()), ", ") + ", separated by commas", setForward},
 	"event-topic": {topicFilter + ", none that begins with $", func(c *config, v string) error {
 		c.hub.Rules.EventTopic = v
-		return defender.ValidateEventTopic(v)
+		return iotrule.ValidateEventTopic(v)
 	}},
 	"client-pattern": {"a regular expression with one capture, the thing's name", func(c *config, v string) error {
 		c.hub.Forwarder.ClientPattern = v
-		_, err := defender.ParseClientPattern(v)
+		_, err := contract.ParseClientPattern(v)
 		return err
 	}},
 	"alarm-topic":  {"the ARN of an Amazon SNS topic that is not FIFO: CloudWatch cannot publish to those", setAlarmTopic},

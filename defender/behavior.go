@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+
+	"github.com/defenderhub/defenderhub/internal/iotapi"
+	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
 const nameRule = "1 to 128 of A-Z a-z 0-9 : _ -"
@@ -21,7 +24,7 @@ type Dimension struct {
 	NotIn bool
 }
 
-func (d *Dimension) validate(m MetricInfo) error {
+func (d *Dimension) validate(m iotapi.MetricInfo) error {
 	if d == nil {
 		return nil
 	}
@@ -33,8 +36,8 @@ func (d *Dimension) validate(m MetricInfo) error {
 		faults = append(faults, invalid("TopicFilters", n, "1 to 5 topic filters"))
 	}
 	for i, f := range d.TopicFilters {
-		if err := ValidateTopicFilter(f); err != nil {
-			faults = append(faults, Under(fmt.Sprintf("TopicFilters[%d]", i), err))
+		if want := topicfilter.Fault(f); want != "" {
+			faults = append(faults, invalid(fmt.Sprintf("TopicFilters[%d]", i), orMissing(f), "%s", want))
 		}
 	}
 	return errors.Join(append(faults, Under("TopicFilters", eachOnce(d.TopicFilters)))...)

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // small is a behavior without faults.
@@ -184,7 +185,7 @@ func TestBehaviorsOfRecordedAlerts(t *testing.T) {
 		}
 		var alert struct {
 			Behavior    json.RawMessage
-			MetricValue *defender.Value
+			MetricValue *iotapi.Value
 		}
 		var b defender.Behavior
 		if err := json.Unmarshal(text, &alert); err != nil {
@@ -240,14 +241,14 @@ func behaviors() *rapid.Generator[defender.Behavior] {
 			Name: rapid.StringMatching(`[a-zA-Z0-9:_-]{1,128}`).Draw(t, "name"),
 			Criteria: rapid.SampledFrom([]defender.Criteria{
 				defender.MessageByteSize.GreaterThan(n),
-				defender.MessageByteSize.Statistical(defender.LessThan, statistic, window),
+				defender.MessageByteSize.Statistical(iotapi.LessThan, statistic, window),
 				defender.MessagesSent.LessThanEquals(n, window),
 				defender.MessagesSent.Learned(defender.MediumConfidence),
 				defender.DisconnectDuration.LessThan(n),
 				defender.SourceIPAddress.NotInCIDRs(network),
 				defender.ListeningUDPPorts.InPorts(rapid.SliceOfNDistinct(rapid.Uint16(), 1, 20, rapid.ID).Draw(t, "ports")...),
 				defender.CustomNumber("m").LessThan(rapid.Float64().Draw(t, "number"), window),
-				defender.CustomNumber("m").Statistical(defender.GreaterThan, statistic, window),
+				defender.CustomNumber("m").Statistical(iotapi.GreaterThan, statistic, window),
 				defender.CustomNumberList("m").In(rapid.SliceOfNDistinct(rapid.Float64(), 1, 9, rapid.ID).Draw(t, "numbers")...),
 				defender.CustomStringList("m").NotIn(rapid.SliceOfNDistinct(rapid.StringN(1, 9, -1), 1, 9, rapid.ID).Draw(t, "strings")...),
 				defender.CustomIPAddressList("m").InCIDRs(network),

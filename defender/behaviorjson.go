@@ -3,6 +3,8 @@ package defender
 import (
 	"encoding/json"
 	"fmt"
+
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 type behaviorJSON struct {
@@ -21,8 +23,8 @@ type dimensionJSON struct {
 }
 
 type criteriaJSON struct {
-	ComparisonOperator           Operator        `json:"comparisonOperator,omitempty"`
-	Value                        *Value          `json:"value,omitempty"`
+	ComparisonOperator           iotapi.Operator `json:"comparisonOperator,omitempty"`
+	Value                        *iotapi.Value   `json:"value,omitempty"`
 	DurationSeconds              Window          `json:"durationSeconds,omitempty"`
 	ConsecutiveDatapointsToAlarm int             `json:"consecutiveDatapointsToAlarm,omitempty"`
 	ConsecutiveDatapointsToClear int             `json:"consecutiveDatapointsToClear,omitempty"`
@@ -86,7 +88,7 @@ func (b *Behavior) UnmarshalJSON(data []byte) error {
 		b.Severity = s
 	}
 	c := Criteria{operator: in.Criteria.ComparisonOperator, window: in.Criteria.DurationSeconds}
-	kind := NumberValue
+	kind := iotapi.NumberValue
 	if in.Criteria.Value != nil {
 		c.value = *in.Criteria.Value
 		kind = c.value.Kind()

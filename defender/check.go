@@ -5,47 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
-
-// Severity is how grave a finding is, by the labels that Device Defender and the
-// ASFF share. The zero value leaves the choice to the context.
-type Severity int
-
-const (
-	// SeverityDefault is the severity that the check, behavior or source has by itself.
-	SeverityDefault Severity = iota
-	Informational
-	Low
-	Medium
-	High
-	Critical
-)
-
-var severityLabels = []string{"", "INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL"}
-
-// String returns the ASFF label, "" for SeverityDefault.
-func (s Severity) String() string {
-	if s < 0 || int(s) >= len(severityLabels) {
-		return fmt.Sprintf("Severity(%d)", int(s))
-	}
-	return severityLabels[s]
-}
-
-// Or returns s, or other where s is SeverityDefault.
-func (s Severity) Or(other Severity) Severity {
-	if s == SeverityDefault {
-		return other
-	}
-	return s
-}
-
-// ParseSeverity reads an ASFF label, in any case.
-func ParseSeverity(label string) (Severity, error) {
-	if i := slices.Index(severityLabels, strings.ToUpper(label)); i > 0 {
-		return Severity(i), nil
-	}
-	return SeverityDefault, fmt.Errorf("severity %q, want one of %s", label, strings.Join(severityLabels[1:], ", "))
-}
 
 // Check is one of the audit checks of AWS IoT Device Defender.
 type Check int
@@ -72,107 +34,67 @@ const (
 	UnauthenticatedCognitoRoleOverlyPermissive
 )
 
-// CheckInfo is the row of the check table.
-type CheckInfo struct {
-	// APIName is the name in the AWS IoT API, in notifications and in findings.
-	APIName string
-	// Property is the property of AWS::IoT::AccountAuditConfiguration's
-	// AuditCheckConfigurations.
-	Property string
-	// OldName is what some AWS tables still call the check. Read, never sent.
-	OldName string
-	// Severity is the fallback for a finding that carries none.
-	Severity Severity
-	// UnusualBehavior tells that Device Defender files the check's findings under
-	// "Unusual Behaviors"; the others stand under vulnerabilities.
-	UnusualBehavior bool
-	// OptIn keeps the check out of the default schedule. It can be added by name.
-	OptIn bool
-	// Threshold is the check's only parameter, nil for most checks.
-	Threshold *Threshold
-	// Remediation tells an operator what to do about a finding, at most 512 characters.
-	Remediation string
+// check is the row of the check table.
+type check struct {
+	iotapi.CheckInfo
+	// severity is the fallback for a finding that carries none.
+	severity Severity
 }
 
-// Threshold is the parameter of a check, in whole days.
-type Threshold struct {
-	// APIKey is its key in the AWS IoT API, Property its name in CloudFormation.
-	// Both take the number as a string.
-	APIKey, Property  string
-	Min, Max, Default int
-}
-
-var checks = [...]CheckInfo{
-	AuthenticatedCognitoRoleOverlyPermissive: {
-		APIName: "AUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK", Property: "AuthenticatedCognitoRoleOverlyPermissiveCheck", Severity: Critical,
-		Remediation: "Narrow the role that the identity pool gives to authenticated users to the AWS IoT actions and resources that its users need.",
-	},
-	CACertificateExpiring: {
-		APIName: "CA_CERTIFICATE_EXPIRING_CHECK", Property: "CaCertificateExpiringCheck", OldName: "CA_CERT_APPROACHING_EXPIRATION_CHECK", Severity: Medium,
-		Remediation: "Register a new CA certificate, issue device certificates from it, and deactivate the expiring one when no device needs it any more.",
-	},
-	CACertificateKeyQuality: {
-		APIName: "CA_CERTIFICATE_KEY_QUALITY_CHECK", Property: "CaCertificateKeyQualityCheck", Severity: Critical,
-		Remediation: "Deactivate the CA certificate, register one with a strong key, and replace the device certificates that the weak one signed.",
-	},
-	ConflictingClientIDs: {
-		APIName: "CONFLICTING_CLIENT_IDS_CHECK", Property: "ConflictingClientIdsCheck", Severity: High, UnusualBehavior: true,
-		Remediation: "Give each device a client id of its own (best: its thing name, enforced by ${iot:Connection.Thing.ThingName} in the policy) and look for cloned devices.",
-	},
-	DeviceCertificateAge: {
-		APIName: "DEVICE_CERTIFICATE_AGE_CHECK", Property: "DeviceCertificateAgeCheck", Severity: Low,
-		Threshold:   &Threshold{APIKey: "CERT_AGE_THRESHOLD_IN_DAYS", Property: "CertAgeThresholdInDays", Min: 30, Max: 3652, Default: 365},
-		Remediation: "Provision a new certificate, move the device to it, then deactivate the old one.",
-	},
-	DeviceCertificateExpiring: {
-		APIName: "DEVICE_CERTIFICATE_EXPIRING_CHECK", Property: "DeviceCertificateExpiringCheck", OldName: "DEVICE_CERT_APPROACHING_EXPIRATION_CHECK", Severity: Medium,
-		Threshold:   &Threshold{APIKey: "CERT_EXPIRATION_THRESHOLD_IN_DAYS", Property: "CertExpirationThresholdInDays", Min: 30, Max: 3652, Default: 30},
-		Remediation: "Provision a new certificate before the old one expires, move the device to it, then deactivate the old one.",
-	},
-	DeviceCertificateKeyQuality: {
-		APIName: "DEVICE_CERTIFICATE_KEY_QUALITY_CHECK", Property: "DeviceCertificateKeyQualityCheck", Severity: Critical,
-		Remediation: "Provision a certificate with a strong key, move the device to it, then deactivate and revoke the weak one.",
-	},
-	DeviceCertificateShared: {
-		APIName: "DEVICE_CERTIFICATE_SHARED_CHECK", Property: "DeviceCertificateSharedCheck", Severity: Critical, UnusualBehavior: true,
-		Remediation: "Find out which of the client ids is the real device, give each device a certificate of its own, then revoke the shared one.",
-	},
-	IntermediateCARevoked: {
-		APIName: "INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK", Property: "IntermediateCaRevokedForActiveDeviceCertificatesCheck", Severity: Critical, OptIn: true,
-		Remediation: "Find the active device certificates that the revoked intermediate CA issued, replace them, then deactivate them.",
-	},
-	IoTPolicyOverlyPermissive: {
-		APIName: "IOT_POLICY_OVERLY_PERMISSIVE_CHECK", Property: "IotPolicyOverlyPermissiveCheck", Severity: Critical,
-		Remediation: "Create a policy version that allows each device only its own client id and topics, with policy variables such as ${iot:Connection.Thing.ThingName}, and make it the default.",
-	},
-	IoTPolicyPotentialMisconfiguration: {
-		APIName: "IOT_POLICY_POTENTIAL_MISCONFIGURATION_CHECK", Property: "IoTPolicyPotentialMisConfigurationCheck", Severity: Medium,
-		Remediation: "Replace MQTT wildcards in the policy's deny statements by IAM wildcards (* and ?), and test with a client that the denied topics stay closed.",
-	},
-	RoleAliasAllowsAccessToUnusedServices: {
-		APIName: "IOT_ROLE_ALIAS_ALLOWS_ACCESS_TO_UNUSED_SERVICES_CHECK", Property: "IotRoleAliasAllowsAccessToUnusedServicesCheck", Severity: Medium,
-		Remediation: "Remove the services that no device used in the last year from the role behind the role alias.",
-	},
-	RoleAliasOverlyPermissive: {
-		APIName: "IOT_ROLE_ALIAS_OVERLY_PERMISSIVE_CHECK", Property: "IotRoleAliasOverlyPermissiveCheck", Severity: Critical,
-		Remediation: "Narrow the role behind the role alias to the actions and resources that devices need; use ${credentials-iot:ThingName} in its policies.",
-	},
-	LoggingDisabled: {
-		APIName: "LOGGING_DISABLED_CHECK", Property: "LoggingDisabledCheck", Severity: Low,
-		Remediation: "Turn on AWS IoT logging (SetV2LoggingOptions) at level WARN or finer.",
-	},
-	RevokedCACertificateStillActive: {
-		APIName: "REVOKED_CA_CERTIFICATE_STILL_ACTIVE_CHECK", Property: "RevokedCaCertificateStillActiveCheck", OldName: "REVOKED_CA_CERT_CHECK", Severity: Critical,
-		Remediation: "Deactivate the CA certificate in AWS IoT, find out why its issuer revoked it, and replace the device certificates that it signed.",
-	},
-	RevokedDeviceCertificateStillActive: {
-		APIName: "REVOKED_DEVICE_CERTIFICATE_STILL_ACTIVE_CHECK", Property: "RevokedDeviceCertificateStillActiveCheck", OldName: "REVOKED_DEVICE_CERT_CHECK", Severity: Medium,
-		Remediation: "Deactivate the certificate in AWS IoT, find out why its issuer revoked it, and provision a new one if the device is sound.",
-	},
-	UnauthenticatedCognitoRoleOverlyPermissive: {
-		APIName: "UNAUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK", Property: "UnauthenticatedCognitoRoleOverlyPermissiveCheck", Severity: Critical,
-		Remediation: "Narrow the role that the identity pool gives to guests, or turn unauthenticated access off.",
-	},
+var checks = [...]check{
+	AuthenticatedCognitoRoleOverlyPermissive: {severity: Critical, CheckInfo: iotapi.CheckInfo{
+		APIName: "AUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK", Property: "AuthenticatedCognitoRoleOverlyPermissiveCheck",
+		Remediation: "Narrow the role that the identity pool gives to authenticated users to the AWS IoT actions and resources that its users need."}},
+	CACertificateExpiring: {severity: Medium, CheckInfo: iotapi.CheckInfo{
+		APIName: "CA_CERTIFICATE_EXPIRING_CHECK", Property: "CaCertificateExpiringCheck", OldName: "CA_CERT_APPROACHING_EXPIRATION_CHECK",
+		Remediation: "Register a new CA certificate, issue device certificates from it, and deactivate the expiring one when no device needs it any more."}},
+	CACertificateKeyQuality: {severity: Critical, CheckInfo: iotapi.CheckInfo{
+		APIName: "CA_CERTIFICATE_KEY_QUALITY_CHECK", Property: "CaCertificateKeyQualityCheck",
+		Remediation: "Deactivate the CA certificate, register one with a strong key, and replace the device certificates that the weak one signed."}},
+	ConflictingClientIDs: {severity: High, CheckInfo: iotapi.CheckInfo{
+		APIName: "CONFLICTING_CLIENT_IDS_CHECK", Property: "ConflictingClientIdsCheck", UnusualBehavior: true,
+		Remediation: "Give each device a client id of its own (best: its thing name, enforced by ${iot:Connection.Thing.ThingName} in the policy) and look for cloned devices."}},
+	DeviceCertificateAge: {severity: Low, CheckInfo: iotapi.CheckInfo{
+		APIName: "DEVICE_CERTIFICATE_AGE_CHECK", Property: "DeviceCertificateAgeCheck",
+		Threshold:   &iotapi.Threshold{APIKey: "CERT_AGE_THRESHOLD_IN_DAYS", Property: "CertAgeThresholdInDays", Min: 30, Max: 3652, Default: 365},
+		Remediation: "Provision a new certificate, move the device to it, then deactivate the old one."}},
+	DeviceCertificateExpiring: {severity: Medium, CheckInfo: iotapi.CheckInfo{
+		APIName: "DEVICE_CERTIFICATE_EXPIRING_CHECK", Property: "DeviceCertificateExpiringCheck", OldName: "DEVICE_CERT_APPROACHING_EXPIRATION_CHECK",
+		Threshold:   &iotapi.Threshold{APIKey: "CERT_EXPIRATION_THRESHOLD_IN_DAYS", Property: "CertExpirationThresholdInDays", Min: 30, Max: 3652, Default: 30},
+		Remediation: "Provision a new certificate before the old one expires, move the device to it, then deactivate the old one."}},
+	DeviceCertificateKeyQuality: {severity: Critical, CheckInfo: iotapi.CheckInfo{
+		APIName: "DEVICE_CERTIFICATE_KEY_QUALITY_CHECK", Property: "DeviceCertificateKeyQualityCheck",
+		Remediation: "Provision a certificate with a strong key, move the device to it, then deactivate and revoke the weak one."}},
+	DeviceCertificateShared: {severity: Critical, CheckInfo: iotapi.CheckInfo{
+		APIName: "DEVICE_CERTIFICATE_SHARED_CHECK", Property: "DeviceCertificateSharedCheck", UnusualBehavior: true,
+		Remediation: "Find out which of the client ids is the real device, give each device a certificate of its own, then revoke the shared one."}},
+	IntermediateCARevoked: {severity: Critical, CheckInfo: iotapi.CheckInfo{
+		APIName: "INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK", Property: "IntermediateCaRevokedForActiveDeviceCertificatesCheck", OptIn: true,
+		Remediation: "Find the active device certificates that the revoked intermediate CA issued, replace them, then deactivate them."}},
+	IoTPolicyOverlyPermissive: {severity: Critical, CheckInfo: iotapi.CheckInfo{
+		APIName: "IOT_POLICY_OVERLY_PERMISSIVE_CHECK", Property: "IotPolicyOverlyPermissiveCheck",
+		Remediation: "Create a policy version that allows each device only its own client id and topics, with policy variables such as ${iot:Connection.Thing.ThingName}, and make it the default."}},
+	IoTPolicyPotentialMisconfiguration: {severity: Medium, CheckInfo: iotapi.CheckInfo{
+		APIName: "IOT_POLICY_POTENTIAL_MISCONFIGURATION_CHECK", Property: "IoTPolicyPotentialMisConfigurationCheck",
+		Remediation: "Replace MQTT wildcards in the policy's deny statements by IAM wildcards (* and ?), and test with a client that the denied topics stay closed."}},
+	RoleAliasAllowsAccessToUnusedServices: {severity: Medium, CheckInfo: iotapi.CheckInfo{
+		APIName: "IOT_ROLE_ALIAS_ALLOWS_ACCESS_TO_UNUSED_SERVICES_CHECK", Property: "IotRoleAliasAllowsAccessToUnusedServicesCheck",
+		Remediation: "Remove the services that no device used in the last year from the role behind the role alias."}},
+	RoleAliasOverlyPermissive: {severity: Critical, CheckInfo: iotapi.CheckInfo{
+		APIName: "IOT_ROLE_ALIAS_OVERLY_PERMISSIVE_CHECK", Property: "IotRoleAliasOverlyPermissiveCheck",
+		Remediation: "Narrow the role behind the role alias to the actions and resources that devices need; use ${credentials-iot:ThingName} in its policies."}},
+	LoggingDisabled: {severity: Low, CheckInfo: iotapi.CheckInfo{
+		APIName: "LOGGING_DISABLED_CHECK", Property: "LoggingDisabledCheck",
+		Remediation: "Turn on AWS IoT logging (SetV2LoggingOptions) at level WARN or finer."}},
+	RevokedCACertificateStillActive: {severity: Critical, CheckInfo: iotapi.CheckInfo{
+		APIName: "REVOKED_CA_CERTIFICATE_STILL_ACTIVE_CHECK", Property: "RevokedCaCertificateStillActiveCheck", OldName: "REVOKED_CA_CERT_CHECK",
+		Remediation: "Deactivate the CA certificate in AWS IoT, find out why its issuer revoked it, and replace the device certificates that it signed."}},
+	RevokedDeviceCertificateStillActive: {severity: Medium, CheckInfo: iotapi.CheckInfo{
+		APIName: "REVOKED_DEVICE_CERTIFICATE_STILL_ACTIVE_CHECK", Property: "RevokedDeviceCertificateStillActiveCheck", OldName: "REVOKED_DEVICE_CERT_CHECK",
+		Remediation: "Deactivate the certificate in AWS IoT, find out why its issuer revoked it, and provision a new one if the device is sound."}},
+	UnauthenticatedCognitoRoleOverlyPermissive: {severity: Critical, CheckInfo: iotapi.CheckInfo{
+		APIName: "UNAUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK", Property: "UnauthenticatedCognitoRoleOverlyPermissiveCheck",
+		Remediation: "Narrow the role that the identity pool gives to guests, or turn unauthenticated access off."}},
 }
 
 // Checks returns all 17 checks in the order of their API names.
@@ -193,12 +115,21 @@ func DefaultScheduledChecks() []Check {
 // Known reports whether c is one of the checks.
 func (c Check) Known() bool { return c > 0 && int(c) < len(checks) }
 
-// Info returns c's row, the zero CheckInfo for an unknown check.
-func (c Check) Info() CheckInfo {
+// Info returns the check's row, the zero row for an unknown check.
+func (c Check) Info() iotapi.CheckInfo {
 	if !c.Known() {
-		return CheckInfo{}
+		return iotapi.CheckInfo{}
 	}
-	return checks[c]
+	return checks[c].CheckInfo
+}
+
+// Severity returns the severity of a finding that carries none, and SeverityDefault for an
+// unknown check.
+func (c Check) Severity() Severity {
+	if !c.Known() {
+		return SeverityDefault
+	}
+	return checks[c].severity
 }
 
 // String returns the API name.
@@ -244,12 +175,4 @@ func ValidateChecks(list []Check) error {
 		}
 	}
 	return errors.Join(faults...)
-}
-
-// Validate reports whether days lies within the threshold; 0 stands for the default.
-func (t *Threshold) Validate(field string, days int) error {
-	if days != 0 && (days < t.Min || days > t.Max) {
-		return invalid(field, days, "%d to %d days, or 0 for the default of %d", t.Min, t.Max, t.Default)
-	}
-	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // Window is a length of time over which datapoints are counted: one of five that
@@ -61,100 +63,31 @@ const (
 
 var confidences = []Confidence{LowConfidence, MediumConfidence, HighConfidence}
 
-// Value is what a datapoint is compared with, and what a datapoint is: exactly one
-// field is set. The JSON form is that of the AWS IoT API.
-type Value struct {
-	Count   *int64    `json:"count,omitempty"`
-	CIDRs   []string  `json:"cidrs,omitempty"`
-	Ports   []uint16  `json:"ports,omitempty"`
-	Number  *float64  `json:"number,omitempty"`
-	Numbers []float64 `json:"numbers,omitempty"`
-	Strings []string  `json:"strings,omitempty"`
-}
-
-// Kind is the field that is set, 0 if none is.
-func (v Value) Kind() ValueKind {
-	switch {
-	case v.Count != nil:
-		return CountValue
-	case v.CIDRs != nil:
-		return CIDRsValue
-	case v.Ports != nil:
-		return PortsValue
-	case v.Number != nil:
-		return NumberValue
-	case v.Numbers != nil:
-		return NumbersValue
-	case v.Strings != nil:
-		return StringsValue
-	}
-	return 0
-}
-
-// Elements is the number of elements of a set, 0 for a single number.
-func (v Value) Elements() int {
-	return len(v.CIDRs) + len(v.Ports) + len(v.Numbers) + len(v.Strings)
-}
-
-// String is the value as a finding shows it: "8", "[443 80]".
-func (v Value) String() string {
-	switch v.Kind() {
-	case CountValue:
-		return fmt.Sprint(*v.Count)
-	case NumberValue:
-		return fmt.Sprint(*v.Number)
-	case CIDRsValue:
-		return fmt.Sprint(v.CIDRs)
-	case PortsValue:
-		return fmt.Sprint(v.Ports)
-	case NumbersValue:
-		return fmt.Sprint(v.Numbers)
-	case StringsValue:
-		return fmt.Sprintf("%q", v.Strings)
-	}
-	return ""
-}
-
-// Partial says that a list in a device report is not whole. The zero value is a list of
-// which elements cannot be read.
-type Partial struct {
-	// Listed and Total are how many elements the report lists and how many it says there
-	// are, where the list is a sample; else both are 0.
-	Listed int64 `json:"listed,omitempty"`
-	Total  int64 `json:"total,omitempty"`
-}
-
-// Sampled reports whether the device listed a sample only.
-func (p Partial) Sampled() bool { return p.Total > 0 }
-
-// String is how a finding shows a sample: "50 of 126".
-func (p Partial) String() string { return fmt.Sprintf("%d of %d", p.Listed, p.Total) }
-
 // Criteria is the metric of a behavior and what is normal for it. Make it with the
 // methods of a metric's type, such as MessageByteSize.LessThan(8) of [SizeMetric]; the zero
 // value is refused.
 type Criteria struct {
-	metric     MetricInfo
-	operator   Operator
-	value      Value
+	metric     iotapi.MetricInfo
+	operator   iotapi.Operator
+	value      iotapi.Value
 	window     Window
 	statistic  Statistic
 	confidence Confidence
 }
 
-func static(m Metric, op Operator, n int64, w Window) Criteria {
-	return Criteria{metric: m.Info(), operator: op, value: Value{Count: &n}, window: w}
+func static(m Metric, op iotapi.Operator, n int64, w Window) Criteria {
+	return Criteria{metric: m.Info(), operator: op, value: iotapi.Value{Count: &n}, window: w}
 }
 
-func number(m Metric, op Operator, n float64, w Window) Criteria {
-	return Criteria{metric: m.Info(), operator: op, value: Value{Number: &n}, window: w}
+func number(m Metric, op iotapi.Operator, n float64, w Window) Criteria {
+	return Criteria{metric: m.Info(), operator: op, value: iotapi.Value{Number: &n}, window: w}
 }
 
-func set(m Metric, op Operator, v Value) Criteria {
+func set(m Metric, op iotapi.Operator, v iotapi.Value) Criteria {
 	return Criteria{metric: m.Info(), operator: op, value: v}
 }
 
-func statistical(m Metric, op Operator, s Statistic, w Window) Criteria {
+func statistical(m Metric, op iotapi.Operator, s Statistic, w Window) Criteria {
 	return Criteria{metric: m.Info(), operator: op, statistic: s, window: w}
 }
 
@@ -163,13 +96,13 @@ func learned(m Metric, c Confidence) Criteria {
 }
 
 // Metric is the metric that is judged.
-func (c Criteria) Metric() MetricInfo { return c.metric }
+func (c Criteria) Metric() iotapi.MetricInfo { return c.metric }
 
-// Operator is "" for a learned behavior.
-func (c Criteria) Operator() Operator { return c.operator }
+// iotapi.Operator is "" for a learned behavior.
+func (c Criteria) Operator() iotapi.Operator { return c.operator }
 
 // Value is empty for statistical and learned behaviors.
-func (c Criteria) Value() Value { return c.value }
+func (c Criteria) Value() iotapi.Value { return c.value }
 
 // Window is 0 where each datapoint is judged by itself.
 func (c Criteria) Window() Window { return c.window }
@@ -206,10 +139,10 @@ func (c Criteria) Normal() string {
 // Validate reports what AWS would refuse: what the constructors of a [Metric] cannot
 // prevent, and every combination in which a decoded Criteria may come.
 func (c Criteria) Validate() error {
-	if c.metric == (MetricInfo{}) {
+	if c.metric == (iotapi.MetricInfo{}) {
 		return invalid("", nil, "a metric and what is normal, such as defender.MessageByteSize.LessThan(8)")
 	}
-	faults := []error{c.metric.validateCustomName()}
+	faults := []error{validateCustomName(c.metric)}
 	fault := func(value any, want string, args ...any) {
 		faults = append(faults, invalid("", value, want, args...))
 	}
@@ -219,8 +152,8 @@ func (c Criteria) Validate() error {
 		fault(string(c.confidence), "LowConfidence, MediumConfidence or HighConfidence")
 	case learned && (c.operator != "" || c.statistic != "" || c.value.Kind() != 0):
 		fault(c.Normal(), "a confidence alone, without operator, value or statistic")
-	case !learned && !slices.Contains(c.metric.operators(), c.operator):
-		fault(string(c.operator), "one of %v for %s", c.metric.operators(), c.metric.Name)
+	case !learned && !slices.Contains(c.metric.Operators(), c.operator):
+		fault(string(c.operator), "one of %v for %s", c.metric.Operators(), c.metric.Name)
 	}
 	if (learned || c.statistic != "") && !c.metric.Statistical {
 		fault(c.metric.Name, "a metric with percentiles: %s takes static values alone", c.metric.Name)
@@ -254,7 +187,7 @@ func (c Criteria) validateValue() error {
 		faults = append(faults, invalid("", value, want, args...))
 	}
 	v := c.value
-	set := c.metric.Kind != CountValue && c.metric.Kind != NumberValue
+	set := c.metric.Kind != iotapi.CountValue && c.metric.Kind != iotapi.NumberValue
 	switch {
 	case set && v.Elements() == 0:
 		fault(nil, "at least one element for %s %s", c.metric.Name, c.operator)

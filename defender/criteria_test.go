@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // criteria decodes what no constructor makes.
@@ -89,7 +90,7 @@ func TestWindowsAreTheFiveOfAWS(t *testing.T) {
 
 func TestStatisticsAreThoseOfTheAPI(t *testing.T) {
 	for _, s := range []defender.Statistic{"p0", "p0.01", "p0.1", "p1", "p10", "p50", "p90", "p99", "p99.9", "p99.99", "p100"} {
-		if err := defender.MessageByteSize.Statistical(defender.LessThan, s, defender.Window5m).Validate(); err != nil {
+		if err := defender.MessageByteSize.Statistical(iotapi.LessThan, s, defender.Window5m).Validate(); err != nil {
 			t.Errorf("%s: %v", s, err)
 		}
 	}
@@ -100,7 +101,7 @@ func ExampleCriteria_Normal() {
 	fmt.Println(defender.Disconnects.LessThanEquals(2, defender.Window15m).Normal())
 	fmt.Println(defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")).Normal())
 	fmt.Println(defender.CustomStringList("processes").NotIn("xmrig").Normal())
-	fmt.Println(defender.MessagesSent.Statistical(defender.LessThanEquals, defender.P90, defender.Window15m).Normal())
+	fmt.Println(defender.MessagesSent.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window15m).Normal())
 	fmt.Println(defender.MessagesSent.Learned(defender.HighConfidence).Normal())
 	// Output:
 	// aws:message-byte-size less-than 8
@@ -114,19 +115,19 @@ func ExampleCriteria_Normal() {
 func TestValueIsTheFieldThatIsSet(t *testing.T) {
 	n, f := int64(5), 2.5
 	for _, c := range []struct {
-		value    defender.Value
-		kind     defender.ValueKind
+		value    iotapi.Value
+		kind     iotapi.ValueKind
 		elements int
 		text     string
 	}{
-		{defender.Value{}, 0, 0, ""},
-		{defender.Value{Count: &n}, defender.CountValue, 0, "5"},
-		{defender.Value{Number: &f}, defender.NumberValue, 0, "2.5"},
-		{defender.Value{CIDRs: []string{"10.0.0.0/8", "::/0"}}, defender.CIDRsValue, 2, "[10.0.0.0/8 ::/0]"},
-		{defender.Value{Ports: []uint16{}}, defender.PortsValue, 0, "[]"},
-		{defender.Value{Ports: []uint16{443, 80}}, defender.PortsValue, 2, "[443 80]"},
-		{defender.Value{Numbers: []float64{1, 2}}, defender.NumbersValue, 2, "[1 2]"},
-		{defender.Value{Strings: []string{"a b"}}, defender.StringsValue, 1, `["a b"]`},
+		{iotapi.Value{}, 0, 0, ""},
+		{iotapi.Value{Count: &n}, iotapi.CountValue, 0, "5"},
+		{iotapi.Value{Number: &f}, iotapi.NumberValue, 0, "2.5"},
+		{iotapi.Value{CIDRs: []string{"10.0.0.0/8", "::/0"}}, iotapi.CIDRsValue, 2, "[10.0.0.0/8 ::/0]"},
+		{iotapi.Value{Ports: []uint16{}}, iotapi.PortsValue, 0, "[]"},
+		{iotapi.Value{Ports: []uint16{443, 80}}, iotapi.PortsValue, 2, "[443 80]"},
+		{iotapi.Value{Numbers: []float64{1, 2}}, iotapi.NumbersValue, 2, "[1 2]"},
+		{iotapi.Value{Strings: []string{"a b"}}, iotapi.StringsValue, 1, `["a b"]`},
 	} {
 		if c.value.Kind() != c.kind || c.value.Elements() != c.elements || c.value.String() != c.text {
 			t.Errorf("got %v, %d, %s, want %v, %d, %s", c.value.Kind(), c.value.Elements(), c.value, c.kind, c.elements, c.text)

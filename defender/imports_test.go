@@ -14,7 +14,8 @@ import (
 
 const module = "github.com/defenderhub/defenderhub"
 
-// bans are the arrows app -> constructs -> defender <- lambda.
+// bans are the arrows app -> constructs -> defender <- lambda. What our own sides agree on is
+// in internal/.
 var bans = []struct {
 	packages string
 	never    []string
@@ -23,12 +24,36 @@ var bans = []struct {
 	uses string
 }{
 	{"./defender/...", []string{"github.com/aws/", module + "/constructs", module + "/lambda"}, "the vocabulary serves both sides", "encoding/json"},
+	{"./internal/...", []string{"github.com/aws/", module + "/constructs", module + "/lambda"}, "both sides share what is internal", "encoding/json"},
 	{"./lambda/...", []string{"github.com/aws/aws-cdk-go", "github.com/aws/jsii-runtime-go", module + "/constructs"}, "the CDK more than doubles the size of a function", module + "/defender"},
 	{"./lambda/forwarder", []string{"google.golang.org/protobuf"}, "its reflection makes the linker keep everything: the function grows from 13 to 33 MB", module + "/defender"},
 	{"./constructs/...", []string{"github.com/aws/aws-sdk-go-v2", module + "/lambda"}, "synthesis calls no AWS API", module + "/defender"},
-	{"./lambda/securityhubtest", []string{"github.com/", "pgregory.net/"}, "the local Security Hub serves any test, with any client", "net/http"},
+	{"./internal/securityhubtest", []string{"github.com/", "pgregory.net/"}, "the local Security Hub serves any test, with any client", "net/http"},
 	{".", []string{"github.com/aws/aws-sdk-go-v2", module + "/lambda"}, "the app only builds a stack", module + "/constructs"},
 	{"./...", []string{module + "/test"}, "what only tests need never reaches whoever embeds the construct", module + "/defender"},
+}
+
+// Embedders can import the vocabulary and the constructs, and nothing else of this module.
+func TestOnlyTheAPIIsImportable(t *testing.T) {
+	command := exec.Command("go", "list", "-f", "{{.Name}} {{.ImportPath}}", "./...")
+	command.Dir = ".."
+	out, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := 0
+	for line := range strings.Lines(string(out)) {
+		name, path, _ := strings.Cut(strings.TrimSpace(line), " ")
+		listed++
+		path = strings.TrimPrefix(path, module)
+		api := path == "/defender" || strings.HasPrefix(path, "/defender/") || strings.HasPrefix(path, "/constructs/")
+		if name != "main" && !api && !slices.Contains(strings.Split(path, "/"), "internal") {
+			t.Errorf("package %s can be imported by embedders: move it to defender/, constructs/ or an internal directory", path)
+		}
+	}
+	if listed < 10 {
+		t.Errorf("go list names %d packages", listed)
+	}
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // documentedMetrics is AWS's table of metrics.
@@ -16,29 +17,29 @@ import (
 var documentedMetrics = []struct {
 	metric     defender.Metric
 	name, unit string
-	side       defender.MetricSide
-	kind       defender.ValueKind
+	side       iotapi.MetricSide
+	kind       iotapi.ValueKind
 	// window, only upper bounds, statistics and learning, dimension
 	window, upper, statistical, dimension bool
 }{
-	{defender.MessageByteSize, "aws:message-byte-size", "bytes", defender.CloudSide, defender.CountValue, false, false, true, true},
-	{defender.MessagesSent, "aws:num-messages-sent", "messages", defender.CloudSide, defender.CountValue, true, false, true, true},
-	{defender.MessagesReceived, "aws:num-messages-received", "messages", defender.CloudSide, defender.CountValue, true, false, true, true},
-	{defender.AuthorizationFailures, "aws:num-authorization-failures", "failures", defender.CloudSide, defender.CountValue, true, false, true, true},
-	{defender.ConnectionAttempts, "aws:num-connection-attempts", "attempts", defender.CloudSide, defender.CountValue, true, false, true, false},
-	{defender.Disconnects, "aws:num-disconnects", "disconnects", defender.CloudSide, defender.CountValue, true, false, true, false},
-	{defender.DisconnectDuration, "aws:disconnect-duration", "minutes", defender.CloudSide, defender.CountValue, false, true, false, false},
-	{defender.SourceIPAddress, "aws:source-ip-address", "addresses", defender.CloudSide, defender.CIDRsValue, false, false, false, true},
-	{defender.AllBytesIn, "aws:all-bytes-in", "bytes", defender.DeviceSide, defender.CountValue, true, false, true, false},
-	{defender.AllBytesOut, "aws:all-bytes-out", "bytes", defender.DeviceSide, defender.CountValue, true, false, true, false},
-	{defender.AllPacketsIn, "aws:all-packets-in", "packets", defender.DeviceSide, defender.CountValue, true, false, true, false},
-	{defender.AllPacketsOut, "aws:all-packets-out", "packets", defender.DeviceSide, defender.CountValue, true, false, true, false},
-	{defender.NumListeningTCPPorts, "aws:num-listening-tcp-ports", "ports", defender.DeviceSide, defender.CountValue, true, false, true, false},
-	{defender.NumListeningUDPPorts, "aws:num-listening-udp-ports", "ports", defender.DeviceSide, defender.CountValue, true, false, true, false},
-	{defender.EstablishedTCPConnections, "aws:num-established-tcp-connections", "connections", defender.DeviceSide, defender.CountValue, false, false, true, false},
-	{defender.ListeningTCPPorts, "aws:listening-tcp-ports", "ports", defender.DeviceSide, defender.PortsValue, false, false, false, false},
-	{defender.ListeningUDPPorts, "aws:listening-udp-ports", "ports", defender.DeviceSide, defender.PortsValue, false, false, false, false},
-	{defender.DestinationIPAddresses, "aws:destination-ip-addresses", "addresses", defender.DeviceSide, defender.CIDRsValue, false, false, false, false},
+	{defender.MessageByteSize, "aws:message-byte-size", "bytes", iotapi.CloudSide, iotapi.CountValue, false, false, true, true},
+	{defender.MessagesSent, "aws:num-messages-sent", "messages", iotapi.CloudSide, iotapi.CountValue, true, false, true, true},
+	{defender.MessagesReceived, "aws:num-messages-received", "messages", iotapi.CloudSide, iotapi.CountValue, true, false, true, true},
+	{defender.AuthorizationFailures, "aws:num-authorization-failures", "failures", iotapi.CloudSide, iotapi.CountValue, true, false, true, true},
+	{defender.ConnectionAttempts, "aws:num-connection-attempts", "attempts", iotapi.CloudSide, iotapi.CountValue, true, false, true, false},
+	{defender.Disconnects, "aws:num-disconnects", "disconnects", iotapi.CloudSide, iotapi.CountValue, true, false, true, false},
+	{defender.DisconnectDuration, "aws:disconnect-duration", "minutes", iotapi.CloudSide, iotapi.CountValue, false, true, false, false},
+	{defender.SourceIPAddress, "aws:source-ip-address", "addresses", iotapi.CloudSide, iotapi.CIDRsValue, false, false, false, true},
+	{defender.AllBytesIn, "aws:all-bytes-in", "bytes", iotapi.DeviceSide, iotapi.CountValue, true, false, true, false},
+	{defender.AllBytesOut, "aws:all-bytes-out", "bytes", iotapi.DeviceSide, iotapi.CountValue, true, false, true, false},
+	{defender.AllPacketsIn, "aws:all-packets-in", "packets", iotapi.DeviceSide, iotapi.CountValue, true, false, true, false},
+	{defender.AllPacketsOut, "aws:all-packets-out", "packets", iotapi.DeviceSide, iotapi.CountValue, true, false, true, false},
+	{defender.NumListeningTCPPorts, "aws:num-listening-tcp-ports", "ports", iotapi.DeviceSide, iotapi.CountValue, true, false, true, false},
+	{defender.NumListeningUDPPorts, "aws:num-listening-udp-ports", "ports", iotapi.DeviceSide, iotapi.CountValue, true, false, true, false},
+	{defender.EstablishedTCPConnections, "aws:num-established-tcp-connections", "connections", iotapi.DeviceSide, iotapi.CountValue, false, false, true, false},
+	{defender.ListeningTCPPorts, "aws:listening-tcp-ports", "ports", iotapi.DeviceSide, iotapi.PortsValue, false, false, false, false},
+	{defender.ListeningUDPPorts, "aws:listening-udp-ports", "ports", iotapi.DeviceSide, iotapi.PortsValue, false, false, false, false},
+	{defender.DestinationIPAddresses, "aws:destination-ip-addresses", "addresses", iotapi.DeviceSide, iotapi.CIDRsValue, false, false, false, false},
 }
 
 func TestMetricsAreTheDocumentedOnes(t *testing.T) {
@@ -46,7 +47,7 @@ func TestMetricsAreTheDocumentedOnes(t *testing.T) {
 		t.Fatalf("%d metrics, want %d", got, want)
 	}
 	for i, m := range documentedMetrics {
-		want := defender.MetricInfo{
+		want := iotapi.MetricInfo{
 			Name: m.name, Unit: m.unit, Side: m.side, Kind: m.kind,
 			Windowed: m.window, UpperBoundOnly: m.upper, Statistical: m.statistical, Dimensional: m.dimension,
 		}
@@ -73,7 +74,7 @@ func TestCustomMetricsHaveTheTypeOfCloudFormation(t *testing.T) {
 		if got := i.CustomMetricType(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		if i.Dimensional || i.Side != defender.CustomSide || i.Statistical != (want == "number") || i.Windowed != (want == "number") {
+		if i.Dimensional || i.Side != iotapi.CustomSide || i.Statistical != (want == "number") || i.Windowed != (want == "number") {
 			t.Errorf("%s: got %+v", want, i)
 		}
 	}
@@ -81,7 +82,7 @@ func TestCustomMetricsHaveTheTypeOfCloudFormation(t *testing.T) {
 
 // wire is the criteria in the API's words.
 type wire struct {
-	operator  defender.Operator
+	operator  iotapi.Operator
 	value     string
 	window    defender.Window
 	statistic defender.Statistic

@@ -106,7 +106,7 @@ func (p SecurityProfile) Validate() error {
 			continue
 		}
 		name := m.Info().Name
-		faults = append(faults, Under(at, m.Info().validateCustomName()))
+		faults = append(faults, Under(at, validateCustomName(m.Info())))
 		if retained[name] {
 			faults = append(faults, invalid(at, name, "each metric once"))
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // AlarmsProps tune the alarms of a [Forwarder].
@@ -174,9 +174,9 @@ func (f *forwarder) newAlarms(p AlarmsProps) []awscloudwatch.IAlarm {
 		"Security events wait in a queue, because the forwarder fails, is throttled, or Security Hub is off: look into its log",
 		oldestMessage(map[string]awssqs.Queue{"events": f.queue, "errors": f.errorQueue, "audits": f.auditQueue}))
 	a.add("SecurityHubOffAlarm", p.SecurityHubOff, Alarm{Periods: 1},
-		"Security Hub CSPM is not enabled in this account and Region: enable it, events wait up to 14 days", f.counted(defender.MetricHubOff))
+		"Security Hub CSPM is not enabled in this account and Region: enable it, events wait up to 14 days", f.counted(contract.MetricHubOff))
 	a.add("ImportFailuresAlarm", p.ImportFailures, Alarm{Periods: 3},
-		"Security Hub does not take findings, which are tried again: the forwarder's log says why", f.counted(defender.MetricFailed))
+		"Security Hub does not take findings, which are tried again: the forwarder's log says why", f.counted(contract.MetricFailed))
 	a.add("ErrorsAlarm", p.Errors, Alarm{Periods: 3},
 		"The forwarder crashes or runs out of time; what it had to import comes again: look into its log",
 		f.sum("failed invocations", func(g awslambda.Function) awscloudwatch.IMetric { return g.MetricErrors(fiveMinutes("Sum")) }))
@@ -201,7 +201,7 @@ func oldestMessage(queues map[string]awssqs.Queue) awscloudwatch.IMetric {
 // counted is how often the functions counted something.
 func (f *forwarder) counted(name string) awscloudwatch.IMetric {
 	return f.sum(name, func(g awslambda.Function) awscloudwatch.IMetric {
-		return counted(defender.MetricDimensionForwarder, g, name)
+		return counted(contract.MetricDimensionForwarder, g, name)
 	})
 }
 
@@ -223,12 +223,12 @@ func counted(dimension string, function awslambda.Function, name string) awsclou
 
 // countedBySource is the part of counted that stands under a source.
 func countedBySource(dimension string, function awslambda.Function, source, name string) awscloudwatch.IMetric {
-	return sum(name, map[string]*string{dimension: function.FunctionName(), defender.MetricDimensionSource: &source})
+	return sum(name, map[string]*string{dimension: function.FunctionName(), contract.MetricDimensionSource: &source})
 }
 
 func sum(name string, dimensions map[string]*string) awscloudwatch.IMetric {
 	return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{
-		Namespace:     new(defender.MetricNamespace),
+		Namespace:     new(contract.MetricNamespace),
 		MetricName:    new(name),
 		DimensionsMap: &dimensions,
 		Statistic:     new("Sum"),

@@ -12,7 +12,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // comparison is what an alarm is in alarm for.
@@ -45,8 +45,8 @@ func TestAlarmsOfTheSelfManagedEngineAreTuned(t *testing.T) {
 		"Throttles":       {"> 0 for 3, notBreaching", []string{"HubDetectEvaluator", `"Throttles"`}},
 		"Errors":          {"> 0 for 3, notBreaching", []string{"HubDetectEvaluator", "HubDetectCloser", `"Errors"`}},
 		"Unsent":          {"> 0 for 3, notBreaching", []string{"HubDetectCloser", `"Unsent"`}},
-		"CloserStopped0":  {"< 1 for 12, breaching", []string{"HubDetectCloser", `"Runs"`, `"` + defender.CloserSource(0) + `"`}},
-		"CloserStopped3":  {"< 1 for 12, breaching", []string{"HubDetectCloser", `"Runs"`, `"` + defender.CloserSource(3) + `"`}},
+		"CloserStopped0":  {"< 1 for 12, breaching", []string{"HubDetectCloser", `"Runs"`, `"` + contract.CloserSource(0) + `"`}},
+		"CloserStopped3":  {"< 1 for 12, breaching", []string{"HubDetectCloser", `"Runs"`, `"` + contract.CloserSource(3) + `"`}},
 		"Blind":           {"> 10 for 6, notBreaching", []string{"HubDetectCloser", `"Blind"`}},
 		"Unfinished":      {"> 0 for 3, notBreaching", []string{"HubDetectCloser", `"Unfinished"`}},
 		"OversizedStates": {"> 0 for 1, notBreaching", []string{"HubDetectEvaluator", `"OversizedStates"`}},

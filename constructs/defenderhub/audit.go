@@ -124,8 +124,8 @@ func (p AuditProps) validate() error {
 	} else if p.RunOnDeploy && len(p.scheduled()) == 0 {
 		f.add("Except", fmt.Sprintf("%d checks", len(p.Except)), "at least one check left for RunOnDeploy to start")
 	}
-	f.under("", defender.DeviceCertificateAge.Info().Threshold.Validate("CertificateAgeDays", p.CertificateAgeDays))
-	f.under("", defender.DeviceCertificateExpiring.Info().Threshold.Validate("CertificateExpiringDays", p.CertificateExpiringDays))
+	f.threshold("CertificateAgeDays", p.CertificateAgeDays, defender.DeviceCertificateAge)
+	f.threshold("CertificateExpiringDays", p.CertificateExpiringDays, defender.DeviceCertificateExpiring)
 	f.removalPolicy("RemovalPolicy", p.RemovalPolicy)
 	f.under("Architecture", p.Architecture.validate())
 	f.retention("LogRetention", p.LogRetention)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 func auditTemplate(t *testing.T, props *defenderhub.AuditProps) template {
@@ -172,7 +173,7 @@ func TestAuditRunsAfterDeployment(t *testing.T) {
 	start := func(props defenderhub.AuditProps) resource {
 		props.RunOnDeploy, props.Code = true, prebuilt()
 		tp := auditTemplate(t, &props)
-		r := tp.one(t, defender.StartAuditResourceType)
+		r := tp.one(t, contract.StartAuditResourceType)
 		if got := r.Properties["ServiceTimeout"]; got != "600" {
 			t.Errorf("CloudFormation waits %v seconds for an answer", got)
 		}
@@ -185,7 +186,7 @@ func TestAuditRunsAfterDeployment(t *testing.T) {
 		return r
 	}
 	first := start(defenderhub.AuditProps{})
-	if got := len(first.Properties[defender.StartAuditChecks].([]any)); got != len(defender.DefaultScheduledChecks()) {
+	if got := len(first.Properties[contract.StartAuditChecks].([]any)); got != len(defender.DefaultScheduledChecks()) {
 		t.Errorf("%d checks", got)
 	}
 	if again := start(defenderhub.AuditProps{}); text(again.Properties) != text(first.Properties) {
@@ -205,6 +206,8 @@ func TestWrongAuditPropsAreErrors(t *testing.T) {
 	}{
 		"names":                {defenderhub.AuditProps{ScheduleName: "with:colon"}, []string{"ScheduleName"}},
 		"token as a name":      {defenderhub.AuditProps{ScheduleName: *awscdk.Aws_STACK_NAME()}, nil},
+		"days at the bounds":   {defenderhub.AuditProps{CertificateAgeDays: 30, CertificateExpiringDays: 3652}, nil},
+		"days below":           {defenderhub.AuditProps{CertificateAgeDays: 29, CertificateExpiringDays: -1}, []string{"CertificateAgeDays", "CertificateExpiringDays"}},
 		"days":                 {defenderhub.AuditProps{CertificateAgeDays: 3653, CertificateExpiringDays: 1}, []string{"CertificateAgeDays", "CertificateExpiringDays"}},
 		"checks":               {defenderhub.AuditProps{Except: []defender.Check{0}, Include: []defender.Check{99}, Disabled: []defender.Check{1, 1}}, []string{"Except[0]", "Include[0]", "Disabled[1]"}},
 		"contradiction":        {defenderhub.AuditProps{Include: all[:2], Except: all[:1], Disabled: all[1:2]}, []string{"Include[0]", "Include[1]"}},
@@ -251,7 +254,7 @@ func TestAuditOnDeployWaitsForItsListener(t *testing.T) {
 			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: subscription},
 			Audit:         &defenderhub.AuditProps{RunOnDeploy: true},
 		})
-		depends := tp.one(t, defender.StartAuditResourceType).DependsOn
+		depends := tp.one(t, contract.StartAuditResourceType).DependsOn
 		if !slices.ContainsFunc(depends, func(id string) bool { return tp[id].Type == listener }) {
 			t.Errorf("depends on %v, want the %s among them", depends, listener)
 		}

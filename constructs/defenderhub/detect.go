@@ -14,6 +14,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // DetectProps configure [Detect].
@@ -179,7 +180,7 @@ func (p DetectProps) severities() (map[string]defender.Severity, error) {
 	for i, profile := range p.Profiles {
 		collect("Profiles"+index(i)+".", profile.Behaviors)
 	}
-	if n := len(defender.Severities{Behaviors: wanted}.String()); n > maxSeverities {
+	if n := len(contract.Severities{Behaviors: wanted}.String()); n > maxSeverities {
 		f.add("", fmt.Sprintf("severities of behaviors that take %d characters with their names", n),
 			"at most %d: leave out the severity that most have, and set it in Forwarder.Severities", maxSeverities)
 	}

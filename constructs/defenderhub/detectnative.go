@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiot"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // deployNative makes everything of AWS IoT Device Defender Detect: topic, role, custom
@@ -145,8 +146,8 @@ func (d *detect) customMetrics(p DetectProps) map[string]awscdk.CfnResource {
 }
 
 // createdMetrics are the custom metrics that profiles use and that are not there.
-func (p DetectProps) createdMetrics() []defender.MetricInfo {
-	var created []defender.MetricInfo
+func (p DetectProps) createdMetrics() []iotapi.MetricInfo {
+	var created []iotapi.MetricInfo
 	seen := map[string]bool{}
 	for _, profile := range p.profiles() {
 		for _, m := range customMetricsOf(profile) {
@@ -160,18 +161,18 @@ func (p DetectProps) createdMetrics() []defender.MetricInfo {
 }
 
 // metricValue is a value as CloudFormation writes it: a count is text there.
-func metricValue(v defender.Value) *awsiot.CfnSecurityProfile_MetricValueProperty {
+func metricValue(v iotapi.Value) *awsiot.CfnSecurityProfile_MetricValueProperty {
 	out := &awsiot.CfnSecurityProfile_MetricValueProperty{Number: v.Number}
 	switch v.Kind() {
-	case defender.CountValue:
+	case iotapi.CountValue:
 		out.Count = new(strconv.FormatInt(*v.Count, 10))
-	case defender.CIDRsValue:
+	case iotapi.CIDRsValue:
 		out.Cidrs = texts(v.CIDRs)
-	case defender.PortsValue:
+	case iotapi.PortsValue:
 		out.Ports = numbers(v.Ports)
-	case defender.NumbersValue:
+	case iotapi.NumbersValue:
 		out.Numbers = numbers(v.Numbers)
-	case defender.StringsValue:
+	case iotapi.StringsValue:
 		out.Strings = texts(v.Strings)
 	}
 	return out

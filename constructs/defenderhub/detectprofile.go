@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // resolvedProfile is profile for validation: texts that are known only at deployment are
@@ -73,10 +74,10 @@ func validateMetricNames(profile defender.SecurityProfile) error {
 }
 
 // customMetricsOf are the custom metrics of a profile, in the order of their first use.
-func customMetricsOf(profile defender.SecurityProfile) []defender.MetricInfo {
-	var all []defender.MetricInfo
-	add := func(m defender.MetricInfo) {
-		if m.Side == defender.CustomSide && !slices.ContainsFunc(all, func(o defender.MetricInfo) bool { return o.Name == m.Name }) {
+func customMetricsOf(profile defender.SecurityProfile) []iotapi.MetricInfo {
+	var all []iotapi.MetricInfo
+	add := func(m iotapi.MetricInfo) {
+		if m.Side == iotapi.CustomSide && !slices.ContainsFunc(all, func(o iotapi.MetricInfo) bool { return o.Name == m.Name }) {
 			all = append(all, m)
 		}
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // Transport is what carries telemetry from the IoT rules to the evaluator.
@@ -217,7 +219,7 @@ func (p SelfManagedProps) validate() error {
 		f.under("ReportTopic", validateReportTopic(p.ReportTopic))
 	}
 	if p.ReportsRuleName != "" && !unresolved(p.ReportsRuleName) {
-		f.under("ReportsRuleName", defender.ValidateRuleName(p.ReportsRuleName))
+		f.under("ReportsRuleName", iotrule.ValidateName(p.ReportsRuleName))
 	}
 	f.duration("ReportInterval", p.ReportInterval, leastReportInterval, mostReportInterval)
 	f.minutes("ReportsEvery", p.ReportsEvery, 5*time.Minute, 24*time.Hour)
@@ -230,7 +232,7 @@ func (p SelfManagedProps) validate() error {
 	f.number("BatchSize", p.BatchSize, 1, 10000, "messages")
 	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
 	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
-	f.number("Closers", p.Closers, 1, defender.StateDueShards, "invocations")
+	f.number("Closers", p.Closers, 1, contract.StateDueShards, "invocations")
 	if p.Executable != "" {
 		if info, err := os.Stat(p.Executable); err != nil || !info.Mode().IsRegular() {
 			f.add("Executable", p.Executable, "the path of a program that is there, or empty to compile it")

@@ -17,7 +17,9 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 const executable = "testdata/prebuilt/bootstrap"
@@ -44,9 +46,9 @@ func selfManagedTemplate(t *testing.T, props defenderhub.SelfManagedProps) templ
 func behaviorsOf(t *testing.T, stack awscdk.Stack) engine.Config {
 	t.Helper()
 	assembly := awscdk.App_Of(stack).Synth(nil)
-	files, err := filepath.Glob(filepath.Join(*assembly.Directory(), "asset.*", defender.ConfigFile))
+	files, err := filepath.Glob(filepath.Join(*assembly.Directory(), "asset.*", contract.ConfigFile))
 	if err != nil || len(files) != 1 {
-		t.Fatalf("%v hold %s, error %v, want one asset", files, defender.ConfigFile, err)
+		t.Fatalf("%v hold %s, error %v, want one asset", files, contract.ConfigFile, err)
 	}
 	if _, err := os.Stat(filepath.Join(filepath.Dir(files[0]), "bootstrap")); err != nil {
 		t.Error(err)
@@ -65,7 +67,7 @@ func behaviorsOf(t *testing.T, stack awscdk.Stack) engine.Config {
 func TestSelfManagedEngineUsesNothingOfDetect(t *testing.T) {
 	stack := newStack()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{})}))
-	if got, want := hub.Forwards(), append(defender.RuleSources(), defender.BehaviorTransitions); !slices.Equal(got, want) {
+	if got, want := hub.Forwards(), append(iotrule.Sources(), defender.BehaviorTransitions); !slices.Equal(got, want) {
 		t.Errorf("forwards %v, want %v", got, want)
 	}
 	d := hub.Detect()
@@ -103,11 +105,11 @@ func TestSelfManagedEngineTouchesOnlyDetectAndWhatTheForwarderKnows(t *testing.T
 			before := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: other})
 			after := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
 			environment := path(after.named(t, "AWS::Lambda::Function", "HubForwarderFunction").Properties, "Environment", "Variables").(map[string]any)
-			live, err := defender.ParseLiveBehaviors(environment[defender.EnvLiveBehaviors].(string))
+			live, err := contract.ParseLiveBehaviors(environment[contract.EnvLiveBehaviors].(string))
 			if err != nil || len(live) != 3 || !live.Has(defenderhub.DefaultProfile, "small-messages") || !live.Has(engine.AgentProfile, engine.UnreadableReports) {
 				t.Errorf("the forwarder knows of %v, error %v", live, err)
 			}
-			delete(environment, defender.EnvLiveBehaviors)
+			delete(environment, contract.EnvLiveBehaviors)
 			ofDetect := func(id string) bool {
 				return strings.HasPrefix(id, "HubDetect") || strings.HasPrefix(id, "HubSubscriptionsDetect")
 			}
@@ -128,7 +130,7 @@ func TestSelfManagedEngineTouchesOnlyDetectAndWhatTheForwarderKnows(t *testing.T
 func TestWithoutSelfManagedEngineTheForwarderKnowsOfNoBehavior(t *testing.T) {
 	tp := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: nativeDetect()})
 	env := path(tp.named(t, "AWS::Lambda::Function", "HubForwarderFunction").Properties, "Environment", "Variables")
-	if got := path(env, defender.EnvLiveBehaviors); got != nil {
+	if got := path(env, contract.EnvLiveBehaviors); got != nil {
 		t.Errorf("it knows of %v", got)
 	}
 }
@@ -138,7 +140,7 @@ func TestClosersShareEachMinute(t *testing.T) {
 	closer, role := tp.idOf(t, "AWS::Lambda::Function", "HubDetectCloser"), tp.idOf(t, "AWS::IAM::Role", "HubDetectScheduleRole")
 	for i := range 3 {
 		p := tp.named(t, "AWS::Scheduler::Schedule", fmt.Sprintf("HubDetectClose%d", i)).Properties
-		if p["ScheduleExpression"] != "rate(1 minute)" || path(p, "FlexibleTimeWindow", "Mode") != "OFF" || path(p, "Target", "Input") != defender.CloseRequest(i, 3) {
+		if p["ScheduleExpression"] != "rate(1 minute)" || path(p, "FlexibleTimeWindow", "Mode") != "OFF" || path(p, "Target", "Input") != contract.CloseRequest(i, 3) {
 			t.Errorf("schedule %s", text(p))
 		}
 		if target := text(p["Target"]); !strings.Contains(target, `"`+closer+`","Arn"`) || !strings.Contains(target, `"`+role+`","Arn"`) || !strings.Contains(target, "HubDetectDeadLetters") {
@@ -208,12 +210,12 @@ func TestEvaluatorKnowsWhatItNeeds(t *testing.T) {
 		r := tp.named(t, "AWS::Lambda::Function", id)
 		env := path(r.Properties, "Environment", "Variables")
 		for name, want := range map[string]string{
-			defender.EnvStateTable:        `{"Ref":"` + tp.idOf(t, "AWS::DynamoDB::Table", "HubDetectState") + `"}`,
-			defender.EnvIngestQueueURL:    `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "HubForwarderQueue") + `"}`,
-			defender.EnvTelemetryQueueURL: `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "HubDetectTelemetry") + `"}`,
-			defender.EnvReportsRule:       `{"Ref":"` + reports + `"}`,
-			defender.EnvThingGroups:       `{"Fn::Join":["",["pumps,",{"Fn::ImportValue":"Group"}]]}`,
-			defender.EnvLogLevel:          `"INFO"`,
+			contract.EnvStateTable:        `{"Ref":"` + tp.idOf(t, "AWS::DynamoDB::Table", "HubDetectState") + `"}`,
+			contract.EnvIngestQueueURL:    `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "HubForwarderQueue") + `"}`,
+			contract.EnvTelemetryQueueURL: `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "HubDetectTelemetry") + `"}`,
+			contract.EnvReportsRule:       `{"Ref":"` + reports + `"}`,
+			contract.EnvThingGroups:       `{"Fn::Join":["",["pumps,",{"Fn::ImportValue":"Group"}]]}`,
+			contract.EnvLogLevel:          `"INFO"`,
 		} {
 			if got := text(path(env, name)); got != want {
 				t.Errorf("%s: %s is %s, want %s", id, name, got, want)
@@ -409,7 +411,7 @@ func TestDetectAloneSendsToTheForwarderItIsGiven(t *testing.T) {
 	}
 	tp := synth(t, stack)
 	env := path(tp.named(t, "AWS::Lambda::Function", "ForwarderFunction").Properties, "Environment", "Variables")
-	live, err := defender.ParseLiveBehaviors(path(env, defender.EnvLiveBehaviors).(string))
+	live, err := contract.ParseLiveBehaviors(path(env, contract.EnvLiveBehaviors).(string))
 	if err != nil || !live.Has("One", "small-messages") || !live.Has("Two", "small-messages") {
 		t.Errorf("the forwarder knows of %v, error %v", live, err)
 	}

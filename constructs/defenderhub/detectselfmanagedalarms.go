@@ -8,7 +8,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // SelfManagedAlarmsProps tune the alarms of the engine defender.SelfManaged.
@@ -82,25 +82,25 @@ func (e *selfManaged) newAlarms(p SelfManagedAlarmsProps, closers int) []awsclou
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: 900, Periods: 1},
 		"Telemetry waits: the evaluator fails, is throttled, or has too little concurrency or too few shards; look into its log", e.oldest())
 	a.add("FailuresAlarm", p.Failures, Alarm{Periods: 3},
-		"Telemetry fails to be judged and is tried again for six hours: the evaluator's log says why", e.counted(e.evaluator, defender.MetricFailed))
+		"Telemetry fails to be judged and is tried again for six hours: the evaluator's log says why", e.counted(e.evaluator, contract.MetricFailed))
 	a.add("ThrottlesAlarm", p.Throttles, Alarm{Periods: 3},
 		"Lambda does not start the evaluator, and telemetry waits: raise the account's quota of concurrent executions, or lower MaxConcurrency",
 		e.evaluator.MetricThrottles(fiveMinutes("Sum")))
 	a.add("ErrorsAlarm", p.Errors, Alarm{Periods: 3},
 		"Invocations of the evaluator or the closer fail, and what they were to judge is tried again: their logs say why", e.errors())
 	a.add("UnsentAlarm", p.Unsent, Alarm{Periods: 3},
-		"Alarms of devices do not reach the forwarder's queue and are sent again each minute: the closer's log says why", e.counted(e.closer, defender.MetricUnsent))
+		"Alarms of devices do not reach the forwarder's queue and are sent again each minute: the closer's log says why", e.counted(e.closer, contract.MetricUnsent))
 	e.addCloserAlarms(a, p.CloserStopped, closers)
 	a.add("BlindAlarm", p.Blind, Alarm{Periods: 3},
 		"The closer judges nothing, because telemetry waits and no evaluator tells how far it is: look at the evaluator's errors, throttles and event source mappings",
-		e.counted(e.closer, defender.MetricBlind))
+		e.counted(e.closer, contract.MetricBlind))
 	a.add("UnfinishedAlarm", p.Unfinished, Alarm{Periods: 3},
-		"The closer has no time left for all that is due: give it more Closers, a longer Timeout or more MemoryMiB", e.counted(e.closer, defender.MetricUnfinished))
+		"The closer has no time left for all that is due: give it more Closers, a longer Timeout or more MemoryMiB", e.counted(e.closer, contract.MetricUnfinished))
 	a.add("OversizedStatesAlarm", p.OversizedStates, Alarm{Periods: 1},
-		"A device breaks more behaviors at once than the table can hold and is not judged: the evaluator's log names it; look at the device", e.counted(e.evaluator, defender.MetricOversizedStates))
+		"A device breaks more behaviors at once than the table can hold and is not judged: the evaluator's log names it; look at the device", e.counted(e.evaluator, contract.MetricOversizedStates))
 	a.add("UnreadableAlarm", p.Unreadable, Alarm{Periods: 1},
 		"A message came that no rule of the engine wrote, or a lifecycle event that a device published: find out who may send to the queue, and which IoT policy allows $aws/rules/*",
-		e.counted(e.evaluator, defender.MetricUnreadable))
+		e.counted(e.evaluator, contract.MetricUnreadable))
 	return a.made
 }
 
@@ -114,14 +114,14 @@ func (e *selfManaged) addCloserAlarms(a *alarms, tuned Absence, closers int) {
 		return
 	}
 	for i := range closers {
-		runs := countedBySource(defender.MetricDimensionEvaluator, e.closer, defender.CloserSource(i), defender.MetricRuns)
+		runs := countedBySource(contract.MetricDimensionEvaluator, e.closer, contract.CloserSource(i), contract.MetricRuns)
 		a.addAbsence(fmt.Sprintf("CloserStopped%dAlarm", i), tuned, Absence{Periods: 3},
 			fmt.Sprintf("The closer does not run for partition %d of 0 to %d, so that the silence of its devices is not judged and nothing is cleared: %s", i, closers-1, lookAt), runs)
 	}
 }
 
 func (e *selfManaged) counted(function awslambda.Function, name string) awscloudwatch.IMetric {
-	return counted(defender.MetricDimensionEvaluator, function, name)
+	return counted(contract.MetricDimensionEvaluator, function, name)
 }
 
 // oldest is the age in seconds of the oldest telemetry.

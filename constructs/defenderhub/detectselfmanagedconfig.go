@@ -8,7 +8,10 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
 // maxGroupNames is how many characters the names of thing groups may have together: they
@@ -23,18 +26,18 @@ func validateReportTopic(filter string) error {
 	if strings.HasPrefix(filter, "$aws/rules/") {
 		return &defender.FieldError{Value: filter, Want: "no topic of Basic Ingest, which no rule can name: leave ReportTopic empty for it"}
 	}
-	return defender.ValidateReportTopic(filter)
+	return iotrule.ValidateReportTopic(filter)
 }
 
 // validateApart reports a topic filter of reports that shares topics with that of events, or
 // whose answers would be taken for events. eventTopic may be known only at deployment. What
 // either filter alone is refused for is reported elsewhere.
 func validateApart(reportTopic, eventTopic string) error {
-	if reportTopic == "" || unresolved(eventTopic) || validateReportTopic(reportTopic) != nil || defender.ValidateEventTopic(eventTopic) != nil {
+	if reportTopic == "" || unresolved(eventTopic) || validateReportTopic(reportTopic) != nil || iotrule.ValidateEventTopic(eventTopic) != nil {
 		return nil
 	}
 	for _, topic := range []string{reportTopic, answersTo(reportTopic)} {
-		if topic != "" && defender.FiltersOverlap(topic, eventTopic) {
+		if topic != "" && topicfilter.Overlap(topic, eventTopic) {
 			return &defender.FieldError{Value: reportTopic, Want: fmt.Sprintf(
 				"a topic filter that shares no topic with Rules.EventTopic, which is %s: every message on %s would be taken for an event as well, and become a dead letter", eventTopic, topic)}
 		}
@@ -77,8 +80,8 @@ func (p DetectProps) validateSelfManaged() error {
 		f.connected("SelfManaged.ReportsRuleName", s.ReportsRuleName, instead)
 		f.connected("SelfManaged.ReportsSeverity", s.ReportsSeverity, instead)
 	}
-	if all, err := config.Compile(); err != nil && len(all) > defender.MaxLiveBehaviors {
-		f.add("Behaviors", fmt.Sprintf("%d behaviors", len(all)), "at most %d of all profiles together, those about device reports included", defender.MaxLiveBehaviors)
+	if all, err := config.Compile(); err != nil && len(all) > contract.MaxLiveBehaviors {
+		f.add("Behaviors", fmt.Sprintf("%d behaviors", len(all)), "at most %d of all profiles together, those about device reports included", contract.MaxLiveBehaviors)
 	}
 	if names := strings.Join(groups, ","); len(names) > maxGroupNames && !unresolved(names) {
 		f.add("Targets", fmt.Sprintf("thing groups with names of %d characters", len(names)), "at most %d characters together", maxGroupNames)
@@ -116,8 +119,8 @@ func (p DetectProps) validateForwarder() error {
 	}
 	config, _ := p.evaluation()
 	live, _ := config.Live()
-	if maps.Copy(live, of.live); len(live) > defender.MaxLiveBehaviors && len(of.live) > 0 {
-		f.add("Behaviors", fmt.Sprintf("%d behaviors", len(live)), "at most %d of all Detects of the same Forwarder together", defender.MaxLiveBehaviors)
+	if maps.Copy(live, of.live); len(live) > contract.MaxLiveBehaviors && len(of.live) > 0 {
+		f.add("Behaviors", fmt.Sprintf("%d behaviors", len(live)), "at most %d of all Detects of the same Forwarder together", contract.MaxLiveBehaviors)
 	}
 	return f.err()
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
@@ -55,14 +56,14 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 	e.makeTransport(p)
 	e.makeRules(p, engine.Rules(behaviors, s.ReportTopic))
 	e.state = newTable(d, "State", tableOptions{
-		partition: defender.StatePartitionKey, sort: defender.StateSortKey, expiry: defender.StateExpiry,
+		partition: contract.StatePartitionKey, sort: contract.StateSortKey, expiry: contract.StateExpiry,
 		key: p.EncryptionKey, recovery: s.PointInTimeRecovery, removal: s.StateRemovalPolicy,
 		without: "The states follow from what devices do: without them each is judged anew. PointInTimeRecovery turns backups on.",
 	})
 	e.state.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
-		IndexName:      new(defender.StateDueIndex),
-		PartitionKey:   attribute(defender.StateDueShard, awsdynamodb.AttributeType_STRING),
-		SortKey:        attribute(defender.StateDueAt, awsdynamodb.AttributeType_NUMBER),
+		IndexName:      new(contract.StateDueIndex),
+		PartitionKey:   attribute(contract.StateDueShard, awsdynamodb.AttributeType_STRING),
+		SortKey:        attribute(contract.StateDueAt, awsdynamodb.AttributeType_NUMBER),
 		ProjectionType: awsdynamodb.ProjectionType_KEYS_ONLY,
 	})
 	function := func(id, description string, statements []awsiam.PolicyStatement, suppressions ...nagSuppression) awslambda.Function {
@@ -89,7 +90,7 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 	// What is tried on top, or comes late, would only add to the load of what fails.
 	e.closer.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(0.0), MaxEventAge: seconds(closeInterval)})
 	if e.stream != nil {
-		e.closer.AddEnvironment(new(defender.EnvTelemetryStream), e.stream.StreamName(), nil)
+		e.closer.AddEnvironment(new(contract.EnvTelemetryStream), e.stream.StreamName(), nil)
 	}
 	e.consume(s)
 	e.schedule(p)
@@ -104,9 +105,9 @@ func evaluatorCode(executable string, config engine.Config) (awslambda.Code, err
 		return nil, err
 	}
 	if found := tokenText.Find(content); found != nil {
-		return nil, &defender.FieldError{Field: "SelfManaged", Value: deployTime, Want: fmt.Sprintf("values that are known at synthesis: %s would be deployed in %s as it is", found, defender.ConfigFile)}
+		return nil, &defender.FieldError{Field: "SelfManaged", Value: deployTime, Want: fmt.Sprintf("values that are known at synthesis: %s would be deployed in %s as it is", found, contract.ConfigFile)}
 	}
-	made, err := withFile(executable, defender.ConfigFile, append(content, '\n'))
+	made, err := withFile(executable, contract.ConfigFile, append(content, '\n'))
 	if err != nil {
 		return nil, &defender.FieldError{Field: "SelfManaged.Executable", Value: executable, Want: fmt.Sprintf("a program that can be copied: %v", err)}
 	}
@@ -116,18 +117,18 @@ func evaluatorCode(executable string, config engine.Config) (awslambda.Code, err
 // environment is the agreement with the functions; see package defender.
 func (e *selfManaged) environment(p DetectProps, f *forwarder, groups []string) map[string]string {
 	env := map[string]string{
-		defender.EnvStateTable:     *e.state.TableName(),
-		defender.EnvIngestQueueURL: *f.queue.QueueUrl(),
-		defender.EnvLogLevel:       p.SelfManaged.LogLevel.String(),
+		contract.EnvStateTable:     *e.state.TableName(),
+		contract.EnvIngestQueueURL: *f.queue.QueueUrl(),
+		contract.EnvLogLevel:       p.SelfManaged.LogLevel.String(),
 	}
 	if e.queue != nil {
-		env[defender.EnvTelemetryQueueURL] = *e.queue.QueueUrl()
+		env[contract.EnvTelemetryQueueURL] = *e.queue.QueueUrl()
 	}
 	if e.reportsRule != nil {
-		env[defender.EnvReportsRule] = *e.reportsRule
+		env[contract.EnvReportsRule] = *e.reportsRule
 	}
 	if len(groups) > 0 {
-		env[defender.EnvThingGroups] = strings.Join(groups, ",")
+		env[contract.EnvThingGroups] = strings.Join(groups, ",")
 	}
 	return env
 }
@@ -187,7 +188,7 @@ func nagResources(resources ...string) []string {
 
 // closerPermissions are those of the closer alone: what is due, and whether telemetry waits.
 func (e *selfManaged) closerPermissions() []awsiam.PolicyStatement {
-	statements := []awsiam.PolicyStatement{allow([]string{"dynamodb:Query"}, *e.state.TableArn()+"/index/"+defender.StateDueIndex)}
+	statements := []awsiam.PolicyStatement{allow([]string{"dynamodb:Query"}, *e.state.TableArn()+"/index/"+contract.StateDueIndex)}
 	if e.queue != nil {
 		statements = append(statements, allow([]string{"sqs:GetQueueAttributes"}, *e.queue.QueueArn()))
 	}
@@ -215,7 +216,7 @@ func (e *selfManaged) schedule(p DetectProps) {
 			ScheduleExpression: new("rate(1 minute)"),
 			FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: new("OFF")},
 			Target: &awsscheduler.CfnSchedule_TargetProperty{
-				Arn: e.closer.FunctionArn(), RoleArn: role.RoleArn(), Input: new(defender.CloseRequest(i, partitions)),
+				Arn: e.closer.FunctionArn(), RoleArn: role.RoleArn(), Input: new(contract.CloseRequest(i, partitions)),
 				// The next minute asks for all that one left undone.
 				RetryPolicy:      &awsscheduler.CfnSchedule_RetryPolicyProperty{MaximumEventAgeInSeconds: new(300.0), MaximumRetryAttempts: new(10.0)},
 				DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: e.deadLetters.QueueArn()},

@@ -10,8 +10,9 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // makeTransport makes what the rules send to, and where goes what cannot be judged.
@@ -19,7 +20,7 @@ func (e *selfManaged) makeTransport(p DetectProps) {
 	s := *p.SelfManaged
 	e.deadLetters = newQueue(e.scope, "DeadLetters", p.EncryptionKey, queueOptions{})
 	hidden := visibility(or(s.Timeout, defaultTimeout), or(s.BatchWindow, defaultEvaluatorBatchWindow))
-	o := queueOptions{visibility: hidden, deadLetter: e.deadLetters, receives: int(defender.TelemetryRetry / hidden)}
+	o := queueOptions{visibility: hidden, deadLetter: e.deadLetters, receives: int(contract.TelemetryRetry / hidden)}
 	e.errorQueue = newQueue(e.scope, "ErrorQueue", p.EncryptionKey, o)
 	if s.Transport == TransportKinesis {
 		e.stream = newStream(e.scope, p)
@@ -81,7 +82,7 @@ func (e *selfManaged) makeRules(p DetectProps, rules []engine.Rule) {
 			TopicRulePayload: &awsiot.CfnTopicRule_TopicRulePayloadProperty{
 				Description:      new("Telemetry for the self-managed engine of defenderhub: " + r.ID),
 				Sql:              new(r.SQL),
-				AwsIotSqlVersion: new(defender.SQLVersion),
+				AwsIotSqlVersion: new(iotrule.SQLVersion),
 				Actions:          &[]any{action},
 				ErrorAction:      sqsAction(e.errorQueue, role),
 				RuleDisabled:     false,
@@ -112,7 +113,7 @@ func (e *selfManaged) consume(s SelfManagedProps) {
 		FunctionName: e.evaluator.FunctionName(), EventSourceArn: e.stream.StreamArn(),
 		StartingPosition: new("TRIM_HORIZON"), BatchSize: new(float64(size)), MaximumBatchingWindowInSeconds: new(window.Seconds()),
 		BisectBatchOnFunctionError: true, FunctionResponseTypes: texts([]string{"ReportBatchItemFailures"}),
-		MaximumRecordAgeInSeconds: new(defender.TelemetryRetry.Seconds()),
+		MaximumRecordAgeInSeconds: new(contract.TelemetryRetry.Seconds()),
 		DestinationConfig: &awslambda.CfnEventSourceMapping_DestinationConfigProperty{
 			OnFailure: &awslambda.CfnEventSourceMapping_OnFailureProperty{Destination: e.deadLetters.QueueArn()},
 		},

@@ -9,8 +9,9 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 func TestTelemetryComesByTheRulesOfTheEvaluator(t *testing.T) {
@@ -25,7 +26,7 @@ func TestTelemetryComesByTheRulesOfTheEvaluator(t *testing.T) {
 	for _, r := range rules {
 		made := tp.named(t, "AWS::IoT::TopicRule", "HubDetectRule"+strings.ReplaceAll(r.ID, "-", ""))
 		payload := made.Properties["TopicRulePayload"]
-		if path(payload, "Sql") != r.SQL || path(payload, "AwsIotSqlVersion") != defender.SQLVersion || made.Properties["RuleName"] != nil {
+		if path(payload, "Sql") != r.SQL || path(payload, "AwsIotSqlVersion") != iotrule.SQLVersion || made.Properties["RuleName"] != nil {
 			t.Errorf("%s: %s, want %s", r.ID, text(payload), r.SQL)
 		}
 		if actions := text(path(payload, "Actions")); !strings.Contains(actions, telemetry) || !strings.Contains(text(path(payload, "ErrorAction")), failed) {
@@ -126,12 +127,12 @@ func TestStreamKeepsTheDataOfAThingInOrder(t *testing.T) {
 		t.Errorf("the source does not wait for the permission to read: %v", tp[source].DependsOn)
 	}
 	env := path(tp.named(t, "AWS::Lambda::Function", "HubDetectEvaluator").Properties, "Environment", "Variables")
-	if path(env, defender.EnvTelemetryQueueURL) != nil {
+	if path(env, contract.EnvTelemetryQueueURL) != nil {
 		t.Error("the evaluator knows of a queue")
 	}
 	id := tp.idOf(t, "AWS::Kinesis::Stream", "HubDetectStream")
-	of := path(tp.named(t, "AWS::Lambda::Function", "HubDetectCloser").Properties, "Environment", "Variables", defender.EnvTelemetryStream)
-	if text(of) != `{"Ref":"`+id+`"}` || path(env, defender.EnvTelemetryStream) != nil {
+	of := path(tp.named(t, "AWS::Lambda::Function", "HubDetectCloser").Properties, "Environment", "Variables", contract.EnvTelemetryStream)
+	if text(of) != `{"Ref":"`+id+`"}` || path(env, contract.EnvTelemetryStream) != nil {
 		t.Errorf("the closer asks stream %s", text(of))
 	}
 	asks := `{"Action":["kinesis:GetRecords","kinesis:GetShardIterator","kinesis:ListShards"],"Effect":"Allow","Resource":{"Fn::GetAtt":["` + id + `","Arn"]}}`

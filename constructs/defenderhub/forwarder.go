@@ -21,6 +21,9 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/deviceevent"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // ForwarderProps configure [Forwarder].
@@ -158,7 +161,7 @@ const (
 func (p ForwarderProps) validate() error {
 	var f faults
 	if p.EventTopic != "" && !unresolved(p.EventTopic) {
-		f.under("EventTopic", defender.ValidateEventTopic(p.EventTopic))
+		f.under("EventTopic", iotrule.ValidateEventTopic(p.EventTopic))
 	}
 	f.under("ClientPattern", validateClientPattern(p.ClientPattern))
 	f.topic("AuditTopic", p.AuditTopic)
@@ -166,9 +169,9 @@ func (p ForwarderProps) validate() error {
 	f.key("EncryptionKey", p.EncryptionKey)
 	f.duration("QuietTime", p.QuietTime, time.Hour, 80*24*time.Hour)
 	f.under("Severities", validateSeverities(p.Severities))
-	f.under("DisconnectSeverities", validateNamedSeverities(p.DisconnectSeverities, "one of "+strings.Join(defender.SecurityDisconnectReasons, ", "),
-		func(reason string) bool { return slices.Contains(defender.SecurityDisconnectReasons, reason) }))
-	f.under("EventTypes", validateNamedSeverities(p.EventTypes, "a type of 1 to 64 of a-z 0-9 -", defender.ValidEventType))
+	f.under("DisconnectSeverities", validateNamedSeverities(p.DisconnectSeverities, "one of "+strings.Join(iotrule.SecurityDisconnectReasons, ", "),
+		func(reason string) bool { return slices.Contains(iotrule.SecurityDisconnectReasons, reason) }))
+	f.under("EventTypes", validateNamedSeverities(p.EventTypes, "a type of 1 to 64 of a-z 0-9 -", deviceevent.ValidType))
 	length := 0
 	for t := range p.EventTypes {
 		length += len(t) + 10
@@ -181,7 +184,7 @@ func (p ForwarderProps) validate() error {
 	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
 	f.under("Architecture", p.Architecture.validate())
 	f.number("MemoryMiB", p.MemoryMiB, 128, 10240, "MiB")
-	if need := defender.MemoryForBatch(or(p.BatchSize, defaultBatchSize)); p.MemoryMiB >= 128 && p.MemoryMiB < need {
+	if need := contract.MemoryForBatch(or(p.BatchSize, defaultBatchSize)); p.MemoryMiB >= 128 && p.MemoryMiB < need {
 		f.add("MemoryMiB", p.MemoryMiB, fmt.Sprintf("at least %d MiB for a BatchSize of %d, or a smaller BatchSize", need, or(p.BatchSize, defaultBatchSize)))
 	}
 	f.duration("Timeout", p.Timeout, 10*time.Second, 15*time.Minute)
@@ -198,7 +201,7 @@ func validateClientPattern(pattern string) error {
 	if unresolved(pattern) {
 		return &defender.FieldError{Value: deployTime, Want: "a regular expression that is known at synthesis"}
 	}
-	_, err := defender.ParseClientPattern(pattern)
+	_, err := contract.ParseClientPattern(pattern)
 	return err
 }
 
@@ -283,7 +286,7 @@ type forwarder struct {
 	alarms                                     []awscloudwatch.IAlarm
 	auditSubscription                          awssns.Subscription
 	// live are the behaviors of every Detect that sends its alarms here.
-	live defender.LiveBehaviors
+	live contract.LiveBehaviors
 	// eventTopic is the topic filter of device events, "" where none come.
 	eventTopic string
 	// clientPattern is the prop ClientPattern, "" for its default.
@@ -324,7 +327,7 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 
 	f.clientPattern = p.ClientPattern
 	if !p.withoutEvents {
-		f.eventTopic = or(p.EventTopic, defender.DefaultEventTopic)
+		f.eventTopic = or(p.EventTopic, iotrule.DefaultEventTopic)
 	}
 	f.makeQueues(p)
 	f.ledger = newLedger(f, p)

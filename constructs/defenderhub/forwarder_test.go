@@ -16,6 +16,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // forwarderTemplate is what a forwarder with both topics deploys.
@@ -86,13 +87,13 @@ func TestFunctionKnowsWhatItNeeds(t *testing.T) {
 		p := tp[id].Properties
 		env := path(p, "Environment", "Variables").(map[string]any)
 		for name, want := range map[string]string{
-			defender.EnvLedgerTable:        `{"Ref":"` + tp.ids("AWS::DynamoDB::Table")[0] + `"}`,
-			defender.EnvDeadLetterQueueURL: `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "ForwarderDeadLetters") + `"}`,
-			defender.EnvEventTopic:         `"plant/+"`,
-			defender.EnvClientPattern:      `"(.+)-agent"`,
-			defender.EnvLogLevel:           `"DEBUG"`,
-			defender.EnvQuietTime:          `"48h0m0s"`,
-			defender.EnvSeverities:         `"disconnect/DUPLICATE_CLIENTID=LOW,event/boot,event/tamper=CRITICAL,rejected-report=HIGH"`,
+			contract.EnvLedgerTable:        `{"Ref":"` + tp.ids("AWS::DynamoDB::Table")[0] + `"}`,
+			contract.EnvDeadLetterQueueURL: `{"Ref":"` + tp.idOf(t, "AWS::SQS::Queue", "ForwarderDeadLetters") + `"}`,
+			contract.EnvEventTopic:         `"plant/+"`,
+			contract.EnvClientPattern:      `"(.+)-agent"`,
+			contract.EnvLogLevel:           `"DEBUG"`,
+			contract.EnvQuietTime:          `"48h0m0s"`,
+			contract.EnvSeverities:         `"disconnect/DUPLICATE_CLIENTID=LOW,event/boot,event/tamper=CRITICAL,rejected-report=HIGH"`,
 		} {
 			if got := text(env[name]); got != want {
 				t.Errorf("%s: %s is %s, want %s", id, name, got, want)

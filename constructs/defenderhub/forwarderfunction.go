@@ -9,7 +9,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // newFunction makes one of the two functions that run the same program: events and audits
@@ -17,7 +18,7 @@ import (
 func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Duration, deviceEvents bool, description string) awslambda.Function {
 	g := goFunction{
 		description: description, code: p.Code, architecture: p.Architecture,
-		timeout: timeout, memoryMiB: or(p.MemoryMiB, max(defaultMemoryMiB, defender.MemoryForBatch(or(p.BatchSize, defaultBatchSize)))),
+		timeout: timeout, memoryMiB: or(p.MemoryMiB, max(defaultMemoryMiB, contract.MemoryForBatch(or(p.BatchSize, defaultBatchSize)))),
 		environment: f.environment(p), retention: p.LogRetention, key: p.EncryptionKey,
 		tracing: p.Tracing, vpc: p.VPC, subnets: p.VPCSubnets, groups: p.SecurityGroups,
 		statements: f.permissions(p), suppressions: aliasSuppressions(f, p.EncryptionKey),
@@ -43,17 +44,17 @@ func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Durati
 // environment is the agreement with the function; see package defender.
 func (f *forwarder) environment(p ForwarderProps) map[string]string {
 	env := map[string]string{
-		defender.EnvLedgerTable:        *f.ledger.TableName(),
-		defender.EnvDeadLetterQueueURL: *f.deadLetters.QueueUrl(),
-		defender.EnvEventTopic:         or(p.EventTopic, defender.DefaultEventTopic),
-		defender.EnvLogLevel:           p.LogLevel.String(),
-		defender.EnvQuietTime:          or(p.QuietTime, defender.DefaultQuietTime).String(),
+		contract.EnvLedgerTable:        *f.ledger.TableName(),
+		contract.EnvDeadLetterQueueURL: *f.deadLetters.QueueUrl(),
+		contract.EnvEventTopic:         or(p.EventTopic, iotrule.DefaultEventTopic),
+		contract.EnvLogLevel:           p.LogLevel.String(),
+		contract.EnvQuietTime:          or(p.QuietTime, contract.DefaultQuietTime).String(),
 	}
 	if p.ClientPattern != "" {
-		env[defender.EnvClientPattern] = p.ClientPattern
+		env[contract.EnvClientPattern] = p.ClientPattern
 	}
-	if s := (defender.Severities{Sources: p.Severities, Behaviors: p.behaviorSeverities, Disconnects: p.DisconnectSeverities, Events: p.EventTypes}).String(); s != "" {
-		env[defender.EnvSeverities] = s
+	if s := (contract.Severities{Sources: p.Severities, Behaviors: p.behaviorSeverities, Disconnects: p.DisconnectSeverities, Events: p.EventTypes}).String(); s != "" {
+		env[contract.EnvSeverities] = s
 	}
 	return env
 }
@@ -75,12 +76,12 @@ func (f *forwarder) permissions(p ForwarderProps) []awsiam.PolicyStatement {
 }
 
 // listenTo tells the function which behaviors are judged, besides those that it knows.
-func (f *forwarder) listenTo(live defender.LiveBehaviors) {
+func (f *forwarder) listenTo(live contract.LiveBehaviors) {
 	if f.live == nil {
-		f.live = defender.LiveBehaviors{}
+		f.live = contract.LiveBehaviors{}
 	}
 	maps.Copy(f.live, live)
-	f.function.AddEnvironment(new(defender.EnvLiveBehaviors), new(f.live.String()), nil)
+	f.function.AddEnvironment(new(contract.EnvLiveBehaviors), new(f.live.String()), nil)
 }
 
 // sortedKeys are the keys of a map in order, so that messages and templates keep it.

@@ -14,7 +14,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // makeQueues makes the queues, each with the visibility that its function needs.
@@ -122,7 +122,7 @@ func (f *forwarder) consumeAudits(function awslambda.Function) {
 //
 // The CDK's target would name the permission by the path of the function from the app on.
 func (f *forwarder) refresh() {
-	f.function.AddToRolePolicy(allow([]string{"dynamodb:Query"}, *f.ledger.TableArn()+"/index/"+defender.LedgerRefreshIndex))
+	f.function.AddToRolePolicy(allow([]string{"dynamodb:Query"}, *f.ledger.TableArn()+"/index/"+contract.LedgerRefreshIndex))
 	f.function.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(2.0), MaxEventAge: seconds(refreshInterval)})
 	rule := awsevents.NewCfnRule(f, new("Refresh"), &awsevents.CfnRuleProps{
 		Description:        new("Archives findings that fell quiet, refreshes those that Security Hub would forget"),
@@ -133,7 +133,7 @@ func (f *forwarder) refresh() {
 			InputTransformer: &awsevents.CfnRule_InputTransformerProperty{
 				InputPathsMap: map[string]string{"time": "$.time"},
 				// EventBridge puts the quotes around what is text.
-				InputTemplate: new(strings.ReplaceAll(defender.RefreshRequest("<time>"), `"<time>"`, "<time>")),
+				InputTemplate: new(strings.ReplaceAll(contract.RefreshRequest("<time>"), `"<time>"`, "<time>")),
 			},
 			RetryPolicy: &awsevents.CfnRule_RetryPolicyProperty{MaximumEventAgeInSeconds: new(refreshInterval.Seconds())},
 		}},

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // Architecture is the processor of a Lambda function.
@@ -133,7 +134,7 @@ func networkPermissions() []awsiam.PolicyStatement {
 // environment adds the runtime's memory limit: without it, Go's garbage collector lets the heap
 // double before it runs, and Lambda kills a function that has more than its memory.
 func environment(values map[string]string, memoryMiB int) *map[string]*string {
-	out := map[string]*string{"GOMEMLIMIT": new(defender.MemoryLimit(memoryMiB))}
+	out := map[string]*string{"GOMEMLIMIT": new(contract.MemoryLimit(memoryMiB))}
 	for k, v := range values {
 		if broken(v) {
 			panic(&defender.FieldError{Field: k, Value: deployTime, Want: "a text or a number of the CDK that was not changed: no deployment would resolve it"})

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // DefenderHubProps configure a [DefenderHub]. The zero value deploys Device Defender's
@@ -210,7 +211,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.under("Forward", plan.validateForward())
 	plan.forwarder.withoutEvents = !slices.Contains(plan.forward, defender.DeviceEvents)
 	if plan.detect.Engine == defender.SelfManaged && !plan.forwarder.withoutEvents {
-		f.under("Detect.SelfManaged.ReportTopic", validateApart(value(plan.detect.SelfManaged).ReportTopic, or(plan.rules.EventTopic, defender.DefaultEventTopic)))
+		f.under("Detect.SelfManaged.ReportTopic", validateApart(value(plan.detect.SelfManaged).ReportTopic, or(plan.rules.EventTopic, iotrule.DefaultEventTopic)))
 	}
 	if slices.Contains(plan.forward, defender.DetectNotifications) {
 		severities, err := plan.detect.severities()
@@ -229,7 +230,7 @@ func (plan *hubPlan) sources(named []defender.Source) []defender.Source {
 	if named != nil {
 		return slices.Clone(named)
 	}
-	forward := defender.RuleSources()
+	forward := iotrule.Sources()
 	if plan.subscriptions.Audit == SubscriptionOff && plan.notifiesOfAudits() {
 		forward = append(forward, defender.AuditNotifications)
 	}
@@ -288,7 +289,7 @@ func (plan *hubPlan) complete(key awskms.IKey) {
 	plan.forwarder.EncryptionKey = orKey(plan.forwarder.EncryptionKey, key)
 	plan.rules.EncryptionKey = plan.forwarder.EncryptionKey
 	plan.forwarder.EventTopic = plan.rules.EventTopic
-	plan.rules.Sources = slices.DeleteFunc(slices.Clone(plan.forward), func(s defender.Source) bool { return !s.Info().Rule })
+	plan.rules.Sources = slices.DeleteFunc(slices.Clone(plan.forward), func(s defender.Source) bool { return !iotrule.Sends(s) })
 }
 
 // compile builds the functions that are needed, those of an architecture together.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // nativeDetect is the walk-through's Detect.
@@ -27,7 +28,7 @@ func nativeDetect() *defenderhub.DetectProps {
 func TestDefaultsForwardRulesAndLeaveTheRestToAWS(t *testing.T) {
 	stack := newStack()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{}))
-	if got := hub.Forwards(); !slices.Equal(got, defender.RuleSources()) {
+	if got := hub.Forwards(); !slices.Equal(got, iotrule.Sources()) {
 		t.Errorf("forwards %v", got)
 	}
 	if hub.Queue() == nil || hub.DeadLetterQueue() == nil || hub.Rules() == nil || hub.Subscriptions().Audit() == nil {
@@ -51,7 +52,7 @@ func TestDefaultsForwardRulesAndLeaveTheRestToAWS(t *testing.T) {
 func TestSourcesFollowTheSubscriptions(t *testing.T) {
 	existing := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionExisting}
 	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff}
-	rules := defender.RuleSources()
+	rules := iotrule.Sources()
 	for name, c := range map[string]struct {
 		props defenderhub.DefenderHubProps
 		want  []defender.Source
@@ -232,12 +233,12 @@ func TestDoubledAndImpossibleSourcesAreErrors(t *testing.T) {
 		"audit once":              {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: off}, nil},
 		"audit without a topic":   {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: off, Audit: &defenderhub.AuditProps{Existing: true}}, []string{"Forward[0]"}},
 		"audit by nobody":         {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Existing: true}}, []string{"Subscriptions.Audit"}},
-		"nobody, as named":        {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Existing: true}, Forward: defender.RuleSources()}, nil},
+		"nobody, as named":        {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Existing: true}, Forward: iotrule.Sources()}, nil},
 		"detect twice":            {defenderhub.DefenderHubProps{Forward: detect, Detect: nativeDetect()}, []string{"Forward[0]"}},
 		"detect once":             {defenderhub.DefenderHubProps{Forward: detect, Detect: nativeDetect(), Subscriptions: off}, nil},
 		"detect without engine":   {defenderhub.DefenderHubProps{Forward: detect, Subscriptions: off}, []string{"Forward[0]"}},
 		"unknown":                 {defenderhub.DefenderHubProps{Forward: []defender.Source{99}}, []string{"Forward[0]"}},
-		"sources chosen twice":    {defenderhub.DefenderHubProps{Rules: &defenderhub.RulesProps{Sources: defender.RuleSources()}}, []string{"Rules.Sources"}},
+		"sources chosen twice":    {defenderhub.DefenderHubProps{Rules: &defenderhub.RulesProps{Sources: iotrule.Sources()}}, []string{"Rules.Sources"}},
 		"event topic in two ways": {defenderhub.DefenderHubProps{Forwarder: &defenderhub.ForwarderProps{EventTopic: "a/+"}}, []string{"Forwarder.EventTopic"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,20 +6,20 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/constructs-go/constructs/v10"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // newLedger makes the table that remembers findings.
 func newLedger(scope constructs.Construct, p ForwarderProps) awsdynamodb.Table {
 	table := newTable(scope, "Ledger", tableOptions{
-		partition: defender.LedgerPartitionKey, sort: defender.LedgerSortKey, expiry: defender.LedgerExpiry,
+		partition: contract.LedgerPartitionKey, sort: contract.LedgerSortKey, expiry: contract.LedgerExpiry,
 		key: p.EncryptionKey, recovery: p.PointInTimeRecovery, removal: p.LedgerRemovalPolicy,
 		without: "The ledger is made of events: without it findings are imported again. PointInTimeRecovery turns backups on.",
 	})
 	table.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
-		IndexName:      new(defender.LedgerRefreshIndex),
-		PartitionKey:   attribute(defender.LedgerRefreshShard, awsdynamodb.AttributeType_STRING),
-		SortKey:        attribute(defender.LedgerRefreshAt, awsdynamodb.AttributeType_NUMBER),
+		IndexName:      new(contract.LedgerRefreshIndex),
+		PartitionKey:   attribute(contract.LedgerRefreshShard, awsdynamodb.AttributeType_STRING),
+		SortKey:        attribute(contract.LedgerRefreshAt, awsdynamodb.AttributeType_NUMBER),
 		ProjectionType: awsdynamodb.ProjectionType_ALL,
 	})
 	return table

@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiot"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // The tests of this file need no Node.js: they read the CDK's Go types.
@@ -49,7 +50,7 @@ func TestValuesAreThoseOfCloudFormation(t *testing.T) {
 	}
 	slices.Sort(values)
 	slices.Sort(properties)
-	if got := fieldNames(defender.Value{}); !slices.Equal(got, values) {
+	if got := fieldNames(iotapi.Value{}); !slices.Equal(got, values) {
 		t.Errorf("fields of defender.Value: %v, known: %v", got, values)
 	}
 	if got := fieldNames(awsiot.CfnSecurityProfile_MetricValueProperty{}); !slices.Equal(got, properties) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // awsCalls are the AWS APIs that the Go source of a function and of our packages that it
@@ -100,7 +101,7 @@ func TestOnlyWhoRefreshesReadsTheIndexOfWhatIsDue(t *testing.T) {
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
 	for _, id := range tp.ids("AWS::IAM::Policy") {
 		refreshes := !strings.Contains(id, "Audit")
-		if may := strings.Contains(text(tp[id].Properties), "/index/"+defender.LedgerRefreshIndex); may != refreshes {
+		if may := strings.Contains(text(tp[id].Properties), "/index/"+contract.LedgerRefreshIndex); may != refreshes {
 			t.Errorf("%s may read the index: %v", id, may)
 		}
 	}

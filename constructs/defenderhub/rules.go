@@ -13,6 +13,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // RulesProps configure [Rules].
@@ -54,19 +55,19 @@ func (p RulesProps) validate() error {
 	var f faults
 	f.under("Sources", defender.ValidateSources(p.Sources))
 	for i, s := range p.Sources {
-		if s.Known() && !s.Info().Rule {
+		if s.Known() && !iotrule.Sends(s) {
 			f.add("Sources"+index(i), s.String(), "one of defender.RuleSources(): no rule brings the others")
 		}
 	}
 	if p.EventTopic != "" && !unresolved(p.EventTopic) {
-		f.under("EventTopic", defender.ValidateEventTopic(p.EventTopic))
+		f.under("EventTopic", iotrule.ValidateEventTopic(p.EventTopic))
 	}
 	for i, reason := range p.ExceptDisconnects {
-		if !slices.Contains(defender.SecurityDisconnectReasons, reason) || slices.Index(p.ExceptDisconnects, reason) < i {
-			f.add("ExceptDisconnects"+index(i), reason, "each of "+strings.Join(defender.SecurityDisconnectReasons, ", ")+" at most once: no other reason is forwarded")
+		if !slices.Contains(iotrule.SecurityDisconnectReasons, reason) || slices.Index(p.ExceptDisconnects, reason) < i {
+			f.add("ExceptDisconnects"+index(i), reason, "each of "+strings.Join(iotrule.SecurityDisconnectReasons, ", ")+" at most once: no other reason is forwarded")
 		}
 	}
-	if len(p.ExceptDisconnects) >= len(defender.SecurityDisconnectReasons) {
+	if len(p.ExceptDisconnects) >= len(iotrule.SecurityDisconnectReasons) {
 		f.add("ExceptDisconnects", strings.Join(p.ExceptDisconnects, ", "), "at least one reason left: without any, leave defender.SecurityDisconnects out of Sources, or of Forward")
 	}
 	f.queue("Queue", p.Queue)
@@ -133,7 +134,7 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 	}
 	r.sources = slices.Clone(p.Sources)
 	if p.Sources == nil {
-		r.sources = defender.RuleSources()
+		r.sources = iotrule.Sources()
 	}
 	// The role depends on nothing, so that it exists for long when AWS IoT first tries it:
 	// it refuses a rule whose role is too young.
@@ -156,7 +157,7 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 	})
 	suppressAliases(policy, used...)
 	for _, s := range r.sources {
-		r.bySource[s] = r.rule(s, or(p.EventTopic, defender.DefaultEventTopic), p.ExceptDisconnects, policy)
+		r.bySource[s] = r.rule(s, or(p.EventTopic, iotrule.DefaultEventTopic), p.ExceptDisconnects, policy)
 	}
 	return r
 }
@@ -175,8 +176,8 @@ func (r *rules) rule(s defender.Source, eventTopic string, exceptDisconnects []s
 	rule := awsiot.NewCfnTopicRule(r, new(s.String()), &awsiot.CfnTopicRuleProps{
 		TopicRulePayload: &awsiot.CfnTopicRule_TopicRulePayloadProperty{
 			Description:      new("Security events for AWS Security Hub: " + s.String()),
-			Sql:              new(s.SQL(eventTopic, exceptDisconnects...)),
-			AwsIotSqlVersion: new(defender.SQLVersion),
+			Sql:              new(iotrule.SQL(s, eventTopic, exceptDisconnects...)),
+			AwsIotSqlVersion: new(iotrule.SQLVersion),
 			Actions:          &[]any{sqsAction(r.queue, r.role)},
 			ErrorAction:      sqsAction(r.errorQueue, r.role),
 			RuleDisabled:     false,

@@ -11,17 +11,18 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 func TestEachSourceIsOneRuleWithTwoWaysOut(t *testing.T) {
 	stack := newStack()
 	rules := defenderhub.NewRules(stack, jsii.String("Rules"), nil)
-	if !slices.Equal(rules.Sources(), defender.RuleSources()) || rules.Rule(defender.AuditNotifications) != nil || rules.RuleName(defender.DetectNotifications) != nil {
+	if !slices.Equal(rules.Sources(), iotrule.Sources()) || rules.Rule(defender.AuditNotifications) != nil || rules.RuleName(defender.DetectNotifications) != nil {
 		t.Errorf("sources %v", rules.Sources())
 	}
 	logicalID := func(s defender.Source) string { return stack.Resolve(rules.Rule(s).LogicalId()).(string) }
 	want := map[string]defender.Source{}
-	for _, s := range defender.RuleSources() {
+	for _, s := range iotrule.Sources() {
 		if rules.RuleName(s) == nil {
 			t.Errorf("%v has no rule", s)
 			continue
@@ -34,7 +35,7 @@ func TestEachSourceIsOneRuleWithTwoWaysOut(t *testing.T) {
 	for _, id := range tp.ids("AWS::IoT::TopicRule") {
 		r := tp[id]
 		payload := r.Properties["TopicRulePayload"]
-		if path(payload, "Sql") != want[id].SQL(defender.DefaultEventTopic) || path(payload, "AwsIotSqlVersion") != "2016-03-23" || path(payload, "RuleDisabled") != false {
+		if path(payload, "Sql") != iotrule.SQL(want[id], iotrule.DefaultEventTopic) || path(payload, "AwsIotSqlVersion") != "2016-03-23" || path(payload, "RuleDisabled") != false {
 			t.Errorf("%s: %s", id, text(payload))
 		}
 		if r.Properties["RuleName"] != nil || !slices.Equal(r.DependsOn, policy) {
@@ -111,7 +112,7 @@ func TestWrongRulesPropsAreErrors(t *testing.T) {
 		"variable":         {defenderhub.RulesProps{EventTopic: "fleet/${iot:ClientId}"}, []string{"EventTopic"}},
 		"token as a topic": {defenderhub.RulesProps{EventTopic: *awscdk.Fn_ImportValue(jsii.String("Topic"))}, nil},
 		"reasons":          {defenderhub.RulesProps{ExceptDisconnects: []string{"AUTH_ERROR", "AUTH_ERROR", "CONNECTION_LOST"}}, []string{"ExceptDisconnects[1]", "ExceptDisconnects[2]", "ExceptDisconnects"}},
-		"all reasons":      {defenderhub.RulesProps{ExceptDisconnects: defender.SecurityDisconnectReasons}, []string{"ExceptDisconnects"}},
+		"all reasons":      {defenderhub.RulesProps{ExceptDisconnects: iotrule.SecurityDisconnectReasons}, []string{"ExceptDisconnects"}},
 		"FIFO queues":      {defenderhub.RulesProps{Queue: fifo, ErrorQueue: imported("OtherFifo", jsii.String(queueARN+".fifo"))}, []string{"Queue", "ErrorQueue"}},
 		"one queue":        {defenderhub.RulesProps{Queue: queue, ErrorQueue: queue}, []string{"ErrorQueue"}},
 		"two queues":       {defenderhub.RulesProps{Queue: queue, ErrorQueue: other}, nil},

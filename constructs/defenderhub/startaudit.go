@@ -7,7 +7,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // runOnDeploy starts an audit with a custom resource. The function answers CloudFormation
@@ -29,15 +29,15 @@ func (a *audit) runOnDeploy(p AuditProps) {
 		names = append(names, c.String())
 	}
 	a.start = awscdk.NewCustomResource(a, new("Start"), &awscdk.CustomResourceProps{
-		ResourceType: new(defender.StartAuditResourceType),
+		ResourceType: new(contract.StartAuditResourceType),
 		ServiceToken: function.FunctionArn(),
 		// Long enough for Lambda's second and third attempt; by default CloudFormation would
 		// wait an hour for an answer that does not come.
 		ServiceTimeout: seconds(10 * time.Minute),
 		Properties: &map[string]any{
-			defender.StartAuditChecks: texts(names),
+			contract.StartAuditChecks: texts(names),
 			// Another threshold is a reason for another audit.
-			defender.StartAuditTrigger: fmt.Sprintf("%d/%d days", p.CertificateAgeDays, p.CertificateExpiringDays),
+			contract.StartAuditTrigger: fmt.Sprintf("%d/%d days", p.CertificateAgeDays, p.CertificateExpiringDays),
 		},
 	})
 	if a.configuration != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // deployTime is the value of a fault about a token of the CDK, whose text says nothing.
@@ -60,7 +61,7 @@ func lostToken(c defender.Criteria) bool {
 }
 
 // knownValue reports whether a value can be written into a file at synthesis.
-func knownValue(v defender.Value) bool {
+func knownValue(v iotapi.Value) bool {
 	numbers := v.Numbers
 	if v.Number != nil {
 		numbers = append([]float64{*v.Number}, numbers...)

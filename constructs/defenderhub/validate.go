@@ -55,6 +55,13 @@ func (f *faults) number(field string, value, least, most int, unit string) {
 	}
 }
 
+// threshold reports a number of days that the check does not allow; 0 stands for its default.
+func (f *faults) threshold(field string, days int, c defender.Check) {
+	if t := c.Info().Threshold; days != 0 && (days < t.Min || days > t.Max) {
+		f.add(field, days, "%d to %d days, or 0 for the default of %d", t.Min, t.Max, t.Default)
+	}
+}
+
 // duration reports a value outside of least to most, or with a fraction of a second; 0
 // stands for the default.
 func (f *faults) duration(field string, value, least, most time.Duration) {

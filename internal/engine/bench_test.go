@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // fiveBehaviors are those of the cost table: what one report decides.
@@ -20,8 +21,8 @@ func fiveBehaviors(t testing.TB) Evaluator {
 		defender.Behavior{Name: "traffic", Criteria: defender.AllBytesOut.LessThan(1<<20, defender.Window5m)})
 }
 
-func fiveMetrics(tcp ...uint16) map[string]defender.Value {
-	return map[string]defender.Value{
+func fiveMetrics(tcp ...uint16) map[string]iotapi.Value {
+	return map[string]iotapi.Value{
 		defender.ListeningTCPPorts.Info().Name:         ports(tcp...),
 		defender.ListeningUDPPorts.Info().Name:         ports(123),
 		defender.DestinationIPAddresses.Info().Name:    cidrs("10.1.2.3", "10.3.2.1"),
@@ -95,7 +96,7 @@ func TestStateStaysSmallWhateverTheDeviceDoes(t *testing.T) {
 		for i := range many {
 			many[i] = uint16(i + 1000)
 		}
-		points = append(points, measured(session, at, map[string]defender.Value{
+		points = append(points, measured(session, at, map[string]iotapi.Value{
 			defender.ListeningTCPPorts.Info().Name: {Ports: many}, defender.AllBytesOut.Info().Name: count(1 << 40), defender.AllBytesIn.Info().Name: count(1 << 40),
 		})...)
 		s = e.Step("thing", s, points, time.UnixMilli(at)).State

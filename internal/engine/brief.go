@@ -3,7 +3,7 @@ package engine
 import (
 	"encoding/json"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // What is kept of a measured list, for the finding: elements, characters of each, and of
@@ -17,11 +17,11 @@ const (
 
 // brief is the value as state and transitions keep it. Of a list that is too long it
 // keeps what violates before what conforms.
-func (c comparison) brief(v defender.Value) defender.Value {
-	v.Ports = shorten(v.Ports, func(p uint16) Verdict { return c.judge(defender.Value{Ports: []uint16{p}}) })
-	v.Numbers = shorten(v.Numbers, func(n float64) Verdict { return c.judge(defender.Value{Numbers: []float64{n}}) })
-	v.CIDRs = cut(shorten(v.CIDRs, func(a string) Verdict { return c.judge(defender.Value{CIDRs: []string{a}}) }))
-	v.Strings = cut(shorten(v.Strings, func(s string) Verdict { return c.judge(defender.Value{Strings: []string{s}}) }))
+func (c comparison) brief(v iotapi.Value) iotapi.Value {
+	v.Ports = shorten(v.Ports, func(p uint16) Verdict { return c.judge(iotapi.Value{Ports: []uint16{p}}) })
+	v.Numbers = shorten(v.Numbers, func(n float64) Verdict { return c.judge(iotapi.Value{Numbers: []float64{n}}) })
+	v.CIDRs = cut(shorten(v.CIDRs, func(a string) Verdict { return c.judge(iotapi.Value{CIDRs: []string{a}}) }))
+	v.Strings = cut(shorten(v.Strings, func(s string) Verdict { return c.judge(iotapi.Value{Strings: []string{s}}) }))
 	return v
 }
 

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // Verdict is what a datapoint says about a behavior. The greater verdict of a period
@@ -31,12 +31,12 @@ func verdict(normal bool) Verdict {
 // comparison is a static criteria, parsed once: an operator and its value, which say
 // what is normal.
 type comparison struct {
-	operator defender.Operator
-	value    defender.Value
+	operator iotapi.Operator
+	value    iotapi.Value
 	networks []netip.Prefix
 }
 
-func newComparison(op defender.Operator, value defender.Value) comparison {
+func newComparison(op iotapi.Operator, value iotapi.Value) comparison {
 	c := comparison{operator: op, value: value}
 	for _, text := range value.CIDRs {
 		if p, ok := network(text); ok {
@@ -50,22 +50,22 @@ func newComparison(op defender.Operator, value defender.Value) comparison {
 // so an empty list conforms. A datapoint of another kind than the criteria, a number
 // that is none (CBOR can carry NaN) and a list in which nothing violates but an
 // element cannot be read give None.
-func (c comparison) judge(measured defender.Value) Verdict {
+func (c comparison) judge(measured iotapi.Value) Verdict {
 	switch c.operator {
-	case defender.LessThan, defender.LessThanEquals, defender.GreaterThan, defender.GreaterThanEquals:
+	case iotapi.LessThan, iotapi.LessThanEquals, iotapi.GreaterThan, iotapi.GreaterThanEquals:
 		return c.judgeNumber(measured)
-	case defender.InPortSet, defender.NotInPortSet:
+	case iotapi.InPortSet, iotapi.NotInPortSet:
 		if measured.Ports == nil {
 			return None
 		}
-		return judgeEach(measured.Ports, c.value.Ports, c.operator == defender.InPortSet)
-	case defender.InCIDRSet, defender.NotInCIDRSet:
+		return judgeEach(measured.Ports, c.value.Ports, c.operator == iotapi.InPortSet)
+	case iotapi.InCIDRSet, iotapi.NotInCIDRSet:
 		if measured.CIDRs == nil {
 			return None
 		}
 		return c.judgeAddresses(measured.CIDRs)
-	case defender.InSet, defender.NotInSet:
-		in := c.operator == defender.InSet
+	case iotapi.InSet, iotapi.NotInSet:
+		in := c.operator == iotapi.InSet
 		switch {
 		case measured.Numbers != nil && c.value.Numbers != nil:
 			return judgeEach(measured.Numbers, c.value.Numbers, in)
@@ -76,7 +76,7 @@ func (c comparison) judge(measured defender.Value) Verdict {
 	return None
 }
 
-func (c comparison) judgeNumber(measured defender.Value) Verdict {
+func (c comparison) judgeNumber(measured iotapi.Value) Verdict {
 	if m, n := measured.Count, c.value.Count; m != nil && n != nil {
 		return verdict(holds(c.operator, cmp.Compare(*m, *n)))
 	}
@@ -89,20 +89,20 @@ func (c comparison) judgeNumber(measured defender.Value) Verdict {
 }
 
 // holds reports whether op is true of two numbers that compare as order, -1 to 1.
-func holds(op defender.Operator, order int) bool {
+func holds(op iotapi.Operator, order int) bool {
 	switch op {
-	case defender.LessThan:
+	case iotapi.LessThan:
 		return order < 0
-	case defender.LessThanEquals:
+	case iotapi.LessThanEquals:
 		return order <= 0
-	case defender.GreaterThan:
+	case iotapi.GreaterThan:
 		return order > 0
 	}
 	return order >= 0
 }
 
 // numberOf is the number in a value that holds one.
-func numberOf(v defender.Value) (float64, bool) {
+func numberOf(v iotapi.Value) (float64, bool) {
 	switch {
 	case v.Count != nil:
 		return float64(*v.Count), true
@@ -139,7 +139,7 @@ func (c comparison) judgeAddresses(measured []string) Verdict {
 }
 
 func (c comparison) addressConforms(p netip.Prefix) bool {
-	if c.operator == defender.NotInCIDRSet {
+	if c.operator == iotapi.NotInCIDRSet {
 		return !slices.ContainsFunc(c.networks, p.Overlaps)
 	}
 	return slices.ContainsFunc(c.networks, func(n netip.Prefix) bool {

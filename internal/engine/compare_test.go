@@ -6,17 +6,18 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-func count(n int64) defender.Value     { return defender.Value{Count: &n} }
-func number(n float64) defender.Value  { return defender.Value{Number: &n} }
-func ports(p ...uint16) defender.Value { return defender.Value{Ports: append([]uint16{}, p...)} }
-func cidrs(c ...string) defender.Value { return defender.Value{CIDRs: append([]string{}, c...)} }
-func numbers(n ...float64) defender.Value {
-	return defender.Value{Numbers: append([]float64{}, n...)}
+func count(n int64) iotapi.Value     { return iotapi.Value{Count: &n} }
+func number(n float64) iotapi.Value  { return iotapi.Value{Number: &n} }
+func ports(p ...uint16) iotapi.Value { return iotapi.Value{Ports: append([]uint16{}, p...)} }
+func cidrs(c ...string) iotapi.Value { return iotapi.Value{CIDRs: append([]string{}, c...)} }
+func numbers(n ...float64) iotapi.Value {
+	return iotapi.Value{Numbers: append([]float64{}, n...)}
 }
-func texts(s ...string) defender.Value {
-	return defender.Value{Strings: append([]string{}, s...)}
+func texts(s ...string) iotapi.Value {
+	return iotapi.Value{Strings: append([]string{}, s...)}
 }
 
 // Each row is a pair: what conforms and what violates.
@@ -25,7 +26,7 @@ func TestOperatorsStateWhatIsNormal(t *testing.T) {
 	w := defender.Window5m
 	for _, row := range []struct {
 		normal             defender.Criteria
-		conforms, violates defender.Value
+		conforms, violates iotapi.Value
 	}{
 		{defender.MessageByteSize.LessThan(8), count(7), count(8)},
 		{defender.MessageByteSize.LessThanEquals(8), count(8), count(9)},
@@ -69,9 +70,9 @@ func TestWhatCannotBeComparedIsNoDatapoint(t *testing.T) {
 	any4 := defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("0.0.0.0/0"))
 	for _, row := range []struct {
 		normal   defender.Criteria
-		measured defender.Value
+		measured iotapi.Value
 	}{
-		{defender.MessageByteSize.LessThan(8), defender.Value{}},
+		{defender.MessageByteSize.LessThan(8), iotapi.Value{}},
 		{defender.MessageByteSize.LessThan(8), ports(1)},
 		{defender.CustomNumber("x").LessThan(8, 300), number(math.NaN())},
 		{defender.ListeningTCPPorts.InPorts(443), count(443)},

@@ -9,6 +9,10 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
 // kind is how the datapoints of a behavior come about.
@@ -70,7 +74,7 @@ func compile(profile string, b defender.Behavior) Compiled {
 	k := Compiled{
 		Behavior: b, Profile: profile, length: c.Window(), limit: math.MaxInt64,
 		static: newComparison(op, c.Value()),
-		lower:  op == defender.GreaterThan || op == defender.GreaterThanEquals,
+		lower:  op == iotapi.GreaterThan || op == iotapi.GreaterThanEquals,
 	}
 	if k.length == 0 {
 		k.length = Period
@@ -83,7 +87,7 @@ func compile(profile string, b defender.Behavior) Compiled {
 		k.kind = summed
 	case m.Name == defender.DisconnectDuration.Info().Name:
 		k.kind, k.after = disconnected, firstAbove(op, c.Value())*minute
-	case m.Side == defender.CloudSide && m.Windowed:
+	case m.Side == iotapi.CloudSide && m.Windowed:
 		k.kind = counted
 		if static {
 			k.limit = firstAbove(op, c.Value())
@@ -108,12 +112,12 @@ func (c Compiled) formOf() string {
 
 // firstAbove is the count at which the comparison's answer is settled: the first that
 // an upper bound does not allow, the first that a lower one does.
-func firstAbove(op defender.Operator, v defender.Value) int64 {
+func firstAbove(op iotapi.Operator, v iotapi.Value) int64 {
 	if v.Count == nil {
 		return math.MaxInt64
 	}
 	n := *v.Count
-	if (op == defender.LessThanEquals || op == defender.GreaterThan) && n < math.MaxInt64 {
+	if (op == iotapi.LessThanEquals || op == iotapi.GreaterThan) && n < math.MaxInt64 {
 		n++
 	}
 	return max(n, 0)
@@ -133,7 +137,7 @@ func ReportsEvery(profile, name string, interval time.Duration, severity defende
 	c := Compiled{
 		Behavior: defender.Behavior{
 			Name: name, Severity: severity,
-			Criteria: defender.CustomNumber(defender.MinutesSinceReport).LessThanEquals(float64(minutes), 0),
+			Criteria: defender.CustomNumber(contract.MinutesSinceReport).LessThanEquals(float64(minutes), 0),
 		},
 		Profile: profile, kind: reporting, after: minutes * minute,
 		length: defender.Window(max(minutes*60/4, 60)),
@@ -148,7 +152,7 @@ func ReportsEvery(profile, name string, interval time.Duration, severity defende
 func ReadableReports(profile, name string, severity defender.Severity) Compiled {
 	return compile(profile, defender.Behavior{
 		Name: name, Severity: severity, ToAlarm: 3, ToClear: 1,
-		Criteria: defender.CustomNumber(defender.UnreadableReport).LessThan(1, 0),
+		Criteria: defender.CustomNumber(contract.UnreadableReport).LessThan(1, 0),
 	})
 }
 
@@ -184,13 +188,13 @@ func inDimension(dim *defender.Dimension, d Datapoint) (in, known bool) {
 	known = true
 	for _, filter := range dim.TopicFilters {
 		if strings.Contains(filter, clientIDVariable) {
-			if d.ClientID == "" || d.ClientID == defender.NotMQTT {
+			if d.ClientID == "" || d.ClientID == iotrule.NotMQTT {
 				known = false
 				continue
 			}
 			filter = strings.ReplaceAll(filter, clientIDVariable, literal.Replace(d.ClientID))
 		}
-		if defender.TopicMatches(filter, d.Topic) {
+		if topicfilter.Matches(filter, d.Topic) {
 			return !dim.NotIn, true
 		}
 	}
@@ -201,7 +205,7 @@ func inDimension(dim *defender.Dimension, d Datapoint) (in, known bool) {
 // throughout.
 func (c Compiled) infers() bool {
 	m := c.Behavior.Criteria.Metric()
-	return c.kind == pushed || m.Side == defender.CloudSide && (c.kind == counted || c.kind == summed)
+	return c.kind == pushed || m.Side == iotapi.CloudSide && (c.kind == counted || c.kind == summed)
 }
 
 // NeedsConnections reports whether some behavior is judged by silence: [Evaluator.Connection]

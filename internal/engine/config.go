@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // Config is what the constructs tell the evaluator, in the file [defender.ConfigFile].
@@ -102,8 +104,8 @@ func (c Config) Compile() ([]Compiled, error) {
 	if c.Reports {
 		all = append(all, ReadableReports(AgentProfile, UnreadableReports, severity))
 	}
-	if n := len(all); n > defender.MaxLiveBehaviors {
-		faults = append(faults, fmt.Errorf("%d behaviors, want at most %d in all profiles together", n, defender.MaxLiveBehaviors))
+	if n := len(all); n > contract.MaxLiveBehaviors {
+		faults = append(faults, fmt.Errorf("%d behaviors, want at most %d in all profiles together", n, contract.MaxLiveBehaviors))
 	}
 	return all, errors.Join(faults...)
 }
@@ -132,9 +134,9 @@ func (c Config) Targets(profile string) []string {
 }
 
 // Live are the behaviors that findings may speak of.
-func (c Config) Live() (defender.LiveBehaviors, error) {
+func (c Config) Live() (contract.LiveBehaviors, error) {
 	all, err := c.Compile()
-	live := defender.LiveBehaviors{}
+	live := contract.LiveBehaviors{}
 	for _, b := range all {
 		live.Add(b.Profile, b.Behavior.Name, b.Behavior.Severity)
 	}
@@ -144,6 +146,6 @@ func (c Config) Live() (defender.LiveBehaviors, error) {
 // NeedsReports reports whether some behavior is judged by device reports.
 func NeedsReports(behaviors []Compiled) bool {
 	return slices.ContainsFunc(behaviors, func(c Compiled) bool {
-		return c.Behavior.Criteria.Metric().Side != defender.CloudSide
+		return c.Behavior.Criteria.Metric().Side != iotapi.CloudSide
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 func TestConfigComesThroughItsFile(t *testing.T) {
@@ -19,7 +21,7 @@ func TestConfigComesThroughItsFile(t *testing.T) {
 			{Name: "networks", Criteria: defender.SourceIPAddress.NotInCIDRs(netip.MustParsePrefix("10.0.0.0/8"))},
 			{Name: "away", Criteria: defender.DisconnectDuration.LessThan(10)},
 			{Name: "usual", Criteria: defender.AllBytesIn.Learned(defender.LowConfidence)},
-			{Name: "p90", Criteria: defender.AllBytesOut.Statistical(defender.LessThan, defender.P90, defender.Window1h)},
+			{Name: "p90", Criteria: defender.AllBytesOut.Statistical(iotapi.LessThan, defender.P90, defender.Window1h)},
 			{Name: "heat", Criteria: defender.CustomNumber("heat").LessThan(80.5, defender.Window5m)},
 			{Name: "users", Criteria: defender.CustomStringList("users").In("root", "pump")},
 			{Name: "codes", Criteria: defender.CustomNumberList("codes").NotIn(1, 2.5)},
@@ -95,7 +97,7 @@ func TestBehaviorsAboutReports(t *testing.T) {
 }
 
 func TestEveryFaultOfTheConfigIsNamed(t *testing.T) {
-	many := make([]defender.Behavior, defender.MaxLiveBehaviors+1)
+	many := make([]defender.Behavior, contract.MaxLiveBehaviors+1)
 	for i := range many {
 		many[i] = defender.DemoBehaviors()[0]
 	}

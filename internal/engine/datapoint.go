@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // Datapoint is one measurement of a thing, or with no metric only a sign of what its
@@ -19,13 +21,13 @@ type Datapoint struct {
 	// reports or events never have.
 	ID string
 	// Value has the metric's kind. Events that are counted have the count 1.
-	Value defender.Value
+	Value iotapi.Value
 	// Topic of a message, and ClientID of a message or lifecycle event: for dimensions by topic
 	// filter, and to tell the sessions of one thing apart.
 	Topic, ClientID string
 	// Partial is set for a list that is not whole. If it conforms it is no datapoint: what is
 	// missing may violate.
-	Partial *defender.Partial
+	Partial *iotapi.Partial
 	// Screened tells that the rule lets only violating measurements through: counts and
 	// sums do not take them.
 	Screened bool
@@ -35,7 +37,7 @@ type Datapoint struct {
 }
 
 // sampled is Partial if the list is a sample, else nil.
-func (d Datapoint) sampled() *defender.Partial {
+func (d Datapoint) sampled() *iotapi.Partial {
 	if d.Partial == nil || !d.Partial.Sampled() {
 		return nil
 	}
@@ -72,11 +74,11 @@ func (l Lifecycle) Datapoints() []Datapoint {
 	if l.EventType == "connect_failed" { // attempts of one session share all but the time
 		id = fmt.Sprintf("%s/%d", id, l.Timestamp)
 	}
-	of := func(m defender.Metric, v defender.Value) Datapoint {
+	of := func(m defender.Metric, v iotapi.Value) Datapoint {
 		return Datapoint{Metric: m.Info().Name, Time: l.Timestamp, ID: id, Value: v, ClientID: l.ClientID}
 	}
 	once := int64(1)
-	one := defender.Value{Count: &once}
+	one := iotapi.Value{Count: &once}
 	var points []Datapoint
 	link := NoLink
 	switch l.EventType {
@@ -84,7 +86,7 @@ func (l Lifecycle) Datapoints() []Datapoint {
 		link = Connected
 		points = append(points, of(defender.ConnectionAttempts, one))
 		if l.IPAddress != "" {
-			points = append(points, of(defender.SourceIPAddress, defender.Value{CIDRs: []string{l.IPAddress}}))
+			points = append(points, of(defender.SourceIPAddress, iotapi.Value{CIDRs: []string{l.IPAddress}}))
 		}
 	case "connect_failed":
 		points = append(points, of(defender.ConnectionAttempts, one), of(defender.AuthorizationFailures, one))
@@ -142,7 +144,7 @@ func (m Message) Datapoint(metric defender.Metric) Datapoint {
 // [ReadableReports], which violates where the report is unreadable: it has values, but none
 // that can be read. The id is the report's own with the thing, the same however often the
 // report is delivered.
-func Report(id string, at int64, values map[string]defender.Value, partial map[string]defender.Partial, isUnreadable bool) []Datapoint {
+func Report(id string, at int64, values map[string]iotapi.Value, partial map[string]iotapi.Partial, isUnreadable bool) []Datapoint {
 	points := make([]Datapoint, 0, len(values)+2)
 	for metric, value := range values {
 		d := Datapoint{Metric: metric, Time: at, ID: id, Value: value}
@@ -163,5 +165,5 @@ func Report(id string, at int64, values map[string]defender.Value, partial map[s
 func UnreadableReport(id string, at int64) []Datapoint { return []Datapoint{unreadable(id, at, 1)} }
 
 func unreadable(id string, at int64, n float64) Datapoint {
-	return Datapoint{Metric: defender.UnreadableReport, Time: at, ID: id, Value: defender.Value{Number: &n}}
+	return Datapoint{Metric: contract.UnreadableReport, Time: at, ID: id, Value: iotapi.Value{Number: &n}}
 }

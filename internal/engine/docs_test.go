@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // docs/detect.md promises what the code does, to the number.
@@ -26,7 +27,7 @@ func TestDetectPageNamesMetricsAndBounds(t *testing.T) {
 		fmt.Sprintf("the last %d whole days (UTC)", BaselineDays),
 		fmt.Sprintf("%d days with datapoints and %d,%03d datapoints in all", MinBaselineDays, MinBaselineDatapoints/1000, MinBaselineDatapoints%1000),
 		fmt.Sprintf("%d elements, %d characters each", maxElements, maxElementLength),
-		fmt.Sprintf("%d in all profiles together", defender.MaxLiveBehaviors),
+		fmt.Sprintf("%d in all profiles together", contract.MaxLiveBehaviors),
 		"`" + AgentProfile + "`", "`" + SilentAgent + "`", "`" + UnreadableReports + "`",
 	}
 	for _, m := range defender.Metrics() {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // Fleet answers what is normal for all devices together. An answer for a window must
@@ -67,7 +68,7 @@ func (c Compiled) FleetKey() (FleetKey, bool) {
 
 // judge compares a value with what is normal, and samples it where that is the fleet's
 // matter.
-func (r *step) judge(c *Compiled, value defender.Value, start int64) Verdict {
+func (r *step) judge(c *Compiled, value iotapi.Value, start int64) Verdict {
 	key, byFleet := c.FleetKey()
 	if !byFleet {
 		v := c.static.judge(value)
@@ -112,5 +113,5 @@ func (r *step) judgeByFleet(c *Compiled, key FleetKey, n float64, start int64) V
 	if c.lower {
 		limit = threshold.Low
 	}
-	return newComparison(c.Behavior.Criteria.Operator(), defender.Value{Number: &limit}).judge(defender.Value{Number: &n})
+	return newComparison(c.Behavior.Criteria.Operator(), iotapi.Value{Number: &limit}).judge(iotapi.Value{Number: &n})
 }

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // maxStateBytes of more than twenty behaviors is far below the 400 KB of a DynamoDB item.
@@ -23,7 +24,7 @@ const maxStateBytes = 80 << 10
 var start = time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC)
 
 // measured are the datapoints of a report in which all can be read.
-func measured(id string, at int64, values map[string]defender.Value) []Datapoint {
+func measured(id string, at int64, values map[string]iotapi.Value) []Datapoint {
 	return Report(id, at, values, nil, false)
 }
 
@@ -42,10 +43,10 @@ func everyKind(t interface{ Fatal(...any) }) []Compiled {
 			"attempts": defender.ConnectionAttempts.LessThan(3, defender.Window10m),
 			"traffic":  defender.AllBytesOut.LessThan(100, defender.Window15m),
 			"away":     defender.DisconnectDuration.LessThan(10),
-			"p90":      defender.AllBytesIn.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m),
-			"sizes":    defender.MessageByteSize.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m),
+			"p90":      defender.AllBytesIn.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m),
+			"sizes":    defender.MessageByteSize.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m),
 			"usual":    defender.MessagesSent.Learned(defender.HighConfidence),
-			"least":    defender.MessageByteSize.Statistical(defender.GreaterThanEquals, defender.P10, defender.Window5m),
+			"least":    defender.MessageByteSize.Statistical(iotapi.GreaterThanEquals, defender.P10, defender.Window5m),
 		} {
 			all = append(all, defender.Behavior{Name: fmt.Sprintf("%s-%d", name, run), Criteria: normal, ToAlarm: run, ToClear: run})
 		}
@@ -143,7 +144,7 @@ func happening(t *rapid.T, even *rand.Rand, i int, minutes int64) []Datapoint {
 		m := Message{Topic: "t", ClientID: "c", ID: fmt.Sprint(i), Time: ms, Bytes: rapid.Int64Range(0, 60).Draw(t, "bytes"), MQTT: rapid.Bool().Draw(t, "mqtt")}
 		return []Datapoint{m.Datapoint(defender.MessageByteSize), m.Datapoint(defender.MessagesSent)}
 	}
-	return measured(fmt.Sprint(i), ms, map[string]defender.Value{
+	return measured(fmt.Sprint(i), ms, map[string]iotapi.Value{
 		defender.ListeningTCPPorts.Info().Name: ports(rapid.SampledFrom([]uint16{443, 23}).Draw(t, "port")),
 		defender.AllBytesOut.Info().Name:       count(rapid.Int64Range(0, 60).Draw(t, "out")),
 		defender.AllBytesIn.Info().Name:        count(rapid.Int64Range(40, 60).Draw(t, "in")),

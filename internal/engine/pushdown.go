@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // PayloadBytes is the size of a message's payload in IoT SQL. No function of it gives
@@ -16,11 +16,11 @@ import (
 const PayloadBytes = "(length(encode(*, 'base64')) / 4 * 3 - cast(endswith(encode(*, 'base64'), '=') as Int) - cast(endswith(encode(*, 'base64'), '==') as Int))"
 
 // inverse are the comparisons that hold when the normal one does not.
-var inverse = map[defender.Operator]string{
-	defender.LessThan:          ">=",
-	defender.LessThanEquals:    ">",
-	defender.GreaterThan:       "<=",
-	defender.GreaterThanEquals: "<",
+var inverse = map[iotapi.Operator]string{
+	iotapi.LessThan:          ">=",
+	iotapi.LessThanEquals:    ">",
+	iotapi.GreaterThan:       "<=",
+	iotapi.GreaterThanEquals: "<",
 }
 
 // PushDown is what lets an IoT rule keep conforming messages back, so that they cost
@@ -29,8 +29,8 @@ var inverse = map[defender.Operator]string{
 // Of the behaviors with one operator the strictest speaks for all, so that the condition
 // stays short however many there are. Dimensions are left to the evaluation.
 func PushDown(behaviors []Compiled) string {
-	var operators []defender.Operator
-	strictest := map[defender.Operator]int64{}
+	var operators []iotapi.Operator
+	strictest := map[iotapi.Operator]int64{}
 	for _, c := range behaviors {
 		if c.kind != pushed {
 			continue
@@ -40,7 +40,7 @@ func PushDown(behaviors []Compiled) string {
 		switch {
 		case !ok:
 			operators = append(operators, operator)
-		case operator == defender.LessThan || operator == defender.LessThanEquals:
+		case operator == iotapi.LessThan || operator == iotapi.LessThanEquals:
 			bound = min(known, bound)
 		default:
 			bound = max(known, bound)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // bytesOf evaluates PayloadBytes as IoT SQL does: whole numbers, left to right.
@@ -46,7 +47,7 @@ func TestRuleLetsThroughWhatViolates(t *testing.T) {
 			size("a", defender.MessageByteSize.LessThan(90)), size("b", defender.MessageByteSize.GreaterThan(2)), size("c", defender.MessageByteSize.LessThan(8)),
 			size("d", defender.MessageByteSize.GreaterThan(5)), size("e", defender.MessageByteSize.LessThan(10)), size("f", defender.MessageByteSize.GreaterThan(1)),
 		}, "(SIZE) >= 8 OR (SIZE) <= 5"},
-		{[]defender.Behavior{size("a", defender.MessageByteSize.Statistical(defender.LessThan, defender.P90, defender.Window5m))}, ""},
+		{[]defender.Behavior{size("a", defender.MessageByteSize.Statistical(iotapi.LessThan, defender.P90, defender.Window5m))}, ""},
 	} {
 		compiled, err := Compile("P", row.behaviors)
 		if err != nil {

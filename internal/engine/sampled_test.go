@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // Letters: x and . are whole lists of peers, X and o samples of 2 of 126; upper case and x
@@ -15,11 +16,11 @@ func peers(letter rune, at int64, id string) []Datapoint {
 		return nil
 	}
 	name := defender.DestinationIPAddresses.Info().Name
-	partial := map[string]defender.Partial{}
+	partial := map[string]iotapi.Partial{}
 	if letter == 'X' || letter == 'o' {
-		partial[name] = defender.Partial{Listed: 2, Total: 126}
+		partial[name] = iotapi.Partial{Listed: 2, Total: 126}
 	}
-	return Report(id, at, map[string]defender.Value{name: {CIDRs: list}, defender.EstablishedTCPConnections.Info().Name: count(int64(len(list)))}, partial, false)
+	return Report(id, at, map[string]iotapi.Value{name: {CIDRs: list}, defender.EstablishedTCPConnections.Info().Name: count(int64(len(list)))}, partial, false)
 }
 
 func TestSampledListsClearNoAlarm(t *testing.T) {

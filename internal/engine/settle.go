@@ -4,6 +4,7 @@ import (
 	"cmp"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // settle judges, in order, what cannot change any more.
@@ -48,7 +49,7 @@ func (r *step) settle(c *Compiled, t *track) {
 }
 
 // datapoint takes the verdict about a window; first is the time of its first event.
-func (r *step) datapoint(c *Compiled, t *track, first int64, v Verdict, at int64, value *defender.Value) {
+func (r *step) datapoint(c *Compiled, t *track, first int64, v Verdict, at int64, value *iotapi.Value) {
 	if v != None {
 		r.silence(c, t, at)
 	}
@@ -84,7 +85,7 @@ func (c *Compiled) infersFor(t *track) bool {
 
 // verdict judges a window, and returns when and with what value. The verdict holds only if
 // one of the clients in open, if any, had a session throughout.
-func (r *step) verdict(c *Compiled, t *track, w window, inferred bool) (v Verdict, at int64, value *defender.Value, open []string) {
+func (r *step) verdict(c *Compiled, t *track, w window, inferred bool) (v Verdict, at int64, value *iotapi.Value, open []string) {
 	at = c.observedAt(w)
 	if c.kind == each || c.kind == pushed && !inferred {
 		if w.Verdict == Conforms && w.At < t.anchor()+r.lateness {
@@ -106,7 +107,7 @@ func (r *step) verdict(c *Compiled, t *track, w window, inferred bool) (v Verdic
 		n = w.Tally.sum()
 	}
 	n = min(n, c.limit)
-	value = &defender.Value{Count: &n}
+	value = &iotapi.Value{Count: &n}
 	v = r.judge(c, *value, w.Start)
 	switch few := v == Violates && c.infers() && r.tooFew(c, n, w.Start); {
 	case few && len(open) == 0:
@@ -154,7 +155,7 @@ func (w window) end(length defender.Window) int64 {
 	return w.Start + length.Duration().Milliseconds() - 1
 }
 
-func (r *step) observe(c *Compiled, t *track, v Verdict, at int64, value *defender.Value) {
+func (r *step) observe(c *Compiled, t *track, v Verdict, at int64, value *iotapi.Value) {
 	since := t.Alarm.Since
 	change := t.Alarm.observe(v, at, c.Behavior.DatapointsToAlarm(), c.Behavior.DatapointsToClear())
 	if change == InAlarm {
@@ -168,7 +169,7 @@ func (r *step) silence(c *Compiled, t *track, now int64) {
 	r.report(c, t.Alarm.silence(now), at, since, nil)
 }
 
-func (r *step) report(c *Compiled, change Change, at, since int64, value *defender.Value) {
+func (r *step) report(c *Compiled, change Change, at, since int64, value *iotapi.Value) {
 	if change != "" {
 		r.Transitions = append(r.Transitions, c.transition(r.thing, change, at, since, value))
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 func TestDimension(t *testing.T) {
@@ -55,7 +57,7 @@ func TestDimensionOfAClientID(t *testing.T) {
 			}
 			_, filter, _ := strings.Cut(rule.SQL, "FROM '")
 			filter, _, _ = strings.Cut(filter, "'")
-			if err := defender.ValidateTopicFilter(filter); err != nil {
+			if err := iotrule.ValidateFilter(filter); err != nil {
 				t.Errorf("%s: %v", rule.SQL, err)
 			}
 		}
@@ -79,7 +81,7 @@ func TestLateDataIsCounted(t *testing.T) {
 
 func TestUnreadableDatapointsAreCounted(t *testing.T) {
 	e := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)), defender.Behavior{Name: "few", Criteria: defender.AllBytesOut.LessThan(1, defender.Window10m)})
-	r := e.Step("thing", State{}, measured("1", start.UnixMilli(), map[string]defender.Value{
+	r := e.Step("thing", State{}, measured("1", start.UnixMilli(), map[string]iotapi.Value{
 		defender.ListeningTCPPorts.Info().Name: count(1), defender.AllBytesOut.Info().Name: ports(1),
 	}), start)
 	if r.Stats.Unread != 2 || !r.State.Empty() {
@@ -162,7 +164,7 @@ func TestChangedBoundBeginsItsRunsAnew(t *testing.T) {
 			if i == len(row.before) {
 				all = nil
 			}
-			values := map[string]defender.Value{defender.NumListeningTCPPorts.Info().Name: count(n)}
+			values := map[string]iotapi.Value{defender.NumListeningTCPPorts.Info().Name: count(n)}
 			r := e.Step("thing", s, measured(fmt.Sprint(i), now.UnixMilli(), values), now)
 			all = append(all, r.Transitions...)
 			r = e.Step("thing", r.State, nil, now.Add(10*time.Minute))
@@ -344,8 +346,8 @@ func TestLongListsAreKeptShort(t *testing.T) {
 		list = append(list, fmt.Sprintf("agent-%d-%s", i, strings.Repeat("é", 200)))
 	}
 	list = append(list, "xmrig")
-	c := newComparison(defender.NotInSet, defender.Value{Strings: []string{"xmrig"}})
-	got := c.brief(defender.Value{Strings: list})
+	c := newComparison(iotapi.NotInSet, iotapi.Value{Strings: []string{"xmrig"}})
+	got := c.brief(iotapi.Value{Strings: list})
 	if got.Strings[0] != "xmrig" || len([]rune(got.Strings[1])) != maxElementLength || c.judge(got) != Violates {
 		t.Errorf("%d elements, %q first", len(got.Strings), got.Strings[:2])
 	}
@@ -353,12 +355,12 @@ func TestLongListsAreKeptShort(t *testing.T) {
 	for i := range addresses {
 		addresses[i] = fmt.Sprintf("10.0.0.%d", i)
 	}
-	if got := c.brief(defender.Value{CIDRs: addresses}); len(got.CIDRs) != maxElements {
+	if got := c.brief(iotapi.Value{CIDRs: addresses}); len(got.CIDRs) != maxElements {
 		t.Errorf("%d addresses", len(got.CIDRs))
 	}
 	for _, r := range "aé\x01<\u2028" { // a control character takes six bytes of JSON
 		list = slices.Repeat([]string{strings.Repeat(string(r), 200)}, 200)
-		got := c.brief(defender.Value{Strings: list}).Strings
+		got := c.brief(iotapi.Value{Strings: list}).Strings
 		text, err := json.Marshal(got)
 		if err != nil || len(text) > maxListBytes+maxElements || len(got) == 0 {
 			t.Errorf("%d elements of %q take %d bytes (%v)", len(got), r, len(text), err)
@@ -376,7 +378,7 @@ func ExampleTransition() {
 		panic(err)
 	}
 	e := Evaluator{Behaviors: compiled, Lateness: Lateness(0)}
-	r := e.Step("dev-IZWB", State{}, measured("dev-IZWB/1", 1573786800000, map[string]defender.Value{defender.ListeningTCPPorts.Info().Name: {Ports: []uint16{23, 443}}}), time.UnixMilli(1573786800000))
+	r := e.Step("dev-IZWB", State{}, measured("dev-IZWB/1", 1573786800000, map[string]iotapi.Value{defender.ListeningTCPPorts.Info().Name: {Ports: []uint16{23, 443}}}), time.UnixMilli(1573786800000))
 	r = e.Step("dev-IZWB", r.State, nil, e.Due(r.State))
 	text, err := json.MarshalIndent(r.Transitions[0], "", " ")
 	fmt.Println(string(text), err)
@@ -432,11 +434,11 @@ func TestSignsOfSessionsOfConformingDevicesExpireByThemselves(t *testing.T) {
 
 func TestThingIsSampledOnceAWindow(t *testing.T) {
 	e := evaluator(t,
-		defender.Behavior{Name: "low", Criteria: defender.AllBytesOut.Statistical(defender.GreaterThan, defender.P10, defender.Window5m)},
-		defender.Behavior{Name: "high", Criteria: defender.AllBytesOut.Statistical(defender.LessThan, defender.P90, defender.Window5m)},
-		defender.Behavior{Name: "longer", Criteria: defender.EstablishedTCPConnections.Statistical(defender.LessThan, defender.P90, defender.Window10m)})
+		defender.Behavior{Name: "low", Criteria: defender.AllBytesOut.Statistical(iotapi.GreaterThan, defender.P10, defender.Window5m)},
+		defender.Behavior{Name: "high", Criteria: defender.AllBytesOut.Statistical(iotapi.LessThan, defender.P90, defender.Window5m)},
+		defender.Behavior{Name: "longer", Criteria: defender.EstablishedTCPConnections.Statistical(iotapi.LessThan, defender.P90, defender.Window10m)})
 	report := func(id string, n int64) []Datapoint {
-		return measured(id, start.UnixMilli(), map[string]defender.Value{
+		return measured(id, start.UnixMilli(), map[string]iotapi.Value{
 			defender.AllBytesOut.Info().Name: {Count: &n}, defender.EstablishedTCPConnections.Info().Name: {Count: &n},
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 const useNative = "or Engine: defender.Native in an account that has Detect"
@@ -27,7 +28,7 @@ func Support(behaviors []defender.Behavior) error {
 		}
 		for j, filter := range b.Dimension.TopicFilters {
 			// The evaluator knows the client ID, and no other variable.
-			if err := defender.ValidateRuleTopic(strings.ReplaceAll(filter, clientIDVariable, "client")); err != nil {
+			if err := iotrule.ValidateFrom(strings.ReplaceAll(filter, clientIDVariable, "client")); err != nil {
 				faults = append(faults, defender.Under(fmt.Sprintf("[%d].Dimension.TopicFilters[%d]", i, j), err))
 			}
 		}

@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
 // Kind is what a rule of the self-managed engine brings.
@@ -126,7 +129,7 @@ func messageRule(kind Kind, topic, where string) Rule {
 // datapoints, or they tell which quiet windows conform.
 func (c Compiled) needsLifecycle() bool {
 	m := c.Behavior.Criteria.Metric()
-	return c.confirm > 0 || m.Side == defender.CloudSide && !(m.Name == defender.SourceIPAddress.Info().Name && c.Behavior.Dimension != nil)
+	return c.confirm > 0 || m.Side == iotapi.CloudSide && !(m.Name == defender.SourceIPAddress.Info().Name && c.Behavior.Dimension != nil)
 }
 
 // countsMessages tells that the behavior needs every message, not only violating ones.
@@ -206,7 +209,7 @@ func covers(wide, narrow string) bool {
 func (t Telemetry) Datapoints() []Datapoint {
 	m := Message{
 		Topic: t.Topic, ClientID: t.ClientID, SourceIP: t.SourceIP, ID: t.ID, Time: t.Time, Bytes: t.Bytes,
-		MQTT: t.ClientID != "" && t.ClientID != defender.NotMQTT && hasLifecycleEvents(t.ClientID), Screened: t.Kind == Oversize,
+		MQTT: t.ClientID != "" && t.ClientID != iotrule.NotMQTT && hasLifecycleEvents(t.ClientID), Screened: t.Kind == Oversize,
 	}
 	points := []Datapoint{m.Datapoint(defender.MessageByteSize)}
 	if t.Kind == Oversize {
@@ -224,7 +227,7 @@ func (t Telemetry) Datapoints() []Datapoint {
 // if the device's policy allows it. clientid() is "n/a" for what AWS publishes, or perhaps
 // the client's own (unverified). A device that publishes over HTTPS is not told from AWS.
 func (t Telemetry) Forged(client string) bool {
-	return t.ClientID != "" && t.ClientID != defender.NotMQTT && t.ClientID != client
+	return t.ClientID != "" && t.ClientID != iotrule.NotMQTT && t.ClientID != client
 }
 
 // DecodeTelemetry reads what a rule sent, or its error action; reportsRule is the name of
@@ -257,7 +260,7 @@ func DecodeTelemetry(body []byte, reportsRule string) (Telemetry, error) {
 	switch {
 	case in.RuleName == reportsRule:
 		t.Kind, t.Payload = DeviceReport, in.Original
-	case defender.TopicMatches(presenceTopic, in.Topic):
+	case topicfilter.Matches(presenceTopic, in.Topic):
 		t.Kind, t.Payload = LifecycleEvent, in.Original
 	default:
 		t.Kind, t.Bytes = PublishedMessage, int64(len(in.Original))

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 const (
@@ -65,7 +67,7 @@ func TestRulesBringWhatBehaviorsNeed(t *testing.T) {
 			want:      rows{{"lifecycle", lifecycleSQL}, {"message-*", selectMessage + "'a/+'"}, {"message-*", selectMessage + "'c'"}},
 		},
 		"sums need every message": {
-			behaviors: []defender.Behavior{{Criteria: defender.MessageByteSize.Statistical(defender.LessThan, defender.P90, defender.Window5m)}},
+			behaviors: []defender.Behavior{{Criteria: defender.MessageByteSize.Statistical(iotapi.LessThan, defender.P90, defender.Window5m)}},
 			want:      rows{{"lifecycle", lifecycleSQL}, {"message", selectMessage + "'#'"}},
 		},
 		"addresses come with connections": {
@@ -152,7 +154,7 @@ func TestFilterThatCoversAnother(t *testing.T) {
 func TestScreenedMessagesAreNotCounted(t *testing.T) {
 	e := evaluator(t,
 		defender.Behavior{Name: "small", Criteria: defender.MessageByteSize.LessThan(8)},
-		defender.Behavior{Name: "sum", Criteria: defender.MessageByteSize.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m)},
+		defender.Behavior{Name: "sum", Criteria: defender.MessageByteSize.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m)},
 		defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(1, defender.Window5m)},
 		defender.Behavior{Name: "home", Criteria: defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")), Dimension: in("#")})
 	for kind, want := range map[Kind][]string{Oversize: {"small"}, PublishedMessage: {"few", "home", "small", "sum"}} {
@@ -197,9 +199,9 @@ func ruleOutput(t testing.TB, telemetry Telemetry) []byte {
 
 func TestTelemetryIsRead(t *testing.T) {
 	for _, want := range []Telemetry{
-		{Kind: LifecycleEvent, Topic: "$aws/events/presence/connected/a", Time: 5, ClientID: defender.NotMQTT, Payload: []byte(`{"clientId":"a"}`)},
+		{Kind: LifecycleEvent, Topic: "$aws/events/presence/connected/a", Time: 5, ClientID: iotrule.NotMQTT, Payload: []byte(`{"clientId":"a"}`)},
 		{Kind: PublishedMessage, Topic: "t", Time: 5, ID: "i", ClientID: "a", Principal: "p", SourceIP: "10.0.0.1", Bytes: 26},
-		{Kind: Oversize, Topic: "t", Time: 5, ID: "i", ClientID: defender.NotMQTT, Principal: "p", SourceIP: "10.0.0.1", Bytes: 26},
+		{Kind: Oversize, Topic: "t", Time: 5, ID: "i", ClientID: iotrule.NotMQTT, Principal: "p", SourceIP: "10.0.0.1", Bytes: 26},
 		{Kind: DeviceReport, Topic: "t", Time: 5, ID: "i", ClientID: "a", Payload: []byte{0xa1, 0x00}},
 	} {
 		got, err := DecodeTelemetry(ruleOutput(t, want), "reports")
@@ -210,7 +212,7 @@ func TestTelemetryIsRead(t *testing.T) {
 }
 
 func TestErrorActionIsRead(t *testing.T) {
-	sample, err := os.ReadFile("../testdata/rule-error-action.json")
+	sample, err := os.ReadFile("../iotrule/testdata/rule-error-action.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 const latenessInTests = 4 * time.Minute
@@ -105,11 +106,11 @@ func TestSilenceInvalidatesAfterTwoDays(t *testing.T) {
 
 // x is a report with telnet open, . one without, _ none.
 func portReports(letter rune, at int64, id string) []Datapoint {
-	open := map[rune]defender.Value{'x': ports(443, 23), '.': ports(443)}
+	open := map[rune]iotapi.Value{'x': ports(443, 23), '.': ports(443)}
 	if _, reported := open[letter]; !reported {
 		return nil
 	}
-	return measured(id, at, map[string]defender.Value{defender.ListeningTCPPorts.Info().Name: open[letter]})
+	return measured(id, at, map[string]iotapi.Value{defender.ListeningTCPPorts.Info().Name: open[letter]})
 }
 
 func TestReportsAreDatapoints(t *testing.T) {
@@ -132,9 +133,9 @@ func TestReportsAreDatapoints(t *testing.T) {
 
 func TestConformingReportWritesNothing(t *testing.T) {
 	e := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)), defender.Behavior{Name: "out", Criteria: defender.AllBytesOut.LessThan(100, defender.Window5m)},
-		defender.Behavior{Name: "p90", Criteria: defender.AllBytesIn.Statistical(defender.LessThan, defender.P90, defender.Window5m)})
+		defender.Behavior{Name: "p90", Criteria: defender.AllBytesIn.Statistical(iotapi.LessThan, defender.P90, defender.Window5m)})
 	at := start.UnixMilli()
-	conforming := measured("1", at, map[string]defender.Value{
+	conforming := measured("1", at, map[string]iotapi.Value{
 		defender.ListeningTCPPorts.Info().Name: ports(443), defender.AllBytesOut.Info().Name: count(99), defender.AllBytesIn.Info().Name: count(1),
 	})
 	if r := e.Step("thing", State{}, conforming, start); r.Changed || !r.State.Empty() || r.Stats.Judged != 3 || len(r.Samples) != 1 {
@@ -253,7 +254,7 @@ func TestDeltasAddUpInLongerWindows(t *testing.T) {
 		if letter == '_' {
 			return nil
 		}
-		points := measured(id, at, map[string]defender.Value{defender.AllBytesOut.Info().Name: count(int64(letter - '0'))})
+		points := measured(id, at, map[string]iotapi.Value{defender.AllBytesOut.Info().Name: count(int64(letter - '0'))})
 		return append(points, points...)
 	})
 	if want := ".....AAAAAA."; got != want {
@@ -375,13 +376,13 @@ func TestReportsAreRememberedSparingly(t *testing.T) {
 
 func TestStatisticalAndLearnedBehaviors(t *testing.T) {
 	for _, c := range []defender.Criteria{
-		defender.AllBytesIn.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m),
+		defender.AllBytesIn.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m),
 		defender.AllBytesIn.Learned(defender.LowConfidence),
 	} {
 		e := evaluator(t, behavior(c))
 		report := func(letter rune, at int64, id string) []Datapoint {
 			n := map[rune]int64{'x': 51, '.': 50}[letter]
-			return measured(id, at, map[string]defender.Value{defender.AllBytesIn.Info().Name: count(n)})
+			return measured(id, at, map[string]iotapi.Value{defender.AllBytesIn.Info().Name: count(n)})
 		}
 		if got := film(e, ".xx.", report); got != ".AA." {
 			t.Errorf("%s: got %q", c.Normal(), got)
@@ -432,14 +433,14 @@ func (f learnedFleet) Baseline(FleetKey, defender.Confidence, int64) (Range, boo
 }
 
 func TestPercentileThatIsNotKnownExactlyIsTakenInFavourOfTheDevice(t *testing.T) {
-	for op, violates := range map[defender.Operator]int64{
-		defender.LessThan: 51, defender.LessThanEquals: 52, defender.GreaterThan: 49, defender.GreaterThanEquals: 48,
+	for op, violates := range map[iotapi.Operator]int64{
+		iotapi.LessThan: 51, iotapi.LessThanEquals: 52, iotapi.GreaterThan: 49, iotapi.GreaterThanEquals: 48,
 	} {
 		e := evaluator(t, behavior(defender.AllBytesIn.Statistical(op, defender.P90, defender.Window5m)))
 		e.Fleet = fuzzyFleet{}
 		for n := int64(45); n < 55; n++ {
-			r := e.Step("thing", State{}, measured("1", start.UnixMilli(), map[string]defender.Value{defender.AllBytesIn.Info().Name: count(n)}), start)
-			up := op == defender.LessThan || op == defender.LessThanEquals
+			r := e.Step("thing", State{}, measured("1", start.UnixMilli(), map[string]iotapi.Value{defender.AllBytesIn.Info().Name: count(n)}), start)
+			up := op == iotapi.LessThan || op == iotapi.LessThanEquals
 			if want := up && n >= violates || !up && n <= violates; r.Changed != want {
 				t.Errorf("%d %s about 50: violates %v", n, op, r.Changed)
 			}
@@ -454,7 +455,7 @@ func TestPopulationsAreApart(t *testing.T) {
 		for _, w := range []defender.Window{defender.Window5m, defender.Window1h} {
 			for _, m := range []defender.RateMetric{defender.MessagesSent, defender.Disconnects} {
 				for _, dim := range []*defender.Dimension{nil, in, {TopicFilters: in.TopicFilters, NotIn: true}, {TopicFilters: []string{"ab"}}} {
-					b := behavior(m.Statistical(defender.LessThan, defender.P90, w))
+					b := behavior(m.Statistical(iotapi.LessThan, defender.P90, w))
 					b.Dimension = dim
 					k, ok := compile(profile, b).FleetKey()
 					if !ok || seen[k.String()] {
@@ -471,7 +472,7 @@ func TestPopulationsAreApart(t *testing.T) {
 }
 
 func TestMessageSizesAreSummedForTheFleet(t *testing.T) {
-	e := evaluator(t, behavior(defender.MessageByteSize.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m)))
+	e := evaluator(t, behavior(defender.MessageByteSize.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m)))
 	if got := film(e, "x2x", func(letter rune, at int64, id string) []Datapoint {
 		points := messages('x', at, id) // 26 bytes
 		if letter == '2' {

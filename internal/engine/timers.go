@@ -3,7 +3,7 @@ package engine
 import (
 	"time"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // hourly is how often aws:disconnect-duration has a value besides those at connects
@@ -152,7 +152,7 @@ func dueReports(c *Compiled, t *track) int64 {
 	return t.Windows[len(t.Windows)-1].At + c.after
 }
 
-func minutes(ms int64) *defender.Value {
+func minutes(ms int64) *iotapi.Value {
 	n := ms / minute
-	return &defender.Value{Count: &n}
+	return &iotapi.Value{Count: &n}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // Traffic says how devices report bytes and packets.
@@ -38,7 +39,7 @@ func (t Traffic) of(c Compiled) Compiled {
 }
 
 // delta reports whether a report's value counts since the report before.
-func delta(m defender.MetricInfo) bool {
+func delta(m iotapi.MetricInfo) bool {
 	switch m.Name {
 	case defender.AllBytesIn.Info().Name, defender.AllBytesOut.Info().Name, defender.AllPacketsIn.Info().Name, defender.AllPacketsOut.Info().Name:
 		return true
@@ -107,7 +108,7 @@ func (r *step) isFirst(c *Compiled, t *track, w window, at int64) bool {
 
 // confirmTraffic takes the verdict about a window of traffic. One that has the first traffic
 // waits for the next, which confirms it by the same verdict.
-func (r *step) confirmTraffic(c *Compiled, t *track, w window, v Verdict, at int64, value *defender.Value) {
+func (r *step) confirmTraffic(c *Compiled, t *track, w window, v Verdict, at int64, value *iotapi.Value) {
 	if v == None {
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // A window of bytes and packets is a sum where devices report more often than it is long.
@@ -24,7 +25,7 @@ func TestIntervalDecidesWhichWindowsAreSums(t *testing.T) {
 		{bytes.LessThan(1, defender.Window5m), 60, summed},
 		{bytes.LessThan(1, defender.Window10m), 600, each},
 		{bytes.LessThan(1, defender.Window15m), 600, summed},
-		{bytes.Statistical(defender.LessThan, defender.P90, defender.Window5m), 60, summed},
+		{bytes.Statistical(iotapi.LessThan, defender.P90, defender.Window5m), 60, summed},
 		{bytes.Learned(defender.LowConfidence), 60, summed},
 		{ports.LessThan(1, defender.Window1h), 60, each},
 		{defender.CustomNumber("heat").LessThan(1, defender.Window1h), 60, each},
@@ -60,7 +61,7 @@ func restarts(letter rune, at int64, id string) []Datapoint {
 	if !reported {
 		return all
 	}
-	report := measured(id, at, map[string]defender.Value{defender.AllBytesOut.Info().Name: count(bytes)})
+	report := measured(id, at, map[string]iotapi.Value{defender.AllBytesOut.Info().Name: count(bytes)})
 	return slices.Concat(all, report, all, report)
 }
 

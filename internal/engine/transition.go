@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // Transition is a change of an alarm. Its JSON form is the alert that Device Defender
@@ -21,9 +22,9 @@ type Transition struct {
 	Change   Change            `json:"violationEventType"`
 	// Value is the last that was measured; empty in alarm-invalidated and where silence
 	// was judged.
-	Value defender.Value `json:"metricValue,omitzero"`
+	Value iotapi.Value `json:"metricValue,omitzero"`
 	// Sampled is set where the device listed a sample of what Value is about only.
-	Sampled *defender.Partial `json:"sampled,omitempty"`
+	Sampled *iotapi.Partial `json:"sampled,omitempty"`
 	// ViolationID follows from profile, behavior, thing and StartTime, so that a repeated
 	// evaluation gives the same, and clearing an alarm names the alarm that it clears.
 	ViolationID string `json:"violationId"`
@@ -43,7 +44,7 @@ type Additional struct {
 	ConfidenceLevel defender.Confidence `json:"confidenceLevel"`
 }
 
-func (c Compiled) transition(thing string, change Change, at, since int64, value *defender.Value) Transition {
+func (c Compiled) transition(thing string, change Change, at, since int64, value *iotapi.Value) Transition {
 	t := Transition{
 		Time: at, Thing: thing, Behavior: c.Behavior, Change: change, Profile: c.Profile,
 		StartTime: since, ViolationID: violationID(c.Profile, c.Behavior.Name, thing, since),

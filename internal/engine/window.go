@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // What the lateness bound is made of. An event whose time is t is expected to be
@@ -52,10 +53,10 @@ type window struct {
 	Verdict Verdict `json:"v,omitempty"`
 	// At is the time of the datapoint that stands, and Value what was measured then; in
 	// a window that counts it is the time of the first event.
-	At    int64           `json:"t,omitempty"`
-	Value *defender.Value `json:"m,omitempty"`
+	At    int64         `json:"t,omitempty"`
+	Value *iotapi.Value `json:"m,omitempty"`
 	// Sampled is set where Value is of a list of which the device listed a sample only.
-	Sampled *defender.Partial `json:"d,omitempty"`
+	Sampled *iotapi.Partial `json:"d,omitempty"`
 	// Last is the time of the last event of a sum whose first traffic is to be confirmed.
 	Last int64 `json:"l,omitempty"`
 	// Tally holds what is counted or summed until the window is over.
@@ -64,7 +65,7 @@ type window struct {
 
 // add merges a judged datapoint: the worse verdict stands, of equal ones the first
 // violating and the last conforming, at the same time the one whose text is less.
-func (w *window) add(v Verdict, at int64, value defender.Value, sampled *defender.Partial) {
+func (w *window) add(v Verdict, at int64, value iotapi.Value, sampled *iotapi.Partial) {
 	if v == None || v < w.Verdict {
 		return
 	}
@@ -80,7 +81,7 @@ func (w *window) add(v Verdict, at int64, value defender.Value, sampled *defende
 	w.Verdict, w.At, w.Value, w.Sampled = v, at, &value, sampled
 }
 
-func textOf(v defender.Value, sampled *defender.Partial) string {
+func textOf(v iotapi.Value, sampled *iotapi.Partial) string {
 	if sampled == nil {
 		return v.String()
 	}

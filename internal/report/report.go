@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // Report is what can be read of one device report.
@@ -23,9 +24,9 @@ type Report struct {
 	ID string
 	// Values are the datapoints by metric name, those of custom metrics included. A list
 	// that the device reported empty is there, with no element.
-	Values map[string]defender.Value
+	Values map[string]iotapi.Value
 	// Partial are the lists in Values that are not whole, by metric name.
-	Partial map[string]defender.Partial
+	Partial map[string]iotapi.Partial
 	// Discarded counts what cannot be read, by field: the path with long names, without
 	// positions in lists, such as "listening_tcp_ports.ports". All custom metrics share
 	// "custom_metrics", because the device chooses their names. A negative count of bytes or
@@ -50,7 +51,7 @@ func Decode(payload []byte) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("device report: %w", err)
 	}
-	r := Report{Values: map[string]defender.Value{}, Partial: map[string]defender.Partial{}, Discarded: map[string]int{}}
+	r := Report{Values: map[string]iotapi.Value{}, Partial: map[string]iotapi.Partial{}, Discarded: map[string]int{}}
 	metrics, hasMetrics := r.object(tree, "metrics", "met")
 	customs, hasCustoms := r.object(tree, "custom_metrics", "cmet")
 	if !hasMetrics && !hasCustoms {
@@ -135,7 +136,7 @@ func (r *Report) ports(metrics node, long, short, listName, countName string) {
 		}
 	}
 	if hasList {
-		r.Values[listName] = defender.Value{Ports: ports}
+		r.Values[listName] = iotapi.Value{Ports: ports}
 	}
 	r.total(listening, listName, countName, hasList, whole, len(items))
 }
@@ -149,14 +150,14 @@ func (r *Report) total(n node, listName, countName string, hasList, whole bool, 
 		total, ok = int64(length), hasList
 	}
 	if ok {
-		r.Values[countName] = defender.Value{Count: &total}
+		r.Values[countName] = iotapi.Value{Count: &total}
 	}
 	switch {
 	case !hasList:
 	case ok && total > int64(length):
-		r.Partial[listName] = defender.Partial{Listed: int64(length), Total: total}
+		r.Partial[listName] = iotapi.Partial{Listed: int64(length), Total: total}
 	case !whole || !ok:
-		r.Partial[listName] = defender.Partial{}
+		r.Partial[listName] = iotapi.Partial{}
 	}
 }
 
@@ -173,7 +174,7 @@ func (r *Report) traffic(metrics node) {
 		{"packets_in", "pi", defender.AllPacketsIn}, {"packets_out", "po", defender.AllPacketsOut},
 	} {
 		if delta, ok, _ := r.count(stats, m.long, m.short); ok {
-			r.Values[m.metric.Info().Name] = defender.Value{Count: &delta}
+			r.Values[m.metric.Info().Name] = iotapi.Value{Count: &delta}
 		}
 	}
 }
@@ -207,7 +208,7 @@ func (r *Report) connections(metrics node) {
 	}
 	name := defender.DestinationIPAddresses.Info().Name
 	if hasList {
-		r.Values[name] = defender.Value{CIDRs: addresses}
+		r.Values[name] = iotapi.Value{CIDRs: addresses}
 	}
 	r.total(established, name, defender.EstablishedTCPConnections.Info().Name, hasList, whole, len(items))
 }
@@ -248,28 +249,28 @@ func (r *Report) customs(customs node) {
 		}
 		r.Values[name] = value
 		if discarded > 0 {
-			r.Partial[name] = defender.Partial{}
+			r.Partial[name] = iotapi.Partial{}
 		}
 	}
 }
 
 // customValue reads the array with one object that AWS demands, and counts what it cannot
 // read. A list is read without those elements.
-func customValue(v any) (value defender.Value, discarded int) {
+func customValue(v any) (value iotapi.Value, discarded int) {
 	list, _ := v.([]any)
 	if len(list) != 1 {
-		return defender.Value{}, 1
+		return iotapi.Value{}, 1
 	}
 	object, _ := list[0].(map[string]any)
 	if len(object) != 1 {
-		return defender.Value{}, 1
+		return iotapi.Value{}, 1
 	}
 	for key, inner := range object {
 		items, isList := inner.([]any)
 		switch {
 		case key == "number":
 			if n, ok := asNumber(inner); ok {
-				return defender.Value{Number: &n}, 0
+				return iotapi.Value{Number: &n}, 0
 			}
 		case !isList:
 		case key == "number_list":
@@ -283,7 +284,7 @@ func customValue(v any) (value defender.Value, discarded int) {
 			return value, discarded
 		}
 	}
-	return defender.Value{}, 1
+	return iotapi.Value{}, 1
 }
 
 func address(v any) (string, bool) {

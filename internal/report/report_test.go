@@ -14,10 +14,11 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-func count(n int64) defender.Value    { return defender.Value{Count: &n} }
-func number(n float64) defender.Value { return defender.Value{Number: &n} }
+func count(n int64) iotapi.Value    { return iotapi.Value{Count: &n} }
+func number(n float64) iotapi.Value { return iotapi.Value{Number: &n} }
 
 func sample(t testing.TB, name string) []byte {
 	t.Helper()
@@ -61,7 +62,7 @@ func asCBOR(t testing.TB, text []byte) []byte {
 }
 
 func TestLongAndShortSamplesInBothEncodings(t *testing.T) {
-	want := map[string]defender.Value{
+	want := map[string]iotapi.Value{
 		"aws:listening-tcp-ports":             {Ports: []uint16{24800, 22}},
 		"aws:num-listening-tcp-ports":         count(2),
 		"aws:listening-udp-ports":             {Ports: []uint16{5353}},
@@ -101,32 +102,32 @@ const header = `"header": {"report_id": 7, "version": "1.0"}, `
 func TestWhatAgentsReallyWrite(t *testing.T) {
 	for name, tc := range map[string]struct {
 		payload string
-		want    map[string]defender.Value
-		partial map[string]defender.Partial
+		want    map[string]iotapi.Value
+		partial map[string]iotapi.Partial
 	}{
 		"long and short mixed": {`{"hed": {"report_id": 7, "v": "1.0"}, "metrics": {"tp": {"ports": [{"pt": 22}], "total": 1}}}`,
-			map[string]defender.Value{"aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(1)}, nil},
+			map[string]iotapi.Value{"aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(1)}, nil},
 		"total beside a sample": {`{` + header + `"metrics": {"listening_udp_ports": {"ports": [{"port": 53}], "total": 40}}}`,
-			map[string]defender.Value{"aws:listening-udp-ports": {Ports: []uint16{53}}, "aws:num-listening-udp-ports": count(40)}, map[string]defender.Partial{"aws:listening-udp-ports": {Listed: 1, Total: 40}}},
+			map[string]iotapi.Value{"aws:listening-udp-ports": {Ports: []uint16{53}}, "aws:num-listening-udp-ports": count(40)}, map[string]iotapi.Partial{"aws:listening-udp-ports": {Listed: 1, Total: 40}}},
 		"total alone": {`{` + header + `"metrics": {"listening_udp_ports": {"total": 0}}}`,
-			map[string]defender.Value{"aws:num-listening-udp-ports": count(0)}, nil},
+			map[string]iotapi.Value{"aws:num-listening-udp-ports": count(0)}, nil},
 		"no total": {`{` + header + `"metrics": {"listening_tcp_ports": {"ports": [{"port": 53}, {"port": 80}]}}}`,
-			map[string]defender.Value{"aws:listening-tcp-ports": {Ports: []uint16{53, 80}}, "aws:num-listening-tcp-ports": count(2)}, nil},
+			map[string]iotapi.Value{"aws:listening-tcp-ports": {Ports: []uint16{53, 80}}, "aws:num-listening-tcp-ports": count(2)}, nil},
 		"an empty list is a datapoint": {`{` + header + `"metrics": {"listening_tcp_ports": {"ports": []}}}`,
-			map[string]defender.Value{"aws:listening-tcp-ports": {Ports: []uint16{}}, "aws:num-listening-tcp-ports": count(0)}, nil},
+			map[string]iotapi.Value{"aws:listening-tcp-ports": {Ports: []uint16{}}, "aws:num-listening-tcp-ports": count(0)}, nil},
 		"one port on two interfaces": {`{` + header + `"metrics": {"tp": {"pts": [{"pt": 22, "if": "eth0"}, {"pt": 22, "if": "lo"}], "t": 2}}}`,
-			map[string]defender.Value{"aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(2)}, nil},
+			map[string]iotapi.Value{"aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(2)}, nil},
 		"IPv6 with and without brackets": {`{` + header + `"metrics": {"tc": {"ec": {"cs": [{"rad": "[2001:db8::1]:443"}, {"rad": "2001:db8::2:443"}, {"rad": "::ffff:192.0.2.1:80"}, {"rad": "192.0.2.1:1"}]}}}}`,
-			map[string]defender.Value{"aws:destination-ip-addresses": {CIDRs: []string{"2001:db8::1", "2001:db8::2", "192.0.2.1"}}, "aws:num-established-tcp-connections": count(4)}, nil},
+			map[string]iotapi.Value{"aws:destination-ip-addresses": {CIDRs: []string{"2001:db8::1", "2001:db8::2", "192.0.2.1"}}, "aws:num-established-tcp-connections": count(4)}, nil},
 		"custom metrics alone": {`{` + header + `"custom_metrics": {"battery": [{"number": -0.5}], "nets": [{"ip_list": ["10.0.0.0/8"]}]}}`,
-			map[string]defender.Value{"battery": number(-0.5), "nets": {CIDRs: []string{"10.0.0.0/8"}}}, nil},
+			map[string]iotapi.Value{"battery": number(-0.5), "nets": {CIDRs: []string{"10.0.0.0/8"}}}, nil},
 		"zero byte at the end of a text in C": {`{` + header + `"metrics": {"tp": {"t": 1}}}` + "\n\x00",
-			map[string]defender.Value{"aws:num-listening-tcp-ports": count(1)}, nil},
+			map[string]iotapi.Value{"aws:num-listening-tcp-ports": count(1)}, nil},
 		"byte order mark": {"\uFEFF{" + header + `"metrics": {"tp": {"t": 1}}}`,
-			map[string]defender.Value{"aws:num-listening-tcp-ports": count(1)}, nil},
+			map[string]iotapi.Value{"aws:num-listening-tcp-ports": count(1)}, nil},
 		"whole numbers with a point": {`{` + header + `"metrics": {"ns": {"bi": 15.0, "bo": 1.5e3}, "tp": {"pts": [{"pt": 22.0}], "t": 1.0}}}`,
-			map[string]defender.Value{"aws:all-bytes-in": count(15), "aws:all-bytes-out": count(1500), "aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(1)}, nil},
-		"unknown keys are left alone": {`{` + header + `"metrics": {"future": 1}, "signature": "x"}`, map[string]defender.Value{}, nil},
+			map[string]iotapi.Value{"aws:all-bytes-in": count(15), "aws:all-bytes-out": count(1500), "aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(1)}, nil},
+		"unknown keys are left alone": {`{` + header + `"metrics": {"future": 1}, "signature": "x"}`, map[string]iotapi.Value{}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Decode([]byte(tc.payload))
@@ -134,7 +135,7 @@ func TestWhatAgentsReallyWrite(t *testing.T) {
 				t.Fatal(err)
 			}
 			if tc.partial == nil {
-				tc.partial = map[string]defender.Partial{}
+				tc.partial = map[string]iotapi.Partial{}
 			}
 			if len(got.Discarded) > 0 || !reflect.DeepEqual(got.Values, tc.want) || !reflect.DeepEqual(got.Partial, tc.partial) {
 				t.Errorf("got %+v, want %+v and %+v", got, tc.want, tc.partial)
@@ -234,16 +235,16 @@ func TestPartialLists(t *testing.T) {
 	ports := "aws:listening-tcp-ports"
 	for name, tc := range map[string]struct {
 		tcp  string
-		want map[string]defender.Partial
+		want map[string]iotapi.Partial
 	}{
-		"whole":                           {`{"pts":[{"pt":22}],"t":1}`, map[string]defender.Partial{}},
-		"a sample":                        {`{"pts":[{"pt":22}],"t":126}`, map[string]defender.Partial{ports: {Listed: 1, Total: 126}}},
-		"an empty sample":                 {`{"pts":[],"t":126}`, map[string]defender.Partial{ports: {Total: 126}}},
-		"a total below the list's length": {`{"pts":[{"pt":22},{"pt":23}],"t":1}`, map[string]defender.Partial{}},
-		"a total that cannot be read":     {`{"pts":[{"pt":22}],"t":"many"}`, map[string]defender.Partial{ports: {}}},
-		"an element that cannot be read":  {`{"pts":[{"pt":22},{"pt":"x"}]}`, map[string]defender.Partial{ports: {}}},
-		"port 0":                          {`{"pts":[{"pt":22},{"pt":0}]}`, map[string]defender.Partial{}},
-		"no list":                         {`{"t":126}`, map[string]defender.Partial{}},
+		"whole":                           {`{"pts":[{"pt":22}],"t":1}`, map[string]iotapi.Partial{}},
+		"a sample":                        {`{"pts":[{"pt":22}],"t":126}`, map[string]iotapi.Partial{ports: {Listed: 1, Total: 126}}},
+		"an empty sample":                 {`{"pts":[],"t":126}`, map[string]iotapi.Partial{ports: {Total: 126}}},
+		"a total below the list's length": {`{"pts":[{"pt":22},{"pt":23}],"t":1}`, map[string]iotapi.Partial{}},
+		"a total that cannot be read":     {`{"pts":[{"pt":22}],"t":"many"}`, map[string]iotapi.Partial{ports: {}}},
+		"an element that cannot be read":  {`{"pts":[{"pt":22},{"pt":"x"}]}`, map[string]iotapi.Partial{ports: {}}},
+		"port 0":                          {`{"pts":[{"pt":22},{"pt":0}]}`, map[string]iotapi.Partial{}},
+		"no list":                         {`{"t":126}`, map[string]iotapi.Partial{}},
 	} {
 		got, err := Decode([]byte(`{` + header + `"met":{"tp":` + tc.tcp + `}}`))
 		if err != nil || !reflect.DeepEqual(got.Partial, tc.want) {

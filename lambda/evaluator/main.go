@@ -23,7 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/awshttp"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
@@ -50,22 +50,22 @@ type environment struct {
 
 func readEnvironment(getenv func(string) string) (environment, error) {
 	e := environment{
-		function: getenv("AWS_LAMBDA_FUNCTION_NAME"), table: getenv(defender.EnvStateTable), ingest: getenv(defender.EnvIngestQueueURL),
-		telemetry: getenv(defender.EnvTelemetryQueueURL), stream: getenv(defender.EnvTelemetryStream), reportsRule: getenv(defender.EnvReportsRule),
-		file: filepath.Join(getenv("LAMBDA_TASK_ROOT"), defender.ConfigFile),
+		function: getenv("AWS_LAMBDA_FUNCTION_NAME"), table: getenv(contract.EnvStateTable), ingest: getenv(contract.EnvIngestQueueURL),
+		telemetry: getenv(contract.EnvTelemetryQueueURL), stream: getenv(contract.EnvTelemetryStream), reportsRule: getenv(contract.EnvReportsRule),
+		file: filepath.Join(getenv("LAMBDA_TASK_ROOT"), contract.ConfigFile),
 	}
 	var faults []error
-	for name, value := range map[string]string{"AWS_REGION": getenv("AWS_REGION"), defender.EnvStateTable: e.table, defender.EnvIngestQueueURL: e.ingest} {
+	for name, value := range map[string]string{"AWS_REGION": getenv("AWS_REGION"), contract.EnvStateTable: e.table, contract.EnvIngestQueueURL: e.ingest} {
 		if value == "" {
 			faults = append(faults, fmt.Errorf("environment variable %s is not set", name))
 		}
 	}
-	if names := getenv(defender.EnvThingGroups); names != "" {
+	if names := getenv(contract.EnvThingGroups); names != "" {
 		e.groups = strings.Split(names, ",")
 	}
-	if text := getenv(defender.EnvLogLevel); text != "" {
+	if text := getenv(contract.EnvLogLevel); text != "" {
 		if err := e.level.UnmarshalText([]byte(text)); err != nil {
-			faults = append(faults, fmt.Errorf("environment variable %s is %q, want DEBUG, INFO, WARN or ERROR", defender.EnvLogLevel, text))
+			faults = append(faults, fmt.Errorf("environment variable %s is %q, want DEBUG, INFO, WARN or ERROR", contract.EnvLogLevel, text))
 		}
 	}
 	return e, errors.Join(faults...)
@@ -98,7 +98,7 @@ func build(ctx context.Context, getenv func(string) string) (*handler.Handler, e
 	if err != nil {
 		return nil, fmt.Errorf("load the AWS configuration: %w", err)
 	}
-	clients, err := defender.ParseClientPattern(behaviors.ClientPattern)
+	clients, err := contract.ParseClientPattern(behaviors.ClientPattern)
 	if err != nil {
 		return nil, fmt.Errorf("the behaviors in %s: clientPattern: %w", e.file, err)
 	}
@@ -118,7 +118,7 @@ func build(ctx context.Context, getenv func(string) string) (*handler.Handler, e
 		SQS:            sqs.NewFromConfig(cfg),
 		Kinesis:        kinesis.NewFromConfig(cfg),
 		IoTData:        iotdataplane.NewFromConfig(cfg),
-		Metrics:        emf.New(defender.MetricDimensionEvaluator, e.function, os.Stdout, time.Now),
+		Metrics:        emf.New(contract.MetricDimensionEvaluator, e.function, os.Stdout, time.Now),
 		Log:            log,
 		Now:            time.Now,
 		IngestQueueURL: e.ingest, TelemetryQueueURL: e.telemetry, TelemetryStream: e.stream, ReportsRule: e.reportsRule,

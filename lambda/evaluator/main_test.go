@@ -11,11 +11,12 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
 func env(values map[string]string) func(string) string {
-	all := map[string]string{"AWS_REGION": "eu-west-1", defender.EnvStateTable: "state", defender.EnvIngestQueueURL: "https://queue/ingest"}
+	all := map[string]string{"AWS_REGION": "eu-west-1", contract.EnvStateTable: "state", contract.EnvIngestQueueURL: "https://queue/ingest"}
 	for k, v := range values {
 		all[k] = v
 	}
@@ -24,15 +25,15 @@ func env(values map[string]string) func(string) string {
 
 func TestDefaultsNeedOnlyTableAndQueue(t *testing.T) {
 	e, err := readEnvironment(env(nil))
-	if err != nil || e.telemetry != "" || e.groups != nil || e.level != slog.LevelInfo || e.file != defender.ConfigFile {
+	if err != nil || e.telemetry != "" || e.groups != nil || e.level != slog.LevelInfo || e.file != contract.ConfigFile {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
 
 func TestEnvironmentIsRead(t *testing.T) {
 	e, err := readEnvironment(env(map[string]string{
-		defender.EnvTelemetryQueueURL: "https://queue/telemetry", defender.EnvReportsRule: "Reports", defender.EnvThingGroups: "east,west",
-		defender.EnvTelemetryStream: "telemetry", defender.EnvLogLevel: "WARN", "LAMBDA_TASK_ROOT": "/var/task", "AWS_LAMBDA_FUNCTION_NAME": "f",
+		contract.EnvTelemetryQueueURL: "https://queue/telemetry", contract.EnvReportsRule: "Reports", contract.EnvThingGroups: "east,west",
+		contract.EnvTelemetryStream: "telemetry", contract.EnvLogLevel: "WARN", "LAMBDA_TASK_ROOT": "/var/task", "AWS_LAMBDA_FUNCTION_NAME": "f",
 	}))
 	if err != nil || e.telemetry != "https://queue/telemetry" || e.stream != "telemetry" || e.reportsRule != "Reports" || !slices.Equal(e.groups, []string{"east", "west"}) ||
 		e.level != slog.LevelWarn || e.file != "/var/task/behaviors.json" || e.function != "f" {
@@ -41,7 +42,7 @@ func TestEnvironmentIsRead(t *testing.T) {
 }
 
 func TestEveryFaultOfTheEnvironmentIsNamed(t *testing.T) {
-	bad := map[string]string{"AWS_REGION": "", defender.EnvStateTable: "", defender.EnvIngestQueueURL: "", defender.EnvLogLevel: "LOUD"}
+	bad := map[string]string{"AWS_REGION": "", contract.EnvStateTable: "", contract.EnvIngestQueueURL: "", contract.EnvLogLevel: "LOUD"}
 	_, err := readEnvironment(env(bad))
 	for name := range bad {
 		if err == nil || !strings.Contains(err.Error(), name) {
@@ -54,7 +55,7 @@ func TestEveryFaultOfTheEnvironmentIsNamed(t *testing.T) {
 func root(t *testing.T, text string) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, defender.ConfigFile), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, contract.ConfigFile), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -69,7 +70,7 @@ func TestHandlerIsBuiltWithoutCallingAWS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler, err := build(context.Background(), env(map[string]string{"LAMBDA_TASK_ROOT": root(t, string(config)), defender.EnvThingGroups: "east"}))
+	handler, err := build(context.Background(), env(map[string]string{"LAMBDA_TASK_ROOT": root(t, string(config)), contract.EnvThingGroups: "east"}))
 	if err != nil || handler.IngestQueueURL != "https://queue/ingest" {
 		t.Errorf("%+v, %v", handler, err)
 	}

@@ -24,7 +24,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/awshttp"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
@@ -51,45 +52,45 @@ func main() {
 type environment struct {
 	region, function, table, deadLetters, eventTopic string
 	quiet                                            time.Duration
-	severities                                       defender.Severities
-	live                                             defender.LiveBehaviors
-	clients                                          defender.ClientPattern
+	severities                                       contract.Severities
+	live                                             contract.LiveBehaviors
+	clients                                          contract.ClientPattern
 	level                                            slog.Level
 }
 
 func readEnvironment(getenv func(string) string) (environment, error) {
 	e := environment{
 		region: getenv("AWS_REGION"), function: getenv("AWS_LAMBDA_FUNCTION_NAME"),
-		table: getenv(defender.EnvLedgerTable), deadLetters: getenv(defender.EnvDeadLetterQueueURL),
-		eventTopic: getenv(defender.EnvEventTopic), quiet: defender.DefaultQuietTime,
+		table: getenv(contract.EnvLedgerTable), deadLetters: getenv(contract.EnvDeadLetterQueueURL),
+		eventTopic: getenv(contract.EnvEventTopic), quiet: contract.DefaultQuietTime,
 	}
 	var faults []error
-	for name, value := range map[string]string{"AWS_REGION": e.region, defender.EnvLedgerTable: e.table, defender.EnvDeadLetterQueueURL: e.deadLetters} {
+	for name, value := range map[string]string{"AWS_REGION": e.region, contract.EnvLedgerTable: e.table, contract.EnvDeadLetterQueueURL: e.deadLetters} {
 		if value == "" {
 			faults = append(faults, fmt.Errorf("environment variable %s is not set", name))
 		}
 	}
 	if e.eventTopic == "" {
-		e.eventTopic = defender.DefaultEventTopic
+		e.eventTopic = iotrule.DefaultEventTopic
 	}
 	var err error
-	if text := getenv(defender.EnvQuietTime); text != "" {
+	if text := getenv(contract.EnvQuietTime); text != "" {
 		if e.quiet, err = time.ParseDuration(text); err != nil || e.quiet <= 0 {
-			faults = append(faults, fmt.Errorf("environment variable %s is %q, want a duration such as 168h", defender.EnvQuietTime, text))
+			faults = append(faults, fmt.Errorf("environment variable %s is %q, want a duration such as 168h", contract.EnvQuietTime, text))
 		}
 	}
-	if e.severities, err = defender.ParseSeverities(getenv(defender.EnvSeverities)); err != nil {
-		faults = append(faults, fmt.Errorf("environment variable %s: %w", defender.EnvSeverities, err))
+	if e.severities, err = contract.ParseSeverities(getenv(contract.EnvSeverities)); err != nil {
+		faults = append(faults, fmt.Errorf("environment variable %s: %w", contract.EnvSeverities, err))
 	}
-	if e.live, err = defender.ParseLiveBehaviors(getenv(defender.EnvLiveBehaviors)); err != nil {
-		faults = append(faults, fmt.Errorf("environment variable %s: %w", defender.EnvLiveBehaviors, err))
+	if e.live, err = contract.ParseLiveBehaviors(getenv(contract.EnvLiveBehaviors)); err != nil {
+		faults = append(faults, fmt.Errorf("environment variable %s: %w", contract.EnvLiveBehaviors, err))
 	}
-	if e.clients, err = defender.ParseClientPattern(getenv(defender.EnvClientPattern)); err != nil {
-		faults = append(faults, fmt.Errorf("environment variable %s: %w", defender.EnvClientPattern, err))
+	if e.clients, err = contract.ParseClientPattern(getenv(contract.EnvClientPattern)); err != nil {
+		faults = append(faults, fmt.Errorf("environment variable %s: %w", contract.EnvClientPattern, err))
 	}
-	if text := getenv(defender.EnvLogLevel); text != "" {
+	if text := getenv(contract.EnvLogLevel); text != "" {
 		if err := e.level.UnmarshalText([]byte(text)); err != nil {
-			faults = append(faults, fmt.Errorf("environment variable %s is %q, want DEBUG, INFO, WARN or ERROR", defender.EnvLogLevel, text))
+			faults = append(faults, fmt.Errorf("environment variable %s is %q, want DEBUG, INFO, WARN or ERROR", contract.EnvLogLevel, text))
 		}
 	}
 	return e, errors.Join(faults...)
@@ -119,7 +120,7 @@ func build(ctx context.Context, getenv func(string) string) (*handler.Handler, e
 		return nil, fmt.Errorf("load the AWS configuration: %w", err)
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: e.level}))
-	metrics := emf.New(defender.MetricDimensionForwarder, e.function, os.Stdout, time.Now)
+	metrics := emf.New(contract.MetricDimensionForwarder, e.function, os.Stdout, time.Now)
 	table := ledger.NewDynamoDB(dynamodb.NewFromConfig(cfg), e.table)
 	book := ledger.New(table, e.region, e.quiet)
 	deliver := &delivery.Delivery{
@@ -163,7 +164,7 @@ func version(environ []string) func() (string, error) {
 		if _, err := io.Copy(hash, program); err != nil {
 			return "", err
 		}
-		settings := slices.DeleteFunc(slices.Clone(environ), func(v string) bool { return !strings.HasPrefix(v, defender.EnvPrefix) })
+		settings := slices.DeleteFunc(slices.Clone(environ), func(v string) bool { return !strings.HasPrefix(v, contract.EnvPrefix) })
 		slices.Sort(settings)
 		fmt.Fprintf(hash, "%q", settings) // never fails
 		return hex.EncodeToString(hash.Sum(nil)[:16]), nil

@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 func env(values map[string]string) func(string) string {
-	all := map[string]string{"AWS_REGION": "eu-west-1", defender.EnvLedgerTable: "ledger", defender.EnvDeadLetterQueueURL: "https://queue/dead"}
+	all := map[string]string{"AWS_REGION": "eu-west-1", contract.EnvLedgerTable: "ledger", contract.EnvDeadLetterQueueURL: "https://queue/dead"}
 	for k, v := range values {
 		all[k] = v
 	}
@@ -20,17 +22,17 @@ func env(values map[string]string) func(string) string {
 
 func TestDefaultsNeedOnlyTableAndQueue(t *testing.T) {
 	e, err := readEnvironment(env(nil))
-	if err != nil || e.eventTopic != defender.DefaultEventTopic || e.quiet != defender.DefaultQuietTime || e.level != slog.LevelInfo || len(e.severities.Sources) > 0 {
+	if err != nil || e.eventTopic != iotrule.DefaultEventTopic || e.quiet != contract.DefaultQuietTime || e.level != slog.LevelInfo || len(e.severities.Sources) > 0 {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
 
 func TestEnvironmentIsRead(t *testing.T) {
-	live := defender.LiveBehaviors{}
+	live := contract.LiveBehaviors{}
 	live.Add("p", "b", defender.SeverityDefault)
 	e, err := readEnvironment(env(map[string]string{
-		defender.EnvEventTopic: "plant/+", defender.EnvQuietTime: "48h0m0s", defender.EnvLogLevel: "WARN",
-		defender.EnvSeverities: "rejected-report=HIGH", defender.EnvLiveBehaviors: live.String(), defender.EnvClientPattern: "(.+)-agent",
+		contract.EnvEventTopic: "plant/+", contract.EnvQuietTime: "48h0m0s", contract.EnvLogLevel: "WARN",
+		contract.EnvSeverities: "rejected-report=HIGH", contract.EnvLiveBehaviors: live.String(), contract.EnvClientPattern: "(.+)-agent",
 	}))
 	if err != nil || e.clients.Thing("pump-7-agent") != "pump-7" || e.eventTopic != "plant/+" || e.quiet != 48*time.Hour || e.level != slog.LevelWarn || e.severities.Sources[defender.RejectedReports] != defender.High || !e.live.Has("p", "b") || e.live.Has("p", "c") {
 		t.Errorf("%+v, %v", e, err)
@@ -39,9 +41,9 @@ func TestEnvironmentIsRead(t *testing.T) {
 
 func TestEveryFaultOfTheEnvironmentIsNamed(t *testing.T) {
 	bad := map[string]string{
-		"AWS_REGION": "", defender.EnvLedgerTable: "", defender.EnvDeadLetterQueueURL: "",
-		defender.EnvQuietTime: "-1h", defender.EnvLogLevel: "LOUD", defender.EnvLiveBehaviors: "12345", defender.EnvSeverities: "x=y",
-		defender.EnvClientPattern: "no capture",
+		"AWS_REGION": "", contract.EnvLedgerTable: "", contract.EnvDeadLetterQueueURL: "",
+		contract.EnvQuietTime: "-1h", contract.EnvLogLevel: "LOUD", contract.EnvLiveBehaviors: "12345", contract.EnvSeverities: "x=y",
+		contract.EnvClientPattern: "no capture",
 	}
 	_, err := readEnvironment(env(bad))
 	for name := range bad {

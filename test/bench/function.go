@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
@@ -34,7 +35,7 @@ func (b *bench) functions() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(b.dir, defender.ConfigFile), behaviors, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(b.dir, contract.ConfigFile), behaviors, 0o644); err != nil {
 		return err
 	}
 	const queue = "https://sqs.us-east-1.amazonaws.com/123456789012/bench"
@@ -42,10 +43,10 @@ func (b *bench) functions() error {
 		name string
 		env  []string
 	}{
-		{"forwarder", []string{defender.EnvLedgerTable + "=bench", defender.EnvDeadLetterQueueURL + "=" + queue}},
+		{"forwarder", []string{contract.EnvLedgerTable + "=bench", contract.EnvDeadLetterQueueURL + "=" + queue}},
 		{"evaluator", []string{
-			defender.EnvStateTable + "=bench", defender.EnvIngestQueueURL + "=" + queue, defender.EnvDeadLetterQueueURL + "=" + queue,
-			defender.EnvTelemetryQueueURL + "=" + queue, defender.EnvReportsRule + "=bench", "LAMBDA_TASK_ROOT=" + b.dir,
+			contract.EnvStateTable + "=bench", contract.EnvIngestQueueURL + "=" + queue, contract.EnvDeadLetterQueueURL + "=" + queue,
+			contract.EnvTelemetryQueueURL + "=" + queue, contract.EnvReportsRule + "=bench", "LAMBDA_TASK_ROOT=" + b.dir,
 		}},
 	} {
 		ours, err := b.build(b.repository, "./lambda/"+f.name, f.name)

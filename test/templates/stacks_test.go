@@ -22,6 +22,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 func TestMain(m *testing.M) {
@@ -127,7 +128,7 @@ func everything() awscdk.Stack {
 				{Name: "small-messages", Criteria: defender.MessageByteSize.LessThan(8), ToAlarm: 2, ToClear: 3, Severity: defender.High,
 					Dimension: &defender.Dimension{TopicFilters: []string{"data/${iot:ClientId}/#"}}},
 				{Name: "few-refusals", Criteria: defender.AuthorizationFailures.LessThan(5, defender.Window15m)},
-				{Name: "like-the-fleet", Criteria: defender.MessagesSent.Statistical(defender.LessThanEquals, defender.P99, defender.Window1h)},
+				{Name: "like-the-fleet", Criteria: defender.MessagesSent.Statistical(iotapi.LessThanEquals, defender.P99, defender.Window1h)},
 				{Name: "as-ever", Criteria: defender.Disconnects.Learned(defender.HighConfidence), SuppressAlerts: true},
 				{Name: "known-networks", Criteria: defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8"))},
 				{Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)},
@@ -153,7 +154,7 @@ func selfManaged() awscdk.Stack {
 				{Name: "small-messages", Criteria: defender.MessageByteSize.LessThan(8), ToAlarm: 2, ToClear: 3, Severity: defender.High,
 					Dimension: &defender.Dimension{TopicFilters: []string{"data/${iot:ClientId}/#"}}},
 				{Name: "few-refusals", Criteria: defender.AuthorizationFailures.LessThan(5, defender.Window15m)},
-				{Name: "like-the-fleet", Criteria: defender.MessagesSent.Statistical(defender.LessThanEquals, defender.P99, defender.Window1h),
+				{Name: "like-the-fleet", Criteria: defender.MessagesSent.Statistical(iotapi.LessThanEquals, defender.P99, defender.Window1h),
 					Dimension: &defender.Dimension{TopicFilters: []string{"alarms/#"}}},
 				{Name: "as-ever", Criteria: defender.Disconnects.Learned(defender.HighConfidence), SuppressAlerts: true},
 				{Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)},

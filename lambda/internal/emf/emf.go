@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // Metrics counts by source until they are flushed. It is safe for concurrent use.
@@ -76,11 +76,11 @@ func (m *Metrics) Flush() error {
 	m.counts = map[set]map[string]int{}
 	m.mu.Unlock()
 	for _, s := range slices.SortedFunc(maps.Keys(counts), set.compare) {
-		line := map[string]any{m.dimension: m.function, defender.MetricDimensionSource: s.source}
-		dimensions := [][]string{{m.dimension}, {m.dimension, defender.MetricDimensionSource}}
+		line := map[string]any{m.dimension: m.function, contract.MetricDimensionSource: s.source}
+		dimensions := [][]string{{m.dimension}, {m.dimension, contract.MetricDimensionSource}}
 		if s.field != "" {
-			line[defender.MetricDimensionField] = s.field
-			dimensions = append(dimensions, []string{m.dimension, defender.MetricDimensionField})
+			line[contract.MetricDimensionField] = s.field
+			dimensions = append(dimensions, []string{m.dimension, contract.MetricDimensionField})
 		}
 		var definitions []definition
 		for _, name := range slices.Sorted(maps.Keys(counts[s])) {
@@ -90,7 +90,7 @@ func (m *Metrics) Flush() error {
 		line["_aws"] = directive{
 			Timestamp: m.now().UnixMilli(),
 			CloudWatchMetrics: []metricSet{{
-				Namespace: defender.MetricNamespace, Dimensions: dimensions, Metrics: definitions,
+				Namespace: contract.MetricNamespace, Dimensions: dimensions, Metrics: definitions,
 			}},
 		}
 		text, err := json.Marshal(line)

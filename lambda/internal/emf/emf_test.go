@@ -6,13 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 )
 
 func TestCountsAreEmbeddedBySource(t *testing.T) {
 	var out strings.Builder
-	m := emf.New(defender.MetricDimensionForwarder, "forwarder", &out, func() time.Time { return time.UnixMilli(1789441198000) })
+	m := emf.New(contract.MetricDimensionForwarder, "forwarder", &out, func() time.Time { return time.UnixMilli(1789441198000) })
 	m.Count("detect", "Imported", 2)
 	m.Count("detect", "Imported", 1)
 	m.Count("audit", "Archived", 1)
@@ -35,7 +35,7 @@ type full struct{}
 func (full) Write([]byte) (int, error) { return 0, errors.New("no space") }
 
 func TestFailureToWriteIsReported(t *testing.T) {
-	m := emf.New(defender.MetricDimensionForwarder, "f", full{}, time.Now)
+	m := emf.New(contract.MetricDimensionForwarder, "f", full{}, time.Now)
 	m.Count("audit", "Archived", 1)
 	if err := m.Flush(); err == nil {
 		t.Error("no error")

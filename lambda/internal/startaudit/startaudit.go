@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 
@@ -86,16 +87,16 @@ func (s *Starter) start(ctx context.Context, checks []string) (task string, err 
 
 // checksOf reads the property [defender.StartAuditChecks].
 func checksOf(properties map[string]any) ([]string, error) {
-	list, ok := properties[defender.StartAuditChecks].([]any)
+	list, ok := properties[contract.StartAuditChecks].([]any)
 	if !ok || len(list) == 0 {
-		return nil, fmt.Errorf("property %s is missing, want a list of audit checks", defender.StartAuditChecks)
+		return nil, fmt.Errorf("property %s is missing, want a list of audit checks", contract.StartAuditChecks)
 	}
 	var checks []string
 	for _, item := range list {
 		name, _ := item.(string)
 		check, err := defender.ParseCheck(name)
 		if err != nil {
-			return nil, fmt.Errorf("property %s: %w", defender.StartAuditChecks, err)
+			return nil, fmt.Errorf("property %s: %w", contract.StartAuditChecks, err)
 		}
 		checks = append(checks, check.String())
 	}

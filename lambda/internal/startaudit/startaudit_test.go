@@ -19,7 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/startaudit"
 )
 
@@ -42,7 +42,7 @@ func starter(f *fakeIoT) *startaudit.Starter {
 }
 
 func event(kind cfn.RequestType, checks ...any) cfn.Event {
-	return cfn.Event{RequestType: kind, LogicalResourceID: "Start", ResourceProperties: map[string]any{defender.StartAuditChecks: checks}}
+	return cfn.Event{RequestType: kind, LogicalResourceID: "Start", ResourceProperties: map[string]any{contract.StartAuditChecks: checks}}
 }
 
 // handle gives an event to a function with a minute to live.
@@ -68,8 +68,8 @@ func TestCreateAndUpdateStartTheAudit(t *testing.T) {
 func TestPhysicalIDNeverChanges(t *testing.T) {
 	e := event(cfn.RequestUpdate, "LOGGING_DISABLED_CHECK")
 	e.PhysicalResourceID = "as it was"
-	for _, checks := range []any{e.ResourceProperties[defender.StartAuditChecks], "broken"} {
-		e.ResourceProperties[defender.StartAuditChecks] = checks
+	for _, checks := range []any{e.ResourceProperties[contract.StartAuditChecks], "broken"} {
+		e.ResourceProperties[contract.StartAuditChecks] = checks
 		if id, _, _ := handle(&fakeIoT{}, e); id != "as it was" {
 			t.Errorf("id %q", id)
 		}
@@ -123,7 +123,7 @@ func TestCheckThatStaysOffFailsTheDeployment(t *testing.T) {
 
 func TestWrongPropertiesAreReported(t *testing.T) {
 	for _, e := range []cfn.Event{event(cfn.RequestCreate), event(cfn.RequestCreate, "NO_SUCH_CHECK"), event(cfn.RequestCreate, 7.0), {RequestType: cfn.RequestCreate}} {
-		if _, _, err := handle(&fakeIoT{}, e); err == nil || !strings.Contains(err.Error(), defender.StartAuditChecks) {
+		if _, _, err := handle(&fakeIoT{}, e); err == nil || !strings.Contains(err.Error(), contract.StartAuditChecks) {
 			t.Errorf("%v: %v", e.ResourceProperties, err)
 		}
 	}

@@ -53,7 +53,7 @@ func (f *finding) told() AuditFinding {
 	return AuditFinding{
 		FindingID: f.id, TaskID: f.task.id, CheckName: f.check.String(),
 		TaskStartTime: iotcore.Timestamp(f.task.started), FindingTime: iotcore.Timestamp(f.time),
-		Severity: f.check.Info().Severity.String(), NonCompliantResource: f.issue.resource,
+		Severity: f.check.Severity().String(), NonCompliantResource: f.issue.resource,
 		RelatedResources:       related[:min(len(related), maxInline)],
 		ReasonForNonCompliance: f.issue.reason, ReasonForNonComplianceCode: f.issue.code, IsSuppressed: f.suppressed,
 	}

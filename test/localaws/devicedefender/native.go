@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 )
 
@@ -32,12 +33,12 @@ type native struct {
 type nativeFinding struct {
 	check   defender.Check
 	summary bool
-	asff    asff
+	asff    findingASFF
 }
 
-// asff is a finding as the integration imports it. The order of its fields is that of
+// findingASFF is a finding as the integration imports it. The order of its fields is that of
 // AWS's samples.
-type asff struct {
+type findingASFF struct {
 	SchemaVersion         string
 	ID                    string `json:"Id"`
 	ProductARN            string `json:"ProductArn"`
@@ -46,15 +47,15 @@ type asff struct {
 	Region                string
 	GeneratorID           string `json:"GeneratorId"`
 	AWSAccountID          string `json:"AwsAccountId"`
-	CreatedAt             defender.Timestamp
-	UpdatedAt             defender.Timestamp
+	CreatedAt             asff.Timestamp
+	UpdatedAt             asff.Timestamp
 	Title                 string
 	Description           string
 	SourceURL             string `json:"SourceUrl"`
 	ProductFields         map[string]string
-	Resources             []defender.Resource
-	RecordState           defender.RecordState
-	FindingProviderFields defender.FindingProviderFields
+	Resources             []asff.Resource
+	RecordState           asff.RecordState
+	FindingProviderFields asff.FindingProviderFields
 }
 
 const (
@@ -142,30 +143,30 @@ func (n *native) vanished(check defender.Check, found map[string]bool, t *task) 
 	var gone []*nativeFinding
 	for _, id := range slices.Sorted(maps.Keys(n.sent)) {
 		f := n.sent[id]
-		if f.check != check || f.summary || found[id] || f.asff.RecordState == defender.Archived {
+		if f.check != check || f.summary || found[id] || f.asff.RecordState == asff.Archived {
 			continue
 		}
 		archived := *f
-		archived.asff.RecordState = defender.Archived
-		archived.asff.UpdatedAt = defender.Timestamp{Time: t.ended.UTC()}
+		archived.asff.RecordState = asff.Archived
+		archived.asff.UpdatedAt = asff.Timestamp{Time: t.ended.UTC()}
 		gone = append(gone, &archived)
 	}
 	return gone
 }
 
-func (n *native) base(check defender.Check, id, generator string, at time.Time) asff {
-	types := defender.TypeVulnerabilities
+func (n *native) base(check defender.Check, id, generator string, at time.Time) findingASFF {
+	types := asff.TypeVulnerabilities
 	if check.Info().UnusualBehavior {
-		types = defender.TypeUnusualBehaviors
+		types = asff.TypeUnusualBehaviors
 	}
-	when := defender.Timestamp{Time: at.UTC()}
-	return asff{
+	when := asff.Timestamp{Time: at.UTC()}
+	return findingASFF{
 		SchemaVersion: "2018-10-08", ID: id,
 		ProductARN:  fmt.Sprintf("arn:%s:securityhub:%s::product/aws/iot-device-defender-audit", n.place.partition(), n.place.region),
 		ProductName: nativeProductName, CompanyName: "AWS", Region: n.place.region,
-		GeneratorID: generator, AWSAccountID: n.place.account, CreatedAt: when, UpdatedAt: when, RecordState: defender.Active,
-		FindingProviderFields: defender.FindingProviderFields{
-			Severity: defender.FindingSeverity{Label: check.Info().Severity.String()}, Types: []string{types},
+		GeneratorID: generator, AWSAccountID: n.place.account, CreatedAt: when, UpdatedAt: when, RecordState: asff.Active,
+		FindingProviderFields: asff.FindingProviderFields{
+			Severity: asff.FindingSeverity{Label: check.Severity().String()}, Types: []string{types},
 		},
 	}
 }
@@ -188,12 +189,12 @@ func (n *native) finding(f *finding) *nativeFinding {
 		"IsSuppressed": strconv.FormatBool(f.suppressed), "ReasonForNonComplianceCode": f.issue.code,
 		"ResourceType": string(resource.ResourceType), "FindingId": f.id, "TaskStartTime": milliseconds(f.task.started),
 	}
-	a.Resources = []defender.Resource{{Type: "Other", ID: resource.ResourceIdentifier.display(), Partition: n.place.partition(), Region: n.place.region}}
+	a.Resources = []asff.Resource{{Type: "Other", ID: resource.ResourceIdentifier.display(), Partition: n.place.partition(), Region: n.place.region}}
 	if p := resource.ResourceIdentifier.PolicyVersionIdentifier; p != nil {
 		a.SourceURL = n.place.console("#/policy/" + p.PolicyName)
 		a.ProductFields["PolicyName"], a.ProductFields["PolicyVersionId"] = p.PolicyName, p.PolicyVersionID
 		a.Resources[0].Type, a.Resources[0].ID = "AwsIotPolicy", p.PolicyName
-		a.Resources[0].Details = &defender.ResourceDetails{Other: map[string]string{"PolicyVersionId": p.PolicyVersionID}}
+		a.Resources[0].Details = &asff.ResourceDetails{Other: map[string]string{"PolicyVersionId": p.PolicyVersionID}}
 	} else if resource.ResourceType == AccountSettings {
 		a.Resources[0].Type = "AwsIotAccountSettings" // of AWS's announcement of the integration
 	}
@@ -220,12 +221,12 @@ func (n *native) summary(t *task, d *checkDetails) *nativeFinding {
 	if t.schedule != "" {
 		a.ProductFields["ScheduledAuditName"] = t.schedule
 	}
-	a.Resources = []defender.Resource{{Type: "AwsIotAuditTask", ID: t.id, Region: n.place.region}}
+	a.Resources = []asff.Resource{{Type: "AwsIotAuditTask", ID: t.id, Region: n.place.region}}
 	if d.check == defender.DeviceCertificateKeyQuality || d.check == defender.CACertificateKeyQuality {
 		a.FindingProviderFields.Types[0] += "/CVE" // their reasons are CVEs
 	}
 	if d.status == completedCompliant || t.status == canceled {
-		a.RecordState = defender.Archived
+		a.RecordState = asff.Archived
 	}
 	return &nativeFinding{check: d.check, summary: true, asff: a}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
 )
 
@@ -50,7 +51,7 @@ const spare = "https://sqs.us-east-1.amazonaws.com/123456789012/errors"
 
 // deviceEvents is the product's own rule as CloudFormation writes it.
 func deviceEvents(t *testing.T) Payload {
-	sql, err := json.Marshal(defender.DeviceEvents.SQL(defender.DefaultEventTopic))
+	sql, err := json.Marshal(iotrule.SQL(defender.DeviceEvents, iotrule.DefaultEventTopic))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +72,7 @@ func TestRuleDeliversWhatTheForwarderReads(t *testing.T) {
 	if len(r.deliveries) != 1 || r.deliveries[0].Target() != ingest {
 		t.Fatalf("deliveries %+v, want one to the ingest queue", r.deliveries)
 	}
-	source, envelope, err := defender.DecodeEnvelope(r.deliveries[0].Body)
+	source, envelope, err := iotrule.Decode(r.deliveries[0].Body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func TestFailedActionRunsErrorActionWithOriginalPayload(t *testing.T) {
 	if len(r.deliveries) != 1 || r.deliveries[0].Target() != spare {
 		t.Fatalf("deliveries %+v, want one to the error queue", r.deliveries)
 	}
-	source, envelope, err := defender.DecodeEnvelope(r.deliveries[0].Body)
+	source, envelope, err := iotrule.Decode(r.deliveries[0].Body)
 	if err != nil || source != defender.DeviceEvents || envelope.ClientID != "device-1" || envelope.Principal != "" || string(envelope.Payload) != `{"type":"tamper"}` || !strings.Contains(envelope.RuleError, "access denied") {
 		t.Errorf("source %s, envelope %+v, error %v", source, envelope, err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // telemetryRules deploys what the behaviors need, each rule under its id with _ for -.
@@ -24,7 +25,7 @@ func telemetryRules(t *testing.T, e *Engine, reportTopic string, behaviors ...de
 			t.Fatal(err)
 		}
 		name := strings.ReplaceAll(r.ID, "-", "_")
-		p := payload(t, `{"sql": `+string(sql)+`, "awsIotSqlVersion": "`+defender.SQLVersion+`", "actions": [{"kinesis": {"roleArn": "r", "streamName": "`+name+`", "partitionKey": "`+r.PartitionKey+`"}}]}`)
+		p := payload(t, `{"sql": `+string(sql)+`, "awsIotSqlVersion": "`+iotrule.SQLVersion+`", "actions": [{"kinesis": {"roleArn": "r", "streamName": "`+name+`", "partitionKey": "`+r.PartitionKey+`"}}]}`)
 		if err := e.Put(name, p); err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +75,7 @@ func TestConformingMessagesCostTheEvaluationOfOneRule(t *testing.T) {
 	if len(sizes) != 4 || sizes[0] != 8 || sizes[1] != 10 || sizes[2] != 8 || sizes[3] != 9 {
 		t.Errorf("sizes %v, want those of the long messages", sizes)
 	}
-	if last := r.deliveries[3]; last.Fields["partitionKey"] != defender.NotMQTT || !strings.Contains(string(last.Body), `"id":"random"`) {
+	if last := r.deliveries[3]; last.Fields["partitionKey"] != iotrule.NotMQTT || !strings.Contains(string(last.Body), `"id":"random"`) {
 		t.Errorf("a message over HTTPS became %+v", last)
 	}
 }

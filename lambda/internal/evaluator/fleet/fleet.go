@@ -35,7 +35,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
@@ -157,12 +157,12 @@ func (s *Store) put(ctx context.Context, p place, sketch *engine.Sketch, expires
 	_, err = s.api.PutItem(ctx, &dynamodb.PutItemInput{
 		TableName: &s.config.Table,
 		Item: item{
-			defender.StatePartitionKey: text(p.pk), defender.StateSortKey: text(p.sk),
+			contract.StatePartitionKey: text(p.pk), contract.StateSortKey: text(p.sk),
 			attrSketch:           &types.AttributeValueMemberB{Value: packed},
-			defender.StateExpiry: &types.AttributeValueMemberN{Value: strconv.FormatInt(expires/1000, 10)},
+			contract.StateExpiry: &types.AttributeValueMemberN{Value: strconv.FormatInt(expires/1000, 10)},
 		},
 		ConditionExpression:      aws.String("attribute_not_exists(#pk)"),
-		ExpressionAttributeNames: map[string]string{"#pk": defender.StatePartitionKey},
+		ExpressionAttributeNames: map[string]string{"#pk": contract.StatePartitionKey},
 	})
 	var exists *types.ConditionalCheckFailedException
 	if errors.As(err, &exists) {
@@ -184,12 +184,12 @@ func (s *Store) each(ctx context.Context, pk, from, to string, found func(sk str
 	in := &dynamodb.QueryInput{
 		TableName:                 &s.config.Table,
 		KeyConditionExpression:    aws.String("#pk = :pk"),
-		ExpressionAttributeNames:  map[string]string{"#pk": defender.StatePartitionKey},
+		ExpressionAttributeNames:  map[string]string{"#pk": contract.StatePartitionKey},
 		ExpressionAttributeValues: item{":pk": text(pk)},
 	}
 	if from != "" {
 		in.KeyConditionExpression = aws.String("#pk = :pk AND #sk BETWEEN :from AND :to")
-		in.ExpressionAttributeNames["#sk"] = defender.StateSortKey
+		in.ExpressionAttributeNames["#sk"] = contract.StateSortKey
 		in.ExpressionAttributeValues[":from"], in.ExpressionAttributeValues[":to"] = text(from), text(to)
 	}
 	for pages := dynamodb.NewQueryPaginator(s.api, in); pages.HasMorePages(); {
@@ -198,7 +198,7 @@ func (s *Store) each(ctx context.Context, pk, from, to string, found func(sk str
 			return fmt.Errorf("query of table %s: %w", s.config.Table, err)
 		}
 		for _, it := range page.Items {
-			sk, _ := it[defender.StateSortKey].(*types.AttributeValueMemberS)
+			sk, _ := it[contract.StateSortKey].(*types.AttributeValueMemberS)
 			packed, _ := it[attrSketch].(*types.AttributeValueMemberB)
 			sketch := &engine.Sketch{}
 			if sk == nil || packed == nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 )
@@ -140,7 +141,7 @@ func (f *table) partitions() []string {
 }
 
 func (f *table) expiry(pk, sk string) time.Time {
-	n, _ := f.items[[2]string{pk, sk}][defender.StateExpiry].(*types.AttributeValueMemberN)
+	n, _ := f.items[[2]string{pk, sk}][contract.StateExpiry].(*types.AttributeValueMemberN)
 	if n == nil {
 		f.t.Fatalf("item %s / %s never expires", pk, sk)
 	}

@@ -7,8 +7,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
 // answer is what a device is told about a report that cannot be read.
@@ -39,8 +41,8 @@ const maxReason = 512
 // answer would come back as a report.
 func (h *Handler) rejection(t engine.Telemetry, reason error) *answer {
 	filter, topic := h.settings.reportTopic, t.Topic+"/rejected"
-	if filter == "" || strings.HasPrefix(t.Topic, "$") || !defender.TopicMatches(filter, t.Topic) || defender.TopicMatches(filter, topic) ||
-		t.ClientID == "" || t.ClientID == defender.NotMQTT {
+	if filter == "" || strings.HasPrefix(t.Topic, "$") || !topicfilter.Matches(filter, t.Topic) || topicfilter.Matches(filter, topic) ||
+		t.ClientID == "" || t.ClientID == iotrule.NotMQTT {
 		return nil
 	}
 	message := []rune(reason.Error())
@@ -66,7 +68,7 @@ func (h *Handler) answerAll(ctx context.Context, records []*record) {
 	forEach(answered, func(r *record) {
 		_, err := h.IoTData.Publish(ctx, &iotdataplane.PublishInput{Topic: &r.answer.topic, Payload: r.answer.payload, Qos: 1})
 		if err != nil {
-			h.count(r.kind, defender.MetricUnanswered, 1)
+			h.count(r.kind, contract.MetricUnanswered, 1)
 			h.Log.Warn("device was not told that its report cannot be read", "device", r.subject, "reason", err.Error())
 		}
 	})

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
@@ -19,7 +19,7 @@ import (
 func (h *Handler) batch(ctx context.Context, records []*record) {
 	if err := h.knowGenerations(ctx); err != nil {
 		h.Log.Error("telemetry was not judged and comes again", "records", len(records), "reason", err.Error())
-		h.count(unknownKind, defender.MetricFailed, len(records))
+		h.count(unknownKind, contract.MetricFailed, len(records))
 		for _, r := range records {
 			r.failed = true
 		}
@@ -42,7 +42,7 @@ func (h *Handler) batch(ctx context.Context, records []*record) {
 	h.answerAll(ctx, records)
 	for _, r := range records {
 		if r.failed {
-			h.count(r.kind, defender.MetricFailed, 1)
+			h.count(r.kind, contract.MetricFailed, 1)
 		}
 	}
 }
@@ -57,7 +57,7 @@ func (h *Handler) countDiscarded(records []*record) {
 	devices := map[string]bool{}
 	for _, r := range records {
 		for field, n := range r.discarded {
-			h.Metrics.CountField(r.kind, field, defender.MetricDiscarded, n)
+			h.Metrics.CountField(r.kind, field, contract.MetricDiscarded, n)
 			fields[field] += n
 		}
 		if len(r.discarded) > 0 && len(devices) < maxNamed {
@@ -125,15 +125,15 @@ func (h *Handler) visitAll(ctx context.Context, visits []*visit) {
 func (h *Handler) tell(v *visit) {
 	source := v.steps[0].kind
 	if v.unresolved != nil {
-		h.count(source, defender.MetricUnresolved, 1)
+		h.count(source, contract.MetricUnresolved, 1)
 		h.Log.Warn("thing of a device is not known", "device", v.subject, "reason", v.unresolved.Error())
 	}
 	switch {
 	case errors.Is(v.err, ErrState):
-		h.count(source, defender.MetricUnreadableStates, 1)
+		h.count(source, contract.MetricUnreadableStates, 1)
 		h.Log.Error("device is not judged: its state was written by another version of the engine", "device", v.subject, "reason", v.err.Error())
 	case v.lost():
-		h.count(source, defender.MetricOversizedStates, 1)
+		h.count(source, contract.MetricOversizedStates, 1)
 		h.Log.Error("device is not judged: it breaks more behaviors at once than can be remembered", "device", v.subject, "reason", v.err.Error())
 	case v.err != nil:
 		h.Log.Warn("device was not judged and is tried again", "device", v.subject, "reason", v.err.Error())
@@ -141,11 +141,11 @@ func (h *Handler) tell(v *visit) {
 	if v.err != nil {
 		return
 	}
-	h.count(source, defender.MetricTransitions, len(v.outcome.transitions))
+	h.count(source, contract.MetricTransitions, len(v.outcome.transitions))
 	for kind, s := range v.outcome.stats {
 		for metric, n := range map[string]int{
-			defender.MetricLate: s.Late, defender.MetricEarly: s.Early, defender.MetricUnread: s.Unread, defender.MetricSampledLists: s.Sampled, defender.MetricUnjudged: s.Unjudged,
-			defender.MetricUnconfirmed: s.Unconfirmed,
+			contract.MetricLate: s.Late, contract.MetricEarly: s.Early, contract.MetricUnread: s.Unread, contract.MetricSampledLists: s.Sampled, contract.MetricUnjudged: s.Unjudged,
+			contract.MetricUnconfirmed: s.Unconfirmed,
 		} {
 			h.count(kind, metric, n)
 		}
@@ -197,5 +197,5 @@ func (h *Handler) sample(ctx context.Context, visits []*visit) {
 		}
 		h.Log.Error("values are missing in the fleet's percentiles", "values", left, "reason", err.Error())
 	}
-	h.count(visits[0].steps[0].kind, defender.MetricUnsampled, left)
+	h.count(visits[0].steps[0].kind, contract.MetricUnsampled, left)
 }

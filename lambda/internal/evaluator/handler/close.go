@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
@@ -35,7 +35,7 @@ func (h *Handler) close(ctx context.Context, r closeRequest) error {
 		return err
 	}
 	if r.Partitions > 1 {
-		h.count(defender.CloserSource(r.Partition), defender.MetricRuns, 1)
+		h.count(contract.CloserSource(r.Partition), contract.MetricRuns, 1)
 	}
 	if err := h.knowGenerations(ctx); err != nil {
 		return err
@@ -51,7 +51,7 @@ func (h *Handler) close(ctx context.Context, r closeRequest) error {
 	var mu sync.Mutex
 	var faults []error
 	var shards []int
-	for s := r.Partition; s < defender.StateDueShards; s += r.Partitions {
+	for s := r.Partition; s < contract.StateDueShards; s += r.Partitions {
 		shards = append(shards, s)
 	}
 	forEach(shards, func(shard int) {
@@ -71,7 +71,7 @@ func (h *Handler) close(ctx context.Context, r closeRequest) error {
 	}
 	h.Log.Info("closed", "at", r.At, "upTo", now, "partition", r.Partition, "judged", judged.Load(), "left", ctx.Err() != nil)
 	if ctx.Err() != nil {
-		h.count(defender.MetricSourceClose, defender.MetricUnfinished, 1)
+		h.count(contract.MetricSourceClose, contract.MetricUnfinished, 1)
 		if judged.Load() > 0 || unjudged == nil {
 			return nil // the next run goes on
 		}
@@ -93,7 +93,7 @@ func (h *Handler) closeShard(ctx context.Context, shard int, now time.Time) (jud
 		}
 		visits := make([]*visit, len(subjects))
 		for i, subject := range subjects {
-			visits[i] = &visit{subject: subject, closing: true, steps: []step{{at: now, kind: defender.MetricSourceClose}}}
+			visits[i] = &visit{subject: subject, closing: true, steps: []step{{at: now, kind: contract.MetricSourceClose}}}
 		}
 		h.visitAll(ctx, visits)
 		for _, v := range visits {

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
@@ -64,11 +65,11 @@ func TestCloserStopsInTimeAndGoesOn(t *testing.T) {
 	r.table.step = nil
 	done := 0
 	for _, it := range r.table.items {
-		if num(it, defender.StateDueAt) > at(6).UnixMilli() {
+		if num(it, contract.StateDueAt) > at(6).UnixMilli() {
 			done++
 		}
 	}
-	if got := r.counted(defender.MetricUnfinished); got != 1 {
+	if got := r.counted(contract.MetricUnfinished); got != 1 {
 		t.Errorf("%d runs counted that had no time left", got)
 	}
 	if done == 0 || done >= n/2 {
@@ -172,8 +173,8 @@ func TestCloserWaitsForTheTransport(t *testing.T) {
 		r.deliver(report("2", "other", at(60).Add(-c.lag), ports(1, 443)))
 		r.queue.waiting, r.queue.flying = c.waiting, c.flying
 		r.close(at(c.at))
-		if closed := r.changes() != ""; closed != c.closed || r.counted(defender.MetricBlind) != c.blind {
-			t.Errorf("%s: closed %v, blind %d", name, closed, r.counted(defender.MetricBlind))
+		if closed := r.changes() != ""; closed != c.closed || r.counted(contract.MetricBlind) != c.blind {
+			t.Errorf("%s: closed %v, blind %d", name, closed, r.counted(contract.MetricBlind))
 		}
 	}
 }
@@ -252,7 +253,7 @@ func TestEachOfSeveralClosersCountsItsRuns(t *testing.T) {
 	r := newRig(t, telnet())
 	run := func(partition, partitions int) {
 		t.Helper()
-		request := strings.ReplaceAll(defender.CloseRequest(partition, partitions), "<aws.scheduler.scheduled-time>", at(5).Format(time.RFC3339))
+		request := strings.ReplaceAll(contract.CloseRequest(partition, partitions), "<aws.scheduler.scheduled-time>", at(5).Format(time.RFC3339))
 		if _, err := r.handler.Handle(context.Background(), json.RawMessage(request)); err != nil {
 			t.Fatal(err)
 		}
@@ -266,16 +267,16 @@ func TestEachOfSeveralClosersCountsItsRuns(t *testing.T) {
 		if err := json.Unmarshal([]byte(line), &counts); err != nil {
 			t.Fatal(err)
 		}
-		if n, ok := counts[defender.MetricRuns].(float64); ok {
-			runs[counts[defender.MetricDimensionSource].(string)] += int(n)
+		if n, ok := counts[contract.MetricRuns].(float64); ok {
+			runs[counts[contract.MetricDimensionSource].(string)] += int(n)
 		}
 	}
-	want := map[string]int{defender.CloserSource(0): 1, defender.CloserSource(1): 2, defender.CloserSource(3): 1}
+	want := map[string]int{contract.CloserSource(0): 1, contract.CloserSource(1): 2, contract.CloserSource(3): 1}
 	if !maps.Equal(runs, want) {
 		t.Errorf("runs %v, want %v", runs, want)
 	}
 	run(0, 1)
-	if n := r.counted(defender.MetricRuns); n != 4 {
+	if n := r.counted(contract.MetricRuns); n != 4 {
 		t.Errorf("%d runs, want 4: the invocations of a single closer are counted already", n)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iotdataplane/types"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // AWS IoT is asked once before silence raises or clears an alarm, and for nothing else.
@@ -50,7 +51,7 @@ func TestSilenceAsksForTheConnection(t *testing.T) {
 		if got := r.changes(); got != row.changes || len(r.iot.asked) != row.asked {
 			t.Errorf("%s: %q, want %q; asked for %q", row.why, got, row.changes, r.iot.asked)
 		}
-		if n := r.counted(defender.MetricUnconfirmed); n != row.unknown || (n > 0) != strings.Contains(r.logs.String(), "its silence is not judged") {
+		if n := r.counted(contract.MetricUnconfirmed); n != row.unknown || (n > 0) != strings.Contains(r.logs.String(), "its silence is not judged") {
 			t.Errorf("%s: %d windows counted, want %d; %s", row.why, n, row.unknown, &r.logs)
 		}
 	}

@@ -23,8 +23,8 @@ func read(t *testing.T, path string) string {
 
 // An operator finds every metric on the page.
 func TestOperationsPageNamesEveryMetric(t *testing.T) {
-	page := read(t, "../../../docs/operations.md")
-	file, err := parser.ParseFile(token.NewFileSet(), "../../../defender/deployment.go", nil, 0)
+	page := read(t, "../../../../docs/operations.md")
+	file, err := parser.ParseFile(token.NewFileSet(), "../../../../internal/contract/contract.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,12 +51,12 @@ func TestOperationsPageNamesEveryMetric(t *testing.T) {
 
 // An operator who reads a warning finds it on the page.
 func TestOperationsPageHasEveryLogLine(t *testing.T) {
-	_, page, found := strings.Cut(read(t, "../../../docs/operations.md"), "\n## What the logs say\n")
+	_, page, found := strings.Cut(read(t, "../../../../docs/operations.md"), "\n## What the logs say\n")
 	if !found {
 		t.Fatal("the page has no such section")
 	}
 	lines := 0
-	err := filepath.WalkDir("..", func(path string, _ os.DirEntry, err error) error {
+	err := filepath.WalkDir("../..", func(path string, _ os.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
@@ -79,7 +79,7 @@ func TestOperationsPageHasEveryLogLine(t *testing.T) {
 // What the pages quote from a log, a program of ours writes.
 func TestQuotedLogLinesAreWritten(t *testing.T) {
 	var source strings.Builder
-	for _, dir := range []string{".", "../delivery", "../ingest", "../startaudit", "../../evaluator", "../../../defender/evaluate"} {
+	for _, dir := range []string{".", "../../forwarder/delivery", "../../forwarder/handler", "../../startaudit", "../../../evaluator", "../../../../internal/engine"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)
@@ -94,13 +94,13 @@ func TestQuotedLogLinesAreWritten(t *testing.T) {
 		"nothing is closed: telemetry waits, and nobody tells how far the evaluator has come", "sender is not known and is not judged",
 		"lifecycle event was published by another client than the one it is about", "start an on-demand audit of ", "environment variable ",
 	}
-	page := read(t, "../../../docs/troubleshooting.md")
+	page := read(t, "../../../../docs/troubleshooting.md")
 	for _, q := range quotes {
 		if !strings.Contains(page, "`"+q) {
 			t.Errorf("docs/troubleshooting.md does not quote %q", q)
 		}
 	}
-	for _, q := range regexp.MustCompile(`\*([a-z][a-z ]+)\*`).FindAllStringSubmatch(read(t, "../../../docs/operations.md"), -1) {
+	for _, q := range regexp.MustCompile(`\*([a-z][a-z ]+)\*`).FindAllStringSubmatch(read(t, "../../../../docs/operations.md"), -1) {
 		if q[1] != "these come again" {
 			quotes = append(quotes, q[1])
 		}

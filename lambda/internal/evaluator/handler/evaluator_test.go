@@ -18,7 +18,10 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
 
@@ -75,10 +78,10 @@ func TestAlarmIsRaisedAndCleared(t *testing.T) {
 			t.Errorf("%+v, want the registered thing pump-7", m)
 		}
 	}
-	if it := r.table.of("c7"); it["outbox"] != nil || it[defender.StateDueAt] != nil || it[defender.StateExpiry] == nil {
+	if it := r.table.of("c7"); it["outbox"] != nil || it[contract.StateDueAt] != nil || it[contract.StateExpiry] == nil {
 		t.Errorf("left %v", it)
 	}
-	if n := r.counted(defender.MetricTransitions); n != 2 {
+	if n := r.counted(contract.MetricTransitions); n != 2 {
 		t.Errorf("%d transitions counted", n)
 	}
 	r.close(at(30))
@@ -100,7 +103,7 @@ func TestStateAndOutboxAreOneWrite(t *testing.T) {
 	if !strings.Contains(str(it, "outbox"), `"in-alarm"`) || !strings.Contains(str(it, "state"), `"since"`) {
 		t.Errorf("stored %v", it)
 	}
-	if due := num(it, defender.StateDueAt); due > at(6).UnixMilli() {
+	if due := num(it, contract.StateDueAt); due > at(6).UnixMilli() {
 		t.Errorf("is sent again at %v", time.UnixMilli(due).UTC())
 	}
 	r.queue.step = nil
@@ -118,12 +121,12 @@ func TestRefusedLettersStayInTheOutbox(t *testing.T) {
 	if r.table.of("good")["outbox"] != nil || r.table.of("bad")["outbox"] == nil || r.changes() != "good ports in-alarm" {
 		t.Errorf("good %v, bad %v", r.table.of("good"), r.table.of("bad"))
 	}
-	if n := r.counted(defender.MetricUnsent); n != 1 {
+	if n := r.counted(contract.MetricUnsent); n != 1 {
 		t.Errorf("%d are counted as not sent, want 1", n)
 	}
 	r.queue.refuse = ""
 	r.close(at(6))
-	if n := r.counted(defender.MetricUnsent); n != 1 || r.table.of("bad")["outbox"] != nil {
+	if n := r.counted(contract.MetricUnsent); n != 1 || r.table.of("bad")["outbox"] != nil {
 		t.Errorf("after it was sent %d are counted, and of bad there is %v", n, r.table.of("bad"))
 	}
 }
@@ -177,7 +180,7 @@ func TestMessagesOfFailedThingsComeAgain(t *testing.T) {
 	if again := r.deliver(batch...); !slices.Equal(again, []string{"2", "4"}) {
 		t.Errorf("%v come again, want those of b", again)
 	}
-	if n := r.counted(defender.MetricFailed); n != 2 {
+	if n := r.counted(contract.MetricFailed); n != 2 {
 		t.Errorf("%d failures counted", n)
 	}
 	r.table.step = nil
@@ -229,7 +232,7 @@ func TestThingsOfABatchAreJudgedInTheOrderOfSending(t *testing.T) {
 	r := newRig(t, telnet())
 	// The later one comes first in the batch: in that order the earlier one would be late.
 	r.deliver(report("2", "pump", at(30), ports(2, 443)), report("1", "pump", at(0), ports(1, 23)))
-	if n := r.counted(defender.MetricLate); n > 0 {
+	if n := r.counted(contract.MetricLate); n > 0 {
 		t.Errorf("%d are late", n)
 	}
 	r.close(at(40))
@@ -248,7 +251,7 @@ func TestUnreadableReports(t *testing.T) {
 		"Basic Ingest":                     {"", "pump", "pump", ""},
 		"AWS's reserved topic":             {"$aws/things/+/defender/metrics/json", "$aws/things/pump/defender/metrics/json", "pump", ""},
 		"an answer that would be a report": {"reports/#", "reports/pump", "pump", ""},
-		"over HTTPS":                       {"reports/+", "reports/pump", defender.NotMQTT, ""},
+		"over HTTPS":                       {"reports/+", "reports/pump", iotrule.NotMQTT, ""},
 	} {
 		config := telnet()
 		config.ReportTopic = c.filter
@@ -258,7 +261,7 @@ func TestUnreadableReports(t *testing.T) {
 			when := at(float64(i) * 5)
 			r.deliver(sent(fmt.Sprint(i), when, engine.Telemetry{Kind: engine.DeviceReport, Topic: c.topic, Time: when.UnixMilli(), ID: fmt.Sprint(i), ClientID: c.client, Principal: "cert", Payload: broken}))
 		}
-		if n := r.counted(defender.MetricUnreadableReports); n != 3 {
+		if n := r.counted(contract.MetricUnreadableReports); n != 3 {
 			t.Errorf("%s: %d counted", name, n)
 		}
 		r.close(at(20))
@@ -295,8 +298,8 @@ func TestDeviceThatCannotBeAnsweredIsJudged(t *testing.T) {
 	config.ReportTopic = "reports/+"
 	r := newRig(t, config)
 	r.iot.fails = fmt.Errorf("no permission")
-	if again := r.deliver(report("1", "pump", at(0), []byte("{"))); again != nil || r.counted(defender.MetricUnanswered) != 1 {
-		t.Errorf("%v come again, %d counted", again, r.counted(defender.MetricUnanswered))
+	if again := r.deliver(report("1", "pump", at(0), []byte("{"))); again != nil || r.counted(contract.MetricUnanswered) != 1 {
+		t.Errorf("%v come again, %d counted", again, r.counted(contract.MetricUnanswered))
 	}
 }
 
@@ -305,7 +308,7 @@ func TestWhatIsNotJudgedIsCounted(t *testing.T) {
 		defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)},
 		defender.Behavior{Name: "sent", Criteria: defender.MessagesSent.LessThan(100, defender.Window5m)},
 		defender.Behavior{Name: "heat", Criteria: defender.CustomNumber("heat").LessThan(80, defender.Window5m)},
-		defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.Statistical(defender.LessThan, defender.P90, defender.Window5m)},
+		defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.Statistical(iotapi.LessThan, defender.P90, defender.Window5m)},
 	))
 	late := message("3", "pump", at(20), 4)
 	late.Attributes["SentTimestamp"] = fmt.Sprint(at(30).UnixMilli())
@@ -322,8 +325,8 @@ func TestWhatIsNotJudgedIsCounted(t *testing.T) {
 		t.Errorf("%v come again", again)
 	}
 	for metric, want := range map[string]int{
-		defender.MetricReceived: 6, defender.MetricDiscarded: 1, defender.MetricUnread: 1, defender.MetricUnjudged: 1, defender.MetricUnreadable: 2,
-		defender.MetricLate: 3, defender.MetricEarly: 3, defender.MetricFailed: 0, // a message has a size, a number, and an address
+		contract.MetricReceived: 6, contract.MetricDiscarded: 1, contract.MetricUnread: 1, contract.MetricUnjudged: 1, contract.MetricUnreadable: 2,
+		contract.MetricLate: 3, contract.MetricEarly: 3, contract.MetricFailed: 0, // a message has a size, a number, and an address
 	} {
 		if n := r.counted(metric); n != want {
 			t.Errorf("%s counts %d, want %d", metric, n, want)
@@ -344,18 +347,18 @@ func TestSenderOverHTTPSIsTheThingOfItsPrincipal(t *testing.T) {
 	r := newRig(t, telnet())
 	r.registry.by = map[string]registry.Thing{"cert-a": {Name: "pump", Registered: true}}
 	overHTTPS := func(id, principal string) events.SQSMessage {
-		return sent(id, at(0), engine.Telemetry{Kind: engine.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: id, ClientID: defender.NotMQTT, Principal: principal, Payload: ports(1, 23)})
+		return sent(id, at(0), engine.Telemetry{Kind: engine.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: id, ClientID: iotrule.NotMQTT, Principal: principal, Payload: ports(1, 23)})
 	}
-	if again := r.deliver(overHTTPS("1", "cert-a"), overHTTPS("2", "cert-b")); again != nil || r.counted(defender.MetricUnresolved) != 1 {
-		t.Errorf("%v come again, %d unresolved", again, r.counted(defender.MetricUnresolved))
+	if again := r.deliver(overHTTPS("1", "cert-a"), overHTTPS("2", "cert-b")); again != nil || r.counted(contract.MetricUnresolved) != 1 {
+		t.Errorf("%v come again, %d unresolved", again, r.counted(contract.MetricUnresolved))
 	}
 	r.registry.fails = throttled
 	if again := r.deliver(overHTTPS("3", "cert-c")); !slices.Equal(again, []string{"3"}) {
 		t.Errorf("%v come again, want what a retry can resolve", again)
 	}
 	r.registry.fails = denied
-	if again := r.deliver(overHTTPS("4", "cert-d")); again != nil || r.counted(defender.MetricUnresolved) != 3 {
-		t.Errorf("%v come again, %d unresolved", again, r.counted(defender.MetricUnresolved))
+	if again := r.deliver(overHTTPS("4", "cert-d")); again != nil || r.counted(contract.MetricUnresolved) != 3 {
+		t.Errorf("%v come again, %d unresolved", again, r.counted(contract.MetricUnresolved))
 	}
 	r.registry.fails = nil
 	r.close(at(10))
@@ -416,14 +419,14 @@ func TestEventsThatADevicePublishedAreNotBelieved(t *testing.T) {
 		want string
 		of   string
 	}{
-		"AWS's":                           {direct(defender.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
+		"AWS's":                           {direct(iotrule.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
 		"AWS's, in the client's name":     {direct("victim"), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
-		"a device's":                      {direct("attacker"), "", defender.MetricUnreadable},
-		"AWS's, by an error action":       {saved("Lifecycle", defender.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
-		"a device's, by an error action":  {saved("Lifecycle", "attacker"), "", defender.MetricUnreadable},
-		"a report with an event's topic":  {saved("Reports", "attacker"), "", defender.MetricUnreadableReports},
-		"the same without a client id":    {saved("Reports", defender.NotMQTT), "", defender.MetricUnreadableReports},
-		"the same, named like the victim": {saved("Reports", "victim"), "", defender.MetricUnreadableReports},
+		"a device's":                      {direct("attacker"), "", contract.MetricUnreadable},
+		"AWS's, by an error action":       {saved("Lifecycle", iotrule.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
+		"a device's, by an error action":  {saved("Lifecycle", "attacker"), "", contract.MetricUnreadable},
+		"a report with an event's topic":  {saved("Reports", "attacker"), "", contract.MetricUnreadableReports},
+		"the same without a client id":    {saved("Reports", iotrule.NotMQTT), "", contract.MetricUnreadableReports},
+		"the same, named like the victim": {saved("Reports", "victim"), "", contract.MetricUnreadableReports},
 	} {
 		r := newRig(t, profile(attempts))
 		m := sent("1", at(1), engine.Telemetry{})
@@ -447,7 +450,7 @@ func TestClientIDThatIsNoKeyDoesNotFailItsBatch(t *testing.T) {
 	if again := r.deliver(report("1", "pump", at(0), ports(1, 23)), report("2", long, at(0), ports(1, 23))); again != nil {
 		t.Errorf("%v come again", again)
 	}
-	if n := r.counted(defender.MetricUnreadable); n != 1 || r.table.of("pump") == nil || r.table.of(long) != nil {
+	if n := r.counted(contract.MetricUnreadable); n != 1 || r.table.of("pump") == nil || r.table.of(long) != nil {
 		t.Errorf("%d counted, stored %v", n, r.table.of("pump"))
 	}
 }

@@ -24,7 +24,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
 )
@@ -47,12 +49,12 @@ type scenario struct {
 	// windows of five minutes that are counted.
 	windows  int
 	batching time.Duration
-	// reports tells that device reports come in, every is evaluate.Config.ReportsEvery.
+	// reports tells that device reports come in, every is engine.Config.ReportsEvery.
 	reports bool
 	every   int
 	// send are the records of a device in a window; at is when it has its turn.
 	send func(device, window int, at time.Time) []engine.Telemetry
-	// interval is evaluate.Config.ReportSeconds.
+	// interval is engine.Config.ReportSeconds.
 	interval int
 }
 
@@ -82,7 +84,7 @@ func sendMessages(device, _ int, at time.Time) []engine.Telemetry {
 var scenarioList = []scenario{
 	{"reports", fiveOfReports, 12, defaultBatching, true, 0, sendReport, 0},
 	{"percentile", append(slices.Clone(fiveOfReports), defender.Behavior{
-		Name: "p99", Criteria: defender.AllBytesOut.Statistical(defender.LessThanEquals, defender.P99, defender.Window5m),
+		Name: "p99", Criteria: defender.AllBytesOut.Statistical(iotapi.LessThanEquals, defender.P99, defender.Window5m),
 	}), 12, defaultBatching, true, 0, sendReport, 0},
 	{"silence", fiveOfReports, 12, defaultBatching, true, 15, sendReport, 0},
 	{"silence-hour", fiveOfReports, 12, defaultBatching, true, 60, sendReport, 0},
@@ -255,17 +257,17 @@ func (m *meteredTable) PutItem(ctx context.Context, in *dynamodb.PutItemInput, o
 func (m *meteredTable) index(key [2]string, before, after item) float64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	was, is := before[defender.StateDueAt] != nil, after[defender.StateDueAt] != nil
-	if was == is && num(before, defender.StateDueAt) == num(after, defender.StateDueAt) {
+	was, is := before[contract.StateDueAt] != nil, after[contract.StateDueAt] != nil
+	if was == is && num(before, contract.StateDueAt) == num(after, contract.StateDueAt) {
 		return 0
 	}
 	writes := 0.0
 	if was {
-		delete(m.due[str(before, defender.StateDueShard)], key)
+		delete(m.due[str(before, contract.StateDueShard)], key)
 		writes++
 	}
 	if is {
-		shard := str(after, defender.StateDueShard)
+		shard := str(after, contract.StateDueShard)
 		if m.due[shard] == nil {
 			m.due[shard] = map[[2]string]bool{}
 		}
@@ -278,7 +280,7 @@ func (m *meteredTable) index(key [2]string, before, after item) float64 {
 // Query answers for the index without looking at all items, and gathers the short pages of
 // the table.
 func (m *meteredTable) Query(ctx context.Context, in *dynamodb.QueryInput, options ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
-	if aws.ToString(in.IndexName) == defender.StateDueIndex {
+	if aws.ToString(in.IndexName) == contract.StateDueIndex {
 		return m.queryDue(in), nil
 	}
 	all, next, bytes := &dynamodb.QueryOutput{}, *in, 0
@@ -304,7 +306,7 @@ func (m *meteredTable) queryDue(in *dynamodb.QueryInput) *dynamodb.QueryOutput {
 	keys := slices.Collect(maps.Keys(m.due[str(in.ExpressionAttributeValues, ":shard")]))
 	m.mu.Unlock()
 	m.table.mu.Lock()
-	at := func(key [2]string) int64 { return num(m.table.items[key], defender.StateDueAt) }
+	at := func(key [2]string) int64 { return num(m.table.items[key], contract.StateDueAt) }
 	keys = slices.DeleteFunc(keys, func(key [2]string) bool { return at(key) > num(in.ExpressionAttributeValues, ":at") })
 	slices.SortFunc(keys, func(a, b [2]string) int { return cmp.Or(cmp.Compare(at(a), at(b)), slices.Compare(a[:], b[:])) })
 	m.table.mu.Unlock()
@@ -314,9 +316,9 @@ func (m *meteredTable) queryDue(in *dynamodb.QueryInput) *dynamodb.QueryOutput {
 	out, bytes := &dynamodb.QueryOutput{}, 0
 	page := keys[:min(len(keys), int(aws.ToInt32(in.Limit)))]
 	for _, key := range page {
-		it := item{defender.StatePartitionKey: text(key[0]), defender.StateSortKey: text(key[1])}
+		it := item{contract.StatePartitionKey: text(key[0]), contract.StateSortKey: text(key[1])}
 		out.Items = append(out.Items, it)
-		bytes += bytesOf(it) + len(defender.StateDueShard) + len(defender.StateDueAt) + 10
+		bytes += bytesOf(it) + len(contract.StateDueShard) + len(contract.StateDueAt) + 10
 	}
 	if len(page) < len(keys) {
 		out.LastEvaluatedKey = out.Items[len(page)-1]
@@ -428,7 +430,7 @@ func (s scenario) play(b *testing.B) float64 {
 				delete(batches, batch)
 			}
 			if at.Truncate(time.Minute).Equal(at) {
-				r.invoke(json.RawMessage(strings.ReplaceAll(defender.CloseRequest(0, 1), "<aws.scheduler.scheduled-time>", at.Format(time.RFC3339))))
+				r.invoke(json.RawMessage(strings.ReplaceAll(contract.CloseRequest(0, 1), "<aws.scheduler.scheduled-time>", at.Format(time.RFC3339))))
 			}
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
@@ -60,7 +60,7 @@ func (h *Handler) countFrequent(records []*record) {
 	slices.SortStableFunc(reports, func(a, b *record) int { return cmp.Compare(a.points[0].Time, b.points[0].Time) })
 	for _, r := range reports {
 		if h.reportTimes.tooSoon(r.subject, r.points[0].Time, h.settings.reportInterval) {
-			h.count(r.kind, defender.MetricFrequentReports, 1)
+			h.count(r.kind, contract.MetricFrequentReports, 1)
 		}
 	}
 }

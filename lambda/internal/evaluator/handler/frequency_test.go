@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
@@ -91,7 +92,7 @@ func TestFrequentReportsAreCounted(t *testing.T) {
 		for i, m := range c.minutes {
 			r.deliver(traffic(fmt.Sprint(i), "pump", m, 10), traffic(fmt.Sprint("other", i), fmt.Sprint("other", i), m, 10))
 		}
-		if n := r.counted(defender.MetricFrequentReports); n != c.want {
+		if n := r.counted(contract.MetricFrequentReports); n != c.want {
 			t.Errorf("%s: %d counted, want %d", name, n, c.want)
 		}
 	}
@@ -101,7 +102,7 @@ func TestFrequentReportsAreCounted(t *testing.T) {
 func TestFrequentReportsOfOneBatch(t *testing.T) {
 	r := newRig(t, fewBytes(0))
 	r.deliver(traffic("2", "pump", 2, 10), traffic("0", "pump", 0, 10), traffic("1", "pump", 1, 10), message("3", "pump", at(1), 4))
-	if n := r.counted(defender.MetricFrequentReports); n != 2 {
+	if n := r.counted(contract.MetricFrequentReports); n != 2 {
 		t.Errorf("%d counted, want 2", n)
 	}
 }

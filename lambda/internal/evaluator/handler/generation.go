@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
@@ -60,7 +60,7 @@ func (s *Store) Generations(ctx context.Context) (known engine.Generations, revi
 }
 
 func generationsKey() item {
-	return item{defender.StatePartitionKey: text(behaviorsKey), defender.StateSortKey: text(behaviorsKey)}
+	return item{contract.StatePartitionKey: text(behaviorsKey), contract.StateSortKey: text(behaviorsKey)}
 }
 
 // behaviors are those with their generations, as this environment read them last.

@@ -18,7 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
@@ -130,7 +130,7 @@ func (h *Handler) Handle(ctx context.Context, event json.RawMessage) (any, error
 		}
 		return h.fromStream(work, batch.Records), nil
 	}
-	return nil, fmt.Errorf("event is neither of an SQS queue nor of a Kinesis stream nor %s", defender.CloseRequest(0, 1))
+	return nil, fmt.Errorf("event is neither of an SQS queue nor of a Kinesis stream nor %s", contract.CloseRequest(0, 1))
 }
 
 // margin is kept back from the function's deadline for its answer and its metrics.

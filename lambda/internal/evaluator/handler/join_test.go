@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
@@ -122,7 +123,7 @@ func TestCertificateThatIsNotLookedUp(t *testing.T) {
 	if again := r.deliver(via("cert-pump-7", "3", "pump-7#2", at(6), 0, shut)); len(again) != 0 {
 		t.Errorf("denied: %v come again", again)
 	}
-	if n := r.counted(defender.MetricUnresolved); n != 2 || !strings.Contains(r.logs.String(), "certificate of a further connection was not looked up") {
+	if n := r.counted(contract.MetricUnresolved); n != 2 || !strings.Contains(r.logs.String(), "certificate of a further connection was not looked up") {
 		t.Errorf("%d counted; %s", n, &r.logs)
 	}
 	r.registry.fails = nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
@@ -240,7 +241,7 @@ func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
 func bare(i Item) Item {
 	i.State, i.Outbox = i.State.Bare(), slices.Clone(i.Outbox)
 	for j := range i.Outbox {
-		i.Outbox[j].Transition.Value = defender.Value{}
+		i.Outbox[j].Transition.Value = iotapi.Value{}
 	}
 	return i
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
@@ -20,7 +21,7 @@ type oddValue struct {
 
 func oddValues(t testing.TB) []oddValue {
 	t.Helper()
-	text, err := os.ReadFile("../../../defender/report/testdata/odd-values.json")
+	text, err := os.ReadFile("../../../../internal/report/testdata/odd-values.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +46,7 @@ func (r *rig) countedByField(metric string) (fields map[string]int) {
 			r.t.Fatal(err)
 		}
 		if n, ok := counts[metric].(float64); ok {
-			field, _ := counts[defender.MetricDimensionField].(string)
+			field, _ := counts[contract.MetricDimensionField].(string)
 			fields[field] += int(n)
 			if !strings.Contains(line, `["Evaluator","Field"]`) {
 				r.t.Errorf("%s is not split by field: %s", metric, line)
@@ -64,10 +65,10 @@ func TestOddValueHidesNoTelnetPort(t *testing.T) {
 			if got := r.changes(); got != "pump no-telnet in-alarm" {
 				t.Errorf("changes %q, want the telnet alarm", got)
 			}
-			if got := r.countedByField(defender.MetricDiscarded); !maps.Equal(got, odd.Discarded) {
+			if got := r.countedByField(contract.MetricDiscarded); !maps.Equal(got, odd.Discarded) {
 				t.Errorf("discarded %v, want %v", got, odd.Discarded)
 			}
-			if n := r.counted(defender.MetricUnreadableReports); n != 0 {
+			if n := r.counted(contract.MetricUnreadableReports); n != 0 {
 				t.Errorf("%d reports are refused", n)
 			}
 			if logged := strings.Contains(r.logs.String(), `"devices":["pump"]`); logged != (len(odd.Discarded) > 0) {
@@ -112,7 +113,7 @@ func TestReportWithoutReadableValuesIsFound(t *testing.T) {
 		r.deliver(report("1", "pump", at(float64(i)*5), []byte(`{"header":{"report_id":1,"version":"1.0"},"metrics":{"listening_tcp_ports":"none"}}`)))
 	}
 	r.close(at(30))
-	if got := r.changes(); got != "pump reports-readable in-alarm" || !slices.Equal(slices.Collect(maps.Keys(r.countedByField(defender.MetricDiscarded))), []string{"listening_tcp_ports"}) {
-		t.Errorf("%s, discarded %v", got, r.countedByField(defender.MetricDiscarded))
+	if got := r.changes(); got != "pump reports-readable in-alarm" || !slices.Equal(slices.Collect(maps.Keys(r.countedByField(contract.MetricDiscarded))), []string{"listening_tcp_ports"}) {
+		t.Errorf("%s, discarded %v", got, r.countedByField(contract.MetricDiscarded))
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
@@ -78,7 +79,7 @@ func play(t *rapid.T, r *rig, deliveries []delivery, cut func(int) []int, closes
 		r.close(r.now)
 		r.close(r.now.Add(time.Minute)) // what was judged in the first is told in it
 	}
-	if n := r.counted(defender.MetricLate) + r.counted(defender.MetricEarly); n > 0 {
+	if n := r.counted(contract.MetricLate) + r.counted(contract.MetricEarly); n > 0 {
 		t.Fatalf("%d late although within the bound", n)
 	}
 	var all []string

@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // What Amazon SQS takes in one request.
@@ -95,7 +95,7 @@ func (h *Handler) send(ctx context.Context, letters []letter) {
 	for i, l := range letters {
 		if !arrived[strconv.Itoa(i)] {
 			l.of.send = false
-			h.count(l.of.steps[0].kind, defender.MetricUnsent, 1)
+			h.count(l.of.steps[0].kind, contract.MetricUnsent, 1)
 			h.Log.Warn("transition was not sent: it is sent again", "device", l.of.subject, "reason", reason)
 		}
 	}

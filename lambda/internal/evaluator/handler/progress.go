@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // Progress is how far the evaluator has come.
@@ -51,7 +51,7 @@ func (s *Store) Beat(ctx context.Context, p Progress) error {
 	err := s.put(ctx, &dynamodb.PutItemInput{
 		TableName: &s.table,
 		Item: item{
-			defender.StatePartitionKey: text(progressKey), defender.StateSortKey: text(progressKey),
+			contract.StatePartitionKey: text(progressKey), contract.StateSortKey: text(progressKey),
 			attrHeartbeat: number(p.At.UnixMilli()), attrLag: number(p.Lag.Milliseconds()),
 		},
 		ConditionExpression:       aws.String("attribute_not_exists(#at) OR #lag <= :lag OR #at < :stands"),
@@ -68,7 +68,7 @@ func (s *Store) Beat(ctx context.Context, p Progress) error {
 func (s *Store) Progress(ctx context.Context) (Progress, error) {
 	out, err := s.api.GetItem(ctx, &dynamodb.GetItemInput{
 		TableName: &s.table, ConsistentRead: aws.Bool(true),
-		Key: item{defender.StatePartitionKey: text(progressKey), defender.StateSortKey: text(progressKey)},
+		Key: item{contract.StatePartitionKey: text(progressKey), contract.StateSortKey: text(progressKey)},
 	})
 	if err != nil {
 		return Progress{}, fmt.Errorf("GetItem of table %s: %w", s.table, err)
@@ -134,7 +134,7 @@ func (h *Handler) reached(ctx context.Context, at time.Time) (time.Time, bool, e
 	case !p.At.IsZero() && at.Sub(p.At) <= standing:
 		return at.Add(-p.Lag), true, nil
 	case h.TelemetryStream != "":
-		from := at.Add(-defender.TelemetryRetry) // what is older is judged no more
+		from := at.Add(-contract.TelemetryRetry) // what is older is judged no more
 		if told := p.At.Add(p.untold()); told.After(from) {
 			from = told
 		}
@@ -167,6 +167,6 @@ func (h *Handler) reached(ctx context.Context, at time.Time) (time.Time, bool, e
 
 // blind tells that nothing is closed.
 func (h *Handler) blind(at time.Time) {
-	h.count(defender.MetricSourceClose, defender.MetricBlind, 1)
+	h.count(contract.MetricSourceClose, contract.MetricBlind, 1)
 	h.Log.Warn("nothing is closed: telemetry waits, and nobody tells how far the evaluator has come", "at", at)
 }

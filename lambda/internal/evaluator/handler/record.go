@@ -11,8 +11,9 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/internal/report"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
@@ -114,10 +115,10 @@ func (h *Handler) read(ctx context.Context, r *record) {
 	if err == nil && len(r.subject) > maxSubject {
 		err = fmt.Errorf("client id of %d bytes, want at most %d", len(r.subject), maxSubject)
 	}
-	h.count(r.kind, defender.MetricReceived, 1)
+	h.count(r.kind, contract.MetricReceived, 1)
 	if err != nil {
 		r.points = nil
-		h.count(r.kind, defender.MetricUnreadable, 1)
+		h.count(r.kind, contract.MetricUnreadable, 1)
 		h.Log.Error("telemetry cannot be read", "record", r.id, "kind", r.kind, "bytes", len(r.body), "reason", err.Error())
 		return
 	}
@@ -148,7 +149,7 @@ func (h *Handler) understand(r *record, t engine.Telemetry) error {
 		}
 		return nil
 	}
-	if t.ClientID != defender.NotMQTT {
+	if t.ClientID != iotrule.NotMQTT {
 		r.subject = t.ClientID
 	}
 	r.principal, r.certificate = t.Principal, t.Principal
@@ -158,7 +159,7 @@ func (h *Handler) understand(r *record, t engine.Telemetry) error {
 	}
 	read, err := report.Decode(t.Payload)
 	if err != nil {
-		h.count(r.kind, defender.MetricUnreadableReports, 1)
+		h.count(r.kind, contract.MetricUnreadableReports, 1)
 		h.Log.Warn("device report cannot be read", "record", r.id, "device", r.subject, "bytes", len(t.Payload))
 		r.points, r.answer = engine.UnreadableReport(t.ID, t.Time), h.rejection(t, err)
 		return nil
@@ -175,7 +176,7 @@ func (h *Handler) join(ctx context.Context, r *record) {
 	switch {
 	case err != nil:
 		r.failed = registry.CanRetry(err)
-		h.count(r.kind, defender.MetricUnresolved, 1)
+		h.count(r.kind, contract.MetricUnresolved, 1)
 		h.Log.Warn("certificate of a further connection was not looked up", "record", r.id, "device", r.subject, "again", r.failed, "reason", err.Error())
 		if r.failed {
 			r.subject = ""
@@ -187,7 +188,7 @@ func (h *Handler) join(ctx context.Context, r *record) {
 
 // identify finds the thing of a message that did not come over MQTT by its principal.
 func (h *Handler) identify(ctx context.Context, r *record) {
-	t, err := h.Registry.Resolve(ctx, defender.NotMQTT, r.principal, r.sent)
+	t, err := h.Registry.Resolve(ctx, iotrule.NotMQTT, r.principal, r.sent)
 	if err == nil && t.Name != "" {
 		r.subject, r.thing = t.Name, &t
 		return
@@ -196,6 +197,6 @@ func (h *Handler) identify(ctx context.Context, r *record) {
 	if err != nil {
 		reason, r.failed = err.Error(), registry.CanRetry(err)
 	}
-	h.count(r.kind, defender.MetricUnresolved, 1)
+	h.count(r.kind, contract.MetricUnresolved, 1)
 	h.Log.Warn("sender is not known and is not judged", "record", r.id, "kind", r.kind, "again", r.failed, "reason", reason)
 }

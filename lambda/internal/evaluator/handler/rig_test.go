@@ -21,7 +21,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
@@ -87,7 +89,7 @@ func (r *rig) deploy(c engine.Config) {
 	now := func() time.Time { return r.now }
 	r.handler, err = handler.New(c, r.groups, handler.Clients{
 		Store: handler.NewStore(r.table, "state"), Fleet: population, Registry: r.registry, SQS: r.queue, IoTData: r.iot,
-		Metrics: emf.New(defender.MetricDimensionEvaluator, "evaluator", &r.metrics, now), Log: log, Now: now,
+		Metrics: emf.New(contract.MetricDimensionEvaluator, "evaluator", &r.metrics, now), Log: log, Now: now,
 		IngestQueueURL: "https://queue/ingest", TelemetryQueueURL: "https://queue/telemetry", ReportsRule: "Reports",
 	})
 	if err != nil {
@@ -196,7 +198,7 @@ type things struct {
 
 // Join is that of a registry in which the certificate cert-THING is attached to THING alone.
 func (t *things) Join(_ context.Context, clientID, principal string, _ time.Time) (string, error) {
-	pattern, err := defender.ParseClientPattern("")
+	pattern, err := contract.ParseClientPattern("")
 	thing := pattern.Thing(clientID)
 	if err != nil || thing == "" {
 		return "", err
@@ -225,7 +227,7 @@ func (t *things) Resolve(_ context.Context, clientID, principal string, _ time.T
 			return thing, nil
 		}
 	}
-	if clientID == defender.NotMQTT {
+	if clientID == iotrule.NotMQTT {
 		return registry.Thing{}, nil
 	}
 	return registry.Thing{Name: clientID}, nil
@@ -340,7 +342,7 @@ func (r *rig) tryClose(ctx context.Context, when time.Time, partitions ...int) e
 	}
 	var faults []error
 	for _, p := range partitions {
-		request := strings.ReplaceAll(defender.CloseRequest(p, 2), "<aws.scheduler.scheduled-time>", when.Format(time.RFC3339))
+		request := strings.ReplaceAll(contract.CloseRequest(p, 2), "<aws.scheduler.scheduled-time>", when.Format(time.RFC3339))
 		_, err := r.handler.Handle(ctx, json.RawMessage(request))
 		faults = append(faults, err)
 	}
@@ -353,7 +355,7 @@ func (r *rig) counted(metric string) int {
 	sum := 0
 	for line := range strings.Lines(r.metrics.String()) {
 		var counts map[string]any
-		if err := json.Unmarshal([]byte(line), &counts); err != nil || counts[defender.MetricDimensionEvaluator] != "evaluator" {
+		if err := json.Unmarshal([]byte(line), &counts); err != nil || counts[contract.MetricDimensionEvaluator] != "evaluator" {
 			r.t.Fatalf("%s: %v", line, err)
 		}
 		if n, ok := counts[metric].(float64); ok {

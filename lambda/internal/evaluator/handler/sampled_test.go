@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // connections is a report of so many connections, of which the first 50 are listed, as AWS's
@@ -40,7 +41,7 @@ func TestSampledConnections(t *testing.T) {
 	if s := r.messages()[0].Transition.Sampled; s != nil {
 		t.Errorf("the count is sampled: %v", s)
 	}
-	if n := r.counted(defender.MetricSampledLists); n != 2 {
+	if n := r.counted(contract.MetricSampledLists); n != 2 {
 		t.Errorf("%d sampled lists counted, want 2", n)
 	}
 	r.deliver(connections(3, 30, 40, "10.0.0.50")) // the whole list

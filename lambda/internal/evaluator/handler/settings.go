@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
@@ -23,7 +24,7 @@ type settings struct {
 	// targets of the profiles that do not watch all things, with the names of thing groups.
 	targets     map[string][]string
 	reportTopic string
-	// unregistered is [evaluate.Config.UnregisteredLifetime].
+	// unregistered is [engine.Config.UnregisteredLifetime].
 	unregistered time.Duration
 }
 
@@ -60,7 +61,7 @@ func named(target string, groups []string) (string, error) {
 	}
 	i, err := strconv.Atoi(position)
 	if err != nil || i < 0 || i >= len(groups) || groups[i] == "" {
-		return "", fmt.Errorf("target %s names none of the %d thing groups in %s", target, len(groups), defender.EnvThingGroups)
+		return "", fmt.Errorf("target %s names none of the %d thing groups in %s", target, len(groups), contract.EnvThingGroups)
 	}
 	return groupPrefix + groups[i], nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
 )
@@ -31,7 +32,7 @@ func TestStateOfAnotherVersion(t *testing.T) {
 	if err := r.tryClose(context.Background(), at(10)); err == nil {
 		t.Error("the closer does not say that it cannot read a state")
 	}
-	if n := r.counted(defender.MetricUnreadableStates); n != 2 {
+	if n := r.counted(contract.MetricUnreadableStates); n != 2 {
 		t.Errorf("%d counted, want one of the evaluator and one of the closer", n)
 	}
 	if log := r.logs.String(); !strings.Contains(log, `"device":"pump"`) || !strings.Contains(log, "version 99") {
@@ -70,7 +71,7 @@ func TestStateThatDoesNotFitLosesItsValuesAndNoAlarm(t *testing.T) {
 	if got := strings.Count(r.changes(), "in-alarm"); got != len(behaviors) {
 		t.Errorf("%d alarms, want %d", got, len(behaviors))
 	}
-	if n := r.counted(defender.MetricOversizedStates); n != 0 {
+	if n := r.counted(contract.MetricOversizedStates); n != 0 {
 		t.Errorf("%d counted", n)
 	}
 }
@@ -86,7 +87,7 @@ func TestWhatCannotBeStoredIsToldAndDoesNotComeAgain(t *testing.T) {
 	if again := r.deliver(report("2", "pump", at(10), ports(2, 443))); again != nil {
 		t.Errorf("%v come again", again)
 	}
-	if n := r.counted(defender.MetricOversizedStates); n != 1 || !strings.Contains(r.logs.String(), "more behaviors at once than can be remembered") {
+	if n := r.counted(contract.MetricOversizedStates); n != 1 || !strings.Contains(r.logs.String(), "more behaviors at once than can be remembered") {
 		t.Errorf("%d counted, logged %s", n, r.logs.String())
 	}
 }
@@ -100,8 +101,8 @@ func TestTimeOfAThingNeverGoesBack(t *testing.T) {
 	// The first message comes once more, as after a crash of the function.
 	r.deliver(report("1", "pump", at(0), ports(1, 23)))
 	r.close(at(30))
-	if got := r.changes(); got != "pump ports in-alarm, pump ports alarm-cleared" || r.counted(defender.MetricLate) == 0 {
-		t.Errorf("%s, %d late", got, r.counted(defender.MetricLate))
+	if got := r.changes(); got != "pump ports in-alarm, pump ports alarm-cleared" || r.counted(contract.MetricLate) == 0 {
+		t.Errorf("%s, %d late", got, r.counted(contract.MetricLate))
 	}
 }
 
@@ -109,13 +110,13 @@ func TestWhatIsRememberedDoesNotExpire(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "away", Criteria: defender.DisconnectDuration.LessThan(30)}, defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)}))
 	r.deliver(lifecycle("online", "connected", "s", at(0)), report("1", "pump", at(0), ports(1, 23)))
 	r.close(at(20))
-	if it := r.table.of("online"); it[defender.StateDueAt] != nil || it[defender.StateExpiry] != nil || !strings.Contains(str(it, "state"), "away") {
+	if it := r.table.of("online"); it[contract.StateDueAt] != nil || it[contract.StateExpiry] != nil || !strings.Contains(str(it, "state"), "away") {
 		t.Errorf("of a device that is online there is %v", it)
 	}
 	r.deliver(report("2", "pump", at(21), ports(2, 443)))
 	r.queue.refuse = "alarm-cleared"
 	r.close(at(30))
-	if it := r.table.of("pump"); it["outbox"] == nil || it[defender.StateExpiry] != nil {
+	if it := r.table.of("pump"); it["outbox"] == nil || it[contract.StateExpiry] != nil {
 		t.Errorf("of a device that has something to say there is %v", it)
 	}
 }
@@ -125,10 +126,10 @@ func TestThingIsDueWhenItsBehaviorsSay(t *testing.T) {
 	r.deliver(report("1", "pump", at(0), ports(1, 23)))
 	r.close(at(5))
 	it := r.table.of("pump")
-	due := it[defender.StateDueAt]
-	it[defender.StateDueAt] = &types.AttributeValueMemberN{Value: fmt.Sprint(at(1).UnixMilli())} // by other behaviors, once
+	due := it[contract.StateDueAt]
+	it[contract.StateDueAt] = &types.AttributeValueMemberN{Value: fmt.Sprint(at(1).UnixMilli())} // by other behaviors, once
 	r.close(at(6))
-	if again := r.table.of("pump")[defender.StateDueAt]; !reflect.DeepEqual(again, due) {
+	if again := r.table.of("pump")[contract.StateDueAt]; !reflect.DeepEqual(again, due) {
 		t.Errorf("due at %v, want %v", again, due)
 	}
 }
@@ -145,7 +146,7 @@ func TestDueTimeOfWhoReportsIsPutOffOnlyWhenItComes(t *testing.T) {
 			r.deliver(report(fmt.Sprint(minute), "pump", when, ports(minute+1, 443)))
 		}
 		r.close(when)
-		told[num(r.table.of("pump"), defender.StateDueAt)] = true
+		told[num(r.table.of("pump"), contract.StateDueAt)] = true
 	}
 	if len(told) > 4 || r.changes() != "" {
 		t.Errorf("%d due times in an hour, %s", len(told), r.changes())
@@ -165,11 +166,11 @@ func TestSignsOfSessionsExpire(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Criteria: defender.MessageByteSize.LessThan(8)}))
 	r.deliver(lifecycle("pump", "connected", "s", at(0)))
 	it := r.table.of("pump")
-	if num(it, defender.StateExpiry) < at(engine.Lateness(batching).Minutes()).Unix() || it[defender.StateDueAt] != nil {
+	if num(it, contract.StateExpiry) < at(engine.Lateness(batching).Minutes()).Unix() || it[contract.StateDueAt] != nil {
 		t.Errorf("stored %v", it)
 	}
 	r.deliver(message("1", "pump", at(2), 26))
-	if it := r.table.of("pump"); it[defender.StateExpiry] != nil || it[defender.StateDueAt] == nil {
+	if it := r.table.of("pump"); it[contract.StateExpiry] != nil || it[contract.StateDueAt] == nil {
 		t.Errorf("what counts expires: %v", it)
 	}
 }
@@ -189,7 +190,7 @@ func TestStateOfARemovedBehaviorIsKeptTwoDays(t *testing.T) {
 	if got := r.changes(); got != "pump gone in-alarm, pump ports in-alarm, pump ports alarm-cleared" {
 		t.Error(got)
 	}
-	if it := r.table.of("pump"); it[defender.StateExpiry] == nil {
+	if it := r.table.of("pump"); it[contract.StateExpiry] == nil {
 		t.Errorf("left %v", it)
 	}
 }

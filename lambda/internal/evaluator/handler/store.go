@@ -14,7 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
@@ -121,7 +121,7 @@ func (s *Store) Load(ctx context.Context, subjects []string) (map[string]Item, m
 			return s.unread(items, faults, keys, fmt.Errorf("BatchGetItem of table %s: %w", s.table, err))
 		}
 		for _, it := range out.Responses[s.table] {
-			subject := strings.TrimPrefix(stringOf(it, defender.StatePartitionKey), thingPrefix)
+			subject := strings.TrimPrefix(stringOf(it, contract.StatePartitionKey), thingPrefix)
 			if items[subject], err = decodeItem(it); err != nil {
 				faults[subject] = err
 			}
@@ -136,7 +136,7 @@ func (s *Store) Load(ctx context.Context, subjects []string) (map[string]Item, m
 
 func (s *Store) unread(items map[string]Item, faults map[string]error, keys []item, err error) (map[string]Item, map[string]error) {
 	for _, k := range keys {
-		faults[strings.TrimPrefix(stringOf(k, defender.StatePartitionKey), thingPrefix)] = err
+		faults[strings.TrimPrefix(stringOf(k, contract.StatePartitionKey), thingPrefix)] = err
 	}
 	return items, faults
 }
@@ -195,9 +195,9 @@ type Page item
 // the next page begins, nil after the last.
 func (s *Store) Due(ctx context.Context, shard int, at time.Time, after Page) ([]string, Page, error) {
 	out, err := s.api.Query(ctx, &dynamodb.QueryInput{
-		TableName: &s.table, IndexName: aws.String(defender.StateDueIndex), Limit: aws.Int32(loadSize), ExclusiveStartKey: item(after),
+		TableName: &s.table, IndexName: aws.String(contract.StateDueIndex), Limit: aws.Int32(loadSize), ExclusiveStartKey: item(after),
 		KeyConditionExpression:    aws.String("#shard = :shard AND #at <= :at"),
-		ExpressionAttributeNames:  map[string]string{"#shard": defender.StateDueShard, "#at": defender.StateDueAt},
+		ExpressionAttributeNames:  map[string]string{"#shard": contract.StateDueShard, "#at": contract.StateDueAt},
 		ExpressionAttributeValues: item{":shard": text(strconv.Itoa(shard)), ":at": number(at.UnixMilli())},
 	})
 	if err != nil {
@@ -205,7 +205,7 @@ func (s *Store) Due(ctx context.Context, shard int, at time.Time, after Page) ([
 	}
 	var subjects []string
 	for _, it := range out.Items {
-		subjects = append(subjects, strings.TrimPrefix(stringOf(it, defender.StatePartitionKey), thingPrefix))
+		subjects = append(subjects, strings.TrimPrefix(stringOf(it, contract.StatePartitionKey), thingPrefix))
 	}
 	return subjects, out.LastEvaluatedKey, nil
 }
@@ -214,11 +214,11 @@ func (s *Store) Due(ctx context.Context, shard int, at time.Time, after Page) ([
 func shardOf(subject string) int {
 	f := fnv.New32a()
 	f.Write([]byte(subject)) // never fails
-	return int(f.Sum32() % defender.StateDueShards)
+	return int(f.Sum32() % contract.StateDueShards)
 }
 
 func thingKey(subject string) item {
-	return item{defender.StatePartitionKey: text(thingPrefix + subject), defender.StateSortKey: text(stateSort)}
+	return item{contract.StatePartitionKey: text(thingPrefix + subject), contract.StateSortKey: text(stateSort)}
 }
 
 func encodeItem(i Item) (item, error) {
@@ -249,22 +249,22 @@ func encodeItem(i Item) (item, error) {
 		return nil, fmt.Errorf("thing %s: %w: %d bytes", i.Subject, ErrTooLarge, size)
 	}
 	if !i.Due.IsZero() {
-		it[defender.StateDueShard], it[defender.StateDueAt] = text(strconv.Itoa(shardOf(i.Subject))), number(i.Due.UnixMilli())
+		it[contract.StateDueShard], it[contract.StateDueAt] = text(strconv.Itoa(shardOf(i.Subject))), number(i.Due.UnixMilli())
 	}
 	if !i.CheckAt.IsZero() {
 		it[attrCheckAt] = number(i.CheckAt.UnixMilli())
 	}
 	if !i.Expires.IsZero() {
-		it[defender.StateExpiry] = number(i.Expires.Unix())
+		it[contract.StateExpiry] = number(i.Expires.Unix())
 	}
 	return it, nil
 }
 
 func decodeItem(it item) (Item, error) {
 	i := Item{
-		Subject:   strings.TrimPrefix(stringOf(it, defender.StatePartitionKey), thingPrefix),
+		Subject:   strings.TrimPrefix(stringOf(it, contract.StatePartitionKey), thingPrefix),
 		Principal: stringOf(it, attrPrincipal),
-		Revision:  numberOf(it, attrRevision), Clock: timeOf(it, attrClock), KnownAt: timeOf(it, attrKnownAt), CheckAt: timeOf(it, attrCheckAt), Due: timeOf(it, defender.StateDueAt),
+		Revision:  numberOf(it, attrRevision), Clock: timeOf(it, attrClock), KnownAt: timeOf(it, attrKnownAt), CheckAt: timeOf(it, attrCheckAt), Due: timeOf(it, contract.StateDueAt),
 	}
 	if i.Revision < 1 || i.Clock.IsZero() {
 		return Item{}, fmt.Errorf("thing %s: %w: it has no revision or no clock", i.Subject, ErrState)
@@ -277,7 +277,7 @@ func decodeItem(it item) (Item, error) {
 			return Item{}, fmt.Errorf("thing %s: %w: attribute %s: %w", i.Subject, ErrState, attribute, err)
 		}
 	}
-	if seconds := numberOf(it, defender.StateExpiry); seconds > 0 {
+	if seconds := numberOf(it, contract.StateExpiry); seconds > 0 {
 		i.Expires = time.Unix(seconds, 0)
 	}
 	return i, nil

@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // shards are what lies in a Kinesis stream: when records arrived, by shard. Its iterators
@@ -151,7 +151,7 @@ func TestCloserLooksWhetherTheStreamWaits(t *testing.T) {
 	} {
 		r := fed(t, &c.stream)
 		r.close(at(c.at), 0)
-		if got := r.counted(defender.MetricBlind) == 1; got != c.blind || c.stream.count("GetRecords") != c.reads || r.queue.asked > 0 {
+		if got := r.counted(contract.MetricBlind) == 1; got != c.blind || c.stream.count("GetRecords") != c.reads || r.queue.asked > 0 {
 			t.Errorf("%s: blind %v, %d reads, the queue asked %d times", name, got, c.stream.count("GetRecords"), r.queue.asked)
 		}
 		if said := strings.Contains(r.logs.String(), "which are not all"); said != (len(c.stream.arrived) > 100) {
@@ -165,12 +165,12 @@ func TestCloserWithoutProgressLooksAtAllThatIsStillJudged(t *testing.T) {
 	r := newRig(t, telnet())
 	r.handler.TelemetryQueueURL, r.handler.TelemetryStream, r.handler.Kinesis = "", "telemetry", s
 	r.close(at(0), 0)
-	if want := at(0).Add(-defender.TelemetryRetry); !s.from.Equal(want) || r.counted(defender.MetricBlind) != 0 {
+	if want := at(0).Add(-contract.TelemetryRetry); !s.from.Equal(want) || r.counted(contract.MetricBlind) != 0 {
 		t.Errorf("looked from %v, want %v", s.from, want)
 	}
 	s.arrived[0] = arrivals(-7*60, -30)
 	r.close(at(1), 0)
-	if r.counted(defender.MetricBlind) != 1 {
+	if r.counted(contract.MetricBlind) != 1 {
 		t.Error("telemetry that no evaluator ever took is not seen")
 	}
 }
@@ -189,13 +189,13 @@ func TestCloserGoesOnInTheShard(t *testing.T) {
 			t.Errorf("minute %d: %s", minute, got)
 		}
 	}
-	if got := r.counted(defender.MetricBlind); got != 1 {
+	if got := r.counted(contract.MetricBlind); got != 1 {
 		t.Errorf("blind %d times, want once: while the shard was being crossed", got)
 	}
 	s.arrived[0] = arrivals(62)
 	r.close(at(63), 0) // it may wait for its batch
 	r.close(at(65), 0)
-	if got := r.counted(defender.MetricBlind); got != 2 || s.count("GetShardIterator") != 0 {
+	if got := r.counted(contract.MetricBlind); got != 2 || s.count("GetShardIterator") != 0 {
 		t.Errorf("blind %d times, %v", got, s.asked)
 	}
 	r.close(at(68), 0)
@@ -206,8 +206,8 @@ func TestCloserGoesOnInTheShard(t *testing.T) {
 	r.deliver(report("2", "other", at(65), ports(1, 443)))
 	s.arrived[0] = arrivals(62, 68)
 	r.close(at(69), 0)
-	if s.count("GetShardIterator") != 2 || !s.from.Equal(at(66.5)) || r.counted(defender.MetricBlind) != 3 {
-		t.Errorf("looked from %v, blind %d times", s.from, r.counted(defender.MetricBlind))
+	if s.count("GetShardIterator") != 2 || !s.from.Equal(at(66.5)) || r.counted(contract.MetricBlind) != 3 {
+		t.Errorf("looked from %v, blind %d times", s.from, r.counted(contract.MetricBlind))
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 type item = map[string]types.AttributeValue
@@ -54,7 +54,7 @@ func num(it item, name string) int64 {
 }
 
 func keyOf(it item) [2]string {
-	return [2]string{str(it, defender.StatePartitionKey), str(it, defender.StateSortKey)}
+	return [2]string{str(it, contract.StatePartitionKey), str(it, contract.StateSortKey)}
 }
 
 // of is what is stored of a thing.
@@ -170,7 +170,7 @@ func (f *table) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*d
 			case "#pk = :pk AND #sk BETWEEN :from AND :to":
 				ok = keyOf(it)[0] == str(values, ":pk") && str(values, ":from") <= keyOf(it)[1] && keyOf(it)[1] <= str(values, ":to")
 			case "#shard = :shard AND #at <= :at":
-				ok = *in.IndexName == defender.StateDueIndex && it[names["#at"]] != nil && str(it, names["#shard"]) == str(values, ":shard") && num(it, names["#at"]) <= num(values, ":at")
+				ok = *in.IndexName == contract.StateDueIndex && it[names["#at"]] != nil && str(it, names["#shard"]) == str(values, ":shard") && num(it, names["#at"]) <= num(values, ":at")
 			default:
 				f.t.Errorf("condition %s", *in.KeyConditionExpression)
 			}
@@ -191,7 +191,7 @@ func (f *table) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*d
 		}
 		for _, it := range found {
 			if in.IndexName != nil { // it projects the keys alone
-				it = item{defender.StatePartitionKey: it[defender.StatePartitionKey], defender.StateSortKey: it[defender.StateSortKey]}
+				it = item{contract.StatePartitionKey: it[contract.StatePartitionKey], contract.StateSortKey: it[contract.StateSortKey]}
 			}
 			out.Items = append(out.Items, it)
 		}

@@ -9,7 +9,10 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
@@ -109,16 +112,16 @@ func TestRegistryThatDoesNotAnswer(t *testing.T) {
 	r := newRig(t, targeted(), "east-group", "west-group")
 	r.registry.fails = throttled
 	batch := []events.SQSMessage{report("1", "good", at(0), ports(1, 443)), report("2", "bad", at(0), ports(1, 23))}
-	if again := r.deliver(batch...); !slices.Equal(again, []string{"2"}) || r.counted(defender.MetricUnresolved) != 1 {
-		t.Errorf("%v come again, %d unresolved", again, r.counted(defender.MetricUnresolved))
+	if again := r.deliver(batch...); !slices.Equal(again, []string{"2"}) || r.counted(contract.MetricUnresolved) != 1 {
+		t.Errorf("%v come again, %d unresolved", again, r.counted(contract.MetricUnresolved))
 	}
 	r.registry.fails = unavailable
-	if again := r.deliver(batch[1]); !slices.Equal(again, []string{"2"}) || r.counted(defender.MetricUnresolved) != 2 {
-		t.Errorf("%v come again, although AWS IoT may answer then, %d unresolved", again, r.counted(defender.MetricUnresolved))
+	if again := r.deliver(batch[1]); !slices.Equal(again, []string{"2"}) || r.counted(contract.MetricUnresolved) != 2 {
+		t.Errorf("%v come again, although AWS IoT may answer then, %d unresolved", again, r.counted(contract.MetricUnresolved))
 	}
 	r.registry.fails = denied
-	if again := r.deliver(batch[1]); again != nil || r.counted(defender.MetricUnresolved) != 3 {
-		t.Errorf("%v come again, although no retry helps, %d unresolved", again, r.counted(defender.MetricUnresolved))
+	if again := r.deliver(batch[1]); again != nil || r.counted(contract.MetricUnresolved) != 3 {
+		t.Errorf("%v come again, although no retry helps, %d unresolved", again, r.counted(contract.MetricUnresolved))
 	}
 	r.close(at(5))
 	if got := r.changes(); got != "bad all in-alarm" {
@@ -136,8 +139,8 @@ func TestAlarmDoesNotWaitForTheNameOfTheThing(t *testing.T) {
 	if again := r.deliver(report("2", "pump", at(10), ports(2, 443))); again != nil {
 		t.Errorf("%v come again", again)
 	}
-	if got := r.changes(); got != "pump ports in-alarm" || r.counted(defender.MetricUnresolved) != 1 {
-		t.Fatalf("%q, %d unresolved", got, r.counted(defender.MetricUnresolved))
+	if got := r.changes(); got != "pump ports in-alarm" || r.counted(contract.MetricUnresolved) != 1 {
+		t.Fatalf("%q, %d unresolved", got, r.counted(contract.MetricUnresolved))
 	}
 	if m := r.messages()[0]; m.Registered != nil || m.Thing != "pump" || !strings.Contains(r.logs.String(), "ThrottlingException") {
 		t.Errorf("%+v, want a thing of which nothing is known, and why: %s", m, r.logs.String())
@@ -164,7 +167,7 @@ func TestRefusedConnectionNamesNoPrincipal(t *testing.T) {
 func TestSenderOverHTTPSIsAskedForOnce(t *testing.T) {
 	r := newRig(t, targeted(), "east-group", "west-group")
 	r.registry.by = map[string]registry.Thing{"cert-a": {Name: "pump", Registered: true, Groups: []string{"east-group"}}}
-	r.deliver(sent("1", at(0), engine.Telemetry{Kind: engine.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: "1", ClientID: defender.NotMQTT, Principal: "cert-a", Payload: ports(1, 23)}))
+	r.deliver(sent("1", at(0), engine.Telemetry{Kind: engine.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: "1", ClientID: iotrule.NotMQTT, Principal: "cert-a", Payload: ports(1, 23)}))
 	r.close(at(5))
 	if got := r.changes(); got != "pump all in-alarm, pump east in-alarm, pump known in-alarm" || !slices.Equal(r.registry.asked, []string{"n/a/cert-a"}) {
 		t.Errorf("%s, asked %v", got, r.registry.asked)
@@ -183,7 +186,7 @@ func TestTargetsThatNameNoGroup(t *testing.T) {
 
 // Devices are compared with the devices that the profile watches.
 func TestPercentileOfTheFleet(t *testing.T) {
-	config := profile(defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m)})
+	config := profile(defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m)})
 	config.Profiles[0].Targets = []string{"thinggroup/0"}
 	r := newRig(t, config, "east-group")
 	r.registry.by = map[string]registry.Thing{}
@@ -203,7 +206,7 @@ func TestPercentileOfTheFleet(t *testing.T) {
 		batch = append(batch, traffic(0, client, n))
 	}
 	r.deliver(batch...)
-	if n := r.counted(defender.MetricUnjudged); n != 10 {
+	if n := r.counted(contract.MetricUnjudged); n != 10 {
 		t.Errorf("%d had no threshold, want the 10 that are watched", n)
 	}
 	r.deliver(traffic(30, "c1", 5000), traffic(30, "c2", 100), traffic(30, "c12", 5000))
@@ -211,7 +214,7 @@ func TestPercentileOfTheFleet(t *testing.T) {
 	if got := r.changes(); got != "c1 p90 in-alarm" {
 		t.Error(got)
 	}
-	if n := r.counted(defender.MetricUnsampled); n != 0 {
+	if n := r.counted(contract.MetricUnsampled); n != 0 {
 		t.Errorf("%d are missing", n)
 	}
 }
@@ -219,7 +222,7 @@ func TestPercentileOfTheFleet(t *testing.T) {
 // The percentile is that of devices, not of reports: one that floods the engine does not set
 // the measure for the others.
 func TestDeviceThatReportsTooOftenDoesNotOutweighTheFleet(t *testing.T) {
-	r := newRig(t, profile(defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.Statistical(defender.LessThanEquals, defender.P90, defender.Window5m)}))
+	r := newRig(t, profile(defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m)}))
 	traffic := func(minute float64, client string, id, n int) events.SQSMessage {
 		return report(fmt.Sprint(client, id), client, at(minute), fmt.Appendf(nil, `{"hed":{"rid":%d,"v":"1.0"},"met":{"ns":{"bo":%d}}}`, id, n))
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 )
@@ -15,7 +15,7 @@ import (
 // The account and Region of certificates are those of the function's ARN.
 func TestRegistryIsThatOfTheFunctionsAccount(t *testing.T) {
 	aws := newAWSIoT()
-	clients, err := defender.ParseClientPattern("")
+	clients, err := contract.ParseClientPattern("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/smithy-go"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // API is the part of the AWS IoT client that a [Registry] calls. Calls are not repeated here: the
@@ -64,7 +65,7 @@ type Config struct {
 	Size int
 	// Clients says which client IDs may be further connections of a thing; the zero value:
 	// none.
-	Clients defender.ClientPattern
+	Clients contract.ClientPattern
 }
 
 // Registry is safe for concurrent use.
@@ -151,7 +152,7 @@ func (r *Registry) find(ctx context.Context, clientID, principal string, at time
 			return Thing{Name: name, Registered: true}, err
 		}
 	}
-	if clientID == defender.NotMQTT {
+	if clientID == iotrule.NotMQTT {
 		return Thing{}, nil
 	}
 	// Of several things of one principal it is the one named like the client, if any.

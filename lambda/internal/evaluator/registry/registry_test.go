@@ -17,7 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 )
@@ -204,7 +204,7 @@ func TestOnlyItsOwnCertificateJoinsAThing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			aws := newAWSIoT()
-			clients, err := defender.ParseClientPattern("")
+			clients, err := contract.ParseClientPattern("")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -228,7 +228,7 @@ func TestOnlyItsOwnCertificateJoinsAThing(t *testing.T) {
 // What changes at the certificate is seen after a while, and an error is not remembered.
 func TestJoiningIsLookedUpAgain(t *testing.T) {
 	aws := newAWSIoT()
-	clients, err := defender.ParseClientPattern("")
+	clients, err := contract.ParseClientPattern("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
@@ -296,11 +296,11 @@ func (w *work) archive(ctx context.Context, check string, before int64, note str
 	return w.Findings.Open(ctx, check, func(entries []ledger.Entry) error {
 		var gone []signal.Signal
 		for _, e := range entries {
-			if e.Order.Time > before || e.Order.Time == before && e.State == defender.Active {
+			if e.Order.Time > before || e.Order.Time == before && e.State == asff.Active {
 				continue
 			}
 			f := *e.Finding
-			if f.RecordState = defender.Archived; e.State == defender.Active {
+			if f.RecordState = asff.Archived; e.State == asff.Active {
 				f = f.Noted(note)
 			}
 			s := signal.New(e.Source, f, w.task.Ended, signal.Order{Time: before})

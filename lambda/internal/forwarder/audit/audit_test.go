@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/smithy-go"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
@@ -435,7 +435,7 @@ func TestUnchangedFindingsOfTheNextTaskAreNotImported(t *testing.T) {
 	if n := sent() - before; n != 1 { // the check's summary
 		t.Errorf("%d findings sent", n)
 	}
-	if states := count(r.states()); states[string(defender.Active)] != 300 {
+	if states := count(r.states()); states[string(asff.Active)] != 300 {
 		t.Errorf("%v", states)
 	}
 }

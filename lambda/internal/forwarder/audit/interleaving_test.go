@@ -16,7 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/audit"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
@@ -152,13 +152,13 @@ func newExploredCloud(crashes int, disabled []string, findings map[string][]type
 	w := &exploredCloud{now: exploredAt, shown: map[string]shownFinding{}, crashes: crashes}
 	log, zero := slog.New(slog.DiscardHandler), func(int64) int64 { return 0 }
 	table := exploredTable{w}
-	book := ledger.New(table, region, defender.DefaultQuietTime)
+	book := ledger.New(table, region, contract.DefaultQuietTime)
 	w.auditor = &audit.Auditor{
 		IoT: &fakeIoT{findings: findings, disabled: disabled}, Table: table, Findings: book, Region: region, Random: zero, Log: log,
 		Deliver: &delivery.Delivery{
 			Ledger:   book,
 			Importer: importer.New(exploredHub{w}, zero),
-			Metrics:  emf.New(defender.MetricDimensionForwarder, "f", io.Discard, func() time.Time { return w.now }), Log: log,
+			Metrics:  emf.New(contract.MetricDimensionForwarder, "f", io.Discard, func() time.Time { return w.now }), Log: log,
 		},
 	}
 	for id := range findings {

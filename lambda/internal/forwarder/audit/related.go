@@ -9,10 +9,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
 // mostRelated is how many related resources a finding has room for, beside its own.
-const mostRelated = defender.MaxResources - 1
+const mostRelated = asff.MaxResources - 1
 
 // related are the related resources of a finding. Those of the check of intermediate CAs,
 // the device certificates that the CA has issued, AWS lists apart.

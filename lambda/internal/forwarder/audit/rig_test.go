@@ -17,6 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/audit"
@@ -62,13 +63,13 @@ func newRig(t *testing.T) *rig {
 	r.service.Inject(securityhubtest.Fault{Before: func(securityhubtest.Call) { time.Sleep(r.importTakes) }})
 	half := func(n int64) int64 { return n / 2 }
 	log := slog.New(slog.DiscardHandler)
-	book := ledger.New(r.table, region, defender.DefaultQuietTime)
+	book := ledger.New(r.table, region, contract.DefaultQuietTime)
 	r.auditor = &audit.Auditor{
 		IoT: r.iot, Table: r.table, Findings: book, Region: region, Random: half, Log: log,
 		Deliver: &delivery.Delivery{
 			Ledger:   book,
 			Importer: importer.New(securityhub.NewFromConfig(inprocess.Config(r.service, account, region)), half),
-			Metrics:  emf.New(defender.MetricDimensionForwarder, "f", io.Discard, time.Now), Log: log,
+			Metrics:  emf.New(contract.MetricDimensionForwarder, "f", io.Discard, time.Now), Log: log,
 		},
 	}
 	return r

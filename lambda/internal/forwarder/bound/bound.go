@@ -17,7 +17,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/deviceevent"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
@@ -122,7 +122,7 @@ func (b *Bounds) admit(ctx context.Context, group string, names []string) ([]str
 		}
 		before := len(list)
 		for _, name := range names {
-			if len(list) < defender.MaxEventTypes && !slices.Contains(list, name) {
+			if len(list) < deviceevent.MaxTypes && !slices.Contains(list, name) {
 				list = append(list, name)
 			}
 		}
@@ -147,7 +147,7 @@ func (b *Bounds) admit(ctx context.Context, group string, names []string) ([]str
 
 // settled reports whether a list decides about all names.
 func settled(list, names []string) bool {
-	return len(list) >= defender.MaxEventTypes ||
+	return len(list) >= deviceevent.MaxTypes ||
 		!slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(list, name) })
 }
 

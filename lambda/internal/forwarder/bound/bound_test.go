@@ -9,15 +9,16 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/deviceevent"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
 func event(group, name string) signal.Signal {
-	over := signal.Signal{Finding: defender.Finding{ID: group + "#more"}}
-	return signal.Signal{Finding: defender.Finding{ID: group + "/" + name}, Bound: &signal.Bound{Group: group, Over: &over}}
+	over := signal.Signal{Finding: asff.Finding{ID: group + "#more"}}
+	return signal.Signal{Finding: asff.Finding{ID: group + "/" + name}, Bound: &signal.Bound{Group: group, Over: &over}}
 }
 
 // TestBoundHoldsInEveryOrder lets several functions take the events of several devices at
@@ -26,7 +27,7 @@ func event(group, name string) signal.Signal {
 func TestBoundHoldsInEveryOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		table := &ledgertest.Table{}
-		types := rapid.IntRange(1, 2*defender.MaxEventTypes).Draw(t, "types")
+		types := rapid.IntRange(1, 2*deviceevent.MaxTypes).Draw(t, "types")
 		var mu sync.Mutex
 		admitted, shared := map[string]bool{}, map[string]bool{}
 		var wg sync.WaitGroup
@@ -72,7 +73,7 @@ func TestBoundHoldsInEveryOrder(t *testing.T) {
 					over++
 				}
 			}
-			if n > defender.MaxEventTypes || over > 0 && n != defender.MaxEventTypes {
+			if n > deviceevent.MaxTypes || over > 0 && n != deviceevent.MaxTypes {
 				t.Fatalf("device %s has %d findings of its own, and %d share one", device, n, over)
 			}
 		}
@@ -90,7 +91,7 @@ func TestBoundHoldsInEveryOrder(t *testing.T) {
 func TestWhatIsNeverAFindingOfItsOwnCostsNoCall(t *testing.T) {
 	table := &ledgertest.Table{Step: func(context.Context, string, bool) error { panic("a call") }}
 	b := &bound.Bounds{Table: table, Region: "r"}
-	free, listed, over := signal.Signal{Finding: defender.Finding{ID: "free"}}, event("", "x"), event("", "y")
+	free, listed, over := signal.Signal{Finding: asff.Finding{ID: "free"}}, event("", "x"), event("", "y")
 	over.Bound.Over = nil
 	results, faults := b.Apply(context.Background(), []signal.Signal{free, listed, over})
 	if len(faults) > 0 || results[0][0].Finding.ID != "free" || results[1][0].Finding.ID != "#more" || len(results[2]) != 0 {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/importer"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
@@ -59,7 +61,7 @@ type Ledger interface {
 
 // Importer is the part of importer.Importer that delivery needs.
 type Importer interface {
-	Import(context.Context, []defender.Finding) map[string]importer.Result
+	Import(context.Context, []asff.Finding) map[string]importer.Result
 }
 
 // Delivery is safe for concurrent use.
@@ -127,7 +129,7 @@ func (d *Delivery) deliver(ctx context.Context, now time.Time, tasks []task) map
 			t.outcome = Outcome{Retry, err.Error()}
 		}
 	})
-	var findings []defender.Finding
+	var findings []asff.Finding
 	for _, t := range tasks {
 		if t.claimed.Import {
 			findings = append(findings, *t.claimed.Entry.Finding)
@@ -191,18 +193,18 @@ func (d *Delivery) settle(ctx context.Context, now time.Time, t *task, r importe
 
 // count writes the metrics, and a log line for what failed.
 func (d *Delivery) count(t *task) {
-	metric := defender.MetricUnchanged
+	metric := contract.MetricUnchanged
 	switch {
 	case t.outcome.Verdict == HubOff:
-		metric = defender.MetricHubOff
+		metric = contract.MetricHubOff
 	case t.outcome.Verdict != Done:
-		metric = defender.MetricFailed
+		metric = contract.MetricFailed
 		d.Log.Error("finding was not imported", "findingId", t.id, "source", t.source.String(),
 			"reason", t.outcome.Reason, "again", t.outcome.Verdict != Refused)
-	case t.claimed.Import && t.claimed.Entry.State == defender.Archived:
-		metric = defender.MetricArchived
+	case t.claimed.Import && t.claimed.Entry.State == asff.Archived:
+		metric = contract.MetricArchived
 	case t.claimed.Import:
-		metric = defender.MetricImported
+		metric = contract.MetricImported
 	}
 	d.Metrics.Count(t.source.String(), metric, 1)
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
@@ -31,13 +33,13 @@ func (w *world) refresh(t *testing.T) int {
 	return n
 }
 
-func (w *world) mustFind(t *testing.T) defender.Finding {
+func (w *world) mustFind(t *testing.T) asff.Finding {
 	t.Helper()
 	stored, ok := w.finding()
 	if !ok {
 		t.Fatal("no finding")
 	}
-	var f defender.Finding
+	var f asff.Finding
 	if err := json.Unmarshal(stored.JSON, &f); err != nil {
 		t.Fatal(err)
 	}
@@ -46,8 +48,8 @@ func (w *world) mustFind(t *testing.T) defender.Finding {
 
 func ms(d time.Duration) int64 { return start.Add(d).UnixMilli() }
 
-func alarm(d time.Duration) signal.Signal { return event(ms(d), defender.Active, "t") }
-func clear(d time.Duration) signal.Signal { return event(ms(d), defender.Archived, "t") }
+func alarm(d time.Duration) signal.Signal { return event(ms(d), asff.Active, "t") }
+func clear(d time.Duration) signal.Signal { return event(ms(d), asff.Archived, "t") }
 
 func TestLateAlarmDoesNotReopenWhatWasCleared(t *testing.T) {
 	w := newWorld(t)
@@ -85,7 +87,7 @@ func TestCreatedAtStaysAndUpdatedAtRises(t *testing.T) {
 		t.Errorf("created %v, updated %v", first.CreatedAt, first.UpdatedAt)
 	}
 	// All at one time: each has to be newer than the one before.
-	w.replay(t, event(ms(-5*time.Minute)+1, defender.Archived, "t"), event(ms(-5*time.Minute)+2, defender.Active, "u"), event(ms(-5*time.Minute)+2, defender.Active, "v"))
+	w.replay(t, event(ms(-5*time.Minute)+1, asff.Archived, "t"), event(ms(-5*time.Minute)+2, asff.Active, "u"), event(ms(-5*time.Minute)+2, asff.Active, "v"))
 	last := w.mustFind(t)
 	if !last.CreatedAt.Equal(first.CreatedAt.Time) || !last.UpdatedAt.After(first.UpdatedAt.Time) || last.RecordState != "ACTIVE" {
 		t.Errorf("created %v, updated %v, %s", last.CreatedAt, last.UpdatedAt, last.RecordState)
@@ -134,7 +136,7 @@ func TestRepeatsOfWhatNothingClearsAreSeldomWritten(t *testing.T) {
 	if n := w.table.Writes() - before; n > 65 {
 		t.Errorf("%d writes for an hour of repeats", n)
 	}
-	w.now = w.now.Add(defender.DefaultQuietTime - time.Minute)
+	w.now = w.now.Add(contract.DefaultQuietTime - time.Minute)
 	if w.refresh(t); w.mustFind(t).RecordState != "ACTIVE" {
 		t.Error("archived before it was quiet for 7 days")
 	}
@@ -146,7 +148,7 @@ func TestRepeatsOfWhatNothingClearsAreSeldomWritten(t *testing.T) {
 
 func TestChangedRepeatsAreImportedAtOnce(t *testing.T) {
 	w := newWorld(t)
-	w.replay(t, alarm(-2*time.Minute), event(ms(-time.Minute), defender.Active, "worse"))
+	w.replay(t, alarm(-2*time.Minute), event(ms(-time.Minute), asff.Active, "worse"))
 	if title := w.mustFind(t).Title; title != "worse" {
 		t.Errorf("title %q", title)
 	}
@@ -194,7 +196,7 @@ func refused(d time.Duration) signal.Signal {
 
 func TestFindingsWithoutEndAreArchivedWhenQuiet(t *testing.T) {
 	w := newWorld(t)
-	state := func() defender.RecordState { return w.mustFind(t).RecordState }
+	state := func() asff.RecordState { return w.mustFind(t).RecordState }
 	w.replay(t, refused(0))
 	w.now = start.Add(3 * 24 * time.Hour)
 	w.replay(t, refused(3*24*time.Hour)) // quiet counts from here
@@ -291,7 +293,7 @@ func TestRefusedUpdateLeavesTheFindingAsItWas(t *testing.T) {
 			t.Fatalf("outcome %+v", o)
 		}
 	}
-	w.now = start.Add(2*time.Hour + defender.DefaultQuietTime - time.Second)
+	w.now = start.Add(2*time.Hour + contract.DefaultQuietTime - time.Second)
 	if n := w.refresh(t); n != 0 {
 		t.Errorf("%d due although it was seen within the quiet time", n)
 	}
@@ -316,7 +318,7 @@ func TestUpdateThatIsRefusedAfterAFailureLeavesTheFindingAsItWas(t *testing.T) {
 	if o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{worse})[id]; o.Verdict != delivery.Refused {
 		t.Fatalf("outcome %+v", o)
 	}
-	w.now = start.Add(2*time.Hour + defender.DefaultQuietTime)
+	w.now = start.Add(2*time.Hour + contract.DefaultQuietTime)
 	w.refresh(t)
 	if f := w.mustFind(t); f.RecordState != "ARCHIVED" || f.Title != refused(0).Finding.Title {
 		t.Errorf("after the quiet time %s, %q", f.RecordState, f.Title)
@@ -390,7 +392,7 @@ func reported(d time.Duration) signal.Signal {
 func TestAuditFindingsThatNoAuditReportsAreArchived(t *testing.T) {
 	const day = 24 * time.Hour
 	w := newWorld(t)
-	state := func() defender.RecordState { return w.mustFind(t).RecordState }
+	state := func() asff.RecordState { return w.mustFind(t).RecordState }
 	pass := func(to time.Duration, tasks bool) {
 		for w.now.Before(start.Add(to)) {
 			w.now = w.now.Add(day)

@@ -15,6 +15,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
@@ -100,12 +102,12 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 		t.Fatal(err)
 	}
 	w.table.Step = step
-	w.ledger = ledger.New(&w.table, region, defender.DefaultQuietTime)
+	w.ledger = ledger.New(&w.table, region, contract.DefaultQuietTime)
 	client := securityhub.NewFromConfig(inprocess.Config(w.service, account, region))
 	w.deliver = &delivery.Delivery{
 		Ledger:   w.ledger,
 		Importer: importer.New(ledgertest.Imports{API: newFindings{client, w}, Step: step}, func(int64) int64 { return 0 }),
-		Metrics:  emf.New(defender.MetricDimensionForwarder, "f", io.Discard, now),
+		Metrics:  emf.New(contract.MetricDimensionForwarder, "f", io.Discard, now),
 		Log:      slog.New(slog.DiscardHandler),
 	}
 	return w
@@ -173,25 +175,25 @@ func (w *world) advance(i int, crash bool) (again []signal.Signal) {
 }
 
 // event is a signal of one finding.
-func event(ms int64, state defender.RecordState, title string) signal.Signal {
-	f := defender.Finding{
-		ID: id, ProductARN: defender.DefaultProductARN("aws", region, account), GeneratorID: "test", AWSAccountID: account,
-		Title: title, RecordState: state, Resources: []defender.Resource{{Type: "Other", ID: "thing"}},
+func event(ms int64, state asff.RecordState, title string) signal.Signal {
+	f := asff.Finding{
+		ID: id, ProductARN: asff.DefaultProductARN("aws", region, account), GeneratorID: "test", AWSAccountID: account,
+		Title: title, RecordState: state, Resources: []asff.Resource{{Type: "Other", ID: "thing"}},
 	}
 	f.FindingProviderFields.Severity.Label = "MEDIUM"
-	f.FindingProviderFields.Types = []string{defender.TypeUnusualBehaviors}
+	f.FindingProviderFields.Types = []string{asff.TypeUnusualBehaviors}
 	return signal.New(defender.DetectNotifications, f, ms, signal.Order{Time: ms})
 }
 
 func (w *world) finding() (securityhubtest.Finding, bool) {
-	return w.hub.Finding(defender.DefaultProductARN("aws", region, account), id)
+	return w.hub.Finding(asff.DefaultProductARN("aws", region, account), id)
 }
 
 func TestEveryInterleavingAndCrashEndsInTheNewestState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		events := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
-			state := rapid.SampledFrom([]defender.RecordState{defender.Active, defender.Archived}).Draw(t, "state")
+			state := rapid.SampledFrom([]asff.RecordState{asff.Active, asff.Archived}).Draw(t, "state")
 			ms := start.UnixMilli() - 10 + rapid.Int64Range(0, 6).Draw(t, "time")
 			return event(ms, state, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "title"))
 		}), 1, 5).Draw(t, "events")
@@ -237,7 +239,7 @@ func TestEveryInterleavingWithRefusalsEndsWhatIsShown(t *testing.T) {
 		w := newWorld(t)
 		queue := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
 			ms := start.UnixMilli() - 10 + rapid.Int64Range(0, 6).Draw(t, "time")
-			s := event(ms, defender.Active, rapid.SampledFrom([]string{"a", "b", "refused"}).Draw(t, "title"))
+			s := event(ms, asff.Active, rapid.SampledFrom([]string{"a", "b", "refused"}).Draw(t, "title"))
 			if s.Finding.Title == "refused" {
 				s.Finding.Title = strings.Repeat("x", 300)
 			}
@@ -245,7 +247,7 @@ func TestEveryInterleavingWithRefusalsEndsWhatIsShown(t *testing.T) {
 			return s
 		}), 1, 5).Draw(t, "events")
 		w.drain(t, queue, rapid.IntRange(0, 4).Draw(t, "crashes"))
-		w.now = w.now.Add(defender.DefaultQuietTime + 24*time.Hour)
+		w.now = w.now.Add(contract.DefaultQuietTime + 24*time.Hour)
 		for range 2 { // what was claimed and not confirmed is imported first
 			w.drain(t, nil, 0)
 			w.begin()
@@ -254,7 +256,7 @@ func TestEveryInterleavingWithRefusalsEndsWhatIsShown(t *testing.T) {
 		if f, ok := w.finding(); ok && f.RecordState != "ARCHIVED" {
 			t.Fatalf("%s after the quiet time", f.RecordState)
 		}
-		last := event(w.now.UnixMilli(), defender.Active, "last")
+		last := event(w.now.UnixMilli(), asff.Active, "last")
 		last.Source = defender.RefusedConnections
 		w.deliver.Deliver(context.Background(), w.now, []signal.Signal{last})
 		if f, _ := w.finding(); f.RecordState != "ACTIVE" || f.Title != "last" {
@@ -267,10 +269,10 @@ func TestEveryInterleavingWithRefusalsEndsWhatIsShown(t *testing.T) {
 // steps, each without a crash and with one at every step.
 func TestAllInterleavingsOfTwoWorkers(t *testing.T) {
 	ms := start.UnixMilli()
-	alarm := event(ms-2, defender.Active, "a")
+	alarm := event(ms-2, asff.Active, "a")
 	for name, events := range map[string][]signal.Signal{
-		"alarm and clear": {alarm, event(ms-1, defender.Archived, "a")},
-		"two alarms":      {alarm, event(ms-1, defender.Active, "b")},
+		"alarm and clear": {alarm, event(ms-1, asff.Archived, "a")},
+		"two alarms":      {alarm, event(ms-1, asff.Active, "b")},
 		"duplicates":      {alarm, alarm},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
@@ -46,7 +47,7 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 			sent[i] = now
 		}
 		messages[i] = h.read(ctx, r, sent[i])
-		h.Metrics.Count(messages[i].source, defender.MetricReceived, 1)
+		h.Metrics.Count(messages[i].source, contract.MetricReceived, 1)
 	}
 	h.bound(work, messages)
 	h.announce(work, now, messages)
@@ -161,7 +162,7 @@ func (h *Handler) settle(ctx context.Context, m *message) bool {
 			h.Log.Error("message could not be sent to the dead-letter queue", "messageId", m.MessageId, "reason", err.Error())
 			return false
 		}
-		h.Metrics.Count(m.source, defender.MetricRefused, 1)
+		h.Metrics.Count(m.source, contract.MetricRefused, 1)
 		h.Log.Warn("message can never be imported and was sent to the dead-letter queue", "messageId", m.MessageId, "source", m.source, "reason", legible(m.outcome.Reason))
 		return true
 	case delivery.HubOff:

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
@@ -21,8 +22,8 @@ import (
 )
 
 // live are the behaviors of a profile plant.
-func live(behaviors ...string) defender.LiveBehaviors {
-	l := defender.LiveBehaviors{}
+func live(behaviors ...string) contract.LiveBehaviors {
+	l := contract.LiveBehaviors{}
 	for _, b := range behaviors {
 		l.Add("plant", b, defender.SeverityDefault)
 	}
@@ -74,7 +75,7 @@ func TestTransitionOfABehaviorThatIsNotLiveRaisesNothing(t *testing.T) {
 }
 
 // deploy is a new process of the function that knows other live behaviors.
-func (r *rig) deploy(l defender.LiveBehaviors) {
+func (r *rig) deploy(l contract.LiveBehaviors) {
 	r.sweeper = &sweep.Sweeper{Table: r.table, Findings: r.sweeper.Findings, Deliver: r.sweeper.Deliver, Region: region, Live: l, Log: r.sweeper.Log}
 	r.handler.Live, r.handler.Sweeper = l, r.sweeper
 }
@@ -106,7 +107,7 @@ func (r *rig) alarm(client, behavior string) events.SQSMessage {
 }
 
 func TestFindingsOfARemovedBehaviorAreArchived(t *testing.T) {
-	for name, after := range map[string]defender.LiveBehaviors{"renamed": live("large", "tiny"), "removed": live("large"), "engine off": nil} {
+	for name, after := range map[string]contract.LiveBehaviors{"renamed": live("large", "tiny"), "removed": live("large"), "engine off": nil} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			r.deploy(live("small", "large"))
@@ -155,7 +156,7 @@ func TestBehaviorThatComesBackAlarmsAgain(t *testing.T) {
 	r.deploy(nil)
 	r.refresh(time.Hour)
 	r.want(map[string]string{id: "ARCHIVED"})
-	for _, l := range []defender.LiveBehaviors{nil, live("small")} {
+	for _, l := range []contract.LiveBehaviors{nil, live("small")} {
 		r.deploy(l)
 		r.must(old)
 		r.want(map[string]string{id: "ARCHIVED"})

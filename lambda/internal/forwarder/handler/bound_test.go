@@ -8,6 +8,8 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/deviceevent"
 )
 
 // shared counts the findings, and those that say that a bound was reached.
@@ -33,7 +35,7 @@ func TestDeviceThatInventsTypesRaisesABoundedNumberOfFindings(t *testing.T) {
 	r.must(batch[:300]...)
 	r.must(batch...)
 	all, shared, severities := r.shared()
-	if all != 1+defender.MaxEventTypes+1 || shared != 1 || severities["MEDIUM"] != 1 {
+	if all != 1+deviceevent.MaxTypes+1 || shared != 1 || severities["MEDIUM"] != 1 {
 		t.Errorf("%d findings, %d of them shared, with %v", all, shared, severities)
 	}
 	writes := r.table.Writes()
@@ -48,7 +50,7 @@ func TestDeviceThatInventsTypesRaisesABoundedNumberOfFindings(t *testing.T) {
 			t.Errorf("%s is %s", f.ID, f.RecordState)
 		}
 	}
-	r.refresh(defender.DefaultQuietTime + 24*60*60*1e9)
+	r.refresh(contract.DefaultQuietTime + 24*60*60*1e9)
 	for _, f := range r.hub.Findings() {
 		if shared := f.ProductFields["SharedFinding"] == "true"; shared != (f.RecordState == "ARCHIVED") {
 			t.Errorf("%s is %s after the quiet time", f.ID, f.RecordState)
@@ -58,7 +60,7 @@ func TestDeviceThatInventsTypesRaisesABoundedNumberOfFindings(t *testing.T) {
 
 func TestListedTypesHaveTheirSeveritiesAndOthersShareAFinding(t *testing.T) {
 	r := newRig(t)
-	r.handler.Severities = defender.Severities{Events: map[string]defender.Severity{"tamper": defender.High, "boot": defender.SeverityDefault}}
+	r.handler.Severities = contract.Severities{Events: map[string]defender.Severity{"tamper": defender.High, "boot": defender.SeverityDefault}}
 	r.must(
 		r.device("pump-1", start, `{"type":"tamper","severity":"CRITICAL"}`),
 		r.device("pump-1", start, `{"type":"boot","severity":"LOW"}`),
@@ -90,7 +92,7 @@ func TestCertificateThatInventsClientIDsRaisesABoundedNumberOfFindings(t *testin
 		client := fmt.Sprint("c", i)
 		r.must(refused(client, "cert", ""), refused("n"+client, "", ""), refused(client, fmt.Sprint("p", i), "forger"))
 	}
-	if all, shared, _ := r.shared(); all != 3*(defender.MaxEventTypes+1) || shared != 3 {
+	if all, shared, _ := r.shared(); all != 3*(deviceevent.MaxTypes+1) || shared != 3 {
 		t.Errorf("%d findings, %d of them shared", all, shared)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"pgregory.net/rapid"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 )
 
@@ -154,7 +154,7 @@ func FuzzHandle(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(event)
-	f.Add([]byte(defender.RefreshRequest("2026-09-15T03:00:00Z")))
+	f.Add([]byte(contract.RefreshRequest("2026-09-15T03:00:00Z")))
 	f.Fuzz(func(t *testing.T, event []byte) {
 		r := newRig(t)
 		r.iot.list = func(*iot.ListAuditFindingsInput) (*iot.ListAuditFindingsOutput, error) {

@@ -17,7 +17,8 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/audit"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
@@ -85,8 +86,8 @@ type Handler struct {
 
 	Region             string
 	EventTopic         string
-	Severities         defender.Severities
-	Live               defender.LiveBehaviors
+	Severities         contract.Severities
+	Live               contract.LiveBehaviors
 	DeadLetterQueueURL string
 
 	queueURLs sync.Map // by ARN
@@ -113,7 +114,7 @@ func (h *Handler) Handle(ctx context.Context, event json.RawMessage) (any, error
 		return nil, h.refresh(work, h.at(kind.At))
 	}
 	if kind.Records == nil {
-		return nil, fmt.Errorf("event is neither of an SQS queue nor %s", defender.RefreshRequest("TIME"))
+		return nil, fmt.Errorf("event is neither of an SQS queue nor %s", contract.RefreshRequest("TIME"))
 	}
 	var batch events.SQSEvent
 	if err := json.Unmarshal(event, &batch); err != nil {
@@ -172,7 +173,7 @@ func (h *Handler) settings() mapping.Mapper {
 }
 
 // restate is an active finding as it is written now.
-func (h *Handler) restate(e ledger.Entry) defender.Finding {
+func (h *Handler) restate(e ledger.Entry) asff.Finding {
 	return h.settings().Restate(e.Source, e.Profile, e.Behavior, *e.Finding)
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 )
 
@@ -51,7 +52,7 @@ func TestEverySourceReachesSecurityHub(t *testing.T) {
 		"audit/us-east-1/ON_DEMAND_AUDIT_TASK/LOGGING_DISABLED_CHECK":     "ACTIVE",
 		"device-event/us-east-1/pump-7/tamper":                            "ACTIVE",
 	})
-	if received, imported := r.counted(defender.MetricReceived), r.counted(defender.MetricImported); received != 8 || imported != 8 {
+	if received, imported := r.counted(contract.MetricReceived), r.counted(contract.MetricImported); received != 8 || imported != 8 {
 		t.Errorf("received %d, imported %d", received, imported)
 	}
 }
@@ -74,7 +75,7 @@ func TestClearArchives(t *testing.T) {
 	r.must(r.device("pump-7", start.Add(-2*time.Minute), tamper))
 	r.must(r.device("pump-7", start.Add(-time.Minute), cleared))
 	r.want(map[string]string{"device-event/us-east-1/pump-7/tamper": "ARCHIVED"})
-	if n := r.counted(defender.MetricArchived); n != 1 {
+	if n := r.counted(contract.MetricArchived); n != 1 {
 		t.Errorf("%d archived", n)
 	}
 }
@@ -96,7 +97,7 @@ func TestNeverImportableMessageGoesToTheDeadLetterQueueAlone(t *testing.T) {
 	if *a["MessageId"].StringValue != bad.MessageId || *a["Source"].StringValue != "device-event" || *a["Queue"].StringValue != queueARN || !strings.Contains(*a["Reason"].StringValue, "type") {
 		t.Errorf("attributes %v", a)
 	}
-	if n := r.counted(defender.MetricRefused); n != 4 {
+	if n := r.counted(contract.MetricRefused); n != 4 {
 		t.Errorf("%d refused", n)
 	}
 	for line := range bytes.Lines(r.logs.Bytes()) {
@@ -184,7 +185,7 @@ func TestFailedFindingIsTracedToItsMessage(t *testing.T) {
 		if _, ok := ctx.Deadline(); !ok || ctx.Err() != nil {
 			t.Error("the function ran into its deadline")
 		}
-		if n := r.counted(defender.MetricFailed); n != 1 {
+		if n := r.counted(contract.MetricFailed); n != 1 {
 			t.Errorf("%d failed", n)
 		}
 	})
@@ -227,7 +228,7 @@ func TestSecurityHubOffKeepsMessagesLongerAndLonger(t *testing.T) {
 	if len(r.sqs.dead) > 0 || r.sqs.asked != 1 {
 		t.Errorf("%d dead letters, asked for the queue's URL %d times", len(r.sqs.dead), r.sqs.asked)
 	}
-	if n := r.counted(defender.MetricHubOff); n != 6 || r.counted(defender.MetricFailed) != 0 {
+	if n := r.counted(contract.MetricHubOff); n != 6 || r.counted(contract.MetricFailed) != 0 {
 		t.Errorf("counted %d times", n)
 	}
 	if !strings.Contains(r.logs.String(), "aws securityhub enable-security-hub") {
@@ -297,7 +298,7 @@ func TestAuditOfAnotherAccountIsRefused(t *testing.T) {
 
 // refreshAt is what the schedule sends at a time.
 func refreshAt(at time.Time) json.RawMessage {
-	return json.RawMessage(defender.RefreshRequest(at.Format(time.RFC3339)))
+	return json.RawMessage(contract.RefreshRequest(at.Format(time.RFC3339)))
 }
 
 func TestScheduleRefreshesAndArchives(t *testing.T) {
@@ -421,7 +422,7 @@ func TestScheduleWaitsWhileSecurityHubIsOff(t *testing.T) {
 	if _, err := r.handler.Handle(context.Background(), refreshAt(r.now)); err != nil {
 		t.Error(err)
 	}
-	if r.counted(defender.MetricHubOff) != 1 {
+	if r.counted(contract.MetricHubOff) != 1 {
 		t.Error("nothing tells that Security Hub is off")
 	}
 }

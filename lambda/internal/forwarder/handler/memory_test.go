@@ -23,7 +23,8 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/deviceevent"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
@@ -49,14 +50,14 @@ func TestMemoryOfABatch(t *testing.T) {
 		handleBatchOf(t, file)
 		return
 	}
-	for _, c := range defender.BatchMemory() {
+	for _, c := range contract.BatchMemory() {
 		t.Run(fmt.Sprint(c.Messages), func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "batch.json")
 			if err := os.WriteFile(file, batchText(t, newRig(t), c.Messages), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			command := exec.Command(os.Args[0], "-test.run=^TestMemoryOfABatch$")
-			command.Env = append(os.Environ(), batchFile+"="+file, "GOMEMLIMIT="+defender.MemoryLimit(c.MemoryMiB))
+			command.Env = append(os.Environ(), batchFile+"="+file, "GOMEMLIMIT="+contract.MemoryLimit(c.MemoryMiB))
 			out, err := command.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
@@ -88,8 +89,8 @@ func handleBatchOf(t *testing.T, file string) {
 		fmt.Fprint(w, `{"FailedCount":0,"SuccessCount":100,"FailedFindings":[]}`)
 	})
 	client := securityhub.NewFromConfig(inprocess.Config(hub, account, region))
-	log, metrics := slog.New(slog.DiscardHandler), emf.New(defender.MetricDimensionForwarder, "f", io.Discard, time.Now)
-	book := ledger.New(voidTable{}, region, defender.DefaultQuietTime)
+	log, metrics := slog.New(slog.DiscardHandler), emf.New(contract.MetricDimensionForwarder, "f", io.Discard, time.Now)
+	book := ledger.New(voidTable{}, region, contract.DefaultQuietTime)
 	h := &handler.Handler{
 		Bounds: &bound.Bounds{Table: voidTable{}, Region: region}, Ledger: book, Metrics: metrics, Log: log, Now: time.Now, Things: &things{},
 		Deliver: &delivery.Delivery{Ledger: book, Importer: importer.New(client, nil), Metrics: metrics, Log: log},
@@ -123,7 +124,7 @@ func batchText(t *testing.T, r *rig, n int) []byte {
 		}
 		var batch events.SQSEvent
 		for i := range n {
-			event, err := json.Marshal(defender.DeviceEvent{Type: "tamper", Details: pairs})
+			event, err := json.Marshal(deviceevent.Event{Type: "tamper", Details: pairs})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
@@ -77,7 +78,7 @@ func (h *Handler) route(ctx context.Context, m *message, sent time.Time) error {
 		m.source = s.Source
 		return m.add(m.mapper.Transition(body, origin))
 	case s.Source != "" || s.RuleName != "":
-		source, envelope, err := defender.DecodeEnvelope(body)
+		source, envelope, err := iotrule.Decode(body)
 		if err != nil {
 			return err
 		}
@@ -105,7 +106,7 @@ func (h *Handler) route(ctx context.Context, m *message, sent time.Time) error {
 
 // thing is the thing of which the sender of a device event is a further connection. A
 // certificate that may not be looked up proves none.
-func (h *Handler) thing(ctx context.Context, m *message, e defender.Envelope, sent time.Time) (string, error) {
+func (h *Handler) thing(ctx context.Context, m *message, e iotrule.Envelope, sent time.Time) (string, error) {
 	thing, err := h.Things.Join(ctx, e.ClientID, e.Principal, sent)
 	if err == nil || registry.CanRetry(err) {
 		return thing, err

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
@@ -138,9 +139,9 @@ func TestChangedTextsReachActiveFindings(t *testing.T) {
 	r := newRig(t)
 	r.redeploy("1", defender.Medium, defender.Medium)
 	r.active()
-	other := func(e ledger.Entry) defender.Finding {
+	other := func(e ledger.Entry) asff.Finding {
 		f := *e.Finding
-		f.Title, f.Remediation = "New title of "+e.Source.String(), &defender.Remediation{Recommendation: defender.Recommendation{Text: "New remedy."}}
+		f.Title, f.Remediation = "New title of "+e.Source.String(), &asff.Remediation{Recommendation: asff.Recommendation{Text: "New remedy."}}
 		return f
 	}
 	r.version = "2"
@@ -173,7 +174,7 @@ func TestOlderDeploymentDoesNotRestate(t *testing.T) {
 	r.must(r.alarm("pump-2", "small"))
 	r.refresh(time.Hour + time.Minute)
 	r.redeploy("1", defender.Medium, defender.Medium)
-	if _, err := r.restater.Run(context.Background(), old, func(e ledger.Entry) defender.Finding {
+	if _, err := r.restater.Run(context.Background(), old, func(e ledger.Entry) asff.Finding {
 		f := *e.Finding
 		f.FindingProviderFields.Severity.Label = "MEDIUM"
 		return f

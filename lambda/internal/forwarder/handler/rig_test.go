@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
@@ -87,8 +88,8 @@ func (r *rig) build(config securityhubtest.Config) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewJSONHandler(&r.logs, nil))
-	metrics := emf.New(defender.MetricDimensionForwarder, "forwarder", &r.metrics, now)
-	book := ledger.New(r.table, region, defender.DefaultQuietTime)
+	metrics := emf.New(contract.MetricDimensionForwarder, "forwarder", &r.metrics, now)
+	book := ledger.New(r.table, region, contract.DefaultQuietTime)
 	deliver := &delivery.Delivery{
 		Ledger:   book,
 		Importer: importer.New(securityhub.NewFromConfig(inprocess.Config(r.service, account, region)), func(int64) int64 { return 0 }),
@@ -212,7 +213,7 @@ func (r *rig) counted(metric string) int {
 type things struct{ fails error }
 
 func (t *things) Join(_ context.Context, clientID, principal string, _ time.Time) (string, error) {
-	clients, err := defender.ParseClientPattern("")
+	clients, err := contract.ParseClientPattern("")
 	thing := clients.Thing(clientID)
 	switch {
 	case err != nil || thing == "":

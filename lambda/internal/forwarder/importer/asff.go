@@ -4,11 +4,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
 // toSDK is f in the SDK's type. Empty strings become nil: Security Hub refuses them.
-func toSDK(f defender.Finding) types.AwsSecurityFinding {
+func toSDK(f asff.Finding) types.AwsSecurityFinding {
 	out := types.AwsSecurityFinding{
 		SchemaVersion:   &f.SchemaVersion,
 		Id:              &f.ID,
@@ -61,7 +61,7 @@ func optional(s string) *string {
 	return &s
 }
 
-func optionalTime(t defender.Timestamp) *string {
+func optionalTime(t asff.Timestamp) *string {
 	if t.IsZero() {
 		return nil
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 	"github.com/aws/smithy-go"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 
@@ -64,10 +64,10 @@ func New(api API, random func(n int64) int64) *Importer {
 // Import imports findings with different ids, until all are settled or the deadline of
 // ctx is near. What fails is sent again after all others, so that it holds up none of
 // them. The result has an entry for each id.
-func (i *Importer) Import(ctx context.Context, findings []defender.Finding) map[string]Result {
+func (i *Importer) Import(ctx context.Context, findings []asff.Finding) map[string]Result {
 	run := &run{Importer: i, results: make(map[string]Result, len(findings)), doubts: map[string]int{}}
 	for left := findings; len(left) > 0; {
-		var again []defender.Finding
+		var again []asff.Finding
 		for _, batch := range batches(left) {
 			again = append(again, run.batch(ctx, batch)...)
 		}
@@ -90,7 +90,7 @@ type run struct {
 
 // batch sends a batch once. It returns the findings to send again, and has then waited as
 // long as the failures ask for.
-func (r *run) batch(ctx context.Context, batch []defender.Finding) (again []defender.Finding) {
+func (r *run) batch(ctx context.Context, batch []asff.Finding) (again []asff.Finding) {
 	if r.over != nil {
 		r.settle(batch, *r.over)
 		return nil
@@ -131,7 +131,7 @@ func (r *run) batch(ctx context.Context, batch []defender.Finding) (again []defe
 // deniedHint names the causes of a denied call. Security Hub takes findings of an account's
 // default product from that account alone, and its answer does not say which cause it is.
 // https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_BatchImportFindings.html
-func deniedHint(err error, batch []defender.Finding) string {
+func deniedHint(err error, batch []asff.Finding) string {
 	var api smithy.APIError
 	if !errors.As(err, &api) || !strings.HasPrefix(api.ErrorCode(), "AccessDenied") {
 		return ""
@@ -144,7 +144,7 @@ func deniedHint(err error, batch []defender.Finding) string {
 const mostDoubts = 5
 
 // answer settles what the answer decides and returns the findings to send again.
-func (r *run) answer(sent []defender.Finding, out *securityhub.BatchImportFindingsOutput) (again []defender.Finding, reason string) {
+func (r *run) answer(sent []asff.Finding, out *securityhub.BatchImportFindingsOutput) (again []asff.Finding, reason string) {
 	failed := map[string]types.ImportFindingsError{}
 	for _, f := range out.FailedFindings {
 		if f.Id != nil {
@@ -189,13 +189,13 @@ func (r *run) answer(sent []defender.Finding, out *securityhub.BatchImportFindin
 	return again, reason
 }
 
-func (r *run) settle(findings []defender.Finding, result Result) {
+func (r *run) settle(findings []asff.Finding, result Result) {
 	for _, f := range findings {
 		r.results[f.ID] = result
 	}
 }
 
-func input(findings []defender.Finding) *securityhub.BatchImportFindingsInput {
+func input(findings []asff.Finding) *securityhub.BatchImportFindingsInput {
 	in := &securityhub.BatchImportFindingsInput{Findings: make([]types.AwsSecurityFinding, len(findings))}
 	for i, f := range findings {
 		in.Findings[i] = toSDK(f)
@@ -207,13 +207,13 @@ func input(findings []defender.Finding) *securityhub.BatchImportFindingsInput {
 const callOverhead = 4 << 10
 
 // batches cuts findings into calls within the limits of number and size.
-func batches(findings []defender.Finding) [][]defender.Finding {
-	var all [][]defender.Finding
+func batches(findings []asff.Finding) [][]asff.Finding {
+	var all [][]asff.Finding
 	size := 0
 	for _, f := range findings {
 		n := bytesOf(f) + 1
 		last := len(all) - 1
-		if last < 0 || len(all[last]) == defender.MaxFindingsPerImport || size+n > defender.MaxImportBytes {
+		if last < 0 || len(all[last]) == asff.MaxFindingsPerImport || size+n > asff.MaxImportBytes {
 			all = append(all, nil)
 			last++
 			size = callOverhead
@@ -226,10 +226,10 @@ func batches(findings []defender.Finding) [][]defender.Finding {
 
 // bytesOf is the size of a finding as JSON. encoding/json escapes at least what the
 // SDK escapes.
-func bytesOf(f defender.Finding) int {
+func bytesOf(f asff.Finding) int {
 	text, err := json.Marshal(f)
 	if err != nil {
-		return defender.MaxFindingBytes
+		return asff.MaxFindingBytes
 	}
 	return len(text)
 }

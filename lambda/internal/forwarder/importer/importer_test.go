@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/importer"
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
@@ -42,23 +42,23 @@ func newRig(t *testing.T, config securityhubtest.Config) rig {
 	return rig{service, hub, importer.New(client, func(n int64) int64 { return n / 2 })}
 }
 
-func findings(n int) []defender.Finding {
-	all := make([]defender.Finding, n)
+func findings(n int) []asff.Finding {
+	all := make([]asff.Finding, n)
 	for i := range all {
 		all[i] = finding(fmt.Sprintf("f%04d", i))
 	}
 	return all
 }
 
-func finding(id string) defender.Finding {
-	f := defender.Finding{
-		ID: id, ProductARN: defender.DefaultProductARN("aws", region, account), GeneratorID: "test", AWSAccountID: account,
-		Title: "title", Description: "description", RecordState: defender.Active,
-		CreatedAt: defender.Milliseconds(1789441198000), UpdatedAt: defender.Milliseconds(1789441198000),
-		Resources: []defender.Resource{{Type: "Other", ID: "thing"}},
+func finding(id string) asff.Finding {
+	f := asff.Finding{
+		ID: id, ProductARN: asff.DefaultProductARN("aws", region, account), GeneratorID: "test", AWSAccountID: account,
+		Title: "title", Description: "description", RecordState: asff.Active,
+		CreatedAt: asff.Milliseconds(1789441198000), UpdatedAt: asff.Milliseconds(1789441198000),
+		Resources: []asff.Resource{{Type: "Other", ID: "thing"}},
 	}
 	f.FindingProviderFields.Severity.Label = "MEDIUM"
-	f.FindingProviderFields.Types = []string{defender.TypeUnusualBehaviors}
+	f.FindingProviderFields.Types = []string{asff.TypeUnusualBehaviors}
 	return f.Fit()
 }
 
@@ -89,8 +89,8 @@ func TestBatchesKeepTheLimitOfNumber(t *testing.T) {
 func TestRelatedFindingsArrive(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	f := finding("f")
-	f.FindingProviderFields.RelatedFindings = []defender.RelatedFinding{{ProductARN: f.ProductARN, ID: "summary"}}
-	r.importer.Import(context.Background(), []defender.Finding{f})
+	f.FindingProviderFields.RelatedFindings = []asff.RelatedFinding{{ProductARN: f.ProductARN, ID: "summary"}}
+	r.importer.Import(context.Background(), []asff.Finding{f})
 	if stored := r.hub.Findings(); len(stored) != 1 || !strings.Contains(string(stored[0].JSON), `"RelatedFindings":[{"Id":"summary","ProductArn":"`+f.ProductARN+`"}]`) {
 		t.Errorf("stored %+v", stored)
 	}
@@ -114,7 +114,7 @@ func TestBatchesKeepTheLimitOfBytes(t *testing.T) {
 		t.Fatalf("%d calls", len(calls))
 	}
 	for _, c := range calls {
-		if c.Bytes > defender.MaxImportBytes {
+		if c.Bytes > asff.MaxImportBytes {
 			t.Errorf("a call of %d bytes", c.Bytes)
 		}
 	}

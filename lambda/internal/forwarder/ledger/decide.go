@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -122,7 +123,7 @@ func take(e Entry, s signal.Signal, now int64) Entry {
 // both times equal until one is confirmed.
 // https://docs.aws.amazon.com/securityhub/latest/userguide/finding-update-batchimportfindings.html
 func (e Entry) unknown(now int64) bool {
-	return e.ImportedAt == 0 || now-e.ImportedAt > defender.FindingLifetime.Milliseconds()
+	return e.ImportedAt == 0 || now-e.ImportedAt > asff.FindingLifetime.Milliseconds()
 }
 
 // observe widens the times between which the finding was seen.
@@ -135,9 +136,9 @@ func observe(e Entry, s signal.Signal, now int64) Entry {
 }
 
 // content is a finding with the entry's times.
-func content(e Entry, f defender.Finding) *defender.Finding {
-	f.CreatedAt, f.UpdatedAt = defender.Milliseconds(e.CreatedAt), defender.Milliseconds(e.UpdatedAt)
-	f.FirstObservedAt, f.LastObservedAt = defender.Milliseconds(e.FirstObserved), defender.Milliseconds(e.LastObserved)
+func content(e Entry, f asff.Finding) *asff.Finding {
+	f.CreatedAt, f.UpdatedAt = asff.Milliseconds(e.CreatedAt), asff.Milliseconds(e.UpdatedAt)
+	f.FirstObservedAt, f.LastObservedAt = asff.Milliseconds(e.FirstObserved), asff.Milliseconds(e.LastObserved)
 	return &f
 }
 
@@ -146,7 +147,7 @@ func repeats(e Entry, s signal.Signal, now int64) bool {
 	if e.State != s.Finding.RecordState {
 		return false
 	}
-	if e.State == defender.Archived {
+	if e.State == asff.Archived {
 		return true // an ended finding is not worth telling twice
 	}
 	window := eventRepeats
@@ -167,7 +168,7 @@ func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, verdict) {
 		return Entry{}, nothing
 	case e.Status == Pending:
 		return *e, again
-	case e.Status != Confirmed || e.State != defender.Active || e.Finding == nil || l.dueAt(*e).After(now):
+	case e.Status != Confirmed || e.State != asff.Active || e.Finding == nil || l.dueAt(*e).After(now):
 		return *e, nothing
 	}
 	next := e.claimed()
@@ -177,7 +178,7 @@ func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, verdict) {
 	}
 	finding := *e.Finding
 	if quiet := l.quietAt(*e); !quiet.IsZero() && !quiet.After(now) {
-		finding.RecordState, next.State = defender.Archived, defender.Archived
+		finding.RecordState, next.State = asff.Archived, asff.Archived
 		if e.Source == defender.AuditNotifications {
 			finding = finding.Noted(unreported)
 		}
@@ -192,7 +193,7 @@ func decideRestated(e *Entry, now time.Time, restate Restate) (Entry, verdict) {
 	switch {
 	case e == nil:
 		return Entry{}, nothing
-	case e.Status != Confirmed || e.State != defender.Active || e.Finding == nil:
+	case e.Status != Confirmed || e.State != asff.Active || e.Finding == nil:
 		return *e, nothing
 	}
 	finding := restate(*e)
@@ -206,9 +207,9 @@ func decideRestated(e *Entry, now time.Time, restate Restate) (Entry, verdict) {
 }
 
 // Restated reports whether severity, types, title or remedy of two findings differ.
-func Restated(a, b defender.Finding) bool {
+func Restated(a, b asff.Finding) bool {
 	pa, pb := a.FindingProviderFields, b.FindingProviderFields
-	remedies := func(f defender.Finding) (r defender.Remediation) {
+	remedies := func(f asff.Finding) (r asff.Remediation) {
 		if f.Remediation != nil {
 			r = *f.Remediation
 		}

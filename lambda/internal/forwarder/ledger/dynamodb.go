@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // DynamoDBAPI is the part of the DynamoDB client that [DynamoDB] calls.
@@ -45,7 +45,7 @@ type item = map[string]types.AttributeValue
 func (d *DynamoDB) Get(ctx context.Context, k Key) (Record, error) {
 	out, err := d.api.GetItem(ctx, &dynamodb.GetItemInput{
 		TableName:      &d.name,
-		Key:            item{defender.LedgerPartitionKey: text(k.Partition), defender.LedgerSortKey: text(k.Sort)},
+		Key:            item{contract.LedgerPartitionKey: text(k.Partition), contract.LedgerSortKey: text(k.Sort)},
 		ConsistentRead: aws.Bool(true),
 	})
 	if err != nil {
@@ -85,31 +85,31 @@ func (d *DynamoDB) Open(ctx context.Context, partition, after string) ([]Record,
 		ConsistentRead:            aws.Bool(true),
 		KeyConditionExpression:    aws.String("#pk = :pk"),
 		FilterExpression:          aws.String("#open = :true"),
-		ExpressionAttributeNames:  map[string]string{"#pk": defender.LedgerPartitionKey, "#open": attrOpen},
+		ExpressionAttributeNames:  map[string]string{"#pk": contract.LedgerPartitionKey, "#open": attrOpen},
 		ExpressionAttributeValues: item{":pk": text(partition), ":true": &types.AttributeValueMemberBOOL{Value: true}},
 	}
 	if after != "" {
-		in.ExclusiveStartKey = item{defender.LedgerPartitionKey: text(partition), defender.LedgerSortKey: text(after)}
+		in.ExclusiveStartKey = item{contract.LedgerPartitionKey: text(partition), contract.LedgerSortKey: text(after)}
 	}
 	records, last, err := d.query(ctx, in)
-	return records, stringOf(last, defender.LedgerSortKey), err
+	return records, stringOf(last, contract.LedgerSortKey), err
 }
 
 // Due queries the index.
 func (d *DynamoDB) Due(ctx context.Context, shard string, at time.Time, after Record) ([]Record, bool, error) {
 	in := &dynamodb.QueryInput{
 		TableName:              &d.name,
-		IndexName:              aws.String(defender.LedgerRefreshIndex),
+		IndexName:              aws.String(contract.LedgerRefreshIndex),
 		KeyConditionExpression: aws.String("#shard = :shard AND #at <= :at"),
 		ExpressionAttributeNames: map[string]string{
-			"#shard": defender.LedgerRefreshShard, "#at": defender.LedgerRefreshAt,
+			"#shard": contract.LedgerRefreshShard, "#at": contract.LedgerRefreshAt,
 		},
 		ExpressionAttributeValues: item{":shard": text(shard), ":at": number(at.Unix())},
 	}
 	if after.Key != (Key{}) {
 		in.ExclusiveStartKey = item{
-			defender.LedgerPartitionKey: text(after.Partition), defender.LedgerSortKey: text(after.Sort),
-			defender.LedgerRefreshShard: text(shard), defender.LedgerRefreshAt: number(after.RefreshAt.Unix()),
+			contract.LedgerPartitionKey: text(after.Partition), contract.LedgerSortKey: text(after.Sort),
+			contract.LedgerRefreshShard: text(shard), contract.LedgerRefreshAt: number(after.RefreshAt.Unix()),
 		}
 	}
 	records, last, err := d.query(ctx, in)
@@ -132,8 +132,8 @@ func (d *DynamoDB) query(ctx context.Context, in *dynamodb.QueryInput) ([]Record
 
 func encodeItem(r Record) item {
 	it := item{
-		defender.LedgerPartitionKey: text(r.Partition),
-		defender.LedgerSortKey:      text(r.Sort),
+		contract.LedgerPartitionKey: text(r.Partition),
+		contract.LedgerSortKey:      text(r.Sort),
 		attrRevision:                number(r.Revision),
 		attrDoc:                     text(string(r.Doc)),
 	}
@@ -141,18 +141,18 @@ func encodeItem(r Record) item {
 		it[attrOpen] = &types.AttributeValueMemberBOOL{Value: true}
 	}
 	if !r.RefreshAt.IsZero() {
-		it[defender.LedgerRefreshShard] = text(r.RefreshShard)
-		it[defender.LedgerRefreshAt] = number(r.RefreshAt.Unix())
+		it[contract.LedgerRefreshShard] = text(r.RefreshShard)
+		it[contract.LedgerRefreshAt] = number(r.RefreshAt.Unix())
 	}
 	if !r.Expires.IsZero() {
-		it[defender.LedgerExpiry] = number(r.Expires.Unix())
+		it[contract.LedgerExpiry] = number(r.Expires.Unix())
 	}
 	return it
 }
 
 func decodeItem(it item) (Record, error) {
 	r := Record{
-		Key: Key{Partition: stringOf(it, defender.LedgerPartitionKey), Sort: stringOf(it, defender.LedgerSortKey)},
+		Key: Key{Partition: stringOf(it, contract.LedgerPartitionKey), Sort: stringOf(it, contract.LedgerSortKey)},
 		Doc: []byte(stringOf(it, attrDoc)),
 	}
 	revision, err := numberOf(it, attrRevision)
@@ -163,11 +163,11 @@ func decodeItem(it item) (Record, error) {
 	if open, ok := it[attrOpen].(*types.AttributeValueMemberBOOL); ok {
 		r.Open = open.Value
 	}
-	r.RefreshShard = stringOf(it, defender.LedgerRefreshShard)
-	if at, err := numberOf(it, defender.LedgerRefreshAt); err == nil {
+	r.RefreshShard = stringOf(it, contract.LedgerRefreshShard)
+	if at, err := numberOf(it, contract.LedgerRefreshAt); err == nil {
 		r.RefreshAt = time.Unix(at, 0)
 	}
-	if at, err := numberOf(it, defender.LedgerExpiry); err == nil {
+	if at, err := numberOf(it, contract.LedgerExpiry); err == nil {
 		r.Expires = time.Unix(at, 0)
 	}
 	return r, nil

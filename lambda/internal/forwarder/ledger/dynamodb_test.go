@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
 )
@@ -26,7 +26,7 @@ type fakeDynamoDB struct {
 }
 
 func keyOf(it item) [2]string {
-	return [2]string{str(it, defender.LedgerPartitionKey), str(it, defender.LedgerSortKey)}
+	return [2]string{str(it, contract.LedgerPartitionKey), str(it, contract.LedgerSortKey)}
 }
 
 func str(it item, name string) string {
@@ -86,7 +86,7 @@ func (f *fakeDynamoDB) Query(_ context.Context, in *dynamodb.QueryInput, _ ...fu
 				found = append(found, it)
 			}
 		case "#shard = :shard AND #at <= :at":
-			if *in.IndexName != defender.LedgerRefreshIndex {
+			if *in.IndexName != contract.LedgerRefreshIndex {
 				f.t.Errorf("index %s", *in.IndexName)
 			}
 			if str(it, names["#shard"]) == str(values, ":shard") && num(it, names["#at"]) <= num(values, ":at") {
@@ -107,7 +107,7 @@ func (f *fakeDynamoDB) Query(_ context.Context, in *dynamodb.QueryInput, _ ...fu
 	slices.SortFunc(found, order)
 	out := &dynamodb.QueryOutput{}
 	if start := in.ExclusiveStartKey; start != nil {
-		if index && (start[defender.LedgerRefreshShard] == nil || start[defender.LedgerRefreshAt] == nil) {
+		if index && (start[contract.LedgerRefreshShard] == nil || start[contract.LedgerRefreshAt] == nil) {
 			f.t.Error("a start key without the index's own keys")
 		}
 		found = slices.DeleteFunc(found, func(it item) bool { return order(it, start) <= 0 })

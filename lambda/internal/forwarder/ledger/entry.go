@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -35,10 +37,10 @@ type Entry struct {
 	Profile  string `json:"profile,omitempty"`
 	Behavior string `json:"behavior,omitempty"`
 
-	ID     string               `json:"id"`
-	State  defender.RecordState `json:"state"`
-	Order  signal.Order         `json:"order"`
-	Digest string               `json:"digest"`
+	ID     string           `json:"id"`
+	State  asff.RecordState `json:"state"`
+	Order  signal.Order     `json:"order"`
+	Digest string           `json:"digest"`
 	// Inherits is that of an end that is Unseen.
 	Inherits bool `json:"inherits,omitempty"`
 	// Quiet is that of the signals.
@@ -57,7 +59,7 @@ type Entry struct {
 
 	// Finding is what was claimed, exactly as it is imported. It is nil once the end of a
 	// finding is confirmed.
-	Finding *defender.Finding `json:"finding,omitempty"`
+	Finding *asff.Finding `json:"finding,omitempty"`
 	// Shown is what Security Hub has or may have while something newer is claimed, the newest
 	// last.
 	Shown []Shown `json:"shown,omitempty"`
@@ -69,11 +71,11 @@ type Entry struct {
 // refuses the claim.
 type Shown struct {
 	// Status is Pending where it is not known whether Security Hub has it.
-	Status Status               `json:"status"`
-	State  defender.RecordState `json:"state"`
-	Digest string               `json:"digest"`
+	Status Status           `json:"status"`
+	State  asff.RecordState `json:"state"`
+	Digest string           `json:"digest"`
 	// Finding is nil where the end of the finding is confirmed.
-	Finding *defender.Finding `json:"finding,omitempty"`
+	Finding *asff.Finding `json:"finding,omitempty"`
 }
 
 // mostShown bounds what is remembered while nothing is confirmed, as when Security Hub is off.
@@ -122,7 +124,7 @@ const (
 	shards = 8
 	// remember is how long what ended stays in the ledger: longer than Security Hub keeps
 	// a finding and than a queue keeps a message.
-	remember = defender.FindingLifetime + 7*24*time.Hour
+	remember = asff.FindingLifetime + 7*24*time.Hour
 	// refreshAfter is how long after its last import an active finding is imported again.
 	refreshAfter = 60 * 24 * time.Hour
 	// pendingAfter is how long a claim waits for its own message before the schedule
@@ -163,7 +165,7 @@ func (l *Ledger) decode(r Record) (*Entry, error) {
 	}
 	e := doc.Entry
 	for _, s := range append(e.Shown, Shown{e.Status, e.State, e.Digest, e.Finding}) {
-		if s.Finding == nil && (s.Status != Confirmed || s.State == defender.Active) {
+		if s.Finding == nil && (s.Status != Confirmed || s.State == asff.Active) {
 			return nil, fmt.Errorf("ledger record %s / %s has no finding", r.Partition, r.Sort)
 		}
 	}
@@ -184,7 +186,7 @@ func (l *Ledger) encode(e Entry, now time.Time) (Record, error) {
 	switch {
 	case e.Status == Pending:
 		r.Open, r.RefreshAt = true, now.Add(pendingAfter)
-	case e.Status == Confirmed && e.State == defender.Active:
+	case e.Status == Confirmed && e.State == asff.Active:
 		r.Open, r.RefreshAt = true, l.dueAt(e)
 	default:
 		r.Expires = now.Add(remember)
@@ -205,14 +207,14 @@ func (l *Ledger) dueAt(e Entry) time.Time {
 }
 
 // clears reports whether an event ends the finding.
-func (e Entry) clears() bool { return e.Source.Info().Clears && !e.Quiet }
+func (e Entry) clears() bool { return e.Source.Clears() && !e.Quiet }
 
 // quietAt is when a finding of which nothing is heard is archived, zero for those that
 // only an event ends.
 func (l *Ledger) quietAt(e Entry) time.Time {
 	switch {
 	case e.Source == defender.AuditNotifications:
-		return time.UnixMilli(max(e.LastObserved, e.Order.Time)).Add(defender.AuditFindingLifetime)
+		return time.UnixMilli(max(e.LastObserved, e.Order.Time)).Add(contract.AuditFindingLifetime)
 	case e.clears():
 		return time.Time{}
 	}

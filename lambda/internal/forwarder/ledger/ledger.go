@@ -20,7 +20,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -65,7 +65,7 @@ func (l *Ledger) ClaimDue(ctx context.Context, now time.Time, e Entry) (Claim, e
 }
 
 // Restate is what the deployed program makes of an active finding; see package restate.
-type Restate func(Entry) defender.Finding
+type Restate func(Entry) asff.Finding
 
 // ClaimRestated claims an active finding as restate writes it, where that changes its
 // severity, types, title or remedy. One whose import is not confirmed is left alone.
@@ -122,7 +122,7 @@ func (l *Ledger) put(ctx context.Context, now time.Time, e Entry) error {
 func (l *Ledger) Confirm(ctx context.Context, now time.Time, c Claim) error {
 	e := c.Entry
 	e.Status, e.ImportedAt, e.DoubtedAt, e.Shown = Confirmed, now.UnixMilli(), 0, nil
-	if e.State == defender.Archived {
+	if e.State == asff.Archived {
 		e.Finding = nil
 	}
 	e.revision++

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
@@ -18,11 +20,11 @@ import (
 var now = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
 
 func newLedger(table ledger.Table) *ledger.Ledger {
-	return ledger.New(table, "us-east-1", defender.DefaultQuietTime)
+	return ledger.New(table, "us-east-1", contract.DefaultQuietTime)
 }
 
-func auditSignal(check, id string, state defender.RecordState, ms int64) signal.Signal {
-	s := signal.New(defender.AuditNotifications, defender.Finding{ID: id, RecordState: state}, ms, signal.Order{Time: ms})
+func auditSignal(check, id string, state asff.RecordState, ms int64) signal.Signal {
+	s := signal.New(defender.AuditNotifications, asff.Finding{ID: id, RecordState: state}, ms, signal.Order{Time: ms})
 	s.Check = check
 	return s
 }
@@ -43,14 +45,14 @@ func TestOpenListsTheActiveFindingsOfOneCheck(t *testing.T) {
 	var want []string
 	for i := range 40 {
 		id := fmt.Sprintf("f%02d", i)
-		do(auditSignal("A_CHECK", id, defender.Active, 1))
+		do(auditSignal("A_CHECK", id, asff.Active, 1))
 		if i%2 == 0 {
-			do(auditSignal("A_CHECK", id, defender.Archived, 2))
+			do(auditSignal("A_CHECK", id, asff.Archived, 2))
 		} else {
 			want = append(want, id)
 		}
 	}
-	do(auditSignal("A_CHECK_TOO", "other", defender.Active, 1))
+	do(auditSignal("A_CHECK_TOO", "other", asff.Active, 1))
 	var got []string
 	err := l.Open(ctx, "A_CHECK", func(entries []ledger.Entry) error {
 		for _, e := range entries {
@@ -67,18 +69,18 @@ func TestOpenListsTheActiveFindingsOfOneCheck(t *testing.T) {
 func TestConfirmLeavesANewerClaimAlone(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
-	old, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Active, 1))
+	old, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Active, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Archived, 2)); err != nil {
+	if _, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Archived, 2)); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Confirm(ctx, now, old); err != nil {
 		t.Errorf("confirm: %v", err)
 	}
-	again, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Archived, 2))
-	if err != nil || !again.Import || again.Entry.Status != ledger.Pending || again.Entry.State != defender.Archived {
+	again, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Archived, 2))
+	if err != nil || !again.Import || again.Entry.Status != ledger.Pending || again.Entry.State != asff.Archived {
 		t.Errorf("%v: %+v", err, again)
 	}
 }
@@ -87,7 +89,7 @@ func TestPendingNeverSuppressesARepeat(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
 	for ms := int64(1); ms < 4; ms++ {
-		if c, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Active, ms)); err != nil || !c.Import {
+		if c, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Active, ms)); err != nil || !c.Import {
 			t.Errorf("repeat %d: %v, %+v", ms, err, c)
 		}
 	}
@@ -96,11 +98,11 @@ func TestPendingNeverSuppressesARepeat(t *testing.T) {
 func TestDuplicateIsImportedWithTheClaimsOwnUpdatedAt(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
-	first, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Active, 1))
+	first, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Active, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := l.Claim(ctx, now, auditSignal("C", "f", defender.Active, 1))
+	second, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Active, 1))
 	if err != nil || !second.Import || !second.Entry.Finding.UpdatedAt.Equal(first.Entry.Finding.UpdatedAt.Time) {
 		t.Errorf("%v: %+v", err, second)
 	}
@@ -113,7 +115,7 @@ func TestLongIdsOfAnyScriptHaveKeysWithinDynamoDBsLimits(t *testing.T) {
 	l := newLedger(table)
 	for _, id := range []string{strings.Repeat("漢", 512), strings.Repeat("a", 512)} {
 		for _, check := range []string{"", "C"} {
-			if _, err := l.Claim(ctx, now, auditSignal(check, id, defender.Active, 1)); err != nil {
+			if _, err := l.Claim(ctx, now, auditSignal(check, id, asff.Active, 1)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -143,7 +145,7 @@ func TestDamagedRecordsAreReported(t *testing.T) {
 		if err := table.Put(ctx, ledger.Record{Key: ledger.Key{Partition: "finding#f", Sort: "finding"}, Revision: 1, Doc: []byte(doc)}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := newLedger(table).Claim(ctx, now, auditSignal("", "f", defender.Active, 1)); err == nil || !strings.Contains(err.Error(), "finding#f") {
+		if _, err := newLedger(table).Claim(ctx, now, auditSignal("", "f", asff.Active, 1)); err == nil || !strings.Contains(err.Error(), "finding#f") {
 			t.Errorf("%q: %v", doc, err)
 		}
 	}
@@ -156,7 +158,7 @@ func TestDamagedRecordDoesNotHideTheOthers(t *testing.T) {
 	table := &ledgertest.Table{}
 	l := newLedger(table)
 	for _, id := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
-		if _, err := l.Claim(ctx, now, auditSignal("CHECK", id, defender.Active, 1)); err != nil {
+		if _, err := l.Claim(ctx, now, auditSignal("CHECK", id, asff.Active, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -183,7 +185,7 @@ func TestEveryShardHasItsTurn(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
 	for i := range 100 {
-		if _, err := l.Claim(ctx, now, auditSignal("", fmt.Sprint(i), defender.Active, 1)); err != nil {
+		if _, err := l.Claim(ctx, now, auditSignal("", fmt.Sprint(i), asff.Active, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -213,7 +215,7 @@ func TestUnconfirmedClaimsDoNotPileUp(t *testing.T) {
 	l := newLedger(&ledgertest.Table{})
 	claim := func(ms int64) ledger.Claim {
 		t.Helper()
-		s := auditSignal("C", "f", defender.Active, ms)
+		s := auditSignal("C", "f", asff.Active, ms)
 		s.Digest = fmt.Sprint(ms)
 		c, err := l.Claim(ctx, now, s)
 		if err != nil || !c.Import {
@@ -246,7 +248,7 @@ func TestEntriesFitIntoAnItemWhateverTheyRemember(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(sizeSpy{&ledgertest.Table{}, t})
 	for ms := range int64(8) {
-		s := auditSignal("C", "f", defender.Active, ms+1)
+		s := auditSignal("C", "f", asff.Active, ms+1)
 		s.Finding.ProductFields = map[string]string{}
 		for i := range 47 {
 			s.Finding.ProductFields[fmt.Sprint(i)] = strings.Repeat("€", 1700)
@@ -280,7 +282,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal(err)
 		}
 		l := newLedger(table)
-		if c, err := l.Claim(ctx, now, auditSignal("", "f", defender.Active, 2)); err == nil && c.Import && c.Entry.Finding == nil {
+		if c, err := l.Claim(ctx, now, auditSignal("", "f", asff.Active, 2)); err == nil && c.Import && c.Entry.Finding == nil {
 			t.Error("nothing to import")
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -30,12 +31,12 @@ func (m Mapper) AuditFinding(t AuditTask, a types.AuditFinding) signal.Signal {
 	if reason != "" {
 		parts = append(parts, reason)
 	}
-	f := m.finding(defender.FindingID(source, m.Region, parts...), aws.ToString(a.FindingId))
+	f := m.finding(asff.FindingID(source, m.Region, parts...), aws.ToString(a.FindingId))
 	if f.GeneratorID == "" {
 		f.GeneratorID = t.ID
 	}
 	f.FindingProviderFields = m.auditFields(check, string(a.Severity))
-	f.FindingProviderFields.RelatedFindings = []defender.RelatedFinding{{ProductARN: f.ProductARN, ID: m.summaryID(t, check)}}
+	f.FindingProviderFields.RelatedFindings = []asff.RelatedFinding{{ProductARN: f.ProductARN, ID: m.summaryID(t, check)}}
 	f.Title = auditTitle(check, reason)
 	f.Description = fmt.Sprintf("%s %s is reported as non-compliant for %s by Audit task %s.", kind, strings.Join(id.parts, ":"), check, t.ID)
 	if text := aws.ToString(a.ReasonForNonCompliance); text != "" {
@@ -62,7 +63,7 @@ func (m Mapper) AuditFinding(t AuditTask, a types.AuditFinding) signal.Signal {
 		fields.set(key, value)
 	}
 	f.ProductFields = fields
-	f.Resources = append([]defender.Resource{p.auditResource(kind, id, additional)}, p.related(a.RelatedResources)...)
+	f.Resources = append([]asff.Resource{p.auditResource(kind, id, additional)}, p.related(a.RelatedResources)...)
 	at := t.Started
 	if a.FindingTime != nil {
 		at = a.FindingTime.UnixMilli()
@@ -81,21 +82,21 @@ func auditTitle(check, reason string) string {
 
 // auditFields are severity and types of a check's findings. A severity that the
 // deployment sets wins over the finding's own, and that over the check's.
-func (m Mapper) auditFields(check, severity string) defender.FindingProviderFields {
+func (m Mapper) auditFields(check, severity string) asff.FindingProviderFields {
 	c, _ := defender.ParseCheck(check) // an unknown check has the zero row
 	own, err := defender.ParseSeverity(severity)
 	if err != nil {
-		own = c.Info().Severity
+		own = c.Severity()
 	}
 	set := m.Severities.Sources[defender.AuditNotifications]
-	fields := unusual(set.Or(own).Or(defender.AuditNotifications.Info().Severity))
+	fields := unusual(set.Or(own).Or(defender.AuditNotifications.Severity()))
 	fields.Severity.Original = severity
 	switch {
 	case c.Info().UnusualBehavior:
 	case c == defender.CACertificateKeyQuality || c == defender.DeviceCertificateKeyQuality:
-		fields.Types = []string{defender.TypeVulnerabilities + "/CVE"}
+		fields.Types = []string{asff.TypeVulnerabilities + "/CVE"}
 	default:
-		fields.Types = []string{defender.TypeVulnerabilities}
+		fields.Types = []string{asff.TypeVulnerabilities}
 	}
 	return fields
 }
@@ -108,7 +109,7 @@ func CheckName(name string) string {
 	return name
 }
 
-func auditRemedy(check string) *defender.Remediation {
+func auditRemedy(check string) *asff.Remediation {
 	c, err := defender.ParseCheck(check)
 	if err != nil {
 		return remedy("Read AWS's page about this audit check.", auditChecksURL)
@@ -160,7 +161,7 @@ func identify(r *types.ResourceIdentifier) identity {
 
 // auditResource has the types that AWS's own integration is known to send; the ASFF
 // type of the other resources is not documented.
-func (p place) auditResource(kind types.ResourceType, id identity, additional map[string]string) defender.Resource {
+func (p place) auditResource(kind types.ResourceType, id identity, additional map[string]string) asff.Resource {
 	other := pairs{}
 	for key, value := range additional {
 		other.set(key, value)
@@ -183,8 +184,8 @@ func (p place) auditResource(kind types.ResourceType, id identity, additional ma
 
 // related are the resources that AWS names beside the non-compliant one. One that comes
 // twice, such as a client that connected twice, is shown once with all that is known.
-func (p place) related(list []types.RelatedResource) []defender.Resource {
-	var all []defender.Resource
+func (p place) related(list []types.RelatedResource) []asff.Resource {
+	var all []asff.Resource
 	index := map[string]int{}
 	for _, r := range list {
 		resource := p.auditResource(r.ResourceType, identify(r.ResourceIdentifier), r.AdditionalInfo)

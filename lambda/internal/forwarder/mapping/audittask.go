@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -112,7 +113,7 @@ func (m Mapper) summaryID(t AuditTask, check string) string {
 	if t.Schedule != "" {
 		run = append(run, t.Schedule)
 	}
-	return defender.FindingID(defender.AuditNotifications, m.Region, append(run, check)...)
+	return asff.FindingID(defender.AuditNotifications, m.Region, append(run, check)...)
 }
 
 func summaryTitle(check, status, nonCompliant string) string {
@@ -139,11 +140,11 @@ func (m Mapper) checkSummary(t AuditTask, c AuditCheck) (signal.Signal, bool) {
 	f.Title = summaryTitle(c.Name, c.Status, strconv.FormatInt(c.NonCompliant, 10))
 	switch {
 	case t.Status == "CANCELED" || c.Status == "CANCELED":
-		f.RecordState = defender.Archived
+		f.RecordState = asff.Archived
 		f.Title = summaryTitle(c.Name, "CANCELED", "")
 		f.Description = task + " was canceled before " + c.Name + " completed."
 	case c.Status == CheckDisabled:
-		f.RecordState = defender.Archived
+		f.RecordState = asff.Archived
 		f.Description = c.Name + " is disabled in the account."
 	case c.Status == "FAILED":
 		f.Description = task + ": " + c.Name + " failed."
@@ -155,7 +156,7 @@ func (m Mapper) checkSummary(t AuditTask, c AuditCheck) (signal.Signal, bool) {
 		}
 	case c.Completed():
 		if c.Status == "COMPLETED_COMPLIANT" {
-			f.RecordState = defender.Archived
+			f.RecordState = asff.Archived
 		}
 		f.Description = fmt.Sprintf("%s completed. %s reports %d non-compliant resources out of %d.", task, c.Name, c.NonCompliant, c.Total)
 	default:
@@ -178,7 +179,7 @@ func (m Mapper) checkSummary(t AuditTask, c AuditCheck) (signal.Signal, bool) {
 	fields.set("ScheduledAuditName", t.Schedule)
 	fields.set("ErrorCode", c.ErrorCode)
 	f.ProductFields = fields
-	f.Resources = []defender.Resource{p.resource("AwsIotAuditTask", t.ID, nil)}
+	f.Resources = []asff.Resource{p.resource("AwsIotAuditTask", t.ID, nil)}
 	s := signal.New(source, f, t.Ended, signal.Order{Time: t.Started},
 		c.Status, strconv.FormatInt(c.NonCompliant, 10), strconv.FormatInt(c.Suppressed, 10), strconv.FormatInt(c.Total, 10))
 	return s.NotAfter(time.UnixMilli(t.Ended)), true

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -28,8 +30,8 @@ const future = 5 * time.Minute
 const removed = " The behavior was removed or is no longer judged: whether the device conforms is not known."
 
 // Removed is the finding of a behavior that is no longer judged.
-func Removed(f defender.Finding) defender.Finding {
-	f.RecordState = defender.Archived
+func Removed(f asff.Finding) asff.Finding {
+	f.RecordState = asff.Archived
 	return f.Noted(removed)
 }
 
@@ -60,7 +62,7 @@ func (m Mapper) Transition(message []byte, o Origin) (signal.Signal, error) {
 	}
 	p := m.here()
 	normal := v.Behavior.normal("the fleet's statistical baseline")
-	f := m.finding(defender.FindingID(source, m.Region, v.Profile, v.Behavior.Name, t.ClientID), ruleGenerator(source)+"/"+v.Profile)
+	f := m.finding(asff.FindingID(source, m.Region, v.Profile, v.Behavior.Name, t.ClientID), ruleGenerator(source)+"/"+v.Profile)
 	f.RecordState = state
 	own, _ := defender.ParseSeverity(v.Behavior.Severity) // an unknown one counts as none
 	f.FindingProviderFields = unusual(m.behaviorSeverity(v.Profile, v.Behavior.Name, own))
@@ -71,13 +73,13 @@ func (m Mapper) Transition(message []byte, o Origin) (signal.Signal, error) {
 		f.ProductFields["ClientId"] = t.ClientID
 	}
 	thing := t.resource(p, v.ThingName)
-	f.Resources = []defender.Resource{thing}
+	f.Resources = []asff.Resource{thing}
 	f.SourceURL = p.deviceURL("")
 	if thing.Type == thingType {
 		f.SourceURL = p.deviceURL(v.ThingName)
 	}
 	order := signal.Order{Time: min(int64(v.EventTime), o.Sent.Add(future).UnixMilli())}
-	if state == defender.Active && !m.Live.Has(v.Profile, v.Behavior.Name) {
+	if state == asff.Active && !m.Live.Has(v.Profile, v.Behavior.Name) {
 		f = Removed(f)
 		order.Time++
 	}
@@ -104,7 +106,7 @@ func (t transition) who(name string) string {
 
 // resource is that of AWS's own findings for a thing that is registered. How they show
 // one that is not, AWS does not document: it is shown as a client.
-func (t transition) resource(p place, name string) defender.Resource {
+func (t transition) resource(p place, name string) asff.Resource {
 	if t.Registered != nil && *t.Registered {
 		r := p.thing(name)
 		r.Details.Other["IsRegisteredThing"] = "true"
@@ -128,9 +130,9 @@ func (m Mapper) behaviorSeverity(profile, behavior string, own defender.Severity
 
 func behaviorRemedy(metric string) string {
 	switch metric {
-	case defender.MinutesSinceReport:
+	case contract.MinutesSinceReport:
 		return "Find out why the device's agent is silent: whether it still runs, may publish, and was not stopped by somebody. If the device is out of service, delete its certificate and its thing: the finding then ends within a day."
-	case defender.UnreadableReport:
+	case contract.UnreadableReport:
 		return "Compare the device's report with the documented format. Reports that were fine before and cannot be read now can mean tampered firmware."
 	}
 	return violationRemedy

@@ -9,7 +9,10 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
@@ -20,7 +23,7 @@ const raised = 1789440000000 // ms; before sent
 // live is a mapper that knows the behavior b of profile p as live.
 func liveMapper() mapping.Mapper {
 	m := mapper("us-east-1")
-	m.Live = defender.LiveBehaviors{}
+	m.Live = contract.LiveBehaviors{}
 	m.Live.Add("p", "b", defender.SeverityDefault)
 	return m
 }
@@ -34,7 +37,7 @@ func wholeEngine() mapping.Mapper {
 }
 
 // inAlarm is what the evaluator says of a registered thing that breaks b.
-func inAlarm(c defender.Criteria, measured defender.Value) transition.Message {
+func inAlarm(c defender.Criteria, measured iotapi.Value) transition.Message {
 	return transition.Message{
 		Thing: "pump-7", ClientID: "pump-7", Registered: new(true),
 		Transition: engine.Transition{
@@ -45,7 +48,7 @@ func inAlarm(c defender.Criteria, measured defender.Value) transition.Message {
 }
 
 func small() transition.Message {
-	return inAlarm(defender.MessageByteSize.LessThan(8), defender.Value{Count: new(int64(26))})
+	return inAlarm(defender.MessageByteSize.LessThan(8), iotapi.Value{Count: new(int64(26))})
 }
 
 func transitionBody(t testing.TB, m transition.Message) []byte {
@@ -73,13 +76,13 @@ func transitions(t testing.TB) map[string][]signal.Signal {
 		change(&m)
 		return m
 	}
-	agent := func(c engine.Compiled, v defender.Value) transition.Message {
+	agent := func(c engine.Compiled, v iotapi.Value) transition.Message {
 		m := inAlarm(c.Behavior.Criteria, v)
 		m.Transition.Profile, m.Transition.Behavior = c.Profile, c.Behavior
 		return m
 	}
 	silentAgent := func() transition.Message {
-		return agent(engine.ReportsEvery(engine.AgentProfile, engine.SilentAgent, 30*time.Minute, defender.High), defender.Value{})
+		return agent(engine.ReportsEvery(engine.AgentProfile, engine.SilentAgent, 30*time.Minute, defender.High), iotapi.Value{})
 	}
 	end := func(m *transition.Message, reason engine.EndReason, name string) {
 		tr := &m.Transition
@@ -88,31 +91,31 @@ func transitions(t testing.TB) map[string][]signal.Signal {
 	all := map[string][]signal.Signal{}
 	m := wholeEngine()
 	for name, message := range map[string]transition.Message{
-		"count":       inAlarm(defender.Disconnects.LessThan(1, defender.Window5m), defender.Value{Count: new(int64(2))}),
-		"cidrs":       inAlarm(defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")), defender.Value{CIDRs: []string{"192.0.2.7"}}),
-		"ports":       inAlarm(defender.ListeningTCPPorts.InPorts(443, 80), defender.Value{Ports: []uint16{23, 443}}),
-		"number":      inAlarm(defender.CustomNumber("batteryLevel").GreaterThan(20.5, defender.Window5m), defender.Value{Number: new(3.25)}),
-		"numbers":     inAlarm(defender.CustomNumberList("slots").In(1, 2.5), defender.Value{Numbers: []float64{1, 7}}),
-		"strings":     inAlarm(defender.CustomStringList("processes").NotIn("xmrig"), defender.Value{Strings: []string{"sshd", "xmrig"}}),
-		"statistical": inAlarm(defender.MessagesSent.Statistical(defender.LessThanEquals, defender.P99, defender.Window15m), defender.Value{Count: new(int64(54))}),
-		"learned": with(inAlarm(defender.MessagesSent.Learned(defender.HighConfidence), defender.Value{Count: new(int64(54))}), func(m *transition.Message) {
+		"count":       inAlarm(defender.Disconnects.LessThan(1, defender.Window5m), iotapi.Value{Count: new(int64(2))}),
+		"cidrs":       inAlarm(defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")), iotapi.Value{CIDRs: []string{"192.0.2.7"}}),
+		"ports":       inAlarm(defender.ListeningTCPPorts.InPorts(443, 80), iotapi.Value{Ports: []uint16{23, 443}}),
+		"number":      inAlarm(defender.CustomNumber("batteryLevel").GreaterThan(20.5, defender.Window5m), iotapi.Value{Number: new(3.25)}),
+		"numbers":     inAlarm(defender.CustomNumberList("slots").In(1, 2.5), iotapi.Value{Numbers: []float64{1, 7}}),
+		"strings":     inAlarm(defender.CustomStringList("processes").NotIn("xmrig"), iotapi.Value{Strings: []string{"sshd", "xmrig"}}),
+		"statistical": inAlarm(defender.MessagesSent.Statistical(iotapi.LessThanEquals, defender.P99, defender.Window15m), iotapi.Value{Count: new(int64(54))}),
+		"learned": with(inAlarm(defender.MessagesSent.Learned(defender.HighConfidence), iotapi.Value{Count: new(int64(54))}), func(m *transition.Message) {
 			m.Transition.Additional = &engine.Additional{ConfidenceLevel: defender.HighConfidence}
 		}),
 		"dimension": with(small(), func(m *transition.Message) {
 			m.Transition.Behavior.Dimension = &defender.Dimension{TopicFilters: []string{"plant/+/cmd", "all/#"}, NotIn: true}
 		}),
 		"cleared": with(small(), func(m *transition.Message) {
-			m.Transition.Change, m.Transition.Time, m.Transition.Value = engine.AlarmCleared, raised+300_000, defender.Value{Count: new(int64(4))}
+			m.Transition.Change, m.Transition.Time, m.Transition.Value = engine.AlarmCleared, raised+300_000, iotapi.Value{Count: new(int64(4))}
 		}),
 		"invalidated": with(small(), func(m *transition.Message) {
-			m.Transition.Change, m.Transition.Time, m.Transition.Value = engine.AlarmInvalidated, raised+172_800_001, defender.Value{}
+			m.Transition.Change, m.Transition.Time, m.Transition.Value = engine.AlarmInvalidated, raised+172_800_001, iotapi.Value{}
 		}),
 		"other-client-id": with(small(), func(m *transition.Message) { m.ClientID, m.Transition.Thing = "gateway:7", "gateway:7" }),
 		"unregistered":    with(small(), func(m *transition.Message) { m.Registered = new(false) }),
 		"unknown-thing":   with(small(), func(m *transition.Message) { m.Thing, m.Registered = "", nil }),
 		"removed":         with(small(), func(m *transition.Message) { m.Transition.Behavior.Name = "old" }),
 		"silent-agent":    silentAgent(),
-		"unreadable":      agent(engine.ReadableReports(engine.AgentProfile, engine.UnreadableReports, defender.SeverityDefault), defender.Value{Number: new(1.0)}),
+		"unreadable":      agent(engine.ReadableReports(engine.AgentProfile, engine.UnreadableReports, defender.SeverityDefault), iotapi.Value{Number: new(1.0)}),
 		"deleted":         with(silentAgent(), func(m *transition.Message) { end(m, engine.ThingDeleted, "") }),
 		"renamed":         with(silentAgent(), func(m *transition.Message) { end(m, engine.ThingRenamed, "pump-8") }),
 		"left-targets":    with(silentAgent(), func(m *transition.Message) { end(m, engine.LeftTargets, "") }),
@@ -125,9 +128,9 @@ func transitions(t testing.TB) map[string][]signal.Signal {
 
 func TestTransitionsLookLikeNativeFindings(t *testing.T) {
 	m := mapper("us-east-1")
-	m.Live = defender.LiveBehaviors{}
+	m.Live = contract.LiveBehaviors{}
 	m.Live.Add("MySecurityProfile", "MyBehavior", defender.SeverityDefault)
-	message := inAlarm(defender.Disconnects.LessThan(1, defender.Window5m), defender.Value{Count: new(int64(2))})
+	message := inAlarm(defender.Disconnects.LessThan(1, defender.Window5m), iotapi.Value{Count: new(int64(2))})
 	tr := &message.Transition
 	message.Thing, message.ClientID, tr.Thing = "MyThing", "MyThing", "MyThing"
 	tr.Profile, tr.Behavior.Name, tr.ViolationID = "MySecurityProfile", "MyBehavior", "e92a782593c6f5b1fc7cb6a443dc1a12"
@@ -162,11 +165,11 @@ func TestFindingOfATransitionBelongsToTheClientID(t *testing.T) {
 }
 
 func TestFindingTellsOfASample(t *testing.T) {
-	m := inAlarm(defender.DestinationIPAddresses.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")), defender.Value{CIDRs: []string{"192.0.2.1"}})
+	m := inAlarm(defender.DestinationIPAddresses.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")), iotapi.Value{CIDRs: []string{"192.0.2.1"}})
 	if got, ok := mapTransition(t, liveMapper(), m).Finding.ProductFields["Sampled"]; ok {
 		t.Errorf("Sampled %q of a whole list", got)
 	}
-	m.Transition.Sampled = &defender.Partial{Listed: 50, Total: 126}
+	m.Transition.Sampled = &iotapi.Partial{Listed: 50, Total: 126}
 	if got := mapTransition(t, liveMapper(), m).Finding.ProductFields["Sampled"]; got != "50 of 126" {
 		t.Errorf("Sampled %q, want 50 of 126", got)
 	}
@@ -177,17 +180,17 @@ func TestSeverityOfATransition(t *testing.T) {
 	sources := map[defender.Source]defender.Severity{defender.BehaviorTransitions: defender.Low}
 	for _, c := range []struct {
 		live, own defender.Severity
-		set       defender.Severities
+		set       contract.Severities
 		want      string
 	}{
-		{defender.SeverityDefault, defender.SeverityDefault, defender.Severities{}, "MEDIUM"},
-		{defender.High, defender.High, defender.Severities{}, "HIGH"},
-		{defender.SeverityDefault, defender.SeverityDefault, defender.Severities{Sources: sources}, "LOW"},
-		{defender.High, defender.High, defender.Severities{Sources: sources}, "HIGH"},
-		{defender.High, defender.High, defender.Severities{Sources: sources, Behaviors: behaviors}, "CRITICAL"},
+		{defender.SeverityDefault, defender.SeverityDefault, contract.Severities{}, "MEDIUM"},
+		{defender.High, defender.High, contract.Severities{}, "HIGH"},
+		{defender.SeverityDefault, defender.SeverityDefault, contract.Severities{Sources: sources}, "LOW"},
+		{defender.High, defender.High, contract.Severities{Sources: sources}, "HIGH"},
+		{defender.High, defender.High, contract.Severities{Sources: sources, Behaviors: behaviors}, "CRITICAL"},
 		// A transition from before the deployment.
-		{defender.High, defender.Low, defender.Severities{}, "HIGH"},
-		{defender.SeverityDefault, defender.Low, defender.Severities{}, "MEDIUM"},
+		{defender.High, defender.Low, contract.Severities{}, "HIGH"},
+		{defender.SeverityDefault, defender.Low, contract.Severities{}, "MEDIUM"},
 	} {
 		m, message := liveMapper(), small()
 		m.Live.Add("p", "b", c.live)
@@ -226,7 +229,7 @@ func TestRepeatedTransitionKeepsItsPlace(t *testing.T) {
 
 func TestBehaviorThatIsNotLiveEndsItsFinding(t *testing.T) {
 	live := mapTransition(t, liveMapper(), small())
-	for name, set := range map[string]defender.LiveBehaviors{"engine off": nil, "other behavior": liveMapper().Live, "same name elsewhere": liveMapper().Live} {
+	for name, set := range map[string]contract.LiveBehaviors{"engine off": nil, "other behavior": liveMapper().Live, "same name elsewhere": liveMapper().Live} {
 		m, message := liveMapper(), small()
 		m.Live = set
 		switch name {
@@ -236,7 +239,7 @@ func TestBehaviorThatIsNotLiveEndsItsFinding(t *testing.T) {
 			message.Transition.Profile = "q"
 		}
 		s := mapTransition(t, m, message)
-		if s.Finding.RecordState != defender.Archived || s.Raised || !strings.Contains(s.Finding.Description, "behavior was removed") || s.Order.Compare(live.Order) <= 0 {
+		if s.Finding.RecordState != asff.Archived || s.Raised || !strings.Contains(s.Finding.Description, "behavior was removed") || s.Order.Compare(live.Order) <= 0 {
 			t.Errorf("%s: %s, order %+v, %q", name, s.Finding.RecordState, s.Order, s.Finding.Description)
 		}
 		next := small()
@@ -245,14 +248,14 @@ func TestBehaviorThatIsNotLiveEndsItsFinding(t *testing.T) {
 			t.Errorf("%s: the next alarm would not reopen it", name)
 		}
 	}
-	if live.Finding.RecordState != defender.Active || live.Profile != "p" || live.Behavior != "b" {
+	if live.Finding.RecordState != asff.Active || live.Profile != "p" || live.Behavior != "b" {
 		t.Errorf("%s of %s/%s", live.Finding.RecordState, live.Profile, live.Behavior)
 	}
 }
 
 func TestRemovedIsToldEvenInAFullDescription(t *testing.T) {
-	f := mapping.Removed(defender.Finding{Description: strings.Repeat("ä", 1024), RecordState: defender.Active})
-	if n := len([]rune(f.Description)); n != 1024 || !strings.HasSuffix(f.Description, "is not known.") || f.RecordState != defender.Archived {
+	f := mapping.Removed(asff.Finding{Description: strings.Repeat("ä", 1024), RecordState: asff.Active})
+	if n := len([]rune(f.Description)); n != 1024 || !strings.HasSuffix(f.Description, "is not known.") || f.RecordState != asff.Archived {
 		t.Errorf("%d characters, %s", n, f.RecordState)
 	}
 }
@@ -274,7 +277,7 @@ func TestTransitionsThatCannotBeFindingsAreErrors(t *testing.T) {
 // What package transition reads, the mapper reads the same, without its sketches.
 func FuzzTransition(f *testing.F) {
 	f.Add(transitionBody(f, small()))
-	f.Add(transitionBody(f, inAlarm(defender.CustomNumberList("slots").In(1, 2.5), defender.Value{Numbers: []float64{1, 7}})))
+	f.Add(transitionBody(f, inAlarm(defender.CustomNumberList("slots").In(1, 2.5), iotapi.Value{Numbers: []float64{1, 7}})))
 	f.Add([]byte(`{"source":"behavior","clientId":"a","transition":{"behavior":{"name":"b","criteria":{"value":null}},"violationEventTime":1e300}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		s, err := liveMapper().Transition(body, mapping.Origin{Sent: sent})

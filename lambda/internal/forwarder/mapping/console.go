@@ -3,7 +3,7 @@ package mapping
 import (
 	"net/url"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
 // console is the AWS IoT console of the partition and Region.
@@ -49,8 +49,8 @@ const (
 	policiesURL    = "https://docs.aws.amazon.com/iot/latest/developerguide/iot-policies.html"
 )
 
-func remedy(text, link string) *defender.Remediation {
-	r := &defender.Remediation{}
+func remedy(text, link string) *asff.Remediation {
+	r := &asff.Remediation{}
 	r.Recommendation.Text, r.Recommendation.URL = text, link
 	return r
 }

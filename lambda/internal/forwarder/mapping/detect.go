@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -23,10 +25,10 @@ type violation struct {
 	Behavior    behavior       `json:"behavior"`
 	MetricValue map[string]any `json:"metricValue"`
 	// Sampled is told by the self-managed engine alone.
-	Sampled       *defender.Partial `json:"sampled"`
-	Additional    map[string]any    `json:"violationEventAdditionalInfo"`
-	Verification  string            `json:"verificationState"`
-	VerifyComment string            `json:"verificationStateDescription"`
+	Sampled       *iotapi.Partial `json:"sampled"`
+	Additional    map[string]any  `json:"violationEventAdditionalInfo"`
+	Verification  string          `json:"verificationState"`
+	VerifyComment string          `json:"verificationStateDescription"`
 	// EndReason and RenamedTo come from the self-managed engine alone.
 	EndReason string `json:"endReason"`
 	RenamedTo string `json:"renamedTo"`
@@ -129,14 +131,14 @@ func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 	if p.account != m.Account {
 		identity = append(identity, p.account)
 	}
-	f := m.finding(defender.FindingID(source, p.region, identity...), p.arn("securityprofile/"+v.Profile))
+	f := m.finding(asff.FindingID(source, p.region, identity...), p.arn("securityprofile/"+v.Profile))
 	f.RecordState = state
 	f.FindingProviderFields = unusual(m.Severities.Behaviors[v.Behavior.Name].Or(m.severity(source)))
 	v.tell(&f, "Registered thing "+v.ThingName, normal)
 	f.Remediation = remedy(violationRemedy, detectURL)
 	f.SourceURL = p.profileURL(v.Profile)
 	f.ProductFields = v.fields()
-	f.Resources = []defender.Resource{p.thing(v.ThingName)}
+	f.Resources = []asff.Resource{p.thing(v.ThingName)}
 	at := int64(v.EventTime)
 	if at == 0 {
 		at = o.Sent.UnixMilli()
@@ -151,7 +153,7 @@ func alarmTitle(who, kind, behavior string) string {
 }
 
 // tell writes title and description in the words of AWS's own findings.
-func (v violation) tell(f *defender.Finding, who, normal string) {
+func (v violation) tell(f *asff.Finding, who, normal string) {
 	kind := v.Behavior.Criteria.kind()
 	f.Title = alarmTitle(who, kind, v.Behavior.Name)
 	f.Description = fmt.Sprintf("%s violates %s behavior %s of security profile %s. Violation was triggered because the device did not conform to %s.",
@@ -163,15 +165,15 @@ func (v violation) tell(f *defender.Finding, who, normal string) {
 }
 
 // state also reports what no finding can do without.
-func (v violation) state() (defender.RecordState, error) {
+func (v violation) state() (asff.RecordState, error) {
 	if v.ThingName == "" || v.Profile == "" || v.Behavior.Name == "" {
 		return "", errors.New("alert lacks thingName, securityProfileName or behavior.name")
 	}
 	switch v.EventType {
 	case "in-alarm":
-		return defender.Active, nil
+		return asff.Active, nil
 	case "alarm-cleared", "alarm-invalidated":
-		return defender.Archived, nil
+		return asff.Archived, nil
 	}
 	return "", fmt.Errorf("violationEventType %q, want in-alarm, alarm-cleared or alarm-invalidated", v.EventType)
 }

@@ -5,20 +5,24 @@ import (
 	"strconv"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/deviceevent"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/internal/topicfilter"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
 // deviceEvent: who the device is comes from what AWS IoT authenticated. The topic and
 // everything in the payload are the sender's choice.
-func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
+func (m Mapper) deviceEvent(e iotrule.Envelope) (signal.Signal, error) {
 	const source = defender.DeviceEvents
-	event, err := defender.DecodeDeviceEvent(e.Payload)
+	event, err := deviceevent.Decode(e.Payload)
 	if err != nil {
 		return signal.Signal{}, err
 	}
 	p := m.here()
 	who, identity := sender(e)
-	f := m.finding(defender.FindingID(source, m.Region, append(identity, event.Type)...), ruleGenerator(source))
+	f := m.finding(asff.FindingID(source, m.Region, append(identity, event.Type)...), ruleGenerator(source))
 	f.FindingProviderFields = m.eventFields(event.Type, event.Severity)
 	f.Title = eventTitle(who, event.Type)
 	f.Description = event.Description
@@ -37,7 +41,7 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 	for key, value := range event.Details {
 		fields["Detail/"+key] = value
 	}
-	switch claim := defender.TopicClaim(m.EventTopic, e.Topic); {
+	switch claim := topicfilter.Claim(m.EventTopic, e.Topic); {
 	case claim == "" || claim == e.ClientID || claim == e.Thing:
 	case known(e.ClientID) == "":
 		f = f.Noted(fmt.Sprintf(" The topic names %s, which nothing proves: the sender has no client id.", claim))
@@ -53,13 +57,13 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 	other.set("ClientId", known(e.ClientID))
 	other.set("Principal", e.Principal)
 	other.set("SourceIp", e.SourceIP)
-	f.Resources = []defender.Resource{p.client(identity[len(identity)-1], other)}
-	if event.State == defender.EventCleared {
-		f.RecordState = defender.Archived
+	f.Resources = []asff.Resource{p.client(identity[len(identity)-1], other)}
+	if event.State == deviceevent.Cleared {
+		f.RecordState = asff.Archived
 	}
 	s := signal.New(source, f, e.Time, signal.Order{Time: e.Time}, substance(event)...)
 	set, listed := m.Severities.Events[event.Type]
-	s.Inherits = event.State == defender.EventCleared && event.Severity == "" && set == defender.SeverityDefault
+	s.Inherits = event.State == deviceevent.Cleared && event.Severity == "" && set == defender.SeverityDefault
 	switch {
 	case listed:
 		return s, nil // there are no more than the deployment lists
@@ -68,7 +72,7 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 	default:
 		s.Bound = &signal.Bound{
 			Group: groupOf(source, m.senderGroup(e)...),
-			Over:  m.otherEvents(e, event, fmt.Sprintf(" reports more than %d types of events.", defender.MaxEventTypes)),
+			Over:  m.otherEvents(e, event, fmt.Sprintf(" reports more than %d types of events.", deviceevent.MaxTypes)),
 		}
 	}
 	return s, nil
@@ -76,7 +80,7 @@ func (m Mapper) deviceEvent(e defender.Envelope) (signal.Signal, error) {
 
 // senderGroup is who shares the limit of types. A topic is the sender's choice: all senders
 // that nothing else identifies share one.
-func (m Mapper) senderGroup(e defender.Envelope) []string {
+func (m Mapper) senderGroup(e iotrule.Envelope) []string {
 	if _, identity := sender(e); identity[0] != "topic" {
 		return identity
 	}
@@ -85,8 +89,8 @@ func (m Mapper) senderGroup(e defender.Envelope) []string {
 
 // otherEvents is the finding that a sender's events share that are not findings of their own;
 // nil for an event that says that one is over, which says nothing about the others.
-func (m Mapper) otherEvents(e defender.Envelope, event defender.DeviceEvent, what string) *signal.Signal {
-	if event.State == defender.EventCleared {
+func (m Mapper) otherEvents(e iotrule.Envelope, event deviceevent.Event, what string) *signal.Signal {
+	if event.State == deviceevent.Cleared {
 		return nil
 	}
 	const source = defender.DeviceEvents
@@ -108,13 +112,13 @@ func (m Mapper) otherEvents(e defender.Envelope, event defender.DeviceEvent, wha
 	other := pairs{}
 	other.set("ClientId", known(e.ClientID))
 	other.set("Principal", e.Principal)
-	f.Resources = []defender.Resource{m.here().client(identity[len(identity)-1], other)}
+	f.Resources = []asff.Resource{m.here().client(identity[len(identity)-1], other)}
 	return m.over(source, f, e.Time)
 }
 
 // eventFields have the severity that the deployment lists for the type, else the one that the
 // device named, else that of the source.
-func (m Mapper) eventFields(kind, named string) defender.FindingProviderFields {
+func (m Mapper) eventFields(kind, named string) asff.FindingProviderFields {
 	own, _ := defender.ParseSeverity(named) // one that is not named counts as none
 	fields := unusual(m.Severities.Events[kind].Or(own).Or(m.severity(defender.DeviceEvents)))
 	fields.Severity.Original = named
@@ -123,14 +127,14 @@ func (m Mapper) eventFields(kind, named string) defender.FindingProviderFields {
 
 func eventTitle(who, kind string) string { return who + " reports " + kind + "." }
 
-func eventRemedy() *defender.Remediation {
+func eventRemedy() *asff.Remediation {
 	return remedy("Look at the device and at what it reports. If the report is right and the device can no longer be trusted, deactivate its certificate.", policiesURL)
 }
 
 // sender is who sent the message, for people and for the finding's id: the thing of which it
 // is a further connection; the client id; the principal for what was not published by MQTT;
 // the topic where none is known.
-func sender(e defender.Envelope) (who string, identity []string) {
+func sender(e iotrule.Envelope) (who string, identity []string) {
 	switch {
 	case e.Thing != "":
 		return "Device " + e.Thing, []string{e.Thing}
@@ -144,7 +148,7 @@ func sender(e defender.Envelope) (who string, identity []string) {
 
 // known is "" for what IoT SQL says where there is no MQTT client.
 func known(clientID string) string {
-	if clientID == defender.NotMQTT {
+	if clientID == iotrule.NotMQTT {
 		return ""
 	}
 	return clientID
@@ -155,7 +159,7 @@ func known(clientID string) string {
 // policy names, whatever the rule's FROM, and on a topic of the client's choice. clientid()
 // is "n/a" for what AWS publishes, or perhaps the client's own (unverified); a client that
 // publishes over HTTPS, or whose id is "n/a", is not told from AWS.
-func publisher(e defender.Envelope, about string) string {
+func publisher(e iotrule.Envelope, about string) string {
 	if e.ClientID == about {
 		return ""
 	}
@@ -164,19 +168,19 @@ func publisher(e defender.Envelope, about string) string {
 
 // notAWS marks a finding of what a client published as if it were AWS IoT, and keeps it
 // apart from AWS's own by its id.
-func (m Mapper) notAWS(f defender.Finding, source defender.Source, e defender.Envelope, identity ...string) defender.Finding {
+func (m Mapper) notAWS(f asff.Finding, source defender.Source, e iotrule.Envelope, identity ...string) asff.Finding {
 	by := publisher(e, identity[0])
 	if by == "" {
 		return f
 	}
-	f.ID = defender.FindingID(source, m.Region, append(identity, by)...)
+	f.ID = asff.FindingID(source, m.Region, append(identity, by)...)
 	f.ProductFields["PublishedBy"] = by
 	return f.Noted(" Client " + by + " published this, as AWS IoT alone should: it may be false.")
 }
 
 // groupOf names a group of findings of a source that share a limit.
 func groupOf(source defender.Source, parts ...string) string {
-	return defender.FindingID(source, "", parts...)
+	return asff.FindingID(source, "", parts...)
 }
 
 // sharedField marks a finding that a group's signals share.
@@ -184,15 +188,15 @@ const sharedField = "SharedFinding"
 
 // shared is the frame of the finding that a group's signals share beyond its limit. No part of
 // an id has a #, so that it is no other finding's.
-func (m Mapper) shared(source defender.Source, group []string) defender.Finding {
-	f := m.finding(defender.FindingID(source, m.Region, group...)+"#more", ruleGenerator(source))
+func (m Mapper) shared(source defender.Source, group []string) asff.Finding {
+	f := m.finding(asff.FindingID(source, m.Region, group...)+"#more", ruleGenerator(source))
 	f.FindingProviderFields = unusual(m.severity(source))
 	f.SourceURL = m.here().deviceURL("")
 	return f
 }
 
 // over is the signal of a finding that many share: no event ends it.
-func (m Mapper) over(source defender.Source, f defender.Finding, at int64) *signal.Signal {
+func (m Mapper) over(source defender.Source, f asff.Finding, at int64) *signal.Signal {
 	f.ProductFields[sharedField] = "true"
 	s := signal.New(source, f, at, signal.Order{Time: at})
 	s.Quiet = true
@@ -203,17 +207,17 @@ func (m Mapper) over(source defender.Source, f defender.Finding, at int64) *sign
 // clients and things that it invents.
 func (m Mapper) forged(s signal.Signal, source defender.Source, by string, at int64) signal.Signal {
 	f := m.shared(source, []string{"publisher", by})
-	f.Title = fmt.Sprintf("Client %s publishes more than %d different events as if it were AWS IoT.", by, defender.MaxEventTypes)
+	f.Title = fmt.Sprintf("Client %s publishes more than %d different events as if it were AWS IoT.", by, deviceevent.MaxTypes)
 	f.Description = f.Title + " They may be false. Those that have no finding of their own share this one. It ends when no more come for the quiet time."
 	f.Remediation = remedy("No policy of a device should allow $aws/rules/*. Remove that from the client's policy, and look at the client: it may be taken over.", policiesURL)
 	f.ProductFields = map[string]string{"PublishedBy": by}
-	f.Resources = []defender.Resource{m.here().client(by, pairs{"ClientId": by})}
+	f.Resources = []asff.Resource{m.here().client(by, pairs{"ClientId": by})}
 	s.Bound = &signal.Bound{Group: groupOf(source, "publisher", by), Over: m.over(source, f, at)}
 	return s
 }
 
 // substance of an event: what the device says, without its clock.
-func substance(e defender.DeviceEvent) []string {
+func substance(e deviceevent.Event) []string {
 	all := []string{e.Description}
 	for _, key := range sortedKeys(e.Details) {
 		all = append(all, key, e.Details[key])

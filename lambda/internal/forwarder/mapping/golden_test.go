@@ -20,6 +20,8 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
@@ -62,7 +64,7 @@ func envelope(t testing.TB, source defender.Source, topic string, payload []byte
 
 // rule maps a message of a rule or of its error action.
 func rule(m mapping.Mapper, body []byte) (signal.Signal, error) {
-	source, e, err := defender.DecodeEnvelope(body)
+	source, e, err := iotrule.Decode(body)
 	if err != nil {
 		return signal.Signal{}, err
 	}
@@ -111,7 +113,7 @@ func recorded(t testing.TB) map[string][]signal.Signal {
 	device := map[string]any{"clientId": "pump-7", "principal": strings.Repeat("ab12", 16), "sourceIp": "198.51.100.7"}
 	all["device-event"] = must(rule(m, envelope(t, defender.DeviceEvents, "defenderhub/events/pump-7", tamper, device)))
 	all["device-event-mismatch"] = must(rule(m, envelope(t, defender.DeviceEvents, "defenderhub/events/pump-8", tamper, device)))
-	joined := defender.Envelope{Topic: "defenderhub/events/pump-7#2", Time: sent.UnixMilli() - 2000, Payload: tamper, ClientID: "pump-7#2", Principal: strings.Repeat("ab12", 16), Thing: "pump-7"}
+	joined := iotrule.Envelope{Topic: "defenderhub/events/pump-7#2", Time: sent.UnixMilli() - 2000, Payload: tamper, ClientID: "pump-7#2", Principal: strings.Repeat("ab12", 16), Thing: "pump-7"}
 	all["device-event-joined"] = must(m.Rule(defender.DeviceEvents, joined, sent))
 	all["device-event-cleared"] = must(rule(m, envelope(t, defender.DeviceEvents, "defenderhub/events/pump-7", []byte(`{"type":"tamper","state":"cleared"}`), device)))
 	failed := bytes.Replace(sample(t, "rule-error-action"), []byte(`"ewogICJtZXNzYWdlIjogIkhlbGxvIHZyb20gQVdTIElvVCBjb25zb2xlIgp9"`), []byte(`"`+base64.StdEncoding.EncodeToString(tamper)+`"`), 1)
@@ -153,9 +155,9 @@ func toCBOR(t testing.TB, text []byte) []byte {
 
 // golden is a signal as testdata/findings shows it.
 type golden struct {
-	Time    defender.Timestamp
+	Time    asff.Timestamp
 	Order   signal.Order
-	Finding defender.Finding
+	Finding asff.Finding
 }
 
 func TestRecordedPayloadsBecomeTheseFindings(t *testing.T) {
@@ -164,9 +166,9 @@ func TestRecordedPayloadsBecomeTheseFindings(t *testing.T) {
 		var list []golden
 		for _, s := range signals {
 			f := s.Finding
-			f.CreatedAt, f.UpdatedAt = defender.Milliseconds(s.Time), defender.Milliseconds(s.Time)
+			f.CreatedAt, f.UpdatedAt = asff.Milliseconds(s.Time), asff.Milliseconds(s.Time)
 			s.Order.Tie = ""
-			list = append(list, golden{defender.Milliseconds(s.Time), s.Order, f})
+			list = append(list, golden{asff.Milliseconds(s.Time), s.Order, f})
 		}
 		var text bytes.Buffer
 		encoder := json.NewEncoder(&text)
@@ -224,8 +226,8 @@ func taken(t testing.TB, name string, s signal.Signal) {
 		t.Fatal(err)
 	}
 	f := s.Finding
-	f.CreatedAt, f.UpdatedAt = defender.Milliseconds(max(s.Time, 0)), defender.Milliseconds(max(s.Time, 0))
-	body, err := json.Marshal(map[string]any{"Findings": []defender.Finding{f}})
+	f.CreatedAt, f.UpdatedAt = asff.Milliseconds(max(s.Time, 0)), asff.Milliseconds(max(s.Time, 0))
+	body, err := json.Marshal(map[string]any{"Findings": []asff.Finding{f}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,9 @@ import (
 	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/deviceevent"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -37,7 +40,7 @@ var disconnectRemedies = map[string]string{
 // duplicateCauses are the two causes of DUPLICATE_CLIENTID, which the event does not tell apart.
 const duplicateCauses = " Another connection took its client ID. Either two devices use one client ID, as with cloned credentials, or one device reconnected over a flapping network before AWS IoT saw that its old connection was gone."
 
-func (m Mapper) disconnect(e defender.Envelope) (signal.Signal, error) {
+func (m Mapper) disconnect(e iotrule.Envelope) (signal.Signal, error) {
 	l, err := decodeLifecycle(defender.SecurityDisconnects, e)
 	if err != nil {
 		return signal.Signal{}, err
@@ -62,7 +65,7 @@ func (m Mapper) disconnect(e defender.Envelope) (signal.Signal, error) {
 	return s, nil
 }
 
-func (m Mapper) refusedConnection(e defender.Envelope) (signal.Signal, error) {
+func (m Mapper) refusedConnection(e iotrule.Envelope) (signal.Signal, error) {
 	l, err := decodeLifecycle(defender.RefusedConnections, e)
 	if err != nil {
 		return signal.Signal{}, err
@@ -87,7 +90,7 @@ func (m Mapper) refusedConnection(e defender.Envelope) (signal.Signal, error) {
 
 // inventedClients limits the client IDs with which one certificate is refused: a client that
 // is refused chooses its ID. Refusals without a principal share one limit.
-func (m Mapper) inventedClients(e defender.Envelope, l lifecycleEvent) *signal.Bound {
+func (m Mapper) inventedClients(e iotrule.Envelope, l lifecycleEvent) *signal.Bound {
 	const source = defender.RefusedConnections
 	principal := l.PrincipalIdentifier
 	group := []string{"principal", principal}
@@ -96,7 +99,7 @@ func (m Mapper) inventedClients(e defender.Envelope, l lifecycleEvent) *signal.B
 		who = "A client without a principal"
 	}
 	f := m.shared(source, group)
-	f.Title = fmt.Sprintf("%s was refused connections with more than %d client IDs.", who, defender.MaxEventTypes)
+	f.Title = fmt.Sprintf("%s was refused connections with more than %d client IDs.", who, deviceevent.MaxTypes)
 	f.Description = f.Title + " Those that have no finding of their own share this one; the last was " + l.ClientID + ". It ends when no more come for the quiet time."
 	f.Remediation = remedy("Whoever holds this certificate tries one client ID after the other. If it is one device's, deactivate it. If many devices share it, as for provisioning, check its policy.", policiesURL)
 	fields := pairs{"ClientId": l.ClientID}
@@ -109,7 +112,7 @@ func (m Mapper) inventedClients(e defender.Envelope, l lifecycleEvent) *signal.B
 	if id == "" {
 		id = "unknown principal"
 	}
-	f.Resources = []defender.Resource{m.here().client(id, other)}
+	f.Resources = []asff.Resource{m.here().client(id, other)}
 	return &signal.Bound{Group: groupOf(source, group...), Over: m.over(source, f, e.Time)}
 }
 
@@ -120,7 +123,7 @@ func (m Mapper) disconnectSeverity(reason string) defender.Severity {
 
 func disconnectTitle(who, reason string) string { return who + " was disconnected: " + reason + "." }
 
-func disconnectRemedy(reason string) *defender.Remediation {
+func disconnectRemedy(reason string) *asff.Remediation {
 	text := disconnectRemedies[reason]
 	if text == "" {
 		text = "Check the client's certificate, policies and firmware."
@@ -132,11 +135,11 @@ func refusedTitle(who, reason string) string {
 	return who + " was refused a connection: " + reason + "."
 }
 
-func refusedRemedy() *defender.Remediation {
+func refusedRemedy() *asff.Remediation {
 	return remedy("If the device is yours, allow iot:Connect for its client id and iot:Publish for its last-will topic in the policy of its certificate. If it is not, deactivate the certificate.", policiesURL)
 }
 
-func decodeLifecycle(source defender.Source, e defender.Envelope) (lifecycleEvent, error) {
+func decodeLifecycle(source defender.Source, e iotrule.Envelope) (lifecycleEvent, error) {
 	var l lifecycleEvent
 	if err := json.Unmarshal(e.Payload, &l); err != nil {
 		return l, fmt.Errorf("lifecycle event is not the JSON that AWS IoT publishes: %w", err)
@@ -155,7 +158,7 @@ func decodeLifecycle(source defender.Source, e defender.Envelope) (lifecycleEven
 
 // topicClient is the client id at the end of a lifecycle event's topic, "" for other topics.
 func topicClient(source defender.Source, topic string) string {
-	client, ok := strings.CutPrefix(topic, strings.TrimSuffix(source.Info().TopicFilter, "#"))
+	client, ok := strings.CutPrefix(topic, strings.TrimSuffix(iotrule.Of(source).TopicFilter, "#"))
 	if !ok {
 		return ""
 	}
@@ -163,9 +166,9 @@ func topicClient(source defender.Source, topic string) string {
 }
 
 // connection is the part that findings about a connection share.
-func (m Mapper) connection(source defender.Source, e defender.Envelope, l lifecycleEvent, reason string) defender.Finding {
+func (m Mapper) connection(source defender.Source, e iotrule.Envelope, l lifecycleEvent, reason string) asff.Finding {
 	p := m.here()
-	f := m.finding(defender.FindingID(source, m.Region, l.ClientID, reason), ruleGenerator(source))
+	f := m.finding(asff.FindingID(source, m.Region, l.ClientID, reason), ruleGenerator(source))
 	f.FindingProviderFields = unusual(m.severity(source))
 	f.SourceURL = p.deviceURL(l.ThingName)
 	fields := pairs{"ClientId": l.ClientID}
@@ -193,7 +196,7 @@ func (m Mapper) connection(source defender.Source, e defender.Envelope, l lifecy
 }
 
 // signal orders by session and version number where there are any.
-func (l lifecycleEvent) signal(source defender.Source, e defender.Envelope, f defender.Finding) signal.Signal {
+func (l lifecycleEvent) signal(source defender.Source, e iotrule.Envelope, f asff.Finding) signal.Signal {
 	order := signal.Order{Time: e.Time}
 	if l.Timestamp > 0 {
 		order.Time = int64(l.Timestamp)
@@ -234,17 +237,17 @@ func (l lifecycleEvent) details() string {
 }
 
 // envelopeFields are the product fields that every message of a rule gives.
-func envelopeFields(fields pairs, e defender.Envelope) {
+func envelopeFields(fields pairs, e iotrule.Envelope) {
 	fields.set("Topic", e.Topic)
 	fields.set("RuleError", e.RuleError)
 }
 
 // errorActionNote says what a rule's error action loses.
-func errorActionNote(source defender.Source, e defender.Envelope) string {
+func errorActionNote(source defender.Source, e iotrule.Envelope) string {
 	switch {
 	case e.RuleError == "":
 		return ""
-	case source.Info().FromDevice:
+	case iotrule.Of(source).FromDevice:
 		return " The rule's action failed and its error action delivered this: principal, source address and time are lost, the time shown is that of the queue."
 	}
 	return " The rule's action failed and its error action delivered this: the time at which the rule saw it is lost."

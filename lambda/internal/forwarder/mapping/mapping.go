@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -22,9 +25,9 @@ type Mapper struct {
 	// EventTopic is the topic filter of device events.
 	EventTopic string
 	// Severities are those that the deployment changes.
-	Severities defender.Severities
+	Severities contract.Severities
 	// Live are the behaviors that the self-managed engine judges.
-	Live defender.LiveBehaviors
+	Live contract.LiveBehaviors
 }
 
 // Origin is where a message of a source comes from. Account and Region may differ from
@@ -37,7 +40,7 @@ type Origin struct {
 
 // Rule makes the signal of a message that an IoT rule wrote. An error means that no
 // repetition will make a finding of it.
-func (m Mapper) Rule(source defender.Source, e defender.Envelope, sent time.Time) (signal.Signal, error) {
+func (m Mapper) Rule(source defender.Source, e iotrule.Envelope, sent time.Time) (signal.Signal, error) {
 	if e.Time <= 0 {
 		e.Time = sent.UnixMilli()
 	}
@@ -45,7 +48,7 @@ func (m Mapper) Rule(source defender.Source, e defender.Envelope, sent time.Time
 	return s.NotAfter(sent), err
 }
 
-func (m Mapper) rule(source defender.Source, e defender.Envelope) (signal.Signal, error) {
+func (m Mapper) rule(source defender.Source, e iotrule.Envelope) (signal.Signal, error) {
 	switch source {
 	case defender.RejectedReports:
 		return m.rejectedReport(e)
@@ -60,25 +63,25 @@ func (m Mapper) rule(source defender.Source, e defender.Envelope) (signal.Signal
 }
 
 // finding is the frame that all findings share.
-func (m Mapper) finding(id, generator string) defender.Finding {
-	return defender.Finding{
+func (m Mapper) finding(id, generator string) asff.Finding {
+	return asff.Finding{
 		ID:           id,
-		ProductARN:   defender.DefaultProductARN(m.Partition, m.Region, m.Account),
+		ProductARN:   asff.DefaultProductARN(m.Partition, m.Region, m.Account),
 		GeneratorID:  generator,
 		AWSAccountID: m.Account,
-		RecordState:  defender.Active,
+		RecordState:  asff.Active,
 	}
 }
 
 // severity of a source's findings.
 func (m Mapper) severity(source defender.Source) defender.Severity {
-	return m.Severities.Sources[source].Or(source.Info().Severity)
+	return m.Severities.Sources[source].Or(source.Severity())
 }
 
-func unusual(severity defender.Severity) defender.FindingProviderFields {
-	return defender.FindingProviderFields{
-		Severity: defender.FindingSeverity{Label: severity.String()},
-		Types:    []string{defender.TypeUnusualBehaviors},
+func unusual(severity defender.Severity) asff.FindingProviderFields {
+	return asff.FindingProviderFields{
+		Severity: asff.FindingSeverity{Label: severity.String()},
+		Types:    []string{asff.TypeUnusualBehaviors},
 	}
 }
 
@@ -110,10 +113,10 @@ func (m Mapper) at(o Origin) place {
 	return p
 }
 
-func (p place) resource(kind, id string, other map[string]string) defender.Resource {
-	r := defender.Resource{Type: kind, ID: id, Partition: p.partition, Region: p.region}
+func (p place) resource(kind, id string, other map[string]string) asff.Resource {
+	r := asff.Resource{Type: kind, ID: id, Partition: p.partition, Region: p.region}
 	if len(other) > 0 {
-		r.Details = &defender.ResourceDetails{Other: other}
+		r.Details = &asff.ResourceDetails{Other: other}
 	}
 	return r
 }
@@ -122,7 +125,7 @@ func (p place) resource(kind, id string, other map[string]string) defender.Resou
 const thingType = "AwsIotRegisteredThing"
 
 // thing is the resource of a thing, as AWS's own findings show it.
-func (p place) thing(name string) defender.Resource {
+func (p place) thing(name string) asff.Resource {
 	return p.resource(thingType, name, map[string]string{
 		"SourceUrl": p.thingURL(name),
 		"ThingArn":  p.arn("thing/" + name),
@@ -131,7 +134,7 @@ func (p place) thing(name string) defender.Resource {
 
 // client is the resource of a client that is not known to be a thing. AWS names no
 // ASFF type for it.
-func (p place) client(id string, other map[string]string) defender.Resource {
+func (p place) client(id string, other map[string]string) asff.Resource {
 	return p.resource("Other", id, other)
 }
 

@@ -12,16 +12,20 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/internal/topicfilter"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
 func TestEndsArchive(t *testing.T) {
 	all := recorded(t)
-	for name, want := range map[string]defender.RecordState{
-		"detect": defender.Active, "detect-cleared": defender.Archived, "detect-invalidated": defender.Archived,
-		"device-event": defender.Active, "device-event-cleared": defender.Archived,
-		"check-summary": defender.Active, "check-summary-canceled": defender.Archived,
+	for name, want := range map[string]asff.RecordState{
+		"detect": asff.Active, "detect-cleared": asff.Archived, "detect-invalidated": asff.Archived,
+		"device-event": asff.Active, "device-event-cleared": asff.Archived,
+		"check-summary": asff.Active, "check-summary-canceled": asff.Archived,
 	} {
 		if got := all[name][0].Finding.RecordState; got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
@@ -139,7 +143,7 @@ func TestConsoleLinksStayInTheirPartition(t *testing.T) {
 
 func TestSeveritiesOfTheDeploymentWin(t *testing.T) {
 	m := mapper("us-east-1")
-	m.Severities = defender.Severities{
+	m.Severities = contract.Severities{
 		Sources:   map[defender.Source]defender.Severity{defender.DetectNotifications: defender.Low, defender.DeviceEvents: defender.High, defender.AuditNotifications: defender.Informational},
 		Behaviors: map[string]defender.Severity{"MessagesPub": defender.Critical},
 	}
@@ -225,7 +229,7 @@ func TestEveryKindOfResourceHasItsOwnFinding(t *testing.T) {
 }
 
 func FuzzRule(f *testing.F) {
-	for _, source := range defender.RuleSources() {
+	for _, source := range iotrule.Sources() {
 		f.Add(source.String(), "$aws/things/t/defender/metrics/cbor/rejected", sample(f, "report-rejected"), "c", "p")
 		f.Add(source.String(), "$aws/events/presence/disconnected/c", sample(f, "lifecycle-disconnected"), "c", "")
 		f.Add(source.String(), "defenderhub/events/c", []byte(`{"type":"tamper","details":{"a":"b"}}`), "", "")
@@ -285,7 +289,7 @@ func FuzzAuditFinding(f *testing.F) {
 // clears must not end what another raised.
 func TestAlertsOfTwoAccountsAreTwoFindings(t *testing.T) {
 	m := mapper("us-east-1")
-	alert := func(account, region string) defender.Finding {
+	alert := func(account, region string) asff.Finding {
 		s, err := m.Detect(sample(t, "sns-detect"), mapping.Origin{Account: account, Region: region, Sent: sent})
 		if err != nil {
 			t.Fatal(err)
@@ -314,7 +318,7 @@ func TestClientIDsWithSlashesAreSeen(t *testing.T) {
 		defender.SecurityDisconnects: "$aws/events/presence/disconnected/", defender.RefusedConnections: "$aws/events/presence/connect_failed/",
 	} {
 		for _, client := range []string{"pump-7", "site/pump-7", "/", "a//b"} {
-			if filter := source.Info().TopicFilter; !defender.TopicMatches(filter, topic+client) {
+			if filter := iotrule.Of(source).TopicFilter; !topicfilter.Matches(filter, topic+client) {
 				t.Errorf("%s does not see %s%s", filter, topic, client)
 			}
 			payload, err := json.Marshal(map[string]string{"clientId": client, "disconnectReason": "AUTH_ERROR"})
@@ -344,17 +348,17 @@ func TestEventsThatAClientPublishedAreNotTakenForAWSs(t *testing.T) {
 		defender.RefusedConnections:  {"$aws/events/presence/connect_failed/victim", `{"clientId":"victim","connectFailureReason":"AUTHORIZATION_FAILED"}`},
 		defender.RejectedReports:     {"$aws/things/victim/defender/metrics/json/rejected", `{"thingName":"victim","statusDetails":{"ErrorCode":"InvalidPayload"}}`},
 	} {
-		of := func(body []byte) defender.Finding {
+		of := func(body []byte) asff.Finding {
 			s, err := rule(m, body)
 			if err != nil {
 				t.Fatalf("%s: %v", source, err)
 			}
 			return s.Finding
 		}
-		by := func(client string) defender.Finding {
+		by := func(client string) asff.Finding {
 			return of(envelope(t, source, c.topic, []byte(c.payload), map[string]any{"clientId": client}))
 		}
-		saved := func(client string) defender.Finding {
+		saved := func(client string) asff.Finding {
 			body, err := json.Marshal(map[string]any{"ruleName": "r", "topic": c.topic, "clientId": client, "base64OriginalPayload": []byte(c.payload)})
 			if err != nil {
 				t.Fatal(err)
@@ -362,17 +366,17 @@ func TestEventsThatAClientPublishedAreNotTakenForAWSs(t *testing.T) {
 			return of(body)
 		}
 		aws := of(envelope(t, source, c.topic, []byte(c.payload), nil))
-		for name, f := range map[string]defender.Finding{"AWS": by("n/a"), "the client itself": by("victim"), "AWS, by an error action": saved("n/a")} {
+		for name, f := range map[string]asff.Finding{"AWS": by("n/a"), "the client itself": by("victim"), "AWS, by an error action": saved("n/a")} {
 			if f.ID != aws.ID || f.ProductFields["PublishedBy"] != "" {
 				t.Errorf("%s, published by %s: %s, %v", source, name, f.ID, f.ProductFields)
 			}
 		}
-		for name, f := range map[string]defender.Finding{"directly": by("attacker"), "by an error action": saved("attacker")} {
+		for name, f := range map[string]asff.Finding{"directly": by("attacker"), "by an error action": saved("attacker")} {
 			if f.ID == aws.ID || f.ProductFields["PublishedBy"] != "attacker" || !strings.Contains(f.Description, "attacker published this") {
 				t.Errorf("%s, %s: %s, %v, %q", source, name, f.ID, f.ProductFields, f.Description)
 			}
 		}
-		if sql := source.SQL(""); !strings.Contains(sql, "clientid() AS clientId") {
+		if sql := iotrule.SQL(source, ""); !strings.Contains(sql, "clientid() AS clientId") {
 			t.Errorf("%s does not ask who published: %s", source, sql)
 		}
 	}
@@ -384,7 +388,7 @@ func TestClientThatPublishesAnEventCannotNameAnotherThing(t *testing.T) {
 		defender.SecurityDisconnects: `{"clientId":"attacker","thingName":"victim","disconnectReason":"AUTH_ERROR"}`,
 		defender.RefusedConnections:  `{"clientId":"attacker","thingName":"victim"}`,
 	} {
-		f := func(client string) defender.Finding {
+		f := func(client string) asff.Finding {
 			s, err := rule(mapper("us-east-1"), envelope(t, source, "$aws/events/presence/x/attacker", []byte(payload), map[string]any{"clientId": client}))
 			if err != nil {
 				t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 )
 
@@ -18,13 +18,13 @@ type native struct {
 	Title, Description, SourceUrl string
 	Types                         []string
 	ProductFields                 map[string]string
-	Resources                     []defender.Resource
-	FindingProviderFields         defender.FindingProviderFields
+	Resources                     []asff.Resource
+	FindingProviderFields         asff.FindingProviderFields
 }
 
 // compare demands that ours shows what AWS's own finding shows. Product fields of ours
 // may be more.
-func compare(t *testing.T, sampleName string, ours defender.Finding, except ...string) {
+func compare(t *testing.T, sampleName string, ours asff.Finding, except ...string) {
 	t.Helper()
 	var want native
 	if err := json.Unmarshal(sample(t, sampleName), &want); err != nil {
@@ -93,7 +93,7 @@ func TestDetectFindingsLookLikeNativeOnes(t *testing.T) {
 }
 
 func TestDetectIdsAreThoseOfTheSample(t *testing.T) {
-	var request struct{ Findings []defender.Finding }
+	var request struct{ Findings []asff.Finding }
 	if err := json.Unmarshal(sample(t, "batch-import-findings-request"), &request); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,9 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/internal/topicfilter"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -64,9 +67,9 @@ func decodeRejection(topic string, payload []byte) (rejection, error) {
 
 // rejectedReport also takes an answer that cannot be read: that a report was refused,
 // and whose, stands in the topic, which is AWS's own.
-func (m Mapper) rejectedReport(e defender.Envelope) (signal.Signal, error) {
+func (m Mapper) rejectedReport(e iotrule.Envelope) (signal.Signal, error) {
 	const source = defender.RejectedReports
-	claim := defender.TopicClaim(source.Info().TopicFilter, e.Topic)
+	claim := topicfilter.Claim(iotrule.Of(source).TopicFilter, e.Topic)
 	r, unreadable := decodeRejection(e.Topic, e.Payload)
 	if unreadable != nil {
 		r = rejection{}
@@ -83,7 +86,7 @@ func (m Mapper) rejectedReport(e defender.Envelope) (signal.Signal, error) {
 		code = "Unknown"
 	}
 	p := m.here()
-	f := m.finding(defender.FindingID(source, m.Region, thing, code), ruleGenerator(source))
+	f := m.finding(asff.FindingID(source, m.Region, thing, code), ruleGenerator(source))
 	f.FindingProviderFields = unusual(m.severity(source))
 	f.Title = rejectedTitle(thing, code)
 	f.Description = "AWS IoT Device Defender refused a device-side metrics report for thing " + thing + " with " + code + "."
@@ -106,7 +109,7 @@ func (m Mapper) rejectedReport(e defender.Envelope) (signal.Signal, error) {
 	}
 	f.ProductFields = fields
 	f = m.notAWS(f, source, e, thing, code)
-	f.Resources = []defender.Resource{p.thing(thing)}
+	f.Resources = []asff.Resource{p.thing(thing)}
 	order := signal.Order{Time: e.Time}
 	if r.Timestamp > 0 {
 		order.Time = int64(r.Timestamp)
@@ -118,7 +121,7 @@ func rejectedTitle(thing, code string) string {
 	return "Device Defender rejected a metrics report of " + thing + ": " + code + "."
 }
 
-func rejectedRemedy() *defender.Remediation {
+func rejectedRemedy() *asff.Remediation {
 	return remedy("Compare the device's report with the documented format (custom metrics are arrays with one object, report ids rise, reports are at least 5 minutes apart). Reports that were fine before and are refused now can mean tampered firmware.", deviceURL)
 }
 

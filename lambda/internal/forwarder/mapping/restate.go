@@ -2,6 +2,8 @@ package mapping
 
 import (
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // Restate returns an active finding with the severity, types, title and remedy that this
@@ -9,7 +11,7 @@ import (
 // fields and resources, which Restate keeps, as all else. profile and behavior are those of a
 // finding of the self-managed engine. Whoever changes what a source's findings look like
 // changes it here as well: for every finding that is just made, Restate changes nothing.
-func (m Mapper) Restate(source defender.Source, profile, behavior string, f defender.Finding) defender.Finding {
+func (m Mapper) Restate(source defender.Source, profile, behavior string, f asff.Finding) asff.Finding {
 	fields, related := f.ProductFields, f.FindingProviderFields.RelatedFindings
 	provider := &f.FindingProviderFields
 	if fields[sharedField] != "" {
@@ -29,7 +31,7 @@ func (m Mapper) Restate(source defender.Source, profile, behavior string, f defe
 		title, f.Remediation = refusedTitle(connected(fields), fields["ConnectFailureReason"]), refusedRemedy()
 		*provider = unusual(m.severity(source))
 	case defender.DeviceEvents:
-		who, _ := sender(defender.Envelope{Thing: fields["ThingName"], ClientID: fields["ClientId"], Principal: fields["Principal"], Topic: fields["Topic"]})
+		who, _ := sender(iotrule.Envelope{Thing: fields["ThingName"], ClientID: fields["ClientId"], Principal: fields["Principal"], Topic: fields["Topic"]})
 		title, f.Remediation = eventTitle(who, fields["EventType"]), eventRemedy()
 		*provider = m.eventFields(fields["EventType"], provider.Severity.Original)
 	case defender.AuditNotifications:
@@ -65,7 +67,7 @@ func connected(fields map[string]string) string {
 
 // shown is the device as the title of a finding of the self-managed engine names it, by its
 // resource.
-func shown(f defender.Finding) string {
+func shown(f asff.Finding) string {
 	t := transition{}
 	if len(f.Resources) > 0 {
 		r := f.Resources[0]

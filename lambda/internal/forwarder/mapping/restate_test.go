@@ -5,6 +5,9 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 )
 
@@ -14,7 +17,7 @@ func TestRestatedFindingIsAsNew(t *testing.T) {
 	m, sources := wholeEngine(), map[defender.Source]bool{}
 	for name, signals := range recorded(t) {
 		for _, s := range signals {
-			if s.Finding.RecordState != defender.Active {
+			if s.Finding.RecordState != asff.Active {
 				continue
 			}
 			sources[s.Source] = true
@@ -40,7 +43,7 @@ func TestRestatedFindingIsAsNew(t *testing.T) {
 // The finding of a further connection is the thing's, also where it is restated.
 func TestEventOfAFurtherConnectionIsTheThings(t *testing.T) {
 	m := mapper("us-east-1")
-	e := defender.Envelope{Topic: "defenderhub/events/pump-7", Time: 1, ClientID: "pump-7#2", Principal: "p", Payload: []byte(`{"type":"tamper"}`)}
+	e := iotrule.Envelope{Topic: "defenderhub/events/pump-7", Time: 1, ClientID: "pump-7#2", Principal: "p", Payload: []byte(`{"type":"tamper"}`)}
 	apart, err := m.Rule(defender.DeviceEvents, e, sent)
 	if err != nil || apart.Finding.ID != "defenderhub/device-event/us-east-1/pump-7%232/tamper" || apart.Finding.ProductFields["TopicMismatch"] != "pump-7" {
 		t.Errorf("a device of its own: %v, %s, %v", err, apart.Finding.ID, apart.Finding.ProductFields)
@@ -73,12 +76,12 @@ func TestRestatedSeverity(t *testing.T) {
 		mapper mapping.Mapper
 		want   map[string]string
 	}{
-		"of the source": {mapping.Mapper{Severities: defender.Severities{Sources: sources}, Live: wholeEngine().Live}, map[string]string{
+		"of the source": {mapping.Mapper{Severities: contract.Severities{Sources: sources}, Live: wholeEngine().Live}, map[string]string{
 			"disconnected": "CRITICAL", "connect-failed": "CRITICAL", "report-rejected": "CRITICAL", "audit": "CRITICAL", "check-summary": "CRITICAL",
 			"detect": "CRITICAL", "behavior-count": "CRITICAL", "behavior-silent-agent": "HIGH", "device-event": "HIGH",
 		}},
 		"of the behavior": {engine, map[string]string{"behavior-count": "LOW", "behavior-silent-agent": "HIGH"}},
-		"of a behavior by name": {mapping.Mapper{Severities: defender.Severities{Behaviors: map[string]defender.Severity{"b": defender.Informational, "MessagesPub": defender.High}}, Live: engine.Live},
+		"of a behavior by name": {mapping.Mapper{Severities: contract.Severities{Behaviors: map[string]defender.Severity{"b": defender.Informational, "MessagesPub": defender.High}}, Live: engine.Live},
 			map[string]string{"behavior-count": "INFORMATIONAL", "detect": "HIGH"}},
 	} {
 		for of, want := range c.want {

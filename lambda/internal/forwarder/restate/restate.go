@@ -17,7 +17,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
@@ -176,13 +176,13 @@ type work struct {
 func (w *work) page(ctx context.Context, entries []ledger.Entry) error {
 	for _, e := range entries {
 		switch {
-		case e.Finding == nil || e.State != defender.Active || !ledger.Restated(*e.Finding, w.restate(e)):
+		case e.Finding == nil || e.State != asff.Active || !ledger.Restated(*e.Finding, w.restate(e)):
 			continue
 		case e.Status != ledger.Confirmed:
 			w.left++
 			continue
 		}
-		if w.batch = append(w.batch, e); len(w.batch) == defender.MaxFindingsPerImport {
+		if w.batch = append(w.batch, e); len(w.batch) == asff.MaxFindingsPerImport {
 			if err := w.flush(ctx); err != nil {
 				return err
 			}

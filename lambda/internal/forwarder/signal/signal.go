@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
 // Signal is a source's statement that a finding holds (RecordState ACTIVE) or holds no
@@ -24,7 +25,7 @@ type Signal struct {
 	Profile, Behavior string
 	// Finding without CreatedAt, UpdatedAt, FirstObservedAt and LastObservedAt: the
 	// ledger gives it those.
-	Finding defender.Finding
+	Finding asff.Finding
 	// Time in ms since 1970 at which it happened, by a clock of AWS.
 	Time int64
 	// First is the earliest Time of the signals that were merged into this one.
@@ -54,12 +55,12 @@ type Bound struct {
 // New returns the signal that f holds, or holds no more, at a time (ms). substance is
 // what makes a repeat worth importing when it changes, beside title, severity, types,
 // resources and state; texts that name a session, a task or a time do not belong there.
-func New(source defender.Source, f defender.Finding, at int64, order Order, substance ...string) Signal {
+func New(source defender.Source, f asff.Finding, at int64, order Order, substance ...string) Signal {
 	f = f.Fit()
 	s := Signal{
 		Source: source, Finding: f,
 		Time: at, First: at,
-		Raised: f.RecordState == defender.Active,
+		Raised: f.RecordState == asff.Active,
 		Digest: digest(f, substance),
 	}
 	s.Order = order
@@ -67,7 +68,7 @@ func New(source defender.Source, f defender.Finding, at int64, order Order, subs
 	return s
 }
 
-func digest(f defender.Finding, substance []string) string {
+func digest(f asff.Finding, substance []string) string {
 	resources := make([]string, len(f.Resources))
 	for i, r := range f.Resources {
 		resources[i] = r.Type + " " + r.ID
@@ -79,8 +80,8 @@ func digest(f defender.Finding, substance []string) string {
 }
 
 // tie sorts states at one and the same time: in doubt a finding holds.
-func tie(state defender.RecordState) string {
-	if state == defender.Active {
+func tie(state asff.RecordState) string {
+	if state == asff.Active {
 		return "1"
 	}
 	return "0"
@@ -103,7 +104,7 @@ func Merge(all []Signal) Signal {
 }
 
 // After is s, which inherits, after f; inherits tells that f does so as well.
-func (s Signal) After(f defender.Finding, inherits bool) Signal {
+func (s Signal) After(f asff.Finding, inherits bool) Signal {
 	s.Finding.FindingProviderFields.Severity, s.Inherits = f.FindingProviderFields.Severity, inherits
 	return s
 }

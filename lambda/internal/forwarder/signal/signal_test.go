@@ -9,43 +9,44 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-func state(active bool) defender.RecordState {
+func state(active bool) asff.RecordState {
 	if active {
-		return defender.Active
+		return asff.Active
 	}
-	return defender.Archived
+	return asff.Archived
 }
 
-func at(ms int64, s defender.RecordState) signal.Signal {
-	return signal.New(defender.DetectNotifications, defender.Finding{ID: "f", RecordState: s}, ms, signal.Order{Time: ms})
+func at(ms int64, s asff.RecordState) signal.Signal {
+	return signal.New(defender.DetectNotifications, asff.Finding{ID: "f", RecordState: s}, ms, signal.Order{Time: ms})
 }
 
 func TestMergeIsTheNewestWithTheEarliestTime(t *testing.T) {
-	merged := signal.Merge([]signal.Signal{at(30, defender.Archived), at(10, defender.Active), at(20, defender.Active)})
-	if merged.Finding.RecordState != defender.Archived || merged.Time != 30 || merged.First != 10 || !merged.Raised {
+	merged := signal.Merge([]signal.Signal{at(30, asff.Archived), at(10, asff.Active), at(20, asff.Active)})
+	if merged.Finding.RecordState != asff.Archived || merged.Time != 30 || merged.First != 10 || !merged.Raised {
 		t.Errorf("got %s at %d, first %d, raised %v", merged.Finding.RecordState, merged.Time, merged.First, merged.Raised)
 	}
 }
 
 func TestAtTheSameTimeAFindingHolds(t *testing.T) {
 	for _, merged := range []signal.Signal{
-		signal.Merge([]signal.Signal{at(1, defender.Active), at(1, defender.Archived)}),
-		signal.Merge([]signal.Signal{at(1, defender.Archived), at(1, defender.Active)}),
+		signal.Merge([]signal.Signal{at(1, asff.Active), at(1, asff.Archived)}),
+		signal.Merge([]signal.Signal{at(1, asff.Archived), at(1, asff.Active)}),
 	} {
-		if merged.Finding.RecordState != defender.Active {
+		if merged.Finding.RecordState != asff.Active {
 			t.Errorf("got %s", merged.Finding.RecordState)
 		}
 	}
 }
 
 func TestDigestIgnoresTimesAndSeesContent(t *testing.T) {
-	finding := defender.Finding{ID: "f", Title: "t", RecordState: defender.Active, ProductFields: map[string]string{"SessionIdentifier": "a"}}
+	finding := asff.Finding{ID: "f", Title: "t", RecordState: asff.Active, ProductFields: map[string]string{"SessionIdentifier": "a"}}
 	other := finding
 	other.ProductFields = map[string]string{"SessionIdentifier": "b"}
-	other.FindingProviderFields.RelatedFindings = []defender.RelatedFinding{{ID: "of another run"}}
+	other.FindingProviderFields.RelatedFindings = []asff.RelatedFinding{{ID: "of another run"}}
 	a := signal.New(defender.DeviceEvents, finding, 1, signal.Order{Time: 1}, "x")
 	if b := signal.New(defender.DeviceEvents, other, 2, signal.Order{Time: 2}, "x"); a.Digest != b.Digest {
 		t.Error("a repeat of another session or run has another digest")
@@ -58,7 +59,7 @@ func TestDigestIgnoresTimesAndSeesContent(t *testing.T) {
 }
 
 func TestNotAfterBoundsEveryTime(t *testing.T) {
-	s := at(5000, defender.Active).NotAfter(time.UnixMilli(3000))
+	s := at(5000, asff.Active).NotAfter(time.UnixMilli(3000))
 	if s.Time != 3000 || s.First != 3000 || s.Order.Time != 3000 {
 		t.Errorf("got %d, %d, %d", s.Time, s.First, s.Order.Time)
 	}
@@ -102,11 +103,11 @@ func TestLifecycleEventsAreOrderedByNumberWithinARowAndByTimeBetweenRows(t *test
 func TestAnyOrderOfMergingGivesTheSameSignal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		signals := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
-			f := defender.Finding{ID: "f", Title: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "title"), RecordState: state(rapid.Bool().Draw(t, "active"))}
+			f := asff.Finding{ID: "f", Title: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "title"), RecordState: state(rapid.Bool().Draw(t, "active"))}
 			f.FindingProviderFields.Severity.Label = rapid.SampledFrom([]string{"LOW", "HIGH"}).Draw(t, "severity")
 			ms := rapid.Int64Range(0, 5).Draw(t, "time")
 			s := signal.New(defender.DetectNotifications, f, ms, signal.Order{Time: ms})
-			s.Inherits = f.RecordState == defender.Archived
+			s.Inherits = f.RecordState == asff.Archived
 			return s
 		}), 2, 6).Draw(t, "signals")
 		shuffled := rapid.Permutation(slices.Concat(signals, signals[:1])).Draw(t, "shuffled")

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
@@ -43,7 +45,7 @@ type Sweeper struct {
 	Findings Findings
 	Deliver  Deliverer
 	Region   string
-	Live     defender.LiveBehaviors
+	Live     contract.LiveBehaviors
 	Log      *slog.Logger
 
 	announced atomic.Bool
@@ -233,7 +235,7 @@ func (s *Sweeper) Archive(ctx context.Context, now time.Time, entries []ledger.E
 func (s *Sweeper) gone(entries []ledger.Entry, now time.Time) []signal.Signal {
 	var all []signal.Signal
 	for _, e := range entries {
-		if e.Source != defender.BehaviorTransitions || e.State != defender.Active || s.Live.Has(e.Profile, e.Behavior) {
+		if e.Source != defender.BehaviorTransitions || e.State != asff.Active || s.Live.Has(e.Profile, e.Behavior) {
 			continue
 		}
 		end := signal.New(e.Source, mapping.Removed(*e.Finding), now.UnixMilli(), signal.Order{Time: e.Order.Time + 1})

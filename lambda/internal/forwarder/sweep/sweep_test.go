@@ -15,6 +15,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
@@ -90,22 +92,22 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 		t.Fatal(err)
 	}
 	w.table.Step = step
-	w.book = ledger.New(&w.table, region, defender.DefaultQuietTime)
+	w.book = ledger.New(&w.table, region, contract.DefaultQuietTime)
 	w.deliver = &delivery.Delivery{
 		Ledger:   w.book,
 		Importer: importer.New(ledgertest.Imports{API: securityhub.NewFromConfig(inprocess.Config(service, account, region)), Step: step}, func(int64) int64 { return 0 }),
-		Metrics:  emf.New(defender.MetricDimensionForwarder, "f", io.Discard, func() time.Time { return w.now }), Log: slog.New(slog.DiscardHandler),
+		Metrics:  emf.New(contract.MetricDimensionForwarder, "f", io.Discard, func() time.Time { return w.now }), Log: slog.New(slog.DiscardHandler),
 	}
 	return w
 }
 
 // process is one process of the function, with the live behaviors of its deployment.
-func (w *world) process(live defender.LiveBehaviors) *sweep.Sweeper {
+func (w *world) process(live contract.LiveBehaviors) *sweep.Sweeper {
 	return &sweep.Sweeper{Table: &w.table, Findings: w.book, Deliver: w.deliver, Region: region, Live: live, Log: slog.New(slog.DiscardHandler)}
 }
 
-func live(behaviors ...string) defender.LiveBehaviors {
-	l := defender.LiveBehaviors{}
+func live(behaviors ...string) contract.LiveBehaviors {
+	l := contract.LiveBehaviors{}
 	for _, b := range behaviors {
 		l.Add("p", b, defender.SeverityDefault)
 	}
@@ -115,23 +117,23 @@ func live(behaviors ...string) defender.LiveBehaviors {
 // message is a transition of a behavior.
 type message struct {
 	behavior string
-	state    defender.RecordState
+	state    asff.RecordState
 	ms       int64
 }
 
 const prefix, suffix = "defenderhub/behavior/us-east-1/p/", "/thing"
 
 // signal is what the mapper makes of the message under some live behaviors.
-func (m message) signal(l defender.LiveBehaviors) signal.Signal {
-	f := defender.Finding{
-		ID: prefix + m.behavior + suffix, ProductARN: defender.DefaultProductARN("aws", region, account), GeneratorID: "test", AWSAccountID: account,
-		Title: "t", Description: "d", RecordState: m.state, Resources: []defender.Resource{{Type: "Other", ID: "thing"}},
+func (m message) signal(l contract.LiveBehaviors) signal.Signal {
+	f := asff.Finding{
+		ID: prefix + m.behavior + suffix, ProductARN: asff.DefaultProductARN("aws", region, account), GeneratorID: "test", AWSAccountID: account,
+		Title: "t", Description: "d", RecordState: m.state, Resources: []asff.Resource{{Type: "Other", ID: "thing"}},
 	}
 	f.FindingProviderFields.Severity.Label = "MEDIUM"
-	f.FindingProviderFields.Types = []string{defender.TypeUnusualBehaviors}
+	f.FindingProviderFields.Types = []string{asff.TypeUnusualBehaviors}
 	order := signal.Order{Time: m.ms}
-	if m.state == defender.Active && !l.Has("p", m.behavior) {
-		f.RecordState = defender.Archived
+	if m.state == asff.Active && !l.Has("p", m.behavior) {
+		f.RecordState = asff.Archived
 		order.Time++
 	}
 	s := signal.New(defender.BehaviorTransitions, f, m.ms, order)
@@ -241,7 +243,7 @@ func TestEveryInterleavingLeavesNothingOfRemovedBehaviors(t *testing.T) {
 				w.now = w.now.Add(time.Second)
 				m := message{
 					rapid.SampledFrom(deployed).Draw(t, "behavior"),
-					rapid.SampledFrom([]defender.RecordState{defender.Active, defender.Active, defender.Archived}).Draw(t, "state"),
+					rapid.SampledFrom([]asff.RecordState{asff.Active, asff.Active, asff.Archived}).Draw(t, "state"),
 					w.now.UnixMilli(),
 				}
 				newest[m.behavior] = m
@@ -273,7 +275,7 @@ func TestEveryInterleavingLeavesNothingOfRemovedBehaviors(t *testing.T) {
 			switch {
 			case !is && states[b] == "ACTIVE":
 				t.Fatalf("%s is not live, and active", b)
-			case is && said && m.ms > began.UnixMilli() && states[b] != string(m.state) && (states[b] != "" || m.state == defender.Active):
+			case is && said && m.ms > began.UnixMilli() && states[b] != string(m.state) && (states[b] != "" || m.state == asff.Active):
 				t.Fatalf("%s is %q, the evaluator said %s since it is live", b, states[b], m.state)
 			}
 		}
@@ -284,7 +286,7 @@ func TestEveryInterleavingLeavesNothingOfRemovedBehaviors(t *testing.T) {
 func TestArchiveThatFailsLeavesTheOthersToTheSchedule(t *testing.T) {
 	broken := &sweep.Sweeper{Deliver: failing{}, Live: live("lives")}
 	entry := func(behavior string) ledger.Entry {
-		return ledger.Entry{Source: defender.BehaviorTransitions, State: defender.Active, Profile: "p", Behavior: behavior, ID: behavior, Finding: &defender.Finding{ID: behavior}}
+		return ledger.Entry{Source: defender.BehaviorTransitions, State: asff.Active, Profile: "p", Behavior: behavior, ID: behavior, Finding: &asff.Finding{ID: behavior}}
 	}
 	rest, archived, err := broken.Archive(context.Background(), start, []ledger.Entry{entry("gone"), entry("lives")})
 	if err != nil || archived != 0 || len(rest) != 1 || rest[0].ID != "lives" {
@@ -299,7 +301,7 @@ func (failing) Deliver(_ context.Context, _ time.Time, signals []signal.Signal) 
 }
 
 // settle lets the schedule run until everything is done.
-func (w *world) settle(t interface{ Fatal(...any) }, l defender.LiveBehaviors) {
+func (w *world) settle(t interface{ Fatal(...any) }, l contract.LiveBehaviors) {
 	for range 3 {
 		w.now = w.now.Add(time.Hour)
 		s := w.process(l)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
 )
 
@@ -18,7 +19,7 @@ func example() transition.Message {
 		Transition: engine.Transition{
 			Time: 1789441198000, Thing: "pump-7-gateway", Change: engine.InAlarm, Profile: "plant",
 			Behavior:    defender.Behavior{Name: "small-messages", Criteria: defender.MessageByteSize.LessThan(8), Severity: defender.High},
-			Value:       defender.Value{Count: &n},
+			Value:       iotapi.Value{Count: &n},
 			ViolationID: "f9c0a1a3c4fbd7c5c3a80a6b9f1f9f5e", StartTime: 1789441198000,
 		},
 	}
@@ -30,7 +31,7 @@ func TestMessageComesBackAsItWasSent(t *testing.T) {
 		"unregistered":  func(m *transition.Message) { m.Registered = new(false) },
 		"unknown":       func(m *transition.Message) { m.Thing, m.Registered = "", nil },
 		"cleared":       func(m *transition.Message) { m.Transition.Change = engine.AlarmCleared },
-		"without value": func(m *transition.Message) { m.Transition.Value = defender.Value{} },
+		"without value": func(m *transition.Message) { m.Transition.Value = iotapi.Value{} },
 	} {
 		want := example()
 		change(&want)

@@ -1,23 +1,25 @@
-package defender
+package contract
 
 import (
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/defenderhub/defenderhub/defender"
 )
 
 // Severities are the severities that a user wants instead of the defaults, by source
 // and, for the alerts of Device Defender Detect, by behavior. Its text form, which
 // stands in [EnvSeverities], is "rejected-report=HIGH,detect/small-messages=LOW".
 type Severities struct {
-	Sources   map[Source]Severity
-	Behaviors map[string]Severity
+	Sources   map[defender.Source]defender.Severity
+	Behaviors map[string]defender.Severity
 	// Disconnects are by disconnect reason.
-	Disconnects map[string]Severity
+	Disconnects map[string]defender.Severity
 	// Events are by type of device event. Where there are any, no other type is expected;
-	// [SeverityDefault] leaves the severity to the event.
-	Events map[string]Severity
+	// [defender.SeverityDefault] leaves the severity to the event.
+	Events map[string]defender.Severity
 }
 
 const (
@@ -30,22 +32,22 @@ const (
 func (s Severities) String() string {
 	var pairs []string
 	for source, severity := range s.Sources {
-		if severity != SeverityDefault {
+		if severity != defender.SeverityDefault {
 			pairs = append(pairs, source.String()+"="+severity.String())
 		}
 	}
 	for behavior, severity := range s.Behaviors {
-		if severity != SeverityDefault {
+		if severity != defender.SeverityDefault {
 			pairs = append(pairs, behaviorPrefix+behavior+"="+severity.String())
 		}
 	}
 	for reason, severity := range s.Disconnects {
-		if severity != SeverityDefault {
+		if severity != defender.SeverityDefault {
 			pairs = append(pairs, disconnectPrefix+reason+"="+severity.String())
 		}
 	}
 	for event, severity := range s.Events {
-		if severity == SeverityDefault {
+		if severity == defender.SeverityDefault {
 			pairs = append(pairs, eventPrefix+event)
 			continue
 		}
@@ -57,7 +59,7 @@ func (s Severities) String() string {
 
 // ParseSeverities reads the text form.
 func ParseSeverities(text string) (Severities, error) {
-	s := Severities{Sources: map[Source]Severity{}, Behaviors: map[string]Severity{}, Disconnects: map[string]Severity{}, Events: map[string]Severity{}}
+	s := Severities{Sources: map[defender.Source]defender.Severity{}, Behaviors: map[string]defender.Severity{}, Disconnects: map[string]defender.Severity{}, Events: map[string]defender.Severity{}}
 	if text == "" {
 		return s, nil
 	}
@@ -66,10 +68,10 @@ func ParseSeverities(text string) (Severities, error) {
 		name, label, given := strings.Cut(pair, "=")
 		event, ofEvent := strings.CutPrefix(name, eventPrefix)
 		if ofEvent && !given {
-			s.Events[event] = SeverityDefault
+			s.Events[event] = defender.SeverityDefault
 			continue
 		}
-		severity, err := ParseSeverity(label)
+		severity, err := defender.ParseSeverity(label)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", name, err))
 			continue
@@ -86,7 +88,7 @@ func ParseSeverities(text string) (Severities, error) {
 			s.Events[event] = severity
 			continue
 		}
-		source, err := ParseSource(name)
+		source, err := defender.ParseSource(name)
 		if err != nil {
 			faults = append(faults, err)
 			continue

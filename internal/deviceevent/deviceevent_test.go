@@ -1,4 +1,4 @@
-package defender_test
+package deviceevent_test
 
 import (
 	"encoding/json"
@@ -15,12 +15,13 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/deviceevent"
 )
 
-func ExampleDecodeDeviceEvent() {
-	e, err := defender.DecodeDeviceEvent([]byte(`{"type":"tamper","details":{"sensor":"lid"}}`))
+func ExampleDecode() {
+	e, err := deviceevent.Decode([]byte(`{"type":"tamper","details":{"sensor":"lid"}}`))
 	fmt.Println(e.Type, e.State, e.Details, err)
-	_, err = defender.DecodeDeviceEvent([]byte(`{"type":"Tamper!","state":"open","severity":"medium","time":"now","details":{"sensor":7},"tmie":1}`))
+	_, err = deviceevent.Decode([]byte(`{"type":"Tamper!","state":"open","severity":"medium","time":"now","details":{"sensor":7},"tmie":1}`))
 	fmt.Println(err)
 	// Output:
 	// tamper active map[sensor:lid] <nil>
@@ -86,7 +87,7 @@ func TestDeviceEventRules(t *testing.T) {
 		{"known fields", `{"type":"t"}`, `{"type":"t","clientId":"pump-7"}`, `"clientId", want no fields but type, state`},
 		{"case of fields", `{"type":"t","state":"active"}`, `{"type":"t","State":"active"}`, `"State", want no fields but`},
 	} {
-		if _, err := defender.DecodeDeviceEvent([]byte(c.conforms)); err != nil {
+		if _, err := deviceevent.Decode([]byte(c.conforms)); err != nil {
 			t.Errorf("%s: %v", c.rule, err)
 		}
 		for payload, want := range map[string]bool{c.conforms: true, c.violates: false} {
@@ -95,14 +96,14 @@ func TestDeviceEventRules(t *testing.T) {
 				t.Errorf("%s: the published schema says %t to %.80s", c.rule, !want, payload)
 			}
 		}
-		e, err := defender.DecodeDeviceEvent([]byte(c.violates))
+		e, err := deviceevent.Decode([]byte(c.violates))
 		if err == nil || !strings.HasPrefix(err.Error(), "device event") || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.rule, err, c.want)
 		}
 		if len(defender.FieldErrors(err)) > 1 {
 			t.Errorf("%s: got several faults: %v", c.rule, err)
 		}
-		if !reflect.DeepEqual(e, defender.DeviceEvent{}) {
+		if !reflect.DeepEqual(e, deviceevent.Event{}) {
 			t.Errorf("%s: got %+v with the error", c.rule, e)
 		}
 	}
@@ -127,7 +128,7 @@ func TestReasonsAreShortAndPrint(t *testing.T) {
 		`{"type":"t","details":{"` + long + `":""}}`,
 		"{\"type\":\x1b[31m}",
 	} {
-		_, err := defender.DecodeDeviceEvent([]byte(payload))
+		_, err := deviceevent.Decode([]byte(payload))
 		if err == nil {
 			t.Fatalf("%.80s: accepted", payload)
 		}
@@ -143,7 +144,7 @@ func TestReasonsAreShortAndPrint(t *testing.T) {
 }
 
 func TestInvalidUTF8IsReplaced(t *testing.T) {
-	e, err := defender.DecodeDeviceEvent([]byte("{\"type\":\"t\",\"description\":\"a\xffb\"}"))
+	e, err := deviceevent.Decode([]byte("{\"type\":\"t\",\"description\":\"a\xffb\"}"))
 	if err != nil || e.Description != "a\uFFFDb" {
 		t.Errorf("got %q, %v", e.Description, err)
 	}
@@ -169,7 +170,7 @@ type schema struct {
 
 func publishedSchema(t *testing.T) *schema {
 	t.Helper()
-	file, err := os.Open("../docs/device-event.schema.json")
+	file, err := os.Open("../../docs/device-event.schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +229,7 @@ func (s *schema) accepts(value any) bool {
 
 func TestPublishedSchemaNamesTheFieldsOfTheCode(t *testing.T) {
 	s := publishedSchema(t)
-	event := reflect.TypeFor[defender.DeviceEvent]()
+	event := reflect.TypeFor[deviceevent.Event]()
 	if event.NumField() != len(s.Properties) {
 		t.Errorf("the schema has %d fields, DeviceEvent %d", len(s.Properties), event.NumField())
 	}
@@ -241,8 +242,8 @@ func TestPublishedSchemaNamesTheFieldsOfTheCode(t *testing.T) {
 			t.Errorf("%s is required in one of schema and code only", name)
 		}
 	}
-	if *s.Properties["details"].MaxProperties != defender.MaxEventDetails {
-		t.Errorf("maxProperties is %d, the code's limit %d", *s.Properties["details"].MaxProperties, defender.MaxEventDetails)
+	if *s.Properties["details"].MaxProperties != deviceevent.MaxDetails {
+		t.Errorf("maxProperties is %d, the code's limit %d", *s.Properties["details"].MaxProperties, deviceevent.MaxDetails)
 	}
 	if s.AdditionalProperties != false {
 		t.Error("the schema allows other fields")
@@ -305,7 +306,7 @@ func TestPublishedSchemaIsWhatTheCodeAccepts(t *testing.T) {
 		if err := json.Unmarshal(payload, &read); err != nil {
 			t.Fatal(err)
 		}
-		_, err = defender.DecodeDeviceEvent(payload)
+		_, err = deviceevent.Decode(payload)
 		if s.accepts(read) != (err == nil) {
 			t.Fatalf("%s: the schema says %t, the code %v", payload, s.accepts(read), err)
 		}
@@ -324,19 +325,19 @@ func TestPublishedSchemaIsWhatTheCodeAccepts(t *testing.T) {
 // example is accepted, and each line of the table of refusals is refused with the
 // reason that stands beside it.
 func TestDocumentedDeviceEvents(t *testing.T) {
-	text, err := os.ReadFile("../docs/device-events.md")
+	text, err := os.ReadFile("../../docs/device-events.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	examples := regexp.MustCompile("(?s)```json\n(.*?)```").FindAllSubmatch(text, -1)
 	for _, example := range examples {
-		if _, err := defender.DecodeDeviceEvent(example[1]); err != nil {
+		if _, err := deviceevent.Decode(example[1]); err != nil {
 			t.Errorf("%s: %v", example[1], err)
 		}
 	}
 	refusals := regexp.MustCompile("(?m)^\\| `(.*?)` \\| `(device event.*?)` \\|$").FindAllSubmatch(text, -1)
 	for _, r := range refusals {
-		_, err := defender.DecodeDeviceEvent(r[1])
+		_, err := deviceevent.Decode(r[1])
 		if err == nil || err.Error() != string(r[2]) {
 			t.Errorf("%s: got %v, the page says %s", r[1], err, r[2])
 		}
@@ -354,7 +355,7 @@ func FuzzDecodeDeviceEvent(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		e, err := defender.DecodeDeviceEvent(payload)
+		e, err := deviceevent.Decode(payload)
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "device event") || strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' && r != '\n' }) {
 				t.Fatalf("reason %q", err)
@@ -365,7 +366,7 @@ func FuzzDecodeDeviceEvent(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := defender.DecodeDeviceEvent(again)
+		got, err := deviceevent.Decode(again)
 		if len(e.Details) == 0 {
 			e.Details = nil // {} is written as nothing
 		}

@@ -1,4 +1,4 @@
-package defender_test
+package asff_test
 
 import (
 	"encoding/json"
@@ -15,26 +15,26 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
 // fitting is a finding that no limit changes.
-func fitting() defender.Finding {
-	return defender.Finding{
+func fitting() asff.Finding {
+	return asff.Finding{
 		SchemaVersion: "2018-10-08", ID: "defenderhub/device-event/eu-central-1/pump-7/tamper",
-		ProductARN: defender.DefaultProductARN("aws", "eu-central-1", "123456789012"), GeneratorID: "g", AWSAccountID: "123456789012",
-		CreatedAt: defender.Milliseconds(1767225600000), UpdatedAt: defender.Milliseconds(1767225600001),
-		Title: "Device pump-7 reports tamper.", Description: "The lid was opened.", RecordState: defender.Active,
-		FindingProviderFields: defender.FindingProviderFields{Severity: defender.FindingSeverity{Label: "HIGH"}, Types: []string{defender.TypeUnusualBehaviors}},
-		Resources:             []defender.Resource{{Type: "Other", ID: "pump-7", Partition: "aws", Region: "eu-central-1"}},
+		ProductARN: asff.DefaultProductARN("aws", "eu-central-1", "123456789012"), GeneratorID: "g", AWSAccountID: "123456789012",
+		CreatedAt: asff.Milliseconds(1767225600000), UpdatedAt: asff.Milliseconds(1767225600001),
+		Title: "Device pump-7 reports tamper.", Description: "The lid was opened.", RecordState: asff.Active,
+		FindingProviderFields: asff.FindingProviderFields{Severity: asff.FindingSeverity{Label: "HIGH"}, Types: []string{asff.TypeUnusualBehaviors}},
+		Resources:             []asff.Resource{{Type: "Other", ID: "pump-7", Partition: "aws", Region: "eu-central-1"}},
 	}
 }
 
 func TestFitLeavesWhatFits(t *testing.T) {
 	f := fitting()
 	f.ProductFields = map[string]string{"EventType": "tamper"}
-	f.Resources[0].Details = &defender.ResourceDetails{Other: map[string]string{"Principal": "p"}}
-	f.Remediation = &defender.Remediation{Recommendation: defender.Recommendation{Text: "Look at it.", URL: "https://example.com"}}
+	f.Resources[0].Details = &asff.ResourceDetails{Other: map[string]string{"Principal": "p"}}
+	f.Remediation = &asff.Remediation{Recommendation: asff.Recommendation{Text: "Look at it.", URL: "https://example.com"}}
 	f.SourceURL, f.CompanyName, f.ProductName = "https://example.com/a?b=c#d", "Example", "Fleet"
 	if got := f.Fit(); !reflect.DeepEqual(got, f) {
 		t.Errorf("got %+v, want %+v", got, f)
@@ -53,28 +53,28 @@ func TestFitKeepsEachLength(t *testing.T) {
 	for _, c := range []struct {
 		field string
 		limit int
-		of    func(*defender.Finding, string)
-		got   func(defender.Finding) string
+		of    func(*asff.Finding, string)
+		got   func(asff.Finding) string
 	}{
-		{"Title", 256, func(f *defender.Finding, s string) { f.Title = s }, func(f defender.Finding) string { return f.Title }},
-		{"Description", 1024, func(f *defender.Finding, s string) { f.Description = s }, func(f defender.Finding) string { return f.Description }},
-		{"CompanyName", 128, func(f *defender.Finding, s string) { f.CompanyName = s }, func(f defender.Finding) string { return f.CompanyName }},
-		{"ProductName", 128, func(f *defender.Finding, s string) { f.ProductName = s }, func(f defender.Finding) string { return f.ProductName }},
-		{"Remediation", 512, func(f *defender.Finding, s string) {
-			f.Remediation = &defender.Remediation{Recommendation: defender.Recommendation{Text: s}}
+		{"Title", 256, func(f *asff.Finding, s string) { f.Title = s }, func(f asff.Finding) string { return f.Title }},
+		{"Description", 1024, func(f *asff.Finding, s string) { f.Description = s }, func(f asff.Finding) string { return f.Description }},
+		{"CompanyName", 128, func(f *asff.Finding, s string) { f.CompanyName = s }, func(f asff.Finding) string { return f.CompanyName }},
+		{"ProductName", 128, func(f *asff.Finding, s string) { f.ProductName = s }, func(f asff.Finding) string { return f.ProductName }},
+		{"Remediation", 512, func(f *asff.Finding, s string) {
+			f.Remediation = &asff.Remediation{Recommendation: asff.Recommendation{Text: s}}
 		},
-			func(f defender.Finding) string { return f.Remediation.Recommendation.Text }},
-		{"Severity.Original", 64, func(f *defender.Finding, s string) { f.FindingProviderFields.Severity.Original = s },
-			func(f defender.Finding) string { return f.FindingProviderFields.Severity.Original }},
-		{"Resource.Type", 256, func(f *defender.Finding, s string) { f.Resources[0].Type = s }, func(f defender.Finding) string { return f.Resources[0].Type }},
-		{"ProductFields key", 128, func(f *defender.Finding, s string) { f.ProductFields = map[string]string{s: "v"} },
-			func(f defender.Finding) string { return strings.TrimSuffix(pair(f.ProductFields), "=v") }},
-		{"ProductFields value", 2048, func(f *defender.Finding, s string) { f.ProductFields = map[string]string{"k": s} },
-			func(f defender.Finding) string { return strings.TrimPrefix(pair(f.ProductFields), "k=") }},
-		{"Details value", 1024, func(f *defender.Finding, s string) {
-			f.Resources[0].Details = &defender.ResourceDetails{Other: map[string]string{"k": s}}
+			func(f asff.Finding) string { return f.Remediation.Recommendation.Text }},
+		{"Severity.Original", 64, func(f *asff.Finding, s string) { f.FindingProviderFields.Severity.Original = s },
+			func(f asff.Finding) string { return f.FindingProviderFields.Severity.Original }},
+		{"Resource.Type", 256, func(f *asff.Finding, s string) { f.Resources[0].Type = s }, func(f asff.Finding) string { return f.Resources[0].Type }},
+		{"ProductFields key", 128, func(f *asff.Finding, s string) { f.ProductFields = map[string]string{s: "v"} },
+			func(f asff.Finding) string { return strings.TrimSuffix(pair(f.ProductFields), "=v") }},
+		{"ProductFields value", 2048, func(f *asff.Finding, s string) { f.ProductFields = map[string]string{"k": s} },
+			func(f asff.Finding) string { return strings.TrimPrefix(pair(f.ProductFields), "k=") }},
+		{"Details value", 1024, func(f *asff.Finding, s string) {
+			f.Resources[0].Details = &asff.ResourceDetails{Other: map[string]string{"k": s}}
 		},
-			func(f defender.Finding) string { return strings.TrimPrefix(pair(f.Resources[0].Details.Other), "k=") }},
+			func(f asff.Finding) string { return strings.TrimPrefix(pair(f.Resources[0].Details.Other), "k=") }},
 	} {
 		for _, letter := range []string{"a", "ä", "€", "🔑"} {
 			f, at, over := fitting(), strings.Repeat(letter, c.limit), strings.Repeat(letter, c.limit+1)
@@ -91,10 +91,10 @@ func TestFitKeepsEachLength(t *testing.T) {
 }
 
 func TestFitKeepsLongIDsApart(t *testing.T) {
-	ids := map[string]func(*defender.Finding) *string{
-		"Id":          func(f *defender.Finding) *string { return &f.ID },
-		"GeneratorId": func(f *defender.Finding) *string { return &f.GeneratorID },
-		"Resource.Id": func(f *defender.Finding) *string { return &f.Resources[0].ID },
+	ids := map[string]func(*asff.Finding) *string{
+		"Id":          func(f *asff.Finding) *string { return &f.ID },
+		"GeneratorId": func(f *asff.Finding) *string { return &f.GeneratorID },
+		"Resource.Id": func(f *asff.Finding) *string { return &f.Resources[0].ID },
 	}
 	for name, id := range ids {
 		f, at := fitting(), strings.Repeat("ä", 512)
@@ -124,8 +124,8 @@ func TestFitLimitsNumbers(t *testing.T) {
 		f.ProductFields[fmt.Sprintf("k%02d", i)] = "v"
 		details[fmt.Sprintf("k%02d", i)] = "v"
 		f.FindingProviderFields.Types = append(f.FindingProviderFields.Types, fmt.Sprintf("TTPs/%02d", i))
-		f.FindingProviderFields.RelatedFindings = append(f.FindingProviderFields.RelatedFindings, defender.RelatedFinding{ProductARN: "arn", ID: strings.Repeat("x", 600)})
-		f.Resources = append(f.Resources, defender.Resource{Type: "Other", ID: fmt.Sprint(i), Details: &defender.ResourceDetails{Other: details}})
+		f.FindingProviderFields.RelatedFindings = append(f.FindingProviderFields.RelatedFindings, asff.RelatedFinding{ProductARN: "arn", ID: strings.Repeat("x", 600)})
+		f.Resources = append(f.Resources, asff.Resource{Type: "Other", ID: fmt.Sprint(i), Details: &asff.ResourceDetails{Other: details}})
 	}
 	got := f.Fit()
 	if n := len(got.ProductFields); n != 47 || got.ProductFields["k46"] == "" { // Security Hub adds three
@@ -148,22 +148,22 @@ func TestFitLimitsNumbers(t *testing.T) {
 // Security Hub refuses strings without a character that is no space.
 func TestFitLeavesNoBlankString(t *testing.T) {
 	const blank = " \t\u00a0\u3000\ufeff\x00"
-	f := defender.Finding{
+	f := asff.Finding{
 		ID: "i", GeneratorID: blank, Title: blank, Description: blank, SourceURL: blank, CompanyName: blank, ProductName: blank,
-		Remediation:           &defender.Remediation{Recommendation: defender.Recommendation{Text: blank, URL: blank}},
+		Remediation:           &asff.Remediation{Recommendation: asff.Recommendation{Text: blank, URL: blank}},
 		ProductFields:         map[string]string{blank: "v", "k": blank, "": "v"},
-		FindingProviderFields: defender.FindingProviderFields{Severity: defender.FindingSeverity{Original: blank}, Types: []string{blank, "TTPs"}},
-		Resources:             []defender.Resource{{Type: blank, ID: blank, Region: blank, Details: &defender.ResourceDetails{Other: map[string]string{"k": ""}}}, {}},
+		FindingProviderFields: asff.FindingProviderFields{Severity: asff.FindingSeverity{Original: blank}, Types: []string{blank, "TTPs"}},
+		Resources:             []asff.Resource{{Type: blank, ID: blank, Region: blank, Details: &asff.ResourceDetails{Other: map[string]string{"k": ""}}}, {}},
 	}
-	want := defender.Finding{
+	want := asff.Finding{
 		SchemaVersion: "2018-10-08", ID: "i", GeneratorID: "defenderhub", Title: "Security finding", Description: "Security finding",
-		FindingProviderFields: defender.FindingProviderFields{Types: []string{"TTPs"}},
-		Resources:             []defender.Resource{{Type: "Other", ID: "unknown"}, {Type: "Other", ID: "unknown"}},
+		FindingProviderFields: asff.FindingProviderFields{Types: []string{"TTPs"}},
+		Resources:             []asff.Resource{{Type: "Other", ID: "unknown"}, {Type: "Other", ID: "unknown"}},
 	}
 	if got := f.Fit(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got := (defender.Finding{ID: "i", Title: "t"}).Fit(); got.Description != "t" || len(got.Resources) != 1 {
+	if got := (asff.Finding{ID: "i", Title: "t"}).Fit(); got.Description != "t" || len(got.Resources) != 1 {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -171,7 +171,7 @@ func TestFitLeavesNoBlankString(t *testing.T) {
 func TestFitDropsLinksAndRegionsThatAreTooLong(t *testing.T) {
 	f := fitting()
 	f.SourceURL = "https://example.com/" + strings.Repeat("a", 2048)
-	f.Remediation = &defender.Remediation{Recommendation: defender.Recommendation{URL: f.SourceURL}}
+	f.Remediation = &asff.Remediation{Recommendation: asff.Recommendation{URL: f.SourceURL}}
 	f.Resources[0].Region = "a-region-of-seventeen"
 	got := f.Fit()
 	if got.SourceURL != "" || got.Remediation != nil || got.Resources[0].Region != "" {
@@ -190,14 +190,14 @@ func TestFitCannotBeForged(t *testing.T) {
 }
 
 func TestFitDoesNotWriteIntoTheFinding(t *testing.T) {
-	make := func() defender.Finding {
+	make := func() asff.Finding {
 		f := fitting()
 		f.Title = strings.Repeat("t", 300)
 		f.ProductFields = map[string]string{"": "v", "k": strings.Repeat("<", 2000)}
 		f.FindingProviderFields.Types = []string{"", "TTPs"}
-		f.Remediation = &defender.Remediation{Recommendation: defender.Recommendation{Text: " t "}}
+		f.Remediation = &asff.Remediation{Recommendation: asff.Recommendation{Text: " t "}}
 		for i := range 40 {
-			f.Resources = append(f.Resources, defender.Resource{ID: strings.Repeat("i", 600), Details: &defender.ResourceDetails{Other: map[string]string{"": "v", "k": strings.Repeat("<", 5000), "i": fmt.Sprint(i)}}})
+			f.Resources = append(f.Resources, asff.Resource{ID: strings.Repeat("i", 600), Details: &asff.ResourceDetails{Other: map[string]string{"": "v", "k": strings.Repeat("<", 5000), "i": fmt.Sprint(i)}}})
 		}
 		return f
 	}
@@ -223,19 +223,19 @@ func TestFitKeepsTheSize(t *testing.T) {
 		f.Title, f.Description = strings.Repeat(letter, 256), strings.Repeat(letter, 1024)
 		f.SourceURL = strings.Repeat("<", 2048)
 		f.CompanyName, f.ProductName = strings.Repeat(letter, 128), strings.Repeat(letter, 128)
-		f.Remediation = &defender.Remediation{Recommendation: defender.Recommendation{Text: strings.Repeat(letter, 512), URL: f.SourceURL}}
+		f.Remediation = &asff.Remediation{Recommendation: asff.Recommendation{Text: strings.Repeat(letter, 512), URL: f.SourceURL}}
 		f.ProductFields = pairs(47, 128, 2048, letter)
 		f.Resources = nil
 		for range 32 {
-			f.Resources = append(f.Resources, defender.Resource{
+			f.Resources = append(f.Resources, asff.Resource{
 				Type: strings.Repeat(letter, 256), ID: strings.Repeat(letter, 512), Partition: "aws-us-gov", Region: "eu-central-1",
-				Details: &defender.ResourceDetails{Other: pairs(50, 128, 1024, letter)},
+				Details: &asff.ResourceDetails{Other: pairs(50, 128, 1024, letter)},
 			})
 		}
 		f = f.Fit()
 		f.FirstObservedAt, f.LastObservedAt = f.CreatedAt, f.UpdatedAt
-		if bytes := size(t, f); bytes > defender.MaxFindingBytes {
-			t.Errorf("%s: %d bytes, want at most %d", letter, bytes, defender.MaxFindingBytes)
+		if bytes := size(t, f); bytes > asff.MaxFindingBytes {
+			t.Errorf("%s: %d bytes, want at most %d", letter, bytes, asff.MaxFindingBytes)
 		}
 		if len(f.Resources) != 32 || len(f.ProductFields) != 47 || f.Title == "" {
 			t.Errorf("%s: %d resources, %d product fields", letter, len(f.Resources), len(f.ProductFields))
@@ -244,9 +244,9 @@ func TestFitKeepsTheSize(t *testing.T) {
 	// What is only a little too large loses only the ends of its longest values.
 	f := fitting()
 	f.ProductFields = map[string]string{"k": "short"}
-	f.Resources[0].Details = &defender.ResourceDetails{Other: pairs(50, 10, 1000, "<")}
+	f.Resources[0].Details = &asff.ResourceDetails{Other: pairs(50, 10, 1000, "<")}
 	got := f.Fit()
-	if n := len(got.Resources[0].Details.Other); n != 50 || got.ProductFields["k"] != "short" || len(got.Resources[0].Details.Other["49<<<<<<<<"]) < 500 || size(t, got) > defender.MaxFindingBytes {
+	if n := len(got.Resources[0].Details.Other); n != 50 || got.ProductFields["k"] != "short" || len(got.Resources[0].Details.Other["49<<<<<<<<"]) < 500 || size(t, got) > asff.MaxFindingBytes {
 		t.Errorf("%d bytes, %d details, %v", size(t, got), n, got.ProductFields)
 	}
 }
@@ -255,18 +255,18 @@ func TestFitKeepsTheSize(t *testing.T) {
 // finding is measured, and the times that a finding is given later have their room.
 func TestFitNoticesEverySize(t *testing.T) {
 	for letter, resources := range map[string]int{"a": 5, "<": 1} {
-		sized := func(value, description int) defender.Finding {
+		sized := func(value, description int) asff.Finding {
 			f := fitting()
 			f.Description = strings.Repeat("a", description)
 			f.SourceURL = "https://example.com/" + strings.Repeat("<", 2000)
-			f.Remediation = &defender.Remediation{Recommendation: defender.Recommendation{URL: f.SourceURL}}
+			f.Remediation = &asff.Remediation{Recommendation: asff.Recommendation{URL: f.SourceURL}}
 			other := map[string]string{}
 			for i := range 50 {
 				other[fmt.Sprint(i)] = strings.Repeat(letter, value)
 			}
 			f.Resources = nil
 			for range resources {
-				f.Resources = append(f.Resources, defender.Resource{Type: "Other", ID: "i", Details: &defender.ResourceDetails{Other: other}})
+				f.Resources = append(f.Resources, asff.Resource{Type: "Other", ID: "i", Details: &asff.ResourceDetails{Other: other}})
 			}
 			f = f.Fit()
 			f.FirstObservedAt, f.LastObservedAt = f.CreatedAt, f.UpdatedAt
@@ -279,7 +279,7 @@ func TestFitNoticesEverySize(t *testing.T) {
 		}
 		for value := first - 2; value <= first+2; value++ {
 			for description := 1; description < 300; description += 40 {
-				if bytes := size(t, sized(value, description)); bytes > defender.MaxFindingBytes {
+				if bytes := size(t, sized(value, description)); bytes > asff.MaxFindingBytes {
 					t.Errorf("values of %d %s: %d bytes", value, letter, bytes)
 				}
 			}
@@ -287,7 +287,7 @@ func TestFitNoticesEverySize(t *testing.T) {
 	}
 }
 
-func size(t *testing.T, f defender.Finding) int {
+func size(t *testing.T, f asff.Finding) int {
 	t.Helper()
 	text, err := json.Marshal(f)
 	if err != nil {
@@ -308,16 +308,16 @@ func strange() *rapid.Generator[string] {
 	)
 }
 
-func findings() *rapid.Generator[defender.Finding] {
+func findings() *rapid.Generator[asff.Finding] {
 	pairs := rapid.OneOf(rapid.MapOfN(strange(), strange(), 0, 6), rapid.MapOfN(rapid.StringN(1, 3, -1), rapid.Just("v"), 45, 60))
-	resource := rapid.Custom(func(t *rapid.T) defender.Resource {
-		r := defender.Resource{Type: strange().Draw(t, "type"), ID: strange().Draw(t, "id"), Region: strange().Draw(t, "region")}
+	resource := rapid.Custom(func(t *rapid.T) asff.Resource {
+		r := asff.Resource{Type: strange().Draw(t, "type"), ID: strange().Draw(t, "id"), Region: strange().Draw(t, "region")}
 		if rapid.Bool().Draw(t, "details") {
-			r.Details = &defender.ResourceDetails{Other: pairs.Draw(t, "other")}
+			r.Details = &asff.ResourceDetails{Other: pairs.Draw(t, "other")}
 		}
 		return r
 	})
-	return rapid.Custom(func(t *rapid.T) defender.Finding {
+	return rapid.Custom(func(t *rapid.T) asff.Finding {
 		f := fitting()
 		for name, field := range map[string]*string{
 			"id": &f.ID, "generator": &f.GeneratorID, "title": &f.Title, "description": &f.Description, "url": &f.SourceURL,
@@ -328,9 +328,9 @@ func findings() *rapid.Generator[defender.Finding] {
 		f.ID = "i" + f.ID
 		f.FindingProviderFields.Types = rapid.SliceOfN(strange(), 0, 55).Draw(t, "types")
 		f.ProductFields = pairs.Draw(t, "fields")
-		f.Resources = rapid.OneOf(rapid.SliceOfN(resource, 0, 3), rapid.SliceOfN(rapid.Just(defender.Resource{ID: "i"}), 30, 35)).Draw(t, "resources")
+		f.Resources = rapid.OneOf(rapid.SliceOfN(resource, 0, 3), rapid.SliceOfN(rapid.Just(asff.Resource{ID: "i"}), 30, 35)).Draw(t, "resources")
 		if rapid.Bool().Draw(t, "remediation") {
-			f.Remediation = &defender.Remediation{Recommendation: defender.Recommendation{Text: strange().Draw(t, "text"), URL: strange().Draw(t, "link")}}
+			f.Remediation = &asff.Remediation{Recommendation: asff.Recommendation{Text: strange().Draw(t, "text"), URL: strange().Draw(t, "link")}}
 		}
 		return f
 	})
@@ -387,7 +387,7 @@ func TestFitIsWithinEveryLimit(t *testing.T) {
 			}
 		}
 		text, err := json.Marshal(f)
-		if err != nil || len(text) > defender.MaxFindingBytes {
+		if err != nil || len(text) > asff.MaxFindingBytes {
 			t.Fatalf("%d bytes, %v", len(text), err)
 		}
 		if again := f.Fit(); !reflect.DeepEqual(again, f) {
@@ -397,12 +397,12 @@ func TestFitIsWithinEveryLimit(t *testing.T) {
 }
 
 func ExampleDefaultProductARN() {
-	fmt.Println(defender.DefaultProductARN("aws-cn", "cn-north-1", "123456789012"))
+	fmt.Println(asff.DefaultProductARN("aws-cn", "cn-north-1", "123456789012"))
 	// Output: arn:aws-cn:securityhub:cn-north-1:123456789012:product/123456789012/default
 }
 
 func TestTimestamps(t *testing.T) {
-	at := defender.Timestamp{Time: time.Date(2026, 1, 1, 1, 2, 3, 999_999_999, time.FixedZone("", 3600))}
+	at := asff.Timestamp{Time: time.Date(2026, 1, 1, 1, 2, 3, 999_999_999, time.FixedZone("", 3600))}
 	if got := at.String(); got != "2026-01-01T00:02:03.999Z" {
 		t.Errorf("got %s", got)
 	}
@@ -411,13 +411,13 @@ func TestTimestamps(t *testing.T) {
 		`"2022-11-06T22:11:40.941Z"`:      "2022-11-06T22:11:40.941Z",
 		`"2022-11-06T23:11:40.941+01:00"`: "2022-11-06T22:11:40.941Z",
 	} {
-		var got defender.Timestamp
+		var got asff.Timestamp
 		if err := json.Unmarshal([]byte(text), &got); err != nil || got.String() != want {
 			t.Errorf("%s: got %s, %v", text, got, err)
 		}
 	}
 	for _, text := range []string{`""`, `"now"`, `1767225600`, `"2022-11-09"`} {
-		var got defender.Timestamp
+		var got asff.Timestamp
 		if err := json.Unmarshal([]byte(text), &got); err == nil {
 			t.Errorf("%s: got %s, want an error", text, got)
 		}
@@ -426,12 +426,12 @@ func TestTimestamps(t *testing.T) {
 
 func TestMillisecondsSurviveJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := defender.Milliseconds(rapid.Int64Range(0, 253402300799999).Draw(t, "ms"))
+		want := asff.Milliseconds(rapid.Int64Range(0, 253402300799999).Draw(t, "ms"))
 		text, err := json.Marshal(map[string]any{"at": want})
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got struct{ At defender.Timestamp }
+		var got struct{ At asff.Timestamp }
 		if err := json.Unmarshal(text, &got); err != nil || got.At != want {
 			t.Fatalf("%s: got %v, %v, want %v", text, got.At, err, want)
 		}

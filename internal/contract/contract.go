@@ -1,4 +1,6 @@
-package defender
+// Package contract is the agreement between the constructs that deploy a function and the
+// function that runs: environment variables, table attributes, metric names and requests.
+package contract
 
 import (
 	"fmt"
@@ -43,11 +45,11 @@ const (
 	EnvTelemetryStream = "DEFENDERHUB_TELEMETRY_STREAM"
 	// EnvReportsRule is the name of the rule that brings device reports in.
 	EnvReportsRule = "DEFENDERHUB_REPORTS_RULE"
-	// EnvThingGroups are the thing groups that evaluate.Config names by their position,
+	// EnvThingGroups are the thing groups that engine.Config names by their position,
 	// separated by commas: their names may be known only at deployment.
 	EnvThingGroups = "DEFENDERHUB_THING_GROUPS"
 
-	// ConfigFile lies beside the evaluator's executable, in the form of evaluate.Config: an
+	// ConfigFile lies beside the evaluator's executable, in the form of engine.Config: an
 	// environment takes 4 KB.
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 	ConfigFile = "behaviors.json"
@@ -196,4 +198,12 @@ const (
 	StartAuditResourceType = "Custom::DefenderHubStartAudit"
 	StartAuditChecks       = "CheckNames"
 	StartAuditTrigger      = "Trigger"
+)
+
+// The metrics of the self-managed engine's behaviors about device reports themselves.
+const (
+	// MinutesSinceReport counts the minutes since the last device report.
+	MinutesSinceReport = "defenderhub:minutes-since-report"
+	// UnreadableReport is 1 for a device report that cannot be read, 0 for one that can.
+	UnreadableReport = "defenderhub:unreadable-report"
 )

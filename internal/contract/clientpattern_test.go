@@ -1,4 +1,4 @@
-package defender_test
+package contract_test
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 func TestClientPatternNamesTheThing(t *testing.T) {
@@ -30,7 +31,7 @@ func TestClientPatternNamesTheThing(t *testing.T) {
 		{`agent/(.+)`, "agent/pump-7", "pump-7"},
 		{`agent/(.+)`, "agent/pump/7", ""},
 	} {
-		p, err := defender.ParseClientPattern(row.pattern)
+		p, err := contract.ParseClientPattern(row.pattern)
 		if err != nil {
 			t.Fatalf("%s: %v", row.pattern, err)
 		}
@@ -38,7 +39,7 @@ func TestClientPatternNamesTheThing(t *testing.T) {
 			t.Errorf("%q of %q: %q, want %q", row.pattern, row.client, got, row.want)
 		}
 	}
-	if got := (defender.ClientPattern{}).Thing("pump-7#2"); got != "" {
+	if got := (contract.ClientPattern{}).Thing("pump-7#2"); got != "" {
 		t.Errorf("the zero value maps to %q", got)
 	}
 }
@@ -53,7 +54,7 @@ func TestClientPatternIsChecked(t *testing.T) {
 		strings.Repeat("a", 300):     "at most 256 bytes",
 		`(.+)#` + `(?:a{900}){900}b`: "a regular expression",
 	} {
-		_, err := defender.ParseClientPattern(pattern)
+		_, err := contract.ParseClientPattern(pattern)
 		var field *defender.FieldError
 		if !errors.As(err, &field) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", pattern, err, want)
@@ -65,7 +66,7 @@ func FuzzClientPattern(f *testing.F) {
 	f.Add("", "pump-7#2")
 	f.Add(`(.+)-agent`, "pump-7-agent")
 	f.Fuzz(func(t *testing.T, pattern, client string) {
-		p, err := defender.ParseClientPattern(pattern)
+		p, err := contract.ParseClientPattern(pattern)
 		if err != nil {
 			return
 		}

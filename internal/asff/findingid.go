@@ -1,17 +1,19 @@
-package defender
+package asff
 
 import (
 	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/defenderhub/defenderhub/defender"
 )
 
 // FindingID joins the parts of a finding's identity with "/". Parts are escaped, so
 // that different parts never give the same id; at over 512 characters the id ends
 // in "#" and a hash. An id names what is wrong with which thing, never a time: a
 // repeat is the same finding.
-func FindingID(source Source, region string, parts ...string) string {
+func FindingID(source defender.Source, region string, parts ...string) string {
 	escaped := []string{"defenderhub", source.String(), region}
 	for _, p := range parts {
 		escaped = append(escaped, escapePart(p))

@@ -1,9 +1,12 @@
-package defender
+// Package asff is the part of the AWS Security Finding Format that an importer of its own
+// findings fills, with its limits and the IDs of our findings.
+package asff
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -26,9 +29,10 @@ const (
 	// FindingLifetime is how long Security Hub keeps a finding after its last update.
 	FindingLifetime = 90 * 24 * time.Hour
 
-	maxID               = 512
-	maxTitle            = 256
-	maxDescription      = 1024
+	maxID    = 512
+	maxTitle = 256
+	// MaxDescription is the length of a finding's description, in characters.
+	MaxDescription      = 1024
 	maxRecommendation   = 512
 	maxResourceType     = 256
 	maxProductFields    = 47 // Security Hub adds three to the 50 that it allows
@@ -156,7 +160,7 @@ func (t *Timestamp) UnmarshalJSON(data []byte) error {
 }
 
 // Fit returns f within every limit of the ASFF: long texts are cut on a character
-// boundary, ids over 512 characters end in a hash, blank strings and pairs are left
+// boundary, ids over 512 characters end in a hash, Blank strings and pairs are left
 // out or replaced, surplus pairs and resources are dropped from the end of their
 // order. A finding over [MaxFindingBytes] loses the ends of its longest values, at
 // last its resources' details. The finding's maps and slices are not written to.
@@ -165,7 +169,7 @@ func (f Finding) Fit() Finding {
 	f.ID = fitID(f.ID, maxID)
 	f.GeneratorID = orText(fitID(f.GeneratorID, maxID), "defenderhub")
 	f.Title = orText(fitText(f.Title, maxTitle), "Security finding")
-	f.Description = orText(fitText(f.Description, maxDescription), f.Title)
+	f.Description = orText(fitText(f.Description, MaxDescription), f.Title)
 	f.SourceURL = fitURL(f.SourceURL)
 	f.CompanyName, f.ProductName = fitText(f.CompanyName, maxCompany), fitText(f.ProductName, maxCompany)
 	if f.Remediation != nil {
@@ -178,7 +182,7 @@ func (f Finding) Fit() Finding {
 	}
 	provider := &f.FindingProviderFields
 	provider.Severity.Original = fitText(provider.Severity.Original, maxOriginal)
-	provider.Types = slices.DeleteFunc(slices.Clone(provider.Types), blank)
+	provider.Types = slices.DeleteFunc(slices.Clone(provider.Types), Blank)
 	provider.Types = provider.Types[:min(len(provider.Types), maxTypes)]
 	provider.RelatedFindings = slices.Clone(provider.RelatedFindings[:min(len(provider.RelatedFindings), maxRelated)])
 	for i := range provider.RelatedFindings {
@@ -199,8 +203,8 @@ func (f Finding) Fit() Finding {
 // the description to its limit makes room.
 func (f Finding) Noted(note string) Finding {
 	text, added := []rune(f.Description), []rune(note)
-	if len(text)+len(added) > maxDescription && len(added) < maxDescription {
-		text = append(text[:max(0, min(len(text), maxDescription-len(added)-1))], '…')
+	if len(text)+len(added) > MaxDescription && len(added) < MaxDescription {
+		text = append(text[:max(0, min(len(text), MaxDescription-len(added)-1))], '…')
 	}
 	f.Description = string(text) + note
 	return f
@@ -271,7 +275,7 @@ func (f Finding) tooLarge() bool {
 }
 
 func orText(s, other string) string {
-	if blank(s) {
+	if Blank(s) {
 		return other
 	}
 	return s
@@ -280,7 +284,7 @@ func orText(s, other string) string {
 // fitText cuts s to n characters, on a character boundary, and drops what does not print.
 func fitText(s string, n int) string {
 	s = strings.TrimSpace(printable(s))
-	if blank(s) {
+	if Blank(s) {
 		return ""
 	}
 	if utf8.RuneCountInString(s) <= n {
@@ -317,7 +321,7 @@ func fitID(id string, n int) string {
 
 // fitURL drops a link that is too long or does not print: half a link leads nowhere.
 func fitURL(u string) string {
-	if len(u) > maxURL || blank(u) || printable(u) != u {
+	if len(u) > maxURL || Blank(u) || printable(u) != u {
 		return ""
 	}
 	return u
@@ -325,7 +329,7 @@ func fitURL(u string) string {
 
 func fitPairs(m map[string]string, pairs, key, value int) map[string]string {
 	var fit map[string]string
-	for _, k := range sortedKeys(m) {
+	for _, k := range slices.Sorted(maps.Keys(m)) {
 		v := fitText(m[k], value)
 		k = fitText(k, key)
 		if k == "" || v == "" || len(fit) == pairs {
@@ -343,4 +347,10 @@ func fitPairs(m map[string]string, pairs, key, value int) map[string]string {
 // own. It exists as soon as Security Hub is on.
 func DefaultProductARN(partition, region, account string) string {
 	return "arn:" + partition + ":securityhub:" + region + ":" + account + ":product/" + account + "/default"
+}
+
+// Blank reports whether s has no character that prints: Security Hub refuses such strings. Its
+// messages are those of a validator in JavaScript, where U+FEFF is a space as well.
+func Blank(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsSpace(r) && !unicode.IsControl(r) && r != '\uFEFF' }) < 0
 }

@@ -1,4 +1,4 @@
-package defender_test
+package asff_test
 
 import (
 	"fmt"
@@ -11,11 +11,12 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
 func ExampleFindingID() {
-	fmt.Println(defender.FindingID(defender.DeviceEvents, "eu-central-1", "pump-7", "tamper"))
-	fmt.Println(defender.FindingID(defender.DeviceEvents, "eu-central-1", "line/4 pump", "100%"))
+	fmt.Println(asff.FindingID(defender.DeviceEvents, "eu-central-1", "pump-7", "tamper"))
+	fmt.Println(asff.FindingID(defender.DeviceEvents, "eu-central-1", "line/4 pump", "100%"))
 	// Output:
 	// defenderhub/device-event/eu-central-1/pump-7/tamper
 	// defenderhub/device-event/eu-central-1/line%2F4 pump/100%25
@@ -39,7 +40,7 @@ func TestDifferentPartsHaveDifferentIDs(t *testing.T) {
 				b[rapid.IntRange(0, len(b)-1).Draw(t, "at")] = part.Draw(t, "part")
 			}
 		}
-		idA, idB := defender.FindingID(defender.DeviceEvents, "r", a...), defender.FindingID(defender.DeviceEvents, "r", b...)
+		idA, idB := asff.FindingID(defender.DeviceEvents, "r", a...), asff.FindingID(defender.DeviceEvents, "r", b...)
 		if (idA == idB) != slices.Equal(a, b) {
 			t.Fatalf("%q and %q: %s, %s", a, b, idA, idB)
 		}
@@ -47,7 +48,7 @@ func TestDifferentPartsHaveDifferentIDs(t *testing.T) {
 			if utf8.RuneCountInString(id) > 512 || strings.ContainsFunc(id, func(r rune) bool { return !unicode.IsPrint(r) }) {
 				t.Fatalf("id %q", id)
 			}
-			if fit := (defender.Finding{ID: id}).Fit().ID; fit != id {
+			if fit := (asff.Finding{ID: id}).Fit().ID; fit != id {
 				t.Fatalf("%q is changed to %q", id, fit)
 			}
 		}
@@ -55,8 +56,8 @@ func TestDifferentPartsHaveDifferentIDs(t *testing.T) {
 }
 
 func TestAnIDCannotImitateAHash(t *testing.T) {
-	long := defender.FindingID(defender.DeviceEvents, "r", strings.Repeat("a", 600))
-	imitation := defender.FindingID(defender.DeviceEvents, "r", strings.TrimPrefix(long, "defenderhub/device-event/r/"))
+	long := asff.FindingID(defender.DeviceEvents, "r", strings.Repeat("a", 600))
+	imitation := asff.FindingID(defender.DeviceEvents, "r", strings.TrimPrefix(long, "defenderhub/device-event/r/"))
 	if long == imitation {
 		t.Errorf("both are %s", long)
 	}
@@ -66,7 +67,7 @@ func TestSourcesAndRegionsHaveTheirOwnIDs(t *testing.T) {
 	seen := map[string]bool{}
 	for _, s := range defender.Sources() {
 		for _, region := range []string{"eu-central-1", "us-east-1"} {
-			id := defender.FindingID(s, region, "pump-7")
+			id := asff.FindingID(s, region, "pump-7")
 			if seen[id] {
 				t.Errorf("%s twice", id)
 			}

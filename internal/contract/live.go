@@ -1,4 +1,4 @@
-package defender
+package contract
 
 import (
 	"crypto/sha256"
@@ -7,14 +7,16 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/defenderhub/defenderhub/defender"
 )
 
 // LiveBehaviors are the behaviors that the self-managed engine judges, with the severities
 // that they ask for. The forwarder knows them, so that it can end the findings of those that
 // are gone, and give open findings a severity that was changed. The text form, which stands
 // in [EnvLiveBehaviors], has [liveDigest] characters for each, because an environment takes
-// 4 KB. A dot ends the behaviors of a severity; the first are those of SeverityDefault.
-type LiveBehaviors map[string]Severity
+// 4 KB. A dot ends the behaviors of a severity; the first are those of defender.SeverityDefault.
+type LiveBehaviors map[string]defender.Severity
 
 // liveDigest is the length of a behavior's digest: 36 bits, so that one name in 10^8
 // is taken for one of 500 others.
@@ -26,7 +28,7 @@ const liveDigest = 6
 const MaxLiveBehaviors = 300
 
 // Add adds a behavior of a profile.
-func (l LiveBehaviors) Add(profile, behavior string, severity Severity) {
+func (l LiveBehaviors) Add(profile, behavior string, severity defender.Severity) {
 	l[digestOf(profile, behavior)] = severity
 }
 
@@ -36,9 +38,9 @@ func (l LiveBehaviors) Has(profile, behavior string) bool {
 	return ok
 }
 
-// Severity is the severity that a behavior asks for, SeverityDefault where it asks for none
+// Severity is the severity that a behavior asks for, defender.SeverityDefault where it asks for none
 // or is not judged.
-func (l LiveBehaviors) Severity(profile, behavior string) Severity {
+func (l LiveBehaviors) Severity(profile, behavior string) defender.Severity {
 	return l[digestOf(profile, behavior)]
 }
 
@@ -49,7 +51,7 @@ func digestOf(profile, behavior string) string {
 
 // String is the text form, sorted.
 func (l LiveBehaviors) String() string {
-	groups := make([]string, Critical+1)
+	groups := make([]string, defender.Critical+1)
 	for _, digest := range slices.Sorted(maps.Keys(l)) {
 		groups[l[digest]] += digest
 	}
@@ -59,8 +61,8 @@ func (l LiveBehaviors) String() string {
 // ParseLiveBehaviors reads the text form.
 func ParseLiveBehaviors(text string) (LiveBehaviors, error) {
 	groups := strings.Split(text, ".")
-	if len(groups) > int(Critical)+1 {
-		return nil, fmt.Errorf("live behaviors of %d severities, want at most %d", len(groups), Critical+1)
+	if len(groups) > int(defender.Critical)+1 {
+		return nil, fmt.Errorf("live behaviors of %d severities, want at most %d", len(groups), defender.Critical+1)
 	}
 	l := LiveBehaviors{}
 	for severity, group := range groups {
@@ -68,7 +70,7 @@ func ParseLiveBehaviors(text string) (LiveBehaviors, error) {
 			return nil, fmt.Errorf("live behaviors of %d characters in a severity, want a multiple of %d", len(group), liveDigest)
 		}
 		for digest := range slices.Chunk([]byte(group), liveDigest) {
-			l[string(digest)] = Severity(severity)
+			l[string(digest)] = defender.Severity(severity)
 		}
 	}
 	return l, nil

@@ -1,4 +1,5 @@
-package defender
+// Package deviceevent reads the security events that devices report.
+package deviceevent
 
 import (
 	"encoding/json"
@@ -9,13 +10,15 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
-// DeviceEvent is a security event that a device reports on the event topic, as
+// Event is a security event that a device reports on the event topic, as
 // JSON. docs/device-events.md describes it, docs/device-event.schema.json is its schema.
-type DeviceEvent struct {
+type Event struct {
 	// Type says what happened: 1 to 64 of a-z 0-9 -, for example "tamper". With the
 	// client id it identifies the finding.
 	Type string `json:"type"`
@@ -35,15 +38,15 @@ type DeviceEvent struct {
 
 // The states of a device event.
 const (
-	EventActive  = "active"
-	EventCleared = "cleared"
+	Active  = "active"
+	Cleared = "cleared"
 )
 
 // Limits of a device event, in characters.
 const (
-	// MaxEventDetails is how many details an event may have: ProductFields take 50
+	// MaxDetails is how many details an event may have: ProductFields take 50
 	// pairs, and the finding needs some of its own.
-	MaxEventDetails = 20
+	MaxDetails = 20
 
 	maxEventKey   = 64
 	maxEventValue = 1024
@@ -53,24 +56,24 @@ const (
 
 var eventType = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
-// DecodeDeviceEvent reads and validates an event, and fills in State. It reports every
+// Decode reads and validates an event, and fills in State. It reports every
 // fault at once; the names of fields are case-sensitive, and null is no value.
-func DecodeDeviceEvent(payload []byte) (DeviceEvent, error) {
+func Decode(payload []byte) (Event, error) {
 	var fields map[string]json.RawMessage
 	err := json.Unmarshal(payload, &fields)
 	var mismatch *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &mismatch):
-		return DeviceEvent{}, fmt.Errorf("device event: JSON %s, want an object", mismatch.Value)
+		return Event{}, fmt.Errorf("device event: JSON %s, want an object", mismatch.Value)
 	case err != nil:
-		return DeviceEvent{}, fmt.Errorf("device event is not JSON: %w", err)
+		return Event{}, fmt.Errorf("device event is not JSON: %w", err)
 	case fields == nil:
-		return DeviceEvent{}, errors.New("device event: JSON null, want an object")
+		return Event{}, errors.New("device event: JSON null, want an object")
 	}
-	e := DeviceEvent{State: EventActive}
+	e := Event{State: Active}
 	var faults []error
 	var unknown []string
-	for _, name := range sortedKeys(fields) {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		fault, known := e.read(name, fields[name])
 		faults = append(faults, fault)
 		if !known {
@@ -84,24 +87,24 @@ func DecodeDeviceEvent(payload []byte) (DeviceEvent, error) {
 		faults = append(faults, invalid("", strings.Join(unknown, ", "), "no fields but type, state, severity, description, time and details"))
 	}
 	if err := errors.Join(faults...); err != nil {
-		return DeviceEvent{}, fmt.Errorf("device event: %w", err)
+		return Event{}, fmt.Errorf("device event: %w", err)
 	}
 	return e, nil
 }
 
-// MaxEventTypes is how many types of events may be findings of their own, for each device,
+// MaxTypes is how many types of events may be findings of their own, for each device,
 // where no list says which are expected. It also bounds the client IDs of refused connections
 // that may be findings of their own, for each certificate, and the findings of events that a
 // client publishes as if it were AWS IoT. It is a choice of this project.
-const MaxEventTypes = 20
+const MaxTypes = 20
 
-// ValidEventType reports whether an event may have the type.
-func ValidEventType(name string) bool { return eventType.MatchString(name) }
+// ValidType reports whether an event may have the type.
+func ValidType(name string) bool { return eventType.MatchString(name) }
 
 const typeRule = "1 to 64 of a-z 0-9 -"
 
 // read reads a field.
-func (e *DeviceEvent) read(name string, raw json.RawMessage) (fault error, known bool) {
+func (e *Event) read(name string, raw json.RawMessage) (fault error, known bool) {
 	text := func(into *string, want string, valid func(string) bool) error {
 		s, err := stringOf(raw)
 		if *into = s; err != nil || !valid(s) {
@@ -113,23 +116,23 @@ func (e *DeviceEvent) read(name string, raw json.RawMessage) (fault error, known
 	case "type":
 		return text(&e.Type, typeRule, eventType.MatchString), true
 	case "state":
-		return text(&e.State, `"active" or "cleared"`, func(s string) bool { return s == EventActive || s == EventCleared }), true
+		return text(&e.State, `"active" or "cleared"`, func(s string) bool { return s == Active || s == Cleared }), true
 	case "severity":
-		labels := severityLabels[1:]
+		labels := severities()
 		return text(&e.Severity, "one of "+strings.Join(labels, ", "), func(s string) bool { return slices.Contains(labels, s) }), true
 	case "description":
-		return text(&e.Description, fmt.Sprintf("a text of at most %d characters", maxDescription),
-			func(s string) bool { return utf8.RuneCountInString(s) <= maxDescription }), true
+		return text(&e.Description, fmt.Sprintf("a text of at most %d characters", asff.MaxDescription),
+			func(s string) bool { return utf8.RuneCountInString(s) <= asff.MaxDescription }), true
 	case "time":
 		return e.readTime(raw), true
 	case "details":
-		return Under(name, e.readDetails(raw)), true
+		return defender.Under(name, e.readDetails(raw)), true
 	}
 	return nil, false
 }
 
 // readTime takes 1.8e12 and 5.0 as well: devices without integers write such numbers.
-func (e *DeviceEvent) readTime(raw json.RawMessage) error {
+func (e *Event) readTime(raw json.RawMessage) error {
 	var ms *float64
 	err := json.Unmarshal(raw, &ms)
 	if err != nil || ms == nil || *ms < 0 || *ms > maxEventTime || *ms != math.Trunc(*ms) {
@@ -143,23 +146,23 @@ func (e *DeviceEvent) readTime(raw json.RawMessage) error {
 	return nil
 }
 
-func (e *DeviceEvent) readDetails(raw json.RawMessage) error {
+func (e *Event) readDetails(raw json.RawMessage) error {
 	var pairs map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &pairs); err != nil || pairs == nil {
 		return invalid("", kindOf(raw), "an object of strings")
 	}
-	if n := len(pairs); n > MaxEventDetails {
-		return invalid("", jsonKind(fmt.Sprintf("%d pairs", n)), "at most %d", MaxEventDetails)
+	if n := len(pairs); n > MaxDetails {
+		return invalid("", jsonKind(fmt.Sprintf("%d pairs", n)), "at most %d", MaxDetails)
 	}
 	e.Details = make(map[string]string, len(pairs))
 	var faults []error
-	for _, key := range sortedKeys(pairs) {
-		if utf8.RuneCountInString(key) > maxEventKey || blank(key) {
+	for _, key := range slices.Sorted(maps.Keys(pairs)) {
+		if utf8.RuneCountInString(key) > maxEventKey || asff.Blank(key) {
 			faults = append(faults, invalid("", key, "keys of 1 to %d characters", maxEventKey))
 			continue
 		}
 		value, err := stringOf(pairs[key])
-		if err != nil || utf8.RuneCountInString(value) > maxEventValue || blank(value) {
+		if err != nil || utf8.RuneCountInString(value) > maxEventValue || asff.Blank(value) {
 			// The key is the device's choice: quoted, it cannot forge a line of a log.
 			faults = append(faults, invalid(fmt.Sprintf("[%q]", key), orKind(value, err), "a string of 1 to %d characters", maxEventValue))
 		}
@@ -206,10 +209,19 @@ func orKind(s string, err error) any {
 	return s
 }
 
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+// severities are the labels that an event may name.
+func severities() []string {
+	var labels []string
+	for s := defender.Informational; s <= defender.Critical; s++ {
+		labels = append(labels, s.String())
+	}
+	return labels
+}
 
-// blank tells whether s has no character that prints: Security Hub refuses such strings. Its
-// messages are those of a validator in JavaScript, where U+FEFF is a space as well.
-func blank(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsSpace(r) && !unicode.IsControl(r) && r != '\uFEFF' }) < 0
+// invalid is a FieldError; missing values are given as nil.
+func invalid(field string, value any, want string, args ...any) error {
+	if len(args) > 0 {
+		want = fmt.Sprintf(want, args...)
+	}
+	return &defender.FieldError{Field: field, Value: value, Want: want}
 }

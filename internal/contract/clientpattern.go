@@ -1,8 +1,10 @@
-package defender
+package contract
 
 import (
 	"fmt"
 	"regexp"
+
+	"github.com/defenderhub/defenderhub/defender"
 )
 
 // DefaultClientPattern is the form of the client IDs that AWS IoT Greengrass uses for further
@@ -22,13 +24,13 @@ type ClientPattern struct{ form *regexp.Regexp }
 
 // ParseClientPattern reads a regular expression in the syntax of Go (RE2) that matches a
 // whole client ID and has one capture, the thing's name. "" stands for
-// [DefaultClientPattern]. It returns a [FieldError] for any other text.
+// [DefaultClientPattern]. It returns a [defender.FieldError] for any other text.
 func ParseClientPattern(text string) (ClientPattern, error) {
 	if text == "" {
 		text = DefaultClientPattern
 	}
 	fault := func(want string, args ...any) error {
-		return &FieldError{Value: text, Want: fmt.Sprintf(want, args...)}
+		return &defender.FieldError{Value: text, Want: fmt.Sprintf(want, args...)}
 	}
 	if len(text) > maxClientPattern {
 		return ClientPattern{}, fault("at most %d bytes", maxClientPattern)

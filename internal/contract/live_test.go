@@ -1,4 +1,4 @@
-package defender
+package contract
 
 import (
 	"fmt"
@@ -6,20 +6,22 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/defender"
 )
 
 func TestLiveBehaviorsAreReadAsWritten(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		live := LiveBehaviors{}
 		for i := range rapid.IntRange(0, 20).Draw(t, "behaviors") {
-			live.Add("p", fmt.Sprint(i), Severity(rapid.IntRange(0, int(Critical)).Draw(t, "severity")))
+			live.Add("p", fmt.Sprint(i), defender.Severity(rapid.IntRange(0, int(defender.Critical)).Draw(t, "severity")))
 		}
 		text := live.String()
 		got, err := ParseLiveBehaviors(text)
 		if err != nil || !maps.Equal(got, live) {
 			t.Fatalf("%q is read as %v (%v), want %v", text, got, err, live)
 		}
-		if most := liveDigest*len(live) + int(Critical); len(text) > most {
+		if most := liveDigest*len(live) + int(defender.Critical); len(text) > most {
 			t.Fatalf("%d characters for %d behaviors, want at most %d", len(text), len(live), most)
 		}
 	})
@@ -27,9 +29,9 @@ func TestLiveBehaviorsAreReadAsWritten(t *testing.T) {
 
 func TestLiveBehaviorsAskForASeverity(t *testing.T) {
 	live := LiveBehaviors{}
-	live.Add("p", "a", SeverityDefault)
-	live.Add("p", "b", High)
-	for behavior, want := range map[string]Severity{"a": SeverityDefault, "b": High, "c": SeverityDefault} {
+	live.Add("p", "a", defender.SeverityDefault)
+	live.Add("p", "b", defender.High)
+	for behavior, want := range map[string]defender.Severity{"a": defender.SeverityDefault, "b": defender.High, "c": defender.SeverityDefault} {
 		if got := live.Severity("p", behavior); got != want || live.Has("p", behavior) != (behavior != "c") {
 			t.Errorf("%s: severity %v, judged %v", behavior, got, live.Has("p", behavior))
 		}
