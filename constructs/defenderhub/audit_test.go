@@ -268,7 +268,6 @@ func TestTheStepsThatDisableAScheduledCheckAreANote(t *testing.T) {
 		defenderhub.NewAudit(stack, jsii.String("Audit"), &props)
 		var notes []string
 		for _, m := range *assertions.Annotations_FromStack(stack).FindInfo(jsii.String("/Fleet/Audit"), assertions.Match_AnyValue()) {
-			//lint:ignore SA1019 the type's new module does not exist in Go
 			notes = append(notes, fmt.Sprint(m.Entry.Data))
 		}
 		return strings.Join(notes, "\n")

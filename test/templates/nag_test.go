@@ -23,12 +23,10 @@ func TestCdkNagFindsNothing(t *testing.T) {
 			awscdk.Aspects_Of(stack).Add(cdknag.NewAwsSolutionsChecks(&cdknag.NagPackProps{Verbose: jsii.Bool(true)}), nil)
 			annotations := assertions.Annotations_FromStack(stack)
 			anything := assertions.Match_StringLikeRegexp(jsii.String("AwsSolutions-.*"))
-			//lint:ignore SA1019 the type's new module does not exist in Go
 			for _, found := range []*[]*cxapi.SynthesisMessage{
 				annotations.FindError(jsii.String("*"), anything), annotations.FindWarning(jsii.String("*"), anything),
 			} {
 				for _, m := range *found {
-					//lint:ignore SA1019 as above
 					t.Errorf("%s: %v", *m.Id, m.Entry.Data)
 				}
 			}
