@@ -154,8 +154,8 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 		t.Errorf("alarms to a FIFO topic: %v", err)
 	}
 	for topic, why := range map[string]string{
-		"$aws/rules/r/+": "no topic of Basic Ingest, which no rule can name", "fleet/${iot:ClientId}": "no variable", "$share/g/fleet/+": "$share/GROUP/",
-		"#": "at least one level that is no wildcard", "$aws/events/presence/#": "AWS's ",
+		"$aws/rules/r/+": "a topic outside Basic Ingest", "fleet/${iot:ClientId}": "without variables", "$share/g/fleet/+": "$share/GROUP/",
+		"#": "at least one level that is not a wildcard", "$aws/events/presence/#": "AWS's ",
 	} {
 		for _, key := range []string{"event-topic", "report-topic"} {
 			if _, err := readConfig(map[string]any{prefix + key: topic}); err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), "7 slashes") {

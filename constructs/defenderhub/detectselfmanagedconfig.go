@@ -24,7 +24,7 @@ func validateReportTopic(filter string) error {
 		return &defender.FieldError{Value: deployTime, Want: "a text that is known at synthesis: the behaviors are deployed in a file"}
 	}
 	if strings.HasPrefix(filter, "$aws/rules/") {
-		return &defender.FieldError{Value: filter, Want: "no topic of Basic Ingest, which no rule can name: leave ReportTopic empty for it"}
+		return &defender.FieldError{Value: filter, Want: "a topic outside Basic Ingest, or leave ReportTopic empty to use Basic Ingest"}
 	}
 	return iotrule.ValidateReportTopic(filter)
 }

@@ -1,5 +1,5 @@
-// Package asff is the part of the AWS Security Finding Format that an importer of its own
-// findings fills, with its limits and the IDs of our findings.
+// Package asff holds the part of the AWS Security Finding Format (ASFF) that our imports fill,
+// its limits, and the IDs of our findings.
 package asff
 
 import (
@@ -18,30 +18,30 @@ import (
 // https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-findings-format-syntax.html
 // https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_BatchImportFindings.html
 const (
-	// MaxFindingsPerImport and MaxImportBytes bound one call.
-	// AWS writes 6 MB and does not say of how many bytes: the smaller reading is safe.
+	// MaxFindingsPerImport and MaxImportBytes are the limits of one call. AWS says 6 MB without
+	// saying which megabyte, so this is the smaller one.
 	MaxFindingsPerImport = 100
 	MaxImportBytes       = 6_000_000
-	// MaxFindingBytes is the size of one finding as JSON, 240 KB.
+	// MaxFindingBytes is the maximum size of one finding as JSON, 240 KB.
 	MaxFindingBytes = 240_000
-	// MaxResources of one finding.
+	// MaxResources is how many resources one finding may have.
 	MaxResources = 32
-	// FindingLifetime is how long Security Hub keeps a finding after its last update.
+	// FindingLifetime is how long after its last update Security Hub deletes a finding.
 	FindingLifetime = 90 * 24 * time.Hour
 
 	maxID    = 512
 	maxTitle = 256
-	// MaxDescription is the length of a finding's description, in characters.
+	// MaxDescription is the maximum length of a finding's description, in characters.
 	MaxDescription      = 1024
 	maxRecommendation   = 512
 	maxResourceType     = 256
-	maxProductFields    = 47 // Security Hub adds three to the 50 that it allows
+	maxProductFields    = 47 // 50 are allowed, and Security Hub adds three
 	maxProductKey       = 128
 	maxProductValue     = 2048
 	maxOtherDetails     = 50
 	maxOtherDetailValue = 1024
 	maxResourceID       = 512
-	maxURL              = 2048 // our own
+	maxURL              = 2048 // a limit of this project
 	maxRegion           = 16
 	maxTypes            = 50
 	maxRelated          = 10
@@ -49,7 +49,7 @@ const (
 	maxOriginal         = 64
 )
 
-// RecordState is the importer's statement whether a finding still holds.
+// RecordState says whether a finding is active or archived.
 type RecordState string
 
 // The record states.
@@ -58,14 +58,13 @@ const (
 	Archived RecordState = "ARCHIVED"
 )
 
-// The finding types that Device Defender's own integration sends.
+// The finding types that the native Device Defender integration uses.
 const (
 	TypeUnusualBehaviors = "Unusual Behaviors"
 	TypeVulnerabilities  = "Software and Configuration Check/Vulnerabilities"
 )
 
-// Finding is what defenderhub imports into Security Hub: the part of the ASFF that
-// an importer of own findings fills. Its JSON form is the ASFF.
+// Finding is a finding as defenderhub imports it into Security Hub. Its JSON form is the ASFF.
 type Finding struct {
 	SchemaVersion         string
 	ID                    string `json:"Id"`
@@ -88,7 +87,7 @@ type Finding struct {
 	FindingProviderFields FindingProviderFields
 }
 
-// Remediation says what to do.
+// Remediation says how to fix the finding.
 type Remediation struct{ Recommendation Recommendation }
 
 // Recommendation is a text of at most 512 characters and a link.
@@ -97,27 +96,27 @@ type Recommendation struct {
 	URL  string `json:"Url,omitempty"`
 }
 
-// FindingProviderFields carry what an importer may not set at the top level.
+// FindingProviderFields are the fields that an importer must not set at the top level.
 type FindingProviderFields struct {
 	Severity FindingSeverity
 	Types    []string
-	// RelatedFindings are at most 10.
+	// RelatedFindings has at most 10 elements.
 	RelatedFindings []RelatedFinding `json:",omitempty"`
 }
 
-// RelatedFinding names another finding.
+// RelatedFinding refers to another finding.
 type RelatedFinding struct {
 	ProductARN string `json:"ProductArn"`
 	ID         string `json:"Id"`
 }
 
-// FindingSeverity is an ASFF label and the source's own word for it.
+// FindingSeverity is an ASFF label and the severity in the source's own words.
 type FindingSeverity struct {
 	Label    string
 	Original string `json:",omitempty"`
 }
 
-// Resource is what a finding is about.
+// Resource is a resource that a finding is about.
 type Resource struct {
 	Type      string
 	ID        string           `json:"Id"`
@@ -126,26 +125,26 @@ type Resource struct {
 	Details   *ResourceDetails `json:",omitempty"`
 }
 
-// ResourceDetails hold free pairs: no AWS IoT resource has a shape of its own in ASFF.
+// ResourceDetails hold key-value pairs: the ASFF has no details for AWS IoT resources.
 type ResourceDetails struct {
 	Other map[string]string `json:",omitempty"`
 }
 
-// Timestamp is a time in UTC with milliseconds, the form of Security Hub's samples.
+// Timestamp is a time in UTC with milliseconds, the format of Security Hub's samples.
 type Timestamp struct{ time.Time }
 
 const timestampForm = "2006-01-02T15:04:05.000Z"
 
-// Milliseconds returns the Timestamp of ms since 1970.
+// Milliseconds returns the Timestamp of a number of milliseconds since 1970.
 func Milliseconds(ms int64) Timestamp { return Timestamp{time.UnixMilli(ms).UTC()} }
 
-// String is the ASFF form.
+// String returns the time as the ASFF writes it.
 func (t Timestamp) String() string { return t.UTC().Format(timestampForm) }
 
-// MarshalText writes the ASFF form.
+// MarshalText writes the ASFF format.
 func (t Timestamp) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
-// MarshalJSON writes the ASFF form.
+// MarshalJSON writes the ASFF format.
 func (t Timestamp) MarshalJSON() ([]byte, error) { return json.Marshal(t.String()) }
 
 // UnmarshalJSON reads any RFC 3339 time.
@@ -159,11 +158,12 @@ func (t *Timestamp) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// Fit returns f within every limit of the ASFF: long texts are cut on a character
-// boundary, ids over 512 characters end in a hash, Blank strings and pairs are left
-// out or replaced, surplus pairs and resources are dropped from the end of their
-// order. A finding over [MaxFindingBytes] loses the ends of its longest values, at
-// last its resources' details. The finding's maps and slices are not written to.
+// Fit returns f within every limit of the ASFF, and does not change f's maps and slices.
+//
+// It cuts long texts on a character boundary and ends IDs of over 512 characters with a hash. It
+// drops or replaces blank strings, and drops surplus pairs and resources from the end. If the
+// finding is still larger than [MaxFindingBytes], Fit cuts the longest values, and then drops
+// details of resources.
 func (f Finding) Fit() Finding {
 	f.SchemaVersion = "2018-10-08"
 	f.ID = fitID(f.ID, maxID)
@@ -199,8 +199,8 @@ func (f Finding) Fit() Finding {
 	return f.fitSize()
 }
 
-// Noted returns f with a note at the end of its description, for which a text that fills
-// the description to its limit makes room.
+// Noted returns f with a note at the end of its description. A description that is too long is
+// cut to make room for the note.
 func (f Finding) Noted(note string) Finding {
 	text, added := []rune(f.Description), []rune(note)
 	if len(text)+len(added) > MaxDescription && len(added) < MaxDescription {
@@ -214,7 +214,7 @@ func (r Resource) fit(maxValue int) Resource {
 	r.Type = orText(fitText(r.Type, maxResourceType), "Other")
 	r.ID = orText(fitID(r.ID, maxResourceID), "unknown")
 	if r.Region = fitText(r.Region, maxRegion+1); utf8.RuneCountInString(r.Region) > maxRegion {
-		r.Region = "" // half a name is another Region, or none
+		r.Region = "" // a Region cut short is another Region or none
 	}
 	if r.Details != nil {
 		other := fitPairs(r.Details.Other, maxOtherDetails, maxProductKey, maxValue)
@@ -226,10 +226,10 @@ func (r Resource) fit(maxValue int) Resource {
 	return r
 }
 
-// timestampRoom is for the times that a finding is given later.
+// timestampRoom is space for the timestamps that a finding gets later.
 const timestampRoom = 256
 
-// fitSize shortens the values of a finding that is too large until it is not.
+// fitSize shortens the values of a finding until it is small enough.
 func (f Finding) fitSize() Finding {
 	if !f.tooLarge() {
 		return f
@@ -249,7 +249,7 @@ func (f Finding) fitSize() Finding {
 	return f
 }
 
-// tooLarge measures only what could be: JSON writes a byte in at most six.
+// tooLarge measures only findings that could be too large: JSON escapes a byte to at most six.
 func (f Finding) tooLarge() bool {
 	raw := len(f.Title) + len(f.Description)
 	for _, t := range f.FindingProviderFields.Types {
@@ -266,7 +266,7 @@ func (f Finding) tooLarge() bool {
 			}
 		}
 	}
-	const frame, perByte = 60_000, 6 // frame: all other fields at their limits, and the names
+	const frame, perByte = 60_000, 6 // frame is the size of field names and of all other fields at their limits
 	if frame+perByte*raw < MaxFindingBytes {
 		return false
 	}
@@ -281,7 +281,7 @@ func orText(s, other string) string {
 	return s
 }
 
-// fitText cuts s to n characters, on a character boundary, and drops what does not print.
+// fitText cuts s to n characters and removes unprintable characters.
 func fitText(s string, n int) string {
 	s = strings.TrimSpace(printable(s))
 	if Blank(s) {
@@ -293,22 +293,22 @@ func fitText(s string, n int) string {
 	return strings.TrimSpace(string([]rune(s)[:n-1])) + "…"
 }
 
-// printable replaces invalid UTF-8, and what controls instead of showing something:
-// what a device sends must not forge lines in a log or turn the text of a console.
+// printable replaces invalid UTF-8 and control characters: device text must not forge log lines
+// or reverse the text direction of a console.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsControl(r),
-			r == '\u2028' || r == '\u2029', // separators of lines and paragraphs
-			r >= '\u202A' && r <= '\u202E', // embedding and override of direction
-			r >= '\u2066' && r <= '\u2069': // isolation of direction
+			r == '\u2028' || r == '\u2029', // line and paragraph separators
+			r >= '\u202A' && r <= '\u202E', // bidirectional embeddings and overrides
+			r >= '\u2066' && r <= '\u2069': // bidirectional isolates
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
-// fitID keeps ids over n characters distinct by a hash at their end.
+// fitID ends IDs of over n characters with a hash, which keeps them distinct.
 func fitID(id string, n int) string {
 	id = printable(id)
 	if utf8.RuneCountInString(id) <= n {
@@ -319,7 +319,7 @@ func fitID(id string, n int) string {
 	return string([]rune(id)[:n-len(tail)]) + tail
 }
 
-// fitURL drops a link that is too long or does not print: half a link leads nowhere.
+// fitURL drops a link that is too long or unprintable: a shortened link does not work.
 func fitURL(u string) string {
 	if len(u) > maxURL || Blank(u) || printable(u) != u {
 		return ""
@@ -343,14 +343,14 @@ func fitPairs(m map[string]string, pairs, key, value int) map[string]string {
 	return fit
 }
 
-// DefaultProductARN is the product under which an account imports findings of its
-// own. It exists as soon as Security Hub is on.
+// DefaultProductARN returns the product under which an account imports its own findings. It
+// exists as soon as Security Hub is enabled.
 func DefaultProductARN(partition, region, account string) string {
 	return "arn:" + partition + ":securityhub:" + region + ":" + account + ":product/" + account + "/default"
 }
 
-// Blank reports whether s has no character that prints: Security Hub refuses such strings. Its
-// messages are those of a validator in JavaScript, where U+FEFF is a space as well.
+// Blank reports whether s has no printable character: Security Hub refuses such strings. Its
+// validator is JavaScript, in which U+FEFF is white space too.
 func Blank(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsSpace(r) && !unicode.IsControl(r) && r != '\uFEFF' }) < 0
 }

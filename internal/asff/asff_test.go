@@ -18,7 +18,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
-// fitting is a finding that no limit changes.
+// fitting returns a finding that no limit changes.
 func fitting() asff.Finding {
 	return asff.Finding{
 		SchemaVersion: "2018-10-08", ID: "defenderhub/device-event/eu-central-1/pump-7/tamper",
@@ -30,7 +30,7 @@ func fitting() asff.Finding {
 	}
 }
 
-func TestFitLeavesWhatFits(t *testing.T) {
+func TestFitLeavesFittingFindingUnchanged(t *testing.T) {
 	f := fitting()
 	f.ProductFields = map[string]string{"EventType": "tamper"}
 	f.Resources[0].Details = &asff.ResourceDetails{Other: map[string]string{"Principal": "p"}}
@@ -41,8 +41,7 @@ func TestFitLeavesWhatFits(t *testing.T) {
 	}
 }
 
-// Each field at its limit is left alone; one character more is cut, on a character
-// boundary, and the cut shows.
+// A field at its limit is unchanged. One character more is cut, visibly, on a character boundary.
 func TestFitKeepsEachLength(t *testing.T) {
 	pair := func(m map[string]string) string {
 		for k, v := range m {
@@ -90,7 +89,7 @@ func TestFitKeepsEachLength(t *testing.T) {
 	}
 }
 
-func TestFitKeepsLongIDsApart(t *testing.T) {
+func TestFitKeepsLongIDsDistinct(t *testing.T) {
 	ids := map[string]func(*asff.Finding) *string{
 		"Id":          func(f *asff.Finding) *string { return &f.ID },
 		"GeneratorId": func(f *asff.Finding) *string { return &f.GeneratorID },
@@ -145,7 +144,7 @@ func TestFitLimitsNumbers(t *testing.T) {
 	}
 }
 
-// Security Hub refuses strings without a character that is no space.
+// Security Hub refuses strings of white space only.
 func TestFitLeavesNoBlankString(t *testing.T) {
 	const blank = " \t\u00a0\u3000\ufeff\x00"
 	f := asff.Finding{
@@ -179,7 +178,7 @@ func TestFitDropsLinksAndRegionsThatAreTooLong(t *testing.T) {
 	}
 }
 
-func TestFitCannotBeForged(t *testing.T) {
+func TestFitRemovesControlCharacters(t *testing.T) {
 	f := fitting()
 	f.Title = "Device a\nb\r\u2028c \x1b[31m\u202Etxt.exe\u2066 \xff reports tamper."
 	f.ID = "a\nb"
@@ -208,7 +207,7 @@ func TestFitDoesNotWriteIntoTheFinding(t *testing.T) {
 	}
 }
 
-// The largest finding that the other limits allow is far over 240 KB.
+// The largest finding that the other limits allow is far larger than 240 KB.
 func TestFitKeepsTheSize(t *testing.T) {
 	pairs := func(n, key, value int, letter string) map[string]string {
 		m := map[string]string{}
@@ -241,7 +240,7 @@ func TestFitKeepsTheSize(t *testing.T) {
 			t.Errorf("%s: %d resources, %d product fields", letter, len(f.Resources), len(f.ProductFields))
 		}
 	}
-	// What is only a little too large loses only the ends of its longest values.
+	// A finding slightly too large loses only the ends of its longest values.
 	f := fitting()
 	f.ProductFields = map[string]string{"k": "short"}
 	f.Resources[0].Details = &asff.ResourceDetails{Other: pairs(50, 10, 1000, "<")}
@@ -251,8 +250,8 @@ func TestFitKeepsTheSize(t *testing.T) {
 	}
 }
 
-// Around the limit, step by step: whatever is over it is noticed, although not every
-// finding is measured, and the times that a finding is given later have their room.
+// Checks sizes around the limit step by step: Fit does not measure every finding, and must leave
+// room for later timestamps.
 func TestFitNoticesEverySize(t *testing.T) {
 	for letter, resources := range map[string]int{"a": 5, "<": 1} {
 		sized := func(value, description int) asff.Finding {
@@ -336,8 +335,8 @@ func findings() *rapid.Generator[asff.Finding] {
 	})
 }
 
-// TestFitIsWithinEveryLimit: whatever a source said, the result is a finding that
-// Security Hub takes, and fits as it is.
+// TestFitIsWithinEveryLimit checks that any finding becomes one that Security Hub accepts, and
+// that a second Fit changes nothing.
 func TestFitIsWithinEveryLimit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := findings().Draw(t, "finding").Fit()
@@ -347,7 +346,7 @@ func TestFitIsWithinEveryLimit(t *testing.T) {
 				t.Fatalf("%s has %d characters: %.40q, want %d to %d", field, n, s, least, most)
 			}
 			if !utf8.ValidString(s) {
-				t.Fatalf("%s is no UTF-8: %.40q", field, s)
+				t.Fatalf("%s is not UTF-8: %.40q", field, s)
 			}
 		}
 		pairs := func(field string, m map[string]string, most, value int) {
@@ -438,7 +437,7 @@ func TestMillisecondsSurviveJSON(t *testing.T) {
 	})
 }
 
-// The JSON of a finding is the ASFF: its names, and no empty strings.
+// The JSON of a finding has the names of the ASFF, and no empty strings.
 func TestFindingsAreWrittenAsASFF(t *testing.T) {
 	text, err := json.Marshal(fitting().Fit())
 	if err != nil {

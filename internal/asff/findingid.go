@@ -9,10 +9,10 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// FindingID joins the parts of a finding's identity with "/". Parts are escaped, so
-// that different parts never give the same id; at over 512 characters the id ends
-// in "#" and a hash. An id names what is wrong with which thing, never a time: a
-// repeat is the same finding.
+// FindingID joins the parts of a finding's identity with "/". It escapes the parts, so that
+// different parts never give the same ID. An ID of over 512 characters ends with "#" and a hash.
+//
+// Parts identify the problem and the resource, never a time: a repeat must be the same finding.
 func FindingID(source defender.Source, region string, parts ...string) string {
 	escaped := []string{"defenderhub", source.String(), region}
 	for _, p := range parts {
@@ -21,8 +21,8 @@ func FindingID(source defender.Source, region string, parts ...string) string {
 	return fitID(strings.Join(escaped, "/"), maxID)
 }
 
-// escapePart writes as %XX the bytes of what has a meaning in an id or does not print:
-// two clients whose ids differ in such a character must not share a finding.
+// escapePart writes separators and unprintable bytes as %XX: clients whose IDs differ only in
+// such bytes must not share a finding.
 func escapePart(part string) string {
 	meaning := func(r rune) bool { return r == '%' || r == '/' || r == '#' || !unicode.IsPrint(r) }
 	if utf8.ValidString(part) && strings.IndexFunc(part, meaning) < 0 {

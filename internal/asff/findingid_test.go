@@ -22,8 +22,7 @@ func ExampleFindingID() {
 	// defenderhub/device-event/eu-central-1/line%2F4 pump/100%25
 }
 
-// A client must not be able to write into another client's finding by the choice of
-// its id.
+// A client must not be able to change another client's finding by choosing its client ID.
 func TestDifferentPartsHaveDifferentIDs(t *testing.T) {
 	part := rapid.OneOf(
 		rapid.SampledFrom([]string{"", "/", "%", "%2F", "#", " ", "\n", "\x00", "\xff", "\xfe", "\uFFFD", "\u202e", "a", "a/", "a%2F"}),
@@ -55,7 +54,7 @@ func TestDifferentPartsHaveDifferentIDs(t *testing.T) {
 	})
 }
 
-func TestAnIDCannotImitateAHash(t *testing.T) {
+func TestNoIDLooksLikeAHashedID(t *testing.T) {
 	long := asff.FindingID(defender.DeviceEvents, "r", strings.Repeat("a", 600))
 	imitation := asff.FindingID(defender.DeviceEvents, "r", strings.TrimPrefix(long, "defenderhub/device-event/r/"))
 	if long == imitation {

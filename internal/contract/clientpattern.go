@@ -7,24 +7,25 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// DefaultClientPattern is the form of the client IDs that AWS IoT Greengrass uses for further
-// connections of its core device (unverified): THING#2, THING#3.
+// DefaultClientPattern matches the client IDs of an AWS IoT Greengrass core device's additional
+// connections (unverified): THING#2, THING#3.
 const DefaultClientPattern = `([a-zA-Z0-9:_-]+)#[0-9]+`
 
-// maxClientPattern bounds the text of a pattern: it is part of a function's environment.
+// maxClientPattern limits the text of a pattern, in bytes: it is part of a function's
+// environment.
 const maxClientPattern = 256
 
-// thingName is the form of a thing's name.
+// thingName matches the names of things.
 // https://docs.aws.amazon.com/iot/latest/apireference/API_CreateThing.html
 var thingName = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
 
-// ClientPattern maps the client IDs of one thing's further connections to the thing's name.
-// The zero value maps none.
+// ClientPattern maps the client IDs of a thing's additional connections to the thing's name. The
+// zero value maps none.
 type ClientPattern struct{ form *regexp.Regexp }
 
-// ParseClientPattern reads a regular expression in the syntax of Go (RE2) that matches a
-// whole client ID and has one capture, the thing's name. "" stands for
-// [DefaultClientPattern]. It returns a [defender.FieldError] for any other text.
+// ParseClientPattern parses a regular expression in Go (RE2) syntax. It must match a whole client
+// ID and have one capture, the thing's name. "" means [DefaultClientPattern]. The error is a
+// [defender.FieldError].
 func ParseClientPattern(text string) (ClientPattern, error) {
 	if text == "" {
 		text = DefaultClientPattern
@@ -48,8 +49,9 @@ func ParseClientPattern(text string) (ClientPattern, error) {
 	return ClientPattern{form}, nil
 }
 
-// Thing returns the name of the thing that a client ID claims to be a further connection of:
-// "" for none, for what is no name of a thing, and for a client ID that is the name itself.
+// Thing returns the name of the thing whose additional connection a client ID claims to be. It
+// returns "" if the pattern does not match, if the capture is no valid thing name, and if the
+// client ID is the thing's name.
 func (p ClientPattern) Thing(clientID string) string {
 	if p.form == nil {
 		return ""

@@ -11,45 +11,46 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// LiveBehaviors are the behaviors that the self-managed engine judges, with the severities
-// that they ask for. The forwarder knows them, so that it can end the findings of those that
-// are gone, and give open findings a severity that was changed. The text form, which stands
-// in [EnvLiveBehaviors], has [liveDigest] characters for each, because an environment takes
-// 4 KB. A dot ends the behaviors of a severity; the first are those of defender.SeverityDefault.
+// LiveBehaviors are the behaviors that the self-managed engine judges, with their severities.
+// From them the forwarder ends the findings of removed behaviors and updates changed severities.
+//
+// The text form, in [EnvLiveBehaviors], has only [liveDigest] characters per behavior, because an
+// environment is limited to 4 KB. A dot ends the behaviors of one severity; the first is
+// defender.SeverityDefault.
 type LiveBehaviors map[string]defender.Severity
 
-// liveDigest is the length of a behavior's digest: 36 bits, so that one name in 10^8
-// is taken for one of 500 others.
+// liveDigest is the length of a behavior's digest: 36 bits. With 500 behaviors, one other name in
+// 10^8 has a digest of theirs.
 const liveDigest = 6
 
-// MaxLiveBehaviors is how many behaviors the self-managed engine judges, those of all
-// security profiles together: their text form must leave room in an environment of 4 KB.
+// MaxLiveBehaviors is the maximum number of behaviors in all security profiles of the
+// self-managed engine. Their text form must leave room in an environment of 4 KB.
 // https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 const MaxLiveBehaviors = 300
 
-// Add adds a behavior of a profile.
+// Add adds a behavior of a security profile.
 func (l LiveBehaviors) Add(profile, behavior string, severity defender.Severity) {
 	l[digestOf(profile, behavior)] = severity
 }
 
-// Has reports whether a behavior of a profile is judged.
+// Has reports whether a behavior of a security profile is judged.
 func (l LiveBehaviors) Has(profile, behavior string) bool {
 	_, ok := l[digestOf(profile, behavior)]
 	return ok
 }
 
-// Severity is the severity that a behavior asks for, defender.SeverityDefault where it asks for none
-// or is not judged.
+// Severity returns a behavior's own severity. It is defender.SeverityDefault if the behavior has
+// none or is not judged.
 func (l LiveBehaviors) Severity(profile, behavior string) defender.Severity {
 	return l[digestOf(profile, behavior)]
 }
 
 func digestOf(profile, behavior string) string {
-	sum := sha256.Sum256([]byte(profile + "/" + behavior)) // a profile's name has no slash
+	sum := sha256.Sum256([]byte(profile + "/" + behavior)) // a profile's name contains no slash
 	return base64.RawURLEncoding.EncodeToString(sum[:])[:liveDigest]
 }
 
-// String is the text form, sorted.
+// String returns the text form, sorted.
 func (l LiveBehaviors) String() string {
 	groups := make([]string, defender.Critical+1)
 	for _, digest := range slices.Sorted(maps.Keys(l)) {
@@ -58,7 +59,7 @@ func (l LiveBehaviors) String() string {
 	return strings.TrimRight(strings.Join(groups, "."), ".")
 }
 
-// ParseLiveBehaviors reads the text form.
+// ParseLiveBehaviors parses the text form.
 func ParseLiveBehaviors(text string) (LiveBehaviors, error) {
 	groups := strings.Split(text, ".")
 	if len(groups) > int(defender.Critical)+1 {

@@ -9,16 +9,16 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// Severities are the severities that a user wants instead of the defaults, by source
-// and, for the alerts of Device Defender Detect, by behavior. Its text form, which
-// stands in [EnvSeverities], is "rejected-report=HIGH,detect/small-messages=LOW".
+// Severities are the severities that replace the defaults: by source, and for alarms of Device
+// Defender Detect by behavior. The text form, in [EnvSeverities], is
+// "rejected-report=HIGH,detect/small-messages=LOW".
 type Severities struct {
 	Sources   map[defender.Source]defender.Severity
 	Behaviors map[string]defender.Severity
 	// Disconnects are by disconnect reason.
 	Disconnects map[string]defender.Severity
-	// Events are by type of device event. Where there are any, no other type is expected;
-	// [defender.SeverityDefault] leaves the severity to the event.
+	// Events are by type of device event. If any are given, other types are unexpected.
+	// [defender.SeverityDefault] keeps the severity that the event asks for.
 	Events map[string]defender.Severity
 }
 
@@ -28,7 +28,7 @@ const (
 	eventPrefix      = "event/"
 )
 
-// String is the text form, sorted; "" when nothing is changed.
+// String returns the text form, sorted; "" if nothing is changed.
 func (s Severities) String() string {
 	var pairs []string
 	for source, severity := range s.Sources {
@@ -57,7 +57,7 @@ func (s Severities) String() string {
 	return strings.Join(pairs, ",")
 }
 
-// ParseSeverities reads the text form.
+// ParseSeverities parses the text form.
 func ParseSeverities(text string) (Severities, error) {
 	s := Severities{Sources: map[defender.Source]defender.Severity{}, Behaviors: map[string]defender.Severity{}, Disconnects: map[string]defender.Severity{}, Events: map[string]defender.Severity{}}
 	if text == "" {

@@ -16,23 +16,22 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
-// Event is a security event that a device reports on the event topic, as
-// JSON. docs/device-events.md describes it, docs/device-event.schema.json is its schema.
+// Event is a security event that a device publishes on the event topic, as JSON. It is described
+// in docs/device-events.md; its JSON Schema is docs/device-event.schema.json.
 type Event struct {
-	// Type says what happened: 1 to 64 of a-z 0-9 -, for example "tamper". With the
-	// client id it identifies the finding.
+	// Type is what happened: 1 to 64 of a-z 0-9 -, for example "tamper". With the client ID it
+	// identifies the finding.
 	Type string `json:"type"`
 	// State is "active" (the default) or "cleared", which archives the finding.
 	State string `json:"state,omitempty"`
-	// Severity is an ASFF label. Default: that of the source, MEDIUM unless a prop changes it;
-	// of a cleared event, that of the finding.
+	// Severity is an ASFF label. Default: the source's severity, which is MEDIUM unless a prop
+	// changes it. For a cleared event the default is the finding's severity.
 	Severity string `json:"severity,omitempty"`
-	// Description is at most 1024 characters. Default: a sentence made of type and client id.
+	// Description has at most 1024 characters. Default: a sentence with type and client ID.
 	Description string `json:"description,omitempty"`
-	// Time is the device's own clock in ms since 1970. It is shown, never used for order.
+	// Time is the device's own clock in ms since 1970. It is shown, but never used for order.
 	Time int64 `json:"time,omitempty"`
-	// Details are at most 20 pairs of strings: keys of 1 to 64 characters, values of 1
-	// to 1024.
+	// Details has at most 20 pairs: keys of 1 to 64 characters, values of 1 to 1024.
 	Details map[string]string `json:"details,omitempty"`
 }
 
@@ -44,20 +43,20 @@ const (
 
 // Limits of a device event, in characters.
 const (
-	// MaxDetails is how many details an event may have: ProductFields take 50
-	// pairs, and the finding needs some of its own.
+	// MaxDetails is how many details an event may have: ProductFields has at most 50 pairs, and
+	// the finding needs some of them.
 	MaxDetails = 20
 
 	maxEventKey   = 64
 	maxEventValue = 1024
-	// maxEventTime is the largest whole number that every JSON implementation keeps.
+	// maxEventTime is the largest integer that every JSON implementation represents exactly.
 	maxEventTime = 1<<53 - 1
 )
 
 var eventType = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
-// Decode reads and validates an event, and fills in State. It reports every
-// fault at once; the names of fields are case-sensitive, and null is no value.
+// Decode decodes and validates an event, and sets the default State. Its error lists every fault.
+// Field names are case-sensitive, and null is not a value.
 func Decode(payload []byte) (Event, error) {
 	var fields map[string]json.RawMessage
 	err := json.Unmarshal(payload, &fields)
@@ -92,18 +91,20 @@ func Decode(payload []byte) (Event, error) {
 	return e, nil
 }
 
-// MaxTypes is how many types of events may be findings of their own, for each device,
-// where no list says which are expected. It also bounds the client IDs of refused connections
-// that may be findings of their own, for each certificate, and the findings of events that a
-// client publishes as if it were AWS IoT. It is a choice of this project.
+// MaxTypes limits the findings that one sender can create by choosing names:
+//
+//   - event types per device, unless a list of expected types is set
+//   - client IDs of refused connections per certificate
+//   - findings of events that a client publishes in the name of AWS IoT
+//
+// It is a choice of this project.
 const MaxTypes = 20
 
-// ValidType reports whether an event may have the type.
+// ValidType reports whether an event may have this type.
 func ValidType(name string) bool { return eventType.MatchString(name) }
 
 const typeRule = "1 to 64 of a-z 0-9 -"
 
-// read reads a field.
 func (e *Event) read(name string, raw json.RawMessage) (fault error, known bool) {
 	text := func(into *string, want string, valid func(string) bool) error {
 		s, err := stringOf(raw)
@@ -131,7 +132,7 @@ func (e *Event) read(name string, raw json.RawMessage) (fault error, known bool)
 	return nil, false
 }
 
-// readTime takes 1.8e12 and 5.0 as well: devices without integers write such numbers.
+// readTime accepts 1.8e12 and 5.0 too: devices without integers send such numbers.
 func (e *Event) readTime(raw json.RawMessage) error {
 	var ms *float64
 	err := json.Unmarshal(raw, &ms)
@@ -163,7 +164,7 @@ func (e *Event) readDetails(raw json.RawMessage) error {
 		}
 		value, err := stringOf(pairs[key])
 		if err != nil || utf8.RuneCountInString(value) > maxEventValue || asff.Blank(value) {
-			// The key is the device's choice: quoted, it cannot forge a line of a log.
+			// The device chooses the key: quoted, it cannot forge a log line.
 			faults = append(faults, invalid(fmt.Sprintf("[%q]", key), orKind(value, err), "a string of 1 to %d characters", maxEventValue))
 		}
 		e.Details[key] = value
@@ -171,7 +172,7 @@ func (e *Event) readDetails(raw json.RawMessage) error {
 	return errors.Join(faults...)
 }
 
-// jsonKind is the kind of a JSON value. A fault shows it instead of the value.
+// jsonKind is the kind of a JSON value. A fault shows the kind instead of the value.
 type jsonKind string
 
 func kindOf(raw json.RawMessage) jsonKind {
@@ -190,7 +191,7 @@ func kindOf(raw json.RawMessage) jsonKind {
 	return "JSON number"
 }
 
-// stringOf reads a JSON string. The error of anything else is a jsonKind.
+// stringOf decodes a JSON string. For any other value its error is a jsonKind.
 func stringOf(raw json.RawMessage) (string, error) {
 	var s *string
 	if err := json.Unmarshal(raw, &s); err != nil || s == nil {
@@ -201,7 +202,7 @@ func stringOf(raw json.RawMessage) (string, error) {
 
 func (k jsonKind) Error() string { return string(k) }
 
-// orKind is what a fault shows: the kind of a value that is no string, else the string.
+// orKind returns what a fault shows: the string, or the kind of any other value.
 func orKind(s string, err error) any {
 	if err != nil {
 		return err
@@ -209,7 +210,7 @@ func orKind(s string, err error) any {
 	return s
 }
 
-// severities are the labels that an event may name.
+// severities are the labels that an event may use.
 func severities() []string {
 	var labels []string
 	for s := defender.Informational; s <= defender.Critical; s++ {
@@ -218,7 +219,7 @@ func severities() []string {
 	return labels
 }
 
-// invalid is a FieldError; missing values are given as nil.
+// invalid returns a FieldError; a nil value means that the field is missing.
 func invalid(field string, value any, want string, args ...any) error {
 	if len(args) > 0 {
 		want = fmt.Sprintf(want, args...)

@@ -109,7 +109,7 @@ func TestDeviceEventRules(t *testing.T) {
 	}
 }
 
-// What a device sends comes back in a reason, in logs and in message attributes.
+// Text from a device is repeated in reasons, logs and message attributes.
 func TestReasonsAreShortAndPrint(t *testing.T) {
 	long := strings.Repeat("x\\u0007\\n", 2000)
 	many := make([]string, 3000)
@@ -150,8 +150,8 @@ func TestInvalidUTF8IsReplaced(t *testing.T) {
 	}
 }
 
-// schema is the part of JSON Schema that the published file uses. Another keyword in
-// the file fails the test: it would be a promise that nobody checks.
+// schema is the part of JSON Schema that the published file uses. Any other keyword fails the
+// test, because the test would not check it.
 type schema struct {
 	Meta                 string `json:"$schema"`
 	ID                   string `json:"$id"`
@@ -250,7 +250,7 @@ func TestPublishedSchemaNamesTheFieldsOfTheCode(t *testing.T) {
 	}
 }
 
-// texts are around every limit and made of what limits are about.
+// texts vary around every limit.
 func texts(longest int) *rapid.Generator[string] {
 	return rapid.OneOf(
 		rapid.SampledFrom([]string{"", " ", "\u0085", "\u00a0", "\u3000", "\u2028", "\u200b", "\ufeff", "\u0007", "a", "ä", "active", "cleared", "LOW", "low", "tamper", "Tamper", "t\n"}),
@@ -321,9 +321,8 @@ func TestPublishedSchemaIsWhatTheCodeAccepts(t *testing.T) {
 	}
 }
 
-// TestDocumentedDeviceEvents holds docs/device-events.md against the code: each JSON
-// example is accepted, and each line of the table of refusals is refused with the
-// reason that stands beside it.
+// TestDocumentedDeviceEvents checks docs/device-events.md. Decode must accept each JSON example,
+// and refuse each line of the table of refusals with the documented reason.
 func TestDocumentedDeviceEvents(t *testing.T) {
 	text, err := os.ReadFile("../../docs/device-events.md")
 	if err != nil {
@@ -368,7 +367,7 @@ func FuzzDecodeDeviceEvent(f *testing.F) {
 		}
 		got, err := deviceevent.Decode(again)
 		if len(e.Details) == 0 {
-			e.Details = nil // {} is written as nothing
+			e.Details = nil // {} is not written
 		}
 		if err != nil || !reflect.DeepEqual(got, e) {
 			t.Fatalf("%s: got %+v, %v, want %+v", again, got, err, e)

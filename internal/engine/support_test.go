@@ -40,6 +40,6 @@ func ExampleSupport() {
 	// Output:
 	// Detect.Behaviors[1].Criteria: "aws:num-messages-received (behavior few-received)", want a metric that some event shows, such as defender.MessagesSent: AWS IoT has no event for messages that a device receives; or Engine: defender.Native in an account that has Detect
 	// Detect.Behaviors[2].Criteria: "aws:num-authorization-failures (behavior few-refusals)", want no Dimension here: the events of refused connections name no topic; or Engine: defender.Native in an account that has Detect
-	// Detect.Behaviors[3].Dimension.TopicFilters[1]: "$aws/rules/r/#", want no topic of Basic Ingest, which no rule can name
-	// Detect.Behaviors[3].Dimension.TopicFilters[2]: "a/${iot:ThingName}", want no variable, which a rule takes literally, so that the filter never matches: write + for any client ID
+	// Detect.Behaviors[3].Dimension.TopicFilters[1]: "$aws/rules/r/#", want a topic outside Basic Ingest: FROM never matches those
+	// Detect.Behaviors[3].Dimension.TopicFilters[2]: "a/${iot:ThingName}", want a filter without variables, which a rule reads as plain text: write + for any client ID
 }

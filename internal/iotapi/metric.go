@@ -1,15 +1,15 @@
-// Package iotapi holds the rows and values of the AWS IoT API that both the vocabulary and
-// our own two sides read: metrics, operators, values and audit checks.
+// Package iotapi describes the metrics, operators, values and audit checks of the AWS IoT API.
+// Package defender and the functions both use it.
 package iotapi
 
 import "fmt"
 
-// Operator compares a datapoint with the value of a behavior. It states what is
-// normal: a datapoint for which the comparison is false is a violation. The set
-// operators ask it of every element, so an empty list conforms.
+// Operator compares a datapoint with the value of a behavior. It describes normal behavior: a
+// datapoint for which the comparison is false is a violation. The set operators apply to every
+// element, so an empty list conforms.
 type Operator string
 
-// The comparison operators, spelled as the AWS IoT API spells them.
+// The comparison operators, spelled as in the AWS IoT API.
 const (
 	LessThan          Operator = "less-than"
 	LessThanEquals    Operator = "less-than-equals"
@@ -36,7 +36,7 @@ const (
 	StringsValue
 )
 
-// String is the name of the field in the AWS IoT API.
+// String returns the name of the field in the AWS IoT API.
 func (k ValueKind) String() string {
 	names := [...]string{"", "count", "cidrs", "ports", "number", "numbers", "strings"}
 	if k < 0 || int(k) >= len(names) {
@@ -45,19 +45,19 @@ func (k ValueKind) String() string {
 	return names[k]
 }
 
-// MetricSide tells where a metric's datapoints come from.
+// MetricSide is where a metric's datapoints are measured.
 type MetricSide int
 
 const (
 	// CloudSide metrics are measured by AWS IoT.
 	CloudSide MetricSide = iota + 1
-	// DeviceSide metrics stand in the reports of an agent on the device.
+	// DeviceSide metrics are in the reports of an agent on the device.
 	DeviceSide
 	// CustomSide metrics are defined by the user and reported by the device.
 	CustomSide
 )
 
-// MetricInfo is the row of the metrics table.
+// MetricInfo is a row of the table of metrics.
 type MetricInfo struct {
 	// Name is the metric's name in the AWS IoT API.
 	Name string
@@ -65,17 +65,17 @@ type MetricInfo struct {
 	Unit string
 	Side MetricSide
 	Kind ValueKind
-	// Windowed tells that a static value is compared over a window.
+	// Windowed reports whether a static value is compared over a window.
 	Windowed bool
-	// UpperBoundOnly tells that only less-than and less-than-equals are allowed.
+	// UpperBoundOnly reports whether only less-than and less-than-equals are allowed.
 	UpperBoundOnly bool
-	// Statistical tells that statistical thresholds and learned behaviors exist.
+	// Statistical reports whether statistical thresholds and learned behaviors are allowed.
 	Statistical bool
-	// Dimensional tells that a dimension by topic filter can be set.
+	// Dimensional reports whether a topic filter dimension is allowed.
 	Dimensional bool
 }
 
-// Operators returns those that AWS allows for the metric.
+// Operators returns the operators that AWS allows for the metric.
 func (i MetricInfo) Operators() []Operator {
 	switch {
 	case i.UpperBoundOnly:
@@ -90,8 +90,8 @@ func (i MetricInfo) Operators() []Operator {
 	return []Operator{LessThan, LessThanEquals, GreaterThan, GreaterThanEquals}
 }
 
-// CustomMetricType is the type of a custom metric in AWS::IoT::CustomMetric, ""
-// for a metric that AWS defines.
+// CustomMetricType returns the type of a custom metric in AWS::IoT::CustomMetric, "" for a metric
+// that AWS defines.
 func (i MetricInfo) CustomMetricType() string {
 	if i.Side != CustomSide {
 		return ""
@@ -99,8 +99,8 @@ func (i MetricInfo) CustomMetricType() string {
 	return map[ValueKind]string{NumberValue: "number", NumbersValue: "number-list", StringsValue: "string-list", CIDRsValue: "ip-address-list"}[i.Kind]
 }
 
-// Value is what a datapoint is compared with, and what a datapoint is: exactly one
-// field is set. The JSON form is that of the AWS IoT API.
+// Value is a datapoint, or the value that datapoints are compared with. Exactly one field is set.
+// The JSON form is that of the AWS IoT API.
 type Value struct {
 	Count   *int64    `json:"count,omitempty"`
 	CIDRs   []string  `json:"cidrs,omitempty"`
@@ -110,7 +110,7 @@ type Value struct {
 	Strings []string  `json:"strings,omitempty"`
 }
 
-// Kind is the field that is set, 0 if none is.
+// Kind returns which field is set, 0 if none is.
 func (v Value) Kind() ValueKind {
 	switch {
 	case v.Count != nil:
@@ -129,12 +129,12 @@ func (v Value) Kind() ValueKind {
 	return 0
 }
 
-// Elements is the number of elements of a set, 0 for a single number.
+// Elements returns the number of elements of a set, 0 for a single number.
 func (v Value) Elements() int {
 	return len(v.CIDRs) + len(v.Ports) + len(v.Numbers) + len(v.Strings)
 }
 
-// String is the value as a finding shows it: "8", "[443 80]".
+// String returns the value as a finding shows it: "8", "[443 80]".
 func (v Value) String() string {
 	switch v.Kind() {
 	case CountValue:
@@ -153,17 +153,17 @@ func (v Value) String() string {
 	return ""
 }
 
-// Partial says that a list in a device report is not whole. The zero value is a list of
-// which elements cannot be read.
+// Partial means that a list in a device report is incomplete. The zero value means that some
+// elements are unreadable.
 type Partial struct {
-	// Listed and Total are how many elements the report lists and how many it says there
-	// are, where the list is a sample; else both are 0.
+	// If the list is a sample, Listed and Total are how many elements the report lists and how
+	// many it says there are. Otherwise both are 0.
 	Listed int64 `json:"listed,omitempty"`
 	Total  int64 `json:"total,omitempty"`
 }
 
-// Sampled reports whether the device listed a sample only.
+// Sampled reports whether the device listed only a sample.
 func (p Partial) Sampled() bool { return p.Total > 0 }
 
-// String is how a finding shows a sample: "50 of 126".
+// String returns a sample as a finding shows it: "50 of 126".
 func (p Partial) String() string { return fmt.Sprintf("%d of %d", p.Listed, p.Total) }

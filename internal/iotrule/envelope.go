@@ -10,31 +10,32 @@ import (
 	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
-// Envelope is a message of the ingest queue that a rule wrote.
+// Envelope is a message that an IoT rule wrote to the ingest queue.
 type Envelope struct {
 	Source string `json:"source"`
-	// Topic that the message was published to.
+	// Topic is the topic that the message was published to.
 	Topic string `json:"topic"`
-	// Time in ms at which the rules engine saw the message; 0 after an error action.
+	// Time is when the rules engine received the message, in ms since 1970; 0 after an error
+	// action.
 	Time int64 `json:"time,omitempty"`
-	// ClientID of the sender, as AWS IoT authenticated it; "n/a" for what did not come over
-	// MQTT, such as AWS's own messages.
+	// ClientID is the sender's client ID as AWS IoT authenticated it. It is "n/a" for messages
+	// that were not sent over MQTT, such as AWS's own.
 	ClientID string `json:"clientId,omitempty"`
-	// Principal (certificate id for X.509) and SourceIP of the sender, as AWS IoT
-	// authenticated it; only for messages that devices publish.
+	// Principal (the certificate ID for X.509) and SourceIP of the sender, as AWS IoT
+	// authenticated them. Only messages that devices publish have them.
 	Principal string `json:"principal,omitempty"`
 	SourceIP  string `json:"sourceIp,omitempty"`
-	// Payload as published, at most 128 KB.
+	// Payload is the published payload, at most 128 KB.
 	Payload []byte `json:"payload"`
-	// RuleError is why the rule's action failed, "" when it did not: the envelope was
-	// then made from the error action's message, and Principal, SourceIP and Time are lost.
+	// RuleError says why the rule's action failed; "" if it did not. The envelope of a failed
+	// action comes from the error action, without Principal, SourceIP and Time.
 	RuleError string `json:"-"`
-	// Thing is the thing of which the sender is a further connection, as its certificate
-	// proves; "" for any other sender.
+	// Thing is set if the sender is an additional connection of a thing, as proved by its
+	// certificate.
 	Thing string `json:"-"`
 }
 
-// errorAction is what AWS IoT hands to a rule's error action.
+// errorAction is the message that AWS IoT passes to a rule's error action.
 // https://docs.aws.amazon.com/iot/latest/developerguide/rule-error-handling.html
 type errorAction struct {
 	RuleName string `json:"ruleName"`
@@ -48,9 +49,9 @@ type errorAction struct {
 	} `json:"failures"`
 }
 
-// Decode reads a message that a rule's action or its error action wrote.
-// After an error action the topic tells the source: reserved topics are AWS's, any
-// other topic belongs to [defender.DeviceEvents].
+// Decode decodes a message that a rule's action or error action wrote. An error action's message
+// does not name the source, but the topic identifies it: reserved topics are AWS's, all others
+// belong to [defender.DeviceEvents].
 func Decode(body []byte) (defender.Source, Envelope, error) {
 	var e Envelope
 	if err := json.Unmarshal(body, &e); err != nil {

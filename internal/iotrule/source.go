@@ -1,5 +1,5 @@
-// Package iotrule holds every IoT rule's SQL and the envelope that it produces, so that
-// they are written and read in one place.
+// Package iotrule holds the SQL of the IoT rules and the envelope that the rules produce, so that
+// both are written and parsed in one place.
 package iotrule
 
 import (
@@ -12,18 +12,18 @@ import (
 
 // Rule is the IoT rule of a source.
 type Rule struct {
-	// TopicFilter is the filter of the rule, "" where a prop gives it. A client ID may have
-	// slashes, and a client that is refused chooses it.
+	// TopicFilter is the rule's topic filter, "" if a prop sets it. It must match client IDs with
+	// slashes, because a refused client chooses its client ID.
 	TopicFilter string
 	// Where is the rule's WHERE clause, "" for all messages.
 	Where string
-	// FromDevice reports whether devices publish the messages, so that clientid() and
-	// principal() name the sender. AWS publishes the others: a clientid() there belongs to a
-	// client that published one itself.
+	// FromDevice reports whether devices publish the messages, so that clientid() and principal()
+	// identify the sender. AWS publishes the others; a clientid() there means that a client
+	// forged the message.
 	FromDevice bool
 }
 
-// SecurityDisconnectReasons are the disconnect reasons that are findings.
+// SecurityDisconnectReasons are the disconnect reasons that become findings.
 // https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
 var SecurityDisconnectReasons = []string{"AUTH_ERROR", "FORBIDDEN_ACCESS", "DUPLICATE_CLIENTID"}
 
@@ -34,8 +34,8 @@ var rules = map[defender.Source]Rule{
 	defender.DeviceEvents:        {FromDevice: true},
 }
 
-// anyOf is a chain over one field: IN with a literal list is not shown by AWS, and
-// a chain over several fields would be poisoned by one that is missing.
+// anyOf joins comparisons of one field with OR. AWS does not document IN with a literal list. A
+// chain over several fields would fail if one field is missing.
 func anyOf(field string, values []string) string {
 	terms := make([]string, len(values))
 	for i, v := range values {
@@ -44,7 +44,7 @@ func anyOf(field string, values []string) string {
 	return strings.Join(terms, " OR ")
 }
 
-// Sources returns the sources that IoT rules send, in the order of [defender.Sources].
+// Sources returns the sources that have an IoT rule, in the order of [defender.Sources].
 func Sources() []defender.Source {
 	var all []defender.Source
 	for _, s := range defender.Sources() {
@@ -55,21 +55,22 @@ func Sources() []defender.Source {
 	return all
 }
 
-// Sends reports whether an IoT rule sends the source's messages. Notifications come by
-// Amazon SNS, transitions from the evaluator.
+// Sends reports whether the source has an IoT rule. Amazon SNS sends notifications, and the
+// evaluator sends transitions.
 func Sends(s defender.Source) bool { _, ok := rules[s]; return ok }
 
-// Of returns the rule of a source, the zero Rule for a source without one.
+// Of returns the rule of a source, or the zero Rule.
 func Of(s defender.Source) Rule { return rules[s] }
 
 // DefaultEventTopic is the topic filter on which devices report security events.
 const DefaultEventTopic = "defenderhub/events/+"
 
-// SQL returns the statement of the source's IoT rule, for SQL version [SQLVersion]. The
-// whole payload travels in base64, so that a payload that is no JSON, a missing
-// field or a name that SQL cannot write never loses a message. eventTopic is used
-// by [defender.DeviceEvents] alone, except, a list of disconnect reasons, by
-// [defender.SecurityDisconnects] alone.
+// SQL returns the statement of the source's IoT rule, for SQL version [SQLVersion]. Only
+// [defender.DeviceEvents] uses eventTopic. Only [defender.SecurityDisconnects] uses except, a
+// list of disconnect reasons.
+//
+// The payload is sent in base64. So invalid JSON, a missing field or a name that SQL cannot
+// express never loses a message.
 func SQL(s defender.Source, eventTopic string, except ...string) string {
 	row := Of(s)
 	fields := []string{
@@ -95,10 +96,9 @@ func SQL(s defender.Source, eventTopic string, except ...string) string {
 	return sql
 }
 
-// SQLVersion is the version of IoT SQL that every rule names; CloudFormation would
-// take 2015-10-08.
+// SQLVersion is the IoT SQL version of every rule; CloudFormation's default is 2015-10-08.
 const SQLVersion = "2016-03-23"
 
-// NotMQTT is what clientid() gives for a message that did not come over MQTT.
+// NotMQTT is the result of clientid() for a message that was not sent over MQTT.
 // https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html
 const NotMQTT = "n/a"

@@ -33,7 +33,7 @@ func TestSecurityDisconnectsAreAskedForByName(t *testing.T) {
 			t.Errorf("%s is not in %s", reason, where)
 		}
 	}
-	// A chain over a second field would be Undefined, and so not true, where that is missing.
+	// A missing second field would make the chain Undefined, and so not true.
 	if n := strings.Count(where, " = "); n != strings.Count(where, "disconnectReason = ") || strings.Contains(where, "AND") {
 		t.Errorf("more than one field in %s", where)
 	}
@@ -51,7 +51,7 @@ func TestRuleSourcesHaveValidTopics(t *testing.T) {
 	}
 	for _, s := range []defender.Source{defender.AuditNotifications, defender.DetectNotifications} {
 		if slices.Contains(iotrule.Sources(), s) {
-			t.Errorf("%s is brought in by a rule", s)
+			t.Errorf("%s has a rule", s)
 		}
 	}
 }
@@ -66,7 +66,7 @@ func TestEnvelopesOfTheRules(t *testing.T) {
 	if string(e.Payload) != `{"type":"tamper"}` || e.ClientID != "pump-7" || e.Principal != "0123abcd" || e.SourceIP != "192.0.2.7" || e.Time != 1767225600000 || e.RuleError != "" {
 		t.Errorf("got %+v", e)
 	}
-	// encode(*) of a message without payload is Undefined, so that the field is missing.
+	// encode(*) of a message without payload is Undefined, so the field is missing.
 	source, e, err = iotrule.Decode([]byte(`{"source":"rejected-report","topic":"$aws/things/t/defender/metrics/json/rejected","time":1}`))
 	if err != nil || source != defender.RejectedReports || e.Payload != nil {
 		t.Errorf("got %v, %+v, %v", source, e, err)
@@ -93,7 +93,7 @@ func TestEnvelopesOfTheErrorAction(t *testing.T) {
 	}
 }
 
-// After an error action the topic tells the source.
+// The topic of an error action's message identifies the source.
 func TestErrorActionsKeepTheirSource(t *testing.T) {
 	for topic, want := range map[string]defender.Source{
 		"$aws/things/t/defender/metrics/json/rejected":  defender.RejectedReports,
@@ -135,7 +135,7 @@ func TestMessagesThatNoRuleWrote(t *testing.T) {
 	}
 }
 
-// What a rule selects is what Decode reads: the aliases are its fields.
+// The aliases that a rule selects are the fields that Decode reads.
 func TestRulesWriteWhatEnvelopesRead(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		source := rapid.SampledFrom(iotrule.Sources()).Draw(t, "source")

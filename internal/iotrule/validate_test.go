@@ -64,8 +64,8 @@ func TestNoRuleReadsBasicIngest(t *testing.T) {
 	}
 }
 
-// TestTopicsThatARuleNeverSeesOrShouldNot gives filters of events and of reports that match
-// no message, or those of others.
+// TestTopicsThatARuleNeverSeesOrShouldNot checks filters of events and reports that match no
+// message, or the wrong ones.
 func TestTopicsThatARuleNeverSeesOrShouldNot(t *testing.T) {
 	for filter, allowed := range map[string]struct{ events, reports bool }{
 		"fleet/+/security":                       {true, true},

@@ -1,6 +1,5 @@
-// Package report reads device reports: what an agent on a device publishes about its
-// ports, connections, traffic and custom metrics, in the format of AWS IoT Device
-// Defender.
+// Package report decodes device reports: the ports, connections, traffic and custom metrics that
+// an agent on a device publishes in the format of AWS IoT Device Defender.
 // https://docs.aws.amazon.com/iot-device-defender/latest/devguide/detect-device-side-metrics.html
 package report
 
@@ -17,32 +16,33 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// Report is what can be read of one device report.
+// Report is the readable content of one device report.
 type Report struct {
 	// ID is the report's number in decimal digits: a positive integer below 2^64, unique and
-	// rising on one device. It is "" if the report has none that can be read.
+	// rising on one device. It is "" if missing or unreadable.
 	ID string
-	// Values are the datapoints by metric name, those of custom metrics included. A list
-	// that the device reported empty is there, with no element.
+	// Values are the datapoints by metric name, including custom metrics. A list that the device
+	// reported as empty is present, without elements.
 	Values map[string]iotapi.Value
-	// Partial are the lists in Values that are not whole, by metric name.
+	// Partial are the incomplete lists in Values, by metric name.
 	Partial map[string]iotapi.Partial
-	// Discarded counts what cannot be read, by field: the path with long names, without
-	// positions in lists, such as "listening_tcp_ports.ports". All custom metrics share
-	// "custom_metrics", because the device chooses their names. A negative count of bytes or
-	// packets, as after a reboot, is among them.
+	// Discarded counts unreadable values by field: the path with long names and without list
+	// indexes, such as "listening_tcp_ports.ports". All custom metrics share "custom_metrics",
+	// because the device chooses their names. Negative counts of bytes or packets, as after a
+	// reboot, are discarded too.
 	Discarded map[string]int
 }
 
-// MaxBytes is the size of the largest report: an MQTT payload.
+// MaxBytes is the maximum size of a report: that of an MQTT payload.
 // https://docs.aws.amazon.com/general/latest/gr/iot-core.html
 const MaxBytes = 128 << 10
 
-// Decode reads a report in JSON, or in CBOR where the first byte cannot begin a JSON
-// object. Keys may be long, short, or mixed, as real agents write them. What cannot be
-// read is discarded and counted, and all else is read. The input is an error only if it
-// contains no report: it is too large, no object, or has neither metrics nor
-// custom_metrics. The error says what it should hold.
+// Decode decodes a report in JSON, or in CBOR if the first byte cannot begin a JSON object. Keys
+// may be long, short or mixed, as real agents write them.
+//
+// Decode discards and counts unreadable values, and reads all others. It returns an error only if
+// the input contains no report: it is too large, is not an object, or has neither metrics nor
+// custom_metrics.
 func Decode(payload []byte) (Report, error) {
 	if len(payload) > MaxBytes {
 		return Report{}, fmt.Errorf("device report of %d bytes, want at most %d", len(payload), MaxBytes)
@@ -55,13 +55,13 @@ func Decode(payload []byte) (Report, error) {
 	metrics, hasMetrics := r.object(tree, "metrics", "met")
 	customs, hasCustoms := r.object(tree, "custom_metrics", "cmet")
 	if !hasMetrics && !hasCustoms {
-		return Report{}, errors.New("device report: metrics: missing, want an object under metrics or custom_metrics")
+		return Report{}, errors.New("device report: metrics: missing, want an object in metrics or custom_metrics")
 	}
 	if more {
 		r.discard("payload")
 	}
 	r.header(tree)
-	metrics.path = "" // a field is as well known without it
+	metrics.path = "" // the field is clear without the prefix
 	r.ports(metrics, "listening_tcp_ports", "tp", defender.ListeningTCPPorts.Info().Name, defender.NumListeningTCPPorts.Info().Name)
 	r.ports(metrics, "listening_udp_ports", "up", defender.ListeningUDPPorts.Info().Name, defender.NumListeningUDPPorts.Info().Name)
 	r.traffic(metrics)
@@ -70,7 +70,7 @@ func Decode(payload []byte) (Report, error) {
 	return r, nil
 }
 
-// Unreadable reports whether no value of the report can be read, although it has some.
+// Unreadable reports whether the report has values but none is readable.
 func (r Report) Unreadable() bool { return len(r.Values) == 0 && len(r.Discarded) > 0 }
 
 func (r *Report) discard(field string) { r.Discarded[field]++ }
@@ -92,7 +92,7 @@ func (r *Report) header(tree node) {
 	}
 }
 
-// reportID keeps all digits: a clock in nanoseconds is above 2^53.
+// reportID keeps all digits: a clock in nanoseconds exceeds 2^53.
 func reportID(v any) (string, bool) {
 	n, ok := v.(json.Number)
 	if !ok {
@@ -112,8 +112,8 @@ func reportID(v any) (string, bool) {
 	return strconv.FormatUint(id, 10), true
 }
 
-// ports makes a datapoint of the list, and one of the count. One port may listen on
-// several interfaces. Nothing listens on port 0, so that the list is whole without it.
+// ports returns a datapoint of the list and one of the count. One port may listen on several
+// interfaces. Port 0 cannot listen, so the list is complete without it.
 func (r *Report) ports(metrics node, long, short, listName, countName string) {
 	listening, ok := r.object(metrics, long, short)
 	if !ok {
@@ -141,9 +141,8 @@ func (r *Report) ports(metrics node, long, short, listName, countName string) {
 	r.total(listening, listName, countName, hasList, whole, len(items))
 }
 
-// total makes the datapoint of a count: total where the agent gives it, because the list
-// may be a sample, else the list's length. Of a list with a total that cannot be read it
-// is not known whether it is a sample.
+// total returns the datapoint of a count: total if the agent sends it, because the list may be a
+// sample, else the list's length. If total is unreadable, the list may or may not be a sample.
 func (r *Report) total(n node, listName, countName string, hasList, whole bool, length int) {
 	total, ok, given := r.count(n, "total", "t")
 	if !given {
@@ -213,8 +212,7 @@ func (r *Report) connections(metrics node) {
 	r.total(established, name, defender.EstablishedTCPConnections.Info().Name, hasList, whole, len(items))
 }
 
-// remoteAddress takes IP:PORT and [IP]:PORT, and IPv6 without brackets as some agents
-// write it.
+// remoteAddress accepts IP:PORT, [IP]:PORT, and IPv6 without brackets as some agents write it.
 func remoteAddress(text string) (string, error) {
 	if ap, err := netip.ParseAddrPort(text); err == nil {
 		return ap.Addr().Unmap().WithZone("").String(), nil
@@ -230,8 +228,8 @@ func remoteAddress(text string) (string, error) {
 	return a.Unmap().WithZone("").String(), nil
 }
 
-// reserved begin the names that no custom metric has: AWS's, and those of the engine's own
-// behaviors about reports.
+// reserved are the prefixes that custom metrics cannot have: AWS's, and those of the engine's own
+// metrics of reports.
 var reserved = []string{"aws:", "defenderhub:"}
 
 func (r *Report) customs(customs node) {
@@ -254,8 +252,8 @@ func (r *Report) customs(customs node) {
 	}
 }
 
-// customValue reads the array with one object that AWS demands, and counts what it cannot
-// read. A list is read without those elements.
+// customValue reads the array with one object that AWS requires, and counts what it cannot read.
+// Unreadable elements of a list are left out.
 func customValue(v any) (value iotapi.Value, discarded int) {
 	list, _ := v.([]any)
 	if len(list) != 1 {
@@ -296,8 +294,8 @@ func address(v any) (string, bool) {
 	return p.Masked().String(), err == nil
 }
 
-// each converts a list and counts the elements that it cannot convert; the result is never
-// nil.
+// each converts the elements of a list and counts those that it cannot convert; the result is
+// never nil.
 func each[T any](items []any, convert func(any) (T, bool)) (all []T, discarded int) {
 	all = make([]T, 0, len(items))
 	for _, item := range items {

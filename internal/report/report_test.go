@@ -176,7 +176,7 @@ func TestOddValueSpoilsNoOther(t *testing.T) {
 	}
 }
 
-// What JSON cannot show, or two encodings show differently.
+// Cases that JSON cannot express, or that the two encodings express differently.
 func TestOddEncodingsSpoilNothing(t *testing.T) {
 	fields := func(more string, tail ...byte) []byte {
 		// {"met": {"tp": {"pts": [{"pt": 23}]}, "ns": {"bi": ...}}, "hed": {"rid": 7, "v": "1.0"}}
@@ -188,14 +188,14 @@ func TestOddEncodingsSpoilNothing(t *testing.T) {
 		discarded map[string]int
 	}{
 		"NaN in CBOR":                            {fields("\xa1\x62bi\xf9\x7e\x00"), map[string]int{"network_stats.bytes_in": 1}},
-		"a tag whose content is of no time":      {fields("\xa1\x62bi\xc0\x07"), map[string]int{"payload": 1}},
+		"a tag for a time whose content is none": {fields("\xa1\x62bi\xc0\x07"), map[string]int{"payload": 1}},
 		"a bignum":                               {fields("\xa1\x62bi\xc2\x49\x01\x00\x00\x00\x00\x00\x00\x00\x00"), map[string]int{"network_stats.bytes_in": 1}},
 		"a negative number below 64 bits":        {fields("\xa1\x62bi\x3b\xff\xff\xff\xff\xff\xff\xff\xff"), map[string]int{"network_stats.bytes_in": 1}},
-		"a key that is no text":                  {fields("\xa2\x01\x02\x62bo\x03"), map[string]int{}},
+		"a key that is not text":                 {fields("\xa2\x01\x02\x62bo\x03"), map[string]int{}},
 		"a key of bytes":                         {fields("\xa2\x41\x01\x02\x62bo\x03"), map[string]int{}},
 		"a key of a list":                        {fields("\xa2\x80\x02\x62bo\x03"), map[string]int{"payload": 1}},
 		"a key twice":                            {fields("\xa2\x62bo\x02\x62bo\x03"), map[string]int{}},
-		"a text that is no UTF-8":                {fields("\xa2\x62\xff\xfe\x61\xff\x62bo\x03"), map[string]int{}},
+		"a text that is not UTF-8":               {fields("\xa2\x62\xff\xfe\x61\xff\x62bo\x03"), map[string]int{}},
 		"CBOR that says so":                      {append([]byte("\xd9\xd9\xf7"), fields("\xa1\x62bo\x03")...), map[string]int{}},
 		"something behind CBOR":                  {fields("\xa1\x62bo\x03", 0x01), map[string]int{"payload": 1}},
 		"a zero byte behind CBOR":                {fields("\xa1\x62bo\x03", 0), map[string]int{}},
@@ -255,16 +255,16 @@ func TestPartialLists(t *testing.T) {
 
 func TestWhatContainsNoReportIsRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ payload, want string }{
-		"empty":                 {"", "empty"},
-		"white space":           {" \n", "empty"},
-		"garbage":               {"\xff\x00\x01", "CBOR"},
-		"text":                  {"tampered", "CBOR"},
-		"not an object":         {"[1]", "object"},
-		"half an object":        {`{"metrics": {`, "JSON"},
-		"neither metrics":       {`{"header": {"report_id": 1, "version": "1.0"}}`, "metrics"},
-		"metrics of no object":  {`{` + header + `"metrics": 1, "custom_metrics": []}`, "metrics"},
-		"too large":             {`{"pad": "` + strings.Repeat("x", MaxBytes) + `"}`, "bytes"},
-		"deeper than CBOR goes": {strings.Repeat("\x81", maxNesting+1) + "\x01", "CBOR"},
+		"empty":                          {"", "empty"},
+		"white space":                    {" \n", "empty"},
+		"garbage":                        {"\xff\x00\x01", "CBOR"},
+		"text":                           {"tampered", "CBOR"},
+		"not an object":                  {"[1]", "object"},
+		"half an object":                 {`{"metrics": {`, "JSON"},
+		"neither metrics":                {`{"header": {"report_id": 1, "version": "1.0"}}`, "metrics"},
+		"metrics that are not an object": {`{` + header + `"metrics": 1, "custom_metrics": []}`, "metrics"},
+		"too large":                      {`{"pad": "` + strings.Repeat("x", MaxBytes) + `"}`, "bytes"},
+		"deeper than CBOR goes":          {strings.Repeat("\x81", maxNesting+1) + "\x01", "CBOR"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := Decode([]byte(tc.payload)); err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -313,7 +313,7 @@ func TestJSONAndCBORSayTheSame(t *testing.T) {
 	})
 }
 
-// fields are all by which discarded values are counted: each is a metric.
+// fields are all fields by which discarded values are counted: each is a metric dimension.
 var fields = []string{
 	"payload", "header", "header.report_id", "header.version", "metrics", "custom_metrics",
 	"listening_tcp_ports", "listening_tcp_ports.ports", "listening_tcp_ports.total", "listening_udp_ports", "listening_udp_ports.ports", "listening_udp_ports.total",
@@ -359,8 +359,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// largest is the report of MaxBytes that takes the longest to read: every element is
-// another one.
+// largest is the report of MaxBytes that is slowest to decode: all elements differ.
 func largest(tb testing.TB) []byte {
 	tb.Helper()
 	var report struct {
@@ -387,7 +386,7 @@ func TestLargestReportKeepsEveryAddress(t *testing.T) {
 	}
 }
 
-// A device chooses what it sends: the time must grow with the bytes, not with their square.
+// A device chooses what it sends: the time must be linear in the bytes.
 func BenchmarkLargestReport(b *testing.B) {
 	payload := largest(b)
 	b.SetBytes(int64(len(payload)))

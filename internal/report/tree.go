@@ -18,8 +18,8 @@ type node struct {
 	fields map[string]any
 }
 
-// maxNesting bounds the levels of a CBOR report. The format has eight; each level costs
-// another pass over what lies below it.
+// maxNesting limits the levels of a CBOR report. The format has eight levels, and each costs
+// another pass over the rest.
 const maxNesting = 32
 
 var cborMode = func() cbor.DecMode {
@@ -33,14 +33,15 @@ var cborMode = func() cbor.DecMode {
 	return mode
 }()
 
-// byteOrderMark begins texts of some Windows tools.
+// byteOrderMark is the prefix of texts of some Windows tools.
 var byteOrderMark = []byte("\uFEFF")
 
-// decodeTree reads JSON, or CBOR where no JSON object can begin: a CBOR map begins
-// with a byte from 0xA0 on, or with a tag, never with a brace or white space. more
-// reports whether the payload has more than the tree: something that follows it, or items
-// of a CBOR map that cannot be decoded. White space and the zero byte that ends a text in C
-// do not count.
+// decodeTree decodes JSON, or CBOR if the payload cannot be a JSON object. A CBOR map begins with
+// a byte from 0xA0 on, or with a tag, never with a brace or white space.
+//
+// more reports whether the payload has anything besides the tree: trailing data, or items of a
+// CBOR map that cannot be decoded. White space and the zero byte that ends a C string do not
+// count.
 func decodeTree(payload []byte) (tree node, more bool, err error) {
 	trimmed := bytes.TrimLeft(bytes.TrimPrefix(payload, byteOrderMark), " \t\r\n")
 	if len(trimmed) == 0 {
@@ -67,7 +68,7 @@ func decodeTree(payload []byte) (tree node, more bool, err error) {
 	return node{fields: fields}, more, nil
 }
 
-// decodeJSON keeps numbers as they are written: a float64 changes integers above 2^53.
+// decodeJSON keeps numbers as written: a float64 changes integers above 2^53.
 func decodeJSON(text []byte) (v any, rest []byte, err error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
@@ -86,7 +87,8 @@ func decodeJSON(text []byte) (v any, rest []byte, err error) {
 	return v, text[d.InputOffset():], nil
 }
 
-// withoutNaN writes null for the numbers that JSON does not have and some libraries write.
+// withoutNaN replaces NaN and infinities, which some libraries write though JSON lacks them, with
+// null.
 func withoutNaN(text []byte) (mended []byte, changed bool) {
 	mended = make([]byte, 0, len(text))
 	quoted := false
@@ -112,10 +114,10 @@ scan:
 	return mended, changed
 }
 
-// plain turns CBOR into what JSON decodes to. What no report holds (tags, byte strings,
-// NaN, keys that are no text) becomes nil, which no field accepts, or is left out. Each
-// item is decoded by itself, so that one that is wrong spoils no other. It sets lost where
-// an item of a map cannot be decoded.
+// plain converts CBOR into the values that JSON decodes to. Tags, byte strings, NaN and keys that
+// are not text become nil, which no field accepts, or are left out. It decodes each item
+// separately, so that a bad item spoils no other. It sets lost if an item of a map cannot be
+// decoded.
 func plain(item cbor.RawMessage, lost *bool) any {
 	const (
 		list  = 4
@@ -130,7 +132,7 @@ func plain(item cbor.RawMessage, lost *bool) any {
 	switch item[0] >> 5 {
 	case list:
 		var items []cbor.RawMessage
-		_ = cborMode.Unmarshal(item, &items) // well-formed: what it does not take stays nil
+		_ = cborMode.Unmarshal(item, &items) // the bytes are well-formed; an unsupported item stays nil
 		all := make([]any, len(items))
 		for i, inner := range items {
 			all[i] = plain(inner, lost)
@@ -174,7 +176,7 @@ func plain(item cbor.RawMessage, lost *bool) any {
 	return nil
 }
 
-// asNumber is the value of a number that float64 can hold.
+// asNumber returns the value of a number that float64 can hold.
 func asNumber(v any) (float64, bool) {
 	n, ok := v.(json.Number)
 	if !ok {
@@ -184,7 +186,7 @@ func asNumber(v any) (float64, bool) {
 	return f, err == nil
 }
 
-// pick returns the field under its long or its short name.
+// pick returns the field by its long or its short name.
 func (n node) pick(long, short string) (any, bool) {
 	if v, ok := n.fields[long]; ok {
 		return v, true
@@ -193,7 +195,7 @@ func (n node) pick(long, short string) (any, bool) {
 	return v, ok
 }
 
-// find is pick. Where both names are given it counts the short one as discarded.
+// find is pick. If both names are present, it counts the short one as discarded.
 func (r *Report) find(n node, long, short string) (any, bool) {
 	_, hasLong := n.fields[long]
 	_, hasShort := n.fields[short]
@@ -234,12 +236,11 @@ func (r *Report) list(n node, long, short string) ([]any, bool) {
 	return list, ok
 }
 
-// maxCount is the greatest count that is believed: above it a float64, in which some
-// agents count, is no longer exact. A counter of 64 bits without sign that was reset lies
-// far above.
+// maxCount is the largest count that is accepted: above it float64, which some agents use, is not
+// exact. A wrapped unsigned 64-bit counter is far above it.
 const maxCount = 1 << 53
 
-// count reads an integer from 0 on. given reports whether the field is there at all.
+// count reads an integer from 0 on. given reports whether the field is present.
 func (r *Report) count(n node, long, short string) (value int64, ok, given bool) {
 	v, given := r.find(n, long, short)
 	if !given {

@@ -1,4 +1,4 @@
-// Package topicfilter knows the topics and topic filters of AWS IoT.
+// Package topicfilter validates and matches the topic filters of AWS IoT.
 package topicfilter
 
 import (
@@ -9,11 +9,15 @@ import (
 
 var basicIngest = regexp.MustCompile(`^\$aws/rules/[^/+#]+/`)
 
-// Fault returns what AWS IoT wants of an MQTT topic filter that it refuses, and "" for one that it accepts. It refuses filters that are: empty,
-// over 256 bytes, more than 7 slashes, or wildcards that are not a level of their
-// own. The prefix $aws/rules/RULE/ of Basic Ingest does not count. The quote ' and
-// what is no UTF-8 are refused as well: no rule could name such a topic. So is $share/: a
-// shared subscription is a way to subscribe, and no topic begins so.
+// Fault returns what AWS IoT requires of an MQTT topic filter that it refuses, and "" for one
+// that it accepts. It refuses:
+//
+//   - empty filters, and filters of over 256 bytes or 7 slashes; the prefix $aws/rules/RULE/ of
+//     Basic Ingest does not count
+//   - wildcards that are not a whole level
+//   - the quote ', NUL and invalid UTF-8, because a rule's SQL cannot contain them
+//   - $share/, which only works in a subscription
+//
 // https://docs.aws.amazon.com/general/latest/gr/iot-core.html
 func Fault(filter string) string {
 	counted := basicIngest.ReplaceAllString(filter, "")
@@ -39,10 +43,9 @@ func Fault(filter string) string {
 	return ""
 }
 
-// Matches reports whether AWS IoT says that an MQTT topic matches filter. Wildcards in
-// the first level do not match topics that begin with $, and a/# does not match a, as it would
-// by MQTT's own rules.
-// https://docs.aws.amazon.com/iot/latest/developerguide/topics.html
+// Matches reports whether an MQTT topic matches filter by the rules of AWS IoT. Wildcards in the
+// first level do not match topics that begin with $. Unlike in the MQTT standard, a/# does not
+// match a. https://docs.aws.amazon.com/iot/latest/developerguide/topics.html
 func Matches(filter, topic string) bool {
 	if strings.HasPrefix(topic, "$") && (strings.HasPrefix(filter, "+") || strings.HasPrefix(filter, "#")) {
 		return false
@@ -59,8 +62,8 @@ func Matches(filter, topic string) bool {
 	return len(f) == len(t)
 }
 
-// Claim is the level of topic that stands where filter has its first +: what
-// the sender claims to be. It is "" where filter has none or does not match.
+// Claim returns the level of topic at filter's first +: the name that the sender claims. It
+// returns "" if filter has no + or does not match.
 func Claim(filter, topic string) string {
 	if !Matches(filter, topic) {
 		return ""
@@ -74,8 +77,7 @@ func Claim(filter, topic string) string {
 	return ""
 }
 
-// Overlap reports whether a topic exists that both filters match, as [Matches]
-// has it.
+// Overlap reports whether some topic matches both filters, by the rules of [Matches].
 func Overlap(a, b string) bool {
 	x, y := strings.Split(a, "/"), strings.Split(b, "/")
 	wild := func(level string) bool { return level == "+" || level == "#" }

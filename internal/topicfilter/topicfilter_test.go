@@ -54,8 +54,8 @@ func topics() *rapid.Generator[[]string] {
 	return rapid.SliceOfN(rapid.StringMatching(`[a-z$]{0,3}`), 1, 6)
 }
 
-// A filter made from a topic by wildcards matches it, and its first + shows the level
-// that stood there.
+// A topic matches the filter made from it by adding wildcards, and Claim returns the level that
+// the first + replaced.
 func TestFiltersOfATopicMatchIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		levels := topics().Filter(func(levels []string) bool { return !strings.HasPrefix(levels[0], "$") }).Draw(t, "levels")
@@ -80,7 +80,7 @@ func TestFiltersOfATopicMatchIt(t *testing.T) {
 	})
 }
 
-// Without wildcards only the topic itself matches; a level more or less never does.
+// Without wildcards only the topic itself matches.
 func TestFiltersWithoutWildcardsMatchOneTopic(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := strings.Join(topics().Draw(t, "a"), "/"), strings.Join(topics().Draw(t, "b"), "/")
