@@ -164,6 +164,7 @@ func signedRegion(r *http.Request) (string, error) {
 func (r *request) input(into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(r.body))
 	decoder.DisallowUnknownFields()
+	decoder.UseNumber()
 	err := decoder.Decode(into)
 	if _, after := decoder.Token(); err == nil && !errors.Is(after, io.EOF) {
 		err = errors.New("more follows after the object")

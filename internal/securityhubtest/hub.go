@@ -27,7 +27,7 @@ type contents struct {
 	findings      map[findingKey]*record
 	order         []*record // of their creation
 	forgetAt      time.Time // no finding is due before
-	insights      []Insight
+	insights      []insight
 	insightsMade  int
 	actions       []ActionTarget
 }
@@ -36,7 +36,6 @@ func newContents() contents { return contents{findings: map[findingKey]*record{}
 
 // Settings are what an account chose for its hub.
 type Settings struct {
-	AutoEnableControls bool
 	// ControlFindingGenerator is SECURITY_CONTROL or STANDARD_CONTROL.
 	ControlFindingGenerator string
 	// DefaultStandards says whether the standards were asked for. No check runs here.
@@ -82,10 +81,7 @@ func (s Settings) check() error {
 	if g := s.ControlFindingGenerator; g != "SECURITY_CONTROL" && g != "STANDARD_CONTROL" {
 		return invalidInput("Invalid parameter 'ControlFindingGenerator'. %q is not one of SECURITY_CONTROL, STANDARD_CONTROL.", g)
 	}
-	if len(s.Tags) == 0 {
-		return nil
-	}
-	return checkTags(s.Tags)
+	return nil
 }
 
 // Disable switches the hub off (DisableSecurityHub).
@@ -106,25 +102,6 @@ func (h *Hub) Settings() (settings Settings, on bool) {
 	settings = h.settings
 	settings.Tags = maps.Clone(settings.Tags)
 	return settings, h.on
-}
-
-// Configure changes settings of a hub that is on (UpdateSecurityHubConfiguration,
-// TagResource, UntagResource). change gets a copy.
-func (h *Hub) Configure(change func(*Settings)) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.needOn(); err != nil {
-		return err
-	}
-	settings := h.settings
-	settings.Tags = maps.Clone(settings.Tags)
-	change(&settings)
-	settings.SubscribedAt = h.settings.SubscribedAt
-	if err := settings.check(); err != nil {
-		return err
-	}
-	h.settings = settings
-	return nil
 }
 
 // needOn is to be called with the lock held.

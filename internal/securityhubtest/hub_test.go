@@ -2,7 +2,6 @@ package securityhubtest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -24,9 +23,7 @@ func TestEverythingNeedsTheHub(t *testing.T) {
 		"import":        func() error { _, err := tryImport(t, client, sample("1")); return err },
 		"get":           func() error { _, err := client.GetFindings(ctx, nil); return err },
 		"describe":      func() error { _, err := client.DescribeHub(ctx, nil); return err },
-		"configure":     func() error { _, err := client.UpdateSecurityHubConfiguration(ctx, nil); return err },
 		"disable":       func() error { _, err := client.DisableSecurityHub(ctx, nil); return err },
-		"products":      func() error { _, err := client.DescribeProducts(ctx, nil); return err },
 		"subscriptions": func() error { _, err := client.ListEnabledProductsForImport(ctx, nil); return err },
 		"subscribe": func() error {
 			_, err := client.EnableImportFindingsForProduct(ctx, &securityhub.EnableImportFindingsForProductInput{ProductArn: aws.String(audit)})
@@ -76,14 +73,13 @@ func TestHubIsEnabledOnce(t *testing.T) {
 	if !on || settings.DefaultStandards || settings.Tags["team"] != "a" {
 		t.Errorf("%+v", settings)
 	}
-	if _, err := client.UpdateSecurityHubConfiguration(ctx, &securityhub.UpdateSecurityHubConfigurationInput{
-		AutoEnableControls: aws.Bool(false), ControlFindingGenerator: types.ControlFindingGeneratorStandardControl}); err != nil {
-		t.Fatal(err)
+	tags, err := client.ListTagsForResource(ctx, &securityhub.ListTagsForResourceInput{ResourceArn: hub.HubArn})
+	if err != nil || !reflect.DeepEqual(tags.Tags, map[string]string{"team": "a"}) {
+		t.Error(tags, err)
 	}
-	if s, _ := c.Hub(account, region).Settings(); s.AutoEnableControls || s.ControlFindingGenerator != "STANDARD_CONTROL" {
-		t.Errorf("%+v", s)
-	}
-	if status, code, _ := c.signed(t, "PATCH", "/accounts", `{"ControlFindingGenerator":"NONE"}`); status != 400 || code != "InvalidInputException" {
+	_, err = client.ListTagsForResource(ctx, &securityhub.ListTagsForResourceInput{ResourceArn: aws.String(ownProduct)})
+	wantError(t, err, "ResourceNotFoundException", http.StatusNotFound)
+	if status, code, _ := newCloud(t, Config{}).signed(t, "POST", "/accounts", `{"ControlFindingGenerator":"NONE"}`); status != 400 || code != "InvalidInputException" {
 		t.Error(status, code)
 	}
 }
@@ -143,69 +139,42 @@ func TestProductIsAcceptedOnce(t *testing.T) {
 	}
 }
 
-func TestProductsAreDescribedInPages(t *testing.T) {
-	_, _, client := enabled(t)
-	ctx := context.Background()
-	var arns []string
-	paginator := securityhub.NewDescribeProductsPaginator(client, &securityhub.DescribeProductsInput{MaxResults: aws.Int32(1)})
-	for paginator.HasMorePages() {
-		page, err := paginator.NextPage(ctx)
-		if err != nil || len(page.Products) != 1 {
-			t.Fatal(page, err)
-		}
-		arns = append(arns, *page.Products[0].ProductArn)
-	}
-	if !slices.Equal(arns, []string{audit, strings.Replace(audit, "-audit", "-detect", 1)}) {
-		t.Error(arns)
-	}
-	one, err := client.DescribeProducts(ctx, &securityhub.DescribeProductsInput{ProductArn: aws.String(audit)})
-	if err != nil || len(one.Products) != 1 || *one.Products[0].ProductName != "IoT Device Defender - Audit" {
-		t.Error(raw(one), err)
-	}
-	_, err = client.DescribeProducts(ctx, &securityhub.DescribeProductsInput{ProductArn: aws.String("x")})
-	wantError(t, err, "InvalidInputException", http.StatusBadRequest)
-}
-
-func TestHubHasTags(t *testing.T) {
-	_, h, client := enabled(t)
-	ctx := context.Background()
-	arn := aws.String(h.ARN())
-	if _, err := client.TagResource(ctx, &securityhub.TagResourceInput{ResourceArn: arn, Tags: map[string]string{"a": "1", "b": ""}}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.UntagResource(ctx, &securityhub.UntagResourceInput{ResourceArn: arn, TagKeys: []string{"a", "c"}}); err != nil {
-		t.Fatal(err)
-	}
-	tags, err := client.ListTagsForResource(ctx, &securityhub.ListTagsForResourceInput{ResourceArn: arn})
-	if err != nil || !reflect.DeepEqual(tags.Tags, map[string]string{"b": ""}) {
-		t.Error(tags, err)
-	}
-	for _, tags := range []map[string]string{{"aws:x": "1"}, {strings.Repeat("k", 129): "1"}, {"k": strings.Repeat("v", 257)}, {"a b": "1"}, {}} {
-		_, err := client.TagResource(ctx, &securityhub.TagResourceInput{ResourceArn: arn, Tags: tags})
-		wantError(t, err, "InvalidInputException", http.StatusBadRequest)
-	}
-	_, err = client.ListTagsForResource(ctx, &securityhub.ListTagsForResourceInput{ResourceArn: aws.String(ownProduct)})
-	wantError(t, err, "ResourceNotFoundException", http.StatusNotFound)
-}
-
 func TestSettingsAreCopies(t *testing.T) {
-	_, h, _ := enabled(t)
+	h := newCloud(t, Config{}).Hub(account, region)
 	given := map[string]string{"a": "1"}
-	if err := h.Configure(func(s *Settings) { s.Tags = given }); err != nil {
+	if err := h.Enable(Settings{Tags: given}); err != nil {
 		t.Fatal(err)
 	}
 	got, _ := h.Settings()
-	got.Tags["a"] = "2"
+	got.Tags["a"], given["a"] = "2", "3"
 	if s, _ := h.Settings(); s.Tags["a"] != "1" {
 		t.Error("a reader changed the hub")
 	}
-	err := h.Configure(func(s *Settings) { s.Tags["aws:x"] = "1" })
-	var refusal *Error
-	if !errors.As(err, &refusal) || refusal.Code != "InvalidInputException" {
-		t.Error(err)
+}
+
+func TestWhatTheLocalSecurityHubLacksIsRefusedByName(t *testing.T) {
+	c, h, client := enabled(t)
+	ctx, arn := context.Background(), aws.String(c.Hub(account, region).ARN())
+	for operation, call := range map[string]func() error{
+		"PATCH /accounts": func() error { _, err := client.UpdateSecurityHubConfiguration(ctx, nil); return err },
+		"GET /products":   func() error { _, err := client.DescribeProducts(ctx, nil); return err },
+		"POST /tags": func() error {
+			_, err := client.TagResource(ctx, &securityhub.TagResourceInput{ResourceArn: arn, Tags: map[string]string{"a": "1"}})
+			return err
+		},
+	} {
+		err := call()
+		if err == nil {
+			t.Errorf("%s worked", operation)
+			continue
+		}
+		wantError(t, err, "NotImplementedException", http.StatusNotImplemented)
+		if !strings.Contains(err.Error(), operation) {
+			t.Errorf("%s: %v", operation, err)
+		}
 	}
-	if s, _ := h.Settings(); len(s.Tags) != 1 {
-		t.Error("a refused change was kept")
+	if len(h.Findings()) != 0 {
+		t.Error("something was made")
 	}
 }
 
@@ -265,18 +234,15 @@ func TestInsightsCountFindings(t *testing.T) {
 }
 
 func TestInsightsAreLimitedTo100(t *testing.T) {
-	_, h, _ := enabled(t)
-	in := Insight{Name: "x", GroupByAttribute: "Id", Filters: raw(object{})}
+	_, _, client := enabled(t)
+	in := &securityhub.CreateInsightInput{Name: aws.String("x"), GroupByAttribute: aws.String("Id"), Filters: &types.AwsSecurityFindingFilters{}}
 	for range 100 {
-		if _, err := h.CreateInsight(in); err != nil {
+		if _, err := client.CreateInsight(context.Background(), in); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err := h.CreateInsight(in)
-	var refusal *Error
-	if !errors.As(err, &refusal) || refusal.Code != "LimitExceededException" {
-		t.Error(err)
-	}
+	_, err := client.CreateInsight(context.Background(), in)
+	wantError(t, err, "LimitExceededException", http.StatusTooManyRequests)
 }
 
 func TestCustomActions(t *testing.T) {

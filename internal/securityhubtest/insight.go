@@ -12,162 +12,154 @@ import (
 // https://docs.aws.amazon.com/general/latest/gr/sechub.html
 const maxInsights = 100
 
-// Insight is a saved filter with an attribute to group by.
-type Insight struct {
-	ARN     string `json:"InsightArn"`
-	Name    string // 1 to 128 characters
-	Filters json.RawMessage
-	// GroupByAttribute is the name of an attribute of Filters: "ResourceId".
+// insight is a saved filter with an attribute of Filters to group by: "ResourceId".
+type insight struct {
+	ARN              string `json:"InsightArn"`
+	Name             string // 1 to 128 characters
+	Filters          object
 	GroupByAttribute string
 }
 
-func (h *Hub) checkInsight(in Insight) error {
+// check returns the insight's filter.
+func (in insight) check(h *Hub) (match, error) {
 	if faults := faultsOf(text(128), any(in.Name)); len(faults) > 0 {
-		return invalidInput("Invalid parameter 'Name'. %s.", faults[0])
+		return nil, invalidInput("Invalid parameter 'Name'. %s.", faults[0])
 	}
-	filters, err := decodeObject(in.Filters)
-	if err != nil {
-		return invalidInput("Invalid parameter 'Filters'. It should be object: %v", err)
-	}
-	if _, err := compileFilters(filters, h.now()); err != nil {
-		return err
+	if in.Filters == nil {
+		return nil, invalidInput("Invalid parameter 'Filters'. It should be object.")
 	}
 	if a, ok := attributes[in.GroupByAttribute]; !ok || a.kind != stringFilter {
-		return invalidInput("Invalid parameter 'GroupByAttribute'. %q is no attribute to group by.", in.GroupByAttribute)
+		return nil, invalidInput("Invalid parameter 'GroupByAttribute'. %q is no attribute to group by.", in.GroupByAttribute)
 	}
-	return nil
+	return compileFilters(in.Filters, h.now())
 }
 
-// CreateInsight keeps an insight and returns its ARN. in.ARN is ignored.
-func (h *Hub) CreateInsight(in Insight) (arn string, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.needOn(); err != nil {
-		return "", err
-	}
-	if err := h.checkInsight(in); err != nil {
-		return "", err
-	}
-	if len(h.insights) >= maxInsights {
-		return "", limitExceeded("%d insights exist, the quota", maxInsights)
-	}
-	h.insightsMade++
-	in.ARN = h.arn(fmt.Sprintf("insight/%s/custom/00000000-0000-4000-8000-%012d", h.account, h.insightsMade))
-	h.insights = append(h.insights, in)
-	return in.ARN, nil
-}
-
-// UpdateInsight changes what is not empty in change of the insight with its ARN.
-func (h *Hub) UpdateInsight(change Insight) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	i, err := h.insightIndex(change.ARN)
-	if err != nil {
-		return err
-	}
-	in := h.insights[i]
-	in.Name = cmp.Or(change.Name, in.Name)
-	in.GroupByAttribute = cmp.Or(change.GroupByAttribute, in.GroupByAttribute)
-	if len(change.Filters) > 0 {
-		in.Filters = change.Filters
-	}
-	if err := h.checkInsight(in); err != nil {
-		return err
-	}
-	h.insights[i] = in
-	return nil
-}
-
-// DeleteInsight forgets an insight.
-func (h *Hub) DeleteInsight(arn string) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	i, err := h.insightIndex(arn)
-	if err != nil {
-		return err
-	}
-	h.insights = slices.Delete(h.insights, i, i+1)
-	return nil
-}
-
-// Insights returns the insights with these ARNs, or all where none is given.
-func (h *Hub) Insights(arns ...string) ([]Insight, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.needOn(); err != nil {
-		return nil, err
-	}
-	if len(arns) == 0 {
-		return slices.Clone(h.insights), nil
-	}
-	var found []Insight
-	for _, arn := range arns {
-		i, err := h.insightIndex(arn)
+// onInsights calls f while the hub is on, with the place of the insight that the path
+// names; -1 where it names none.
+func onInsights(f func(r *request, i int) (any, error)) func(r *request) (any, error) {
+	return func(r *request) (any, error) {
+		r.hub.mu.Lock()
+		defer r.hub.mu.Unlock()
+		if err := r.hub.needOn(); err != nil {
+			return nil, err
+		}
+		i, err := -1, error(nil)
+		if r.arn != "" {
+			i, err = r.hub.insightIndex(r.arn)
+		}
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, h.insights[i])
+		return f(r, i)
 	}
-	return found, nil
 }
 
 func (h *Hub) insightIndex(arn string) (int, error) {
-	if err := h.needOn(); err != nil {
-		return 0, err
-	}
-	i := slices.IndexFunc(h.insights, func(in Insight) bool { return in.ARN == arn })
+	i := slices.IndexFunc(h.insights, func(in insight) bool { return in.ARN == arn })
 	if i < 0 {
 		return 0, notFound("Insight %s not found", arn)
 	}
 	return i, nil
 }
 
-type insightResults struct {
-	InsightArn, GroupByAttribute string
-	ResultValues                 []insightCount
+func createInsight(r *request, _ int) (any, error) {
+	var in insight
+	if err := r.input(&in); err != nil {
+		return nil, err
+	}
+	if _, err := in.check(r.hub); err != nil {
+		return nil, err
+	}
+	if len(r.hub.insights) >= maxInsights {
+		return nil, limitExceeded("%d insights exist, the quota", maxInsights)
+	}
+	r.hub.insightsMade++
+	in.ARN = r.hub.arn(fmt.Sprintf("insight/%s/custom/00000000-0000-4000-8000-%012d", r.hub.account, r.hub.insightsMade))
+	r.hub.insights = append(r.hub.insights, in)
+	return map[string]string{"InsightArn": in.ARN}, nil
 }
 
-type insightCount struct {
-	GroupByAttributeValue string
-	Count                 int
+// updateInsight changes what the input names.
+func updateInsight(r *request, i int) (any, error) {
+	var change insight
+	if err := r.input(&change); err != nil {
+		return nil, err
+	}
+	in := r.hub.insights[i]
+	in.Name = cmp.Or(change.Name, in.Name)
+	in.GroupByAttribute = cmp.Or(change.GroupByAttribute, in.GroupByAttribute)
+	if change.Filters != nil {
+		in.Filters = change.Filters
+	}
+	if _, err := in.check(r.hub); err != nil {
+		return nil, err
+	}
+	r.hub.insights[i] = in
+	return none, nil
 }
 
-// insightResults counts the findings of an insight: the 100 most frequent values.
-func (h *Hub) insightResults(arn string) (insightResults, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	i, err := h.insightIndex(arn)
-	if err != nil {
-		return insightResults{}, err
+func deleteInsight(r *request, i int) (any, error) {
+	r.hub.insights = slices.Delete(r.hub.insights, i, i+1)
+	return map[string]string{"InsightArn": r.arn}, nil
+}
+
+func getInsights(r *request, _ int) (any, error) {
+	var input struct {
+		InsightArns []string
+		NextToken   string
+		MaxResults  json.Number
 	}
-	h.forget()
-	in := h.insights[i]
-	filters, err := decodeObject(in.Filters)
-	if err != nil {
-		return insightResults{}, err
+	if err := r.input(&input); err != nil {
+		return nil, err
 	}
-	wanted, err := compileFilters(filters, h.now())
+	found := slices.Clone(r.hub.insights)
+	if len(input.InsightArns) > 0 {
+		found = nil
+	}
+	for _, arn := range input.InsightArns {
+		i, err := r.hub.insightIndex(arn)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, r.hub.insights[i])
+	}
+	part, next, err := page(r, found, input.NextToken, input.MaxResults.String())
+	return struct {
+		Insights  []insight
+		NextToken string `json:",omitempty"`
+	}{part, next}, err
+}
+
+// getInsightResults counts the findings of an insight: the 100 most frequent values.
+func getInsightResults(r *request, i int) (any, error) {
+	type count struct {
+		GroupByAttributeValue string
+		Count                 int
+	}
+	r.hub.forget()
+	in := r.hub.insights[i]
+	wanted, err := in.check(r.hub)
 	if err != nil {
-		return insightResults{}, err
+		return nil, err
 	}
 	counts := map[string]int{}
-	for _, r := range h.order {
-		if !wanted(r.content) {
-			continue
+	for _, record := range r.hub.order {
+		values := map[string]bool{} // a finding counts once for each
+		for _, v := range attributes[in.GroupByAttribute].values(record.content) {
+			values[fmt.Sprint(v)] = wanted(record.content)
 		}
-		values := map[any]bool{} // a finding counts once for each
-		for _, v := range attributes[in.GroupByAttribute].values(r.content) {
-			values[v] = true
-		}
-		for v := range values {
-			counts[fmt.Sprint(v)]++
+		for v, counted := range values {
+			if counted {
+				counts[v]++
+			}
 		}
 	}
-	results := insightResults{in.ARN, in.GroupByAttribute, []insightCount{}}
+	results := []count{}
 	for _, value := range slices.Sorted(maps.Keys(counts)) {
-		results.ResultValues = append(results.ResultValues, insightCount{value, counts[value]})
+		results = append(results, count{value, counts[value]})
 	}
-	slices.SortStableFunc(results.ResultValues, func(a, b insightCount) int { return b.Count - a.Count })
-	results.ResultValues = results.ResultValues[:min(len(results.ResultValues), 100)]
-	return results, nil
+	slices.SortStableFunc(results, func(a, b count) int { return b.Count - a.Count })
+	return map[string]any{"InsightResults": map[string]any{
+		"InsightArn": in.ARN, "GroupByAttribute": in.GroupByAttribute, "ResultValues": results[:min(len(results), 100)],
+	}}, nil
 }

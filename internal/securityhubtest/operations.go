@@ -1,7 +1,6 @@
 package securityhubtest
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -23,23 +22,19 @@ var routes = []route{
 
 	{"POST", "/accounts", "EnableSecurityHub", enableSecurityHub},
 	{"GET", "/accounts", "DescribeHub", describeHub},
-	{"PATCH", "/accounts", "UpdateSecurityHubConfiguration", updateSecurityHubConfiguration},
 	{"DELETE", "/accounts", "DisableSecurityHub", func(r *request) (any, error) { return none, r.hub.Disable() }},
 
-	{"GET", "/products", "DescribeProducts", describeProducts},
 	{"POST", "/productSubscriptions", "EnableImportFindingsForProduct", enableImportFindingsForProduct},
 	{"GET", "/productSubscriptions", "ListEnabledProductsForImport", listEnabledProductsForImport},
 	{"DELETE", "/productSubscriptions/", "DisableImportFindingsForProduct", func(r *request) (any, error) { return none, r.hub.DisableProduct(r.arn) }},
 
 	{"GET", "/tags/", "ListTagsForResource", listTagsForResource},
-	{"POST", "/tags/", "TagResource", tagResource},
-	{"DELETE", "/tags/", "UntagResource", untagResource},
 
-	{"POST", "/insights", "CreateInsight", createInsight},
-	{"POST", "/insights/get", "GetInsights", getInsights},
-	{"GET", "/insights/results/", "GetInsightResults", getInsightResults},
-	{"PATCH", "/insights/", "UpdateInsight", updateInsight},
-	{"DELETE", "/insights/", "DeleteInsight", deleteInsight},
+	{"POST", "/insights", "CreateInsight", onInsights(createInsight)},
+	{"POST", "/insights/get", "GetInsights", onInsights(getInsights)},
+	{"GET", "/insights/results/", "GetInsightResults", onInsights(getInsightResults)},
+	{"PATCH", "/insights/", "UpdateInsight", onInsights(updateInsight)},
+	{"DELETE", "/insights/", "DeleteInsight", onInsights(deleteInsight)},
 
 	{"POST", "/actionTargets", "CreateActionTarget", createActionTarget},
 	{"POST", "/actionTargets/get", "DescribeActionTargets", describeActionTargets},
@@ -137,10 +132,7 @@ func enableSecurityHub(r *request) (any, error) {
 		return nil, err
 	}
 	return none, r.hub.Enable(Settings{
-		AutoEnableControls:      true,
-		ControlFindingGenerator: input.ControlFindingGenerator,
-		DefaultStandards:        input.EnableDefaultStandards,
-		Tags:                    input.Tags,
+		ControlFindingGenerator: input.ControlFindingGenerator, DefaultStandards: input.EnableDefaultStandards, Tags: input.Tags,
 	})
 }
 
@@ -156,23 +148,7 @@ func describeHub(r *request) (any, error) {
 		HubArn, SubscribedAt    string
 		AutoEnableControls      bool
 		ControlFindingGenerator string
-	}{r.hub.ARN(), formatInstant(settings.SubscribedAt), settings.AutoEnableControls, settings.ControlFindingGenerator}, nil
-}
-
-func updateSecurityHubConfiguration(r *request) (any, error) {
-	var input struct {
-		AutoEnableControls      *bool
-		ControlFindingGenerator string
-	}
-	if err := r.input(&input); err != nil {
-		return nil, err
-	}
-	return none, r.hub.Configure(func(s *Settings) {
-		if input.AutoEnableControls != nil {
-			s.AutoEnableControls = *input.AutoEnableControls
-		}
-		s.ControlFindingGenerator = cmp.Or(input.ControlFindingGenerator, s.ControlFindingGenerator)
-	})
+	}{r.hub.ARN(), formatInstant(settings.SubscribedAt), true, settings.ControlFindingGenerator}, nil
 }
 
 // page cuts the page that the query asks for.
@@ -186,29 +162,6 @@ func page[T any](r *request, all []T, token, size string) ([]T, string, error) {
 	}
 	part, next, err := pageOf(all, token, n, fmt.Sprint(r.call.Operation, r.call.Account, r.call.Region))
 	return append([]T{}, part...), next, err
-}
-
-func describeProducts(r *request) (any, error) {
-	if _, on := r.hub.Settings(); !on {
-		return nil, notSubscribed(r.hub.account)
-	}
-	products := r.hub.describeProducts()
-	if arn := r.query.Get("ProductArn"); arn != "" {
-		var one []productAnswer
-		for _, p := range products {
-			if p.ProductArn == arn {
-				one = append(one, p)
-			}
-		}
-		if products = one; one == nil {
-			return nil, invalidInput("Invalid parameter 'ProductArn'. There is no product %q.", arn)
-		}
-	}
-	part, next, err := page(r, products, r.query.Get("NextToken"), r.query.Get("MaxResults"))
-	return struct {
-		Products  []productAnswer
-		NextToken string `json:",omitempty"`
-	}{part, next}, err
 }
 
 func enableImportFindingsForProduct(r *request) (any, error) {

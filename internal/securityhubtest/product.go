@@ -6,18 +6,14 @@ import "strings"
 type product struct {
 	id            string // COMPANY/PRODUCT
 	name, company string
-	description   string
 }
 
 // nativeProducts are the integrations of AWS that this package knows.
 // https://docs.aws.amazon.com/iot-device-defender/latest/devguide/securityhub-integration.html
-var nativeProducts = []product{{
-	id: "aws/iot-device-defender-audit", name: "IoT Device Defender - Audit", company: "AWS",
-	description: "Findings of audits of AWS IoT resources.",
-}, {
-	id: "aws/iot-device-defender-detect", name: "IoT Device Defender - Detect", company: "AWS",
-	description: "Findings of unusual behavior of devices.",
-}}
+var nativeProducts = []product{
+	{"aws/iot-device-defender-audit", "IoT Device Defender - Audit", "AWS"},
+	{"aws/iot-device-defender-detect", "IoT Device Defender - Detect", "AWS"},
+}
 
 // DefaultProductARN is the product under which the account imports its own findings.
 // It needs no subscription.
@@ -49,20 +45,4 @@ func isProductARN(arn string) bool {
 	return len(parts) == 6 && parts[0] == "arn" && strings.HasPrefix(parts[1], "aws") &&
 		parts[2] == "securityhub" && parts[3] != "" &&
 		strings.HasPrefix(parts[5], "product/") && strings.Count(parts[5], "/") == 2
-}
-
-type productAnswer struct {
-	ProductArn, ProductName, CompanyName, Description string
-	Categories, IntegrationTypes                      []string
-}
-
-func (h *Hub) describeProducts() []productAnswer {
-	var answers []productAnswer
-	for _, p := range nativeProducts {
-		answers = append(answers, productAnswer{
-			h.nativeProductARN(p), p.name, p.company, p.description,
-			[]string{"IoT Security"}, []string{"SEND_FINDINGS_TO_SECURITY_HUB"},
-		})
-	}
-	return answers
 }

@@ -89,13 +89,13 @@ func (h *Hub) get(q query) (findingsAnswer, error) {
 }
 
 // sortBy sorts by attributes, under the names that they have in Filters. Texts go by
-// their bytes, times and numbers by their value; a finding without a value comes first.
+// their bytes, times by their value; a finding without a value comes first.
 func sortBy(found []object, criteria []any) error {
 	for i := len(criteria) - 1; i >= 0; i-- { // stable: the first criterion sorts last
 		c := criteria[i].(object)
 		name := c["Field"].(string)
 		a, ok := attributes[name]
-		if !ok || a.kind == mapFilter || a.kind == unsupportedFilter {
+		if !ok || a.kind == mapFilter {
 			return invalidInput("Invalid parameter 'SortCriteria'. %q is no field to sort by.", name)
 		}
 		slices.SortStableFunc(found, func(x, y object) int {
@@ -114,24 +114,13 @@ func (a attribute) compare(x, y object) int {
 	if len(xs) == 0 || len(ys) == 0 {
 		return cmp.Compare(len(xs), len(ys))
 	}
-	switch a.kind {
-	case numberFilter:
-		return cmp.Compare(numberOf(xs[0]), numberOf(ys[0]))
-	case dateFilter:
-		s, _ := xs[0].(string)
-		t, _ := ys[0].(string)
-		earlier, _ := parseInstant(s)
-		later, _ := parseInstant(t)
+	x0, y0 := fmt.Sprint(xs[0]), fmt.Sprint(ys[0])
+	if a.kind == dateFilter {
+		earlier, _ := parseInstant(x0)
+		later, _ := parseInstant(y0)
 		return earlier.Compare(later)
-	default:
-		return cmp.Compare(fmt.Sprint(xs[0]), fmt.Sprint(ys[0]))
 	}
-}
-
-func numberOf(v any) float64 {
-	n, _ := v.(json.Number)
-	f, _ := n.Float64()
-	return f
+	return cmp.Compare(x0, y0)
 }
 
 // pageSize reads a MaxResults.
