@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -60,23 +61,23 @@ func (c *Cloud) serveIoT() (err error) {
 		return fmt.Errorf("start the local Device Defender: %w", err)
 	}
 	handler := iotcore.NewHandler(c.IoT, c.Broker)
-	devicedefender.Register(handler, c.Defender, c.IoT)
+	devicedefender.Register(handler, c.Defender)
 	c.Edge.Handle("iot", handler)
 	c.Edge.Handle("iotdata", handler)
 	return nil
 }
 
 // rulePayload is a topic rule as the rules engine reads it.
-func rulePayload(p iotcore.TopicRulePayload) (rules.Payload, error) {
+func rulePayload(p types.TopicRulePayload) (rules.Payload, error) {
 	var payload rules.Payload
-	text, err := json.Marshal(p)
+	text, err := json.Marshal(iotcore.JSON(p))
 	if err == nil {
 		err = json.Unmarshal(text, &payload)
 	}
 	return payload, err
 }
 
-func validateRule(name string, p iotcore.TopicRulePayload) error {
+func validateRule(name string, p types.TopicRulePayload) error {
 	payload, err := rulePayload(p)
 	if err != nil {
 		return err
@@ -104,7 +105,7 @@ func (c *Cloud) syncRules() {
 	defer c.syncMu.Unlock()
 	deployed := map[string]string{}
 	for _, r := range c.IoT.TopicRules() {
-		text, err := json.Marshal(r.TopicRulePayload)
+		text, err := json.Marshal(iotcore.JSON(r.TopicRulePayload))
 		if err != nil {
 			panic(err) // it came as JSON
 		}

@@ -140,7 +140,7 @@ func (s *story) publishForNothing(ctx context.Context, devices ...*device) error
 // sizeRule counts what the rule did that holds back messages of a normal size.
 func (s *story) sizeRule() (rules.Counters, error) {
 	for _, r := range s.cloud.IoT.TopicRules() {
-		if strings.HasPrefix(r.SQL, "SELECT 'oversize'") {
+		if strings.HasPrefix(*r.Sql, "SELECT 'oversize'") {
 			return s.cloud.Rules.Counters(r.Name), nil
 		}
 	}

@@ -3,7 +3,10 @@ package devicedefender
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/defender"
 )
@@ -26,8 +29,8 @@ type checkRun struct {
 
 // issue is a resource that is not compliant, and why.
 type issue struct {
-	resource     Resource
-	related      []Resource
+	resource     types.NonCompliantResource
+	related      []types.RelatedResource
 	code, reason string
 }
 
@@ -62,16 +65,16 @@ var auditChecks = map[defender.Check]auditCheck{
 	defender.ConflictingClientIDs:                       {"clientId", conflictingClientIDs, nil},
 	defender.DeviceCertificateAge:                       {"deviceCertificateId", certificateAge, certificateActions},
 	defender.DeviceCertificateExpiring:                  {"deviceCertificateId", certificateExpiring, certificateActions},
-	defender.DeviceCertificateKeyQuality:                {"deviceCertificateId", certificateKeyQuality, certificateActions},
+	defender.DeviceCertificateKeyQuality:                {"deviceCertificateId", soundCertificates, certificateActions},
 	defender.DeviceCertificateShared:                    {"deviceCertificateId", certificateShared, certificateActions},
-	defender.IntermediateCARevoked:                      {"issuerCertificateIdentifier", intermediateCARevoked, certificateActions},
+	defender.IntermediateCARevoked:                      {"issuerCertificateIdentifier", soundCertificates, certificateActions},
 	defender.IoTPolicyOverlyPermissive:                  {"policyVersionIdentifier", overlyPermissivePolicies, policyActions},
 	defender.IoTPolicyPotentialMisconfiguration:         {"policyVersionIdentifier", misconfiguredPolicies, policyActions},
 	defender.RoleAliasAllowsAccessToUnusedServices:      {"roleAliasArn", noneHere, roleAliasActions},
 	defender.RoleAliasOverlyPermissive:                  {"roleAliasArn", noneHere, roleAliasActions},
 	defender.LoggingDisabled:                            {"account", loggingDisabled, loggingActions},
 	defender.RevokedCACertificateStillActive:            {"caCertificateId", noneHere, caActions},
-	defender.RevokedDeviceCertificateStillActive:        {"deviceCertificateId", revokedCertificates, certificateActions},
+	defender.RevokedDeviceCertificateStillActive:        {"deviceCertificateId", soundCertificates, certificateActions},
 	defender.UnauthenticatedCognitoRoleOverlyPermissive: {"cognitoIdentityPoolId", identityPools, identityPoolActions},
 }
 
@@ -115,16 +118,17 @@ func identityPools(s *Service, _ checkRun) (int, []issue, error) {
 }
 
 func loggingDisabled(s *Service, _ checkRun) (int, []issue, error) {
-	options, set := s.config.Registry.Logging()
-	on := set && !options.DisableAllLogs && options.RoleARN != "" && options.DefaultLogLevel != "" && options.DefaultLogLevel != "DISABLED"
-	for _, e := range options.EventConfigurations {
-		on = on || !options.DisableAllLogs && options.RoleARN != "" && e.LogLevel != "" && e.LogLevel != "DISABLED"
+	options := s.config.Registry.Logging()
+	on := false
+	if options != nil && !options.DisableAllLogs && options.RoleArn != nil {
+		logs := func(level types.LogLevel) bool { return level != "" && level != types.LogLevelDisabled }
+		on = logs(options.DefaultLogLevel) || slices.ContainsFunc(options.EventConfigurations, func(e types.LogEventConfiguration) bool { return logs(e.LogLevel) })
 	}
 	if on {
 		return 1, nil, nil
 	}
 	return 1, []issue{{
-		resource: Resource{ResourceType: AccountSettings, ResourceIdentifier: ResourceIdentifier{Account: s.config.Account}},
+		resource: types.NonCompliantResource{ResourceType: types.ResourceTypeAccountSettings, ResourceIdentifier: &types.ResourceIdentifier{Account: &s.config.Account}},
 		code:     "LOGGING_DISABLED", reason: "AWS IoT logs are not enabled.",
 	}}, nil
 }

@@ -6,13 +6,17 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
 	"github.com/defenderhub/defenderhub/defender"
 )
 
 // configuration is the account's audit configuration. Without a role there is none.
 type configuration struct {
 	roleARN string
-	sns     *AuditNotificationTarget
+	sns     *types.AuditNotificationTarget
 	checks  map[defender.Check]checkConfiguration
 }
 
@@ -22,110 +26,85 @@ type checkConfiguration struct {
 	days    int       // the threshold, 0 for the default
 }
 
-// AuditCheckConfiguration says whether a check is enabled, and its threshold.
-type AuditCheckConfiguration struct {
-	Enabled       bool              `json:"enabled"`
-	Configuration map[string]string `json:"configuration,omitempty"`
-}
-
-// AuditNotificationTarget is where notifications go.
-type AuditNotificationTarget struct {
-	TargetARN string `json:"targetArn,omitempty"`
-	RoleARN   string `json:"roleArn,omitempty"`
-	Enabled   bool   `json:"enabled"`
-}
-
 // snsTarget is the only kind of notification target.
-const snsTarget = "SNS"
+const snsTarget = string(types.AuditNotificationTypeSns)
 
-// AccountAuditConfiguration is how DescribeAccountAuditConfiguration tells of the
-// configuration: every check is there.
-type AccountAuditConfiguration struct {
-	RoleARN                               string                             `json:"roleArn,omitempty"`
-	AuditNotificationTargetConfigurations map[string]AuditNotificationTarget `json:"auditNotificationTargetConfigurations,omitempty"`
-	AuditCheckConfigurations              map[string]AuditCheckConfiguration `json:"auditCheckConfigurations"`
-}
-
-// DescribeAccountAuditConfiguration tells the configuration. Without one, all checks
-// are disabled and nothing else is set.
-func (s *Service) DescribeAccountAuditConfiguration(*struct{}) (*AccountAuditConfiguration, error) {
+// describeConfiguration describes the configuration. Without one, all checks are disabled
+// and nothing else is set.
+func (s *Service) describeConfiguration(*iot.DescribeAccountAuditConfigurationInput) (*iot.DescribeAccountAuditConfigurationOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := &AccountAuditConfiguration{RoleARN: s.configuration.roleARN, AuditCheckConfigurations: map[string]AuditCheckConfiguration{}}
+	out := &iot.DescribeAccountAuditConfigurationOutput{AuditCheckConfigurations: map[string]types.AuditCheckConfiguration{}}
+	if s.configuration.roleARN != "" {
+		out.RoleArn = aws.String(s.configuration.roleARN)
+	}
 	if t := s.configuration.sns; t != nil {
-		out.AuditNotificationTargetConfigurations = map[string]AuditNotificationTarget{snsTarget: *t}
+		out.AuditNotificationTargetConfigurations = map[string]types.AuditNotificationTarget{snsTarget: *t}
 	}
 	for _, c := range defender.Checks() {
 		have := s.configuration.checks[c]
-		told := AuditCheckConfiguration{Enabled: have.enabled}
+		described := types.AuditCheckConfiguration{Enabled: have.enabled}
 		if have.days != 0 {
-			told.Configuration = map[string]string{c.Info().Threshold.APIKey: strconv.Itoa(have.days)}
+			described.Configuration = map[string]string{c.Info().Threshold.APIKey: strconv.Itoa(have.days)}
 		}
-		out.AuditCheckConfigurations[c.String()] = told
+		out.AuditCheckConfigurations[c.String()] = described
 	}
 	return out, nil
 }
 
-// UpdateAccountAuditConfigurationInput is the operation's input. What it leaves out
-// stays as it is.
-type UpdateAccountAuditConfigurationInput struct {
-	RoleARN                               string                             `json:"roleArn"`
-	AuditNotificationTargetConfigurations map[string]AuditNotificationTarget `json:"auditNotificationTargetConfigurations"`
-	AuditCheckConfigurations              map[string]AuditCheckConfiguration `json:"auditCheckConfigurations"`
-}
-
-// UpdateAccountAuditConfiguration changes the configuration. The first one needs a role
-// and an enabled check. A check that a scheduled audit uses cannot be disabled;
-// disabling a check forgets the data collected for it.
-func (s *Service) UpdateAccountAuditConfiguration(in *UpdateAccountAuditConfigurationInput) (*struct{}, error) {
+// updateConfiguration changes the configuration; what the input leaves out stays. The first
+// one needs a role and an enabled check. A check that a scheduled audit uses cannot be
+// disabled; disabling a check forgets the data collected for it.
+func (s *Service) updateConfiguration(in *iot.UpdateAccountAuditConfigurationInput) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next, err := s.configuration.changed(in, s.config.Now())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if s.configuration.roleARN == "" && (next.roleARN == "" || len(next.enabled()) == 0) {
-		return nil, invalidRequest("The first audit configuration needs roleArn and at least one enabled check")
+	enabled := func(c checkConfiguration) bool { return c.enabled }
+	if s.configuration.roleARN == "" && (next.roleARN == "" || !slices.ContainsFunc(slices.Collect(maps.Values(next.checks)), enabled)) {
+		return invalidRequest("The first audit configuration needs roleArn and at least one enabled check")
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.schedules)) {
 		for _, c := range s.schedules[name].checks {
 			if !next.checks[c].enabled {
-				return nil, invalidRequest("You cannot disable a check if it's used by any scheduled audit. You must first delete the check from the scheduled audit or delete the scheduled audit itself. (check=%s, scheduledAudit=%s)", c, name)
+				return invalidRequest("You cannot disable a check if it's used by any scheduled audit. You must first delete the check from the scheduled audit or delete the scheduled audit itself. (check=%s, scheduledAudit=%s)", c, name)
 			}
 		}
 	}
 	s.configuration = next
-	return nil, nil
+	return nil
 }
 
 // changed returns the configuration with the input applied.
-func (c configuration) changed(in *UpdateAccountAuditConfigurationInput, now time.Time) (configuration, error) {
+func (c configuration) changed(in *iot.UpdateAccountAuditConfigurationInput, now time.Time) (configuration, error) {
 	next := configuration{roleARN: c.roleARN, sns: c.sns, checks: maps.Clone(c.checks)}
-	if in.RoleARN != "" {
-		if err := checkRoleARN(in.RoleARN); err != nil {
+	if in.RoleArn != nil {
+		if err := checkRoleARN(in.RoleArn); err != nil {
 			return c, err
 		}
-		next.roleARN = in.RoleARN
+		next.roleARN = *in.RoleArn
 	}
 	for kind, target := range in.AuditNotificationTargetConfigurations {
 		if kind != snsTarget {
 			return c, invalidRequest("auditNotificationTargetConfigurations has the key %q, want SNS", kind)
 		}
 		if target.Enabled {
-			if target.TargetARN == "" {
+			if target.TargetArn == nil {
 				return c, invalidRequest("targetArn is missing for an enabled notification target")
 			}
-			if err := checkRoleARN(target.RoleARN); err != nil {
+			if err := checkRoleARN(target.RoleArn); err != nil {
 				return c, err
 			}
 		}
 		next.sns = &target
-		if target == (AuditNotificationTarget{}) {
+		if !target.Enabled && target.TargetArn == nil && target.RoleArn == nil {
 			next.sns = nil
 		}
 	}
 	for name, wanted := range in.AuditCheckConfigurations {
-		check, err := currentCheck(name)
+		check, err := checkNamed(name)
 		if err != nil {
 			return c, err
 		}
@@ -144,9 +123,9 @@ func (c configuration) changed(in *UpdateAccountAuditConfigurationInput, now tim
 	return next, nil
 }
 
-func checkRoleARN(arn string) error {
-	if len(arn) < 20 || len(arn) > 2048 {
-		return invalidRequest("roleArn has %d characters, want 20 to 2048", len(arn))
+func checkRoleARN(arn *string) error {
+	if n := len(aws.ToString(arn)); n < 20 || n > 2048 {
+		return invalidRequest("roleArn has %d characters, want 20 to 2048", n)
 	}
 	return nil
 }
@@ -167,16 +146,12 @@ func threshold(check defender.Check, parameters map[string]string) (int, error) 
 	return days, nil
 }
 
-func (c configuration) enabled() []defender.Check {
-	return slices.DeleteFunc(defender.Checks(), func(check defender.Check) bool { return !c.checks[check].enabled })
-}
-
 // usable reads the names of checks that an audit is to perform: known, enabled, and
 // each once.
 func (c configuration) usable(names []string) ([]defender.Check, error) {
 	var checks []defender.Check
 	for _, name := range names {
-		check, err := currentCheck(name)
+		check, err := checkNamed(name)
 		if err != nil {
 			return nil, err
 		}
@@ -194,8 +169,7 @@ func (c configuration) usable(names []string) ([]defender.Check, error) {
 	return checks, nil
 }
 
-// currentCheck reads the name that a check has today.
-func currentCheck(name string) (defender.Check, error) {
+func checkNamed(name string) (defender.Check, error) {
 	for _, c := range defender.Checks() {
 		if c.String() == name {
 			return c, nil
@@ -204,34 +178,21 @@ func currentCheck(name string) (defender.Check, error) {
 	return 0, invalidRequest("Request contains an invalid Audit Check Name. (%s)", name)
 }
 
-// anyCheck also reads the names that some tables of AWS still have.
-func anyCheck(name string) (defender.Check, error) {
-	for _, c := range defender.Checks() {
-		if old := c.Info().OldName; old != "" && old == name {
-			return c, nil
-		}
-	}
-	return currentCheck(name)
-}
-
-// DeleteAccountAuditConfigurationInput is the operation's input.
-type DeleteAccountAuditConfigurationInput struct {
-	DeleteScheduledAudits bool `query:"deleteScheduledAudits"`
-}
-
-// DeleteAccountAuditConfiguration restores the defaults: no role, no target, all checks
-// disabled. It fails while there are scheduled audits that it may not delete, too
-// (unverified: AWS does not say what happens to them).
-func (s *Service) DeleteAccountAuditConfiguration(in *DeleteAccountAuditConfigurationInput) (*struct{}, error) {
+// deleteConfiguration restores the defaults: no role, no target, all checks disabled. It
+// fails while there are scheduled audits that it may not delete, too (unverified: AWS does
+// not say what happens to them).
+func (s *Service) deleteConfiguration(in *iot.DeleteAccountAuditConfigurationInput) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.configuration.roleARN == "" {
-		return nil, notFound("The account has no audit configuration")
+		return notFound("The account has no audit configuration")
 	}
 	if len(s.schedules) > 0 && !in.DeleteScheduledAudits {
-		return nil, invalidRequest("The audit configuration is used by %d scheduled audits; delete them first or set deleteScheduledAudits", len(s.schedules))
+		return invalidRequest("The audit configuration is used by %d scheduled audits; delete them first or set deleteScheduledAudits", len(s.schedules))
 	}
-	clear(s.schedules)
+	for name := range s.schedules {
+		s.dropSchedule(name)
+	}
 	s.configuration = configuration{checks: map[defender.Check]checkConfiguration{}}
-	return nil, nil
+	return nil
 }

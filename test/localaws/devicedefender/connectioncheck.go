@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
 )
 
@@ -37,31 +39,27 @@ func conflictingClientIDs(s *Service, run checkRun) (int, []issue, error) {
 	var issues []issue
 	for _, id := range slices.Sorted(maps.Keys(cut)) {
 		issues = append(issues, issue{
-			resource: clientResource(id), related: cutConnections(cut[id]),
-			code: "DUPLICATE_CLIENT_ID_ACROSS_CONNECTIONS", reason: "Multiple connections were made using the same client ID.",
+			resource: types.NonCompliantResource{ResourceType: types.ResourceTypeClientId, ResourceIdentifier: &types.ResourceIdentifier{ClientId: &id}},
+			related:  cutConnections(cut[id]),
+			code:     "DUPLICATE_CLIENT_ID_ACROSS_CONNECTIONS", reason: "Multiple connections were made using the same client ID.",
 		})
 	}
 	return len(seen), issues, nil
 }
 
-func clientResource(id string) Resource {
-	return Resource{ResourceType: ClientID, ResourceIdentifier: ResourceIdentifier{ClientID: id}}
-}
-
 // cutConnections tells whose connections were cut, latest first. AWS says that
 // findings include principals and disconnect times, and shows none; the form follows
 // that of shared certificates (unverified). Clients without a certificate are left out.
-func cutConnections(connections []mqtt.Connection) []Resource {
-	var related []Resource
+func cutConnections(connections []mqtt.Connection) []types.RelatedResource {
+	var related []types.RelatedResource
 	slices.SortStableFunc(connections, func(a, b mqtt.Connection) int { return b.DisconnectedAt.Compare(a.DisconnectedAt) })
 	for _, c := range connections {
 		if len(c.Principal) != 64 {
 			continue
 		}
-		related = append(related, Resource{
-			ResourceType:       DeviceCertificate,
-			ResourceIdentifier: ResourceIdentifier{DeviceCertificateID: c.Principal},
-			AdditionalInfo:     connectionTimes(c),
+		related = append(related, types.RelatedResource{
+			ResourceType: types.ResourceTypeDeviceCertificate, ResourceIdentifier: &types.ResourceIdentifier{DeviceCertificateId: &c.Principal},
+			AdditionalInfo: connectionTimes(c),
 		})
 	}
 	return related
@@ -98,9 +96,10 @@ func certificateShared(s *Service, run checkRun) (int, []issue, error) {
 		slices.SortStableFunc(within, func(a, b mqtt.Connection) int { return b.ConnectedAt.Compare(a.ConnectedAt) })
 		i := certificateIssue(c, "CERTIFICATE_SHARED_BY_MULTIPLE_DEVICES", "Certificate shared by one or more devices.")
 		for _, connection := range within {
-			r := clientResource(connection.ClientID)
-			r.AdditionalInfo = connectionTimes(connection)
-			i.related = append(i.related, r)
+			i.related = append(i.related, types.RelatedResource{
+				ResourceType: types.ResourceTypeClientId, ResourceIdentifier: &types.ResourceIdentifier{ClientId: &connection.ClientID},
+				AdditionalInfo: connectionTimes(connection),
+			})
 		}
 		issues = append(issues, i)
 	}

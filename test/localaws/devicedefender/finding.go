@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
@@ -11,9 +15,12 @@ import (
 // maxInline is how many related resources a finding itself carries.
 const maxInline = 10
 
+// standardPage is the size of a page that asks for none.
+const standardPage = 25
+
 // finding is what a check found about one resource.
 type finding struct {
-	order      string
+	number     int
 	id         string
 	task       *task
 	check      defender.Check
@@ -22,63 +29,37 @@ type finding struct {
 	suppressed bool
 }
 
+func (f *finding) order() string { return fmt.Sprintf("%012d", f.number) }
+
 // newFinding needs the lock.
 func (s *Service) newFinding(t *task, check defender.Check, i issue, at time.Time) *finding {
 	s.findingsMade++
 	f := &finding{
-		order: fmt.Sprintf("%012d", s.findingsMade), id: newID(), task: t, check: check, time: at, issue: i,
+		number: s.findingsMade, id: newID(), task: t, check: check, time: at, issue: i,
 		suppressed: s.suppressed(check, i.resource.ResourceIdentifier, at),
 	}
 	s.findings = append(s.findings, f)
 	return f
 }
 
-// AuditFinding is how the API tells of a finding.
-type AuditFinding struct {
-	FindingID                  string            `json:"findingId"`
-	TaskID                     string            `json:"taskId"`
-	CheckName                  string            `json:"checkName"`
-	TaskStartTime              iotcore.Timestamp `json:"taskStartTime"`
-	FindingTime                iotcore.Timestamp `json:"findingTime"`
-	Severity                   string            `json:"severity"`
-	NonCompliantResource       Resource          `json:"nonCompliantResource"`
-	RelatedResources           []Resource        `json:"relatedResources"` // at most 10
-	ReasonForNonCompliance     string            `json:"reasonForNonCompliance"`
-	ReasonForNonComplianceCode string            `json:"reasonForNonComplianceCode"`
-	IsSuppressed               bool              `json:"isSuppressed"`
-}
-
-func (f *finding) told() AuditFinding {
-	related := append([]Resource{}, f.issue.related...)
-	return AuditFinding{
-		FindingID: f.id, TaskID: f.task.id, CheckName: f.check.String(),
-		TaskStartTime: iotcore.Timestamp(f.task.started), FindingTime: iotcore.Timestamp(f.time),
-		Severity: f.check.Severity().String(), NonCompliantResource: f.issue.resource,
-		RelatedResources:       related[:min(len(related), maxInline)],
-		ReasonForNonCompliance: f.issue.reason, ReasonForNonComplianceCode: f.issue.code, IsSuppressed: f.suppressed,
+func (f *finding) described() types.AuditFinding {
+	return types.AuditFinding{
+		FindingId: &f.id, TaskId: &f.task.id, CheckName: aws.String(f.check.String()), TaskStartTime: &f.task.started, FindingTime: &f.time,
+		Severity: types.AuditFindingSeverity(f.check.Severity().String()), NonCompliantResource: &f.issue.resource,
+		RelatedResources:       append([]types.RelatedResource{}, f.issue.related[:min(len(f.issue.related), maxInline)]...),
+		ReasonForNonCompliance: &f.issue.reason, ReasonForNonComplianceCode: &f.issue.code, IsSuppressed: &f.suppressed,
 	}
 }
 
-// ListAuditFindingsInput is the operation's input. ListSuppressedFindings true lists
-// only suppressed findings, false only unsuppressed ones, nil both.
-type ListAuditFindingsInput struct {
-	TaskID                 string              `json:"taskId"`
-	CheckName              string              `json:"checkName"`
-	ResourceIdentifier     *ResourceIdentifier `json:"resourceIdentifier"`
-	StartTime              *Seconds            `json:"startTime"`
-	EndTime                *Seconds            `json:"endTime"`
-	ListSuppressedFindings *bool               `json:"listSuppressedFindings"`
-	Paging
+// listFindingsInput has a ListSuppressedFindings that can be left out: true lists only
+// suppressed findings, false only unsuppressed ones, nil both.
+type listFindingsInput struct {
+	iot.ListAuditFindingsInput
+	ListSuppressedFindings *bool
 }
 
-// ListAuditFindingsOutput is the operation's output.
-type ListAuditFindingsOutput struct {
-	Findings  []AuditFinding `json:"findings"`
-	NextToken string         `json:"nextToken,omitempty"`
-}
-
-// ListAuditFindings lists the findings of a task, or those of a period, oldest first.
-func (s *Service) ListAuditFindings(in *ListAuditFindingsInput) (*ListAuditFindingsOutput, error) {
+// listAuditFindings lists the findings of a task, or those of a period, oldest first.
+func (s *Service) listAuditFindings(in *listFindingsInput) (*iot.ListAuditFindingsOutput, error) {
 	wanted, err := in.filter()
 	if err != nil {
 		return nil, err
@@ -91,116 +72,71 @@ func (s *Service) ListAuditFindings(in *ListAuditFindingsInput) (*ListAuditFindi
 			all = append(all, f)
 		}
 	}
-	found, next, err := page(in.Paging, all, false, func(f *finding) string { return f.order })
-	if err != nil {
-		return nil, err
+	page, next, err := iotcore.Page(all, (*finding).order, in.NextToken, in.MaxResults, standardPage)
+	out := &iot.ListAuditFindingsOutput{NextToken: next}
+	for _, f := range page {
+		out.Findings = append(out.Findings, f.described())
 	}
-	out := &ListAuditFindingsOutput{Findings: make([]AuditFinding, 0, len(found)), NextToken: next}
-	for _, f := range found {
-		out.Findings = append(out.Findings, f.told())
-	}
-	return out, nil
+	return out, err
 }
 
-func (in *ListAuditFindingsInput) filter() (func(*finding) bool, error) {
+func (in *listFindingsInput) filter() (func(*finding) bool, error) {
 	period := in.StartTime != nil && in.EndTime != nil
 	switch {
 	case (in.StartTime != nil) != (in.EndTime != nil):
 		return nil, invalidRequest("startTime and endTime go together")
-	case (in.TaskID != "") == period:
+	case (in.TaskId != nil) == period:
 		return nil, invalidRequest("want either taskId, or startTime and endTime")
-	case period && in.EndTime.Before(in.StartTime.Time):
+	case period && in.EndTime.Before(*in.StartTime):
 		return nil, invalidRequest("endTime is before startTime")
 	}
-	var check defender.Check
-	if in.CheckName != "" {
-		var err error
-		if check, err = anyCheck(in.CheckName); err != nil {
-			return nil, err
-		}
-	}
-	resource := ""
-	if in.ResourceIdentifier != nil {
-		if _, err := in.ResourceIdentifier.field(); err != nil {
-			return nil, err
-		}
-		resource = in.ResourceIdentifier.key()
+	check, resource, err := checkAndResource(in.CheckName, in.ResourceIdentifier)
+	if err != nil {
+		return nil, err
 	}
 	return func(f *finding) bool {
-		return (in.TaskID == "" || f.task.id == in.TaskID) &&
-			(!period || !f.time.Before(in.StartTime.Time) && !f.time.Truncate(time.Millisecond).After(in.EndTime.Time)) &&
-			(in.CheckName == "" || f.check == check) &&
-			(resource == "" || f.issue.resource.ResourceIdentifier.key() == resource) &&
+		return (in.TaskId == nil || f.task.id == *in.TaskId) &&
+			(!period || !f.time.Before(*in.StartTime) && !f.time.Truncate(time.Millisecond).After(*in.EndTime)) &&
+			(check == 0 || f.check == check) &&
+			(resource == "" || key(f.issue.resource.ResourceIdentifier) == resource) &&
 			(in.ListSuppressedFindings == nil || f.suppressed == *in.ListSuppressedFindings)
 	}, nil
 }
 
-// finding needs the lock.
-func (s *Service) finding(id string) (*finding, error) {
-	for _, f := range s.findings {
-		if f.id == id {
-			return f, nil
+// checkAndResource reads what lists are filtered by; 0 and "" stand for all.
+func checkAndResource(name *string, r *types.ResourceIdentifier) (check defender.Check, resource string, err error) {
+	if name != nil {
+		if check, err = checkNamed(*name); err != nil {
+			return 0, "", err
 		}
 	}
-	return nil, notFound("The audit finding %s does not exist", id)
+	if r != nil {
+		if _, err = fieldOf(r); err != nil {
+			return 0, "", err
+		}
+		resource = key(r)
+	}
+	return check, resource, nil
 }
 
-// DescribeAuditFindingInput is the operation's input.
-type DescribeAuditFindingInput struct {
-	FindingID string `uri:"findingId"`
-}
-
-// DescribeAuditFindingOutput is the operation's output.
-type DescribeAuditFindingOutput struct {
-	Finding AuditFinding `json:"finding"`
-}
-
-// DescribeAuditFinding tells of a finding.
-func (s *Service) DescribeAuditFinding(in *DescribeAuditFindingInput) (*DescribeAuditFindingOutput, error) {
+// listRelatedResources lists all related resources of a finding.
+func (s *Service) listRelatedResources(in *iot.ListRelatedResourcesForAuditFindingInput) (out *iot.ListRelatedResourcesForAuditFindingOutput, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f, err := s.finding(in.FindingID)
-	if err != nil {
-		return nil, err
+	for _, f := range s.findings {
+		if f.id != aws.ToString(in.FindingId) {
+			continue
+		}
+		numbers := make([]int, len(f.issue.related))
+		for i := range numbers {
+			numbers[i] = i
+		}
+		page, next, err := iotcore.Page(numbers, func(i int) string { return fmt.Sprintf("%08d", i) }, in.NextToken, in.MaxResults, standardPage)
+		out := &iot.ListRelatedResourcesForAuditFindingOutput{NextToken: next}
+		for _, i := range page {
+			out.RelatedResources = append(out.RelatedResources, f.issue.related[i])
+		}
+		return out, err
 	}
-	return &DescribeAuditFindingOutput{Finding: f.told()}, nil
-}
-
-// ListRelatedResourcesForAuditFindingInput is the operation's input.
-type ListRelatedResourcesForAuditFindingInput struct {
-	FindingID string `query:"findingId"`
-	Paging
-}
-
-// ListRelatedResourcesForAuditFindingOutput is the operation's output.
-type ListRelatedResourcesForAuditFindingOutput struct {
-	RelatedResources []Resource `json:"relatedResources"`
-	NextToken        string     `json:"nextToken,omitempty"`
-}
-
-// ListRelatedResourcesForAuditFinding lists all related resources of a finding.
-func (s *Service) ListRelatedResourcesForAuditFinding(in *ListRelatedResourcesForAuditFindingInput) (*ListRelatedResourcesForAuditFindingOutput, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.finding(in.FindingID)
-	if err != nil {
-		return nil, err
-	}
-	type numbered struct {
-		resource Resource
-		order    string
-	}
-	var all []numbered
-	for i, r := range f.issue.related {
-		all = append(all, numbered{r, fmt.Sprintf("%08d", i)})
-	}
-	found, next, err := page(in.Paging, all, false, func(n numbered) string { return n.order })
-	if err != nil {
-		return nil, err
-	}
-	out := &ListRelatedResourcesForAuditFindingOutput{RelatedResources: []Resource{}, NextToken: next}
-	for _, n := range found {
-		out.RelatedResources = append(out.RelatedResources, n.resource)
-	}
-	return out, nil
+	return nil, notFound("The audit finding %s does not exist", aws.ToString(in.FindingId))
 }

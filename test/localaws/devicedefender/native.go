@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
@@ -155,9 +157,9 @@ func (n *native) vanished(check defender.Check, found map[string]bool, t *task) 
 }
 
 func (n *native) base(check defender.Check, id, generator string, at time.Time) findingASFF {
-	types := asff.TypeVulnerabilities
+	kind := asff.TypeVulnerabilities
 	if check.Info().UnusualBehavior {
-		types = asff.TypeUnusualBehaviors
+		kind = asff.TypeUnusualBehaviors
 	}
 	when := asff.Timestamp{Time: at.UTC()}
 	return findingASFF{
@@ -166,7 +168,7 @@ func (n *native) base(check defender.Check, id, generator string, at time.Time) 
 		ProductName: nativeProductName, CompanyName: "AWS", Region: n.place.region,
 		GeneratorID: generator, AWSAccountID: n.place.account, CreatedAt: when, UpdatedAt: when, RecordState: asff.Active,
 		FindingProviderFields: asff.FindingProviderFields{
-			Severity: asff.FindingSeverity{Label: check.Severity().String()}, Types: []string{types},
+			Severity: asff.FindingSeverity{Label: check.Severity().String()}, Types: []string{kind},
 		},
 	}
 }
@@ -177,25 +179,25 @@ func (n *native) base(check defender.Check, id, generator string, at time.Time) 
 // IsSuppressed suggests it.
 func (n *native) finding(f *finding) *nativeFinding {
 	resource := f.issue.resource
-	parts := append([]string{n.place.account, string(resource.ResourceType)}, resource.ResourceIdentifier.segments()...)
+	parts := append([]string{n.place.account, string(resource.ResourceType)}, segments(resource.ResourceIdentifier)...)
 	id := strings.Join(append(parts, f.check.String(), f.issue.code), "/")
 	a := n.base(f.check, id, f.id, f.time)
 	a.Title = f.check.String() + ": " + f.issue.code
 	a.Description = fmt.Sprintf("%s %s is reported as non-compliant for %s by Audit task %s. The non-compliant reason is %s",
-		resource.ResourceType, resource.ResourceIdentifier.display(), f.check, f.task.id, f.issue.reason)
+		resource.ResourceType, display(resource.ResourceIdentifier), f.check, f.task.id, f.issue.reason)
 	a.SourceURL = n.place.console("#/dd/audit/results/" + f.task.id + "/" + f.check.String())
 	a.ProductFields = map[string]string{
-		"ReportType": "AuditFinding", "CheckName": f.check.String(), "TaskId": f.task.id, "TaskType": f.task.kind,
+		"ReportType": "AuditFinding", "CheckName": f.check.String(), "TaskId": f.task.id, "TaskType": string(f.task.kind),
 		"IsSuppressed": strconv.FormatBool(f.suppressed), "ReasonForNonComplianceCode": f.issue.code,
 		"ResourceType": string(resource.ResourceType), "FindingId": f.id, "TaskStartTime": milliseconds(f.task.started),
 	}
-	a.Resources = []asff.Resource{{Type: "Other", ID: resource.ResourceIdentifier.display(), Partition: n.place.partition(), Region: n.place.region}}
+	a.Resources = []asff.Resource{{Type: "Other", ID: display(resource.ResourceIdentifier), Partition: n.place.partition(), Region: n.place.region}}
 	if p := resource.ResourceIdentifier.PolicyVersionIdentifier; p != nil {
-		a.SourceURL = n.place.console("#/policy/" + p.PolicyName)
-		a.ProductFields["PolicyName"], a.ProductFields["PolicyVersionId"] = p.PolicyName, p.PolicyVersionID
-		a.Resources[0].Type, a.Resources[0].ID = "AwsIotPolicy", p.PolicyName
-		a.Resources[0].Details = &asff.ResourceDetails{Other: map[string]string{"PolicyVersionId": p.PolicyVersionID}}
-	} else if resource.ResourceType == AccountSettings {
+		a.SourceURL = n.place.console("#/policy/" + *p.PolicyName)
+		a.ProductFields["PolicyName"], a.ProductFields["PolicyVersionId"] = *p.PolicyName, *p.PolicyVersionId
+		a.Resources[0].Type, a.Resources[0].ID = "AwsIotPolicy", *p.PolicyName
+		a.Resources[0].Details = &asff.ResourceDetails{Other: map[string]string{"PolicyVersionId": *p.PolicyVersionId}}
+	} else if resource.ResourceType == types.ResourceTypeAccountSettings {
 		a.Resources[0].Type = "AwsIotAccountSettings" // of AWS's announcement of the integration
 	}
 	return &nativeFinding{check: f.check, asff: a}
@@ -205,15 +207,15 @@ func (n *native) finding(f *finding) *nativeFinding {
 // archived when all is compliant or the task was canceled. AWS shows the id for
 // scheduled audits only; on demand it has no schedule in it (unverified).
 func (n *native) summary(t *task, d *checkDetails) *nativeFinding {
-	parts := []string{n.place.account, t.kind, t.schedule, d.check.String()}
+	parts := []string{n.place.account, string(t.kind), t.schedule, d.check.String()}
 	if t.schedule == "" {
-		parts = []string{n.place.account, t.kind, d.check.String()}
+		parts = []string{n.place.account, string(t.kind), d.check.String()}
 	}
 	a := n.base(d.check, strings.Join(parts, "/"), t.id, t.ended)
 	a.Title, a.Description = d.summaryTexts(t)
 	a.SourceURL = n.place.console("#/dd/audit/results/" + t.id + "/" + d.check.String())
 	a.ProductFields = map[string]string{
-		"ReportType": "CheckSummary", "TaskId": t.id, "TaskType": t.kind, "CheckName": d.check.String(), "CheckRunStatus": d.status,
+		"ReportType": "CheckSummary", "TaskId": t.id, "TaskType": string(t.kind), "CheckName": d.check.String(), "CheckRunStatus": string(d.status),
 		"NonComopliantResourcesCount":          strconv.Itoa(d.nonCompliant), // spelled as AWS spells it
 		"SuppressedNonCompliantResourcesCount": strconv.Itoa(d.suppressed),
 		"TotalResourcesCount":                  strconv.Itoa(d.total),
@@ -225,7 +227,7 @@ func (n *native) summary(t *task, d *checkDetails) *nativeFinding {
 	if d.check == defender.DeviceCertificateKeyQuality || d.check == defender.CACertificateKeyQuality {
 		a.FindingProviderFields.Types[0] += "/CVE" // their reasons are CVEs
 	}
-	if d.status == completedCompliant || t.status == canceled {
+	if d.status == compliant || t.status == taskCanceled {
 		a.RecordState = asff.Archived
 	}
 	return &nativeFinding{check: d.check, summary: true, asff: a}

@@ -3,23 +3,21 @@ package devicedefender_test
 import (
 	"bytes"
 	"context"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
-	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
-	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
 // native returns the finding or summary with an id.
@@ -72,44 +70,35 @@ func TestNativeFindingIsAWSsSample(t *testing.T) {
 	wantSame(t, object(t, []byte(listed)).(map[string]any)["findings"].([]any)[0], sample["findings"].([]any)[0])
 }
 
-// fleet is a registry with many certificates of few keys.
-type fleet struct {
-	*iotcore.Service
-	certificates []iotcore.Certificate
-}
-
-func (f fleet) Certificates() []iotcore.Certificate { return f.certificates }
-
-// TestNativeSummaryIsAWSsSample has a thousand certificates of which three have a
-// vulnerable key, one of them suppressed.
+// TestNativeSummaryIsAWSsSample has a thousand policies of which three are broad, one of
+// them suppressed. AWS's sample is of another check, whose reasons are CVEs.
 func TestNativeSummaryIsAWSsSample(t *testing.T) {
-	var f fleet
-	f.Service = must[*iotcore.Service](t)(iotcore.New(iotcore.Config{}))
-	sound := must[*iotcore.CreateKeysAndCertificateOutput](t)(f.CreateKeysAndCertificate(&iotcore.CreateKeysAndCertificateInput{SetAsActive: true}))
-	own, _ := f.Certificate(sound.CertificateID)
-	weak := &x509.Certificate{PublicKey: &rsa.PublicKey{N: infineonModulus(), E: 65537}}
-	for i := range 1000 {
-		c := iotcore.Certificate{ID: fmt.Sprintf("%064x", i), X509: own.X509, Status: iotcore.Active}
-		if i < 3 {
-			c.X509 = weak
-		}
-		f.certificates = append(f.certificates, c)
-	}
-	w := newWorld(t, devicedefender.Config{Registry: f})
+	w := newWorld(t, devicedefender.Config{})
 	due := must[time.Time](t)(time.Parse(time.RFC3339Nano, "2022-10-18T14:20:13.933Z"))
 	w.step(due.Add(-24 * time.Hour).Sub(start))
 	w.accept()
 	w.enable()
-	check := defender.DeviceCertificateKeyQuality.String()
-	w.suppress(check, &types.ResourceIdentifier{DeviceCertificateId: aws.String(fmt.Sprintf("%064x", 0))}, nil)
+	for i := range 1000 {
+		document := tidy
+		if i < 3 {
+			document = allowAll
+		}
+		must[*iot.CreatePolicyOutput](t)(w.registry.CreatePolicy(&iot.CreatePolicyInput{PolicyName: aws.String(fmt.Sprint("p", i)), PolicyDocument: &document}))
+	}
+	w.suppress(permissive, policyVersion("p0", "1"), nil)
 	in := daily("daily_audit_schedule")
-	in.TargetCheckNames = []string{check}
+	in.TargetCheckNames = []string{permissive, defender.DeviceCertificateKeyQuality.String()}
 	w.schedule(in)
 	w.step(24 * time.Hour)
 
-	got := w.nativeFinding("123456789012/SCHEDULED_AUDIT_TASK/daily_audit_schedule/" + check)
-	text := strings.ReplaceAll(string(testdata(t, "asff-native-check-summary.json")), "f3021945485adf92487c273558fcaa51", got.GeneratorID)
+	const summaries = "123456789012/SCHEDULED_AUDIT_TASK/daily_audit_schedule/"
+	got := w.nativeFinding(summaries + permissive)
+	text := strings.NewReplacer("f3021945485adf92487c273558fcaa51", got.GeneratorID, "DEVICE_CERTIFICATE_KEY_QUALITY_CHECK", permissive, "/CVE", "").
+		Replace(string(testdata(t, "asff-native-check-summary.json")))
 	wantSame(t, stored(t, got), object(t, []byte(text)))
+	if keys := w.nativeFinding(summaries + "DEVICE_CERTIFICATE_KEY_QUALITY_CHECK"); !slices.Equal(keys.Types, []string{"Software and Configuration Check/Vulnerabilities/CVE"}) {
+		t.Errorf("summary of key quality: types %v", keys.Types)
+	}
 }
 
 func TestNativeFindingsAreArchivedWhenTheNextTaskFindsTheResourceCompliant(t *testing.T) {
@@ -183,7 +172,7 @@ func TestFailedOrCanceledCheckArchivesNothing(t *testing.T) {
 }
 
 func TestNativeSummaryFollowsTheCheck(t *testing.T) {
-	w := newWorld(t, devicedefender.Config{DataCollection: time.Hour})
+	w := newWorld(t, devicedefender.Config{})
 	w.accept()
 	w.enable()
 	w.policy("p", allowAll)
@@ -250,7 +239,7 @@ func TestNativeFindingsGoInBatches(t *testing.T) {
 	w.accept()
 	w.enable()
 	for i := range 250 {
-		must[*iotcore.CreatePolicyOutput](t)(w.registry.CreatePolicy(&iotcore.CreatePolicyInput{PolicyName: fmt.Sprint("p", i), PolicyDocument: allowAll}))
+		w.policy(fmt.Sprint("p", i), allowAll)
 	}
 	w.audit(defender.IoTPolicyOverlyPermissive)
 	if n := len(w.hub.Findings()); n != 251 {
@@ -381,6 +370,7 @@ func TestDescribedTaskIsAWSsSample(t *testing.T) {
 		"taskType": "ON_DEMAND_AUDIT_TASK", "errorCode": "AUDIT_CHECK_DISABLED", "message": "The check was disabled after the audit had started.",
 	}).(map[string]any)
 	delete(want, "scheduledAuditName")
-	got := must[*devicedefender.DescribeAuditTaskOutput](t)(w.service.DescribeAuditTask(&devicedefender.AuditTaskInput{TaskID: task}))
-	wantSame(t, object(t, must[[]byte](t)(json.Marshal(got))), want)
+	response := must[*http.Response](t)(http.Get(w.endpoint + "/audit/tasks/" + task))
+	defer response.Body.Close()
+	wantSame(t, object(t, must[[]byte](t)(io.ReadAll(response.Body))), want)
 }

@@ -3,30 +3,36 @@ package devicedefender
 import (
 	"context"
 	"encoding/json"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 )
+
+// patience bounds what a check or a notification waits for: it only ends what hangs.
+const patience = 2 * time.Minute
 
 // notification is what SNS gets at the end of a task. The fields are in the order in
 // which AWS documents them. Times are in milliseconds.
 type notification struct {
-	AccountID               string            `json:"accountId"`
-	TaskID                  string            `json:"taskId"`
-	TaskStatus              string            `json:"taskStatus"`
-	TaskType                string            `json:"taskType"`
-	ScheduledAuditName      string            `json:"scheduledAuditName,omitempty"`
-	FailedChecksCount       int               `json:"failedChecksCount"`
-	CanceledChecksCount     int               `json:"canceledChecksCount"`
-	NonCompliantChecksCount int               `json:"nonCompliantChecksCount"`
-	CompliantChecksCount    int               `json:"compliantChecksCount"`
-	TotalChecksCount        int               `json:"totalChecksCount"`
-	TaskStartTime           int64             `json:"taskStartTime"`
-	AuditDetails            []notifiedDetails `json:"auditDetails"`
+	AccountID               string                `json:"accountId"`
+	TaskID                  string                `json:"taskId"`
+	TaskStatus              types.AuditTaskStatus `json:"taskStatus"`
+	TaskType                types.AuditTaskType   `json:"taskType"`
+	ScheduledAuditName      string                `json:"scheduledAuditName,omitempty"`
+	FailedChecksCount       int                   `json:"failedChecksCount"`
+	CanceledChecksCount     int                   `json:"canceledChecksCount"`
+	NonCompliantChecksCount int                   `json:"nonCompliantChecksCount"`
+	CompliantChecksCount    int                   `json:"compliantChecksCount"`
+	TotalChecksCount        int                   `json:"totalChecksCount"`
+	TaskStartTime           int64                 `json:"taskStartTime"`
+	AuditDetails            []notifiedDetails     `json:"auditDetails"`
 }
 
 type notifiedDetails struct {
-	CheckName                  string `json:"checkName"`
-	CheckRunStatus             string `json:"checkRunStatus"`
-	NonCompliantResourcesCount int    `json:"nonCompliantResourcesCount"`
-	TotalResourcesCount        int    `json:"totalResourcesCount"`
+	CheckName                  string                    `json:"checkName"`
+	CheckRunStatus             types.AuditCheckRunStatus `json:"checkRunStatus"`
+	NonCompliantResourcesCount int                       `json:"nonCompliantResourcesCount"`
+	TotalResourcesCount        int                       `json:"totalResourcesCount"`
 	// The spelling of this key is unverified.
 	SuppressedNonCompliantResourcesCount int    `json:"suppressedNonCompliantResourcesCount,omitempty"`
 	ErrorCode                            string `json:"errorCode,omitempty"`
@@ -35,12 +41,12 @@ type notifiedDetails struct {
 
 // notification is for a task that has ended.
 func (t *task) notification(account string) notification {
-	stats := t.statistics()
+	count := t.count()
 	n := notification{
 		AccountID: account, TaskID: t.id, TaskStatus: t.status, TaskType: t.kind, ScheduledAuditName: t.schedule,
-		FailedChecksCount: stats.FailedChecks, CanceledChecksCount: stats.CanceledChecks,
-		NonCompliantChecksCount: stats.NonCompliantChecks, CompliantChecksCount: stats.CompliantChecks,
-		TotalChecksCount: stats.TotalChecks, TaskStartTime: t.started.UnixMilli(), AuditDetails: []notifiedDetails{},
+		FailedChecksCount: count[failed], CanceledChecksCount: count[canceled],
+		NonCompliantChecksCount: count[nonCompliant], CompliantChecksCount: count[compliant],
+		TotalChecksCount: len(t.checks), TaskStartTime: t.started.UnixMilli(), AuditDetails: []notifiedDetails{},
 	}
 	for _, d := range t.checks {
 		n.AuditDetails = append(n.AuditDetails, notifiedDetails{
@@ -63,9 +69,9 @@ func (s *Service) notify(t *task) {
 	if err == nil {
 		ctx, cancel := context.WithTimeout(s.ctx, patience)
 		defer cancel()
-		err = s.config.Notify(ctx, target.RoleARN, target.TargetARN, string(message))
+		err = s.config.Notify(ctx, *target.RoleArn, *target.TargetArn, string(message))
 	}
 	if err != nil {
-		s.config.Logger.Error("audit notification not published", "taskId", t.id, "topicArn", target.TargetARN, "error", err)
+		s.config.Logger.Error("audit notification not published", "taskId", t.id, "topicArn", *target.TargetArn, "error", err)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
 )
@@ -39,8 +41,8 @@ var probes = []struct {
 
 func policyIssue(p iotcore.Policy, code, reason string) issue {
 	return issue{
-		resource: Resource{ResourceType: IoTPolicy, ResourceIdentifier: ResourceIdentifier{
-			PolicyVersionIdentifier: &PolicyVersionIdentifier{PolicyName: p.Name, PolicyVersionID: p.VersionID},
+		resource: types.NonCompliantResource{ResourceType: types.ResourceTypeIotPolicy, ResourceIdentifier: &types.ResourceIdentifier{
+			PolicyVersionIdentifier: &types.PolicyVersionIdentifier{PolicyName: &p.Name, PolicyVersionId: &p.VersionID},
 		}},
 		code: code, reason: reason,
 	}

@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
@@ -88,7 +92,7 @@ func (p accountConfigurationProvider) Create(_ context.Context, r cloudformation
 	if p.service.configured() {
 		return cloudformation.Resource{}, handlerError("AlreadyExists", "The AccountAuditConfiguration already exists.")
 	}
-	if _, err := p.service.UpdateAccountAuditConfiguration(configurationInput(r.ResourceProperties)); err != nil {
+	if err := p.service.updateConfiguration(configurationInput(r.ResourceProperties)); err != nil {
 		return cloudformation.Resource{}, serviceError(err)
 	}
 	return cloudformation.Resource{PhysicalID: account}, nil
@@ -104,16 +108,16 @@ func (p accountConfigurationProvider) Update(_ context.Context, r cloudformation
 		return cloudformation.Resource{}, notSetUp()
 	}
 	in := configurationInput(r.ResourceProperties)
-	all := map[string]AuditCheckConfiguration{}
+	all := map[string]types.AuditCheckConfiguration{}
 	for _, c := range defender.Checks() {
-		all[c.String()] = AuditCheckConfiguration{}
+		all[c.String()] = types.AuditCheckConfiguration{}
 	}
 	maps.Copy(all, in.AuditCheckConfigurations)
 	in.AuditCheckConfigurations = all
 	if in.AuditNotificationTargetConfigurations == nil {
-		in.AuditNotificationTargetConfigurations = map[string]AuditNotificationTarget{snsTarget: {}}
+		in.AuditNotificationTargetConfigurations = map[string]types.AuditNotificationTarget{snsTarget: {}}
 	}
-	if _, err := p.service.UpdateAccountAuditConfiguration(in); err != nil {
+	if err := p.service.updateConfiguration(in); err != nil {
 		return cloudformation.Resource{}, serviceError(err)
 	}
 	return cloudformation.Resource{PhysicalID: r.PhysicalResourceID}, nil
@@ -124,8 +128,7 @@ func (p accountConfigurationProvider) Delete(context.Context, cloudformation.Req
 	if !p.service.configured() {
 		return notSetUp()
 	}
-	_, err := p.service.DeleteAccountAuditConfiguration(&DeleteAccountAuditConfigurationInput{})
-	return serviceError(err)
+	return serviceError(p.service.deleteConfiguration(&iot.DeleteAccountAuditConfigurationInput{}))
 }
 
 // configured tells, as the handlers do, by the role whether there is a configuration.
@@ -136,16 +139,16 @@ func (s *Service) configured() bool {
 }
 
 // configurationInput translates properties that the schema has seen.
-func configurationInput(properties map[string]any) *UpdateAccountAuditConfigurationInput {
-	in := &UpdateAccountAuditConfigurationInput{AuditCheckConfigurations: map[string]AuditCheckConfiguration{}}
-	in.RoleARN, _ = schema.String(properties["RoleArn"])
+func configurationInput(properties map[string]any) *iot.UpdateAccountAuditConfigurationInput {
+	in := &iot.UpdateAccountAuditConfigurationInput{AuditCheckConfigurations: map[string]types.AuditCheckConfiguration{}}
+	in.RoleArn = textIn(properties, "RoleArn")
 	checks, _ := properties["AuditCheckConfigurations"].(map[string]any)
 	for _, c := range defender.Checks() {
 		check, ok := checks[c.Info().Property].(map[string]any)
 		if !ok {
 			continue
 		}
-		var wanted AuditCheckConfiguration
+		var wanted types.AuditCheckConfiguration
 		wanted.Enabled, _ = schema.Boolean(check["Enabled"])
 		if parameters, ok := check["Configuration"].(map[string]any); ok {
 			wanted.Configuration = map[string]string{}
@@ -157,11 +160,9 @@ func configurationInput(properties map[string]any) *UpdateAccountAuditConfigurat
 	}
 	targets, _ := properties["AuditNotificationTargetConfigurations"].(map[string]any)
 	if sns, ok := targets["Sns"].(map[string]any); ok {
-		var target AuditNotificationTarget
+		target := types.AuditNotificationTarget{RoleArn: textIn(sns, "RoleArn"), TargetArn: textIn(sns, "TargetArn")}
 		target.Enabled, _ = schema.Boolean(sns["Enabled"])
-		target.RoleARN, _ = schema.String(sns["RoleArn"])
-		target.TargetARN, _ = schema.String(sns["TargetArn"])
-		in.AuditNotificationTargetConfigurations = map[string]AuditNotificationTarget{snsTarget: target}
+		in.AuditNotificationTargetConfigurations = map[string]types.AuditNotificationTarget{snsTarget: target}
 	}
 	return in
 }
@@ -185,19 +186,19 @@ func (p scheduledAuditProvider) Create(_ context.Context, r cloudformation.Reque
 		return cloudformation.Resource{}, err
 	}
 	in := scheduledAuditInput(r)
-	if in.ScheduledAuditName == "" {
+	if in.ScheduledAuditName == nil {
 		// The end is what makes the name unique.
-		in.ScheduledAuditName = r.PhysicalResourceID[max(0, len(r.PhysicalResourceID)-generatedName):]
+		in.ScheduledAuditName = aws.String(r.PhysicalResourceID[max(0, len(r.PhysicalResourceID)-generatedName):])
 	}
-	out, err := p.service.CreateScheduledAudit(&in)
+	out, err := p.service.createScheduledAudit(in)
 	if err != nil {
 		return cloudformation.Resource{}, serviceError(err)
 	}
-	return scheduledAuditResource(in.ScheduledAuditName, out), nil
+	return scheduledAuditResource(*in.ScheduledAuditName, out.ScheduledAuditArn), nil
 }
 
-func scheduledAuditResource(name string, out *ScheduledAuditOutput) cloudformation.Resource {
-	return cloudformation.Resource{PhysicalID: name, Attributes: map[string]any{"ScheduledAuditArn": out.ScheduledAuditARN}}
+func scheduledAuditResource(name string, arn *string) cloudformation.Resource {
+	return cloudformation.Resource{PhysicalID: name, Attributes: map[string]any{"ScheduledAuditArn": *arn}}
 }
 
 func (p scheduledAuditProvider) Update(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
@@ -205,46 +206,45 @@ func (p scheduledAuditProvider) Update(_ context.Context, r cloudformation.Reque
 		return cloudformation.Resource{}, err
 	}
 	in := scheduledAuditInput(r)
-	out, err := p.service.UpdateScheduledAudit(&UpdateScheduledAuditInput{
-		ScheduledAuditName: r.PhysicalResourceID, Frequency: in.Frequency, DayOfMonth: in.DayOfMonth, DayOfWeek: in.DayOfWeek, TargetCheckNames: in.TargetCheckNames,
+	out, err := p.service.updateScheduledAudit(&iot.UpdateScheduledAuditInput{
+		ScheduledAuditName: &r.PhysicalResourceID, Frequency: in.Frequency, DayOfMonth: in.DayOfMonth, DayOfWeek: in.DayOfWeek, TargetCheckNames: in.TargetCheckNames,
 	})
-	if err == nil {
-		err = p.service.changeTags(out.ScheduledAuditARN, func(tags map[string]string) {
-			clear(tags)
-			for _, t := range in.Tags {
-				tags[t.Key] = t.Value
-			}
-		})
-	}
 	if err != nil {
 		return cloudformation.Resource{}, serviceError(err)
 	}
-	return scheduledAuditResource(r.PhysicalResourceID, out), nil
+	p.service.config.Registry.SetTags(*out.ScheduledAuditArn, in.Tags)
+	return scheduledAuditResource(r.PhysicalResourceID, out.ScheduledAuditArn), nil
 }
 
 func (p scheduledAuditProvider) Delete(_ context.Context, r cloudformation.Request) error {
-	_, err := p.service.DeleteScheduledAudit(&ScheduledAuditInput{ScheduledAuditName: r.PhysicalResourceID})
-	return serviceError(err)
+	return serviceError(p.service.deleteScheduledAudit(&iot.DeleteScheduledAuditInput{ScheduledAuditName: &r.PhysicalResourceID}))
 }
 
 // scheduledAuditInput translates properties that the schema has seen.
-func scheduledAuditInput(r cloudformation.Request) CreateScheduledAuditInput {
-	var in CreateScheduledAuditInput
-	in.ScheduledAuditName, _ = schema.String(r.ResourceProperties["ScheduledAuditName"])
-	in.Frequency, _ = schema.String(r.ResourceProperties["Frequency"])
-	in.DayOfMonth, _ = schema.String(r.ResourceProperties["DayOfMonth"])
-	in.DayOfWeek, _ = schema.String(r.ResourceProperties["DayOfWeek"])
-	names, _ := r.ResourceProperties["TargetCheckNames"].([]any)
+func scheduledAuditInput(r cloudformation.Request) *iot.CreateScheduledAuditInput {
+	p := r.ResourceProperties
+	in := &iot.CreateScheduledAuditInput{
+		ScheduledAuditName: textIn(p, "ScheduledAuditName"), DayOfMonth: textIn(p, "DayOfMonth"),
+		Frequency: types.AuditFrequency(aws.ToString(textIn(p, "Frequency"))), DayOfWeek: types.DayOfWeek(aws.ToString(textIn(p, "DayOfWeek"))),
+	}
+	names, _ := p["TargetCheckNames"].([]any)
 	for _, name := range names {
 		text, _ := schema.String(name)
 		in.TargetCheckNames = append(in.TargetCheckNames, text)
 	}
-	tags, _ := r.ResourceProperties["Tags"].([]any)
+	tags, _ := p["Tags"].([]any)
 	for _, tag := range tags {
 		t, _ := tag.(map[string]any)
-		key, _ := schema.String(t["Key"])
-		value, _ := schema.String(t["Value"])
-		in.Tags = append(in.Tags, iotcore.Tag{Key: key, Value: value})
+		in.Tags = append(in.Tags, types.Tag{Key: textIn(t, "Key"), Value: textIn(t, "Value")})
 	}
 	return in
+}
+
+// textIn is a property as text, nil when absent.
+func textIn(properties map[string]any, name string) *string {
+	text, ok := schema.String(properties[name])
+	if !ok {
+		return nil
+	}
+	return &text
 }

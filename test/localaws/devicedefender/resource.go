@@ -2,59 +2,27 @@ package devicedefender
 
 import (
 	"encoding/json"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
-// ResourceType is the type of a resource that a finding is about.
-type ResourceType string
-
-// The resource types of what the checks here find. AWS has more.
-const (
-	DeviceCertificate ResourceType = "DEVICE_CERTIFICATE"
-	IoTPolicy         ResourceType = "IOT_POLICY"
-	ClientID          ResourceType = "CLIENT_ID"
-	AccountSettings   ResourceType = "ACCOUNT_SETTINGS"
-)
-
-// Resource is the resource of a finding, or one that is related to it.
-type Resource struct {
-	ResourceType       ResourceType       `json:"resourceType"`
-	ResourceIdentifier ResourceIdentifier `json:"resourceIdentifier"`
-	AdditionalInfo     map[string]string  `json:"additionalInfo,omitempty"`
-}
-
-// ResourceIdentifier names a resource. One field is set.
-type ResourceIdentifier struct {
-	DeviceCertificateID         string                       `json:"deviceCertificateId,omitempty"` // 64 hex digits
-	CACertificateID             string                       `json:"caCertificateId,omitempty"`     // 64 hex digits
-	CognitoIdentityPoolID       string                       `json:"cognitoIdentityPoolId,omitempty"`
-	ClientID                    string                       `json:"clientId,omitempty"`
-	PolicyVersionIdentifier     *PolicyVersionIdentifier     `json:"policyVersionIdentifier,omitempty"`
-	Account                     string                       `json:"account,omitempty"` // 12 digits
-	IAMRoleARN                  string                       `json:"iamRoleArn,omitempty"`
-	RoleAliasARN                string                       `json:"roleAliasArn,omitempty"`
-	IssuerCertificateIdentifier *IssuerCertificateIdentifier `json:"issuerCertificateIdentifier,omitempty"`
-	DeviceCertificateARN        string                       `json:"deviceCertificateArn,omitempty"`
-}
-
-// PolicyVersionIdentifier names a version of a policy.
-type PolicyVersionIdentifier struct {
-	PolicyName      string `json:"policyName,omitempty"`
-	PolicyVersionID string `json:"policyVersionId,omitempty"`
-}
-
-// IssuerCertificateIdentifier names the certificate of an issuer.
-type IssuerCertificateIdentifier struct {
-	IssuerCertificateSubject      string `json:"issuerCertificateSubject,omitempty"`
-	IssuerID                      string `json:"issuerId,omitempty"`
-	IssuerCertificateSerialNumber string `json:"issuerCertificateSerialNumber,omitempty"`
+func fields(r *types.ResourceIdentifier) map[string]any {
+	if r == nil {
+		return nil
+	}
+	return iotcore.JSON(r).(map[string]any)
 }
 
 // key is equal for equal identifiers only.
-func (r ResourceIdentifier) key() string {
-	text, err := json.Marshal(r)
+func key(r *types.ResourceIdentifier) string {
+	text, err := json.Marshal(fields(r))
 	if err != nil {
 		panic(err) // strings only
 	}
@@ -66,69 +34,37 @@ var (
 	accountForm       = regexp.MustCompile(`^[0-9]{12}$`)
 )
 
-// field returns the name of the field that is set, in the words of the API.
-func (r ResourceIdentifier) field() (string, error) {
-	var set []string
-	for name, value := range r.texts() {
-		if value != "" {
-			set = append(set, name)
-		}
-	}
-	if r.PolicyVersionIdentifier != nil {
-		set = append(set, "policyVersionIdentifier")
-	}
-	if r.IssuerCertificateIdentifier != nil {
-		set = append(set, "issuerCertificateIdentifier")
-	}
-	slices.Sort(set)
+// fieldOf returns the name of the field that is set, in the words of the API, and holds the
+// identifier against the forms of the API model.
+func fieldOf(r *types.ResourceIdentifier) (string, error) {
+	set := slices.Sorted(maps.Keys(fields(r)))
 	if len(set) != 1 {
 		return "", invalidRequest("resourceIdentifier has %d identifiers [%s], want one", len(set), strings.Join(set, ", "))
 	}
-	return set[0], r.check()
-}
-
-func (r ResourceIdentifier) texts() map[string]string {
-	return map[string]string{
-		"deviceCertificateId": r.DeviceCertificateID, "caCertificateId": r.CACertificateID,
-		"cognitoIdentityPoolId": r.CognitoIdentityPoolID, "clientId": r.ClientID, "account": r.Account,
-		"iamRoleArn": r.IAMRoleARN, "roleAliasArn": r.RoleAliasARN, "deviceCertificateArn": r.DeviceCertificateARN,
-	}
-}
-
-// check holds the identifier against the forms of the API model.
-func (r ResourceIdentifier) check() error {
-	for name, id := range map[string]string{"deviceCertificateId": r.DeviceCertificateID, "caCertificateId": r.CACertificateID} {
-		if id != "" && (len(id) != 64 || !certificateIDForm.MatchString(id)) {
-			return invalidRequest("%s is %q, want 64 hex digits", name, id)
+	for name, id := range map[string]*string{"deviceCertificateId": r.DeviceCertificateId, "caCertificateId": r.CaCertificateId} {
+		if id != nil && (len(*id) != 64 || !certificateIDForm.MatchString(*id)) {
+			return "", invalidRequest("%s is %q, want 64 hex digits", name, *id)
 		}
 	}
-	if r.Account != "" && !accountForm.MatchString(r.Account) {
-		return invalidRequest("account is %q, want 12 digits", r.Account)
+	if r.Account != nil && !accountForm.MatchString(*r.Account) {
+		return "", invalidRequest("account is %q, want 12 digits", *r.Account)
 	}
-	if p := r.PolicyVersionIdentifier; p != nil && (p.PolicyName == "" || p.PolicyVersionID == "") {
-		return invalidRequest("policyVersionIdentifier needs policyName and policyVersionId")
+	if p := r.PolicyVersionIdentifier; p != nil && (p.PolicyName == nil || p.PolicyVersionId == nil) {
+		return "", invalidRequest("policyVersionIdentifier needs policyName and policyVersionId")
 	}
-	return nil
+	return set[0], nil
 }
 
 // display is how descriptions name the resource: a policy as NAME:VERSION.
-func (r ResourceIdentifier) display() string {
-	if p := r.PolicyVersionIdentifier; p != nil {
-		return p.PolicyName + ":" + p.PolicyVersionID
-	}
-	return strings.Join(r.segments(), ":")
-}
+func display(r *types.ResourceIdentifier) string { return strings.Join(segments(r), ":") }
 
 // segments are the parts of the identifier in the id of a native finding.
-func (r ResourceIdentifier) segments() []string {
+func segments(r *types.ResourceIdentifier) []string {
 	if p := r.PolicyVersionIdentifier; p != nil {
-		return []string{p.PolicyName, p.PolicyVersionID}
+		return []string{aws.ToString(p.PolicyName), aws.ToString(p.PolicyVersionId)}
 	}
-	if i := r.IssuerCertificateIdentifier; i != nil {
-		return []string{i.IssuerCertificateSubject, i.IssuerCertificateSerialNumber}
-	}
-	for _, text := range r.texts() {
-		if text != "" {
+	for _, value := range fields(r) {
+		if text, ok := value.(string); ok {
 			return []string{text}
 		}
 	}

@@ -1,12 +1,17 @@
 package devicedefender
 
 import (
+	"cmp"
 	"maps"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
@@ -16,16 +21,10 @@ import (
 // Device Defender quotas).
 const maxScheduledAudits = 5
 
-// maxTags is how many tags a resource can have.
-const maxTags = 50
-
 type scheduledAudit struct {
-	name, arn  string
-	frequency  string
-	dayOfWeek  string
-	dayOfMonth string
-	checks     []defender.Check
-	tags       map[string]string
+	name, arn string
+	when
+	checks []defender.Check
 	// anchor is when it was created or last changed; runs are at its time of day.
 	anchor time.Time
 	// done is the time up to which all runs that were due have been started.
@@ -34,87 +33,73 @@ type scheduledAudit struct {
 	last time.Time
 }
 
+// when is on which days a scheduled audit runs.
+type when struct {
+	frequency  types.AuditFrequency
+	dayOfWeek  types.DayOfWeek
+	dayOfMonth string
+}
+
 var (
 	scheduledAuditForm = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,128}$`)
 	dayOfMonthForm     = regexp.MustCompile(`^([1-9]|[12][0-9]|3[01])$|^LAST$`)
-	weekdays           = []string{"SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"}
 )
 
-// CreateScheduledAuditInput is the operation's input.
-type CreateScheduledAuditInput struct {
-	ScheduledAuditName string        `uri:"scheduledAuditName"`
-	Frequency          string        `json:"frequency"`
-	DayOfMonth         string        `json:"dayOfMonth"`
-	DayOfWeek          string        `json:"dayOfWeek"`
-	TargetCheckNames   []string      `json:"targetCheckNames"`
-	Tags               []iotcore.Tag `json:"tags"`
-}
-
-// ScheduledAuditOutput is the output of the operations that create and update a
-// scheduled audit.
-type ScheduledAuditOutput struct {
-	ScheduledAuditARN string `json:"scheduledAuditArn"`
-}
-
-// CreateScheduledAudit creates a scheduled audit of checks that are enabled. AWS
+// createScheduledAudit creates a scheduled audit of checks that are enabled. AWS
 // chooses the time of its runs; here it is the time of day of the creation, in UTC,
 // and the first run is on a later day.
-func (s *Service) CreateScheduledAudit(in *CreateScheduledAuditInput) (*ScheduledAuditOutput, error) {
-	if !scheduledAuditForm.MatchString(in.ScheduledAuditName) {
-		return nil, invalidRequest("scheduledAuditName is %q, want 1 to 128 of A-Z a-z 0-9 _ -", in.ScheduledAuditName)
+func (s *Service) createScheduledAudit(in *iot.CreateScheduledAuditInput) (*iot.CreateScheduledAuditOutput, error) {
+	name := *in.ScheduledAuditName
+	if !scheduledAuditForm.MatchString(name) {
+		return nil, invalidRequest("scheduledAuditName is %q, want 1 to 128 of A-Z a-z 0-9 _ -", name)
 	}
-	if len(in.Tags) > maxTags {
-		return nil, invalidRequest("a scheduled audit can have %d tags, not %d", maxTags, len(in.Tags))
+	if len(in.Tags) > iotcore.MaxTags {
+		return nil, invalidRequest("a scheduled audit can have %d tags, not %d", iotcore.MaxTags, len(in.Tags))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	arn := s.config.Registry.ARN("scheduledaudit/" + in.ScheduledAuditName)
-	if _, exists := s.schedules[in.ScheduledAuditName]; exists {
-		return nil, alreadyExists(in.ScheduledAuditName, arn, "The scheduled audit %s already exists", in.ScheduledAuditName)
+	arn := s.config.Registry.ARN("scheduledaudit/" + name)
+	if _, exists := s.schedules[name]; exists {
+		return nil, alreadyExists(name, arn, "The scheduled audit %s already exists", name)
 	}
 	checks, err := s.configuration.usable(in.TargetCheckNames)
 	if err != nil {
 		return nil, err
 	}
 	now := s.config.Now()
-	a := &scheduledAudit{
-		name: in.ScheduledAuditName, arn: arn, frequency: in.Frequency, dayOfWeek: in.DayOfWeek, dayOfMonth: in.DayOfMonth,
-		checks: checks, tags: map[string]string{}, anchor: now, done: now,
-	}
-	if err := a.check(); err != nil {
+	a := &scheduledAudit{name: name, arn: arn, when: when{in.Frequency, in.DayOfWeek, aws.ToString(in.DayOfMonth)}, checks: checks, anchor: now, done: now}
+	if err := a.when.check(); err != nil {
 		return nil, err
 	}
 	if len(s.schedules) >= maxScheduledAudits {
 		return nil, limitExceeded("The account has %d scheduled audits, which is the limit", maxScheduledAudits)
 	}
-	for _, t := range in.Tags {
-		a.tags[t.Key] = t.Value
-	}
-	s.schedules[a.name] = a
-	return &ScheduledAuditOutput{ScheduledAuditARN: a.arn}, nil
+	s.schedules[name] = a
+	s.config.Registry.SetTags(arn, in.Tags)
+	return &iot.CreateScheduledAuditOutput{ScheduledAuditArn: &a.arn}, nil
 }
 
 // check holds the days against the frequency.
-func (a *scheduledAudit) check() error {
+func (w when) check() error {
 	week, month := false, false
-	switch a.frequency {
-	case "DAILY":
-	case "WEEKLY", "BIWEEKLY":
+	switch w.frequency {
+	case types.AuditFrequencyDaily:
+	case types.AuditFrequencyWeekly, types.AuditFrequencyBiweekly:
 		week = true
-	case "MONTHLY":
+	case types.AuditFrequencyMonthly:
 		month = true
 	default:
-		return invalidRequest("frequency is %q, want DAILY, WEEKLY, BIWEEKLY or MONTHLY", a.frequency)
+		return invalidRequest("frequency is %q, want DAILY, WEEKLY, BIWEEKLY or MONTHLY", w.frequency)
 	}
-	if week != (a.dayOfWeek != "") || month != (a.dayOfMonth != "") {
+	if week != (w.dayOfWeek != "") || month != (w.dayOfMonth != "") {
 		return invalidRequest("frequency %s with dayOfWeek %q and dayOfMonth %q: dayOfWeek goes with WEEKLY and BIWEEKLY, dayOfMonth with MONTHLY, and each is required there",
-			a.frequency, a.dayOfWeek, a.dayOfMonth)
+			w.frequency, w.dayOfWeek, w.dayOfMonth)
 	}
-	if week && !slices.Contains(weekdays, a.dayOfWeek) {
-		return invalidRequest("dayOfWeek is %q, want SUN to SAT", a.dayOfWeek)
+	if week && !slices.Contains(w.dayOfWeek.Values(), w.dayOfWeek) {
+		return invalidRequest("dayOfWeek is %q, want SUN to SAT", w.dayOfWeek)
 	}
-	if month && !dayOfMonthForm.MatchString(a.dayOfMonth) {
-		return invalidRequest("dayOfMonth is %q, want 1 to 31 or LAST", a.dayOfMonth)
+	if month && !dayOfMonthForm.MatchString(w.dayOfMonth) {
+		return invalidRequest("dayOfMonth is %q, want 1 to 31 or LAST", w.dayOfMonth)
 	}
 	return nil
 }
@@ -124,86 +109,70 @@ func (a *scheduledAudit) runs(from, to time.Time) []time.Time {
 	var due []time.Time
 	first := time.Time{} // of a biweekly audit
 	for at := a.anchor.UTC().AddDate(0, 0, 1); !at.After(to); at = at.AddDate(0, 0, 1) {
-		if !a.dueOn(at, &first) {
-			continue
-		}
-		if at.After(from) {
+		if a.dueOn(at, &first) && at.After(from) {
 			due = append(due, at)
 		}
 	}
 	return due
 }
 
-func (a *scheduledAudit) dueOn(day time.Time, first *time.Time) bool {
-	switch a.frequency {
-	case "DAILY":
+func (w when) dueOn(day time.Time, first *time.Time) bool {
+	switch w.frequency {
+	case types.AuditFrequencyDaily:
 		return true
-	case "MONTHLY":
+	case types.AuditFrequencyMonthly:
 		last := time.Date(day.Year(), day.Month()+1, 0, 0, 0, 0, 0, time.UTC).Day()
-		wanted, err := strconv.Atoi(a.dayOfMonth)
+		wanted, err := strconv.Atoi(w.dayOfMonth)
 		if err != nil { // LAST
 			wanted = last
 		}
 		return day.Day() == min(wanted, last)
 	}
-	if strings.ToUpper(day.Weekday().String()[:3]) != a.dayOfWeek {
+	if strings.ToUpper(day.Weekday().String()[:3]) != string(w.dayOfWeek) {
 		return false
 	}
 	if first.IsZero() {
 		*first = day
 	}
 	const fortnight = 14 * 24 * time.Hour
-	return a.frequency == "WEEKLY" || day.Sub(*first)%fortnight == 0
+	return w.frequency == types.AuditFrequencyWeekly || day.Sub(*first)%fortnight == 0
 }
 
-// UpdateScheduledAuditInput is the operation's input. What it leaves out stays, but
-// for a day that does not go with a new frequency.
-type UpdateScheduledAuditInput struct {
-	ScheduledAuditName string   `uri:"scheduledAuditName"`
-	Frequency          string   `json:"frequency"`
-	DayOfMonth         string   `json:"dayOfMonth"`
-	DayOfWeek          string   `json:"dayOfWeek"`
-	TargetCheckNames   []string `json:"targetCheckNames"`
-}
-
-// UpdateScheduledAudit changes a scheduled audit.
-func (s *Service) UpdateScheduledAudit(in *UpdateScheduledAuditInput) (*ScheduledAuditOutput, error) {
+// updateScheduledAudit changes a scheduled audit. What the input leaves out stays, but for a
+// day that does not go with a new frequency.
+func (s *Service) updateScheduledAudit(in *iot.UpdateScheduledAuditInput) (*iot.UpdateScheduledAuditOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a, err := s.schedule(in.ScheduledAuditName)
+	a, err := s.schedule(*in.ScheduledAuditName)
 	if err != nil {
 		return nil, err
 	}
 	next := *a
 	if in.Frequency != "" && in.Frequency != a.frequency {
 		next.frequency = in.Frequency
-		if in.Frequency != "MONTHLY" {
+		if in.Frequency != types.AuditFrequencyMonthly {
 			next.dayOfMonth = ""
 		}
-		if in.Frequency != "WEEKLY" && in.Frequency != "BIWEEKLY" {
+		if in.Frequency != types.AuditFrequencyWeekly && in.Frequency != types.AuditFrequencyBiweekly {
 			next.dayOfWeek = ""
 		}
 	}
-	if in.DayOfMonth != "" {
-		next.dayOfMonth = in.DayOfMonth
-	}
-	if in.DayOfWeek != "" {
-		next.dayOfWeek = in.DayOfWeek
-	}
+	next.dayOfMonth = cmp.Or(aws.ToString(in.DayOfMonth), next.dayOfMonth)
+	next.dayOfWeek = cmp.Or(in.DayOfWeek, next.dayOfWeek)
 	if in.TargetCheckNames != nil {
 		if next.checks, err = s.configuration.usable(in.TargetCheckNames); err != nil {
 			return nil, err
 		}
 	}
-	if err := next.check(); err != nil {
+	if err := next.when.check(); err != nil {
 		return nil, err
 	}
-	if next.frequency != a.frequency || next.dayOfMonth != a.dayOfMonth || next.dayOfWeek != a.dayOfWeek {
+	if next.when != a.when {
 		next.anchor = s.config.Now()
 		next.done = next.anchor
 	}
 	*a = next
-	return &ScheduledAuditOutput{ScheduledAuditARN: a.arn}, nil
+	return &iot.UpdateScheduledAuditOutput{ScheduledAuditArn: &a.arn}, nil
 }
 
 // schedule needs the lock.
@@ -215,76 +184,58 @@ func (s *Service) schedule(name string) (*scheduledAudit, error) {
 	return a, nil
 }
 
-// ScheduledAuditInput names a scheduled audit.
-type ScheduledAuditInput struct {
-	ScheduledAuditName string `uri:"scheduledAuditName"`
+// dropSchedule needs the lock.
+func (s *Service) dropSchedule(name string) {
+	s.config.Registry.DropTags(s.schedules[name].arn)
+	delete(s.schedules, name)
 }
 
-// ScheduledAuditMetadata is an element of ListScheduledAuditsOutput.
-type ScheduledAuditMetadata struct {
-	ScheduledAuditName string `json:"scheduledAuditName"`
-	ScheduledAuditARN  string `json:"scheduledAuditArn"`
-	Frequency          string `json:"frequency"`
-	DayOfMonth         string `json:"dayOfMonth,omitempty"`
-	DayOfWeek          string `json:"dayOfWeek,omitempty"`
+func (a *scheduledAudit) metadata() types.ScheduledAuditMetadata {
+	m := types.ScheduledAuditMetadata{ScheduledAuditName: &a.name, ScheduledAuditArn: &a.arn, Frequency: a.frequency, DayOfWeek: a.dayOfWeek}
+	if a.dayOfMonth != "" {
+		m.DayOfMonth = &a.dayOfMonth
+	}
+	return m
 }
 
-// DescribeScheduledAuditOutput is the operation's output.
-type DescribeScheduledAuditOutput struct {
-	ScheduledAuditMetadata
-	TargetCheckNames []string `json:"targetCheckNames"`
-}
-
-func (a *scheduledAudit) metadata() ScheduledAuditMetadata {
-	return ScheduledAuditMetadata{a.name, a.arn, a.frequency, a.dayOfMonth, a.dayOfWeek}
-}
-
-// DescribeScheduledAudit tells of a scheduled audit.
-func (s *Service) DescribeScheduledAudit(in *ScheduledAuditInput) (*DescribeScheduledAuditOutput, error) {
+// describeScheduledAudit describes a scheduled audit.
+func (s *Service) describeScheduledAudit(in *iot.DescribeScheduledAuditInput) (*iot.DescribeScheduledAuditOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a, err := s.schedule(in.ScheduledAuditName)
+	a, err := s.schedule(*in.ScheduledAuditName)
 	if err != nil {
 		return nil, err
 	}
-	out := &DescribeScheduledAuditOutput{ScheduledAuditMetadata: a.metadata()}
+	m := a.metadata()
+	out := &iot.DescribeScheduledAuditOutput{
+		ScheduledAuditName: m.ScheduledAuditName, ScheduledAuditArn: m.ScheduledAuditArn, Frequency: m.Frequency, DayOfWeek: m.DayOfWeek, DayOfMonth: m.DayOfMonth,
+	}
 	for _, c := range a.checks {
 		out.TargetCheckNames = append(out.TargetCheckNames, c.String())
 	}
 	return out, nil
 }
 
-// DeleteScheduledAudit deletes a scheduled audit.
-func (s *Service) DeleteScheduledAudit(in *ScheduledAuditInput) (*struct{}, error) {
+// deleteScheduledAudit deletes a scheduled audit.
+func (s *Service) deleteScheduledAudit(in *iot.DeleteScheduledAuditInput) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := s.schedule(in.ScheduledAuditName); err != nil {
-		return nil, err
+	_, err := s.schedule(*in.ScheduledAuditName)
+	if err == nil {
+		s.dropSchedule(*in.ScheduledAuditName)
 	}
-	delete(s.schedules, in.ScheduledAuditName)
-	return nil, nil
+	return err
 }
 
-// ListScheduledAuditsInput is the operation's input.
-type ListScheduledAuditsInput struct{ Paging }
-
-// ListScheduledAuditsOutput is the operation's output.
-type ListScheduledAuditsOutput struct {
-	ScheduledAudits []ScheduledAuditMetadata `json:"scheduledAudits"`
-	NextToken       string                   `json:"nextToken,omitempty"`
-}
-
-// ListScheduledAudits lists the scheduled audits by name.
-func (s *Service) ListScheduledAudits(in *ListScheduledAuditsInput) (*ListScheduledAuditsOutput, error) {
+// listScheduledAudits lists the scheduled audits by name.
+func (s *Service) listScheduledAudits(in *iot.ListScheduledAuditsInput) (out *iot.ListScheduledAuditsOutput, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all []ScheduledAuditMetadata
+	var all []types.ScheduledAuditMetadata
 	for _, name := range slices.Sorted(maps.Keys(s.schedules)) {
 		all = append(all, s.schedules[name].metadata())
 	}
-	out, next, err := page(in.Paging, all, false, func(m ScheduledAuditMetadata) string { return m.ScheduledAuditName })
-	if err != nil {
-		return nil, err
-	}
-	return &ListScheduledAuditsOutput{ScheduledAudits: out, NextToken: next}, nil
+	out = &iot.ListScheduledAuditsOutput{}
+	out.ScheduledAudits, out.NextToken, err = iotcore.Page(all, func(m types.ScheduledAuditMetadata) string { return *m.ScheduledAuditName }, in.NextToken, in.MaxResults, standardPage)
+	return out, err
 }

@@ -3,12 +3,11 @@
 // (signature service iot): Register adds them to an iotcore.Handler.
 //
 // Audit checks look at what is really there: policies, certificates and logging
-// options of an iotcore.Service, connections of an mqtt.Broker, revocation lists of
-// issuers, identity pools that somebody else counts. A check that cannot judge what is
-// there, or does not know whether there is something, ends FAILED and says why; it is
-// never compliant. A check on resources that cannot exist here, because the local AWS
-// IoT refuses to register them (CA certificates, role aliases), is compliant with 0
-// resources.
+// options of an iotcore.Service, connections of an mqtt.Broker, identity pools that
+// somebody else counts. A check that cannot judge what is there, or does not know whether
+// there is something, ends FAILED and says why; it is never compliant. A check on what
+// cannot exist here, because the local AWS IoT refuses to register it (CA certificates,
+// role aliases, certificates that others made), is compliant.
 //
 // At the end of a task the configured SNS topic gets the notification, and Security Hub
 // the findings and check summaries of the native integration.
@@ -19,6 +18,7 @@
 package devicedefender
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -27,6 +27,9 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
@@ -43,13 +46,13 @@ const retention = 90 * 24 * time.Hour
 type Registry interface {
 	// ARN returns the ARN of a resource such as "client/sensor-1".
 	ARN(resource string) string
-	// CA is the authority behind the certificates that AWS IoT issued itself.
-	CA() *iotcore.CA
 	Certificates() []iotcore.Certificate
 	// Policies returns all policies in their default versions.
 	Policies() []iotcore.Policy
-	// Logging returns the logging options, false when they were never set.
-	Logging() (iotcore.LoggingOptions, bool)
+	// Logging returns the logging options, nil when they were never set.
+	Logging() *iot.GetV2LoggingOptionsOutput
+	SetTags(arn string, tags []types.Tag)
+	DropTags(arn string)
 }
 
 // Connections is what audits see of the broker. An *mqtt.Broker is one.
@@ -79,10 +82,6 @@ type Config struct {
 	Connections Connections
 	// Now tells the time. Default: time.Now.
 	Now func() time.Time
-	// DataCollection is how long a newly enabled check collects data before an audit
-	// gets its result; meanwhile it is WAITING_FOR_DATA_COLLECTION and the task is in
-	// progress. AWS does not say how long it takes. Default: 0, no wait.
-	DataCollection time.Duration
 	// May is an error unless AWS IoT can take the audit's role and the role allows the
 	// actions on all resources. Default: nil, every role may read all.
 	May func(ctx context.Context, roleARN string, actions ...string) error
@@ -94,18 +93,14 @@ type Config struct {
 	// number is unknown and the Cognito checks fail. They also fail when there is one,
 	// because nothing here evaluates its roles.
 	IdentityPools func(context.Context) (int, error)
-	// RevocationList fetches a certificate revocation list, in DER or PEM. Default: GET
-	// over HTTP within 10 s.
-	RevocationList func(ctx context.Context, url string) ([]byte, error)
 	// Go starts an on-demand audit. Default: in a goroutine of its own.
 	Go func(audit func())
 	// Logger is told which notifications and findings did not arrive. Default: nobody.
 	Logger *slog.Logger
 }
 
-// Service is Device Defender's audit in one account and Region. Its methods named like
-// API operations do what the operation does and return an *iotcore.Error with AWS's
-// code. It is safe for use by many goroutines.
+// Service is Device Defender's audit in one account and Region. It is safe for use by many
+// goroutines.
 type Service struct {
 	config Config
 	ctx    context.Context
@@ -128,17 +123,9 @@ func New(config Config) (*Service, error) {
 	if config.Registry == nil {
 		return nil, errors.New("start Device Defender: Config.Registry is missing")
 	}
-	if config.Account == "" {
-		config.Account = "123456789012"
-	}
-	if config.Region == "" {
-		config.Region = "us-east-1"
-	}
+	config.Account, config.Region = cmp.Or(config.Account, "123456789012"), cmp.Or(config.Region, "us-east-1")
 	if config.Now == nil {
 		config.Now = time.Now
-	}
-	if config.RevocationList == nil {
-		config.RevocationList = fetchRevocationList
 	}
 	if config.Go == nil {
 		config.Go = func(audit func()) { go audit() }
@@ -157,40 +144,37 @@ func New(config Config) (*Service, error) {
 	return s, nil
 }
 
-// Wait returns when no on-demand audit runs any more. One that waits for the
-// collection of data does not run.
+// Wait returns when no on-demand audit runs any more.
 func (s *Service) Wait() { s.audits.Wait() }
 
-// Close stops what audits wait for, such as a revocation list, and waits for them.
+// Close stops what audits wait for, and waits for them.
 func (s *Service) Close() {
 	s.cancel()
 	s.Wait()
 }
 
-// Register adds the operations to the API of AWS IoT. Tags of scheduled audits take
-// the way of all tags; those of other resources stay with tags.
-func Register(h *iotcore.Handler, s *Service, tags Tagger) {
-	iotcore.Handle(h, "DescribeAccountAuditConfiguration", s.DescribeAccountAuditConfiguration)
-	iotcore.Handle(h, "UpdateAccountAuditConfiguration", s.UpdateAccountAuditConfiguration)
-	iotcore.Handle(h, "DeleteAccountAuditConfiguration", s.DeleteAccountAuditConfiguration)
-	iotcore.Handle(h, "StartOnDemandAuditTask", s.StartOnDemandAuditTask)
-	iotcore.Handle(h, "DescribeAuditTask", s.DescribeAuditTask)
-	iotcore.Handle(h, "ListAuditTasks", s.ListAuditTasks)
-	iotcore.Handle(h, "CancelAuditTask", s.CancelAuditTask)
-	iotcore.Handle(h, "CreateScheduledAudit", s.CreateScheduledAudit)
-	iotcore.Handle(h, "UpdateScheduledAudit", s.UpdateScheduledAudit)
-	iotcore.Handle(h, "DescribeScheduledAudit", s.DescribeScheduledAudit)
-	iotcore.Handle(h, "DeleteScheduledAudit", s.DeleteScheduledAudit)
-	iotcore.Handle(h, "ListScheduledAudits", s.ListScheduledAudits)
-	iotcore.Handle(h, "ListAuditFindings", s.ListAuditFindings)
-	iotcore.Handle(h, "DescribeAuditFinding", s.DescribeAuditFinding)
-	iotcore.Handle(h, "ListRelatedResourcesForAuditFinding", s.ListRelatedResourcesForAuditFinding)
-	iotcore.Handle(h, "CreateAuditSuppression", s.CreateAuditSuppression)
-	iotcore.Handle(h, "DescribeAuditSuppression", s.DescribeAuditSuppression)
-	iotcore.Handle(h, "UpdateAuditSuppression", s.UpdateAuditSuppression)
-	iotcore.Handle(h, "DeleteAuditSuppression", s.DeleteAuditSuppression)
-	iotcore.Handle(h, "ListAuditSuppressions", s.ListAuditSuppressions)
-	registerTags(h, s, tags)
+// Register adds the operations to the API of AWS IoT.
+func Register(h *iotcore.Handler, s *Service) {
+	const paged, key = " maxResults nextToken", "checkName resourceIdentifier"
+	iotcore.Handle(h, "DescribeAccountAuditConfiguration", "", s.describeConfiguration)
+	iotcore.Do(h, "UpdateAccountAuditConfiguration", "roleArn auditNotificationTargetConfigurations auditCheckConfigurations", s.updateConfiguration)
+	iotcore.Do(h, "DeleteAccountAuditConfiguration", "?deleteScheduledAudits", s.deleteConfiguration)
+	iotcore.Handle(h, "StartOnDemandAuditTask", "targetCheckNames", s.startOnDemandAuditTask)
+	iotcore.Handle(h, "DescribeAuditTask", "taskId", s.describeAuditTask)
+	iotcore.Handle(h, "ListAuditTasks", "?startTime ?endTime ?taskType ?taskStatus ?maxResults ?nextToken", s.listAuditTasks)
+	iotcore.Do(h, "CancelAuditTask", "taskId", s.cancelAuditTask)
+	iotcore.Handle(h, "CreateScheduledAudit", "scheduledAuditName frequency dayOfMonth dayOfWeek targetCheckNames tags", s.createScheduledAudit)
+	iotcore.Handle(h, "UpdateScheduledAudit", "scheduledAuditName frequency dayOfMonth dayOfWeek targetCheckNames", s.updateScheduledAudit)
+	iotcore.Handle(h, "DescribeScheduledAudit", "scheduledAuditName", s.describeScheduledAudit)
+	iotcore.Do(h, "DeleteScheduledAudit", "scheduledAuditName", s.deleteScheduledAudit)
+	iotcore.Handle(h, "ListScheduledAudits", "?maxResults ?nextToken", s.listScheduledAudits)
+	iotcore.Handle(h, "ListAuditFindings", "taskId startTime endTime listSuppressedFindings "+key+paged, s.listAuditFindings)
+	iotcore.Handle(h, "ListRelatedResourcesForAuditFinding", "?findingId ?maxResults ?nextToken", s.listRelatedResources)
+	iotcore.Do(h, "CreateAuditSuppression", "clientRequestToken expirationDate suppressIndefinitely description "+key, s.createAuditSuppression)
+	iotcore.Handle(h, "DescribeAuditSuppression", key, s.describeAuditSuppression)
+	iotcore.Do(h, "UpdateAuditSuppression", "expirationDate suppressIndefinitely description "+key, s.updateAuditSuppression)
+	iotcore.Do(h, "DeleteAuditSuppression", key, s.deleteAuditSuppression)
+	iotcore.Handle(h, "ListAuditSuppressions", "ascendingOrder "+key+paged, s.listAuditSuppressions)
 }
 
 // place is the account and Region, as findings and links to the console need them.

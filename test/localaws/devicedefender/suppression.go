@@ -9,6 +9,10 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
@@ -22,264 +26,205 @@ var (
 
 // suppression keeps the findings of a check about one resource from counting.
 type suppression struct {
-	check       defender.Check
-	resource    ResourceIdentifier
-	expires     time.Time // zero for never
-	description string
-	token       string
+	types.AuditSuppression
+	token string
 }
 
-func suppressionKey(check defender.Check, r ResourceIdentifier) string {
-	return check.String() + " " + r.key()
+// suppressionOf finds out the check and holds the identifier against what its findings are
+// about. It returns the key under which the suppression is kept.
+func suppressionOf(name *string, r *types.ResourceIdentifier) (defender.Check, string, error) {
+	if name == nil {
+		return 0, "", invalidRequest("checkName is missing")
+	}
+	check, err := checkNamed(*name)
+	if err != nil {
+		return 0, "", err
+	}
+	field, err := fieldOf(r)
+	if err != nil {
+		return 0, "", err
+	}
+	if want := auditChecks[check].identifier; field != want {
+		return 0, "", invalidRequest("a suppression of %s needs the resource identifier %s, not %s", check, want, field)
+	}
+	return check, suppressionKey(check, r), nil
+}
+
+func suppressionKey(check defender.Check, r *types.ResourceIdentifier) string {
+	return check.String() + " " + key(r)
 }
 
 // order sorts by expiry; what never expires comes last.
 func (s *suppression) order() string {
 	expiry := "never"
-	if !s.expires.IsZero() {
-		expiry = fmt.Sprintf("%020d", s.expires.UnixMilli())
+	if s.ExpirationDate != nil {
+		expiry = fmt.Sprintf("%020d", s.ExpirationDate.UnixMilli())
 	}
-	return expiry + " " + suppressionKey(s.check, s.resource)
+	return expiry + " " + *s.CheckName + " " + key(s.ResourceIdentifier)
+}
+
+func (s *suppression) expired(at time.Time) bool {
+	return s.ExpirationDate != nil && !at.Before(*s.ExpirationDate)
 }
 
 // suppressed needs the lock.
-func (s *Service) suppressed(check defender.Check, r ResourceIdentifier, at time.Time) bool {
+func (s *Service) suppressed(check defender.Check, r *types.ResourceIdentifier, at time.Time) bool {
 	found, ok := s.suppressions[suppressionKey(check, r)]
-	return ok && (found.expires.IsZero() || at.Before(found.expires))
+	return ok && !found.expired(at)
 }
 
-// AuditSuppressionKey names a suppression.
-type AuditSuppressionKey struct {
-	CheckName          string             `json:"checkName"`
-	ResourceIdentifier ResourceIdentifier `json:"resourceIdentifier"`
-}
-
-// read finds out the check and holds the identifier against what its findings are about.
-func (k AuditSuppressionKey) read() (defender.Check, error) {
-	if k.CheckName == "" {
-		return 0, invalidRequest("checkName is missing")
-	}
-	check, err := anyCheck(k.CheckName)
-	if err != nil {
-		return 0, err
-	}
-	field, err := k.ResourceIdentifier.field()
-	if err != nil {
-		return 0, err
-	}
-	if want := auditChecks[check].identifier; field != want {
-		return 0, invalidRequest("a suppression of %s needs the resource identifier %s, not %s", check, want, field)
-	}
-	return check, nil
-}
-
-// AuditSuppressionChange is what can be set of a suppression: a description of at most
-// 1000 characters and its end, either of two.
-type AuditSuppressionChange struct {
-	ExpirationDate       *Seconds `json:"expirationDate"`
-	SuppressIndefinitely *bool    `json:"suppressIndefinitely"`
-	Description          *string  `json:"description"`
-}
-
-func (in AuditSuppressionChange) apply(s *suppression, now time.Time) error {
-	forever := in.SuppressIndefinitely != nil && *in.SuppressIndefinitely
+// change sets a suppression's end, either of two, and its description. What is nil stays.
+func (s *suppression) change(expires *time.Time, indefinitely *bool, description *string, now time.Time) error {
+	forever := aws.ToBool(indefinitely)
 	switch {
-	case forever && in.ExpirationDate != nil:
+	case forever && expires != nil:
 		return invalidRequest("want either expirationDate or suppressIndefinitely")
 	case forever:
-		s.expires = time.Time{}
-	case in.ExpirationDate != nil:
-		if !in.ExpirationDate.After(now) {
-			return invalidRequest("expirationDate is %s, which is over", in.ExpirationDate.Format(time.RFC3339))
+		s.ExpirationDate = nil
+	case expires != nil:
+		if !expires.After(now) {
+			return invalidRequest("expirationDate is %s, which is over", expires.Format(time.RFC3339))
 		}
-		s.expires = in.ExpirationDate.Time
+		s.ExpirationDate = expires
 	}
-	if in.Description != nil {
-		if n := utf8.RuneCountInString(*in.Description); n > maxSuppressionDescription || !descriptionForm.MatchString(*in.Description) {
+	s.SuppressIndefinitely = aws.Bool(s.ExpirationDate == nil)
+	if description != nil {
+		if n := utf8.RuneCountInString(*description); n > maxSuppressionDescription || !descriptionForm.MatchString(*description) {
 			return invalidRequest("description has %d characters, want at most %d printable ones", n, maxSuppressionDescription)
 		}
-		s.description = *in.Description
+		s.Description = description
 	}
 	return nil
 }
 
-// CreateAuditSuppressionInput is the operation's input.
-type CreateAuditSuppressionInput struct {
-	AuditSuppressionKey
-	AuditSuppressionChange
-	ClientRequestToken string `json:"clientRequestToken"`
-}
-
-// CreateAuditSuppression suppresses the findings of a check about a resource. Audits
+// createAuditSuppression suppresses the findings of a check about a resource. Audits
 // still find them.
-func (s *Service) CreateAuditSuppression(in *CreateAuditSuppressionInput) (*struct{}, error) {
-	check, err := in.read()
+func (s *Service) createAuditSuppression(in *iot.CreateAuditSuppressionInput) error {
+	check, key, err := suppressionOf(in.CheckName, in.ResourceIdentifier)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if !requestTokenForm.MatchString(in.ClientRequestToken) {
-		return nil, invalidRequest("clientRequestToken is %q, want 1 to 64 of A-Z a-z 0-9 _ -", in.ClientRequestToken)
+	token := aws.ToString(in.ClientRequestToken)
+	if !requestTokenForm.MatchString(token) {
+		return invalidRequest("clientRequestToken is %q, want 1 to 64 of A-Z a-z 0-9 _ -", token)
 	}
-	if in.ExpirationDate == nil && (in.SuppressIndefinitely == nil || !*in.SuppressIndefinitely) {
-		return nil, invalidRequest("want expirationDate or suppressIndefinitely")
+	if in.ExpirationDate == nil && !aws.ToBool(in.SuppressIndefinitely) {
+		return invalidRequest("want expirationDate or suppressIndefinitely")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.configuration.checks[check].enabled {
-		return nil, invalidRequest("The check %s is not enabled for this account", check)
+		return invalidRequest("The check %s is not enabled for this account", check)
 	}
 	s.dropExpired()
 	for _, have := range s.suppressions {
-		if have.token == in.ClientRequestToken {
-			return nil, alreadyExists("", "", "A suppression was created with the clientRequestToken %s already", have.token)
+		if have.token == token {
+			return alreadyExists("", "", "A suppression was created with the clientRequestToken %s already", token)
 		}
 	}
-	key := suppressionKey(check, in.ResourceIdentifier)
 	if _, exists := s.suppressions[key]; exists {
-		return nil, alreadyExists("", "", "A suppression of %s for %s exists already", check, in.ResourceIdentifier.display())
+		return alreadyExists("", "", "A suppression of %s for %s exists already", check, display(in.ResourceIdentifier))
 	}
-	made := &suppression{check: check, resource: in.ResourceIdentifier, token: in.ClientRequestToken}
-	if err := in.apply(made, s.config.Now()); err != nil {
-		return nil, err
+	made := &suppression{types.AuditSuppression{CheckName: in.CheckName, ResourceIdentifier: in.ResourceIdentifier}, token}
+	if err := made.change(in.ExpirationDate, in.SuppressIndefinitely, in.Description, s.config.Now()); err != nil {
+		return err
 	}
 	s.suppressions[key] = made
-	return nil, nil
+	return nil
 }
 
 // dropExpired needs the lock.
 func (s *Service) dropExpired() {
 	now := s.config.Now()
-	maps.DeleteFunc(s.suppressions, func(_ string, have *suppression) bool {
-		return !have.expires.IsZero() && !have.expires.After(now)
-	})
+	maps.DeleteFunc(s.suppressions, func(_ string, have *suppression) bool { return have.expired(now) })
 }
 
 // existing needs the lock.
-func (s *Service) existing(in AuditSuppressionKey) (*suppression, error) {
-	check, err := in.read()
+func (s *Service) existing(name *string, r *types.ResourceIdentifier) (*suppression, error) {
+	check, key, err := suppressionOf(name, r)
 	if err != nil {
 		return nil, err
 	}
 	s.dropExpired()
-	have, ok := s.suppressions[suppressionKey(check, in.ResourceIdentifier)]
+	have, ok := s.suppressions[key]
 	if !ok {
-		return nil, notFound("There is no suppression of %s for %s", check, in.ResourceIdentifier.display())
+		return nil, notFound("There is no suppression of %s for %s", check, display(r))
 	}
 	return have, nil
 }
 
-// UpdateAuditSuppressionInput is the operation's input. What it leaves out stays.
-type UpdateAuditSuppressionInput struct {
-	AuditSuppressionKey
-	AuditSuppressionChange
-}
-
-// UpdateAuditSuppression changes a suppression's end or description.
-func (s *Service) UpdateAuditSuppression(in *UpdateAuditSuppressionInput) (*struct{}, error) {
+// updateAuditSuppression changes a suppression's end or description.
+func (s *Service) updateAuditSuppression(in *iot.UpdateAuditSuppressionInput) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	have, err := s.existing(in.AuditSuppressionKey)
+	have, err := s.existing(in.CheckName, in.ResourceIdentifier)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	next := *have
-	if err := in.apply(&next, s.config.Now()); err != nil {
-		return nil, err
+	if err := next.change(in.ExpirationDate, in.SuppressIndefinitely, in.Description, s.config.Now()); err != nil {
+		return err
 	}
 	*have = next
-	return nil, nil
+	return nil
 }
 
-// AuditSuppression is how the API tells of a suppression.
-type AuditSuppression struct {
-	AuditSuppressionKey
-	ExpirationDate       *iotcore.Timestamp `json:"expirationDate,omitempty"`
-	SuppressIndefinitely bool               `json:"suppressIndefinitely"`
-	Description          string             `json:"description,omitempty"`
-}
-
-func (s *suppression) told() AuditSuppression {
-	return AuditSuppression{
-		AuditSuppressionKey:  AuditSuppressionKey{CheckName: s.check.String(), ResourceIdentifier: s.resource},
-		ExpirationDate:       stamp(s.expires),
-		SuppressIndefinitely: s.expires.IsZero(),
-		Description:          s.description,
-	}
-}
-
-// DescribeAuditSuppression tells of a suppression.
-func (s *Service) DescribeAuditSuppression(in *AuditSuppressionKey) (*AuditSuppression, error) {
+// describeAuditSuppression describes a suppression.
+func (s *Service) describeAuditSuppression(in *iot.DescribeAuditSuppressionInput) (*types.AuditSuppression, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	have, err := s.existing(*in)
+	have, err := s.existing(in.CheckName, in.ResourceIdentifier)
 	if err != nil {
 		return nil, err
 	}
-	told := have.told()
-	return &told, nil
+	described := have.AuditSuppression
+	return &described, nil
 }
 
-// DeleteAuditSuppression deletes a suppression. It is no error when there is none: the
+// deleteAuditSuppression deletes a suppression. It is no error when there is none: the
 // API model has no error for that.
-func (s *Service) DeleteAuditSuppression(in *AuditSuppressionKey) (*struct{}, error) {
-	check, err := in.read()
+func (s *Service) deleteAuditSuppression(in *iot.DeleteAuditSuppressionInput) error {
+	_, key, err := suppressionOf(in.CheckName, in.ResourceIdentifier)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.suppressions, suppressionKey(check, in.ResourceIdentifier))
-	return nil, nil
+	delete(s.suppressions, key)
+	return nil
 }
 
-// ListAuditSuppressionsInput is the operation's input. Without AscendingOrder, the
-// order is ascending.
-type ListAuditSuppressionsInput struct {
-	CheckName          string              `json:"checkName"`
-	ResourceIdentifier *ResourceIdentifier `json:"resourceIdentifier"`
-	AscendingOrder     *bool               `json:"ascendingOrder"`
-	Paging
+// listSuppressionsInput has an AscendingOrder that can be left out: the order is then
+// ascending.
+type listSuppressionsInput struct {
+	iot.ListAuditSuppressionsInput
+	AscendingOrder *bool
 }
 
-// ListAuditSuppressionsOutput is the operation's output.
-type ListAuditSuppressionsOutput struct {
-	Suppressions []AuditSuppression `json:"suppressions"`
-	NextToken    string             `json:"nextToken,omitempty"`
-}
-
-// ListAuditSuppressions lists suppressions by their expiration date. Those that never
+// listAuditSuppressions lists suppressions by their expiration date. Those that never
 // expire count as the latest.
-func (s *Service) ListAuditSuppressions(in *ListAuditSuppressionsInput) (*ListAuditSuppressionsOutput, error) {
-	var check defender.Check
-	if in.CheckName != "" {
-		var err error
-		if check, err = anyCheck(in.CheckName); err != nil {
-			return nil, err
-		}
-	}
-	if in.ResourceIdentifier != nil {
-		if _, err := in.ResourceIdentifier.field(); err != nil {
-			return nil, err
-		}
+func (s *Service) listAuditSuppressions(in *listSuppressionsInput) (*iot.ListAuditSuppressionsOutput, error) {
+	check, resource, err := checkAndResource(in.CheckName, in.ResourceIdentifier)
+	if err != nil {
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dropExpired()
 	var all []*suppression
 	for _, have := range s.suppressions {
-		if (check == 0 || have.check == check) && (in.ResourceIdentifier == nil || in.ResourceIdentifier.key() == have.resource.key()) {
+		if (check == 0 || *have.CheckName == check.String()) && (resource == "" || resource == key(have.ResourceIdentifier)) {
 			all = append(all, have)
 		}
 	}
 	slices.SortFunc(all, func(a, b *suppression) int { return strings.Compare(a.order(), b.order()) })
-	descending := in.AscendingOrder != nil && !*in.AscendingOrder
-	found, next, err := page(in.Paging, all, descending, (*suppression).order)
-	if err != nil {
-		return nil, err
+	if in.AscendingOrder != nil && !*in.AscendingOrder {
+		slices.Reverse(all)
 	}
-	out := &ListAuditSuppressionsOutput{Suppressions: []AuditSuppression{}, NextToken: next}
-	for _, have := range found {
-		out.Suppressions = append(out.Suppressions, have.told())
+	page, next, err := iotcore.Page(all, (*suppression).order, in.NextToken, in.MaxResults, standardPage)
+	out := &iot.ListAuditSuppressionsOutput{NextToken: next}
+	for _, have := range page {
+		out.Suppressions = append(out.Suppressions, have.AuditSuppression)
 	}
-	return out, nil
+	return out, err
 }

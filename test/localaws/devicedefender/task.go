@@ -1,37 +1,39 @@
 package devicedefender
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
 // maxOnDemand is how many on-demand audits can be in progress (AWS General Reference,
 // AWS IoT Device Defender quotas).
 const maxOnDemand = 10
 
-// The statuses of tasks and of their checks.
 const (
-	inProgress            = "IN_PROGRESS"
-	waiting               = "WAITING_FOR_DATA_COLLECTION"
-	completed             = "COMPLETED"
-	completedCompliant    = "COMPLETED_COMPLIANT"
-	completedNonCompliant = "COMPLETED_NON_COMPLIANT"
-	failed                = "FAILED"
-	canceled              = "CANCELED"
-)
+	onDemand  = types.AuditTaskTypeOnDemandAuditTask
+	scheduled = types.AuditTaskTypeScheduledAuditTask
 
-// The types of tasks.
-const (
-	onDemand  = "ON_DEMAND_AUDIT_TASK"
-	scheduled = "SCHEDULED_AUDIT_TASK"
-)
+	taskRunning  = types.AuditTaskStatusInProgress
+	taskCanceled = types.AuditTaskStatusCanceled
 
-// The two error codes that AWS documents for a check.
-const (
+	running      = types.AuditCheckRunStatusInProgress
+	compliant    = types.AuditCheckRunStatusCompletedCompliant
+	nonCompliant = types.AuditCheckRunStatusCompletedNonCompliant
+	failed       = types.AuditCheckRunStatusFailed
+	canceled     = types.AuditCheckRunStatusCanceled
+
+	// The two error codes that AWS documents for a check.
 	checkDisabled = "AUDIT_CHECK_DISABLED"
 	notPermitted  = "INSUFFICIENT_PERMISSIONS"
 )
@@ -39,9 +41,11 @@ const (
 // task is an audit that runs or has run. A task never ends FAILED as a whole here:
 // each of its checks fails for itself.
 type task struct {
-	id, kind, status string
-	schedule         string // its name, "" on demand
-	started, ended   time.Time
+	id             string
+	kind           types.AuditTaskType
+	status         types.AuditTaskStatus
+	schedule       string // its name, "" on demand
+	started, ended time.Time
 	// since is the start of the time that a scheduled audit looks at, zero when it is
 	// 31 days.
 	since  time.Time
@@ -52,19 +56,21 @@ type task struct {
 // checkDetails is the state of one check of a task.
 type checkDetails struct {
 	check                           defender.Check
-	status                          string
+	status                          types.AuditCheckRunStatus
 	total, nonCompliant, suppressed int
 	errorCode, message              string
 	findings                        []*finding
 }
 
-func (t *task) over() bool { return t.status != inProgress }
+func (t *task) over() bool { return t.status != taskRunning }
+
+func (t *task) order() string { return fmt.Sprintf("%020d %s", t.started.UnixNano(), t.id) }
 
 // newTask needs the lock. It adds a task and forgets those that are too old.
-func (s *Service) newTask(kind, schedule string, at, since time.Time, checks []defender.Check) *task {
-	t := &task{id: newID(), kind: kind, status: inProgress, schedule: schedule, started: at, since: since}
+func (s *Service) newTask(kind types.AuditTaskType, schedule string, at, since time.Time, checks []defender.Check) *task {
+	t := &task{id: newID(), kind: kind, status: taskRunning, schedule: schedule, started: at, since: since}
 	for _, c := range checks {
-		t.checks = append(t.checks, &checkDetails{check: c, status: inProgress})
+		t.checks = append(t.checks, &checkDetails{check: c, status: running})
 	}
 	old := func(at time.Time) bool { return t.started.Sub(at) > retention }
 	s.tasks = slices.DeleteFunc(s.tasks, func(t *task) bool { return old(t.started) })
@@ -73,19 +79,9 @@ func (s *Service) newTask(kind, schedule string, at, since time.Time, checks []d
 	return t
 }
 
-// StartOnDemandAuditTaskInput is the operation's input.
-type StartOnDemandAuditTaskInput struct {
-	TargetCheckNames []string `json:"targetCheckNames"`
-}
-
-// StartOnDemandAuditTaskOutput is the operation's output.
-type StartOnDemandAuditTaskOutput struct {
-	TaskID string `json:"taskId"`
-}
-
-// StartOnDemandAuditTask starts an audit of checks that are enabled.
-func (s *Service) StartOnDemandAuditTask(in *StartOnDemandAuditTaskInput) (*StartOnDemandAuditTaskOutput, error) {
-	t, err := s.startOnDemand(in)
+// startOnDemandAuditTask starts an audit of checks that are enabled.
+func (s *Service) startOnDemandAuditTask(in *iot.StartOnDemandAuditTaskInput) (*iot.StartOnDemandAuditTaskOutput, error) {
+	t, err := s.newOnDemandTask(in.TargetCheckNames)
 	if err != nil {
 		return nil, err
 	}
@@ -94,53 +90,38 @@ func (s *Service) StartOnDemandAuditTask(in *StartOnDemandAuditTaskInput) (*Star
 		defer s.audits.Done()
 		s.perform(t, s.config.Now())
 	})
-	return &StartOnDemandAuditTaskOutput{TaskID: t.id}, nil
+	return &iot.StartOnDemandAuditTaskOutput{TaskId: &t.id}, nil
 }
 
-func (s *Service) startOnDemand(in *StartOnDemandAuditTaskInput) (*task, error) {
+func (s *Service) newOnDemandTask(names []string) (*task, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	checks, err := s.configuration.usable(in.TargetCheckNames)
+	checks, err := s.configuration.usable(names)
 	if err != nil {
 		return nil, err
 	}
-	running := 0
+	inProgress := 0
 	for _, t := range s.tasks {
 		if t.kind == onDemand && !t.over() {
-			running++
+			inProgress++
 		}
 	}
-	if running >= maxOnDemand {
+	if inProgress >= maxOnDemand {
 		return nil, limitExceeded("%d on-demand audits are in progress, which is the limit", maxOnDemand)
 	}
 	return s.newTask(onDemand, "", s.config.Now(), time.Time{}, checks), nil
 }
 
-// RunDue runs what is due by the clock: scheduled audits, and checks that have waited
-// for their data. It is to be called after each step of the clock and, while the clock
-// runs by itself, now and then. It returns when all that has run.
+// RunDue runs the scheduled audits that are due by the clock. It is to be called after each
+// step of the clock and, while the clock runs by itself, now and then. It returns when all
+// that has run.
 func (s *Service) RunDue() {
 	s.due.Lock()
 	defer s.due.Unlock()
 	now := s.config.Now()
-	for _, t := range s.waitingTasks() {
-		s.perform(t, now)
-	}
-	for {
-		t := s.nextScheduled(now)
-		if t == nil {
-			return
-		}
+	for t := s.nextScheduled(now); t != nil; t = s.nextScheduled(now) {
 		s.perform(t, t.started)
 	}
-}
-
-func (s *Service) waitingTasks() []*task {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.tasks), func(t *task) bool {
-		return t.over() || !slices.ContainsFunc(t.checks, func(d *checkDetails) bool { return d.status == waiting })
-	})
 }
 
 // nextScheduled makes the task of the earliest run that is due, nil for none.
@@ -163,8 +144,7 @@ func (s *Service) nextScheduled(now time.Time) *task {
 	return s.newTask(scheduled, next.name, at, since, next.checks)
 }
 
-// perform runs the checks of a task that have not run yet, as of a time, and ends the
-// task unless some of them still wait for their data.
+// perform runs the checks of a task as of a time, and ends the task.
 func (s *Service) perform(t *task, at time.Time) {
 	t.run.Lock()
 	defer t.run.Unlock()
@@ -181,11 +161,11 @@ func (s *Service) perform(t *task, at time.Time) {
 	}
 }
 
-// begin returns what a check looks at, false when it cannot run now.
+// begin returns what a check looks at, false when it cannot run.
 func (s *Service) begin(t *task, d *checkDetails, at time.Time) (checkRun, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t.over() || d.status != inProgress && d.status != waiting {
+	if t.over() || d.status != running {
 		return checkRun{}, false
 	}
 	c := s.configuration.checks[d.check]
@@ -193,11 +173,6 @@ func (s *Service) begin(t *task, d *checkDetails, at time.Time) (checkRun, bool)
 		d.status, d.errorCode, d.message = failed, checkDisabled, "The check was disabled after the audit had started."
 		return checkRun{}, false
 	}
-	if at.Before(c.since.Add(s.config.DataCollection)) {
-		d.status = waiting
-		return checkRun{}, false
-	}
-	d.status = inProgress
 	run := checkRun{at: at, since: t.started.Add(-lookBack), until: t.started, role: s.configuration.roleARN}
 	if !t.since.IsZero() {
 		run.since = t.since
@@ -209,10 +184,7 @@ func (s *Service) begin(t *task, d *checkDetails, at time.Time) (checkRun, bool)
 		run.since = c.since
 	}
 	if threshold := d.check.Info().Threshold; threshold != nil {
-		run.days = threshold.Default
-		if c.days != 0 {
-			run.days = c.days
-		}
+		run.days = cmp.Or(c.days, threshold.Default)
 	}
 	return run, true
 }
@@ -221,11 +193,13 @@ func (s *Service) begin(t *task, d *checkDetails, at time.Time) (checkRun, bool)
 func (s *Service) conclude(t *task, d *checkDetails, at time.Time, total int, issues []issue, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d.status != inProgress {
+	if d.status != running {
 		return
 	}
 	if err != nil {
-		d.status, d.message = failed, message(err)
+		// The API's limit is 2048 characters.
+		runes := []rune(err.Error())
+		d.status, d.message = failed, string(runes[:min(len(runes), 2048)])
 		if errors.As(err, new(insufficientPermissions)) {
 			d.errorCode = notPermitted
 		}
@@ -237,32 +211,26 @@ func (s *Service) conclude(t *task, d *checkDetails, at time.Time, total int, is
 		f := s.newFinding(t, d.check, i, at)
 		d.findings = append(d.findings, f)
 		if f.suppressed {
-			quiet[i.resource.ResourceIdentifier.key()] = true
+			quiet[key(i.resource.ResourceIdentifier)] = true
 		} else {
-			bad[i.resource.ResourceIdentifier.key()] = true
+			bad[key(i.resource.ResourceIdentifier)] = true
 		}
 	}
 	d.nonCompliant, d.suppressed = len(bad), len(quiet)
-	d.status = completedCompliant
+	d.status = compliant
 	if len(bad) > 0 {
-		d.status = completedNonCompliant
+		d.status = nonCompliant
 	}
 }
 
-// message fits the API's limit of 2048 characters.
-func message(err error) string {
-	runes := []rune(err.Error())
-	return string(runes[:min(len(runes), 2048)])
-}
-
-// end ends a task of which no check is left, and reports whether it did.
+// end ends a task, unless it was canceled, and reports whether it did.
 func (s *Service) end(t *task, at time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t.over() || slices.ContainsFunc(t.checks, func(d *checkDetails) bool { return d.status == waiting }) {
+	if t.over() {
 		return false
 	}
-	t.status, t.ended = completed, at
+	t.status, t.ended = types.AuditTaskStatusCompleted, at
 	return true
 }
 
@@ -272,4 +240,135 @@ func (s *Service) announce(t *task) {
 	if err := s.native.send(t); err != nil {
 		s.config.Logger.Warn("findings of the native integration not imported", "taskId", t.id, "error", err)
 	}
+}
+
+// task needs the lock.
+func (s *Service) task(id string) (*task, error) {
+	for _, t := range s.tasks {
+		if t.id == id {
+			return t, nil
+		}
+	}
+	return nil, notFound("The audit task %s does not exist", id)
+}
+
+// cancelAuditTask cancels a task that is in progress. Checks that have ended keep
+// their result.
+func (s *Service) cancelAuditTask(in *iot.CancelAuditTaskInput) error {
+	t, err := s.stop(*in.TaskId)
+	if err == nil {
+		s.announce(t)
+	}
+	return err
+}
+
+func (s *Service) stop(id string) (*task, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.task(id)
+	if err != nil {
+		return nil, err
+	}
+	if t.over() {
+		return nil, invalidRequest("The audit task %s is %s, and only a task that is %s can be canceled", t.id, t.status, taskRunning)
+	}
+	t.status, t.ended = taskCanceled, s.config.Now()
+	for _, d := range t.checks {
+		if d.status == running {
+			d.status = canceled
+		}
+	}
+	return t, nil
+}
+
+// describeAuditTask describes a task and each of its checks. Counts are there when the
+// check has completed.
+func (s *Service) describeAuditTask(in *iot.DescribeAuditTaskInput) (*iot.DescribeAuditTaskOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.task(*in.TaskId)
+	if err != nil {
+		return nil, err
+	}
+	count := t.count()
+	number := func(status types.AuditCheckRunStatus) *int32 { return aws.Int32(int32(count[status])) }
+	out := &iot.DescribeAuditTaskOutput{
+		TaskStatus: t.status, TaskType: t.kind, TaskStartTime: &t.started, AuditDetails: map[string]types.AuditCheckDetails{},
+		TaskStatistics: &types.TaskStatistics{
+			TotalChecks: aws.Int32(int32(len(t.checks))), InProgressChecks: number(running), WaitingForDataCollectionChecks: aws.Int32(0),
+			CompliantChecks: number(compliant), NonCompliantChecks: number(nonCompliant), FailedChecks: number(failed), CanceledChecks: number(canceled),
+		},
+	}
+	if t.schedule != "" {
+		out.ScheduledAuditName = &t.schedule
+	}
+	for _, d := range t.checks {
+		out.AuditDetails[d.check.String()] = d.described()
+	}
+	return out, nil
+}
+
+func (d *checkDetails) completed() bool { return d.status == compliant || d.status == nonCompliant }
+
+func (d *checkDetails) described() types.AuditCheckDetails {
+	out := types.AuditCheckDetails{CheckRunStatus: d.status}
+	if d.errorCode != "" {
+		out.ErrorCode = &d.errorCode
+	}
+	if d.message != "" {
+		out.Message = &d.message
+	}
+	if d.completed() {
+		out.CheckCompliant = aws.Bool(d.status == compliant)
+		out.TotalResourcesCount, out.NonCompliantResourcesCount = aws.Int64(int64(d.total)), aws.Int64(int64(d.nonCompliant))
+		if d.suppressed > 0 {
+			out.SuppressedNonCompliantResourcesCount = aws.Int64(int64(d.suppressed))
+		}
+	}
+	return out
+}
+
+// count counts the checks of a task by their status.
+func (t *task) count() map[types.AuditCheckRunStatus]int {
+	count := map[types.AuditCheckRunStatus]int{}
+	for _, d := range t.checks {
+		count[d.status]++
+	}
+	return count
+}
+
+// listAuditTasks lists the tasks that started in a period, oldest first. The period
+// cannot begin before what is kept: 90 days ago.
+func (s *Service) listAuditTasks(in *iot.ListAuditTasksInput) (*iot.ListAuditTasksOutput, error) {
+	if in.StartTime == nil || in.EndTime == nil {
+		return nil, invalidRequest("startTime or endTime is missing")
+	}
+	if in.TaskType != "" && !slices.Contains(in.TaskType.Values(), in.TaskType) {
+		return nil, invalidRequest("taskType is %q, want one of %q", in.TaskType, in.TaskType.Values())
+	}
+	if in.TaskStatus != "" && !slices.Contains(in.TaskStatus.Values(), in.TaskStatus) {
+		return nil, invalidRequest("taskStatus is %q, want one of %q", in.TaskStatus, in.TaskStatus.Values())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if oldest := s.config.Now().Add(-retention); in.StartTime.Before(oldest.Truncate(time.Second)) {
+		return nil, invalidRequest("startTime is %s, but audits are kept for 90 days only", in.StartTime)
+	}
+	if in.EndTime.Before(*in.StartTime) {
+		return nil, invalidRequest("endTime is before startTime")
+	}
+	var all []*task
+	for _, t := range s.tasks {
+		if !t.started.Before(*in.StartTime) && !t.started.After(*in.EndTime) &&
+			(in.TaskType == "" || in.TaskType == t.kind) && (in.TaskStatus == "" || in.TaskStatus == t.status) {
+			all = append(all, t)
+		}
+	}
+	slices.SortFunc(all, func(a, b *task) int { return cmp.Compare(a.order(), b.order()) })
+	page, next, err := iotcore.Page(all, (*task).order, in.NextToken, in.MaxResults, standardPage)
+	out := &iot.ListAuditTasksOutput{NextToken: next}
+	for _, t := range page {
+		out.Tasks = append(out.Tasks, types.AuditTaskMetadata{TaskId: &t.id, TaskStatus: t.status, TaskType: t.kind})
+	}
+	return out, err
 }

@@ -121,7 +121,7 @@ func newWorld(t *testing.T, config devicedefender.Config) *world {
 	}
 	w.service = must[*devicedefender.Service](t)(devicedefender.New(config))
 	w.handler = iotcore.NewHandler(w.registry, nil)
-	devicedefender.Register(w.handler, w.service, w.registry)
+	devicedefender.Register(w.handler, w.service)
 	server := httptest.NewServer(w.handler)
 	t.Cleanup(server.Close)
 	w.endpoint = server.URL

@@ -62,11 +62,11 @@ func (r *recorder) DeleteConnection(clientID string, cleanSession, preventWill b
 	return nil
 }
 
-func (r *recorder) GetConnection(clientID string) (iotcore.ClientConnection, error) {
+func (r *recorder) GetConnection(clientID string) (*iotdataplane.GetConnectionOutput, error) {
 	if clientID == "nobody" {
-		return iotcore.ClientConnection{}, iotcore.NotConnected(clientID)
+		return nil, iotcore.NotConnected(clientID)
 	}
-	return iotcore.ClientConnection{ClientID: clientID, Connected: true, ConnectedSince: 7, ThingName: "a"}, nil
+	return &iotdataplane.GetConnectionOutput{ClientId: &clientID, Connected: true, ConnectedSince: 7, ThingName: aws.String("a")}, nil
 }
 
 func newWorld(t *testing.T, config iotcore.Config) *world {
@@ -296,7 +296,7 @@ func TestCertificatesAreRealAndSignedByTheCA(t *testing.T) {
 func TestCertificateLifeCycle(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
 	var told []string
-	w.service.OnCertificateStatus(func(id string, status iotcore.CertificateStatus) { told = append(told, string(status)) })
+	w.service.OnCertificateStatus(func(id string, status types.CertificateStatus) { told = append(told, string(status)) })
 	out := must[*iot.CreateKeysAndCertificateOutput](t)(w.CreateKeysAndCertificate(ctx, &iot.CreateKeysAndCertificateInput{}))
 	set := func(status types.CertificateStatus) error {
 		_, err := w.UpdateCertificate(ctx, &iot.UpdateCertificateInput{CertificateId: out.CertificateId, NewStatus: status})
@@ -341,26 +341,27 @@ func TestCertificateLifeCycle(t *testing.T) {
 	}
 }
 
-func TestForeignCertificatesCanBeRegistered(t *testing.T) {
+func TestForeignCertificatesAreRefusedByName(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
 	foreign := newWorld(t, iotcore.Config{}).newCertificate(t)
-	register := func(pem *string) (*iot.RegisterCertificateWithoutCAOutput, error) {
-		return w.RegisterCertificateWithoutCA(ctx, &iot.RegisterCertificateWithoutCAInput{CertificatePem: pem, Status: types.CertificateStatusActive})
-	}
-	out := must[*iot.RegisterCertificateWithoutCAOutput](t)(register(foreign.CertificatePem))
-	if *out.CertificateId != *foreign.CertificateId {
-		t.Errorf("id %s, want %s", *out.CertificateId, *foreign.CertificateId)
-	}
-	_, err := register(foreign.CertificatePem)
-	var exists *types.ResourceAlreadyExistsException
-	if !errors.As(err, &exists) || aws.ToString(exists.ResourceId) != *out.CertificateId {
-		t.Errorf("second registration: %v", err)
-	}
-	_, err = register(foreign.KeyPair.PublicKey)
-	wantCode(t, err, "CertificateValidationException", "CERTIFICATE")
-	list := must[*iot.ListCertificatesOutput](t)(w.ListCertificates(ctx, &iot.ListCertificatesInput{AscendingOrder: true}))
-	if len(list.Certificates) != 1 || list.Certificates[0].Status != types.CertificateStatusActive {
-		t.Errorf("listed %+v", list.Certificates)
+	_, err := w.RegisterCertificateWithoutCA(ctx, &iot.RegisterCertificateWithoutCAInput{CertificatePem: foreign.CertificatePem})
+	wantCode(t, err, "NotImplementedException", "RegisterCertificateWithoutCA")
+	_, err = w.RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: foreign.CertificatePem})
+	wantCode(t, err, "NotImplementedException", "RegisterCertificate")
+	_, err = w.CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: aws.String("x")})
+	wantCode(t, err, "NotImplementedException", "CreateCertificateFromCsr")
+}
+
+func TestCertificatesAreListed(t *testing.T) {
+	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
+	first := w.newCertificate(t)
+	w.now = w.now.Add(time.Second)
+	w.newCertificate(t)
+	for ascending, want := range map[bool]int{true: 0, false: 1} {
+		list := must[*iot.ListCertificatesOutput](t)(w.ListCertificates(ctx, &iot.ListCertificatesInput{AscendingOrder: ascending}))
+		if len(list.Certificates) != 2 || *list.Certificates[want].CertificateId != *first.CertificateId || list.Certificates[want].Status != types.CertificateStatusActive {
+			t.Errorf("ascending %v: listed %+v", ascending, list.Certificates)
+		}
 	}
 }
 
@@ -460,9 +461,11 @@ func TestEffectivePoliciesComeFromCertificateAndGroupsAbove(t *testing.T) {
 	}
 	wantCode(t, attach("a", arn+"thing/sensor"), "InvalidRequestException", "neither")
 	wantCode(t, attach("a", "us-east-1:6f2c0a2e-0000-4000-8000-000000000000"), "NotImplementedException", "Cognito")
-	//lint:ignore SA1019 the service still answers it
-	_, err := w.AttachPrincipalPolicy(ctx, &iot.AttachPrincipalPolicyInput{PolicyName: aws.String("a"), Principal: aws.String(arn + "thinggroup/fleet")})
+	_, err := w.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: aws.String("sensor"), Principal: aws.String(arn + "thinggroup/fleet")})
 	wantCode(t, err, "InvalidRequestException", "The given ARN does not represent a cert")
+	//lint:ignore SA1019 the refusal of a deprecated call
+	_, err = w.AttachPrincipalPolicy(ctx, &iot.AttachPrincipalPolicyInput{PolicyName: aws.String("a"), Principal: certificate.CertificateArn})
+	wantCode(t, err, "NotImplementedException", "AttachPrincipalPolicy")
 
 	names := func(in *iot.GetEffectivePoliciesInput) (out string) {
 		t.Helper()

@@ -9,10 +9,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"math/big"
 	"net"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 )
 
 // notAfter is the end of every certificate that AWS IoT issues.
@@ -46,7 +48,7 @@ func newCA() (*CA, error) {
 }
 
 // PEM returns the root certificate that clients need to trust the broker.
-func (ca *CA) PEM() string { return certificatePEM(ca.certificate) }
+func (ca *CA) PEM() string { return pemText("CERTIFICATE", ca.certificate.Raw) }
 
 // Issued reports whether the authority signed a certificate that is valid at
 // the given time for a device.
@@ -89,14 +91,14 @@ func (ca *CA) ServerCertificate(hosts ...string) (tls.Certificate, error) {
 
 // issueDevice makes a key pair and its certificate, as CreateKeysAndCertificate
 // does: RSA with 2048 bits, valid to the end of 2049.
-func (ca *CA) issueDevice(now time.Time) (*x509.Certificate, KeyPair, error) {
+func (ca *CA) issueDevice(now time.Time) (*x509.Certificate, *types.KeyPair, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		return nil, KeyPair{}, err
+		return nil, nil, err
 	}
 	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
-		return nil, KeyPair{}, err
+		return nil, nil, err
 	}
 	template := &x509.Certificate{
 		SerialNumber: newSerialNumber(),
@@ -108,11 +110,11 @@ func (ca *CA) issueDevice(now time.Time) (*x509.Certificate, KeyPair, error) {
 	}
 	certificate, err := sign(template, ca.certificate, &key.PublicKey, ca.key)
 	if err != nil {
-		return nil, KeyPair{}, err
+		return nil, nil, err
 	}
-	return certificate, KeyPair{
-		PublicKey:  pemText("PUBLIC KEY", public),
-		PrivateKey: pemText("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key)),
+	return certificate, &types.KeyPair{
+		PublicKey:  aws.String(pemText("PUBLIC KEY", public)),
+		PrivateKey: aws.String(pemText("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key))),
 	}, nil
 }
 
@@ -132,17 +134,6 @@ func newSerialNumber() *big.Int {
 	return serial
 }
 
-func certificatePEM(c *x509.Certificate) string { return pemText("CERTIFICATE", c.Raw) }
-
 func pemText(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-}
-
-// parseCertificatePEM reads exactly one certificate.
-func parseCertificatePEM(text string) (*x509.Certificate, error) {
-	block, _ := pem.Decode([]byte(text))
-	if block == nil || block.Type != "CERTIFICATE" {
-		return nil, fmt.Errorf("no PEM block of type CERTIFICATE")
-	}
-	return x509.ParseCertificate(block.Bytes)
 }

@@ -18,21 +18,20 @@ func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
 // The status codes are those of the API models iot and iot-data 2015-05-28.
 var (
-	errInvalidRequest    = errorKind{"InvalidRequestException", http.StatusBadRequest}
-	errNotFound          = errorKind{"ResourceNotFoundException", http.StatusNotFound}
-	errAlreadyExists     = errorKind{"ResourceAlreadyExistsException", http.StatusConflict}
-	errUnauthorized      = errorKind{"UnauthorizedException", http.StatusUnauthorized}
-	errDeleteConflict    = errorKind{"DeleteConflictException", http.StatusConflict}
-	errVersionConflict   = errorKind{"VersionConflictException", http.StatusConflict}
-	errVersionsLimit     = errorKind{"VersionsLimitExceededException", http.StatusConflict}
-	errMalformedPolicy   = errorKind{"MalformedPolicyException", http.StatusBadRequest}
-	errCertificateState  = errorKind{"CertificateStateException", http.StatusNotAcceptable}
-	errCertificateFormat = errorKind{"CertificateValidationException", http.StatusBadRequest}
-	errSQLParse          = errorKind{"SqlParseException", http.StatusBadRequest}
-	errNotConfigured     = errorKind{"NotConfiguredException", http.StatusNotFound}
-	errTooLarge          = errorKind{"RequestEntityTooLargeException", http.StatusRequestEntityTooLarge}
-	errMethodNotAllowed  = errorKind{"MethodNotAllowedException", http.StatusMethodNotAllowed}
-	errInternal          = errorKind{"InternalFailureException", http.StatusInternalServerError}
+	errInvalidRequest   = errorKind{"InvalidRequestException", http.StatusBadRequest}
+	errNotFound         = errorKind{"ResourceNotFoundException", http.StatusNotFound}
+	errAlreadyExists    = errorKind{"ResourceAlreadyExistsException", http.StatusConflict}
+	errUnauthorized     = errorKind{"UnauthorizedException", http.StatusUnauthorized}
+	errDeleteConflict   = errorKind{"DeleteConflictException", http.StatusConflict}
+	errVersionConflict  = errorKind{"VersionConflictException", http.StatusConflict}
+	errVersionsLimit    = errorKind{"VersionsLimitExceededException", http.StatusConflict}
+	errMalformedPolicy  = errorKind{"MalformedPolicyException", http.StatusBadRequest}
+	errCertificateState = errorKind{"CertificateStateException", http.StatusNotAcceptable}
+	errSQLParse         = errorKind{"SqlParseException", http.StatusBadRequest}
+	errNotConfigured    = errorKind{"NotConfiguredException", http.StatusNotFound}
+	errTooLarge         = errorKind{"RequestEntityTooLargeException", http.StatusRequestEntityTooLarge}
+	errMethodNotAllowed = errorKind{"MethodNotAllowedException", http.StatusMethodNotAllowed}
+	errInternal         = errorKind{"InternalFailureException", http.StatusInternalServerError}
 
 	// errUnknownHere is no AWS code: it says that AWS may know something that
 	// this service does not.
@@ -46,4 +45,11 @@ type errorKind struct {
 
 func (k errorKind) new(format string, args ...any) *Error {
 	return &Error{Code: k.code, Status: k.status, Message: fmt.Sprintf(format, args...)}
+}
+
+// of is new for a resource that exists already.
+func (k errorKind) of(id, arn, format string, args ...any) *Error {
+	e := k.new(format, args...)
+	e.ResourceID, e.ResourceARN = id, arn
+	return e
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 )
 
@@ -31,8 +32,8 @@ type Handler struct {
 type operation func(r *http.Request, uri map[string]string, body []byte) (any, error)
 
 type route struct {
-	operation, method string
-	segments          []string
+	operation, method, path string
+	segments                []string
 }
 
 // NewHandler returns the handler of a service and of the data plane that
@@ -41,109 +42,107 @@ func NewHandler(s *Service, data DataPlane) *Handler {
 	h := &Handler{operations: map[string]operation{}}
 	for line := range strings.Lines(operationsText) {
 		f := strings.Fields(line)
-		h.routes = append(h.routes, route{operation: f[0], method: f[1], segments: strings.Split(f[2][1:], "/")})
+		h.routes = append(h.routes, route{operation: f[0], method: f[1], path: f[2], segments: strings.Split(f[2][1:], "/")})
 	}
-	h.registerThings(s)
-	h.registerCertificates(s)
-	h.registerPolicies(s)
-	h.registerRules(s)
+	h.register(s)
 	if data != nil {
 		h.registerDataPlane(data)
 	}
 	return h
 }
 
-// Handle adds an operation of the API to the handler, such as one of Device
-// Defender's. In is a struct whose fields have one of the tags uri, query,
-// header, payload or json; Out is encoded as JSON. An *Error is answered as AWS
-// answers it. Handle panics when AWS has no operation of that name.
-func Handle[In, Out any](h *Handler, name string, f func(*In) (*Out, error)) {
-	if !strings.Contains("\n"+operationsText, "\n"+name+" ") {
+// Handle adds an operation of the API to the handler, such as one of Device Defender's. In
+// and Out are the types of AWS's SDK. reads lists the members of the input that f reads:
+// NAME of the path or of the JSON body, ?NAME of the query, @NAME of a header, =NAME for
+// the whole body, each with :WIRE where it travels under another name. Any other member is
+// refused by name. An *Error is answered as AWS answers it. Handle panics when AWS has no
+// such operation or member.
+func Handle[In, Out any](h *Handler, name, reads string, f func(*In) (*Out, error)) {
+	path := ""
+	for _, r := range h.routes {
+		if r.operation == name {
+			path = r.path
+		}
+	}
+	if path == "" {
 		panic(fmt.Sprintf("iotcore: AWS IoT has no operation %q", name))
 	}
+	all := members(reflect.TypeFor[In](), path, reads)
 	h.operations[name] = func(r *http.Request, uri map[string]string, body []byte) (any, error) {
 		in := new(In)
-		if err := bind(r, uri, body, in); err != nil {
+		if err := bind(r, uri, body, all, reflect.ValueOf(in).Elem()); err != nil {
 			return nil, err
 		}
 		out, err := f(in)
-		if err != nil {
-			return nil, err
+		if err != nil || out == nil {
+			return struct{}{}, err
 		}
-		if out == nil {
-			return struct{}{}, nil
-		}
-		return out, nil
+		return JSON(out), nil
 	}
 }
 
-func (h *Handler) registerThings(s *Service) {
-	Handle(h, "CreateThing", s.CreateThing)
-	Handle(h, "DescribeThing", s.DescribeThing)
-	Handle(h, "UpdateThing", s.UpdateThing)
-	Handle(h, "DeleteThing", s.DeleteThing)
-	Handle(h, "ListThings", s.ListThings)
-	Handle(h, "CreateThingGroup", s.CreateThingGroup)
-	Handle(h, "DescribeThingGroup", s.DescribeThingGroup)
-	Handle(h, "UpdateThingGroup", s.UpdateThingGroup)
-	Handle(h, "DeleteThingGroup", s.DeleteThingGroup)
-	Handle(h, "ListThingGroups", s.ListThingGroups)
-	Handle(h, "AddThingToThingGroup", s.AddThingToThingGroup)
-	Handle(h, "RemoveThingFromThingGroup", s.RemoveThingFromThingGroup)
-	Handle(h, "ListThingsInThingGroup", s.ListThingsInThingGroup)
-	Handle(h, "ListThingGroupsForThing", s.ListThingGroupsForThing)
-	Handle(h, "AttachThingPrincipal", s.AttachThingPrincipal)
-	Handle(h, "DetachThingPrincipal", s.DetachThingPrincipal)
-	Handle(h, "ListThingPrincipals", s.ListThingPrincipals)
-	Handle(h, "ListThingPrincipalsV2", s.ListThingPrincipalsV2)
-	Handle(h, "ListPrincipalThings", s.ListPrincipalThings)
-	Handle(h, "ListPrincipalThingsV2", s.ListPrincipalThingsV2)
-	Handle(h, "TagResource", s.TagResource)
-	Handle(h, "UntagResource", s.UntagResource)
-	Handle(h, "ListTagsForResource", s.ListTagsForResource)
+// Do is Handle for an operation that answers nothing.
+func Do[In any](h *Handler, name, reads string, f func(*In) error) {
+	Handle(h, name, reads, func(in *In) (*struct{}, error) { return nil, f(in) })
 }
 
-func (h *Handler) registerCertificates(s *Service) {
-	Handle(h, "CreateKeysAndCertificate", s.CreateKeysAndCertificate)
-	Handle(h, "RegisterCertificateWithoutCA", s.RegisterCertificateWithoutCA)
-	Handle(h, "UpdateCertificate", s.UpdateCertificate)
-	Handle(h, "DescribeCertificate", s.DescribeCertificate)
-	Handle(h, "ListCertificates", s.ListCertificates)
-	Handle(h, "DeleteCertificate", s.DeleteCertificate)
-}
+func (h *Handler) register(s *Service) {
+	const paged, marked, ordered = " ?maxResults ?nextToken", " ?pageSize ?marker", " ?ascendingOrder:isAscendingOrder"
+	Handle(h, "CreateThing", "thingName attributePayload thingTypeName billingGroupName", s.CreateThing)
+	Handle(h, "DescribeThing", "thingName", s.DescribeThing)
+	Do(h, "UpdateThing", "thingName attributePayload expectedVersion", s.UpdateThing)
+	Do(h, "DeleteThing", "thingName ?expectedVersion", s.DeleteThing)
+	Handle(h, "ListThings", "?attributeName ?attributeValue"+paged, s.ListThings)
+	Handle(h, "CreateThingGroup", "thingGroupName parentGroupName thingGroupProperties tags", s.CreateThingGroup)
+	Handle(h, "DescribeThingGroup", "thingGroupName", s.DescribeThingGroup)
+	Handle(h, "UpdateThingGroup", "thingGroupName thingGroupProperties expectedVersion", s.UpdateThingGroup)
+	Do(h, "DeleteThingGroup", "thingGroupName ?expectedVersion", s.DeleteThingGroup)
+	Handle(h, "ListThingGroups", "?parentGroup ?namePrefixFilter ?recursive"+paged, s.ListThingGroups)
+	Do(h, "AddThingToThingGroup", "thingGroupName thingGroupArn thingName thingArn overrideDynamicGroups", s.AddThingToThingGroup)
+	Do(h, "RemoveThingFromThingGroup", "thingGroupName thingGroupArn thingName thingArn", s.RemoveThingFromThingGroup)
+	Handle(h, "ListThingsInThingGroup", "thingGroupName ?recursive"+paged, s.ListThingsInThingGroup)
+	Handle(h, "ListThingGroupsForThing", "thingName"+paged, s.ListThingGroupsForThing)
+	Do(h, "AttachThingPrincipal", "thingName @principal:x-amzn-principal ?thingPrincipalType", s.AttachThingPrincipal)
+	Do(h, "DetachThingPrincipal", "thingName @principal:x-amzn-principal", s.DetachThingPrincipal)
+	Handle(h, "ListThingPrincipals", "thingName"+paged, s.ListThingPrincipals)
+	Handle(h, "ListThingPrincipalsV2", "thingName ?thingPrincipalType"+paged, s.ListThingPrincipalsV2)
+	Handle(h, "ListPrincipalThings", "@principal:x-amzn-principal"+paged, s.ListPrincipalThings)
+	Handle(h, "ListPrincipalThingsV2", "@principal:x-amzn-principal ?thingPrincipalType"+paged, s.ListPrincipalThingsV2)
 
-func (h *Handler) registerPolicies(s *Service) {
-	Handle(h, "CreatePolicy", s.CreatePolicy)
-	Handle(h, "GetPolicy", s.GetPolicy)
-	Handle(h, "ListPolicies", s.ListPolicies)
-	Handle(h, "DeletePolicy", s.DeletePolicy)
-	Handle(h, "CreatePolicyVersion", s.CreatePolicyVersion)
-	Handle(h, "GetPolicyVersion", s.GetPolicyVersion)
-	Handle(h, "ListPolicyVersions", s.ListPolicyVersions)
-	Handle(h, "DeletePolicyVersion", s.DeletePolicyVersion)
-	Handle(h, "SetDefaultPolicyVersion", s.SetDefaultPolicyVersion)
-	Handle(h, "AttachPolicy", s.AttachPolicy)
-	Handle(h, "DetachPolicy", s.DetachPolicy)
-	Handle(h, "ListAttachedPolicies", s.ListAttachedPolicies)
-	Handle(h, "ListTargetsForPolicy", s.ListTargetsForPolicy)
-	Handle(h, "GetEffectivePolicies", s.GetEffectivePolicies)
-	Handle(h, "AttachPrincipalPolicy", s.AttachPrincipalPolicy)
-	Handle(h, "DetachPrincipalPolicy", s.DetachPrincipalPolicy)
-	Handle(h, "ListPrincipalPolicies", s.ListPrincipalPolicies)
-	Handle(h, "ListPolicyPrincipals", s.ListPolicyPrincipals)
-}
+	Handle(h, "CreateKeysAndCertificate", "?setAsActive", s.CreateKeysAndCertificate)
+	Do(h, "UpdateCertificate", "certificateId ?newStatus", s.UpdateCertificate)
+	Handle(h, "DescribeCertificate", "certificateId", s.DescribeCertificate)
+	Handle(h, "ListCertificates", "?pageSize ?marker"+ordered, s.ListCertificates)
+	Do(h, "DeleteCertificate", "certificateId ?forceDelete", s.DeleteCertificate)
 
-func (h *Handler) registerRules(s *Service) {
-	Handle(h, "CreateTopicRule", s.CreateTopicRule)
-	Handle(h, "GetTopicRule", s.GetTopicRule)
-	Handle(h, "ListTopicRules", s.ListTopicRules)
-	Handle(h, "ReplaceTopicRule", s.ReplaceTopicRule)
-	Handle(h, "DeleteTopicRule", s.DeleteTopicRule)
-	Handle(h, "EnableTopicRule", s.EnableTopicRule)
-	Handle(h, "DisableTopicRule", s.DisableTopicRule)
-	Handle(h, "DescribeEndpoint", s.DescribeEndpoint)
-	Handle(h, "GetV2LoggingOptions", s.GetV2LoggingOptions)
-	Handle(h, "SetV2LoggingOptions", s.SetV2LoggingOptions)
+	Handle(h, "CreatePolicy", "policyName policyDocument tags", s.CreatePolicy)
+	Handle(h, "GetPolicy", "policyName", s.GetPolicy)
+	Handle(h, "ListPolicies", "?pageSize ?marker"+ordered, s.ListPolicies)
+	Do(h, "DeletePolicy", "policyName", s.DeletePolicy)
+	Handle(h, "CreatePolicyVersion", "policyName policyDocument ?setAsDefault", s.CreatePolicyVersion)
+	Handle(h, "ListPolicyVersions", "policyName", s.ListPolicyVersions)
+	Do(h, "DeletePolicyVersion", "policyName policyVersionId", s.DeletePolicyVersion)
+	Do(h, "SetDefaultPolicyVersion", "policyName policyVersionId", s.SetDefaultPolicyVersion)
+	Do(h, "AttachPolicy", "policyName target", s.AttachPolicy)
+	Do(h, "DetachPolicy", "policyName target", s.DetachPolicy)
+	Handle(h, "ListAttachedPolicies", "target ?recursive"+marked, s.ListAttachedPolicies)
+	Handle(h, "ListTargetsForPolicy", "policyName"+marked, s.ListTargetsForPolicy)
+	Handle(h, "GetEffectivePolicies", "principal ?thingName", s.GetEffectivePolicies)
+
+	Do(h, "CreateTopicRule", "ruleName =topicRulePayload @tags:x-amz-tagging", s.CreateTopicRule)
+	Handle(h, "GetTopicRule", "ruleName", s.GetTopicRule)
+	Handle(h, "ListTopicRules", "?ruleDisabled"+paged, s.ListTopicRules)
+	Do(h, "ReplaceTopicRule", "ruleName =topicRulePayload", s.ReplaceTopicRule)
+	Do(h, "DeleteTopicRule", "ruleName", s.DeleteTopicRule)
+	Do(h, "EnableTopicRule", "ruleName", s.EnableTopicRule)
+	Do(h, "DisableTopicRule", "ruleName", s.DisableTopicRule)
+
+	Do(h, "TagResource", "resourceArn tags", s.TagResource)
+	Do(h, "UntagResource", "resourceArn tagKeys", s.UntagResource)
+	Handle(h, "ListTagsForResource", "?resourceArn ?nextToken", s.ListTagsForResource)
+	Handle(h, "DescribeEndpoint", "?endpointType", s.DescribeEndpoint)
+	Handle(h, "GetV2LoggingOptions", "?verbose", s.GetV2LoggingOptions)
+	Do(h, "SetV2LoggingOptions", "roleArn defaultLogLevel disableAllLogs eventConfigurations", s.SetV2LoggingOptions)
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {

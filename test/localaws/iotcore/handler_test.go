@@ -42,17 +42,23 @@ func TestEndpointsThatAreNotThereAreNamed(t *testing.T) {
 func TestDataPlaneRequestsReachTheBroker(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
 	must[*iotdataplane.PublishOutput](t)(w.data.Publish(ctx, &iotdataplane.PublishInput{
-		Topic: aws.String("a/b c/d"), Payload: []byte{0, 1, 255}, Qos: 1, Retain: true, ContentType: aws.String("text/plain"),
-		UserProperties: aws.String(`[{"k":"v"}]`), CorrelationData: aws.String("aGk="), MessageExpiry: 60,
-		PayloadFormatIndicator: datatypes.PayloadFormatIndicatorUnspecifiedBytes,
+		Topic: aws.String("a/b c/d"), Payload: []byte{0, 1, 255}, Qos: 1, Retain: true,
 	}))
 	if len(w.sent.published) != 1 {
 		t.Fatalf("%d messages", len(w.sent.published))
 	}
 	m := w.sent.published[0]
-	if m.Topic != "a/b c/d" || string(m.Payload) != "\x00\x01\xff" || m.QoS != 1 || !m.Retain || m.ContentType != "text/plain" ||
-		!slices.Equal(m.UserProperties, []iotcore.UserProperty{{Key: "k", Value: "v"}}) || string(m.CorrelationData) != "hi" || m.MessageExpiry != 60 {
+	if m.Topic != "a/b c/d" || string(m.Payload) != "\x00\x01\xff" || m.QoS != 1 || !m.Retain {
 		t.Errorf("published %+v", m)
+	}
+	for want, in := range map[string]iotdataplane.PublishInput{
+		"User-Properties": {UserProperties: aws.String(`[{"k":"v"}]`)}, "Correlation-Data": {CorrelationData: aws.String("aGk=")},
+		"Payload-Format-Indicator": {PayloadFormatIndicator: datatypes.PayloadFormatIndicatorUtf8Data},
+		"messageExpiry":            {MessageExpiry: 60}, "contentType": {ContentType: aws.String("text/plain")}, "responseTopic": {ResponseTopic: aws.String("r")},
+	} {
+		in.Topic = aws.String("a")
+		_, err := w.data.Publish(ctx, &in)
+		wantCode(t, err, "NotImplementedException", want)
 	}
 	_, err := w.data.Publish(ctx, &iotdataplane.PublishInput{Topic: aws.String("a"), Payload: make([]byte, iotcore.MaxPayload+1)})
 	wantCode(t, err, "InvalidRequestException", "131073")
@@ -108,13 +114,9 @@ func TestUnknownRequestsAreNamed(t *testing.T) {
 
 func TestOtherPackagesCanAddOperations(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
-	type input struct {
-		TaskID string `uri:"taskId"`
-	}
-	type output struct {
-		TaskStatus string `json:"taskStatus"`
-	}
-	iotcore.Handle(w.handler, "DescribeAuditTask", func(in *input) (*output, error) { return &output{"COMPLETED"}, nil })
+	iotcore.Handle(w.handler, "DescribeAuditTask", "taskId", func(*iot.DescribeAuditTaskInput) (*iot.DescribeAuditTaskOutput, error) {
+		return &iot.DescribeAuditTaskOutput{TaskStatus: types.AuditTaskStatusCompleted}, nil
+	})
 	got := must[*iot.DescribeAuditTaskOutput](t)(w.DescribeAuditTask(ctx, &iot.DescribeAuditTaskInput{TaskId: aws.String("1")}))
 	if got.TaskStatus != types.AuditTaskStatusCompleted {
 		t.Errorf("status %s", got.TaskStatus)
@@ -124,7 +126,7 @@ func TestOtherPackagesCanAddOperations(t *testing.T) {
 			t.Error("an operation that AWS does not have was accepted")
 		}
 	}()
-	iotcore.Handle(w.handler, "DescribeWeather", func(*input) (*output, error) { return nil, nil })
+	iotcore.Do(w.handler, "DescribeWeather", "", func(*struct{}) error { return nil })
 }
 
 func TestPartitionsFollowTheRegion(t *testing.T) {

@@ -2,13 +2,16 @@ package iotcore
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
 )
@@ -37,13 +40,13 @@ type policyVersion struct {
 
 func (p *iotPolicy) current() *policyVersion { return p.versions[p.defaultVersion] }
 
+func (p *iotPolicy) order() string { return byTime(p.created, p.name) }
+
 // Policy is a policy as it is in effect.
 type Policy struct {
-	Name, ARN string
+	Name      string
 	VersionID string // the default version
-	Text      string
 	Document  *policy.Document
-	Targets   []string // ARNs of the certificates and thing groups it is attached to
 }
 
 // Policies returns all policies in their default versions, by name.
@@ -53,67 +56,45 @@ func (s *Service) Policies() []Policy {
 	var out []Policy
 	for _, name := range slices.Sorted(maps.Keys(s.policies)) {
 		p := s.policies[name]
-		out = append(out, Policy{
-			Name: p.name, ARN: p.arn, VersionID: strconv.Itoa(p.defaultVersion),
-			Text: p.current().text, Document: p.current().document, Targets: slices.Sorted(maps.Keys(p.targets)),
-		})
+		out = append(out, Policy{p.name, strconv.Itoa(p.defaultVersion), p.current().document})
 	}
 	return out
 }
 
-// parsePolicy turns the two kinds of failure into answers of the service.
-func parsePolicy(text string) (*policy.Document, error) {
-	doc, err := policy.Parse(text)
-	var unsupported *policy.UnsupportedError
-	if errors.As(err, &unsupported) {
+// newVersion turns the two kinds of failure into answers of the service.
+func (s *Service) newVersion(text *string) (*policyVersion, error) {
+	doc, err := policy.Parse(aws.ToString(text))
+	if errors.As(err, new(*policy.UnsupportedError)) {
 		return nil, errUnknownHere.new("%v", err)
 	}
 	if err != nil {
 		return nil, errMalformedPolicy.new("%v", err)
 	}
-	return doc, nil
-}
-
-// CreatePolicyInput is the operation's input.
-type CreatePolicyInput struct {
-	PolicyName     string `uri:"policyName"`
-	PolicyDocument string `json:"policyDocument"`
-	Tags           []Tag  `json:"tags"`
-}
-
-// CreatePolicyOutput is the operation's output.
-type CreatePolicyOutput struct {
-	PolicyName      string `json:"policyName"`
-	PolicyARN       string `json:"policyArn"`
-	PolicyDocument  string `json:"policyDocument"`
-	PolicyVersionID string `json:"policyVersionId"`
+	return &policyVersion{text: *text, document: doc, created: s.now()}, nil
 }
 
 // CreatePolicy creates a policy with one version, which is the default.
-func (s *Service) CreatePolicy(in *CreatePolicyInput) (*CreatePolicyOutput, error) {
-	if !policyNameForm.MatchString(in.PolicyName) {
-		return nil, errInvalidRequest.new("policyName is %q, want 1 to 128 of A-Z a-z 0-9 _ + = , . @ -", in.PolicyName)
+func (s *Service) CreatePolicy(in *iot.CreatePolicyInput) (*iot.CreatePolicyOutput, error) {
+	name := *in.PolicyName
+	if !policyNameForm.MatchString(name) {
+		return nil, errInvalidRequest.new("policyName is %q, want 1 to 128 of A-Z a-z 0-9 _ + = , . @ -", name)
 	}
-	doc, err := parsePolicy(in.PolicyDocument)
+	version, err := s.newVersion(in.PolicyDocument)
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p, exists := s.policies[in.PolicyName]; exists {
-		err := errAlreadyExists.new("Policy cannot be created - name already exists (name=%s)", p.name)
-		err.ResourceARN, err.ResourceID = p.arn, p.name
-		return nil, err
+	if p, exists := s.policies[name]; exists {
+		return nil, errAlreadyExists.of(p.name, p.arn, "Policy cannot be created - name already exists (name=%s)", p.name)
 	}
-	now := s.now()
 	p := &iotPolicy{
-		name: in.PolicyName, arn: s.ARN("policy/" + in.PolicyName), created: now, modified: now,
-		versions:       map[int]*policyVersion{1: {text: in.PolicyDocument, document: doc, created: now}},
-		defaultVersion: 1, lastVersion: 1, targets: map[string]bool{},
+		name: name, arn: s.ARN("policy/" + name), created: version.created, modified: version.created,
+		versions: map[int]*policyVersion{1: version}, defaultVersion: 1, lastVersion: 1, targets: map[string]bool{},
 	}
-	s.policies[p.name] = p
+	s.policies[name] = p
 	s.setTags(p.arn, in.Tags)
-	return &CreatePolicyOutput{PolicyName: p.name, PolicyARN: p.arn, PolicyDocument: in.PolicyDocument, PolicyVersionID: "1"}, nil
+	return &iot.CreatePolicyOutput{PolicyName: &p.name, PolicyArn: &p.arn, PolicyDocument: &version.text, PolicyVersionId: aws.String("1")}, nil
 }
 
 // policy needs the lock.
@@ -125,231 +106,138 @@ func (s *Service) policy(name string) (*iotPolicy, error) {
 	return p, nil
 }
 
-// PolicyInput names a policy.
-type PolicyInput struct {
-	PolicyName string `uri:"policyName"`
-}
-
-// GetPolicyOutput is the operation's output.
-type GetPolicyOutput struct {
-	PolicyName       string    `json:"policyName"`
-	PolicyARN        string    `json:"policyArn"`
-	PolicyDocument   string    `json:"policyDocument"`
-	DefaultVersionID string    `json:"defaultVersionId"`
-	CreationDate     Timestamp `json:"creationDate"`
-	LastModifiedDate Timestamp `json:"lastModifiedDate"`
-}
-
-// GetPolicy tells of a policy and its default version.
-func (s *Service) GetPolicy(in *PolicyInput) (*GetPolicyOutput, error) {
+// GetPolicy describes a policy and its default version.
+func (s *Service) GetPolicy(in *iot.GetPolicyInput) (*iot.GetPolicyOutput, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	p, err := s.policy(in.PolicyName)
+	p, err := s.policy(*in.PolicyName)
 	if err != nil {
 		return nil, err
 	}
-	return &GetPolicyOutput{
-		PolicyName: p.name, PolicyARN: p.arn, PolicyDocument: p.current().text, DefaultVersionID: strconv.Itoa(p.defaultVersion),
-		CreationDate: Timestamp(p.created), LastModifiedDate: Timestamp(p.modified),
+	return &iot.GetPolicyOutput{
+		PolicyName: &p.name, PolicyArn: &p.arn, PolicyDocument: &p.current().text, DefaultVersionId: aws.String(strconv.Itoa(p.defaultVersion)),
+		CreationDate: aws.Time(p.created), LastModifiedDate: aws.Time(p.modified),
 	}, nil
-}
-
-// ListedPolicy names a policy in lists.
-type ListedPolicy struct {
-	PolicyName string `json:"policyName"`
-	PolicyARN  string `json:"policyArn"`
-}
-
-// ListPoliciesOutput is the output of the operations that list policies.
-type ListPoliciesOutput struct {
-	Policies   []ListedPolicy `json:"policies"`
-	NextMarker string         `json:"nextMarker,omitempty"`
 }
 
 // ListPolicies lists policies by creation date, newest first unless the input
 // asks for the other order.
-func (s *Service) ListPolicies(in *MarkerInput) (*ListPoliciesOutput, error) {
+func (s *Service) ListPolicies(in *iot.ListPoliciesInput) (*iot.ListPoliciesOutput, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return listPolicies(in, slices.Collect(maps.Values(s.policies)))
+	policies, next, err := pageOfPolicies(slices.Collect(maps.Values(s.policies)), in.AscendingOrder, in.Marker, in.PageSize)
+	return &iot.ListPoliciesOutput{Policies: policies, NextMarker: next}, err
 }
 
-func listPolicies(in *MarkerInput, policies []*iotPolicy) (*ListPoliciesOutput, error) {
-	order := func(p *iotPolicy) string { return fmt.Sprintf("%020d %s", p.created.UnixNano(), p.name) }
-	slices.SortFunc(policies, func(a, b *iotPolicy) int { return strings.Compare(order(a), order(b)) })
-	indexes, next, err := in.page(len(policies), func(i int) string { return order(policies[i]) })
-	if err != nil {
-		return nil, err
+func pageOfPolicies(policies []*iotPolicy, ascending bool, marker *string, size *int32) ([]types.Policy, *string, error) {
+	slices.SortFunc(policies, func(a, b *iotPolicy) int { return strings.Compare(a.order(), b.order()) })
+	if !ascending {
+		slices.Reverse(policies)
 	}
-	out := &ListPoliciesOutput{Policies: []ListedPolicy{}, NextMarker: next}
-	for _, i := range indexes {
-		out.Policies = append(out.Policies, ListedPolicy{policies[i].name, policies[i].arn})
+	page, next, err := Page(policies, (*iotPolicy).order, marker, size, DefaultPage)
+	var listed []types.Policy
+	for _, p := range page {
+		listed = append(listed, types.Policy{PolicyName: &p.name, PolicyArn: &p.arn})
 	}
-	return out, nil
+	return listed, next, err
 }
 
 // DeletePolicy removes a policy that is attached to nothing and has no version
 // besides its default.
-func (s *Service) DeletePolicy(in *PolicyInput) (*struct{}, error) {
+func (s *Service) DeletePolicy(in *iot.DeletePolicyInput) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, err := s.policy(in.PolicyName)
-	if err != nil {
-		return nil, err
-	}
-	if len(p.targets) > 0 {
-		return nil, errDeleteConflict.new("The policy cannot be deleted as the policy is attached to one or more principals (name=%s)", p.name)
-	}
-	if len(p.versions) > 1 {
-		return nil, errDeleteConflict.new("Cannot delete the policy because it has one or more policy versions attached to it (name=%s)", p.name)
+	p, err := s.policy(*in.PolicyName)
+	switch {
+	case err != nil:
+		return err
+	case len(p.targets) > 0:
+		return errDeleteConflict.new("The policy cannot be deleted as the policy is attached to one or more principals (name=%s)", p.name)
+	case len(p.versions) > 1:
+		return errDeleteConflict.new("Cannot delete the policy because it has one or more policy versions attached to it (name=%s)", p.name)
 	}
 	delete(s.tags, p.arn)
 	delete(s.policies, p.name)
-	return nil, nil
-}
-
-// CreatePolicyVersionInput is the operation's input.
-type CreatePolicyVersionInput struct {
-	PolicyName     string `uri:"policyName"`
-	PolicyDocument string `json:"policyDocument"`
-	SetAsDefault   bool   `query:"setAsDefault"`
-}
-
-// CreatePolicyVersionOutput is the operation's output.
-type CreatePolicyVersionOutput struct {
-	PolicyARN        string `json:"policyArn"`
-	PolicyDocument   string `json:"policyDocument"`
-	PolicyVersionID  string `json:"policyVersionId"`
-	IsDefaultVersion bool   `json:"isDefaultVersion"`
+	return nil
 }
 
 // CreatePolicyVersion adds a version, of which a policy has at most five.
-func (s *Service) CreatePolicyVersion(in *CreatePolicyVersionInput) (*CreatePolicyVersionOutput, error) {
-	doc, err := parsePolicy(in.PolicyDocument)
+func (s *Service) CreatePolicyVersion(in *iot.CreatePolicyVersionInput) (*iot.CreatePolicyVersionOutput, error) {
+	version, err := s.newVersion(in.PolicyDocument)
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, err := s.policy(in.PolicyName)
+	p, err := s.policy(*in.PolicyName)
 	if err != nil {
 		return nil, err
 	}
 	if len(p.versions) >= maxPolicyVersions {
 		return nil, errVersionsLimit.new("The policy %s already has the maximum number of versions (%d)", p.name, maxPolicyVersions)
 	}
-	now := s.now()
 	p.lastVersion++
-	p.versions[p.lastVersion] = &policyVersion{text: in.PolicyDocument, document: doc, created: now}
-	p.modified = now
+	p.versions[p.lastVersion] = version
+	p.modified = version.created
 	if in.SetAsDefault {
 		p.defaultVersion = p.lastVersion
 	}
-	return &CreatePolicyVersionOutput{
-		PolicyARN: p.arn, PolicyDocument: in.PolicyDocument, PolicyVersionID: strconv.Itoa(p.lastVersion), IsDefaultVersion: in.SetAsDefault,
+	return &iot.CreatePolicyVersionOutput{
+		PolicyArn: &p.arn, PolicyDocument: &version.text, PolicyVersionId: aws.String(strconv.Itoa(p.lastVersion)), IsDefaultVersion: in.SetAsDefault,
 	}, nil
 }
 
-// PolicyVersionInput names a version of a policy.
-type PolicyVersionInput struct {
-	PolicyName      string `uri:"policyName"`
-	PolicyVersionID string `uri:"policyVersionId"`
-}
-
 // version needs the lock.
-func (s *Service) version(in *PolicyVersionInput) (*iotPolicy, int, error) {
-	p, err := s.policy(in.PolicyName)
+func (s *Service) version(name, id *string) (*iotPolicy, int, error) {
+	p, err := s.policy(*name)
 	if err != nil {
 		return nil, 0, err
 	}
-	n, err := strconv.Atoi(in.PolicyVersionID)
+	n, err := strconv.Atoi(*id)
 	if err != nil || p.versions[n] == nil {
-		return nil, 0, errNotFound.new("Policy version not found (name=%s, version=%s)", p.name, in.PolicyVersionID)
+		return nil, 0, errNotFound.new("Policy version not found (name=%s, version=%s)", p.name, *id)
 	}
 	return p, n, nil
 }
 
-// GetPolicyVersionOutput is the operation's output.
-type GetPolicyVersionOutput struct {
-	PolicyARN        string    `json:"policyArn"`
-	PolicyName       string    `json:"policyName"`
-	PolicyDocument   string    `json:"policyDocument"`
-	PolicyVersionID  string    `json:"policyVersionId"`
-	IsDefaultVersion bool      `json:"isDefaultVersion"`
-	CreationDate     Timestamp `json:"creationDate"`
-	LastModifiedDate Timestamp `json:"lastModifiedDate"`
-}
-
-// GetPolicyVersion tells of one version of a policy.
-func (s *Service) GetPolicyVersion(in *PolicyVersionInput) (*GetPolicyVersionOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	p, n, err := s.version(in)
-	if err != nil {
-		return nil, err
-	}
-	v := p.versions[n]
-	return &GetPolicyVersionOutput{
-		PolicyARN: p.arn, PolicyName: p.name, PolicyDocument: v.text, PolicyVersionID: in.PolicyVersionID,
-		IsDefaultVersion: n == p.defaultVersion, CreationDate: Timestamp(v.created), LastModifiedDate: Timestamp(v.created),
-	}, nil
-}
-
-// ListedPolicyVersion is an element of ListPolicyVersionsOutput.
-type ListedPolicyVersion struct {
-	VersionID        string    `json:"versionId"`
-	IsDefaultVersion bool      `json:"isDefaultVersion"`
-	CreateDate       Timestamp `json:"createDate"`
-}
-
-// ListPolicyVersionsOutput is the operation's output.
-type ListPolicyVersionsOutput struct {
-	PolicyVersions []ListedPolicyVersion `json:"policyVersions"`
-}
-
 // ListPolicyVersions lists the versions of a policy, newest first.
-func (s *Service) ListPolicyVersions(in *PolicyInput) (*ListPolicyVersionsOutput, error) {
+func (s *Service) ListPolicyVersions(in *iot.ListPolicyVersionsInput) (*iot.ListPolicyVersionsOutput, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	p, err := s.policy(in.PolicyName)
+	p, err := s.policy(*in.PolicyName)
 	if err != nil {
 		return nil, err
 	}
-	out := &ListPolicyVersionsOutput{PolicyVersions: []ListedPolicyVersion{}}
-	numbers := slices.Sorted(maps.Keys(p.versions))
-	slices.Reverse(numbers)
-	for _, n := range numbers {
-		out.PolicyVersions = append(out.PolicyVersions, ListedPolicyVersion{
-			VersionID: strconv.Itoa(n), IsDefaultVersion: n == p.defaultVersion, CreateDate: Timestamp(p.versions[n].created),
+	out := &iot.ListPolicyVersionsOutput{}
+	for _, n := range slices.Backward(slices.Sorted(maps.Keys(p.versions))) {
+		out.PolicyVersions = append(out.PolicyVersions, types.PolicyVersion{
+			VersionId: aws.String(strconv.Itoa(n)), IsDefaultVersion: n == p.defaultVersion, CreateDate: &p.versions[n].created,
 		})
 	}
 	return out, nil
 }
 
 // DeletePolicyVersion removes a version that is not the default.
-func (s *Service) DeletePolicyVersion(in *PolicyVersionInput) (*struct{}, error) {
+func (s *Service) DeletePolicyVersion(in *iot.DeletePolicyVersionInput) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, n, err := s.version(in)
-	if err != nil {
-		return nil, err
+	p, n, err := s.version(in.PolicyName, in.PolicyVersionId)
+	if err == nil && n == p.defaultVersion {
+		err = errDeleteConflict.new("Cannot delete the default version of a policy (name=%s, version=%d)", p.name, n)
 	}
-	if n == p.defaultVersion {
-		return nil, errDeleteConflict.new("Cannot delete the default version of a policy (name=%s, version=%d)", p.name, n)
+	if err == nil {
+		delete(p.versions, n)
 	}
-	delete(p.versions, n)
-	return nil, nil
+	return err
 }
 
 // SetDefaultPolicyVersion puts a version into effect.
-func (s *Service) SetDefaultPolicyVersion(in *PolicyVersionInput) (*struct{}, error) {
+func (s *Service) SetDefaultPolicyVersion(in *iot.SetDefaultPolicyVersionInput) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, n, err := s.version(in)
-	if err != nil {
-		return nil, err
+	p, n, err := s.version(in.PolicyName, in.PolicyVersionId)
+	if err == nil {
+		p.defaultVersion, p.modified = n, s.now()
 	}
-	p.defaultVersion = n
-	p.modified = s.now()
-	return nil, nil
+	return err
 }

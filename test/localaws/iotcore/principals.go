@@ -4,14 +4,17 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 )
 
 // The two ways to attach a principal to a thing. Only an exclusive thing is
 // named in lifecycle events, and only it may have another client id than its
 // name (AWS IoT Core Developer Guide, "Associating a thing to a connection").
 const (
-	ExclusiveThing    = "EXCLUSIVE_THING"
-	NonExclusiveThing = "NON_EXCLUSIVE_THING"
+	exclusiveThing    = types.ThingPrincipalTypeExclusiveThing
+	nonExclusiveThing = types.ThingPrincipalTypeNonExclusiveThing
 )
 
 // ConnectionThing returns the thing that a connection belongs to: the exclusive
@@ -22,7 +25,7 @@ func (s *Service) ConnectionThing(certificateID, clientID string) (name string, 
 	defer s.mu.RUnlock()
 	arn := s.ARN("cert/" + certificateID)
 	for _, t := range s.things {
-		if t.principals[arn] == ExclusiveThing {
+		if t.principals[arn] == exclusiveThing {
 			return t.name, true
 		}
 	}
@@ -32,187 +35,124 @@ func (s *Service) ConnectionThing(certificateID, clientID string) (name string, 
 	return "", false
 }
 
-// AttachThingPrincipalInput is the operation's input.
-type AttachThingPrincipalInput struct {
-	ThingName          string `uri:"thingName"`
-	Principal          string `header:"x-amzn-principal"`
-	ThingPrincipalType string `query:"thingPrincipalType"`
-}
-
 // AttachThingPrincipal attaches a certificate to a thing, as NON_EXCLUSIVE_THING
 // unless the input says otherwise.
-func (s *Service) AttachThingPrincipal(in *AttachThingPrincipalInput) (*struct{}, error) {
-	switch in.ThingPrincipalType {
+func (s *Service) AttachThingPrincipal(in *iot.AttachThingPrincipalInput) error {
+	kind := in.ThingPrincipalType
+	switch kind {
 	case "":
-		in.ThingPrincipalType = NonExclusiveThing
-	case ExclusiveThing, NonExclusiveThing:
+		kind = nonExclusiveThing
+	case exclusiveThing, nonExclusiveThing:
 	default:
-		return nil, errInvalidRequest.new("thingPrincipalType is %q, want EXCLUSIVE_THING or NON_EXCLUSIVE_THING", in.ThingPrincipalType)
+		return errInvalidRequest.new("thingPrincipalType is %q, want EXCLUSIVE_THING or NON_EXCLUSIVE_THING", kind)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, err := s.thing(in.ThingName)
+	t, err := s.thing(*in.ThingName)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := s.certificateByARN(in.Principal); err != nil {
-		return nil, err
+	c, err := s.certificateByARN(in.Principal)
+	if err != nil {
+		return err
 	}
 	for _, other := range s.things {
-		kind, attached := other.principals[in.Principal]
-		if attached && other != t && (kind == ExclusiveThing || in.ThingPrincipalType == ExclusiveThing) {
-			return nil, errInvalidRequest.new("The principal is attached to thing %s, and one of the two attachments is exclusive", other.name)
+		attached := other.principals[c.ARN]
+		if other != t && attached != "" && (attached == exclusiveThing || kind == exclusiveThing) {
+			return errInvalidRequest.new("The principal is attached to thing %s, and one of the two attachments is exclusive", other.name)
 		}
 	}
-	t.principals[in.Principal] = in.ThingPrincipalType
-	return nil, nil
+	t.principals[c.ARN] = kind
+	return nil
 }
 
 // certificateByARN needs the lock. Its message is the one that AWS gives for
 // ARNs of other resources.
-func (s *Service) certificateByARN(arn string) (*Certificate, error) {
-	id, ok := strings.CutPrefix(arn, s.ARN("cert/"))
-	if !ok {
-		return nil, errInvalidRequest.new("The given ARN does not represent a cert")
+func (s *Service) certificateByARN(arn *string) (*Certificate, error) {
+	if arn != nil {
+		if id, ok := strings.CutPrefix(*arn, s.ARN("cert/")); ok {
+			return s.certificate(id)
+		}
 	}
-	return s.certificate(id)
-}
-
-// DetachThingPrincipalInput is the operation's input.
-type DetachThingPrincipalInput struct {
-	ThingName string `uri:"thingName"`
-	Principal string `header:"x-amzn-principal"`
+	return nil, errInvalidRequest.new("The given ARN does not represent a cert")
 }
 
 // DetachThingPrincipal undoes AttachThingPrincipal.
-func (s *Service) DetachThingPrincipal(in *DetachThingPrincipalInput) (*struct{}, error) {
+func (s *Service) DetachThingPrincipal(in *iot.DetachThingPrincipalInput) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, err := s.thing(in.ThingName)
+	t, err := s.thing(*in.ThingName)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if _, ok := t.principals[in.Principal]; !ok {
-		return nil, errNotFound.new("Principal %s is not attached to thing %s", in.Principal, t.name)
+	if in.Principal == nil || t.principals[*in.Principal] == "" {
+		return errNotFound.new("The principal is not attached to thing %s", t.name)
 	}
-	delete(t.principals, in.Principal)
-	return nil, nil
-}
-
-// ListThingPrincipalsInput is the input of ListThingPrincipals and its V2.
-type ListThingPrincipalsInput struct {
-	TokenInput
-	ThingName          string `uri:"thingName"`
-	ThingPrincipalType string `query:"thingPrincipalType"`
-}
-
-// ListThingPrincipalsOutput is the operation's output.
-type ListThingPrincipalsOutput struct {
-	Principals []string `json:"principals"`
-	NextToken  string   `json:"nextToken,omitempty"`
+	delete(t.principals, *in.Principal)
+	return nil
 }
 
 // ListThingPrincipals lists the certificates of a thing.
-func (s *Service) ListThingPrincipals(in *ListThingPrincipalsInput) (*ListThingPrincipalsOutput, error) {
-	out, err := s.ListThingPrincipalsV2(in)
+func (s *Service) ListThingPrincipals(in *iot.ListThingPrincipalsInput) (*iot.ListThingPrincipalsOutput, error) {
+	out, err := s.ListThingPrincipalsV2(&iot.ListThingPrincipalsV2Input{ThingName: in.ThingName, NextToken: in.NextToken, MaxResults: in.MaxResults})
 	if err != nil {
 		return nil, err
 	}
-	v1 := &ListThingPrincipalsOutput{Principals: []string{}, NextToken: out.NextToken}
+	v1 := &iot.ListThingPrincipalsOutput{NextToken: out.NextToken}
 	for _, p := range out.ThingPrincipalObjects {
-		v1.Principals = append(v1.Principals, p.Principal)
+		v1.Principals = append(v1.Principals, *p.Principal)
 	}
 	return v1, nil
-}
-
-// ThingPrincipalObject is an element of ListThingPrincipalsV2Output.
-type ThingPrincipalObject struct {
-	Principal          string `json:"principal"`
-	ThingPrincipalType string `json:"thingPrincipalType"`
-}
-
-// ListThingPrincipalsV2Output is the operation's output.
-type ListThingPrincipalsV2Output struct {
-	ThingPrincipalObjects []ThingPrincipalObject `json:"thingPrincipalObjects"`
-	NextToken             string                 `json:"nextToken,omitempty"`
 }
 
 // ListThingPrincipalsV2 lists the certificates of a thing with the type of each attachment.
-func (s *Service) ListThingPrincipalsV2(in *ListThingPrincipalsInput) (*ListThingPrincipalsV2Output, error) {
+func (s *Service) ListThingPrincipalsV2(in *iot.ListThingPrincipalsV2Input) (out *iot.ListThingPrincipalsV2Output, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	t, err := s.thing(in.ThingName)
+	t, err := s.thing(*in.ThingName)
 	if err != nil {
 		return nil, err
 	}
-	var all []ThingPrincipalObject
+	var all []types.ThingPrincipalObject
 	for _, arn := range slices.Sorted(maps.Keys(t.principals)) {
-		if in.ThingPrincipalType == "" || in.ThingPrincipalType == t.principals[arn] {
-			all = append(all, ThingPrincipalObject{Principal: arn, ThingPrincipalType: t.principals[arn]})
+		if kind := t.principals[arn]; in.ThingPrincipalType == "" || in.ThingPrincipalType == kind {
+			all = append(all, types.ThingPrincipalObject{Principal: &arn, ThingPrincipalType: kind})
 		}
 	}
-	indexes, next, err := in.page(len(all), func(i int) string { return all[i].Principal })
-	if err != nil {
-		return nil, err
-	}
-	return &ListThingPrincipalsV2Output{ThingPrincipalObjects: pick(all, indexes), NextToken: next}, nil
-}
-
-// ListPrincipalThingsInput is the input of ListPrincipalThings and its V2.
-type ListPrincipalThingsInput struct {
-	TokenInput
-	Principal          string `header:"x-amzn-principal"`
-	ThingPrincipalType string `query:"thingPrincipalType"`
-}
-
-// ListPrincipalThingsOutput is the operation's output.
-type ListPrincipalThingsOutput struct {
-	Things    []string `json:"things"`
-	NextToken string   `json:"nextToken,omitempty"`
+	out = &iot.ListThingPrincipalsV2Output{}
+	out.ThingPrincipalObjects, out.NextToken, err = Page(all, func(p types.ThingPrincipalObject) string { return *p.Principal }, in.NextToken, in.MaxResults, DefaultPage)
+	return out, err
 }
 
 // ListPrincipalThings lists the things of a certificate.
-func (s *Service) ListPrincipalThings(in *ListPrincipalThingsInput) (*ListPrincipalThingsOutput, error) {
-	out, err := s.ListPrincipalThingsV2(in)
+func (s *Service) ListPrincipalThings(in *iot.ListPrincipalThingsInput) (*iot.ListPrincipalThingsOutput, error) {
+	out, err := s.ListPrincipalThingsV2(&iot.ListPrincipalThingsV2Input{Principal: in.Principal, NextToken: in.NextToken, MaxResults: in.MaxResults})
 	if err != nil {
 		return nil, err
 	}
-	v1 := &ListPrincipalThingsOutput{Things: []string{}, NextToken: out.NextToken}
+	v1 := &iot.ListPrincipalThingsOutput{NextToken: out.NextToken}
 	for _, t := range out.PrincipalThingObjects {
-		v1.Things = append(v1.Things, t.ThingName)
+		v1.Things = append(v1.Things, *t.ThingName)
 	}
 	return v1, nil
 }
 
-// PrincipalThingObject is an element of ListPrincipalThingsV2Output.
-type PrincipalThingObject struct {
-	ThingName          string `json:"thingName"`
-	ThingPrincipalType string `json:"thingPrincipalType"`
-}
-
-// ListPrincipalThingsV2Output is the operation's output.
-type ListPrincipalThingsV2Output struct {
-	PrincipalThingObjects []PrincipalThingObject `json:"principalThingObjects"`
-	NextToken             string                 `json:"nextToken,omitempty"`
-}
-
 // ListPrincipalThingsV2 lists the things of a certificate with the type of each attachment.
-func (s *Service) ListPrincipalThingsV2(in *ListPrincipalThingsInput) (*ListPrincipalThingsV2Output, error) {
+func (s *Service) ListPrincipalThingsV2(in *iot.ListPrincipalThingsV2Input) (out *iot.ListPrincipalThingsV2Output, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if _, err := s.certificateByARN(in.Principal); err != nil {
-		return nil, err
-	}
-	var all []PrincipalThingObject
-	for _, name := range slices.Sorted(maps.Keys(s.things)) {
-		kind := s.things[name].principals[in.Principal]
-		if kind != "" && (in.ThingPrincipalType == "" || in.ThingPrincipalType == kind) {
-			all = append(all, PrincipalThingObject{ThingName: name, ThingPrincipalType: kind})
-		}
-	}
-	indexes, next, err := in.page(len(all), func(i int) string { return all[i].ThingName })
+	c, err := s.certificateByARN(in.Principal)
 	if err != nil {
 		return nil, err
 	}
-	return &ListPrincipalThingsV2Output{PrincipalThingObjects: pick(all, indexes), NextToken: next}, nil
+	var all []types.PrincipalThingObject
+	for _, name := range slices.Sorted(maps.Keys(s.things)) {
+		kind := s.things[name].principals[c.ARN]
+		if kind != "" && (in.ThingPrincipalType == "" || in.ThingPrincipalType == kind) {
+			all = append(all, types.PrincipalThingObject{ThingName: &name, ThingPrincipalType: kind})
+		}
+	}
+	out = &iot.ListPrincipalThingsV2Output{}
+	out.PrincipalThingObjects, out.NextToken, err = Page(all, func(t types.PrincipalThingObject) string { return *t.ThingName }, in.NextToken, in.MaxResults, DefaultPage)
+	return out, err
 }

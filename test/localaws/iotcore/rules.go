@@ -6,7 +6,12 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 )
 
 // Limits of topic rules (AWS General Reference, AWS IoT Core rules engine
@@ -22,6 +27,7 @@ var (
 	ruleNameForm = regexp.MustCompile(`^[a-zA-Z0-9_]{1,128}$`)
 	sqlVersions  = []string{defaultSQLVersion, "2016-03-23", "beta"}
 	fromClause   = regexp.MustCompile(`(?is)\bFROM\s+'([^']*)'`)
+	ruleActions  = []string{"sqs", "sns", "lambda", "republish", "kinesis"}
 )
 
 // TopicRule is a topic rule as it is in effect.
@@ -29,17 +35,7 @@ type TopicRule struct {
 	Name    string
 	ARN     string
 	Created time.Time
-	TopicRulePayload
-}
-
-// TopicRulePayload is what a topic rule does.
-type TopicRulePayload struct {
-	SQL          string       `json:"sql"`
-	Description  string       `json:"description,omitempty"`
-	Actions      []RuleAction `json:"actions"`
-	RuleDisabled bool         `json:"ruleDisabled"`
-	SQLVersion   string       `json:"awsIotSqlVersion,omitempty"`
-	ErrorAction  *RuleAction  `json:"errorAction,omitempty"`
+	types.TopicRulePayload
 }
 
 // TopicRules returns all topic rules, by name.
@@ -53,67 +49,60 @@ func (s *Service) TopicRules() []TopicRule {
 	return out
 }
 
-// TopicRulePayloadInput is the input of CreateTopicRule and ReplaceTopicRule.
-type TopicRulePayloadInput struct {
-	RuleName string           `uri:"ruleName"`
-	Payload  TopicRulePayload `payload:"json"`
-	Tags     string           `header:"x-amz-tagging"` // key1=value1&key2=value2
-}
-
 // CreateTopicRule creates a topic rule.
-func (s *Service) CreateTopicRule(in *TopicRulePayloadInput) (*struct{}, error) {
-	if !ruleNameForm.MatchString(in.RuleName) {
-		return nil, errInvalidRequest.new("ruleName is %q, want 1 to 128 of a-z A-Z 0-9 _", in.RuleName)
+func (s *Service) CreateTopicRule(in *iot.CreateTopicRuleInput) error {
+	name := *in.RuleName
+	if !ruleNameForm.MatchString(name) {
+		return errInvalidRequest.new("ruleName is %q, want 1 to 128 of a-z A-Z 0-9 _", name)
 	}
-	if err := s.checkRule(in.RuleName, &in.Payload); err != nil {
-		return nil, err
+	if err := s.checkRule(name, in.TopicRulePayload); err != nil {
+		return err
 	}
-	tags, err := url.ParseQuery(in.Tags)
+	given, err := url.ParseQuery(aws.ToString(in.Tags))
 	if err != nil {
-		return nil, errInvalidRequest.new("tags are not of the form key1=value1&key2=value2: %v", err)
+		return errInvalidRequest.new("tags are not of the form key1=value1&key2=value2: %v", err)
+	}
+	var tags []types.Tag
+	for key := range given {
+		tags = append(tags, types.Tag{Key: &key, Value: aws.String(given.Get(key))})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r, exists := s.rules[in.RuleName]; exists {
-		err := errAlreadyExists.new("Rule %s already exists.", in.RuleName)
-		err.ResourceARN, err.ResourceID = r.ARN, r.Name
-		return nil, err
+	if r, exists := s.rules[name]; exists {
+		return errAlreadyExists.of(r.Name, r.ARN, "Rule %s already exists.", name)
 	}
 	if len(s.rules) >= maxRules {
-		return nil, errInvalidRequest.new("The account has %d topic rules, which is the limit", maxRules)
+		return errInvalidRequest.new("The account has %d topic rules, which is the limit", maxRules)
 	}
-	rule := &TopicRule{Name: in.RuleName, ARN: s.ARN("rule/" + in.RuleName), Created: s.now(), TopicRulePayload: in.Payload}
-	s.rules[rule.Name] = rule
-	for k := range tags {
-		s.setTags(rule.ARN, []Tag{{k, tags.Get(k)}})
-	}
-	return nil, nil
+	rule := &TopicRule{Name: name, ARN: s.ARN("rule/" + name), Created: s.now(), TopicRulePayload: *in.TopicRulePayload}
+	s.rules[name] = rule
+	s.setTags(rule.ARN, tags)
+	return nil
 }
 
 // checkRule sets the default SQL version, too.
-func (s *Service) checkRule(name string, p *TopicRulePayload) error {
-	if p.SQLVersion == "" {
-		p.SQLVersion = defaultSQLVersion
+func (s *Service) checkRule(name string, p *types.TopicRulePayload) error {
+	if p == nil || aws.ToString(p.Sql) == "" {
+		return errInvalidRequest.new("sql is missing")
 	}
-	if !slices.Contains(sqlVersions, p.SQLVersion) {
-		return errInvalidRequest.new("awsIotSqlVersion is %q, want one of %v", p.SQLVersion, sqlVersions)
+	if p.AwsIotSqlVersion == nil {
+		p.AwsIotSqlVersion = aws.String(defaultSQLVersion)
+	}
+	if !slices.Contains(sqlVersions, *p.AwsIotSqlVersion) {
+		return errInvalidRequest.new("awsIotSqlVersion is %q, want one of %v", *p.AwsIotSqlVersion, sqlVersions)
 	}
 	if len(p.Actions) > maxRuleActions {
 		return errInvalidRequest.new("The rule has %d actions, at most %d are allowed", len(p.Actions), maxRuleActions)
 	}
-	if text, err := json.Marshal(p); err != nil || len(text) > maxRulePayload {
+	if text, err := json.Marshal(JSON(p)); err != nil || len(text) > maxRulePayload {
 		return errInvalidRequest.new("The rule is larger than %d bytes", maxRulePayload)
 	}
-	if p.SQL == "" {
-		return errInvalidRequest.new("sql is missing")
-	}
-	for _, a := range p.Actions {
-		if err := a.check(); err != nil {
-			return err
-		}
-	}
+	actions := p.Actions
 	if p.ErrorAction != nil {
-		if err := p.ErrorAction.check(); err != nil {
+		actions = append(slices.Clone(actions), *p.ErrorAction)
+	}
+	for _, a := range actions {
+		if err := checkAction(a); err != nil {
 			return err
 		}
 	}
@@ -121,6 +110,27 @@ func (s *Service) checkRule(name string, p *TopicRulePayload) error {
 		if err := s.validateRule(name, *p); err != nil {
 			return errSQLParse.new("%v", err)
 		}
+	}
+	return nil
+}
+
+// checkAction refuses kinds of action that the local AWS IoT does not run.
+func checkAction(a types.Action) error {
+	kinds := slices.Sorted(maps.Keys(JSON(a).(map[string]any)))
+	for _, kind := range kinds {
+		if !slices.Contains(ruleActions, kind) {
+			return errUnknownHere.new("the rule action %q is not known to the local AWS IoT; it knows %s", kind, strings.Join(ruleActions, ", "))
+		}
+	}
+	switch {
+	case len(kinds) != 1:
+		return errInvalidRequest.new("An action must have exactly one kind, it has %d", len(kinds))
+	case a.Sqs != nil && strings.HasSuffix(aws.ToString(a.Sqs.QueueUrl), ".fifo"):
+		return errInvalidRequest.new("The SQS action does not support FIFO queues: %s", *a.Sqs.QueueUrl)
+	case a.Sns != nil && a.Sns.MessageFormat != "" && a.Sns.MessageFormat != types.MessageFormatRaw && a.Sns.MessageFormat != types.MessageFormatJson:
+		return errInvalidRequest.new("messageFormat is %q, want RAW or JSON", a.Sns.MessageFormat)
+	case a.Republish != nil && (aws.ToInt32(a.Republish.Qos) < 0 || aws.ToInt32(a.Republish.Qos) > 1):
+		return errInvalidRequest.new("qos is %d, want 0 or 1", *a.Republish.Qos)
 	}
 	return nil
 }
@@ -136,129 +146,81 @@ func (s *Service) rule(name string) (*TopicRule, error) {
 }
 
 // ReplaceTopicRule replaces all of a topic rule but its name.
-func (s *Service) ReplaceTopicRule(in *TopicRulePayloadInput) (*struct{}, error) {
-	if err := s.checkRule(in.RuleName, &in.Payload); err != nil {
-		return nil, err
+func (s *Service) ReplaceTopicRule(in *iot.ReplaceTopicRuleInput) error {
+	if err := s.checkRule(*in.RuleName, in.TopicRulePayload); err != nil {
+		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old, err := s.rule(in.RuleName)
-	if err != nil {
-		return nil, err
-	}
-	replaced := *old
-	replaced.TopicRulePayload = in.Payload
-	s.rules[in.RuleName] = &replaced
-	return nil, nil
+	return s.changeRule(*in.RuleName, func(r *TopicRule) { r.TopicRulePayload = *in.TopicRulePayload })
 }
 
-// RuleInput names a topic rule.
-type RuleInput struct {
-	RuleName string `uri:"ruleName"`
-}
-
-// RuleDescription is how GetTopicRule tells of a rule.
-type RuleDescription struct {
-	RuleName  string    `json:"ruleName"`
-	CreatedAt Timestamp `json:"createdAt"`
-	TopicRulePayload
-}
-
-// GetTopicRuleOutput is the operation's output.
-type GetTopicRuleOutput struct {
-	RuleARN string          `json:"ruleArn"`
-	Rule    RuleDescription `json:"rule"`
-}
-
-// GetTopicRule tells of a topic rule.
-func (s *Service) GetTopicRule(in *RuleInput) (*GetTopicRuleOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	r, err := s.rule(in.RuleName)
-	if err != nil {
-		return nil, err
-	}
-	return &GetTopicRuleOutput{RuleARN: r.ARN, Rule: RuleDescription{r.Name, Timestamp(r.Created), r.TopicRulePayload}}, nil
-}
-
-// ListTopicRulesInput is the operation's input. Default: 250 rules a page.
-type ListTopicRulesInput struct {
-	TokenInput
-	Topic        string `query:"topic"`
-	RuleDisabled *bool  `query:"ruleDisabled"`
-}
-
-// ListedRule is an element of ListTopicRulesOutput.
-type ListedRule struct {
-	RuleARN      string    `json:"ruleArn"`
-	RuleName     string    `json:"ruleName"`
-	TopicPattern string    `json:"topicPattern,omitempty"`
-	CreatedAt    Timestamp `json:"createdAt"`
-	RuleDisabled bool      `json:"ruleDisabled"`
-}
-
-// ListTopicRulesOutput is the operation's output.
-type ListTopicRulesOutput struct {
-	Rules     []ListedRule `json:"rules"`
-	NextToken string       `json:"nextToken,omitempty"`
-}
-
-// ListTopicRules lists topic rules by name.
-func (s *Service) ListTopicRules(in *ListTopicRulesInput) (*ListTopicRulesOutput, error) {
-	if in.Topic != "" {
-		return nil, errUnknownHere.new("the filter topic of ListTopicRules is not known to the local AWS IoT")
-	}
-	var all []ListedRule
-	for _, r := range s.TopicRules() {
-		if in.RuleDisabled != nil && *in.RuleDisabled != r.RuleDisabled {
-			continue
-		}
-		listed := ListedRule{RuleARN: r.ARN, RuleName: r.Name, CreatedAt: Timestamp(r.Created), RuleDisabled: r.RuleDisabled}
-		if from := fromClause.FindStringSubmatch(r.SQL); from != nil {
-			listed.TopicPattern = from[1]
-		}
-		all = append(all, listed)
-	}
-	in.MaxResults = min(in.MaxResults, maxPage) // AWS allows 10,000; a shorter page is legal
-	indexes, next, err := in.page(len(all), func(i int) string { return all[i].RuleName })
-	if err != nil {
-		return nil, err
-	}
-	return &ListTopicRulesOutput{Rules: pick(all, indexes), NextToken: next}, nil
-}
-
-// DeleteTopicRule removes a topic rule.
-func (s *Service) DeleteTopicRule(in *RuleInput) (*struct{}, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, err := s.rule(in.RuleName)
-	if err != nil {
-		return nil, err
-	}
-	delete(s.tags, r.ARN)
-	delete(s.rules, in.RuleName)
-	return nil, nil
-}
-
-// EnableTopicRule lets a rule run.
-func (s *Service) EnableTopicRule(in *RuleInput) (*struct{}, error) {
-	return s.setRuleDisabled(in.RuleName, false)
-}
-
-// DisableTopicRule stops a rule from running.
-func (s *Service) DisableTopicRule(in *RuleInput) (*struct{}, error) {
-	return s.setRuleDisabled(in.RuleName, true)
-}
-
-func (s *Service) setRuleDisabled(name string, disabled bool) (*struct{}, error) {
+// changeRule puts a changed copy in the place of a rule, which others may be reading.
+func (s *Service) changeRule(name string, change func(*TopicRule)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, err := s.rule(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	changed := *old
-	changed.RuleDisabled = disabled
+	change(&changed)
 	s.rules[name] = &changed
-	return nil, nil
+	return nil
+}
+
+// GetTopicRule describes a topic rule.
+func (s *Service) GetTopicRule(in *iot.GetTopicRuleInput) (*iot.GetTopicRuleOutput, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r, err := s.rule(*in.RuleName)
+	if err != nil {
+		return nil, err
+	}
+	return &iot.GetTopicRuleOutput{RuleArn: &r.ARN, Rule: &types.TopicRule{
+		RuleName: &r.Name, CreatedAt: &r.Created, Sql: r.Sql, Description: r.Description, Actions: r.Actions, ErrorAction: r.ErrorAction,
+		AwsIotSqlVersion: r.AwsIotSqlVersion, RuleDisabled: aws.Bool(aws.ToBool(r.RuleDisabled)),
+	}}, nil
+}
+
+// ListTopicRules lists topic rules by name.
+func (s *Service) ListTopicRules(in *iot.ListTopicRulesInput) (out *iot.ListTopicRulesOutput, err error) {
+	var all []types.TopicRuleListItem
+	for _, r := range s.TopicRules() {
+		disabled := aws.ToBool(r.RuleDisabled)
+		if in.RuleDisabled != nil && *in.RuleDisabled != disabled {
+			continue
+		}
+		listed := types.TopicRuleListItem{RuleArn: &r.ARN, RuleName: &r.Name, CreatedAt: &r.Created, RuleDisabled: &disabled}
+		if from := fromClause.FindStringSubmatch(*r.Sql); from != nil {
+			listed.TopicPattern = &from[1]
+		}
+		all = append(all, listed)
+	}
+	if in.MaxResults != nil {
+		in.MaxResults = aws.Int32(min(*in.MaxResults, DefaultPage)) // AWS allows 10,000; a shorter page is legal
+	}
+	out = &iot.ListTopicRulesOutput{}
+	out.Rules, out.NextToken, err = Page(all, func(r types.TopicRuleListItem) string { return *r.RuleName }, in.NextToken, in.MaxResults, DefaultPage)
+	return out, err
+}
+
+// DeleteTopicRule removes a topic rule.
+func (s *Service) DeleteTopicRule(in *iot.DeleteTopicRuleInput) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := s.rule(*in.RuleName)
+	if err == nil {
+		delete(s.tags, r.ARN)
+		delete(s.rules, r.Name)
+	}
+	return err
+}
+
+// EnableTopicRule lets a rule run.
+func (s *Service) EnableTopicRule(in *iot.EnableTopicRuleInput) error {
+	return s.changeRule(*in.RuleName, func(r *TopicRule) { r.RuleDisabled = aws.Bool(false) })
+}
+
+// DisableTopicRule stops a rule from running.
+func (s *Service) DisableTopicRule(in *iot.DisableTopicRuleInput) error {
+	return s.changeRule(*in.RuleName, func(r *TopicRule) { r.RuleDisabled = aws.Bool(true) })
 }

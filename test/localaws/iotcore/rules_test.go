@@ -23,9 +23,9 @@ func sqsRule(sql string) *types.TopicRulePayload {
 }
 
 func TestTopicRules(t *testing.T) {
-	w, ctx := newWorld(t, iotcore.Config{ValidateRule: func(_ string, p iotcore.TopicRulePayload) error {
-		if strings.Contains(p.SQL, "LIKE") {
-			return fmt.Errorf("LIKE is not known (%s)", p.SQLVersion)
+	w, ctx := newWorld(t, iotcore.Config{ValidateRule: func(_ string, p types.TopicRulePayload) error {
+		if strings.Contains(*p.Sql, "LIKE") {
+			return fmt.Errorf("LIKE is not known (%s)", *p.AwsIotSqlVersion)
 		}
 		return nil
 	}}), context.Background()
@@ -62,7 +62,7 @@ func TestTopicRules(t *testing.T) {
 		t.Errorf("disabled rules: %+v", listed.Rules)
 	}
 	must[*iot.ReplaceTopicRuleOutput](t)(w.ReplaceTopicRule(ctx, &iot.ReplaceTopicRuleInput{RuleName: aws.String("events"), TopicRulePayload: &types.TopicRulePayload{Sql: aws.String("SELECT 1 FROM 'z'"), Actions: []types.Action{}}}))
-	if rules := w.service.TopicRules(); len(rules) != 1 || rules[0].SQL != "SELECT 1 FROM 'z'" || rules[0].SQLVersion != "2015-10-08" || rules[0].RuleDisabled {
+	if rules := w.service.TopicRules(); len(rules) != 1 || *rules[0].Sql != "SELECT 1 FROM 'z'" || *rules[0].AwsIotSqlVersion != "2015-10-08" || aws.ToBool(rules[0].RuleDisabled) {
 		t.Errorf("after the replacement: %+v", rules)
 	}
 	must[*iot.DeleteTopicRuleOutput](t)(w.DeleteTopicRule(ctx, &iot.DeleteTopicRuleInput{RuleName: aws.String("events")}))

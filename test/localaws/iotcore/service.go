@@ -13,12 +13,16 @@
 package iotcore
 
 import (
-	"crypto/rand"
-	"encoding/hex"
+	"cmp"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/google/uuid"
+
+	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 )
 
 // Config is what a Service needs to know about its surroundings.
@@ -33,7 +37,7 @@ type Config struct {
 	// ValidateRule refuses a topic rule when it is created or replaced, beyond what AWS
 	// IoT Core itself checks: its SQL, and what its actions need. Default: every
 	// statement is accepted.
-	ValidateRule func(name string, p TopicRulePayload) error
+	ValidateRule func(name string, p types.TopicRulePayload) error
 }
 
 // Service holds the state of AWS IoT Core in one account and Region. Its methods
@@ -43,7 +47,7 @@ type Service struct {
 	account, region, partition string
 	now                        func() time.Time
 	dataEndpoint               string
-	validateRule               func(name string, p TopicRulePayload) error
+	validateRule               func(name string, p types.TopicRulePayload) error
 	ca                         *CA
 
 	mu           sync.RWMutex
@@ -53,15 +57,15 @@ type Service struct {
 	policies     map[string]*iotPolicy
 	rules        map[string]*TopicRule
 	tags         map[string]map[string]string // by ARN
-	logging      *LoggingOptions
-	onStatus     []func(certificateID string, status CertificateStatus)
+	logging      *iot.GetV2LoggingOptionsOutput
+	onStatus     []func(certificateID string, status types.CertificateStatus)
 }
 
 // New returns an empty service with a certificate authority of its own.
 func New(config Config) (*Service, error) {
 	s := &Service{
-		account: config.Account, region: config.Region, now: config.Now,
-		dataEndpoint: config.DataEndpoint, validateRule: config.ValidateRule,
+		account: cmp.Or(config.Account, "123456789012"), region: cmp.Or(config.Region, "us-east-1"), now: config.Now,
+		dataEndpoint: cmp.Or(config.DataEndpoint, "localhost"), validateRule: config.ValidateRule,
 		things:       map[string]*thing{},
 		groups:       map[string]*thingGroup{},
 		certificates: map[string]*Certificate{},
@@ -69,19 +73,10 @@ func New(config Config) (*Service, error) {
 		rules:        map[string]*TopicRule{},
 		tags:         map[string]map[string]string{},
 	}
-	if s.account == "" {
-		s.account = "123456789012"
-	}
-	if s.region == "" {
-		s.region = "us-east-1"
-	}
 	if s.now == nil {
 		s.now = time.Now
 	}
-	if s.dataEndpoint == "" {
-		s.dataEndpoint = "localhost"
-	}
-	s.partition = partitionOf(s.region)
+	s.partition = cloudformation.Partition(s.region)
 	ca, err := newCA()
 	if err != nil {
 		return nil, fmt.Errorf("create the certificate authority: %w", err)
@@ -99,22 +94,5 @@ func (s *Service) ARN(resource string) string {
 	return fmt.Sprintf("arn:%s:iot:%s:%s:%s", s.partition, s.region, s.account, resource)
 }
 
-func partitionOf(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov"
-	}
-	return "aws"
-}
-
-// newUUID returns a random UUID, the form of thing ids and thing group ids.
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	h := hex.EncodeToString(b[:])
-	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
-}
+// newUUID is the form of thing ids and thing group ids.
+func newUUID() string { return uuid.NewString() }

@@ -1,103 +1,159 @@
 package iotcore
 
-import "slices"
+import (
+	"maps"
+	"slices"
 
-// LoggingOptions are the account's fine-grained logging options. They are kept
-// for the audit; the local AWS IoT writes no logs.
-type LoggingOptions struct {
-	RoleARN             string               `json:"roleArn,omitempty"`
-	DefaultLogLevel     string               `json:"defaultLogLevel,omitempty"`
-	DisableAllLogs      bool                 `json:"disableAllLogs"`
-	EventConfigurations []EventConfiguration `json:"eventConfigurations,omitempty"`
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+)
+
+// SetTags sets the tags of a resource that can have some: only those that somebody set
+// tags of, though it were none, can be tagged over the API. maxTags is the most.
+func (s *Service) SetTags(arn string, tags []types.Tag) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.tags, arn)
+	s.setTags(arn, tags)
 }
 
-// EventConfiguration overrides the log level for one type of event.
-type EventConfiguration struct {
-	EventType      string `json:"eventType"`
-	LogLevel       string `json:"logLevel,omitempty"`
-	LogDestination string `json:"logDestination,omitempty"`
+// DropTags forgets a resource.
+func (s *Service) DropTags(arn string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.tags, arn)
 }
 
-var logLevels = []string{"DEBUG", "INFO", "ERROR", "WARN", "DISABLED"}
+// setTags adds tags. It needs the lock.
+func (s *Service) setTags(arn string, tags []types.Tag) {
+	if s.tags[arn] == nil {
+		s.tags[arn] = map[string]string{}
+	}
+	for _, t := range tags {
+		s.tags[arn][aws.ToString(t.Key)] = aws.ToString(t.Value)
+	}
+}
 
-// Logging returns the logging options, false when they were never set.
-func (s *Service) Logging() (LoggingOptions, bool) {
+// tagsOf needs the lock.
+func (s *Service) tagsOf(arn *string) (map[string]string, error) {
+	tags, ok := s.tags[aws.ToString(arn)]
+	if !ok {
+		return nil, errNotFound.new("No thing group, policy, topic rule or scheduled audit has the ARN %s", aws.ToString(arn))
+	}
+	return tags, nil
+}
+
+// MaxTags is the most tags of a resource.
+// https://docs.aws.amazon.com/iot/latest/developerguide/tagging-iot.html
+const MaxTags = 50
+
+// TagResource sets tags.
+func (s *Service) TagResource(in *iot.TagResourceInput) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tags, err := s.tagsOf(in.ResourceArn)
+	if err != nil {
+		return err
+	}
+	after := maps.Clone(tags)
+	for _, t := range in.Tags {
+		after[aws.ToString(t.Key)] = aws.ToString(t.Value)
+	}
+	if len(after) > MaxTags {
+		return errInvalidRequest.new("a resource can have %d tags, not %d", MaxTags, len(after))
+	}
+	s.tags[*in.ResourceArn] = after
+	return nil
+}
+
+// UntagResource removes tags.
+func (s *Service) UntagResource(in *iot.UntagResourceInput) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tags, err := s.tagsOf(in.ResourceArn)
+	for _, key := range in.TagKeys {
+		delete(tags, key)
+	}
+	return err
+}
+
+// ListTagsForResource lists the tags of a resource.
+func (s *Service) ListTagsForResource(in *iot.ListTagsForResourceInput) (*iot.ListTagsForResourceOutput, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	tags, err := s.tagsOf(in.ResourceArn)
+	if err != nil {
+		return nil, err
+	}
+	keys, next, err := Page(slices.Sorted(maps.Keys(tags)), itself, in.NextToken, nil, DefaultPage)
+	out := &iot.ListTagsForResourceOutput{NextToken: next}
+	for _, key := range keys {
+		out.Tags = append(out.Tags, types.Tag{Key: &key, Value: aws.String(tags[key])})
+	}
+	return out, err
+}
+
+var logLevels = []types.LogLevel{types.LogLevelDebug, types.LogLevelInfo, types.LogLevelError, types.LogLevelWarn, types.LogLevelDisabled}
+
+// Logging returns the account's fine-grained logging options, nil when they were never
+// set. They are kept for the audit; the local AWS IoT writes no logs.
+func (s *Service) Logging() *iot.GetV2LoggingOptionsOutput {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.logging == nil {
-		return LoggingOptions{}, false
+		return nil
 	}
-	return *s.logging, true
+	options := *s.logging
+	return &options
 }
 
-// GetV2LoggingOptionsInput is the operation's input.
-type GetV2LoggingOptionsInput struct {
-	Verbose bool `query:"verbose"`
-}
-
-// GetV2LoggingOptions tells the logging options. EventConfigurations are told
-// only with Verbose.
-func (s *Service) GetV2LoggingOptions(in *GetV2LoggingOptionsInput) (*LoggingOptions, error) {
-	options, ok := s.Logging()
-	if !ok {
+// GetV2LoggingOptions returns the logging options, with EventConfigurations only where the
+// input says Verbose.
+func (s *Service) GetV2LoggingOptions(in *iot.GetV2LoggingOptionsInput) (*iot.GetV2LoggingOptionsOutput, error) {
+	options := s.Logging()
+	if options == nil {
 		return nil, errNotConfigured.new("Log options have not been set for this account")
 	}
 	if !in.Verbose {
 		options.EventConfigurations = nil
 	}
-	return &options, nil
+	return options, nil
 }
 
-// SetV2LoggingOptionsInput is the operation's input. What it leaves out stays.
-type SetV2LoggingOptionsInput struct {
-	RoleARN             *string              `json:"roleArn"`
-	DefaultLogLevel     *string              `json:"defaultLogLevel"`
-	DisableAllLogs      *bool                `json:"disableAllLogs"`
-	EventConfigurations []EventConfiguration `json:"eventConfigurations"`
-}
-
-// SetV2LoggingOptions changes the logging options.
-func (s *Service) SetV2LoggingOptions(in *SetV2LoggingOptionsInput) (*struct{}, error) {
-	if in.DefaultLogLevel != nil && !slices.Contains(logLevels, *in.DefaultLogLevel) {
-		return nil, errInvalidRequest.new("defaultLogLevel is %q, want one of %v", *in.DefaultLogLevel, logLevels)
+// SetV2LoggingOptions changes the logging options. What it leaves out stays.
+func (s *Service) SetV2LoggingOptions(in *iot.SetV2LoggingOptionsInput) error {
+	if in.DefaultLogLevel != "" && !slices.Contains(logLevels, in.DefaultLogLevel) {
+		return errInvalidRequest.new("defaultLogLevel is %q, want one of %v", in.DefaultLogLevel, logLevels)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.logging == nil {
-		s.logging = &LoggingOptions{}
+	options := iot.GetV2LoggingOptionsOutput{}
+	if s.logging != nil {
+		options = *s.logging
 	}
-	if in.RoleARN != nil {
-		s.logging.RoleARN = *in.RoleARN
+	if in.RoleArn != nil {
+		options.RoleArn = in.RoleArn
 	}
-	if in.DefaultLogLevel != nil {
-		s.logging.DefaultLogLevel = *in.DefaultLogLevel
-	}
-	if in.DisableAllLogs != nil {
-		s.logging.DisableAllLogs = *in.DisableAllLogs
+	if in.DefaultLogLevel != "" {
+		options.DefaultLogLevel = in.DefaultLogLevel
 	}
 	if in.EventConfigurations != nil {
-		s.logging.EventConfigurations = in.EventConfigurations
+		options.EventConfigurations = in.EventConfigurations
 	}
-	return nil, nil
+	options.DisableAllLogs = in.DisableAllLogs
+	s.logging = &options
+	return nil
 }
 
-// DescribeEndpointInput is the operation's input.
-type DescribeEndpointInput struct {
-	EndpointType string `query:"endpointType"`
-}
-
-// DescribeEndpointOutput is the operation's output.
-type DescribeEndpointOutput struct {
-	EndpointAddress string `json:"endpointAddress"`
-}
-
-// DescribeEndpoint tells the host of the MQTT broker.
-func (s *Service) DescribeEndpoint(in *DescribeEndpointInput) (*DescribeEndpointOutput, error) {
-	switch in.EndpointType {
+// DescribeEndpoint returns the host of the MQTT broker.
+func (s *Service) DescribeEndpoint(in *iot.DescribeEndpointInput) (*iot.DescribeEndpointOutput, error) {
+	switch kind := aws.ToString(in.EndpointType); kind {
 	case "", "iot:Data", "iot:Data-ATS":
-		return &DescribeEndpointOutput{EndpointAddress: s.dataEndpoint}, nil
+		return &iot.DescribeEndpointOutput{EndpointAddress: &s.dataEndpoint}, nil
 	case "iot:CredentialProvider", "iot:Jobs":
-		return nil, errUnknownHere.new("the endpoint %s is not known to the local AWS IoT", in.EndpointType)
+		return nil, errUnknownHere.new("the endpoint %s is not known to the local AWS IoT", kind)
+	default:
+		return nil, errInvalidRequest.new("endpointType is %q, want iot:Data-ATS, iot:Data, iot:CredentialProvider or iot:Jobs", kind)
 	}
-	return nil, errInvalidRequest.new("endpointType is %q, want iot:Data-ATS, iot:Data, iot:CredentialProvider or iot:Jobs", in.EndpointType)
 }

@@ -5,6 +5,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 )
 
 // maxGroupsOfThing is the most groups that a thing can be in directly
@@ -13,65 +17,47 @@ const maxGroupsOfThing = 10
 
 type thingGroup struct {
 	name, id, arn, parent string
-	properties            ThingGroupProperties
+	description           string
+	attributes            map[string]string
 	version               int64
 	created               time.Time
 	things                map[string]bool
 }
 
-// ThingGroupProperties are the free properties of a thing group.
-type ThingGroupProperties struct {
-	Description      string            `json:"thingGroupDescription,omitempty"`
-	AttributePayload *AttributePayload `json:"attributePayload,omitempty"`
-}
-
-func (p ThingGroupProperties) equal(q ThingGroupProperties) bool {
-	empty := map[string]string{}
-	return p.Description == q.Description &&
-		maps.Equal(p.AttributePayload.applyTo(empty), q.AttributePayload.applyTo(empty))
-}
-
-// CreateThingGroupInput is the operation's input.
-type CreateThingGroupInput struct {
-	ThingGroupName  string               `uri:"thingGroupName"`
-	ParentGroupName string               `json:"parentGroupName"`
-	Properties      ThingGroupProperties `json:"thingGroupProperties"`
-	Tags            []Tag                `json:"tags"`
-}
-
-// CreateThingGroupOutput is the operation's output.
-type CreateThingGroupOutput struct {
-	ThingGroupName string `json:"thingGroupName"`
-	ThingGroupARN  string `json:"thingGroupArn"`
-	ThingGroupID   string `json:"thingGroupId"`
+// properties are the free properties that a request gives a group with these attributes.
+func properties(p *types.ThingGroupProperties, attributes map[string]string) (string, map[string]string) {
+	if p == nil {
+		p = &types.ThingGroupProperties{}
+	}
+	return aws.ToString(p.ThingGroupDescription), merged(p.AttributePayload, attributes)
 }
 
 // CreateThingGroup creates a static thing group. Creating the same group again
 // succeeds, creating a different one of that name does not.
-func (s *Service) CreateThingGroup(in *CreateThingGroupInput) (*CreateThingGroupOutput, error) {
-	if err := checkName("thingGroupName", in.ThingGroupName); err != nil {
+func (s *Service) CreateThingGroup(in *iot.CreateThingGroupInput) (*iot.CreateThingGroupOutput, error) {
+	name, parent := *in.ThingGroupName, aws.ToString(in.ParentGroupName)
+	if err := checkName("thingGroupName", name); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if in.ParentGroupName != "" && s.groups[in.ParentGroupName] == nil {
-		return nil, errInvalidRequest.new("The parent group %s does not exist", in.ParentGroupName)
+	if parent != "" && s.groups[parent] == nil {
+		return nil, errInvalidRequest.new("The parent group %s does not exist", parent)
 	}
-	g, exists := s.groups[in.ThingGroupName]
-	if exists && (g.parent != in.ParentGroupName || !g.properties.equal(in.Properties)) {
-		err := errAlreadyExists.new("Thing Group %s already exists in current account with different properties", g.name)
-		err.ResourceARN, err.ResourceID = g.arn, g.name
-		return nil, err
+	description, attributes := properties(in.ThingGroupProperties, map[string]string{})
+	g, exists := s.groups[name]
+	if exists && (g.parent != parent || g.description != description || !maps.Equal(g.attributes, attributes)) {
+		return nil, errAlreadyExists.of(g.name, g.arn, "Thing Group %s already exists in current account with different properties", g.name)
 	}
 	if !exists {
 		g = &thingGroup{
-			name: in.ThingGroupName, id: newUUID(), arn: s.ARN("thinggroup/" + in.ThingGroupName),
-			parent: in.ParentGroupName, properties: in.Properties, version: 1, created: s.now(), things: map[string]bool{},
+			name: name, id: newUUID(), arn: s.ARN("thinggroup/" + name), parent: parent, description: description, attributes: attributes,
+			version: 1, created: s.now(), things: map[string]bool{},
 		}
-		s.groups[g.name] = g
+		s.groups[name] = g
 		s.setTags(g.arn, in.Tags)
 	}
-	return &CreateThingGroupOutput{ThingGroupName: g.name, ThingGroupARN: g.arn, ThingGroupID: g.id}, nil
+	return &iot.CreateThingGroupOutput{ThingGroupName: &g.name, ThingGroupArn: &g.arn, ThingGroupId: &g.id}, nil
 }
 
 // group needs the lock.
@@ -83,52 +69,28 @@ func (s *Service) group(name string) (*thingGroup, error) {
 	return g, nil
 }
 
-// ThingGroupInput names a thing group.
-type ThingGroupInput struct {
-	ThingGroupName string `uri:"thingGroupName"`
-}
-
-// GroupNameAndARN names a thing group in lists.
-type GroupNameAndARN struct {
-	GroupName string `json:"groupName"`
-	GroupARN  string `json:"groupArn"`
-}
-
-// ThingGroupMetadata tells where a group is in its hierarchy.
-type ThingGroupMetadata struct {
-	ParentGroupName         string            `json:"parentGroupName,omitempty"`
-	RootToParentThingGroups []GroupNameAndARN `json:"rootToParentThingGroups,omitempty"`
-	CreationDate            Timestamp         `json:"creationDate"`
-}
-
-// DescribeThingGroupOutput is the operation's output.
-type DescribeThingGroupOutput struct {
-	ThingGroupName string               `json:"thingGroupName"`
-	ThingGroupID   string               `json:"thingGroupId"`
-	ThingGroupARN  string               `json:"thingGroupArn"`
-	Version        int64                `json:"version"`
-	Properties     ThingGroupProperties `json:"thingGroupProperties"`
-	Metadata       ThingGroupMetadata   `json:"thingGroupMetadata"`
-}
-
-// DescribeThingGroup tells of a thing group.
-func (s *Service) DescribeThingGroup(in *ThingGroupInput) (*DescribeThingGroupOutput, error) {
+// DescribeThingGroup describes a thing group.
+func (s *Service) DescribeThingGroup(in *iot.DescribeThingGroupInput) (*iot.DescribeThingGroupOutput, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	g, err := s.group(in.ThingGroupName)
+	g, err := s.group(*in.ThingGroupName)
 	if err != nil {
 		return nil, err
 	}
-	out := &DescribeThingGroupOutput{
-		ThingGroupName: g.name, ThingGroupID: g.id, ThingGroupARN: g.arn, Version: g.version, Properties: g.properties,
-		Metadata: ThingGroupMetadata{ParentGroupName: g.parent, CreationDate: Timestamp(g.created)},
+	metadata := &types.ThingGroupMetadata{CreationDate: &g.created}
+	if g.parent != "" {
+		metadata.ParentGroupName = &g.parent
 	}
-	ancestors := s.lineage(g)[1:]
-	slices.Reverse(ancestors)
-	for _, a := range ancestors {
-		out.Metadata.RootToParentThingGroups = append(out.Metadata.RootToParentThingGroups, GroupNameAndARN{a.name, a.arn})
+	for _, a := range s.lineage(g)[1:] {
+		metadata.RootToParentThingGroups = append(metadata.RootToParentThingGroups, types.GroupNameAndArn{GroupName: &a.name, GroupArn: &a.arn})
 	}
-	return out, nil
+	slices.Reverse(metadata.RootToParentThingGroups)
+	return &iot.DescribeThingGroupOutput{
+		ThingGroupName: &g.name, ThingGroupId: &g.id, ThingGroupArn: &g.arn, Version: g.version, ThingGroupMetadata: metadata,
+		ThingGroupProperties: &types.ThingGroupProperties{
+			ThingGroupDescription: &g.description, AttributePayload: &types.AttributePayload{Attributes: maps.Clone(g.attributes)},
+		},
+	}, nil
 }
 
 // lineage returns the group, its parent, and so on up to the root. It needs the lock.
@@ -140,56 +102,37 @@ func (s *Service) lineage(g *thingGroup) []*thingGroup {
 	return out
 }
 
-// UpdateThingGroupInput is the operation's input.
-type UpdateThingGroupInput struct {
-	ThingGroupName  string               `uri:"thingGroupName"`
-	Properties      ThingGroupProperties `json:"thingGroupProperties"`
-	ExpectedVersion int64                `json:"expectedVersion"`
-}
-
-// UpdateThingGroupOutput is the operation's output.
-type UpdateThingGroupOutput struct {
-	Version int64 `json:"version"`
-}
-
 // UpdateThingGroup replaces the properties of a thing group.
-func (s *Service) UpdateThingGroup(in *UpdateThingGroupInput) (*UpdateThingGroupOutput, error) {
+func (s *Service) UpdateThingGroup(in *iot.UpdateThingGroupInput) (*iot.UpdateThingGroupOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g, err := s.group(in.ThingGroupName)
+	g, err := s.group(*in.ThingGroupName)
 	if err != nil {
 		return nil, err
 	}
 	if err := checkVersion(in.ExpectedVersion, g.version); err != nil {
 		return nil, err
 	}
-	attributes := in.Properties.AttributePayload.applyTo(g.properties.AttributePayload.applyTo(map[string]string{}))
-	g.properties = ThingGroupProperties{Description: in.Properties.Description, AttributePayload: &AttributePayload{Attributes: attributes}}
+	g.description, g.attributes = properties(in.ThingGroupProperties, g.attributes)
 	g.version++
-	return &UpdateThingGroupOutput{Version: g.version}, nil
-}
-
-// DeleteThingGroupInput is the operation's input.
-type DeleteThingGroupInput struct {
-	ThingGroupName  string `uri:"thingGroupName"`
-	ExpectedVersion int64  `query:"expectedVersion"`
+	return &iot.UpdateThingGroupOutput{Version: g.version}, nil
 }
 
 // DeleteThingGroup removes a group without children; its things stay. It
 // succeeds for a group that does not exist.
-func (s *Service) DeleteThingGroup(in *DeleteThingGroupInput) (*struct{}, error) {
+func (s *Service) DeleteThingGroup(in *iot.DeleteThingGroupInput) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g, ok := s.groups[in.ThingGroupName]
+	g, ok := s.groups[*in.ThingGroupName]
 	if !ok {
-		return nil, nil
+		return nil
 	}
 	if err := checkVersion(in.ExpectedVersion, g.version); err != nil {
-		return nil, err
+		return err
 	}
 	for _, child := range s.groups {
 		if child.parent == g.name {
-			return nil, errInvalidRequest.new("Cannot delete thing group : %s when there are still child groups attached to it", g.name)
+			return errInvalidRequest.new("Cannot delete thing group : %s when there are still child groups attached to it", g.name)
 		}
 	}
 	for _, p := range s.policies {
@@ -197,56 +140,136 @@ func (s *Service) DeleteThingGroup(in *DeleteThingGroupInput) (*struct{}, error)
 	}
 	delete(s.tags, g.arn)
 	delete(s.groups, g.name)
-	return nil, nil
-}
-
-// ListThingGroupsInput is the operation's input.
-type ListThingGroupsInput struct {
-	TokenInput
-	ParentGroup      string `query:"parentGroup"`
-	NamePrefixFilter string `query:"namePrefixFilter"`
-	Recursive        *bool  `query:"recursive"`
-}
-
-// ListThingGroupsOutput is the output of ListThingGroups and ListThingGroupsForThing.
-type ListThingGroupsOutput struct {
-	ThingGroups []GroupNameAndARN `json:"thingGroups"`
-	NextToken   string            `json:"nextToken,omitempty"`
+	return nil
 }
 
 // ListThingGroups lists groups by name: all, those under a parent, or with
 // Recursive false only the direct children.
-func (s *Service) ListThingGroups(in *ListThingGroupsInput) (*ListThingGroupsOutput, error) {
+func (s *Service) ListThingGroups(in *iot.ListThingGroupsInput) (*iot.ListThingGroupsOutput, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if in.ParentGroup != "" {
-		if _, err := s.group(in.ParentGroup); err != nil {
+	if in.ParentGroup != nil {
+		if _, err := s.group(*in.ParentGroup); err != nil {
 			return nil, err
 		}
 	}
 	direct := in.Recursive != nil && !*in.Recursive
-	var names []string
+	var found []*thingGroup
 	for name, g := range s.groups {
-		under := in.ParentGroup == "" && (!direct || g.parent == "") || in.ParentGroup != "" && g.parent == in.ParentGroup
-		if !under && !direct && in.ParentGroup != "" {
-			under = slices.ContainsFunc(s.lineage(g)[1:], func(a *thingGroup) bool { return a.name == in.ParentGroup })
+		// What stands above the group, and "" above all.
+		above := append(s.lineage(g)[1:], &thingGroup{})
+		if direct {
+			above = above[:1]
 		}
-		if under && strings.HasPrefix(name, in.NamePrefixFilter) {
-			names = append(names, name)
+		under := slices.ContainsFunc(above, func(a *thingGroup) bool { return a.name == aws.ToString(in.ParentGroup) })
+		if under && strings.HasPrefix(name, aws.ToString(in.NamePrefixFilter)) {
+			found = append(found, g)
 		}
 	}
-	return s.listGroups(in.TokenInput, names)
+	groups, next, err := pageOfGroups(found, in.NextToken, in.MaxResults)
+	return &iot.ListThingGroupsOutput{ThingGroups: groups, NextToken: next}, err
 }
 
-func (s *Service) listGroups(paging TokenInput, names []string) (*ListThingGroupsOutput, error) {
-	slices.Sort(names)
-	names, next, err := paging.pageOfNames(names)
+func pageOfGroups(groups []*thingGroup, token *string, size *int32) ([]types.GroupNameAndArn, *string, error) {
+	slices.SortFunc(groups, func(a, b *thingGroup) int { return strings.Compare(a.name, b.name) })
+	groups, next, err := Page(groups, func(g *thingGroup) string { return g.name }, token, size, DefaultPage)
+	var named []types.GroupNameAndArn
+	for _, g := range groups {
+		named = append(named, types.GroupNameAndArn{GroupName: &g.name, GroupArn: &g.arn})
+	}
+	return named, next, err
+}
+
+// resolve finds a thing and a group, each by name or ARN. It needs the lock.
+func (s *Service) resolve(thingName, thingARN, groupName, groupARN *string) (*thing, *thingGroup, error) {
+	if thingName == nil {
+		thingName = aws.String(strings.TrimPrefix(aws.ToString(thingARN), s.ARN("thing/")))
+	}
+	if groupName == nil {
+		groupName = aws.String(strings.TrimPrefix(aws.ToString(groupARN), s.ARN("thinggroup/")))
+	}
+	t, err := s.thing(*thingName)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := s.group(*groupName)
+	return t, g, err
+}
+
+// AddThingToThingGroup adds a thing to a group. A thing is in at most 10 groups,
+// and in no two of one hierarchy.
+func (s *Service) AddThingToThingGroup(in *iot.AddThingToThingGroupInput) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, g, err := s.resolve(in.ThingName, in.ThingArn, in.ThingGroupName, in.ThingGroupArn)
+	if err != nil || g.things[t.name] {
+		return err
+	}
+	groups := s.groupsOf(t.name)
+	if len(groups) >= maxGroupsOfThing {
+		return errInvalidRequest.new("Thing %s is in %d thing groups, which is the limit", t.name, len(groups))
+	}
+	root := func(g *thingGroup) *thingGroup { lineage := s.lineage(g); return lineage[len(lineage)-1] }
+	for _, other := range groups {
+		if root(other) == root(g) {
+			return errInvalidRequest.new("Thing %s is in group %s of the same hierarchy", t.name, other.name)
+		}
+	}
+	g.things[t.name] = true
+	return nil
+}
+
+// groupsOf returns the groups that a thing is in directly. It needs the lock.
+func (s *Service) groupsOf(thingName string) []*thingGroup {
+	var out []*thingGroup
+	for _, g := range s.groups {
+		if g.things[thingName] {
+			out = append(out, g)
+		}
+	}
+	slices.SortFunc(out, func(a, b *thingGroup) int { return strings.Compare(a.name, b.name) })
+	return out
+}
+
+// RemoveThingFromThingGroup takes a thing out of a group.
+func (s *Service) RemoveThingFromThingGroup(in *iot.RemoveThingFromThingGroupInput) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, g, err := s.resolve(in.ThingName, in.ThingArn, in.ThingGroupName, in.ThingGroupArn)
+	if err == nil {
+		delete(g.things, t.name)
+	}
+	return err
+}
+
+// ListThingsInThingGroup lists the things of a group, with Recursive also those
+// of its child groups.
+func (s *Service) ListThingsInThingGroup(in *iot.ListThingsInThingGroupInput) (out *iot.ListThingsInThingGroupOutput, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	g, err := s.group(*in.ThingGroupName)
 	if err != nil {
 		return nil, err
 	}
-	out := &ListThingGroupsOutput{ThingGroups: []GroupNameAndARN{}, NextToken: next}
-	for _, n := range names {
-		out.ThingGroups = append(out.ThingGroups, GroupNameAndARN{n, s.groups[n].arn})
+	var names []string
+	for name := range s.things {
+		if slices.ContainsFunc(s.groupsOf(name), func(of *thingGroup) bool { return of == g || in.Recursive && slices.Contains(s.lineage(of), g) }) {
+			names = append(names, name)
+		}
 	}
-	return out, nil
+	slices.Sort(names)
+	out = &iot.ListThingsInThingGroupOutput{}
+	out.Things, out.NextToken, err = Page(names, itself, in.NextToken, in.MaxResults, DefaultPage)
+	return out, err
+}
+
+// ListThingGroupsForThing lists the groups that a thing is in directly.
+func (s *Service) ListThingGroupsForThing(in *iot.ListThingGroupsForThingInput) (*iot.ListThingGroupsForThingOutput, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if _, err := s.thing(*in.ThingName); err != nil {
+		return nil, err
+	}
+	groups, next, err := pageOfGroups(s.groupsOf(*in.ThingName), in.NextToken, in.MaxResults)
+	return &iot.ListThingGroupsForThingOutput{ThingGroups: groups, NextToken: next}, err
 }

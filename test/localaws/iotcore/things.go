@@ -4,6 +4,10 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 )
 
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
@@ -12,17 +16,12 @@ type thing struct {
 	name, id, arn string
 	attributes    map[string]string
 	version       int64
-	principals    map[string]string // type of attachment by principal ARN
+	principals    map[string]types.ThingPrincipalType // by principal ARN
 }
 
-// AttributePayload holds the attributes of a thing or thing group; Merge keeps
-// the attributes that it does not name, and an empty value then removes one.
-type AttributePayload struct {
-	Attributes map[string]string `json:"attributes"`
-	Merge      bool              `json:"merge,omitempty"`
-}
-
-func (p *AttributePayload) applyTo(old map[string]string) map[string]string {
+// merged are attributes after an update: Merge keeps those that it does not name, and an
+// empty value then removes one.
+func merged(p *types.AttributePayload, old map[string]string) map[string]string {
 	if p == nil {
 		return old
 	}
@@ -38,50 +37,34 @@ func (p *AttributePayload) applyTo(old map[string]string) map[string]string {
 	return out
 }
 
-// CreateThingInput is the operation's input.
-type CreateThingInput struct {
-	ThingName        string            `uri:"thingName"`
-	ThingTypeName    string            `json:"thingTypeName"`
-	BillingGroupName string            `json:"billingGroupName"`
-	AttributePayload *AttributePayload `json:"attributePayload"`
-}
-
-// CreateThingOutput is the operation's output.
-type CreateThingOutput struct {
-	ThingName string `json:"thingName"`
-	ThingARN  string `json:"thingArn"`
-	ThingID   string `json:"thingId"`
-}
-
 // CreateThing creates a thing. Creating the same thing again succeeds, creating
 // a different one of that name does not.
-func (s *Service) CreateThing(in *CreateThingInput) (*CreateThingOutput, error) {
-	if err := checkName("thingName", in.ThingName); err != nil {
+func (s *Service) CreateThing(in *iot.CreateThingInput) (*iot.CreateThingOutput, error) {
+	name := *in.ThingName
+	if err := checkName("thingName", name); err != nil {
 		return nil, err
 	}
-	if in.ThingTypeName != "" {
-		return nil, errUnknownHere.new("thing types (thingTypeName %q) are not known to the local AWS IoT", in.ThingTypeName)
+	if in.ThingTypeName != nil {
+		return nil, errUnknownHere.new("thing types (thingTypeName %q) are not known to the local AWS IoT", *in.ThingTypeName)
 	}
-	if in.BillingGroupName != "" {
-		return nil, errUnknownHere.new("billing groups (billingGroupName %q) are not known to the local AWS IoT", in.BillingGroupName)
+	if in.BillingGroupName != nil {
+		return nil, errUnknownHere.new("billing groups (billingGroupName %q) are not known to the local AWS IoT", *in.BillingGroupName)
 	}
-	attributes := in.AttributePayload.applyTo(map[string]string{})
+	attributes := merged(in.AttributePayload, map[string]string{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, exists := s.things[in.ThingName]
+	t, exists := s.things[name]
 	if exists && !maps.Equal(t.attributes, attributes) {
-		err := errAlreadyExists.new("Thing %s already exists in account with different attributes", in.ThingName)
-		err.ResourceARN, err.ResourceID = t.arn, t.name
-		return nil, err
+		return nil, errAlreadyExists.of(t.name, t.arn, "Thing %s already exists in account with different attributes", name)
 	}
 	if !exists {
 		t = &thing{
-			name: in.ThingName, id: newUUID(), arn: s.ARN("thing/" + in.ThingName),
-			attributes: attributes, version: 1, principals: map[string]string{},
+			name: name, id: newUUID(), arn: s.ARN("thing/" + name), attributes: attributes, version: 1,
+			principals: map[string]types.ThingPrincipalType{},
 		}
-		s.things[t.name] = t
+		s.things[name] = t
 	}
-	return &CreateThingOutput{ThingName: t.name, ThingARN: t.arn, ThingID: t.id}, nil
+	return &iot.CreateThingOutput{ThingName: &t.name, ThingArn: &t.arn, ThingId: &t.id}, nil
 }
 
 func checkName(field, name string) error {
@@ -100,141 +83,89 @@ func (s *Service) thing(name string) (*thing, error) {
 	return t, nil
 }
 
-// ThingInput names a thing.
-type ThingInput struct {
-	ThingName string `uri:"thingName"`
-}
-
-// DescribeThingOutput is the operation's output.
-type DescribeThingOutput struct {
-	DefaultClientID string            `json:"defaultClientId"`
-	ThingName       string            `json:"thingName"`
-	ThingID         string            `json:"thingId"`
-	ThingARN        string            `json:"thingArn"`
-	Attributes      map[string]string `json:"attributes"`
-	Version         int64             `json:"version"`
-}
-
-// DescribeThing tells of a thing.
-func (s *Service) DescribeThing(in *ThingInput) (*DescribeThingOutput, error) {
+// Attributes are those of a thing; nil where there is none.
+func (s *Service) Attributes(thingName string) (attributes map[string]string, exists bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	t, err := s.thing(in.ThingName)
+	t, exists := s.things[thingName]
+	if exists {
+		attributes = maps.Clone(t.attributes)
+	}
+	return attributes, exists
+}
+
+// DescribeThing describes a thing.
+func (s *Service) DescribeThing(in *iot.DescribeThingInput) (*iot.DescribeThingOutput, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	t, err := s.thing(*in.ThingName)
 	if err != nil {
 		return nil, err
 	}
-	return &DescribeThingOutput{
-		DefaultClientID: t.name, ThingName: t.name, ThingID: t.id, ThingARN: t.arn,
-		Attributes: maps.Clone(t.attributes), Version: t.version,
+	return &iot.DescribeThingOutput{
+		DefaultClientId: &t.name, ThingName: &t.name, ThingId: &t.id, ThingArn: &t.arn, Attributes: maps.Clone(t.attributes), Version: t.version,
 	}, nil
 }
 
-// UpdateThingInput is the operation's input.
-type UpdateThingInput struct {
-	ThingName        string            `uri:"thingName"`
-	ThingTypeName    string            `json:"thingTypeName"`
-	AttributePayload *AttributePayload `json:"attributePayload"`
-	ExpectedVersion  int64             `json:"expectedVersion"`
-	RemoveThingType  bool              `json:"removeThingType"`
-}
-
 // UpdateThing changes the attributes of a thing.
-func (s *Service) UpdateThing(in *UpdateThingInput) (*struct{}, error) {
-	if in.ThingTypeName != "" || in.RemoveThingType {
-		return nil, errUnknownHere.new("thing types are not known to the local AWS IoT")
-	}
+func (s *Service) UpdateThing(in *iot.UpdateThingInput) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, err := s.thing(in.ThingName)
+	t, err := s.thing(*in.ThingName)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := checkVersion(in.ExpectedVersion, t.version); err != nil {
-		return nil, err
+		return err
 	}
-	t.attributes = in.AttributePayload.applyTo(t.attributes)
+	t.attributes = merged(in.AttributePayload, t.attributes)
 	t.version++
-	return nil, nil
+	return nil
 }
 
-// checkVersion accepts 0 as "any".
-func checkVersion(expected, current int64) error {
-	if expected != 0 && expected != current {
-		return errVersionConflict.new("The version for resource is %d, not %d", current, expected)
+// checkVersion takes none, and 0, as "any".
+func checkVersion(expected *int64, current int64) error {
+	if v := aws.ToInt64(expected); v != 0 && v != current {
+		return errVersionConflict.new("The version for resource is %d, not %d", current, v)
 	}
 	return nil
 }
 
-// DeleteThingInput is the operation's input.
-type DeleteThingInput struct {
-	ThingName       string `uri:"thingName"`
-	ExpectedVersion int64  `query:"expectedVersion"`
-}
-
 // DeleteThing removes a thing that has no principals. It succeeds for a thing
 // that does not exist.
-func (s *Service) DeleteThing(in *DeleteThingInput) (*struct{}, error) {
+func (s *Service) DeleteThing(in *iot.DeleteThingInput) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, ok := s.things[in.ThingName]
+	t, ok := s.things[*in.ThingName]
 	if !ok {
-		return nil, nil
+		return nil
 	}
 	if err := checkVersion(in.ExpectedVersion, t.version); err != nil {
-		return nil, err
+		return err
 	}
 	if len(t.principals) > 0 {
-		return nil, errInvalidRequest.new("Cannot delete. Thing %s is still attached to one or more principals", t.name)
+		return errInvalidRequest.new("Cannot delete. Thing %s is still attached to one or more principals", t.name)
 	}
 	for _, g := range s.groups {
 		delete(g.things, t.name)
 	}
 	delete(s.things, t.name)
-	return nil, nil
-}
-
-// ListThingsInput is the operation's input.
-type ListThingsInput struct {
-	TokenInput
-	AttributeName  string `query:"attributeName"`
-	AttributeValue string `query:"attributeValue"`
-	ThingTypeName  string `query:"thingTypeName"`
-	UsePrefix      bool   `query:"usePrefixAttributeValue"`
-}
-
-// ListedThing is an element of ListThingsOutput.
-type ListedThing struct {
-	ThingName  string            `json:"thingName"`
-	ThingARN   string            `json:"thingArn"`
-	Attributes map[string]string `json:"attributes"`
-	Version    int64             `json:"version"`
-}
-
-// ListThingsOutput is the operation's output.
-type ListThingsOutput struct {
-	Things    []ListedThing `json:"things"`
-	NextToken string        `json:"nextToken,omitempty"`
+	return nil
 }
 
 // ListThings lists things by name, filtered by one attribute.
-func (s *Service) ListThings(in *ListThingsInput) (*ListThingsOutput, error) {
-	if in.ThingTypeName != "" || in.UsePrefix {
-		return nil, errUnknownHere.new("thingTypeName and usePrefixAttributeValue of ListThings are not known to the local AWS IoT")
-	}
+func (s *Service) ListThings(in *iot.ListThingsInput) (out *iot.ListThingsOutput, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var all []ListedThing
+	var all []types.ThingAttribute
 	for _, name := range slices.Sorted(maps.Keys(s.things)) {
 		t := s.things[name]
-		value, has := t.attributes[in.AttributeName]
-		if in.AttributeName != "" && (!has || value != in.AttributeValue) {
-			continue
+		value, has := t.attributes[aws.ToString(in.AttributeName)]
+		if in.AttributeName == nil || has && value == aws.ToString(in.AttributeValue) {
+			all = append(all, types.ThingAttribute{ThingName: &t.name, ThingArn: &t.arn, Attributes: maps.Clone(t.attributes), Version: t.version})
 		}
-		all = append(all, ListedThing{ThingName: name, ThingARN: t.arn, Attributes: maps.Clone(t.attributes), Version: t.version})
 	}
-	indexes, next, err := in.page(len(all), func(i int) string { return all[i].ThingName })
-	if err != nil {
-		return nil, err
-	}
-	return &ListThingsOutput{Things: pick(all, indexes), NextToken: next}, nil
+	out = &iot.ListThingsOutput{}
+	out.Things, out.NextToken, err = Page(all, func(t types.ThingAttribute) string { return *t.ThingName }, in.NextToken, in.MaxResults, DefaultPage)
+	return out, err
 }

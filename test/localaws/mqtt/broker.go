@@ -26,6 +26,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -80,7 +83,6 @@ type Broker struct {
 	service      *mochi.Client // publishes what no client published
 	tls, plain   *listener
 	sessions     *sessions
-	events       *events
 	close        func() error
 
 	mu        sync.Mutex
@@ -130,7 +132,6 @@ func Start(config Config) (*Broker, error) {
 	if b.minKeepAlive == 0 {
 		b.minKeepAlive = minKeepAlive
 	}
-	b.events = &events{deliver: b.PublishAsService}
 	if err := b.serve(config); err != nil {
 		return nil, fmt.Errorf("start the MQTT broker: %w", err)
 	}
@@ -254,16 +255,6 @@ func (b *Broker) inject(m iotcore.PublishedMessage) error {
 		TopicName:   m.Topic,
 		Payload:     m.Payload,
 		PacketID:    uint16(m.QoS), // any, as long as QoS 1 has one
-		Properties: packets.Properties{
-			ContentType: m.ContentType, ResponseTopic: m.ResponseTopic, CorrelationData: m.CorrelationData,
-			MessageExpiryInterval: m.MessageExpiry, PayloadFormatFlag: m.PayloadIsUTF8,
-		},
-	}
-	if m.PayloadIsUTF8 {
-		pk.Properties.PayloadFormat = 1
-	}
-	for _, p := range m.UserProperties {
-		pk.Properties.User = append(pk.Properties.User, packets.UserProperty{Key: p.Key, Val: p.Value})
 	}
 	return b.server.InjectPacket(b.service, pk)
 }
@@ -285,23 +276,26 @@ const keptDisconnect = 30 * time.Minute
 
 // GetConnection describes the last connection of a client. What AWS answers about a client
 // that never connected is not documented: here it is not found.
-func (b *Broker) GetConnection(clientID string) (iotcore.ClientConnection, error) {
+func (b *Broker) GetConnection(clientID string) (*iotdataplane.GetConnectionOutput, error) {
 	c, ok := b.sessions.latestRecord(clientID)
 	if !ok {
-		return iotcore.ClientConnection{}, iotcore.NotConnected(clientID)
+		return nil, iotcore.NotConnected(clientID)
 	}
-	out := iotcore.ClientConnection{ClientID: clientID, ThingName: c.ThingName, Connected: c.DisconnectedAt.IsZero()}
+	out := &iotdataplane.GetConnectionOutput{ClientId: &clientID, Connected: c.DisconnectedAt.IsZero()}
+	if c.ThingName != "" {
+		out.ThingName = &c.ThingName
+	}
 	switch {
 	case out.Connected:
 		out.ConnectedSince = c.ConnectedAt.UnixMilli()
 	case b.now().Sub(c.DisconnectedAt) <= keptDisconnect:
-		out.DisconnectedSince, out.DisconnectReason = c.DisconnectedAt.UnixMilli(), string(c.DisconnectReason)
+		out.DisconnectedSince, out.DisconnectReason = c.DisconnectedAt.UnixMilli(), aws.String(string(c.DisconnectReason))
 	}
 	return out, nil
 }
 
 // certificateChanged ends the connections of a certificate that is no longer ACTIVE.
-func (b *Broker) certificateChanged(certificateID string, status iotcore.CertificateStatus) {
+func (b *Broker) certificateChanged(certificateID string, status types.CertificateStatus) {
 	if status == iotcore.Active {
 		return
 	}

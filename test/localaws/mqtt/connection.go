@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"maps"
 	"net"
 	"sync"
@@ -18,10 +17,9 @@ const anonymous = "anonymous"
 
 // identity is who a client is.
 type identity struct {
-	principal   string            // certificate id, or anonymous
-	certificate *x509.Certificate // nil when anonymous or not registered
-	active      bool
-	serverName  string // that the client asked for
+	principal  string // certificate id, or anonymous
+	active     bool
+	serverName string // that the client asked for
 }
 
 // identify takes the identity from the certificate of the connection or, on the
@@ -41,7 +39,7 @@ func (b *Broker) identify(c net.Conn, username []byte) identity {
 
 func (b *Broker) registered(certificateID string) identity {
 	certificate, ok := b.registry.Certificate(certificateID)
-	return identity{principal: certificateID, certificate: certificate.X509, active: ok && certificate.Status == iotcore.Active}
+	return identity{principal: certificateID, active: ok && certificate.Status == iotcore.Active}
 }
 
 // connection is a network connection, from its acceptance until mochi has let go
@@ -109,14 +107,4 @@ func (c *connection) isSubscribing(filter string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.subscribing[filter]
-}
-
-// hasLifecycleEvents is false for client ids that are no topic segment.
-func hasLifecycleEvents(clientID string) bool {
-	for _, r := range clientID {
-		if r == '#' || r == '+' {
-			return false
-		}
-	}
-	return true
 }

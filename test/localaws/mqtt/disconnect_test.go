@@ -280,34 +280,3 @@ func TestKeepAliveIsGrantedWithinLimits(t *testing.T) {
 		}
 	}
 }
-
-func TestEventFaults(t *testing.T) {
-	w := newWorld(t)
-	d := w.newDevice(allowAll)
-	collect := func(n int) (kinds string) {
-		for range n {
-			m := w.next("event", func(m mqtt.Message) bool { return strings.HasSuffix(m.Topic, "/c") })
-			kinds += strings.Split(m.Topic, "/")[3] + " "
-		}
-		return kinds
-	}
-	w.broker.SetEventFaults(mqtt.EventFaults{Duplicate: true})
-	leave(w.connect3(d, "c"))
-	if got := collect(4); got != "connected connected disconnected disconnected " {
-		t.Errorf("duplicated: %s", got)
-	}
-	w.broker.SetEventFaults(mqtt.EventFaults{Reorder: true})
-	leave(w.connect3(d, "c"))
-	if got := collect(2); got != "disconnected connected " {
-		t.Errorf("reordered: %s", got)
-	}
-	client := w.connect3(d, "c")
-	w.broker.SetEventFaults(mqtt.EventFaults{})
-	if got := collect(1); got != "connected " {
-		t.Errorf("held back: %s", got)
-	}
-	leave(client)
-	if got := collect(1); got != "disconnected " {
-		t.Errorf("without faults: %s", got)
-	}
-}

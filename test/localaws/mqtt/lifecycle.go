@@ -6,7 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
+	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -120,7 +120,7 @@ func (b *Broker) tellSubscriptions(r Connection, eventType string, topics []stri
 }
 
 func (b *Broker) emit(kind string, r Connection, eventType string, event any) {
-	if !hasLifecycleEvents(r.ClientID) {
+	if strings.ContainsAny(r.ClientID, "#+") { // no topic segment
 		return
 	}
 	payload, err := json.Marshal(event)
@@ -128,58 +128,5 @@ func (b *Broker) emit(kind string, r Connection, eventType string, event any) {
 		b.log.Error("lifecycle event not written", "eventType", eventType, "error", err)
 		return
 	}
-	b.events.emit("$aws/events/"+kind+"/"+eventType+"/"+r.ClientID, payload)
-}
-
-// EventFaults makes lifecycle events arrive as badly as AWS allows.
-type EventFaults struct {
-	Duplicate bool // each event arrives twice
-	Reorder   bool // each second event overtakes the one before it
-}
-
-// SetEventFaults switches faults on or off. An event that waits to be overtaken
-// is delivered first.
-func (b *Broker) SetEventFaults(f EventFaults) { b.events.set(f) }
-
-// events delivers lifecycle events, with the faults that are switched on.
-type events struct {
-	deliver func(topic string, payload []byte)
-
-	mu     sync.Mutex
-	faults EventFaults
-	held   *heldEvent
-}
-
-type heldEvent struct {
-	topic   string
-	payload []byte
-}
-
-func (e *events) set(f EventFaults) {
-	e.mu.Lock()
-	held := e.held
-	e.held, e.faults = nil, f
-	e.mu.Unlock()
-	if held != nil {
-		e.deliver(held.topic, held.payload)
-	}
-}
-
-func (e *events) emit(topic string, payload []byte) {
-	due := []heldEvent{{topic, payload}}
-	e.mu.Lock()
-	duplicate := e.faults.Duplicate
-	if e.faults.Reorder && e.held == nil {
-		e.held, due = &due[0], nil
-	} else if e.held != nil {
-		due = append(due, *e.held)
-		e.held = nil
-	}
-	e.mu.Unlock()
-	for _, d := range due {
-		e.deliver(d.topic, d.payload)
-		if duplicate {
-			e.deliver(d.topic, d.payload)
-		}
-	}
+	b.PublishAsService("$aws/events/"+kind+"/"+eventType+"/"+r.ClientID, payload)
 }

@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"cmp"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -208,19 +207,6 @@ func (b *Broker) Connection(clientID string) (Connection, bool) {
 		return Connection{}, false
 	}
 	return c.record, true
-}
-
-// Connections returns the connections of all clients that are connected, by
-// client id.
-func (b *Broker) Connections() []Connection {
-	s := b.sessions
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []Connection
-	for _, id := range slices.Sorted(maps.Keys(s.active)) {
-		out = append(out, s.active[id].record)
-	}
-	return out
 }
 
 // ConnectionsOf returns the connections of a certificate that were open at or

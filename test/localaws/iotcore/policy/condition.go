@@ -32,17 +32,7 @@ const (
 
 	// KeyThingAttribute is followed by an attribute name and a bracket.
 	KeyThingAttribute = "iot:Connection.Thing.Attributes["
-	// KeyCertificateSubject and KeyCertificateIssuer are followed by one of NameAttributes.
-	KeyCertificateSubject = "iot:Certificate.Subject."
-	KeyCertificateIssuer  = "iot:Certificate.Issuer."
 )
-
-// NameAttributes are the parts of an X.509 name that have a policy variable
-// (AWS IoT Core Developer Guide, "X.509 Certificate policy variables").
-var NameAttributes = []string{
-	"DistinguishedNameQualifier", "Country", "Organization", "OrganizationalUnit", "State",
-	"CommonName", "SerialNumber", "Title", "Surname", "GivenName", "Initials", "Pseudonym", "GenerationQualifier",
-}
 
 // KnownKey reports whether name is a condition key or policy variable that
 // this package can give a value to.
@@ -54,11 +44,6 @@ func KnownKey(name string) bool {
 	}
 	if rest, ok := strings.CutPrefix(name, KeyThingAttribute); ok {
 		return len(rest) > 1 && strings.HasSuffix(rest, "]")
-	}
-	for _, prefix := range []string{KeyCertificateSubject, KeyCertificateIssuer} {
-		if rest, ok := strings.CutPrefix(name, prefix); ok {
-			return slices.Contains(NameAttributes, rest)
-		}
 	}
 	return false
 }

@@ -29,9 +29,8 @@ func TestEvaluate(t *testing.T) {
 	device := Values{
 		KeyClientID: {"sensor-1"}, KeySourceIP: {"10.1.2.3"}, KeySecureTransport: {"true"},
 		KeyThingName: {"sensor-1"}, KeyThingIsAttached: {"true"},
-		KeyThingAttribute + "site]":          {"north"},
-		KeyCertificateSubject + "CommonName": {"AWS IoT Certificate"},
-		KeyConnectAttributes:                 {"PersistentConnect", "LastWill"},
+		KeyThingAttribute + "site]": {"north"},
+		KeyConnectAttributes:        {"PersistentConnect", "LastWill"},
 	}
 	allow := func(action, resource string) string {
 		return fmt.Sprintf(`{"Effect":"Allow","Action":%q,"Resource":%q}`, action, resource)
@@ -74,7 +73,6 @@ func TestEvaluate(t *testing.T) {
 		{"thing name variable", []string{allow("iot:Publish", arn+"topic/d/${iot:Connection.Thing.ThingName}/up")}, "iot:Publish", arn + "topic/d/sensor-1/up", device, Decision{Allowed: true}},
 		{"thing name variable, other thing", []string{allow("iot:Publish", arn+"topic/d/${iot:Connection.Thing.ThingName}/up")}, "iot:Publish", arn + "topic/d/sensor-2/up", device, Decision{}},
 		{"thing attribute variable", []string{allow("iot:Publish", arn+"topic/${iot:Connection.Thing.Attributes[site]}")}, "iot:Publish", arn + "topic/north", device, Decision{Allowed: true}},
-		{"certificate variable", []string{allow("iot:Publish", arn+"topic/${iot:Certificate.Subject.CommonName}")}, "iot:Publish", arn + "topic/AWS IoT Certificate", device, Decision{Allowed: true}},
 		{"variable without value", []string{allow("iot:Publish", arn+"topic/${iot:Connection.Thing.ThingTypeName}*")}, "iot:Publish", arn + "topic/x", device, Decision{}},
 		{"NotResource without value does not allow", []string{`{"Effect":"Allow","Action":"iot:*","NotResource":"` + arn + `topic/${iot:DomainName}"}`}, "iot:Publish", arn + "topic/x", device, Decision{}},
 		{"wildcard in a value stays literal", []string{allow("iot:Publish", arn+"topic/${iot:ClientId}")}, "iot:Publish", arn + "topic/anything", Values{KeyClientID: {"*"}}, Decision{}},
@@ -132,6 +130,7 @@ func TestParseRefuses(t *testing.T) {
 		{"open variable", statements(`{"Effect":"Allow","Action":"iot:Publish","Resource":"` + arn + `topic/${iot:ClientId"}`), "without }"},
 		{"too long", statements(`{"Effect":"Allow","Action":"iot:Publish","Resource":"arn:` + strings.Repeat("x", MaxSize) + `"}`), "2048"},
 		{"unknown variable", statements(`{"Effect":"Allow","Action":"iot:Publish","Resource":"` + arn + `topic/${iot:Weather}"}`), `policy variable "iot:Weather"`},
+		{"unknown certificate variable", statements(`{"Effect":"Allow","Action":"iot:Publish","Resource":"` + arn + `topic/${iot:Certificate.Subject.CommonName}"}`), `policy variable "iot:Certificate.Subject.CommonName"`},
 		{"unknown operator", statements(one + `,"Condition":{"DateLessThan":{"iot:ClientId":"x"}}}`), `condition operator "DateLessThan"`},
 		{"unknown key", statements(one + `,"Condition":{"StringEquals":{"aws:PrincipalOrgID":"x"}}}`), `condition key "aws:PrincipalOrgID"`},
 		{"bad range", statements(one + `,"Condition":{"IpAddress":{"aws:SourceIp":"10.0.0.0/99"}}}`), "10.0.0.0/99"},
