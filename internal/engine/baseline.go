@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine/sketch"
 )
 
 // What the fleet's answers are made of.
@@ -39,7 +40,7 @@ type History struct {
 	MinDatapoints int64
 	// Window is the sketch of the window that begins at start (ms), Day the sketch of the
 	// day (UTC) that begins at start; nil where there is none.
-	Window, Day func(k FleetKey, start int64) *Sketch
+	Window, Day func(k FleetKey, start int64) *sketch.Sketch
 }
 
 // Statistic takes the newest window whose samples were all in before the asked one
@@ -49,21 +50,22 @@ func (h History) Statistic(k FleetKey, name defender.Statistic, start int64) (Ra
 	if need == 0 {
 		need = DefaultMinDatapoints
 	}
-	var all Sketch
+	var all sketch.Sketch
 	length := k.Window.Duration().Milliseconds()
 	newest := windowStart(h.complete(start)-length, k.Window)
 	for i := range int64(StatisticWindows) {
 		if all.Count() >= need {
 			break
 		}
-		if s := h.Window(k, newest-i*length); s.Count() > 0 && all.Merge(s) != nil {
+		if all.Merge(h.Window(k, newest-i*length)) != nil {
 			return Range{}, false
 		}
 	}
 	if all.Count() < need {
 		return Range{}, false
 	}
-	return all.Statistic(name)
+	r, ok := all.Statistic(name)
+	return Range(r), ok
 }
 
 // complete is the time up to which all samples are in at start.
@@ -95,7 +97,7 @@ func (h History) Baseline(k FleetKey, level defender.Confidence, start int64) (R
 	day := (24 * time.Hour).Milliseconds()
 	newest := h.complete(start) - DayMargin.Milliseconds() - day
 	newest -= newest % day
-	var all Sketch
+	var all sketch.Sketch
 	days := 0
 	for i := range int64(BaselineDays) {
 		s := h.Day(k, newest-i*day)
@@ -110,10 +112,10 @@ func (h History) Baseline(k FleetKey, level defender.Confidence, start int64) (R
 	if days < MinBaselineDays || all.Count() < MinBaselineDatapoints {
 		return Range{}, false
 	}
-	low, ok1 := all.percentile(b.low)
-	q1, ok2 := all.percentile(25)
-	q3, ok3 := all.percentile(75)
-	high, ok4 := all.percentile(b.high)
+	low, ok1 := all.Percentile(b.low)
+	q1, ok2 := all.Percentile(25)
+	q3, ok3 := all.Percentile(75)
+	high, ok4 := all.Percentile(b.high)
 	fence := b.fences * (q3.High - q1.Low)
 	return Range{math.Min(low.Low, q1.Low-fence), math.Max(high.High, q3.High+fence)}, ok1 && ok2 && ok3 && ok4
 }

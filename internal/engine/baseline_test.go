@@ -5,22 +5,23 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine/sketch"
 )
 
 var messagesKey = FleetKey{Profile: "Profile", Metric: "aws:num-messages-sent", Window: defender.Window5m}
 
 func TestPercentileComesFromWindowsBeforeTheOneThatIsJudged(t *testing.T) {
 	const step = 5 * minute
-	windows := map[int64]*Sketch{}
+	windows := map[int64]*sketch.Sketch{}
 	for i := range int64(40) { // the window at i measures i on 60 devices
-		windows[i*step] = &Sketch{}
+		windows[i*step] = &sketch.Sketch{}
 		for range 60 {
 			if err := windows[i*step].Add(float64(i)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	h := History{Lateness: 4 * time.Minute, MinDatapoints: 60, Window: func(_ FleetKey, start int64) *Sketch { return windows[start] }}
+	h := History{Lateness: 4 * time.Minute, MinDatapoints: 60, Window: func(_ FleetKey, start int64) *sketch.Sketch { return windows[start] }}
 	// At 20 all samples up to 9 minutes before are in: the last whole window begins at 17.
 	if got, ok := h.Statistic(messagesKey, defender.P100, 20*step); !ok || got.High != 17 {
 		t.Errorf("threshold %v, %v, want 17", got, ok)
@@ -44,7 +45,7 @@ func TestPercentileComesFromWindowsBeforeTheOneThatIsJudged(t *testing.T) {
 func TestBaselineNeedsDaysAndDatapoints(t *testing.T) {
 	day := (24 * time.Hour).Milliseconds()
 	// 5000 datapoints a day: 90 % of 10, the rest spread over 0 to 19.
-	usual := &Sketch{}
+	usual := &sketch.Sketch{}
 	for i := range 5000 {
 		n := 10.0
 		if i%10 == 0 {
@@ -55,7 +56,7 @@ func TestBaselineNeedsDaysAndDatapoints(t *testing.T) {
 		}
 	}
 	history := func(days int64) History {
-		return History{Lateness: 4 * time.Minute, Day: func(_ FleetKey, start int64) *Sketch {
+		return History{Lateness: 4 * time.Minute, Day: func(_ FleetKey, start int64) *sketch.Sketch {
 			if start < 100*day-days*day || start >= 100*day {
 				return nil
 			}
@@ -72,7 +73,13 @@ func TestBaselineNeedsDaysAndDatapoints(t *testing.T) {
 		}
 	}
 	few := history(14)
-	few.Day = func(FleetKey, int64) *Sketch { return sketchOf(t, 1) }
+	few.Day = func(FleetKey, int64) *sketch.Sketch {
+		one := &sketch.Sketch{}
+		if err := one.Add(1); err != nil {
+			t.Fatal(err)
+		}
+		return one
+	}
 	if _, ok := few.Baseline(messagesKey, defender.LowConfidence, now); ok {
 		t.Error("judges by 14 datapoints")
 	}

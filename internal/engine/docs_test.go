@@ -8,6 +8,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/engine/sketch"
 )
 
 // docs/detect.md promises what the code does, to the number.
@@ -23,7 +24,7 @@ func TestDetectPageNamesMetricsAndBounds(t *testing.T) {
 		fmt.Sprintf("Up to %d events per window are exact", MaxTally),
 		fmt.Sprintf("at most %d**", StatisticWindows),
 		fmt.Sprintf("`SelfManaged.MinDatapoints` (default %d)", DefaultMinDatapoints),
-		fmt.Sprintf("**%.0f %% of its value**", SketchAccuracy*100),
+		fmt.Sprintf("**%.0f %% of its value**", sketch.Accuracy*100),
 		fmt.Sprintf("the last %d whole days (UTC)", BaselineDays),
 		fmt.Sprintf("%d days with datapoints and %d,%03d datapoints in all", MinBaselineDays, MinBaselineDatapoints/1000, MinBaselineDatapoints%1000),
 		fmt.Sprintf("%d elements, %d characters each", maxElements, maxElementLength),

@@ -1,7 +1,7 @@
 // Package fleet keeps what all devices together measured, in the state table: the
 // sketches behind thresholds by percentile and behind baselines.
 //
-// A batch of telemetry adds one item for each population ([evaluate.FleetKey]) and
+// A batch of telemetry adds one item for each population ([engine.FleetKey]) and
 // window that it holds samples of: a partial sketch under an id of the batch's own, so
 // that batches never wait for each other and a batch that comes again counts once. When
 // a window's samples are all in, its partials make its sketch, which each environment of
@@ -11,7 +11,7 @@
 // What that costs: writes for a window are batches times populations, however many
 // devices a batch holds, a batch on the border of two windows twice. A partial takes one
 // write unit up to 1 KB, which hold some 300 bins, and never more than 40
-// ([evaluate.MaxSketchBytes], a tenth of what an item may hold). Reads for a window are
+// ([sketch.MaxBytes], a tenth of what an item may hold). Reads for a window are
 // one query for a population and environment, half a read unit for each 4 KB of partials.
 // A day is one write for a population, and one read of all its partials.
 package fleet
@@ -37,6 +37,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/engine/sketch"
 )
 
 // API is the part of the DynamoDB client that a [Store] calls.
@@ -63,7 +64,7 @@ const (
 // Config of a [Store].
 type Config struct {
 	Table string
-	// Lateness is the evaluator's, MinDatapoints [evaluate.History.MinDatapoints].
+	// Lateness is the evaluator's, MinDatapoints [engine.History.MinDatapoints].
 	Lateness      time.Duration
 	MinDatapoints int64
 	Log           *slog.Logger
@@ -81,7 +82,7 @@ type place struct{ pk, sk string }
 
 // memory is a sketch that does not change any more; nil is none.
 type memory struct {
-	sketch *engine.Sketch
+	sketch *sketch.Sketch
 	// until is the time (ms) up to which it is believed that there is none.
 	until int64
 }
@@ -122,22 +123,22 @@ func (s *Store) complete(k engine.FleetKey, start int64) int64 {
 // oldest time of the batch. It returns how many samples it left out: of windows that were
 // complete by then, because their sketches no longer change, and such as are no numbers.
 func (s *Store) Add(ctx context.Context, id string, at time.Time, all []engine.Samples) (left int, err error) {
-	sketches := map[engine.Population]*engine.Sketch{}
+	sketches := map[engine.Population]*sketch.Sketch{}
 	for _, samples := range all {
 		for of, value := range samples {
-			sketch := cmp.Or(sketches[of], &engine.Sketch{})
-			if s.complete(of.Key, of.Start) <= at.UnixMilli() || sketch.Add(value) != nil {
+			part := cmp.Or(sketches[of], &sketch.Sketch{})
+			if s.complete(of.Key, of.Start) <= at.UnixMilli() || part.Add(value) != nil {
 				left++
 				continue
 			}
-			sketches[of] = sketch
+			sketches[of] = part
 		}
 	}
 	puts, ctx := errgroup.WithContext(ctx)
 	puts.SetLimit(together)
-	for of, sketch := range sketches {
+	for of, part := range sketches {
 		puts.Go(func() error {
-			_, err := s.put(ctx, place{windowPartition(of.Key, of.Start), id}, sketch, of.Start+windowsKept.Milliseconds())
+			_, err := s.put(ctx, place{windowPartition(of.Key, of.Start), id}, part, of.Start+windowsKept.Milliseconds())
 			return err
 		})
 	}
@@ -149,8 +150,8 @@ const attrSketch = "sketch"
 type item = map[string]types.AttributeValue
 
 // put writes a sketch and tells whether it was the first there.
-func (s *Store) put(ctx context.Context, p place, sketch *engine.Sketch, expires int64) (bool, error) {
-	packed, err := sketch.MarshalBinary()
+func (s *Store) put(ctx context.Context, p place, values *sketch.Sketch, expires int64) (bool, error) {
+	packed, err := values.MarshalBinary()
 	if err != nil {
 		return false, err
 	}
@@ -180,7 +181,7 @@ func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{V
 // where these are given. Consistency may be eventual: what is read has long been written,
 // or is asked for again. A sketch that cannot be read counts as none, so that it stops
 // nobody until it expires; the log says so.
-func (s *Store) each(ctx context.Context, pk, from, to string, found func(sk string, sketch *engine.Sketch) error) error {
+func (s *Store) each(ctx context.Context, pk, from, to string, found func(sk string, part *sketch.Sketch) error) error {
 	in := &dynamodb.QueryInput{
 		TableName:                 &s.config.Table,
 		KeyConditionExpression:    aws.String("#pk = :pk"),
@@ -200,17 +201,17 @@ func (s *Store) each(ctx context.Context, pk, from, to string, found func(sk str
 		for _, it := range page.Items {
 			sk, _ := it[contract.StateSortKey].(*types.AttributeValueMemberS)
 			packed, _ := it[attrSketch].(*types.AttributeValueMemberB)
-			sketch := &engine.Sketch{}
+			part := &sketch.Sketch{}
 			if sk == nil || packed == nil {
 				err = errors.New("item is no sketch")
 			} else {
-				err = sketch.UnmarshalBinary(packed.Value)
+				err = part.UnmarshalBinary(packed.Value)
 			}
 			if err != nil {
 				s.config.Log.Warn("sketch of the fleet was left out", "partition", pk, "reason", err.Error())
 				continue
 			}
-			if err := found(sk.Value, sketch); err != nil {
+			if err := found(sk.Value, part); err != nil {
 				return err
 			}
 		}
@@ -219,9 +220,11 @@ func (s *Store) each(ctx context.Context, pk, from, to string, found func(sk str
 }
 
 // window merges the partials of a window.
-func (s *Store) window(ctx context.Context, k engine.FleetKey, start int64) (*engine.Sketch, error) {
-	all := &engine.Sketch{}
-	return all, s.each(ctx, windowPartition(k, start), "", "", func(_ string, part *engine.Sketch) error { return all.Merge(part) })
+func (s *Store) window(ctx context.Context, k engine.FleetKey, start int64) (*sketch.Sketch, error) {
+	all := &sketch.Sketch{}
+	return all, s.each(ctx, windowPartition(k, start), "", "", func(_ string, part *sketch.Sketch) error {
+		return all.Merge(part)
+	})
 }
 
 // days reads the days of a baseline up to the newest, and remembers also which are
@@ -239,8 +242,8 @@ func (s *Store) days(ctx context.Context, k engine.FleetKey, newest int64, at ti
 		oldest -= day.Milliseconds()
 	}
 	oldest += day.Milliseconds()
-	err := s.each(ctx, pk, daySort(oldest), daySort(newest), func(sk string, sketch *engine.Sketch) error {
-		read[place{pk, sk}] = memory{sketch: sketch}
+	err := s.each(ctx, pk, daySort(oldest), daySort(newest), func(sk string, values *sketch.Sketch) error {
+		read[place{pk, sk}] = memory{sketch: values}
 		return nil
 	})
 	if err != nil {
@@ -255,7 +258,7 @@ func (s *Store) days(ctx context.Context, k engine.FleetKey, newest int64, at ti
 // Compact merges the windows of the last two days that are complete at a time, unless
 // somebody has. keys are the populations of behaviors with a baseline. Several may do so
 // at once: all write the same, and the first stands. What is written after
-// [evaluate.DayMargin] comes too late for some datapoints.
+// [engine.DayMargin] comes too late for some datapoints.
 func (s *Store) Compact(ctx context.Context, keys []engine.FleetKey, at time.Time) error {
 	newest := at.Add(-s.config.Lateness - engine.SampleMargin).Truncate(day).Add(-day).UnixMilli()
 	var faults []error
@@ -277,17 +280,17 @@ func (s *Store) compact(ctx context.Context, k engine.FleetKey, newest int64, at
 		if s.merged(k, start) {
 			continue
 		}
-		sketch, err := s.merge(ctx, k, start)
+		whole, err := s.merge(ctx, k, start)
 		if err != nil {
 			return err
 		}
 		p := place{dayPartition(k), daySort(start)}
-		first, err := s.put(ctx, p, sketch, start+daysKept.Milliseconds())
+		first, err := s.put(ctx, p, whole, start+daysKept.Milliseconds())
 		if err != nil {
 			return err
 		}
 		if first {
-			s.memory.Add(p, memory{sketch: sketch})
+			s.memory.Add(p, memory{sketch: whole})
 		}
 	}
 	return nil
@@ -302,8 +305,8 @@ func (s *Store) merged(k engine.FleetKey, start int64) bool {
 // merge reads all windows of a day. A day without samples has an empty sketch, so that
 // nobody merges it again. What was read is remembered: of a large fleet it is more than one
 // invocation has time for.
-func (s *Store) merge(ctx context.Context, k engine.FleetKey, start int64) (*engine.Sketch, error) {
-	all := &engine.Sketch{}
+func (s *Store) merge(ctx context.Context, k engine.FleetKey, start int64) (*sketch.Sketch, error) {
+	all := &sketch.Sketch{}
 	var mutex sync.Mutex
 	reads, ctx := errgroup.WithContext(ctx)
 	reads.SetLimit(together)
@@ -314,11 +317,11 @@ func (s *Store) merge(ctx context.Context, k engine.FleetKey, start int64) (*eng
 		reads.Go(func() error {
 			m, ok := s.memory.Get(p)
 			if !ok {
-				sketch, err := s.window(ctx, k, w)
+				read, err := s.window(ctx, k, w)
 				if err != nil {
 					return err
 				}
-				m = memory{sketch: sketch}
+				m = memory{sketch: read}
 				s.memory.Add(p, m)
 			}
 			mutex.Lock()

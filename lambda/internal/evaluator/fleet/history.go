@@ -6,9 +6,10 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/engine/sketch"
 )
 
-// Fleet is the [evaluate.Fleet] of one batch: it reads what it is asked for, each sketch
+// Fleet is the [engine.Fleet] of one batch: it reads what it is asked for, each sketch
 // once, and gives the same answer each time. It is not safe for concurrent use.
 type Fleet struct {
 	store   *Store
@@ -34,7 +35,7 @@ type answer struct {
 
 // Load returns what the fleet measured, as it is known at a time: the newest time of a
 // batch. What is complete by then is remembered beyond the batch. Where the transport
-// brings batches of a later time before others, by more than [evaluate.SampleMargin], it
+// brings batches of a later time before others, by more than [engine.SampleMargin], it
 // is remembered without the others' samples.
 //
 // Ask [Fleet.Err] before anything is kept that was judged by it.
@@ -50,12 +51,12 @@ func (s *Store) Load(ctx context.Context, at time.Time) *Fleet {
 // Err is the first error of reading. From then on there is no threshold for anything.
 func (f *Fleet) Err() error { return f.err }
 
-// Statistic implements [evaluate.Fleet].
+// Statistic implements [engine.Fleet].
 func (f *Fleet) Statistic(k engine.FleetKey, s defender.Statistic, start int64) (engine.Range, bool) {
 	return f.ask(question{k, "p " + string(s), start}, func() (engine.Range, bool) { return f.history.Statistic(k, s, start) })
 }
 
-// Baseline implements [evaluate.Fleet].
+// Baseline implements [engine.Fleet].
 func (f *Fleet) Baseline(k engine.FleetKey, c defender.Confidence, start int64) (engine.Range, bool) {
 	return f.ask(question{k, "c " + string(c), start}, func() (engine.Range, bool) { return f.history.Baseline(k, c, start) })
 }
@@ -72,24 +73,24 @@ func (f *Fleet) ask(q question, find func() (engine.Range, bool)) (engine.Range,
 	return r, ok
 }
 
-func (f *Fleet) window(k engine.FleetKey, start int64) *engine.Sketch {
+func (f *Fleet) window(k engine.FleetKey, start int64) *sketch.Sketch {
 	p := place{pk: windowPartition(k, start)}
 	if m, ok := f.known(p); ok || f.err != nil {
 		return m.sketch
 	}
-	sketch, err := f.store.window(f.ctx, k, start)
+	read, err := f.store.window(f.ctx, k, start)
 	if err != nil {
 		f.err = err
 		return nil
 	}
-	f.read[p] = memory{sketch: sketch}
+	f.read[p] = memory{sketch: read}
 	if f.store.complete(k, start) <= f.at.UnixMilli() {
-		f.store.memory.Add(p, memory{sketch: sketch})
+		f.store.memory.Add(p, memory{sketch: read})
 	}
-	return sketch
+	return read
 }
 
-func (f *Fleet) day(k engine.FleetKey, start int64) *engine.Sketch {
+func (f *Fleet) day(k engine.FleetKey, start int64) *sketch.Sketch {
 	p := place{dayPartition(k), daySort(start)}
 	if m, ok := f.known(p); ok || f.err != nil {
 		return m.sketch

@@ -1,4 +1,4 @@
-package engine
+package sketch
 
 import (
 	"cmp"
@@ -13,12 +13,12 @@ import (
 	"github.com/DataDog/sketches-go/ddsketch/store"
 )
 
-// MaxSketchBytes bounds a packed sketch: 2048 bins of either sign, each with a distance to
+// MaxBytes bounds a packed sketch: 2048 bins of either sign, each with a distance to
 // the one before, mostly one byte, as all together are no further apart than float64 allows,
 // and a count of at most eight.
-const MaxSketchBytes = 40_000
+const MaxBytes = 40_000
 
-// sketchVersion changes with the layout and with [SketchAccuracy]: sketches of different
+// sketchVersion changes with the layout and with [Accuracy]: sketches of different
 // accuracy do not merge.
 const sketchVersion = 1
 
@@ -27,7 +27,7 @@ const maxCount = 1 << 53
 
 // MarshalBinary packs the sketch: version, whether it holds fractions, the count of
 // zeros, the bins of negative and of positive values, the least and the greatest value.
-// Equal distributions give equal bytes, at most [MaxSketchBytes].
+// Equal distributions give equal bytes, at most [MaxBytes].
 //
 // The library's own encoding repeats the accuracy in each sketch, and its decoder goes on
 // over bins that it could not read, and panics at indexes that are far apart.

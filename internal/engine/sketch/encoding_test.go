@@ -1,4 +1,4 @@
-package engine
+package sketch
 
 import (
 	"bytes"
@@ -68,8 +68,8 @@ func TestTheLargestSketchIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(packed(t, &s)); n > MaxSketchBytes || n < MaxSketchBytes/2 {
-		t.Errorf("%d bytes, want at most %d, and not many less", n, MaxSketchBytes)
+	if n := len(packed(t, &s)); n > MaxBytes || n < MaxBytes/2 {
+		t.Errorf("%d bytes, want at most %d, and not many less", n, MaxBytes)
 	}
 	if err := s.Merge(&s); err != nil {
 		t.Fatal(err)

@@ -1,4 +1,5 @@
-package engine
+// Package sketch holds distributions of a fleet's values.
+package sketch
 
 import (
 	"errors"
@@ -14,9 +15,12 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// SketchAccuracy is how far a percentile may be off, relative to its value. The least
+// Range holds the values from Low to High, both included.
+type Range struct{ Low, High float64 }
+
+// Accuracy is how far a percentile may be off, relative to its value. The least
 // and the greatest value are exact, and so are percentiles of whole numbers below 50.
-const SketchAccuracy = 0.01
+const Accuracy = 0.01
 
 // sketchBins is how many bins of either sign are kept: the values of more share the lowest.
 // Bins that no value is in do not count, so that a value far from all others, which a single
@@ -37,7 +41,7 @@ func (s *Sketch) init() error {
 	if s.values != nil {
 		return nil
 	}
-	m, err := mapping.NewLogarithmicMapping(SketchAccuracy)
+	m, err := mapping.NewLogarithmicMapping(Accuracy)
 	if err != nil {
 		return err
 	}
@@ -94,10 +98,10 @@ func (s *Sketch) Statistic(name defender.Statistic) (Range, bool) {
 	if err != nil || percent < 0 || percent > 100 {
 		return Range{}, false
 	}
-	return s.percentile(percent)
+	return s.Percentile(percent)
 }
 
-func (s *Sketch) percentile(percent float64) (Range, bool) {
+func (s *Sketch) Percentile(percent float64) (Range, bool) {
 	if s.Count() == 0 {
 		return Range{}, false
 	}
@@ -113,7 +117,7 @@ func (s *Sketch) percentile(percent float64) (Range, bool) {
 		return Range{greatest, greatest}, true
 	}
 	// The true value may be as far off as its own size says, not that of the estimate.
-	a, b := value/(1+SketchAccuracy), value/(1-SketchAccuracy)
+	a, b := value/(1+Accuracy), value/(1-Accuracy)
 	r := Range{math.Max(math.Min(a, b), least), math.Min(math.Max(a, b), greatest)}
 	if s.fractions {
 		return r, true
