@@ -78,7 +78,7 @@ func (s *Starter) start(ctx context.Context, checks []string) (task string, err 
 		}
 		var limit *types.LimitExceededException
 		if errors.As(err, &limit) {
-			s.Log.Warn("no on-demand audit started: as many as AWS allows are running", "reason", err.Error())
+			s.Log.Warn("on-demand audit was not started: the account already runs as many as AWS allows", "reason", err.Error())
 			return "", nil
 		}
 		return "", fmt.Errorf("start an on-demand audit of %s (each check must be enabled in the account's audit configuration): %w", strings.Join(checks, ", "), err)

@@ -69,7 +69,7 @@ func (h *Handler) answerAll(ctx context.Context, records []*record) {
 		_, err := h.IoTData.Publish(ctx, &iotdataplane.PublishInput{Topic: &r.answer.topic, Payload: r.answer.payload, Qos: 1})
 		if err != nil {
 			h.count(r.kind, contract.MetricUnanswered, 1)
-			h.Log.Warn("device was not told that its report cannot be read", "device", r.subject, "reason", err.Error())
+			h.Log.Warn("answer to an unreadable report was not published", "device", r.subject, "reason", err.Error())
 		}
 	})
 }

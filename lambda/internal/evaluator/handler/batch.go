@@ -18,7 +18,7 @@ import (
 // batch judges records and marks those that have to come again.
 func (h *Handler) batch(ctx context.Context, records []*record) {
 	if err := h.knowGenerations(ctx); err != nil {
-		h.Log.Error("telemetry was not judged and comes again", "records", len(records), "reason", err.Error())
+		h.Log.Error("telemetry was not judged and is retried", "records", len(records), "reason", err.Error())
 		h.count(unknownKind, contract.MetricFailed, len(records))
 		for _, r := range records {
 			r.failed = true
@@ -134,9 +134,9 @@ func (h *Handler) tell(v *visit) {
 		h.Log.Error("device is not judged: its state was written by another version of the engine", "device", v.subject, "reason", v.err.Error())
 	case v.lost():
 		h.count(source, contract.MetricOversizedStates, 1)
-		h.Log.Error("device is not judged: it breaks more behaviors at once than can be remembered", "device", v.subject, "reason", v.err.Error())
+		h.Log.Error("device is not judged: it violates more behaviors at once than its state can hold", "device", v.subject, "reason", v.err.Error())
 	case v.err != nil:
-		h.Log.Warn("device was not judged and is tried again", "device", v.subject, "reason", v.err.Error())
+		h.Log.Warn("device was not judged and is retried", "device", v.subject, "reason", v.err.Error())
 	}
 	if v.err != nil {
 		return

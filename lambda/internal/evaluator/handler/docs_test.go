@@ -91,7 +91,7 @@ func TestQuotedLogLinesAreWritten(t *testing.T) {
 		}
 	}
 	quotes := []string{
-		"nothing is closed: telemetry waits, and nobody tells how far the evaluator has come", "sender is not known and is not judged",
+		"silence is not judged: telemetry waits, and no evaluator reports its progress", "sender is not known and is not judged",
 		"lifecycle event was published by another client than the one it is about", "start an on-demand audit of ", "environment variable ",
 	}
 	page := read(t, "../../../../docs/troubleshooting.md")

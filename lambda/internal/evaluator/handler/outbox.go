@@ -71,7 +71,7 @@ func (h *Handler) sendAll(ctx context.Context, visits []*visit) {
 		switch {
 		case errors.Is(err, ErrConflict): // whoever wrote since sends it all again, and changes nothing
 		case err != nil:
-			h.Log.Warn("outbox was sent but not emptied: it is sent again", "device", v.subject, "reason", err.Error())
+			h.Log.Warn("outbox was sent but not emptied: its transitions are sent again", "device", v.subject, "reason", err.Error())
 		}
 	})
 }
@@ -96,7 +96,7 @@ func (h *Handler) send(ctx context.Context, letters []letter) {
 		if !arrived[strconv.Itoa(i)] {
 			l.of.send = false
 			h.count(l.of.steps[0].kind, contract.MetricUnsent, 1)
-			h.Log.Warn("transition was not sent: it is sent again", "device", l.of.subject, "reason", reason)
+			h.Log.Warn("transition was not sent and is retried", "device", l.of.subject, "reason", reason)
 		}
 	}
 }

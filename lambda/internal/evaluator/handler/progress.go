@@ -110,7 +110,7 @@ func (h *Handler) beat(ctx context.Context, records []*record) {
 		return
 	}
 	if err := h.Store.Beat(ctx, p); err != nil {
-		h.Log.Warn("progress was not told", "reason", err.Error())
+		h.Log.Warn("progress was not stored", "reason", err.Error())
 		return
 	}
 	h.heart.last = p
@@ -160,7 +160,7 @@ func (h *Handler) reached(ctx context.Context, at time.Time) (time.Time, bool, e
 		h.blind(at)
 	case waits || flies:
 		// A batch fills, which is no fault, or the evaluator failed on it: its errors tell.
-		h.Log.Info("nothing is closed in this minute: telemetry is in flight", "at", at)
+		h.Log.Info("silence is not judged in this minute: telemetry is in flight", "at", at)
 	}
 	return at, !waits && !flies, nil
 }
@@ -168,5 +168,5 @@ func (h *Handler) reached(ctx context.Context, at time.Time) (time.Time, bool, e
 // blind tells that nothing is closed.
 func (h *Handler) blind(at time.Time) {
 	h.count(contract.MetricSourceClose, contract.MetricBlind, 1)
-	h.Log.Warn("nothing is closed: telemetry waits, and nobody tells how far the evaluator has come", "at", at)
+	h.Log.Warn("silence is not judged: telemetry waits, and no evaluator reports its progress", "at", at)
 }

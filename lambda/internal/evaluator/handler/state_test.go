@@ -87,7 +87,7 @@ func TestWhatCannotBeStoredIsToldAndDoesNotComeAgain(t *testing.T) {
 	if again := r.deliver(report("2", "pump", at(10), ports(2, 443))); again != nil {
 		t.Errorf("%v come again", again)
 	}
-	if n := r.counted(contract.MetricOversizedStates); n != 1 || !strings.Contains(r.logs.String(), "more behaviors at once than can be remembered") {
+	if n := r.counted(contract.MetricOversizedStates); n != 1 || !strings.Contains(r.logs.String(), "more behaviors at once than its state can hold") {
 		t.Errorf("%d counted, logged %s", n, r.logs.String())
 	}
 }

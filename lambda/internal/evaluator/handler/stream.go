@@ -76,7 +76,7 @@ func (h *Handler) waits(ctx context.Context, p Progress, from, until, at time.Ti
 		}
 	}
 	if !all {
-		h.Log.Info("no telemetry waits in the shards that were looked at, which are not all", "shards", len(shards))
+		h.Log.Info("no telemetry waits in the shards that were read, which are not all shards", "shards", len(shards))
 	}
 	return false, nil
 }

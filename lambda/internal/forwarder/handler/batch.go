@@ -173,7 +173,7 @@ func (h *Handler) settle(ctx context.Context, m *message) bool {
 			wait = 0
 		}
 		h.returnIn(ctx, m, wait)
-		h.Log.Warn("message will come again", "messageId", m.MessageId, "source", m.source, "reason", legible(m.outcome.Reason), "progress", m.progress)
+		h.Log.Warn("message is retried", "messageId", m.MessageId, "source", m.source, "reason", legible(m.outcome.Reason), "progress", m.progress)
 	}
 	return false
 }

@@ -57,7 +57,7 @@ func (h *Handler) returnIn(ctx context.Context, m *message, wait time.Duration) 
 		})
 	}
 	if err != nil {
-		h.Log.Warn("visibility of a message was not changed: it comes again after the queue's own timeout", "messageId", m.MessageId, "reason", err.Error())
+		h.Log.Warn("visibility timeout of a message was not changed: it is received again after the queue's own", "messageId", m.MessageId, "reason", err.Error())
 	}
 }
 
