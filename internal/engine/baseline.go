@@ -57,9 +57,7 @@ func (h History) Statistic(k FleetKey, name defender.Statistic, start int64) (Ra
 		if all.Count() >= need {
 			break
 		}
-		if all.Merge(h.Window(k, newest-i*length)) != nil {
-			return Range{}, false
-		}
+		all.Merge(h.Window(k, newest-i*length))
 	}
 	if all.Count() < need {
 		return Range{}, false
@@ -104,9 +102,7 @@ func (h History) Baseline(k FleetKey, level defender.Confidence, start int64) (R
 		if s.Count() == 0 {
 			continue
 		}
-		if all.Merge(s) != nil {
-			return Range{}, false
-		}
+		all.Merge(s)
 		days++
 	}
 	if days < MinBaselineDays || all.Count() < MinBaselineDatapoints {

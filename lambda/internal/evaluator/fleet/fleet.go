@@ -223,7 +223,8 @@ func (s *Store) each(ctx context.Context, pk, from, to string, found func(sk str
 func (s *Store) window(ctx context.Context, k engine.FleetKey, start int64) (*sketch.Sketch, error) {
 	all := &sketch.Sketch{}
 	return all, s.each(ctx, windowPartition(k, start), "", "", func(_ string, part *sketch.Sketch) error {
-		return all.Merge(part)
+		all.Merge(part)
+		return nil
 	})
 }
 
@@ -326,7 +327,8 @@ func (s *Store) merge(ctx context.Context, k engine.FleetKey, start int64) (*ske
 			}
 			mutex.Lock()
 			defer mutex.Unlock()
-			return all.Merge(m.sketch)
+			all.Merge(m.sketch)
+			return nil
 		})
 	}
 	if err := reads.Wait(); err != nil {
