@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// maxActions is a quota of the account.
+// maxActions is a quota per account and Region.
 // https://docs.aws.amazon.com/general/latest/gr/sechub.html
 const maxActions = 50
 
@@ -17,7 +17,7 @@ type ActionTarget struct {
 	Description string
 }
 
-// CreateActionTarget creates a custom action under an id of at most 20 letters and digits.
+// CreateActionTarget creates a custom action. Its ID has at most 20 letters and digits.
 func (h *Hub) CreateActionTarget(id, name, description string) (arn string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -44,7 +44,7 @@ func actionFaults(name, description string) []string {
 	return append(faultsOf(text(20), any(name)), faultsOf(text(0), any(description))...)
 }
 
-// UpdateActionTarget changes what is not empty in change of the action with its ARN.
+// UpdateActionTarget changes the action with this ARN. Empty fields of change keep their value.
 func (h *Hub) UpdateActionTarget(change ActionTarget) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -61,7 +61,7 @@ func (h *Hub) UpdateActionTarget(change ActionTarget) error {
 	return nil
 }
 
-// DeleteActionTarget forgets a custom action.
+// DeleteActionTarget deletes a custom action.
 func (h *Hub) DeleteActionTarget(arn string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -73,7 +73,7 @@ func (h *Hub) DeleteActionTarget(arn string) error {
 	return nil
 }
 
-// ActionTargets returns the custom actions with these ARNs, or all where none is given.
+// ActionTargets returns the custom actions with these ARNs, or all if no ARN is given.
 func (h *Hub) ActionTargets(arns ...string) ([]ActionTarget, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

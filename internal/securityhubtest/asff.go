@@ -2,21 +2,21 @@ package securityhubtest
 
 import "strings"
 
-// The values that a field may have.
+// The allowed values of fields.
 var (
 	severityLabels     = []string{"INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL"}
 	workflowStatuses   = []string{"NEW", "NOTIFIED", "RESOLVED", "SUPPRESSED"}
 	verificationStates = []string{"UNKNOWN", "TRUE_POSITIVE", "FALSE_POSITIVE", "BENIGN_POSITIVE"}
 )
 
-// The derived product fields stand among the 50 that a finding may have.
+// The derived product fields are among the 50 that a finding may have.
 const (
 	maxProductFields = 50
 	derivedPrefix    = "aws/securityhub/"
 	derivedFields    = 3
 )
 
-// The parts of the ASFF that importers and customers both write.
+// The parts of the ASFF that both importers and customers write.
 var (
 	typesRule           = list(0, 50, text(0))
 	userDefinedRule     = pairs(50, 128, 1024)
@@ -26,7 +26,7 @@ var (
 	}, "ProductArn", "Id"))
 )
 
-// asff is what an imported finding may hold.
+// asff is the rule for an imported finding.
 // https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_AwsSecurityFinding.html
 var asff = members(map[string]rule{
 	"Action":                anyObject,
@@ -147,7 +147,7 @@ func isDerived(key string) bool {
 	return ok && (name == "FindingId" || name == "ProductName" || name == "CompanyName")
 }
 
-// severityAndTypes: a finding has both, given by FindingProviderFields or at the top.
+// severityAndTypes requires severity and types, in FindingProviderFields or at the top level.
 func severityAndTypes(f object, report func(string)) {
 	provided, _ := f["FindingProviderFields"].(object)
 	top, _ := f["Severity"].(object)

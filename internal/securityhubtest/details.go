@@ -1,7 +1,7 @@
 package securityhubtest
 
-// typedDetails are the resource types whose Details have a shape of their own. No AWS
-// IoT type is among them: what belongs to those stands under Details.Other.
+// typedDetails are the resource types whose Details have their own shape. AWS IoT types have none
+// and use Details.Other.
 var typedDetails = []string{
 	"AwsAmazonMqBroker", "AwsApiGatewayRestApi", "AwsApiGatewayStage", "AwsApiGatewayV2Api",
 	"AwsApiGatewayV2Stage", "AwsAppSyncGraphQlApi", "AwsAthenaWorkGroup",

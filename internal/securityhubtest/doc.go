@@ -1,25 +1,25 @@
-// Package securityhubtest is a local AWS Security Hub CSPM: an http.Handler that
-// AWS SDKs and the aws CLI talk to (API 2018-10-26), and a Go value whose state can
-// be read, changed and made to fail.
+// Package securityhubtest is a local AWS Security Hub CSPM (API 2018-10-26). It is an
+// http.Handler for AWS SDKs and the aws CLI. It is also a Go value whose state tests can read,
+// change and make fail.
 //
-// It keeps one hub for each account and Region, in memory. The Region is the one
-// that the caller signed for; signatures are not verified. It enforces what AWS
-// documents: the limits of the AWS Security Finding Format (ASFF) and of the calls,
-// who may import for which product, what an import may change, what an analyst's
-// change protects, and the 90 days after which a finding is forgotten.
+// It keeps one hub per account and Region, in memory. The Region is the one in the request's
+// signature; signatures are not verified. It enforces what AWS documents: the limits of the AWS
+// Security Finding Format (ASFF) and of the calls, who may import for which product, what an
+// import may change, what an analyst's change protects, and the deletion of findings after 90
+// days.
 //
-// Where AWS documents nothing, it takes the stricter reading, so that what passes
-// here has a good chance there:
+// Where AWS documents nothing, it is strict, so that code that works here probably works with
+// AWS:
 //
-//   - the three product fields that Security Hub adds count to the 50;
-//   - a member that the ASFF does not have is refused, not dropped;
-//   - two findings with one Id in a call are refused, because answers name the Id only;
-//   - an import still reaches a finding that an analyst has suppressed;
+//   - the three product fields that Security Hub adds count toward the 50;
+//   - a member that is not in the ASFF is refused, not dropped;
+//   - two findings with one Id in a call are refused, because answers name only the Id;
+//   - an import still updates a finding that an analyst has suppressed;
 //   - an import without RecordState keeps the state, one without a field of
 //     FindingProviderFields keeps that field.
 //
-// CreatedAt may differ from UpdatedAt on a new finding: AWS asks importers to send
-// them equal, but nothing shows that the service insists.
+// CreatedAt may differ from UpdatedAt on a new finding: AWS asks importers to send equal values,
+// but nothing shows that the service requires it.
 //
-// An operation that is not there answers NotImplementedException with status 501.
+// An unsupported operation returns NotImplementedException with status 501.
 package securityhubtest

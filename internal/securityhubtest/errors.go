@@ -5,21 +5,21 @@ import (
 	"net/http"
 )
 
-// Error is an error of the API: what a call answers in place of its output.
+// Error is an error of the API.
 type Error struct {
 	Code    string // "InvalidInputException"
-	Status  int    // of HTTP; 0 is 400
+	Status  int    // the HTTP status; 0 means 400
 	Message string
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
-// Throttled is the answer to a call over the rate limits.
+// Throttled returns the error of a call over the rate limits.
 func Throttled() *Error {
 	return &Error{"LimitExceededException", http.StatusTooManyRequests, "Rate exceeded"}
 }
 
-// Unavailable is the answer of a service that has a fault of its own.
+// Unavailable returns the error of a service that fails.
 func Unavailable() *Error {
 	return &Error{"InternalException", http.StatusInternalServerError, "Internal server error"}
 }

@@ -2,30 +2,28 @@ package securityhubtest
 
 import "slices"
 
-// Fault is something that goes wrong with calls over HTTP. Its effects may be combined.
+// Fault makes HTTP calls go wrong. Its effects can be combined.
 type Fault struct {
-	// Operation is the operation that it hits: "BatchImportFindings".
-	// Default: every operation.
+	// Operation is the affected operation, such as "BatchImportFindings". Default: every
+	// operation.
 	Operation string
-	// Match picks calls; Code, Status and Failed of the Call are not known yet.
+	// Match selects calls; it cannot use the Call's Code, Status and Failed, which are set later.
 	// Default: every call.
 	Match func(Call) bool
-	// Times is how many calls it hits before it is over.
-	// Default: it stays until it is removed.
+	// Times is how many calls are affected. Default: all, until the fault is removed.
 	Times int
 
-	// Before runs before anything else happens, for latency and for what happens
-	// meanwhile. It may use the Service.
+	// Before runs first. It can add latency or change the Service.
 	Before func(Call)
-	// LoseRequest drops the connection and does nothing.
+	// LoseRequest drops the connection without running the operation.
 	LoseRequest bool
 	// Answer refuses the call.
 	Answer *Error
-	// FailFinding fails single findings of BatchImportFindings and BatchUpdateFindings
-	// with any Code, "InternalFailure" for instance; nil lets a finding pass.
+	// FailFinding fails single findings of BatchImportFindings and BatchUpdateFindings with any
+	// Code, for example "InternalFailure". If it returns nil, the finding passes.
 	FailFinding func(id string) *FindingError
-	// LoseAnswer does everything and then drops the connection. Like LoseRequest it
-	// panics with http.ErrAbortHandler, which net/http's server understands.
+	// LoseAnswer runs the operation and then drops the connection. Like LoseRequest it panics
+	// with http.ErrAbortHandler, which net/http's server handles.
 	LoseAnswer bool
 }
 
@@ -34,8 +32,8 @@ type fault struct {
 	left int
 }
 
-// Inject makes calls fail until remove is called or the fault is over. Of several
-// faults that hit a call, the effects add up; the first Answer wins.
+// Inject makes calls fail until remove is called or the fault has affected Times calls. If
+// several faults affect a call, all effects apply; the first Answer wins.
 func (s *Service) Inject(f Fault) (remove func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,7 +46,7 @@ func (s *Service) Inject(f Fault) (remove func()) {
 	}
 }
 
-// faultsFor returns the faults that hit a call and counts them.
+// faultsFor returns the faults that affect a call and counts the call.
 func (s *Service) faultsFor(c Call) []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()

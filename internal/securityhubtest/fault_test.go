@@ -57,7 +57,7 @@ func TestThrottlingIsWhatTheSDKRetries(t *testing.T) {
 	}
 }
 
-// noDelay retries what the SDK retries, at once and up to three times.
+// noDelay makes the SDK retry immediately, at most three times.
 type noDelay struct{ aws.Retryer }
 
 func (noDelay) MaxAttempts() int                             { return 3 }
@@ -69,14 +69,14 @@ func TestSingleFindingsFailWithAnyCode(t *testing.T) {
 		if id == "good" {
 			return nil
 		}
-		return &FindingError{Code: id, Message: "as told"}
+		return &FindingError{Code: id, Message: "as injected"}
 	}})
 	out := importAll(t, client, sample("InvalidAccess"), sample("good"), sample("InternalFailure"), sample("FindingSizeExceeded"))
 	if *out.FailedCount != 3 || *out.SuccessCount != 1 {
 		t.Errorf("%s", raw(out))
 	}
 	for _, f := range out.FailedFindings {
-		if *f.Id != *f.ErrorCode || *f.ErrorMessage != "as told" {
+		if *f.Id != *f.ErrorCode || *f.ErrorMessage != "as injected" {
 			t.Errorf("%s", raw(f))
 		}
 	}

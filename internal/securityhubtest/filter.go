@@ -15,11 +15,10 @@ const (
 	maxFilterValues     = 20
 )
 
-// A match says whether a finding is wanted.
+// match reports whether a finding matches a filter.
 type match func(f object) bool
 
-// compileFilters checks and compiles AwsSecurityFindingFilters: attributes are joined
-// by AND.
+// compileFilters validates and compiles AwsSecurityFindingFilters: attributes are joined by AND.
 func compileFilters(filters object, now time.Time) (match, error) {
 	if len(filters) > maxFilterAttributes {
 		return nil, invalidInput("Invalid parameter 'Filters'. %d attributes, at most %d are allowed.", len(filters), maxFilterAttributes)
@@ -45,9 +44,9 @@ func compileFilters(filters object, now time.Time) (match, error) {
 	}, nil
 }
 
-// compile joins the values of one attribute: those that are wanted by OR, those that are
-// not by AND. EQUALS excludes the negated ones, PREFIX goes with all. CONTAINS and
-// NOT_CONTAINS are for automation rules only.
+// compile joins the values of one attribute: positive comparisons by OR, negated ones by AND.
+// EQUALS excludes negated comparisons; PREFIX can be combined with all. CONTAINS and NOT_CONTAINS
+// are for automation rules only.
 func (a attribute) compile(name string, values []any, now time.Time) (match, error) {
 	comparators := map[filterKind][]string{
 		stringFilter: {"EQUALS", "PREFIX", "NOT_EQUALS", "PREFIX_NOT_EQUALS"}, mapFilter: {"EQUALS", "NOT_EQUALS"},
@@ -106,7 +105,7 @@ func dateTest(name string, o object, now time.Time) (func(any) bool, error) {
 		n, _ := span["Value"].(json.Number)
 		days, err := n.Int64()
 		if err != nil || days < 0 || span["Unit"] != "DAYS" || len(o) > 1 {
-			return nil, invalidInput("Invalid parameter 'Filters'. %s.DateRange should have a Value and the Unit DAYS, and stand alone.", name)
+			return nil, invalidInput("Invalid parameter 'Filters'. %s.DateRange should have a Value and the Unit DAYS, and exclude Start and End.", name)
 		}
 		edge := now.AddDate(0, 0, -int(days))
 		switch span["Comparison"] {
@@ -122,7 +121,7 @@ func dateTest(name string, o object, now time.Time) (func(any) bool, error) {
 			s, given := o[member].(string)
 			t, ok := parseInstant(s)
 			if given && !ok {
-				return nil, invalidInput("Invalid parameter 'Filters'. %s.%s %q is no timestamp.", name, member, s)
+				return nil, invalidInput("Invalid parameter 'Filters'. %s.%s %q is not a timestamp.", name, member, s)
 			}
 			*at = t
 		}

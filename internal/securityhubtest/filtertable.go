@@ -10,14 +10,14 @@ const (
 	mapFilter
 )
 
-// An attribute is something of a finding by which GetFindings filters and sorts.
+// attribute is an attribute of findings by which GetFindings filters and sorts.
 type attribute struct {
 	kind filterKind
-	path []string // into the finding; lists on the way are looked into
+	path []string // path in the finding, through all elements of lists
 }
 
-// attributes are those of AwsSecurityFindingFilters that work here, with their paths: one
-// without is called as the member of a finding.
+// attributes are the supported members of AwsSecurityFindingFilters, with their paths. Without a
+// path, the attribute is the finding's member of that name.
 // https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_AwsSecurityFindingFilters.html
 var attributes = func() map[string]attribute {
 	table := map[string]attribute{}
@@ -44,7 +44,7 @@ var attributes = func() map[string]attribute {
 	return table
 }()
 
-// values returns everything that is at the attribute's path.
+// values returns all values at the attribute's path.
 func (a attribute) values(f object) []any { return valuesAt(f, a.path) }
 
 func valuesAt(v any, path []string) []any {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Finding is a stored finding. JSON is all of it; the fields are what tests mostly
-// ask for.
+// Finding is a stored finding. JSON is the whole finding; the fields are those that most tests
+// need.
 type Finding struct {
 	JSON json.RawMessage `json:"-"`
 
@@ -53,13 +53,13 @@ type Severity struct {
 	Original   string
 }
 
-// Note is an analyst's.
+// Note is an analyst's note.
 type Note struct {
 	Text, UpdatedBy string
 	UpdatedAt       time.Time
 }
 
-// Resource is what a finding is about.
+// Resource is a resource that the finding is about.
 type Resource struct {
 	Type      string
 	ID        string `json:"Id"`
@@ -78,11 +78,11 @@ func (r *record) finding() Finding {
 	return f
 }
 
-// Finding returns a finding, whether the hub is on or off.
+// Finding returns a finding, even if the hub is disabled.
 func (h *Hub) Finding(productARN, id string) (f Finding, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.forget()
+	h.expire()
 	r, ok := h.findings[findingKey{productARN, id}]
 	if !ok {
 		return Finding{}, false
@@ -90,12 +90,11 @@ func (h *Hub) Finding(productARN, id string) (f Finding, ok bool) {
 	return r.finding(), true
 }
 
-// Findings returns all findings in the order of their creation, whether the hub is on
-// or off.
+// Findings returns all findings in the order of their creation, even if the hub is disabled.
 func (h *Hub) Findings() []Finding {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.forget()
+	h.expire()
 	findings := make([]Finding, len(h.order))
 	for i, r := range h.order {
 		findings[i] = r.finding()

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzImport: no body makes the service panic, answer with a fault of its own, or
-// keep a finding that breaks the format or does not read back.
+// FuzzImport checks that no body makes the service panic or return an internal error, and that
+// every stored finding is valid and can be read back.
 func FuzzImport(f *testing.F) {
 	for _, seed := range []object{
 		sample("1"),
@@ -51,7 +51,7 @@ func FuzzImport(f *testing.F) {
 	})
 }
 
-// FuzzQuery: no filter panics, and what it finds is there.
+// FuzzQuery checks that no filter panics, and that all results exist.
 func FuzzQuery(f *testing.F) {
 	f.Add([]byte(`{"Filters":{"Id":[{"Value":"1","Comparison":"PREFIX"}],"UpdatedAt":[{"DateRange":{"Value":1,"Unit":"DAYS"}}]},"MaxResults":1}`))
 	f.Add([]byte(`{"Filters":{"SeverityNormalized":[{"Gte":1,"Lt":1e9}],"NetworkSourceIpV4":[{"Cidr":"10.0.0.0/8"}]},"SortCriteria":[{"Field":"Title","SortOrder":"desc"}]}`))

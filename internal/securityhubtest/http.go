@@ -12,18 +12,18 @@ import (
 	"strings"
 )
 
-// request is a call on its way to its operation.
+// request is a call before its operation runs.
 type request struct {
 	call   *Call
 	hub    *Hub
 	body   []byte
 	query  url.Values
-	arn    string // the rest of the path, where the operation has an ARN there
+	arn    string // the ARN in the path, for operations that have one
 	refuse func(id string) *FindingError
 }
 
-// ServeHTTP answers a request of an AWS SDK. The Region is that of the signature's
-// scope, so one Service serves all.
+// ServeHTTP answers a request of an AWS SDK. The Region is that of the signature's scope, so one
+// Service serves all Regions.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	call := Call{Time: s.config.Now(), Account: s.config.AccountOf(r)}
 	id := s.nextRequestID()
@@ -50,7 +50,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Amzn-ErrorType", call.Code)
 	}
 	w.WriteHeader(call.Status)
-	_, _ = w.Write(encode(output)) // a caller that went away hears nothing
+	_, _ = w.Write(encode(output)) // fails only if the caller is gone
 }
 
 func (s *Service) nextRequestID() string {
@@ -71,7 +71,7 @@ func (s *Service) serve(call *Call, r *http.Request) (output any, loseAnswer boo
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, MaxCallBytes+1))
 	if err != nil {
-		return nil, false, invalidInput("the body broke off: %v", err)
+		return nil, false, invalidInput("reading the body: %v", err)
 	}
 	call.Bytes = len(body)
 	if len(bytes.TrimSpace(body)) == 0 {
@@ -108,7 +108,7 @@ func (s *Service) serve(call *Call, r *http.Request) (output any, loseAnswer boo
 	return output, loseAnswer, err
 }
 
-// firstRefusal asks the faults in their order.
+// firstRefusal returns the first Answer of the faults.
 func firstRefusal(faults []Fault) func(id string) *FindingError {
 	return func(id string) *FindingError {
 		for _, f := range faults {
@@ -123,8 +123,8 @@ func firstRefusal(faults []Fault) func(id string) *FindingError {
 	}
 }
 
-// findingIDs are the ids that a call names, for whoever watches calls. What does not
-// parse names none; the operation itself refuses it.
+// findingIDs returns the finding IDs in a call, for Calls and Match. It ignores parse errors,
+// which the operation reports.
 func findingIDs(operation string, body []byte) []string {
 	type named struct {
 		ID string `json:"Id"`
@@ -143,7 +143,7 @@ func findingIDs(operation string, body []byte) []string {
 
 var credentialScope = regexp.MustCompile(`^[^/]+/\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request$`)
 
-// signedRegion finds the Region that the caller signed for.
+// signedRegion returns the Region that the caller signed for.
 func signedRegion(r *http.Request) (string, error) {
 	credential := r.URL.Query().Get("X-Amz-Credential")
 	if _, rest, ok := strings.Cut(r.Header.Get("Authorization"), "Credential="); ok {
@@ -160,14 +160,14 @@ func signedRegion(r *http.Request) (string, error) {
 	return scope[1], nil
 }
 
-// input decodes a body into a struct. Members that it does not have are refused.
+// input decodes a body into a struct, and refuses unknown members.
 func (r *request) input(into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(r.body))
 	decoder.DisallowUnknownFields()
 	decoder.UseNumber()
 	err := decoder.Decode(into)
 	if _, after := decoder.Token(); err == nil && !errors.Is(after, io.EOF) {
-		err = errors.New("more follows after the object")
+		err = errors.New("data follows the object")
 	}
 	if err != nil {
 		return invalidInput("the body is not the input of %s: %v", r.call.Operation, err)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Hub is Security Hub in one account and Region. All its methods behave as the API
-// does, with *Error as error, except that nothing is signed, counted or throttled.
+// Hub is Security Hub in one account and Region. Its methods behave like the API and return
+// *Error errors, but without signatures, faults or throttling, and they are not in Calls.
 type Hub struct {
 	service                    *Service
 	account, region, partition string
@@ -20,13 +20,13 @@ type Hub struct {
 	buckets map[string]*bucket
 }
 
-// contents are what a hub keeps for 90 days after it is disabled.
+// contents are what a disabled hub keeps for 90 days.
 type contents struct {
 	settings      Settings
 	subscriptions []string // ARNs, in the order of acceptance
 	findings      map[findingKey]*record
-	order         []*record // of their creation
-	forgetAt      time.Time // no finding is due before
+	order         []*record // in the order of creation
+	expiresAt     time.Time // no finding expires earlier
 	insights      []insight
 	insightsMade  int
 	actions       []ActionTarget
@@ -34,17 +34,18 @@ type contents struct {
 
 func newContents() contents { return contents{findings: map[findingKey]*record{}} }
 
-// Settings are what an account chose for its hub.
+// Settings are the settings of a hub.
 type Settings struct {
 	// ControlFindingGenerator is SECURITY_CONTROL or STANDARD_CONTROL.
 	ControlFindingGenerator string
-	// DefaultStandards says whether the standards were asked for. No check runs here.
+	// DefaultStandards reports whether the default standards were requested. No control runs
+	// here.
 	DefaultStandards bool
 	Tags             map[string]string
 	SubscribedAt     time.Time
 }
 
-// ARN is the hub's, arn:aws:securityhub:REGION:ACCOUNT:hub/default.
+// ARN is the hub's ARN, arn:aws:securityhub:REGION:ACCOUNT:hub/default.
 func (h *Hub) ARN() string { return h.arn("hub/default") }
 
 func (h *Hub) arn(resource string) string {
@@ -53,9 +54,9 @@ func (h *Hub) arn(resource string) string {
 
 func (h *Hub) now() time.Time { return h.service.config.Now() }
 
-// Enable switches the hub on (EnableSecurityHub). Whatever it held when it was
-// switched off within the last 90 days is there again. Of the settings, SubscribedAt
-// is ignored and an empty ControlFindingGenerator is SECURITY_CONTROL.
+// Enable enables the hub (EnableSecurityHub). If it was disabled less than 90 days ago, its
+// contents are restored. SubscribedAt is ignored; an empty ControlFindingGenerator means
+// SECURITY_CONTROL.
 func (h *Hub) Enable(settings Settings) error {
 	if settings.ControlFindingGenerator == "" {
 		settings.ControlFindingGenerator = "SECURITY_CONTROL"
@@ -84,7 +85,7 @@ func (s Settings) check() error {
 	return nil
 }
 
-// Disable switches the hub off (DisableSecurityHub).
+// Disable disables the hub (DisableSecurityHub).
 func (h *Hub) Disable() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -95,7 +96,7 @@ func (h *Hub) Disable() error {
 	return nil
 }
 
-// Settings returns the hub's settings and whether it is on (DescribeHub).
+// Settings returns the hub's settings and whether it is enabled (DescribeHub).
 func (h *Hub) Settings() (settings Settings, on bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -104,7 +105,7 @@ func (h *Hub) Settings() (settings Settings, on bool) {
 	return settings, h.on
 }
 
-// needOn is to be called with the lock held.
+// needOn requires the lock.
 func (h *Hub) needOn() error {
 	if !h.on {
 		return notSubscribed(h.account)
@@ -112,15 +113,15 @@ func (h *Hub) needOn() error {
 	return nil
 }
 
-// Subscriptions returns the ARNs of the accepted products (ListEnabledProductsForImport).
+// Subscriptions returns the ARNs of the product subscriptions (ListEnabledProductsForImport).
 func (h *Hub) Subscriptions() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.subscriptions)
 }
 
-// EnableProduct accepts the findings of a product of another company or of AWS and
-// returns the subscription's ARN (EnableImportFindingsForProduct).
+// EnableProduct subscribes to a product of AWS or another company and returns the subscription's
+// ARN (EnableImportFindingsForProduct).
 func (h *Hub) EnableProduct(productARN string) (subscriptionARN string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -129,7 +130,7 @@ func (h *Hub) EnableProduct(productARN string) (subscriptionARN string, err erro
 	}
 	p, ok := h.nativeProduct(productARN)
 	if !ok {
-		return "", invalidInput("Invalid parameter 'ProductArn'. %q is no product that an account in %s can subscribe to.", productARN, h.region)
+		return "", invalidInput("Invalid parameter 'ProductArn'. %q is not a product that an account in %s can subscribe to.", productARN, h.region)
 	}
 	arn := h.subscriptionARN(p)
 	if slices.Contains(h.subscriptions, arn) {

@@ -9,34 +9,34 @@ import (
 // findingKey identifies a finding.
 type findingKey struct{ productARN, id string }
 
-// record is a finding and what Security Hub remembers about it.
+// record is a finding and its bookkeeping.
 type record struct {
 	key     findingKey
 	content object
-	changed time.Time       // of the last import or update, by the hub's clock
+	changed time.Time       // when the last import or update happened, by the hub's clock
 	edited  map[string]bool // top-level fields that a customer has set
 }
 
 // FindingError says why a single finding was not imported or updated.
 type FindingError struct{ ID, Code, Message string }
 
-// ImportResult is the answer to an import.
+// ImportResult is the result of an import.
 type ImportResult struct {
-	// Succeeded counts the findings that were imported, or ignored because they are
-	// not newer than what is there.
+	// Succeeded includes the findings that were ignored because they are not newer than the
+	// stored ones.
 	Succeeded int
 	Failed    []FindingError
 }
 
-// submission is a finding on its way in.
+// submission is a finding before it is imported.
 type submission struct {
 	id      string
 	bytes   int
 	content object
 }
 
-// decodeImportBody reads the input of BatchImportFindings. Names of members are case
-// sensitive, unlike in Go's own decoding.
+// decodeImportBody decodes the input of BatchImportFindings. Member names are case-sensitive,
+// unlike in encoding/json.
 func decodeImportBody(body []byte) ([]submission, error) {
 	var input map[string]json.RawMessage
 	if err := json.Unmarshal(body, &input); err != nil {
@@ -56,8 +56,8 @@ func decodeImportBody(body []byte) ([]submission, error) {
 	return decodeImport(findings)
 }
 
-// decodeImport reads the Findings of BatchImportFindings, each a JSON object. What is
-// wrong with the list, or leaves a finding without a name, refuses the whole call.
+// decodeImport decodes the Findings of BatchImportFindings, each a JSON object. A fault of the
+// list, or a finding without an Id, refuses the whole call.
 func decodeImport(findings []json.RawMessage) ([]submission, error) {
 	if err := checkCount("Findings", len(findings)); err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func decodeImport(findings []json.RawMessage) ([]submission, error) {
 			return nil, invalidInput("Invalid parameter 'Findings'. data.Findings[%d] should have required property 'Id', a text that is not blank", i)
 		}
 		if seen[id] {
-			return nil, invalidInput("Invalid parameter 'Findings'. data.Findings[%d].Id %q stands twice in the call: answers name findings by Id only", i, id)
+			return nil, invalidInput("Invalid parameter 'Findings'. data.Findings[%d].Id %q is used twice in the call: answers name findings by Id only", i, id)
 		}
 		seen[id] = true
 		submissions = append(submissions, submission{id, len(raw), content})
@@ -82,7 +82,7 @@ func decodeImport(findings []json.RawMessage) ([]submission, error) {
 	return submissions, nil
 }
 
-// checkCount answers as the service does to 0 and to 101 findings.
+// checkCount returns the service's errors for 0 and for more than 100 findings.
 func checkCount(parameter string, n int) error {
 	switch {
 	case n == 0:
@@ -93,9 +93,9 @@ func checkCount(parameter string, n int) error {
 	return nil
 }
 
-// ImportNative imports findings, JSON objects, as AWS IoT Device Defender's own
-// integration does: under a native product to which the account subscribes. Where it
-// does not, a finding fails with InvalidAccess.
+// ImportNative imports findings, JSON objects, as the native Device Defender integration does:
+// for a product to which the account must subscribe. Without the subscription, a finding fails
+// with InvalidAccess.
 func (h *Hub) ImportNative(findings ...json.RawMessage) (ImportResult, error) {
 	submissions, err := decodeImport(findings)
 	if err != nil {
@@ -104,8 +104,7 @@ func (h *Hub) ImportNative(findings ...json.RawMessage) (ImportResult, error) {
 	return h.importAll(submissions, h.admitNative)
 }
 
-// importOwn imports findings of the account under its default product; refuse may
-// fail single ones.
+// importOwn imports findings of the account for its default product; refuse may fail single ones.
 func (h *Hub) importOwn(submissions []submission, refuse func(id string) *FindingError) (ImportResult, error) {
 	return h.importAll(submissions, func(s submission) (product, *FindingError, error) {
 		p, err := h.admitOwn(s)
@@ -116,8 +115,8 @@ func (h *Hub) importOwn(submissions []submission, refuse func(id string) *Findin
 	})
 }
 
-// An admission finds the product of a finding; a *FindingError keeps that finding
-// out, an error the whole call.
+// admission returns the product of a finding. A *FindingError refuses the finding, an error
+// refuses the whole call.
 type admission func(submission) (product, *FindingError, error)
 
 func (h *Hub) importAll(submissions []submission, admit admission) (ImportResult, error) {
@@ -126,14 +125,14 @@ func (h *Hub) importAll(submissions []submission, admit admission) (ImportResult
 	return result, err
 }
 
-// keep stores submissions and returns those that changed something.
+// keep stores submissions and returns the findings that changed.
 func (h *Hub) keep(submissions []submission, admit admission) (result ImportResult, changed []Finding, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := h.needOn(); err != nil {
 		return result, nil, err
 	}
-	h.forget()
+	h.expire()
 	products := make([]product, len(submissions))
 	refusals := make([]*FindingError, len(submissions))
 	for i, s := range submissions {
@@ -158,9 +157,8 @@ func (h *Hub) keep(submissions []submission, admit admission) (result ImportResu
 	return result, changed, nil
 }
 
-// admitOwn: the caller's account is the finding's, and the product its default one.
-// The third-party report https://github.com/prowler-cloud/prowler/issues/867 shows
-// what a foreign account is answered.
+// admitOwn requires the caller's own account and default product. The error for another account
+// is as in https://github.com/prowler-cloud/prowler/issues/867.
 func (h *Hub) admitOwn(s submission) (product, error) {
 	account, _ := s.content["AwsAccountId"].(string)
 	arn, _ := s.content["ProductArn"].(string)
@@ -179,7 +177,7 @@ func (h *Hub) admitNative(s submission) (product, *FindingError, error) {
 	arn, _ := s.content["ProductArn"].(string)
 	p, ok := h.nativeProduct(arn)
 	if !ok || account != h.account {
-		return product{}, nil, accessDenied("%q of account %q is no native product of account %s in %s", arn, account, h.account, h.region)
+		return product{}, nil, accessDenied("%q of account %q is not a native product of account %s in %s", arn, account, h.account, h.region)
 	}
 	for _, subscription := range h.subscriptions {
 		if subscription == h.subscriptionARN(p) {
@@ -189,7 +187,7 @@ func (h *Hub) admitNative(s submission) (product, *FindingError, error) {
 	return p, &FindingError{s.id, "InvalidAccess", "Product " + arn + " is not enabled for import"}, nil
 }
 
-// check holds the finding against the limits of the ASFF.
+// check validates a finding against the limits of the ASFF.
 func (s submission) check() *FindingError {
 	if s.bytes > MaxFindingBytes {
 		return &FindingError{s.id, "FindingSizeExceeded", "Finding exceeds the maximum size of 240 KB"}
@@ -203,8 +201,8 @@ func (s submission) check() *FindingError {
 	return nil
 }
 
-// put creates or updates the finding and returns its record, or nil where what is
-// there is as new.
+// put creates or updates the finding and returns its record, or nil if the stored finding is as
+// new.
 func (h *Hub) put(s submission, p product) *record {
 	key := findingKey{s.content["ProductArn"].(string), s.id}
 	incoming := normalizeInstants(s.content)
@@ -224,14 +222,14 @@ func (h *Hub) put(s submission, p product) *record {
 	return r
 }
 
-// forget drops the findings that nobody touched for 90 days. It looks for them only
-// when the one that was oldest at the last look may be due.
-func (h *Hub) forget() {
+// expire deletes findings that were not changed for 90 days. It scans them only if the oldest may
+// have expired.
+func (h *Hub) expire() {
 	now := h.now()
-	if now.Before(h.forgetAt) {
+	if now.Before(h.expiresAt) {
 		return
 	}
-	h.forgetAt = now.Add(FindingLifetime)
+	h.expiresAt = now.Add(FindingLifetime)
 	kept := h.order[:0]
 	for _, r := range h.order {
 		due := r.changed.Add(FindingLifetime)
@@ -240,8 +238,8 @@ func (h *Hub) forget() {
 			continue
 		}
 		kept = append(kept, r)
-		if due.Before(h.forgetAt) {
-			h.forgetAt = due
+		if due.Before(h.expiresAt) {
+			h.expiresAt = due
 		}
 	}
 	clear(h.order[len(kept):])

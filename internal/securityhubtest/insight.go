@@ -8,11 +8,11 @@ import (
 	"slices"
 )
 
-// maxInsights is a quota of the account.
+// maxInsights is a quota per account and Region.
 // https://docs.aws.amazon.com/general/latest/gr/sechub.html
 const maxInsights = 100
 
-// insight is a saved filter with an attribute of Filters to group by: "ResourceId".
+// insight is a saved filter with an attribute to group by, such as "ResourceId".
 type insight struct {
 	ARN              string `json:"InsightArn"`
 	Name             string // 1 to 128 characters
@@ -29,13 +29,13 @@ func (in insight) check(h *Hub) (match, error) {
 		return nil, invalidInput("Invalid parameter 'Filters'. It should be object.")
 	}
 	if a, ok := attributes[in.GroupByAttribute]; !ok || a.kind != stringFilter {
-		return nil, invalidInput("Invalid parameter 'GroupByAttribute'. %q is no attribute to group by.", in.GroupByAttribute)
+		return nil, invalidInput("Invalid parameter 'GroupByAttribute'. %q is not an attribute to group by.", in.GroupByAttribute)
 	}
 	return compileFilters(in.Filters, h.now())
 }
 
-// onInsights calls f while the hub is on, with the place of the insight that the path
-// names; -1 where it names none.
+// onInsights calls f if the hub is enabled, with the index of the insight in the path, or -1 if
+// there is none.
 func onInsights(f func(r *request, i int) (any, error)) func(r *request) (any, error) {
 	return func(r *request) (any, error) {
 		r.hub.mu.Lock()
@@ -79,7 +79,7 @@ func createInsight(r *request, _ int) (any, error) {
 	return map[string]string{"InsightArn": in.ARN}, nil
 }
 
-// updateInsight changes what the input names.
+// updateInsight changes the members that the input has.
 func updateInsight(r *request, i int) (any, error) {
 	var change insight
 	if err := r.input(&change); err != nil {
@@ -130,13 +130,14 @@ func getInsights(r *request, _ int) (any, error) {
 	}{part, next}, err
 }
 
-// getInsightResults counts the findings of an insight: the 100 most frequent values.
+// getInsightResults counts the findings of an insight by value and returns the 100 most frequent
+// values.
 func getInsightResults(r *request, i int) (any, error) {
 	type count struct {
 		GroupByAttributeValue string
 		Count                 int
 	}
-	r.hub.forget()
+	r.hub.expire()
 	in := r.hub.insights[i]
 	wanted, err := in.check(r.hub)
 	if err != nil {
@@ -144,7 +145,7 @@ func getInsightResults(r *request, i int) (any, error) {
 	}
 	counts := map[string]int{}
 	for _, record := range r.hub.order {
-		values := map[string]bool{} // a finding counts once for each
+		values := map[string]bool{} // a finding counts once for each value
 		for _, v := range attributes[in.GroupByAttribute].values(record.content) {
 			values[fmt.Sprint(v)] = wanted(record.content)
 		}

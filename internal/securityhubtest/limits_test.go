@@ -44,8 +44,7 @@ func note(change object) object {
 	return object{"Note": with(object{"Text": "t", "UpdatedBy": "u", "UpdatedAt": "2026-09-15T03:00:00Z"}, change)}
 }
 
-// limits pair a finding that conforms with one that just does not, and what the
-// service says of it.
+// limits pair a valid finding with an invalid one, and the service's message.
 var limits = []struct {
 	name     string
 	conforms object

@@ -11,12 +11,12 @@ import (
 // customerFields belong to the customer once a finding exists.
 var customerFields = []string{"Note", "UserDefinedFields", "VerificationState", "Workflow"}
 
-// sharedFields are written by importers in FindingProviderFields and by customers at
-// the top level.
+// sharedFields are written by importers in FindingProviderFields and by customers at the top
+// level.
 var sharedFields = []string{"Confidence", "Criticality", "RelatedFindings", "Severity", "Types"}
 
-// created is a new finding. FindingProviderFields win over the top level and are
-// filled from it.
+// created returns a new finding. FindingProviderFields override the top level, and missing ones
+// are filled from it.
 func created(incoming object) object {
 	f := maps.Clone(incoming)
 	provided, _ := incoming["FindingProviderFields"].(object)
@@ -40,8 +40,8 @@ func created(incoming object) object {
 	return f
 }
 
-// updated is the incoming finding with everything that an importer cannot change
-// taken from the old one.
+// updated returns the imported finding with all fields that an importer cannot change taken from
+// the old one.
 func updated(old, incoming object, edited map[string]bool) object {
 	f := maps.Clone(incoming)
 	take := func(name string) {
@@ -82,7 +82,7 @@ func updated(old, incoming object, edited map[string]bool) object {
 	return f
 }
 
-// reopened: an analyst has to look again.
+// a reopened finding needs an analyst again
 func reopened(old, f object) bool {
 	if old["RecordState"] == "ARCHIVED" && f["RecordState"] == "ACTIVE" {
 		return true
@@ -92,11 +92,11 @@ func reopened(old, f object) bool {
 	return was["Status"] == "PASSED" && is["Status"] != nil && is["Status"] != "PASSED"
 }
 
-// derive sets what Security Hub itself writes into a finding that was imported.
+// derive sets the fields that Security Hub itself writes into imported findings.
 func (h *Hub) derive(f object, key findingKey, p product) {
 	f["Region"] = h.region
 	f["ProcessedAt"] = formatInstant(h.now())
-	f["WorkflowState"] = "NEW" // deprecated: Workflow.Status took its place
+	f["WorkflowState"] = "NEW" // deprecated in favor of Workflow.Status
 	if p.id != h.defaultProduct().id {
 		delete(f, "ProductName")
 		delete(f, "CompanyName")
@@ -114,7 +114,7 @@ func (h *Hub) derive(f object, key findingKey, p product) {
 // labelFloors are the lowest normalized severities of the labels.
 var labelFloors = []int{0, 1, 40, 70, 90}
 
-// fullSeverity has both Label and Normalized, and no Product, which is deprecated.
+// fullSeverity returns a severity with both Label and Normalized, without the deprecated Product.
 func fullSeverity(s object) object {
 	s = maps.Clone(s)
 	delete(s, "Product")
@@ -134,14 +134,15 @@ func fullSeverity(s object) object {
 	return s
 }
 
-// providedSeverity is what of a top-level severity FindingProviderFields can hold.
+// providedSeverity returns the members of a top-level severity that FindingProviderFields can
+// hold.
 func providedSeverity(s object) object {
 	s = fullSeverity(s)
 	delete(s, "Normalized")
 	return s
 }
 
-// normalizeInstants writes times as Security Hub keeps them: with at most three decimals.
+// normalizeInstants writes times as Security Hub stores them: with at most three decimals.
 func normalizeInstants(f object) object {
 	f = maps.Clone(f)
 	if note, ok := f["Note"].(object); ok {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// route is an operation of the API. A path that ends in "/" is followed by an ARN.
+// route is an operation of the API. A path with a trailing "/" is followed by an ARN.
 type route struct {
 	method, path, operation string
 	serve                   func(*request) (output any, err error)
@@ -42,8 +42,8 @@ var routes = []route{
 	{"DELETE", "/actionTargets/", "DeleteActionTarget", deleteActionTarget},
 }
 
-// routeOf finds the operation of a request and the ARN in its path. SDKs escape the
-// slashes of an ARN for some operations and not for others.
+// routeOf returns the operation of a request and the ARN in its path. SDKs escape the slashes of
+// an ARN for some operations only.
 func routeOf(r *http.Request) (route, string, error) {
 	path := r.URL.EscapedPath()
 	for _, each := range routes {
@@ -151,7 +151,7 @@ func describeHub(r *request) (any, error) {
 	}{r.hub.ARN(), formatInstant(settings.SubscribedAt), true, settings.ControlFindingGenerator}, nil
 }
 
-// page cuts the page that the query asks for.
+// page returns the page that the query requests.
 func page[T any](r *request, all []T, token, size string) ([]T, string, error) {
 	n := MaxFindings
 	if size != "" {

@@ -8,15 +8,15 @@ type product struct {
 	name, company string
 }
 
-// nativeProducts are the integrations of AWS that this package knows.
+// nativeProducts are the AWS integrations that are supported here.
 // https://docs.aws.amazon.com/iot-device-defender/latest/devguide/securityhub-integration.html
 var nativeProducts = []product{
 	{"aws/iot-device-defender-audit", "IoT Device Defender - Audit", "AWS"},
 	{"aws/iot-device-defender-detect", "IoT Device Defender - Detect", "AWS"},
 }
 
-// DefaultProductARN is the product under which the account imports its own findings.
-// It needs no subscription.
+// DefaultProductARN returns the product for which the account imports its own findings. It needs
+// no subscription.
 func (h *Hub) DefaultProductARN() string { return h.arn("product/" + h.account + "/default") }
 
 // defaultProduct has the names that Security Hub gives to an account's own findings.
@@ -39,7 +39,7 @@ func (h *Hub) nativeProduct(arn string) (product, bool) {
 	return product{}, false
 }
 
-// isProductARN says whether arn has the form of any product's, wherever it is.
+// isProductARN reports whether arn has the format of a product ARN, of any account and Region.
 func isProductARN(arn string) bool {
 	parts := strings.SplitN(arn, ":", 6)
 	return len(parts) == 6 && parts[0] == "arn" && strings.HasPrefix(parts[1], "aws") &&

@@ -56,7 +56,7 @@ type findingsAnswer struct {
 	NextToken string `json:",omitempty"`
 }
 
-// get answers GetFindings. Without SortCriteria the order is that of creation.
+// get answers GetFindings. Without SortCriteria findings are in the order of creation.
 func (h *Hub) get(q query) (findingsAnswer, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -64,7 +64,7 @@ func (h *Hub) get(q query) (findingsAnswer, error) {
 	if err := h.needOn(); err != nil {
 		return answer, err
 	}
-	h.forget()
+	h.expire()
 	wanted, err := compileFilters(q.filters, h.now())
 	if err != nil {
 		return answer, err
@@ -88,15 +88,15 @@ func (h *Hub) get(q query) (findingsAnswer, error) {
 	return answer, nil
 }
 
-// sortBy sorts by attributes, under the names that they have in Filters. Texts go by
-// their bytes, times by their value; a finding without a value comes first.
+// sortBy sorts by attributes, which have the same names as in Filters. Texts sort by bytes, times
+// by value. A finding without a value sorts first.
 func sortBy(found []object, criteria []any) error {
-	for i := len(criteria) - 1; i >= 0; i-- { // stable: the first criterion sorts last
+	for i := len(criteria) - 1; i >= 0; i-- { // stable, so the first criterion sorts last
 		c := criteria[i].(object)
 		name := c["Field"].(string)
 		a, ok := attributes[name]
 		if !ok || a.kind == mapFilter {
-			return invalidInput("Invalid parameter 'SortCriteria'. %q is no field to sort by.", name)
+			return invalidInput("Invalid parameter 'SortCriteria'. %q is not a field to sort by.", name)
 		}
 		slices.SortStableFunc(found, func(x, y object) int {
 			order := a.compare(x, y)
@@ -123,7 +123,7 @@ func (a attribute) compare(x, y object) int {
 	return cmp.Compare(x0, y0)
 }
 
-// pageSize reads a MaxResults.
+// pageSize parses a MaxResults.
 func pageSize(s string) (int, error) {
 	n, err := json.Number(s).Int64()
 	if err != nil || n < 1 || n > MaxFindings {
@@ -132,8 +132,8 @@ func pageSize(s string) (int, error) {
 	return int(n), nil
 }
 
-// pageOf cuts a page out of all. A token is the place of the next page, good only for
-// the same question: about.
+// pageOf returns a page of all. A token is the position of the next page, and is valid only for
+// the same request: about.
 func pageOf[T any](all []T, token string, size int, about string) (page []T, next string, err error) {
 	start := 0
 	if token != "" {

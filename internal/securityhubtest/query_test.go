@@ -18,7 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 )
 
-// zoo are three findings that differ in everything that the filters below ask for.
+// zoo are three findings that differ in every attribute that the filters below use.
 func zoo(t *testing.T) (*cloud, *securityhub.Client) {
 	t.Helper()
 	c, _, client := enabled(t)
@@ -174,7 +174,7 @@ func TestFiltersThatTheServiceRefuses(t *testing.T) {
 	}
 }
 
-// A filter that the service refuses is the last step of a walk-through that took an hour.
+// Documented filters must work: users run them at the end of a walk-through that took an hour.
 func TestFiltersThatTheDocsPrintAreAllowed(t *testing.T) {
 	c, _ := zoo(t)
 	pages, err := filepath.Glob("../../docs/*.md")

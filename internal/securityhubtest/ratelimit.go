@@ -8,7 +8,7 @@ type bucket struct {
 	last   time.Time
 }
 
-// rates are calls a second and bursts.
+// rates are calls per second and bursts.
 // https://docs.aws.amazon.com/securityhub/1.0/APIReference/Welcome.html
 var rates = map[string]struct{ perSecond, burst float64 }{
 	"BatchImportFindings": {10, 30},
@@ -16,7 +16,7 @@ var rates = map[string]struct{ perSecond, burst float64 }{
 	"GetFindings":         {3, 6},
 }
 
-// throttle takes a token for the operation, if it has a rate.
+// throttle takes a token if the operation has a rate.
 func (h *Hub) throttle(operation string) error {
 	rate, limited := rates[operation]
 	if !h.service.config.RateLimits || !limited {

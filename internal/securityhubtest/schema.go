@@ -15,12 +15,11 @@ import (
 	"unicode/utf8"
 )
 
-// object is a JSON object. Those of stored findings are never written to: a change
-// makes a new one.
+// object is a JSON object. Stored findings are never modified: a change makes a new object.
 type object = map[string]any
 
-// decodeObject reads exactly one JSON object. Numbers stay as they are written, and a
-// member that is null counts as absent, as in AWS's protocol.
+// decodeObject reads exactly one JSON object. Numbers stay as written, and null members count as
+// absent, as in AWS's protocol.
 func decodeObject(data []byte) (object, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
@@ -29,16 +28,16 @@ func decodeObject(data []byte) (object, error) {
 		return nil, err
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more follows after the object")
+		return nil, errors.New("data follows the object")
 	}
 	if o == nil {
-		return nil, errors.New("null in place of an object")
+		return nil, errors.New("null instead of an object")
 	}
 	dropNulls(o)
 	return o, nil
 }
 
-// encode writes JSON as the service does: "<" stays as it is.
+// encode writes JSON as the service does, without escaping "<".
 func encode(v any) []byte {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
@@ -63,12 +62,12 @@ func dropNulls(v any) {
 	}
 }
 
-// A rule judges a value at a path and reports each fault in the words of the service,
-// which are those of a well-known JSON schema validator: "data.Title should NOT be
-// longer than 256 characters".
+// rule validates the value at a path. It reports each fault in the words of the service, which
+// are those of a well-known JSON schema validator: "data.Title should NOT be longer than 256
+// characters".
 type rule func(path string, v any, report func(fault string))
 
-// faultsOf lists the faults of v, sorted: maps have no order.
+// faultsOf returns the faults of v. They are sorted, because the order of maps is random.
 func faultsOf(r rule, v any) []string {
 	var faults []string
 	r("data", v, func(fault string) { faults = append(faults, fault) })
@@ -76,10 +75,10 @@ func faultsOf(r rule, v any) []string {
 	return faults
 }
 
-// isSpace is what \s matches in that validator's language.
+// isSpace matches \s of JavaScript, the validator's language.
 func isSpace(r rune) bool { return unicode.IsSpace(r) || r == '\uFEFF' }
 
-// text is a string of 1 to most characters, one of them no space. 0 sets no limit.
+// text is a string of 1 to most characters that is not only white space. 0 means no limit.
 func text(most int) rule {
 	return func(path string, v any, report func(string)) {
 		s, ok := v.(string)
@@ -113,7 +112,7 @@ func pattern(expression string) rule {
 	}
 }
 
-// percent is an integer of 0 to 100.
+// percent is an integer from 0 to 100.
 func percent(path string, v any, report func(string)) {
 	n, ok := v.(json.Number)
 	if !ok {
@@ -143,7 +142,7 @@ func boolean(path string, v any, report func(string)) {
 	}
 }
 
-// instant is a time in one of the forms that AWS documents.
+// instant is a time in a format that AWS documents.
 func instant(path string, v any, report func(string)) {
 	s, ok := v.(string)
 	if !ok {
@@ -155,7 +154,7 @@ func instant(path string, v any, report func(string)) {
 	}
 }
 
-// list has least to most elements; most 0 sets no limit.
+// list has least to most elements; most 0 means no limit.
 func list(least, most int, element rule) rule {
 	return func(path string, v any, report func(string)) {
 		elements, ok := v.([]any)
@@ -175,7 +174,7 @@ func list(least, most int, element rule) rule {
 	}
 }
 
-// pairs is a map from keys to texts, each with its most characters.
+// pairs is a map from keys to texts with a limit of characters for each.
 func pairs(most, key, value int) rule {
 	return func(path string, v any, report func(string)) {
 		o, ok := v.(object)
@@ -218,8 +217,8 @@ func members(rules map[string]rule, required ...string) rule {
 	}
 }
 
-// anything is a part of the ASFF whose shape this package does not know: only its
-// strings are judged, which must not be blank anywhere.
+// anything is a part of the ASFF whose shape this package does not know. It only checks that no
+// string is blank.
 func anything(path string, v any, report func(string)) {
 	switch v := v.(type) {
 	case string:
@@ -255,8 +254,8 @@ func anyObject(path string, v any, report func(string)) {
 
 var instantForm = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)$`)
 
-// parseInstant reads the forms that AWS documents: Z or an offset of at most 18
-// hours, at most 9 decimals, of which Security Hub keeps three.
+// parseInstant parses the formats that AWS documents: Z or an offset of at most 18 hours, and at
+// most 9 decimals. Security Hub keeps three decimals.
 func parseInstant(s string) (time.Time, bool) {
 	if !instantForm.MatchString(s) {
 		return time.Time{}, false
@@ -274,5 +273,5 @@ func parseInstant(s string) (time.Time, bool) {
 	return t.Truncate(time.Millisecond), true
 }
 
-// formatInstant is the form in which Security Hub writes times of its own.
+// formatInstant formats Security Hub's own times.
 func formatInstant(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

@@ -29,7 +29,7 @@ const (
 	audit      = "arn:aws:securityhub:eu-west-1::product/aws/iot-device-defender-audit"
 )
 
-// cloud is a Service behind a real server, with a clock that the test moves.
+// cloud is a Service behind a real server, with a clock that tests move.
 type cloud struct {
 	*Service
 	server *httptest.Server
@@ -74,7 +74,7 @@ func (c *cloud) pass(d time.Duration) {
 	c.time = c.time.Add(d)
 }
 
-// events empties the list of imported findings.
+// events returns and clears the list of imported findings.
 func (c *cloud) events() []Imported {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,7 +83,7 @@ func (c *cloud) events() []Imported {
 	return events
 }
 
-// client returns the SDK's client of an account in a Region; it does not retry.
+// client returns an SDK client for one account in one Region; it does not retry.
 func (c *cloud) client(account, region string) *securityhub.Client {
 	return securityhub.New(securityhub.Options{
 		Region:           region,
@@ -94,10 +94,10 @@ func (c *cloud) client(account, region string) *securityhub.Client {
 	})
 }
 
-// plainBody hides the WriteTo of the SDK's request bodies. The SDK closes a body as
-// soon as headers answer it, and smithy-go 1.28.9's WriteTo then returns io.EOF in
-// place of nil, so that net/http drops the connection under an answer that is still
-// being read. A server on the same machine is fast enough for that.
+// plainBody hides the WriteTo of the SDK's request bodies. The SDK closes a body as soon as
+// response headers arrive. smithy-go 1.28.9's WriteTo then returns io.EOF instead of nil, and
+// net/http drops the connection before the response is read. A server on the same machine is fast
+// enough to trigger this.
 type plainBody struct{ client *http.Client }
 
 func (p plainBody) Do(r *http.Request) (*http.Response, error) {
@@ -107,7 +107,7 @@ func (p plainBody) Do(r *http.Request) (*http.Response, error) {
 	return p.client.Do(r)
 }
 
-// enabled returns a cloud whose hub of the test's account is on, that hub and a client.
+// enabled returns a cloud whose hub is enabled for the test's account, the hub, and a client.
 func enabled(t *testing.T) (*cloud, *Hub, *securityhub.Client) {
 	t.Helper()
 	c := newCloud(t, Config{})
@@ -118,7 +118,7 @@ func enabled(t *testing.T) (*cloud, *Hub, *securityhub.Client) {
 	return c, h, c.client(account, region)
 }
 
-// sample is a finding within all limits, as JSON decodes it.
+// sample returns a valid finding, as decoded from JSON.
 func sample(id string) object {
 	return object{
 		"SchemaVersion": "2018-10-08",
@@ -158,7 +158,7 @@ func raw(v any) json.RawMessage {
 	return text
 }
 
-// sdkFinding turns JSON into the SDK's type, whose members have the ASFF's names.
+// sdkFinding converts JSON into the SDK's type, whose members have the ASFF's names.
 func sdkFinding(t *testing.T, o object) types.AwsSecurityFinding {
 	t.Helper()
 	var f types.AwsSecurityFinding
@@ -186,7 +186,7 @@ func tryImport(t *testing.T, client *securityhub.Client, findings ...object) (*s
 	return client.BatchImportFindings(context.Background(), input)
 }
 
-// mustImport demands that all findings are imported.
+// mustImport requires that all findings are imported.
 func mustImport(t *testing.T, client *securityhub.Client, findings ...object) {
 	t.Helper()
 	out := importAll(t, client, findings...)
@@ -195,17 +195,17 @@ func mustImport(t *testing.T, client *securityhub.Client, findings ...object) {
 	}
 }
 
-// stored returns a finding that must be there.
+// stored returns a finding that must exist.
 func stored(t *testing.T, h *Hub, id string) Finding {
 	t.Helper()
 	f, ok := h.Finding(ownProduct, id)
 	if !ok {
-		t.Fatalf("finding %q is not there", id)
+		t.Fatalf("finding %q does not exist", id)
 	}
 	return f
 }
 
-// wantError demands an API error with this code and HTTP status.
+// wantError requires an API error with this code and HTTP status.
 func wantError(t *testing.T, err error, code string, status int) {
 	t.Helper()
 	var api smithy.APIError
@@ -218,7 +218,7 @@ func wantError(t *testing.T, err error, code string, status int) {
 	}
 }
 
-// signed is a request as curl would send it.
+// signed returns a request as curl would send it.
 func (c *cloud) signed(t *testing.T, method, path, body string) (status int, errorType, answer string) {
 	t.Helper()
 	r, err := http.NewRequest(method, c.server.URL+path, strings.NewReader(body))

@@ -16,34 +16,33 @@ const (
 	MaxFindings = 100
 	// MaxFindingBytes is the size of one finding as JSON.
 	MaxFindingBytes = 240 << 10
-	// MaxCallBytes is the size of the body of a call. AWS's newer pages no longer repeat it.
+	// MaxCallBytes is the size of the body of a call. AWS's newer pages no longer mention it.
 	MaxCallBytes = 6 << 20
-	// FindingLifetime is how long a finding lives after its last import or update.
+	// FindingLifetime is how long after its last import or update a finding is deleted.
 	FindingLifetime = 90 * 24 * time.Hour
 )
 
-// maxCalls bounds what Calls remembers.
+// maxCalls limits how many calls Calls returns.
 const maxCalls = 10_000
 
-// Config says for whom a Service runs.
+// Config configures a Service.
 type Config struct {
 	// Account is the caller's account, 12 digits.
 	// Default: 123456789012, the account of AWS's examples.
 	Account string
-	// AccountOf finds the caller's account by the request, for callers of several accounts.
-	// Default: everybody is Account.
+	// AccountOf returns the account of a request, if there are callers of several accounts.
+	// Default: always Account.
 	AccountOf func(*http.Request) string
 	// Now is the clock.
 	// Default: time.Now.
 	Now func() time.Time
-	// OnImported receives every finding after each import and update that changed it,
-	// as EventBridge does with "Security Hub Findings - Imported". It runs before the
-	// call is answered and may call the Service.
-	// Default: nobody is told.
+	// OnImported is called with each finding that an import or update changed, like EventBridge's
+	// "Security Hub Findings - Imported". It runs before the call returns and may call the
+	// Service. Default: none.
 	OnImported func(Imported)
-	// RateLimits makes calls over AWS's rates fail: 10 a second with bursts of 30 to
-	// import and to update, 3 with bursts of 6 for GetFindings, in each account and Region.
-	// Default: no limits.
+	// RateLimits throttles calls over AWS's rates: 10 per second with bursts of 30 for imports
+	// and updates, 3 with bursts of 6 for GetFindings, per account and Region. Default: no
+	// limits.
 	RateLimits bool
 }
 
@@ -66,7 +65,7 @@ type Service struct {
 
 type scope struct{ account, region string }
 
-// New returns a Service whose hubs are all off.
+// New returns a Service whose hubs are all disabled.
 func New(config Config) *Service {
 	config.Account = cmp.Or(config.Account, "123456789012")
 	if config.AccountOf == nil {
@@ -78,7 +77,7 @@ func New(config Config) *Service {
 	return &Service{config: config, hubs: map[scope]*Hub{}}
 }
 
-// Hub returns the hub of an account in a Region, whether it is on or off.
+// Hub returns the hub of one account in one Region, enabled or not.
 func (s *Service) Hub(account, region string) *Hub {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,23 +92,23 @@ func (s *Service) Hub(account, region string) *Hub {
 	return s.hubs[key]
 }
 
-// Call is a call over HTTP, as Service.Calls remembers it.
+// Call is an HTTP call.
 type Call struct {
 	Operation string // "BatchImportFindings"
 	Account   string
 	Region    string
 	Time      time.Time
-	Bytes     int      // of the body
-	Findings  []string // ids of the findings that it imports or updates
-	// Code and Status are the answer: the error's code or "", and HTTP's status.
+	Bytes     int      // size of the body
+	Findings  []string // IDs of the findings that it imports or updates
+	// Code and Status are the result: the error's code or "", and the HTTP status.
 	Code   string
 	Status int
-	// Failed are the error codes of single findings, by id.
+	// Failed are the error codes of single findings, by ID.
 	Failed map[string]string
 }
 
-// Calls returns the calls of an operation, or of all where it is empty, in the order
-// in which they were answered: the last 10,000.
+// Calls returns the calls of an operation, or of all operations if it is empty, in the order of
+// their responses. It keeps the last 10,000.
 func (s *Service) Calls(operation string) []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,7 +2,7 @@ package securityhubtest
 
 import "maps"
 
-// listTagsForResource: of all that exists here, only a hub has tags.
+// listTagsForResource returns the tags of a hub: no other resource has tags here.
 func listTagsForResource(r *request) (any, error) {
 	settings, on := r.hub.Settings()
 	if !on || r.arn != r.hub.ARN() {

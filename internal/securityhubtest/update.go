@@ -77,15 +77,14 @@ type updateAnswer struct {
 	UnprocessedFindings []unprocessed
 }
 
-// update is what a customer does to findings (BatchUpdateFindings). refuse may fail
-// single ones.
+// update is a customer's change of findings (BatchUpdateFindings). refuse may fail single ones.
 func (h *Hub) update(request updateRequest, refuse func(id string) *FindingError) (updateAnswer, error) {
 	answer, changed, err := h.editAll(request, refuse)
 	h.service.announce(h, changed)
 	return answer, err
 }
 
-// editAll changes the findings and returns those that it changed.
+// editAll changes the findings and returns those that changed.
 func (h *Hub) editAll(request updateRequest, refuse func(id string) *FindingError) (updateAnswer, []Finding, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -93,7 +92,7 @@ func (h *Hub) editAll(request updateRequest, refuse func(id string) *FindingErro
 	if err := h.needOn(); err != nil {
 		return answer, nil, err
 	}
-	h.forget()
+	h.expire()
 	var changed []Finding
 	seen := map[identifier]bool{}
 	for _, each := range request.identifiers {
@@ -129,8 +128,8 @@ func (h *Hub) editAll(request updateRequest, refuse func(id string) *FindingErro
 	return answer, changed, nil
 }
 
-// edit returns the finding with a customer's changes, and whether it is small enough.
-// UpdatedAt stays: it is the importer's.
+// edit returns the finding with a customer's changes, and whether it is small enough. UpdatedAt
+// stays: it belongs to the importer.
 func (h *Hub) edit(old, changes object) (f object, fits bool) {
 	f = maps.Clone(old)
 	maps.Copy(f, changes)

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// build compiles a function of the module in dir as synthesis does, for the system
-// this runs on, and returns the executable.
+// build compiles a function of the module in dir as synthesis does, for this machine, and returns
+// the executable.
 func (b *bench) build(dir, pkg, name string, env ...string) (string, error) {
 	out := filepath.Join(b.dir, name)
 	_, err := b.command(dir, append(env, "CGO_ENABLED=0", "GOFLAGS=-mod=readonly"),
@@ -15,8 +15,8 @@ func (b *bench) build(dir, pkg, name string, env ...string) (string, error) {
 	return out, err
 }
 
-// compilation fills an empty build cache, links again what is in it, and finds that
-// nothing is left to do.
+// compilation measures an empty build cache, relinking from a full one, and a build without
+// changes.
 func (b *bench) compilation() error {
 	compile := func(dir, pkg, name, cache string) (time.Duration, error) {
 		start := time.Now()

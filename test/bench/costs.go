@@ -8,34 +8,33 @@ import (
 	"github.com/defenderhub/defenderhub/test/bench/cost"
 )
 
-// fleets are the sizes of the table, in devices.
+// fleets are the fleet sizes of the table, in devices.
 var fleets = []float64{10_000, 100_000, 1_000_000}
 
-// fleetBenchmark plays samples of a fleet through the evaluation; each measurement is for
-// one device and five minutes, so that it scales with the devices.
+// fleetBenchmark runs samples of a fleet through the evaluation. Each measurement is for one
+// device and five minutes, so that it scales.
 const fleetBenchmark, fleetPackage = "Fleet/", "./lambda/internal/evaluator"
 
 const (
-	// transitions of a device in five minutes: of a hundred one begins to misbehave each
-	// day, and ends. The sample's misbehave all the time.
+	// transitions of a device in five minutes: one in a hundred devices raises and clears an
+	// alarm each day. The sample's devices do it all the time.
 	transitions = 2 * 0.01 / 288
-	// lookUps are the operations of the registry behind one question for a thing.
+	// lookUps is how many registry operations one lookup of a thing takes.
 	lookUps = 3
 )
 
-// messagesOfDevice are the messages that a device publishes in five minutes beside its
-// reports.
+// messagesOfDevice is how many messages a device publishes in five minutes, besides reports.
 const messagesOfDevice = 5
 
-// row is a line of the table: behaviors, and what devices send for them.
+// row is a row of the table: behaviors and the load of a device.
 type row struct {
 	name, benchmark string
 	load            cost.Load
 }
 
-// rows of the table; what is measured of their loads is filled in. The first is the goal's.
+// rows returns the rows of the table, with measured loads. The first is the one of the goal.
 func rows() []row {
-	hourly := 1.0 / 12 // time offline has a value an hour
+	hourly := 1.0 / 12 // time offline has one value per hour
 	return []row{
 		{"five behaviors of device reports, Basic Ingest", "reports", cost.Load{Datapoints: 5}},
 		{"the same on a topic of one's own", "reports", cost.Load{Datapoints: 5, Charged: 1}},
@@ -52,8 +51,8 @@ func rows() []row {
 	}
 }
 
-// costs scales what the evaluation of a sample takes up to fleets, prices it, and sets it
-// beside Detect's list price and the floor of a design on Kinesis and Managed Flink.
+// costs scales the evaluation of a sample to whole fleets, calculates its price, and compares it
+// with Detect's list price and the minimum of Kinesis and Managed Flink.
 func (b *bench) costs() error {
 	results, _, err := b.benchmark(fleetPackage, "1x", fleetBenchmark)
 	if err != nil {
@@ -98,7 +97,7 @@ func (b *bench) costs() error {
 	return nil
 }
 
-// breakEven is the number of devices, in hundreds, from which Kinesis costs less.
+// breakEven returns the number of devices, in hundreds, from which Kinesis costs less.
 func breakEven(l cost.Load, than cost.Transport) float64 {
 	for l.Devices = 100; cost.Defaults.SelfManaged(l, cost.KinesisShards).Total() >= cost.Defaults.SelfManaged(l, than).Total(); l.Devices += 100 {
 		if l.Devices >= fleets[len(fleets)-1] {
@@ -108,7 +107,7 @@ func breakEven(l cost.Load, than cost.Transport) float64 {
 	return l.Devices
 }
 
-// bill is the goal's case by part.
+// bill prints the parts of the goal's row.
 func (b *bench) bill(r row, devices float64) {
 	l := r.load
 	l.Devices = devices
@@ -159,7 +158,7 @@ func verdict(ours, detect float64) string {
 	return "missed"
 }
 
-// comparison is the whole table at one size.
+// comparison prints the whole table for one fleet size.
 func (b *bench) comparison(table []row, devices float64) {
 	b.row()
 	b.row(append(header("%s DEVICES", thousands(devices)), "DETECT", "OURS IS")...)
@@ -178,7 +177,7 @@ func (b *bench) comparison(table []row, devices float64) {
 	}
 }
 
-// comparedWith says how a range of costs stands to Detect's.
+// comparedWith compares a range of costs with Detect's.
 func comparedWith(least, most, detect float64) string {
 	switch {
 	case most < detect:
@@ -189,7 +188,7 @@ func comparedWith(least, most, detect float64) string {
 	return "cheaper or DEARER, by transport"
 }
 
-// prices is the table that all this comes from.
+// prices prints the table of prices.
 func (b *bench) prices() {
 	b.row()
 	b.row("LIST PRICES, US-EAST-1, "+cost.PricesRead, "USD", "FOR", "SOURCE")
@@ -216,7 +215,7 @@ func dollars(usd float64) string {
 	return fmt.Sprintf("%.2f", usd)
 }
 
-// thousands writes a whole number with commas.
+// thousands writes an integer with commas.
 func thousands(n float64) string {
 	digits := fmt.Sprintf("%.0f", n)
 	for i := len(digits) - 3; i > 0; i -= 3 {

@@ -21,7 +21,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
-// functions measures the executables, their zips and their start against a function that
+// functions measures the executables, their zips and their start, compared with a function that
 // does nothing.
 func (b *bench) functions() error {
 	theirs, err := b.build(b.test, "./bench/emptyfunction", "emptyfunction")
@@ -76,7 +76,7 @@ func (b *bench) function(name, ours, theirs string, env []string) error {
 		}
 		b.row(name+", "+m.what, fmt.Sprintf("%.1f MB", float64(a)/1e6), fmt.Sprintf("%.1f MB empty function", float64(z)/1e6), number(float64(a)/float64(z)), "")
 	}
-	// A start is short: several count as one measurement, the fastest of them.
+	// A start is short: one measurement is the fastest of several.
 	return b.compare(name+", start until it asks for work", "empty function", 0,
 		func() (time.Duration, error) { return b.fastestStart(ours, env) }, func() (time.Duration, error) { return b.fastestStart(theirs, env) })
 }
@@ -89,7 +89,7 @@ func fileSize(path string) (int64, error) {
 	return info.Size(), nil
 }
 
-// zipSize is the size of what Lambda is given.
+// zipSize returns the size of the function's zip.
 func zipSize(path string) (int64, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -128,8 +128,8 @@ func (b *bench) fastestStart(executable string, env []string) (time.Duration, er
 	return fastest, nil
 }
 
-// start runs a function against a runtime API of its own, and returns how long it took
-// to ask for its first event.
+// start runs a function with a local runtime API, and returns how long it takes to ask for its
+// first event.
 func (b *bench) start(executable string, env []string) (time.Duration, error) {
 	asked := make(chan time.Time, 1)
 	release := make(chan struct{})

@@ -1,7 +1,6 @@
-// Command bench measures, in one run, what the product costs its users: synthesis, the
-// Lambda functions' size and start, their compilation, the work for each finding, and what
-// the engines cost a month.
-// Each number stands beside what it is measured against.
+// Command bench measures what the product costs its users: synthesis, size, start and compilation
+// of the Lambda functions, the work per finding, and the monthly cost of the engines. Each number
+// is compared with a baseline.
 package main
 
 import (
@@ -38,7 +37,7 @@ func main() {
 type bench struct {
 	ctx              context.Context
 	repository, test string // the directories of the two modules
-	dir              string // for what the run makes
+	dir              string // for files of this run
 	pairs            int
 	table            *tabwriter.Writer
 }
@@ -61,7 +60,7 @@ func run(ctx context.Context, quick bool, pairs int, only string) error {
 	type step struct {
 		title string
 		run   func() error
-		// own tells that the step prints its own heads of columns.
+		// own reports whether the step prints its own column heads.
 		own bool
 	}
 	steps := []step{
@@ -103,8 +102,8 @@ func (b *bench) row(cells ...string) {
 	fmt.Fprintf(b.table, "  %s\n", strings.Join(cells, "\t"))
 }
 
-// compare takes the two measurements in turn, once to warm up and then pair by pair,
-// and prints the medians and the median of the ratios. A goal of 0 is none.
+// compare measures both alternately, once to warm up and then in pairs. It prints the medians and
+// the median of the ratios. A goal of 0 means none.
 func (b *bench) compare(what, against string, goal float64, ours, theirs func() (time.Duration, error)) error {
 	var a, z, ratios []float64
 	for i := range b.pairs + 1 {
@@ -122,7 +121,7 @@ func (b *bench) compare(what, against string, goal float64, ours, theirs func() 
 	return nil
 }
 
-// judge says what became of a goal.
+// judge says whether a goal was reached.
 func judge(value, atMost float64) string {
 	switch {
 	case atMost == 0:
@@ -141,11 +140,11 @@ func median(values []float64) float64 {
 func seconds(s float64) string { return fmt.Sprintf("%.3g s", s) }
 func number(n float64) string  { return fmt.Sprintf("%.2f", n) }
 
-// command runs a program to its end and returns what it printed.
+// command runs a program and returns its output.
 func (b *bench) command(dir string, env []string, name string, args ...string) (string, error) {
 	c := exec.CommandContext(b.ctx, name, args...)
 	c.Dir, c.Env = dir, append(os.Environ(), env...)
-	c.WaitDelay = 5 * time.Second // for what holds the output open after a Ctrl-C
+	c.WaitDelay = 5 * time.Second // a child process may hold the output open after Ctrl-C
 	out, err := c.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)

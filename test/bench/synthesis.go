@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// fullStack are the app's settings that deploy the most, with functions for this
-// machine's architecture.
+// fullStack are the app's settings that deploy the most, with functions for this machine's
+// architecture.
 var fullStack = map[string]string{
 	"defenderhub:engine":          "native",
 	"defenderhub:profile":         "demo",
@@ -20,11 +20,12 @@ var fullStack = map[string]string{
 	"defenderhub:architecture":    runtime.GOARCH,
 }
 
-// goalOfSynthesis is how much longer than an empty app the full stack may take.
+// goalOfSynthesis is the ratio of the full stack's time to an empty app's that may not be
+// exceeded.
 const goalOfSynthesis = 1.3
 
-// synthesis runs the app and an empty one as users do, by the CDK CLI, and without it.
-// Most of what both take is the CDK's own: Node.js, its library, its validation.
+// synthesis runs the app and an empty one, with the CDK CLI as users do, and without it. Most of
+// the time of both is the CDK's own: Node.js, its library, its validation.
 func (b *bench) synthesis() error {
 	app, empty := filepath.Join(b.dir, "app"), filepath.Join(b.dir, "emptyapp")
 	if _, err := b.command(b.repository, nil, "go", "build", "-o", app, "."); err != nil {
@@ -46,7 +47,7 @@ func (b *bench) synthesis() error {
 	if err := b.links(app, direct); err != nil {
 		return err
 	}
-	// In a directory without a cdk.json, so that both get the same settings.
+	// A directory without a cdk.json gives both the same settings.
 	cli := func(app string) []string {
 		return []string{"synth", "--quiet", "--no-notices", "--app", app, "--output", out}
 	}
@@ -62,8 +63,8 @@ func (b *bench) synthesis() error {
 		b.timed(b.dir, direct, app), b.timed(b.dir, direct, empty))
 }
 
-// ownOutputs is the environment in which functions built by earlier syntheses are
-// unknown, and Go's build cache is the usual one.
+// ownOutputs is an environment without the function builds of earlier syntheses, but with the
+// usual Go build cache.
 func (b *bench) ownOutputs() ([]string, error) {
 	cache, err := b.command(b.repository, nil, "go", "env", "GOCACHE")
 	if err != nil {
@@ -72,8 +73,8 @@ func (b *bench) ownOutputs() ([]string, error) {
 	return []string{"XDG_CACHE_HOME=" + filepath.Join(b.dir, "outputs"), "GOCACHE=" + strings.TrimSpace(cache)}, nil
 }
 
-// links counts how often two syntheses link a function, through a go command that says
-// what it does.
+// links counts how often two syntheses link a function, with a go command that records its
+// actions.
 func (b *bench) links(app string, env []string) error {
 	tool, err := exec.LookPath("go")
 	if err != nil {

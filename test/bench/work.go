@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// importsPerSecond is how many calls of BatchImportFindings, of 100 findings each, an
-// account and Region may make a second.
+// importsPerSecond is how many calls of BatchImportFindings, of 100 findings each, are allowed
+// per second, per account and Region.
 // https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub_limits.html
 const importsPerSecond = 10
 
 // measured are the results of one benchmark by unit, such as ns/op.
 type measured map[string]float64
 
-// mapping measures how fast messages become findings, against what decoding the same
-// message into plain Go values takes.
+// mapping measures how fast messages are mapped to findings, compared with decoding the same
+// message into plain Go values.
 func (b *bench) mapping() error {
 	results, names, err := b.benchmark("./lambda/internal/mapping", "0.5s", ".")
 	if err != nil {
@@ -37,8 +37,8 @@ func (b *bench) mapping() error {
 	return nil
 }
 
-// batches measures whole invocations, against the time in which Security Hub's quota
-// lets as many findings in.
+// batches measures whole invocations, compared with the time that Security Hub's quota needs for
+// as many findings.
 func (b *bench) batches() error {
 	results, names, err := b.benchmark("./lambda/internal/ingest", "5x", ".")
 	if err != nil {
@@ -58,8 +58,8 @@ func (b *bench) batches() error {
 
 var benchmarkLine = regexp.MustCompile(`^Benchmark(\S+?)(?:-\d+)?\s+\d+\s+(.*)$`)
 
-// benchmark runs the matching benchmarks beside a package of the functions, whose
-// internals no other module may import. names are in the order of the output.
+// benchmark runs the matching benchmarks inside the module of the functions, because no other
+// module may import their internals. names are in the order of the output.
 func (b *bench) benchmark(pkg, time, match string) (results map[string]measured, names []string, err error) {
 	out, err := b.command(b.repository, nil, "go", "test", "-run", "^$", "-bench", match, "-benchmem", "-benchtime", time, pkg)
 	if err != nil {

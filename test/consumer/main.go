@@ -1,5 +1,5 @@
-// A fleet's own CDK app, in a module of its own: it embeds the construct as README shows,
-// and wherever else a construct may stand.
+// Command consumer is a fleet's own CDK app, in its own module. It embeds the construct as README
+// shows, and in every other place where a construct can be.
 package main
 
 import (
@@ -37,7 +37,7 @@ func asReadmeShows(stack awscdk.Stack) {
 	})
 }
 
-// governed puts the rules of an organization on the construct, and on nothing beside it.
+// governed applies an organization's rules to the construct, and to nothing else.
 func governed(stack awscdk.Stack) {
 	awssqs.NewQueue(stack, jsii.String("Orders"), nil)
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), nil)

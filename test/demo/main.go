@@ -1,5 +1,5 @@
-// Command demo tells the product's story on a local AWS, or serves that local AWS until
-// it is interrupted.
+// Command demo runs the product's story on a local AWS, or serves that local AWS until it is
+// interrupted.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/walkthrough"
 )
 
-var errInterrupted = errors.New("interrupted; everything that was started is stopped")
+var errInterrupted = errors.New("interrupted; all started programs are stopped")
 
 func main() {
 	serve := flag.Bool("serve", false, "deploy, print the endpoints, and serve until Ctrl-C")
@@ -30,7 +30,7 @@ func run(serve bool) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // the last where the terminal is closed
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // SIGHUP if the terminal is closed
 	go func() {
 		<-signals
 		cancel(errInterrupted)
@@ -43,10 +43,10 @@ func run(serve bool) error {
 	if serve {
 		return walkthrough.Serve(ctx, o)
 	}
-	return walkthrough.Tell(ctx, o)
+	return walkthrough.Run(ctx, o)
 }
 
-// colored tells whether f is a terminal whose user did not ask for plain text.
+// colored reports whether f is a terminal whose user did not ask for plain text.
 func colored(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"

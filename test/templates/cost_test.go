@@ -7,7 +7,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/bench/cost"
 )
 
-// TestCostKnowsTheAlarms counts the metrics that the engine's alarms watch: each is charged.
+// TestCostKnowsTheAlarms counts the metrics that the engine's alarms use: each is charged.
 func TestCostKnowsTheAlarms(t *testing.T) {
 	_, tpl := synth(t, "self-managed", selfManaged)
 	watched := 0

@@ -15,17 +15,17 @@ import (
 	"testing"
 )
 
-// digested are the snapshots that are kept as a line per resource: their templates resemble
-// those of the other stacks, which a person reads.
+// digested are the snapshots with one line per resource: people read the snapshots of the other
+// stacks, which are similar.
 var digested = []string{"native-detect-off", "embedded", "aws-cn"}
 
-// entry is a resource of a template, or an entry of another of its sections.
+// entry is a resource of a template, or an entry of another section.
 type entry struct {
 	kind, id string // the resource's type or the section; the logical ID
-	body     any    // all but the type
+	body     any    // everything but the type
 }
 
-// entries lists what a template holds, by kind and logical ID.
+// entries returns the entries of a template, sorted by kind and logical ID.
 func entries(text []byte) ([]entry, error) {
 	var sections map[string]any
 	if err := json.Unmarshal(text, &sections); err != nil {
@@ -53,7 +53,7 @@ func entries(text []byte) ([]entry, error) {
 	return all, nil
 }
 
-// line is the entry with the digest of all that it says. JSON has its keys in order.
+// line returns the entry with the digest of its body. JSON sorts the keys.
 func (e entry) line() string {
 	return fmt.Sprintf("%s %s %.12x\n", e.kind, e.id, sha256.Sum256([]byte(toJSON(e.body))))
 }
@@ -66,8 +66,7 @@ func lines(all []entry) string {
 	return text.String()
 }
 
-// changes names what differs between two templates: entries, and in those the paths with
-// both values.
+// changes returns the differences between two templates: entries, and paths with both values.
 func changes(before, after []entry) []string {
 	index := func(all []entry) map[string]entry {
 		byID := map[string]entry{}
@@ -96,8 +95,8 @@ func changes(before, after []entry) []string {
 	return found
 }
 
-// differences names each path at which two JSON values differ. Lists of one length are
-// compared by place, others as a whole.
+// differences returns each path at which two JSON values differ. It compares lists of equal
+// length by element, others as a whole.
 func differences(path string, was, is any) []string {
 	switch was := was.(type) {
 	case map[string]any:
@@ -135,8 +134,8 @@ func differences(path string, was, is any) []string {
 	return nil
 }
 
-// checkDigests compares a template with the lines of its snapshot. Beside them lies the
-// template that they were made from, compressed: it has the values that differ.
+// checkDigests compares a template with the lines of its snapshot. The template itself is stored
+// next to them, compressed, for the values that differ.
 func checkDigests(t *testing.T, name string, text []byte) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -153,7 +152,7 @@ func checkDigests(t *testing.T, name string, text []byte) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		// The bytes may depend on the version of Go: the same template stays as it is.
+		// The compressed bytes may depend on the Go version: do not rewrite an equal template.
 		if before, err := previous(path); err != nil || !bytes.Equal(before, text) {
 			if err := os.WriteFile(path+".json.gz", compressed.Bytes(), 0o644); err != nil {
 				t.Fatal(err)
@@ -180,12 +179,12 @@ func checkDigests(t *testing.T, name string, text []byte) {
 		t.Fatal(err)
 	}
 	if lines(then) != string(want) {
-		t.Fatalf("%s.txt and %[1]s.json.gz do not belong together: take both from one commit, or run make snapshots", path)
+		t.Fatalf("%s.txt and %[1]s.json.gz are from different commits: take both from one commit, or run make snapshots", path)
 	}
 	t.Errorf("the template differs from %s.txt; read the differences, and run make snapshots if you meant them:\n%s", path, strings.Join(changes(then, now), "\n"))
 }
 
-// previous is the template that the lines of a snapshot were made from.
+// previous returns the template from which the lines of a snapshot were made.
 func previous(path string) ([]byte, error) {
 	f, err := os.Open(path + ".json.gz")
 	if err != nil {

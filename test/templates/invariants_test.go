@@ -14,11 +14,11 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 )
 
-// token is what the CDK puts in place of a value that deployment decides, also where code
-// changed its case, cut it, formatted its number or made an integer of it.
+// token matches the CDK's placeholder for a value that is known at deployment, even if code
+// changed its case, cut it, or formatted it as a number.
 var token = regexp.MustCompile(`(?i)token\[|-1\.888154589\d*e\+?289|-9223372036854775808`)
 
-// TestInvariants holds every resource of every stack to what the product promises.
+// TestInvariants checks what the product promises for every resource of every stack.
 func TestInvariants(t *testing.T) {
 	for _, s := range all {
 		t.Run(s.name, func(t *testing.T) {
@@ -70,9 +70,8 @@ func TestAssetsHoldNoTokens(t *testing.T) {
 	}
 }
 
-// TestEnvironmentsAreTextOrReferences holds every variable of every function to what the
-// agreement with it is made of: a text that synthesis knows, or one that CloudFormation
-// resolves as a whole.
+// TestEnvironmentsAreTextOrReferences checks that every variable of a function is a text known at
+// synthesis, or one reference that CloudFormation resolves as a whole.
 func TestEnvironmentsAreTextOrReferences(t *testing.T) {
 	searched := 0
 	for _, s := range all {
@@ -159,7 +158,7 @@ var invariants = []struct {
 	}},
 	{"AWS::Logs::LogGroup", func(_ template, _ string, r resource) string {
 		if r.Properties["RetentionInDays"] == nil {
-			return "keeps logs for ever"
+			return "keeps logs forever"
 		}
 		return ""
 	}},
@@ -170,13 +169,13 @@ var invariants = []struct {
 		case r.Properties["ReservedConcurrentExecutions"] != nil:
 			return "reserves concurrency, which a fresh account refuses"
 		case r.Properties["LoggingConfig"] == nil:
-			return "logs into a group that nobody limits"
+			return "logs to a group without retention"
 		}
 		return ""
 	}},
 	{"AWS::Lambda::EventSourceMapping", func(_ template, _ string, r resource) string {
 		if !strings.Contains(toJSON(r.Properties["FunctionResponseTypes"]), "ReportBatchItemFailures") {
-			return "one bad message makes the whole batch come again"
+			return "one bad message makes the whole batch retry"
 		}
 		return ""
 	}},
@@ -189,7 +188,7 @@ var invariants = []struct {
 	}},
 	{"AWS::Scheduler::Schedule", func(_ template, _ string, r resource) string {
 		if target := toJSON(r.Properties["Target"]); !strings.Contains(target, `"DeadLetterConfig"`) || !strings.Contains(target, `"RetryPolicy"`) {
-			return "loses what cannot be delivered, or tries it for a day"
+			return "loses undeliverable events, or retries them for a day"
 		}
 		return ""
 	}},
@@ -211,8 +210,8 @@ var invariants = []struct {
 	}},
 }
 
-// invokes wants each function that a schedule invokes to say how long it is tried: by
-// default Lambda tries three times, and keeps for six hours what it cannot start.
+// invokes checks that each schedule that invokes a function sets its retries: by default Lambda
+// tries three times, and queues the event for up to six hours.
 func invokes(tpl template, targets any) string {
 	text := toJSON(targets)
 	for id, r := range tpl.Resources {
@@ -225,27 +224,27 @@ func invokes(tpl template, targets any) string {
 				c.Properties["MaximumRetryAttempts"] != nil && c.Properties["MaximumEventAgeInSeconds"] != nil
 		}
 		if !configured {
-			return "invokes " + id + " with Lambda's default of retries"
+			return "invokes " + id + " with Lambda's default retries"
 		}
 	}
 	return ""
 }
 
-// alarm wants what is missing to be taken for the fault only where something has to happen,
-// and a way on for who is woken.
+// alarm checks that missing data raises an alarm only if something must happen regularly, and
+// that the description links to help.
 func alarm(_ template, _ string, r resource) string {
 	wanted := map[any]any{"GreaterThanThreshold": "notBreaching", "LessThanThreshold": "breaching"}[r.Properties["ComparisonOperator"]]
 	if got := r.Properties["TreatMissingData"]; wanted == nil || got != wanted {
-		return fmt.Sprintf("%v, and what is missing is %v", r.Properties["ComparisonOperator"], got)
+		return fmt.Sprintf("%v, and missing data is %v", r.Properties["ComparisonOperator"], got)
 	}
 	if description, _ := r.Properties["AlarmDescription"].(string); !strings.HasSuffix(description, "/docs/operations.md#alarms") {
-		return fmt.Sprintf("leads nowhere: %q", description)
+		return fmt.Sprintf("has no link to help: %q", description)
 	}
 	return ""
 }
 
-// physicalName forbids names: two copies must fit one account. The stack of
-// everything names its scheduled audit, because its props say so.
+// physicalName forbids names, because two copies must fit in one account. The stack of everything
+// names its scheduled audit, because its props do.
 func physicalName(_ template, _ string, r resource) string {
 	for _, name := range []string{
 		"QueueName", "TopicName", "FunctionName", "TableName", "RoleName", "RuleName", "SecurityProfileName", "ScheduledAuditName",
@@ -253,9 +252,9 @@ func physicalName(_ template, _ string, r resource) string {
 	} {
 		v := r.Properties[name]
 		text, isText := v.(string)
-		reference := !isText || r.Type == "AWS::IAM::Policy" || text == "fleet-audit" // IAM wants a name for an inline policy, unique in its role
+		reference := !isText || r.Type == "AWS::IAM::Policy" || text == "fleet-audit" // IAM requires a name for an inline policy, unique in its role
 		if r.Type == "AWS::Lambda::EventInvokeConfig" || r.Type == "AWS::IoT::CustomMetric" {
-			reference = true // FunctionName refers to the function there; a custom metric's name is what devices report
+			reference = true // here FunctionName is a reference; devices report a custom metric by its name
 		}
 		if !reference {
 			return fmt.Sprintf("has the physical name %s %v", name, v)
@@ -268,12 +267,12 @@ func roleTrust(_ template, _ string, r resource) string {
 	for _, s := range statementList(r.Properties["AssumeRolePolicyDocument"]) {
 		principal := toJSON(s["Principal"])
 		if strings.Contains(principal, `"vpc-flow-logs.amazonaws.com"`) {
-			continue // of the embedding stack, by the CDK
+			continue // the CDK's resources in the embedding stack
 		}
 		conditions := toJSON(s["Condition"])
 		wanted := []string{"aws:SourceAccount", "aws:SourceArn"}
 		if strings.Contains(principal, `"lambda.amazonaws.com"`) {
-			wanted = wanted[:1] // no AWS page says that AWS Lambda names the function
+			wanted = wanted[:1] // no AWS page says that AWS Lambda sends the function's ARN
 		}
 		for _, want := range wanted {
 			if !strings.Contains(conditions, want) {
@@ -284,7 +283,7 @@ func roleTrust(_ template, _ string, r resource) string {
 	return ""
 }
 
-// managedPolicies forbids what AWS manages, but for the audit's own policy.
+// managedPolicies forbids AWS managed policies, except the audit's own.
 func managedPolicies(_ template, _ string, r resource) string {
 	for _, policy := range list(r.Properties["ManagedPolicyArns"]) {
 		arn := toJSON(policy)
@@ -295,8 +294,7 @@ func managedPolicies(_ template, _ string, r resource) string {
 	return ""
 }
 
-// servicesFrom wants every AWS service that a resource's own policy lets in to be there for
-// a source that the policy names.
+// servicesFrom requires a source condition wherever a resource policy allows an AWS service.
 func servicesFrom(document any) string {
 	for _, s := range statementList(document) {
 		principal, conditions := toJSON(s["Principal"]), toJSON(s["Condition"])
@@ -308,8 +306,8 @@ func servicesFrom(document any) string {
 	return ""
 }
 
-// unscoped are the actions for which AWS offers no narrower resource than *, or, for
-// network interfaces, none that is known before.
+// unscoped are the actions for which AWS supports only *, or, for network interfaces, whose
+// resource is unknown in advance.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
 var unscoped = []string{
 	"iot:DescribeAccountAuditConfiguration", "iot:ListAuditFindings", "iot:ListRelatedResourcesForAuditFinding", "iot:StartOnDemandAuditTask",
@@ -319,11 +317,11 @@ var unscoped = []string{
 	"ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses",
 }
 
-// anyThing are the actions that a function may do to any thing or client of the account: any
-// may break a behavior.
+// anyThing are the actions that a function may apply to any thing or client of the account: any
+// may violate a behavior.
 var anyThing = []string{"iot:GetConnection", "iot:DescribeThing", "iot:ListThingGroupsForThing", "iot:DescribeThingGroup", "iot:Publish"}
 
-// ofAnyThing are the resources of those: a wildcard stands for a name alone.
+// ofAnyThing are the resources of those: only a name is a wildcard.
 var ofAnyThing = regexp.MustCompile(`":(client|thing|thinggroup)/\*"|":topic/fleet/\*/report/rejected"`)
 
 func statements(document any) string {
@@ -343,7 +341,7 @@ func statements(document any) string {
 			}
 			for _, a := range actions {
 				if strings.HasPrefix(fmt.Sprint(a), "kms:") && strings.HasSuffix(toJSON(resource), `:key/*"]]}`) && strings.Contains(toJSON(s["Condition"]), `"kms:ResourceAliases":"alias/fleet"`) {
-					continue // an alias is no resource of IAM's
+					continue // IAM does not know aliases as resources
 				}
 				if slices.Contains(anyThing, fmt.Sprint(a)) && ofAnyThing.MatchString(toJSON(resource)) {
 					continue
@@ -377,7 +375,7 @@ func topicRule(tpl template, _ string, r resource) string {
 	return "does not wait for its role's policy"
 }
 
-// tlsOnly reports a queue or topic that no policy closes to plain HTTP.
+// tlsOnly returns a queue or topic whose policies allow plain HTTP.
 func tlsOnly(tpl template, id, policyType, attached string) string {
 	for _, r := range tpl.Resources {
 		if r.Type != policyType || !strings.Contains(toJSON(r.Properties[attached]), `"`+id+`"`) {
@@ -392,8 +390,8 @@ func tlsOnly(tpl template, id, policyType, attached string) string {
 	return "open to plain HTTP"
 }
 
-// lets reports a queue or topic to which a service cannot send, by its policies or its key.
-// Without any policy the one that Amazon SNS gives a topic lets the service.
+// lets returns a queue or topic to which a service cannot send, because of its policies or its
+// key. A topic without a policy has Amazon SNS's default policy, which allows the service.
 func lets(tpl template, service, policyType, attached, id string, byDefault bool) string {
 	allowed := func(document any) bool {
 		return slices.ContainsFunc(statementList(document), func(s map[string]any) bool {
@@ -416,7 +414,7 @@ func lets(tpl template, service, policyType, attached, id string, byDefault bool
 	return ""
 }
 
-// attributeOf is the logical id of which an intrinsic function takes something.
+// attributeOf returns the logical ID that an intrinsic function refers to.
 func attributeOf(v any) string {
 	m, _ := v.(map[string]any)
 	if id, ok := m["Ref"].(string); ok {
@@ -430,7 +428,7 @@ func attributeOf(v any) string {
 	return id
 }
 
-// statementList finds the statements in a policy document, or in a list of policies.
+// statementList returns the statements of a policy document, or of a list of policies.
 func statementList(document any) []map[string]any {
 	var found []map[string]any
 	switch d := document.(type) {

@@ -12,9 +12,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 )
 
-// TestCdkNag3FindsNothing runs the AwsSolutions rules of cdk-nag 3, which knows only what is
-// acknowledged and not the metadata that cdk-nag 2 reads. Without any one of the
-// acknowledgments it finds something.
+// TestCdkNag3FindsNothing runs the AwsSolutions rules of cdk-nag 3, which reads acknowledgments
+// and not the metadata of cdk-nag 2. Each acknowledgment must be needed.
 func TestCdkNag3FindsNothing(t *testing.T) {
 	modules := installNag3(t)
 	var assemblies []string
@@ -40,13 +39,13 @@ func TestCdkNag3FindsNothing(t *testing.T) {
 			t.Errorf("%s: %s", s.name, v)
 		}
 		for _, a := range results[i].Needless {
-			t.Errorf("%s: %s is acknowledged, and is no finding", s.name, a)
+			t.Errorf("%s: %s is acknowledged, but is not a finding", s.name, a)
 		}
 	}
 }
 
-// installNag3 returns a node_modules with what nag3/package-lock.json pins, from the user's
-// cache where it is there.
+// installNag3 returns a node_modules with the packages of nag3/package-lock.json, from the user's
+// cache if possible.
 func installNag3(t *testing.T) string {
 	t.Helper()
 	lock, err := os.ReadFile("nag3/package-lock.json")
@@ -65,7 +64,8 @@ func installNag3(t *testing.T) string {
 	if err := os.MkdirAll(filepath.Dir(installed), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// Two tests may install at once: each does it beside, the first to rename wins.
+	// Two tests may install at once: each installs to its own directory, and the first to rename
+	// it wins.
 	beside, err := os.MkdirTemp(filepath.Dir(installed), "nag3-new-")
 	if err != nil {
 		t.Fatal(err)

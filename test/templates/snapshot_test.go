@@ -58,10 +58,10 @@ func difference(t *testing.T, path string, got []byte) string {
 	return string(out)
 }
 
-// younger is a finding about an action that cfn-lint's lists do not have yet.
+// younger matches a finding about an action that cfn-lint's lists do not have yet.
 var younger = regexp.MustCompile(`(?m)^.*:W3037:'getconnection' is not one of .*\n?`)
 
-// cfnLint finds the pinned version, where make puts it or on PATH.
+// cfnLint returns the pinned version, from make's directory or from PATH.
 func cfnLint(t *testing.T) string {
 	t.Helper()
 	pinned, err := os.ReadFile("requirements.txt")
@@ -78,7 +78,7 @@ func cfnLint(t *testing.T) string {
 	return ""
 }
 
-// W3005 is about a dependency that the CDK itself writes beside each function's role.
+// W3005 is about a dependency that the CDK itself adds for each function's role.
 func TestCfnLintFindsNothing(t *testing.T) {
 	lint := cfnLint(t)
 	templates := map[string][]string{}

@@ -1,5 +1,5 @@
-// Package templates tests whole templates: snapshots that a reviewer can read, and
-// what must hold for every resource of each of them.
+// Package templates tests whole templates: snapshots for reviewers, and invariants of every
+// resource.
 package templates
 
 import (
@@ -31,13 +31,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// deployment is a stack to test. It is built anew each time, in an app of its own.
+// deployment is a stack to test. It is built each time in its own app.
 type deployment struct {
 	name  string
 	build func() awscdk.Stack
 }
 
-// stacks are the deployments that the snapshots show.
+// stacks are the deployments with snapshots.
 var stacks = []deployment{
 	{"defaults", func() awscdk.Stack {
 		return hub(nil, &defenderhub.DefenderHubProps{})
@@ -57,8 +57,8 @@ var stacks = []deployment{
 	}},
 }
 
-// all are the deployments that every rule holds for: those of the snapshots, and others
-// whose templates say little more.
+// all are the deployments that every invariant is tested on: those with snapshots, and others
+// with similar templates.
 var all = append(slices.Clone(stacks), []deployment{
 	{"stream", func() awscdk.Stack { return stream() }},
 	{"stream-without-key", func() awscdk.Stack { return streamWithoutKey() }},
@@ -73,7 +73,7 @@ var all = append(slices.Clone(stacks), []deployment{
 	}},
 }...)
 
-// newScope is where stacks are built; a test may move them.
+// newScope returns the parent of stacks; a test may replace it.
 var newScope = func() constructs.Construct { return awscdk.NewApp(nil) }
 
 func newStack(id string, props *awscdk.StackProps) awscdk.Stack {
@@ -84,7 +84,7 @@ func prebuilt() awslambda.Code {
 	return awslambda.Code_FromAsset(jsii.String("testdata/prebuilt"), nil)
 }
 
-// hub is a stack around the construct, whose functions are not compiled.
+// hub returns a stack with the construct, whose functions are not compiled.
 func hub(stackProps *awscdk.StackProps, props *defenderhub.DefenderHubProps) awscdk.Stack {
 	stack := newStack("Fleet", stackProps)
 	newHub(stack, props)
@@ -106,8 +106,8 @@ func newHub(stack awscdk.Stack, props *defenderhub.DefenderHubProps) defenderhub
 	return defenderhub.NewDefenderHub(stack, jsii.String("Hub"), props)
 }
 
-// everything is on: with Device Defender's notifications forwarded, through topics that a
-// key of the user's own encrypts.
+// everything enables every feature: Device Defender's notifications are forwarded, through topics
+// that the user's own key encrypts.
 func everything() awscdk.Stack {
 	stack := newStack("Fleet", nil)
 	key := awskms.NewKey(stack, jsii.String("Key"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
@@ -143,8 +143,8 @@ func everything() awscdk.Stack {
 	return stack
 }
 
-// selfManaged judges behaviors without Device Defender Detect: every kind of rule, both
-// kinds of statistics, things that are watched by name and by group.
+// selfManaged judges behaviors without Device Defender Detect: every kind of rule, both kinds of
+// statistics, and things watched by name and by group.
 func selfManaged() awscdk.Stack {
 	return hub(nil, &defenderhub.DefenderHubProps{
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
@@ -165,8 +165,8 @@ func selfManaged() awscdk.Stack {
 	})
 }
 
-// stream is the self-managed engine as somebody with a large fleet and strict rules deploys
-// it: by a stream, with a key, a network and a topic of its own. It shows no snapshot.
+// stream is the self-managed engine for a large fleet with strict rules: with a stream, and the
+// user's own key, network and topic. It has no snapshot.
 func stream() awscdk.Stack {
 	stack := newStack("Fleet", nil)
 	key := awskms.NewKey(stack, jsii.String("Key"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
@@ -185,7 +185,7 @@ func stream() awscdk.Stack {
 	return stack
 }
 
-// streamWithoutKey is the stream that a prop alone brings.
+// streamWithoutKey is the stream with only its prop set.
 func streamWithoutKey() awscdk.Stack {
 	return hub(nil, &defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{
 		Engine: defender.SelfManaged, Behaviors: defender.DemoBehaviors(),
@@ -193,8 +193,8 @@ func streamWithoutKey() awscdk.Stack {
 	}})
 }
 
-// alias is everything of the self-managed engine with a key that the stack knows by an alias
-// alone, and a topic for alarms that it knows by its ARN.
+// alias is the full self-managed engine with a key known only by an alias, and an alarm topic
+// known by its ARN.
 func alias() awscdk.Stack {
 	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), nil)
 	topic := awssns.Topic_FromTopicArn(stack, jsii.String("OnCall"), stack.FormatArn(&awscdk.ArnComponents{Service: jsii.String("sns"), Resource: jsii.String("on-call")}))
@@ -210,8 +210,8 @@ func alias() awscdk.Stack {
 	return stack
 }
 
-// references takes all from parameters that an engine lets deployment decide: texts, lists
-// and numbers.
+// references sets from parameters everything that an engine allows to be set at deployment:
+// texts, lists and numbers.
 func references(engine defender.Engine) awscdk.Stack {
 	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), nil)
 	parameter := func(id, kind string) awscdk.CfnParameter {
@@ -242,8 +242,8 @@ func references(engine defender.Engine) awscdk.Stack {
 	return stack
 }
 
-// embedded is a stack of somebody else's, with a key, a topic, a network, a
-// permissions boundary and tags of its own.
+// embedded is somebody else's stack, with its own key, topic, network, permissions boundary and
+// tags.
 func embedded() awscdk.Stack {
 	stack := newStack("Platform", nil)
 	key := awskms.NewKey(stack, jsii.String("Key"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
@@ -267,7 +267,7 @@ func embedded() awscdk.Stack {
 	return stack
 }
 
-// template is what CloudFormation gets.
+// template returns the template that CloudFormation gets.
 type template struct {
 	Resources map[string]resource
 }
@@ -280,10 +280,10 @@ type resource struct {
 	Metadata       map[string]any
 }
 
-// synthesized are the templates so far: one synthesis a stack serves all tests.
+// synthesized caches the templates: one synthesis per stack serves all tests.
 var synthesized = map[string][]byte{}
 
-// synth returns the named stack's template as text, indented, and decoded.
+// synth returns the named stack's template, as indented text and decoded.
 func synth(t *testing.T, name string, build func() awscdk.Stack) ([]byte, template) {
 	t.Helper()
 	text, ok := synthesized[name]

@@ -10,9 +10,9 @@ import (
 	"github.com/aws/jsii-runtime-go"
 )
 
-// TestLogicalIDsAreTheSameInAStage moves each stack into a stage, as a pipeline does. A
-// resource with another logical ID would be created a second time beside the first, which
-// AWS refuses for what may exist only once, such as an event source mapping.
+// TestLogicalIDsAreTheSameInAStage moves each stack into a stage, as a pipeline does.
+// CloudFormation would create a resource with another logical ID a second time. AWS refuses that
+// for resources that may exist only once, such as an event source mapping.
 func TestLogicalIDsAreTheSameInAStage(t *testing.T) {
 	for _, s := range all {
 		t.Run(s.name, func(t *testing.T) {

@@ -18,9 +18,9 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 )
 
-// TestEvaluatorThatFailsIsToldByAnAlarm takes the evaluator its table, so that it answers
-// of each message that it has to come again, and gives it back.
-func TestEvaluatorThatFailsIsToldByAnAlarm(t *testing.T) {
+// TestFailingEvaluatorRaisesAlarm deletes the evaluator's table, so that every message fails and
+// is retried, and restores the table.
+func TestFailingEvaluatorRaisesAlarm(t *testing.T) {
 	ctx, s := begin(t)
 	if err := s.deployWith(ctx, map[string]string{"engine": "self-managed", "profile": "demo", "audit-subscription": "off", "enable-security-hub": "true"}); err != nil {
 		t.Fatal(err)
@@ -29,7 +29,7 @@ func TestEvaluatorThatFailsIsToldByAnAlarm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	comeAgainSoon(ctx, t, s, s.deployed(t, "AWS::SQS::Queue", "DetectTelemetry"))
+	retrySoon(ctx, t, s, s.deployed(t, "AWS::SQS::Queue", "DetectTelemetry"))
 	if err := s.toNextWindow(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestEvaluatorThatFailsIsToldByAnAlarm(t *testing.T) {
 	wantAlarm(ctx, t, s, "DetectFailuresAlarm", "OK")
 
 	evaluator := s.deployed(t, "AWS::Lambda::Function", "DetectEvaluator")
-	giveBack := takeTable(ctx, t, s, s.deployed(t, "AWS::DynamoDB::Table", "DetectState"))
+	giveBack := deleteTable(ctx, t, s, s.deployed(t, "AWS::DynamoDB::Table", "DetectState"))
 	if err := meter.publish("data/meter-2", large); err != nil {
 		t.Fatal(err)
 	}
@@ -52,13 +52,13 @@ func TestEvaluatorThatFailsIsToldByAnAlarm(t *testing.T) {
 			if time.Now().After(end) {
 				t.Fatal("the evaluator has not failed")
 			}
-			s.cloud.Clock.Step(time.Second) // which ends the time in which a batch is gathered
+			s.cloud.Clock.Step(time.Second) // ends the batching window
 			time.Sleep(100 * time.Millisecond)
 		}
 		s.cloud.Clock.Step(5*time.Minute - s.cloud.Clock.Now().Sub(began))
 	}
 	wantAlarm(ctx, t, s, "DetectFailuresAlarm", "ALARM")
-	wantAlarm(ctx, t, s, "DetectErrorsAlarm", "ALARM") // of the closer
+	wantAlarm(ctx, t, s, "DetectErrorsAlarm", "ALARM") // for the closer
 	wantAlarm(ctx, t, s, "DetectOversizedStatesAlarm", "OK")
 
 	giveBack()
@@ -69,16 +69,15 @@ func TestEvaluatorThatFailsIsToldByAnAlarm(t *testing.T) {
 	}
 	wantAlarm(ctx, t, s, "DetectFailuresAlarm", "OK")
 	wantAlarm(ctx, t, s, "DetectErrorsAlarm", "OK")
-	// What came again was judged: it went into alarm, and has behaved since.
+	// The retried messages were judged: the behavior went into alarm and has cleared since.
 	if err := s.expect(ctx, types.SeverityLabelMedium, types.RecordStateArchived, "meter-2", "small-messages"); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// comeAgainSoon has messages that failed come again after a second of the machine's time
-// instead of six minutes, and as often as it takes. Who waits for one already when this
-// changes, hides it by the time of before.
-func comeAgainSoon(ctx context.Context, t *testing.T, s *story, queue string) {
+// retrySoon makes failed messages visible again after one second of real time instead of six
+// minutes, as often as needed. A message already hidden when this changes keeps its old timeout.
+func retrySoon(ctx context.Context, t *testing.T, s *story, queue string) {
 	t.Helper()
 	url := s.cloud.Endpoint + "/" + s.cloud.Account + "/" + queue
 	was, err := s.queues.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{"RedrivePolicy"}})
@@ -93,7 +92,7 @@ func comeAgainSoon(ctx context.Context, t *testing.T, s *story, queue string) {
 	}
 }
 
-// deployed is the name of the resource whose logical id begins so.
+// deployed returns the name of the resource whose logical ID has this prefix.
 func (s *story) deployed(t *testing.T, resourceType, id string) string {
 	t.Helper()
 	for _, d := range s.cloud.Resources.Deployed(resourceType) {
@@ -105,8 +104,8 @@ func (s *story) deployed(t *testing.T, resourceType, id string) string {
 	return ""
 }
 
-// takeTable deletes a table and returns what makes it anew.
-func takeTable(ctx context.Context, t *testing.T, s *story, name string) (giveBack func()) {
+// deleteTable deletes a table and returns a function that creates it again.
+func deleteTable(ctx context.Context, t *testing.T, s *story, name string) (giveBack func()) {
 	t.Helper()
 	db := dynamodb.NewFromConfig(s.cloud.Config())
 	described, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &name})
@@ -130,7 +129,7 @@ func takeTable(ctx context.Context, t *testing.T, s *story, name string) (giveBa
 	}
 }
 
-// logged is how often a function has logged something.
+// logged counts a function's log lines with a text.
 func logged(t *testing.T, s *story, function, message string) int {
 	t.Helper()
 	text, err := os.ReadFile(s.cloud.Functions.LogFile(function))

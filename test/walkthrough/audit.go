@@ -19,7 +19,7 @@ const (
 	policyName   = "too-open"
 )
 
-// auditing is AWS's first experiment.
+// auditing is the first experiment of AWS's documentation.
 func (s *story) auditing() []step {
 	return []step{
 		{"the audit that the deployment started finds that logging is off", func(ctx context.Context) error {
@@ -46,7 +46,7 @@ func (s *story) auditing() []step {
 	}
 }
 
-// audit runs an on-demand audit of the policies to its end.
+// audit runs an on-demand audit of the policies and waits for its end.
 func (s *story) audit(ctx context.Context) error {
 	started, err := s.iot.StartOnDemandAuditTask(ctx, &iot.StartOnDemandAuditTaskInput{TargetCheckNames: []string{defender.IoTPolicyOverlyPermissive.String()}})
 	if err != nil {

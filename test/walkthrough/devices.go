@@ -25,7 +25,7 @@ const (
 		{"Effect":"Allow","Action":"iot:Receive","Resource":"arn:aws:iot:*:*:topic/$aws/things/*"}]}`
 )
 
-// devices are what real MQTT clients do, good and bad.
+// devices are steps in which real MQTT clients behave well and badly.
 func (s *story) devices() []step {
 	var pump *device
 	return []step{
@@ -55,7 +55,7 @@ func (s *story) devices() []step {
 				return err
 			}
 			if err := valve.connect(); err == nil {
-				return errors.New("the client was let in")
+				return errors.New("the client was accepted")
 			}
 			return s.expect(ctx, types.SeverityLabelMedium, types.RecordStateActive, "valve-3")
 		}, hintIssue},
@@ -83,11 +83,11 @@ func (s *story) devices() []step {
 			}
 			return s.expectDeadLetter(ctx)
 		}, hintIssue},
-		{"what Security Hub holds now", s.showTable, hintIssue},
+		{"show the findings in Security Hub", s.showTable, hintIssue},
 	}
 }
 
-// device is an MQTT client with a certificate of its own.
+// device is an MQTT client with its own certificate.
 type device struct {
 	name, certificateID string
 	address             string
@@ -131,7 +131,7 @@ func (d *device) connect() error {
 	return finished(d.client.Connect(), "connect as "+d.name)
 }
 
-// disconnect says good-bye. The client says nothing where that takes longer than it is given.
+// disconnect disconnects. If that takes too long, the client drops the connection.
 func (d *device) disconnect() { d.client.Disconnect(uint(patience.Milliseconds())) }
 
 func (d *device) publish(topic, payload string) error {
@@ -148,7 +148,7 @@ func finished(token paho.Token, what string) error {
 	return nil
 }
 
-// expectDeadLetter waits for a message in the dead-letter queue, and prints its reason.
+// expectDeadLetter waits for a message in the dead-letter queue and prints its reason.
 func (s *story) expectDeadLetter(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -169,5 +169,5 @@ func (s *story) expectDeadLetter(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("no message came into the dead-letter queue within %s", patience)
+	return fmt.Errorf("no message arrived in the dead-letter queue within %s", patience)
 }

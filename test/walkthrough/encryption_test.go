@@ -24,9 +24,9 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// TestMessagesPassEncryptedTopicsAndQueues deploys a stack whose user gives every topic and
-// queue, each encrypted with a key of its own that no other prop names. Nothing but the
-// constructs lets AWS's services use them.
+// TestMessagesPassEncryptedTopicsAndQueues deploys a stack whose user provides every topic and
+// queue, each encrypted with its own key. No other prop names the keys: only the constructs allow
+// AWS services to use them.
 func TestMessagesPassEncryptedTopicsAndQueues(t *testing.T) {
 	path := filepath.Join("..", "..", "node_modules", "node", "bin")
 	if absolute, err := filepath.Abs(path); err != nil {
@@ -43,7 +43,7 @@ func TestMessagesPassEncryptedTopicsAndQueues(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// An audit's result passes the topic and the forwarder's queue.
+	// An audit's result goes through the topic and the forwarder's queue.
 	if _, err := s.iot.CreatePolicy(ctx, &iot.CreatePolicyInput{PolicyName: aws.String(policyName), PolicyDocument: aws.String(openPolicy)}); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestMessagesPassEncryptedTopicsAndQueues(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// A device's event passes the rule's queue.
+	// A device's event goes through the rule's queue.
 	pump, err := s.newDevice(ctx, "pump-7")
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func TestMessagesPassEncryptedTopicsAndQueues(t *testing.T) {
 		t.Errorf("the rule's queue holds %s", body)
 	}
 
-	// An alarm passes its topic.
+	// An alarm goes through its topic.
 	dead := s.outputs["DeadLetters"]
 	if _, err := s.queues.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &dead, MessageBody: aws.String("{}")}); err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func TestMessagesPassEncryptedTopicsAndQueues(t *testing.T) {
 	}
 }
 
-// encryptedStack synthesizes the stack and returns its cloud assembly's directory.
+// encryptedStack synthesizes the stack and returns the directory of its cloud assembly.
 func encryptedStack(t *testing.T) string {
 	t.Helper()
 	defer jsii.Close()
@@ -123,7 +123,7 @@ func encryptedStack(t *testing.T) string {
 	return dir
 }
 
-// arrival is the first message that arrives in the queue of an output.
+// arrival waits for the first message in the queue of an output.
 func (s *story) arrival(ctx context.Context, t *testing.T, output string) string {
 	t.Helper()
 	url := s.outputs[output]

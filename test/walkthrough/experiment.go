@@ -18,8 +18,8 @@ const (
 	large = "21.5 degrees in the cellar" // 26 bytes
 )
 
-// experiment is AWS's experiment with Detect, judged by the self-managed engine: of its
-// demo profile and its starter behaviors.
+// experiment is the Detect experiment of AWS's documentation, judged by the self-managed engine
+// with its demo profile and starter behaviors.
 func (s *story) experiment() []step {
 	var quiet, meter, gateway, valve *device
 	return []step{
@@ -36,7 +36,7 @@ func (s *story) experiment() []step {
 					return err
 				}
 			}
-			return s.publishForNothing(ctx, quiet, meter)
+			return s.publishNormal(ctx, quiet, meter)
 		}, hintIssue},
 		{"one publishes 26 bytes, one opens a telnet port in its CBOR report, one keeps losing its session", func(ctx context.Context) error {
 			if err := s.toNextWindow(ctx); err != nil {
@@ -103,11 +103,11 @@ var misbehaviors = []struct {
 	{types.SeverityLabelMedium, "valve-9", "few-disconnects"},
 }
 
-// publishForNothing publishes what conforms, and holds the engine to its promise: no
-// action of a rule, and no function that runs.
-func (s *story) publishForNothing(ctx context.Context, devices ...*device) error {
+// publishNormal publishes conforming messages, and checks the engine's promise: no rule action
+// and no function runs.
+func (s *story) publishNormal(ctx context.Context, devices ...*device) error {
 	const each = 10
-	if err := s.pass(ctx, time.Minute); err != nil { // what the connections cost is over
+	if err := s.pass(ctx, time.Minute); err != nil { // the connections' messages are processed
 		return err
 	}
 	before, err := s.sizeRule()
@@ -137,7 +137,7 @@ func (s *story) publishForNothing(ctx context.Context, devices ...*device) error
 	return nil
 }
 
-// sizeRule counts what the rule did that holds back messages of a normal size.
+// sizeRule counts runs and actions of the rule that drops messages of normal size.
 func (s *story) sizeRule() (rules.Counters, error) {
 	for _, r := range s.cloud.IoT.TopicRules() {
 		if strings.HasPrefix(*r.Sql, "SELECT 'oversize'") {
@@ -147,19 +147,17 @@ func (s *story) sizeRule() (rules.Counters, error) {
 	return rules.Counters{}, errors.New("no rule of the stack compares the size of messages")
 }
 
-// toNextWindow lets time pass up to the next multiple of five minutes, where the windows
-// begin in which behaviors are judged.
+// toNextWindow moves the clock to the next multiple of five minutes, where windows begin.
 func (s *story) toNextWindow(ctx context.Context) error {
 	const window = 5 * time.Minute
 	now := s.cloud.Clock.Now()
 	return s.pass(ctx, now.Truncate(window).Add(window+time.Second).Sub(now))
 }
 
-// batching is more than the time for which any queue of the stack gathers a batch.
+// batching is longer than the batching window of any queue of the stack.
 const batching = 15 * time.Second
 
-// pass lets time pass. What is under way arrives first, as it does where minutes take
-// their time.
+// pass moves the clock. Messages in flight arrive first, as they would in real minutes.
 func (s *story) pass(ctx context.Context, d time.Duration) error {
 	for _, d := range []time.Duration{batching, d, batching} {
 		s.cloud.Clock.Step(d)

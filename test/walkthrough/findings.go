@@ -16,18 +16,18 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws"
 )
 
-// patience is how long the story waits for something that must come: far longer than it
-// takes where the machine is busy.
+// patience is how long the story waits for a finding or message: much longer than needed even on
+// a busy machine.
 const patience = 3 * time.Minute
 
-// findings reads all findings back.
+// findings reads all findings.
 func (s *story) findings(ctx context.Context) ([]types.AwsSecurityFinding, error) {
 	var all []types.AwsSecurityFinding
 	pages := securityhub.NewGetFindingsPaginator(s.hub, &securityhub.GetFindingsInput{MaxResults: aws.Int32(100)})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("read the findings back: %w", err)
+			return nil, fmt.Errorf("read the findings: %w", err)
 		}
 		all = append(all, page.Findings...)
 	}
@@ -37,7 +37,7 @@ func (s *story) findings(ctx context.Context) ([]types.AwsSecurityFinding, error
 	return all, nil
 }
 
-// expect waits for a finding whose title contains words, in a state, and prints it.
+// expect waits for a finding in a state whose title contains words, and prints it.
 func (s *story) expect(ctx context.Context, severity types.SeverityLabel, state types.RecordState, words ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -61,7 +61,7 @@ func (s *story) expect(ctx context.Context, severity types.SeverityLabel, state 
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("no %s finding %s with %q came within %s; there are:\n%s", state, severity, words, patience, s.table(all))
+			return fmt.Errorf("no %s finding %s with %q arrived within %s; there are:\n%s", state, severity, words, patience, s.table(all))
 		}
 	}
 }
@@ -74,7 +74,7 @@ func (s *story) line(f types.AwsSecurityFinding) string {
 	return fmt.Sprintf("%-8s %-8s %s", s.mark(string(f.Severity.Label)), f.RecordState, aws.ToString(f.Title))
 }
 
-// mark colours what is grave.
+// mark colors severe findings.
 func (s *story) mark(severity string) string {
 	padded := fmt.Sprintf("%-8s", severity)
 	if s.Color && (severity == "CRITICAL" || severity == "HIGH") {
@@ -83,7 +83,7 @@ func (s *story) mark(severity string) string {
 	return padded
 }
 
-// table shows severity, title, device and state of findings.
+// table prints severity, title, device and state of findings.
 func (s *story) table(all []types.AwsSecurityFinding) string {
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)

@@ -15,7 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 )
 
-// begin starts a cloud to which an app can be deployed.
+// begin starts a local AWS to which an app can be deployed.
 func begin(t *testing.T) (context.Context, *story) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
@@ -35,9 +35,9 @@ func begin(t *testing.T) (context.Context, *story) {
 	return ctx, s
 }
 
-// TestNativeIntegration deploys the native engine with the demo profile, and leaves the
-// audit's findings to Device Defender's own integration and Detect's to the forwarder:
-// each finding comes by its own way, and by no other.
+// TestNativeIntegration deploys the native engine with the demo profile. Audit findings use
+// Device Defender's own integration and Detect findings use the forwarder. It checks that each
+// finding arrives once, by its own path.
 func TestNativeIntegration(t *testing.T) {
 	ctx, s := begin(t)
 	if _, err := s.hub.EnableSecurityHub(ctx, &securityhub.EnableSecurityHubInput{EnableDefaultStandards: aws.Bool(false)}); err != nil {
@@ -72,7 +72,7 @@ func TestNativeIntegration(t *testing.T) {
 		alert string
 		want  types.RecordState
 	}{{string(recorded), types.RecordStateActive}, {cleared, types.RecordStateArchived}} {
-		// As Detect does it: to the deployed topic.
+		// Publish to the deployed topic, as Detect does.
 		if _, err := sns.NewFromConfig(s.cloud.Config()).Publish(ctx, &sns.PublishInput{
 			TopicArn: aws.String(s.outputs["AlertTopicArn"]), Message: aws.String(told.alert),
 		}); err != nil {

@@ -15,12 +15,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 )
 
-// stateful are the types of which a replacement loses data, messages or subscriptions.
+// stateful are the types whose replacement loses data, messages or subscriptions.
 var stateful = []string{"AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::Kinesis::Stream", "AWS::KMS::Key"}
 
-// TestUpdateFromTheLastRelease deploys the stack of the last tag and updates it to that of
-// this checkout. Nothing stateful may be replaced or removed, unless the changelog lists a
-// breaking change. Before the first tag there is nothing to update.
+// TestUpdateFromTheLastRelease deploys the stack of the last tag and updates it to this
+// checkout's. Unless the changelog lists a breaking change, no stateful resource may be replaced
+// or removed. Before the first tag there is nothing to update.
 func TestUpdateFromTheLastRelease(t *testing.T) {
 	tag := lastTag(t)
 	if tag == "" {
@@ -85,7 +85,7 @@ func git(t *testing.T, args ...string) string {
 
 type resource struct{ kind, physicalID string }
 
-// resources are those of the stack, by logical ID.
+// resources returns the stack's resources by logical ID.
 func resources(t *testing.T, ctx context.Context, s *story) map[string]resource {
 	t.Helper()
 	found := map[string]resource{}
@@ -105,7 +105,7 @@ func resources(t *testing.T, ctx context.Context, s *story) map[string]resource 
 	return found
 }
 
-// listsBreakingChange reports whether the changelog says that the next release breaks something.
+// listsBreakingChange reports whether the changelog lists a breaking change for the next release.
 func listsBreakingChange(t *testing.T) bool {
 	t.Helper()
 	text, err := os.ReadFile("../../CHANGELOG.md")

@@ -11,10 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 )
 
-// TestStreamAndRemoval carries telemetry by Kinesis, with reports on a topic of the
-// user's own. Then it removes a behavior and changes the transport, and then takes the
-// engine out: the forwarder, which stays, ends the findings that nobody judges any more,
-// and a week later one that fell quiet.
+// TestStreamAndRemoval sends telemetry through Kinesis, with reports on the user's own topic.
+// Then it removes a behavior, changes the transport, and removes the engine. The forwarder stays
+// and archives the findings that are no longer judged, and a week later a quiet one.
 func TestStreamAndRemoval(t *testing.T) {
 	ctx, s := begin(t)
 	settings := map[string]string{
@@ -81,7 +80,7 @@ func TestStreamAndRemoval(t *testing.T) {
 	quiet(ctx, t, s)
 }
 
-// quiet lets a week pass after a refused connection, which no event ends.
+// quiet lets a week pass after a refused connection, which no event clears.
 func quiet(ctx context.Context, t *testing.T, s *story) {
 	t.Helper()
 	valve, err := s.newDevice(ctx, "valve-3")

@@ -43,25 +43,25 @@ Stop with Ctrl-C.
 	return nil
 }
 
-// watchStacks says of what users deploy later which kinds of it do nothing here.
+// watchStacks prints which resources of stacks that users deploy later have no effect here.
 func (s *story) watchStacks() {
 	var mu sync.Mutex
-	told := map[string]bool{}
-	unheard := func() (kinds []string) {
+	printed := map[string]bool{}
+	newKinds := func() (kinds []string) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, d := range s.cloud.Resources.Deployed("") {
-			if kind := d.Type + ": " + d.Inert; d.Inert != "" && !told[kind] {
-				told[kind] = true
+			if kind := d.Type + ": " + d.Inert; d.Inert != "" && !printed[kind] {
+				printed[kind] = true
 				kinds = append(kinds, kind)
 			}
 		}
 		return kinds
 	}
-	unheard() // those of our own stack are on the screen
+	newKinds() // those of our own stack are already printed
 	s.cloud.Resources.OnChange(func() {
-		for _, kind := range unheard() {
-			s.note("deployed, but does nothing here: %s", kind)
+		for _, kind := range newKinds() {
+			s.note("deployed, but without effect here: %s", kind)
 		}
 	})
 }

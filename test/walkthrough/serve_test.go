@@ -25,11 +25,11 @@ import (
 	"github.com/defenderhub/defenderhub/test/walkthrough"
 )
 
-// screen is what a user of `make local` sees.
+// screen is the output that a user of `make local` sees.
 type screen struct {
 	mu   sync.Mutex
 	text bytes.Buffer
-	done chan struct{} // closed when the last line is there
+	done chan struct{} // closed when the last line is printed
 }
 
 func (s *screen) Write(p []byte) (int, error) {
@@ -43,7 +43,7 @@ func (s *screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// find is what the screen shows in the parentheses of pattern.
+// find returns what pattern's group matches on the screen.
 func (s *screen) find(t *testing.T, pattern string) string {
 	t.Helper()
 	s.mu.Lock()
@@ -55,8 +55,7 @@ func (s *screen) find(t *testing.T, pattern string) string {
 	return m[1]
 }
 
-// TestServe is a user of `make local` who knows nothing but what it prints and what the
-// docs/local.md says.
+// TestServe acts as a user of `make local` who knows only its output and docs/local.md.
 func TestServe(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
@@ -114,7 +113,7 @@ func TestServe(t *testing.T) {
 		if _, err := cloudformation.NewFromConfig(config).CreateStack(ctx, &cloudformation.CreateStackInput{StackName: aws.String("Own"), TemplateBody: &template}); err != nil {
 			t.Fatal(err)
 		}
-		s.find(t, `(does nothing here: AWS::SNS::Subscription: delivers to no endpoint of protocol email)`)
+		s.find(t, `(without effect here: AWS::SNS::Subscription: delivers to no endpoint of protocol email)`)
 	})
 	cancel()
 	if err := <-served; err != nil {
@@ -122,7 +121,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// documentedEvent is the event that docs/local.md has its reader publish.
+// documentedEvent returns the event that docs/local.md tells its reader to publish.
 func documentedEvent(t *testing.T) (clientID, topic, payload string) {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "local.md"))
@@ -136,7 +135,7 @@ func documentedEvent(t *testing.T) (clientID, topic, payload string) {
 	return string(m[1]), string(m[2]), string(m[3])
 }
 
-// register makes a thing with a certificate that may connect as it and report events.
+// register creates a thing with a certificate that may connect as the thing and report events.
 func register(t *testing.T, config aws.Config, name string) devicesdk.Device {
 	t.Helper()
 	things, ctx := iot.NewFromConfig(config), t.Context()
@@ -157,7 +156,7 @@ func register(t *testing.T, config aws.Config, name string) devicesdk.Device {
 	return devicesdk.Device{ClientID: name, Certificate: *keys.CertificatePem, Key: *keys.KeyPair.PrivateKey}
 }
 
-// wantFinding waits for an active finding whose title has the words.
+// wantFinding waits for an active finding whose title contains the words.
 func wantFinding(t *testing.T, config aws.Config, words ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)

@@ -1,7 +1,6 @@
-// Package walkthrough is the story that the product is about, told on real
-// connections: the real CDK CLI deploys the app to a local AWS, devices speak MQTT
-// with certificates, audits look at real policies, and what happened is read back from
-// Security Hub. `make demo` prints it, and a test asserts it.
+// Package walkthrough demonstrates the product over real connections. The real CDK CLI deploys
+// the app to a local AWS, devices use MQTT with certificates, audits check real policies, and the
+// findings are read from Security Hub. `make demo` prints it, and a test checks it.
 package walkthrough
 
 import (
@@ -23,22 +22,22 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws"
 )
 
-// Options are how the story is told.
+// Options configure the story.
 type Options struct {
-	// Out is told each step as it happens.
+	// Out receives each step as it happens.
 	Out io.Writer
 	// Repository is the checkout whose app is deployed.
 	Repository string
-	// Color marks what matters; leave it out where Out is not a terminal.
+	// Color highlights severe findings; leave it out if Out is not a terminal.
 	Color bool
 }
 
-// story is one telling.
+// story is one run.
 type story struct {
 	Options
 	began   time.Time
 	cloud   *localaws.Cloud
-	started atomic.Pointer[localaws.Cloud] // the same, for who tells beside the steps
+	started atomic.Pointer[localaws.Cloud] // the same, for goroutines beside the steps
 	iot     *iot.Client
 	hub     *securityhub.Client
 	queues  *sqs.Client
@@ -46,22 +45,22 @@ type story struct {
 }
 
 func newStory(o Options) *story {
-	o.Out = localaws.OneAtATime(o.Out) // the cloud tells of what happens in the background
+	o.Out = localaws.OneAtATime(o.Out) // the cloud prints from the background
 	return &story{Options: o, began: time.Now()}
 }
 
-// step is one thing that happens, and what the user should do when it fails.
+// step is one step of the story, and what the user should do if it fails.
 type step struct {
 	what string
 	do   func(ctx context.Context) error
 	hint string
 }
 
-// Serve starts and deploys, prints where everything is, and waits for ctx to end.
+// Serve starts a local AWS, deploys to it, prints the endpoints, and waits for ctx to end.
 func Serve(ctx context.Context, o Options) error {
 	s := newStory(o)
 	defer s.stop()
-	if err := s.tell(ctx, s.beginning()); err != nil {
+	if err := s.run(ctx, s.beginning()); err != nil {
 		return err
 	}
 	s.watchStacks()
@@ -81,11 +80,11 @@ func Serve(ctx context.Context, o Options) error {
 	}
 }
 
-// Tell tells the whole story, and returns an error that names the step that failed.
-func Tell(ctx context.Context, o Options) error {
+// Run runs the whole story. Its error names the step that failed.
+func Run(ctx context.Context, o Options) error {
 	s := newStory(o)
 	defer s.stop()
-	return s.tell(ctx, slices.Concat(s.beginning(), s.auditing(), s.experiment(), s.devices()))
+	return s.run(ctx, slices.Concat(s.beginning(), s.auditing(), s.experiment(), s.devices()))
 }
 
 func (s *story) stop() {
@@ -94,11 +93,11 @@ func (s *story) stop() {
 	}
 }
 
-// tell runs the steps one after the other.
-func (s *story) tell(ctx context.Context, steps []step) error {
+// run runs the steps in order.
+func (s *story) run(ctx context.Context, steps []step) error {
 	for i, st := range steps {
 		fmt.Fprintf(s.Out, "%5.1fs  %2d/%d  %s\n", time.Since(s.began).Seconds(), i+1, len(steps), st.what)
-		if err := s.whileTelling(func() error { return st.do(ctx) }); err != nil {
+		if err := s.withProgress(func() error { return st.do(ctx) }); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
 				return fmt.Errorf("interrupted at step %d (%s): %w", i+1, st.what, cause)
 			}
@@ -109,14 +108,14 @@ func (s *story) tell(ctx context.Context, steps []step) error {
 	return nil
 }
 
-// heartbeat is how often a step that takes its time says that it is under way.
+// heartbeat is how often a long step prints that it is still running.
 const heartbeat = 8 * time.Second
 
-// whileTelling runs do, and meanwhile prints what it is at.
-func (s *story) whileTelling(do func() error) error {
+// withProgress runs do and meanwhile prints its progress.
+func (s *story) withProgress(do func() error) error {
 	done := make(chan struct{})
-	var telling sync.WaitGroup
-	telling.Go(func() {
+	var ticking sync.WaitGroup
+	ticking.Go(func() {
 		beat := time.NewTicker(heartbeat)
 		defer beat.Stop()
 		for began := time.Now(); ; {
@@ -128,12 +127,12 @@ func (s *story) whileTelling(do func() error) error {
 			}
 		}
 	})
-	defer telling.Wait()
+	defer ticking.Wait()
 	defer close(done)
 	return do()
 }
 
-// at is what a long step is at, as far as anybody says.
+// at returns what a long step is doing, as far as known.
 func (s *story) at() string {
 	cloud := s.started.Load()
 	if cloud == nil {
@@ -152,9 +151,9 @@ func (s *story) note(format string, args ...any) {
 }
 
 const (
-	hintTools  = "What is missing is installed by npm into node_modules and by pip into .venv, which needs a network the first time."
+	hintTools  = "npm installs missing tools into node_modules and pip into .venv. That needs a network the first time."
 	hintDeploy = "Run `make test-cdk` to see whether the app itself fails."
-	hintIssue  = "This is not something that you did: please report it with the output above."
+	hintIssue  = "You did nothing wrong: please report this with the output above."
 )
 
 func (s *story) beginning() []step {
@@ -184,7 +183,7 @@ func (s *story) deploy(ctx context.Context) error {
 	})
 }
 
-// deployWith deploys the app with settings instead of those of cdk.json.
+// deployWith deploys the app with these settings instead of those of cdk.json.
 func (s *story) deployWith(ctx context.Context, settings map[string]string) error {
 	return s.deployFrom(ctx, s.Repository, settings)
 }
@@ -207,7 +206,7 @@ func (s *story) deployFrom(ctx context.Context, repository string, settings map[
 		return errors.New("the stack has no output DeadLetterQueueUrl")
 	}
 	if inert := s.cloud.Inert(); len(inert) > 0 {
-		s.note("deployed, but does nothing here: %s", strings.Join(inert, "; "))
+		s.note("deployed, but without effect here: %s", strings.Join(inert, "; "))
 	}
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestLinesOfTheStoryAndOfTheCloudStayWhole(t *testing.T) {
+func TestLinesOfStoryAndCloudDoNotMix(t *testing.T) {
 	var out bytes.Buffer
 	s := newStory(Options{Out: &out})
 	const each = 5000
@@ -24,6 +24,6 @@ func TestLinesOfTheStoryAndOfTheCloudStayWhole(t *testing.T) {
 	})
 	both.Wait()
 	if n := strings.Count(out.String(), "a line of the "); n != 2*each {
-		t.Errorf("%d of %d lines are there", n, 2*each)
+		t.Errorf("%d of %d lines were printed", n, 2*each)
 	}
 }

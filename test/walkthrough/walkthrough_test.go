@@ -25,13 +25,13 @@ func options(t *testing.T, out io.Writer) walkthrough.Options {
 	return walkthrough.Options{Out: io.MultiWriter(out, t.Output()), Repository: repository}
 }
 
-// TestStory holds the demo to what it promises: each signal in Security Hub, what was
-// mended archived, what cannot be imported in the dead-letter queue.
+// TestStory checks the demo's promises: each signal is in Security Hub, fixed problems are
+// archived, and messages that cannot be imported are in the dead-letter queue.
 func TestStory(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	var out bytes.Buffer
-	if err := walkthrough.Tell(ctx, options(t, &out)); err != nil {
+	if err := walkthrough.Run(ctx, options(t, &out)); err != nil {
 		t.Fatal(err)
 	}
 	told := out.String()
@@ -57,16 +57,16 @@ func TestStory(t *testing.T) {
 	for _, want := range []string{"dead-letter queue: device event is not JSON", "CRITICAL ACTIVE   IOT_POLICY_OVERLY_PERMISSIVE_CHECK",
 		"rule evaluated 20 times, actions 0, functions run 0", "HIGH     ACTIVE   Registered thing gateway-5"} {
 		if !strings.Contains(told, want) {
-			t.Errorf("the story does not tell %q", want)
+			t.Errorf("the output lacks %q", want)
 		}
 	}
 	if strings.Contains(told, "\x1b") {
-		t.Error("colours in an output that is no terminal")
+		t.Error("colors in an output that is not a terminal")
 	}
 }
 
-// TestInterruptedStoryLeavesNothingBehind interrupts one story where the Python emulator
-// and the CDK CLI run, and one where the compiler and jsii do.
+// TestInterruptedStoryLeavesNothingBehind interrupts one story while the Python emulator and the
+// CDK CLI run, and one while the compiler and jsii run.
 func TestInterruptedStoryLeavesNothingBehind(t *testing.T) {
 	goCache, err := exec.Command("go", "env", "GOCACHE").Output()
 	if err != nil {
@@ -78,7 +78,7 @@ func TestInterruptedStoryLeavesNothingBehind(t *testing.T) {
 		"cdk deploy":    {"go-build*", "jsii-kernel-*", "jsii-runtime.*", "defenderhub-build-*"},
 	} {
 		t.Run(step, func(t *testing.T) {
-			// An empty cache of outputs, so that there is a compilation to interrupt.
+			// An empty cache of outputs forces a compilation, which the test interrupts.
 			temp, cache := t.TempDir(), t.TempDir()
 			t.Setenv("TMPDIR", temp)
 			t.Setenv("XDG_CACHE_HOME", cache)
@@ -104,12 +104,12 @@ func TestInterruptedStoryLeavesNothingBehind(t *testing.T) {
 					cancel(interrupted)
 				}
 				if len(files) > 0 {
-					go wait() // while the step goes on
+					go wait() // the step continues meanwhile
 				} else {
 					wait()
 				}
 			})
-			err := walkthrough.Tell(ctx, options(t, stopAt))
+			err := walkthrough.Run(ctx, options(t, stopAt))
 			if !errors.Is(err, interrupted) || !strings.Contains(err.Error(), step) {
 				t.Errorf("error %v, want the interruption and the step", err)
 			}

@@ -11,7 +11,7 @@ import (
 
 const source = "package hub\n\n// Answer answers.\nfunc Answer() int { return 42 }\n"
 
-// newCheckout is a module with a release, and the tag of that where tagged.
+// newCheckout returns a module with a release, and its tag if tagged.
 func newCheckout(t *testing.T, tagged bool) repository.Checkout {
 	t.Helper()
 	for _, who := range []string{"AUTHOR", "COMMITTER"} {

@@ -51,7 +51,7 @@ func (r release) run(ctx context.Context) error {
 	}
 	fmt.Fprintf(r.out, "running the checks: %s\n", r.checks)
 	if _, err := r.checkout.Run(ctx, nil, "sh", "-c", r.checks); err != nil {
-		return fmt.Errorf("the checks failed, nothing was changed: %w", err)
+		return fmt.Errorf("the checks failed, and nothing was changed: %w", err)
 	}
 	if err := r.clean(ctx); err != nil {
 		return fmt.Errorf("after the checks: %w", err)
@@ -115,7 +115,7 @@ func (r release) check(ctx context.Context) (repository.Changelog, error) {
 		return "", fmt.Errorf("version %s is not above the last release, %s", r.version, last)
 	}
 	if _, err := r.checkout.Git(ctx, "rev-parse", "--quiet", "--verify", "refs/tags/"+r.version); err == nil {
-		return "", fmt.Errorf("the tag %s is there already", r.version)
+		return "", fmt.Errorf("the tag %s already exists", r.version)
 	}
 	changelog, err := r.checkout.Changelog()
 	if err != nil {
@@ -153,7 +153,7 @@ func parse(version string) ([]int, bool) {
 	return numbers, true
 }
 
-// architectures are those of Lambda.
+// architectures are the architectures of Lambda.
 var architectures = []string{"amd64", "arm64"}
 
 // build writes a zip of each function for each architecture, and SHA256SUMS. The same source
@@ -181,7 +181,8 @@ func (r release) build(ctx context.Context, dist string) error {
 		function := filepath.Base(filepath.Dir(main))
 		for _, architecture := range architectures {
 			executable := filepath.Join(dist, "bootstrap")
-			// The flags and variables of constructs/defenderhub, which compiles the same at synthesis.
+			// The same flags and variables as constructs/defenderhub, which compiles at
+			// synthesis.
 			env := []string{"GOOS=linux", "GOARCH=" + architecture, "GOARM64=v8.0", "GOAMD64=v1", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off", "GO111MODULE=on", "GOFIPS140=off", "GOEXPERIMENT="}
 			if _, err := r.checkout.Run(ctx, env, "go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-tags=lambda.norpc", "-ldflags=-s -w", "-o", executable, "./lambda/"+function); err != nil {
 				return err
@@ -207,7 +208,7 @@ func (r release) build(ctx context.Context, dist string) error {
 	return os.WriteFile(filepath.Join(dist, "SHA256SUMS"), sums.Bytes(), 0o644)
 }
 
-// zipped returns a zip of the executable that Lambda runs, without a time.
+// zipped returns a zip of the executable, without a time.
 func zipped(program []byte) ([]byte, error) {
 	var out bytes.Buffer
 	w := zip.NewWriter(&out)

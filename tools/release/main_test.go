@@ -18,7 +18,7 @@ import (
 
 const changelog = "# Changelog\n\n## Unreleased\n\n### New\n\n- `make demo`.\n"
 
-// newRelease makes a remote and a clone of it that can be released as v0.1.0.
+// newRelease returns a clone, with a remote, that can be released as v0.1.0.
 func newRelease(t *testing.T) (r release, remote repository.Checkout) {
 	t.Helper()
 	for _, who := range []string{"AUTHOR", "COMMITTER"} {
@@ -63,7 +63,7 @@ func write(t *testing.T, c repository.Checkout, name, text string) {
 	}
 }
 
-// commit commits all that is there, and pushes it.
+// commit commits and pushes all changes.
 func commit(t *testing.T, c repository.Checkout) {
 	t.Helper()
 	git(t, c, "add", "--all")
@@ -140,7 +140,7 @@ func TestZipsHoldTheFunctionsOfBothArchitectures(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeReleasedChangesNothing(t *testing.T) {
+func TestRefusedReleaseChangesNothing(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(t *testing.T, r *release)
 		want   string
@@ -161,7 +161,7 @@ func TestWhatCannotBeReleasedChangesNothing(t *testing.T) {
 		}, "is not above the last release, v0.10.0"},
 		"tagged elsewhere": {func(t *testing.T, r *release) {
 			git(t, r.checkout, "tag", "v0.1.0", git(t, r.checkout, "commit-tree", "-m", "Elsewhere", "HEAD^{tree}"))
-		}, "the tag v0.1.0 is there already"},
+		}, "the tag v0.1.0 already exists"},
 		"nothing to say": {func(t *testing.T, r *release) {
 			write(t, r.checkout, "CHANGELOG.md", "## Unreleased\n\nNothing yet.\n\n## v0.0.1\n\n- All.\n")
 			commit(t, r.checkout)
@@ -200,7 +200,7 @@ func TestRefusedPushSaysHowToUndoTheRelease(t *testing.T) {
 	}
 }
 
-// The zips are what a synthesis would compile.
+// The zips must be what a synthesis would compile.
 func TestFunctionsAreBuiltWithTheFlagsOfTheSynthesis(t *testing.T) {
 	text, err := os.ReadFile("main.go")
 	if err != nil {

@@ -1,7 +1,6 @@
-// Package cost says what judging behaviors costs in 30 days: with the self-managed engine,
-// with Device Defender Detect, and at the least with a design on Kinesis and Managed Flink.
-// Prices stand in [Prices], what the evaluation does is measured by benchmarks, and what is
-// neither is a constant with its reason.
+// Package cost calculates what judging behaviors costs in 30 days: with the self-managed engine,
+// with Device Defender Detect, and at least with Kinesis and Managed Flink. [Prices] has the
+// prices, and benchmarks measure the evaluation. Everything else is a constant with its reason.
 package cost
 
 import "math"
@@ -11,51 +10,50 @@ const (
 	secondsOfMonth = 30 * 24 * 3600
 	minutesOfMonth = secondsOfMonth / 60
 	hoursOfMonth   = secondsOfMonth / 3600
-	// WindowsOfMonth are the five-minute windows of 30 days.
+	// WindowsOfMonth is the number of five-minute windows in 30 days.
 	WindowsOfMonth = secondsOfMonth / 300
 )
 
-// What AWS's documents say of the transports, and what is assumed where they are silent.
+// Properties of the transports from AWS's documents, and assumptions where those say nothing.
 const (
-	// requestsAtRest of one event source mapping: five pollers that wait 20 s each; that it
-	// is five and 20 s is not said of idle queues (unverified).
+	// requestsAtRest are the requests of one idle event source mapping: five pollers that wait 20
+	// s each. AWS does not say that this holds for idle queues (unverified).
 	requestsAtRest = 5 * secondsOfMonth / 20
-	// largestReceive and largestDelete are messages in one request.
+	// largestReceive and largestDelete are the maximum messages per request.
 	// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 	largestReceive, largestDelete = 10, 10
-	// invocationBytes is the largest event of an invocation, invocationRecords the largest
+	// invocationBytes is the maximum size of an invocation's event, invocationRecords the maximum
 	// batch of an event source mapping.
 	// https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
 	invocationBytes, invocationRecords = 6 << 20, 10_000
 	// envelopeBytes is what the event adds to a record: receipt handle, attributes, ARN
 	// (unverified).
 	envelopeBytes = 800
-	// A shard takes so much a second, of which half is planned for, because devices do not
-	// report evenly.
-	// https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
+	// The limits of a shard per second. Half is planned for, because devices do not report
+	// evenly. https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
 	shardRecords, shardBytes, shardShare = 1000, 1e6, 0.5
-	// megabytesOfCPU is the memory with which a function has a whole virtual CPU.
+	// megabytesOfCPU is the memory with which a function has one full virtual CPU.
 	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 	megabytesOfCPU = 1769
-	// callSeconds is how long a call of DynamoDB takes (unverified). Each invocation waits
-	// for one to read and one to write; the others go on at the same time, so many at once.
+	// callSeconds is how long a DynamoDB call takes (unverified). An invocation waits for one
+	// read and one write; the others run in parallel.
 	callSeconds, callsAtOnce = 0.010, 16
-	// platformLogBytes are Lambda's own lines for one invocation (unverified).
+	// platformLogBytes is the size of Lambda's own log lines per invocation (unverified).
 	platformLogBytes = 400
 )
 
-// Transport brings what the rules send to the evaluator.
+// Transport is how rules send telemetry to the evaluator.
 type Transport int
 
 const (
-	// SQS with receive requests that are full.
+	// SQS with full receive requests.
 	SQS Transport = iota
-	// SQSAtWorst is SQS with one message in each receive request: what AWS's pollers make of
-	// a slow queue is not documented.
+	// SQSAtWorst is SQS with one message per receive request: AWS does not document how its
+	// pollers handle a slow queue.
 	SQSAtWorst
-	// KinesisOnDemand is a stream that grows by itself.
+	// KinesisOnDemand is an on-demand stream.
 	KinesisOnDemand
-	// KinesisShards is a stream with as many shards as the load needs, half used.
+	// KinesisShards is a stream with as many shards as the load needs at half use.
 	KinesisShards
 )
 
@@ -66,60 +64,60 @@ func (t Transport) String() string {
 	return [...]string{"SQS", "SQS at worst", "Kinesis on demand", "Kinesis, shards"}[t]
 }
 
-// Deployment is how the engine is deployed; the constructs' defaults are [Defaults].
+// Deployment describes how the engine is deployed; the constructs' defaults are [Defaults].
 type Deployment struct {
 	MemoryMB     float64 // of the evaluator
 	BatchSeconds float64 // the batching window
 	BatchRecords float64 // the largest batch
 	Partitions   float64 // of the closer, each invoked once a minute
-	CloseSeconds float64 // that one such invocation takes
-	Alarms       float64 // metrics that alarms of CloudWatch watch
-	Metrics      float64 // custom metrics: four counters, each for the function and its source
+	CloseSeconds float64 // duration of one such invocation
+	Alarms       float64 // metrics that CloudWatch alarms use
+	Metrics      float64 // custom metrics: four counters, each per function and per source
 }
 
 // Defaults are what the constructs deploy without props.
 var Defaults = Deployment{MemoryMB: 256, BatchSeconds: 10, BatchRecords: 1000, Partitions: 1, CloseSeconds: 0.2, Alarms: 13, Metrics: 8}
 
-// Work is what the evaluation of a device costs in a window of five minutes, as measured.
+// Work is the measured work of evaluating one device for five minutes.
 type Work struct {
-	Reads, Writes float64 // units of DynamoDB
-	Calls         float64 // of DynamoDB, for which the function waits
+	Reads, Writes float64 // DynamoDB units
+	Calls         float64 // DynamoDB calls that the function waits for
 	CPUSeconds    float64 // on one core
 	Registry      float64 // operations
-	Transitions   float64 // that go through the forwarder
+	Transitions   float64 // sent through the forwarder
 	StoredBytes   float64 // at rest
-	LoggedBytes   float64 // of each invocation
+	LoggedBytes   float64 // per invocation
 }
 
-// Load is what devices send and what is made of it.
+// Load is what devices send.
 type Load struct {
 	Devices float64
-	// Records are what rules send on of a device in five minutes, RecordBytes their size.
+	// Records is how many records rules send per device in five minutes, RecordBytes their size.
 	Records, RecordBytes float64
-	// Kept are messages of a device in five minutes that trigger a rule but no action.
+	// Kept is how many messages per device in five minutes trigger a rule without an action.
 	Kept float64
-	// Charged are messages that are published only for the engine, to a topic that is not
+	// Charged is how many messages are published only for the engine, to a topic that is not
 	// Basic Ingest.
 	Charged float64
-	// Datapoints that Detect would be given of a device in five minutes.
+	// Datapoints is how many datapoints Detect would get per device in five minutes.
 	Datapoints float64
 	Work       Work
 }
 
-// Line is an amount of an item that is used in the month.
+// Line is the amount of one item used in the month.
 type Line struct {
 	Part   string
 	Item   Item
 	Amount float64
 }
 
-// USD is what the line costs.
+// USD returns what the line costs.
 func (l Line) USD() float64 { return Prices[l.Item].USD(l.Amount) }
 
-// Bill is what a month costs.
+// Bill is the cost of a month.
 type Bill []Line
 
-// Total is the sum in USD.
+// Total returns the sum in USD.
 func (b Bill) Total() float64 {
 	total := 0.0
 	for _, l := range b {
@@ -128,7 +126,7 @@ func (b Bill) Total() float64 {
 	return total
 }
 
-// Part is the sum of the lines of a part.
+// Part returns the sum of a part's lines.
 func (b Bill) Part(part string) float64 {
 	total := 0.0
 	for _, l := range b {
@@ -139,7 +137,7 @@ func (b Bill) Part(part string) float64 {
 	return total
 }
 
-// The parts of a bill, in the order of the way that a report takes.
+// The parts of a bill, in the order in which a report passes them.
 const (
 	PartMessages  = "messages (not with Basic Ingest)"
 	PartTriggered = "rules triggered"
@@ -160,15 +158,15 @@ func Parts() []string {
 	return []string{PartMessages, PartTriggered, PartActions, PartTransport, PartFunctions, PartReads, PartWrites, PartStorage, PartRegistry, PartSchedule, PartWatching, PartFindings}
 }
 
-// Invocations of the evaluator in the month: a batch ends when its window does, when it has
-// as many records as it may, or when the event is full.
+// Invocations returns the evaluator's invocations in the month. A batch ends with its window, at
+// its maximum number of records, or when the event is full.
 func (d Deployment) Invocations(l Load, t Transport) float64 {
 	perSecond := l.Devices * l.Records / 300
 	if perSecond == 0 {
 		return 0
 	}
 	bytes := l.RecordBytes + envelopeBytes
-	sources := 5.0 // batches that are gathered at a time (unverified)
+	sources := 5.0 // concurrent batches (unverified)
 	if t == KinesisOnDemand || t == KinesisShards {
 		bytes, sources = l.RecordBytes*4/3+envelopeBytes/2, l.shards()
 	}
@@ -182,7 +180,7 @@ func (l Load) shards() float64 {
 	return math.Max(1, math.Ceil(math.Max(perSecond/shardRecords, perSecond*l.RecordBytes/shardBytes)/shardShare))
 }
 
-// SelfManaged is what the self-managed engine costs.
+// SelfManaged returns the bill of the self-managed engine.
 func (d Deployment) SelfManaged(l Load, t Transport) Bill {
 	windows := l.Devices * WindowsOfMonth
 	records := windows * l.Records
@@ -207,7 +205,7 @@ func (d Deployment) SelfManaged(l Load, t Transport) Bill {
 		}
 		add(PartTransport, SQSRequests, records+math.Max(records/inReceive, requestsAtRest)+records/largestDelete)
 	}
-	add(PartTransport, SQSRequests, requestsAtRest) // of the queue of error actions
+	add(PartTransport, SQSRequests, requestsAtRest) // for the queue of error actions
 	invocations := d.Invocations(l, t)
 	gigabytes := d.MemoryMB / 1024
 	busy := windows*(l.Work.CPUSeconds*megabytesOfCPU/math.Min(d.MemoryMB, megabytesOfCPU)+l.Work.Calls*callSeconds/callsAtOnce) + invocations*2*callSeconds
@@ -222,7 +220,7 @@ func (d Deployment) SelfManaged(l Load, t Transport) Bill {
 	add(PartSchedule, DynamoDBReads, closing*(dueReads/d.Partitions+2))
 	add(PartSchedule, DynamoDBWrites, minutesOfMonth)
 	add(PartWatching, CloudWatchAlarms, d.Alarms)
-	if records > 0 { // nothing is counted that did not happen
+	if records > 0 { // skip lines of things that do not happen
 		add(PartWatching, CloudWatchMetrics, d.Metrics)
 	}
 	add(PartWatching, CloudWatchLogs, (invocations+closing)*(platformLogBytes+l.Work.LoggedBytes)/1e9)
@@ -232,24 +230,24 @@ func (d Deployment) SelfManaged(l Load, t Transport) Bill {
 }
 
 const (
-	// dueReads are the shards of the index that a round of the closer asks, at half a unit. It
-	// reads how far the evaluator is and the behaviors' generations as well.
+	// dueReads are the index shards that a run of the closer queries, at half a unit each. It
+	// also reads the evaluator's progress and the behaviors' generations.
 	dueReads = 16 * 0.5
-	// A transition is sent, received and deleted, and written twice with its index to the
-	// forwarder's ledger, before and after the import.
+	// A transition is sent, received and deleted. It is written twice to the forwarder's ledger
+	// and its index, before and after the import.
 	findingRequests, findingWrites = 3, 6
 )
 
-// Detect is what Device Defender Detect takes for the same.
+// Detect returns the bill of Device Defender Detect for the same load.
 func Detect(l Load) Bill {
 	return Bill{{"datapoints", DetectDatapoints, l.Devices * WindowsOfMonth * l.Datapoints}}
 }
 
-// LeastReceived is how many messages a receive request has to bring, on average, for SQS to
-// cost less than Detect; infinite where even full ones cost more.
+// LeastReceived returns how many messages a receive request must return, on average, for SQS to
+// cost less than Detect. It is infinite if even full requests cost more.
 func (d Deployment) LeastReceived(l Load) float64 {
 	missing := d.SelfManaged(l, SQSAtWorst).Total() - Detect(l).Total()
-	receives := Prices[SQSRequests].USD(l.Devices * WindowsOfMonth * l.Records) // of one message each
+	receives := Prices[SQSRequests].USD(l.Devices * WindowsOfMonth * l.Records) // with one message per request
 	switch {
 	case missing < 0:
 		return 1
@@ -259,8 +257,8 @@ func (d Deployment) LeastReceived(l Load) float64 {
 	return 1 / (1 - missing/receives)
 }
 
-// FlinkFloor is what a design on Kinesis and Managed Flink costs while nothing happens: one
-// shard, one KPU for the application and one for its orchestration. AWS's sample adds more.
+// FlinkFloor is the cost of an idle design on Kinesis and Managed Flink: one shard, one KPU for
+// the application and one for orchestration. AWS's sample adds more.
 // https://docs.aws.amazon.com/managed-flink/latest/java/how-pricing.html
 func FlinkFloor() Bill {
 	return Bill{

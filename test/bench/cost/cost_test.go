@@ -34,20 +34,21 @@ func TestTiers(t *testing.T) {
 	messages := Prices[IoTMessages]
 	for units, want := range map[float64]float64{
 		0: 0, 1e6: 1, 1e9: 1000, 2e9: 1800, 5e9: 1000 + 3200,
-		8.64e9: 1000 + 3200 + 3640*0.70, // a million devices, a report each five minutes
+		8.64e9: 1000 + 3200 + 3640*0.70, // a million devices, one report every five minutes
 	} {
 		near(t, messages.Unit, messages.USD(units), want)
 	}
 }
 
-// The month of 10,000 devices that report each five minutes, by hand: 86.4 million reports.
+// The month of 10,000 devices that report every five minutes, calculated by hand: 86.4 million
+// reports.
 func TestBillByHand(t *testing.T) {
 	d := Deployment{MemoryMB: 1769, BatchSeconds: 60, BatchRecords: 100, Partitions: 2, CloseSeconds: 0.5, Alarms: 3, Metrics: 4}
 	l := Load{
 		Devices: 10_000, Records: 1, RecordBytes: 1000, Datapoints: 5,
 		Work: Work{Reads: 0.5, Writes: 0.1, Calls: 0.05, CPUSeconds: 50e-6, Registry: 0.001, Transitions: 0.0001, StoredBytes: 2000, LoggedBytes: 600},
 	}
-	invocations := 86.4e6 / 100 // 33.3 a second, of which each of five batches gets 400 a minute
+	invocations := 86.4e6 / 100 // 33.3 per second; each of five batches gets 400 per minute
 	for _, row := range []struct {
 		part string
 		want float64
@@ -55,7 +56,7 @@ func TestBillByHand(t *testing.T) {
 		{PartMessages, 0},
 		{PartTriggered, 86.4 * 0.15},
 		{PartActions, 86.4 * 0.15},
-		// Sent, received by ten, deleted by ten; and a second queue is asked in vain.
+		// Sent, received in tens, deleted in tens; and a second queue is polled in vain.
 		{PartTransport, (86.4*1.2 + 0.648) * 0.40},
 		// Two closers make 86,400 invocations of 0.5 s.
 		{PartFunctions, (invocations+86_400)/1e6*0.20 + 1769.0/1024*(86.4e6*(50e-6+0.05*0.010/16)+invocations*2*0.010+86_400*0.5)*0.0000133334},
@@ -91,14 +92,14 @@ func TestPartsAreTheWholeBill(t *testing.T) {
 	}
 }
 
-func TestTopicOfOnesOwnCostsTheMessages(t *testing.T) {
+func TestOwnTopicAddsMessageCosts(t *testing.T) {
 	l := Load{Devices: 1_000_000, Records: 1, RecordBytes: 700}
 	basic := Defaults.SelfManaged(l, SQS).Total()
 	l.Charged = 1
 	near(t, "difference", Defaults.SelfManaged(l, SQS).Total()-basic, 1000+3200+3640*0.70)
 }
 
-func TestMessagesThatTheRuleKeepsBackCostTheTrigger(t *testing.T) {
+func TestMessagesThatTheRuleDropsCostTheTrigger(t *testing.T) {
 	l := Load{Devices: 1000, Kept: 5}
 	bill := Defaults.SelfManaged(l, SQS)
 	near(t, PartTriggered, bill.Part(PartTriggered), 43.2*0.15)
@@ -118,8 +119,8 @@ func TestShardsAreHalfUsed(t *testing.T) {
 func TestBatchEndsByTimeCountOrSize(t *testing.T) {
 	d := Deployment{BatchSeconds: 60, BatchRecords: 10_000}
 	for _, row := range []struct{ devices, bytes, records, want float64 }{
-		{300, 200, 10_000, secondsOfMonth / (60.0 / 5)}, // one a second, twelve in each of five
-		{300_000, 200, 1000, secondsOfMonth},            // a thousand a second
+		{300, 200, 10_000, secondsOfMonth / (60.0 / 5)}, // one per second, twelve in each of five batches
+		{300_000, 200, 1000, secondsOfMonth},            // a thousand per second
 		{300_000, 800, 10_000, 1000 * secondsOfMonth / 3932},
 		{0, 200, 10_000, 0},
 	} {
@@ -128,8 +129,8 @@ func TestBatchEndsByTimeCountOrSize(t *testing.T) {
 	}
 }
 
-// The goal of the engine: device reports on Basic Ingest cost less than Detect at every
-// size. With a queue that holds as long as receive requests are well filled.
+// The engine's goal: device reports on Basic Ingest cost less than Detect at every fleet size.
+// With a queue this holds as long as receive requests are full enough.
 func TestDeviceReportsCostLessThanDetect(t *testing.T) {
 	for _, devices := range []float64{10_000, 100_000, 1_000_000} {
 		l := Load{Devices: devices, Records: 1, RecordBytes: 1000, Datapoints: 5, Work: Work{Reads: 0.52, Writes: 0.1, Calls: 0.1, CPUSeconds: 100e-6, StoredBytes: 10}}
@@ -146,12 +147,12 @@ func TestLeastReceived(t *testing.T) {
 	l := Load{Devices: 1_000_000, Records: 1, RecordBytes: 700, Datapoints: 5}
 	least := d.LeastReceived(l)
 	worst, full := d.SelfManaged(l, SQSAtWorst).Total(), d.SelfManaged(l, SQS).Total()
-	// Between one and ten the price goes with the number of requests.
+	// Between one and ten messages the price is proportional to the number of requests.
 	near(t, "price", worst-(worst-full)*(1-1/least)/0.9, Detect(l).Total())
 	l.Datapoints = 6
 	near(t, "much cheaper", d.LeastReceived(l), 1)
 	if l.Datapoints = 1; !math.IsInf(d.LeastReceived(l), 1) {
-		t.Errorf("much dearer: %v", d.LeastReceived(l))
+		t.Errorf("much more expensive: %v", d.LeastReceived(l))
 	}
 }
 
@@ -159,8 +160,8 @@ func TestAtRest(t *testing.T) {
 	for transport, want := range map[Transport]float64{SQS: 2 * 0.648 * 0.40, KinesisShards: 10.80 + 0.648*0.40, KinesisOnDemand: 28.80 + 0.648*0.40} {
 		near(t, transport.String(), Defaults.SelfManaged(Load{}, transport).Part(PartTransport), want)
 	}
-	// Two queues that are asked in vain; 43,200 rounds of the closer of 0.2 s and 256 MB, each
-	// of ten read units, a heartbeat of one write unit; alarms on 13 metrics; 400 bytes a round.
+	// Two queues polled in vain; 43,200 closer runs of 0.2 s and 256 MB, each with ten read units
+	// and one write unit for a heartbeat; alarms on 13 metrics; 400 log bytes per run.
 	near(t, "all", Defaults.SelfManaged(Load{}, SQS).Total(),
 		2*0.648*0.40+0.0432*0.20+43_200*0.2*0.25*0.0000133334+0.0432+43_200*10/1e6*0.125+0.0432*0.625+13*0.10+43_200*400/1e9*0.50)
 }

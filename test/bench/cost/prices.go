@@ -2,27 +2,27 @@ package cost
 
 import "math"
 
-// PricesRead is the month in which the prices were collected. Most come from pages that
-// repeat AWS's: they serve for relations and orders of size, not for a budget.
+// PricesRead is the month in which the prices were collected. Most are from pages that repeat
+// AWS's: use them for comparisons, not for a budget.
 const PricesRead = "2026-11"
 
 // Price is a list price in us-east-1.
 type Price struct {
-	// Unit is what is counted, and Per how many of it a tier's price is for.
+	// Unit is what is counted, and Per how many of it a tier's price covers.
 	Unit string
 	Per  float64
 	// Tiers are in rising order; the last has no end.
 	Tiers []Tier
-	// Source is where the price was read: a document of AWS, a page that repeats one (second
-	// hand), or neither, which Unverified marks.
+	// Source is where the price was read: an AWS document, a page that repeats one (second hand),
+	// or neither, which Unverified marks.
 	Source     string
 	Unverified bool
 }
 
-// Tier is the price of the units of a month up to a number of them.
+// Tier is the price of a month's units up to a number of them.
 type Tier struct{ UpTo, USD float64 }
 
-// USD is the price of so many units in one month.
+// USD returns the price of so many units in one month.
 func (p Price) USD(units float64) float64 {
 	total, below := 0.0, 0.0
 	for _, t := range p.Tiers {
@@ -77,8 +77,8 @@ const (
 	general    = "general knowledge"
 )
 
-// Prices is the one table that every cost comes from. Free tiers are left out: they belong
-// to the whole account.
+// Prices is the table that all costs are calculated from. Free tiers are left out: they are
+// shared by the whole account.
 var Prices = [items]Price{
 	DetectDatapoints:     {"metric datapoints, Rules Detect", million, []Tier{{10 * billion, 0.25}, {math.Inf(1), 0.20}}, "derived from AWS's list for China", true},
 	IoTMessages:          {"AWS IoT messages of 5 KB", million, []Tier{{billion, 1.00}, {5 * billion, 0.80}, {math.Inf(1), 0.70}}, secondHand + "; its tiers", true},

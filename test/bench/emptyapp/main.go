@@ -1,4 +1,4 @@
-// Command emptyapp is a CDK app with an empty stack: what synthesis is measured against.
+// Command emptyapp is a CDK app with an empty stack, the baseline for synthesis.
 package main
 
 import (

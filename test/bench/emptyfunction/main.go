@@ -1,5 +1,4 @@
-// Command emptyfunction is a Lambda function that does nothing: what the forwarder is
-// measured against.
+// Command emptyfunction is a Lambda function that does nothing, the baseline for the forwarder.
 package main
 
 import (

@@ -20,8 +20,8 @@ func build(t *testing.T, dir string, settings ...string) string {
 	return app
 }
 
-// synthesize runs the app in a directory without any go.mod, and returns its cloud
-// assembly. The build cache stays where it is, wherever XDG_CACHE_HOME points.
+// synthesize runs the app in a directory without a go.mod, and returns its cloud assembly. The
+// build cache stays the usual one, even if XDG_CACHE_HOME is set.
 func synthesize(t *testing.T, app string, settings ...string) string {
 	t.Helper()
 	assembly := t.TempDir()
@@ -43,8 +43,8 @@ func run(t *testing.T, dir string, env []string, name string, args ...string) st
 	return strings.TrimSpace(string(out))
 }
 
-// observedGo is a directory to put on PATH: its go command notes where it runs and with
-// what, and then is the real one.
+// observedGo returns a directory for PATH. Its go command records its directory and environment,
+// and then runs the real one.
 func observedGo(t *testing.T, log string) string {
 	t.Helper()
 	real, err := exec.LookPath("go")
@@ -59,8 +59,8 @@ func observedGo(t *testing.T, log string) string {
 	return dir
 }
 
-// copyModule copies what belongs to the module in root, as go get would bring it: without
-// nested modules, and read-only.
+// copyModule copies the files of the module in root as go get would: read-only and without nested
+// modules.
 func copyModule(t *testing.T, root string) string {
 	t.Helper()
 	to := absolute(t, t.TempDir())
@@ -77,7 +77,7 @@ func copyModule(t *testing.T, root string) string {
 		}
 		content, err := os.ReadFile(filepath.Join(root, name))
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed, and not committed yet
+			continue // removed, but not committed yet
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -88,7 +88,7 @@ func copyModule(t *testing.T, root string) string {
 	return to
 }
 
-// copyConsumer copies the app's module and points it to the construct in dir.
+// copyConsumer copies the app's module and makes it use the construct in dir.
 func copyConsumer(t *testing.T, dir string) string {
 	t.Helper()
 	to := t.TempDir()
@@ -109,7 +109,7 @@ func write(t *testing.T, path string, content []byte) {
 	}
 }
 
-// protect takes the permission to write away until the test ends.
+// protect removes write permission until the test ends.
 func protect(t *testing.T, root string) {
 	t.Helper()
 	chmod := func(folder, file fs.FileMode) error {
@@ -133,8 +133,8 @@ func protect(t *testing.T, root string) {
 	}
 }
 
-// listing shows each file below root and when it was written: who runs the tests as root
-// could write in spite of the permissions.
+// listing returns each file below root and when it was written: root can write despite the
+// permissions.
 func listing(t *testing.T, root string) string {
 	t.Helper()
 	var lines []string
@@ -152,7 +152,7 @@ func listing(t *testing.T, root string) string {
 	return strings.Join(lines, "\n")
 }
 
-// templates are the names of all templates of a cloud assembly, in order.
+// templates returns the sorted names of all templates of a cloud assembly.
 func templates(t *testing.T, assembly string) []string {
 	t.Helper()
 	var names []string
@@ -168,7 +168,7 @@ func templates(t *testing.T, assembly string) []string {
 	return names
 }
 
-// absolute is the path without symbolic links, as a shell would print it.
+// absolute returns the path without symbolic links, as a shell prints it.
 func absolute(t *testing.T, path string) string {
 	t.Helper()
 	path, err := filepath.Abs(path)

@@ -1,6 +1,6 @@
-// Package synthesis runs the fleet's app as its owner would: once with the construct as
-// it lies in this repository, and twice with a read-only copy of it somewhere else, as
-// the module cache holds one, under settings that a build of the construct must survive.
+// Package synthesis runs the fleet's app as its owner would. It uses the construct in this
+// repository once, and a read-only copy twice, as in the module cache, under settings that a
+// build of the construct must survive.
 package synthesis
 
 import (
@@ -22,7 +22,7 @@ const (
 	construct  = "github.com/defenderhub/defenderhub"
 )
 
-// hostile are settings of the caller with which no function for Lambda could be built.
+// hostile are settings of the caller that would break a build for Lambda.
 var hostile = []string{"GOFLAGS=-mod=mod -tags=lambda.norpc,fleet", "GOWORK=off", "GOOS=js", "GOARCH=wasm", "CGO_ENABLED=1", "GO111MODULE=off"}
 
 func TestConstructServesAnotherModule(t *testing.T) {
@@ -75,12 +75,12 @@ func TestConstructServesAnotherModule(t *testing.T) {
 		template := readTemplate(t, fromCopy, "assembly-Production/ProductionFleet*.template.json")
 		showsTheProps(t, template)
 		if hash := assetOf(t, template); hash != assetOf(t, readTemplate(t, fromCopy, "Fleet.template.json")) {
-			t.Errorf("asset %s is of the stage alone", hash)
+			t.Errorf("asset %s is only in the stage", hash)
 		}
 	})
 }
 
-// The app holds README's snippet, character for character.
+// The app contains README's snippet, character for character.
 func TestAppEmbedsTheConstructAsReadmeShows(t *testing.T) {
 	snippet := regexp.MustCompile("(?s)```go\n(.*?)```").FindStringSubmatch(read(t, filepath.Join(repository, "README.md")))
 	if snippet == nil {
@@ -92,7 +92,7 @@ func TestAppEmbedsTheConstructAsReadmeShows(t *testing.T) {
 	}
 }
 
-// The snapshot test that docs/embedding.md shows passes in the app's module, and can fail.
+// The snapshot test in docs/embedding.md passes in the app's module, and can fail.
 func TestSnapshotTestThatTheDocsShow(t *testing.T) {
 	source := read(t, filepath.Join("testdata", "fleet_test.go"))
 	_, function, _ := strings.Cut(source, "\nfunc ")
@@ -112,7 +112,7 @@ func TestSnapshotTestThatTheDocsShow(t *testing.T) {
 	}
 }
 
-// isForLambda holds the executable to what Lambda runs by default.
+// isForLambda checks that Lambda can run the executable by default.
 func isForLambda(t *testing.T, executable string) {
 	t.Helper()
 	file, err := elf.Open(executable)
@@ -141,7 +141,7 @@ func isForLambda(t *testing.T, executable string) {
 	}
 }
 
-// showsTheProps looks for what README's snippet asks for.
+// showsTheProps checks for the settings in README's snippet.
 func showsTheProps(t *testing.T, tp template) {
 	t.Helper()
 	if functions := tp.of("AWS::Lambda::Function"); len(functions) != 1 || functions[0].Properties["Runtime"] != "provided.al2023" {
@@ -166,7 +166,7 @@ func tagged(t *testing.T, tp template) {
 	const tag = `{"Key":"team","Value":"security"}`
 	for _, kind := range taggable {
 		if len(tp.of(kind)) == 0 {
-			t.Errorf("no %s to look at", kind)
+			t.Errorf("no %s to check", kind)
 		}
 	}
 	for id, r := range tp.Resources {
@@ -191,8 +191,8 @@ func bounded(t *testing.T, tp template) {
 	}
 }
 
-// sameTemplates compares all templates of two syntheses, byte by byte: the hashes of
-// assets are in them.
+// sameTemplates compares all templates of two syntheses, byte by byte. They include the hashes of
+// assets.
 func sameTemplates(t *testing.T, one, two string) {
 	t.Helper()
 	names := templates(t, one)
@@ -221,7 +221,7 @@ type resource struct {
 	Properties map[string]any
 }
 
-// of are the resources of a type.
+// of returns the resources of a type.
 func (tp template) of(kind string) []resource {
 	var found []resource
 	for _, r := range tp.Resources {
@@ -232,7 +232,7 @@ func (tp template) of(kind string) []resource {
 	return found
 }
 
-// assetOf is the hash of the function's asset, out of the name of its object in S3.
+// assetOf returns the hash of the function's asset, from the name of its object in S3.
 func assetOf(t *testing.T, tp template) string {
 	t.Helper()
 	functions := tp.of("AWS::Lambda::Function")
@@ -248,7 +248,7 @@ func assetOf(t *testing.T, tp template) string {
 	return hash
 }
 
-// readTemplate reads the one template of a cloud assembly that pattern matches.
+// readTemplate reads the template of a cloud assembly that pattern matches.
 func readTemplate(t *testing.T, assembly, pattern string) template {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(assembly, filepath.FromSlash(pattern)))

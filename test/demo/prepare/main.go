@@ -1,7 +1,7 @@
 // Command prepare installs and compiles what the demo needs: the CDK CLI and Node.js, the
-// emulator moto, and all programs. The first time that takes minutes, so all of it runs at
-// once, and a line at least every five seconds says what is still under way. It needs the
-// standard library alone, so it starts soon itself.
+// emulator moto, and all programs. The first time that takes minutes, so it does everything at
+// once, and prints every five seconds what is still running. It uses only the standard library,
+// so that it compiles fast.
 package main
 
 import (
@@ -26,7 +26,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/moto/python"
 )
 
-// heartbeat is how often a line says what is still under way.
+// heartbeat is how often it prints what is still running.
 const heartbeat = 5 * time.Second
 
 func main() {
@@ -54,7 +54,7 @@ func prepare(ctx context.Context, to io.Writer, demo, makeTool string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(temp) // what an interrupted program leaves is in there
+	defer os.RemoveAll(temp) // removes files that an interrupted program leaves
 	work := filepath.Join(temp, "go.work")
 	text, err := workspace(repository)
 	if err != nil {
@@ -80,8 +80,8 @@ func prepare(ctx context.Context, to io.Writer, demo, makeTool string) error {
 	})
 }
 
-// workspace makes one build of the modules of the demo, of the local AWS and of the product:
-// go build in one of them would lack the checksums of another.
+// workspace combines the modules of the demo, of the local AWS and of the product in one build. A
+// build in one module would lack the checksums of the others.
 func workspace(repository string) ([]byte, error) {
 	mod, err := os.ReadFile(filepath.Join(repository, "go.mod"))
 	if err != nil {
@@ -94,10 +94,10 @@ func workspace(repository string) ([]byte, error) {
 // programs runs the tools of the preparation.
 type programs struct{ repository, temp, work string }
 
-// compile builds the demo, the CDK app, the Lambda functions and the emulator of their
-// runtime. One command compiles each package once and keeps all cores busy. The synthesis
-// then finds the packages of the functions compiled, because make sets the flags that
-// constructs/defenderhub/compile.go uses.
+// compile builds the demo, the CDK app, the Lambda functions and the emulator of their runtime.
+// One command compiles each package once and keeps all cores busy. Synthesis then finds the
+// functions' packages in the build cache, because make sets the same flags as
+// constructs/defenderhub/compile.go.
 func (p programs) compile(ctx context.Context, demo string, compiled func()) error {
 	count := func(line string) {
 		if !strings.HasPrefix(line, "go: ") {
@@ -121,8 +121,8 @@ func (p programs) compile(ctx context.Context, demo string, compiled func()) err
 	return nil
 }
 
-// command runs a program in a directory of the repository to its end. line is called with
-// each line that it prints; what it printed is part of the error.
+// command runs a program in a directory of the repository and waits for it. It calls line with
+// each line of output, and its error includes the output.
 func (p programs) command(ctx context.Context, dir string, env []string, line func(string), name string, args ...string) error {
 	c := exec.CommandContext(ctx, name, args...)
 	c.Dir = filepath.Join(p.repository, dir)
@@ -138,7 +138,7 @@ func (p programs) command(ctx context.Context, dir string, env []string, line fu
 				line(lines.Text())
 			}
 		}
-		_, _ = io.Copy(&printed, r) // after a line that is too long for the scanner
+		_, _ = io.Copy(&printed, r) // needed after a line that is too long for the scanner
 	})
 	err := c.Run()
 	w.Close()
@@ -149,7 +149,7 @@ func (p programs) command(ctx context.Context, dir string, env []string, line fu
 	return nil
 }
 
-// task is one of the things that run at once.
+// task is a task that runs at the same time as others.
 type task struct {
 	what func() string // in the present tense
 	do   func(context.Context) error
@@ -162,7 +162,7 @@ type preparation struct {
 	to io.Writer
 }
 
-// run does all tasks at once and returns the fault that came first.
+// run runs all tasks at once and returns the first error.
 func (p *preparation) run(ctx context.Context, tasks []task) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -173,7 +173,7 @@ func (p *preparation) run(ctx context.Context, tasks []task) error {
 		all.Go(func() {
 			defer running[i].Store(false)
 			if err := t.do(ctx); err != nil {
-				cancel(err) // the first cause stays
+				cancel(err) // only the first cause counts
 			}
 		})
 	}
@@ -203,7 +203,7 @@ func (p *preparation) run(ctx context.Context, tasks []task) error {
 	}
 }
 
-// Write says what a task has to say, one line a call.
+// Write prints a task's message, one line per call.
 func (p *preparation) Write(line []byte) (int, error) {
 	p.say(strings.TrimSuffix(string(line), "\n"))
 	return len(line), nil

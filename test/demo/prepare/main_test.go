@@ -24,7 +24,7 @@ func still(d time.Duration, fault error) func(context.Context) error {
 
 func named(name string) func() string { return func() string { return name } }
 
-func TestWhatIsUnderWayIsToldEachFiveSeconds(t *testing.T) {
+func TestRunningTasksArePrintedEveryFiveSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
 		p := preparation{to: &out, began: time.Now()}
@@ -37,7 +37,7 @@ func TestWhatIsUnderWayIsToldEachFiveSeconds(t *testing.T) {
 	})
 }
 
-func TestFirstFaultEndsTheOtherTasks(t *testing.T) {
+func TestFirstErrorCancelsTheOtherTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fault := errors.New("npm is missing")
 		p := preparation{to: &strings.Builder{}, began: time.Now()}
@@ -58,7 +58,7 @@ func TestInterruptedPreparationIsAnError(t *testing.T) {
 	}
 }
 
-func TestFaultOfAProgramIsShownInFull(t *testing.T) {
+func TestErrorIncludesTheProgramsOutput(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "npm")
 	if err := os.WriteFile(program, []byte("#!/bin/sh\necho first\necho last >&2\nexit 3\n"), 0o755); err != nil {

@@ -15,13 +15,13 @@ import (
 // Checkout is the directory of a git checkout.
 type Checkout string
 
-// Git runs git in the checkout and returns what it printed, without the last line break.
+// Git runs git in the checkout and returns its output, without the last line break.
 func (c Checkout) Git(ctx context.Context, args ...string) (string, error) {
 	return c.Run(ctx, nil, "git", args...)
 }
 
-// Run runs a program in the checkout with additional environment variables. The error holds
-// what the program printed.
+// Run runs a program in the checkout with additional environment variables. Its error includes
+// the program's output.
 func (c Checkout) Run(ctx context.Context, env []string, name string, args ...string) (string, error) {
 	command := exec.CommandContext(ctx, name, args...)
 	command.Dir, command.Env = string(c), append(os.Environ(), env...)
@@ -69,7 +69,7 @@ var (
 	breaking   = regexp.MustCompile(`(?ms)^### Breaking\n(.*?)(?:^###? |\z)`)
 )
 
-// Unreleased returns the section of what has changed since the last release.
+// Unreleased returns the section of changes since the last release.
 func (t Changelog) Unreleased() (string, error) {
 	at := unreleased.FindStringIndex(string(t))
 	if at == nil {
@@ -95,15 +95,15 @@ func (t Changelog) Breaks() (bool, error) {
 // listed reports whether text has an entry: a list item or a table.
 func listed(text string) bool { return regexp.MustCompile(`(?m)^(- |\|)`).MatchString(text) }
 
-// Release returns the changelog with the unreleased section under the version's title, below
-// an empty one. It is an error if nothing is listed.
+// Release returns the changelog with the unreleased section under the version's title, below an
+// empty one. It returns an error if nothing is listed.
 func (t Changelog) Release(version, date string) (Changelog, error) {
 	section, err := t.Unreleased()
 	if err != nil {
 		return "", err
 	}
 	if !listed(section) {
-		return "", errors.New(`CHANGELOG.md lists nothing below "## Unreleased": say there what changes for users`)
+		return "", errors.New(`CHANGELOG.md lists nothing below "## Unreleased": list the changes for users there`)
 	}
 	at := unreleased.FindStringIndex(string(t))
 	return t[:at[1]] + "\nNothing yet.\n\n" + Changelog("## "+version+" ("+date+")\n") + t[at[1]:], nil

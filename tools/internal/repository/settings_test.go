@@ -23,7 +23,7 @@ func read(t *testing.T, name string) string {
 	return string(text)
 }
 
-// directories are those of all files with a name, from the root.
+// directories returns those of all files with a name, relative to the root.
 func directories(t *testing.T, name string) []string {
 	t.Helper()
 	files, err := root.Git(t.Context(), "ls-files", name, "**/"+name)
