@@ -15,24 +15,6 @@ import (
 	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
-// kind is how the datapoints of a behavior come about.
-type kind int
-
-const (
-	// each: every measurement is judged by itself, and the worst of a window stands.
-	each kind = iota
-	// pushed: like each, but only violating ones arrive, because the rule's SQL keeps
-	// the others back. A window without any conforms if the session was open throughout.
-	pushed
-	// counted and summed: events are collected until the window is over.
-	counted
-	summed
-	// disconnected: minutes since the last session ended.
-	disconnected
-	// reporting: minutes since the last device report.
-	reporting
-)
-
 // Compiled is a behavior of a security profile, made ready to be judged.
 type Compiled struct {
 	// Behavior as it was written.
@@ -43,15 +25,14 @@ type Compiled struct {
 	kind   kind
 	length defender.Window
 	static comparison
-	limit  int64  // how many events need to be counted
-	after  int64  // ms of disconnection or of missing reports that violate
-	lower  bool   // a bound from below: no events violate
-	form   string // the kind, and a hash of all that windows depend on
-	// confirm is how many ms after the start of an unconfirmed window the window that
-	// confirms it may start; 0: no window needs it. See [Traffic.Confirm].
-	confirm int64
+	lower  bool // a lower bound: no events violate
+	// confirm applies to the behaviors that judge bytes and packets.
+	confirm confirmation
 
+	// generation, and what follows from the fields above: key names the behavior in a state,
+	// form is the kind and a hash of everything that the windows depend on.
 	generation int64
+	key, form  string
 }
 
 const minute = int64(time.Minute / time.Millisecond)
@@ -72,7 +53,7 @@ func compile(profile string, b defender.Behavior) Compiled {
 	c := b.Criteria
 	op := c.Operator()
 	k := Compiled{
-		Behavior: b, Profile: profile, length: c.Window(), limit: math.MaxInt64,
+		Behavior: b, Profile: profile, length: c.Window(),
 		static: newComparison(op, c.Value()),
 		lower:  op == iotapi.GreaterThan || op == iotapi.GreaterThanEquals,
 	}
@@ -82,18 +63,25 @@ func compile(profile string, b defender.Behavior) Compiled {
 	static := c.Type() == "STATIC"
 	switch m := c.Metric(); {
 	case m.Name == defender.MessageByteSize.Info().Name && static:
-		k.kind = pushed
+		k.kind = sizeBehavior{}
 	case m.Name == defender.MessageByteSize.Info().Name:
-		k.kind = summed
+		k.kind = sumBehavior{}
 	case m.Name == defender.DisconnectDuration.Info().Name:
-		k.kind, k.after = disconnected, firstAbove(op, c.Value())*minute
+		k.kind = durationBehavior{after: firstAbove(op, c.Value()) * minute}
+	case m.Side == iotapi.CloudSide && m.Windowed && static:
+		k.kind = countBehavior{limit: firstAbove(op, c.Value())}
 	case m.Side == iotapi.CloudSide && m.Windowed:
-		k.kind = counted
-		if static {
-			k.limit = firstAbove(op, c.Value())
-		}
+		k.kind = countBehavior{limit: math.MaxInt64}
+	default:
+		k.kind = valueBehavior{}
 	}
 	return Traffic{}.of(k)
+}
+
+// identified returns c with its key and its form.
+func (c Compiled) identified() Compiled {
+	c.key, c.form = c.keyOf(), c.formOf()
+	return c
 }
 
 // formOf begins with the kind and differs where metric, criteria or dimension do: what
@@ -104,10 +92,10 @@ func (c Compiled) formOf() string {
 	if d := c.Behavior.Dimension; d != nil {
 		fmt.Fprintf(f, "%v%q", d.NotIn, d.TopicFilters)
 	}
-	if c.confirm > 0 {
+	if c.confirm.within > 0 {
 		fmt.Fprint(f, "confirm")
 	}
-	return fmt.Sprintf("%d%08x", c.kind, f.Sum32())
+	return fmt.Sprintf("%c%08x", c.kind.digit(), f.Sum32())
 }
 
 // firstAbove is the count at which the comparison's answer is settled: the first that
@@ -123,29 +111,6 @@ func firstAbove(op iotapi.Operator, v iotapi.Value) int64 {
 	return max(n, 0)
 }
 
-// MinReportInterval is the shortest time that AWS lets pass between two device reports, and
-// how often they come where nothing else is stated.
-// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
-const MinReportInterval = 5 * time.Minute
-
-// ReportsEvery is the behavior of a device that reports at least once in every
-// interval, in whole minutes from [MinReportInterval] on. A device that never reported
-// is not judged. The last report's time is kept to a quarter of the interval, so an
-// alarm comes up to that much later. Detect has no such behavior.
-func ReportsEvery(profile, name string, interval time.Duration, severity defender.Severity) Compiled {
-	minutes := int64(interval / time.Minute)
-	c := Compiled{
-		Behavior: defender.Behavior{
-			Name: name, Severity: severity,
-			Criteria: defender.CustomNumber(contract.MinutesSinceReport).LessThanEquals(float64(minutes), 0),
-		},
-		Profile: profile, kind: reporting, after: minutes * minute,
-		length: defender.Window(max(minutes*60/4, 60)),
-	}
-	c.form = c.formOf()
-	return c
-}
-
 // ReadableReports is the behavior of a device whose reports can be read. Three five-minute
 // windows in a row with one that contains no report, or no value that can be read, raise
 // the alarm, so that a single broken report does not. Detect has no such behavior.
@@ -156,13 +121,21 @@ func ReadableReports(profile, name string, severity defender.Severity) Compiled 
 	})
 }
 
-// takes reports whether d is a datapoint of the behavior. known is false where it is one of
-// its metric, but nobody can tell whether it lies in the dimension.
-func (c Compiled) takes(d Datapoint) (takes, known bool) {
-	if c.kind == reporting {
-		return d.Metric == ReportReceived, true
+// sameKind reports whether t is the state of a behavior of the kind of c.
+func (t *track) sameKind(c *Compiled) bool { return len(t.Form) > 0 && t.Form[0] == c.kind.digit() }
+
+// takesWhole is the takes of a kind that needs conforming datapoints as well.
+func (c *Compiled) takesWhole(d Datapoint) (takes, known bool) {
+	if d.Screened {
+		return false, true
 	}
-	if d.Screened && c.kind != pushed || d.Metric != c.Behavior.Criteria.Metric().Name {
+	return c.inScope(d)
+}
+
+// inScope reports whether d has the metric of the behavior and is in its dimension. known is
+// false where the engine cannot say whether it is in the dimension.
+func (c *Compiled) inScope(d Datapoint) (in, known bool) {
+	if d.Metric != c.Behavior.Criteria.Metric().Name {
 		return false, true
 	}
 	return inDimension(c.Behavior.Dimension, d)
@@ -201,21 +174,8 @@ func inDimension(dim *defender.Dimension, d Datapoint) (in, known bool) {
 	return known && dim.NotIn, known
 }
 
-// infers tells that a window without events is a datapoint where a session was open
-// throughout.
-func (c Compiled) infers() bool {
-	m := c.Behavior.Criteria.Metric()
-	return c.kind == pushed || m.Side == iotapi.CloudSide && (c.kind == counted || c.kind == summed)
-}
-
-// NeedsConnections reports whether some behavior is judged by silence: [Evaluator.Connection]
-// is asked for no other.
+// NeedsConnections reports whether some behavior judges silence. [Evaluator.Connection] is
+// called for no other.
 func NeedsConnections(behaviors []Compiled) bool {
-	return slices.ContainsFunc(behaviors, func(c Compiled) bool { return c.infers() || c.kind == disconnected })
-}
-
-// sessions tells that the behavior needs to know of every session, also of devices that
-// conform: what it judges is that nothing comes.
-func (c Compiled) sessions() bool {
-	return c.kind == disconnected || c.lower && c.infers() && c.kind != pushed
+	return slices.ContainsFunc(behaviors, func(c Compiled) bool { return c.kind.silence(&c) != silenceIgnored })
 }

@@ -46,7 +46,7 @@ func TestConfigComesThroughItsFile(t *testing.T) {
 		t.Fatalf("%d behaviors, want %d (%v)", len(read), len(before), err)
 	}
 	for i, c := range read {
-		if b := before[i]; c.key() != b.key() || c.form != b.form || c.limit != b.limit || c.after != b.after ||
+		if b := before[i]; c.key != b.key || c.form != b.form || c.kind != b.kind ||
 			c.Behavior.Severity != b.Behavior.Severity || c.Behavior.DatapointsToAlarm() != b.Behavior.DatapointsToAlarm() || c.Behavior.DatapointsToClear() != b.Behavior.DatapointsToClear() {
 			t.Errorf("%+v came through as %+v", b, c)
 		}
@@ -81,9 +81,9 @@ func TestBehaviorsAboutReports(t *testing.T) {
 		all, err := c.config.Compile()
 		var got []string
 		for _, b := range all {
-			got = append(got, b.key())
+			got = append(got, b.key)
 			if want := c.config.ReportsSeverity; want != "" && b.Behavior.Severity.String() != want {
-				t.Errorf("%s has severity %s, want %s", b.key(), b.Behavior.Severity, want)
+				t.Errorf("%s has severity %s, want %s", b.key, b.Behavior.Severity, want)
 			}
 		}
 		if err != nil || !slices.Equal(got, c.want) || NeedsReports(all) != c.reports {

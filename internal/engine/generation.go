@@ -31,6 +31,7 @@ func (g Generations) Of(behaviors []Compiled) []Compiled {
 	for i, c := range behaviors {
 		if known, ok := g[c.name()]; ok {
 			c.generation = known
+			c.key = c.keyOf()
 		}
 		all[i] = c
 	}
@@ -39,8 +40,8 @@ func (g Generations) Of(behaviors []Compiled) []Compiled {
 
 func (c Compiled) name() string { return c.Profile + "/" + c.Behavior.Name }
 
-// key names the behavior in a thing's state.
-func (c Compiled) key() string {
+// keyOf names the behavior in a thing's state.
+func (c Compiled) keyOf() string {
 	if c.generation == 0 {
 		return c.name()
 	}

@@ -32,7 +32,7 @@ func PushDown(behaviors []Compiled) string {
 	var operators []iotapi.Operator
 	strictest := map[iotapi.Operator]int64{}
 	for _, c := range behaviors {
-		if c.kind != pushed {
+		if c.kind.messages(&c) != violatingMessages {
 			continue
 		}
 		operator, bound := c.Behavior.Criteria.Operator(), *c.Behavior.Criteria.Value().Count

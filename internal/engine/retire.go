@@ -29,15 +29,12 @@ type Retirement struct {
 	After time.Duration
 }
 
-// timed reports whether time alone makes the datapoints that violate.
-func (c Compiled) timed() bool { return c.kind == disconnected || c.kind == reporting }
-
 // Lingers reports whether an alarm is open that may stay open forever, because neither a
 // datapoint nor silence ends it while the device is away.
 func (e Evaluator) Lingers(s State) bool {
 	for i := range e.Behaviors {
 		c := &e.Behaviors[i]
-		if t := s.tracks[c.key()]; t != nil && c.timed() && t.Alarm.open() && (c.kind == reporting || t.Offline != 0) {
+		if t := s.tracks[c.key]; t != nil && t.Alarm.open() && c.kind.lingers(t) {
 			return true
 		}
 	}
@@ -47,7 +44,7 @@ func (e Evaluator) Lingers(s State) bool {
 // retire ends what the registry gives a reason to end, and reports whether it did. A device
 // that was seen since is judged first: what it sent may clear the alarm.
 func (r *step) retire(c *Compiled, t *track) bool {
-	if r.Retired == nil || !c.timed() || r.seen(c, t) {
+	if r.Retired == nil || !c.kind.gone(r, c, t) {
 		return false
 	}
 	end, over := r.Retired(c.Profile), r.now-r.lateness
@@ -64,14 +61,4 @@ func (r *step) retire(c *Compiled, t *track) bool {
 	ended.EndReason, ended.RenamedTo = end.Reason, end.RenamedTo
 	r.Transitions = append(r.Transitions, ended)
 	return true
-}
-
-// seen reports whether something of the device is not judged yet, or it is connected, or its
-// next report is not missing yet.
-func (r *step) seen(c *Compiled, t *track) bool {
-	if n := len(t.Windows); c.kind == reporting {
-		return n > 0 && (t.Alarm.open() || t.Windows[n-1].At+c.after+r.lateness >= r.now)
-	}
-	_, unsettled := r.nextMark(t.Settled)
-	return unsettled || t.Offline == 0
 }

@@ -7,38 +7,30 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// settle judges, in order, what cannot change any more.
-func (r *step) settle(c *Compiled, t *track) {
-	switch c.kind {
-	case disconnected:
-		r.settleSessions(c, t)
-		return
-	case reporting:
-		r.settleReports(c, t)
-		return
-	}
+// settleWindows judges, in order, the windows that no later arrival can change.
+func (r *step) settleWindows(c *Compiled, t *track, judge func(*step, *Compiled, *track, window, bool) judgment) {
 	for {
 		w, inferred, ok := r.next(c, t)
 		if !ok {
 			break
 		}
-		v, at, value, open := r.verdict(c, t, w, inferred)
+		j := judge(r, c, t, w, inferred)
 		before := len(r.Transitions)
-		if len(open) > 0 && t.Alarm.moves(v, at, c.Behavior) && !r.confirmed(open, w.Start) {
-			v = None
+		if len(j.open) > 0 && t.Alarm.moves(j.Verdict, j.at, c.Behavior) && !r.confirmed(j.open, w.Start) {
+			j.Verdict = None
 		}
-		if c.confirm > 0 {
-			r.confirmTraffic(c, t, w, v, at, value)
+		if c.confirm.within > 0 {
+			r.confirmTraffic(c, t, w, j)
+			if c.confirm.sums {
+				t.Seen = w.Start
+			}
 		} else {
-			r.datapoint(c, t, w.At, v, at, value)
+			r.datapoint(c, t, w.At, j.Verdict, j.at, j.value)
 		}
 		for i := range r.Transitions[before:] {
-			if tr := &r.Transitions[before+i]; tr.Time == at && tr.Change != AlarmInvalidated {
+			if tr := &r.Transitions[before+i]; tr.Time == j.at && tr.Change != AlarmInvalidated {
 				tr.Sampled = w.Sampled
 			}
-		}
-		if c.confirm > 0 && c.kind == summed {
-			t.Seen = w.Start
 		}
 		t.Settled = w.Start
 	}
@@ -77,48 +69,67 @@ func (r *step) next(c *Compiled, t *track) (w window, inferred, ok bool) {
 	return w, false, true
 }
 
-// infersFor tells that windows without events are judged now: while something is open
-// or counted, and for bounds from below always.
+// infersFor reports whether windows without datapoints are judged now.
 func (c *Compiled) infersFor(t *track) bool {
-	return c.infers() && (!t.Alarm.idle() || c.sessions())
+	switch c.kind.silence(c) {
+	case silenceInAlarm:
+		return !t.Alarm.idle()
+	case silenceAlways:
+		return true
+	}
+	return false
 }
 
-// verdict judges a window, and returns when and with what value. The verdict holds only if
-// one of the clients in open, if any, had a session throughout.
-func (r *step) verdict(c *Compiled, t *track, w window, inferred bool) (v Verdict, at int64, value *iotapi.Value, open []string) {
-	at = c.observedAt(w)
-	if c.kind == each || c.kind == pushed && !inferred {
-		if w.Verdict == Conforms && w.At < t.anchor()+r.lateness {
-			return None, at, nil, nil
-		}
-		return w.Verdict, at, w.Value, nil
+// silenceOfEvents is the silence of a count or a sum. Only cloud-side events are known to be
+// missing. Zero events violate a lower bound, so conforming devices are judged by it too.
+func (c *Compiled) silenceOfEvents() silence {
+	switch {
+	case c.Behavior.Criteria.Metric().Side != iotapi.CloudSide:
+		return silenceIgnored
+	case c.lower:
+		return silenceAlways
 	}
-	if c.infers() && !(c.lower && w.Start <= t.From) {
+	return silenceInAlarm
+}
+
+// needsSessionOfEvents is the needsSession of a count or a sum.
+func (c *Compiled) needsSessionOfEvents(d Datapoint) bool {
+	if c.silenceOfEvents() == silenceIgnored {
+		return false
+	}
+	if d.Link != Alive || c.lower {
+		return true
+	}
+	takes, _ := c.takesWhole(d)
+	return takes
+}
+
+// judgeTotal is the verdict about n, the count or sum of a window. Where too few events
+// violate, a session must have been open throughout the window.
+func (r *step) judgeTotal(c *Compiled, t *track, w window, inferred bool, n int64) judgment {
+	j := judgment{at: c.observedAt(w)}
+	infers := c.kind.silence(c) != silenceIgnored
+	var open []string
+	if infers {
 		open = r.openThroughout(c, t, w)
 	}
 	if inferred && len(open) == 0 {
-		return None, at, nil, nil
+		return j
 	}
-	if c.kind == pushed {
-		return Conforms, at, nil, open
+	value := &iotapi.Value{Count: &n}
+	v := r.judge(c, *value, w.Start)
+	few := v == Violates && infers && r.tooFew(c, n, w.Start)
+	if few && len(open) == 0 {
+		return j
 	}
-	n := w.Tally.count()
-	if c.kind == summed {
-		n = w.Tally.sum()
+	j.Verdict, j.value = v, value
+	if few || inferred {
+		j.open = open
 	}
-	n = min(n, c.limit)
-	value = &iotapi.Value{Count: &n}
-	v = r.judge(c, *value, w.Start)
-	switch few := v == Violates && c.infers() && r.tooFew(c, n, w.Start); {
-	case few && len(open) == 0:
-		return None, at, nil, nil // few events, but the device was not there all the time
-	case !few && !inferred:
-		open = nil
-	}
-	return v, at, value, open
+	return j
 }
 
-// tooFew tells that it is for want of events that a window violates.
+// tooFew reports whether a window violates because it has too few events.
 func (r *step) tooFew(c *Compiled, n, start int64) bool {
 	level := c.Behavior.Criteria.Confidence()
 	if level == "" {
@@ -130,13 +141,16 @@ func (r *step) tooFew(c *Compiled, n, start int64) bool {
 }
 
 // openThroughout returns the clients that seem to have had a session open all the window.
-// Where sessions are not remembered as a rule, only those count that showed themselves
-// about when the alarm's first datapoint came, or without an alarm the window's first event:
-// what was known of older ones is chance.
+// Where only some sessions are recorded, it ignores those that ended before the alarm's first
+// datapoint or, without an alarm, the window's first event: which of them are known is chance.
+// For a lower bound no session counts in the window in which the state began.
 func (r *step) openThroughout(c *Compiled, t *track, w window) []string {
+	if c.lower && w.Start <= t.From {
+		return nil
+	}
 	oldest := int64(0)
-	if !c.sessions() {
-		oldest = c.remembered(cmp.Or(t.Alarm.First, w.At))
+	if c.kind.silence(c) != silenceAlways {
+		oldest = c.sessionsNeeded(cmp.Or(t.Alarm.First, w.At))
 	}
 	return r.State.presence.openThroughout(w.Start, w.end(c.length)+1, oldest)
 }
@@ -175,32 +189,14 @@ func (r *step) report(c *Compiled, change Change, at, since int64, value *iotapi
 	}
 }
 
-// due is when the track must be looked at again.
+// due is when the track must be checked again, in ms.
 func (e Evaluator) due(c *Compiled, t *track, p presence) int64 {
-	lateness := e.Lateness.Milliseconds()
-	at := int64(never)
-	switch {
-	case !e.watches(c):
-		at = t.Alarm.silentSince()
-	case c.kind == disconnected:
-		at = dueSessions(t, p)
-	case c.kind == reporting:
-		at = dueReports(c, t)
-	default:
-		if len(t.Windows) > 0 {
-			at = t.Windows[0].settles(c.length, 0)
-		}
-		gap := window{Start: t.Settled + c.length.Duration().Milliseconds()}
-		if c.infersFor(t) && (p.online() || len(p) > 0 && p[len(p)-1].Time >= gap.Start) {
-			at = min(at, gap.settles(c.length, 0))
-		}
-		if !t.Alarm.idle() {
-			at = min(at, t.Alarm.silentSince())
-		}
-		at = min(at, c.dueTraffic(t))
+	at := t.Alarm.silentSince()
+	if e.watches(c) {
+		at = c.kind.due(c, t, p)
 	}
 	if at == never {
 		return never
 	}
-	return at + lateness + 1
+	return at + e.Lateness.Milliseconds() + 1
 }

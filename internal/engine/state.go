@@ -130,7 +130,7 @@ const never = math.MaxInt64
 func (e Evaluator) Due(s State) time.Time {
 	due := int64(never)
 	for key, t := range s.tracks {
-		if i := slices.IndexFunc(e.Behaviors, func(c Compiled) bool { return c.key() == key }); i >= 0 {
+		if i := slices.IndexFunc(e.Behaviors, func(c Compiled) bool { return c.key == key }); i >= 0 {
 			due = min(due, e.due(&e.Behaviors[i], t, s.presence))
 		} else {
 			due = min(due, t.Alarm.silentSince()+e.Lateness.Milliseconds()+1)

@@ -102,28 +102,29 @@ func (e Evaluator) Step(thing string, s State, points []Datapoint, now time.Time
 			r.Stats.Early++
 			continue
 		}
-		if r.proves(d) {
+		needed := r.needsSession(d)
+		if needed {
 			r.State.presence.add(mark{d.Time, d.Link, d.Session, r.client(d)})
 		}
-		r.take(d)
+		r.take(d, needed)
 	}
 	for i := range e.Behaviors {
 		c := &e.Behaviors[i]
-		t := r.State.tracks[c.key()]
+		t := r.State.tracks[c.key]
 		if t == nil {
 			continue
 		}
 		if r.retire(c, t) {
-			delete(r.State.tracks, c.key())
+			delete(r.State.tracks, c.key)
 			continue
 		}
 		if r.watches(c) {
-			r.settle(c, t)
+			c.kind.settle(&r, c, t)
 		} else {
 			r.silence(c, t, r.now-r.lateness)
 		}
 		if r.finished(c, t) {
-			delete(r.State.tracks, c.key())
+			delete(r.State.tracks, c.key)
 		}
 	}
 	r.prune()
@@ -152,7 +153,7 @@ type step struct {
 func (r *step) forget() {
 	for _, key := range slices.Sorted(maps.Keys(r.State.tracks)) {
 		t := r.State.tracks[key]
-		i := slices.IndexFunc(r.Behaviors, func(c Compiled) bool { return c.key() == key })
+		i := slices.IndexFunc(r.Behaviors, func(c Compiled) bool { return c.key == key })
 		if i < 0 {
 			r.outlived(key, t)
 			continue
@@ -194,76 +195,53 @@ func left(t *track) *track {
 }
 
 // reformed is the state of c that begins with the alarm of t, its state before c was
-// changed. What time alone decides goes on, by the new bound.
+// changed.
 func (r *step) reformed(c *Compiled, t *track) *track {
 	fresh := r.newTrack(c)
 	if t.Alarm.open() {
 		fresh.Alarm = t.Alarm
 		fresh.Alarm.Run = 0 // judged by what it was before
 	}
-	if t.Form[:min(1, len(t.Form))] != c.form[:1] && (c.kind == disconnected || c.kind == reporting) {
-		return fresh
-	}
-	switch c.kind {
-	case pushed, counted, summed:
-		fresh.Settled = windowStart(r.now, c.length) // what is left of it is not the whole
-	case disconnected:
-		fresh.Settled, fresh.Offline = t.Settled, t.Offline
-		if t.Offline != 0 && !t.Alarm.open() {
-			fresh.Next = t.Offline + c.after
-		}
-	case reporting:
-		fresh.Settled = t.Settled
-		if n := len(t.Windows); n > 0 {
-			fresh.Settled = t.Windows[n-1].At
-		}
-		if !t.Alarm.open() {
-			fresh.Next = fresh.Settled + c.after
-		}
-	}
+	c.kind.carry(r, c, t, fresh)
 	return fresh
 }
 
 func (r *step) newTrack(c *Compiled) *track {
-	t := &track{Form: c.form}
-	if c.kind == disconnected {
-		t.Settled = windowStart(r.now-r.lateness, Period) - 1
-	} else {
-		t.Settled = windowStart(r.now-r.lateness, c.length) - c.length.Duration().Milliseconds()
-	}
-	return t
+	return &track{Form: c.form, Settled: c.kind.begin(c, r.now-r.lateness)}
 }
+
+// skipCurrent leaves the present window unjudged: only a part of it was recorded for c.
+func (r *step) skipCurrent(c *Compiled, t *track) { t.Settled = windowStart(r.now, c.length) }
 
 // track is the state of c, which begins here, with what happened at a time. What is known of
 // sessions may be older than a behavior for which too few events violate: so they prove
 // nothing in the window in which it began, whatever of that comes first.
 func (r *step) track(c *Compiled, at int64) *track {
 	began := windowStart(at, c.length)
-	t := r.State.tracks[c.key()]
+	t := r.State.tracks[c.key]
 	if t == nil {
 		t = r.newTrack(c)
-		if c.lower && c.infers() {
+		if c.lower && c.kind.silence(c) != silenceIgnored {
 			t.From = began
 		}
-		r.State.tracks[c.key()] = t
+		r.State.tracks[c.key] = t
 	}
 	t.From = min(t.From, began)
 	return t
 }
 
-// proves tells that what d says of the session is remembered. Of a message it is only where
-// something has to be written of it anyway, so that one that conforms costs no write.
-func (r *step) proves(d Datapoint) bool {
-	return d.Link != NoLink && slices.ContainsFunc(r.Behaviors, func(c Compiled) bool {
-		switch {
-		case !c.infers() && !c.sessions() || !r.watches(&c):
-			return false
-		case d.Link != Alive || c.lower && c.infers():
+// needsSession reports whether what d says about the session is recorded. A conforming
+// message is not, unless something is written for it anyway.
+func (r *step) needsSession(d Datapoint) bool {
+	if d.Link == NoLink {
+		return false
+	}
+	for i := range r.Behaviors {
+		if c := &r.Behaviors[i]; r.watches(c) && c.kind.needsSession(c, d) {
 			return true
 		}
-		takes, _ := c.takes(d)
-		return takes && (c.kind != pushed || c.static.judge(d.Value) == Violates)
-	})
+	}
+	return false
 }
 
 // client is the client ID of a datapoint's session, "" where it is the subject.
@@ -299,37 +277,28 @@ func (r *step) confirmed(clients []string, from int64) bool {
 	return false
 }
 
-// take puts a datapoint into the windows of the behaviors that ask for it.
-func (r *step) take(d Datapoint) {
+// take hands a datapoint to the behaviors that need it. session reports whether its session
+// was recorded.
+func (r *step) take(d Datapoint, session bool) {
 	taken := false
 	for i := range r.Behaviors {
 		c := &r.Behaviors[i]
 		if !r.watches(c) {
 			continue
 		}
-		if c.sessions() && r.proves(d) {
+		if session && c.kind.silence(c) == silenceAlways {
 			r.track(c, d.Time)
 		}
-		if c.confirm > 0 && d.Link == Connected {
+		if c.confirm.within > 0 && d.Link == Connected {
 			r.connect(c, d.Time)
 		}
-		takes, known := c.takes(d)
+		takes, known := c.kind.takes(c, d)
 		if !known {
 			r.Stats.Unread++
 		}
-		if !takes {
-			continue
-		}
-		taken = true
-		switch c.kind {
-		case each, pushed:
-			r.measure(c, d)
-		case counted, summed:
-			r.collect(c, d)
-		case reporting:
-			if w := r.window(c, d.Time); w != nil {
-				w.Verdict, w.At = Conforms, w.end(c.length)
-			}
+		if takes {
+			taken = true
+			c.kind.take(r, c, d)
 		}
 	}
 	if taken {
@@ -340,39 +309,24 @@ func (r *step) take(d Datapoint) {
 	}
 }
 
-// measure judges a measurement by itself. One that conforms, of a behavior of which
-// nothing is remembered, leaves no trace.
-func (r *step) measure(c *Compiled, d Datapoint) {
-	v := r.judge(c, d.Value, windowStart(d.Time, c.length))
-	if v == Conforms && d.Partial != nil {
-		return
-	}
-	if v == None || v == Conforms && (c.kind == pushed || r.State.tracks[c.key()] == nil) {
-		return
-	}
-	if w := r.window(c, d.Time); w != nil {
-		w.add(v, d.Time, c.static.brief(d.Value), d.sampled())
-	}
-}
-
-func (r *step) collect(c *Compiled, d Datapoint) {
+// collect adds an event to its window's tally, and returns the window; nil where the event
+// cannot be counted any more.
+func (r *step) collect(c *Compiled, d Datapoint, limit int64) *window {
 	n := d.Value.Count
 	if n == nil {
 		r.Stats.Unread++
-		return
+		return nil
 	}
 	w := r.window(c, d.Time)
 	if w == nil {
-		return
+		return nil
 	}
 	if w.Tally == nil {
 		w.Tally, w.At = &tally{}, d.Time
 	}
 	w.At = min(w.At, d.Time)
-	if c.confirm > 0 {
-		w.Last = max(w.Last, d.Time)
-	}
-	w.Tally.add(d.ID, *n, c.limit)
+	w.Tally.add(d.ID, *n, limit)
+	return w
 }
 
 // window is the window of c that holds at, nil if it was judged already: a violation
@@ -398,38 +352,34 @@ func (r *step) finished(c *Compiled, t *track) bool {
 	if !t.Alarm.idle() || len(t.Windows) > 0 || t.Next != 0 || t.Offline != 0 || c.keepsTraffic(t) {
 		return false
 	}
-	if !c.sessions() {
+	if c.kind.silence(c) != silenceAlways {
 		return true
 	}
 	_, unsettled := r.nextMark(t.Settled)
 	return !unsettled && !r.State.presence.online()
 }
 
-// remembered is the time from which on all signs of sessions are kept for the window of an
-// event at a time, which may come as late as the bound allows.
-func (c *Compiled) remembered(at int64) int64 {
+// sessionsNeeded is the time from which on the sessions of the window of an event at a time
+// are needed. The event may arrive as late as the bound allows.
+func (c *Compiled) sessionsNeeded(at int64) int64 {
 	return windowStart(at-ClockSkew.Milliseconds()-c.length.Duration().Milliseconds(), Period)
 }
 
-// prune drops the signs of sessions that no window asks for any more.
+// prune drops the recorded sessions that no window needs any more.
 func (r *step) prune() {
 	if len(r.State.presence) == 0 {
 		return
 	}
-	skew := ClockSkew.Milliseconds()
-	oldest := r.now - r.lateness - skew
-	asked := false
+	over := r.now - r.lateness
+	oldest, tracked := over-ClockSkew.Milliseconds(), false
 	for i := range r.Behaviors {
 		c := &r.Behaviors[i]
-		if c.infers() && r.watches(c) {
-			oldest = min(oldest, c.remembered(r.now-r.lateness))
+		if !r.watches(c) || c.kind.silence(c) == silenceIgnored {
+			continue
 		}
-		if t := r.State.tracks[c.key()]; t != nil && (c.infers() || c.sessions()) && r.watches(c) {
-			asked = true
-			if c.kind != disconnected {
-				oldest = min(oldest, t.Settled-skew)
-			}
-		}
+		t := r.State.tracks[c.key]
+		tracked = tracked || t != nil
+		oldest = min(oldest, c.kind.sessionsFrom(c, t, over))
 	}
-	r.State.presence = r.State.presence.before(windowStart(oldest, Period), asked)
+	r.State.presence = r.State.presence.before(windowStart(oldest, Period), tracked)
 }

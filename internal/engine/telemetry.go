@@ -81,11 +81,11 @@ func Rules(behaviors []Compiled, reportTopic string) []Rule {
 			SQL: selects(LifecycleEvent, "topic() AS topic", "timestamp() AS time", "clientid() AS clientId", "encode(*, 'base64') AS payload") + from(presenceTopic),
 		})
 	}
-	counting := uncovered(topicsOf(behaviors, func(c Compiled) bool { return c.countsMessages() }))
+	counting := uncovered(topicsOf(behaviors, allMessages))
 	for _, topic := range counting {
 		rules = append(rules, messageRule(PublishedMessage, topic, ""))
 	}
-	for _, topic := range topicsOf(behaviors, func(c Compiled) bool { return c.kind == pushed }) {
+	for _, topic := range topicsOf(behaviors, violatingMessages) {
 		if slices.ContainsFunc(counting, func(filter string) bool { return covers(filter, topic) }) {
 			continue // every message comes already
 		}
@@ -129,22 +129,7 @@ func messageRule(kind Kind, topic, where string) Rule {
 // datapoints, or they tell which quiet windows conform.
 func (c Compiled) needsLifecycle() bool {
 	m := c.Behavior.Criteria.Metric()
-	return c.confirm > 0 || m.Side == iotapi.CloudSide && !(m.Name == defender.SourceIPAddress.Info().Name && c.Behavior.Dimension != nil)
-}
-
-// countsMessages tells that the behavior needs every message, not only violating ones.
-// The addresses of devices come with their connections, but for a dimension, which asks
-// for the messages on some topics.
-func (c Compiled) countsMessages() bool {
-	switch c.Behavior.Criteria.Metric().Name {
-	case defender.MessagesSent.Info().Name:
-		return true
-	case defender.MessageByteSize.Info().Name:
-		return c.kind != pushed
-	case defender.SourceIPAddress.Info().Name:
-		return c.Behavior.Dimension != nil
-	}
-	return false
+	return c.confirm.within > 0 || m.Side == iotapi.CloudSide && !(m.Name == defender.SourceIPAddress.Info().Name && c.Behavior.Dimension != nil)
 }
 
 // topics are the topic filters of the messages that the behavior asks for.
@@ -166,11 +151,11 @@ func (c Compiled) topics() []string {
 	return topics
 }
 
-// topicsOf are the topic filters that the wanted behaviors ask for, each once.
-func topicsOf(behaviors []Compiled, wanted func(Compiled) bool) []string {
+// topicsOf are the topic filters of the behaviors that need the given messages, each once.
+func topicsOf(behaviors []Compiled, need messageNeed) []string {
 	var all []string
 	for _, c := range behaviors {
-		if wanted(c) {
+		if c.kind.messages(&c) == need {
 			all = append(all, c.topics()...)
 		}
 	}

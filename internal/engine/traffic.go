@@ -26,16 +26,25 @@ type Traffic struct {
 func (t Traffic) of(c Compiled) Compiled {
 	if delta(c.Behavior.Criteria.Metric()) {
 		interval := cmp.Or(t.Interval, MinReportInterval)
-		c.kind = each
+		c.kind, c.confirm = valueBehavior{}, confirmation{}
 		if interval < c.length.Duration() {
-			c.kind = summed
+			c.kind, c.confirm.sums = sumBehavior{}, true
 		}
 		if t.Confirm {
-			c.confirm = (max(interval, c.length.Duration()) + c.length.Duration()).Milliseconds()
+			c.confirm.within = (max(interval, c.length.Duration()) + c.length.Duration()).Milliseconds()
 		}
 	}
-	c.form = c.formOf()
-	return c
+	return c.identified()
+}
+
+// confirmation says how the first traffic after a connection is confirmed; see
+// [Traffic.Confirm].
+type confirmation struct {
+	// within is how many ms after the start of an unconfirmed window the window that confirms
+	// it may start; 0: no window must be confirmed.
+	within int64
+	// sums reports whether windows are sums of reports. Conforming devices then have state too.
+	sums bool
 }
 
 // delta reports whether a report's value counts since the report before.
@@ -58,9 +67,9 @@ type unconfirmed struct {
 // that is not needed: its next window is unconfirmed anyway. But sums are kept for
 // conforming devices too. Of each window the first and the last connection are enough.
 func (r *step) connect(c *Compiled, at int64) {
-	t := r.State.tracks[c.key()]
+	t := r.State.tracks[c.key]
 	if t == nil {
-		if c.kind != summed {
+		if !c.confirm.sums {
 			return
 		}
 		t = r.track(c, at)
@@ -90,7 +99,7 @@ func (t *track) anchor() int64 {
 // isFirst reports whether a window has the first traffic after the device connected, or of a
 // device of which nothing is remembered.
 func (r *step) isFirst(c *Compiled, t *track, w window, at int64) bool {
-	if c.kind == summed {
+	if c.confirm.sums {
 		at = w.Last
 	}
 	n, _ := slices.BinarySearch(t.Connects, at+1)
@@ -98,17 +107,18 @@ func (r *step) isFirst(c *Compiled, t *track, w window, at int64) bool {
 	if t.Connects = slices.Clone(t.Connects[n:]); len(t.Connects) == 0 {
 		t.Connects = nil
 	}
-	if t.Alarm.idle() && t.Pending == nil && (c.kind == each || t.Seen != w.Start-c.length.Duration().Milliseconds()) {
+	if t.Alarm.idle() && t.Pending == nil && (!c.confirm.sums || t.Seen != w.Start-c.length.Duration().Milliseconds()) {
 		return true
 	}
 	return slices.ContainsFunc(before, func(connected int64) bool {
-		return c.kind == summed || connected >= t.anchor()+r.lateness
+		return c.confirm.sums || connected >= t.anchor()+r.lateness
 	})
 }
 
 // confirmTraffic takes the verdict about a window of traffic. One that has the first traffic
 // waits for the next, which confirms it by the same verdict.
-func (r *step) confirmTraffic(c *Compiled, t *track, w window, v Verdict, at int64, value *iotapi.Value) {
+func (r *step) confirmTraffic(c *Compiled, t *track, w window, j judgment) {
+	v, at, value := j.Verdict, j.at, j.value
 	if v == None {
 		return
 	}
@@ -130,18 +140,18 @@ func (r *step) confirmTraffic(c *Compiled, t *track, w window, v Verdict, at int
 // dropUnconfirmed forgets a window that can no longer be confirmed, because the next one
 // starts at a time.
 func (r *step) dropUnconfirmed(c *Compiled, t *track, next int64) {
-	if t.Pending != nil && next > t.Pending.Start+c.confirm {
+	if t.Pending != nil && next > t.Pending.Start+c.confirm.within {
 		t.Pending = nil
 	}
 }
 
 // forgetTraffic drops what no window asks for any more.
 func (r *step) forgetTraffic(c *Compiled, t *track) {
-	if c.confirm == 0 {
+	if c.confirm.within == 0 {
 		return
 	}
 	over, length := r.now-r.lateness, c.length.Duration().Milliseconds()
-	if t.Pending != nil && over > t.Pending.Start+c.confirm+length {
+	if t.Pending != nil && over > t.Pending.Start+c.confirm.within+length {
 		t.Pending = nil
 	}
 	if t.Seen != 0 && over > t.Seen+2*length {
@@ -167,19 +177,19 @@ func (r *step) forgetTraffic(c *Compiled, t *track) {
 // keepsTraffic reports whether a device without an alarm has to be remembered, so that its
 // next window is known not to be the first.
 func (c *Compiled) keepsTraffic(t *track) bool {
-	return t.Pending != nil || c.kind == summed && (t.Seen != 0 || len(t.Connects) > 0)
+	return t.Pending != nil || c.confirm.sums && (t.Seen != 0 || len(t.Connects) > 0)
 }
 
 // dueTraffic is when forgetTraffic drops something.
 func (c *Compiled) dueTraffic(t *track) int64 {
 	at, length := int64(never), c.length.Duration().Milliseconds()
 	if t.Pending != nil {
-		at = min(at, t.Pending.Start+c.confirm+length)
+		at = min(at, t.Pending.Start+c.confirm.within+length)
 	}
 	if t.Seen != 0 {
 		at = min(at, t.Seen+2*length)
 	}
-	if len(t.Connects) > 0 && c.kind == summed && t.Alarm.idle() && t.Pending == nil {
+	if len(t.Connects) > 0 && c.confirm.sums && t.Alarm.idle() && t.Pending == nil {
 		at = min(at, windowStart(t.Connects[0], c.length)+2*length)
 	}
 	return at

@@ -18,22 +18,22 @@ func TestIntervalDecidesWhichWindowsAreSums(t *testing.T) {
 		seconds int
 		want    kind
 	}{
-		{bytes.LessThan(1, defender.Window5m), 0, each},
-		{bytes.LessThan(1, defender.Window10m), 0, summed},
-		{bytes.LessThan(1, defender.Window5m), 300, each},
-		{bytes.LessThan(1, defender.Window5m), 299, summed},
-		{bytes.LessThan(1, defender.Window5m), 60, summed},
-		{bytes.LessThan(1, defender.Window10m), 600, each},
-		{bytes.LessThan(1, defender.Window15m), 600, summed},
-		{bytes.Statistical(iotapi.LessThan, defender.P90, defender.Window5m), 60, summed},
-		{bytes.Learned(defender.LowConfidence), 60, summed},
-		{ports.LessThan(1, defender.Window1h), 60, each},
-		{defender.CustomNumber("heat").LessThan(1, defender.Window1h), 60, each},
+		{bytes.LessThan(1, defender.Window5m), 0, valueBehavior{}},
+		{bytes.LessThan(1, defender.Window10m), 0, sumBehavior{}},
+		{bytes.LessThan(1, defender.Window5m), 300, valueBehavior{}},
+		{bytes.LessThan(1, defender.Window5m), 299, sumBehavior{}},
+		{bytes.LessThan(1, defender.Window5m), 60, sumBehavior{}},
+		{bytes.LessThan(1, defender.Window10m), 600, valueBehavior{}},
+		{bytes.LessThan(1, defender.Window15m), 600, sumBehavior{}},
+		{bytes.Statistical(iotapi.LessThan, defender.P90, defender.Window5m), 60, sumBehavior{}},
+		{bytes.Learned(defender.LowConfidence), 60, sumBehavior{}},
+		{ports.LessThan(1, defender.Window1h), 60, valueBehavior{}},
+		{defender.CustomNumber("heat").LessThan(1, defender.Window1h), 60, valueBehavior{}},
 	} {
 		c := Config{ReportSeconds: row.seconds, Profiles: []ProfileConfig{{Name: "Profile", Behaviors: []defender.Behavior{behavior(row.normal)}}}}
 		all, err := c.Compile()
 		if err != nil || all[0].kind != row.want {
-			t.Errorf("%s, a report each %d s: kind %d, %v, want %d", row.normal.Normal(), row.seconds, all[0].kind, err, row.want)
+			t.Errorf("%s, a report each %d s: kind %T, %v, want %T", row.normal.Normal(), row.seconds, all[0].kind, err, row.want)
 		}
 	}
 }

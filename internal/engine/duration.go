@@ -10,14 +10,48 @@ import (
 // and disconnects.
 const hourly = int64(time.Hour / time.Millisecond)
 
-// settleSessions judges disconnect-duration: a datapoint when the bound is broken and
+// durationBehavior judges how many minutes a device has been disconnected.
+type durationBehavior struct {
+	// after is the duration in ms that violates.
+	after int64
+}
+
+func (durationBehavior) digit() byte { return '4' }
+
+func (durationBehavior) messages(*Compiled) messageNeed { return noMessages }
+
+// takes nothing: time and the sessions make the datapoints.
+func (durationBehavior) takes(*Compiled, Datapoint) (takes, known bool) { return false, true }
+
+func (durationBehavior) take(*step, *Compiled, Datapoint) {}
+
+func (durationBehavior) silence(*Compiled) silence { return silenceAlways }
+
+func (durationBehavior) needsSession(_ *Compiled, d Datapoint) bool { return d.Link != Alive }
+
+func (durationBehavior) sessionsFrom(*Compiled, *track, int64) int64 { return never }
+
+func (durationBehavior) begin(_ *Compiled, over int64) int64 { return windowStart(over, Period) - 1 }
+
+// carry continues a disconnection, with the new bound.
+func (k durationBehavior) carry(_ *step, c *Compiled, old, fresh *track) {
+	if !old.sameKind(c) {
+		return
+	}
+	fresh.Settled, fresh.Offline = old.Settled, old.Offline
+	if old.Offline != 0 && !old.Alarm.open() {
+		fresh.Next = old.Offline + k.after
+	}
+}
+
+// settle makes a datapoint when the bound is broken and
 // each hour after until the alarm is raised, one of 0 at the connect and each hour after
 // until it is cleared. A device that stays away stays in alarm: AWS has a value of this
 // metric each hour, so that it never falls silent.
 //
 // Sessions are judged by whole five minutes, when all their lifecycle events have come:
 // what is kept of a device that keeps reconnecting is the same then in any order.
-func (r *step) settleSessions(c *Compiled, t *track) {
+func (k durationBehavior) settle(r *step, c *Compiled, t *track) {
 	for {
 		mark, ok := r.nextMark(t.Settled)
 		if t.Next != 0 && (!ok || t.Next < mark) {
@@ -47,7 +81,7 @@ func (r *step) settleSessions(c *Compiled, t *track) {
 		}
 		switch since := r.State.presence.offlineSince(mark); {
 		case since != 0 && t.Offline == 0:
-			t.Offline, t.Next = since, max(since+c.after, mark)
+			t.Offline, t.Next = since, max(since+k.after, mark)
 			if t.Alarm.open() {
 				t.Next = 0
 			}
@@ -78,7 +112,7 @@ func (r *step) nextMark(after int64) (int64, bool) {
 	return 0, false
 }
 
-func dueSessions(t *track, p presence) int64 {
+func (durationBehavior) due(_ *Compiled, t *track, p presence) int64 {
 	at := int64(never)
 	if t.Next != 0 {
 		at = known(t.Next)
@@ -94,62 +128,12 @@ func dueSessions(t *track, p presence) int64 {
 	return at
 }
 
-// settleReports judges "reports at least every": a datapoint that violates when the
-// interval after a report is over, and each interval after that until the alarm is raised;
-// one that conforms with each window that has a report.
-func (r *step) settleReports(c *Compiled, t *track) {
-	for {
-		some := len(t.Windows) > 0
-		if some && t.Alarm.idle() && (t.Next == 0 || t.Next >= t.Windows[0].At) {
-			// What conforms says nothing new: it is written no more often than with the next
-			// report that is to be remembered.
-			over := t.Windows[0].At + c.after
-			if len(t.Windows) == 1 && over+r.lateness >= r.now {
-				return
-			}
-			if len(t.Windows) > 1 && t.Windows[1].At <= over {
-				t.drop(over)
-				continue
-			}
-		}
-		if t.Next != 0 && (!some || t.Next < t.Windows[0].At) {
-			if t.Next+r.lateness >= r.now {
-				return
-			}
-			at := t.Next
-			t.Next += c.after
-			r.observe(c, t, Violates, at, nil)
-			if t.Alarm.open() {
-				t.Next = 0
-			}
-			continue
-		}
-		if !some || t.Windows[0].At+r.lateness >= r.now {
-			return
-		}
-		at := t.Windows[0].At
-		t.drop(at + c.after)
-		r.observe(c, t, Conforms, at, nil)
-	}
-}
+// lingers: hourly datapoints keep the alarm of a disconnected device from falling silent.
+func (durationBehavior) lingers(t *track) bool { return t.Offline != 0 }
 
-// drop forgets the oldest window of reports: the next one is missing after next.
-func (t *track) drop(next int64) {
-	t.Settled, t.Next = t.Windows[0].At, next
-	t.Windows = append([]window(nil), t.Windows[1:]...)
-}
-
-func dueReports(c *Compiled, t *track) int64 {
-	some := len(t.Windows) > 0
-	switch {
-	case !some && t.Next == 0:
-		return never
-	case !some, t.Next != 0 && t.Next < t.Windows[0].At:
-		return t.Next
-	case t.Alarm.open():
-		return t.Windows[0].At
-	}
-	return t.Windows[len(t.Windows)-1].At + c.after
+func (durationBehavior) gone(r *step, _ *Compiled, t *track) bool {
+	_, unsettled := r.nextMark(t.Settled)
+	return !unsettled && t.Offline != 0
 }
 
 func minutes(ms int64) *iotapi.Value {
