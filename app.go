@@ -87,9 +87,10 @@ var keys = map[string]string{
 
 // words are what settings call what the construct's faults speak of.
 var words = strings.NewReplacer(
-	"Detect.Engine: defender.Native", prefix+"engine native",
-	"Detect.Engine: defender.SelfManaged", prefix+"engine self-managed",
-	"Engine: defender.None", prefix+"engine none",
+	"no engine: leave out Native", prefix+"engine none",
+	"no engine: leave out SelfManaged", prefix+"engine none",
+	"Detect.Native", prefix+"engine native",
+	"Detect.SelfManaged", prefix+"engine self-managed",
 	"Rules.EventTopic", prefix+"event-topic",
 	"such as defender.DemoBehaviors()", "such as those of demo",
 	"those of defender.StarterBehaviors()", "those of starter",
@@ -111,11 +112,11 @@ func newStack(app awscdk.App, c *config) awscdk.Stack {
 	if c.alarmTopic != "" {
 		topic := awssns.Topic_FromTopicArn(stack, jsii.String("AlarmTopic"), &c.alarmTopic)
 		c.hub.Forwarder.Alarms = &defenderhub.AlarmsProps{Topic: topic}
-		c.hub.Detect.SelfManaged.Alarms = &defenderhub.SelfManagedAlarmsProps{Topic: topic}
+		c.selfManaged.Alarms = &defenderhub.SelfManagedAlarmsProps{Topic: topic}
 	}
 	for _, key := range c.unread {
 		awscdk.Annotations_Of(stack).AddWarningV2(jsii.String(key), jsii.String(fmt.Sprintf(
-			"%s is not read with %sengine %s: it is for self-managed", key, prefix, c.hub.Detect.Engine)))
+			"%s is not read with %sengine %s: it is for self-managed", key, prefix, c.engine)))
 	}
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &c.hub)
 	output := func(id, description string, value *string) {
@@ -124,12 +125,12 @@ func newStack(app awscdk.App, c *config) awscdk.Stack {
 	if topic := hub.Audit().Topic(); topic != nil {
 		output("AuditTopicArn", "Receives the result of each audit", topic.TopicArn())
 	}
-	if rule := hub.Detect().ReportsRuleName(); rule != nil {
-		output("ReportsRuleName", "The rule that brings device reports in", rule)
-		output("ReportTopic", "Where devices publish their reports", hub.Detect().ReportTopic())
+	if e := hub.Detect().SelfManaged(); e != nil && e.ReportsRuleName() != nil {
+		output("ReportsRuleName", "The rule that brings device reports in", e.ReportsRuleName())
+		output("ReportTopic", "Where devices publish their reports", e.ReportTopic())
 	}
-	if topic := hub.Detect().Topic(); topic != nil {
-		output("AlertTopicArn", "Receives the alerts of Device Defender Detect", topic.TopicArn())
+	if d := hub.Detect().Native(); d != nil {
+		output("AlertTopicArn", "Receives the alerts of Device Defender Detect", d.Topic().TopicArn())
 	}
 	if f := hub.Forwarder(); f != nil {
 		output("QueueUrl", "Where the rules' messages arrive", f.Queue().QueueUrl())
@@ -144,10 +145,27 @@ type config struct {
 	stack string
 	// alarmTopic is the ARN of the topic that alarms tell, "" for none.
 	alarmTopic string
+	engine     engine
+	// selfManaged configures the self-managed engine, and is in hub where that is the engine.
+	selfManaged defenderhub.SelfManagedProps
 	// unread are the settings that the engine does not read.
 	unread []string
 	hub    defenderhub.DefenderHubProps
 }
+
+// engine is what judges behaviors.
+type engine string
+
+const (
+	noEngine          engine = "none"
+	nativeEngine      engine = "native"
+	selfManagedEngine engine = "self-managed"
+)
+
+// engines are all engines, in the order in which errors list them.
+var engines = []engine{noEngine, nativeEngine, selfManagedEngine}
+
+func (e engine) String() string { return string(e) }
 
 // prefix marks the settings in the CDK context, which holds the CDK's own keys as well.
 const prefix = "defenderhub:"
@@ -167,28 +185,28 @@ var (
 
 var settings = map[string]setting{
 	"stack":     {"1 to 128 of A-Z a-z 0-9 -, the first a letter", setStack},
-	"engine":    {oneOf(names(defender.Engines())...), setEngine},
+	"engine":    {oneOf(names(engines)...), setEngine},
 	"profile":   {"none, demo, starter, or demo,starter", setProfile},
 	"transport": {oneOf(names(defenderhub.Transports())...), setTransport},
 	"report-topic": {"basic-ingest or " + topicFilter, func(c *config, v string) error {
 		if v == "basic-ingest" {
 			return nil
 		}
-		c.hub.Detect.SelfManaged.ReportTopic = v
+		c.selfManaged.ReportTopic = v
 		return iotrule.ValidateReportTopic(v)
 	}},
 	"reports-rule": {"1 to 128 of A-Z a-z 0-9 _", func(c *config, v string) error {
-		c.hub.Detect.SelfManaged.ReportsRuleName = v
+		c.selfManaged.ReportsRuleName = v
 		return iotrule.ValidateName(v)
 	}},
 	"report-interval": {"whole seconds from 10s to 1h, such as 60s", func(c *config, v string) error {
 		if v == "5m" {
 			return nil
 		}
-		return duration(v, &c.hub.Detect.SelfManaged.ReportInterval, time.Second, 10*time.Second, time.Hour)
+		return duration(v, &c.selfManaged.ReportInterval, time.Second, 10*time.Second, time.Hour)
 	}},
 	"confirm-first-traffic": {"true or false", func(c *config, v string) error {
-		return boolean(v, &c.hub.Detect.SelfManaged.ConfirmFirstTraffic)
+		return boolean(v, &c.selfManaged.ConfirmFirstTraffic)
 	}},
 	"reports-every":  {"off, or whole minutes from 5m to 24h, such as 15m", setReportsEvery},
 	"audit-schedule": {"daily, weekly:SUN to weekly:SAT, biweekly:SUN to biweekly:SAT, monthly:1 to monthly:31, or monthly:LAST", setSchedule},
@@ -232,17 +250,17 @@ var settings = map[string]setting{
 	}},
 }
 
-// selfManaged are the settings of that engine alone, with the value that asks for nothing.
+// ofSelfManaged are the settings of that engine alone, with the value that asks for nothing.
 // Another engine does not read them: a warning and no error, so that cdk.json may keep them
 // while -c changes the engine.
-var selfManaged = map[string]string{"transport": "sqs", "report-topic": "basic-ingest", "reports-rule": "", "reports-every": "off", "report-interval": "5m", "confirm-first-traffic": "false"}
+var ofSelfManaged = map[string]string{"transport": "sqs", "report-topic": "basic-ingest", "reports-rule": "", "reports-every": "off", "report-interval": "5m", "confirm-first-traffic": "false"}
 
 // readConfig reports every unknown key and wrong value at once.
 func readConfig(context map[string]any) (*config, error) {
-	c := &config{stack: "DefenderHub", hub: defenderhub.DefenderHubProps{
+	c := &config{stack: "DefenderHub", engine: noEngine, hub: defenderhub.DefenderHubProps{
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{},
 		Audit:         &defenderhub.AuditProps{},
-		Detect:        &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{}},
+		Detect:        &defenderhub.DetectProps{},
 		Rules:         &defenderhub.RulesProps{},
 		Forwarder:     &defenderhub.ForwarderProps{},
 	}}
@@ -268,18 +286,21 @@ func readConfig(context map[string]any) (*config, error) {
 			}
 			faults = append(faults, fmt.Errorf("%s: %q, want %s", key, fmt.Sprint(context[key]), allowed))
 		}
-		if none, ok := selfManaged[name]; ok && value != none {
+		if none, ok := ofSelfManaged[name]; ok && value != none {
 			c.unread = append(c.unread, key)
 		}
 	}
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("defenderhub: invalid context (cdk.json, or -c KEY=VALUE):\n%w", errors.Join(faults...))
 	}
-	if c.hub.Detect.Engine == defender.SelfManaged {
-		c.unread = nil
-	}
-	if c.hub.Detect.Engine == defender.None {
+	switch c.engine {
+	case noEngine:
 		c.hub.Detect.Behaviors = nil // a profile without an engine has nobody to judge it
+	case nativeEngine:
+		c.hub.Detect.Native = &defenderhub.NativeProps{}
+	case selfManagedEngine:
+		c.hub.Detect.SelfManaged = &c.selfManaged
+		c.unread = nil
 	}
 	return c, nil
 }
@@ -330,13 +351,11 @@ func setAlarmTopic(c *config, v string) error {
 }
 
 func setEngine(c *config, v string) error {
-	for _, e := range defender.Engines() {
-		if e.String() == v {
-			c.hub.Detect.Engine = e
-			return nil
-		}
+	c.engine = engine(v)
+	if !slices.Contains(engines, c.engine) {
+		return errNotAllowed
 	}
-	return errNotAllowed
+	return nil
 }
 
 // profiles are the ready-made behaviors.
@@ -365,7 +384,7 @@ func setProfile(c *config, v string) error {
 func setTransport(c *config, v string) error {
 	for _, t := range defenderhub.Transports() {
 		if t.String() == v {
-			c.hub.Detect.SelfManaged.Transport = t
+			c.selfManaged.Transport = t
 			return nil
 		}
 	}
@@ -376,7 +395,7 @@ func setReportsEvery(c *config, v string) error {
 	if v == "off" {
 		return nil
 	}
-	return duration(v, &c.hub.Detect.SelfManaged.ReportsEvery, time.Minute, 5*time.Minute, 24*time.Hour)
+	return duration(v, &c.selfManaged.ReportsEvery, time.Minute, 5*time.Minute, 24*time.Hour)
 }
 
 // duration parses whole units from least to most.
@@ -411,7 +430,7 @@ func setArchitecture(c *config, v string) error {
 	if amd64 {
 		c.hub.Forwarder.Architecture = defenderhub.AMD64
 		c.hub.Audit.Architecture = defenderhub.AMD64
-		c.hub.Detect.SelfManaged.Architecture = defenderhub.AMD64
+		c.selfManaged.Architecture = defenderhub.AMD64
 	}
 	return nil
 }

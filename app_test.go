@@ -29,15 +29,15 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 		holds func(c *config) bool
 	}{
 		"stack":  {"Fleet", func(c *config) bool { return c.stack == "Fleet" }},
-		"engine": {"native", func(c *config) bool { return c.hub.Detect.Engine == defender.Native }},
+		"engine": {"native", func(c *config) bool { return c.engine == nativeEngine }},
 		"transport": {"kinesis", func(c *config) bool {
-			return c.hub.Detect.SelfManaged.Transport == defenderhub.TransportKinesis
+			return c.selfManaged.Transport == defenderhub.TransportKinesis
 		}},
-		"report-topic":          {"fleet/+/report", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportTopic == "fleet/+/report" }},
-		"reports-rule":          {"fleet_reports", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportsRuleName == "fleet_reports" }},
-		"confirm-first-traffic": {true, func(c *config) bool { return c.hub.Detect.SelfManaged.ConfirmFirstTraffic }},
-		"report-interval":       {"60s", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportInterval == time.Minute }},
-		"reports-every":         {"15m", func(c *config) bool { return c.hub.Detect.SelfManaged.ReportsEvery == 15*time.Minute }},
+		"report-topic":          {"fleet/+/report", func(c *config) bool { return c.selfManaged.ReportTopic == "fleet/+/report" }},
+		"reports-rule":          {"fleet_reports", func(c *config) bool { return c.selfManaged.ReportsRuleName == "fleet_reports" }},
+		"confirm-first-traffic": {true, func(c *config) bool { return c.selfManaged.ConfirmFirstTraffic }},
+		"report-interval":       {"60s", func(c *config) bool { return c.selfManaged.ReportInterval == time.Minute }},
+		"reports-every":         {"15m", func(c *config) bool { return c.selfManaged.ReportsEvery == 15*time.Minute }},
 		"audit-schedule":        {"weekly:SUN", func(c *config) bool { return c.hub.Audit.Schedule == defender.Weekly(time.Sunday) }},
 		"audit-configuration":   {"existing", func(c *config) bool { return c.hub.Audit.Existing }},
 		"audit-except": {"LOGGING_DISABLED_CHECK, CONFLICTING_CLIENT_IDS_CHECK", func(c *config) bool {
@@ -77,7 +77,7 @@ func TestAlarmsTellTheTopic(t *testing.T) {
 	}
 	const prebuilt = "constructs/defenderhub/testdata/prebuilt"
 	c.hub.Forwarder.Code = awslambda.Code_FromAsset(jsii.String(prebuilt), nil)
-	c.hub.Detect.SelfManaged.Executable = prebuilt + "/bootstrap"
+	c.selfManaged.Executable = prebuilt + "/bootstrap"
 	template := *assertions.Template_FromStack(newStack(awscdk.NewApp(nil), c), nil).ToJSON()
 	alarms := 0
 	for id, r := range template["Resources"].(map[string]any) {
@@ -134,7 +134,7 @@ func TestProfilesAddUp(t *testing.T) {
 
 func TestDefaultsCanBeWrittenOut(t *testing.T) {
 	c, err := readConfig(map[string]any{prefix + "report-topic": "basic-ingest", prefix + "reports-every": "off", prefix + "report-interval": "5m", prefix + "confirm-first-traffic": false, prefix + "transport": "sqs"})
-	if err != nil || !reflect.DeepEqual(*c.hub.Detect.SelfManaged, defenderhub.SelfManagedProps{}) {
+	if err != nil || !reflect.DeepEqual(c.selfManaged, defenderhub.SelfManagedProps{}) {
 		t.Errorf("got %+v, error %v", c, err)
 	}
 }

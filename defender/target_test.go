@@ -75,22 +75,3 @@ func ExampleSecurityProfile_Validate() {
 	// Targets[0]: "line/4", want a thing group's name: 1 to 128 of A-Z a-z 0-9 : _ -
 	// RetainedMetrics[0]: missing, want a metric, such as defender.MessagesSent
 }
-
-func TestEngines(t *testing.T) {
-	names := map[string]bool{}
-	for i, e := range defender.Engines() {
-		if int(e) != i || e.Validate() != nil || names[e.String()] {
-			t.Errorf("engine %d is %s", i, e)
-		}
-		names[e.String()] = true
-	}
-	if !names["none"] || !names["native"] {
-		t.Errorf("got %v", names)
-	}
-	if e := defender.Engine(0); e != defender.None {
-		t.Errorf("the zero value is %s", e)
-	}
-	for _, e := range []defender.Engine{-1, defender.Engine(len(defender.Engines()))} {
-		wantFault(t, e.Validate(), "", int(e))
-	}
-}

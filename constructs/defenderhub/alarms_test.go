@@ -31,7 +31,7 @@ func TestAlarmsOfTheSelfManagedEngineAreTuned(t *testing.T) {
 			Blind: defenderhub.Alarm{Above: 10, Periods: 6}, CloserStopped: defenderhub.Absence{Periods: 12},
 		},
 	})}))
-	tuned := hub.Detect().SelfManaged().Alarms
+	tuned := hub.Detect().SelfManaged().Alarms()
 	if len(tuned) != 13 {
 		t.Errorf("%d alarms, want 9 and one for each closer", len(tuned))
 	}

@@ -199,7 +199,7 @@ func TestWithoutGoTheErrorNamesThePropCode(t *testing.T) {
 
 func TestWithoutGoTheErrorNamesThePropExecutable(t *testing.T) {
 	t.Setenv("PATH", "")
-	p := DetectProps{Engine: defender.SelfManaged, SelfManaged: &SelfManagedProps{}}
+	p := DetectProps{SelfManaged: &SelfManagedProps{}}
 	compiled.Lock()
 	known := compiled.assets
 	compiled.assets = nil

@@ -64,9 +64,9 @@ func TestTopicsThatNoServiceCanPublishTo(t *testing.T) {
 			"Audit.Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
 				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{Audit: &defenderhub.AuditProps{Topic: topic}})
 			},
-			"Detect.Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
+			"Detect.Native.Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
 				detect := nativeDetect()
-				detect.Topic = topic
+				detect.Native.Topic = topic
 				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{Detect: detect})
 			},
 			"Forwarder.Alarms.Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
@@ -158,7 +158,7 @@ func TestSendersMayUseTheKeysOfUsers(t *testing.T) {
 		return awssqs.NewQueue(stack, jsii.String(id), &awssqs.QueueProps{EncryptionMasterKey: key(id + "Key")})
 	}
 	detect := nativeDetect()
-	detect.Topic = topic("Alerts")
+	detect.Native.Topic = topic("Alerts")
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
 		EncryptionKey: key("HubKey"), Audit: &defenderhub.AuditProps{Topic: topic("Audits")}, Detect: detect,
 	}))
@@ -222,7 +222,7 @@ func TestImportedTopicsAndQueuesAreNoted(t *testing.T) {
 		return awssns.Topic_FromTopicArn(stack, jsii.String(id), jsii.String(topicARN+id))
 	}
 	detect := nativeDetect()
-	detect.Topic = topic("Alerts")
+	detect.Native.Topic = topic("Alerts")
 	onCall := topic("OnCall")
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
 		Audit: &defenderhub.AuditProps{Topic: topic("Audits")}, Detect: detect, Forwarder: &defenderhub.ForwarderProps{Alarms: &defenderhub.AlarmsProps{Topic: onCall}},

@@ -18,7 +18,9 @@ import (
 func detectTemplate(t *testing.T, props defenderhub.DetectProps) template {
 	t.Helper()
 	stack := newStack()
-	props.Engine = defender.Native
+	if props.Native == nil {
+		props.Native = &defenderhub.NativeProps{}
+	}
 	defenderhub.NewDetect(stack, jsii.String("Detect"), &props)
 	return synth(t, stack)
 }
@@ -26,7 +28,7 @@ func detectTemplate(t *testing.T, props defenderhub.DetectProps) template {
 func TestWithoutEngineNothingIsDeployed(t *testing.T) {
 	for _, props := range []*defenderhub.DetectProps{nil, {}, {Behaviors: defender.DemoBehaviors()}} {
 		detect := defenderhub.NewDetect(newStack(), jsii.String("Detect"), props)
-		if len(*detect.Node().Children()) > 0 || detect.Profiles() != nil || detect.ProfileNames() != nil || detect.AlertRole() != nil || detect.Key() != nil {
+		if len(*detect.Node().Children()) > 0 || detect.Native() != nil || detect.SelfManaged() != nil {
 			t.Errorf("%v deploys %v", props, *detect.Node().Children())
 		}
 	}
@@ -92,16 +94,14 @@ func TestProfilesTargetsAndRetainedMetrics(t *testing.T) {
 	stack := newStack()
 	shared := defender.CustomNumber("temperature")
 	detect := defenderhub.NewDetect(stack, jsii.String("Detect"), &defenderhub.DetectProps{
-		Engine:          defender.Native,
-		Behaviors:       []defender.Behavior{{Name: "quiet", Criteria: shared.LessThan(40, defender.Window5m), SuppressAlerts: true}},
-		Targets:         []defender.Target{defender.RegisteredThings, defender.ThingGroup("pumps")},
-		RetainedMetrics: []defender.Metric{defender.Disconnects},
+		Behaviors: []defender.Behavior{{Name: "quiet", Criteria: shared.LessThan(40, defender.Window5m), SuppressAlerts: true}},
+		Targets:   []defender.Target{defender.RegisteredThings, defender.ThingGroup("pumps")},
 		Profiles: []defender.SecurityProfile{
 			{Name: "gateways", Description: "Gateways", Behaviors: []defender.Behavior{{Name: "hot", Criteria: shared.LessThan(60, defender.Window5m)}}},
 			{RetainedMetrics: []defender.Metric{defender.MessagesSent, defender.CustomStringList("modules")}},
 		},
-		ExistingCustomMetrics: []string{"modules"},
-	})
+		Native: &defenderhub.NativeProps{RetainedMetrics: []defender.Metric{defender.Disconnects}, ExistingCustomMetrics: []string{"modules"}},
+	}).Native()
 	if got := len(detect.Profiles()); got != 3 || len(detect.ProfileNames()) != 3 {
 		t.Errorf("%d profiles", got)
 	}
@@ -148,7 +148,7 @@ func TestBehaviorsShareDimensions(t *testing.T) {
 func TestAlertsGoToTheGivenTopic(t *testing.T) {
 	stack := newStack()
 	topic := awssns.NewTopic(stack, jsii.String("Own"), nil)
-	detect := defenderhub.NewDetect(stack, jsii.String("Detect"), &defenderhub.DetectProps{Engine: defender.Native, Behaviors: defender.DemoBehaviors(), Topic: topic})
+	detect := defenderhub.NewDetect(stack, jsii.String("Detect"), &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors(), Native: &defenderhub.NativeProps{Topic: topic}}).Native()
 	if detect.Topic() != awssns.ITopic(topic) || detect.Key() != nil {
 		t.Error("another topic, or a key for it")
 	}
@@ -177,8 +177,21 @@ func TestNamesOfDeployTimeAreNotJudged(t *testing.T) {
 	}
 }
 
+func TestTwoEnginesNameTheWayOut(t *testing.T) {
+	_, message := faults(t, func() {
+		defenderhub.NewDetect(newStack(), jsii.String("Detect"), &defenderhub.DetectProps{
+			Behaviors: defender.DemoBehaviors(), Native: &defenderhub.NativeProps{}, SelfManaged: &defenderhub.SelfManagedProps{},
+		})
+	})
+	want := `SelfManaged: "set", want nothing here: Native is set as well, and one engine judges the behaviors. ` +
+		"Leave out Native to use no Device Defender Detect, or SelfManaged in an account that has Detect"
+	if !strings.HasSuffix(message, "\n"+want) {
+		t.Errorf("got %s, want %s", message, want)
+	}
+}
+
 func TestWrongDetectPropsAreErrors(t *testing.T) {
-	demo := defender.DemoBehaviors()
+	demo, native := defender.DemoBehaviors(), &defenderhub.NativeProps{}
 	number := defender.Behavior{Name: "n", Criteria: defender.CustomNumber("m").LessThan(1, defender.Window5m)}
 	token := *awscdk.Fn_ImportValue(jsii.String("Metric"))
 	list := defender.Behavior{Name: "l", Criteria: defender.CustomNumberList("m").In(1)}
@@ -192,21 +205,21 @@ func TestWrongDetectPropsAreErrors(t *testing.T) {
 		props defenderhub.DetectProps
 		want  []string
 	}{
-		"engine":                  {defenderhub.DetectProps{Engine: 9}, []string{"Engine"}},
-		"native without behavior": {defenderhub.DetectProps{Engine: defender.Native}, []string{"Behaviors"}},
+		"two engines":             {defenderhub.DetectProps{Behaviors: demo, Native: native, SelfManaged: &defenderhub.SelfManagedProps{}}, []string{"SelfManaged"}},
+		"native without behavior": {defenderhub.DetectProps{Native: native}, []string{"Behaviors"}},
 		"also without engine":     {defenderhub.DetectProps{Behaviors: []defender.Behavior{{Name: "b"}}}, []string{"Behaviors[0].Criteria"}},
-		"target, metric":          {defenderhub.DetectProps{Behaviors: demo, Targets: []defender.Target{defender.ThingGroup("")}, RetainedMetrics: []defender.Metric{nil}}, []string{"Targets[0]", "RetainedMetrics[0]"}},
+		"target, metric":          {defenderhub.DetectProps{Behaviors: demo, Targets: []defender.Target{defender.ThingGroup("")}, Native: &defenderhub.NativeProps{RetainedMetrics: []defender.Metric{nil}}}, []string{"Targets[0]", "Native.RetainedMetrics[0]"}},
 		"profiles":                {defenderhub.DetectProps{Profiles: []defender.SecurityProfile{{Name: "p"}, {Name: "p", Behaviors: demo}, {Name: "a b", Behaviors: demo}}}, []string{"Profiles[0].Behaviors", "Profiles[1].Name", "Profiles[2].Name"}},
 		"one metric, two types":   {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, Profiles: []defender.SecurityProfile{{Behaviors: []defender.Behavior{list}}}}, []string{"Profiles"}},
 		"metric's name unknown": {defenderhub.DetectProps{
-			Behaviors:       []defender.Behavior{{Name: "n", Criteria: defender.CustomNumber(token).LessThan(1, defender.Window5m)}, {Name: "o"}},
-			RetainedMetrics: []defender.Metric{defender.Disconnects, defender.CustomNumber(token)},
-		}, []string{"Behaviors[1].Criteria", "Behaviors[0].Criteria", "RetainedMetrics[1]"}},
+			Behaviors: []defender.Behavior{{Name: "n", Criteria: defender.CustomNumber(token).LessThan(1, defender.Window5m)}, {Name: "o"}},
+			Native:    &defenderhub.NativeProps{RetainedMetrics: []defender.Metric{defender.Disconnects, defender.CustomNumber(token)}},
+		}, []string{"Behaviors[1].Criteria", "Behaviors[0].Criteria", "Native.RetainedMetrics[1]"}},
 		"group of deploy time twice": {defenderhub.DetectProps{Behaviors: demo, Targets: []defender.Target{defender.ThingGroup(token), defender.ThingGroup(token)}}, []string{"Targets[1]"}},
-		"five profiles a target":     {defenderhub.DetectProps{Engine: defender.Native, Behaviors: demo, Profiles: append(watchers(4), watchers(5, defender.ThingGroup(token))...)}, nil},
-		"six profiles a target":      {defenderhub.DetectProps{Engine: defender.Native, Behaviors: demo, Profiles: append(watchers(5), watchers(7, defender.RegisteredThings)...)}, []string{"Profiles[4].Targets", "Profiles[10].Targets"}},
+		"five profiles a target":     {defenderhub.DetectProps{Native: native, Behaviors: demo, Profiles: append(watchers(4), watchers(5, defender.ThingGroup(token))...)}, nil},
+		"six profiles a target":      {defenderhub.DetectProps{Native: native, Behaviors: demo, Profiles: append(watchers(5), watchers(7, defender.RegisteredThings)...)}, []string{"Profiles[4].Targets", "Profiles[10].Targets"}},
 		"six profiles, not Detect's": {defenderhub.DetectProps{Behaviors: demo, Profiles: watchers(5)}, nil},
-		"unused existing metric":     {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, ExistingCustomMetrics: []string{"m", "o"}}, []string{"ExistingCustomMetrics[1]"}},
+		"unused existing metric":     {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, Native: &defenderhub.NativeProps{ExistingCustomMetrics: []string{"m", "o"}}}, []string{"Native.ExistingCustomMetrics[1]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _ := faults(t, func() { defenderhub.NewDetect(newStack(), jsii.String("Detect"), &c.props) })

@@ -2,29 +2,75 @@ package defenderhub
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiot"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// deployNative makes everything of AWS IoT Device Defender Detect: topic, role, custom
-// metrics, dimensions and security profiles.
-func (d *detect) deployNative(p DetectProps) {
-	if d.topic == nil {
-		d.topic, d.key = newAlertTopic(d, p.EncryptionKey, "Alerts of Device Defender Detect", awscdk.RemovalPolicy_DESTROY)
+// NativeDetect is what AWS IoT Device Defender Detect watches devices with.
+type NativeDetect interface {
+	// Topic receives the alerts.
+	Topic() awssns.ITopic
+	// Key encrypts the topic that was made; nil where none was.
+	Key() awskms.IKey
+	// AlertRole is the role with which Detect publishes.
+	AlertRole() awsiam.IRole
+	// Profiles are the security profiles, that of DetectProps.Behaviors first.
+	Profiles() []awscdk.CfnResource
+	// ProfileNames are the names of the security profiles.
+	ProfileNames() []*string
+	// CustomMetrics are the custom metrics that are created, by name.
+	CustomMetrics() map[string]awscdk.CfnResource
+}
+
+type nativeDetect struct {
+	scope     *detect
+	topic     awssns.ITopic
+	key       awskms.IKey
+	alertRole awsiam.IRole
+	profiles  []awscdk.CfnResource
+	metrics   map[string]awscdk.CfnResource
+}
+
+func (d *nativeDetect) Topic() awssns.ITopic           { return d.topic }
+func (d *nativeDetect) Key() awskms.IKey               { return d.key }
+func (d *nativeDetect) AlertRole() awsiam.IRole        { return d.alertRole }
+func (d *nativeDetect) Profiles() []awscdk.CfnResource { return slices.Clone(d.profiles) }
+
+func (d *nativeDetect) CustomMetrics() map[string]awscdk.CfnResource { return maps.Clone(d.metrics) }
+
+func (d *nativeDetect) ProfileNames() []*string {
+	var names []*string
+	for _, p := range d.profiles {
+		names = append(names, p.Ref())
 	}
-	d.alertRole = publisherRole(d, "AlertRole", "securityprofile/*", "Lets Device Defender Detect publish alerts", d.topic, orKey(p.EncryptionKey, d.key))
+	return names
+}
+
+// newNative makes everything of AWS IoT Device Defender Detect: topic, role, custom
+// metrics, dimensions and security profiles.
+func newNative(scope *detect, p DetectProps) *nativeDetect {
+	d := &nativeDetect{scope: scope, topic: p.Native.Topic}
+	if d.topic == nil {
+		d.topic, d.key = newAlertTopic(scope, p.EncryptionKey, "Alerts of Device Defender Detect", awscdk.RemovalPolicy_DESTROY)
+	}
+	d.alertRole = publisherRole(scope, "AlertRole", "securityprofile/*", "Lets Device Defender Detect publish alerts", d.topic, orKey(p.EncryptionKey, d.key))
 	d.metrics = d.customMetrics(p)
 	dimensions := map[string]awsiot.CfnDimension{}
 	for i, profile := range p.profiles() {
 		d.profiles = append(d.profiles, d.profile(profileID(p, i, profile), profile, dimensions))
 	}
+	return d
 }
 
 // profileID is stable when other profiles come and go, where the profile has a name.
@@ -39,7 +85,7 @@ func profileID(p DetectProps, i int, profile defender.SecurityProfile) string {
 	return fmt.Sprintf("Profile%d", i-first)
 }
 
-func (d *detect) profile(id string, profile defender.SecurityProfile, dimensions map[string]awsiot.CfnDimension) awscdk.CfnResource {
+func (d *nativeDetect) profile(id string, profile defender.SecurityProfile, dimensions map[string]awsiot.CfnDimension) awscdk.CfnResource {
 	targets := profile.Targets
 	if len(targets) == 0 {
 		targets = []defender.Target{defender.AllThings}
@@ -72,8 +118,8 @@ func (d *detect) profile(id string, profile defender.SecurityProfile, dimensions
 	if retained != nil {
 		props.AdditionalMetricsToRetainV2 = &retained
 	}
-	take(d, named(securityProfile, profile.Name))
-	r := awsiot.NewCfnSecurityProfile(d, new(id), props)
+	take(d.scope, named(securityProfile, profile.Name))
+	r := awsiot.NewCfnSecurityProfile(d.scope, new(id), props)
 	for _, name := range customNames(profile) {
 		if metric := d.metrics[name]; metric != nil {
 			r.AddResourceDependency(metric, nil)
@@ -82,7 +128,7 @@ func (d *detect) profile(id string, profile defender.SecurityProfile, dimensions
 	return r
 }
 
-func (d *detect) behavior(b defender.Behavior, dimensions map[string]awsiot.CfnDimension) *awsiot.CfnSecurityProfile_BehaviorProperty {
+func (d *nativeDetect) behavior(b defender.Behavior, dimensions map[string]awsiot.CfnDimension) *awsiot.CfnSecurityProfile_BehaviorProperty {
 	c := b.Criteria
 	criteria := &awsiot.CfnSecurityProfile_BehaviorCriteriaProperty{
 		ConsecutiveDatapointsToAlarm: new(float64(b.DatapointsToAlarm())),
@@ -117,7 +163,7 @@ func (d *detect) behavior(b defender.Behavior, dimensions map[string]awsiot.CfnD
 }
 
 // dimension makes one dimension for each list of topic filters: behaviors share it.
-func (d *detect) dimension(filters []string, dimensions map[string]awsiot.CfnDimension) awsiot.CfnDimension {
+func (d *nativeDetect) dimension(filters []string, dimensions map[string]awsiot.CfnDimension) awsiot.CfnDimension {
 	key := strings.Join(filters, "\n")
 	if known, ok := dimensions[key]; ok {
 		return known
@@ -126,7 +172,7 @@ func (d *detect) dimension(filters []string, dimensions map[string]awsiot.CfnDim
 	if unresolved(key) { // a token's text is another one in each synthesis
 		id = fmt.Sprintf("Dimension%d", len(dimensions))
 	}
-	made := awsiot.NewCfnDimension(d, new(id), &awsiot.CfnDimensionProps{
+	made := awsiot.NewCfnDimension(d.scope, new(id), &awsiot.CfnDimensionProps{
 		Type: new("TOPIC_FILTER"), StringValues: texts(filters),
 	})
 	dimensions[key] = made
@@ -134,11 +180,11 @@ func (d *detect) dimension(filters []string, dimensions map[string]awsiot.CfnDim
 }
 
 // customMetrics makes every custom metric that a profile uses and that is not there.
-func (d *detect) customMetrics(p DetectProps) map[string]awscdk.CfnResource {
+func (d *nativeDetect) customMetrics(p DetectProps) map[string]awscdk.CfnResource {
 	made := map[string]awscdk.CfnResource{}
 	for _, m := range p.createdMetrics() {
-		take(d, named(customMetric, m.Name))
-		made[m.Name] = awsiot.NewCfnCustomMetric(d, new("Metric-"+m.Name), &awsiot.CfnCustomMetricProps{
+		take(d.scope, named(customMetric, m.Name))
+		made[m.Name] = awsiot.NewCfnCustomMetric(d.scope, new("Metric-"+m.Name), &awsiot.CfnCustomMetricProps{
 			MetricName: new(m.Name), MetricType: new(m.CustomMetricType()),
 		})
 	}
@@ -151,7 +197,7 @@ func (p DetectProps) createdMetrics() []iotapi.MetricInfo {
 	seen := map[string]bool{}
 	for _, profile := range p.profiles() {
 		for _, m := range customMetricsOf(profile) {
-			if !seen[m.Name] && !slices.Contains(p.ExistingCustomMetrics, m.Name) {
+			if !seen[m.Name] && !slices.Contains(value(p.Native).ExistingCustomMetrics, m.Name) {
 				created = append(created, m)
 			}
 			seen[m.Name] = true

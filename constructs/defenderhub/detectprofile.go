@@ -59,7 +59,7 @@ func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile 
 // a construct's id, and what a behavior may compare, follow from the name and its type.
 func validateMetricNames(profile defender.SecurityProfile) error {
 	var f faults
-	const value, want = deployTime, "a custom metric's name that is known at synthesis; where another stack makes the metric, write its name here and in ExistingCustomMetrics"
+	const value, want = deployTime, "a custom metric's name that is known at synthesis; where another stack makes the metric, write its name here and in NativeProps.ExistingCustomMetrics"
 	for i, b := range profile.Behaviors {
 		if unresolved(b.Criteria.Metric().Name) {
 			f.add("Behaviors"+index(i)+".Criteria", value, want)
@@ -114,9 +114,9 @@ func validateCustomMetrics(p DetectProps) error {
 			types[m.Name] = t
 		}
 	}
-	for i, name := range p.ExistingCustomMetrics {
+	for i, name := range value(p.Native).ExistingCustomMetrics {
 		if types[name] == "" {
-			f.add("ExistingCustomMetrics"+index(i), name, "the name of a custom metric that a behavior or RetainedMetrics uses")
+			f.add("Native.ExistingCustomMetrics"+index(i), name, "the name of a custom metric that a behavior or RetainedMetrics uses")
 		}
 	}
 	return f.err()

@@ -26,7 +26,9 @@ func TestNamesOfTwoHubs(t *testing.T) {
 	}
 	native := func(p defenderhub.DetectProps) func(scope constructs.Construct, id string) {
 		return func(scope constructs.Construct, id string) {
-			p.Engine = defender.Native
+			if p.Native == nil {
+				p.Native = &defenderhub.NativeProps{}
+			}
 			defenderhub.NewDetect(scope, &id, &p)
 		}
 	}
@@ -34,7 +36,7 @@ func TestNamesOfTwoHubs(t *testing.T) {
 		return func(scope constructs.Construct, id string) {
 			p.Forwarder = defenderhub.NewForwarder(scope, jsii.String(id+"Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()})
 			p.Executable = "testdata/prebuilt/bootstrap"
-			defenderhub.NewDetect(scope, &id, &defenderhub.DetectProps{Engine: defender.SelfManaged, Behaviors: defender.StarterBehaviors(), SelfManaged: &p})
+			defenderhub.NewDetect(scope, &id, &defenderhub.DetectProps{Behaviors: defender.StarterBehaviors(), SelfManaged: &p})
 		}
 	}
 	warm := []defender.Behavior{{Name: "warm", Criteria: defender.CustomNumber("warmth").LessThan(30, defender.Window5m)}}
@@ -47,8 +49,8 @@ func TestNamesOfTwoHubs(t *testing.T) {
 		"no schedule":       {audit(defenderhub.AuditProps{ScheduleName: "fleet"}), audit(defenderhub.AuditProps{ScheduleName: "fleet", NoSchedule: true}), nil},
 		"unknown schedule":  {audit(defenderhub.AuditProps{ScheduleName: name}), audit(defenderhub.AuditProps{ScheduleName: name}), nil},
 		"generated":         {audit(defenderhub.AuditProps{}), audit(defenderhub.AuditProps{}), nil},
-		"custom metric":     {native(defenderhub.DetectProps{Behaviors: warm}), native(defenderhub.DetectProps{Profiles: []defender.SecurityProfile{{Name: "plant", Behaviors: warm}}}), []string{"ExistingCustomMetrics"}},
-		"existing metric":   {native(defenderhub.DetectProps{Behaviors: warm}), native(defenderhub.DetectProps{Behaviors: warm, ExistingCustomMetrics: []string{"warmth"}}), nil},
+		"custom metric":     {native(defenderhub.DetectProps{Behaviors: warm}), native(defenderhub.DetectProps{Profiles: []defender.SecurityProfile{{Name: "plant", Behaviors: warm}}}), []string{"Native.ExistingCustomMetrics"}},
+		"existing metric":   {native(defenderhub.DetectProps{Behaviors: warm}), native(defenderhub.DetectProps{Behaviors: warm, Native: &defenderhub.NativeProps{ExistingCustomMetrics: []string{"warmth"}}}), nil},
 		"profile":           {native(defenderhub.DetectProps{Profiles: []defender.SecurityProfile{{Name: "plant", Behaviors: defender.DemoBehaviors()}}}), native(defenderhub.DetectProps{Behaviors: defender.DemoBehaviors(), Profiles: []defender.SecurityProfile{{Name: "plant", Behaviors: defender.DemoBehaviors()}}}), []string{"Profiles[0].Name"}},
 		"rule":              {reports(defenderhub.SelfManagedProps{ReportsRuleName: "fleet"}), reports(defenderhub.SelfManagedProps{ReportsRuleName: "fleet"}), []string{"SelfManaged.ReportsRuleName"}},
 		"generated rules":   {reports(defenderhub.SelfManagedProps{}), reports(defenderhub.SelfManagedProps{}), nil},
@@ -83,12 +85,12 @@ func TestTwoHubsOfOneStackNameTheirFields(t *testing.T) {
 		return withPrebuilt(&defenderhub.DefenderHubProps{
 			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionExisting, Detect: defenderhub.SubscriptionExisting},
 			Audit:         &defenderhub.AuditProps{Existing: true, ScheduleName: "fleet"},
-			Detect:        &defenderhub.DetectProps{Engine: defender.Native, Behaviors: []defender.Behavior{{Name: "warm", Criteria: defender.CustomNumber("warmth").LessThan(30, defender.Window5m)}}},
+			Detect:        &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: []defender.Behavior{{Name: "warm", Criteria: defender.CustomNumber("warmth").LessThan(30, defender.Window5m)}}},
 		})
 	}
 	defenderhub.NewDefenderHub(stack, jsii.String("First"), props())
 	got, message := faults(t, func() { defenderhub.NewDefenderHub(stack, jsii.String("Second"), props()) })
-	if want := []string{"Audit.ScheduleName", "Detect.ExistingCustomMetrics"}; !slices.Equal(got, want) || !strings.Contains(message, `want the custom metric "warmth" here: it exists once per account and Region, and Fleet/First/Detect makes it`) {
+	if want := []string{"Audit.ScheduleName", "Detect.Native.ExistingCustomMetrics"}; !slices.Equal(got, want) || !strings.Contains(message, `want the custom metric "warmth" here: it exists once per account and Region, and Fleet/First/Detect makes it`) {
 		t.Errorf("got %v, want %v\n%s", got, want, message)
 	}
 }

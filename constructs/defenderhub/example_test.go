@@ -29,7 +29,7 @@ func Example() {
 func Example_behaviors() {
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
 		Detect: &defenderhub.DetectProps{
-			Engine: defender.Native,
+			Native: &defenderhub.NativeProps{},
 			Behaviors: []defender.Behavior{{
 				Name:     "small-messages",
 				Criteria: defender.MessageByteSize.LessThan(8), // bytes; this is what a healthy device does
@@ -47,7 +47,6 @@ func Example_behaviors() {
 func Example_selfManaged() {
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
 		Detect: &defenderhub.DetectProps{
-			Engine: defender.SelfManaged,
 			Behaviors: []defender.Behavior{{
 				Name:     "small-messages",
 				Criteria: defender.MessageByteSize.LessThan(8), // bytes; this is what a healthy device does
@@ -59,7 +58,7 @@ func Example_selfManaged() {
 			SelfManaged: &defenderhub.SelfManagedProps{ReportsEvery: 15 * time.Minute},
 		},
 	})
-	awscdk.NewCfnOutput(stack, jsii.String("Reports"), &awscdk.CfnOutputProps{Value: hub.Detect().ReportTopic()})
+	awscdk.NewCfnOutput(stack, jsii.String("Reports"), &awscdk.CfnOutputProps{Value: hub.Detect().SelfManaged().ReportTopic()})
 }
 
 // A large fleet whose devices run AWS's own agents: a stream carries the reports, on the
@@ -67,7 +66,6 @@ func Example_selfManaged() {
 func Example_largeFleet() {
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
 		Detect: &defenderhub.DetectProps{
-			Engine:    defender.SelfManaged,
 			Behaviors: []defender.Behavior{{Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)}},
 			SelfManaged: &defenderhub.SelfManagedProps{
 				Transport:   defenderhub.TransportKinesis,
@@ -103,7 +101,7 @@ func Example_forwardEverything() {
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{
 			Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff,
 		},
-		Detect: &defenderhub.DetectProps{Engine: defender.Native, Behaviors: defender.DemoBehaviors()},
+		Detect: &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: defender.DemoBehaviors()},
 	})
 }
 
@@ -117,7 +115,7 @@ func Example_alarms() {
 			ImportFailures: defenderhub.Alarm{Off: true},
 		}},
 		Detect: &defenderhub.DetectProps{
-			Engine: defender.SelfManaged, Behaviors: defender.DemoBehaviors(),
+			Behaviors: defender.DemoBehaviors(),
 			SelfManaged: &defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{
 				Topic:         oncall,
 				Blind:         defenderhub.Alarm{Above: 5},      // minutes of five

@@ -43,8 +43,8 @@ type ForwarderProps struct {
 	// ClientPattern maps the client IDs of one thing's further connections to the thing: a
 	// regular expression (RE2) of at most 256 bytes that matches a whole client ID and has one
 	// capture, the thing's name. A client ID joins the thing only where the certificate that
-	// it used is attached to that thing alone. Device events and the engine
-	// defender.SelfManaged take joined client IDs for one device.
+	// it used is attached to that thing alone. Device events and the self-managed engine
+	// take joined client IDs for one device.
 	// Default: "", defender.DefaultClientPattern: THING#2, as AWS IoT Greengrass connects.
 	ClientPattern string
 	// QuietTime is how long a finding of the rules stays active without news, 1 hour to

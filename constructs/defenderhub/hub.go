@@ -18,8 +18,8 @@ import (
 // the security events of AWS IoT Core.
 type DefenderHubProps struct {
 	// Subscriptions accept what Device Defender's own integration sends.
-	// Default: nil, those of the audit and, with the engine defender.Native, of Detect,
-	// in an account where Security Hub CSPM is on already.
+	// Default: nil, those of the audit and, with Detect.Native, of Detect, in an account where
+	// Security Hub CSPM is on already.
 	Subscriptions *ProductSubscriptionsProps
 	// Audit configures the account's audits.
 	// Default: nil, all 17 checks are enabled, and audited each day but for the one that
@@ -39,7 +39,7 @@ type DefenderHubProps struct {
 	// subscription to SubscriptionOff first.
 	// Default: nil, the rule sources, the notifications of audit and Detect where their
 	// subscription is off (those of an audit configuration that is Existing if Audit.Topic
-	// is given), and the alarms of defender.SelfManaged. An empty list that is not nil
+	// is given), and the alarms of Detect.SelfManaged. An empty list that is not nil
 	// forwards nothing: the forwarder goes with its ledger, and the findings that it made stay
 	// as they are until Security Hub forgets them after 90 days.
 	Forward []defender.Source
@@ -129,8 +129,8 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	if start := h.audit.(*audit).start; start != nil && h.subscriptions.Audit() != nil {
 		start.Node().AddDependency(h.subscriptions.Audit()) // an audit that ends before somebody listens is lost
 	}
-	if plan.detect.Engine != defender.SelfManaged {
-		if plan.detect.Topic == nil {
+	if plan.detect.SelfManaged == nil {
+		if value(plan.detect.Native).Topic == nil {
 			plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, h.audit.Key())
 		}
 		h.detect = NewDetect(h, new("Detect"), &plan.detect)
@@ -138,7 +138,7 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	if len(plan.forward) > 0 {
 		h.forward(plan)
 	}
-	if plan.detect.Engine == defender.SelfManaged {
+	if plan.detect.SelfManaged != nil {
 		plan.detect.SelfManaged.Forwarder = h.forwarder
 		h.detect = NewDetect(h, new("Detect"), &plan.detect)
 	}
@@ -154,7 +154,7 @@ func (h *hub) forward(plan *hubPlan) {
 		plan.forwarder.AuditTopic = h.audit.Topic()
 	}
 	if slices.Contains(plan.forward, defender.DetectNotifications) {
-		plan.forwarder.DetectTopic = h.detect.Topic()
+		plan.forwarder.DetectTopic = h.detect.Native().Topic()
 	}
 	h.forwarder = NewForwarder(h, new("Forwarder"), &plan.forwarder)
 	a, f := h.audit.(*audit), h.forwarder.(*forwarder)
@@ -198,10 +198,10 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.connected("Rules.EncryptionKey", plan.rules.EncryptionKey, "set EncryptionKey of DefenderHubProps or of Forwarder: the queues are the forwarder's")
 	f.connected("Detect.SelfManaged.Forwarder", value(plan.detect.SelfManaged).Forwarder, "DefenderHub connects its own; use NewDetect for another")
 	f.connected("Forwarder.AuditTopic", plan.forwarder.AuditTopic, "set Audit.Topic")
-	f.connected("Forwarder.DetectTopic", plan.forwarder.DetectTopic, "set Detect.Topic")
+	f.connected("Forwarder.DetectTopic", plan.forwarder.DetectTopic, "set Detect.Native.Topic")
 	f.connected("Forwarder.EventTopic", plan.forwarder.EventTopic, "set Rules.EventTopic")
 
-	if plan.detect.Engine != defender.Native {
+	if plan.detect.Native == nil {
 		plan.subscriptions.Detect = SubscriptionOff
 	}
 	if p.Forward == nil && plan.subscriptions.Audit == SubscriptionOff && !plan.notifiesOfAudits() {
@@ -210,7 +210,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	plan.forward = plan.sources(p.Forward)
 	f.under("Forward", plan.validateForward())
 	plan.forwarder.withoutEvents = !slices.Contains(plan.forward, defender.DeviceEvents)
-	if plan.detect.Engine == defender.SelfManaged && !plan.forwarder.withoutEvents {
+	if plan.detect.SelfManaged != nil && !plan.forwarder.withoutEvents {
 		f.under("Detect.SelfManaged.ReportTopic", validateApart(value(plan.detect.SelfManaged).ReportTopic, or(plan.rules.EventTopic, iotrule.DefaultEventTopic)))
 	}
 	if slices.Contains(plan.forward, defender.DetectNotifications) {
@@ -234,10 +234,10 @@ func (plan *hubPlan) sources(named []defender.Source) []defender.Source {
 	if plan.subscriptions.Audit == SubscriptionOff && plan.notifiesOfAudits() {
 		forward = append(forward, defender.AuditNotifications)
 	}
-	if plan.subscriptions.Detect == SubscriptionOff && plan.detect.Engine == defender.Native {
+	if plan.subscriptions.Detect == SubscriptionOff && plan.detect.Native != nil {
 		forward = append(forward, defender.DetectNotifications)
 	}
-	if plan.detect.Engine == defender.SelfManaged {
+	if plan.detect.SelfManaged != nil {
 		forward = append(forward, defender.BehaviorTransitions)
 	}
 	return forward
@@ -264,20 +264,20 @@ func (plan *hubPlan) validateForward() error {
 			}
 		case defender.DetectNotifications:
 			subscription = plan.subscriptions.Detect
-			if plan.detect.Engine != defender.Native {
-				f.add(field, s.String(), "no notifications of Detect without Detect.Engine: defender.Native")
+			if plan.detect.Native == nil {
+				f.add(field, s.String(), "no notifications of Detect without Detect.Native")
 			}
 		case defender.BehaviorTransitions:
-			if plan.detect.Engine != defender.SelfManaged {
-				f.add(field, s.String(), "no alarms of behaviors without Detect.Engine: defender.SelfManaged")
+			if plan.detect.SelfManaged == nil {
+				f.add(field, s.String(), "no alarms of behaviors without Detect.SelfManaged")
 			}
 		}
 		if subscription != SubscriptionOff {
 			f.add(field, s.String(), "no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to SubscriptionOff")
 		}
 	}
-	if plan.detect.Engine == defender.SelfManaged && !slices.Contains(plan.forward, defender.BehaviorTransitions) {
-		f.add("", fmt.Sprint(plan.forward), "defender.BehaviorTransitions as well: with Detect.Engine: defender.SelfManaged it brings the alarms")
+	if plan.detect.SelfManaged != nil && !slices.Contains(plan.forward, defender.BehaviorTransitions) {
+		f.add("", fmt.Sprint(plan.forward), "defender.BehaviorTransitions as well: with Detect.SelfManaged it brings the alarms")
 	}
 	return f.err()
 }

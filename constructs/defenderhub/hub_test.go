@@ -22,7 +22,7 @@ import (
 
 // nativeDetect is the walk-through's Detect.
 func nativeDetect() *defenderhub.DetectProps {
-	return &defenderhub.DetectProps{Engine: defender.Native, Behaviors: defender.DemoBehaviors()}
+	return &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: defender.DemoBehaviors()}
 }
 
 func TestDefaultsForwardRulesAndLeaveTheRestToAWS(t *testing.T) {
@@ -34,7 +34,7 @@ func TestDefaultsForwardRulesAndLeaveTheRestToAWS(t *testing.T) {
 	if hub.Queue() == nil || hub.DeadLetterQueue() == nil || hub.Rules() == nil || hub.Subscriptions().Audit() == nil {
 		t.Error("an accessor is nil")
 	}
-	if hub.Detect().Engine() != defender.None || hub.Detect().Topic() != nil {
+	if hub.Detect().Native() != nil || hub.Detect().SelfManaged() != nil {
 		t.Error("Detect is on")
 	}
 	tp := synth(t, stack)
@@ -262,7 +262,7 @@ func TestSeveritiesOfBehaviorsFitTheFunction(t *testing.T) {
 		many = append(many, named(fmt.Sprintf("%s-%03d", strings.Repeat("b", 60), i), defender.High))
 	}
 	two := func(a, b defender.Severity) *defenderhub.DetectProps {
-		return &defenderhub.DetectProps{Engine: defender.Native, Profiles: []defender.SecurityProfile{
+		return &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Profiles: []defender.SecurityProfile{
 			{Behaviors: []defender.Behavior{named("b", a)}}, {Behaviors: []defender.Behavior{named("a", a), named("b", b)}},
 		}}
 	}
@@ -271,8 +271,8 @@ func TestSeveritiesOfBehaviorsFitTheFunction(t *testing.T) {
 		props defenderhub.DefenderHubProps
 		want  []string
 	}{
-		"too many":                     {defenderhub.DefenderHubProps{Subscriptions: off, Detect: &defenderhub.DetectProps{Engine: defender.Native, Behaviors: many}}, []string{"Detect"}},
-		"too many, but AWS sends them": {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{Engine: defender.Native, Behaviors: many}}, nil},
+		"too many":                     {defenderhub.DefenderHubProps{Subscriptions: off, Detect: &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: many}}, []string{"Detect"}},
+		"too many, but AWS sends them": {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: many}}, nil},
 		"two of one name":              {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.Low)}, []string{"Detect.Profiles[1].Behaviors[1].Severity"}},
 		"one of them the default":      {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.SeverityDefault)}, []string{"Detect.Profiles[1].Behaviors[1].Severity"}},
 		"the same":                     {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.High)}, nil},

@@ -46,7 +46,7 @@ type ProductSubscriptionsProps struct {
 	// Default: SubscriptionOn, it is created.
 	Audit Subscription
 	// Detect is the subscription to the findings of Detect. Within a DefenderHub it is
-	// made with the engine defender.Native alone; it outlives a change of the engine, so that
+	// made with DetectProps.Native alone; it outlives a change of the engine, so that
 	// coming back needs SubscriptionExisting.
 	// Default: SubscriptionOn, it is created.
 	Detect Subscription

@@ -45,15 +45,19 @@ func TestReferencesInValuesOfBehaviors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			behaviors := []defender.Behavior{{Name: "plain", Criteria: names.In("a")}, {Name: "referring", Criteria: c.criteria}}
 			forwarder := defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()})
-			for engine, allowed := range map[defender.Engine]bool{defender.SelfManaged: false, defender.Native: c.native} {
-				props := &defenderhub.DetectProps{Engine: engine, Behaviors: behaviors}
-				profiles := &defenderhub.DetectProps{Engine: engine, Profiles: []defender.SecurityProfile{{Name: "plant", Behaviors: behaviors}}}
+			for engine, allowed := range map[string]bool{"self-managed": false, "native": c.native} {
+				props := &defenderhub.DetectProps{Behaviors: behaviors}
+				profiles := &defenderhub.DetectProps{Profiles: []defender.SecurityProfile{{Name: "plant", Behaviors: behaviors}}}
 				for field, props := range map[string]*defenderhub.DetectProps{"Behaviors[1].Criteria": props, "Profiles[0].Behaviors[1].Criteria": profiles} {
 					want := []string{field}
 					if allowed {
 						want = nil
 					}
-					props.SelfManaged = &defenderhub.SelfManagedProps{Forwarder: forwarder, Executable: "testdata/prebuilt/bootstrap"}
+					if engine == "native" {
+						props.Native = &defenderhub.NativeProps{}
+					} else {
+						props.SelfManaged = &defenderhub.SelfManagedProps{Forwarder: forwarder, Executable: "testdata/prebuilt/bootstrap"}
+					}
 					got, message := faults(t, func() { defenderhub.NewDetect(newStack(), jsii.String("Detect"), props) })
 					if !slices.Equal(got, want) || !allowed && !strings.Contains(message, field+`: "a deploy-time reference", want `) {
 						t.Errorf("%s: got %v, want %v\n%s", engine, got, want, message)

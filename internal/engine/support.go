@@ -9,7 +9,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-const useNative = "or Engine: defender.Native in an account that has Detect"
+const useNative = "or DetectProps.Native in an account that has Detect"
 
 // Support reports every behavior that this engine cannot judge: which one, why, and
 // the way out. It expects behaviors that [defender.ValidateBehaviors] accepts.

@@ -38,8 +38,8 @@ func ExampleSupport() {
 	})
 	fmt.Println(defender.Under("Detect.Behaviors", err))
 	// Output:
-	// Detect.Behaviors[1].Criteria: "aws:num-messages-received (behavior few-received)", want a metric that some event shows, such as defender.MessagesSent: AWS IoT has no event for messages that a device receives; or Engine: defender.Native in an account that has Detect
-	// Detect.Behaviors[2].Criteria: "aws:num-authorization-failures (behavior few-refusals)", want no Dimension here: the events of refused connections name no topic; or Engine: defender.Native in an account that has Detect
+	// Detect.Behaviors[1].Criteria: "aws:num-messages-received (behavior few-received)", want a metric that some event shows, such as defender.MessagesSent: AWS IoT has no event for messages that a device receives; or DetectProps.Native in an account that has Detect
+	// Detect.Behaviors[2].Criteria: "aws:num-authorization-failures (behavior few-refusals)", want no Dimension here: the events of refused connections name no topic; or DetectProps.Native in an account that has Detect
 	// Detect.Behaviors[3].Dimension.TopicFilters[1]: "$aws/rules/r/#", want a topic outside Basic Ingest: FROM never matches those
 	// Detect.Behaviors[3].Dimension.TopicFilters[2]: "a/${iot:ThingName}", want a filter without variables, which a rule reads as plain text: write + for any client ID
 }

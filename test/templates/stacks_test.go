@@ -53,7 +53,7 @@ var stacks = []deployment{
 	{"embedded", func() awscdk.Stack { return embedded() }},
 	{"aws-cn", func() awscdk.Stack {
 		return hub(&awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: jsii.String("cn-north-1")}},
-			&defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{Engine: defender.Native, Behaviors: defender.DemoBehaviors()}})
+			&defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: defender.DemoBehaviors()}})
 	}},
 }
 
@@ -63,12 +63,12 @@ var all = append(slices.Clone(stacks), []deployment{
 	{"stream", func() awscdk.Stack { return stream() }},
 	{"stream-without-key", func() awscdk.Stack { return streamWithoutKey() }},
 	{"alias", func() awscdk.Stack { return alias() }},
-	{"references-native", func() awscdk.Stack { return references(defender.Native) }},
-	{"references-self-managed", func() awscdk.Stack { return references(defender.SelfManaged) }},
+	{"references-native", func() awscdk.Stack { return references(true) }},
+	{"references-self-managed", func() awscdk.Stack { return references(false) }},
 	{"aws-us-gov", func() awscdk.Stack {
 		return hub(&awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: jsii.String("us-gov-west-1")}},
 			&defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{
-				Engine: defender.SelfManaged, Behaviors: defender.StarterBehaviors(), SelfManaged: &defenderhub.SelfManagedProps{},
+				Behaviors: defender.StarterBehaviors(), SelfManaged: &defenderhub.SelfManagedProps{},
 			}})
 	}},
 }...)
@@ -123,7 +123,7 @@ func everything() awscdk.Stack {
 			CertificateAgeDays: 730, CertificateExpiringDays: 60,
 		},
 		Detect: &defenderhub.DetectProps{
-			Engine: defender.Native,
+			Native: &defenderhub.NativeProps{RetainedMetrics: []defender.Metric{defender.MessagesReceived}},
 			Behaviors: []defender.Behavior{
 				{Name: "small-messages", Criteria: defender.MessageByteSize.LessThan(8), ToAlarm: 2, ToClear: 3, Severity: defender.High,
 					Dimension: &defender.Dimension{TopicFilters: []string{"data/${iot:ClientId}/#"}}},
@@ -135,8 +135,7 @@ func everything() awscdk.Stack {
 				{Name: "warm-enough", Criteria: defender.CustomNumber("temperature").GreaterThan(-12.5, defender.Window5m)},
 				{Name: "known-processes", Criteria: defender.CustomStringList("processes").In("agent", "sshd")},
 			},
-			Targets:         []defender.Target{defender.RegisteredThings, defender.ThingGroup("cameras")},
-			RetainedMetrics: []defender.Metric{defender.MessagesReceived},
+			Targets: []defender.Target{defender.RegisteredThings, defender.ThingGroup("cameras")},
 		},
 		Forwarder: &defenderhub.ForwarderProps{PointInTimeRecovery: true, Tracing: true, Architecture: defenderhub.AMD64},
 	})
@@ -149,7 +148,6 @@ func selfManaged() awscdk.Stack {
 	return hub(nil, &defenderhub.DefenderHubProps{
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
 		Detect: &defenderhub.DetectProps{
-			Engine: defender.SelfManaged,
 			Behaviors: []defender.Behavior{
 				{Name: "small-messages", Criteria: defender.MessageByteSize.LessThan(8), ToAlarm: 2, ToClear: 3, Severity: defender.High,
 					Dimension: &defender.Dimension{TopicFilters: []string{"data/${iot:ClientId}/#"}}},
@@ -175,7 +173,6 @@ func stream() awscdk.Stack {
 	newHub(stack, &defenderhub.DefenderHubProps{
 		EncryptionKey: key,
 		Detect: &defenderhub.DetectProps{
-			Engine:    defender.SelfManaged,
 			Behaviors: []defender.Behavior{{Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)}},
 			SelfManaged: &defenderhub.SelfManagedProps{
 				Transport: defenderhub.TransportKinesis, ReportTopic: "fleet/+/report", Closers: 4, VPC: vpc, Tracing: true, PointInTimeRecovery: true,
@@ -188,7 +185,7 @@ func stream() awscdk.Stack {
 // streamWithoutKey is the stream with only its prop set.
 func streamWithoutKey() awscdk.Stack {
 	return hub(nil, &defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{
-		Engine: defender.SelfManaged, Behaviors: defender.DemoBehaviors(),
+		Behaviors:   defender.DemoBehaviors(),
 		SelfManaged: &defenderhub.SelfManagedProps{Transport: defenderhub.TransportKinesis},
 	}})
 }
@@ -203,7 +200,7 @@ func alias() awscdk.Stack {
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
 		Audit:         &defenderhub.AuditProps{RunOnDeploy: true},
 		Detect: &defenderhub.DetectProps{
-			Engine: defender.SelfManaged, Behaviors: defender.StarterBehaviors(), SelfManaged: &defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{Topic: topic}},
+			Behaviors: defender.StarterBehaviors(), SelfManaged: &defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{Topic: topic}},
 		},
 		Forwarder: &defenderhub.ForwarderProps{Alarms: &defenderhub.AlarmsProps{Topic: topic}},
 	})
@@ -212,7 +209,7 @@ func alias() awscdk.Stack {
 
 // references sets from parameters everything that an engine allows to be set at deployment:
 // texts, lists and numbers.
-func references(engine defender.Engine) awscdk.Stack {
+func references(native bool) awscdk.Stack {
 	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), nil)
 	parameter := func(id, kind string) awscdk.CfnParameter {
 		return awscdk.NewCfnParameter(stack, jsii.String(id), &awscdk.CfnParameterProps{Type: jsii.String(kind)})
@@ -220,10 +217,12 @@ func references(engine defender.Engine) awscdk.Stack {
 	text, list := *parameter("Text", "String").ValueAsString(), *parameter("List", "CommaDelimitedList").ValueAsList()
 	group := defender.ThingGroup(*awscdk.Fn_Select(jsii.Number(0.0), &list))
 	detect := &defenderhub.DetectProps{
-		Engine: engine, Behaviors: defender.StarterBehaviors(), Targets: []defender.Target{group, defender.ThingGroup("group-" + text)},
-		SelfManaged: &defenderhub.SelfManagedProps{ReportsRuleName: "fleet_" + text},
+		Behaviors: defender.StarterBehaviors(), Targets: []defender.Target{group, defender.ThingGroup("group-" + text)},
 	}
-	if engine == defender.Native {
+	if !native {
+		detect.SelfManaged = &defenderhub.SelfManagedProps{ReportsRuleName: "fleet_" + text}
+	} else {
+		detect.Native = &defenderhub.NativeProps{}
 		number := *parameter("Number", "Number").ValueAsNumber()
 		detect.Profiles = []defender.SecurityProfile{{Name: "profile-" + text, Description: text, Behaviors: []defender.Behavior{
 			{Name: "behavior-" + text, Severity: defender.High, Criteria: defender.CustomStringList("names").In(*list[0])},

@@ -3,19 +3,14 @@ package defenderhub
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awskinesis"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
@@ -25,21 +20,9 @@ import (
 // closeInterval is how often the closer is invoked.
 const closeInterval = time.Minute
 
-// selfManaged is the engine defender.SelfManaged while it is made.
-type selfManaged struct {
-	scope                          *detect
-	queue, errorQueue, deadLetters awssqs.Queue
-	stream                         awskinesis.Stream
-	rules                          map[string]awscdk.CfnResource
-	reportsRule                    *string
-	state                          awsdynamodb.Table
-	evaluator, closer              awslambda.Function
-	alarms                         []awscloudwatch.IAlarm
-}
-
-// deploySelfManaged makes rules, transport, table and functions. Its props are valid and
-// their executable is built.
-func (d *detect) deploySelfManaged(p DetectProps) {
+// newSelfManaged makes rules, transport, table and functions. Its props are valid and their
+// executable is built.
+func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 	s := *p.SelfManaged
 	e := &selfManaged{scope: d, rules: map[string]awscdk.CfnResource{}}
 	forwarder := s.Forwarder.(*forwarder)
@@ -95,7 +78,8 @@ func (d *detect) deploySelfManaged(p DetectProps) {
 	e.consume(s)
 	e.schedule(p)
 	e.alarms = e.newAlarms(value(s.Alarms), or(s.Closers, defaultClosers))
-	d.selfManaged, d.reportTopic = e, e.reportTopic(s.ReportTopic)
+	e.reportTopic = e.topicOfReports(s.ReportTopic)
+	return e
 }
 
 // evaluatorCode is the asset of the program and its behaviors.
@@ -223,22 +207,4 @@ func (e *selfManaged) schedule(p DetectProps) {
 			},
 		})
 	}
-}
-
-// parts are what callers may use.
-func (e *selfManaged) parts() *SelfManagedParts {
-	if e == nil {
-		return nil
-	}
-	parts := &SelfManagedParts{
-		ErrorQueue: e.errorQueue, DeadLetterQueue: e.deadLetters, StateTable: e.state,
-		Evaluator: e.evaluator, Closer: e.closer, Rules: maps.Clone(e.rules), Alarms: slices.Clone(e.alarms),
-	}
-	if e.queue != nil {
-		parts.TelemetryQueue = e.queue
-	}
-	if e.stream != nil {
-		parts.Stream = e.stream
-	}
-	return parts
 }

@@ -139,8 +139,8 @@ func (e *selfManaged) sourcePermissions() []awsiam.PolicyStatement {
 	}
 }
 
-// reportTopic is what devices publish their reports to.
-func (e *selfManaged) reportTopic(filter string) *string {
+// topicOfReports is what devices publish their reports to.
+func (e *selfManaged) topicOfReports(filter string) *string {
 	switch {
 	case e.reportsRule == nil:
 		return nil

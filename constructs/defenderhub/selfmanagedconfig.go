@@ -45,7 +45,7 @@ func validateApart(reportTopic, eventTopic string) error {
 	return nil
 }
 
-// validateSelfManaged reports what the engine defender.SelfManaged cannot do with props.
+// validateSelfManaged reports what the self-managed engine cannot do with props.
 func (p DetectProps) validateSelfManaged() error {
 	var f faults
 	names := map[string]bool{engine.AgentProfile: true}
@@ -55,7 +55,7 @@ func (p DetectProps) validateSelfManaged() error {
 		var g faults
 		g.under("", validateKnown(profile))
 		g.under("Behaviors", engine.Support(resolvedProfile(profile).Behaviors))
-		g.connected("RetainedMetrics", profile.RetainedMetrics, "the self-managed engine keeps no metrics; leave it out, or Engine: defender.Native")
+		g.connected("RetainedMetrics", profile.RetainedMetrics, "the self-managed engine keeps no metrics; leave it out, or set Native in its place")
 		name := p.profileName(i, profile)
 		switch {
 		case name == "":
@@ -69,7 +69,7 @@ func (p DetectProps) validateSelfManaged() error {
 	s := value(p.SelfManaged)
 	config, groups := p.evaluation()
 	if total == 0 && s.ReportsEvery == 0 {
-		f.add("Behaviors", nil, "at least one behavior, such as defender.DemoBehaviors(), or SelfManaged.ReportsEvery, or Engine: defender.None")
+		f.add("Behaviors", nil, "at least one behavior, such as defender.DemoBehaviors(), or SelfManaged.ReportsEvery, or no engine: leave out SelfManaged")
 	}
 	if err := f.err(); err != nil {
 		return err
@@ -86,7 +86,6 @@ func (p DetectProps) validateSelfManaged() error {
 	if names := strings.Join(groups, ","); len(names) > maxGroupNames && !unresolved(names) {
 		f.add("Targets", fmt.Sprintf("thing groups with names of %d characters", len(names)), "at most %d characters together", maxGroupNames)
 	}
-	f.connected("Topic", p.Topic, "the self-managed engine sends its alarms to Security Hub; take them from there by Amazon EventBridge")
 	return f.err()
 }
 
@@ -94,7 +93,7 @@ func (p DetectProps) validateSelfManaged() error {
 // Detect would get in their way: a finding is told apart by profile, behavior and device
 // alone.
 func (p DetectProps) validateForwarder() error {
-	if p.Engine != defender.SelfManaged {
+	if p.SelfManaged == nil || p.Native != nil {
 		return nil
 	}
 	var f faults
@@ -127,12 +126,12 @@ func (p DetectProps) validateForwarder() error {
 
 // compiles tells whether the evaluator has to be built.
 func (p DetectProps) compiles() bool {
-	return p.Engine == defender.SelfManaged && value(p.SelfManaged).compiles()
+	return p.SelfManaged != nil && value(p.SelfManaged).compiles()
 }
 
 // compile builds the evaluator where it is needed. It leaves the caller's SelfManaged alone.
 func (p *DetectProps) compile() error {
-	if p.Engine != defender.SelfManaged {
+	if p.SelfManaged == nil {
 		return nil
 	}
 	s := value(p.SelfManaged)

@@ -3,7 +3,9 @@ package defenderhub
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -59,10 +61,10 @@ func (t Transport) validate() error {
 const ReservedReportTopic = "$aws/things/+/defender/metrics/+"
 
 // DefaultProfile is the name of the security profile that DetectProps.Behaviors make with
-// the engine defender.SelfManaged.
+// the self-managed engine.
 const DefaultProfile = "defenderhub"
 
-// SelfManagedProps configure the engine defender.SelfManaged. The zero value judges with
+// SelfManagedProps configure the self-managed engine. The zero value judges with
 // a queue and two functions that cost nothing while nothing happens.
 type SelfManagedProps struct {
 	// Forwarder brings the alarms to Security Hub. Within a DefenderHub it is connected;
@@ -262,24 +264,67 @@ func (p *SelfManagedProps) compile() error {
 	return err
 }
 
-// SelfManagedParts are what the engine defender.SelfManaged is made of.
-type SelfManagedParts struct {
+// SelfManagedDetect is the self-managed engine: what judges behaviors without Device Defender
+// Detect.
+type SelfManagedDetect interface {
 	// TelemetryQueue is where the rules' messages arrive; nil with TransportKinesis.
-	TelemetryQueue awssqs.IQueue
+	TelemetryQueue() awssqs.IQueue
 	// Stream is where the rules' messages arrive; nil with TransportSQS.
-	Stream awskinesis.IStream
+	Stream() awskinesis.IStream
 	// ErrorQueue is where the rules' error actions arrive.
-	ErrorQueue awssqs.IQueue
+	ErrorQueue() awssqs.IQueue
 	// DeadLetterQueue holds what could not be judged.
-	DeadLetterQueue awssqs.IQueue
-	// StateTable remembers what is not normal, and the distributions of the fleet.
-	StateTable awsdynamodb.ITable
-	// Evaluator judges what the rules bring.
-	Evaluator awslambda.IFunction
-	// Closer judges what silence decides, each minute.
-	Closer awslambda.IFunction
-	// Rules bring the telemetry, by name of what they bring.
-	Rules map[string]awscdk.CfnResource
+	DeadLetterQueue() awssqs.IQueue
+	// StateTable holds the devices that do not conform, and the distributions of the fleet.
+	StateTable() awsdynamodb.ITable
+	// Evaluator judges the telemetry.
+	Evaluator() awslambda.IFunction
+	// Closer judges silence, each minute.
+	Closer() awslambda.IFunction
+	// Rules send the telemetry, by the name of its kind.
+	Rules() map[string]awscdk.CfnResource
+	// ReportsRuleName is the name of the rule that receives device reports; nil where no
+	// behavior is judged by device reports.
+	ReportsRuleName() *string
+	// ReportTopic is what devices publish their reports to: the topic filter of
+	// SelfManagedProps, or a topic of Basic Ingest; nil where ReportsRuleName is.
+	ReportTopic() *string
 	// Alarms are the alarms that are on.
-	Alarms []awscloudwatch.IAlarm
+	Alarms() []awscloudwatch.IAlarm
+}
+
+// selfManaged is the self-managed engine.
+type selfManaged struct {
+	scope                          *detect
+	queue, errorQueue, deadLetters awssqs.Queue
+	stream                         awskinesis.Stream
+	rules                          map[string]awscdk.CfnResource
+	reportsRule, reportTopic       *string
+	state                          awsdynamodb.Table
+	evaluator, closer              awslambda.Function
+	alarms                         []awscloudwatch.IAlarm
+}
+
+func (e *selfManaged) ErrorQueue() awssqs.IQueue            { return e.errorQueue }
+func (e *selfManaged) DeadLetterQueue() awssqs.IQueue       { return e.deadLetters }
+func (e *selfManaged) StateTable() awsdynamodb.ITable       { return e.state }
+func (e *selfManaged) Evaluator() awslambda.IFunction       { return e.evaluator }
+func (e *selfManaged) Closer() awslambda.IFunction          { return e.closer }
+func (e *selfManaged) Rules() map[string]awscdk.CfnResource { return maps.Clone(e.rules) }
+func (e *selfManaged) ReportsRuleName() *string             { return e.reportsRule }
+func (e *selfManaged) ReportTopic() *string                 { return e.reportTopic }
+func (e *selfManaged) Alarms() []awscloudwatch.IAlarm       { return slices.Clone(e.alarms) }
+
+func (e *selfManaged) TelemetryQueue() awssqs.IQueue {
+	if e.queue == nil {
+		return nil
+	}
+	return e.queue
+}
+
+func (e *selfManaged) Stream() awskinesis.IStream {
+	if e.stream == nil {
+		return nil
+	}
+	return e.stream
 }

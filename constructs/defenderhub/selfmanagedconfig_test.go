@@ -8,7 +8,6 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
@@ -91,10 +90,11 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 			p.Behaviors, p.SelfManaged.Forwarder = defender.DemoBehaviors(), newForwarder()
 			p.SelfManaged.ReportsEvery, p.SelfManaged.ReportsRuleName = 15*time.Minute, "fleet_reports"
 		}, nil},
-		"retained metric": {func(p *defenderhub.DetectProps) { p.RetainedMetrics = []defender.Metric{defender.Disconnects} }, []string{"RetainedMetrics"}},
-		"alert topic":     {func(p *defenderhub.DetectProps) { p.Topic = awssns.NewTopic(newStack(), jsii.String("T"), nil) }, []string{"Topic"}},
-		"too many":        {func(p *defenderhub.DetectProps) { p.Profiles = many }, []string{"Behaviors"}},
-		"long groups":     {func(p *defenderhub.DetectProps) { p.Targets = longGroups }, []string{"Targets"}},
+		"retained metric": {func(p *defenderhub.DetectProps) {
+			p.Profiles = []defender.SecurityProfile{{Name: "p", Behaviors: defender.DemoBehaviors(), RetainedMetrics: []defender.Metric{defender.Disconnects}}}
+		}, []string{"Profiles[0].RetainedMetrics"}},
+		"too many":    {func(p *defenderhub.DetectProps) { p.Profiles = many }, []string{"Behaviors"}},
+		"long groups": {func(p *defenderhub.DetectProps) { p.Targets = longGroups }, []string{"Targets"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			props := selfManaged(defenderhub.SelfManagedProps{Forwarder: forwarder})
@@ -121,7 +121,7 @@ func TestAlarmsOfBehaviorsNeedTheirEngine(t *testing.T) {
 		"other forwarder": {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{
 			Forwarder: defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()}),
 		})}, []string{"Detect.SelfManaged.Forwarder"}},
-		"cannot be seen": {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{Engine: defender.SelfManaged, Behaviors: []defender.Behavior{
+		"cannot be seen": {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{}, Behaviors: []defender.Behavior{
 			{Name: "quiet", Criteria: defender.MessagesReceived.LessThan(5, defender.Window5m)},
 		}}}, []string{"Detect.Behaviors[0].Criteria"}},
 	} {

@@ -11,7 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// SelfManagedAlarmsProps tune the alarms of the engine defender.SelfManaged.
+// SelfManagedAlarmsProps tune the alarms of the self-managed engine.
 type SelfManagedAlarmsProps struct {
 	// Topic is told when an alarm goes off and when it ends, as AlarmsProps.Topic says.
 	// Default: nil, the alarms notify nobody.

@@ -86,7 +86,7 @@ func TestStreamKeepsTheDataOfAThingInOrder(t *testing.T) {
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
 		Detect: selfManaged(defenderhub.SelfManagedProps{Transport: defenderhub.TransportKinesis}),
 	}))
-	if parts := hub.Detect().SelfManaged(); parts.Stream == nil || parts.TelemetryQueue != nil {
+	if parts := hub.Detect().SelfManaged(); parts.Stream() == nil || parts.TelemetryQueue() != nil {
 		t.Errorf("parts %+v", parts)
 	}
 	tp := synth(t, stack)

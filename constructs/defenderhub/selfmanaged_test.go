@@ -29,7 +29,6 @@ const executable = "testdata/prebuilt/bootstrap"
 func selfManaged(props defenderhub.SelfManagedProps) *defenderhub.DetectProps {
 	props.Executable = executable
 	return &defenderhub.DetectProps{
-		Engine: defender.SelfManaged,
 		Behaviors: append(defender.DemoBehaviors(), defender.Behavior{
 			Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443), Severity: defender.High,
 		}),
@@ -72,13 +71,13 @@ func TestSelfManagedEngineUsesNothingOfDetect(t *testing.T) {
 	}
 	d := hub.Detect()
 	parts := d.SelfManaged()
-	if d.Topic() != nil || d.Key() != nil || d.AlertRole() != nil || d.Profiles() != nil || len(d.CustomMetrics()) > 0 || d.Engine() != defender.SelfManaged {
+	if d.Native() != nil {
 		t.Error("something of the native engine")
 	}
-	if parts.TelemetryQueue == nil || parts.Stream != nil || parts.ErrorQueue == nil || parts.DeadLetterQueue == nil || parts.StateTable == nil || parts.Evaluator == nil || parts.Closer == nil {
+	if parts.TelemetryQueue() == nil || parts.Stream() != nil || parts.ErrorQueue() == nil || parts.DeadLetterQueue() == nil || parts.StateTable() == nil || parts.Evaluator() == nil || parts.Closer() == nil || len(parts.Rules()) != 3 {
 		t.Errorf("parts %+v", parts)
 	}
-	if d.ReportsRuleName() == nil || d.ReportTopic() == nil {
+	if parts.ReportsRuleName() == nil || parts.ReportTopic() == nil {
 		t.Error("nobody can tell where reports go")
 	}
 	tp := synth(t, stack)
@@ -93,7 +92,7 @@ func TestSelfManagedEngineUsesNothingOfDetect(t *testing.T) {
 	}
 	for _, other := range []*defenderhub.DetectProps{nil, nativeDetect()} {
 		d := defenderhub.NewDetect(newStack(), jsii.String("Detect"), other)
-		if d.SelfManaged() != nil || d.ReportsRuleName() != nil || d.ReportTopic() != nil {
+		if d.SelfManaged() != nil {
 			t.Errorf("%v has parts of the self-managed engine", other)
 		}
 	}
@@ -200,7 +199,7 @@ func TestEvaluatorKnowsWhatItNeeds(t *testing.T) {
 	props.Targets = []defender.Target{defender.ThingGroup("pumps"), defender.RegisteredThings}
 	props.Profiles = []defender.SecurityProfile{{Name: "gateways", Behaviors: defender.DemoBehaviors(), Targets: []defender.Target{defender.ThingGroup(group), defender.ThingGroup("pumps")}}}
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: props}))
-	if got := *hub.Detect().ReportTopic(); got != "fleet/+/report" {
+	if got := *hub.Detect().SelfManaged().ReportTopic(); got != "fleet/+/report" {
 		t.Errorf("reports go to %s", got)
 	}
 	tp := synth(t, stack)
@@ -245,9 +244,9 @@ func TestEvaluatorKnowsWhatItNeeds(t *testing.T) {
 func TestSilenceOfAgentsNeedsNoBehavior(t *testing.T) {
 	stack := newStack()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{
-		Engine: defender.SelfManaged, SelfManaged: &defenderhub.SelfManagedProps{Executable: executable, ReportsEvery: 10 * time.Minute},
+		SelfManaged: &defenderhub.SelfManagedProps{Executable: executable, ReportsEvery: 10 * time.Minute},
 	}}))
-	if rules := hub.Detect().SelfManaged().Rules; len(rules) != 1 || rules["reports"] == nil {
+	if rules := hub.Detect().SelfManaged().Rules(); len(rules) != 1 || rules["reports"] == nil {
 		t.Errorf("rules %v, want that of reports alone", rules)
 	}
 	if c := behaviorsOf(t, stack); len(c.Profiles) != 0 || !c.Reports || c.ReportsEvery != 10 {
@@ -260,7 +259,7 @@ func TestWithoutReportsNoRuleTakesThem(t *testing.T) {
 	props := selfManaged(defenderhub.SelfManagedProps{})
 	props.Behaviors = defender.DemoBehaviors()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: props}))
-	if hub.Detect().ReportsRuleName() != nil || hub.Detect().ReportTopic() != nil {
+	if hub.Detect().SelfManaged().ReportsRuleName() != nil || hub.Detect().SelfManaged().ReportTopic() != nil {
 		t.Error("reports go to a rule that is not there")
 	}
 	for _, id := range synth(t, stack).ids("AWS::IoT::TopicRule") {
