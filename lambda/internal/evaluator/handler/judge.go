@@ -14,10 +14,10 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/engine/transition"
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
 )
 
 // step is what is known of a thing up to a time. id names the record, "" in the closer.

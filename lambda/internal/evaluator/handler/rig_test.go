@@ -23,12 +23,12 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/engine/transition"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
 )
 
 // start is a multiple of every window.

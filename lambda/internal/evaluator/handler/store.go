@@ -16,8 +16,8 @@ import (
 
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/engine/transition"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 

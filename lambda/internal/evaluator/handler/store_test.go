@@ -12,9 +12,9 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/engine/transition"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
 )
 
 func outbox() []transition.Message {

@@ -16,9 +16,9 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/engine/transition"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
 )
 
 // live are the behaviors of a profile plant.

@@ -1,25 +1,19 @@
 package mapping
 
 import (
+	"cmp"
 	"encoding/json"
-	"errors"
-	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/engine/transition"
+	"github.com/defenderhub/defenderhub/internal/iotapi"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
-
-// transition is the message of package transition. It is decoded here into what an alert
-// of Detect is decoded into: the evaluator's own types bring its sketches along.
-type transition struct {
-	Thing      string    `json:"thing"`
-	ClientID   string    `json:"clientId"`
-	Registered *bool     `json:"registered"`
-	Violation  violation `json:"transition"`
-}
 
 // future is how far a transition's time may be ahead of the queue's: lifecycle events,
 // from which some times come, are good to 2 minutes.
@@ -44,18 +38,11 @@ func Removed(f asff.Finding) asff.Finding {
 // at the same time while it was live.
 func (m Mapper) Transition(message []byte, o Origin) (signal.Signal, error) {
 	const source = defender.BehaviorTransitions
-	var t transition
+	var t transition.Message
 	if err := json.Unmarshal(message, &t); err != nil {
-		return signal.Signal{}, fmt.Errorf("transition is not the JSON that the evaluator sends: %w", err)
+		return signal.Signal{}, err
 	}
-	v := t.Violation
-	if t.ClientID == "" || v.EventTime == 0 {
-		return signal.Signal{}, errors.New("transition lacks clientId or violationEventTime")
-	}
-	v.ThingName = t.Thing
-	if t.Thing == "" {
-		v.ThingName = t.ClientID
-	}
+	v := violationOf(t)
 	state, err := v.state()
 	if err != nil {
 		return signal.Signal{}, err
@@ -64,15 +51,14 @@ func (m Mapper) Transition(message []byte, o Origin) (signal.Signal, error) {
 	normal := v.Behavior.normal("the fleet's statistical baseline")
 	f := m.finding(asff.FindingID(source, m.Region, v.Profile, v.Behavior.Name, t.ClientID), ruleGenerator(source)+"/"+v.Profile)
 	f.RecordState = state
-	own, _ := defender.ParseSeverity(v.Behavior.Severity) // an unknown one counts as none
-	f.FindingProviderFields = unusual(m.behaviorSeverity(v.Profile, v.Behavior.Name, own))
-	v.tell(&f, t.who(v.ThingName), normal)
+	f.FindingProviderFields = unusual(m.behaviorSeverity(v.Profile, v.Behavior.Name, t.Transition.Behavior.Severity))
+	v.tell(&f, who(t.Registered, v.ThingName), normal)
 	f.Remediation = remedy(behaviorRemedy(v.Behavior.Metric), detectURL)
 	f.ProductFields = v.fields()
 	if t.ClientID != v.ThingName {
 		f.ProductFields["ClientId"] = t.ClientID
 	}
-	thing := t.resource(p, v.ThingName)
+	thing := device(p, t, v.ThingName)
 	f.Resources = []asff.Resource{thing}
 	f.SourceURL = p.deviceURL("")
 	if thing.Type == thingType {
@@ -93,20 +79,86 @@ func (m Mapper) Transition(message []byte, o Origin) (signal.Signal, error) {
 	return s, nil
 }
 
+// violationOf is what the transition tells.
+func violationOf(m transition.Message) violation {
+	t := m.Transition
+	v := violation{
+		EventTime: millis(t.Time), StartTime: millis(t.StartTime), ThingName: cmp.Or(m.Thing, m.ClientID), Profile: t.Profile,
+		ID: t.ViolationID, EventType: string(t.Change), EndReason: string(t.EndReason), RenamedTo: t.RenamedTo, Behavior: behaviorOf(t.Behavior),
+	}
+	_, v.Measured = valueText(t.Value)
+	if t.Sampled != nil {
+		v.Sampled = t.Sampled.String()
+	}
+	if t.Additional != nil {
+		v.MeasuredConfidence = string(t.Additional.ConfidenceLevel)
+	}
+	return v
+}
+
+func behaviorOf(b defender.Behavior) behavior {
+	c := b.Criteria
+	field, value := valueText(c.Value())
+	shown := behavior{
+		Name: b.Name, Metric: c.Metric().Name, Kind: c.Type(), Operator: string(c.Operator()), Value: value, Values: pairs{},
+		Statistic: string(c.Statistic()), Confidence: string(c.Confidence()),
+		ToAlarm: strconv.Itoa(b.DatapointsToAlarm()), ToClear: strconv.Itoa(b.DatapointsToClear()), SuppressAlerts: b.SuppressAlerts,
+	}
+	shown.Values.set(field, value)
+	if w := c.Window(); w != 0 {
+		shown.Duration = strconv.Itoa(int(w))
+	}
+	if d := b.Dimension; d != nil {
+		shown.TopicFilters, shown.TopicOperator = strings.Join(d.TopicFilters, ","), "IN"
+		if d.NotIn {
+			shown.TopicOperator = "NOT_IN"
+		}
+	}
+	return shown
+}
+
+// valueText is the name of a value's product field and its text, as alerts of Detect have
+// them; "" for no value.
+func valueText(v iotapi.Value) (field, text string) {
+	switch v.Kind() {
+	case iotapi.CountValue:
+		text = show(*v.Count)
+	case iotapi.CIDRsValue:
+		text = strings.Join(v.CIDRs, ",")
+	case iotapi.PortsValue:
+		text = showList(v.Ports)
+	case iotapi.NumberValue:
+		text = show(*v.Number)
+	case iotapi.NumbersValue:
+		text = showList(v.Numbers)
+	case iotapi.StringsValue:
+		text = strings.Join(v.Strings, ",")
+	}
+	return capital(v.Kind().String()), text
+}
+
+func showList[E any](list []E) string {
+	parts := make([]string, len(list))
+	for i, e := range list {
+		parts[i] = show(e)
+	}
+	return strings.Join(parts, ",")
+}
+
 // who is the device as a title names it.
-func (t transition) who(name string) string {
+func who(registered *bool, name string) string {
 	switch {
-	case t.Registered == nil:
+	case registered == nil:
 		return "Thing " + name
-	case *t.Registered:
+	case *registered:
 		return "Registered thing " + name
 	}
 	return "Unregistered thing " + name
 }
 
-// resource is that of AWS's own findings for a thing that is registered. How they show
+// device is the resource of AWS's own findings for a thing that is registered. How they show
 // one that is not, AWS does not document: it is shown as a client.
-func (t transition) resource(p place, name string) asff.Resource {
+func device(p place, t transition.Message, name string) asff.Resource {
 	if t.Registered != nil && *t.Registered {
 		r := p.thing(name)
 		r.Details.Other["IsRegisteredThing"] = "true"

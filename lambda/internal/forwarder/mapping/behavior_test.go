@@ -12,10 +12,10 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/engine/transition"
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
 )
 
 const raised = 1789440000000 // ms; before sent
@@ -263,10 +263,10 @@ func TestRemovedIsToldEvenInAFullDescription(t *testing.T) {
 func TestTransitionsThatCannotBeFindingsAreErrors(t *testing.T) {
 	for name, body := range map[string]string{
 		"not JSON":       `{`,
-		"no client":      `{"transition":{"violationEventTime":1789440000000,"securityProfileName":"p","behavior":{"name":"b"},"violationEventType":"in-alarm"}}`,
-		"no time":        `{"clientId":"c","transition":{"securityProfileName":"p","behavior":{"name":"b"},"violationEventType":"in-alarm"}}`,
-		"no behavior":    `{"clientId":"c","transition":{"violationEventTime":1789440000000,"securityProfileName":"p","violationEventType":"in-alarm"}}`,
-		"unknown change": `{"clientId":"c","transition":{"violationEventTime":1789440000000,"securityProfileName":"p","behavior":{"name":"b"},"violationEventType":"asleep"}}`,
+		"no client":      `{"source":"behavior","transition":{"violationId":"i","violationEventTime":1789440000000,"securityProfileName":"p","behavior":{"name":"b"},"violationEventType":"in-alarm"}}`,
+		"no time":        `{"source":"behavior","clientId":"c","transition":{"violationId":"i","securityProfileName":"p","behavior":{"name":"b"},"violationEventType":"in-alarm"}}`,
+		"no behavior":    `{"source":"behavior","clientId":"c","transition":{"violationId":"i","violationEventTime":1789440000000,"securityProfileName":"p","violationEventType":"in-alarm"}}`,
+		"unknown change": `{"source":"behavior","clientId":"c","transition":{"violationId":"i","violationEventTime":1789440000000,"securityProfileName":"p","behavior":{"name":"b"},"violationEventType":"asleep"}}`,
 	} {
 		if _, err := liveMapper().Transition([]byte(body), mapping.Origin{Sent: sent}); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -274,7 +274,7 @@ func TestTransitionsThatCannotBeFindingsAreErrors(t *testing.T) {
 	}
 }
 
-// What package transition reads, the mapper reads the same, without its sketches.
+// What the evaluator can send becomes a finding.
 func FuzzTransition(f *testing.F) {
 	f.Add(transitionBody(f, small()))
 	f.Add(transitionBody(f, inAlarm(defender.CustomNumberList("slots").In(1, 2.5), iotapi.Value{Numbers: []float64{1, 7}})))

@@ -4,80 +4,113 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
-	"github.com/defenderhub/defenderhub/internal/iotapi"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// violation is an alert of Device Defender Detect, or a transition of the self-managed
-// engine. Values and criteria stay open maps: how lists and ML look in a notification is
-// not documented.
-type violation struct {
-	EventTime   millis         `json:"violationEventTime"`
-	StartTime   millis         `json:"violationStartTime"`
-	ThingName   string         `json:"thingName"`
-	Profile     string         `json:"securityProfileName"`
-	ID          string         `json:"violationId"`
-	EventType   string         `json:"violationEventType"`
-	Behavior    behavior       `json:"behavior"`
-	MetricValue map[string]any `json:"metricValue"`
-	// Sampled is told by the self-managed engine alone.
-	Sampled       *iotapi.Partial `json:"sampled"`
-	Additional    map[string]any  `json:"violationEventAdditionalInfo"`
-	Verification  string          `json:"verificationState"`
-	VerifyComment string          `json:"verificationStateDescription"`
-	// EndReason and RenamedTo come from the self-managed engine alone.
-	EndReason string `json:"endReason"`
-	RenamedTo string `json:"renamedTo"`
+// alert is an alert of Device Defender Detect. Values and criteria stay open maps: how lists
+// and ML look in a notification is not documented.
+type alert struct {
+	EventTime millis `json:"violationEventTime"`
+	StartTime millis `json:"violationStartTime"`
+	ThingName string `json:"thingName"`
+	Profile   string `json:"securityProfileName"`
+	ID        string `json:"violationId"`
+	EventType string `json:"violationEventType"`
+	Behavior  struct {
+		Name            string         `json:"name"`
+		Metric          string         `json:"metric"`
+		MetricDimension map[string]any `json:"metricDimension"`
+		Criteria        struct {
+			Operator  string         `json:"comparisonOperator"`
+			Value     map[string]any `json:"value"`
+			Duration  json.Number    `json:"durationSeconds"`
+			ToAlarm   json.Number    `json:"consecutiveDatapointsToAlarm"`
+			ToClear   json.Number    `json:"consecutiveDatapointsToClear"`
+			Statistic map[string]any `json:"statisticalThreshold"`
+			ML        map[string]any `json:"mlDetectionConfig"`
+		} `json:"criteria"`
+		SuppressAlerts bool `json:"suppressAlerts"`
+	} `json:"behavior"`
+	MetricValue   map[string]any `json:"metricValue"`
+	Additional    map[string]any `json:"violationEventAdditionalInfo"`
+	Verification  string         `json:"verificationState"`
+	VerifyComment string         `json:"verificationStateDescription"`
 }
 
-type behavior struct {
-	Name            string         `json:"name"`
-	Metric          string         `json:"metric"`
-	MetricDimension map[string]any `json:"metricDimension"`
-	Criteria        criteria       `json:"criteria"`
-	SuppressAlerts  bool           `json:"suppressAlerts"`
-	Severity        string         `json:"severity"`
-}
-
-type criteria struct {
-	Operator  string         `json:"comparisonOperator"`
-	Value     map[string]any `json:"value"`
-	Duration  json.Number    `json:"durationSeconds"`
-	ToAlarm   json.Number    `json:"consecutiveDatapointsToAlarm"`
-	ToClear   json.Number    `json:"consecutiveDatapointsToClear"`
-	Statistic map[string]any `json:"statisticalThreshold"`
-	ML        map[string]any `json:"mlDetectionConfig"`
-}
-
-// kind is the criteria type in the words of the AWS IoT API.
-func (c criteria) kind() string {
+// violation is what the alert tells.
+func (a alert) violation() violation {
+	b, c := a.Behavior, a.Behavior.Criteria
+	v := violation{
+		EventTime: a.EventTime, StartTime: a.StartTime, ThingName: a.ThingName, Profile: a.Profile, ID: a.ID, EventType: a.EventType,
+		Measured: showValue(a.MetricValue), MeasuredConfidence: show(a.Additional["confidenceLevel"]),
+		Verification: a.Verification, VerifyComment: a.VerifyComment,
+		Behavior: behavior{
+			Name: b.Name, Metric: b.Metric, Kind: "STATIC", Operator: c.Operator, Value: showValue(c.Value), Values: pairs{},
+			Statistic: show(c.Statistic["statistic"]), Confidence: show(c.ML["confidenceLevel"]),
+			Duration: c.Duration.String(), ToAlarm: c.ToAlarm.String(), ToClear: c.ToClear.String(),
+			Dimension: show(b.MetricDimension["dimensionName"]), TopicFilters: show(b.MetricDimension["topicFilters"]), TopicOperator: show(b.MetricDimension["operator"]),
+			SuppressAlerts: b.SuppressAlerts,
+		},
+	}
 	switch {
 	case len(c.ML) > 0:
-		return "MACHINE_LEARNING"
+		v.Behavior.Kind = machineLearning
 	case len(c.Statistic) > 0:
-		return "STATISTICAL"
+		v.Behavior.Kind = statistical
 	}
-	return "STATIC"
+	for kind, value := range c.Value { // Count, Cidrs, Ports, Number, Numbers, Strings
+		v.Behavior.Values.set(capital(kind), show(value))
+	}
+	return v
+}
+
+// Types of criteria in the words of the AWS IoT API.
+const machineLearning, statistical = "MACHINE_LEARNING", "STATISTICAL"
+
+// violation is what a finding shows of an alert of Detect, or of a transition of the
+// self-managed engine. Texts that neither has are "".
+type violation struct {
+	EventTime, StartTime          millis
+	ThingName, Profile, ID        string
+	EventType                     string
+	Behavior                      behavior
+	Measured, MeasuredConfidence  string
+	Sampled, EndReason, RenamedTo string
+	Verification, VerifyComment   string
+}
+
+// behavior is how a finding shows a behavior.
+type behavior struct {
+	Name, Metric string
+	// Kind is the type of the criteria.
+	Kind                                   string
+	Operator, Value, Statistic, Confidence string
+	// Values are Value by the name of its product field.
+	Values                                 pairs
+	Duration, ToAlarm, ToClear             string
+	Dimension, TopicFilters, TopicOperator string
+	SuppressAlerts                         bool
 }
 
 // normal is what a healthy device does. learned is what says so where no value does.
 func (b behavior) normal(learned string) string {
-	c := b.Criteria
-	text := b.Metric + " " + c.Operator + " "
-	switch c.kind() {
-	case "MACHINE_LEARNING":
-		text = b.Metric + " as " + learned + " expects (confidence " + show(c.ML["confidenceLevel"]) + ")"
-	case "STATISTICAL":
-		text += show(c.Statistic["statistic"])
+	text := b.Metric + " " + b.Operator + " "
+	switch b.Kind {
+	case machineLearning:
+		text = b.Metric + " as " + learned + " expects (confidence " + b.Confidence + ")"
+	case statistical:
+		text += b.Statistic
 	default:
-		text += showValue(c.Value)
+		text += b.Value
 	}
-	if filters := show(b.MetricDimension["topicFilters"]); filters != "" {
-		text += " on topics " + show(b.MetricDimension["operator"]) + " " + filters
+	if b.TopicFilters != "" {
+		text += " on topics " + b.TopicOperator + " " + b.TopicFilters
 	}
 	return text
 }
@@ -117,10 +150,11 @@ func (v violation) ending() string {
 // comes from another account is told from this account's by that account.
 func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 	const source = defender.DetectNotifications
-	var v violation
-	if err := json.Unmarshal(message, &v); err != nil {
+	var a alert
+	if err := json.Unmarshal(message, &a); err != nil {
 		return signal.Signal{}, fmt.Errorf("alert is not the JSON that Device Defender Detect sends: %w", err)
 	}
+	v := a.violation()
 	state, err := v.state()
 	if err != nil {
 		return signal.Signal{}, err
@@ -154,12 +188,12 @@ func alarmTitle(who, kind, behavior string) string {
 
 // tell writes title and description in the words of AWS's own findings.
 func (v violation) tell(f *asff.Finding, who, normal string) {
-	kind := v.Behavior.Criteria.kind()
+	kind := v.Behavior.Kind
 	f.Title = alarmTitle(who, kind, v.Behavior.Name)
 	f.Description = fmt.Sprintf("%s violates %s behavior %s of security profile %s. Violation was triggered because the device did not conform to %s.",
 		who, kind, v.Behavior.Name, v.Profile, normal)
-	if measured := showValue(v.MetricValue); measured != "" {
-		f.Description += " Measured: " + measured + "."
+	if v.Measured != "" {
+		f.Description += " Measured: " + v.Measured + "."
 	}
 	*f = f.Noted(v.ending())
 }
@@ -179,17 +213,17 @@ func (v violation) state() (asff.RecordState, error) {
 }
 
 func (v violation) fields() pairs {
-	c := v.Behavior.Criteria
+	b := v.Behavior
 	f := pairs{
-		"BehaviorName":         v.Behavior.Name,
+		"BehaviorName":         b.Name,
 		"ThingName":            v.ThingName,
 		"SecurityProfileName":  v.Profile,
-		"BehaviorCriteriaType": c.kind(),
-		"SuppressAlerts":       fmt.Sprint(v.Behavior.SuppressAlerts),
+		"BehaviorCriteriaType": b.Kind,
+		"SuppressAlerts":       fmt.Sprint(b.SuppressAlerts),
 		"ViolationEventType":   v.EventType,
 	}
 	f.set("EndReason", v.EndReason)
-	f.set("MetricName", v.Behavior.Metric)
+	f.set("MetricName", b.Metric)
 	f.set("ViolationId", v.ID)
 	start := v.StartTime
 	if v.EventTime > 0 {
@@ -201,23 +235,19 @@ func (v violation) fields() pairs {
 	if start > 0 {
 		f.set("ViolationStartTime", start.String())
 	}
-	f.set("ComparisonOperator", c.Operator)
-	f.set("DurationSeconds", c.Duration.String())
-	f.set("ConsecutiveDatapointsToAlarm", c.ToAlarm.String())
-	f.set("ConsecutiveDatapointsToClear", c.ToClear.String())
-	for kind, value := range c.Value { // Count, Cidrs, Ports, Number, Numbers, Strings
-		f.set(capital(kind), show(value))
-	}
-	f.set("Statistic", show(c.Statistic["statistic"]))
-	f.set("ConfidenceLevel", show(c.ML["confidenceLevel"]))
-	f.set("MeasuredConfidenceLevel", show(v.Additional["confidenceLevel"]))
-	f.set("MetricDimension", show(v.Behavior.MetricDimension["dimensionName"]))
-	f.set("MetricDimensionTopicFilters", show(v.Behavior.MetricDimension["topicFilters"]))
-	f.set("MetricDimensionOperator", show(v.Behavior.MetricDimension["operator"]))
-	f.set("MetricValue", showValue(v.MetricValue))
-	if v.Sampled != nil {
-		f.set("Sampled", v.Sampled.String())
-	}
+	f.set("ComparisonOperator", b.Operator)
+	f.set("DurationSeconds", b.Duration)
+	f.set("ConsecutiveDatapointsToAlarm", b.ToAlarm)
+	f.set("ConsecutiveDatapointsToClear", b.ToClear)
+	maps.Copy(f, b.Values)
+	f.set("Statistic", b.Statistic)
+	f.set("ConfidenceLevel", b.Confidence)
+	f.set("MeasuredConfidenceLevel", v.MeasuredConfidence)
+	f.set("MetricDimension", b.Dimension)
+	f.set("MetricDimensionTopicFilters", b.TopicFilters)
+	f.set("MetricDimensionOperator", b.TopicOperator)
+	f.set("MetricValue", v.Measured)
+	f.set("Sampled", v.Sampled)
 	f.set("VerificationState", v.Verification)
 	f.set("VerificationStateDescription", v.VerifyComment)
 	return f
@@ -226,7 +256,7 @@ func (v violation) fields() pairs {
 // showValue is the value in a map with one key that names its kind.
 func showValue(value map[string]any) string {
 	var parts []string
-	for _, kind := range sortedKeys(value) {
+	for _, kind := range slices.Sorted(maps.Keys(value)) {
 		parts = append(parts, show(value[kind]))
 	}
 	return strings.Join(parts, " ")

@@ -2,6 +2,8 @@ package mapping
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -219,7 +221,7 @@ func (m Mapper) forged(s signal.Signal, source defender.Source, by string, at in
 // substance of an event: what the device says, without its clock.
 func substance(e deviceevent.Event) []string {
 	all := []string{e.Description}
-	for _, key := range sortedKeys(e.Details) {
+	for _, key := range slices.Sorted(maps.Keys(e.Details)) {
 		all = append(all, key, e.Details[key])
 	}
 	return all

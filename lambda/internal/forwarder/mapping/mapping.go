@@ -8,7 +8,6 @@ package mapping
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -83,15 +82,6 @@ func unusual(severity defender.Severity) asff.FindingProviderFields {
 		Severity: asff.FindingSeverity{Label: severity.String()},
 		Types:    []string{asff.TypeUnusualBehaviors},
 	}
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // ruleGenerator is the GeneratorId of findings whose source is a rule.

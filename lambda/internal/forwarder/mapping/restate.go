@@ -68,15 +68,15 @@ func connected(fields map[string]string) string {
 // shown is the device as the title of a finding of the self-managed engine names it, by its
 // resource.
 func shown(f asff.Finding) string {
-	t := transition{}
+	var registered *bool
 	if len(f.Resources) > 0 {
 		r := f.Resources[0]
 		switch {
 		case r.Type == thingType:
-			t.Registered = new(true)
+			registered = new(true)
 		case r.Details != nil && r.Details.Other["IsRegisteredThing"] != "":
-			t.Registered = new(false)
+			registered = new(false)
 		}
 	}
-	return t.who(f.ProductFields["ThingName"])
+	return who(registered, f.ProductFields["ThingName"])
 }

@@ -8,8 +8,8 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/engine/transition"
 	"github.com/defenderhub/defenderhub/internal/iotapi"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/transition"
 )
 
 func example() transition.Message {
@@ -78,6 +78,9 @@ func TestWhatIsNoTransitionIsRefused(t *testing.T) {
 		"profile":      {func(m *transition.Message) { m.Transition.Profile = "" }, "profile"},
 		"violation id": {func(m *transition.Message) { m.Transition.ViolationID = "" }, "violation id"},
 		"time":         {func(m *transition.Message) { m.Transition.Time = 0 }, "time"},
+		"far time":     {func(m *transition.Message) { m.Transition.Time = 1<<53 + 1 }, "time"},
+		"early start":  {func(m *transition.Message) { m.Transition.StartTime = -1 }, "time"},
+		"far start":    {func(m *transition.Message) { m.Transition.StartTime = 1<<53 + 1 }, "time"},
 		"change":       {func(m *transition.Message) { m.Transition.Change = "in-doubt" }, `"in-doubt"`},
 	} {
 		m := example()

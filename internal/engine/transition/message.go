@@ -1,5 +1,5 @@
 // Package transition is the message in which the evaluator of the self-managed engine
-// tells the forwarder of an alarm.
+// tells the forwarder of an alarm. Both sides read and write this one type.
 package transition
 
 import (
@@ -23,6 +23,9 @@ type Message struct {
 	Registered *bool
 	Transition engine.Transition
 }
+
+// maxTime in ms is up to where every reader of JSON takes a number as it is written.
+const maxTime = 1 << 53
 
 type messageJSON struct {
 	Source     string            `json:"source"`
@@ -50,8 +53,8 @@ func (m *Message) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("transition of a behavior has source %q, want %s", in.Source, defender.BehaviorTransitions)
 	case in.ClientID == "":
 		return errors.New("transition of a behavior names no client id")
-	case t.Behavior.Name == "" || t.Profile == "" || t.ViolationID == "" || t.Time <= 0:
-		return errors.New("transition of a behavior wants a behavior, a security profile, a violation id and a time")
+	case t.Behavior.Name == "" || t.Profile == "" || t.ViolationID == "" || t.Time <= 0 || t.Time > maxTime || t.StartTime < 0 || t.StartTime > maxTime:
+		return errors.New("transition of a behavior wants a behavior, a security profile, a violation id and times in ms since 1970")
 	case t.Change != engine.InAlarm && t.Change != engine.AlarmCleared && t.Change != engine.AlarmInvalidated:
 		return fmt.Errorf("transition of a behavior has type %q, want %s, %s or %s", t.Change, engine.InAlarm, engine.AlarmCleared, engine.AlarmInvalidated)
 	}
