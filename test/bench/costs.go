@@ -37,7 +37,7 @@ func rows() []row {
 	hourly := 1.0 / 12 // time offline has one value per hour
 	return []row{
 		{"five behaviors of device reports, Basic Ingest", "reports", cost.Load{Datapoints: 5}},
-		{"the same on a topic of one's own", "reports", cost.Load{Datapoints: 5, Charged: 1}},
+		{"the same on a topic of your own", "reports", cost.Load{Datapoints: 5, Charged: 1}},
 		{"the same and a p99 of the fleet, Basic Ingest", "percentile", cost.Load{Datapoints: 6}},
 		{"the same and a report at least every 15 minutes", "silence", cost.Load{Datapoints: 5}},
 		{"the same and a report at least every hour", "silence-hour", cost.Load{Datapoints: 5}},
@@ -183,9 +183,9 @@ func comparedWith(least, most, detect float64) string {
 	case most < detect:
 		return "cheaper"
 	case least > detect:
-		return fmt.Sprintf("DEARER, %.1f times at least", least/detect)
+		return fmt.Sprintf("more expensive, at least %.1f times", least/detect)
 	}
-	return "cheaper or DEARER, by transport"
+	return "cheaper or more expensive, by transport"
 }
 
 // prices prints the table of prices.
