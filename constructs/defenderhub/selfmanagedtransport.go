@@ -11,7 +11,6 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
-	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
@@ -51,7 +50,7 @@ func newStream(scope *detect, p DetectProps) awskinesis.Stream {
 }
 
 // makeRules makes the IoT rules that bring what the behaviors need.
-func (e *selfManaged) makeRules(p DetectProps, rules []engine.Rule) {
+func (e *selfManaged) makeRules(p DetectProps, rules []iotrule.TelemetryRule) {
 	// Like the role of Rules, it waits for nothing, so that it is old enough for AWS IoT.
 	role := serviceRole(e.scope, "RulesRole", iotService, "rule/*", "Lets AWS IoT rules send telemetry to the evaluator")
 	statements := []awsiam.PolicyStatement{allow([]string{"sqs:SendMessage"}, *e.errorQueue.QueueArn())}
@@ -73,7 +72,7 @@ func (e *selfManaged) makeRules(p DetectProps, rules []engine.Rule) {
 			}}
 		}
 		name := ""
-		if r.Kind == engine.DeviceReport {
+		if r.Kind == iotrule.DeviceReport {
 			name = p.SelfManaged.ReportsRuleName
 			take(e.scope, named(topicRule, name))
 		}
@@ -90,7 +89,7 @@ func (e *selfManaged) makeRules(p DetectProps, rules []engine.Rule) {
 		})
 		rule.Node().AddDependency(policy)
 		e.rules[r.ID] = rule
-		if r.Kind == engine.DeviceReport {
+		if r.Kind == iotrule.DeviceReport {
 			e.reportsRule = rule.Ref()
 		}
 	}

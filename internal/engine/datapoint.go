@@ -7,6 +7,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/iotapi"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // Datapoint is one measurement of a thing, or with no metric only a sign of what its
@@ -166,4 +167,22 @@ func UnreadableReport(id string, at int64) []Datapoint { return []Datapoint{unre
 
 func unreadable(id string, at int64, n float64) Datapoint {
 	return Datapoint{Metric: contract.UnreadableReport, Time: at, ID: id, Value: iotapi.Value{Number: &n}}
+}
+
+// MessageDatapoints returns what a message says about its sender. An [iotrule.Oversize] message
+// shows only its size.
+func MessageDatapoints(t iotrule.Telemetry) []Datapoint {
+	m := Message{
+		Topic: t.Topic, ClientID: t.ClientID, SourceIP: t.SourceIP, ID: t.ID, Time: t.Time, Bytes: t.Bytes,
+		MQTT: t.ClientID != "" && t.ClientID != iotrule.NotMQTT && hasLifecycleEvents(t.ClientID), Screened: t.Kind == iotrule.Oversize,
+	}
+	points := []Datapoint{m.Datapoint(defender.MessageByteSize)}
+	if m.Screened {
+		return points
+	}
+	points = append(points, m.Datapoint(defender.MessagesSent))
+	if t.SourceIP != "" { // an error action has none
+		points = append(points, m.Datapoint(defender.SourceIPAddress))
+	}
+	return points
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // connections is AWS IoT's answer about clients, and how often it was asked.
@@ -47,7 +48,7 @@ func says(client, event string, at, bytes int64) []Datapoint {
 	if bytes == 0 {
 		return Lifecycle{ClientID: client, Timestamp: ms, EventType: event, Session: event[len(event)-1:]}.Datapoints()
 	}
-	return Telemetry{Kind: PublishedMessage, Topic: "t", ClientID: client, ID: fmt.Sprint(client, at), Time: ms, Bytes: bytes}.Datapoints()
+	return MessageDatapoints(iotrule.Telemetry{Kind: iotrule.PublishedMessage, Topic: "t", ClientID: client, ID: fmt.Sprint(client, at), Time: ms, Bytes: bytes})
 }
 
 // live hands events in when they happen, steps whenever something is due until so many hours

@@ -52,7 +52,7 @@ func TestDimensionOfAClientID(t *testing.T) {
 			}
 		}
 		for _, rule := range Rules(evaluator(t, b).Behaviors, "") {
-			if rule.Kind != Oversize {
+			if rule.Kind != iotrule.Oversize {
 				continue
 			}
 			_, filter, _ := strings.Cut(rule.SQL, "FROM '")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/iotapi"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 const latenessInTests = 4 * time.Minute
@@ -345,7 +346,7 @@ func TestConformingMessageWritesNothing(t *testing.T) {
 	}
 	e := evaluator(t, all...)
 	sent := func(bytes int64, ip string) []Datapoint {
-		return Telemetry{Kind: PublishedMessage, Topic: "t", ClientID: "thing", SourceIP: ip, ID: "1", Time: start.UnixMilli(), Bytes: bytes}.Datapoints()
+		return MessageDatapoints(iotrule.Telemetry{Kind: iotrule.PublishedMessage, Topic: "t", ClientID: "thing", SourceIP: ip, ID: "1", Time: start.UnixMilli(), Bytes: bytes})
 	}
 	if r := e.Step("thing", State{}, sent(4, "10.0.0.1"), start); r.Changed || !r.State.Empty() || r.Stats.Judged == 0 {
 		t.Errorf("%+v", r)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/iotapi"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // A window of bytes and packets is a sum where devices report more often than it is long.
@@ -157,7 +158,7 @@ func TestConfirmationNeedsLifecycleEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		rules := Rules(all, "")
-		if got := slices.ContainsFunc(rules, func(r Rule) bool { return r.Kind == LifecycleEvent }); got != confirm {
+		if got := slices.ContainsFunc(rules, func(r iotrule.TelemetryRule) bool { return r.Kind == iotrule.LifecycleEvent }); got != confirm {
 			t.Errorf("confirm %v: rules %+v", confirm, rules)
 		}
 	}

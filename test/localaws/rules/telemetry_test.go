@@ -63,11 +63,11 @@ func TestConformingMessagesCostTheEvaluationOfOneRule(t *testing.T) {
 	var sizes []int64
 	r.deliveries = slices.DeleteFunc(r.deliveries, func(d Delivery) bool { return d.Rule != rule })
 	for _, d := range r.deliveries {
-		telemetry, err := engine.DecodeTelemetry(d.Body, "reports")
+		telemetry, err := iotrule.DecodeTelemetry(d.Body, "reports")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if telemetry.Kind != engine.Oversize || telemetry.ID != "trace" && telemetry.ID != "random" || telemetry.Time != 1_700_000_000_000 {
+		if telemetry.Kind != iotrule.Oversize || telemetry.ID != "trace" && telemetry.ID != "random" || telemetry.Time != 1_700_000_000_000 {
 			t.Errorf("telemetry %+v", telemetry)
 		}
 		sizes = append(sizes, telemetry.Bytes)
@@ -97,11 +97,11 @@ func TestReportsComeByBasicIngestWithoutFrom(t *testing.T) {
 		t.Fatalf("counters %+v, want %+v", got, want)
 	}
 	for i, want := range []struct{ topic, payload string }{{"", "no JSON"}, {"device-1/x", "{}"}} {
-		got, err := engine.DecodeTelemetry(r.deliveries[i].Body, "reports")
+		got, err := iotrule.DecodeTelemetry(r.deliveries[i].Body, "reports")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Kind != engine.DeviceReport || got.Topic != want.topic || string(got.Payload) != want.payload || got.ClientID != "device-1" {
+		if got.Kind != iotrule.DeviceReport || got.Topic != want.topic || string(got.Payload) != want.payload || got.ClientID != "device-1" {
 			t.Errorf("telemetry %+v, want %+v", got, want)
 		}
 	}
@@ -118,7 +118,7 @@ func TestLifecycleEventsReachTheEvaluatorByTheirOwnClientID(t *testing.T) {
 	if len(names) != 1 || len(r.deliveries) != 1 || r.deliveries[0].Fields["partitionKey"] != "device-1" {
 		t.Fatalf("rules %v delivered %+v", names, r.deliveries)
 	}
-	if got, err := engine.DecodeTelemetry(r.deliveries[0].Body, "reports"); err != nil || got.Kind != engine.LifecycleEvent || string(got.Payload) != string(event.Payload) || got.Forged("device-1") {
+	if got, err := iotrule.DecodeTelemetry(r.deliveries[0].Body, "reports"); err != nil || got.Kind != iotrule.LifecycleEvent || string(got.Payload) != string(event.Payload) || got.Forged("device-1") {
 		t.Errorf("telemetry %+v, error %v", got, err)
 	}
 	forged := event
@@ -128,7 +128,7 @@ func TestLifecycleEventsReachTheEvaluatorByTheirOwnClientID(t *testing.T) {
 	if len(r.deliveries) != 2 {
 		t.Fatalf("delivered %+v", r.deliveries)
 	}
-	if got, err := engine.DecodeTelemetry(r.deliveries[1].Body, "reports"); err != nil || got.Topic != event.Topic || !got.Forged("device-1") {
+	if got, err := iotrule.DecodeTelemetry(r.deliveries[1].Body, "reports"); err != nil || got.Topic != event.Topic || !got.Forged("device-1") {
 		t.Errorf("forged telemetry %+v, error %v", got, err)
 	}
 }

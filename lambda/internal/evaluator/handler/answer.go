@@ -8,7 +8,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
-	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
@@ -39,7 +38,7 @@ const maxReason = 512
 // rejection is the answer to a report; nil where there is no topic to answer on: with
 // Basic Ingest, on AWS's reserved topics, where AWS answers, over HTTPS, and where the
 // answer would come back as a report.
-func (h *Handler) rejection(t engine.Telemetry, reason error) *answer {
+func (h *Handler) rejection(t iotrule.Telemetry, reason error) *answer {
 	filter, topic := h.settings.reportTopic, t.Topic+"/rejected"
 	if filter == "" || strings.HasPrefix(t.Topic, "$") || !topicfilter.Matches(filter, t.Topic) || topicfilter.Matches(filter, topic) ||
 		t.ClientID == "" || t.ClientID == iotrule.NotMQTT {

@@ -259,7 +259,7 @@ func TestUnreadableReports(t *testing.T) {
 		r.registry.by = map[string]registry.Thing{"cert": {Name: "pump", Registered: true}}
 		for i := range 3 {
 			when := at(float64(i) * 5)
-			r.deliver(sent(fmt.Sprint(i), when, engine.Telemetry{Kind: engine.DeviceReport, Topic: c.topic, Time: when.UnixMilli(), ID: fmt.Sprint(i), ClientID: c.client, Principal: "cert", Payload: broken}))
+			r.deliver(sent(fmt.Sprint(i), when, iotrule.Telemetry{Kind: iotrule.DeviceReport, Topic: c.topic, Time: when.UnixMilli(), ID: fmt.Sprint(i), ClientID: c.client, Principal: "cert", Payload: broken}))
 		}
 		if n := r.counted(contract.MetricUnreadableReports); n != 3 {
 			t.Errorf("%s: %d counted", name, n)
@@ -319,7 +319,7 @@ func TestWhatIsNotJudgedIsCounted(t *testing.T) {
 		report("2", "pump", at(30), []byte(`{"hed":{"rid":2,"v":"1.0"},"met":{"ns":{"bo":5}}}`)),
 		late, early,
 		events.SQSMessage{MessageId: "5", Body: "{}", EventSource: "aws:sqs", Attributes: map[string]string{"SentTimestamp": "1"}},
-		sent("6", at(30), engine.Telemetry{Kind: engine.LifecycleEvent, Topic: "t", Payload: []byte(`{"eventType":"connected"}`)}),
+		sent("6", at(30), iotrule.Telemetry{Kind: iotrule.LifecycleEvent, Topic: "t", Payload: []byte(`{"eventType":"connected"}`)}),
 	)
 	if again != nil {
 		t.Errorf("%v come again", again)
@@ -347,7 +347,7 @@ func TestSenderOverHTTPSIsTheThingOfItsPrincipal(t *testing.T) {
 	r := newRig(t, telnet())
 	r.registry.by = map[string]registry.Thing{"cert-a": {Name: "pump", Registered: true}}
 	overHTTPS := func(id, principal string) events.SQSMessage {
-		return sent(id, at(0), engine.Telemetry{Kind: engine.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: id, ClientID: iotrule.NotMQTT, Principal: principal, Payload: ports(1, 23)})
+		return sent(id, at(0), iotrule.Telemetry{Kind: iotrule.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: id, ClientID: iotrule.NotMQTT, Principal: principal, Payload: ports(1, 23)})
 	}
 	if again := r.deliver(overHTTPS("1", "cert-a"), overHTTPS("2", "cert-b")); again != nil || r.counted(contract.MetricUnresolved) != 1 {
 		t.Errorf("%v come again, %d unresolved", again, r.counted(contract.MetricUnresolved))
@@ -388,7 +388,7 @@ func answered(status int, code string) error {
 func TestErrorActionIsJudged(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)}, defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(2, defender.Window5m)}))
 	saved := func(id, rule string, payload []byte) events.SQSMessage {
-		m := sent(id, at(1), engine.Telemetry{})
+		m := sent(id, at(1), iotrule.Telemetry{})
 		m.Body = fmt.Sprintf(`{"ruleName":%q,"topic":"t","clientId":"pump","base64OriginalPayload":%q,"failures":[]}`, rule, base64.StdEncoding.EncodeToString(payload))
 		return m
 	}
@@ -409,7 +409,7 @@ func TestEventsThatADevicePublishedAreNotBelieved(t *testing.T) {
 	event := fmt.Sprintf(`{"clientId":"victim","timestamp":%d,"eventType":"connected","sessionIdentifier":"s"}`, at(1).UnixMilli())
 	const topic = "$aws/events/presence/connected/victim"
 	direct := func(client string) string {
-		return sent("1", at(1), engine.Telemetry{Kind: engine.LifecycleEvent, Topic: topic, Time: at(1).UnixMilli(), ClientID: client, Payload: []byte(event)}).Body
+		return sent("1", at(1), iotrule.Telemetry{Kind: iotrule.LifecycleEvent, Topic: topic, Time: at(1).UnixMilli(), ClientID: client, Payload: []byte(event)}).Body
 	}
 	saved := func(rule, client string) string {
 		return fmt.Sprintf(`{"ruleName":%q,"topic":%q,"clientId":%q,"base64OriginalPayload":%q}`, rule, topic, client, base64.StdEncoding.EncodeToString([]byte(event)))
@@ -429,7 +429,7 @@ func TestEventsThatADevicePublishedAreNotBelieved(t *testing.T) {
 		"the same, named like the victim": {saved("Reports", "victim"), "", contract.MetricUnreadableReports},
 	} {
 		r := newRig(t, profile(attempts))
-		m := sent("1", at(1), engine.Telemetry{})
+		m := sent("1", at(1), iotrule.Telemetry{})
 		m.Body = c.body
 		again := r.deliver(m)
 		// What clears the alarm needs to know that the session lasts.

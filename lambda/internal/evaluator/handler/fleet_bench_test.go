@@ -27,6 +27,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/iotapi"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
 )
@@ -53,7 +54,7 @@ type scenario struct {
 	reports bool
 	every   int
 	// send are the records of a device in a window; at is when it has its turn.
-	send func(device, window int, at time.Time) []engine.Telemetry
+	send func(device, window int, at time.Time) []iotrule.Telemetry
 	// interval is engine.Config.ReportSeconds.
 	interval int
 }
@@ -69,14 +70,14 @@ var fiveOfReports = []defender.Behavior{
 var fewMessages = []defender.Behavior{{Name: "few", Criteria: defender.MessagesSent.LessThan(10, defender.Window5m)}}
 
 // sendMessages is one message a minute, and three of who misbehaves.
-func sendMessages(device, _ int, at time.Time) []engine.Telemetry {
+func sendMessages(device, _ int, at time.Time) []iotrule.Telemetry {
 	n := 5
 	if device < badDevices {
 		n = 15
 	}
-	all := make([]engine.Telemetry, n)
+	all := make([]iotrule.Telemetry, n)
 	for i := range all {
-		all[i] = published(engine.PublishedMessage, device, 200, at.Add(time.Duration(i)*5*time.Minute/time.Duration(n)))
+		all[i] = published(iotrule.PublishedMessage, device, 200, at.Add(time.Duration(i)*5*time.Minute/time.Duration(n)))
 	}
 	return all
 }
@@ -91,8 +92,8 @@ var scenarioList = []scenario{
 	{"sums", append(slices.Clone(fiveOfReports[:4]), defender.Behavior{
 		Name: "traffic", Criteria: defender.AllBytesOut.LessThan(1<<20, defender.Window15m),
 	}), 12, defaultBatching, true, 0, sendReport, 0},
-	{"sums-minute", fiveOfReports, 12, defaultBatching, true, 0, func(device, window int, at time.Time) []engine.Telemetry {
-		var all []engine.Telemetry
+	{"sums-minute", fiveOfReports, 12, defaultBatching, true, 0, func(device, window int, at time.Time) []iotrule.Telemetry {
+		var all []iotrule.Telemetry
 		for i := range 5 {
 			all = append(all, sendReport(device, window, at.Add(time.Duration(i)*time.Minute))...)
 		}
@@ -101,7 +102,7 @@ var scenarioList = []scenario{
 	{"messages", fewMessages, 12, defaultBatching, false, 0, sendMessages, 0},
 	{"messages-gathered", fewMessages, 12, 5 * time.Minute, false, 0, sendMessages, 0},
 	{"messages-least", []defender.Behavior{{Name: "enough", Criteria: defender.MessagesSent.GreaterThanEquals(3, defender.Window5m)}},
-		12, defaultBatching, false, 0, func(device, window int, at time.Time) []engine.Telemetry {
+		12, defaultBatching, false, 0, func(device, window int, at time.Time) []iotrule.Telemetry {
 			all := sendMessages(badDevices, window, at)
 			if device < badDevices {
 				all = all[:1]
@@ -115,17 +116,17 @@ var scenarioList = []scenario{
 			return all
 		}, 0},
 	{"oversize", []defender.Behavior{{Name: "small", Criteria: defender.MessageByteSize.LessThan(1024)}}, 12, defaultBatching, false, 0,
-		func(device, window int, at time.Time) []engine.Telemetry {
+		func(device, window int, at time.Time) []iotrule.Telemetry {
 			if device >= badDevices {
 				return nil
 			}
-			return []engine.Telemetry{published(engine.Oversize, device, 4096, at)}
+			return []iotrule.Telemetry{published(iotrule.Oversize, device, 4096, at)}
 		}, 0},
 	{"sessions", []defender.Behavior{
 		{Name: "steady", Criteria: defender.Disconnects.LessThan(3, defender.Window5m)},
 		{Name: "present", Criteria: defender.DisconnectDuration.LessThan(60)},
-	}, 288, defaultBatching, false, 0, func(device, window int, at time.Time) []engine.Telemetry {
-		var all []engine.Telemetry
+	}, 288, defaultBatching, false, 0, func(device, window int, at time.Time) []iotrule.Telemetry {
+		var all []iotrule.Telemetry
 		switch {
 		case device < badDevices: // three times in five minutes
 			for i := range 3 {
@@ -142,16 +143,16 @@ func clientID(device int) string { return fmt.Sprintf("pump-%06d", device) }
 
 const principal = "a9a8d1d25d3dd2f0ff3ff0b1b5b8b9f8f6e3a5f2a8c5d1e2f3a4b5c6d7e8f901"
 
-func published(kind engine.Kind, device int, bytes int64, at time.Time) engine.Telemetry {
-	return engine.Telemetry{
+func published(kind iotrule.TelemetryKind, device int, bytes int64, at time.Time) iotrule.Telemetry {
+	return iotrule.Telemetry{
 		Kind: kind, Topic: "plant/7/" + clientID(device) + "/data", Time: at.UnixMilli(), ID: fmt.Sprintf("5a2d3a1c-7f4e-4f6e-9e7b-%012d", at.UnixMilli()),
 		ClientID: clientID(device), Principal: principal, SourceIP: "10.20.30.40", Bytes: bytes,
 	}
 }
 
 // sendReport is a report of AWS's agents in short names.
-func sendReport(device, window int, at time.Time) []engine.Telemetry {
-	t := published(engine.DeviceReport, device, 0, at)
+func sendReport(device, window int, at time.Time) []iotrule.Telemetry {
+	t := published(iotrule.DeviceReport, device, 0, at)
 	open := 443
 	if device < badDevices {
 		open = 23
@@ -160,16 +161,16 @@ func sendReport(device, window int, at time.Time) []engine.Telemetry {
 	t.Payload = fmt.Appendf(nil, `{"hed":{"rid":%d,"v":"1.0"},"met":{"tp":{"pts":[{"if":"eth0","pt":22},{"if":"eth0","pt":%d}],"t":2},"up":{"pts":[{"if":"eth0","pt":123}],"t":1},`+
 		`"ns":{"bi":%d,"bo":%d,"pi":%d,"po":%d},"tc":{"ec":{"cs":[{"li":"eth0","lp":443,"rad":"10.1.2.3:8000"},{"li":"eth0","lp":8883,"rad":"10.3.2.1:40000"}],"t":2}}}}`,
 		at.Unix(), open, 29000+device, 26000+(device*7919+window)%1000, 310+device%50, 280+device%50)
-	return []engine.Telemetry{t}
+	return []iotrule.Telemetry{t}
 }
 
-func session(device, n int, at time.Time, away time.Duration) []engine.Telemetry {
-	event := func(kind string, n int, at time.Time) engine.Telemetry {
+func session(device, n int, at time.Time, away time.Duration) []iotrule.Telemetry {
+	event := func(kind string, n int, at time.Time) iotrule.Telemetry {
 		payload := fmt.Sprintf(`{"clientId":%q,"timestamp":%d,"eventType":%q,"sessionIdentifier":"session-%d","principalIdentifier":%q,"versionNumber":%d,"ipAddress":"10.20.30.40"}`,
 			clientID(device), at.UnixMilli(), kind, n, principal, n)
-		return engine.Telemetry{Kind: engine.LifecycleEvent, Topic: "$aws/events/presence/" + kind + "/" + clientID(device), Time: at.UnixMilli(), Payload: []byte(payload)}
+		return iotrule.Telemetry{Kind: iotrule.LifecycleEvent, Topic: "$aws/events/presence/" + kind + "/" + clientID(device), Time: at.UnixMilli(), Payload: []byte(payload)}
 	}
-	return []engine.Telemetry{event("disconnected", n, at), event("connected", n+1, at.Add(away))}
+	return []iotrule.Telemetry{event("disconnected", n, at), event("connected", n+1, at.Add(away))}
 }
 
 // meteredTable counts what the table is asked for things and populations, in units of

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
-	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
 // maxReporters is of how many devices each half of [reportTimes] knows the last report: a few
@@ -53,7 +53,7 @@ func (r *reportTimes) tooSoon(device string, at int64, interval time.Duration) b
 func (h *Handler) countFrequent(records []*record) {
 	var reports []*record
 	for _, r := range records {
-		if r.kind == string(engine.DeviceReport) && r.subject != "" && len(r.points) > 0 {
+		if r.kind == string(iotrule.DeviceReport) && r.subject != "" && len(r.points) > 0 {
 			reports = append(reports, r)
 		}
 	}

@@ -11,14 +11,15 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
 
 // via is a message that a client sent with a certificate; a report where it has a payload.
 func via(certificate, id, client string, when time.Time, size int64, payload []byte) events.SQSMessage {
-	t := engine.Telemetry{Kind: engine.PublishedMessage, Topic: "t", Time: when.UnixMilli(), ID: id, ClientID: client, Principal: certificate, SourceIP: "10.0.0.1", Bytes: size, Payload: payload}
+	t := iotrule.Telemetry{Kind: iotrule.PublishedMessage, Topic: "t", Time: when.UnixMilli(), ID: id, ClientID: client, Principal: certificate, SourceIP: "10.0.0.1", Bytes: size, Payload: payload}
 	if payload != nil {
-		t.Kind, t.Bytes = engine.DeviceReport, 0
+		t.Kind, t.Bytes = iotrule.DeviceReport, 0
 	}
 	return sent(id, when, t)
 }
@@ -79,7 +80,7 @@ func TestConnectionsOfOneThingAreOneDevice(t *testing.T) {
 func TestRefusedConnectionCountsByItsCertificate(t *testing.T) {
 	refused := func(certificate, client string, when time.Time) events.SQSMessage {
 		payload := fmt.Sprintf(`{"clientId":%q,"timestamp":%d,"eventType":"connect_failed","sessionIdentifier":"s","principalIdentifier":%q}`, client, when.UnixMilli(), certificate)
-		return sent(certificate+when.String(), when, engine.Telemetry{Kind: engine.LifecycleEvent, Topic: "$aws/events/presence/connect_failed/" + client, Time: when.UnixMilli(), Payload: []byte(payload)})
+		return sent(certificate+when.String(), when, iotrule.Telemetry{Kind: iotrule.LifecycleEvent, Topic: "$aws/events/presence/connect_failed/" + client, Time: when.UnixMilli(), Payload: []byte(payload)})
 	}
 	for certificate, want := range map[string]string{"cert-pump-7": "pump-7 b0 in-alarm", "cert-pump-8": "pump-7#2 b0 in-alarm"} {
 		r := newRig(t, profile(defender.Behavior{Criteria: defender.AuthorizationFailures.LessThan(2, defender.Window5m)}))

@@ -101,7 +101,7 @@ func lower(a, b string) bool { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Co
 // counted and gone.
 func (h *Handler) read(ctx context.Context, r *record) {
 	r.kind = unknownKind
-	t, err := engine.DecodeTelemetry(r.body, h.ReportsRule)
+	t, err := iotrule.DecodeTelemetry(r.body, h.ReportsRule)
 	if err == nil {
 		r.kind = string(t.Kind)
 		if t.Time == 0 {
@@ -131,8 +131,8 @@ func (h *Handler) read(ctx context.Context, r *record) {
 	}
 }
 
-func (h *Handler) understand(r *record, t engine.Telemetry) error {
-	if t.Kind == engine.LifecycleEvent {
+func (h *Handler) understand(r *record, t iotrule.Telemetry) error {
+	if t.Kind == iotrule.LifecycleEvent {
 		var l engine.Lifecycle
 		if err := json.Unmarshal(t.Payload, &l); err != nil {
 			return fmt.Errorf("lifecycle event: %w", err)
@@ -153,8 +153,8 @@ func (h *Handler) understand(r *record, t engine.Telemetry) error {
 		r.subject = t.ClientID
 	}
 	r.principal, r.certificate = t.Principal, t.Principal
-	if t.Kind != engine.DeviceReport {
-		r.points = t.Datapoints()
+	if t.Kind != iotrule.DeviceReport {
+		r.points = engine.MessageDatapoints(t)
 		return nil
 	}
 	read, err := report.Decode(t.Payload)

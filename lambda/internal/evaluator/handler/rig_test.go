@@ -270,7 +270,7 @@ func at(minutes float64) time.Time {
 }
 
 // sent is telemetry as the queue hands it over.
-func sent(id string, when time.Time, t engine.Telemetry) events.SQSMessage {
+func sent(id string, when time.Time, t iotrule.Telemetry) events.SQSMessage {
 	body, err := json.Marshal(t)
 	if err != nil {
 		panic(err)
@@ -291,18 +291,18 @@ func ports(id int, list ...int) []byte {
 
 // report is a device report, sent at once.
 func report(id string, client string, when time.Time, payload []byte) events.SQSMessage {
-	return sent(id, when, engine.Telemetry{Kind: engine.DeviceReport, Topic: "reports/" + client, Time: when.UnixMilli(), ID: id, ClientID: client, Principal: "cert-" + client, Payload: payload})
+	return sent(id, when, iotrule.Telemetry{Kind: iotrule.DeviceReport, Topic: "reports/" + client, Time: when.UnixMilli(), ID: id, ClientID: client, Principal: "cert-" + client, Payload: payload})
 }
 
 // message is a message of so many bytes.
 func message(id, client string, when time.Time, size int64) events.SQSMessage {
-	return sent(id, when, engine.Telemetry{Kind: engine.PublishedMessage, Topic: "t", Time: when.UnixMilli(), ID: id, ClientID: client, Principal: "cert-" + client, SourceIP: "10.0.0.1", Bytes: size})
+	return sent(id, when, iotrule.Telemetry{Kind: iotrule.PublishedMessage, Topic: "t", Time: when.UnixMilli(), ID: id, ClientID: client, Principal: "cert-" + client, SourceIP: "10.0.0.1", Bytes: size})
 }
 
 // lifecycle is an event of a session.
 func lifecycle(client, kind, session string, when time.Time) events.SQSMessage {
 	payload := fmt.Sprintf(`{"clientId":%q,"timestamp":%d,"eventType":%q,"sessionIdentifier":%q,"principalIdentifier":"cert-%s","ipAddress":"10.0.0.1"}`, client, when.UnixMilli(), kind, session, client)
-	return sent(kind+client+session, when, engine.Telemetry{Kind: engine.LifecycleEvent, Topic: "$aws/events/presence/" + kind + "/" + client, Time: when.UnixMilli(), Payload: []byte(payload)})
+	return sent(kind+client+session, when, iotrule.Telemetry{Kind: iotrule.LifecycleEvent, Topic: "$aws/events/presence/" + kind + "/" + client, Time: when.UnixMilli(), Payload: []byte(payload)})
 }
 
 func (r *rig) handle(ctx context.Context, event any) any {

@@ -18,6 +18,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
 )
 
@@ -83,7 +84,7 @@ func TestWhatCannotBeStoredIsToldAndDoesNotComeAgain(t *testing.T) {
 	}
 	r := newRig(t, profile(defender.Behavior{Criteria: defender.ListeningTCPPorts.InPorts(443)}, defender.Behavior{Criteria: defender.SourceIPAddress.InCIDRs(networks...)}))
 	event := fmt.Sprintf(`{"clientId":"pump","timestamp":%d,"eventType":"connected","sessionIdentifier":"s","ipAddress":"192.0.2.1"}`, at(0).UnixMilli())
-	r.deliver(sent("1", at(0), engine.Telemetry{Kind: engine.LifecycleEvent, Payload: []byte(event)}))
+	r.deliver(sent("1", at(0), iotrule.Telemetry{Kind: iotrule.LifecycleEvent, Payload: []byte(event)}))
 	if again := r.deliver(report("2", "pump", at(10), ports(2, 443))); again != nil {
 		t.Errorf("%v come again", again)
 	}

@@ -167,7 +167,7 @@ func TestRefusedConnectionNamesNoPrincipal(t *testing.T) {
 func TestSenderOverHTTPSIsAskedForOnce(t *testing.T) {
 	r := newRig(t, targeted(), "east-group", "west-group")
 	r.registry.by = map[string]registry.Thing{"cert-a": {Name: "pump", Registered: true, Groups: []string{"east-group"}}}
-	r.deliver(sent("1", at(0), engine.Telemetry{Kind: engine.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: "1", ClientID: iotrule.NotMQTT, Principal: "cert-a", Payload: ports(1, 23)}))
+	r.deliver(sent("1", at(0), iotrule.Telemetry{Kind: iotrule.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: "1", ClientID: iotrule.NotMQTT, Principal: "cert-a", Payload: ports(1, 23)}))
 	r.close(at(5))
 	if got := r.changes(); got != "pump all in-alarm, pump east in-alarm, pump known in-alarm" || !slices.Equal(r.registry.asked, []string{"n/a/cert-a"}) {
 		t.Errorf("%s, asked %v", got, r.registry.asked)

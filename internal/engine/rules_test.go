@@ -1,9 +1,7 @@
 package engine
 
 import (
-	"encoding/json"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -105,8 +103,8 @@ func TestRulesBringWhatBehaviorsNeed(t *testing.T) {
 			if hashed != "" {
 				id += "-*"
 			}
-			got = append(got, [2]string{id, strings.ReplaceAll(r.SQL, PayloadBytes, "(SIZE)")})
-			if key := map[bool]string{true: "${clientId}", false: "${clientid()}"}[r.Kind == LifecycleEvent]; r.PartitionKey != key {
+			got = append(got, [2]string{id, strings.ReplaceAll(r.SQL, iotrule.PayloadBytes, "(SIZE)")})
+			if key := map[bool]string{true: "${clientId}", false: "${clientid()}"}[r.Kind == iotrule.LifecycleEvent]; r.PartitionKey != key {
 				t.Errorf("%s: %s has the partition key %s, want %s", name, r.ID, r.PartitionKey, key)
 			}
 		}
@@ -157,9 +155,9 @@ func TestScreenedMessagesAreNotCounted(t *testing.T) {
 		defender.Behavior{Name: "sum", Criteria: defender.MessageByteSize.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m)},
 		defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(1, defender.Window5m)},
 		defender.Behavior{Name: "home", Criteria: defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")), Dimension: in("#")})
-	for kind, want := range map[Kind][]string{Oversize: {"small"}, PublishedMessage: {"few", "home", "small", "sum"}} {
-		m := Telemetry{Kind: kind, Topic: "t", Time: start.UnixMilli(), ID: "1", ClientID: "thing", SourceIP: "192.0.2.1", Bytes: 60}
-		r := e.Step("thing", State{}, m.Datapoints(), start)
+	for kind, want := range map[iotrule.TelemetryKind][]string{iotrule.Oversize: {"small"}, iotrule.PublishedMessage: {"few", "home", "small", "sum"}} {
+		m := iotrule.Telemetry{Kind: kind, Topic: "t", Time: start.UnixMilli(), ID: "1", ClientID: "thing", SourceIP: "192.0.2.1", Bytes: 60}
+		r := e.Step("thing", State{}, MessageDatapoints(m), start)
 		r = e.Step("thing", r.State, nil, start.Add(time.Hour))
 		var got []string
 		for _, tr := range r.Transitions {
@@ -187,87 +185,29 @@ func TestConnectionIsNoMessageOutsideOfADimension(t *testing.T) {
 	}
 }
 
-// ruleOutput is what a rule of this kind writes.
-func ruleOutput(t testing.TB, telemetry Telemetry) []byte {
-	t.Helper()
-	text, err := json.Marshal(telemetry)
-	if err != nil {
-		t.Fatal(err)
+func TestRuleLetsThroughWhatViolates(t *testing.T) {
+	size := func(name string, c defender.Criteria) defender.Behavior {
+		return defender.Behavior{Name: name, Criteria: c}
 	}
-	return text
-}
-
-func TestTelemetryIsRead(t *testing.T) {
-	for _, want := range []Telemetry{
-		{Kind: LifecycleEvent, Topic: "$aws/events/presence/connected/a", Time: 5, ClientID: iotrule.NotMQTT, Payload: []byte(`{"clientId":"a"}`)},
-		{Kind: PublishedMessage, Topic: "t", Time: 5, ID: "i", ClientID: "a", Principal: "p", SourceIP: "10.0.0.1", Bytes: 26},
-		{Kind: Oversize, Topic: "t", Time: 5, ID: "i", ClientID: iotrule.NotMQTT, Principal: "p", SourceIP: "10.0.0.1", Bytes: 26},
-		{Kind: DeviceReport, Topic: "t", Time: 5, ID: "i", ClientID: "a", Payload: []byte{0xa1, 0x00}},
-	} {
-		got, err := DecodeTelemetry(ruleOutput(t, want), "reports")
-		if err != nil || string(ruleOutput(t, got)) != string(ruleOutput(t, want)) {
-			t.Errorf("got %+v, want %+v (%v)", got, want, err)
-		}
-	}
-}
-
-func TestErrorActionIsRead(t *testing.T) {
-	sample, err := os.ReadFile("../iotrule/testdata/rule-error-action.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	const trace, client = "7e146a2c-95b5-6caf-98b9-50e3969734c7", "iotconsole-1511213971966-0"
-	payload := []byte("{\n  \"message\": \"Hello vrom AWS IoT console\"\n}")
-	for _, c := range []struct {
-		why, topic, reportsRule string
-		want                    Telemetry
+	for _, row := range []struct {
+		behaviors []defender.Behavior
+		want      string
 	}{
-		{"a message", "testme/action", "other", Telemetry{Kind: PublishedMessage, Topic: "testme/action", ID: trace, ClientID: client, Bytes: int64(len(payload))}},
-		{"a report", "testme/action", "TestAction", Telemetry{Kind: DeviceReport, Topic: "testme/action", ID: trace, ClientID: client, Payload: payload}},
-		{"an event", "$aws/events/presence/connected/a", "other", Telemetry{Kind: LifecycleEvent, Topic: "$aws/events/presence/connected/a", ID: trace, ClientID: client, Payload: payload}},
-		{"an event of a client id with slashes", "$aws/events/presence/connect_failed/site/a", "other", Telemetry{Kind: LifecycleEvent, Topic: "$aws/events/presence/connect_failed/site/a", ID: trace, ClientID: client, Payload: payload}},
-		{"a report that calls itself an event", "$aws/events/presence/connected/a", "TestAction", Telemetry{Kind: DeviceReport, Topic: "$aws/events/presence/connected/a", ID: trace, ClientID: client, Payload: payload}},
+		{defender.DemoBehaviors(), "(SIZE) >= 8"},
+		{[]defender.Behavior{size("a", defender.MessageByteSize.LessThanEquals(8)), size("b", defender.MessageByteSize.GreaterThan(2))}, "(SIZE) > 8 OR (SIZE) <= 2"},
+		{[]defender.Behavior{size("a", defender.MessageByteSize.GreaterThanEquals(2)), size("b", defender.ListeningTCPPorts.InPorts(1))}, "(SIZE) < 2"},
+		{[]defender.Behavior{
+			size("a", defender.MessageByteSize.LessThan(90)), size("b", defender.MessageByteSize.GreaterThan(2)), size("c", defender.MessageByteSize.LessThan(8)),
+			size("d", defender.MessageByteSize.GreaterThan(5)), size("e", defender.MessageByteSize.LessThan(10)), size("f", defender.MessageByteSize.GreaterThan(1)),
+		}, "(SIZE) >= 8 OR (SIZE) <= 5"},
+		{[]defender.Behavior{size("a", defender.MessageByteSize.Statistical(iotapi.LessThan, defender.P90, defender.Window5m))}, ""},
 	} {
-		got, err := DecodeTelemetry([]byte(strings.Replace(string(sample), "testme/action", c.topic, 1)), c.reportsRule)
-		if err != nil || string(ruleOutput(t, got)) != string(ruleOutput(t, c.want)) {
-			t.Errorf("%s: got %+v, want %+v (%v)", c.why, got, c.want, err)
-		}
-	}
-}
-
-func TestWhatNoRuleWroteIsRefused(t *testing.T) {
-	for text, want := range map[string]string{
-		``:                                 "JSON",
-		`[]`:                               "JSON",
-		`{}`:                               "neither its kind nor a rule",
-		`{"kind":"gossip"}`:                `"gossip"`,
-		`{"kind":"report","payload":"?"}`:  "base64",
-		`{"kind":"message","bytes":-1}`:    "-1 bytes",
-		`{"kind":"message","time":-5}`:     "time -5",
-		`{"kind":"message","time":"soon"}`: "time",
-	} {
-		if _, err := DecodeTelemetry([]byte(text), ""); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want an error that names %s", text, err, want)
-		}
-	}
-}
-
-func FuzzDecodeTelemetry(f *testing.F) {
-	f.Add(ruleOutput(f, Telemetry{Kind: DeviceReport, Topic: "t", ID: "i", Payload: []byte("{}")}), "r")
-	f.Add([]byte(`{"ruleName":"r","topic":"$aws/events/presence/connected/a","base64OriginalPayload":"e30="}`), "r")
-	f.Add([]byte(`{"ruleName":"r","topic":"t","cloudwatchTraceId":"i","clientId":"c"}`), "")
-	f.Fuzz(func(t *testing.T, body []byte, rule string) {
-		got, err := DecodeTelemetry(body, rule)
+		compiled, err := Compile("P", row.behaviors)
 		if err != nil {
-			return
+			t.Fatal(err)
 		}
-		if !slices.Contains([]Kind{LifecycleEvent, PublishedMessage, Oversize, DeviceReport}, got.Kind) || got.Bytes < 0 || got.Time < 0 {
-			t.Errorf("%+v", got)
+		if got := strings.ReplaceAll(iotrule.ViolatesSize(sizeBounds(compiled, "#")), iotrule.PayloadBytes, "(SIZE)"); got != row.want {
+			t.Errorf("got %s, want %s", got, row.want)
 		}
-		for _, d := range got.Datapoints() {
-			if d.ID != got.ID || d.Time != got.Time {
-				t.Errorf("%+v of %+v", d, got)
-			}
-		}
-	})
+	}
 }
