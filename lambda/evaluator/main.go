@@ -1,7 +1,7 @@
-// Command evaluator is the Lambda function of the self-managed engine: fed by the rules'
-// queue or stream it judges what devices do, invoked by a schedule what their silence
-// decides. Its environment is described in package defender; its behaviors lie beside it
-// in a file.
+// Command evaluator is the Lambda function of the self-managed engine. Telemetry from the rules'
+// queue or stream makes it judge what devices do; a schedule makes it judge devices that are
+// silent. Package internal/contract describes its environment. Its behaviors are in a file beside
+// it.
 package main
 
 import (
@@ -41,7 +41,7 @@ func main() {
 	lambda.Start(handler.Handle)
 }
 
-// environment is what the deployment tells the function.
+// environment is the function's configuration.
 type environment struct {
 	function, table, ingest, telemetry, stream, reportsRule, file string
 	groups                                                        []string
@@ -84,7 +84,7 @@ func readConfig(file string) (engine.Config, error) {
 	return c, nil
 }
 
-// build makes the handler with its clients, once for all invocations.
+// build returns the handler with its clients, for all invocations.
 func build(ctx context.Context, getenv func(string) string) (*handler.Handler, error) {
 	e, err := readEnvironment(getenv)
 	if err != nil {
@@ -125,5 +125,5 @@ func build(ctx context.Context, getenv func(string) string) (*handler.Handler, e
 	})
 }
 
-// knownThings is how many things one environment remembers from the registry.
+// knownThings is how many things are cached from the registry.
 const knownThings = 10_000

@@ -51,7 +51,7 @@ func TestEveryFaultOfTheEnvironmentIsNamed(t *testing.T) {
 	}
 }
 
-// root is a directory with the behaviors.
+// root returns a directory with the behaviors.
 func root(t *testing.T, text string) string {
 	t.Helper()
 	dir := t.TempDir()

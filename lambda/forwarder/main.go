@@ -1,6 +1,5 @@
-// Command forwarder is the Lambda function that brings the messages of defenderhub's
-// queues into AWS Security Hub as findings. Its environment is described in package
-// defender.
+// Command forwarder is the Lambda function that imports the messages of defenderhub's queues into
+// AWS Security Hub as findings. Package internal/contract describes its environment.
 package main
 
 import (
@@ -48,7 +47,7 @@ func main() {
 	lambda.Start(handler.Handle)
 }
 
-// environment is what the deployment tells the function.
+// environment is the function's configuration.
 type environment struct {
 	region, function, table, deadLetters, eventTopic string
 	quiet                                            time.Duration
@@ -96,20 +95,20 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 	return e, errors.Join(faults...)
 }
 
-// callsAtOnce is how many calls of one service run at once: those of the packages delivery and
-// ingest.
+// callsAtOnce is the number of concurrent calls to one service: that of the packages delivery and
+// handler.
 const callsAtOnce = 16
 
 const (
-	// membershipAge is how long what the registry says of a certificate is believed.
+	// membershipAge is how long a registry lookup of a certificate is cached.
 	membershipAge = 15 * time.Minute
-	// knownClients is how many clients one environment remembers from the registry.
+	// knownClients is how many clients are cached from the registry.
 	knownClients = 10_000
 )
 
-// build makes the handler with its clients, once for all invocations. Security Hub and
-// AWS IoT are not retried by the SDK: the function retries by itself, because it knows
-// its deadline and which findings failed.
+// build returns the handler with its clients, for all invocations. The SDK must not retry
+// Security Hub and AWS IoT: the function does so itself, because it knows its deadline and which
+// findings failed.
 func build(ctx context.Context, getenv func(string) string) (*handler.Handler, error) {
 	e, err := readEnvironment(getenv)
 	if err != nil {
@@ -147,8 +146,7 @@ func build(ctx context.Context, getenv func(string) string) (*handler.Handler, e
 	}, nil
 }
 
-// version names the program and its settings, by a hash of both. It is computed once, when it
-// is first asked for.
+// version returns a hash of the program and its settings. It is computed once, on first use.
 func version(environ []string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
 		path, err := os.Executable()

@@ -62,8 +62,8 @@ func TestHandlerIsBuiltWithoutCallingAWS(t *testing.T) {
 	}
 }
 
-// Whatever may change a finding's severity or texts is another version: the program and its
-// settings, but not what Lambda adds to the environment.
+// Everything that may change a finding's severity or texts changes the version: the program and
+// its settings, but not the variables that Lambda adds.
 func TestVersionNamesProgramAndSettings(t *testing.T) {
 	name := func(environ ...string) string {
 		t.Helper()

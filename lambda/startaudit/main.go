@@ -1,5 +1,5 @@
-// Command startaudit is the Lambda function behind the custom resource
-// [defender.StartAuditResourceType]: it starts an on-demand audit after a deployment.
+// Command startaudit is the Lambda function of the custom resource
+// [contract.StartAuditResourceType]. It starts an on-demand audit after a deployment.
 package main
 
 import (

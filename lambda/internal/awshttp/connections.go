@@ -1,4 +1,4 @@
-// Package awshttp is the HTTP client with which the functions call AWS.
+// Package awshttp returns the HTTP client with which the functions call AWS.
 package awshttp
 
 import (
@@ -7,11 +7,11 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 )
 
-// Client keeps the connections of so many calls that run at once to one service. The SDK's own
-// client keeps ten: of more calls most begin with a handshake, which takes the processor longer
-// than the call.
+// Client keeps enough connections for this many concurrent calls to one service. The SDK's
+// default keeps ten: with more calls, most begin with a TLS handshake, which takes more CPU than
+// the call.
 func Client(atOnce int) *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-		t.MaxIdleConnsPerHost, t.MaxIdleConns = atOnce, 0 // of all hosts as many as they need
+		t.MaxIdleConnsPerHost, t.MaxIdleConns = atOnce, 0 // no limit across hosts
 	})
 }

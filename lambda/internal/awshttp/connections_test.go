@@ -11,7 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/awshttp"
 )
 
-// Calls that run at once leave their connections to those that follow.
+// Later calls reuse the connections of concurrent calls.
 func TestConnectionsAreKept(t *testing.T) {
 	const atOnce = 64
 	var opened, arrived atomic.Int64

@@ -1,5 +1,5 @@
-// Package emf writes counters in the CloudWatch embedded metric format, a line of JSON
-// on the function's log.
+// Package emf writes counters in the CloudWatch embedded metric format, as lines of JSON in the
+// function's log.
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 package emf
 
@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// Metrics counts by source until they are flushed. It is safe for concurrent use.
+// Metrics counts by source until Flush. It is safe for concurrent use.
 type Metrics struct {
 	dimension, function string
 	out                 io.Writer
@@ -26,15 +26,15 @@ type Metrics struct {
 	counts map[set]map[string]int // by metric
 }
 
-// set is what counts have in common: a source, and the field of a device report or "".
+// set is the dimensions that counts share: a source, and the field of a device report or "".
 type set struct{ source, field string }
 
 func (s set) compare(o set) int {
 	return cmp.Or(cmp.Compare(s.source, o.source), cmp.Compare(s.field, o.field))
 }
 
-// New returns metrics of a function, written to out. dimension is what kind of function
-// it is, such as [defender.MetricDimensionForwarder].
+// New returns the metrics of a function, written to out. dimension is the kind of function, such
+// as [defender.MetricDimensionForwarder].
 func New(dimension, function string, out io.Writer, now func() time.Time) *Metrics {
 	return &Metrics{dimension: dimension, function: function, out: out, now: now, counts: map[set]map[string]int{}}
 }
@@ -42,8 +42,8 @@ func New(dimension, function string, out io.Writer, now func() time.Time) *Metri
 // Count adds n to a metric of a source.
 func (m *Metrics) Count(source, metric string, n int) { m.CountField(source, "", metric, n) }
 
-// CountField adds n to a metric of a source and of a field of device reports. Fields are few:
-// each is a metric of its own in CloudWatch.
+// CountField adds n to a metric of a source and a field of device reports. There must be few
+// fields: CloudWatch charges each as a metric.
 func (m *Metrics) CountField(source, field, metric string, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -67,9 +67,9 @@ type metricSet struct {
 
 type definition struct{ Name, Unit string }
 
-// Flush writes a line for each source, and each field, that counted anything, and starts
-// again from 0. Each metric stands under the function alone, where CloudWatch adds the
-// sources up, under function and source, and that of a field under function and field.
+// Flush writes a line for each source and field that counted anything, and resets the counters.
+// Each metric is written by function, which is the sum of all sources, and by function and
+// source. A field's metric is also written by function and field.
 func (m *Metrics) Flush() error {
 	m.mu.Lock()
 	counts := m.counts

@@ -1,5 +1,5 @@
-// Package inprocess lets AWS SDK clients of a test talk to an http.Handler without a
-// network, so that time may stand still between (testing/synctest).
+// Package inprocess connects AWS SDK clients in tests to an http.Handler without a network, so
+// that testing/synctest can control time.
 package inprocess
 
 import (
@@ -13,8 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 )
 
-// Config is the configuration of clients that send everything to handler, and do not
-// retry. The access key is AKID and the account.
+// Config returns the configuration of clients that send all requests to handler and do not retry.
+// The access key is AKID and the account.
 func Config(handler http.Handler, account, region string) aws.Config {
 	return aws.Config{
 		Region:           region,
@@ -27,10 +27,10 @@ func Config(handler http.Handler, account, region string) aws.Config {
 
 type client struct{ handler http.Handler }
 
-// errAborted is what a client sees of a connection that breaks.
+// errAborted is what a client gets if the connection breaks.
 var errAborted = errors.New("connection reset by peer")
 
-// Do calls the handler. A handler that aborts gives an error, as its broken connection would.
+// Do calls the handler. If the handler aborts, Do returns an error, as for a broken connection.
 func (c client) Do(r *http.Request) (response *http.Response, err error) {
 	if err := r.Context().Err(); err != nil {
 		return nil, err

@@ -1,5 +1,5 @@
-// Package retry waits between attempts: exponentially, with full jitter, and never
-// beyond the deadline of the invocation.
+// Package retry waits between attempts: exponentially, with full jitter, and never past the
+// deadline of the invocation.
 package retry
 
 import (
@@ -10,14 +10,14 @@ import (
 
 // Backoff grows from First to Longest.
 type Backoff struct {
-	// First and Longest bound the random wait after the first and after later failures.
+	// First and Longest limit the random wait after the first and after later failures.
 	First, Longest time.Duration
 	// Random returns a number in [0, n). Default: math/rand/v2.
 	Random func(n int64) int64
 }
 
-// Wait waits before the next attempt after the given number of failures (1, 2, ...).
-// It returns false at once where ctx is over or its deadline would come first.
+// Wait waits before the next attempt after this number of failures (1, 2, ...). If ctx has ended
+// or its deadline is earlier than the end of the wait, it returns false immediately.
 func (b Backoff) Wait(ctx context.Context, failures int) bool {
 	if ctx.Err() != nil {
 		return false

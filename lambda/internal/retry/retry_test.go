@@ -9,7 +9,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 
-func TestWaitsGrowToTheirBound(t *testing.T) {
+func TestWaitsGrowToTheLongest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := retry.Backoff{First: 100 * time.Millisecond, Longest: time.Second, Random: func(n int64) int64 { return n - 1 }}
 		for failures, want := range map[int]time.Duration{1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 4: 800 * time.Millisecond, 5: time.Second, 100: time.Second} {
@@ -31,7 +31,7 @@ func TestJitterIsFull(t *testing.T) {
 	})
 }
 
-func TestNobodyWaitsPastTheDeadline(t *testing.T) {
+func TestNoWaitPassesTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

@@ -19,8 +19,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 
-// API is the part of the AWS IoT client that is called. The client must not retry by
-// itself.
+// API is the part of the AWS IoT client that is called. The client must not retry by itself.
 type API interface {
 	StartOnDemandAuditTask(context.Context, *iot.StartOnDemandAuditTaskInput, ...func(*iot.Options)) (*iot.StartOnDemandAuditTaskOutput, error)
 }
@@ -32,12 +31,14 @@ type Starter struct {
 	Random func(n int64) int64
 }
 
-// margin is kept back from the function's deadline for the answer to CloudFormation.
+// margin is reserved before the function's deadline for the answer to CloudFormation.
 const margin = 5 * time.Second
 
-// Handle starts an audit on Create and Update. Its attribute TaskId is the audit's id,
-// "" where none was started because ten others are running: that is no reason to roll a
-// deployment back, and the schedule audits anyway. Delete does nothing.
+// Handle starts an audit on Create and Update, and does nothing on Delete. The attribute TaskId
+// is the audit's ID.
+//
+// TaskId is "" if no audit was started because ten others are running. That must not roll back a
+// deployment, and the schedule audits anyway.
 func (s *Starter) Handle(ctx context.Context, event cfn.Event) (physicalID string, data map[string]any, err error) {
 	id := event.PhysicalResourceID
 	if id == "" {
@@ -62,9 +63,9 @@ func (s *Starter) Handle(ctx context.Context, event cfn.Event) (physicalID strin
 	return id, map[string]any{"TaskId": task}, nil
 }
 
-// start waits for a place among the on-demand audits, and for the account's
-// configuration to take effect: right after it was written, AWS may not know yet that a
-// check is on.
+// start waits until fewer on-demand audits are running, and until the account's configuration is
+// effective. Right after the configuration is written, AWS may not know yet that a check is
+// enabled.
 func (s *Starter) start(ctx context.Context, checks []string) (task string, err error) {
 	backoff := retry.Backoff{First: 2 * time.Second, Longest: 15 * time.Second, Random: s.Random}
 	for failures := 1; ; failures++ {
@@ -78,14 +79,14 @@ func (s *Starter) start(ctx context.Context, checks []string) (task string, err 
 		}
 		var limit *types.LimitExceededException
 		if errors.As(err, &limit) {
-			s.Log.Warn("on-demand audit was not started: the account already runs as many as AWS allows", "reason", err.Error())
+			s.Log.Warn("on-demand audit was not started: the account already runs as many on-demand audits as AWS allows", "reason", err.Error())
 			return "", nil
 		}
 		return "", fmt.Errorf("start an on-demand audit of %s (each check must be enabled in the account's audit configuration): %w", strings.Join(checks, ", "), err)
 	}
 }
 
-// checksOf reads the property [defender.StartAuditChecks].
+// checksOf returns the property [defender.StartAuditChecks].
 func checksOf(properties map[string]any) ([]string, error) {
 	list, ok := properties[contract.StartAuditChecks].([]any)
 	if !ok || len(list) == 0 {

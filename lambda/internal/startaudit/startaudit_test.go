@@ -23,7 +23,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/startaudit"
 )
 
-// fakeIoT fails as often as there are errors, then starts an audit.
+// fakeIoT returns its errors in order, then starts an audit.
 type fakeIoT struct {
 	errs  []error
 	calls [][]string
@@ -45,7 +45,7 @@ func event(kind cfn.RequestType, checks ...any) cfn.Event {
 	return cfn.Event{RequestType: kind, LogicalResourceID: "Start", ResourceProperties: map[string]any{contract.StartAuditChecks: checks}}
 }
 
-// handle gives an event to a function with a minute to live.
+// handle passes an event to a function that has a minute left.
 func handle(f *fakeIoT, e cfn.Event) (string, map[string]any, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

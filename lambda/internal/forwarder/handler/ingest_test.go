@@ -65,7 +65,7 @@ func TestErrorActionStillReachesSecurityHub(t *testing.T) {
 	}
 	r.must(r.message(string(body)))
 	r.want(map[string]string{"device-event/us-east-1/pump-7/tamper": "ACTIVE"})
-	if f := r.hub.Findings()[0]; !strings.Contains(f.Description, "principal, source address and time are lost") || !f.UpdatedAt.Equal(start) {
+	if f := r.hub.Findings()[0]; !strings.Contains(f.Description, "Principal, source address and time are lost") || !f.UpdatedAt.Equal(start) {
 		t.Errorf("%q, updated %v", f.Description, f.UpdatedAt)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// AuditFinding makes the signal of a finding of a task that is not suppressed. Its
-// order is the start of the task: a later task overrules it, an earlier one does not.
+// AuditFinding returns the signal of a task's finding that is not suppressed. Its order is the
+// task's start: a later task overrides it, an earlier one does not.
 func (m Mapper) AuditFinding(t AuditTask, a types.AuditFinding) signal.Signal {
 	const source = defender.AuditNotifications
 	p := m.here()
@@ -80,8 +80,8 @@ func auditTitle(check, reason string) string {
 	return check + ": " + reason
 }
 
-// auditFields are severity and types of a check's findings. A severity that the
-// deployment sets wins over the finding's own, and that over the check's.
+// auditFields returns severity and types of a check's findings. The deployment's severity
+// overrides the finding's, which overrides the check's.
 func (m Mapper) auditFields(check, severity string) asff.FindingProviderFields {
 	c, _ := defender.ParseCheck(check) // an unknown check has the zero row
 	own, err := defender.ParseSeverity(severity)
@@ -101,7 +101,7 @@ func (m Mapper) auditFields(check, severity string) asff.FindingProviderFields {
 	return fields
 }
 
-// CheckName is the check's present name where AWS still uses an older one.
+// CheckName returns the check's current name if AWS used an older one.
 func CheckName(name string) string {
 	if c, err := defender.ParseCheck(name); err == nil {
 		return c.String()
@@ -117,9 +117,9 @@ func auditRemedy(check string) *asff.Remediation {
 	return remedy(c.Info().Remediation, auditChecksURL)
 }
 
-// identity is a resource identifier of the AWS IoT API, taken apart.
+// identity is a parsed resource identifier of the AWS IoT API.
 type identity struct {
-	parts  []string // of the finding's id
+	parts  []string // of the finding's ID
 	policy string   // the policy's name, for policies
 	fields pairs    // as product fields
 }
@@ -159,8 +159,8 @@ func identify(r *types.ResourceIdentifier) identity {
 	return id
 }
 
-// auditResource has the types that AWS's own integration is known to send; the ASFF
-// type of the other resources is not documented.
+// auditResource uses the types that AWS's own integration is known to send. The ASFF types of
+// other resources are not documented.
 func (p place) auditResource(kind types.ResourceType, id identity, additional map[string]string) asff.Resource {
 	other := pairs{}
 	for key, value := range additional {
@@ -182,8 +182,8 @@ func (p place) auditResource(kind types.ResourceType, id identity, additional ma
 	return p.resource("Other", strings.Join(id.parts, "/"), other)
 }
 
-// related are the resources that AWS names beside the non-compliant one. One that comes
-// twice, such as a client that connected twice, is shown once with all that is known.
+// related returns the resources that AWS lists beside the non-compliant one. A resource that is
+// listed twice, such as a client that connected twice, is shown once with all details.
 func (p place) related(list []types.RelatedResource) []asff.Resource {
 	var all []asff.Resource
 	index := map[string]int{}

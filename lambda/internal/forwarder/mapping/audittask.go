@@ -12,8 +12,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// AuditTask is what Device Defender notifies at the end of an audit. Times are ms
-// since 1970.
+// AuditTask is Device Defender's notification at the end of an audit. Times are in ms since 1970.
 type AuditTask struct {
 	ID, Status, Type, Schedule string
 	Started                    int64
@@ -25,20 +24,20 @@ type AuditTask struct {
 // AuditCheck is a check of a task.
 type AuditCheck struct {
 	Name, Status string
-	// NonCompliant does not count Suppressed ones.
+	// NonCompliant does not include Suppressed.
 	NonCompliant, Suppressed, Total int64
 	ErrorCode, Message              string
 }
 
-// CheckDisabled is the Status, of our own, of a check that is disabled in the account.
+// CheckDisabled is our own Status for a check that is disabled in the account.
 const CheckDisabled = "DISABLED"
 
-// Completed tells that the check ran to its end, so that its findings are all there are.
+// Completed reports whether the check ran to its end, so that its findings are complete.
 func (c AuditCheck) Completed() bool {
 	return c.Status == "COMPLETED_COMPLIANT" || c.Status == "COMPLETED_NON_COMPLIANT"
 }
 
-// Completed tells that the task ran to its end.
+// Completed reports whether the task ran to its end.
 func (t AuditTask) Completed() bool { return t.Status == "COMPLETED" }
 
 type auditNotification struct {
@@ -51,7 +50,7 @@ type auditNotification struct {
 	AuditDetails []auditDetail `json:"auditDetails"`
 }
 
-// auditDetail takes both spellings of the suppressed count that AWS uses.
+// auditDetail accepts both spellings of the suppressed count that AWS uses.
 type auditDetail struct {
 	CheckName     string `json:"checkName"`
 	Status        string `json:"checkRunStatus"`
@@ -63,8 +62,8 @@ type auditDetail struct {
 	Message       string `json:"message"`
 }
 
-// AuditTask reads a notification. An error means that no repetition will help: the
-// findings of another account or Region cannot be fetched from here.
+// AuditTask decodes a notification. An error means that retrying is useless: for example,
+// findings of another account or Region cannot be read from here.
 func (m Mapper) AuditTask(message []byte, o Origin) (AuditTask, error) {
 	var n auditNotification
 	if err := json.Unmarshal(message, &n); err != nil {
@@ -93,9 +92,9 @@ func (m Mapper) AuditTask(message []byte, o Origin) (AuditTask, error) {
 	return t, nil
 }
 
-// CheckSummaries makes the summary findings of a task. A summary is active while its
-// check finds something or fails, and archived when all is compliant or the task was
-// canceled. A check without a result yet has none.
+// CheckSummaries returns the summary findings of a task. A summary is active while its check
+// fails or finds something. It is archived when all resources are compliant or the task was
+// canceled. A check without a result yet has no summary.
 func (m Mapper) CheckSummaries(t AuditTask) []signal.Signal {
 	var all []signal.Signal
 	for _, c := range t.Checks {
@@ -106,8 +105,8 @@ func (m Mapper) CheckSummaries(t AuditTask) []signal.Signal {
 	return all
 }
 
-// summaryID is the finding id of a check's summary, one for each schedule and one for
-// audits on demand.
+// summaryID returns the finding ID of a check's summary: one per schedule, and one for on-demand
+// audits.
 func (m Mapper) summaryID(t AuditTask, check string) string {
 	run := []string{t.Type}
 	if t.Schedule != "" {
@@ -170,7 +169,7 @@ func (m Mapper) checkSummary(t AuditTask, c AuditCheck) (signal.Signal, bool) {
 		"TaskId":         t.ID,
 		"CheckName":      c.Name,
 		"CheckRunStatus": c.Status,
-		// The spelling is that of AWS's own findings.
+		// The misspelling is AWS's own.
 		"NonComopliantResourcesCount":          strconv.FormatInt(c.NonCompliant, 10),
 		"SuppressedNonCompliantResourcesCount": strconv.FormatInt(c.Suppressed, 10),
 		"TotalResourcesCount":                  strconv.FormatInt(c.Total, 10),

@@ -15,27 +15,26 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// future is how far a transition's time may be ahead of the queue's: lifecycle events,
-// from which some times come, are good to 2 minutes.
+// future is how far a transition's time may be ahead of the queue's. Some of the times are from
+// lifecycle events, whose precision is 2 minutes.
 // https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
 const future = 5 * time.Minute
 
-// removed says in a description why a finding is over that nobody cleared.
-const removed = " The behavior was removed or is no longer judged: whether the device conforms is not known."
+// removed explains in a description why a finding ended although nothing cleared it.
+const removed = " The behavior was removed or is no longer judged, so it is not known whether the device conforms."
 
-// Removed is the finding of a behavior that is no longer judged.
+// Removed returns the ended finding of a behavior that is no longer judged.
 func Removed(f asff.Finding) asff.Finding {
 	f.RecordState = asff.Archived
 	return f.Noted(removed)
 }
 
-// Transition makes the signal of a transition of the self-managed engine. The finding
-// looks like one of Detect, but for what would name a security profile of the account:
-// there is none, so that GeneratorId has the profile's name alone and SourceUrl leads to
-// the thing.
+// Transition returns the signal of a transition of the self-managed engine. The finding looks
+// like Detect's, except where that names a security profile of the account, because there is
+// none. GeneratorId has only the profile's name, and SourceUrl links to the thing.
 //
-// An alarm of a behavior that is not live ends the finding, and comes after what was said
-// at the same time while it was live.
+// An alarm of a behavior that is not live ends the finding, and is ordered after signals of the
+// same time from when it was live.
 func (m Mapper) Transition(message []byte, o Origin) (signal.Signal, error) {
 	const source = defender.BehaviorTransitions
 	var t transition.Message
@@ -52,7 +51,7 @@ func (m Mapper) Transition(message []byte, o Origin) (signal.Signal, error) {
 	f := m.finding(asff.FindingID(source, m.Region, v.Profile, v.Behavior.Name, t.ClientID), ruleGenerator(source)+"/"+v.Profile)
 	f.RecordState = state
 	f.FindingProviderFields = unusual(m.behaviorSeverity(v.Profile, v.Behavior.Name, t.Transition.Behavior.Severity))
-	v.tell(&f, who(t.Registered, v.ThingName), normal)
+	v.describe(&f, who(t.Registered, v.ThingName), normal)
 	f.Remediation = remedy(behaviorRemedy(v.Behavior.Metric), detectURL)
 	f.ProductFields = v.fields()
 	if t.ClientID != v.ThingName {
@@ -70,8 +69,8 @@ func (m Mapper) Transition(message []byte, o Origin) (signal.Signal, error) {
 		order.Time++
 	}
 	s := signal.New(source, f, int64(v.EventTime), order, v.ID, normal)
-	// The queue's time bounds what is shown. As an order it would let a repetition, which is
-	// sent later, come after what it came before.
+	// The queue's time limits only the displayed time. Used as order, it would put a retry, which
+	// is sent later, after newer signals.
 	order = s.Order
 	s = s.NotAfter(o.Sent)
 	s.Order = order
@@ -79,7 +78,7 @@ func (m Mapper) Transition(message []byte, o Origin) (signal.Signal, error) {
 	return s, nil
 }
 
-// violationOf is what the transition tells.
+// violationOf returns what a finding shows of a transition.
 func violationOf(m transition.Message) violation {
 	t := m.Transition
 	v := violation{
@@ -117,8 +116,8 @@ func behaviorOf(b defender.Behavior) behavior {
 	return shown
 }
 
-// valueText is the name of a value's product field and its text, as alerts of Detect have
-// them; "" for no value.
+// valueText returns the name of a value's product field and its text, as for alarms of Detect; ""
+// for no value.
 func valueText(v iotapi.Value) (field, text string) {
 	switch v.Kind() {
 	case iotapi.CountValue:
@@ -145,7 +144,7 @@ func showList[E any](list []E) string {
 	return strings.Join(parts, ",")
 }
 
-// who is the device as a title names it.
+// who returns the device's name for a title.
 func who(registered *bool, name string) string {
 	switch {
 	case registered == nil:
@@ -156,8 +155,8 @@ func who(registered *bool, name string) string {
 	return "Unregistered thing " + name
 }
 
-// device is the resource of AWS's own findings for a thing that is registered. How they show
-// one that is not, AWS does not document: it is shown as a client.
+// device returns a registered thing as in AWS's own findings. AWS does not document how
+// unregistered devices look there, so they are shown as clients.
 func device(p place, t transition.Message, name string) asff.Resource {
 	if t.Registered != nil && *t.Registered {
 		r := p.thing(name)
@@ -171,8 +170,8 @@ func device(p place, t transition.Message, name string) asff.Resource {
 	return p.client(name, other)
 }
 
-// behaviorSeverity is that of a behavior's findings. A live behavior's is the one that was
-// deployed last: a transition that is still on its way may have an older one.
+// behaviorSeverity returns the severity of a behavior's findings. For a live behavior it is the
+// one deployed last; a transition in flight may have an older one.
 func (m Mapper) behaviorSeverity(profile, behavior string, own defender.Severity) defender.Severity {
 	if m.Live.Has(profile, behavior) {
 		own = m.Live.Severity(profile, behavior)
@@ -183,9 +182,9 @@ func (m Mapper) behaviorSeverity(profile, behavior string, own defender.Severity
 func behaviorRemedy(metric string) string {
 	switch metric {
 	case contract.MinutesSinceReport:
-		return "Find out why the device's agent is silent: whether it still runs, may publish, and was not stopped by somebody. If the device is out of service, delete its certificate and its thing: the finding then ends within a day."
+		return "Find out why the device's agent is silent. Check that it still runs, is allowed to publish, and was not stopped by an attacker. If the device is out of service, delete its certificate and its thing: the finding then ends within a day."
 	case contract.UnreadableReport:
-		return "Compare the device's report with the documented format. Reports that were fine before and cannot be read now can mean tampered firmware."
+		return "Compare the device's report with the documented format. If its earlier reports were readable, the firmware may have been tampered with."
 	}
 	return violationRemedy
 }

@@ -20,7 +20,7 @@ import (
 
 const raised = 1789440000000 // ms; before sent
 
-// live is a mapper that knows the behavior b of profile p as live.
+// live returns a mapper for which behavior b of profile p is live.
 func liveMapper() mapping.Mapper {
 	m := mapper("us-east-1")
 	m.Live = contract.LiveBehaviors{}
@@ -28,7 +28,7 @@ func liveMapper() mapping.Mapper {
 	return m
 }
 
-// wholeEngine knows the behaviors about device reports as well.
+// wholeEngine also has the behaviors about device reports.
 func wholeEngine() mapping.Mapper {
 	m := liveMapper()
 	m.Live.Add(engine.AgentProfile, engine.SilentAgent, defender.High)
@@ -36,7 +36,7 @@ func wholeEngine() mapping.Mapper {
 	return m
 }
 
-// inAlarm is what the evaluator says of a registered thing that breaks b.
+// inAlarm is the evaluator's message about a registered thing that violates b.
 func inAlarm(c defender.Criteria, measured iotapi.Value) transition.Message {
 	return transition.Message{
 		Thing: "pump-7", ClientID: "pump-7", Registered: new(true),
@@ -69,7 +69,7 @@ func mapTransition(t testing.TB, m mapping.Mapper, message transition.Message) s
 	return s
 }
 
-// transitions are one for each kind of value and of device.
+// transitions has one transition per kind of value and of device.
 func transitions(t testing.TB) map[string][]signal.Signal {
 	t.Helper()
 	with := func(m transition.Message, change func(*transition.Message)) transition.Message {
@@ -164,7 +164,7 @@ func TestFindingOfATransitionBelongsToTheClientID(t *testing.T) {
 	}
 }
 
-func TestFindingTellsOfASample(t *testing.T) {
+func TestFindingSaysThatAListIsASample(t *testing.T) {
 	m := inAlarm(defender.DestinationIPAddresses.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")), iotapi.Value{CIDRs: []string{"192.0.2.1"}})
 	if got, ok := mapTransition(t, liveMapper(), m).Finding.ProductFields["Sampled"]; ok {
 		t.Errorf("Sampled %q of a whole list", got)
@@ -201,9 +201,9 @@ func TestSeverityOfATransition(t *testing.T) {
 	}
 }
 
-// A transition is ordered by its own time, as the evaluator numbers them: a repetition is
-// sent later and must not come after what it came before.
-func TestRepeatedTransitionKeepsItsPlace(t *testing.T) {
+// A transition is ordered by its own time, as the evaluator numbers them: a retry is sent later
+// but must not overtake newer transitions.
+func TestRetriedTransitionKeepsItsOrder(t *testing.T) {
 	message := small()
 	ahead := message.Transition.Time - 90_000 // the queue's clock, behind the event's
 	var first signal.Signal
@@ -253,9 +253,9 @@ func TestBehaviorThatIsNotLiveEndsItsFinding(t *testing.T) {
 	}
 }
 
-func TestRemovedIsToldEvenInAFullDescription(t *testing.T) {
+func TestRemovalIsExplainedEvenInAFullDescription(t *testing.T) {
 	f := mapping.Removed(asff.Finding{Description: strings.Repeat("ä", 1024), RecordState: asff.Active})
-	if n := len([]rune(f.Description)); n != 1024 || !strings.HasSuffix(f.Description, "is not known.") || f.RecordState != asff.Archived {
+	if n := len([]rune(f.Description)); n != 1024 || !strings.HasSuffix(f.Description, "whether the device conforms.") || f.RecordState != asff.Archived {
 		t.Errorf("%d characters, %s", n, f.RecordState)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 )
 
-// BenchmarkMapping makes a finding of each kind of message, and beside it only decodes
-// the message into plain Go values: what no mapping could do without.
+// BenchmarkMapping maps each kind of message, and for comparison only decodes it into plain Go
+// values, which no mapping could avoid.
 func BenchmarkMapping(b *testing.B) {
 	m := mapper("us-east-1")
 	origin := mapping.Origin{Account: account, Region: "us-east-1", Sent: sent}

@@ -6,7 +6,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
-// console is the AWS IoT console of the partition and Region.
+// console returns the URL of the AWS IoT console in the partition and Region.
 func (p place) console(fragment string) string {
 	host := p.region + ".console.aws.amazon.com"
 	switch p.partition {
@@ -32,7 +32,7 @@ func (p place) auditURL(task, check string) string {
 	return p.console("#/dd/audit/results/" + url.PathEscape(task) + "/" + url.PathEscape(check))
 }
 
-// deviceURL leads to a thing, or to the console where only a client id is known.
+// deviceURL links to a thing, or to the console if only a client ID is known.
 func (p place) deviceURL(thing string) string {
 	if thing == "" {
 		return p.console("")
@@ -40,7 +40,7 @@ func (p place) deviceURL(thing string) string {
 	return p.thingURL(thing)
 }
 
-// Pages of AWS that explain what a finding is about.
+// AWS pages that explain a finding's problem.
 const (
 	lifecycleURL   = "https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html"
 	deviceURL      = "https://docs.aws.amazon.com/iot-device-defender/latest/devguide/detect-device-side-metrics.html"

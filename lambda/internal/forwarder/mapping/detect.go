@@ -13,8 +13,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// alert is an alert of Device Defender Detect. Values and criteria stay open maps: how lists
-// and ML look in a notification is not documented.
+// alert is an alarm notification of Device Defender Detect. Values and criteria stay maps: the
+// notification's format for lists and ML is not documented.
 type alert struct {
 	EventTime millis `json:"violationEventTime"`
 	StartTime millis `json:"violationStartTime"`
@@ -43,7 +43,7 @@ type alert struct {
 	VerifyComment string         `json:"verificationStateDescription"`
 }
 
-// violation is what the alert tells.
+// violation returns what a finding shows of the alert.
 func (a alert) violation() violation {
 	b, c := a.Behavior, a.Behavior.Criteria
 	v := violation{
@@ -70,11 +70,11 @@ func (a alert) violation() violation {
 	return v
 }
 
-// Types of criteria in the words of the AWS IoT API.
+// Types of criteria as the AWS IoT API names them.
 const machineLearning, statistical = "MACHINE_LEARNING", "STATISTICAL"
 
-// violation is what a finding shows of an alert of Detect, or of a transition of the
-// self-managed engine. Texts that neither has are "".
+// violation is what a finding shows of an alarm of Detect, or of a transition of the self-managed
+// engine. A text that the source lacks is "".
 type violation struct {
 	EventTime, StartTime          millis
 	ThingName, Profile, ID        string
@@ -85,20 +85,21 @@ type violation struct {
 	Verification, VerifyComment   string
 }
 
-// behavior is how a finding shows a behavior.
+// behavior is a behavior as a finding shows it.
 type behavior struct {
 	Name, Metric string
 	// Kind is the type of the criteria.
 	Kind                                   string
 	Operator, Value, Statistic, Confidence string
-	// Values are Value by the name of its product field.
+	// Values has Value by the name of its product field.
 	Values                                 pairs
 	Duration, ToAlarm, ToClear             string
 	Dimension, TopicFilters, TopicOperator string
 	SuppressAlerts                         bool
 }
 
-// normal is what a healthy device does. learned is what says so where no value does.
+// normal describes the behavior of a healthy device. learned describes it if there is no static
+// value.
 func (b behavior) normal(learned string) string {
 	text := b.Metric + " " + b.Operator + " "
 	switch b.Kind {
@@ -115,21 +116,22 @@ func (b behavior) normal(learned string) string {
 	return text
 }
 
-// endings say in a description why an alarm is over.
+// endings explain in a description why an alarm ended.
 var endings = map[string]string{
 	"alarm-cleared":     " The alarm was cleared: the device conforms again.",
-	"alarm-invalidated": " The alarm was invalidated: there is no recent data of the device.",
+	"alarm-invalidated": " The alarm was invalidated: there is no recent data from the device.",
 }
 
-// retired say in a description why the registry ended an alarm, by the transition's endReason.
+// retired explain in a description why the registry ended an alarm, by the transition's
+// endReason.
 var retired = map[string]string{
 	"thing-deleted":  " The alarm was ended: the AWS IoT registry no longer has the thing.",
-	"thing-renamed":  " The alarm was ended: the device is thing %s now.",
+	"thing-renamed":  " The alarm was ended: the device is now thing %s.",
 	"left-targets":   " The alarm was ended: the thing is no longer among the targets of the security profile.",
-	"not-registered": " The alarm was ended: the client ID is no thing in the AWS IoT registry, and nothing was heard of it for too long.",
+	"not-registered": " The alarm was ended: no thing in the AWS IoT registry has the client ID, and the client has sent nothing for too long.",
 }
 
-// ending says why an alarm is over, "" while it is open.
+// ending says why an alarm ended, "" while it is open.
 func (v violation) ending() string {
 	switch text := retired[v.EndReason]; {
 	case v.EventType == "in-alarm":
@@ -142,12 +144,11 @@ func (v violation) ending() string {
 	return endings[v.EventType]
 }
 
-// Detect makes the signal of an alert.
+// Detect returns the signal of an alarm notification.
 //
-// The finding's identity is profile, behavior and thing, not AWS's violationId: a thing
-// that breaks the same behavior again has the same problem again, and what an analyst
-// wrote about it is still there. The violation's own id is in the product fields. What
-// comes from another account is told from this account's by that account.
+// The finding's identity is profile, behavior and thing, not AWS's violationId, which is in the
+// product fields. So a thing that violates the same behavior again has the same finding, with the
+// analyst's notes. Notifications of another account have that account in the finding's ID.
 func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 	const source = defender.DetectNotifications
 	var a alert
@@ -168,7 +169,7 @@ func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 	f := m.finding(asff.FindingID(source, p.region, identity...), p.arn("securityprofile/"+v.Profile))
 	f.RecordState = state
 	f.FindingProviderFields = unusual(m.Severities.Behaviors[v.Behavior.Name].Or(m.severity(source)))
-	v.tell(&f, "Registered thing "+v.ThingName, normal)
+	v.describe(&f, "Registered thing "+v.ThingName, normal)
 	f.Remediation = remedy(violationRemedy, detectURL)
 	f.SourceURL = p.profileURL(v.Profile)
 	f.ProductFields = v.fields()
@@ -180,14 +181,14 @@ func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 	return signal.New(source, f, at, signal.Order{Time: at}, v.ID, normal, v.Verification).NotAfter(o.Sent), nil
 }
 
-const violationRemedy = "Find out whether the device is compromised, misbehaves, or the behavior is too strict. Isolate a compromised device and rotate its certificate."
+const violationRemedy = "Find out whether the device is compromised or misbehaves, or whether the behavior is too strict. Isolate a compromised device and rotate its certificate."
 
 func alarmTitle(who, kind, behavior string) string {
 	return fmt.Sprintf("%s is in alarm for %s behavior %s.", who, kind, behavior)
 }
 
-// tell writes title and description in the words of AWS's own findings.
-func (v violation) tell(f *asff.Finding, who, normal string) {
+// describe writes title and description in the words of AWS's own findings.
+func (v violation) describe(f *asff.Finding, who, normal string) {
 	kind := v.Behavior.Kind
 	f.Title = alarmTitle(who, kind, v.Behavior.Name)
 	f.Description = fmt.Sprintf("%s violates %s behavior %s of security profile %s. Violation was triggered because the device did not conform to %s.",
@@ -198,7 +199,7 @@ func (v violation) tell(f *asff.Finding, who, normal string) {
 	*f = f.Noted(v.ending())
 }
 
-// state also reports what no finding can do without.
+// state also validates the fields that every finding needs.
 func (v violation) state() (asff.RecordState, error) {
 	if v.ThingName == "" || v.Profile == "" || v.Behavior.Name == "" {
 		return "", errors.New("alert lacks thingName, securityProfileName or behavior.name")
@@ -253,7 +254,7 @@ func (v violation) fields() pairs {
 	return f
 }
 
-// showValue is the value in a map with one key that names its kind.
+// showValue formats the value of a map whose only key is its kind.
 func showValue(value map[string]any) string {
 	var parts []string
 	for _, kind := range slices.Sorted(maps.Keys(value)) {
@@ -262,7 +263,7 @@ func showValue(value map[string]any) string {
 	return strings.Join(parts, " ")
 }
 
-// show is a JSON value for people: numbers as written, lists with commas.
+// show formats a JSON value for people: numbers as written, lists with commas.
 func show(value any) string {
 	switch v := value.(type) {
 	case nil:

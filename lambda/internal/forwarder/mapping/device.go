@@ -14,8 +14,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// deviceEvent: who the device is comes from what AWS IoT authenticated. The topic and
-// everything in the payload are the sender's choice.
+// deviceEvent identifies the device by what AWS IoT authenticated. The sender chooses the topic
+// and the payload.
 func (m Mapper) deviceEvent(e iotrule.Envelope) (signal.Signal, error) {
 	const source = defender.DeviceEvents
 	event, err := deviceevent.Decode(e.Payload)
@@ -46,7 +46,7 @@ func (m Mapper) deviceEvent(e iotrule.Envelope) (signal.Signal, error) {
 	switch claim := topicfilter.Claim(m.EventTopic, e.Topic); {
 	case claim == "" || claim == e.ClientID || claim == e.Thing:
 	case known(e.ClientID) == "":
-		f = f.Noted(fmt.Sprintf(" The topic names %s, which nothing proves: the sender has no client id.", claim))
+		f = f.Noted(fmt.Sprintf(" The topic names %s, but the sender has no client ID that proves it.", claim))
 	default:
 		fields.set("TopicMismatch", claim)
 		f = f.Noted(fmt.Sprintf(" The topic names another sender: %s.", claim))
@@ -68,20 +68,20 @@ func (m Mapper) deviceEvent(e iotrule.Envelope) (signal.Signal, error) {
 	s.Inherits = event.State == deviceevent.Cleared && event.Severity == "" && set == defender.SeverityDefault
 	switch {
 	case listed:
-		return s, nil // there are no more than the deployment lists
+		return s, nil // the deployment's list limits the types
 	case len(m.Severities.Events) > 0:
-		s.Bound = &signal.Bound{Over: m.otherEvents(e, event, " reports events of types that the deployment does not list.")}
+		s.Bound = &signal.Bound{Over: m.otherEvents(e, event, " reports event types that the deployment does not list.")}
 	default:
 		s.Bound = &signal.Bound{
 			Group: groupOf(source, m.senderGroup(e)...),
-			Over:  m.otherEvents(e, event, fmt.Sprintf(" reports more than %d types of events.", deviceevent.MaxTypes)),
+			Over:  m.otherEvents(e, event, fmt.Sprintf(" reports more than %d event types.", deviceevent.MaxTypes)),
 		}
 	}
 	return s, nil
 }
 
-// senderGroup is who shares the limit of types. A topic is the sender's choice: all senders
-// that nothing else identifies share one.
+// senderGroup returns the group that shares a limit of types. The sender chooses the topic, so
+// all senders without another identity share one group.
 func (m Mapper) senderGroup(e iotrule.Envelope) []string {
 	if _, identity := sender(e); identity[0] != "topic" {
 		return identity
@@ -89,8 +89,8 @@ func (m Mapper) senderGroup(e iotrule.Envelope) []string {
 	return []string{"topic"}
 }
 
-// otherEvents is the finding that a sender's events share that are not findings of their own;
-// nil for an event that says that one is over, which says nothing about the others.
+// otherEvents returns the finding that a sender's events over the limit share. It is nil for a
+// cleared event, which does not clear the others.
 func (m Mapper) otherEvents(e iotrule.Envelope, event deviceevent.Event, what string) *signal.Signal {
 	if event.State == deviceevent.Cleared {
 		return nil
@@ -102,9 +102,9 @@ func (m Mapper) otherEvents(e iotrule.Envelope, event deviceevent.Event, what st
 	}
 	f := m.shared(source, m.senderGroup(e))
 	f.Title = who + what
-	f.Description = f.Title + " Those that have no finding of their own share this one; the last was " + event.Type +
-		". The device chooses type and severity, so this one has the severity of the source. It ends when no more such events come for the quiet time."
-	f.Remediation = remedy("Look at the device: it may be taken over, or its firmware makes up types. List the types that you expect in the prop Forwarder.EventTypes.", policiesURL)
+	f.Description = f.Title + " Event types without a finding of their own share this one; the last was " + event.Type +
+		". The device chooses type and severity, so this finding has the severity of the source. It is archived when no such event arrives for the quiet time."
+	f.Remediation = remedy("Check the device: it may be compromised, or its firmware may invent event types. List the types that you expect in the prop Forwarder.EventTypes.", policiesURL)
 	fields := pairs{"EventType": event.Type}
 	fields.set("ThingName", e.Thing)
 	fields.set("ClientId", known(e.ClientID))
@@ -118,10 +118,10 @@ func (m Mapper) otherEvents(e iotrule.Envelope, event deviceevent.Event, what st
 	return m.over(source, f, e.Time)
 }
 
-// eventFields have the severity that the deployment lists for the type, else the one that the
-// device named, else that of the source.
+// eventFields uses the severity that the deployment lists for the type, else the device's, else
+// the source's.
 func (m Mapper) eventFields(kind, named string) asff.FindingProviderFields {
-	own, _ := defender.ParseSeverity(named) // one that is not named counts as none
+	own, _ := defender.ParseSeverity(named) // an unknown severity counts as none
 	fields := unusual(m.Severities.Events[kind].Or(own).Or(m.severity(defender.DeviceEvents)))
 	fields.Severity.Original = named
 	return fields
@@ -130,12 +130,12 @@ func (m Mapper) eventFields(kind, named string) asff.FindingProviderFields {
 func eventTitle(who, kind string) string { return who + " reports " + kind + "." }
 
 func eventRemedy() *asff.Remediation {
-	return remedy("Look at the device and at what it reports. If the report is right and the device can no longer be trusted, deactivate its certificate.", policiesURL)
+	return remedy("Check the device and its report. If the report is right and the device can no longer be trusted, deactivate its certificate.", policiesURL)
 }
 
-// sender is who sent the message, for people and for the finding's id: the thing of which it
-// is a further connection; the client id; the principal for what was not published by MQTT;
-// the topic where none is known.
+// sender returns who sent the message, for people and for the finding's ID. It is, in this order:
+// the thing whose additional connection it is, the client ID, the principal (if not published by
+// MQTT), or the topic.
 func sender(e iotrule.Envelope) (who string, identity []string) {
 	switch {
 	case e.Thing != "":
@@ -148,7 +148,7 @@ func sender(e iotrule.Envelope) (who string, identity []string) {
 	return "An unidentified sender on " + e.Topic, []string{"topic", e.Topic}
 }
 
-// known is "" for what IoT SQL says where there is no MQTT client.
+// known returns "" for IoT SQL's placeholder for messages without an MQTT client.
 func known(clientID string) string {
 	if clientID == iotrule.NotMQTT {
 		return ""
@@ -156,11 +156,12 @@ func known(clientID string) string {
 	return clientID
 }
 
-// publisher is the client that published what AWS IoT alone should about a client or
-// thing; "" where AWS IoT did. Basic Ingest takes a client's message to any rule that its
-// policy names, whatever the rule's FROM, and on a topic of the client's choice. clientid()
-// is "n/a" for what AWS publishes, or perhaps the client's own (unverified); a client that
-// publishes over HTTPS, or whose id is "n/a", is not told from AWS.
+// publisher returns the client that forged a message of AWS IoT, or "" if AWS IoT published it.
+// Basic Ingest takes a client's message to any rule that its policy allows, whatever the rule's
+// FROM, and on any topic.
+//
+// clientid() is "n/a" for AWS's messages, or perhaps the client's own ID (unverified). A client
+// that publishes over HTTPS, or whose ID is "n/a", looks like AWS.
 func publisher(e iotrule.Envelope, about string) string {
 	if e.ClientID == about {
 		return ""
@@ -168,8 +169,8 @@ func publisher(e iotrule.Envelope, about string) string {
 	return known(e.ClientID)
 }
 
-// notAWS marks a finding of what a client published as if it were AWS IoT, and keeps it
-// apart from AWS's own by its id.
+// notAWS marks a finding of a message that a client published in the name of AWS IoT, and gives
+// it an ID of its own.
 func (m Mapper) notAWS(f asff.Finding, source defender.Source, e iotrule.Envelope, identity ...string) asff.Finding {
 	by := publisher(e, identity[0])
 	if by == "" {
@@ -177,10 +178,10 @@ func (m Mapper) notAWS(f asff.Finding, source defender.Source, e iotrule.Envelop
 	}
 	f.ID = asff.FindingID(source, m.Region, append(identity, by)...)
 	f.ProductFields["PublishedBy"] = by
-	return f.Noted(" Client " + by + " published this, as AWS IoT alone should: it may be false.")
+	return f.Noted(" Client " + by + " published this, which only AWS IoT should do: it may be false.")
 }
 
-// groupOf names a group of findings of a source that share a limit.
+// groupOf names a group of a source's findings that share a limit.
 func groupOf(source defender.Source, parts ...string) string {
 	return asff.FindingID(source, "", parts...)
 }
@@ -188,8 +189,8 @@ func groupOf(source defender.Source, parts ...string) string {
 // sharedField marks a finding that a group's signals share.
 const sharedField = "SharedFinding"
 
-// shared is the frame of the finding that a group's signals share beyond its limit. No part of
-// an id has a #, so that it is no other finding's.
+// shared returns the finding that a group's signals over the limit share. Its ID is unique,
+// because no escaped part of an ID has a #.
 func (m Mapper) shared(source defender.Source, group []string) asff.Finding {
 	f := m.finding(asff.FindingID(source, m.Region, group...)+"#more", ruleGenerator(source))
 	f.FindingProviderFields = unusual(m.severity(source))
@@ -197,7 +198,7 @@ func (m Mapper) shared(source defender.Source, group []string) asff.Finding {
 	return f
 }
 
-// over is the signal of a finding that many share: no event ends it.
+// over returns the signal of a shared finding: no event ends it.
 func (m Mapper) over(source defender.Source, f asff.Finding, at int64) *signal.Signal {
 	f.ProductFields[sharedField] = "true"
 	s := signal.New(source, f, at, signal.Order{Time: at})
@@ -205,20 +206,20 @@ func (m Mapper) over(source defender.Source, f asff.Finding, at int64) *signal.S
 	return &s
 }
 
-// forged limits the findings of events that one client publishes as if it were AWS IoT, about
-// clients and things that it invents.
+// forged limits the findings of events that one client publishes in the name of AWS IoT, about
+// invented clients and things.
 func (m Mapper) forged(s signal.Signal, source defender.Source, by string, at int64) signal.Signal {
 	f := m.shared(source, []string{"publisher", by})
-	f.Title = fmt.Sprintf("Client %s publishes more than %d different events as if it were AWS IoT.", by, deviceevent.MaxTypes)
-	f.Description = f.Title + " They may be false. Those that have no finding of their own share this one. It ends when no more come for the quiet time."
-	f.Remediation = remedy("No policy of a device should allow $aws/rules/*. Remove that from the client's policy, and look at the client: it may be taken over.", policiesURL)
+	f.Title = fmt.Sprintf("Client %s publishes more than %d different events in the name of AWS IoT.", by, deviceevent.MaxTypes)
+	f.Description = f.Title + " They may be false. Events without a finding of their own share this one. It is archived when no more arrive for the quiet time."
+	f.Remediation = remedy("A device's policy should not allow $aws/rules/*. Remove it from the client's policy, and check the client: it may be compromised.", policiesURL)
 	f.ProductFields = map[string]string{"PublishedBy": by}
 	f.Resources = []asff.Resource{m.here().client(by, pairs{"ClientId": by})}
 	s.Bound = &signal.Bound{Group: groupOf(source, "publisher", by), Over: m.over(source, f, at)}
 	return s
 }
 
-// substance of an event: what the device says, without its clock.
+// substance returns the content of an event without the device's clock.
 func substance(e deviceevent.Event) []string {
 	all := []string{e.Description}
 	for _, key := range slices.Sorted(maps.Keys(e.Details)) {

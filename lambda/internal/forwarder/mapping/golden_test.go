@@ -32,7 +32,7 @@ var update = flag.Bool("update", false, "rewrite testdata/findings")
 
 const account = "123456789012"
 
-// sent is later than everything in the samples.
+// sent is later than all times in the samples.
 var sent = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
 
 func mapper(region string) mapping.Mapper {
@@ -48,7 +48,7 @@ func sample(t testing.TB, name string) []byte {
 	return text
 }
 
-// envelope is what the rule of a source writes about a payload.
+// envelope returns what a source's rule writes for a payload.
 func envelope(t testing.TB, source defender.Source, topic string, payload []byte, more map[string]any) []byte {
 	t.Helper()
 	fields := map[string]any{"source": source.String(), "topic": topic, "time": sent.UnixMilli() - 2000, "payload": base64.StdEncoding.EncodeToString(payload)}
@@ -71,7 +71,7 @@ func rule(m mapping.Mapper, body []byte) (signal.Signal, error) {
 	return m.Rule(source, e, sent)
 }
 
-// auditFindings are the findings of a sample as the SDK reads them.
+// auditFindings are the findings of a sample as the SDK decodes them.
 func auditFindings(t testing.TB, name string) *iot.ListAuditFindingsOutput {
 	t.Helper()
 	out, err := readAuditFindings(sample(t, name))
@@ -205,8 +205,8 @@ func TestSecurityHubAcceptsWhatIsMapped(t *testing.T) {
 	}
 }
 
-// accepted demands that the local Security Hub, which enforces AWS's limits, takes the finding,
-// also as it is restated.
+// accepted checks that the local Security Hub, which enforces AWS's limits, accepts the finding,
+// before and after Restate.
 func accepted(t testing.TB, name string, s signal.Signal) {
 	t.Helper()
 	taken(t, name, s)

@@ -14,8 +14,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// lifecycleEvent is what AWS IoT publishes about a connection. Everything in it is
-// said by AWS IoT, but for [Mapper.notAWS].
+// lifecycleEvent is what AWS IoT publishes about a connection. AWS IoT is the source of all of
+// it, except as in [Mapper.notAWS].
 // https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
 type lifecycleEvent struct {
 	ClientID             string `json:"clientId"`
@@ -30,15 +30,15 @@ type lifecycleEvent struct {
 	ConnectFailureReason string `json:"connectFailureReason"`
 }
 
-// disconnectRemedies tell what to do, by disconnect reason.
+// disconnectRemedies say what to do, by disconnect reason.
 var disconnectRemedies = map[string]string{
-	"AUTH_ERROR":         "Check the client's certificate and policies: it tried something that it may not do, or its credentials ended. If the device is not yours, deactivate the certificate.",
-	"FORBIDDEN_ACCESS":   "The client used a topic that is closed to it. Check its firmware and its policy; if the device is not yours, deactivate the certificate.",
-	"DUPLICATE_CLIENTID": "Compare address and principal of both connections. If they differ, look for cloned credentials and give each device its own client ID, enforced by its policy. If they are one device's, its network flaps: lengthen its keep-alive and its wait before it reconnects.",
+	"AUTH_ERROR":         "Check the client's certificate and policies: it tried something that is not allowed, or its credentials expired. If the device is not yours, deactivate the certificate.",
+	"FORBIDDEN_ACCESS":   "The client used a topic that its policy does not allow. Check its firmware and its policy. If the device is not yours, deactivate the certificate.",
+	"DUPLICATE_CLIENTID": "Compare address and principal of both connections. If they differ, look for cloned credentials, and give each device its own client ID, enforced by its policy. If both are one device's, its network is unstable: lengthen its keep-alive and its reconnect delay.",
 }
 
-// duplicateCauses are the two causes of DUPLICATE_CLIENTID, which the event does not tell apart.
-const duplicateCauses = " Another connection took its client ID. Either two devices use one client ID, as with cloned credentials, or one device reconnected over a flapping network before AWS IoT saw that its old connection was gone."
+// duplicateCauses are the two causes of DUPLICATE_CLIENTID, which the event does not distinguish.
+const duplicateCauses = " Another connection took its client ID. Either two devices use one client ID, as with cloned credentials, or one device reconnected over an unstable network before AWS IoT noticed that its old connection was gone."
 
 func (m Mapper) disconnect(e iotrule.Envelope) (signal.Signal, error) {
 	l, err := decodeLifecycle(defender.SecurityDisconnects, e)
@@ -76,7 +76,7 @@ func (m Mapper) refusedConnection(e iotrule.Envelope) (signal.Signal, error) {
 	}
 	f := m.connection(defender.RefusedConnections, e, l, reason)
 	f.Title = refusedTitle(l.who(), reason)
-	f.Description = fmt.Sprintf("AWS IoT did not let %s connect, or not publish to its last-will topic (%s).", l.whoLower(), reason) + l.details() + errorActionNote(defender.RefusedConnections, e)
+	f.Description = fmt.Sprintf("AWS IoT refused to let %s connect, or publish to its last-will topic (%s).", l.whoLower(), reason) + l.details() + errorActionNote(defender.RefusedConnections, e)
 	f.Remediation = refusedRemedy()
 	f.ProductFields["ConnectFailureReason"] = reason
 	f = m.notAWS(f, defender.RefusedConnections, e, l.ClientID, reason)
@@ -88,8 +88,8 @@ func (m Mapper) refusedConnection(e iotrule.Envelope) (signal.Signal, error) {
 	return s, nil
 }
 
-// inventedClients limits the client IDs with which one certificate is refused: a client that
-// is refused chooses its ID. Refusals without a principal share one limit.
+// inventedClients limits the client IDs with which one certificate is refused: a refused client
+// chooses its ID. Refusals without a principal share one limit.
 func (m Mapper) inventedClients(e iotrule.Envelope, l lifecycleEvent) *signal.Bound {
 	const source = defender.RefusedConnections
 	principal := l.PrincipalIdentifier
@@ -100,8 +100,8 @@ func (m Mapper) inventedClients(e iotrule.Envelope, l lifecycleEvent) *signal.Bo
 	}
 	f := m.shared(source, group)
 	f.Title = fmt.Sprintf("%s was refused connections with more than %d client IDs.", who, deviceevent.MaxTypes)
-	f.Description = f.Title + " Those that have no finding of their own share this one; the last was " + l.ClientID + ". It ends when no more come for the quiet time."
-	f.Remediation = remedy("Whoever holds this certificate tries one client ID after the other. If it is one device's, deactivate it. If many devices share it, as for provisioning, check its policy.", policiesURL)
+	f.Description = f.Title + " Client IDs without a finding of their own share this one; the last was " + l.ClientID + ". It is archived when no more are refused for the quiet time."
+	f.Remediation = remedy("A client with this certificate tries many client IDs. If one device owns the certificate, deactivate it. If many devices share it, as for provisioning, check its policy.", policiesURL)
 	fields := pairs{"ClientId": l.ClientID}
 	fields.set("Principal", principal)
 	fields.set("SourceIp", l.IPAddress)
@@ -116,7 +116,7 @@ func (m Mapper) inventedClients(e iotrule.Envelope, l lifecycleEvent) *signal.Bo
 	return &signal.Bound{Group: groupOf(source, group...), Over: m.over(source, f, e.Time)}
 }
 
-// disconnectSeverity is the severity that the deployment gives the reason, else the source's.
+// disconnectSeverity returns the deployment's severity for the reason, else the source's.
 func (m Mapper) disconnectSeverity(reason string) defender.Severity {
 	return m.Severities.Disconnects[reason].Or(m.severity(defender.SecurityDisconnects))
 }
@@ -136,7 +136,7 @@ func refusedTitle(who, reason string) string {
 }
 
 func refusedRemedy() *asff.Remediation {
-	return remedy("If the device is yours, allow iot:Connect for its client id and iot:Publish for its last-will topic in the policy of its certificate. If it is not, deactivate the certificate.", policiesURL)
+	return remedy("If the device is yours, allow iot:Connect for its client ID and iot:Publish for its last-will topic in the policy of its certificate. If it is not, deactivate the certificate.", policiesURL)
 }
 
 func decodeLifecycle(source defender.Source, e iotrule.Envelope) (lifecycleEvent, error) {
@@ -151,12 +151,12 @@ func decodeLifecycle(source defender.Source, e iotrule.Envelope) (lifecycleEvent
 		return l, errors.New("lifecycle event names no clientId")
 	}
 	if known(e.ClientID) != "" {
-		l.ThingName = "" // a client may have published it, and name another's thing
+		l.ThingName = "" // a client may have published it, and name another client's thing
 	}
 	return l, nil
 }
 
-// topicClient is the client id at the end of a lifecycle event's topic, "" for other topics.
+// topicClient returns the client ID at the end of a lifecycle event's topic, "" for other topics.
 func topicClient(source defender.Source, topic string) string {
 	client, ok := strings.CutPrefix(topic, strings.TrimSuffix(iotrule.Of(source).TopicFilter, "#"))
 	if !ok {
@@ -165,7 +165,7 @@ func topicClient(source defender.Source, topic string) string {
 	return client
 }
 
-// connection is the part that findings about a connection share.
+// connection is the common part of findings about a connection.
 func (m Mapper) connection(source defender.Source, e iotrule.Envelope, l lifecycleEvent, reason string) asff.Finding {
 	p := m.here()
 	f := m.finding(asff.FindingID(source, m.Region, l.ClientID, reason), ruleGenerator(source))
@@ -195,7 +195,7 @@ func (m Mapper) connection(source defender.Source, e iotrule.Envelope, l lifecyc
 	return f
 }
 
-// signal orders by session and version number where there are any.
+// signal orders by session and version number if the event has them.
 func (l lifecycleEvent) signal(source defender.Source, e iotrule.Envelope, f asff.Finding) signal.Signal {
 	order := signal.Order{Time: e.Time}
 	if l.Timestamp > 0 {
@@ -236,19 +236,19 @@ func (l lifecycleEvent) details() string {
 	return text
 }
 
-// envelopeFields are the product fields that every message of a rule gives.
+// envelopeFields are the product fields from a rule's envelope.
 func envelopeFields(fields pairs, e iotrule.Envelope) {
 	fields.set("Topic", e.Topic)
 	fields.set("RuleError", e.RuleError)
 }
 
-// errorActionNote says what a rule's error action loses.
+// errorActionNote says what is missing after a rule's error action.
 func errorActionNote(source defender.Source, e iotrule.Envelope) string {
 	switch {
 	case e.RuleError == "":
 		return ""
 	case iotrule.Of(source).FromDevice:
-		return " The rule's action failed and its error action delivered this: principal, source address and time are lost, the time shown is that of the queue."
+		return " The rule's action failed, and its error action delivered this. Principal, source address and time are lost; the time shown is the queue's."
 	}
-	return " The rule's action failed and its error action delivered this: the time at which the rule saw it is lost."
+	return " The rule's action failed, and its error action delivered this. The time at which the rule received the event is lost."
 }

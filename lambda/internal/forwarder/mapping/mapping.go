@@ -1,9 +1,9 @@
-// Package mapping makes signals, and their findings, of what the sources say. Titles,
-// types, product fields and resources follow the findings that AWS's own integration
-// sends, so that filters and insights made for one work for the other.
+// Package mapping maps the messages of the sources to signals and their findings. Titles, types,
+// product fields and resources are those of AWS's own integration, so that filters and insights
+// for one work for the other.
 //
-// A finding's id names what is wrong with which thing, never a time; docs/findings.md is
-// the table of identity, severity, order and end for each source.
+// A finding's ID identifies the problem and the thing, never a time. docs/findings.md has a table
+// of identity, severity, order and end for each source.
 package mapping
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// Mapper makes findings for one account and Region.
+// Mapper maps messages to findings for one account and Region.
 type Mapper struct {
 	// Account, Partition and Region into which findings are imported.
 	Account, Partition, Region string
@@ -29,16 +29,16 @@ type Mapper struct {
 	Live contract.LiveBehaviors
 }
 
-// Origin is where a message of a source comes from. Account and Region may differ from
-// the Mapper's where a topic of another account or Region feeds the queue.
+// Origin is where a source's message is from. Account and Region differ from the Mapper's if a
+// topic of another account or Region feeds the queue.
 type Origin struct {
 	Account, Region string
 	// Sent is when the message was sent, by AWS's clock.
 	Sent time.Time
 }
 
-// Rule makes the signal of a message that an IoT rule wrote. An error means that no
-// repetition will make a finding of it.
+// Rule returns the signal of a message that an IoT rule wrote. An error means that retrying is
+// useless.
 func (m Mapper) Rule(source defender.Source, e iotrule.Envelope, sent time.Time) (signal.Signal, error) {
 	if e.Time <= 0 {
 		e.Time = sent.UnixMilli()
@@ -61,7 +61,7 @@ func (m Mapper) rule(source defender.Source, e iotrule.Envelope) (signal.Signal,
 	return signal.Signal{}, fmt.Errorf("source %s does not come from a rule", source)
 }
 
-// finding is the frame that all findings share.
+// finding returns the fields that all findings have.
 func (m Mapper) finding(id, generator string) asff.Finding {
 	return asff.Finding{
 		ID:           id,
@@ -72,7 +72,7 @@ func (m Mapper) finding(id, generator string) asff.Finding {
 	}
 }
 
-// severity of a source's findings.
+// severity returns the severity of a source's findings.
 func (m Mapper) severity(source defender.Source) defender.Severity {
 	return m.Severities.Sources[source].Or(source.Severity())
 }
@@ -87,7 +87,7 @@ func unusual(severity defender.Severity) asff.FindingProviderFields {
 // ruleGenerator is the GeneratorId of findings whose source is a rule.
 func ruleGenerator(source defender.Source) string { return "defenderhub/" + source.String() }
 
-// place is where a resource lives.
+// place is the location of a resource.
 type place struct{ partition, account, region string }
 
 func (m Mapper) here() place { return place{m.Partition, m.Account, m.Region} }
@@ -114,7 +114,7 @@ func (p place) resource(kind, id string, other map[string]string) asff.Resource 
 // thingType is the ASFF type of a registered thing.
 const thingType = "AwsIotRegisteredThing"
 
-// thing is the resource of a thing, as AWS's own findings show it.
+// thing returns the resource of a thing, as AWS's own findings show it.
 func (p place) thing(name string) asff.Resource {
 	return p.resource(thingType, name, map[string]string{
 		"SourceUrl": p.thingURL(name),
@@ -122,8 +122,8 @@ func (p place) thing(name string) asff.Resource {
 	})
 }
 
-// client is the resource of a client that is not known to be a thing. AWS names no
-// ASFF type for it.
+// client returns the resource of a client that is not known to be a thing. AWS has no ASFF type
+// for clients.
 func (p place) client(id string, other map[string]string) asff.Resource {
 	return p.resource("Other", id, other)
 }
@@ -132,7 +132,7 @@ func (p place) arn(resource string) string {
 	return "arn:" + p.partition + ":iot:" + p.region + ":" + p.account + ":" + resource
 }
 
-// pairs are product fields: set leaves out what is empty.
+// pairs are product fields; set leaves out empty values.
 type pairs map[string]string
 
 func (p pairs) set(key, value string) {

@@ -39,7 +39,7 @@ func TestEndsArchive(t *testing.T) {
 	}
 }
 
-func TestTopicNeverSaysWhoTheDeviceIs(t *testing.T) {
+func TestTopicNeverIdentifiesTheDevice(t *testing.T) {
 	s := recorded(t)["device-event-mismatch"][0]
 	if !strings.HasSuffix(s.Finding.ID, "/pump-7/tamper") || s.Finding.ProductFields["TopicMismatch"] != "pump-8" || !strings.Contains(s.Finding.Description, "pump-8") {
 		t.Errorf("got %s, %v", s.Finding.ID, s.Finding.ProductFields)
@@ -49,7 +49,7 @@ func TestTopicNeverSaysWhoTheDeviceIs(t *testing.T) {
 	}
 }
 
-func TestMismatchIsToldEvenInAFullDescription(t *testing.T) {
+func TestMismatchIsMentionedEvenInAFullDescription(t *testing.T) {
 	payload := []byte(`{"type":"tamper","description":"` + strings.Repeat("ä", 1024) + `"}`)
 	s, err := rule(mapper("us-east-1"), envelope(t, defender.DeviceEvents, "defenderhub/events/other", payload, map[string]any{"clientId": "pump-7"}))
 	if err != nil || !strings.HasSuffix(s.Finding.Description, "The topic names another sender: other.") {
@@ -78,7 +78,7 @@ func TestSendersWithoutClientIDAreKnownByPrincipalOrTopic(t *testing.T) {
 		if err != nil || s.Finding.ID != c.id {
 			t.Errorf("%v: %v, %s, want %s", c.more, err, s.Finding.ID, c.id)
 		}
-		if f := s.Finding; f.ProductFields["TopicMismatch"] != "" || !strings.HasSuffix(f.Description, " The topic names x, which nothing proves: the sender has no client id.") {
+		if f := s.Finding; f.ProductFields["TopicMismatch"] != "" || !strings.HasSuffix(f.Description, " The topic names x, but the sender has no client ID that proves it.") {
 			t.Errorf("%v, %q: there is no client id that could differ", f.ProductFields, f.Description)
 		}
 	}
@@ -222,7 +222,7 @@ func TestEveryKindOfResourceHasItsOwnFinding(t *testing.T) {
 			ids[s.Finding.ID] += fmt.Sprint(kind)
 		}
 	}
-	// One identifier alone, three parts of an issuer, two of a policy: three forms for each kind.
+	// For each kind: one identifier alone, three parts of an issuer, and two of a policy.
 	if kinds := len(types.ResourceType("").Values()); len(ids) != 3*kinds {
 		t.Errorf("%d ids, want %d", len(ids), 3*kinds)
 	}
@@ -285,8 +285,8 @@ func FuzzAuditFinding(f *testing.F) {
 	})
 }
 
-// Topics of other accounts may feed one queue, and an alert names no account: what one
-// clears must not end what another raised.
+// Topics of several accounts may feed one queue, and an alarm names no account: one account's
+// alarm must not clear another's.
 func TestAlertsOfTwoAccountsAreTwoFindings(t *testing.T) {
 	m := mapper("us-east-1")
 	alert := func(account, region string) asff.Finding {
@@ -312,7 +312,7 @@ func TestAlertsOfTwoAccountsAreTwoFindings(t *testing.T) {
 	}
 }
 
-// A client that is refused chooses its id: one with a slash must not hide it.
+// A refused client chooses its ID: a slash in it must not hide the client.
 func TestClientIDsWithSlashesAreSeen(t *testing.T) {
 	for source, topic := range map[defender.Source]string{
 		defender.SecurityDisconnects: "$aws/events/presence/disconnected/", defender.RefusedConnections: "$aws/events/presence/connect_failed/",
@@ -339,9 +339,9 @@ func TestClientIDsWithSlashesAreSeen(t *testing.T) {
 	}
 }
 
-// Basic Ingest hands a client's message to any rule that its policy names, on a topic of the
-// client's choice: what it says about another client must not pass for AWS's word.
-func TestEventsThatAClientPublishedAreNotTakenForAWSs(t *testing.T) {
+// Basic Ingest takes a client's message to any rule that its policy allows, on any topic: such a
+// message about another client must not look like AWS's.
+func TestForgedEventsAreMarked(t *testing.T) {
 	m := mapper("us-east-1")
 	for source, c := range map[defender.Source]struct{ topic, payload string }{
 		defender.SecurityDisconnects: {"$aws/events/presence/disconnected/victim", `{"clientId":"victim","disconnectReason":"AUTH_ERROR","sessionIdentifier":"s","versionNumber":9}`},
@@ -382,7 +382,7 @@ func TestEventsThatAClientPublishedAreNotTakenForAWSs(t *testing.T) {
 	}
 }
 
-// What a client publishes about itself names no thing but by AWS's word.
+// A client that publishes an event about itself must not name another thing.
 func TestClientThatPublishesAnEventCannotNameAnotherThing(t *testing.T) {
 	for source, payload := range map[defender.Source]string{
 		defender.SecurityDisconnects: `{"clientId":"attacker","thingName":"victim","disconnectReason":"AUTH_ERROR"}`,
@@ -422,7 +422,7 @@ func TestDisconnectReasonsHaveTheirSeveritiesAndBothCauses(t *testing.T) {
 			t.Errorf("%s restated: %s, want %s", reason, got, want)
 		}
 		text := f.Description + f.Remediation.Recommendation.Text
-		for _, cause := range []string{"cloned credentials", "flapping network", "network flaps"} {
+		for _, cause := range []string{"cloned credentials", "unstable network", "network is unstable"} {
 			if strings.Contains(text, cause) != (reason == "DUPLICATE_CLIENTID") {
 				t.Errorf("%s names %q: %s", reason, cause, text)
 			}

@@ -22,8 +22,8 @@ type native struct {
 	FindingProviderFields         asff.FindingProviderFields
 }
 
-// compare demands that ours shows what AWS's own finding shows. Product fields of ours
-// may be more.
+// compare requires that our finding shows everything that AWS's own does. Ours may have more
+// product fields.
 func compare(t *testing.T, sampleName string, ours asff.Finding, except ...string) {
 	t.Helper()
 	var want native
@@ -46,7 +46,7 @@ func compare(t *testing.T, sampleName string, ours asff.Finding, except ...strin
 		}
 	}
 	fields := ours.FindingProviderFields
-	fields.Severity.Original, fields.RelatedFindings = "", nil // more than AWS tells
+	fields.Severity.Original, fields.RelatedFindings = "", nil // more than AWS sends
 	if ours.Title != want.Title || ours.SourceURL != want.SourceUrl || !strings.HasPrefix(ours.Description, want.Description) || !reflect.DeepEqual(fields, want.FindingProviderFields) {
 		t.Errorf("ours %q, %q, %q, %v\nAWS's %q, %q, %q, %v", ours.Title, ours.Description, ours.SourceURL, fields, want.Title, want.Description, want.SourceUrl, want.FindingProviderFields)
 	}
@@ -88,7 +88,7 @@ func TestDetectFindingsLookLikeNativeOnes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// An alert does not say whether the thing is registered.
+	// An alarm does not say whether the thing is registered.
 	compare(t, "asff-native-detect", s.Finding, "IsRegisteredThing")
 }
 

@@ -7,14 +7,14 @@ import (
 	"strconv"
 )
 
-// millis is a time in ms since 1970. It reads what the notifications of AWS IoT send
-// (ms) and what its API sends (seconds with fraction).
+// millis is a time in ms since 1970. It accepts ms, as in the notifications of AWS IoT, and
+// seconds with a fraction, as in its API.
 type millis int64
 
-// secondsBelow parts the two: as ms it is March 1973, as seconds it is the year 5138.
+// secondsBelow distinguishes the two: as ms it is March 1973, as seconds the year 5138.
 const secondsBelow = 1e11
 
-// errNoTime does not quote what a client may have written.
+// errNoTime does not quote text that a client may have written.
 var errNoTime = errors.New("a time is not a number of ms or s since 1970")
 
 func (m *millis) UnmarshalJSON(data []byte) error {

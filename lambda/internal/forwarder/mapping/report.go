@@ -36,7 +36,7 @@ type cborRejection struct {
 	StatusDetails details `cbor:"statusDetails"`
 }
 
-// decodeCBOR bounds what a payload of 128 KB can make of memory and stack.
+// decodeCBOR limits how much memory and stack a payload of 128 KB can use.
 var decodeCBOR = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{MaxNestedLevels: 8, MaxArrayElements: 4096, MaxMapPairs: 4096}.DecMode()
 	if err != nil {
@@ -65,8 +65,8 @@ func decodeRejection(topic string, payload []byte) (rejection, error) {
 	return r, nil
 }
 
-// rejectedReport also takes an answer that cannot be read: that a report was refused,
-// and whose, stands in the topic, which is AWS's own.
+// rejectedReport accepts an unreadable answer too: the topic, which belongs to AWS, says that a
+// report was refused, and whose.
 func (m Mapper) rejectedReport(e iotrule.Envelope) (signal.Signal, error) {
 	const source = defender.RejectedReports
 	claim := topicfilter.Claim(iotrule.Of(source).TopicFilter, e.Topic)
@@ -122,7 +122,7 @@ func rejectedTitle(thing, code string) string {
 }
 
 func rejectedRemedy() *asff.Remediation {
-	return remedy("Compare the device's report with the documented format (custom metrics are arrays with one object, report ids rise, reports are at least 5 minutes apart). Reports that were fine before and are refused now can mean tampered firmware.", deviceURL)
+	return remedy("Compare the device's report with the documented format: custom metrics are arrays with one object, report IDs rise, and reports are at least 5 minutes apart. If earlier reports were accepted, the firmware may have been tampered with.", deviceURL)
 }
 
 // sentence ends a text with one full stop.

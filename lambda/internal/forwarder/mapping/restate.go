@@ -6,11 +6,12 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// Restate returns an active finding with the severity, types, title and remedy that this
-// program, as it is deployed, writes for it. They follow from the finding's source, product
-// fields and resources, which Restate keeps, as all else. profile and behavior are those of a
-// finding of the self-managed engine. Whoever changes what a source's findings look like
-// changes it here as well: for every finding that is just made, Restate changes nothing.
+// Restate returns an active finding with the severity, types, title and remedy that the deployed
+// program writes. It derives them from the finding's source, product fields and resources, and
+// keeps everything else. profile and behavior are those of a finding of the self-managed engine.
+//
+// Restate must not change a finding that was just mapped: a change of a source's findings must be
+// made here too.
 func (m Mapper) Restate(source defender.Source, profile, behavior string, f asff.Finding) asff.Finding {
 	fields, related := f.ProductFields, f.FindingProviderFields.RelatedFindings
 	provider := &f.FindingProviderFields
@@ -60,12 +61,12 @@ func (m Mapper) Restate(source defender.Source, profile, behavior string, f asff
 	return f.Fit()
 }
 
-// connected is who a lifecycle event is about.
+// connected returns who a lifecycle event is about.
 func connected(fields map[string]string) string {
 	return lifecycleEvent{ThingName: fields["ThingName"], ClientID: fields["ClientId"]}.who()
 }
 
-// shown is the device as the title of a finding of the self-managed engine names it, by its
+// shown returns the device's name in the title of a finding of the self-managed engine, from its
 // resource.
 func shown(f asff.Finding) string {
 	var registered *bool

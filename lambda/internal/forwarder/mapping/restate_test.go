@@ -11,8 +11,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 )
 
-// A finding that is just made is as the program restates it, and from one that an older
-// program made all that is restated follows.
+// Restate changes no finding that was just mapped, and restores all restated fields in a finding
+// of an older program.
 func TestRestatedFindingIsAsNew(t *testing.T) {
 	m, sources := wholeEngine(), map[defender.Source]bool{}
 	for name, signals := range recorded(t) {
@@ -40,7 +40,7 @@ func TestRestatedFindingIsAsNew(t *testing.T) {
 	}
 }
 
-// The finding of a further connection is the thing's, also where it is restated.
+// The finding of an additional connection is the thing's, also when restated.
 func TestEventOfAFurtherConnectionIsTheThings(t *testing.T) {
 	m := mapper("us-east-1")
 	e := iotrule.Envelope{Topic: "defenderhub/events/pump-7", Time: 1, ClientID: "pump-7#2", Principal: "p", Payload: []byte(`{"type":"tamper"}`)}

@@ -1,5 +1,5 @@
-// Package signal holds what a source says about one finding, and which of several
-// such signals is the newest.
+// Package signal holds what a source says about one finding, and decides which of several signals
+// is the newest.
 package signal
 
 import (
@@ -13,48 +13,48 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
-// Signal is a source's statement that a finding holds (RecordState ACTIVE) or holds no
-// more (ARCHIVED).
+// Signal is a source's statement that a finding holds (RecordState ACTIVE) or no longer holds
+// (ARCHIVED).
 type Signal struct {
 	Source defender.Source
-	// Check is the API name of the audit check whose finding this is, "" for everything
-	// that is not an audit finding (check summaries included).
+	// Check is the API name of the finding's audit check, "" for everything else, including check
+	// summaries.
 	Check string
-	// Profile and Behavior are those of a transition of the self-managed engine, "" for
-	// everything else.
+	// Profile and Behavior are those of a transition of the self-managed engine, else "".
 	Profile, Behavior string
-	// Finding without CreatedAt, UpdatedAt, FirstObservedAt and LastObservedAt: the
-	// ledger gives it those.
+	// Finding lacks CreatedAt, UpdatedAt, FirstObservedAt and LastObservedAt, which the ledger
+	// sets.
 	Finding asff.Finding
-	// Time in ms since 1970 at which it happened, by a clock of AWS.
+	// Time is when it happened, in ms since 1970, by an AWS clock.
 	Time int64
 	// First is the earliest Time of the signals that were merged into this one.
 	First int64
-	// Raised tells that one of the merged signals was ACTIVE.
+	// Raised reports whether one of the merged signals was ACTIVE.
 	Raised bool
-	// Inherits tells of an end that names no severity: the finding keeps the one it had.
+	// Inherits reports that the signal ends a finding without a severity: the finding keeps its
+	// own.
 	Inherits bool
-	// Quiet reports that no event ends the finding, although the source says when others end.
+	// Quiet reports that no event ends the finding, although events end other findings of the
+	// source.
 	Quiet bool
-	// Bound limits how many findings a sender raises; nil does not.
+	// Bound limits how many findings a sender raises; nil means no limit.
 	Bound *Bound
 	Order Order
-	// Digest is the same for signals that say the same; see [New].
+	// Digest is equal for signals with the same content; see [New].
 	Digest string
 }
 
 // Bound limits the findings of a group of signals, such as the device events of one device.
 type Bound struct {
-	// Group is what the limit is for; "" where the finding is in no case one of its own.
+	// Group is the group with the limit; "" if the signal never has a finding of its own.
 	Group string
-	// Over is the signal instead, where the group has as many findings as it may have; nil
-	// for none.
+	// Over replaces the signal if the group has reached its limit; nil means drop it.
 	Over *Signal
 }
 
-// New returns the signal that f holds, or holds no more, at a time (ms). substance is
-// what makes a repeat worth importing when it changes, beside title, severity, types,
-// resources and state; texts that name a session, a task or a time do not belong there.
+// New returns the signal that f holds, or no longer holds, at a time (ms). A repeat is imported
+// only if title, severity, types, resources, state or substance changes. So substance must not
+// contain text that names a session, a task or a time.
 func New(source defender.Source, f asff.Finding, at int64, order Order, substance ...string) Signal {
 	f = f.Fit()
 	s := Signal{
@@ -73,13 +73,13 @@ func digest(f asff.Finding, substance []string) string {
 	for i, r := range f.Resources {
 		resources[i] = r.Type + " " + r.ID
 	}
-	f.FindingProviderFields.RelatedFindings = nil                                                         // an audit that others start is another run, and no news
-	text, _ := json.Marshal([]any{f.Title, f.RecordState, f.FindingProviderFields, resources, substance}) // strings cannot fail
+	f.FindingProviderFields.RelatedFindings = nil                                                         // the audit of another schedule is not a change
+	text, _ := json.Marshal([]any{f.Title, f.RecordState, f.FindingProviderFields, resources, substance}) // cannot fail for strings
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:12])
 }
 
-// tie sorts states at one and the same time: in doubt a finding holds.
+// tie orders states of the same time: in doubt a finding holds.
 func tie(state asff.RecordState) string {
 	if state == asff.Active {
 		return "1"
@@ -87,8 +87,8 @@ func tie(state asff.RecordState) string {
 	return "0"
 }
 
-// Merge returns one signal for several with the same finding id: the newest, with the
-// earliest first time. It sorts all.
+// Merge merges signals with the same finding ID into one: the newest, with the earliest first
+// time. It sorts all.
 func Merge(all []Signal) Signal {
 	slices.SortStableFunc(all, func(a, b Signal) int { return a.Order.Compare(b.Order) })
 	merged := all[0]
@@ -103,14 +103,15 @@ func Merge(all []Signal) Signal {
 	return merged
 }
 
-// After is s, which inherits, after f; inherits tells that f does so as well.
+// After returns s, which inherits, as the signal after f; inherits reports whether f inherits
+// too.
 func (s Signal) After(f asff.Finding, inherits bool) Signal {
 	s.Finding.FindingProviderFields.Severity, s.Inherits = f.FindingProviderFields.Severity, inherits
 	return s
 }
 
-// NotAfter returns s as of a time at which it was certainly known: what claims to come
-// from the future would keep all later signals out.
+// NotAfter returns s with no time later than a time that has certainly passed: a signal from the
+// future would suppress all later ones.
 func (s Signal) NotAfter(at time.Time) Signal {
 	ms := at.UnixMilli()
 	s.Time, s.First, s.Order.Time = min(s.Time, ms), min(s.First, ms), min(s.Order.Time, ms)

@@ -65,8 +65,8 @@ func TestNotAfterBoundsEveryTime(t *testing.T) {
 	}
 }
 
-// history is what a client's lifecycle can be: sessions, numbers that rise and restart
-// at 0 after an hour offline, timestamps that are good to 2 minutes.
+// history is a possible lifecycle of a client: sessions, version numbers that rise and restart at
+// 0 after an hour offline, and timestamps that are precise to 2 minutes.
 func history(t *rapid.T) []signal.Order {
 	var orders []signal.Order
 	clock, version := int64(1_700_000_000_000), int64(0)
