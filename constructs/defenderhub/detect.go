@@ -10,7 +10,6 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // DetectProps configure [Detect]. Native or SelfManaged, whichever is set, is the engine that
@@ -168,10 +167,6 @@ func (p DetectProps) profiles() []defender.SecurityProfile {
 	return append(all, p.Profiles...)
 }
 
-// maxSeverities leaves room for the rest in an environment, which takes 4 KB.
-// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-const maxSeverities = 3000
-
 // severities are those that behaviors ask for, by the behavior's name: the name of its
 // profile is often known only at deployment.
 func (p DetectProps) severities() (map[string]defender.Severity, error) {
@@ -188,10 +183,6 @@ func (p DetectProps) severities() (map[string]defender.Severity, error) {
 	collect("", p.Behaviors)
 	for i, profile := range p.Profiles {
 		collect("Profiles"+index(i)+".", profile.Behaviors)
-	}
-	if n := len(contract.Severities{Behaviors: wanted}.String()); n > maxSeverities {
-		f.add("", fmt.Sprintf("severities of behaviors that take %d characters with their names", n),
-			"at most %d: leave out the severity that most have, and set it in Forwarder.Severities", maxSeverities)
 	}
 	return wanted, f.err()
 }

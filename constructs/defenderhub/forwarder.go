@@ -63,8 +63,9 @@ type ForwarderProps struct {
 	DisconnectSeverities map[string]defender.Severity
 	// EventTypes are the types of device events that are expected, with their severities.
 	// SeverityDefault leaves the severity to the event. All other types of a device share one
-	// finding, with the source's severity, so that no device can raise findings at will. At most
-	// 1,000 characters, with 10 more for each type: an environment takes 4 KB.
+	// finding, with the source's severity, so that no device can raise findings at will.
+	// They share the function's environment of 4 KB with all other severities and the behaviors
+	// of SelfManagedProps: synthesis fails if these do not fit together.
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 	// Default: nil, any type is a finding of its own, with the severity that the event names,
 	// up to defender.MaxEventTypes types per device. All others share one finding per device.
@@ -172,13 +173,7 @@ func (p ForwarderProps) validate() error {
 	f.under("DisconnectSeverities", validateNamedSeverities(p.DisconnectSeverities, "one of "+strings.Join(iotrule.SecurityDisconnectReasons, ", "),
 		func(reason string) bool { return slices.Contains(iotrule.SecurityDisconnectReasons, reason) }))
 	f.under("EventTypes", validateNamedSeverities(p.EventTypes, "a type of 1 to 64 of a-z 0-9 -", deviceevent.ValidType))
-	length := 0
-	for t := range p.EventTypes {
-		length += len(t) + 10
-	}
-	if length > maxEventTypesText {
-		f.add("EventTypes", fmt.Sprintf("%d characters", length), fmt.Sprintf("at most %d, with 10 more for each type: fewer or shorter types", maxEventTypesText))
-	}
+	f.under("", p.validateEnvironment(nil))
 	f.number("BatchSize", p.BatchSize, 1, 10000, "messages")
 	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
 	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
@@ -225,9 +220,6 @@ func validateSeverities(severities map[defender.Source]defender.Severity) error 
 	}
 	return f.err()
 }
-
-// maxEventTypesText leaves room for the rest in an environment, which takes 4 KB.
-const maxEventTypesText = 1000
 
 // validateNamedSeverities reports unknown names and severities, by name.
 func validateNamedSeverities(severities map[string]defender.Severity, names string, known func(string) bool) error {
@@ -289,8 +281,7 @@ type forwarder struct {
 	live contract.LiveBehaviors
 	// eventTopic is the topic filter of device events, "" where none come.
 	eventTopic string
-	// clientPattern is the prop ClientPattern, "" for its default.
-	clientPattern string
+	props      ForwarderProps
 }
 
 func (f *forwarder) Queue() awssqs.IQueue           { return f.queue }
@@ -325,7 +316,7 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	must(f, errors.Join(p.validate(), defender.Under("Alarms", value(p.Alarms).elsewhere(f))))
 	must(f, p.compile())
 
-	f.clientPattern = p.ClientPattern
+	f.props = p
 	if !p.withoutEvents {
 		f.eventTopic = or(p.EventTopic, iotrule.DefaultEventTopic)
 	}

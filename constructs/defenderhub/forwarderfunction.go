@@ -1,6 +1,7 @@
 package defenderhub
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 
+	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
@@ -53,10 +55,40 @@ func (f *forwarder) environment(p ForwarderProps) map[string]string {
 	if p.ClientPattern != "" {
 		env[contract.EnvClientPattern] = p.ClientPattern
 	}
-	if s := (contract.Severities{Sources: p.Severities, Behaviors: p.behaviorSeverities, Disconnects: p.DisconnectSeverities, Events: p.EventTypes}).String(); s != "" {
+	if s := p.severitiesText(); s != "" {
 		env[contract.EnvSeverities] = s
 	}
 	return env
+}
+
+func (p ForwarderProps) severitiesText() string {
+	return contract.Severities{Sources: p.Severities, Behaviors: p.behaviorSeverities, Disconnects: p.DisconnectSeverities, Events: p.EventTypes}.String()
+}
+
+const (
+	// maxEnvironment is how many bytes the environment of a function may have.
+	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+	maxEnvironment = 4096
+	// fixedEnvironment is what the names of the variables take as JSON, the longest name of a
+	// table, the longest URL of a queue, and the values of a few characters.
+	fixedEnvironment = 700
+)
+
+// validateEnvironment reports props and live behaviors that do not fit the environment of the
+// functions together.
+func (p ForwarderProps) validateEnvironment(live contract.LiveBehaviors) error {
+	events := len(contract.Severities{Events: p.EventTypes}.String())
+	severities := len(p.severitiesText()) - events
+	topic, pattern, behaviors := len(or(p.EventTopic, iotrule.DefaultEventTopic)), len(p.ClientPattern), len(live.String())
+	total := fixedEnvironment + events + severities + topic + pattern + behaviors
+	if total <= maxEnvironment {
+		return nil
+	}
+	return &defender.FieldError{
+		Value: fmt.Sprintf("an environment of %d bytes: EventTypes %d, severities of sources, disconnects and behaviors %d, EventTopic %d, ClientPattern %d, self-managed behaviors %d, the rest %d",
+			total, events, severities, topic, pattern, behaviors, fixedEnvironment),
+		Want: fmt.Sprintf("at most %d: list fewer or shorter EventTypes, or leave out the severity that most behaviors have and set it in Severities", maxEnvironment),
+	}
 }
 
 // permissions are those of both functions. What reading a queue takes comes with the

@@ -222,6 +222,11 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 		return nil, err
 	}
 	plan.complete(p.EncryptionKey)
+	if len(plan.forward) > 0 {
+		if err := defender.Under("Forwarder", plan.forwarder.validateEnvironment(plan.detect.live())); err != nil {
+			return nil, err
+		}
+	}
 	return plan, plan.compile()
 }
 

@@ -271,7 +271,7 @@ func TestSeveritiesOfBehaviorsFitTheFunction(t *testing.T) {
 		props defenderhub.DefenderHubProps
 		want  []string
 	}{
-		"too many":                     {defenderhub.DefenderHubProps{Subscriptions: off, Detect: &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: many}}, []string{"Detect"}},
+		"too many":                     {defenderhub.DefenderHubProps{Subscriptions: off, Detect: &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: many}}, []string{"Forwarder"}},
 		"too many, but AWS sends them": {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: many}}, nil},
 		"two of one name":              {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.Low)}, []string{"Detect.Profiles[1].Behaviors[1].Severity"}},
 		"one of them the default":      {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.SeverityDefault)}, []string{"Detect.Profiles[1].Behaviors[1].Severity"}},
@@ -293,6 +293,69 @@ func TestSeveritiesOfBehaviorsFitTheFunction(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Each alone fits the environment of 4 KB, but not all together.
+func TestEventTypesAndBehaviorsFitTheFunctionTogether(t *testing.T) {
+	types := func(n int) *defenderhub.ForwarderProps {
+		p := &defenderhub.ForwarderProps{EventTypes: map[string]defender.Severity{}, Code: prebuilt()}
+		for i := range n {
+			p.EventTypes[fmt.Sprintf("type-%040d", i)] = defender.Low
+		}
+		return p
+	}
+	behaviors := func(n int, severity defender.Severity) []defender.SecurityProfile {
+		var profiles []defender.SecurityProfile
+		for len(profiles)*50 < n {
+			profile := defender.SecurityProfile{Name: fmt.Sprintf("Profile-%d", len(profiles))}
+			for i := range 50 {
+				profile.Behaviors = append(profile.Behaviors, defender.Behavior{
+					Name: fmt.Sprintf("%s-%d-%d", strings.Repeat("b", 40), len(profiles), i), Criteria: defender.MessageByteSize.LessThan(8), Severity: severity,
+				})
+			}
+			profiles = append(profiles, profile)
+		}
+		return profiles
+	}
+	for name, c := range map[string]struct {
+		types  int
+		detect *defenderhub.DetectProps
+		want   []string
+	}{
+		"self-managed":         {0, &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{Executable: executable}, Profiles: behaviors(300, defender.Low)}, nil},
+		"types":                {55, nil, nil},
+		"types, self-managed":  {55, &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{Executable: executable}, Profiles: behaviors(300, defender.Low)}, []string{"Forwarder"}},
+		"native":               {0, &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Profiles: behaviors(50, defender.High)}, nil},
+		"types, native":        {25, &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Profiles: behaviors(50, defender.High)}, []string{"Forwarder"}},
+		"default severities":   {25, &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Profiles: behaviors(50, defender.SeverityDefault)}, nil},
+		"more types than that": {80, nil, []string{"Forwarder"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stack := newStack()
+			got, message := faults(t, func() {
+				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
+					Subscriptions: &defenderhub.ProductSubscriptionsProps{Detect: defenderhub.SubscriptionOff}, Detect: c.detect, Forwarder: types(c.types),
+				}))
+			})
+			if !slices.Equal(got, c.want) || c.want != nil && !strings.Contains(message, "EventTypes") {
+				t.Fatalf("got %v, want %v; %s", got, c.want, message)
+			}
+			if children := *stack.Node().FindChild(jsii.String("Hub")).Node().Children(); c.want != nil && len(children) > 0 {
+				t.Errorf("left %v", children)
+			}
+		})
+	}
+
+	stack := newStack()
+	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), types(55))
+	got, _ := faults(t, func() {
+		defenderhub.NewDetect(stack, jsii.String("Detect"), &defenderhub.DetectProps{
+			SelfManaged: &defenderhub.SelfManagedProps{Executable: executable, Forwarder: forwarder}, Profiles: behaviors(300, defender.Low),
+		})
+	})
+	if want := []string{"SelfManaged.Forwarder"}; !slices.Equal(got, want) {
+		t.Errorf("a Detect of its own: got %v, want %v", got, want)
 	}
 }
 

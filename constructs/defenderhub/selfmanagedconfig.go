@@ -116,12 +116,22 @@ func (p DetectProps) validateForwarder() error {
 			f.add(p.profileField(i)+".Name", name, "a name that no other Detect of the same Forwarder uses")
 		}
 	}
-	config, _ := p.evaluation()
-	live, _ := config.Live()
+	live := p.live()
 	if maps.Copy(live, of.live); len(live) > contract.MaxLiveBehaviors && len(of.live) > 0 {
 		f.add("Behaviors", fmt.Sprintf("%d behaviors", len(live)), "at most %d of all Detects of the same Forwarder together", contract.MaxLiveBehaviors)
 	}
+	f.under("SelfManaged.Forwarder", of.props.validateEnvironment(live))
 	return f.err()
+}
+
+// live are the behaviors that the evaluator judges, nil with another engine.
+func (p DetectProps) live() contract.LiveBehaviors {
+	if p.SelfManaged == nil {
+		return nil
+	}
+	config, _ := p.evaluation()
+	live, _ := config.Live()
+	return live
 }
 
 // compiles tells whether the evaluator has to be built.

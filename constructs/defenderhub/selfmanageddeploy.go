@@ -27,7 +27,7 @@ func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 	e := &selfManaged{scope: d, rules: map[string]awscdk.CfnResource{}}
 	forwarder := s.Forwarder.(*forwarder)
 	config, groups := p.evaluation()
-	config.ClientPattern = forwarder.clientPattern
+	config.ClientPattern = forwarder.props.ClientPattern
 	behaviors, err := config.Compile()
 	must(d, err)
 	code, err := evaluatorCode(s.Executable, config)
