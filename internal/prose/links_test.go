@@ -1,4 +1,4 @@
-// Package prose_test holds what people read, docs and messages, against the project's rules.
+// Package prose_test checks docs, comments and messages against the project's rules.
 package prose_test
 
 import (

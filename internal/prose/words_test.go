@@ -1,0 +1,164 @@
+package prose_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// longest is the limit of words in a sentence of the docs.
+const longest = 35
+
+type ban struct {
+	phrase  *regexp.Regexp
+	instead string
+}
+
+// bans returns the phrases for all texts, and those for docs, which include the first.
+func bans(t *testing.T) (everywhere, docs []ban) {
+	t.Helper()
+	var all []ban
+	for line := range strings.Lines(read(t, "words.txt")) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if line == "[docs]" {
+			everywhere = slices.Clip(all)
+			continue
+		}
+		phrase, instead, found := strings.Cut(line, " => ")
+		if !found {
+			t.Fatalf("words.txt: %q has no replacement", line)
+		}
+		all = append(all, ban{regexp.MustCompile("(?i)" + phrase), instead})
+	}
+	if len(everywhere) < 10 || len(all) <= len(everywhere) {
+		t.Fatalf("%d phrases read, %d of them for all texts", len(all), len(everywhere))
+	}
+	return everywhere, all
+}
+
+// text is a piece of prose and its position.
+type text struct{ at, words string }
+
+func TestDocsAreInPlainEnglish(t *testing.T) {
+	_, banned := bans(t)
+	for _, page := range pages(t) {
+		for i, paragraph := range strings.Split(prose(read(t, page)), "\n") {
+			check(t, banned, text{position(page, i+1), paragraph})
+			for _, sentence := range sentences(paragraph) {
+				if n := len(strings.Fields(sentence)); n > longest {
+					t.Errorf("%s: a sentence of %d words, want at most %d: %s", position(page, i+1), n, longest, sentence)
+				}
+			}
+		}
+	}
+}
+
+// pending are the directories and files whose code still has phrases of words.txt.
+var pending = []string{"app.go", "app_test.go", "constructs", "defender", "internal/engine", "lambda", "test/localaws"}
+
+func TestCodeIsInPlainEnglish(t *testing.T) {
+	banned, _ := bans(t)
+	read := 0
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if entry.IsDir() {
+			if path != root && (strings.HasPrefix(name, ".") || name == "node_modules" || name == "testdata" || name == "cdk.out" || slices.Contains(pending, relative(path))) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || slices.Contains(pending, relative(path)) {
+			return nil
+		}
+		read++
+		for _, piece := range written(t, path) {
+			check(t, banned, piece)
+		}
+		return nil
+	})
+	if err != nil || read < 50 {
+		t.Fatalf("%d files read, error %v", read, err)
+	}
+}
+
+// written returns the prose of a Go file: comments, string literals and names of tests.
+func written(t *testing.T, path string) []text {
+	t.Helper()
+	set := token.NewFileSet()
+	file, err := parser.ParseFile(set, path, nil, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(p token.Pos) string { return position(path, set.Position(p).Line) }
+	var all []text
+	for _, group := range file.Comments {
+		all = append(all, text{at(group.Pos()), strings.Join(strings.Fields(group.Text()), " ")})
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.BasicLit:
+			if n.Kind == token.STRING && strings.Contains(n.Value, " ") {
+				all = append(all, text{at(n.Pos()), n.Value})
+			}
+		case *ast.FuncDecl:
+			if strings.HasPrefix(n.Name.Name, "Test") {
+				all = append(all, text{at(n.Pos()), words(n.Name.Name)})
+			}
+		}
+		return true
+	})
+	return all
+}
+
+// words splits the name of a test: "TestNothingIsLost" is "Test Nothing Is Lost".
+func words(name string) string {
+	return regexp.MustCompile(`([a-z0-9])([A-Z])`).ReplaceAllString(name, "$1 $2")
+}
+
+func check(t *testing.T, banned []ban, piece text) {
+	t.Helper()
+	for _, b := range banned {
+		if found := b.phrase.FindString(piece.words); found != "" {
+			t.Errorf("%s: %q reads as translated: write %s", piece.at, found, b.instead)
+		}
+	}
+}
+
+func position(path string, line int) string {
+	return relative(path) + ":" + strconv.Itoa(line)
+}
+
+// relative is a path below the repository's root.
+func relative(path string) string {
+	path, _ = strings.CutPrefix(filepath.ToSlash(path), root+"/")
+	return path
+}
+
+var (
+	code      = regexp.MustCompile("`[^`]*`")
+	target    = regexp.MustCompile(`\]\([^)]*\)`)
+	tag       = regexp.MustCompile(`<[^>]+>`)
+	separator = regexp.MustCompile(`([.!?])["')]*\s+|\s*\|\s*|<br>`)
+)
+
+// prose returns a page with empty code blocks, and the word "code" for inline code.
+func prose(page string) string {
+	page = fence.ReplaceAllStringFunc(page, func(block string) string { return strings.Repeat("\n", strings.Count(block, "\n")) })
+	return tag.ReplaceAllString(target.ReplaceAllString(code.ReplaceAllString(page, "code"), "]"), " ")
+}
+
+// sentences splits a line at full stops, at the cells of a table and at colons.
+func sentences(line string) []string { return separator.Split(line, -1) }
