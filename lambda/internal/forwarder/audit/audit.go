@@ -1,15 +1,15 @@
-// Package audit forwards the results of an audit task: it pages through the task's
-// findings and archives what the task's checks no longer find.
+// Package audit forwards the results of an audit task. It reads the task's findings page by page
+// and archives findings that the task's checks no longer find.
 //
-// One notification can stand for 25,000 findings, more than one invocation may have
-// time for. After each page the token of the next is checkpointed, and each finding
-// carries the start of the task that saw it last. An invocation that runs out of time
-// hands the message back, and the next goes on. Only after the last page is archived
-// what the task did not see, by consistent reads.
+// One notification may mean 25,000 findings, too many for one invocation. After each page the
+// next page's token is checkpointed, and each finding has the start of the last task that found
+// it. An invocation that runs out of time returns the message to the queue, and the next one
+// resumes. Only after the last page are findings archived that the task did not find, with
+// consistent reads.
 //
-// Tasks may overlap. When all findings of a check are listed, the check's watermark
-// rises to the task's start; what is active and was last seen before the watermark is
-// gone. A task that comes late finds the watermark above itself and archives by that.
+// Tasks may overlap. When all findings of a check are listed, the check's watermark rises to the
+// task's start. Active findings last found before the watermark are fixed. A late task finds a
+// higher watermark and archives by that one.
 package audit
 
 import (
@@ -30,15 +30,14 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// API is the part of the AWS IoT client that audits need. The client must not retry by
-// itself.
+// API is the part of the AWS IoT client that audits need. The client must not retry by itself.
 type API interface {
 	ListAuditFindings(context.Context, *iot.ListAuditFindingsInput, ...func(*iot.Options)) (*iot.ListAuditFindingsOutput, error)
 	DescribeAccountAuditConfiguration(context.Context, *iot.DescribeAccountAuditConfigurationInput, ...func(*iot.Options)) (*iot.DescribeAccountAuditConfigurationOutput, error)
 	ListRelatedResourcesForAuditFinding(context.Context, *iot.ListRelatedResourcesForAuditFindingInput, ...func(*iot.Options)) (*iot.ListRelatedResourcesForAuditFindingOutput, error)
 }
 
-// Deliverer brings signals into Security Hub.
+// Deliverer delivers signals to Security Hub.
 type Deliverer interface {
 	Deliver(context.Context, time.Time, []signal.Signal) map[string]delivery.Outcome
 }
@@ -59,7 +58,7 @@ type Auditor struct {
 	Log      *slog.Logger
 }
 
-// pageSize is the most that ListAuditFindings returns; its own default is 25.
+// pageSize is the maximum of ListAuditFindings; its default is 25.
 const pageSize = 250
 
 // Outcome of a task.
@@ -70,7 +69,7 @@ type Outcome struct {
 	Progress bool
 }
 
-// stop ends the work on a task for this invocation.
+// stop ends the work on a task in this invocation.
 type stop struct{ delivery.Outcome }
 
 func (s stop) Error() string { return s.Reason }
@@ -104,8 +103,8 @@ type work struct {
 	task     mapping.AuditTask
 	point    checkpoint
 	progress bool
-	// fresh tells that the page token was given to this invocation; refused counts those
-	// that AWS took back all the same.
+	// fresh reports whether this invocation received the page token; refused counts fresh tokens
+	// that AWS refused.
 	fresh   bool
 	refused int
 }
@@ -130,7 +129,7 @@ func (w *work) run(ctx context.Context) error {
 	err = w.list(ctx)
 	var s stop
 	if errors.As(err, &s) && s.Verdict == delivery.Refused {
-		// The message does not come again, and pages before may be older than a newer task.
+		// The message is not retried, and earlier pages may be older than a newer task.
 		return cmp.Or(w.archiveAll(ctx, w.marked), err)
 	}
 	if err != nil {
@@ -145,8 +144,8 @@ func (w *work) run(ctx context.Context) error {
 		}
 	}
 	last := w.point
-	// A message that comes again, by itself or from the dead-letter queue, wants it all again:
-	// what Security Hub has costs a read of the ledger each.
+	// A message that is retried, or sent again from the dead-letter queue, is processed in full.
+	// Each finding that Security Hub has costs one read of the ledger.
 	w.point = checkpoint{Done: last.Refused+last.Failing == 0, revision: last.revision}
 	if err := w.checkpoint(ctx); err != nil {
 		return err
@@ -156,9 +155,9 @@ func (w *work) run(ctx context.Context) error {
 	return nil
 }
 
-// archiveAll archives what the task's checks no longer find. Each copy of a notification does
-// so after its last delivery, also where another copy has done all else: what it delivered
-// may be older than what a newer task has said meanwhile.
+// archiveAll archives the findings that the task's checks no longer find. Each copy of a
+// notification does so at its end, even if another copy did everything else: its deliveries may
+// be older than those of a newer task.
 func (w *work) archiveAll(ctx context.Context, mark func(context.Context, string) (int64, error)) error {
 	for _, c := range w.task.Checks {
 		if !c.Completed() {
@@ -215,8 +214,8 @@ func (w *work) list(ctx context.Context) error {
 	return nil
 }
 
-// listable are the checks whose findings this task may speak for: those that ran to
-// their end, found something, and were not listed by a later task since.
+// listable returns the checks whose findings this task decides about: those that finished, found
+// something, and were not listed by a later task.
 func (w *work) listable(ctx context.Context) (map[string]bool, error) {
 	checks := map[string]bool{}
 	for _, c := range w.task.Checks {
@@ -234,19 +233,19 @@ func (w *work) listable(ctx context.Context) (map[string]bool, error) {
 	return checks, nil
 }
 
-// mostRefused is how often AWS may refuse a page whose token it has just given. That is no
-// token that has expired.
+// mostRefused is how often AWS may refuse a page token that it has just returned. Such a token
+// has not expired.
 const mostRefused = 3
 
-// page lists the next page, from the first where the token has expired.
+// page returns the next page, or the first if the token has expired.
 func (w *work) page(ctx context.Context) (page *iot.ListAuditFindingsOutput, err error) {
 	for {
 		in := &iot.ListAuditFindingsInput{TaskId: &w.task.ID, MaxResults: aws.Int32(pageSize)}
 		if w.point.Token != "" {
 			in.NextToken = &w.point.Token
 		}
-		// Without ListSuppressedFindings AWS returns suppressed findings as well. What old
-		// data does not mark is then still sent.
+		// Without ListSuppressedFindings AWS also returns suppressed findings. Old findings are
+		// not marked, and are still sent.
 		err := w.call(ctx, func() (err error) { page, err = w.IoT.ListAuditFindings(ctx, in); return err })
 		switch {
 		case err == nil:
@@ -270,28 +269,28 @@ func (w *work) page(ctx context.Context) (page *iot.ListAuditFindingsOutput, err
 	}
 }
 
-// never is the end of a task whose findings AWS will not list.
+// never ends a task whose findings AWS will not list.
 func (w *work) never(err error) error {
 	return stop{delivery.Outcome{Verdict: delivery.Refused, Reason: fmt.Sprintf("list the findings of audit task %s: %v", w.task.ID, err)}}
 }
 
-// mark is the check's watermark (ms), raised where the task ran to its end.
+// mark returns the check's watermark (ms), raised if the task finished.
 func (w *work) mark(ctx context.Context, check string) (int64, error) {
 	if !w.task.Completed() {
-		return w.marked(ctx, check) // what a later task said still holds
+		return w.marked(ctx, check) // a later task decides
 	}
 	mark, err := w.raise(ctx, check, w.task.Started)
 	return mark.Started, err
 }
 
-// marked is the check's watermark (ms) as it is.
+// marked returns the check's watermark (ms), unchanged.
 func (w *work) marked(ctx context.Context, check string) (int64, error) {
 	mark, _, err := w.watermark(ctx, check)
 	return mark.Started, err
 }
 
-// archive archives what the check no longer finds: what is active, or not confirmed, and
-// was last seen before a time (ms). note is added to what it says.
+// archive archives a check's findings that are active or unconfirmed and were last found before a
+// time (ms). note is added to their descriptions.
 func (w *work) archive(ctx context.Context, check string, before int64, note string) error {
 	return w.Findings.Open(ctx, check, func(entries []ledger.Entry) error {
 		var gone []signal.Signal
@@ -318,8 +317,8 @@ func (w *work) archive(ctx context.Context, check string, before int64, note str
 	})
 }
 
-// deliver delivers signals and stops the work where one has to come again. What is
-// refused, or fails alone, is counted, and does not stop the others.
+// deliver delivers signals, and stops the work if one must be retried. Signals that are refused,
+// or that fail alone, are counted and do not stop the others.
 func (w *work) deliver(ctx context.Context, signals []signal.Signal) error {
 	worst := delivery.Outcome{}
 	for _, outcome := range w.Deliver.Deliver(ctx, w.now, signals) {

@@ -101,7 +101,7 @@ func TestSummariesFollowTheirCheck(t *testing.T) {
 		return ""
 	}
 	for i, c := range []struct{ status, want string }{
-		{"COMPLETED_COMPLIANT", ""}, // nothing to tell of a check that was always fine
+		{"COMPLETED_COMPLIANT", ""}, // no summary for a check that never found anything
 		{"COMPLETED_NON_COMPLIANT", "ACTIVE LOGGING_DISABLED_CHECK Summary: Completed with 1 non-compliant resources"},
 		{"FAILED", "ACTIVE LOGGING_DISABLED_CHECK Summary: Failed"},
 		{"COMPLETED_COMPLIANT", "ARCHIVED LOGGING_DISABLED_CHECK Summary: Completed with 1 non-compliant resources"},
@@ -147,7 +147,7 @@ func TestTasksThatOverlapPageByPageEndAsTheNewerSays(t *testing.T) {
 		r.iot.between = func(p int) {
 			if p == page {
 				r.iot.between = nil
-				r.must(recent) // all of the newer task while the older one has a page in its hands
+				r.must(recent) // all of the newer task while the older one has a page in progress
 			}
 		}
 		r.must(old)
@@ -209,8 +209,8 @@ func TestTwentyFiveThousandFindingsGoThroughManyDeadlines(t *testing.T) {
 	})
 }
 
-// invocations works on a task until it is done, as the queue's redeliveries do, and
-// counts them. Each has to come further than the one before.
+// invocations works on a task until it is done, like the queue's retries, and counts the
+// invocations. Each must make progress.
 func (r *rig) invocations(t mapping.AuditTask, timeout time.Duration) int {
 	r.t.Helper()
 	for n := 1; n < 200; n++ {
@@ -256,8 +256,8 @@ func TestExpiredTokenStartsTheListingAgain(t *testing.T) {
 	})
 }
 
-// A page that AWS never gives must not be asked for again and again, at once and without
-// end. What was listed stays, and nothing is archived.
+// A page that AWS never returns must not be requested forever. Listed findings stay, and nothing
+// is archived.
 func TestPageThatIsAlwaysRefusedEndsTheTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -288,8 +288,8 @@ func TestPageThatIsAlwaysRefusedEndsTheTask(t *testing.T) {
 	})
 }
 
-// TestNewerTaskWinsOverOneThatAWSRefusesHalfway: the message of a task that is refused does not
-// come again, so nothing else would end what its first page brought back.
+// TestNewerTaskWinsOverOneThatAWSRefusesHalfway: the message of a refused task is not retried, so
+// nothing else would end the findings of its first page.
 func TestNewerTaskWinsOverOneThatAWSRefusesHalfway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

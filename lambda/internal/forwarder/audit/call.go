@@ -12,11 +12,10 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 
-// errNoTime wraps the last error of a call that may work later.
+// errNoTime wraps the last error of a call that may succeed later.
 var errNoTime = errors.New("no time left")
 
-// call makes a call to AWS IoT until it succeeds, fails for a reason that waiting does not
-// mend, or the time is over.
+// call calls AWS IoT until it succeeds, fails permanently, or the time is over.
 func (w *work) call(ctx context.Context, f func() error) error {
 	backoff := retry.Backoff{First: 200 * time.Millisecond, Longest: 5 * time.Second, Random: w.Random}
 	for failures := 1; ; failures++ {
@@ -43,7 +42,7 @@ func lasting(err error) bool {
 	return false
 }
 
-// invalid tells that AWS IoT knows no such thing, or not this page of it.
+// invalid reports whether AWS IoT says that the resource, or this page of it, does not exist.
 func invalid(err error) bool {
 	var request *types.InvalidRequestException
 	var gone *types.ResourceNotFoundException

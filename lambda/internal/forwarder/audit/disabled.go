@@ -11,12 +11,12 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 )
 
-// disabledNote says in a description why a finding is over that no audit has found gone.
-const disabledNote = " The check is disabled: whether this still holds is not known."
+// disabledNote explains in a description why a finding ended although no audit found it fixed.
+const disabledNote = " The check is disabled, so it is not known whether this still holds."
 
-// archiveDisabled archives what checks have found that are disabled in the account: no audit
-// will ever report it again, nor that it is gone. A check that this task ran is not touched,
-// whatever became of it, nor what a later task has found.
+// archiveDisabled archives the findings of checks that are disabled in the account: no audit will
+// report them again, or that they are fixed. It ignores checks that this task ran, whatever the
+// result, and findings of later tasks.
 func (w *work) archiveDisabled(ctx context.Context) error {
 	disabled, err := w.disabled(ctx)
 	if err != nil {
@@ -26,7 +26,7 @@ func (w *work) archiveDisabled(ctx context.Context) error {
 	over.Checks = nil
 	for _, name := range disabled {
 		over.Checks = append(over.Checks, mapping.AuditCheck{Name: name, Status: mapping.CheckDisabled})
-		// An earlier task that comes late must not bring back what it found.
+		// A late, earlier task must not restore its findings.
 		if _, err := w.raise(ctx, name, w.task.Started); err != nil {
 			return err
 		}
@@ -37,8 +37,8 @@ func (w *work) archiveDisabled(ctx context.Context) error {
 	return w.deliver(ctx, w.mapper.CheckSummaries(over))
 }
 
-// disabled are the checks that are disabled in the account's audit configuration and not part
-// of the task. Where the configuration cannot be read there are none.
+// disabled returns the checks that are disabled in the account's audit configuration and not part
+// of the task. It returns none if the configuration cannot be read.
 func (w *work) disabled(ctx context.Context) ([]string, error) {
 	var out *iot.DescribeAccountAuditConfigurationOutput
 	err := w.call(ctx, func() (err error) {

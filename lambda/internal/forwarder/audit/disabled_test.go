@@ -9,7 +9,7 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// summaries are the record states of check summaries, by check.
+// summaries returns the record states of check summaries, by check.
 func (r *rig) summaries() map[string]string {
 	states := map[string]string{}
 	for _, f := range r.hub.Findings() {
@@ -20,7 +20,7 @@ func (r *rig) summaries() map[string]string {
 	return states
 }
 
-// found is a rig in which a task has found something by two checks.
+// found returns a rig in which a task has found something by two checks.
 func found(t *testing.T) *rig {
 	t.Helper()
 	r := newRig(t)
@@ -75,8 +75,9 @@ func TestTaskThatDidNotCompleteLeavesDisabledChecksAlone(t *testing.T) {
 	}
 }
 
-// The check was enabled again, and found something, before the older task's turn came; and
-// it was disabled when a task from before is still told.
+// First: the check was enabled again, and found something, before the older task was processed.
+// Second: the check was disabled while the notification of an earlier task was still in the
+// queue.
 func TestDisabledChecksKeepTheOrderOfTasks(t *testing.T) {
 	r := newRig(t)
 	r.iot.findings["new"] = []types.AuditFinding{certificate("c")}

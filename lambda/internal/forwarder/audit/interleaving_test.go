@@ -26,9 +26,10 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 )
 
-// TestTheNewestTaskWinsInEveryInterleaving runs two copies of an old notification and one of
-// a newer task at once, in every order of the steps that touch the same records. A message whose invocation did not finish comes again. To
-// deliver a finding is one step: the tests of package delivery take it apart.
+// TestTheNewestTaskWinsInEveryInterleaving runs two copies of an old notification and one of a
+// newer task at once. It tries every order of the steps that touch the same records. The message
+// of an unfinished invocation is retried. Delivering a finding is one step here; the tests of
+// package delivery split it.
 func TestTheNewestTaskWinsInEveryInterleaving(t *testing.T) {
 	old, newer := task("old", 1, bad(policies)), func(checks map[string]string) mapping.AuditTask { return task("new", 2, checks) }
 	for name, c := range map[string]struct {
@@ -80,15 +81,15 @@ func TestTheNewestTaskWinsInEveryInterleaving(t *testing.T) {
 	}
 }
 
-// explorer counts through all sequences of choices, each a run, and leaves a run where it
-// reaches a state that another run went on from.
+// explorer enumerates all sequences of choices, one per run. It ends a run that reaches a state
+// from which another run continued.
 type explorer struct {
 	choices, options []int
 	at               int
 	seen             map[[32]byte]bool
 }
 
-// choose makes the next choice out of n. It reports false where state was seen before.
+// choose makes the next choice out of n. It reports false if state was seen before.
 func (e *explorer) choose(n int, state [32]byte) (int, bool) {
 	if e.at == len(e.choices) {
 		if e.seen[state] {
@@ -101,7 +102,7 @@ func (e *explorer) choose(n int, state [32]byte) (int, bool) {
 	return e.choices[e.at-1], true
 }
 
-// next goes to the next sequence and reports whether there is one.
+// next advances to the next sequence and reports whether there is one.
 func (e *explorer) next() bool {
 	e.at = 0
 	for last := len(e.choices) - 1; last >= 0; last-- {
@@ -136,13 +137,13 @@ type invocation struct {
 	proceed chan bool
 	done    chan delivery.Outcome
 	cancel  context.CancelFunc
-	// more tells that it waits before a step.
+	// more reports whether it is waiting before a step.
 	more    bool
 	crashed bool
-	// read is the record that the last call read: to read it and then to write it on the
-	// condition that nobody else did is one step.
+	// read is the record of the last read: reading it and then writing it without a conflict is
+	// one step.
 	read ledger.Key
-	// log is all that the invocation has learned: its local state follows from it.
+	// log is everything that the invocation has read: its local state follows from it.
 	log [32]byte
 }
 
@@ -170,7 +171,7 @@ func newExploredCloud(crashes int, disabled []string, findings map[string][]type
 // exploredAt is later than the tasks, and the same in all runs.
 var exploredAt = time.Now()
 
-// run processes the messages to their end as e chooses, and reports whether it got there.
+// run processes the messages to their end as e chooses, and reports whether it finished.
 func (w *exploredCloud) run(e *explorer) bool {
 	for i, m := range w.messages {
 		m.name = fmt.Sprintf("%d (%s)", i, m.task.ID)
@@ -212,7 +213,7 @@ func (w *exploredCloud) run(e *explorer) bool {
 			w.begin(m)
 			continue
 		}
-		m.log = [32]byte{} // what it knew decides nothing any more
+		m.log = [32]byte{} // its knowledge no longer matters
 		left = slices.DeleteFunc(slices.Clone(left), func(other *invocation) bool { return other == m })
 	}
 	return true
@@ -256,7 +257,7 @@ func (w *exploredCloud) end(m *invocation) {
 	}
 }
 
-// state is all that decides how a run goes on.
+// state is everything that determines how a run continues.
 func (w *exploredCloud) state() [32]byte {
 	h := sha256.New()
 	for _, r := range w.table.Records() {
@@ -265,7 +266,7 @@ func (w *exploredCloud) state() [32]byte {
 	for _, id := range slices.Sorted(maps.Keys(w.shown)) {
 		fmt.Fprintln(h, w.shown[id])
 	}
-	var copies []string // which of two copies knows what decides nothing
+	var copies []string // which of two copies knows it does not matter
 	for _, m := range w.messages {
 		copies = append(copies, fmt.Sprintf("%s %x", m.task.ID, m.log))
 	}
@@ -276,7 +277,7 @@ func (w *exploredCloud) state() [32]byte {
 
 var errKilled = errors.New("the function was killed")
 
-// step waits before a call that others may see. It fails once the invocation has crashed.
+// step waits before a call whose effect others may see. It fails once the invocation has crashed.
 func (w *exploredCloud) step(ctx context.Context, call string) error {
 	m := ctx.Value(invocationKey{}).(*invocation)
 	if !m.crashed {
@@ -289,7 +290,7 @@ func (w *exploredCloud) step(ctx context.Context, call string) error {
 	return nil
 }
 
-// learn notes the answer of a call.
+// learn records the result of a call.
 func learn(ctx context.Context, records []ledger.Record, err error) {
 	m := ctx.Value(invocationKey{}).(*invocation)
 	h := sha256.New()
@@ -300,8 +301,8 @@ func learn(ctx context.Context, records []ledger.Record, err error) {
 	m.log = [32]byte(h.Sum(nil))
 }
 
-// exploredHub is a Security Hub that keeps the newest of each finding. The order in which it
-// gets them decides nothing.
+// exploredHub is a Security Hub that keeps the newest version of each finding. The order of
+// imports does not matter.
 type exploredHub struct{ w *exploredCloud }
 
 func (h exploredHub) BatchImportFindings(ctx context.Context, in *securityhub.BatchImportFindingsInput, _ ...func(*securityhub.Options)) (*securityhub.BatchImportFindingsOutput, error) {
@@ -321,8 +322,8 @@ type shownFinding struct{ updated, state, policy string }
 // exploredTable is the table of an exploredCloud.
 type exploredTable struct{ w *exploredCloud }
 
-// step waits before a call to a record that the old task's invocations share with each other
-// or with the newer one's: the check's watermark and findings, and the old checkpoint.
+// step waits before a call to a record that the old task's invocations share with each other or
+// with the newer one's: the check's watermark and findings, and the old checkpoint.
 func (t exploredTable) step(ctx context.Context, call, partition string) error {
 	if ctx.Value(invocationKey{}).(*invocation).crashed {
 		return errKilled
@@ -344,7 +345,7 @@ func (t exploredTable) Get(ctx context.Context, k ledger.Key) (ledger.Record, er
 }
 
 func (t exploredTable) Put(ctx context.Context, r ledger.Record) error {
-	confirms := strings.HasPrefix(r.Partition, "audit#") // what the step before has claimed
+	confirms := strings.HasPrefix(r.Partition, "audit#") // what the step before claimed
 	if m := ctx.Value(invocationKey{}).(*invocation); m.crashed || m.read != r.Key && !confirms {
 		if err := t.step(ctx, "put", r.Partition); err != nil {
 			return err
@@ -353,7 +354,7 @@ func (t exploredTable) Put(ctx context.Context, r ledger.Record) error {
 	m := ctx.Value(invocationKey{}).(*invocation)
 	m.read = ledger.Key{}
 	if r.Partition == "task#old" {
-		m.log = [32]byte{} // of what it knew it needs no more than it now writes
+		m.log = [32]byte{} // it needs only what it now writes
 	}
 	err := t.w.table.Put(ctx, r)
 	learn(ctx, []ledger.Record{r}, err)

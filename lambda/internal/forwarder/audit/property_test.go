@@ -17,9 +17,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 )
 
-// TestAnyOrderOfTasksEndsAsTheNewestSays lets tasks come in any order, more than once, one
-// within the other, and fail at any call. For each check the newest task that completed it
-// decides.
+// TestAnyOrderOfTasksEndsAsTheNewestSays processes tasks in any order, repeatedly, nested in each
+// other, and with failures at any call. For each check the newest task that completed it decides.
 func TestAnyOrderOfTasksEndsAsTheNewestSays(t *testing.T) {
 	outer := t
 	rapid.Check(t, func(t *rapid.T) {
@@ -98,7 +97,7 @@ func TestAnyOrderOfTasksEndsAsTheNewestSays(t *testing.T) {
 		}
 		got := r.states()
 		for name, state := range want {
-			// What an older task alone reported, after a newer one, was never imported.
+			// A finding that only an older task reported, after a newer one, was never imported.
 			if got[name] != state && !(got[name] == "" && state == "ARCHIVED") {
 				t.Fatalf("%s is %q, want %s: %v", name, got[name], state, got)
 			}

@@ -33,8 +33,8 @@ func TestRefusedFindingsDoNotStopTheOthers(t *testing.T) {
 	r.want(map[string]string{"a": "ACTIVE", "odd": "ACTIVE", "c": "ACTIVE"})
 }
 
-// A finding that Security Hub fails alone, for a reason that nobody knows, holds up neither
-// the pages behind it nor what the task ends, and is given up after a day.
+// A finding that Security Hub fails alone, for an unknown reason, blocks neither later pages nor
+// archiving, and is given up after a day.
 func TestFindingThatFailsAloneHoldsUpNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -82,7 +82,7 @@ func TestFindingThatFailsAloneHoldsUpNothing(t *testing.T) {
 	})
 }
 
-// What Security Hub shows of a finding whose update it refused still ends.
+// A finding whose update Security Hub refused still ends.
 func TestFindingWhoseUpdateWasRefusedIsArchivedAllTheSame(t *testing.T) {
 	r := newRig(t)
 	r.iot.findings["t1"] = []types.AuditFinding{policy("a")}

@@ -15,8 +15,8 @@ import (
 // mostRelated is how many related resources a finding has room for, beside its own.
 const mostRelated = asff.MaxResources - 1
 
-// related are the related resources of a finding. Those of the check of intermediate CAs,
-// the device certificates that the CA has issued, AWS lists apart.
+// related returns the related resources of a finding. For the check of intermediate CAs, AWS
+// lists the device certificates that the CA has issued in a separate operation.
 // https://docs.aws.amazon.com/iot/latest/apireference/API_ListRelatedResourcesForAuditFinding.html
 func (w *work) related(ctx context.Context, f types.AuditFinding) ([]types.RelatedResource, error) {
 	if aws.ToString(f.CheckName) != defender.IntermediateCARevoked.String() || f.FindingId == nil || len(f.RelatedResources) > 0 {

@@ -13,7 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 )
 
-// issuer is the finding of an intermediate CA; AWS lists its certificates apart.
+// issuer returns the finding of an intermediate CA; AWS lists its certificates separately.
 func issuer(name string) types.AuditFinding {
 	return types.AuditFinding{
 		CheckName: aws.String(intermediate), FindingId: aws.String("finding-" + name), Severity: "CRITICAL",

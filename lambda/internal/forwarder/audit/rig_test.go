@@ -39,8 +39,8 @@ const (
 	intermediate = "INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK"
 )
 
-// rig is an auditor with a ledger in memory, a local Security Hub behind the SDK's
-// client, and an AWS IoT whose tasks the test writes.
+// rig is an auditor with a ledger in memory, a local Security Hub behind the SDK's client, and an
+// AWS IoT whose tasks the test sets.
 type rig struct {
 	t       *testing.T
 	iot     *fakeIoT
@@ -82,7 +82,7 @@ func (r *rig) process(t mapping.AuditTask, timeout time.Duration) audit.Outcome 
 	return r.auditor.Process(ctx, time.Now(), mapping.Mapper{Account: account, Partition: "aws", Region: region}, t)
 }
 
-// must process a task to its end.
+// must processes a task to its end.
 func (r *rig) must(t mapping.AuditTask) {
 	r.t.Helper()
 	if o := r.process(t, time.Hour); o.Verdict != delivery.Done {
@@ -90,7 +90,7 @@ func (r *rig) must(t mapping.AuditTask) {
 	}
 }
 
-// states are the record states of audit findings, by the end of their id.
+// states returns the record states of audit findings, by the end of their ID.
 func (r *rig) states() map[string]string {
 	states := map[string]string{}
 	for _, f := range r.hub.Findings() {
@@ -108,7 +108,8 @@ func (r *rig) want(want map[string]string) {
 	}
 }
 
-// task ran at a minute after the start of the test, with a status for each check.
+// task returns a task that ran at a minute after the start of the test, with a status for each
+// check.
 func task(id string, minute int, checks map[string]string) mapping.AuditTask {
 	started := time.Now().Add(time.Duration(minute-1000) * time.Minute)
 	t := mapping.AuditTask{ID: id, Status: "COMPLETED", Type: "ON_DEMAND_AUDIT_TASK", Started: started.UnixMilli(), Ended: started.Add(time.Minute).UnixMilli()}
@@ -161,9 +162,8 @@ type fakeIoT struct {
 	// between runs after each page.
 	between func(page int)
 
-	// related resources by finding, and their calls.
-	// disabled are the checks that the account's configuration disables, all others are
-	// enabled; configuration may fail the call.
+	// related resources by finding, and their calls. The account's configuration disables the
+	// checks in disabled; configuration may fail the call.
 	disabled      []string
 	configuration func() error
 
@@ -172,7 +172,7 @@ type fakeIoT struct {
 	relatedCalls int
 }
 
-// ListRelatedResourcesForAuditFinding lists what the test wrote, at most 20 a page.
+// ListRelatedResourcesForAuditFinding returns the test's resources, at most 20 per page.
 func (f *fakeIoT) ListRelatedResourcesForAuditFinding(ctx context.Context, in *iot.ListRelatedResourcesForAuditFindingInput, _ ...func(*iot.Options)) (*iot.ListRelatedResourcesForAuditFindingOutput, error) {
 	f.relatedCalls++
 	if f.failRelated != nil {

@@ -1,10 +1,10 @@
-// Package bound limits how many findings one sender raises. Without a limit a device that
-// invents event types, or a certificate that invents client IDs, fills Security Hub at the
-// account's expense and hides what matters.
+// Package bound limits how many findings one sender raises. Without a limit, a device that
+// invents event types, or a client that invents client IDs, would fill Security Hub at the
+// account's expense and hide important findings.
 //
-// A record in the ledger's table lists the findings that a group has raised. It only grows, so
-// a finding that is admitted once stays so, and so does one that is not, in any order of
-// arrival. A new finding costs a write, all others at most a read.
+// A record in the ledger's table lists the findings that a group has raised. It only grows, so a
+// decision about a finding never changes, in any order of arrival. A new finding costs a write,
+// all others at most a read.
 package bound
 
 import (
@@ -34,16 +34,16 @@ type Bounds struct {
 }
 
 const (
-	// attempts to write bound how often invocations may get in each other's way.
+	// attempts limits how often concurrent invocations may make a write conflict.
 	attempts = 10
 	// parallel is how many groups are looked up at once.
 	parallel = 16
-	// mostKnown bounds what is kept in memory, some 50 MB at most.
+	// mostKnown limits the cache, to about 50 MB.
 	mostKnown = 5000
 )
 
-// Apply returns the signals that are to be delivered for each of signals: itself, the one of
-// its bound instead, or none. The errors are by index; such a signal has to come again.
+// Apply returns the signals to deliver for each of signals: itself, the one of its bound instead,
+// or none. The errors are by index; such a signal must be retried.
 func (b *Bounds) Apply(ctx context.Context, signals []signal.Signal) ([][]signal.Signal, map[int]error) {
 	results := make([][]signal.Signal, len(signals))
 	groups := map[string][]int{}
@@ -100,7 +100,7 @@ func instead(s signal.Signal) []signal.Signal {
 	return []signal.Signal{*s.Bound.Over}
 }
 
-// admit returns the group's list, with as many of names in it as there is room for.
+// admit returns the group's list, with as many of names as there is room for.
 func (b *Bounds) admit(ctx context.Context, group string, names []string) ([]string, error) {
 	b.mu.Lock()
 	list := b.known[group]
@@ -160,7 +160,7 @@ func (b *Bounds) know(group string, list []string) {
 	b.known[group] = list
 }
 
-// key has a hash, because a group has parts that a client chooses.
+// key contains a hash, because clients choose parts of a group.
 func (b *Bounds) key(group string) ledger.Key {
 	sum := sha256.Sum256([]byte(group))
 	return ledger.Key{Partition: "bound#" + b.Region + "#" + hex.EncodeToString(sum[:]), Sort: "findings"}

@@ -21,9 +21,9 @@ func event(group, name string) signal.Signal {
 	return signal.Signal{Finding: asff.Finding{ID: group + "/" + name}, Bound: &signal.Bound{Group: group, Over: &over}}
 }
 
-// TestBoundHoldsInEveryOrder lets several functions take the events of several devices at
-// once, in any order and more than once. Each function has its own memory, as each environment
-// of a Lambda function does.
+// TestBoundHoldsInEveryOrder processes the events of several devices in several functions at
+// once, in any order and with duplicates. Each function has its own cache, like each environment
+// of a Lambda function.
 func TestBoundHoldsInEveryOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		table := &ledgertest.Table{}
@@ -45,7 +45,7 @@ func TestBoundHoldsInEveryOrder(t *testing.T) {
 						mu.Lock()
 						for i, s := range again {
 							if faults[i] != nil {
-								next = append(next, s) // others wrote first too often: it comes again
+								next = append(next, s) // too many conflicts: it is retried
 								continue
 							}
 							if got := results[i][0].Finding.ID; got == s.Finding.ID {

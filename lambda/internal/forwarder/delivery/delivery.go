@@ -1,5 +1,4 @@
-// Package delivery brings signals into Security Hub by way of the ledger: claim,
-// import, confirm.
+// Package delivery delivers signals to Security Hub through the ledger: claim, import, confirm.
 package delivery
 
 import (
@@ -72,11 +71,11 @@ type Delivery struct {
 	Log      *slog.Logger
 }
 
-// parallel is how many calls to the ledger run at once.
+// parallel is the number of concurrent calls to the ledger.
 const parallel = 16
 
-// Deliver delivers signals. Those with one finding id are merged, and share the
-// outcome. The answer has an entry for each finding id. now is the invocation's time.
+// Deliver delivers signals. It merges signals with the same finding ID, which share the outcome.
+// The result has an entry for each finding ID. now is the invocation's time.
 func (d *Delivery) Deliver(ctx context.Context, now time.Time, signals []signal.Signal) map[string]Outcome {
 	byID := map[string][]signal.Signal{}
 	var order []string
@@ -95,7 +94,7 @@ func (d *Delivery) Deliver(ctx context.Context, now time.Time, signals []signal.
 	return d.deliver(ctx, now, tasks)
 }
 
-// Refresh does what is due now about entries of the ledger.
+// Refresh handles due entries of the ledger.
 func (d *Delivery) Refresh(ctx context.Context, now time.Time, entries []ledger.Entry) map[string]Outcome {
 	tasks := make([]task, len(entries))
 	for i, e := range entries {
@@ -113,7 +112,7 @@ func (d *Delivery) Restate(ctx context.Context, now time.Time, entries []ledger.
 	return d.deliver(ctx, now, tasks)
 }
 
-// task is a finding on its way.
+// task is a finding in progress.
 type task struct {
 	id      string
 	source  defender.Source
@@ -151,8 +150,7 @@ func (d *Delivery) deliver(ctx context.Context, now time.Time, tasks []task) map
 	return outcomes
 }
 
-// grace is how long the ledger may still be told of what was imported when the time
-// for imports is over.
+// grace is how long after the end of imports their results may still be written to the ledger.
 const grace = 2 * time.Second
 
 func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -163,7 +161,7 @@ func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(context.WithoutCancel(ctx), deadline.Add(grace))
 }
 
-// settle tells the ledger what became of an import.
+// settle writes the result of an import to the ledger.
 func (d *Delivery) settle(ctx context.Context, now time.Time, t *task, r importer.Result) Outcome {
 	switch r.Verdict {
 	case importer.Imported:
@@ -191,7 +189,7 @@ func (d *Delivery) settle(ctx context.Context, now time.Time, t *task, r importe
 	return Outcome{Retry, r.Reason}
 }
 
-// count writes the metrics, and a log line for what failed.
+// count updates the metrics, and logs failures.
 func (d *Delivery) count(t *task) {
 	metric := contract.MetricUnchanged
 	switch {
@@ -209,7 +207,7 @@ func (d *Delivery) count(t *task) {
 	d.Metrics.Count(t.source.String(), metric, 1)
 }
 
-// each runs f for every task, some at once.
+// each runs f for every task, several at once.
 func each(tasks []task, f func(*task)) {
 	var wg sync.WaitGroup
 	next := make(chan *task)

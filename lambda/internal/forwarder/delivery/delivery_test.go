@@ -86,7 +86,7 @@ func TestCreatedAtStaysAndUpdatedAtRises(t *testing.T) {
 	if !first.CreatedAt.Equal(first.UpdatedAt.Time) || first.CreatedAt.UnixMilli() != ms(-5*time.Minute) {
 		t.Errorf("created %v, updated %v", first.CreatedAt, first.UpdatedAt)
 	}
-	// All at one time: each has to be newer than the one before.
+	// All at the same time: each must be newer than the one before.
 	w.replay(t, event(ms(-5*time.Minute)+1, asff.Archived, "t"), event(ms(-5*time.Minute)+2, asff.Active, "u"), event(ms(-5*time.Minute)+2, asff.Active, "v"))
 	last := w.mustFind(t)
 	if !last.CreatedAt.Equal(first.CreatedAt.Time) || !last.UpdatedAt.After(first.UpdatedAt.Time) || last.RecordState != "ACTIVE" {
@@ -125,7 +125,7 @@ func TestUnchangedRepeatsAreNotImported(t *testing.T) {
 }
 
 // A client that is refused every second must not cost a write of the ledger each time.
-func TestRepeatsOfWhatNothingClearsAreSeldomWritten(t *testing.T) {
+func TestRepeatsThatNothingClearsAreRarelyWritten(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, refused(0))
 	before := w.table.Writes()
@@ -172,7 +172,7 @@ func TestActiveFindingsOutliveSecurityHubsNinetyDays(t *testing.T) {
 	}
 }
 
-func TestEndedFindingsAreForgottenAfterSecurityHubForgotThem(t *testing.T) {
+func TestEndedFindingsAreDeletedAfterSecurityHubDeletesThem(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, alarm(-time.Minute), clear(0))
 	for _, c := range []struct {
@@ -188,7 +188,7 @@ func TestEndedFindingsAreForgottenAfterSecurityHubForgotThem(t *testing.T) {
 	}
 }
 
-// refused is a signal of a source that says no end.
+// refused is a signal of a source without an end event.
 func refused(d time.Duration) signal.Signal {
 	s := alarm(d)
 	return signal.New(defender.RefusedConnections, s.Finding, ms(d), signal.Order{Time: ms(d)})
@@ -199,7 +199,7 @@ func TestFindingsWithoutEndAreArchivedWhenQuiet(t *testing.T) {
 	state := func() asff.RecordState { return w.mustFind(t).RecordState }
 	w.replay(t, refused(0))
 	w.now = start.Add(3 * 24 * time.Hour)
-	w.replay(t, refused(3*24*time.Hour)) // quiet counts from here
+	w.replay(t, refused(3*24*time.Hour)) // the quiet time starts here
 	w.now = start.Add(9 * 24 * time.Hour)
 	if w.refresh(t); state() != "ACTIVE" {
 		t.Error("archived before it was quiet for 7 days")
@@ -281,7 +281,7 @@ func TestRefusedFindingsAreLeftAloneBySchedule(t *testing.T) {
 	w.mustFind(t)
 }
 
-// Security Hub goes on showing what it took before.
+// Security Hub keeps showing the version that it accepted.
 func TestRefusedUpdateLeavesTheFindingAsItWas(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, refused(0))
@@ -304,8 +304,8 @@ func TestRefusedUpdateLeavesTheFindingAsItWas(t *testing.T) {
 	}
 }
 
-// The message comes again after a failure, perhaps to another function: what Security Hub
-// took before must be known there as well.
+// The message is retried after a failure, perhaps by another function, which must know what
+// Security Hub accepted before.
 func TestUpdateThatIsRefusedAfterAFailureLeavesTheFindingAsItWas(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, refused(0))
@@ -340,8 +340,8 @@ func TestFindingThatFailsForADayIsRefused(t *testing.T) {
 		var got []delivery.Verdict
 		want := []delivery.Verdict{
 			delivery.Failing, delivery.Failing, delivery.Refused, // for a day
-			delivery.Refused,                   // a later report is not waited for
-			delivery.Done,                      // taken: the doubt is over
+			delivery.Refused,                   // a later report is not retried for a day
+			delivery.Done,                      // accepted: the doubt is over
 			delivery.Failing, delivery.Failing, // and begins anew
 		}
 		remove := failing()
@@ -387,8 +387,7 @@ func reported(d time.Duration) signal.Signal {
 	return s
 }
 
-// A check that was disabled reports nothing any more, neither that it found something nor
-// that it found nothing.
+// A disabled check reports nothing any more: neither problems nor that they are fixed.
 func TestAuditFindingsThatNoAuditReportsAreArchived(t *testing.T) {
 	const day = 24 * time.Hour
 	w := newWorld(t)

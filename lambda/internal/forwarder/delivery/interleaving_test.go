@@ -35,9 +35,8 @@ const (
 
 var start = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
 
-// world is a ledger, a Security Hub, and workers that take one step at a time: before
-// and after each call to the ledger or to Security Hub they wait to be told to go on,
-// or to crash.
+// world is a ledger, a Security Hub, and workers that take one step at a time. Before and after
+// each call to the ledger or to Security Hub they wait for permission to continue, or to crash.
 type world struct {
 	now     time.Time
 	table   ledgertest.Table
@@ -46,13 +45,13 @@ type world struct {
 	ledger  *ledger.Ledger
 	deliver *delivery.Delivery
 	workers []*worker
-	// unequal are new findings whose CreatedAt was not their UpdatedAt.
+	// unequal are new findings with different CreatedAt and UpdatedAt.
 	unequal []string
-	// coarse workers wait before each call alone: between two calls a worker changes nothing.
+	// coarse workers wait only before each call: between two calls a worker changes nothing.
 	coarse bool
 }
 
-// newFindings notes what Security Hub wants of the first import of a finding.
+// newFindings checks the times of the first import of a finding.
 type newFindings struct {
 	importer.API
 	w *world
@@ -69,9 +68,9 @@ func (n newFindings) BatchImportFindings(ctx context.Context, in *securityhub.Ba
 
 type worker struct {
 	messages []signal.Signal
-	waiting  chan struct{} // the worker stands before its next step
+	waiting  chan struct{} // the worker is waiting before its next step
 	proceed  chan error    // nil, or its crash
-	done     chan bool     // it has finished; whether all is well
+	done     chan bool     // it has finished; whether it succeeded
 	crashed  bool
 	coarse   bool
 }
@@ -113,7 +112,7 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 	return w
 }
 
-// begin starts a worker that delivers messages, or without messages what is due.
+// begin starts a worker that delivers messages, or, without messages, due entries.
 func (w *world) begin(messages ...signal.Signal) {
 	k := &worker{messages: messages, coarse: w.coarse, waiting: make(chan struct{}), proceed: make(chan error), done: make(chan bool, 1)}
 	w.workers = append(w.workers, k)
@@ -141,7 +140,7 @@ func (w *world) begin(messages ...signal.Signal) {
 	<-k.waiting
 }
 
-// cancelling is over once its worker has crashed.
+// cancelling ends once its worker has crashed.
 type cancelling struct {
 	context.Context
 	w *worker
@@ -154,8 +153,8 @@ func (c cancelling) Err() error {
 	return c.Context.Err()
 }
 
-// advance lets worker i take a step, or crash. It returns the messages that come again
-// once the worker is gone.
+// advance lets worker i take a step, or crash. It returns the messages to retry once the worker
+// has ended.
 func (w *world) advance(i int, crash bool) (again []signal.Signal) {
 	k := w.workers[i]
 	if crash {
@@ -174,7 +173,7 @@ func (w *world) advance(i int, crash bool) (again []signal.Signal) {
 	return k.messages
 }
 
-// event is a signal of one finding.
+// event returns a signal of one finding.
 func event(ms int64, state asff.RecordState, title string) signal.Signal {
 	f := asff.Finding{
 		ID: id, ProductARN: asff.DefaultProductARN("aws", region, account), GeneratorID: "test", AWSAccountID: account,
@@ -206,7 +205,7 @@ func TestEveryInterleavingAndCrashEndsInTheNewestState(t *testing.T) {
 	})
 }
 
-// drain delivers messages until none is left, several workers at once, some of which crash.
+// drain delivers messages until none is left. Several workers run at once, and some crash.
 func (w *world) drain(t *rapid.T, queue []signal.Signal, crashes int) {
 	for len(queue) > 0 || len(w.workers) > 0 {
 		const most = 3
@@ -232,8 +231,8 @@ func (w *world) drain(t *rapid.T, queue []signal.Signal, crashes int) {
 	}
 }
 
-// Whatever is refused between what Security Hub takes: what it shows ends in its time, and a
-// later event that it takes is shown.
+// Some versions are refused: the version that Security Hub shows still ends at its time, and a
+// later version that it accepts is shown.
 func TestEveryInterleavingWithRefusalsEndsWhatIsShown(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
@@ -248,7 +247,7 @@ func TestEveryInterleavingWithRefusalsEndsWhatIsShown(t *testing.T) {
 		}), 1, 5).Draw(t, "events")
 		w.drain(t, queue, rapid.IntRange(0, 4).Draw(t, "crashes"))
 		w.now = w.now.Add(contract.DefaultQuietTime + 24*time.Hour)
-		for range 2 { // what was claimed and not confirmed is imported first
+		for range 2 { // unconfirmed claims are imported first
 			w.drain(t, nil, 0)
 			w.begin()
 			w.drain(t, nil, 0)
@@ -265,8 +264,8 @@ func TestEveryInterleavingWithRefusalsEndsWhatIsShown(t *testing.T) {
 	})
 }
 
-// TestAllInterleavingsOfTwoWorkers takes every order in which two workers can take their
-// steps, each without a crash and with one at every step.
+// TestAllInterleavingsOfTwoWorkers tries every order of the steps of two workers, without a crash
+// and with a crash of each worker at every step.
 func TestAllInterleavingsOfTwoWorkers(t *testing.T) {
 	ms := start.UnixMilli()
 	alarm := event(ms-2, asff.Active, "a")
@@ -301,7 +300,7 @@ func TestAllInterleavingsOfTwoWorkers(t *testing.T) {
 	}
 }
 
-// orders counts through all sequences of choices, each a run.
+// orders enumerates all sequences of choices, one per run.
 type orders struct {
 	choices, options []int
 	at               int
@@ -316,7 +315,7 @@ func (o *orders) choose(n int) int {
 	return o.choices[o.at-1]
 }
 
-// next goes to the next sequence, and tells whether there is one.
+// next advances to the next sequence, and reports whether there is one.
 func (o *orders) next() bool {
 	o.at = 0
 	for last := len(o.choices) - 1; last >= 0; last-- {
@@ -329,7 +328,7 @@ func (o *orders) next() bool {
 	return false
 }
 
-// check demands that Security Hub shows the newest of events.
+// check requires that Security Hub shows the newest of events.
 func (w *world) check(t interface{ Fatalf(string, ...any) }, events []signal.Signal) {
 	if len(w.unequal) > 0 {
 		t.Fatalf("a new finding was %s", w.unequal)

@@ -7,7 +7,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
-// toSDK is f in the SDK's type. Empty strings become nil: Security Hub refuses them.
+// toSDK converts f to the SDK's type. Empty strings become nil: Security Hub refuses them.
 func toSDK(f asff.Finding) types.AwsSecurityFinding {
 	out := types.AwsSecurityFinding{
 		SchemaVersion:   &f.SchemaVersion,

@@ -1,6 +1,5 @@
-// Package importer imports findings into AWS Security Hub: in batches within the
-// service's limits, again after throttling and faults of the service, and with an
-// answer for each finding.
+// Package importer imports findings into AWS Security Hub. It keeps batches within the service's
+// limits, retries after throttling and service failures, and returns a result for each finding.
 package importer
 
 import (
@@ -21,8 +20,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 
-// API is the part of the Security Hub client that the importer calls. The client
-// must not retry by itself: the importer knows the deadline and retries what failed.
+// API is the part of the Security Hub client that the importer calls. The client must not retry
+// by itself: the importer knows the deadline and retries only failed findings.
 type API interface {
 	BatchImportFindings(context.Context, *securityhub.BatchImportFindingsInput, ...func(*securityhub.Options)) (*securityhub.BatchImportFindingsOutput, error)
 }
@@ -56,14 +55,14 @@ type Importer struct {
 	backoff retry.Backoff
 }
 
-// New returns an Importer. random returns a number in [0, n); nil takes math/rand/v2.
+// New returns an Importer. random returns a number in [0, n); nil means math/rand/v2.
 func New(api API, random func(n int64) int64) *Importer {
 	return &Importer{api: api, backoff: retry.Backoff{First: 200 * time.Millisecond, Longest: 10 * time.Second, Random: random}}
 }
 
-// Import imports findings with different ids, until all are settled or the deadline of
-// ctx is near. What fails is sent again after all others, so that it holds up none of
-// them. The result has an entry for each id.
+// Import imports findings with different IDs, until each has a result or the deadline of ctx is
+// near. It retries failed findings after all others, so that they block none. The result has an
+// entry for each ID.
 func (i *Importer) Import(ctx context.Context, findings []asff.Finding) map[string]Result {
 	run := &run{Importer: i, results: make(map[string]Result, len(findings)), doubts: map[string]int{}}
 	for left := findings; len(left) > 0; {
@@ -80,16 +79,16 @@ func (i *Importer) Import(ctx context.Context, findings []asff.Finding) map[stri
 type run struct {
 	*Importer
 	results map[string]Result
-	// failures are the calls in a row that brought nothing in.
+	// failures counts consecutive calls that imported nothing.
 	failures int
-	// doubts counts for each finding the answers that make it Doubtful.
+	// doubts counts for each finding the failures that make it Doubtful.
 	doubts map[string]int
 	// over is why nothing more is sent: Security Hub is off, or time is up.
 	over *Result
 }
 
-// batch sends a batch once. It returns the findings to send again, and has then waited as
-// long as the failures ask for.
+// batch sends a batch once. It returns the findings to send again, after waiting as long as the
+// failures require.
 func (r *run) batch(ctx context.Context, batch []asff.Finding) (again []asff.Finding) {
 	if r.over != nil {
 		r.settle(batch, *r.over)
@@ -108,7 +107,7 @@ func (r *run) batch(ctx context.Context, batch []asff.Finding) (again []asff.Fin
 			r.settle(batch, Result{Refused, err.Error()})
 			return nil
 		}
-		// One finding spoils the call: nothing was imported. Find it.
+		// One finding makes the call fail, and nothing was imported. Find it.
 		again = r.batch(ctx, batch[:len(batch)/2])
 		return append(again, r.batch(ctx, batch[len(batch)/2:])...)
 	case hopeless:
@@ -117,7 +116,7 @@ func (r *run) batch(ctx context.Context, batch []asff.Finding) (again []asff.Fin
 		again, reason = batch, err.Error()
 	}
 	if len(again) < len(batch) {
-		r.failures = 0 // progress: begin with short waits again
+		r.failures = 0 // progress: restart with short waits
 	}
 	if len(again) == 0 || r.over != nil {
 		return again
@@ -128,8 +127,8 @@ func (r *run) batch(ctx context.Context, batch []asff.Finding) (again []asff.Fin
 	return again
 }
 
-// deniedHint names the causes of a denied call. Security Hub takes findings of an account's
-// default product from that account alone, and its answer does not say which cause it is.
+// deniedHint names the causes of a denied call. Security Hub accepts findings of an account's
+// default product only from that account, and its error does not say which cause it is.
 // https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_BatchImportFindings.html
 func deniedHint(err error, batch []asff.Finding) string {
 	var api smithy.APIError
@@ -143,7 +142,7 @@ func deniedHint(err error, batch []asff.Finding) string {
 // mostDoubts is how often a finding is sent that Security Hub fails alone.
 const mostDoubts = 5
 
-// answer settles what the answer decides and returns the findings to send again.
+// answer sets the results that are final and returns the findings to send again.
 func (r *run) answer(sent []asff.Finding, out *securityhub.BatchImportFindingsOutput) (again []asff.Finding, reason string) {
 	failed := map[string]types.ImportFindingsError{}
 	for _, f := range out.FailedFindings {
@@ -203,10 +202,10 @@ func input(findings []asff.Finding) *securityhub.BatchImportFindingsInput {
 	return in
 }
 
-// callOverhead is a generous bound on what a call carries around its findings.
+// callOverhead is a generous limit for the part of a call that is not findings.
 const callOverhead = 4 << 10
 
-// batches cuts findings into calls within the limits of number and size.
+// batches splits findings into calls within the limits of number and size.
 func batches(findings []asff.Finding) [][]asff.Finding {
 	var all [][]asff.Finding
 	size := 0
@@ -224,8 +223,8 @@ func batches(findings []asff.Finding) [][]asff.Finding {
 	return all
 }
 
-// bytesOf is the size of a finding as JSON. encoding/json escapes at least what the
-// SDK escapes.
+// bytesOf returns the size of a finding as JSON. encoding/json escapes at least what the SDK
+// escapes.
 func bytesOf(f asff.Finding) int {
 	text, err := json.Marshal(f)
 	if err != nil {
@@ -234,12 +233,12 @@ func bytesOf(f asff.Finding) int {
 	return len(text)
 }
 
-// kind is what an error of a call means for its findings.
+// kind says what an error of a call means for its findings.
 type kind int
 
 const (
 	good kind = iota
-	// passing: throttling, a fault of the service, no answer.
+	// passing: throttling, a service failure, no response.
 	passing
 	// hopeless: denied, wrong credentials; not in this invocation.
 	hopeless
@@ -255,7 +254,7 @@ func judge(err error) kind {
 	}
 	var api smithy.APIError
 	if !errors.As(err, &api) {
-		return passing // no answer from the service
+		return passing // no response from the service
 	}
 	switch api.ErrorCode() {
 	case "InvalidAccessException":

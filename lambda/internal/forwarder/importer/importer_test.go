@@ -24,7 +24,7 @@ const (
 	region  = "us-east-1"
 )
 
-// rig is an importer over the SDK's client and a local Security Hub that is on.
+// rig is an importer with the SDK's client and a local Security Hub that is enabled.
 type rig struct {
 	*securityhubtest.Service
 	hub      *securityhubtest.Hub
@@ -201,8 +201,8 @@ func TestWhatSecurityHubWillNeverTakeIsRefused(t *testing.T) {
 	}
 }
 
-// What Security Hub fails alone for a reason that nobody knows is not sent until the time is
-// over; what it throttles is.
+// A finding that Security Hub fails alone for an unknown reason is not retried until the time is
+// over; a throttled one is.
 func TestFindingThatFailsAloneAgainAndAgainIsDoubtful(t *testing.T) {
 	for code, want := range map[string]importer.Verdict{"SomethingNew": importer.Doubtful, "InternalFailure": importer.Doubtful, "ThrottlingException": importer.Failed} {
 		synctest.Test(t, func(t *testing.T) {
@@ -241,7 +241,7 @@ func (u *unnamed) BatchImportFindings(ctx context.Context, in *securityhub.Batch
 	return out, err
 }
 
-func TestFailureThatIsNotNamedIsNotTakenForSuccess(t *testing.T) {
+func TestUnnamedFailureIsNotSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, securityhubtest.Config{})
 		api := &unnamed{API: securityhub.NewFromConfig(inprocess.Config(r.Service, account, region))}
@@ -301,7 +301,7 @@ func TestMissingPermissionIsNotWaitedFor(t *testing.T) {
 	})
 }
 
-// TestAccountThatIsNotTheCallersIsNamed: Security Hub's answer does not say so.
+// TestAccountThatIsNotTheCallersIsNamed: Security Hub's error does not name the cause.
 func TestAccountThatIsNotTheCallersIsNamed(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	foreign := findings(1)
@@ -347,8 +347,8 @@ func TestRealRatesAreBearable(t *testing.T) {
 	})
 }
 
-// A finding that Security Hub cannot take today, and a call that one of them makes fail,
-// must not hold up the batches behind it until the time is over.
+// A finding that Security Hub cannot accept now, and a call that it makes fail, must not block
+// the batches behind it.
 func TestBatchThatFailsDoesNotHoldUpThoseBehindIt(t *testing.T) {
 	for name, fault := range map[string]securityhubtest.Fault{
 		"a finding fails": {FailFinding: func(id string) *securityhubtest.FindingError {

@@ -9,30 +9,30 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// verdict is what to do with an entry.
+// verdict says what to do with an entry.
 type verdict int
 
 const (
-	nothing verdict = iota // the ledger knows as much
+	nothing verdict = iota // the ledger is up to date
 	again                  // import what is already claimed
-	note                   // write, import nothing
-	claim                  // write, import
+	note                   // write, but do not import
+	claim                  // write and import
 )
 
-// Repeats of what Security Hub already shows are not imported within these times: an
-// audit finds the same every day, and a device in a loop is refused every second. The
-// first bounds how old an audit finding's LastObservedAt may be, the second all others.
+// Repeats of a finding that Security Hub already shows are not imported within these times,
+// because an audit finds the same every day, and a device in a loop is refused every second. The
+// first limits the age of an audit finding's LastObservedAt, the second of all others.
 const (
 	auditRepeats = 30 * 24 * time.Hour
 	eventRepeats = time.Hour
 )
 
-// seldom is how often repeats are noted that count for the quiet time alone: a write each
-// second of a device in a loop costs more than all else, and slows others down. Where an
-// event ends the finding, each repeat has its place in the order.
-const seldom = time.Minute
+// repeatEvery is how often repeats are written that only extend the quiet time: a write per
+// second for a device in a loop would cost more than everything else. If an event ends the
+// finding, every repeat is written, because it has its place in the order.
+const repeatEvery = time.Minute
 
-// decide weighs a signal against what the ledger knows. now is in ms.
+// decide compares a signal with the entry. now is in ms.
 func decide(e *Entry, s signal.Signal, now int64) (Entry, verdict) {
 	if e == nil {
 		return begin(Entry{}, s, now)
@@ -52,13 +52,13 @@ func decide(e *Entry, s signal.Signal, now int64) (Entry, verdict) {
 	}
 	switch {
 	case order <= 0 && e.Status != Confirmed:
-		// Whoever claimed it may be gone, and it may have been for an older signal: a late
-		// beginning is claimed as its end.
+		// The claim's owner may have crashed, or claimed an older signal. A late beginning is
+		// claimed as its end.
 		return *e, again
 	case order <= 0:
 		return *e, nothing
 	case e.Status == Confirmed && repeats(*e, s, now):
-		if !e.clears() && s.Time-e.LastObserved < seldom.Milliseconds() {
+		if !e.clears() && s.Time-e.LastObserved < repeatEvery.Milliseconds() {
 			return *e, nothing
 		}
 		next := observe(*e, s, now)
@@ -71,7 +71,7 @@ func decide(e *Entry, s signal.Signal, now int64) (Entry, verdict) {
 	return take(*e, s, now), claim
 }
 
-// begin is the first that anybody hears of a finding, or of its end.
+// begin handles the first signal of a finding, or of its end.
 func begin(e Entry, s signal.Signal, now int64) (Entry, verdict) {
 	if s.Raised {
 		return take(e, s, now), claim
@@ -96,9 +96,8 @@ func lateBeginning(e Entry, s signal.Signal, now int64) Entry {
 	return take(e, end, now)
 }
 
-// take makes the entry say what the signal says, with an UpdatedAt that Security Hub
-// takes for newer than all before. A time in the future counts as now, so that it does
-// not keep later signals out.
+// take updates the entry from the signal, with an UpdatedAt that is newer than all before. A time
+// in the future counts as now, so that it does not suppress later signals.
 func take(e Entry, s signal.Signal, now int64) Entry {
 	e = observe(e.claimed(), s, now)
 	e.Source, e.Check, e.ID = s.Source, s.Check, s.Finding.ID
@@ -117,16 +116,17 @@ func take(e Entry, s signal.Signal, now int64) Entry {
 	return e
 }
 
-// unknown reports whether Security Hub may not have the finding: no import was confirmed, or the
-// last so long ago that Security Hub has deleted it. It wants CreatedAt and UpdatedAt equal in
-// a new finding, and which of several claims it gets first nobody knows. So each claim has
-// both times equal until one is confirmed.
+// unknown reports whether Security Hub may lack the finding: no import was confirmed, or the last
+// is so old that Security Hub has deleted it.
+//
+// A new finding must have equal CreatedAt and UpdatedAt, and any of several claims may arrive
+// first. So each claim has both equal until one is confirmed.
 // https://docs.aws.amazon.com/securityhub/latest/userguide/finding-update-batchimportfindings.html
 func (e Entry) unknown(now int64) bool {
 	return e.ImportedAt == 0 || now-e.ImportedAt > asff.FindingLifetime.Milliseconds()
 }
 
-// observe widens the times between which the finding was seen.
+// observe extends the period in which the finding was seen.
 func observe(e Entry, s signal.Signal, now int64) Entry {
 	if first := min(s.First, now); e.FirstObserved == 0 || first < e.FirstObserved {
 		e.FirstObserved = first
@@ -135,20 +135,20 @@ func observe(e Entry, s signal.Signal, now int64) Entry {
 	return e
 }
 
-// content is a finding with the entry's times.
+// content returns a finding with the entry's times.
 func content(e Entry, f asff.Finding) *asff.Finding {
 	f.CreatedAt, f.UpdatedAt = asff.Milliseconds(e.CreatedAt), asff.Milliseconds(e.UpdatedAt)
 	f.FirstObservedAt, f.LastObservedAt = asff.Milliseconds(e.FirstObserved), asff.Milliseconds(e.LastObserved)
 	return &f
 }
 
-// repeats tells whether Security Hub already shows what s says.
+// repeats reports whether Security Hub already shows what s says.
 func repeats(e Entry, s signal.Signal, now int64) bool {
 	if e.State != s.Finding.RecordState {
 		return false
 	}
 	if e.State == asff.Archived {
-		return true // an ended finding is not worth telling twice
+		return true // an ended finding need not be imported again
 	}
 	window := eventRepeats
 	if e.Source == defender.AuditNotifications {
@@ -157,11 +157,11 @@ func repeats(e Entry, s signal.Signal, now int64) bool {
 	return e.Digest == s.Digest && now-e.ImportedAt < window.Milliseconds()
 }
 
-// unreported says why an audit finding is over that no audit has found gone: its check is in
-// no schedule any more, or never runs to its end.
-const unreported = " No audit has reported this for 90 days, after which Device Defender forgets it as well: whether it still holds is not known."
+// unreported explains why an audit finding ended although no audit found it fixed: its check is
+// in no schedule any more, or never finishes.
+const unreported = " No audit has reported this for 90 days, after which Device Defender also deletes it. It is not known whether it still holds."
 
-// decideDue decides about an entry that the index called due; the index may be behind.
+// decideDue handles an entry that the index lists as due; the index may lag behind.
 func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, verdict) {
 	switch {
 	case e == nil:
@@ -187,8 +187,8 @@ func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, verdict) {
 	return next, claim
 }
 
-// decideRestated decides about an active finding that a deployment may have changed. The
-// order stays, so that what is newer than the finding's last signal still is.
+// decideRestated handles an active finding that a deployment may have changed. The order stays,
+// so that signals newer than the finding's last are still newer.
 func decideRestated(e *Entry, now time.Time, restate Restate) (Entry, verdict) {
 	switch {
 	case e == nil:

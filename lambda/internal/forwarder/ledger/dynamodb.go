@@ -21,7 +21,7 @@ type DynamoDBAPI interface {
 	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
 }
 
-// DynamoDB is a [Table] of Amazon DynamoDB.
+// DynamoDB is a [Table] in Amazon DynamoDB.
 type DynamoDB struct {
 	api  DynamoDBAPI
 	name string
@@ -32,7 +32,7 @@ func NewDynamoDB(api DynamoDBAPI, name string) *DynamoDB {
 	return &DynamoDB{api: api, name: name}
 }
 
-// Attributes beside those that package defender names.
+// Attributes besides those in package contract.
 const (
 	attrRevision = "revision"
 	attrDoc      = "doc"
@@ -57,7 +57,7 @@ func (d *DynamoDB) Get(ctx context.Context, k Key) (Record, error) {
 	return decodeItem(out.Item)
 }
 
-// Put writes on the condition that the stored revision is the one before.
+// Put writes if the stored revision is the one before.
 func (d *DynamoDB) Put(ctx context.Context, r Record) error {
 	in := &dynamodb.PutItemInput{TableName: &d.name, Item: encodeItem(r)}
 	if r.Revision == 1 {
@@ -189,7 +189,7 @@ func stringOf(it item, name string) string {
 func numberOf(it item, name string) (int64, error) {
 	n, ok := it[name].(*types.AttributeValueMemberN)
 	if !ok {
-		return 0, fmt.Errorf("attribute %s is no number", name)
+		return 0, fmt.Errorf("attribute %s is not a number", name)
 	}
 	return strconv.ParseInt(n.Value, 10, 64)
 }

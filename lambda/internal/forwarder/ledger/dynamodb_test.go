@@ -18,8 +18,8 @@ import (
 
 type item = map[string]types.AttributeValue
 
-// fakeDynamoDB keeps items and knows the expressions of the ledger; any other fails the
-// test. Its pages are short and count before the filter, as DynamoDB's do.
+// fakeDynamoDB stores items and knows the ledger's expressions; any other fails the test. Its
+// pages are short and count before the filter, as DynamoDB's do.
 type fakeDynamoDB struct {
 	t     *testing.T
 	items map[[2]string]item

@@ -12,23 +12,23 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// Status is how far Security Hub knows what an entry says.
+// Status is how much of an entry Security Hub has.
 type Status string
 
 const (
-	// Pending: the entry was claimed; whether its finding was imported is not known.
+	// Pending: the entry is claimed, and its finding may have been imported.
 	Pending Status = "pending"
-	// Confirmed: Security Hub has it.
+	// Confirmed: Security Hub has the finding.
 	Confirmed Status = "confirmed"
-	// Unseen: the end of a finding arrived that never began. Security Hub has nothing; the
-	// entry is there so that a beginning that comes late does not leave it active.
+	// Unseen: the finding ended before its beginning arrived. Security Hub has nothing. The entry
+	// ensures that a late beginning does not become active.
 	Unseen Status = "unseen"
-	// Refused: Security Hub has nothing, and will not take what was claimed. It suppresses
-	// nothing, and the schedule leaves it alone.
+	// Refused: Security Hub has nothing, and will not accept the claim. It suppresses nothing,
+	// and the schedule ignores it.
 	Refused Status = "refused"
 )
 
-// Entry is what the ledger knows about a finding. Times are ms since 1970.
+// Entry is the ledger's record of a finding. Times are in ms since 1970.
 type Entry struct {
 	Status Status          `json:"status"`
 	Source defender.Source `json:"-"`
@@ -41,7 +41,7 @@ type Entry struct {
 	State  asff.RecordState `json:"state"`
 	Order  signal.Order     `json:"order"`
 	Digest string           `json:"digest"`
-	// Inherits is that of an end that is Unseen.
+	// Inherits is that of an Unseen end.
 	Inherits bool `json:"inherits,omitempty"`
 	// Quiet is that of the signals.
 	Quiet bool `json:"quiet,omitempty"`
@@ -53,35 +53,36 @@ type Entry struct {
 	// ImportedAt is when an import was last confirmed.
 	ImportedAt int64 `json:"importedAt,omitempty"`
 
-	// DoubtedAt is when Security Hub first failed what was claimed since, for a reason that
-	// may pass; 0 when it took the last.
+	// DoubtedAt is when Security Hub first failed the finding, for a reason that may pass, since
+	// its last success; 0 if it has not failed since.
 	DoubtedAt int64 `json:"doubtedAt,omitempty"`
 
-	// Finding is what was claimed, exactly as it is imported. It is nil once the end of a
+	// Finding is the claimed finding, exactly as it is imported. It is nil once the end of a
 	// finding is confirmed.
 	Finding *asff.Finding `json:"finding,omitempty"`
-	// Shown is what Security Hub has or may have while something newer is claimed, the newest
-	// last.
+	// Shown are the versions that Security Hub has or may have while a newer one is claimed, the
+	// newest last.
 	Shown []Shown `json:"shown,omitempty"`
 
 	revision int64
 }
 
-// Shown is the part of an entry that a claim replaces. It stands again where Security Hub
-// refuses the claim.
+// Shown is the part of an entry that a claim replaces. It is restored if Security Hub refuses the
+// claim.
 type Shown struct {
-	// Status is Pending where it is not known whether Security Hub has it.
+	// Status is Pending if Security Hub may or may not have it.
 	Status Status           `json:"status"`
 	State  asff.RecordState `json:"state"`
 	Digest string           `json:"digest"`
-	// Finding is nil where the end of the finding is confirmed.
+	// Finding is nil if the end of the finding is confirmed.
 	Finding *asff.Finding `json:"finding,omitempty"`
 }
 
-// mostShown bounds what is remembered while nothing is confirmed, as when Security Hub is off.
+// mostShown limits the versions that are kept while nothing is confirmed, as when Security Hub is
+// off.
 const mostShown = 4
 
-// claimed is e as pending.
+// claimed returns e as pending.
 func (e Entry) claimed() Entry {
 	if e.Status == Confirmed || e.Status == Pending {
 		e.Shown = append(slices.Clone(e.Shown), Shown{e.Status, e.State, e.Digest, e.Finding})
@@ -93,9 +94,9 @@ func (e Entry) claimed() Entry {
 	return e
 }
 
-// refused is e, whose claim was refused, with what Security Hub has. That it was seen then
-// is true all the same. The refused signal itself still counts as newer, so that it is
-// tried when it comes again.
+// refused returns e, after its claim was refused, with the version that Security Hub has. It
+// keeps the time at which the finding was seen. The refused signal still counts as newer, so that
+// it is tried again when its message is retried.
 func (e Entry) refused() Entry {
 	last := len(e.Shown) - 1
 	if last < 0 {
@@ -111,36 +112,35 @@ func (e Entry) refused() Entry {
 	return e
 }
 
-// entryDoc names the source in the stored form.
+// entryDoc adds the source to the stored form.
 type entryDoc struct {
 	Entry
 	SourceName string `json:"source"`
 }
 
 const (
-	// shards spread what is listed together, and what is due, over partitions of the table:
-	// a partition takes 1,000 writes a second.
+	// shards distribute open findings, and due findings, over partitions of the table: a
+	// partition allows 1,000 writes per second.
 	// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
 	shards = 8
-	// remember is how long what ended stays in the ledger: longer than Security Hub keeps
-	// a finding and than a queue keeps a message.
-	remember = asff.FindingLifetime + 7*24*time.Hour
+	// keepEnded is how long ended findings stay in the ledger: longer than Security Hub keeps a
+	// finding and a queue keeps a message.
+	keepEnded = asff.FindingLifetime + 7*24*time.Hour
 	// refreshAfter is how long after its last import an active finding is imported again.
 	refreshAfter = 60 * 24 * time.Hour
-	// pendingAfter is how long a claim waits for its own message before the schedule
-	// imports it.
+	// pendingAfter is how long a claim waits for its own message before the schedule imports it.
 	pendingAfter = time.Hour
-	// doubtFor is how long Security Hub may fail a finding for a reason that may pass. A
-	// message is tried some thirty times in it.
+	// doubtFor is how long Security Hub may fail a finding for a reason that may pass. A message
+	// is tried about thirty times in it.
 	doubtFor = 24 * time.Hour
-	// maxDoc leaves room for keys in an item of 400 KB: one finding always fits, two of the
-	// greatest do not.
+	// maxDoc leaves room for keys in an item of 400 KB. One finding always fits, but not two of
+	// the maximum size.
 	// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
 	maxDoc = 390_000
 )
 
-// key of an entry: the findings of a check lie together, and those of the self-managed
-// engine; everything else is spread.
+// key returns an entry's key. The findings of one check share a partition, as do those of the
+// self-managed engine. All others are distributed.
 func key(region string, source defender.Source, check, id string) Key {
 	switch {
 	case check != "":
@@ -189,7 +189,7 @@ func (l *Ledger) encode(e Entry, now time.Time) (Record, error) {
 	case e.Status == Confirmed && e.State == asff.Active:
 		r.Open, r.RefreshAt = true, l.dueAt(e)
 	default:
-		r.Expires = now.Add(remember)
+		r.Expires = now.Add(keepEnded)
 	}
 	if !r.RefreshAt.IsZero() {
 		r.RefreshShard = shard(e.ID)
@@ -197,7 +197,7 @@ func (l *Ledger) encode(e Entry, now time.Time) (Record, error) {
 	return r, nil
 }
 
-// dueAt is when a confirmed active finding wants the schedule's attention.
+// dueAt is when the schedule must handle a confirmed active finding.
 func (l *Ledger) dueAt(e Entry) time.Time {
 	due := time.UnixMilli(e.ImportedAt).Add(refreshAfter)
 	if quiet := l.quietAt(e); !quiet.IsZero() && quiet.Before(due) {
@@ -209,8 +209,8 @@ func (l *Ledger) dueAt(e Entry) time.Time {
 // clears reports whether an event ends the finding.
 func (e Entry) clears() bool { return e.Source.Clears() && !e.Quiet }
 
-// quietAt is when a finding of which nothing is heard is archived, zero for those that
-// only an event ends.
+// quietAt is when a finding without news is archived. It is zero for findings that only an event
+// ends.
 func (l *Ledger) quietAt(e Entry) time.Time {
 	switch {
 	case e.Source == defender.AuditNotifications:

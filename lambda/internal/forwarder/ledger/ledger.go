@@ -1,12 +1,11 @@
-// Package ledger remembers for each finding its first time, its last time and its
-// state, so that Security Hub need not be asked, and so that several invocations at
-// once, a crash between any two steps, and messages in any order and number lead to
-// the same last state.
+// Package ledger stores the first time, last time and state of each finding. So Security Hub need
+// not be asked. Concurrent invocations, crashes between any two steps, and duplicated or
+// reordered messages all lead to the same final state.
 //
-// A signal is first claimed: a conditional write fixes CreatedAt, UpdatedAt, state and
-// content as pending. Exactly that is imported, and then confirmed if the claim still
-// stands. Only what is confirmed suppresses repeats. What is pending is imported again
-// with its own UpdatedAt, which Security Hub ignores if it had it.
+// A signal is first claimed: a conditional write fixes CreatedAt, UpdatedAt, state and content as
+// pending. Exactly that is imported, and then confirmed unless a newer claim replaced it. Only
+// confirmed entries suppress repeats. A pending entry is imported again with its own UpdatedAt,
+// which Security Hub ignores if it has it.
 package ledger
 
 import (
@@ -31,22 +30,22 @@ type Ledger struct {
 	quiet  time.Duration
 }
 
-// New returns the ledger of a Region in a table. quiet is how long a finding that no
-// event ends stays active without news.
+// New returns the ledger of a Region in a table. quiet is how long a finding that no event ends
+// stays active without news.
 func New(table Table, region string, quiet time.Duration) *Ledger {
 	return &Ledger{table: table, region: region, quiet: quiet}
 }
 
-// Claim is the outcome of a claim.
+// Claim is the result of a claim.
 type Claim struct {
-	// Entry as it now stands in the ledger.
+	// Entry is the ledger's entry after the claim.
 	Entry Entry
-	// Import tells that Entry.Finding is to be imported and then confirmed; otherwise
-	// there is nothing to do.
+	// Import reports whether Entry.Finding must be imported and then confirmed. Otherwise there
+	// is nothing to do.
 	Import bool
 }
 
-// attempts to write bound how often invocations may get in each other's way.
+// attempts limits how often concurrent invocations may make a write conflict.
 const attempts = 10
 
 // Claim claims a signal. now, here and in the other methods, is the invocation's time.
@@ -56,26 +55,26 @@ func (l *Ledger) Claim(ctx context.Context, now time.Time, s signal.Signal) (Cla
 	})
 }
 
-// ClaimDue claims what is to be done about an entry that is due: a pending one is
-// imported, one that was quiet too long is archived, an old one is imported again.
+// ClaimDue claims an entry that is due: a pending one is imported, a quiet one is archived, an
+// old one is imported again.
 func (l *Ledger) ClaimDue(ctx context.Context, now time.Time, e Entry) (Claim, error) {
 	return l.change(ctx, now, key(l.region, e.Source, e.Check, e.ID), func(e *Entry) (Entry, verdict) {
 		return l.decideDue(e, now)
 	})
 }
 
-// Restate is what the deployed program makes of an active finding; see package restate.
+// Restate returns an active finding as the deployed program writes it; see package restate.
 type Restate func(Entry) asff.Finding
 
-// ClaimRestated claims an active finding as restate writes it, where that changes its
-// severity, types, title or remedy. One whose import is not confirmed is left alone.
+// ClaimRestated claims an active finding as restate writes it, if that changes its severity,
+// types, title or remedy. It ignores an unconfirmed finding.
 func (l *Ledger) ClaimRestated(ctx context.Context, now time.Time, e Entry, restate Restate) (Claim, error) {
 	return l.change(ctx, now, key(l.region, e.Source, e.Check, e.ID), func(e *Entry) (Entry, verdict) {
 		return decideRestated(e, now, restate)
 	})
 }
 
-// change reads, decides and writes until nobody else wrote in between.
+// change reads, decides and writes until there is no conflict.
 func (l *Ledger) change(ctx context.Context, now time.Time, k Key, decide func(*Entry) (Entry, verdict)) (Claim, error) {
 	for range attempts {
 		record, err := l.table.Get(ctx, k)
@@ -117,8 +116,7 @@ func (l *Ledger) put(ctx context.Context, now time.Time, e Entry) error {
 	return nil
 }
 
-// Confirm records that what was claimed has been imported. Where somebody has claimed
-// anew since, the new claim stands and nothing happens.
+// Confirm records that a claim was imported. It does nothing if there is a newer claim.
 func (l *Ledger) Confirm(ctx context.Context, now time.Time, c Claim) error {
 	e := c.Entry
 	e.Status, e.ImportedAt, e.DoubtedAt, e.Shown = Confirmed, now.UnixMilli(), 0, nil
@@ -132,10 +130,9 @@ func (l *Ledger) Confirm(ctx context.Context, now time.Time, c Claim) error {
 	return nil
 }
 
-// Doubt records that Security Hub failed what was claimed for a reason that may pass, and
-// tells whether that has lasted too long to be waited for. Until Security Hub takes the
-// finding again, whatever is claimed of it is doubted since then: a report that comes every
-// day is not waited for a day each time.
+// Doubt records that Security Hub failed a claim for a reason that may pass. It reports whether
+// that has lasted too long. Until Security Hub accepts the finding again, later claims count from
+// the first failure: otherwise a daily report would be retried for a day each time.
 func (l *Ledger) Doubt(ctx context.Context, now time.Time, c Claim) (over bool, err error) {
 	e := c.Entry
 	if e.DoubtedAt != 0 {
@@ -149,8 +146,8 @@ func (l *Ledger) Doubt(ctx context.Context, now time.Time, c Claim) (over bool, 
 	return false, nil
 }
 
-// Abandon records that what was claimed can never be imported. Where Security Hub has
-// something older, that stands again, so that it ends when its time comes.
+// Abandon records that a claim can never be imported. It restores the older version that Security
+// Hub has, if any, so that it ends at its time.
 func (l *Ledger) Abandon(ctx context.Context, now time.Time, c Claim) error {
 	e := c.Entry.refused()
 	e.revision++
@@ -160,8 +157,8 @@ func (l *Ledger) Abandon(ctx context.Context, now time.Time, c Claim) error {
 	return nil
 }
 
-// Open calls each with every finding of an audit check that is active or whose end is
-// not confirmed, by consistent reads, a page at a time, until each returns an error.
+// Open calls each with every finding of an audit check that is active or whose end is not
+// confirmed. It reads consistently, page by page, and stops if each returns an error.
 func (l *Ledger) Open(ctx context.Context, check string, each func([]Entry) error) error {
 	return l.open(ctx, auditPrefix(l.region, check), each)
 }
@@ -188,16 +185,15 @@ func (l *Ledger) open(ctx context.Context, prefix string, each func([]Entry) err
 	return damaged
 }
 
-// Due calls each with the entries that are due now, a page at a time, until nothing is due
-// or each returns an error. Each hour it begins with another shard: what a run has no time
-// for must not wait behind the same others again.
+// Due calls each with the entries that are due, page by page, until all are handled or each
+// returns an error. Every hour it starts with another shard, so that a run that ends early does
+// not always skip the same entries.
 func (l *Ledger) Due(ctx context.Context, now time.Time, each func([]Entry) error) error {
 	return l.due(ctx, now, now, each)
 }
 
-// Active is [Ledger.Due] for all findings that are active or whose import is not confirmed,
-// but for those that are imported at now or later. It may miss one that was claimed just
-// before.
+// Active is [Ledger.Due] for all findings that are active or unconfirmed, except those whose
+// import is due now or later. It may miss a finding that was just claimed.
 func (l *Ledger) Active(ctx context.Context, now time.Time, each func([]Entry) error) error {
 	return l.due(ctx, now, now.Add(refreshAfter-time.Second), each)
 }
@@ -223,9 +219,8 @@ func (l *Ledger) due(ctx context.Context, now, until time.Time, each func([]Entr
 	return damaged
 }
 
-// page leaves out records that cannot be read, such as those of another version of the
-// program: one of them must not keep all others from being looked after. The first is the
-// error at the end.
+// page skips records that cannot be read, such as those of another version of the program, so
+// that they do not block the others. It returns the first error at the end.
 func (l *Ledger) page(records []Record, each func([]Entry) error, damaged *error) error {
 	entries := make([]Entry, 0, len(records))
 	for _, r := range records {
@@ -246,7 +241,7 @@ func auditPrefix(region, check string) string { return "audit#" + region + "#" +
 
 func behaviorPrefix(region string) string { return "behavior#" + region + "#" }
 
-// keyText is an id that fits into a sort key of 1,024 bytes.
+// keyText returns an ID that fits into a sort key of 1,024 bytes.
 func keyText(id string) string {
 	if len(id) <= 512 {
 		return id

@@ -151,8 +151,8 @@ func TestDamagedRecordsAreReported(t *testing.T) {
 	}
 }
 
-// One record that cannot be read, as after a rollback, must not keep the others from being
-// imported again before Security Hub forgets them.
+// An unreadable record, as after a rollback, must not prevent the others from being imported
+// again before Security Hub deletes them.
 func TestDamagedRecordDoesNotHideTheOthers(t *testing.T) {
 	ctx := context.Background()
 	table := &ledgertest.Table{}
@@ -180,7 +180,7 @@ func TestDamagedRecordDoesNotHideTheOthers(t *testing.T) {
 	}
 }
 
-// A run that is over before it has done all must not leave the same ones for the next.
+// A run that ends early must not leave the same entries to the next run.
 func TestEveryShardHasItsTurn(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
@@ -207,9 +207,8 @@ func TestEveryShardHasItsTurn(t *testing.T) {
 	}
 }
 
-// An item has at most 400 KB, a finding 240 KB.
-// While Security Hub takes nothing, what is confirmed is remembered, and of the claims only
-// the newest.
+// An item has at most 400 KB, a finding 240 KB. While Security Hub accepts nothing, the ledger
+// keeps the confirmed version, and of the claims only the newest.
 func TestUnconfirmedClaimsDoNotPileUp(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})

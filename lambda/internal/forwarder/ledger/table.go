@@ -16,31 +16,32 @@ type Record struct {
 	Revision int64
 	// Doc is JSON.
 	Doc []byte
-	// Open marks what [Table.Open] lists.
+	// Open marks the records that [Table.Open] returns.
 	Open bool
-	// RefreshShard and RefreshAt put the record into the index of what is due; the zero
-	// RefreshAt keeps it out.
+	// RefreshShard and RefreshAt put the record into the index of due records, unless RefreshAt
+	// is zero.
 	RefreshShard string
 	RefreshAt    time.Time
-	// Expires is when the record may be deleted; the zero time keeps it.
+	// Expires is when the record may be deleted; zero means never.
 	Expires time.Time
 }
 
-// ErrConflict is what Put returns where somebody else has written first.
+// ErrConflict is Put's error if another invocation has written first.
 var ErrConflict = errors.New("the ledger's record was changed by another invocation")
 
-// Table is what the ledger needs of DynamoDB. Get, Put and Open are consistent with
-// each other; Due may lag behind.
+// Table is the part of DynamoDB that the ledger needs. Get, Put and Open are consistent with each
+// other; Due may lag behind.
 type Table interface {
-	// Get returns the record, with revision 0 where there is none.
+	// Get returns the record, with revision 0 if there is none.
 	Get(context.Context, Key) (Record, error)
-	// Put writes the record if the stored one has the revision before, or ErrConflict.
+	// Put writes the record if the stored one has the revision before, else it returns
+	// ErrConflict.
 	Put(context.Context, Record) error
-	// Open returns a page of the open records of a partition, after a sort key ("" for
-	// the first page), and the sort key for the next page, "" after the last.
+	// Open returns a page of a partition's open records after a sort key ("" for the first page).
+	// It also returns the sort key for the next page, "" after the last.
 	Open(ctx context.Context, partition, after string) ([]Record, string, error)
-	// Due returns a page of the records of a shard that are due at a time, the longest
-	// due first, after a record (the zero Record for the first page), and whether more
-	// may follow.
+	// Due returns a page of a shard's records that are due at a time, the longest due first,
+	// after a record (the zero Record for the first page). It also reports whether there may be
+	// more.
 	Due(ctx context.Context, shard string, at time.Time, after Record) ([]Record, bool, error)
 }

@@ -44,9 +44,9 @@ func TestRestatedFindingIsAsNew(t *testing.T) {
 func TestEventOfAFurtherConnectionIsTheThings(t *testing.T) {
 	m := mapper("us-east-1")
 	e := iotrule.Envelope{Topic: "defenderhub/events/pump-7", Time: 1, ClientID: "pump-7#2", Principal: "p", Payload: []byte(`{"type":"tamper"}`)}
-	apart, err := m.Rule(defender.DeviceEvents, e, sent)
-	if err != nil || apart.Finding.ID != "defenderhub/device-event/us-east-1/pump-7%232/tamper" || apart.Finding.ProductFields["TopicMismatch"] != "pump-7" {
-		t.Errorf("a device of its own: %v, %s, %v", err, apart.Finding.ID, apart.Finding.ProductFields)
+	other, err := m.Rule(defender.DeviceEvents, e, sent)
+	if err != nil || other.Finding.ID != "defenderhub/device-event/us-east-1/pump-7%232/tamper" || other.Finding.ProductFields["TopicMismatch"] != "pump-7" {
+		t.Errorf("a device of its own: %v, %s, %v", err, other.Finding.ID, other.Finding.ProductFields)
 	}
 	e.Thing = "pump-7"
 	s, err := m.Rule(defender.DeviceEvents, e, sent)

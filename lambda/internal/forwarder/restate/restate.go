@@ -1,12 +1,12 @@
-// Package restate gives active findings the severity, title and remedy that the deployed
-// program writes. Without it a finding would keep those of its last signal, which for a
-// device that stays away, or a check that runs once a month, is long ago.
+// Package restate gives active findings the severity, title and remedy that the deployed program
+// writes. Otherwise a finding keeps those of its last signal, which may be long ago, for example
+// for an offline device or a monthly check.
 //
-// A marker in the ledger's table names the version that restated last: what was deployed,
-// program and settings. While it names the present version and that has been through all
-// findings twice, there is nothing to do but to read the marker. The second time is for
-// what an invocation from before the deployment imported after the first. Such an invocation
-// does not restate: it began earlier than the one that named the present version.
+// A marker in the ledger's table has the version that restated last: a hash of program and
+// settings. While it is the present version and all findings were restated twice, a run only
+// reads the marker. The second time covers findings that invocations of the previous deployment
+// imported after the first. Such an invocation does not restate: it began before the marker got
+// the present version.
 package restate
 
 import (
@@ -28,7 +28,7 @@ type Findings interface {
 	Active(ctx context.Context, now time.Time, each func([]ledger.Entry) error) error
 }
 
-// Deliverer brings findings into Security Hub.
+// Deliverer delivers findings to Security Hub.
 type Deliverer interface {
 	Restate(context.Context, time.Time, []ledger.Entry, ledger.Restate) map[string]delivery.Outcome
 }
@@ -39,21 +39,21 @@ type Restater struct {
 	Findings Findings
 	Deliver  Deliverer
 	Region   string
-	// Version names what is deployed: all that a finding's severity, title and remedy depend on.
+	// Version identifies the deployment: everything that a finding's severity, title and remedy
+	// depend on.
 	Version func() (string, error)
 	Log     *slog.Logger
 }
 
 const (
-	// runs are how often all findings are gone through, and apart is the time between: the
-	// longest that an invocation lasts.
+	// runs is how often all findings are restated, and runsApart the time between: the maximum
+	// duration of an invocation.
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-	runs  = 2
-	apart = 15 * time.Minute
-	// pause is the time from one import of up to 100 findings to the next. Security Hub takes
-	// 10 imports a second from an account and Region; a fifth of that leaves the rest for new
-	// findings and for other products.
-	// https://docs.aws.amazon.com/securityhub/1.0/APIReference/Welcome.html
+	runs      = 2
+	runsApart = 15 * time.Minute
+	// pause is the time between imports of up to 100 findings. Security Hub allows 10 imports per
+	// second, per account and Region. Using a fifth leaves the rest for new findings and other
+	// products. https://docs.aws.amazon.com/securityhub/1.0/APIReference/Welcome.html
 	pause = 500 * time.Millisecond
 )
 
@@ -74,9 +74,9 @@ var (
 	errLeft      = errors.New("findings were not imported as they are written now")
 )
 
-// Run restates what the deployed version writes otherwise, if that was not done since it was
-// deployed. It stops at the end of ctx with its error; the next run goes on. done counts the
-// findings about which Security Hub has answered.
+// Run restates findings that the deployed version writes differently, unless that was done since
+// its deployment. At the end of ctx it returns ctx's error, and the next run resumes. done counts
+// the findings that were imported or refused.
 func (r *Restater) Run(ctx context.Context, now time.Time, restate ledger.Restate) (done int, err error) {
 	version, err := r.Version()
 	if err != nil {
@@ -86,7 +86,7 @@ func (r *Restater) Run(ctx context.Context, now time.Time, restate ledger.Restat
 	if errors.Is(err, errOvertaken) {
 		return 0, nil
 	}
-	if err != nil || m.Runs >= runs || m.Runs > 0 && now.Before(time.UnixMilli(m.RanAt).Add(apart)) {
+	if err != nil || m.Runs >= runs || m.Runs > 0 && now.Before(time.UnixMilli(m.RanAt).Add(runsApart)) {
 		return 0, err
 	}
 	w := work{Restater: r, now: now, restate: restate, marker: m}
@@ -103,7 +103,7 @@ func (r *Restater) Run(ctx context.Context, now time.Time, restate ledger.Restat
 	case w.failed != "" && w.done == 0:
 		return 0, fmt.Errorf("%w: %d of them, one because: %s", errLeft, w.left, w.failed)
 	case w.left > 0:
-		return w.done, nil // the next run goes on
+		return w.done, nil // the next run resumes
 	}
 	m.Runs, m.RanAt = m.Runs+1, now.UnixMilli()
 	if err := r.save(ctx, &m); !errors.Is(err, ledger.ErrConflict) {
@@ -112,8 +112,8 @@ func (r *Restater) Run(ctx context.Context, now time.Time, restate ledger.Restat
 	return w.done, nil
 }
 
-// begin makes the marker name the version, unless an invocation that began later has named
-// another one.
+// begin puts the version into the marker, unless an invocation that began later has put another
+// one.
 func (r *Restater) begin(ctx context.Context, now time.Time, version string) (marker, error) {
 	m, err := r.load(ctx)
 	switch {
@@ -166,7 +166,7 @@ type work struct {
 	now     time.Time
 	restate ledger.Restate
 	marker  marker
-	// batch is what the next import takes, imports counts those before.
+	// batch is the next import, imports counts the earlier ones.
 	batch      []ledger.Entry
 	imports    int
 	done, left int
@@ -191,7 +191,7 @@ func (w *work) page(ctx context.Context, entries []ledger.Entry) error {
 	return ctx.Err()
 }
 
-// flush imports the batch, after a pause since the last.
+// flush imports the batch, after a pause since the last import.
 func (w *work) flush(ctx context.Context) error {
 	if len(w.batch) == 0 {
 		return nil
@@ -214,7 +214,7 @@ func (w *work) flush(ctx context.Context) error {
 	w.batch, w.imports = nil, w.imports+1
 	for _, o := range outcomes {
 		switch o.Verdict {
-		case delivery.Done, delivery.Refused: // it stays as it is until something else changes it
+		case delivery.Done, delivery.Refused: // it stays until something else changes it
 			w.done++
 		case delivery.Failing: // the next run tries again
 			w.done, w.left = w.done+1, w.left+1

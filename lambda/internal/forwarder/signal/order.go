@@ -24,8 +24,8 @@ const versionsRestart = 30 * 60 * 1000
 // Compare returns -1, 0 or 1 if o is older than, equal to or newer than other.
 func (o Order) Compare(other Order) int {
 	if o.Session != "" && other.Session != "" {
-		apart := o.Time - other.Time
-		near := -versionsRestart <= apart && apart <= versionsRestart
+		distance := o.Time - other.Time
+		near := -versionsRestart <= distance && distance <= versionsRestart
 		if o.Session == other.Session || near {
 			if c := cmp.Compare(o.Version, other.Version); c != 0 {
 				return c

@@ -1,14 +1,15 @@
-// Package sweep archives the findings of behaviors that the self-managed engine judges
-// no more: no transition will ever end them.
+// Package sweep archives the findings of behaviors that the self-managed engine no longer judges:
+// no transition will ever end them.
 //
-// A marker in the ledger's table names the live behaviors of whoever raised a finding or
-// swept last, and how often all findings were swept since. While it names the present
-// ones and they were swept, there is nothing to do. It is written before a finding is
-// raised, so that behaviors that came and went between two runs of the schedule leave
-// nothing behind, and it is counted up only after a complete sweep. Everything is swept
-// twice: an invocation from before a deployment may raise a finding after the first time.
-// Nor does such an invocation end what was raised since: it stops where others, who began
-// later, have changed the marker.
+// A marker in the ledger's table has the live behaviors of the last invocation that raised a
+// finding or swept, and how often all findings were swept since. If it has the present behaviors
+// and they were swept, there is nothing to do.
+//
+// It is written before a finding is raised, so that behaviors that existed only between two runs
+// of the schedule leave no findings. It is counted up only after a complete sweep. Everything is
+// swept twice, because an invocation of the previous deployment may raise a finding after the
+// first sweep. Such an invocation cannot archive newer findings: it stops if an invocation that
+// began later has changed the marker.
 package sweep
 
 import (
@@ -34,7 +35,7 @@ type Findings interface {
 	OpenBehaviors(ctx context.Context, each func([]ledger.Entry) error) error
 }
 
-// Deliverer brings signals into Security Hub.
+// Deliverer delivers signals to Security Hub.
 type Deliverer interface {
 	Deliver(context.Context, time.Time, []signal.Signal) map[string]delivery.Outcome
 }
@@ -67,12 +68,11 @@ type marker struct {
 }
 
 const (
-	// sweeps are how many are enough, and apart is the time between them: the longest that
-	// an invocation lasts.
-	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-	sweeps = 2
-	apart  = 15 * time.Minute
-	// attempts to write bound how often invocations may get in each other's way.
+	// sweeps is how many are enough, and sweepsApart the time between them: the maximum duration
+	// of an invocation. https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+	sweeps      = 2
+	sweepsApart = 15 * time.Minute
+	// attempts limits how often concurrent invocations may make a write conflict.
 	attempts = 10
 )
 
@@ -107,8 +107,8 @@ func (s *Sweeper) save(ctx context.Context, m *marker) error {
 	return nil
 }
 
-// change changes the marker, until nobody else writes in between. f reports whether there
-// is anything to change.
+// change changes the marker, and retries conflicts. f reports whether there is anything to
+// change.
 func (s *Sweeper) change(ctx context.Context, f func(*marker) bool) (marker, error) {
 	for range attempts {
 		m, err := s.load(ctx)
@@ -122,8 +122,8 @@ func (s *Sweeper) change(ctx context.Context, f func(*marker) bool) (marker, err
 	return marker{}, fmt.Errorf("write which behaviors are live after %d attempts: %w", attempts, ledger.ErrConflict)
 }
 
-// name makes the marker name this invocation's live behaviors, unless one that began later
-// has named some. It reports whether it did.
+// name puts this invocation's live behaviors into the marker, unless an invocation that began
+// later has put others. It reports whether it did.
 func (s *Sweeper) name(m *marker, now time.Time) bool {
 	if m.revision > 0 && m.Said >= now.UnixMilli() {
 		return false
@@ -135,8 +135,8 @@ func (s *Sweeper) name(m *marker, now time.Time) bool {
 	return true
 }
 
-// Announce has to be called before a finding is raised. It costs a read and a write for
-// each process. now is the invocation's time.
+// Announce must be called before a finding is raised. It costs a read and a write per process.
+// now is the invocation's time.
 func (s *Sweeper) Announce(ctx context.Context, now time.Time) error {
 	if s.announced.Load() {
 		return nil
@@ -146,16 +146,16 @@ func (s *Sweeper) Announce(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// Sweep archives what is active and of no live behavior, if that was not done since the
-// live behaviors changed; else it costs a read. What it does not come to before the end of
-// ctx is left for the next one.
+// Sweep archives active findings of behaviors that are not live, unless that was done since the
+// live behaviors changed; then it costs one read. At the end of ctx it leaves the rest to the
+// next run.
 func (s *Sweeper) Sweep(ctx context.Context, now time.Time) (archived int, err error) {
 	live := s.Live.String()
 	m, err := s.change(ctx, func(m *marker) bool { return (m.revision == 0 || m.Live != live) && s.name(m, now) })
 	if err != nil {
 		return 0, err
 	}
-	if m.Live != live || m.Sweeps >= sweeps || m.Sweeps > 0 && now.Before(time.UnixMilli(m.SweptAt).Add(apart)) {
+	if m.Live != live || m.Sweeps >= sweeps || m.Sweeps > 0 && now.Before(time.UnixMilli(m.SweptAt).Add(sweepsApart)) {
 		return 0, nil
 	}
 	tried := 0
@@ -165,7 +165,8 @@ func (s *Sweeper) Sweep(ctx context.Context, now time.Time) (archived int, err e
 		if len(gone) == 0 {
 			return ctx.Err()
 		}
-		// Who listed these before others announced themselves must not end what those raised.
+		// This run listed the findings before other invocations announced themselves, so it must
+		// not archive theirs.
 		latest, err := s.load(ctx)
 		if err != nil {
 			return err
@@ -206,8 +207,8 @@ var (
 	errAgain     = errors.New("findings of removed behaviors were not archived")
 )
 
-// Archive archives those of entries that are of no live behavior and returns the others. What
-// has to be tried again is due again.
+// Archive archives those of entries whose behaviors are not live and returns the others. Failures
+// are due again.
 func (s *Sweeper) Archive(ctx context.Context, now time.Time, entries []ledger.Entry) (rest []ledger.Entry, archived int, err error) {
 	gone := s.gone(entries, now)
 	if len(gone) == 0 {
@@ -229,9 +230,9 @@ func (s *Sweeper) Archive(ctx context.Context, now time.Time, entries []ledger.E
 	return rest, archived, err
 }
 
-// gone are the signals that end the findings of behaviors that are not live. They come
-// just after what they end, so that whatever was said since stands. An end that is only
-// not confirmed is left to the schedule.
+// gone returns the signals that archive the findings of behaviors that are not live. Each is
+// ordered just after the finding's last signal, so that newer signals win. Unconfirmed ends are
+// left to the schedule.
 func (s *Sweeper) gone(entries []ledger.Entry, now time.Time) []signal.Signal {
 	var all []signal.Signal
 	for _, e := range entries {
@@ -245,8 +246,7 @@ func (s *Sweeper) gone(entries []ledger.Entry, now time.Time) []signal.Signal {
 	return all
 }
 
-// deliver returns how many findings were archived. It fails with errAgain where one has to be
-// tried again.
+// deliver returns how many findings were archived. It returns errAgain if one must be retried.
 func (s *Sweeper) deliver(ctx context.Context, now time.Time, signals []signal.Signal) (archived int, err error) {
 	worst := delivery.Outcome{}
 	for _, o := range s.Deliver.Deliver(ctx, now, signals) {

@@ -37,8 +37,8 @@ var start = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
 
 var errCrash = errors.New("the function was killed")
 
-// world is a ledger, a Security Hub, and invocations that take one step at a time: before
-// and after each call they wait to be told to go on, or to crash.
+// world is a ledger, a Security Hub, and invocations that take one step at a time. Before and
+// after each call they wait for permission to continue, or to crash.
 type world struct {
 	now     time.Time
 	table   ledgertest.Table
@@ -71,7 +71,7 @@ func step(ctx context.Context, _ string, _ bool) error {
 	return <-i.proceed
 }
 
-// dying is over once its invocation has crashed.
+// dying ends once its invocation has crashed.
 type dying struct {
 	context.Context
 	i *invocation
@@ -123,7 +123,7 @@ type message struct {
 
 const prefix, suffix = "defenderhub/behavior/us-east-1/p/", "/thing"
 
-// signal is what the mapper makes of the message under some live behaviors.
+// signal returns the signal that the mapper returns for the message, with these live behaviors.
 func (m message) signal(l contract.LiveBehaviors) signal.Signal {
 	f := asff.Finding{
 		ID: prefix + m.behavior + suffix, ProductARN: asff.DefaultProductARN("aws", region, account), GeneratorID: "test", AWSAccountID: account,
@@ -157,7 +157,7 @@ func (w *world) bring(ctx context.Context, s *sweep.Sweeper, now time.Time, m me
 	return nil
 }
 
-// states are the record states in Security Hub, by behavior.
+// states returns the record states in Security Hub, by behavior.
 func (w *world) states() map[string]string {
 	states := map[string]string{}
 	for _, f := range w.hub.Findings() {
@@ -166,7 +166,7 @@ func (w *world) states() map[string]string {
 	return states
 }
 
-// begin starts an invocation, which stands before its first step.
+// begin starts an invocation, which waits before its first step.
 func (w *world) begin(m *message, f func(context.Context) error) {
 	i := &invocation{message: m, waiting: make(chan struct{}), proceed: make(chan error), done: make(chan error, 1)}
 	w.running = append(w.running, i)
@@ -178,8 +178,7 @@ func (w *world) begin(m *message, f func(context.Context) error) {
 	<-i.waiting
 }
 
-// advance lets an invocation take a step, or crash, and reports whether it is over and
-// has failed.
+// advance lets an invocation take a step, or crash, and reports whether it has ended and failed.
 func (w *world) advance(i *invocation, crash bool) (over, failed bool) {
 	var fault error
 	if i.crashed = crash; crash {
@@ -193,15 +192,15 @@ func (w *world) advance(i *invocation, crash bool) (over, failed bool) {
 	return true, <-i.done != nil || i.crashed
 }
 
-// TestEveryInterleavingLeavesNothingOfRemovedBehaviors deploys several times while
-// invocations of all deployments run into each other and crash. What the evaluator says of
-// a behavior since it is live has to be seen.
+// TestEveryInterleavingLeavesNothingOfRemovedBehaviors deploys several times while invocations of
+// all deployments interleave and crash. Security Hub must show what the evaluator says of a
+// behavior since it is live.
 func TestEveryInterleavingLeavesNothingOfRemovedBehaviors(t *testing.T) {
 	names := []string{"a", "b"}
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		newest := map[string]message{}
-		since := map[string]time.Time{} // when a behavior came that is live
+		since := map[string]time.Time{} // when a live behavior was added
 		var deployed []string
 		var current *sweep.Sweeper
 		deploy := func() {
@@ -282,7 +281,7 @@ func TestEveryInterleavingLeavesNothingOfRemovedBehaviors(t *testing.T) {
 	})
 }
 
-// One finding that cannot be archived now must not keep the schedule from the others.
+// A finding that cannot be archived now must not block the others.
 func TestArchiveThatFailsLeavesTheOthersToTheSchedule(t *testing.T) {
 	broken := &sweep.Sweeper{Deliver: failing{}, Live: live("lives")}
 	entry := func(behavior string) ledger.Entry {
@@ -300,7 +299,7 @@ func (failing) Deliver(_ context.Context, _ time.Time, signals []signal.Signal) 
 	return map[string]delivery.Outcome{signals[0].Finding.ID: {Verdict: delivery.Failing, Reason: "no"}}
 }
 
-// settle lets the schedule run until everything is done.
+// settle runs the schedule until everything is done.
 func (w *world) settle(t interface{ Fatal(...any) }, l contract.LiveBehaviors) {
 	for range 3 {
 		w.now = w.now.Add(time.Hour)

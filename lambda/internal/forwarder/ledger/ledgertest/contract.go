@@ -10,8 +10,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 )
 
-// Check reports where an empty table does not behave as the ledger needs it: it is how
-// the table in memory and the one of DynamoDB are known to be alike.
+// Check returns an error if an empty table does not behave as the ledger requires. It proves that
+// the table in memory and the one in DynamoDB are alike.
 func Check(ctx context.Context, table ledger.Table) error {
 	c := &checker{ctx: ctx, table: table}
 	c.revisions()
@@ -36,7 +36,7 @@ func (c *checker) put(r ledger.Record) {
 	}
 }
 
-// revisions: a record is written by whoever read its last state, and by nobody else.
+// revisions: only the reader of a record's last state may write it.
 func (c *checker) revisions() {
 	k := ledger.Key{Partition: "finding#a", Sort: "finding"}
 	if r, err := c.table.Get(c.ctx, k); err != nil || r.Revision != 0 || r.Key != k {
@@ -62,7 +62,7 @@ func (c *checker) revisions() {
 	}
 }
 
-// open: all open records of a partition, page by page, and no others.
+// open: returns all open records of a partition and no others, page by page.
 func (c *checker) open() {
 	var want []string
 	for i := range 2*PageSize + 1 {
@@ -90,7 +90,7 @@ func (c *checker) open() {
 	}
 }
 
-// due: what is due by now, the longest due first, page by page.
+// due: returns what is due, the longest due first, page by page.
 func (c *checker) due() {
 	const n = 2*PageSize + 1
 	for i := range n {

@@ -8,10 +8,10 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/importer"
 )
 
-// Imports is a Security Hub whose imports are steps, as the operations of a [Table] are.
+// Imports is a Security Hub whose imports are steps, like the operations of a [Table].
 type Imports struct {
 	importer.API
-	// Step runs before and after each import takes effect; its error is the import's.
+	// Step runs before and after each import takes effect. Its error becomes the import's.
 	Step func(ctx context.Context, operation string, done bool) error
 }
 

@@ -1,5 +1,5 @@
-// Package ledgertest is a table in memory with the semantics of DynamoDB that the
-// ledger relies on: conditional writes and consistent reads.
+// Package ledgertest is a table in memory with the DynamoDB semantics that the ledger needs:
+// conditional writes and consistent reads.
 package ledgertest
 
 import (
@@ -20,8 +20,8 @@ const PageSize = 200
 
 // Table implements ledger.Table. The zero value is an empty table.
 type Table struct {
-	// Step, if set, runs before and after each operation takes effect; its error is the
-	// operation's. It is how a test interleaves and crashes.
+	// Step, if set, runs before and after each operation takes effect. Its error becomes the
+	// operation's. Tests use it to interleave and crash invocations.
 	Step func(ctx context.Context, operation string, done bool) error
 
 	mu      sync.Mutex
@@ -36,7 +36,7 @@ func (t *Table) Writes() int {
 	return t.writes
 }
 
-// Expire deletes what may be deleted at a time.
+// Expire deletes records that have expired at a time.
 func (t *Table) Expire(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -56,7 +56,7 @@ func (t *Table) Records() []ledger.Record {
 	})
 }
 
-// Len is the number of records.
+// Len returns the number of records.
 func (t *Table) Len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
