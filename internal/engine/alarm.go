@@ -17,29 +17,29 @@ const (
 	AlarmInvalidated Change = "alarm-invalidated"
 )
 
-// SilenceLimit is how long a violation outlives its last datapoint: after more than
-// two days without one it is invalidated. Silence never clears an alarm.
+// SilenceLimit is how long an alarm stays open after its last datapoint. After more than two
+// days without one it is invalidated. Silence never clears an alarm.
 // https://docs.aws.amazon.com/iot-device-defender/latest/devguide/detect-troubleshooting.html
 const SilenceLimit = 48 * time.Hour
 
-// heardStep is how exactly the time of the last datapoint is kept, rounded up: a
-// device that stays in alarm is not written again for each datapoint.
+// heardStep rounds the time of the last datapoint up, so that the state of a device in alarm is
+// not written for each datapoint.
 const heardStep = int64(time.Hour / time.Millisecond)
 
-// alarm is the state machine of one behavior of one thing. The zero value is a
-// conforming device. Datapoints go in by their order in time. Times are ms since 1970.
+// alarm is the state machine of one behavior of one thing. The zero value is a conforming
+// device. It observes datapoints in the order of their time. Times are ms since 1970.
 type alarm struct {
-	// Since is the time of the datapoint that raised the alarm, 0 while there is none.
+	// Since is the time of the datapoint that raised the alarm, 0 without an alarm.
 	Since int64 `json:"since,omitempty"`
-	// Run counts consecutive datapoints that speak against the present state.
+	// Run counts the consecutive datapoints that contradict the present state.
 	Run int `json:"run,omitempty"`
-	// First is the first violating datapoint after a time of conforming.
+	// First is the time of the first violating datapoint after conforming ones.
 	First int64 `json:"first,omitempty"`
-	// Heard is the time of the last datapoint, rounded up to the hour.
+	// Heard is the time of the last datapoint, rounded up to the hour (see heardStep).
 	Heard int64 `json:"heard,omitempty"`
 }
 
-// idle reports that nothing is open and nothing counted.
+// idle reports whether no alarm is open and no violation is counted.
 func (a alarm) idle() bool { return a == alarm{} }
 
 func (a alarm) open() bool { return a.Since != 0 }
@@ -84,11 +84,11 @@ func (a alarm) moves(v Verdict, at int64, b defender.Behavior) bool {
 	return next != a
 }
 
-// silentSince is the time after which silence ends what is open or counted.
+// silentSince is the time after which silence ends the alarm, or the count.
 func (a alarm) silentSince() int64 { return a.Heard + SilenceLimit.Milliseconds() }
 
-// silence tells the alarm that there is no datapoint up to now. An open alarm is
-// invalidated; a run that never became one is forgotten.
+// silence ends the alarm if there was no datapoint for [SilenceLimit] up to now. An open alarm is
+// invalidated; counted violations are dropped.
 func (a *alarm) silence(now int64) Change {
 	if a.idle() || now <= a.silentSince() {
 		return ""

@@ -8,23 +8,22 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine/sketch"
 )
 
-// What the fleet's answers are made of.
+// Limits of the fleet's statistics.
 const (
-	// SampleMargin is how long after the lateness bound the samples of a window may still
-	// come: the windows that silence closes are closed by a schedule.
+	// SampleMargin is how long after the lateness bound the samples of a window may arrive:
+	// a schedule closes the windows without datapoints.
 	SampleMargin = 5 * time.Minute
 	// StatisticWindows is how far back a percentile looks for enough datapoints.
 	StatisticWindows = 12
 	// DefaultMinDatapoints is how many datapoints a percentile needs before it judges.
 	DefaultMinDatapoints = 100
 
-	// DayMargin is how long it may take, after all samples of a day are in, until its sketch
-	// is there.
+	// DayMargin is the time until the sketch of a day is stored after its last sample arrived.
 	DayMargin = time.Hour
 
-	// BaselineDays is how far back a baseline looks, MinBaselineDays how many of these days
-	// must have datapoints, and MinBaselineDatapoints how many it needs in all: Detect's
-	// models train on 14 days and 25,000 datapoints.
+	// BaselineDays is how many days a baseline uses. At least MinBaselineDays of them must have
+	// datapoints, MinBaselineDatapoints in all. Detect's models train on 14 days and 25,000
+	// datapoints.
 	// https://docs.aws.amazon.com/iot-device-defender/latest/devguide/dd-detect-ml.html
 	BaselineDays          = 14
 	MinBaselineDays       = 7
@@ -35,16 +34,16 @@ const (
 type History struct {
 	// Lateness is the evaluator's.
 	Lateness time.Duration
-	// MinDatapoints is how many datapoints a percentile needs. Default: 0, which stands for
-	// [DefaultMinDatapoints].
+	// MinDatapoints is how many datapoints a percentile needs. Default: [DefaultMinDatapoints],
+	// for 0.
 	MinDatapoints int64
-	// Window is the sketch of the window that begins at start (ms), Day the sketch of the
-	// day (UTC) that begins at start; nil where there is none.
+	// Window returns the sketch of the window that begins at start (ms), Day that of the day
+	// (UTC) that begins at start; nil if there is none.
 	Window, Day func(k FleetKey, start int64) *sketch.Sketch
 }
 
-// Statistic takes the newest window whose samples were all in before the asked one
-// began, and older ones as long as there are too few datapoints.
+// Statistic uses the newest window whose samples had all arrived at start, and older ones until
+// there are enough datapoints.
 func (h History) Statistic(k FleetKey, name defender.Statistic, start int64) (Range, bool) {
 	need := h.MinDatapoints
 	if need == 0 {
@@ -66,27 +65,27 @@ func (h History) Statistic(k FleetKey, name defender.Statistic, start int64) (Ra
 	return Range(r), ok
 }
 
-// complete is the time up to which all samples are in at start.
+// complete is the time up to which all samples have arrived at start.
 func (h History) complete(start int64) int64 {
 	return start - (h.Lateness + SampleMargin).Milliseconds()
 }
 
-// band is how far from the fleet's usual values a device must be: outside the
-// percentiles, and further from the quartiles than fences times their distance.
+// band is the normal range of the fleet's values. A value outside it is outside the percentiles
+// low and high, and further from the quartiles than fences times their distance.
 type band struct{ low, high, fences float64 }
 
-// bands of the levels of confidence. As in Detect, a high level alarms less often.
+// bands by level of confidence. As in Detect, a high level raises fewer alarms.
 var bands = map[defender.Confidence]band{
 	defender.LowConfidence:    {1, 99, 1.5},
 	defender.MediumConfidence: {0.1, 99.9, 3},
 	defender.HighConfidence:   {0.01, 99.99, 6},
 }
 
-// Baseline is the range that is normal by the last [BaselineDays] whole days. It is a
-// statistical baseline of the whole fleet, no model of machine learning: it knows
-// neither the single device nor the time of day. Both the percentile and Tukey's fence
-// must be passed: the percentile alone would always call some devices unusual, the fence
-// alone would call unusual what is rare where nearly all devices measure the same.
+// Baseline returns the normal range, from the last [BaselineDays] whole days. It is a statistical
+// baseline of the whole fleet, not a machine learning model: it ignores the single device and the
+// time of day. A value must be outside both the percentile and Tukey's fence. The percentile
+// alone always finds some devices unusual. The fence alone finds rare values unusual where
+// nearly all devices measure the same.
 func (h History) Baseline(k FleetKey, level defender.Confidence, start int64) (Range, bool) {
 	b, known := bands[level]
 	if !known {

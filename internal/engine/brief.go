@@ -6,17 +6,17 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// What is kept of a measured list, for the finding: elements, characters of each, and of
-// texts the bytes of all as JSON, where one may take six for each character. A product field
-// of a finding has no room for more.
+// Limits of a measured list in state and transitions: its elements, the characters of each, and
+// for strings the bytes of all as JSON, which may need six bytes per character. A product field
+// of a finding can hold no more.
 const (
 	maxElements      = 64
 	maxElementLength = 128
 	maxListBytes     = 2048
 )
 
-// brief is the value as state and transitions keep it. Of a list that is too long it
-// keeps what violates before what conforms.
+// brief returns the value that state and transitions contain. A list that is too long loses
+// conforming elements before violating ones.
 func (c comparison) brief(v iotapi.Value) iotapi.Value {
 	v.Ports = shorten(v.Ports, func(p uint16) Verdict { return c.judge(iotapi.Value{Ports: []uint16{p}}) })
 	v.Numbers = shorten(v.Numbers, func(n float64) Verdict { return c.judge(iotapi.Value{Numbers: []float64{n}}) })

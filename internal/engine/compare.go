@@ -9,18 +9,18 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// Verdict is what a datapoint says about a behavior. The greater verdict of a period
-// wins: one violating datapoint makes the period violate.
+// Verdict is the result of comparing a datapoint with a behavior. The greatest verdict of a
+// window counts: one violating datapoint makes the window violate.
 type Verdict int8
 
-// The verdicts. None is a missing datapoint, and one that cannot be judged.
+// The verdicts. None is a datapoint that is missing or cannot be judged.
 const (
 	None Verdict = iota
 	Conforms
 	Violates
 )
 
-// verdict turns "is normal" into a Verdict.
+// verdict converts a comparison with the normal values to a Verdict.
 func verdict(normal bool) Verdict {
 	if normal {
 		return Conforms
@@ -28,8 +28,8 @@ func verdict(normal bool) Verdict {
 	return Violates
 }
 
-// comparison is a static criteria, parsed once: an operator and its value, which say
-// what is normal.
+// comparison is a static criteria, parsed once: normal values are those for which the operator
+// and the value are true.
 type comparison struct {
 	operator iotapi.Operator
 	value    iotapi.Value
@@ -46,10 +46,9 @@ func newComparison(op iotapi.Operator, value iotapi.Value) comparison {
 	return c
 }
 
-// judge compares a datapoint with the criteria. The set operators ask each element,
-// so an empty list conforms. A datapoint of another kind than the criteria, a number
-// that is none (CBOR can carry NaN) and a list in which nothing violates but an
-// element cannot be read give None.
+// judge compares a datapoint with the criteria. The set operators compare each element, so an
+// empty list conforms. The result is None for a value of another type than the criteria, for NaN
+// (which CBOR allows), and for a list without violating elements of which one is invalid.
 func (c comparison) judge(measured iotapi.Value) Verdict {
 	switch c.operator {
 	case iotapi.LessThan, iotapi.LessThanEquals, iotapi.GreaterThan, iotapi.GreaterThanEquals:
@@ -101,7 +100,7 @@ func holds(op iotapi.Operator, order int) bool {
 	return order >= 0
 }
 
-// numberOf is the number in a value that holds one.
+// numberOf returns the number of a value, false if it has none.
 func numberOf(v iotapi.Value) (float64, bool) {
 	switch {
 	case v.Count != nil:
@@ -121,8 +120,8 @@ func judgeEach[E comparable](measured, set []E, in bool) Verdict {
 	return Conforms
 }
 
-// judgeAddresses asks each address. A measured network lies in a set if one network
-// of the set holds all of it, and breaks not-in if it shares any address.
+// judgeAddresses compares each address. A measured network is in a set if one network of the set
+// contains it, and violates not-in if it shares any address with one.
 func (c comparison) judgeAddresses(measured []string) Verdict {
 	all := Conforms
 	for _, text := range measured {
@@ -147,8 +146,8 @@ func (c comparison) addressConforms(p netip.Prefix) bool {
 	})
 }
 
-// network reads an address or a network. IPv4 addresses written as IPv6 are IPv4, and
-// a zone says nothing about the address.
+// network parses an address or a network. IPv4 addresses written as IPv6 become IPv4. A zone is
+// ignored.
 func network(text string) (netip.Prefix, bool) {
 	if a, err := netip.ParseAddr(text); err == nil {
 		a = a.Unmap().WithZone("")

@@ -15,9 +15,9 @@ import (
 	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
-// Compiled is a behavior of a security profile, made ready to be judged.
+// Compiled is a behavior of a security profile, ready to be judged.
 type Compiled struct {
-	// Behavior as it was written.
+	// Behavior as the user wrote it.
 	Behavior defender.Behavior
 	// Profile is the name of the security profile.
 	Profile string
@@ -37,7 +37,7 @@ type Compiled struct {
 
 const minute = int64(time.Minute / time.Millisecond)
 
-// Compile makes the behaviors of a profile ready. It fails with what [Support] reports.
+// Compile compiles the behaviors of a profile. It returns the error of [Support].
 func Compile(profile string, behaviors []defender.Behavior) ([]Compiled, error) {
 	if err := Support(behaviors); err != nil {
 		return nil, fmt.Errorf("security profile %s: %w", profile, err)
@@ -84,8 +84,8 @@ func (c Compiled) identified() Compiled {
 	return c
 }
 
-// formOf begins with the kind and differs where metric, criteria or dimension do: what
-// was collected for one form says nothing about another.
+// formOf begins with the digit of the kind, and differs if criteria or dimension do. A state
+// of one form must not be used for another.
 func (c Compiled) formOf() string {
 	f := fnv.New32a()
 	fmt.Fprint(f, c.Behavior.Criteria.Normal(), c.Behavior.Dimension != nil)
@@ -98,8 +98,8 @@ func (c Compiled) formOf() string {
 	return fmt.Sprintf("%c%08x", c.kind.digit(), f.Sum32())
 }
 
-// firstAbove is the count at which the comparison's answer is settled: the first that
-// an upper bound does not allow, the first that a lower one does.
+// firstAbove is the count from which on the result of the comparison cannot change: the first
+// that violates an upper bound, or conforms to a lower one.
 func firstAbove(op iotapi.Operator, v iotapi.Value) int64 {
 	if v.Count == nil {
 		return math.MaxInt64
@@ -111,9 +111,9 @@ func firstAbove(op iotapi.Operator, v iotapi.Value) int64 {
 	return max(n, 0)
 }
 
-// ReadableReports is the behavior of a device whose reports can be read. Three five-minute
-// windows in a row with one that contains no report, or no value that can be read, raise
-// the alarm, so that a single broken report does not. Detect has no such behavior.
+// ReadableReports is the behavior of a device whose reports can be parsed. Three consecutive
+// windows of five minutes with a message that contains no report, or no valid value, raise the
+// alarm: a single broken report does not. Detect has no such behavior.
 func ReadableReports(profile, name string, severity defender.Severity) Compiled {
 	return compile(profile, defender.Behavior{
 		Name: name, Severity: severity, ToAlarm: 3, ToClear: 1,
@@ -141,16 +141,15 @@ func (c *Compiled) inScope(d Datapoint) (in, known bool) {
 	return inDimension(c.Behavior.Dimension, d)
 }
 
-// clientIDVariable stands for the sender's client id in the topic filters of a dimension.
+// clientIDVariable is replaced by the sender's client ID in the topic filters of a dimension.
 const clientIDVariable = "${iot:ClientId}"
 
-// literal keeps a client id from being a wildcard: AWS IoT lets it hold + and #, which no
-// topic does.
+// literal escapes wildcards: a client ID may contain + and #, a topic may not.
 var literal = strings.NewReplacer("+", "\x00", "#", "\x00")
 
-// inDimension reports whether a message's topic lies in the dimension. What has no topic
-// is no message, and lies in none, nor outside of one. Of a message that came without a
-// client id that is not known where a topic filter asks for it.
+// inDimension reports whether a message's topic is in the dimension. A datapoint without a topic
+// is not a message, and matches no dimension, not even an inverted one. known is false if a topic
+// filter contains the client ID and the message has none.
 func inDimension(dim *defender.Dimension, d Datapoint) (in, known bool) {
 	if dim == nil {
 		return true, true

@@ -12,22 +12,22 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// Config is what the constructs tell the evaluator, in the file [defender.ConfigFile].
+// Config is the evaluator's configuration, which the constructs write to a file.
 type Config struct {
 	Profiles []ProfileConfig `json:"profiles"`
-	// ReportsEvery is in minutes the interval of [ReportsEvery], for all profiles' targets;
-	// 0: silent agents are not judged.
+	// ReportsEvery is the interval of [ReportsEvery] in minutes, for the targets of all
+	// profiles; 0 disables the behavior.
 	ReportsEvery int `json:"reportsEvery,omitempty"`
 	// ReportsSeverity is the severity of silent agents and of unreadable reports.
 	ReportsSeverity string `json:"reportsSeverity,omitempty"`
-	// Reports tells that device reports come in.
+	// Reports is true if an IoT rule sends device reports.
 	Reports bool `json:"reports,omitempty"`
-	// ReportTopic is the topic filter of device reports, "" for Basic Ingest. On a topic of
-	// the user's own the evaluator answers what it cannot read.
+	// ReportTopic is the topic filter of device reports, "" for Basic Ingest. With a topic
+	// filter the evaluator answers messages that it cannot parse.
 	ReportTopic string `json:"reportTopic,omitempty"`
 	// BatchSeconds is the transport's batching window.
 	BatchSeconds int `json:"batchSeconds"`
-	// ReportSeconds is how often devices report; 0 stands for [MinReportInterval].
+	// ReportSeconds is how often devices report. Default: [MinReportInterval], for 0.
 	ReportSeconds int `json:"reportSeconds,omitempty"`
 	// ConfirmTraffic is [Traffic.Confirm].
 	ConfirmTraffic bool `json:"confirmTraffic,omitempty"`
@@ -35,16 +35,15 @@ type Config struct {
 	MinDatapoints int64 `json:"minDatapoints,omitempty"`
 	// ClientPattern is what [defender.ParseClientPattern] reads; "" for its default.
 	ClientPattern string `json:"clientPattern,omitempty"`
-	// MembershipMinutes is how long what the registry says of a thing is believed.
+	// MembershipMinutes is how long the registry's answer about a thing is cached.
 	MembershipMinutes int `json:"membershipMinutes"`
-	// UnregisteredMinutes is how long after its last datapoint an alarm ends that time alone
-	// decides, of a client ID that is no thing; 0 stands for [DefaultUnregisteredLifetime].
+	// UnregisteredMinutes is when an alarm about missing signals ends after its last datapoint,
+	// for a client ID that is not a thing. Default: [DefaultUnregisteredLifetime], for 0.
 	UnregisteredMinutes int `json:"unregisteredMinutes,omitempty"`
 }
 
-// DefaultUnregisteredLifetime is how long the alarm of a client ID that is no thing outlives
-// its last datapoint. Nothing in the registry says that such a device is gone, so only time
-// can.
+// DefaultUnregisteredLifetime is how long the alarm of a client ID that is not a thing stays open
+// after its last datapoint. The registry cannot show that such a device was removed.
 const DefaultUnregisteredLifetime = 14 * 24 * time.Hour
 
 // UnregisteredLifetime is [Config.UnregisteredMinutes], or the default.
@@ -72,13 +71,13 @@ type ProfileConfig struct {
 // AgentProfile is the profile of the behaviors about device reports themselves.
 const AgentProfile = "device-agent"
 
-// The behaviors about device reports themselves, which need no line of the user.
+// The behaviors about device reports themselves, which the user does not write.
 const (
 	SilentAgent       = "reports-regularly"
 	UnreadableReports = "reports-readable"
 )
 
-// Compile makes all behaviors ready.
+// Compile compiles all behaviors, and reports all faults at once.
 func (c Config) Compile() ([]Compiled, error) {
 	var all []Compiled
 	var faults []error
@@ -110,8 +109,8 @@ func (c Config) Compile() ([]Compiled, error) {
 	return all, errors.Join(faults...)
 }
 
-// Targets are the targets of a profile, nil for all things. The behaviors about device
-// reports watch what any profile watches.
+// Targets returns the targets of a profile, nil for all things. The behaviors about device
+// reports have the targets of all profiles.
 func (c Config) Targets(profile string) []string {
 	if profile != AgentProfile {
 		for _, p := range c.Profiles {
@@ -133,7 +132,7 @@ func (c Config) Targets(profile string) []string {
 	return slices.Compact(all)
 }
 
-// Live are the behaviors that findings may speak of.
+// Live returns the behaviors that findings may be about.
 func (c Config) Live() (contract.LiveBehaviors, error) {
 	all, err := c.Compile()
 	live := contract.LiveBehaviors{}

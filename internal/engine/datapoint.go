@@ -10,29 +10,28 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// Datapoint is one measurement of a thing, or with no metric only a sign of what its
-// MQTT session does.
+// Datapoint is one measurement of a thing. Without a metric it only shows the state of its MQTT
+// session.
 type Datapoint struct {
 	// Metric is the metric's name in the AWS IoT API.
 	Metric string
-	// Time in ms since 1970: the rule's timestamp(), or for lifecycle events the event's
-	// own timestamp, which a repetition of the event shares.
+	// Time in ms since 1970: the rule's timestamp(), or the timestamp of the lifecycle event,
+	// which its duplicates share.
 	Time int64
-	// ID names what was measured. A repetition has the same id; two different messages,
-	// reports or events never have.
+	// ID identifies the message, report or event. Only its duplicates have the same ID.
 	ID string
-	// Value has the metric's kind. Events that are counted have the count 1.
+	// Value has the metric's type. Events that are counted have the count 1.
 	Value iotapi.Value
-	// Topic of a message, and ClientID of a message or lifecycle event: for dimensions by topic
-	// filter, and to tell the sessions of one thing apart.
+	// Topic of a message, for dimensions, and ClientID of a message or lifecycle event, for
+	// dimensions and to distinguish the sessions of one thing.
 	Topic, ClientID string
-	// Partial is set for a list that is not whole. If it conforms it is no datapoint: what is
-	// missing may violate.
+	// Partial is set for an incomplete list. If it conforms it is not a datapoint: a missing
+	// element may violate.
 	Partial *iotapi.Partial
-	// Screened tells that the rule lets only violating measurements through: counts and
-	// sums do not take them.
+	// Screened is true if the IoT rule drops conforming measurements. Counts and sums ignore
+	// such a datapoint.
 	Screened bool
-	// Link is what the datapoint tells of the session, Session its identifier.
+	// Link is what the datapoint shows about the session, Session its identifier.
 	Link    Link
 	Session string
 }
@@ -63,16 +62,16 @@ type Lifecycle struct {
 	DisconnectReason string `json:"disconnectReason"`
 }
 
-// refusals are the disconnect reasons that are an authorization failure. A denied
-// publish or subscribe that does not end the connection has no event.
+// refusals are the disconnect reasons that count as an authorization failure. AWS IoT has no
+// event for a denied publish or subscribe that does not end the connection.
 var refusals = []string{"AUTH_ERROR", "FORBIDDEN_ACCESS"}
 
-// Datapoints are what the event says about the thing; other event types say nothing.
-// A refused connection is an attempt and a failure, but not an address from which the
-// device has connected: whoever was refused need not be the device.
+// Datapoints returns the datapoints of the event, none for other event types. A refused
+// connection counts as an attempt and as a failure. Its address is not a source IP address of
+// the device: the refused client may be another one.
 func (l Lifecycle) Datapoints() []Datapoint {
 	id := fmt.Sprintf("%s/%s/%s/%d", l.EventType, l.ClientID, l.Session, l.Version)
-	if l.EventType == "connect_failed" { // attempts of one session share all but the time
+	if l.EventType == "connect_failed" { // attempts of one session differ only in their time
 		id = fmt.Sprintf("%s/%d", id, l.Timestamp)
 	}
 	of := func(m defender.Metric, v iotapi.Value) Datapoint {
@@ -106,23 +105,23 @@ func (l Lifecycle) Datapoints() []Datapoint {
 	return points
 }
 
-// Message is what a rule tells of one message that a thing published.
+// Message is one message that a thing published.
 type Message struct {
 	Topic, ClientID, SourceIP string
-	// ID is the rule's traceid(): one for each message.
+	// ID is the rule's traceid(), unique per message.
 	ID string
 	// Time is the rule's timestamp() in ms.
 	Time int64
 	// Bytes is the payload's size.
 	Bytes int64
-	// MQTT tells that the message came over a session whose end has an event.
+	// MQTT is true if the message was sent in a session for whose end AWS IoT has an event.
 	MQTT bool
 	// Screened is [Datapoint.Screened].
 	Screened bool
 }
 
-// Datapoint is the message as a datapoint of m, one of the metrics that messages have:
-// MessageByteSize, MessagesSent and SourceIPAddress.
+// Datapoint returns the message's datapoint of a metric: MessageByteSize, MessagesSent or
+// SourceIPAddress.
 func (m Message) Datapoint(metric defender.Metric) Datapoint {
 	d := Datapoint{Metric: metric.Info().Name, Time: m.Time, ID: m.ID, Topic: m.Topic, ClientID: m.ClientID, Screened: m.Screened}
 	if m.MQTT {
@@ -140,11 +139,9 @@ func (m Message) Datapoint(metric defender.Metric) Datapoint {
 	return d
 }
 
-// Report makes the datapoints of a device report: one of each metric in values, of which
-// some lists may be partial, one that says that the device reported, and one for
-// [ReadableReports], which violates where the report is unreadable: it has values, but none
-// that can be read. The id is the report's own with the thing, the same however often the
-// report is delivered.
+// Report returns the datapoints of a device report: one of each metric in values, one of
+// [ReportReceived], and one for [ReadableReports]. partial has the incomplete lists. An unreadable
+// report has values, but no valid one. id must be the same for each delivery of the report.
 func Report(id string, at int64, values map[string]iotapi.Value, partial map[string]iotapi.Partial, isUnreadable bool) []Datapoint {
 	points := make([]Datapoint, 0, len(values)+2)
 	for metric, value := range values {
@@ -161,7 +158,7 @@ func Report(id string, at int64, values map[string]iotapi.Value, partial map[str
 	return append(points, Datapoint{Metric: ReportReceived, Time: at, ID: id}, unreadable(id, at, n))
 }
 
-// UnreadableReport is the datapoint of a message that contains no report; see
+// UnreadableReport returns the datapoint of a message that contains no report; see
 // [ReadableReports].
 func UnreadableReport(id string, at int64) []Datapoint { return []Datapoint{unreadable(id, at, 1)} }
 

@@ -13,9 +13,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// Behaviors change, go and come back, and the thing leaves the targets and returns: what is
-// cleared was raised, each transition is later than the one before, and what is due has been
-// judged.
+// Behaviors are changed, removed and added again, and the thing leaves the targets and returns. Only
+// raised alarms are cleared, each transition is later than the one before, and nothing stays due.
 func TestDeploymentsKeepTransitionsInOrder(t *testing.T) {
 	variants := [][]defender.Criteria{
 		{defender.MessageByteSize.LessThan(8), defender.MessageByteSize.LessThan(30), defender.MessagesSent.LessThan(2, defender.Window5m), defender.DisconnectDuration.LessThan(10)},

@@ -3,13 +3,12 @@
 // and a time go in, state and transitions come out. It reads no clock and calls no
 // service.
 //
-// Time is cut into windows, aligned to multiples of their length. Every behavior gives
-// at most one [Verdict] a window: from single measurements the worst, from events their
-// count or sum, and from silence a verdict only where a session is known to have been
-// open. Windows are judged in order, each when nothing that belongs before its verdict
-// can come any more ([Evaluator.Lateness]); the verdicts drive an alarm that speaks like
-// Detect's.
+// Time is split into windows, aligned to multiples of their length. A behavior has at most one
+// [Verdict] per window: the worst of its metric values, or the verdict about the count or the
+// sum of its events. A window without datapoints has a verdict only where a session was open
+// throughout. Windows are judged in order, each when no datapoint can arrive any more that
+// changes its verdict ([Evaluator.Lateness]). The verdicts change an alarm like Detect's.
 //
-// A device that conforms has no state, but for behaviors that count, sum, or wait for
-// something that does not come.
+// A device that conforms has no state, except for behaviors that count, add up, or watch for
+// something missing.
 package engine

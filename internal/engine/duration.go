@@ -44,18 +44,18 @@ func (k durationBehavior) carry(_ *step, c *Compiled, old, fresh *track) {
 	}
 }
 
-// settle makes a datapoint when the bound is broken and
-// each hour after until the alarm is raised, one of 0 at the connect and each hour after
-// until it is cleared. A device that stays away stays in alarm: AWS has a value of this
-// metric each hour, so that it never falls silent.
+// settle makes a violating datapoint when the bound is reached, and each hour after that until the
+// alarm is raised. It makes a datapoint of 0 when the device connects, and each hour after that
+// until the alarm is cleared. A disconnected device stays in alarm, because AWS reports a value of
+// this metric each hour.
 //
-// Sessions are judged by whole five minutes, when all their lifecycle events have come:
-// what is kept of a device that keeps reconnecting is the same then in any order.
+// Sessions are judged in steps of five minutes, when all lifecycle events have arrived. So the
+// state of a device that keeps reconnecting does not depend on their order.
 func (k durationBehavior) settle(r *step, c *Compiled, t *track) {
 	for {
 		mark, ok := r.nextMark(t.Settled)
 		if t.Next != 0 && (!ok || t.Next < mark) {
-			if known(t.Next)+r.lateness >= r.now {
+			if endOfPeriod(t.Next)+r.lateness >= r.now {
 				return
 			}
 			at := t.Next
@@ -71,12 +71,12 @@ func (k durationBehavior) settle(r *step, c *Compiled, t *track) {
 			continue
 		}
 		if !ok {
-			if t.waitsForNothing() {
+			if t.waitsForSilence() {
 				r.silence(c, t, r.now-r.lateness)
 			}
 			return
 		}
-		if known(mark)+r.lateness >= r.now {
+		if endOfPeriod(mark)+r.lateness >= r.now {
 			return
 		}
 		switch since := r.State.presence.offlineSince(mark); {
@@ -96,12 +96,13 @@ func (k durationBehavior) settle(r *step, c *Compiled, t *track) {
 	}
 }
 
-// waitsForNothing tells that nothing is known of the session on which an open alarm depends:
-// it was raised when the behavior was another one, or before the thing left the targets.
-func (t *track) waitsForNothing() bool { return t.Alarm.open() && t.Offline == 0 && t.Next == 0 }
+// waitsForSilence reports whether an alarm is open without a known disconnection, so that only
+// silence ends it. It was raised
+// before the behavior changed, or before the thing left the targets.
+func (t *track) waitsForSilence() bool { return t.Alarm.open() && t.Offline == 0 && t.Next == 0 }
 
-// known is the end of the five minutes that hold at.
-func known(at int64) int64 { return windowStart(at, Period) + Period.Duration().Milliseconds() }
+// endOfPeriod is the end of the five minutes that contain at.
+func endOfPeriod(at int64) int64 { return windowStart(at, Period) + Period.Duration().Milliseconds() }
 
 func (r *step) nextMark(after int64) (int64, bool) {
 	for _, m := range r.State.presence {
@@ -115,14 +116,14 @@ func (r *step) nextMark(after int64) (int64, bool) {
 func (durationBehavior) due(_ *Compiled, t *track, p presence) int64 {
 	at := int64(never)
 	if t.Next != 0 {
-		at = known(t.Next)
+		at = endOfPeriod(t.Next)
 	}
 	for _, m := range p {
 		if m.Time > t.Settled && m.Link != Alive {
-			return min(at, known(m.Time))
+			return min(at, endOfPeriod(m.Time))
 		}
 	}
-	if t.waitsForNothing() {
+	if t.waitsForSilence() {
 		return t.Alarm.silentSince()
 	}
 	return at

@@ -8,9 +8,9 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// Fleet answers what is normal for all devices together. An answer for a window must
-// come from windows that were over before it began, and stay the same however often it
-// is asked: then every datapoint of the window is judged at once, and by one measure.
+// Fleet returns what is normal for all devices. An answer for a window must use only windows
+// that ended before it began, and must never change. So every datapoint of the window is judged
+// at once, and by one threshold.
 type Fleet interface {
 	// Statistic is the range in which a percentile of the fleet lies, for the window that
 	// begins at start (ms); false while there are too few datapoints.
@@ -20,11 +20,11 @@ type Fleet interface {
 	Baseline(k FleetKey, c defender.Confidence, start int64) (Range, bool)
 }
 
-// Range holds the values from Low to High, both included.
+// Range is the values from Low to High, both included.
 type Range struct{ Low, High float64 }
 
-// FleetKey names a population of measurements: what the devices of a security
-// profile measured in windows of a length.
+// FleetKey identifies a population: the measurements of the devices of a security profile, in
+// windows of one length.
 type FleetKey struct {
 	Profile string
 	Metric  string
@@ -33,25 +33,25 @@ type FleetKey struct {
 	Window    defender.Window
 }
 
-// String is a text that differs for different keys.
+// String returns a unique text of the key.
 func (k FleetKey) String() string {
 	return fmt.Sprintf("%s/%s/%d/%s", k.Profile, k.Metric, k.Window, k.Dimension)
 }
 
-// Population names the measurements of one window.
+// Population identifies the measurements of one window.
 type Population struct {
 	Key FleetKey
 	// Start of the window in ms.
 	Start int64
 }
 
-// Samples are what one thing measured, for the fleet's sketches. Of a window it is one
-// value, the last: neither do several behaviors that compare it with one population count it
-// more than once, nor does a thing that reports too often outweigh the others.
+// Samples are one thing's measurements for the fleet's sketches, one value per window: the last.
+// So a measurement counts once, however many behaviors compare it, and a thing that reports too
+// often counts no more than the others.
 type Samples map[Population]float64
 
-// FleetKey names the population that the behavior is compared with, false for a
-// static behavior.
+// FleetKey returns the population that the behavior is compared with, false for a static
+// behavior.
 func (c Compiled) FleetKey() (FleetKey, bool) {
 	if c.Behavior.Criteria.Type() == "STATIC" {
 		return FleetKey{}, false
@@ -66,8 +66,7 @@ func (c Compiled) FleetKey() (FleetKey, bool) {
 	return k, true
 }
 
-// judge compares a value with what is normal, and samples it where that is the fleet's
-// matter.
+// judge compares a value with the normal values. It samples the value if those are the fleet's.
 func (r *step) judge(c *Compiled, value iotapi.Value, start int64) Verdict {
 	key, byFleet := c.FleetKey()
 	if !byFleet {
@@ -108,7 +107,7 @@ func (r *step) judgeByFleet(c *Compiled, key FleetKey, n float64, start int64) V
 	if !ok {
 		return None
 	}
-	// Only what is beyond all that the percentile can be is a violation.
+	// A violation is beyond every value that the percentile can have.
 	limit := threshold.High
 	if c.lower {
 		limit = threshold.Low

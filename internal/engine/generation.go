@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Generations tell a behavior from one of the same name that was removed before: what is
-// remembered of that one says nothing about this one, and its findings may have been
-// archived. They go by profile and name; a profile's name has no slash.
+// Generations distinguish a behavior from a removed one of the same name. The state of the removed
+// one must not be used, and its findings may have been archived. The keys are profile and name,
+// separated by a slash, which a profile's name cannot contain.
 type Generations map[string]int64
 
-// Next are the generations of behaviors that follow those of g, and whether they differ. What
-// g does not have begins with number, which must be greater than all in g.
+// Next returns the generations of behaviors, and whether they differ from g. Behaviors that g does
+// not have get number, which must be greater than all in g.
 func (g Generations) Next(behaviors []Compiled, number int64) (next Generations, changed bool) {
 	next = Generations{}
 	for _, c := range behaviors {
@@ -25,7 +25,7 @@ func (g Generations) Next(behaviors []Compiled, number int64) (next Generations,
 	return next, !maps.Equal(g, next)
 }
 
-// Of are behaviors of these generations. Those that g does not have keep theirs.
+// Of returns the behaviors with these generations. Those that g does not have keep theirs.
 func (g Generations) Of(behaviors []Compiled) []Compiled {
 	all := make([]Compiled, len(behaviors))
 	for i, c := range behaviors {
@@ -40,7 +40,7 @@ func (g Generations) Of(behaviors []Compiled) []Compiled {
 
 func (c Compiled) name() string { return c.Profile + "/" + c.Behavior.Name }
 
-// keyOf names the behavior in a thing's state.
+// keyOf is the behavior's key in a thing's state.
 func (c Compiled) keyOf() string {
 	if c.generation == 0 {
 		return c.name()
@@ -48,7 +48,7 @@ func (c Compiled) keyOf() string {
 	return fmt.Sprintf("%s#%d", c.name(), c.generation)
 }
 
-// nameOf is the name of a behavior, of whatever generation, that a key is of.
+// nameOf is the name of a key's behavior, without its generation.
 func nameOf(key string) string {
 	name, _, _ := strings.Cut(key, "#")
 	return name

@@ -38,9 +38,9 @@ func TestNextGeneration(t *testing.T) {
 	}
 }
 
-// A behavior comes back: at once, after the thing was judged without it, or after it was
-// silent meanwhile. The finding that is left ends, and what the thing does is judged anew.
-func TestBehaviorThatComesBackBeginsAnew(t *testing.T) {
+// A behavior is added again: at once, after the thing was judged without it, or after silence. The
+// old finding ends, and the thing is judged from the start.
+func TestBehaviorThatIsAddedAgainStartsOver(t *testing.T) {
 	for _, b := range []defender.Behavior{
 		behavior(defender.ListeningTCPPorts.InPorts(443)),
 		{Name: "b", Criteria: defender.ListeningTCPPorts.InPorts(443), ToAlarm: 2},

@@ -6,23 +6,23 @@ import (
 	"strings"
 )
 
-// Link is what an event tells about the MQTT session of a thing.
+// Link is what an event shows about the MQTT session of a thing.
 type Link int8
 
 // The links.
 const (
-	// NoLink tells nothing: a message over HTTPS, a metric of a report.
+	// NoLink shows nothing: a message over HTTPS, a metric of a report.
 	NoLink Link = iota
-	// Alive is a message over MQTT: some session was open at that time.
+	// Alive is a message over MQTT: a session was open at that time.
 	Alive
 	// Connected and Disconnected are lifecycle events, which name their session.
 	Connected
 	Disconnected
 )
 
-// maxMarks bounds what is remembered of a thing that keeps reconnecting: the newest
-// lifecycle events of each five minutes, and as many sessions of which no end is known.
-// With others forgotten less is known, and fewer windows conform.
+// maxMarks bounds the state of a thing that keeps reconnecting: the newest lifecycle events of each
+// five minutes, and as many sessions without a known end. Dropped events mean that fewer windows
+// conform.
 const maxMarks = 4
 
 // mark is one event about a session. Time is in ms.
@@ -30,7 +30,7 @@ type mark struct {
 	Time    int64  `json:"t"`
 	Link    Link   `json:"l"`
 	Session string `json:"s,omitempty"`
-	// Client is the client ID of the session, "" where it is the thing's subject.
+	// Client is the client ID of the session, "" if it is the thing itself.
 	Client string `json:"c,omitempty"`
 }
 
@@ -39,15 +39,15 @@ func (m mark) compare(o mark) int {
 }
 
 // hasLifecycleEvents reports whether AWS IoT publishes lifecycle events for a client ID. It
-// publishes none for one with # or +, so that nothing shows the end of such a session.
+// publishes none for one with # or +, so the end of such a session is unknown.
 // https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
 func hasLifecycleEvents(clientID string) bool { return !strings.ContainsAny(clientID, "+#") }
 
-// presence is what is known of a thing's sessions, in order. Adding is commutative and
-// repeating a mark changes nothing.
+// presence is the recorded events about a thing's sessions, oldest first. Adding is commutative, and
+// duplicates change nothing.
 type presence []mark
 
-// add inserts m. Of the messages of five minutes only the last is kept.
+// add records m. It keeps only the last message of five minutes.
 func (p *presence) add(m mark) {
 	i, found := slices.BinarySearchFunc(*p, m, mark.compare)
 	if found {
@@ -73,11 +73,11 @@ func (p *presence) add(m mark) {
 	*p = marks
 }
 
-// openThroughout returns the clients that seem to have had a session open from a to b, in
-// ms, by a sign not older than oldest. Lifecycle timestamps may be [ClockSkew] off, so a
-// connection counts only if it was made that much before a, and a disconnection from that
-// much before a on. A disconnected event may be lost, and a last will may be published long
-// after the end of its session: see [Connection].
+// openThroughout returns the clients that probably had a session open from a to b, in ms,
+// according to events not older than oldest. Lifecycle timestamps may be [ClockSkew] off: a
+// connection counts if it is that much before a, a disconnection from that much before a on. A
+// disconnected event may be lost, and a last will may be published long after the end of its
+// session: see [Connection].
 func (p presence) openThroughout(a, b, oldest int64) []string {
 	skewed := a - ClockSkew.Milliseconds()
 	var clients []string
@@ -95,8 +95,8 @@ func (p presence) openThroughout(a, b, oldest int64) []string {
 	return clients
 }
 
-// closed reports whether the session that m proves has ended before t: a connection by
-// the disconnection of the same session, a message by any that may be later.
+// closed reports whether the session of m ended before t. The disconnection of the same session
+// ends a connection. Any disconnection that may be later than a message ends its session.
 func (p presence) closed(m mark, t int64) bool {
 	return slices.ContainsFunc(p, func(d mark) bool {
 		return d.Link == Disconnected && d.Client == m.Client && d.Time < t && d.Time >= m.Time-ClockSkew.Milliseconds() &&
@@ -104,7 +104,7 @@ func (p presence) closed(m mark, t int64) bool {
 	})
 }
 
-// end notes that a client has no session at a time, although no event says so.
+// end records that a client has no session at a time, without an event.
 func (p *presence) end(client string, at int64) {
 	var ends []mark
 	left := slices.DeleteFunc(slices.Clone(*p), func(m mark) bool {
@@ -122,7 +122,7 @@ func (p *presence) end(client string, at int64) {
 	}
 }
 
-// connected returns the clients of which a connection is not known to have ended before t.
+// connected returns the clients with a connection without a known end before t.
 func (p presence) connected(t int64) []string {
 	var clients []string
 	for _, m := range p {
@@ -133,13 +133,13 @@ func (p presence) connected(t int64) []string {
 	return clients
 }
 
-// online reports whether some session is not known to have ended.
+// online reports whether a session has no known end.
 func (p presence) online() bool {
 	return slices.ContainsFunc(p, func(m mark) bool { return m.Link != Disconnected && !p.closed(m, never) })
 }
 
-// offlineSince is the time of the disconnection that left the thing without a session
-// at t, 0 while it has one or nothing is known. It goes by lifecycle events alone.
+// offlineSince is the time of the disconnection since which the thing has had no session at t; 0 if
+// it has one, or if none is known. It uses only lifecycle events.
 func (p presence) offlineSince(t int64) int64 {
 	var since int64
 	for _, m := range p {
@@ -158,9 +158,9 @@ func (p presence) offlineSince(t int64) int64 {
 	return since
 }
 
-// before drops the marks before t, which must be the start of five minutes, except
-// disconnections that end a session of which a sign is kept, and where proofs are asked for
-// the newest of sessions that are still open then.
+// before drops the marks before t, which must be the start of five minutes. It keeps disconnections
+// that end a session with a later mark, and with proofs the newest marks of sessions that are
+// open at t.
 func (p presence) before(t int64, proofs bool) presence {
 	i, _ := slices.BinarySearchFunc(p, mark{Time: t}, mark.compare)
 	old, kept := p[:i], p[i:]

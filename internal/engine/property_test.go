@@ -151,8 +151,8 @@ func happening(t *rapid.T, even *rand.Rand, i int, minutes int64) []Datapoint {
 	})
 }
 
-// The promise of the engine: within the lateness bound neither order nor repetition
-// nor the cut into batches nor extra looks at the clock change a transition.
+// Within the lateness bound neither order, duplicates, batches nor extra checks change a
+// transition.
 func TestOrderAndDuplicatesChangeNoTransition(t *testing.T) {
 	all := everyKind(t)
 	rapid.Check(t, func(t *rapid.T) {
@@ -184,7 +184,7 @@ func TestOrderAndDuplicatesChangeNoTransition(t *testing.T) {
 		byTime := func(a, b arrival) int { return cmp.Compare(a.now, b.now) }
 		slices.SortStableFunc(inOrder, byTime)
 		slices.SortStableFunc(shuffled, byTime)
-		// What comes later meets equal states: the same events in order, then silence.
+		// Later events arrive at equal states: the same events in order, then silence.
 		var tail []arrival
 		for i := range rapid.IntRange(0, 5).Draw(t, "later events") {
 			for _, d := range happening(t, even, 100+i, span) {
@@ -244,8 +244,8 @@ func show(all []Transition) string {
 
 func clock(ms int64) string { return time.UnixMilli(ms).UTC().Format("2T15:04:05.000") }
 
-// All histories of five reports, each on time or as late as can be: nothing is left to
-// chance where a conforming report comes before the violating one that it follows.
+// All histories of five reports, each on time or as late as possible. A conforming report may
+// arrive before the violating one that it follows.
 func TestReportsInEveryOrder(t *testing.T) {
 	const reports = 5
 	late := Lateness(MaxBatching).Milliseconds()

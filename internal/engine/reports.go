@@ -7,15 +7,14 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// MinReportInterval is the shortest time that AWS lets pass between two device reports, and
-// how often they come where nothing else is stated.
+// MinReportInterval is the shortest interval of device reports that AWS allows, and the default.
 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 const MinReportInterval = 5 * time.Minute
 
-// ReportsEvery is the behavior of a device that reports at least once in every
-// interval, in whole minutes from [MinReportInterval] on. A device that never reported
-// is not judged. The last report's time is kept to a quarter of the interval, so an
-// alarm comes up to that much later. Detect has no such behavior.
+// ReportsEvery is the behavior of a device that sends a report at least once per interval, which
+// is in whole minutes and at least [MinReportInterval]. A device that never sent one is not
+// judged. The time of the last report is rounded up to a quarter of the interval, so an alarm is
+// up to that much late. Detect has no such behavior.
 func ReportsEvery(profile, name string, interval time.Duration, severity defender.Severity) Compiled {
 	minutes := int64(interval / time.Minute)
 	c := Compiled{
@@ -29,8 +28,8 @@ func ReportsEvery(profile, name string, interval time.Duration, severity defende
 	return c.identified()
 }
 
-// reportBehavior judges how long ago the last device report was. Its windows hold no more
-// than that a report arrived.
+// reportBehavior judges how long ago the last device report was. A window only records that a
+// report arrived.
 type reportBehavior struct {
 	// after is the time without reports in ms that violates.
 	after int64
@@ -73,15 +72,14 @@ func (k reportBehavior) carry(_ *step, c *Compiled, old, fresh *track) {
 	}
 }
 
-// settle makes a datapoint that violates when the
-// interval after a report is over, and each interval after that until the alarm is raised;
-// one that conforms with each window that has a report.
+// settle makes a violating datapoint one interval after a report, and each interval after that
+// until the alarm is raised. It makes a conforming one for each window with a report.
 func (k reportBehavior) settle(r *step, c *Compiled, t *track) {
 	for {
 		some := len(t.Windows) > 0
 		if some && t.Alarm.idle() && (t.Next == 0 || t.Next >= t.Windows[0].At) {
-			// What conforms says nothing new: it is written no more often than with the next
-			// report that is to be remembered.
+			// A conforming report changes nothing: it is written with the next one that must be
+			// recorded.
 			over := t.Windows[0].At + k.after
 			if len(t.Windows) == 1 && over+r.lateness >= r.now {
 				return
@@ -112,7 +110,7 @@ func (k reportBehavior) settle(r *step, c *Compiled, t *track) {
 	}
 }
 
-// drop forgets the oldest window of reports: the next one is missing after next.
+// drop removes the oldest window of reports. The next report is missing after next.
 func (t *track) drop(next int64) {
 	t.Settled, t.Next = t.Windows[0].At, next
 	t.Windows = append([]window(nil), t.Windows[1:]...)

@@ -2,9 +2,8 @@ package engine
 
 import "time"
 
-// EndReason is why an alarm ended that no datapoint can end: time alone makes the datapoints
-// of disconnect-duration and of "reports at least every", so a device that is gone would
-// stay in alarm forever.
+// EndReason is why the registry ended an alarm. Disconnect-duration and [ReportsEvery] have
+// datapoints without any event, so a removed device would stay in alarm forever.
 type EndReason string
 
 // The reasons. Each is the field endReason of a transition with [AlarmInvalidated].
@@ -15,22 +14,22 @@ const (
 	ThingRenamed EndReason = "thing-renamed"
 	// LeftTargets: the thing is no longer among the targets of the security profile.
 	LeftTargets EndReason = "left-targets"
-	// NotRegistered: the client ID is no thing, and its last datapoint is long ago.
+	// NotRegistered: the client ID is not a thing, and its last datapoint is old.
 	NotRegistered EndReason = "not-registered"
 )
 
-// Retirement says that alarms end whose datapoints time alone makes.
+// Retirement ends alarms that may otherwise stay open forever.
 type Retirement struct {
-	// Reason is "" where nothing ends.
+	// Reason is "" if no alarm ends.
 	Reason EndReason
 	// RenamedTo is the thing's new name, for [ThingRenamed].
 	RenamedTo string
-	// After is how long an alarm outlives its last datapoint; 0 ends it at once.
+	// After is how long an alarm stays open after its last datapoint; 0 ends it at once.
 	After time.Duration
 }
 
-// Lingers reports whether an alarm is open that may stay open forever, because neither a
-// datapoint nor silence ends it while the device is away.
+// Lingers reports whether an alarm is open that may stay open forever: while the device is away
+// neither a datapoint nor silence ends it.
 func (e Evaluator) Lingers(s State) bool {
 	for i := range e.Behaviors {
 		c := &e.Behaviors[i]
@@ -41,8 +40,8 @@ func (e Evaluator) Lingers(s State) bool {
 	return false
 }
 
-// retire ends what the registry gives a reason to end, and reports whether it did. A device
-// that was seen since is judged first: what it sent may clear the alarm.
+// retire ends an alarm if the registry has a reason to, and reports whether the state can be
+// dropped. Datapoints that arrived since are judged first: they may clear the alarm.
 func (r *step) retire(c *Compiled, t *track) bool {
 	if r.Retired == nil || !c.kind.gone(r, c, t) {
 		return false

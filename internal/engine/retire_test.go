@@ -8,8 +8,8 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// What a device sent is judged before the registry ends its alarm, and it ends nothing that
-// datapoints or silence end.
+// Datapoints are judged before the registry ends an alarm. It ends no alarm that datapoints or
+// silence end.
 func TestRetirementWaitsForWhatTheDeviceSent(t *testing.T) {
 	away := evaluator(t, behavior(defender.DisconnectDuration.LessThan(15)))
 	silent := Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "b", 20*time.Minute, defender.High)}, Lateness: latenessInTests}

@@ -48,14 +48,14 @@ func sizeBounds(behaviors []Compiled, topic string) []iotrule.SizeBound {
 	return bounds
 }
 
-// needsLifecycle tells that the behavior is judged by events of sessions: they are its
-// datapoints, or they tell which quiet windows conform.
+// needsLifecycle reports whether the behavior needs lifecycle events: as its datapoints, or to
+// judge windows without datapoints.
 func (c Compiled) needsLifecycle() bool {
 	m := c.Behavior.Criteria.Metric()
 	return c.confirm.within > 0 || m.Side == iotapi.CloudSide && !(m.Name == defender.SourceIPAddress.Info().Name && c.Behavior.Dimension != nil)
 }
 
-// topics are the topic filters of the messages that the behavior asks for.
+// topics returns the topic filters of the messages that the behavior needs.
 func (c Compiled) topics() []string {
 	d := c.Behavior.Dimension
 	if d == nil || d.NotIn {
@@ -66,7 +66,7 @@ func (c Compiled) topics() []string {
 		levels := strings.Split(filter, "/")
 		for j, level := range levels {
 			if strings.Contains(level, clientIDVariable) {
-				levels[j] = "+" // a wildcard has its level to itself
+				levels[j] = "+" // a wildcard must be a whole level
 			}
 		}
 		topics[i] = strings.Join(levels, "/")
@@ -74,7 +74,7 @@ func (c Compiled) topics() []string {
 	return topics
 }
 
-// topicsOf are the topic filters of the behaviors that need the given messages, each once.
+// topicsOf returns the topic filters of the behaviors that need the given messages, each once.
 func topicsOf(behaviors []Compiled, need messageNeed) []string {
 	var all []string
 	for _, c := range behaviors {
@@ -86,7 +86,7 @@ func topicsOf(behaviors []Compiled, need messageNeed) []string {
 	return slices.Compact(all)
 }
 
-// uncovered leaves out filters whose topics another one matches already.
+// uncovered drops filters whose topics another filter matches.
 func uncovered(filters []string) []string {
 	return slices.DeleteFunc(slices.Clone(filters), func(filter string) bool {
 		return slices.ContainsFunc(filters, func(other string) bool { return other != filter && covers(other, filter) })

@@ -26,7 +26,7 @@ func notIn(topics ...string) *defender.Dimension {
 	return &defender.Dimension{TopicFilters: topics, NotIn: true}
 }
 
-func TestRulesBringWhatBehaviorsNeed(t *testing.T) {
+func TestRulesSendWhatBehaviorsNeed(t *testing.T) {
 	small, sent := defender.MessageByteSize.LessThan(8), defender.MessagesSent.LessThan(9, defender.Window5m)
 	address := defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8"))
 	type rows = [][2]string // id and SQL
@@ -114,7 +114,7 @@ func TestRulesBringWhatBehaviorsNeed(t *testing.T) {
 	}
 }
 
-func TestRulesOfADeploymentAreTold(t *testing.T) {
+func TestRulesOfADeploymentHaveDifferentIDs(t *testing.T) {
 	compiled, err := Compile("P", []defender.Behavior{
 		{Name: "a", Criteria: defender.MessageByteSize.LessThan(8), Dimension: in("a", "b", "c/+", "d/#")},
 		{Name: "b", Criteria: defender.MessagesSent.LessThan(8, defender.Window5m), Dimension: in("e", "f")},
@@ -134,7 +134,7 @@ func TestRulesOfADeploymentAreTold(t *testing.T) {
 	}
 }
 
-func TestFilterThatCoversAnother(t *testing.T) {
+func TestFilterCoversAnother(t *testing.T) {
 	for _, c := range []struct {
 		wide, narrow string
 		want         bool

@@ -78,8 +78,8 @@ func live(e Evaluator, c *connections, events []Datapoint, hours int64) (changes
 	}
 }
 
-// Silence speaks only where AWS IoT confirms that a session is open: events may be missing,
-// and a last will is published after the end.
+// A window without events counts only if AWS IoT confirms that a session is open: events may be
+// missing, and a last will is published after the end.
 func TestSilenceNeedsAnOpenSession(t *testing.T) {
 	some := behavior(defender.MessagesSent.GreaterThan(0, defender.Window5m))
 	small := behavior(defender.MessageByteSize.LessThan(100))
@@ -139,8 +139,8 @@ func TestSilenceNeedsAnOpenSession(t *testing.T) {
 	}
 }
 
-// Without a way to ask, silence changes nothing.
-func TestSilenceChangesNothingUnasked(t *testing.T) {
+// Without Connection, silence changes nothing.
+func TestSilenceChangesNothingWithoutConnection(t *testing.T) {
 	e := evaluator(t, behavior(defender.MessageByteSize.LessThan(100)))
 	e.Connection = nil
 	r := e.Step("pump-7", State{}, slices.Concat(says("pump-7", "connected", 0, 0), says("pump-7", "", 4, 800)), start.Add(4*time.Minute))
@@ -150,8 +150,8 @@ func TestSilenceChangesNothingUnasked(t *testing.T) {
 	}
 }
 
-// Of several clients of one thing the session of each counts, and ends by itself.
-func TestSessionsOfOneThingAreToldApart(t *testing.T) {
+// Each of several clients of one thing has its own sessions.
+func TestSessionsOfOneThingAreDistinguished(t *testing.T) {
 	agent := says("pump-7-agent", "connected", 0, 0)
 	app := says("pump-7", "connected", 0, 0)
 	appLeaves := says("pump-7", "disconnected", 4, 0)

@@ -37,10 +37,10 @@ func (r *step) settleWindows(c *Compiled, t *track, judge func(*step, *Compiled,
 	if len(t.Windows) == 0 || c.observedAt(t.Windows[0]) > t.Alarm.silentSince() {
 		r.silence(c, t, r.now-r.lateness)
 	}
-	r.forgetTraffic(c, t)
+	r.pruneTraffic(c, t)
 }
 
-// datapoint takes the verdict about a window; first is the time of its first event.
+// datapoint applies the verdict about a window to the alarm. first is the time of its first event.
 func (r *step) datapoint(c *Compiled, t *track, first int64, v Verdict, at int64, value *iotapi.Value) {
 	if v != None {
 		r.silence(c, t, at)
@@ -51,8 +51,8 @@ func (r *step) datapoint(c *Compiled, t *track, first int64, v Verdict, at int64
 	}
 }
 
-// next takes the oldest window that can be judged: one with events, or where it
-// matters the one without that comes before.
+// next removes and returns the oldest window that can be judged. inferred is true for a window
+// without datapoints.
 func (r *step) next(c *Compiled, t *track) (w window, inferred, ok bool) {
 	gap := window{Start: t.Settled + c.length.Duration().Milliseconds()}
 	if c.infersFor(t) && (len(t.Windows) == 0 || gap.Start < t.Windows[0].Start) {
@@ -155,8 +155,8 @@ func (r *step) openThroughout(c *Compiled, t *track, w window) []string {
 	return r.State.presence.openThroughout(w.Start, w.end(c.length)+1, oldest)
 }
 
-// observedAt is the time of the window's datapoint: of the measurement, or the last
-// millisecond of a window that is judged as a whole.
+// observedAt is the time of the window's datapoint: that of the metric value, or the last
+// millisecond of a count or sum.
 func (c *Compiled) observedAt(w window) int64 {
 	if w.Verdict != None {
 		return w.At

@@ -9,12 +9,11 @@ import (
 	"time"
 )
 
-// StateVersion is the version of [State]'s JSON form. A state of another version is
-// refused, not guessed at.
+// StateVersion is the version of [State]'s JSON form. A state of another version is an error.
 const StateVersion = 1
 
-// State is what the engine remembers of one thing. The zero value is a thing of which
-// nothing is known; a state that is [State.Empty] need not be stored.
+// State is what the engine stores about one thing. The zero value is a thing without state. A
+// state that is [State.Empty] need not be stored.
 type State struct {
 	// tracks by Compiled.key.
 	tracks   map[string]*track
@@ -24,23 +23,23 @@ type State struct {
 // track is the state of one behavior.
 type track struct {
 	Alarm alarm `json:"a,omitzero"`
-	// Form is the form of the behavior that this is the state of: see Compiled.form.
+	// Form is the Compiled.form of the behavior when the state was written.
 	Form string `json:"f"`
-	// Settled is the start of the newest window that was judged, or for behaviors that
-	// wait for time to pass up to when it was judged; in ms.
+	// Settled is the start of the newest window that was judged, in ms. For durations and
+	// reports it is the time up to which the behavior was judged.
 	Settled int64 `json:"z,omitempty"`
-	// From is the start of the window in which the behavior began, where it could take less
-	// than the whole for too little: that one and those before are not judged.
+	// From is the start of the window in which the state of a lower bound began. Too few events
+	// in it, or before it, do not violate: not all were recorded.
 	From int64 `json:"w,omitempty"`
-	// Windows that are not judged yet, in order.
+	// Windows that are not judged yet, oldest first.
 	Windows []window `json:"q,omitempty"`
-	// Offline is since when there is no session, for disconnect-duration; Next is when
-	// the next datapoint is due that time alone makes.
+	// Offline is since when there is no session, for disconnect-duration. Next is when the next
+	// datapoint is due without an event.
 	Offline int64 `json:"o,omitempty"`
 	Next    int64 `json:"x,omitempty"`
-	// Of behaviors of which the first traffic is to be confirmed: Pending is the window that
-	// waits for it, Connects are the times of connections since the last window, in order,
-	// and Seen is the start of the last window of a sum.
+	// For behaviors whose first traffic must be confirmed: Pending is the window that waits for
+	// it, Connects are the times of connections since the last window, oldest first, and Seen is
+	// the start of the last window of a sum.
 	Pending  *unconfirmed `json:"p,omitempty"`
 	Connects []int64      `json:"c,omitempty"`
 	Seen     int64        `json:"e,omitempty"`
@@ -52,12 +51,12 @@ type stateJSON struct {
 	Presence presence          `json:"p,omitempty"`
 }
 
-// MarshalJSON writes the state in its versioned form.
+// MarshalJSON returns the state with its version.
 func (s State) MarshalJSON() ([]byte, error) {
 	return json.Marshal(stateJSON{StateVersion, s.tracks, s.presence})
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON parses the JSON of MarshalJSON.
 func (s *State) UnmarshalJSON(data []byte) error {
 	var in stateJSON
 	if err := json.Unmarshal(data, &in); err != nil {
@@ -71,16 +70,15 @@ func (s *State) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Empty reports that nothing needs to be remembered: the item can be deleted.
+// Empty reports whether the state need not be stored, so that its item can be deleted.
 func (s State) Empty() bool { return len(s.tracks) == 0 && len(s.presence) == 0 }
 
-// Transient reports that the state holds only signs of sessions. If nothing else
-// happens they mean nothing once the lateness bound has passed, and the item may be
-// left to DynamoDB's expiry.
+// Transient reports whether the state contains only sessions. Without other events they are not
+// needed after the lateness bound, so DynamoDB may expire the item.
 func (s State) Transient() bool { return len(s.tracks) == 0 }
 
-// Bare is the state without what findings show of the windows that are not judged yet: the
-// measured values. It is for a state that is too large to be stored, and judges the same.
+// Bare returns the state without the measured values of the windows that are not judged yet, which
+// only findings show. It is for a state that is too large to be stored.
 func (s State) Bare() State {
 	bare := s.clone()
 	for _, t := range bare.tracks {
@@ -122,11 +120,10 @@ func (s State) clone() State {
 	return c
 }
 
-// never is the due time of what waits for no time.
+// never is the due time of a behavior that waits for an event.
 const never = math.MaxInt64
 
-// Due is when Step must be called again although no datapoint comes; the zero time
-// if never.
+// Due is when Step must be called again without a datapoint; the zero time if never.
 func (e Evaluator) Due(s State) time.Time {
 	due := int64(never)
 	for key, t := range s.tracks {

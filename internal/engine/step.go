@@ -12,28 +12,27 @@ import (
 type Evaluator struct {
 	// Behaviors that watch the thing, of all profiles.
 	Behaviors []Compiled
-	// Lateness is the bound up to which events may come late; see [Lateness]. Within it
-	// their order and repetitions change no transition. An alarm is raised, and cleared,
-	// only when everything before it can be known: this much later.
+	// Lateness is how late events may arrive; see [Lateness]. Within it their order and
+	// duplicates change no transition. An alarm is raised, and cleared, only when all earlier
+	// events have arrived: this much later.
 	//
-	// A conforming measurement of a device of which nothing is remembered leaves no trace.
-	// That is why one within Lateness after the first violating one never counts: it would
-	// depend on which came first. AWS lets device reports be 300 s apart at least, so with
-	// a bound below that nothing is passed over.
+	// A conforming metric value of a device without state is not recorded. So one within Lateness
+	// after the first violating one never counts: the result would depend on their order. AWS
+	// requires 300 s between device reports, so a lower bound ignores no report.
 	Lateness time.Duration
-	// Fleet answers for statistical thresholds and learned behaviors; nil: they are not
-	// judged.
+	// Fleet returns statistical thresholds and baselines. Without it the behaviors that need
+	// them are not judged.
 	Fleet Fleet
-	// Watches tells whether the thing is among the targets of a profile; nil: of each. What
-	// other profiles know of it is dropped, but for open alarms: those stay until silence
-	// invalidates them, as in Detect.
+	// Watches reports whether the thing is among the targets of a profile; nil: of each. The
+	// state of other profiles is dropped, except open alarms: silence invalidates them, as in
+	// Detect.
 	Watches func(profile string) bool
-	// Retired says why alarms of a profile end whose datapoints time alone makes; nil: none
-	// does. Set it only where the registry answered.
+	// Retired returns why the registry ends alarms of a profile; nil: it ends none. Set it only
+	// if the registry answered.
 	Retired func(profile string) Retirement
-	// Connection returns what AWS IoT says of a client's connection now. ok is false where it
-	// cannot say. Step asks before a window without events changes an alarm, and counts only
-	// what is confirmed. nil: nothing is confirmed.
+	// Connection returns a client's present connection from AWS IoT, ok false if AWS IoT did not
+	// answer. Step calls it before a window without events changes an alarm, and judges the
+	// window only if a session is confirmed. nil: none is confirmed.
 	Connection func(clientID string) (c Connection, ok bool)
 }
 
@@ -43,8 +42,8 @@ type Evaluator struct {
 // https://docs.aws.amazon.com/iot/latest/apireference/API_iotdata_GetConnection.html
 type Connection struct {
 	Connected bool
-	// Since is when the client connected or disconnected, in ms; 0 where AWS IoT does not
-	// say, as of a client that disconnected more than 30 minutes ago.
+	// Since is when the client connected or disconnected, in ms; 0 if AWS IoT does not return it,
+	// as for a client that disconnected more than 30 minutes ago.
 	Since int64
 }
 
@@ -52,47 +51,45 @@ func (e Evaluator) watches(c *Compiled) bool { return e.Watches == nil || e.Watc
 
 // Stats counts what happened to datapoints.
 type Stats struct {
-	// Judged were taken by at least one behavior.
+	// Judged were an input of at least one behavior.
 	Judged int
-	// Late came after the lateness bound, Early are more than the bound in the future;
-	// neither was judged.
+	// Late arrived after the lateness bound, Early are more than the bound in the future.
+	// Neither was judged.
 	Late, Early int
-	// Unread have another kind than their metric, or elements that cannot be read, or came
-	// without the client id that a dimension asks for.
+	// Unread have another type than their metric, invalid elements, or no client ID where a
+	// dimension needs one.
 	Unread int
-	// Sampled are lists that were judged, but are samples.
+	// Sampled are judged lists of which the device sent a sample.
 	Sampled int
-	// Unjudged had no threshold yet to be compared with.
+	// Unjudged had no threshold yet.
 	Unjudged int
-	// Unconfirmed windows without events were not judged, because AWS IoT did not say whether
+	// Unconfirmed windows without events were not judged, because AWS IoT did not return whether
 	// a session was open.
 	Unconfirmed int
 }
 
-// Result is what a step makes of a state.
+// Result is the result of a step.
 type Result struct {
 	State State
-	// Changed tells that State must be written. A transient state that has become empty
-	// need not be: it expires.
+	// Changed is true if State must be written. A transient state that has become empty need not
+	// be: it expires.
 	Changed     bool
 	Transitions []Transition
-	// Samples are for the fleet's sketches. A measurement that is judged by itself is
-	// sampled each time that it is delivered.
+	// Samples are for the fleet's sketches. A metric value is sampled at each delivery.
 	Samples Samples
 	Stats   Stats
 }
 
-// Step takes datapoints of a thing, in any order, and the time. It does not write to
-// its arguments.
+// Step applies datapoints of a thing, in any order, and the time. It does not write to its
+// arguments.
 //
-// now says how far the transport has come: everything before now less Lateness has
-// been handed in. It never goes back for a thing. While a queue is being worked off
-// after an outage that is the time at which the newest message of the batch was sent,
-// not that of the wall clock, else the backlog would all be late.
+// now is the progress of the transport: every event before now minus Lateness has been passed to
+// Step. It never decreases for a thing. During a backlog after an outage, now is when the newest
+// message of the batch was sent, not the wall clock: otherwise the whole backlog would be late.
 func (e Evaluator) Step(thing string, s State, points []Datapoint, now time.Time) Result {
 	r := step{Evaluator: e, thing: thing, now: now.UnixMilli(), lateness: e.Lateness.Milliseconds()}
 	r.State = s.clone()
-	r.forget()
+	r.dropStale()
 	for _, d := range points {
 		switch {
 		case d.Time+r.lateness < r.now:
@@ -148,47 +145,47 @@ type step struct {
 	now, lateness int64
 }
 
-// forget drops what behaviors left behind that were removed, or that no longer watch the
-// thing. Of one that was changed the alarm lives on, until the thing is judged again.
-func (r *step) forget() {
+// dropStale drops the state of behaviors that were removed, or that no longer watch the thing. A
+// changed behavior keeps its alarm until the thing is judged again.
+func (r *step) dropStale() {
 	for _, key := range slices.Sorted(maps.Keys(r.State.tracks)) {
 		t := r.State.tracks[key]
 		i := slices.IndexFunc(r.Behaviors, func(c Compiled) bool { return c.key == key })
 		if i < 0 {
-			r.outlived(key, t)
+			r.dropRemoved(key, t)
 			continue
 		}
 		switch c := &r.Behaviors[i]; {
 		case !r.watches(c) && !t.Alarm.open():
 			delete(r.State.tracks, key)
 		case !r.watches(c):
-			r.State.tracks[key] = left(t)
+			r.State.tracks[key] = alarmOnly(t)
 		case t.Form != c.form:
 			r.State.tracks[key] = r.reformed(c, t)
 		}
 	}
 }
 
-// outlived drops what a behavior left behind that was removed. An open alarm is kept until
-// silence would invalidate it: if the behavior comes back meanwhile it ends the finding, which
-// nobody may have archived, and what the thing does then is judged anew.
-func (r *step) outlived(key string, t *track) {
+// dropRemoved drops the state of a removed behavior. It keeps an open alarm until silence would
+// invalidate it. If the behavior is added again before, the alarm is invalidated, because its
+// finding may still be active, and the thing is judged from the start.
+func (r *step) dropRemoved(key string, t *track) {
 	back := slices.IndexFunc(r.Behaviors, func(c Compiled) bool { return c.name() == nameOf(key) })
 	if back < 0 && t.Alarm.open() && r.now-r.lateness <= t.Alarm.silentSince() {
-		r.State.tracks[key] = left(t)
+		r.State.tracks[key] = alarmOnly(t)
 		return
 	}
 	if back >= 0 && t.Alarm.open() {
-		// As the end of a removed behavior's finding it comes just after the beginning, and
-		// before all that is judged from now on.
+		// Its time is just after the start of the alarm, as for every finding of a removed
+		// behavior, and before all later transitions.
 		r.report(&r.Behaviors[back], AlarmInvalidated, t.Alarm.Since+1, t.Alarm.Since, nil)
 	}
 	delete(r.State.tracks, key)
 }
 
-// left is what is kept of an open alarm while nobody judges it. Only
-// the form's kind is kept, so that the thing begins anew should it come back.
-func left(t *track) *track {
+// alarmOnly is the state of an open alarm that is not judged. It keeps only the kind of the form,
+// so that the thing is judged from the start if it returns to the targets.
+func alarmOnly(t *track) *track {
 	kept := &track{Form: t.Form[:min(1, len(t.Form))], Settled: t.Settled, Offline: t.Offline, Alarm: t.Alarm}
 	kept.Alarm.Run = 0
 	return kept
@@ -200,7 +197,7 @@ func (r *step) reformed(c *Compiled, t *track) *track {
 	fresh := r.newTrack(c)
 	if t.Alarm.open() {
 		fresh.Alarm = t.Alarm
-		fresh.Alarm.Run = 0 // judged by what it was before
+		fresh.Alarm.Run = 0 // counted by the behavior before the change
 	}
 	c.kind.carry(r, c, t, fresh)
 	return fresh
@@ -210,12 +207,12 @@ func (r *step) newTrack(c *Compiled) *track {
 	return &track{Form: c.form, Settled: c.kind.begin(c, r.now-r.lateness)}
 }
 
-// skipCurrent leaves the present window unjudged: only a part of it was recorded for c.
+// skipCurrent excludes the present window: only a part of it was recorded for c.
 func (r *step) skipCurrent(c *Compiled, t *track) { t.Settled = windowStart(r.now, c.length) }
 
-// track is the state of c, which begins here, with what happened at a time. What is known of
-// sessions may be older than a behavior for which too few events violate: so they prove
-// nothing in the window in which it began, whatever of that comes first.
+// track returns the state of c. A new state begins with an event at a time. Recorded sessions may
+// be older than the state of a lower bound. So in the window in which it began they do not prove
+// that events are missing.
 func (r *step) track(c *Compiled, at int64) *track {
 	began := windowStart(at, c.length)
 	t := r.State.tracks[c.key]
@@ -244,7 +241,7 @@ func (r *step) needsSession(d Datapoint) bool {
 	return false
 }
 
-// client is the client ID of a datapoint's session, "" where it is the subject.
+// client is the client ID of a datapoint's session, "" if it is the thing itself.
 func (r *step) client(d Datapoint) string {
 	if d.ClientID == r.thing {
 		return ""
@@ -252,8 +249,8 @@ func (r *step) client(d Datapoint) string {
 	return d.ClientID
 }
 
-// confirmed reports whether one of the clients has a session that began before from. Of a
-// client that is not connected it notes the end that no event showed.
+// confirmed reports whether one of the clients has a session that began before from. If a client
+// is not connected it records the end of its session, of which no event arrived.
 func (r *step) confirmed(clients []string, from int64) bool {
 	failed := false
 	for _, client := range clients {
@@ -277,8 +274,8 @@ func (r *step) confirmed(clients []string, from int64) bool {
 	return false
 }
 
-// take hands a datapoint to the behaviors that need it. session reports whether its session
-// was recorded.
+// take passes a datapoint to the behaviors that need it. session reports whether its session was
+// recorded.
 func (r *step) take(d Datapoint, session bool) {
 	taken := false
 	for i := range r.Behaviors {
@@ -329,8 +326,8 @@ func (r *step) collect(c *Compiled, d Datapoint, limit int64) *window {
 	return w
 }
 
-// window is the window of c that holds at, nil if it was judged already: a violation
-// stands whatever else the window holds.
+// window returns the window of c that contains at, nil if it was judged already: no datapoint
+// changes a verdict.
 func (r *step) window(c *Compiled, at int64) *window {
 	t := r.track(c, at)
 	start := windowStart(at, c.length)
@@ -344,7 +341,7 @@ func (r *step) window(c *Compiled, at int64) *window {
 	return &t.Windows[i]
 }
 
-// finished tells that a behavior has nothing left to remember.
+// finished reports whether the state of a behavior can be dropped.
 func (r *step) finished(c *Compiled, t *track) bool {
 	if !r.watches(c) {
 		return t.Alarm.idle()

@@ -31,8 +31,7 @@ func TestDimension(t *testing.T) {
 	}
 }
 
-// A client id is no pattern, and where there is none nobody can say whether the topic is the
-// sender's own.
+// A client ID is not a pattern. Without one the engine cannot say whether the topic is the sender's.
 func TestDimensionOfAClientID(t *testing.T) {
 	for _, notIn := range []bool{false, true} {
 		b := behavior(defender.MessageByteSize.LessThan(8))
@@ -126,8 +125,8 @@ func TestAlarmOfAnotherMetricEndsInSilence(t *testing.T) {
 	}
 }
 
-// What was counted up to a bound says nothing about a higher one.
-func TestChangedBoundBeginsToCountAnew(t *testing.T) {
+// Events that were counted up to a bound are too few for a higher one.
+func TestChangedBoundRestartsTheCount(t *testing.T) {
 	r := evaluator(t, behavior(defender.MessagesSent.LessThan(4, defender.Window5m))).Step("thing", State{}, messageCounts('9', start.UnixMilli(), "1"), start)
 	r = evaluator(t, behavior(defender.MessagesSent.GreaterThan(5, defender.Window5m))).Step("thing", r.State, nil, start.Add(time.Hour))
 	if len(r.Transitions) > 0 {
@@ -135,8 +134,8 @@ func TestChangedBoundBeginsToCountAnew(t *testing.T) {
 	}
 }
 
-// Datapoints that were judged by another bound are part of no run.
-func TestChangedBoundBeginsItsRunsAnew(t *testing.T) {
+// Datapoints that were judged by another bound do not count toward an alarm.
+func TestChangedBoundRestartsItsRuns(t *testing.T) {
 	open := func(n int, toAlarm, toClear int) Evaluator {
 		b := behavior(defender.NumListeningTCPPorts.LessThan(int64(n), defender.Window5m))
 		b.ToAlarm, b.ToClear = toAlarm, toClear
@@ -227,8 +226,8 @@ func TestWindowInWhichABehaviorBeginsIsNotJudged(t *testing.T) {
 	}
 }
 
-// A thing that was to be forgotten, and was not looked at in time, is judged like one that was.
-func TestLateLookChangesNoTransition(t *testing.T) {
+// A thing whose state was dropped too late is judged like one whose state was dropped in time.
+func TestLateCheckChangesNoTransition(t *testing.T) {
 	e := evaluator(t, behavior(defender.MessagesSent.GreaterThan(1, defender.Window10m)))
 	message := func(at time.Time, mqtt bool) []Datapoint {
 		return []Datapoint{Message{Topic: "t", ClientID: "thing", ID: "m", Time: at.UnixMilli(), MQTT: mqtt}.Datapoint(defender.MessagesSent)}
@@ -268,9 +267,9 @@ func TestChangedBoundOfTimeIsMeasuredFromTheSameEvent(t *testing.T) {
 	}
 }
 
-// What is known of sessions by chance, because nobody looked since, must not decide whether too
+// Sessions that are recorded by chance, because no check dropped them, must not decide whether too
 // few events are unusual.
-func TestLookChangesNothingThatIsLearned(t *testing.T) {
+func TestCheckChangesNoLearnedVerdict(t *testing.T) {
 	e := evaluator(t, behavior(defender.MessagesSent.Learned(defender.HighConfidence)))
 	e.Fleet = learnedFleet{Range{2, 50}}
 	for connected, want := range map[int64]string{0: ".", 26: "A"} {
@@ -289,8 +288,7 @@ func TestLookChangesNothingThatIsLearned(t *testing.T) {
 	}
 }
 
-// What is told after a change must not be older than what was told before: the forwarder would
-// take it for news of yesterday.
+// A transition after a change must not be older than those before: the forwarder would drop it.
 func TestTransitionsOfAChangedIntervalRise(t *testing.T) {
 	every := func(interval time.Duration) Evaluator {
 		return Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "b", interval, defender.High)}, Lateness: latenessInTests}
@@ -415,9 +413,9 @@ func ExampleTransition() {
 	// } <nil>
 }
 
-// Of a conforming device a connect or disconnect is remembered only for the lateness
-// bound, in case that a violating message turns up that came before.
-func TestSignsOfSessionsOfConformingDevicesExpireByThemselves(t *testing.T) {
+// A connect or disconnect of a conforming device is recorded only for the lateness bound: an earlier
+// violating message may still arrive.
+func TestSessionsOfConformingDevicesExpire(t *testing.T) {
 	e := evaluator(t, behavior(defender.MessageByteSize.LessThan(8)))
 	r := e.Step("thing", State{}, messages('d', start.UnixMilli(), "1"), start)
 	if !r.Changed || !r.State.Transient() || !e.Due(r.State).IsZero() {
@@ -432,7 +430,7 @@ func TestSignsOfSessionsOfConformingDevicesExpireByThemselves(t *testing.T) {
 	}
 }
 
-func TestThingIsSampledOnceAWindow(t *testing.T) {
+func TestThingIsSampledOncePerWindow(t *testing.T) {
 	e := evaluator(t,
 		defender.Behavior{Name: "low", Criteria: defender.AllBytesOut.Statistical(iotapi.GreaterThan, defender.P10, defender.Window5m)},
 		defender.Behavior{Name: "high", Criteria: defender.AllBytesOut.Statistical(iotapi.LessThan, defender.P90, defender.Window5m)},

@@ -11,8 +11,8 @@ import (
 
 const useNative = "or DetectProps.Native in an account that has Detect"
 
-// Support reports every behavior that this engine cannot judge: which one, why, and
-// the way out. It expects behaviors that [defender.ValidateBehaviors] accepts.
+// Support returns an error for every behavior that this engine cannot judge, with the reason and
+// the fix. It expects behaviors that [defender.ValidateBehaviors] accepts.
 func Support(behaviors []defender.Behavior) error {
 	var faults []error
 	for i, b := range behaviors {
@@ -27,7 +27,7 @@ func Support(behaviors []defender.Behavior) error {
 			continue
 		}
 		for j, filter := range b.Dimension.TopicFilters {
-			// The evaluator knows the client ID, and no other variable.
+			// The evaluator replaces the client ID, and no other variable.
 			if err := iotrule.ValidateFrom(strings.ReplaceAll(filter, clientIDVariable, "client")); err != nil {
 				faults = append(faults, defender.Under(fmt.Sprintf("[%d].Dimension.TopicFilters[%d]", i, j), err))
 			}

@@ -9,14 +9,13 @@ import (
 	"slices"
 )
 
-// MaxTally is how many distinct events a window keeps. Up to it counts and sums are
-// exact. Above it the kept events are a uniform sample (those with the smallest
-// hashes) from which both are estimated: the standard error of a count is
-// 1/sqrt(MaxTally-2), 6.3 %.
+// MaxTally is how many distinct events of a window are recorded. Up to it counts and sums are
+// exact. Above it the recorded events are a uniform sample, those with the smallest hashes, from
+// which both are estimated. The standard error of a count is 1/sqrt(MaxTally-2), 6.3 %.
 const MaxTally = 256
 
-// tally counts and sums distinct events by id. Adding is commutative and repeating an
-// event changes nothing; its size is bounded.
+// tally counts and adds up distinct events by ID. Adding is commutative, and duplicates change
+// nothing. Its size is bounded.
 type tally struct {
 	entries []entry // sorted by hash
 }
@@ -26,9 +25,8 @@ type entry struct {
 	value int64
 }
 
-// add takes an event. Once limit events are known the tally is full and takes no
-// more: a count needs to go no further than its threshold. It reports whether the
-// tally changed.
+// add records an event, and reports whether the tally changed. A tally of limit events is full: a
+// count needs no more than its threshold.
 func (t *tally) add(id string, value, limit int64) bool {
 	if int64(len(t.entries)) >= limit {
 		return false
@@ -80,7 +78,7 @@ func (t *tally) sum() int64 {
 	return int64(min(math.Round(sum*t.scale()), 1<<62)) // where int64 ends
 }
 
-// scale is how many events each kept one stands for.
+// scale is how many events each recorded one represents.
 func (t *tally) scale() float64 {
 	if len(t.entries) < MaxTally {
 		return 1
@@ -89,7 +87,7 @@ func (t *tally) scale() float64 {
 	return math.Max(1, (MaxTally-1)/density/MaxTally)
 }
 
-// hashOf spreads FNV's hash over all 64 bits, as the estimate needs it.
+// hashOf spreads FNV's hash over all 64 bits, which the estimate needs.
 func hashOf(id string) uint64 {
 	f := fnv.New64a()
 	f.Write([]byte(id))
@@ -99,7 +97,7 @@ func hashOf(id string) uint64 {
 	return h ^ h>>31
 }
 
-// MarshalText packs the tally: 8 bytes a hash, a varint a value, base64.
+// MarshalText returns the tally in base64: per event 8 bytes of hash and the value as varint.
 func (t *tally) MarshalText() ([]byte, error) {
 	var packed []byte
 	for _, e := range t.entries {
@@ -109,7 +107,7 @@ func (t *tally) MarshalText() ([]byte, error) {
 	return base64.RawStdEncoding.AppendEncode(nil, packed), nil
 }
 
-// UnmarshalText reads what MarshalText writes.
+// UnmarshalText parses the text of MarshalText.
 func (t *tally) UnmarshalText(text []byte) error {
 	packed, err := base64.RawStdEncoding.AppendDecode(nil, text)
 	if err != nil {

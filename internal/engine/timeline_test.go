@@ -33,7 +33,7 @@ func behavior(c defender.Criteria) defender.Behavior {
 
 // film runs e over in, a letter for each five minutes, and draws what the alarm of its one
 // behavior was in each: A in alarm, I invalidated, . else. A change is drawn in the window of
-// its time, not in that of its discovery. events says what a letter stands for, at ms.
+// its time, not in that of its discovery. events returns the datapoints of a letter, at ms.
 func film(e Evaluator, in string, events func(letter rune, at int64, id string) []Datapoint) string {
 	var s State
 	var all []Transition
@@ -83,7 +83,7 @@ func TestPushedDownMessageSize(t *testing.T) {
 		{"two quiet windows to clear", 1, 2, "x_x__", "AAAA."},
 		{"a device that went away is silent, and silence never clears", 1, 1, "xd______", "AAAAAAAA"},
 		{"back and quiet", 1, 1, "xd__c__", "AAAAA.."},
-		{"nothing tells of a session", 1, 1, "s______", "AAAAAAA"},
+		{"no event shows a session", 1, 1, "s______", "AAAAAAA"},
 		{"a disconnection inside the window", 1, 1, "x_dc__", "A....."},
 		{"only a quiet window in which it was there throughout counts", 1, 2, "x_dc_", "AAAA."},
 		{"away windows neither continue nor break a run", 1, 2, "x_d__c_", "AAAAAA."},
@@ -239,7 +239,7 @@ func TestSourceAddressOfConnects(t *testing.T) {
 		if letter != 'g' {
 			l.IPAddress = "192.0.2.1"
 		}
-		if letter == 'r' { // whoever was refused need not be the device
+		if letter == 'r' { // the refused client may not be the device
 			l.EventType = "connect_failed"
 		}
 		return l.Datapoints()
@@ -284,7 +284,7 @@ func TestDisconnectDuration(t *testing.T) {
 	}
 }
 
-// The disconnection of the session that a new one took over is no absence.
+// The disconnection of a session that a new one replaced is not an absence.
 func TestTakeoverIsNoAbsence(t *testing.T) {
 	at := start.UnixMilli()
 	for _, d := range []int64{-1000, 0, 1000} {
@@ -298,8 +298,8 @@ func TestTakeoverIsNoAbsence(t *testing.T) {
 	}
 }
 
-// Within the skew of the clocks only the version tells a reconnection from the connection
-// that has ended.
+// Within the skew of the clocks only the version distinguishes a reconnection from the connection
+// that ended.
 func TestReconnectionOfAPersistentSessionIsNoAbsence(t *testing.T) {
 	for _, row := range []struct {
 		version int64
@@ -333,8 +333,8 @@ func TestReportsEvery(t *testing.T) {
 	}
 }
 
-// What brings every message, as the address on some topics does, must not make the others
-// remember each.
+// A behavior that needs every message, such as one about addresses on some topics, must not make
+// the others record each message.
 func TestConformingMessageWritesNothing(t *testing.T) {
 	address := defender.Behavior{Name: "network", Criteria: defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")), Dimension: &defender.Dimension{TopicFilters: []string{"t"}}}
 	all := []defender.Behavior{address}
@@ -359,7 +359,7 @@ func TestConformingMessageWritesNothing(t *testing.T) {
 }
 
 // A device that reports is written once in a quarter of the interval.
-func TestReportsAreRememberedSparingly(t *testing.T) {
+func TestReportsAreRarelyWritten(t *testing.T) {
 	e := Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "alive", time.Hour, defender.High)}, Lateness: latenessInTests}
 	var s State
 	writes := 0
@@ -407,8 +407,8 @@ func (fuzzyFleet) Statistic(FleetKey, defender.Statistic, int64) (Range, bool) {
 	return Range{49, 51}, true
 }
 
-// A device that has just connected sends less than one that was there all the time.
-func TestLearnedCountIsTooLowOnlyOfWhoWasThere(t *testing.T) {
+// A device that has just connected sends less than one that was connected all the time.
+func TestLearnedCountIsTooLowOnlyForConnectedDevices(t *testing.T) {
 	e := evaluator(t, behavior(defender.MessagesSent.Learned(defender.LowConfidence)))
 	e.Fleet = learnedFleet{Range{3, 10}}
 	for _, row := range []struct{ in, want string }{
@@ -433,7 +433,7 @@ func (f learnedFleet) Baseline(FleetKey, defender.Confidence, int64) (Range, boo
 	return f.normal, true
 }
 
-func TestPercentileThatIsNotKnownExactlyIsTakenInFavourOfTheDevice(t *testing.T) {
+func TestInexactPercentileFavorsTheDevice(t *testing.T) {
 	for op, violates := range map[iotapi.Operator]int64{
 		iotapi.LessThan: 51, iotapi.LessThanEquals: 52, iotapi.GreaterThan: 49, iotapi.GreaterThanEquals: 48,
 	} {
@@ -449,7 +449,7 @@ func TestPercentileThatIsNotKnownExactlyIsTakenInFavourOfTheDevice(t *testing.T)
 	}
 }
 
-func TestPopulationsAreApart(t *testing.T) {
+func TestPopulationsAreSeparate(t *testing.T) {
 	seen := map[string]bool{}
 	in := &defender.Dimension{TopicFilters: []string{"a", "b"}}
 	for _, profile := range []string{"P", "Q"} {

@@ -9,20 +9,20 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// Traffic says how devices report bytes and packets.
+// Traffic is how devices report bytes and packets.
 type Traffic struct {
-	// Interval is how often a device reports. A window that is longer is judged by the sum of
-	// its reports, any other report by report.
-	// Default: 0, which stands for [MinReportInterval].
+	// Interval is how often a device reports. A longer window is judged by the sum of its
+	// reports, any other by each report. Default: [MinReportInterval], for 0.
 	Interval time.Duration
-	// Confirm is for agents that send absolute counters as their first report. The first
-	// window with traffic after the device connected, or of a device of which nothing is
-	// remembered, is a datapoint only if the next window has the same verdict. It may be one
-	// further away, because windows and reports are no more exact than the other.
+	// Confirm is for agents that send absolute counters in their first report. The first window
+	// with traffic after a connection, or of a device without state, is a datapoint only if the
+	// next window has the same verdict. The window after that may confirm it too, because reports
+	// and windows are not aligned.
 	Confirm bool
 }
 
-// of is the behavior, if it judges bytes or packets, for devices that report like this.
+// of returns the behavior for devices that report like this. Only behaviors of bytes and packets
+// change.
 func (t Traffic) of(c Compiled) Compiled {
 	if delta(c.Behavior.Criteria.Metric()) {
 		interval := cmp.Or(t.Interval, MinReportInterval)
@@ -43,11 +43,11 @@ type confirmation struct {
 	// within is how many ms after the start of an unconfirmed window the window that confirms
 	// it may start; 0: no window must be confirmed.
 	within int64
-	// sums reports whether windows are sums of reports. Conforming devices then have state too.
+	// sums is true if windows are sums of reports. Conforming devices then have state too.
 	sums bool
 }
 
-// delta reports whether a report's value counts since the report before.
+// delta reports whether a metric counts from one report to the next.
 func delta(m iotapi.MetricInfo) bool {
 	switch m.Name {
 	case defender.AllBytesIn.Info().Name, defender.AllBytesOut.Info().Name, defender.AllPacketsIn.Info().Name, defender.AllPacketsOut.Info().Name:
@@ -63,9 +63,9 @@ type unconfirmed struct {
 	First int64 `json:"f,omitempty"`
 }
 
-// connect remembers that the device connected. Of a device of which nothing is remembered
-// that is not needed: its next window is unconfirmed anyway. But sums are kept for
-// conforming devices too. Of each window the first and the last connection are enough.
+// connect records that the device connected. A device without state needs no record: its next
+// window is unconfirmed anyway. But sums have state for conforming devices too. The first and
+// the last connection of each window are enough.
 func (r *step) connect(c *Compiled, at int64) {
 	t := r.State.tracks[c.key]
 	if t == nil {
@@ -87,8 +87,8 @@ func (r *step) connect(c *Compiled, at int64) {
 	}
 }
 
-// anchor is the first violating datapoint that is remembered: from the lateness bound after
-// it on, whatever the device sends is remembered in any order. 0: nothing is.
+// anchor is the time of the first recorded violating datapoint, 0 without one. From the lateness
+// bound after it on, all datapoints are recorded, whatever their order.
 func (t *track) anchor() int64 {
 	if t.Alarm.idle() && t.Pending != nil {
 		return t.Pending.At
@@ -97,7 +97,7 @@ func (t *track) anchor() int64 {
 }
 
 // isFirst reports whether a window has the first traffic after the device connected, or of a
-// device of which nothing is remembered.
+// device without state.
 func (r *step) isFirst(c *Compiled, t *track, w window, at int64) bool {
 	if c.confirm.sums {
 		at = w.Last
@@ -115,8 +115,8 @@ func (r *step) isFirst(c *Compiled, t *track, w window, at int64) bool {
 	})
 }
 
-// confirmTraffic takes the verdict about a window of traffic. One that has the first traffic
-// waits for the next, which confirms it by the same verdict.
+// confirmTraffic applies the verdict about a window of traffic. A window with the first traffic
+// waits until the next window has the same verdict.
 func (r *step) confirmTraffic(c *Compiled, t *track, w window, j judgment) {
 	v, at, value := j.Verdict, j.at, j.value
 	if v == None {
@@ -137,16 +137,15 @@ func (r *step) confirmTraffic(c *Compiled, t *track, w window, j judgment) {
 	}
 }
 
-// dropUnconfirmed forgets a window that can no longer be confirmed, because the next one
-// starts at a time.
+// dropUnconfirmed drops a window that the next one, which starts at next, is too late to confirm.
 func (r *step) dropUnconfirmed(c *Compiled, t *track, next int64) {
 	if t.Pending != nil && next > t.Pending.Start+c.confirm.within {
 		t.Pending = nil
 	}
 }
 
-// forgetTraffic drops what no window asks for any more.
-func (r *step) forgetTraffic(c *Compiled, t *track) {
+// pruneTraffic drops what no window needs any more.
+func (r *step) pruneTraffic(c *Compiled, t *track) {
 	if c.confirm.within == 0 {
 		return
 	}
@@ -157,7 +156,7 @@ func (r *step) forgetTraffic(c *Compiled, t *track) {
 	if t.Seen != 0 && over > t.Seen+2*length {
 		t.Seen = 0
 	}
-	// Older connections all say the same about the next window.
+	// All older connections mean the same for the next window.
 	old := 0
 	for old < len(t.Connects) && over > windowStart(t.Connects[old], c.length)+2*length {
 		old++
@@ -174,13 +173,13 @@ func (r *step) forgetTraffic(c *Compiled, t *track) {
 	}
 }
 
-// keepsTraffic reports whether a device without an alarm has to be remembered, so that its
-// next window is known not to be the first.
+// keepsTraffic reports whether a device without an alarm needs state, which shows that its next
+// window is not the first.
 func (c *Compiled) keepsTraffic(t *track) bool {
 	return t.Pending != nil || c.confirm.sums && (t.Seen != 0 || len(t.Connects) > 0)
 }
 
-// dueTraffic is when forgetTraffic drops something.
+// dueTraffic is when pruneTraffic drops something.
 func (c *Compiled) dueTraffic(t *track) int64 {
 	at, length := int64(never), c.length.Duration().Milliseconds()
 	if t.Pending != nil {

@@ -39,7 +39,7 @@ func TestIntervalDecidesWhichWindowsAreSums(t *testing.T) {
 	}
 }
 
-// What was collected for sums says nothing about single reports, and the other way round.
+// The state of sums must not be used for single reports, nor the reverse.
 func TestIntervalIsPartOfTheForm(t *testing.T) {
 	b := compile("Profile", behavior(defender.AllBytesOut.LessThan(1, defender.Window5m)))
 	if sums := (Traffic{Interval: time.Minute}).of(b); sums.form == b.form {
@@ -149,7 +149,7 @@ func TestConfirmationWritesNothingForConformingDevices(t *testing.T) {
 	}
 }
 
-// The behaviors of traffic ask for lifecycle events, so that they learn of connections.
+// The behaviors of traffic need lifecycle events to know when a device connected.
 func TestConfirmationNeedsLifecycleEvents(t *testing.T) {
 	for _, confirm := range []bool{false, true} {
 		c := Config{ConfirmTraffic: confirm, Profiles: []ProfileConfig{{Name: "Profile", Behaviors: []defender.Behavior{behavior(defender.AllBytesOut.LessThan(1, defender.Window5m))}}}}

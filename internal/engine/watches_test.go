@@ -68,7 +68,7 @@ func TestThingThatLeftTheTargets(t *testing.T) {
 	}
 }
 
-// Behaviors that wait for time to pass fall silent too, once they do not watch the thing.
+// Alarms about missing signals end by silence too, once the profile does not watch the thing.
 func TestAlarmsOfTimeEndWithTheTargets(t *testing.T) {
 	away := Lifecycle{ClientID: "thing", Timestamp: start.UnixMilli(), EventType: "disconnected", Session: "s"}.Datapoints()
 	for name, c := range map[string]struct {
@@ -98,8 +98,7 @@ func TestAlarmsOfTimeEndWithTheTargets(t *testing.T) {
 	}
 }
 
-// One profile's targets say nothing about another's, and sessions are remembered for those
-// who watch.
+// The targets of one profile do not affect another. Sessions are recorded for those that watch.
 func TestOtherProfilesAreNotTouched(t *testing.T) {
 	size := behavior(defender.MessageByteSize.LessThan(8))
 	all := []Compiled{compile("here", size), compile("gone", size)}

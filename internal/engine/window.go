@@ -8,9 +8,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// What the lateness bound is made of. An event whose time is t is expected to be
-// handed to [Evaluator.Step] before t plus the bound; what comes later is counted as
-// late and not judged.
+// The parts of the lateness bound. An event of time t must be passed to [Evaluator.Step] before t
+// plus the bound. Later events are counted as late and not judged.
 const (
 	// ClockSkew is how far AWS's timestamps of lifecycle events may be off.
 	// https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
@@ -18,23 +17,23 @@ const (
 	// MaxBatching is the longest batching window of a queue's event source mapping.
 	// https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
 	MaxBatching = 5 * time.Minute
-	// DeliveryMargin is for the rule and the queue. What an invocation could not judge comes
-	// again later than that, after the queue's visibility timeout: it is judged unless the
-	// thing's time has gone on meanwhile, and else counted as late.
+	// DeliveryMargin is for the rule and the queue. A retry arrives later than that, after the
+	// queue's visibility timeout. It is late only if later events of the thing were judged
+	// meanwhile.
 	DeliveryMargin = time.Minute
 )
 
-// Lateness is the bound for a transport that batches for at most batching.
+// Lateness returns the bound for a transport with a batching window of at most batching.
 func Lateness(batching time.Duration) time.Duration {
 	return ClockSkew + batching + DeliveryMargin
 }
 
-// Period is the length of the windows of behaviors that have none of their own. It is
-// the period in which Detect reports cloud-side metrics.
+// Period is the length of the windows of behaviors without a window of their own. It is the period
+// in which Detect reports cloud-side metrics.
 const Period = defender.Window5m
 
-// windowStart is the start, in ms, of the window that holds t: windows are aligned to
-// multiples of their length since 1970.
+// windowStart is the start, in ms, of the window that contains t. Windows are aligned to multiples
+// of their length since 1970.
 func windowStart(t int64, w defender.Window) int64 {
 	length := w.Duration().Milliseconds()
 	start := t - t%length
@@ -44,27 +43,27 @@ func windowStart(t int64, w defender.Window) int64 {
 	return start
 }
 
-// window is what is known of one behavior in one window of event time. Merging
-// datapoints into it is commutative, and repeating one changes nothing.
+// window is the datapoints of one behavior in one window of event time. Adding them is commutative,
+// and duplicates change nothing.
 type window struct {
 	// Start in ms since 1970.
 	Start int64 `json:"s"`
-	// Verdict of the datapoints that were judged one by one.
+	// Verdict about metric values, None for a count or a sum.
 	Verdict Verdict `json:"v,omitempty"`
-	// At is the time of the datapoint that stands, and Value what was measured then; in
-	// a window that counts it is the time of the first event.
+	// At is the time of the datapoint that decided the verdict, and Value what was measured. For
+	// a count or a sum At is the time of the first event.
 	At    int64         `json:"t,omitempty"`
 	Value *iotapi.Value `json:"m,omitempty"`
-	// Sampled is set where Value is of a list of which the device listed a sample only.
+	// Sampled is set if Value is a list of which the device sent a sample.
 	Sampled *iotapi.Partial `json:"d,omitempty"`
-	// Last is the time of the last event of a sum whose first traffic is to be confirmed.
+	// Last is the time of the last event of a sum whose first traffic must be confirmed.
 	Last int64 `json:"l,omitempty"`
-	// Tally holds what is counted or summed until the window is over.
+	// Tally has the events of a count or a sum.
 	Tally *tally `json:"n,omitempty"`
 }
 
-// add merges a judged datapoint: the worse verdict stands, of equal ones the first
-// violating and the last conforming, at the same time the one whose text is less.
+// add merges a judged datapoint. The worse verdict counts; among equal ones the first violating,
+// the last conforming; at the same time the one whose text is less.
 func (w *window) add(v Verdict, at int64, value iotapi.Value, sampled *iotapi.Partial) {
 	if v == None || v < w.Verdict {
 		return
@@ -88,9 +87,8 @@ func textOf(v iotapi.Value, sampled *iotapi.Partial) string {
 	return v.String() + sampled.String()
 }
 
-// settles is the time at which the window's verdict cannot change any more. A
-// violation stands as soon as everything before it has come; all else must wait for
-// the window's end.
+// settles is the time from which on the window's verdict cannot change: for a violation when all
+// earlier events have arrived, otherwise after the end of the window.
 func (w window) settles(length defender.Window, lateness int64) int64 {
 	if w.Verdict == Violates {
 		return w.At + lateness

@@ -112,7 +112,7 @@ func TestLargeCountsAreEstimatedWithinTheStatedError(t *testing.T) {
 	}
 }
 
-// What a device reports may be more than can be summed: it must not come out as too little.
+// The sum of what a device reports may exceed an int64: it must not become too small.
 func TestSumsDoNotOverflow(t *testing.T) {
 	var n tally
 	for i := range 100_000 {

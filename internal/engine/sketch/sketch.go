@@ -54,7 +54,7 @@ type Sketch struct {
 	zeros, count       int64
 	// least and greatest value, where there is any.
 	least, greatest float64
-	// fractions tells that a value was no whole number.
+	// fractions is true if a value was not an integer.
 	fractions bool
 }
 

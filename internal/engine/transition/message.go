@@ -16,10 +16,10 @@ type Message struct {
 	// Thing is the name of the thing that the device is, or the client id where the registry
 	// holds none or did not answer.
 	Thing string
-	// ClientID is what the device is told from others by: its MQTT client id, or the thing's
-	// name where it publishes over HTTPS alone.
+	// ClientID identifies the device: its MQTT client ID, or the thing's
+	// name if it only publishes over HTTPS.
 	ClientID string
-	// Registered tells whether the registry holds the thing; nil where it was not known.
+	// Registered reports whether the registry has the thing; nil if that is unknown.
 	Registered *bool
 	Transition engine.Transition
 }
