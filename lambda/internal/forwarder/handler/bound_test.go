@@ -67,6 +67,7 @@ func TestListedTypesHaveTheirSeveritiesAndOthersShareAFinding(t *testing.T) {
 		r.device("pump-1", start, `{"type":"x","severity":"CRITICAL"}`),
 		r.device("pump-1", start, `{"type":"y","severity":"CRITICAL"}`),
 		r.device("pump-2", start, `{"type":"y","severity":"CRITICAL"}`),
+		r.device("pump-3", start, `{"type":"z","state":"cleared"}`), // says nothing of other types
 	)
 	got := map[string]string{}
 	for _, f := range r.hub.Findings() {
@@ -94,5 +95,40 @@ func TestCertificateThatInventsClientIDsRaisesABoundedNumberOfFindings(t *testin
 	}
 	if all, shared, _ := r.shared(); all != 3*(deviceevent.MaxTypes+1) || shared != 3 {
 		t.Errorf("%d findings, %d of them shared", all, shared)
+	}
+}
+
+// A device whose policy allows Basic Ingest invents things, and error codes of its own reports.
+func TestClientThatInventsRefusedReportsRaisesABoundedNumberOfFindings(t *testing.T) {
+	r := newRig(t)
+	refused := func(thing, code, publisher string) events.SQSMessage {
+		body := fmt.Sprintf(`{"thingName":%q,"status":"REJECTED","timestamp":1,"statusDetails":{"ErrorCode":%q}}`, thing, code)
+		return r.message(ruleBody(defender.RejectedReports, "$aws/things/"+thing+"/defender/metrics/json/rejected", body, map[string]any{"clientId": publisher}))
+	}
+	for i := range 100 {
+		r.must(refused("pump-1", fmt.Sprint("c", i), "pump-1"), refused(fmt.Sprint("t", i), "c", "pump-2"), refused(fmt.Sprint("real-", i), "InvalidPayload", "n/a"))
+	}
+	if all, shared, _ := r.shared(); all != 2*(deviceevent.MaxTypes+1)+100 || shared != 2 {
+		t.Errorf("%d findings, %d of them shared", all, shared)
+	}
+}
+
+// Senders that nothing identifies share a bound, which no client ID reaches.
+func TestNoClientIDIsAnUnidentifiedSender(t *testing.T) {
+	r := newRig(t)
+	for i := range deviceevent.MaxTypes + 1 {
+		for _, client := range []string{"topic", "n/a"} {
+			r.must(r.message(ruleBody(defender.DeviceEvents, "defenderhub/events/x", fmt.Sprintf(`{"type":"t-%d"}`, i), map[string]any{"clientId": client, "principal": ""})))
+		}
+	}
+	titles := map[string]bool{}
+	for _, f := range r.hub.Findings() {
+		if f.ProductFields["SharedFinding"] == "true" {
+			titles[f.Title] = true
+		}
+	}
+	want := fmt.Sprintf(" reports more than %d event types.", deviceevent.MaxTypes)
+	if all, shared, _ := r.shared(); all != 2*(deviceevent.MaxTypes+1) || shared != 2 || !titles["Device topic"+want] || !titles["An unidentified sender"+want] {
+		t.Errorf("%d findings, %d of them shared: %v", all, shared, titles)
 	}
 }

@@ -70,41 +70,59 @@ func (m Mapper) deviceEvent(e iotrule.Envelope) (signal.Signal, error) {
 	case listed:
 		return s, nil // the deployment's list limits the types
 	case len(m.Severities.Events) > 0:
-		s.Bound = &signal.Bound{Over: m.otherEvents(e, event, " reports event types that the deployment does not list.")}
+		s.Bound = &signal.Bound{Over: m.otherEvents(e, event)}
 	default:
 		s.Bound = &signal.Bound{
 			Group: groupOf(source, m.senderGroup(e)...),
-			Over:  m.otherEvents(e, event, fmt.Sprintf(" reports more than %d event types.", deviceevent.MaxTypes)),
+			Over:  m.otherEvents(e, event),
 		}
 	}
 	return s, nil
 }
 
+func unidentified(e iotrule.Envelope) bool {
+	return e.Thing == "" && known(e.ClientID) == "" && e.Principal == ""
+}
+
 // senderGroup returns the group that shares a limit of types. The sender chooses the topic, so
 // all senders without another identity share one group.
 func (m Mapper) senderGroup(e iotrule.Envelope) []string {
-	if _, identity := sender(e); identity[0] != "topic" {
-		return identity
+	if unidentified(e) {
+		return []string{"topic", ""} // no client ID gives two parts
 	}
-	return []string{"topic"}
+	_, identity := sender(e)
+	return identity
+}
+
+// otherEventsTitle returns the title of the finding that a sender's events over the limit share.
+func (m Mapper) otherEventsTitle(e iotrule.Envelope) string {
+	who, _ := sender(e)
+	if unidentified(e) {
+		who = "An unidentified sender"
+	}
+	if len(m.Severities.Events) > 0 {
+		return who + " reports event types that the deployment does not list."
+	}
+	return fmt.Sprintf("%s reports more than %d event types.", who, deviceevent.MaxTypes)
+}
+
+func otherEventsRemedy() *asff.Remediation {
+	return remedy("Check the device: it may be compromised, or its firmware may invent event types. List the types that you expect in the prop Forwarder.EventTypes.", policiesURL)
 }
 
 // otherEvents returns the finding that a sender's events over the limit share. It is nil for a
 // cleared event, which does not clear the others.
-func (m Mapper) otherEvents(e iotrule.Envelope, event deviceevent.Event, what string) *signal.Signal {
+func (m Mapper) otherEvents(e iotrule.Envelope, event deviceevent.Event) *signal.Signal {
 	if event.State == deviceevent.Cleared {
 		return nil
 	}
 	const source = defender.DeviceEvents
-	who, identity := sender(e)
-	if identity[0] == "topic" {
-		who = "An unidentified sender"
-	}
+	_, identity := sender(e)
 	f := m.shared(source, m.senderGroup(e))
-	f.Title = who + what
+	f.Title = m.otherEventsTitle(e)
 	f.Description = f.Title + " Event types without a finding of their own share this one; the last was " + event.Type +
 		". The device chooses type and severity, so this finding has the severity of the source. It is archived when no such event arrives for the quiet time."
-	f.Remediation = remedy("Check the device: it may be compromised, or its firmware may invent event types. List the types that you expect in the prop Forwarder.EventTypes.", policiesURL)
+	f.Remediation = otherEventsRemedy()
 	fields := pairs{"EventType": event.Type}
 	fields.set("ThingName", e.Thing)
 	fields.set("ClientId", known(e.ClientID))
@@ -210,13 +228,21 @@ func (m Mapper) over(source defender.Source, f asff.Finding, at int64) *signal.S
 // invented clients and things.
 func (m Mapper) forged(s signal.Signal, source defender.Source, by string, at int64) signal.Signal {
 	f := m.shared(source, []string{"publisher", by})
-	f.Title = fmt.Sprintf("Client %s publishes more than %d different events in the name of AWS IoT.", by, deviceevent.MaxTypes)
+	f.Title = forgedTitle(by)
 	f.Description = f.Title + " They may be false. Events without a finding of their own share this one. It is archived when no more arrive for the quiet time."
-	f.Remediation = remedy("A device's policy should not allow $aws/rules/*. Remove it from the client's policy, and check the client: it may be compromised.", policiesURL)
+	f.Remediation = forgedRemedy()
 	f.ProductFields = map[string]string{"PublishedBy": by}
 	f.Resources = []asff.Resource{m.here().client(by, pairs{"ClientId": by})}
 	s.Bound = &signal.Bound{Group: groupOf(source, "publisher", by), Over: m.over(source, f, at)}
 	return s
+}
+
+func forgedTitle(by string) string {
+	return fmt.Sprintf("Client %s publishes more than %d different events in the name of AWS IoT.", by, deviceevent.MaxTypes)
+}
+
+func forgedRemedy() *asff.Remediation {
+	return remedy("A device's policy should not allow $aws/rules/*. Remove it from the client's policy, and check the client: it may be compromised.", policiesURL)
 }
 
 // substance returns the content of an event without the device's clock.

@@ -94,14 +94,10 @@ func (m Mapper) inventedClients(e iotrule.Envelope, l lifecycleEvent) *signal.Bo
 	const source = defender.RefusedConnections
 	principal := l.PrincipalIdentifier
 	group := []string{"principal", principal}
-	who := "Principal " + principal
-	if principal == "" {
-		who = "A client without a principal"
-	}
 	f := m.shared(source, group)
-	f.Title = fmt.Sprintf("%s was refused connections with more than %d client IDs.", who, deviceevent.MaxTypes)
+	f.Title = inventedTitle(principal)
 	f.Description = f.Title + " Client IDs without a finding of their own share this one; the last was " + l.ClientID + ". It is archived when no more are refused for the quiet time."
-	f.Remediation = remedy("A client with this certificate tries many client IDs. If one device owns the certificate, deactivate it. If many devices share it, as for provisioning, check its policy.", policiesURL)
+	f.Remediation = inventedRemedy()
 	fields := pairs{"ClientId": l.ClientID}
 	fields.set("Principal", principal)
 	fields.set("SourceIp", l.IPAddress)
@@ -114,6 +110,18 @@ func (m Mapper) inventedClients(e iotrule.Envelope, l lifecycleEvent) *signal.Bo
 	}
 	f.Resources = []asff.Resource{m.here().client(id, other)}
 	return &signal.Bound{Group: groupOf(source, group...), Over: m.over(source, f, e.Time)}
+}
+
+func inventedTitle(principal string) string {
+	who := "Principal " + principal
+	if principal == "" {
+		who = "A client without a principal"
+	}
+	return fmt.Sprintf("%s was refused connections with more than %d client IDs.", who, deviceevent.MaxTypes)
+}
+
+func inventedRemedy() *asff.Remediation {
+	return remedy("A client with this certificate tries many client IDs. If one device owns the certificate, deactivate it. If many devices share it, as for provisioning, check its policy.", policiesURL)
 }
 
 // disconnectSeverity returns the deployment's severity for the reason, else the source's.

@@ -114,7 +114,11 @@ func (m Mapper) rejectedReport(e iotrule.Envelope) (signal.Signal, error) {
 	if r.Timestamp > 0 {
 		order.Time = int64(r.Timestamp)
 	}
-	return signal.New(source, f, e.Time, order, r.StatusDetails.ErrorMessage), nil
+	s := signal.New(source, f, e.Time, order, r.StatusDetails.ErrorMessage)
+	if by := known(e.ClientID); by != "" { // also about itself: it invents error codes
+		s = m.forged(s, source, by, e.Time)
+	}
+	return s, nil
 }
 
 func rejectedTitle(thing, code string) string {

@@ -17,6 +17,8 @@ func (m Mapper) Restate(source defender.Source, profile, behavior string, f asff
 	provider := &f.FindingProviderFields
 	if fields[sharedField] != "" {
 		*provider = unusual(m.severity(source))
+		provider.RelatedFindings = related
+		f.Title, f.Remediation = m.sharedTexts(source, fields)
 		return f.Fit()
 	}
 	title := ""
@@ -59,6 +61,17 @@ func (m Mapper) Restate(source defender.Source, profile, behavior string, f asff
 	provider.RelatedFindings = related
 	f.Title = title
 	return f.Fit()
+}
+
+// sharedTexts returns the title and remedy of a shared finding.
+func (m Mapper) sharedTexts(source defender.Source, fields map[string]string) (string, *asff.Remediation) {
+	switch by := fields["PublishedBy"]; {
+	case by != "":
+		return forgedTitle(by), forgedRemedy()
+	case source == defender.RefusedConnections:
+		return inventedTitle(fields["Principal"]), inventedRemedy()
+	}
+	return m.otherEventsTitle(iotrule.Envelope{Thing: fields["ThingName"], ClientID: fields["ClientId"], Principal: fields["Principal"]}), otherEventsRemedy()
 }
 
 // connected returns who a lifecycle event is about.

@@ -2,6 +2,7 @@ package mapping_test
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -9,14 +10,19 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
 // Restate changes no finding that was just mapped, and restores all restated fields in a finding
 // of an older program.
 func TestRestatedFindingIsAsNew(t *testing.T) {
 	m, sources := wholeEngine(), map[defender.Source]bool{}
+	shared := 0
 	for name, signals := range recorded(t) {
-		for _, s := range signals {
+		for _, s := range withShared(t, signals) {
+			if s.Quiet && s.Finding.ProductFields["SharedFinding"] != "" {
+				shared++
+			}
 			if s.Finding.RecordState != asff.Active {
 				continue
 			}
@@ -33,11 +39,26 @@ func TestRestatedFindingIsAsNew(t *testing.T) {
 			}
 		}
 	}
+	if shared < 3 {
+		t.Errorf("%d shared findings were restated, want one of events, of refused connections and of a forger", shared)
+	}
 	for _, s := range defender.Sources() {
 		if !sources[s] {
 			t.Errorf("no active finding of %s was restated", s)
 		}
 	}
+}
+
+// withShared adds the findings that take the place of signals beyond a bound.
+func withShared(t *testing.T, signals []signal.Signal) []signal.Signal {
+	t.Helper()
+	all := slices.Clone(signals)
+	for _, s := range signals {
+		if s.Bound != nil && s.Bound.Over != nil {
+			all = append(all, *s.Bound.Over)
+		}
+	}
+	return all
 }
 
 // The finding of an additional connection is the thing's, also when restated.
