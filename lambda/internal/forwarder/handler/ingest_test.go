@@ -387,6 +387,9 @@ func TestScheduleFailsWhereTimeEndsWithoutProgress(t *testing.T) {
 				Answer: &securityhubtest.Error{Code: "ThrottlingException", Status: 429, Message: "no"},
 			})
 		}, true},
+		"Security Hub denies every import": {func(r *rig) {
+			r.service.Inject(securityhubtest.Fault{Answer: &securityhubtest.Error{Code: "AccessDeniedException", Status: 403, Message: "no"}})
+		}, true},
 		"the list ends after one shard of findings": {func(r *rig) { hangs(r, "Due", 6) }, false},
 		"the findings of one shard can be read":     {func(r *rig) { hangs(r, "Get", 20) }, false},
 		"nothing hangs":                             {func(*rig) {}, false},

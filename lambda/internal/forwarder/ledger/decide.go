@@ -202,6 +202,9 @@ func decideRestated(e *Entry, now time.Time, restate Restate) (Entry, verdict) {
 	}
 	next := e.claimed()
 	next.UpdatedAt = max(e.UpdatedAt+1, now.UnixMilli())
+	if e.unknown(now.UnixMilli()) {
+		next.CreatedAt = next.UpdatedAt
+	}
 	next.Finding = content(next, finding)
 	return next, claim
 }

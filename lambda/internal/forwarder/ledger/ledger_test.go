@@ -95,6 +95,29 @@ func TestPendingNeverSuppressesARepeat(t *testing.T) {
 	}
 }
 
+// Security Hub has deleted a finding that was imported 90 days ago: it is new again.
+func TestRestatedFindingThatSecurityHubDeletedIsNew(t *testing.T) {
+	ctx := context.Background()
+	for days, want := range map[int]bool{89: false, 91: true} {
+		l := newLedger(&ledgertest.Table{})
+		c, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Active, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Confirm(ctx, now, c); err != nil {
+			t.Fatal(err)
+		}
+		c, err = l.ClaimRestated(ctx, now.AddDate(0, 0, days), c.Entry, func(e ledger.Entry) asff.Finding {
+			f := *e.Finding
+			f.Title = fmt.Sprint(days)
+			return f
+		})
+		if f := c.Entry.Finding; err != nil || !c.Import || f.CreatedAt.Equal(f.UpdatedAt.Time) != want {
+			t.Errorf("after %d days: %v, created %v, updated %v", days, err, f.CreatedAt, f.UpdatedAt)
+		}
+	}
+}
+
 func TestDuplicateIsImportedWithTheClaimsOwnUpdatedAt(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})

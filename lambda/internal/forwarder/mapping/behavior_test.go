@@ -170,8 +170,13 @@ func TestFindingSaysThatAListIsASample(t *testing.T) {
 		t.Errorf("Sampled %q of a whole list", got)
 	}
 	m.Transition.Sampled = &iotapi.Partial{Listed: 50, Total: 126}
-	if got := mapTransition(t, liveMapper(), m).Finding.ProductFields["Sampled"]; got != "50 of 126" {
-		t.Errorf("Sampled %q, want 50 of 126", got)
+	sampled := mapTransition(t, liveMapper(), m)
+	restated := liveMapper()
+	restated.Severities.Sources = map[defender.Source]defender.Severity{defender.BehaviorTransitions: defender.Low}
+	for _, f := range []asff.Finding{sampled.Finding, restated.Restate(sampled.Source, sampled.Profile, sampled.Behavior, sampled.Finding)} {
+		if got := f.ProductFields["Sampled"]; got != "50 of 126" {
+			t.Errorf("Sampled %q, want 50 of 126", got)
+		}
 	}
 }
 
