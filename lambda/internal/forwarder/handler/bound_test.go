@@ -113,6 +113,18 @@ func TestClientThatInventsRefusedReportsRaisesABoundedNumberOfFindings(t *testin
 	}
 }
 
+// A client that publishes refused connections of itself invents reasons and certificates.
+func TestClientThatInventsItsRefusedConnectionsRaisesABoundedNumberOfFindings(t *testing.T) {
+	r := newRig(t)
+	for i := range 100 {
+		body := fmt.Sprintf(`{"clientId":"pump-1","principalIdentifier":"p%d","connectFailureReason":"r%d"}`, i, i)
+		r.must(r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/pump-1", body, map[string]any{"clientId": "pump-1"})))
+	}
+	if all, shared, _ := r.shared(); all != deviceevent.MaxTypes+1 || shared != 1 {
+		t.Errorf("%d findings, %d of them shared", all, shared)
+	}
+}
+
 // Senders that nothing identifies share a bound, which no client ID reaches.
 func TestNoClientIDIsAnUnidentifiedSender(t *testing.T) {
 	r := newRig(t)

@@ -81,12 +81,20 @@ func (m Mapper) refusedConnection(e iotrule.Envelope) (signal.Signal, error) {
 	f.ProductFields["ConnectFailureReason"] = reason
 	f = m.notAWS(f, defender.RefusedConnections, e, l.ClientID, reason)
 	s := l.signal(defender.RefusedConnections, e, f)
-	if by := publisher(e, l.ClientID); by != "" {
+	by := publisher(e, l.ClientID)
+	if reason != authorizationFailed { // AWS IoT has no other reason: a client may invent them about itself
+		by = known(e.ClientID)
+	}
+	if by != "" {
 		return m.forged(s, defender.RefusedConnections, by, e.Time), nil
 	}
 	s.Bound = m.inventedClients(e, l)
 	return s, nil
 }
+
+// authorizationFailed is the only reason of a refused connection.
+// https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
+const authorizationFailed = "AUTHORIZATION_FAILED"
 
 // inventedClients limits the client IDs with which one certificate is refused: a refused client
 // chooses its ID. Refusals without a principal share one limit.
