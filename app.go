@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiot"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
@@ -96,7 +98,9 @@ var words = strings.NewReplacer(
 	"those of defender.StarterBehaviors()", "those of starter",
 	"SubscriptionOn, SubscriptionExisting, or Audit.Topic, to which the existing audit configuration sends its results: ",
 	"on or existing with "+prefix+"audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic. Otherwise ",
-	"in Forward", "in "+prefix+"forward",
+	"in Forward, or set NoForwarder", "in "+prefix+"forward, or set it to none",
+	"Leave out NoForwarder", "Name the sources in place of none",
+	"with Detect.SelfManaged it brings", "with "+prefix+"engine self-managed it brings",
 	"SelfManaged.ReportsEvery", prefix+"reports-every",
 	"defender.BehaviorTransitions", defender.BehaviorTransitions.String(),
 	"Audit.Topic as well: the topic to which the existing audit configuration sends its results",
@@ -110,15 +114,16 @@ func newStack(app awscdk.App, c *config) awscdk.Stack {
 		Description: jsii.String("AWS IoT Device Defender and the security events of an AWS IoT fleet in AWS Security Hub"),
 	})
 	if c.alarmTopic != "" {
-		topic := awssns.Topic_FromTopicArn(stack, jsii.String("AlarmTopic"), &c.alarmTopic)
-		c.hub.Forwarder.Alarms = &defenderhub.AlarmsProps{Topic: topic}
-		c.selfManaged.Alarms = &defenderhub.SelfManagedAlarmsProps{Topic: topic}
+		c.hub.AlarmTopic = awssns.Topic_FromTopicArn(stack, jsii.String("AlarmTopic"), &c.alarmTopic)
 	}
 	for _, key := range c.unread {
 		awscdk.Annotations_Of(stack).AddWarningV2(jsii.String(key), jsii.String(fmt.Sprintf(
 			"%s is not read with %sengine %s: it is for self-managed", key, prefix, c.engine)))
 	}
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &c.hub)
+	if c.demo {
+		newDemoPolicy(hub)
+	}
 	output := func(id, description string, value *string) {
 		awscdk.NewCfnOutput(stack, &id, &awscdk.CfnOutputProps{Description: &description, Value: value})
 	}
@@ -140,6 +145,17 @@ func newStack(app awscdk.App, c *config) awscdk.Stack {
 	return stack
 }
 
+// newDemoPolicy makes the IoT policy of AWS's first experiment, which the check
+// IOT_POLICY_OVERLY_PERMISSIVE_CHECK finds. It is attached to nothing.
+func newDemoPolicy(scope constructs.Construct) {
+	awsiot.NewCfnPolicy(scope, jsii.String("OverlyPermissivePolicy"), &awsiot.CfnPolicyProps{
+		PolicyDocument: map[string]any{
+			"Version":   "2012-10-17",
+			"Statement": []any{map[string]any{"Effect": "Allow", "Action": "*", "Resource": "*"}},
+		},
+	})
+}
+
 // config is what the settings come to.
 type config struct {
 	stack string
@@ -148,6 +164,8 @@ type config struct {
 	engine     engine
 	// selfManaged configures the self-managed engine, and is in hub where that is the engine.
 	selfManaged defenderhub.SelfManagedProps
+	// demo adds the policy that allows everything.
+	demo bool
 	// unread are the settings that the engine does not read.
 	unread []string
 	hub    defenderhub.DefenderHubProps
@@ -246,7 +264,7 @@ var settings = map[string]setting{
 	"alarm-topic":  {"the ARN of an Amazon SNS topic that is not FIFO: CloudWatch cannot publish to those", setAlarmTopic},
 	"architecture": {oneOf("arm64", "amd64"), setArchitecture},
 	"demo": {"true or false", func(c *config, v string) error {
-		return boolean(v, &c.hub.Demo)
+		return boolean(v, &c.demo)
 	}},
 }
 
@@ -263,6 +281,7 @@ func readConfig(context map[string]any) (*config, error) {
 		Detect:        &defenderhub.DetectProps{},
 		Rules:         &defenderhub.RulesProps{},
 		Forwarder:     &defenderhub.ForwarderProps{},
+		Function:      &defenderhub.FunctionProps{},
 	}}
 	var faults []error
 	for _, key := range slices.Sorted(maps.Keys(context)) {
@@ -414,8 +433,8 @@ func setSchedule(c *config, v string) (err error) {
 }
 
 func setForward(c *config, v string) (err error) {
-	c.hub.Forward = []defender.Source{}
 	if v == "none" {
+		c.hub.NoForwarder = true
 		return nil
 	}
 	c.hub.Forward, err = list(v, defender.ParseSource)
@@ -428,9 +447,7 @@ func setArchitecture(c *config, v string) error {
 		return err
 	}
 	if amd64 {
-		c.hub.Forwarder.Architecture = defenderhub.AMD64
-		c.hub.Audit.Architecture = defenderhub.AMD64
-		c.selfManaged.Architecture = defenderhub.AMD64
+		c.hub.Function.Architecture = defenderhub.AMD64
 	}
 	return nil
 }

@@ -16,7 +16,6 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
@@ -51,13 +50,13 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 		"detect-subscription": {"existing", func(c *config) bool { return c.hub.Subscriptions.Detect == defenderhub.SubscriptionExisting }},
 		"enable-security-hub": {"true", func(c *config) bool { return c.hub.Subscriptions.EnableSecurityHub }},
 		"forward": {"device-event,rejected-report", func(c *config) bool {
-			return slices.Equal(c.hub.Forward, []defender.Source{defender.DeviceEvents, defender.RejectedReports})
+			return !c.hub.NoForwarder && slices.Equal(c.hub.Forward, []defender.Source{defender.DeviceEvents, defender.RejectedReports})
 		}},
 		"client-pattern": {"(.+)-agent", func(c *config) bool { return c.hub.Forwarder.ClientPattern == "(.+)-agent" }},
 		"event-topic":    {"fleet/+/security", func(c *config) bool { return c.hub.Rules.EventTopic == "fleet/+/security" }},
 		"alarm-topic":    {"arn:aws-cn:sns:cn-north-1:123456789012:on-call", func(c *config) bool { return c.alarmTopic == "arn:aws-cn:sns:cn-north-1:123456789012:on-call" }},
-		"architecture":   {"amd64", func(c *config) bool { return c.hub.Forwarder.Architecture == defenderhub.AMD64 }},
-		"demo":           {"true", func(c *config) bool { return c.hub.Demo }},
+		"architecture":   {"amd64", func(c *config) bool { return c.hub.Function.Architecture == defenderhub.AMD64 }},
+		"demo":           {"true", func(c *config) bool { return c.demo }},
 	} {
 		t.Run(key, func(t *testing.T) {
 			c, err := readConfig(map[string]any{prefix + key: tc.value, "aws:cdk:version": 2})
@@ -75,9 +74,8 @@ func TestAlarmsTellTheTopic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const prebuilt = "constructs/defenderhub/testdata/prebuilt"
-	c.hub.Forwarder.Code = awslambda.Code_FromAsset(jsii.String(prebuilt), nil)
-	c.selfManaged.Executable = prebuilt + "/bootstrap"
+	const prebuilt = "constructs/defenderhub/testdata/prebuilt/bootstrap"
+	c.hub.Forwarder.Prebuilt, c.selfManaged.Prebuilt = prebuilt, prebuilt
 	template := *assertions.Template_FromStack(newStack(awscdk.NewApp(nil), c), nil).ToJSON()
 	alarms := 0
 	for id, r := range template["Resources"].(map[string]any) {
@@ -90,6 +88,26 @@ func TestAlarmsTellTheTopic(t *testing.T) {
 	}
 	if alarms != 17 {
 		t.Errorf("%d alarms, want the forwarder's and the engine's", alarms)
+	}
+}
+
+func TestDemoAddsThePolicyThatAllowsEverything(t *testing.T) {
+	defer jsii.Close()
+	for _, demo := range []bool{false, true} {
+		c, err := readConfig(map[string]any{prefix + "demo": demo})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.hub.Forwarder.Prebuilt = "constructs/defenderhub/testdata/prebuilt/bootstrap"
+		template := assertions.Template_FromStack(newStack(awscdk.NewApp(nil), c), nil)
+		want := 0.0
+		if demo {
+			want = 1
+			template.HasResourceProperties(jsii.String("AWS::IoT::Policy"), map[string]any{"PolicyDocument": map[string]any{
+				"Statement": []any{map[string]any{"Effect": "Allow", "Action": "*", "Resource": "*"}},
+			}})
+		}
+		template.ResourceCountIs(jsii.String("AWS::IoT::Policy"), &want)
 	}
 }
 
@@ -115,7 +133,7 @@ func TestSettingsThatTheEngineDoesNotReadAreWarnedOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.hub.Forwarder.Code = awslambda.Code_FromAsset(jsii.String("constructs/defenderhub/testdata/prebuilt"), nil)
+	c.hub.Forwarder.Prebuilt = "constructs/defenderhub/testdata/prebuilt/bootstrap"
 	warned := *assertions.Annotations_FromStack(newStack(awscdk.NewApp(nil), c)).FindWarning(jsii.String("*"), assertions.Match_AnyValue())
 	//lint:ignore SA1019 the type's new module does not exist in Go
 	if len(warned) != 1 || !strings.Contains(fmt.Sprint(warned[0].Entry.Data), "defenderhub:reports-every is not read with defenderhub:engine none: it is for self-managed") {
@@ -201,7 +219,7 @@ func TestSettingsThatDoNotGoTogetherEndTheAppWithTheirErrorAlone(t *testing.T) {
 			`forward: "audit", want it left out with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic`,
 		},
 		`"audit-configuration":"existing","audit-subscription":"off"`: {
-			`audit-subscription: "off", want on or existing with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic. Otherwise nobody would import the findings of audits. If that is meant, name the other sources in defenderhub:forward`,
+			`audit-subscription: "off", want on or existing with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic. Otherwise nobody would import the findings of audits. If that is meant, name the other sources in defenderhub:forward, or set it to none`,
 		},
 		`"engine":"self-managed","profile":"demo","report-topic":"fleet/+/report","reports-rule":"fleet_reports"`: {
 			`report-topic: "set", want nothing here: no behavior is judged by device reports: add one, such as those of starter, or set defenderhub:reports-every`,

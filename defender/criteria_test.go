@@ -33,9 +33,8 @@ func TestCriteriaThatAWSRefuses(t *testing.T) {
 		{"negative count", defender.MessageByteSize.LessThan(-1), "-1, want 0 or more bytes"},
 		{"no window", defender.MessagesSent.LessThan(1, 0), "0, want Window5m"},
 		{"a window of AWS's that does not exist", defender.MessagesSent.LessThan(1, 301), "301, want Window5m"},
-		{"statistic without window", defender.MessageByteSize.Statistical("less-than", "p90", 0), "0, want Window5m"},
-		{"statistic AWS's API does not know", defender.MessageByteSize.Statistical("less-than", "Average", 300), `"Average", want one of [p0 p0.01`},
-		{"statistic with a set operator", defender.MessageByteSize.Statistical("in-set", "p90", 300), `"in-set", want one of [less-than`},
+		{"statistic without window", defender.MessageByteSize.LessThanPercentile("p90", 0), "0, want Window5m"},
+		{"statistic AWS's API does not know", defender.MessageByteSize.LessThanPercentile("Average", 300), `"Average", want one of [p0 p0.01`},
 		{"no confidence", defender.MessageByteSize.Learned(""), "want LowConfidence"},
 		{"confidence that does not exist", defender.MessageByteSize.Learned("SURE"), `"SURE", want LowConfidence`},
 		{"no network", defender.SourceIPAddress.InCIDRs(), "missing, want at least one element"},
@@ -90,7 +89,7 @@ func TestWindowsAreTheFiveOfAWS(t *testing.T) {
 
 func TestStatisticsAreThoseOfTheAPI(t *testing.T) {
 	for _, s := range []defender.Statistic{"p0", "p0.01", "p0.1", "p1", "p10", "p50", "p90", "p99", "p99.9", "p99.99", "p100"} {
-		if err := defender.MessageByteSize.Statistical(iotapi.LessThan, s, defender.Window5m).Validate(); err != nil {
+		if err := defender.MessageByteSize.LessThanPercentile(s, defender.Window5m).Validate(); err != nil {
 			t.Errorf("%s: %v", s, err)
 		}
 	}
@@ -101,7 +100,7 @@ func ExampleCriteria_Normal() {
 	fmt.Println(defender.Disconnects.LessThanEquals(2, defender.Window15m).Normal())
 	fmt.Println(defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")).Normal())
 	fmt.Println(defender.CustomStringList("processes").NotIn("xmrig").Normal())
-	fmt.Println(defender.MessagesSent.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window15m).Normal())
+	fmt.Println(defender.MessagesSent.LessThanEqualsPercentile(defender.P90, defender.Window15m).Normal())
 	fmt.Println(defender.MessagesSent.Learned(defender.HighConfidence).Normal())
 	// Output:
 	// aws:message-byte-size less-than 8

@@ -136,9 +136,24 @@ func (m SizeMetric) GreaterThanEquals(n int64) Criteria {
 	return static(m, iotapi.GreaterThanEquals, n, 0)
 }
 
-// Statistical compares the device's sum over w with a percentile of the fleet's.
-func (m SizeMetric) Statistical(op iotapi.Operator, s Statistic, w Window) Criteria {
-	return statistical(m, op, s, w)
+// LessThanPercentile is normal as long as the device's sum over w is below percentile s of the fleet.
+func (m SizeMetric) LessThanPercentile(s Statistic, w Window) Criteria {
+	return statistical(m, iotapi.LessThan, s, w)
+}
+
+// LessThanEqualsPercentile is normal as long as the device's sum over w is up to percentile s of the fleet.
+func (m SizeMetric) LessThanEqualsPercentile(s Statistic, w Window) Criteria {
+	return statistical(m, iotapi.LessThanEquals, s, w)
+}
+
+// GreaterThanPercentile is normal as long as the device's sum over w is above percentile s of the fleet.
+func (m SizeMetric) GreaterThanPercentile(s Statistic, w Window) Criteria {
+	return statistical(m, iotapi.GreaterThan, s, w)
+}
+
+// GreaterThanEqualsPercentile is normal as long as the device's sum over w is at or above percentile s of the fleet.
+func (m SizeMetric) GreaterThanEqualsPercentile(s Statistic, w Window) Criteria {
+	return statistical(m, iotapi.GreaterThanEquals, s, w)
 }
 
 // Learned compares with what the fleet did in the past.
@@ -162,9 +177,24 @@ func (m RateMetric) GreaterThanEquals(n int64, w Window) Criteria {
 	return static(m, iotapi.GreaterThanEquals, n, w)
 }
 
-// Statistical compares with a percentile of the fleet over w.
-func (m RateMetric) Statistical(op iotapi.Operator, s Statistic, w Window) Criteria {
-	return statistical(m, op, s, w)
+// LessThanPercentile is normal as long as the count over w is below percentile s of the fleet.
+func (m RateMetric) LessThanPercentile(s Statistic, w Window) Criteria {
+	return statistical(m, iotapi.LessThan, s, w)
+}
+
+// LessThanEqualsPercentile is normal as long as the count over w is up to percentile s of the fleet.
+func (m RateMetric) LessThanEqualsPercentile(s Statistic, w Window) Criteria {
+	return statistical(m, iotapi.LessThanEquals, s, w)
+}
+
+// GreaterThanPercentile is normal as long as the count over w is above percentile s of the fleet.
+func (m RateMetric) GreaterThanPercentile(s Statistic, w Window) Criteria {
+	return statistical(m, iotapi.GreaterThan, s, w)
+}
+
+// GreaterThanEqualsPercentile is normal as long as the count over w is at or above percentile s of the fleet.
+func (m RateMetric) GreaterThanEqualsPercentile(s Statistic, w Window) Criteria {
+	return statistical(m, iotapi.GreaterThanEquals, s, w)
 }
 
 // Learned compares with what the fleet did in the past.
@@ -218,10 +248,28 @@ func (m NumberMetric) GreaterThanEquals(n float64, w Window) Criteria {
 	return number(m, iotapi.GreaterThanEquals, n, w)
 }
 
-// Statistical compares with a percentile of the fleet over w. AWS refuses it for a
+// LessThanPercentile is normal as long as the value over w is below percentile s of the fleet. AWS refuses it for a
 // metric with negative values.
-func (m NumberMetric) Statistical(op iotapi.Operator, s Statistic, w Window) Criteria {
-	return statistical(m, op, s, w)
+func (m NumberMetric) LessThanPercentile(s Statistic, w Window) Criteria {
+	return statistical(m, iotapi.LessThan, s, w)
+}
+
+// LessThanEqualsPercentile is normal as long as the value over w is up to percentile s of the fleet. AWS refuses it for a
+// metric with negative values.
+func (m NumberMetric) LessThanEqualsPercentile(s Statistic, w Window) Criteria {
+	return statistical(m, iotapi.LessThanEquals, s, w)
+}
+
+// GreaterThanPercentile is normal as long as the value over w is above percentile s of the fleet. AWS refuses it for a
+// metric with negative values.
+func (m NumberMetric) GreaterThanPercentile(s Statistic, w Window) Criteria {
+	return statistical(m, iotapi.GreaterThan, s, w)
+}
+
+// GreaterThanEqualsPercentile is normal as long as the value over w is at or above percentile s of the fleet. AWS refuses it for a
+// metric with negative values.
+func (m NumberMetric) GreaterThanEqualsPercentile(s Statistic, w Window) Criteria {
+	return statistical(m, iotapi.GreaterThanEquals, s, w)
 }
 
 // Learned compares with what the fleet did in the past.

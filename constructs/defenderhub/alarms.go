@@ -15,13 +15,6 @@ import (
 
 // AlarmsProps tune the alarms of a [Forwarder].
 type AlarmsProps struct {
-	// Topic is told when an alarm goes off and when it ends: a standard topic, encrypted with a
-	// customer-managed key if at all. Its key lets CloudWatch use it, and so does the policy
-	// that EnforceSSL makes, or an earlier AddToResourcePolicy. A policy that is added later,
-	// and those of an imported topic or key, must let cloudwatch.amazonaws.com publish: notes
-	// and warnings of the synthesis print the statements.
-	// Default: nil, the alarms notify nobody.
-	Topic awssns.ITopic
 	// DeadLetters goes off when messages lie in the dead-letter queue.
 	// Default: above 0 messages in 1 of 1 periods.
 	DeadLetters Alarm
@@ -58,9 +51,9 @@ type Alarm struct {
 	Periods int
 }
 
-// Absence is how one alarm is tuned that goes off when something does not happen. A metric
+// InactivityAlarm is how one alarm is tuned that goes off when something does not happen. A metric
 // that is missing sets it off.
-type Absence struct {
+type InactivityAlarm struct {
 	// Off leaves the alarm out.
 	Off bool
 	// Periods is how many periods of five minutes in a row it takes, 1 to 288.
@@ -70,7 +63,6 @@ type Absence struct {
 
 func (p AlarmsProps) validate() error {
 	var f faults
-	f.topic("Topic", p.Topic)
 	f.alarm("DeadLetters", p.DeadLetters)
 	f.alarm("OldestMessage", p.OldestMessage)
 	f.alarm("SecurityHubOff", p.SecurityHubOff)
@@ -82,9 +74,9 @@ func (p AlarmsProps) validate() error {
 }
 
 // elsewhere reports a topic that the alarms of scope cannot notify.
-func (p AlarmsProps) elsewhere(scope constructs.Construct) error {
+func (p ForwarderProps) elsewhere(scope constructs.Construct) error {
 	var f faults
-	f.alarmTopic(scope, "Topic", p.Topic)
+	f.alarmTopic(scope, "AlarmTopic", p.AlarmTopic)
 	return f.err()
 }
 
@@ -139,8 +131,8 @@ func (a *alarms) add(id string, tuned, defaults Alarm, description string, metri
 	})
 }
 
-// addAbsence makes an alarm that goes off when something does not happen in a period.
-func (a *alarms) addAbsence(id string, tuned, defaults Absence, description string, metric awscloudwatch.IMetric) {
+// addInactivity makes an alarm that goes off when something does not happen in a period.
+func (a *alarms) addInactivity(id string, tuned, defaults InactivityAlarm, description string, metric awscloudwatch.IMetric) {
 	if tuned.Off {
 		return
 	}
@@ -165,8 +157,8 @@ func (a *alarms) make(id, description string, props *awscloudwatch.AlarmProps) {
 }
 
 // newAlarms makes the alarms that are on.
-func (f *forwarder) newAlarms(p AlarmsProps) []awscloudwatch.IAlarm {
-	a := newAlarms(f, p.Topic)
+func (f *forwarder) newAlarms(props ForwarderProps) []awscloudwatch.IAlarm {
+	a, p := newAlarms(f, props.AlarmTopic), value(props.Alarms)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
 		"Messages that can never be imported lie in the dead-letter queue: read their attributes, which say why, mend it and delete them",
 		f.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))

@@ -26,9 +26,9 @@ func TestAlarmsOfTheSelfManagedEngineAreTuned(t *testing.T) {
 	topic := awssns.NewTopic(stack, jsii.String("Oncall"), nil)
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{
 		Transport: defenderhub.TransportKinesis, Closers: 4,
-		Alarms: &defenderhub.SelfManagedAlarmsProps{
-			Topic: topic, DeadLetters: defenderhub.Alarm{Off: true}, OldestMessage: defenderhub.Alarm{Above: 3600, Periods: 2},
-			Blind: defenderhub.Alarm{Above: 10, Periods: 6}, CloserStopped: defenderhub.Absence{Periods: 12},
+		AlarmTopic: topic, Alarms: &defenderhub.SelfManagedAlarmsProps{
+			DeadLetters: defenderhub.Alarm{Off: true}, OldestMessage: defenderhub.Alarm{Above: 3600, Periods: 2},
+			Blind: defenderhub.Alarm{Above: 10, Periods: 6}, CloserStopped: defenderhub.InactivityAlarm{Periods: 12},
 		},
 	})}))
 	tuned := hub.Detect().SelfManaged().Alarms()
@@ -80,7 +80,7 @@ func TestEachAlarmOfTheSelfManagedEngineCanBeLeftOut(t *testing.T) {
 	off := defenderhub.Alarm{Off: true}
 	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{
 		DeadLetters: off, OldestMessage: off, Failures: off, Throttles: off, Errors: off, Unsent: off,
-		CloserStopped: defenderhub.Absence{Off: true}, Blind: off, Unfinished: off, OversizedStates: off, Unreadable: off,
+		CloserStopped: defenderhub.InactivityAlarm{Off: true}, Blind: off, Unfinished: off, OversizedStates: off, Unreadable: off,
 	}})
 	for _, id := range tp.ids("AWS::CloudWatch::Alarm") {
 		if strings.HasPrefix(id, "HubDetect") {

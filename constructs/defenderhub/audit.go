@@ -7,12 +7,10 @@ import (
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiot"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/constructs-go/constructs/v10"
 
@@ -79,28 +77,17 @@ type AuditProps struct {
 	// NoSchedule) after the first deployment, and after each that changes the checks or
 	// their thresholds. A check that was enabled minutes ago may still wait for data.
 	RunOnDeploy bool
-	// Code is a prebuilt asset of lambda/startaudit, for machines without Go: the function
-	// behind RunOnDeploy, an executable named bootstrap for Linux.
-	// Default: nil, go build compiles it.
-	Code awslambda.Code
-	// Architecture of the function behind RunOnDeploy.
-	// Default: ARM64.
-	Architecture Architecture
-	// LogRetention is how long the logs of the function behind RunOnDeploy are kept.
-	// Default: "", awslogs.RetentionDays_THREE_MONTHS.
-	LogRetention awslogs.RetentionDays
-	// Tracing sends traces of the function behind RunOnDeploy to AWS X-Ray.
-	Tracing bool
-	// VPC puts the function behind RunOnDeploy into a network. It needs a way to AWS IoT,
-	// CloudWatch Logs and Amazon S3, by which it answers CloudFormation: NAT or endpoints.
-	// Default: nil, Lambda's own network.
-	VPC awsec2.IVpc
-	// VPCSubnets are the subnets of VPC.
-	// Default: nil, private subnets.
-	VPCSubnets *awsec2.SubnetSelection
-	// SecurityGroups are those of the function in VPC.
-	// Default: nil, a new one that allows all outgoing traffic.
-	SecurityGroups []awsec2.ISecurityGroup
+	// Function configures the function behind RunOnDeploy. It needs a way to AWS IoT, CloudWatch
+	// Logs and Amazon S3, by which it answers CloudFormation. It does not read LogLevel.
+	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
+	Function *FunctionProps
+	// Prebuilt is the path of a prebuilt lambda/startaudit, the function behind RunOnDeploy, as
+	// ForwarderProps.Prebuilt says.
+	// Default: "", go build compiles it at synthesis.
+	Prebuilt string
+
+	// code is that of Prebuilt, or what compile built.
+	code awslambda.Code
 }
 
 func (p AuditProps) validate() error {
@@ -127,9 +114,8 @@ func (p AuditProps) validate() error {
 	f.threshold("CertificateAgeDays", p.CertificateAgeDays, defender.DeviceCertificateAge)
 	f.threshold("CertificateExpiringDays", p.CertificateExpiringDays, defender.DeviceCertificateExpiring)
 	f.removalPolicy("RemovalPolicy", p.RemovalPolicy)
-	f.under("Architecture", p.Architecture.validate())
-	f.retention("LogRetention", p.LogRetention)
-	f.network(p.VPC, p.VPCSubnets, p.SecurityGroups)
+	f.under("Function", value(p.Function).validate())
+	f.prebuilt("Prebuilt", p.Prebuilt)
 	f.topic("Topic", p.Topic)
 	f.key("EncryptionKey", p.EncryptionKey)
 	if p.Existing {
@@ -165,16 +151,14 @@ func without(list, drop []defender.Check) []defender.Check {
 	return slices.DeleteFunc(slices.Clone(list), func(c defender.Check) bool { return slices.Contains(drop, c) })
 }
 
-// compiles tells whether the function behind RunOnDeploy has to be built.
-func (p *AuditProps) compiles() bool { return p.RunOnDeploy && p.Code == nil }
+// compiles reports whether the function behind RunOnDeploy has to be built.
+func (p *AuditProps) compiles() bool { return p.RunOnDeploy && p.Prebuilt == "" }
 
-// compile builds the function behind RunOnDeploy where it is needed.
-func (p *AuditProps) compile() error {
-	if !p.compiles() {
-		return nil
+// compile builds the function behind RunOnDeploy where it is needed and not prebuilt.
+func (p *AuditProps) compile() (err error) {
+	if p.RunOnDeploy {
+		p.code, err = functionCode(startAuditFunction, value(p.Function).Architecture, p.Prebuilt)
 	}
-	code, err := compile(startAuditFunction, p.Architecture)
-	p.Code = code
 	return err
 }
 

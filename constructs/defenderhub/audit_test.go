@@ -171,7 +171,7 @@ func TestRolesServeThisAccountAlone(t *testing.T) {
 
 func TestAuditRunsAfterDeployment(t *testing.T) {
 	start := func(props defenderhub.AuditProps) resource {
-		props.RunOnDeploy, props.Code = true, prebuilt()
+		props.RunOnDeploy, props.Prebuilt = true, prebuilt
 		tp := auditTemplate(t, &props)
 		r := tp.one(t, contract.StartAuditResourceType)
 		if got := r.Properties["ServiceTimeout"]; got != "600" {
@@ -214,10 +214,10 @@ func TestWrongAuditPropsAreErrors(t *testing.T) {
 		"nothing enabled":      {defenderhub.AuditProps{Disabled: all}, []string{"Disabled"}},
 		"nothing scheduled":    {defenderhub.AuditProps{Except: all}, []string{"Except"}},
 		"no schedule":          {defenderhub.AuditProps{Except: all, NoSchedule: true}, nil},
-		"retention":            {defenderhub.AuditProps{LogRetention: "FOREVER", VPCSubnets: &awsec2.SubnetSelection{SubnetType: "PUBIC"}}, []string{"LogRetention", "VPCSubnets", "VPCSubnets.SubnetType"}},
-		"nothing to start":     {defenderhub.AuditProps{Except: all, NoSchedule: true, RunOnDeploy: true, Code: prebuilt()}, []string{"Except"}},
-		"no network":           {defenderhub.AuditProps{VPCSubnets: &awsec2.SubnetSelection{}, SecurityGroups: []awsec2.ISecurityGroup{}}, []string{"VPCSubnets", "SecurityGroups"}},
-		"policy, architecture": {defenderhub.AuditProps{RemovalPolicy: "KEEP", Architecture: 5}, []string{"RemovalPolicy", "Architecture"}},
+		"retention":            {defenderhub.AuditProps{Function: &defenderhub.FunctionProps{LogRetention: "FOREVER", VPCSubnets: &awsec2.SubnetSelection{SubnetType: "PUBIC"}}}, []string{"Function.LogRetention", "Function.VPCSubnets", "Function.VPCSubnets.SubnetType"}},
+		"nothing to start":     {defenderhub.AuditProps{Except: all, NoSchedule: true, RunOnDeploy: true, Prebuilt: prebuilt}, []string{"Except"}},
+		"no network":           {defenderhub.AuditProps{Function: &defenderhub.FunctionProps{VPCSubnets: &awsec2.SubnetSelection{}, SecurityGroups: []awsec2.ISecurityGroup{nil}}}, []string{"Function.VPCSubnets", "Function.SecurityGroups"}},
+		"policy, architecture": {defenderhub.AuditProps{RemovalPolicy: "KEEP", Function: &defenderhub.FunctionProps{Architecture: 5}}, []string{"RemovalPolicy", "Function.Architecture"}},
 		"not ours to change":   {defenderhub.AuditProps{Existing: true, Disabled: all[:1], CertificateAgeDays: 40, CertificateExpiringDays: 40}, []string{"Disabled", "CertificateAgeDays", "CertificateExpiringDays"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -234,7 +234,8 @@ func TestAuditsStarterCanBePlacedAndTraced(t *testing.T) {
 	vpc := awsec2.NewVpc(stack, jsii.String("Net"), &awsec2.VpcProps{MaxAzs: jsii.Number(1)})
 	group := awsec2.NewSecurityGroup(stack, jsii.String("Group"), &awsec2.SecurityGroupProps{Vpc: vpc})
 	defenderhub.NewAudit(stack, jsii.String("Audit"), &defenderhub.AuditProps{
-		RunOnDeploy: true, Code: prebuilt(), Tracing: true, LogRetention: awslogs.RetentionDays_ONE_YEAR, VPC: vpc, SecurityGroups: []awsec2.ISecurityGroup{group},
+		RunOnDeploy: true, Prebuilt: prebuilt,
+		Function: &defenderhub.FunctionProps{Tracing: true, LogRetention: awslogs.RetentionDays_ONE_YEAR, VPC: vpc, SecurityGroups: []awsec2.ISecurityGroup{group}},
 	})
 	tp := synth(t, stack)
 	p := tp.named(t, "AWS::Lambda::Function", "AuditStartFunction").Properties

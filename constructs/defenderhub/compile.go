@@ -1,6 +1,7 @@
 package defenderhub
 
 import (
+	"archive/zip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -42,25 +43,92 @@ var compiled struct {
 // asset is a directory to deploy and the hash of what is in it.
 type asset struct{ dir, hash string }
 
-// compile builds the function name from this module's source, with this module's
-// dependencies, whatever module and settings the caller has. Its faults name the prop
-// Code, which makes do without.
-func compile(name string, arch Architecture) (awslambda.Code, error) {
-	all, err := compileOnce(arch, name)
+// functionCode is the asset of the function name: prebuilt is the path that the prop Prebuilt
+// has, "" to compile the function.
+func functionCode(name string, arch Architecture, prebuilt string) (awslambda.Code, error) {
+	executable, err := functionExecutable(name, arch, prebuilt)
 	if err != nil {
-		return nil, compileFault("Code", "a prebuilt asset such as awslambda.Code_FromAsset of a directory with an executable named bootstrap", name, err)
+		return nil, err
 	}
-	return all[name].code(), nil
+	if prebuilt == "" {
+		return asset{filepath.Dir(executable), filepath.Base(filepath.Dir(executable))}.code(), nil
+	}
+	made, err := stage(executable, "", nil)
+	if err != nil {
+		return nil, &defender.FieldError{Field: "Prebuilt", Value: prebuilt, Want: fmt.Sprintf("a program that can be copied: %v", err)}
+	}
+	return made.code(), nil
 }
 
-// compileExecutable is compile for a function whose asset holds more than the program:
-// it is the program's path. Its faults name the prop Executable.
-func compileExecutable(name string, arch Architecture) (string, error) {
+// functionExecutable is the path of the program of the function name. Without a prebuilt one it
+// is built from this module's source, with this module's dependencies, whatever module and
+// settings the caller has. Its faults name the prop Prebuilt.
+func functionExecutable(name string, arch Architecture, prebuilt string) (string, error) {
+	if strings.HasSuffix(prebuilt, zipped) {
+		executable, err := unzip(prebuilt)
+		if err != nil {
+			return "", &defender.FieldError{Field: "Prebuilt", Value: prebuilt, Want: fmt.Sprintf("a zip that holds an executable named %s: %v", bootstrap, err)}
+		}
+		return executable, nil
+	}
+	if prebuilt != "" {
+		return prebuilt, nil
+	}
 	all, err := compileOnce(arch, name)
 	if err != nil {
-		return "", compileFault("Executable", "the path of a prebuilt program", name, err)
+		return "", compileFault("Prebuilt", "the path of a prebuilt executable or zip", name, err)
 	}
 	return filepath.Join(all[name].dir, bootstrap), nil
+}
+
+// zipped ends the names of the files of a release.
+const zipped = ".zip"
+
+// prebuilt reports a prebuilt function that is not there.
+func (f *faults) prebuilt(field, path string) {
+	if path == "" {
+		return
+	}
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		f.add(field, path, "the path of an executable or zip that is there, or empty to compile it")
+	}
+}
+
+// maxExecutable is the quota of AWS Lambda for an unzipped package.
+// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+const maxExecutable = 250 << 20
+
+// unzip extracts the executable of a zip and returns its path.
+func unzip(path string) (string, error) {
+	files, err := zip.OpenReader(path)
+	if err != nil {
+		return "", err
+	}
+	defer files.Close()
+	program, err := files.Open(bootstrap)
+	if err != nil {
+		return "", err
+	}
+	defer program.Close()
+	dir, err := os.MkdirTemp("", "defenderhub-zip-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	extracted := filepath.Join(dir, bootstrap)
+	out, err := os.OpenFile(extracted, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
+	if err != nil {
+		return "", err
+	}
+	size, err := io.Copy(out, io.LimitReader(program, maxExecutable+1))
+	if err := errors.Join(err, out.Close()); err != nil {
+		return "", err
+	}
+	if size > maxExecutable {
+		return "", fmt.Errorf("%s has more than the %d MB that Lambda takes", bootstrap, maxExecutable>>20)
+	}
+	made, err := stage(extracted, "", nil)
+	return filepath.Join(made.dir, bootstrap), err
 }
 
 func compileFault(field, instead, name string, err error) error {
@@ -78,9 +146,9 @@ func (a asset) code() awslambda.Code {
 	})
 }
 
-// withFile is an asset of an executable and a file beside it. What is in them alone makes
-// its hash.
-func withFile(executable, name string, content []byte) (asset, error) {
+// stage is an asset of an executable and, where name is not empty, a file beside it. What is in
+// them alone makes its hash.
+func stage(executable, name string, content []byte) (asset, error) {
 	program, err := hashFile(executable)
 	if err != nil {
 		return asset{}, err
@@ -108,8 +176,10 @@ func withFile(executable, name string, content []byte) (asset, error) {
 	if err := copyFile(executable, filepath.Join(staged, bootstrap)); err != nil {
 		return asset{}, err
 	}
-	if err := os.WriteFile(filepath.Join(staged, name), content, 0o644); err != nil {
-		return asset{}, err
+	if name != "" {
+		if err := os.WriteFile(filepath.Join(staged, name), content, 0o644); err != nil {
+			return asset{}, err
+		}
 	}
 	if err := os.Chmod(staged, 0o755); err != nil {
 		return asset{}, err

@@ -190,14 +190,14 @@ func TestFunctionsBuiltTogetherAreTheSameAssets(t *testing.T) {
 
 func TestWithoutGoTheErrorNamesThePropCode(t *testing.T) {
 	t.Setenv("PATH", "")
-	_, err := compile("not-compiled-yet", ARM64)
+	_, err := functionCode("not-compiled-yet", ARM64, "")
 	found := defender.FieldErrors(err)
-	if len(found) != 1 || found[0].Field != "Code" || !strings.Contains(err.Error(), "Go on PATH") {
+	if len(found) != 1 || found[0].Field != "Prebuilt" || !strings.Contains(err.Error(), "Go on PATH") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestWithoutGoTheErrorNamesThePropExecutable(t *testing.T) {
+func TestWithoutGoTheErrorNamesThePropPrebuilt(t *testing.T) {
 	t.Setenv("PATH", "")
 	p := DetectProps{SelfManaged: &SelfManagedProps{}}
 	compiled.Lock()
@@ -207,7 +207,7 @@ func TestWithoutGoTheErrorNamesThePropExecutable(t *testing.T) {
 	defer func() { compiled.assets = known }()
 	err := p.compile()
 	found := defender.FieldErrors(err)
-	if len(found) != 1 || found[0].Field != "SelfManaged.Executable" || !strings.Contains(err.Error(), "Go on PATH to compile lambda/evaluator") {
+	if len(found) != 1 || found[0].Field != "SelfManaged.Prebuilt" || !strings.Contains(err.Error(), "Go on PATH to compile lambda/evaluator") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -216,7 +216,7 @@ func TestAssetWithAFileIsMadeOnce(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	program := filepath.Join(t.TempDir(), "program")
 	writeFile(t, program, "program")
-	one, err := withFile(program, "behaviors.json", []byte("{}"))
+	one, err := stage(program, "behaviors.json", []byte("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,14 +225,14 @@ func TestAssetWithAFileIsMadeOnce(t *testing.T) {
 			t.Errorf("%s: %v, error %v, want mode %v", name, info, err, want)
 		}
 	}
-	two, err := withFile(program, "behaviors.json", []byte("{}"))
+	two, err := stage(program, "behaviors.json", []byte("{}"))
 	if err != nil || one != two {
 		t.Errorf("%v and %v, error %v", one, two, err)
 	}
 	if entries, _ := os.ReadDir(filepath.Dir(one.dir)); len(entries) != 1 {
 		t.Errorf("left %v", entries)
 	}
-	if _, err := withFile(filepath.Join(t.TempDir(), "missing"), "behaviors.json", nil); err == nil {
+	if _, err := stage(filepath.Join(t.TempDir(), "missing"), "behaviors.json", nil); err == nil {
 		t.Error("a program that is not there is an asset")
 	}
 }
@@ -261,9 +261,9 @@ func TestInterruptedOutputsAreRemoved(t *testing.T) {
 
 func TestFaultOfTheBuildIsShown(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	_, err := compile("no-such-function", ARM64)
+	_, err := functionCode("no-such-function", ARM64, "")
 	found := defender.FieldErrors(err)
-	if len(found) != 1 || found[0].Field != "Code" || !strings.Contains(err.Error(), "no-such-function: directory not found") {
+	if len(found) != 1 || found[0].Field != "Prebuilt" || !strings.Contains(err.Error(), "no-such-function: directory not found") {
 		t.Errorf("got %v", err)
 	}
 }

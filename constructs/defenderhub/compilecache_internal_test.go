@@ -44,7 +44,7 @@ func TestWithoutACacheOfTheUserNobodyElseFillsOurs(t *testing.T) {
 			// The prebuilt executable that the errors advise needs a place as well.
 			program := filepath.Join(t.TempDir(), "program")
 			writeFile(t, program, "program")
-			if made, err := withFile(program, "behaviors.json", []byte("{}")); err != nil || !strings.HasPrefix(made.dir, dir) {
+			if made, err := stage(program, "behaviors.json", []byte("{}")); err != nil || !strings.HasPrefix(made.dir, dir) {
 				t.Errorf("%v, error %v", made, err)
 			}
 		})

@@ -69,12 +69,12 @@ func TestTopicsThatNoServiceCanPublishTo(t *testing.T) {
 				detect.Native.Topic = topic
 				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{Detect: detect})
 			},
-			"Forwarder.Alarms.Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
-				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{Forwarder: &defenderhub.ForwarderProps{Alarms: &defenderhub.AlarmsProps{Topic: topic}}})
+			"Forwarder.AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
+				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{Forwarder: &defenderhub.ForwarderProps{AlarmTopic: topic}})
 			},
-			"Detect.SelfManaged.Alarms.Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
+			"Detect.SelfManaged.AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
 				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
-					Detect: selfManaged(defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{Topic: topic}})})
+					Detect: selfManaged(defenderhub.SelfManagedProps{AlarmTopic: topic})})
 			},
 			"AuditTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
 				defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{AuditTopic: topic})
@@ -193,8 +193,8 @@ func TestAlarmsReachTopicsOfUsers(t *testing.T) {
 			stack := newStack()
 			topic := awssns.NewTopic(stack, jsii.String("OnCall"), &awssns.TopicProps{MasterKey: awskms.NewKey(stack, jsii.String("OnCallKey"), nil), EnforceSSL: jsii.Bool(ssl)})
 			defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
-				Forwarder: &defenderhub.ForwarderProps{Alarms: &defenderhub.AlarmsProps{Topic: topic}},
-				Detect:    selfManaged(defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{Topic: topic}}),
+				Forwarder: &defenderhub.ForwarderProps{AlarmTopic: topic},
+				Detect:    selfManaged(defenderhub.SelfManagedProps{AlarmTopic: topic}),
 			}))
 			tpl := synth(t, stack)
 			if policy := text(tpl.named(t, "AWS::KMS::Key", "OnCallKey").Properties["KeyPolicy"]); strings.Count(policy, `"Action":["kms:Decrypt","kms:GenerateDataKey*"],`+condition+`,"Effect":"Allow",`+principal) != 1 {
@@ -225,7 +225,7 @@ func TestImportedTopicsAndQueuesAreNoted(t *testing.T) {
 	detect.Native.Topic = topic("Alerts")
 	onCall := topic("OnCall")
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
-		Audit: &defenderhub.AuditProps{Topic: topic("Audits")}, Detect: detect, Forwarder: &defenderhub.ForwarderProps{Alarms: &defenderhub.AlarmsProps{Topic: onCall}},
+		Audit: &defenderhub.AuditProps{Topic: topic("Audits")}, Detect: detect, Forwarder: &defenderhub.ForwarderProps{AlarmTopic: onCall},
 	}))
 	defenderhub.NewRules(stack, jsii.String("More"), &defenderhub.RulesProps{
 		Sources: []defender.Source{defender.DeviceEvents},
@@ -307,7 +307,7 @@ func TestImportedKeysAreWarnedOf(t *testing.T) {
 			defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
 				EncryptionKey: key, Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
 				Audit: &defenderhub.AuditProps{RunOnDeploy: true}, Detect: selfManaged(defenderhub.SelfManagedProps{}),
-				Forwarder: &defenderhub.ForwarderProps{Alarms: &defenderhub.AlarmsProps{Topic: topic}},
+				Forwarder: &defenderhub.ForwarderProps{AlarmTopic: topic},
 			}))
 			tpl := synth(t, stack)
 			for _, id := range append(tpl.ids("AWS::IAM::Policy"), tpl.ids("AWS::IAM::Role")...) {

@@ -124,7 +124,7 @@ func (p DetectProps) taken(scope constructs.Construct) error {
 	}
 	if s := p.SelfManaged; s != nil {
 		f.taken(scope, named(topicRule, s.ReportsRuleName), true, "SelfManaged.ReportsRuleName", s.ReportsRuleName, "another name, or empty for a generated one")
-		f.alarmTopic(scope, "SelfManaged.Alarms.Topic", value(s.Alarms).Topic)
+		f.alarmTopic(scope, "SelfManaged.AlarmTopic", s.AlarmTopic)
 	}
 	return f.err()
 }

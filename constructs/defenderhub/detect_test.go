@@ -12,7 +12,6 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 func detectTemplate(t *testing.T, props defenderhub.DetectProps) template {
@@ -58,7 +57,7 @@ func TestEveryKindOfCriteriaReachesCloudFormation(t *testing.T) {
 		{defender.DisconnectDuration.LessThan(60), `{"ComparisonOperator":"less-than","Value":{"Count":"60"}}`},
 		{defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")), `{"ComparisonOperator":"in-cidr-set","Value":{"Cidrs":["10.0.0.0/8"]}}`},
 		{defender.ListeningTCPPorts.NotInPorts(23, 65535), `{"ComparisonOperator":"not-in-port-set","Value":{"Ports":[23,65535]}}`},
-		{defender.MessageByteSize.Statistical(iotapi.LessThan, defender.P99_9, defender.Window1h), `{"ComparisonOperator":"less-than","DurationSeconds":3600,"StatisticalThreshold":{"Statistic":"p99.9"}}`},
+		{defender.MessageByteSize.LessThanPercentile(defender.P99_9, defender.Window1h), `{"ComparisonOperator":"less-than","DurationSeconds":3600,"StatisticalThreshold":{"Statistic":"p99.9"}}`},
 		{defender.AllBytesOut.Learned(defender.HighConfidence), `{"MlDetectionConfig":{"ConfidenceLevel":"HIGH"}}`},
 		{defender.CustomNumber("temperature").LessThan(40.5, defender.Window5m), `{"ComparisonOperator":"less-than","DurationSeconds":300,"Value":{"Number":40.5}}`},
 		{defender.CustomNumberList("levels").In(1, 2.5), `{"ComparisonOperator":"in-set","Value":{"Numbers":[1,2.5]}}`},

@@ -20,7 +20,7 @@ func TestNamesOfTwoHubs(t *testing.T) {
 	name := *awscdk.Fn_ImportValue(jsii.String("Name"))
 	audit := func(p defenderhub.AuditProps) func(scope constructs.Construct, id string) {
 		return func(scope constructs.Construct, id string) {
-			p.Existing, p.Code = true, prebuilt()
+			p.Existing, p.Prebuilt = true, prebuilt
 			defenderhub.NewAudit(scope, &id, &p)
 		}
 	}
@@ -34,8 +34,8 @@ func TestNamesOfTwoHubs(t *testing.T) {
 	}
 	reports := func(p defenderhub.SelfManagedProps) func(scope constructs.Construct, id string) {
 		return func(scope constructs.Construct, id string) {
-			p.Forwarder = defenderhub.NewForwarder(scope, jsii.String(id+"Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()})
-			p.Executable = "testdata/prebuilt/bootstrap"
+			p.Forwarder = defenderhub.NewForwarder(scope, jsii.String(id+"Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt})
+			p.Prebuilt = "testdata/prebuilt/bootstrap"
 			defenderhub.NewDetect(scope, &id, &defenderhub.DetectProps{Behaviors: defender.StarterBehaviors(), SelfManaged: &p})
 		}
 	}

@@ -6,7 +6,6 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/jsii-runtime-go"
 
@@ -109,17 +108,16 @@ func Example_forwardEverything() {
 func Example_alarms() {
 	oncall := awssns.NewTopic(stack, jsii.String("OnCall"), nil)
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		AlarmTopic: oncall,
 		Forwarder: &defenderhub.ForwarderProps{Alarms: &defenderhub.AlarmsProps{
-			Topic:          oncall,
 			OldestMessage:  defenderhub.Alarm{Above: 3600}, // seconds
 			ImportFailures: defenderhub.Alarm{Off: true},
 		}},
 		Detect: &defenderhub.DetectProps{
 			Behaviors: defender.DemoBehaviors(),
 			SelfManaged: &defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{
-				Topic:         oncall,
-				Blind:         defenderhub.Alarm{Above: 5},      // minutes of five
-				CloserStopped: defenderhub.Absence{Periods: 12}, // an hour
+				Blind:         defenderhub.Alarm{Above: 5},              // minutes of five
+				CloserStopped: defenderhub.InactivityAlarm{Periods: 12}, // an hour
 			}},
 		},
 	})
@@ -129,20 +127,18 @@ func Example_alarms() {
 func Example_prebuiltAsset() {
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
 		Forwarder: &defenderhub.ForwarderProps{
-			Code: awslambda.Code_FromAsset(jsii.String("dist/forwarder"), nil), // holds an executable named bootstrap
+			Prebuilt: "dist/forwarder-arm64.zip", // of a release, or an executable
 		},
 	})
 }
 
 // The AwsSolutions rules of cdk-nag pass. A rule of your own organization may need a
-// suppression: cdk-nag 2 reads the metadata, cdk-nag 3 the acknowledgment.
-func Example_suppressNag() {
+// suppression, for cdk-nag 2 and 3.
+func ExampleSuppress() {
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), nil)
-	rule, reason := hub.Rules().Rule(defender.DeviceEvents), "Devices report on their own topic, which their policy names."
-	rule.AddMetadata(jsii.String("cdk_nag"), map[string]any{
-		"rules_to_suppress": []any{map[string]any{"id": "Fleet-IoT1", "reason": reason}},
+	defenderhub.Suppress(hub.Rules().Rule(defender.DeviceEvents), defenderhub.Suppression{
+		Rule: "Fleet-IoT1", Reason: "Devices report on their own topic, which their policy names.",
 	})
-	awscdk.Validations_Of(rule).Acknowledge(&awscdk.Acknowledgment{Id: jsii.String("Fleet-IoT1"), Reason: &reason})
 }
 
 // Only the rules: the events stay in a queue that a consumer of yours reads.

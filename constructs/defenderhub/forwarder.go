@@ -12,10 +12,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
@@ -83,13 +81,15 @@ type ForwarderProps struct {
 	// Default: 0, which stands for 5.
 	MaxConcurrency int
 
-	// Code is a prebuilt asset of lambda/forwarder, for machines without Go: an
-	// executable named bootstrap for Linux on Architecture.
-	// Default: nil, go build compiles it at synthesis.
-	Code awslambda.Code
-	// Architecture of the functions.
-	// Default: ARM64.
-	Architecture Architecture
+	// Function configures the functions. They need a way to Security Hub, Amazon SQS, DynamoDB,
+	// CloudWatch Logs and, where audits or device events are forwarded, AWS IoT.
+	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
+	Function *FunctionProps
+	// Prebuilt is the path of a prebuilt lambda/forwarder for Linux on the functions'
+	// Architecture, for machines without Go: the executable, or a zip that holds it under the
+	// name bootstrap, as each release has it.
+	// Default: "", go build compiles it at synthesis.
+	Prebuilt string
 	// MemoryMiB is 128 to 10240, and enough for BatchSize: a batch has up to 6 MB, whose events
 	// take several times as much. 128 are enough for 1,000 messages, 256 for 4,000, 320 for
 	// 8,000 and 384 for 10,000, measured. The Go runtime gets four fifths as its limit,
@@ -105,25 +105,6 @@ type ForwarderProps struct {
 	// more findings than fit goes on in the next invocation.
 	// Default: 0, which stands for 5 minutes.
 	AuditTimeout time.Duration
-	// LogLevel is the least that is logged.
-	// Default: slog.LevelInfo.
-	LogLevel slog.Level
-	// LogRetention is how long logs are kept.
-	// Default: "", awslogs.RetentionDays_THREE_MONTHS.
-	LogRetention awslogs.RetentionDays
-	// Tracing sends traces to AWS X-Ray.
-	Tracing bool
-	// VPC puts the functions into a network. They need a way to Security Hub, Amazon SQS,
-	// DynamoDB, CloudWatch Logs and, where audits or device events are forwarded, AWS IoT:
-	// NAT or endpoints.
-	// Default: nil, Lambda's own network.
-	VPC awsec2.IVpc
-	// VPCSubnets are the subnets of VPC.
-	// Default: nil, private subnets.
-	VPCSubnets *awsec2.SubnetSelection
-	// SecurityGroups are those of the functions in VPC.
-	// Default: nil, a new one that allows all outgoing traffic.
-	SecurityGroups []awsec2.ISecurityGroup
 
 	// EncryptionKey encrypts queues, ledger and log groups. Its policy must let IAM
 	// policies of this account use it, as the CDK's default does; a key that is imported
@@ -137,13 +118,19 @@ type ForwarderProps struct {
 	// LedgerRemovalPolicy is that of the ledger.
 	// Default: "", awscdk.RemovalPolicy_DESTROY, it goes with the stack.
 	LedgerRemovalPolicy awscdk.RemovalPolicy
+	// AlarmTopic is told when an alarm goes off and when it ends; see
+	// DefenderHubProps.AlarmTopic.
+	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else nobody is told.
+	AlarmTopic awssns.ITopic
 	// Alarms tune the alarms.
-	// Default: nil, six alarms that notify nobody.
+	// Default: nil, six alarms.
 	Alarms *AlarmsProps
 
 	// behaviorSeverities are those that behaviors ask for whose alerts are forwarded; the
 	// alarms of the self-managed engine carry theirs.
 	behaviorSeverities map[string]defender.Severity
+	// code is that of Prebuilt, or what compile built.
+	code awslambda.Code
 	// withoutEvents means that no rule brings device events.
 	withoutEvents bool
 }
@@ -177,17 +164,16 @@ func (p ForwarderProps) validate() error {
 	f.number("BatchSize", p.BatchSize, 1, 10000, "messages")
 	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
 	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
-	f.under("Architecture", p.Architecture.validate())
+	f.under("Function", value(p.Function).validate())
+	f.prebuilt("Prebuilt", p.Prebuilt)
 	f.number("MemoryMiB", p.MemoryMiB, 128, 10240, "MiB")
 	if need := contract.MemoryForBatch(or(p.BatchSize, defaultBatchSize)); p.MemoryMiB >= 128 && p.MemoryMiB < need {
 		f.add("MemoryMiB", p.MemoryMiB, fmt.Sprintf("at least %d MiB for a BatchSize of %d, or a smaller BatchSize", need, or(p.BatchSize, defaultBatchSize)))
 	}
 	f.duration("Timeout", p.Timeout, 10*time.Second, 15*time.Minute)
 	f.duration("AuditTimeout", p.AuditTimeout, time.Minute, 15*time.Minute)
-	f.under("LogLevel", validateLogLevel(p.LogLevel))
-	f.retention("LogRetention", p.LogRetention)
-	f.network(p.VPC, p.VPCSubnets, p.SecurityGroups)
 	f.removalPolicy("LedgerRemovalPolicy", p.LedgerRemovalPolicy)
+	f.topic("AlarmTopic", p.AlarmTopic)
 	f.under("Alarms", value(p.Alarms).validate())
 	return f.err()
 }
@@ -236,16 +222,12 @@ func validateNamedSeverities(severities map[string]defender.Severity, names stri
 	return f.err()
 }
 
-// compiles tells whether the function has to be built.
-func (p *ForwarderProps) compiles() bool { return p.Code == nil }
+// compiles reports whether the function has to be built.
+func (p *ForwarderProps) compiles() bool { return p.Prebuilt == "" }
 
-// compile builds the function where no asset is given.
-func (p *ForwarderProps) compile() error {
-	if !p.compiles() {
-		return nil
-	}
-	code, err := compile(forwarderFunction, p.Architecture)
-	p.Code = code
+// compile builds the function where no prebuilt one is given.
+func (p *ForwarderProps) compile() (err error) {
+	p.code, err = functionCode(forwarderFunction, value(p.Function).Architecture, p.Prebuilt)
 	return err
 }
 
@@ -268,6 +250,20 @@ type Forwarder interface {
 	Ledger() awsdynamodb.ITable
 	// Alarms are the alarms that are on.
 	Alarms() []awscloudwatch.IAlarm
+	// MetricReceived counts messages that arrived. Default: the sum over 5 minutes.
+	MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricImported counts findings that were imported. Default: the sum over 5 minutes.
+	MetricImported(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricArchived counts findings that were archived. Default: the sum over 5 minutes.
+	MetricArchived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricUnchanged counts findings that needed no import. Default: the sum over 5 minutes.
+	MetricUnchanged(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricFailed counts findings that failed to be imported and are tried again. Default: the sum over 5 minutes.
+	MetricFailed(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricRefused counts messages that went to the dead-letter queue. Default: the sum over 5 minutes.
+	MetricRefused(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricSecurityHubOff counts imports that failed because Security Hub is not enabled. Default: the sum over 5 minutes.
+	MetricSecurityHubOff(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 }
 
 type forwarder struct {
@@ -313,7 +309,7 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	f := &forwarder{}
 	constructs.NewConstruct_Override(f, scope, id)
 	p := value(props)
-	must(f, errors.Join(p.validate(), defender.Under("Alarms", value(p.Alarms).elsewhere(f))))
+	must(f, errors.Join(p.validate(), p.elsewhere(f)))
 	must(f, p.compile())
 
 	f.props = p
@@ -332,6 +328,6 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	}
 	f.subscribe(p)
 	f.refresh()
-	f.alarms = f.newAlarms(value(p.Alarms))
+	f.alarms = f.newAlarms(p)
 	return f
 }

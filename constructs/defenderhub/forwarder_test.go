@@ -23,7 +23,7 @@ import (
 func forwarderTemplate(t *testing.T, props defenderhub.ForwarderProps) template {
 	t.Helper()
 	stack := newStack()
-	props.Code = prebuilt()
+	props.Prebuilt = prebuilt
 	props.AuditTopic = awssns.NewTopic(stack, jsii.String("Audits"), nil)
 	props.DetectTopic = awssns.NewTopic(stack, jsii.String("Alerts"), nil)
 	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &props)
@@ -78,7 +78,7 @@ func TestEventSourcesReportEachMessage(t *testing.T) {
 
 func TestFunctionKnowsWhatItNeeds(t *testing.T) {
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{
-		EventTopic: "plant/+", ClientPattern: "(.+)-agent", QuietTime: 48 * time.Hour, LogLevel: slog.LevelDebug,
+		EventTopic: "plant/+", ClientPattern: "(.+)-agent", QuietTime: 48 * time.Hour, Function: &defenderhub.FunctionProps{LogLevel: slog.LevelDebug},
 		Severities:           map[defender.Source]defender.Severity{defender.RejectedReports: defender.High},
 		DisconnectSeverities: map[string]defender.Severity{"DUPLICATE_CLIENTID": defender.Low},
 		EventTypes:           map[string]defender.Severity{"tamper": defender.Critical, "boot": defender.SeverityDefault},
@@ -107,7 +107,7 @@ func TestFunctionKnowsWhatItNeeds(t *testing.T) {
 
 func TestWithoutAuditsNothingOfAuditsIsAllowed(t *testing.T) {
 	stack := newStack()
-	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()})
+	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt})
 	if forwarder.AuditQueue() != nil || forwarder.AuditFunction() != nil {
 		t.Error("an accessor of something that is not created")
 	}
@@ -171,7 +171,7 @@ func TestTopicsReachTheirQueues(t *testing.T) {
 func TestTopicOfAnotherRegionIsSubscribedThere(t *testing.T) {
 	stack := newStack()
 	topic := awssns.Topic_FromTopicArn(stack, jsii.String("Topic"), jsii.String("arn:aws:sns:eu-west-1:123456789012:alerts"))
-	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), DetectTopic: topic})
+	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, DetectTopic: topic})
 	if region := synth(t, stack).one(t, "AWS::SNS::Subscription").Properties["Region"]; region != "eu-west-1" {
 		t.Errorf("subscribed in Region %v", region)
 	}
@@ -213,8 +213,8 @@ func TestLedgerIsAsAgreed(t *testing.T) {
 func TestAlarmsAreTuned(t *testing.T) {
 	stack := newStack()
 	topic := awssns.NewTopic(stack, jsii.String("Oncall"), nil)
-	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), Alarms: &defenderhub.AlarmsProps{
-		Topic: topic, DeadLetters: defenderhub.Alarm{Off: true}, OldestMessage: defenderhub.Alarm{Above: 3600, Periods: 2},
+	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, AlarmTopic: topic, Alarms: &defenderhub.AlarmsProps{
+		DeadLetters: defenderhub.Alarm{Off: true}, OldestMessage: defenderhub.Alarm{Above: 3600, Periods: 2},
 		RefreshFailures: defenderhub.Alarm{Periods: 3},
 	}})
 	if got := len(forwarder.Alarms()); got != 5 {
@@ -274,9 +274,11 @@ func TestFunctionCanBePlacedAndTraced(t *testing.T) {
 	stack := newStack()
 	vpc := awsec2.NewVpc(stack, jsii.String("Net"), &awsec2.VpcProps{MaxAzs: jsii.Number(1)})
 	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{
-		Code: prebuilt(), Architecture: defenderhub.AMD64, MemoryMiB: 1024, Timeout: 3 * time.Minute, Tracing: true,
-		LogRetention: awslogs.RetentionDays_ONE_YEAR, VPC: vpc,
-		VPCSubnets: &awsec2.SubnetSelection{SubnetType: awsec2.SubnetType_PRIVATE_WITH_EGRESS},
+		Prebuilt: prebuilt, MemoryMiB: 1024, Timeout: 3 * time.Minute,
+		Function: &defenderhub.FunctionProps{
+			Architecture: defenderhub.AMD64, Tracing: true, LogRetention: awslogs.RetentionDays_ONE_YEAR, VPC: vpc,
+			VPCSubnets: &awsec2.SubnetSelection{SubnetType: awsec2.SubnetType_PRIVATE_WITH_EGRESS},
+		},
 	})
 	tp := synth(t, stack)
 	p := tp.named(t, "AWS::Lambda::Function", "ForwarderFunction").Properties
@@ -356,14 +358,15 @@ func TestWrongForwarderPropsAreErrors(t *testing.T) {
 			EventTopic: "#/a", ClientPattern: "pump-7#2", QuietTime: time.Minute,
 			Severities: map[defender.Source]defender.Severity{defender.DeviceEvents: 9, 77: defender.Low},
 			BatchSize:  10001, BatchWindow: 301 * time.Second, MaxConcurrency: 1,
-			Architecture: 2, MemoryMiB: 64, Timeout: 1500 * time.Millisecond, AuditTimeout: time.Second, LogLevel: 3,
-			LogRetention: "FOREVER", VPCSubnets: &awsec2.SubnetSelection{SubnetType: "PUBIC"}, LedgerRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
-			Alarms: &defenderhub.AlarmsProps{DeadLetters: defenderhub.Alarm{Above: -1}, ImportFailures: defenderhub.Alarm{Periods: 289}, RefreshFailures: defenderhub.Alarm{Above: -1, Periods: 169}},
+			MemoryMiB: 64, Timeout: 1500 * time.Millisecond, AuditTimeout: time.Second,
+			Function:            &defenderhub.FunctionProps{Architecture: 2, LogLevel: 3, LogRetention: "FOREVER", VPCSubnets: &awsec2.SubnetSelection{SubnetType: "PUBIC"}},
+			LedgerRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
+			Alarms:              &defenderhub.AlarmsProps{DeadLetters: defenderhub.Alarm{Above: -1}, ImportFailures: defenderhub.Alarm{Periods: 289}, RefreshFailures: defenderhub.Alarm{Above: -1, Periods: 169}},
 		})
 	})
 	want := []string{
 		"EventTopic", "ClientPattern", "QuietTime", "Severities[device-event]", "Severities[Source(77)]", "BatchSize", "BatchWindow", "MaxConcurrency",
-		"Architecture", "MemoryMiB", "Timeout", "AuditTimeout", "LogLevel", "LogRetention", "VPCSubnets", "VPCSubnets.SubnetType", "LedgerRemovalPolicy",
+		"Function.Architecture", "Function.LogLevel", "Function.LogRetention", "Function.VPCSubnets", "Function.VPCSubnets.SubnetType", "MemoryMiB", "Timeout", "AuditTimeout", "LedgerRemovalPolicy",
 		"Alarms.DeadLetters.Above", "Alarms.ImportFailures.Periods", "Alarms.RefreshFailures.Above", "Alarms.RefreshFailures.Periods",
 	}
 	if !slices.Equal(got, want) {

@@ -19,10 +19,9 @@ import (
 // differ in how long they take, and in whether device events come in.
 func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Duration, deviceEvents bool, description string) awslambda.Function {
 	g := goFunction{
-		description: description, code: p.Code, architecture: p.Architecture,
+		description: description, code: p.code, FunctionProps: value(p.Function),
 		timeout: timeout, memoryMiB: or(p.MemoryMiB, max(defaultMemoryMiB, contract.MemoryForBatch(or(p.BatchSize, defaultBatchSize)))),
-		environment: f.environment(p), retention: p.LogRetention, key: p.EncryptionKey,
-		tracing: p.Tracing, vpc: p.VPC, subnets: p.VPCSubnets, groups: p.SecurityGroups,
+		environment: f.environment(p), key: p.EncryptionKey,
 		statements: f.permissions(p), suppressions: aliasSuppressions(f, p.EncryptionKey),
 	}
 	if deviceEvents {
@@ -49,7 +48,7 @@ func (f *forwarder) environment(p ForwarderProps) map[string]string {
 		contract.EnvLedgerTable:        *f.ledger.TableName(),
 		contract.EnvDeadLetterQueueURL: *f.deadLetters.QueueUrl(),
 		contract.EnvEventTopic:         or(p.EventTopic, iotrule.DefaultEventTopic),
-		contract.EnvLogLevel:           p.LogLevel.String(),
+		contract.EnvLogLevel:           value(p.Function).LogLevel.String(),
 		contract.EnvQuietTime:          or(p.QuietTime, contract.DefaultQuietTime).String(),
 	}
 	if p.ClientPattern != "" {

@@ -1,6 +1,7 @@
 package defenderhub
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -44,20 +45,50 @@ func (a Architecture) validate() error {
 	return nil
 }
 
+// FunctionProps configure the Lambda functions. DefenderHubProps.Function is for all of them.
+// The Function of a part replaces it as a whole for the functions of that part.
+type FunctionProps struct {
+	// Architecture is the processor of the functions.
+	// Default: ARM64.
+	Architecture Architecture
+	// LogLevel is the least that is logged.
+	// Default: slog.LevelInfo.
+	LogLevel slog.Level
+	// LogRetention is how long logs are kept.
+	// Default: "", awslogs.RetentionDays_THREE_MONTHS.
+	LogRetention awslogs.RetentionDays
+	// Tracing sends traces to AWS X-Ray.
+	Tracing bool
+	// VPC is the network of the functions. They need NAT or VPC endpoints for the services that
+	// docs/regions.md lists for each of them.
+	// Default: nil, Lambda's own network.
+	VPC awsec2.IVpc
+	// VPCSubnets are the subnets of VPC.
+	// Default: nil, private subnets.
+	VPCSubnets *awsec2.SubnetSelection
+	// SecurityGroups are those of the functions in VPC.
+	// Default: empty, a new one for each function that allows all outgoing traffic.
+	SecurityGroups []awsec2.ISecurityGroup
+}
+
+func (p FunctionProps) validate() error {
+	var f faults
+	f.under("Architecture", p.Architecture.validate())
+	f.under("LogLevel", validateLogLevel(p.LogLevel))
+	f.retention("LogRetention", p.LogRetention)
+	f.network(p.VPC, p.VPCSubnets, p.SecurityGroups)
+	return f.err()
+}
+
 // goFunction is what all functions of this package have in common.
 type goFunction struct {
+	FunctionProps
 	description  string
 	code         awslambda.Code
-	architecture Architecture
 	timeout      time.Duration
 	memoryMiB    int
 	environment  map[string]string
-	retention    awslogs.RetentionDays
 	key          awskms.IKey
-	tracing      bool
-	vpc          awsec2.IVpc
-	subnets      *awsec2.SubnetSelection
-	groups       []awsec2.ISecurityGroup
 	statements   []awsiam.PolicyStatement
 	suppressions []nagSuppression
 }
@@ -66,7 +97,7 @@ type goFunction struct {
 // write to that log group only, which the policy that AWS manages for it does not offer.
 func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambda.Function {
 	logs := awslogs.NewLogGroup(scope, new(id+"Logs"), &awslogs.LogGroupProps{
-		Retention: or(g.retention, awslogs.RetentionDays_THREE_MONTHS), RemovalPolicy: awscdk.RemovalPolicy_DESTROY, EncryptionKey: g.key,
+		Retention: or(g.LogRetention, awslogs.RetentionDays_THREE_MONTHS), RemovalPolicy: awscdk.RemovalPolicy_DESTROY, EncryptionKey: g.key,
 	})
 	if g.key != nil {
 		allowLogs(g.key)
@@ -82,23 +113,23 @@ func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambd
 		Code:         g.code,
 		Handler:      new(bootstrap),
 		Runtime:      awslambda.Runtime_PROVIDED_AL2023(),
-		Architecture: g.architecture.lambda(),
+		Architecture: g.Architecture.lambda(),
 		Timeout:      seconds(g.timeout),
 		MemorySize:   new(float64(g.memoryMiB)),
 		Environment:  environment(g.environment, g.memoryMiB),
 		LogGroup:     logs,
 		Role:         role,
 	}
-	if g.tracing {
+	if g.Tracing {
 		props.Tracing = awslambda.Tracing_ACTIVE
 		suppressions = append(suppressions, nagSuppression{
 			rule: "AwsSolutions-IAM5", reason: "AWS X-Ray has no resource that traces could be narrowed to.", findings: []string{"Resource::*"},
 		})
 	}
-	if g.vpc != nil {
-		props.Vpc, props.VpcSubnets = g.vpc, g.subnets
-		if g.groups != nil {
-			props.SecurityGroups = &g.groups
+	if g.VPC != nil {
+		props.Vpc, props.VpcSubnets = g.VPC, g.VPCSubnets
+		if len(g.SecurityGroups) > 0 {
+			props.SecurityGroups = &g.SecurityGroups
 		}
 		for _, statement := range networkPermissions() {
 			role.AddToPolicy(statement)

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
 
@@ -37,12 +38,14 @@ type DefenderHubProps struct {
 	// Forward are the sources that the forwarder brings to Security Hub. A source that
 	// Device Defender's own integration sends cannot stand here: set the product's
 	// subscription to SubscriptionOff first.
-	// Default: nil, the rule sources, the notifications of audit and Detect where their
+	// Default: empty, the rule sources, the notifications of audit and Detect where their
 	// subscription is off (those of an audit configuration that is Existing if Audit.Topic
-	// is given), and the alarms of Detect.SelfManaged. An empty list that is not nil
-	// forwards nothing: the forwarder goes with its ledger, and the findings that it made stay
-	// as they are until Security Hub forgets them after 90 days.
+	// is given), and the alarms of Detect.SelfManaged.
 	Forward []defender.Source
+	// NoForwarder deploys no forwarder: only Device Defender's own integration sends findings.
+	// In a stack that is deployed already the forwarder goes with its ledger, and the findings
+	// that it made stay as they are until Security Hub deletes them after 90 days.
+	NoForwarder bool
 	// EncryptionKey encrypts the queues, topics, log groups and the ledger. Its policy
 	// must let IAM policies of this account use it, as the CDK's default does; that of a key
 	// that is imported must also allow CloudWatch Logs, and Amazon SNS where notifications are
@@ -52,9 +55,18 @@ type DefenderHubProps struct {
 	// Default: nil, keys that AWS manages, and for the topics, to which no AWS service
 	// could publish then, one new customer-managed key (1 USD a month, list price).
 	EncryptionKey awskms.IKey
-	// Demo adds an IoT policy that allows everything, so that the audit finds something
-	// critical. Never attach it to a certificate.
-	Demo bool
+	// Function configures the Lambda functions of all parts. ForwarderProps.Function,
+	// AuditProps.Function and SelfManagedProps.Function each replace it as a whole.
+	// Default: nil, the zero value of FunctionProps.
+	Function *FunctionProps
+	// AlarmTopic is told when an alarm goes off and when it ends: a standard topic, encrypted
+	// with a customer-managed key if at all. Its key lets CloudWatch use it, and so does the
+	// policy that EnforceSSL makes, or an earlier AddToResourcePolicy. A policy that is added
+	// later, and those of an imported topic or key, must let cloudwatch.amazonaws.com publish:
+	// notes and warnings of the synthesis print the statements. ForwarderProps.AlarmTopic and
+	// SelfManagedProps.AlarmTopic each replace it.
+	// Default: nil, the alarms notify nobody.
+	AlarmTopic awssns.ITopic
 }
 
 // DefenderHub brings AWS IoT Device Defender and the security events of AWS IoT Core into
@@ -75,8 +87,8 @@ type DefenderHub interface {
 	Queue() awssqs.IQueue
 	// DeadLetterQueue holds what could not be imported; nil where nothing is forwarded.
 	DeadLetterQueue() awssqs.IQueue
-	// Forwards are the sources that the forwarder brings to Security Hub.
-	Forwards() []defender.Source
+	// Sources are the sources that the forwarder imports; empty with NoForwarder.
+	Sources() []defender.Source
 }
 
 type hub struct {
@@ -86,7 +98,7 @@ type hub struct {
 	detect        Detect
 	rules         Rules
 	forwarder     Forwarder
-	forwards      []defender.Source
+	sources       []defender.Source
 }
 
 func (h *hub) Subscriptions() ProductSubscriptions { return h.subscriptions }
@@ -94,7 +106,7 @@ func (h *hub) Audit() Audit                        { return h.audit }
 func (h *hub) Detect() Detect                      { return h.detect }
 func (h *hub) Rules() Rules                        { return h.rules }
 func (h *hub) Forwarder() Forwarder                { return h.forwarder }
-func (h *hub) Forwards() []defender.Source         { return slices.Clone(h.forwards) }
+func (h *hub) Sources() []defender.Source          { return slices.Clone(h.sources) }
 
 func (h *hub) Queue() awssqs.IQueue {
 	if h.forwarder == nil {
@@ -117,13 +129,17 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	constructs.NewConstruct_Override(h, scope, id)
 	plan, err := newHubPlan(props)
 	must(h, err)
-	must(h, errors.Join(
-		defender.Under("Subscriptions", plan.subscriptions.taken(h)),
-		defender.Under("Audit", plan.audit.taken(h)),
-		defender.Under("Detect", plan.detect.taken(h)),
-		defender.Under("Forwarder.Alarms", value(plan.forwarder.Alarms).elsewhere(h))))
+	// AlarmTopic is reported once, at the field where the caller wrote it.
+	own := value(props)
+	var f faults
+	f.under("Subscriptions", plan.subscriptions.taken(h))
+	f.under("Audit", plan.audit.taken(h))
+	f.under("Detect", value(own.Detect).taken(h))
+	f.under("Forwarder", value(own.Forwarder).elsewhere(h))
+	f.alarmTopic(h, "AlarmTopic", own.AlarmTopic)
+	must(h, f.err())
 
-	h.forwards = plan.forward
+	h.sources = plan.forward
 	h.subscriptions = NewProductSubscriptions(h, new("Subscriptions"), &plan.subscriptions)
 	h.audit = NewAudit(h, new("Audit"), &plan.audit)
 	if start := h.audit.(*audit).start; start != nil && h.subscriptions.Audit() != nil {
@@ -141,9 +157,6 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	if plan.detect.SelfManaged != nil {
 		plan.detect.SelfManaged.Forwarder = h.forwarder
 		h.detect = NewDetect(h, new("Detect"), &plan.detect)
-	}
-	if plan.demo {
-		newDemoPolicy(h)
 	}
 	return h
 }
@@ -176,17 +189,18 @@ type hubPlan struct {
 	rules         RulesProps
 	forwarder     ForwarderProps
 	forward       []defender.Source
-	demo          bool
 }
 
 func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	p := value(props)
 	plan := &hubPlan{
 		subscriptions: value(p.Subscriptions), audit: value(p.Audit), detect: value(p.Detect),
-		rules: value(p.Rules), forwarder: value(p.Forwarder), demo: p.Demo,
+		rules: value(p.Rules), forwarder: value(p.Forwarder),
 	}
 	var f faults
 	f.key("EncryptionKey", p.EncryptionKey)
+	f.under("Function", value(p.Function).validate())
+	f.topic("AlarmTopic", p.AlarmTopic)
 	f.under("Subscriptions", plan.subscriptions.validate())
 	f.under("Audit", plan.audit.validate())
 	f.under("Detect", plan.detect.validate())
@@ -204,10 +218,14 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	if plan.detect.Native == nil {
 		plan.subscriptions.Detect = SubscriptionOff
 	}
-	if p.Forward == nil && plan.subscriptions.Audit == SubscriptionOff && !plan.notifiesOfAudits() {
+	if len(p.Forward) == 0 && !p.NoForwarder && plan.subscriptions.Audit == SubscriptionOff && !plan.notifiesOfAudits() {
 		f.add("Subscriptions.Audit", plan.subscriptions.Audit.String(), auditsOfNobody)
 	}
-	plan.forward = plan.sources(p.Forward)
+	if p.NoForwarder {
+		f.connected("Forward", p.Forward, "NoForwarder is set as well: leave out one of them")
+	} else {
+		plan.forward = plan.sources(p.Forward)
+	}
 	f.under("Forward", plan.validateForward())
 	plan.forwarder.withoutEvents = !slices.Contains(plan.forward, defender.DeviceEvents)
 	if plan.detect.SelfManaged != nil && !plan.forwarder.withoutEvents {
@@ -221,7 +239,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	plan.complete(p.EncryptionKey)
+	plan.complete(p)
 	if len(plan.forward) > 0 {
 		if err := defender.Under("Forwarder", plan.forwarder.validateEnvironment(plan.detect.live())); err != nil {
 			return nil, err
@@ -232,7 +250,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 
 // sources are those that the caller named, or the default.
 func (plan *hubPlan) sources(named []defender.Source) []defender.Source {
-	if named != nil {
+	if len(named) > 0 {
 		return slices.Clone(named)
 	}
 	forward := iotrule.Sources()
@@ -250,7 +268,7 @@ func (plan *hubPlan) sources(named []defender.Source) []defender.Source {
 
 // auditsOfNobody is the way out where no findings of audits would arrive.
 const auditsOfNobody = "SubscriptionOn, SubscriptionExisting, or Audit.Topic, to which the existing audit configuration sends its results: nobody would import the findings of audits. " +
-	"If that is meant, name the other sources in Forward"
+	"If that is meant, name the other sources in Forward, or set NoForwarder"
 
 // notifiesOfAudits tells whether a topic of audit results is known.
 func (plan *hubPlan) notifiesOfAudits() bool { return !plan.audit.Existing || plan.audit.Topic != nil }
@@ -282,17 +300,30 @@ func (plan *hubPlan) validateForward() error {
 		}
 	}
 	if plan.detect.SelfManaged != nil && !slices.Contains(plan.forward, defender.BehaviorTransitions) {
-		f.add("", fmt.Sprint(plan.forward), "defender.BehaviorTransitions as well: with Detect.SelfManaged it brings the alarms")
+		if len(plan.forward) == 0 {
+			f.add("", nil, "a forwarder: with Detect.SelfManaged it brings the alarms. Leave out NoForwarder")
+		} else {
+			f.add("", fmt.Sprint(plan.forward), "defender.BehaviorTransitions as well: with Detect.SelfManaged it brings the alarms")
+		}
 	}
 	return f.err()
 }
 
 // complete fills in what one part tells another.
-func (plan *hubPlan) complete(key awskms.IKey) {
+func (plan *hubPlan) complete(p DefenderHubProps) {
+	key := p.EncryptionKey
 	plan.audit.EncryptionKey = orKey(plan.audit.EncryptionKey, key)
 	plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, key)
 	plan.forwarder.EncryptionKey = orKey(plan.forwarder.EncryptionKey, key)
 	plan.rules.EncryptionKey = plan.forwarder.EncryptionKey
+	plan.audit.Function = orProps(plan.audit.Function, p.Function)
+	plan.forwarder.Function = orProps(plan.forwarder.Function, p.Function)
+	plan.forwarder.AlarmTopic = orTopic(plan.forwarder.AlarmTopic, p.AlarmTopic)
+	if plan.detect.SelfManaged != nil {
+		s := *plan.detect.SelfManaged
+		s.Function, s.AlarmTopic = orProps(s.Function, p.Function), orTopic(s.AlarmTopic, p.AlarmTopic)
+		plan.detect.SelfManaged = &s
+	}
 	plan.forwarder.EventTopic = plan.rules.EventTopic
 	plan.rules.Sources = slices.DeleteFunc(slices.Clone(plan.forward), func(s defender.Source) bool { return !iotrule.Sends(s) })
 }
@@ -305,9 +336,9 @@ func (plan *hubPlan) compile() error {
 		arch   Architecture
 		name   string
 	}{
-		{plan.forwarder.compiles() && len(plan.forward) > 0, plan.forwarder.Architecture, forwarderFunction},
-		{plan.audit.compiles(), plan.audit.Architecture, startAuditFunction},
-		{plan.detect.compiles(), value(plan.detect.SelfManaged).Architecture, evaluatorFunction},
+		{plan.forwarder.compiles() && len(plan.forward) > 0, value(plan.forwarder.Function).Architecture, forwarderFunction},
+		{plan.audit.compiles(), value(plan.audit.Function).Architecture, startAuditFunction},
+		{plan.detect.compiles(), value(value(plan.detect.SelfManaged).Function).Architecture, evaluatorFunction},
 	} {
 		if c.needed {
 			missing[c.arch] = append(missing[c.arch], c.name)

@@ -28,7 +28,7 @@ func nativeDetect() *defenderhub.DetectProps {
 func TestDefaultsForwardRulesAndLeaveTheRestToAWS(t *testing.T) {
 	stack := newStack()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{}))
-	if got := hub.Forwards(); !slices.Equal(got, iotrule.Sources()) {
+	if got := hub.Sources(); !slices.Equal(got, iotrule.Sources()) {
 		t.Errorf("forwards %v", got)
 	}
 	if hub.Queue() == nil || hub.DeadLetterQueue() == nil || hub.Rules() == nil || hub.Subscriptions().Audit() == nil {
@@ -62,11 +62,12 @@ func TestSourcesFollowTheSubscriptions(t *testing.T) {
 		"all off":            {defenderhub.DefenderHubProps{Subscriptions: off, Detect: nativeDetect()}, append(slices.Clone(rules), defender.AuditNotifications, defender.DetectNotifications)},
 		"off without engine": {defenderhub.DefenderHubProps{Subscriptions: off}, append(slices.Clone(rules), defender.AuditNotifications)},
 		"chosen":             {defenderhub.DefenderHubProps{Forward: []defender.Source{defender.DeviceEvents}}, []defender.Source{defender.DeviceEvents}},
-		"nothing":            {defenderhub.DefenderHubProps{Forward: []defender.Source{}}, nil},
+		"nothing":            {defenderhub.DefenderHubProps{NoForwarder: true}, nil},
+		"empty":              {defenderhub.DefenderHubProps{Forward: []defender.Source{}}, rules},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hub := defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), withPrebuilt(&c.props))
-			if got := hub.Forwards(); !slices.Equal(got, c.want) {
+			if got := hub.Sources(); !slices.Equal(got, c.want) {
 				t.Errorf("forwards %v, want %v", got, c.want)
 			}
 			if (hub.Forwarder() == nil) != (len(c.want) == 0) || (hub.Queue() == nil) != (len(c.want) == 0) {
@@ -102,7 +103,7 @@ func TestTwoHubsFitOneStack(t *testing.T) {
 	subscription := map[string]defenderhub.Subscription{"Two": defenderhub.SubscriptionExisting}
 	for _, id := range []string{"One", "Two"} {
 		defenderhub.NewDefenderHub(stack, jsii.String(id), withPrebuilt(&defenderhub.DefenderHubProps{
-			Detect: nativeDetect(), Demo: true,
+			Detect: nativeDetect(),
 			// One of the two owns what there is only one of in an account.
 			Audit:         &defenderhub.AuditProps{Existing: id == "Two"},
 			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: subscription[id], Detect: subscription[id]},
@@ -118,14 +119,6 @@ func TestTwoHubsFitOneStack(t *testing.T) {
 				t.Errorf("%s has the physical name %v", id, value)
 			}
 		}
-	}
-}
-
-func TestDemoPolicyIsOffByDefault(t *testing.T) {
-	tp := hubTemplate(t, &defenderhub.DefenderHubProps{Demo: true})
-	policy := tp.one(t, "AWS::IoT::Policy")
-	if got, want := text(path(policy.Properties, "PolicyDocument", "Statement")), `[{"Action":"*","Effect":"Allow","Resource":"*"}]`; got != want {
-		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
@@ -237,6 +230,7 @@ func TestDoubledAndImpossibleSourcesAreErrors(t *testing.T) {
 		"detect twice":            {defenderhub.DefenderHubProps{Forward: detect, Detect: nativeDetect()}, []string{"Forward[0]"}},
 		"detect once":             {defenderhub.DefenderHubProps{Forward: detect, Detect: nativeDetect(), Subscriptions: off}, nil},
 		"detect without engine":   {defenderhub.DefenderHubProps{Forward: detect, Subscriptions: off}, []string{"Forward[0]"}},
+		"named and nothing":       {defenderhub.DefenderHubProps{Forward: iotrule.Sources(), NoForwarder: true}, []string{"Forward"}},
 		"unknown":                 {defenderhub.DefenderHubProps{Forward: []defender.Source{99}}, []string{"Forward[0]"}},
 		"sources chosen twice":    {defenderhub.DefenderHubProps{Rules: &defenderhub.RulesProps{Sources: iotrule.Sources()}}, []string{"Rules.Sources"}},
 		"event topic in two ways": {defenderhub.DefenderHubProps{Forwarder: &defenderhub.ForwarderProps{EventTopic: "a/+"}}, []string{"Forwarder.EventTopic"}},
@@ -299,7 +293,7 @@ func TestSeveritiesOfBehaviorsFitTheFunction(t *testing.T) {
 // Each alone fits the environment of 4 KB, but not all together.
 func TestEventTypesAndBehaviorsFitTheFunctionTogether(t *testing.T) {
 	types := func(n int) *defenderhub.ForwarderProps {
-		p := &defenderhub.ForwarderProps{EventTypes: map[string]defender.Severity{}, Code: prebuilt()}
+		p := &defenderhub.ForwarderProps{EventTypes: map[string]defender.Severity{}, Prebuilt: prebuilt}
 		for i := range n {
 			p.EventTypes[fmt.Sprintf("type-%040d", i)] = defender.Low
 		}
@@ -323,9 +317,9 @@ func TestEventTypesAndBehaviorsFitTheFunctionTogether(t *testing.T) {
 		detect *defenderhub.DetectProps
 		want   []string
 	}{
-		"self-managed":         {0, &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{Executable: executable}, Profiles: behaviors(300, defender.Low)}, nil},
+		"self-managed":         {0, &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{Prebuilt: prebuilt}, Profiles: behaviors(300, defender.Low)}, nil},
 		"types":                {55, nil, nil},
-		"types, self-managed":  {55, &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{Executable: executable}, Profiles: behaviors(300, defender.Low)}, []string{"Forwarder"}},
+		"types, self-managed":  {55, &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{Prebuilt: prebuilt}, Profiles: behaviors(300, defender.Low)}, []string{"Forwarder"}},
 		"native":               {0, &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Profiles: behaviors(50, defender.High)}, nil},
 		"types, native":        {25, &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Profiles: behaviors(50, defender.High)}, []string{"Forwarder"}},
 		"default severities":   {25, &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Profiles: behaviors(50, defender.SeverityDefault)}, nil},
@@ -351,7 +345,7 @@ func TestEventTypesAndBehaviorsFitTheFunctionTogether(t *testing.T) {
 	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), types(55))
 	got, _ := faults(t, func() {
 		defenderhub.NewDetect(stack, jsii.String("Detect"), &defenderhub.DetectProps{
-			SelfManaged: &defenderhub.SelfManagedProps{Executable: executable, Forwarder: forwarder}, Profiles: behaviors(300, defender.Low),
+			SelfManaged: &defenderhub.SelfManagedProps{Prebuilt: prebuilt, Forwarder: forwarder}, Profiles: behaviors(300, defender.Low),
 		})
 	})
 	if want := []string{"SelfManaged.Forwarder"}; !slices.Equal(got, want) {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
@@ -28,9 +27,7 @@ func newStack() awscdk.Stack {
 }
 
 // prebuilt stands for a compiled function, so that tests of the template compile nothing.
-func prebuilt() awslambda.Code {
-	return awslambda.Code_FromAsset(jsii.String("testdata/prebuilt"), nil)
-}
+const prebuilt = "testdata/prebuilt/bootstrap"
 
 // withPrebuilt completes the facade's props with prebuilt functions.
 func withPrebuilt(props *defenderhub.DefenderHubProps) *defenderhub.DefenderHubProps {
@@ -41,7 +38,7 @@ func withPrebuilt(props *defenderhub.DefenderHubProps) *defenderhub.DefenderHubP
 	if props.Audit != nil {
 		audit = *props.Audit
 	}
-	forwarder.Code, audit.Code = prebuilt(), prebuilt()
+	forwarder.Prebuilt, audit.Prebuilt = prebuilt, prebuilt
 	props.Forwarder, props.Audit = &forwarder, &audit
 	return props
 }

@@ -89,7 +89,7 @@ func TestFunctionsMayDoExactlyWhatTheyDo(t *testing.T) {
 	if got, want := allowed(forwarderTemplate(t, defenderhub.ForwarderProps{}), ""), slices.Compact(calls); !slices.Equal(got, want) {
 		t.Errorf("the forwarder may %v\nand does       %v", got, want)
 	}
-	if got := allowed(auditTemplate(t, &defenderhub.AuditProps{RunOnDeploy: true, Code: prebuilt()}), ""); !slices.Equal(got, starts) {
+	if got := allowed(auditTemplate(t, &defenderhub.AuditProps{RunOnDeploy: true, Prebuilt: prebuilt}), ""); !slices.Equal(got, starts) {
 		t.Errorf("the function behind RunOnDeploy may %v and does %v", got, starts)
 	}
 	if !slices.Contains(calls, "securityhub:BatchImportFindings") {

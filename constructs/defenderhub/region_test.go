@@ -36,7 +36,7 @@ func TestDeadLettersStayInTheTopicsRegion(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			stack := in(c.region)
 			topic := awssns.Topic_FromTopicArn(stack, jsii.String("Topic"), jsii.String(topicARN))
-			defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), AuditTopic: topic, DetectTopic: topic})
+			defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, AuditTopic: topic, DetectTopic: topic})
 			tpl := synth(t, stack)
 			ids := tpl.ids("AWS::SNS::Subscription")
 			if len(ids) != 2 {
@@ -62,7 +62,7 @@ func TestDeadLettersStayInTheTopicsRegion(t *testing.T) {
 	}
 	stack := in("")
 	topic := awssns.NewTopic(stack, jsii.String("Topic"), nil)
-	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), AuditTopic: topic})
+	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, AuditTopic: topic})
 	if redrive := text(synth(t, stack).one(t, "AWS::SNS::Subscription").Properties["RedrivePolicy"]); !strings.HasPrefix(redrive, arn) {
 		t.Errorf("redrive policy of a topic of the stack's own %s", redrive)
 	}
@@ -73,15 +73,15 @@ func TestDeadLettersStayInTheTopicsRegion(t *testing.T) {
 func TestAlarmsNotifyTheirRegion(t *testing.T) {
 	for region, wrong := range map[string]bool{"us-east-1": false, "eu-central-1": true, "": false} {
 		for field, construct := range map[string]func(stack awscdk.Stack, topic awssns.ITopic){
-			"Alarms.Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
-				defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), Alarms: &defenderhub.AlarmsProps{Topic: topic}})
+			"AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
+				defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, AlarmTopic: topic})
 			},
-			"Forwarder.Alarms.Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
-				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Forwarder: &defenderhub.ForwarderProps{Alarms: &defenderhub.AlarmsProps{Topic: topic}}}))
+			"Forwarder.AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
+				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Forwarder: &defenderhub.ForwarderProps{AlarmTopic: topic}}))
 			},
-			"Detect.SelfManaged.Alarms.Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
+			"Detect.SelfManaged.AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
 				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
-					Detect: selfManaged(defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{Topic: topic}})}))
+					Detect: selfManaged(defenderhub.SelfManagedProps{AlarmTopic: topic})}))
 			},
 		} {
 			stack := in(region)

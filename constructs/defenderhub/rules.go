@@ -20,7 +20,7 @@ import (
 type RulesProps struct {
 	// Sources are the rule sources; each becomes one rule. Within a DefenderHub,
 	// DefenderHubProps.Forward chooses them.
-	// Default: nil, all of defender.RuleSources().
+	// Default: empty, the four rule sources.
 	Sources []defender.Source
 	// EventTopic is the MQTT topic filter on which devices report security events of
 	// their own, at most 256 bytes and 7 slashes, without variables, with at least one level
@@ -56,7 +56,7 @@ func (p RulesProps) validate() error {
 	f.under("Sources", defender.ValidateSources(p.Sources))
 	for i, s := range p.Sources {
 		if s.Known() && !iotrule.Sends(s) {
-			f.add("Sources"+index(i), s.String(), "one of defender.RuleSources(): no rule brings the others")
+			f.add("Sources"+index(i), s.String(), "one of RejectedReports, SecurityDisconnects, RefusedConnections and DeviceEvents: no rule brings the others")
 		}
 	}
 	if p.EventTopic != "" && !unresolved(p.EventTopic) {
@@ -133,7 +133,7 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 		r.errorQueue = newOwnQueue(r, "ErrorQueue", p.EncryptionKey)
 	}
 	r.sources = slices.Clone(p.Sources)
-	if p.Sources == nil {
+	if len(p.Sources) == 0 {
 		r.sources = iotrule.Sources()
 	}
 	// The role depends on nothing, so that it exists for long when AWS IoT first tries it:

@@ -2,19 +2,16 @@ package defenderhub
 
 import (
 	"fmt"
-	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskinesis"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -149,14 +146,15 @@ type SelfManagedProps struct {
 	// Default: 0, which stands for 1.
 	Closers int
 
-	// Executable is the path of a prebuilt lambda/evaluator for Linux on Architecture, for
-	// machines without Go. It is a program and not an asset, because the behaviors are
-	// deployed in a file beside it.
+	// Function configures the functions. They need a way to DynamoDB, Amazon SQS, AWS IoT with
+	// its data plane, and CloudWatch Logs, and with TransportKinesis the closer one to Amazon
+	// Kinesis.
+	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
+	Function *FunctionProps
+	// Prebuilt is the path of a prebuilt lambda/evaluator, as ForwarderProps.Prebuilt says. The
+	// behaviors are deployed in a file beside it.
 	// Default: "", go build compiles it at synthesis.
-	Executable string
-	// Architecture of the functions.
-	// Default: ARM64.
-	Architecture Architecture
+	Prebuilt string
 	// MemoryMiB is 128 to 10240.
 	// Default: 0, which stands for 256.
 	MemoryMiB int
@@ -164,25 +162,6 @@ type SelfManagedProps struct {
 	// times as long, as AWS advises, and BatchWindow, before it is tried again.
 	// Default: 0, which stands for 1 minute.
 	Timeout time.Duration
-	// LogLevel is the least that is logged.
-	// Default: slog.LevelInfo.
-	LogLevel slog.Level
-	// LogRetention is how long logs are kept.
-	// Default: "", awslogs.RetentionDays_THREE_MONTHS.
-	LogRetention awslogs.RetentionDays
-	// Tracing sends traces to AWS X-Ray.
-	Tracing bool
-	// VPC puts the functions into a network. They need a way to DynamoDB, Amazon SQS, AWS
-	// IoT with its data plane, and CloudWatch Logs, and with TransportKinesis the closer one to Amazon Kinesis:
-	// NAT or endpoints.
-	// Default: nil, Lambda's own network.
-	VPC awsec2.IVpc
-	// VPCSubnets are the subnets of VPC.
-	// Default: nil, private subnets.
-	VPCSubnets *awsec2.SubnetSelection
-	// SecurityGroups are those of the functions in VPC.
-	// Default: nil, a new one that allows all outgoing traffic.
-	SecurityGroups []awsec2.ISecurityGroup
 
 	// PointInTimeRecovery lets the table of states be restored to any second of the last 35
 	// days. Without a state a device is judged anew, and a baseline is learned again.
@@ -190,9 +169,16 @@ type SelfManagedProps struct {
 	// StateRemovalPolicy is that of the table of states.
 	// Default: "", awscdk.RemovalPolicy_DESTROY, it goes with the stack.
 	StateRemovalPolicy awscdk.RemovalPolicy
+	// AlarmTopic is told when an alarm goes off and when it ends; see
+	// DefenderHubProps.AlarmTopic.
+	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else nobody is told.
+	AlarmTopic awssns.ITopic
 	// Alarms tune the alarms.
-	// Default: nil, eleven alarms that notify nobody.
+	// Default: nil, eleven alarms.
 	Alarms *SelfManagedAlarmsProps
+
+	// executable is the path of Prebuilt, or of what compile built.
+	executable string
 }
 
 const (
@@ -235,32 +221,22 @@ func (p SelfManagedProps) validate() error {
 	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
 	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
 	f.number("Closers", p.Closers, 1, contract.StateDueShards, "invocations")
-	if p.Executable != "" {
-		if info, err := os.Stat(p.Executable); err != nil || !info.Mode().IsRegular() {
-			f.add("Executable", p.Executable, "the path of a program that is there, or empty to compile it")
-		}
-	}
-	f.under("Architecture", p.Architecture.validate())
+	f.under("Function", value(p.Function).validate())
+	f.prebuilt("Prebuilt", p.Prebuilt)
 	f.number("MemoryMiB", p.MemoryMiB, 128, 10240, "MiB")
 	f.duration("Timeout", p.Timeout, 10*time.Second, 15*time.Minute)
-	f.under("LogLevel", validateLogLevel(p.LogLevel))
-	f.retention("LogRetention", p.LogRetention)
-	f.network(p.VPC, p.VPCSubnets, p.SecurityGroups)
 	f.removalPolicy("StateRemovalPolicy", p.StateRemovalPolicy)
+	f.topic("AlarmTopic", p.AlarmTopic)
 	f.under("Alarms", value(p.Alarms).validate())
 	return f.err()
 }
 
-// compiles tells whether the evaluator has to be built.
-func (p SelfManagedProps) compiles() bool { return p.Executable == "" }
+// compiles reports whether the evaluator has to be built.
+func (p SelfManagedProps) compiles() bool { return p.Prebuilt == "" }
 
-// compile builds the evaluator where no executable is given.
-func (p *SelfManagedProps) compile() error {
-	if !p.compiles() {
-		return nil
-	}
-	executable, err := compileExecutable(evaluatorFunction, p.Architecture)
-	p.Executable = executable
+// compile builds the evaluator where no prebuilt one is given.
+func (p *SelfManagedProps) compile() (err error) {
+	p.executable, err = functionExecutable(evaluatorFunction, value(p.Function).Architecture, p.Prebuilt)
 	return err
 }
 
@@ -291,6 +267,18 @@ type SelfManagedDetect interface {
 	ReportTopic() *string
 	// Alarms are the alarms that are on.
 	Alarms() []awscloudwatch.IAlarm
+	// MetricReceived counts messages that arrived. Default: the sum over 5 minutes.
+	MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricFailed counts messages that failed to be judged and are tried again. Default: the sum over 5 minutes.
+	MetricFailed(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricTransitions counts alarms that were raised, cleared or invalidated. Default: the sum over 5 minutes.
+	MetricTransitions(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricUnsent counts transitions that did not reach the forwarder's queue and are sent again. Default: the sum over 5 minutes.
+	MetricUnsent(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricBlind counts minutes in which the closer judged nothing, because telemetry waited. Default: the sum over 5 minutes.
+	MetricBlind(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricUnfinished counts minutes in which the closer had no time left for all that was due. Default: the sum over 5 minutes.
+	MetricUnfinished(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 }
 
 // selfManaged is the self-managed engine.

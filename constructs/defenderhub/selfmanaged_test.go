@@ -22,12 +22,10 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-const executable = "testdata/prebuilt/bootstrap"
-
 // selfManaged is Detect with the engine of defenderhub, a behavior for messages and one for
 // device reports, and a prebuilt program.
 func selfManaged(props defenderhub.SelfManagedProps) *defenderhub.DetectProps {
-	props.Executable = executable
+	props.Prebuilt = prebuilt
 	return &defenderhub.DetectProps{
 		Behaviors: append(defender.DemoBehaviors(), defender.Behavior{
 			Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443), Severity: defender.High,
@@ -66,7 +64,7 @@ func behaviorsOf(t *testing.T, stack awscdk.Stack) engine.Config {
 func TestSelfManagedEngineUsesNothingOfDetect(t *testing.T) {
 	stack := newStack()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{})}))
-	if got, want := hub.Forwards(), append(iotrule.Sources(), defender.BehaviorTransitions); !slices.Equal(got, want) {
+	if got, want := hub.Sources(), append(iotrule.Sources(), defender.BehaviorTransitions); !slices.Equal(got, want) {
 		t.Errorf("forwards %v, want %v", got, want)
 	}
 	d := hub.Detect()
@@ -244,7 +242,7 @@ func TestEvaluatorKnowsWhatItNeeds(t *testing.T) {
 func TestSilenceOfAgentsNeedsNoBehavior(t *testing.T) {
 	stack := newStack()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{
-		SelfManaged: &defenderhub.SelfManagedProps{Executable: executable, ReportsEvery: 10 * time.Minute},
+		SelfManaged: &defenderhub.SelfManagedProps{Prebuilt: prebuilt, ReportsEvery: 10 * time.Minute},
 	}}))
 	if rules := hub.Detect().SelfManaged().Rules(); len(rules) != 1 || rules["reports"] == nil {
 		t.Errorf("rules %v, want that of reports alone", rules)
@@ -323,7 +321,7 @@ func TestSameBehaviorsAreTheSameAsset(t *testing.T) {
 	}
 	same := code(func(*defenderhub.DetectProps) {})
 	// The same program at another place.
-	program, err := os.ReadFile(executable)
+	program, err := os.ReadFile(prebuilt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +330,7 @@ func TestSameBehaviorsAreTheSameAsset(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	if got := code(func(p *defenderhub.DetectProps) { p.SelfManaged.Executable = copied }); got != same {
+	if got := code(func(p *defenderhub.DetectProps) { p.SelfManaged.Prebuilt = copied }); got != same {
 		t.Errorf("the asset is another one: %s, was %s", got, same)
 	}
 	if got := code(func(p *defenderhub.DetectProps) { p.Behaviors[0].ToAlarm = 2 }); got == same {
@@ -341,7 +339,7 @@ func TestSameBehaviorsAreTheSameAsset(t *testing.T) {
 	if err := os.WriteFile(copied, append(program, 0), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if got := code(func(p *defenderhub.DetectProps) { p.SelfManaged.Executable = copied }); got == same {
+	if got := code(func(p *defenderhub.DetectProps) { p.SelfManaged.Prebuilt = copied }); got == same {
 		t.Error("another program is the same asset")
 	}
 }
@@ -350,7 +348,8 @@ func TestSelfManagedFunctionsCanBePlacedAndTraced(t *testing.T) {
 	stack := newStack()
 	vpc := awsec2.NewVpc(stack, jsii.String("Net"), &awsec2.VpcProps{MaxAzs: jsii.Number(1)})
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{
-		Architecture: defenderhub.AMD64, MemoryMiB: 1024, Timeout: 3 * time.Minute, Tracing: true, VPC: vpc,
+		MemoryMiB: 1024, Timeout: 3 * time.Minute,
+		Function: &defenderhub.FunctionProps{Architecture: defenderhub.AMD64, Tracing: true, VPC: vpc},
 	})}))
 	tp := synth(t, stack)
 	for _, id := range []string{"HubDetectEvaluator", "HubDetectCloser"} {
@@ -399,12 +398,12 @@ func TestCustomerManagedKeyReachesTheSelfManagedEngine(t *testing.T) {
 func TestDetectAloneSendsToTheForwarderItIsGiven(t *testing.T) {
 	stack := newStack()
 	key := awskms.NewKey(stack, jsii.String("Theirs"), nil)
-	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), EncryptionKey: key})
+	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, EncryptionKey: key})
 	for _, id := range []string{"One", "Two"} {
 		props := selfManaged(defenderhub.SelfManagedProps{Forwarder: forwarder})
 		props.Behaviors, props.Profiles = nil, []defender.SecurityProfile{{Name: id, Behaviors: defender.DemoBehaviors()}}
 		defenderhub.NewDetect(stack, jsii.String(id), props)
-		if props.SelfManaged.Executable != executable {
+		if props.SelfManaged.Prebuilt != prebuilt {
 			t.Error("the caller's props changed")
 		}
 	}

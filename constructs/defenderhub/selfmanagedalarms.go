@@ -5,7 +5,6 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
@@ -13,9 +12,6 @@ import (
 
 // SelfManagedAlarmsProps tune the alarms of the self-managed engine.
 type SelfManagedAlarmsProps struct {
-	// Topic is told when an alarm goes off and when it ends, as AlarmsProps.Topic says.
-	// Default: nil, the alarms notify nobody.
-	Topic awssns.ITopic
 	// DeadLetters goes off when something lies in the dead-letter queue.
 	// Default: above 0 messages in 1 of 1 periods.
 	DeadLetters Alarm
@@ -38,7 +34,7 @@ type SelfManagedAlarmsProps struct {
 	// CloserStopped goes off when the closer does not run: silence is not judged. Several
 	// Closers have an alarm each, because one schedule may fail alone.
 	// Default: no run in 3 of 3 periods.
-	CloserStopped Absence
+	CloserStopped InactivityAlarm
 	// Blind goes off when the closer judges nothing, because telemetry waits and no evaluator
 	// tells how far it is.
 	// Default: above 0 minutes in 3 of 3 periods.
@@ -58,7 +54,6 @@ type SelfManagedAlarmsProps struct {
 
 func (p SelfManagedAlarmsProps) validate() error {
 	var f faults
-	f.topic("Topic", p.Topic)
 	f.alarm("DeadLetters", p.DeadLetters)
 	f.alarm("OldestMessage", p.OldestMessage)
 	f.alarm("Failures", p.Failures)
@@ -74,8 +69,8 @@ func (p SelfManagedAlarmsProps) validate() error {
 }
 
 // newAlarms makes the alarms that are on.
-func (e *selfManaged) newAlarms(p SelfManagedAlarmsProps, closers int) []awscloudwatch.IAlarm {
-	a := newAlarms(e.scope, p.Topic)
+func (e *selfManaged) newAlarms(s SelfManagedProps, closers int) []awscloudwatch.IAlarm {
+	a, p := newAlarms(e.scope, s.AlarmTopic), value(s.Alarms)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
 		"Telemetry that could not be judged for six hours, or a minute in which the closer could not be started, lies in the dead-letter queue: look at it, mend the cause and delete it",
 		e.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
@@ -106,16 +101,16 @@ func (e *selfManaged) newAlarms(p SelfManagedAlarmsProps, closers int) []awsclou
 
 // addCloserAlarms adds an alarm for each closer. Several are one function, whose invocations
 // do not say which of the schedules is missing.
-func (e *selfManaged) addCloserAlarms(a *alarms, tuned Absence, closers int) {
+func (e *selfManaged) addCloserAlarms(a *alarms, tuned InactivityAlarm, closers int) {
 	const lookAt = "look at its schedule, the dead-letter queue and the account's concurrency"
 	if closers == 1 {
-		a.addAbsence("CloserStoppedAlarm", tuned, Absence{Periods: 3},
+		a.addInactivity("CloserStoppedAlarm", tuned, InactivityAlarm{Periods: 3},
 			"The closer does not run, so that silence is not judged and nothing is cleared: "+lookAt, e.closer.MetricInvocations(fiveMinutes("Sum")))
 		return
 	}
 	for i := range closers {
 		runs := countedBySource(contract.MetricDimensionEvaluator, e.closer, contract.CloserSource(i), contract.MetricRuns)
-		a.addAbsence(fmt.Sprintf("CloserStopped%dAlarm", i), tuned, Absence{Periods: 3},
+		a.addInactivity(fmt.Sprintf("CloserStopped%dAlarm", i), tuned, InactivityAlarm{Periods: 3},
 			fmt.Sprintf("The closer does not run for partition %d of 0 to %d, so that the silence of its devices is not judged and nothing is cleared: %s", i, closers-1, lookAt), runs)
 	}
 }

@@ -30,7 +30,7 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 		longGroups[i] = defender.ThingGroup(fmt.Sprintf("%0127d", i))
 	}
 	newForwarder := func() defenderhub.Forwarder {
-		return defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()})
+		return defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt})
 	}
 	forwarder, taken := newForwarder(), newForwarder()
 	first := selfManaged(defenderhub.SelfManagedProps{Forwarder: taken})
@@ -43,14 +43,14 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 		"numbers": {func(p *defenderhub.DetectProps) {
 			*p.SelfManaged = defenderhub.SelfManagedProps{
 				Transport: 7, Shards: 201, ReportTopic: "a/+b", ReportsRuleName: "fleet-reports", ReportInterval: time.Second, ReportsEvery: 90 * time.Second, ReportsSeverity: 9, MinDatapoints: -1, MembershipAge: 25 * time.Hour, UnregisteredLifetime: time.Minute,
-				BatchSize: 10001, BatchWindow: 301 * time.Second, Closers: 17, Executable: "testdata", Architecture: 2, MemoryMiB: 64,
-				Timeout: time.Second, LogLevel: 3, LogRetention: "1 day", VPCSubnets: &awsec2.SubnetSelection{SubnetType: awsec2.SubnetType_PUBLIC}, StateRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
-				Alarms: &defenderhub.SelfManagedAlarmsProps{Errors: defenderhub.Alarm{Above: -1}, CloserStopped: defenderhub.Absence{Periods: 289}},
+				BatchSize: 10001, BatchWindow: 301 * time.Second, Closers: 17, Prebuilt: "testdata", MemoryMiB: 64,
+				Timeout: time.Second, Function: &defenderhub.FunctionProps{Architecture: 2, LogLevel: 3, LogRetention: "1 day", VPCSubnets: &awsec2.SubnetSelection{SubnetType: awsec2.SubnetType_PUBLIC}}, StateRemovalPolicy: awscdk.RemovalPolicy_SNAPSHOT,
+				Alarms: &defenderhub.SelfManagedAlarmsProps{Errors: defenderhub.Alarm{Above: -1}, CloserStopped: defenderhub.InactivityAlarm{Periods: 289}},
 			}
 		}, []string{
 			"SelfManaged.Transport", "SelfManaged.Shards", "SelfManaged.ReportTopic", "SelfManaged.ReportsRuleName", "SelfManaged.ReportInterval", "SelfManaged.ReportsEvery", "SelfManaged.ReportsSeverity", "SelfManaged.MinDatapoints", "SelfManaged.MembershipAge", "SelfManaged.UnregisteredLifetime",
-			"SelfManaged.BatchSize", "SelfManaged.BatchWindow", "SelfManaged.Closers", "SelfManaged.Executable", "SelfManaged.Architecture", "SelfManaged.MemoryMiB",
-			"SelfManaged.Timeout", "SelfManaged.LogLevel", "SelfManaged.LogRetention", "SelfManaged.VPCSubnets", "SelfManaged.VPCSubnets.SubnetType", "SelfManaged.StateRemovalPolicy", "SelfManaged.Alarms.Errors.Above", "SelfManaged.Alarms.CloserStopped.Periods", "SelfManaged.Forwarder",
+			"SelfManaged.BatchSize", "SelfManaged.BatchWindow", "SelfManaged.Closers", "SelfManaged.Function.Architecture", "SelfManaged.Function.LogLevel", "SelfManaged.Function.LogRetention", "SelfManaged.Function.VPCSubnets", "SelfManaged.Function.VPCSubnets.SubnetType", "SelfManaged.Prebuilt", "SelfManaged.MemoryMiB",
+			"SelfManaged.Timeout", "SelfManaged.StateRemovalPolicy", "SelfManaged.Alarms.Errors.Above", "SelfManaged.Alarms.CloserStopped.Periods", "SelfManaged.Forwarder",
 		}},
 		"nobody listens": {func(p *defenderhub.DetectProps) { p.SelfManaged.Forwarder = nil }, []string{"SelfManaged.Forwarder"}},
 		"another's profiles": {func(p *defenderhub.DetectProps) {
@@ -114,12 +114,12 @@ func TestAlarmsOfBehaviorsNeedTheirEngine(t *testing.T) {
 		want  []string
 	}{
 		"not forwarded":     {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{defender.DeviceEvents}}, []string{"Forward"}},
-		"nothing forwarded": {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{}}, []string{"Forward"}},
+		"nothing forwarded": {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), NoForwarder: true}, []string{"Forward"}},
 		"alone":             {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{defender.BehaviorTransitions}}, nil},
 		"without engine":    {defenderhub.DefenderHubProps{Forward: []defender.Source{defender.BehaviorTransitions}}, []string{"Forward[0]"}},
 		"with another":      {defenderhub.DefenderHubProps{Detect: nativeDetect(), Forward: []defender.Source{defender.BehaviorTransitions}}, []string{"Forward[0]"}},
 		"other forwarder": {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{
-			Forwarder: defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()}),
+			Forwarder: defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt}),
 		})}, []string{"Detect.SelfManaged.Forwarder"}},
 		"cannot be seen": {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{}, Behaviors: []defender.Behavior{
 			{Name: "quiet", Criteria: defender.MessagesReceived.LessThan(5, defender.Window5m)},

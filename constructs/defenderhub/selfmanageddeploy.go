@@ -30,7 +30,7 @@ func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 	config.ClientPattern = forwarder.props.ClientPattern
 	behaviors, err := config.Compile()
 	must(d, err)
-	code, err := evaluatorCode(s.Executable, config)
+	code, err := evaluatorCode(s.executable, config)
 	must(d, err)
 	live, err := config.Live()
 	must(d, err)
@@ -56,10 +56,9 @@ func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 			things, suppressions = append(things, statement), append(suppressions, also)
 		}
 		made := newGoFunction(d, id, goFunction{
-			description: description, code: code, architecture: s.Architecture,
+			description: description, code: code, FunctionProps: value(s.Function),
 			timeout: or(s.Timeout, defaultTimeout), memoryMiB: or(s.MemoryMiB, defaultMemoryMiB),
-			environment: e.environment(p, forwarder, groups), retention: s.LogRetention, key: p.EncryptionKey,
-			tracing: s.Tracing, vpc: s.VPC, subnets: s.VPCSubnets, groups: s.SecurityGroups,
+			environment: e.environment(p, forwarder, groups), key: p.EncryptionKey,
 			statements:   append(append(e.permissions(p, forwarder), things...), statements...),
 			suppressions: append(append(suppressions, suppression), aliasSuppressions(d, p.EncryptionKey, forwarder.queue.EncryptionMasterKey())...),
 		})
@@ -77,7 +76,7 @@ func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 	}
 	e.consume(s)
 	e.schedule(p)
-	e.alarms = e.newAlarms(value(s.Alarms), or(s.Closers, defaultClosers))
+	e.alarms = e.newAlarms(s, or(s.Closers, defaultClosers))
 	e.reportTopic = e.topicOfReports(s.ReportTopic)
 	return e
 }
@@ -91,9 +90,9 @@ func evaluatorCode(executable string, config engine.Config) (awslambda.Code, err
 	if found := tokenText.Find(content); found != nil {
 		return nil, &defender.FieldError{Field: "SelfManaged", Value: deployTime, Want: fmt.Sprintf("values that are known at synthesis: %s would be deployed in %s as it is", found, contract.ConfigFile)}
 	}
-	made, err := withFile(executable, contract.ConfigFile, append(content, '\n'))
+	made, err := stage(executable, contract.ConfigFile, append(content, '\n'))
 	if err != nil {
-		return nil, &defender.FieldError{Field: "SelfManaged.Executable", Value: executable, Want: fmt.Sprintf("a program that can be copied: %v", err)}
+		return nil, &defender.FieldError{Field: "SelfManaged.Prebuilt", Value: executable, Want: fmt.Sprintf("a program that can be copied: %v", err)}
 	}
 	return made.code(), nil
 }
@@ -103,7 +102,7 @@ func (e *selfManaged) environment(p DetectProps, f *forwarder, groups []string) 
 	env := map[string]string{
 		contract.EnvStateTable:     *e.state.TableName(),
 		contract.EnvIngestQueueURL: *f.queue.QueueUrl(),
-		contract.EnvLogLevel:       p.SelfManaged.LogLevel.String(),
+		contract.EnvLogLevel:       value(p.SelfManaged.Function).LogLevel.String(),
 	}
 	if e.queue != nil {
 		env[contract.EnvTelemetryQueueURL] = *e.queue.QueueUrl()

@@ -14,9 +14,8 @@ import (
 // by itself: a provider framework would add three more functions.
 func (a *audit) runOnDeploy(p AuditProps) {
 	function := newGoFunction(a, "StartFunction", goFunction{
-		description: "Starts a Device Defender audit after a deployment", code: p.Code, architecture: p.Architecture,
-		timeout: time.Minute, memoryMiB: 128, key: p.EncryptionKey, retention: p.LogRetention,
-		tracing: p.Tracing, vpc: p.VPC, subnets: p.VPCSubnets, groups: p.SecurityGroups,
+		description: "Starts a Device Defender audit after a deployment", code: p.code, FunctionProps: value(p.Function),
+		timeout: time.Minute, memoryMiB: 128, key: p.EncryptionKey,
 		statements: []awsiam.PolicyStatement{allow([]string{"iot:StartOnDemandAuditTask"}, "*")},
 		suppressions: []nagSuppression{{
 			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for starting an audit, so the action takes no narrower one.",

@@ -1,12 +1,48 @@
 package defenderhub
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 )
+
+// Suppression says why a rule of cdk-nag does not apply to a resource.
+type Suppression struct {
+	// Rule is the rule's ID, such as "AwsSolutions-IAM5". It is required.
+	Rule string
+	// Reason is required: at least 10 characters, as cdk-nag wants them.
+	Reason string
+	// Findings are those that the reason covers, such as "Resource::*".
+	// Default: empty, the whole rule.
+	Findings []string
+}
+
+// Suppress writes suppressions to scope, if it is a resource, and to all resources below it. It
+// keeps the suppressions that this package made: writing the metadata yourself would replace
+// them. It panics with one error that lists every fault of the suppressions.
+func Suppress(scope constructs.IConstruct, suppressions ...Suppression) {
+	var f faults
+	var all []nagSuppression
+	for i, s := range suppressions {
+		if s.Rule == "" {
+			f.add(index(i)+".Rule", nil, "the ID of a rule of cdk-nag, such as AwsSolutions-IAM5")
+		}
+		if len(s.Reason) < minReason {
+			f.add(index(i)+".Reason", s.Reason, "at least %d characters: cdk-nag refuses shorter ones", minReason)
+		}
+		all = append(all, nagSuppression{rule: s.Rule, reason: s.Reason, findings: s.Findings})
+	}
+	if err := f.err(); err != nil {
+		panic(fmt.Errorf("defenderhub: invalid suppressions of %s:\n%w", *scope.Node().Path(), err))
+	}
+	suppressNag(scope, "", all...)
+}
+
+// minReason is the least length of a reason that cdk-nag takes.
+const minReason = 10
 
 // nagSuppression says why a rule of cdk-nag does not apply.
 type nagSuppression struct {
@@ -24,7 +60,7 @@ func suppressNag(scope constructs.IConstruct, typePrefix string, suppressions ..
 	var acknowledgments []*awscdk.Acknowledgment
 	for _, s := range suppressions {
 		rule := map[string]any{"id": s.rule, "reason": s.reason}
-		if s.findings != nil {
+		if len(s.findings) > 0 {
 			rule["applies_to"] = s.findings
 		}
 		rules = append(rules, rule)
@@ -38,16 +74,23 @@ func suppressNag(scope constructs.IConstruct, typePrefix string, suppressions ..
 		var r awscdk.CfnResource
 		jsii.UnsafeCast(c, &r)
 		if strings.HasPrefix(*r.CfnResourceType(), typePrefix) {
-			r.AddMetadata(new("cdk_nag"), map[string]any{"rules_to_suppress": rules})
+			r.AddMetadata(new("cdk_nag"), map[string]any{"rules_to_suppress": append(suppressed(r), rules...)})
 			awscdk.Validations_Of(r).Acknowledge(acknowledgments...)
 		}
 	}
 }
 
+// suppressed are the rules that a resource's metadata suppresses.
+func suppressed(r awscdk.CfnResource) []any {
+	metadata, _ := r.GetMetadata(new("cdk_nag")).(map[string]any)
+	rules, _ := metadata["rules_to_suppress"].([]any)
+	return rules
+}
+
 // acknowledgments are what cdk-nag 3 wants: one for each finding of a rule that has several,
 // because it knows no acknowledgment of all of them.
 func (s nagSuppression) acknowledgments() []*awscdk.Acknowledgment {
-	if s.findings == nil {
+	if len(s.findings) == 0 {
 		return []*awscdk.Acknowledgment{{Id: new(s.rule), Reason: new(s.reason)}}
 	}
 	var all []*awscdk.Acknowledgment

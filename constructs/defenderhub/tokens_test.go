@@ -44,7 +44,7 @@ func TestReferencesInValuesOfBehaviors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			behaviors := []defender.Behavior{{Name: "plain", Criteria: names.In("a")}, {Name: "referring", Criteria: c.criteria}}
-			forwarder := defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt()})
+			forwarder := defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt})
 			for engine, allowed := range map[string]bool{"self-managed": false, "native": c.native} {
 				props := &defenderhub.DetectProps{Behaviors: behaviors}
 				profiles := &defenderhub.DetectProps{Profiles: []defender.SecurityProfile{{Name: "plant", Behaviors: behaviors}}}
@@ -56,7 +56,7 @@ func TestReferencesInValuesOfBehaviors(t *testing.T) {
 					if engine == "native" {
 						props.Native = &defenderhub.NativeProps{}
 					} else {
-						props.SelfManaged = &defenderhub.SelfManagedProps{Forwarder: forwarder, Executable: "testdata/prebuilt/bootstrap"}
+						props.SelfManaged = &defenderhub.SelfManagedProps{Forwarder: forwarder, Prebuilt: "testdata/prebuilt/bootstrap"}
 					}
 					got, message := faults(t, func() { defenderhub.NewDetect(newStack(), jsii.String("Detect"), props) })
 					if !slices.Equal(got, want) || !allowed && !strings.Contains(message, field+`: "a deploy-time reference", want `) {
@@ -93,7 +93,7 @@ func TestReferencesInEnvironments(t *testing.T) {
 		fmt.Sprintf("fleet/%v/+", *number):     true,
 	} {
 		got, message := faults(t, func() {
-			defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Code: prebuilt(), EventTopic: topic})
+			defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, EventTopic: topic})
 		})
 		if (got != nil) != wrong {
 			t.Errorf("%s: %v %s", topic, got, message)

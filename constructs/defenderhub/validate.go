@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -97,7 +98,9 @@ func (f *faults) network(vpc awsec2.IVpc, subnets *awsec2.SubnetSelection, group
 	if vpc == nil {
 		const instead = "set VPC as well"
 		f.connected("VPCSubnets", subnets, instead)
-		f.connected("SecurityGroups", groups, instead)
+		if len(groups) > 0 {
+			f.connected("SecurityGroups", groups, instead)
+		}
 	}
 	f.subnetType("VPCSubnets.SubnetType", value(subnets).SubnetType)
 }
@@ -155,6 +158,22 @@ func value[T any](props *T) T {
 		return zero
 	}
 	return *props
+}
+
+// orProps are props, or other where props are nil.
+func orProps[T any](props, other *T) *T {
+	if props == nil {
+		return other
+	}
+	return props
+}
+
+// orTopic is topic, or other where topic is nil.
+func orTopic(topic, other awssns.ITopic) awssns.ITopic {
+	if topic == nil {
+		return other
+	}
+	return topic
 }
 
 // index is the field of a list's element.

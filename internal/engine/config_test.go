@@ -9,7 +9,6 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
-	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 func TestConfigComesThroughItsFile(t *testing.T) {
@@ -21,7 +20,7 @@ func TestConfigComesThroughItsFile(t *testing.T) {
 			{Name: "networks", Criteria: defender.SourceIPAddress.NotInCIDRs(netip.MustParsePrefix("10.0.0.0/8"))},
 			{Name: "away", Criteria: defender.DisconnectDuration.LessThan(10)},
 			{Name: "usual", Criteria: defender.AllBytesIn.Learned(defender.LowConfidence)},
-			{Name: "p90", Criteria: defender.AllBytesOut.Statistical(iotapi.LessThan, defender.P90, defender.Window1h)},
+			{Name: "p90", Criteria: defender.AllBytesOut.LessThanPercentile(defender.P90, defender.Window1h)},
 			{Name: "heat", Criteria: defender.CustomNumber("heat").LessThan(80.5, defender.Window5m)},
 			{Name: "users", Criteria: defender.CustomStringList("users").In("root", "pump")},
 			{Name: "codes", Criteria: defender.CustomNumberList("codes").NotIn(1, 2.5)},

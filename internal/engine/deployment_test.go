@@ -10,7 +10,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 // Behaviors are changed, removed and added again, and the thing leaves the targets and returns. Only
@@ -21,7 +20,7 @@ func TestDeploymentsKeepTransitionsInOrder(t *testing.T) {
 		{defender.ListeningTCPPorts.InPorts(443), defender.ListeningTCPPorts.InPorts(443, 23), defender.AllBytesOut.LessThan(50, defender.Window15m)},
 		{defender.MessagesSent.GreaterThan(1, defender.Window10m), defender.MessagesSent.GreaterThan(2, defender.Window5m), defender.MessageByteSize.LessThan(8)},
 		{defender.DisconnectDuration.LessThan(10), defender.DisconnectDuration.LessThan(90), defender.ConnectionAttempts.LessThan(3, defender.Window10m)},
-		{defender.MessagesSent.Learned(defender.HighConfidence), defender.AllBytesIn.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m)},
+		{defender.MessagesSent.Learned(defender.HighConfidence), defender.AllBytesIn.LessThanEqualsPercentile(defender.P90, defender.Window5m)},
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		even := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))

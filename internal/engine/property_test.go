@@ -43,10 +43,10 @@ func everyKind(t interface{ Fatal(...any) }) []Compiled {
 			"attempts": defender.ConnectionAttempts.LessThan(3, defender.Window10m),
 			"traffic":  defender.AllBytesOut.LessThan(100, defender.Window15m),
 			"away":     defender.DisconnectDuration.LessThan(10),
-			"p90":      defender.AllBytesIn.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m),
-			"sizes":    defender.MessageByteSize.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m),
+			"p90":      defender.AllBytesIn.LessThanEqualsPercentile(defender.P90, defender.Window5m),
+			"sizes":    defender.MessageByteSize.LessThanEqualsPercentile(defender.P90, defender.Window5m),
 			"usual":    defender.MessagesSent.Learned(defender.HighConfidence),
-			"least":    defender.MessageByteSize.Statistical(iotapi.GreaterThanEquals, defender.P10, defender.Window5m),
+			"least":    defender.MessageByteSize.GreaterThanEqualsPercentile(defender.P10, defender.Window5m),
 		} {
 			all = append(all, defender.Behavior{Name: fmt.Sprintf("%s-%d", name, run), Criteria: normal, ToAlarm: run, ToClear: run})
 		}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/internal/iotapi"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
@@ -65,7 +64,7 @@ func TestRulesSendWhatBehaviorsNeed(t *testing.T) {
 			want:      rows{{"lifecycle", lifecycleSQL}, {"message-*", selectMessage + "'a/+'"}, {"message-*", selectMessage + "'c'"}},
 		},
 		"sums need every message": {
-			behaviors: []defender.Behavior{{Criteria: defender.MessageByteSize.Statistical(iotapi.LessThan, defender.P90, defender.Window5m)}},
+			behaviors: []defender.Behavior{{Criteria: defender.MessageByteSize.LessThanPercentile(defender.P90, defender.Window5m)}},
 			want:      rows{{"lifecycle", lifecycleSQL}, {"message", selectMessage + "'#'"}},
 		},
 		"addresses come with connections": {
@@ -152,7 +151,7 @@ func TestFilterCoversAnother(t *testing.T) {
 func TestScreenedMessagesAreNotCounted(t *testing.T) {
 	e := evaluator(t,
 		defender.Behavior{Name: "small", Criteria: defender.MessageByteSize.LessThan(8)},
-		defender.Behavior{Name: "sum", Criteria: defender.MessageByteSize.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m)},
+		defender.Behavior{Name: "sum", Criteria: defender.MessageByteSize.LessThanEqualsPercentile(defender.P90, defender.Window5m)},
 		defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(1, defender.Window5m)},
 		defender.Behavior{Name: "home", Criteria: defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")), Dimension: in("#")})
 	for kind, want := range map[iotrule.TelemetryKind][]string{iotrule.Oversize: {"small"}, iotrule.PublishedMessage: {"few", "home", "small", "sum"}} {
@@ -200,7 +199,7 @@ func TestRuleLetsThroughWhatViolates(t *testing.T) {
 			size("a", defender.MessageByteSize.LessThan(90)), size("b", defender.MessageByteSize.GreaterThan(2)), size("c", defender.MessageByteSize.LessThan(8)),
 			size("d", defender.MessageByteSize.GreaterThan(5)), size("e", defender.MessageByteSize.LessThan(10)), size("f", defender.MessageByteSize.GreaterThan(1)),
 		}, "(SIZE) >= 8 OR (SIZE) <= 5"},
-		{[]defender.Behavior{size("a", defender.MessageByteSize.Statistical(iotapi.LessThan, defender.P90, defender.Window5m))}, ""},
+		{[]defender.Behavior{size("a", defender.MessageByteSize.LessThanPercentile(defender.P90, defender.Window5m))}, ""},
 	} {
 		compiled, err := Compile("P", row.behaviors)
 		if err != nil {

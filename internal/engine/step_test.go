@@ -432,9 +432,9 @@ func TestSessionsOfConformingDevicesExpire(t *testing.T) {
 
 func TestThingIsSampledOncePerWindow(t *testing.T) {
 	e := evaluator(t,
-		defender.Behavior{Name: "low", Criteria: defender.AllBytesOut.Statistical(iotapi.GreaterThan, defender.P10, defender.Window5m)},
-		defender.Behavior{Name: "high", Criteria: defender.AllBytesOut.Statistical(iotapi.LessThan, defender.P90, defender.Window5m)},
-		defender.Behavior{Name: "longer", Criteria: defender.EstablishedTCPConnections.Statistical(iotapi.LessThan, defender.P90, defender.Window10m)})
+		defender.Behavior{Name: "low", Criteria: defender.AllBytesOut.GreaterThanPercentile(defender.P10, defender.Window5m)},
+		defender.Behavior{Name: "high", Criteria: defender.AllBytesOut.LessThanPercentile(defender.P90, defender.Window5m)},
+		defender.Behavior{Name: "longer", Criteria: defender.EstablishedTCPConnections.LessThanPercentile(defender.P90, defender.Window10m)})
 	report := func(id string, n int64) []Datapoint {
 		return measured(id, start.UnixMilli(), map[string]iotapi.Value{
 			defender.AllBytesOut.Info().Name: {Count: &n}, defender.EstablishedTCPConnections.Info().Name: {Count: &n},

@@ -134,7 +134,7 @@ func TestReportsAreDatapoints(t *testing.T) {
 
 func TestConformingReportWritesNothing(t *testing.T) {
 	e := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)), defender.Behavior{Name: "out", Criteria: defender.AllBytesOut.LessThan(100, defender.Window5m)},
-		defender.Behavior{Name: "p90", Criteria: defender.AllBytesIn.Statistical(iotapi.LessThan, defender.P90, defender.Window5m)})
+		defender.Behavior{Name: "p90", Criteria: defender.AllBytesIn.LessThanPercentile(defender.P90, defender.Window5m)})
 	at := start.UnixMilli()
 	conforming := measured("1", at, map[string]iotapi.Value{
 		defender.ListeningTCPPorts.Info().Name: ports(443), defender.AllBytesOut.Info().Name: count(99), defender.AllBytesIn.Info().Name: count(1),
@@ -377,7 +377,7 @@ func TestReportsAreRarelyWritten(t *testing.T) {
 
 func TestStatisticalAndLearnedBehaviors(t *testing.T) {
 	for _, c := range []defender.Criteria{
-		defender.AllBytesIn.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m),
+		defender.AllBytesIn.LessThanEqualsPercentile(defender.P90, defender.Window5m),
 		defender.AllBytesIn.Learned(defender.LowConfidence),
 	} {
 		e := evaluator(t, behavior(c))
@@ -434,10 +434,16 @@ func (f learnedFleet) Baseline(FleetKey, defender.Confidence, int64) (Range, boo
 }
 
 func TestInexactPercentileFavorsTheDevice(t *testing.T) {
-	for op, violates := range map[iotapi.Operator]int64{
-		iotapi.LessThan: 51, iotapi.LessThanEquals: 52, iotapi.GreaterThan: 49, iotapi.GreaterThanEquals: 48,
+	percentile := func(of func(defender.Statistic, defender.Window) defender.Criteria) defender.Criteria {
+		return of(defender.P90, defender.Window5m)
+	}
+	bytes := defender.AllBytesIn
+	for violates, criteria := range map[int64]defender.Criteria{
+		51: percentile(bytes.LessThanPercentile), 52: percentile(bytes.LessThanEqualsPercentile),
+		49: percentile(bytes.GreaterThanPercentile), 48: percentile(bytes.GreaterThanEqualsPercentile),
 	} {
-		e := evaluator(t, behavior(defender.AllBytesIn.Statistical(op, defender.P90, defender.Window5m)))
+		op := criteria.Operator()
+		e := evaluator(t, behavior(criteria))
 		e.Fleet = fuzzyFleet{}
 		for n := int64(45); n < 55; n++ {
 			r := e.Step("thing", State{}, measured("1", start.UnixMilli(), map[string]iotapi.Value{defender.AllBytesIn.Info().Name: count(n)}), start)
@@ -456,7 +462,7 @@ func TestPopulationsAreSeparate(t *testing.T) {
 		for _, w := range []defender.Window{defender.Window5m, defender.Window1h} {
 			for _, m := range []defender.RateMetric{defender.MessagesSent, defender.Disconnects} {
 				for _, dim := range []*defender.Dimension{nil, in, {TopicFilters: in.TopicFilters, NotIn: true}, {TopicFilters: []string{"ab"}}} {
-					b := behavior(m.Statistical(iotapi.LessThan, defender.P90, w))
+					b := behavior(m.LessThanPercentile(defender.P90, w))
 					b.Dimension = dim
 					k, ok := compile(profile, b).FleetKey()
 					if !ok || seen[k.String()] {
@@ -473,7 +479,7 @@ func TestPopulationsAreSeparate(t *testing.T) {
 }
 
 func TestMessageSizesAreSummedForTheFleet(t *testing.T) {
-	e := evaluator(t, behavior(defender.MessageByteSize.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m)))
+	e := evaluator(t, behavior(defender.MessageByteSize.LessThanEqualsPercentile(defender.P90, defender.Window5m)))
 	if got := film(e, "x2x", func(letter rune, at int64, id string) []Datapoint {
 		points := messages('x', at, id) // 26 bytes
 		if letter == '2' {

@@ -26,7 +26,7 @@ func TestIntervalDecidesWhichWindowsAreSums(t *testing.T) {
 		{bytes.LessThan(1, defender.Window5m), 60, sumBehavior{}},
 		{bytes.LessThan(1, defender.Window10m), 600, valueBehavior{}},
 		{bytes.LessThan(1, defender.Window15m), 600, sumBehavior{}},
-		{bytes.Statistical(iotapi.LessThan, defender.P90, defender.Window5m), 60, sumBehavior{}},
+		{bytes.LessThanPercentile(defender.P90, defender.Window5m), 60, sumBehavior{}},
 		{bytes.Learned(defender.LowConfidence), 60, sumBehavior{}},
 		{ports.LessThan(1, defender.Window1h), 60, valueBehavior{}},
 		{defender.CustomNumber("heat").LessThan(1, defender.Window1h), 60, valueBehavior{}},

@@ -15,14 +15,12 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
 func TestMain(m *testing.M) {
@@ -80,9 +78,7 @@ func newStack(id string, props *awscdk.StackProps) awscdk.Stack {
 	return awscdk.NewStack(newScope(), &id, props)
 }
 
-func prebuilt() awslambda.Code {
-	return awslambda.Code_FromAsset(jsii.String("testdata/prebuilt"), nil)
-}
+const prebuilt = "testdata/prebuilt/bootstrap"
 
 // hub returns a stack with the construct, whose functions are not compiled.
 func hub(stackProps *awscdk.StackProps, props *defenderhub.DefenderHubProps) awscdk.Stack {
@@ -98,10 +94,10 @@ func newHub(stack awscdk.Stack, props *defenderhub.DefenderHubProps) defenderhub
 	if props.Audit == nil {
 		props.Audit = &defenderhub.AuditProps{}
 	}
-	props.Forwarder.Code = prebuilt()
-	props.Audit.Code = prebuilt()
+	props.Forwarder.Prebuilt = prebuilt
+	props.Audit.Prebuilt = prebuilt
 	if props.Detect != nil && props.Detect.SelfManaged != nil {
-		props.Detect.SelfManaged.Executable = "testdata/prebuilt/bootstrap"
+		props.Detect.SelfManaged.Prebuilt = "testdata/prebuilt/bootstrap"
 	}
 	return defenderhub.NewDefenderHub(stack, jsii.String("Hub"), props)
 }
@@ -112,7 +108,7 @@ func everything() awscdk.Stack {
 	stack := newStack("Fleet", nil)
 	key := awskms.NewKey(stack, jsii.String("Key"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
 	newHub(stack, &defenderhub.DefenderHubProps{
-		Demo: true, EncryptionKey: key,
+		EncryptionKey: key, Function: &defenderhub.FunctionProps{Tracing: true, Architecture: defenderhub.AMD64},
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{
 			EnableSecurityHub: true, Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff,
 		},
@@ -128,7 +124,7 @@ func everything() awscdk.Stack {
 				{Name: "small-messages", Criteria: defender.MessageByteSize.LessThan(8), ToAlarm: 2, ToClear: 3, Severity: defender.High,
 					Dimension: &defender.Dimension{TopicFilters: []string{"data/${iot:ClientId}/#"}}},
 				{Name: "few-refusals", Criteria: defender.AuthorizationFailures.LessThan(5, defender.Window15m)},
-				{Name: "like-the-fleet", Criteria: defender.MessagesSent.Statistical(iotapi.LessThanEquals, defender.P99, defender.Window1h)},
+				{Name: "like-the-fleet", Criteria: defender.MessagesSent.LessThanEqualsPercentile(defender.P99, defender.Window1h)},
 				{Name: "as-ever", Criteria: defender.Disconnects.Learned(defender.HighConfidence), SuppressAlerts: true},
 				{Name: "known-networks", Criteria: defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8"))},
 				{Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)},
@@ -137,7 +133,7 @@ func everything() awscdk.Stack {
 			},
 			Targets: []defender.Target{defender.RegisteredThings, defender.ThingGroup("cameras")},
 		},
-		Forwarder: &defenderhub.ForwarderProps{PointInTimeRecovery: true, Tracing: true, Architecture: defenderhub.AMD64},
+		Forwarder: &defenderhub.ForwarderProps{PointInTimeRecovery: true},
 	})
 	return stack
 }
@@ -152,7 +148,7 @@ func selfManaged() awscdk.Stack {
 				{Name: "small-messages", Criteria: defender.MessageByteSize.LessThan(8), ToAlarm: 2, ToClear: 3, Severity: defender.High,
 					Dimension: &defender.Dimension{TopicFilters: []string{"data/${iot:ClientId}/#"}}},
 				{Name: "few-refusals", Criteria: defender.AuthorizationFailures.LessThan(5, defender.Window15m)},
-				{Name: "like-the-fleet", Criteria: defender.MessagesSent.Statistical(iotapi.LessThanEquals, defender.P99, defender.Window1h),
+				{Name: "like-the-fleet", Criteria: defender.MessagesSent.LessThanEqualsPercentile(defender.P99, defender.Window1h),
 					Dimension: &defender.Dimension{TopicFilters: []string{"alarms/#"}}},
 				{Name: "as-ever", Criteria: defender.Disconnects.Learned(defender.HighConfidence), SuppressAlerts: true},
 				{Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)},
@@ -175,7 +171,8 @@ func stream() awscdk.Stack {
 		Detect: &defenderhub.DetectProps{
 			Behaviors: []defender.Behavior{{Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)}},
 			SelfManaged: &defenderhub.SelfManagedProps{
-				Transport: defenderhub.TransportKinesis, ReportTopic: "fleet/+/report", Closers: 4, VPC: vpc, Tracing: true, PointInTimeRecovery: true,
+				Transport: defenderhub.TransportKinesis, ReportTopic: "fleet/+/report", Closers: 4, PointInTimeRecovery: true,
+				Function: &defenderhub.FunctionProps{VPC: vpc, Tracing: true},
 			},
 		},
 	})
@@ -200,9 +197,9 @@ func alias() awscdk.Stack {
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
 		Audit:         &defenderhub.AuditProps{RunOnDeploy: true},
 		Detect: &defenderhub.DetectProps{
-			Behaviors: defender.StarterBehaviors(), SelfManaged: &defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{Topic: topic}},
+			Behaviors: defender.StarterBehaviors(), SelfManaged: &defenderhub.SelfManagedProps{AlarmTopic: topic},
 		},
-		Forwarder: &defenderhub.ForwarderProps{Alarms: &defenderhub.AlarmsProps{Topic: topic}},
+		Forwarder: &defenderhub.ForwarderProps{AlarmTopic: topic},
 	})
 	return stack
 }
@@ -259,7 +256,8 @@ func embedded() awscdk.Stack {
 		EncryptionKey: key,
 		Audit:         &defenderhub.AuditProps{Existing: true, Schedule: defender.Weekly(time.Sunday)},
 		Rules:         &defenderhub.RulesProps{EventTopic: "fleet/+/security"},
-		Forwarder:     &defenderhub.ForwarderProps{VPC: vpc, Alarms: &defenderhub.AlarmsProps{Topic: topic}},
+		AlarmTopic:    topic,
+		Function:      &defenderhub.FunctionProps{VPC: vpc},
 	})
 	awscdk.Tags_Of(h).Add(jsii.String("team"), jsii.String("security"), nil)
 	awsiam.PermissionsBoundary_Of(h).Apply(awsiam.ManagedPolicy_FromManagedPolicyName(stack, jsii.String("Boundary"), jsii.String("boundary")))

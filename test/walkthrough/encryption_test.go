@@ -112,7 +112,7 @@ func encryptedStack(t *testing.T) string {
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{EnableSecurityHub: true, Audit: defenderhub.SubscriptionOff},
 		Audit:         &defenderhub.AuditProps{Topic: topic("Audits")},
-		Forwarder:     &defenderhub.ForwarderProps{Architecture: architecture, Alarms: &defenderhub.AlarmsProps{Topic: onCall}},
+		Function:      &defenderhub.FunctionProps{Architecture: architecture}, AlarmTopic: onCall,
 		EncryptionKey: awskms.NewKey(stack, jsii.String("HubKey"), nil),
 	})
 	output("DeadLetters", hub.DeadLetterQueue().QueueUrl())

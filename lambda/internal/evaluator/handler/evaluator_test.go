@@ -20,7 +20,6 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
-	"github.com/defenderhub/defenderhub/internal/iotapi"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
@@ -308,7 +307,7 @@ func TestWhatIsNotJudgedIsCounted(t *testing.T) {
 		defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)},
 		defender.Behavior{Name: "sent", Criteria: defender.MessagesSent.LessThan(100, defender.Window5m)},
 		defender.Behavior{Name: "heat", Criteria: defender.CustomNumber("heat").LessThan(80, defender.Window5m)},
-		defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.Statistical(iotapi.LessThan, defender.P90, defender.Window5m)},
+		defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.LessThanPercentile(defender.P90, defender.Window5m)},
 	))
 	late := message("3", "pump", at(20), 4)
 	late.Attributes["SentTimestamp"] = fmt.Sprint(at(30).UnixMilli())

@@ -26,7 +26,6 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
-	"github.com/defenderhub/defenderhub/internal/iotapi"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
@@ -85,7 +84,7 @@ func sendMessages(device, _ int, at time.Time) []iotrule.Telemetry {
 var scenarioList = []scenario{
 	{"reports", fiveOfReports, 12, defaultBatching, true, 0, sendReport, 0},
 	{"percentile", append(slices.Clone(fiveOfReports), defender.Behavior{
-		Name: "p99", Criteria: defender.AllBytesOut.Statistical(iotapi.LessThanEquals, defender.P99, defender.Window5m),
+		Name: "p99", Criteria: defender.AllBytesOut.LessThanEqualsPercentile(defender.P99, defender.Window5m),
 	}), 12, defaultBatching, true, 0, sendReport, 0},
 	{"silence", fiveOfReports, 12, defaultBatching, true, 15, sendReport, 0},
 	{"silence-hour", fiveOfReports, 12, defaultBatching, true, 60, sendReport, 0},

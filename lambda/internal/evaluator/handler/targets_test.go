@@ -11,7 +11,6 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
-	"github.com/defenderhub/defenderhub/internal/iotapi"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
@@ -186,7 +185,7 @@ func TestTargetsThatNameNoGroup(t *testing.T) {
 
 // Devices are compared with the devices that the profile watches.
 func TestPercentileOfTheFleet(t *testing.T) {
-	config := profile(defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m)})
+	config := profile(defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.LessThanEqualsPercentile(defender.P90, defender.Window5m)})
 	config.Profiles[0].Targets = []string{"thinggroup/0"}
 	r := newRig(t, config, "east-group")
 	r.registry.by = map[string]registry.Thing{}
@@ -222,7 +221,7 @@ func TestPercentileOfTheFleet(t *testing.T) {
 // The percentile is that of devices, not of reports: one that floods the engine does not set
 // the measure for the others.
 func TestDeviceThatReportsTooOftenDoesNotOutweighTheFleet(t *testing.T) {
-	r := newRig(t, profile(defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.Statistical(iotapi.LessThanEquals, defender.P90, defender.Window5m)}))
+	r := newRig(t, profile(defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.LessThanEqualsPercentile(defender.P90, defender.Window5m)}))
 	traffic := func(minute float64, client string, id, n int) events.SQSMessage {
 		return report(fmt.Sprint(client, id), client, at(minute), fmt.Appendf(nil, `{"hed":{"rid":%d,"v":"1.0"},"met":{"ns":{"bo":%d}}}`, id, n))
 	}

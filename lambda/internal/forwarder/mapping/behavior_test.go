@@ -97,7 +97,7 @@ func transitions(t testing.TB) map[string][]signal.Signal {
 		"number":      inAlarm(defender.CustomNumber("batteryLevel").GreaterThan(20.5, defender.Window5m), iotapi.Value{Number: new(3.25)}),
 		"numbers":     inAlarm(defender.CustomNumberList("slots").In(1, 2.5), iotapi.Value{Numbers: []float64{1, 7}}),
 		"strings":     inAlarm(defender.CustomStringList("processes").NotIn("xmrig"), iotapi.Value{Strings: []string{"sshd", "xmrig"}}),
-		"statistical": inAlarm(defender.MessagesSent.Statistical(iotapi.LessThanEquals, defender.P99, defender.Window15m), iotapi.Value{Count: new(int64(54))}),
+		"statistical": inAlarm(defender.MessagesSent.LessThanEqualsPercentile(defender.P99, defender.Window15m), iotapi.Value{Count: new(int64(54))}),
 		"learned": with(inAlarm(defender.MessagesSent.Learned(defender.HighConfidence), iotapi.Value{Count: new(int64(54))}), func(m *transition.Message) {
 			m.Transition.Additional = &engine.Additional{ConfidenceLevel: defender.HighConfidence}
 		}),

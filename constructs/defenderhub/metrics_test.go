@@ -1,0 +1,73 @@
+package defenderhub_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/internal/contract"
+)
+
+func TestMetricsOfThePartsAreThoseThatTheFunctionsWrite(t *testing.T) {
+	stack := newStack()
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff}, Detect: selfManaged(defenderhub.SelfManagedProps{}),
+	}))
+	f, e := hub.Forwarder(), hub.Detect().SelfManaged()
+	both, one := []string{"HubForwarderFunction", "HubForwarderAuditFunction"}, []string{"HubDetectEvaluator"}
+	closer := []string{"HubDetectCloser"}
+	alarm := func(id string, metric awscloudwatch.IMetric) {
+		awscloudwatch.NewAlarm(stack, &id, &awscloudwatch.AlarmProps{Metric: metric, Threshold: jsii.Number(1), EvaluationPeriods: jsii.Number(1)})
+	}
+	cases := map[string]struct {
+		metric    func(*awscloudwatch.MetricOptions) awscloudwatch.IMetric
+		name      string
+		functions []string
+	}{
+		"Received": {f.MetricReceived, contract.MetricReceived, both}, "Imported": {f.MetricImported, contract.MetricImported, both},
+		"Archived": {f.MetricArchived, contract.MetricArchived, both}, "Unchanged": {f.MetricUnchanged, contract.MetricUnchanged, both},
+		"Failed": {f.MetricFailed, contract.MetricFailed, both}, "Refused": {f.MetricRefused, contract.MetricRefused, both},
+		"Off":            {f.MetricSecurityHubOff, contract.MetricHubOff, both},
+		"EngineReceived": {e.MetricReceived, contract.MetricReceived, one}, "EngineFailed": {e.MetricFailed, contract.MetricFailed, one},
+		"Transitions": {e.MetricTransitions, contract.MetricTransitions, append(one, closer...)}, "Unsent": {e.MetricUnsent, contract.MetricUnsent, closer},
+		"Blind": {e.MetricBlind, contract.MetricBlind, closer}, "Unfinished": {e.MetricUnfinished, contract.MetricUnfinished, closer},
+	}
+	for id, c := range cases {
+		alarm("Default"+id, c.metric(nil))
+		alarm("Tuned"+id, c.metric(&awscloudwatch.MetricOptions{Statistic: jsii.String("Maximum"), Period: awscdk.Duration_Hours(jsii.Number(1))}))
+	}
+	tp := synth(t, stack)
+	for id, c := range cases {
+		for prefix, want := range map[string]string{"Default": "Sum 300", "Tuned": "Maximum 3600"} {
+			p := tp.named(t, "AWS::CloudWatch::Alarm", prefix+id).Properties
+			var seen []any
+			if p["MetricName"] != nil {
+				seen = append(seen, map[string]any{"Metric": p, "Period": p["Period"], "Stat": p["Statistic"]})
+			}
+			metrics, _ := p["Metrics"].([]any)
+			for _, m := range metrics {
+				if stat := path(m, "MetricStat"); stat != nil {
+					seen = append(seen, stat)
+				}
+			}
+			if len(seen) != len(c.functions) {
+				t.Fatalf("%s%s adds up %s, want %v", prefix, id, text(p), c.functions)
+			}
+			for _, stat := range seen {
+				metric := path(stat, "Metric")
+				if got := fmt.Sprint(path(stat, "Stat"), " ", path(stat, "Period")); got != want || path(metric, "MetricName") != c.name || path(metric, "Namespace") != contract.MetricNamespace {
+					t.Errorf("%s%s: %s, want %s of %s", prefix, id, text(stat), want, c.name)
+				}
+			}
+			for _, function := range c.functions {
+				if !containsText(seen, tp.idOf(t, "AWS::Lambda::Function", function)) {
+					t.Errorf("%s%s does not count %s: %s", prefix, id, function, text(seen))
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package defenderhub_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+)
+
+// TestSuppressKeepsOurs adds a suppression to a policy that has one of this package.
+func TestSuppressKeepsOurs(t *testing.T) {
+	stack := newStack()
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{}))
+	before := rulesOf(synth(t, stack).named(t, "AWS::IAM::Policy", "HubForwarderFunctionRoleDefaultPolicy"))
+	stack = newStack()
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{}))
+	own := defenderhub.Suppression{Rule: "Fleet-IAM1", Reason: "The boundary of the fleet narrows it.", Findings: []string{"Resource::*"}}
+	defenderhub.Suppress(hub.Forwarder(), own)
+	defenderhub.Suppress(hub.Forwarder(), defenderhub.Suppression{Rule: "Fleet-IAM2", Reason: "The same reason holds."})
+	tp := synth(t, stack)
+	got := rulesOf(tp.named(t, "AWS::IAM::Policy", "HubForwarderFunctionRoleDefaultPolicy"))
+	want := append(slices.Clone(before), `{"applies_to":["Resource::*"],"id":"Fleet-IAM1","reason":"The boundary of the fleet narrows it."}`, `{"id":"Fleet-IAM2","reason":"The same reason holds."}`)
+	if len(before) == 0 || !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if queue := rulesOf(tp.named(t, "AWS::SQS::Queue", "HubForwarderQueue")); !containsText(queue, "Fleet-IAM1") {
+		t.Errorf("the queue below has %v", queue)
+	}
+}
+
+func rulesOf(r resource) (rules []string) {
+	all, _ := path(r.Metadata, "cdk_nag", "rules_to_suppress").([]any)
+	for _, rule := range all {
+		rules = append(rules, text(rule))
+	}
+	return rules
+}
+
+func containsText[T any](list []T, part string) bool {
+	return slices.ContainsFunc(list, func(v T) bool { return strings.Contains(text(v), part) })
+}
+
+func TestWrongSuppressionsAreErrors(t *testing.T) {
+	got, _ := faults(t, func() {
+		defenderhub.Suppress(newStack(), defenderhub.Suppression{Rule: "A-1", Reason: "a good reason"}, defenderhub.Suppression{Reason: "short"})
+	})
+	if want := []string{"[1].Rule", "[1].Reason"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
