@@ -5,26 +5,22 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
+	"time"
 
 	"github.com/aws/aws-lambda-go/cfn"
 	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/iot"
 
+	"github.com/defenderhub/defenderhub/lambda/internal/host"
 	"github.com/defenderhub/defenderhub/lambda/internal/startaudit"
 )
 
 func main() {
-	cfg, err := config.LoadDefaultConfig(context.Background())
+	client, err := startaudit.AWS(context.Background())
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "startaudit: load the AWS configuration:", err)
+		fmt.Fprintln(os.Stderr, "startaudit:", err)
 		os.Exit(1)
 	}
-	starter := &startaudit.Starter{
-		IoT: iot.NewFromConfig(cfg, func(o *iot.Options) { o.RetryMaxAttempts = 1 }),
-		Log: slog.New(slog.NewJSONHandler(os.Stderr, nil)),
-	}
+	starter := startaudit.New(client, host.Host{Environ: os.Environ(), Now: time.Now, Metrics: os.Stdout, Log: os.Stderr})
 	lambda.Start(cfn.LambdaWrap(starter.Handle))
 }

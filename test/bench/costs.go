@@ -13,7 +13,7 @@ var fleets = []float64{10_000, 100_000, 1_000_000}
 
 // fleetBenchmark runs samples of a fleet through the evaluation. Each measurement is for one
 // device and five minutes, so that it scales.
-const fleetBenchmark, fleetPackage = "Fleet/", "./lambda/internal/evaluator"
+const fleetBenchmark, fleetPackage = "Fleet/", "./lambda/internal/evaluator/handler"
 
 const (
 	// transitions of a device in five minutes: one in a hundred devices raises and clears an

@@ -18,7 +18,7 @@ type measured map[string]float64
 // mapping measures how fast messages are mapped to findings, compared with decoding the same
 // message into plain Go values.
 func (b *bench) mapping() error {
-	results, names, err := b.benchmark("./lambda/internal/mapping", "0.5s", ".")
+	results, names, err := b.benchmark("./lambda/internal/forwarder/mapping", "0.5s", ".")
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (b *bench) mapping() error {
 // batches measures whole invocations, compared with the time that Security Hub's quota needs for
 // as many findings.
 func (b *bench) batches() error {
-	results, names, err := b.benchmark("./lambda/internal/ingest", "5x", ".")
+	results, names, err := b.benchmark("./lambda/internal/forwarder/handler", "5x", ".")
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func TestNativeIntegration(t *testing.T) {
 		t.Fatal(err)
 	}
 	const violation = "Registered thing dev-IZWB is in alarm for STATIC behavior"
-	recorded, err := os.ReadFile("../../lambda/internal/mapping/testdata/samples/sns-detect.json")
+	recorded, err := os.ReadFile("../../lambda/internal/forwarder/mapping/testdata/samples/sns-detect.json")
 	if err != nil {
 		t.Fatal(err)
 	}

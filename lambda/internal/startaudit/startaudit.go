@@ -11,11 +11,14 @@ import (
 
 	"github.com/aws/aws-lambda-go/cfn"
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/host"
+	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 
@@ -29,6 +32,20 @@ type Starter struct {
 	IoT    API
 	Log    *slog.Logger
 	Random func(n int64) int64
+}
+
+// AWS returns the client of AWS IoT itself.
+func AWS(ctx context.Context) (API, error) {
+	cfg, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("load the AWS configuration: %w", err)
+	}
+	return iot.NewFromConfig(cfg, func(o *iot.Options) { o.RetryMaxAttempts = 1 }), nil
+}
+
+// New returns the function's handler.
+func New(api API, on host.Host) *Starter {
+	return &Starter{IoT: api, Log: on.Logger(slog.LevelInfo)}
 }
 
 // margin is reserved before the function's deadline for the answer to CloudFormation.
@@ -51,11 +68,8 @@ func (s *Starter) Handle(ctx context.Context, event cfn.Event) (physicalID strin
 	if err != nil {
 		return id, nil, err
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-min(margin, time.Until(deadline)/4)))
-		defer cancel()
-	}
+	ctx, cancel := invocation.WithMargin(ctx, margin)
+	defer cancel()
 	task, err := s.start(ctx, checks)
 	if err != nil {
 		return id, nil, err

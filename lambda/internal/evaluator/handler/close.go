@@ -10,7 +10,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
-	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 )
 
 // closeRequest is [defender.CloseRequest].
@@ -113,7 +113,7 @@ func (h *Handler) closeShard(ctx context.Context, shard int, now time.Time) (jud
 // mend.
 func (h *Handler) unclosed(ctx context.Context, visits []*visit) error {
 	for _, v := range visits {
-		if v.err != nil && (ctx.Err() != nil || !errors.Is(v.err, registry.ErrUnresolved)) {
+		if v.err != nil && (ctx.Err() != nil || !errors.Is(v.err, certificate.ErrUnresolved)) {
 			return v.err
 		}
 	}

@@ -15,8 +15,8 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
-	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
 
 // misbehaving opens telnet on n devices.
@@ -132,7 +132,7 @@ func TestCloserFailsWithItsThings(t *testing.T) {
 	if got := r.changes(); got != "good ports in-alarm" {
 		t.Errorf("%q, want the others judged", got)
 	}
-	r.table.step, r.registry.fails = nil, fmt.Errorf("%w: %w", registry.ErrUnresolved, throttled)
+	r.table.step, r.registry.fails = nil, fmt.Errorf("%w: %w", certificate.ErrUnresolved, throttled)
 	if err := r.tryClose(context.Background(), at(6)); err != nil {
 		t.Error(err)
 	}

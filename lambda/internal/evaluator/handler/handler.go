@@ -11,18 +11,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
 )
 
 // SQS is the part of the Amazon SQS client that the handler calls.
@@ -94,7 +95,7 @@ func New(config engine.Config, groups []string, c Clients) (*Handler, error) {
 
 // Handle handles an event of an SQS queue or of a Kinesis stream, or a request to close.
 func (h *Handler) Handle(ctx context.Context, event json.RawMessage) (any, error) {
-	work, cancel := withMargin(ctx)
+	work, cancel := invocation.WithMargin(ctx, margin)
 	defer cancel()
 	defer func() {
 		if err := h.Metrics.Flush(); err != nil {
@@ -136,15 +137,6 @@ func (h *Handler) Handle(ctx context.Context, event json.RawMessage) (any, error
 // margin is kept back from the function's deadline for its answer and its metrics.
 const margin = 3 * time.Second
 
-// withMargin returns a context for the work, which ends before the invocation does.
-func withMargin(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
-	}
-	return context.WithDeadline(ctx, deadline.Add(-min(margin, time.Until(deadline)/4)))
-}
-
 // parallel is how many things are judged, and answers sent, at once: they wait for the
 // network.
 const parallel = 16
@@ -154,20 +146,15 @@ const CallsAtOnce = parallel * parallel
 
 // forEach does something with all elements of a list, some at once.
 func forEach[E any](list []E, do func(E)) {
-	next := make(chan E)
-	var wg sync.WaitGroup
-	for range min(parallel, len(list)) {
-		wg.Go(func() {
-			for e := range next {
-				do(e)
-			}
+	var some errgroup.Group
+	some.SetLimit(parallel)
+	for _, e := range list {
+		some.Go(func() error {
+			do(e)
+			return nil
 		})
 	}
-	for _, e := range list {
-		next <- e
-	}
-	close(next)
-	wg.Wait()
+	_ = some.Wait() // none fails
 }
 
 // count leaves out what did not happen: each metric costs money once it exists.

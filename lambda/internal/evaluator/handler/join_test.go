@@ -12,7 +12,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
-	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 )
 
 // via is a message that a client sent with a certificate; a report where it has a payload.
@@ -116,11 +116,11 @@ func TestCertificateThatIsNotLookedUp(t *testing.T) {
 	open, shut := ports(1, 23), ports(2, 443)
 	r := newRig(t, telnet())
 	r.deliver(via("cert-pump-7", "1", "pump-7", at(0), 0, open))
-	r.registry.fails = fmt.Errorf("%w: %w", registry.ErrUnresolved, throttled)
+	r.registry.fails = fmt.Errorf("%w: %w", certificate.ErrUnresolved, throttled)
 	if again := r.deliver(via("cert-pump-7", "2", "pump-7#2", at(6), 0, shut)); len(again) != 1 {
 		t.Errorf("throttled: %v come again", again)
 	}
-	r.registry.fails = fmt.Errorf("%w: %w", registry.ErrUnresolved, denied)
+	r.registry.fails = fmt.Errorf("%w: %w", certificate.ErrUnresolved, denied)
 	if again := r.deliver(via("cert-pump-7", "3", "pump-7#2", at(6), 0, shut)); len(again) != 0 {
 		t.Errorf("denied: %v come again", again)
 	}

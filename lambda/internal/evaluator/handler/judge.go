@@ -16,6 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/engine/transition"
 	"github.com/defenderhub/defenderhub/internal/iotapi"
+	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
@@ -153,7 +154,7 @@ func (h *Handler) judge(ctx context.Context, v *visit, i Item, f *population) (o
 		case err == nil:
 			thing, knownAt = found, now
 			e.Watches, e.Retired = h.watches(thing), h.retired(thing, end)
-		case registry.CanRetry(err) && len(h.settings.targets) > 0 && !(checks && len(out.transitions) == 0):
+		case certificate.CanRetry(err) && len(h.settings.targets) > 0 && !(checks && len(out.transitions) == 0):
 			return outcome{}, fmt.Errorf("registry: %w", err)
 		case knownAt.IsZero():
 			e.Watches = func(profile string) bool { return h.settings.targets[profile] == nil }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
 
@@ -26,7 +27,7 @@ func (v *visit) checks(i Item, now time.Time) bool {
 
 // checkAfter is when a check follows one that ended with err; the zero time plans it anew.
 func checkAfter(err error, now time.Time) time.Time {
-	if err != nil && registry.CanRetry(err) {
+	if err != nil && certificate.CanRetry(err) {
 		return now.Add(checkRetry)
 	}
 	return time.Time{}

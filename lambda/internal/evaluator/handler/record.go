@@ -15,6 +15,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/internal/report"
+	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
 
@@ -175,7 +176,7 @@ func (h *Handler) join(ctx context.Context, r *record) {
 	thing, err := h.Registry.Join(ctx, r.subject, r.certificate, r.sent)
 	switch {
 	case err != nil:
-		r.failed = registry.CanRetry(err)
+		r.failed = certificate.CanRetry(err)
 		h.count(r.kind, contract.MetricUnresolved, 1)
 		h.Log.Warn("certificate of a further connection was not looked up", "record", r.id, "device", r.subject, "again", r.failed, "reason", err.Error())
 		if r.failed {
@@ -195,7 +196,7 @@ func (h *Handler) identify(ctx context.Context, r *record) {
 	}
 	reason := "the principal has no thing of its own"
 	if err != nil {
-		reason, r.failed = err.Error(), registry.CanRetry(err)
+		reason, r.failed = err.Error(), certificate.CanRetry(err)
 	}
 	h.count(r.kind, contract.MetricUnresolved, 1)
 	h.Log.Warn("sender is not known and is not judged", "record", r.id, "kind", r.kind, "again", r.failed, "reason", reason)

@@ -14,10 +14,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
-	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 )
@@ -127,7 +128,7 @@ func (f *awsIoT) took() string {
 
 func (f *awsIoT) registry(t *testing.T, edit func(*registry.Config)) *registry.Registry {
 	t.Helper()
-	c := registry.Config{Partition: "aws", Region: region, Account: account, MaxAge: 10 * minute, Size: 100}
+	c := registry.Config{Config: certificate.Config{MaxAge: 10 * minute, Size: 100}}
 	if edit != nil {
 		edit(&c)
 	}
@@ -136,6 +137,11 @@ func (f *awsIoT) registry(t *testing.T, edit func(*registry.Config)) *registry.R
 		t.Fatal(err)
 	}
 	return r
+}
+
+// invocation is the context of an invocation of a function in the account.
+func invocation(t *testing.T) context.Context {
+	return lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{InvokedFunctionArn: "arn:aws:lambda:" + region + ":" + account + ":function:evaluator"})
 }
 
 func newAWSIoT() *awsIoT {
@@ -174,7 +180,7 @@ func TestPrincipalFirstClientIDSecond(t *testing.T) {
 			aws := newAWSIoT()
 			r := aws.registry(t, nil)
 			for range 2 { // the second answer is remembered
-				got, err := r.Resolve(t.Context(), row.client, row.principal, noon)
+				got, err := r.Resolve(invocation(t), row.client, row.principal, noon)
 				if err != nil || got.Name != row.want || got.Registered != row.registered || got.Groups != nil {
 					t.Fatalf("%+v, %v; want %q, registered %v", got, err, row.want, row.registered)
 				}
@@ -186,76 +192,12 @@ func TestPrincipalFirstClientIDSecond(t *testing.T) {
 	}
 }
 
-// A client ID joins the thing that it names only with the thing's own certificate.
-func TestOnlyItsOwnCertificateJoinsAThing(t *testing.T) {
-	for name, row := range map[string]struct {
-		client, principal, want, calls string
-	}{
-		"attached to the thing alone":     {"pump-1#2", id("1"), "pump-1", "ListPrincipalThings"},
-		"attached to another thing":       {"pump-2#2", id("1"), "", "ListPrincipalThings"},
-		"attached to several, one is it":  {"pump-2#2", id("2"), "", "ListPrincipalThings ListPrincipalThings"},
-		"attached to none":                {"pump-1#2", id("3"), "", "ListPrincipalThings"},
-		"a certificate that is not there": {"pump-1#2", id("4"), "", "ListPrincipalThings"},
-		"no certificate":                  {"pump-1#2", "AROAEXAMPLE:pump-1", "", ""},
-		"no principal":                    {"pump-1#2", "", "", ""},
-		"the thing itself":                {"pump-1", id("1"), "", ""},
-		"a client ID of another form":     {"pump-1-2", id("1"), "", ""},
-		"a thing that no name can be":     {"pump 1#2", id("1"), "", ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			aws := newAWSIoT()
-			clients, err := contract.ParseClientPattern("")
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := aws.registry(t, func(c *registry.Config) { c.Clients = clients })
-			for _, at := range []time.Time{noon, noon.Add(9 * minute)} { // the second answer is remembered
-				if got, err := r.Join(t.Context(), row.client, row.principal, at); err != nil || got != row.want {
-					t.Fatalf("joins %q, %v; want %q", got, err, row.want)
-				}
-			}
-			if calls := aws.took(); calls != row.calls {
-				t.Errorf("calls %s, want %s", calls, row.calls)
-			}
-		})
-	}
-	aws := newAWSIoT()
-	if got, err := aws.registry(t, nil).Join(t.Context(), "pump-1#2", id("1"), noon); got != "" || err != nil || aws.took() != "" {
-		t.Errorf("without a pattern joins %q (%v)", got, err)
-	}
-}
-
-// What changes at the certificate is seen after a while, and an error is not remembered.
-func TestJoiningIsLookedUpAgain(t *testing.T) {
-	aws := newAWSIoT()
-	clients, err := contract.ParseClientPattern("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := aws.registry(t, func(c *registry.Config) { c.Clients = clients })
-	aws.fails = "ListPrincipalThings"
-	if got, err := r.Join(t.Context(), "pump-1#2", id("1"), noon); !errors.Is(err, registry.ErrUnresolved) || got != "" {
-		t.Errorf("throttled: %q, %v", got, err)
-	}
-	aws.fails = ""
-	for _, row := range []struct {
-		things []string
-		at     time.Duration
-		want   string
-	}{{[]string{"pump-1"}, 0, "pump-1"}, {[]string{"pump-1", "pump-2"}, 5 * minute, "pump-1"}, {[]string{"pump-1", "pump-2"}, 11 * minute, ""}} {
-		aws.certificates[id("1")] = row.things
-		if got, err := r.Join(t.Context(), "pump-1#2", id("1"), noon.Add(row.at)); err != nil || got != row.want {
-			t.Errorf("after %v: %q, %v; want %q", row.at, got, err, row.want)
-		}
-	}
-}
-
 func TestGroupsComeWithTheirAncestors(t *testing.T) {
 	aws := newAWSIoT()
 	r := aws.registry(t, func(c *registry.Config) { c.Groups = true })
 	resolve := func(client string, want []string, calls string) {
 		t.Helper()
-		got, err := r.Resolve(t.Context(), client, "", noon)
+		got, err := r.Resolve(invocation(t), client, "", noon)
 		if err != nil || !slices.Equal(got.Groups, want) {
 			t.Errorf("groups %v, %v; want %v", got.Groups, err, want)
 		}
@@ -270,7 +212,7 @@ func TestGroupsComeWithTheirAncestors(t *testing.T) {
 	resolve("pump-2", nil, "DescribeThing ListThingGroupsForThing")
 	resolve("pump-3", nil, "DescribeThing ListThingGroupsForThing DescribeThingGroup") // deleted since
 	resolve("stranger", nil, "DescribeThing")
-	got, _ := r.Resolve(t.Context(), "pump-1", "", noon)
+	got, _ := r.Resolve(invocation(t), "pump-1", "", noon)
 	got.Groups[0] = "changed"
 	resolve("pump-1", []string{"all", "europe", "fast", "north"}, "")
 }
@@ -285,7 +227,7 @@ func TestAnswersAgeByTheTimeOfTheRecords(t *testing.T) {
 		{0, 5}, {9 * minute, 0}, {-9 * minute, 0}, // believed for as long before as after
 		{10 * minute, 5}, {19 * minute, 0}, {0, 5},
 	} {
-		if _, err := r.Resolve(t.Context(), "pump-1", "", noon.Add(row.at)); err != nil {
+		if _, err := r.Resolve(invocation(t), "pump-1", "", noon.Add(row.at)); err != nil {
 			t.Fatal(err)
 		}
 		if n := len(strings.Fields(aws.took())); n != row.calls {
@@ -294,7 +236,7 @@ func TestAnswersAgeByTheTimeOfTheRecords(t *testing.T) {
 	}
 	// That a thing is not registered ages as well.
 	for at, want := range []bool{false, true} {
-		got, err := r.Resolve(t.Context(), "late", "", noon.Add(time.Duration(at)*10*minute))
+		got, err := r.Resolve(invocation(t), "late", "", noon.Add(time.Duration(at)*10*minute))
 		if err != nil || got.Registered != want {
 			t.Errorf("%+v, %v; want registered %v", got, err, want)
 		}
@@ -314,7 +256,7 @@ func TestPrincipalWithManyClientIDsIsAskedForOnce(t *testing.T) {
 	}{
 		{"a", 0, "ListPrincipalThings"}, {"b", 0, ""}, {"c", 59 * time.Second, ""}, {"d", minute, "ListPrincipalThings"}, {"a", 9 * minute, ""},
 	} {
-		got, err := r.Resolve(t.Context(), row.client, id("1"), noon.Add(row.at))
+		got, err := r.Resolve(invocation(t), row.client, id("1"), noon.Add(row.at))
 		if err != nil || got.Name != "pump-1" {
 			t.Errorf("%s: %+v, %v", row.client, got, err)
 		}
@@ -328,7 +270,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	aws := newAWSIoT()
 	r := aws.registry(t, func(c *registry.Config) { c.Size = 2 })
 	for _, client := range []string{"a", "b", "a", "c", "a", "b"} { // c drives b out
-		if _, err := r.Resolve(t.Context(), client, "", noon); err != nil {
+		if _, err := r.Resolve(invocation(t), client, "", noon); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -346,19 +288,19 @@ func TestFailuresAreNoAnswers(t *testing.T) {
 		aws.certificates[id("1")] = nil
 		r := aws.registry(t, func(c *registry.Config) { c.Groups = true })
 		aws.fails = fails
-		got, err := r.Resolve(t.Context(), "pump-1", id("1"), noon)
+		got, err := r.Resolve(invocation(t), "pump-1", id("1"), noon)
 		var throttled *types.ThrottlingException
-		if !errors.Is(err, registry.ErrUnresolved) || !errors.As(err, &throttled) || !strings.Contains(err.Error(), fails) || got.Name != "" || got.Registered {
+		if !errors.Is(err, certificate.ErrUnresolved) || !errors.As(err, &throttled) || !strings.Contains(err.Error(), fails) || got.Name != "" || got.Registered {
 			t.Errorf("%s fails: %+v, %v", fails, got, err)
 		}
 		aws.fails = ""
-		if got, err := r.Resolve(t.Context(), "pump-1", id("1"), noon); err != nil || len(got.Groups) != 4 {
+		if got, err := r.Resolve(invocation(t), "pump-1", id("1"), noon); err != nil || len(got.Groups) != 4 {
 			t.Errorf("after %s failed: %+v, %v", fails, got, err)
 		}
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(invocation(t))
 	cancel()
-	if _, err := newAWSIoT().registry(t, nil).Resolve(ctx, "pump-1", "", noon); !errors.Is(err, registry.ErrUnresolved) || !errors.Is(err, context.Canceled) {
+	if _, err := newAWSIoT().registry(t, nil).Resolve(ctx, "pump-1", "", noon); !errors.Is(err, certificate.ErrUnresolved) || !errors.Is(err, context.Canceled) {
 		t.Errorf("out of time: %v", err)
 	}
 }
@@ -372,8 +314,8 @@ func TestThingDeletedMeanwhileIsUnresolved(t *testing.T) {
 			delete(aws.things, "pump-1")
 		}
 	}
-	got, err := aws.registry(t, func(c *registry.Config) { c.Groups = true }).Resolve(t.Context(), "pump-1", "", noon)
-	if !errors.Is(err, registry.ErrUnresolved) {
+	got, err := aws.registry(t, func(c *registry.Config) { c.Groups = true }).Resolve(invocation(t), "pump-1", "", noon)
+	if !errors.Is(err, certificate.ErrUnresolved) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -387,7 +329,7 @@ func TestLookupsAtOnceShareOneCall(t *testing.T) {
 		var all sync.WaitGroup
 		for range 20 {
 			all.Go(func() {
-				if got, err := r.Resolve(t.Context(), "pump-1", "", noon); err != nil || len(got.Groups) != 4 {
+				if got, err := r.Resolve(invocation(t), "pump-1", "", noon); err != nil || len(got.Groups) != 4 {
 					t.Errorf("%+v, %v", got, err)
 				}
 			})

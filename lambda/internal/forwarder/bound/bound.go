@@ -17,6 +17,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/defenderhub/defenderhub/internal/deviceevent"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
@@ -59,37 +61,31 @@ func (b *Bounds) Apply(ctx context.Context, signals []signal.Signal) ([][]signal
 	}
 	faults := map[int]error{}
 	var mu sync.Mutex
-	var wg sync.WaitGroup
-	next := make(chan string)
-	for range min(parallel, len(groups)) {
-		wg.Go(func() {
-			for group := range next {
-				members := groups[group]
-				names := make([]string, len(members))
-				for j, i := range members {
-					names[j] = signals[i].Finding.ID
-				}
-				admitted, err := b.admit(ctx, group, names)
-				mu.Lock()
-				for _, i := range members {
-					switch {
-					case err != nil:
-						faults[i] = err
-					case slices.Contains(admitted, signals[i].Finding.ID):
-						results[i] = []signal.Signal{signals[i]}
-					default:
-						results[i] = instead(signals[i])
-					}
-				}
-				mu.Unlock()
+	var some errgroup.Group
+	some.SetLimit(parallel)
+	for group, members := range groups {
+		some.Go(func() error {
+			names := make([]string, len(members))
+			for j, i := range members {
+				names[j] = signals[i].Finding.ID
 			}
+			admitted, err := b.admit(ctx, group, names)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, i := range members {
+				switch {
+				case err != nil:
+					faults[i] = err
+				case slices.Contains(admitted, signals[i].Finding.ID):
+					results[i] = []signal.Signal{signals[i]}
+				default:
+					results[i] = instead(signals[i])
+				}
+			}
+			return nil
 		})
 	}
-	for group := range groups {
-		next <- group
-	}
-	close(next)
-	wg.Wait()
+	_ = some.Wait() // each error is a group's own
 	return results, faults
 }
 

@@ -4,8 +4,9 @@ package delivery
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
@@ -209,18 +210,13 @@ func (d *Delivery) count(t *task) {
 
 // each runs f for every task, several at once.
 func each(tasks []task, f func(*task)) {
-	var wg sync.WaitGroup
-	next := make(chan *task)
-	for range min(parallel, len(tasks)) {
-		wg.Go(func() {
-			for t := range next {
-				f(t)
-			}
+	var some errgroup.Group
+	some.SetLimit(parallel)
+	for i := range tasks {
+		some.Go(func() error {
+			f(&tasks[i])
+			return nil
 		})
 	}
-	for i := range tasks {
-		next <- &tasks[i]
-	}
-	close(next)
-	wg.Wait()
+	_ = some.Wait() // none fails
 }

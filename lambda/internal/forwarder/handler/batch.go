@@ -4,10 +4,10 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
@@ -135,20 +135,15 @@ func (h *Handler) settleAll(ctx context.Context, messages []*message) {
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-answerTime))
 		defer cancel()
 	}
-	next := make(chan *message)
-	var wg sync.WaitGroup
-	for range parallel {
-		wg.Go(func() {
-			for m := range next {
-				m.done = h.settle(ctx, m)
-			}
+	var some errgroup.Group
+	some.SetLimit(parallel)
+	for _, m := range messages {
+		some.Go(func() error {
+			m.done = h.settle(ctx, m)
+			return nil
 		})
 	}
-	for _, m := range messages {
-		next <- m
-	}
-	close(next)
-	wg.Wait()
+	_ = some.Wait() // none fails
 }
 
 // settle does with a message what its outcome asks for. It returns whether the message

@@ -12,7 +12,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
-	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
@@ -32,7 +32,7 @@ func (h *Handler) read(ctx context.Context, r events.SQSMessage, sent time.Time)
 	m.mapper = mapper
 	err = h.route(ctx, m, sent)
 	switch {
-	case errors.Is(err, registry.ErrUnresolved):
+	case errors.Is(err, certificate.ErrUnresolved):
 		m.outcome = delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()}
 	case err != nil:
 		m.outcome = delivery.Outcome{Verdict: delivery.Refused, Reason: err.Error()}
@@ -108,7 +108,7 @@ func (h *Handler) route(ctx context.Context, m *message, sent time.Time) error {
 // certificate that may not be looked up proves none.
 func (h *Handler) thing(ctx context.Context, m *message, e iotrule.Envelope, sent time.Time) (string, error) {
 	thing, err := h.Things.Join(ctx, e.ClientID, e.Principal, sent)
-	if err == nil || registry.CanRetry(err) {
+	if err == nil || certificate.CanRetry(err) {
 		return thing, err
 	}
 	h.Log.Warn("certificate of a further connection was not looked up", "message", m.MessageId, "device", e.ClientID, "again", false, "reason", err.Error())

@@ -25,8 +25,8 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
+	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
-	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/audit"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
@@ -219,7 +219,7 @@ func (t *things) Join(_ context.Context, clientID, principal string, _ time.Time
 	case err != nil || thing == "":
 		return "", err
 	case t.fails != nil:
-		return "", fmt.Errorf("%w: %w", registry.ErrUnresolved, t.fails)
+		return "", fmt.Errorf("%w: %w", certificate.ErrUnresolved, t.fails)
 	case principal != "cert-"+thing:
 		return "", nil
 	}

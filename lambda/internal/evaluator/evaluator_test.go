@@ -1,26 +1,36 @@
-package main
+package evaluator
 
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
 
-func env(values map[string]string) func(string) string {
+func env(values map[string]string) func(string) string { return on(values).Getenv }
+
+// on is a host whose environment has these values beside those that must be there.
+func on(values map[string]string) host.Host {
 	all := map[string]string{"AWS_REGION": "eu-west-1", contract.EnvStateTable: "state", contract.EnvIngestQueueURL: "https://queue/ingest"}
 	for k, v := range values {
 		all[k] = v
 	}
-	return func(name string) string { return all[name] }
+	h := host.Host{Now: time.Now, Metrics: io.Discard, Log: io.Discard}
+	for k, v := range all {
+		h.Environ = append(h.Environ, k+"="+v)
+	}
+	return h
 }
 
 func TestDefaultsNeedOnlyTableAndQueue(t *testing.T) {
@@ -70,7 +80,11 @@ func TestHandlerIsBuiltWithoutCallingAWS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler, err := build(context.Background(), env(map[string]string{"LAMBDA_TASK_ROOT": root(t, string(config)), contract.EnvThingGroups: "east"}))
+	clients, err := AWS(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler, err := New(clients, on(map[string]string{"LAMBDA_TASK_ROOT": root(t, string(config)), contract.EnvThingGroups: "east"}))
 	if err != nil || handler.IngestQueueURL != "https://queue/ingest" {
 		t.Errorf("%+v, %v", handler, err)
 	}
@@ -80,7 +94,7 @@ func TestBehaviorsThatCannotBeReadAreAnError(t *testing.T) {
 	for name, dir := range map[string]string{
 		"no file": t.TempDir(), "no JSON": root(t, "{"), "a group without a name": root(t, `{"profiles":[{"name":"p","behaviors":[{"name":"b","metric":"aws:message-byte-size","criteria":{"comparisonOperator":"less-than","value":{"count":8}}}],"targets":["thinggroup/0"]}]}`),
 	} {
-		if _, err := build(context.Background(), env(map[string]string{"LAMBDA_TASK_ROOT": dir})); err == nil {
+		if _, err := New(Clients{}, on(map[string]string{"LAMBDA_TASK_ROOT": dir})); err == nil {
 			t.Errorf("%s is no error", name)
 		}
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
+	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
 )
 
 // SQS is the part of the Amazon SQS client that the handler calls.
@@ -95,7 +96,7 @@ type Handler struct {
 
 // Handle handles an event of an SQS queue, or the schedule's refresh.
 func (h *Handler) Handle(ctx context.Context, event json.RawMessage) (any, error) {
-	work, cancel := withMargin(ctx)
+	work, cancel := invocation.WithMargin(ctx, margin)
 	defer cancel()
 	defer func() {
 		if err := h.Metrics.Flush(); err != nil {
@@ -139,15 +140,6 @@ func (h *Handler) at(said ...time.Time) time.Time {
 // margin is kept back from the function's deadline for what has to be said afterwards:
 // claims confirmed, messages handed back, dead letters sent.
 const margin = 5 * time.Second
-
-// withMargin returns a context for the work, which ends before the invocation does.
-func withMargin(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
-	}
-	return context.WithDeadline(ctx, deadline.Add(-min(margin, time.Until(deadline)/4)))
-}
 
 // mapper makes findings for the account of the queue, which is the function's own. The
 // function's ARN is asked where a message names no queue.

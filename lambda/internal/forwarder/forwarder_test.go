@@ -1,7 +1,8 @@
-package main
+package forwarder
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -10,14 +11,22 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
 
-func env(values map[string]string) func(string) string {
+func env(values map[string]string) func(string) string { return on(values).Getenv }
+
+// on is a host whose environment has these values beside those that must be there.
+func on(values map[string]string) host.Host {
 	all := map[string]string{"AWS_REGION": "eu-west-1", contract.EnvLedgerTable: "ledger", contract.EnvDeadLetterQueueURL: "https://queue/dead"}
 	for k, v := range values {
 		all[k] = v
 	}
-	return func(name string) string { return all[name] }
+	h := host.Host{Now: time.Now, Metrics: io.Discard, Log: io.Discard}
+	for k, v := range all {
+		h.Environ = append(h.Environ, k+"="+v)
+	}
+	return h
 }
 
 func TestDefaultsNeedOnlyTableAndQueue(t *testing.T) {
@@ -56,7 +65,11 @@ func TestEveryFaultOfTheEnvironmentIsNamed(t *testing.T) {
 func TestHandlerIsBuiltWithoutCallingAWS(t *testing.T) {
 	t.Setenv("AWS_REGION", "eu-west-1")
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	handler, err := build(context.Background(), env(nil))
+	clients, err := AWS(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler, err := New(clients, on(nil))
 	if err != nil || handler.Region != "eu-west-1" {
 		t.Errorf("%+v, %v", handler, err)
 	}

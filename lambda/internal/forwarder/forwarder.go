@@ -1,0 +1,176 @@
+// Package forwarder puts the function together that imports the messages of defenderhub's
+// queues into AWS Security Hub as findings. Package internal/contract describes its environment.
+package forwarder
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/lambda/internal/awshttp"
+	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/audit"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/handler"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/importer"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/restate"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
+	"github.com/defenderhub/defenderhub/lambda/internal/host"
+)
+
+// Clients are the AWS services that the function calls. All are needed. Those of Security Hub
+// and AWS IoT must not retry by themselves: the function does, because it knows its deadline
+// and which findings failed.
+type Clients struct {
+	SecurityHub importer.API
+	IoT         interface {
+		audit.API
+		certificate.API
+	}
+	DynamoDB ledger.DynamoDBAPI
+	SQS      handler.SQS
+}
+
+// AWS returns the clients of AWS itself.
+func AWS(ctx context.Context) (Clients, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(awshttp.Client(callsAtOnce)))
+	if err != nil {
+		return Clients{}, fmt.Errorf("load the AWS configuration: %w", err)
+	}
+	return Clients{
+		SecurityHub: securityhub.NewFromConfig(cfg, func(o *securityhub.Options) { o.RetryMaxAttempts = 1 }),
+		IoT:         iot.NewFromConfig(cfg, func(o *iot.Options) { o.RetryMaxAttempts = 1 }),
+		DynamoDB:    dynamodb.NewFromConfig(cfg),
+		SQS:         sqs.NewFromConfig(cfg),
+	}, nil
+}
+
+// environment is the function's configuration.
+type environment struct {
+	region, function, table, deadLetters, eventTopic string
+	quiet                                            time.Duration
+	severities                                       contract.Severities
+	live                                             contract.LiveBehaviors
+	clients                                          contract.ClientPattern
+	level                                            slog.Level
+}
+
+func readEnvironment(getenv func(string) string) (environment, error) {
+	e := environment{
+		region: getenv("AWS_REGION"), function: getenv("AWS_LAMBDA_FUNCTION_NAME"),
+		table: getenv(contract.EnvLedgerTable), deadLetters: getenv(contract.EnvDeadLetterQueueURL),
+		eventTopic: getenv(contract.EnvEventTopic), quiet: contract.DefaultQuietTime,
+	}
+	var faults []error
+	for name, value := range map[string]string{"AWS_REGION": e.region, contract.EnvLedgerTable: e.table, contract.EnvDeadLetterQueueURL: e.deadLetters} {
+		if value == "" {
+			faults = append(faults, fmt.Errorf("environment variable %s is not set", name))
+		}
+	}
+	if e.eventTopic == "" {
+		e.eventTopic = iotrule.DefaultEventTopic
+	}
+	var err error
+	if text := getenv(contract.EnvQuietTime); text != "" {
+		if e.quiet, err = time.ParseDuration(text); err != nil || e.quiet <= 0 {
+			faults = append(faults, fmt.Errorf("environment variable %s is %q, want a duration such as 168h", contract.EnvQuietTime, text))
+		}
+	}
+	if e.severities, err = contract.ParseSeverities(getenv(contract.EnvSeverities)); err != nil {
+		faults = append(faults, fmt.Errorf("environment variable %s: %w", contract.EnvSeverities, err))
+	}
+	if e.live, err = contract.ParseLiveBehaviors(getenv(contract.EnvLiveBehaviors)); err != nil {
+		faults = append(faults, fmt.Errorf("environment variable %s: %w", contract.EnvLiveBehaviors, err))
+	}
+	if e.clients, err = contract.ParseClientPattern(getenv(contract.EnvClientPattern)); err != nil {
+		faults = append(faults, fmt.Errorf("environment variable %s: %w", contract.EnvClientPattern, err))
+	}
+	if text := getenv(contract.EnvLogLevel); text != "" {
+		if err := e.level.UnmarshalText([]byte(text)); err != nil {
+			faults = append(faults, fmt.Errorf("environment variable %s is %q, want DEBUG, INFO, WARN or ERROR", contract.EnvLogLevel, text))
+		}
+	}
+	return e, errors.Join(faults...)
+}
+
+// callsAtOnce is the number of concurrent calls to one service: that of the packages delivery and
+// handler.
+const callsAtOnce = 16
+
+const (
+	// membershipAge is how long a registry lookup of a certificate is cached.
+	membershipAge = 15 * time.Minute
+	// knownClients is how many clients are cached from the registry.
+	knownClients = 10_000
+)
+
+// New returns the function's handler, one for all invocations.
+func New(aws Clients, on host.Host) (*handler.Handler, error) {
+	e, err := readEnvironment(on.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	things, err := certificate.New(aws.IoT, certificate.Config{MaxAge: membershipAge, Size: knownClients, Clients: e.clients})
+	if err != nil {
+		return nil, fmt.Errorf("the memory of certificates: %w", err)
+	}
+	log := on.Logger(e.level)
+	metrics := emf.New(contract.MetricDimensionForwarder, e.function, on.Metrics, on.Now)
+	table := ledger.NewDynamoDB(aws.DynamoDB, e.table)
+	book := ledger.New(table, e.region, e.quiet)
+	deliver := &delivery.Delivery{Ledger: book, Importer: importer.New(aws.SecurityHub, nil), Metrics: metrics, Log: log}
+	return &handler.Handler{
+		SQS:     aws.SQS,
+		Deliver: deliver,
+		Audit:   &audit.Auditor{IoT: aws.IoT, Table: table, Findings: book, Deliver: deliver, Region: e.region, Log: log},
+		Restate: &restate.Restater{Table: table, Findings: book, Deliver: deliver, Region: e.region, Version: version(on.Environ), Log: log},
+		Sweeper: &sweep.Sweeper{Table: table, Findings: book, Deliver: deliver, Region: e.region, Live: e.live, Log: log},
+		Things:  things,
+		Bounds:  &bound.Bounds{Table: table, Region: e.region},
+		Ledger:  book, Metrics: metrics, Log: log, Now: on.Now,
+		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, Live: e.live, DeadLetterQueueURL: e.deadLetters,
+	}, nil
+}
+
+// version returns a hash of the program and its settings. It is computed once, on first use.
+func version(environ []string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		path, err := os.Executable()
+		if err != nil {
+			return "", err
+		}
+		program, err := os.Open(path)
+		if err != nil {
+			return "", err
+		}
+		defer program.Close()
+		hash := sha256.New()
+		if _, err := io.Copy(hash, program); err != nil {
+			return "", err
+		}
+		settings := slices.DeleteFunc(slices.Clone(environ), func(v string) bool { return !strings.HasPrefix(v, contract.EnvPrefix) })
+		slices.Sort(settings)
+		fmt.Fprintf(hash, "%q", settings) // never fails
+		return hex.EncodeToString(hash.Sum(nil)[:16]), nil
+	})
+}

@@ -1,0 +1,32 @@
+package invocation_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
+)
+
+func TestWorkEndsBeforeTheInvocation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for left, want := range map[time.Duration]time.Duration{time.Minute: 55 * time.Second, 20 * time.Second: 15 * time.Second, 8 * time.Second: 6 * time.Second} {
+			ctx, cancel := context.WithTimeout(t.Context(), left)
+			work, end := invocation.WithMargin(ctx, 5*time.Second)
+			deadline, ok := work.Deadline()
+			if got := time.Until(deadline); !ok || got != want {
+				t.Errorf("of %v the work has %v, want %v", left, got, want)
+			}
+			end()
+			cancel()
+		}
+		work, end := invocation.WithMargin(t.Context(), time.Second)
+		if _, ok := work.Deadline(); ok {
+			t.Error("work without end got one")
+		}
+		if end(); work.Err() == nil {
+			t.Error("work goes on after its end")
+		}
+	})
+}
