@@ -24,9 +24,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 
 	"github.com/defenderhub/defenderhub/internal/asff"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -39,7 +39,7 @@ type API interface {
 
 // Deliverer delivers signals to Security Hub.
 type Deliverer interface {
-	Deliver(context.Context, time.Time, []signal.Signal) map[string]delivery.Outcome
+	Deliver(context.Context, time.Time, []signal.Signal) map[string]outcome.Outcome
 }
 
 // Findings lists the findings of a check that may have to be archived.
@@ -61,38 +61,24 @@ type Auditor struct {
 // pageSize is the maximum of ListAuditFindings; its default is 25.
 const pageSize = 250
 
-// Outcome of a task.
-type Outcome struct {
-	delivery.Outcome
-	// Progress tells, with the verdict Retry, that this invocation came further, so that
-	// the message may come again at once.
-	Progress bool
-}
-
-// stop ends the work on a task in this invocation.
-type stop struct{ delivery.Outcome }
-
-func (s stop) Error() string { return s.Reason }
-
 // Process works on a task until it is done or the deadline of ctx is near. now is the
 // invocation's time.
-func (a *Auditor) Process(ctx context.Context, now time.Time, m mapping.Mapper, t mapping.AuditTask) Outcome {
+func (a *Auditor) Process(ctx context.Context, now time.Time, m mapping.Mapper, t mapping.AuditTask) outcome.Outcome {
 	w := &work{Auditor: a, now: now, mapper: m, task: t}
 	err := w.run(ctx)
-	var s stop
 	switch {
-	case err == nil && w.point.Failing > 0:
-		return Outcome{Outcome: delivery.Outcome{Verdict: delivery.Failing,
-			Reason: fmt.Sprintf("%d findings of audit task %s failed; the first: %s", w.point.Failing, t.ID, w.point.Reason)}}
-	case err == nil && w.point.Refused > 0:
-		return Outcome{Outcome: delivery.Outcome{Verdict: delivery.Refused,
-			Reason: fmt.Sprintf("%d findings of audit task %s were refused; the first: %s", w.point.Refused, t.ID, w.point.Reason)}}
-	case err == nil:
-		return Outcome{}
-	case errors.As(err, &s):
-		return Outcome{s.Outcome, w.progress}
+	case err != nil:
+		o := outcome.Of(err)
+		o.Progress = w.progress
+		return o
+	case w.point.Failing > 0:
+		return outcome.Outcome{Verdict: outcome.Failing,
+			Reason: fmt.Sprintf("%d findings of audit task %s failed; the first: %s", w.point.Failing, t.ID, w.point.Reason)}
+	case w.point.Refused > 0:
+		return outcome.Outcome{Verdict: outcome.Refused,
+			Reason: fmt.Sprintf("%d findings of audit task %s were refused; the first: %s", w.point.Refused, t.ID, w.point.Reason)}
 	}
-	return Outcome{delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()}, w.progress}
+	return outcome.Outcome{}
 }
 
 // work is one invocation's work on a task.
@@ -127,8 +113,7 @@ func (w *work) run(ctx context.Context) error {
 		}
 	}
 	err = w.list(ctx)
-	var s stop
-	if errors.As(err, &s) && s.Verdict == delivery.Refused {
+	if errors.Is(err, outcome.Refused) {
 		// The message is not retried, and earlier pages may be older than a newer task.
 		return cmp.Or(w.archiveAll(ctx, w.marked), err)
 	}
@@ -271,7 +256,7 @@ func (w *work) page(ctx context.Context) (page *iot.ListAuditFindingsOutput, err
 
 // never ends a task whose findings AWS will not list.
 func (w *work) never(err error) error {
-	return stop{delivery.Outcome{Verdict: delivery.Refused, Reason: fmt.Sprintf("list the findings of audit task %s: %v", w.task.ID, err)}}
+	return outcome.Outcome{Verdict: outcome.Refused, Reason: fmt.Sprintf("list the findings of audit task %s: %v", w.task.ID, err)}
 }
 
 // mark returns the check's watermark (ms), raised if the task finished.
@@ -320,22 +305,22 @@ func (w *work) archive(ctx context.Context, check string, before int64, note str
 // deliver delivers signals, and stops the work if one must be retried. Signals that are refused,
 // or that fail alone, are counted and do not stop the others.
 func (w *work) deliver(ctx context.Context, signals []signal.Signal) error {
-	worst := delivery.Outcome{}
-	for _, outcome := range w.Deliver.Deliver(ctx, w.now, signals) {
-		switch outcome.Verdict {
-		case delivery.Refused:
+	worst := outcome.Outcome{}
+	for _, o := range w.Deliver.Deliver(ctx, w.now, signals) {
+		switch o.Verdict {
+		case outcome.Refused:
 			w.point.Refused++
-			w.point.Reason = cmp.Or(w.point.Reason, outcome.Reason)
+			w.point.Reason = cmp.Or(w.point.Reason, o.Reason)
 			continue
-		case delivery.Failing:
+		case outcome.Failing:
 			w.point.Failing++
-			w.point.Reason = cmp.Or(w.point.Reason, outcome.Reason)
+			w.point.Reason = cmp.Or(w.point.Reason, o.Reason)
 			continue
 		}
-		worst = delivery.Worst(worst, outcome)
+		worst = outcome.Worst(worst, o)
 	}
-	if worst.Verdict != delivery.Done {
-		return stop{worst}
+	if worst.Verdict != outcome.Done {
+		return worst
 	}
 	return nil
 }

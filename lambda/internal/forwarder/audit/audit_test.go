@@ -15,9 +15,9 @@ import (
 
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 )
 
 func TestNextTaskArchivesWhatItNoLongerFinds(t *testing.T) {
@@ -215,10 +215,10 @@ func (r *rig) invocations(t mapping.AuditTask, timeout time.Duration) int {
 	r.t.Helper()
 	for n := 1; n < 200; n++ {
 		o := r.process(t, timeout)
-		if o.Verdict == delivery.Done {
+		if o.Verdict == outcome.Done {
 			return n
 		}
-		if o.Verdict != delivery.Retry || !o.Progress {
+		if o.Verdict != outcome.Retry || !o.Progress {
 			r.t.Fatalf("invocation %d: %+v", n, o)
 		}
 	}
@@ -274,7 +274,7 @@ func TestPageThatIsAlwaysRefusedEndsTheTask(t *testing.T) {
 		}
 		second := task("t2", 2, bad(policies))
 		r.iot.calls = 0
-		if o := r.process(second, time.Hour); o.Verdict != delivery.Refused || !strings.Contains(o.Reason, "Invalid nextToken") || r.iot.calls > 50 {
+		if o := r.process(second, time.Hour); o.Verdict != outcome.Refused || !strings.Contains(o.Reason, "Invalid nextToken") || r.iot.calls > 50 {
 			t.Errorf("%+v after %d calls", o, r.iot.calls)
 		}
 		if states := count(r.states()); states["ACTIVE"] != 251 || states["ARCHIVED"] != 0 {
@@ -304,7 +304,7 @@ func TestNewerTaskWinsOverOneThatAWSRefusesHalfway(t *testing.T) {
 		}
 		newer := task("t2", 2, map[string]string{policies: "COMPLETED_COMPLIANT"})
 		r.iot.between = func(int) { r.must(newer) }
-		if o := r.process(task("t1", 1, bad(policies)), time.Hour); o.Verdict != delivery.Refused {
+		if o := r.process(task("t1", 1, bad(policies)), time.Hour); o.Verdict != outcome.Refused {
 			t.Errorf("%+v", o)
 		}
 		if states := count(r.states()); states["ACTIVE"] != 0 || states["ARCHIVED"] != 250 {
@@ -330,7 +330,7 @@ func TestNothingIsArchivedBeforeTheLastPage(t *testing.T) {
 			return nil
 		}
 		second := task("t2", 2, bad(policies))
-		if o := r.process(second, 30*time.Second); o.Verdict != delivery.Retry || !o.Progress {
+		if o := r.process(second, 30*time.Second); o.Verdict != outcome.Retry || !o.Progress {
 			t.Fatalf("%+v", o)
 		}
 		if s := r.states(); s["gone"] != "ACTIVE" || s["zz-last"] != "ACTIVE" || s["p000"] != "ACTIVE" {
@@ -349,7 +349,7 @@ func TestTaskThatAWSDoesNotKnowIsRefused(t *testing.T) {
 	r.iot.fail = func(int, *iot.ListAuditFindingsInput) error {
 		return &types.InvalidRequestException{Message: aws.String("no such task")}
 	}
-	if o := r.process(task("t1", 1, bad(policies)), time.Hour); o.Verdict != delivery.Refused || !strings.Contains(o.Reason, "no such task") {
+	if o := r.process(task("t1", 1, bad(policies)), time.Hour); o.Verdict != outcome.Refused || !strings.Contains(o.Reason, "no such task") {
 		t.Errorf("%+v", o)
 	}
 }
@@ -361,7 +361,7 @@ func TestMissingPermissionIsReportedAtOnce(t *testing.T) {
 			return &smithy.GenericAPIError{Code: "UnauthorizedException", Message: "not allowed"}
 		}
 		start := time.Now()
-		if o := r.process(task("t1", 1, bad(policies)), time.Hour); o.Verdict != delivery.Retry || time.Since(start) > 0 {
+		if o := r.process(task("t1", 1, bad(policies)), time.Hour); o.Verdict != outcome.Retry || time.Since(start) > 0 {
 			t.Errorf("%+v after %v", o, time.Since(start))
 		}
 	})
@@ -374,7 +374,7 @@ func TestSecurityHubOffKeepsTheTask(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := task("t1", 1, bad(policies))
-	if o := r.process(first, time.Hour); o.Verdict != delivery.HubOff || o.Progress {
+	if o := r.process(first, time.Hour); o.Verdict != outcome.HubOff || o.Progress {
 		t.Errorf("%+v", o)
 	}
 	if err := r.hub.Enable(securityhubtest.Settings{}); err != nil {
@@ -394,7 +394,7 @@ func TestTwoInvocationsOnOneTaskDoNotDisturbEachOther(t *testing.T) {
 		r.iot.between = nil
 		r.must(first) // the same message, delivered twice
 	}
-	if o := r.process(first, time.Hour); o.Verdict != delivery.Retry || !strings.Contains(o.Reason, ledger.ErrConflict.Error()) {
+	if o := r.process(first, time.Hour); o.Verdict != outcome.Retry || !strings.Contains(o.Reason, ledger.ErrConflict.Error()) {
 		t.Errorf("%+v", o)
 	}
 	r.must(first)

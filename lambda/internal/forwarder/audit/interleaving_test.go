@@ -24,6 +24,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 )
 
 // TestTheNewestTaskWinsInEveryInterleaving runs two copies of an old notification and one of a
@@ -135,7 +136,7 @@ type invocation struct {
 	task    mapping.AuditTask
 	waiting chan string
 	proceed chan bool
-	done    chan delivery.Outcome
+	done    chan outcome.Outcome
 	cancel  context.CancelFunc
 	// more reports whether it is waiting before a step.
 	more    bool
@@ -205,7 +206,7 @@ func (w *exploredCloud) run(e *explorer) bool {
 		if m.more && w.advance(m) {
 			continue
 		}
-		if o := <-m.done; o.Verdict != delivery.Done {
+		if o := <-m.done; o.Verdict != outcome.Done {
 			if strings.Contains(o.Reason, ledger.ErrConflict.Error()) {
 				w.conflicts++
 			}
@@ -220,7 +221,7 @@ func (w *exploredCloud) run(e *explorer) bool {
 }
 
 func (w *exploredCloud) begin(m *invocation) {
-	*m = invocation{name: m.name, task: m.task, waiting: make(chan string), proceed: make(chan bool), done: make(chan delivery.Outcome, 1)}
+	*m = invocation{name: m.name, task: m.task, waiting: make(chan string), proceed: make(chan bool), done: make(chan outcome.Outcome, 1)}
 	k := m
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), invocationKey{}, k))
 	k.cancel = cancel
@@ -229,7 +230,7 @@ func (w *exploredCloud) begin(m *invocation) {
 		defer cancel()
 		k.waiting <- "begin"
 		<-k.proceed
-		k.done <- w.auditor.Process(ctx, w.now, mapping.Mapper{Account: account, Partition: "aws", Region: region}, k.task).Outcome
+		k.done <- w.auditor.Process(ctx, w.now, mapping.Mapper{Account: account, Partition: "aws", Region: region}, k.task)
 	}()
 	<-k.waiting
 	w.advance(k) // nothing is shared before the first step

@@ -13,8 +13,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 )
 
 // TestAnyOrderOfTasksEndsAsTheNewestSays processes tasks in any order, repeatedly, nested in each
@@ -83,7 +83,7 @@ func TestAnyOrderOfTasksEndsAsTheNewestSays(t *testing.T) {
 		process := func() {
 			next := queue[0]
 			queue = queue[1:]
-			if o := r.process(next, time.Hour); o.Verdict != delivery.Done {
+			if o := r.process(next, time.Hour); o.Verdict != outcome.Done {
 				queue = append(queue, next)
 			}
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 )
 
 func TestRefusedFindingsDoNotStopTheOthers(t *testing.T) {
@@ -24,7 +24,7 @@ func TestRefusedFindingsDoNotStopTheOthers(t *testing.T) {
 		return nil
 	}})
 	first := task("t1", 1, bad(policies))
-	if o := r.process(first, time.Hour); o.Verdict != delivery.Refused || !strings.Contains(o.Reason, "no such thing") {
+	if o := r.process(first, time.Hour); o.Verdict != outcome.Refused || !strings.Contains(o.Reason, "no such thing") {
 		t.Errorf("%+v", o)
 	}
 	r.want(map[string]string{"a": "ACTIVE", "c": "ACTIVE"})
@@ -57,7 +57,7 @@ func TestFindingThatFailsAloneHoldsUpNothing(t *testing.T) {
 		remove := fail()
 		second := task("t2", 2, bad(policies))
 		for range 3 {
-			if o := r.process(second, time.Minute); o.Verdict != delivery.Failing || o.Progress || !strings.Contains(o.Reason, "1 findings of audit task t2 failed; the first: SomethingNew") {
+			if o := r.process(second, time.Minute); o.Verdict != outcome.Failing || o.Progress || !strings.Contains(o.Reason, "1 findings of audit task t2 failed; the first: SomethingNew") {
 				t.Errorf("%+v", o)
 			}
 			time.Sleep(time.Hour)
@@ -66,12 +66,12 @@ func TestFindingThatFailsAloneHoldsUpNothing(t *testing.T) {
 			t.Errorf("%v, gone is %s", count(s), s["gone"])
 		}
 		time.Sleep(22 * time.Hour)
-		if o := r.process(second, time.Minute); o.Verdict != delivery.Refused || !strings.Contains(o.Reason, "no such thing") {
+		if o := r.process(second, time.Minute); o.Verdict != outcome.Refused || !strings.Contains(o.Reason, "no such thing") {
 			t.Errorf("after a day: %+v", o)
 		}
 		third := task("t3", 3, bad(policies))
 		r.iot.findings["t3"] = r.iot.findings["t2"]
-		if o := r.process(third, time.Minute); o.Verdict != delivery.Refused {
+		if o := r.process(third, time.Minute); o.Verdict != outcome.Refused {
 			t.Errorf("the next day's audit: %+v", o)
 		}
 		remove()
@@ -94,7 +94,7 @@ func TestFindingWhoseUpdateWasRefusedIsArchivedAllTheSame(t *testing.T) {
 		return &securityhubtest.FindingError{ID: id, Code: "InvalidInput", Message: "no such thing"}
 	}})
 	second := task("t2", 2, bad(policies))
-	if o := r.process(second, time.Hour); o.Verdict != delivery.Refused {
+	if o := r.process(second, time.Hour); o.Verdict != outcome.Refused {
 		t.Errorf("%+v", o)
 	}
 	remove()

@@ -10,7 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/smithy-go"
 
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 )
 
 // issuer returns the finding of an intermediate CA; AWS lists its certificates separately.
@@ -64,12 +64,12 @@ func TestCertificatesOfARevokedIntermediateCAAreListed(t *testing.T) {
 func TestFindingWithoutItsCertificatesIsBetterThanNone(t *testing.T) {
 	for name, c := range map[string]struct {
 		err     error
-		verdict delivery.Verdict
+		verdict outcome.Verdict
 	}{
-		"unknown by now": {&types.ResourceNotFoundException{}, delivery.Done},
-		"refused":        {&types.InvalidRequestException{}, delivery.Done},
-		"not allowed":    {&smithy.GenericAPIError{Code: "UnauthorizedException"}, delivery.Retry},
-		"throttled":      {throttled(), delivery.Retry},
+		"unknown by now": {&types.ResourceNotFoundException{}, outcome.Done},
+		"refused":        {&types.InvalidRequestException{}, outcome.Done},
+		"not allowed":    {&smithy.GenericAPIError{Code: "UnauthorizedException"}, outcome.Retry},
+		"throttled":      {throttled(), outcome.Retry},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
@@ -82,7 +82,7 @@ func TestFindingWithoutItsCertificatesIsBetterThanNone(t *testing.T) {
 			for _, f := range r.hub.Findings() {
 				found = found || f.ProductFields["FindingId"] == "finding-ca"
 			}
-			if found != (c.verdict == delivery.Done) {
+			if found != (c.verdict == outcome.Done) {
 				t.Errorf("%s: finding %v", name, found)
 			}
 		})

@@ -26,6 +26,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 )
 
@@ -76,7 +77,7 @@ func newRig(t *testing.T) *rig {
 }
 
 // process works on a task for one invocation.
-func (r *rig) process(t mapping.AuditTask, timeout time.Duration) audit.Outcome {
+func (r *rig) process(t mapping.AuditTask, timeout time.Duration) outcome.Outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	return r.auditor.Process(ctx, time.Now(), mapping.Mapper{Account: account, Partition: "aws", Region: region}, t)
@@ -85,7 +86,7 @@ func (r *rig) process(t mapping.AuditTask, timeout time.Duration) audit.Outcome 
 // must processes a task to its end.
 func (r *rig) must(t mapping.AuditTask) {
 	r.t.Helper()
-	if o := r.process(t, time.Hour); o.Verdict != delivery.Done {
+	if o := r.process(t, time.Hour); o.Verdict != outcome.Done {
 		r.t.Fatalf("task %s: %+v", t.ID, o)
 	}
 }

@@ -12,42 +12,10 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/importer"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
-
-// Verdict is what became of a signal.
-type Verdict int
-
-const (
-	// Done: Security Hub shows it, or something newer.
-	Done Verdict = iota
-	// Retry: it did not arrive; the message has to come again.
-	Retry
-	// Failing: Security Hub fails it alone, for a reason that may pass; the message has to
-	// come again.
-	Failing
-	// Refused: Security Hub will never take it.
-	Refused
-	// HubOff: Security Hub is not enabled; the message has to come again, later.
-	HubOff
-)
-
-// Outcome is a Verdict, with a reason where it is not Done.
-type Outcome struct {
-	Verdict Verdict
-	Reason  string
-}
-
-// Worst is the outcome that decides about a message with both.
-func Worst(a, b Outcome) Outcome {
-	rank := func(v Verdict) int { return [...]int{Done: 0, Refused: 1, Failing: 2, Retry: 3, HubOff: 4}[v] }
-	if rank(b.Verdict) > rank(a.Verdict) {
-		return b
-	}
-	return a
-}
 
 // Ledger is the part of ledger.Ledger that delivery needs.
 type Ledger interface {
@@ -61,7 +29,7 @@ type Ledger interface {
 
 // Importer is the part of importer.Importer that delivery needs.
 type Importer interface {
-	Import(context.Context, []asff.Finding) map[string]importer.Result
+	Import(context.Context, []asff.Finding) map[string]outcome.Outcome
 }
 
 // Delivery is safe for concurrent use.
@@ -77,7 +45,7 @@ const parallel = 16
 
 // Deliver delivers signals. It merges signals with the same finding ID, which share the outcome.
 // The result has an entry for each finding ID. now is the invocation's time.
-func (d *Delivery) Deliver(ctx context.Context, now time.Time, signals []signal.Signal) map[string]Outcome {
+func (d *Delivery) Deliver(ctx context.Context, now time.Time, signals []signal.Signal) map[string]outcome.Outcome {
 	byID := map[string][]signal.Signal{}
 	var order []string
 	for _, s := range signals {
@@ -96,7 +64,7 @@ func (d *Delivery) Deliver(ctx context.Context, now time.Time, signals []signal.
 }
 
 // Refresh handles due entries of the ledger.
-func (d *Delivery) Refresh(ctx context.Context, now time.Time, entries []ledger.Entry) map[string]Outcome {
+func (d *Delivery) Refresh(ctx context.Context, now time.Time, entries []ledger.Entry) map[string]outcome.Outcome {
 	tasks := make([]task, len(entries))
 	for i, e := range entries {
 		tasks[i] = task{id: e.ID, source: e.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.ClaimDue(ctx, now, e) }}
@@ -105,7 +73,7 @@ func (d *Delivery) Refresh(ctx context.Context, now time.Time, entries []ledger.
 }
 
 // Restate imports entries of the ledger as restate writes them.
-func (d *Delivery) Restate(ctx context.Context, now time.Time, entries []ledger.Entry, restate ledger.Restate) map[string]Outcome {
+func (d *Delivery) Restate(ctx context.Context, now time.Time, entries []ledger.Entry, restate ledger.Restate) map[string]outcome.Outcome {
 	tasks := make([]task, len(entries))
 	for i, e := range entries {
 		tasks[i] = task{id: e.ID, source: e.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.ClaimRestated(ctx, now, e, restate) }}
@@ -119,14 +87,14 @@ type task struct {
 	source  defender.Source
 	claim   func(context.Context) (ledger.Claim, error)
 	claimed ledger.Claim
-	outcome Outcome
+	outcome outcome.Outcome
 }
 
-func (d *Delivery) deliver(ctx context.Context, now time.Time, tasks []task) map[string]Outcome {
+func (d *Delivery) deliver(ctx context.Context, now time.Time, tasks []task) map[string]outcome.Outcome {
 	each(tasks, func(t *task) {
 		var err error
 		if t.claimed, err = t.claim(ctx); err != nil {
-			t.outcome = Outcome{Retry, err.Error()}
+			t.outcome = outcome.Of(err)
 		}
 	})
 	var findings []asff.Finding
@@ -140,10 +108,14 @@ func (d *Delivery) deliver(ctx context.Context, now time.Time, tasks []task) map
 	defer cancel()
 	each(tasks, func(t *task) {
 		if t.claimed.Import {
-			t.outcome = d.settle(ctx, now, t, results[t.id])
+			result, told := results[t.id]
+			if !told {
+				result = outcome.Outcome{Verdict: outcome.Retry, Reason: "the importer did not say what became of it"}
+			}
+			t.outcome = d.settle(ctx, now, t, result)
 		}
 	})
-	outcomes := make(map[string]Outcome, len(tasks))
+	outcomes := make(map[string]outcome.Outcome, len(tasks))
 	for _, t := range tasks {
 		d.count(&t)
 		outcomes[t.id] = t.outcome
@@ -163,43 +135,38 @@ func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // settle writes the result of an import to the ledger.
-func (d *Delivery) settle(ctx context.Context, now time.Time, t *task, r importer.Result) Outcome {
-	switch r.Verdict {
-	case importer.Imported:
-		if err := d.Ledger.Confirm(ctx, now, t.claimed); err != nil {
-			return Outcome{Retry, err.Error()}
-		}
-		return Outcome{}
-	case importer.Doubtful:
+func (d *Delivery) settle(ctx context.Context, now time.Time, t *task, imported outcome.Outcome) outcome.Outcome {
+	switch imported.Verdict {
+	case outcome.Done:
+		return outcome.Of(d.Ledger.Confirm(ctx, now, t.claimed))
+	case outcome.Failing:
 		over, err := d.Ledger.Doubt(ctx, now, t.claimed)
 		if err != nil {
-			return Outcome{Retry, err.Error()}
+			return outcome.Of(err)
 		}
 		if !over {
-			return Outcome{Failing, r.Reason}
+			return imported
 		}
+		imported.Verdict = outcome.Refused
 		fallthrough
-	case importer.Refused:
+	case outcome.Refused:
 		if err := d.Ledger.Abandon(ctx, now, t.claimed); err != nil {
-			return Outcome{Retry, err.Error()}
+			return outcome.Of(err)
 		}
-		return Outcome{Refused, r.Reason}
-	case importer.HubOff:
-		return Outcome{HubOff, r.Reason}
 	}
-	return Outcome{Retry, r.Reason}
+	return imported
 }
 
 // count updates the metrics, and logs failures.
 func (d *Delivery) count(t *task) {
 	metric := contract.MetricUnchanged
 	switch {
-	case t.outcome.Verdict == HubOff:
+	case t.outcome.Verdict == outcome.HubOff:
 		metric = contract.MetricHubOff
-	case t.outcome.Verdict != Done:
+	case t.outcome.Verdict != outcome.Done:
 		metric = contract.MetricFailed
 		d.Log.Error("finding was not imported", "findingId", t.id, "source", t.source.String(),
-			"reason", t.outcome.Reason, "again", t.outcome.Verdict != Refused)
+			"reason", t.outcome.Reason, "again", t.outcome.Verdict != outcome.Refused)
 	case t.claimed.Import && t.claimed.Entry.State == asff.Archived:
 		metric = contract.MetricArchived
 	case t.claimed.Import:

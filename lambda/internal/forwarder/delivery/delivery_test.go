@@ -13,8 +13,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -251,7 +251,7 @@ func TestSecurityHubOffKeepsTheClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{alarm(0)})[id]
-	if o.Verdict != delivery.HubOff || !strings.Contains(o.Reason, "not subscribed") {
+	if o.Verdict != outcome.HubOff || !strings.Contains(o.Reason, "not subscribed") {
 		t.Errorf("outcome %+v", o)
 	}
 	if err := w.hub.Enable(securityhubtest.Settings{}); err != nil {
@@ -269,7 +269,7 @@ func TestRefusedFindingsAreLeftAloneBySchedule(t *testing.T) {
 	bad := alarm(0)
 	bad.Finding.Title = strings.Repeat("x", 300) // as if AWS had changed a limit
 	o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{bad})[id]
-	if o.Verdict != delivery.Refused {
+	if o.Verdict != outcome.Refused {
 		t.Fatalf("outcome %+v", o)
 	}
 	w.now = start.Add(200 * 24 * time.Hour)
@@ -289,7 +289,7 @@ func TestRefusedUpdateLeavesTheFindingAsItWas(t *testing.T) {
 	worse := refused(2 * time.Hour)
 	worse.Finding.Title = strings.Repeat("x", 300)
 	for range 2 { // the second time as sent again from the dead-letter queue
-		if o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{worse})[id]; o.Verdict != delivery.Refused {
+		if o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{worse})[id]; o.Verdict != outcome.Refused {
 			t.Fatalf("outcome %+v", o)
 		}
 	}
@@ -315,7 +315,7 @@ func TestUpdateThatIsRefusedAfterAFailureLeavesTheFindingAsItWas(t *testing.T) {
 	if _, err := w.ledger.Claim(context.Background(), w.now, worse); err != nil { // and the function is killed
 		t.Fatal(err)
 	}
-	if o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{worse})[id]; o.Verdict != delivery.Refused {
+	if o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{worse})[id]; o.Verdict != outcome.Refused {
 		t.Fatalf("outcome %+v", o)
 	}
 	w.now = start.Add(2*time.Hour + contract.DefaultQuietTime)
@@ -333,16 +333,16 @@ func TestFindingThatFailsForADayIsRefused(t *testing.T) {
 				return &securityhubtest.FindingError{ID: id, Code: "SomethingNew", Message: "no"}
 			}})
 		}
-		try := func(at time.Duration, s signal.Signal) delivery.Verdict {
+		try := func(at time.Duration, s signal.Signal) outcome.Verdict {
 			w.now = start.Add(at)
 			return w.deliver.Deliver(context.Background(), w.now, []signal.Signal{s})[id].Verdict
 		}
-		var got []delivery.Verdict
-		want := []delivery.Verdict{
-			delivery.Failing, delivery.Failing, delivery.Refused, // for a day
-			delivery.Refused,                   // a later report is not retried for a day
-			delivery.Done,                      // accepted: the doubt is over
-			delivery.Failing, delivery.Failing, // and begins anew
+		var got []outcome.Verdict
+		want := []outcome.Verdict{
+			outcome.Failing, outcome.Failing, outcome.Refused, // for a day
+			outcome.Refused,                  // a later report is not retried for a day
+			outcome.Done,                     // accepted: the doubt is over
+			outcome.Failing, outcome.Failing, // and begins anew
 		}
 		remove := failing()
 		got = append(got, try(0, alarm(0)), try(23*time.Hour, alarm(0)), try(24*time.Hour, alarm(0)), try(48*time.Hour, alarm(48*time.Hour)))
@@ -365,17 +365,6 @@ func TestUpdatedAtIsNeverInTheFuture(t *testing.T) {
 	w.replay(t, alarm(24*time.Hour))
 	if f := w.mustFind(t); f.UpdatedAt.After(w.now) || f.LastObservedAt.After(w.now) {
 		t.Errorf("updated %v, observed %v", f.UpdatedAt, f.LastObservedAt)
-	}
-}
-
-func TestWorstOutcomeDecides(t *testing.T) {
-	order := []delivery.Verdict{delivery.Done, delivery.Refused, delivery.Failing, delivery.Retry, delivery.HubOff}
-	for i, a := range order {
-		for j, b := range order {
-			if got := delivery.Worst(delivery.Outcome{Verdict: a}, delivery.Outcome{Verdict: b}).Verdict; got != order[max(i, j)] {
-				t.Errorf("%v and %v: %v", a, b, got)
-			}
-		}
 	}
 }
 

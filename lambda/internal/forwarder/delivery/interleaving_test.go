@@ -23,6 +23,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/importer"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 )
@@ -122,9 +123,9 @@ func (w *world) begin(messages ...signal.Signal) {
 		defer cancel()
 		defer close(k.waiting)
 		well := true
-		collect := func(outcomes map[string]delivery.Outcome) {
+		collect := func(outcomes map[string]outcome.Outcome) {
 			for _, o := range outcomes {
-				well = well && (o.Verdict == delivery.Done || o.Verdict == delivery.Refused)
+				well = well && (o.Verdict == outcome.Done || o.Verdict == outcome.Refused)
 			}
 		}
 		if len(messages) > 0 {
@@ -360,7 +361,7 @@ func (w *world) replay(t *testing.T, messages ...signal.Signal) {
 	t.Helper()
 	for _, m := range messages {
 		for id, o := range w.deliver.Deliver(context.Background(), w.now, []signal.Signal{m}) {
-			if o.Verdict != delivery.Done {
+			if o.Verdict != outcome.Done {
 				t.Fatalf("%s: %+v", id, o)
 			}
 		}

@@ -11,8 +11,8 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -25,9 +25,7 @@ type message struct {
 	// signals, or the task of an audit notification.
 	signals []signal.Signal
 	task    *mapping.AuditTask
-	outcome delivery.Outcome
-	// progress: see audit.Outcome.
-	progress bool
+	outcome outcome.Outcome
 	// done tells that the message need not come again.
 	done bool
 }
@@ -58,21 +56,20 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 		outcomes := h.Deliver.Deliver(work, now, signals)
 		for _, m := range messages {
 			for _, s := range m.signals {
-				m.outcome = delivery.Worst(m.outcome, outcomes[s.Finding.ID])
+				m.outcome = outcome.Worst(m.outcome, outcomes[s.Finding.ID])
 			}
 		}
 	}
 	for _, m := range messages {
 		if m.task != nil {
-			outcome := h.Audit.Process(work, now, m.mapper, *m.task)
-			m.outcome, m.progress = outcome.Outcome, outcome.Progress
+			m.outcome = h.Audit.Process(work, now, m.mapper, *m.task)
 		}
 	}
 	h.settleAll(ctx, messages)
 	response := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
 	hubOff := false
 	for _, m := range messages {
-		hubOff = hubOff || m.outcome.Verdict == delivery.HubOff
+		hubOff = hubOff || m.outcome.Verdict == outcome.HubOff
 		if !m.done {
 			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
 		}
@@ -96,7 +93,7 @@ func (h *Handler) bound(ctx context.Context, messages []*message) {
 	results, faults := h.Bounds.Apply(ctx, signals)
 	for i, m := range owners {
 		if err := faults[i]; err != nil {
-			m.outcome = delivery.Worst(m.outcome, delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()})
+			m.outcome = outcome.Worst(m.outcome, outcome.Of(err))
 		}
 		m.signals = append(m.signals, results[i]...)
 	}
@@ -116,7 +113,7 @@ func (h *Handler) announce(ctx context.Context, now time.Time, messages []*messa
 			err, asked = h.Sweeper.Announce(ctx, now), true
 		}
 		if err != nil {
-			m.signals, m.outcome = nil, delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()}
+			m.signals, m.outcome = nil, outcome.Of(err)
 		}
 	}
 }
@@ -150,9 +147,9 @@ func (h *Handler) settleAll(ctx context.Context, messages []*message) {
 // is done with.
 func (h *Handler) settle(ctx context.Context, m *message) bool {
 	switch m.outcome.Verdict {
-	case delivery.Done:
+	case outcome.Done:
 		return true
-	case delivery.Refused:
+	case outcome.Refused:
 		if err := h.deadLetter(ctx, m); err != nil {
 			h.Log.Error("message could not be sent to the dead-letter queue", "messageId", m.MessageId, "reason", err.Error())
 			return false
@@ -160,15 +157,15 @@ func (h *Handler) settle(ctx context.Context, m *message) bool {
 		h.Metrics.Count(m.source, contract.MetricRefused, 1)
 		h.Log.Warn("message can never be imported and was sent to the dead-letter queue", "messageId", m.MessageId, "source", m.source, "reason", legible(m.outcome.Reason))
 		return true
-	case delivery.HubOff:
+	case outcome.HubOff:
 		h.returnIn(ctx, m, stretch(m.Attributes["ApproximateReceiveCount"]))
-	case delivery.Retry, delivery.Failing:
+	case outcome.Retry, outcome.Failing:
 		wait := stretch(m.Attributes["ApproximateReceiveCount"])
-		if m.progress {
+		if m.outcome.Progress {
 			wait = 0
 		}
 		h.returnIn(ctx, m, wait)
-		h.Log.Warn("message is retried", "messageId", m.MessageId, "source", m.source, "reason", legible(m.outcome.Reason), "progress", m.progress)
+		h.Log.Warn("message is retried", "messageId", m.MessageId, "source", m.source, "reason", legible(m.outcome.Reason), "progress", m.outcome.Progress)
 	}
 	return false
 }

@@ -20,13 +20,11 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/audit"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
 	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
 )
 
@@ -39,13 +37,13 @@ type SQS interface {
 
 // Deliverer brings signals into Security Hub.
 type Deliverer interface {
-	Deliver(context.Context, time.Time, []signal.Signal) map[string]delivery.Outcome
-	Refresh(context.Context, time.Time, []ledger.Entry) map[string]delivery.Outcome
+	Deliver(context.Context, time.Time, []signal.Signal) map[string]outcome.Outcome
+	Refresh(context.Context, time.Time, []ledger.Entry) map[string]outcome.Outcome
 }
 
 // Auditor forwards audit tasks.
 type Auditor interface {
-	Process(context.Context, time.Time, mapping.Mapper, mapping.AuditTask) audit.Outcome
+	Process(context.Context, time.Time, mapping.Mapper, mapping.AuditTask) outcome.Outcome
 }
 
 // Due lists what is due in the ledger.
@@ -184,13 +182,13 @@ func (h *Handler) refresh(ctx context.Context, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		for _, outcome := range h.Deliver.Refresh(ctx, now, entries) {
-			switch outcome.Verdict {
-			case delivery.HubOff:
-				return sweep.ErrHubOff
-			case delivery.Retry:
+		for _, o := range h.Deliver.Refresh(ctx, now, entries) {
+			switch o.Verdict {
+			case outcome.HubOff:
+				return o
+			case outcome.Retry:
 				left++
-				reason = cmp.Or(reason, outcome.Reason)
+				reason = cmp.Or(reason, o.Reason)
 			default: // Security Hub has answered, and the ledger knows it
 				done++
 			}
@@ -203,7 +201,7 @@ func (h *Handler) refresh(ctx context.Context, now time.Time) error {
 		n, err = h.Restate.Run(ctx, now, h.restate)
 		done += n
 	}
-	if errors.Is(err, sweep.ErrHubOff) {
+	if errors.Is(err, outcome.HubOff) {
 		h.Log.Error(hubOffAdvice, "region", h.Region)
 		return nil
 	}

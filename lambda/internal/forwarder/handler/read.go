@@ -13,8 +13,8 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -26,16 +26,16 @@ func (h *Handler) read(ctx context.Context, r events.SQSMessage, sent time.Time)
 	m := &message{SQSMessage: r, source: unknownSource}
 	mapper, err := h.mapper(ctx, r.EventSourceARN)
 	if err != nil {
-		m.outcome = delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()}
+		m.outcome = outcome.Of(err)
 		return m
 	}
 	m.mapper = mapper
 	err = h.route(ctx, m, sent)
 	switch {
 	case errors.Is(err, certificate.ErrUnresolved):
-		m.outcome = delivery.Outcome{Verdict: delivery.Retry, Reason: err.Error()}
+		m.outcome = outcome.Of(err)
 	case err != nil:
-		m.outcome = delivery.Outcome{Verdict: delivery.Refused, Reason: err.Error()}
+		m.outcome = outcome.Outcome{Verdict: outcome.Refused, Reason: err.Error()}
 	}
 	return m
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 
@@ -24,29 +25,6 @@ import (
 // by itself: the importer knows the deadline and retries only failed findings.
 type API interface {
 	BatchImportFindings(context.Context, *securityhub.BatchImportFindingsInput, ...func(*securityhub.Options)) (*securityhub.BatchImportFindingsOutput, error)
-}
-
-// Verdict is what became of a finding.
-type Verdict int
-
-const (
-	// Failed: not imported, or not known; worth another try later.
-	Failed Verdict = iota
-	// Imported: Security Hub has it, or something newer.
-	Imported
-	// Doubtful: Security Hub failed it several times in a row, for a reason that does not say
-	// whether it will ever take it.
-	Doubtful
-	// Refused: Security Hub will never take it.
-	Refused
-	// HubOff: Security Hub is not enabled in this account and Region.
-	HubOff
-)
-
-// Result is a Verdict, and Security Hub's reason where it is not Imported.
-type Result struct {
-	Verdict Verdict
-	Reason  string
 }
 
 // Importer imports findings. It is safe for concurrent use.
@@ -63,8 +41,8 @@ func New(api API, random func(n int64) int64) *Importer {
 // Import imports findings with different IDs, until each has a result or the deadline of ctx is
 // near. It retries failed findings after all others, so that they block none. The result has an
 // entry for each ID.
-func (i *Importer) Import(ctx context.Context, findings []asff.Finding) map[string]Result {
-	run := &run{Importer: i, results: make(map[string]Result, len(findings)), doubts: map[string]int{}}
+func (i *Importer) Import(ctx context.Context, findings []asff.Finding) map[string]outcome.Outcome {
+	run := &run{Importer: i, results: make(map[string]outcome.Outcome, len(findings)), doubts: map[string]int{}}
 	for left := findings; len(left) > 0; {
 		var again []asff.Finding
 		for _, batch := range batches(left) {
@@ -78,13 +56,13 @@ func (i *Importer) Import(ctx context.Context, findings []asff.Finding) map[stri
 // run is one call of Import.
 type run struct {
 	*Importer
-	results map[string]Result
+	results map[string]outcome.Outcome
 	// failures counts consecutive calls that imported nothing.
 	failures int
-	// doubts counts for each finding the failures that make it Doubtful.
+	// doubts counts for each finding the failures that make it Failing.
 	doubts map[string]int
 	// over is why nothing more is sent: Security Hub is off, or time is up.
-	over *Result
+	over *outcome.Outcome
 }
 
 // batch sends a batch once. It returns the findings to send again, after waiting as long as the
@@ -96,24 +74,24 @@ func (r *run) batch(ctx context.Context, batch []asff.Finding) (again []asff.Fin
 	}
 	reason := ""
 	out, err := r.api.BatchImportFindings(ctx, input(batch))
-	switch judge(err) {
-	case good:
+	switch verdict, repeat := judge(err); {
+	case verdict == outcome.Done:
 		again, reason = r.answer(batch, out)
-	case hubOff:
-		r.over = &Result{HubOff, err.Error()}
+	case verdict == outcome.HubOff:
+		r.over = &outcome.Outcome{Verdict: outcome.HubOff, Reason: err.Error()}
 		r.settle(batch, *r.over)
-	case invalid:
+	case verdict == outcome.Refused:
 		if len(batch) == 1 {
-			r.settle(batch, Result{Refused, err.Error()})
+			r.settle(batch, outcome.Outcome{Verdict: outcome.Refused, Reason: err.Error()})
 			return nil
 		}
 		// One finding makes the call fail, and nothing was imported. Find it.
 		again = r.batch(ctx, batch[:len(batch)/2])
 		return append(again, r.batch(ctx, batch[len(batch)/2:])...)
-	case hopeless:
-		r.settle(batch, Result{Failed, err.Error() + deniedHint(err, batch)})
-	case passing:
+	case repeat:
 		again, reason = batch, err.Error()
+	default:
+		r.settle(batch, outcome.Outcome{Verdict: outcome.Retry, Reason: err.Error() + deniedHint(err, batch)})
 	}
 	if len(again) < len(batch) {
 		r.failures = 0 // progress: restart with short waits
@@ -122,7 +100,7 @@ func (r *run) batch(ctx context.Context, batch []asff.Finding) (again []asff.Fin
 		return again
 	}
 	if r.failures++; !r.backoff.Wait(ctx, r.failures) {
-		r.over = &Result{Failed, "no time left in this invocation; the last answer was: " + reason}
+		r.over = &outcome.Outcome{Verdict: outcome.Retry, Reason: "no time left in this invocation; the last answer was: " + reason}
 	}
 	return again
 }
@@ -164,23 +142,23 @@ func (r *run) answer(sent []asff.Finding, out *securityhub.BatchImportFindingsOu
 			e, bad = types.ImportFindingsError{ErrorMessage: aws.String("some of the findings failed, it is not said which")}, true
 		}
 		if !bad {
-			r.results[f.ID] = Result{Verdict: Imported}
+			r.results[f.ID] = outcome.Outcome{}
 			continue
 		}
 		code, text := aws.ToString(e.ErrorCode), aws.ToString(e.ErrorCode)+": "+aws.ToString(e.ErrorMessage)
 		switch code {
 		case "InvalidInput", "FindingSizeExceeded":
-			r.results[f.ID] = Result{Refused, text}
+			r.results[f.ID] = outcome.Outcome{Verdict: outcome.Refused, Reason: text}
 		case "InvalidAccess":
-			r.results[f.ID] = Result{HubOff, text}
-			r.over = &Result{HubOff, text}
+			r.over = &outcome.Outcome{Verdict: outcome.HubOff, Reason: text}
+			r.results[f.ID] = *r.over
 		default:
 			again, reason = append(again, f), text
 			if slices.Contains(throttles, code) {
 				continue
 			}
 			if r.doubts[f.ID]++; r.doubts[f.ID] == mostDoubts {
-				r.results[f.ID] = Result{Doubtful, text}
+				r.results[f.ID] = outcome.Outcome{Verdict: outcome.Failing, Reason: text}
 				again = again[:len(again)-1]
 			}
 		}
@@ -188,7 +166,7 @@ func (r *run) answer(sent []asff.Finding, out *securityhub.BatchImportFindingsOu
 	return again, reason
 }
 
-func (r *run) settle(findings []asff.Finding, result Result) {
+func (r *run) settle(findings []asff.Finding, result outcome.Outcome) {
 	for _, f := range findings {
 		r.results[f.ID] = result
 	}
@@ -233,44 +211,32 @@ func bytesOf(f asff.Finding) int {
 	return len(text)
 }
 
-// kind says what an error of a call means for its findings.
-type kind int
-
-const (
-	good kind = iota
-	// passing: throttling, a service failure, no response.
-	passing
-	// hopeless: denied, wrong credentials; not in this invocation.
-	hopeless
-	// hubOff: Security Hub is not enabled.
-	hubOff
-	// invalid: something in the call is not acceptable.
-	invalid
-)
-
-func judge(err error) kind {
+// judge says what an error of a call means for its findings. A call that may succeed in this
+// invocation is made again: after throttling, a fault of the service, no answer. One that was
+// denied is not.
+func judge(err error) (v outcome.Verdict, again bool) {
 	if err == nil {
-		return good
+		return outcome.Done, false
 	}
 	var api smithy.APIError
 	if !errors.As(err, &api) {
-		return passing // no response from the service
+		return outcome.Retry, true // no response from the service
 	}
 	switch api.ErrorCode() {
 	case "InvalidAccessException":
-		return hubOff
+		return outcome.HubOff, false
 	case "InvalidInputException", "ValidationException", "SerializationException", "RequestEntityTooLargeException":
-		return invalid
+		return outcome.Refused, false
 	}
 	status := statusOf(err)
 	switch {
 	case status == http.StatusRequestEntityTooLarge:
-		return invalid
+		return outcome.Refused, false
 	case slices.Contains(throttles, api.ErrorCode()), status == http.StatusTooManyRequests, status == http.StatusRequestTimeout,
 		status >= 500, status == 0:
-		return passing
+		return outcome.Retry, true
 	}
-	return hopeless
+	return outcome.Retry, false
 }
 
 // throttles are the codes that AWS services use, some of them with status 400.

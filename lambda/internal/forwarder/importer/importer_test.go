@@ -16,6 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/importer"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 )
 
@@ -63,8 +64,8 @@ func finding(id string) asff.Finding {
 }
 
 // verdicts counts the results.
-func verdicts(results map[string]importer.Result) map[importer.Verdict]int {
-	counts := map[importer.Verdict]int{}
+func verdicts(results map[string]outcome.Outcome) map[outcome.Verdict]int {
+	counts := map[outcome.Verdict]int{}
 	for _, r := range results {
 		counts[r.Verdict]++
 	}
@@ -74,7 +75,7 @@ func verdicts(results map[string]importer.Result) map[importer.Verdict]int {
 func TestBatchesKeepTheLimitOfNumber(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	results := r.importer.Import(context.Background(), findings(250))
-	if n := verdicts(results)[importer.Imported]; n != 250 {
+	if n := verdicts(results)[outcome.Done]; n != 250 {
 		t.Errorf("%d imported: %v", n, results)
 	}
 	var sizes []int
@@ -106,7 +107,7 @@ func TestBatchesKeepTheLimitOfBytes(t *testing.T) {
 		}
 		large[i] = large[i].Fit()
 	}
-	if n := verdicts(r.importer.Import(context.Background(), large))[importer.Imported]; n != 60 {
+	if n := verdicts(r.importer.Import(context.Background(), large))[outcome.Done]; n != 60 {
 		t.Errorf("%d imported", n)
 	}
 	calls := r.Calls("BatchImportFindings")
@@ -126,7 +127,7 @@ func TestThrottlingIsWaitedOut(t *testing.T) {
 		r.Inject(securityhubtest.Fault{Times: 4, Answer: securityhubtest.Throttled()})
 		start := time.Now()
 		results := r.importer.Import(context.Background(), findings(3))
-		if n := verdicts(results)[importer.Imported]; n != 3 {
+		if n := verdicts(results)[outcome.Done]; n != 3 {
 			t.Errorf("results %v", results)
 		}
 		// Half of 200, 400, 800 and 1600 ms.
@@ -155,7 +156,7 @@ func TestEveryPassingFaultIsRetried(t *testing.T) {
 				fault.Times = 2
 				r.Inject(fault)
 				results := r.importer.Import(context.Background(), findings(3))
-				if n := verdicts(results)[importer.Imported]; n != 3 {
+				if n := verdicts(results)[outcome.Done]; n != 3 {
 					t.Errorf("results %v", results)
 				}
 			})
@@ -190,13 +191,13 @@ func TestWhatSecurityHubWillNeverTakeIsRefused(t *testing.T) {
 	bad := findings(3)
 	bad[1].Title = strings.Repeat("x", 300)
 	results := r.importer.Import(context.Background(), bad)
-	if results["f0001"].Verdict != importer.Refused || !strings.Contains(results["f0001"].Reason, "InvalidInput") || verdicts(results)[importer.Imported] != 2 {
+	if results["f0001"].Verdict != outcome.Refused || !strings.Contains(results["f0001"].Reason, "InvalidInput") || verdicts(results)[outcome.Done] != 2 {
 		t.Errorf("results %v", results)
 	}
 	r.Inject(securityhubtest.Fault{FailFinding: func(id string) *securityhubtest.FindingError {
 		return &securityhubtest.FindingError{ID: id, Code: "FindingSizeExceeded", Message: "240 KB"}
 	}})
-	if results := r.importer.Import(context.Background(), findings(1)); results["f0000"].Verdict != importer.Refused {
+	if results := r.importer.Import(context.Background(), findings(1)); results["f0000"].Verdict != outcome.Refused {
 		t.Errorf("results %v", results)
 	}
 }
@@ -204,7 +205,7 @@ func TestWhatSecurityHubWillNeverTakeIsRefused(t *testing.T) {
 // A finding that Security Hub fails alone for an unknown reason is not retried until the time is
 // over; a throttled one is.
 func TestFindingThatFailsAloneAgainAndAgainIsDoubtful(t *testing.T) {
-	for code, want := range map[string]importer.Verdict{"SomethingNew": importer.Doubtful, "InternalFailure": importer.Doubtful, "ThrottlingException": importer.Failed} {
+	for code, want := range map[string]outcome.Verdict{"SomethingNew": outcome.Failing, "InternalFailure": outcome.Failing, "ThrottlingException": outcome.Retry} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, securityhubtest.Config{})
 			r.Inject(securityhubtest.Fault{FailFinding: func(id string) *securityhubtest.FindingError {
@@ -217,10 +218,10 @@ func TestFindingThatFailsAloneAgainAndAgainIsDoubtful(t *testing.T) {
 			defer cancel()
 			begin := time.Now()
 			results := r.importer.Import(ctx, findings(3))
-			if results["f0001"].Verdict != want || !strings.Contains(results["f0001"].Reason, code+": no") || verdicts(results)[importer.Imported] != 2 {
+			if results["f0001"].Verdict != want || !strings.Contains(results["f0001"].Reason, code+": no") || verdicts(results)[outcome.Done] != 2 {
 				t.Errorf("%s: %v", code, results)
 			}
-			if took := time.Since(begin); want == importer.Doubtful && took > 5*time.Second {
+			if took := time.Since(begin); want == outcome.Failing && took > 5*time.Second {
 				t.Errorf("%s: took %v", code, took)
 			}
 		})
@@ -246,7 +247,7 @@ func TestUnnamedFailureIsNotSuccess(t *testing.T) {
 		r := newRig(t, securityhubtest.Config{})
 		api := &unnamed{API: securityhub.NewFromConfig(inprocess.Config(r.Service, account, region))}
 		results := importer.New(api, func(int64) int64 { return 0 }).Import(context.Background(), findings(3))
-		if verdicts(results)[importer.Imported] != 3 || api.calls != 2 {
+		if verdicts(results)[outcome.Done] != 3 || api.calls != 2 {
 			t.Errorf("%v after %d calls: all have to be sent again", results, api.calls)
 		}
 	})
@@ -257,7 +258,7 @@ func TestOneFindingThatSpoilsACallIsFound(t *testing.T) {
 	spoils := func(c securityhubtest.Call) bool { return strings.Contains(strings.Join(c.Findings, " "), "f0042") }
 	r.Inject(securityhubtest.Fault{Match: spoils, Answer: &securityhubtest.Error{Code: "InvalidInputException", Message: "no"}})
 	results := r.importer.Import(context.Background(), findings(100))
-	if results["f0042"].Verdict != importer.Refused || verdicts(results)[importer.Imported] != 99 {
+	if results["f0042"].Verdict != outcome.Refused || verdicts(results)[outcome.Done] != 99 {
 		t.Errorf("%v, f0042 %v", verdicts(results), results["f0042"])
 	}
 	if n := len(r.Calls("BatchImportFindings")); n > 20 {
@@ -271,7 +272,7 @@ func TestSecurityHubOffIsNobodysFault(t *testing.T) {
 		t.Fatal(err)
 	}
 	results := r.importer.Import(context.Background(), findings(250))
-	if n := verdicts(results)[importer.HubOff]; n != 250 {
+	if n := verdicts(results)[outcome.HubOff]; n != 250 {
 		t.Errorf("results %v", verdicts(results))
 	}
 	if n := len(r.Calls("")); n != 1 {
@@ -285,7 +286,7 @@ func TestInvalidAccessOfAFindingMeansSecurityHubIsOff(t *testing.T) {
 		return &securityhubtest.FindingError{ID: id, Code: "InvalidAccess", Message: "not enabled"}
 	}})
 	results := r.importer.Import(context.Background(), findings(120))
-	if n := verdicts(results)[importer.HubOff]; n != 120 {
+	if n := verdicts(results)[outcome.HubOff]; n != 120 {
 		t.Errorf("results %v", verdicts(results))
 	}
 }
@@ -295,7 +296,7 @@ func TestMissingPermissionIsNotWaitedFor(t *testing.T) {
 		r := newRig(t, securityhubtest.Config{})
 		r.Inject(securityhubtest.Fault{Answer: &securityhubtest.Error{Code: "AccessDeniedException", Status: http.StatusForbidden, Message: "no"}})
 		start := time.Now()
-		if n := verdicts(r.importer.Import(context.Background(), findings(2)))[importer.Failed]; n != 2 || time.Since(start) > 0 {
+		if n := verdicts(r.importer.Import(context.Background(), findings(2)))[outcome.Retry]; n != 2 || time.Since(start) > 0 {
 			t.Errorf("%d failed after %v", n, time.Since(start))
 		}
 	})
@@ -307,7 +308,7 @@ func TestAccountThatIsNotTheCallersIsNamed(t *testing.T) {
 	foreign := findings(1)
 	foreign[0].AWSAccountID, foreign[0].ProductARN = "999999999999", strings.ReplaceAll(foreign[0].ProductARN, account, "999999999999")
 	result := r.importer.Import(context.Background(), foreign)[foreign[0].ID]
-	if result.Verdict != importer.Failed || !strings.Contains(result.Reason, "AccessDenied") || !strings.Contains(result.Reason, "does not run in account 999999999999") {
+	if result.Verdict != outcome.Retry || !strings.Contains(result.Reason, "AccessDenied") || !strings.Contains(result.Reason, "does not run in account 999999999999") {
 		t.Errorf("%+v, want the account named as a cause", result)
 	}
 	r.Inject(securityhubtest.Fault{Answer: &securityhubtest.Error{Code: "ExpiredTokenException", Status: http.StatusForbidden, Message: "no"}})
@@ -324,7 +325,7 @@ func TestDeadlineIsKept(t *testing.T) {
 		defer cancel()
 		start := time.Now()
 		results := r.importer.Import(ctx, findings(150))
-		if n := verdicts(results)[importer.Failed]; n != 150 {
+		if n := verdicts(results)[outcome.Retry]; n != 150 {
 			t.Errorf("results %v", verdicts(results))
 		}
 		if took := time.Since(start); took > 20*time.Second {
@@ -341,7 +342,7 @@ func TestRealRatesAreBearable(t *testing.T) {
 		r := newRig(t, securityhubtest.Config{RateLimits: true})
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		if n := verdicts(r.importer.Import(ctx, findings(6000)))[importer.Imported]; n != 6000 {
+		if n := verdicts(r.importer.Import(ctx, findings(6000)))[outcome.Done]; n != 6000 {
 			t.Errorf("%d imported", n)
 		}
 	})
@@ -371,7 +372,7 @@ func TestBatchThatFailsDoesNotHoldUpThoseBehindIt(t *testing.T) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
 				results := r.importer.Import(ctx, findings(300))
-				if n := verdicts(results)[importer.Imported]; n < 200 || results["f0000"].Verdict == importer.Imported {
+				if n := verdicts(results)[outcome.Done]; n < 200 || results["f0000"].Verdict == outcome.Done {
 					t.Errorf("%d imported, the bad one %v", n, results["f0000"])
 				}
 			})

@@ -10,13 +10,13 @@ import (
 )
 
 // verdict says what to do with an entry.
-type verdict int
+type decision int
 
 const (
-	nothing verdict = iota // the ledger is up to date
-	again                  // import what is already claimed
-	note                   // write, but do not import
-	claim                  // write and import
+	nothing decision = iota // the ledger is up to date
+	again                   // import what is already claimed
+	note                    // write, but do not import
+	claim                   // write and import
 )
 
 // Repeats of a finding that Security Hub already shows are not imported within these times,
@@ -33,7 +33,7 @@ const (
 const repeatEvery = time.Minute
 
 // decide compares a signal with the entry. now is in ms.
-func decide(e *Entry, s signal.Signal, now int64) (Entry, verdict) {
+func decide(e *Entry, s signal.Signal, now int64) (Entry, decision) {
 	if e == nil {
 		return begin(Entry{}, s, now)
 	}
@@ -72,7 +72,7 @@ func decide(e *Entry, s signal.Signal, now int64) (Entry, verdict) {
 }
 
 // begin handles the first signal of a finding, or of its end.
-func begin(e Entry, s signal.Signal, now int64) (Entry, verdict) {
+func begin(e Entry, s signal.Signal, now int64) (Entry, decision) {
 	if s.Raised {
 		return take(e, s, now), claim
 	}
@@ -162,7 +162,7 @@ func repeats(e Entry, s signal.Signal, now int64) bool {
 const unreported = " No audit has reported this for 90 days, after which Device Defender also deletes it. It is not known whether it still holds."
 
 // decideDue handles an entry that the index lists as due; the index may lag behind.
-func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, verdict) {
+func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, decision) {
 	switch {
 	case e == nil:
 		return Entry{}, nothing
@@ -189,7 +189,7 @@ func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, verdict) {
 
 // decideRestated handles an active finding that a deployment may have changed. The order stays,
 // so that signals newer than the finding's last are still newer.
-func decideRestated(e *Entry, now time.Time, restate Restate) (Entry, verdict) {
+func decideRestated(e *Entry, now time.Time, restate Restate) (Entry, decision) {
 	switch {
 	case e == nil:
 		return Entry{}, nothing

@@ -50,7 +50,7 @@ const attempts = 10
 
 // Claim claims a signal. now, here and in the other methods, is the invocation's time.
 func (l *Ledger) Claim(ctx context.Context, now time.Time, s signal.Signal) (Claim, error) {
-	return l.change(ctx, now, key(l.region, s.Source, s.Check, s.Finding.ID), func(e *Entry) (Entry, verdict) {
+	return l.change(ctx, now, key(l.region, s.Source, s.Check, s.Finding.ID), func(e *Entry) (Entry, decision) {
 		return decide(e, s, now.UnixMilli())
 	})
 }
@@ -58,7 +58,7 @@ func (l *Ledger) Claim(ctx context.Context, now time.Time, s signal.Signal) (Cla
 // ClaimDue claims an entry that is due: a pending one is imported, a quiet one is archived, an
 // old one is imported again.
 func (l *Ledger) ClaimDue(ctx context.Context, now time.Time, e Entry) (Claim, error) {
-	return l.change(ctx, now, key(l.region, e.Source, e.Check, e.ID), func(e *Entry) (Entry, verdict) {
+	return l.change(ctx, now, key(l.region, e.Source, e.Check, e.ID), func(e *Entry) (Entry, decision) {
 		return l.decideDue(e, now)
 	})
 }
@@ -69,13 +69,13 @@ type Restate func(Entry) asff.Finding
 // ClaimRestated claims an active finding as restate writes it, if that changes its severity,
 // types, title or remedy. It ignores an unconfirmed finding.
 func (l *Ledger) ClaimRestated(ctx context.Context, now time.Time, e Entry, restate Restate) (Claim, error) {
-	return l.change(ctx, now, key(l.region, e.Source, e.Check, e.ID), func(e *Entry) (Entry, verdict) {
+	return l.change(ctx, now, key(l.region, e.Source, e.Check, e.ID), func(e *Entry) (Entry, decision) {
 		return decideRestated(e, now, restate)
 	})
 }
 
 // change reads, decides and writes until there is no conflict.
-func (l *Ledger) change(ctx context.Context, now time.Time, k Key, decide func(*Entry) (Entry, verdict)) (Claim, error) {
+func (l *Ledger) change(ctx context.Context, now time.Time, k Key, decide func(*Entry) (Entry, decision)) (Claim, error) {
 	for range attempts {
 		record, err := l.table.Get(ctx, k)
 		if err != nil {
@@ -85,11 +85,11 @@ func (l *Ledger) change(ctx context.Context, now time.Time, k Key, decide func(*
 		if err != nil {
 			return Claim{}, err
 		}
-		next, verdict := decide(old)
-		if verdict == nothing {
+		next, decision := decide(old)
+		if decision == nothing {
 			return Claim{Entry: next}, nil
 		}
-		if verdict == again {
+		if decision == again {
 			return Claim{Entry: next, Import: true}, nil
 		}
 		next.revision = record.Revision + 1
@@ -100,7 +100,7 @@ func (l *Ledger) change(ctx context.Context, now time.Time, k Key, decide func(*
 		if err != nil {
 			return Claim{}, err
 		}
-		return Claim{Entry: next, Import: verdict == claim}, nil
+		return Claim{Entry: next, Import: decision == claim}, nil
 	}
 	return Claim{}, fmt.Errorf("write the ledger after %d attempts: %w", attempts, ErrConflict)
 }

@@ -18,9 +18,8 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/internal/asff"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 )
 
 // Findings lists the active findings.
@@ -30,7 +29,7 @@ type Findings interface {
 
 // Deliverer delivers findings to Security Hub.
 type Deliverer interface {
-	Restate(context.Context, time.Time, []ledger.Entry, ledger.Restate) map[string]delivery.Outcome
+	Restate(context.Context, time.Time, []ledger.Entry, ledger.Restate) map[string]outcome.Outcome
 }
 
 // Restater is safe for concurrent use.
@@ -214,12 +213,12 @@ func (w *work) flush(ctx context.Context) error {
 	w.batch, w.imports = nil, w.imports+1
 	for _, o := range outcomes {
 		switch o.Verdict {
-		case delivery.Done, delivery.Refused: // it stays until something else changes it
+		case outcome.Done, outcome.Refused: // it stays until something else changes it
 			w.done++
-		case delivery.Failing: // the next run tries again
+		case outcome.Failing: // the next run tries again
 			w.done, w.left = w.done+1, w.left+1
-		case delivery.HubOff:
-			return sweep.ErrHubOff
+		case outcome.HubOff:
+			return o
 		default:
 			w.left, w.failed = w.left+1, o.Reason
 		}

@@ -10,11 +10,10 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/internal/asff"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/restate"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
 )
 
 var start = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
@@ -23,13 +22,13 @@ var start = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
 type world struct {
 	table    ledgertest.Table
 	entries  []ledger.Entry
-	outcome  func(id string) delivery.Outcome
+	outcome  func(id string) outcome.Outcome
 	imported map[string]int
 	calls    []time.Time
 }
 
 func newWorld(findings int) *world {
-	w := &world{imported: map[string]int{}, outcome: func(string) delivery.Outcome { return delivery.Outcome{} }}
+	w := &world{imported: map[string]int{}, outcome: func(string) outcome.Outcome { return outcome.Outcome{} }}
 	for i := range findings {
 		id := fmt.Sprint("f", i)
 		w.entries = append(w.entries, ledger.Entry{ID: id, State: asff.Active, Status: ledger.Confirmed, Finding: &asff.Finding{ID: id, Title: "old"}})
@@ -41,12 +40,12 @@ func (w *world) Active(_ context.Context, _ time.Time, each func([]ledger.Entry)
 	return each(w.entries)
 }
 
-func (w *world) Restate(_ context.Context, _ time.Time, entries []ledger.Entry, write ledger.Restate) map[string]delivery.Outcome {
+func (w *world) Restate(_ context.Context, _ time.Time, entries []ledger.Entry, write ledger.Restate) map[string]outcome.Outcome {
 	w.calls = append(w.calls, time.Now())
-	all := map[string]delivery.Outcome{}
+	all := map[string]outcome.Outcome{}
 	for _, e := range entries {
 		all[e.ID] = w.outcome(e.ID)
-		if w.imported[e.ID]++; all[e.ID].Verdict == delivery.Done {
+		if w.imported[e.ID]++; all[e.ID].Verdict == outcome.Done {
 			*e.Finding = write(e)
 		}
 	}
@@ -102,29 +101,29 @@ func TestEachVersionGoesThroughAllFindingsTwice(t *testing.T) {
 
 func TestOutcomesDecideWhetherARunIsComplete(t *testing.T) {
 	for name, c := range map[string]struct {
-		outcome delivery.Verdict
+		outcome outcome.Verdict
 		of      string // finding, "" for all
 		done    int
 		fails   bool
 		again   bool
 	}{
-		"refused":                {delivery.Refused, "f1", 3, false, false},
-		"failing alone":          {delivery.Failing, "f1", 3, false, true},
-		"one not delivered":      {delivery.Retry, "f1", 2, false, true},
-		"none delivered":         {delivery.Retry, "", 0, true, true},
-		"Security Hub is off":    {delivery.HubOff, "", 0, true, true},
-		"everything is imported": {delivery.Done, "", 3, false, false},
+		"refused":                {outcome.Refused, "f1", 3, false, false},
+		"failing alone":          {outcome.Failing, "f1", 3, false, true},
+		"one not delivered":      {outcome.Retry, "f1", 2, false, true},
+		"none delivered":         {outcome.Retry, "", 0, true, true},
+		"Security Hub is off":    {outcome.HubOff, "", 0, true, true},
+		"everything is imported": {outcome.Done, "", 3, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(3)
-			w.outcome = func(id string) delivery.Outcome {
+			w.outcome = func(id string) outcome.Outcome {
 				if c.of == "" || id == c.of {
-					return delivery.Outcome{Verdict: c.outcome, Reason: "why"}
+					return outcome.Outcome{Verdict: c.outcome, Reason: "why"}
 				}
-				return delivery.Outcome{}
+				return outcome.Outcome{}
 			}
 			done, err := w.run("1", 0)
-			if done != c.done || (err != nil) != c.fails || errors.Is(err, sweep.ErrHubOff) != (c.outcome == delivery.HubOff) {
+			if done != c.done || (err != nil) != c.fails || errors.Is(err, outcome.HubOff) != (c.outcome == outcome.HubOff) {
 				t.Errorf("%d done, %v", done, err)
 			}
 			before := len(w.calls)
@@ -156,7 +155,7 @@ func TestImportsAreSpreadAndGiveWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(450)
 		overtaken := false
-		w.outcome = func(string) delivery.Outcome {
+		w.outcome = func(string) outcome.Outcome {
 			if len(w.calls) == 3 && !overtaken {
 				overtaken = true
 				other := newWorld(0)
@@ -165,7 +164,7 @@ func TestImportsAreSpreadAndGiveWay(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			return delivery.Outcome{}
+			return outcome.Outcome{}
 		}
 		done, err := w.run("1", 0)
 		if err != nil || done != 300 || len(w.calls) != 3 {

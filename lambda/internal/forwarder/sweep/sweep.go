@@ -24,9 +24,9 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
-	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -37,7 +37,7 @@ type Findings interface {
 
 // Deliverer delivers signals to Security Hub.
 type Deliverer interface {
-	Deliver(context.Context, time.Time, []signal.Signal) map[string]delivery.Outcome
+	Deliver(context.Context, time.Time, []signal.Signal) map[string]outcome.Outcome
 }
 
 // Sweeper is safe for concurrent use.
@@ -51,9 +51,6 @@ type Sweeper struct {
 
 	announced atomic.Bool
 }
-
-// ErrHubOff ends a sweep while Security Hub is not enabled.
-var ErrHubOff = errors.New("security hub is off")
 
 // marker is what the ledger's table remembers. Live is the text form.
 type marker struct {
@@ -177,7 +174,7 @@ func (s *Sweeper) Sweep(ctx context.Context, now time.Time) (archived int, err e
 		tried += len(gone)
 		done, err := s.deliver(ctx, now, gone)
 		archived += done
-		if errors.Is(err, errAgain) {
+		if again(err) {
 			failed, err = err, nil
 		}
 		return err
@@ -202,10 +199,7 @@ func (s *Sweeper) Sweep(ctx context.Context, now time.Time) (archived int, err e
 	return archived, err
 }
 
-var (
-	errOvertaken = errors.New("another invocation has swept, or has other live behaviors")
-	errAgain     = errors.New("findings of removed behaviors were not archived")
-)
+var errOvertaken = errors.New("another invocation has swept, or has other live behaviors")
 
 // Archive archives those of entries whose behaviors are not live and returns the others. Failures
 // are due again.
@@ -224,7 +218,7 @@ func (s *Sweeper) Archive(ctx context.Context, now time.Time, entries []ledger.E
 		}
 	}
 	archived, err = s.deliver(ctx, now, gone)
-	if errors.Is(err, errAgain) {
+	if again(err) {
 		err = nil
 	}
 	return rest, archived, err
@@ -246,22 +240,26 @@ func (s *Sweeper) gone(entries []ledger.Entry, now time.Time) []signal.Signal {
 	return all
 }
 
-// deliver returns how many findings were archived. It returns errAgain if one must be retried.
+// deliver returns how many findings were archived. It returns the outcome of one that must
+// be retried.
 func (s *Sweeper) deliver(ctx context.Context, now time.Time, signals []signal.Signal) (archived int, err error) {
-	worst := delivery.Outcome{}
+	worst := outcome.Outcome{}
 	for _, o := range s.Deliver.Deliver(ctx, now, signals) {
-		if o.Verdict == delivery.Done {
+		if o.Verdict == outcome.Done {
 			archived++
 		}
-		worst = delivery.Worst(worst, o)
+		worst = outcome.Worst(worst, o)
 	}
-	switch worst.Verdict {
-	case delivery.HubOff:
-		return archived, ErrHubOff
-	case delivery.Retry, delivery.Failing:
-		if ctx.Err() == nil {
-			return archived, fmt.Errorf("%w: %s", errAgain, worst.Reason)
-		}
+	switch {
+	case worst.Verdict == outcome.HubOff:
+		return archived, worst
+	case worst.Verdict >= outcome.Failing && ctx.Err() == nil:
+		return archived, fmt.Errorf("findings of removed behaviors were not archived: %w", worst)
 	}
 	return archived, ctx.Err()
+}
+
+// again reports whether only some findings failed: the others may be archived meanwhile.
+func again(err error) bool {
+	return errors.Is(err, outcome.Retry) || errors.Is(err, outcome.Failing)
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/importer"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
@@ -150,7 +151,7 @@ func (w *world) bring(ctx context.Context, s *sweep.Sweeper, now time.Time, m me
 		}
 	}
 	for _, o := range w.deliver.Deliver(ctx, now, []signal.Signal{message}) {
-		if o.Verdict != delivery.Done {
+		if o.Verdict != outcome.Done {
 			return fmt.Errorf("%s", o.Reason)
 		}
 	}
@@ -295,8 +296,8 @@ func TestArchiveThatFailsLeavesTheOthersToTheSchedule(t *testing.T) {
 
 type failing struct{}
 
-func (failing) Deliver(_ context.Context, _ time.Time, signals []signal.Signal) map[string]delivery.Outcome {
-	return map[string]delivery.Outcome{signals[0].Finding.ID: {Verdict: delivery.Failing, Reason: "no"}}
+func (failing) Deliver(_ context.Context, _ time.Time, signals []signal.Signal) map[string]outcome.Outcome {
+	return map[string]outcome.Outcome{signals[0].Finding.ID: {Verdict: outcome.Failing, Reason: "no"}}
 }
 
 // settle runs the schedule until everything is done.
