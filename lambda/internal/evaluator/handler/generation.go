@@ -2,10 +2,7 @@ package handler
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"time"
 
@@ -14,6 +11,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/document"
 )
 
 // generationsStand is how long an environment believes the generations that it read.
@@ -22,45 +20,45 @@ const generationsStand = time.Minute
 // Name tells the generations of behaviors, and remembers them where they are others than
 // those of whoever named last.
 func (s *Store) Name(ctx context.Context, behaviors []engine.Compiled) (engine.Generations, error) {
-	for range maxConflicts {
-		known, revision, err := s.Generations(ctx)
-		if err != nil {
-			return nil, err
-		}
-		next, changed := known.Next(behaviors, revision)
-		if !changed {
-			return next, nil
-		}
-		names, err := json.Marshal(next)
-		if err != nil {
-			return nil, fmt.Errorf("generations of behaviors: %w", err)
-		}
-		it := item{attrRevision: number(revision + 1), attrNames: text(string(names))}
-		maps.Copy(it, generationsKey())
-		err = s.put(ctx, s.conditional(it, revision))
-		if !errors.Is(err, ErrConflict) {
-			return next, err
-		}
-	}
-	return nil, fmt.Errorf("generations of behaviors: %w", ErrConflict)
+	v, err := s.generations().Change(ctx, func(v *document.Version[engine.Generations]) (changed bool) {
+		v.Value, changed = v.Value.Next(behaviors, v.Revision)
+		return changed
+	})
+	return v.Value, err
 }
 
 // Generations reads what [Store.Name] remembered last, consistently.
-func (s *Store) Generations(ctx context.Context) (known engine.Generations, revision int64, err error) {
-	out, err := s.api.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: generationsKey(), ConsistentRead: aws.Bool(true)})
-	if err != nil {
-		return nil, 0, fmt.Errorf("GetItem of table %s: %w", s.table, err)
-	}
-	if revision = numberOf(out.Item, attrRevision); revision > 0 {
-		if err := json.Unmarshal([]byte(stringOf(out.Item, attrNames)), &known); err != nil {
-			return nil, 0, fmt.Errorf("generations of behaviors: %w: %w", ErrState, err)
-		}
-	}
-	return known, revision, nil
+func (s *Store) Generations(ctx context.Context) (engine.Generations, error) {
+	v, err := s.generations().Read(ctx)
+	return v.Value, err
 }
 
-func generationsKey() item {
+// generations is their document.
+func (s *Store) generations() document.Document[engine.Generations] {
+	return document.Document[engine.Generations]{Place: generations{s}, Name: "generations of behaviors"}
+}
+
+// generations are the item in which they lie.
+type generations struct{ *Store }
+
+func (g generations) key() item {
 	return item{contract.StatePartitionKey: text(behaviorsKey), contract.StateSortKey: text(behaviorsKey)}
+}
+
+// Read implements [document.Place].
+func (g generations) Read(ctx context.Context) ([]byte, int64, error) {
+	out, err := g.api.GetItem(ctx, &dynamodb.GetItemInput{TableName: &g.table, Key: g.key(), ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return nil, 0, fmt.Errorf("GetItem of table %s: %w", g.table, err)
+	}
+	return []byte(stringOf(out.Item, attrNames)), numberOf(out.Item, attrRevision), nil
+}
+
+// Write implements [document.Place].
+func (g generations) Write(ctx context.Context, names []byte, revision int64) error {
+	it := g.key()
+	it[attrRevision], it[attrNames] = number(revision), text(string(names))
+	return g.put(ctx, g.conditional(it, revision-1))
 }
 
 // behaviors are those with their generations, as this environment read them last.
@@ -89,7 +87,7 @@ func (h *Handler) knowGenerations(ctx context.Context) (err error) {
 	case b.asked.IsZero():
 		g, err = h.Store.Name(ctx, b.all)
 	case now.Sub(b.asked) >= generationsStand:
-		g, _, err = h.Store.Generations(ctx)
+		g, err = h.Store.Generations(ctx)
 	default:
 		return nil
 	}

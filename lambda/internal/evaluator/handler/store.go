@@ -17,6 +17,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/engine/transition"
+	"github.com/defenderhub/defenderhub/lambda/internal/document"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
@@ -70,7 +71,7 @@ type Item struct {
 // What [Store] returns for a thing.
 var (
 	// ErrConflict says that somebody else has written first.
-	ErrConflict = errors.New("the thing's state was changed by another invocation")
+	ErrConflict = fmt.Errorf("the state %w", document.ErrConflict)
 	// ErrState says that the state is one that this version of the engine cannot read.
 	ErrState = errors.New("state cannot be read")
 	// ErrTooLarge says that what is to be remembered is more than an item may hold.

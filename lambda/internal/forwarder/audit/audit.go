@@ -24,6 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 
 	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/lambda/internal/document"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
@@ -65,6 +66,7 @@ const pageSize = 250
 // invocation's time.
 func (a *Auditor) Process(ctx context.Context, now time.Time, m mapping.Mapper, t mapping.AuditTask) outcome.Outcome {
 	w := &work{Auditor: a, now: now, mapper: m, task: t}
+	w.point = &w.stored.Value
 	err := w.run(ctx)
 	switch {
 	case err != nil:
@@ -84,10 +86,12 @@ func (a *Auditor) Process(ctx context.Context, now time.Time, m mapping.Mapper, 
 // work is one invocation's work on a task.
 type work struct {
 	*Auditor
-	now      time.Time
-	mapper   mapping.Mapper
-	task     mapping.AuditTask
-	point    checkpoint
+	now    time.Time
+	mapper mapping.Mapper
+	task   mapping.AuditTask
+	// stored is the checkpoint with its revision, point its value.
+	stored   document.Version[checkpoint]
+	point    *checkpoint
 	progress bool
 	// fresh reports whether this invocation received the page token; refused counts fresh tokens
 	// that AWS refused.
@@ -97,7 +101,7 @@ type work struct {
 
 func (w *work) run(ctx context.Context) error {
 	var err error
-	if w.point, err = w.load(ctx, w.task.ID); err != nil {
+	if w.stored, err = w.checkpoints(w.task.ID, w.now).Read(ctx); err != nil {
 		return err
 	}
 	if w.point.Done {
@@ -128,10 +132,10 @@ func (w *work) run(ctx context.Context) error {
 			return err
 		}
 	}
-	last := w.point
+	last := *w.point
 	// A message that is retried, or sent again from the dead-letter queue, is processed in full.
 	// Each finding that Security Hub has costs one read of the ledger.
-	w.point = checkpoint{Done: last.Refused+last.Failing == 0, revision: last.revision}
+	*w.point = checkpoint{Done: last.Refused+last.Failing == 0}
 	if err := w.checkpoint(ctx); err != nil {
 		return err
 	}
@@ -207,11 +211,11 @@ func (w *work) listable(ctx context.Context) (map[string]bool, error) {
 		if c.Status != "COMPLETED_NON_COMPLIANT" {
 			continue
 		}
-		mark, _, err := w.watermark(ctx, c.Name)
+		mark, err := w.marked(ctx, c.Name)
 		if err != nil {
 			return nil, err
 		}
-		if mark.Started <= w.task.Started {
+		if mark <= w.task.Started {
 			checks[c.Name] = true
 		}
 	}
@@ -264,14 +268,7 @@ func (w *work) mark(ctx context.Context, check string) (int64, error) {
 	if !w.task.Completed() {
 		return w.marked(ctx, check) // a later task decides
 	}
-	mark, err := w.raise(ctx, check, w.task.Started)
-	return mark.Started, err
-}
-
-// marked returns the check's watermark (ms), unchanged.
-func (w *work) marked(ctx context.Context, check string) (int64, error) {
-	mark, _, err := w.watermark(ctx, check)
-	return mark.Started, err
+	return w.raise(ctx, check, w.task.Started)
 }
 
 // archive archives a check's findings that are active or unconfirmed and were last found before a
@@ -326,7 +323,7 @@ func (w *work) deliver(ctx context.Context, signals []signal.Signal) error {
 }
 
 func (w *work) checkpoint(ctx context.Context) error {
-	if err := w.save(ctx, w.now, w.task.ID, &w.point); err != nil {
+	if err := w.checkpoints(w.task.ID, w.now).Write(ctx, &w.stored); err != nil {
 		return err
 	}
 	w.progress = true

@@ -2,11 +2,9 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"time"
 
+	"github.com/defenderhub/defenderhub/lambda/internal/document"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 )
 
@@ -26,44 +24,18 @@ type checkpoint struct {
 	Refused int    `json:"refused,omitempty"`
 	Failing int    `json:"failing,omitempty"`
 	Reason  string `json:"reason,omitempty"`
-
-	revision int64
 }
 
 // keepCheckpoint is longer than a queue keeps the message that would need it.
 const keepCheckpoint = 15 * 24 * time.Hour
 
-func checkpointKey(task string) ledger.Key {
-	return ledger.Key{Partition: "task#" + task, Sort: "checkpoint"}
-}
-
-func (a *Auditor) load(ctx context.Context, task string) (checkpoint, error) {
-	r, err := a.Table.Get(ctx, checkpointKey(task))
-	if err != nil {
-		return checkpoint{}, fmt.Errorf("read the checkpoint of audit task %s: %w", task, err)
+// checkpoints is the document of a task's checkpoint. To write it is a conflict where another
+// invocation works on the same task.
+func (a *Auditor) checkpoints(task string, now time.Time) document.Document[checkpoint] {
+	return document.Document[checkpoint]{
+		Place: ledger.Place{Table: a.Table, Key: ledger.Key{Partition: "task#" + task, Sort: "checkpoint"}, Expires: now.Add(keepCheckpoint)},
+		Name:  "checkpoint of audit task " + task,
 	}
-	var c checkpoint
-	if r.Revision > 0 {
-		if err := json.Unmarshal(r.Doc, &c); err != nil {
-			return checkpoint{}, fmt.Errorf("checkpoint of audit task %s is not JSON: %w", task, err)
-		}
-	}
-	c.revision = r.Revision
-	return c, nil
-}
-
-// save fails with ledger.ErrConflict where another invocation works on the same task.
-func (a *Auditor) save(ctx context.Context, now time.Time, task string, c *checkpoint) error {
-	doc, err := json.Marshal(c)
-	if err != nil {
-		return fmt.Errorf("checkpoint of audit task %s: %w", task, err)
-	}
-	r := ledger.Record{Key: checkpointKey(task), Revision: c.revision + 1, Doc: doc, Expires: now.Add(keepCheckpoint)}
-	if err := a.Table.Put(ctx, r); err != nil {
-		return fmt.Errorf("write the checkpoint of audit task %s: %w", task, err)
-	}
-	c.revision++
-	return nil
 }
 
 // watermark is the start (ms) of the newest task that has listed all findings of a
@@ -72,42 +44,28 @@ type watermark struct {
 	Started int64 `json:"started"`
 }
 
-func (a *Auditor) watermarkKey(check string) ledger.Key {
-	return ledger.Key{Partition: "audit#" + a.Region + "#" + check, Sort: "watermark"}
+func (a *Auditor) watermarks(check string) document.Document[watermark] {
+	return document.Document[watermark]{
+		Place: ledger.Place{Table: a.Table, Key: ledger.Key{Partition: "audit#" + a.Region + "#" + check, Sort: "watermark"}},
+		Name:  "watermark of " + check,
+	}
 }
 
-func (a *Auditor) watermark(ctx context.Context, check string) (watermark, int64, error) {
-	r, err := a.Table.Get(ctx, a.watermarkKey(check))
-	if err != nil {
-		return watermark{}, 0, fmt.Errorf("read the watermark of %s: %w", check, err)
-	}
-	var w watermark
-	if r.Revision > 0 {
-		if err := json.Unmarshal(r.Doc, &w); err != nil {
-			return watermark{}, 0, fmt.Errorf("watermark of %s is not JSON: %w", check, err)
-		}
-	}
-	return w, r.Revision, nil
+// marked is a check's watermark (ms) as it is.
+func (a *Auditor) marked(ctx context.Context, check string) (int64, error) {
+	mark, err := a.watermarks(check).Read(ctx)
+	return mark.Value.Started, err
 }
 
-// raise raises a check's watermark to started and returns it: higher where a later task
+// raise raises a check's watermark to started (ms) and returns it: higher where a later task
 // was there before.
-func (a *Auditor) raise(ctx context.Context, check string, started int64) (watermark, error) {
-	for {
-		w, revision, err := a.watermark(ctx, check)
-		if err != nil || w.Started >= started {
-			return w, err
+func (a *Auditor) raise(ctx context.Context, check string, started int64) (int64, error) {
+	mark, err := a.watermarks(check).Change(ctx, func(mark *document.Version[watermark]) bool {
+		if mark.Value.Started >= started {
+			return false
 		}
-		doc, err := json.Marshal(watermark{started})
-		if err != nil {
-			return w, fmt.Errorf("watermark of %s: %w", check, err)
-		}
-		err = a.Table.Put(ctx, ledger.Record{Key: a.watermarkKey(check), Revision: revision + 1, Doc: doc})
-		if err == nil {
-			return watermark{started}, nil
-		}
-		if !errors.Is(err, ledger.ErrConflict) {
-			return w, fmt.Errorf("write the watermark of %s: %w", check, err)
-		}
-	}
+		mark.Value.Started = started
+		return true
+	})
+	return mark.Value.Started, err
 }

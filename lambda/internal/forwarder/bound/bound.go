@@ -11,15 +11,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/defenderhub/defenderhub/internal/deviceevent"
+	"github.com/defenderhub/defenderhub/lambda/internal/document"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
@@ -36,8 +34,6 @@ type Bounds struct {
 }
 
 const (
-	// attempts limits how often concurrent invocations may make a write conflict.
-	attempts = 10
 	// parallel is how many groups are looked up at once.
 	parallel = 16
 	// mostKnown limits the cache, to about 50 MB.
@@ -104,41 +100,20 @@ func (b *Bounds) admit(ctx context.Context, group string, names []string) ([]str
 	if settled(list, names) {
 		return list, nil
 	}
-	k := b.key(group)
-	for range attempts {
-		r, err := b.Table.Get(ctx, k)
-		if err != nil {
-			return nil, fmt.Errorf("read how many findings a sender has raised: %w", err)
-		}
-		list = nil
-		if r.Revision > 0 {
-			if err := json.Unmarshal(r.Doc, &list); err != nil {
-				return nil, fmt.Errorf("list of the findings that a sender has raised is not JSON: %w", err)
-			}
-		}
-		before := len(list)
+	v, err := b.lists(group).Change(ctx, func(v *document.Version[[]string]) bool {
+		before := len(v.Value)
 		for _, name := range names {
-			if len(list) < deviceevent.MaxTypes && !slices.Contains(list, name) {
-				list = append(list, name)
+			if len(v.Value) < deviceevent.MaxTypes && !slices.Contains(v.Value, name) {
+				v.Value = append(v.Value, name)
 			}
 		}
-		if len(list) > before {
-			doc, err := json.Marshal(list)
-			if err != nil {
-				return nil, fmt.Errorf("list of the findings that a sender has raised: %w", err)
-			}
-			err = b.Table.Put(ctx, ledger.Record{Key: k, Revision: r.Revision + 1, Doc: doc})
-			if errors.Is(err, ledger.ErrConflict) {
-				continue
-			}
-			if err != nil {
-				return nil, fmt.Errorf("write how many findings a sender has raised: %w", err)
-			}
-		}
-		b.know(group, list)
-		return list, nil
+		return len(v.Value) > before
+	})
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("write how many findings a sender has raised after %d attempts: %w", attempts, ledger.ErrConflict)
+	b.know(group, v.Value)
+	return v.Value, nil
 }
 
 // settled reports whether a list decides about all names.
@@ -156,8 +131,12 @@ func (b *Bounds) know(group string, list []string) {
 	b.known[group] = list
 }
 
-// key contains a hash, because clients choose parts of a group.
-func (b *Bounds) key(group string) ledger.Key {
+// lists is the document of a group's list. Its key contains a hash, because clients choose parts
+// of a group.
+func (b *Bounds) lists(group string) document.Document[[]string] {
 	sum := sha256.Sum256([]byte(group))
-	return ledger.Key{Partition: "bound#" + b.Region + "#" + hex.EncodeToString(sum[:]), Sort: "findings"}
+	return document.Document[[]string]{
+		Place: ledger.Place{Table: b.Table, Key: ledger.Key{Partition: "bound#" + b.Region + "#" + hex.EncodeToString(sum[:]), Sort: "findings"}},
+		Name:  "list of the findings that a sender has raised",
+	}
 }

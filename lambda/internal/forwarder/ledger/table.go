@@ -2,8 +2,10 @@ package ledger
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"time"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/document"
 )
 
 // Key is a key of the table.
@@ -27,7 +29,7 @@ type Record struct {
 }
 
 // ErrConflict is Put's error if another invocation has written first.
-var ErrConflict = errors.New("the ledger's record was changed by another invocation")
+var ErrConflict = fmt.Errorf("the ledger's record %w", document.ErrConflict)
 
 // Table is the part of DynamoDB that the ledger needs. Get, Put and Open are consistent with each
 // other; Due may lag behind.
@@ -44,4 +46,23 @@ type Table interface {
 	// after a record (the zero Record for the first page). It also reports whether there may be
 	// more.
 	Due(ctx context.Context, shard string, at time.Time, after Record) ([]Record, bool, error)
+}
+
+// Place keeps a document under a key of the table; see package document.
+type Place struct {
+	Table Table
+	Key   Key
+	// Expires is when the document may be deleted; the zero time keeps it.
+	Expires time.Time
+}
+
+// Read implements [document.Place].
+func (p Place) Read(ctx context.Context) ([]byte, int64, error) {
+	r, err := p.Table.Get(ctx, p.Key)
+	return r.Doc, r.Revision, err
+}
+
+// Write implements [document.Place].
+func (p Place) Write(ctx context.Context, text []byte, revision int64) error {
+	return p.Table.Put(ctx, Record{Key: p.Key, Revision: revision, Doc: text, Expires: p.Expires})
 }

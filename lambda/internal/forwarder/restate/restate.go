@@ -11,13 +11,13 @@ package restate
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/lambda/internal/document"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 )
@@ -64,8 +64,6 @@ type marker struct {
 	Since int64 `json:"since"`
 	Runs  int   `json:"runs,omitempty"`
 	RanAt int64 `json:"ranAt,omitempty"`
-
-	revision int64
 }
 
 var (
@@ -85,10 +83,10 @@ func (r *Restater) Run(ctx context.Context, now time.Time, restate ledger.Restat
 	if errors.Is(err, errOvertaken) {
 		return 0, nil
 	}
-	if err != nil || m.Runs >= runs || m.Runs > 0 && now.Before(time.UnixMilli(m.RanAt).Add(runsApart)) {
+	if err != nil || m.Value.Runs >= runs || m.Value.Runs > 0 && now.Before(time.UnixMilli(m.Value.RanAt).Add(runsApart)) {
 		return 0, err
 	}
-	w := work{Restater: r, now: now, restate: restate, marker: m}
+	w := work{Restater: r, now: now, restate: restate, revision: m.Revision}
 	err = r.Findings.Active(ctx, now, func(entries []ledger.Entry) error { return w.page(ctx, entries) })
 	if err == nil {
 		err = w.flush(ctx)
@@ -104,8 +102,8 @@ func (r *Restater) Run(ctx context.Context, now time.Time, restate ledger.Restat
 	case w.left > 0:
 		return w.done, nil // the next run resumes
 	}
-	m.Runs, m.RanAt = m.Runs+1, now.UnixMilli()
-	if err := r.save(ctx, &m); !errors.Is(err, ledger.ErrConflict) {
+	m.Value.Runs, m.Value.RanAt = m.Value.Runs+1, now.UnixMilli()
+	if err := r.markers().Write(ctx, &m); !errors.Is(err, document.ErrConflict) {
 		return w.done, err
 	}
 	return w.done, nil
@@ -113,50 +111,28 @@ func (r *Restater) Run(ctx context.Context, now time.Time, restate ledger.Restat
 
 // begin puts the version into the marker, unless an invocation that began later has put another
 // one.
-func (r *Restater) begin(ctx context.Context, now time.Time, version string) (marker, error) {
-	m, err := r.load(ctx)
+func (r *Restater) begin(ctx context.Context, now time.Time, version string) (document.Version[marker], error) {
+	m, err := r.markers().Read(ctx)
 	switch {
-	case err != nil || m.Version == version:
+	case err != nil || m.Value.Version == version:
 		return m, err
-	case m.revision > 0 && m.Since >= now.UnixMilli():
+	case m.Revision > 0 && m.Value.Since >= now.UnixMilli():
 		return m, errOvertaken
 	}
-	m = marker{Version: version, Since: now.UnixMilli(), revision: m.revision}
-	err = r.save(ctx, &m)
-	if errors.Is(err, ledger.ErrConflict) {
+	m.Value = marker{Version: version, Since: now.UnixMilli()}
+	err = r.markers().Write(ctx, &m)
+	if errors.Is(err, document.ErrConflict) {
 		err = errOvertaken // it restates, or the next run does
 	}
 	return m, err
 }
 
-func (r *Restater) key() ledger.Key {
-	return ledger.Key{Partition: "findings#" + r.Region, Sort: "restated"}
-}
-
-func (r *Restater) load(ctx context.Context) (marker, error) {
-	record, err := r.Table.Get(ctx, r.key())
-	if err != nil {
-		return marker{}, fmt.Errorf("read which version restated the findings: %w", err)
+// markers is the document of the marker.
+func (r *Restater) markers() document.Document[marker] {
+	return document.Document[marker]{
+		Place: ledger.Place{Table: r.Table, Key: ledger.Key{Partition: "findings#" + r.Region, Sort: "restated"}},
+		Name:  "marker of restated findings",
 	}
-	m := marker{revision: record.Revision}
-	if record.Revision > 0 {
-		if err := json.Unmarshal(record.Doc, &m); err != nil {
-			return marker{}, fmt.Errorf("marker of restated findings is not JSON: %w", err)
-		}
-	}
-	return m, nil
-}
-
-func (r *Restater) save(ctx context.Context, m *marker) error {
-	doc, err := json.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("marker of restated findings: %w", err)
-	}
-	m.revision++
-	if err := r.Table.Put(ctx, ledger.Record{Key: r.key(), Revision: m.revision, Doc: doc}); err != nil {
-		return fmt.Errorf("write which version restated the findings: %w", err)
-	}
-	return nil
 }
 
 // work is one run.
@@ -164,7 +140,8 @@ type work struct {
 	*Restater
 	now     time.Time
 	restate ledger.Restate
-	marker  marker
+	// revision is the marker's at the beginning.
+	revision int64
 	// batch is the next import, imports counts the earlier ones.
 	batch      []ledger.Entry
 	imports    int
@@ -202,11 +179,11 @@ func (w *work) flush(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	latest, err := w.load(ctx)
+	latest, err := w.markers().Read(ctx)
 	if err != nil {
 		return err
 	}
-	if latest.revision != w.marker.revision {
+	if latest.Revision != w.revision {
 		return errOvertaken
 	}
 	outcomes := w.Deliver.Restate(ctx, w.now, w.batch, w.restate)

@@ -14,7 +14,6 @@ package sweep
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,6 +23,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/document"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
@@ -60,8 +60,6 @@ type marker struct {
 	Said    int64 `json:"said"`
 	Sweeps  int   `json:"sweeps,omitempty"`
 	SweptAt int64 `json:"sweptAt,omitempty"`
-
-	revision int64
 }
 
 const (
@@ -69,66 +67,26 @@ const (
 	// of an invocation. https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 	sweeps      = 2
 	sweepsApart = 15 * time.Minute
-	// attempts limits how often concurrent invocations may make a write conflict.
-	attempts = 10
 )
 
-func (s *Sweeper) key() ledger.Key {
-	return ledger.Key{Partition: "behaviors#" + s.Region, Sort: "swept"}
-}
-
-func (s *Sweeper) load(ctx context.Context) (marker, error) {
-	r, err := s.Table.Get(ctx, s.key())
-	if err != nil {
-		return marker{}, fmt.Errorf("read which behaviors were swept: %w", err)
+// markers is the document of the marker.
+func (s *Sweeper) markers() document.Document[marker] {
+	return document.Document[marker]{
+		Place: ledger.Place{Table: s.Table, Key: ledger.Key{Partition: "behaviors#" + s.Region, Sort: "swept"}},
+		Name:  "marker of swept behaviors",
 	}
-	m := marker{revision: r.Revision}
-	if r.Revision > 0 {
-		if err := json.Unmarshal(r.Doc, &m); err != nil {
-			return marker{}, fmt.Errorf("marker of swept behaviors is not JSON: %w", err)
-		}
-	}
-	return m, nil
-}
-
-// save fails with ledger.ErrConflict where another invocation has written first.
-func (s *Sweeper) save(ctx context.Context, m *marker) error {
-	doc, err := json.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("marker of swept behaviors: %w", err)
-	}
-	m.revision++
-	if err := s.Table.Put(ctx, ledger.Record{Key: s.key(), Revision: m.revision, Doc: doc}); err != nil {
-		return fmt.Errorf("write which behaviors are live: %w", err)
-	}
-	return nil
-}
-
-// change changes the marker, and retries conflicts. f reports whether there is anything to
-// change.
-func (s *Sweeper) change(ctx context.Context, f func(*marker) bool) (marker, error) {
-	for range attempts {
-		m, err := s.load(ctx)
-		if err != nil || !f(&m) {
-			return m, err
-		}
-		if err := s.save(ctx, &m); !errors.Is(err, ledger.ErrConflict) {
-			return m, err
-		}
-	}
-	return marker{}, fmt.Errorf("write which behaviors are live after %d attempts: %w", attempts, ledger.ErrConflict)
 }
 
 // name puts this invocation's live behaviors into the marker, unless an invocation that began
 // later has put others. It reports whether it did.
-func (s *Sweeper) name(m *marker, now time.Time) bool {
-	if m.revision > 0 && m.Said >= now.UnixMilli() {
+func (s *Sweeper) name(m *document.Version[marker], now time.Time) bool {
+	if m.Revision > 0 && m.Value.Said >= now.UnixMilli() {
 		return false
 	}
-	if live := s.Live.String(); m.revision == 0 || m.Live != live {
-		*m = marker{Live: live, revision: m.revision}
+	if live := s.Live.String(); m.Revision == 0 || m.Value.Live != live {
+		m.Value = marker{Live: live}
 	}
-	m.Said = now.UnixMilli()
+	m.Value.Said = now.UnixMilli()
 	return true
 }
 
@@ -138,7 +96,7 @@ func (s *Sweeper) Announce(ctx context.Context, now time.Time) error {
 	if s.announced.Load() {
 		return nil
 	}
-	_, err := s.change(ctx, func(m *marker) bool { return s.name(m, now) })
+	_, err := s.markers().Change(ctx, func(m *document.Version[marker]) bool { return s.name(m, now) })
 	s.announced.Store(err == nil)
 	return err
 }
@@ -148,10 +106,13 @@ func (s *Sweeper) Announce(ctx context.Context, now time.Time) error {
 // next run.
 func (s *Sweeper) Sweep(ctx context.Context, now time.Time) (archived int, err error) {
 	live := s.Live.String()
-	m, err := s.change(ctx, func(m *marker) bool { return (m.revision == 0 || m.Live != live) && s.name(m, now) })
+	named, err := s.markers().Change(ctx, func(m *document.Version[marker]) bool {
+		return (m.Revision == 0 || m.Value.Live != live) && s.name(m, now)
+	})
 	if err != nil {
 		return 0, err
 	}
+	m := named.Value
 	if m.Live != live || m.Sweeps >= sweeps || m.Sweeps > 0 && now.Before(time.UnixMilli(m.SweptAt).Add(sweepsApart)) {
 		return 0, nil
 	}
@@ -164,11 +125,11 @@ func (s *Sweeper) Sweep(ctx context.Context, now time.Time) (archived int, err e
 		}
 		// This run listed the findings before other invocations announced themselves, so it must
 		// not archive theirs.
-		latest, err := s.load(ctx)
+		latest, err := s.markers().Read(ctx)
 		if err != nil {
 			return err
 		}
-		if latest.Live != live || latest.Sweeps != m.Sweeps {
+		if latest.Value.Live != live || latest.Value.Sweeps != m.Sweeps {
 			return errOvertaken
 		}
 		tried += len(gone)
@@ -189,11 +150,11 @@ func (s *Sweeper) Sweep(ctx context.Context, now time.Time) (archived int, err e
 	if err != nil {
 		return archived, err
 	}
-	_, err = s.change(ctx, func(latest *marker) bool {
-		if latest.Live != live || latest.Sweeps != m.Sweeps {
+	_, err = s.markers().Change(ctx, func(latest *document.Version[marker]) bool {
+		if latest.Value.Live != live || latest.Value.Sweeps != m.Sweeps {
 			return false
 		}
-		latest.Sweeps, latest.SweptAt = m.Sweeps+1, now.UnixMilli()
+		latest.Value.Sweeps, latest.Value.SweptAt = m.Sweeps+1, now.UnixMilli()
 		return true
 	})
 	return archived, err
