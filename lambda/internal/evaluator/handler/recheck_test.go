@@ -234,6 +234,26 @@ func TestNoAlarmIsRaisedOfADeletedThing(t *testing.T) {
 	}
 }
 
+// The certificate is detached, and whether the thing is gone cannot be asked: the alarm is raised.
+func TestThingOfWhichNothingIsSaidIsNotDeleted(t *testing.T) {
+	for name, fails := range map[string]error{"throttled": throttled, "denied": denied} {
+		r := retiring(t, defender.AllThings)
+		r.config.ReportsEvery = 30
+		r.deploy(r.config)
+		r.registry.by = map[string]registry.Thing{"cert-gateway:7": pump, "pump-7": pump}
+		r.deliver(report("1", "gateway:7", at(0), ports(1, 23)), lifecycle("gateway:7", "connected", "s", at(0)))
+		r.close(at(5)) // telnet makes the device known
+		r.deliver(lifecycle("gateway:7", "disconnected", "s", at(6)))
+		r.registry.by, r.registry.fails, r.registry.failsFor = nil, fails, "pump-7"
+		for minute := 7; minute < 120; minute++ {
+			r.close(at(float64(minute)))
+		}
+		if got := r.changes(); !strings.Contains(got, "gateway:7 away in-alarm") || !strings.Contains(got, "gateway:7 reports-regularly in-alarm") || strings.Contains(got, "invalidated") {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
 // A device that comes back is judged as before.
 func TestDeviceThatComesBackIsJudgedAnew(t *testing.T) {
 	r := retiring(t, defender.AllThings)

@@ -192,6 +192,8 @@ type things struct {
 	by    map[string]registry.Thing // by client id, or by principal
 	asked []string
 	fails error
+	// failsFor is a client ID whose lookups alone fail.
+	failsFor string
 	// looked are the certificates of further connections that were looked up.
 	looked []string
 }
@@ -219,7 +221,7 @@ func (t *things) Resolve(_ context.Context, clientID, principal string, _ time.T
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.asked = append(t.asked, clientID+"/"+principal)
-	if t.fails != nil {
+	if t.fails != nil && (t.failsFor == "" || t.failsFor == clientID) {
 		return registry.Thing{}, t.fails
 	}
 	for _, name := range []string{principal, clientID} {
