@@ -28,13 +28,14 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
 
 // Clients are the AWS services that the function calls. All are needed.
 type Clients struct {
 	DynamoDB interface {
-		handler.DynamoDBAPI
+		state.API
 		fleet.API
 	}
 	IoT     registry.API
@@ -132,7 +133,7 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 		return nil, fmt.Errorf("the memory of things: %w", err)
 	}
 	return handler.New(behaviors, e.groups, handler.Clients{
-		Store:          handler.NewStore(aws.DynamoDB, e.table),
+		Store:          state.New(aws.DynamoDB, e.table),
 		Fleet:          population,
 		Registry:       things,
 		SQS:            aws.SQS,

@@ -13,6 +13,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
 // batch judges records and marks those that have to come again.
@@ -100,7 +101,7 @@ func bySubject(records []*record) []*visit {
 // visitAll reads, judges and writes things, and sends their transitions and samples. What
 // went wrong with one stands in its visit.
 func (h *Handler) visitAll(ctx context.Context, visits []*visit) {
-	forEach(slices.Collect(slices.Chunk(visits, loadSize)), func(some []*visit) {
+	forEach(slices.Collect(slices.Chunk(visits, state.LoadSize)), func(some []*visit) {
 		subjects := make([]string, len(some))
 		for i, v := range some {
 			subjects[i] = v.subject
@@ -129,7 +130,7 @@ func (h *Handler) tell(v *visit) {
 		h.Log.Warn("thing of a device is not known", "device", v.subject, "reason", v.unresolved.Error())
 	}
 	switch {
-	case errors.Is(v.err, ErrState):
+	case errors.Is(v.err, state.ErrState):
 		h.count(source, contract.MetricUnreadableStates, 1)
 		h.Log.Error("device is not judged: its state was written by another version of the engine", "device", v.subject, "reason", v.err.Error())
 	case v.lost():

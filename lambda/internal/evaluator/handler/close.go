@@ -11,6 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
 // closeRequest is [defender.CloseRequest].
@@ -83,7 +84,7 @@ func (h *Handler) close(ctx context.Context, r closeRequest) error {
 // closeShard judges the things of a shard, the longest due first.
 func (h *Handler) closeShard(ctx context.Context, shard int, now time.Time) (judged int, err error) {
 	var fault error
-	for after, more := Page(nil), true; more; more = after != nil {
+	for after, more := state.Page(nil), true; more; more = after != nil {
 		if ctx.Err() != nil {
 			return judged, ctx.Err()
 		}

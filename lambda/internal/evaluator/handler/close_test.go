@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
-	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
 // misbehaving opens telnet on n devices.
@@ -209,7 +209,7 @@ func TestProgressIsToldSparingly(t *testing.T) {
 }
 
 func TestGreatestLagStands(t *testing.T) {
-	store := handler.NewStore(newTable(t), "state")
+	store := state.New(newTable(t), "state")
 	ctx := context.Background()
 	for _, step := range []struct {
 		at        float64
@@ -217,7 +217,7 @@ func TestGreatestLagStands(t *testing.T) {
 	}{
 		{0, time.Hour, time.Hour}, {1, time.Second, time.Hour}, {1, 2 * time.Hour, 2 * time.Hour}, {4, time.Second, time.Second},
 	} {
-		if err := store.Beat(ctx, handler.Progress{At: at(step.at), Lag: step.lag}); err != nil {
+		if err := store.Beat(ctx, state.Progress{At: at(step.at), Lag: step.lag}); err != nil {
 			t.Fatal(err)
 		}
 		if p, err := store.Progress(ctx); err != nil || p.Lag != step.want {

@@ -28,7 +28,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
-	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
 // What BenchmarkFleet plays: a sample of a fleet, of which one device in a hundred
@@ -352,7 +352,7 @@ func newFleetRun(b *testing.B, s scenario) *fleetRun {
 	if err != nil {
 		b.Fatal(err)
 	}
-	r.handler.Store, r.handler.Fleet = handler.NewStore(r.meter, "state"), population
+	r.handler.Store, r.handler.Fleet = state.New(r.meter, "state"), population
 	return r
 }
 

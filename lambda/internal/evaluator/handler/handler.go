@@ -23,6 +23,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
 )
 
@@ -48,7 +49,7 @@ type Registry interface {
 // Clients is what the handler works with. All are needed, but for the two that say what
 // feeds the evaluator: one of them.
 type Clients struct {
-	Store    *Store
+	Store    *state.Store
 	Fleet    *fleet.Store
 	Registry Registry
 	SQS      SQS

@@ -19,6 +19,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
 // step is what is known of a thing up to a time. id names the record, "" in the closer.
@@ -40,7 +41,7 @@ type visit struct {
 	closing bool
 
 	// item is what is stored, outcome what was made of it.
-	item    Item
+	item    state.Item
 	outcome outcome
 	// send tells that the item's outbox is to be sent.
 	send bool
@@ -64,7 +65,7 @@ type outcome struct {
 	knownAt     time.Time
 	// was is the thing that the device was known as before.
 	was registry.Thing
-	// checkAt is [Item.CheckAt] as it is from now on; the zero time plans it anew.
+	// checkAt is [state.Item.CheckAt] as it is from now on; the zero time plans it anew.
 	checkAt time.Time
 }
 
@@ -95,7 +96,7 @@ func (p *population) err() error {
 }
 
 // run makes the visit's steps. A thing's time never goes back.
-func run(e engine.Evaluator, i Item, steps []step, f *population) (outcome, error) {
+func run(e engine.Evaluator, i state.Item, steps []step, f *population) (outcome, error) {
 	e.Fleet = f
 	out := outcome{state: i.State, clock: i.Clock, samples: engine.Samples{}, stats: map[string]engine.Stats{}}
 	for _, s := range steps {
@@ -124,7 +125,7 @@ func run(e engine.Evaluator, i Item, steps []step, f *population) (outcome, erro
 // sample something, and where an alarm is to name the thing. Where no profile has targets an
 // alarm does not wait for the name: when many devices break a behavior at once, AWS IoT
 // throttles for hours.
-func (h *Handler) judge(ctx context.Context, v *visit, i Item, f *population) (outcome, error) {
+func (h *Handler) judge(ctx context.Context, v *visit, i state.Item, f *population) (outcome, error) {
 	e := engine.Evaluator{Behaviors: h.behaviors.known(), Lateness: h.settings.lateness(), Connection: h.connection(ctx, v)}
 	now := i.Clock
 	if last := v.steps[len(v.steps)-1].at; last.After(now) {
@@ -219,11 +220,11 @@ func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
 			return nil
 		}
 		err = h.Store.Put(ctx, next)
-		if errors.Is(err, ErrTooLarge) {
+		if errors.Is(err, state.ErrTooLarge) {
 			next = bare(next)
 			err = h.Store.Put(ctx, next)
 		}
-		if errors.Is(err, ErrConflict) && conflicts < maxConflicts {
+		if errors.Is(err, state.ErrConflict) && conflicts < maxConflicts {
 			if v.item, err = h.Store.Get(ctx, v.subject); err != nil {
 				return err
 			}
@@ -239,7 +240,7 @@ func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
 
 // bare is the item without measured values, which findings show: devices choose how long
 // those are.
-func bare(i Item) Item {
+func bare(i state.Item) state.Item {
 	i.State, i.Outbox = i.State.Bare(), slices.Clone(i.Outbox)
 	for j := range i.Outbox {
 		i.Outbox[j].Transition.Value = iotapi.Value{}
@@ -250,13 +251,13 @@ func bare(i Item) Item {
 // lost tells that no retry makes an error go away. What waits in the outbox makes room when
 // it is sent.
 func (v *visit) lost() bool {
-	return errors.Is(v.err, ErrState) || errors.Is(v.err, ErrTooLarge) && len(v.item.Outbox) == 0
+	return errors.Is(v.err, state.ErrState) || errors.Is(v.err, state.ErrTooLarge) && len(v.item.Outbox) == 0
 }
 
 // sealed is the item with the time at which the closer must look at it, or at which it may
 // be deleted. A time that was told and has not come yet stands where a later one would do:
 // to put it off costs more than a look too many, where a device reports again and again.
-func sealed(e engine.Evaluator, i Item) Item {
+func sealed(e engine.Evaluator, i state.Item) state.Item {
 	told := i.Due
 	i.Due, i.Expires = e.Due(i.State), time.Time{}
 	i.CheckAt = plannedCheck(e, i)

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
 // What Amazon SQS takes in one request.
@@ -69,7 +70,7 @@ func (h *Handler) sendAll(ctx context.Context, visits []*visit) {
 		next.Outbox, next.Due = nil, time.Time{} // it was due for the outbox
 		err := h.Store.Put(ctx, sealed(v.outcome.evaluator, next))
 		switch {
-		case errors.Is(err, ErrConflict): // whoever wrote since sends it all again, and changes nothing
+		case errors.Is(err, state.ErrConflict): // whoever wrote since sends it all again, and changes nothing
 		case err != nil:
 			h.Log.Warn("outbox was sent but not emptied: its transitions are sent again", "device", v.subject, "reason", err.Error())
 		}

@@ -3,33 +3,20 @@ package handler
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
-
-// Progress is how far the evaluator has come.
-type Progress struct {
-	// At is when the evaluator last told, the zero time if it never did.
-	At time.Time
-	// Lag is how old the oldest telemetry of its batch was then, 0 where batching explains it.
-	Lag time.Duration
-}
 
 const (
 	// heartbeatEvery is how often one environment tells how far it is.
 	heartbeatEvery = time.Minute
-	// lagStands is how long the greatest lag of all environments stands: a queue has no
-	// order, so one of them may have newer messages while others work a backlog off.
-	lagStands = 2 * time.Minute
 	// lagMargin is what a lag may be beyond the batching window before it matters. The
 	// lateness bound leaves that time as well.
 	lagMargin = time.Minute
@@ -39,47 +26,17 @@ const (
 
 // untold is the longest for which the evaluator may have gone on after it told, and told
 // nothing: as long as a heartbeat is not due, or a greater lag stands.
-func (p Progress) untold() time.Duration {
+func untold(p state.Progress) time.Duration {
 	if p.Lag > 0 {
-		return lagStands + heartbeatEvery + beatMargin
+		return state.LagStands + heartbeatEvery + beatMargin
 	}
 	return heartbeatEvery + beatMargin
-}
-
-// Beat stores progress, unless a greater lag was stored a short while ago.
-func (s *Store) Beat(ctx context.Context, p Progress) error {
-	err := s.put(ctx, &dynamodb.PutItemInput{
-		TableName: &s.table,
-		Item: item{
-			contract.StatePartitionKey: text(progressKey), contract.StateSortKey: text(progressKey),
-			attrHeartbeat: number(p.At.UnixMilli()), attrLag: number(p.Lag.Milliseconds()),
-		},
-		ConditionExpression:       aws.String("attribute_not_exists(#at) OR #lag <= :lag OR #at < :stands"),
-		ExpressionAttributeNames:  map[string]string{"#at": attrHeartbeat, "#lag": attrLag},
-		ExpressionAttributeValues: item{":lag": number(p.Lag.Milliseconds()), ":stands": number(p.At.Add(-lagStands).UnixMilli())},
-	})
-	if errors.Is(err, ErrConflict) {
-		return nil
-	}
-	return err
-}
-
-// Progress reads what [Store.Beat] stored, consistently.
-func (s *Store) Progress(ctx context.Context) (Progress, error) {
-	out, err := s.api.GetItem(ctx, &dynamodb.GetItemInput{
-		TableName: &s.table, ConsistentRead: aws.Bool(true),
-		Key: item{contract.StatePartitionKey: text(progressKey), contract.StateSortKey: text(progressKey)},
-	})
-	if err != nil {
-		return Progress{}, fmt.Errorf("GetItem of table %s: %w", s.table, err)
-	}
-	return Progress{timeOf(out.Item, attrHeartbeat), time.Duration(numberOf(out.Item, attrLag)) * time.Millisecond}, nil
 }
 
 // heart remembers what this environment told last.
 type heart struct {
 	mu   sync.Mutex
-	last Progress
+	last state.Progress
 }
 
 // beat tells how far the batch is behind, before it is judged: the closer must not run
@@ -99,7 +56,7 @@ func (h *Handler) beat(ctx context.Context, records []*record) {
 	if oldest.IsZero() {
 		return
 	}
-	p := Progress{now, now.Sub(oldest)}
+	p := state.Progress{At: now, Lag: now.Sub(oldest)}
 	if p.Lag <= h.tolerated() {
 		p.Lag = 0 // it must not stand in the way of the next heartbeat
 	}
@@ -125,17 +82,17 @@ func (h *Handler) reached(ctx context.Context, at time.Time) (time.Time, bool, e
 	if err != nil {
 		return time.Time{}, false, err
 	}
-	standing := lagStands
+	standing := state.LagStands
 	if h.TelemetryStream != "" {
 		// Before, a record that was judged cannot be told from one that waits.
-		standing = p.untold() + h.tolerated()
+		standing = untold(p) + h.tolerated()
 	}
 	switch {
 	case !p.At.IsZero() && at.Sub(p.At) <= standing:
 		return at.Add(-p.Lag), true, nil
 	case h.TelemetryStream != "":
 		from := at.Add(-contract.TelemetryRetry) // what is older is judged no more
-		if told := p.At.Add(p.untold()); told.After(from) {
+		if told := p.At.Add(untold(p)); told.After(from) {
 			from = told
 		}
 		waits, err := h.waits(ctx, p, from, at.Add(-h.tolerated()), at)

@@ -9,6 +9,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
 const (
@@ -21,7 +22,7 @@ const (
 )
 
 // checks reports whether the registry has to be asked again about an open alarm.
-func (v *visit) checks(i Item, now time.Time) bool {
+func (v *visit) checks(i state.Item, now time.Time) bool {
 	return v.closing && !i.CheckAt.IsZero() && !now.Before(i.CheckAt)
 }
 
@@ -35,7 +36,7 @@ func checkAfter(err error, now time.Time) time.Time {
 
 // plannedCheck is the item's next check: the one that was planned, or the next of the
 // device's own times of the day.
-func plannedCheck(e engine.Evaluator, i Item) time.Time {
+func plannedCheck(e engine.Evaluator, i state.Item) time.Time {
 	if !e.Lingers(i.State) {
 		return time.Time{}
 	}
@@ -56,7 +57,7 @@ func plannedCheck(e engine.Evaluator, i Item) time.Time {
 // asks for the known thing first: DescribeThing has the higher quota. While that thing is
 // there, the device is another one only where the certificate that connected another client
 // ID to it belongs to another thing alone.
-func (h *Handler) askRegistry(ctx context.Context, v *visit, i Item, checks bool, now time.Time) (registry.Thing, engine.Retirement, error) {
+func (h *Handler) askRegistry(ctx context.Context, v *visit, i state.Item, checks bool, now time.Time) (registry.Thing, engine.Retirement, error) {
 	none := engine.Retirement{}
 	client, principal, was := v.subject, cmp.Or(v.principal, i.Principal), i.Thing
 	if was.Registered && (checks || v.closing && principal == "") {

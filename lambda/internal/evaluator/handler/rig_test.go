@@ -29,6 +29,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
 // start is a multiple of every window.
@@ -88,7 +89,7 @@ func (r *rig) deploy(c engine.Config) {
 	}
 	now := func() time.Time { return r.now }
 	r.handler, err = handler.New(c, r.groups, handler.Clients{
-		Store: handler.NewStore(r.table, "state"), Fleet: population, Registry: r.registry, SQS: r.queue, IoTData: r.iot,
+		Store: state.New(r.table, "state"), Fleet: population, Registry: r.registry, SQS: r.queue, IoTData: r.iot,
 		Metrics: emf.New(contract.MetricDimensionEvaluator, "evaluator", &r.metrics, now), Log: log, Now: now,
 		IngestQueueURL: "https://queue/ingest", TelemetryQueueURL: "https://queue/telemetry", ReportsRule: "Reports",
 	})

@@ -19,7 +19,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
-	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
 func TestStateOfAnotherVersion(t *testing.T) {
@@ -264,7 +264,7 @@ func TestEnvironmentsOfADeploymentAgree(t *testing.T) {
 
 func TestGenerationsAreWrittenOnceByWhoeverComesFirst(t *testing.T) {
 	table := newTable(t)
-	store := handler.NewStore(table, "state")
+	store := state.New(table, "state")
 	of := func(c engine.Config) []engine.Compiled {
 		all, err := c.Compile()
 		if err != nil {

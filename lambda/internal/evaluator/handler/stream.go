@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
 // Kinesis is the part of the Amazon Kinesis client that the handler calls.
@@ -51,7 +53,7 @@ type place struct {
 // waits reports whether the stream may hold telemetry that arrived from a time on, which is
 // later than all the evaluator told of, until another. It looks at one shard after the
 // other and stops at the first that does.
-func (h *Handler) waits(ctx context.Context, p Progress, from, until, at time.Time) (bool, error) {
+func (h *Handler) waits(ctx context.Context, p state.Progress, from, until, at time.Time) (bool, error) {
 	h.places.mu.Lock()
 	defer h.places.mu.Unlock()
 	if h.places.by == nil || !h.places.told.Equal(p.At) {

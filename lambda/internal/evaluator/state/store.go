@@ -1,4 +1,6 @@
-package handler
+// Package state keeps what the evaluator remembers in a table of Amazon DynamoDB: of each thing
+// that does not conform, of the generations of behaviors, and of its own progress.
+package state
 
 import (
 	"context"
@@ -22,8 +24,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 
-// DynamoDBAPI is the part of the DynamoDB client that [Store] calls.
-type DynamoDBAPI interface {
+// API is the part of the DynamoDB client that [Store] calls.
+type API interface {
 	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
@@ -32,13 +34,13 @@ type DynamoDBAPI interface {
 
 // Store keeps what is remembered of things in a table of Amazon DynamoDB.
 type Store struct {
-	api     DynamoDBAPI
+	api     API
 	table   string
 	backoff retry.Backoff
 }
 
-// NewStore returns the store in that table.
-func NewStore(api DynamoDBAPI, table string) *Store {
+// New returns the store in that table.
+func New(api API, table string) *Store {
 	return &Store{api: api, table: table, backoff: retry.Backoff{First: 50 * time.Millisecond, Longest: 2 * time.Second}}
 }
 
@@ -82,7 +84,7 @@ var (
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
 const maxItemBytes = 400<<10 - 1<<10
 
-// Keys and attributes beside those that package defender names.
+// Keys and attributes beside those that package contract names.
 const (
 	thingPrefix   = "thing#"
 	stateSort     = "state"
@@ -101,13 +103,13 @@ const (
 	attrNames     = "generations"
 )
 
-// loadSize is how many items DynamoDB reads at once.
+// LoadSize is how many items DynamoDB reads at once.
 // https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
-const loadSize = 100
+const LoadSize = 100
 
 type item = map[string]types.AttributeValue
 
-// Load reads things, each named once and at most [loadSize], eventually consistent: one
+// Load reads things, each named once and at most [LoadSize], eventually consistent: one
 // request of half a unit a thing. Of a thing that it cannot tell about there is a fault.
 func (s *Store) Load(ctx context.Context, subjects []string) (map[string]Item, map[string]error) {
 	items, faults := map[string]Item{}, map[string]error{}
@@ -196,7 +198,7 @@ type Page item
 // the next page begins, nil after the last.
 func (s *Store) Due(ctx context.Context, shard int, at time.Time, after Page) ([]string, Page, error) {
 	out, err := s.api.Query(ctx, &dynamodb.QueryInput{
-		TableName: &s.table, IndexName: aws.String(contract.StateDueIndex), Limit: aws.Int32(loadSize), ExclusiveStartKey: item(after),
+		TableName: &s.table, IndexName: aws.String(contract.StateDueIndex), Limit: aws.Int32(LoadSize), ExclusiveStartKey: item(after),
 		KeyConditionExpression:    aws.String("#shard = :shard AND #at <= :at"),
 		ExpressionAttributeNames:  map[string]string{"#shard": contract.StateDueShard, "#at": contract.StateDueAt},
 		ExpressionAttributeValues: item{":shard": text(strconv.Itoa(shard)), ":at": number(at.UnixMilli())},

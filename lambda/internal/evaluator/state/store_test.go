@@ -1,4 +1,4 @@
-package handler_test
+package state_test
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/engine/transition"
-	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
 func outbox() []transition.Message {
@@ -26,8 +26,8 @@ func outbox() []transition.Message {
 
 func TestItemComesBackAsItWasWritten(t *testing.T) {
 	ctx := context.Background()
-	store := handler.NewStore(newTable(t), "state")
-	want := handler.Item{
+	store := state.New(newTable(t), "state")
+	want := state.Item{
 		Subject: "thing#c", Revision: 1, Clock: at(1), Outbox: outbox(), Principal: "cert",
 		Thing: registry.Thing{Name: "pump", Registered: true, Groups: []string{"g"}}, KnownAt: at(2), Due: at(3), Expires: at(4).Local(),
 	}
@@ -43,10 +43,10 @@ func TestItemComesBackAsItWasWritten(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v (%v)", got, want, err)
 	}
 	items, faults := store.Load(ctx, []string{want.Subject, "absent"})
-	if len(faults) > 0 || items[want.Subject].Revision != 1 || !reflect.DeepEqual(items["absent"], handler.Item{Subject: "absent"}) {
+	if len(faults) > 0 || items[want.Subject].Revision != 1 || !reflect.DeepEqual(items["absent"], state.Item{Subject: "absent"}) {
 		t.Errorf("%+v, %v", items, faults)
 	}
-	bare := handler.Item{Subject: "thing#c", Revision: 2, Clock: at(5)}
+	bare := state.Item{Subject: "thing#c", Revision: 2, Clock: at(5)}
 	if err := store.Put(ctx, bare); err != nil {
 		t.Fatal(err)
 	}
@@ -57,12 +57,12 @@ func TestItemComesBackAsItWasWritten(t *testing.T) {
 
 func TestWritesAreConditional(t *testing.T) {
 	ctx := context.Background()
-	store := handler.NewStore(newTable(t), "state")
+	store := state.New(newTable(t), "state")
 	for _, c := range []struct {
 		revision int64
 		want     error
-	}{{2, handler.ErrConflict}, {1, nil}, {1, handler.ErrConflict}, {3, handler.ErrConflict}, {2, nil}, {3, nil}} {
-		if err := store.Put(ctx, handler.Item{Subject: "c", Revision: c.revision, Clock: at(0)}); !errors.Is(err, c.want) {
+	}{{2, state.ErrConflict}, {1, nil}, {1, state.ErrConflict}, {3, state.ErrConflict}, {2, nil}, {3, nil}} {
+		if err := store.Put(ctx, state.Item{Subject: "c", Revision: c.revision, Clock: at(0)}); !errors.Is(err, c.want) {
 			t.Errorf("revision %d: %v, want %v", c.revision, err, c.want)
 		}
 	}
@@ -82,13 +82,13 @@ func TestItemsThatNobodyWroteAreFaults(t *testing.T) {
 		"a broken thing":  {func(it item) { it["thing"] = number("7") }, "thing"},
 	} {
 		f := newTable(t)
-		store := handler.NewStore(f, "state")
-		if err := store.Put(context.Background(), handler.Item{Subject: "pump", Revision: 1, Clock: at(0), KnownAt: at(0), Outbox: outbox()}); err != nil {
+		store := state.New(f, "state")
+		if err := store.Put(context.Background(), state.Item{Subject: "pump", Revision: 1, Clock: at(0), KnownAt: at(0), Outbox: outbox()}); err != nil {
 			t.Fatal(err)
 		}
 		c.change(f.of("pump"))
 		_, faults := store.Load(context.Background(), []string{"pump", "other"})
-		if err := faults["pump"]; len(faults) != 1 || !errors.Is(err, handler.ErrState) || !strings.Contains(err.Error(), "pump") || !strings.Contains(err.Error(), c.want) {
+		if err := faults["pump"]; len(faults) != 1 || !errors.Is(err, state.ErrState) || !strings.Contains(err.Error(), "pump") || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want one that names pump and %s", name, faults, c.want)
 		}
 	}
@@ -96,9 +96,9 @@ func TestItemsThatNobodyWroteAreFaults(t *testing.T) {
 
 func TestReadsThatFailAreFaultsOfTheirThings(t *testing.T) {
 	f := newTable(t)
-	f.step = func(string, string, bool) error { return fmt.Errorf("no capacity") }
-	_, faults := handler.NewStore(f, "state").Load(context.Background(), []string{"a", "b"})
-	if len(faults) != 2 || faults["a"] == nil || errors.Is(faults["a"], handler.ErrState) {
+	f.fails = fmt.Errorf("no capacity")
+	_, faults := state.New(f, "state").Load(context.Background(), []string{"a", "b"})
+	if len(faults) != 2 || faults["a"] == nil || errors.Is(faults["a"], state.ErrState) {
 		t.Errorf("%v", faults)
 	}
 }

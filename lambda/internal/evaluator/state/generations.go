@@ -1,0 +1,57 @@
+package state
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/document"
+)
+
+// Name tells the generations of behaviors, and remembers them where they are others than
+// those of whoever named last.
+func (s *Store) Name(ctx context.Context, behaviors []engine.Compiled) (engine.Generations, error) {
+	v, err := s.generations().Change(ctx, func(v *document.Version[engine.Generations]) (changed bool) {
+		v.Value, changed = v.Value.Next(behaviors, v.Revision)
+		return changed
+	})
+	return v.Value, err
+}
+
+// Generations reads what [Store.Name] remembered last, consistently.
+func (s *Store) Generations(ctx context.Context) (engine.Generations, error) {
+	v, err := s.generations().Read(ctx)
+	return v.Value, err
+}
+
+// generations is their document.
+func (s *Store) generations() document.Document[engine.Generations] {
+	return document.Document[engine.Generations]{Place: generations{s}, Name: "generations of behaviors"}
+}
+
+// generations are the item in which they lie.
+type generations struct{ *Store }
+
+func (g generations) key() item {
+	return item{contract.StatePartitionKey: text(behaviorsKey), contract.StateSortKey: text(behaviorsKey)}
+}
+
+// Read implements [document.Place].
+func (g generations) Read(ctx context.Context) ([]byte, int64, error) {
+	out, err := g.api.GetItem(ctx, &dynamodb.GetItemInput{TableName: &g.table, Key: g.key(), ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return nil, 0, fmt.Errorf("GetItem of table %s: %w", g.table, err)
+	}
+	return []byte(stringOf(out.Item, attrNames)), numberOf(out.Item, attrRevision), nil
+}
+
+// Write implements [document.Place].
+func (g generations) Write(ctx context.Context, names []byte, revision int64) error {
+	it := g.key()
+	it[attrRevision], it[attrNames] = number(revision), text(string(names))
+	return g.put(ctx, g.conditional(it, revision-1))
+}
