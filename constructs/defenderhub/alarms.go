@@ -160,20 +160,20 @@ func (a *alarms) make(id, description string, props *awscloudwatch.AlarmProps) {
 func (f *forwarder) newAlarms(props ForwarderProps) []awscloudwatch.IAlarm {
 	a, p := newAlarms(f, props.AlarmTopic), value(props.Alarms)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
-		"Messages that can never be imported lie in the dead-letter queue: read their attributes, which say why, mend it and delete them",
+		"The dead-letter queue has messages that can never be imported. Read the reason in their attributes, correct the cause, then delete them",
 		f.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: 900, Periods: 1},
-		"Security events wait in a queue, because the forwarder fails, is throttled, or Security Hub is off: look into its log",
+		"Security events wait in a queue: the forwarder fails or is throttled, or Security Hub is off. Read the forwarder's log",
 		oldestMessage(map[string]awssqs.Queue{"events": f.queue, "errors": f.errorQueue, "audits": f.auditQueue}))
 	a.add("SecurityHubOffAlarm", p.SecurityHubOff, Alarm{Periods: 1},
-		"Security Hub CSPM is not enabled in this account and Region: enable it, events wait up to 14 days", f.counted(contract.MetricHubOff))
+		"Security Hub CSPM is not enabled in this account and Region. Enable it. Security events wait up to 14 days", f.counted(contract.MetricHubOff))
 	a.add("ImportFailuresAlarm", p.ImportFailures, Alarm{Periods: 3},
-		"Security Hub does not take findings, which are tried again: the forwarder's log says why", f.counted(contract.MetricFailed))
+		"Imports of findings fail and are retried. Read the reason in the forwarder's log", f.counted(contract.MetricFailed))
 	a.add("ErrorsAlarm", p.Errors, Alarm{Periods: 3},
-		"The forwarder crashes or runs out of time; what it had to import comes again: look into its log",
+		"The forwarder crashes or times out, and its messages are retried. Read its log",
 		f.sum("failed invocations", func(g awslambda.Function) awscloudwatch.IMetric { return g.MetricErrors(fiveMinutes("Sum")) }))
 	a.add("RefreshFailuresAlarm", p.RefreshFailures, Alarm{Periods: 1},
-		"A round that archives and refreshes findings by the hour was given up; the next one does what it left: look into the forwarder's log",
+		"The forwarder abandoned an hourly round, which archives and refreshes findings. The next round does the rest. Read the forwarder's log",
 		f.function.Metric(new("AsyncEventsDropped"), &awscloudwatch.MetricOptions{Statistic: new("Sum"), Period: seconds(refreshInterval)}))
 	return a.made
 }

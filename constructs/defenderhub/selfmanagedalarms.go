@@ -72,29 +72,29 @@ func (p SelfManagedAlarmsProps) validate() error {
 func (e *selfManaged) newAlarms(s SelfManagedProps, closers int) []awscloudwatch.IAlarm {
 	a, p := newAlarms(e.scope, s.AlarmTopic), value(s.Alarms)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
-		"Telemetry that could not be judged for six hours, or a minute in which the closer could not be started, lies in the dead-letter queue: look at it, mend the cause and delete it",
+		"The dead-letter queue has telemetry that could not be judged for six hours, or an event that could not start the closer. Correct the cause, then delete the message",
 		e.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: 900, Periods: 1},
-		"Telemetry waits: the evaluator fails, is throttled, or has too little concurrency or too few shards; look into its log", e.oldest())
+		"Telemetry waits: the evaluator fails, is throttled, or has too little concurrency or too few shards. Read its log", e.oldest())
 	a.add("FailuresAlarm", p.Failures, Alarm{Periods: 3},
-		"Telemetry fails to be judged and is tried again for six hours: the evaluator's log says why", e.counted(e.evaluator, contract.MetricFailed))
+		"Telemetry could not be judged and is retried for six hours. Read the reason in the evaluator's log", e.counted(e.evaluator, contract.MetricFailed))
 	a.add("ThrottlesAlarm", p.Throttles, Alarm{Periods: 3},
-		"Lambda does not start the evaluator, and telemetry waits: raise the account's quota of concurrent executions, or lower MaxConcurrency",
+		"Lambda does not start the evaluator, and telemetry waits. Raise the account's quota of concurrent executions, or lower MaxConcurrency",
 		e.evaluator.MetricThrottles(fiveMinutes("Sum")))
 	a.add("ErrorsAlarm", p.Errors, Alarm{Periods: 3},
-		"Invocations of the evaluator or the closer fail, and what they were to judge is tried again: their logs say why", e.errors())
+		"Invocations of the evaluator or the closer fail, and their work is retried. Read the reason in their logs", e.errors())
 	a.add("UnsentAlarm", p.Unsent, Alarm{Periods: 3},
-		"Alarms of devices do not reach the forwarder's queue and are sent again each minute: the closer's log says why", e.counted(e.closer, contract.MetricUnsent))
+		"Alarms of devices do not reach the forwarder's queue and are sent again each minute. Read the reason in the closer's log", e.counted(e.closer, contract.MetricUnsent))
 	e.addCloserAlarms(a, p.CloserStopped, closers)
 	a.add("BlindAlarm", p.Blind, Alarm{Periods: 3},
-		"The closer judges nothing, because telemetry waits and no evaluator tells how far it is: look at the evaluator's errors, throttles and event source mappings",
+		"The closer judges nothing: telemetry waits, and no evaluator reports its progress. Check the evaluator's errors, throttles and event source mappings",
 		e.counted(e.closer, contract.MetricBlind))
 	a.add("UnfinishedAlarm", p.Unfinished, Alarm{Periods: 3},
-		"The closer has no time left for all that is due: give it more Closers, a longer Timeout or more MemoryMiB", e.counted(e.closer, contract.MetricUnfinished))
+		"The closer has no time for everything that is due. Set more Closers, a longer Timeout or more MemoryMiB", e.counted(e.closer, contract.MetricUnfinished))
 	a.add("OversizedStatesAlarm", p.OversizedStates, Alarm{Periods: 1},
-		"A device breaks more behaviors at once than the table can hold and is not judged: the evaluator's log names it; look at the device", e.counted(e.evaluator, contract.MetricOversizedStates))
+		"A device violates more behaviors at once than the table can hold and is not judged. The evaluator's log names the device. Check it", e.counted(e.evaluator, contract.MetricOversizedStates))
 	a.add("UnreadableAlarm", p.Unreadable, Alarm{Periods: 1},
-		"A message came that no rule of the engine wrote, or a lifecycle event that a device published: find out who may send to the queue, and which IoT policy allows $aws/rules/*",
+		"The evaluator received a message that no rule of the engine wrote, or a lifecycle event that a device published. Find out who may send to the queue, and which IoT policy allows $aws/rules/*",
 		e.counted(e.evaluator, contract.MetricUnreadable))
 	return a.made
 }
@@ -102,16 +102,16 @@ func (e *selfManaged) newAlarms(s SelfManagedProps, closers int) []awscloudwatch
 // addCloserAlarms adds an alarm for each closer. Several are one function, whose invocations
 // do not say which of the schedules is missing.
 func (e *selfManaged) addCloserAlarms(a *alarms, tuned InactivityAlarm, closers int) {
-	const lookAt = "look at its schedule, the dead-letter queue and the account's concurrency"
+	const lookAt = "Check its schedule, the dead-letter queue and the account's concurrency"
 	if closers == 1 {
 		a.addInactivity("CloserStoppedAlarm", tuned, InactivityAlarm{Periods: 3},
-			"The closer does not run, so that silence is not judged and nothing is cleared: "+lookAt, e.closer.MetricInvocations(fiveMinutes("Sum")))
+			"The closer does not run: silence is not judged, and nothing is cleared. "+lookAt, e.closer.MetricInvocations(fiveMinutes("Sum")))
 		return
 	}
 	for i := range closers {
 		runs := countedBySource(contract.MetricDimensionEvaluator, e.closer, contract.CloserSource(i), contract.MetricRuns)
 		a.addInactivity(fmt.Sprintf("CloserStopped%dAlarm", i), tuned, InactivityAlarm{Periods: 3},
-			fmt.Sprintf("The closer does not run for partition %d of 0 to %d, so that the silence of its devices is not judged and nothing is cleared: %s", i, closers-1, lookAt), runs)
+			fmt.Sprintf("The closer does not run for partition %d of 0 to %d: the silence of its devices is not judged, and nothing is cleared. %s", i, closers-1, lookAt), runs)
 	}
 }
 
