@@ -33,6 +33,7 @@ test: lint test-go test-cdk test-cloud ## everything that CI runs
 
 test-go: ## what needs only Go, with the race detector: the domain, the Lambda functions, the direction of imports, the release
 	go test -race -timeout 30m ./defender/... ./internal/... ./lambda/...
+	go test -run MemoryOfABatch ./lambda/internal/forwarder/handler # which the race detector's own memory would falsify
 	cd tools && go test -timeout 30m ./...
 
 test-cdk: node_modules/.ready cfn-lint ## constructs, snapshots, template invariants, cdk-nag, the consumer module
