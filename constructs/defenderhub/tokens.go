@@ -19,9 +19,9 @@ const deployTime = "a deploy-time reference"
 func unresolved(s string) bool { return *awscdk.Token_IsUnresolved(s) }
 
 // tokenText matches a token in text that the CDK will not resolve: of a string, of a list,
-// with its case changed, and of a number that was formatted.
+// with its case changed, and of a number that was formatted, also as an integer.
 // https://docs.aws.amazon.com/cdk/v2/guide/tokens.html
-var tokenText = regexp.MustCompile(`(?i)[$#]\{token\[|-1\.888154589\d*e\+?289`)
+var tokenText = regexp.MustCompile(`(?i)[$#]\{token\[|-1\.888154589\d*e\+?289|-9223372036854775808`)
 
 // broken reports whether text holds a token that the CDK does not resolve: of its tokens it
 // resolves those of strings anywhere, and those of lists alone.

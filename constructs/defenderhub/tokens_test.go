@@ -89,8 +89,9 @@ func TestReferencesInEnvironments(t *testing.T) {
 	stack := newStack()
 	number := awscdk.NewCfnParameter(stack, jsii.String("Number"), &awscdk.CfnParameterProps{Type: jsii.String("Number")}).ValueAsNumber()
 	for topic, wrong := range map[string]bool{
-		"fleet/" + *awscdk.Aws_REGION() + "/+": false,
-		fmt.Sprintf("fleet/%v/+", *number):     true,
+		"fleet/" + *awscdk.Aws_REGION() + "/+":  false,
+		fmt.Sprintf("fleet/%v/+", *number):      true,
+		fmt.Sprintf("fleet/%d/+", int(*number)): true,
 	} {
 		got, message := faults(t, func() {
 			defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, EventTopic: topic})
