@@ -144,7 +144,7 @@ func TestSettingsThatTheEngineDoesNotReadAreWarnedOf(t *testing.T) {
 func TestProfilesAddUp(t *testing.T) {
 	for value, want := range map[string]int{"none": 0, "demo": 1, "starter": 4, "demo,starter": 5} {
 		c, err := readConfig(map[string]any{prefix + "profile": value, prefix + "engine": "self-managed"})
-		if err != nil || len(c.hub.Detect.Behaviors) != want || defender.ValidateBehaviors(c.hub.Detect.Behaviors) != nil {
+		if err != nil || len(c.hub.Detect.Behaviors) != want || (defender.SecurityProfile{Behaviors: c.hub.Detect.Behaviors}).Validate() != nil {
 			t.Errorf("profile %s: %d behaviors, error %v; want %d", value, len(c.hub.Detect.Behaviors), err, want)
 		}
 	}

@@ -90,10 +90,10 @@ func (b Behavior) Validate() error {
 	return errors.Join(append(faults, Under("Dimension", b.Dimension.validate(b.Criteria.metric)))...)
 }
 
-// ValidateBehaviors reports the faults of a profile's behaviors, by index: at most
+// validateBehaviors reports the faults of a profile's behaviors, by index: at most
 // 100 behaviors with distinct names and at most 1000 elements of sets.
 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
-func ValidateBehaviors(behaviors []Behavior) error {
+func validateBehaviors(behaviors []Behavior) error {
 	var faults []error
 	if n := len(behaviors); n > 100 {
 		faults = append(faults, invalid("", fmt.Sprintf("%d behaviors", n), "at most 100 in a security profile: split them over several"))

@@ -1,9 +1,7 @@
 package defender
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/defenderhub/defenderhub/internal/iotapi"
@@ -106,12 +104,6 @@ func Checks() []Check {
 	return all
 }
 
-// DefaultScheduledChecks returns the checks of a schedule for which the user named
-// none: all but those that a schedule was reported to refuse.
-func DefaultScheduledChecks() []Check {
-	return slices.DeleteFunc(Checks(), func(c Check) bool { return c.Info().OptIn })
-}
-
 // Known reports whether c is one of the checks.
 func (c Check) Known() bool { return c > 0 && int(c) < len(checks) }
 
@@ -161,18 +153,4 @@ func checkNames() []string {
 		names = append(names, c.String())
 	}
 	return names
-}
-
-// ValidateChecks reports unknown and repeated checks of a list, by index.
-func ValidateChecks(list []Check) error {
-	var faults []error
-	for i, c := range list {
-		field := fmt.Sprintf("[%d]", i)
-		if !c.Known() {
-			faults = append(faults, invalid(field, c.String(), "one of the checks of package defender, such as defender.LoggingDisabled"))
-		} else if slices.Index(list, c) < i {
-			faults = append(faults, invalid(field, c.String(), "each check once"))
-		}
-	}
-	return errors.Join(faults...)
 }

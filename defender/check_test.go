@@ -2,7 +2,6 @@ package defender_test
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -83,13 +82,6 @@ func TestOnlyTwoChecksHaveAThreshold(t *testing.T) {
 	}
 }
 
-func TestDefaultScheduleLeavesOutWhatAScheduleWasSeenToRefuse(t *testing.T) {
-	got := defender.DefaultScheduledChecks()
-	if len(got) != 16 || slices.Contains(got, defender.IntermediateCARevoked) {
-		t.Errorf("got %v, want all checks but %s", got, defender.IntermediateCARevoked)
-	}
-}
-
 func TestUnusualBehaviorsAreThoseOfTheNativeIntegration(t *testing.T) {
 	for _, c := range defender.Checks() {
 		want := c == defender.ConflictingClientIDs || c == defender.DeviceCertificateShared
@@ -137,22 +129,11 @@ func ExampleParseCheck() {
 	// Output: audit check "LOGGING", want one of AUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK, CA_CERTI...
 }
 
-func ExampleValidateChecks() {
-	fmt.Println(defender.ValidateChecks([]defender.Check{defender.LoggingDisabled, 18, defender.LoggingDisabled}))
-	// Output:
-	// [1]: "Check(18)", want one of the checks of package defender, such as defender.LoggingDisabled
-	// [2]: "LOGGING_DISABLED_CHECK", want each check once
-}
-
 func TestUnknownChecksHaveNoRow(t *testing.T) {
-	if err := defender.ValidateChecks(defender.Checks()); err != nil {
-		t.Errorf("all checks: %v", err)
-	}
 	for _, c := range []defender.Check{-1, 0, 18} {
 		if c.Known() || c.Info() != (iotapi.CheckInfo{}) {
 			t.Errorf("%v has a row", c)
 		}
-		wantFault(t, defender.ValidateChecks([]defender.Check{c}), "[0]", c.String())
 	}
 }
 

@@ -30,8 +30,8 @@ func ExampleFieldError() {
 }
 
 func ExampleUnder() {
-	err := defender.ValidateBehaviors([]defender.Behavior{{Name: "small messages", Criteria: defender.MessageByteSize.LessThan(8)}, {Name: "b"}})
-	fmt.Println(defender.Under("Detect", defender.Under("Behaviors", err)))
+	err := defender.SecurityProfile{Behaviors: []defender.Behavior{{Name: "small messages", Criteria: defender.MessageByteSize.LessThan(8)}, {Name: "b"}}}.Validate()
+	fmt.Println(defender.Under("Detect", err))
 	// Output:
 	// Detect.Behaviors[0].Name: "small messages", want 1 to 128 of A-Z a-z 0-9 : _ -
 	// Detect.Behaviors[1].Criteria: missing, want a metric and what is normal, such as defender.MessageByteSize.LessThan(8)

@@ -143,7 +143,7 @@ func TestCriteriaOfEachMetric(t *testing.T) {
 // A method that a metric should not have would be a behavior that AWS refuses.
 func TestMetricsOfferOnlyTheOperatorsThatAWSAllows(t *testing.T) {
 	numbers := []string{"GreaterThan", "GreaterThanEquals", "LessThan", "LessThanEquals"}
-	withModels := append(slices.Clone(numbers), "Learned", "Statistical")
+	withModels := append(slices.Clone(numbers), "Learned", "LessThanPercentile", "LessThanEqualsPercentile", "GreaterThanPercentile", "GreaterThanEqualsPercentile")
 	for _, c := range []struct {
 		metric defender.Metric
 		want   []string

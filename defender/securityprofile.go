@@ -34,7 +34,7 @@ func (p SecurityProfile) Validate() error {
 	if strings.ContainsFunc(p.Description, func(r rune) bool { return r != ' ' && !unicode.IsGraphic(r) || r != ' ' && unicode.IsSpace(r) }) {
 		faults = append(faults, invalid("Description", p.Description, "characters that print, and no space but the common one"))
 	}
-	faults = append(faults, Under("Behaviors", ValidateBehaviors(p.Behaviors)))
+	faults = append(faults, Under("Behaviors", validateBehaviors(p.Behaviors)))
 	for i, t := range p.Targets {
 		at := fmt.Sprintf("Targets[%d]", i)
 		faults = append(faults, Under(at, t.Validate()))

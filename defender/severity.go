@@ -10,6 +10,7 @@ import (
 // ASFF share. The zero value leaves the choice to the context.
 type Severity int
 
+// The severities, least first.
 const (
 	// SeverityDefault is the severity that the check, behavior or source has by itself.
 	SeverityDefault Severity = iota

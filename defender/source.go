@@ -1,9 +1,7 @@
 package defender
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -88,18 +86,4 @@ func ParseSource(name string) (Source, error) {
 		names = append(names, s.String())
 	}
 	return 0, fmt.Errorf("source %q, want one of %s", name, strings.Join(names, ", "))
-}
-
-// ValidateSources reports unknown and repeated sources of a list, by index.
-func ValidateSources(list []Source) error {
-	var faults []error
-	for i, s := range list {
-		field := fmt.Sprintf("[%d]", i)
-		if !s.Known() {
-			faults = append(faults, invalid(field, s.String(), "one of the sources of package defender, such as defender.RejectedReports"))
-		} else if slices.Index(list, s) < i {
-			faults = append(faults, invalid(field, s.String(), "each source once"))
-		}
-	}
-	return errors.Join(faults...)
 }

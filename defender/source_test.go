@@ -61,16 +61,3 @@ func ExampleParseSource() {
 	fmt.Println(err)
 	// Output: source "lifecycle", want one of rejected-report, security-disconnect, refused-connection, device-event, audit, detect, behavior
 }
-
-func ExampleValidateSources() {
-	fmt.Println(defender.Under("Forward", defender.ValidateSources([]defender.Source{defender.DeviceEvents, 0, defender.DeviceEvents})))
-	// Output:
-	// Forward[1]: "Source(0)", want one of the sources of package defender, such as defender.RejectedReports
-	// Forward[2]: "device-event", want each source once
-}
-
-func TestEachSourceIsValid(t *testing.T) {
-	if err := defender.ValidateSources(defender.Sources()); err != nil {
-		t.Error(err)
-	}
-}

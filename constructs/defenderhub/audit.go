@@ -96,9 +96,9 @@ func (p AuditProps) validate() error {
 	if p.ScheduleName != "" && !unresolved(p.ScheduleName) && !scheduleName.MatchString(p.ScheduleName) {
 		f.add("ScheduleName", p.ScheduleName, "1 to 128 of A-Z a-z 0-9 _ -, or empty for a generated name")
 	}
-	f.under("Except", defender.ValidateChecks(p.Except))
-	f.under("Include", defender.ValidateChecks(p.Include))
-	f.under("Disabled", defender.ValidateChecks(p.Disabled))
+	f.checks("Except", p.Except)
+	f.checks("Include", p.Include)
+	f.checks("Disabled", p.Disabled)
 	for i, c := range p.Include {
 		if slices.Contains(p.Except, c) || slices.Contains(p.Disabled, c) {
 			f.add("Include"+index(i), c.String(), "no check that Except or Disabled names as well")

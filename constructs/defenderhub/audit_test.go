@@ -186,7 +186,7 @@ func TestAuditRunsAfterDeployment(t *testing.T) {
 		return r
 	}
 	first := start(defenderhub.AuditProps{})
-	if got := len(first.Properties[contract.StartAuditChecks].([]any)); got != len(defender.DefaultScheduledChecks()) {
+	if got := len(first.Properties[contract.StartAuditChecks].([]any)); got != len(defender.Checks())-1 {
 		t.Errorf("%d checks", got)
 	}
 	if again := start(defenderhub.AuditProps{}); text(again.Properties) != text(first.Properties) {

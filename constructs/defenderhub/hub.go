@@ -276,7 +276,7 @@ func (plan *hubPlan) notifiesOfAudits() bool { return !plan.audit.Existing || pl
 // validateForward reports sources that would arrive twice or not at all, by index.
 func (plan *hubPlan) validateForward() error {
 	var f faults
-	f.under("", defender.ValidateSources(plan.forward))
+	f.sources("", plan.forward)
 	for i, s := range plan.forward {
 		field, subscription := index(i), SubscriptionOff
 		switch s {

@@ -53,7 +53,7 @@ type RulesProps struct {
 
 func (p RulesProps) validate() error {
 	var f faults
-	f.under("Sources", defender.ValidateSources(p.Sources))
+	f.sources("Sources", p.Sources)
 	for i, s := range p.Sources {
 		if s.Known() && !iotrule.Sends(s) {
 			f.add("Sources"+index(i), s.String(), "one of RejectedReports, SecurityDisconnects, RefusedConnections and DeviceEvents: no rule brings the others")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -158,6 +159,30 @@ func value[T any](props *T) T {
 		return zero
 	}
 	return *props
+}
+
+// checks reports unknown and repeated checks of a list, by index.
+func (f *faults) checks(field string, list []defender.Check) {
+	eachOnce(f, field, list, "one of the checks of package defender, such as defender.LoggingDisabled", "each check once")
+}
+
+// sources reports unknown and repeated sources of a list, by index.
+func (f *faults) sources(field string, list []defender.Source) {
+	eachOnce(f, field, list, "one of the sources of package defender, such as defender.RejectedReports", "each source once")
+}
+
+func eachOnce[T interface {
+	comparable
+	fmt.Stringer
+	Known() bool
+}](f *faults, field string, list []T, known, once string) {
+	for i, v := range list {
+		if !v.Known() {
+			f.add(field+index(i), v.String(), known)
+		} else if slices.Index(list, v) < i {
+			f.add(field+index(i), v.String(), once)
+		}
+	}
 }
 
 // orProps are props, or other where props are nil.

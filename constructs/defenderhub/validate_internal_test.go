@@ -3,6 +3,8 @@ package defenderhub
 import (
 	"testing"
 	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
 )
 
 func TestDurationsInFaultsAreBrief(t *testing.T) {
@@ -12,5 +14,20 @@ func TestDurationsInFaultsAreBrief(t *testing.T) {
 		if got := brief(d); got != want {
 			t.Errorf("%v is %q, want %q", d, got, want)
 		}
+	}
+}
+
+func TestUnknownAndRepeatedValuesOfAList(t *testing.T) {
+	var f faults
+	f.checks("Except", []defender.Check{defender.LoggingDisabled, 18, defender.LoggingDisabled})
+	f.checks("Disabled", defender.Checks())
+	f.sources("Forward", []defender.Source{defender.DeviceEvents, 0, defender.DeviceEvents})
+	f.sources("Sources", defender.Sources())
+	want := `Except[1]: "Check(18)", want one of the checks of package defender, such as defender.LoggingDisabled
+Except[2]: "LOGGING_DISABLED_CHECK", want each check once
+Forward[1]: "Source(0)", want one of the sources of package defender, such as defender.RejectedReports
+Forward[2]: "device-event", want each source once`
+	if got := f.err().Error(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

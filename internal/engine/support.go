@@ -12,7 +12,7 @@ import (
 const useNative = "or DetectProps.Native in an account that has Detect"
 
 // Support returns an error for every behavior that this engine cannot judge, with the reason and
-// the fix. It expects behaviors that [defender.ValidateBehaviors] accepts.
+// the fix. It expects behaviors that [defender.SecurityProfile.Validate] accepts.
 func Support(behaviors []defender.Behavior) error {
 	var faults []error
 	for i, b := range behaviors {

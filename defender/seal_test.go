@@ -1,0 +1,149 @@
+package defender_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mostNames is how many names this package may export. A further name needs a better reason
+// than its use here: embedders have to read all of them.
+const mostNames = 120
+
+// exported is one exported name of the package.
+type exported struct {
+	documented bool
+	// alias is the type expression that an alias stands for, nil for everything else.
+	alias ast.Expr
+}
+
+// TestEmbeddersNamesAreFewDocumentedAndShown counts what this package exports at top level,
+// and looks for each name in the Examples.
+func TestEmbeddersNamesAreFewDocumentedAndShown(t *testing.T) {
+	names, shown := map[string]exported{}, map[string]bool{}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(path, "_test.go") {
+			addExamples(file, shown)
+		} else {
+			addNames(file, names)
+		}
+	}
+	if n := len(names); n > mostNames || n < 80 {
+		t.Errorf("the package exports %d names, want at most %d", n, mostNames)
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if !names[name].documented {
+			t.Errorf("%s has no doc comment", name)
+		}
+		if !shown[name] {
+			t.Errorf("%s is used in no Example", name)
+		}
+		if selector, ok := names[name].alias.(*ast.SelectorExpr); ok {
+			t.Errorf("%s is an alias of %s.%s: embedders cannot import an internal package", name, selector.X, selector.Sel)
+		}
+	}
+}
+
+func TestExportedNamesOfAFile(t *testing.T) {
+	source := `package p
+// T is a type.
+type T struct{}
+type A = other.T
+// The values.
+const (
+	B = 1
+	c = 2
+)
+var D int
+// E is a function.
+func E() {}
+func (T) F() {}`
+	path := filepath.Join(t.TempDir(), "p.go")
+	if err := os.WriteFile(path, []byte(source), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]exported{}
+	addNames(file, names)
+	var got []string
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if names[name].documented {
+			name += " documented"
+		}
+		if names[name].alias != nil {
+			name += " alias"
+		}
+		got = append(got, name)
+	}
+	if text := strings.Join(got, ", "); text != "A alias, B documented, D, E documented, T documented" {
+		t.Errorf("got %s", text)
+	}
+}
+
+func addNames(file *ast.File, names map[string]exported) {
+	add := func(id *ast.Ident, alias ast.Expr, docs ...*ast.CommentGroup) {
+		if id.IsExported() {
+			names[id.Name] = exported{
+				documented: slices.ContainsFunc(docs, func(doc *ast.CommentGroup) bool { return strings.TrimSpace(doc.Text()) != "" }), alias: alias,
+			}
+		}
+	}
+	for _, d := range file.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			if d.Recv == nil {
+				add(d.Name, nil, d.Doc)
+			}
+		case *ast.GenDecl:
+			for _, spec := range d.Specs {
+				switch spec := spec.(type) {
+				case *ast.TypeSpec:
+					var alias ast.Expr
+					if spec.Assign.IsValid() {
+						alias = spec.Type
+					}
+					add(spec.Name, alias, spec.Doc, spec.Comment, d.Doc)
+				case *ast.ValueSpec:
+					for _, id := range spec.Names {
+						add(id, nil, spec.Doc, spec.Comment, d.Doc)
+					}
+				}
+			}
+		}
+	}
+}
+
+// addExamples adds the names of this package that the Examples of a file use.
+func addExamples(file *ast.File, shown map[string]bool) {
+	for _, d := range file.Decls {
+		example, ok := d.(*ast.FuncDecl)
+		if !ok || !strings.HasPrefix(example.Name.Name, "Example") {
+			continue
+		}
+		ast.Inspect(example, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := s.X.(*ast.Ident); ok && x.Name == "defender" {
+					shown[s.Sel.Name] = true
+				}
+			}
+			return true
+		})
+	}
+}
