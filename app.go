@@ -69,11 +69,11 @@ func wrongProps(fault any) error {
 		want := words.Replace(strings.ReplaceAll(f.Want, "the product's subscription to SubscriptionOff", product))
 		faults[i] = &defender.FieldError{Field: prefix + key, Value: f.Value, Want: want}
 	}
-	return notTogether(faults...)
+	return conflict(faults...)
 }
 
-func notTogether(faults ...error) error {
-	return fmt.Errorf("defenderhub: settings that do not go together (cdk.json, or -c KEY=VALUE):\n%w", errors.Join(faults...))
+func conflict(faults ...error) error {
+	return fmt.Errorf("defenderhub: settings that cannot be combined (cdk.json, or -c KEY=VALUE):\n%w", errors.Join(faults...))
 }
 
 // keys are the settings that may be wrong together, by the prop that they set.

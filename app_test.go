@@ -188,9 +188,9 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	}
 }
 
-// TestSettingsThatDoNotGoTogetherEndTheAppWithTheirErrorAlone runs the app as the CDK CLI
-// does, with settings that are allowed each and wrong together.
-func TestSettingsThatDoNotGoTogetherEndTheAppWithTheirErrorAlone(t *testing.T) {
+// TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone runs the app as the CDK CLI
+// does, with settings that are valid alone and wrong in combination.
+func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) {
 	app := filepath.Join(t.TempDir(), "app")
 	if output, err := exec.Command("go", "build", "-o", app, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
@@ -237,7 +237,7 @@ func TestSettingsThatDoNotGoTogetherEndTheAppWithTheirErrorAlone(t *testing.T) {
 		if !errors.As(err, &exit) || exit.ExitCode() != 1 {
 			t.Errorf("%s: ended with %v, want exit status 1", context, err)
 		}
-		text := "defenderhub: settings that do not go together (cdk.json, or -c KEY=VALUE):\n"
+		text := "defenderhub: settings that cannot be combined (cdk.json, or -c KEY=VALUE):\n"
 		for _, line := range want {
 			text += "defenderhub:" + line + "\n"
 		}
