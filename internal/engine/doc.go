@@ -9,6 +9,9 @@
 // throughout. Windows are judged in order, each when no datapoint can arrive any more that
 // changes its verdict ([Evaluator.Lateness]). The verdicts change an alarm like Detect's.
 //
+// The kinds of behavior differ in their inputs, in when they are judged, and in what silence
+// means. Each kind is one type in one file: see kind.go.
+//
 // A device that conforms has no state, except for behaviors that count, add up, or watch for
 // something missing.
 package engine

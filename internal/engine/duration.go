@@ -97,8 +97,7 @@ func (k durationBehavior) settle(r *step, c *Compiled, t *track) {
 }
 
 // waitsForSilence reports whether an alarm is open without a known disconnection, so that only
-// silence ends it. It was raised
-// before the behavior changed, or before the thing left the targets.
+// silence ends it. It was raised before the behavior changed, or before the thing left the targets.
 func (t *track) waitsForSilence() bool { return t.Alarm.open() && t.Offline == 0 && t.Next == 0 }
 
 // endOfPeriod is the end of the five minutes that contain at.
