@@ -65,8 +65,12 @@ func wrongProps(fault any) error {
 		if !ok {
 			return err // of no setting, such as Go that is missing
 		}
-		product := prefix + fmt.Sprint(f.Value) + "-subscription to off"
-		want := words.Replace(strings.ReplaceAll(f.Want, "the product's subscription to SubscriptionOff", product))
+		want := f.Want
+		if say := sayings[f.Code]; say != nil {
+			want = say(f)
+		} else if f.Code != "" {
+			return err // of props that no setting reaches
+		}
 		faults[i] = &defender.FieldError{Field: prefix + key, Value: f.Value, Want: want}
 	}
 	return conflict(faults...)
@@ -87,26 +91,67 @@ var keys = map[string]string{
 	"Subscriptions.Audit":                "audit-subscription",
 }
 
-// words are what settings call what the construct's faults speak of.
-var words = strings.NewReplacer(
-	"no engine: leave out Native", prefix+"engine none",
-	"no engine: leave out SelfManaged", prefix+"engine none",
-	"Detect.Native", prefix+"engine native",
-	"Detect.SelfManaged", prefix+"engine self-managed",
-	"Rules.EventTopic", prefix+"event-topic",
-	"such as defender.DemoBehaviors()", "such as those of demo",
-	"those of defender.StarterBehaviors()", "those of starter",
-	"SubscriptionOn, SubscriptionExisting, or Audit.Topic, to which the existing audit configuration sends its results: ",
-	"on or existing with "+prefix+"audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic. Otherwise ",
-	"in Forward, or set NoForwarder", "in "+prefix+"forward, or set it to none",
-	"Leave out NoForwarder", "Name the sources in place of none",
-	"with Detect.SelfManaged it brings", "with "+prefix+"engine self-managed it brings",
-	"SelfManaged.ReportsEvery", prefix+"reports-every",
-	"defender.BehaviorTransitions", defender.BehaviorTransitions.String(),
-	"Audit.Topic as well: the topic to which the existing audit configuration sends its results",
-	"it left out with "+prefix+"audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic",
-	", or NoSchedule", "",
-)
+// sayings say in settings what the construct's faults want, by code. A fault without a code
+// speaks of no other prop.
+var sayings = map[string]func(f *defender.FieldError) string{
+	defenderhub.CodeNoBehaviors: func(f *defender.FieldError) string {
+		return "at least one behavior, such as those of demo, or " + ways(f, ", or ")
+	},
+	defenderhub.CodeNoReports: func(f *defender.FieldError) string {
+		return "nothing here: no behavior is judged by device reports: add one, such as those of starter, or set " + ways(f, ", or ")
+	},
+	defenderhub.CodeSharedTopic: func(f *defender.FieldError) string {
+		return fmt.Sprintf("a topic filter that shares no topic with %s, which is %s: every report, or answer to one, would be taken for an event as well, and become a dead letter",
+			ways(f, ", "), f.Alternatives[0].Value)
+	},
+	defenderhub.CodeSentAlready: func(f *defender.FieldError) string {
+		return "no source that Device Defender's own integration sends already: leave it out, or set " + ways(f, ", or ")
+	},
+	defenderhub.CodeNoEngine: func(f *defender.FieldError) string {
+		return "this source left out, or " + ways(f, ", or ")
+	},
+	defenderhub.CodeNoTransitions: func(f *defender.FieldError) string {
+		return fmt.Sprintf("%s as well: with %sengine self-managed it brings the alarms", defender.BehaviorTransitions, prefix)
+	},
+	defenderhub.CodeNoAuditTopic: func(f *defender.FieldError) string {
+		return "it left out with " + existingAudit
+	},
+	defenderhub.CodeLostAudits: func(f *defender.FieldError) string {
+		return fmt.Sprintf("on or existing with %s. Otherwise nobody would import the findings of audits. If that is meant, name the other sources in %s", existingAudit, ways(f, ", or "))
+	},
+	defenderhub.CodeNothingScheduled: func(f *defender.FieldError) string { return "at least one check left to schedule" },
+}
+
+const existingAudit = prefix + "audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic"
+
+// settingOf is the setting that changes a prop, by the alternative of a fault.
+var settingOf = map[defender.Alternative]string{
+	{Field: "Detect.Native"}:                                  "engine native",
+	{Field: "Detect.Native", Value: "nil"}:                    "engine none",
+	{Field: "Detect.SelfManaged"}:                             "engine self-managed",
+	{Field: "Detect.SelfManaged", Value: "nil"}:               "engine none",
+	{Field: "Detect.SelfManaged.ReportsEvery"}:                "reports-every",
+	{Field: "Forward"}:                                        "forward",
+	{Field: "NoForwarder", Value: "true"}:                     "forward none",
+	{Field: "Rules.EventTopic"}:                               "event-topic",
+	{Field: "Subscriptions.Audit", Value: "SubscriptionOff"}:  "audit-subscription to off",
+	{Field: "Subscriptions.Detect", Value: "SubscriptionOff"}: "detect-subscription to off",
+}
+
+// ways are the settings that end a fault. A prop that no setting changes is left out.
+func ways(f *defender.FieldError, between string) string {
+	var all []string
+	for _, a := range f.Alternatives {
+		key := settingOf[a]
+		if key == "" {
+			key = settingOf[defender.Alternative{Field: a.Field}]
+		}
+		if key != "" {
+			all = append(all, prefix+key)
+		}
+	}
+	return strings.Join(all, between)
+}
 
 // newStack is environment-agnostic: the account and Region of the credentials decide.
 func newStack(app awscdk.App, c *config) awscdk.Stack {
@@ -301,7 +346,7 @@ func readConfig(context map[string]any) (*config, error) {
 		if err != nil {
 			allowed := s.allowed
 			for _, f := range defender.FieldErrors(err) {
-				allowed = words.Replace(f.Want) + "; allowed is " + s.allowed
+				allowed = f.Want + "; allowed is " + s.allowed
 			}
 			faults = append(faults, fmt.Errorf("%s: %q, want %s", key, fmt.Sprint(context[key]), allowed))
 		}

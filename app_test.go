@@ -203,8 +203,8 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 		},
 		`"engine":"native","profile":"demo","forward":"detect"`: {`forward: "detect"` + integration + `detect-subscription to off`},
 		`"forward":"detect,behavior"`: {
-			`forward: "detect", want no notifications of Detect without defenderhub:engine native`,
-			`forward: "behavior", want no alarms of behaviors without defenderhub:engine self-managed`,
+			`forward: "detect", want this source left out, or defenderhub:engine native`,
+			`forward: "behavior", want this source left out, or defenderhub:engine self-managed`,
 		},
 		`"engine":"self-managed","forward":"device-event,device-event"`: {
 			`profile: missing, want at least one behavior, such as those of demo, or defenderhub:reports-every, or defenderhub:engine none`,
@@ -212,14 +212,14 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 			`forward: "[device-event device-event]", want behavior as well: with defenderhub:engine self-managed it brings the alarms`,
 		},
 		`"engine":"self-managed","profile":"starter","report-topic":"fleet/+/report","event-topic":"fleet/#"`: {
-			`report-topic: "fleet/+/report", want a topic filter that shares no topic with defenderhub:event-topic, which is fleet/#: every message on fleet/+/report would be taken for an event as well, and become a dead letter`,
+			`report-topic: "fleet/+/report", want a topic filter that shares no topic with defenderhub:event-topic, which is fleet/#: every report, or answer to one, would be taken for an event as well, and become a dead letter`,
 		},
 		`"audit-configuration":"existing","audit-disabled":"LOGGING_DISABLED_CHECK","audit-subscription":"off","forward":"audit"`: {
 			`audit-disabled: "set", want nothing here: the existing audit configuration decides; change it where it is owned`,
 			`forward: "audit", want it left out with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic`,
 		},
 		`"audit-configuration":"existing","audit-subscription":"off"`: {
-			`audit-subscription: "off", want on or existing with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic. Otherwise nobody would import the findings of audits. If that is meant, name the other sources in defenderhub:forward, or set it to none`,
+			`audit-subscription: "off", want on or existing with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic. Otherwise nobody would import the findings of audits. If that is meant, name the other sources in defenderhub:forward, or defenderhub:forward none`,
 		},
 		`"engine":"self-managed","profile":"demo","report-topic":"fleet/+/report","reports-rule":"fleet_reports"`: {
 			`report-topic: "set", want nothing here: no behavior is judged by device reports: add one, such as those of starter, or set defenderhub:reports-every`,

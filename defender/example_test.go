@@ -162,9 +162,12 @@ func ExampleSource() {
 
 // A program that words faults itself reads them as data.
 func ExampleFieldErrors() {
-	err := defender.Under("Audit", defender.Under("Schedule", defender.Monthly(32).Validate()))
+	err := defender.Under("Detect", &defender.FieldError{
+		Field: "Behaviors", Want: "at least one behavior, or no engine", Code: "no-behaviors",
+		Alternatives: []defender.Alternative{{Field: "Native", Value: "nil"}},
+	})
 	for _, f := range defender.FieldErrors(err) {
-		fmt.Println(f.Field, "is", f.Value)
+		fmt.Println(f.Code, f.Field, f.Alternatives)
 	}
-	// Output: Audit.Schedule is 32
+	// Output: no-behaviors Detect.Behaviors [{Detect.Native nil}]
 }

@@ -3,6 +3,7 @@ package defender
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -15,6 +16,22 @@ type FieldError struct {
 	Value any
 	// Want names the allowed values and the way out.
 	Want string
+	// Code names the kind of the fault for programs, such as "no-behaviors"; it stays the same
+	// when the words of Want change. It is "" where Want speaks of Field alone, so that a
+	// program needs no other words for it. Package defenderhub has a constant for each code.
+	Code string
+	// Alternatives are other fields that end the fault as well, in the order in which Want names
+	// them. Empty where Field alone can.
+	Alternatives []Alternative
+}
+
+// Alternative is a change of another field that ends a [FieldError].
+type Alternative struct {
+	// Field is the path as the caller writes it. [Under] moves it with the FieldError's Field.
+	Field string
+	// Value is what to set it to, as a Go program writes it, for example "SubscriptionOff". It
+	// is "" where any value does, and "nil" where the field has to be left out.
+	Value string
 }
 
 // Error has the form "Field: value, want ...", without the first part where the value
@@ -73,7 +90,12 @@ func Under(field string, err error) error {
 	case nil:
 		return nil
 	case *FieldError:
-		return &FieldError{Field: join(field, e.Field), Value: e.Value, Want: e.Want}
+		moved := *e
+		moved.Field, moved.Alternatives = join(field, e.Field), slices.Clone(e.Alternatives)
+		for i, a := range moved.Alternatives {
+			moved.Alternatives[i].Field = join(field, a.Field)
+		}
+		return &moved
 	case interface{ Unwrap() []error }:
 		return underEach(field, e.Unwrap())
 	}

@@ -107,7 +107,8 @@ func (p AuditProps) validate() error {
 	if len(p.enabled()) == 0 {
 		f.add("Disabled", fmt.Sprintf("%d checks", len(p.Disabled)), "at least one check enabled")
 	} else if !p.NoSchedule && len(p.scheduled()) == 0 {
-		f.add("Except", fmt.Sprintf("%d checks", len(p.Except)), "at least one check left to schedule, or NoSchedule")
+		f.coded(CodeNothingScheduled, "Except", fmt.Sprintf("%d checks", len(p.Except)), "at least one check left to schedule, or NoSchedule",
+			defender.Alternative{Field: "NoSchedule", Value: "true"})
 	} else if p.RunOnDeploy && len(p.scheduled()) == 0 {
 		f.add("Except", fmt.Sprintf("%d checks", len(p.Except)), "at least one check left for RunOnDeploy to start")
 	}

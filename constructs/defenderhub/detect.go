@@ -64,7 +64,9 @@ type NativeProps struct {
 func (p DetectProps) validate() error {
 	var f faults
 	if p.Native != nil {
-		f.connected("SelfManaged", p.SelfManaged, oneEngine)
+		if p.SelfManaged != nil {
+			f.coded(CodeTwoEngines, "SelfManaged", "set", "nothing here: "+oneEngine, defender.Alternative{Field: "Native", Value: "nil"})
+		}
 	}
 	own := defender.SecurityProfile{Behaviors: p.Behaviors, Targets: p.Targets}
 	f.under("", resolvedProfile(own).Validate())
@@ -138,7 +140,8 @@ func (p DetectProps) validateNative() error {
 	var f faults
 	profiles := p.profiles()
 	if len(profiles) == 0 {
-		f.add("Behaviors", nil, "at least one behavior, such as defender.DemoBehaviors(), or no engine: leave out Native")
+		f.coded(CodeNoBehaviors, "Behaviors", nil, "at least one behavior, such as defender.DemoBehaviors(), or no engine: leave out Native",
+			defender.Alternative{Field: "Native", Value: "nil"})
 	}
 	watched := map[defender.Target]int{}
 	for i, profile := range profiles {

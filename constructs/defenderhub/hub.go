@@ -219,17 +219,21 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 		plan.subscriptions.Detect = SubscriptionOff
 	}
 	if len(p.Forward) == 0 && !p.NoForwarder && plan.subscriptions.Audit == SubscriptionOff && !plan.notifiesOfAudits() {
-		f.add("Subscriptions.Audit", plan.subscriptions.Audit.String(), auditsOfNobody)
+		f.coded(CodeLostAudits, "Subscriptions.Audit", plan.subscriptions.Audit.String(), auditsOfNobody,
+			defender.Alternative{Field: "Audit.Topic"}, defender.Alternative{Field: "Forward"}, defender.Alternative{Field: "NoForwarder", Value: "true"})
 	}
 	if p.NoForwarder {
-		f.connected("Forward", p.Forward, "NoForwarder is set as well: leave out one of them")
+		if len(p.Forward) > 0 {
+			f.coded(CodeNothingForwarded, "Forward", fmt.Sprint(p.Forward), "nothing here: NoForwarder is set as well, leave out one of them",
+				defender.Alternative{Field: "NoForwarder", Value: "false"})
+		}
 	} else {
 		plan.forward = plan.sources(p.Forward)
 	}
-	f.under("Forward", plan.validateForward())
+	f.under("", plan.validateForward())
 	plan.forwarder.withoutEvents = !slices.Contains(plan.forward, defender.DeviceEvents)
 	if plan.detect.SelfManaged != nil && !plan.forwarder.withoutEvents {
-		f.under("Detect.SelfManaged.ReportTopic", validateApart(value(plan.detect.SelfManaged).ReportTopic, or(plan.rules.EventTopic, iotrule.DefaultEventTopic)))
+		f.under("", validateApart("Detect.SelfManaged.ReportTopic", value(plan.detect.SelfManaged).ReportTopic, "Rules.EventTopic", or(plan.rules.EventTopic, iotrule.DefaultEventTopic)))
 	}
 	if slices.Contains(plan.forward, defender.DetectNotifications) {
 		severities, err := plan.detect.severities()
@@ -276,34 +280,38 @@ func (plan *hubPlan) notifiesOfAudits() bool { return !plan.audit.Existing || pl
 // validateForward reports sources that would arrive twice or not at all, by index.
 func (plan *hubPlan) validateForward() error {
 	var f faults
-	f.sources("", plan.forward)
+	f.sources("Forward", plan.forward)
 	for i, s := range plan.forward {
-		field, subscription := index(i), SubscriptionOff
+		field, subscription, subscribed := "Forward"+index(i), SubscriptionOff, ""
 		switch s {
 		case defender.AuditNotifications:
-			subscription = plan.subscriptions.Audit
+			subscription, subscribed = plan.subscriptions.Audit, "Subscriptions.Audit"
 			if !plan.notifiesOfAudits() {
-				f.add(field, s.String(), "Audit.Topic as well: the topic to which the existing audit configuration sends its results")
+				f.coded(CodeNoAuditTopic, field, s.String(), "Audit.Topic as well: the topic to which the existing audit configuration sends its results",
+					defender.Alternative{Field: "Audit.Topic"})
 			}
 		case defender.DetectNotifications:
-			subscription = plan.subscriptions.Detect
+			subscription, subscribed = plan.subscriptions.Detect, "Subscriptions.Detect"
 			if plan.detect.Native == nil {
-				f.add(field, s.String(), "no notifications of Detect without Detect.Native")
+				f.coded(CodeNoEngine, field, s.String(), "no notifications of Detect without Detect.Native", defender.Alternative{Field: "Detect.Native"})
 			}
 		case defender.BehaviorTransitions:
 			if plan.detect.SelfManaged == nil {
-				f.add(field, s.String(), "no alarms of behaviors without Detect.SelfManaged")
+				f.coded(CodeNoEngine, field, s.String(), "no alarms of behaviors without Detect.SelfManaged", defender.Alternative{Field: "Detect.SelfManaged"})
 			}
 		}
 		if subscription != SubscriptionOff {
-			f.add(field, s.String(), "no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to SubscriptionOff")
+			f.coded(CodeSentAlready, field, s.String(), "no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to SubscriptionOff",
+				defender.Alternative{Field: subscribed, Value: "SubscriptionOff"})
 		}
 	}
 	if plan.detect.SelfManaged != nil && !slices.Contains(plan.forward, defender.BehaviorTransitions) {
 		if len(plan.forward) == 0 {
-			f.add("", nil, "a forwarder: with Detect.SelfManaged it brings the alarms. Leave out NoForwarder")
+			f.coded(CodeNoTransitions, "Forward", nil, "a forwarder: with Detect.SelfManaged it brings the alarms. Leave out NoForwarder",
+				defender.Alternative{Field: "NoForwarder", Value: "false"}, defender.Alternative{Field: "Detect.SelfManaged", Value: "nil"})
 		} else {
-			f.add("", fmt.Sprint(plan.forward), "defender.BehaviorTransitions as well: with Detect.SelfManaged it brings the alarms")
+			f.coded(CodeNoTransitions, "Forward", fmt.Sprint(plan.forward), "defender.BehaviorTransitions as well: with Detect.SelfManaged it brings the alarms",
+				defender.Alternative{Field: "Detect.SelfManaged", Value: "nil"})
 		}
 	}
 	return f.err()

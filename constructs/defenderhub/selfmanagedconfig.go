@@ -31,14 +31,14 @@ func validateReportTopic(filter string) error {
 
 // validateApart reports a topic filter of reports that shares topics with that of events, or
 // whose answers would be taken for events. eventTopic may be known only at deployment. What
-// either filter alone is refused for is reported elsewhere.
-func validateApart(reportTopic, eventTopic string) error {
+// either filter alone is refused for is reported elsewhere. reports and events are the fields.
+func validateApart(reports, reportTopic, events, eventTopic string) error {
 	if reportTopic == "" || unresolved(eventTopic) || validateReportTopic(reportTopic) != nil || iotrule.ValidateEventTopic(eventTopic) != nil {
 		return nil
 	}
 	for _, topic := range []string{reportTopic, answersTo(reportTopic)} {
 		if topic != "" && topicfilter.Overlap(topic, eventTopic) {
-			return &defender.FieldError{Value: reportTopic, Want: fmt.Sprintf(
+			return &defender.FieldError{Field: reports, Value: reportTopic, Code: CodeSharedTopic, Alternatives: []defender.Alternative{{Field: events, Value: eventTopic}}, Want: fmt.Sprintf(
 				"a topic filter that shares no topic with Rules.EventTopic, which is %s: every message on %s would be taken for an event as well, and become a dead letter", eventTopic, topic)}
 		}
 	}
@@ -69,16 +69,25 @@ func (p DetectProps) validateSelfManaged() error {
 	s := value(p.SelfManaged)
 	config, groups := p.evaluation()
 	if total == 0 && s.ReportsEvery == 0 {
-		f.add("Behaviors", nil, "at least one behavior, such as defender.DemoBehaviors(), or SelfManaged.ReportsEvery, or no engine: leave out SelfManaged")
+		f.coded(CodeNoBehaviors, "Behaviors", nil, "at least one behavior, such as defender.DemoBehaviors(), or SelfManaged.ReportsEvery, or no engine: leave out SelfManaged",
+			defender.Alternative{Field: "SelfManaged.ReportsEvery"}, defender.Alternative{Field: "SelfManaged", Value: "nil"})
 	}
 	if err := f.err(); err != nil {
 		return err
 	}
 	if !config.Reports && total > 0 {
-		const instead = "no behavior is judged by device reports: add one, such as those of defender.StarterBehaviors(), or set SelfManaged.ReportsEvery"
-		f.connected("SelfManaged.ReportTopic", s.ReportTopic, instead)
-		f.connected("SelfManaged.ReportsRuleName", s.ReportsRuleName, instead)
-		f.connected("SelfManaged.ReportsSeverity", s.ReportsSeverity, instead)
+		const instead = "nothing here: no behavior is judged by device reports: add one, such as those of defender.StarterBehaviors(), or set SelfManaged.ReportsEvery"
+		for _, unused := range []struct {
+			field string
+			set   bool
+		}{
+			{"ReportTopic", s.ReportTopic != ""}, {"ReportsRuleName", s.ReportsRuleName != ""}, {"ReportsSeverity", s.ReportsSeverity != defender.SeverityDefault},
+		} {
+			if unused.set {
+				f.coded(CodeNoReports, "SelfManaged."+unused.field, "set", instead,
+					defender.Alternative{Field: "Behaviors"}, defender.Alternative{Field: "SelfManaged.ReportsEvery"})
+			}
+		}
 	}
 	if all, err := config.Compile(); err != nil && len(all) > contract.MaxLiveBehaviors {
 		f.add("Behaviors", fmt.Sprintf("%d behaviors", len(all)), "at most %d of all profiles together, those about device reports included", contract.MaxLiveBehaviors)
@@ -103,7 +112,7 @@ func (p DetectProps) validateForwarder() error {
 		return f.err()
 	}
 	if of.eventTopic != "" {
-		f.under("SelfManaged.ReportTopic", validateApart(p.SelfManaged.ReportTopic, of.eventTopic))
+		f.under("", validateApart("SelfManaged.ReportTopic", p.SelfManaged.ReportTopic, "Rules.EventTopic", of.eventTopic))
 	}
 	for i, profile := range p.profiles() {
 		name := p.profileName(i, profile)

@@ -1,0 +1,63 @@
+package defenderhub_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
+)
+
+// TestFaultsNameTheOtherFieldsThatEndThem gives props whose way out is in another field.
+func TestFaultsNameTheOtherFieldsThatEndThem(t *testing.T) {
+	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff}
+	existing := &defenderhub.AuditProps{Existing: true}
+	ofMessages := func(p defenderhub.SelfManagedProps) *defenderhub.DetectProps {
+		p.Prebuilt = prebuilt
+		return &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors(), SelfManaged: &p}
+	}
+	for want, props := range map[string]defenderhub.DefenderHubProps{
+		"two-engines Detect.SelfManaged [{Detect.Native nil}]": {Detect: &defenderhub.DetectProps{
+			Behaviors: defender.DemoBehaviors(), Native: &defenderhub.NativeProps{}, SelfManaged: &defenderhub.SelfManagedProps{},
+		}},
+		"no-behaviors Detect.Behaviors [{Detect.Native nil}]": {Detect: &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}}},
+		"no-behaviors Detect.Behaviors [{Detect.SelfManaged.ReportsEvery } {Detect.SelfManaged nil}]": {
+			Detect: &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{}},
+		},
+		"no-reports Detect.SelfManaged.ReportTopic [{Detect.Behaviors } {Detect.SelfManaged.ReportsEvery }]": {
+			Detect: ofMessages(defenderhub.SelfManagedProps{ReportTopic: "fleet/+/report"}),
+		},
+		"shared-topic Detect.SelfManaged.ReportTopic [{Rules.EventTopic fleet/#}]": {
+			Detect: selfManaged(defenderhub.SelfManagedProps{ReportTopic: "fleet/+/report"}), Rules: &defenderhub.RulesProps{EventTopic: "fleet/#"},
+		},
+		"sent-already Forward[0] [{Subscriptions.Audit SubscriptionOff}]": {Forward: []defender.Source{defender.AuditNotifications}},
+		"no-engine Forward[0] [{Detect.Native }]":                         {Forward: []defender.Source{defender.DetectNotifications}},
+		"no-engine Forward[0] [{Detect.SelfManaged }]":                    {Forward: []defender.Source{defender.BehaviorTransitions}},
+		"no-transitions Forward [{Detect.SelfManaged nil}]":               {Detect: ofMessages(defenderhub.SelfManagedProps{}), Forward: iotrule.Sources()},
+		"no-transitions Forward [{NoForwarder false} {Detect.SelfManaged nil}]": {
+			Detect: ofMessages(defenderhub.SelfManagedProps{}), NoForwarder: true,
+		},
+		"no-audit-topic Forward[0] [{Audit.Topic }]":                                     {Subscriptions: off, Audit: existing, Forward: []defender.Source{defender.AuditNotifications}},
+		"lost-audits Subscriptions.Audit [{Audit.Topic } {Forward } {NoForwarder true}]": {Subscriptions: off, Audit: existing},
+		"nothing-scheduled Audit.Except [{Audit.NoSchedule true}]":                       {Audit: &defenderhub.AuditProps{Except: defender.Checks()}},
+		"nothing-forwarded Forward [{NoForwarder false}]":                                {Forward: iotrule.Sources(), NoForwarder: true},
+		" Audit.Schedule []": {Audit: &defenderhub.AuditProps{Schedule: defender.Monthly(32)}},
+	} {
+		t.Run(want, func(t *testing.T) {
+			defer func() {
+				err, _ := recover().(error)
+				found := defender.FieldErrors(err)
+				if len(found) != 1 {
+					t.Fatalf("got %v, want one fault", err)
+				}
+				if got := fmt.Sprint(found[0].Code, " ", found[0].Field, " ", found[0].Alternatives); got != want {
+					t.Errorf("got %s, want %s", got, want)
+				}
+			}()
+			defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), withPrebuilt(&props))
+		})
+	}
+}
