@@ -75,14 +75,14 @@ type population struct {
 	fleet *fleet.Fleet
 }
 
-// Statistic implements evaluate.Fleet.
+// Statistic implements [engine.Fleet].
 func (p *population) Statistic(k engine.FleetKey, s defender.Statistic, start int64) (engine.Range, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.fleet.Statistic(k, s, start)
 }
 
-// Baseline implements evaluate.Fleet.
+// Baseline implements [engine.Fleet].
 func (p *population) Baseline(k engine.FleetKey, c defender.Confidence, start int64) (engine.Range, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
