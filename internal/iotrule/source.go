@@ -1,5 +1,5 @@
-// Package iotrule holds the SQL of the IoT rules and the envelope that the rules produce, so that
-// both are written and parsed in one place.
+// Package iotrule has the SQL of every IoT rule and the messages that the rules send: [Envelope] to
+// the forwarder, [Telemetry] to the evaluator. Both are written and parsed here.
 package iotrule
 
 import (
