@@ -28,7 +28,7 @@ func letters(more, keyUser string) *string {
 	if more == "" {
 		more = policies
 	}
-	text := fmt.Sprintf(`{"Resources": {%s
+	text := fmt.Sprintf(`{"Conditions": {"Here": {"Fn::Equals": [{"Ref": "AWS::Region"}, "us-east-1"]}, "There": {"Fn::Equals": [{"Ref": "AWS::Region"}, "us-west-2"]}}, "Resources": {%s
 		"Queue": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "letters", "KmsMasterKeyId": {"Ref": "Key"}}},
 		"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "letters", "KmsMasterKeyId": {"Fn::GetAtt": ["Key", "Arn"]}}},
 		"Key": {"Type": "AWS::KMS::Key", "Properties": {"KeyPolicy": {"Version": "2012-10-17", "Statement": [
@@ -36,7 +36,10 @@ func letters(more, keyUser string) *string {
 			{"Effect": "Allow", "Principal": {"Service": %q}, "Action": ["kms:Decrypt", "kms:GenerateDataKey*"], "Resource": "*"},
 			{"Effect": "Allow", "Principal": {"Service": ["sns.amazonaws.com", "cloudwatch.amazonaws.com"]}, "Action": ["kms:Decrypt", "kms:GenerateDataKey*"], "Resource": "*"}]}}},
 		"Subscription": {"Type": "AWS::SNS::Subscription", "Properties": {"TopicArn": {"Ref": "Topic"}, "Protocol": "sqs", "Endpoint": {"Fn::GetAtt": ["Queue", "Arn"]}, "RawMessageDelivery": true,
-			"RedrivePolicy": {"deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetters", "Arn"]}}}},
+			"RedrivePolicy": {"Fn::If": ["Here", {"deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetters", "Arn"]}}, {"Ref": "AWS::NoValue"}]}}},
+		"Other": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "other"}},
+		"OtherSubscription": {"Type": "AWS::SNS::Subscription", "Properties": {"TopicArn": {"Ref": "Other"}, "Protocol": "sqs", "Endpoint": {"Fn::GetAtt": ["Queue", "Arn"]},
+			"RedrivePolicy": {"Fn::If": ["There", {"deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetters", "Arn"]}}, {"Ref": "AWS::NoValue"}]}}},
 		"DeadLetters": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "dead-letters"}},
 		"ToDeadLetters": {"Type": "AWS::SQS::QueuePolicy", "Properties": {"Queues": [{"Ref": "DeadLetters"}], "PolicyDocument": {"Version": "2012-10-17", "Statement": [
 			{"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": "*"}]}}},
@@ -89,6 +92,12 @@ func TestServicesNeedTheirPolicies(t *testing.T) {
 		return strings.Join(slices.Compact(got), ", ")
 	}
 	topic := "arn:aws:sns:us-east-1:" + cloud.Account + ":letters"
+	// A condition decides whether a subscription has a dead-letter queue.
+	for of, want := range map[string]bool{"letters": true, "other": false} {
+		if got := redrives(t, cloud, of); got != want {
+			t.Errorf("the subscription to %s has a dead-letter queue: %v, want %v", of, got, want)
+		}
+	}
 	publish := func() {
 		t.Helper()
 		text := "by the topic"
@@ -153,4 +162,19 @@ func wantDenied(t *testing.T, cloud *localaws.Cloud, all ...string) {
 			t.Errorf("denied was\n%s\nwant %s", denied, want)
 		}
 	}
+}
+
+// redrives reports whether the only subscription to a topic has a dead-letter queue.
+func redrives(t *testing.T, cloud *localaws.Cloud, topic string) bool {
+	t.Helper()
+	client, arn := sns.NewFromConfig(cloud.Config()), "arn:aws:sns:us-east-1:"+cloud.Account+":"+topic
+	listed, err := client.ListSubscriptionsByTopic(t.Context(), &sns.ListSubscriptionsByTopicInput{TopicArn: &arn})
+	if err != nil || len(listed.Subscriptions) != 1 {
+		t.Fatalf("subscriptions to %s: %+v, %v", topic, listed, err)
+	}
+	got, err := client.GetSubscriptionAttributes(t.Context(), &sns.GetSubscriptionAttributesInput{SubscriptionArn: listed.Subscriptions[0].SubscriptionArn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(got.Attributes["RedrivePolicy"], "dead-letters")
 }
