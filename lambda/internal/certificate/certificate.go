@@ -1,9 +1,9 @@
-// Package certificate tells which thing of the AWS IoT registry a certificate is attached to.
+// Package certificate finds the thing in the AWS IoT registry to which a certificate is attached.
 //
-// A certificate costs one ListPrincipalThings, then nothing while the answer is believed. A
-// Region's quota is 10 calls a second (unverified, from a listing of Service Quotas;
-// adjustable). So one function learns about 10 new certificates a second, and only clients
-// that are to be looked up should be asked for.
+// A certificate costs one ListPrincipalThings, then nothing while the answer is cached. A
+// Region's quota is 10 calls per second (unverified, from a listing of Service Quotas;
+// adjustable). So a function can look up about 10 new certificates per second, and should only do
+// so for clients that need it.
 package certificate
 
 import (
@@ -25,41 +25,41 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/memory"
 )
 
-// API is the part of the AWS IoT client that [Certificates] call. Calls are not repeated
-// here: the client may retry.
+// API is the part of the AWS IoT client that [Certificates] call. Certificates do not retry; the
+// client may.
 type API interface {
 	ListPrincipalThings(context.Context, *iot.ListPrincipalThingsInput, ...func(*iot.Options)) (*iot.ListPrincipalThingsOutput, error)
 }
 
-// ErrUnresolved is in every error: AWS IoT could not answer now, as when it throttles. The
-// client may be asked for again; nothing is known of it.
+// ErrUnresolved is in every error: AWS IoT could not answer now, for example because it
+// throttled. Nothing is known of the client, and the lookup may be retried.
 var ErrUnresolved = errors.New("thing cannot be resolved now")
 
-// Config of [Certificates]. MaxAge and Size are needed.
+// Config of [Certificates]. MaxAge and Size are required.
 type Config struct {
-	// MaxAge is how long an answer is believed.
+	// MaxAge is how long an answer is cached.
 	MaxAge time.Duration
-	// Size is how many clients, and how many certificates, are remembered.
+	// Size is how many clients, and how many certificates, are cached.
 	Size int
-	// Clients says which client IDs may be further connections of a thing; the zero value:
-	// none.
+	// Clients matches the client IDs that may be additional connections of a thing; the zero
+	// value means none.
 	Clients contract.ClientPattern
 }
 
-// Certificates are those of the function's own account and Region, which the context of an
-// invocation names. They are safe for concurrent use.
+// Certificates look up certificates of the function's own account and Region, which the context
+// of an invocation has. They are safe for concurrent use.
 type Certificates struct {
 	api    API
 	config Config
-	// only are the things of certificates that have one alone: a device that connects by ever
-	// new client IDs asks for its certificate once.
+	// only has the things of certificates with exactly one: a device that connects with ever new
+	// client IDs looks up its certificate once.
 	only *memory.Answers[string]
-	// joined are the things of further connections, "" where the certificate does not prove it.
+	// joined has the things of additional connections, "" if the certificate does not prove it.
 	joined *memory.Answers[string]
 }
 
-// thingAge is how long the thing of a certificate is believed for its other client IDs: short,
-// because what follows from it is believed for [Config.MaxAge] again.
+// thingAge is how long a certificate's thing is cached for its other client IDs. It is short,
+// because answers derived from it are cached for [Config.MaxAge] again.
 const thingAge = time.Minute
 
 // New returns the certificates behind api.
@@ -69,19 +69,20 @@ func New(api API, c Config) (*Certificates, error) {
 	return &Certificates{api, c, only, joined}, errors.Join(err1, err2)
 }
 
-// idForm is the id of an X.509 certificate, the one kind of principal that principal() of IoT
-// SQL gives in a form that names a principal of the registry.
+// idForm matches the ID of an X.509 certificate. Only for these is principal() of IoT SQL a
+// principal of the registry.
 var idForm = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 
-// IsID reports whether a principal, as principal() of IoT SQL gives it, is a certificate.
+// IsID reports whether a principal, as principal() of IoT SQL returns it, is a certificate.
 func IsID(principal string) bool { return idForm.MatchString(principal) }
 
-// Join returns the thing that a client is a further connection of: the one that
-// [Config.Clients] maps the client ID to, if the certificate that it used is attached to that
-// thing alone. It returns "" for any other client: a device of its own. Each client ID and
-// certificate is looked up once in [Config.MaxAge]. An error wraps [ErrUnresolved]. clientID
-// and principal are clientid() and principal() of IoT SQL. at is the time of what the client
-// sent, by which answers age.
+// Join returns the thing whose additional connection a client is: the one to which
+// [Config.Clients] maps the client ID, if the client's certificate is attached to that thing
+// alone. It returns "" for any other client, which is its own device.
+//
+// Each pair of client ID and certificate is looked up once per [Config.MaxAge]. An error wraps
+// [ErrUnresolved]. clientID and principal are clientid() and principal() of IoT SQL. at is when
+// the client sent the message; answers age by it.
 func (c *Certificates) Join(ctx context.Context, clientID, principal string, at time.Time) (string, error) {
 	thing := c.config.Clients.Thing(clientID)
 	if thing == "" || !IsID(principal) {
@@ -96,7 +97,7 @@ func (c *Certificates) Join(ctx context.Context, clientID, principal string, at 
 	})
 }
 
-// Thing is the one thing of a certificate, "" where it has none or several. An error wraps
+// Thing returns the only thing of a certificate, "" if it has none or several. An error wraps
 // [ErrUnresolved].
 func (c *Certificates) Thing(ctx context.Context, id string, at time.Time) (string, error) {
 	thing, err := c.only.Get(id, at, func() (string, error) { return c.ask(ctx, id) })
@@ -135,9 +136,9 @@ func (c *Certificates) ask(ctx context.Context, id string) (string, error) {
 	return things[0], nil
 }
 
-// CanRetry reports whether an error of AWS IoT may pass: all but those that say that the
-// request is wrong or not allowed. Of one that AWS IoT's model does not have, such as
-// AccessDeniedException, the SDK says so by the status alone.
+// CanRetry reports whether an error of AWS IoT may pass: all except those that mean that the
+// request is wrong or not allowed. Errors that AWS IoT's model lacks, such as
+// AccessDeniedException, are recognized only by their status.
 func CanRetry(err error) bool {
 	var api smithy.APIError
 	var answer interface{ HTTPStatusCode() int }

@@ -25,10 +25,10 @@ const (
 
 var noon = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 
-// id is a certificate's id.
+// id returns a certificate's ID.
 func id(digit string) string { return strings.Repeat(digit, 64) }
 
-// awsIoT holds the things of each certificate, and gives one a page.
+// awsIoT has the things of each certificate, and returns one per page.
 type awsIoT struct {
 	things map[string][]string
 	fails  error
@@ -60,7 +60,7 @@ func newAWSIoT() *awsIoT {
 	return &awsIoT{things: map[string][]string{id("1"): {"pump-1"}, id("2"): {"pump-1", "pump-2", "pump-3"}, id("3"): {}}}
 }
 
-// certificates are those behind f, with the default pattern of client IDs.
+// certificates returns those behind f, with the default pattern of client IDs.
 func (f *awsIoT) certificates(t *testing.T) *certificate.Certificates {
 	t.Helper()
 	clients, err := contract.ParseClientPattern("")
@@ -74,7 +74,7 @@ func (f *awsIoT) certificates(t *testing.T) *certificate.Certificates {
 	return c
 }
 
-// invocation is the context of an invocation of a function in the account.
+// invocation returns the context of an invocation of a function in the account.
 func invocation(t *testing.T) context.Context {
 	return lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{InvokedFunctionArn: "arn:aws:lambda:" + region + ":" + account + ":function:evaluator"})
 }
@@ -119,7 +119,7 @@ func TestOnlyItsOwnCertificateJoinsAThing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			aws := newAWSIoT()
 			c := aws.certificates(t)
-			for _, at := range []time.Time{noon, noon.Add(9 * minute)} { // the second answer is remembered
+			for _, at := range []time.Time{noon, noon.Add(9 * minute)} { // the second answer is cached
 				if got, err := c.Join(invocation(t), row.client, row.principal, at); err != nil || got != row.want {
 					t.Fatalf("joins %q, %v; want %q", got, err, row.want)
 				}
@@ -139,7 +139,7 @@ func TestOnlyItsOwnCertificateJoinsAThing(t *testing.T) {
 	}
 }
 
-// What changes at the certificate is seen after a while, and an error is not remembered.
+// A change at the certificate is seen after a while, and an error is not cached.
 func TestJoiningIsLookedUpAgain(t *testing.T) {
 	aws := newAWSIoT()
 	c := aws.certificates(t)

@@ -1,6 +1,5 @@
-// Package document keeps JSON documents that several invocations read and change at once.
-// Each write counts up a revision, on the condition that nobody else wrote since the document
-// was read.
+// Package document stores JSON documents that concurrent invocations read and change. Each write
+// increments the revision, on the condition that nobody else wrote since the document was read.
 package document
 
 import (
@@ -10,33 +9,33 @@ import (
 	"fmt"
 )
 
-// ErrConflict is in the error of a write before which somebody else has written.
+// ErrConflict is the error of a write if another invocation has written first.
 var ErrConflict = errors.New("was changed by another invocation")
 
-// Place is where a table keeps one document.
+// Place is where a table stores one document.
 type Place interface {
-	// Read returns the text and its revision, 0 where there is none. It reads consistently.
+	// Read returns the text and its revision, 0 if there is none. It reads consistently.
 	Read(ctx context.Context) (text []byte, revision int64, err error)
-	// Write writes the text where the stored revision is the one before, or returns an error
+	// Write writes the text if the stored revision is the one before, else it returns an error
 	// that wraps [ErrConflict].
 	Write(ctx context.Context, text []byte, revision int64) error
 }
 
-// Document is a document of one type. Both fields are needed.
+// Document is a document of one type. Both fields are required.
 type Document[V any] struct {
 	Place Place
-	// Name is what errors call it, such as "marker of swept behaviors".
+	// Name is the document's name in errors, such as "marker of swept behaviors".
 	Name string
 }
 
-// Version is a document as it was read or written. The zero value is one that is not there.
+// Version is a document as it was read or written. The zero value means that it does not exist.
 type Version[V any] struct {
 	Value V
 	// Revision counts the writes.
 	Revision int64
 }
 
-// attempts to write bound how often invocations may get in each other's way.
+// attempts limits how often concurrent invocations may make a write conflict.
 const attempts = 10
 
 // Read returns the newest version.
@@ -55,8 +54,8 @@ func (d Document[V]) Read(ctx context.Context) (Version[V], error) {
 	return v, nil
 }
 
-// Write writes v after the version that it was made of, and counts up its revision. The error
-// wraps [ErrConflict] where another version was written since.
+// Write writes v as the successor of the version that was read, and increments its revision. The
+// error wraps [ErrConflict] if another version was written since.
 func (d Document[V]) Write(ctx context.Context, v *Version[V]) error {
 	text, err := json.Marshal(v.Value)
 	if err == nil {
@@ -69,8 +68,8 @@ func (d Document[V]) Write(ctx context.Context, v *Version[V]) error {
 	return nil
 }
 
-// Change reads, changes and writes until nobody else writes in between. f reports whether
-// there is anything to write. Change returns what f left. After ten conflicts the error wraps
+// Change reads, changes and writes until there is no conflict. f reports whether there is
+// anything to write. Change returns the document after f. After ten conflicts the error wraps
 // [ErrConflict].
 func (d Document[V]) Change(ctx context.Context, f func(*Version[V]) bool) (Version[V], error) {
 	var err error

@@ -11,7 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/document"
 )
 
-// memory is a place that keeps what is written.
+// memory is a place in memory.
 type memory struct {
 	mu       sync.Mutex
 	text     string

@@ -1,5 +1,5 @@
-// Package evaluator puts the function of the self-managed engine together. Package
-// internal/contract describes its environment. Its behaviors are in a file beside it.
+// Package evaluator assembles the function of the self-managed engine. Package internal/contract
+// describes its environment. Its behaviors are in a file beside it.
 package evaluator
 
 import (
@@ -32,7 +32,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
 
-// Clients are the AWS services that the function calls. All are needed.
+// Clients are the AWS services that the function calls. All are required.
 type Clients struct {
 	DynamoDB interface {
 		state.API
@@ -44,7 +44,7 @@ type Clients struct {
 	Kinesis handler.Kinesis
 }
 
-// AWS returns the clients of AWS itself.
+// AWS returns the real AWS clients.
 func AWS(ctx context.Context) (Clients, error) {
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(awshttp.Client(handler.CallsAtOnce)))
 	if err != nil {
@@ -102,8 +102,8 @@ func readConfig(file string) (engine.Config, error) {
 	return c, nil
 }
 
-// New returns the function's handler, one for all invocations. The behaviors lie in
-// [contract.ConfigFile] in the directory that the environment variable LAMBDA_TASK_ROOT names.
+// New returns the function's handler, one for all invocations. The behaviors are in
+// [contract.ConfigFile] in the directory of the environment variable LAMBDA_TASK_ROOT.
 func New(aws Clients, on host.Host) (*handler.Handler, error) {
 	e, err := readEnvironment(on.Getenv)
 	if err != nil {

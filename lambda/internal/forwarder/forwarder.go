@@ -1,5 +1,5 @@
-// Package forwarder puts the function together that imports the messages of defenderhub's
-// queues into AWS Security Hub as findings. Package internal/contract describes its environment.
+// Package forwarder assembles the function that imports the messages of defenderhub's queues into
+// AWS Security Hub as findings. Package internal/contract describes its environment.
 package forwarder
 
 import (
@@ -38,8 +38,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
 
-// Clients are the AWS services that the function calls. All are needed. Those of Security Hub
-// and AWS IoT must not retry by themselves: the function does, because it knows its deadline
+// Clients are the AWS services that the function calls. All are required. Those of Security Hub
+// and AWS IoT must not retry by themselves: the function does so, because it knows its deadline
 // and which findings failed.
 type Clients struct {
 	SecurityHub importer.API
@@ -51,7 +51,7 @@ type Clients struct {
 	SQS      handler.SQS
 }
 
-// AWS returns the clients of AWS itself.
+// AWS returns the real AWS clients.
 func AWS(ctx context.Context) (Clients, error) {
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(awshttp.Client(callsAtOnce)))
 	if err != nil {

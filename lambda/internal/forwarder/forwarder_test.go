@@ -16,7 +16,7 @@ import (
 
 func env(values map[string]string) func(string) string { return on(values).Getenv }
 
-// on is a host whose environment has these values beside those that must be there.
+// on returns a host with these environment variables and the required ones.
 func on(values map[string]string) host.Host {
 	all := map[string]string{"AWS_REGION": "eu-west-1", contract.EnvLedgerTable: "ledger", contract.EnvDeadLetterQueueURL: "https://queue/dead"}
 	for k, v := range values {

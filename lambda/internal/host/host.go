@@ -1,5 +1,5 @@
-// Package host holds what a function finds where it runs. In AWS that is its process; a
-// simulation gives each function another one.
+// Package host has the environment in which a function runs. In AWS that is its process; a
+// simulation gives each function its own.
 package host
 
 import (
@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// Host is all of it. All fields are needed.
+// Host is the environment of a function. All fields are required.
 type Host struct {
 	// Environ are the environment variables, as "NAME=value".
 	Environ []string
 	// Now is the machine's clock.
 	Now func() time.Time
-	// Metrics and Log take a line of JSON for each entry.
+	// Metrics and Log receive one line of JSON per entry.
 	Metrics, Log io.Writer
 }
 
-// Getenv is the value of an environment variable, "" where it is not set.
+// Getenv returns the value of an environment variable, "" if it is not set.
 func (h Host) Getenv(name string) string {
 	for _, variable := range h.Environ {
 		if value, ok := strings.CutPrefix(variable, name+"="); ok {
@@ -29,7 +29,7 @@ func (h Host) Getenv(name string) string {
 	return ""
 }
 
-// Logger writes to Log what is of a level or above it.
+// Logger writes entries of this level or above to Log.
 func (h Host) Logger(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(h.Log, &slog.HandlerOptions{Level: level}))
 }

@@ -1,4 +1,4 @@
-// Package invocation keeps time back for what an invocation has to say at its end.
+// Package invocation reserves time at the end of an invocation for its results.
 package invocation
 
 import (
@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// WithMargin returns a context for the work, which ends a margin before the invocation does. Of
-// an invocation with less than four margins left it is a quarter of the time.
+// WithMargin returns a context that ends a margin before the invocation does. With less than four
+// margins left, the margin is a quarter of the time.
 func WithMargin(ctx context.Context, margin time.Duration) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {

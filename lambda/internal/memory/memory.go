@@ -1,4 +1,4 @@
-// Package memory remembers what was asked for last.
+// Package memory caches answers.
 package memory
 
 import (
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Answers are remembered by key. They take time from their callers, as no cache that expires
-// by itself does. They are safe for concurrent use.
+// Answers are cached by key. Unlike other caches with expiry, they take the time from their
+// callers. They are safe for concurrent use.
 type Answers[V any] struct {
 	known   *lru.Cache[string, answer[V]]
 	flights singleflight.Group
@@ -21,15 +21,14 @@ type answer[V any] struct {
 	at    time.Time
 }
 
-// New returns room for so many answers, each believed for less than maxAge.
+// New returns a cache for that many answers, each valid for less than maxAge.
 func New[V any](size int, maxAge time.Duration) (*Answers[V], error) {
 	known, err := lru.New[string, answer[V]](size)
 	return &Answers[V]{known: known, maxAge: maxAge}, err
 }
 
-// Get returns what is known, or asks; errors are not remembered. Callers' times need not
-// rise: an answer is believed for as long before it was given as after. Concurrent calls for
-// one key ask once.
+// Get returns the cached answer, or asks; errors are not cached. Callers' times need not rise: an
+// answer is valid for maxAge before and after its time. Concurrent calls for one key ask once.
 func (a *Answers[V]) Get(key string, at time.Time, ask func() (V, error)) (V, error) {
 	v, err, _ := a.flights.Do(key, func() (any, error) {
 		if known, ok := a.known.Get(key); ok && at.Sub(known.at).Abs() < a.maxAge {

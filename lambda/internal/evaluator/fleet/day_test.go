@@ -15,7 +15,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 )
 
-// complete is how long after midnight all samples of the day before are in.
+// complete is how long after midnight all samples of the day before have arrived.
 const complete = lateness + engine.SampleMargin
 
 // fill adds n samples, 1 to n, to a window at the start of a day and one at its end.
@@ -35,7 +35,7 @@ func compact(t testing.TB, s *fleet.Store, at time.Time) {
 	}
 }
 
-// A day of a large fleet is more than one invocation can read: the next one goes on.
+// One invocation cannot read a day of a large fleet: the next one resumes.
 func TestDayThatTakesLongIsMergedInTheEnd(t *testing.T) {
 	f := newTable(t)
 	closer := f.store(t, io.Discard)
@@ -43,7 +43,7 @@ func TestDayThatTakesLongIsMergedInTheEnd(t *testing.T) {
 	f.took()
 	const eachTime = 100
 	for invocations := 1; len(days(f)) < 2; invocations++ {
-		if invocations > 7 { // of two days with 288 windows each
+		if invocations > 7 { // two days with 288 windows each
 			t.Fatal("the day is never merged")
 		}
 		ctx, stop := context.WithCancel(t.Context())
@@ -84,7 +84,7 @@ func TestDaysBecomeABaseline(t *testing.T) {
 		t.Errorf("%d days", n)
 	}
 	for i := range f.items {
-		// What TTL has deleted is not missed, windows of the day before last included.
+		// Windows that TTL has deleted are not missed, including those of the day before last.
 		if strings.HasPrefix(i[0], "window#") {
 			delete(f.items, i)
 		}
@@ -99,7 +99,7 @@ func TestDaysBecomeABaseline(t *testing.T) {
 			}
 		}
 	}
-	if _, queries := f.took(); queries != 3*5 { // 14 days in pages of three, once for an environment
+	if _, queries := f.took(); queries != 3*5 { // 14 days in pages of three, once per environment
 		t.Errorf("%d queries", queries)
 	}
 	if _, ok := f.store(t, io.Discard).Load(t.Context(), asked).Baseline(sent, defender.LowConfidence, asked.Add(8*day).UnixMilli()); ok {
@@ -130,7 +130,7 @@ func TestDaysAreMergedOnceWhenTheyAreOver(t *testing.T) {
 	}
 	// Another environment sees that it is done.
 	compact(t, f.store(t, io.Discard), midnight.Add(day+complete))
-	if puts, queries := f.took(); puts != 0 || queries != pageOfDays+1 { // a full page has a next
+	if puts, queries := f.took(); puts != 0 || queries != pageOfDays+1 { // a full page has a next one
 		t.Errorf("%d writes and %d reads for what is done", puts, queries)
 	}
 }
@@ -192,8 +192,8 @@ func TestDayMissedByTheCloserIsMergedADayLater(t *testing.T) {
 	}
 }
 
-// A day that is not there yet is asked for again, but not by every batch.
-func TestMissingDayIsBelievedForAWhile(t *testing.T) {
+// A missing day is queried again, but not by every batch.
+func TestMissingDayIsCachedForAWhile(t *testing.T) {
 	f := newTable(t)
 	closer, evaluator := f.store(t, io.Discard), f.store(t, io.Discard)
 	for i := range engine.MinBaselineDays {

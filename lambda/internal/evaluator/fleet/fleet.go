@@ -1,19 +1,17 @@
-// Package fleet keeps what all devices together measured, in the state table: the
-// sketches behind thresholds by percentile and behind baselines.
+// Package fleet stores the distributions of the whole fleet's measurements in the state table:
+// the sketches behind percentile thresholds and baselines.
 //
-// A batch of telemetry adds one item for each population ([engine.FleetKey]) and
-// window that it holds samples of: a partial sketch under an id of the batch's own, so
-// that batches never wait for each other and a batch that comes again counts once. When
-// a window's samples are all in, its partials make its sketch, which each environment of
-// the function reads once and remembers. When a day is over, [Store.Compact] merges its
-// windows into one item, from which baselines come.
+// A batch of telemetry adds one item per population ([engine.FleetKey]) and window: a partial
+// sketch under the batch's own ID. So batches never wait for each other, and a retried batch
+// counts once. When all samples of a window have arrived, its partials are merged into its
+// sketch, which each environment of the function reads once and caches. When a day is over,
+// [Store.Compact] merges its windows into one item, from which baselines are made.
 //
-// What that costs: writes for a window are batches times populations, however many
-// devices a batch holds, a batch on the border of two windows twice. A partial takes one
-// write unit up to 1 KB, which hold some 300 bins, and never more than 40
-// ([sketch.MaxBytes], a tenth of what an item may hold). Reads for a window are
-// one query for a population and environment, half a read unit for each 4 KB of partials.
-// A day is one write for a population, and one read of all its partials.
+// Costs: writes per window are batches times populations, however many devices a batch has; a
+// batch across two windows counts twice. A partial of up to 1 KB, some 300 bins, takes one write
+// unit. It never takes more than 40 ([sketch.MaxBytes], a tenth of an item's maximum). Reads per
+// window are one query per population and environment, half a read unit for each 4 KB of
+// partials. A day takes one write per population, and one read of all its partials.
 package fleet
 
 import (
@@ -48,17 +46,17 @@ type API interface {
 
 const (
 	day = 24 * time.Hour
-	// windowsKept leaves two days to merge a day that is over, daysKept a day more than a
-	// baseline looks back, and the margins. Both count from the start.
+	// windowsKept leaves two days for merging a past day. daysKept is one day longer than a
+	// baseline looks back, plus margins. Both count from the start.
 	windowsKept = 3*day + 2*time.Hour
 	daysKept    = (engine.BaselineDays + 2) * day
-	// absenceBelieved is how long a day that is not merged yet is not asked for again.
-	absenceBelieved = 10 * time.Minute
-	// remembered is how many sketches are kept in memory: mostly some 12 KB each, and more
-	// only where thousands of devices measure what is far apart.
-	remembered = 2048
-	// together is how many calls of one kind run at once.
-	together = 8
+	// absenceCached is for how long an unmerged day is not queried again.
+	absenceCached = 10 * time.Minute
+	// maxCached is how many sketches are cached: mostly some 12 KB each, and more only if
+	// thousands of devices measure very different values.
+	maxCached = 2048
+	// parallel is the number of concurrent calls of one kind.
+	parallel = 8
 )
 
 // Config of a [Store].
@@ -70,7 +68,7 @@ type Config struct {
 	Log           *slog.Logger
 }
 
-// Store is safe for concurrent use. It takes time only from its callers.
+// Store is safe for concurrent use. It takes the time only from its callers.
 type Store struct {
 	api    API
 	config Config
@@ -80,16 +78,16 @@ type Store struct {
 // place is a window or a day of a population.
 type place struct{ pk, sk string }
 
-// memory is a sketch that does not change any more; nil is none.
+// memory is a sketch that no longer changes; nil means none.
 type memory struct {
 	sketch *sketch.Sketch
-	// until is the time (ms) up to which it is believed that there is none.
+	// until is the time (ms) until which absence is cached.
 	until int64
 }
 
 // New returns the store in a table.
 func New(api API, c Config) (*Store, error) {
-	m, err := lru.New[place, memory](remembered)
+	m, err := lru.New[place, memory](maxCached)
 	return &Store{api, c, m}, err
 }
 
@@ -101,8 +99,8 @@ func dayPartition(k engine.FleetKey) string { return "day#" + name(k) }
 
 func daySort(start int64) string { return time.UnixMilli(start).UTC().Format(time.DateOnly) }
 
-// name of a population, of at most 300 bytes: five topic filters have more than a key
-// may have.
+// name returns the name of a population, at most 300 bytes: five topic filters may exceed a key's
+// maximum.
 func name(k engine.FleetKey) string {
 	digest := ""
 	if k.Dimension != "" {
@@ -113,15 +111,17 @@ func name(k engine.FleetKey) string {
 	return k.String()
 }
 
-// complete is the time (ms) at which all samples of a window are in.
+// complete returns the time (ms) at which all samples of a window have arrived.
 func (s *Store) complete(k engine.FleetKey, start int64) int64 {
 	return start + (k.Window.Duration() + s.config.Lateness + engine.SampleMargin).Milliseconds()
 }
 
-// Add counts the samples of a batch, those of each thing apart. id, of 1 to 1024 bytes, names the batch, and is the
-// same when the same batch comes again: what was written under it first stands. at is the
-// oldest time of the batch. It returns how many samples it left out: of windows that were
-// complete by then, because their sketches no longer change, and such as are no numbers.
+// Add adds the samples of a batch, separately for each thing. id, of 1 to 1024 bytes, identifies
+// the batch and must be the same when it is retried: only the first write counts. at is the
+// oldest time of the batch.
+//
+// Add returns how many samples it left out: those that are not numbers, and those of windows that
+// were complete by then, because their sketches no longer change.
 func (s *Store) Add(ctx context.Context, id string, at time.Time, all []engine.Samples) (left int, err error) {
 	sketches := map[engine.Population]*sketch.Sketch{}
 	for _, samples := range all {
@@ -135,7 +135,7 @@ func (s *Store) Add(ctx context.Context, id string, at time.Time, all []engine.S
 		}
 	}
 	puts, ctx := errgroup.WithContext(ctx)
-	puts.SetLimit(together)
+	puts.SetLimit(parallel)
 	for of, part := range sketches {
 		puts.Go(func() error {
 			_, err := s.put(ctx, place{windowPartition(of.Key, of.Start), id}, part, of.Start+windowsKept.Milliseconds())
@@ -149,7 +149,7 @@ const attrSketch = "sketch"
 
 type item = map[string]types.AttributeValue
 
-// put writes a sketch and tells whether it was the first there.
+// put writes a sketch and reports whether it was the first there.
 func (s *Store) put(ctx context.Context, p place, values *sketch.Sketch, expires int64) (bool, error) {
 	packed, err := values.MarshalBinary()
 	if err != nil {
@@ -177,10 +177,10 @@ func (s *Store) put(ctx context.Context, p place, values *sketch.Sketch, expires
 
 func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
 
-// each calls found with every sketch of a partition, those of sort keys from and to only
-// where these are given. Consistency may be eventual: what is read has long been written,
-// or is asked for again. A sketch that cannot be read counts as none, so that it stops
-// nobody until it expires; the log says so.
+// each calls found with every sketch of a partition, or only those with sort keys from and to if
+// these are given. Eventual consistency is enough: what it reads was written long ago, or is read
+// again. An unreadable sketch is logged and counts as missing, so that it blocks nobody until it
+// expires.
 func (s *Store) each(ctx context.Context, pk, from, to string, found func(sk string, part *sketch.Sketch) error) error {
 	in := &dynamodb.QueryInput{
 		TableName:                 &s.config.Table,
@@ -228,14 +228,14 @@ func (s *Store) window(ctx context.Context, k engine.FleetKey, start int64) (*sk
 	})
 }
 
-// days reads the days of a baseline up to the newest, and remembers also which are
-// missing. One whose windows have expired stays missing.
+// days reads the days of a baseline up to the newest, and also caches which are missing. A day
+// whose windows have expired stays missing.
 func (s *Store) days(ctx context.Context, k engine.FleetKey, newest int64, at time.Time) (map[place]memory, error) {
 	pk := dayPartition(k)
 	read := map[place]memory{}
 	oldest := newest
 	for range engine.BaselineDays {
-		until := at.Add(absenceBelieved).UnixMilli()
+		until := at.Add(absenceCached).UnixMilli()
 		if at.UnixMilli() >= oldest+windowsKept.Milliseconds()+day.Milliseconds() {
 			until = math.MaxInt64
 		}
@@ -256,10 +256,10 @@ func (s *Store) days(ctx context.Context, k engine.FleetKey, newest int64, at ti
 	return read, nil
 }
 
-// Compact merges the windows of the last two days that are complete at a time, unless
-// somebody has. keys are the populations of behaviors with a baseline. Several may do so
-// at once: all write the same, and the first stands. What is written after
-// [engine.DayMargin] comes too late for some datapoints.
+// Compact merges the windows of the last two days that are complete at a time, unless they are
+// merged already. keys are the populations of behaviors with a baseline. Concurrent calls write
+// the same, and the first write counts. A write after [engine.DayMargin] is too late for some
+// datapoints.
 func (s *Store) Compact(ctx context.Context, keys []engine.FleetKey, at time.Time) error {
 	newest := at.Add(-s.config.Lateness - engine.SampleMargin).Truncate(day).Add(-day).UnixMilli()
 	var faults []error
@@ -297,20 +297,20 @@ func (s *Store) compact(ctx context.Context, k engine.FleetKey, newest int64, at
 	return nil
 }
 
-// merged tells that a day is known to be merged.
+// merged reports whether a day is known to be merged.
 func (s *Store) merged(k engine.FleetKey, start int64) bool {
 	m, ok := s.memory.Get(place{dayPartition(k), daySort(start)})
 	return ok && m.sketch != nil
 }
 
-// merge reads all windows of a day. A day without samples has an empty sketch, so that
-// nobody merges it again. What was read is remembered: of a large fleet it is more than one
-// invocation has time for.
+// merge reads all windows of a day. A day without samples gets an empty sketch, so that it is not
+// merged again. Windows are cached, because one invocation may not have time for all windows of a
+// large fleet.
 func (s *Store) merge(ctx context.Context, k engine.FleetKey, start int64) (*sketch.Sketch, error) {
 	all := &sketch.Sketch{}
 	var mutex sync.Mutex
 	reads, ctx := errgroup.WithContext(ctx)
-	reads.SetLimit(together)
+	reads.SetLimit(parallel)
 	var windows []place
 	for w := start; w < start+day.Milliseconds(); w += k.Window.Duration().Milliseconds() {
 		p := place{pk: windowPartition(k, w)}
@@ -335,7 +335,7 @@ func (s *Store) merge(ctx context.Context, k engine.FleetKey, start int64) (*ske
 		return nil, err
 	}
 	for _, p := range windows {
-		s.memory.Remove(p) // of many populations they are more than the function has memory for
+		s.memory.Remove(p) // for many populations they exceed the function's memory
 	}
 	return all, nil
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
-// However the samples are split into batches, in whatever order these come, one or all
-// of them again, to whichever environment: the answers are those of all samples in one.
+// However the samples are split into batches, in whatever order, and with any duplicates: every
+// environment answers as if all samples were one batch.
 func TestSplitAndOrderOfBatchesChangeNothing(t *testing.T) {
 	keys := []engine.FleetKey{
 		sent,
@@ -155,12 +155,12 @@ func TestEachEnvironmentReadsAWindowOnce(t *testing.T) {
 	}
 }
 
-func TestWindowsAreRememberedWhenTheyAreComplete(t *testing.T) {
+func TestCompleteWindowsAreCached(t *testing.T) {
 	f := newTable(t)
 	s := f.store(t, io.Discard)
 	mustAdd(t, s, "early", midnight, samples(sent, midnight, upTo(10)...))
-	// A datapoint that is ahead of its batch asks for a window that the batch does not know
-	// to be complete: 5 minutes long, 4 late, 5 of margin.
+	// A datapoint ahead of its batch needs a window that the batch does not know to be complete:
+	// 5 minutes long, 4 late, 5 of margin.
 	ahead := midnight.Add(15 * minute).UnixMilli()
 	for _, row := range []struct {
 		at   time.Time
@@ -176,18 +176,18 @@ func TestWindowsAreRememberedWhenTheyAreComplete(t *testing.T) {
 	}
 }
 
-func TestBatchThatComesAgainStandsAsItCameFirst(t *testing.T) {
+func TestRetriedBatchKeepsItsFirstWrite(t *testing.T) {
 	f := newTable(t)
 	s := f.store(t, io.Discard)
 	mustAdd(t, s, "batch", midnight, samples(sent, midnight, upTo(10)...))
-	mustAdd(t, s, "batch", midnight, samples(sent, midnight, 99)) // most were known as duplicates then
+	mustAdd(t, s, "batch", midnight, samples(sent, midnight, 99)) // most were already known as duplicates
 	at := midnight.Add(15 * minute)
 	if r, ok := s.Load(t.Context(), at).Statistic(sent, defender.P100, at.UnixMilli()); !ok || r.High != 10 {
 		t.Errorf("threshold %v, %v, want 10", r, ok)
 	}
 }
 
-func TestWhatCannotCountIsLeftOutAndSaid(t *testing.T) {
+func TestInvalidSamplesAreLeftOutAndCounted(t *testing.T) {
 	f := newTable(t)
 	s := f.store(t, io.Discard)
 	all := samples(sent, midnight, 1, math.NaN(), math.Inf(1))
@@ -206,8 +206,7 @@ func TestWhatCannotCountIsLeftOutAndSaid(t *testing.T) {
 	}
 }
 
-// Where the newest window cannot be read, those before it that are remembered are no
-// substitute.
+// If the newest window cannot be read, older cached ones do not replace it.
 func TestNothingIsJudgedByHalf(t *testing.T) {
 	f := newTable(t)
 	s := f.store(t, io.Discard)
@@ -232,7 +231,7 @@ func TestNothingIsJudgedByHalf(t *testing.T) {
 	}
 	ask(15*minute, true, true)
 	f.fails = errors.New("throttled")
-	ask(15*minute, true, true) // remembered
+	ask(15*minute, true, true) // cached
 	ask(20*minute, false, true)
 	ask(day+15*minute, false, false)
 	f.fails = nil

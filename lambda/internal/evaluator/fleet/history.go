@@ -9,11 +9,11 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine/sketch"
 )
 
-// Fleet is the [engine.Fleet] of one batch: it reads what it is asked for, each sketch
-// once, and gives the same answer each time. It is not safe for concurrent use.
+// Fleet is the [engine.Fleet] of one batch. It reads each sketch once, and always gives the same
+// answer. It is not safe for concurrent use.
 type Fleet struct {
 	store   *Store
-	ctx     context.Context // of the batch that it lives for
+	ctx     context.Context // of its batch
 	at      time.Time
 	history engine.History
 	answers map[question]answer
@@ -33,12 +33,12 @@ type answer struct {
 	ok bool
 }
 
-// Load returns what the fleet measured, as it is known at a time: the newest time of a
-// batch. What is complete by then is remembered beyond the batch. Where the transport
-// brings batches of a later time before others, by more than [engine.SampleMargin], it
-// is remembered without the others' samples.
+// Load returns the fleet's measurements as of a time: the newest time of a batch. Sketches that
+// are complete by then are cached beyond the batch. If the transport delivers later batches
+// first, by more than [engine.SampleMargin], the cached sketches lack the earlier batches'
+// samples.
 //
-// Ask [Fleet.Err] before anything is kept that was judged by it.
+// Check [Fleet.Err] before you store a judgment that used it.
 func (s *Store) Load(ctx context.Context, at time.Time) *Fleet {
 	f := &Fleet{store: s, ctx: ctx, at: at, answers: map[question]answer{}, read: map[place]memory{}}
 	f.history = engine.History{
@@ -48,7 +48,7 @@ func (s *Store) Load(ctx context.Context, at time.Time) *Fleet {
 	return f
 }
 
-// Err is the first error of reading. From then on there is no threshold for anything.
+// Err returns the first read error. After it, there are no thresholds.
 func (f *Fleet) Err() error { return f.err }
 
 // Statistic implements [engine.Fleet].
@@ -108,7 +108,7 @@ func (f *Fleet) day(k engine.FleetKey, start int64) *sketch.Sketch {
 	return f.read[p].sketch
 }
 
-// known is what the batch has read, or what is remembered and believed.
+// known returns what the batch has read, or a valid cached sketch.
 func (f *Fleet) known(p place) (memory, bool) {
 	if m, ok := f.read[p]; ok {
 		return m, true

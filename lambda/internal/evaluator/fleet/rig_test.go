@@ -27,15 +27,15 @@ const (
 	day      = 24 * time.Hour
 )
 
-// midnight begins a day and a window of any length.
+// midnight is the start of a day and of windows of any length.
 var midnight = time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)
 
 var sent = engine.FleetKey{Profile: "Profile", Metric: "aws:num-messages-sent", Window: defender.Window5m}
 
 type item = map[string]types.AttributeValue
 
-// table keeps items and knows the expressions of the store; any other fails the test. Its
-// pages are short, and it counts what it is asked.
+// table stores items and supports only the expressions of the store; any other fails the test.
+// Its pages are short, and it counts calls.
 type table struct {
 	t             testing.TB
 	mutex         sync.Mutex
@@ -122,7 +122,7 @@ func (f *table) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*d
 	return out, ctx.Err()
 }
 
-// took are the calls since it was asked before.
+// took returns the calls since its last call.
 func (f *table) took() (puts, queries int) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
@@ -131,7 +131,7 @@ func (f *table) took() (puts, queries int) {
 	return puts, queries
 }
 
-// partitions of the items, sorted, each once.
+// partitions returns the distinct partitions of the items, sorted.
 func (f *table) partitions() []string {
 	all := map[string]bool{}
 	for key := range f.items {
@@ -149,7 +149,7 @@ func (f *table) expiry(pk, sk string) time.Time {
 	return time.Unix(seconds, 0).UTC()
 }
 
-// store is a new environment of the function.
+// store returns a new environment of the function.
 func (f *table) store(t testing.TB, log io.Writer) *fleet.Store {
 	t.Helper()
 	s, err := fleet.New(f, fleet.Config{Table: "state", Lateness: lateness, MinDatapoints: 10, Log: slog.New(slog.NewTextHandler(log, nil))})
@@ -159,7 +159,7 @@ func (f *table) store(t testing.TB, log io.Writer) *fleet.Store {
 	return s
 }
 
-// samples of one window.
+// samples returns samples of one window.
 func samples(k engine.FleetKey, start time.Time, values ...float64) []engine.Samples {
 	all := make([]engine.Samples, len(values))
 	for i, v := range values {
@@ -168,7 +168,7 @@ func samples(k engine.FleetKey, start time.Time, values ...float64) []engine.Sam
 	return all
 }
 
-// upTo are the numbers from 1 to n.
+// upTo returns the numbers from 1 to n.
 func upTo(n int) []float64 {
 	all := make([]float64, n)
 	for i := range all {

@@ -12,13 +12,13 @@ import (
 	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
-// answer is what a device is told about a report that cannot be read.
+// answer is the answer to a device's unreadable report.
 type answer struct {
 	topic   string
 	payload []byte
 }
 
-// rejection has the form of Device Defender's answer, and its one documented error code.
+// rejection has the format of Device Defender's answer, and its one documented error code.
 // https://docs.aws.amazon.com/iot-device-defender/latest/devguide/detect-device-side-metrics.html
 type rejection struct {
 	ThingName     string        `json:"thingName"`
@@ -32,12 +32,12 @@ type statusDetails struct {
 	ErrorMessage string
 }
 
-// maxReason is how many characters of an answer say what is wrong.
+// maxReason is the maximum length of an answer's reason, in characters.
 const maxReason = 512
 
-// rejection is the answer to a report; nil where there is no topic to answer on: with
-// Basic Ingest, on AWS's reserved topics, where AWS answers, over HTTPS, and where the
-// answer would come back as a report.
+// rejection returns the answer to a report, or nil if there is no topic to answer on: with Basic
+// Ingest, on AWS's reserved topics (where AWS answers), over HTTPS, and if the answer would be
+// received as a report.
 func (h *Handler) rejection(t iotrule.Telemetry, reason error) *answer {
 	filter, topic := h.settings.reportTopic, t.Topic+"/rejected"
 	if filter == "" || strings.HasPrefix(t.Topic, "$") || !topicfilter.Matches(filter, t.Topic) || topicfilter.Matches(filter, topic) ||
@@ -50,13 +50,13 @@ func (h *Handler) rejection(t iotrule.Telemetry, reason error) *answer {
 		StatusDetails: statusDetails{"InvalidPayload", string(message[:min(len(message), maxReason)])},
 	})
 	if err != nil {
-		return nil // strings and numbers always marshal
+		return nil // strings and numbers can always be encoded
 	}
 	return &answer{topic, payload}
 }
 
-// answerAll publishes the answers to records that are done with. A device that is not
-// answered is judged all the same.
+// answerAll publishes the answers to finished records. A device whose answer fails is judged
+// anyway.
 func (h *Handler) answerAll(ctx context.Context, records []*record) {
 	var answered []*record
 	for _, r := range records {

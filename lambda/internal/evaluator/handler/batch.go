@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
-// batch judges records and marks those that have to come again.
+// batch judges records and marks those that must be retried.
 func (h *Handler) batch(ctx context.Context, records []*record) {
 	if err := h.knowGenerations(ctx); err != nil {
 		h.Log.Error("telemetry was not judged and is retried", "records", len(records), "reason", err.Error())
@@ -51,8 +51,8 @@ func (h *Handler) batch(ctx context.Context, records []*record) {
 // maxNamed is how many devices one log line names.
 const maxNamed = 10
 
-// countDiscarded counts what cannot be read in device reports, and logs it once for all
-// records: an agent that writes one value wrong does so in each report.
+// countDiscarded counts unreadable values in device reports, and logs them once for all records:
+// an agent with a fault repeats it in each report.
 func (h *Handler) countDiscarded(records []*record) {
 	fields := map[string]int{}
 	devices := map[string]bool{}
@@ -70,8 +70,7 @@ func (h *Handler) countDiscarded(records []*record) {
 	}
 }
 
-// bySubject gathers what the records say of each thing, in the order in which they were
-// sent.
+// bySubject groups the records by thing, in the order in which they were sent.
 func bySubject(records []*record) []*visit {
 	var visits []*visit
 	by := map[string]*visit{}
@@ -98,8 +97,8 @@ func bySubject(records []*record) []*visit {
 	return visits
 }
 
-// visitAll reads, judges and writes things, and sends their transitions and samples. What
-// went wrong with one stands in its visit.
+// visitAll reads, judges and writes things, and sends their transitions and samples. Each visit
+// has its own error.
 func (h *Handler) visitAll(ctx context.Context, visits []*visit) {
 	forEach(slices.Collect(slices.Chunk(visits, state.LoadSize)), func(some []*visit) {
 		subjects := make([]string, len(some))
@@ -116,14 +115,14 @@ func (h *Handler) visitAll(ctx context.Context, visits []*visit) {
 		if v.err == nil {
 			v.err = h.settle(ctx, v, f)
 		}
-		h.tell(v)
+		h.report(v)
 	})
 	h.sendAll(ctx, visits)
 	h.sample(ctx, visits)
 }
 
-// tell counts what was made of a thing, and says what went wrong.
-func (h *Handler) tell(v *visit) {
+// report counts a visit's results, and logs its errors.
+func (h *Handler) report(v *visit) {
 	source := v.steps[0].kind
 	if v.unresolved != nil {
 		h.count(source, contract.MetricUnresolved, 1)
@@ -156,7 +155,7 @@ func (h *Handler) tell(v *visit) {
 	}
 }
 
-// newest is the latest time up to which something is known.
+// newest returns the latest time up to which something is known.
 func newest(visits []*visit) time.Time {
 	var at time.Time
 	for _, v := range visits {
@@ -167,9 +166,8 @@ func newest(visits []*visit) time.Time {
 	return at
 }
 
-// sample adds what the things measured to the fleet's distributions, under a name that
-// follows from what was measured. Missing values do not move a percentile much, so
-// telemetry does not come again for them.
+// sample adds the things' measurements to the fleet's distributions, under an ID derived from
+// them. Missing values hardly move a percentile, so telemetry is not retried for them.
 func (h *Handler) sample(ctx context.Context, visits []*visit) {
 	var all []engine.Samples
 	var oldest time.Time

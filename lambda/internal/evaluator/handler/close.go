@@ -14,7 +14,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
-// closeRequest is [defender.CloseRequest].
+// closeRequest is [contract.CloseRequest].
 type closeRequest struct {
 	Partition  int       `json:"partition"`
 	Partitions int       `json:"partitions"`
@@ -28,9 +28,9 @@ func (r closeRequest) validate() error {
 	return nil
 }
 
-// close judges what silence decides up to the time of the request, sends again what may not
-// have arrived, and merges what the fleet measured. It stops before its deadline; what is
-// left is due in the next minute.
+// close judges silent devices up to the time of the request, sends unconfirmed transitions again,
+// and merges the fleet's measurements. It stops before its deadline; the rest is due in the next
+// minute.
 func (h *Handler) close(ctx context.Context, r closeRequest) error {
 	if err := r.validate(); err != nil {
 		return err
@@ -74,7 +74,7 @@ func (h *Handler) close(ctx context.Context, r closeRequest) error {
 	if ctx.Err() != nil {
 		h.count(contract.MetricSourceClose, contract.MetricUnfinished, 1)
 		if judged.Load() > 0 || unjudged == nil {
-			return nil // the next run goes on
+			return nil // the next run resumes
 		}
 		return fmt.Errorf("no device was judged before the time was over: %w", unjudged)
 	}
@@ -102,17 +102,17 @@ func (h *Handler) closeShard(ctx context.Context, shard int, now time.Time) (jud
 				judged++
 			}
 		}
-		if err := h.unclosed(ctx, visits); err != nil {
+		if err := h.failure(ctx, visits); err != nil {
 			fault = err
 		}
 	}
 	return judged, fault
 }
 
-// unclosed is why a thing was not judged, so that a function that cannot write, or cannot
-// read what another version wrote, is seen to fail. That AWS IoT throttles the next minute may
-// mend.
-func (h *Handler) unclosed(ctx context.Context, visits []*visit) error {
+// failure returns why a thing was not judged, so that a function that cannot write, or cannot
+// read another version's state, fails visibly. Throttling by AWS IoT does not count: it may pass
+// by the next minute.
+func (h *Handler) failure(ctx context.Context, visits []*visit) error {
 	for _, v := range visits {
 		if v.err != nil && (ctx.Err() != nil || !errors.Is(v.err, certificate.ErrUnresolved)) {
 			return v.err
@@ -121,7 +121,7 @@ func (h *Handler) unclosed(ctx context.Context, visits []*visit) error {
 	return nil
 }
 
-// keysOf are the populations that the partition merges.
+// keysOf returns the populations that the partition merges.
 func (h *Handler) keysOf(r closeRequest) []engine.FleetKey {
 	var keys []engine.FleetKey
 	for i := r.Partition; i < len(h.settings.baselines); i += r.Partitions {

@@ -81,7 +81,7 @@ func TestCloserStopsInTimeAndGoesOn(t *testing.T) {
 	}
 }
 
-// TestCloserThatJudgesNothingInTimeFails: a table that never answers is no partial progress.
+// TestCloserThatJudgesNothingInTimeFails: a table that never answers is not partial progress.
 func TestCloserThatJudgesNothingInTimeFails(t *testing.T) {
 	for _, silent := range []string{"Query", "BatchGetItem", "PutItem"} {
 		t.Run(silent, func(t *testing.T) {
@@ -115,8 +115,8 @@ func TestFaultOfTheIndexIsAnError(t *testing.T) {
 	}
 }
 
-// What a closer cannot write nobody else would tell of: an invocation of it must fail. That
-// AWS IoT throttles comes and goes, and a retry of the invocation would make it worse.
+// A closer's invocation must fail if it cannot write, because nothing else would report that. AWS
+// IoT's throttling is temporary, and a retry of the invocation would make it worse.
 func TestCloserFailsWithItsThings(t *testing.T) {
 	r := newRig(t, telnet())
 	r.deliver(report("1", "good", at(0), ports(1, 23)), report("2", "bad", at(0), ports(1, 23)))
@@ -143,10 +143,10 @@ func TestCloserFailsWithItsThings(t *testing.T) {
 	}
 }
 
-// A closer that ran ahead of telemetry that waits would call it late.
+// If the closer ran ahead of waiting telemetry, that telemetry would be late.
 func TestCloserWaitsForTheTransport(t *testing.T) {
 	for name, c := range map[string]struct {
-		lag             time.Duration // told at minute 60
+		lag             time.Duration // reported at minute 60
 		waiting, flying string
 		at              float64
 		closed          bool
@@ -156,13 +156,13 @@ func TestCloserWaitsForTheTransport(t *testing.T) {
 		"in time":                               {time.Minute, "5", "5", 61, true, 0, 0},
 		"behind, within what batching explains": {2 * time.Minute, "5", "5", 61, true, 0, 0},
 		"an hour behind":                        {time.Hour, "5", "0", 61, false, 0, 0},
-		"nothing told for long, nothing waits":  {time.Hour, "0", "0", 80, true, 0, 0},
-		"nothing told for long, something does": {0, "5", "5", 80, false, 2, 0},
-		// Its batch fills, or the evaluator failed and it comes again in minutes.
-		"nothing told for long, something is in flight": {0, "0", "1", 80, false, 0, 0},
-		"the same within a long batching window":        {0, "0", "1", 63, false, 0, 300},
-		"something is read in a moment":                 {0, "1", "5", 65, false, 0, 300},
-		"something waits longer than a batch fills":     {0, "1", "5", 67, false, 2, 300},
+		"no progress for long, nothing waits":   {time.Hour, "0", "0", 80, true, 0, 0},
+		"no progress for long, something waits": {0, "5", "5", 80, false, 2, 0},
+		// Its batch is filling, or the evaluator failed and it is retried in minutes.
+		"no progress for long, something in flight": {0, "0", "1", 80, false, 0, 0},
+		"the same within a long batching window":    {0, "0", "1", 63, false, 0, 300},
+		"something is read in a moment":             {0, "1", "5", 65, false, 0, 300},
+		"something waits longer than a batch fills": {0, "1", "5", 67, false, 2, 300},
 	} {
 		config := telnet()
 		config.BatchSeconds = max(config.BatchSeconds, c.batching)
@@ -179,9 +179,9 @@ func TestCloserWaitsForTheTransport(t *testing.T) {
 	}
 }
 
-func TestProgressIsToldSparingly(t *testing.T) {
+func TestProgressIsRarelyWritten(t *testing.T) {
 	r := newRig(t, telnet())
-	told := func(minute, sentAt float64, again bool) bool {
+	wrote := func(minute, sentAt float64, again bool) bool {
 		r.now = at(minute)
 		m := report(fmt.Sprint(minute), "pump", at(sentAt), ports(int(sentAt*60)+1, 443))
 		if again {
@@ -200,15 +200,15 @@ func TestProgressIsToldSparingly(t *testing.T) {
 		{"a lag that batching does not explain, at once", 10.6, 5, false, true},
 		{"no greater lag", 10.7, 6, false, false},
 		{"after a minute", 12, 11.9, false, true},
-		{"of what comes again nothing follows", 14, 2, true, false},
+		{"retried telemetry changes nothing", 14, 2, true, false},
 	} {
-		if got := told(step.minute, step.sent, step.again); got != step.want {
-			t.Errorf("%s: told %v", step.why, got)
+		if got := wrote(step.minute, step.sent, step.again); got != step.want {
+			t.Errorf("%s: wrote %v", step.why, got)
 		}
 	}
 }
 
-func TestGreatestLagStands(t *testing.T) {
+func TestGreatestLagAge(t *testing.T) {
 	store := state.New(newTable(t), "state")
 	ctx := context.Background()
 	for _, step := range []struct {
@@ -226,7 +226,7 @@ func TestGreatestLagStands(t *testing.T) {
 	}
 }
 
-// What silence decides: a device that stays away, and an agent that stopped.
+// Silence is judged for an offline device, and for an agent that stopped.
 func TestSilenceIsJudged(t *testing.T) {
 	config := profile(defender.Behavior{Name: "away", Criteria: defender.DisconnectDuration.LessThan(30)})
 	config.ReportsEvery = 10
@@ -248,7 +248,7 @@ func TestSilenceIsJudged(t *testing.T) {
 	}
 }
 
-// The alarm of a closer sees whether its own schedule runs: the others hide it in the sum.
+// A closer's alarm checks that its own schedule runs: the sum would hide a missing run.
 func TestEachOfSeveralClosersCountsItsRuns(t *testing.T) {
 	r := newRig(t, telnet())
 	run := func(partition, partitions int) {

@@ -10,13 +10,13 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
-// connection is an answer of AWS IoT, ok where there is one.
+// connection is an answer of AWS IoT; ok is false if there is none.
 type connection struct {
 	engine.Connection
 	ok bool
 }
 
-// connection asks AWS IoT whether a client is connected, at most once a visit. A client that
+// connection asks AWS IoT whether a client is connected, at most once per visit. A client that
 // AWS IoT does not know is not connected.
 func (h *Handler) connection(ctx context.Context, v *visit) func(string) (engine.Connection, bool) {
 	return func(clientID string) (engine.Connection, bool) {

@@ -14,14 +14,14 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// AWS IoT is asked once before silence raises or clears an alarm, and for nothing else.
+// AWS IoT is asked once before silence raises or clears an alarm, and never otherwise.
 func TestSilenceAsksForTheConnection(t *testing.T) {
 	some, small := defender.MessagesSent.GreaterThan(0, defender.Window5m), defender.MessageByteSize.LessThan(100)
 	gone := iotdataplane.GetConnectionOutput{DisconnectedSince: at(4).UnixMilli()}
 	for _, row := range []struct {
 		why     string
 		normal  defender.Criteria
-		size    int64 // of each of four messages
+		size    int64 // size of each of four messages
 		answer  iotdataplane.GetConnectionOutput
 		fails   error
 		changes string
@@ -57,12 +57,12 @@ func TestSilenceAsksForTheConnection(t *testing.T) {
 	}
 }
 
-// One answer serves all behaviors of a device, also where a write is repeated.
+// One answer serves all behaviors of a device, even if a write is repeated.
 func TestConnectionIsAskedForOnceAVisit(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Criteria: defender.MessagesSent.GreaterThan(0, defender.Window5m)},
 		defender.Behavior{Criteria: defender.MessagesSent.GreaterThan(1, defender.Window5m)}))
 	r.deliver(lifecycle("pump-7", "connected", "s", at(0)), message("1", "pump-7", at(1), 8), message("2", "pump-7", at(2), 8))
-	var conflicted atomic.Bool // the closer's calls may be under way together
+	var conflicted atomic.Bool // the closer's calls may be concurrent
 	r.table.step = func(operation, key string, done bool) error {
 		if operation == "PutItem" && !done && conflicted.CompareAndSwap(false, true) {
 			r.deliver(message("3", "pump-7", at(14), 8))
@@ -74,7 +74,7 @@ func TestConnectionIsAskedForOnceAVisit(t *testing.T) {
 	if got := r.changes(); got != "pump-7 b0 in-alarm, pump-7 b1 in-alarm" || !conflicted.Load() {
 		t.Errorf("%q, a conflict: %v", got, conflicted.Load())
 	}
-	if len(r.iot.asked) > 2 { // the closer, and whoever was first
+	if len(r.iot.asked) > 2 { // the closer, and the winner of the conflict
 		t.Errorf("asked for %q", r.iot.asked)
 	}
 }

@@ -90,7 +90,7 @@ func TestCrashLosesNoTransition(t *testing.T) {
 		defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(2, defender.Window5m)},
 	)
 	config.Profiles[0].Targets = []string{"all/registered-things"}
-	tell := func(c *crasher) string {
+	run := func(c *crasher) string {
 		r := newRig(t, config)
 		r.registry.by = map[string]registry.Thing{"pump": {Name: "pump", Registered: true}, "valve": {Name: "valve", Registered: true}}
 		story(r, c)
@@ -106,13 +106,13 @@ func TestCrashLosesNoTransition(t *testing.T) {
 		return strings.Join(all, "\n")
 	}
 	calm := &crasher{}
-	want := tell(calm)
+	want := run(calm)
 	if n := strings.Count(want, "in-alarm"); n < 4 || strings.Count(want, "cleared") < 3 || calm.calls < 30 {
 		t.Fatalf("%d calls, %d alarms:\n%s", calm.calls, n, want)
 	}
 	for _, after := range []bool{false, true} {
 		for at := 1; at <= calm.calls; at++ {
-			if got := tell(&crasher{at: at, after: after}); got != want {
+			if got := run(&crasher{at: at, after: after}); got != want {
 				t.Errorf("crash at call %d, after its effect %v:\n%s\nwant\n%s", at, after, got, want)
 			}
 		}

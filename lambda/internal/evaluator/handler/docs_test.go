@@ -21,7 +21,7 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// An operator finds every metric on the page.
+// The page must document every metric.
 func TestOperationsPageNamesEveryMetric(t *testing.T) {
 	page := read(t, "../../../../docs/operations.md")
 	file, err := parser.ParseFile(token.NewFileSet(), "../../../../internal/contract/contract.go", nil, 0)
@@ -49,7 +49,7 @@ func TestOperationsPageNamesEveryMetric(t *testing.T) {
 	}
 }
 
-// An operator who reads a warning finds it on the page.
+// The page must document every warning.
 func TestOperationsPageHasEveryLogLine(t *testing.T) {
 	_, page, found := strings.Cut(read(t, "../../../../docs/operations.md"), "\n## What the logs say\n")
 	if !found {
@@ -76,7 +76,7 @@ func TestOperationsPageHasEveryLogLine(t *testing.T) {
 	}
 }
 
-// What the pages quote from a log, a program of ours writes.
+// One of our programs must write each log line that the pages quote.
 func TestQuotedLogLinesAreWritten(t *testing.T) {
 	var source strings.Builder
 	for _, dir := range []string{".", "../../forwarder/delivery", "../../forwarder/handler", "../../startaudit", "..", "../../../../internal/engine"} {

@@ -31,7 +31,7 @@ func telnet() engine.Config {
 func TestConformingReportCostsOneReadAndNoWrite(t *testing.T) {
 	r := newRig(t, telnet())
 	r.deliver(report("1", "pump", at(0), ports(1, 443)))
-	r.table.took() // the first batch tells progress
+	r.table.took() // the first batch writes progress
 	r.now = at(0.5)
 	if again := r.deliver(report("2", "pump", at(0.5), ports(2, 443))); again != nil {
 		t.Errorf("%v come again", again)
@@ -72,7 +72,7 @@ func TestAlarmIsRaisedAndCleared(t *testing.T) {
 		t.Fatal(got)
 	}
 	for _, m := range r.messages() {
-		// It was the closer that raised it: the principal was remembered for it.
+		// The closer raised it, because the principal was stored for it.
 		if m.Registered == nil || !*m.Registered || m.Thing != "pump-7" || m.Transition.Profile != "Profile" || m.Transition.Thing != "c7" {
 			t.Errorf("%+v, want the registered thing pump-7", m)
 		}
@@ -229,7 +229,7 @@ func TestStreamNamesTheLowestFailure(t *testing.T) {
 
 func TestThingsOfABatchAreJudgedInTheOrderOfSending(t *testing.T) {
 	r := newRig(t, telnet())
-	// The later one comes first in the batch: in that order the earlier one would be late.
+	// The later one is first in the batch: in that order the earlier one would be late.
 	r.deliver(report("2", "pump", at(30), ports(2, 443)), report("1", "pump", at(0), ports(1, 23)))
 	if n := r.counted(contract.MetricLate); n > 0 {
 		t.Errorf("%d are late", n)
@@ -287,7 +287,7 @@ func TestUnreadableReports(t *testing.T) {
 			t.Errorf("%s: %s %s (%v)", name, topic, payload, err)
 		}
 		if strings.Contains(r.logs.String(), "listening") {
-			t.Errorf("%s: what the device sent stands in the log: %s", name, r.logs.String())
+			t.Errorf("%s: the device's text is in the log: %s", name, r.logs.String())
 		}
 	}
 }
@@ -353,7 +353,7 @@ func TestSenderOverHTTPSIsTheThingOfItsPrincipal(t *testing.T) {
 	}
 	r.registry.fails = throttled
 	if again := r.deliver(overHTTPS("3", "cert-c")); !slices.Equal(again, []string{"3"}) {
-		t.Errorf("%v come again, want what a retry can resolve", again)
+		t.Errorf("%v are retried, want only those that a retry can resolve", again)
 	}
 	r.registry.fails = denied
 	if again := r.deliver(overHTTPS("4", "cert-d")); again != nil || r.counted(contract.MetricUnresolved) != 3 {
@@ -372,7 +372,7 @@ var (
 	denied      = answered(http.StatusForbidden, "AccessDeniedException")
 )
 
-// answered is what the AWS SDK makes of an answer of AWS IoT.
+// answered is the AWS SDK's error for an answer of AWS IoT.
 func answered(status int, code string) error {
 	_, err := iot.New(iot.Options{
 		Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1,
@@ -383,7 +383,7 @@ func answered(status int, code string) error {
 	return fmt.Errorf("DescribeThing: %w", err)
 }
 
-// What an error action saved has neither a time nor, where AWS leaves it out, an id.
+// A message of an error action has no time and, if AWS leaves it out, no ID.
 func TestErrorActionIsJudged(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)}, defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(2, defender.Window5m)}))
 	saved := func(id, rule string, payload []byte) events.SQSMessage {
@@ -401,8 +401,8 @@ func TestErrorActionIsJudged(t *testing.T) {
 	}
 }
 
-// Basic Ingest hands a device's message to any rule that its policy names, on a topic of the
-// device's choice: it must not speak for another device.
+// Basic Ingest takes a device's message to any rule that its policy allows, on any topic: it must
+// not affect another device.
 func TestEventsThatADevicePublishedAreNotBelieved(t *testing.T) {
 	attempts := defender.Behavior{Name: "attempts", Criteria: defender.ConnectionAttempts.LessThan(1, defender.Window5m)}
 	event := fmt.Sprintf(`{"clientId":"victim","timestamp":%d,"eventType":"connected","sessionIdentifier":"s"}`, at(1).UnixMilli())
@@ -431,7 +431,7 @@ func TestEventsThatADevicePublishedAreNotBelieved(t *testing.T) {
 		m := sent("1", at(1), iotrule.Telemetry{})
 		m.Body = c.body
 		again := r.deliver(m)
-		// What clears the alarm needs to know that the session lasts.
+		// Clearing the alarm requires that the session is known to last.
 		r.deliver(message("2", "victim", at(5.5), 4), message("3", "victim", at(10.5), 4), message("4", "victim", at(16), 4))
 		r.close(at(20))
 		if got := r.changes(); got != c.want || again != nil {
@@ -467,8 +467,8 @@ func TestEventsThatAreNotKnownAreErrors(t *testing.T) {
 	}
 }
 
-// A device chooses its texts: what a message of Amazon SQS may not hold must keep neither its
-// own alarms back nor those of others.
+// A device chooses its texts: characters that Amazon SQS refuses must not block its own alarms or
+// those of others.
 func TestTextThatAmazonSQSRefusesKeepsNoAlarmBack(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "processes", Criteria: defender.CustomStringList("processes").In("init")}))
 	text := "\x01\x1f\x7f\ufffe\uffff\ufffd\u2028\U0010ffff"

@@ -31,28 +31,28 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
-// What BenchmarkFleet plays: a sample of a fleet, of which one device in a hundred
-// misbehaves all the time. What it counts grows with the number of devices.
+// BenchmarkFleet plays a sample of a fleet, in which one device in a hundred misbehaves all the
+// time. Its results scale with the number of devices.
 const (
 	sampleDevices = 1000
 	badDevices    = sampleDevices / 100
-	// defaultBatching is the window in which the constructs let Lambda gather a batch.
+	// defaultBatching is the constructs' default batching window.
 	defaultBatching = 10 * time.Second
-	// settling are the windows of five minutes before anything is counted.
+	// settling is how many windows of five minutes pass before anything is counted.
 	settling = 3
 )
 
-// scenario is what a fleet is judged by and what its devices send.
+// scenario is a set of behaviors and what its devices send.
 type scenario struct {
 	name      string
 	behaviors []defender.Behavior
-	// windows of five minutes that are counted.
+	// windows of five minutes that are counted
 	windows  int
 	batching time.Duration
-	// reports tells that device reports come in, every is engine.Config.ReportsEvery.
+	// reports reports whether devices send device reports; every is engine.Config.ReportsEvery.
 	reports bool
 	every   int
-	// send are the records of a device in a window; at is when it has its turn.
+	// send returns the records of a device in a window; at is the device's time in the window.
 	send func(device, window int, at time.Time) []iotrule.Telemetry
 	// interval is engine.Config.ReportSeconds.
 	interval int
@@ -68,7 +68,7 @@ var fiveOfReports = []defender.Behavior{
 
 var fewMessages = []defender.Behavior{{Name: "few", Criteria: defender.MessagesSent.LessThan(10, defender.Window5m)}}
 
-// sendMessages is one message a minute, and three of who misbehaves.
+// sendMessages sends one message a minute, and three if the device misbehaves.
 func sendMessages(device, _ int, at time.Time) []iotrule.Telemetry {
 	n := 5
 	if device < badDevices {
@@ -149,7 +149,7 @@ func published(kind iotrule.TelemetryKind, device int, bytes int64, at time.Time
 	}
 }
 
-// sendReport is a report of AWS's agents in short names.
+// sendReport sends a report of AWS's agents with short names.
 func sendReport(device, window int, at time.Time) []iotrule.Telemetry {
 	t := published(iotrule.DeviceReport, device, 0, at)
 	open := 443
@@ -172,10 +172,9 @@ func session(device, n int, at time.Time, away time.Duration) []iotrule.Telemetr
 	return []iotrule.Telemetry{event("disconnected", n, at), event("connected", n+1, at.Add(away))}
 }
 
-// meteredTable counts what the table is asked for things and populations, in units of
-// DynamoDB. What each minute takes whatever happens (the heartbeat, the behaviors'
-// generations, a look at each shard of the index) is left out: it does not grow with the
-// devices.
+// meteredTable counts the calls about things and populations, in DynamoDB units. It ignores the
+// fixed cost of each minute (the heartbeat, the behaviors' generations, a query of each shard of
+// the index), which does not grow with the devices.
 type meteredTable struct {
 	*table
 	mu                   sync.Mutex
@@ -184,10 +183,10 @@ type meteredTable struct {
 	due map[string]map[[2]string]bool
 }
 
-// eachMinute tells the items that are asked for whatever happens.
+// eachMinute reports whether an item belongs to the fixed cost of each minute.
 func eachMinute(key [2]string) bool { return key[0] == "progress" || key[0] == "behaviors" }
 
-// bytesOf is the size of an item as DynamoDB counts it.
+// bytesOf returns the size of an item as DynamoDB counts it.
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
 func bytesOf(it item) int {
 	bytes := 0
@@ -234,8 +233,8 @@ func (m *meteredTable) GetItem(ctx context.Context, in *dynamodb.GetItemInput, o
 	return out, err
 }
 
-// PutItem is charged for the larger of the items before and after, and for the index where
-// its keys change.
+// PutItem is charged for the larger of the items before and after, and for the index if its keys
+// change.
 func (m *meteredTable) PutItem(ctx context.Context, in *dynamodb.PutItemInput, options ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
 	key := keyOf(in.Item)
 	m.table.mu.Lock()
@@ -253,7 +252,7 @@ func (m *meteredTable) PutItem(ctx context.Context, in *dynamodb.PutItemInput, o
 	return out, err
 }
 
-// index keeps the index, and returns what that costs.
+// index updates the index, and returns the cost.
 func (m *meteredTable) index(key [2]string, before, after item) float64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -277,8 +276,8 @@ func (m *meteredTable) index(key [2]string, before, after item) float64 {
 	return writes
 }
 
-// Query answers for the index without looking at all items, and gathers the short pages of
-// the table.
+// Query answers for the index without scanning all items, and combines the short pages of the
+// table.
 func (m *meteredTable) Query(ctx context.Context, in *dynamodb.QueryInput, options ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
 	if aws.ToString(in.IndexName) == contract.StateDueIndex {
 		return m.queryDue(in), nil
@@ -329,7 +328,7 @@ func (m *meteredTable) queryDue(in *dynamodb.QueryInput) *dynamodb.QueryOutput {
 	return out
 }
 
-// usage is what a scenario took.
+// usage is the cost of a scenario.
 type usage struct {
 	records, bytes, batches, reads, writes, calls, asked, transitions, logged, allocated float64
 	busy                                                                                 time.Duration
@@ -356,7 +355,7 @@ func newFleetRun(b *testing.B, s scenario) *fleetRun {
 	return r
 }
 
-// invoke is one invocation of the function.
+// invoke runs one invocation of the function.
 func (r *fleetRun) invoke(event any) {
 	text, err := json.Marshal(event)
 	if err != nil {
@@ -379,7 +378,7 @@ func (r *fleetRun) invoke(event any) {
 	r.used.asked, r.used.transitions = float64(len(r.registry.asked)), float64(len(r.queue.bodies))
 }
 
-// processorTime is what the process took of all cores.
+// processorTime returns the CPU time of the process on all cores.
 func (r *fleetRun) processorTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -388,8 +387,8 @@ func (r *fleetRun) processorTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkFleet measures what a window of five minutes takes, of a device: the whole
-// function with its table in memory, without the AWS SDK and the network.
+// BenchmarkFleet measures the cost of one device in a window of five minutes: the whole function
+// with its table in memory, without the AWS SDK and the network.
 func BenchmarkFleet(b *testing.B) {
 	for _, s := range scenarioList {
 		b.Run(s.name, func(b *testing.B) {
@@ -402,7 +401,7 @@ func BenchmarkFleet(b *testing.B) {
 	}
 }
 
-// play returns the ns of one core that a device and window took.
+// play returns the CPU time in ns per device and window.
 func (s scenario) play(b *testing.B) float64 {
 	r := newFleetRun(b, s)
 	batches := map[int64][]events.SQSMessage{}

@@ -11,23 +11,23 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// maxReporters is of how many devices each half of [reportTimes] knows the last report: a few
-// MiB. Of a larger fleet fewer frequent reports are counted.
+// maxReporters is for how many devices each half of [reportTimes] stores the last report: a few
+// MiB. In a larger fleet, fewer frequent reports are counted.
 const maxReporters = 50_000
 
-// reportTimes remembers when devices reported last, in the memory of this environment alone,
-// so that a conforming report still costs no write. Of a device whose reports several
-// environments judge some frequent reports are missed. The zero value is ready.
+// reportTimes stores when devices reported last, only in the memory of this environment, so that
+// a conforming report still costs no write. If several environments judge a device's reports,
+// some frequent reports are missed. The zero value is ready.
 type reportTimes struct {
 	mu sync.Mutex
-	// newer and older hold times in ms by a hash of the device: older is dropped when newer
-	// is full.
+	// newer and older have times in ms by a hash of the device: older is dropped when newer is
+	// full.
 	newer, older map[uint64]int64
 	seed         maphash.Seed
 }
 
-// tooSoon reports whether a report came within an interval of another one of its device,
-// whichever was first. The same report again has the same time.
+// tooSoon reports whether a report arrived within an interval of another one of its device,
+// whichever was first. A duplicate has the same time.
 func (r *reportTimes) tooSoon(device string, at int64, interval time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -44,12 +44,12 @@ func (r *reportTimes) tooSoon(device string, at int64, interval time.Duration) b
 	}
 	r.newer[key] = max(last, at)
 	gap := max(at-last, last-at)
-	// A timer that drifts, and a network that delays, are no fault.
+	// Timer drift and network delay are not faults.
 	return known && gap > 0 && gap < interval.Milliseconds()*9/10
 }
 
-// countFrequent counts reports that came more often than is stated: of those a window of
-// bytes and packets takes the largest, not the sum.
+// countFrequent counts reports that are more frequent than configured: a window of bytes and
+// packets uses the largest of them, not the sum.
 func (h *Handler) countFrequent(records []*record) {
 	var reports []*record
 	for _, r := range records {

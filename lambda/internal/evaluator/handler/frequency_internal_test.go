@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Devices choose their number: what is remembered of them stays bounded.
+// The number of devices is unlimited: the memory for them must be limited.
 func TestReportTimesAreBounded(t *testing.T) {
 	var r reportTimes
 	const devices = 5 * maxReporters / 2
@@ -14,9 +14,9 @@ func TestReportTimesAreBounded(t *testing.T) {
 		r.tooSoon(fmt.Sprint(i), 0, time.Minute)
 	}
 	if n := len(r.newer) + len(r.older); n > 2*maxReporters {
-		t.Errorf("%d devices are remembered, want at most %d", n, 2*maxReporters)
+		t.Errorf("%d devices are stored, want at most %d", n, 2*maxReporters)
 	}
 	if !r.tooSoon(fmt.Sprint(devices-1), 1000, time.Minute) || r.tooSoon("0", 1000, time.Minute) {
-		t.Error("want the device that reported last to be remembered, and not the first")
+		t.Error("want the device that reported last to be stored, and not the first")
 	}
 }

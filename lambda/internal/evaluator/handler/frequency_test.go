@@ -32,14 +32,14 @@ func TestReportsEachMinuteAddUp(t *testing.T) {
 	}{
 		{60, defender.Window5m, "pump out in-alarm 7500"},
 		{0, defender.Window5m, ""},
-		{0, defender.Window10m, "pump out in-alarm 7500"}, // five of them lie in the window
+		{0, defender.Window10m, "pump out in-alarm 7500"}, // five of them are in the window
 	} {
 		for seed := range uint64(20) {
 			order := rand.New(rand.NewPCG(seed, 0)).Perm(5)
 			config := fewBytes(c.seconds)
 			config.Profiles[0].Behaviors[0].Criteria = defender.AllBytesOut.LessThan(5000, c.window)
 			r := newRig(t, config)
-			// The lateness bound is four minutes: all five come within it, in any order, twice.
+			// The lateness bound is four minutes: all five arrive within it, in any order, twice.
 			for _, i := range append(order, order[:2]...) {
 				m := traffic(fmt.Sprint(i), "pump", float64(i), 1500)
 				m.Attributes["SentTimestamp"] = fmt.Sprint(at(4).UnixMilli())
@@ -60,7 +60,7 @@ func TestReportsEachMinuteAddUp(t *testing.T) {
 func TestDefaultIntervalWritesNothing(t *testing.T) {
 	r := newRig(t, fewBytes(0))
 	r.deliver(traffic("0", "pump", 0, 1500))
-	r.table.took() // the first batch tells progress
+	r.table.took() // the first batch writes progress
 	for i := range 3 {
 		r.now = at(float64(i) * 0.1)
 		r.deliver(traffic(fmt.Sprint(i), "pump", float64(i)*0.1, 1500))
@@ -98,7 +98,7 @@ func TestFrequentReportsAreCounted(t *testing.T) {
 	}
 }
 
-// In one batch the order of records says nothing.
+// In one batch the order of records means nothing.
 func TestFrequentReportsOfOneBatch(t *testing.T) {
 	r := newRig(t, fewBytes(0))
 	r.deliver(traffic("2", "pump", 2, 10), traffic("0", "pump", 0, 10), traffic("1", "pump", 1, 10), message("3", "pump", at(1), 4))

@@ -8,8 +8,8 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// Whatever a message of the queue says, it is judged or counted and gone: none comes
-// again, and what was sent about one device stays its own.
+// Any message of the queue is judged or counted, and never retried. A device's message only
+// affects that device.
 func FuzzMessage(f *testing.F) {
 	for _, m := range []events.SQSMessage{
 		report("1", "pump", at(0), ports(1, 23)), message("2", "pump", at(0), 26), lifecycle("pump", "connected", "s", at(0)), lifecycle("pump", "connect_failed", "s", at(0)),

@@ -8,10 +8,10 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
-// generationsStand is how long an environment believes the generations that it read.
-const generationsStand = time.Minute
+// generationsAge is how long an environment caches the generations.
+const generationsAge = time.Minute
 
-// behaviors are those with their generations, as this environment read them last.
+// behaviors returns the behaviors with their generations, as this environment read them last.
 type behaviors struct {
 	mu    sync.Mutex
 	all   []engine.Compiled
@@ -24,9 +24,9 @@ func (b *behaviors) known() []engine.Compiled {
 	return b.all
 }
 
-// knowGenerations names the behaviors where the environment is new. Later it only follows:
-// while a deployment goes on, an environment from before it may name its own in between, and
-// what is new gets another generation then.
+// knowGenerations stores the generations if the environment is new. Later it only reads them:
+// during a deployment an old environment may store its own in between, and new behaviors get
+// another generation then.
 func (h *Handler) knowGenerations(ctx context.Context) (err error) {
 	b := &h.behaviors
 	b.mu.Lock()
@@ -36,7 +36,7 @@ func (h *Handler) knowGenerations(ctx context.Context) (err error) {
 	switch {
 	case b.asked.IsZero():
 		g, err = h.Store.Name(ctx, b.all)
-	case now.Sub(b.asked) >= generationsStand:
+	case now.Sub(b.asked) >= generationsAge:
 		g, err = h.Store.Generations(ctx)
 	default:
 		return nil

@@ -1,9 +1,9 @@
-// Package handler is the self-managed engine's function: it judges what rules tell of
-// devices, and once a minute what the silence of devices decides. What it remembers of a
-// device lies in a table; alarms go to the forwarder's queue.
+// Package handler is the handler of the self-managed engine's function. It judges devices by the
+// telemetry of IoT rules, and once a minute by their silence. The state of devices is in a table;
+// alarms go to the forwarder's queue.
 //
-// Verdicts take their time from the input alone: when a message was sent, and what time
-// the schedule says it is.
+// Judgments take the time only from the input: the time at which a message was sent, and the time
+// in the schedule's request.
 package handler
 
 import (
@@ -39,15 +39,15 @@ type IoTData interface {
 	Publish(context.Context, *iotdataplane.PublishInput, ...func(*iotdataplane.Options)) (*iotdataplane.PublishOutput, error)
 }
 
-// Registry tells what thing a client is; at is when it sent what it is asked about for.
+// Registry returns the thing of a client; at is when the client sent the message.
 type Registry interface {
 	Resolve(ctx context.Context, clientID, principal string, at time.Time) (registry.Thing, error)
-	// Join returns the thing that a client is a further connection of, "" for none.
+	// Join returns the thing whose additional connection a client is, "" for none.
 	Join(ctx context.Context, clientID, principal string, at time.Time) (string, error)
 }
 
-// Clients is what the handler works with. All are needed, but for the two that say what
-// feeds the evaluator: one of them.
+// Clients are the clients of the handler. All are required, except that only one of the two that
+// feed the evaluator is.
 type Clients struct {
 	Store    *state.Store
 	Fleet    *fleet.Store
@@ -57,13 +57,13 @@ type Clients struct {
 	IoTData  IoTData
 	Metrics  *emf.Metrics
 	Log      *slog.Logger
-	// Now is the machine's clock. It is asked only how far the transport is behind, and how
-	// long generations were believed.
+	// Now is the machine's clock. It is used only for the transport's lag and the age of
+	// generations.
 	Now func() time.Time
 
 	IngestQueueURL string
-	// TelemetryQueueURL is "" where a stream feeds the evaluator, and TelemetryStream, the
-	// stream's name, is "" where a queue does.
+	// TelemetryQueueURL is "" if a stream is used, and TelemetryStream, the stream's name, is ""
+	// if a queue is used.
 	TelemetryQueueURL, TelemetryStream string
 	// ReportsRule is the name of the rule of device reports.
 	ReportsRule string
@@ -74,14 +74,14 @@ type Handler struct {
 	Clients
 	settings  settings
 	behaviors behaviors
-	heart     heart
-	places    places
+	lastBeat  lastBeat
+	positions positions
 	// reportTimes are when devices reported last.
 	reportTimes reportTimes
 }
 
-// New returns the handler for a configuration, which names thing groups by their position
-// in groups.
+// New returns the handler for a configuration, which refers to thing groups by their index in
+// groups.
 func New(config engine.Config, groups []string, c Clients) (*Handler, error) {
 	all, err := config.Compile()
 	if err != nil {
@@ -135,17 +135,18 @@ func (h *Handler) Handle(ctx context.Context, event json.RawMessage) (any, error
 	return nil, fmt.Errorf("event is neither of an SQS queue nor of a Kinesis stream nor %s", contract.CloseRequest(0, 1))
 }
 
-// margin is kept back from the function's deadline for its answer and its metrics.
+// margin is reserved before the function's deadline for its answer and its metrics.
 const margin = 3 * time.Second
 
-// parallel is how many things are judged, and answers sent, at once: they wait for the
+// parallel is how many things are judged, and answers sent, concurrently: they wait for the
 // network.
 const parallel = 16
 
-// CallsAtOnce is how many calls of one service run at once at most: the closer's, of all shards.
+// CallsAtOnce is the maximum number of concurrent calls to one service: the closer's, of all
+// shards.
 const CallsAtOnce = parallel * parallel
 
-// forEach does something with all elements of a list, some at once.
+// forEach does something with all elements of a list, several at once.
 func forEach[E any](list []E, do func(E)) {
 	var some errgroup.Group
 	some.SetLimit(parallel)
@@ -158,7 +159,7 @@ func forEach[E any](list []E, do func(E)) {
 	_ = some.Wait() // none fails
 }
 
-// count leaves out what did not happen: each metric costs money once it exists.
+// count ignores zero counts: each metric costs money once it exists.
 func (h *Handler) count(source, metric string, n int) {
 	if n != 0 {
 		h.Metrics.Count(source, metric, n)

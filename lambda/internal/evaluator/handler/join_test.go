@@ -15,7 +15,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 )
 
-// via is a message that a client sent with a certificate; a report where it has a payload.
+// via returns a message that a client sent with a certificate; a report if it has a payload.
 func via(certificate, id, client string, when time.Time, size int64, payload []byte) events.SQSMessage {
 	t := iotrule.Telemetry{Kind: iotrule.PublishedMessage, Topic: "t", Time: when.UnixMilli(), ID: id, ClientID: client, Principal: certificate, SourceIP: "10.0.0.1", Bytes: size, Payload: payload}
 	if payload != nil {
@@ -24,8 +24,8 @@ func via(certificate, id, client string, when time.Time, size int64, payload []b
 	return sent(id, when, t)
 }
 
-// All connections of a thing are one device: they share clears, counts and silence. A
-// stranger that takes the form of the thing's client IDs is another device.
+// All connections of a thing are one device: they share clears, counts and silence. A client that
+// imitates the thing's client IDs is another device.
 func TestConnectionsOfOneThingAreOneDevice(t *testing.T) {
 	open, shut := ports(1, 23), ports(2, 443)
 	few := profile(defender.Behavior{Criteria: defender.MessagesSent.LessThan(4, defender.Window5m)})
@@ -76,7 +76,7 @@ func TestConnectionsOfOneThingAreOneDevice(t *testing.T) {
 	}
 }
 
-// Events of a connection say what was tried by which certificate.
+// Events of a connection say which certificate tried what.
 func TestRefusedConnectionCountsByItsCertificate(t *testing.T) {
 	refused := func(certificate, client string, when time.Time) events.SQSMessage {
 		payload := fmt.Sprintf(`{"clientId":%q,"timestamp":%d,"eventType":"connect_failed","sessionIdentifier":"s","principalIdentifier":%q}`, client, when.UnixMilli(), certificate)
@@ -95,11 +95,11 @@ func TestRefusedConnectionCountsByItsCertificate(t *testing.T) {
 	}
 }
 
-// A conforming report of a further connection reads one item and writes none.
+// A conforming report of an additional connection reads one item and writes none.
 func TestConformingReportOfAFurtherConnectionWritesNothing(t *testing.T) {
 	r := newRig(t, telnet())
 	r.deliver(via("cert-pump-7", "1", "pump-7#2", at(0), 0, ports(1, 443)))
-	r.table.took() // the first batch tells progress
+	r.table.took() // the first batch writes progress
 	r.now = at(0.5)
 	r.deliver(via("cert-pump-7", "2", "pump-7", at(0.5), 0, ports(2, 443)), via("cert-pump-7", "3", "pump-7#2", at(0.5), 0, ports(3, 443)))
 	if calls := r.table.took(); len(calls) != 1 || calls["BatchGetItem"] != 1 {
@@ -110,8 +110,8 @@ func TestConformingReportOfAFurtherConnectionWritesNothing(t *testing.T) {
 	}
 }
 
-// A certificate that cannot be looked up now is tried again. One that may not be looked up
-// proves nothing.
+// The lookup of a certificate is retried after a temporary failure. Without permission for the
+// lookup, a certificate proves nothing.
 func TestCertificateThatIsNotLookedUp(t *testing.T) {
 	open, shut := ports(1, 23), ports(2, 443)
 	r := newRig(t, telnet())

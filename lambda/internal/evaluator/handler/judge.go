@@ -22,7 +22,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
-// step is what is known of a thing up to a time. id names the record, "" in the closer.
+// step is new information about a thing up to a time. id identifies the record, "" in the closer.
 type step struct {
 	id     string
 	at     time.Time
@@ -30,20 +30,20 @@ type step struct {
 	points []engine.Datapoint
 }
 
-// visit is what an invocation does with one thing.
+// visit is an invocation's work on one thing.
 type visit struct {
 	subject, principal string
-	// identified is what the registry said already.
+	// identified is the registry's answer, if known already.
 	identified *registry.Thing
 	records    []*record
 	steps      []step
 	// closing: see [Handler.close].
 	closing bool
 
-	// item is what is stored, outcome what was made of it.
+	// item is what is stored, outcome the result of judging it.
 	item    state.Item
 	outcome outcome
-	// send tells that the item's outbox is to be sent.
+	// send reports whether the item's outbox must be sent.
 	send bool
 	// connections are the answers of AWS IoT by client ID.
 	connections map[string]connection
@@ -52,7 +52,7 @@ type visit struct {
 	err        error
 }
 
-// outcome is what steps make of a thing.
+// outcome is the result of the steps of a thing.
 type outcome struct {
 	evaluator   engine.Evaluator
 	state       engine.State
@@ -69,7 +69,7 @@ type outcome struct {
 	checkAt time.Time
 }
 
-// population lets things that are judged at once ask the fleet one after another.
+// population makes concurrent judgments use the fleet one at a time.
 type population struct {
 	mu    sync.Mutex
 	fleet *fleet.Fleet
@@ -120,11 +120,12 @@ func run(e engine.Evaluator, i state.Item, steps []step, f *population) (outcome
 	return out, nil
 }
 
-// judge makes the steps with the profiles that watch the thing. What the registry says is
-// asked for only where it matters: where a profile with targets would remember, tell or
-// sample something, and where an alarm is to name the thing. Where no profile has targets an
-// alarm does not wait for the name: when many devices break a behavior at once, AWS IoT
-// throttles for hours.
+// judge makes the steps with the profiles that apply to the thing. It asks the registry only if
+// needed: if a profile with targets would store, report or sample something, and if an alarm
+// needs the thing's name.
+//
+// Without targets an alarm does not wait for the name: when many devices violate a behavior at
+// once, AWS IoT throttles for hours.
 func (h *Handler) judge(ctx context.Context, v *visit, i state.Item, f *population) (outcome, error) {
 	e := engine.Evaluator{Behaviors: h.behaviors.known(), Lateness: h.settings.lateness(), Connection: h.connection(ctx, v)}
 	now := i.Clock
@@ -174,7 +175,7 @@ func (h *Handler) watches(t registry.Thing) func(string) bool {
 	return func(profile string) bool { return h.settings.watches(profile, t) }
 }
 
-// targeted tells that a profile with targets may have its part in the outcome.
+// targeted reports whether a profile with targets may affect the outcome.
 func (h *Handler) targeted(out outcome) bool {
 	if len(h.settings.targets) == 0 {
 		return false
@@ -188,16 +189,16 @@ func (h *Handler) targeted(out outcome) bool {
 }
 
 const (
-	// maxConflicts is how often a thing is judged anew because somebody else wrote first.
+	// maxConflicts is how often a thing is judged again after a write conflict.
 	maxConflicts = 8
 	// resendAfter is how long an outbox waits for the closer.
 	resendAfter = time.Minute
-	// keep is how long a thing of which nothing is remembered keeps its clock: longer than
-	// a message may come again.
+	// keep is how long a thing without other state keeps its clock: longer than a message may be
+	// retried.
 	keep = 24 * time.Hour
 )
 
-// settle judges a thing and writes what has changed, state and outbox at once.
+// settle judges a thing and writes the changes of state and outbox at once.
 func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
 	for conflicts := 0; ; conflicts++ {
 		if err := ctx.Err(); err != nil {
@@ -238,8 +239,8 @@ func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
 	}
 }
 
-// bare is the item without measured values, which findings show: devices choose how long
-// those are.
+// bare returns the item without measured values, which findings show: devices choose their
+// length.
 func bare(i state.Item) state.Item {
 	i.State, i.Outbox = i.State.Bare(), slices.Clone(i.Outbox)
 	for j := range i.Outbox {
@@ -248,24 +249,23 @@ func bare(i state.Item) state.Item {
 	return i
 }
 
-// lost tells that no retry makes an error go away. What waits in the outbox makes room when
-// it is sent.
+// lost reports whether retrying is useless. The outbox frees its space when it is sent.
 func (v *visit) lost() bool {
 	return errors.Is(v.err, state.ErrState) || errors.Is(v.err, state.ErrTooLarge) && len(v.item.Outbox) == 0
 }
 
-// sealed is the item with the time at which the closer must look at it, or at which it may
-// be deleted. A time that was told and has not come yet stands where a later one would do:
-// to put it off costs more than a look too many, where a device reports again and again.
+// sealed returns the item with the time at which the closer must check it, or at which it may be
+// deleted. It keeps an earlier due time: rewriting it for a device that reports often costs more
+// than one extra check.
 func sealed(e engine.Evaluator, i state.Item) state.Item {
-	told := i.Due
+	earlier := i.Due
 	i.Due, i.Expires = e.Due(i.State), time.Time{}
 	i.CheckAt = plannedCheck(e, i)
 	if !i.CheckAt.IsZero() && (i.Due.IsZero() || i.CheckAt.Before(i.Due)) {
 		i.Due = i.CheckAt
 	}
-	if told.After(i.Clock) && told.Before(i.Due) {
-		i.Due = told
+	if earlier.After(i.Clock) && earlier.Before(i.Due) {
+		i.Due = earlier
 	}
 	if len(i.Outbox) > 0 {
 		if resend := i.Clock.Add(resendAfter); i.Due.IsZero() || resend.Before(i.Due) {
@@ -278,7 +278,7 @@ func sealed(e engine.Evaluator, i state.Item) state.Item {
 	return i
 }
 
-// messages are the transitions as the forwarder reads them.
+// messages returns the transitions as the forwarder reads them.
 func messages(subject string, out outcome) []transition.Message {
 	all := make([]transition.Message, len(out.transitions))
 	for i, t := range out.transitions {
@@ -288,7 +288,7 @@ func messages(subject string, out outcome) []transition.Message {
 		}
 		thing := out.thing
 		if t.EndReason == engine.ThingDeleted || t.EndReason == engine.ThingRenamed {
-			thing = out.was // the finding is about what it was
+			thing = out.was // the finding is about the former thing
 		}
 		all[i].Registered = aws.Bool(thing.Registered)
 		if thing.Name != "" {

@@ -36,7 +36,7 @@ func noTelnet() engine.Config {
 	return profile(defender.Behavior{Name: "no-telnet", Criteria: defender.ListeningTCPPorts.NotInPorts(23)})
 }
 
-// countedByField is a metric by field, and its sum over all fields.
+// countedByField returns a metric by field, and its sum over all fields.
 func (r *rig) countedByField(metric string) (fields map[string]int) {
 	r.t.Helper()
 	fields = map[string]int{}
@@ -78,8 +78,8 @@ func TestOddValueHidesNoTelnetPort(t *testing.T) {
 	}
 }
 
-// A list with an element that cannot be read says nothing about what is missing: it clears
-// no alarm.
+// A list with an unreadable element does not prove that an element is missing: it clears no
+// alarm.
 func TestPartlyReadListClearsNoAlarm(t *testing.T) {
 	for last, want := range map[string]string{
 		`{"port":22},{"port":"?"}`: "pump no-telnet in-alarm",
@@ -95,8 +95,8 @@ func TestPartlyReadListClearsNoAlarm(t *testing.T) {
 	}
 }
 
-// Reports without a readable ID are told apart by the rule's traceid().
-func TestReportsWithoutIDAreToldApart(t *testing.T) {
+// The rule's traceid() distinguishes reports without a readable ID.
+func TestReportsWithoutIDAreDistinct(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "out", Criteria: defender.AllBytesOut.LessThan(25, defender.Window10m)}))
 	for i, id := range []string{"1", "2", "2", "3"} {
 		r.deliver(report(id, "pump", at(float64(i)), []byte(`{"header":{"report_id":"?","version":"1.0"},"metrics":{"network_stats":{"bytes_out":10}}}`)))

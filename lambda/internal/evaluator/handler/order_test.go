@@ -27,7 +27,7 @@ type delivery struct {
 	message events.SQSMessage
 }
 
-// happening is one thing that a device does, at a whole second.
+// happening is one event of a device, at a whole second.
 func happening(t *rapid.T, even *rand.Rand, i int, minutes int64) (time.Time, events.SQSMessage) {
 	when := start.Add(time.Duration(even.Int64N(minutes*60)) * time.Second)
 	id := fmt.Sprint("m", i)
@@ -44,8 +44,8 @@ func happening(t *rapid.T, even *rand.Rand, i int, minutes int64) (time.Time, ev
 	return when, lifecycle(client, "disconnected", session, when)
 }
 
-// play hands deliveries over tick by tick, in as many batches as cut says, with a closer
-// before, between or after them. It returns the transitions that reached the forwarder.
+// play delivers tick by tick, in as many batches as cut says, with a closer before, between or
+// after them. It returns the transitions that reached the forwarder.
 func play(t *rapid.T, r *rig, deliveries []delivery, cut func(int) []int, closes func() bool, asStream bool) string {
 	slices.SortStableFunc(deliveries, func(a, b delivery) int { return cmp.Compare(a.tick, b.tick) })
 	for len(deliveries) > 0 {
@@ -77,7 +77,7 @@ func play(t *rapid.T, r *rig, deliveries []delivery, cut func(int) []int, closes
 	for _, hours := range []float64{5, 6, 100, 101} {
 		r.now = at(hours * 60)
 		r.close(r.now)
-		r.close(r.now.Add(time.Minute)) // what was judged in the first is told in it
+		r.close(r.now.Add(time.Minute)) // the first reports what it judged
 	}
 	if n := r.counted(contract.MetricLate) + r.counted(contract.MetricEarly); n > 0 {
 		t.Fatalf("%d late although within the bound", n)
@@ -89,8 +89,8 @@ func play(t *rapid.T, r *rig, deliveries []delivery, cut func(int) []int, closes
 	return strings.Join(all, "\n")
 }
 
-// The promise of the function: within the lateness bound neither order nor repetition nor
-// the cut into batches nor when the closer looks changes what the forwarder hears.
+// The function's promise: within the lateness bound, neither order, duplicates, batches nor
+// closer runs change the transitions.
 func TestOrderDuplicatesAndBatchesChangeNoTransition(t *testing.T) {
 	config := profile(
 		defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)},
@@ -103,7 +103,7 @@ func TestOrderDuplicatesAndBatchesChangeNoTransition(t *testing.T) {
 	bound := int64(engine.Lateness(batching) / tick)
 	alarms := 0
 	rapid.Check(t, func(t *rapid.T) {
-		// rapid prefers small numbers, which would put nearly all into one window.
+		// rapid prefers small numbers, which would put nearly everything into one window.
 		even := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 		minutes := rapid.SampledFrom([]int64{10, 40}).Draw(t, "minutes")
 		var inOrder, shuffled []delivery
@@ -112,7 +112,7 @@ func TestOrderDuplicatesAndBatchesChangeNoTransition(t *testing.T) {
 			first := int64((when.Sub(start) + tick - 1) / tick)
 			inOrder = append(inOrder, delivery{first, m})
 			for range rapid.IntRange(1, 2).Draw(t, "deliveries") {
-				// It is sent somewhere between, and in the batch of a later tick.
+				// It is sent in between, and is in the batch of a later tick.
 				arrives := first + even.Int64N(bound)
 				later := m
 				later.Attributes = map[string]string{"SentTimestamp": fmt.Sprint(when.UnixMilli() + even.Int64N(max(1, start.Add(time.Duration(arrives)*tick).UnixMilli()-when.UnixMilli())))}

@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
-// What Amazon SQS takes in one request.
+// Limits of one Amazon SQS request.
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
 const (
 	maxEntries     = 10
@@ -29,13 +29,12 @@ type letter struct {
 	body string
 }
 
-// accepted writes in another way the characters that Amazon SQS takes in no message, and JSON
-// takes as they are.
+// accepted escapes the characters that Amazon SQS refuses in messages, but JSON allows.
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 var accepted = strings.NewReplacer("\uFFFE", `\ufffe`, "\uFFFF", `\uffff`)
 
-// sendAll sends the outboxes of things and empties those that arrived. What fails stays
-// where it is: the closer sends it again.
+// sendAll sends the outboxes of things and empties those that arrived. The closer retries the
+// others.
 func (h *Handler) sendAll(ctx context.Context, visits []*visit) {
 	var letters []letter
 	for _, v := range visits {
@@ -67,17 +66,17 @@ func (h *Handler) sendAll(ctx context.Context, visits []*visit) {
 		}
 		next := v.item
 		next.Revision++
-		next.Outbox, next.Due = nil, time.Time{} // it was due for the outbox
+		next.Outbox, next.Due = nil, time.Time{} // it was due only for the outbox
 		err := h.Store.Put(ctx, sealed(v.outcome.evaluator, next))
 		switch {
-		case errors.Is(err, state.ErrConflict): // whoever wrote since sends it all again, and changes nothing
+		case errors.Is(err, state.ErrConflict): // the newer writer sends everything again, without harm
 		case err != nil:
 			h.Log.Warn("outbox was sent but not emptied: its transitions are sent again", "device", v.subject, "reason", err.Error())
 		}
 	})
 }
 
-// send sends letters, and marks the things of which one did not arrive.
+// send sends letters, and marks the things whose letters did not all arrive.
 func (h *Handler) send(ctx context.Context, letters []letter) {
 	entries := make([]types.SendMessageBatchRequestEntry, len(letters))
 	for i, l := range letters {

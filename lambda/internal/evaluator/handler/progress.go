@@ -15,38 +15,37 @@ import (
 )
 
 const (
-	// heartbeatEvery is how often one environment tells how far it is.
+	// heartbeatEvery is how often one environment writes its progress.
 	heartbeatEvery = time.Minute
-	// lagMargin is what a lag may be beyond the batching window before it matters. The
-	// lateness bound leaves that time as well.
+	// lagMargin is the lag beyond the batching window that does not matter. The lateness bound
+	// allows for it.
 	lagMargin = time.Minute
-	// beatMargin is for heartbeats that overtake each other on their way.
+	// beatMargin is for heartbeats that overtake each other.
 	beatMargin = 30 * time.Second
 )
 
-// untold is the longest for which the evaluator may have gone on after it told, and told
-// nothing: as long as a heartbeat is not due, or a greater lag stands.
-func untold(p state.Progress) time.Duration {
+// silentFor returns how long the evaluator may have continued without writing progress: until the
+// next heartbeat is due, or a greater lag expires.
+func silentFor(p state.Progress) time.Duration {
 	if p.Lag > 0 {
-		return state.LagStands + heartbeatEvery + beatMargin
+		return state.LagAge + heartbeatEvery + beatMargin
 	}
 	return heartbeatEvery + beatMargin
 }
 
-// heart remembers what this environment told last.
-type heart struct {
+// lastBeat is what this environment wrote last.
+type lastBeat struct {
 	mu   sync.Mutex
 	last state.Progress
 }
 
-// beat tells how far the batch is behind, before it is judged: the closer must not run
-// ahead of it. Telemetry that comes again says nothing, because one thing's trouble is not
-// the transport's.
+// beat writes the lag of the batch before it is judged: the closer must not run ahead of it.
+// Retried telemetry does not count, because one thing's failure is not the transport's lag.
 func (h *Handler) beat(ctx context.Context, records []*record) {
 	now := h.Now()
 	var oldest time.Time
 	for _, r := range records {
-		if r.sent.After(now) { // what AWS says has passed is not the future
+		if r.sent.After(now) { // a time that AWS says has passed is not the future
 			now = r.sent
 		}
 		if !r.again && (oldest.IsZero() || r.sent.Before(oldest)) {
@@ -58,11 +57,11 @@ func (h *Handler) beat(ctx context.Context, records []*record) {
 	}
 	p := state.Progress{At: now, Lag: now.Sub(oldest)}
 	if p.Lag <= h.tolerated() {
-		p.Lag = 0 // it must not stand in the way of the next heartbeat
+		p.Lag = 0 // it must not block the next heartbeat
 	}
-	h.heart.mu.Lock()
-	defer h.heart.mu.Unlock()
-	last := h.heart.last
+	h.lastBeat.mu.Lock()
+	defer h.lastBeat.mu.Unlock()
+	last := h.lastBeat.last
 	if p.At.Sub(last.At) < heartbeatEvery && p.Lag <= last.Lag {
 		return
 	}
@@ -70,30 +69,30 @@ func (h *Handler) beat(ctx context.Context, records []*record) {
 		h.Log.Warn("progress was not stored", "reason", err.Error())
 		return
 	}
-	h.heart.last = p
+	h.lastBeat.last = p
 }
 
-// tolerated is the lag that batching explains.
+// tolerated returns the lag that batching explains.
 func (h *Handler) tolerated() time.Duration { return h.settings.batching + lagMargin }
 
-// reached is how far all telemetry is judged at a time; false where nobody knows.
+// reached returns the time up to which all telemetry is judged; false if unknown.
 func (h *Handler) reached(ctx context.Context, at time.Time) (time.Time, bool, error) {
 	p, err := h.Store.Progress(ctx)
 	if err != nil {
 		return time.Time{}, false, err
 	}
-	standing := state.LagStands
+	silent := state.LagAge
 	if h.TelemetryStream != "" {
-		// Before, a record that was judged cannot be told from one that waits.
-		standing = untold(p) + h.tolerated()
+		// Before that, judged and waiting records look the same.
+		silent = silentFor(p) + h.tolerated()
 	}
 	switch {
-	case !p.At.IsZero() && at.Sub(p.At) <= standing:
+	case !p.At.IsZero() && at.Sub(p.At) <= silent:
 		return at.Add(-p.Lag), true, nil
 	case h.TelemetryStream != "":
-		from := at.Add(-contract.TelemetryRetry) // what is older is judged no more
-		if told := p.At.Add(untold(p)); told.After(from) {
-			from = told
+		from := at.Add(-contract.TelemetryRetry) // older telemetry is not judged any more
+		if until := p.At.Add(silentFor(p)); until.After(from) {
+			from = until
 		}
 		waits, err := h.waits(ctx, p, from, at.Add(-h.tolerated()), at)
 		if waits {
@@ -116,13 +115,14 @@ func (h *Handler) reached(ctx context.Context, at time.Time) (time.Time, bool, e
 	case waits && at.Sub(p.At) > h.tolerated():
 		h.blind(at)
 	case waits || flies:
-		// A batch fills, which is no fault, or the evaluator failed on it: its errors tell.
+		// A batch is filling, which is normal, or the evaluator failed on it, which its errors
+		// report.
 		h.Log.Info("silence is not judged in this minute: telemetry is in flight", "at", at)
 	}
 	return at, !waits && !flies, nil
 }
 
-// blind tells that nothing is closed.
+// blind logs and counts that nothing was closed.
 func (h *Handler) blind(at time.Time) {
 	h.count(contract.MetricSourceClose, contract.MetricBlind, 1)
 	h.Log.Warn("silence is not judged: telemetry waits, and no evaluator reports its progress", "at", at)

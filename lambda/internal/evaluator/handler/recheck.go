@@ -13,20 +13,21 @@ import (
 )
 
 const (
-	// checkEvery is how often the registry is asked about a device whose alarm nothing else
-	// ends. Each device has its own time of the day, so that a million of them ask 12 times a
-	// second, of the 350 DescribeThing calls that a Region takes (unverified, adjustable).
+	// checkEvery is how often the registry is asked about a device whose alarm nothing else ends.
+	// Each device has its own time of day. So a million of them make 12 calls a second, of the
+	// 350 DescribeThing calls that a Region allows (unverified, adjustable).
 	checkEvery = 24 * time.Hour
-	// checkRetry is how long a check waits that AWS IoT throttled or failed.
+	// checkRetry is when a check is retried after AWS IoT throttled or failed.
 	checkRetry = time.Hour
 )
 
-// checks reports whether the registry has to be asked again about an open alarm.
+// checks reports whether the registry must be asked again about an open alarm.
 func (v *visit) checks(i state.Item, now time.Time) bool {
 	return v.closing && !i.CheckAt.IsZero() && !now.Before(i.CheckAt)
 }
 
-// checkAfter is when a check follows one that ended with err; the zero time plans it anew.
+// checkAfter returns the time of the check after one that ended with err; the zero time schedules
+// it anew.
 func checkAfter(err error, now time.Time) time.Time {
 	if err != nil && certificate.CanRetry(err) {
 		return now.Add(checkRetry)
@@ -34,8 +35,8 @@ func checkAfter(err error, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// plannedCheck is the item's next check: the one that was planned, or the next of the
-// device's own times of the day.
+// plannedCheck returns the item's next check: the scheduled one, or the next at the device's own
+// time of day.
 func plannedCheck(e engine.Evaluator, i state.Item) time.Time {
 	if !e.Lingers(i.State) {
 		return time.Time{}
@@ -53,10 +54,10 @@ func plannedCheck(e engine.Evaluator, i state.Item) time.Time {
 	return at
 }
 
-// askRegistry asks what the device is, and why what was known of it no longer holds. A check
-// asks for the known thing first: DescribeThing has the higher quota. While that thing is
-// there, the device is another one only where the certificate that connected another client
-// ID to it belongs to another thing alone.
+// askRegistry looks up the device's thing, and why the stored answer no longer holds. A check
+// looks up the stored thing first, because DescribeThing has the higher quota. While that thing
+// exists, the device has another thing only if the certificate that connected it is attached to
+// another thing alone.
 func (h *Handler) askRegistry(ctx context.Context, v *visit, i state.Item, checks bool, now time.Time) (registry.Thing, engine.Retirement, error) {
 	none := engine.Retirement{}
 	client, principal, was := v.subject, cmp.Or(v.principal, i.Principal), i.Thing
@@ -85,7 +86,7 @@ func (h *Handler) askRegistry(ctx context.Context, v *visit, i state.Item, check
 	return found, none, nil
 }
 
-// retired says of each profile why alarms end whose datapoints time alone makes.
+// retired returns for each profile why alarms end whose datapoints come only from time.
 func (h *Handler) retired(found registry.Thing, end engine.Retirement) func(profile string) engine.Retirement {
 	return func(profile string) engine.Retirement {
 		switch {

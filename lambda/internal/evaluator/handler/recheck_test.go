@@ -12,8 +12,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
 
-// retiring judges both behaviors whose alarms time alone raises. The device has a client ID
-// of its own, its certificate leads to the thing.
+// retiring judges both behaviors whose alarms only time raises. The device has its own client ID,
+// and its certificate identifies the thing.
 func retiring(t *testing.T, target defender.Target) *rig {
 	t.Helper()
 	config := profile(
@@ -27,7 +27,7 @@ func retiring(t *testing.T, target defender.Target) *rig {
 
 var pump = registry.Thing{Name: "pump-7", Registered: true, Groups: []string{"east-group"}}
 
-// retire lets a device report once, and disconnect for good.
+// retire lets a device report once, and disconnect permanently.
 func (r *rig) retire(client string) {
 	r.t.Helper()
 	r.deliver(report("1", client, at(0), ports(1, 443)), lifecycle(client, "connected", "s", at(0)))
@@ -55,7 +55,7 @@ func alarms(client string, changes ...string) string {
 	return strings.Join(all, ", ")
 }
 
-// endings are what ended alarms, without repetition.
+// endings returns the distinct reasons that ended alarms.
 func (r *rig) endings() []transitionEnd {
 	var all []transitionEnd
 	for _, m := range r.messages() {
@@ -77,7 +77,7 @@ func TestRegistryEndsTheAlarmsOfARetiredDevice(t *testing.T) {
 	for name, c := range map[string]struct {
 		client string
 		target defender.Target
-		// registry of the device's day and of later.
+		// the registry on the device's day and later
 		before, after map[string]registry.Thing
 		want          []transitionEnd
 	}{
@@ -157,7 +157,7 @@ func TestAlarmOfAClientIDThatIsNoThingEndsByTime(t *testing.T) {
 	}
 }
 
-// A registry that does not answer says nothing of the thing, however long that lasts.
+// A registry that does not answer never proves that the thing is gone.
 func TestRegistryThatDoesNotAnswerEndsNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		fails error
@@ -191,7 +191,7 @@ func TestRegistryThatDoesNotAnswerEndsNothing(t *testing.T) {
 	}
 }
 
-// The closer asks at most once a day for a device, and not for all devices at once.
+// The closer asks at most once a day per device, and not for all devices at once.
 func TestChecksOfTheRegistryAreSpread(t *testing.T) {
 	const n = 200
 	r := retiring(t, defender.AllThings)
@@ -216,14 +216,14 @@ func TestChecksOfTheRegistryAreSpread(t *testing.T) {
 	}
 }
 
-// A thing that is deleted before its alarm is raised is no silent device.
+// A thing deleted before its alarm is raised is not a silent device.
 func TestNoAlarmIsRaisedOfADeletedThing(t *testing.T) {
 	r := retiring(t, defender.AllThings)
-	r.config.ReportsEvery = 30 // later than what the registry said is believed
+	r.config.ReportsEvery = 30 // later than the registry's answer is cached
 	r.deploy(r.config)
 	r.registry.by = map[string]registry.Thing{"pump-7": pump}
 	r.deliver(report("1", "pump-7", at(0), ports(1, 23)), lifecycle("pump-7", "connected", "s", at(0)))
-	r.close(at(5)) // telnet makes the device known
+	r.close(at(5)) // telnet creates a state for the device
 	r.deliver(lifecycle("pump-7", "disconnected", "s", at(6)))
 	r.registry.by = nil
 	for minute := 7; minute < 120; minute++ {
@@ -242,7 +242,7 @@ func TestThingOfWhichNothingIsSaidIsNotDeleted(t *testing.T) {
 		r.deploy(r.config)
 		r.registry.by = map[string]registry.Thing{"cert-gateway:7": pump, "pump-7": pump}
 		r.deliver(report("1", "gateway:7", at(0), ports(1, 23)), lifecycle("gateway:7", "connected", "s", at(0)))
-		r.close(at(5)) // telnet makes the device known
+		r.close(at(5)) // telnet creates a state for the device
 		r.deliver(lifecycle("gateway:7", "disconnected", "s", at(6)))
 		r.registry.by, r.registry.fails, r.registry.failsFor = nil, fails, "pump-7"
 		for minute := 7; minute < 120; minute++ {
@@ -254,7 +254,7 @@ func TestThingOfWhichNothingIsSaidIsNotDeleted(t *testing.T) {
 	}
 }
 
-// A device that comes back is judged as before.
+// A device that returns is judged as before.
 func TestDeviceThatComesBackIsJudgedAnew(t *testing.T) {
 	r := retiring(t, defender.AllThings)
 	r.registry.by = map[string]registry.Thing{"pump-7": pump}

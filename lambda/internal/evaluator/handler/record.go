@@ -19,47 +19,47 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
 
-// record is a message of the queue, or a record of the stream, on its way.
+// record is a message of the queue, or a record of the stream, in progress.
 type record struct {
-	// id by which the transport knows it.
+	// id is the transport's ID of the record.
 	id   string
 	body []byte
-	// sent is when the transport took it, again that it was delivered before.
+	// sent is when the transport received it; again reports that it was delivered before.
 	sent  time.Time
 	again bool
 
-	// kind for the metrics, "unknown" where the record does not say.
+	// kind for the metrics, "unknown" if the record has none.
 	kind string
-	// subject is what the device is told from others by, "" where the record says nothing
-	// that can be judged. principal is the sender's.
+	// subject identifies the device, "" if the record has nothing to judge. principal is the
+	// sender's.
 	subject, principal string
 	// certificate is what the client used or, if AWS IoT refused it, tried.
 	certificate string
-	// thing is set where the registry had to be asked for the subject.
+	// thing is set if the registry had to be asked for the subject.
 	thing  *registry.Thing
 	points []engine.Datapoint
-	// discarded counts by field what cannot be read in a report.
+	// discarded counts a report's unreadable values, by field.
 	discarded map[string]int
 	// answer is for a message that contains no report.
 	answer *answer
-	// failed tells that the record has to come again.
+	// failed reports that the record must be retried.
 	failed bool
 }
 
 const unknownKind = "unknown"
 
-// maxSubject bounds client ids, of which AWS IoT takes 128 bytes, below the 2048 of a key:
-// one that is no key would fail the read of all things of its batch.
+// maxSubject limits client IDs, which have at most 128 bytes in AWS IoT, to less than a key's
+// 2048: an invalid key would fail the read of all things in its batch.
 // https://docs.aws.amazon.com/general/latest/gr/iot-core.html
 const maxSubject = 1024
 
-// fromQueue handles messages and names those that have to come again.
+// fromQueue handles messages and returns those that must be retried.
 func (h *Handler) fromQueue(ctx context.Context, messages []events.SQSMessage) events.SQSEventResponse {
 	records := make([]*record, len(messages))
 	for i, m := range messages {
 		sent, err := strconv.ParseInt(m.Attributes["SentTimestamp"], 10, 64)
 		if err != nil {
-			sent = h.Now().UnixMilli() // Amazon SQS always tells
+			sent = h.Now().UnixMilli() // Amazon SQS always sets it
 		}
 		count := m.Attributes["ApproximateReceiveCount"]
 		records[i] = &record{id: m.MessageId, body: []byte(m.Body), sent: time.UnixMilli(sent).UTC(), again: count != "" && count != "1"}
@@ -74,8 +74,8 @@ func (h *Handler) fromQueue(ctx context.Context, messages []events.SQSMessage) e
 	return response
 }
 
-// fromStream handles records of a shard and names the lowest sequence number that failed:
-// from there on they come again.
+// fromStream handles records of a shard and returns the lowest sequence number that failed: the
+// shard is retried from there.
 func (h *Handler) fromStream(ctx context.Context, all []events.KinesisEventRecord) events.KinesisEventResponse {
 	records := make([]*record, len(all))
 	for i, r := range all {
@@ -98,8 +98,8 @@ func (h *Handler) fromStream(ctx context.Context, all []events.KinesisEventRecor
 // lower compares sequence numbers, which have up to 128 digits.
 func lower(a, b string) bool { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) < 0 }
 
-// read finds out what a record says, and of whom. What no rule of the engine wrote is
-// counted and gone.
+// read decodes a record and identifies its device. It counts and drops records that no rule of
+// the engine wrote.
 func (h *Handler) read(ctx context.Context, r *record) {
 	r.kind = unknownKind
 	t, err := iotrule.DecodeTelemetry(r.body, h.ReportsRule)
@@ -146,7 +146,7 @@ func (h *Handler) understand(r *record, t iotrule.Telemetry) error {
 		}
 		r.subject, r.principal, r.certificate, r.points = l.ClientID, l.Principal, l.Principal, l.Datapoints()
 		if l.EventType == "connect_failed" {
-			r.principal = "" // whoever was refused need not be the device
+			r.principal = "" // the refused client need not be the device
 		}
 		return nil
 	}
@@ -170,8 +170,8 @@ func (h *Handler) understand(r *record, t iotrule.Telemetry) error {
 	return nil
 }
 
-// join makes the thing the subject of what a further connection of it says. A client whose
-// certificate proves no thing stays a device of its own.
+// join makes the thing the subject of its additional connection's record. A client whose
+// certificate proves no thing stays its own device.
 func (h *Handler) join(ctx context.Context, r *record) {
 	thing, err := h.Registry.Join(ctx, r.subject, r.certificate, r.sent)
 	switch {
@@ -187,7 +187,7 @@ func (h *Handler) join(ctx context.Context, r *record) {
 	}
 }
 
-// identify finds the thing of a message that did not come over MQTT by its principal.
+// identify returns the thing of a message that was not sent over MQTT, by its principal.
 func (h *Handler) identify(ctx context.Context, r *record) {
 	t, err := h.Registry.Resolve(ctx, iotrule.NotMQTT, r.principal, r.sent)
 	if err == nil && t.Name != "" {

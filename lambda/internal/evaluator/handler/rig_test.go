@@ -37,7 +37,7 @@ var start = time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC)
 
 const batching = time.Minute
 
-// tester is a testing.T, and what rapid has in its place.
+// tester is a testing.T, or rapid's replacement.
 type tester interface {
 	Helper()
 	Errorf(string, ...any)
@@ -79,7 +79,7 @@ func newRig(t tester, c engine.Config, groups ...string) *rig {
 	return r
 }
 
-// deploy starts the function anew, with other behaviors.
+// deploy restarts the function with other behaviors.
 func (r *rig) deploy(c engine.Config) {
 	r.t.Helper()
 	log := slog.New(slog.NewJSONHandler(&r.logs, nil))
@@ -98,19 +98,19 @@ func (r *rig) deploy(c engine.Config) {
 	}
 }
 
-// queue keeps what is sent to the forwarder.
+// queue stores what is sent to the forwarder.
 type queue struct {
 	mu      sync.Mutex
 	bodies  []string
 	waiting string
 	flying  string
 	asked   int
-	// step: see table. refuse names the bodies that are not taken.
+	// step: see table. refuse selects the bodies that are refused.
 	step   func(operation, key string, done bool) error
 	refuse string
 }
 
-// forbidden tells what no message of Amazon SQS may hold.
+// forbidden matches what a message of Amazon SQS must not contain.
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 func forbidden(r rune) bool {
 	return r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF
@@ -130,7 +130,7 @@ func (q *queue) SendMessageBatch(ctx context.Context, in *sqs.SendMessageBatchIn
 	}
 	for _, e := range in.Entries {
 		if strings.ContainsFunc(*e.MessageBody, forbidden) {
-			return nil, errors.New("InvalidMessageContents") // of one, or of all: AWS does not say
+			return nil, errors.New("InvalidMessageContents") // for one, or for all: AWS does not say
 		}
 	}
 	out := &sqs.SendMessageBatchOutput{}
@@ -159,7 +159,7 @@ func (q *queue) GetQueueAttributes(_ context.Context, in *sqs.GetQueueAttributes
 	}}, nil
 }
 
-// messages are the distinct transitions that reached the forwarder's queue, in order of
+// messages returns the distinct transitions that reached the forwarder's queue, ordered by
 // device, behavior and time.
 func (r *rig) messages() []transition.Message {
 	r.t.Helper()
@@ -178,7 +178,7 @@ func (r *rig) messages() []transition.Message {
 	return all
 }
 
-// changes draws the distinct transitions: device, behavior, change.
+// changes formats the distinct transitions: device, behavior, change.
 func (r *rig) changes() string {
 	var all []string
 	for _, m := range r.messages() {
@@ -190,16 +190,16 @@ func (r *rig) changes() string {
 // things is the registry.
 type things struct {
 	mu    sync.Mutex
-	by    map[string]registry.Thing // by client id, or by principal
+	by    map[string]registry.Thing // by client ID, or by principal
 	asked []string
 	fails error
 	// failsFor is a client ID whose lookups alone fail.
 	failsFor string
-	// looked are the certificates of further connections that were looked up.
+	// looked are the certificates of additional connections that were looked up.
 	looked []string
 }
 
-// Join is that of a registry in which the certificate cert-THING is attached to THING alone.
+// Join uses a registry in which the certificate cert-THING is attached only to THING.
 func (t *things) Join(_ context.Context, clientID, principal string, _ time.Time) (string, error) {
 	pattern, err := contract.ParseClientPattern("")
 	thing := pattern.Thing(clientID)
@@ -236,7 +236,7 @@ func (t *things) Resolve(_ context.Context, clientID, principal string, _ time.T
 	return registry.Thing{Name: clientID}, nil
 }
 
-// topics is the data plane of AWS IoT: it keeps what is published, and knows connections.
+// topics is the data plane of AWS IoT: it stores published messages and has connections.
 type topics struct {
 	mu        sync.Mutex
 	published []string
@@ -244,7 +244,7 @@ type topics struct {
 	// connections by client ID; any other client connected long ago.
 	connections map[string]iotdataplane.GetConnectionOutput
 	asked       []string // client IDs
-	unknown     error    // what GetConnection fails with
+	unknown     error    // the error of GetConnection
 }
 
 func (p *topics) GetConnection(ctx context.Context, in *iotdataplane.GetConnectionInput, _ ...func(*iotdataplane.Options)) (*iotdataplane.GetConnectionOutput, error) {
@@ -267,12 +267,12 @@ func (p *topics) Publish(_ context.Context, in *iotdataplane.PublishInput, _ ...
 	return nil, p.fails
 }
 
-// at is minutes after the start.
+// at returns the time in minutes after the start.
 func at(minutes float64) time.Time {
 	return start.Add(time.Duration(minutes * float64(time.Minute)))
 }
 
-// sent is telemetry as the queue hands it over.
+// sent returns telemetry as the queue delivers it.
 func sent(id string, when time.Time, t iotrule.Telemetry) events.SQSMessage {
 	body, err := json.Marshal(t)
 	if err != nil {
@@ -292,17 +292,17 @@ func ports(id int, list ...int) []byte {
 	return fmt.Appendf(nil, `{"header":{"report_id":%d,"version":"1.0"},"metrics":{"listening_tcp_ports":{"ports":[%s]}}}`, id, strings.Join(items, ","))
 }
 
-// report is a device report, sent at once.
+// report returns a device report that is sent immediately.
 func report(id string, client string, when time.Time, payload []byte) events.SQSMessage {
 	return sent(id, when, iotrule.Telemetry{Kind: iotrule.DeviceReport, Topic: "reports/" + client, Time: when.UnixMilli(), ID: id, ClientID: client, Principal: "cert-" + client, Payload: payload})
 }
 
-// message is a message of so many bytes.
+// message returns a message of that many bytes.
 func message(id, client string, when time.Time, size int64) events.SQSMessage {
 	return sent(id, when, iotrule.Telemetry{Kind: iotrule.PublishedMessage, Topic: "t", Time: when.UnixMilli(), ID: id, ClientID: client, Principal: "cert-" + client, SourceIP: "10.0.0.1", Bytes: size})
 }
 
-// lifecycle is an event of a session.
+// lifecycle returns an event of a session.
 func lifecycle(client, kind, session string, when time.Time) events.SQSMessage {
 	payload := fmt.Sprintf(`{"clientId":%q,"timestamp":%d,"eventType":%q,"sessionIdentifier":%q,"principalIdentifier":"cert-%s","ipAddress":"10.0.0.1"}`, client, when.UnixMilli(), kind, session, client)
 	return sent(kind+client+session, when, iotrule.Telemetry{Kind: iotrule.LifecycleEvent, Topic: "$aws/events/presence/" + kind + "/" + client, Time: when.UnixMilli(), Payload: []byte(payload)})
@@ -321,7 +321,7 @@ func (r *rig) handle(ctx context.Context, event any) any {
 	return out
 }
 
-// deliver hands a batch over and returns the ids of the messages that come again.
+// deliver delivers a batch and returns the IDs of the messages to retry.
 func (r *rig) deliver(messages ...events.SQSMessage) []string {
 	r.t.Helper()
 	var again []string
@@ -331,7 +331,7 @@ func (r *rig) deliver(messages ...events.SQSMessage) []string {
 	return again
 }
 
-// close asks all partitions to close.
+// close requests all partitions to close.
 func (r *rig) close(when time.Time, partitions ...int) {
 	r.t.Helper()
 	if err := r.tryClose(context.Background(), when, partitions...); err != nil {
@@ -352,7 +352,7 @@ func (r *rig) tryClose(ctx context.Context, when time.Time, partitions ...int) e
 	return errors.Join(faults...)
 }
 
-// counted is the sum of a metric since the rig began.
+// counted returns the sum of a metric since the rig began.
 func (r *rig) counted(metric string) int {
 	r.t.Helper()
 	sum := 0

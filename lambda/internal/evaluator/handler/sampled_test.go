@@ -12,8 +12,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// connections is a report of so many connections, of which the first 50 are listed, as AWS's
-// agent for Python does. The last of those has the address last.
+// connections returns a report with that many connections, of which it lists the first 50, as
+// AWS's agent for Python does. The last one listed has the address last.
 func connections(id int, when float64, total int, last string) events.SQSMessage {
 	var list []string
 	for i := range min(total, 50) - 1 {
@@ -30,7 +30,7 @@ func TestSampledConnections(t *testing.T) {
 		defender.Behavior{Name: "many", Criteria: defender.EstablishedTCPConnections.LessThan(100)},
 	))
 	r.deliver(connections(1, 0, 126, "192.0.2.1"))
-	r.deliver(connections(2, 10, 126, "10.0.0.50")) // conforms, as far as it is known
+	r.deliver(connections(2, 10, 126, "10.0.0.50")) // conforms, as far as known
 	r.close(at(20))
 	if got := r.changes(); got != "pump many in-alarm, pump peers in-alarm" {
 		t.Fatal(got)

@@ -13,15 +13,15 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
 
-// settings are the configuration made ready.
+// settings are the prepared configuration.
 type settings struct {
 	// baselines are the populations of behaviors with a baseline.
 	baselines  []engine.FleetKey
 	batching   time.Duration
 	membership time.Duration
-	// reportInterval is how often devices report, as is stated.
+	// reportInterval is the configured interval of device reports.
 	reportInterval time.Duration
-	// targets of the profiles that do not watch all things, with the names of thing groups.
+	// targets of the profiles that do not apply to all things, with the names of thing groups.
 	targets     map[string][]string
 	reportTopic string
 	// unregistered is [engine.Config.UnregisteredLifetime].
@@ -53,7 +53,7 @@ func newSettings(c engine.Config, all []engine.Compiled, groups []string) (setti
 	return e, nil
 }
 
-// named is the target with the name of its group in place of its position.
+// named returns the target with its group's name instead of the index.
 func named(target string, groups []string) (string, error) {
 	position, isGroup := strings.CutPrefix(target, groupPrefix)
 	if !isGroup {

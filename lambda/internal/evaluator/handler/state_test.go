@@ -44,8 +44,8 @@ func TestStateOfAnotherVersion(t *testing.T) {
 	}
 }
 
-// lists are behaviors of custom metrics, and a report that breaks all of them with as much
-// as is kept of it.
+// lists returns behaviors of custom metrics, and a report that violates all of them with the
+// maximum that is stored.
 func lists(n int) ([]defender.Behavior, []byte) {
 	var all []defender.Behavior
 	metrics := map[string]any{}
@@ -61,7 +61,7 @@ func lists(n int) ([]defender.Behavior, []byte) {
 	return all, payload
 }
 
-// A device chooses what it sends, and must not keep its own alarms from being stored.
+// A device chooses what it sends. That must not prevent its own alarms from being stored.
 func TestStateThatDoesNotFitLosesItsValuesAndNoAlarm(t *testing.T) {
 	behaviors, payload := lists(280)
 	r := newRig(t, profile(behaviors...))
@@ -77,7 +77,7 @@ func TestStateThatDoesNotFitLosesItsValuesAndNoAlarm(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeStoredIsToldAndDoesNotComeAgain(t *testing.T) {
+func TestOversizedStateIsReportedAndNotRetried(t *testing.T) {
 	var networks []netip.Prefix
 	for i := range 40_000 {
 		networks = append(networks, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24))
@@ -99,7 +99,7 @@ func TestTimeOfAThingNeverGoesBack(t *testing.T) {
 	r.close(at(5))
 	r.deliver(report("2", "pump", at(10), ports(2, 443)))
 	r.close(at(20))
-	// The first message comes once more, as after a crash of the function.
+	// The first message is delivered again, as after a crash of the function.
 	r.deliver(report("1", "pump", at(0), ports(1, 23)))
 	r.close(at(30))
 	if got := r.changes(); got != "pump ports in-alarm, pump ports alarm-cleared" || r.counted(contract.MetricLate) == 0 {
@@ -107,7 +107,7 @@ func TestTimeOfAThingNeverGoesBack(t *testing.T) {
 	}
 }
 
-func TestWhatIsRememberedDoesNotExpire(t *testing.T) {
+func TestStateDoesNotExpire(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "away", Criteria: defender.DisconnectDuration.LessThan(30)}, defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)}))
 	r.deliver(lifecycle("online", "connected", "s", at(0)), report("1", "pump", at(0), ports(1, 23)))
 	r.close(at(20))
@@ -135,22 +135,22 @@ func TestThingIsDueWhenItsBehaviorsSay(t *testing.T) {
 	}
 }
 
-// To put the due time off costs two writes of the index.
-func TestDueTimeOfWhoReportsIsPutOffOnlyWhenItComes(t *testing.T) {
+// Moving the due time costs two writes of the index.
+func TestDueTimeOfReportingDeviceMovesOnlyWhenReached(t *testing.T) {
 	config := telnet()
 	config.ReportsEvery = 15
 	r := newRig(t, config)
-	told := map[int64]bool{}
+	times := map[int64]bool{}
 	for minute := range 60 {
 		when := at(float64(minute))
 		if r.now = when; minute%5 == 0 {
 			r.deliver(report(fmt.Sprint(minute), "pump", when, ports(minute+1, 443)))
 		}
 		r.close(when)
-		told[num(r.table.of("pump"), contract.StateDueAt)] = true
+		times[num(r.table.of("pump"), contract.StateDueAt)] = true
 	}
-	if len(told) > 4 || r.changes() != "" {
-		t.Errorf("%d due times in an hour, %s", len(told), r.changes())
+	if len(times) > 4 || r.changes() != "" {
+		t.Errorf("%d due times in an hour, %s", len(times), r.changes())
 	}
 	for minute := 60; r.changes() == ""; minute++ {
 		if minute > 56+15+15/4+5 {
@@ -196,11 +196,11 @@ func TestStateOfARemovedBehaviorIsKeptTwoDays(t *testing.T) {
 	}
 }
 
-// A behavior is removed and comes back while its device is silent. The forwarder may have
-// archived the finding, or not have heard of it: it ends, and is raised anew.
+// A behavior is removed and restored while its device is silent. The forwarder may have archived
+// the finding, or may never have received it: it ends, and is raised anew.
 func TestBehaviorThatComesBackIsJudgedAnew(t *testing.T) {
 	other := profile(defender.Behavior{Name: "udp", Criteria: defender.ListeningUDPPorts.InPorts(443)})
-	tell := func(c *crasher, open int) string {
+	run := func(c *crasher, open int) string {
 		r := newRig(t, telnet())
 		r.table.step, r.queue.step = c.step, c.step
 		deploy := func(config engine.Config, minute float64) {
@@ -225,12 +225,12 @@ func TestBehaviorThatComesBackIsJudgedAnew(t *testing.T) {
 	}
 	for open, want := range map[int]string{23: "in-alarm 0, alarm-invalidated 1, in-alarm 1800000", 443: "in-alarm 0, alarm-invalidated 1"} {
 		calm := &crasher{}
-		if got := tell(calm, open); got != want || calm.calls < 20 {
+		if got := run(calm, open); got != want || calm.calls < 20 {
 			t.Fatalf("%d calls: %s, want %s", calm.calls, got, want)
 		}
 		for _, after := range []bool{false, true} {
 			for at := 1; at <= calm.calls; at++ {
-				if got := tell(&crasher{at: at, after: after}, open); got != want {
+				if got := run(&crasher{at: at, after: after}, open); got != want {
 					t.Errorf("crash at call %d, after its effect %v: %s, want %s", at, after, got, want)
 				}
 			}
@@ -238,8 +238,8 @@ func TestBehaviorThatComesBackIsJudgedAnew(t *testing.T) {
 	}
 }
 
-// While a deployment goes on, an environment from before it starts, and names its behaviors as
-// if what is new had been removed. Those that have named that must not keep to it.
+// During a deployment an old environment starts, and stores its behaviors as if the new ones were
+// removed. The new environments must not keep that.
 func TestEnvironmentsOfADeploymentAgree(t *testing.T) {
 	udp := profile(defender.Behavior{Name: "udp", Criteria: defender.ListeningUDPPorts.InPorts(443)})
 	r := newRig(t, telnet())
@@ -262,7 +262,7 @@ func TestEnvironmentsOfADeploymentAgree(t *testing.T) {
 	}
 }
 
-func TestGenerationsAreWrittenOnceByWhoeverComesFirst(t *testing.T) {
+func TestGenerationsAreWrittenOnce(t *testing.T) {
 	table := newTable(t)
 	store := state.New(table, "state")
 	of := func(c engine.Config) []engine.Compiled {

@@ -23,56 +23,54 @@ type Kinesis interface {
 }
 
 const (
-	// maxShards bounds the shards that one run looks at: telemetry that needs more of them
-	// waits in most.
+	// maxShards limits the shards that one run reads: telemetry that needs more of them waits in
+	// most.
 	maxShards = 100
-	// maxReads bounds the requests for records of one shard and run: all readers of a shard
-	// together, the evaluator's event source among them, may make five a second.
+	// maxReads limits the read requests per shard and run: all readers of a shard, including the
+	// evaluator's event source, may make five per second.
 	// https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
 	maxReads = 3
-	// iteratorStands is how long a place in a shard is used again. Amazon Kinesis keeps it
-	// for five minutes.
-	// https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetShardIterator.html
-	iteratorStands = 4 * time.Minute
+	// iteratorAge is how long a shard iterator is reused. Amazon Kinesis keeps it for five
+	// minutes. https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetShardIterator.html
+	iteratorAge = 4 * time.Minute
 )
 
-// places remembers how far the shards were looked at since the evaluator last told, so that
-// hours without a record are not crossed anew each minute.
-type places struct {
-	mu   sync.Mutex
-	told time.Time
-	by   map[string]place
+// positions stores how far the shards were read since the evaluator's last progress, so that
+// hours without a record are not read again each minute.
+type positions struct {
+	mu    sync.Mutex
+	since time.Time
+	by    map[string]position
 }
 
-// place is before the first record of a shard that was not seen.
-type place struct {
+// position is before the first record of a shard that was not read.
+type position struct {
 	iterator string
 	since    time.Time
 }
 
-// waits reports whether the stream may hold telemetry that arrived from a time on, which is
-// later than all the evaluator told of, until another. It looks at one shard after the
-// other and stops at the first that does.
+// waits reports whether the stream may hold unjudged telemetry that arrived between from and
+// until. It reads one shard after the other and stops at the first that does.
 func (h *Handler) waits(ctx context.Context, p state.Progress, from, until, at time.Time) (bool, error) {
-	h.places.mu.Lock()
-	defer h.places.mu.Unlock()
-	if h.places.by == nil || !h.places.told.Equal(p.At) {
-		h.places.told, h.places.by = p.At, map[string]place{}
+	h.positions.mu.Lock()
+	defer h.positions.mu.Unlock()
+	if h.positions.by == nil || !h.positions.since.Equal(p.At) {
+		h.positions.since, h.positions.by = p.At, map[string]position{}
 	}
 	shards, all, err := h.shards(ctx, from)
 	if err != nil {
 		return false, err
 	}
-	maps.DeleteFunc(h.places.by, func(shard string, here place) bool {
-		return at.Sub(here.since) > iteratorStands || !slices.Contains(shards, shard)
+	maps.DeleteFunc(h.positions.by, func(shard string, here position) bool {
+		return at.Sub(here.since) > iteratorAge || !slices.Contains(shards, shard)
 	})
 	for _, shard := range shards {
 		here, waits, err := h.look(ctx, shard, from, until, at)
 		if err != nil {
-			delete(h.places.by, shard)
+			delete(h.positions.by, shard)
 			return false, fmt.Errorf("shard %s of the stream: %w", shard, err)
 		}
-		h.places.by[shard] = here
+		h.positions.by[shard] = here
 		if waits {
 			return true, nil
 		}
@@ -83,7 +81,7 @@ func (h *Handler) waits(ctx context.Context, p state.Progress, from, until, at t
 	return false, nil
 }
 
-// shards are those that took records from a time on, and whether these are all.
+// shards returns the shards with records from a time on, and whether these are all.
 func (h *Handler) shards(ctx context.Context, from time.Time) (ids []string, all bool, err error) {
 	in := &kinesis.ListShardsInput{
 		StreamName: &h.TelemetryStream, MaxResults: aws.Int32(maxShards),
@@ -106,15 +104,14 @@ func (h *Handler) shards(ctx context.Context, from time.Time) (ids []string, all
 		if len(ids) == maxShards {
 			return ids, false, nil
 		}
-		in = &kinesis.ListShardsInput{NextToken: out.NextToken} // which names the stream
+		in = &kinesis.ListShardsInput{NextToken: out.NextToken} // which identifies the stream
 	}
 }
 
-// look reads a shard from where it was left, up to its first record. Where Amazon Kinesis
-// answers that there may be more than it looked through, nobody knows yet: that may be a
-// record as well.
-func (h *Handler) look(ctx context.Context, shard string, from, until, at time.Time) (here place, waits bool, err error) {
-	here, ok := h.places.by[shard]
+// look reads a shard from its last position, up to its first record. If Amazon Kinesis says that
+// there may be more, that may be a record too.
+func (h *Handler) look(ctx context.Context, shard string, from, until, at time.Time) (here position, waits bool, err error) {
+	here, ok := h.positions.by[shard]
 	if !ok {
 		out, err := h.Kinesis.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{
 			StreamName: &h.TelemetryStream, ShardId: &shard, ShardIteratorType: types.ShardIteratorTypeAtTimestamp, Timestamp: &from,
@@ -122,7 +119,7 @@ func (h *Handler) look(ctx context.Context, shard string, from, until, at time.T
 		if err != nil {
 			return here, false, fmt.Errorf("GetShardIterator: %w", err)
 		}
-		here = place{aws.ToString(out.ShardIterator), at}
+		here = position{aws.ToString(out.ShardIterator), at}
 	}
 	for range maxReads {
 		out, err := h.Kinesis.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: &here.iterator, Limit: aws.Int32(1)})
@@ -130,13 +127,13 @@ func (h *Handler) look(ctx context.Context, shard string, from, until, at time.T
 			return here, false, fmt.Errorf("GetRecords: %w", err)
 		}
 		if len(out.Records) > 0 {
-			// What came just now may wait for its batch to fill.
+			// A record that just arrived may be waiting for its batch to fill.
 			return here, !aws.ToTime(out.Records[0].ApproximateArrivalTimestamp).After(until), nil
 		}
-		if out.NextShardIterator == nil { // a shard that was closed, at its end
+		if out.NextShardIterator == nil { // a closed shard, at its end
 			return here, false, nil
 		}
-		here = place{*out.NextShardIterator, at}
+		here = position{*out.NextShardIterator, at}
 		if aws.ToInt64(out.MillisBehindLatest) == 0 {
 			return here, false, nil
 		}

@@ -15,17 +15,17 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// shards are what lies in a Kinesis stream: when records arrived, by shard. Its iterators
-// say a shard, and a position in it.
+// shards is the content of a Kinesis stream: the arrival times of records, by shard. Its
+// iterators contain a shard and a position.
 type shards struct {
 	arrived [][]time.Time
 	page    int // of ListShards, 0 for all
-	// empty is how many requests for records are answered by none, though there may be more
-	// in the shard. closed shards end.
+	// empty is how many read requests return no record, though there may be more in the shard.
+	// closed shards end.
 	empty  int
 	closed bool
 	fails  map[string]error // by operation
-	// asked are the operations, from is the time that was asked for last.
+	// asked are the operations, from is the time of the last request.
 	asked []string
 	from  time.Time
 }
@@ -52,7 +52,7 @@ func (s *shards) ListShards(_ context.Context, in *kinesis.ListShardsInput, _ ..
 	first, out := 0, &kinesis.ListShardsOutput{}
 	if in.NextToken != nil {
 		if in.StreamName != nil || in.ShardFilter != nil {
-			return nil, errors.New("a token and what it stands for")
+			return nil, errors.New("a token and its value")
 		}
 		fmt.Sscan(*in.NextToken, &first)
 	} else if aws.ToString(in.StreamName) != "telemetry" || in.ShardFilter.Type != types.ShardFilterTypeFromTimestamp {
@@ -108,7 +108,7 @@ func (s *shards) GetRecords(_ context.Context, in *kinesis.GetRecordsInput, _ ..
 	return out, nil
 }
 
-// fed is a rig of which the evaluator told last at minute 0, when pump opened telnet.
+// fed returns a rig whose evaluator last wrote progress at minute 0, when pump opened telnet.
 func fed(t tester, s *shards) *rig {
 	r := newRig(t, telnet())
 	r.handler.TelemetryQueueURL, r.handler.TelemetryStream, r.handler.Kinesis = "", "telemetry", s
@@ -126,8 +126,8 @@ func arrivals(minutes ...float64) []time.Time {
 	return all
 }
 
-// Batching is a minute here: what is two minutes old may wait for its batch, and what
-// arrived until a minute and a half after the evaluator told may have been judged.
+// Batching is a minute here: a record two minutes old may be waiting for its batch, and one that
+// arrived up to a minute and a half after the last progress may have been judged.
 func TestCloserLooksWhetherTheStreamWaits(t *testing.T) {
 	for name, c := range map[string]struct {
 		stream shards
@@ -135,19 +135,19 @@ func TestCloserLooksWhetherTheStreamWaits(t *testing.T) {
 		blind  bool
 		reads  int
 	}{
-		"no shard has anything":              {shards{arrived: [][]time.Time{{}, {}}}, 60, false, 2},
-		"what was judged is not taken away":  {shards{arrived: [][]time.Time{arrivals(-5, 0, 1.4)}}, 60, false, 1},
-		"a record waits":                     {shards{arrived: [][]time.Time{arrivals(0, 2)}}, 60, true, 1},
-		"it stops at the first":              {shards{arrived: [][]time.Time{{}, arrivals(2), arrivals(2)}}, 60, true, 2},
-		"a record waits for its batch":       {shards{arrived: [][]time.Time{arrivals(0, 58.5)}}, 60, false, 1},
-		"shards on another page":             {shards{arrived: [][]time.Time{{}, {}, arrivals(2)}, page: 1}, 60, true, 3},
-		"empty answers before the record":    {shards{arrived: [][]time.Time{arrivals(2)}, empty: 2}, 60, true, 3},
-		"empty answers before the end":       {shards{arrived: [][]time.Time{arrivals(0)}, empty: 2}, 60, false, 3},
-		"too many of them, and nobody knows": {shards{arrived: [][]time.Time{arrivals(0), {}}, empty: 3}, 60, true, 3},
-		"a closed shard at its end":          {shards{arrived: [][]time.Time{arrivals(0)}, closed: true}, 60, false, 1},
-		"what is never judged again":         {shards{arrived: [][]time.Time{arrivals(2)}}, 7 * 60, false, 1},
-		"more shards than are looked at":     {shards{arrived: append(make([][]time.Time, 100), arrivals(2))}, 60, false, 100},
-		"told not long ago":                  {shards{arrived: [][]time.Time{arrivals(2)}}, 3.4, false, 0},
+		"no shard has anything":                  {shards{arrived: [][]time.Time{{}, {}}}, 60, false, 2},
+		"judged records are still in the stream": {shards{arrived: [][]time.Time{arrivals(-5, 0, 1.4)}}, 60, false, 1},
+		"a record waits":                         {shards{arrived: [][]time.Time{arrivals(0, 2)}}, 60, true, 1},
+		"it stops at the first":                  {shards{arrived: [][]time.Time{{}, arrivals(2), arrivals(2)}}, 60, true, 2},
+		"a record waits for its batch":           {shards{arrived: [][]time.Time{arrivals(0, 58.5)}}, 60, false, 1},
+		"shards on another page":                 {shards{arrived: [][]time.Time{{}, {}, arrivals(2)}, page: 1}, 60, true, 3},
+		"empty answers before the record":        {shards{arrived: [][]time.Time{arrivals(2)}, empty: 2}, 60, true, 3},
+		"empty answers before the end":           {shards{arrived: [][]time.Time{arrivals(0)}, empty: 2}, 60, false, 3},
+		"too many of them, and nobody knows":     {shards{arrived: [][]time.Time{arrivals(0), {}}, empty: 3}, 60, true, 3},
+		"a closed shard at its end":              {shards{arrived: [][]time.Time{arrivals(0)}, closed: true}, 60, false, 1},
+		"records that are never judged again":    {shards{arrived: [][]time.Time{arrivals(2)}}, 7 * 60, false, 1},
+		"more shards than are looked at":         {shards{arrived: append(make([][]time.Time, 100), arrivals(2))}, 60, false, 100},
+		"recent progress":                        {shards{arrived: [][]time.Time{arrivals(2)}}, 3.4, false, 0},
 	} {
 		r := fed(t, &c.stream)
 		r.close(at(c.at), 0)
@@ -175,8 +175,8 @@ func TestCloserWithoutProgressLooksAtAllThatIsStillJudged(t *testing.T) {
 	}
 }
 
-// A quiet hour is crossed once: the next run goes on where one stopped, until Amazon
-// Kinesis forgets the place or the evaluator tells again.
+// A quiet hour is read once: the next run continues at the last position, until the iterator
+// expires or the evaluator writes progress.
 func TestCloserGoesOnInTheShard(t *testing.T) {
 	s := &shards{arrived: [][]time.Time{{}}, empty: 5}
 	r := fed(t, s)
@@ -193,14 +193,14 @@ func TestCloserGoesOnInTheShard(t *testing.T) {
 		t.Errorf("blind %d times, want once: while the shard was being crossed", got)
 	}
 	s.arrived[0] = arrivals(62)
-	r.close(at(63), 0) // it may wait for its batch
+	r.close(at(63), 0) // it may be waiting for its batch
 	r.close(at(65), 0)
 	if got := r.counted(contract.MetricBlind); got != 2 || s.count("GetShardIterator") != 0 {
 		t.Errorf("blind %d times, %v", got, s.asked)
 	}
 	r.close(at(68), 0)
 	if s.count("GetShardIterator") != 1 {
-		t.Error("a place was used that Amazon Kinesis forgot")
+		t.Error("an expired iterator was used")
 	}
 	r.now = at(65)
 	r.deliver(report("2", "other", at(65), ports(1, 443)))
@@ -211,8 +211,8 @@ func TestCloserGoesOnInTheShard(t *testing.T) {
 	}
 }
 
-// That the stream cannot be asked, as where it throttles, fails the run as with a queue:
-// nothing is judged, and the closer's errors tell.
+// If the stream cannot be read, as when it is throttled, the run fails as with a queue: nothing
+// is judged, and the closer's errors report it.
 func TestStreamThatCannotBeAskedFailsTheRun(t *testing.T) {
 	for _, operation := range []string{"ListShards", "GetShardIterator", "GetRecords"} {
 		s := &shards{arrived: [][]time.Time{{}}, fails: map[string]error{operation: &types.ProvisionedThroughputExceededException{Message: aws.String("slow down")}}}
@@ -228,7 +228,7 @@ func TestStreamThatCannotBeAskedFailsTheRun(t *testing.T) {
 	}
 }
 
-// A heartbeat of an evaluator that was behind holds until the stream can be asked.
+// The lag in a heartbeat counts until the stream can be read.
 func TestLagOfAStreamHoldsUntilItIsAsked(t *testing.T) {
 	s := &shards{arrived: [][]time.Time{{}}}
 	r := fed(t, s)
@@ -244,7 +244,7 @@ func TestLagOfAStreamHoldsUntilItIsAsked(t *testing.T) {
 	}
 }
 
-// A lag that batching explains is none: it would keep later heartbeats out.
+// A lag that batching explains does not count: it would block later heartbeats.
 func TestHeartbeatsOfATransportInTimeReplaceEachOther(t *testing.T) {
 	r := newRig(t, telnet())
 	for minute, lag := range []time.Duration{90 * time.Second, time.Second} {

@@ -18,11 +18,11 @@ import (
 
 type item = map[string]types.AttributeValue
 
-// table is a state table in memory. It knows the expressions of evaluator and fleet; any
+// table is a state table in memory. It supports only the expressions of evaluator and fleet; any
 // other fails the test. Its pages are short.
 type table struct {
 	t tester
-	// step, if set, runs before and after each call takes effect; its error is the call's.
+	// step, if set, runs before and after each call takes effect. Its error becomes the call's.
 	step func(operation, key string, done bool) error
 	// unprocessed is how many keys of each BatchGetItem are left for the next one.
 	unprocessed int
@@ -57,14 +57,14 @@ func keyOf(it item) [2]string {
 	return [2]string{str(it, contract.StatePartitionKey), str(it, contract.StateSortKey)}
 }
 
-// of is what is stored of a thing.
+// of returns the stored item of a thing.
 func (f *table) of(subject string) item {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.items[[2]string{"thing#" + subject, "state"}]
 }
 
-// took are the calls about things and progress since it was asked before.
+// took returns the calls about things and progress since its last call.
 func (f *table) took() map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -143,8 +143,8 @@ func (f *table) PutItem(ctx context.Context, in *dynamodb.PutItemInput, _ ...fun
 			ok = stored == nil && len(values) == 0
 		case "#revision = :before":
 			ok = stored != nil && num(stored, names["#revision"]) == num(values, ":before")
-		case "attribute_not_exists(#at) OR #lag <= :lag OR #at < :stands":
-			ok = stored == nil || num(stored, names["#lag"]) <= num(values, ":lag") || num(stored, names["#at"]) < num(values, ":stands")
+		case "attribute_not_exists(#at) OR #lag <= :lag OR #at < :since":
+			ok = stored == nil || num(stored, names["#lag"]) <= num(values, ":lag") || num(stored, names["#at"]) < num(values, ":since")
 		default:
 			f.t.Errorf("condition %s", *in.ConditionExpression)
 		}
@@ -190,7 +190,7 @@ func (f *table) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*d
 			out.LastEvaluatedKey = maps.Clone(found[page-1])
 		}
 		for _, it := range found {
-			if in.IndexName != nil { // it projects the keys alone
+			if in.IndexName != nil { // it projects only the keys
 				it = item{contract.StatePartitionKey: it[contract.StatePartitionKey], contract.StateSortKey: it[contract.StateSortKey]}
 			}
 			out.Items = append(out.Items, it)
@@ -204,5 +204,5 @@ func keySlice(it item) []string { k := keyOf(it); return k[:] }
 
 func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
 
-// evaluator409 is what a conditional write says that came second.
+// evaluator409 is the error of a conditional write that lost.
 func evaluator409() error { return &types.ConditionalCheckFailedException{} }

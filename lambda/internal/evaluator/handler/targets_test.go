@@ -183,7 +183,7 @@ func TestTargetsThatNameNoGroup(t *testing.T) {
 	}
 }
 
-// Devices are compared with the devices that the profile watches.
+// Devices are compared with the devices that the profile applies to.
 func TestPercentileOfTheFleet(t *testing.T) {
 	config := profile(defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.LessThanEqualsPercentile(defender.P90, defender.Window5m)})
 	config.Profiles[0].Targets = []string{"thinggroup/0"}
@@ -200,7 +200,7 @@ func TestPercentileOfTheFleet(t *testing.T) {
 		}
 		n := 100
 		if i >= 10 {
-			n = 100_000 // of things that are not watched
+			n = 100_000 // of things outside the targets
 		}
 		batch = append(batch, traffic(0, client, n))
 	}
@@ -218,8 +218,8 @@ func TestPercentileOfTheFleet(t *testing.T) {
 	}
 }
 
-// The percentile is that of devices, not of reports: one that floods the engine does not set
-// the measure for the others.
+// The percentile is over devices, not over reports: a device that floods the engine must not
+// change it for the others.
 func TestDeviceThatReportsTooOftenDoesNotOutweighTheFleet(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.LessThanEqualsPercentile(defender.P90, defender.Window5m)}))
 	traffic := func(minute float64, client string, id, n int) events.SQSMessage {

@@ -12,7 +12,7 @@ func restarting(confirm bool) engine.Config {
 	return c
 }
 
-// An agent that connects and reports its counters since boot.
+// An agent connects and reports its counters since boot.
 func TestRestartedAgentRaisesNoAlarm(t *testing.T) {
 	for confirm, want := range map[bool]string{true: "", false: "pump out in-alarm, pump out alarm-cleared"} {
 		r := newRig(t, restarting(confirm))
@@ -43,7 +43,7 @@ func TestTrafficThatIsConfirmedRaisesAnAlarm(t *testing.T) {
 func TestConfirmationCostsConformingDevicesNoWrite(t *testing.T) {
 	r := newRig(t, restarting(true))
 	r.deliver(lifecycle("other", "connected", "s", at(0)))
-	r.table.took() // the first batch tells progress
+	r.table.took() // the first batch writes progress
 	r.deliver(lifecycle("pump", "connected", "s", at(0)))
 	r.deliver(traffic("1", "pump", 0.1, 400))
 	r.deliver(lifecycle("pump", "disconnected", "s", at(0.2)))

@@ -1,12 +1,10 @@
-// Package registry tells which thing of the AWS IoT registry a client is, and in which
-// thing groups. It asks by the principal first, as AWS IoT authenticated it, and by the
-// client id second.
+// Package registry finds the thing of a client in the AWS IoT registry, and its thing groups. It
+// uses the principal first, as AWS IoT authenticated it, and the client ID second.
 //
-// Beside the certificate's call a client costs at most one DescribeThing, with groups one
-// ListThingGroupsForThing more, and each group one DescribeThingGroup for all its things;
-// then nothing while the answer is believed. A Region's quotas are 350 calls a second of
-// DescribeThing and 100 of either call for groups (unverified, from a listing of Service
-// Quotas; all adjustable).
+// Besides the call for the certificate, a client costs at most one DescribeThing, with groups one
+// more ListThingGroupsForThing, and each group one DescribeThingGroup for all its things. Then
+// nothing while the answer is cached. A Region's quotas are 350 calls per second of DescribeThing
+// and 100 of each call for groups (unverified, from a listing of Service Quotas; all adjustable).
 package registry
 
 import (
@@ -26,8 +24,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/memory"
 )
 
-// API is the part of the AWS IoT client that a [Registry] calls. Calls are not repeated here: the
-// client may retry.
+// API is the part of the AWS IoT client that a [Registry] calls. The registry does not retry; the
+// client may.
 type API interface {
 	certificate.API
 	DescribeThing(context.Context, *iot.DescribeThingInput, ...func(*iot.Options)) (*iot.DescribeThingOutput, error)
@@ -35,21 +33,21 @@ type API interface {
 	DescribeThingGroup(context.Context, *iot.DescribeThingGroupInput, ...func(*iot.Options)) (*iot.DescribeThingGroupOutput, error)
 }
 
-// Thing is what the registry knows of a client.
+// Thing is the registry's information about a client.
 type Thing struct {
-	// Name of the thing, or the client id where no thing is registered. It is "" for a
-	// message that did not come over MQTT and whose principal has not exactly one thing.
+	// Name is the thing's name, or the client ID if no thing is registered. It is "" for a
+	// message that was not sent over MQTT and whose principal has not exactly one thing.
 	Name       string
 	Registered bool
-	// Groups are the names of the thing's groups and of all their ancestors, sorted; nil
-	// where [Config.Groups] does not ask for them.
+	// Groups are the names of the thing's groups and of all their ancestors, sorted; nil unless
+	// [Config.Groups] is set.
 	Groups []string
 }
 
 // Config of a [Registry].
 type Config struct {
 	certificate.Config
-	// Groups asks for thing groups as well.
+	// Groups requests thing groups as well.
 	Groups bool
 }
 
@@ -71,10 +69,10 @@ func New(api API, c Config) (*Registry, error) {
 	return &Registry{certificates, api, c, things, lines}, errors.Join(err1, err2, err3)
 }
 
-// Resolve tells who a client is. clientID and principal are clientid() and principal()
-// of IoT SQL: [defender.NotMQTT] for a message over HTTPS, a certificate's id or anything
-// else. at is the time of what the client sent, by which answers age. Concurrent calls
-// about one client share one lookup, and its context.
+// Resolve returns the thing of a client. clientID and principal are clientid() and principal() of
+// IoT SQL: [iotrule.NotMQTT] for a message over HTTPS, a certificate's ID or anything else. at is
+// when the client sent the message; answers age by it. Concurrent calls for one client share one
+// lookup, and its context.
 func (r *Registry) Resolve(ctx context.Context, clientID, principal string, at time.Time) (Thing, error) {
 	if !certificate.IsID(principal) {
 		principal = ""
@@ -108,7 +106,7 @@ func (r *Registry) find(ctx context.Context, clientID, principal string, at time
 	if clientID == iotrule.NotMQTT {
 		return Thing{}, nil
 	}
-	// Of several things of one principal it is the one named like the client, if any.
+	// Of several things of one principal, it is the one named like the client, if any.
 	if !thingName.MatchString(clientID) {
 		return Thing{Name: clientID}, nil
 	}
@@ -122,11 +120,11 @@ func (r *Registry) find(ctx context.Context, clientID, principal string, at time
 	return Thing{Name: clientID, Registered: true}, nil
 }
 
-// thingName is what a thing may be called.
+// thingName matches the names of things.
 // https://docs.aws.amazon.com/iot/latest/apireference/API_DescribeThing.html
 var thingName = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
 
-// groups are a thing's groups and their ancestors.
+// groups returns a thing's groups and their ancestors.
 func (r *Registry) groups(ctx context.Context, thing string, at time.Time) ([]string, error) {
 	pages := iot.NewListThingGroupsForThingPaginator(r.api, &iot.ListThingGroupsForThingInput{ThingName: &thing, MaxResults: aws.Int32(250)})
 	all := []string{}
@@ -148,7 +146,7 @@ func (r *Registry) groups(ctx context.Context, thing string, at time.Time) ([]st
 	return slices.Compact(all), nil
 }
 
-// lineOf is a group and its ancestors; none where it was deleted since.
+// lineOf returns a group and its ancestors; none if it was deleted since.
 func (r *Registry) lineOf(ctx context.Context, group string) ([]string, error) {
 	out, err := r.api.DescribeThingGroup(ctx, &iot.DescribeThingGroupInput{ThingGroupName: &group})
 	if missing(err) {

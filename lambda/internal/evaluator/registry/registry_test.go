@@ -31,15 +31,15 @@ const (
 
 var noon = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 
-// id is a certificate's id.
+// id returns a certificate's ID.
 func id(digit string) string { return strings.Repeat(digit, 64) }
 
-// awsIoT answers the SDK's requests as AWS IoT does, one element a page.
+// awsIoT answers the SDK's requests as AWS IoT does, one element per page.
 type awsIoT struct {
-	// certificates holds the things of each, things their groups, parents the groups
-	// from the root to the parent of each group.
+	// certificates has the things of each certificate, things their groups, parents each group's
+	// ancestors from the root on.
 	certificates, things, parents map[string][]string
-	// fails names the operation that is throttled.
+	// fails is the operation that is throttled.
 	fails string
 	// before runs before each answer.
 	before func()
@@ -117,7 +117,7 @@ func fail(w http.ResponseWriter, status int, kind string) {
 	answer(w, map[string]string{"message": kind})
 }
 
-// took are the calls since it was asked before.
+// took returns the calls since its last call.
 func (f *awsIoT) took() string {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
@@ -139,7 +139,7 @@ func (f *awsIoT) registry(t *testing.T, edit func(*registry.Config)) *registry.R
 	return r
 }
 
-// invocation is the context of an invocation of a function in the account.
+// invocation returns the context of an invocation of a function in the account.
 func invocation(t *testing.T) context.Context {
 	return lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{InvokedFunctionArn: "arn:aws:lambda:" + region + ":" + account + ":function:evaluator"})
 }
@@ -179,7 +179,7 @@ func TestPrincipalFirstClientIDSecond(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			aws := newAWSIoT()
 			r := aws.registry(t, nil)
-			for range 2 { // the second answer is remembered
+			for range 2 { // the second answer is cached
 				got, err := r.Resolve(invocation(t), row.client, row.principal, noon)
 				if err != nil || got.Name != row.want || got.Registered != row.registered || got.Groups != nil {
 					t.Fatalf("%+v, %v; want %q, registered %v", got, err, row.want, row.registered)
@@ -208,7 +208,7 @@ func TestGroupsComeWithTheirAncestors(t *testing.T) {
 	resolve("pump-1", []string{"all", "europe", "fast", "north"},
 		"DescribeThing ListThingGroupsForThing DescribeThingGroup ListThingGroupsForThing DescribeThingGroup")
 	aws.things["pump-4"] = []string{"north"}
-	resolve("pump-4", []string{"all", "europe", "north"}, "DescribeThing ListThingGroupsForThing") // the group is known
+	resolve("pump-4", []string{"all", "europe", "north"}, "DescribeThing ListThingGroupsForThing") // the group is cached
 	resolve("pump-2", nil, "DescribeThing ListThingGroupsForThing")
 	resolve("pump-3", nil, "DescribeThing ListThingGroupsForThing DescribeThingGroup") // deleted since
 	resolve("stranger", nil, "DescribeThing")
@@ -224,7 +224,7 @@ func TestAnswersAgeByTheTimeOfTheRecords(t *testing.T) {
 		at    time.Duration
 		calls int
 	}{
-		{0, 5}, {9 * minute, 0}, {-9 * minute, 0}, // believed for as long before as after
+		{0, 5}, {9 * minute, 0}, {-9 * minute, 0}, // cached for as long before as after
 		{10 * minute, 5}, {19 * minute, 0}, {0, 5},
 	} {
 		if _, err := r.Resolve(invocation(t), "pump-1", "", noon.Add(row.at)); err != nil {
@@ -234,7 +234,7 @@ func TestAnswersAgeByTheTimeOfTheRecords(t *testing.T) {
 			t.Errorf("%v after the first: %d calls, want %d", row.at, n, row.calls)
 		}
 	}
-	// That a thing is not registered ages as well.
+	// Also the answer that a thing is not registered expires.
 	for at, want := range []bool{false, true} {
 		got, err := r.Resolve(invocation(t), "late", "", noon.Add(time.Duration(at)*10*minute))
 		if err != nil || got.Registered != want {
@@ -244,8 +244,8 @@ func TestAnswersAgeByTheTimeOfTheRecords(t *testing.T) {
 	}
 }
 
-// AWS IoT lets an account list the things of ten principals a second: a device with many
-// client ids must not use that up.
+// AWS IoT lets an account list the things of ten principals per second: a device with many client
+// IDs must not use that up.
 func TestPrincipalWithManyClientIDsIsAskedForOnce(t *testing.T) {
 	aws := newAWSIoT()
 	r := aws.registry(t, nil)
@@ -269,7 +269,7 @@ func TestPrincipalWithManyClientIDsIsAskedForOnce(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	aws := newAWSIoT()
 	r := aws.registry(t, func(c *registry.Config) { c.Size = 2 })
-	for _, client := range []string{"a", "b", "a", "c", "a", "b"} { // c drives b out
+	for _, client := range []string{"a", "b", "a", "c", "a", "b"} { // c evicts b
 		if _, err := r.Resolve(invocation(t), client, "", noon); err != nil {
 			t.Fatal(err)
 		}
@@ -305,7 +305,7 @@ func TestFailuresAreNoAnswers(t *testing.T) {
 	}
 }
 
-// A thing deleted between two calls is no thing without groups.
+// A thing deleted between two calls is not a thing without groups.
 func TestThingDeletedMeanwhileIsUnresolved(t *testing.T) {
 	aws := newAWSIoT()
 	aws.before = func() {

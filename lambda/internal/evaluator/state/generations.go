@@ -12,8 +12,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/document"
 )
 
-// Name tells the generations of behaviors, and remembers them where they are others than
-// those of whoever named last.
+// Name returns the generations of behaviors. It stores them if they differ from those that were
+// stored last.
 func (s *Store) Name(ctx context.Context, behaviors []engine.Compiled) (engine.Generations, error) {
 	v, err := s.generations().Change(ctx, func(v *document.Version[engine.Generations]) (changed bool) {
 		v.Value, changed = v.Value.Next(behaviors, v.Revision)
@@ -22,7 +22,7 @@ func (s *Store) Name(ctx context.Context, behaviors []engine.Compiled) (engine.G
 	return v.Value, err
 }
 
-// Generations reads what [Store.Name] remembered last, consistently.
+// Generations reads what [Store.Name] stored last, consistently.
 func (s *Store) Generations(ctx context.Context) (engine.Generations, error) {
 	v, err := s.generations().Read(ctx)
 	return v.Value, err
@@ -33,7 +33,7 @@ func (s *Store) generations() document.Document[engine.Generations] {
 	return document.Document[engine.Generations]{Place: generations{s}, Name: "generations of behaviors"}
 }
 
-// generations are the item in which they lie.
+// generationsItem is their item.
 type generations struct{ *Store }
 
 func (g generations) key() item {

@@ -14,17 +14,17 @@ import (
 
 // Progress is how far the evaluator has come.
 type Progress struct {
-	// At is when the evaluator last told, the zero time if it never did.
+	// At is when the evaluator last wrote it, the zero time if never.
 	At time.Time
-	// Lag is how old the oldest telemetry of its batch was then, 0 where batching explains it.
+	// Lag is the age that its batch's oldest telemetry had then, 0 if batching explains it.
 	Lag time.Duration
 }
 
-// LagStands is how long the greatest lag of all environments stands: a queue has no
-// order, so one of them may have newer messages while others work a backlog off.
-const LagStands = 2 * time.Minute
+// LagAge is how long the greatest lag of all environments counts: a queue has no order, so some
+// environments may get new messages while others work on a backlog.
+const LagAge = 2 * time.Minute
 
-// Beat stores progress, unless a greater lag was stored a short while ago.
+// Beat stores progress, unless a greater lag was stored recently.
 func (s *Store) Beat(ctx context.Context, p Progress) error {
 	err := s.put(ctx, &dynamodb.PutItemInput{
 		TableName: &s.table,
@@ -32,9 +32,9 @@ func (s *Store) Beat(ctx context.Context, p Progress) error {
 			contract.StatePartitionKey: text(progressKey), contract.StateSortKey: text(progressKey),
 			attrHeartbeat: number(p.At.UnixMilli()), attrLag: number(p.Lag.Milliseconds()),
 		},
-		ConditionExpression:       aws.String("attribute_not_exists(#at) OR #lag <= :lag OR #at < :stands"),
+		ConditionExpression:       aws.String("attribute_not_exists(#at) OR #lag <= :lag OR #at < :since"),
 		ExpressionAttributeNames:  map[string]string{"#at": attrHeartbeat, "#lag": attrLag},
-		ExpressionAttributeValues: item{":lag": number(p.Lag.Milliseconds()), ":stands": number(p.At.Add(-LagStands).UnixMilli())},
+		ExpressionAttributeValues: item{":lag": number(p.Lag.Milliseconds()), ":since": number(p.At.Add(-LagAge).UnixMilli())},
 	})
 	if errors.Is(err, ErrConflict) {
 		return nil

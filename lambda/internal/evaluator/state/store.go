@@ -1,5 +1,5 @@
-// Package state keeps what the evaluator remembers in a table of Amazon DynamoDB: of each thing
-// that does not conform, of the generations of behaviors, and of its own progress.
+// Package state stores the evaluator's state in a table of Amazon DynamoDB: the things that do
+// not conform, the generations of behaviors, and the evaluator's progress.
 package state
 
 import (
@@ -32,7 +32,7 @@ type API interface {
 	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
 }
 
-// Store keeps what is remembered of things in a table of Amazon DynamoDB.
+// Store stores the state of things in a table of Amazon DynamoDB.
 type Store struct {
 	api     API
 	table   string
@@ -44,47 +44,47 @@ func New(api API, table string) *Store {
 	return &Store{api: api, table: table, backoff: retry.Backoff{First: 50 * time.Millisecond, Longest: 2 * time.Second}}
 }
 
-// Item is what is remembered of one thing.
+// Item is the state of one thing.
 type Item struct {
-	// Subject is what the thing is told from others by.
+	// Subject identifies the thing.
 	Subject string
-	// Revision counts the writes: 0 where nothing is stored.
+	// Revision counts the writes; 0 means that nothing is stored.
 	Revision int64
 	State    engine.State
-	// Clock is the time of the last step that was written: it never goes back.
+	// Clock is the time of the last stored step: it never goes back.
 	Clock time.Time
-	// Outbox has the transitions that were not sent for certain.
+	// Outbox has the transitions that may not have been sent.
 	Outbox []transition.Message
-	// Principal is who the thing last connected or published as, "" where nothing told: the
-	// closer has no message that says so.
+	// Principal is the last known principal of the thing, "" if unknown, for the closer, which
+	// has no message with a principal.
 	Principal string
-	// Thing is what the registry said at KnownAt, the zero time for nothing.
+	// Thing is the registry's answer at KnownAt; the zero time means none.
 	Thing   registry.Thing
 	KnownAt time.Time
-	// CheckAt is when the closer asks the registry again whether the device of an alarm that
-	// nothing else ends is still there; the zero time while there is no such alarm.
+	// CheckAt is when the closer checks in the registry that the device still exists, for an
+	// alarm that nothing else ends. It is the zero time without such an alarm.
 	CheckAt time.Time
-	// Due is when the closer must look at the thing; the zero time if never.
+	// Due is when the closer must check the thing; the zero time if never.
 	Due time.Time
-	// Expires is when the item may be deleted; the zero time keeps it.
+	// Expires is when the item may be deleted; the zero time means never.
 	Expires time.Time
 }
 
-// What [Store] returns for a thing.
+// The errors of [Store] for a thing.
 var (
-	// ErrConflict says that somebody else has written first.
+	// ErrConflict is the error if another invocation has written first.
 	ErrConflict = fmt.Errorf("the state %w", document.ErrConflict)
-	// ErrState says that the state is one that this version of the engine cannot read.
+	// ErrState is the error if this version of the engine cannot read the state.
 	ErrState = errors.New("state cannot be read")
-	// ErrTooLarge says that what is to be remembered is more than an item may hold.
+	// ErrTooLarge is the error if the state exceeds the maximum size of an item.
 	ErrTooLarge = errors.New("state is larger than an item of the table may be")
 )
 
-// maxItemBytes is the size of an item, less what its names and numbers take.
+// maxItemBytes is the maximum size of an item, without names and numbers.
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
 const maxItemBytes = 400<<10 - 1<<10
 
-// Keys and attributes beside those that package contract names.
+// Keys and attributes besides those in package contract.
 const (
 	thingPrefix   = "thing#"
 	stateSort     = "state"
@@ -109,8 +109,8 @@ const LoadSize = 100
 
 type item = map[string]types.AttributeValue
 
-// Load reads things, each named once and at most [LoadSize], eventually consistent: one
-// request of half a unit a thing. Of a thing that it cannot tell about there is a fault.
+// Load reads distinct things, at most [LoadSize], with eventual consistency: one request, and
+// half a unit per thing. A thing that could not be read has an error.
 func (s *Store) Load(ctx context.Context, subjects []string) (map[string]Item, map[string]error) {
 	items, faults := map[string]Item{}, map[string]error{}
 	keys := make([]item, len(subjects))
@@ -156,8 +156,8 @@ func (s *Store) Get(ctx context.Context, subject string) (Item, error) {
 	return decodeItem(out.Item)
 }
 
-// Put writes state and outbox together if the stored revision is the one before, or
-// returns [ErrConflict]. What does not fit is [ErrTooLarge].
+// Put writes state and outbox together if the stored revision is the one before, else it returns
+// [ErrConflict]. If the item is too large, it returns [ErrTooLarge].
 func (s *Store) Put(ctx context.Context, i Item) error {
 	it, err := encodeItem(i)
 	if err != nil {
@@ -166,7 +166,7 @@ func (s *Store) Put(ctx context.Context, i Item) error {
 	return s.put(ctx, s.conditional(it, i.Revision-1))
 }
 
-// conditional writes an item whose stored revision is another one, 0 for none.
+// conditional writes an item if the stored revision is the one before, 0 for none.
 func (s *Store) conditional(it item, before int64) *dynamodb.PutItemInput {
 	in := &dynamodb.PutItemInput{
 		TableName: &s.table, Item: it, ExpressionAttributeNames: map[string]string{"#revision": attrRevision},
@@ -191,11 +191,11 @@ func (s *Store) put(ctx context.Context, in *dynamodb.PutItemInput) error {
 	return nil
 }
 
-// Page is where the next page of [Store.Due] begins; nil before the first.
+// Page is the start of the next page of [Store.Due]; nil before the first.
 type Page item
 
-// Due returns things of a shard that are due at a time, the longest due first, and where
-// the next page begins, nil after the last.
+// Due returns a shard's things that are due at a time, the longest due first, and the next page,
+// nil after the last.
 func (s *Store) Due(ctx context.Context, shard int, at time.Time, after Page) ([]string, Page, error) {
 	out, err := s.api.Query(ctx, &dynamodb.QueryInput{
 		TableName: &s.table, IndexName: aws.String(contract.StateDueIndex), Limit: aws.Int32(LoadSize), ExclusiveStartKey: item(after),
@@ -213,7 +213,7 @@ func (s *Store) Due(ctx context.Context, shard int, at time.Time, after Page) ([
 	return subjects, out.LastEvaluatedKey, nil
 }
 
-// shardOf spreads things over the partitions of the index.
+// shardOf distributes things over the partitions of the index.
 func shardOf(subject string) int {
 	f := fnv.New32a()
 	f.Write([]byte(subject)) // never fails
@@ -305,7 +305,7 @@ func numberOf(it item, name string) int64 {
 	if n == nil {
 		return 0
 	}
-	v, _ := strconv.ParseInt(n.Value, 10, 64) // what is no number counts as absent
+	v, _ := strconv.ParseInt(n.Value, 10, 64) // anything but a number counts as absent
 	return v
 }
 

@@ -21,7 +21,8 @@ func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{V
 
 type item = map[string]types.AttributeValue
 
-// table is a state table in memory. It knows conditions on revisions; any other fails the test.
+// table is a state table in memory. It supports only conditions on revisions; any other fails the
+// test.
 type table struct {
 	t     *testing.T
 	items map[string]item
@@ -34,7 +35,7 @@ func keyOf(it item) string {
 	return it[contract.StatePartitionKey].(*types.AttributeValueMemberS).Value + "/" + it[contract.StateSortKey].(*types.AttributeValueMemberS).Value
 }
 
-// of is what is stored of a thing.
+// of returns the stored item of a thing.
 func (f *table) of(subject string) item { return f.items["thing#"+subject+"/state"] }
 
 func (f *table) BatchGetItem(_ context.Context, in *dynamodb.BatchGetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {

@@ -8,28 +8,28 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 )
 
-// checkpoint is how far a task has come.
+// checkpoint is the progress of a task.
 type checkpoint struct {
-	// Summaries tells that the check summaries are delivered.
+	// Summaries reports that the check summaries are delivered.
 	Summaries bool `json:"summaries,omitempty"`
-	// Token is the page to list next, "" for the first.
+	// Token is the next page, "" for the first.
 	Token string `json:"token,omitempty"`
 	Pages int    `json:"pages,omitempty"`
-	// Listed tells that the last page is delivered, Done that what the task did not see
-	// is archived as well.
+	// Listed reports that the last page is delivered. Done reports that the findings that the
+	// task did not find are archived as well.
 	Listed bool `json:"listed,omitempty"`
 	Done   bool `json:"done,omitempty"`
-	// Refused counts findings that Security Hub will never take, Failing those that it may
-	// take later; Reason is the first's.
+	// Refused counts findings that Security Hub will never accept, Failing those that it may
+	// accept later; Reason is the first one's.
 	Refused int    `json:"refused,omitempty"`
 	Failing int    `json:"failing,omitempty"`
 	Reason  string `json:"reason,omitempty"`
 }
 
-// keepCheckpoint is longer than a queue keeps the message that would need it.
+// keepCheckpoint is longer than a queue keeps the message that needs it.
 const keepCheckpoint = 15 * 24 * time.Hour
 
-// checkpoints is the document of a task's checkpoint. To write it is a conflict where another
+// checkpoints returns the document of a task's checkpoint. A write is a conflict if another
 // invocation works on the same task.
 func (a *Auditor) checkpoints(task string, now time.Time) document.Document[checkpoint] {
 	return document.Document[checkpoint]{
@@ -38,8 +38,8 @@ func (a *Auditor) checkpoints(task string, now time.Time) document.Document[chec
 	}
 }
 
-// watermark is the start (ms) of the newest task that has listed all findings of a
-// check, or found it disabled. Whatever is active and was last seen by an earlier task is gone.
+// watermark is the start (ms) of the newest task that has listed all findings of a check, or
+// found it disabled. An active finding that only earlier tasks found is fixed.
 type watermark struct {
 	Started int64 `json:"started"`
 }
@@ -51,14 +51,14 @@ func (a *Auditor) watermarks(check string) document.Document[watermark] {
 	}
 }
 
-// marked is a check's watermark (ms) as it is.
+// marked returns a check's watermark (ms), unchanged.
 func (a *Auditor) marked(ctx context.Context, check string) (int64, error) {
 	mark, err := a.watermarks(check).Read(ctx)
 	return mark.Value.Started, err
 }
 
-// raise raises a check's watermark to started (ms) and returns it: higher where a later task
-// was there before.
+// raise raises a check's watermark to started (ms) and returns it. The result is higher if a
+// later task was faster.
 func (a *Auditor) raise(ctx context.Context, check string, started int64) (int64, error) {
 	mark, err := a.watermarks(check).Change(ctx, func(mark *document.Version[watermark]) bool {
 		if mark.Value.Started >= started {

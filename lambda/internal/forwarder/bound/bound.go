@@ -28,8 +28,8 @@ type Bounds struct {
 	Region string
 
 	mu sync.Mutex
-	// known are the lists of groups as last read or written. A list only grows: what it has is
-	// admitted, and a full one is final.
+	// known are the lists of groups as last read or written. A list only grows: its findings stay
+	// admitted, and a full list is final.
 	known map[string][]string
 }
 

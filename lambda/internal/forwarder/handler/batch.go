@@ -16,22 +16,22 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// message is a message of the queue on its way.
+// message is a message of the queue in progress.
 type message struct {
 	events.SQSMessage
-	// source for the metrics, "unknown" where the message does not say.
+	// source for the metrics, "unknown" if the message has none.
 	source string
 	mapper mapping.Mapper
 	// signals, or the task of an audit notification.
 	signals []signal.Signal
 	task    *mapping.AuditTask
 	outcome outcome.Outcome
-	// done tells that the message need not come again.
+	// done reports that the message need not be retried.
 	done bool
 }
 
-// batch handles messages and names those that have to come again. The work ends
-// before the invocation does.
+// batch handles messages and returns those that must be retried. It ends before the invocation
+// does.
 func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) events.SQSEventResponse {
 	messages := make([]*message, len(records))
 	sent := make([]time.Time, len(records))
@@ -80,7 +80,7 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 	return response
 }
 
-// bound replaces the signals of senders that raise more findings than they may.
+// bound replaces the signals of senders that raise too many findings.
 func (h *Handler) bound(ctx context.Context, messages []*message) {
 	var signals []signal.Signal
 	var owners []*message
@@ -99,8 +99,8 @@ func (h *Handler) bound(ctx context.Context, messages []*message) {
 	}
 }
 
-// announce makes sure that the findings of behaviors that messages raise are found when
-// those behaviors are gone.
+// announce ensures that the findings of the messages' behaviors are archived if these behaviors
+// are removed.
 func (h *Handler) announce(ctx context.Context, now time.Time, messages []*message) {
 	var err error
 	asked := false
@@ -118,14 +118,14 @@ func (h *Handler) announce(ctx context.Context, now time.Time, messages []*messa
 	}
 }
 
-// parallel is how many calls to Amazon SQS run at once, and answerTime what they leave
-// of the invocation for its answer: a batch may have thousands of messages.
+// parallel is the number of concurrent calls to Amazon SQS. answerTime is reserved for the
+// invocation's answer: a batch may have thousands of messages.
 const (
 	parallel   = 16
 	answerTime = time.Second
 )
 
-// settleAll settles messages, as far as time allows: the others come again.
+// settleAll settles messages while there is time: the others are retried.
 func (h *Handler) settleAll(ctx context.Context, messages []*message) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -143,8 +143,7 @@ func (h *Handler) settleAll(ctx context.Context, messages []*message) {
 	_ = some.Wait() // none fails
 }
 
-// settle does with a message what its outcome asks for. It returns whether the message
-// is done with.
+// settle handles a message's outcome. It reports whether the message is finished.
 func (h *Handler) settle(ctx context.Context, m *message) bool {
 	switch m.outcome.Verdict {
 	case outcome.Done:
@@ -170,9 +169,9 @@ func (h *Handler) settle(ctx context.Context, m *message) bool {
 	return false
 }
 
-// stretch is how long a message waits while Security Hub is off, or something else lasts: a
-// minute at first, an hour at last. Within the 14 days that the queue keeps it, it is then
-// not received as often as makes the queue take it for one that crashes the function.
+// stretch returns how long a message waits while Security Hub is off, or another failure lasts:
+// at first a minute, later up to an hour. Otherwise the queue's 14 days would allow so many
+// receives that the queue treats the message as one that crashes the function.
 func stretch(receiveCount string) time.Duration {
 	n, err := strconv.Atoi(receiveCount)
 	if err != nil || n < 1 {
@@ -181,8 +180,8 @@ func stretch(receiveCount string) time.Duration {
 	return min(time.Hour, time.Minute<<min(n-1, 10))
 }
 
-// sentAt is when the message was sent, by the queue's clock; the zero time where the
-// message does not say.
+// sentAt returns when the message was sent, by the queue's clock; the zero time if the message
+// does not say.
 func sentAt(r events.SQSMessage) time.Time {
 	if ms, err := strconv.ParseInt(r.Attributes["SentTimestamp"], 10, 64); err == nil && ms > 0 {
 		return time.UnixMilli(ms)

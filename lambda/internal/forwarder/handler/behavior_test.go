@@ -21,7 +21,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
 )
 
-// live are the behaviors of a profile plant.
+// live are the behaviors of the profile plant.
 func live(behaviors ...string) contract.LiveBehaviors {
 	l := contract.LiveBehaviors{}
 	for _, b := range behaviors {
@@ -30,7 +30,7 @@ func live(behaviors ...string) contract.LiveBehaviors {
 	return l
 }
 
-// transition is what the evaluator says of a behavior of the profile plant.
+// transition returns the evaluator's message about a behavior of the profile plant.
 func (r *rig) transition(client, behavior string, change engine.Change, at time.Time) events.SQSMessage {
 	r.t.Helper()
 	text, err := json.Marshal(transition.Message{
@@ -74,13 +74,13 @@ func TestTransitionOfABehaviorThatIsNotLiveRaisesNothing(t *testing.T) {
 	}
 }
 
-// deploy is a new process of the function that knows other live behaviors.
+// deploy starts a new process of the function with other live behaviors.
 func (r *rig) deploy(l contract.LiveBehaviors) {
 	r.sweeper = &sweep.Sweeper{Table: r.table, Findings: r.sweeper.Findings, Deliver: r.sweeper.Deliver, Region: region, Live: l, Log: r.sweeper.Log}
 	r.handler.Live, r.handler.Sweeper = l, r.sweeper
 }
 
-// refresh runs the schedule some time later, and returns what it asked the table.
+// refresh runs the schedule some time later, and returns its calls to the table.
 func (r *rig) refresh(later time.Duration) map[string]int {
 	r.t.Helper()
 	r.now = r.now.Add(later)
@@ -201,7 +201,7 @@ func TestInvocationFromBeforeTheDeploymentLeavesNothing(t *testing.T) {
 	r.refresh(time.Hour)
 	r.want(map[string]string{"behavior/us-east-1/plant/small/pump-1": "ARCHIVED", "behavior/us-east-1/plant/small/pump-2": "ARCHIVED"})
 
-	// And what nobody could foresee is found when it is due.
+	// A finding that was raised unexpectedly is archived when it is due.
 	r.refresh(time.Hour)
 	r.handler.Live, r.handler.Sweeper = before.Live, before
 	r.must(r.alarm("pump-3", "small"))
@@ -288,8 +288,8 @@ func TestAlarmThatCannotBeAnnouncedComesAgain(t *testing.T) {
 	r.want(map[string]string{"behavior/us-east-1/plant/small/pump-1": "ACTIVE", "security-disconnect/us-east-1/186b5/AUTH_ERROR": "ACTIVE"})
 }
 
-// What the evaluator says of a behavior that came back, in any order, whether the sweep came
-// first, in between or not at all.
+// Transitions of a restored behavior arrive in any order, with the sweep before, between or
+// never.
 func TestBehaviorThatComesBackAlarmsAgainInAnyOrder(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		for swept := range 4 {
@@ -310,7 +310,7 @@ func TestBehaviorThatComesBackAlarmsAgainInAnyOrder(t *testing.T) {
 			}
 			want := "ACTIVE"
 			if slices.Index(order, 2) < swept && swept < 3 {
-				want = "ARCHIVED" // it was raised while it was live, and removed once more
+				want = "ARCHIVED" // it was raised while it was live, and removed again
 			}
 			r.want(map[string]string{"behavior/us-east-1/plant/small/pump-1": want})
 		}

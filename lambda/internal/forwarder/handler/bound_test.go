@@ -12,7 +12,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/deviceevent"
 )
 
-// shared counts the findings, and those that say that a bound was reached.
+// shared counts the findings, and those that are shared.
 func (r *rig) shared() (all, shared int, severities map[string]int) {
 	severities = map[string]int{}
 	for _, f := range r.hub.Findings() {
@@ -43,7 +43,7 @@ func TestDeviceThatInventsTypesRaisesABoundedNumberOfFindings(t *testing.T) {
 	if got := r.table.Writes(); got != writes {
 		t.Errorf("%d writes for events that say nothing new", got-writes)
 	}
-	// Of what is shared, one that is over does not end the others.
+	// An event that clears one shared type does not end the others.
 	r.must(r.device("pump-1", start, `{"type":"t-999","state":"cleared"}`))
 	for _, f := range r.hub.Findings() {
 		if f.RecordState != "ACTIVE" {
@@ -67,7 +67,7 @@ func TestListedTypesHaveTheirSeveritiesAndOthersShareAFinding(t *testing.T) {
 		r.device("pump-1", start, `{"type":"x","severity":"CRITICAL"}`),
 		r.device("pump-1", start, `{"type":"y","severity":"CRITICAL"}`),
 		r.device("pump-2", start, `{"type":"y","severity":"CRITICAL"}`),
-		r.device("pump-3", start, `{"type":"z","state":"cleared"}`), // says nothing of other types
+		r.device("pump-3", start, `{"type":"z","state":"cleared"}`), // does not affect other types
 	)
 	got := map[string]string{}
 	for _, f := range r.hub.Findings() {
@@ -125,7 +125,7 @@ func TestClientThatInventsItsRefusedConnectionsRaisesABoundedNumberOfFindings(t 
 	}
 }
 
-// Senders that nothing identifies share a bound, which no client ID reaches.
+// Unidentified senders share a limit, which no client ID affects.
 func TestNoClientIDIsAnUnidentifiedSender(t *testing.T) {
 	r := newRig(t)
 	for i := range deviceevent.MaxTypes + 1 {

@@ -20,8 +20,8 @@ import (
 
 type sqsSend = sqs.SendMessageInput
 
-// TestAnyOrderAndAnyDuplicatesEndInTheSameState cuts the same events into batches in two
-// ways, with duplicates and with faults of Security Hub, and compares what it shows.
+// TestAnyOrderAndAnyDuplicatesEndInTheSameState splits the same events into batches in two ways,
+// with duplicates and Security Hub faults, and compares the final states.
 func TestAnyOrderAndAnyDuplicatesEndInTheSameState(t *testing.T) {
 	outer := t
 	rapid.Check(t, func(t *rapid.T) {
@@ -75,7 +75,7 @@ func TestAnyOrderAndAnyDuplicatesEndInTheSameState(t *testing.T) {
 	})
 }
 
-// A device that says that all is well need not repeat how bad it was.
+// A clearing event need not repeat the severity.
 func TestClearedEventKeepsTheSeverityOfTheFinding(t *testing.T) {
 	const severe, clear, low = `{"type":"tamper","severity":"HIGH"}`, `{"type":"tamper","state":"cleared"}`, `{"type":"tamper","state":"cleared","severity":"LOW"}`
 	for name, c := range map[string]struct {
@@ -114,7 +114,7 @@ func TestClearedEventKeepsTheSeverityOfTheFinding(t *testing.T) {
 	}
 }
 
-// faultsOfSecurityHub end by themselves or by the end of the call.
+// faultsOfSecurityHub end by themselves or at the end of the call.
 var faultsOfSecurityHub = []securityhubtest.Fault{
 	{Times: 2, Answer: securityhubtest.Throttled()},
 	{Times: 1, Answer: securityhubtest.Unavailable()},

@@ -1,5 +1,5 @@
-// Package handler is the function's handler: it reads what the queues and the schedule
-// bring, and answers for each message.
+// Package handler is the forwarder's handler. It reads the messages of the queues and the
+// schedule's requests, and returns a result for each message.
 package handler
 
 import (
@@ -35,7 +35,7 @@ type SQS interface {
 	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
 }
 
-// Deliverer brings signals into Security Hub.
+// Deliverer delivers signals to Security Hub.
 type Deliverer interface {
 	Deliver(context.Context, time.Time, []signal.Signal) map[string]outcome.Outcome
 	Refresh(context.Context, time.Time, []ledger.Entry) map[string]outcome.Outcome
@@ -46,24 +46,24 @@ type Auditor interface {
 	Process(context.Context, time.Time, mapping.Mapper, mapping.AuditTask) outcome.Outcome
 }
 
-// Due lists what is due in the ledger.
+// Due returns what is due in the ledger.
 type Due interface {
 	Due(ctx context.Context, now time.Time, each func([]ledger.Entry) error) error
 }
 
-// Sweeper ends the findings of behaviors that are judged no more.
+// Sweeper archives the findings of behaviors that are no longer judged.
 type Sweeper interface {
 	Announce(context.Context, time.Time) error
 	Sweep(context.Context, time.Time) (archived int, err error)
 	Archive(context.Context, time.Time, []ledger.Entry) (rest []ledger.Entry, archived int, err error)
 }
 
-// Things tells which thing a client is a further connection of, "" for none.
+// Things returns the thing whose additional connection a client is, "" for none.
 type Things interface {
 	Join(ctx context.Context, clientID, principal string, at time.Time) (string, error)
 }
 
-// Restater gives active findings what a deployment has changed.
+// Restater applies a deployment's changes to active findings.
 type Restater interface {
 	Run(context.Context, time.Time, ledger.Restate) (done int, err error)
 }
@@ -122,9 +122,9 @@ func (h *Handler) Handle(ctx context.Context, event json.RawMessage) (any, error
 	return h.batch(ctx, work, batch.Records), nil
 }
 
-// at is the invocation's time: of the machine's clock and of the times that the event
-// brings, which are AWS's, the latest. What AWS says has passed is never called the
-// future because this machine's clock is behind.
+// at returns the invocation's time: the latest of the machine's clock and the times in the event,
+// which are AWS's. So a time that AWS says has passed is never in the future, even if the
+// machine's clock is behind.
 func (h *Handler) at(said ...time.Time) time.Time {
 	now := h.Now()
 	for _, t := range said {
@@ -135,12 +135,12 @@ func (h *Handler) at(said ...time.Time) time.Time {
 	return now
 }
 
-// margin is kept back from the function's deadline for what has to be said afterwards:
-// claims confirmed, messages handed back, dead letters sent.
+// margin is reserved before the function's deadline for confirming claims, returning messages and
+// sending dead letters.
 const margin = 5 * time.Second
 
-// mapper makes findings for the account of the queue, which is the function's own. The
-// function's ARN is asked where a message names no queue.
+// mapper returns the mapper for the account of the queue, which is the function's own. The
+// function's ARN is used if a message names no queue.
 func (h *Handler) mapper(ctx context.Context, queueARN string) (mapping.Mapper, error) {
 	arn := queueARN
 	if arn == "" {
@@ -157,22 +157,22 @@ func (h *Handler) mapper(ctx context.Context, queueARN string) (mapping.Mapper, 
 	return m, nil
 }
 
-// settings is a mapper without an account.
+// settings returns a mapper without an account.
 func (h *Handler) settings() mapping.Mapper {
 	return mapping.Mapper{Region: h.Region, EventTopic: h.EventTopic, Severities: h.Severities, Live: h.Live}
 }
 
-// restate is an active finding as it is written now.
+// restate returns an active finding as the deployed program writes it.
 func (h *Handler) restate(e ledger.Entry) asff.Finding {
 	return h.settings().Restate(e.Source, e.Profile, e.Behavior, *e.Finding)
 }
 
-// refresh does what is due: it imports active findings again before Security Hub
-// forgets them, archives what was quiet too long or is judged no more, and imports what
-// was claimed and never confirmed. After a deployment it imports what that has changed.
+// refresh does everything that is due. It imports active findings again before Security Hub
+// deletes them, archives findings that are quiet or no longer judged, and imports unconfirmed
+// claims. After a deployment it applies its changes to active findings.
 //
-// Where time runs out, what was done is a success, because the next run goes on from there.
-// A run that got nothing done has failed, however little time it had.
+// A run that ends early after some progress succeeds, because the next run resumes. A run without
+// progress fails, however little time it had.
 func (h *Handler) refresh(ctx context.Context, now time.Time) error {
 	left, reason := 0, ""
 	done, swept := h.Sweeper.Sweep(ctx, now)
@@ -189,7 +189,7 @@ func (h *Handler) refresh(ctx context.Context, now time.Time) error {
 			case outcome.Retry:
 				left++
 				reason = cmp.Or(reason, o.Reason)
-			default: // Security Hub has answered, and the ledger knows it
+			default: // Security Hub has answered, and the result is in the ledger
 				done++
 			}
 		}
@@ -210,7 +210,7 @@ func (h *Handler) refresh(ctx context.Context, now time.Time) error {
 	case err == nil && done == 0 && left > 0:
 		return fmt.Errorf("none of the %d findings that are due was brought up to date; the first: %s", left, reason)
 	case errors.Is(err, context.DeadlineExceeded) && done > 0:
-		return nil // the next run goes on
+		return nil // the next run resumes
 	}
 	return err
 }

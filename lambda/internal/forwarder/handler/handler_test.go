@@ -108,8 +108,8 @@ func TestNeverImportableMessageGoesToTheDeadLetterQueueAlone(t *testing.T) {
 	}
 }
 
-// A client that publishes events by Basic Ingest in AWS's place writes what it likes where
-// times and numbers belong.
+// A client that forges AWS IoT's events through Basic Ingest can write anything instead of times
+// and numbers.
 func TestReasonsInTheLogAreShort(t *testing.T) {
 	r := newRig(t)
 	digits := strings.Repeat("1", 100_000)
@@ -118,7 +118,7 @@ func TestReasonsInTheLogAreShort(t *testing.T) {
 			r.must(r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/c", `{"`+field+`":`+value+`}`, nil)))
 		}
 	}
-	if len(r.sqs.dead) != 5 { // one of the six is a client id
+	if len(r.sqs.dead) != 5 { // one of the six is a client ID
 		t.Errorf("%d dead letters", len(r.sqs.dead))
 	}
 	for line := range bytes.Lines(r.logs.Bytes()) {
@@ -296,7 +296,7 @@ func TestAuditOfAnotherAccountIsRefused(t *testing.T) {
 	}
 }
 
-// refreshAt is what the schedule sends at a time.
+// refreshAt returns the schedule's request at a time.
 func refreshAt(at time.Time) json.RawMessage {
 	return json.RawMessage(contract.RefreshRequest(at.Format(time.RFC3339)))
 }
@@ -318,7 +318,7 @@ func TestScheduleRefreshesAndArchives(t *testing.T) {
 
 func TestTimeComesFromTheScheduleAndTheQueue(t *testing.T) {
 	r := newRig(t)
-	r.handler.Now = func() time.Time { return start } // the machine's clock stands, the cloud's goes on
+	r.handler.Now = func() time.Time { return start } // the machine's clock stops, the cloud's goes on
 	denied := ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/186b5", `{"clientId":"186b5","connectFailureReason":"AUTHORIZATION_FAILED"}`, nil)
 	const id = "refused-connection/us-east-1/186b5/AUTHORIZATION_FAILED"
 	r.must(r.message(denied))
@@ -339,8 +339,7 @@ func TestTimeComesFromTheScheduleAndTheQueue(t *testing.T) {
 		t.Errorf("reopened at %v, the queue said %v", f.UpdatedAt, r.now)
 	}
 
-	// A schedule's event that comes late does not turn the time back, and one without a
-	// time counts as now.
+	// A late schedule's event does not set the time back, and one without a time counts as now.
 	for _, late := range []json.RawMessage{refreshAt(start.Add(-time.Hour)), json.RawMessage(`{"defenderhub":"refresh"}`)} {
 		if _, err := r.handler.Handle(context.Background(), late); err != nil {
 			t.Fatal(err)
@@ -352,8 +351,8 @@ func TestTimeComesFromTheScheduleAndTheQueue(t *testing.T) {
 	}
 }
 
-// TestScheduleFailsWhereTimeEndsWithoutProgress: a call that never answers ends with the
-// invocation's time. A run that got nothing done has failed, one that got something has not.
+// TestScheduleFailsWhereTimeEndsWithoutProgress: a call that never returns ends with the
+// invocation's time. A run without progress fails, a run with progress succeeds.
 func TestScheduleFailsWhereTimeEndsWithoutProgress(t *testing.T) {
 	hangs := func(r *rig, operation string, after int) {
 		calls := 0
@@ -426,7 +425,7 @@ func TestScheduleWaitsWhileSecurityHubIsOff(t *testing.T) {
 		t.Error(err)
 	}
 	if r.counted(contract.MetricHubOff) != 1 {
-		t.Error("nothing tells that Security Hub is off")
+		t.Error("nothing reports that Security Hub is off")
 	}
 }
 
@@ -463,7 +462,7 @@ func TestFindingsBelongToTheAccountOfTheQueue(t *testing.T) {
 func TestReasonsFitIntoMessageAttributes(t *testing.T) {
 	r := newRig(t)
 	m := r.device("pump-1", start, `{"type":"`+strings.Repeat("\u0001漢", 4000)+`"}`)
-	m.MessageId = "a\u202eb" // turns what follows around where it is printed
+	m.MessageId = "a\u202eb" // reverses the text after it when printed
 	r.must(m)
 	if id := *r.sqs.dead[0].MessageAttributes["MessageId"].StringValue; id != "a b" {
 		t.Errorf("message id %q", id)

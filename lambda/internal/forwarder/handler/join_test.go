@@ -23,7 +23,8 @@ func (r *rig) tamper(client, certificate, state string, at time.Duration) events
 		map[string]any{"clientId": client, "principal": certificate, "time": start.Add(at).UnixMilli()}))
 }
 
-// One connection of a thing clears what another one reported; a stranger does not.
+// One connection of a thing clears an event that another one reported; an unrelated client does
+// not.
 func TestFurtherConnectionsClearTheThingsEvent(t *testing.T) {
 	const own, other = "device-event/us-east-1/pump-7/tamper", "device-event/us-east-1/pump-7%232/tamper"
 	for _, row := range []struct {
@@ -58,15 +59,15 @@ func TestFurtherConnectionsClearTheThingsEvent(t *testing.T) {
 	}
 }
 
-// answered is what the AWS SDK makes of an answer of AWS IoT.
+// answered is the AWS SDK's error for an answer of AWS IoT.
 func answered(status int, code string) error {
 	return &awshttp.ResponseError{ResponseError: &smithyhttp.ResponseError{
 		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: &smithy.GenericAPIError{Code: code},
 	}}
 }
 
-// A certificate that cannot be looked up now is tried again. One that may not be looked up
-// proves nothing.
+// The lookup of a certificate is retried after a temporary failure. Without permission for the
+// lookup, a certificate proves nothing.
 func TestEventWaitsForItsCertificate(t *testing.T) {
 	for _, fault := range []error{answered(http.StatusTooManyRequests, "ThrottlingException"), errors.New("dial tcp: timeout")} {
 		r := newRig(t)
@@ -74,7 +75,7 @@ func TestEventWaitsForItsCertificate(t *testing.T) {
 		if again := r.handle(context.Background(), r.tamper("pump-7#2", "cert-pump-7", "active", 0)); len(again) != 1 || len(r.hub.Findings()) != 0 {
 			t.Errorf("%v: %v come again, findings %v", fault, again, r.states())
 		}
-		r.must(r.tamper("pump-7", "cert-pump-7", "active", 0)) // needs no look
+		r.must(r.tamper("pump-7", "cert-pump-7", "active", 0)) // needs no lookup
 	}
 	r := newRig(t)
 	r.things.fails = answered(http.StatusForbidden, "AccessDeniedException")

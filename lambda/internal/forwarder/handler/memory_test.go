@@ -34,17 +34,17 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 )
 
-// batchFile is the environment variable that makes the test binary handle the batch in a file
-// and print what it took.
+// batchFile is the environment variable that makes the test binary handle the batch in a file and
+// print its memory use.
 const batchFile = "DEFENDERHUB_TEST_BATCH_FILE"
 
-// invocationBytes is what Lambda hands to an invocation at most.
+// invocationBytes is the maximum size of an invocation's event.
 // https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 const invocationBytes = 6 << 20
 
-// TestMemoryOfABatch measures the most that the function holds while it handles batches of
-// 6 MB, in a process of its own for each, under the memory limit that the construct sets. The
-// construct relates BatchSize and MemoryMiB by these numbers.
+// TestMemoryOfABatch measures the peak memory of the function for batches of 6 MB, in a process
+// per batch, under the memory limit that the construct sets. The construct relates BatchSize and
+// MemoryMiB by these numbers.
 func TestMemoryOfABatch(t *testing.T) {
 	if file := os.Getenv(batchFile); file != "" {
 		handleBatchOf(t, file)
@@ -75,7 +75,7 @@ func TestMemoryOfABatch(t *testing.T) {
 	}
 }
 
-// voidTable keeps nothing, so that only the function's own memory is measured.
+// voidTable stores nothing, so that only the function's own memory is measured.
 type voidTable struct{ ledger.Table }
 
 func (voidTable) Get(_ context.Context, k ledger.Key) (ledger.Record, error) {
@@ -84,7 +84,7 @@ func (voidTable) Get(_ context.Context, k ledger.Key) (ledger.Record, error) {
 func (voidTable) Put(context.Context, ledger.Record) error { return nil }
 
 func handleBatchOf(t *testing.T, file string) {
-	// A Security Hub that keeps nothing.
+	// A Security Hub that stores nothing.
 	hub := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"FailedCount":0,"SuccessCount":100,"FailedFindings":[]}`)
 	})
@@ -114,7 +114,8 @@ func handleBatchOf(t *testing.T, file string) {
 	fmt.Printf("peak %s kB for %d bytes\n", peak[1], len(text))
 }
 
-// batchText is a batch of n events that fills an invocation: each has as many details as fit.
+// batchText returns a batch of n events of the maximum size of an invocation, each with as many
+// details as fit.
 func batchText(t *testing.T, r *rig, n int) []byte {
 	size := func(details int) []byte {
 		pairs := map[string]string{}

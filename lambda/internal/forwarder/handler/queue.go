@@ -31,8 +31,8 @@ func (h *Handler) deadLetter(ctx context.Context, m *message) error {
 	return err
 }
 
-// legible is what Amazon SQS takes as an attribute, and a log line holds of what a device may
-// have written: at most 1,024 characters that print.
+// legible returns text that is valid in an attribute of Amazon SQS and safe in a log line, since
+// a device may have written it: at most 1,024 printable characters.
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 func legible(s string) string {
 	s = strings.TrimSpace(strings.Map(func(r rune) rune {
@@ -47,8 +47,8 @@ func legible(s string) string {
 	return s
 }
 
-// returnIn makes a message that was not handled visible again after a time. Where that
-// fails, it comes after the queue's own visibility timeout.
+// returnIn makes an unfinished message visible again after a time. If that fails, the queue's own
+// visibility timeout applies.
 func (h *Handler) returnIn(ctx context.Context, m *message, wait time.Duration) {
 	url, err := h.queueURL(ctx, m.EventSourceARN)
 	if err == nil {
@@ -61,7 +61,7 @@ func (h *Handler) returnIn(ctx context.Context, m *message, wait time.Duration) 
 	}
 }
 
-// queueURL asks once for each queue.
+// queueURL looks each queue up once.
 func (h *Handler) queueURL(ctx context.Context, arn string) (string, error) {
 	if url, ok := h.queueURLs.Load(arn); ok {
 		return url.(string), nil

@@ -18,10 +18,10 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// unknownSource stands in the metrics for messages that do not say where they come from.
+// unknownSource is the source, in metrics, of messages that do not name theirs.
 const unknownSource = "unknown"
 
-// read finds out what a message is. What cannot be read is refused.
+// read identifies and decodes a message, and refuses an unreadable one.
 func (h *Handler) read(ctx context.Context, r events.SQSMessage, sent time.Time) *message {
 	m := &message{SQSMessage: r, source: unknownSource}
 	mapper, err := h.mapper(ctx, r.EventSourceARN)
@@ -40,15 +40,15 @@ func (h *Handler) read(ctx context.Context, r events.SQSMessage, sent time.Time)
 	return m
 }
 
-// shape has what tells the kinds of messages apart.
+// shape has the fields that distinguish the kinds of messages.
 type shape struct {
 	// An envelope of Amazon SNS; absent with raw message delivery.
 	Type     string `json:"Type"`
 	TopicARN string `json:"TopicArn"`
 	Message  string `json:"Message"`
-	// A rule's envelope, what its error action wrote, or a transition.
+	// An envelope of a rule or its error action, or a transition.
 	Source, RuleName string
-	// An alert of Detect.
+	// An alarm notification of Detect.
 	ViolationID, ViolationEventType string
 	// A notification of an audit.
 	TaskID       string
@@ -104,8 +104,8 @@ func (h *Handler) route(ctx context.Context, m *message, sent time.Time) error {
 	return fmt.Errorf("message is neither of a rule or the evaluator of defenderhub nor a notification of Device Defender")
 }
 
-// thing is the thing of which the sender of a device event is a further connection. A
-// certificate that may not be looked up proves none.
+// thing returns the thing whose additional connection the sender of a device event is. Without
+// permission to look it up, a certificate proves none.
 func (h *Handler) thing(ctx context.Context, m *message, e iotrule.Envelope, sent time.Time) (string, error) {
 	thing, err := h.Things.Join(ctx, e.ClientID, e.Principal, sent)
 	if err == nil || certificate.CanRetry(err) {
@@ -122,7 +122,7 @@ func (m *message) add(s signal.Signal, err error) error {
 	return err
 }
 
-// place is account and Region of an ARN, "" where it has none.
+// place returns account and Region of an ARN, "" if it has none.
 func place(arn string) (account, region string) {
 	parts := strings.Split(arn, ":")
 	if len(parts) < 6 {

@@ -21,8 +21,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 )
 
-// redeploy deploys a version in which each source has one severity, and the behavior small
-// asks for another.
+// redeploy deploys a version with one severity per source, and another one for the behavior
+// small.
 func (r *rig) redeploy(version string, severity, small defender.Severity) {
 	r.version = version
 	r.handler.Severities.Sources = map[defender.Source]defender.Severity{}
@@ -50,7 +50,7 @@ func (r *rig) active() {
 	r.must(r.device("pump-2", r.now.Add(time.Second), `{"type":"tamper","state":"cleared"}`))
 }
 
-// severities are those of the active findings.
+// severities returns those of the active findings.
 func (r *rig) severities() map[string]string {
 	all := map[string]string{}
 	for _, f := range r.hub.Findings() {
@@ -89,7 +89,7 @@ func TestChangedSeverityReachesActiveFindingsOfEachSource(t *testing.T) {
 	if n := len(r.service.Calls("BatchImportFindings")) - calls; n != 1 {
 		t.Errorf("%d imports, want one", n)
 	}
-	// The first repeat of a restated finding is imported, because its digest is another one.
+	// The first repeat of a restated finding is imported, because its digest differs.
 	r.must(r.alarm("pump-1", "large"))
 	calls = len(r.service.Calls("BatchImportFindings"))
 	r.must(r.alarm("pump-1", "large"))
@@ -134,7 +134,7 @@ func TestRestatingKeepsWhatAnAnalystSet(t *testing.T) {
 	}
 }
 
-// Texts are those of the program: here another program is one that writes other texts.
+// The program determines the texts: here another program writes other texts.
 func TestChangedTextsReachActiveFindings(t *testing.T) {
 	r := newRig(t)
 	r.redeploy("1", defender.Medium, defender.Medium)
@@ -155,7 +155,7 @@ func TestChangedTextsReachActiveFindings(t *testing.T) {
 			t.Errorf("%s, %s: %q, %q, updated %v", f.ID, f.RecordState, f.Title, f.Remediation.Recommendation.Text, f.UpdatedAt)
 		}
 	}
-	// What ends the finding later still does.
+	// An event that clears the finding later still works.
 	r.now = r.now.Add(time.Minute)
 	r.must(r.device("pump-1", r.now, `{"type":"tamper","state":"cleared"}`))
 	if got := r.states()["device-event/us-east-1/pump-1/tamper"]; got != "ARCHIVED" {
@@ -163,7 +163,7 @@ func TestChangedTextsReachActiveFindings(t *testing.T) {
 	}
 }
 
-// An invocation of the deployment before must not undo what the present one restated, however
+// An invocation of the previous deployment must not undo what the present one restated, however
 // long it runs.
 func TestOlderDeploymentDoesNotRestate(t *testing.T) {
 	r := newRig(t)
@@ -193,8 +193,7 @@ func TestOlderDeploymentDoesNotRestate(t *testing.T) {
 	}
 }
 
-// What an invocation from before the deployment imports after the first run, the second
-// restates.
+// The second run restates what an invocation of the previous deployment imports after the first.
 func TestFindingRaisedDuringADeploymentIsRestated(t *testing.T) {
 	r := newRig(t)
 	r.redeploy("2", defender.Medium, defender.Critical)
@@ -211,7 +210,7 @@ func TestFindingRaisedDuringADeploymentIsRestated(t *testing.T) {
 	}
 }
 
-// A finding whose import is not confirmed is imported as it was claimed, and restated then.
+// A finding whose import is unconfirmed is imported as claimed, and then restated.
 func TestUnconfirmedFindingIsRestatedWhenItIsConfirmed(t *testing.T) {
 	r := newRig(t)
 	r.redeploy("1", defender.Medium, defender.Medium)
@@ -236,7 +235,7 @@ func TestUnconfirmedFindingIsRestatedWhenItIsConfirmed(t *testing.T) {
 	}
 }
 
-// Whatever breaks meanwhile, the change arrives when it works again.
+// The change is applied after any failure has ended.
 func TestRestatingGoesOnAfterAFault(t *testing.T) {
 	failing := securityhubtest.Fault{Operation: "BatchImportFindings", FailFinding: func(string) *securityhubtest.FindingError {
 		return &securityhubtest.FindingError{Code: "InternalFailure", Message: "later"}
@@ -276,7 +275,7 @@ func TestRestatingGoesOnAfterAFault(t *testing.T) {
 				}
 				mend()
 				if name == "Security Hub is off" {
-					r.must(r.alarm("pump-1", "small"), r.device("pump-1", r.now, tamper)) // it forgot them
+					r.must(r.alarm("pump-1", "small"), r.device("pump-1", r.now, tamper)) // it has lost them
 				}
 				for range 3 {
 					r.refresh(time.Hour)
@@ -289,7 +288,7 @@ func TestRestatingGoesOnAfterAFault(t *testing.T) {
 	}
 }
 
-// Security Hub takes 10 imports a second, with bursts of 30, of all findings of all products.
+// Security Hub allows 10 imports per second, with bursts of 30, for all findings of all products.
 func TestTenThousandFindingsAreRestatedWithinTheQuota(t *testing.T) {
 	if testing.Short() {
 		t.Skip("imports 20,000 findings")
@@ -315,7 +314,8 @@ func TestTenThousandFindingsAreRestatedWithinTheQuota(t *testing.T) {
 		deployed := time.Now()
 		r.redeploy("2", defender.Low, defender.Critical)
 		calls := len(r.service.Calls("BatchImportFindings"))
-		// Each run has the least time that a function may be given, and the ledger takes its part.
+		// Each run has the shortest timeout that a function may have, and the ledger needs time
+		// as well.
 		r.service.Inject(securityhubtest.Fault{Before: func(securityhubtest.Call) { time.Sleep(200 * time.Millisecond) }})
 		runs, done := 0, false
 		for ; !done && runs < 24; runs++ {

@@ -49,8 +49,8 @@ const (
 
 var start = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
 
-// rig is the whole function, but for AWS: a ledger in memory, a local Security Hub
-// behind the SDK's client, and queues that write down what they are asked.
+// rig is the whole function without AWS: a ledger in memory, a local Security Hub behind the
+// SDK's client, and queues that record their calls.
 type rig struct {
 	t       testing.TB
 	now     time.Time
@@ -62,7 +62,7 @@ type rig struct {
 	things  *things
 	handler *handler.Handler
 	sweeper *sweep.Sweeper
-	// version is what is deployed.
+	// version identifies the deployment.
 	version  string
 	restater *restate.Restater
 	logs     bytes.Buffer
@@ -77,7 +77,7 @@ func newRig(t testing.TB) *rig {
 	return r
 }
 
-// build makes everything but the clock.
+// build creates everything except the clock.
 func (r *rig) build(config securityhubtest.Config) {
 	t, now := r.t, config.Now
 	t.Helper()
@@ -108,7 +108,7 @@ func (r *rig) build(config securityhubtest.Config) {
 	}
 }
 
-// handle gives messages to the function and returns the ids of those that come again.
+// handle passes messages to the function and returns the IDs of those to retry.
 func (r *rig) handle(ctx context.Context, messages ...events.SQSMessage) []string {
 	r.t.Helper()
 	text, err := json.Marshal(events.SQSEvent{Records: messages})
@@ -126,7 +126,7 @@ func (r *rig) handle(ctx context.Context, messages ...events.SQSMessage) []strin
 	return ids
 }
 
-// must demands that no message comes again.
+// must requires that no message is retried.
 func (r *rig) must(messages ...events.SQSMessage) {
 	r.t.Helper()
 	if again := r.handle(context.Background(), messages...); len(again) > 0 {
@@ -134,7 +134,7 @@ func (r *rig) must(messages ...events.SQSMessage) {
 	}
 }
 
-// message is a message of the queue, sent now, with an id of its own.
+// message returns a message of the queue, sent now, with its own ID.
 func (r *rig) message(body string) events.SQSMessage {
 	r.sent++
 	id := "m" + strconv.Itoa(r.sent)
@@ -144,7 +144,7 @@ func (r *rig) message(body string) events.SQSMessage {
 	}
 }
 
-// device is what the rule of device events writes.
+// device returns what the rule of device events writes.
 func (r *rig) device(client string, at time.Time, payload string) events.SQSMessage {
 	return r.message(ruleBody(defender.DeviceEvents, "defenderhub/events/"+client, payload, map[string]any{"clientId": client, "principal": "abc", "time": at.UnixMilli()}))
 }
@@ -177,8 +177,7 @@ func sample(t testing.TB, name string) string {
 	return string(text)
 }
 
-// states are the record states in Security Hub, by finding id without the part that
-// is the same for all.
+// states returns the record states in Security Hub, by finding ID without the common prefix.
 func (r *rig) states() map[string]string {
 	states := map[string]string{}
 	for _, f := range r.hub.Findings() {
@@ -194,7 +193,7 @@ func (r *rig) want(want map[string]string) {
 	}
 }
 
-// counted adds up a metric over all sources.
+// counted sums a metric over all sources.
 func (r *rig) counted(metric string) int {
 	r.t.Helper()
 	total := 0
@@ -209,7 +208,7 @@ func (r *rig) counted(metric string) int {
 	return total
 }
 
-// things is a registry in which the certificate cert-THING is attached to THING alone.
+// things is a registry in which the certificate cert-THING is attached only to THING.
 type things struct{ fails error }
 
 func (t *things) Join(_ context.Context, clientID, principal string, _ time.Time) (string, error) {
@@ -226,7 +225,7 @@ func (t *things) Join(_ context.Context, clientID, principal string, _ time.Time
 	return thing, nil
 }
 
-// fakeSQS writes down what it is asked.
+// fakeSQS records its calls.
 type fakeSQS struct {
 	mu      sync.Mutex
 	dead    []*sqs.SendMessageInput
@@ -277,7 +276,7 @@ func (f *fakeSQS) GetQueueUrl(_ context.Context, in *sqs.GetQueueUrlInput, _ ...
 	return &sqs.GetQueueUrlOutput{QueueUrl: &url}, nil
 }
 
-// fakeIoT lists what it is given, or fails. No other call of it is expected.
+// fakeIoT lists its findings, or fails. Any other call fails the test.
 type fakeIoT struct {
 	audit.API
 	list func(*iot.ListAuditFindingsInput) (*iot.ListAuditFindingsOutput, error)
@@ -287,7 +286,7 @@ func (f *fakeIoT) ListAuditFindings(_ context.Context, in *iot.ListAuditFindings
 	return f.list(in)
 }
 
-// DescribeAccountAuditConfiguration tells of no check.
+// DescribeAccountAuditConfiguration returns no check.
 func (f *fakeIoT) DescribeAccountAuditConfiguration(context.Context, *iot.DescribeAccountAuditConfigurationInput, ...func(*iot.Options)) (*iot.DescribeAccountAuditConfigurationOutput, error) {
 	return &iot.DescribeAccountAuditConfigurationOutput{}, nil
 }

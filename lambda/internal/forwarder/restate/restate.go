@@ -56,7 +56,7 @@ const (
 	pause = 500 * time.Millisecond
 )
 
-// marker is what the ledger's table remembers. Times are ms since 1970.
+// marker is the record in the ledger's table. Times are in ms since 1970.
 type marker struct {
 	Version string `json:"version"`
 	// Since is when the newest invocation began that named Version, RanAt when the last of the

@@ -52,7 +52,7 @@ type Sweeper struct {
 	announced atomic.Bool
 }
 
-// marker is what the ledger's table remembers. Live is the text form.
+// marker is the record in the ledger's table. Live is the text form.
 type marker struct {
 	Live string `json:"live"`
 	// Said is when the newest invocation began that named Live, in ms since 1970, SweptAt
