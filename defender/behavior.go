@@ -17,10 +17,10 @@ func validName(s string) bool { return nameForm.MatchString(s) }
 
 // Dimension narrows a behavior to messages on some topics.
 type Dimension struct {
-	// TopicFilters are 1 to 5 MQTT topic filters of at most 256 characters; they may
-	// use the wildcards + and # and ${iot:ClientId}.
+	// TopicFilters are 1 to 5 MQTT topic filters of at most 256 characters. They may contain the
+	// wildcards + and # and ${iot:ClientId}.
 	TopicFilters []string
-	// NotIn turns the dimension around: messages on all other topics count.
+	// NotIn inverts the dimension: messages on all other topics count.
 	NotIn bool
 }
 
@@ -43,30 +43,29 @@ func (d *Dimension) validate(m iotapi.MetricInfo) error {
 	return errors.Join(append(faults, Under("TopicFilters", eachOnce(d.TopicFilters)))...)
 }
 
-// Behavior states what is normal for a device; each datapoint that breaks it
-// counts towards a violation.
+// Behavior describes normal behavior of a device. Each datapoint that violates it counts toward
+// an alarm.
 type Behavior struct {
 	// Name is 1 to 128 of A-Z a-z 0-9 : _ - and unique in its profile.
 	Name string
-	// Criteria is the metric and what is normal for it.
+	// Criteria is the metric and its normal values.
 	Criteria Criteria
-	// ToAlarm and ToClear are how many consecutive datapoints raise and clear the
-	// alarm, 1 to 10. Default: 0, which stands for 1.
+	// ToAlarm and ToClear are how many consecutive datapoints raise and clear the alarm, 1 to 10.
+	// Default: 0, which means 1.
 	ToAlarm, ToClear int
 	// Dimension narrows the behavior to some topics. Default: nil, all topics.
 	Dimension *Dimension
 	// SuppressAlerts keeps the violations out of Amazon SNS; they are still recorded.
 	SuppressAlerts bool
-	// Severity of the findings. The native integration chooses its own (MEDIUM in
-	// AWS's sample), so this reaches only findings that defenderhub itself makes.
-	// Default: MEDIUM.
+	// Severity is the severity of the findings. The native integration chooses its own (MEDIUM in
+	// AWS's sample), so this applies only to findings that defenderhub imports. Default: MEDIUM.
 	Severity Severity
 }
 
-// DatapointsToAlarm is ToAlarm with its default.
+// DatapointsToAlarm returns ToAlarm with its default.
 func (b Behavior) DatapointsToAlarm() int { return max(b.ToAlarm, 1) }
 
-// DatapointsToClear is ToClear with its default.
+// DatapointsToClear returns ToClear with its default.
 func (b Behavior) DatapointsToClear() int { return max(b.ToClear, 1) }
 
 // Validate reports every fault of the behavior.
@@ -121,17 +120,18 @@ func validateBehaviors(behaviors []Behavior) error {
 	return errors.Join(faults...)
 }
 
-// DemoBehaviors is the walk-through's profile: a healthy device sends messages of
-// less than 8 bytes; one datapoint raises the alarm, one clears it.
+// DemoBehaviors returns the walk-through's behavior: a healthy device sends messages of less than
+// 8 bytes. One datapoint raises the alarm, one clears it.
 func DemoBehaviors() []Behavior {
 	return []Behavior{{Name: "small-messages", Criteria: MessageByteSize.LessThan(8), ToAlarm: 1, ToClear: 1}}
 }
 
-// StarterBehaviors are what most fleets can begin with: a device keeps its session, is
-// let in where it connects, listens on no telnet port, and sends less than 100 MB in five
-// minutes, which is 2.7 Mbit/s all the time. The last two ask for device reports. AWS's
-// agents send their counters since boot as the first report after a restart, so traffic
-// raises the alarm with the second datapoint in a row. See docs/detect.md.
+// StarterBehaviors returns behaviors for most fleets: few disconnects and authorization failures,
+// no telnet port, and less than 100 MB sent in five minutes (2.7 Mbit/s). The last two need
+// device reports.
+//
+// AWS's agents send their counters since boot as the first report after a restart, so traffic
+// raises the alarm only at the second consecutive datapoint. See docs/detect.md.
 func StarterBehaviors() []Behavior {
 	return []Behavior{
 		{Name: "few-disconnects", Criteria: Disconnects.LessThan(5, Window5m)},

@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// small is a behavior without faults.
+// small is a valid behavior.
 func small(change func(*defender.Behavior)) defender.Behavior {
 	b := defender.Behavior{Name: "small-messages", Criteria: defender.MessageByteSize.LessThan(8)}
 	change(&b)
@@ -159,8 +159,7 @@ func ExampleBehavior_MarshalJSON() {
 	// Output: {"name":"quiet-nights","metric":"aws:num-messages-sent","metricDimension":{"topicFilters":["night/#"],"operator":"NOT_IN"},"criteria":{"comparisonOperator":"less-than","value":{"count":10},"durationSeconds":300,"consecutiveDatapointsToAlarm":2,"consecutiveDatapointsToClear":1},"suppressAlerts":true,"severity":"HIGH"}
 }
 
-// The behavior inside each recorded alert is understood whole: written again, it is
-// the same JSON.
+// The behavior inside each recorded alarm is decoded completely: encoding it gives the same JSON.
 func TestBehaviorsOfRecordedAlerts(t *testing.T) {
 	want := map[string]string{
 		"sns-detect.json":             "aws:num-messages-sent less-than 10 in 300 s",

@@ -40,8 +40,8 @@ type confidenceJSON struct {
 	ConfidenceLevel Confidence `json:"confidenceLevel"`
 }
 
-// MarshalJSON writes the behavior in the shape of the AWS IoT API, plus severity
-// and the dimension's topic filters.
+// MarshalJSON writes the behavior as the AWS IoT API does, plus severity and the dimension's
+// topic filters.
 func (b Behavior) MarshalJSON() ([]byte, error) {
 	c := b.Criteria
 	out := behaviorJSON{
@@ -69,8 +69,8 @@ func (b Behavior) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes, and the behavior inside an alert of
-// Device Defender Detect.
+// UnmarshalJSON reads the format of MarshalJSON, and the behavior inside an alarm of Device
+// Defender Detect.
 func (b *Behavior) UnmarshalJSON(data []byte) error {
 	var in behaviorJSON
 	if err := json.Unmarshal(data, &in); err != nil {

@@ -32,10 +32,10 @@ const (
 	UnauthenticatedCognitoRoleOverlyPermissive
 )
 
-// check is the row of the check table.
+// check is a row of the table of checks.
 type check struct {
 	iotapi.CheckInfo
-	// severity is the fallback for a finding that carries none.
+	// severity is the severity of a finding that has none.
 	severity Severity
 }
 
@@ -115,8 +115,8 @@ func (c Check) Info() iotapi.CheckInfo {
 	return checks[c].CheckInfo
 }
 
-// Severity returns the severity of a finding that carries none, and SeverityDefault for an
-// unknown check.
+// Severity returns the severity of a finding that has none, and SeverityDefault for an unknown
+// check.
 func (c Check) Severity() Severity {
 	if !c.Known() {
 		return SeverityDefault
@@ -132,8 +132,8 @@ func (c Check) String() string {
 	return checks[c].APIName
 }
 
-// ParseCheck reads an API name; the suffix _CHECK may be missing, and the older
-// names of some AWS tables are understood.
+// ParseCheck parses an API name. The suffix _CHECK may be missing, and the older names in some
+// AWS tables are accepted.
 func ParseCheck(name string) (Check, error) {
 	full := name
 	if !strings.HasSuffix(full, "_CHECK") {

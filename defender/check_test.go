@@ -47,7 +47,7 @@ func TestChecksAreTheDocumentedOnes(t *testing.T) {
 	}
 }
 
-// The CloudFormation property is the API name in PascalCase, but for two spellings.
+// The CloudFormation property is the API name in PascalCase, with two exceptions.
 func TestCheckPropertiesFollowTheAPIName(t *testing.T) {
 	odd := map[defender.Check]string{defender.IoTPolicyPotentialMisconfiguration: "IoTPolicyPotentialMisConfigurationCheck"}
 	for _, c := range defender.Checks() {

@@ -12,8 +12,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// Window is a length of time over which datapoints are counted: one of five that
-// AWS allows. Its value is the number of seconds.
+// Window is a time over which datapoints are counted: one of five that AWS allows, in seconds.
 type Window int
 
 // The windows.
@@ -30,8 +29,8 @@ var windows = []Window{Window5m, Window10m, Window15m, Window30m, Window1h}
 // Duration returns the window's length.
 func (w Window) Duration() time.Duration { return time.Duration(w) * time.Second }
 
-// Statistic is a percentile of the fleet: "p90" is the value below which 90 % of
-// the measurements lie.
+// Statistic is a percentile of the fleet: "p90" is the value below which 90 % of the measurements
+// are.
 type Statistic string
 
 // The percentiles that AWS allows.
@@ -51,7 +50,7 @@ const (
 
 var statistics = []Statistic{P0, P0_01, P0_1, P1, P10, P50, P90, P99, P99_9, P99_99, P100}
 
-// Confidence is how sure a learned behavior must be before it alarms.
+// Confidence is how sure a learned behavior must be before it raises an alarm.
 type Confidence string
 
 // The levels of confidence.
@@ -63,9 +62,8 @@ const (
 
 var confidences = []Confidence{LowConfidence, MediumConfidence, HighConfidence}
 
-// Criteria is the metric of a behavior and what is normal for it. Make it with the
-// methods of a metric's type, such as MessageByteSize.LessThan(8) of [SizeMetric]; the zero
-// value is refused.
+// Criteria is the metric of a behavior and its normal values. Create it with the methods of a
+// metric's type, such as MessageByteSize.LessThan(8) of [SizeMetric]; the zero value is invalid.
 type Criteria struct {
 	metric     iotapi.MetricInfo
 	operator   iotapi.Operator
@@ -95,25 +93,25 @@ func learned(m Metric, c Confidence) Criteria {
 	return Criteria{metric: m.Info(), confidence: c}
 }
 
-// Metric is the metric that is judged.
+// Metric returns the metric that is judged.
 func (c Criteria) Metric() iotapi.MetricInfo { return c.metric }
 
-// iotapi.Operator is "" for a learned behavior.
+// Operator returns "" for a learned behavior.
 func (c Criteria) Operator() iotapi.Operator { return c.operator }
 
-// Value is empty for statistical and learned behaviors.
+// Value returns an empty value for statistical and learned behaviors.
 func (c Criteria) Value() iotapi.Value { return c.value }
 
-// Window is 0 where each datapoint is judged by itself.
+// Window returns 0 if each datapoint is judged by itself.
 func (c Criteria) Window() Window { return c.window }
 
-// Statistic is "" unless the behavior is statistical.
+// Statistic returns "" unless the behavior is statistical.
 func (c Criteria) Statistic() Statistic { return c.statistic }
 
-// Confidence is "" unless the behavior is learned.
+// Confidence returns "" unless the behavior is learned.
 func (c Criteria) Confidence() Confidence { return c.confidence }
 
-// Type is STATIC, STATISTICAL or MACHINE_LEARNING, as findings call it.
+// Type returns STATIC, STATISTICAL or MACHINE_LEARNING, as findings call it.
 func (c Criteria) Type() string {
 	switch {
 	case c.confidence != "":
@@ -124,7 +122,7 @@ func (c Criteria) Type() string {
 	return "STATIC"
 }
 
-// Normal says in words what is normal: "aws:num-disconnects less-than 1 in 300 s".
+// Normal describes the normal values: "aws:num-disconnects less-than 1 in 300 s".
 func (c Criteria) Normal() string {
 	parts := []string{c.metric.Name, string(c.operator), c.value.String(), string(c.statistic)}
 	if c.confidence != "" {
@@ -136,8 +134,8 @@ func (c Criteria) Normal() string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " ")
 }
 
-// Validate reports what AWS would refuse: what the constructors of a [Metric] cannot
-// prevent, and every combination in which a decoded Criteria may come.
+// Validate reports everything that AWS would refuse: faults that the constructors of a [Metric]
+// cannot prevent, and invalid combinations in a decoded Criteria.
 func (c Criteria) Validate() error {
 	if c.metric == (iotapi.MetricInfo{}) {
 		return invalid("", nil, "a metric and what is normal, such as defender.MessageByteSize.LessThan(8)")
@@ -220,8 +218,7 @@ func (c Criteria) validateValue() error {
 	return errors.Join(append(faults, eachOnce(v.CIDRs), eachOnce(v.Ports), eachOnce(v.Numbers), eachOnce(v.Strings))...)
 }
 
-// eachOnce reports the elements that a list has already: CloudFormation takes its sets
-// without repetition.
+// eachOnce reports repeated elements of a list: CloudFormation requires unique elements.
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-iot-securityprofile-metricvalue.html
 func eachOnce[T comparable](list []T) error {
 	var faults []error

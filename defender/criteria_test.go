@@ -13,7 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// criteria decodes what no constructor makes.
+// criteria decodes values that no constructor creates.
 func criteria(t *testing.T, metric, criteria string) defender.Criteria {
 	t.Helper()
 	var b defender.Behavior

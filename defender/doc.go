@@ -1,13 +1,9 @@
-// Package defender is the vocabulary of AWS IoT Device Defender and of the
-// findings that defenderhub makes of it: checks, schedules, metrics, behaviors,
-// sources, the events that a device may report, the limits of the AWS Security
-// Finding Format (ASFF) and the identity of a finding.
+// Package defender is the vocabulary of AWS IoT Device Defender and of defenderhub's findings:
+// checks, schedules, metrics, behaviors, sources and severities.
 //
-// Each vocabulary is one table or one type, and both sides derive from it: the
-// constructs that deploy and the Lambda functions that run. It is plain Go and
+// Both the constructs that deploy and the Lambda functions that run use it. It is plain Go and
 // imports neither the CDK nor an AWS SDK.
 //
-// Constructors such as [Weekly] or [CountMetric.LessThan] never fail, so that
-// they nest in literals. They keep what they were given; Validate reports it, as
-// [FieldError] values, all at once.
+// Constructors such as [Weekly] or [CountMetric.LessThan] never fail, so that they can be nested
+// in literals. Validate reports all invalid values at once, as [FieldError] values.
 package defender

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// FieldError is one fault in a value that the caller wrote.
+// FieldError is one fault in a value of the caller.
 type FieldError struct {
 	// Field is the path as the caller wrote it, for example
 	// "Detect.Behaviors[1].Name".
 	Field string
-	// Value is what stood there. Nil means that the field is missing.
+	// Value is the invalid value. Nil means that the field is missing.
 	Value any
-	// Want names the allowed values and the way out.
+	// Want says which values are allowed, and how to fix the fault.
 	Want string
 	// Code names the kind of the fault for programs, such as "no-behaviors"; it stays the same
 	// when the words of Want change. It is "" where Want speaks of Field alone, so that a
@@ -34,8 +34,7 @@ type Alternative struct {
 	Value string
 }
 
-// Error has the form "Field: value, want ...", without the first part where the value
-// stands alone.
+// Error returns "Field: value, want ...", or "value, want ..." without a field.
 func (e *FieldError) Error() string {
 	found := "missing"
 	if e.Value != nil {
@@ -48,7 +47,7 @@ func (e *FieldError) Error() string {
 	return text
 }
 
-// valueText quotes strings, and shortens what would hide the rest of the message.
+// valueText quotes strings, and shortens long values.
 func valueText(v any) string {
 	const longest = 80
 	s, isString := v.(string)
@@ -82,9 +81,9 @@ func FieldErrors(err error) []*FieldError {
 	return all
 }
 
-// Under moves the FieldErrors of err below field: "Name" becomes
-// "Behaviors[0].Name". It returns nil for nil; the parts of joined errors are moved
-// one by one, and a part without FieldErrors is wrapped with the field's name.
+// Under moves the FieldErrors of err below field: "Name" becomes "Behaviors[0].Name". It returns
+// nil for nil. It moves the parts of joined errors one by one, and wraps a part without
+// FieldErrors with the field's name.
 func Under(field string, err error) error {
 	switch e := err.(type) {
 	case nil:
@@ -124,7 +123,7 @@ func join(field, path string) string {
 	return field + "." + path
 }
 
-// invalid is a FieldError; missing values are given as nil.
+// invalid returns a FieldError; nil means that the value is missing.
 func invalid(field string, value any, want string, args ...any) error {
 	if len(args) > 0 {
 		want = fmt.Sprintf(want, args...)
@@ -132,7 +131,7 @@ func invalid(field string, value any, want string, args ...any) error {
 	return &FieldError{Field: field, Value: value, Want: want}
 }
 
-// orMissing is nil for an empty string, so that the fault reads "missing".
+// orMissing returns nil for an empty string, so that the fault says "missing".
 func orMissing(s string) any {
 	if s == "" {
 		return nil

@@ -14,13 +14,13 @@ import (
 
 const module = "github.com/defenderhub/defenderhub"
 
-// bans are the arrows app -> constructs -> defender <- lambda. What our own sides agree on is
-// in internal/.
+// bans are the arrows app -> constructs -> defender <- lambda. Packages in internal/ hold what
+// both sides must agree on.
 var bans = []struct {
 	packages string
 	never    []string
 	why      string
-	// uses is an import that must be there: a list without it proves nothing.
+	// uses is an import that must be present: otherwise the list of dependencies is wrong.
 	uses string
 }{
 	{"./defender/...", []string{"github.com/aws/", module + "/constructs", module + "/lambda"}, "the vocabulary serves both sides", "encoding/json"},
@@ -30,7 +30,7 @@ var bans = []struct {
 	{"./constructs/...", []string{"github.com/aws/aws-sdk-go-v2", module + "/lambda"}, "synthesis calls no AWS API", module + "/defender"},
 	{"./internal/securityhubtest", []string{"github.com/", "pgregory.net/"}, "the local Security Hub serves any test, with any client", "net/http"},
 	{".", []string{"github.com/aws/aws-sdk-go-v2", module + "/lambda"}, "the app only builds a stack", module + "/constructs"},
-	{"./...", []string{module + "/test"}, "what only tests need never reaches whoever embeds the construct", module + "/defender"},
+	{"./...", []string{module + "/test"}, "embedders must not get dependencies of tests", module + "/defender"},
 }
 
 // Embedders can import the vocabulary and the constructs, and nothing else of this module.
@@ -68,14 +68,14 @@ func TestImportsFollowTheArrows(t *testing.T) {
 	}
 }
 
-// banned leaves out the packages that the ban is about.
+// banned removes the packages that the ban is about.
 func banned(path, packages, never string) bool {
 	own := module + strings.TrimSuffix(strings.TrimPrefix(packages, "."), "/...")
 	within := path == own || packages != "." && strings.HasPrefix(path, own+"/") && packages != "./..."
 	return strings.HasPrefix(path, never) && !within
 }
 
-// dependencies are what packages compile in, directly or not, tests left aside.
+// dependencies returns the direct and indirect dependencies of packages, without tests.
 func dependencies(t *testing.T, packages, uses string) []string {
 	t.Helper()
 	command := exec.Command("go", "list", "-deps", packages)
@@ -93,8 +93,8 @@ func dependencies(t *testing.T, packages, uses string) []string {
 	return paths
 }
 
-// TestEachPackageIsDocumented: exactly one file of each package, in every module, says
-// what the package is.
+// TestEachPackageIsDocumented checks that exactly one file of each package, in every module, has
+// a package comment.
 func TestEachPackageIsDocumented(t *testing.T) {
 	documented := map[string][]string{} // files with a package comment, by folder
 	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
@@ -132,7 +132,7 @@ func TestEachPackageIsDocumented(t *testing.T) {
 	}
 }
 
-// documentation is the file's name where it has a package comment.
+// documentation returns the file's name if it has a package comment.
 func documentation(file *ast.File, name string) []string {
 	if file.Doc == nil || strings.TrimSpace(file.Doc.Text()) == "" {
 		return nil

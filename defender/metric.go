@@ -19,12 +19,11 @@ type metric struct{ info iotapi.MetricInfo }
 func (m metric) Info() iotapi.MetricInfo { return m.info }
 
 type (
-	// SizeMetric is compared message by message, or snapshot by snapshot, and so
-	// takes no window with a static value.
+	// SizeMetric is compared per message, or per snapshot, so a static value has no window.
 	SizeMetric struct{ metric }
 	// RateMetric is counted over a window.
 	RateMetric struct{ metric }
-	// DurationMetric is a time in minutes that can only be bounded from above.
+	// DurationMetric is a time in minutes that has only an upper bound.
 	DurationMetric struct{ metric }
 	// AddressMetric is a list of IP addresses.
 	AddressMetric struct{ metric }
@@ -50,7 +49,7 @@ func ports(name string) PortMetric {
 	return PortMetric{metric{iotapi.MetricInfo{Name: name, Unit: "ports", Side: iotapi.DeviceSide, Kind: iotapi.PortsValue}}}
 }
 
-// The cloud-side metrics. The type of each says which operators it has.
+// The cloud-side metrics. The type of each determines its operators.
 var (
 	MessageByteSize       SizeMetric     = size("aws:message-byte-size", "bytes", iotapi.CloudSide, true)
 	MessagesSent          RateMetric     = rate("aws:num-messages-sent", "messages", iotapi.CloudSide, true)
@@ -62,7 +61,7 @@ var (
 	SourceIPAddress       AddressMetric  = AddressMetric{metric{iotapi.MetricInfo{Name: "aws:source-ip-address", Unit: "addresses", Side: iotapi.CloudSide, Kind: iotapi.CIDRsValue, Dimensional: true}}}
 )
 
-// The device-side metrics. The type of each says which operators it has.
+// The device-side metrics. The type of each determines its operators.
 var (
 	AllBytesIn                RateMetric    = rate("aws:all-bytes-in", "bytes", iotapi.DeviceSide, false)
 	AllBytesOut               RateMetric    = rate("aws:all-bytes-out", "bytes", iotapi.DeviceSide, false)
@@ -80,26 +79,25 @@ func custom(name string, kind iotapi.ValueKind) metric {
 	return metric{iotapi.MetricInfo{Name: name, Unit: "", Side: iotapi.CustomSide, Kind: kind, Windowed: kind == iotapi.NumberValue, Statistical: kind == iotapi.NumberValue}}
 }
 
-// CustomNumber is the custom metric name, of type number.
+// CustomNumber returns the custom metric name, of type number.
 func CustomNumber(name string) NumberMetric { return NumberMetric{custom(name, iotapi.NumberValue)} }
 
-// CustomNumberList is the custom metric name, of type number-list.
+// CustomNumberList returns the custom metric name, of type number-list.
 func CustomNumberList(name string) NumberListMetric {
 	return NumberListMetric{custom(name, iotapi.NumbersValue)}
 }
 
-// CustomStringList is the custom metric name, of type string-list.
+// CustomStringList returns the custom metric name, of type string-list.
 func CustomStringList(name string) StringListMetric {
 	return StringListMetric{custom(name, iotapi.StringsValue)}
 }
 
-// CustomIPAddressList is the custom metric name, of type ip-address-list.
+// CustomIPAddressList returns the custom metric name, of type ip-address-list.
 func CustomIPAddressList(name string) AddressMetric {
 	return AddressMetric{custom(name, iotapi.CIDRsValue)}
 }
 
-// Metrics returns the metrics that AWS defines: the cloud-side ones, then the
-// device-side ones.
+// Metrics returns the metrics that AWS defines: the cloud-side ones, then the device-side ones.
 func Metrics() []Metric {
 	return []Metric{
 		MessageByteSize, MessagesSent, MessagesReceived, AuthorizationFailures, ConnectionAttempts, Disconnects, DisconnectDuration, SourceIPAddress,
@@ -108,10 +106,10 @@ func Metrics() []Metric {
 	}
 }
 
-// metricInfo finds the row for an API name; a name that AWS does not define is a
-// custom metric of the given kind.
+// metricInfo returns the row for an API name. A name that AWS does not define is a custom metric
+// of the given kind.
 func metricInfo(name string, kind iotapi.ValueKind) iotapi.MetricInfo {
-	if name == "aws:destination-ip-address" { // AWS's own example drops the ending
+	if name == "aws:destination-ip-address" { // AWS's own example drops the suffix
 		name = DestinationIPAddresses.Info().Name
 	}
 	for _, m := range Metrics() {
@@ -210,12 +208,12 @@ func (m DurationMetric) LessThanEquals(minutes int64) Criteria {
 	return static(m, iotapi.LessThanEquals, minutes, 0)
 }
 
-// InCIDRs is normal as long as every address lies in one of the networks.
+// InCIDRs is normal as long as every address is in one of the networks.
 func (m AddressMetric) InCIDRs(networks ...netip.Prefix) Criteria {
 	return set(m, iotapi.InCIDRSet, iotapi.Value{CIDRs: prefixTexts(networks)})
 }
 
-// NotInCIDRs is normal as long as no address lies in one of the networks.
+// NotInCIDRs is normal as long as no address is in one of the networks.
 func (m AddressMetric) NotInCIDRs(networks ...netip.Prefix) Criteria {
 	return set(m, iotapi.NotInCIDRSet, iotapi.Value{CIDRs: prefixTexts(networks)})
 }
@@ -303,7 +301,7 @@ func prefixTexts(networks []netip.Prefix) []string {
 	return texts
 }
 
-// validateCustomName reports a custom metric's name that AWS refuses.
+// validateCustomName returns an error for a custom metric's name that AWS refuses.
 func validateCustomName(i iotapi.MetricInfo) error {
 	if i.Side != iotapi.CustomSide {
 		return nil

@@ -80,7 +80,7 @@ func TestCustomMetricsHaveTheTypeOfCloudFormation(t *testing.T) {
 	}
 }
 
-// wire is the criteria in the API's words.
+// wire returns the criteria as the API writes them.
 type wire struct {
 	operator  iotapi.Operator
 	value     string
@@ -140,7 +140,7 @@ func TestCriteriaOfEachMetric(t *testing.T) {
 	}
 }
 
-// A method that a metric should not have would be a behavior that AWS refuses.
+// An extra method on a metric would allow a behavior that AWS refuses.
 func TestMetricsOfferOnlyTheOperatorsThatAWSAllows(t *testing.T) {
 	numbers := []string{"GreaterThan", "GreaterThanEquals", "LessThan", "LessThanEquals"}
 	withModels := append(slices.Clone(numbers), "Learned", "LessThanPercentile", "LessThanEqualsPercentile", "GreaterThanPercentile", "GreaterThanEqualsPercentile")

@@ -34,19 +34,18 @@ func Weekly(day time.Weekday) Schedule { return Schedule{kind: weekly, weekday: 
 // Biweekly runs the audit every second week on day.
 func Biweekly(day time.Weekday) Schedule { return Schedule{kind: biweekly, weekday: day} }
 
-// Monthly runs the audit each month on day 1 to 31. In a month that has no such
-// day it runs on the last one.
+// Monthly runs the audit each month on day 1 to 31. In a shorter month it runs on the last day.
 func Monthly(day int) Schedule { return Schedule{kind: monthly, monthDay: day} }
 
 // MonthlyOnLastDay runs the audit on the last day of each month.
 func MonthlyOnLastDay() Schedule { return Schedule{kind: monthlyOnLastDay} }
 
-// Frequency is DAILY, WEEKLY, BIWEEKLY or MONTHLY.
+// Frequency returns DAILY, WEEKLY, BIWEEKLY or MONTHLY.
 func (s Schedule) Frequency() string {
 	return [...]string{"DAILY", "WEEKLY", "BIWEEKLY", "MONTHLY", "MONTHLY"}[s.kind]
 }
 
-// DayOfWeek is SUN to SAT for weekly and biweekly schedules, else "".
+// DayOfWeek returns SUN to SAT for weekly and biweekly schedules, else "".
 func (s Schedule) DayOfWeek() string {
 	if s.kind != weekly && s.kind != biweekly || s.weekday < time.Sunday || s.weekday > time.Saturday {
 		return ""
@@ -54,7 +53,7 @@ func (s Schedule) DayOfWeek() string {
 	return strings.ToUpper(s.weekday.String()[:3])
 }
 
-// DayOfMonth is "1" to "31" or "LAST" for monthly schedules, else "".
+// DayOfMonth returns "1" to "31" or "LAST" for monthly schedules, else "".
 func (s Schedule) DayOfMonth() string {
 	switch s.kind {
 	case monthly:
@@ -76,8 +75,8 @@ func (s Schedule) Validate() error {
 	return nil
 }
 
-// ParseSchedule reads the text form that the app's configuration uses: "daily",
-// "weekly:SUN", "biweekly:MON", "monthly:1" to "monthly:31", "monthly:LAST".
+// ParseSchedule parses the text form in the app's configuration: "daily", "weekly:SUN",
+// "biweekly:MON", "monthly:1" to "monthly:31", "monthly:LAST".
 func ParseSchedule(text string) (Schedule, error) {
 	kind, day, hasDay := strings.Cut(text, ":")
 	s := Schedule{}

@@ -8,15 +8,15 @@ import (
 	"unicode"
 )
 
-// SecurityProfile is a set of behaviors and the things that they are watched on.
+// SecurityProfile is a set of behaviors and the things that they apply to.
 type SecurityProfile struct {
-	// Name is 1 to 128 of A-Z a-z 0-9 : _ -. Default: "", a name that CloudFormation makes.
+	// Name is 1 to 128 of A-Z a-z 0-9 : _ -. Default: "", a name that CloudFormation generates.
 	Name string
 	// Description is at most 1000 characters, all on one line.
 	Description string
 	Behaviors   []Behavior
-	// Targets are the things that the profile watches; a target takes at most five
-	// profiles. Default: nil, all things.
+	// Targets are the things that the profile applies to; a target has at most five profiles.
+	// Default: nil, all things.
 	Targets []Target
 	// RetainedMetrics are kept for 14 days although no behavior uses them.
 	RetainedMetrics []Metric

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Severity is how grave a finding is, by the labels that Device Defender and the
-// ASFF share. The zero value leaves the choice to the context.
+// Severity is the severity of a finding, with the labels that Device Defender and the ASFF share.
+// The zero value means the default of the context.
 type Severity int
 
 // The severities, least first.
 const (
-	// SeverityDefault is the severity that the check, behavior or source has by itself.
+	// SeverityDefault is the default severity of the check, behavior or source.
 	SeverityDefault Severity = iota
 	Informational
 	Low
@@ -31,7 +31,7 @@ func (s Severity) String() string {
 	return severityLabels[s]
 }
 
-// Or returns s, or other where s is SeverityDefault.
+// Or returns s, or other if s is SeverityDefault.
 func (s Severity) Or(other Severity) Severity {
 	if s == SeverityDefault {
 		return other
@@ -39,7 +39,7 @@ func (s Severity) Or(other Severity) Severity {
 	return s
 }
 
-// ParseSeverity reads an ASFF label, in any case.
+// ParseSeverity parses an ASFF label, in any case.
 func ParseSeverity(label string) (Severity, error) {
 	if i := slices.Index(severityLabels, strings.ToUpper(label)); i > 0 {
 		return Severity(i), nil

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Source is where findings come from.
+// Source is a source of findings.
 type Source int
 
 const (
@@ -13,23 +13,23 @@ const (
 	RejectedReports Source = iota + 1
 	// SecurityDisconnects are connections that AWS IoT ended for a security reason.
 	SecurityDisconnects
-	// RefusedConnections are clients that were not allowed to connect.
+	// RefusedConnections are clients that AWS IoT did not allow to connect.
 	RefusedConnections
 	// DeviceEvents are security events that devices report themselves.
 	DeviceEvents
 	// AuditNotifications are the results of Device Defender audits.
 	AuditNotifications
-	// DetectNotifications are the alerts of Device Defender Detect.
+	// DetectNotifications are the alarms of Device Defender Detect.
 	DetectNotifications
 	// BehaviorTransitions are the alarms of the self-managed engine.
 	BehaviorTransitions
 )
 
-// source is the row of the sources table.
+// source is a row of the table of sources.
 type source struct {
 	name     string
 	severity Severity
-	// clears reports whether the source says when a finding is over.
+	// clears reports whether the source says when a finding ends.
 	clears bool
 }
 
@@ -72,11 +72,11 @@ func (s Source) Severity() Severity {
 	return sources[s].severity
 }
 
-// Clears reports whether the source says when a finding is over. The forwarder archives the
-// findings of the other sources after a quiet time.
+// Clears reports whether the source says when a finding ends. The forwarder archives the findings
+// of the other sources after a quiet time.
 func (s Source) Clears() bool { return s.Known() && sources[s].clears }
 
-// ParseSource reads a source's name.
+// ParseSource parses a source's name.
 func ParseSource(name string) (Source, error) {
 	var names []string
 	for _, s := range Sources() {

@@ -29,7 +29,7 @@ func TestSourcesHaveOneNameEach(t *testing.T) {
 	}
 }
 
-// TestDocumentedSources holds the table of docs/findings.md against that of the code.
+// TestDocumentedSources compares the table of docs/findings.md with the code.
 func TestDocumentedSources(t *testing.T) {
 	text, err := os.ReadFile("../docs/findings.md")
 	if err != nil {

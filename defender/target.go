@@ -1,7 +1,6 @@
 package defender
 
-// Target is the things that a security profile watches. The zero value is
-// [AllThings].
+// Target is the set of things that a security profile applies to. The zero value is [AllThings].
 // https://docs.aws.amazon.com/iot/latest/apireference/API_AttachSecurityProfile.html
 type Target struct {
 	kind  targetKind
@@ -18,24 +17,23 @@ const (
 )
 
 var (
-	// AllThings are all devices, in the registry or not.
+	// AllThings are all devices, registered or not.
 	AllThings = Target{}
-	// RegisteredThings are the devices that the registry holds.
+	// RegisteredThings are the devices in the registry.
 	RegisteredThings = Target{kind: registeredThings}
-	// UnregisteredThings are the devices that the registry does not hold. A stable
-	// client id tells one from another.
+	// UnregisteredThings are the devices that are not in the registry. Each needs a stable client
+	// ID.
 	UnregisteredThings = Target{kind: unregisteredThings}
 )
 
-// ThingGroup are the things in the group name. Use the group's name, or a deploy-time
+// ThingGroup returns the things in the group name. Use the group's name, or a deploy-time
 // reference to it.
 func ThingGroup(name string) Target { return Target{kind: thingGroup, group: name} }
 
-// Group is the thing group's name, "" for the other targets.
+// Group returns the thing group's name, "" for the other targets.
 func (t Target) Group() string { return t.group }
 
-// Resource is the last part of the target's ARN, after
-// arn:PARTITION:iot:REGION:ACCOUNT:.
+// Resource returns the last part of the target's ARN, after arn:PARTITION:iot:REGION:ACCOUNT:.
 func (t Target) Resource() string {
 	switch t.kind {
 	case registeredThings:
@@ -48,7 +46,7 @@ func (t Target) Resource() string {
 	return "all/things"
 }
 
-// Validate reports a thing group without a usable name.
+// Validate reports a thing group without a valid name.
 func (t Target) Validate() error {
 	if t.kind == thingGroup && !validName(t.group) {
 		return invalid("", orMissing(t.group), "a thing group's name: %s", nameRule)

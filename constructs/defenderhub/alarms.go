@@ -15,39 +15,38 @@ import (
 
 // AlarmsProps tune the alarms of a [Forwarder].
 type AlarmsProps struct {
-	// DeadLetters goes off when messages lie in the dead-letter queue.
-	// Default: above 0 messages in 1 of 1 periods.
+	// DeadLetters goes off when messages are in the dead-letter queue. Default: above 0 messages
+	// in 1 of 1 periods.
 	DeadLetters Alarm
-	// OldestMessage goes off when a message has waited long in a queue.
-	// Default: above 900 seconds in 1 of 1 periods.
+	// OldestMessage goes off when a message has waited too long in a queue. Default: above 900
+	// seconds in 1 of 1 periods.
 	OldestMessage Alarm
 	// SecurityHubOff goes off when imports fail because Security Hub is not enabled.
 	// Default: above 0 failed imports in 1 of 1 periods.
 	SecurityHubOff Alarm
-	// ImportFailures goes off when findings fail to be imported; they are tried again.
-	// Default: above 0 findings in 3 of 3 periods.
+	// ImportFailures goes off when findings fail to be imported; they are retried. Default: above
+	// 0 findings in 3 of 3 periods.
 	ImportFailures Alarm
-	// Errors goes off when invocations of the functions fail; they are tried again.
-	// Default: above 0 invocations in 3 of 3 periods.
+	// Errors goes off when invocations of the functions fail; they are retried. Default: above 0
+	// invocations in 3 of 3 periods.
 	Errors Alarm
-	// RefreshFailures goes off when an hourly round is given up, which archives what fell
-	// quiet and refreshes what Security Hub would forget. Its periods are hours, at most 168
-	// of them.
-	// Default: above 0 rounds in 1 of 1 periods.
+	// RefreshFailures goes off when an hourly run fails, which archives quiet findings and
+	// refreshes those that Security Hub would delete. Its periods are hours, at most 168 of them.
+	// Default: above 0 runs in 1 of 1 periods.
 	RefreshFailures Alarm
 }
 
-// Alarm is how one alarm is tuned that goes off when something happens. Where nothing
-// happens there is no metric, and it is quiet.
+// Alarm tunes an alarm that goes off when something happens. Missing data counts as normal.
 type Alarm struct {
 	// Off leaves the alarm out.
 	Off bool
-	// Above is the value that the alarm goes off above.
-	// Default: 0, which stands for the alarm's own default.
+	// Above is the threshold: the alarm goes off above it. Default: 0, which means the alarm's
+	// own default.
 	Above int
-	// Periods is how many periods of five minutes in a row it takes, 1 to 288.
+	// Periods is for how many consecutive periods of five minutes the threshold must be exceeded,
+	// 1 to 288.
 	// https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
-	// Default: 0, which stands for the alarm's own default.
+	// Default: 0, which means the alarm's own default.
 	Periods int
 }
 
@@ -56,8 +55,8 @@ type Alarm struct {
 type InactivityAlarm struct {
 	// Off leaves the alarm out.
 	Off bool
-	// Periods is how many periods of five minutes in a row it takes, 1 to 288.
-	// Default: 0, which stands for the alarm's own default.
+	// Periods is after how many consecutive periods of five minutes the alarm goes off, 1 to 288.
+	// Default: 0, which means the alarm's own default.
 	Periods int
 }
 
@@ -73,14 +72,14 @@ func (p AlarmsProps) validate() error {
 	return f.err()
 }
 
-// elsewhere reports a topic that the alarms of scope cannot notify.
+// elsewhere returns an error for a topic that the alarms of scope cannot notify.
 func (p ForwarderProps) elsewhere(scope constructs.Construct) error {
 	var f faults
 	f.alarmTopic(scope, "AlarmTopic", p.AlarmTopic)
 	return f.err()
 }
 
-// alarm reports how an alarm cannot be tuned.
+// alarm returns an error if an alarm cannot be tuned like this.
 func (f *faults) alarm(field string, a Alarm) {
 	f.above(field, a)
 	f.periods(field, a.Periods)
@@ -98,13 +97,13 @@ func (f *faults) periods(field string, periods int) {
 
 const alarmPeriod = 5 * time.Minute
 
-// moreAboutAlarms is where the description of each alarm leads: to what to do.
+// moreAboutAlarms is the page to which the description of each alarm links.
 const moreAboutAlarms = "https://github.com/defenderhub/defenderhub/blob/main/docs/operations.md#alarms"
 
-// alarms makes the alarms of a construct that are on.
+// alarms creates the enabled alarms of a construct.
 type alarms struct {
 	scope constructs.Construct
-	// topic is told; nil for nobody.
+	// topic is notified; nil for none.
 	topic awssns.ITopic
 	made  []awscloudwatch.IAlarm
 }
@@ -116,8 +115,8 @@ func newAlarms(scope constructs.Construct, topic awssns.ITopic) *alarms {
 	return &alarms{scope: scope, topic: topic}
 }
 
-// add makes an alarm that goes off when something happens. description says what, and what
-// to do.
+// add creates an alarm that goes off when something happens. description says what, and what to
+// do.
 func (a *alarms) add(id string, tuned, defaults Alarm, description string, metric awscloudwatch.IMetric) {
 	if tuned.Off {
 		return
@@ -156,7 +155,7 @@ func (a *alarms) make(id, description string, props *awscloudwatch.AlarmProps) {
 	a.made = append(a.made, alarm)
 }
 
-// newAlarms makes the alarms that are on.
+// newAlarms creates the enabled alarms.
 func (f *forwarder) newAlarms(props ForwarderProps) []awscloudwatch.IAlarm {
 	a, p := newAlarms(f, props.AlarmTopic), value(props.Alarms)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
@@ -178,7 +177,7 @@ func (f *forwarder) newAlarms(props ForwarderProps) []awscloudwatch.IAlarm {
 	return a.made
 }
 
-// oldestMessage is the age in seconds of the oldest message in any of the queues that are
+// oldestMessage returns the age in seconds of the oldest message in any of the queues that are
 // not nil.
 func oldestMessage(queues map[string]awssqs.Queue) awscloudwatch.IMetric {
 	metrics := map[string]awscloudwatch.IMetric{}
@@ -190,7 +189,7 @@ func oldestMessage(queues map[string]awssqs.Queue) awscloudwatch.IMetric {
 	return expression("oldest message, seconds", "MAX(METRICS())", metrics)
 }
 
-// counted is how often the functions counted something.
+// counted returns how often the functions counted something.
 func (f *forwarder) counted(name string) awscloudwatch.IMetric {
 	return f.sum(name, func(g awslambda.Function) awscloudwatch.IMetric {
 		return counted(contract.MetricDimensionForwarder, g, name)
@@ -207,13 +206,12 @@ func (f *forwarder) sum(label string, metric func(awslambda.Function) awscloudwa
 	})
 }
 
-// counted is how often a function counted something; dimension says what kind of function
-// it is.
+// counted returns how often a function counted something; dimension is the kind of function.
 func counted(dimension string, function awslambda.Function, name string) awscloudwatch.IMetric {
 	return sum(name, map[string]*string{dimension: function.FunctionName()})
 }
 
-// countedBySource is the part of counted that stands under a source.
+// countedBySource returns the part of counted that belongs to one source.
 func countedBySource(dimension string, function awslambda.Function, source, name string) awscloudwatch.IMetric {
 	return sum(name, map[string]*string{dimension: function.FunctionName(), contract.MetricDimensionSource: &source})
 }

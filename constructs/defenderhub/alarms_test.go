@@ -15,7 +15,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// comparison is what an alarm is in alarm for.
+// comparison returns the condition of an alarm.
 func comparison(p map[string]any) string {
 	operator := map[any]string{"GreaterThanThreshold": ">", "LessThanThreshold": "<"}[p["ComparisonOperator"]]
 	return fmt.Sprintf("%s %v for %v, %v", operator, p["Threshold"], p["EvaluationPeriods"], p["TreatMissingData"])
@@ -91,7 +91,7 @@ func TestEachAlarmOfTheSelfManagedEngineCanBeLeftOut(t *testing.T) {
 
 var alarmRow = regexp.MustCompile(`(?m)^\| \*(\w+)\* \| (forwarder|Detect) \|`)
 
-// Who is woken by an alarm finds what happened in it, and its row on the page that it names.
+// An alarm's description says what happened and links to its row in the docs.
 func TestEveryAlarmLeadsToItsRow(t *testing.T) {
 	page, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
@@ -120,7 +120,7 @@ func TestEveryAlarmLeadsToItsRow(t *testing.T) {
 	}
 }
 
-// CloudWatch charges for each metric that an alarm watches.
+// CloudWatch charges per metric that an alarm uses.
 func TestAlarmsCostWhatThePageSays(t *testing.T) {
 	page, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {

@@ -19,63 +19,60 @@ import (
 
 // AuditProps configure [Audit].
 type AuditProps struct {
-	// Schedule is how often the scheduled audit runs; AWS chooses the time of day.
-	// Default: defender.Daily().
+	// Schedule is how often the scheduled audit runs; AWS chooses the time of day. Default:
+	// defender.Daily().
 	Schedule defender.Schedule
 	// ScheduleName is 1 to 128 of A-Z a-z 0-9 _ -. Changing it replaces the scheduled audit.
-	// Default: "", a name that CloudFormation makes.
+	// Default: "", a name that CloudFormation generates.
 	ScheduleName string
-	// NoSchedule deploys no scheduled audit: the checks run on demand alone.
+	// NoSchedule creates no scheduled audit: the checks run only on demand.
 	NoSchedule bool
-	// Except are checks that the scheduled audit leaves out. They stay enabled.
-	// Default: nil, the scheduled audit runs all checks but the one named at Include.
+	// Except are checks that the scheduled audit leaves out. They stay enabled. Default: nil, the
+	// scheduled audit runs all checks except the one named at Include.
 	Except []defender.Check
-	// Include are checks that the scheduled audit runs although it does not by default:
-	// defender.IntermediateCARevoked, which a schedule was reported to refuse.
-	// Default: nil, that check runs on demand alone.
+	// Include are checks to add to the scheduled audit: defenderhub leaves out
+	// defender.IntermediateCARevoked, which a schedule was reported to refuse. Default: nil, that
+	// check runs only on demand.
 	Include []defender.Check
-	// Disabled are checks that are off in the whole account, and out of the scheduled
-	// audit. AWS refuses to disable a check that a scheduled audit still names, and
-	// CloudFormation would disable it first: in a stack that is deployed already, name it
-	// in Except, deploy, then move it here. Disabling deletes the data that AWS collected.
+	// Disabled are checks to disable in the whole account; they are not in the scheduled audit.
+	// Disabling deletes the data that AWS collected.
+	//
+	// AWS refuses to disable a check that a scheduled audit still names, and CloudFormation would
+	// disable it first. In a deployed stack, name it in Except, deploy, then move it here.
 	// Default: nil, all 17 checks are enabled.
 	Disabled []defender.Check
-	// CertificateAgeDays is the age from which defender.DeviceCertificateAge finds a
-	// device certificate too old, 30 to 3652 days.
-	// Default: 0, which stands for 365.
+	// CertificateAgeDays is the age from which defender.DeviceCertificateAge reports a device
+	// certificate, 30 to 3652 days. Default: 0, which means 365.
 	CertificateAgeDays int
 	// CertificateExpiringDays is how long before its end defender.DeviceCertificateExpiring
-	// finds a device certificate, 30 to 3652 days.
-	// Default: 0, which stands for 30.
+	// reports a device certificate, 30 to 3652 days. Default: 0, which means 30.
 	CertificateExpiringDays int
-	// Existing keeps the audit configuration that the account already has in this Region,
-	// for example from a visit to the console: there is one an account and Region, and
-	// CloudFormation cannot create it again. Checks, thresholds and role are then not ours,
-	// and Topic names where it reports to. AWS refuses a scheduled audit of a check that is
-	// not enabled there: name it in Except, or set NoSchedule.
+	// Existing keeps the audit configuration that the account already has in this Region, for
+	// example from a visit to the console. It exists once per account and Region, and
+	// CloudFormation cannot create it again.
+	//
+	// Its owner decides about checks, thresholds and role, and Topic is the topic that it reports
+	// to. AWS refuses a scheduled audit of a check that is not enabled there: name it in Except,
+	// or set NoSchedule.
 	Existing bool
-	// Topic receives the result of each audit: a standard topic, encrypted with a
-	// customer-managed key if at all. Where it is imported and encrypted, give its key as
-	// EncryptionKey.
-	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only. With
-	// Existing: none.
+	// Topic receives the result of each audit. It must be a standard topic, unencrypted or
+	// encrypted with a customer-managed key. If it is imported and encrypted, give its key as
+	// EncryptionKey. Default: nil, a new topic, encrypted with a customer-managed key, TLS only.
+	// With Existing: none.
 	Topic awssns.ITopic
-	// EncryptionKey encrypts the topic, and the log group of RunOnDeploy. Its policy must let
-	// IAM policies of this account use it, as the CDK's default does; with RunOnDeploy that of
-	// a key that is imported must also allow CloudWatch Logs.
-	// Default: nil, a new key with rotation, 1 USD a month (list price): AWS services
-	// cannot publish through the key that AWS manages.
+	// EncryptionKey encrypts the topic, and the log group of RunOnDeploy. Its policy must let IAM
+	// policies of this account use it, as the CDK's default does. With RunOnDeploy, the policy of
+	// an imported key must also allow CloudWatch Logs. Default: nil, a new key with rotation, 1
+	// USD a month (list price): AWS services cannot publish through an AWS managed key.
 	EncryptionKey awskms.IKey
-	// RemovalPolicy is that of the audit configuration and of the roles, topic and key
-	// that it points to.
-	// Default: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, they outlive the stack,
-	// because deleting the configuration switches off every check for everybody in the
-	// account; only a failed first deployment removes them. A second stack then needs
-	// Existing.
+	// RemovalPolicy applies to the audit configuration and to its roles, topic and key. Default:
+	// awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, which keeps them when the stack is
+	// deleted: deleting the configuration would disable every check in the account. Only a failed
+	// first deployment removes them. A second stack then needs Existing.
 	RemovalPolicy awscdk.RemovalPolicy
-	// RunOnDeploy starts an audit of the checks that the schedule has (or would have, with
-	// NoSchedule) after the first deployment, and after each that changes the checks or
-	// their thresholds. A check that was enabled minutes ago may still wait for data.
+	// RunOnDeploy starts an audit after the first deployment, and after each that changes the
+	// checks or their thresholds. It runs the checks that the schedule has, or would have without
+	// NoSchedule. A check that was enabled minutes ago may have no data yet.
 	RunOnDeploy bool
 	// Function configures the function behind RunOnDeploy. It needs a way to AWS IoT, CloudWatch
 	// Logs and Amazon S3, by which it answers CloudFormation. It does not read LogLevel.
@@ -135,12 +132,12 @@ func (p AuditProps) taken(scope constructs.Construct) error {
 	return f.err()
 }
 
-// enabled are the checks that are on in the account.
+// enabled returns the checks that are enabled in the account.
 func (p AuditProps) enabled() []defender.Check {
 	return without(defender.Checks(), p.Disabled)
 }
 
-// scheduled are the checks of the scheduled audit.
+// scheduled returns the checks of the scheduled audit.
 func (p AuditProps) scheduled() []defender.Check {
 	scheduled := slices.DeleteFunc(p.enabled(), func(c defender.Check) bool {
 		return c.Info().OptIn && !slices.Contains(p.Include, c)
@@ -168,11 +165,11 @@ type Audit interface {
 	constructs.Construct
 	// Topic receives the result of each audit; nil with Existing and without Topic.
 	Topic() awssns.ITopic
-	// Key encrypts the topic that was made; nil where none was.
+	// Key encrypts the topic that was created; nil if none was.
 	Key() awskms.IKey
-	// Role is what the audit reads the account with; nil with Existing.
+	// Role is the role with which the audit reads the account; nil with Existing.
 	Role() awsiam.IRole
-	// NotificationRole is what the audit publishes with; nil with Existing.
+	// NotificationRole is the role with which the audit publishes; nil with Existing.
 	NotificationRole() awsiam.IRole
 	// Configuration is the account's audit configuration; nil with Existing.
 	Configuration() awscdk.CfnResource
@@ -234,7 +231,7 @@ func NewAudit(scope constructs.Construct, id *string, props *AuditProps) Audit {
 	return a
 }
 
-// configure makes the account's audit configuration and what it points to.
+// configure creates the account's audit configuration and its roles and topic.
 func (a *audit) configure(p AuditProps) {
 	policy := or(p.RemovalPolicy, awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE)
 	role := serviceRole(a, "Role", iotService, "*", "Lets Device Defender read what it audits")
@@ -270,8 +267,8 @@ func (a *audit) configure(p AuditProps) {
 	a.configuration.ApplyRemovalPolicy(policy, nil)
 }
 
-// noteDisabled says how to disable a check that an earlier deployment scheduled. Synthesis
-// does not see earlier deployments, so it is a note and no error.
+// noteDisabled explains how to disable a check that an earlier deployment scheduled. Synthesis
+// does not know earlier deployments, so this is a note, not an error.
 func (a *audit) noteDisabled(p AuditProps) {
 	if len(p.Disabled) == 0 {
 		return
@@ -286,7 +283,7 @@ func (a *audit) noteDisabled(p AuditProps) {
 		strings.Join(names, ", "))))
 }
 
-// schedule makes the scheduled audit.
+// schedule creates the scheduled audit.
 func (a *audit) schedule(p AuditProps) {
 	var names []*string
 	for _, c := range p.scheduled() {
@@ -301,7 +298,7 @@ func (a *audit) schedule(p AuditProps) {
 		TargetCheckNames:   &names,
 	})
 	if a.configuration != nil {
-		// Each check of a schedule must be enabled first; CloudFormation does not know.
+		// Each check of a schedule must be enabled first, which CloudFormation does not know.
 		a.scheduled.AddResourceDependency(a.configuration, nil)
 	}
 }

@@ -262,7 +262,7 @@ func TestAuditOnDeployWaitsForItsListener(t *testing.T) {
 	}
 }
 
-// AWS refuses to disable a check in the deployment that takes it out of the schedule.
+// AWS refuses to disable a check in the deployment that removes it from the schedule.
 func TestTheStepsThatDisableAScheduledCheckAreANote(t *testing.T) {
 	note := func(props defenderhub.AuditProps) string {
 		stack := newStack()

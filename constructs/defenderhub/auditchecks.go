@@ -12,18 +12,18 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// The API takes no colon, although CloudFormation's schema allows one.
+// The API does not allow a colon, although CloudFormation's schema does.
 var scheduleName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,128}$`)
 
-// checkConfigurations are all 17 checks. A disabled check is written, never left out:
-// CloudFormation disables what is left out as well, but nobody sees it in a template.
-// The fields are found by the names in the one table of checks; a test compares them.
+// checkConfigurations returns all 17 checks. Disabled checks are written too: CloudFormation
+// would also disable omitted ones, but nobody would see that in a template. The fields are found
+// by their names in the table of checks, which a test compares.
 func checkConfigurations(p AuditProps) *awsiot.CfnAccountAuditConfiguration_AuditCheckConfigurationsProperty {
 	checks := &awsiot.CfnAccountAuditConfiguration_AuditCheckConfigurationsProperty{}
 	fields := reflect.ValueOf(checks).Elem()
 	for _, c := range defender.Checks() {
 		var check any = &awsiot.CfnAccountAuditConfiguration_AuditCheckConfigurationProperty{Enabled: !slices.Contains(p.Disabled, c)}
-		if c == defender.DeviceCertificateAge { // the only one for which the CDK has a type of its own
+		if c == defender.DeviceCertificateAge { // the only check with its own CDK type
 			check = &awsiot.CfnAccountAuditConfiguration_DeviceCertAgeAuditCheckConfigurationProperty{Enabled: !slices.Contains(p.Disabled, c)}
 		}
 		fields.FieldByName(c.Info().Property).Set(reflect.ValueOf(check))
@@ -31,8 +31,8 @@ func checkConfigurations(p AuditProps) *awsiot.CfnAccountAuditConfiguration_Audi
 	return checks
 }
 
-// addThresholds writes the parameters of the checks that have one, in whole days. They go
-// past the CDK's types, which know only one of the two.
+// addThresholds writes the parameters of the checks that have one, in whole days. It bypasses the
+// CDK's types, which have only one of the two.
 func addThresholds(configuration awscdk.CfnResource, p AuditProps) {
 	for c, days := range map[defender.Check]int{
 		defender.DeviceCertificateAge:      p.CertificateAgeDays,

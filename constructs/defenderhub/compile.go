@@ -33,14 +33,14 @@ const (
 // bootstrap is the name of the executable that Lambda runs.
 const bootstrap = "bootstrap"
 
-// compiled are the functions that this process has built: the source does not change
-// while it runs.
+// compiled are the functions that this process has built: their source does not change while it
+// runs.
 var compiled struct {
 	sync.Mutex
 	assets map[Architecture]map[string]asset // by name
 }
 
-// asset is a directory to deploy and the hash of what is in it.
+// asset is a directory to deploy and the hash of its content.
 type asset struct{ dir, hash string }
 
 // functionCode is the asset of the function name: prebuilt is the path that the prop Prebuilt
@@ -139,7 +139,7 @@ func compileFault(field, instead, name string, err error) error {
 	return &defender.FieldError{Field: field, Want: fmt.Sprintf(want, name, err)}
 }
 
-// code is the asset for the CDK.
+// code returns the asset for the CDK.
 func (a asset) code() awslambda.Code {
 	return awslambda.Code_FromAsset(new(a.dir), &awss3assets.AssetOptions{
 		AssetHashType: awscdk.AssetHashType_CUSTOM, AssetHash: new(a.hash),
@@ -187,14 +187,14 @@ func stage(executable, name string, content []byte) (asset, error) {
 	if err := os.Rename(staged, dir); err != nil {
 		if _, lost := os.Stat(dir); lost != nil {
 			return asset{}, err
-		} // another synthesis made the same at the same time
+		} // another synthesis created the same asset at the same time
 	}
 	return asset{dir, hash}, nil
 }
 
-// compileTogether builds functions by one go command, which takes hardly longer for
-// several than for one: they share most of their packages. compile then finds them
-// built; what fails here fails there again, under the name of its prop.
+// compileTogether builds functions with one go command, which takes hardly longer than one
+// function: they share most packages. compile then finds them built. A failure here is repeated
+// and reported there.
 func compileTogether(arch Architecture, names ...string) {
 	_, _ = compileOnce(arch, names...)
 }
@@ -249,26 +249,26 @@ type build struct {
 	caches    []string // variables of goCaches
 }
 
-// run builds each function into a directory named by what comes out. The last outputs
-// of the same module lie ready at the targets, because go build leaves an executable
-// alone whose build id says that it is up to date; nothing is ever written over a
-// directory that another synthesis may be reading.
+// run builds each function into a directory named by the hash of its content. It puts the last
+// outputs into place first, because go build does not relink an executable whose build ID is up
+// to date. It never overwrites a directory that another synthesis may be reading.
 func (b build) run() (map[string]asset, error) {
 	home := filepath.Join(b.cache, b.goarch+"-"+digest(b.module))
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return nil, err
 	}
-	// With the other temporary files, where an interrupted synthesis leaves the compiler's.
+	// The compiler also leaves its files in the temporary directory if a synthesis is
+	// interrupted.
 	work, err := os.MkdirTemp("", "defenderhub-build-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(work)
-	// The slash makes it a directory to go build, which may have one package only.
+	// The slash makes it a directory, even if go build has only one package.
 	arguments := []string{"build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-tags=lambda.norpc", "-ldflags=-s -w", "-o", work + string(filepath.Separator)}
 	for _, name := range b.functions {
 		arguments = append(arguments, "./lambda/"+name)
-		// Whatever is missing of it is built.
+		// go build creates whatever is missing.
 		if last, err := os.ReadFile(lastOf(home, name)); err == nil {
 			if err := copyFile(filepath.Join(home, string(last), bootstrap), filepath.Join(work, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return nil, err
@@ -290,10 +290,10 @@ func (b build) run() (map[string]asset, error) {
 	return assets, nil
 }
 
-// lastOf is the file with the hash of a function's last output.
+// lastOf returns the file with the hash of a function's last output.
 func lastOf(home, name string) string { return filepath.Join(home, "last-"+name) }
 
-// keep makes an asset of the executable name in work, and remembers it as the last.
+// keep makes an asset of the executable name in work, and records it as the last.
 func keep(home, work, name string) (asset, error) {
 	target := filepath.Join(work, name)
 	hash, err := hashFile(target)
@@ -320,15 +320,15 @@ func keep(home, work, name string) (asset, error) {
 			} // another synthesis built the same at the same time
 		}
 	}
-	// A synthesis that reads a half-written hash finds no output under it, and builds.
+	// A synthesis that reads a half-written hash finds no such output, and builds.
 	return asset{dir, hash}, os.WriteFile(lastOf(home, name), []byte(hash), 0o644)
 }
 
-// staging begins the names of directories in the cache that hold an unfinished output.
+// staging is the prefix of directories in the cache with unfinished outputs.
 const staging = "build-"
 
-// prune removes outputs that no synthesis used for a month and what an interrupted
-// synthesis left unfinished, and marks used as used.
+// prune removes outputs that no synthesis has used for a month and unfinished outputs of
+// interrupted syntheses, and marks used as used.
 func prune(home, used string) {
 	now := time.Now()
 	_ = os.Chtimes(used, now, now)
@@ -344,8 +344,8 @@ func prune(home, used string) {
 	}
 }
 
-// buildEnvironment is the caller's environment without what would change the output or
-// lead to another module. An empty value would let "go env -w" through, so each is set.
+// buildEnvironment returns the caller's environment without settings that would change the output
+// or select another module. An empty value would let "go env -w" apply, so each is set.
 func buildEnvironment(caller []string, goarch string) []string {
 	fixed := map[string]string{
 		"GOOS": "linux", "GOARCH": goarch, "GOARM64": "v8.0", "GOAMD64": "v1", "CGO_ENABLED": "0",

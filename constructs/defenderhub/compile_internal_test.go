@@ -13,8 +13,8 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// writeModule writes a small module that looks like this one: a function, and a package
-// that only the function imports.
+// writeModule writes a small module that looks like this one: a function, and a package that only
+// the function imports.
 func writeModule(t *testing.T, dir string) string {
 	t.Helper()
 	for name, text := range map[string]string{
@@ -237,7 +237,7 @@ func TestAssetWithAFileIsMadeOnce(t *testing.T) {
 	}
 }
 
-// TestInterruptedOutputsAreRemoved ages what an interrupted synthesis left in the cache.
+// TestInterruptedOutputsAreRemoved makes the files of an interrupted synthesis old.
 func TestInterruptedOutputsAreRemoved(t *testing.T) {
 	module, cache := writeModule(t, t.TempDir()), t.TempDir()
 	home := filepath.Dir(hello(t, module, cache).dir)

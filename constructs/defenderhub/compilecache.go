@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// cacheDir is where outputs stay between syntheses, so that the next one does not link
-// again what did not change. Without a cache directory that can be written, as in a
-// container with a read-only home, it is a directory for this process: in one with a known
-// name others could leave a program for us to deploy.
+// cacheDir returns where outputs are kept between syntheses, so that the next one does not relink
+// unchanged functions. If no cache directory is writable, as in a container with a read-only
+// home, it returns a new directory for this process. In a directory with a known name, others
+// could plant a program for us to deploy.
 func cacheDir() (string, error) {
 	if dir, err := os.UserCacheDir(); err == nil {
 		if own := filepath.Join(dir, "defenderhub"); writable(own) {
@@ -21,7 +21,7 @@ func cacheDir() (string, error) {
 
 var ownDir = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "defenderhub-") })
 
-// writable reports whether files can be made in dir, which it makes where it is missing.
+// writable reports whether files can be created in dir, which it creates if missing.
 func writable(dir string) bool {
 	if os.MkdirAll(dir, 0o755) != nil {
 		return false
@@ -33,9 +33,8 @@ func writable(dir string) bool {
 	return os.Remove(probe) == nil
 }
 
-// goCaches are variables that give the go command caches for one build, where it has none
-// that it can write, and the function that removes them. A module cache that is complete and
-// read-only stays in use.
+// goCaches returns variables that give the go command caches for one build, if it has no writable
+// ones, and a function that removes them. A complete read-only module cache stays in use.
 func goCaches() (variables []string, remove func(), err error) {
 	remove = func() {}
 	builds, err := os.UserCacheDir()
@@ -58,11 +57,11 @@ func goCaches() (variables []string, remove func(), err error) {
 		variables = append(variables, "GOCACHE="+filepath.Join(dir, "build"))
 	}
 	if noModules {
-		// The go command makes a module cache that cannot be removed without this flag.
+		// Without this flag the go command creates a module cache that cannot be removed.
 		variables = append(variables, "GOMODCACHE="+filepath.Join(dir, "mod"), goFlags+" -modcacherw")
 	}
 	return variables, func() { _ = os.RemoveAll(dir) }, nil
 }
 
-// goFlags keep the caller's flags away from the go command.
+// goFlags hides the caller's flags from the go command.
 const goFlags = "GOFLAGS=-mod=readonly"

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// withoutHome leaves this process no place for caches: none that it knows, or one that
-// cannot be written. A file in place of a directory stops root as well.
+// withoutHome leaves this process no place for caches: none that it knows, or one that is not
+// writable. A file instead of a directory stops root as well.
 func withoutHome(t *testing.T, home string) {
 	t.Helper()
 	for _, name := range []string{"HOME", "home"} {
@@ -41,7 +41,7 @@ func TestWithoutACacheOfTheUserNobodyElseFillsOurs(t *testing.T) {
 			if again, _ := cacheDir(); again != dir {
 				t.Errorf("%s and %s", dir, again)
 			}
-			// The prebuilt executable that the errors advise needs a place as well.
+			// The prebuilt executable that the errors suggest needs a place too.
 			program := filepath.Join(t.TempDir(), "program")
 			writeFile(t, program, "program")
 			if made, err := stage(program, "behaviors.json", []byte("{}")); err != nil || !strings.HasPrefix(made.dir, dir) {

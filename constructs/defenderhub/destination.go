@@ -13,7 +13,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 )
 
-// topic reports a topic of the user to which AWS services cannot publish.
+// topic returns an error for a user's topic to which AWS services cannot publish.
 func (f *faults) topic(field string, topic awssns.ITopic) {
 	if topic == nil {
 		return
@@ -26,7 +26,7 @@ func (f *faults) topic(field string, topic awssns.ITopic) {
 	}
 }
 
-// queue reports a queue of the user to which AWS IoT cannot send.
+// queue returns an error for a user's queue to which AWS IoT cannot send.
 func (f *faults) queue(field string, queue awssqs.IQueue) {
 	if queue == nil {
 		return
@@ -43,14 +43,14 @@ func (f *faults) queue(field string, queue awssqs.IQueue) {
 	}
 }
 
-// sameARN reports whether two ARNs are one once deployment has decided.
+// sameARN reports whether two ARNs will be equal at deployment.
 func sameARN(scope constructs.IConstruct, a, b *string) bool {
 	stack := awscdk.Stack_Of(scope)
 	return reflect.DeepEqual(stack.Resolve(*a), stack.Resolve(*b))
 }
 
-// keyOf is the key of a user's topic or queue: its own where the app knows it, else given,
-// which the user named for it. It is nil where the app knows that there is none.
+// keyOf returns the key of a user's topic or queue: its own if the app knows it, else given,
+// which the user named for it. It returns nil if the app knows that there is none.
 func keyOf(destination constructs.IConstruct, own, given awskms.IKey) awskms.IKey {
 	if own != nil {
 		return own
@@ -61,8 +61,8 @@ func keyOf(destination constructs.IConstruct, own, given awskms.IKey) awskms.IKe
 	return given
 }
 
-// noteImported prints the statements that an imported topic or queue needs where its policy
-// or its key are not as AWS makes them. sender is a role of ours in its account and Region.
+// noteImported prints the policy statements that an imported topic or queue may need. sender is
+// one of our roles in its account and Region.
 func noteImported(destination constructs.IConstruct, key awskms.IKey, arn, action string, sender awsiam.IRole) {
 	if *awscdk.Resource_IsOwnedResource(destination) || key != nil {
 		return
@@ -78,7 +78,7 @@ func noteImported(destination constructs.IConstruct, key awskms.IKey, arn, actio
 		from([]string{action}, arn), from(sendingWithKey, "*"))))
 }
 
-// alarmTopic reports a topic in another Region. Amazon CloudWatch refuses it with
+// alarmTopic returns an error for a topic in another Region. Amazon CloudWatch refuses it with
 // "Invalid region X specified. Only Y is supported.", as users report.
 func (f *faults) alarmTopic(scope constructs.Construct, field string, topic awssns.ITopic) {
 	if topic == nil {
@@ -92,9 +92,9 @@ func (f *faults) alarmTopic(scope constructs.Construct, field string, topic awss
 // cloudWatch is the principal of alarms.
 const cloudWatch = "cloudwatch.amazonaws.com"
 
-// letAlarmsPublish lets the alarms of scope's account and Region publish to topic. Without a
-// policy of its own a topic lets every service of its account; what another policy says of
-// an imported one is not known.
+// letAlarmsPublish allows the alarms of scope's account and Region to publish to topic. A topic
+// without a policy allows every service of its account; the policy of an imported topic is
+// unknown.
 // https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html#compatibility-with-aws-services
 func letAlarmsPublish(scope constructs.Construct, topic awssns.ITopic) {
 	conditions := map[string]any{"ArnLike": map[string]any{"aws:SourceArn": arn("cloudwatch", "alarm:*")}}

@@ -24,7 +24,7 @@ const (
 	keyARN   = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 )
 
-// notes are what this package says of a stack, by the path of the construct: infos and warnings.
+// notes returns this package's infos and warnings about a stack, by construct path.
 func notes(stack awscdk.Stack) []string {
 	var all []string
 	annotations := assertions.Annotations_FromStack(stack)
@@ -41,13 +41,13 @@ func notes(stack awscdk.Stack) []string {
 	return all
 }
 
-// userTopic is a user's topic that key encrypts.
+// userTopic returns a user's topic that key encrypts.
 func userTopic(stack awscdk.Stack, key awskms.IKey) awssns.ITopic {
 	return awssns.NewTopic(stack, jsii.String("UserTopic"), &awssns.TopicProps{MasterKey: key})
 }
 
-// TestTopicsThatNoServiceCanPublishTo gives each prop that takes a topic or a queue one that
-// would lose all messages.
+// TestTopicsThatNoServiceCanPublishTo gives each prop for a topic or queue one that would lose
+// all messages.
 func TestTopicsThatNoServiceCanPublishTo(t *testing.T) {
 	for name, topic := range map[string]func(stack awscdk.Stack) awssns.ITopic{
 		"FIFO": func(stack awscdk.Stack) awssns.ITopic {
@@ -126,7 +126,7 @@ func TestQueuesThatRulesCannotSendTo(t *testing.T) {
 	}
 }
 
-// TestKeysOfAWSAreNoEncryptionKeys gives every EncryptionKey a key that AWS manages.
+// TestKeysOfAWSAreNoEncryptionKeys gives every EncryptionKey an AWS managed key.
 func TestKeysOfAWSAreNoEncryptionKeys(t *testing.T) {
 	stack := newStack()
 	key := awskms.Alias_FromAliasName(stack, jsii.String("K"), jsii.String("alias/aws/sqs"))
@@ -146,7 +146,7 @@ func TestKeysOfAWSAreNoEncryptionKeys(t *testing.T) {
 	}
 }
 
-// TestSendersMayUseTheKeysOfUsers encrypts what the user gives with keys that no other prop
+// TestSendersMayUseTheKeysOfUsers encrypts the user's resources with keys that no other prop
 // names.
 func TestSendersMayUseTheKeysOfUsers(t *testing.T) {
 	stack := newStack()
@@ -206,7 +206,7 @@ func TestAlarmsReachTopicsOfUsers(t *testing.T) {
 					policies = append(policies, p)
 				}
 			}
-			// A policy would replace the one by which Amazon SNS lets all services in.
+			// A policy would replace the one with which Amazon SNS allows all services.
 			if ssl && (len(policies) != 1 || strings.Count(policies[0], `"Action":"sns:Publish",`+condition+`,"Effect":"Allow",`+principal) != 1) || !ssl && policies != nil {
 				t.Errorf("the topic's policies: %s", policies)
 			}
@@ -214,7 +214,7 @@ func TestAlarmsReachTopicsOfUsers(t *testing.T) {
 	}
 }
 
-// TestImportedTopicsAndQueuesAreNoted imports what is given, whose policies and keys
+// TestImportedTopicsAndQueuesAreNoted imports topics and queues, whose policies and keys
 // synthesis does not know.
 func TestImportedTopicsAndQueuesAreNoted(t *testing.T) {
 	stack := newStack()
@@ -268,8 +268,8 @@ func TestImportedTopicsAndQueuesAreNoted(t *testing.T) {
 	}
 }
 
-// TestImportedKeysAreWarnedOf gives keys whose policies cannot be extended, in each way in
-// which the CDK imports one, and one of the app behind an alias.
+// TestImportedKeysAreWarnedOf uses keys whose policies cannot be extended, imported in each way
+// that the CDK has, and one of the app behind an alias.
 func TestImportedKeysAreWarnedOf(t *testing.T) {
 	const (
 		logs = `{"Action":["kms:Encrypt","kms:Decrypt","kms:ReEncrypt*","kms:GenerateDataKey*","kms:Describe*"],"Condition":{"ArnLike":{"kms:EncryptionContext:aws:logs:arn":"arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*"}},"Effect":"Allow","Principal":{"Service":"logs.${AWS::Region}.${AWS::URLSuffix}"},"Resource":"*"}`
@@ -336,7 +336,7 @@ func TestImportedKeysAreWarnedOf(t *testing.T) {
 	}
 }
 
-// TestExtendedPoliciesAreNotWarnedOf gives a key of another stack of the app.
+// TestExtendedPoliciesAreNotWarnedOf uses a key of another stack of the app.
 func TestExtendedPoliciesAreNotWarnedOf(t *testing.T) {
 	app := awscdk.NewApp(nil)
 	keys, stack := awscdk.NewStack(app, jsii.String("Keys"), nil), awscdk.NewStack(app, jsii.String("Fleet"), nil)

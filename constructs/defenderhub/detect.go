@@ -12,52 +12,48 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// DetectProps configure [Detect]. Native or SelfManaged, whichever is set, is the engine that
-// judges the behaviors. Set at most one of them.
+// DetectProps configure [Detect]. Native and SelfManaged are the engines that can judge the
+// behaviors. Set at most one of them.
 type DetectProps struct {
-	// Behaviors state what is normal, at most 100. They make one security profile, which
-	// SelfManaged calls [DefaultProfile]. With SelfManaged all names and topic filters have to
-	// be known at synthesis, except those of thing groups, and all profiles together have at
-	// most 300 behaviors. Without an engine, behaviors are checked for faults and not deployed.
-	// Default: nil, no profile besides Profiles.
+	// Behaviors describe what is normal, at most 100. They make one security profile, which
+	// SelfManaged calls [DefaultProfile]. With SelfManaged all names and topic filters must be
+	// known at synthesis, except those of thing groups. It judges at most 300 behaviors in all
+	// profiles. Without an engine, behaviors are validated but not deployed. Default: nil, no
+	// profile besides Profiles.
 	Behaviors []defender.Behavior
-	// Targets are the things that Behaviors are watched on.
-	// Default: nil, defender.AllThings.
+	// Targets are the things for which Behaviors are judged. Default: nil, defender.AllThings.
 	Targets []defender.Target
-	// Profiles are further security profiles. A name, where one is given, is unique
-	// among them; with SelfManaged each needs one.
-	// Default: nil, the profile of Behaviors alone.
+	// Profiles are further security profiles with unique names; with SelfManaged each needs a
+	// name. Default: nil, only the profile of Behaviors.
 	Profiles []defender.SecurityProfile
 	// EncryptionKey encrypts the topic of Native, or queues, stream, table and log groups of
-	// SelfManaged. Its policy must let IAM policies of this account use it, as the CDK's
-	// default does; that of a key that is imported must also allow CloudWatch Logs.
-	// Default: nil. With Native a new key with rotation, 1 USD a month (list price): AWS
-	// services cannot publish through the key that AWS manages; within a DefenderHub, the
-	// audit's. With SelfManaged keys that AWS manages.
+	// SelfManaged. Its policy must let IAM policies of this account use it, as the CDK's default
+	// does. The policy of an imported key must also allow CloudWatch Logs. Default: nil. With
+	// Native a new key with rotation, 1 USD a month (list price): AWS services cannot publish
+	// through an AWS managed key; within a DefenderHub, the audit's. With SelfManaged AWS managed
+	// keys.
 	EncryptionKey awskms.IKey
-	// Native lets AWS IoT Device Defender Detect judge the behaviors, in an account that has
-	// it: AWS closed Detect to new customers on 2026-08-31.
-	// Default: nil, Detect is not used.
+	// Native lets AWS IoT Device Defender Detect judge the behaviors, in an account that has it:
+	// AWS closed Detect to new customers on 2026-08-31. Default: nil, Detect is not used.
 	Native *NativeProps
 	// SelfManaged lets IoT rules and Lambda functions of this account judge the behaviors,
-	// without Detect. The zero value deploys a queue and two functions that cost nothing
-	// while nothing happens.
-	// Default: nil, the self-managed engine is not used.
+	// without Detect. The zero value deploys a queue and two functions that cost nothing while
+	// nothing happens. Default: nil, the self-managed engine is not used.
 	SelfManaged *SelfManagedProps
 }
 
-// NativeProps configure AWS IoT Device Defender Detect. The zero value makes a new topic.
+// NativeProps configure AWS IoT Device Defender Detect. The zero value creates a new topic.
 type NativeProps struct {
 	// RetainedMetrics are kept for 14 days although no behavior uses them.
 	// Default: nil, only the metrics of behaviors are kept.
 	RetainedMetrics []defender.Metric
-	// ExistingCustomMetrics are names of custom metrics that the account already has, so
-	// that they are not created.
-	// Default: nil, every custom metric that a behavior uses is created.
+	// ExistingCustomMetrics are names of custom metrics that the account already has, and that
+	// are not created. Default: nil, every custom metric that a behavior uses is created.
 	ExistingCustomMetrics []string
-	// Topic receives the alerts: a standard topic, encrypted with a customer-managed key if at
-	// all. Where it is imported and encrypted, give its key as DetectProps.EncryptionKey.
-	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only.
+	// Topic receives the alarms. It must be a standard topic, unencrypted or encrypted with a
+	// customer-managed key. If it is imported and encrypted, give its key as
+	// DetectProps.EncryptionKey. Default: nil, a new topic, encrypted with a customer-managed
+	// key, TLS only.
 	Topic awssns.ITopic
 }
 
@@ -102,18 +98,18 @@ func (p DetectProps) validate() error {
 	return f.err()
 }
 
-// oneEngine is the way out where both engines are set.
+// oneEngine says what to do if both engines are set.
 const oneEngine = "Native is set as well, and one engine judges the behaviors. " +
 	"Leave out Native to use no Device Defender Detect, or SelfManaged in an account that has Detect"
 
-// The names of these exist once per account and Region.
+// These exist once per account and Region.
 const (
 	customMetric    = "custom metric"
 	securityProfile = "security profile"
 	topicRule       = "rule"
 )
 
-// taken reports what another construct of the app makes already, or cannot notify.
+// taken returns an error for everything that another construct of the app already creates.
 func (p DetectProps) taken(scope constructs.Construct) error {
 	var f faults
 	if p.Native != nil {
@@ -135,7 +131,7 @@ func (p DetectProps) taken(scope constructs.Construct) error {
 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 const maxProfilesOfTarget = 5
 
-// validateNative reports what Device Defender Detect would refuse of all profiles together.
+// validateNative reports what Device Defender Detect would refuse in all profiles together.
 func (p DetectProps) validateNative() error {
 	var f faults
 	profiles := p.profiles()
@@ -158,7 +154,7 @@ func (p DetectProps) validateNative() error {
 	return f.err()
 }
 
-// profiles are all security profiles, that of Behaviors first.
+// profiles returns all security profiles, that of Behaviors first.
 func (p DetectProps) profiles() []defender.SecurityProfile {
 	var all []defender.SecurityProfile
 	retained := value(p.Native).RetainedMetrics
@@ -170,8 +166,8 @@ func (p DetectProps) profiles() []defender.SecurityProfile {
 	return append(all, p.Profiles...)
 }
 
-// severities are those that behaviors ask for, by the behavior's name: the name of its
-// profile is often known only at deployment.
+// severities returns the severities of behaviors by name, because the profile's name is often
+// known only at deployment.
 func (p DetectProps) severities() (map[string]defender.Severity, error) {
 	var f faults
 	wanted := map[string]defender.Severity{}
@@ -192,12 +188,12 @@ func (p DetectProps) severities() (map[string]defender.Severity, error) {
 
 func severityName(s defender.Severity) string { return or(s.String(), "SeverityDefault") }
 
-// Detect watches the behavior of devices.
+// Detect judges the behavior of devices.
 type Detect interface {
 	constructs.Construct
-	// Native is AWS IoT Device Defender Detect; nil where it is not the engine.
+	// Native is AWS IoT Device Defender Detect; nil if it is not the engine.
 	Native() NativeDetect
-	// SelfManaged is the self-managed engine; nil where it is not the engine.
+	// SelfManaged is the self-managed engine; nil if it is not the engine.
 	SelfManaged() SelfManagedDetect
 }
 
@@ -221,8 +217,8 @@ func (d *detect) SelfManaged() SelfManagedDetect {
 	return d.selfManaged
 }
 
-// NewDetect watches the behavior of devices with the engine that is set in props. It panics
-// with one error that lists every fault of props.
+// NewDetect judges the behavior of devices with the engine that is set in props. It panics with
+// one error that lists every fault of props.
 func NewDetect(scope constructs.Construct, id *string, props *DetectProps) Detect {
 	d := &detect{}
 	constructs.NewConstruct_Override(d, scope, id)

@@ -17,11 +17,11 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// NativeDetect is what AWS IoT Device Defender Detect watches devices with.
+// NativeDetect has the resources of AWS IoT Device Defender Detect.
 type NativeDetect interface {
-	// Topic receives the alerts.
+	// Topic receives the alarms.
 	Topic() awssns.ITopic
-	// Key encrypts the topic that was made; nil where none was.
+	// Key encrypts the topic that was created; nil if none was.
 	Key() awskms.IKey
 	// AlertRole is the role with which Detect publishes.
 	AlertRole() awsiam.IRole
@@ -57,8 +57,8 @@ func (d *nativeDetect) ProfileNames() []*string {
 	return names
 }
 
-// newNative makes everything of AWS IoT Device Defender Detect: topic, role, custom
-// metrics, dimensions and security profiles.
+// newNative creates everything for AWS IoT Device Defender Detect: topic, role, custom metrics,
+// dimensions and security profiles.
 func newNative(scope *detect, p DetectProps) *nativeDetect {
 	d := &nativeDetect{scope: scope, topic: p.Native.Topic}
 	if d.topic == nil {
@@ -73,7 +73,7 @@ func newNative(scope *detect, p DetectProps) *nativeDetect {
 	return d
 }
 
-// profileID is stable when other profiles come and go, where the profile has a name.
+// profileID does not change when other profiles are added or removed, if the profile has a name.
 func profileID(p DetectProps, i int, profile defender.SecurityProfile) string {
 	first := len(p.profiles()) - len(p.Profiles)
 	switch {
@@ -162,14 +162,14 @@ func (d *nativeDetect) behavior(b defender.Behavior, dimensions map[string]awsio
 	return out
 }
 
-// dimension makes one dimension for each list of topic filters: behaviors share it.
+// dimension creates one dimension for each list of topic filters, which behaviors share.
 func (d *nativeDetect) dimension(filters []string, dimensions map[string]awsiot.CfnDimension) awsiot.CfnDimension {
 	key := strings.Join(filters, "\n")
 	if known, ok := dimensions[key]; ok {
 		return known
 	}
 	id := "Dimension-" + digest(key)
-	if unresolved(key) { // a token's text is another one in each synthesis
+	if unresolved(key) { // a token's text differs in each synthesis
 		id = fmt.Sprintf("Dimension%d", len(dimensions))
 	}
 	made := awsiot.NewCfnDimension(d.scope, new(id), &awsiot.CfnDimensionProps{
@@ -179,7 +179,7 @@ func (d *nativeDetect) dimension(filters []string, dimensions map[string]awsiot.
 	return made
 }
 
-// customMetrics makes every custom metric that a profile uses and that is not there.
+// customMetrics creates every custom metric that a profile uses and that does not exist yet.
 func (d *nativeDetect) customMetrics(p DetectProps) map[string]awscdk.CfnResource {
 	made := map[string]awscdk.CfnResource{}
 	for _, m := range p.createdMetrics() {
@@ -191,7 +191,7 @@ func (d *nativeDetect) customMetrics(p DetectProps) map[string]awscdk.CfnResourc
 	return made
 }
 
-// createdMetrics are the custom metrics that profiles use and that are not there.
+// createdMetrics returns the custom metrics that profiles use and that do not exist yet.
 func (p DetectProps) createdMetrics() []iotapi.MetricInfo {
 	var created []iotapi.MetricInfo
 	seen := map[string]bool{}
@@ -206,7 +206,7 @@ func (p DetectProps) createdMetrics() []iotapi.MetricInfo {
 	return created
 }
 
-// metricValue is a value as CloudFormation writes it: a count is text there.
+// metricValue returns a value as CloudFormation writes it: a count is text there.
 func metricValue(v iotapi.Value) *awsiot.CfnSecurityProfile_MetricValueProperty {
 	out := &awsiot.CfnSecurityProfile_MetricValueProperty{Number: v.Number}
 	switch v.Kind() {

@@ -10,8 +10,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// resolvedProfile is profile for validation: texts that are known only at deployment are
-// replaced by harmless ones, at the same place, the same text by the same one.
+// resolvedProfile returns profile for validation. It replaces texts that are known only at
+// deployment with valid ones, equal texts with equal ones.
 func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile {
 	if unresolved(profile.Name) {
 		profile.Name = ""
@@ -55,8 +55,8 @@ func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile 
 	return profile
 }
 
-// validateMetricNames reports names of custom metrics that are known only at deployment:
-// a construct's id, and what a behavior may compare, follow from the name and its type.
+// validateMetricNames reports names of custom metrics that are known only at deployment: a
+// construct's ID, and the allowed comparisons, depend on the name and its type.
 func validateMetricNames(profile defender.SecurityProfile) error {
 	var f faults
 	const value, want = deployTime, "a custom metric's name that is known at synthesis; where another stack makes the metric, write its name here and in NativeProps.ExistingCustomMetrics"
@@ -73,7 +73,7 @@ func validateMetricNames(profile defender.SecurityProfile) error {
 	return f.err()
 }
 
-// customMetricsOf are the custom metrics of a profile, in the order of their first use.
+// customMetricsOf returns the custom metrics of a profile, in the order of their first use.
 func customMetricsOf(profile defender.SecurityProfile) []iotapi.MetricInfo {
 	var all []iotapi.MetricInfo
 	add := func(m iotapi.MetricInfo) {
@@ -100,8 +100,8 @@ func customNames(profile defender.SecurityProfile) []string {
 	return names
 }
 
-// validateCustomMetrics reports a custom metric that has another type in another profile
-// (an account has one metric of a name), and names of existing metrics that nothing uses.
+// validateCustomMetrics reports a custom metric that has another type in another profile (an
+// account has one metric per name), and names of existing metrics that nothing uses.
 func validateCustomMetrics(p DetectProps) error {
 	var f faults
 	types := map[string]string{}
@@ -122,7 +122,7 @@ func validateCustomMetrics(p DetectProps) error {
 	return f.err()
 }
 
-// digest is a short name for a text, for construct ids that must not change.
+// digest returns a short name for a text, for construct IDs that must not change.
 func digest(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:4])

@@ -1,13 +1,12 @@
-// Package defenderhub brings AWS IoT Device Defender, and the security events of AWS
-// IoT Core, into AWS Security Hub.
+// Package defenderhub sends the findings of AWS IoT Device Defender, and the security events of
+// AWS IoT Core, to AWS Security Hub.
 //
-// [DefenderHub] deploys everything with safe defaults. The parts under it are usable
-// alone: [ProductSubscriptions] accept what Device Defender's own integration sends,
-// [Audit] configures Device Defender's audits, [Detect] watches the behavior of devices,
-// with Device Defender or without it, [Rules] select security events of AWS IoT Core, and
-// [Forwarder] turns those into findings.
+// [DefenderHub] deploys everything with safe defaults. Its parts can be used alone:
+// [ProductSubscriptions] enable Device Defender's own integration, [Audit] configures Device
+// Defender's audits, [Detect] judges the behavior of devices, with or without Device Defender,
+// [Rules] select security events of AWS IoT Core, and [Forwarder] imports those as findings.
 //
-// Props are plain Go values; nil and zero stand for the defaults. A constructor panics
-// with one error that lists every fault of its props, as [defender.FieldErrors] finds
-// them, before it creates a resource.
+// Props are plain Go values; nil and zero mean the defaults. A constructor panics before it
+// creates a resource, with one error that lists every fault of its props. [defender.FieldErrors]
+// returns them one by one.
 package defenderhub

@@ -13,8 +13,8 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// TestNamesOfTwoHubs makes two constructs that give one name, in one stack, in two stacks of
-// one account and Region, and in two stacks of which nothing is known.
+// TestNamesOfTwoHubs creates two constructs with one name: in one stack, in two stacks of one
+// account and Region, and in two stacks whose account and Region are unknown.
 func TestNamesOfTwoHubs(t *testing.T) {
 	env := &awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: jsii.String("eu-central-1")}}
 	name := *awscdk.Fn_ImportValue(jsii.String("Name"))
@@ -68,7 +68,7 @@ func TestNamesOfTwoHubs(t *testing.T) {
 					t.Errorf("%s: got %v, want %v\n%s", *scope.Node().Path(), got, c.want, message)
 				}
 				if got == nil {
-					break // the second one made its own
+					break // the second one created its own
 				}
 			}
 			if got, message := faults(t, func() { c.second(more, "Second") }); got != nil {
@@ -78,7 +78,7 @@ func TestNamesOfTwoHubs(t *testing.T) {
 	}
 }
 
-// TestTwoHubsOfOneStackNameTheirFields makes the faults of a whole hub.
+// TestTwoHubsOfOneStackNameTheirFields checks the faults of a whole hub.
 func TestTwoHubsOfOneStackNameTheirFields(t *testing.T) {
 	stack := newStack()
 	props := func() *defenderhub.DefenderHubProps {

@@ -8,10 +8,10 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 )
 
-// The enumerations of the CDK are texts in Go. jsii panics where it does not know one, and
-// names no prop.
+// The CDK's enumerations are text in Go. For an unknown value jsii panics without naming the
+// prop.
 
-// removalPolicy reports a policy that the resources of this package do not have.
+// removalPolicy returns an error for a policy that the resources of this package do not support.
 func (f *faults) removalPolicy(field string, value awscdk.RemovalPolicy) {
 	switch value {
 	case "", awscdk.RemovalPolicy_DESTROY, awscdk.RemovalPolicy_RETAIN, awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE:
@@ -20,7 +20,7 @@ func (f *faults) removalPolicy(field string, value awscdk.RemovalPolicy) {
 	}
 }
 
-// retentions are the times for which CloudWatch Logs keeps logs.
+// retentions are the retention times of CloudWatch Logs, in days.
 // https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 var retentions = []awslogs.RetentionDays{
 	awslogs.RetentionDays_ONE_DAY, awslogs.RetentionDays_THREE_DAYS, awslogs.RetentionDays_FIVE_DAYS,
@@ -32,15 +32,15 @@ var retentions = []awslogs.RetentionDays{
 	awslogs.RetentionDays_EIGHT_YEARS, awslogs.RetentionDays_NINE_YEARS, awslogs.RetentionDays_TEN_YEARS, awslogs.RetentionDays_INFINITE,
 }
 
-// retention reports a time for which CloudWatch Logs cannot keep logs.
+// retention returns an error for a retention time that CloudWatch Logs does not support.
 func (f *faults) retention(field string, value awslogs.RetentionDays) {
 	if value != "" && !slices.Contains(retentions, value) {
 		f.add(field, string(value), "one of the constants awslogs.RetentionDays_..., such as awslogs.RetentionDays_ONE_MONTH, or empty for the default")
 	}
 }
 
-// subnetType reports subnets that are not there or from which a function reaches nothing.
-// https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc-internet.html
+// subnetType returns an error for unknown subnets and for subnets from which a function reaches
+// nothing. https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc-internet.html
 func (f *faults) subnetType(field string, value awsec2.SubnetType) {
 	switch value {
 	case "", awsec2.SubnetType_PRIVATE_WITH_EGRESS, awsec2.SubnetType_PRIVATE_WITH_NAT, awsec2.SubnetType_PRIVATE_ISOLATED:

@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 )
 
-// TestRetentionsAreThoseOfTheCDK reads the constants in the module that is pinned.
+// TestRetentionsAreThoseOfTheCDK reads the constants of the pinned CDK module.
 func TestRetentionsAreThoseOfTheCDK(t *testing.T) {
 	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", "github.com/aws/aws-cdk-go/awscdk/v2/awslogs").Output()
 	if err != nil {

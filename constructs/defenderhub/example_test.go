@@ -13,7 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// stack stands for yours.
+// stack is your own stack.
 var stack awscdk.Stack
 
 func Example() {
@@ -23,15 +23,15 @@ func Example() {
 	})
 }
 
-// The account used Device Defender Detect before 2026-08-31: let it watch how devices
-// behave.
+// The account used Device Defender Detect before 2026-08-31: let it judge the behavior of
+// devices.
 func Example_behaviors() {
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
 		Detect: &defenderhub.DetectProps{
 			Native: &defenderhub.NativeProps{},
 			Behaviors: []defender.Behavior{{
 				Name:     "small-messages",
-				Criteria: defender.MessageByteSize.LessThan(8), // bytes; this is what a healthy device does
+				Criteria: defender.MessageByteSize.LessThan(8), // bytes; normal for a healthy device
 			}, {
 				Name:     "few-refusals",
 				Criteria: defender.AuthorizationFailures.LessThan(5, defender.Window15m),
@@ -42,13 +42,13 @@ func Example_behaviors() {
 	})
 }
 
-// The account is new to Device Defender Detect: judge the same behaviors without it.
+// The account cannot use Device Defender Detect: judge the same behaviors without it.
 func Example_selfManaged() {
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
 		Detect: &defenderhub.DetectProps{
 			Behaviors: []defender.Behavior{{
 				Name:     "small-messages",
-				Criteria: defender.MessageByteSize.LessThan(8), // bytes; this is what a healthy device does
+				Criteria: defender.MessageByteSize.LessThan(8), // bytes; normal for a healthy device
 			}, {
 				Name:     "known-ports",
 				Criteria: defender.ListeningTCPPorts.InPorts(22, 443),
@@ -60,8 +60,8 @@ func Example_selfManaged() {
 	awscdk.NewCfnOutput(stack, jsii.String("Reports"), &awscdk.CfnOutputProps{Value: hub.Detect().SelfManaged().ReportTopic()})
 }
 
-// A large fleet whose devices run AWS's own agents: a stream carries the reports, on the
-// topics that those agents use.
+// A large fleet whose devices run AWS's own agents: a stream carries the reports, on the topics
+// that those agents use.
 func Example_largeFleet() {
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
 		Detect: &defenderhub.DetectProps{
@@ -75,8 +75,8 @@ func Example_largeFleet() {
 	})
 }
 
-// The account has an audit configuration, for example since a visit to the console, and
-// somebody accepted the audit's findings in Security Hub: keep both.
+// The account already has an audit configuration, for example from a visit to the console, and a
+// subscription to the audit's findings in Security Hub: keep both.
 func Example_existingAudit() {
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionExisting},
@@ -84,7 +84,7 @@ func Example_existingAudit() {
 	})
 }
 
-// Audits report to a topic that is there already. Name its key where it is encrypted.
+// Audits report to an existing topic. Name its key if it is encrypted.
 func Example_ownTopic() {
 	key := awskms.Key_FromKeyArn(stack, jsii.String("Key"), awscdk.Fn_ImportValue(jsii.String("SecurityKeyArn")))
 	topic := awssns.Topic_FromTopicArn(stack, jsii.String("Topic"), awscdk.Fn_ImportValue(jsii.String("SecurityTopicArn")))
@@ -93,7 +93,7 @@ func Example_ownTopic() {
 	})
 }
 
-// The forwarder brings everything: neither the audit nor Detect uses Device Defender's own
+// The forwarder sends everything: neither the audit nor Detect uses Device Defender's own
 // integration.
 func Example_forwardEverything() {
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
@@ -104,7 +104,7 @@ func Example_forwardEverything() {
 	})
 }
 
-// The alarms tell who is on call, and some are tuned.
+// The alarms notify the person on call, and some are tuned.
 func Example_alarms() {
 	oncall := awssns.NewTopic(stack, jsii.String("OnCall"), nil)
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
@@ -116,14 +116,14 @@ func Example_alarms() {
 		Detect: &defenderhub.DetectProps{
 			Behaviors: defender.DemoBehaviors(),
 			SelfManaged: &defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{
-				Blind:         defenderhub.Alarm{Above: 5},              // minutes of five
-				CloserStopped: defenderhub.InactivityAlarm{Periods: 12}, // an hour
+				Blind:         defenderhub.Alarm{Above: 5},              // periods of five minutes
+				CloserStopped: defenderhub.InactivityAlarm{Periods: 12}, // one hour
 			}},
 		},
 	})
 }
 
-// The machine that synthesizes has no Go: take functions that a build step compiled.
+// The machine that synthesizes has no Go: use functions that an earlier build step compiled.
 func Example_prebuiltAsset() {
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
 		Forwarder: &defenderhub.ForwarderProps{
@@ -141,7 +141,7 @@ func ExampleSuppress() {
 	})
 }
 
-// Only the rules: the events stay in a queue that a consumer of yours reads.
+// Only the rules: the events stay in a queue that your own consumer reads.
 func ExampleNewRules() {
 	rules := defenderhub.NewRules(stack, jsii.String("Rules"), &defenderhub.RulesProps{
 		Sources: []defender.Source{defender.SecurityDisconnects, defender.RefusedConnections},
@@ -149,7 +149,7 @@ func ExampleNewRules() {
 	awscdk.NewCfnOutput(stack, jsii.String("Events"), &awscdk.CfnOutputProps{Value: rules.Queue().QueueUrl()})
 }
 
-// All faults come in one error, at the paths that were written.
+// One error lists all faults, with the paths of the props.
 func Example_faults() {
 	defer func() { fmt.Println(recover()) }()
 	defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), &defenderhub.DefenderHubProps{

@@ -26,59 +26,58 @@ import (
 
 // ForwarderProps configure [Forwarder].
 type ForwarderProps struct {
-	// AuditTopic is the topic of audit results. Within a DefenderHub it is connected
-	// where DefenderHubProps.Forward names defender.AuditNotifications.
-	// Default: nil, audits are not forwarded.
+	// AuditTopic is the topic of audit results. Within a DefenderHub it is connected if
+	// DefenderHubProps.Forward has defender.AuditNotifications. Default: nil, audits are not
+	// forwarded.
 	AuditTopic awssns.ITopic
-	// DetectTopic is the topic of Detect's alerts. Within a DefenderHub it is connected
-	// where DefenderHubProps.Forward names defender.DetectNotifications.
-	// Default: nil, alerts are not forwarded.
+	// DetectTopic is the topic of Detect's alarms. Within a DefenderHub it is connected if
+	// DefenderHubProps.Forward has defender.DetectNotifications. Default: nil, Detect's alarms
+	// are not forwarded.
 	DetectTopic awssns.ITopic
-	// EventTopic is the MQTT topic filter on which devices report security events, as the
-	// rule has it. Within a DefenderHub, that of RulesProps.
-	// Default: "", defender.DefaultEventTopic.
+	// EventTopic is the MQTT topic filter on which devices report security events: that of the
+	// rule. Within a DefenderHub it is set from RulesProps. Default: "",
+	// defender.DefaultEventTopic.
 	EventTopic string
-	// ClientPattern maps the client IDs of one thing's further connections to the thing: a
+	// ClientPattern maps the client IDs of a thing's additional connections to the thing. It is a
 	// regular expression (RE2) of at most 256 bytes that matches a whole client ID and has one
-	// capture, the thing's name. A client ID joins the thing only where the certificate that
-	// it used is attached to that thing alone. Device events and the self-managed engine
-	// take joined client IDs for one device.
-	// Default: "", defender.DefaultClientPattern: THING#2, as AWS IoT Greengrass connects.
+	// capture, the thing's name.
+	//
+	// A client ID joins the thing only if its certificate is attached to that thing alone. Device
+	// events and the self-managed engine treat joined client IDs as one device. Default: "",
+	// defender.DefaultClientPattern: THING#2, as AWS IoT Greengrass connects.
 	ClientPattern string
-	// QuietTime is how long a finding of the rules stays active without news, 1 hour to
-	// 80 days: no event clears such a finding.
-	// Default: 0, which stands for 7 days.
+	// QuietTime is how long a finding of the rules stays active without news, 1 hour to 80 days:
+	// no event clears such a finding. Default: 0, which means 7 days.
 	QuietTime time.Duration
-	// Severities are those of the findings of a source, instead of the source's own. What a
-	// device event or a behavior names wins over them. A change reaches active findings within
-	// a day.
-	// Default: nil, LOW for refused reports, the check's for audits, MEDIUM for the others.
+	// Severities replace the severities of sources. The severity that a device event or a
+	// behavior names overrides them. A change reaches active findings within a day. Default: nil,
+	// LOW for rejected reports, the check's for audits, MEDIUM for the others.
 	Severities map[defender.Source]defender.Severity
-	// DisconnectSeverities are those of the findings of a disconnect reason of
-	// defender.SecurityDisconnectReasons, instead of the source's. RulesProps.ExceptDisconnects
-	// leaves a reason out.
-	// Default: nil, the severity of defender.SecurityDisconnects.
+	// DisconnectSeverities are the severities by disconnect reason (one of
+	// defender.SecurityDisconnectReasons), instead of the source's. RulesProps.ExceptDisconnects
+	// leaves a reason out. Default: nil, the severity of defender.SecurityDisconnects.
 	DisconnectSeverities map[string]defender.Severity
-	// EventTypes are the types of device events that are expected, with their severities.
-	// SeverityDefault leaves the severity to the event. All other types of a device share one
-	// finding, with the source's severity, so that no device can raise findings at will.
-	// They share the function's environment of 4 KB with all other severities and the behaviors
-	// of SelfManagedProps: synthesis fails if these do not fit together.
-	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-	// Default: nil, any type is a finding of its own, with the severity that the event names,
-	// up to defender.MaxEventTypes types per device. All others share one finding per device.
+	// EventTypes are the expected types of device events, with their severities. SeverityDefault
+	// keeps the severity that the event names. All other types of a device share one finding,
+	// with the source's severity, so that no device can raise findings at will.
+	//
+	// The types, all other severities and the behaviors of SelfManagedProps share the function's
+	// environment of 4 KB: synthesis fails if they are too large.
+	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html Default: nil, each
+	// type has its own finding with the severity that the event names, up to
+	// defender.MaxEventTypes types per device. All others share one finding per device.
 	EventTypes map[string]defender.Severity
 
-	// BatchSize is how many messages one invocation gets, 1 to 10000.
-	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
-	// Default: 0, which stands for 100.
+	// BatchSize is the maximum number of messages per invocation, 1 to 10000.
+	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html Default: 0, which
+	// means 100.
 	BatchSize int
-	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes.
-	// Default: 0, which stands for 2 seconds.
+	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes. Default:
+	// 0, which means 2 seconds.
 	BatchWindow time.Duration
-	// MaxConcurrency is how many invocations a queue may cause at once, 2 to 1000.
-	// Security Hub takes 10 imports a second from an account and Region.
-	// Default: 0, which stands for 5.
+	// MaxConcurrency is the maximum number of concurrent invocations per queue, 2 to 1000.
+	// Security Hub allows 10 imports per second, per account and Region. Default: 0, which means
+	// 5.
 	MaxConcurrency int
 
 	// Function configures the functions. They need a way to Security Hub, Amazon SQS, DynamoDB,
@@ -91,32 +90,28 @@ type ForwarderProps struct {
 	// Default: "", go build compiles it at synthesis.
 	Prebuilt string
 	// MemoryMiB is 128 to 10240, and enough for BatchSize: a batch has up to 6 MB, whose events
-	// take several times as much. 128 are enough for 1,000 messages, 256 for 4,000, 320 for
-	// 8,000 and 384 for 10,000, measured. The Go runtime gets four fifths as its limit,
-	// GOMEMLIMIT.
-	// Default: 0, which stands for 256, or for what BatchSize needs if that is more.
+	// need several times as much. As measured, 128 is enough for 1,000 messages, 256 for 4,000,
+	// 320 for 8,000 and 384 for 10,000. The Go runtime's limit, GOMEMLIMIT, is four fifths of it.
+	// Default: 0, which means 256, or more if BatchSize needs it.
 	MemoryMiB int
-	// Timeout of the function for events, 10 seconds to 15 minutes. The queues hide a
-	// message for six times as long, as AWS advises, and BatchWindow, before it is tried
-	// again.
-	// Default: 0, which stands for 1 minute.
+	// Timeout of the function for events, 10 seconds to 15 minutes. The queues hide a message for
+	// BatchWindow and six times Timeout, as AWS advises, before it is retried. Default: 0, which
+	// means 1 minute.
 	Timeout time.Duration
-	// AuditTimeout is that of the function for audits, 1 to 15 minutes. An audit with
-	// more findings than fit goes on in the next invocation.
-	// Default: 0, which stands for 5 minutes.
+	// AuditTimeout is the timeout of the function for audits, 1 to 15 minutes. The next
+	// invocation resumes an audit with too many findings. Default: 0, which means 5 minutes.
 	AuditTimeout time.Duration
 
-	// EncryptionKey encrypts queues, ledger and log groups. Its policy must let IAM
-	// policies of this account use it, as the CDK's default does; a key that is imported
-	// must also allow Amazon SNS and CloudWatch Logs.
-	// Default: nil, keys that AWS manages.
+	// EncryptionKey encrypts queues, ledger and log groups. Its policy must let IAM policies of
+	// this account use it, as the CDK's default does. The policy of an imported key must also
+	// allow Amazon SNS and CloudWatch Logs. Default: nil, AWS managed keys.
 	EncryptionKey awskms.IKey
-	// PointInTimeRecovery lets the ledger be restored to any second of the last 35 days.
-	// Without a ledger the next events are imported as new, and what was active stays so
-	// until Security Hub forgets it after 90 days.
+	// PointInTimeRecovery lets you restore the ledger to any second of the last 35 days. Without
+	// a ledger, the next events are imported as new findings, and active findings stay active
+	// until Security Hub deletes them after 90 days.
 	PointInTimeRecovery bool
-	// LedgerRemovalPolicy is that of the ledger.
-	// Default: "", awscdk.RemovalPolicy_DESTROY, it goes with the stack.
+	// LedgerRemovalPolicy is the ledger's removal policy. Default: "",
+	// awscdk.RemovalPolicy_DESTROY, it is deleted with the stack.
 	LedgerRemovalPolicy awscdk.RemovalPolicy
 	// AlarmTopic is told when an alarm goes off and when it ends; see
 	// DefenderHubProps.AlarmTopic.
@@ -126,12 +121,12 @@ type ForwarderProps struct {
 	// Default: nil, six alarms.
 	Alarms *AlarmsProps
 
-	// behaviorSeverities are those that behaviors ask for whose alerts are forwarded; the
-	// alarms of the self-managed engine carry theirs.
+	// behaviorSeverities are the severities of behaviors whose alarms are forwarded from Detect;
+	// the self-managed engine's alarms carry theirs.
 	behaviorSeverities map[string]defender.Severity
 	// code is that of Prebuilt, or what compile built.
 	code awslambda.Code
-	// withoutEvents means that no rule brings device events.
+	// withoutEvents means that no rule forwards device events.
 	withoutEvents bool
 }
 
@@ -142,7 +137,7 @@ const (
 	defaultBatchSize    = 100
 	defaultBatchWindow  = 2 * time.Second
 	defaultConcurrency  = 5
-	// refreshInterval is how often findings that fall quiet or near their end are looked for.
+	// refreshInterval is how often quiet findings and findings near their end are looked for.
 	refreshInterval = time.Hour
 )
 
@@ -231,24 +226,24 @@ func (p *ForwarderProps) compile() (err error) {
 	return err
 }
 
-// Forwarder turns events into findings of Security Hub.
+// Forwarder imports events as findings into Security Hub.
 type Forwarder interface {
 	constructs.Construct
-	// Queue is where all sources but the audit arrive.
+	// Queue receives the messages of all sources except audits.
 	Queue() awssqs.IQueue
-	// ErrorQueue is where the rules' error actions arrive.
+	// ErrorQueue receives the messages of the rules' error actions.
 	ErrorQueue() awssqs.IQueue
-	// AuditQueue is where the results of audits arrive; nil without AuditTopic.
+	// AuditQueue receives the results of audits; nil without AuditTopic.
 	AuditQueue() awssqs.IQueue
-	// DeadLetterQueue holds what could not be imported, with the reason as attributes.
+	// DeadLetterQueue has the messages that could not be imported, with the reason as attributes.
 	DeadLetterQueue() awssqs.IQueue
 	// Function imports the findings of events.
 	Function() awslambda.IFunction
 	// AuditFunction imports the findings of audits; nil without AuditTopic.
 	AuditFunction() awslambda.IFunction
-	// Ledger remembers for each finding its first time, last time and state.
+	// Ledger stores the first time, last time and state of each finding.
 	Ledger() awsdynamodb.ITable
-	// Alarms are the alarms that are on.
+	// Alarms are the enabled alarms.
 	Alarms() []awscloudwatch.IAlarm
 	// MetricReceived counts messages that arrived. Default: the sum over 5 minutes.
 	MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
@@ -275,7 +270,7 @@ type forwarder struct {
 	auditSubscription                          awssns.Subscription
 	// live are the behaviors of every Detect that sends its alarms here.
 	live contract.LiveBehaviors
-	// eventTopic is the topic filter of device events, "" where none come.
+	// eventTopic is the topic filter of device events, "" if they are not forwarded.
 	eventTopic string
 	props      ForwarderProps
 }
@@ -303,8 +298,8 @@ func (f *forwarder) AuditFunction() awslambda.IFunction {
 	return f.auditFunction
 }
 
-// NewForwarder makes the queues, the functions and the ledger. It panics with one error
-// that lists every fault of props.
+// NewForwarder creates the queues, the functions and the ledger. It panics with one error that
+// lists every fault of props.
 func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps) Forwarder {
 	f := &forwarder{}
 	constructs.NewConstruct_Override(f, scope, id)

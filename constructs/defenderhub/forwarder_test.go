@@ -19,7 +19,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// forwarderTemplate is what a forwarder with both topics deploys.
+// forwarderTemplate returns the template of a forwarder with both topics.
 func forwarderTemplate(t *testing.T, props defenderhub.ForwarderProps) template {
 	t.Helper()
 	stack := newStack()
@@ -167,7 +167,7 @@ func TestTopicsReachTheirQueues(t *testing.T) {
 	}
 }
 
-// Amazon SNS looks for the topic in the subscription's own Region unless told otherwise.
+// By default Amazon SNS looks for the topic in the subscription's own Region.
 func TestTopicOfAnotherRegionIsSubscribedThere(t *testing.T) {
 	stack := newStack()
 	topic := awssns.Topic_FromTopicArn(stack, jsii.String("Topic"), jsii.String("arn:aws:sns:eu-west-1:123456789012:alerts"))
@@ -253,7 +253,7 @@ func TestAlarmsSeeBothFunctionsAndEveryQueue(t *testing.T) {
 	}
 }
 
-// The hourly round is all that invokes a function of the forwarder asynchronously.
+// Only the hourly run invokes a function of the forwarder asynchronously.
 func TestHourlyRoundIsTriedForAnHour(t *testing.T) {
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
 	function := tp.idOf(t, "AWS::Lambda::Function", "ForwarderFunction")

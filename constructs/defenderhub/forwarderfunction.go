@@ -15,8 +15,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// newFunction makes one of the two functions that run the same program: events and audits
-// differ in how long they take, and in whether device events come in.
+// newFunction creates one of the two functions that run the same program: events and audits need
+// different timeouts, and only one gets device events.
 func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Duration, deviceEvents bool, description string) awslambda.Function {
 	g := goFunction{
 		description: description, code: p.code, FunctionProps: value(p.Function),
@@ -25,7 +25,7 @@ func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Durati
 		statements: f.permissions(p), suppressions: aliasSuppressions(f, p.EncryptionKey),
 	}
 	if deviceEvents {
-		// To which things the certificate of a further connection is attached.
+		// For the things to which the certificate of an additional connection is attached.
 		g.statements = append(g.statements, allow([]string{"iot:ListPrincipalThings"}, "*"))
 		g.suppressions = append(g.suppressions, nagSuppression{
 			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for listing the things of a certificate, so the action takes no narrower one.",
@@ -42,7 +42,7 @@ func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Durati
 	return newGoFunction(f, id, g)
 }
 
-// environment is the agreement with the function; see package defender.
+// environment returns the function's environment; see package contract.
 func (f *forwarder) environment(p ForwarderProps) map[string]string {
 	env := map[string]string{
 		contract.EnvLedgerTable:        *f.ledger.TableName(),
@@ -65,16 +65,16 @@ func (p ForwarderProps) severitiesText() string {
 }
 
 const (
-	// maxEnvironment is how many bytes the environment of a function may have.
+	// maxEnvironment is the maximum size of a function's environment, in bytes.
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 	maxEnvironment = 4096
-	// fixedEnvironment is what the names of the variables take as JSON, the longest name of a
-	// table, the longest URL of a queue, and the values of a few characters.
+	// fixedEnvironment is the size of the variables' names as JSON, the longest table name, the
+	// longest queue URL, and the short values.
 	fixedEnvironment = 700
 )
 
-// validateEnvironment reports props and live behaviors that do not fit the environment of the
-// functions together.
+// validateEnvironment reports props and live behaviors that together are too large for the
+// environment of the functions.
 func (p ForwarderProps) validateEnvironment(live contract.LiveBehaviors) error {
 	events := len(contract.Severities{Events: p.EventTypes}.String())
 	severities := len(p.severitiesText()) - events
@@ -90,12 +90,12 @@ func (p ForwarderProps) validateEnvironment(live contract.LiveBehaviors) error {
 	}
 }
 
-// permissions are those of both functions. What reading a queue takes comes with the
-// event source.
+// permissions are the permissions of both functions. The event source adds those for reading
+// queues.
 func (f *forwarder) permissions(p ForwarderProps) []awsiam.PolicyStatement {
 	table := *f.ledger.TableArn()
 	statements := []awsiam.PolicyStatement{
-		// The account's default product: its own findings, and nobody else's.
+		// The account's default product: only its own findings.
 		allow([]string{"securityhub:BatchImportFindings"}, arn("securityhub", "product/"+*awscdk.Aws_ACCOUNT_ID()+"/default")),
 		allow([]string{"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}, table),
 		allow([]string{"sqs:SendMessage"}, *f.deadLetters.QueueArn()),
@@ -106,7 +106,7 @@ func (f *forwarder) permissions(p ForwarderProps) []awsiam.PolicyStatement {
 	return statements
 }
 
-// listenTo tells the function which behaviors are judged, besides those that it knows.
+// listenTo adds behaviors to those that the function knows.
 func (f *forwarder) listenTo(live contract.LiveBehaviors) {
 	if f.live == nil {
 		f.live = contract.LiveBehaviors{}
@@ -115,7 +115,7 @@ func (f *forwarder) listenTo(live contract.LiveBehaviors) {
 	f.function.AddEnvironment(new(contract.EnvLiveBehaviors), new(f.live.String()), nil)
 }
 
-// sortedKeys are the keys of a map in order, so that messages and templates keep it.
+// sortedKeys returns the keys of a map in order, so that messages and templates do not change.
 func sortedKeys[K ~int, V any](m map[K]V) []K {
 	keys := make([]K, 0, len(m))
 	for k := range m {

@@ -17,7 +17,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// makeQueues makes the queues, each with the visibility that its function needs.
+// makeQueues creates the queues, each with the visibility timeout that its function needs.
 func (f *forwarder) makeQueues(p ForwarderProps) {
 	f.deadLetters = newQueue(f, "DeadLetters", p.EncryptionKey, queueOptions{})
 	queue := func(id string, timeout, window time.Duration) awssqs.Queue {
@@ -31,8 +31,8 @@ func (f *forwarder) makeQueues(p ForwarderProps) {
 	}
 }
 
-// subscribe leads Device Defender's notifications into the queues. The envelope of Amazon
-// SNS stays around them: an alert itself names neither account nor Region.
+// subscribe sends Device Defender's notifications to the queues. It keeps the envelope of Amazon
+// SNS, because an alarm itself names neither account nor Region.
 func (f *forwarder) subscribe(p ForwarderProps) {
 	if p.DetectTopic != nil {
 		f.subscribeQueue("Alerts", p.DetectTopic, f.queue, p.EncryptionKey)
@@ -42,9 +42,9 @@ func (f *forwarder) subscribe(p ForwarderProps) {
 	}
 }
 
-// subscribeQueue does what the CDK's SqsSubscription does, but for the policy of the key:
-// that one names the topic itself where the app sets the CDK's feature flag, which is a
-// cycle when the same key encrypts the topic, and nobody where it does not.
+// subscribeQueue replaces the CDK's SqsSubscription, whose key policy is wrong for us. With the
+// CDK's feature flag it names the topic, which is a cycle if the same key encrypts the topic;
+// without the flag it has no source condition.
 func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.Queue, key awskms.IKey) awssns.Subscription {
 	sns := []awsiam.IPrincipal{awsiam.NewServicePrincipal(new("sns.amazonaws.com"), nil)}
 	added := queue.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
@@ -77,8 +77,8 @@ func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.
 	return subscription
 }
 
-// onlyIn keeps the dead-letter queue of a subscription where deployment finds that the topic
-// is in the stack's Region: Amazon SNS refuses one of another.
+// onlyIn keeps the dead-letter queue of a subscription if the topic turns out to be in the
+// stack's Region at deployment: Amazon SNS refuses one of another Region.
 // https://docs.aws.amazon.com/sns/latest/dg/sns-dead-letter-queues.html
 func (f *forwarder) onlyIn(region string, subscription awssns.Subscription) {
 	id := "In-" + region
@@ -91,8 +91,8 @@ func (f *forwarder) onlyIn(region string, subscription awssns.Subscription) {
 	resource.SetRedrivePolicy(awscdk.Fn_ConditionIf(condition.LogicalId(), resource.RedrivePolicy(), awscdk.Aws_NO_VALUE()))
 }
 
-// consumeQueues feeds function from queues. The CDK's event source would also let the
-// function change when a message comes again, which only the forwarder does.
+// consumeQueues connects function to queues. The CDK's event source would also allow
+// ChangeMessageVisibility, which only the forwarder needs.
 func consumeQueues(function awslambda.Function, size int, window time.Duration, concurrency int, queues ...awssqs.Queue) {
 	for _, q := range queues {
 		consumeQueue(function, q, &awslambda.EventSourceMappingOptions{
@@ -101,26 +101,27 @@ func consumeQueues(function awslambda.Function, size int, window time.Duration, 
 	}
 }
 
-// consumeQueue feeds function from queue. One bad message never makes its neighbours come
-// again. The CDK's event source names the mapping by the path of the queue from the app on:
-// in a stack that moves into a stage it would be another mapping, and Lambda refuses a
-// second one of the same queue and function.
+// consumeQueue connects function to queue. A bad message never makes other messages retry.
+//
+// The CDK's event source names the mapping by the queue's path from the app on. In a stack that
+// moves into a stage that would be a second mapping of the same queue and function, which Lambda
+// refuses.
 func consumeQueue(function awslambda.Function, queue awssqs.Queue, options *awslambda.EventSourceMappingOptions) {
 	options.EventSourceArn, options.ReportBatchItemFailures = queue.QueueArn(), new(true)
 	function.AddEventSourceMapping(new(*queue.Node().Id()+"Source"), options)
 }
 
-// consumeAudits feeds function one audit at a time: each can stand for 25,000 findings.
+// consumeAudits passes one audit at a time to function: each may have 25,000 findings.
 func (f *forwarder) consumeAudits(function awslambda.Function) {
 	f.auditQueue.GrantConsumeMessages(function)
 	consumeQueue(function, f.auditQueue, &awslambda.EventSourceMappingOptions{BatchSize: new(1.0), MaxConcurrency: new(2.0)})
 }
 
-// refresh asks the function by the hour to archive what fell quiet, and to import again
-// what Security Hub would soon forget. What is due is decided by the event's own time, and
-// the next event asks for all that one left undone: none is tried for longer than an hour.
+// refresh invokes the function hourly to archive quiet findings, and to import again findings
+// that Security Hub would soon delete. The event's own time decides what is due. The next event
+// includes everything left undone, so none is retried for longer than an hour.
 //
-// The CDK's target would name the permission by the path of the function from the app on.
+// The CDK's target would name the permission by the function's path from the app on.
 func (f *forwarder) refresh() {
 	f.function.AddToRolePolicy(allow([]string{"dynamodb:Query"}, *f.ledger.TableArn()+"/index/"+contract.LedgerRefreshIndex))
 	f.function.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(2.0), MaxEventAge: seconds(refreshInterval)})
@@ -132,7 +133,7 @@ func (f *forwarder) refresh() {
 			Id: new("Function"), Arn: f.function.FunctionArn(),
 			InputTransformer: &awsevents.CfnRule_InputTransformerProperty{
 				InputPathsMap: map[string]string{"time": "$.time"},
-				// EventBridge puts the quotes around what is text.
+				// EventBridge adds the quotes around text.
 				InputTemplate: new(strings.ReplaceAll(contract.RefreshRequest("<time>"), `"<time>"`, "<time>")),
 			},
 			RetryPolicy: &awsevents.CfnRule_RetryPolicyProperty{MaximumEventAgeInSeconds: new(refreshInterval.Seconds())},

@@ -26,7 +26,7 @@ const (
 	AMD64
 )
 
-// goarch is the value of GOARCH, "" for an unknown architecture.
+// goarch returns the value of GOARCH, "" for an unknown architecture.
 func (a Architecture) goarch() string {
 	return map[Architecture]string{ARM64: "arm64", AMD64: "amd64"}[a]
 }
@@ -80,7 +80,7 @@ func (p FunctionProps) validate() error {
 	return f.err()
 }
 
-// goFunction is what all functions of this package have in common.
+// goFunction has the properties that all functions of this package share.
 type goFunction struct {
 	FunctionProps
 	description  string
@@ -93,8 +93,8 @@ type goFunction struct {
 	suppressions []nagSuppression
 }
 
-// newGoFunction makes a function with a log group and a role of its own. The role may
-// write to that log group only, which the policy that AWS manages for it does not offer.
+// newGoFunction creates a function with its own log group and role. The role may write only to
+// that log group, unlike with the AWS managed policy.
 func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambda.Function {
 	logs := awslogs.NewLogGroup(scope, new(id+"Logs"), &awslogs.LogGroupProps{
 		Retention: or(g.LogRetention, awslogs.RetentionDays_THREE_MONTHS), RemovalPolicy: awscdk.RemovalPolicy_DESTROY, EncryptionKey: g.key,
@@ -146,9 +146,9 @@ func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambd
 	return function
 }
 
-// networkPermissions let Lambda make the network interfaces of a function in a VPC, and not
-// the function itself. The policy that AWS manages for it would allow both, and to write to
-// any log group. Lambda's own requests have no source function.
+// networkPermissions lets Lambda create the network interfaces of a function in a VPC, but not
+// the function itself. The AWS managed policy would allow both, and writing to any log group.
+// Lambda's own requests have no source function.
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html
 // https://docs.aws.amazon.com/lambda/latest/dg/permissions-source-function-arn.html
 func networkPermissions() []awsiam.PolicyStatement {
@@ -162,8 +162,8 @@ func networkPermissions() []awsiam.PolicyStatement {
 	})}
 }
 
-// environment adds the runtime's memory limit: without it, Go's garbage collector lets the heap
-// double before it runs, and Lambda kills a function that has more than its memory.
+// environment adds the Go runtime's memory limit. Without it the heap may double before garbage
+// collection, and Lambda kills a function that exceeds its memory.
 func environment(values map[string]string, memoryMiB int) *map[string]*string {
 	out := map[string]*string{"GOMEMLIMIT": new(contract.MemoryLimit(memoryMiB))}
 	for k, v := range values {

@@ -35,12 +35,16 @@ type DefenderHubProps struct {
 	// Forwarder turns events into findings.
 	// Default: nil, a Go function for arm64 and six alarms.
 	Forwarder *ForwarderProps
-	// Forward are the sources that the forwarder brings to Security Hub. A source that
-	// Device Defender's own integration sends cannot stand here: set the product's
-	// subscription to SubscriptionOff first.
-	// Default: empty, the rule sources, the notifications of audit and Detect where their
-	// subscription is off (those of an audit configuration that is Existing if Audit.Topic
-	// is given), and the alarms of Detect.SelfManaged.
+	// Forward are the sources that the forwarder sends to Security Hub. A source that Device
+	// Defender's own integration sends is an error: set the product's subscription to
+	// SubscriptionOff first.
+	//
+	// Default: nil, the rule sources, the alarms of Detect.SelfManaged, and the notifications of
+	// audit and Detect if their subscription is off. Results of an Existing audit configuration
+	// also need Audit.Topic.
+	//
+	// An empty list that is not nil forwards nothing: the forwarder and its ledger are deleted,
+	// and its findings stay unchanged until Security Hub deletes them after 90 days.
 	Forward []defender.Source
 	// NoForwarder deploys no forwarder: only Device Defender's own integration sends findings.
 	// In a stack that is deployed already the forwarder goes with its ledger, and the findings
@@ -75,7 +79,7 @@ type DefenderHub interface {
 	constructs.Construct
 	// Subscriptions accept what Device Defender's own integration sends.
 	Subscriptions() ProductSubscriptions
-	// Audit is the account's audit.
+	// Forwards are the sources that the forwarder sends to Security Hub.
 	Audit() Audit
 	// Detect watches the behavior of devices.
 	Detect() Detect
@@ -233,7 +237,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.under("", plan.validateForward())
 	plan.forwarder.withoutEvents = !slices.Contains(plan.forward, defender.DeviceEvents)
 	if plan.detect.SelfManaged != nil && !plan.forwarder.withoutEvents {
-		f.under("", validateApart("Detect.SelfManaged.ReportTopic", value(plan.detect.SelfManaged).ReportTopic, "Rules.EventTopic", or(plan.rules.EventTopic, iotrule.DefaultEventTopic)))
+		f.under("", validateDistinct("Detect.SelfManaged.ReportTopic", value(plan.detect.SelfManaged).ReportTopic, "Rules.EventTopic", or(plan.rules.EventTopic, iotrule.DefaultEventTopic)))
 	}
 	if slices.Contains(plan.forward, defender.DetectNotifications) {
 		severities, err := plan.detect.severities()

@@ -104,14 +104,14 @@ func TestTwoHubsFitOneStack(t *testing.T) {
 	for _, id := range []string{"One", "Two"} {
 		defenderhub.NewDefenderHub(stack, jsii.String(id), withPrebuilt(&defenderhub.DefenderHubProps{
 			Detect: nativeDetect(),
-			// One of the two owns what there is only one of in an account.
+			// Only one of the two can own what exists once per account.
 			Audit:         &defenderhub.AuditProps{Existing: id == "Two"},
 			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: subscription[id], Detect: subscription[id]},
 		}))
 	}
 	for id, r := range synth(t, stack) {
 		for name, value := range r.Properties {
-			// These name no resource of their own.
+			// These are references, not names of resources.
 			if slices.Contains([]string{"DisplayName", "MetricName", "PolicyName"}, name) {
 				continue
 			}
@@ -246,7 +246,7 @@ func TestDoubledAndImpossibleSourcesAreErrors(t *testing.T) {
 	}
 }
 
-// An environment takes 4 KB, and its severities go by the name of the behavior.
+// An environment has 4 KB, and its severities are by behavior name.
 func TestSeveritiesOfBehaviorsFitTheFunction(t *testing.T) {
 	named := func(name string, severity defender.Severity) defender.Behavior {
 		return defender.Behavior{Name: name, Criteria: defender.MessageByteSize.LessThan(8), Severity: severity}

@@ -12,8 +12,8 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 )
 
-// withKey allows a role actions with key. IAM knows keys by their own ARN alone, so an alias
-// whose key the app does not know is a condition on all keys of its account and Region.
+// withKey allows a role actions with key. IAM knows keys only by their own ARN, so an alias of an
+// unknown key becomes a condition on all keys of its account and Region.
 // https://docs.aws.amazon.com/kms/latest/developerguide/alias-authorization.html
 func withKey(key awskms.IKey, actions ...string) awsiam.PolicyStatement {
 	key, alias := behindAlias(key)
@@ -26,7 +26,7 @@ func withKey(key awskms.IKey, actions ...string) awsiam.PolicyStatement {
 	})
 }
 
-// aliasSuppressions say to cdk-nag why statements of scope that use keys name none of them.
+// aliasSuppressions explain to cdk-nag why statements of scope that use keys do not name them.
 func aliasSuppressions(scope constructs.Construct, keys ...awskms.IKey) []nagSuppression {
 	var findings []string
 	for _, key := range keys {
@@ -47,20 +47,20 @@ func aliasSuppressions(scope constructs.Construct, keys ...awskms.IKey) []nagSup
 	}}
 }
 
-// suppressAliases writes them to what scope has of AWS IAM, and has no other suppressions.
+// suppressAliases writes them to the IAM resources in scope, which have no other suppressions.
 func suppressAliases(scope constructs.Construct, keys ...awskms.IKey) {
 	if suppressions := aliasSuppressions(scope, keys...); suppressions != nil {
 		suppressNag(scope, "AWS::IAM::", suppressions...)
 	}
 }
 
-// keysBeside is the ARN pattern of all keys in the account and Region of an alias.
+// keysBeside returns the ARN pattern of all keys in the account and Region of an alias.
 func keysBeside(key awskms.IKey, alias string) string {
 	return strings.TrimSuffix(*key.KeyArn(), alias) + "key/*"
 }
 
-// behindAlias is the key of an alias, or the alias itself and its name where the app does
-// not know the key.
+// behindAlias returns the key of an alias, or the alias itself and its name if the app does not
+// know the key.
 func behindAlias(key awskms.IKey) (_ awskms.IKey, name string) {
 	if alias, ok := key.(awskms.IAlias); ok {
 		if target := targetOf(alias); target != nil {
@@ -74,14 +74,14 @@ func behindAlias(key awskms.IKey) (_ awskms.IKey, name string) {
 	return key, ""
 }
 
-// targetOf is the key of an alias; nil where the alias is imported by its name, of which the
+// targetOf returns the key of an alias; nil if the alias is imported by its name, for which the
 // CDK throws an error.
 func targetOf(alias awskms.IAlias) (key awskms.IKey) {
 	defer func() { _ = recover() }()
 	return alias.AliasTargetKey()
 }
 
-// managedByAWS is the alias of a key that AWS manages, "" for another key.
+// managedByAWS returns the alias of an AWS managed key, "" for another key.
 func managedByAWS(key awskms.IKey) string {
 	if key == nil {
 		return ""
@@ -92,7 +92,7 @@ func managedByAWS(key awskms.IKey) string {
 	return ""
 }
 
-// key reports a key that AWS manages, whose policy lets no other service in.
+// key returns an error for an AWS managed key, whose policy allows no other service.
 // https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#aws-managed-cmk
 func (f *faults) key(field string, key awskms.IKey) {
 	if alias := managedByAWS(key); alias != "" {
@@ -100,8 +100,8 @@ func (f *faults) key(field string, key awskms.IKey) {
 	}
 }
 
-// letService lets a service use key for what purpose says, by a statement in the key's
-// policy. The policy of an imported key cannot be extended: a warning prints the statement.
+// letService lets a service use key, for the stated purpose, by a statement in the key's policy.
+// The policy of an imported key cannot be extended: a warning prints the statement.
 func letService(key awskms.IKey, service, purpose string, actions []string, conditions map[string]any) {
 	statement := serviceStatement(service, actions, "*", conditions)
 	if *key.AddToResourcePolicy(statement, new(true)).StatementAdded {
@@ -119,7 +119,7 @@ func serviceStatement(service string, actions []string, resource string, conditi
 	})
 }
 
-// statementText is a statement as JSON. What deployment decides is written as in Fn::Sub.
+// statementText returns a statement as JSON, with deploy-time values as in Fn::Sub.
 func statementText(scope constructs.IConstruct, statement awsiam.PolicyStatement) string {
 	text, err := json.Marshal(readable(awscdk.Stack_Of(scope).Resolve(statement.ToStatementJson()), "${", "}"))
 	if err != nil {
@@ -128,8 +128,8 @@ func statementText(scope constructs.IConstruct, statement awsiam.PolicyStatement
 	return string(text)
 }
 
-// readable is a resolved value with its intrinsic functions as text: begin and end stand
-// around what deployment decides.
+// readable converts a resolved value with its intrinsic functions to text: begin and end surround
+// deploy-time values.
 func readable(v any, begin, end string) any {
 	switch v := v.(type) {
 	case []any:

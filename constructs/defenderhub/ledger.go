@@ -9,7 +9,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// newLedger makes the table that remembers findings.
+// newLedger creates the ledger table.
 func newLedger(scope constructs.Construct, p ForwarderProps) awsdynamodb.Table {
 	table := newTable(scope, "Ledger", tableOptions{
 		partition: contract.LedgerPartitionKey, sort: contract.LedgerSortKey, expiry: contract.LedgerExpiry,
@@ -25,18 +25,18 @@ func newLedger(scope constructs.Construct, p ForwarderProps) awsdynamodb.Table {
 	return table
 }
 
-// tableOptions are what the tables of this package differ in.
+// tableOptions are the differences between the tables of this package.
 type tableOptions struct {
 	// partition and sort are the keys, both strings, expiry is the TTL attribute.
 	partition, sort, expiry string
 	key                     awskms.IKey
 	recovery                bool
 	removal                 awscdk.RemovalPolicy
-	// without says what happens without the table, where it has no backups.
+	// without says what happens if the table, which has no backups by default, is lost.
 	without string
 }
 
-// newTable makes a table that is encrypted and costs nothing at rest but its storage.
+// newTable creates an encrypted table that costs only its storage at rest.
 func newTable(scope constructs.Construct, id string, o tableOptions) awsdynamodb.Table {
 	props := &awsdynamodb.TableProps{
 		PartitionKey:        attribute(o.partition, awsdynamodb.AttributeType_STRING),

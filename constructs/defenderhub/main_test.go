@@ -21,15 +21,15 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// newStack is an environment-agnostic stack in an app of its own.
+// newStack returns an environment-agnostic stack in its own app.
 func newStack() awscdk.Stack {
 	return awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), nil)
 }
 
-// prebuilt stands for a compiled function, so that tests of the template compile nothing.
+// prebuilt replaces a compiled function, so that tests of the template compile nothing.
 const prebuilt = "testdata/prebuilt/bootstrap"
 
-// withPrebuilt completes the facade's props with prebuilt functions.
+// withPrebuilt adds prebuilt functions to the facade's props.
 func withPrebuilt(props *defenderhub.DefenderHubProps) *defenderhub.DefenderHubProps {
 	forwarder, audit := defenderhub.ForwarderProps{}, defenderhub.AuditProps{}
 	if props.Forwarder != nil {
@@ -43,7 +43,7 @@ func withPrebuilt(props *defenderhub.DefenderHubProps) *defenderhub.DefenderHubP
 	return props
 }
 
-// hubTemplate is what the facade deploys with props, given prebuilt functions.
+// hubTemplate returns the facade's template for props with prebuilt functions.
 func hubTemplate(t *testing.T, props *defenderhub.DefenderHubProps) template {
 	t.Helper()
 	stack := newStack()
@@ -51,7 +51,7 @@ func hubTemplate(t *testing.T, props *defenderhub.DefenderHubProps) template {
 	return synth(t, stack)
 }
 
-// template is what a stack comes to, by logical id.
+// template returns a stack's resources by logical ID.
 type template map[string]resource
 
 type resource struct {
@@ -76,7 +76,7 @@ func synth(t *testing.T, stack awscdk.Stack) template {
 	return out.Resources
 }
 
-// ids are the logical ids of all resources of a type, sorted.
+// ids returns the sorted logical IDs of all resources of a type.
 func (tp template) ids(kind string) []string {
 	var ids []string
 	for id, r := range tp {
@@ -88,7 +88,7 @@ func (tp template) ids(kind string) []string {
 	return ids
 }
 
-// one is the only resource of a type.
+// one returns the only resource of a type.
 func (tp template) one(t *testing.T, kind string) resource {
 	t.Helper()
 	ids := tp.ids(kind)
@@ -98,8 +98,8 @@ func (tp template) one(t *testing.T, kind string) resource {
 	return tp[ids[0]]
 }
 
-// idOf is the logical id of the resource of a type that was given the path prefix: the
-// prefix and the eight characters that the CDK appends.
+// idOf returns the logical ID of the resource of a type with this prefix: the prefix and the
+// eight characters that the CDK appends.
 func (tp template) idOf(t *testing.T, kind, prefix string) string {
 	t.Helper()
 	for _, id := range tp.ids(kind) {
@@ -111,13 +111,13 @@ func (tp template) idOf(t *testing.T, kind, prefix string) string {
 	return ""
 }
 
-// named is the resource that idOf names.
+// named returns the resource of idOf.
 func (tp template) named(t *testing.T, kind, prefix string) resource {
 	t.Helper()
 	return tp[tp.idOf(t, kind, prefix)]
 }
 
-// text is a value as JSON.
+// text returns a value as JSON.
 func text(v any) string {
 	out, err := json.Marshal(v)
 	if err != nil {
@@ -126,7 +126,7 @@ func text(v any) string {
 	return string(out)
 }
 
-// path follows keys into nested maps, nil where there is no such thing.
+// path follows keys into nested maps, and returns nil if one is missing.
 func path(v any, keys ...string) any {
 	for _, k := range keys {
 		m, _ := v.(map[string]any)
@@ -135,7 +135,7 @@ func path(v any, keys ...string) any {
 	return v
 }
 
-// faults are the fields that a constructor complains of, in order.
+// faults returns the fields in a constructor's error, in order.
 func faults(t *testing.T, construct func()) (fields []string, message string) {
 	t.Helper()
 	defer func() {

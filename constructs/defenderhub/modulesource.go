@@ -15,9 +15,9 @@ import (
 
 const modulePath = "github.com/defenderhub/defenderhub"
 
-// moduleSource finds the directory of this module: the source of the functions comes
-// along with the construct. It is the checkout, the directory that the caller's go.mod
-// replaces the module with, or the module cache. caches are the variables of goCaches.
+// moduleSource returns the directory of this module, which includes the source of the functions.
+// It is the checkout, the directory that the caller's go.mod replaces the module with, or the
+// module cache. caches are the variables of goCaches.
 func moduleSource(goTool string, caches []string) (string, error) {
 	_, file, _, _ := runtime.Caller(0)
 	info, _ := debug.ReadBuildInfo()
@@ -29,8 +29,8 @@ func goCommand(goTool string, caches []string) func(dir string, args ...string) 
 	return func(dir string, args ...string) ([]byte, error) {
 		command := exec.Command(goTool, args...)
 		command.Dir = dir
-		// The caller's own go.mod and workspace count here. Its flags do not, and where it
-		// turned modules off there is nothing to look up.
+		// The caller's go.mod and workspace apply, but not its flags. If it turned modules off,
+		// there would be nothing to look up.
 		command.Env = append(append(os.Environ(), goFlags, "GO111MODULE=on"), caches...)
 		var stderr strings.Builder
 		command.Stderr = &stderr
@@ -42,8 +42,8 @@ func goCommand(goTool string, caches []string) func(dir string, args ...string) 
 	}
 }
 
-// reason is why a go command failed. With -json, go mod download writes it into the object
-// and leaves standard error empty.
+// reason returns why a go command failed. With -json, go mod download writes the reason into the
+// object and nothing to standard error.
 func reason(output []byte, stderr string) string {
 	var m struct{ Error string }
 	if json.Unmarshal(output, &m) == nil && m.Error != "" {
@@ -52,9 +52,9 @@ func reason(output []byte, stderr string) string {
 	return strings.TrimSpace(stderr)
 }
 
-// findModule tries, in this order: where this file was compiled from (unless it was
-// compiled with -trimpath), an absolute directory that replaces the module, what the
-// caller's go.mod says, and the version in the build info.
+// findModule tries, in this order: where this file was compiled from (unless with -trimpath), an
+// absolute directory that replaces the module, the caller's go.mod, and the version in the build
+// info.
 func findModule(file string, info *debug.BuildInfo, goCommand func(dir string, args ...string) ([]byte, error)) (string, error) {
 	if dir := filepath.Dir(filepath.Dir(filepath.Dir(file))); filepath.IsAbs(file) && isModule(dir) {
 		return dir, nil
@@ -68,7 +68,7 @@ func findModule(file string, info *debug.BuildInfo, goCommand func(dir string, a
 		return dir, nil
 	}
 	if version != "" {
-		// Outside of every module, so that no go.mod of the caller has a say.
+		// Outside every module, so that no go.mod of the caller applies.
 		temp, tempErr := os.MkdirTemp("", "defenderhub-")
 		if tempErr != nil {
 			return "", tempErr
@@ -85,8 +85,8 @@ func findModule(file string, info *debug.BuildInfo, goCommand func(dir string, a
 	return "", fmt.Errorf("cannot find the source of %s that this program was built from; %s: %w", modulePath, wayOut, err)
 }
 
-// builtFrom is this module as the program was built with it: a path and a version, or
-// the directory that replaced it, which has none. A program of a checkout has none either.
+// builtFrom returns this module as the program was built with it: a path and a version, or a
+// replacing directory without a version. A program of a checkout has no version either.
 func builtFrom(info *debug.BuildInfo) (module, version string) {
 	if info == nil {
 		return "", ""
@@ -103,7 +103,7 @@ func builtFrom(info *debug.BuildInfo) (module, version string) {
 	return "", ""
 }
 
-// moduleDir reads the directory out of what go list and go mod download print.
+// moduleDir returns the directory in the output of go list and go mod download.
 func moduleDir(output []byte, err error) (string, error) {
 	if err != nil {
 		return "", err
@@ -118,8 +118,8 @@ func moduleDir(output []byte, err error) (string, error) {
 	return m.Dir, nil
 }
 
-// isModule tells whether dir holds this module with the functions' source; a vendor
-// directory does not.
+// isModule reports whether dir has this module with the functions' source; a vendor directory has
+// not.
 func isModule(dir string) bool {
 	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 	if err != nil || !strings.HasPrefix(string(mod), "module "+modulePath+"\n") {

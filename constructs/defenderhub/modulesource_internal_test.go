@@ -20,7 +20,7 @@ func TestSourceIsFound(t *testing.T) {
 	for _, c := range []struct {
 		name, file string
 		info       *debug.BuildInfo
-		answers    map[string]string // directory that a go command names
+		answers    map[string]string // directory that a go command prints
 	}{
 		{name: "where it was compiled from", file: file(module)},
 		{name: "directory that replaces the module", file: trimmed, info: dep("v1.0.0", &debug.Module{Path: module})},
@@ -74,7 +74,7 @@ func TestThisModuleIsFound(t *testing.T) {
 	}
 }
 
-// An app whose dependencies are vendored has no module cache, and where it runs no network.
+// An app with vendored dependencies may have no module cache, and no network.
 func TestVendoredOfflineTheErrorSaysWhy(t *testing.T) {
 	vendored := filepath.Join(t.TempDir(), "vendor", filepath.FromSlash(modulePath), "constructs", "defenderhub", "modulesource.go")
 	writeFile(t, vendored, "package defenderhub\n")

@@ -58,9 +58,9 @@ func TestValuesAreThoseOfCloudFormation(t *testing.T) {
 	}
 }
 
-// TestNoPropertyOfCloudFormationIsForgotten fails when the CDK learns a property that a
-// construct should perhaps offer.
-func TestNoPropertyOfCloudFormationIsForgotten(t *testing.T) {
+// TestEveryPropertyOfCloudFormationIsKnown fails if the CDK adds a property that a construct
+// should perhaps offer.
+func TestEveryPropertyOfCloudFormationIsKnown(t *testing.T) {
 	for _, c := range []struct {
 		of   any
 		want []string

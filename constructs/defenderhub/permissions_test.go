@@ -15,9 +15,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// awsCalls are the AWS APIs that the Go source of a function and of our packages that it
-// is built from asks for, as IAM actions: each call has an input struct, such as
-// sqs.SendMessageInput.
+// awsCalls returns the IAM actions of the AWS calls in the Go source of a function and of our
+// packages that it uses. Each call has an input struct, such as sqs.SendMessageInput.
 func awsCalls(t *testing.T, function string) []string {
 	t.Helper()
 	const form = `{{if .Module}}{{if .Module.Main}}{{$dir := .Dir}}{{range .GoFiles}}{{$dir}}/{{.}}{{"\n"}}{{end}}{{end}}{{end}}`
@@ -49,15 +48,15 @@ func awsCalls(t *testing.T, function string) []string {
 	return slices.Compact(actions)
 }
 
-// renamed are the APIs that another action allows.
+// renamed are the calls with another action.
 var renamed = map[string]string{"iotdataplane:GetConnection": "iot:GetConnection", "iotdataplane:Publish": "iot:Publish", "sqs:SendMessageBatch": "sqs:SendMessage"}
 
-// polling is what Lambda itself does to the queues that it reads for a function.
+// polling are Lambda's own calls to the queues that it reads for a function.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 var polling = []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
 
-// allowed are the actions that the policies of a template whose ids begin with prefix allow,
-// but for logs.
+// allowed returns the actions that the policies whose IDs begin with prefix allow, except for
+// logs.
 func allowed(tp template, prefix string) []string {
 	var actions []string
 	for _, id := range tp.ids("AWS::IAM::Policy") {

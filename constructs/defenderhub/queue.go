@@ -9,22 +9,20 @@ import (
 )
 
 const (
-	// retention is the longest that Amazon SQS keeps a message: the bound on how long
-	// Security Hub may be off without loss.
+	// retention is Amazon SQS's maximum. Security Hub may be off for this long without loss.
 	retention = 14 * 24 * time.Hour
-	// maxReceives is the most that Amazon SQS allows. The forwarder moves a message that
-	// can never be imported to the dead-letter queue itself; a message that comes back
-	// this often crashes the function.
+	// maxReceives is Amazon SQS's maximum. The forwarder itself moves messages that can never be
+	// imported to the dead-letter queue; only a message that crashes the function is received
+	// this often.
 	maxReceives = 1000
 )
 
-// visibility is how long a queue hides a message from others once it was received: six
-// timeouts of the function, and the time that it waits in Lambda's hands for its batch to
-// fill. A short function with a long window would else see each message again and again.
-// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+// visibility returns a queue's visibility timeout: six timeouts of the function, and the batching
+// window. Otherwise a function with a short timeout and a long window would receive messages
+// again and again. https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 func visibility(timeout, batchWindow time.Duration) time.Duration { return 6*timeout + batchWindow }
 
-// queueOptions are what the queues of this package differ in.
+// queueOptions are the differences between the queues of this package.
 type queueOptions struct {
 	// visibility is 0 for the default of Amazon SQS.
 	visibility time.Duration
@@ -33,7 +31,7 @@ type queueOptions struct {
 	receives int
 }
 
-// newQueue makes a queue that is encrypted, takes TLS only, and keeps messages for long.
+// newQueue creates an encrypted queue that requires TLS and keeps messages for the maximum time.
 func newQueue(scope constructs.Construct, id string, key awskms.IKey, o queueOptions) awssqs.Queue {
 	props := &awssqs.QueueProps{
 		EnforceSSL:      new(true),

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// The Go snippets of README and the docs are Examples, character for character, so that a
-// compiler sees what a reader copies.
+// The Go snippets of README and the docs are Examples, character for character, so that the
+// compiler checks what readers copy.
 func TestDocsShowTheExamples(t *testing.T) {
 	source, err := os.ReadFile("example_test.go")
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 )
 
-// in is a stack in a Region, "" for one of which nothing is known.
+// in returns a stack in a Region, "" for an unknown one.
 func in(region string) awscdk.Stack {
 	if region == "" {
 		return newStack()
@@ -20,8 +20,8 @@ func in(region string) awscdk.Stack {
 	return awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), &awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: &region}})
 }
 
-// TestDeadLettersStayInTheTopicsRegion subscribes queues to a topic of another Region, of the
-// same, and of one that deployment may find to be either.
+// TestDeadLettersStayInTheTopicsRegion subscribes queues to topics in another Region, in the same
+// Region, and in one that is known only at deployment.
 func TestDeadLettersStayInTheTopicsRegion(t *testing.T) {
 	const arn = `{"deadLetterTargetArn":{"Fn::GetAtt":["ForwarderDeadLetters`
 	for name, c := range map[string]struct {
@@ -68,7 +68,7 @@ func TestDeadLettersStayInTheTopicsRegion(t *testing.T) {
 	}
 }
 
-// TestAlarmsNotifyTheirRegion gives alarms a topic of another Region, which Amazon CloudWatch
+// TestAlarmsNotifyTheirRegion gives alarms a topic in another Region, which Amazon CloudWatch
 // refuses.
 func TestAlarmsNotifyTheirRegion(t *testing.T) {
 	for region, wrong := range map[string]bool{"us-east-1": false, "eu-central-1": true, "": false} {

@@ -18,18 +18,19 @@ const (
 	schedulerService = "scheduler"
 )
 
-// arn names a resource of this account, Region and partition, all known at deployment.
+// arn returns the ARN of a resource of this account, Region and partition, all known at
+// deployment.
 func arn(service, resource string) string {
 	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", *awscdk.Aws_PARTITION(), service, *awscdk.Aws_REGION(), *awscdk.Aws_ACCOUNT_ID(), resource)
 }
 
-// anySource is for AWS Lambda, of which no AWS page says that it names the function when
-// it assumes the function's role: a condition on it might stop every function.
+// anySource is for AWS Lambda: no AWS page says that it passes the function's ARN when it assumes
+// the function's role, so a condition might stop every function.
 const anySource = ""
 
-// serviceRole makes a role that a service may assume only on behalf of this account's
-// resources: source is the last part of their ARN, as a pattern. The statements stand in
-// the role itself, so that a role which outlives the stack keeps them.
+// serviceRole creates a role that a service may assume only for this account's resources: source
+// is the last part of their ARN, as a pattern. The statements are inline, so that a role that
+// outlives the stack keeps them.
 func serviceRole(scope constructs.Construct, id, service, source, description string, statements ...awsiam.PolicyStatement) awsiam.Role {
 	conditions := map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Aws_ACCOUNT_ID()}}
 	if source != anySource {
@@ -47,8 +48,8 @@ func serviceRole(scope constructs.Construct, id, service, source, description st
 	return awsiam.NewRole(scope, new(id), props)
 }
 
-// publisherRole makes a role with which AWS IoT publishes to topic. given is the key that the
-// user named for a topic that is imported.
+// publisherRole creates a role with which AWS IoT publishes to topic. given is the key that the
+// user named for an imported topic.
 func publisherRole(scope constructs.Construct, id, source, description string, topic awssns.ITopic, given awskms.IKey) awsiam.Role {
 	key := keyOf(topic, topic.MasterKey(), given)
 	statements := append([]awsiam.PolicyStatement{allow([]string{"sns:Publish"}, *topic.TopicArn())}, sendWithKey(key)...)
@@ -58,10 +59,10 @@ func publisherRole(scope constructs.Construct, id, source, description string, t
 	return role
 }
 
-// sendingWithKey are what sending to something encrypted takes.
+// sendingWithKey are the actions for sending to something encrypted.
 var sendingWithKey = []string{"kms:Decrypt", "kms:GenerateDataKey"}
 
-// sendWithKey is what sending to something encrypted with key takes; nothing without a key.
+// sendWithKey allows sending to something encrypted with key; it is empty without a key.
 func sendWithKey(key awskms.IKey) []awsiam.PolicyStatement {
 	if key == nil {
 		return nil
@@ -69,13 +70,12 @@ func sendWithKey(key awskms.IKey) []awsiam.PolicyStatement {
 	return []awsiam.PolicyStatement{withKey(key, sendingWithKey...)}
 }
 
-// useKey is what a function needs that reads and writes tables and queues encrypted with
-// key.
+// useKey allows a function to read and write tables and queues encrypted with key.
 func useKey(key awskms.IKey) awsiam.PolicyStatement {
 	return withKey(key, "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo")
 }
 
-// allow is a statement that allows actions on resources.
+// allow returns a statement that allows actions on resources.
 func allow(actions []string, resources ...string) awsiam.PolicyStatement {
 	return awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{Actions: texts(actions), Resources: texts(resources)})
 }

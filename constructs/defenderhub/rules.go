@@ -22,32 +22,31 @@ type RulesProps struct {
 	// DefenderHubProps.Forward chooses them.
 	// Default: empty, the four rule sources.
 	Sources []defender.Source
-	// EventTopic is the MQTT topic filter on which devices report security events of
-	// their own, at most 256 bytes and 7 slashes, without variables, with at least one level
-	// that is no wildcard. It must not begin with $. Where it has a +, the first one stands for
-	// who the device claims to be; a claim other than the client ID is marked. Every message on
-	// it is taken for an event: one that is none goes to the dead-letter queue, so it shares no
-	// topic with SelfManagedProps.ReportTopic.
-	// Default: "", defender.DefaultEventTopic.
+	// EventTopic is the MQTT topic filter on which devices report security events. It has at most
+	// 256 bytes and 7 slashes, no variables, at least one level without a wildcard, and must not
+	// begin with $. The level at its first + is the device that the sender claims to be; a claim
+	// other than the client ID is marked.
+	//
+	// Every message on it is read as an event, and sent to the dead-letter queue if it is none.
+	// So it must not share topics with SelfManagedProps.ReportTopic. Default: "",
+	// defender.DefaultEventTopic.
 	EventTopic string
 	// ExceptDisconnects are disconnect reasons of defender.SecurityDisconnectReasons that the
-	// rule leaves out, such as "DUPLICATE_CLIENTID" where networks flap. Findings of a reason
-	// that was forwarded before end after the quiet time.
-	// ForwarderProps.DisconnectSeverities gives a reason another severity instead.
-	// Default: nil, all of them are forwarded.
+	// rule leaves out, such as "DUPLICATE_CLIENTID" in unstable networks. Existing findings of
+	// such a reason end after the quiet time. ForwarderProps.DisconnectSeverities changes a
+	// reason's severity instead. Default: nil, all of them are forwarded.
 	ExceptDisconnects []string
-	// Queue receives the events: a standard queue, encrypted by Amazon SQS or with a
-	// customer-managed key if at all.
-	// Default: nil, a new queue, encrypted, TLS only, that keeps messages for 14 days.
+	// Queue receives the events. It must be a standard queue, unencrypted or encrypted by Amazon
+	// SQS or with a customer-managed key. Default: nil, a new queue, encrypted, TLS only, that
+	// keeps messages for 14 days.
 	Queue awssqs.IQueue
-	// ErrorQueue receives the events that could not be sent to Queue. Another queue than
-	// Queue, so that what makes one fail does not take the other with it.
-	// Default: nil, a new queue like Queue.
+	// ErrorQueue receives the events that could not be sent to Queue. It must differ from Queue,
+	// so that they do not fail together. Default: nil, a new queue like Queue.
 	ErrorQueue awssqs.IQueue
-	// EncryptionKey encrypts the queues that are made, and must be given where Queue or
-	// ErrorQueue is imported and encrypted with a customer-managed key. Its policy must let
-	// IAM policies of this account use it, as the CDK's default does.
-	// Default: nil, new queues are encrypted with keys that Amazon SQS manages.
+	// EncryptionKey encrypts new queues. It is required if Queue or ErrorQueue is imported and
+	// encrypted with a customer-managed key. Its policy must let IAM policies of this account use
+	// it, as the CDK's default does. Default: nil, new queues are encrypted with keys that Amazon
+	// SQS manages.
 	EncryptionKey awskms.IKey
 }
 
@@ -79,20 +78,20 @@ func (p RulesProps) validate() error {
 	return f.err()
 }
 
-// Rules select security events of AWS IoT Core and lead them into a queue.
+// Rules select security events of AWS IoT Core and send them to a queue.
 type Rules interface {
 	constructs.Construct
 	// Queue receives the events.
 	Queue() awssqs.IQueue
 	// ErrorQueue receives the events that could not be sent to Queue.
 	ErrorQueue() awssqs.IQueue
-	// Role is what the rules send with.
+	// Role is the role with which the rules send.
 	Role() awsiam.IRole
 	// Sources are the sources that have a rule.
 	Sources() []defender.Source
-	// Rule is the rule of a source; nil where the source has none.
+	// Rule returns the rule of a source; nil if the source has none.
 	Rule(source defender.Source) awscdk.CfnResource
-	// RuleName is the name of a source's rule; nil where the source has none.
+	// RuleName returns the name of a source's rule; nil if the source has none.
 	RuleName(source defender.Source) *string
 }
 
@@ -136,8 +135,8 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 	if len(p.Sources) == 0 {
 		r.sources = iotrule.Sources()
 	}
-	// The role depends on nothing, so that it exists for long when AWS IoT first tries it:
-	// it refuses a rule whose role is too young.
+	// The role depends on nothing, so that it is old when AWS IoT first uses it: AWS IoT refuses
+	// a rule whose role is too new.
 	r.role = serviceRole(r, "Role", iotService, "rule/*", "Lets AWS IoT rules send security events to Amazon SQS")
 	statements := []awsiam.PolicyStatement{allow([]string{"sqs:SendMessage"}, *r.queue.QueueArn(), *r.errorQueue.QueueArn())}
 	keys := map[string]awskms.IKey{}
@@ -162,7 +161,7 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 	return r
 }
 
-// newOwnQueue makes a queue for rules that are used without a forwarder.
+// newOwnQueue creates a queue for rules that are used without a forwarder.
 func newOwnQueue(scope constructs.Construct, id string, key awskms.IKey) awssqs.IQueue {
 	queue := newQueue(scope, id, key, queueOptions{})
 	suppressNag(queue, "AWS::SQS::Queue", nagSuppression{
@@ -171,7 +170,7 @@ func newOwnQueue(scope constructs.Construct, id string, key awskms.IKey) awssqs.
 	return queue
 }
 
-// rule makes the rule of one source.
+// rule creates the rule of one source.
 func (r *rules) rule(s defender.Source, eventTopic string, exceptDisconnects []string, policy awsiam.Policy) awscdk.CfnResource {
 	rule := awsiot.NewCfnTopicRule(r, new(s.String()), &awsiot.CfnTopicRuleProps{
 		TopicRulePayload: &awsiot.CfnTopicRule_TopicRulePayloadProperty{
@@ -187,7 +186,7 @@ func (r *rules) rule(s defender.Source, eventTopic string, exceptDisconnects []s
 	return rule
 }
 
-// sqsAction is a rule's action that sends to queue.
+// sqsAction returns a rule's action that sends to queue.
 func sqsAction(queue awssqs.IQueue, role awsiam.IRole) *awsiot.CfnTopicRule_ActionProperty {
 	return &awsiot.CfnTopicRule_ActionProperty{Sqs: &awsiot.CfnTopicRule_SqsActionProperty{
 		QueueUrl: queue.QueueUrl(), RoleArn: role.RoleArn(), UseBase64: false,

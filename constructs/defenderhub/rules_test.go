@@ -54,7 +54,7 @@ func TestEachSourceIsOneRuleWithTwoWaysOut(t *testing.T) {
 	}
 }
 
-// A rule is refused while its role is too young, so the role must not wait for a queue.
+// AWS IoT refuses a rule while its role is too new, so the role must not wait for a queue.
 func TestRoleOfTheRulesWaitsForNothing(t *testing.T) {
 	stack := newStack()
 	defenderhub.NewRules(stack, jsii.String("Rules"), nil)

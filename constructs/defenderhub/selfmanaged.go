@@ -19,22 +19,22 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// Transport is what carries telemetry from the IoT rules to the evaluator.
+// Transport is how telemetry gets from the IoT rules to the evaluator.
 type Transport int
 
 const (
 	// TransportSQS is an Amazon SQS queue. It costs nothing while nothing happens.
 	TransportSQS Transport = iota
-	// TransportKinesis is an Amazon Kinesis data stream, which keeps the data of each thing
-	// in order. It costs money while nothing happens as well, and less than a queue where a
-	// large fleet sends reports.
+	// TransportKinesis is an Amazon Kinesis data stream, which keeps the records of each thing in
+	// order. It also costs money when idle, but less than a queue for a large fleet that sends
+	// reports.
 	TransportKinesis
 )
 
-// Transports are all transports, in the order of their constants.
+// Transports returns all transports, in the order of their constants.
 func Transports() []Transport { return []Transport{TransportSQS, TransportKinesis} }
 
-// String is the name that the app's configuration uses.
+// String returns the name in the app's configuration.
 func (t Transport) String() string {
 	switch t {
 	case TransportSQS:
@@ -52,98 +52,89 @@ func (t Transport) validate() error {
 	return nil
 }
 
-// ReservedReportTopic is the topic filter on which AWS's own agents send their device
-// reports to Device Defender. No AWS page says that IoT rules see these topics
-// (unverified), so try it with one device before you rely on it.
+// ReservedReportTopic is the topic filter on which AWS's own agents send their device reports to
+// Device Defender. No AWS page says that IoT rules receive these messages (unverified), so try it
+// with one device first.
 const ReservedReportTopic = "$aws/things/+/defender/metrics/+"
 
-// DefaultProfile is the name of the security profile that DetectProps.Behaviors make with
-// the self-managed engine.
+// DefaultProfile is the name of the security profile of DetectProps.Behaviors with the
+// self-managed engine.
 const DefaultProfile = "defenderhub"
 
-// SelfManagedProps configure the self-managed engine. The zero value judges with
-// a queue and two functions that cost nothing while nothing happens.
+// SelfManagedProps configure the self-managed engine. The zero value judges with a queue and two
+// functions that cost nothing while nothing happens.
 type SelfManagedProps struct {
-	// Forwarder brings the alarms to Security Hub. Within a DefenderHub it is connected;
-	// [NewDetect] alone needs it.
+	// Forwarder sends the alarms to Security Hub. A DefenderHub sets it; [NewDetect] alone
+	// requires it.
 	Forwarder Forwarder
 
-	// Transport carries telemetry from the IoT rules to the evaluator. Changing it gives up
-	// what is on its way, as a rule some seconds.
-	// Default: TransportSQS.
+	// Transport is how telemetry gets from the IoT rules to the evaluator. Changing it loses
+	// messages in flight, usually those of some seconds. Default: TransportSQS.
 	Transport Transport
-	// Shards are those of the stream, 1 to 200, each for 1 MB and 1000 records a second.
-	// https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
-	// Default: 0, a stream on demand.
+	// Shards is the number of shards of the stream, 1 to 200, each for 1 MB and 1000 records per
+	// second. https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
+	// Default: 0, an on-demand stream.
 	Shards int
-	// ReportTopic is the MQTT topic filter on which devices send their reports, at most 256
-	// bytes and 7 slashes, without variables, with at least one level that is no wildcard; the
-	// evaluator answers there what it cannot read, on TOPIC/rejected. It shares no topic with
-	// RulesProps.EventTopic. [ReservedReportTopic] are the topics of AWS's agents, and the only
-	// ones that may begin with $.
-	// Default: "", Basic Ingest: devices publish to $aws/rules/RULE/..., without the
-	// price of a message, where RULE is [Detect.ReportsRuleName].
+	// ReportTopic is the MQTT topic filter on which devices send their reports. It has at most
+	// 256 bytes and 7 slashes, no variables, and at least one level without a wildcard. It must
+	// not share topics with RulesProps.EventTopic. Only [ReservedReportTopic], the topics of
+	// AWS's agents, may begin with $. The evaluator answers unreadable reports on TOPIC/rejected.
+	//
+	// Default: "", Basic Ingest, without a charge for messages: devices publish to
+	// $aws/rules/RULE/..., where RULE is [Detect.ReportsRuleName].
 	ReportTopic string
-	// ReportsRuleName is the name of the rule that brings device reports in, 1 to 128 of
-	// A-Z a-z 0-9 _. With Basic Ingest devices publish to it, so give one where devices of
-	// several accounts or Regions run the same firmware, or where their topic has to outlive
-	// the stack. Changing it replaces the rule.
-	// Default: "", a name that CloudFormation makes, another one for each stack.
+	// ReportsRuleName is the name of the rule for device reports, 1 to 128 of A-Z a-z 0-9 _. With
+	// Basic Ingest it is part of the topic. So set it if devices of several accounts or Regions
+	// run the same firmware, or if the topic must outlive the stack. Changing it replaces the
+	// rule. Default: "", a name that CloudFormation generates, different in each stack.
 	ReportsRuleName string
 
-	// ReportInterval is how often devices send their reports, in whole seconds from 10
-	// seconds to 1 hour. If it is shorter than a behavior's window of bytes or packets, the
-	// window is judged by the sum of its reports, for which each report is remembered, also
-	// one that conforms: docs/detect.md says what that costs. Reports that come more often are
-	// counted in the metric FrequentReports.
-	// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
-	// Default: 0, which stands for 5 minutes, the least that AWS advises: a window of 5 minutes
-	// is judged by its largest report.
+	// ReportInterval is how often devices send their reports, in whole seconds from 10 seconds to
+	// 1 hour.
+	//
+	// If it is shorter than a behavior's window of bytes or packets, the window is judged by the
+	// sum of its reports. Then each report is stored, even a conforming one: docs/detect.md says
+	// what that costs. More frequent reports are counted in the metric FrequentReports.
+	// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html Default: 0, which
+	// means 5 minutes, the minimum that AWS advises: a window of 5 minutes is judged by its
+	// largest report.
 	ReportInterval time.Duration
-	// ConfirmFirstTraffic is for agents that send their counters since boot as the first
-	// report, as AWS's do: docs/detect.md names them. The first value of bytes or packets after
-	// a device connected, or of a device of which nothing is remembered, is a datapoint only if
-	// the next window confirms it. So an alarm about traffic comes a window later.
+	// ConfirmFirstTraffic is for agents, such as AWS's, that send their counters since boot as
+	// the first report: docs/detect.md lists them. The first value of bytes or packets of a new
+	// connection, or of an unknown device, is a datapoint only if the next window confirms it. So
+	// an alarm about traffic is one window later.
 	ConfirmFirstTraffic bool
-	// ReportsEvery gives a finding where a device that has sent a report sends none for so
-	// long, in whole minutes from 5 minutes to 24 hours. The shorter, the more of a device's
-	// reports have to be remembered: docs/detect.md says what that costs.
-	// Default: 0, silence is not judged.
+	// ReportsEvery raises a finding if a device that has sent a report sends none for this time,
+	// in whole minutes from 5 minutes to 24 hours. A shorter time stores more of a device's
+	// reports: docs/detect.md says what that costs. Default: 0, silence is not judged.
 	ReportsEvery time.Duration
-	// ReportsSeverity is the severity of devices that send no report, or none that can be
-	// read.
+	// ReportsSeverity is the severity of devices that send no report, or no readable one.
 	// Default: SeverityDefault, MEDIUM.
 	ReportsSeverity defender.Severity
-	// MinDatapoints is how many datapoints of the fleet a percentile needs before anything
-	// is judged by it, 1 to 1,000,000.
-	// Default: 0, which stands for 100.
+	// MinDatapoints is how many datapoints of the fleet a percentile needs before it judges, 1 to
+	// 1,000,000. Default: 0, which means 100.
 	MinDatapoints int
-	// MembershipAge is how long what the registry says of a thing (its name, its groups) is
-	// believed, in whole minutes from 1 minute to 24 hours.
-	// Default: 0, which stands for 15 minutes.
+	// MembershipAge is how long a thing's name and groups from the registry are cached, in whole
+	// minutes from 1 minute to 24 hours. Default: 0, which means 15 minutes.
 	MembershipAge time.Duration
-	// UnregisteredLifetime is how long after its last datapoint an alarm ends that time alone
-	// decides (disconnect-duration, ReportsEvery), where the client ID is no thing in the
-	// registry. In whole minutes from 1 hour to 365 days. The alarm of a thing ends when the
-	// thing is deleted, renamed or moved out of the targets.
-	// Default: 0, which stands for 14 days.
+	// UnregisteredLifetime is how long after its last datapoint an alarm of an unregistered
+	// client ends, if only time decides about it (disconnect-duration, ReportsEvery). In whole
+	// minutes from 1 hour to 365 days. The alarm of a thing ends when the thing is deleted,
+	// renamed or moved out of the targets. Default: 0, which means 14 days.
 	UnregisteredLifetime time.Duration
 
-	// BatchSize is how many messages of the rules one invocation gets, 1 to 10000.
-	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
-	// Default: 0, which stands for 1000.
+	// BatchSize is the maximum number of messages of the rules per invocation, 1 to 10000.
+	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html Default: 0, which
+	// means 1000.
 	BatchSize int
-	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes. It is
-	// the latency that a finding takes; a longer one costs less where a batch does not fill.
-	// Default: 0, which stands for 10 seconds.
+	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes. It delays
+	// findings, but costs less if batches do not fill. Default: 0, which means 10 seconds.
 	BatchWindow time.Duration
-	// MaxConcurrency is how many invocations a queue may cause at once, 2 to 1000. A stream
-	// causes one for each shard.
-	// Default: 0, which stands for 10.
+	// MaxConcurrency is the maximum number of concurrent invocations per queue, 2 to 1000. A
+	// stream has one per shard. Default: 0, which means 10.
 	MaxConcurrency int
-	// Closers are the invocations that share the work of each minute, to judge what silence
-	// decides: 1 to 16. From two on each has an alarm and a metric of its own.
-	// Default: 0, which stands for 1.
+	// Closers is how many invocations per minute share the work of judging silent devices, 1 to
+	// 16. From two on, each has its own alarm and metric. Default: 0, which means 1.
 	Closers int
 
 	// Function configures the functions. They need a way to DynamoDB, Amazon SQS, AWS IoT with
@@ -155,19 +146,18 @@ type SelfManagedProps struct {
 	// behaviors are deployed in a file beside it.
 	// Default: "", go build compiles it at synthesis.
 	Prebuilt string
-	// MemoryMiB is 128 to 10240.
-	// Default: 0, which stands for 256.
+	// MemoryMiB is 128 to 10240. Default: 0, which means 256.
 	MemoryMiB int
-	// Timeout of the functions, 10 seconds to 15 minutes. The queues hide a message for six
-	// times as long, as AWS advises, and BatchWindow, before it is tried again.
-	// Default: 0, which stands for 1 minute.
+	// Timeout of the functions, 10 seconds to 15 minutes. The queues hide a message for
+	// BatchWindow and six times Timeout, as AWS advises, before it is retried. Default: 0, which
+	// means 1 minute.
 	Timeout time.Duration
 
-	// PointInTimeRecovery lets the table of states be restored to any second of the last 35
-	// days. Without a state a device is judged anew, and a baseline is learned again.
+	// PointInTimeRecovery lets you restore the state table to any second of the last 35 days.
+	// Without its state, a device is judged anew, and a baseline is learned again.
 	PointInTimeRecovery bool
-	// StateRemovalPolicy is that of the table of states.
-	// Default: "", awscdk.RemovalPolicy_DESTROY, it goes with the stack.
+	// StateRemovalPolicy is the state table's removal policy. Default: "",
+	// awscdk.RemovalPolicy_DESTROY, it is deleted with the stack.
 	StateRemovalPolicy awscdk.RemovalPolicy
 	// AlarmTopic is told when an alarm goes off and when it ends; see
 	// DefenderHubProps.AlarmTopic.
@@ -240,32 +230,32 @@ func (p *SelfManagedProps) compile() (err error) {
 	return err
 }
 
-// SelfManagedDetect is the self-managed engine: what judges behaviors without Device Defender
+// SelfManagedDetect is the self-managed engine, which judges behaviors without Device Defender
 // Detect.
 type SelfManagedDetect interface {
-	// TelemetryQueue is where the rules' messages arrive; nil with TransportKinesis.
+	// TelemetryQueue receives the rules' messages; nil with TransportKinesis.
 	TelemetryQueue() awssqs.IQueue
-	// Stream is where the rules' messages arrive; nil with TransportSQS.
+	// Stream receives the rules' messages; nil with TransportSQS.
 	Stream() awskinesis.IStream
-	// ErrorQueue is where the rules' error actions arrive.
+	// ErrorQueue receives the messages of the rules' error actions.
 	ErrorQueue() awssqs.IQueue
-	// DeadLetterQueue holds what could not be judged.
+	// DeadLetterQueue has the messages that could not be judged.
 	DeadLetterQueue() awssqs.IQueue
-	// StateTable holds the devices that do not conform, and the distributions of the fleet.
+	// StateTable stores the devices that do not conform, and the distributions of the fleet.
 	StateTable() awsdynamodb.ITable
 	// Evaluator judges the telemetry.
 	Evaluator() awslambda.IFunction
-	// Closer judges silence, each minute.
+	// Closer judges silent devices, each minute.
 	Closer() awslambda.IFunction
 	// Rules send the telemetry, by the name of its kind.
 	Rules() map[string]awscdk.CfnResource
-	// ReportsRuleName is the name of the rule that receives device reports; nil where no
-	// behavior is judged by device reports.
+	// ReportsRuleName is the name of the rule for device reports; nil if no behavior uses device
+	// reports.
 	ReportsRuleName() *string
-	// ReportTopic is what devices publish their reports to: the topic filter of
-	// SelfManagedProps, or a topic of Basic Ingest; nil where ReportsRuleName is.
+	// ReportTopic is the topic to which devices publish their reports: the topic filter of
+	// SelfManagedProps, or a topic of Basic Ingest; nil if ReportsRuleName is.
 	ReportTopic() *string
-	// Alarms are the alarms that are on.
+	// Alarms are the enabled alarms.
 	Alarms() []awscloudwatch.IAlarm
 	// MetricReceived counts messages that arrived. Default: the sum over 5 minutes.
 	MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric

@@ -22,7 +22,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// selfManaged is Detect with the engine of defenderhub, a behavior for messages and one for
+// selfManaged is Detect with the self-managed engine, one behavior for messages and one for
 // device reports, and a prebuilt program.
 func selfManaged(props defenderhub.SelfManagedProps) *defenderhub.DetectProps {
 	props.Prebuilt = prebuilt
@@ -39,7 +39,7 @@ func selfManagedTemplate(t *testing.T, props defenderhub.SelfManagedProps) templ
 	return hubTemplate(t, &defenderhub.DefenderHubProps{Detect: selfManaged(props)})
 }
 
-// behaviorsOf is the configuration that lies beside the evaluator's executable.
+// behaviorsOf returns the configuration beside the evaluator's executable.
 func behaviorsOf(t *testing.T, stack awscdk.Stack) engine.Config {
 	t.Helper()
 	assembly := awscdk.App_Of(stack).Synth(nil)
@@ -76,7 +76,7 @@ func TestSelfManagedEngineUsesNothingOfDetect(t *testing.T) {
 		t.Errorf("parts %+v", parts)
 	}
 	if parts.ReportsRuleName() == nil || parts.ReportTopic() == nil {
-		t.Error("nobody can tell where reports go")
+		t.Error("the topic of reports is not known")
 	}
 	tp := synth(t, stack)
 	for kind, want := range map[string]int{
@@ -157,7 +157,7 @@ func TestClosersShareEachMinute(t *testing.T) {
 	}
 }
 
-// What one minute left undone the next asks for.
+// The next minute does everything that one left undone.
 func TestClosersRunIsNotTriedAgain(t *testing.T) {
 	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
 	closer := tp.idOf(t, "AWS::Lambda::Function", "HubDetectCloser")
@@ -267,7 +267,7 @@ func TestWithoutReportsNoRuleTakesThem(t *testing.T) {
 	}
 }
 
-// The pattern of client IDs is that of the forwarder, so that alarms and device events agree.
+// The pattern of client IDs is the forwarder's, so that alarms and device events agree.
 func TestEvaluatorTakesTheForwardersClientPattern(t *testing.T) {
 	stack := newStack()
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
@@ -278,7 +278,7 @@ func TestEvaluatorTakesTheForwardersClientPattern(t *testing.T) {
 	}
 }
 
-// Only silence needs to know of connections.
+// Only silence needs the state of connections.
 func TestOnlySilenceMayAskForConnections(t *testing.T) {
 	for _, row := range []struct {
 		normal defender.Criteria
@@ -320,7 +320,7 @@ func TestSameBehaviorsAreTheSameAsset(t *testing.T) {
 		return text(evaluator.Properties["Code"])
 	}
 	same := code(func(*defenderhub.DetectProps) {})
-	// The same program at another place.
+	// The same program at another path.
 	program, err := os.ReadFile(prebuilt)
 	if err != nil {
 		t.Fatal(err)

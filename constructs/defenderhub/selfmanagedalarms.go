@@ -12,43 +12,39 @@ import (
 
 // SelfManagedAlarmsProps tune the alarms of the self-managed engine.
 type SelfManagedAlarmsProps struct {
-	// DeadLetters goes off when something lies in the dead-letter queue.
-	// Default: above 0 messages in 1 of 1 periods.
+	// DeadLetters goes off when messages are in the dead-letter queue. Default: above 0 messages
+	// in 1 of 1 periods.
 	DeadLetters Alarm
-	// OldestMessage goes off when telemetry has waited long in a queue or in the stream.
+	// OldestMessage goes off when telemetry has waited too long in a queue or in the stream.
 	// Default: above 900 seconds in 1 of 1 periods.
 	OldestMessage Alarm
-	// Failures goes off when telemetry fails to be judged; it is tried again.
-	// Default: above 0 messages in 3 of 3 periods.
+	// Failures goes off when telemetry fails to be judged; it is retried. Default: above 0
+	// messages in 3 of 3 periods.
 	Failures Alarm
-	// Throttles goes off when Lambda does not start the evaluator, because the account runs
-	// as many functions at once as it may.
-	// Default: above 0 invocations in 3 of 3 periods.
+	// Throttles goes off when Lambda does not start the evaluator, because the account has
+	// reached its quota of concurrent executions. Default: above 0 invocations in 3 of 3 periods.
 	Throttles Alarm
-	// Errors goes off when invocations of the functions fail; they are tried again.
-	// Default: above 0 invocations in 3 of 3 periods.
+	// Errors goes off when invocations of the functions fail; they are retried. Default: above 0
+	// invocations in 3 of 3 periods.
 	Errors Alarm
-	// Unsent goes off when transitions do not reach the forwarder's queue; they are sent again.
+	// Unsent goes off when transitions cannot be sent to the forwarder's queue; they are retried.
 	// Default: above 0 transitions in 3 of 3 periods.
 	Unsent Alarm
-	// CloserStopped goes off when the closer does not run: silence is not judged. Several
-	// Closers have an alarm each, because one schedule may fail alone.
-	// Default: no run in 3 of 3 periods.
+	// CloserStopped goes off when the closer does not run, so that silence is not judged. Several
+	// Closers have one alarm each, because one schedule may fail alone. Default: no run in 3 of 3
+	// periods.
 	CloserStopped InactivityAlarm
-	// Blind goes off when the closer judges nothing, because telemetry waits and no evaluator
-	// tells how far it is.
-	// Default: above 0 minutes in 3 of 3 periods.
+	// Blind goes off when the closer judges nothing, because telemetry is waiting and the
+	// evaluator's progress is unknown. Default: above 0 minutes in 3 of 3 periods.
 	Blind Alarm
-	// Unfinished goes off when the closer has no time left for all that is due.
-	// Default: above 0 minutes in 3 of 3 periods.
+	// Unfinished goes off when the closer does not finish all due work. Default: above 0 minutes
+	// in 3 of 3 periods.
 	Unfinished Alarm
-	// OversizedStates goes off when a device is not judged because it breaks more behaviors
-	// at once than the table can hold.
-	// Default: above 0 devices in 1 of 1 periods.
+	// OversizedStates goes off when a device is not judged because it violates more behaviors at
+	// once than the table can store. Default: above 0 devices in 1 of 1 periods.
 	OversizedStates Alarm
-	// Unreadable goes off when a message comes that no rule of the engine wrote, or a
-	// lifecycle event that a device published.
-	// Default: above 0 messages in 1 of 1 periods.
+	// Unreadable goes off when a message arrives that no rule of the engine wrote, or a lifecycle
+	// event that a device published. Default: above 0 messages in 1 of 1 periods.
 	Unreadable Alarm
 }
 
@@ -68,7 +64,7 @@ func (p SelfManagedAlarmsProps) validate() error {
 	return f.err()
 }
 
-// newAlarms makes the alarms that are on.
+// newAlarms creates the enabled alarms.
 func (e *selfManaged) newAlarms(s SelfManagedProps, closers int) []awscloudwatch.IAlarm {
 	a, p := newAlarms(e.scope, s.AlarmTopic), value(s.Alarms)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
@@ -99,8 +95,8 @@ func (e *selfManaged) newAlarms(s SelfManagedProps, closers int) []awscloudwatch
 	return a.made
 }
 
-// addCloserAlarms adds an alarm for each closer. Several are one function, whose invocations
-// do not say which of the schedules is missing.
+// addCloserAlarms adds an alarm per closer. Closers are invocations of one function, whose own
+// metrics do not say which schedule is missing.
 func (e *selfManaged) addCloserAlarms(a *alarms, tuned InactivityAlarm, closers int) {
 	const lookAt = "Check its schedule, the dead-letter queue and the account's concurrency"
 	if closers == 1 {
@@ -119,7 +115,7 @@ func (e *selfManaged) counted(function awslambda.Function, name string) awscloud
 	return counted(contract.MetricDimensionEvaluator, function, name)
 }
 
-// oldest is the age in seconds of the oldest telemetry.
+// oldest returns the age in seconds of the oldest telemetry.
 func (e *selfManaged) oldest() awscloudwatch.IMetric {
 	if e.stream == nil {
 		return oldestMessage(map[string]awssqs.Queue{"telemetry": e.queue, "errors": e.errorQueue})
@@ -130,7 +126,7 @@ func (e *selfManaged) oldest() awscloudwatch.IMetric {
 	})
 }
 
-// errors is how many invocations of either function failed.
+// errors returns how many invocations of either function failed.
 func (e *selfManaged) errors() awscloudwatch.IMetric {
 	metrics := map[string]awscloudwatch.IMetric{}
 	for id, function := range map[string]awslambda.Function{"evaluator": e.evaluator, "closer": e.closer} {

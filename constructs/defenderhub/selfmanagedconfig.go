@@ -14,8 +14,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
-// maxGroupNames is how many characters the names of thing groups may have together: they
-// stand in an environment, which takes 4 KB.
+// maxGroupNames is the maximum total length of the names of thing groups, in characters: they are
+// in an environment, which has at most 4 KB.
 // https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 const maxGroupNames = 2500
 
@@ -29,10 +29,10 @@ func validateReportTopic(filter string) error {
 	return iotrule.ValidateReportTopic(filter)
 }
 
-// validateApart reports a topic filter of reports that shares topics with that of events, or
+// validateDistinct reports a topic filter of reports that shares topics with that of events, or
 // whose answers would be taken for events. eventTopic may be known only at deployment. What
 // either filter alone is refused for is reported elsewhere. reports and events are the fields.
-func validateApart(reports, reportTopic, events, eventTopic string) error {
+func validateDistinct(reports, reportTopic, events, eventTopic string) error {
 	if reportTopic == "" || unresolved(eventTopic) || validateReportTopic(reportTopic) != nil || iotrule.ValidateEventTopic(eventTopic) != nil {
 		return nil
 	}
@@ -45,7 +45,7 @@ func validateApart(reports, reportTopic, events, eventTopic string) error {
 	return nil
 }
 
-// validateSelfManaged reports what the self-managed engine cannot do with props.
+// validateSelfManaged reports props that the self-managed engine does not support.
 func (p DetectProps) validateSelfManaged() error {
 	var f faults
 	names := map[string]bool{engine.AgentProfile: true}
@@ -98,9 +98,8 @@ func (p DetectProps) validateSelfManaged() error {
 	return f.err()
 }
 
-// validateForwarder reports that nobody would hear of alarms, or that those of another
-// Detect would get in their way: a finding is told apart by profile, behavior and device
-// alone.
+// validateForwarder reports that no forwarder would receive the alarms, or that those of another
+// Detect would collide with them: only profile, behavior and device identify a finding.
 func (p DetectProps) validateForwarder() error {
 	if p.SelfManaged == nil || p.Native != nil {
 		return nil
@@ -112,7 +111,7 @@ func (p DetectProps) validateForwarder() error {
 		return f.err()
 	}
 	if of.eventTopic != "" {
-		f.under("", validateApart("SelfManaged.ReportTopic", p.SelfManaged.ReportTopic, "Rules.EventTopic", of.eventTopic))
+		f.under("", validateDistinct("SelfManaged.ReportTopic", p.SelfManaged.ReportTopic, "Rules.EventTopic", of.eventTopic))
 	}
 	for i, profile := range p.profiles() {
 		name := p.profileName(i, profile)
@@ -133,7 +132,7 @@ func (p DetectProps) validateForwarder() error {
 	return f.err()
 }
 
-// live are the behaviors that the evaluator judges, nil with another engine.
+// live returns the behaviors that the evaluator judges, nil with another engine.
 func (p DetectProps) live() contract.LiveBehaviors {
 	if p.SelfManaged == nil {
 		return nil
@@ -143,12 +142,12 @@ func (p DetectProps) live() contract.LiveBehaviors {
 	return live
 }
 
-// compiles tells whether the evaluator has to be built.
+// compiles reports whether the evaluator must be built.
 func (p DetectProps) compiles() bool {
 	return p.SelfManaged != nil && value(p.SelfManaged).compiles()
 }
 
-// compile builds the evaluator where it is needed. It leaves the caller's SelfManaged alone.
+// compile builds the evaluator if needed. It does not change the caller's SelfManaged.
 func (p *DetectProps) compile() error {
 	if p.SelfManaged == nil {
 		return nil
@@ -158,7 +157,7 @@ func (p *DetectProps) compile() error {
 	return defender.Under("SelfManaged", s.compile())
 }
 
-// validateKnown reports what has to be known at synthesis, because it is deployed in a
+// validateKnown reports values that must be known at synthesis, because they are deployed in a
 // file.
 func validateKnown(profile defender.SecurityProfile) error {
 	var f faults
@@ -184,8 +183,8 @@ func validateKnown(profile defender.SecurityProfile) error {
 	return f.err()
 }
 
-// profileField is where the profile at i was written: the first one may be that of
-// Behaviors, which has no field of its own.
+// profileField returns the path of the profile at i: the first may be that of Behaviors, which
+// has no field of its own.
 func (p DetectProps) profileField(i int) string {
 	if i -= len(p.profiles()) - len(p.Profiles); i >= 0 {
 		return "Profiles" + index(i)
@@ -193,7 +192,7 @@ func (p DetectProps) profileField(i int) string {
 	return ""
 }
 
-// profileName is the name of the profile at i.
+// profileName returns the name of the profile at i.
 func (p DetectProps) profileName(i int, profile defender.SecurityProfile) string {
 	if p.profileField(i) == "" {
 		return DefaultProfile
@@ -201,8 +200,8 @@ func (p DetectProps) profileName(i int, profile defender.SecurityProfile) string
 	return profile.Name
 }
 
-// evaluation is what the evaluator is told of the behaviors, and the thing groups that it
-// names by their position.
+// evaluation returns the evaluator's configuration, and the thing groups that it refers to by
+// index.
 func (p DetectProps) evaluation() (engine.Config, []string) {
 	s := value(p.SelfManaged)
 	c := engine.Config{

@@ -136,7 +136,7 @@ func TestAlarmsOfBehaviorsNeedTheirEngine(t *testing.T) {
 	}
 }
 
-// TestReportsAreNoEvents gives reports and events topics of which some or none are shared.
+// TestReportsAreNoEvents uses topics of reports and events that overlap or do not.
 func TestReportsAreNoEvents(t *testing.T) {
 	for _, c := range []struct {
 		reports, events string

@@ -20,7 +20,7 @@ import (
 // closeInterval is how often the closer is invoked.
 const closeInterval = time.Minute
 
-// newSelfManaged makes rules, transport, table and functions. Its props are valid and their
+// newSelfManaged creates rules, transport, table and functions. Its props are valid and their
 // executable is built.
 func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 	s := *p.SelfManaged
@@ -62,14 +62,14 @@ func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 			statements:   append(append(e.permissions(p, forwarder), things...), statements...),
 			suppressions: append(append(suppressions, suppression), aliasSuppressions(d, p.EncryptionKey, forwarder.queue.EncryptionMasterKey())...),
 		})
-		// The forwarder has to know new behaviors before they speak.
+		// The forwarder must know new behaviors before their first alarm.
 		made.Node().AddDependency(forwarder.function)
 		return made
 	}
 	answers, suppressions := answerPermissions(s.ReportTopic)
 	e.evaluator = function("Evaluator", "Judges the behavior of devices", append(e.sourcePermissions(), answers...), suppressions...)
 	e.closer = function("Closer", "Judges each minute what the silence of devices decides", e.closerPermissions())
-	// What is tried on top, or comes late, would only add to the load of what fails.
+	// A retry, or a late run, would only add to the load.
 	e.closer.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(0.0), MaxEventAge: seconds(closeInterval)})
 	if e.stream != nil {
 		e.closer.AddEnvironment(new(contract.EnvTelemetryStream), e.stream.StreamName(), nil)
@@ -81,7 +81,7 @@ func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 	return e
 }
 
-// evaluatorCode is the asset of the program and its behaviors.
+// evaluatorCode returns the asset of the program and its behaviors.
 func evaluatorCode(executable string, config engine.Config) (awslambda.Code, error) {
 	content, err := json.MarshalIndent(config, "", "\t")
 	if err != nil {
@@ -97,7 +97,7 @@ func evaluatorCode(executable string, config engine.Config) (awslambda.Code, err
 	return made.code(), nil
 }
 
-// environment is the agreement with the functions; see package defender.
+// environment returns the functions' environment; see package contract.
 func (e *selfManaged) environment(p DetectProps, f *forwarder, groups []string) map[string]string {
 	env := map[string]string{
 		contract.EnvStateTable:     *e.state.TableName(),
@@ -116,7 +116,7 @@ func (e *selfManaged) environment(p DetectProps, f *forwarder, groups []string) 
 	return env
 }
 
-// permissions are those of both functions, but for the registry.
+// permissions are the permissions of both functions, except for the registry.
 func (e *selfManaged) permissions(p DetectProps, f *forwarder) []awsiam.PolicyStatement {
 	statements := []awsiam.PolicyStatement{
 		allow([]string{"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}, *e.state.TableArn()),
@@ -131,9 +131,9 @@ func (e *selfManaged) permissions(p DetectProps, f *forwarder) []awsiam.PolicySt
 	return statements
 }
 
-// registryPermissions let a function ask what thing a device is, and where groups count,
-// what groups it is in: of any thing, because any may break a behavior. For
-// ListPrincipalThings AWS IoT defines no resource type.
+// registryPermissions let a function look up a device's thing and, if needed, its thing groups:
+// of any thing, because any may violate a behavior. AWS IoT has no resource type for
+// ListPrincipalThings.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
 func registryPermissions(groups bool) ([]awsiam.PolicyStatement, nagSuppression) {
 	things := allow([]string{"iot:DescribeThing"}, arn("iot", "thing/*"))
@@ -150,8 +150,8 @@ func registryPermissions(groups bool) ([]awsiam.PolicyStatement, nagSuppression)
 	}
 }
 
-// connectionPermissions let a function ask whether a client is connected: any may fall silent.
-// That the resource is the client is not seen in any AWS page (unverified).
+// connectionPermissions let a function look up whether a client is connected: any client may be
+// silent. No AWS page says that the resource is the client (unverified).
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
 func connectionPermissions() (awsiam.PolicyStatement, nagSuppression) {
 	return allow([]string{"iot:GetConnection"}, arn("iot", "client/*")), nagSuppression{
@@ -160,7 +160,7 @@ func connectionPermissions() (awsiam.PolicyStatement, nagSuppression) {
 	}
 }
 
-// nagResources are findings of cdk-nag about resources of AWS IoT in this account.
+// nagResources are the cdk-nag findings about AWS IoT resources in this account.
 func nagResources(resources ...string) []string {
 	var findings []string
 	for _, r := range resources {
@@ -169,7 +169,8 @@ func nagResources(resources ...string) []string {
 	return findings
 }
 
-// closerPermissions are those of the closer alone: what is due, and whether telemetry waits.
+// closerPermissions are the permissions of the closer alone: to query due devices, and to check
+// for waiting telemetry.
 func (e *selfManaged) closerPermissions() []awsiam.PolicyStatement {
 	statements := []awsiam.PolicyStatement{allow([]string{"dynamodb:Query"}, *e.state.TableArn()+"/index/"+contract.StateDueIndex)}
 	if e.queue != nil {
@@ -181,10 +182,9 @@ func (e *selfManaged) closerPermissions() []awsiam.PolicyStatement {
 	return statements
 }
 
-// schedule invokes the closer each minute, once for each part of the things.
+// schedule invokes the closer each minute, once per partition of the things.
 func (e *selfManaged) schedule(p DetectProps) {
-	// EventBridge Scheduler names the group of the schedule as source; ours are in the
-	// default one.
+	// EventBridge Scheduler uses the schedule's group as source; ours are in the default group.
 	// https://docs.aws.amazon.com/scheduler/latest/UserGuide/cross-service-confused-deputy-prevention.html
 	role := serviceRole(e.scope, "ScheduleRole", schedulerService, "schedule-group/default", "Lets EventBridge Scheduler invoke the closer each minute",
 		append([]awsiam.PolicyStatement{
@@ -200,7 +200,7 @@ func (e *selfManaged) schedule(p DetectProps) {
 			FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: new("OFF")},
 			Target: &awsscheduler.CfnSchedule_TargetProperty{
 				Arn: e.closer.FunctionArn(), RoleArn: role.RoleArn(), Input: new(contract.CloseRequest(i, partitions)),
-				// The next minute asks for all that one left undone.
+				// The next minute does everything that one left undone.
 				RetryPolicy:      &awsscheduler.CfnSchedule_RetryPolicyProperty{MaximumEventAgeInSeconds: new(300.0), MaximumRetryAttempts: new(10.0)},
 				DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: e.deadLetters.QueueArn()},
 			},

@@ -14,7 +14,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// makeTransport makes what the rules send to, and where goes what cannot be judged.
+// makeTransport creates the queue or stream to which the rules send, and the dead-letter queue.
 func (e *selfManaged) makeTransport(p DetectProps) {
 	s := *p.SelfManaged
 	e.deadLetters = newQueue(e.scope, "DeadLetters", p.EncryptionKey, queueOptions{})
@@ -28,7 +28,7 @@ func (e *selfManaged) makeTransport(p DetectProps) {
 	e.queue = newQueue(e.scope, "Telemetry", p.EncryptionKey, o)
 }
 
-// newStream makes a stream that is encrypted; Amazon Kinesis takes TLS only.
+// newStream creates an encrypted stream; Amazon Kinesis accepts only TLS.
 // https://docs.aws.amazon.com/general/latest/gr/ak.html
 func newStream(scope *detect, p DetectProps) awskinesis.Stream {
 	props := &awskinesis.StreamProps{
@@ -49,7 +49,7 @@ func newStream(scope *detect, p DetectProps) awskinesis.Stream {
 	return stream
 }
 
-// makeRules makes the IoT rules that bring what the behaviors need.
+// makeRules creates the IoT rules that send the telemetry that the behaviors need.
 func (e *selfManaged) makeRules(p DetectProps, rules []iotrule.TelemetryRule) {
 	// Like the role of Rules, it waits for nothing, so that it is old enough for AWS IoT.
 	role := serviceRole(e.scope, "RulesRole", iotService, "rule/*", "Lets AWS IoT rules send telemetry to the evaluator")
@@ -95,8 +95,7 @@ func (e *selfManaged) makeRules(p DetectProps, rules []iotrule.TelemetryRule) {
 	}
 }
 
-// consume feeds the evaluator. What the error actions saved comes by its queue with
-// either transport.
+// consume connects the evaluator. Messages of error actions use its queue with either transport.
 func (e *selfManaged) consume(s SelfManagedProps) {
 	size, window := or(s.BatchSize, defaultEvaluatorBatchSize), or(s.BatchWindow, defaultEvaluatorBatchWindow)
 	queues := []awssqs.Queue{e.errorQueue}
@@ -107,7 +106,7 @@ func (e *selfManaged) consume(s SelfManagedProps) {
 	if e.stream == nil {
 		return
 	}
-	// The CDK's event source would allow the function more than this takes.
+	// The CDK's event source would allow the function more than it needs.
 	source := awslambda.NewCfnEventSourceMapping(e.scope, new("StreamSource"), &awslambda.CfnEventSourceMappingProps{
 		FunctionName: e.evaluator.FunctionName(), EventSourceArn: e.stream.StreamArn(),
 		StartingPosition: new("TRIM_HORIZON"), BatchSize: new(float64(size)), MaximumBatchingWindowInSeconds: new(window.Seconds()),
@@ -138,7 +137,7 @@ func (e *selfManaged) sourcePermissions() []awsiam.PolicyStatement {
 	}
 }
 
-// topicOfReports is what devices publish their reports to.
+// topicOfReports returns the topic to which devices publish their reports.
 func (e *selfManaged) topicOfReports(filter string) *string {
 	switch {
 	case e.reportsRule == nil:
@@ -149,9 +148,9 @@ func (e *selfManaged) topicOfReports(filter string) *string {
 	return new("$aws/rules/" + *e.reportsRule + "/report")
 }
 
-// answerPermissions let the evaluator answer reports that it cannot read, where there is a
-// topic to answer on: not with Basic Ingest, not on topics of AWS's, and not where the answer
-// would come back as a report.
+// answerPermissions let the evaluator answer unreadable reports, if there is a topic to answer
+// on. There is none with Basic Ingest, for AWS's own topics, and if the answer would be received
+// as a report.
 func answerPermissions(filter string) ([]awsiam.PolicyStatement, []nagSuppression) {
 	topic := answerTopic(filter)
 	if topic == "" {
@@ -163,12 +162,12 @@ func answerPermissions(filter string) ([]awsiam.PolicyStatement, []nagSuppressio
 	}}
 }
 
-// answerTopic is the pattern of the topics to answer on, "" for none.
+// answerTopic returns the ARN pattern of the topics of answers, "" for none.
 func answerTopic(filter string) string {
 	return strings.ReplaceAll(answersTo(filter), "+", "*")
 }
 
-// answersTo is the topic filter of the topics to answer on, "" for none.
+// answersTo returns the topic filter of answers, "" for none.
 func answersTo(filter string) string {
 	if filter == "" || strings.HasPrefix(filter, "$") || strings.HasSuffix(filter, "#") {
 		return ""

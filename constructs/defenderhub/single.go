@@ -8,7 +8,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 )
 
-// A single is a resource that exists once per account and Region.
+// single is a resource that exists once per account and Region.
 type single string
 
 const (
@@ -18,7 +18,8 @@ const (
 	securityHub        single = "security-hub"
 )
 
-// named is a resource that the user named, "" where deployment decides its name.
+// named returns the single for a resource that the user named, "" if its name is known only at
+// deployment.
 func named(kind, name string) single {
 	if name == "" || unresolved(name) {
 		return ""
@@ -26,9 +27,9 @@ func named(kind, name string) single {
 	return single(kind + " " + name)
 }
 
-// taken reports a single that another construct of the app makes already, in the same stack
-// or in another one with the same account and Region: CloudFormation would fail in the
-// middle of a deployment. Stacks whose account or Region is not known are not compared.
+// taken returns an error for a single that another construct of the app already creates, in the
+// same stack or in another one with the same account and Region. CloudFormation would fail in the
+// middle of a deployment. Stacks with unknown account or Region are not compared.
 func (f *faults) taken(scope constructs.Construct, s single, wanted bool, field string, value any, want string) {
 	if !wanted || s == "" {
 		return
@@ -42,7 +43,7 @@ func (f *faults) taken(scope constructs.Construct, s single, wanted bool, field 
 	}
 }
 
-// take marks a single as made by scope.
+// take records that scope creates a single.
 func take(scope constructs.Construct, s single) {
 	if s == "" {
 		return
@@ -57,8 +58,8 @@ func take(scope constructs.Construct, s single) {
 
 const ownerKey = "defenderhub:owner"
 
-// marks are the IDs of the constructs below the app that say that a single is made: one for
-// the stack of scope and, where they are known, one for its account and Region.
+// marks returns the IDs of the app's child constructs that record a single: one for the stack of
+// scope and, if known, one for its account and Region.
 func (s single) marks(scope constructs.Construct) []string {
 	stack := outermost(scope)
 	marks := []string{fmt.Sprintf("defenderhub:%s of %s", s, *stack.Node().Path())}
@@ -68,7 +69,7 @@ func (s single) marks(scope constructs.Construct) []string {
 	return marks
 }
 
-// outermost is the stack of scope, or the one that its nested stack belongs to.
+// outermost returns the stack of scope, or the parent of its nested stack.
 func outermost(scope constructs.Construct) awscdk.Stack {
 	stack := awscdk.Stack_Of(scope)
 	for parent := stack.NestedStackParent(); parent != nil; parent = stack.NestedStackParent() {

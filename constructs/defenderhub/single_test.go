@@ -12,7 +12,7 @@ import (
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 )
 
-// singles are props that make all that exists once per account and Region.
+// singles are props that create everything that exists once per account and Region.
 func singles() *defenderhub.DefenderHubProps {
 	return withPrebuilt(&defenderhub.DefenderHubProps{
 		Detect: nativeDetect(), Subscriptions: &defenderhub.ProductSubscriptionsProps{EnableSecurityHub: true},

@@ -10,8 +10,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// runOnDeploy starts an audit with a custom resource. The function answers CloudFormation
-// by itself: a provider framework would add three more functions.
+// runOnDeploy starts an audit with a custom resource. The function answers CloudFormation itself:
+// a provider framework would add three more functions.
 func (a *audit) runOnDeploy(p AuditProps) {
 	function := newGoFunction(a, "StartFunction", goFunction{
 		description: "Starts a Device Defender audit after a deployment", code: p.code, FunctionProps: value(p.Function),
@@ -30,12 +30,12 @@ func (a *audit) runOnDeploy(p AuditProps) {
 	a.start = awscdk.NewCustomResource(a, new("Start"), &awscdk.CustomResourceProps{
 		ResourceType: new(contract.StartAuditResourceType),
 		ServiceToken: function.FunctionArn(),
-		// Long enough for Lambda's second and third attempt; by default CloudFormation would
-		// wait an hour for an answer that does not come.
+		// Long enough for Lambda's second and third attempt; by default CloudFormation would wait
+		// an hour for a missing answer.
 		ServiceTimeout: seconds(10 * time.Minute),
 		Properties: &map[string]any{
 			contract.StartAuditChecks: texts(names),
-			// Another threshold is a reason for another audit.
+			// Another threshold requires another audit.
 			contract.StartAuditTrigger: fmt.Sprintf("%d/%d days", p.CertificateAgeDays, p.CertificateExpiringDays),
 		},
 	})

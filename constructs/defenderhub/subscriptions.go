@@ -9,24 +9,23 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 )
 
-// Subscription tells what becomes of a product's subscription in Security Hub.
+// Subscription says whether a product's subscription in Security Hub is created.
 type Subscription int
 
 const (
 	// SubscriptionOn creates the subscription.
 	SubscriptionOn Subscription = iota
-	// SubscriptionExisting leaves alone a subscription that somebody else made, for
-	// example with "Accept findings" in the console. CloudFormation cannot create it a
-	// second time.
+	// SubscriptionExisting keeps a subscription that already exists, for example from "Accept
+	// findings" in the console. CloudFormation cannot create it a second time.
 	SubscriptionExisting
-	// SubscriptionOff makes no subscription: the product's findings do not come by Device
-	// Defender's own integration. A subscription that this stack made before outlives it, and
-	// goes on sending, unless RemovalPolicy says otherwise: end it with
-	// aws securityhub disable-import-findings-for-product.
+	// SubscriptionOff creates no subscription, so Device Defender's own integration does not send
+	// the product's findings. A subscription that this stack created before stays, and goes on
+	// sending, unless RemovalPolicy says otherwise: end it with aws securityhub
+	// disable-import-findings-for-product.
 	SubscriptionOff
 )
 
-// String is the name that the app's configuration uses.
+// String returns the name in the app's configuration.
 func (s Subscription) String() string {
 	switch s {
 	case SubscriptionOn:
@@ -42,23 +41,20 @@ func (s Subscription) String() string {
 // ProductSubscriptionsProps configure [ProductSubscriptions].
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-securityhub-productsubscription.html
 type ProductSubscriptionsProps struct {
-	// Audit is the subscription to the findings of audits.
-	// Default: SubscriptionOn, it is created.
+	// Audit is the subscription to the findings of audits. Default: SubscriptionOn, it is
+	// created.
 	Audit Subscription
-	// Detect is the subscription to the findings of Detect. Within a DefenderHub it is
-	// made with DetectProps.Native alone; it outlives a change of the engine, so that
-	// coming back needs SubscriptionExisting.
-	// Default: SubscriptionOn, it is created.
+	// Detect is the subscription to the findings of Detect. A DefenderHub creates it only with
+	// DetectProps.Native. It outlives a change of the engine, so a change back needs
+	// SubscriptionExisting. Default: SubscriptionOn, it is created.
 	Detect Subscription
-	// EnableSecurityHub turns on Security Hub CSPM in this account and Region, without
-	// standards. It fails where Security Hub is on already, and an organization may
-	// forbid it.
+	// EnableSecurityHub turns on Security Hub CSPM in this account and Region, without standards.
+	// It fails if Security Hub is already enabled, and an organization may forbid it.
 	EnableSecurityHub bool
-	// RemovalPolicy is that of the subscriptions, and of Security Hub where
-	// EnableSecurityHub is set.
-	// Default: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, they outlive the stack,
-	// because others rely on them and deleting Security Hub deletes its findings; only a
-	// failed first deployment removes them. A second stack then needs SubscriptionExisting.
+	// RemovalPolicy applies to the subscriptions, and to Security Hub if EnableSecurityHub is
+	// set. Default: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, which keeps them when the
+	// stack is deleted: others rely on them, and deleting Security Hub deletes its findings. Only
+	// a failed first deployment removes them. A second stack then needs SubscriptionExisting.
 	RemovalPolicy awscdk.RemovalPolicy
 }
 
@@ -90,9 +86,9 @@ type ProductSubscriptions interface {
 	constructs.Construct
 	// SecurityHub is the resource that turns on Security Hub; nil without EnableSecurityHub.
 	SecurityHub() awscdk.CfnResource
-	// Audit is the subscription to the findings of audits; nil where none is created.
+	// Audit is the subscription to the findings of audits; nil if none is created.
 	Audit() awscdk.CfnResource
-	// Detect is the subscription to the findings of Detect; nil where none is created.
+	// Detect is the subscription to the findings of Detect; nil if none is created.
 	Detect() awscdk.CfnResource
 }
 
@@ -105,7 +101,7 @@ func (s *productSubscriptions) SecurityHub() awscdk.CfnResource { return s.hub }
 func (s *productSubscriptions) Audit() awscdk.CfnResource       { return s.audit }
 func (s *productSubscriptions) Detect() awscdk.CfnResource      { return s.detect }
 
-// NewProductSubscriptions accepts the findings of Device Defender's audit and Detect. It
+// NewProductSubscriptions subscribes to the findings of Device Defender's audit and Detect. It
 // panics with one error that lists every fault of props.
 func NewProductSubscriptions(scope constructs.Construct, id *string, props *ProductSubscriptionsProps) ProductSubscriptions {
 	s := &productSubscriptions{}
@@ -117,7 +113,7 @@ func NewProductSubscriptions(scope constructs.Construct, id *string, props *Prod
 	if p.EnableSecurityHub {
 		take(s, securityHub)
 		s.hub = awssecurityhub.NewCfnHub(s, new("SecurityHub"), &awssecurityhub.CfnHubProps{
-			// Standards have checks of their own, and cost money.
+			// Standards have their own checks, which cost money.
 			EnableDefaultStandards: false,
 		})
 		s.hub.ApplyRemovalPolicy(policy, nil)

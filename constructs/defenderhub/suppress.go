@@ -44,17 +44,16 @@ func Suppress(scope constructs.IConstruct, suppressions ...Suppression) {
 // minReason is the least length of a reason that cdk-nag takes.
 const minReason = 10
 
-// nagSuppression says why a rule of cdk-nag does not apply.
+// nagSuppression explains why a rule of cdk-nag does not apply.
 type nagSuppression struct {
 	rule, reason string
-	// findings are those that the reason covers, nil for the whole rule.
+	// findings are the findings that the reason covers, nil for the whole rule.
 	findings []string
 }
 
-// suppressNag writes suppressions to the resources below scope whose type begins with
-// typePrefix: as metadata of the template, which cdk-nag 2 reads, and as acknowledgments of
-// the CDK, which cdk-nag 3 reads. It imports no cdk-nag, so that nobody who embeds this
-// package has to.
+// suppressNag writes suppressions to the resources below scope whose type begins with typePrefix:
+// as template metadata for cdk-nag 2, and as CDK acknowledgments for cdk-nag 3. It does not
+// import cdk-nag, so that embedders need not either.
 func suppressNag(scope constructs.IConstruct, typePrefix string, suppressions ...nagSuppression) {
 	var rules []any
 	var acknowledgments []*awscdk.Acknowledgment
@@ -70,7 +69,7 @@ func suppressNag(scope constructs.IConstruct, typePrefix string, suppressions ..
 		if !*awscdk.CfnResource_IsCfnResource(c) {
 			continue
 		}
-		// A type assertion on a construct of another's making panics in Go.
+		// A type assertion panics for a construct made by other code.
 		var r awscdk.CfnResource
 		jsii.UnsafeCast(c, &r)
 		if strings.HasPrefix(*r.CfnResourceType(), typePrefix) {
@@ -87,8 +86,8 @@ func suppressed(r awscdk.CfnResource) []any {
 	return rules
 }
 
-// acknowledgments are what cdk-nag 3 wants: one for each finding of a rule that has several,
-// because it knows no acknowledgment of all of them.
+// acknowledgments returns one acknowledgment per finding for rules with several findings: cdk-nag
+// 3 cannot acknowledge all of them at once.
 func (s nagSuppression) acknowledgments() []*awscdk.Acknowledgment {
 	if len(s.findings) == 0 {
 		return []*awscdk.Acknowledgment{{Id: new(s.rule), Reason: new(s.reason)}}

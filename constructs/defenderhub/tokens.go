@@ -12,10 +12,10 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// deployTime is the value of a fault about a token of the CDK, whose text says nothing.
+// deployTime is the value of a fault about a CDK token, whose own text is useless.
 const deployTime = "a deploy-time reference"
 
-// unresolved reports whether s holds a token, so that nothing can be said of it.
+// unresolved reports whether s contains a token, so that it cannot be validated.
 func unresolved(s string) bool { return *awscdk.Token_IsUnresolved(s) }
 
 // tokenText matches a token in text that the CDK will not resolve: of a string, of a list,
@@ -23,23 +23,23 @@ func unresolved(s string) bool { return *awscdk.Token_IsUnresolved(s) }
 // https://docs.aws.amazon.com/cdk/v2/guide/tokens.html
 var tokenText = regexp.MustCompile(`(?i)[$#]\{token\[|-1\.888154589\d*e\+?289|-9223372036854775808`)
 
-// broken reports whether text holds a token that the CDK does not resolve: of its tokens it
-// resolves those of strings anywhere, and those of lists alone.
+// broken reports whether text contains a token that the CDK does not resolve: it resolves string
+// tokens anywhere, and list tokens only alone.
 func broken(text string) bool {
 	return slices.ContainsFunc(tokenText.FindAllString(text, -1), func(found string) bool {
 		return found != "${Token[" && !(found == "#{Token[" && strings.HasPrefix(text, found))
 	})
 }
 
-// tokenNumber reports whether the CDK encoded a token in n: the 16 bits that
-// Tokenization_IsResolved looks at.
+// tokenNumber reports whether the CDK encoded a token in n, by the 16 bits that
+// Tokenization_IsResolved checks.
 func tokenNumber(n float64) bool { return math.Float64bits(n)>>48 == 0xFBFF }
 
-// tokenInteger is what every conversion of a token from float64 to int64 gives.
+// tokenInteger is the result of every conversion of a token from float64 to int64.
 const tokenInteger = math.MinInt64
 
 // validateReferences reports values in which a token was lost, with any engine: a Go integer
-// holds none, and the CDK resolves none in text that was changed.
+// cannot hold one, and the CDK resolves none in changed text.
 func validateReferences(profile defender.SecurityProfile) error {
 	var f faults
 	for i, b := range profile.Behaviors {

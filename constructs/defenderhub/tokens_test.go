@@ -13,8 +13,8 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// TestReferencesInValuesOfBehaviors gives each kind of value a reference that only
-// deployment resolves. Device Defender takes those that CloudFormation can resolve.
+// TestReferencesInValuesOfBehaviors gives each kind of value a reference that only deployment
+// resolves. Device Defender accepts those that CloudFormation can resolve.
 func TestReferencesInValuesOfBehaviors(t *testing.T) {
 	stack := newStack()
 	parameter := func(id, kind string) awscdk.CfnParameter {
@@ -68,7 +68,7 @@ func TestReferencesInValuesOfBehaviors(t *testing.T) {
 	}
 }
 
-// TestNumbersThatWereReferences gives integers of other props a reference, which Go loses.
+// TestNumbersThatWereReferences gives integer props a reference, which Go loses.
 func TestNumbersThatWereReferences(t *testing.T) {
 	number := int(*awscdk.NewCfnParameter(newStack(), jsii.String("Number"), &awscdk.CfnParameterProps{Type: jsii.String("Number")}).ValueAsNumber())
 	props := withPrebuilt(&defenderhub.DefenderHubProps{
@@ -84,7 +84,7 @@ func TestNumbersThatWereReferences(t *testing.T) {
 	}
 }
 
-// TestReferencesInEnvironments formats a number that only deployment knows into a variable.
+// TestReferencesInEnvironments formats a number that is known only at deployment into a variable.
 func TestReferencesInEnvironments(t *testing.T) {
 	stack := newStack()
 	number := awscdk.NewCfnParameter(stack, jsii.String("Number"), &awscdk.CfnParameterProps{Type: jsii.String("Number")}).ValueAsNumber()

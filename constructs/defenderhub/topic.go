@@ -7,9 +7,9 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 )
 
-// newAlertTopic makes the topic that a part of Device Defender publishes to: encrypted,
-// TLS only. Where no key is given it makes one, because no AWS service can publish
-// through the key that AWS manages for Amazon SNS.
+// newAlertTopic creates the encrypted, TLS-only topic that a part of Device Defender publishes
+// to. If no key is given it creates one, because no AWS service can publish through the AWS
+// managed key for Amazon SNS.
 func newAlertTopic(scope constructs.Construct, key awskms.IKey, description string, policy awscdk.RemovalPolicy) (awssns.ITopic, awskms.IKey) {
 	if key == nil {
 		made := awskms.NewKey(scope, new("Key"), &awskms.KeyProps{

@@ -25,7 +25,7 @@ func must(scope constructs.Construct, err error) {
 	}
 }
 
-// faults collects what is wrong with one props struct.
+// faults collects the faults of one props struct.
 type faults []error
 
 func (f *faults) add(field string, value any, want string, args ...any) {
@@ -38,7 +38,7 @@ func (f *faults) add(field string, value any, want string, args ...any) {
 	*f = append(*f, &defender.FieldError{Field: field, Value: value, Want: want})
 }
 
-// under moves the faults of a part below field; the part's own fields stay with "".
+// under moves the faults of a part below field; the part's own fields keep "".
 func (f *faults) under(field string, err error) {
 	if field != "" {
 		err = defender.Under(field, err)
@@ -50,22 +50,22 @@ func (f *faults) under(field string, err error) {
 
 func (f *faults) err() error { return errors.Join(*f...) }
 
-// number reports a value outside of least to most; 0 stands for the default.
+// number reports a value outside of least to most; 0 means the default.
 func (f *faults) number(field string, value, least, most int, unit string) {
 	if value != 0 && (value < least || value > most) {
 		f.add(field, value, "%d to %d %s, or 0 for the default", least, most, unit)
 	}
 }
 
-// threshold reports a number of days that the check does not allow; 0 stands for its default.
+// threshold reports a number of days that the check does not allow; 0 means its default.
 func (f *faults) threshold(field string, days int, c defender.Check) {
 	if t := c.Info().Threshold; days != 0 && (days < t.Min || days > t.Max) {
 		f.add(field, days, "%d to %d days, or 0 for the default of %d", t.Min, t.Max, t.Default)
 	}
 }
 
-// duration reports a value outside of least to most, or with a fraction of a second; 0
-// stands for the default.
+// duration reports a value outside of least to most, or with a fraction of a second; 0 means the
+// default.
 func (f *faults) duration(field string, value, least, most time.Duration) {
 	if value != 0 && (value < least || value > most || value%time.Second != 0) {
 		f.add(field, value.String(), "whole seconds from %s to %s, or 0 for the default", brief(least), brief(most))
@@ -79,7 +79,7 @@ func (f *faults) minutes(field string, value, least, most time.Duration) {
 	}
 }
 
-// brief is d as people write it: "5m" for 5m0s, "80 days" for 1920h0m0s.
+// brief returns d as people write it: "5m" for 5m0s, "80 days" for 1920h0m0s.
 func brief(d time.Duration) string {
 	if day := 24 * time.Hour; d > day && d%day == 0 {
 		return fmt.Sprintf("%d days", d/day)
@@ -94,7 +94,7 @@ func brief(d time.Duration) string {
 	return text
 }
 
-// network reports what would place functions without a network to place them in.
+// network reports network props without a VPC.
 func (f *faults) network(vpc awsec2.IVpc, subnets *awsec2.SubnetSelection, groups []awsec2.ISecurityGroup) {
 	if vpc == nil {
 		const instead = "set VPC as well"
@@ -113,12 +113,12 @@ func (f *faults) connected(field string, value any, instead string) {
 	}
 }
 
-// seconds is d for the CDK.
+// seconds converts d for the CDK.
 func seconds(d time.Duration) awscdk.Duration {
 	return awscdk.Duration_Seconds(new(math.Round(d.Seconds())))
 }
 
-// or is value, or other where value is zero.
+// or returns value, or other if value is zero.
 func or[T comparable](value, other T) T {
 	var zero T
 	if value == zero {
@@ -127,7 +127,7 @@ func or[T comparable](value, other T) T {
 	return value
 }
 
-// orNil is nil for an empty string, as the CDK's optional props want it.
+// orNil returns nil for an empty string, as optional CDK props require.
 func orNil(s string) *string {
 	if s == "" {
 		return nil
@@ -144,7 +144,7 @@ func texts[T ~string](list []T) *[]*string {
 	return &out
 }
 
-// orKey is key, or other where key is nil.
+// orKey returns key, or other if key is nil.
 func orKey(key, other awskms.IKey) awskms.IKey {
 	if key == nil {
 		return other
@@ -152,7 +152,7 @@ func orKey(key, other awskms.IKey) awskms.IKey {
 	return key
 }
 
-// value is a copy of what props point to, the zero value for nil.
+// value returns a copy of what props point to, the zero value for nil.
 func value[T any](props *T) T {
 	if props == nil {
 		var zero T
@@ -201,5 +201,5 @@ func orTopic(topic, other awssns.ITopic) awssns.ITopic {
 	return topic
 }
 
-// index is the field of a list's element.
+// index returns the field of a list's element.
 func index(i int) string { return fmt.Sprintf("[%d]", i) }
