@@ -101,7 +101,7 @@ var sayings = map[string]func(f *defender.FieldError) string{
 		return "nothing here: no behavior is judged by device reports: add one, such as those of starter, or set " + ways(f, ", or ")
 	},
 	defenderhub.CodeSharedTopic: func(f *defender.FieldError) string {
-		return fmt.Sprintf("a topic filter that shares no topic with %s, which is %s: every report, or answer to one, would be taken for an event as well, and become a dead letter",
+		return fmt.Sprintf("a topic filter that shares no topic with %s, which is %s: every report, or answer to one, would also arrive as an event, and become a dead letter",
 			ways(f, ", "), f.Alternatives[0].Value)
 	},
 	defenderhub.CodeSentAlready: func(f *defender.FieldError) string {

@@ -212,7 +212,7 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 			`forward: "[device-event device-event]", want behavior as well: with defenderhub:engine self-managed it brings the alarms`,
 		},
 		`"engine":"self-managed","profile":"starter","report-topic":"fleet/+/report","event-topic":"fleet/#"`: {
-			`report-topic: "fleet/+/report", want a topic filter that shares no topic with defenderhub:event-topic, which is fleet/#: every report, or answer to one, would be taken for an event as well, and become a dead letter`,
+			`report-topic: "fleet/+/report", want a topic filter that shares no topic with defenderhub:event-topic, which is fleet/#: every report, or answer to one, would also arrive as an event, and become a dead letter`,
 		},
 		`"audit-configuration":"existing","audit-disabled":"LOGGING_DISABLED_CHECK","audit-subscription":"off","forward":"audit"`: {
 			`audit-disabled: "set", want nothing here: the existing audit configuration decides; change it where it is owned`,

@@ -39,7 +39,7 @@ func validateDistinct(reports, reportTopic, events, eventTopic string) error {
 	for _, topic := range []string{reportTopic, answersTo(reportTopic)} {
 		if topic != "" && topicfilter.Overlap(topic, eventTopic) {
 			return &defender.FieldError{Field: reports, Value: reportTopic, Code: CodeSharedTopic, Alternatives: []defender.Alternative{{Field: events, Value: eventTopic}}, Want: fmt.Sprintf(
-				"a topic filter that shares no topic with Rules.EventTopic, which is %s: every message on %s would be taken for an event as well, and become a dead letter", eventTopic, topic)}
+				"a topic filter that shares no topic with Rules.EventTopic, which is %s: every message on %s would also arrive as an event, and become a dead letter", eventTopic, topic)}
 		}
 	}
 	return nil
