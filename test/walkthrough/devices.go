@@ -65,8 +65,16 @@ func (s *story) devices() []step {
 			}
 			return s.expect(ctx, types.SeverityLabelHigh, types.RecordStateActive, thingName, "tamper")
 		}, hintIssue},
-		{"the enclosure is closed again", func(ctx context.Context) error {
-			if err := pump.publish("defenderhub/events/"+thingName, `{"type": "tamper", "severity": "HIGH", "state": "cleared"}`); err != nil {
+		{"a second connection of the device reports that the enclosure is closed again", func(ctx context.Context) error {
+			second, err := s.anotherConnection(ctx, pump)
+			if err != nil {
+				return err
+			}
+			if err := second.connect(); err != nil {
+				return err
+			}
+			defer second.disconnect()
+			if err := second.publish("defenderhub/events/"+thingName, `{"type": "tamper", "severity": "HIGH", "state": "cleared"}`); err != nil {
 				return err
 			}
 			return s.expect(ctx, types.SeverityLabelHigh, types.RecordStateArchived, thingName, "tamper")
@@ -123,6 +131,24 @@ func (s *story) newDevice(ctx context.Context, name string) (*device, error) {
 		name: name, certificateID: *keys.CertificateId, address: "ssl://" + s.cloud.Broker.TLSAddress(),
 		tls: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12},
 	}, nil
+}
+
+// anotherConnection is a connection of the same thing with the same certificate, as AWS IoT
+// Greengrass makes it. Its client ID is not the thing's name, so policy variables of the thing
+// stand for nothing.
+func (s *story) anotherConnection(ctx context.Context, d *device) (*device, error) {
+	second := *d
+	second.name += "#2"
+	policy := d.name + "-second-connection"
+	document := fmt.Sprintf(`{"Version":"2012-10-17","Statement":[
+		{"Effect":"Allow","Action":"iot:Connect","Resource":%q},
+		{"Effect":"Allow","Action":"iot:Publish","Resource":%q}]}`, s.cloud.IoT.ARN("client/"+second.name), s.cloud.IoT.ARN("topic/defenderhub/events/"+d.name))
+	if _, err := s.iot.CreatePolicy(ctx, &iot.CreatePolicyInput{PolicyName: &policy, PolicyDocument: &document}); err != nil {
+		return nil, err
+	}
+	target := s.cloud.IoT.ARN("cert/" + d.certificateID)
+	_, err := s.iot.AttachPolicy(ctx, &iot.AttachPolicyInput{PolicyName: &policy, Target: &target})
+	return &second, err
 }
 
 func (d *device) connect() error {
