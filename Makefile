@@ -24,7 +24,7 @@ local: | go ## serve that local AWS until Ctrl-C, for your own clients
 prepare = @echo "installing and compiling what is not there yet (minutes the first time)" && cd test && \
 	go build -o ../.local/prepare ./demo/prepare && ../.local/prepare -make "$(MAKE_COMMAND)" -o ../.local/demo
 
-# The flags with which constructs/defenderhub compiles the Lambda functions: with others Go
+# The flags with which internal/gobuild compiles the Lambda functions: with others Go
 # would compile once more what the functions share with the programs here.
 demo local bootstrap diff deploy destroy: export CGO_ENABLED := 0
 demo local bootstrap diff deploy destroy: export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -trimpath

@@ -28,6 +28,8 @@ var bans = []struct {
 	{"./lambda/...", []string{"github.com/aws/aws-cdk-go", "github.com/aws/jsii-runtime-go", module + "/constructs"}, "the CDK more than doubles the size of a function", module + "/defender"},
 	{"./lambda/...", []string{"google.golang.org/protobuf"}, "its reflection makes the linker keep everything: the forwarder grows from 13 to 33 MB", module + "/defender"},
 	{"./constructs/...", []string{"github.com/aws/aws-sdk-go-v2", module + "/lambda"}, "synthesis calls no AWS API", module + "/defender"},
+	{"./lambda/...", []string{module + "/internal/gobuild"}, "only synthesis compiles the functions", module + "/defender"},
+	{"./defender/...", []string{module + "/internal/gobuild"}, "only synthesis compiles the functions", "encoding/json"},
 	{"./internal/securityhubtest", []string{"github.com/", "pgregory.net/"}, "the local Security Hub serves any test, with any client", "net/http"},
 	{".", []string{"github.com/aws/aws-sdk-go-v2", module + "/lambda"}, "the app only builds a stack", module + "/constructs"},
 	{"./...", []string{module + "/test"}, "embedders must not get dependencies of tests", module + "/defender"},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/gobuild"
 )
 
 // Architecture is the processor of a Lambda function.
@@ -111,7 +112,7 @@ func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambd
 	props := &awslambda.FunctionProps{
 		Description:  new(g.description),
 		Code:         g.code,
-		Handler:      new(bootstrap),
+		Handler:      new(gobuild.Bootstrap),
 		Runtime:      awslambda.Runtime_PROVIDED_AL2023(),
 		Architecture: g.Architecture.lambda(),
 		Timeout:      seconds(g.timeout),

@@ -15,6 +15,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/gobuild"
 )
 
 // closeInterval is how often the closer is invoked.
@@ -90,11 +91,11 @@ func evaluatorCode(executable string, config engine.Config) (awslambda.Code, err
 	if found := tokenText.Find(content); found != nil {
 		return nil, &defender.FieldError{Field: "SelfManaged", Value: deployTime, Want: fmt.Sprintf("values that are known at synthesis: %s would be deployed in %s as it is", found, contract.ConfigFile)}
 	}
-	made, err := stage(executable, contract.ConfigFile, append(content, '\n'))
+	made, err := gobuild.Stage(executable, contract.ConfigFile, append(content, '\n'))
 	if err != nil {
 		return nil, &defender.FieldError{Field: "SelfManaged.Prebuilt", Value: executable, Want: fmt.Sprintf("a program that can be copied: %v", err)}
 	}
-	return made.code(), nil
+	return assetCode(made), nil
 }
 
 // environment returns the functions' environment; see package contract.

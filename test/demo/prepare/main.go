@@ -97,7 +97,7 @@ type programs struct{ repository, temp, work string }
 // compile builds the demo, the CDK app, the Lambda functions and the emulator of their runtime.
 // One command compiles each package once and keeps all cores busy. Synthesis then finds the
 // functions' packages in the build cache, because make sets the same flags as
-// constructs/defenderhub/compile.go.
+// internal/gobuild/build.go.
 func (p programs) compile(ctx context.Context, demo string, compiled func()) error {
 	count := func(line string) {
 		if !strings.HasPrefix(line, "go: ") {

@@ -1,4 +1,4 @@
-package defenderhub
+package gobuild
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package defenderhub
+package gobuild
 
 import (
 	"os"
@@ -44,7 +44,7 @@ func TestWithoutACacheOfTheUserNobodyElseFillsOurs(t *testing.T) {
 			// The prebuilt executable that the errors suggest needs a place too.
 			program := filepath.Join(t.TempDir(), "program")
 			writeFile(t, program, "program")
-			if made, err := stage(program, "behaviors.json", []byte("{}")); err != nil || !strings.HasPrefix(made.dir, dir) {
+			if made, err := Stage(program, "behaviors.json", []byte("{}")); err != nil || !strings.HasPrefix(made.Dir, dir) {
 				t.Errorf("%v, error %v", made, err)
 			}
 		})
