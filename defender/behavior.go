@@ -53,12 +53,14 @@ type Behavior struct {
 	// ToAlarm and ToClear are how many consecutive datapoints raise and clear the alarm, 1 to 10.
 	// Default: 0, which means 1.
 	ToAlarm, ToClear int
-	// Dimension narrows the behavior to some topics. Default: nil, all topics.
+	// Dimension narrows the behavior to some topics.
+	// Default: nil, all topics.
 	Dimension *Dimension
 	// SuppressAlerts keeps the violations out of Amazon SNS; they are still recorded.
 	SuppressAlerts bool
 	// Severity is the severity of the findings. The native integration chooses its own (MEDIUM in
-	// AWS's sample), so this applies only to findings that defenderhub imports. Default: MEDIUM.
+	// AWS's sample), so this applies only to findings that defenderhub imports.
+	// Default: MEDIUM.
 	Severity Severity
 }
 

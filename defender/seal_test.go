@@ -19,7 +19,7 @@ const mostNames = 120
 // exported is one exported name of the package.
 type exported struct {
 	documented bool
-	// alias is the type expression that an alias stands for, nil for everything else.
+	// alias is the type expression of an alias, nil for everything else.
 	alias ast.Expr
 }
 

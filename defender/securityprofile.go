@@ -10,7 +10,8 @@ import (
 
 // SecurityProfile is a set of behaviors and the things that they apply to.
 type SecurityProfile struct {
-	// Name is 1 to 128 of A-Z a-z 0-9 : _ -. Default: "", a name that CloudFormation generates.
+	// Name is 1 to 128 of A-Z a-z 0-9 : _ -.
+	// Default: "", a name that CloudFormation generates.
 	Name string
 	// Description is at most 1000 characters, all on one line.
 	Description string

@@ -17,8 +17,8 @@ import (
 type Alarm struct {
 	// Off leaves the alarm out.
 	Off bool
-	// Above is the threshold: the alarm goes off above it. Default: 0, which means the alarm's
-	// own default.
+	// Above is the threshold: the alarm goes off above it.
+	// Default: 0, which means the alarm's own default.
 	Above int
 	// Periods is for how many consecutive periods of five minutes the threshold must be exceeded,
 	// 1 to 288.

@@ -27,12 +27,12 @@ type AuditProps struct {
 	ScheduleName string
 	// NoSchedule creates no scheduled audit: the checks run only on demand.
 	NoSchedule bool
-	// Except are checks that the scheduled audit leaves out. They stay enabled. Default: nil, the
-	// scheduled audit runs all checks except the one named at Include.
+	// Except are checks that the scheduled audit leaves out. They stay enabled.
+	// Default: nil, the scheduled audit runs all checks except the one named at Include.
 	Except []defender.Check
 	// Include are checks to add to the scheduled audit: defenderhub leaves out
-	// defender.IntermediateCARevoked, which a schedule was reported to refuse. Default: nil, that
-	// check runs only on demand.
+	// defender.IntermediateCARevoked, which a schedule was reported to refuse.
+	// Default: nil, that check runs only on demand.
 	Include []defender.Check
 	// Disabled are checks to disable in the whole account; they are not in the scheduled audit.
 	// Disabling deletes the data that AWS collected.
@@ -42,10 +42,12 @@ type AuditProps struct {
 	// Default: nil, all 17 checks are enabled.
 	Disabled []defender.Check
 	// CertificateAgeDays is the age from which defender.DeviceCertificateAge reports a device
-	// certificate, 30 to 3652 days. Default: 0, which means 365.
+	// certificate, 30 to 3652 days.
+	// Default: 0, which means 365.
 	CertificateAgeDays int
 	// CertificateExpiringDays is how long before its end defender.DeviceCertificateExpiring
-	// reports a device certificate, 30 to 3652 days. Default: 0, which means 30.
+	// reports a device certificate, 30 to 3652 days.
+	// Default: 0, which means 30.
 	CertificateExpiringDays int
 	// Existing keeps the audit configuration that the account already has in this Region, for
 	// example from a visit to the console. It exists once per account and Region, and
@@ -57,13 +59,15 @@ type AuditProps struct {
 	Existing bool
 	// Topic receives the result of each audit. It must be a standard topic, unencrypted or
 	// encrypted with a customer-managed key. If it is imported and encrypted, give its key as
-	// EncryptionKey. Default: nil, a new topic, encrypted with a customer-managed key, TLS only.
-	// With Existing: none.
+	// EncryptionKey.
+	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only. With Existing:
+	// none.
 	Topic awssns.ITopic
 	// EncryptionKey encrypts the topic, and the log group of RunOnDeploy. Its policy must let IAM
 	// policies of this account use it, as the CDK's default does. With RunOnDeploy, the policy of
-	// an imported key must also allow CloudWatch Logs. Default: nil, a new key with rotation, 1
-	// USD a month (list price): AWS services cannot publish through an AWS managed key.
+	// an imported key must also allow CloudWatch Logs.
+	// Default: nil, a new key with rotation, 1 USD a month (list price): AWS services cannot
+	// publish through an AWS managed key.
 	EncryptionKey awskms.IKey
 	// RemovalPolicy applies to the audit configuration and to its roles, topic and key. Default:
 	// awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, which keeps them when the stack is

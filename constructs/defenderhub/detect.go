@@ -18,27 +18,31 @@ type DetectProps struct {
 	// Behaviors describe what is normal, at most 100. They make one security profile, which
 	// SelfManaged calls [DefaultProfile]. With SelfManaged all names and topic filters must be
 	// known at synthesis, except those of thing groups. It judges at most 300 behaviors in all
-	// profiles. Without an engine, behaviors are validated but not deployed. Default: nil, no
-	// profile besides Profiles.
+	// profiles. Without an engine, behaviors are validated but not deployed.
+	// Default: nil, no profile besides Profiles.
 	Behaviors []defender.Behavior
-	// Targets are the things for which Behaviors are judged. Default: nil, defender.AllThings.
+	// Targets are the things for which Behaviors are judged.
+	// Default: nil, defender.AllThings.
 	Targets []defender.Target
 	// Profiles are further security profiles with unique names; with SelfManaged each needs a
-	// name. Default: nil, only the profile of Behaviors.
+	// name.
+	// Default: nil, only the profile of Behaviors.
 	Profiles []defender.SecurityProfile
 	// EncryptionKey encrypts the topic of Native, or queues, stream, table and log groups of
 	// SelfManaged. Its policy must let IAM policies of this account use it, as the CDK's default
-	// does. The policy of an imported key must also allow CloudWatch Logs. Default: nil. With
-	// Native a new key with rotation, 1 USD a month (list price): AWS services cannot publish
-	// through an AWS managed key; within a DefenderHub, the audit's. With SelfManaged AWS managed
-	// keys.
+	// does. The policy of an imported key must also allow CloudWatch Logs.
+	// Default: nil. With Native a new key with rotation, 1 USD a month (list price): AWS services
+	// cannot publish through an AWS managed key; within a DefenderHub, the audit's. With
+	// SelfManaged AWS managed keys.
 	EncryptionKey awskms.IKey
 	// Native lets AWS IoT Device Defender Detect judge the behaviors, in an account that has it:
-	// AWS closed Detect to new customers on 2026-08-31. Default: nil, Detect is not used.
+	// AWS closed Detect to new customers on 2026-08-31.
+	// Default: nil, Detect is not used.
 	Native *NativeProps
 	// SelfManaged lets IoT rules and Lambda functions of this account judge the behaviors,
 	// without Detect. The zero value deploys a queue and two functions that cost nothing while
-	// nothing happens. Default: nil, the self-managed engine is not used.
+	// nothing happens.
+	// Default: nil, the self-managed engine is not used.
 	SelfManaged *SelfManagedProps
 }
 
@@ -48,12 +52,13 @@ type NativeProps struct {
 	// Default: nil, only the metrics of behaviors are kept.
 	RetainedMetrics []defender.Metric
 	// ExistingCustomMetrics are names of custom metrics that the account already has, and that
-	// are not created. Default: nil, every custom metric that a behavior uses is created.
+	// are not created.
+	// Default: nil, every custom metric that a behavior uses is created.
 	ExistingCustomMetrics []string
 	// Topic receives the alarms. It must be a standard topic, unencrypted or encrypted with a
 	// customer-managed key. If it is imported and encrypted, give its key as
-	// DetectProps.EncryptionKey. Default: nil, a new topic, encrypted with a customer-managed
-	// key, TLS only.
+	// DetectProps.EncryptionKey.
+	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only.
 	Topic awssns.ITopic
 }
 

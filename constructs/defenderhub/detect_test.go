@@ -176,7 +176,7 @@ func TestNamesOfDeployTimeAreNotJudged(t *testing.T) {
 	}
 }
 
-func TestTwoEnginesNameTheWayOut(t *testing.T) {
+func TestErrorForTwoEnginesSaysHowToFixIt(t *testing.T) {
 	_, message := faults(t, func() {
 		defenderhub.NewDetect(newStack(), jsii.String("Detect"), &defenderhub.DetectProps{
 			Behaviors: defender.DemoBehaviors(), Native: &defenderhub.NativeProps{}, SelfManaged: &defenderhub.SelfManagedProps{},

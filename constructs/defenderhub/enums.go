@@ -40,7 +40,8 @@ func (f *faults) retention(field string, value awslogs.RetentionDays) {
 }
 
 // subnetType returns an error for unknown subnets and for subnets from which a function reaches
-// nothing. https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc-internet.html
+// nothing.
+// https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc-internet.html
 func (f *faults) subnetType(field string, value awsec2.SubnetType) {
 	switch value {
 	case "", awsec2.SubnetType_PRIVATE_WITH_EGRESS, awsec2.SubnetType_PRIVATE_WITH_NAT, awsec2.SubnetType_PRIVATE_ISOLATED:

@@ -2,8 +2,8 @@ package defenderhub
 
 import "github.com/defenderhub/defenderhub/defender"
 
-// The codes of defender.FieldError whose way out is in another field than its own. They stay the
-// same when the words change.
+// The codes of defender.FieldError that another field can fix. They stay the same when the words
+// change.
 const (
 	// CodeTwoEngines: DetectProps has Native and SelfManaged.
 	CodeTwoEngines = "two-engines"

@@ -11,7 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// TestFaultsNameTheOtherFieldsThatEndThem gives props whose way out is in another field.
+// TestFaultsNameTheOtherFieldsThatEndThem gives props whose faults another field can fix.
 func TestFaultsNameTheOtherFieldsThatEndThem(t *testing.T) {
 	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff}
 	existing := &defenderhub.AuditProps{Existing: true}

@@ -27,35 +27,37 @@ import (
 // ForwarderProps configure [Forwarder].
 type ForwarderProps struct {
 	// AuditTopic is the topic of audit results. Within a DefenderHub it is connected if
-	// DefenderHubProps.Forward has defender.AuditNotifications. Default: nil, audits are not
-	// forwarded.
+	// DefenderHubProps.Forward has defender.AuditNotifications.
+	// Default: nil, audits are not forwarded.
 	AuditTopic awssns.ITopic
 	// DetectTopic is the topic of Detect's alarms. Within a DefenderHub it is connected if
-	// DefenderHubProps.Forward has defender.DetectNotifications. Default: nil, Detect's alarms
-	// are not forwarded.
+	// DefenderHubProps.Forward has defender.DetectNotifications.
+	// Default: nil, Detect's alarms are not forwarded.
 	DetectTopic awssns.ITopic
 	// EventTopic is the MQTT topic filter on which devices report security events: that of the
-	// rule. Within a DefenderHub it is set from RulesProps. Default: "",
-	// defender.DefaultEventTopic.
+	// rule. Within a DefenderHub it is set from RulesProps.
+	// Default: "", defender.DefaultEventTopic.
 	EventTopic string
 	// ClientPattern maps the client IDs of a thing's additional connections to the thing. It is a
 	// regular expression (RE2) of at most 256 bytes that matches a whole client ID and has one
 	// capture, the thing's name.
 	//
 	// A client ID joins the thing only if its certificate is attached to that thing alone. Device
-	// events and the self-managed engine treat joined client IDs as one device. Default: "",
-	// defender.DefaultClientPattern: THING#2, as AWS IoT Greengrass connects.
+	// events and the self-managed engine treat joined client IDs as one device.
+	// Default: "", defender.DefaultClientPattern: THING#2, as AWS IoT Greengrass connects.
 	ClientPattern string
 	// QuietTime is how long a finding of the rules stays active without news, 1 hour to 80 days:
-	// no event clears such a finding. Default: 0, which means 7 days.
+	// no event clears such a finding.
+	// Default: 0, which means 7 days.
 	QuietTime time.Duration
 	// Severities replace the severities of sources. The severity that a device event or a
-	// behavior names overrides them. A change reaches active findings within a day. Default: nil,
-	// LOW for rejected reports, the check's for audits, MEDIUM for the others.
+	// behavior names overrides them. A change reaches active findings within a day.
+	// Default: nil, LOW for rejected reports, the check's for audits, MEDIUM for the others.
 	Severities map[defender.Source]defender.Severity
 	// DisconnectSeverities are the severities by disconnect reason (one of
 	// defender.SecurityDisconnectReasons), instead of the source's. RulesProps.ExceptDisconnects
-	// leaves a reason out. Default: nil, the severity of defender.SecurityDisconnects.
+	// leaves a reason out.
+	// Default: nil, the severity of defender.SecurityDisconnects.
 	DisconnectSeverities map[string]defender.Severity
 	// EventTypes are the expected types of device events, with their severities. SeverityDefault
 	// keeps the severity that the event names. All other types of a device share one finding,
@@ -76,8 +78,8 @@ type ForwarderProps struct {
 	// 0, which means 2 seconds.
 	BatchWindow time.Duration
 	// MaxConcurrency is the maximum number of concurrent invocations per queue, 2 to 1000.
-	// Security Hub allows 10 imports per second, per account and Region. Default: 0, which means
-	// 5.
+	// Security Hub allows 10 imports per second, per account and Region.
+	// Default: 0, which means 5.
 	MaxConcurrency int
 
 	// Function configures the functions. They need a way to Security Hub, Amazon SQS, DynamoDB,
@@ -95,27 +97,29 @@ type ForwarderProps struct {
 	// Default: 0, which means 256, or more if BatchSize needs it.
 	MemoryMiB int
 	// Timeout of the function for events, 10 seconds to 15 minutes. The queues hide a message for
-	// BatchWindow and six times Timeout, as AWS advises, before it is retried. Default: 0, which
-	// means 1 minute.
+	// BatchWindow and six times Timeout, as AWS advises, before it is retried.
+	// Default: 0, which means 1 minute.
 	Timeout time.Duration
 	// AuditTimeout is the timeout of the function for audits, 1 to 15 minutes. The next
-	// invocation resumes an audit with too many findings. Default: 0, which means 5 minutes.
+	// invocation resumes an audit with too many findings.
+	// Default: 0, which means 5 minutes.
 	AuditTimeout time.Duration
 
 	// EncryptionKey encrypts queues, ledger and log groups. Its policy must let IAM policies of
 	// this account use it, as the CDK's default does. The policy of an imported key must also
-	// allow Amazon SNS and CloudWatch Logs. Default: nil, AWS managed keys.
+	// allow Amazon SNS and CloudWatch Logs.
+	// Default: nil, AWS managed keys.
 	EncryptionKey awskms.IKey
 	// PointInTimeRecovery lets you restore the ledger to any second of the last 35 days. Without
 	// a ledger, the next events are imported as new findings, and active findings stay active
 	// until Security Hub deletes them after 90 days.
 	PointInTimeRecovery bool
-	// LedgerRemovalPolicy is the ledger's removal policy. Default: "",
-	// awscdk.RemovalPolicy_DESTROY, it is deleted with the stack.
+	// LedgerRemovalPolicy is the ledger's removal policy.
+	// Default: "", awscdk.RemovalPolicy_DESTROY, it is deleted with the stack.
 	LedgerRemovalPolicy awscdk.RemovalPolicy
-	// AlarmTopic is told when an alarm goes off and when it ends; see
+	// AlarmTopic is notified when an alarm goes off and when it ends; see
 	// DefenderHubProps.AlarmTopic.
-	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else nobody is told.
+	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarms notify nobody.
 	AlarmTopic awssns.ITopic
 	// Alarms tune the alarms.
 	// Default: nil, six alarms.
@@ -245,19 +249,26 @@ type Forwarder interface {
 	Ledger() awsdynamodb.ITable
 	// Alarms are the enabled alarms.
 	Alarms() []awscloudwatch.IAlarm
-	// MetricReceived counts messages that arrived. Default: the sum over 5 minutes.
+	// MetricReceived counts messages that arrived.
+	// Default: the sum over 5 minutes.
 	MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricImported counts findings that were imported. Default: the sum over 5 minutes.
+	// MetricImported counts findings that were imported.
+	// Default: the sum over 5 minutes.
 	MetricImported(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricArchived counts findings that were archived. Default: the sum over 5 minutes.
+	// MetricArchived counts findings that were archived.
+	// Default: the sum over 5 minutes.
 	MetricArchived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricUnchanged counts findings that needed no import. Default: the sum over 5 minutes.
+	// MetricUnchanged counts findings that needed no import.
+	// Default: the sum over 5 minutes.
 	MetricUnchanged(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricFailed counts findings that failed to be imported and are tried again. Default: the sum over 5 minutes.
+	// MetricFailed counts findings that failed to be imported and are tried again.
+	// Default: the sum over 5 minutes.
 	MetricFailed(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricRefused counts messages that went to the dead-letter queue. Default: the sum over 5 minutes.
+	// MetricRefused counts messages that went to the dead-letter queue.
+	// Default: the sum over 5 minutes.
 	MetricRefused(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricSecurityHubOff counts imports that failed because Security Hub is not enabled. Default: the sum over 5 minutes.
+	// MetricSecurityHubOff counts imports that failed because Security Hub is not enabled.
+	// Default: the sum over 5 minutes.
 	MetricSecurityHubOff(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 }
 

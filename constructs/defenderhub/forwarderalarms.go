@@ -11,20 +11,20 @@ import (
 
 // AlarmsProps tune the alarms of a [Forwarder].
 type AlarmsProps struct {
-	// DeadLetters goes off when messages are in the dead-letter queue. Default: above 0 messages
-	// in 1 of 1 periods.
+	// DeadLetters goes off when messages are in the dead-letter queue.
+	// Default: above 0 messages in 1 of 1 periods.
 	DeadLetters Alarm
-	// OldestMessage goes off when a message has waited too long in a queue. Default: above 900
-	// seconds in 1 of 1 periods.
+	// OldestMessage goes off when a message has waited too long in a queue.
+	// Default: above 900 seconds in 1 of 1 periods.
 	OldestMessage Alarm
 	// SecurityHubOff goes off when imports fail because Security Hub is not enabled.
 	// Default: above 0 failed imports in 1 of 1 periods.
 	SecurityHubOff Alarm
-	// ImportFailures goes off when findings fail to be imported; they are retried. Default: above
-	// 0 findings in 3 of 3 periods.
+	// ImportFailures goes off when findings fail to be imported; they are retried.
+	// Default: above 0 findings in 3 of 3 periods.
 	ImportFailures Alarm
-	// Errors goes off when invocations of the functions fail; they are retried. Default: above 0
-	// invocations in 3 of 3 periods.
+	// Errors goes off when invocations of the functions fail; they are retried.
+	// Default: above 0 invocations in 3 of 3 periods.
 	Errors Alarm
 	// RefreshFailures goes off when an hourly run fails, which archives quiet findings and
 	// refreshes those that Security Hub would delete. Its periods are hours, at most 168 of them.

@@ -52,7 +52,7 @@ type FunctionProps struct {
 	// Architecture is the processor of the functions.
 	// Default: ARM64.
 	Architecture Architecture
-	// LogLevel is the least that is logged.
+	// LogLevel is the lowest level that is logged.
 	// Default: slog.LevelInfo.
 	LogLevel slog.Level
 	// LogRetention is how long logs are kept.

@@ -18,19 +18,19 @@ import (
 // audit with a daily schedule, its subscription in Security Hub, and the forwarder for
 // the security events of AWS IoT Core.
 type DefenderHubProps struct {
-	// Subscriptions accept what Device Defender's own integration sends.
-	// Default: nil, those of the audit and, with Detect.Native, of Detect, in an account where
-	// Security Hub CSPM is on already.
+	// Subscriptions enable Device Defender's own integration.
+	// Default: nil, the subscriptions of the audit and, with Detect.Native, of Detect, in an
+	// account where Security Hub CSPM is enabled already.
 	Subscriptions *ProductSubscriptionsProps
 	// Audit configures the account's audits.
-	// Default: nil, all 17 checks are enabled, and audited each day but for the one that
-	// AuditProps.Include names.
+	// Default: nil, all 17 checks are enabled and audited daily, except the one named at
+	// AuditProps.Include.
 	Audit *AuditProps
-	// Detect states which behavior of devices is normal.
+	// Detect describes normal behavior of devices, and who judges it.
 	// Default: nil, no behavior and no engine.
 	Detect *DetectProps
 	// Rules select security events of AWS IoT Core.
-	// Default: nil, the events of all rule sources that Forward names.
+	// Default: nil, the events of all rule sources in Forward.
 	Rules *RulesProps
 	// Forwarder turns events into findings.
 	// Default: nil, a Go function for arm64 and six alarms.
@@ -50,46 +50,49 @@ type DefenderHubProps struct {
 	// In a stack that is deployed already the forwarder goes with its ledger, and the findings
 	// that it made stay as they are until Security Hub deletes them after 90 days.
 	NoForwarder bool
-	// EncryptionKey encrypts the queues, topics, log groups and the ledger. Its policy
-	// must let IAM policies of this account use it, as the CDK's default does; that of a key
-	// that is imported must also allow CloudWatch Logs, and Amazon SNS where notifications are
-	// forwarded: a warning of the synthesis prints the statements.
-	// Another key serves from then on: what waits in a queue or stream needs the old one, which
-	// the functions may no longer use, so change it while they are empty.
-	// Default: nil, keys that AWS manages, and for the topics, to which no AWS service
-	// could publish then, one new customer-managed key (1 USD a month, list price).
+	// EncryptionKey encrypts the queues, topics, log groups and the ledger. Its policy must let
+	// IAM policies of this account use it, as the CDK's default does. The policy of an imported
+	// key must also allow CloudWatch Logs, and Amazon SNS if notifications are forwarded: a
+	// warning of the synthesis prints the statements.
+	//
+	// Change the key only while queues and streams are empty: waiting messages need the old key,
+	// which the functions may no longer use.
+	// Default: nil, AWS managed keys, and for topics, to which no AWS service could publish then,
+	// one new customer-managed key (1 USD a month, list price).
 	EncryptionKey awskms.IKey
 	// Function configures the Lambda functions of all parts. ForwarderProps.Function,
 	// AuditProps.Function and SelfManagedProps.Function each replace it as a whole.
 	// Default: nil, the zero value of FunctionProps.
 	Function *FunctionProps
-	// AlarmTopic is told when an alarm goes off and when it ends: a standard topic, encrypted
-	// with a customer-managed key if at all. Its key lets CloudWatch use it, and so does the
-	// policy that EnforceSSL makes, or an earlier AddToResourcePolicy. A policy that is added
-	// later, and those of an imported topic or key, must let cloudwatch.amazonaws.com publish:
-	// notes and warnings of the synthesis print the statements. ForwarderProps.AlarmTopic and
+	// AlarmTopic is notified when an alarm goes off and when it ends. It must be a standard topic,
+	// unencrypted or encrypted with a customer-managed key. ForwarderProps.AlarmTopic and
 	// SelfManagedProps.AlarmTopic each replace it.
+	//
+	// The construct allows CloudWatch to use the topic's key. It also extends an existing topic
+	// policy, such as that of EnforceSSL or AddToResourcePolicy. A policy that you add later, and
+	// the policies of an imported topic or key, must allow cloudwatch.amazonaws.com to publish:
+	// notes and warnings of the synthesis print the statements.
 	// Default: nil, the alarms notify nobody.
 	AlarmTopic awssns.ITopic
 }
 
-// DefenderHub brings AWS IoT Device Defender and the security events of AWS IoT Core into
-// AWS Security Hub.
+// DefenderHub sends the findings of AWS IoT Device Defender and the security events of AWS IoT
+// Core to AWS Security Hub.
 type DefenderHub interface {
 	constructs.Construct
-	// Subscriptions accept what Device Defender's own integration sends.
+	// Subscriptions enable Device Defender's own integration.
 	Subscriptions() ProductSubscriptions
 	// Forwards are the sources that the forwarder sends to Security Hub.
 	Audit() Audit
-	// Detect watches the behavior of devices.
+	// Detect judges the behavior of devices.
 	Detect() Detect
-	// Rules select security events of AWS IoT Core; nil where no rule source is forwarded.
+	// Rules select security events of AWS IoT Core; nil if no rule source is forwarded.
 	Rules() Rules
-	// Forwarder turns events into findings; nil where nothing is forwarded.
+	// Forwarder imports events as findings; nil if nothing is forwarded.
 	Forwarder() Forwarder
-	// Queue is where all sources but the audit arrive; nil where nothing is forwarded.
+	// Queue receives the messages of all sources except audits; nil if nothing is forwarded.
 	Queue() awssqs.IQueue
-	// DeadLetterQueue holds what could not be imported; nil where nothing is forwarded.
+	// DeadLetterQueue has the messages that could not be imported; nil if nothing is forwarded.
 	DeadLetterQueue() awssqs.IQueue
 	// Sources are the sources that the forwarder imports; empty with NoForwarder.
 	Sources() []defender.Source
@@ -147,7 +150,7 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	h.subscriptions = NewProductSubscriptions(h, new("Subscriptions"), &plan.subscriptions)
 	h.audit = NewAudit(h, new("Audit"), &plan.audit)
 	if start := h.audit.(*audit).start; start != nil && h.subscriptions.Audit() != nil {
-		start.Node().AddDependency(h.subscriptions.Audit()) // an audit that ends before somebody listens is lost
+		start.Node().AddDependency(h.subscriptions.Audit()) // an audit that ends before its topic has subscribers is lost
 	}
 	if plan.detect.SelfManaged == nil {
 		if value(plan.detect.Native).Topic == nil {
@@ -165,7 +168,7 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	return h
 }
 
-// forward makes the forwarder and connects the sources to it.
+// forward creates the forwarder and connects the sources to it.
 func (h *hub) forward(plan *hubPlan) {
 	if slices.Contains(plan.forward, defender.AuditNotifications) {
 		plan.forwarder.AuditTopic = h.audit.Topic()
@@ -185,7 +188,7 @@ func (h *hub) forward(plan *hubPlan) {
 	}
 }
 
-// hubPlan is what the facade's props come to: a copy of each part's props, completed.
+// hubPlan is a completed copy of the props of each part.
 type hubPlan struct {
 	subscriptions ProductSubscriptionsProps
 	audit         AuditProps
@@ -256,7 +259,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	return plan, plan.compile()
 }
 
-// sources are those that the caller named, or the default.
+// sources returns the caller's sources, or the default.
 func (plan *hubPlan) sources(named []defender.Source) []defender.Source {
 	if len(named) > 0 {
 		return slices.Clone(named)
@@ -274,11 +277,11 @@ func (plan *hubPlan) sources(named []defender.Source) []defender.Source {
 	return forward
 }
 
-// auditsOfNobody is the way out where no findings of audits would arrive.
+// auditsOfNobody says what to do if no findings of audits would arrive.
 const auditsOfNobody = "SubscriptionOn, SubscriptionExisting, or Audit.Topic, to which the existing audit configuration sends its results: nobody would import the findings of audits. " +
 	"If that is meant, name the other sources in Forward, or set NoForwarder"
 
-// notifiesOfAudits tells whether a topic of audit results is known.
+// notifiesOfAudits reports whether a topic of audit results is known.
 func (plan *hubPlan) notifiesOfAudits() bool { return !plan.audit.Existing || plan.audit.Topic != nil }
 
 // validateForward reports sources that would arrive twice or not at all, by index.
@@ -321,7 +324,7 @@ func (plan *hubPlan) validateForward() error {
 	return f.err()
 }
 
-// complete fills in what one part tells another.
+// complete sets the props of parts that depend on other parts.
 func (plan *hubPlan) complete(p DefenderHubProps) {
 	key := p.EncryptionKey
 	plan.audit.EncryptionKey = orKey(plan.audit.EncryptionKey, key)
@@ -340,7 +343,7 @@ func (plan *hubPlan) complete(p DefenderHubProps) {
 	plan.rules.Sources = slices.DeleteFunc(slices.Clone(plan.forward), func(s defender.Source) bool { return !iotrule.Sends(s) })
 }
 
-// compile builds the functions that are needed, those of an architecture together.
+// compile builds the functions that are needed, those of one architecture together.
 func (plan *hubPlan) compile() error {
 	missing := map[Architecture][]string{}
 	for _, c := range []struct {

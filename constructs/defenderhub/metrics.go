@@ -11,8 +11,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// functionMetric is the metric name of functions under dimension, added up. Of options, nil
-// stands for the sum over five minutes.
+// functionMetric returns the sum of a metric over functions, with dimension. options may be nil,
+// which means the sum over five minutes.
 func functionMetric(dimension, name string, options *awscloudwatch.MetricOptions, functions map[string]awslambda.Function) awscloudwatch.IMetric {
 	o := value(options)
 	if o.Statistic == nil {

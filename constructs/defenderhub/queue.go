@@ -19,7 +19,8 @@ const (
 
 // visibility returns a queue's visibility timeout: six timeouts of the function, and the batching
 // window. Otherwise a function with a short timeout and a long window would receive messages
-// again and again. https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+// again and again.
+// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 func visibility(timeout, batchWindow time.Duration) time.Duration { return 6*timeout + batchWindow }
 
 // queueOptions are the differences between the queues of this package.

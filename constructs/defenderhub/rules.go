@@ -28,25 +28,27 @@ type RulesProps struct {
 	// other than the client ID is marked.
 	//
 	// Every message on it is read as an event, and sent to the dead-letter queue if it is none.
-	// So it must not share topics with SelfManagedProps.ReportTopic. Default: "",
-	// defender.DefaultEventTopic.
+	// So it must not share topics with SelfManagedProps.ReportTopic.
+	// Default: "", defender.DefaultEventTopic.
 	EventTopic string
 	// ExceptDisconnects are disconnect reasons of defender.SecurityDisconnectReasons that the
 	// rule leaves out, such as "DUPLICATE_CLIENTID" in unstable networks. Existing findings of
 	// such a reason end after the quiet time. ForwarderProps.DisconnectSeverities changes a
-	// reason's severity instead. Default: nil, all of them are forwarded.
+	// reason's severity instead.
+	// Default: nil, all of them are forwarded.
 	ExceptDisconnects []string
 	// Queue receives the events. It must be a standard queue, unencrypted or encrypted by Amazon
-	// SQS or with a customer-managed key. Default: nil, a new queue, encrypted, TLS only, that
-	// keeps messages for 14 days.
+	// SQS or with a customer-managed key.
+	// Default: nil, a new queue, encrypted, TLS only, that keeps messages for 14 days.
 	Queue awssqs.IQueue
 	// ErrorQueue receives the events that could not be sent to Queue. It must differ from Queue,
-	// so that they do not fail together. Default: nil, a new queue like Queue.
+	// so that they do not fail together.
+	// Default: nil, a new queue like Queue.
 	ErrorQueue awssqs.IQueue
 	// EncryptionKey encrypts new queues. It is required if Queue or ErrorQueue is imported and
 	// encrypted with a customer-managed key. Its policy must let IAM policies of this account use
-	// it, as the CDK's default does. Default: nil, new queues are encrypted with keys that Amazon
-	// SQS manages.
+	// it, as the CDK's default does.
+	// Default: nil, new queues are encrypted with keys that Amazon SQS manages.
 	EncryptionKey awskms.IKey
 }
 

@@ -69,11 +69,13 @@ type SelfManagedProps struct {
 	Forwarder Forwarder
 
 	// Transport is how telemetry gets from the IoT rules to the evaluator. Changing it loses
-	// messages in flight, usually those of some seconds. Default: TransportSQS.
+	// messages in flight, usually those of some seconds.
+	// Default: TransportSQS.
 	Transport Transport
 	// Shards is the number of shards of the stream, 1 to 200, each for 1 MB and 1000 records per
-	// second. https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
-	// Default: 0, an on-demand stream.
+	// second.
+	// https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html Default: 0, an
+	// on-demand stream.
 	Shards int
 	// ReportTopic is the MQTT topic filter on which devices send their reports. It has at most
 	// 256 bytes and 7 slashes, no variables, and at least one level without a wildcard. It must
@@ -86,7 +88,8 @@ type SelfManagedProps struct {
 	// ReportsRuleName is the name of the rule for device reports, 1 to 128 of A-Z a-z 0-9 _. With
 	// Basic Ingest it is part of the topic. So set it if devices of several accounts or Regions
 	// run the same firmware, or if the topic must outlive the stack. Changing it replaces the
-	// rule. Default: "", a name that CloudFormation generates, different in each stack.
+	// rule.
+	// Default: "", a name that CloudFormation generates, different in each stack.
 	ReportsRuleName string
 
 	// ReportInterval is how often devices send their reports, in whole seconds from 10 seconds to
@@ -106,21 +109,25 @@ type SelfManagedProps struct {
 	ConfirmFirstTraffic bool
 	// ReportsEvery raises a finding if a device that has sent a report sends none for this time,
 	// in whole minutes from 5 minutes to 24 hours. A shorter time stores more of a device's
-	// reports: docs/detect.md says what that costs. Default: 0, silence is not judged.
+	// reports: docs/detect.md says what that costs.
+	// Default: 0, silence is not judged.
 	ReportsEvery time.Duration
 	// ReportsSeverity is the severity of devices that send no report, or no readable one.
 	// Default: SeverityDefault, MEDIUM.
 	ReportsSeverity defender.Severity
 	// MinDatapoints is how many datapoints of the fleet a percentile needs before it judges, 1 to
-	// 1,000,000. Default: 0, which means 100.
+	// 1,000,000.
+	// Default: 0, which means 100.
 	MinDatapoints int
 	// MembershipAge is how long a thing's name and groups from the registry are cached, in whole
-	// minutes from 1 minute to 24 hours. Default: 0, which means 15 minutes.
+	// minutes from 1 minute to 24 hours.
+	// Default: 0, which means 15 minutes.
 	MembershipAge time.Duration
 	// UnregisteredLifetime is how long after its last datapoint an alarm of an unregistered
 	// client ends, if only time decides about it (disconnect-duration, ReportsEvery). In whole
 	// minutes from 1 hour to 365 days. The alarm of a thing ends when the thing is deleted,
-	// renamed or moved out of the targets. Default: 0, which means 14 days.
+	// renamed or moved out of the targets.
+	// Default: 0, which means 14 days.
 	UnregisteredLifetime time.Duration
 
 	// BatchSize is the maximum number of messages of the rules per invocation, 1 to 10000.
@@ -128,13 +135,16 @@ type SelfManagedProps struct {
 	// means 1000.
 	BatchSize int
 	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes. It delays
-	// findings, but costs less if batches do not fill. Default: 0, which means 10 seconds.
+	// findings, but costs less if batches do not fill.
+	// Default: 0, which means 10 seconds.
 	BatchWindow time.Duration
 	// MaxConcurrency is the maximum number of concurrent invocations per queue, 2 to 1000. A
-	// stream has one per shard. Default: 0, which means 10.
+	// stream has one per shard.
+	// Default: 0, which means 10.
 	MaxConcurrency int
 	// Closers is how many invocations per minute share the work of judging silent devices, 1 to
-	// 16. From two on, each has its own alarm and metric. Default: 0, which means 1.
+	// 16. From two on, each has its own alarm and metric.
+	// Default: 0, which means 1.
 	Closers int
 
 	// Function configures the functions. They need a way to DynamoDB, Amazon SQS, AWS IoT with
@@ -146,22 +156,23 @@ type SelfManagedProps struct {
 	// behaviors are deployed in a file beside it.
 	// Default: "", go build compiles it at synthesis.
 	Prebuilt string
-	// MemoryMiB is 128 to 10240. Default: 0, which means 256.
+	// MemoryMiB is 128 to 10240.
+	// Default: 0, which means 256.
 	MemoryMiB int
 	// Timeout of the functions, 10 seconds to 15 minutes. The queues hide a message for
-	// BatchWindow and six times Timeout, as AWS advises, before it is retried. Default: 0, which
-	// means 1 minute.
+	// BatchWindow and six times Timeout, as AWS advises, before it is retried.
+	// Default: 0, which means 1 minute.
 	Timeout time.Duration
 
 	// PointInTimeRecovery lets you restore the state table to any second of the last 35 days.
 	// Without its state, a device is judged anew, and a baseline is learned again.
 	PointInTimeRecovery bool
-	// StateRemovalPolicy is the state table's removal policy. Default: "",
-	// awscdk.RemovalPolicy_DESTROY, it is deleted with the stack.
+	// StateRemovalPolicy is the state table's removal policy.
+	// Default: "", awscdk.RemovalPolicy_DESTROY, it is deleted with the stack.
 	StateRemovalPolicy awscdk.RemovalPolicy
-	// AlarmTopic is told when an alarm goes off and when it ends; see
+	// AlarmTopic is notified when an alarm goes off and when it ends; see
 	// DefenderHubProps.AlarmTopic.
-	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else nobody is told.
+	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarms notify nobody.
 	AlarmTopic awssns.ITopic
 	// Alarms tune the alarms.
 	// Default: nil, eleven alarms.
@@ -257,17 +268,24 @@ type SelfManagedDetect interface {
 	ReportTopic() *string
 	// Alarms are the enabled alarms.
 	Alarms() []awscloudwatch.IAlarm
-	// MetricReceived counts messages that arrived. Default: the sum over 5 minutes.
+	// MetricReceived counts messages that arrived.
+	// Default: the sum over 5 minutes.
 	MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricFailed counts messages that failed to be judged and are tried again. Default: the sum over 5 minutes.
+	// MetricFailed counts messages that failed to be judged and are tried again.
+	// Default: the sum over 5 minutes.
 	MetricFailed(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricTransitions counts alarms that were raised, cleared or invalidated. Default: the sum over 5 minutes.
+	// MetricTransitions counts alarms that were raised, cleared or invalidated.
+	// Default: the sum over 5 minutes.
 	MetricTransitions(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricUnsent counts transitions that did not reach the forwarder's queue and are sent again. Default: the sum over 5 minutes.
+	// MetricUnsent counts transitions that did not reach the forwarder's queue and are sent
+	// again.
+	// Default: the sum over 5 minutes.
 	MetricUnsent(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricBlind counts minutes in which the closer judged nothing, because telemetry waited. Default: the sum over 5 minutes.
+	// MetricBlind counts minutes in which the closer judged nothing, because telemetry waited.
+	// Default: the sum over 5 minutes.
 	MetricBlind(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricUnfinished counts minutes in which the closer had no time left for all that was due. Default: the sum over 5 minutes.
+	// MetricUnfinished counts minutes in which the closer had no time left for all that was due.
+	// Default: the sum over 5 minutes.
 	MetricUnfinished(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 }
 

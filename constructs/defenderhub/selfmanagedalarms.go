@@ -12,39 +12,43 @@ import (
 
 // SelfManagedAlarmsProps tune the alarms of the self-managed engine.
 type SelfManagedAlarmsProps struct {
-	// DeadLetters goes off when messages are in the dead-letter queue. Default: above 0 messages
-	// in 1 of 1 periods.
+	// DeadLetters goes off when messages are in the dead-letter queue.
+	// Default: above 0 messages in 1 of 1 periods.
 	DeadLetters Alarm
 	// OldestMessage goes off when telemetry has waited too long in a queue or in the stream.
 	// Default: above 900 seconds in 1 of 1 periods.
 	OldestMessage Alarm
-	// Failures goes off when telemetry fails to be judged; it is retried. Default: above 0
-	// messages in 3 of 3 periods.
+	// Failures goes off when telemetry fails to be judged; it is retried.
+	// Default: above 0 messages in 3 of 3 periods.
 	Failures Alarm
 	// Throttles goes off when Lambda does not start the evaluator, because the account has
-	// reached its quota of concurrent executions. Default: above 0 invocations in 3 of 3 periods.
+	// reached its quota of concurrent executions.
+	// Default: above 0 invocations in 3 of 3 periods.
 	Throttles Alarm
-	// Errors goes off when invocations of the functions fail; they are retried. Default: above 0
-	// invocations in 3 of 3 periods.
+	// Errors goes off when invocations of the functions fail; they are retried.
+	// Default: above 0 invocations in 3 of 3 periods.
 	Errors Alarm
 	// Unsent goes off when transitions cannot be sent to the forwarder's queue; they are retried.
 	// Default: above 0 transitions in 3 of 3 periods.
 	Unsent Alarm
 	// CloserStopped goes off when the closer does not run, so that silence is not judged. Several
-	// Closers have one alarm each, because one schedule may fail alone. Default: no run in 3 of 3
-	// periods.
+	// Closers have one alarm each, because one schedule may fail alone.
+	// Default: no run in 3 of 3 periods.
 	CloserStopped InactivityAlarm
 	// Blind goes off when the closer judges nothing, because telemetry is waiting and the
-	// evaluator's progress is unknown. Default: above 0 minutes in 3 of 3 periods.
+	// evaluator's progress is unknown.
+	// Default: above 0 minutes in 3 of 3 periods.
 	Blind Alarm
-	// Unfinished goes off when the closer does not finish all due work. Default: above 0 minutes
-	// in 3 of 3 periods.
+	// Unfinished goes off when the closer does not finish all due work.
+	// Default: above 0 minutes in 3 of 3 periods.
 	Unfinished Alarm
 	// OversizedStates goes off when a device is not judged because it violates more behaviors at
-	// once than the table can store. Default: above 0 devices in 1 of 1 periods.
+	// once than the table can store.
+	// Default: above 0 devices in 1 of 1 periods.
 	OversizedStates Alarm
 	// Unreadable goes off when a message arrives that no rule of the engine wrote, or a lifecycle
-	// event that a device published. Default: above 0 messages in 1 of 1 periods.
+	// event that a device published.
+	// Default: above 0 messages in 1 of 1 periods.
 	Unreadable Alarm
 }
 

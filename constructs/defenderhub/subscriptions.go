@@ -41,20 +41,22 @@ func (s Subscription) String() string {
 // ProductSubscriptionsProps configure [ProductSubscriptions].
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-securityhub-productsubscription.html
 type ProductSubscriptionsProps struct {
-	// Audit is the subscription to the findings of audits. Default: SubscriptionOn, it is
-	// created.
+	// Audit is the subscription to the findings of audits.
+	// Default: SubscriptionOn, it is created.
 	Audit Subscription
 	// Detect is the subscription to the findings of Detect. A DefenderHub creates it only with
 	// DetectProps.Native. It outlives a change of the engine, so a change back needs
-	// SubscriptionExisting. Default: SubscriptionOn, it is created.
+	// SubscriptionExisting.
+	// Default: SubscriptionOn, it is created.
 	Detect Subscription
 	// EnableSecurityHub turns on Security Hub CSPM in this account and Region, without standards.
 	// It fails if Security Hub is already enabled, and an organization may forbid it.
 	EnableSecurityHub bool
 	// RemovalPolicy applies to the subscriptions, and to Security Hub if EnableSecurityHub is
-	// set. Default: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, which keeps them when the
-	// stack is deleted: others rely on them, and deleting Security Hub deletes its findings. Only
-	// a failed first deployment removes them. A second stack then needs SubscriptionExisting.
+	// set.
+	// Default: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, which keeps them when the stack
+	// is deleted: others rely on them, and deleting Security Hub deletes its findings. Only a
+	// failed first deployment removes them. A second stack then needs SubscriptionExisting.
 	RemovalPolicy awscdk.RemovalPolicy
 }
 

@@ -20,10 +20,12 @@ const (
 	EnvEventTopic = "DEFENDERHUB_EVENT_TOPIC"
 	// EnvClientPattern is a pattern for [ParseClientPattern].
 	EnvClientPattern = "DEFENDERHUB_CLIENT_PATTERN"
-	// EnvLogLevel is DEBUG, INFO, WARN or ERROR. Default: INFO.
+	// EnvLogLevel is DEBUG, INFO, WARN or ERROR.
+	// Default: INFO.
 	EnvLogLevel = "DEFENDERHUB_LOG_LEVEL"
 	// EnvQuietTime is how long a finding of the rules stays active without news, as a
-	// time.Duration. Default: [DefaultQuietTime].
+	// time.Duration.
+	// Default: [DefaultQuietTime].
 	EnvQuietTime = "DEFENDERHUB_QUIET_TIME"
 	// EnvSeverities are the severities that the props change, as [Severities] text.
 	EnvSeverities = "DEFENDERHUB_SEVERITIES"
@@ -182,7 +184,8 @@ const DefaultQuietTime = 7 * 24 * time.Hour
 
 // AuditFindingLifetime is how long Device Defender keeps audit findings. A finding that no audit
 // has reported for that time is archived: if its check is in no schedule any more, nothing else
-// would end it. https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
+// would end it.
+// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 const AuditFindingLifetime = 90 * 24 * time.Hour
 
 // StartAuditResourceType is the custom resource that starts an on-demand audit. It does so on

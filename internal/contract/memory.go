@@ -12,7 +12,8 @@ type BatchMemoryRow struct {
 
 // BatchMemory returns how much memory the forwarder needs, by size of batch. A batch has at most
 // 6 MB, Lambda's limit for an invocation. A test measures the numbers under [MemoryLimit], with
-// room for the runtime. https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+// room for the runtime.
+// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 func BatchMemory() []BatchMemoryRow {
 	return []BatchMemoryRow{{1000, 128}, {4000, 256}, {8000, 320}, {10000, 384}}
 }
@@ -29,5 +30,6 @@ func MemoryForBatch(messages int) int {
 }
 
 // MemoryLimit returns GOMEMLIMIT for a function with that much memory. It leaves room for memory
-// that the Go runtime does not count. https://pkg.go.dev/runtime#hdr-Environment_Variables
+// that the Go runtime does not count.
+// https://pkg.go.dev/runtime#hdr-Environment_Variables
 func MemoryLimit(memoryMiB int) string { return fmt.Sprintf("%dMiB", memoryMiB*8/10) }

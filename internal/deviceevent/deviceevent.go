@@ -24,10 +24,12 @@ type Event struct {
 	Type string `json:"type"`
 	// State is "active" (the default) or "cleared", which archives the finding.
 	State string `json:"state,omitempty"`
-	// Severity is an ASFF label. Default: the source's severity, which is MEDIUM unless a prop
-	// changes it. For a cleared event the default is the finding's severity.
+	// Severity is an ASFF label.
+	// Default: the source's severity, which is MEDIUM unless a prop changes it. For a cleared
+	// event the default is the finding's severity.
 	Severity string `json:"severity,omitempty"`
-	// Description has at most 1024 characters. Default: a sentence with type and client ID.
+	// Description has at most 1024 characters.
+	// Default: a sentence with type and client ID.
 	Description string `json:"description,omitempty"`
 	// Time is the device's own clock in ms since 1970. It is shown, but never used for order.
 	Time int64 `json:"time,omitempty"`

@@ -44,7 +44,7 @@ func TestSourceIsFound(t *testing.T) {
 	}
 }
 
-func TestMissingSourceIsAnErrorThatNamesTheWayOut(t *testing.T) {
+func TestErrorForMissingSourceSaysHowToFixIt(t *testing.T) {
 	fail := func(_ string, args ...string) ([]byte, error) {
 		if strings.Contains(strings.Join(args, " "), "(devel)") {
 			t.Errorf("go %v: no such version exists", args)

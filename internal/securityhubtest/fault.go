@@ -4,13 +4,14 @@ import "slices"
 
 // Fault makes HTTP calls go wrong. Its effects can be combined.
 type Fault struct {
-	// Operation is the affected operation, such as "BatchImportFindings". Default: every
-	// operation.
+	// Operation is the affected operation, such as "BatchImportFindings".
+	// Default: every operation.
 	Operation string
 	// Match selects calls; it cannot use the Call's Code, Status and Failed, which are set later.
 	// Default: every call.
 	Match func(Call) bool
-	// Times is how many calls are affected. Default: all, until the fault is removed.
+	// Times is how many calls are affected.
+	// Default: all, until the fault is removed.
 	Times int
 
 	// Before runs first. It can add latency or change the Service.

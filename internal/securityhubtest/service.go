@@ -38,11 +38,12 @@ type Config struct {
 	Now func() time.Time
 	// OnImported is called with each finding that an import or update changed, like EventBridge's
 	// "Security Hub Findings - Imported". It runs before the call returns and may call the
-	// Service. Default: none.
+	// Service.
+	// Default: none.
 	OnImported func(Imported)
 	// RateLimits throttles calls over AWS's rates: 10 per second with bursts of 30 for imports
-	// and updates, 3 with bursts of 6 for GetFindings, per account and Region. Default: no
-	// limits.
+	// and updates, 3 with bursts of 6 for GetFindings, per account and Region.
+	// Default: no limits.
 	RateLimits bool
 }
 

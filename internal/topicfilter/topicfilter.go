@@ -45,7 +45,8 @@ func Fault(filter string) string {
 
 // Matches reports whether an MQTT topic matches filter by the rules of AWS IoT. Wildcards in the
 // first level do not match topics that begin with $. Unlike in the MQTT standard, a/# does not
-// match a. https://docs.aws.amazon.com/iot/latest/developerguide/topics.html
+// match a.
+// https://docs.aws.amazon.com/iot/latest/developerguide/topics.html
 func Matches(filter, topic string) bool {
 	if strings.HasPrefix(topic, "$") && (strings.HasPrefix(filter, "+") || strings.HasPrefix(filter, "#")) {
 		return false

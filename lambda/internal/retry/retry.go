@@ -12,7 +12,8 @@ import (
 type Backoff struct {
 	// First and Longest limit the random wait after the first and after later failures.
 	First, Longest time.Duration
-	// Random returns a number in [0, n). Default: math/rand/v2.
+	// Random returns a number in [0, n).
+	// Default: math/rand/v2.
 	Random func(n int64) int64
 }
 

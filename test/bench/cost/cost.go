@@ -30,7 +30,8 @@ const (
 	// (unverified).
 	envelopeBytes = 800
 	// The limits of a shard per second. Half is planned for, because devices do not report
-	// evenly. https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
+	// evenly.
+	// https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
 	shardRecords, shardBytes, shardShare = 1000, 1e6, 0.5
 	// megabytesOfCPU is the memory with which a function has one full virtual CPU.
 	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html

@@ -31,7 +31,8 @@ const (
 	// https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
 	maxReads = 3
 	// iteratorAge is how long a shard iterator is reused. Amazon Kinesis keeps it for five
-	// minutes. https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetShardIterator.html
+	// minutes.
+	// https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetShardIterator.html
 	iteratorAge = 4 * time.Minute
 )
 

@@ -52,7 +52,8 @@ const (
 	runsApart = 15 * time.Minute
 	// pause is the time between imports of up to 100 findings. Security Hub allows 10 imports per
 	// second, per account and Region. Using a fifth leaves the rest for new findings and other
-	// products. https://docs.aws.amazon.com/securityhub/1.0/APIReference/Welcome.html
+	// products.
+	// https://docs.aws.amazon.com/securityhub/1.0/APIReference/Welcome.html
 	pause = 500 * time.Millisecond
 )
 

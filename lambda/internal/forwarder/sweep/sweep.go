@@ -64,7 +64,8 @@ type marker struct {
 
 const (
 	// sweeps is how many are enough, and sweepsApart the time between them: the maximum duration
-	// of an invocation. https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+	// of an invocation.
+	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 	sweeps      = 2
 	sweepsApart = 15 * time.Minute
 )
