@@ -135,7 +135,7 @@ func (s *story) newDevice(ctx context.Context, name string) (*device, error) {
 
 // anotherConnection is a connection of the same thing with the same certificate, as AWS IoT
 // Greengrass makes it. Its client ID is not the thing's name, so policy variables of the thing
-// stand for nothing.
+// are empty.
 func (s *story) anotherConnection(ctx context.Context, d *device) (*device, error) {
 	second := *d
 	second.name += "#2"
