@@ -125,6 +125,9 @@ func TestOlderTaskNeverOverrulesANewer(t *testing.T) {
 		for _, id := range order {
 			r.must(tasks[id])
 		}
+		if want := map[string]int{"in order": 2, "reversed": 1, "repeated": 1}[name]; r.iot.calls != want {
+			t.Errorf("%s: %d listings, want %d: none of a task that a newer one has overtaken", name, r.iot.calls, want)
+		}
 		got := r.states()
 		if got["a"] == "ACTIVE" || got["b"] != "ACTIVE" || got["c"] != "ACTIVE" {
 			t.Errorf("%s: %v", name, got)
