@@ -29,9 +29,9 @@ func validateReportTopic(filter string) error {
 	return iotrule.ValidateReportTopic(filter)
 }
 
-// validateDistinct reports a topic filter of reports that shares topics with that of events, or
-// whose answers would be taken for events. eventTopic may be known only at deployment. What
-// either filter alone is refused for is reported elsewhere. reports and events are the fields.
+// validateDistinct returns an error for a topic filter of reports that shares topics with that of
+// events, or whose answers would arrive as events. eventTopic may be known only at deployment.
+// Other validations report the faults of each filter alone. reports and events are the fields.
 func validateDistinct(reports, reportTopic, events, eventTopic string) error {
 	if reportTopic == "" || unresolved(eventTopic) || validateReportTopic(reportTopic) != nil || iotrule.ValidateEventTopic(eventTopic) != nil {
 		return nil
@@ -59,7 +59,7 @@ func (p DetectProps) validateSelfManaged() error {
 		name := p.profileName(i, profile)
 		switch {
 		case name == "":
-			g.add("Name", nil, "a name: with the self-managed engine it is part of what a finding is told from others by")
+			g.add("Name", nil, "a name: with the self-managed engine it is part of a finding's identity")
 		case names[name] && (name == engine.AgentProfile || name == DefaultProfile):
 			g.add("Name", name, "a name that defenderhub does not use itself")
 		}

@@ -105,7 +105,7 @@ func (c *Cloud) judgeAlarms(since, from, to time.Time) error {
 		subject = subject[:min(len(subject), 100)] // SNS's limit
 		for _, topic := range change.Alarm.Actions(change.To) {
 			if err := c.Permissions.Deliver(c.ctx, "cloudwatch.amazonaws.com", change.Alarm.ARN, topic, "sns:Publish"); err != nil {
-				continue // the denial has been told
+				continue // the denial has been reported
 			}
 			if _, err := topics.Publish(c.ctx, &sns.PublishInput{TopicArn: &topic, Subject: &subject, Message: &message}); err != nil {
 				c.say("alarm %s: action %s: %v", change.Alarm.Name, topic, err)

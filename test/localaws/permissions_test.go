@@ -73,7 +73,7 @@ func checkPermissions(t *testing.T, cloud *localaws.Cloud, outputs map[string]st
 		t.Errorf("denied explicitly the function answers %s", got)
 	}
 	if err := cloud.Drained(ctx); err == nil || !strings.Contains(err.Error(), user+on) {
-		t.Errorf("who waits for messages is told %v", err)
+		t.Errorf("a receiver of messages gets %v", err)
 	}
 	if _, err := sqs.NewFromConfig(cloud.Config()).SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(outputs["OutputUrl"]), MessageBody: aws.String("a user's")}); err != nil {
 		t.Errorf("a user's message: %v", err)

@@ -16,7 +16,7 @@ import (
 )
 
 // queries is for a service of the Query protocol: refuse answers what is not for the emulator,
-// and tells whether it did.
+// and reports whether it did.
 func queries(refuse func(w http.ResponseWriter, r *http.Request, form url.Values) bool) func(next http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -194,7 +194,7 @@ func TestStackLives(t *testing.T) {
 	out = cdk(second, "diff", "Fleet")
 	says("the difference", out, "[~] AWS::SQS::Queue Queue", "maxReceiveCount", "[~] AWS::IoT::TopicRule Rule")
 	if strings.Contains(out, "replaced") || strings.Contains(out, "AWS::IAM::Role") {
-		t.Errorf("the difference tells of more than was changed:\n%s", out)
+		t.Errorf("the difference shows more than was changed:\n%s", out)
 	}
 	if _, err = deploy(second); err != nil {
 		t.Fatal(err)
@@ -216,7 +216,7 @@ func TestStackLives(t *testing.T) {
 	}
 	says("the next failed deployment", out, "UPDATE_FAILED", `unexpected "SELEKT"`)
 	if strings.Contains(out, "AWS::Glue::Database") {
-		t.Errorf("the failure tells of the one before as well:\n%s", out)
+		t.Errorf("the failure also shows the previous one:\n%s", out)
 	}
 	if status := stackStatus(t, cloud, "Fleet"); status != types.StackStatusUpdateRollbackComplete {
 		t.Errorf("the stack is in %s", status)

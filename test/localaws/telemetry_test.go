@@ -32,7 +32,7 @@ func TestTelemetry(t *testing.T) {
 	t.Run("streams are as declared", func(t *testing.T) { checkStreams(t, cloud, outputs) })
 	t.Run("rules write to streams, which feed functions", func(t *testing.T) { checkStream(t, ctx, cloud, client, outputs) })
 	t.Run("records are in the cloud's time", func(t *testing.T) { checkRecordTimes(t, ctx, cloud, client, outputs) })
-	t.Run("an alarm tells of discarded records", func(t *testing.T) { checkAlarm(t, ctx, cloud, outputs) })
+	t.Run("an alarm reports discarded records", func(t *testing.T) { checkAlarm(t, ctx, cloud, outputs) })
 	t.Run("functions read the files of their code and publish", func(t *testing.T) { checkFunction(t, ctx, cloud, client, outputs) })
 	t.Run("a table with an index and expiry", func(t *testing.T) { checkTable(t, cloud, outputs["State"]) })
 	t.Run("what functions do side by side does not get lost", func(t *testing.T) { checkConcurrency(t, cloud, "provisioned") })
@@ -108,7 +108,7 @@ func checkStream(t *testing.T, ctx context.Context, cloud *localaws.Cloud, clien
 		t.Fatal(err)
 	}
 	if got := receiveAll(t, queues, outputs["LostUrl"]); len(got) != 1 || !strings.Contains(got[0], `"condition":"RetryAttemptsExhausted"`) || !strings.Contains(got[0], outputs["StreamArn"]) {
-		t.Errorf("the destination of failures was told %q", got)
+		t.Errorf("the destination of failures got %q", got)
 	}
 	if got, want := cloud.Rules.Counters(outputs["Rule"]), (rules.Counters{Triggered: 4, Matched: 3, Delivered: 3}); got != want {
 		t.Errorf("the rule counted %+v, want %+v", got, want)
@@ -173,7 +173,7 @@ func checkAlarm(t *testing.T, ctx context.Context, cloud *localaws.Cloud, output
 		cloud.Clock.Step(10 * time.Minute)
 		wantAlarms(t, cloud, map[string]string{"lost": want})
 		if got := receiveAll(t, queues, outputs["ToldUrl"]); len(got) != 1 || !strings.Contains(got[0], `"NewStateValue":"`+want+`"`) {
-			t.Errorf("the topic was told %v, want %s", got, want)
+			t.Errorf("the topic got %v, want %s", got, want)
 		}
 		if got := receiveAll(t, queues, outputs["LostUrl"]); want == "ALARM" && len(got) != 1 {
 			t.Errorf("the queue of discarded records has %v", got)

@@ -107,7 +107,7 @@ func TestAlarmFollowsItsMetricAtTheEndOfEachPeriod(t *testing.T) {
 	}
 }
 
-func TestNotificationTellsOfTheChange(t *testing.T) {
+func TestNotificationDescribesTheChange(t *testing.T) {
 	c := Change{Alarm: parse(t, sumAlarm), From: OK, To: InAlarm, At: noon, Reason: "because"}
 	subject, message := c.Notification("123456789012", "us-east-1")
 	var m struct {

@@ -168,7 +168,7 @@ func TestWhatCannotBeJudgedFails(t *testing.T) {
 
 // Checks on CA certificates, certificates of others and role aliases are compliant because
 // there cannot be any.
-// Whoever teaches the local AWS IoT to register them has to extend these checks.
+// If the local AWS IoT learns to register them, extend these checks.
 func TestNobodyCanRegisterWhatNoCheckLooksAt(t *testing.T) {
 	w, ctx := newWorld(t, devicedefender.Config{}), context.Background()
 	w.enable()

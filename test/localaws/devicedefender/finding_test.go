@@ -40,7 +40,7 @@ func (w *world) post(path, body string) (int, string) {
 	return response.StatusCode, string(must[[]byte](w.t)(io.ReadAll(response.Body)))
 }
 
-func TestFindingIsTold(t *testing.T) {
+func TestFindingIsNotified(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{})
 	w.enable()
 	w.policy("p", allowAll)

@@ -22,8 +22,8 @@ type Reports struct {
 	Now func() time.Time
 }
 
-// Receive answers a message that is a device report; any other it ignores. It can be
-// told every message that clients publish.
+// Receive answers a message that is a device report; any other it ignores. It may be
+// passed every message that clients publish.
 func (r *Reports) Receive(topic string, payload []byte) {
 	thing, format, ok := reportTopic(topic)
 	if !ok {

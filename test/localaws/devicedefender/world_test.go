@@ -67,7 +67,7 @@ func (w *world) clock() time.Time {
 	return w.now
 }
 
-// useBroker stands for a broker that newWorld starts.
+// useBroker means a broker that newWorld starts.
 var useBroker = devicedefender.Connections((*mqtt.Broker)(nil))
 
 // step moves the clock and runs what is due.

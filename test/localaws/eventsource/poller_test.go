@@ -130,7 +130,7 @@ func (q *queue) DeleteMessageBatch(_ context.Context, in *sqs.DeleteMessageBatch
 	return &sqs.DeleteMessageBatchOutput{}, nil
 }
 
-// function records its invocations and answers as told.
+// function records its invocations and answers as configured.
 type function struct {
 	mu     sync.Mutex
 	answer func(events.SQSEvent) (string, error)

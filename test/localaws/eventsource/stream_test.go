@@ -349,14 +349,14 @@ func TestFailedRecordsOfAStream(t *testing.T) {
 	}
 }
 
-func TestDiscardedRecordsAreTold(t *testing.T) {
+func TestDiscardedRecordsAreReported(t *testing.T) {
 	const queue = "arn:aws:sqs:eu-west-1:123456789012:lost"
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0")
 		s.put("shardId-0", "b1", "b2", "b3")
 		r := runStream(t, s, func(m *eventsource.StreamMapping) { m.Retries, m.OnFailure = 1, queue }, failing("b2"), func(*eventsource.Streams) { time.Sleep(10 * time.Second) })
 		if len(r.discarded) != 1 {
-			t.Fatalf("told %q, want one message", r.discarded)
+			t.Fatalf("got %q, want one message", r.discarded)
 		}
 		to, text, _ := strings.Cut(r.discarded[0], " ")
 		var message struct {
@@ -376,7 +376,7 @@ func TestDiscardedRecordsAreTold(t *testing.T) {
 		if to != queue || context.FunctionArn != "arn:aws:lambda:eu-west-1:123456789012:function:evaluator" || context.Condition != "RetryAttemptsExhausted" || context.ApproximateInvokeCount != 2 ||
 			info.ShardID != "shardId-0" || info.StartSequenceNumber != "2" || info.EndSequenceNumber != "3" || info.BatchSize != 2 || info.StreamArn != streamARN ||
 			info.ApproximateArrivalOfFirstRecord != r.start.Add(time.Hour).UTC().Format("2006-01-02T15:04:05.000Z") {
-			t.Errorf("told %s", r.discarded[0])
+			t.Errorf("got %s", r.discarded[0])
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -388,7 +388,7 @@ func TestDiscardedRecordsAreTold(t *testing.T) {
 			time.Sleep(45 * time.Second)
 		})
 		if len(r.discarded) != 1 || !strings.Contains(r.discarded[0], `"condition":"RecordAgeExceeded"`) || r.batches[len(r.batches)-1] != "b2" || r.behind != 1 {
-			t.Errorf("told %q, last invoked with %q, %d behind; want the first record too old after a minute", r.discarded, r.batches[len(r.batches)-1], r.behind)
+			t.Errorf("got %q, last invoked with %q, %d behind; want the first record too old after a minute", r.discarded, r.batches[len(r.batches)-1], r.behind)
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/moto"
 )
 
-// program writes a shell script that stands for a Python.
+// program writes a shell script that replaces Python.
 func program(t *testing.T, path, script string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

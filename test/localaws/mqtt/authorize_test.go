@@ -65,7 +65,7 @@ func TestAnExclusiveThingNeedsNoMatchingClientID(t *testing.T) {
 	c := w.connect3(d, "some-client")
 	w.do(nil, finish(c.Publish("of/pump", 1, false, "1")))
 	if m := w.on("of/pump"); m.ThingName != "pump" || m.ClientID != "some-client" {
-		t.Errorf("told %+v", m)
+		t.Errorf("got %+v", m)
 	}
 }
 
@@ -98,7 +98,7 @@ func TestPublishAndSubscribeAreAuthorizedInMQTT5(t *testing.T) {
 	}
 	w.next("message that is allowed and no other", func(m mqtt.Message) bool {
 		if m.Topic == "elsewhere" {
-			t.Error("the denied message was told")
+			t.Error("the denied message was reported")
 		}
 		return m.Topic == "up/1"
 	})
@@ -109,7 +109,7 @@ func TestPublishAndSubscribeAreAuthorizedInMQTT5(t *testing.T) {
 		t.Errorf("SUBACK %+v, %v", suback, err)
 	}
 	if topics := w.event("subscribed", "c")["topics"].([]any); len(topics) != 1 || topics[0] != "down/+" {
-		t.Errorf("told of the subscriptions %v", topics)
+		t.Errorf("got the subscriptions %v", topics)
 	}
 	// down/theirs may be subscribed to, but not received.
 	for _, topic := range []string{"down/theirs", "down/mine"} {
@@ -176,12 +176,12 @@ func TestBasicIngestAndReportsGoToAWSAlone(t *testing.T) {
 	for _, topic := range []string{"$aws/rules/my_rule/1/2/3/4/5/6/7/8", "$aws/things/pump/defender/metrics/json", "$aws/things/pump/defender/metrics/cbor"} {
 		w.do(nil, finish(c.Publish(topic, 1, false, "{}")))
 		if m := w.on(topic); m.ClientID != "pump" {
-			t.Errorf("told %+v", m)
+			t.Errorf("got %+v", m)
 		}
 	}
 	w.broker.PublishAsService("$aws/things/pump/defender/metrics/json/accepted", []byte(`{"status":"ACCEPTED"}`))
 	if m := w.on("$aws/things/pump/defender/metrics/json/accepted"); m.Origin != mqtt.FromService || m.ClientID != "" {
-		t.Errorf("told %+v", m)
+		t.Errorf("got %+v", m)
 	}
 	if p := all.next(t); p.Topic != "$aws/things/pump/defender/metrics/json/accepted" {
 		t.Errorf("received %s", p.Topic)

@@ -50,7 +50,7 @@ func TestAWSDeviceSDK(t *testing.T) {
 			began := w.event("connected", "pump")
 			w.event("subscribed", "pump")
 			if m := w.on("pump/up"); string(m.Payload) != "from the device" || m.Principal != d.id || m.ThingName != "pump" {
-				t.Errorf("told %+v", m)
+				t.Errorf("got %+v", m)
 			}
 			w.do(w.data.Publish(context.Background(), &iotdataplane.PublishInput{Topic: aws.String("pump/down"), Payload: []byte("from the cloud"), Qos: 1}))
 			ended := w.wantDisconnect("pump", mqtt.ClientInitiatedDisconnect)

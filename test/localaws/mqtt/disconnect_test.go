@@ -109,14 +109,14 @@ func TestDisconnectReasons(t *testing.T) {
 	}
 }
 
-func TestMQTT5ClientsAreToldWhy(t *testing.T) {
+func TestMQTT5ClientsGetTheReason(t *testing.T) {
 	w := newWorld(t)
 	c := w.connect5(w.newDevice(allowAll), "c")
 	w.publish5(c, "$aws/things/c/jobs/get", 0, "{}")
 	w.wantDisconnect("c", mqtt.ServerError)
 	p := <-c.disconnected
 	if p.ReasonCode != 0x83 || p.Properties == nil || !strings.Contains(p.Properties.ReasonString, "$aws/things/c/jobs/get") {
-		t.Errorf("told %+v", p)
+		t.Errorf("got %+v", p)
 	}
 }
 
@@ -233,7 +233,7 @@ func TestLastWill(t *testing.T) {
 		t.Errorf("received %+v", p)
 	}
 	if m := w.on("will/good"); m.ClientID != "good" || m.Origin != mqtt.FromClient {
-		t.Errorf("told %+v", m)
+		t.Errorf("got %+v", m)
 	}
 	w.wantDisconnect("good", mqtt.AuthError)
 }
@@ -276,7 +276,7 @@ func TestKeepAliveIsGrantedWithinLimits(t *testing.T) {
 			got = *connack.Properties.ServerKeepAlive
 		}
 		if got != want {
-			t.Errorf("asked for %d s: told %d, want %d", asked, got, want)
+			t.Errorf("asked for %d s: got %d, want %d", asked, got, want)
 		}
 	}
 }

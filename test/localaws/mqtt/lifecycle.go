@@ -114,7 +114,7 @@ func (b *Broker) tellConnectFailed(r Connection) {
 	})
 }
 
-// tellSubscriptions tells of subscribed or unsubscribed.
+// tellSubscriptions publishes a subscribed or unsubscribed event.
 func (b *Broker) tellSubscriptions(r Connection, eventType string, topics []string) {
 	b.emit("subscriptions", r, eventType, subscriptionEvent{b.head(r, eventType), session(r), topics})
 }

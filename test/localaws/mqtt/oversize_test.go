@@ -36,10 +36,10 @@ func TestOversizePayloadIsAConnectionError(t *testing.T) {
 	select {
 	case p := <-young.disconnected:
 		if p.ReasonCode != 0x95 {
-			t.Errorf("told %#x, want 0x95, packet too large", p.ReasonCode)
+			t.Errorf("got %#x, want 0x95, packet too large", p.ReasonCode)
 		}
 	case <-time.After(patience):
-		t.Error("the MQTT 5 client is not told why")
+		t.Error("the MQTT 5 client got no reason")
 	}
 
 	w.do(w.publish5(watcher, "after", 1, "small"))

@@ -55,16 +55,16 @@ func TestOnMessageKnowsTheSender(t *testing.T) {
 	got := w.on("up")
 	if got.ClientID != "pump" || got.Principal != d.id || got.ThingName != "pump" || got.Origin != mqtt.FromClient ||
 		got.SourceIP != netip.MustParseAddr("127.0.0.1") || !got.Time.Equal(w.clock()) || string(got.Payload) != "1" || got.QoS != 1 {
-		t.Errorf("told %+v", got)
+		t.Errorf("got %+v", got)
 	}
 	w.do(w.data.Publish(context.Background(), &iotdataplane.PublishInput{Topic: aws.String("down"), Payload: []byte("2")}))
 	if got := w.on("down"); got.Origin != mqtt.FromDataPlane || got.ClientID != "" || got.Principal != "" {
-		t.Errorf("told of the data plane's message: %+v", got)
+		t.Errorf("got the data plane's message: %+v", got)
 	}
 }
 
 // Who waits for what a message does can begin when the client has its answer.
-func TestListenersAreToldBeforeTheClient(t *testing.T) {
+func TestListenersAreNotifiedBeforeTheClient(t *testing.T) {
 	w := newWorld(t)
 	var told atomic.Int32
 	w.broker.OnMessage(func(mqtt.Message) {
@@ -73,11 +73,11 @@ func TestListenersAreToldBeforeTheClient(t *testing.T) {
 	})
 	c := w.connect3(w.newDevice(allowAll), "c")
 	if n := told.Load(); n != 1 {
-		t.Errorf("when the client was connected, %d messages had been told, want the event", n)
+		t.Errorf("when the client was connected, %d messages had been reported, want the event", n)
 	}
 	w.do(nil, finish(c.Publish("up", 1, false, "1")))
 	if n := told.Load(); n != 2 {
-		t.Errorf("when the client had its PUBACK, %d messages had been told, want 2", n)
+		t.Errorf("when the client had its PUBACK, %d messages had been reported, want 2", n)
 	}
 }
 
@@ -217,10 +217,10 @@ func TestTheOlderConnectionIsCut(t *testing.T) {
 	select {
 	case p := <-old.disconnected:
 		if p.ReasonCode != 0x8e {
-			t.Errorf("told %#x, want 0x8e, session taken over", p.ReasonCode)
+			t.Errorf("got %#x, want 0x8e, session taken over", p.ReasonCode)
 		}
 	case <-time.After(patience):
-		t.Error("the older client was told nothing")
+		t.Error("the older client got nothing")
 	}
 	if err := finish(young.Publish("still/here", 1, false, "1")); err != nil {
 		t.Errorf("the younger client: %v", err)
@@ -238,7 +238,7 @@ func TestTheOlderConnectionIsCut(t *testing.T) {
 	}
 }
 
-// Whoever comes last stays, however many come at once.
+// The last client stays connected, however many connect at once.
 func TestManyClientsOfOneIDLeaveOne(t *testing.T) {
 	w := newWorld(t)
 	d := w.newDevice(allowAll)

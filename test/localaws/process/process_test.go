@@ -54,7 +54,7 @@ func (l *late) Write(p []byte) (int, error) {
 		for !errors.Is(syscall.Kill(program, 0), syscall.ESRCH) {
 			time.Sleep(time.Millisecond)
 		}
-		time.Sleep(50 * time.Millisecond) // for whoever would stop reading then
+		time.Sleep(50 * time.Millisecond) // a broken reader would stop then
 	}
 	return n, err
 }

@@ -59,7 +59,7 @@ func Replacing() map[string][]string {
 	}
 }
 
-// all stands for all properties of a type.
+// all means all properties of a type.
 const all = "*"
 
 // updated are the properties of the emulator's own types whose change takes effect in

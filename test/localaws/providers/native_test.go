@@ -126,7 +126,7 @@ func TestEmulatorMakesOnlyWhatItFollows(t *testing.T) {
 		for properties, want := range tt.bad {
 			err := check(t, resourceType, properties)
 			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "leave it out of the local deployment, or try it on AWS") {
-				t.Errorf("%s %s: got %v, want %q and the way out", resourceType, properties, err, want)
+				t.Errorf("%s %s: got %v, want %q and the fix", resourceType, properties, err, want)
 			}
 		}
 	}

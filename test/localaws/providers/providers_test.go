@@ -20,7 +20,7 @@ import (
 
 const account = "123456789012"
 
-// api is the AWS API behind the providers: it records calls and answers as told.
+// api is the AWS API behind the providers: it records calls and answers as configured.
 type api struct {
 	mu      sync.Mutex
 	calls   []string // METHOD PATH BODY
