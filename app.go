@@ -117,7 +117,7 @@ var sayings = map[string]func(f *defender.FieldError) string{
 		return "it left out with " + existingAudit
 	},
 	defenderhub.CodeLostAudits: func(f *defender.FieldError) string {
-		return fmt.Sprintf("on or existing with %s. Otherwise nobody would import the findings of audits. If that is meant, name the other sources in %s", existingAudit, ways(f, ", or "))
+		return fmt.Sprintf("create or existing with %s. Otherwise nobody would import the findings of audits. If that is meant, name the other sources in %s", existingAudit, ways(f, ", or "))
 	},
 	defenderhub.CodeNothingScheduled: func(f *defender.FieldError) string { return "at least one check left to schedule" },
 }
@@ -126,16 +126,16 @@ const existingAudit = prefix + "audit-configuration existing: the topic of its r
 
 // settingOf is the setting that changes a prop, by the alternative of a fault.
 var settingOf = map[defender.Alternative]string{
-	{Field: "Detect.Native"}:                                  "engine native",
-	{Field: "Detect.Native", Value: "nil"}:                    "engine none",
-	{Field: "Detect.SelfManaged"}:                             "engine self-managed",
-	{Field: "Detect.SelfManaged", Value: "nil"}:               "engine none",
-	{Field: "Detect.SelfManaged.ReportsEvery"}:                "reports-every",
-	{Field: "Forward"}:                                        "forward",
-	{Field: "NoForwarder", Value: "true"}:                     "forward none",
-	{Field: "Rules.EventTopic"}:                               "event-topic",
-	{Field: "Subscriptions.Audit", Value: "SubscriptionOff"}:  "audit-subscription to off",
-	{Field: "Subscriptions.Detect", Value: "SubscriptionOff"}: "detect-subscription to off",
+	{Field: "Detect.Native"}:                      "engine native",
+	{Field: "Detect.Native", Value: "nil"}:        "engine none",
+	{Field: "Detect.SelfManaged"}:                 "engine self-managed",
+	{Field: "Detect.SelfManaged", Value: "nil"}:   "engine none",
+	{Field: "Detect.SelfManaged.ReportsEvery"}:    "reports-every",
+	{Field: "Forward"}:                            "forward",
+	{Field: "NoForwarder", Value: "true"}:         "forward none",
+	{Field: "Rules.EventTopic"}:                   "event-topic",
+	{Field: "Subscriptions.Audit", Value: "Off"}:  "audit-subscription to off",
+	{Field: "Subscriptions.Detect", Value: "Off"}: "detect-subscription to off",
 }
 
 // ways are the settings that end a fault. A prop that no setting changes is left out.
@@ -274,7 +274,12 @@ var settings = map[string]setting{
 	"reports-every":  {"off, or whole minutes from 5m to 24h, such as 15m", setReportsEvery},
 	"audit-schedule": {"daily, weekly:SUN to weekly:SAT, biweekly:SUN to biweekly:SAT, monthly:1 to monthly:31, or monthly:LAST", setSchedule},
 	"audit-configuration": {oneOf("create", "existing"), func(c *config, v string) error {
-		return choose(v, &c.hub.Audit.Existing, "create", "existing")
+		var existing bool
+		err := choose(v, &existing, "create", "existing")
+		if existing {
+			c.hub.Audit.Configuration = defenderhub.Existing
+		}
+		return err
 	}},
 	"audit-except": {checkNames, func(c *config, v string) (err error) {
 		c.hub.Audit.Except, err = list(v, defender.ParseCheck)
@@ -287,10 +292,10 @@ var settings = map[string]setting{
 	"audit-on-deploy": {"true or false", func(c *config, v string) error {
 		return boolean(v, &c.hub.Audit.RunOnDeploy)
 	}},
-	"audit-subscription": {oneOf("on", "existing", "off"), func(c *config, v string) error {
+	"audit-subscription": {oneOf("create", "existing", "off"), func(c *config, v string) error {
 		return subscription(v, &c.hub.Subscriptions.Audit)
 	}},
-	"detect-subscription": {oneOf("on", "existing", "off"), func(c *config, v string) error {
+	"detect-subscription": {oneOf("create", "existing", "off"), func(c *config, v string) error {
 		return subscription(v, &c.hub.Subscriptions.Detect)
 	}},
 	"enable-security-hub": {"true or false", func(c *config, v string) error {
@@ -499,9 +504,9 @@ func setArchitecture(c *config, v string) error {
 
 var errNotAllowed = errors.New("not allowed")
 
-func subscription(v string, to *defenderhub.Subscription) error {
-	known := map[string]defenderhub.Subscription{
-		"on": defenderhub.SubscriptionOn, "existing": defenderhub.SubscriptionExisting, "off": defenderhub.SubscriptionOff,
+func subscription(v string, to *defenderhub.Provision) error {
+	known := map[string]defenderhub.Provision{
+		"create": defenderhub.Create, "existing": defenderhub.Existing, "off": defenderhub.Off,
 	}
 	s, ok := known[v]
 	if !ok {

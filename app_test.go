@@ -38,7 +38,7 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 		"report-interval":       {"60s", func(c *config) bool { return c.selfManaged.ReportInterval == time.Minute }},
 		"reports-every":         {"15m", func(c *config) bool { return c.selfManaged.ReportsEvery == 15*time.Minute }},
 		"audit-schedule":        {"weekly:SUN", func(c *config) bool { return c.hub.Audit.Schedule == defender.Weekly(time.Sunday) }},
-		"audit-configuration":   {"existing", func(c *config) bool { return c.hub.Audit.Existing }},
+		"audit-configuration":   {"existing", func(c *config) bool { return c.hub.Audit.Configuration == defenderhub.Existing }},
 		"audit-except": {"LOGGING_DISABLED_CHECK, CONFLICTING_CLIENT_IDS_CHECK", func(c *config) bool {
 			return slices.Equal(c.hub.Audit.Except, []defender.Check{defender.LoggingDisabled, defender.ConflictingClientIDs})
 		}},
@@ -46,8 +46,8 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 			return slices.Equal(c.hub.Audit.Disabled, []defender.Check{defender.LoggingDisabled})
 		}},
 		"audit-on-deploy":     {true, func(c *config) bool { return c.hub.Audit.RunOnDeploy }},
-		"audit-subscription":  {"off", func(c *config) bool { return c.hub.Subscriptions.Audit == defenderhub.SubscriptionOff }},
-		"detect-subscription": {"existing", func(c *config) bool { return c.hub.Subscriptions.Detect == defenderhub.SubscriptionExisting }},
+		"audit-subscription":  {"off", func(c *config) bool { return c.hub.Subscriptions.Audit == defenderhub.Off }},
+		"detect-subscription": {"existing", func(c *config) bool { return c.hub.Subscriptions.Detect == defenderhub.Existing }},
 		"enable-security-hub": {"true", func(c *config) bool { return c.hub.Subscriptions.EnableSecurityHub }},
 		"forward": {"device-event,rejected-report", func(c *config) bool {
 			return !c.hub.NoForwarder && slices.Equal(c.hub.Forward, []defender.Source{defender.DeviceEvents, defender.RejectedReports})
@@ -219,7 +219,7 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 			`forward: "audit", want it left out with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic`,
 		},
 		`"audit-configuration":"existing","audit-subscription":"off"`: {
-			`audit-subscription: "off", want on or existing with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic. Otherwise nobody would import the findings of audits. If that is meant, name the other sources in defenderhub:forward, or defenderhub:forward none`,
+			`audit-subscription: "off", want create or existing with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic. Otherwise nobody would import the findings of audits. If that is meant, name the other sources in defenderhub:forward, or defenderhub:forward none`,
 		},
 		`"engine":"self-managed","profile":"demo","report-topic":"fleet/+/report","reports-rule":"fleet_reports"`: {
 			`report-topic: "set", want nothing here: no behavior is judged by device reports: add one, such as those of starter, or set defenderhub:reports-every`,

@@ -29,7 +29,7 @@ type FieldError struct {
 type Alternative struct {
 	// Field is the path as the caller writes it. [Under] moves it with the FieldError's Field.
 	Field string
-	// Value is what to set it to, as a Go program writes it, for example "SubscriptionOff". It
+	// Value is what to set it to, as a Go program writes it, for example "Off". It
 	// is "" where any value does, and "nil" where the field has to be left out.
 	Value string
 }

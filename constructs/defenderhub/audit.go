@@ -49,14 +49,14 @@ type AuditProps struct {
 	// reports a device certificate, 30 to 3652 days.
 	// Default: 0, which means 30.
 	CertificateExpiringDays int
-	// Existing keeps the audit configuration that the account already has in this Region, for
-	// example from a visit to the console. It exists once per account and Region, and
-	// CloudFormation cannot create it again.
+	// Configuration is the audit configuration, of which an account has one in each Region. Off
+	// is refused: audits need a configuration.
 	//
-	// Its owner decides about checks, thresholds and role, and Topic is the topic that it reports
-	// to. AWS refuses a scheduled audit of a check that is not enabled there: name it in Except,
-	// or set NoSchedule.
-	Existing bool
+	// With Existing, its owner decides about checks, thresholds and role, and Topic is the topic
+	// that it reports to. AWS refuses a scheduled audit of a check that is not enabled there:
+	// name it in Except, or set NoSchedule.
+	// Default: Create.
+	Configuration Provision
 	// Topic receives the result of each audit. It must be a standard topic, unencrypted or
 	// encrypted with a customer-managed key. If it is imported and encrypted, give its key as
 	// EncryptionKey.
@@ -120,7 +120,10 @@ func (p AuditProps) validate() error {
 	f.prebuilt("Prebuilt", p.Prebuilt)
 	f.topic("Topic", p.Topic)
 	f.key("EncryptionKey", p.EncryptionKey)
-	if p.Existing {
+	if p.Configuration != Create && p.Configuration != Existing {
+		f.add("Configuration", p.Configuration.String(), "Create or Existing")
+	}
+	if p.Configuration == Existing {
 		const instead = "the existing audit configuration decides; change it where it is owned"
 		f.connected("Disabled", p.Disabled, instead)
 		f.connected("CertificateAgeDays", p.CertificateAgeDays, instead)
@@ -131,7 +134,7 @@ func (p AuditProps) validate() error {
 
 func (p AuditProps) taken(scope constructs.Construct) error {
 	var f faults
-	f.taken(scope, auditConfiguration, !p.Existing, "Existing", false, "true for this one")
+	f.taken(scope, auditConfiguration, p.Configuration == Create, "Configuration", p.Configuration.String(), "Existing for this one")
 	f.taken(scope, named("scheduled audit", p.ScheduleName), !p.NoSchedule, "ScheduleName", p.ScheduleName, "another name, or empty for a generated one")
 	return f.err()
 }
@@ -222,7 +225,7 @@ func NewAudit(scope constructs.Construct, id *string, props *AuditProps) Audit {
 	must(a, p.compile())
 
 	a.topic = p.Topic
-	if !p.Existing {
+	if p.Configuration == Create {
 		a.noteDisabled(p)
 		a.configure(p)
 	}

@@ -129,7 +129,7 @@ func TestWhatTheAccountReliesOnOutlivesTheStack(t *testing.T) {
 
 func TestExistingConfigurationIsKept(t *testing.T) {
 	stack := newStack()
-	audit := defenderhub.NewAudit(stack, jsii.String("Audit"), &defenderhub.AuditProps{Existing: true})
+	audit := defenderhub.NewAudit(stack, jsii.String("Audit"), &defenderhub.AuditProps{Configuration: defenderhub.Existing})
 	if audit.Configuration() != nil || audit.Role() != nil || audit.NotificationRole() != nil || audit.Topic() != nil || audit.Key() != nil {
 		t.Error("an accessor of something that is not created")
 	}
@@ -177,7 +177,7 @@ func TestAuditRunsAfterDeployment(t *testing.T) {
 		if got := r.Properties["ServiceTimeout"]; got != "600" {
 			t.Errorf("CloudFormation waits %v seconds for an answer", got)
 		}
-		if !props.Existing && !slices.Contains(r.DependsOn, tp.ids("AWS::IoT::AccountAuditConfiguration")[0]) {
+		if props.Configuration == defenderhub.Create && !slices.Contains(r.DependsOn, tp.ids("AWS::IoT::AccountAuditConfiguration")[0]) {
 			t.Errorf("depends on %v", r.DependsOn)
 		}
 		if policy := text(tp.one(t, "AWS::IAM::Policy").Properties); !strings.Contains(policy, "iot:StartOnDemandAuditTask") {
@@ -195,7 +195,7 @@ func TestAuditRunsAfterDeployment(t *testing.T) {
 	if other := start(defenderhub.AuditProps{CertificateAgeDays: 100}); text(other.Properties) == text(first.Properties) {
 		t.Error("no audit starts although a threshold changed")
 	}
-	start(defenderhub.AuditProps{Existing: true})
+	start(defenderhub.AuditProps{Configuration: defenderhub.Existing})
 }
 
 func TestWrongAuditPropsAreErrors(t *testing.T) {
@@ -217,8 +217,9 @@ func TestWrongAuditPropsAreErrors(t *testing.T) {
 		"retention":            {defenderhub.AuditProps{Function: &defenderhub.FunctionProps{LogRetention: "FOREVER", VPCSubnets: &awsec2.SubnetSelection{SubnetType: "PUBIC"}}}, []string{"Function.LogRetention", "Function.VPCSubnets", "Function.VPCSubnets.SubnetType"}},
 		"nothing to start":     {defenderhub.AuditProps{Except: all, NoSchedule: true, RunOnDeploy: true, Prebuilt: prebuilt}, []string{"Except"}},
 		"no network":           {defenderhub.AuditProps{Function: &defenderhub.FunctionProps{VPCSubnets: &awsec2.SubnetSelection{}, SecurityGroups: []awsec2.ISecurityGroup{nil}}}, []string{"Function.VPCSubnets", "Function.SecurityGroups"}},
+		"no configuration":     {defenderhub.AuditProps{Configuration: defenderhub.Off}, []string{"Configuration"}},
 		"policy, architecture": {defenderhub.AuditProps{RemovalPolicy: "KEEP", Function: &defenderhub.FunctionProps{Architecture: 5}}, []string{"RemovalPolicy", "Function.Architecture"}},
-		"not ours to change":   {defenderhub.AuditProps{Existing: true, Disabled: all[:1], CertificateAgeDays: 40, CertificateExpiringDays: 40}, []string{"Disabled", "CertificateAgeDays", "CertificateExpiringDays"}},
+		"not ours to change":   {defenderhub.AuditProps{Configuration: defenderhub.Existing, Disabled: all[:1], CertificateAgeDays: 40, CertificateExpiringDays: 40}, []string{"Disabled", "CertificateAgeDays", "CertificateExpiringDays"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _ := faults(t, func() { defenderhub.NewAudit(newStack(), jsii.String("Audit"), &c.props) })
@@ -248,8 +249,8 @@ func TestAuditsStarterCanBePlacedAndTraced(t *testing.T) {
 }
 
 func TestAuditOnDeployWaitsForItsListener(t *testing.T) {
-	for listener, subscription := range map[string]defenderhub.Subscription{
-		"AWS::SecurityHub::ProductSubscription": defenderhub.SubscriptionOn, "AWS::SNS::Subscription": defenderhub.SubscriptionOff,
+	for listener, subscription := range map[string]defenderhub.Provision{
+		"AWS::SecurityHub::ProductSubscription": defenderhub.Create, "AWS::SNS::Subscription": defenderhub.Off,
 	} {
 		tp := hubTemplate(t, &defenderhub.DefenderHubProps{
 			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: subscription},

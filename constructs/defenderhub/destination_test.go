@@ -305,7 +305,7 @@ func TestImportedKeysAreWarnedOf(t *testing.T) {
 			key := c.key(stack)
 			topic := userTopic(stack, key)
 			defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
-				EncryptionKey: key, Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
+				EncryptionKey: key, Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off},
 				Audit: &defenderhub.AuditProps{RunOnDeploy: true}, Detect: selfManaged(defenderhub.SelfManagedProps{}),
 				Forwarder: &defenderhub.ForwarderProps{AlarmTopic: topic},
 			}))

@@ -20,7 +20,7 @@ func TestNamesOfTwoHubs(t *testing.T) {
 	name := *awscdk.Fn_ImportValue(jsii.String("Name"))
 	audit := func(p defenderhub.AuditProps) func(scope constructs.Construct, id string) {
 		return func(scope constructs.Construct, id string) {
-			p.Existing, p.Prebuilt = true, prebuilt
+			p.Configuration, p.Prebuilt = defenderhub.Existing, prebuilt
 			defenderhub.NewAudit(scope, &id, &p)
 		}
 	}
@@ -83,8 +83,8 @@ func TestTwoHubsOfOneStackNameTheirFields(t *testing.T) {
 	stack := newStack()
 	props := func() *defenderhub.DefenderHubProps {
 		return withPrebuilt(&defenderhub.DefenderHubProps{
-			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionExisting, Detect: defenderhub.SubscriptionExisting},
-			Audit:         &defenderhub.AuditProps{Existing: true, ScheduleName: "fleet"},
+			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Existing, Detect: defenderhub.Existing},
+			Audit:         &defenderhub.AuditProps{Configuration: defenderhub.Existing, ScheduleName: "fleet"},
 			Detect:        &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: []defender.Behavior{{Name: "warm", Criteria: defender.CustomNumber("warmth").LessThan(30, defender.Window5m)}}},
 		})
 	}

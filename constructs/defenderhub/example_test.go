@@ -79,8 +79,8 @@ func Example_largeFleet() {
 // subscription to the audit's findings in Security Hub: keep both.
 func Example_existingAudit() {
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
-		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionExisting},
-		Audit:         &defenderhub.AuditProps{Existing: true},
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Existing},
+		Audit:         &defenderhub.AuditProps{Configuration: defenderhub.Existing},
 	})
 }
 
@@ -98,7 +98,7 @@ func Example_ownTopic() {
 func Example_forwardEverything() {
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{
-			Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff,
+			Audit: defenderhub.Off, Detect: defenderhub.Off,
 		},
 		Detect: &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: defender.DemoBehaviors()},
 	})
@@ -163,5 +163,5 @@ func Example_faults() {
 	// defenderhub: invalid props of Fleet/Hub:
 	// Audit.Schedule: 32, want day 1 to 31, or MonthlyOnLastDay()
 	// Detect.Behaviors[0].Name: missing, want 1 to 128 of A-Z a-z 0-9 : _ -
-	// Forward[0]: "audit", want no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to SubscriptionOff
+	// Forward[0]: "audit", want no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to Off
 }

@@ -13,8 +13,8 @@ import (
 
 // TestFaultsNameTheOtherFieldsThatEndThem gives props whose faults another field can fix.
 func TestFaultsNameTheOtherFieldsThatEndThem(t *testing.T) {
-	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff}
-	existing := &defenderhub.AuditProps{Existing: true}
+	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off}
+	existing := &defenderhub.AuditProps{Configuration: defenderhub.Existing}
 	ofMessages := func(p defenderhub.SelfManagedProps) *defenderhub.DetectProps {
 		p.Prebuilt = prebuilt
 		return &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors(), SelfManaged: &p}
@@ -33,10 +33,10 @@ func TestFaultsNameTheOtherFieldsThatEndThem(t *testing.T) {
 		"shared-topic Detect.SelfManaged.ReportTopic [{Rules.EventTopic fleet/#}]": {
 			Detect: selfManaged(defenderhub.SelfManagedProps{ReportTopic: "fleet/+/report"}), Rules: &defenderhub.RulesProps{EventTopic: "fleet/#"},
 		},
-		"sent-already Forward[0] [{Subscriptions.Audit SubscriptionOff}]": {Forward: []defender.Source{defender.AuditNotifications}},
-		"no-engine Forward[0] [{Detect.Native }]":                         {Forward: []defender.Source{defender.DetectNotifications}},
-		"no-engine Forward[0] [{Detect.SelfManaged }]":                    {Forward: []defender.Source{defender.BehaviorTransitions}},
-		"no-transitions Forward [{Detect.SelfManaged nil}]":               {Detect: ofMessages(defenderhub.SelfManagedProps{}), Forward: iotrule.Sources()},
+		"sent-already Forward[0] [{Subscriptions.Audit Off}]": {Forward: []defender.Source{defender.AuditNotifications}},
+		"no-engine Forward[0] [{Detect.Native }]":             {Forward: []defender.Source{defender.DetectNotifications}},
+		"no-engine Forward[0] [{Detect.SelfManaged }]":        {Forward: []defender.Source{defender.BehaviorTransitions}},
+		"no-transitions Forward [{Detect.SelfManaged nil}]":   {Detect: ofMessages(defenderhub.SelfManagedProps{}), Forward: iotrule.Sources()},
 		"no-transitions Forward [{NoForwarder false} {Detect.SelfManaged nil}]": {
 			Detect: ofMessages(defenderhub.SelfManagedProps{}), NoForwarder: true,
 		},

@@ -37,7 +37,7 @@ type DefenderHubProps struct {
 	Forwarder *ForwarderProps
 	// Forward are the sources that the forwarder sends to Security Hub. A source that Device
 	// Defender's own integration sends is an error: set the product's subscription to
-	// SubscriptionOff first.
+	// Off first.
 	//
 	// Default: nil, the rule sources, the alarms of Detect.SelfManaged, and the notifications of
 	// audit and Detect if their subscription is off. Results of an Existing audit configuration
@@ -223,9 +223,9 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.connected("Forwarder.EventTopic", plan.forwarder.EventTopic, "set Rules.EventTopic")
 
 	if plan.detect.Native == nil {
-		plan.subscriptions.Detect = SubscriptionOff
+		plan.subscriptions.Detect = Off
 	}
-	if len(p.Forward) == 0 && !p.NoForwarder && plan.subscriptions.Audit == SubscriptionOff && !plan.notifiesOfAudits() {
+	if len(p.Forward) == 0 && !p.NoForwarder && plan.subscriptions.Audit == Off && !plan.notifiesOfAudits() {
 		f.coded(CodeLostAudits, "Subscriptions.Audit", plan.subscriptions.Audit.String(), auditsOfNobody,
 			defender.Alternative{Field: "Audit.Topic"}, defender.Alternative{Field: "Forward"}, defender.Alternative{Field: "NoForwarder", Value: "true"})
 	}
@@ -265,10 +265,10 @@ func (plan *hubPlan) sources(named []defender.Source) []defender.Source {
 		return slices.Clone(named)
 	}
 	forward := iotrule.Sources()
-	if plan.subscriptions.Audit == SubscriptionOff && plan.notifiesOfAudits() {
+	if plan.subscriptions.Audit == Off && plan.notifiesOfAudits() {
 		forward = append(forward, defender.AuditNotifications)
 	}
-	if plan.subscriptions.Detect == SubscriptionOff && plan.detect.Native != nil {
+	if plan.subscriptions.Detect == Off && plan.detect.Native != nil {
 		forward = append(forward, defender.DetectNotifications)
 	}
 	if plan.detect.SelfManaged != nil {
@@ -278,18 +278,20 @@ func (plan *hubPlan) sources(named []defender.Source) []defender.Source {
 }
 
 // auditsOfNobody says what to do if no findings of audits would arrive.
-const auditsOfNobody = "SubscriptionOn, SubscriptionExisting, or Audit.Topic, to which the existing audit configuration sends its results: nobody would import the findings of audits. " +
+const auditsOfNobody = "Create, Existing, or Audit.Topic, to which the existing audit configuration sends its results: nobody would import the findings of audits. " +
 	"If that is meant, name the other sources in Forward, or set NoForwarder"
 
 // notifiesOfAudits reports whether a topic of audit results is known.
-func (plan *hubPlan) notifiesOfAudits() bool { return !plan.audit.Existing || plan.audit.Topic != nil }
+func (plan *hubPlan) notifiesOfAudits() bool {
+	return plan.audit.Configuration == Create || plan.audit.Topic != nil
+}
 
 // validateForward reports sources that would arrive twice or not at all, by index.
 func (plan *hubPlan) validateForward() error {
 	var f faults
 	f.sources("Forward", plan.forward)
 	for i, s := range plan.forward {
-		field, subscription, subscribed := "Forward"+index(i), SubscriptionOff, ""
+		field, subscription, subscribed := "Forward"+index(i), Off, ""
 		switch s {
 		case defender.AuditNotifications:
 			subscription, subscribed = plan.subscriptions.Audit, "Subscriptions.Audit"
@@ -307,9 +309,9 @@ func (plan *hubPlan) validateForward() error {
 				f.coded(CodeNoEngine, field, s.String(), "no alarms of behaviors without Detect.SelfManaged", defender.Alternative{Field: "Detect.SelfManaged"})
 			}
 		}
-		if subscription != SubscriptionOff {
-			f.coded(CodeSentAlready, field, s.String(), "no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to SubscriptionOff",
-				defender.Alternative{Field: subscribed, Value: "SubscriptionOff"})
+		if subscription != Off {
+			f.coded(CodeSentAlready, field, s.String(), "no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to Off",
+				defender.Alternative{Field: subscribed, Value: "Off"})
 		}
 	}
 	if plan.detect.SelfManaged != nil && !slices.Contains(plan.forward, defender.BehaviorTransitions) {

@@ -50,8 +50,8 @@ func TestDefaultsForwardRulesAndLeaveTheRestToAWS(t *testing.T) {
 }
 
 func TestSourcesFollowTheSubscriptions(t *testing.T) {
-	existing := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionExisting}
-	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff}
+	existing := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Existing}
+	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off, Detect: defenderhub.Off}
 	rules := iotrule.Sources()
 	for name, c := range map[string]struct {
 		props defenderhub.DefenderHubProps
@@ -78,8 +78,8 @@ func TestSourcesFollowTheSubscriptions(t *testing.T) {
 }
 
 func TestEngineTouchesOnlyDetect(t *testing.T) {
-	for _, existing := range []bool{false, true} {
-		audit := &defenderhub.AuditProps{Existing: existing}
+	for _, existing := range []defenderhub.Provision{defenderhub.Create, defenderhub.Existing} {
+		audit := &defenderhub.AuditProps{Configuration: existing}
 		without := hubTemplate(t, &defenderhub.DefenderHubProps{Audit: audit, Detect: &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors()}})
 		with := hubTemplate(t, &defenderhub.DefenderHubProps{Audit: audit, Detect: nativeDetect()})
 		for id, r := range without {
@@ -100,12 +100,12 @@ func TestEngineTouchesOnlyDetect(t *testing.T) {
 
 func TestTwoHubsFitOneStack(t *testing.T) {
 	stack := newStack()
-	subscription := map[string]defenderhub.Subscription{"Two": defenderhub.SubscriptionExisting}
+	subscription := map[string]defenderhub.Provision{"Two": defenderhub.Existing}
 	for _, id := range []string{"One", "Two"} {
 		defenderhub.NewDefenderHub(stack, jsii.String(id), withPrebuilt(&defenderhub.DefenderHubProps{
 			Detect: nativeDetect(),
 			// Only one of the two can own what exists once per account.
-			Audit:         &defenderhub.AuditProps{Existing: id == "Two"},
+			Audit:         &defenderhub.AuditProps{Configuration: subscription[id]},
 			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: subscription[id], Detect: subscription[id]},
 		}))
 	}
@@ -129,7 +129,7 @@ func TestCustomerManagedKeyReachesEverything(t *testing.T) {
 	key := awskms.NewKey(stack, jsii.String("Own"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
 		EncryptionKey: key, Detect: nativeDetect(),
-		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff},
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off, Detect: defenderhub.Off},
 	}))
 	tp := synth(t, stack)
 	own := tp.ids("AWS::KMS::Key")
@@ -215,8 +215,8 @@ func TestEveryWrongPropOfThePartsIsReportedInOneList(t *testing.T) {
 
 func TestDoubledAndImpossibleSourcesAreErrors(t *testing.T) {
 	audit, detect := []defender.Source{defender.AuditNotifications}, []defender.Source{defender.DetectNotifications}
-	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff}
-	existing := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionExisting}
+	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off, Detect: defenderhub.Off}
+	existing := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Existing}
 	for name, c := range map[string]struct {
 		props defenderhub.DefenderHubProps
 		want  []string
@@ -224,9 +224,9 @@ func TestDoubledAndImpossibleSourcesAreErrors(t *testing.T) {
 		"audit twice":             {defenderhub.DefenderHubProps{Forward: audit}, []string{"Forward[0]"}},
 		"audit twice, existing":   {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: existing}, []string{"Forward[0]"}},
 		"audit once":              {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: off}, nil},
-		"audit without a topic":   {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: off, Audit: &defenderhub.AuditProps{Existing: true}}, []string{"Forward[0]"}},
-		"audit by nobody":         {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Existing: true}}, []string{"Subscriptions.Audit"}},
-		"nobody, as named":        {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Existing: true}, Forward: iotrule.Sources()}, nil},
+		"audit without a topic":   {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: off, Audit: &defenderhub.AuditProps{Configuration: defenderhub.Existing}}, []string{"Forward[0]"}},
+		"audit by nobody":         {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Configuration: defenderhub.Existing}}, []string{"Subscriptions.Audit"}},
+		"nobody, as named":        {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Configuration: defenderhub.Existing}, Forward: iotrule.Sources()}, nil},
 		"detect twice":            {defenderhub.DefenderHubProps{Forward: detect, Detect: nativeDetect()}, []string{"Forward[0]"}},
 		"detect once":             {defenderhub.DefenderHubProps{Forward: detect, Detect: nativeDetect(), Subscriptions: off}, nil},
 		"detect without engine":   {defenderhub.DefenderHubProps{Forward: detect, Subscriptions: off}, []string{"Forward[0]"}},
@@ -260,7 +260,7 @@ func TestSeveritiesOfBehaviorsFitTheFunction(t *testing.T) {
 			{Behaviors: []defender.Behavior{named("b", a)}}, {Behaviors: []defender.Behavior{named("a", a), named("b", b)}},
 		}}
 	}
-	off := &defenderhub.ProductSubscriptionsProps{Detect: defenderhub.SubscriptionOff}
+	off := &defenderhub.ProductSubscriptionsProps{Detect: defenderhub.Off}
 	for name, c := range map[string]struct {
 		props defenderhub.DefenderHubProps
 		want  []string
@@ -329,7 +329,7 @@ func TestEventTypesAndBehaviorsFitTheFunctionTogether(t *testing.T) {
 			stack := newStack()
 			got, message := faults(t, func() {
 				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
-					Subscriptions: &defenderhub.ProductSubscriptionsProps{Detect: defenderhub.SubscriptionOff}, Detect: c.detect, Forwarder: types(c.types),
+					Subscriptions: &defenderhub.ProductSubscriptionsProps{Detect: defenderhub.Off}, Detect: c.detect, Forwarder: types(c.types),
 				}))
 			})
 			if !slices.Equal(got, c.want) || c.want != nil && !strings.Contains(message, "EventTypes") {

@@ -15,7 +15,7 @@ import (
 func TestMetricsOfThePartsAreThoseThatTheFunctionsWrite(t *testing.T) {
 	stack := newStack()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
-		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff}, Detect: selfManaged(defenderhub.SelfManagedProps{}),
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off}, Detect: selfManaged(defenderhub.SelfManagedProps{}),
 	}))
 	f, e := hub.Forwarder(), hub.Detect().SelfManaged()
 	both, one := []string{"HubForwarderFunction", "HubForwarderAuditFunction"}, []string{"HubDetectEvaluator"}

@@ -19,7 +19,7 @@ func singles() *defenderhub.DefenderHubProps {
 	})
 }
 
-var singleFields = []string{"Subscriptions.Audit", "Subscriptions.Detect", "Subscriptions.EnableSecurityHub", "Audit.Existing"}
+var singleFields = []string{"Subscriptions.Audit", "Subscriptions.Detect", "Subscriptions.EnableSecurityHub", "Audit.Configuration"}
 
 func TestTheErrorForASecondHubOfAStackNamesTheFirst(t *testing.T) {
 	stack := newStack()
@@ -30,15 +30,15 @@ func TestTheErrorForASecondHubOfAStackNamesTheFirst(t *testing.T) {
 		t.Errorf("faults of %v, want %v", fields, singleFields)
 	}
 	for _, want := range []string{
-		`Subscriptions.Audit: "on", want SubscriptionExisting for this one: it exists once per account and Region, and Fleet/Nested/One/Subscriptions makes it`,
+		`Subscriptions.Audit: "create", want Existing for this one: it exists once per account and Region, and Fleet/Nested/One/Subscriptions makes it`,
 		`Subscriptions.EnableSecurityHub: true, want false for this one: it exists once per account and Region, and Fleet/Nested/One/Subscriptions makes it`,
-		`Audit.Existing: false, want true for this one: it exists once per account and Region, and Fleet/Nested/One/Audit makes it`,
+		`Audit.Configuration: "create", want Existing for this one: it exists once per account and Region, and Fleet/Nested/One/Audit makes it`,
 	} {
 		if !strings.Contains(message, want) {
 			t.Errorf("%s lacks %s", message, want)
 		}
 	}
-	if fields, _ := faults(t, func() { defenderhub.NewAudit(stack, jsii.String("Three"), nil) }); !slices.Equal(fields, []string{"Existing"}) {
+	if fields, _ := faults(t, func() { defenderhub.NewAudit(stack, jsii.String("Three"), nil) }); !slices.Equal(fields, []string{"Configuration"}) {
 		t.Errorf("faults of %v", fields)
 	}
 	if fields, _ := faults(t, func() { defenderhub.NewProductSubscriptions(stack, jsii.String("Four"), nil) }); !slices.Equal(fields, []string{"Audit", "Detect"}) {
@@ -92,8 +92,8 @@ func TestStacksOfOneAccountAndRegionShareWhatExistsOnce(t *testing.T) {
 					t.Errorf("faults of %v: %s", fields, message)
 				}
 				defenderhub.NewDefenderHub(two, jsii.String("Other"), withPrebuilt(&defenderhub.DefenderHubProps{
-					Audit:         &defenderhub.AuditProps{Existing: true},
-					Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionExisting},
+					Audit:         &defenderhub.AuditProps{Configuration: defenderhub.Existing},
+					Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Existing},
 				}))
 			})
 		}

@@ -9,46 +9,19 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 )
 
-// Subscription says whether a product's subscription in Security Hub is created.
-type Subscription int
-
-const (
-	// SubscriptionOn creates the subscription.
-	SubscriptionOn Subscription = iota
-	// SubscriptionExisting keeps a subscription that already exists, for example from "Accept
-	// findings" in the console. CloudFormation cannot create it a second time.
-	SubscriptionExisting
-	// SubscriptionOff creates no subscription, so Device Defender's own integration does not send
-	// the product's findings. A subscription that this stack created before stays, and goes on
-	// sending, unless RemovalPolicy says otherwise: end it with aws securityhub
-	// disable-import-findings-for-product.
-	SubscriptionOff
-)
-
-// String returns the name in the app's configuration.
-func (s Subscription) String() string {
-	switch s {
-	case SubscriptionOn:
-		return "on"
-	case SubscriptionExisting:
-		return "existing"
-	case SubscriptionOff:
-		return "off"
-	}
-	return fmt.Sprintf("Subscription(%d)", int(s))
-}
-
 // ProductSubscriptionsProps configure [ProductSubscriptions].
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-securityhub-productsubscription.html
 type ProductSubscriptionsProps struct {
-	// Audit is the subscription to the findings of audits.
-	// Default: SubscriptionOn, it is created.
-	Audit Subscription
+	// Audit is the subscription to the findings of audits. With Off, a subscription that this
+	// stack created before outlives it and still sends findings, unless RemovalPolicy says
+	// otherwise. To end it, call aws securityhub disable-import-findings-for-product.
+	// Default: Create, it is created.
+	Audit Provision
 	// Detect is the subscription to the findings of Detect. A DefenderHub creates it only with
 	// DetectProps.Native. It outlives a change of the engine, so a change back needs
-	// SubscriptionExisting.
-	// Default: SubscriptionOn, it is created.
-	Detect Subscription
+	// Existing.
+	// Default: Create, it is created.
+	Detect Provision
 	// EnableSecurityHub turns on Security Hub CSPM in this account and Region, without standards.
 	// It fails if Security Hub is already enabled, and an organization may forbid it.
 	EnableSecurityHub bool
@@ -56,7 +29,7 @@ type ProductSubscriptionsProps struct {
 	// set.
 	// Default: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, which keeps them when the stack
 	// is deleted: others rely on them, and deleting Security Hub deletes its findings. Only a
-	// failed first deployment removes them. A second stack then needs SubscriptionExisting.
+	// failed first deployment removes them. A second stack then needs Existing.
 	RemovalPolicy awscdk.RemovalPolicy
 }
 
@@ -64,10 +37,10 @@ func (p ProductSubscriptionsProps) validate() error {
 	var f faults
 	for _, s := range []struct {
 		field string
-		value Subscription
+		value Provision
 	}{{"Audit", p.Audit}, {"Detect", p.Detect}} {
-		if s.value < SubscriptionOn || s.value > SubscriptionOff {
-			f.add(s.field, int(s.value), "SubscriptionOn, SubscriptionExisting or SubscriptionOff")
+		if s.value < Create || s.value > Off {
+			f.add(s.field, int(s.value), "Create, Existing or Off")
 		}
 	}
 	f.removalPolicy("RemovalPolicy", p.RemovalPolicy)
@@ -76,8 +49,8 @@ func (p ProductSubscriptionsProps) validate() error {
 
 func (p ProductSubscriptionsProps) taken(scope constructs.Construct) error {
 	var f faults
-	f.taken(scope, auditSubscription, p.Audit == SubscriptionOn, "Audit", p.Audit.String(), "SubscriptionExisting for this one")
-	f.taken(scope, detectSubscription, p.Detect == SubscriptionOn, "Detect", p.Detect.String(), "SubscriptionExisting for this one")
+	f.taken(scope, auditSubscription, p.Audit == Create, "Audit", p.Audit.String(), "Existing for this one")
+	f.taken(scope, detectSubscription, p.Detect == Create, "Detect", p.Detect.String(), "Existing for this one")
 	f.taken(scope, securityHub, p.EnableSecurityHub, "EnableSecurityHub", true, "false for this one")
 	return f.err()
 }
@@ -120,8 +93,8 @@ func NewProductSubscriptions(scope constructs.Construct, id *string, props *Prod
 		})
 		s.hub.ApplyRemovalPolicy(policy, nil)
 	}
-	subscribe := func(id, product string, wanted Subscription, only single) awscdk.CfnResource {
-		if wanted != SubscriptionOn {
+	subscribe := func(id, product string, wanted Provision, only single) awscdk.CfnResource {
+		if wanted != Create {
 			return nil
 		}
 		take(s, only)

@@ -38,7 +38,7 @@ func TestSubscriptionsNameTheProductInEveryPartition(t *testing.T) {
 
 func TestExistingAndOffSubscriptionsAreNotCreated(t *testing.T) {
 	s := defenderhub.NewProductSubscriptions(newStack(), jsii.String("Subscriptions"), &defenderhub.ProductSubscriptionsProps{
-		Audit: defenderhub.SubscriptionExisting, Detect: defenderhub.SubscriptionOff,
+		Audit: defenderhub.Existing, Detect: defenderhub.Off,
 	})
 	if s.Audit() != nil || s.Detect() != nil || s.SecurityHub() != nil {
 		t.Error("an accessor of something that is not created")

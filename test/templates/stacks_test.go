@@ -43,7 +43,7 @@ var stacks = []deployment{
 	{"everything-on", func() awscdk.Stack { return everything() }},
 	{"native-detect-off", func() awscdk.Stack {
 		return hub(nil, &defenderhub.DefenderHubProps{
-			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
+			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off},
 			Detect:        &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors()},
 		})
 	}},
@@ -110,7 +110,7 @@ func everything() awscdk.Stack {
 	newHub(stack, &defenderhub.DefenderHubProps{
 		EncryptionKey: key, Function: &defenderhub.FunctionProps{Tracing: true, Architecture: defenderhub.AMD64},
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{
-			EnableSecurityHub: true, Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff,
+			EnableSecurityHub: true, Audit: defenderhub.Off, Detect: defenderhub.Off,
 		},
 		Audit: &defenderhub.AuditProps{
 			Schedule: defender.Monthly(31), ScheduleName: "fleet-audit", RunOnDeploy: true,
@@ -142,7 +142,7 @@ func everything() awscdk.Stack {
 // statistics, and things watched by name and by group.
 func selfManaged() awscdk.Stack {
 	return hub(nil, &defenderhub.DefenderHubProps{
-		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off},
 		Detect: &defenderhub.DetectProps{
 			Behaviors: []defender.Behavior{
 				{Name: "small-messages", Criteria: defender.MessageByteSize.LessThan(8), ToAlarm: 2, ToClear: 3, Severity: defender.High,
@@ -194,7 +194,7 @@ func alias() awscdk.Stack {
 	topic := awssns.Topic_FromTopicArn(stack, jsii.String("OnCall"), stack.FormatArn(&awscdk.ArnComponents{Service: jsii.String("sns"), Resource: jsii.String("on-call")}))
 	newHub(stack, &defenderhub.DefenderHubProps{
 		EncryptionKey: awskms.Alias_FromAliasName(stack, jsii.String("Key"), jsii.String("alias/fleet")),
-		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff},
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off},
 		Audit:         &defenderhub.AuditProps{RunOnDeploy: true},
 		Detect: &defenderhub.DetectProps{
 			Behaviors: defender.StarterBehaviors(), SelfManaged: &defenderhub.SelfManagedProps{AlarmTopic: topic},
@@ -230,7 +230,7 @@ func references(native bool) awscdk.Stack {
 		}}}
 	}
 	newHub(stack, &defenderhub.DefenderHubProps{
-		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.SubscriptionOff, Detect: defenderhub.SubscriptionOff},
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off, Detect: defenderhub.Off},
 		Audit:         &defenderhub.AuditProps{ScheduleName: "audit-" + text, RunOnDeploy: true},
 		Detect:        detect,
 		Rules:         &defenderhub.RulesProps{EventTopic: "fleet/" + text + "/+"},
@@ -254,7 +254,7 @@ func embedded() awscdk.Stack {
 	vpc.AddFlowLog(jsii.String("Flows"), nil)
 	h := newHub(stack, &defenderhub.DefenderHubProps{
 		EncryptionKey: key,
-		Audit:         &defenderhub.AuditProps{Existing: true, Schedule: defender.Weekly(time.Sunday)},
+		Audit:         &defenderhub.AuditProps{Configuration: defenderhub.Existing, Schedule: defender.Weekly(time.Sunday)},
 		Rules:         &defenderhub.RulesProps{EventTopic: "fleet/+/security"},
 		AlarmTopic:    topic,
 		Function:      &defenderhub.FunctionProps{VPC: vpc},

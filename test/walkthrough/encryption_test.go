@@ -110,7 +110,7 @@ func encryptedStack(t *testing.T) string {
 
 	architecture := map[string]defenderhub.Architecture{"arm64": defenderhub.ARM64, "amd64": defenderhub.AMD64}[runtime.GOARCH]
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
-		Subscriptions: &defenderhub.ProductSubscriptionsProps{EnableSecurityHub: true, Audit: defenderhub.SubscriptionOff},
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{EnableSecurityHub: true, Audit: defenderhub.Off},
 		Audit:         &defenderhub.AuditProps{Topic: topic("Audits")},
 		Function:      &defenderhub.FunctionProps{Architecture: architecture}, AlarmTopic: onCall,
 		EncryptionKey: awskms.NewKey(stack, jsii.String("HubKey"), nil),
