@@ -64,7 +64,7 @@ func TestDocsAreInPlainEnglish(t *testing.T) {
 }
 
 // pending are the directories and files whose code still has phrases of words.txt.
-var pending = []string{"constructs", "defender", "test/localaws"}
+var pending = []string{"test/localaws"}
 
 func TestCodeIsInPlainEnglish(t *testing.T) {
 	banned, _ := bans(t)
