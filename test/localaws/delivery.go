@@ -32,8 +32,7 @@ type delivery struct {
 	timetable eventbridge.Timetable
 }
 
-// serveEvents puts the event bus between those who put events, Security Hub among
-// them, and the rules that the emulator keeps.
+// serveEvents puts the event bus between Security Hub and the rules that the emulator keeps.
 func (c *Cloud) serveEvents() {
 	catalog := &eventbridge.Emulated{API: c.emulatorAPI()}
 	c.delivery.bus = &eventbridge.Bus{Catalog: catalog, Sender: sender{c}, Log: slog.New(slog.NewTextHandler(c.log("events.log"), nil))}
@@ -44,7 +43,7 @@ func (c *Cloud) serveEvents() {
 		},
 	}
 	c.Edge.Wrap("events", func(next http.Handler) http.Handler {
-		return &eventbridge.API{Account: c.Account, Region: c.Region, Clock: c.Clock, Catalog: catalog, Accept: c.accept, Next: next}
+		return &eventbridge.API{Clock: c.Clock, Catalog: catalog, Next: next}
 	})
 	c.Edge.Wrap("scheduler", eventbridge.SchedulerAPI)
 	c.Edge.Wrap("dynamodb", edge.OneAtATime)
@@ -59,16 +58,11 @@ func (c *Cloud) serveEvents() {
 			c.say("Security Hub's event: %v", err)
 			return
 		}
-		c.accept(event)
-	})
-}
-
-// accept takes an event and delivers it later.
-func (c *Cloud) accept(event []byte) {
-	c.delivery.lanes.Go(busLane, func() {
-		if err := c.delivery.bus.Put(c.ctx, event); err != nil && c.ctx.Err() == nil {
-			c.say("event bus: %v", err)
-		}
+		c.delivery.lanes.Go(busLane, func() {
+			if err := c.delivery.bus.Put(c.ctx, event); err != nil && c.ctx.Err() == nil {
+				c.say("event bus: %v", err)
+			}
+		})
 	})
 }
 

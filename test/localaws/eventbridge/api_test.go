@@ -83,7 +83,6 @@ func paging[T any](key string, all []T, page int) map[string]any {
 type world struct {
 	emulator *emulator
 	api      *API
-	accepted []string
 }
 
 func newWorld(t *testing.T) *world {
@@ -92,9 +91,8 @@ func newWorld(t *testing.T) *world {
 	server := httptest.NewServer(w.emulator)
 	t.Cleanup(server.Close)
 	w.api = &API{
-		Account: "123456789012", Region: "us-east-1", Clock: &clock.Clock{}, Next: w.emulator,
+		Clock: &clock.Clock{}, Next: w.emulator,
 		Catalog: &Emulated{API: awsapi.Client{Endpoint: server.URL, Region: "us-east-1"}},
-		Accept:  func(event []byte) { w.accepted = append(w.accepted, string(event)) },
 	}
 	return w
 }
@@ -110,77 +108,32 @@ func (w *world) call(t *testing.T, operation, body string) (int, string) {
 	return answer.Code, answer.Body.String()
 }
 
-func TestPutEventIsAcceptedInTheBusesForm(t *testing.T) {
-	w := newWorld(t)
-	code, body := w.call(t, "PutEvents", `{"Entries": [{"Source": "fleet", "DetailType": "alarm", "Detail": "{\"n\": 1}", "Resources": ["arn:x"], "Time": 1767225600.5}]}`)
-	var out struct {
-		FailedEntryCount int
-		Entries          []struct{ EventID string }
-	}
-	if err := json.Unmarshal([]byte(body), &out); err != nil || code != 200 || out.FailedEntryCount != 0 || len(out.Entries) != 1 {
-		t.Fatalf("answer %d %s", code, body)
-	}
-	want := `{"account":"123456789012","detail":{"n":1},"detail-type":"alarm","id":"` + out.Entries[0].EventID +
-		`","region":"us-east-1","resources":["arn:x"],"source":"fleet","time":"2026-01-01T00:00:00Z","version":"0"}`
-	if len(w.accepted) != 1 || w.accepted[0] != want {
-		t.Errorf("accepted %v\nwant     %s", w.accepted, want)
-	}
-	if len(w.emulator.asked) != 0 {
-		t.Errorf("the emulator, which would deliver the event too, was asked %v", w.emulator.asked)
-	}
-}
-
-func TestRefusedEntriesHarmNoOther(t *testing.T) {
-	w := newWorld(t)
-	_, body := w.call(t, "PutEvents", `{"Entries": [
-		{"Source": "aws.securityhub", "DetailType": "x", "Detail": "{}"}, {"Source": "fleet", "DetailType": "x", "Detail": "[]"},
-		{"Source": "fleet", "Detail": "{}"}, {"Source": "fleet", "DetailType": "x", "Detail": "{}", "EventBusName": "other"},
-		{"Source": "fleet", "DetailType": "x", "Detail": "{}", "EventBusName": "arn:aws:events:us-east-1:1:event-bus/default"}]}`)
-	var out struct {
-		FailedEntryCount int
-		Entries          []struct{ EventID, ErrorCode, ErrorMessage string }
-	}
-	if err := json.Unmarshal([]byte(body), &out); err != nil {
-		t.Fatal(err)
-	}
-	want := []string{"NotAuthorizedForSourceException", "MalformedDetail", "InvalidArgument", "InvalidArgument", ""}
-	for i, e := range out.Entries {
-		if e.ErrorCode != want[i] || (e.EventID == "") != (want[i] != "") {
-			t.Errorf("entry %d: %+v, want code %q", i, e, want[i])
-		}
-	}
-	if out.FailedEntryCount != 4 || len(w.accepted) != 1 {
-		t.Errorf("%d failed and %d were accepted", out.FailedEntryCount, len(w.accepted))
-	}
-}
-
 func TestWhatTheBusCannotFollowIsRefusedByName(t *testing.T) {
 	for name, tc := range map[string]struct{ operation, body, want string }{
-		"no JSON protocol":    {"", ``, "protocol"},
-		"too many entries":    {"PutEvents", `{"Entries": [{},{},{},{},{},{},{},{},{},{},{}]}`, "11 members"},
-		"pattern":             {"PutRule", `{"Name": "r", "EventPattern": "{\"a\": [{\"like\": 1}]}"}`, "like"},
-		"schedule":            {"PutRule", `{"Name": "r", "ScheduleExpression": "cron(0 0 L * ? *)"}`, "cron(0 0 L * ? *)"},
-		"one time":            {"PutRule", `{"Name": "r", "ScheduleExpression": "at(2026-03-02T00:00:00)"}`, "ScheduleExpression"},
-		"one minutes":         {"PutRule", `{"Name": "r", "ScheduleExpression": "rate(1 minutes)"}`, "ScheduleExpression"},
-		"ten hour":            {"PutRule", `{"Name": "r", "ScheduleExpression": "rate(10 hour)"}`, "ScheduleExpression"},
-		"nothing to start it": {"PutRule", `{"Name": "r"}`, "EventPattern or ScheduleExpression must be specified"},
-		"parameters of HTTP":  {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "HttpParameters": {}}]}`, "does not follow HttpParameters"},
-		"too much":            {"PutEvents", `{"Entries": [{"Source": "a", "DetailType": "b", "Detail": "` + strings.Repeat("x", 1<<20) + `"}]}`, "over the limit: 1048578 bytes"},
-		"text for JSON":       {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "Input": "tick"}]}`, "Input is no JSON"},
-		"two inputs":          {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "Input": "1", "InputPath": "$.a"}]}`, "only one of Input"},
-		"bus":                 {"PutRule", `{"Name": "r", "EventBusName": "other"}`, "other"},
-		"target":              {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:kinesis:us-east-1:1:stream/s"}]}`, "kinesis"},
-		"FIFO queue":          {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q.fifo"}]}`, "FIFO"},
-		"dead-letter queue":   {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "DeadLetterConfig": {"Arn": "arn:aws:sns:us-east-1:1:t"}}]}`, "dead-letter"},
-		"input path":          {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "InputPath": "detail"}]}`, "JSON path"},
-		"template":            {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "InputTransformer": {"InputTemplate": "<x>"}}]}`, "x"},
-		"targets of a bus":    {"PutTargets", `{"Rule": "r", "EventBusName": "other"}`, "other"},
-		"tested pattern":      {"TestEventPattern", `{"EventPattern": "{}", "Event": "{}"}`, "empty"},
-		"malformed rule":      {"PutRule", `[]`, "cannot unmarshal"},
-		"malformed entries":   {"PutEvents", `[]`, "cannot unmarshal"},
-		"malformed targets":   {"PutTargets", `[]`, "cannot unmarshal"},
-		"malformed question":  {"TestEventPattern", `[]`, "cannot unmarshal"},
-		"malformed event":     {"TestEventPattern", `{"EventPattern": "{\"a\": [1]}", "Event": "x"}`, "Event"},
+		"no JSON protocol":      {"", ``, "protocol"},
+		"pattern":               {"PutRule", `{"Name": "r", "EventPattern": "{\"a\": [{\"like\": 1}]}"}`, "like"},
+		"schedule":              {"PutRule", `{"Name": "r", "ScheduleExpression": "cron(0 0 L * ? *)"}`, "cron(0 0 L * ? *)"},
+		"one time":              {"PutRule", `{"Name": "r", "ScheduleExpression": "at(2026-03-02T00:00:00)"}`, "ScheduleExpression"},
+		"one minutes":           {"PutRule", `{"Name": "r", "ScheduleExpression": "rate(1 minutes)"}`, "ScheduleExpression"},
+		"ten hour":              {"PutRule", `{"Name": "r", "ScheduleExpression": "rate(10 hour)"}`, "ScheduleExpression"},
+		"nothing to start it":   {"PutRule", `{"Name": "r"}`, "EventPattern or ScheduleExpression must be specified"},
+		"parameters of HTTP":    {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "HttpParameters": {}}]}`, "does not follow HttpParameters"},
+		"text for JSON":         {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "Input": "tick"}]}`, "Input is no JSON"},
+		"events of a client":    {"PutEvents", `{"Entries": [{"Source": "fleet", "DetailType": "x", "Detail": "{}"}]}`, "PutEvents"},
+		"tested pattern":        {"TestEventPattern", `{"EventPattern": "{}", "Event": "{}"}`, "TestEventPattern"},
+		"another bus":           {"CreateEventBus", `{"Name": "other"}`, "CreateEventBus"},
+		"archive":               {"CreateArchive", `{}`, "CreateArchive"},
+		"two inputs":            {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "Input": "1", "InputTransformer": {"InputTemplate": "1"}}]}`, "only one of Input"},
+		"bus":                   {"PutRule", `{"Name": "r", "EventBusName": "other"}`, "other"},
+		"target":                {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:kinesis:us-east-1:1:stream/s"}]}`, "kinesis"},
+		"FIFO queue":            {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q.fifo"}]}`, "FIFO"},
+		"dead-letter queue":     {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "DeadLetterConfig": {"Arn": "arn:aws:sns:us-east-1:1:t"}}]}`, "dead-letter"},
+		"input path":            {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "InputPath": "detail"}]}`, "does not follow InputPath"},
+		"path of a transformer": {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "InputTransformer": {"InputPathsMap": {"x": "$['a']"}, "InputTemplate": "<x>"}}]}`, "JSON path"},
+		"template":              {"PutTargets", `{"Rule": "r", "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:q", "InputTransformer": {"InputTemplate": "<x>"}}]}`, "x"},
+		"targets of a bus":      {"PutTargets", `{"Rule": "r", "EventBusName": "other"}`, "other"},
+		"malformed rule":        {"PutRule", `[]`, "cannot unmarshal"},
+		"malformed targets":     {"PutTargets", `[]`, "cannot unmarshal"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -189,14 +142,6 @@ func TestWhatTheBusCannotFollowIsRefusedByName(t *testing.T) {
 				t.Errorf("answer %d %s, want a refusal with %q that does not reach the emulator (%v)", code, body, tc.want, w.emulator.asked)
 			}
 		})
-	}
-}
-
-func TestEventPatternsCanBeTried(t *testing.T) {
-	w := newWorld(t)
-	ask, _ := json.Marshal(map[string]string{"EventPattern": `{"detail": {"findings": {"RecordState": ["ARCHIVED"]}}}`, "Event": imported})
-	if _, body := w.call(t, "TestEventPattern", string(ask)); strings.TrimSpace(body) != `{"Result":true}` {
-		t.Errorf("answer %s", body)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // Emulated is the catalog of the rules that the emulator keeps. It reads them again
-// only after Changed.
+// only after a change.
 type Emulated struct {
 	API awsapi.Client // the emulator itself
 
@@ -35,61 +35,50 @@ func (e *Emulated) Rules(ctx context.Context) ([]Rule, error) {
 }
 
 func (e *Emulated) read(ctx context.Context) ([]Rule, error) {
-	var rules []Rule
-	for token := ""; ; {
-		var page struct {
+	rules, err := everyPage(func(token map[string]string) (page []Rule, next string, err error) {
+		var out struct {
 			Rules     []Rule
 			NextToken string
 		}
-		if err := e.API.Target(ctx, "events", target+"ListRules", paged(token, nil), &page); err != nil {
-			return nil, err
-		}
-		for _, r := range page.Rules {
-			var err error
-			if r.Targets, err = e.targets(ctx, r.Name); err != nil {
-				return nil, err
-			}
-			r.Created = e.created[r.Name]
-			rules = append(rules, r)
-		}
-		if token = page.NextToken; token == "" {
-			return rules, nil
+		err = e.API.Target(ctx, "events", target+"ListRules", token, &out)
+		return out.Rules, out.NextToken, err
+	})
+	for i := range rules {
+		r := &rules[i]
+		r.Created = e.created[r.Name]
+		if err == nil {
+			r.Targets, err = e.targets(ctx, r.Name)
 		}
 	}
+	return rules, err
 }
 
 func (e *Emulated) targets(ctx context.Context, rule string) ([]Target, error) {
-	var targets []Target
-	for token := ""; ; {
-		var page struct {
+	return everyPage(func(in map[string]string) (page []Target, next string, err error) {
+		var out struct {
 			Targets   []Target
 			NextToken string
 		}
-		if err := e.API.Target(ctx, "events", target+"ListTargetsByRule", paged(token, map[string]string{"Rule": rule}), &page); err != nil {
+		in["Rule"] = rule
+		err = e.API.Target(ctx, "events", target+"ListTargetsByRule", in, &out)
+		return out.Targets, out.NextToken, err
+	})
+}
+
+// everyPage asks for all pages of a list. The input of ask holds the token of the page.
+func everyPage[T any](ask func(in map[string]string) (page []T, next string, err error)) ([]T, error) {
+	var all []T
+	for in := (map[string]string{}); ; {
+		page, next, err := ask(in)
+		if err != nil {
 			return nil, err
 		}
-		targets = append(targets, page.Targets...)
-		if token = page.NextToken; token == "" {
-			return targets, nil
+		all = append(all, page...)
+		if next == "" {
+			return all, nil
 		}
+		in = map[string]string{"NextToken": next}
 	}
-}
-
-func paged(token string, body map[string]string) map[string]string {
-	if body == nil {
-		body = map[string]string{}
-	}
-	if token != "" {
-		body["NextToken"] = token
-	}
-	return body
-}
-
-// Changed says that rules or targets may have changed.
-func (e *Emulated) Changed() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.known = false
 }
 
 // scheduled remembers from when on the rate of a rule counts: the emulator does not
@@ -97,7 +86,6 @@ func (e *Emulated) Changed() {
 func (e *Emulated) scheduled(name string, at time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.known = false
 	if e.created == nil {
 		e.created = map[string]time.Time{}
 	}
@@ -106,9 +94,12 @@ func (e *Emulated) scheduled(name string, at time.Time) {
 	}
 }
 
-func (e *Emulated) deleted(name string) {
+// changed says that rules or targets may have changed.
+func (e *Emulated) changed(operation, rule string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.known = false
-	delete(e.created, name)
+	if operation == "DeleteRule" {
+		delete(e.created, rule)
+	}
 }

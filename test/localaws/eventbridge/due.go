@@ -96,10 +96,8 @@ func (t Timetable) last(name string, due []time.Time) []time.Time {
 // rule is a schedule as the bus starts it.
 func (e entrySchedule) rule() Rule {
 	target := Target{ID: e.Name, ARN: e.Target.Arn}
-	if dead := e.Target.DeadLetterConfig; dead != nil && dead.Arn != "" {
-		target.DeadLetterConfig = &struct {
-			ARN string `json:"Arn"`
-		}{dead.Arn}
+	if dead := e.Target.DeadLetterConfig; dead != nil && dead.ARN != "" {
+		target.DeadLetterConfig = dead
 	}
 	return Rule{Name: e.Name, ARN: e.Arn, Role: e.Target.RoleArn, Targets: []Target{target}}
 }

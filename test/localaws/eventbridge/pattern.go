@@ -1,6 +1,5 @@
 // Package eventbridge delivers events as Amazon EventBridge does: event patterns
-// with arrays of objects included, targets, input transformers and dead-letter
-// queues.
+// with arrays of objects included, targets and dead-letter queues.
 package eventbridge
 
 import (
@@ -10,31 +9,19 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 )
 
 // Pattern is a compiled event pattern.
 // https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html
-type Pattern struct{ root node }
-
-// node matches an object; every field must match.
-type node struct {
-	fields map[string]field
-	or     []node
-}
-
-// field is a nested object or a list of matchers, one of which must match.
-type field struct {
-	object   *node
-	matchers []matcher
-}
+type Pattern struct{ matches matcher }
 
 // matcher judges one value; present is false for a field that the event lacks.
 type matcher func(value any, present bool) bool
 
-// ParsePattern compiles an event pattern. An operator that EventBridge does not have
+// ParsePattern compiles an event pattern. An operator that the local AWS does not have
 // is an error that names it.
 func ParsePattern(text []byte) (*Pattern, error) {
 	decoded, err := decode(text)
@@ -58,7 +45,7 @@ func (p *Pattern) Match(event []byte) (bool, error) {
 	if _, ok := v.(map[string]any); err != nil || !ok {
 		return false, fmt.Errorf("event is not a JSON object: %w", err)
 	}
-	return p.root.match(v), nil
+	return p.matches(v, true), nil
 }
 
 // decode leaves numbers as they are written: to EventBridge, 300 and 300.0 are not equal.
@@ -75,122 +62,114 @@ func decode(text []byte) (any, error) {
 	return v, nil
 }
 
-func compileObject(path string, raw map[string]any) (node, error) {
-	n := node{fields: map[string]field{}}
+// compileObject returns what judges an object, of which every field must match. A list
+// of objects matches if one element does, as a whole: EventBridge does not mix fields of
+// different elements.
+func compileObject(path string, raw map[string]any) (matcher, error) {
+	fields := map[string]matcher{}
 	for key, value := range raw {
 		at := strings.TrimPrefix(path+"."+key, ".")
+		var err error
 		switch v := value.(type) {
 		case map[string]any:
-			inner, err := compileObject(at, v)
-			if err != nil {
-				return n, err
-			}
-			n.fields[key] = field{object: &inner}
+			fields[key], err = compileObject(at, v)
 		case []any:
-			if key == "$or" {
-				alternatives, err := compileOr(at, v)
-				if err != nil {
-					return n, err
-				}
-				n.or = alternatives
-				continue
+			if key == "$or" && len(v) < 2 {
+				return nil, fmt.Errorf("%s: want at least two alternatives", at)
 			}
-			if len(v) == 0 {
-				return n, fmt.Errorf("%s: an empty list matches nothing", at)
-			}
-			var list []matcher
-			for _, item := range v {
-				m, err := compileMatcher(at, item)
-				if err != nil {
-					return n, err
-				}
-				list = append(list, m)
-			}
-			n.fields[key] = field{matchers: list}
+			fields[key], err = compileList(at, v, key == "$or")
 		default:
-			return n, fmt.Errorf("%s: want a list or an object, not %v", at, value)
+			return nil, fmt.Errorf("%s: want a list or an object, not %v", at, value)
 		}
-	}
-	return n, nil
-}
-
-func compileOr(at string, items []any) ([]node, error) {
-	var alternatives []node
-	for _, item := range items {
-		object, ok := item.(map[string]any)
-		if !ok {
-			return nil, fmt.Errorf("%s: want objects", at)
-		}
-		n, err := compileObject(at, object)
 		if err != nil {
 			return nil, err
 		}
-		alternatives = append(alternatives, n)
 	}
-	if len(alternatives) < 2 {
-		return nil, fmt.Errorf("%s: want at least two alternatives", at)
-	}
-	return alternatives, nil
-}
-
-// match judges an object. A list of objects matches if one element does, as a whole:
-// EventBridge does not mix fields of different elements.
-func (n node) match(value any) bool {
-	if list, ok := value.([]any); ok {
-		return slices.ContainsFunc(list, n.match)
-	}
-	object, _ := value.(map[string]any)
-	for key, f := range n.fields {
-		inner, present := object[key]
-		if f.object != nil {
-			if !f.object.match(inner) {
+	var match matcher
+	match = func(value any, _ bool) bool {
+		if list, ok := value.([]any); ok {
+			return slices.ContainsFunc(list, func(element any) bool { return match(element, true) })
+		}
+		object, _ := value.(map[string]any)
+		for key, m := range fields {
+			inner, present := object[key]
+			if key == "$or" {
+				inner, present = value, true
+			}
+			if !m(inner, present) {
 				return false
 			}
-			continue
 		}
-		if !slices.ContainsFunc(f.matchers, func(m matcher) bool { return matchValue(m, inner, present) }) {
-			return false
-		}
+		return true
 	}
-	return len(n.or) == 0 || slices.ContainsFunc(n.or, func(alternative node) bool { return alternative.match(value) })
+	return match, nil
 }
 
-func matchValue(m matcher, value any, present bool) bool {
-	if list, ok := value.([]any); ok && present {
-		if len(list) == 0 {
-			return m(nil, false)
+// compileList returns what judges by a list of matchers, or of objects, of which one must match.
+func compileList(at string, items []any, objects bool) (matcher, error) {
+	if len(items) == 0 {
+		return nil, fmt.Errorf("%s: an empty list matches nothing", at)
+	}
+	var list []matcher
+	for _, item := range items {
+		object, isObject := item.(map[string]any)
+		var m matcher
+		err := fmt.Errorf("%s: want objects", at)
+		switch {
+		case objects && isObject:
+			m, err = compileObject(at, object)
+		case !objects:
+			m, err = compileMatcher(at, item)
 		}
-		return slices.ContainsFunc(list, func(item any) bool { return matchValue(m, item, true) })
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, m)
 	}
-	if _, ok := value.(map[string]any); ok {
-		present = false // matchers are about leaves
-	}
-	return m(value, present)
+	return func(v any, present bool) bool {
+		return slices.ContainsFunc(list, func(m matcher) bool { return m(v, present) })
+	}, nil
 }
 
+// compileMatcher returns what judges leaves: one of a list, and no object.
 func compileMatcher(at string, item any) (matcher, error) {
-	object, ok := item.(map[string]any)
-	if _, isList := item.([]any); isList {
+	leaf := func(v any, present bool) bool { return present && v == item }
+	switch item := item.(type) {
+	case []any:
 		return nil, fmt.Errorf("%s: a list within a list", at)
-	}
-	if !ok {
-		return func(v any, present bool) bool { return present && v == item }, nil
-	}
-	if len(object) != 1 {
-		return nil, fmt.Errorf("%s: a matcher has one operator, not %d", at, len(object))
-	}
-	for operator, operand := range object {
-		m, err := compileOperator(operator, operand)
+	case map[string]any:
+		operator, operand, err := only(item)
+		if err == nil {
+			leaf, err = compileOperator(operator, operand)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", at, err)
 		}
-		return m, nil
 	}
-	panic("unreachable: one operator")
+	var match matcher
+	match = func(value any, present bool) bool {
+		switch v := value.(type) {
+		case []any:
+			return len(v) == 0 && leaf(nil, false) || slices.ContainsFunc(v, func(item any) bool { return match(item, true) })
+		case map[string]any:
+			present = false
+		}
+		return leaf(value, present)
+	}
+	return match, nil
+}
+
+// only is the operator of an object that has one.
+func only(object map[string]any) (operator string, operand any, err error) {
+	if len(object) != 1 {
+		return "", nil, fmt.Errorf("a matcher has one operator, not %d", len(object))
+	}
+	for operator, operand = range object {
+	}
+	return operator, operand, nil
 }
 
 func compileOperator(operator string, operand any) (matcher, error) {
-	text, isText := operand.(string)
 	switch operator {
 	case "exists":
 		want, ok := operand.(bool)
@@ -202,145 +181,73 @@ func compileOperator(operator string, operand any) (matcher, error) {
 		return compileNumeric(operand)
 	case "anything-but":
 		return compileAnythingBut(operand)
-	case "prefix", "suffix":
-		if folded, ok := operand.(map[string]any); ok {
-			s, ok := folded["equals-ignore-case"].(string)
-			if !ok || len(folded) != 1 {
-				return nil, fmt.Errorf("%s: want a string, or equals-ignore-case with a string", operator)
-			}
-			m := textMatcher(operator, strings.ToLower(s))
-			return func(v any, present bool) bool {
-				s, ok := v.(string)
-				return ok && m(strings.ToLower(s), present)
-			}, nil
+	}
+	return compileText(operator, operand)
+}
+
+// compileText compiles the operators of texts.
+func compileText(operator string, operand any) (matcher, error) {
+	text, ok := operand.(string)
+	var test func(s string) bool
+	switch operator {
+	case "prefix":
+		test = func(s string) bool { return strings.HasPrefix(s, text) }
+	case "suffix":
+		test = func(s string) bool { return strings.HasSuffix(s, text) }
+	case "equals-ignore-case":
+		test = func(s string) bool { return strings.EqualFold(s, text) }
+	case "wildcard":
+		if strings.Contains(text, "**") || strings.Contains(text, `\`) {
+			return nil, fmt.Errorf("wildcard %q: the local AWS takes neither ** nor a backslash", text)
 		}
-	case "equals-ignore-case", "wildcard":
-	case "cidr":
-		network, err := netip.ParsePrefix(text)
-		if err != nil {
-			return nil, fmt.Errorf("cidr: %w", err)
-		}
-		return func(v any, _ bool) bool {
-			s, _ := v.(string)
-			address, err := netip.ParseAddr(s)
-			return err == nil && network.Contains(address)
-		}, nil
+		test = regexp.MustCompile(`(?s)^` + strings.ReplaceAll(regexp.QuoteMeta(text), `\*`, `.*`) + `$`).MatchString
 	default:
-		return nil, fmt.Errorf("unknown operator %q", operator)
+		return nil, fmt.Errorf("the local AWS does not have the operator %q", operator)
 	}
-	if !isText {
-		return nil, fmt.Errorf("%s: want a string", operator)
-	}
-	if operator == "wildcard" {
-		return compileWildcard(text)
-	}
-	return textMatcher(operator, text), nil
-}
-
-func textMatcher(operator, text string) matcher {
-	return func(v any, _ bool) bool {
-		s, ok := v.(string)
-		if !ok {
-			return false
-		}
-		switch operator {
-		case "prefix":
-			return strings.HasPrefix(s, text)
-		case "suffix":
-			return strings.HasSuffix(s, text)
-		}
-		return strings.EqualFold(s, text)
-	}
-}
-
-// compileWildcard takes * for any run of characters, \* and \\ for the characters themselves.
-func compileWildcard(pattern string) (matcher, error) {
-	parts := []string{""}
-	for i := 0; i < len(pattern); i++ {
-		switch c := pattern[i]; {
-		case c == '*' && strings.HasPrefix(pattern[i+1:], "*"):
-			return nil, fmt.Errorf("wildcard %q: consecutive wildcard characters", pattern)
-		case c == '*':
-			parts = append(parts, "")
-		case c == '\\' && (i+1 == len(pattern) || pattern[i+1] != '*' && pattern[i+1] != '\\'):
-			return nil, fmt.Errorf("wildcard %q: \\ stands before * or \\ only", pattern)
-		default:
-			if c == '\\' {
-				i++
-			}
-			parts[len(parts)-1] += pattern[i : i+1]
-		}
+	if !ok {
+		return nil, fmt.Errorf("%s: the local AWS takes a string", operator)
 	}
 	return func(v any, _ bool) bool {
 		s, ok := v.(string)
-		return ok && wildcard(parts, s)
+		return ok && test(s)
 	}, nil
 }
 
-// wildcard reports whether s consists of the parts, with anything between them.
-func wildcard(parts []string, s string) bool {
-	if len(parts) == 1 {
-		return parts[0] == s
-	}
-	if !strings.HasPrefix(s, parts[0]) {
-		return false
-	}
-	s = s[len(parts[0]):]
-	for _, part := range parts[1 : len(parts)-1] {
-		i := strings.Index(s, part)
-		if i < 0 {
-			return false
-		}
-		s = s[i+len(part):]
-	}
-	return strings.HasSuffix(s, parts[len(parts)-1])
-}
-
-// withinAnythingBut are the operators that anything-but may have.
-var withinAnythingBut = []string{"prefix", "suffix", "equals-ignore-case", "wildcard"}
-
 // compileAnythingBut takes a value, a list of values, or one of the text operators.
 func compileAnythingBut(operand any) (matcher, error) {
+	operator, refusedBy := "", operand
 	if inner, ok := operand.(map[string]any); ok {
-		if len(inner) != 1 {
-			return nil, fmt.Errorf("anything-but: one operator is expected, not %d", len(inner))
-		}
-		for operator, value := range inner {
-			if !slices.Contains(withinAnythingBut, operator) {
-				return nil, fmt.Errorf("anything-but: operator %q, want one of %v", operator, withinAnythingBut)
-			}
-			texts, ok := value.([]any)
-			if !ok {
-				texts = []any{value}
-			}
-			var refused []matcher
-			for _, text := range texts {
-				m, err := compileOperator(operator, text)
-				if err != nil {
-					return nil, fmt.Errorf("anything-but: %w", err)
-				}
-				refused = append(refused, m)
-			}
-			return func(v any, present bool) bool {
-				return present && !slices.ContainsFunc(refused, func(m matcher) bool { return m(v, present) })
-			}, nil
+		var err error
+		if operator, refusedBy, err = only(inner); err != nil {
+			return nil, fmt.Errorf("anything-but: %w", err)
 		}
 	}
-	refused, ok := operand.([]any)
+	values, ok := refusedBy.([]any)
 	if !ok {
-		refused = []any{operand}
+		values = []any{refusedBy}
 	}
-	for _, r := range refused {
-		switch r.(type) {
+	var refused []matcher
+	for _, value := range values {
+		m := func(v any, _ bool) bool { return v == value }
+		switch value.(type) {
 		case string, json.Number:
 		default:
-			return nil, fmt.Errorf("anything-but: %v, want strings or numbers", r)
+			return nil, fmt.Errorf("anything-but: %v, want strings or numbers", value)
 		}
+		if operator != "" {
+			var err error
+			if m, err = compileText(operator, value); err != nil {
+				return nil, fmt.Errorf("anything-but: %w", err)
+			}
+		}
+		refused = append(refused, m)
 	}
 	if len(refused) == 0 {
 		return nil, errors.New("anything-but: an empty list refuses nothing")
 	}
-	return func(v any, present bool) bool { return present && !slices.Contains(refused, v) }, nil
+	return func(v any, present bool) bool {
+		return present && !slices.ContainsFunc(refused, func(m matcher) bool { return m(v, present) })
+	}, nil
 }
 
 // float is the value of a number.

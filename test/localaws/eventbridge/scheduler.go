@@ -33,7 +33,7 @@ type entrySchedule struct {
 	Target                     struct {
 		Arn, RoleArn     string
 		Input            string
-		DeadLetterConfig *struct{ Arn string }
+		DeadLetterConfig *deadLetters
 	}
 }
 
@@ -63,15 +63,7 @@ func (e entrySchedule) check() error {
 	case e.ActionAfterCompletion == "DELETE":
 		return errors.New("the local AWS does not delete schedules after completion")
 	}
-	if err := deliverable(e.Target.Arn, "sqs", "sns", "lambda"); err != nil {
-		return fmt.Errorf("target: %w", err)
-	}
-	if dead := e.Target.DeadLetterConfig; dead != nil && dead.Arn != "" {
-		if err := deliverable(dead.Arn, "sqs"); err != nil {
-			return fmt.Errorf("dead-letter queue: %w", err)
-		}
-	}
-	return nil
+	return deliverable(e.Target.Arn, e.Target.DeadLetterConfig)
 }
 
 // SchedulerAPI refuses schedules that the local AWS could not follow, by name, and
@@ -121,29 +113,23 @@ type Schedules struct {
 }
 
 func (s Schedules) read(ctx context.Context) ([]entrySchedule, error) {
-	var all []entrySchedule
-	for token := ""; ; {
-		path := "/schedules"
-		if token != "" {
-			path += "?NextToken=" + url.QueryEscape(token)
-		}
-		var page struct {
-			Schedules []struct{ Name, GroupName string }
+	listed, err := everyPage(func(in map[string]string) (page []entrySchedule, next string, err error) {
+		var out struct {
+			Schedules []entrySchedule // only the names
 			NextToken string
 		}
-		if err := s.API.REST(ctx, "scheduler", http.MethodGet, path, nil, &page); err != nil {
-			return nil, err
+		path := "/schedules"
+		if token := in["NextToken"]; token != "" {
+			path += "?NextToken=" + url.QueryEscape(token)
 		}
-		for _, listed := range page.Schedules {
-			var e entrySchedule
-			path := schedulesPath + url.PathEscape(listed.Name) + "?groupName=" + url.QueryEscape(listed.GroupName)
-			if err := s.API.REST(ctx, "scheduler", http.MethodGet, path, nil, &e); err != nil {
-				return nil, err
-			}
-			all = append(all, e)
-		}
-		if token = page.NextToken; token == "" {
-			return all, nil
+		err = s.API.REST(ctx, "scheduler", http.MethodGet, path, nil, &out)
+		return out.Schedules, out.NextToken, err
+	})
+	for i := range listed {
+		if err == nil {
+			path := schedulesPath + url.PathEscape(listed[i].Name) + "?groupName=" + url.QueryEscape(listed[i].GroupName)
+			err = s.API.REST(ctx, "scheduler", http.MethodGet, path, nil, &listed[i])
 		}
 	}
+	return listed, err
 }

@@ -1,11 +1,12 @@
 package eventbridge
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,148 +16,151 @@ type Target struct {
 	ID               string `json:"Id"`
 	ARN              string `json:"Arn"`
 	Input            string
-	InputPath        string
 	InputTransformer *struct {
 		InputPathsMap map[string]string
 		InputTemplate string
 	}
-	DeadLetterConfig *struct {
-		ARN string `json:"Arn"`
-	}
+	DeadLetterConfig *deadLetters
 }
 
-// Body is what the target receives for event: a constant, a part of the event, what
-// the input transformer makes of it, or the event itself.
+type deadLetters struct {
+	ARN string `json:"Arn"`
+}
+
+// targetParameters are those of targets that the local AWS follows. The role is for targets
+// that it does not have, and a target that fails is not tried again.
+var targetParameters = []string{"Arn", "DeadLetterConfig", "Id", "Input", "InputTransformer", "RetryPolicy", "RoleArn"}
+
+func readTarget(given map[string]json.RawMessage) (t Target, err error) {
+	if text, err := json.Marshal(given); err != nil || json.Unmarshal(text, &t) != nil {
+		return t, fmt.Errorf("it is no target: %s", text)
+	}
+	if err := onlyKnown(given, targetParameters); err != nil {
+		return t, err
+	}
+	if err := deliverable(t.ARN, t.DeadLetterConfig); err != nil {
+		return t, err
+	}
+	if t.Input != "" && t.InputTransformer != nil {
+		return t, errors.New("only one of Input and InputTransformer may be given")
+	}
+	if t.Input != "" && !json.Valid([]byte(t.Input)) {
+		return t, errors.New("Input is no JSON") //nolint:staticcheck // a parameter's name
+	}
+	_, err = t.Body([]byte(`{}`))
+	return t, err
+}
+
+// onlyKnown names the parameters that the local AWS does not follow.
+func onlyKnown(given map[string]json.RawMessage, known []string) error {
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if !slices.Contains(known, name) && string(given[name]) != "null" {
+			return fmt.Errorf("the local AWS does not follow %s", name)
+		}
+	}
+	return nil
+}
+
+// deliverable refuses what is no queue, topic or function, or a FIFO one.
+func deliverable(arn string, dead *deadLetters) error {
+	check := func(arn string, services ...string) error {
+		parts := strings.Split(arn, ":")
+		if len(parts) < 6 || !slices.Contains(services, parts[2]) || parts[4] == "" {
+			return fmt.Errorf("the local AWS delivers to %s only, not to %s", strings.Join(services, ", "), arn)
+		}
+		if strings.HasSuffix(arn, ".fifo") {
+			return fmt.Errorf("the local AWS delivers to standard queues and topics only, and %s is FIFO", arn)
+		}
+		return nil
+	}
+	if err := check(arn, "sqs", "sns", "lambda"); err != nil {
+		return fmt.Errorf("target: %w", err)
+	}
+	if dead != nil && dead.ARN != "" {
+		if err := check(dead.ARN, "sqs"); err != nil {
+			return fmt.Errorf("dead-letter queue: %w", err)
+		}
+	}
+	return nil
+}
+
+// Body is what the target receives for event: a constant, what the input transformer
+// makes of it, or the event itself.
 func (t Target) Body(event []byte) ([]byte, error) {
 	switch {
 	case t.Input != "":
 		return []byte(t.Input), nil
-	case t.InputPath != "":
-		v, err := lookup(event, t.InputPath)
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(v)
 	case t.InputTransformer != nil:
 		return t.transform(event)
 	}
 	return event, nil
 }
 
-var placeholder = regexp.MustCompile(`<([^<>\s"]+)>`)
-
-// transform fills the template: inside quotes a value stands as text, an object or a list
-// without its own quotes, outside as JSON; a value that the event lacks is empty, or null
-// outside quotes (unverified).
+// transform fills the template with values of the event: inside quotes a text, outside
+// JSON. A value that the event lacks is empty, or null outside quotes (unverified).
 // https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html
 func (t Target) transform(event []byte) ([]byte, error) {
-	values := map[string]any{}
-	for name, path := range t.InputTransformer.InputPathsMap {
-		v, err := lookup(event, path)
-		if err != nil {
-			return nil, fmt.Errorf("input path %s: %w", name, err)
-		}
-		values[name] = v
-	}
-	template := t.InputTransformer.InputTemplate
-	var out bytes.Buffer
-	quoted, last := false, 0
-	for _, at := range placeholder.FindAllStringSubmatchIndex(template, -1) {
-		text := template[last:at[0]]
-		out.WriteString(text)
-		quotes := strings.Count(text, `"`) - strings.Count(text, `\"`)
-		quoted = quoted != (quotes%2 == 1)
-		last = at[1]
-		name := template[at[2]:at[3]]
-		v, known := values[name]
-		switch {
-		case name == "aws.events.event.json" && !quoted:
-			out.Write(event)
-			continue
-		case name == "aws.events.event" && !quoted:
-			rest, err := withoutDetail(event)
-			if err != nil {
-				return nil, err
-			}
-			out.Write(rest)
-			continue
-		case strings.HasPrefix(name, "aws.events."):
-			return nil, fmt.Errorf("input transformer: the local AWS does not know <%s>, or not there", name)
-		}
-		if !known {
-			return nil, fmt.Errorf("input transformer: <%s> is not in the input paths", name)
-		}
-		encoded, err := inserted(v, quoted)
-		if err != nil {
-			return nil, fmt.Errorf("input transformer: <%s>: %w", name, err)
-		}
-		out.Write(encoded)
-	}
-	out.WriteString(template[last:])
-	return out.Bytes(), nil
-}
-
-// inserted is a value in a template. What of a text would be escaped in JSON EventBridge does
-// not escape, so that nobody could say what the target gets.
-func inserted(v any, quoted bool) ([]byte, error) {
-	encoded, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	s, isText := v.(string)
-	switch {
-	case isText && strings.ContainsFunc(s, func(r rune) bool { return r == '"' || r == '\\' || r < ' ' }):
-		return nil, fmt.Errorf("the text %s has characters that EventBridge does not escape", encoded)
-	case isText && quoted:
-		return []byte(s), nil
-	case isText:
-		return []byte(`"` + s + `"`), nil
-	case quoted && v == nil:
-		return nil, nil
-	case quoted:
-		return bytes.ReplaceAll(encoded, []byte(`"`), nil), nil
-	}
-	return encoded, nil
-}
-
-func withoutDetail(event []byte) ([]byte, error) {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(event, &fields); err != nil {
-		return nil, err
-	}
-	delete(fields, "detail")
-	return json.Marshal(fields)
-}
-
-var pathStep = regexp.MustCompile(`^(?:\.([A-Za-z0-9_-]+)|\['([^']*)'\]|\[(\d+)\])`)
-
-// lookup follows a JSON path of the form $.a.b[0]['c d']; nil if the event lacks it.
-func lookup(event []byte, path string) (any, error) {
 	v, err := decode(event)
 	if err != nil {
 		return nil, err
 	}
-	rest, ok := strings.CutPrefix(path, "$")
-	if !ok {
-		return nil, fmt.Errorf("JSON path %q: want $ at its beginning", path)
+	var out []byte
+	quoted := false
+	for rest, more := t.InputTransformer.InputTemplate, true; more; {
+		var before, name string
+		before, rest, more = strings.Cut(rest, "<")
+		out = append(out, before...)
+		quotes := strings.Count(before, `"`) - strings.Count(before, `\"`)
+		quoted = quoted != (quotes%2 == 1)
+		if !more {
+			break
+		}
+		name, rest, _ = strings.Cut(rest, ">")
+		path, known := t.InputTransformer.InputPathsMap[name]
+		if !known {
+			return nil, fmt.Errorf("input transformer: <%s> is not in the input paths, and the local AWS knows no reserved variables", name)
+		}
+		value, err := lookup(v, path)
+		if err != nil {
+			return nil, fmt.Errorf("input path %s: %w", name, err)
+		}
+		text, isText := value.(string)
+		encoded, err := json.Marshal(value)
+		switch {
+		case err != nil:
+			return nil, err
+		case isText && string(encoded) != `"`+text+`"`:
+			return nil, fmt.Errorf("input transformer: <%s>: the text %s has characters that EventBridge does not escape", name, encoded)
+		case quoted && !isText && value != nil:
+			return nil, fmt.Errorf("input transformer: <%s>: the local AWS puts only texts between quotes, not %s", name, encoded)
+		case quoted:
+			encoded = []byte(text)
+		}
+		out = append(out, encoded...)
 	}
-	for rest != "" {
+	return out, nil
+}
+
+var pathStep = regexp.MustCompile(`^(?:\.([A-Za-z0-9_-]+)|\[(\d+)\])`)
+
+// lookup follows a JSON path of the form $.a.b[0]; nil if the event lacks it.
+func lookup(v any, path string) (any, error) {
+	rest, ok := strings.CutPrefix(path, "$")
+	for ok && rest != "" {
 		m := pathStep.FindStringSubmatch(rest)
-		if m == nil {
-			return nil, errors.New("JSON path " + strconv.Quote(path) + `: want steps like .name, ['name'] or [0]`)
+		if ok = m != nil; !ok {
+			break
 		}
 		rest = rest[len(m[0]):]
-		if m[3] != "" {
-			list, _ := v.([]any)
-			i, err := strconv.Atoi(m[3])
-			if err != nil || i >= len(list) {
-				return nil, nil
-			}
-			v = list[i]
-			continue
-		}
+		list, _ := v.([]any)
 		object, _ := v.(map[string]any)
-		v = object[m[1]+m[2]]
+		v = object[m[1]]
+		if i, err := strconv.Atoi(m[2]); err == nil && i < len(list) {
+			v = list[i]
+		}
+	}
+	if !ok {
+		return nil, fmt.Errorf("JSON path %q: want $ with steps like .name or [0]", path)
 	}
 	return v, nil
 }

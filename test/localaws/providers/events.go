@@ -27,11 +27,10 @@ func (a Account) events() map[string]declared {
 				"State":              schema.Optional(schema.Enum("ENABLED", "DISABLED", "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS")),
 				"Tags":               schema.Optional(schema.Tags),
 				"Targets": schema.Optional(schema.List(0, 5, schema.Map(schema.Object{
-					"Arn":       schema.Required(schema.Text(1, 1600)),
-					"Id":        schema.Required(schema.Pattern(`[.\-_A-Za-z0-9]+`, 1, 64)),
-					"RoleArn":   schema.Optional(schema.ARN("iam")),
-					"Input":     schema.Optional(schema.Text(0, 8192)),
-					"InputPath": schema.Optional(schema.Text(0, 256)),
+					"Arn":     schema.Required(schema.Text(1, 1600)),
+					"Id":      schema.Required(schema.Pattern(`[.\-_A-Za-z0-9]+`, 1, 64)),
+					"RoleArn": schema.Optional(schema.ARN("iam")),
+					"Input":   schema.Optional(schema.Text(0, 8192)),
 					"InputTransformer": schema.Optional(schema.Map(schema.Object{
 						"InputPathsMap": schema.Optional(schema.Dictionary(`^[A-Za-z0-9_-]{1,256}$`, schema.Text(0, 256))),
 						"InputTemplate": schema.Required(schema.Text(1, 8192)),
