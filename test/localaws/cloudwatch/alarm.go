@@ -1,13 +1,13 @@
 package cloudwatch
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
-
-	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
 // State is the state of an alarm.
@@ -86,19 +86,68 @@ var operators = map[string]struct {
 	"LessThanOrEqualToThreshold":    {"less than or equal to", func(v, t float64) bool { return v <= t }},
 }
 
+// properties are those of an AWS::CloudWatch::Alarm that matter here. The schema has seen them.
+type properties struct {
+	metric
+	AlarmDescription, ComparisonOperator, TreatMissingData, Statistic string
+	Threshold                                                         *number
+	EvaluationPeriods, DatapointsToAlarm, Period                      number
+	Metrics                                                           []struct {
+		ID         string `json:"Id"`
+		Expression string
+		ReturnData *flag
+		MetricStat *struct {
+			Metric metric
+			Period number
+			Stat   string
+			Unit   string
+		}
+	}
+	AlarmActions, OKActions, InsufficientDataActions []string
+	ActionsEnabled                                   *flag
+}
+
+type metric struct {
+	Namespace, MetricName, Unit string
+	Dimensions                  []struct{ Name, Value string }
+}
+
+// number and flag may be given as text.
+type (
+	number float64
+	flag   bool
+)
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *number) UnmarshalJSON(text []byte) error {
+	f, err := strconv.ParseFloat(strings.Trim(string(text), `"`), 64)
+	*n = number(f)
+	return err
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (f *flag) UnmarshalJSON(text []byte) error {
+	*f = strings.Trim(string(text), `"`) == "true"
+	return nil
+}
+
+func (n number) seconds() time.Duration { return time.Duration(n) * time.Second }
+
 // ParseAlarm reads the properties of an AWS::CloudWatch::Alarm. An alarm that cannot
 // be judged here is an error that says why.
-func ParseAlarm(name, arn string, properties map[string]any) (Alarm, error) {
-	p := reader(properties)
-	a := Alarm{
-		Name: name, ARN: arn, Description: p.text("AlarmDescription"), operator: p.text("ComparisonOperator"), properties: properties,
-		missing: p.text("TreatMissingData"), periods: int(p.number("EvaluationPeriods")), toAlarm: int(p.number("DatapointsToAlarm")),
-		threshold: p.number("Threshold"), actions: map[State][]string{
-			InAlarm: p.texts("AlarmActions"), OK: p.texts("OKActions"), InsufficientData: p.texts("InsufficientDataActions"),
-		},
+func ParseAlarm(name, arn string, given map[string]any) (Alarm, error) {
+	var p properties
+	text, err := json.Marshal(given)
+	if err == nil {
+		err = json.Unmarshal(text, &p)
 	}
-	if enabled, ok := schema.Boolean(properties["ActionsEnabled"]); ok {
-		a.silent = !enabled
+	if err != nil {
+		return Alarm{}, err
+	}
+	a := Alarm{
+		Name: name, ARN: arn, Description: p.AlarmDescription, operator: p.ComparisonOperator, properties: given, missing: p.TreatMissingData,
+		periods: int(p.EvaluationPeriods), toAlarm: int(p.DatapointsToAlarm), silent: p.ActionsEnabled != nil && !bool(*p.ActionsEnabled),
+		actions: map[State][]string{InAlarm: p.AlarmActions, OK: p.OKActions, InsufficientData: p.InsufficientDataActions},
 	}
 	if a.toAlarm == 0 {
 		a.toAlarm = a.periods
@@ -106,92 +155,76 @@ func ParseAlarm(name, arn string, properties map[string]any) (Alarm, error) {
 	if _, ok := operators[a.operator]; !ok {
 		return Alarm{}, fmt.Errorf("operator %s is not judged", a.operator)
 	}
-	if _, ok := properties["Threshold"]; !ok {
+	if p.Threshold == nil {
 		return Alarm{}, errors.New("an alarm without Threshold is not judged")
 	}
-	for _, topics := range a.actions {
-		for _, arn := range topics {
-			if parts := strings.Split(arn, ":"); len(parts) < 6 || parts[2] != "sns" {
-				return Alarm{}, fmt.Errorf("action %s is not taken: only SNS topics are told", arn)
-			}
+	a.threshold = float64(*p.Threshold)
+	for _, arn := range slices.Concat(p.AlarmActions, p.OKActions, p.InsufficientDataActions) {
+		if parts := strings.Split(arn, ":"); len(parts) < 6 || parts[2] != "sns" {
+			return Alarm{}, fmt.Errorf("action %s is not taken: only SNS topics are told", arn)
 		}
 	}
-	var err error
-	if _, several := properties["Metrics"]; several {
-		err = a.readMetrics(p.objects("Metrics"))
+	if p.Metrics == nil {
+		err = a.add("metric", p.metric, p.Statistic, p.Period)
+		a.expression = metricOf("metric")
 	} else {
-		a.period = time.Duration(p.number("Period")) * time.Second
-		err = a.add("metric", p, p.text("Statistic"))
-		a.expression = func(v values) (float64, bool) {
-			x, ok := v["metric"]
-			return x, ok
-		}
+		err = a.addMetrics(p)
 	}
-	if err != nil {
-		return Alarm{}, err
+	if err == nil && a.period == 0 {
+		err = errors.New("an alarm without Period is not judged")
 	}
-	if a.period == 0 {
-		return Alarm{}, errors.New("an alarm without Period is not judged")
-	}
-	return a, nil
+	return a, err
 }
 
-// readMetrics reads an alarm on one metric or one expression over metrics.
-func (a *Alarm) readMetrics(metrics []reader) error {
-	var returned []reader
-	var ids []string
-	for _, m := range metrics {
-		if returns, ok := schema.Boolean(m["ReturnData"]); !ok || returns {
-			returned = append(returned, m)
+// addMetrics reads an alarm on one metric or one expression over metrics.
+func (a *Alarm) addMetrics(p properties) (err error) {
+	var returned, ids []string
+	for _, m := range p.Metrics {
+		if m.ReturnData == nil || bool(*m.ReturnData) {
+			returned = append(returned, m.Expression)
+			if m.Expression == "" {
+				returned[len(returned)-1] = m.ID
+			}
 		}
-		stat := m.object("MetricStat")
-		if stat == nil {
+		if m.MetricStat == nil {
 			continue
 		}
-		period := time.Duration(stat.number("Period")) * time.Second
-		if a.period != 0 && a.period != period {
-			return errors.New("metrics of different periods are not judged")
-		}
-		a.period = period
-		if stat.text("Unit") != "" {
-			return errors.New("a metric of one Unit only is not judged")
-		}
-		ids = append(ids, m.text("Id"))
-		if err := a.add(m.text("Id"), stat.object("Metric"), stat.text("Stat")); err != nil {
+		ids = append(ids, m.ID)
+		m.MetricStat.Metric.Unit = m.MetricStat.Unit
+		if err := a.add(m.ID, m.MetricStat.Metric, m.MetricStat.Stat, m.MetricStat.Period); err != nil {
 			return err
 		}
 	}
 	if len(returned) != 1 {
 		return fmt.Errorf("%d metrics have ReturnData, want 1", len(returned))
 	}
-	text := returned[0].text("Expression")
-	if text == "" {
-		text = returned[0].text("Id")
-	}
-	var err error
-	a.expression, err = parseExpression(text, ids)
+	a.expression, err = parseExpression(returned[0], ids)
 	return err
 }
 
-func (a *Alarm) add(id string, m reader, statistic string) error {
-	namespace, name := m.text("Namespace"), m.text("MetricName")
+func (a *Alarm) add(id string, m metric, statistic string, period number) error {
 	dimensions := map[string]string{}
-	for _, d := range m.objects("Dimensions") {
-		dimensions[d.text("Name")] = d.text("Value")
+	for _, d := range m.Dimensions {
+		dimensions[d.Name] = d.Value
 	}
 	queue, ofQueue := dimensions["QueueName"]
+	_, ofFunction := dimensions["FunctionName"]
+	one, name := len(dimensions) == 1, m.MetricName
 	switch {
-	case m.text("Unit") != "":
+	case a.period != 0 && a.period != period.seconds():
+		return errors.New("metrics of different periods are not judged")
+	case m.Unit != "":
 		return errors.New("a metric of one Unit only is not judged")
 	case !slices.Contains([]string{"SampleCount", "Average", "Sum", "Minimum", "Maximum"}, statistic):
 		return fmt.Errorf("statistic %q is not computed", statistic)
-	case namespace == sqsNamespace && ofQueue && len(dimensions) == 1 && (name == MessagesVisible || name == OldestMessage):
+	case m.Namespace == sqsNamespace && ofQueue && one && (name == MessagesVisible || name == OldestMessage):
 		a.queues = append(a.queues, queue)
-	case namespace == lambdaNamespace && dimensions["FunctionName"] != "" && len(dimensions) == 1 && (name == FunctionErrors || name == AsyncEventsDropped):
-	case strings.HasPrefix(namespace, "AWS/"):
-		return fmt.Errorf("metric %s of %s is not measured", name, namespace)
+	case m.Namespace == lambdaNamespace && ofFunction && one && (name == FunctionErrors || name == AsyncEventsDropped):
+	case strings.HasPrefix(m.Namespace, "AWS/"):
+		return fmt.Errorf("metric %s of %s is not measured", name, m.Namespace)
 	}
-	a.queries = append(a.queries, query{id, NewMetric(namespace, name, dimensions), statistic})
+	a.period = period.seconds()
+	a.queries = append(a.queries, query{id, NewMetric(m.Namespace, name, dimensions), statistic})
 	return nil
 }
 
@@ -219,42 +252,4 @@ func (s Statistics) value(statistic string) float64 {
 		return s.Maximum
 	}
 	return s.Sum / s.Count
-}
-
-// reader reads properties that a schema has seen.
-type reader map[string]any
-
-func (r reader) text(key string) string {
-	s, _ := schema.String(r[key])
-	return s
-}
-
-func (r reader) number(key string) float64 {
-	f, _ := schema.Float(r[key])
-	return f
-}
-
-func (r reader) object(key string) reader {
-	m, _ := r[key].(map[string]any)
-	return m
-}
-
-func (r reader) objects(key string) []reader {
-	list, _ := r[key].([]any)
-	var objects []reader
-	for _, item := range list {
-		m, _ := item.(map[string]any)
-		objects = append(objects, m)
-	}
-	return objects
-}
-
-func (r reader) texts(key string) []string {
-	list, _ := r[key].([]any)
-	texts := []string{}
-	for _, item := range list {
-		s, _ := schema.String(item)
-		texts = append(texts, s)
-	}
-	return texts
 }
