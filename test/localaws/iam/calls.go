@@ -46,32 +46,8 @@ type needs func(call) ([]need, error)
 // Authorization Reference.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 var operations = map[string]needs{
-	"sqs ChangeMessageVisibility":      each("sqs:ChangeMessageVisibility", queue),
-	"sqs ChangeMessageVisibilityBatch": each("sqs:ChangeMessageVisibility", queue),
-	"sqs DeleteMessage":                each("sqs:DeleteMessage", queue),
-	"sqs DeleteMessageBatch":           each("sqs:DeleteMessage", queue),
-	"sqs GetQueueAttributes":           each("sqs:GetQueueAttributes", queue),
-	"sqs GetQueueUrl":                  each("sqs:GetQueueUrl", queue),
-	"sqs ReceiveMessage":               each("sqs:ReceiveMessage", queue),
-	"sqs SendMessage":                  each("sqs:SendMessage", queue),
-	"sqs SendMessageBatch":             each("sqs:SendMessage", queue),
-
-	"dynamodb BatchGetItem":       each("dynamodb:BatchGetItem", tables),
-	"dynamodb BatchWriteItem":     each("dynamodb:BatchWriteItem", tables),
-	"dynamodb DeleteItem":         each("dynamodb:DeleteItem", table),
-	"dynamodb GetItem":            each("dynamodb:GetItem", table),
-	"dynamodb PutItem":            each("dynamodb:PutItem", table),
-	"dynamodb Query":              each("dynamodb:Query", tableOrIndex),
-	"dynamodb Scan":               each("dynamodb:Scan", tableOrIndex),
 	"dynamodb TransactGetItems":   transaction,
 	"dynamodb TransactWriteItems": transaction,
-	"dynamodb UpdateItem":         each("dynamodb:UpdateItem", table),
-
-	"kinesis GetRecords":       each("kinesis:GetRecords", stream),
-	"kinesis GetShardIterator": each("kinesis:GetShardIterator", stream),
-	"kinesis ListShards":       each("kinesis:ListShards", stream),
-	"kinesis PutRecord":        each("kinesis:PutRecord", stream),
-	"kinesis PutRecords":       each("kinesis:PutRecords", stream),
 
 	"securityhub POST /findings/import": each("securityhub:BatchImportFindings", products),
 
@@ -86,6 +62,28 @@ var operations = map[string]needs{
 
 	"iotdata POST /topics/{name}":     each("iot:Publish", named("iot", "topic/")),
 	"iotdata GET /connections/{name}": each("iot:GetConnection", named("iot", "client/")),
+}
+
+// The actions of these are called as they are.
+func init() {
+	for _, of := range []struct {
+		service   string
+		resources func(call) ([]string, error)
+		names     []string
+	}{
+		{"sqs", queue, []string{"ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "GetQueueUrl", "ReceiveMessage", "SendMessage"}},
+		{"dynamodb", tables, []string{"BatchGetItem", "BatchWriteItem"}},
+		{"dynamodb", table, []string{"DeleteItem", "GetItem", "PutItem", "UpdateItem"}},
+		{"dynamodb", tableOrIndex, []string{"Query", "Scan"}},
+		{"kinesis", stream, []string{"GetRecords", "GetShardIterator", "ListShards", "PutRecord", "PutRecords"}},
+	} {
+		for _, name := range of.names {
+			operations[of.service+" "+name] = each(of.service+":"+name, of.resources)
+		}
+	}
+	for _, name := range []string{"ChangeMessageVisibility", "DeleteMessage", "SendMessage"} {
+		operations["sqs "+name+"Batch"] = operations["sqs "+name]
+	}
 }
 
 // each is one action on each of the resources.
@@ -224,11 +222,10 @@ func read(service string, r *http.Request, arn func(service, resource string) st
 			return nil, fmt.Errorf("its parameters: %w", err)
 		}
 	}
-	if service == "iotdata" && r.URL.Query().Get("retain") == "true" {
-		return nil, errors.New("what permission a retained message takes is not in the table")
-	}
-	if service == "iotdata" && r.URL.Query().Get("includeSocketInformation") == "true" {
-		return nil, errors.New("what permission a connection's socket takes is not in the table")
+	for parameter, what := range map[string]string{"retain": "a retained message", "includeSocketInformation": "a connection's socket"} {
+		if service == "iotdata" && r.URL.Query().Get(parameter) == "true" {
+			return nil, fmt.Errorf("what permission %s takes is not in the table", what)
+		}
 	}
 	return operation(c)
 }
@@ -255,21 +252,16 @@ func find(service string, r *http.Request, c *call) (needs, bool) {
 // inPath is what stands for {name}, when path has the form of pattern.
 func inPath(pattern, path string) (name string, ok bool) {
 	want, got := strings.Split(pattern, "/"), strings.Split(path, "/")
-	if len(want) != len(got) {
-		return "", false
-	}
 	for i, part := range got {
-		if want[i] == "{name}" {
-			unescaped, err := url.PathUnescape(part)
-			if err != nil {
+		if i < len(want) && want[i] == "{name}" {
+			var err error
+			if name, err = url.PathUnescape(part); err != nil {
 				return "", false
 			}
-			name = unescaped
-		} else if part != want[i] {
-			return "", false
+			want[i] = part
 		}
 	}
-	return name, true
+	return name, slices.Equal(want, got)
 }
 
 // Handler judges the requests of functions before next gets them.

@@ -81,7 +81,10 @@ func (e *DeniedError) of(answer verdict, article, kind string) error {
 // AWS does not say to name its resource.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/confused-deputy.html
 func (e *Enforcer) Assume(ctx context.Context, service, sourceARN, roleARN, session string) (Session, error) {
-	r, err := e.find(ctx, roleARN)
+	r, err := e.Roles.find(ctx, roleARN)
+	if err != nil && ctx.Err() == nil { // a role that cannot be read allows nothing
+		err = e.deny(err)
+	}
 	if err != nil {
 		return Session{}, err
 	}
@@ -101,16 +104,6 @@ func (e *Enforcer) Assume(ctx context.Context, service, sourceARN, roleARN, sess
 		return Session{}, e.deny(fmt.Errorf("%s is unable to assume role (sts:AssumeRole) on resource: %s, for %s", service, roleARN, session))
 	}
 	return Session{Role: roleARN, Name: session}, nil
-}
-
-// find is the role with the ARN, nil when there is none. A role that cannot be read allows
-// nothing.
-func (e *Enforcer) find(ctx context.Context, arn string) (*role, error) {
-	r, err := e.Roles.find(ctx, arn)
-	if err != nil && ctx.Err() == nil {
-		return nil, e.deny(err)
-	}
-	return r, err
 }
 
 // Issue makes credentials by which requests are known as the session's.
@@ -160,63 +153,67 @@ func (e *Enforcer) Check(ctx context.Context, s Session, resource string, action
 	return nil
 }
 
-// allow asks the policies of the role and, where it has one, of the resource. In one account
-// either may allow.
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic_policy-eval-basics-id-rdp.html
+// allow asks the policies of the role and, where it has one, of the resource, and those of
+// the key that encrypts it.
 func (e *Enforcer) allow(ctx context.Context, r *role, s Session, action, resource string) error {
 	keys := e.keys()
 	keys[keyPrincipalAccount], keys[keyPrincipalARN], keys[keyIsService] = []string{e.Account}, []string{r.arn}, []string{"false"}
-	by := caller{account: e.Account, role: r.arn, session: e.principal(r, s)}
-	refusal := &DeniedError{Principal: by.session, Action: action, Resource: resource}
 	found, err := e.Resources.find(ctx, resource)
 	if err != nil {
 		return err
 	}
-	answer := notAllowed
-	if found != nil {
-		if answer, _, err = allows(found.policy, by, action, resource, keys); err != nil {
-			return fmt.Errorf("policy of %s, asked for %s: %w", resource, action, err)
-		}
-		if answer == denied {
-			return refusal.of(denied, "a", "resource-based policy")
-		}
+	if found == nil {
+		found = &guarded{}
 	}
-	if err := e.identity(r, refusal, answer == allowed, keys); err != nil {
+	by := caller{account: e.Account, role: r.arn, session: e.principal(r, s)}
+	if err := e.permitted(r, by, found.policy, true, action, resource, keys); err != nil || found.key == "" {
 		return err
 	}
-	if found != nil && found.key != "" {
-		if err := e.allowKey(ctx, r, by, found.key, action, resource, keys); err != nil {
+	if strings.Contains(found.key, "alias/aws/") {
+		return nil // for everybody in the account, by way of the service
+	}
+	k, err := e.Resources.findKey(ctx, found.key)
+	if err != nil {
+		return err
+	}
+	for _, use := range encrypting[action] {
+		if err := e.permitted(r, by, k.policy, false, use, k.arn, e.through(resource, keys)); err != nil {
 			return err
 		}
 	}
-	e.use(Use{r.name, action, resource})
 	return nil
 }
 
-// identity judges by the policies of the role itself. The resource's policy may have
-// allowed already: then they can deny only, but for a boundary, which always must allow.
-func (e *Enforcer) identity(r *role, refusal *DeniedError, allowedByResource bool, keys policy.Values) error {
-	type judges struct {
-		article, kind string
-		documents     []document
+// permitted asks the policies of a resource and of the role. In one account either may
+// allow, but for a key, whose policy must allow or leave it to the account.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic_policy-eval-basics-id-rdp.html
+func (e *Enforcer) permitted(r *role, by caller, guard document, either bool, action, resource string, keys policy.Values) error {
+	answer, delegated, err := allows(guard, by, action, resource, keys)
+	if err != nil {
+		return fmt.Errorf("policy of %s, asked for %s: %w", resource, action, err)
 	}
-	all := []judges{{"an", "identity-based policy", r.policies}}
-	if r.boundary != nil {
-		all = append(all, judges{"a", "permissions boundary", r.boundary})
+	refusal := &DeniedError{Principal: by.session, Action: action, Resource: resource}
+	if answer == denied || answer == notAllowed && !delegated && !either {
+		return refusal.of(answer, "a", "resource-based policy")
 	}
-	for i, by := range all {
-		answer, err := decide(by.documents, func(s statement) (bool, error) { return s.on(refusal.Action, refusal.Resource, keys) })
-		if err != nil {
-			return fmt.Errorf("policies of role %s, asked for %s on %s: %w", r.name, refusal.Action, refusal.Resource, err)
+	ask := func(article, kind string, documents []document, enough bool) error {
+		answer, err := decide(documents, func(s statement) (bool, error) { return s.on(action, resource, keys) })
+		switch {
+		case err != nil:
+			return fmt.Errorf("policies of role %s, asked for %s on %s: %w", r.name, action, resource, err)
+		case answer == notAllowed && enough:
+			return nil
 		}
-		if i == 0 && answer == notAllowed && allowedByResource {
-			continue
-		}
-		if err := refusal.of(answer, by.article, by.kind); err != nil {
-			return err
-		}
+		return refusal.of(answer, article, kind)
 	}
-	return nil
+	err = ask("an", "identity-based policy", r.policies, answer == allowed)
+	if err == nil && r.boundary != nil { // which always must allow
+		err = ask("a", "permissions boundary", r.boundary, false)
+	}
+	if err == nil {
+		e.use(Use{r.name, action, resource})
+	}
+	return err
 }
 
 // keys are the condition keys that every request has.

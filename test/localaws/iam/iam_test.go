@@ -49,7 +49,7 @@ func enforcer(t *testing.T, trust string, policies ...string) *Enforcer {
 	}))
 	t.Cleanup(nothing.Close)
 	return &Enforcer{
-		Account: "123456789012", Region: "eu-west-1", Roles: &Roles{roles: map[string]*role{roleARN: r}},
+		Account: "123456789012", Region: "eu-west-1", Roles: &Roles{cache: cache[role]{known: map[string]*role{roleARN: r}}},
 		Resources: &Resources{API: awsapi.Client{Endpoint: nothing.URL, Region: "eu-west-1"}},
 	}
 }
@@ -106,7 +106,7 @@ func TestBoundaryMustAllowToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.Roles.roles[roleARN].boundary = []document{boundary}
+	e.Roles.known[roleARN].boundary = []document{boundary}
 	session := Session{Role: roleARN, Name: "run"}
 	if err := e.Allow(t.Context(), session, "*", "sqs:SendMessage"); err != nil {
 		t.Error(err)

@@ -1,7 +1,6 @@
 package iam
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -32,10 +31,7 @@ type statements []statement
 
 // UnmarshalJSON takes the one statement or the list of them that a document may have.
 func (s *statements) UnmarshalJSON(data []byte) error {
-	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
-		data = slices.Concat([]byte("["), data, []byte("]"))
-	}
-	return json.Unmarshal(data, (*[]statement)(s))
+	return json.Unmarshal(policy.Several(data), (*[]statement)(s))
 }
 
 func parseDocument(text string) (document, error) {
@@ -109,10 +105,9 @@ func decide(documents []document, applies func(statement) (bool, error)) (verdic
 // actions that take none.
 func (s statement) on(action, resource string, keys policy.Values) (bool, error) {
 	ok, err := matches(s.Action, s.NotAction, action, strings.ToLower)
-	if err != nil || !ok {
-		return false, err
+	if err == nil && ok {
+		ok, err = matches(s.Resource, s.NotResource, resource, strings.Clone)
 	}
-	ok, err = matches(s.Resource, s.NotResource, resource, func(text string) string { return text })
 	if err != nil || !ok {
 		return false, err
 	}
@@ -122,15 +117,12 @@ func (s statement) on(action, resource string, keys policy.Values) (bool, error)
 // lets reports whether the statement of a trust policy is about a service that assumes
 // the role.
 func (s statement) lets(service string, keys policy.Values) (bool, error) {
-	ok, err := matches(s.Action, s.NotAction, "sts:AssumeRole", strings.ToLower)
-	if err != nil || !ok {
-		return false, err
-	}
+	s.Resource, s.NotResource = nil, []string{""} // it has none
 	to, err := s.reaches(caller{service: service})
 	if err != nil || to == stranger {
 		return false, err
 	}
-	return s.holds(keys)
+	return s.on("sts:AssumeRole", "*", keys)
 }
 
 // matches reports whether text has one of the patterns, or none of those of the negated

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -13,71 +14,74 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
 )
 
+// cache keeps what was read of the emulator.
+type cache[V any] struct {
+	mu    sync.Mutex
+	known map[string]*V
+}
+
+// Changed says that roles or policies may have changed: they are read again.
+func (c *cache[V]) Changed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known = nil
+}
+
+// get is what is known by the name, or is read now. What does not exist is read each time.
+func (c *cache[V]) get(name string, read func() (*V, error)) (*V, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if found, ok := c.known[name]; ok {
+		return found, nil
+	}
+	found, err := read()
+	if err != nil || found == nil {
+		return nil, err
+	}
+	if c.known == nil {
+		c.known = map[string]*V{}
+	}
+	c.known[name] = found
+	return found, nil
+}
+
 // Resources are the policies of queues, topics and KMS keys as the emulator keeps them. They
 // are read again only after Changed.
 type Resources struct {
 	// API is the emulator itself.
 	API awsapi.Client
-
-	mu    sync.Mutex
-	known map[string]*guarded // by ARN
-	keys  map[string]*key     // by whatever names it
+	cache[guarded]
 }
 
-// guarded is a queue or a topic.
+// guarded is a queue, a topic, or a customer-managed key.
 type guarded struct {
-	policy []document
-	key    string // names the KMS key that encrypts it, "" for none of KMS
-}
-
-// key is a customer-managed key.
-type key struct {
 	arn    string
-	policy []document
-}
-
-// Changed says that policies may have changed.
-func (r *Resources) Changed() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.known, r.keys = nil, nil
+	policy document
+	key    string // names the KMS key that encrypts it, "" for none of KMS
 }
 
 // find is the queue or topic with the ARN; nil where there is none, or something else, whose
 // policies are not judged.
 func (r *Resources) find(ctx context.Context, arn string) (*guarded, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if found, ok := r.known[arn]; ok {
-		return found, nil
-	}
-	var attributes map[string]string
-	var err error
-	switch parts := strings.Split(arn+":::::", ":"); parts[2] {
-	case "sqs":
-		attributes, err = r.queue(ctx, r.API.Endpoint+"/"+parts[4]+"/"+parts[5])
-	case "sns":
-		attributes, err = r.topic(ctx, arn)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the policy of %s: %w", arn, err)
-	}
-	if attributes == nil {
-		return nil, nil
-	}
-	found := &guarded{key: attributes["KmsMasterKeyId"]}
-	if text := attributes["Policy"]; text != "" {
-		parsed, err := parseDocument(text)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", arn, err)
+	return r.get(arn, func() (found *guarded, err error) {
+		var attributes map[string]string
+		switch parts := strings.Split(arn+":::::", ":"); parts[2] {
+		case "sqs":
+			attributes, err = r.queue(ctx, r.API.Endpoint+"/"+parts[4]+"/"+parts[5])
+		case "sns":
+			attributes, err = r.topic(ctx, arn)
 		}
-		found.policy = []document{parsed}
-	}
-	if r.known == nil {
-		r.known = map[string]*guarded{}
-	}
-	r.known[arn] = found
-	return found, nil
+		if err == nil && attributes != nil {
+			found = &guarded{arn: arn, key: attributes["KmsMasterKeyId"]}
+			if text := attributes["Policy"]; text != "" {
+				found.policy, err = parseDocument(text)
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the policy of %s: %w", arn, err)
+		}
+		return found, nil
+	})
 }
 
 func (r *Resources) queue(ctx context.Context, url string) (map[string]string, error) {
@@ -108,35 +112,23 @@ func (r *Resources) topic(ctx context.Context, arn string) (map[string]string, e
 }
 
 // findKey is the key with an id, ARN or alias.
-func (r *Resources) findKey(ctx context.Context, name string) (*key, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if found, ok := r.keys[name]; ok {
-		return found, nil
-	}
-	var described struct {
-		KeyMetadata struct {
-			ARN string `json:"Arn"`
+func (r *Resources) findKey(ctx context.Context, name string) (*guarded, error) {
+	return r.get(name, func() (*guarded, error) {
+		var described struct{ KeyMetadata struct{ Arn string } }
+		var out struct{ Policy string }
+		err := r.API.Target(ctx, "kms", "TrentService.DescribeKey", map[string]string{"KeyId": name}, &described)
+		if err == nil {
+			err = r.API.Target(ctx, "kms", "TrentService.GetKeyPolicy", map[string]string{"KeyId": described.KeyMetadata.Arn, "PolicyName": "default"}, &out)
 		}
-	}
-	var out struct{ Policy string }
-	err := r.API.Target(ctx, "kms", "TrentService.DescribeKey", map[string]string{"KeyId": name}, &described)
-	if err == nil {
-		err = r.API.Target(ctx, "kms", "TrentService.GetKeyPolicy", map[string]string{"KeyId": described.KeyMetadata.ARN, "PolicyName": "default"}, &out)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the policy of key %s: %w", name, err)
-	}
-	parsed, err := parseDocument(out.Policy)
-	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", name, err)
-	}
-	found := &key{arn: described.KeyMetadata.ARN, policy: []document{parsed}}
-	if r.keys == nil {
-		r.keys = map[string]*key{}
-	}
-	r.keys[name] = found
-	return found, nil
+		var parsed document
+		if err == nil {
+			parsed, err = parseDocument(out.Policy)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the policy of key %s: %w", name, err)
+		}
+		return &guarded{arn: described.KeyMetadata.Arn, policy: parsed}, nil
+	})
 }
 
 // caller is who asks for a resource that has a policy: a service, or a role.
@@ -189,8 +181,8 @@ func (s statement) reaches(c caller) (reach, error) {
 
 // allows is what a resource's policy says of a caller. Where it allows the account to allow,
 // delegated is true.
-func allows(documents []document, c caller, action, resource string, keys policy.Values) (answer verdict, delegated bool, err error) {
-	answer, err = decide(documents, func(s statement) (bool, error) {
+func allows(d document, c caller, action, resource string, keys policy.Values) (answer verdict, delegated bool, err error) {
+	answer, err = decide([]document{d}, func(s statement) (bool, error) {
 		to, err := s.reaches(c)
 		if err != nil || to == stranger {
 			return false, err
@@ -237,33 +229,33 @@ func (e *Enforcer) Deliver(ctx context.Context, service, sourceARN, resource, ac
 		// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html
 		keys[keySourceOwner] = []string{e.Account}
 	}
-	answer, _, err := allows(found.policy, by, action, resource, keys)
-	if err != nil {
-		return e.deny(fmt.Errorf("policy of %s, asked for %s by %s: %w", resource, action, service, err))
-	}
-	refusal := &DeniedError{Principal: sourceARN, Service: service, Action: action, Resource: resource}
-	if err := refusal.of(answer, "a", "resource-based policy"); err != nil {
-		return e.deny(err)
-	}
-	if found.key == "" {
+	ask := func(guard document, action, resource string, keys policy.Values) error {
+		answer, _, err := allows(guard, by, action, resource, keys)
+		if err == nil {
+			refusal := &DeniedError{Principal: sourceARN, Service: service, Action: action, Resource: resource}
+			err = refusal.of(answer, "a", "resource-based policy")
+		} else {
+			err = fmt.Errorf("policy of %s, asked for %s by %s: %w", resource, action, service, err)
+		}
+		if err != nil {
+			return e.deny(err)
+		}
 		return nil
 	}
+	if err := ask(found.policy, action, resource, keys); err != nil || found.key == "" {
+		return err
+	}
 	if strings.Contains(found.key, "alias/aws/") {
-		refusal.Because = fmt.Sprintf("because the policy of %s, which encrypts it and cannot be changed, does not let %s use the key", found.key, service)
-		return e.deny(refusal)
+		because := fmt.Sprintf("because the policy of %s, which encrypts it and cannot be changed, does not let %s use the key", found.key, service)
+		return e.deny(&DeniedError{sourceARN, service, action, resource, because})
 	}
 	k, err := e.Resources.findKey(ctx, found.key)
 	if err != nil {
 		return e.deny(err)
 	}
 	for _, use := range encrypting[action] {
-		answer, _, err := allows(k.policy, by, use, k.arn, e.through(resource, keys))
-		if err != nil {
-			return e.deny(fmt.Errorf("policy of key %s, asked for %s by %s: %w", k.arn, use, service, err))
-		}
-		refusal := &DeniedError{Principal: sourceARN, Service: service, Action: use, Resource: k.arn}
-		if err := refusal.of(answer, "a", "resource-based policy"); err != nil {
-			return e.deny(err)
+		if err := ask(k.policy, use, k.arn, e.through(resource, keys)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -272,36 +264,8 @@ func (e *Enforcer) Deliver(ctx context.Context, service, sourceARN, resource, ac
 // through adds to the condition keys those that a use of a key by a service for a queue or
 // a topic has.
 func (e *Enforcer) through(resource string, keys policy.Values) policy.Values {
-	more := policy.Values{keyViaService: {strings.Split(resource, ":")[2] + "." + e.Region + ".amazonaws.com"}, keyCallerAccount: {e.Account}}
-	for k, v := range keys {
-		more[k] = v
-	}
+	more := maps.Clone(keys)
+	more[keyViaService] = []string{strings.Split(resource, ":")[2] + "." + e.Region + ".amazonaws.com"}
+	more[keyCallerAccount] = []string{e.Account}
 	return more
-}
-
-// allowKey is nil when a role may use the key of a queue or a topic for an action on that.
-func (e *Enforcer) allowKey(ctx context.Context, r *role, by caller, name, action, resource string, keys policy.Values) error {
-	if strings.Contains(name, "alias/aws/") {
-		return nil // for everybody in the account, by way of the service
-	}
-	k, err := e.Resources.findKey(ctx, name)
-	if err != nil {
-		return err
-	}
-	keys = e.through(resource, keys)
-	for _, use := range encrypting[action] {
-		answer, delegated, err := allows(k.policy, by, use, k.arn, keys)
-		if err != nil {
-			return fmt.Errorf("policy of key %s, asked for %s: %w", k.arn, use, err)
-		}
-		refusal := &DeniedError{Principal: by.session, Action: use, Resource: k.arn}
-		if answer == denied || answer == notAllowed && !delegated {
-			return refusal.of(answer, "a", "resource-based policy")
-		}
-		if err := e.identity(r, refusal, answer == allowed, keys); err != nil {
-			return err
-		}
-		e.use(Use{r.name, use, k.arn})
-	}
-	return nil
 }

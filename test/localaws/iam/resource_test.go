@@ -16,15 +16,17 @@ const (
 // put gives a queue or a topic, or its key, these statements.
 func (e *Enforcer) put(t *testing.T, arn, encryptedBy, statements, keyStatements string) {
 	t.Helper()
-	parse := func(version, statements string) []document {
+	parse := func(version, statements string) document {
 		d, err := parseDocument(`{"Version": "` + version + `", "Statement": [` + statements + `]}`)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return []document{d}
+		return d
 	}
-	e.Resources.known = map[string]*guarded{arn: {policy: parse("2008-10-17", statements), key: encryptedBy}}
-	e.Resources.keys = map[string]*key{"k": {arn: keyARN, policy: parse("2012-10-17", keyStatements)}}
+	e.Resources.known = map[string]*guarded{
+		arn: {policy: parse("2008-10-17", statements), key: encryptedBy},
+		"k": {arn: keyARN, policy: parse("2012-10-17", keyStatements)},
+	}
 }
 
 // byDefault is the policy that Amazon SNS gives each topic.

@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 )
@@ -19,9 +18,7 @@ type Roles struct {
 	// Managed are the managed policies that a stack names in a role of this name: the
 	// emulator attaches none of them.
 	Managed func(role string) []string
-
-	mu    sync.Mutex
-	roles map[string]*role // by ARN
+	cache[role]
 }
 
 // role is a role with all that its policies say.
@@ -32,33 +29,19 @@ type role struct {
 	boundary  []document // empty without one
 }
 
-// Changed says that roles or policies may have changed.
-func (r *Roles) Changed() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.roles = nil
-}
-
 // find is the role with the ARN, nil when there is none.
 func (r *Roles) find(ctx context.Context, arn string) (*role, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if found, ok := r.roles[arn]; ok {
+	return r.get(arn, func() (*role, error) {
+		name := arn[strings.LastIndex(arn, "/")+1:]
+		found, err := r.read(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("read role %s: %w", name, err)
+		}
+		if found == nil || found.arn != arn {
+			return nil, nil
+		}
 		return found, nil
-	}
-	name := arn[strings.LastIndex(arn, "/")+1:]
-	found, err := r.read(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("read role %s: %w", name, err)
-	}
-	if found == nil || found.arn != arn {
-		return nil, nil
-	}
-	if r.roles == nil {
-		r.roles = map[string]*role{}
-	}
-	r.roles[arn] = found
-	return found, nil
+	})
 }
 
 // query calls IAM for a role or a policy.
@@ -87,14 +70,24 @@ func (r *Roles) read(ctx context.Context, name string) (*role, error) {
 	if made.trust, err = encoded(described.Trust); err != nil {
 		return nil, err
 	}
-	if made.policies, err = r.inline(ctx, name); err != nil {
-		return nil, err
+	var inline struct {
+		Names []string `xml:"ListRolePoliciesResult>PolicyNames>member"`
 	}
 	var attached struct {
 		ARNs []string `xml:"ListAttachedRolePoliciesResult>AttachedPolicies>member>PolicyArn"`
 	}
+	if err := r.query(ctx, &inline, "ListRolePolicies", "RoleName", name); err != nil {
+		return nil, err
+	}
 	if err := r.query(ctx, &attached, "ListAttachedRolePolicies", "RoleName", name); err != nil {
 		return nil, err
+	}
+	for _, one := range inline.Names {
+		parsed, err := r.document(ctx, "GetRolePolicy", "RoleName", name, "PolicyName", one)
+		if err != nil {
+			return nil, fmt.Errorf("policy %s: %w", one, err)
+		}
+		made.policies = append(made.policies, parsed)
 	}
 	for _, arn := range append(r.Managed(name), attached.ARNs...) {
 		parsed, err := r.managed(ctx, arn)
@@ -113,50 +106,30 @@ func (r *Roles) read(ctx context.Context, name string) (*role, error) {
 	return made, nil
 }
 
-func (r *Roles) inline(ctx context.Context, role string) ([]document, error) {
-	var list struct {
-		Names []string `xml:"ListRolePoliciesResult>PolicyNames>member"`
-	}
-	if err := r.query(ctx, &list, "ListRolePolicies", "RoleName", role); err != nil {
-		return nil, err
-	}
-	var all []document
-	for _, name := range list.Names {
-		var one struct {
-			Document string `xml:"GetRolePolicyResult>PolicyDocument"`
-		}
-		if err := r.query(ctx, &one, "GetRolePolicy", "RoleName", role, "PolicyName", name); err != nil {
-			return nil, err
-		}
-		parsed, err := encoded(one.Document)
-		if err != nil {
-			return nil, fmt.Errorf("policy %s: %w", name, err)
-		}
-		all = append(all, parsed)
-	}
-	return all, nil
-}
-
 // managed reads the default version of a managed policy.
-func (r *Roles) managed(ctx context.Context, arn string) (document, error) {
+func (r *Roles) managed(ctx context.Context, arn string) (parsed document, err error) {
 	var described struct {
 		Version string `xml:"GetPolicyResult>Policy>DefaultVersionId"`
 	}
-	var version struct {
-		Document string `xml:"GetPolicyVersionResult>PolicyVersion>Document"`
-	}
-	err := r.query(ctx, &described, "GetPolicy", "PolicyArn", arn)
-	if err == nil {
-		err = r.query(ctx, &version, "GetPolicyVersion", "PolicyArn", arn, "VersionId", described.Version)
-	}
-	var parsed document
-	if err == nil {
-		parsed, err = encoded(version.Document)
+	if err = r.query(ctx, &described, "GetPolicy", "PolicyArn", arn); err == nil {
+		parsed, err = r.document(ctx, "GetPolicyVersion", "PolicyArn", arn, "VersionId", described.Version)
 	}
 	if err != nil {
 		return document{}, fmt.Errorf("managed policy %s: %w", arn, err)
 	}
 	return parsed, nil
+}
+
+// document is the one that an action answers.
+func (r *Roles) document(ctx context.Context, action string, parameters ...string) (document, error) {
+	var out struct {
+		Inline  string `xml:"GetRolePolicyResult>PolicyDocument"`
+		Managed string `xml:"GetPolicyVersionResult>PolicyVersion>Document"`
+	}
+	if err := r.query(ctx, &out, action, parameters...); err != nil {
+		return document{}, err
+	}
+	return encoded(out.Inline + out.Managed)
 }
 
 // encoded reads a document as IAM answers it: URL-encoded.

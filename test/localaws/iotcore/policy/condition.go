@@ -11,13 +11,6 @@ import (
 // is absent has no value.
 type Values map[string][]string
 
-func (v Values) first(key string) (string, bool) {
-	if len(v[key]) == 0 {
-		return "", false
-	}
-	return v[key][0], true
-}
-
 // The keys that requests of MQTT clients have.
 const (
 	KeySourceIP          = "aws:SourceIp"
@@ -51,23 +44,12 @@ func KnownKey(name string) bool {
 // Condition is one operator on one key of a statement. All conditions of a
 // statement must hold.
 type Condition struct {
-	Operator string // as the document spells it, for messages
 	Key      string
-	set      setOperator
+	set      string // how several values of one key count: "", "ForAnyValue" or "ForAllValues"
 	ifExists bool
-	negated  bool
-	compare  func(want Pattern, got string, values Values) bool
-	want     []Pattern
+	comparison
+	want []Pattern
 }
-
-// setOperator says how several values of one key count.
-type setOperator byte
-
-const (
-	single setOperator = iota
-	forAnyValue
-	forAllValues
-)
 
 // comparison is a condition operator without its prefix and suffix. The negated
 // ones hold when none of the wanted values compares.
@@ -88,20 +70,15 @@ var comparisons = map[string]comparison{
 	"NotIpAddress":              {true, inNetwork},
 }
 
-// arnComparisons are those of IAM's policies besides: the two forms mean the same.
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
-var arnComparisons = map[string]comparison{
-	"ArnEquals":    {false, arnLike},
-	"ArnNotEquals": {true, arnLike},
-	"ArnLike":      {false, arnLike},
-	"ArnNotLike":   {true, arnLike},
-}
-
 // IAMConditions reads the Condition element of a policy of IAM, where known tells which
-// condition keys have values. Its errors are those of [Parse].
+// condition keys have values. Its errors are those of [Parse]. Of the comparisons of ARNs
+// the two forms mean the same.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
 func IAMConditions(raw map[string]map[string]OneOrMore, known func(key string) bool) ([]Condition, error) {
 	operators := maps.Clone(comparisons)
-	maps.Copy(operators, arnComparisons)
+	for _, form := range []string{"Equals", "Like"} {
+		operators["Arn"+form], operators["ArnNot"+form] = comparison{false, arnLike}, comparison{true, arnLike}
+	}
 	return parseConditions(raw, known, operators)
 }
 
@@ -120,7 +97,7 @@ func parseConditions(raw map[string]map[string]OneOrMore, known func(string) boo
 }
 
 func parseCondition(operator, key string, values []string, known func(string) bool, operators map[string]comparison) (Condition, error) {
-	c := Condition{Operator: operator, Key: key}
+	c := Condition{Key: key}
 	if !known(key) {
 		return c, &UnsupportedError{Element: "condition key", Name: key}
 	}
@@ -128,26 +105,21 @@ func parseCondition(operator, key string, values []string, known func(string) bo
 		return c, malformed("condition %s on %s has no value", operator, key)
 	}
 	name := operator
-	if rest, ok := strings.CutPrefix(name, "ForAnyValue:"); ok {
-		name, c.set = rest, forAnyValue
-	} else if rest, ok := strings.CutPrefix(name, "ForAllValues:"); ok {
-		name, c.set = rest, forAllValues
+	if set, rest, ok := strings.Cut(operator, ":"); ok && (set == "ForAnyValue" || set == "ForAllValues") {
+		c.set, name = set, rest
 	}
 	name, c.ifExists = strings.CutSuffix(name, "IfExists")
-	comparison, ok := operators[name]
-	if !ok {
+	var ok bool
+	if c.comparison, ok = operators[name]; !ok {
 		return c, &UnsupportedError{Element: "condition operator", Name: operator}
 	}
-	c.negated, c.compare = comparison.negated, comparison.compare
 	for _, v := range values {
 		p, err := ParsePattern(v)
 		if err != nil {
 			return c, err
 		}
-		if name == "IpAddress" || name == "NotIpAddress" {
-			if _, err := parseNetwork(v); err != nil {
-				return c, malformed("condition %s: %q is no IP address or range", operator, v)
-			}
+		if _, err := parseNetwork(v); err != nil && strings.HasSuffix(name, "IpAddress") {
+			return c, malformed("condition %s: %q is no IP address or range", operator, v)
 		}
 		c.want = append(c.want, p)
 	}
@@ -159,17 +131,12 @@ func parseCondition(operator, key string, values []string, known func(string) bo
 func (c Condition) Holds(values Values) bool {
 	got := values[c.Key]
 	if len(got) == 0 {
-		return c.ifExists || c.set == forAllValues || c.negated && c.set == single
+		return c.ifExists || c.set == "ForAllValues" || c.negated && c.set == ""
 	}
 	one := func(value string) bool {
-		for _, want := range c.want {
-			if c.compare(want, value, values) {
-				return !c.negated
-			}
-		}
-		return c.negated
+		return c.negated != slices.ContainsFunc(c.want, func(want Pattern) bool { return c.compare(want, value, values) })
 	}
-	if c.set == forAnyValue {
+	if c.set == "ForAnyValue" {
 		return slices.ContainsFunc(got, one)
 	}
 	return !slices.ContainsFunc(got, func(v string) bool { return !one(v) })
@@ -207,39 +174,13 @@ func arnLike(want Pattern, got string, values Values) bool {
 
 func inNetwork(want Pattern, got string, _ Values) bool {
 	network, err := parseNetwork(want.text)
-	if err != nil {
-		return false
-	}
-	address, err := netip.ParseAddr(got)
-	return err == nil && network.Contains(address.Unmap())
+	address, wrong := netip.ParseAddr(got)
+	return err == nil && wrong == nil && network.Contains(address.Unmap())
 }
 
 func parseNetwork(text string) (netip.Prefix, error) {
-	if strings.Contains(text, "/") {
-		return netip.ParsePrefix(text)
+	if address, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(address, address.BitLen()), nil
 	}
-	address, err := netip.ParseAddr(text)
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	return netip.PrefixFrom(address, address.BitLen()), nil
-}
-
-func (p Pattern) literalText(values Values) (string, bool) {
-	elements, ok := p.resolve(values)
-	if !ok {
-		return "", false
-	}
-	var b strings.Builder
-	for _, e := range elements {
-		switch e.kind {
-		case anyMany:
-			b.WriteByte('*')
-		case anyOne:
-			b.WriteByte('?')
-		default:
-			b.WriteRune(e.char)
-		}
-	}
-	return b.String(), true
+	return netip.ParsePrefix(text)
 }

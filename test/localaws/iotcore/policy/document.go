@@ -15,8 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -61,13 +61,10 @@ type Document struct {
 // Statement is one statement of a policy document. Exactly one of Actions and
 // NotActions, and exactly one of Resources and NotResources, is set.
 type Statement struct {
-	SID          string
-	Effect       Effect
-	Actions      []Pattern
-	NotActions   []Pattern
-	Resources    []Pattern
-	NotResources []Pattern
-	Conditions   []Condition
+	Effect                  Effect
+	Actions, NotActions     []Pattern
+	Resources, NotResources []Pattern
+	Conditions              []Condition
 }
 
 // Parse reads a policy document. Its errors are a *MalformedError, or an
@@ -76,7 +73,7 @@ func Parse(text string) (*Document, error) {
 	if !utf8.ValidString(text) {
 		return nil, malformed("it is not valid UTF-8")
 	}
-	if n := significantSize(text); n > MaxSize {
+	if n := utf8.RuneCountInString(strings.Join(strings.Fields(text), "")); n > MaxSize {
 		return nil, malformed("it has %d characters besides white space, at most %d are allowed", n, MaxSize)
 	}
 	var raw struct {
@@ -90,39 +87,28 @@ func Parse(text string) (*Document, error) {
 	if raw.Version != Version {
 		return nil, malformed("Version is %q, want %q", raw.Version, Version)
 	}
-	statements, err := splitStatements(raw.Statement)
-	if err != nil {
-		return nil, err
+	if len(raw.Statement) == 0 {
+		return nil, malformed("Statement is missing")
+	}
+	var list []json.RawMessage
+	if err := json.Unmarshal(Several(raw.Statement), &list); err != nil || len(list) == 0 {
+		return nil, malformed("Statement must be a statement or a list of at least one")
 	}
 	doc := &Document{}
-	for i, s := range statements {
-		parsed, err := parseStatement(s)
-		if err != nil {
-			return nil, inStatement(i, err)
+	for i, one := range list {
+		s, err := parseStatement(one)
+		if m := (*MalformedError)(nil); errors.As(err, &m) {
+			return nil, malformed("Statement[%d]: %s", i, m.Reason)
 		}
-		doc.Statements = append(doc.Statements, parsed)
+		if err != nil {
+			return nil, err
+		}
+		doc.Statements = append(doc.Statements, s)
 	}
 	return doc, nil
 }
 
-// splitStatements accepts the one statement or the list of statements that a
-// document may have.
-func splitStatements(raw json.RawMessage) ([]json.RawMessage, error) {
-	raw = bytes.TrimSpace(raw)
-	switch {
-	case len(raw) == 0:
-		return nil, malformed("Statement is missing")
-	case raw[0] == '{':
-		return []json.RawMessage{raw}, nil
-	}
-	var list []json.RawMessage
-	if err := json.Unmarshal(raw, &list); err != nil || len(list) == 0 {
-		return nil, malformed("Statement must be a statement or a list of at least one")
-	}
-	return list, nil
-}
-
-func parseStatement(raw json.RawMessage) (Statement, error) {
+func parseStatement(raw json.RawMessage) (out Statement, err error) {
 	var s struct {
 		SID                   string `json:"Sid"`
 		Effect                Effect
@@ -131,92 +117,72 @@ func parseStatement(raw json.RawMessage) (Statement, error) {
 		Condition             map[string]map[string]OneOrMore
 	}
 	if err := decodeStrict(raw, &s); err != nil {
-		return Statement{}, malformed("%v", err)
+		return out, malformed("%v", err)
 	}
-	if s.Effect != Allow && s.Effect != Deny {
-		return Statement{}, malformed("Effect is %q, want Allow or Deny", s.Effect)
+	switch {
+	case s.Effect != Allow && s.Effect != Deny:
+		return out, malformed("Effect is %q, want Allow or Deny", s.Effect)
+	case (len(s.Action) == 0) == (len(s.NotAction) == 0):
+		return out, malformed("want exactly one of Action and NotAction")
+	case (len(s.Resource) == 0) == (len(s.NotResource) == 0):
+		return out, malformed("want exactly one of Resource and NotResource")
 	}
-	if (len(s.Action) == 0) == (len(s.NotAction) == 0) {
-		return Statement{}, malformed("want exactly one of Action and NotAction")
-	}
-	if (len(s.Resource) == 0) == (len(s.NotResource) == 0) {
-		return Statement{}, malformed("want exactly one of Resource and NotResource")
-	}
-	out := Statement{SID: s.SID, Effect: s.Effect}
-	var errs [5]error
-	out.Actions, errs[0] = parseActions(s.Action)
-	out.NotActions, errs[1] = parseActions(s.NotAction)
-	out.Resources, errs[2] = parseResources(s.Resource)
-	out.NotResources, errs[3] = parseResources(s.NotResource)
-	out.Conditions, errs[4] = parseConditions(s.Condition, KnownKey, comparisons)
-	for _, err := range errs {
-		if err != nil {
-			return Statement{}, err
+	for _, action := range slices.Concat(s.Action, s.NotAction) {
+		service, name, ok := strings.Cut(action, ":")
+		if action != "*" && (!ok || service == "" || name == "" || strings.Contains(action, "${")) {
+			return out, malformed("action %q, want service:Action or *", action)
 		}
 	}
-	return out, nil
+	for _, resource := range slices.Concat(s.Resource, s.NotResource) {
+		if !strings.HasPrefix(resource, "arn:") && !strings.HasPrefix(resource, "*") {
+			return out, malformed("resource %q, want an ARN or *", resource)
+		}
+	}
+	patterns := func(texts []string, fold func(string) string) (all []Pattern) {
+		for _, text := range texts {
+			p, wrong := ParsePattern(fold(text))
+			all, err = append(all, p), errors.Join(err, wrong)
+		}
+		return all
+	}
+	same := func(s string) string { return s }
+	out = Statement{
+		Effect: s.Effect, Actions: patterns(s.Action, strings.ToLower), NotActions: patterns(s.NotAction, strings.ToLower),
+		Resources: patterns(s.Resource, same), NotResources: patterns(s.NotResource, same),
+	}
+	if err == nil {
+		out.Conditions, err = parseConditions(s.Condition, KnownKey, comparisons)
+	}
+	return out, err
 }
 
-func parseActions(texts []string) ([]Pattern, error) {
-	var out []Pattern
-	for _, text := range texts {
-		service, name, ok := strings.Cut(text, ":")
-		if text != "*" && (!ok || service == "" || name == "" || strings.Contains(text, "${")) {
-			return nil, malformed("action %q, want service:Action or *", text)
-		}
-		p, err := ParsePattern(strings.ToLower(text)) // actions compare without case
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, p)
+// Several is the list that one JSON value, or a list of them, stands for.
+func Several(raw []byte) []byte {
+	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("[")) {
+		return raw
 	}
-	return out, nil
-}
-
-func parseResources(texts []string) ([]Pattern, error) {
-	var out []Pattern
-	for _, text := range texts {
-		if !strings.HasPrefix(text, "arn:") && !strings.HasPrefix(text, "*") {
-			return nil, malformed("resource %q, want an ARN or *", text)
-		}
-		p, err := ParsePattern(text)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, p)
-	}
-	return out, nil
+	return slices.Concat([]byte("["), raw, []byte("]"))
 }
 
 // OneOrMore is a string or a list of strings. Condition values may also be
 // booleans and numbers, which count as their text.
 type OneOrMore []string
 
+// UnmarshalJSON implements json.Unmarshaler.
 func (o *OneOrMore) UnmarshalJSON(data []byte) error {
-	data = bytes.TrimSpace(data)
-	var items []json.RawMessage
-	if len(data) > 0 && data[0] == '[' {
-		if err := json.Unmarshal(data, &items); err != nil {
-			return err
-		}
-	} else {
-		items = []json.RawMessage{data}
+	var items []any
+	d := json.NewDecoder(bytes.NewReader(Several(data)))
+	d.UseNumber()
+	if err := d.Decode(&items); err != nil {
+		return err
 	}
 	*o = nil
 	for _, item := range items {
-		var v any
-		d := json.NewDecoder(bytes.NewReader(item))
-		d.UseNumber()
-		if err := d.Decode(&v); err != nil {
-			return err
-		}
-		switch v := v.(type) {
-		case string:
-			*o = append(*o, v)
-		case bool, json.Number:
-			*o = append(*o, fmt.Sprint(v))
+		switch item.(type) {
+		case string, bool, json.Number:
+			*o = append(*o, fmt.Sprint(item))
 		default:
-			return fmt.Errorf("%s where a string was expected", item)
+			return fmt.Errorf("%v where a string was expected", item)
 		}
 	}
 	return nil
@@ -236,24 +202,6 @@ func decodeStrict(data []byte, into any) error {
 	return nil
 }
 
-func significantSize(text string) int {
-	n := 0
-	for _, r := range text {
-		if !unicode.IsSpace(r) {
-			n++
-		}
-	}
-	return n
-}
-
 func malformed(format string, args ...any) error {
 	return &MalformedError{Reason: fmt.Sprintf(format, args...)}
-}
-
-func inStatement(index int, err error) error {
-	var m *MalformedError
-	if errors.As(err, &m) {
-		return malformed("Statement[%d]: %s", index, m.Reason)
-	}
-	return err
 }

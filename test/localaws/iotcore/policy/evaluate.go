@@ -38,35 +38,23 @@ func Evaluate(documents []*Document, request Request) Decision {
 	return Decision{Allowed: allowed}
 }
 
+// applies takes care of variables without a value: such a pattern matches nothing, and
+// an Allow on NotResource must not gain from that.
 func (s Statement) applies(r Request) bool {
 	action := strings.ToLower(r.Action)
-	actionMatches := func(p Pattern) bool { m, _ := p.Match(action, nil); return m }
-	if len(s.Actions) > 0 && !slices.ContainsFunc(s.Actions, actionMatches) {
-		return false
-	}
-	if slices.ContainsFunc(s.NotActions, actionMatches) {
-		return false
-	}
-	if !s.resourceApplies(r) {
-		return false
-	}
-	return !slices.ContainsFunc(s.Conditions, func(c Condition) bool { return !c.Holds(r.Values) })
-}
-
-// resourceApplies takes care of variables without a value: such a pattern
-// matches nothing, and an Allow on NotResource must not gain from that.
-func (s Statement) resourceApplies(r Request) bool {
+	of := func(p Pattern) bool { m, _ := p.Match(action, nil); return m }
 	unresolved := false
-	matches := func(p Pattern) bool {
+	on := func(p Pattern) bool {
 		matched, resolved := p.Match(r.Resource, r.Values)
 		unresolved = unresolved || !resolved
 		return matched
 	}
-	if len(s.Resources) > 0 {
-		return slices.ContainsFunc(s.Resources, matches)
-	}
-	if slices.ContainsFunc(s.NotResources, matches) {
+	if len(s.Actions) > 0 && !slices.ContainsFunc(s.Actions, of) || slices.ContainsFunc(s.NotActions, of) ||
+		len(s.Resources) > 0 && !slices.ContainsFunc(s.Resources, on) || slices.ContainsFunc(s.NotResources, on) {
 		return false
 	}
-	return !unresolved || s.Effect == Deny
+	if len(s.NotResources) > 0 && unresolved && s.Effect == Allow {
+		return false
+	}
+	return !slices.ContainsFunc(s.Conditions, func(c Condition) bool { return !c.Holds(r.Values) })
 }

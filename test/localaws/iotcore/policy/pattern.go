@@ -1,133 +1,90 @@
 package policy
 
 import (
+	"regexp"
 	"strings"
-	"unicode/utf8"
+	"sync"
 )
 
 // Pattern is a string of a policy document with its wildcards and variables:
 // * matches any characters, ? matches one, and ${name} stands for the value of
 // a policy variable, which is compared literally even when it has wildcards in
 // it. The characters + and # have no meaning here.
-type Pattern struct {
-	text     string
-	elements []element
-}
+type Pattern struct{ text string }
 
-type element struct {
-	kind  elementKind
-	char  rune   // of a literal
-	value string // name of a variable
-}
-
-type elementKind byte
-
-const (
-	literal elementKind = iota
-	anyOne
-	anyMany
-	variable
-)
+// special is what has a meaning in a pattern.
+var special = regexp.MustCompile(`\$\{[^}]*\}?|[*?]`)
 
 // ParsePattern reads a pattern. An unknown variable is an *UnsupportedError, a
 // variable without its closing brace a *MalformedError.
 func ParsePattern(text string) (Pattern, error) {
-	p := Pattern{text: text}
-	for rest := text; rest != ""; {
-		if strings.HasPrefix(rest, "${") {
-			end := strings.IndexByte(rest, '}')
-			if end < 0 {
-				return Pattern{}, malformed("policy variable without } in %q", text)
-			}
-			e, err := parseVariable(rest[2:end])
-			if err != nil {
-				return Pattern{}, err
-			}
-			p.elements = append(p.elements, e)
-			rest = rest[end+1:]
-			continue
-		}
-		r, size := utf8.DecodeRuneInString(rest)
-		rest = rest[size:]
-		switch r {
-		case '*':
-			p.elements = append(p.elements, element{kind: anyMany})
-		case '?':
-			p.elements = append(p.elements, element{kind: anyOne})
-		default:
-			p.elements = append(p.elements, element{kind: literal, char: r})
+	for _, found := range special.FindAllString(text, -1) {
+		name, closed := strings.CutSuffix(strings.TrimPrefix(found, "${"), "}")
+		switch {
+		case len(found) == 1:
+		case !closed:
+			return Pattern{}, malformed("policy variable without } in %q", text)
+		case !isCharacter(name) && !KnownKey(name):
+			return Pattern{}, &UnsupportedError{Element: "policy variable", Name: name}
 		}
 	}
-	return p, nil
+	return Pattern{text}, nil
 }
 
-// parseVariable also knows the three fixed variables that stand for a character
-// with a special meaning.
-func parseVariable(name string) (element, error) {
-	switch name {
-	case "*", "?", "$":
-		return element{kind: literal, char: rune(name[0])}, nil
-	}
-	if !KnownKey(name) {
-		return element{}, &UnsupportedError{Element: "policy variable", Name: name}
-	}
-	return element{kind: variable, value: name}, nil
-}
+// isCharacter reports whether a variable stands for a character with a special meaning.
+func isCharacter(name string) bool { return name == "*" || name == "?" || name == "$" }
 
 // String returns the pattern as the document has it.
 func (p Pattern) String() string { return p.text }
 
-// resolve puts the values of variables in place. It is false when one of them
-// has no value in this request.
-func (p Pattern) resolve(values Values) ([]element, bool) {
-	out := make([]element, 0, len(p.elements))
-	for _, e := range p.elements {
-		if e.kind != variable {
-			out = append(out, e)
+// fill puts the values of variables in place, and passes wildcards and all else through
+// wildcard and literal. It is false when a variable has no value in this request.
+func (p Pattern) fill(values Values, wildcard, literal func(string) string) (filled string, resolved bool) {
+	rest := p.text
+	for _, at := range special.FindAllStringIndex(p.text, -1) {
+		before := len(p.text) - len(rest)
+		found := p.text[at[0]:at[1]]
+		filled += literal(p.text[before:at[0]])
+		rest = p.text[at[1]:]
+		if len(found) == 1 {
+			filled += wildcard(found)
 			continue
 		}
-		value, ok := values.first(e.value)
-		if !ok {
-			return nil, false
+		name := found[2 : len(found)-1]
+		if !isCharacter(name) {
+			if len(values[name]) == 0 {
+				return "", false
+			}
+			name = values[name][0]
 		}
-		for _, r := range value {
-			out = append(out, element{kind: literal, char: r})
-		}
+		filled += literal(name)
 	}
-	return out, true
+	return filled + literal(rest), true
 }
+
+// compiled keeps regular expressions by their text: a broker asks for each message.
+var compiled sync.Map
 
 // Match reports whether text has the pattern, with variables taken from values;
 // resolved is false when a variable has no value, and then nothing matches.
 func (p Pattern) Match(text string, values Values) (matched, resolved bool) {
-	elements, ok := p.resolve(values)
+	expression, ok := p.fill(values, strings.NewReplacer("*", ".*", "?", ".").Replace, regexp.QuoteMeta)
 	if !ok {
 		return false, false
 	}
-	return matchElements(elements, []rune(text)), true
+	re, known := compiled.Load(expression)
+	if !known {
+		made, err := regexp.Compile("(?s)^" + expression + "$")
+		if err != nil {
+			return false, true // text that is no UTF-8
+		}
+		re, _ = compiled.LoadOrStore(expression, made)
+	}
+	return re.(*regexp.Regexp).MatchString(text), true
 }
 
-// matchElements goes through both once and returns to the last * on a mismatch.
-func matchElements(pattern []element, text []rune) bool {
-	p, t := 0, 0
-	star, resume := -1, 0
-	for t < len(text) {
-		switch {
-		case p < len(pattern) && pattern[p].kind == anyMany:
-			star, resume = p, t
-			p++
-		case p < len(pattern) && (pattern[p].kind == anyOne || pattern[p].char == text[t]):
-			p++
-			t++
-		case star >= 0:
-			resume++
-			p, t = star+1, resume
-		default:
-			return false
-		}
-	}
-	for p < len(pattern) && pattern[p].kind == anyMany {
-		p++
-	}
-	return p == len(pattern)
+// literalText takes the wildcards literally, but not the variables.
+func (p Pattern) literalText(values Values) (string, bool) {
+	same := func(s string) string { return s }
+	return p.fill(values, same, same)
 }
