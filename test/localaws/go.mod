@@ -5,7 +5,6 @@ go 1.26.0
 replace github.com/defenderhub/defenderhub => ../..
 
 require (
-	github.com/alecthomas/participle/v2 v2.1.4
 	github.com/aws/aws-lambda-go v1.55.1
 	github.com/aws/aws-sdk-go-v2 v1.48.0
 	github.com/aws/aws-sdk-go-v2/config v1.33.18

@@ -54,21 +54,21 @@ func notSetUp() error {
 var accountConfigurationSchema = func() schema.Object {
 	checks := schema.Object{}
 	for _, c := range defender.Checks() {
-		check := schema.Object{"Enabled": schema.Optional(schema.Bool)}
+		check := schema.Object{"Enabled": schema.Bool}
 		if t := c.Info().Threshold; t != nil {
-			check["Configuration"] = schema.Optional(schema.Map(schema.Object{t.Property: schema.Optional(textOf1To64)}))
+			check["Configuration"] = schema.Map(schema.Object{t.Property: textOf1To64})
 		}
-		checks[c.Info().Property] = schema.Optional(schema.Map(check))
+		checks[c.Info().Property] = schema.Map(check)
 	}
 	return schema.Object{
 		"AccountId":                schema.Required(schema.Text(12, 12)),
 		"AuditCheckConfigurations": schema.Required(schema.Map(checks)),
 		"RoleArn":                  schema.Required(schema.Text(20, 2048)),
-		"AuditNotificationTargetConfigurations": schema.Optional(schema.Map(schema.Object{
-			"Sns": schema.Optional(schema.Map(schema.Object{
-				"Enabled": schema.Optional(schema.Bool), "RoleArn": schema.Optional(schema.ARN("iam")), "TargetArn": schema.Optional(schema.ARN("sns")),
-			})),
-		})),
+		"AuditNotificationTargetConfigurations": schema.Map(schema.Object{
+			"Sns": schema.Map(schema.Object{
+				"Enabled": schema.Bool, "RoleArn": schema.ARN("iam"), "TargetArn": schema.ARN("sns"),
+			}),
+		}),
 	}
 }()
 
@@ -170,12 +170,12 @@ func configurationInput(properties map[string]any) *iot.UpdateAccountAuditConfig
 type scheduledAuditProvider struct{ service *Service }
 
 var scheduledAuditSchema = schema.Object{
-	"ScheduledAuditName": schema.Optional(schema.Pattern(`[a-zA-Z0-9:_-]+`, 1, 128)),
+	"ScheduledAuditName": schema.Pattern(`[a-zA-Z0-9:_-]+`, 1, 128),
 	"Frequency":          schema.Required(schema.Enum("DAILY", "WEEKLY", "BIWEEKLY", "MONTHLY")),
-	"DayOfWeek":          schema.Optional(schema.Enum("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")),
-	"DayOfMonth":         schema.Optional(schema.Pattern(`[1-9]|[12][0-9]|3[01]|LAST`, 1, 4)),
+	"DayOfWeek":          schema.Enum("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"),
+	"DayOfMonth":         schema.Pattern(`[1-9]|[12][0-9]|3[01]|LAST`, 1, 4),
 	"TargetCheckNames":   schema.Required(schema.Unique(schema.List(0, len(defender.Checks()), schema.Any))),
-	"Tags":               schema.Optional(schema.Tags),
+	"Tags":               schema.Tags,
 }
 
 // generatedName is the length of the longest name that the handler makes.

@@ -22,7 +22,7 @@ func deployment(a Account) map[string]declared {
 		return cloudformation.Resource{PhysicalID: r.PhysicalResourceID}, nil
 	}
 	return map[string]declared{
-		"AWS::CDK::Metadata": {properties: schema.Object{"Analytics": schema.Optional(schema.Any)}, create: metadata, update: metadata},
+		"AWS::CDK::Metadata": {properties: schema.Object{"Analytics": schema.Any}, create: metadata, update: metadata},
 	}
 }
 

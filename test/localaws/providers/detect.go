@@ -44,61 +44,56 @@ var customKinds = map[string]string{"number": "number", "number-list": "set", "s
 
 func (a Account) detect() map[string]declared {
 	name := schema.Pattern(iotName, 1, 128)
-	list := func(item schema.Check) schema.Property {
-		return schema.Optional(schema.Unique(schema.List(0, 1000, item)))
+	list := func(item schema.Check) schema.Check {
+		return schema.Unique(schema.List(0, 1000, item))
 	}
-	datapoints := schema.Optional(schema.Integer(1, 10))
-	metricDimension := schema.Optional(schema.Map(schema.Object{"DimensionName": schema.Required(name), "Operator": schema.Optional(schema.Enum("IN", "NOT_IN"))}))
+	datapoints := schema.Integer(1, 10)
+	metricDimension := schema.Map(schema.Object{"DimensionName": schema.Required(name), "Operator": schema.Enum("IN", "NOT_IN")})
 	criteria := schema.Map(schema.Object{
-		"ComparisonOperator":           schema.Optional(schema.Enum(allOperators()...)),
-		"ConsecutiveDatapointsToAlarm": datapoints,
+		"ComparisonOperator": schema.Enum(allOperators()...), "ConsecutiveDatapointsToAlarm": datapoints,
 		"ConsecutiveDatapointsToClear": datapoints,
-		"DurationSeconds":              schema.Optional(schema.Enum("300", "600", "900", "1800", "3600")),
-		"MlDetectionConfig":            schema.Optional(schema.Map(schema.Object{"ConfidenceLevel": schema.Optional(schema.Enum("LOW", "MEDIUM", "HIGH"))})),
-		"StatisticalThreshold":         schema.Optional(schema.Map(schema.Object{"Statistic": schema.Optional(schema.Enum("Average", "p0", "p0.1", "p0.01", "p1", "p10", "p50", "p90", "p99", "p99.9", "p99.99", "p100"))})),
-		"Value": schema.Optional(schema.OneOf(schema.Object{
-			"Cidrs": list(schema.Text(2, 43)), "Count": schema.Optional(schema.Pattern(`[0-9]+`, 1, 19)), "Number": schema.Optional(schema.Number),
+		"DurationSeconds":              schema.Enum("300", "600", "900", "1800", "3600"),
+		"MlDetectionConfig":            schema.Map(schema.Object{"ConfidenceLevel": schema.Enum("LOW", "MEDIUM", "HIGH")}),
+		"StatisticalThreshold":         schema.Map(schema.Object{"Statistic": schema.Enum("Average", "p0", "p0.1", "p0.01", "p1", "p10", "p50", "p90", "p99", "p99.9", "p99.99", "p100")}),
+		"Value": schema.OneOf(schema.Object{
+			"Cidrs": list(schema.Text(2, 43)), "Count": schema.Pattern(`[0-9]+`, 1, 19), "Number": schema.Number,
 			"Numbers": list(schema.Number), "Ports": list(schema.Integer(0, 65535)), "Strings": list(schema.Text(1, 2048)),
-		})),
+		}),
 	})
 	behavior := schema.Map(schema.Object{
-		"Name": schema.Required(name), "Metric": schema.Optional(schema.Pattern(iotName, 1, 236)), "MetricDimension": metricDimension,
-		"Criteria": schema.Optional(criteria), "SuppressAlerts": schema.Optional(schema.Bool), "ExportMetric": schema.Optional(schema.Bool),
+		"Name": schema.Required(name), "Metric": schema.Pattern(iotName, 1, 236), "MetricDimension": metricDimension,
+		"Criteria": criteria, "SuppressAlerts": schema.Bool, "ExportMetric": schema.Bool,
 	})
 	return map[string]declared{
 		securityProfile: {
 			properties: schema.Object{
-				"SecurityProfileName":        schema.Optional(name),
-				"SecurityProfileDescription": schema.Optional(schema.Text(0, 1000)),
-				"Behaviors":                  schema.Optional(schema.Unique(schema.List(0, 100, behavior))),
-				"AlertTargets": schema.Optional(schema.Dictionary(`^SNS$`, schema.Map(schema.Object{
+				"SecurityProfileName": name, "SecurityProfileDescription": schema.Text(0, 1000),
+				"Behaviors": schema.Unique(schema.List(0, 100, behavior)),
+				"AlertTargets": schema.Dictionary(`^SNS$`, schema.Map(schema.Object{
 					"AlertTargetArn": schema.Required(schema.ARN("sns")), "RoleArn": schema.Required(schema.ARN("iam")),
+				})),
+				"AdditionalMetricsToRetainV2": schema.Unique(schema.List(0, 1000, schema.Map(schema.Object{
+					"Metric": schema.Required(schema.Pattern(iotName, 1, 236)), "MetricDimension": metricDimension, "ExportMetric": schema.Bool,
 				}))),
-				"AdditionalMetricsToRetainV2": schema.Optional(schema.Unique(schema.List(0, 1000, schema.Map(schema.Object{
-					"Metric": schema.Required(schema.Pattern(iotName, 1, 236)), "MetricDimension": metricDimension, "ExportMetric": schema.Optional(schema.Bool),
-				})))),
-				"MetricsExportConfig": schema.Optional(schema.Map(schema.Object{"MqttTopic": schema.Required(schema.Text(1, 512)), "RoleArn": schema.Required(schema.ARN("iam"))})),
-				"TargetArns":          schema.Optional(schema.Unique(schema.List(0, 1000, schema.Pattern(`arn:aws[a-z-]*:iot:[a-z0-9-]+:[0-9]{12}:(all/(registered-|unregistered-)?things|thinggroup/`+iotName+`)`, 1, 2048)))),
-				"Tags":                schema.Optional(schema.Tags),
+				"MetricsExportConfig": schema.Map(schema.Object{"MqttTopic": schema.Required(schema.Text(1, 512)), "RoleArn": schema.Required(schema.ARN("iam"))}),
+				"TargetArns":          schema.Unique(schema.List(0, 1000, schema.Pattern(`arn:aws[a-z-]*:iot:[a-z0-9-]+:[0-9]{12}:(all/(registered-|unregistered-)?things|thinggroup/`+iotName+`)`, 1, 2048))),
+				"Tags":                schema.Tags,
 			},
 			create: a.createSecurityProfile,
 		},
 		customMetric: {
 			properties: schema.Object{
-				"MetricName":  schema.Optional(name),
-				"DisplayName": schema.Optional(schema.Text(0, 128)),
-				"MetricType":  schema.Required(schema.Enum("string-list", "ip-address-list", "number-list", "number")),
-				"Tags":        schema.Optional(schema.Tags),
+				"MetricName": name, "DisplayName": schema.Text(0, 128),
+				"MetricType": schema.Required(schema.Enum("string-list", "ip-address-list", "number-list", "number")),
+				"Tags":       schema.Tags,
 			},
 			create: a.createCustomMetric,
 			remove: a.removeCustomMetric,
 		},
 		dimension: {
 			properties: schema.Object{
-				"Name":         schema.Optional(name),
-				"Type":         schema.Required(schema.Enum("TOPIC_FILTER")),
-				"StringValues": schema.Required(schema.List(1, 5, schema.Text(1, 256))),
-				"Tags":         schema.Optional(schema.Tags),
+				"Name": name, "Type": schema.Required(schema.Enum("TOPIC_FILTER")),
+				"StringValues": schema.Required(schema.List(1, 5, schema.Text(1, 256))), "Tags": schema.Tags,
 			},
 			create: func(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 				id := named(r, "Name", 128)

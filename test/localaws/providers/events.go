@@ -18,26 +18,22 @@ func (a Account) events() map[string]declared {
 			// A property of a target that is not here has a meaning which the local event bus
 			// does not have.
 			properties: schema.Object{
-				"Name":               schema.Optional(schema.Pattern(`[0-9A-Za-z._-]+`, 1, 64)),
-				"Description":        schema.Optional(schema.Text(0, 512)),
-				"EventBusName":       schema.Optional(schema.Text(1, 1600)),
-				"EventPattern":       schema.Optional(schema.Document),
-				"RoleArn":            schema.Optional(schema.ARN("iam")),
-				"ScheduleExpression": schema.Optional(schema.Text(0, 256)),
-				"State":              schema.Optional(schema.Enum("ENABLED", "DISABLED", "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS")),
-				"Tags":               schema.Optional(schema.Tags),
-				"Targets": schema.Optional(schema.List(0, 5, schema.Map(schema.Object{
+				"Name": schema.Pattern(`[0-9A-Za-z._-]+`, 1, 64), "Description": schema.Text(0, 512),
+				"EventBusName": schema.Text(1, 1600), "EventPattern": schema.Document,
+				"RoleArn": schema.ARN("iam"), "ScheduleExpression": schema.Text(0, 256),
+				"State": schema.Enum("ENABLED", "DISABLED", "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"),
+				"Tags":  schema.Tags,
+				"Targets": schema.List(0, 5, schema.Map(schema.Object{
 					"Arn":     schema.Required(schema.Text(1, 1600)),
 					"Id":      schema.Required(schema.Pattern(`[.\-_A-Za-z0-9]+`, 1, 64)),
-					"RoleArn": schema.Optional(schema.ARN("iam")),
-					"Input":   schema.Optional(schema.Text(0, 8192)),
-					"InputTransformer": schema.Optional(schema.Map(schema.Object{
-						"InputPathsMap": schema.Optional(schema.Dictionary(`^[A-Za-z0-9_-]{1,256}$`, schema.Text(0, 256))),
+					"RoleArn": schema.ARN("iam"), "Input": schema.Text(0, 8192),
+					"InputTransformer": schema.Map(schema.Object{
+						"InputPathsMap": schema.Dictionary(`^[A-Za-z0-9_-]{1,256}$`, schema.Text(0, 256)),
 						"InputTemplate": schema.Required(schema.Text(1, 8192)),
-					})),
-					"DeadLetterConfig": schema.Optional(schema.Map(schema.Object{"Arn": schema.Optional(schema.ARN("sqs"))})),
-					"RetryPolicy":      schema.Optional(schema.Map(schema.Object{"MaximumEventAgeInSeconds": schema.Optional(schema.Integer(60, 86400)), "MaximumRetryAttempts": schema.Optional(schema.Integer(0, 185))})),
-				}))),
+					}),
+					"DeadLetterConfig": schema.Map(schema.Object{"Arn": schema.ARN("sqs")}),
+					"RetryPolicy":      schema.Map(schema.Object{"MaximumEventAgeInSeconds": schema.Integer(60, 86400), "MaximumRetryAttempts": schema.Integer(0, 185)}),
+				})),
 			},
 			create: a.putRule,
 			remove: a.deleteRule,

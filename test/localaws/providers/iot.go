@@ -21,18 +21,18 @@ const iotName = `[a-zA-Z0-9:_-]+`
 const ruleLimit = 128 << 10
 
 func (a Account) iot() map[string]declared {
-	attributes := schema.Map(schema.Object{"Attributes": schema.Optional(schema.Dictionary(`^[a-zA-Z0-9_.,@/:#-]+$`, schema.Text(0, 800)))})
+	attributes := schema.Map(schema.Object{"Attributes": schema.Dictionary(`^[a-zA-Z0-9_.,@/:#-]+$`, schema.Text(0, 800))})
 	sql := schema.Required(schema.Any)
 	return map[string]declared{
 		"AWS::IoT::TopicRule": {
 			properties: schema.Object{
-				"RuleName": schema.Optional(schema.Pattern(`[a-zA-Z0-9_]+`, 1, 128)),
+				"RuleName": schema.Pattern(`[a-zA-Z0-9_]+`, 1, 128),
 				"TopicRulePayload": schema.Required(schema.Map(schema.Object{
-					"Sql": sql, "Actions": schema.Required(schema.List(0, 10, ruleAction)), "ErrorAction": schema.Optional(ruleAction),
-					"AwsIotSqlVersion": schema.Optional(schema.Enum("2015-10-08", "2016-03-23", "beta")),
-					"Description":      schema.Optional(schema.Any), "RuleDisabled": schema.Optional(schema.Bool),
+					"Sql": sql, "Actions": schema.Required(schema.List(0, 10, ruleAction)), "ErrorAction": ruleAction,
+					"AwsIotSqlVersion": schema.Enum("2015-10-08", "2016-03-23", "beta"),
+					"Description":      schema.Any, "RuleDisabled": schema.Bool,
 				})),
-				"Tags": schema.Optional(schema.Tags),
+				"Tags": schema.Tags,
 			},
 			create: a.createRule,
 			update: a.replaceRule,
@@ -40,31 +40,28 @@ func (a Account) iot() map[string]declared {
 		},
 		"AWS::IoT::ThingGroup": {
 			properties: schema.Object{
-				"ThingGroupName":  schema.Optional(schema.Pattern(iotName, 1, 128)),
-				"ParentGroupName": schema.Optional(schema.Pattern(iotName, 1, 128)),
-				"QueryString":     schema.Optional(schema.Text(1, 1000)),
-				"ThingGroupProperties": schema.Optional(schema.Map(schema.Object{
-					"AttributePayload": schema.Optional(attributes), "ThingGroupDescription": schema.Optional(schema.Text(0, 2028)),
-				})),
-				"Tags": schema.Optional(schema.Tags),
+				"ThingGroupName":  schema.Pattern(iotName, 1, 128),
+				"ParentGroupName": schema.Pattern(iotName, 1, 128), "QueryString": schema.Text(1, 1000),
+				"ThingGroupProperties": schema.Map(schema.Object{
+					"AttributePayload": attributes, "ThingGroupDescription": schema.Text(0, 2028),
+				}),
+				"Tags": schema.Tags,
 			},
 			create: a.createThingGroup,
 			remove: a.deletes("/thing-groups/"),
 		},
 		"AWS::IoT::Policy": {
 			properties: schema.Object{
-				"PolicyName":     schema.Optional(schema.Pattern(`[\w+=,.@-]+`, 1, 128)),
-				"PolicyDocument": schema.Required(anyDocument),
-				"Tags":           schema.Optional(schema.Tags),
+				"PolicyName":     schema.Pattern(`[\w+=,.@-]+`, 1, 128),
+				"PolicyDocument": schema.Required(anyDocument), "Tags": schema.Tags,
 			},
 			create: a.createPolicy,
 			remove: a.deletes("/policies/"),
 		},
 		"AWS::IoT::Thing": {
 			properties: schema.Object{
-				"ThingName":        schema.Optional(schema.Pattern(iotName, 1, 128)),
-				"AttributePayload": schema.Optional(attributes),
-				"ThingTypeName":    schema.Optional(schema.Pattern(iotName, 1, 128)),
+				"ThingName": schema.Pattern(iotName, 1, 128), "AttributePayload": attributes,
+				"ThingTypeName": schema.Pattern(iotName, 1, 128),
 			},
 			create: a.createThing,
 			remove: a.deletes("/things/"),
@@ -83,14 +80,14 @@ func anyDocument(path string, value any) error {
 // ruleAction is exactly one of the actions of the rules engine. Those whose properties
 // matter to this project are checked in full.
 func ruleAction(path string, value any) error {
-	open := schema.Optional(schema.Document)
+	open := schema.Document
 	role := schema.Required(schema.ARN("iam"))
 	return schema.OneOf(schema.Object{
-		"Sqs":             schema.Optional(schema.Map(schema.Object{"RoleArn": role, "QueueUrl": schema.Required(schema.Pattern(`https?://.+`, 1, 2048)), "UseBase64": schema.Optional(schema.Bool)})),
-		"Sns":             schema.Optional(schema.Map(schema.Object{"RoleArn": role, "TargetArn": schema.Required(schema.ARN("sns")), "MessageFormat": schema.Optional(schema.Enum("RAW", "JSON"))})),
-		"Lambda":          schema.Optional(schema.Map(schema.Object{"FunctionArn": schema.Optional(schema.ARN("lambda"))})),
-		"Republish":       schema.Optional(schema.Map(schema.Object{"RoleArn": role, "Topic": schema.Required(schema.Any), "Qos": schema.Optional(schema.Integer(0, 1)), "Headers": schema.Optional(schema.Document)})),
-		"Kinesis":         schema.Optional(schema.Map(schema.Object{"RoleArn": role, "StreamName": schema.Required(schema.Text(1, 128)), "PartitionKey": schema.Optional(schema.Text(1, 2048))})),
+		"Sqs":             schema.Map(schema.Object{"RoleArn": role, "QueueUrl": schema.Required(schema.Pattern(`https?://.+`, 1, 2048)), "UseBase64": schema.Bool}),
+		"Sns":             schema.Map(schema.Object{"RoleArn": role, "TargetArn": schema.Required(schema.ARN("sns")), "MessageFormat": schema.Enum("RAW", "JSON")}),
+		"Lambda":          schema.Map(schema.Object{"FunctionArn": schema.ARN("lambda")}),
+		"Republish":       schema.Map(schema.Object{"RoleArn": role, "Topic": schema.Required(schema.Any), "Qos": schema.Integer(0, 1), "Headers": schema.Document}),
+		"Kinesis":         schema.Map(schema.Object{"RoleArn": role, "StreamName": schema.Required(schema.Text(1, 128)), "PartitionKey": schema.Text(1, 2048)}),
 		"CloudwatchAlarm": open, "CloudwatchLogs": open, "CloudwatchMetric": open, "DynamoDB": open, "DynamoDBv2": open,
 		"Elasticsearch": open, "Firehose": open, "Http": open, "IotAnalytics": open, "IotEvents": open, "IotSiteWise": open,
 		"Kafka": open, "Location": open, "OpenSearch": open, "S3": open, "StepFunctions": open, "Timestream": open,

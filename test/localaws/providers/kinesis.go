@@ -19,14 +19,14 @@ func (a Account) kinesis() map[string]declared {
 	return map[string]declared{
 		kinesisStream: {
 			properties: schema.Object{
-				"Name":                 schema.Optional(schema.Pattern(`[a-zA-Z0-9_.-]+`, 1, 128)),
-				"RetentionPeriodHours": schema.Optional(schema.Integer(shortestRetention, 8760)),
-				"ShardCount":           schema.Optional(schema.Integer(1, 100000)),
-				"StreamModeDetails":    schema.Optional(schema.Map(schema.Object{"StreamMode": schema.Required(schema.Enum(onDemand, "PROVISIONED"))})),
-				"StreamEncryption": schema.Optional(schema.Map(schema.Object{
+				"Name":                 schema.Pattern(`[a-zA-Z0-9_.-]+`, 1, 128),
+				"RetentionPeriodHours": schema.Integer(shortestRetention, 8760),
+				"ShardCount":           schema.Integer(1, 100000),
+				"StreamModeDetails":    schema.Map(schema.Object{"StreamMode": schema.Required(schema.Enum(onDemand, "PROVISIONED"))}),
+				"StreamEncryption": schema.Map(schema.Object{
 					"EncryptionType": schema.Required(schema.Enum("KMS")), "KeyId": schema.Required(schema.Text(1, 2048)),
-				})),
-				"Tags": schema.Optional(schema.Tags),
+				}),
+				"Tags": schema.Tags,
 			},
 			create: a.createStream,
 			remove: func(ctx context.Context, r cloudformation.Request) error {

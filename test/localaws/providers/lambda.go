@@ -29,27 +29,24 @@ const (
 // that is not here has a meaning which the poller does not have.
 func mappingOf(stream bool) schema.Object {
 	properties := schema.Object{
-		"BatchSize":                      schema.Optional(schema.Integer(1, 10000)),
-		"Enabled":                        schema.Optional(schema.Bool),
+		"BatchSize": schema.Integer(1, 10000), "Enabled": schema.Bool,
 		"EventSourceArn":                 schema.Required(schema.ARN("sqs")),
 		"FunctionName":                   schema.Required(schema.Text(1, 140)),
-		"FunctionResponseTypes":          schema.Optional(schema.List(0, 1, schema.Enum("ReportBatchItemFailures"))),
-		"MaximumBatchingWindowInSeconds": schema.Optional(schema.Integer(0, 300)),
-		"MetricsConfig":                  schema.Optional(schema.Document),
-		"Tags":                           schema.Optional(schema.Tags),
+		"FunctionResponseTypes":          schema.List(0, 1, schema.Enum("ReportBatchItemFailures")),
+		"MaximumBatchingWindowInSeconds": schema.Integer(0, 300), "MetricsConfig": schema.Document,
+		"Tags": schema.Tags,
 	}
-	more := schema.Object{"ScalingConfig": schema.Optional(schema.Map(schema.Object{"MaximumConcurrency": schema.Optional(schema.Integer(2, 1000))}))}
+	more := schema.Object{"ScalingConfig": schema.Map(schema.Object{"MaximumConcurrency": schema.Integer(2, 1000)})}
 	if stream {
 		more = schema.Object{
-			"EventSourceArn":             schema.Required(schema.ARN("kinesis")),
-			"BisectBatchOnFunctionError": schema.Optional(schema.Bool),
-			"DestinationConfig": schema.Optional(schema.Map(schema.Object{
-				"OnFailure": schema.Optional(schema.Map(schema.Object{"Destination": schema.Required(schema.ARN("sqs"))})),
-			})),
-			"MaximumRecordAgeInSeconds": schema.Optional(schema.Integer(-1, 604800)),
-			"MaximumRetryAttempts":      schema.Optional(schema.Integer(-1, 10000)),
+			"EventSourceArn": schema.Required(schema.ARN("kinesis")), "BisectBatchOnFunctionError": schema.Bool,
+			"DestinationConfig": schema.Map(schema.Object{
+				"OnFailure": schema.Map(schema.Object{"Destination": schema.Required(schema.ARN("sqs"))}),
+			}),
+			"MaximumRecordAgeInSeconds": schema.Integer(-1, 604800),
+			"MaximumRetryAttempts":      schema.Integer(-1, 10000),
 			// One batch a shard is what the poller knows.
-			"ParallelizationFactor": schema.Optional(schema.Integer(1, 1)),
+			"ParallelizationFactor": schema.Integer(1, 1),
 			"StartingPosition":      schema.Required(schema.Enum("LATEST", "TRIM_HORIZON")),
 		}
 	}
@@ -70,8 +67,8 @@ func (a Account) lambda() map[string]declared {
 			properties: schema.Object{
 				"FunctionName":             schema.Required(schema.Text(1, 140)),
 				"Qualifier":                schema.Required(schema.Enum("$LATEST")),
-				"MaximumEventAgeInSeconds": schema.Optional(schema.Integer(60, 21600)),
-				"MaximumRetryAttempts":     schema.Optional(schema.Integer(0, 2)),
+				"MaximumEventAgeInSeconds": schema.Integer(60, 21600),
+				"MaximumRetryAttempts":     schema.Integer(0, 2),
 			},
 			create: a.configureInvocations,
 		},

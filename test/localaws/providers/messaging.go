@@ -27,17 +27,13 @@ func (a Account) messaging() map[string]declared {
 	return map[string]declared{
 		"AWS::SNS::Subscription": {
 			properties: schema.Object{
-				"TopicArn":            schema.Required(schema.ARN("sns")),
-				"Protocol":            schema.Required(schema.Enum("http", "https", "email", "email-json", "sms", "sqs", "application", "lambda", "firehose")),
-				"Endpoint":            schema.Optional(schema.Any),
-				"FilterPolicy":        schema.Optional(schema.Document),
-				"FilterPolicyScope":   schema.Optional(schema.Enum("MessageAttributes", "MessageBody")),
-				"RawMessageDelivery":  schema.Optional(schema.Bool),
-				"RedrivePolicy":       schema.Optional(schema.Document),
-				"DeliveryPolicy":      schema.Optional(schema.Document),
-				"ReplayPolicy":        schema.Optional(schema.Document),
-				"SubscriptionRoleArn": schema.Optional(schema.ARN("iam")),
-				"Region":              schema.Optional(schema.Any),
+				"TopicArn": schema.Required(schema.ARN("sns")),
+				"Protocol": schema.Required(schema.Enum("http", "https", "email", "email-json", "sms", "sqs", "application", "lambda", "firehose")),
+				"Endpoint": schema.Any, "FilterPolicy": schema.Document,
+				"FilterPolicyScope":  schema.Enum("MessageAttributes", "MessageBody"),
+				"RawMessageDelivery": schema.Bool, "RedrivePolicy": schema.Document,
+				"DeliveryPolicy": schema.Document, "ReplayPolicy": schema.Document,
+				"SubscriptionRoleArn": schema.ARN("iam"), "Region": schema.Any,
 			},
 			create: a.subscribe,
 			remove: func(ctx context.Context, r cloudformation.Request) error {

@@ -14,10 +14,10 @@ func (a Account) securityHub() map[string]declared {
 	return map[string]declared{
 		"AWS::SecurityHub::Hub": {
 			properties: schema.Object{
-				"AutoEnableControls":      schema.Optional(schema.Bool),
-				"ControlFindingGenerator": schema.Optional(schema.Enum("SECURITY_CONTROL", "STANDARD_CONTROL")),
-				"EnableDefaultStandards":  schema.Optional(schema.Bool),
-				"Tags":                    schema.Optional(schema.Dictionary(`^.{1,128}$`, schema.Text(0, 256))),
+				"AutoEnableControls":      schema.Bool,
+				"ControlFindingGenerator": schema.Enum("SECURITY_CONTROL", "STANDARD_CONTROL"),
+				"EnableDefaultStandards":  schema.Bool,
+				"Tags":                    schema.Dictionary(`^.{1,128}$`, schema.Text(0, 256)),
 			},
 			create: a.enableSecurityHub,
 			remove: func(ctx context.Context, _ cloudformation.Request) error {

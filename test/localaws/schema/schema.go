@@ -20,19 +20,22 @@ import (
 type Check func(path string, value any) error
 
 // Object lists the properties that may be there. Those wrapped in [Required] must.
-type Object map[string]Property
+type Object map[string]Check
 
-// Property is a check, and whether the property must be there.
-type Property struct {
-	check    Check
-	required bool
-}
+// absent stands for a value that is not there, and errAbsent is what it is to one that is required.
+type absent struct{}
+
+var errAbsent = errors.New("not found")
 
 // Required is a property that must be there.
-func Required(c Check) Property { return Property{check: c, required: true} }
-
-// Optional is a property that may be there.
-func Optional(c Check) Property { return Property{check: c} }
+func Required(c Check) Check {
+	return func(path string, value any) error {
+		if value == (absent{}) {
+			return errAbsent
+		}
+		return c(path, value)
+	}
+}
 
 // Validate reports every fault of a resource's properties, as one error.
 func (o Object) Validate(properties map[string]any) error {
@@ -45,19 +48,23 @@ func (o Object) Validate(properties map[string]any) error {
 // Map is an object with o's properties and no others.
 func Map(o Object) Check {
 	return func(path string, value any) error {
-		m, ok := value.(map[string]any)
-		if !ok {
-			return fmt.Errorf("%s: expected type: object, found: %s", path, typeName(value))
+		if err := Document(path, value); err != nil {
+			return err
 		}
+		m := value.(map[string]any)
 		var faults []error
 		for _, key := range slices.Sorted(maps.Keys(o)) {
 			v, there := m[key]
-			switch {
-			case !there && o[key].required:
-				faults = append(faults, fmt.Errorf("%s: required key [%s] not found", path, key))
-			case there:
-				faults = append(faults, o[key].check(path+"/"+key, v))
+			if !there {
+				v = absent{}
 			}
+			err := o[key](path+"/"+key, v)
+			if errors.Is(err, errAbsent) && !there {
+				err = fmt.Errorf("%s: required key [%s] not found", path, key)
+			} else if !there {
+				err = nil
+			}
+			faults = append(faults, err)
 		}
 		for _, key := range slices.Sorted(maps.Keys(m)) {
 			if _, known := o[key]; !known {
@@ -82,10 +89,10 @@ func OneOf(o Object) Check {
 func Dictionary(pattern string, value Check) Check {
 	re := regexp.MustCompile(pattern)
 	return func(path string, v any) error {
-		m, ok := v.(map[string]any)
-		if !ok {
-			return fmt.Errorf("%s: expected type: object, found: %s", path, typeName(v))
+		if err := Document(path, v); err != nil {
+			return err
 		}
+		m := v.(map[string]any)
 		var faults []error
 		for _, key := range slices.Sorted(maps.Keys(m)) {
 			if !re.MatchString(key) {

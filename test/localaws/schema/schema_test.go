@@ -9,20 +9,20 @@ import (
 )
 
 var sample = schema.Object{
-	"Name":     schema.Optional(schema.Pattern(`[a-z]+|all`, 2, 5)),
+	"Name":     schema.Pattern(`[a-z]+|all`, 2, 5),
 	"Mode":     schema.Required(schema.Enum("ON", "OFF")),
-	"Size":     schema.Optional(schema.Integer(1, 10)),
-	"Ratio":    schema.Optional(schema.Number),
-	"Active":   schema.Optional(schema.Bool),
-	"Role":     schema.Optional(schema.ARN("iam")),
-	"Names":    schema.Optional(schema.Unique(schema.List(1, 2, schema.Any))),
-	"Tags":     schema.Optional(schema.Tags),
-	"Policy":   schema.Optional(schema.Document),
-	"Nested":   schema.Optional(schema.Map(schema.Object{"Deep": schema.Required(schema.Any)})),
-	"Action":   schema.Optional(schema.OneOf(schema.Object{"A": schema.Optional(schema.Any), "B": schema.Optional(schema.Any)})),
-	"Resource": schema.Optional(schema.OneOrMore(schema.Text(1, 3))),
-	"Redrive":  schema.Optional(schema.JSON(schema.Map(schema.Object{"Max": schema.Required(schema.Integer(1, 3))}))),
-	"Targets":  schema.Optional(schema.Dictionary(`^SNS$`, schema.Any)),
+	"Size":     schema.Integer(1, 10),
+	"Ratio":    schema.Number,
+	"Active":   schema.Bool,
+	"Role":     schema.ARN("iam"),
+	"Names":    schema.Unique(schema.List(1, 2, schema.Any)),
+	"Tags":     schema.Tags,
+	"Policy":   schema.Document,
+	"Nested":   schema.Map(schema.Object{"Deep": schema.Required(schema.Any)}),
+	"Action":   schema.OneOf(schema.Object{"A": schema.Any, "B": schema.Any}),
+	"Resource": schema.OneOrMore(schema.Text(1, 3)),
+	"Redrive":  schema.JSON(schema.Map(schema.Object{"Max": schema.Required(schema.Integer(1, 3))})),
+	"Targets":  schema.Dictionary(`^SNS$`, schema.Any),
 }
 
 func TestConforming(t *testing.T) {
