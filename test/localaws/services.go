@@ -86,7 +86,6 @@ func (c *Cloud) provide() {
 
 	c.serveEventSources()
 	devicedefender.RegisterProviders(c.Resources, c.Defender)
-	c.Resources.Animate("AWS::IoT::TopicRule")
 }
 
 // serveEventSources starts a poller with each event source mapping.

@@ -26,26 +26,16 @@ type answer struct {
 // names of CloudFormation's own requests to custom resources.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	var wire struct {
-		RequestType           string
-		Change                RequestType // of a checked or observed resource
-		ResourceType          string
-		StackID               string `json:"StackId"`
-		LogicalResourceID     string `json:"LogicalResourceId"`
-		PhysicalResourceID    string `json:"PhysicalResourceId"`
-		ResourceProperties    map[string]any
-		OldResourceProperties map[string]any
-		AccountID             string `json:"AccountId"`
-		Region                string
+		Request
+		Change RequestType // of a checked or observed resource
 	}
 	if err := json.NewDecoder(req.Body).Decode(&wire); err != nil {
 		http.Error(w, "resource request: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	request := Request{
-		RequestType: RequestType(wire.RequestType), ResourceType: wire.ResourceType, StackID: wire.StackID,
-		LogicalResourceID: wire.LogicalResourceID, PhysicalResourceID: wire.PhysicalResourceID,
-		ResourceProperties: wire.ResourceProperties, OldResourceProperties: wire.OldResourceProperties,
-		AccountID: wire.AccountID, Region: wire.Region,
+	request, kind := wire.Request, wire.RequestType
+	if wire.Change != "" {
+		request.RequestType = wire.Change
 	}
 	reply := answer{Status: "SUCCESS", PhysicalResourceID: request.PhysicalResourceID}
 	fail := func(err error) {
@@ -53,12 +43,10 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			reply = answer{Status: "FAILED", Reason: err.Error(), Untouched: errors.Is(err, ErrUntouched)}
 		}
 	}
-	switch wire.RequestType {
+	switch kind {
 	case checked:
-		request.RequestType = wire.Change
 		fail(r.Check(request))
 	case observed:
-		request.RequestType = wire.Change
 		r.Observe(request)
 	default:
 		made, err := r.Apply(req.Context(), request)

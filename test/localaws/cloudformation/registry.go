@@ -32,14 +32,14 @@ const (
 type Request struct {
 	RequestType       RequestType
 	ResourceType      string
-	StackID           string
-	LogicalResourceID string
+	StackID           string `json:"StackId"`
+	LogicalResourceID string `json:"LogicalResourceId"`
 	// PhysicalResourceID is on Create a name that is unique and can be taken where the
 	// template gives none; it may be longer than the type allows.
-	PhysicalResourceID    string
+	PhysicalResourceID    string `json:"PhysicalResourceId"`
 	ResourceProperties    map[string]any
 	OldResourceProperties map[string]any // Update only
-	AccountID             string
+	AccountID             string         `json:"AccountId"`
 	Region                string
 }
 
@@ -102,7 +102,6 @@ type Registry struct {
 	providers map[string]Provider
 	deployed  []Deployed
 	changed   []func()
-	animated  map[string]bool
 	native    func(Request) error
 }
 
@@ -131,9 +130,6 @@ func (r *Registry) Deployed(resourceType string) []Deployed {
 	var found []Deployed
 	for _, d := range r.deployed {
 		if resourceType == "" || d.Type == resourceType {
-			if r.animated[d.Type] {
-				d.Inert = ""
-			}
 			found = append(found, d)
 		}
 	}
@@ -148,19 +144,6 @@ func (r *Registry) Find(resourceType, physicalID string) (Deployed, bool) {
 		}
 	}
 	return Deployed{}, false
-}
-
-// Animate says that something else than their provider makes the resources of these
-// types work: they are not inert.
-func (r *Registry) Animate(types ...string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.animated == nil {
-		r.animated = map[string]bool{}
-	}
-	for _, t := range types {
-		r.animated[t] = true
-	}
 }
 
 // OnChange has f called after every change of what is deployed.

@@ -77,10 +77,6 @@ func TestProviderMakesTheResource(t *testing.T) {
 	if !ok || deployed.Inert != "does nothing" || deployed.LogicalID != "Rule" || changes != 1 {
 		t.Errorf("deployed %+v, %d changes", deployed, changes)
 	}
-	r.Animate("AWS::IoT::TopicRule")
-	if deployed, _ := r.Find("AWS::IoT::TopicRule", "made-Rule"); deployed.Inert != "" {
-		t.Errorf("an animated rule is called inert: %s", deployed.Inert)
-	}
 
 	got = ask(t, &r, `{"RequestType":"Update","ResourceType":"AWS::IoT::TopicRule","StackId":"stack","LogicalResourceId":"Rule","PhysicalResourceId":"made-Rule","ResourceProperties":{"RuleName":"s"}}`)
 	if deployed := r.Deployed(""); got.Status != "SUCCESS" || len(deployed) != 1 || deployed[0].Properties["RuleName"] != "s" {

@@ -32,8 +32,6 @@ const snsTarget = string(types.AuditNotificationTypeSns)
 // describeConfiguration describes the configuration. Without one, all checks are disabled
 // and nothing else is set.
 func (s *Service) describeConfiguration(*iot.DescribeAccountAuditConfigurationInput) (*iot.DescribeAccountAuditConfigurationOutput, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	out := &iot.DescribeAccountAuditConfigurationOutput{AuditCheckConfigurations: map[string]types.AuditCheckConfiguration{}}
 	if s.configuration.roleARN != "" {
 		out.RoleArn = aws.String(s.configuration.roleARN)
@@ -56,8 +54,6 @@ func (s *Service) describeConfiguration(*iot.DescribeAccountAuditConfigurationIn
 // one needs a role and an enabled check. A check that a scheduled audit uses cannot be
 // disabled; disabling a check forgets the data collected for it.
 func (s *Service) updateConfiguration(in *iot.UpdateAccountAuditConfigurationInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	next, err := s.configuration.changed(in, s.config.Now())
 	if err != nil {
 		return err
@@ -182,8 +178,6 @@ func checkNamed(name string) (defender.Check, error) {
 // fails while there are scheduled audits that it may not delete, too (unverified: AWS does
 // not say what happens to them).
 func (s *Service) deleteConfiguration(in *iot.DeleteAccountAuditConfigurationInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.configuration.roleARN == "" {
 		return notFound("The account has no audit configuration")
 	}

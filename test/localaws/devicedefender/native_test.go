@@ -83,7 +83,7 @@ func TestNativeSummaryIsAWSsSample(t *testing.T) {
 		if i < 3 {
 			document = allowAll
 		}
-		must[*iot.CreatePolicyOutput](t)(w.registry.CreatePolicy(&iot.CreatePolicyInput{PolicyName: aws.String(fmt.Sprint("p", i)), PolicyDocument: &document}))
+		must[*iot.CreatePolicyOutput](t)(w.CreatePolicy(t.Context(), &iot.CreatePolicyInput{PolicyName: aws.String(fmt.Sprint("p", i)), PolicyDocument: &document}))
 	}
 	w.suppress(permissive, policyVersion("p0", "1"), nil)
 	in := daily("daily_audit_schedule")

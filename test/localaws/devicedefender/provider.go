@@ -20,8 +20,29 @@ import (
 // and AWS::IoT::ScheduledAudit, with the semantics of AWS's own resource handlers
 // (aws-cloudformation-resource-providers-iot).
 func RegisterProviders(registry *cloudformation.Registry, s *Service) {
-	registry.Register("AWS::IoT::AccountAuditConfiguration", accountConfigurationProvider{s})
-	registry.Register("AWS::IoT::ScheduledAudit", scheduledAuditProvider{s})
+	type handler = func(cloudformation.Request) (cloudformation.Resource, error)
+	locked := func(do handler) func(context.Context, cloudformation.Request) (cloudformation.Resource, error) {
+		return func(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			made, err := do(r)
+			return made, serviceError(err)
+		}
+	}
+	register := func(resourceType string, properties schema.Object, create, update handler, remove func(cloudformation.Request) error) {
+		registry.Register(resourceType, cloudformation.Declared{
+			Properties: properties, Make: locked(create), Change: locked(update),
+			Remove: func(_ context.Context, r cloudformation.Request) error {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return serviceError(remove(r))
+			},
+		})
+	}
+	register("AWS::IoT::AccountAuditConfiguration", accountConfigurationSchema, s.setUp, s.changeSetUp, s.takeDown)
+	register("AWS::IoT::ScheduledAudit", scheduledAuditSchema, s.deployAudit, s.redeployAudit, func(r cloudformation.Request) error {
+		return s.deleteScheduledAudit(&iot.DeleteScheduledAuditInput{ScheduledAuditName: &r.PhysicalResourceID})
+	})
 }
 
 // handlerError is how CloudFormation tells of an error of a resource handler.
@@ -43,8 +64,6 @@ func serviceError(err error) error {
 	}
 	return handlerError(code, "%s (Service: Iot, Status Code: %d)", e.Message, e.Status)
 }
-
-type accountConfigurationProvider struct{ service *Service }
 
 // notSetUp is the words of the handlers.
 func notSetUp() error {
@@ -81,30 +100,21 @@ func textOf1To64(path string, value any) error {
 	return schema.Text(1, 64)(path, value)
 }
 
-func (p accountConfigurationProvider) Create(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	if err := accountConfigurationSchema.Validate(r.ResourceProperties); err != nil {
-		return cloudformation.Resource{}, err
-	}
+func (s *Service) setUp(r cloudformation.Request) (cloudformation.Resource, error) {
 	account, _ := schema.String(r.ResourceProperties["AccountId"])
 	if account != r.AccountID {
 		return cloudformation.Resource{}, handlerError("InvalidRequest", "AccountId in the template (%s) doesn't match actual: %s.", account, r.AccountID)
 	}
-	if p.service.configured() {
+	if s.configuration.roleARN != "" {
 		return cloudformation.Resource{}, handlerError("AlreadyExists", "The AccountAuditConfiguration already exists.")
 	}
-	if err := p.service.updateConfiguration(configurationInput(r.ResourceProperties)); err != nil {
-		return cloudformation.Resource{}, serviceError(err)
-	}
-	return cloudformation.Resource{PhysicalID: account}, nil
+	return cloudformation.Resource{PhysicalID: account}, s.updateConfiguration(configurationInput(r.ResourceProperties))
 }
 
-// Update disables every check that the template does not mention, and the notification
+// changeSetUp disables every check that the template does not mention, and the notification
 // target unless the template has one.
-func (p accountConfigurationProvider) Update(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	if err := accountConfigurationSchema.Validate(r.ResourceProperties); err != nil {
-		return cloudformation.Resource{}, err
-	}
-	if !p.service.configured() {
+func (s *Service) changeSetUp(r cloudformation.Request) (cloudformation.Resource, error) {
+	if s.configuration.roleARN == "" {
 		return cloudformation.Resource{}, notSetUp()
 	}
 	in := configurationInput(r.ResourceProperties)
@@ -117,25 +127,15 @@ func (p accountConfigurationProvider) Update(_ context.Context, r cloudformation
 	if in.AuditNotificationTargetConfigurations == nil {
 		in.AuditNotificationTargetConfigurations = map[string]types.AuditNotificationTarget{snsTarget: {}}
 	}
-	if err := p.service.updateConfiguration(in); err != nil {
-		return cloudformation.Resource{}, serviceError(err)
-	}
-	return cloudformation.Resource{PhysicalID: r.PhysicalResourceID}, nil
+	return cloudformation.Resource{PhysicalID: r.PhysicalResourceID}, s.updateConfiguration(in)
 }
 
-// Delete does not delete scheduled audits.
-func (p accountConfigurationProvider) Delete(context.Context, cloudformation.Request) error {
-	if !p.service.configured() {
+// takeDown does not delete scheduled audits.
+func (s *Service) takeDown(cloudformation.Request) error {
+	if s.configuration.roleARN == "" {
 		return notSetUp()
 	}
-	return serviceError(p.service.deleteConfiguration(&iot.DeleteAccountAuditConfigurationInput{}))
-}
-
-// configured tells, as the handlers do, by the role whether there is a configuration.
-func (s *Service) configured() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.configuration.roleARN != ""
+	return s.deleteConfiguration(&iot.DeleteAccountAuditConfigurationInput{})
 }
 
 // configurationInput translates properties that the schema has seen.
@@ -167,8 +167,6 @@ func configurationInput(properties map[string]any) *iot.UpdateAccountAuditConfig
 	return in
 }
 
-type scheduledAuditProvider struct{ service *Service }
-
 var scheduledAuditSchema = schema.Object{
 	"ScheduledAuditName": schema.Pattern(`[a-zA-Z0-9:_-]+`, 1, 128),
 	"Frequency":          schema.Required(schema.Enum("DAILY", "WEEKLY", "BIWEEKLY", "MONTHLY")),
@@ -181,43 +179,33 @@ var scheduledAuditSchema = schema.Object{
 // generatedName is the length of the longest name that the handler makes.
 const generatedName = 40
 
-func (p scheduledAuditProvider) Create(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	if err := scheduledAuditSchema.Validate(r.ResourceProperties); err != nil {
-		return cloudformation.Resource{}, err
-	}
+func (s *Service) deployAudit(r cloudformation.Request) (cloudformation.Resource, error) {
 	in := scheduledAuditInput(r)
 	if in.ScheduledAuditName == nil {
 		// The end is what makes the name unique.
 		in.ScheduledAuditName = aws.String(r.PhysicalResourceID[max(0, len(r.PhysicalResourceID)-generatedName):])
 	}
-	out, err := p.service.createScheduledAudit(in)
+	out, err := s.createScheduledAudit(in)
 	if err != nil {
-		return cloudformation.Resource{}, serviceError(err)
+		return cloudformation.Resource{}, err
 	}
 	return scheduledAuditResource(*in.ScheduledAuditName, out.ScheduledAuditArn), nil
 }
 
-func scheduledAuditResource(name string, arn *string) cloudformation.Resource {
-	return cloudformation.Resource{PhysicalID: name, Attributes: map[string]any{"ScheduledAuditArn": *arn}}
-}
-
-func (p scheduledAuditProvider) Update(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	if err := scheduledAuditSchema.Validate(r.ResourceProperties); err != nil {
-		return cloudformation.Resource{}, err
-	}
+func (s *Service) redeployAudit(r cloudformation.Request) (cloudformation.Resource, error) {
 	in := scheduledAuditInput(r)
-	out, err := p.service.updateScheduledAudit(&iot.UpdateScheduledAuditInput{
+	out, err := s.updateScheduledAudit(&iot.UpdateScheduledAuditInput{
 		ScheduledAuditName: &r.PhysicalResourceID, Frequency: in.Frequency, DayOfMonth: in.DayOfMonth, DayOfWeek: in.DayOfWeek, TargetCheckNames: in.TargetCheckNames,
 	})
 	if err != nil {
-		return cloudformation.Resource{}, serviceError(err)
+		return cloudformation.Resource{}, err
 	}
-	p.service.config.Registry.SetTags(*out.ScheduledAuditArn, in.Tags)
+	s.config.Registry.SetTags(*out.ScheduledAuditArn, in.Tags)
 	return scheduledAuditResource(r.PhysicalResourceID, out.ScheduledAuditArn), nil
 }
 
-func (p scheduledAuditProvider) Delete(_ context.Context, r cloudformation.Request) error {
-	return serviceError(p.service.deleteScheduledAudit(&iot.DeleteScheduledAuditInput{ScheduledAuditName: &r.PhysicalResourceID}))
+func scheduledAuditResource(name string, arn *string) cloudformation.Resource {
+	return cloudformation.Resource{PhysicalID: name, Attributes: map[string]any{"ScheduledAuditArn": *arn}}
 }
 
 // scheduledAuditInput translates properties that the schema has seen.

@@ -56,8 +56,6 @@ func (s *Service) createScheduledAudit(in *iot.CreateScheduledAuditInput) (*iot.
 	if len(in.Tags) > iotcore.MaxTags {
 		return nil, invalidRequest("a scheduled audit can have %d tags, not %d", iotcore.MaxTags, len(in.Tags))
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	arn := s.config.Registry.ARN("scheduledaudit/" + name)
 	if _, exists := s.schedules[name]; exists {
 		return nil, alreadyExists(name, arn, "The scheduled audit %s already exists", name)
@@ -141,8 +139,6 @@ func (w when) dueOn(day time.Time, first *time.Time) bool {
 // updateScheduledAudit changes a scheduled audit. What the input leaves out stays, but for a
 // day that does not go with a new frequency.
 func (s *Service) updateScheduledAudit(in *iot.UpdateScheduledAuditInput) (*iot.UpdateScheduledAuditOutput, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	a, err := s.schedule(*in.ScheduledAuditName)
 	if err != nil {
 		return nil, err
@@ -175,16 +171,13 @@ func (s *Service) updateScheduledAudit(in *iot.UpdateScheduledAuditInput) (*iot.
 	return &iot.UpdateScheduledAuditOutput{ScheduledAuditArn: &a.arn}, nil
 }
 
-// schedule needs the lock.
 func (s *Service) schedule(name string) (*scheduledAudit, error) {
-	a, ok := s.schedules[name]
-	if !ok {
-		return nil, notFound("The scheduled audit %s does not exist", name)
+	if a, ok := s.schedules[name]; ok {
+		return a, nil
 	}
-	return a, nil
+	return nil, notFound("The scheduled audit %s does not exist", name)
 }
 
-// dropSchedule needs the lock.
 func (s *Service) dropSchedule(name string) {
 	s.config.Registry.DropTags(s.schedules[name].arn)
 	delete(s.schedules, name)
@@ -198,10 +191,7 @@ func (a *scheduledAudit) metadata() types.ScheduledAuditMetadata {
 	return m
 }
 
-// describeScheduledAudit describes a scheduled audit.
 func (s *Service) describeScheduledAudit(in *iot.DescribeScheduledAuditInput) (*iot.DescribeScheduledAuditOutput, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	a, err := s.schedule(*in.ScheduledAuditName)
 	if err != nil {
 		return nil, err
@@ -216,10 +206,7 @@ func (s *Service) describeScheduledAudit(in *iot.DescribeScheduledAuditInput) (*
 	return out, nil
 }
 
-// deleteScheduledAudit deletes a scheduled audit.
 func (s *Service) deleteScheduledAudit(in *iot.DeleteScheduledAuditInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	_, err := s.schedule(*in.ScheduledAuditName)
 	if err == nil {
 		s.dropSchedule(*in.ScheduledAuditName)
@@ -227,10 +214,7 @@ func (s *Service) deleteScheduledAudit(in *iot.DeleteScheduledAuditInput) error 
 	return err
 }
 
-// listScheduledAudits lists the scheduled audits by name.
 func (s *Service) listScheduledAudits(in *iot.ListScheduledAuditsInput) (out *iot.ListScheduledAuditsOutput, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var all []types.ScheduledAuditMetadata
 	for _, name := range slices.Sorted(maps.Keys(s.schedules)) {
 		all = append(all, s.schedules[name].metadata())

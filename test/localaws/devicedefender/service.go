@@ -156,13 +156,15 @@ func (s *Service) Close() {
 // Register adds the operations to the API of AWS IoT.
 func Register(h *iotcore.Handler, s *Service) {
 	const paged, key = " maxResults nextToken", "checkName resourceIdentifier"
+	h.Lock = nil
+	iotcore.Handle(h, "StartOnDemandAuditTask", "targetCheckNames", s.startOnDemandAuditTask)
+	iotcore.Do(h, "CancelAuditTask", "taskId", s.cancelAuditTask)
+	h.Lock = &s.mu
 	iotcore.Handle(h, "DescribeAccountAuditConfiguration", "", s.describeConfiguration)
 	iotcore.Do(h, "UpdateAccountAuditConfiguration", "roleArn auditNotificationTargetConfigurations auditCheckConfigurations", s.updateConfiguration)
 	iotcore.Do(h, "DeleteAccountAuditConfiguration", "?deleteScheduledAudits", s.deleteConfiguration)
-	iotcore.Handle(h, "StartOnDemandAuditTask", "targetCheckNames", s.startOnDemandAuditTask)
 	iotcore.Handle(h, "DescribeAuditTask", "taskId", s.describeAuditTask)
 	iotcore.Handle(h, "ListAuditTasks", "?startTime ?endTime ?taskType ?taskStatus ?maxResults ?nextToken", s.listAuditTasks)
-	iotcore.Do(h, "CancelAuditTask", "taskId", s.cancelAuditTask)
 	iotcore.Handle(h, "CreateScheduledAudit", "scheduledAuditName frequency dayOfMonth dayOfWeek targetCheckNames tags", s.createScheduledAudit)
 	iotcore.Handle(h, "UpdateScheduledAudit", "scheduledAuditName frequency dayOfMonth dayOfWeek targetCheckNames", s.updateScheduledAudit)
 	iotcore.Handle(h, "DescribeScheduledAudit", "scheduledAuditName", s.describeScheduledAudit)

@@ -67,7 +67,6 @@ func (s *suppression) expired(at time.Time) bool {
 	return s.ExpirationDate != nil && !at.Before(*s.ExpirationDate)
 }
 
-// suppressed needs the lock.
 func (s *Service) suppressed(check defender.Check, r *types.ResourceIdentifier, at time.Time) bool {
 	found, ok := s.suppressions[suppressionKey(check, r)]
 	return ok && !found.expired(at)
@@ -111,8 +110,6 @@ func (s *Service) createAuditSuppression(in *iot.CreateAuditSuppressionInput) er
 	if in.ExpirationDate == nil && !aws.ToBool(in.SuppressIndefinitely) {
 		return invalidRequest("want expirationDate or suppressIndefinitely")
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !s.configuration.checks[check].enabled {
 		return invalidRequest("The check %s is not enabled for this account", check)
 	}
@@ -133,13 +130,11 @@ func (s *Service) createAuditSuppression(in *iot.CreateAuditSuppressionInput) er
 	return nil
 }
 
-// dropExpired needs the lock.
 func (s *Service) dropExpired() {
 	now := s.config.Now()
 	maps.DeleteFunc(s.suppressions, func(_ string, have *suppression) bool { return have.expired(now) })
 }
 
-// existing needs the lock.
 func (s *Service) existing(name *string, r *types.ResourceIdentifier) (*suppression, error) {
 	check, key, err := suppressionOf(name, r)
 	if err != nil {
@@ -153,10 +148,7 @@ func (s *Service) existing(name *string, r *types.ResourceIdentifier) (*suppress
 	return have, nil
 }
 
-// updateAuditSuppression changes a suppression's end or description.
 func (s *Service) updateAuditSuppression(in *iot.UpdateAuditSuppressionInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	have, err := s.existing(in.CheckName, in.ResourceIdentifier)
 	if err != nil {
 		return err
@@ -169,10 +161,7 @@ func (s *Service) updateAuditSuppression(in *iot.UpdateAuditSuppressionInput) er
 	return nil
 }
 
-// describeAuditSuppression describes a suppression.
 func (s *Service) describeAuditSuppression(in *iot.DescribeAuditSuppressionInput) (*types.AuditSuppression, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	have, err := s.existing(in.CheckName, in.ResourceIdentifier)
 	if err != nil {
 		return nil, err
@@ -188,8 +177,6 @@ func (s *Service) deleteAuditSuppression(in *iot.DeleteAuditSuppressionInput) er
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	delete(s.suppressions, key)
 	return nil
 }
@@ -208,8 +195,6 @@ func (s *Service) listAuditSuppressions(in *listSuppressionsInput) (*iot.ListAud
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.dropExpired()
 	var all []*suppression
 	for _, have := range s.suppressions {

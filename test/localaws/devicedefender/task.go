@@ -242,7 +242,6 @@ func (s *Service) announce(t *task) {
 	}
 }
 
-// task needs the lock.
 func (s *Service) task(id string) (*task, error) {
 	for _, t := range s.tasks {
 		if t.id == id {
@@ -284,8 +283,6 @@ func (s *Service) stop(id string) (*task, error) {
 // describeAuditTask describes a task and each of its checks. Counts are there when the
 // check has completed.
 func (s *Service) describeAuditTask(in *iot.DescribeAuditTaskInput) (*iot.DescribeAuditTaskOutput, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	t, err := s.task(*in.TaskId)
 	if err != nil {
 		return nil, err
@@ -349,8 +346,6 @@ func (s *Service) listAuditTasks(in *iot.ListAuditTasksInput) (*iot.ListAuditTas
 	if in.TaskStatus != "" && !slices.Contains(in.TaskStatus.Values(), in.TaskStatus) {
 		return nil, invalidRequest("taskStatus is %q, want one of %q", in.TaskStatus, in.TaskStatus.Values())
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if oldest := s.config.Now().Add(-retention); in.StartTime.Before(oldest.Truncate(time.Second)) {
 		return nil, invalidRequest("startTime is %s, but audits are kept for 90 days only", in.StartTime)
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
-	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
 )
@@ -65,10 +64,7 @@ func (s *Service) checkTarget(target string) error {
 	return err
 }
 
-// AttachPolicy attaches a policy to a certificate or a thing group.
-func (s *Service) AttachPolicy(in *iot.AttachPolicyInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Service) attachPolicy(in *iot.AttachPolicyInput) error {
 	p, err := s.policy(*in.PolicyName)
 	if err == nil {
 		err = s.checkTarget(aws.ToString(in.Target))
@@ -79,10 +75,8 @@ func (s *Service) AttachPolicy(in *iot.AttachPolicyInput) error {
 	return err
 }
 
-// DetachPolicy undoes AttachPolicy. Detaching what is not attached succeeds.
-func (s *Service) DetachPolicy(in *iot.DetachPolicyInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// detachPolicy undoes AttachPolicy. Detaching what is not attached succeeds.
+func (s *Service) detachPolicy(in *iot.DetachPolicyInput) error {
 	p, err := s.policy(*in.PolicyName)
 	if err != nil {
 		return errInvalidRequest.new("Policy not found (name=%s)", *in.PolicyName)
@@ -93,11 +87,9 @@ func (s *Service) DetachPolicy(in *iot.DetachPolicyInput) error {
 	return err
 }
 
-// ListAttachedPolicies lists the policies of a certificate or thing group, with
+// listAttachedPolicies lists the policies of a certificate or thing group, with
 // Recursive also those of the groups above.
-func (s *Service) ListAttachedPolicies(in *iot.ListAttachedPoliciesInput) (*iot.ListAttachedPoliciesOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) listAttachedPolicies(in *iot.ListAttachedPoliciesInput) (*iot.ListAttachedPoliciesOutput, error) {
 	if err := s.checkTarget(*in.Target); err != nil {
 		return nil, err
 	}
@@ -109,40 +101,4 @@ func (s *Service) ListAttachedPolicies(in *iot.ListAttachedPoliciesInput) (*iot.
 	}
 	policies, next, err := pageOfPolicies(s.attachedTo(targets), false, in.Marker, in.PageSize)
 	return &iot.ListAttachedPoliciesOutput{Policies: policies, NextMarker: next}, err
-}
-
-// ListTargetsForPolicy lists the certificates and thing groups that a policy is
-// attached to.
-func (s *Service) ListTargetsForPolicy(in *iot.ListTargetsForPolicyInput) (out *iot.ListTargetsForPolicyOutput, err error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	p, err := s.policy(*in.PolicyName)
-	if err != nil {
-		return nil, err
-	}
-	out = &iot.ListTargetsForPolicyOutput{}
-	out.Targets, out.NextMarker, err = Page(slices.Sorted(maps.Keys(p.targets)), itself, in.Marker, in.PageSize, DefaultPage)
-	return out, err
-}
-
-// GetEffectivePolicies lists the policies that decide what a principal may do
-// when it connects as a thing.
-func (s *Service) GetEffectivePolicies(in *iot.GetEffectivePoliciesInput) (*iot.GetEffectivePoliciesOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if in.Principal != nil {
-		if err := s.checkTarget(*in.Principal); err != nil {
-			return nil, err
-		}
-	}
-	if in.ThingName != nil {
-		if _, err := s.thing(*in.ThingName); err != nil {
-			return nil, err
-		}
-	}
-	out := &iot.GetEffectivePoliciesOutput{}
-	for _, p := range s.effective(aws.ToString(in.Principal), aws.ToString(in.ThingName)) {
-		out.EffectivePolicies = append(out.EffectivePolicies, types.EffectivePolicy{PolicyName: &p.name, PolicyArn: &p.arn, PolicyDocument: &p.current().text})
-	}
-	return out, nil
 }

@@ -53,6 +53,10 @@ func (s *Service) Certificate(id string) (Certificate, bool) {
 func (s *Service) Certificates() []Certificate {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	return s.allCertificates()
+}
+
+func (s *Service) allCertificates() []Certificate {
 	var out []Certificate
 	for _, c := range s.certificates {
 		out = append(out, *c)
@@ -84,9 +88,9 @@ func (s *Service) tellStatus(id string, status types.CertificateStatus) {
 	}
 }
 
-// CreateKeysAndCertificate makes a key pair and a certificate for it, INACTIVE
+// createKeysAndCertificate makes a key pair and a certificate for it, INACTIVE
 // unless the input says otherwise.
-func (s *Service) CreateKeysAndCertificate(in *iot.CreateKeysAndCertificateInput) (*iot.CreateKeysAndCertificateOutput, error) {
+func (s *Service) createKeysAndCertificate(in *iot.CreateKeysAndCertificateInput) (*iot.CreateKeysAndCertificateOutput, error) {
 	x, keys, err := s.ca.issueDevice(s.now())
 	if err != nil {
 		return nil, errInternal.new("issue a certificate: %v", err)
@@ -104,9 +108,9 @@ func (s *Service) CreateKeysAndCertificate(in *iot.CreateKeysAndCertificateInput
 	}, nil
 }
 
-// UpdateCertificate changes a certificate's status. A revoked certificate stays
+// updateCertificate changes a certificate's status. A revoked certificate stays
 // revoked (unverified; AWS says only of INACTIVE that it can be undone).
-func (s *Service) UpdateCertificate(in *iot.UpdateCertificateInput) error {
+func (s *Service) updateCertificate(in *iot.UpdateCertificateInput) error {
 	changed, err := s.setStatus(*in.CertificateId, in.NewStatus)
 	if changed {
 		s.tellStatus(*in.CertificateId, in.NewStatus)
@@ -132,19 +136,11 @@ func (s *Service) setStatus(id string, status types.CertificateStatus) (changed 
 	return true, nil
 }
 
-// certificate needs the lock.
 func (s *Service) certificate(id string) (*Certificate, error) {
-	c, ok := s.certificates[id]
-	if !ok {
-		return nil, errNotFound.new("The certificate given in certificateId does not exist (id=%s)", id)
-	}
-	return c, nil
+	return find(s.certificates, id, errNotFound, "The certificate given in certificateId does not exist (id=%s)")
 }
 
-// DescribeCertificate describes everything about a certificate except its key.
-func (s *Service) DescribeCertificate(in *iot.DescribeCertificateInput) (*iot.DescribeCertificateOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) describeCertificate(in *iot.DescribeCertificateInput) (*iot.DescribeCertificateOutput, error) {
 	c, err := s.certificate(*in.CertificateId)
 	if err != nil {
 		return nil, err
@@ -156,10 +152,10 @@ func (s *Service) DescribeCertificate(in *iot.DescribeCertificateInput) (*iot.De
 	}}, nil
 }
 
-// ListCertificates lists certificates by creation date, newest first unless the
+// listCertificates lists certificates by creation date, newest first unless the
 // input asks for the other order.
-func (s *Service) ListCertificates(in *iot.ListCertificatesInput) (*iot.ListCertificatesOutput, error) {
-	all := s.Certificates()
+func (s *Service) listCertificates(in *iot.ListCertificatesInput) (*iot.ListCertificatesOutput, error) {
+	all := s.allCertificates()
 	if !in.AscendingOrder {
 		slices.Reverse(all)
 	}
@@ -173,9 +169,9 @@ func (s *Service) ListCertificates(in *iot.ListCertificatesInput) (*iot.ListCert
 	return out, err
 }
 
-// DeleteCertificate removes a certificate that is not ACTIVE and has neither
+// deleteCertificate removes a certificate that is not ACTIVE and has neither
 // things nor policies attached; ForceDelete overrules the policies only.
-func (s *Service) DeleteCertificate(in *iot.DeleteCertificateInput) error {
+func (s *Service) deleteCertificate(in *iot.DeleteCertificateInput) error {
 	err := s.removeCertificate(*in.CertificateId, in.ForceDelete)
 	if err == nil {
 		s.tellStatus(*in.CertificateId, "")

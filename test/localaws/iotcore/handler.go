@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
+	"sync"
 )
 
 // maxBody bounds a request's body, in bytes: the largest legal ones are policy
@@ -25,6 +26,8 @@ var operationsText string
 
 // Handler serves the API of a Service and of the data plane.
 type Handler struct {
+	// Lock is held while one of the operations runs that are added from now on.
+	Lock       sync.Locker
 	routes     []route
 	operations map[string]operation
 }
@@ -45,6 +48,7 @@ func NewHandler(s *Service, data DataPlane) *Handler {
 		h.routes = append(h.routes, route{operation: f[0], method: f[1], path: f[2], segments: strings.Split(f[2][1:], "/")})
 	}
 	h.register(s)
+	h.Lock = nil
 	if data != nil {
 		h.registerDataPlane(data)
 	}
@@ -68,10 +72,15 @@ func Handle[In, Out any](h *Handler, name, reads string, f func(*In) (*Out, erro
 		panic(fmt.Sprintf("iotcore: AWS IoT has no operation %q", name))
 	}
 	all := members(reflect.TypeFor[In](), path, reads)
+	lock := h.Lock
 	h.operations[name] = func(r *http.Request, uri map[string]string, body []byte) (any, error) {
 		in := new(In)
 		if err := bind(r, uri, body, all, reflect.ValueOf(in).Elem()); err != nil {
 			return nil, err
+		}
+		if lock != nil {
+			lock.Lock()
+			defer lock.Unlock()
 		}
 		out, err := f(in)
 		if err != nil || out == nil {
@@ -88,61 +97,54 @@ func Do[In any](h *Handler, name, reads string, f func(*In) error) {
 
 func (h *Handler) register(s *Service) {
 	const paged, marked, ordered = " ?maxResults ?nextToken", " ?pageSize ?marker", " ?ascendingOrder:isAscendingOrder"
-	Handle(h, "CreateThing", "thingName attributePayload thingTypeName billingGroupName", s.CreateThing)
-	Handle(h, "DescribeThing", "thingName", s.DescribeThing)
-	Do(h, "UpdateThing", "thingName attributePayload expectedVersion", s.UpdateThing)
-	Do(h, "DeleteThing", "thingName ?expectedVersion", s.DeleteThing)
-	Handle(h, "ListThings", "?attributeName ?attributeValue"+paged, s.ListThings)
-	Handle(h, "CreateThingGroup", "thingGroupName parentGroupName thingGroupProperties tags", s.CreateThingGroup)
-	Handle(h, "DescribeThingGroup", "thingGroupName", s.DescribeThingGroup)
-	Handle(h, "UpdateThingGroup", "thingGroupName thingGroupProperties expectedVersion", s.UpdateThingGroup)
-	Do(h, "DeleteThingGroup", "thingGroupName ?expectedVersion", s.DeleteThingGroup)
-	Handle(h, "ListThingGroups", "?parentGroup ?namePrefixFilter ?recursive"+paged, s.ListThingGroups)
-	Do(h, "AddThingToThingGroup", "thingGroupName thingGroupArn thingName thingArn overrideDynamicGroups", s.AddThingToThingGroup)
-	Do(h, "RemoveThingFromThingGroup", "thingGroupName thingGroupArn thingName thingArn", s.RemoveThingFromThingGroup)
-	Handle(h, "ListThingsInThingGroup", "thingGroupName ?recursive"+paged, s.ListThingsInThingGroup)
-	Handle(h, "ListThingGroupsForThing", "thingName"+paged, s.ListThingGroupsForThing)
-	Do(h, "AttachThingPrincipal", "thingName @principal:x-amzn-principal ?thingPrincipalType", s.AttachThingPrincipal)
-	Do(h, "DetachThingPrincipal", "thingName @principal:x-amzn-principal", s.DetachThingPrincipal)
-	Handle(h, "ListThingPrincipals", "thingName"+paged, s.ListThingPrincipals)
-	Handle(h, "ListThingPrincipalsV2", "thingName ?thingPrincipalType"+paged, s.ListThingPrincipalsV2)
-	Handle(h, "ListPrincipalThings", "@principal:x-amzn-principal"+paged, s.ListPrincipalThings)
-	Handle(h, "ListPrincipalThingsV2", "@principal:x-amzn-principal ?thingPrincipalType"+paged, s.ListPrincipalThingsV2)
+	Handle(h, "CreateKeysAndCertificate", "?setAsActive", s.createKeysAndCertificate)
+	Do(h, "UpdateCertificate", "certificateId ?newStatus", s.updateCertificate)
+	Do(h, "DeleteCertificate", "certificateId ?forceDelete", s.deleteCertificate)
+	h.Lock = &s.mu
+	Handle(h, "CreateThing", "thingName attributePayload thingTypeName billingGroupName", s.createThing)
+	Handle(h, "DescribeThing", "thingName", s.describeThing)
+	Do(h, "UpdateThing", "thingName attributePayload expectedVersion", s.updateThing)
+	Do(h, "DeleteThing", "thingName ?expectedVersion", s.deleteThing)
+	Handle(h, "ListThings", "?attributeName ?attributeValue"+paged, s.listThings)
+	Handle(h, "CreateThingGroup", "thingGroupName parentGroupName thingGroupProperties tags", s.createThingGroup)
+	Handle(h, "DescribeThingGroup", "thingGroupName", s.describeThingGroup)
+	Do(h, "DeleteThingGroup", "thingGroupName ?expectedVersion", s.deleteThingGroup)
+	Handle(h, "ListThingGroups", "?parentGroup ?namePrefixFilter ?recursive"+paged, s.listThingGroups)
+	Do(h, "AddThingToThingGroup", "thingGroupName thingGroupArn thingName thingArn overrideDynamicGroups", s.addThingToThingGroup)
+	Do(h, "RemoveThingFromThingGroup", "thingGroupName thingGroupArn thingName thingArn", s.removeThingFromThingGroup)
+	Handle(h, "ListThingsInThingGroup", "thingGroupName ?recursive"+paged, s.listThingsInThingGroup)
+	Handle(h, "ListThingGroupsForThing", "thingName"+paged, s.listThingGroupsForThing)
+	Do(h, "AttachThingPrincipal", "thingName @principal:x-amzn-principal ?thingPrincipalType", s.attachThingPrincipal)
+	Do(h, "DetachThingPrincipal", "thingName @principal:x-amzn-principal", s.detachThingPrincipal)
+	Handle(h, "ListThingPrincipals", "thingName"+paged, s.listThingPrincipals)
+	Handle(h, "ListPrincipalThings", "@principal:x-amzn-principal"+paged, s.listPrincipalThings)
 
-	Handle(h, "CreateKeysAndCertificate", "?setAsActive", s.CreateKeysAndCertificate)
-	Do(h, "UpdateCertificate", "certificateId ?newStatus", s.UpdateCertificate)
-	Handle(h, "DescribeCertificate", "certificateId", s.DescribeCertificate)
-	Handle(h, "ListCertificates", "?pageSize ?marker"+ordered, s.ListCertificates)
-	Do(h, "DeleteCertificate", "certificateId ?forceDelete", s.DeleteCertificate)
+	Handle(h, "DescribeCertificate", "certificateId", s.describeCertificate)
+	Handle(h, "ListCertificates", "?pageSize ?marker"+ordered, s.listCertificates)
 
-	Handle(h, "CreatePolicy", "policyName policyDocument tags", s.CreatePolicy)
-	Handle(h, "GetPolicy", "policyName", s.GetPolicy)
-	Handle(h, "ListPolicies", "?pageSize ?marker"+ordered, s.ListPolicies)
-	Do(h, "DeletePolicy", "policyName", s.DeletePolicy)
-	Handle(h, "CreatePolicyVersion", "policyName policyDocument ?setAsDefault", s.CreatePolicyVersion)
-	Handle(h, "ListPolicyVersions", "policyName", s.ListPolicyVersions)
-	Do(h, "DeletePolicyVersion", "policyName policyVersionId", s.DeletePolicyVersion)
-	Do(h, "SetDefaultPolicyVersion", "policyName policyVersionId", s.SetDefaultPolicyVersion)
-	Do(h, "AttachPolicy", "policyName target", s.AttachPolicy)
-	Do(h, "DetachPolicy", "policyName target", s.DetachPolicy)
-	Handle(h, "ListAttachedPolicies", "target ?recursive"+marked, s.ListAttachedPolicies)
-	Handle(h, "ListTargetsForPolicy", "policyName"+marked, s.ListTargetsForPolicy)
-	Handle(h, "GetEffectivePolicies", "principal ?thingName", s.GetEffectivePolicies)
+	Handle(h, "CreatePolicy", "policyName policyDocument tags", s.createPolicy)
+	Handle(h, "GetPolicy", "policyName", s.getPolicy)
+	Handle(h, "ListPolicies", "?pageSize ?marker"+ordered, s.listPolicies)
+	Do(h, "DeletePolicy", "policyName", s.deletePolicy)
+	Handle(h, "CreatePolicyVersion", "policyName policyDocument ?setAsDefault", s.createPolicyVersion)
+	Handle(h, "ListPolicyVersions", "policyName", s.listPolicyVersions)
+	Do(h, "DeletePolicyVersion", "policyName policyVersionId", s.deletePolicyVersion)
+	Do(h, "AttachPolicy", "policyName target", s.attachPolicy)
+	Do(h, "DetachPolicy", "policyName target", s.detachPolicy)
+	Handle(h, "ListAttachedPolicies", "target ?recursive"+marked, s.listAttachedPolicies)
 
-	Do(h, "CreateTopicRule", "ruleName =topicRulePayload @tags:x-amz-tagging", s.CreateTopicRule)
-	Handle(h, "GetTopicRule", "ruleName", s.GetTopicRule)
-	Handle(h, "ListTopicRules", "?ruleDisabled"+paged, s.ListTopicRules)
-	Do(h, "ReplaceTopicRule", "ruleName =topicRulePayload", s.ReplaceTopicRule)
-	Do(h, "DeleteTopicRule", "ruleName", s.DeleteTopicRule)
-	Do(h, "EnableTopicRule", "ruleName", s.EnableTopicRule)
-	Do(h, "DisableTopicRule", "ruleName", s.DisableTopicRule)
+	Do(h, "CreateTopicRule", "ruleName =topicRulePayload @tags:x-amz-tagging", s.createTopicRule)
+	Handle(h, "GetTopicRule", "ruleName", s.getTopicRule)
+	Handle(h, "ListTopicRules", "?ruleDisabled"+paged, s.listTopicRules)
+	Do(h, "ReplaceTopicRule", "ruleName =topicRulePayload", s.replaceTopicRule)
+	Do(h, "DeleteTopicRule", "ruleName", s.deleteTopicRule)
+	Do(h, "EnableTopicRule", "ruleName", s.enableTopicRule)
+	Do(h, "DisableTopicRule", "ruleName", s.disableTopicRule)
 
-	Do(h, "TagResource", "resourceArn tags", s.TagResource)
-	Do(h, "UntagResource", "resourceArn tagKeys", s.UntagResource)
-	Handle(h, "ListTagsForResource", "?resourceArn ?nextToken", s.ListTagsForResource)
-	Handle(h, "DescribeEndpoint", "?endpointType", s.DescribeEndpoint)
-	Handle(h, "GetV2LoggingOptions", "?verbose", s.GetV2LoggingOptions)
-	Do(h, "SetV2LoggingOptions", "roleArn defaultLogLevel disableAllLogs eventConfigurations", s.SetV2LoggingOptions)
+	Handle(h, "ListTagsForResource", "?resourceArn ?nextToken", s.listTagsForResource)
+	Handle(h, "DescribeEndpoint", "?endpointType", s.describeEndpoint)
+	Handle(h, "GetV2LoggingOptions", "?verbose", s.getV2LoggingOptions)
+	Do(h, "SetV2LoggingOptions", "roleArn defaultLogLevel disableAllLogs eventConfigurations", s.setV2LoggingOptions)
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {

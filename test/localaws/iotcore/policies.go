@@ -73,8 +73,7 @@ func (s *Service) newVersion(text *string) (*policyVersion, error) {
 	return &policyVersion{text: *text, document: doc, created: s.now()}, nil
 }
 
-// CreatePolicy creates a policy with one version, which is the default.
-func (s *Service) CreatePolicy(in *iot.CreatePolicyInput) (*iot.CreatePolicyOutput, error) {
+func (s *Service) createPolicy(in *iot.CreatePolicyInput) (*iot.CreatePolicyOutput, error) {
 	name := *in.PolicyName
 	if !policyNameForm.MatchString(name) {
 		return nil, errInvalidRequest.new("policyName is %q, want 1 to 128 of A-Z a-z 0-9 _ + = , . @ -", name)
@@ -83,8 +82,6 @@ func (s *Service) CreatePolicy(in *iot.CreatePolicyInput) (*iot.CreatePolicyOutp
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if p, exists := s.policies[name]; exists {
 		return nil, errAlreadyExists.of(p.name, p.arn, "Policy cannot be created - name already exists (name=%s)", p.name)
 	}
@@ -97,19 +94,11 @@ func (s *Service) CreatePolicy(in *iot.CreatePolicyInput) (*iot.CreatePolicyOutp
 	return &iot.CreatePolicyOutput{PolicyName: &p.name, PolicyArn: &p.arn, PolicyDocument: &version.text, PolicyVersionId: aws.String("1")}, nil
 }
 
-// policy needs the lock.
 func (s *Service) policy(name string) (*iotPolicy, error) {
-	p, ok := s.policies[name]
-	if !ok {
-		return nil, errNotFound.new("Policy not found (name=%s)", name)
-	}
-	return p, nil
+	return find(s.policies, name, errNotFound, "Policy not found (name=%s)")
 }
 
-// GetPolicy describes a policy and its default version.
-func (s *Service) GetPolicy(in *iot.GetPolicyInput) (*iot.GetPolicyOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) getPolicy(in *iot.GetPolicyInput) (*iot.GetPolicyOutput, error) {
 	p, err := s.policy(*in.PolicyName)
 	if err != nil {
 		return nil, err
@@ -120,11 +109,9 @@ func (s *Service) GetPolicy(in *iot.GetPolicyInput) (*iot.GetPolicyOutput, error
 	}, nil
 }
 
-// ListPolicies lists policies by creation date, newest first unless the input
+// listPolicies lists policies by creation date, newest first unless the input
 // asks for the other order.
-func (s *Service) ListPolicies(in *iot.ListPoliciesInput) (*iot.ListPoliciesOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) listPolicies(in *iot.ListPoliciesInput) (*iot.ListPoliciesOutput, error) {
 	policies, next, err := pageOfPolicies(slices.Collect(maps.Values(s.policies)), in.AscendingOrder, in.Marker, in.PageSize)
 	return &iot.ListPoliciesOutput{Policies: policies, NextMarker: next}, err
 }
@@ -142,11 +129,9 @@ func pageOfPolicies(policies []*iotPolicy, ascending bool, marker *string, size 
 	return listed, next, err
 }
 
-// DeletePolicy removes a policy that is attached to nothing and has no version
+// deletePolicy removes a policy that is attached to nothing and has no version
 // besides its default.
-func (s *Service) DeletePolicy(in *iot.DeletePolicyInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Service) deletePolicy(in *iot.DeletePolicyInput) error {
 	p, err := s.policy(*in.PolicyName)
 	switch {
 	case err != nil:
@@ -161,14 +146,11 @@ func (s *Service) DeletePolicy(in *iot.DeletePolicyInput) error {
 	return nil
 }
 
-// CreatePolicyVersion adds a version, of which a policy has at most five.
-func (s *Service) CreatePolicyVersion(in *iot.CreatePolicyVersionInput) (*iot.CreatePolicyVersionOutput, error) {
+func (s *Service) createPolicyVersion(in *iot.CreatePolicyVersionInput) (*iot.CreatePolicyVersionOutput, error) {
 	version, err := s.newVersion(in.PolicyDocument)
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	p, err := s.policy(*in.PolicyName)
 	if err != nil {
 		return nil, err
@@ -200,10 +182,7 @@ func (s *Service) version(name, id *string) (*iotPolicy, int, error) {
 	return p, n, nil
 }
 
-// ListPolicyVersions lists the versions of a policy, newest first.
-func (s *Service) ListPolicyVersions(in *iot.ListPolicyVersionsInput) (*iot.ListPolicyVersionsOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) listPolicyVersions(in *iot.ListPolicyVersionsInput) (*iot.ListPolicyVersionsOutput, error) {
 	p, err := s.policy(*in.PolicyName)
 	if err != nil {
 		return nil, err
@@ -217,27 +196,13 @@ func (s *Service) ListPolicyVersions(in *iot.ListPolicyVersionsInput) (*iot.List
 	return out, nil
 }
 
-// DeletePolicyVersion removes a version that is not the default.
-func (s *Service) DeletePolicyVersion(in *iot.DeletePolicyVersionInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Service) deletePolicyVersion(in *iot.DeletePolicyVersionInput) error {
 	p, n, err := s.version(in.PolicyName, in.PolicyVersionId)
 	if err == nil && n == p.defaultVersion {
 		err = errDeleteConflict.new("Cannot delete the default version of a policy (name=%s, version=%d)", p.name, n)
 	}
 	if err == nil {
 		delete(p.versions, n)
-	}
-	return err
-}
-
-// SetDefaultPolicyVersion puts a version into effect.
-func (s *Service) SetDefaultPolicyVersion(in *iot.SetDefaultPolicyVersionInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p, n, err := s.version(in.PolicyName, in.PolicyVersionId)
-	if err == nil {
-		p.defaultVersion, p.modified = n, s.now()
 	}
 	return err
 }

@@ -35,9 +35,9 @@ func (s *Service) ConnectionThing(certificateID, clientID string) (name string, 
 	return "", false
 }
 
-// AttachThingPrincipal attaches a certificate to a thing, as NON_EXCLUSIVE_THING
+// attachThingPrincipal attaches a certificate to a thing, as NON_EXCLUSIVE_THING
 // unless the input says otherwise.
-func (s *Service) AttachThingPrincipal(in *iot.AttachThingPrincipalInput) error {
+func (s *Service) attachThingPrincipal(in *iot.AttachThingPrincipalInput) error {
 	kind := in.ThingPrincipalType
 	switch kind {
 	case "":
@@ -46,8 +46,6 @@ func (s *Service) AttachThingPrincipal(in *iot.AttachThingPrincipalInput) error 
 	default:
 		return errInvalidRequest.new("thingPrincipalType is %q, want EXCLUSIVE_THING or NON_EXCLUSIVE_THING", kind)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	t, err := s.thing(*in.ThingName)
 	if err != nil {
 		return err
@@ -77,10 +75,7 @@ func (s *Service) certificateByARN(arn *string) (*Certificate, error) {
 	return nil, errInvalidRequest.new("The given ARN does not represent a cert")
 }
 
-// DetachThingPrincipal undoes AttachThingPrincipal.
-func (s *Service) DetachThingPrincipal(in *iot.DetachThingPrincipalInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Service) detachThingPrincipal(in *iot.DetachThingPrincipalInput) error {
 	t, err := s.thing(*in.ThingName)
 	if err != nil {
 		return err
@@ -92,67 +87,29 @@ func (s *Service) DetachThingPrincipal(in *iot.DetachThingPrincipalInput) error 
 	return nil
 }
 
-// ListThingPrincipals lists the certificates of a thing.
-func (s *Service) ListThingPrincipals(in *iot.ListThingPrincipalsInput) (*iot.ListThingPrincipalsOutput, error) {
-	out, err := s.ListThingPrincipalsV2(&iot.ListThingPrincipalsV2Input{ThingName: in.ThingName, NextToken: in.NextToken, MaxResults: in.MaxResults})
-	if err != nil {
-		return nil, err
-	}
-	v1 := &iot.ListThingPrincipalsOutput{NextToken: out.NextToken}
-	for _, p := range out.ThingPrincipalObjects {
-		v1.Principals = append(v1.Principals, *p.Principal)
-	}
-	return v1, nil
-}
-
-// ListThingPrincipalsV2 lists the certificates of a thing with the type of each attachment.
-func (s *Service) ListThingPrincipalsV2(in *iot.ListThingPrincipalsV2Input) (out *iot.ListThingPrincipalsV2Output, err error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) listThingPrincipals(in *iot.ListThingPrincipalsInput) (out *iot.ListThingPrincipalsOutput, err error) {
 	t, err := s.thing(*in.ThingName)
 	if err != nil {
 		return nil, err
 	}
-	var all []types.ThingPrincipalObject
-	for _, arn := range slices.Sorted(maps.Keys(t.principals)) {
-		if kind := t.principals[arn]; in.ThingPrincipalType == "" || in.ThingPrincipalType == kind {
-			all = append(all, types.ThingPrincipalObject{Principal: &arn, ThingPrincipalType: kind})
-		}
-	}
-	out = &iot.ListThingPrincipalsV2Output{}
-	out.ThingPrincipalObjects, out.NextToken, err = Page(all, func(p types.ThingPrincipalObject) string { return *p.Principal }, in.NextToken, in.MaxResults, DefaultPage)
+	out = &iot.ListThingPrincipalsOutput{}
+	out.Principals, out.NextToken, err = Page(slices.Sorted(maps.Keys(t.principals)), itself, in.NextToken, in.MaxResults, DefaultPage)
 	return out, err
 }
 
-// ListPrincipalThings lists the things of a certificate.
-func (s *Service) ListPrincipalThings(in *iot.ListPrincipalThingsInput) (*iot.ListPrincipalThingsOutput, error) {
-	out, err := s.ListPrincipalThingsV2(&iot.ListPrincipalThingsV2Input{Principal: in.Principal, NextToken: in.NextToken, MaxResults: in.MaxResults})
-	if err != nil {
-		return nil, err
-	}
-	v1 := &iot.ListPrincipalThingsOutput{NextToken: out.NextToken}
-	for _, t := range out.PrincipalThingObjects {
-		v1.Things = append(v1.Things, *t.ThingName)
-	}
-	return v1, nil
-}
-
-// ListPrincipalThingsV2 lists the things of a certificate with the type of each attachment.
-func (s *Service) ListPrincipalThingsV2(in *iot.ListPrincipalThingsV2Input) (out *iot.ListPrincipalThingsV2Output, err error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) listPrincipalThings(in *iot.ListPrincipalThingsInput) (out *iot.ListPrincipalThingsOutput, err error) {
 	c, err := s.certificateByARN(in.Principal)
 	if err != nil {
 		return nil, err
 	}
-	var all []types.PrincipalThingObject
-	for _, name := range slices.Sorted(maps.Keys(s.things)) {
-		kind := s.things[name].principals[c.ARN]
-		if kind != "" && (in.ThingPrincipalType == "" || in.ThingPrincipalType == kind) {
-			all = append(all, types.PrincipalThingObject{ThingName: &name, ThingPrincipalType: kind})
+	var names []string
+	for name, t := range s.things {
+		if t.principals[c.ARN] != "" {
+			names = append(names, name)
 		}
 	}
-	out = &iot.ListPrincipalThingsV2Output{}
-	out.PrincipalThingObjects, out.NextToken, err = Page(all, func(t types.PrincipalThingObject) string { return *t.ThingName }, in.NextToken, in.MaxResults, DefaultPage)
+	slices.Sort(names)
+	out = &iot.ListPrincipalThingsOutput{}
+	out.Things, out.NextToken, err = Page(names, itself, in.NextToken, in.MaxResults, DefaultPage)
 	return out, err
 }

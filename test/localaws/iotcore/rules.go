@@ -42,6 +42,10 @@ type TopicRule struct {
 func (s *Service) TopicRules() []TopicRule {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	return s.allRules()
+}
+
+func (s *Service) allRules() []TopicRule {
 	var out []TopicRule
 	for _, name := range slices.Sorted(maps.Keys(s.rules)) {
 		out = append(out, *s.rules[name])
@@ -49,8 +53,7 @@ func (s *Service) TopicRules() []TopicRule {
 	return out
 }
 
-// CreateTopicRule creates a topic rule.
-func (s *Service) CreateTopicRule(in *iot.CreateTopicRuleInput) error {
+func (s *Service) createTopicRule(in *iot.CreateTopicRuleInput) error {
 	name := *in.RuleName
 	if !ruleNameForm.MatchString(name) {
 		return errInvalidRequest.new("ruleName is %q, want 1 to 128 of a-z A-Z 0-9 _", name)
@@ -66,8 +69,6 @@ func (s *Service) CreateTopicRule(in *iot.CreateTopicRuleInput) error {
 	for key := range given {
 		tags = append(tags, types.Tag{Key: &key, Value: aws.String(given.Get(key))})
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if r, exists := s.rules[name]; exists {
 		return errAlreadyExists.of(r.Name, r.ARN, "Rule %s already exists.", name)
 	}
@@ -135,18 +136,13 @@ func checkAction(a types.Action) error {
 	return nil
 }
 
-// rule needs the lock. AWS has no "not found" for rules: it denies access, so
-// that nobody learns which rules exist.
+// rule has no "not found", as in AWS: it denies access, so that nobody learns which
+// rules exist.
 func (s *Service) rule(name string) (*TopicRule, error) {
-	r, ok := s.rules[name]
-	if !ok {
-		return nil, errUnauthorized.new("Access to topic rule '%s' was denied", name)
-	}
-	return r, nil
+	return find(s.rules, name, errUnauthorized, "Access to topic rule '%s' was denied")
 }
 
-// ReplaceTopicRule replaces all of a topic rule but its name.
-func (s *Service) ReplaceTopicRule(in *iot.ReplaceTopicRuleInput) error {
+func (s *Service) replaceTopicRule(in *iot.ReplaceTopicRuleInput) error {
 	if err := s.checkRule(*in.RuleName, in.TopicRulePayload); err != nil {
 		return err
 	}
@@ -155,8 +151,6 @@ func (s *Service) ReplaceTopicRule(in *iot.ReplaceTopicRuleInput) error {
 
 // changeRule puts a changed copy in the place of a rule, which others may be reading.
 func (s *Service) changeRule(name string, change func(*TopicRule)) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	old, err := s.rule(name)
 	if err != nil {
 		return err
@@ -167,10 +161,7 @@ func (s *Service) changeRule(name string, change func(*TopicRule)) error {
 	return nil
 }
 
-// GetTopicRule describes a topic rule.
-func (s *Service) GetTopicRule(in *iot.GetTopicRuleInput) (*iot.GetTopicRuleOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) getTopicRule(in *iot.GetTopicRuleInput) (*iot.GetTopicRuleOutput, error) {
 	r, err := s.rule(*in.RuleName)
 	if err != nil {
 		return nil, err
@@ -181,10 +172,9 @@ func (s *Service) GetTopicRule(in *iot.GetTopicRuleInput) (*iot.GetTopicRuleOutp
 	}}, nil
 }
 
-// ListTopicRules lists topic rules by name.
-func (s *Service) ListTopicRules(in *iot.ListTopicRulesInput) (out *iot.ListTopicRulesOutput, err error) {
+func (s *Service) listTopicRules(in *iot.ListTopicRulesInput) (out *iot.ListTopicRulesOutput, err error) {
 	var all []types.TopicRuleListItem
-	for _, r := range s.TopicRules() {
+	for _, r := range s.allRules() {
 		disabled := aws.ToBool(r.RuleDisabled)
 		if in.RuleDisabled != nil && *in.RuleDisabled != disabled {
 			continue
@@ -203,10 +193,7 @@ func (s *Service) ListTopicRules(in *iot.ListTopicRulesInput) (out *iot.ListTopi
 	return out, err
 }
 
-// DeleteTopicRule removes a topic rule.
-func (s *Service) DeleteTopicRule(in *iot.DeleteTopicRuleInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Service) deleteTopicRule(in *iot.DeleteTopicRuleInput) error {
 	r, err := s.rule(*in.RuleName)
 	if err == nil {
 		delete(s.tags, r.ARN)
@@ -215,12 +202,10 @@ func (s *Service) DeleteTopicRule(in *iot.DeleteTopicRuleInput) error {
 	return err
 }
 
-// EnableTopicRule lets a rule run.
-func (s *Service) EnableTopicRule(in *iot.EnableTopicRuleInput) error {
+func (s *Service) enableTopicRule(in *iot.EnableTopicRuleInput) error {
 	return s.changeRule(*in.RuleName, func(r *TopicRule) { r.RuleDisabled = aws.Bool(false) })
 }
 
-// DisableTopicRule stops a rule from running.
-func (s *Service) DisableTopicRule(in *iot.DisableTopicRuleInput) error {
+func (s *Service) disableTopicRule(in *iot.DisableTopicRuleInput) error {
 	return s.changeRule(*in.RuleName, func(r *TopicRule) { r.RuleDisabled = aws.Bool(true) })
 }

@@ -40,9 +40,9 @@ type Config struct {
 	ValidateRule func(name string, p types.TopicRulePayload) error
 }
 
-// Service holds the state of AWS IoT Core in one account and Region. Its methods
-// named like API operations do what the operation does and return an *Error with
-// AWS's code. It is safe for use by many goroutines.
+// Service holds the state of AWS IoT Core in one account and Region. Its methods that
+// are named like API operations do what the operation does, with the lock, and return an
+// *Error with AWS's code. It is safe for use by many goroutines.
 type Service struct {
 	account, region, partition string
 	now                        func() time.Time

@@ -48,40 +48,7 @@ func (s *Service) tagsOf(arn *string) (map[string]string, error) {
 // https://docs.aws.amazon.com/iot/latest/developerguide/tagging-iot.html
 const MaxTags = 50
 
-// TagResource sets tags.
-func (s *Service) TagResource(in *iot.TagResourceInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	tags, err := s.tagsOf(in.ResourceArn)
-	if err != nil {
-		return err
-	}
-	after := maps.Clone(tags)
-	for _, t := range in.Tags {
-		after[aws.ToString(t.Key)] = aws.ToString(t.Value)
-	}
-	if len(after) > MaxTags {
-		return errInvalidRequest.new("a resource can have %d tags, not %d", MaxTags, len(after))
-	}
-	s.tags[*in.ResourceArn] = after
-	return nil
-}
-
-// UntagResource removes tags.
-func (s *Service) UntagResource(in *iot.UntagResourceInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	tags, err := s.tagsOf(in.ResourceArn)
-	for _, key := range in.TagKeys {
-		delete(tags, key)
-	}
-	return err
-}
-
-// ListTagsForResource lists the tags of a resource.
-func (s *Service) ListTagsForResource(in *iot.ListTagsForResourceInput) (*iot.ListTagsForResourceOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) listTagsForResource(in *iot.ListTagsForResourceInput) (*iot.ListTagsForResourceOutput, error) {
 	tags, err := s.tagsOf(in.ResourceArn)
 	if err != nil {
 		return nil, err
@@ -108,26 +75,24 @@ func (s *Service) Logging() *iot.GetV2LoggingOptionsOutput {
 	return &options
 }
 
-// GetV2LoggingOptions returns the logging options, with EventConfigurations only where the
+// getV2LoggingOptions returns the logging options, with EventConfigurations only where the
 // input says Verbose.
-func (s *Service) GetV2LoggingOptions(in *iot.GetV2LoggingOptionsInput) (*iot.GetV2LoggingOptionsOutput, error) {
-	options := s.Logging()
-	if options == nil {
+func (s *Service) getV2LoggingOptions(in *iot.GetV2LoggingOptionsInput) (*iot.GetV2LoggingOptionsOutput, error) {
+	if s.logging == nil {
 		return nil, errNotConfigured.new("Log options have not been set for this account")
 	}
+	options := *s.logging
 	if !in.Verbose {
 		options.EventConfigurations = nil
 	}
-	return options, nil
+	return &options, nil
 }
 
-// SetV2LoggingOptions changes the logging options. What it leaves out stays.
-func (s *Service) SetV2LoggingOptions(in *iot.SetV2LoggingOptionsInput) error {
+// setV2LoggingOptions changes the logging options. What it leaves out stays.
+func (s *Service) setV2LoggingOptions(in *iot.SetV2LoggingOptionsInput) error {
 	if in.DefaultLogLevel != "" && !slices.Contains(logLevels, in.DefaultLogLevel) {
 		return errInvalidRequest.new("defaultLogLevel is %q, want one of %v", in.DefaultLogLevel, logLevels)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	options := iot.GetV2LoggingOptionsOutput{}
 	if s.logging != nil {
 		options = *s.logging
@@ -146,8 +111,7 @@ func (s *Service) SetV2LoggingOptions(in *iot.SetV2LoggingOptionsInput) error {
 	return nil
 }
 
-// DescribeEndpoint returns the host of the MQTT broker.
-func (s *Service) DescribeEndpoint(in *iot.DescribeEndpointInput) (*iot.DescribeEndpointOutput, error) {
+func (s *Service) describeEndpoint(in *iot.DescribeEndpointInput) (*iot.DescribeEndpointOutput, error) {
 	switch kind := aws.ToString(in.EndpointType); kind {
 	case "", "iot:Data", "iot:Data-ATS":
 		return &iot.DescribeEndpointOutput{EndpointAddress: &s.dataEndpoint}, nil

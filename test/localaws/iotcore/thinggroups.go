@@ -32,15 +32,13 @@ func properties(p *types.ThingGroupProperties, attributes map[string]string) (st
 	return aws.ToString(p.ThingGroupDescription), merged(p.AttributePayload, attributes)
 }
 
-// CreateThingGroup creates a static thing group. Creating the same group again
+// createThingGroup creates a static thing group. Creating the same group again
 // succeeds, creating a different one of that name does not.
-func (s *Service) CreateThingGroup(in *iot.CreateThingGroupInput) (*iot.CreateThingGroupOutput, error) {
+func (s *Service) createThingGroup(in *iot.CreateThingGroupInput) (*iot.CreateThingGroupOutput, error) {
 	name, parent := *in.ThingGroupName, aws.ToString(in.ParentGroupName)
 	if err := checkName("thingGroupName", name); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if parent != "" && s.groups[parent] == nil {
 		return nil, errInvalidRequest.new("The parent group %s does not exist", parent)
 	}
@@ -60,19 +58,11 @@ func (s *Service) CreateThingGroup(in *iot.CreateThingGroupInput) (*iot.CreateTh
 	return &iot.CreateThingGroupOutput{ThingGroupName: &g.name, ThingGroupArn: &g.arn, ThingGroupId: &g.id}, nil
 }
 
-// group needs the lock.
 func (s *Service) group(name string) (*thingGroup, error) {
-	g, ok := s.groups[name]
-	if !ok {
-		return nil, errNotFound.new("No thing group exists with name %s", name)
-	}
-	return g, nil
+	return find(s.groups, name, errNotFound, "No thing group exists with name %s")
 }
 
-// DescribeThingGroup describes a thing group.
-func (s *Service) DescribeThingGroup(in *iot.DescribeThingGroupInput) (*iot.DescribeThingGroupOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) describeThingGroup(in *iot.DescribeThingGroupInput) (*iot.DescribeThingGroupOutput, error) {
 	g, err := s.group(*in.ThingGroupName)
 	if err != nil {
 		return nil, err
@@ -102,27 +92,9 @@ func (s *Service) lineage(g *thingGroup) []*thingGroup {
 	return out
 }
 
-// UpdateThingGroup replaces the properties of a thing group.
-func (s *Service) UpdateThingGroup(in *iot.UpdateThingGroupInput) (*iot.UpdateThingGroupOutput, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	g, err := s.group(*in.ThingGroupName)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkVersion(in.ExpectedVersion, g.version); err != nil {
-		return nil, err
-	}
-	g.description, g.attributes = properties(in.ThingGroupProperties, g.attributes)
-	g.version++
-	return &iot.UpdateThingGroupOutput{Version: g.version}, nil
-}
-
-// DeleteThingGroup removes a group without children; its things stay. It
+// deleteThingGroup removes a group without children; its things stay. It
 // succeeds for a group that does not exist.
-func (s *Service) DeleteThingGroup(in *iot.DeleteThingGroupInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Service) deleteThingGroup(in *iot.DeleteThingGroupInput) error {
 	g, ok := s.groups[*in.ThingGroupName]
 	if !ok {
 		return nil
@@ -143,11 +115,9 @@ func (s *Service) DeleteThingGroup(in *iot.DeleteThingGroupInput) error {
 	return nil
 }
 
-// ListThingGroups lists groups by name: all, those under a parent, or with
+// listThingGroups lists groups by name: all, those under a parent, or with
 // Recursive false only the direct children.
-func (s *Service) ListThingGroups(in *iot.ListThingGroupsInput) (*iot.ListThingGroupsOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) listThingGroups(in *iot.ListThingGroupsInput) (*iot.ListThingGroupsOutput, error) {
 	if in.ParentGroup != nil {
 		if _, err := s.group(*in.ParentGroup); err != nil {
 			return nil, err
@@ -196,11 +166,9 @@ func (s *Service) resolve(thingName, thingARN, groupName, groupARN *string) (*th
 	return t, g, err
 }
 
-// AddThingToThingGroup adds a thing to a group. A thing is in at most 10 groups,
+// addThingToThingGroup adds a thing to a group. A thing is in at most 10 groups,
 // and in no two of one hierarchy.
-func (s *Service) AddThingToThingGroup(in *iot.AddThingToThingGroupInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Service) addThingToThingGroup(in *iot.AddThingToThingGroupInput) error {
 	t, g, err := s.resolve(in.ThingName, in.ThingArn, in.ThingGroupName, in.ThingGroupArn)
 	if err != nil || g.things[t.name] {
 		return err
@@ -231,10 +199,7 @@ func (s *Service) groupsOf(thingName string) []*thingGroup {
 	return out
 }
 
-// RemoveThingFromThingGroup takes a thing out of a group.
-func (s *Service) RemoveThingFromThingGroup(in *iot.RemoveThingFromThingGroupInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Service) removeThingFromThingGroup(in *iot.RemoveThingFromThingGroupInput) error {
 	t, g, err := s.resolve(in.ThingName, in.ThingArn, in.ThingGroupName, in.ThingGroupArn)
 	if err == nil {
 		delete(g.things, t.name)
@@ -242,11 +207,9 @@ func (s *Service) RemoveThingFromThingGroup(in *iot.RemoveThingFromThingGroupInp
 	return err
 }
 
-// ListThingsInThingGroup lists the things of a group, with Recursive also those
+// listThingsInThingGroup lists the things of a group, with Recursive also those
 // of its child groups.
-func (s *Service) ListThingsInThingGroup(in *iot.ListThingsInThingGroupInput) (out *iot.ListThingsInThingGroupOutput, err error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) listThingsInThingGroup(in *iot.ListThingsInThingGroupInput) (out *iot.ListThingsInThingGroupOutput, err error) {
 	g, err := s.group(*in.ThingGroupName)
 	if err != nil {
 		return nil, err
@@ -263,10 +226,7 @@ func (s *Service) ListThingsInThingGroup(in *iot.ListThingsInThingGroupInput) (o
 	return out, err
 }
 
-// ListThingGroupsForThing lists the groups that a thing is in directly.
-func (s *Service) ListThingGroupsForThing(in *iot.ListThingGroupsForThingInput) (*iot.ListThingGroupsForThingOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) listThingGroupsForThing(in *iot.ListThingGroupsForThingInput) (*iot.ListThingGroupsForThingOutput, error) {
 	if _, err := s.thing(*in.ThingName); err != nil {
 		return nil, err
 	}

@@ -37,9 +37,9 @@ func merged(p *types.AttributePayload, old map[string]string) map[string]string 
 	return out
 }
 
-// CreateThing creates a thing. Creating the same thing again succeeds, creating
+// createThing creates a thing. Creating the same thing again succeeds, creating
 // a different one of that name does not.
-func (s *Service) CreateThing(in *iot.CreateThingInput) (*iot.CreateThingOutput, error) {
+func (s *Service) createThing(in *iot.CreateThingInput) (*iot.CreateThingOutput, error) {
 	name := *in.ThingName
 	if err := checkName("thingName", name); err != nil {
 		return nil, err
@@ -51,8 +51,6 @@ func (s *Service) CreateThing(in *iot.CreateThingInput) (*iot.CreateThingOutput,
 		return nil, errUnknownHere.new("billing groups (billingGroupName %q) are not known to the local AWS IoT", *in.BillingGroupName)
 	}
 	attributes := merged(in.AttributePayload, map[string]string{})
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	t, exists := s.things[name]
 	if exists && !maps.Equal(t.attributes, attributes) {
 		return nil, errAlreadyExists.of(t.name, t.arn, "Thing %s already exists in account with different attributes", name)
@@ -74,13 +72,16 @@ func checkName(field, name string) error {
 	return nil
 }
 
-// thing needs the lock.
-func (s *Service) thing(name string) (*thing, error) {
-	t, ok := s.things[name]
-	if !ok {
-		return nil, errNotFound.new("Thing %s not found", name)
+// find needs the lock. The message is about the name.
+func find[T any](all map[string]*T, name string, missing errorKind, message string) (*T, error) {
+	if found, ok := all[name]; ok {
+		return found, nil
 	}
-	return t, nil
+	return nil, missing.new(message, name)
+}
+
+func (s *Service) thing(name string) (*thing, error) {
+	return find(s.things, name, errNotFound, "Thing %s not found")
 }
 
 // Attributes are those of a thing; nil where there is none.
@@ -94,10 +95,7 @@ func (s *Service) Attributes(thingName string) (attributes map[string]string, ex
 	return attributes, exists
 }
 
-// DescribeThing describes a thing.
-func (s *Service) DescribeThing(in *iot.DescribeThingInput) (*iot.DescribeThingOutput, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) describeThing(in *iot.DescribeThingInput) (*iot.DescribeThingOutput, error) {
 	t, err := s.thing(*in.ThingName)
 	if err != nil {
 		return nil, err
@@ -107,10 +105,7 @@ func (s *Service) DescribeThing(in *iot.DescribeThingInput) (*iot.DescribeThingO
 	}, nil
 }
 
-// UpdateThing changes the attributes of a thing.
-func (s *Service) UpdateThing(in *iot.UpdateThingInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Service) updateThing(in *iot.UpdateThingInput) error {
 	t, err := s.thing(*in.ThingName)
 	if err != nil {
 		return err
@@ -131,11 +126,9 @@ func checkVersion(expected *int64, current int64) error {
 	return nil
 }
 
-// DeleteThing removes a thing that has no principals. It succeeds for a thing
+// deleteThing removes a thing that has no principals. It succeeds for a thing
 // that does not exist.
-func (s *Service) DeleteThing(in *iot.DeleteThingInput) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Service) deleteThing(in *iot.DeleteThingInput) error {
 	t, ok := s.things[*in.ThingName]
 	if !ok {
 		return nil
@@ -153,10 +146,7 @@ func (s *Service) DeleteThing(in *iot.DeleteThingInput) error {
 	return nil
 }
 
-// ListThings lists things by name, filtered by one attribute.
-func (s *Service) ListThings(in *iot.ListThingsInput) (out *iot.ListThingsOutput, err error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *Service) listThings(in *iot.ListThingsInput) (out *iot.ListThingsOutput, err error) {
 	var all []types.ThingAttribute
 	for _, name := range slices.Sorted(maps.Keys(s.things)) {
 		t := s.things[name]

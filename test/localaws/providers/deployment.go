@@ -17,12 +17,12 @@ import (
 )
 
 // deployment are the types that only the deployment itself knows.
-func deployment(a Account) map[string]declared {
+func deployment(a Account) map[string]cloudformation.Declared {
 	metadata := func(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 		return cloudformation.Resource{PhysicalID: r.PhysicalResourceID}, nil
 	}
-	return map[string]declared{
-		"AWS::CDK::Metadata": {properties: schema.Object{"Analytics": schema.Any}, create: metadata, update: metadata},
+	return map[string]cloudformation.Declared{
+		"AWS::CDK::Metadata": {Properties: schema.Object{"Analytics": schema.Any}, Make: metadata, Change: metadata},
 	}
 }
 

@@ -42,7 +42,7 @@ var metrics = map[string]string{
 // customKinds are the kinds of custom metrics by their type.
 var customKinds = map[string]string{"number": "number", "number-list": "set", "string-list": "set", "ip-address-list": "addresses"}
 
-func (a Account) detect() map[string]declared {
+func (a Account) detect() map[string]cloudformation.Declared {
 	name := schema.Pattern(iotName, 1, 128)
 	list := func(item schema.Check) schema.Check {
 		return schema.Unique(schema.List(0, 1000, item))
@@ -64,9 +64,9 @@ func (a Account) detect() map[string]declared {
 		"Name": schema.Required(name), "Metric": schema.Pattern(iotName, 1, 236), "MetricDimension": metricDimension,
 		"Criteria": criteria, "SuppressAlerts": schema.Bool, "ExportMetric": schema.Bool,
 	})
-	return map[string]declared{
+	return map[string]cloudformation.Declared{
 		securityProfile: {
-			properties: schema.Object{
+			Properties: schema.Object{
 				"SecurityProfileName": name, "SecurityProfileDescription": schema.Text(0, 1000),
 				"Behaviors": schema.Unique(schema.List(0, 100, behavior)),
 				"AlertTargets": schema.Dictionary(`^SNS$`, schema.Map(schema.Object{
@@ -79,23 +79,23 @@ func (a Account) detect() map[string]declared {
 				"TargetArns":          schema.Unique(schema.List(0, 1000, schema.Pattern(`arn:aws[a-z-]*:iot:[a-z0-9-]+:[0-9]{12}:(all/(registered-|unregistered-)?things|thinggroup/`+iotName+`)`, 1, 2048))),
 				"Tags":                schema.Tags,
 			},
-			create: a.createSecurityProfile,
+			Make: a.createSecurityProfile,
 		},
 		customMetric: {
-			properties: schema.Object{
+			Properties: schema.Object{
 				"MetricName": name, "DisplayName": schema.Text(0, 128),
 				"MetricType": schema.Required(schema.Enum("string-list", "ip-address-list", "number-list", "number")),
 				"Tags":       schema.Tags,
 			},
-			create: a.createCustomMetric,
-			remove: a.removeCustomMetric,
+			Make:   a.createCustomMetric,
+			Remove: a.removeCustomMetric,
 		},
 		dimension: {
-			properties: schema.Object{
+			Properties: schema.Object{
 				"Name": name, "Type": schema.Required(schema.Enum("TOPIC_FILTER")),
 				"StringValues": schema.Required(schema.List(1, 5, schema.Text(1, 256))), "Tags": schema.Tags,
 			},
-			create: func(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+			Make: func(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 				id := named(r, "Name", 128)
 				return kept(id, map[string]any{"Arn": r.ARN("iot", "dimension/"+id)}, "filters no metric"), a.unique(r, id)
 			},

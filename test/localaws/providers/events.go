@@ -12,12 +12,12 @@ import (
 
 const eventsRule = "AWS::Events::Rule"
 
-func (a Account) events() map[string]declared {
-	return map[string]declared{
+func (a Account) events() map[string]cloudformation.Declared {
+	return map[string]cloudformation.Declared{
 		eventsRule: {
 			// A property of a target that is not here has a meaning which the local event bus
 			// does not have.
-			properties: schema.Object{
+			Properties: schema.Object{
 				"Name": schema.Pattern(`[0-9A-Za-z._-]+`, 1, 64), "Description": schema.Text(0, 512),
 				"EventBusName": schema.Text(1, 1600), "EventPattern": schema.Document,
 				"RoleArn": schema.ARN("iam"), "ScheduleExpression": schema.Text(0, 256),
@@ -35,8 +35,8 @@ func (a Account) events() map[string]declared {
 					"RetryPolicy":      schema.Map(schema.Object{"MaximumEventAgeInSeconds": schema.Integer(60, 86400), "MaximumRetryAttempts": schema.Integer(0, 185)}),
 				})),
 			},
-			create: a.putRule,
-			remove: a.deleteRule,
+			Make:   a.putRule,
+			Remove: a.deleteRule,
 		},
 	}
 }

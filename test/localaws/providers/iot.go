@@ -20,12 +20,12 @@ const iotName = `[a-zA-Z0-9:_-]+`
 // https://docs.aws.amazon.com/general/latest/gr/iot-core.html
 const ruleLimit = 128 << 10
 
-func (a Account) iot() map[string]declared {
+func (a Account) iot() map[string]cloudformation.Declared {
 	attributes := schema.Map(schema.Object{"Attributes": schema.Dictionary(`^[a-zA-Z0-9_.,@/:#-]+$`, schema.Text(0, 800))})
 	sql := schema.Required(schema.Any)
-	return map[string]declared{
+	return map[string]cloudformation.Declared{
 		"AWS::IoT::TopicRule": {
-			properties: schema.Object{
+			Properties: schema.Object{
 				"RuleName": schema.Pattern(`[a-zA-Z0-9_]+`, 1, 128),
 				"TopicRulePayload": schema.Required(schema.Map(schema.Object{
 					"Sql": sql, "Actions": schema.Required(schema.List(0, 10, ruleAction)), "ErrorAction": ruleAction,
@@ -34,12 +34,12 @@ func (a Account) iot() map[string]declared {
 				})),
 				"Tags": schema.Tags,
 			},
-			create: a.createRule,
-			update: a.replaceRule,
-			remove: a.deletes("/rules/"),
+			Make:   a.createRule,
+			Change: a.replaceRule,
+			Remove: a.deletes("/rules/"),
 		},
 		"AWS::IoT::ThingGroup": {
-			properties: schema.Object{
+			Properties: schema.Object{
 				"ThingGroupName":  schema.Pattern(iotName, 1, 128),
 				"ParentGroupName": schema.Pattern(iotName, 1, 128), "QueryString": schema.Text(1, 1000),
 				"ThingGroupProperties": schema.Map(schema.Object{
@@ -47,24 +47,24 @@ func (a Account) iot() map[string]declared {
 				}),
 				"Tags": schema.Tags,
 			},
-			create: a.createThingGroup,
-			remove: a.deletes("/thing-groups/"),
+			Make:   a.createThingGroup,
+			Remove: a.deletes("/thing-groups/"),
 		},
 		"AWS::IoT::Policy": {
-			properties: schema.Object{
+			Properties: schema.Object{
 				"PolicyName":     schema.Pattern(`[\w+=,.@-]+`, 1, 128),
 				"PolicyDocument": schema.Required(anyDocument), "Tags": schema.Tags,
 			},
-			create: a.createPolicy,
-			remove: a.deletes("/policies/"),
+			Make:   a.createPolicy,
+			Remove: a.deletes("/policies/"),
 		},
 		"AWS::IoT::Thing": {
-			properties: schema.Object{
+			Properties: schema.Object{
 				"ThingName": schema.Pattern(iotName, 1, 128), "AttributePayload": attributes,
 				"ThingTypeName": schema.Pattern(iotName, 1, 128),
 			},
-			create: a.createThing,
-			remove: a.deletes("/things/"),
+			Make:   a.createThing,
+			Remove: a.deletes("/things/"),
 		},
 	}
 }
@@ -146,7 +146,7 @@ func (a Account) writeRule(ctx context.Context, r cloudformation.Request, method
 	if err := a.API.REST(ctx, "iot", method, "/rules/"+url.PathEscape(name), payload, nil); err != nil {
 		return cloudformation.Resource{}, err
 	}
-	return kept(name, map[string]any{"Arn": r.ARN("iot", "rule/"+name)}, "sees no message without a broker"), nil
+	return kept(name, map[string]any{"Arn": r.ARN("iot", "rule/"+name)}, ""), nil
 }
 
 func (a Account) createThingGroup(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {

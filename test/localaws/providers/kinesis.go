@@ -15,10 +15,10 @@ const (
 	shortestRetention = 24
 )
 
-func (a Account) kinesis() map[string]declared {
-	return map[string]declared{
+func (a Account) kinesis() map[string]cloudformation.Declared {
+	return map[string]cloudformation.Declared{
 		kinesisStream: {
-			properties: schema.Object{
+			Properties: schema.Object{
 				"Name":                 schema.Pattern(`[a-zA-Z0-9_.-]+`, 1, 128),
 				"RetentionPeriodHours": schema.Integer(shortestRetention, 8760),
 				"ShardCount":           schema.Integer(1, 100000),
@@ -28,8 +28,8 @@ func (a Account) kinesis() map[string]declared {
 				}),
 				"Tags": schema.Tags,
 			},
-			create: a.createStream,
-			remove: func(ctx context.Context, r cloudformation.Request) error {
+			Make: a.createStream,
+			Remove: func(ctx context.Context, r cloudformation.Request) error {
 				return a.API.Target(ctx, "kinesis", kinesisTarget+"DeleteStream", map[string]any{"StreamName": r.PhysicalResourceID}, nil)
 			},
 		},

@@ -59,23 +59,23 @@ func isStream(source any) bool {
 	return schema.ARN("kinesis")("", source) == nil
 }
 
-func (a Account) lambda() map[string]declared {
-	return map[string]declared{
+func (a Account) lambda() map[string]cloudformation.Declared {
+	return map[string]cloudformation.Declared{
 		eventInvokeConfig: {
 			// What was invoked asynchronously runs at once here, so that no event grows old. No
 			// destination hears of it.
-			properties: schema.Object{
+			Properties: schema.Object{
 				"FunctionName":             schema.Required(schema.Text(1, 140)),
 				"Qualifier":                schema.Required(schema.Enum("$LATEST")),
 				"MaximumEventAgeInSeconds": schema.Integer(60, 21600),
 				"MaximumRetryAttempts":     schema.Integer(0, 2),
 			},
-			create: a.configureInvocations,
+			Make: a.configureInvocations,
 		},
 		eventSourceMapping: {
-			variant: func(p map[string]any) schema.Object { return mappingOf(isStream(p["EventSourceArn"])) },
-			create:  a.mapEventSource,
-			remove: func(ctx context.Context, r cloudformation.Request) error {
+			Variant: func(p map[string]any) schema.Object { return mappingOf(isStream(p["EventSourceArn"])) },
+			Make:    a.mapEventSource,
+			Remove: func(ctx context.Context, r cloudformation.Request) error {
 				if isStream(r.ResourceProperties["EventSourceArn"]) {
 					return nil
 				}

@@ -23,10 +23,10 @@ func Delivered(protocol string) bool {
 	return slices.Contains([]string{"sqs", "http", "https"}, protocol)
 }
 
-func (a Account) messaging() map[string]declared {
-	return map[string]declared{
+func (a Account) messaging() map[string]cloudformation.Declared {
+	return map[string]cloudformation.Declared{
 		"AWS::SNS::Subscription": {
-			properties: schema.Object{
+			Properties: schema.Object{
 				"TopicArn": schema.Required(schema.ARN("sns")),
 				"Protocol": schema.Required(schema.Enum("http", "https", "email", "email-json", "sms", "sqs", "application", "lambda", "firehose")),
 				"Endpoint": schema.Any, "FilterPolicy": schema.Document,
@@ -35,8 +35,8 @@ func (a Account) messaging() map[string]declared {
 				"DeliveryPolicy": schema.Document, "ReplayPolicy": schema.Document,
 				"SubscriptionRoleArn": schema.ARN("iam"), "Region": schema.Any,
 			},
-			create: a.subscribe,
-			remove: func(ctx context.Context, r cloudformation.Request) error {
+			Make: a.subscribe,
+			Remove: func(ctx context.Context, r cloudformation.Request) error {
 				return a.API.Query(ctx, "sns", snsVersion, "Unsubscribe", url.Values{"SubscriptionArn": {r.PhysicalResourceID}}, nil)
 			},
 		},
@@ -54,8 +54,8 @@ func (a Account) messaging() map[string]declared {
 			}, nil)
 		}),
 		"AWS::S3::BucketPolicy": {
-			properties: schema.Object{"Bucket": schema.Required(schema.Text(3, 63)), "PolicyDocument": schema.Required(schema.Document)},
-			create:     keepBucketPolicy, update: keepBucketPolicy,
+			Properties: schema.Object{"Bucket": schema.Required(schema.Text(3, 63)), "PolicyDocument": schema.Required(schema.Document)},
+			Make:       keepBucketPolicy, Change: keepBucketPolicy,
 		},
 	}
 }
@@ -99,7 +99,7 @@ func (a Account) subscribe(ctx context.Context, r cloudformation.Request) (cloud
 }
 
 // policyOn is a type that puts one policy on each of a list of targets.
-func policyOn(targets string, target schema.Check, put func(ctx context.Context, target, policy string) error) declared {
+func policyOn(targets string, target schema.Check, put func(ctx context.Context, target, policy string) error) cloudformation.Declared {
 	on := func(properties map[string]any) []any {
 		list, _ := properties[targets].([]any) // of strings, as the schema has seen
 		return list
@@ -132,10 +132,10 @@ func policyOn(targets string, target schema.Check, put func(ctx context.Context,
 		id := r.PhysicalResourceID
 		return kept(id, map[string]any{"Id": id}, ""), nil
 	}
-	return declared{
-		properties: schema.Object{"PolicyDocument": schema.Required(schema.Document), targets: schema.Required(schema.List(1, 100, target))},
-		create:     apply, update: apply,
-		remove: func(ctx context.Context, r cloudformation.Request) error {
+	return cloudformation.Declared{
+		Properties: schema.Object{"PolicyDocument": schema.Required(schema.Document), targets: schema.Required(schema.List(1, 100, target))},
+		Make:       apply, Change: apply,
+		Remove: func(ctx context.Context, r cloudformation.Request) error {
 			return take(ctx, on(r.ResourceProperties), nil)
 		},
 	}

@@ -19,7 +19,7 @@ const (
 	metricAlarm       = "AWS::CloudWatch::Alarm"
 )
 
-func (a Account) monitoring() map[string]declared {
+func (a Account) monitoring() map[string]cloudformation.Declared {
 	dimensions := schema.List(0, 30, schema.Map(schema.Object{"Name": schema.Required(schema.Text(1, 255)), "Value": schema.Required(schema.Text(1, 1024))}))
 	period := schema.Integer(10, 86400)
 	actions := schema.List(0, 5, schema.Text(1, 1024))
@@ -34,9 +34,9 @@ func (a Account) monitoring() map[string]declared {
 			"Stat": schema.Required(schema.Any), "Unit": schema.Any,
 		}),
 	})
-	return map[string]declared{
+	return map[string]cloudformation.Declared{
 		metricAlarm: {
-			properties: schema.Object{
+			Properties: schema.Object{
 				"AlarmName": schema.Text(1, 255), "AlarmDescription": schema.Text(0, 1024),
 				"ActionsEnabled": schema.Bool, "AlarmActions": actions, "OKActions": actions,
 				"ComparisonOperator": schema.Required(schema.Enum("GreaterThanOrEqualToThreshold", "GreaterThanThreshold", "LessThanThreshold", "LessThanOrEqualToThreshold", "LessThanLowerOrGreaterThanUpperThreshold", "LessThanLowerThreshold", "GreaterThanUpperThreshold")),
@@ -51,13 +51,13 @@ func (a Account) monitoring() map[string]declared {
 				"TreatMissingData": schema.Enum("breaching", "notBreaching", "ignore", "missing"),
 				"Unit":             schema.Any, "Tags": schema.Tags,
 			},
-			create: a.putAlarm, update: a.putAlarm,
-			remove: func(ctx context.Context, r cloudformation.Request) error {
+			Make: a.putAlarm, Change: a.putAlarm,
+			Remove: func(ctx context.Context, r cloudformation.Request) error {
 				return a.Emulator.Query(ctx, "monitoring", cloudWatchVersion, "DeleteAlarms", url.Values{"AlarmNames.member.1": {r.PhysicalResourceID}}, nil)
 			},
 		},
 		"AWS::Scheduler::Schedule": {
-			properties: schema.Object{
+			Properties: schema.Object{
 				"Name":      schema.Pattern(`[0-9a-zA-Z-_.]+`, 1, 64),
 				"GroupName": schema.Pattern(`[0-9a-zA-Z-_.]+`, 1, 64), "Description": schema.Text(0, 512),
 				"ScheduleExpression":         schema.Required(schema.Pattern(`(rate|cron|at)\(.+\)`, 1, 256)),
@@ -73,8 +73,8 @@ func (a Account) monitoring() map[string]declared {
 					"SqsParameters":    schema.Map(schema.Object{"MessageGroupId": schema.Text(1, 128)}),
 				})),
 			},
-			create: a.createSchedule,
-			remove: func(ctx context.Context, r cloudformation.Request) error {
+			Make: a.createSchedule,
+			Remove: func(ctx context.Context, r cloudformation.Request) error {
 				path := "/schedules/" + url.PathEscape(r.PhysicalResourceID)
 				if group := text(r, "GroupName"); group != "" {
 					path += "?groupName=" + url.QueryEscape(group)

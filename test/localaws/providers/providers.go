@@ -31,7 +31,7 @@ func Register(a Account) {
 	if a.CustomResources != nil {
 		a.Registry.Register(cloudformation.CustomResource, a.CustomResources)
 	}
-	for _, types := range []map[string]declared{
+	for _, types := range []map[string]cloudformation.Declared{
 		a.messaging(), a.monitoring(), a.iot(), a.detect(), a.securityHub(), a.lambda(), a.kinesis(), a.events(), deployment(a),
 	} {
 		for name, d := range types {
@@ -39,49 +39,6 @@ func Register(a Account) {
 		}
 	}
 	a.Registry.CheckNative(checkNative)
-}
-
-// declared is a provider made of a schema and what AWS does behind it.
-type declared struct {
-	properties schema.Object
-	// variant takes the place of properties where a property decides which others exist.
-	variant func(properties map[string]any) schema.Object
-	create  func(context.Context, cloudformation.Request) (cloudformation.Resource, error)
-	// update is nil for types that only a new local AWS changes.
-	update func(context.Context, cloudformation.Request) (cloudformation.Resource, error)
-	// remove is nil for types that only the registry holds.
-	remove func(context.Context, cloudformation.Request) error
-}
-
-func (d declared) validate(r cloudformation.Request) error {
-	if d.variant != nil {
-		return d.variant(r.ResourceProperties).Validate(r.ResourceProperties)
-	}
-	return d.properties.Validate(r.ResourceProperties)
-}
-
-func (d declared) Create(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	if err := d.validate(r); err != nil {
-		return cloudformation.Resource{}, err
-	}
-	return d.create(ctx, r)
-}
-
-func (d declared) Update(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	if d.update == nil {
-		return cloudformation.Resource{}, cloudformation.Untouched(fmt.Errorf("the local AWS does not update %s: start a new one and deploy to it", r.ResourceType))
-	}
-	if err := d.validate(r); err != nil {
-		return cloudformation.Resource{}, cloudformation.Untouched(err)
-	}
-	return d.update(ctx, r)
-}
-
-func (d declared) Delete(ctx context.Context, r cloudformation.Request) error {
-	if d.remove == nil {
-		return nil
-	}
-	return d.remove(ctx, r)
 }
 
 // named is the name that the template gives, or one that CloudFormation makes, with at

@@ -10,24 +10,24 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
-func (a Account) securityHub() map[string]declared {
-	return map[string]declared{
+func (a Account) securityHub() map[string]cloudformation.Declared {
+	return map[string]cloudformation.Declared{
 		"AWS::SecurityHub::Hub": {
-			properties: schema.Object{
+			Properties: schema.Object{
 				"AutoEnableControls":      schema.Bool,
 				"ControlFindingGenerator": schema.Enum("SECURITY_CONTROL", "STANDARD_CONTROL"),
 				"EnableDefaultStandards":  schema.Bool,
 				"Tags":                    schema.Dictionary(`^.{1,128}$`, schema.Text(0, 256)),
 			},
-			create: a.enableSecurityHub,
-			remove: func(ctx context.Context, _ cloudformation.Request) error {
+			Make: a.enableSecurityHub,
+			Remove: func(ctx context.Context, _ cloudformation.Request) error {
 				return a.API.REST(ctx, "securityhub", http.MethodDelete, "/accounts", nil, nil)
 			},
 		},
 		"AWS::SecurityHub::ProductSubscription": {
-			properties: schema.Object{"ProductArn": schema.Required(schema.Pattern(`arn:aws\S*:securityhub:\S*`, 12, 2048))},
-			create:     a.subscribeProduct,
-			remove: func(ctx context.Context, r cloudformation.Request) error {
+			Properties: schema.Object{"ProductArn": schema.Required(schema.Pattern(`arn:aws\S*:securityhub:\S*`, 12, 2048))},
+			Make:       a.subscribeProduct,
+			Remove: func(ctx context.Context, r cloudformation.Request) error {
 				return a.API.REST(ctx, "securityhub", http.MethodDelete, "/productSubscriptions/"+url.PathEscape(r.PhysicalResourceID), nil, nil)
 			},
 		},
