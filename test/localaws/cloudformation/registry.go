@@ -6,12 +6,16 @@ package cloudformation
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
 // CustomResource is the type under which the provider of AWS::CloudFormation::CustomResource
@@ -234,4 +238,103 @@ func (r *Registry) record(req Request, made Resource) {
 	for _, f := range changed {
 		f()
 	}
+}
+
+// checked and observed are the request types with which the emulator tells of its own
+// resources: before it makes or updates one, and after it made, updated or deleted it.
+const (
+	checked  = "Checked"
+	observed = "Observed"
+)
+
+// answer is what the emulator's launcher reads.
+type answer struct {
+	Status             string `json:"Status"` // SUCCESS or FAILED
+	Reason             string `json:"Reason,omitempty"`
+	Untouched          bool   `json:"Untouched,omitempty"` // of a refused update
+	PhysicalResourceID string `json:"PhysicalResourceId,omitempty"`
+	Data               any    `json:"Data,omitempty"`
+}
+
+// ServeHTTP answers the emulator's launcher, which posts a [Request] with the field
+// names of CloudFormation's own requests to custom resources.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	var wire struct {
+		Request
+		Change RequestType // of a checked or observed resource
+	}
+	if err := json.NewDecoder(req.Body).Decode(&wire); err != nil {
+		http.Error(w, "resource request: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	request, kind := wire.Request, wire.RequestType
+	if wire.Change != "" {
+		request.RequestType = wire.Change
+	}
+	reply := answer{Status: "SUCCESS", PhysicalResourceID: request.PhysicalResourceID}
+	fail := func(err error) {
+		if err != nil {
+			reply = answer{Status: "FAILED", Reason: err.Error(), Untouched: errors.Is(err, ErrUntouched)}
+		}
+	}
+	switch kind {
+	case checked:
+		fail(r.Check(request))
+	case observed:
+		r.Observe(request)
+	default:
+		made, err := r.Apply(req.Context(), request)
+		if request.RequestType != Delete {
+			reply.PhysicalResourceID, reply.Data = made.PhysicalID, made.Attributes
+		}
+		fail(err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(reply)
+}
+
+// Declared is a provider made of a schema and what AWS does behind it.
+type Declared struct {
+	Properties schema.Object
+	// Variant takes the place of Properties where a property decides which others exist.
+	Variant func(properties map[string]any) schema.Object
+	Make    func(context.Context, Request) (Resource, error)
+	// Change is nil for types that only a new local AWS changes.
+	Change func(context.Context, Request) (Resource, error)
+	// Remove is nil for types that only the registry holds.
+	Remove func(context.Context, Request) error
+}
+
+func (d Declared) validate(r Request) error {
+	if d.Variant != nil {
+		d.Properties = d.Variant(r.ResourceProperties)
+	}
+	return d.Properties.Validate(r.ResourceProperties)
+}
+
+// Create implements [Provider].
+func (d Declared) Create(ctx context.Context, r Request) (Resource, error) {
+	if err := d.validate(r); err != nil {
+		return Resource{}, err
+	}
+	return d.Make(ctx, r)
+}
+
+// Update implements [Provider].
+func (d Declared) Update(ctx context.Context, r Request) (Resource, error) {
+	if d.Change == nil {
+		return Resource{}, Untouched(fmt.Errorf("the local AWS does not update %s: start a new one and deploy to it", r.ResourceType))
+	}
+	if err := d.validate(r); err != nil {
+		return Resource{}, Untouched(err)
+	}
+	return d.Change(ctx, r)
+}
+
+// Delete implements [Provider].
+func (d Declared) Delete(ctx context.Context, r Request) error {
+	if d.Remove == nil {
+		return nil
+	}
+	return d.Remove(ctx, r)
 }

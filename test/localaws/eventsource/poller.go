@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -197,4 +198,80 @@ func (p *Poller) delete(ctx context.Context, batch []message, keep []string) err
 		}
 	}
 	return nil
+}
+
+// Pollers runs a poller for each mapping of a queue that exists.
+type Pollers struct {
+	Queue  Queue
+	Invoke Invoke
+	Report func(Batch)
+	// May is asked before each request: an error where the function's role does not let
+	// Lambda read the queue. Nil: all may be read.
+	May May
+	// At converts the times that SQS tells to those that functions see; nil: they are the same.
+	At func(time.Time) time.Time
+	// Hurry reports whether somebody waits for the queues to be empty; nil: nobody does.
+	Hurry Hurry
+
+	serving serving[Mapping]
+}
+
+// Set starts and stops pollers so that exactly the given mappings are served. The new
+// ones poll until ctx ends.
+func (p *Pollers) Set(ctx context.Context, mappings []Mapping) {
+	p.serving.set(ctx, mappings, func(_ context.Context, m Mapping) func(context.Context) {
+		return (&Poller{Mapping: m, Queue: p.Queue, Invoke: p.Invoke, Report: p.Report, May: p.May, At: p.At, Hurry: p.Hurry}).Run
+	})
+}
+
+// Mappings are those that are served.
+func (p *Pollers) Mappings() []Mapping { return p.serving.mappings() }
+
+// Wait returns when every poller has ended.
+func (p *Pollers) Wait() { p.serving.wait.Wait() }
+
+// serving runs one poller for each mapping that exists.
+type serving[M comparable] struct {
+	mu      sync.Mutex
+	running map[M]context.CancelFunc
+	wait    sync.WaitGroup
+}
+
+// set starts and stops pollers so that exactly the given mappings are served. prepare
+// is called before set returns; what it returns polls until its context ends.
+func (s *serving[M]) set(ctx context.Context, mappings []M, prepare func(context.Context, M) func(context.Context)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wanted := map[M]bool{}
+	for _, m := range mappings {
+		wanted[m] = true
+	}
+	for m, stop := range s.running {
+		if !wanted[m] {
+			stop()
+			delete(s.running, m)
+		}
+	}
+	for _, m := range mappings {
+		if s.running[m] != nil {
+			continue
+		}
+		if s.running == nil {
+			s.running = map[M]context.CancelFunc{}
+		}
+		one, stop := context.WithCancel(ctx)
+		s.running[m] = stop
+		run := prepare(one, m)
+		s.wait.Go(func() { run(one) })
+	}
+}
+
+func (s *serving[M]) mappings() []M {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]M, 0, len(s.running))
+	for m := range s.running {
+		list = append(list, m)
+	}
+	return list
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+
+	"github.com/defenderhub/defenderhub/test/localaws/edge"
 )
 
 // pollEvery is the base rate at which Lambda polls a shard.
@@ -368,4 +371,18 @@ func (s *shard) discard(ctx context.Context, p part, n int, condition string) {
 	if err != nil {
 		s.streams.Report(StreamBatch{Mapping: s.mapping, Shard: s.id, Discarded: n, Err: fmt.Errorf("tell %s of discarded records: %w", s.mapping.OnFailure, err)})
 	}
+}
+
+// StreamAPI refuses operations that change a stream's shards, which pollers would not
+// follow, and leaves all else of Kinesis to next, the emulator.
+func StreamAPI(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+		switch operation {
+		case "SplitShard", "MergeShards", "UpdateShardCount", "UpdateStreamMode":
+			edge.Refuse(w, r, "a stream keeps the shards that it was made with")
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
 }

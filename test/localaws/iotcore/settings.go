@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
 )
 
 // SetTags sets the tags of a resource that can have some: only those that somebody set
@@ -120,4 +121,69 @@ func (s *Service) describeEndpoint(in *iot.DescribeEndpointInput) (*iot.Describe
 	default:
 		return nil, errInvalidRequest.new("endpointType is %q, want iot:Data-ATS, iot:Data, iot:CredentialProvider or iot:Jobs", kind)
 	}
+}
+
+// MaxPayload is the most bytes that a published message may have
+// (AWS General Reference, AWS IoT Core message broker quotas).
+const MaxPayload = 128 << 10
+
+// DataPlane is the broker behind the data plane's API. Its errors should be
+// those of this package; any other is answered as InternalFailureException.
+type DataPlane interface {
+	// Publish publishes a message that no MQTT client sent.
+	Publish(PublishedMessage) error
+	// DeleteConnection cuts a client's connection.
+	DeleteConnection(clientID string, cleanSession, preventWillMessage bool) error
+	// GetConnection describes a client's connection, ended or not, or returns [NotConnected].
+	GetConnection(clientID string) (*iotdataplane.GetConnectionOutput, error)
+}
+
+// PublishedMessage is a message. The local AWS IoT knows no properties of MQTT 5 here.
+type PublishedMessage struct {
+	Topic   string
+	Payload []byte
+	QoS     byte // 0 or 1
+	Retain  bool
+}
+
+// InvalidRequest returns the error for a request that breaks a rule.
+func InvalidRequest(format string, args ...any) *Error { return errInvalidRequest.new(format, args...) }
+
+// Unauthorized returns the error for something that nobody may do this way.
+func Unauthorized(format string, args ...any) *Error { return errUnauthorized.new(format, args...) }
+
+// NotConnected returns the error for a client id without a connection.
+func NotConnected(clientID string) *Error {
+	return errNotFound.new("No client is connected with the client id %s", clientID)
+}
+
+func checkClientID(id string) error {
+	if id[0] == '$' || len(id) > 128 {
+		return errInvalidRequest.new("clientId is %q, want 1 to 128 characters of which the first is no $", id)
+	}
+	return nil
+}
+
+func (h *Handler) registerDataPlane(data DataPlane) {
+	Do(h, "Publish", "topic =payload ?qos ?retain", func(in *iotdataplane.PublishInput) error {
+		if in.Qos < 0 || in.Qos > 1 {
+			return errInvalidRequest.new("qos is %d, want 0 or 1", in.Qos)
+		}
+		if len(in.Payload) > MaxPayload {
+			return errInvalidRequest.new("the payload has %d bytes, at most %d are allowed", len(in.Payload), MaxPayload)
+		}
+		return data.Publish(PublishedMessage{Topic: *in.Topic, Payload: in.Payload, QoS: byte(in.Qos), Retain: in.Retain})
+	})
+	Do(h, "DeleteConnection", "clientId ?cleanSession ?preventWillMessage", func(in *iotdataplane.DeleteConnectionInput) error {
+		if err := checkClientID(*in.ClientId); err != nil {
+			return err
+		}
+		return data.DeleteConnection(*in.ClientId, in.CleanSession, in.PreventWillMessage)
+	})
+	Handle(h, "GetConnection", "clientId", func(in *iotdataplane.GetConnectionInput) (*iotdataplane.GetConnectionOutput, error) {
+		if err := checkClientID(aws.ToString(in.ClientId)); err != nil {
+			return nil, err
+		}
+		return data.GetConnection(*in.ClientId)
+	})
 }

@@ -8,12 +8,12 @@ import (
 )
 
 func Example() {
-	rule, err := iotsql.Parse(`SET @door = topic(3) SELECT clientid() AS clientId, timestamp() AS time, tampered FROM 'defenderhub/events/+' WHERE tampered = true`)
+	rule, err := iotsql.Parse(`SELECT clientid() AS clientId, timestamp() AS time, tampered FROM 'defenderhub/events/+' WHERE tampered = true`)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	key, err := rule.ParseTemplate("doors/${@door}")
+	key, err := iotsql.ParseTemplate("doors/${topic(3)}")
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -59,11 +59,9 @@ func TestWhereDoesNotSeeAliases(t *testing.T) {
 }
 
 func TestDefaultOfWhatFails(t *testing.T) {
-	m := exampleMessage(`{"my key":1}`)
+	m := exampleMessage(`{}`)
 	for expr, want := range map[string]string{
-		`get_or_default(traceid(), newuuid())`:         `"12345678-1234-1234-1234-123456789012"`,
-		`get_or_default(get(*, "my key"), 2)`:          `1`, // a field with a space has no other name
-		`get_or_default(decode("%", "base64"), "bad")`: `"bad"`,
+		`get_or_default(traceid(), newuuid())`: `"12345678-1234-1234-1234-123456789012"`,
 	} {
 		if got := evalOn(t, "SELECT VALUE "+expr+" FROM 'things/#'", m); got != want {
 			t.Errorf("%s = %s, want %s", expr, got, want)

@@ -4,20 +4,16 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"regexp"
-	"regexp/syntax"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
-	"github.com/cockroachdb/apd/v3"
 	"github.com/google/uuid"
 )
 
 // function is a built-in function of AWS IoT SQL.
 type function struct {
 	// min and max bound the number of arguments; any other number gives
-	// Undefined, as AWS does. max -1 is any number.
+	// Undefined, as AWS does.
 	min, max int
 	eval     func(s *scope, args []value) value
 	// check refuses arguments at Parse; nil accepts all.
@@ -35,30 +31,13 @@ var functions = map[string]function{
 	"timestamp":      {0, 0, func(s *scope, _ []value) value { return newInt(s.message.Time.UnixMilli()) }, nil},
 	"newuuid":        {0, 0, newUUID, nil},
 	"encode":         {2, 2, pure(encode), wantBase64},
-	"decode":         {2, 2, pure(decode), wantBase64},
-	"get":            {2, 2, pure(get), nil},
 	"get_or_default": {2, 2, pure(orElse), nil},
-	"nanvl":          {2, 2, pure(orElse), nil},
 	"isundefined":    {1, 1, pure(func(args []value) value { return boolean(isUndefined(args[0])) }), nil},
 	"isnull":         {1, 1, pure(func(args []value) value { return boolean(isNull(args[0])) }), nil},
 
-	"length":         {1, 1, texts(func(s []string) value { return newInt(int64(utf8.RuneCountInString(s[0]))) }), nil},
-	"numbytes":       {1, 1, texts(func(s []string) value { return newInt(int64(len(s[0]))) }), nil},
-	"lower":          {1, 1, texts(func(s []string) value { return text(strings.ToLower(s[0])) }), nil},
-	"upper":          {1, 1, texts(func(s []string) value { return text(strings.ToUpper(s[0])) }), nil},
-	"trim":           {1, 1, texts(func(s []string) value { return text(strings.TrimSpace(s[0])) }), nil},
-	"startswith":     {2, 2, texts(func(s []string) value { return boolean(strings.HasPrefix(s[0], s[1])) }), nil},
-	"endswith":       {2, 2, texts(func(s []string) value { return boolean(strings.HasSuffix(s[0], s[1])) }), nil},
-	"indexof":        {2, 2, texts(indexOf), nil},
-	"replace":        {3, 3, texts(func(s []string) value { return text(strings.ReplaceAll(s[0], s[1], s[2])) }), nil},
-	"concat":         {0, -1, pure(concat), nil},
-	"substring":      {2, 3, pure(substring), nil},
-	"regexp_matches": {2, 2, texts(regexpMatches), wantRegexp},
-
-	"abs":   {1, 1, ofNumber(func(n number) value { return newNumber(new(apd.Decimal).Abs(n.d)) }), nil},
-	"ceil":  {1, 1, ofNumber(func(n number) value { return n.integral(arithmetic.Ceil) }), nil},
-	"floor": {1, 1, ofNumber(number.floor), nil},
-	"round": {1, 1, ofNumber(func(n number) value { return n.integral(halfUp.RoundToIntegralValue) }), nil},
+	"length":     {1, 1, texts(func(s []string) value { return newInt(int64(utf8.RuneCountInString(s[0]))) }), nil},
+	"startswith": {2, 2, texts(func(s []string) value { return boolean(strings.HasPrefix(s[0], s[1])) }), nil},
+	"endswith":   {2, 2, texts(func(s []string) value { return boolean(strings.HasSuffix(s[0], s[1])) }), nil},
 }
 
 // refused are functions that AWS has and the local cloud does not run, with the reason where
@@ -68,9 +47,10 @@ var refused = func() map[string]string {
 	for _, names := range []struct{ why, functions string }{
 		{", it calls an external service", "aws_lambda get_dynamodb get_registry_data get_secret get_thing_shadow machinelearning_predict"},
 		{", MQTT 5 headers do not reach the local rules engine", "get_mqtt_property get_user_properties"},
-		{"", "acos asin atan atan2 bitand bitnot bitor bitxor chr cos cosh exp ln log lpad ltrim md2 md5 mod parse_time power rand " +
-			"regexp_replace regexp_substr remainder rpad rtrim sha1 sha224 sha256 sha384 sha512 sign sin sinh sql_version sqrt tan tanh " +
-			"time_to_epoch transform trunc"},
+		{"", "abs acos asin atan atan2 bitand bitnot bitor bitxor ceil chr concat cos cosh decode exp floor get indexof ln log lower lpad " +
+			"ltrim md2 md5 mod nanvl numbytes parse_time power rand regexp_matches regexp_replace regexp_substr remainder replace round " +
+			"rpad rtrim sha1 sha224 sha256 sha384 sha512 sign sin sinh sql_version sqrt substring tan tanh time_to_epoch " +
+			"transform trim trunc upper"},
 	} {
 		for _, name := range strings.Fields(names.functions) {
 			all[name] = names.why
@@ -92,13 +72,13 @@ func (p *parser) call(written string) (expr, error) {
 	var args []expr
 	as := ""
 	err := p.list(")", func() error {
-		e, err := p.argument("function "+fn, len(args) == 0 && (fn == "encode" || fn == "get"))
+		e, err := p.argument("function "+fn, len(args) == 0 && fn == "encode")
 		if err == nil && p.take("AS") {
 			if as, err = p.text(identifier); err == nil && fn != "cast" {
 				return fmt.Errorf("function %s: AS %s is for cast only", fn, as)
 			}
 		}
-		if _, message := e.(payload); message && fn == "encode" {
+		if _, message := e.(payload); message {
 			e = raw{}
 		}
 		args = append(args, e)
@@ -110,11 +90,10 @@ func (p *parser) call(written string) (expr, error) {
 	case fn == "cast" && (as == "" || len(args) != 1):
 		return nil, errors.New("function cast: want cast(value AS type)")
 	case fn == "cast":
-		to, ok := castTypes[strings.ToLower(as)]
-		if !ok {
-			return nil, fmt.Errorf("function cast: AS %s, want String, Int, Decimal or Boolean", as)
+		if as = strings.ToLower(as); as != "int" && as != "integer" {
+			return nil, fmt.Errorf("function cast: AS %s: the local cloud casts to Int only", as)
 		}
-		f = function{min: 1, max: 1, eval: pure(func(args []value) value { return to(args[0]) })}
+		f = function{min: 1, max: 1, eval: pure(func(args []value) value { return castInt(args[0]) })}
 	case f.check != nil:
 		if err := f.check(args); err != nil {
 			return nil, fmt.Errorf("function %s: %w", fn, err)
@@ -130,7 +109,7 @@ type call struct {
 }
 
 func (c call) eval(s *scope) value {
-	if len(c.args) < c.function.min || c.function.max >= 0 && len(c.args) > c.function.max {
+	if len(c.args) < c.function.min || len(c.args) > c.function.max {
 		return undefined{}
 	}
 	args := make([]value, len(c.args))
@@ -145,7 +124,7 @@ type raw struct{}
 
 func (raw) eval(s *scope) value { return s.message.Payload }
 
-// wantBase64 checks the scheme of encode and decode, which AWS wants literal.
+// wantBase64 checks the scheme of encode, which AWS wants literal.
 func wantBase64(args []expr) error {
 	if len(args) < 2 {
 		return nil
@@ -160,33 +139,6 @@ func wantBase64(args []expr) error {
 		return fmt.Errorf("scheme '%s', want 'base64'", scheme)
 	}
 	return nil
-}
-
-// wantRegexp takes literal expressions, and refuses those that Java's engine knows and Go's
-// does not. What neither knows is Undefined when it runs.
-func wantRegexp(args []expr) error {
-	if len(args) < 2 {
-		return nil
-	}
-	l, _ := args[1].(literal)
-	pattern, ok := l.value.(text)
-	if !ok {
-		return errors.New("the local cloud runs literal regular expressions only")
-	}
-	_, err := regexp.Compile(string(pattern))
-	var fault *syntax.Error
-	if errors.As(err, &fault) && !slices.Contains([]syntax.ErrorCode{syntax.ErrMissingParen, syntax.ErrUnexpectedParen, syntax.ErrMissingBracket, syntax.ErrMissingRepeatArgument, syntax.ErrTrailingBackslash}, fault.Code) {
-		return fmt.Errorf("regular expression %q: the local cloud does not run lookaround, backreferences and the like: %w", string(pattern), err)
-	}
-	return nil
-}
-
-func regexpMatches(s []string) value {
-	re, err := regexp.Compile(s[1])
-	if err != nil {
-		return undefined{}
-	}
-	return boolean(re.MatchString(s[0]))
 }
 
 // pure makes a function of its arguments alone.
@@ -215,16 +167,6 @@ func texts(f func([]string) value) func(*scope, []value) value {
 			}
 		}
 		return f(converted)
-	})
-}
-
-// ofNumber makes a function of a number, Undefined where the argument is none.
-func ofNumber(f func(number) value) func(*scope, []value) value {
-	return pure(func(args []value) value {
-		if n, ok := toNumber(args[0]); ok {
-			return f(n)
-		}
-		return undefined{}
 	})
 }
 
@@ -274,53 +216,6 @@ func encode(args []value) value {
 	return text(base64.StdEncoding.EncodeToString([]byte(plain)))
 }
 
-// decode gives a JSON document as a value and anything else as a string; what is
-// not base64 is Null.
-func decode(args []value) value {
-	encoded, ok := toText(args[0])
-	if !ok {
-		return undefined{}
-	}
-	decoded, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil {
-		return null{}
-	}
-	if v, ok := decodeJSON(decoded); ok {
-		return v
-	}
-	return text(strings.ToValidUTF8(string(decoded), "\uFFFD"))
-}
-
-// get takes an element by index, a character by index, or a value by key.
-func get(args []value) value {
-	switch of := args[0].(type) {
-	case *object:
-		if key, ok := args[1].(text); ok {
-			return of.get(string(key))
-		}
-	case array:
-		if i, ok := index(args[1], len(of)); ok {
-			return of[i]
-		}
-	case text:
-		runes := []rune(of)
-		if i, ok := index(args[1], len(runes)); ok {
-			return text(runes[i])
-		}
-	}
-	return undefined{}
-}
-
-// index converts to an index below length.
-func index(v value, length int) (int, bool) {
-	n, ok := toNumber(v)
-	if !ok {
-		return 0, false
-	}
-	i, ok := n.int64()
-	return int(i), ok && i >= 0 && i < int64(length)
-}
-
 func orElse(args []value) value {
 	if isUndefined(args[0]) || isNull(args[0]) {
 		return args[1]
@@ -328,108 +223,13 @@ func orElse(args []value) value {
 	return args[0]
 }
 
-// indexOf counts characters; what is not found is -1, as in Java.
-func indexOf(s []string) value {
-	i := strings.Index(s[0], s[1])
-	if i < 0 {
-		return newInt(-1)
-	}
-	return newInt(int64(utf8.RuneCountInString(s[0][:i])))
-}
-
-// concat joins arrays as soon as one argument is an array, and strings as soon
-// as one is a string. A lone number becomes a string by AWS's example,
-// concat(1) = "1".
-func concat(args []value) value {
-	if slices.ContainsFunc(args, isUndefined) {
-		return undefined{}
-	}
-	var joined array
-	anyArray, anyText := false, false
-	for _, a := range args {
-		elements, isArray := a.(array)
-		if !isArray {
-			elements = array{a}
-		}
-		_, isText := a.(text)
-		anyArray, anyText = anyArray || isArray, anyText || isText
-		joined = append(joined, elements...)
-	}
-	if anyArray {
-		return joined
-	}
-	if len(args) == 1 {
-		if n, ok := args[0].(number); ok {
-			return text(n.String())
-		}
-		return args[0]
-	}
-	if !anyText {
-		return undefined{}
-	}
-	return texts(func(s []string) value { return text(strings.Join(s, "")) })(nil, args)
-}
-
-// substring cuts from an index up to and without another, both 0-based and held
-// within the string.
-func substring(args []value) value {
-	s, ok := toText(args[0])
-	if !ok {
-		return undefined{}
-	}
-	runes := []rune(s)
-	bounds := []int64{0, int64(len(runes))}
-	for i, a := range args[1:] {
-		n, ok := toNumber(a)
-		if !ok {
-			return undefined{}
-		}
-		bounds[i] = n.clamp(0, int64(len(runes)))
-	}
-	if bounds[0] >= bounds[1] {
-		return text("")
-	}
-	return text(runes[bounds[0]:bounds[1]])
-}
-
-// castTypes are the keywords after AS in cast.
-var castTypes = map[string]func(value) value{
-	"string": castText, "nvarchar": castText, "text": castText, "ntext": castText, "varchar": castText,
-	"int": castInt, "integer": castInt, "decimal": castDecimal, "bool": castBoolean, "boolean": castBoolean,
-}
-
-func castText(v value) value {
-	if s, ok := toText(v); ok {
-		return text(s)
-	}
-	return undefined{}
-}
-
-// castDecimal is the conversion to Decimal plus that of Booleans.
-func castDecimal(v value) value {
+// castInt is the conversion to Int plus that of Booleans.
+func castInt(v value) value {
 	if b, ok := v.(boolean); ok {
-		if b {
-			return newInt(1)
-		}
-		return newInt(0)
+		v = newInt(map[boolean]int64{true: 1}[b])
 	}
 	if n, ok := toNumber(v); ok {
-		return n
-	}
-	return undefined{}
-}
-
-func castInt(v value) value {
-	if n, ok := castDecimal(v).(number); ok {
 		return n.floor()
 	}
 	return undefined{}
-}
-
-func castBoolean(v value) value {
-	if n, ok := v.(number); ok {
-		return boolean(!n.d.IsZero())
-	}
-	b, _ := toBoolean(v)
-	return b
 }

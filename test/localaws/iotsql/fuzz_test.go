@@ -10,13 +10,11 @@ import (
 func FuzzEval(f *testing.F) {
 	for _, sql := range []string{
 		`SELECT * FROM 'a/#'`,
-		`SELECT *, * AS p, b.c.*, topic(2) AS t FROM 'a/+' WHERE a > 1 AND NOT b = 'x' OR c = [1, 2]`,
-		`SET @v = get(e, 0).n, @w = @v + 1 SELECT VALUE @w`,
-		`SELECT CASE a WHEN 1 THEN cast(b AS Int) ELSE get_or_default(c, {"k": [null, -1.5E3]}) END AS x FROM 'a'`,
-		`SELECT regexp_matches(a, "(b)") AS a, substring(b, 1, 2) AS b, concat(c, d) AS d FROM 'a'`,
-		`SELECT encode(*, 'base64') AS y, decode(z, 'base64').q AS w FROM 'a'`,
+		`SELECT *, * AS p, b.c.*, topic(2) AS t FROM 'a/+' WHERE a > 1 AND NOT b = 'x' OR c = e`,
+		`SELECT VALUE cast(b AS Int) - -1.5E3`,
+		`SELECT length(encode(*, 'base64')) / 4 * 3 - cast(endswith(encode(*, 'base64'), '=') AS Int) AS n, get_or_default(c, null) AS x FROM 'a'`,
 	} {
-		f.Add(sql, []byte(`{"a":1,"b":[{"c":"d"}],"e":[{"n":1}]}`), "${a}/${@v}")
+		f.Add(sql, []byte(`{"a":1,"b":[{"c":"d"}],"e":[{"n":1}]}`), "${a}/${b.c}")
 		f.Add(sql, []byte("\xff raw"), "$${topic(1)}")
 	}
 	f.Fuzz(func(t *testing.T, sql string, payload []byte, field string) {
@@ -30,7 +28,7 @@ func FuzzEval(f *testing.F) {
 		if err == nil && matched && len(out) > 0 && !json.Valid(out) && string(out) != string(payload) {
 			t.Errorf("%q on %q: output %q", sql, payload, out)
 		}
-		if template, err := s.ParseTemplate(field); err == nil {
+		if template, err := ParseTemplate(field); err == nil {
 			e.Expand(template)
 		}
 	})

@@ -6,19 +6,20 @@ import (
 )
 
 // one operand of each type.
-const operands = `{"i":2,"d":1.5,"t":true,"s":"x","n":"10","a":[1],"o":{"k":1},"z":null}`
+const operands = `{"i":2,"d":1.5,"t":true,"s":"x","n":"10","a":[1],"o":{"k":1},"z":null,
+	"a2":[1,2],"a3":[2,1],"p":{"a":1,"b":2},"q":{"b":2,"a":1},"r":{"j":1}}`
 
 func checkOperands(t *testing.T, table []struct{ expr, want string }) {
 	t.Helper()
 	for _, tt := range table {
-		if got := evalExpr(t, "["+tt.expr+"]", operands); got != "["+tt.want+"]" {
-			t.Errorf("%s = %s, want [%s]", tt.expr, got, tt.want)
+		if got := evalExpr(t, tt.expr, operands); got != tt.want {
+			t.Errorf("%s = %s, want %s", tt.expr, got, tt.want)
 		}
 	}
 }
 
 func TestUndefinedPoisonsEveryOperator(t *testing.T) {
-	for _, op := range []string{"=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "%", "AND", "OR"} {
+	for _, op := range []string{"=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "AND", "OR"} {
 		for _, other := range []string{"i", "d", "t", "s", "n", "a", "o", "z", "missing"} {
 			for _, expr := range []string{
 				fmt.Sprintf("missing %s %s", op, other),
@@ -58,8 +59,8 @@ func TestEqualityByType(t *testing.T) {
 	checkOperands(t, []struct{ expr, want string }{
 		{"i = 2", "true"}, {"i = 2.0", "true"}, {"d = 1.50", "true"}, {"i <> 2", "false"}, {"i = 3", "false"},
 		{`s = 'x'`, "true"}, {`s = "X"`, "false"}, {`s <> "X"`, "true"}, {"t = TRUE", "true"}, {"t = false", "false"},
-		{"a = [1]", "true"}, {"a = [1,2]", "false"}, {"[1,2] = [2,1]", "false"}, {"a <> [2]", "true"},
-		{`o = {"k":1}`, "true"}, {`{"a":1,"b":2} = {"b":2,"a":1}`, "true"}, {`o <> {"k":2}`, "true"}, {`o = {"j":1}`, "false"},
+		{"a = a", "true"}, {"a = a2", "false"}, {"a2 = a3", "false"}, {"a <> a2", "true"},
+		{"o = o", "true"}, {"p = q", "true"}, {"o <> p", "true"}, {"o = r", "false"},
 		// Mismatched types, among them a numeric string and a number.
 		{`n = 10`, "false"}, {`n <> 10`, "true"}, {`t = "true"`, "false"}, {`z = s`, "false"}, {`z <> s`, "true"}, {`a = o`, "false"}, {`i = t`, "false"},
 		{"z = null", "true"}, {"z <> null", "false"}, {"null <> null", "false"},
@@ -78,11 +79,11 @@ func TestArithmetic(t *testing.T) {
 	checkOperands(t, []struct{ expr, want string }{
 		{"1 + 2", "3"}, {"1 + 2.5", "3.5"}, {"2 - 3", "-1"}, {"2*3", "6"}, {"2 * 1.5", "3"}, {"10.0", "10"}, {"1e3", "1000"}, {"1.50", "1.50"},
 		// Int with Int stays Int, truncated.
-		{"7 / 2", "3"}, {"-7 / 2", "-3"}, {"7.0 / 2", "3"}, {"7 / 2.5", "2.8"}, {"1 / 3", "0"}, {"7 % 2", "1"}, {"-7 % 2", "-1"}, {"7.5 % 2", "1.5"},
+		{"7 / 2", "3"}, {"-7 / 2", "-3"}, {"7.0 / 2", "3"}, {"7 / 2.5", "2.8"}, {"1 / 3", "0"},
 		{"1.5 / 3", "0.5"}, {"1.5 / 4.5", "0.3333333333333333333333333333333333"}, {"2 + 3 * 4", "14"}, {"(2 + 3) * 4", "20"}, {"7 - 2 - 1", "4"}, {"8 / 2 / 2", "2"},
 		// A string converts to a Decimal.
-		{`n / 4`, "2.5"}, {`n - 1`, "9"}, {`n * "2"`, "20"}, {`"7" % "4"`, "3"}, {"s - 1", ""}, {"s * 2", ""}, {"t + 1", ""}, {"z - 1", ""}, {"a * 2", ""}, {"o - 1", ""}, {"t - t", ""},
-		{"1 / 0", ""}, {"1 % 0", ""}, {"1.5 / 0", ""}, {"0 / 0", ""}, {"0 * -1", "0"},
+		{`n / 4`, "2.5"}, {`n - 1`, "9"}, {`n * "2"`, "20"}, {"s - 1", ""}, {"s * 2", ""}, {"t + 1", ""}, {"z - 1", ""}, {"a * 2", ""}, {"o - 1", ""}, {"t - t", ""},
+		{"1 / 0", ""}, {"1.5 / 0", ""}, {"0 / 0", ""}, {"0 * -1", "0"},
 		// 34 digits and their limits.
 		{"9999999999999999999999999999999999 + 0", "9999999999999999999999999999999999"},
 		{"9999999999999999999999999999999999 + 1", "1.000000000000000000000000000000000E+34"},
@@ -90,15 +91,5 @@ func TestArithmetic(t *testing.T) {
 		{"2.5 / 3.75", "0.6666666666666666666666666666666667"}, {"0.1 + 0.2", "0.3"}, {"9E999 * 10", ""}, {"1E-999 / 10", "0"}, {"1E400 * 1", "1E+400"},
 		// + with a string concatenates.
 		{`"a" + 1`, `"a1"`}, {`1 + "a"`, `"1a"`}, {`n + 1`, `"101"`}, {`"a" + t`, `"atrue"`}, {`"a" + a`, `"a[1]"`}, {`"a" + o`, `"a{\"k\":1}"`}, {`"a" + z`, ""}, {`"a" + 0.0000001`, `"a1E-7"`},
-	})
-}
-
-func TestCase(t *testing.T) {
-	checkOperands(t, []struct{ expr, want string }{
-		{"CASE i WHEN 1 THEN 'one' WHEN 2 THEN 'two' END", `"two"`},
-		{"case i when 2.0 then 'first' when 2 then 'second' end", `"first"`},
-		{"CASE i WHEN 1 THEN 'one' END", ""}, {"CASE i WHEN 1 THEN 'one' ELSE 'many' END", `"many"`},
-		{"CASE missing WHEN 1 THEN 'one' ELSE 'many' END", ""}, {"CASE z WHEN null THEN 'null' END", `"null"`},
-		{"CASE i WHEN missing THEN 1 ELSE 2 END", "2"}, {"CASE i > 1 WHEN true THEN i ELSE d END", "2"},
 	})
 }

@@ -9,22 +9,19 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of a statement. The number of variables and the length of their names are from the
-// page "SET clause" of the AWS IoT SQL reference; the size is that of SQL, actions and
-// description together ("AWS IoT Core rules engine limits and quotas"). AWS documents no
-// depth: no statement that a person writes comes near.
+// Limits of a statement. The size is that of SQL, actions and description together ("AWS IoT
+// Core rules engine limits and quotas"). AWS documents no depth: no statement that a person
+// writes comes near.
 const (
-	maxVariables     = 10
-	maxVariableRunes = 64
-	maxSQLBytes      = 128 << 10
-	maxDepth         = 100
+	maxSQLBytes = 128 << 10
+	maxDepth    = 100
 )
 
 // hints explain the token that the parser stopped at, or the one before it: what users of
 // other SQL write and AWS IoT SQL lacks, and what this package does not run.
 var hints = map[string]string{
-	"SET":      "SET @name = expression, ... comes once, before SELECT",
-	"LIKE":     "AWS IoT SQL has no LIKE; use startswith, endswith, indexof or regexp_matches",
+	"SET":      "the local cloud does not run SET; write the expression out",
+	"LIKE":     "AWS IoT SQL has no LIKE; use startswith or endswith",
 	"BETWEEN":  "AWS IoT SQL has no BETWEEN; use >= and <=",
 	"GROUP":    "AWS IoT SQL has no GROUP BY",
 	"ORDER":    "AWS IoT SQL has no ORDER BY",
@@ -37,15 +34,17 @@ var hints = map[string]string{
 	"IN":       "the local cloud does not run IN; use OR",
 	"EXISTS":   "the local cloud does not run EXISTS",
 	"(SELECT":  "the local cloud does not run nested SELECT",
+	"CASE":     "the local cloud does not run CASE; use cast(condition AS Int)",
 	"!":        "not equal is <>",
-	"[":        "an element of an array is get(array, index)",
+	"%":        "the local cloud does not run %",
+	"{":        "the local cloud does not run objects in SQL",
+	"[":        "the local cloud does not run arrays in SQL",
 	".*":       ".* is a column of SELECT; elsewhere name the object itself",
 	"--":       "AWS IoT SQL has no comments",
 	"/*":       "AWS IoT SQL has no comments",
-	"WHEN":     "CASE has only the form CASE v WHEN x THEN y ... ELSE z END",
 	"$":        "a substitution template belongs to an action, not to SQL",
-	"@":        "a variable name is @ and then letters, digits and underscores",
-	"`":        "a key that is no plain name is get(*, 'key')",
+	"@":        "the local cloud does not run SET and its variables",
+	"`":        "a key that is no plain name cannot be selected here",
 	";":        "a statement has no end mark",
 	"'":        "the string has no end",
 	`"`:        "the string has no end",
@@ -57,7 +56,6 @@ type kind int
 const (
 	end kind = iota
 	keyword
-	variable
 	identifier
 	numeral
 	quoted // with its quotes, so that a string never equals a keyword
@@ -72,16 +70,15 @@ type token struct {
 
 var (
 	space     = regexp.MustCompile(`^\s+`)
-	tokenForm = regexp.MustCompile(`^(?:(@[A-Za-z0-9_]+)|([\p{L}_][\p{L}\p{N}_]*)|([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)|('[^']*'|"[^"]*")|(<>|<=|>=|[-+*/%=<>(){}\[\],.:]))`)
+	tokenForm = regexp.MustCompile(`^(?:([\p{L}_][\p{L}\p{N}_]*)|([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)|('[^']*'|"[^"]*")|(<>|<=|>=|[-+*/%=<>(){}\[\],.:]))`)
 	keywords  = strings.Fields("SELECT FROM WHERE AS AND OR NOT IN EXISTS CASE WHEN THEN ELSE END TRUE FALSE NULL")
 )
 
 // parser reads one statement or template. Its methods read what their names say and go to
 // the first token behind it.
 type parser struct {
-	tokens    []token
-	i, depth  int
-	variables []string
+	tokens   []token
+	i, depth int
 }
 
 // syntaxError is one that names a token; it needs no more context.
@@ -133,7 +130,7 @@ func scan(sql string) (*parser, error) {
 			p.tokens, p.i = append(p.tokens, t), len(p.tokens)
 			return nil, p.unexpected("")
 		}
-		for i, kind := range []kind{variable, identifier, numeral, quoted, symbol} {
+		for i, kind := range []kind{identifier, numeral, quoted, symbol} {
 			if t.text = groups[i+1]; t.text != "" {
 				t.kind = kind
 				break
@@ -220,12 +217,6 @@ func (p *parser) unexpected(want string) error {
 
 func (p *parser) statement() (*Statement, error) {
 	s := &Statement{}
-	for set := p.isName("SET"); set; set = p.is(0, ",") {
-		p.i++
-		if err := p.assignment(s); err != nil {
-			return nil, err
-		}
-	}
 	if err := p.selection(s); err != nil {
 		return nil, err
 	}
@@ -250,30 +241,6 @@ func (p *parser) statement() (*Statement, error) {
 		return nil, p.unexpected("")
 	}
 	return s, nil
-}
-
-func (p *parser) assignment(s *Statement) error {
-	name, err := p.text(variable)
-	if err != nil {
-		return err
-	}
-	if err := p.want("="); err != nil {
-		return err
-	}
-	e, err := p.expression(0)
-	switch {
-	case err != nil:
-		return within("SET "+name, err)
-	case len(name) > maxVariableRunes+len("@"):
-		return fmt.Errorf("SET %s: name of %d characters, want at most %d", name, len(name)-1, maxVariableRunes)
-	case slices.Contains(p.variables, name):
-		return fmt.Errorf("SET %s: set twice, and variables are immutable", name)
-	case len(p.variables) == maxVariables:
-		return fmt.Errorf("SET of more than %d variables, want at most %d", maxVariables, maxVariables)
-	}
-	p.variables = append(p.variables, name)
-	s.variables = append(s.variables, assignment{name, e})
-	return nil
 }
 
 // selection reads SELECT, which takes VALUE for a keyword except where only a key named
@@ -341,7 +308,7 @@ func (p *parser) item() (item, error) {
 }
 
 // precedence are the binary operators, the loosest first; NOT binds closer than AND.
-var precedence = [][]string{{"OR"}, {"AND"}, {"=", "<>", "<=", ">=", "<", ">"}, {"+", "-"}, {"*", "/", "%"}}
+var precedence = [][]string{{"OR"}, {"AND"}, {"=", "<>", "<=", ">=", "<", ">"}, {"+", "-"}, {"*", "/"}}
 
 const comparisons = 2 // which do not chain
 
@@ -397,8 +364,6 @@ func (p *parser) primary() (expr, error) {
 		return literal{boolean(strings.EqualFold(t.text, "TRUE"))}, nil
 	case p.take("NULL"):
 		return literal{null{}}, nil
-	case p.take("CASE"):
-		return p.simpleCase()
 	case p.is(0, "(") && !p.is(1, "SELECT"):
 		p.i++
 		e, err := p.expression(0)
@@ -406,10 +371,6 @@ func (p *parser) primary() (expr, error) {
 			err = p.want(")")
 		}
 		return e, err
-	case p.take("["):
-		return p.array()
-	case p.take("{"):
-		return p.object()
 	case p.take("-"):
 		digits, err := p.text(numeral)
 		return p.number(t, "-"+digits, err)
@@ -419,12 +380,6 @@ func (p *parser) primary() (expr, error) {
 	case t.kind == quoted:
 		p.i++
 		return literal{text(unquote(t.text))}, nil
-	case t.kind == variable:
-		if !slices.Contains(p.variables, t.text) {
-			return nil, t.at("variable %s is not set before", t.text)
-		}
-		p.i++
-		return reference{t.text}, nil
 	case t.kind == identifier:
 		if p.i++; p.take("(") {
 			e, err := p.call(t.text)
@@ -452,31 +407,6 @@ func (p *parser) number(t token, digits string, err error) (expr, error) {
 	return literal{v}, nil
 }
 
-func (p *parser) simpleCase() (expr, error) {
-	of, err := p.expression(0)
-	c := simpleCase{of: of}
-	for err == nil && (len(c.branches) == 0 || p.is(0, "WHEN")) {
-		var b branch
-		if err = p.want("WHEN"); err == nil {
-			b.when, err = p.expression(0)
-		}
-		if err == nil {
-			err = p.want("THEN")
-		}
-		if err == nil {
-			b.then, err = p.expression(0)
-		}
-		c.branches = append(c.branches, b)
-	}
-	if err == nil && p.take("ELSE") {
-		c.otherwise, err = p.expression(0)
-	}
-	if err == nil {
-		err = p.want("END")
-	}
-	return c, err
-}
-
 // list reads elements up to a closing symbol.
 func (p *parser) list(closing string, element func() error) error {
 	for first := true; !p.take(closing); first = false {
@@ -490,38 +420,13 @@ func (p *parser) list(closing string, element func() error) error {
 	return nil
 }
 
-func (p *parser) array() (expr, error) {
-	a := arrayExpr{}
-	return &a, p.list("]", func() error {
-		e, err := p.expression(0)
-		a = append(a, e)
-		return err
-	})
-}
-
-func (p *parser) object() (expr, error) {
-	o := objectExpr{}
-	return &o, p.list("}", func() error {
-		key, err := p.text(quoted)
-		if err != nil {
-			return err
-		}
-		if err := p.want(":"); err != nil {
-			return err
-		}
-		e, err := p.expression(0)
-		o = append(o, keyValue{unquote(key), e})
-		return err
-	})
-}
-
 // argument reads an expression, or * where that is the message.
 func (p *parser) argument(of string, message bool) (expr, error) {
 	if !p.is(0, "*") {
 		return p.expression(0)
 	}
 	if !message {
-		return nil, fmt.Errorf("%s: * is the first argument of encode or get only", of)
+		return nil, fmt.Errorf("%s: * is the first argument of encode only", of)
 	}
 	p.i++
 	return payload{}, nil

@@ -1,6 +1,7 @@
 package iotsql
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -31,7 +32,7 @@ func jsonValue(depth int) *rapid.Generator[any] {
 func sqlExpression(depth int) *rapid.Generator[string] {
 	return rapid.Custom(func(t *rapid.T) string {
 		if depth == 0 {
-			return rapid.SampledFrom([]string{"a", "b.c", "missing", "1", "-2.50", "'x'", `"10"`, "true", "NULL", "[]", "{}", "[a, 1]", "{'k': b}", "topic()", "encode(*, 'base64')", "get(*, 'a')"}).Draw(t, "leaf")
+			return rapid.SampledFrom([]string{"a", "b.c", "missing", "1", "-2.50", "'x'", `"10"`, "true", "NULL", "topic()", "encode(*, 'base64')"}).Draw(t, "leaf")
 		}
 		sub := func() string { return sqlExpression(rapid.IntRange(0, depth-1).Draw(t, "depth")).Draw(t, "operand") }
 		switch rapid.IntRange(0, 5).Draw(t, "form") {
@@ -40,7 +41,7 @@ func sqlExpression(depth int) *rapid.Generator[string] {
 		case 1:
 			return "(NOT " + sub() + ")"
 		case 2:
-			return "CASE " + sub() + " WHEN " + sub() + " THEN " + sub() + " ELSE " + sub() + " END"
+			return "cast(" + sub() + " AS Int)"
 		case 3:
 			names := make([]string, 0, len(functions))
 			for name := range functions {
@@ -52,15 +53,12 @@ func sqlExpression(depth int) *rapid.Generator[string] {
 			for i := range args {
 				args[i] = sub()
 			}
-			if name == "decode" || name == "encode" {
+			if name == "encode" {
 				args[1] = "'base64'"
-			}
-			if name == "regexp_matches" {
-				args[1] = "'x+'"
 			}
 			return name + "(" + strings.Join(args, ", ") + ")"
 		default:
-			op := rapid.SampledFrom([]string{"AND", "OR", "=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "%"}).Draw(t, "op")
+			op := rapid.SampledFrom([]string{"AND", "OR", "=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/"}).Draw(t, "op")
 			return "(" + sub() + " " + op + " " + sub() + ")"
 		}
 	})
@@ -106,30 +104,30 @@ func TestSelectAllGivesTheSameDocument(t *testing.T) {
 	})
 }
 
-func TestBase64RoundTripsAnyPayload(t *testing.T) {
-	s := mustParse(t, "SELECT length(encode(*, 'base64')) AS n, decode(encode(s, 'base64'), 'base64') = s AS same FROM '#'")
+func TestBase64IsThatOfAnyPayload(t *testing.T) {
+	s := mustParse(t, "SELECT encode(*, 'base64') AS all, encode(s, 'base64') AS part FROM '#'")
 	rapid.Check(t, func(t *rapid.T) {
-		// A string that is itself JSON would decode to that document.
-		text := "text: " + rapid.String().Draw(t, "text")
+		text := rapid.String().Draw(t, "text")
 		payload, err := json.Marshal(map[string]string{"s": text})
 		if err != nil {
 			t.Fatal(err)
 		}
 		out, _, err := s.Eval(Message{Payload: payload})
-		want := fmt.Sprintf(`{"n":%d,"same":true}`, (len(payload)+2)/3*4)
+		encoded := base64.StdEncoding.EncodeToString
+		want := fmt.Sprintf(`{"all":%q,"part":%q}`, encoded(payload), encoded([]byte(text)))
 		if err != nil || string(out) != want {
 			t.Fatalf("%s: %s, %v, want %s", payload, out, err, want)
 		}
 	})
 }
 
-func TestIntDivisionAndRemainderBelongTogether(t *testing.T) {
-	s := mustParse(t, "SELECT a / b AS q, a % b AS r, a / b * b + a % b = a AS law, a < b AS less FROM '#'")
+func TestIntDivisionTruncates(t *testing.T) {
+	s := mustParse(t, "SELECT a / b AS q, a - a / b * b AS r, a < b AS less FROM '#'")
 	rapid.Check(t, func(t *rapid.T) {
 		a := rapid.Int64().Draw(t, "a")
 		b := rapid.Int64().Filter(func(i int64) bool { return i != 0 && i != -1 }).Draw(t, "b")
 		out, _, err := s.Eval(Message{Payload: fmt.Appendf(nil, `{"a":%d,"b":%d}`, a, b)})
-		want := fmt.Sprintf(`{"q":%d,"r":%d,"law":true,"less":%t}`, a/b, a%b, a < b)
+		want := fmt.Sprintf(`{"q":%d,"r":%d,"less":%t}`, a/b, a%b, a < b)
 		if err != nil || string(out) != want {
 			t.Fatalf("got %s, %v, want %s", out, err, want)
 		}

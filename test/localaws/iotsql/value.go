@@ -3,7 +3,10 @@ package iotsql
 import (
 	"bytes"
 	"encoding/json"
+	"regexp"
 	"strings"
+
+	"github.com/cockroachdb/apd/v3"
 )
 
 // value is one of undefined, null, boolean, number, text, array and *object.
@@ -236,4 +239,258 @@ func toBoolean(v value) (value, bool) {
 		}
 	}
 	return undefined{}, false
+}
+
+// maxDigits is the precision of Int and Decimal, from the page "Data types" of
+// the AWS IoT SQL reference.
+const maxDigits = 34
+
+// arithmetic holds AWS's limits: 34 digits, magnitudes from 1E-999 to
+// 9.999...E999. Rounding half even is IEEE 754's decimal128, which has these
+// 34 digits; AWS names no rounding.
+var arithmetic = apd.Context{
+	Precision:   maxDigits,
+	MaxExponent: 999,
+	MinExponent: -999,
+	Rounding:    apd.RoundHalfEven,
+}
+
+// decimalText is what AWS converts from String to a number by itself.
+var decimalText = regexp.MustCompile(`^-?\d+(\.\d+)?((?i)E-?\d+)?$`)
+
+// number is an Int or a Decimal. In version 2016-03-23 a whole Decimal is an
+// Int, so that which of the two it is follows from the value.
+type number struct {
+	d *apd.Decimal
+	// whole is true for an Int.
+	whole bool
+}
+
+// newNumber makes the value of d, which it takes over: Undefined for what lies
+// outside of AWS's range, an Int for what is whole.
+func newNumber(d *apd.Decimal) value {
+	cond, err := arithmetic.Round(d, d)
+	if err != nil || cond.Overflow() || d.Form != apd.Finite {
+		return undefined{}
+	}
+	if cond.Subnormal() || d.IsZero() {
+		return number{d: new(apd.Decimal), whole: true}
+	}
+	var whole apd.Decimal
+	whole.Reduce(d)
+	if whole.Exponent < 0 || whole.NumDigits()+int64(whole.Exponent) > maxDigits {
+		return number{d: d}
+	}
+	if whole.Exponent > 0 {
+		if _, err := arithmetic.Quantize(&whole, &whole, 0); err != nil {
+			return undefined{}
+		}
+	}
+	return number{d: &whole, whole: true}
+}
+
+func newInt(i int64) number {
+	return number{d: apd.New(i, 0), whole: true}
+}
+
+// parseNumber reads the text of a JSON or SQL number.
+func parseNumber(s string) value {
+	d, _, err := apd.NewFromString(s)
+	if err != nil {
+		return undefined{}
+	}
+	return newNumber(d)
+}
+
+// String is the number in standard notation for an Int, possibly in scientific
+// notation for a Decimal. Both are JSON.
+func (n number) String() string {
+	if n.whole {
+		return n.d.Text('f')
+	}
+	return n.d.String()
+}
+
+// floor rounds down to the nearest Int.
+func (n number) floor() value {
+	if n.whole {
+		return n
+	}
+	var d apd.Decimal
+	if _, err := arithmetic.Floor(&d, n.d); err != nil {
+		return undefined{}
+	}
+	return newNumber(&d)
+}
+
+// int64 gives the Int at or below n, false if it has no 64 bits.
+func (n number) int64() (int64, bool) {
+	f, ok := n.floor().(number)
+	if !ok {
+		return 0, false
+	}
+	i, err := f.d.Int64()
+	return i, err == nil
+}
+
+// calculate applies an arithmetic operator to two numbers. Int with Int stays
+// Int; division by zero is Undefined.
+func calculate(op string, x, y number) value {
+	var d apd.Decimal
+	var cond apd.Condition
+	var err error
+	switch op {
+	case "+":
+		cond, err = arithmetic.Add(&d, x.d, y.d)
+	case "-":
+		cond, err = arithmetic.Sub(&d, x.d, y.d)
+	case "*":
+		cond, err = arithmetic.Mul(&d, x.d, y.d)
+	case "/":
+		if x.whole && y.whole {
+			cond, err = arithmetic.QuoInteger(&d, x.d, y.d)
+		} else {
+			cond, err = arithmetic.Quo(&d, x.d, y.d)
+			if !cond.Inexact() {
+				d.Reduce(&d) // Quo fills up with zeros to 34 digits
+			}
+		}
+	}
+	if err != nil || cond.Overflow() || cond.DivisionByZero() || cond.InvalidOperation() || cond.DivisionImpossible() {
+		return undefined{}
+	}
+	return newNumber(&d)
+}
+
+// equal compares as the operator = does, which never sees Undefined here:
+// numbers by value, arrays in order, objects in any order. Values of different
+// types are not equal.
+func equal(x, y value) bool {
+	switch x := x.(type) {
+	case null:
+		return isNull(y)
+	case boolean:
+		y, ok := y.(boolean)
+		return ok && x == y
+	case number:
+		y, ok := y.(number)
+		return ok && x.d.Cmp(y.d) == 0
+	case text:
+		y, ok := y.(text)
+		return ok && x == y
+	case array:
+		y, ok := y.(array)
+		if !ok || len(x) != len(y) {
+			return false
+		}
+		for i := range x {
+			if !equal(x[i], y[i]) {
+				return false
+			}
+		}
+		return true
+	case *object:
+		y, ok := y.(*object)
+		if !ok || len(x.keys) != len(y.keys) {
+			return false
+		}
+		for key, v := range x.values {
+			if other, known := y.values[key]; !known || !equal(v, other) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// operate applies an operator between two values.
+func operate(op string, x, y value) value {
+	switch op {
+	case "AND", "OR":
+		return connect(op, x, y)
+	case "=", "<>":
+		if isUndefined(x) || isUndefined(y) {
+			return undefined{}
+		}
+		return boolean(equal(x, y) == (op == "="))
+	case "<", "<=", ">", ">=":
+		return compare(op, x, y)
+	case "+":
+		return add(x, y)
+	default:
+		return operateNumbers(op, x, y)
+	}
+}
+
+// connect evaluates both sides always: Undefined, or any value that is not
+// Boolean, makes the whole Undefined.
+func connect(op string, x, y value) value {
+	l, ok := toBoolean(x)
+	r, ok2 := toBoolean(y)
+	switch {
+	case !ok || !ok2:
+		return undefined{}
+	case op == "AND":
+		return l.(boolean) && r.(boolean)
+	}
+	return l.(boolean) || r.(boolean)
+}
+
+func negate(x value) value {
+	b, ok := toBoolean(x)
+	if !ok {
+		return undefined{}
+	}
+	return !b.(boolean)
+}
+
+func compare(op string, x, y value) value {
+	l, ok := toNumber(x)
+	r, ok2 := toNumber(y)
+	if !ok || !ok2 {
+		return undefined{}
+	}
+	order := l.d.Cmp(r.d)
+	switch op {
+	case "<":
+		return boolean(order < 0)
+	case "<=":
+		return boolean(order <= 0)
+	case ">":
+		return boolean(order > 0)
+	}
+	return boolean(order >= 0)
+}
+
+// add concatenates as soon as one side is a String, and adds two numbers.
+func add(x, y value) value {
+	_, left := x.(text)
+	_, right := y.(text)
+	if left || right {
+		l, ok := toText(x)
+		r, ok2 := toText(y)
+		if !ok || !ok2 {
+			return undefined{}
+		}
+		return text(l + r)
+	}
+	return operateNumbers("+", x, y)
+}
+
+func operateNumbers(op string, x, y value) value {
+	l, ok := toNumber(x)
+	r, ok2 := toNumber(y)
+	if !ok || !ok2 {
+		return undefined{}
+	}
+	// A string becomes a Decimal even where it is whole, so that it divides
+	// with a fraction.
+	if _, isText := x.(text); isText {
+		l.whole = false
+	}
+	if _, isText := y.(text); isText {
+		r.whole = false
+	}
+	return calculate(op, l, r)
 }

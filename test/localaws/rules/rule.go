@@ -77,7 +77,7 @@ func compile(name string, p Payload) (*rule, error) {
 	}
 	var faults []error
 	for i, raw := range p.Actions {
-		a, err := compileAction(statement, raw)
+		a, err := compileAction(raw)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("rule %s, action %d: %w", name, i+1, err))
 			continue
@@ -85,7 +85,7 @@ func compile(name string, p Payload) (*rule, error) {
 		r.actions = append(r.actions, *a)
 	}
 	if len(p.ErrorAction) > 0 && !bytes.Equal(p.ErrorAction, []byte("null")) {
-		a, err := compileAction(statement, p.ErrorAction)
+		a, err := compileAction(p.ErrorAction)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("rule %s, error action: %w", name, err))
 		}
@@ -97,7 +97,7 @@ func compile(name string, p Payload) (*rule, error) {
 	return r, nil
 }
 
-func compileAction(statement *iotsql.Statement, raw json.RawMessage) (*action, error) {
+func compileAction(raw json.RawMessage) (*action, error) {
 	var kinds map[string]map[string]any
 	if err := json.Unmarshal(raw, &kinds); err != nil {
 		return nil, fmt.Errorf("an action is an object with one key: %w", err)
@@ -111,12 +111,12 @@ func compileAction(statement *iotsql.Statement, raw json.RawMessage) (*action, e
 		if !ok {
 			return nil, fmt.Errorf("the local cloud does not run the action %q, only %s", name, strings.Join(sorted(actionFields), ", "))
 		}
-		return fillAction(statement, kind, known, given)
+		return fillAction(kind, known, given)
 	}
 	panic("unreachable: one key")
 }
 
-func fillAction(statement *iotsql.Statement, kind string, known map[string]bool, given map[string]any) (*action, error) {
+func fillAction(kind string, known map[string]bool, given map[string]any) (*action, error) {
 	a := &action{kind: kind, fields: map[string]*iotsql.Template{}, flags: map[string]bool{}}
 	for field, value := range given {
 		field = lowerFirst(field)
@@ -130,13 +130,13 @@ func fillAction(statement *iotsql.Statement, kind string, known map[string]bool,
 			if v == "true" || v == "false" { // CloudFormation writes Booleans as text too
 				a.flags[field] = v == "true"
 			}
-			t, err := statement.ParseTemplate(v)
+			t, err := iotsql.ParseTemplate(v)
 			if err != nil {
 				return nil, fmt.Errorf("%s.%s: %w", kind, field, err)
 			}
 			a.fields[field] = t
 		case float64:
-			t, err := statement.ParseTemplate(fmt.Sprint(v))
+			t, err := iotsql.ParseTemplate(fmt.Sprint(v))
 			if err != nil {
 				return nil, fmt.Errorf("%s.%s: %w", kind, field, err)
 			}
