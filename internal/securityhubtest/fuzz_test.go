@@ -68,12 +68,14 @@ func FuzzQuery(f *testing.F) {
 		if _, err := h.importOwn(submissions, func(string) *FindingError { return nil }); err != nil {
 			t.Fatal(err)
 		}
-		q, err := decodeQuery(body)
+		answer, err := getFindings(&request{call: &Call{}, hub: h, body: body})
 		if err != nil {
 			return
 		}
-		if answer, err := h.get(q); err == nil && len(answer.Findings) > q.size {
-			t.Errorf("%d findings on a page of %d", len(answer.Findings), q.size)
+		for _, found := range answer.(object)["Findings"].([]object) {
+			if id := found["Id"]; id != "1" && id != "2" {
+				t.Errorf("it found %v", id)
+			}
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -173,4 +174,159 @@ func (r *request) input(into any) error {
 		return invalidInput("the body is not the input of %s: %v", r.call.Operation, err)
 	}
 	return nil
+}
+
+// route is an operation of the API. A path with a trailing "/" is followed by an ARN.
+type route struct {
+	method, path, operation string
+	serve                   func(*request) (output any, err error)
+}
+
+var none = struct{}{}
+
+var routes = []route{
+	{"POST", "/findings/import", "BatchImportFindings", batchImportFindings},
+	{"PATCH", "/findings/batchupdate", "BatchUpdateFindings", batchUpdateFindings},
+	{"POST", "/findings", "GetFindings", getFindings},
+
+	{"POST", "/accounts", "EnableSecurityHub", enableSecurityHub},
+	{"GET", "/accounts", "DescribeHub", describeHub},
+	{"DELETE", "/accounts", "DisableSecurityHub", func(r *request) (any, error) { return none, r.hub.Disable() }},
+
+	{"POST", "/productSubscriptions", "EnableImportFindingsForProduct", enableImportFindingsForProduct},
+	{"GET", "/productSubscriptions", "ListEnabledProductsForImport", listEnabledProductsForImport},
+	{"DELETE", "/productSubscriptions/", "DisableImportFindingsForProduct", func(r *request) (any, error) { return none, r.hub.DisableProduct(r.arn) }},
+
+	{"GET", "/tags/", "ListTagsForResource", listTagsForResource},
+
+	{"POST", "/insights", "CreateInsight", onSaved("Insight", insights, createInsight)},
+	{"POST", "/insights/get", "GetInsights", onSaved("Insight", insights, getSaved[insight]("Insight", "InsightArns", "Insights"))},
+	{"GET", "/insights/results/", "GetInsightResults", onSaved("Insight", insights, getInsightResults)},
+	{"PATCH", "/insights/", "UpdateInsight", onSaved("Insight", insights, updateInsight)},
+	{"DELETE", "/insights/", "DeleteInsight", onSaved("Insight", insights, deleteSaved[insight]("InsightArn"))},
+
+	{"POST", "/actionTargets", "CreateActionTarget", onSaved(action, actionTargets, createActionTarget)},
+	{"POST", "/actionTargets/get", "DescribeActionTargets", onSaved(action, actionTargets, getSaved[actionTarget](action, "ActionTargetArns", "ActionTargets"))},
+	{"PATCH", "/actionTargets/", "UpdateActionTarget", onSaved(action, actionTargets, updateActionTarget)},
+	{"DELETE", "/actionTargets/", "DeleteActionTarget", onSaved(action, actionTargets, deleteSaved[actionTarget]("ActionTargetArn"))},
+}
+
+const action = "Action target"
+
+// routeOf returns the operation of a request and the ARN in its path. SDKs escape the slashes of
+// an ARN for some operations only.
+func routeOf(r *http.Request) (route, string, error) {
+	path := r.URL.EscapedPath()
+	for _, each := range routes {
+		if each.method != r.Method {
+			continue
+		}
+		if path == each.path {
+			return each, "", nil
+		}
+		rest, ok := strings.CutPrefix(path, each.path)
+		if !ok || !strings.HasSuffix(each.path, "/") || !isARN(rest) {
+			continue
+		}
+		arn, err := url.PathUnescape(rest)
+		return each, arn, err
+	}
+	return route{}, "", &Error{"NotImplementedException", http.StatusNotImplemented,
+		"the local Security Hub has no operation at " + r.Method + " " + path}
+}
+
+func isARN(escaped string) bool {
+	return strings.HasPrefix(escaped, "arn:") || strings.HasPrefix(strings.ToLower(escaped), "arn%3a")
+}
+
+func batchImportFindings(r *request) (any, error) {
+	submissions, err := decodeImportBody(r.body)
+	if err != nil {
+		return nil, err
+	}
+	result, err := r.hub.importOwn(submissions, r.refuse)
+	if err != nil {
+		return nil, err
+	}
+	answer := struct {
+		FailedCount, SuccessCount int
+		FailedFindings            []FindingError
+	}{len(result.Failed), result.Succeeded, append([]FindingError{}, result.Failed...)}
+	for _, f := range result.Failed {
+		r.failed(f.ID, f.Code)
+	}
+	return answer, nil
+}
+
+func (r *request) failed(id, code string) {
+	if r.call.Failed == nil {
+		r.call.Failed = map[string]string{}
+	}
+	r.call.Failed[id] = code
+}
+
+func batchUpdateFindings(r *request) (any, error) {
+	request, err := decodeUpdate(r.body)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := r.hub.update(request, r.refuse)
+	for _, f := range answer.UnprocessedFindings {
+		r.failed(f.FindingIdentifier.ID, f.ErrorCode)
+	}
+	return answer, err
+}
+
+func enableSecurityHub(r *request) (any, error) {
+	input := struct {
+		Tags                    map[string]string
+		EnableDefaultStandards  bool
+		ControlFindingGenerator string
+	}{EnableDefaultStandards: true}
+	if err := r.input(&input); err != nil {
+		return nil, err
+	}
+	return none, r.hub.Enable(Settings{
+		ControlFindingGenerator: input.ControlFindingGenerator, DefaultStandards: input.EnableDefaultStandards, Tags: input.Tags,
+	})
+}
+
+func describeHub(r *request) (any, error) {
+	settings, on := r.hub.Settings()
+	if !on {
+		return nil, notSubscribed(r.hub.account)
+	}
+	if arn := r.query.Get("HubArn"); arn != "" && arn != r.hub.ARN() {
+		return nil, notFound("Hub %s not found", arn)
+	}
+	return object{
+		"HubArn": r.hub.ARN(), "SubscribedAt": formatInstant(settings.SubscribedAt), "AutoEnableControls": true,
+		"ControlFindingGenerator": settings.ControlFindingGenerator,
+	}, nil
+}
+
+func enableImportFindingsForProduct(r *request) (any, error) {
+	var input struct{ ProductArn string }
+	if err := r.input(&input); err != nil {
+		return nil, err
+	}
+	arn, err := r.hub.EnableProduct(input.ProductArn)
+	return object{"ProductSubscriptionArn": arn}, err
+}
+
+func listEnabledProductsForImport(r *request) (any, error) {
+	if _, on := r.hub.Settings(); !on {
+		return nil, notSubscribed(r.hub.account)
+	}
+	var size *int
+	if text := r.query.Get("MaxResults"); text != "" {
+		size = whole(text)
+	}
+	return page(r, "ProductSubscriptions", r.hub.Subscriptions(), "", r.query.Get("NextToken"), size)
+}
+
+// whole is a number of results; 0, which is too few, for what is none.
+func whole(text string) *int {
+	n, _ := strconv.Atoi(text)
+	return &n
 }

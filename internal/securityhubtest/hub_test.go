@@ -246,7 +246,7 @@ func TestInsightsAreLimitedTo100(t *testing.T) {
 }
 
 func TestCustomActions(t *testing.T) {
-	_, h, client := enabled(t)
+	_, _, client := enabled(t)
 	ctx := context.Background()
 	create := &securityhub.CreateActionTargetInput{Id: aws.String("Isolate"), Name: aws.String(letters(20)), Description: aws.String("d")}
 	made, err := client.CreateActionTarget(ctx, create)
@@ -280,7 +280,7 @@ func TestCustomActions(t *testing.T) {
 	_, err = client.DeleteActionTarget(ctx, &securityhub.DeleteActionTargetInput{ActionTargetArn: made.ActionTargetArn})
 	wantError(t, err, "ResourceNotFoundException", http.StatusNotFound)
 	for i := range 50 {
-		if _, err := h.CreateActionTarget(fmt.Sprint(i), "n", "d"); err != nil {
+		if _, err := client.CreateActionTarget(ctx, &securityhub.CreateActionTargetInput{Id: aws.String(fmt.Sprint(i)), Name: aws.String("n"), Description: aws.String("d")}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -2,6 +2,7 @@ package securityhubtest
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -18,7 +19,11 @@ type record struct {
 }
 
 // FindingError says why a single finding was not imported or updated.
-type FindingError struct{ ID, Code, Message string }
+type FindingError struct {
+	ID      string `json:"Id"`
+	Code    string `json:"ErrorCode"`
+	Message string `json:"ErrorMessage"`
+}
 
 // ImportResult is the result of an import.
 type ImportResult struct {
@@ -108,36 +113,26 @@ func (h *Hub) ImportNative(findings ...json.RawMessage) (ImportResult, error) {
 func (h *Hub) importOwn(submissions []submission, refuse func(id string) *FindingError) (ImportResult, error) {
 	return h.importAll(submissions, func(s submission) (product, *FindingError, error) {
 		p, err := h.admitOwn(s)
-		if err != nil {
-			return product{}, nil, err
-		}
-		return p, refuse(s.id), nil
+		return p, refuse(s.id), err
 	})
 }
 
-// admission returns the product of a finding. A *FindingError refuses the finding, an error
-// refuses the whole call.
-type admission func(submission) (product, *FindingError, error)
-
-func (h *Hub) importAll(submissions []submission, admit admission) (ImportResult, error) {
-	result, changed, err := h.keep(submissions, admit)
-	h.service.announce(h, changed)
-	return result, err
-}
-
-// keep stores submissions and returns the findings that changed.
-func (h *Hub) keep(submissions []submission, admit admission) (result ImportResult, changed []Finding, err error) {
+// importAll stores submissions. admit finds the product of a finding; its *FindingError
+// keeps that finding out, its error the whole call.
+func (h *Hub) importAll(submissions []submission, admit func(submission) (product, *FindingError, error)) (result ImportResult, err error) {
+	var changed []Finding
+	defer func() { h.service.announce(h, changed) }()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := h.needOn(); err != nil {
-		return result, nil, err
+		return result, err
 	}
 	h.expire()
 	products := make([]product, len(submissions))
 	refusals := make([]*FindingError, len(submissions))
 	for i, s := range submissions {
 		if products[i], refusals[i], err = admit(s); err != nil {
-			return result, nil, err
+			return result, err
 		}
 	}
 	for i, s := range submissions {
@@ -154,7 +149,7 @@ func (h *Hub) keep(submissions []submission, admit admission) (result ImportResu
 			changed = append(changed, r.finding())
 		}
 	}
-	return result, changed, nil
+	return result, nil
 }
 
 // admitOwn requires the caller's own account and default product. The error for another account
@@ -244,4 +239,100 @@ func (h *Hub) expire() {
 	}
 	clear(h.order[len(kept):])
 	h.order = kept
+}
+
+// Finding is a stored finding. JSON is the whole finding; the fields are those that most tests
+// need.
+type Finding struct {
+	JSON json.RawMessage `json:"-"`
+
+	ID            string `json:"Id"`
+	ProductARN    string `json:"ProductArn"`
+	AWSAccountID  string `json:"AwsAccountId"`
+	GeneratorID   string `json:"GeneratorId"`
+	Region        string
+	ProductName   string
+	CompanyName   string
+	Title         string
+	Description   string
+	SourceURL     string `json:"SourceUrl"`
+	RecordState   string
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	ProcessedAt   time.Time
+	Severity      Severity
+	Types         []string
+	Workflow      struct{ Status string }
+	Note          *Note
+	ProductFields map[string]string
+	Resources     []Resource
+
+	UserDefinedFields     map[string]string
+	VerificationState     string
+	FindingProviderFields struct {
+		Severity Severity
+		Types    []string
+	}
+	Remediation struct {
+		Recommendation struct {
+			Text string
+			URL  string `json:"Url"`
+		}
+	}
+}
+
+// Severity of a finding. Normalized, 0 to 100, is not in FindingProviderFields.
+type Severity struct {
+	Label      string
+	Normalized int
+	Original   string
+}
+
+// Note is an analyst's note.
+type Note struct {
+	Text, UpdatedBy string
+	UpdatedAt       time.Time
+}
+
+// Resource is a resource that the finding is about.
+type Resource struct {
+	Type      string
+	ID        string `json:"Id"`
+	Partition string
+	Region    string
+	Details   struct{ Other map[string]string }
+}
+
+func (r *record) finding() Finding {
+	text := encode(r.content)
+	var f Finding
+	if err := json.Unmarshal(text, &f); err != nil {
+		panic(fmt.Sprintf("securityhubtest: stored finding %s does not fit its own format: %v", r.key.id, err))
+	}
+	f.JSON = text
+	return f
+}
+
+// Finding returns a finding, even if the hub is disabled.
+func (h *Hub) Finding(productARN, id string) (f Finding, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.expire()
+	r, ok := h.findings[findingKey{productARN, id}]
+	if !ok {
+		return Finding{}, false
+	}
+	return r.finding(), true
+}
+
+// Findings returns all findings in the order of their creation, even if the hub is disabled.
+func (h *Hub) Findings() []Finding {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.expire()
+	findings := make([]Finding, len(h.order))
+	for i, r := range h.order {
+		findings[i] = r.finding()
+	}
+	return findings
 }

@@ -7,67 +7,36 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
+	"time"
 )
 
 // query is the input of GetFindings.
 type query struct {
-	filters  object
-	criteria []any
-	token    string
-	size     int
+	Filters      object
+	SortCriteria []struct{ Field, SortOrder string }
+	NextToken    string
+	MaxResults   *int
 }
 
-func decodeQuery(body []byte) (query, error) {
-	o, err := decodeObject(body)
-	if err != nil {
-		return query{}, invalidInput("the body is not a JSON object: %v", err)
+// getFindings answers GetFindings. Without SortCriteria the order is that of creation.
+func getFindings(r *request) (any, error) {
+	var q query
+	if err := r.input(&q); err != nil {
+		return nil, err
 	}
-	rule := members(map[string]rule{
-		"Filters": func(path string, v any, report func(string)) {
-			if _, ok := v.(object); !ok {
-				report(path + " should be object")
-			}
-		},
-		"SortCriteria": list(0, 0, members(map[string]rule{
-			"Field":     text(0),
-			"SortOrder": enum("asc", "desc"),
-		}, "Field")),
-		"NextToken":  text(0),
-		"MaxResults": number,
-	})
-	if faults := faultsOf(rule, o); len(faults) > 0 {
-		return query{}, invalidInput("Invalid parameter. %s.", faults[0])
-	}
-	q := query{size: MaxFindings}
-	q.filters, _ = o["Filters"].(object)
-	q.criteria, _ = o["SortCriteria"].([]any)
-	q.token, _ = o["NextToken"].(string)
-	if n, ok := o["MaxResults"].(json.Number); ok {
-		if q.size, err = pageSize(n.String()); err != nil {
-			return query{}, err
-		}
-	}
-	return q, nil
-}
-
-type findingsAnswer struct {
-	Findings  []object
-	NextToken string `json:",omitempty"`
-}
-
-// get answers GetFindings. Without SortCriteria findings are in the order of creation.
-func (h *Hub) get(q query) (findingsAnswer, error) {
+	h := r.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	answer := findingsAnswer{Findings: []object{}}
 	if err := h.needOn(); err != nil {
-		return answer, err
+		return nil, err
 	}
 	h.expire()
-	wanted, err := compileFilters(q.filters, h.now())
+	wanted, err := compileFilters(q.Filters, h.now())
 	if err != nil {
-		return answer, err
+		return nil, err
 	}
 	var found []object
 	for _, r := range h.order {
@@ -75,35 +44,25 @@ func (h *Hub) get(q query) (findingsAnswer, error) {
 			found = append(found, r.content)
 		}
 	}
-	if err := sortBy(found, q.criteria); err != nil {
-		return answer, err
+	if err := q.sort(found); err != nil {
+		return nil, err
 	}
-	about := string(encode([]any{q.filters, q.criteria}))
-	page, next, err := pageOf(found, q.token, q.size, about)
-	if err != nil {
-		return answer, err
-	}
-	answer.Findings = append(answer.Findings, page...)
-	answer.NextToken = next
-	return answer, nil
+	return page(r, "Findings", found, string(encode([]any{q.Filters, q.SortCriteria})), q.NextToken, q.MaxResults)
 }
 
-// sortBy sorts by attributes, which have the same names as in Filters. Texts sort by bytes, times
+// sort sorts by attributes, under the names that they have in Filters. Texts go by
 // by value. A finding without a value sorts first.
-func sortBy(found []object, criteria []any) error {
-	for i := len(criteria) - 1; i >= 0; i-- { // stable, so the first criterion sorts last
-		c := criteria[i].(object)
-		name := c["Field"].(string)
-		a, ok := attributes[name]
-		if !ok || a.kind == mapFilter {
-			return invalidInput("Invalid parameter 'SortCriteria'. %q is not a field to sort by.", name)
+func (q query) sort(found []object) error {
+	for _, c := range slices.Backward(q.SortCriteria) { // stable: the first criterion sorts last
+		a, ok := attributes[c.Field]
+		if !ok || a.kind == mapFilter || !slices.Contains([]string{"", "asc", "desc"}, c.SortOrder) {
+			return invalidInput("Invalid parameter 'SortCriteria'. %q is not a field to sort by, asc or desc, but %q.", c.Field, c.SortOrder)
 		}
 		slices.SortStableFunc(found, func(x, y object) int {
-			order := a.compare(x, y)
-			if c["SortOrder"] == "desc" {
-				return -order
+			if c.SortOrder == "desc" {
+				return a.compare(y, x)
 			}
-			return order
+			return a.compare(x, y)
 		})
 	}
 	return nil
@@ -123,30 +82,30 @@ func (a attribute) compare(x, y object) int {
 	return cmp.Compare(x0, y0)
 }
 
-// pageSize parses a MaxResults.
-func pageSize(s string) (int, error) {
-	n, err := json.Number(s).Int64()
-	if err != nil || n < 1 || n > MaxFindings {
-		return 0, invalidInput("Invalid parameter 'MaxResults'. %s should be 1 to %d.", s, MaxFindings)
+// page answers the page of all that the query asks for, as a member of the output. A token
+// is the place of the next page, good only for the same question: about.
+func page[T any](r *request, member string, all []T, about, token string, size *int) (any, error) {
+	most, start := MaxFindings, 0
+	if size != nil {
+		most = *size
 	}
-	return int(n), nil
-}
-
-// pageOf returns a page of all. A token is the position of the next page, and is valid only for
-// the same request: about.
-func pageOf[T any](all []T, token string, size int, about string) (page []T, next string, err error) {
-	start := 0
+	if most < 1 || most > MaxFindings {
+		return nil, invalidInput("Invalid parameter 'MaxResults'. %d should be 1 to %d.", most, MaxFindings)
+	}
+	about = fmt.Sprint(r.call.Operation, r.call.Account, r.call.Region, about)
 	if token != "" {
+		var err error
 		if start, err = openToken(token, about); err != nil {
-			return nil, "", err
+			return nil, err
 		}
 	}
 	start = min(start, len(all))
-	end := min(start+size, len(all))
+	end := min(start+most, len(all))
+	answer := object{member: append([]T{}, all[start:end]...)}
 	if end < len(all) {
-		next = sealToken(end, about)
+		answer["NextToken"] = sealToken(end, about)
 	}
-	return all[start:end], next, nil
+	return answer, nil
 }
 
 func sealToken(place int, about string) string {
@@ -161,4 +120,194 @@ func openToken(token, about string) (int, error) {
 		return 0, invalidInput("Invalid parameter 'NextToken'. It belongs to no earlier answer to the same request.")
 	}
 	return int(binary.BigEndian.Uint32(data[12:])), nil
+}
+
+// Limits of a filter.
+// https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_GetFindings.html
+const (
+	maxFilterAttributes = 10
+	maxFilterValues     = 20
+)
+
+// match reports whether a finding matches a filter.
+type match func(f object) bool
+
+// compileFilters validates and compiles AwsSecurityFindingFilters: attributes are joined by AND.
+func compileFilters(filters object, now time.Time) (match, error) {
+	if len(filters) > maxFilterAttributes {
+		return nil, invalidInput("Invalid parameter 'Filters'. %d attributes, at most %d are allowed.", len(filters), maxFilterAttributes)
+	}
+	var all []match
+	for _, name := range slices.Sorted(maps.Keys(filters)) {
+		a, ok := attributes[name]
+		if !ok {
+			return nil, invalidInput("Invalid parameter 'Filters'. The local Security Hub does not filter by %q.", name)
+		}
+		values, ok := filters[name].([]any)
+		if !ok || len(values) == 0 || len(values) > maxFilterValues {
+			return nil, invalidInput("Invalid parameter 'Filters'. %s should be a list of 1 to %d values.", name, maxFilterValues)
+		}
+		m, err := a.compile(name, values, now)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, m)
+	}
+	return func(f object) bool {
+		return !slices.ContainsFunc(all, func(m match) bool { return !m(f) })
+	}, nil
+}
+
+// compile joins the values of one attribute: positive comparisons by OR, negated ones by AND.
+// EQUALS excludes negated comparisons; PREFIX can be combined with all. CONTAINS and NOT_CONTAINS
+// are for automation rules only.
+func (a attribute) compile(name string, values []any, now time.Time) (match, error) {
+	comparators := map[filterKind][]string{
+		stringFilter: {"EQUALS", "PREFIX", "NOT_EQUALS", "PREFIX_NOT_EQUALS"}, mapFilter: {"EQUALS", "NOT_EQUALS"},
+	}[a.kind]
+	var wanted, unwanted []func(any) bool
+	equals := false
+	for _, v := range values {
+		o, _ := v.(object)
+		if a.kind == dateFilter {
+			test, err := dateTest(name, o, now)
+			if err != nil {
+				return nil, err
+			}
+			wanted = append(wanted, test)
+			continue
+		}
+		value, _ := o["Value"].(string)
+		key, _ := o["Key"].(string)
+		comparator, _ := o["Comparison"].(string)
+		switch {
+		case strings.TrimSpace(value) == "":
+			return nil, invalidInput("Invalid parameter 'Filters'. %s.Value should be a text that is not blank.", name)
+		case !slices.Contains(comparators, comparator):
+			return nil, invalidInput("Invalid parameter 'Filters'. %s.Comparison %q should be one of %s here.", name, comparator, strings.Join(comparators, ", "))
+		case a.kind == mapFilter && strings.TrimSpace(key) == "":
+			return nil, invalidInput("Invalid parameter 'Filters'. %s.Key should be a text that is not blank.", name)
+		}
+		test := func(has any) bool {
+			if a.kind == mapFilter {
+				pairs, _ := has.(object)
+				has = pairs[key]
+			}
+			text, ok := has.(string)
+			return ok && (text == value || strings.HasPrefix(comparator, "PREFIX") && strings.HasPrefix(text, value))
+		}
+		if strings.HasSuffix(comparator, "NOT_EQUALS") {
+			unwanted = append(unwanted, test)
+		} else {
+			wanted = append(wanted, test)
+		}
+		equals = equals || comparator == "EQUALS"
+	}
+	if equals && len(unwanted) > 0 {
+		return nil, invalidInput("Invalid parameter 'Filters'. %s has EQUALS together with a comparator that negates.", name)
+	}
+	return func(f object) bool {
+		has := a.values(f)
+		holds := func(test func(any) bool) bool { return slices.ContainsFunc(has, test) }
+		return (len(wanted) == 0 || slices.ContainsFunc(wanted, holds)) && !slices.ContainsFunc(unwanted, holds)
+	}, nil
+}
+
+func dateTest(name string, o object, now time.Time) (func(any) bool, error) {
+	start, end := time.Time{}, time.Time{}
+	if span, ok := o["DateRange"].(object); ok {
+		n, _ := span["Value"].(json.Number)
+		days, err := n.Int64()
+		if err != nil || days < 0 || span["Unit"] != "DAYS" || len(o) > 1 {
+			return nil, invalidInput("Invalid parameter 'Filters'. %s.DateRange should have a Value and the Unit DAYS, and exclude Start and End.", name)
+		}
+		edge := now.AddDate(0, 0, -int(days))
+		switch span["Comparison"] {
+		case nil, "WITHIN":
+			start, end = edge, now
+		case "OLDER_THAN":
+			end = edge
+		default:
+			return nil, invalidInput("Invalid parameter 'Filters'. %s.DateRange.Comparison should be WITHIN or OLDER_THAN.", name)
+		}
+	} else {
+		for member, at := range map[string]*time.Time{"Start": &start, "End": &end} {
+			s, given := o[member].(string)
+			t, ok := parseInstant(s)
+			if given && !ok {
+				return nil, invalidInput("Invalid parameter 'Filters'. %s.%s %q is not a timestamp.", name, member, s)
+			}
+			*at = t
+		}
+		if start.IsZero() && end.IsZero() {
+			return nil, invalidInput("Invalid parameter 'Filters'. %s should have Start, End or DateRange.", name)
+		}
+	}
+	return func(has any) bool {
+		s, _ := has.(string)
+		t, ok := parseInstant(s)
+		return ok && !t.Before(start) && (end.IsZero() || !t.After(end))
+	}, nil
+}
+
+type filterKind int
+
+const (
+	stringFilter filterKind = iota
+	dateFilter
+	mapFilter
+)
+
+// attribute is an attribute of findings by which GetFindings filters and sorts.
+type attribute struct {
+	kind filterKind
+	path []string // path in the finding, through all elements of lists
+}
+
+// attributes are the supported members of AwsSecurityFindingFilters, with their paths. Without a
+// path, the attribute is the finding's member of that name.
+// https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_AwsSecurityFindingFilters.html
+var attributes = func() map[string]attribute {
+	table := map[string]attribute{}
+	for kind, names := range map[filterKind]string{
+		stringFilter: `AwsAccountId CompanyName Description GeneratorId Id ProductArn ProductName RecordState
+			Region SourceUrl Title VerificationState Type=Types ComplianceStatus=Compliance.Status
+			FindingProviderFieldsSeverityLabel=FindingProviderFields.Severity.Label
+			FindingProviderFieldsTypes=FindingProviderFields.Types NoteText=Note.Text NoteUpdatedBy=Note.UpdatedBy
+			RelatedFindingsId=RelatedFindings.Id RelatedFindingsProductArn=RelatedFindings.ProductArn
+			ResourceId=Resources.Id ResourcePartition=Resources.Partition ResourceRegion=Resources.Region
+			ResourceType=Resources.Type SeverityLabel=Severity.Label WorkflowStatus=Workflow.Status`,
+		dateFilter: "CreatedAt FirstObservedAt LastObservedAt UpdatedAt",
+		mapFilter: `ProductFields UserDefinedFields ResourceDetailsOther=Resources.Details.Other
+			ResourceTags=Resources.Tags`,
+	} {
+		for _, entry := range strings.Fields(names) {
+			name, path, other := strings.Cut(entry, "=")
+			if !other {
+				path = name
+			}
+			table[name] = attribute{kind, strings.Split(path, ".")}
+		}
+	}
+	return table
+}()
+
+// values returns all values at the attribute's path.
+func (a attribute) values(f object) []any { return valuesAt(f, a.path) }
+
+func valuesAt(v any, path []string) []any {
+	if elements, ok := v.([]any); ok {
+		var all []any
+		for _, e := range elements {
+			all = append(all, valuesAt(e, path)...)
+		}
+		return all
+	}
+	if len(path) == 0 {
+		return []any{v}
+	}
+	if o, ok := v.(object); ok && o[path[0]] != nil {
+		return valuesAt(o[path[0]], path[1:])
+	}
+	return nil
 }

@@ -1,0 +1,238 @@
+package securityhubtest
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Quotas per account and Region.
+// https://docs.aws.amazon.com/general/latest/gr/sechub.html
+const (
+	maxInsights = 100
+	maxActions  = 50
+)
+
+// saved is what a customer saves in a hub: insights and custom actions.
+type saved interface{ arn() string }
+
+// onSaved calls f while the hub is on, with the place in the list of what the path names;
+// -1 where it names nothing.
+func onSaved[T saved](kind string, list func(*Hub) *[]T, f func(r *request, all *[]T, i int) (any, error)) func(r *request) (any, error) {
+	return func(r *request) (any, error) {
+		r.hub.mu.Lock()
+		defer r.hub.mu.Unlock()
+		if err := r.hub.needOn(); err != nil {
+			return nil, err
+		}
+		all, i := list(r.hub), -1
+		if r.arn != "" {
+			var err error
+			if i, err = indexOf(kind, *all, r.arn); err != nil {
+				return nil, err
+			}
+		}
+		return f(r, all, i)
+	}
+}
+
+func indexOf[T saved](kind string, all []T, arn string) (int, error) {
+	i := slices.IndexFunc(all, func(each T) bool { return each.arn() == arn })
+	if i < 0 {
+		return 0, notFound("%s %s not found", kind, arn)
+	}
+	return i, nil
+}
+
+// getSaved answers what the input names under the first member, or all, in pages.
+func getSaved[T saved](kind, named, member string) func(r *request, all *[]T, i int) (any, error) {
+	return func(r *request, all *[]T, _ int) (any, error) {
+		input, err := decodeObject(r.body)
+		if err != nil {
+			return nil, invalidInput("the body is not a JSON object: %v", err)
+		}
+		rule := members(map[string]rule{named: list(0, 0, text(0)), "NextToken": text(0), "MaxResults": number})
+		if faults := faultsOf(rule, input); len(faults) > 0 {
+			return nil, invalidInput("Invalid parameter. %s.", faults[0])
+		}
+		found := slices.Clone(*all)
+		if arns, _ := input[named].([]any); len(arns) > 0 {
+			found = nil
+			for _, arn := range arns {
+				i, err := indexOf(kind, *all, arn.(string))
+				if err != nil {
+					return nil, err
+				}
+				found = append(found, (*all)[i])
+			}
+		}
+		token, _ := input["NextToken"].(string)
+		var size *int
+		if n, ok := input["MaxResults"].(json.Number); ok {
+			size = whole(n.String())
+		}
+		return page(r, member, found, "", token, size)
+	}
+}
+
+func deleteSaved[T saved](member string) func(r *request, all *[]T, i int) (any, error) {
+	return func(r *request, all *[]T, i int) (any, error) {
+		*all = slices.Delete(*all, i, i+1)
+		return map[string]string{member: r.arn}, nil
+	}
+}
+
+func insights(h *Hub) *[]insight           { return &h.insights }
+func actionTargets(h *Hub) *[]actionTarget { return &h.actions }
+
+// insight is a saved filter with an attribute to group by, such as "ResourceId".
+type insight struct {
+	ARN              string `json:"InsightArn"`
+	Name             string // 1 to 128 characters
+	Filters          object
+	GroupByAttribute string
+}
+
+func (in insight) arn() string { return in.ARN }
+
+// check returns the insight's filter.
+func (in insight) check(h *Hub) (match, error) {
+	if faults := faultsOf(text(128), any(in.Name)); len(faults) > 0 {
+		return nil, invalidInput("Invalid parameter 'Name'. %s.", faults[0])
+	}
+	if in.Filters == nil {
+		return nil, invalidInput("Invalid parameter 'Filters'. It should be object.")
+	}
+	if a, ok := attributes[in.GroupByAttribute]; !ok || a.kind != stringFilter {
+		return nil, invalidInput("Invalid parameter 'GroupByAttribute'. %q is not an attribute to group by.", in.GroupByAttribute)
+	}
+	return compileFilters(in.Filters, h.now())
+}
+
+func createInsight(r *request, all *[]insight, _ int) (any, error) {
+	var in insight
+	if err := r.input(&in); err != nil {
+		return nil, err
+	}
+	if _, err := in.check(r.hub); err != nil {
+		return nil, err
+	}
+	if len(*all) >= maxInsights {
+		return nil, limitExceeded("%d insights exist, the quota", maxInsights)
+	}
+	r.hub.insightsMade++
+	in.ARN = r.hub.arn(fmt.Sprintf("insight/%s/custom/00000000-0000-4000-8000-%012d", r.hub.account, r.hub.insightsMade))
+	*all = append(*all, in)
+	return map[string]string{"InsightArn": in.ARN}, nil
+}
+
+// updateInsight changes the members that the input has.
+func updateInsight(r *request, all *[]insight, i int) (any, error) {
+	var change insight
+	if err := r.input(&change); err != nil {
+		return nil, err
+	}
+	in := (*all)[i]
+	in.Name = cmp.Or(change.Name, in.Name)
+	in.GroupByAttribute = cmp.Or(change.GroupByAttribute, in.GroupByAttribute)
+	if change.Filters != nil {
+		in.Filters = change.Filters
+	}
+	if _, err := in.check(r.hub); err != nil {
+		return nil, err
+	}
+	(*all)[i] = in
+	return none, nil
+}
+
+// getInsightResults counts the findings of an insight by value and returns the 100 most frequent
+// values.
+func getInsightResults(r *request, all *[]insight, i int) (any, error) {
+	type count struct {
+		GroupByAttributeValue string
+		Count                 int
+	}
+	r.hub.expire()
+	in := (*all)[i]
+	wanted, err := in.check(r.hub)
+	if err != nil {
+		return nil, err
+	}
+	counts := map[string]int{}
+	for _, record := range r.hub.order {
+		values := map[string]bool{} // a finding counts once for each value
+		for _, v := range attributes[in.GroupByAttribute].values(record.content) {
+			values[fmt.Sprint(v)] = wanted(record.content)
+		}
+		for v, counted := range values {
+			if counted {
+				counts[v]++
+			}
+		}
+	}
+	results := []count{}
+	for _, value := range slices.Sorted(maps.Keys(counts)) {
+		results = append(results, count{value, counts[value]})
+	}
+	slices.SortStableFunc(results, func(a, b count) int { return b.Count - a.Count })
+	return map[string]any{"InsightResults": map[string]any{
+		"InsightArn": in.ARN, "GroupByAttribute": in.GroupByAttribute, "ResultValues": results[:min(len(results), 100)],
+	}}, nil
+}
+
+// actionTarget is a custom action.
+type actionTarget struct {
+	ARN         string `json:"ActionTargetArn"`
+	Name        string // at most 20 characters
+	Description string
+}
+
+func (a actionTarget) arn() string { return a.ARN }
+
+func (a actionTarget) check(more ...string) error {
+	faults := append(more, append(faultsOf(text(20), any(a.Name)), faultsOf(text(0), any(a.Description))...)...)
+	if len(faults) > 0 {
+		return invalidInput("Invalid parameter. %s.", strings.Join(faults, ", "))
+	}
+	return nil
+}
+
+func createActionTarget(r *request, all *[]actionTarget, _ int) (any, error) {
+	var input struct {
+		ID                string `json:"Id"`
+		Name, Description string
+	}
+	if err := r.input(&input); err != nil {
+		return nil, err
+	}
+	a := actionTarget{r.hub.arn("action/custom/" + input.ID), input.Name, input.Description}
+	if err := a.check(faultsOf(pattern(`^[a-zA-Z0-9]{1,20}$`), any(input.ID))...); err != nil {
+		return nil, err
+	}
+	if _, err := indexOf("", *all, a.ARN); err == nil {
+		return nil, conflict("Action with Id: %s already exists", input.ID)
+	}
+	if len(*all) >= maxActions {
+		return nil, limitExceeded("%d custom actions exist, the quota", maxActions)
+	}
+	*all = append(*all, a)
+	return map[string]string{"ActionTargetArn": a.ARN}, nil
+}
+
+// updateActionTarget changes what the input names.
+func updateActionTarget(r *request, all *[]actionTarget, i int) (any, error) {
+	var input struct{ Name, Description string }
+	if err := r.input(&input); err != nil {
+		return nil, err
+	}
+	a := (*all)[i]
+	a.Name, a.Description = cmp.Or(input.Name, a.Name), cmp.Or(input.Description, a.Description)
+	if err := a.check(); err != nil {
+		return nil, err
+	}
+	(*all)[i] = a
+	return none, nil
+}
