@@ -13,7 +13,6 @@ import (
 	"strings"
 )
 
-// request is a call before its operation runs.
 type request struct {
 	call   *Call
 	hub    *Hub

@@ -156,7 +156,6 @@ func (h *Hub) DisableProduct(subscriptionARN string) error {
 	return nil
 }
 
-// product is a source of findings.
 type product struct {
 	id            string // COMPANY/PRODUCT
 	name, company string

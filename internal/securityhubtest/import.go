@@ -7,7 +7,6 @@ import (
 	"time"
 )
 
-// findingKey identifies a finding.
 type findingKey struct{ productARN, id string }
 
 // record is a finding and its bookkeeping.

@@ -179,7 +179,6 @@ func setDefault(o object, name, value string) {
 	}
 }
 
-// updateRequest is the input of BatchUpdateFindings.
 type updateRequest struct {
 	identifiers []identifier
 	changes     object

@@ -13,7 +13,6 @@ import (
 	"time"
 )
 
-// query is the input of GetFindings.
 type query struct {
 	Filters      object
 	SortCriteria []struct{ Field, SortOrder string }

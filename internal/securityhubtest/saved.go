@@ -183,7 +183,6 @@ func getInsightResults(r *request, all *[]insight, i int) (any, error) {
 	}}, nil
 }
 
-// actionTarget is a custom action.
 type actionTarget struct {
 	ARN         string `json:"ActionTargetArn"`
 	Name        string // at most 20 characters

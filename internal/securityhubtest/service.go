@@ -175,7 +175,6 @@ func partitionOf(region string) string {
 	return "aws"
 }
 
-// bucket is a token bucket.
 type bucket struct {
 	tokens float64
 	last   time.Time
@@ -291,7 +290,6 @@ func Unavailable() *Error {
 	return &Error{"InternalException", http.StatusInternalServerError, "Internal server error"}
 }
 
-// refusal makes errors of one code.
 func refusal(code string, status int) func(format string, args ...any) error {
 	return func(format string, args ...any) error { return &Error{code, status, fmt.Sprintf(format, args...)} }
 }

@@ -81,7 +81,6 @@ func (c *Cloud) Env() []string {
 // CDKSays is the last line that a running CDK CLI has printed, or "".
 func (c *Cloud) CDKSays() string { return c.cdkSays.line() }
 
-// lastLine keeps the last line of what is written that is not blank.
 type lastLine struct {
 	mu   sync.Mutex
 	last string
@@ -113,7 +112,6 @@ func lastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// errStopped is why the cloud's own work ends.
 var errStopped = errors.New("the local AWS was stopped")
 
 const rootModule = "github.com/defenderhub/defenderhub"

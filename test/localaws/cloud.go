@@ -280,7 +280,6 @@ func (c *Cloud) emulatorAPI() awsapi.Client {
 
 func (c *Cloud) say(format string, args ...any) { fmt.Fprintf(c.progress, format+"\n", args...) }
 
-// log opens a log file in the cloud's directory.
 func (c *Cloud) log(name string) io.Writer {
 	f, err := os.OpenFile(filepath.Join(c.dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

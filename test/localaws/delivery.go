@@ -25,7 +25,6 @@ import (
 // busLane is the lane of events on their way to the targets of rules.
 const busLane = "event bus"
 
-// delivery brings events to the targets of rules and schedules.
 type delivery struct {
 	lanes     lanes.Lanes
 	bus       *eventbridge.Bus
@@ -71,7 +70,6 @@ func (c *Cloud) serveEvents() {
 // functions take from queues is another matter: see [Cloud.Drained].
 func (c *Cloud) Settle(ctx context.Context) error { return c.delivery.lanes.Settle(ctx) }
 
-// sender hands a body to a queue, a topic or a function.
 type sender struct{ *Cloud }
 
 // Send implements eventbridge.Sender, also for topic rules. A function runs later: as on AWS, its failure is

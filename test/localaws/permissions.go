@@ -95,7 +95,6 @@ func (c *Cloud) functionMay(ctx context.Context, function, resource string, acti
 	return c.Permissions.Allow(ctx, session, resource, actions...)
 }
 
-// session is a function in its role.
 func (c *Cloud) session(function string) (iam.Session, error) {
 	f, err := providers.Function(c.Resources, functions.Name(function))
 	return iam.Session{Role: f.Role, Name: f.Name}, err
@@ -130,7 +129,6 @@ func (c *Cloud) scheduleMay(ctx context.Context, scheduleARN, roleARN, resource 
 	return c.serviceMay(ctx, "scheduler", c.arn("scheduler", "schedule-group/"+parts[1]), parts[2], roleARN, resource, sending[strings.Split(resource, ":")[2]])
 }
 
-// arn names something of this cloud.
 func (c *Cloud) arn(service, resource string) string {
 	return cloudformation.Request{AccountID: c.Account, Region: c.Region}.ARN(service, resource)
 }

@@ -78,7 +78,6 @@ func (c *Cloud) OnImported(f func(securityhubtest.Imported)) {
 	c.imported = append(c.imported, f)
 }
 
-// provide registers the providers.
 func (c *Cloud) provide() {
 	custom := &providers.CustomResources{Invoke: c.Functions.Invoke}
 	custom.ResponseURL = c.Endpoint + c.Edge.HandleInternal("custom-resource-response", custom)
@@ -88,7 +87,6 @@ func (c *Cloud) provide() {
 	devicedefender.RegisterProviders(c.Resources, c.Defender)
 }
 
-// serveEventSources starts a poller with each event source mapping.
 func (c *Cloud) serveEventSources() {
 	invoke := func(ctx context.Context, function string, payload []byte) ([]byte, error, error) {
 		result, err := c.Functions.Invoke(ctx, function, payload)

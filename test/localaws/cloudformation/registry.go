@@ -247,7 +247,6 @@ const (
 	observed = "Observed"
 )
 
-// answer is what the emulator's launcher reads.
 type answer struct {
 	Status             string `json:"Status"` // SUCCESS or FAILED
 	Reason             string `json:"Reason,omitempty"`

@@ -59,7 +59,6 @@ func (e *Evaluator) Advance(alarms []Alarm, from, to time.Time) []Change {
 	return changes
 }
 
-// datapoint is the value of one period.
 type datapoint struct {
 	value float64
 	there bool

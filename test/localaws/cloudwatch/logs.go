@@ -98,7 +98,6 @@ func ParseEMF(line []byte) ([]Datum, error) {
 	return data, nil
 }
 
-// numbers reads a number or a list of numbers.
 func numbers(text json.RawMessage) ([]float64, error) {
 	var one float64
 	if json.Unmarshal(text, &one) == nil {

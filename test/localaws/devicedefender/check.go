@@ -24,7 +24,6 @@ const (
 	sharedDelay = 2 * time.Hour
 )
 
-// checkRun is what a check looks at.
 type checkRun struct {
 	at           time.Time // now, for everything but connections
 	since, until time.Time // of connections
@@ -32,14 +31,12 @@ type checkRun struct {
 	role         string    // the ARN of the role that reads
 }
 
-// issue is a resource that is not compliant, and why.
 type issue struct {
 	resource     types.NonCompliantResource
 	related      []types.RelatedResource
 	code, reason string
 }
 
-// auditCheck is how the checks of this package differ.
 type auditCheck struct {
 	// identifier is the field of the resource identifier that findings of the check
 	// have, in the words of the API.

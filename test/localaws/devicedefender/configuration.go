@@ -77,7 +77,6 @@ func (s *Service) updateConfiguration(in *iot.UpdateAccountAuditConfigurationInp
 	return nil
 }
 
-// changed returns the configuration with the input applied.
 func (c configuration) changed(in *iot.UpdateAccountAuditConfigurationInput, now time.Time) (configuration, error) {
 	next := configuration{roleARN: c.roleARN, sns: c.sns, checks: maps.Clone(c.checks)}
 	if in.RoleArn != nil {
@@ -130,7 +129,6 @@ func checkRoleARN(arn *string) error {
 	return nil
 }
 
-// threshold reads the parameter of a check, in days.
 func threshold(check defender.Check, parameters map[string]string) (int, error) {
 	days := 0
 	for key, value := range parameters {

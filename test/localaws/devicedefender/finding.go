@@ -25,7 +25,6 @@ const maxInline = 10
 // standardPage is the size of a page that asks for none.
 const standardPage = 25
 
-// finding is what a check found about one resource.
 type finding struct {
 	number     int
 	id         string

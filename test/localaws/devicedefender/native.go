@@ -31,7 +31,6 @@ type native struct {
 	sent map[string]*nativeFinding // by id, archived ones included
 }
 
-// nativeFinding is what Security Hub has of a finding or a summary.
 type nativeFinding struct {
 	check   defender.Check
 	summary bool

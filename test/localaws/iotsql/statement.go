@@ -43,7 +43,6 @@ type Statement struct {
 	where  expr // nil without WHERE
 }
 
-// item is one column of SELECT.
 type item struct {
 	kind itemKind
 	key  string
@@ -178,7 +177,6 @@ func (it item) addTo(result *object, s *scope) error {
 // AWS does.
 type expr interface{ eval(*scope) value }
 
-// scope is what an expression sees of one message.
 type scope struct {
 	message *Message
 	// json is true if the payload is a JSON object or array. AWS counts a bare

@@ -44,7 +44,6 @@ func (o *object) set(key string, v value) {
 	o.values[key] = v
 }
 
-// setAll sets the keys of another object, if there is one.
 func (o *object) setAll(from *object) {
 	if from == nil {
 		return
@@ -293,7 +292,6 @@ func newInt(i int64) number {
 	return number{d: apd.New(i, 0), whole: true}
 }
 
-// parseNumber reads the text of a JSON or SQL number.
 func parseNumber(s string) value {
 	d, _, err := apd.NewFromString(s)
 	if err != nil {
@@ -311,7 +309,6 @@ func (n number) String() string {
 	return n.d.String()
 }
 
-// floor rounds down to the nearest Int.
 func (n number) floor() value {
 	if n.whole {
 		return n
@@ -404,7 +401,6 @@ func equal(x, y value) bool {
 	return false
 }
 
-// operate applies an operator between two values.
 func operate(op string, x, y value) value {
 	switch op {
 	case "AND", "OR":

@@ -26,7 +26,6 @@ const (
 // firstPacketID is the id of the first packet with an id to each client.
 const firstPacketID = 1 << 15
 
-// hook is where mochi asks the broker.
 type hook struct {
 	mochi.HookBase
 	broker *Broker

@@ -41,7 +41,6 @@ type Connection struct {
 	DisconnectReason DisconnectReason
 }
 
-// sessions is the broker's memory of connections.
 type sessions struct {
 	mu       sync.Mutex
 	byNet    map[net.Conn]*connection
@@ -109,7 +108,6 @@ func (s *sessions) use(clientID string) func() {
 	return m.Unlock
 }
 
-// last returns the latest connection of a client id.
 func (s *sessions) last(clientID string) *connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,7 +246,6 @@ func (s *sessions) matching(want func(*Connection) bool) []Connection {
 // anonymous is the principal of clients on the plain listener without a user name.
 const anonymous = "anonymous"
 
-// identity is who a client is.
 type identity struct {
 	principal  string // certificate id, or anonymous
 	active     bool

@@ -29,7 +29,6 @@ var operators = map[string][]string{
 	"set":       {"in-set", "not-in-set"},
 }
 
-// metrics are the metrics of AWS and their kind.
 var metrics = map[string]string{
 	"aws:message-byte-size": "number", "aws:num-messages-sent": "number", "aws:num-messages-received": "number",
 	"aws:num-authorization-failures": "number", "aws:num-connection-attempts": "number", "aws:num-disconnects": "number",

@@ -129,7 +129,6 @@ func (a Account) createRule(ctx context.Context, r cloudformation.Request) (clou
 	return a.writeRule(ctx, r, http.MethodPost, name, payload)
 }
 
-// replaceRule changes all of a rule but its name.
 func (a Account) replaceRule(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 	name := r.PhysicalResourceID
 	if wanted := text(r, "RuleName"); wanted != "" && wanted != name {

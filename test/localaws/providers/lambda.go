@@ -54,7 +54,6 @@ func mappingOf(stream bool) schema.Object {
 	return properties
 }
 
-// isStream reports whether the ARN is that of a Kinesis stream.
 func isStream(source any) bool {
 	return schema.ARN("kinesis")("", source) == nil
 }

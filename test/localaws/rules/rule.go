@@ -31,7 +31,6 @@ type rule struct {
 	errorAction *action
 }
 
-// action is one action with its fields, by their API names; templates are parsed.
 type action struct {
 	kind   string
 	fields map[string]*iotsql.Template
