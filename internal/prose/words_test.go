@@ -63,9 +63,6 @@ func TestDocsAreInPlainEnglish(t *testing.T) {
 	}
 }
 
-// pending are the directories and files whose code still has phrases of words.txt.
-var pending = []string{"test/localaws"}
-
 func TestCodeIsInPlainEnglish(t *testing.T) {
 	banned, _ := bans(t)
 	read := 0
@@ -75,12 +72,12 @@ func TestCodeIsInPlainEnglish(t *testing.T) {
 		}
 		name := entry.Name()
 		if entry.IsDir() {
-			if path != root && (strings.HasPrefix(name, ".") || name == "node_modules" || name == "testdata" || name == "cdk.out" || slices.Contains(pending, relative(path))) {
+			if path != root && (strings.HasPrefix(name, ".") || name == "node_modules" || name == "testdata" || name == "cdk.out") {
 				return filepath.SkipDir
 			}
 			return nil
 		}
-		if !strings.HasSuffix(name, ".go") || slices.Contains(pending, relative(path)) {
+		if !strings.HasSuffix(name, ".go") {
 			return nil
 		}
 		read++
@@ -128,10 +125,14 @@ func words(name string) string {
 	return regexp.MustCompile(`([a-z0-9])([A-Z])`).ReplaceAllString(name, "$1 $2")
 }
 
+// awsText is CloudFormation's own sentence, which the local AWS must repeat.
+const awsText = "No updates are to be performed"
+
 func check(t *testing.T, banned []ban, piece text) {
 	t.Helper()
+	words := strings.ReplaceAll(piece.words, awsText, "")
 	for _, b := range banned {
-		if found := b.phrase.FindString(piece.words); found != "" {
+		if found := b.phrase.FindString(words); found != "" {
 			t.Errorf("%s: %q reads as translated: write %s", piece.at, found, b.instead)
 		}
 	}

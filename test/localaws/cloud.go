@@ -52,7 +52,7 @@ var emulated = []string{
 type Options struct {
 	// Region is the one Region of the cloud. Default: us-east-1.
 	Region string
-	// Progress is told in lines what takes time, and which invocations failed. Default:
+	// Progress receives a line for each long step and each failed invocation. Default:
 	// nil, nobody.
 	Progress io.Writer
 	// Repository is the checkout whose pinned tools are used. Default: the one around the

@@ -76,7 +76,7 @@ func TestEventsAndTime(t *testing.T) {
 	wantAlarms(t, cloud, map[string]string{"counted": "ALARM"})
 	told := receiveAll(t, queues, outputs["ToldUrl"])
 	if len(told) != 2 || !strings.Contains(told[0], `"AlarmName":"counted"`) || !strings.Contains(told[1], `"AlarmName":"waiting"`) {
-		t.Errorf("the topic was told %v", told)
+		t.Errorf("the topic received %v", told)
 	}
 	began := cloud.Clock.Now()
 	cloud.Clock.Step(24 * time.Hour)

@@ -240,7 +240,7 @@ func (r *Registry) record(req Request, made Resource) {
 	}
 }
 
-// checked and observed are the request types with which the emulator tells of its own
+// checked and observed are the request types with which the emulator reports its own
 // resources: before it makes or updates one, and after it made, updated or deleted it.
 const (
 	checked  = "Checked"

@@ -130,7 +130,7 @@ func TestRefusalIsTheReason(t *testing.T) {
 	}
 }
 
-func TestRefusalTellsWhetherSomethingWasChanged(t *testing.T) {
+func TestRefusalSaysIfSomethingWasChanged(t *testing.T) {
 	var r cloudformation.Registry
 	p := &provider{}
 	r.Register("AWS::IoT::TopicRule", p)

@@ -68,7 +68,7 @@ type query struct {
 // Queues are the names of the queues whose metrics the alarm watches.
 func (a Alarm) Queues() []string { return a.queues }
 
-// Actions are the ARNs of the topics that are told of a state.
+// Actions are the ARNs of the topics that are notified of a state.
 func (a Alarm) Actions(s State) []string {
 	if a.silent {
 		return nil
@@ -161,7 +161,7 @@ func ParseAlarm(name, arn string, given map[string]any) (Alarm, error) {
 	a.threshold = float64(*p.Threshold)
 	for _, arn := range slices.Concat(p.AlarmActions, p.OKActions, p.InsufficientDataActions) {
 		if parts := strings.Split(arn, ":"); len(parts) < 6 || parts[2] != "sns" {
-			return Alarm{}, fmt.Errorf("action %s is not taken: only SNS topics are told", arn)
+			return Alarm{}, fmt.Errorf("action %s is not taken: only SNS topics are notified", arn)
 		}
 	}
 	if p.Metrics == nil {

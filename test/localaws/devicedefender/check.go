@@ -227,7 +227,7 @@ func conflictingClientIDs(s *Service, run checkRun) (int, []issue, error) {
 	return len(seen), issues, nil
 }
 
-// cutConnections tells whose connections were cut, latest first. AWS says that
+// cutConnections returns the clients whose connections were cut, latest first. AWS says that
 // findings include principals and disconnect times, and shows none; the form follows
 // that of shared certificates (unverified). Clients without a certificate are left out.
 func cutConnections(connections []mqtt.Connection) []types.RelatedResource {

@@ -87,7 +87,7 @@ func (in *listFindingsInput) filter() (func(*finding) bool, error) {
 	period := in.StartTime != nil && in.EndTime != nil
 	switch {
 	case (in.StartTime != nil) != (in.EndTime != nil):
-		return nil, invalidRequest("startTime and endTime go together")
+		return nil, invalidRequest("startTime and endTime need each other")
 	case (in.TaskId != nil) == period:
 		return nil, invalidRequest("want either taskId, or startTime and endTime")
 	case period && in.EndTime.Before(*in.StartTime):
@@ -106,7 +106,7 @@ func (in *listFindingsInput) filter() (func(*finding) bool, error) {
 	}, nil
 }
 
-// checkAndResource reads what lists are filtered by; 0 and "" stand for all.
+// checkAndResource reads what lists are filtered by; 0 and "" mean all.
 func checkAndResource(name *string, r *types.ResourceIdentifier) (check defender.Check, resource string, err error) {
 	if name != nil {
 		if check, err = checkNamed(*name); err != nil {

@@ -106,8 +106,8 @@ func TestWrongListingsAreRefused(t *testing.T) {
 	for _, tt := range []struct{ name, body, want string }{
 		{"neither task nor period", `{}`, "either taskId"},
 		{"both", `{"taskId":"x","startTime":1,"endTime":2}`, "either taskId"},
-		{"half a period", `{"startTime":1}`, "go together"},
-		{"task and half a period", `{"taskId":"x","endTime":1}`, "go together"},
+		{"half a period", `{"startTime":1}`, "need each other"},
+		{"task and half a period", `{"taskId":"x","endTime":1}`, "need each other"},
 		{"turned period", `{"startTime":2,"endTime":1}`, "before"},
 		{"milliseconds", `{"startTime":1667772700554,"endTime":1667772700555}`, "not in seconds"},
 		{"text", `{"startTime":"now","endTime":1}`, "no time"},

@@ -308,7 +308,7 @@ func TestNotificationOfACanceledTaskIsAWSsSample(t *testing.T) {
 	wantSame(t, w.notified(), want)
 }
 
-func TestNotificationTellsOfFailedChecks(t *testing.T) {
+func TestNotificationNamesFailedChecks(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{})
 	w.step(time.UnixMilli(1524740766191).Sub(start))
 	w.enable()
@@ -337,7 +337,7 @@ func TestNotificationCountsSuppressedResources(t *testing.T) {
 	}
 }
 
-func TestNobodyIsToldWithoutATarget(t *testing.T) {
+func TestNobodyIsNotifiedWithoutATarget(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{})
 	w.enable()
 	must[*iot.UpdateAccountAuditConfigurationOutput](t)(w.UpdateAccountAuditConfiguration(t.Context(), &iot.UpdateAccountAuditConfigurationInput{

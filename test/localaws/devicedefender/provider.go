@@ -45,12 +45,12 @@ func RegisterProviders(registry *cloudformation.Registry, s *Service) {
 	})
 }
 
-// handlerError is how CloudFormation tells of an error of a resource handler.
+// handlerError is how CloudFormation reports an error of a resource handler.
 func handlerError(code, format string, args ...any) error {
 	return fmt.Errorf("%s (HandlerErrorCode: %s)", fmt.Sprintf(format, args...), code)
 }
 
-// serviceError is how it tells of an error of the service.
+// serviceError is how it reports an error of the service.
 func serviceError(err error) error {
 	var e *iotcore.Error
 	if !errors.As(err, &e) {

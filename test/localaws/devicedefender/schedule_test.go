@@ -26,7 +26,7 @@ func (w *world) schedule(in *iot.CreateScheduledAuditInput) {
 	must[*iot.CreateScheduledAuditOutput](w.t)(w.CreateScheduledAudit(w.t.Context(), in))
 }
 
-// runs tells when scheduled audits ran, as month-day, from their notifications.
+// runs returns when scheduled audits ran, as month-day, from their notifications.
 func (w *world) runs() []string {
 	w.t.Helper()
 	var out []string

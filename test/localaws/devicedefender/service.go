@@ -85,7 +85,7 @@ type Config struct {
 	// May is an error unless AWS IoT can take the audit's role and the role allows the
 	// actions on all resources. Default: nil, every role may read all.
 	May func(ctx context.Context, roleARN string, actions ...string) error
-	// Notify publishes a notification to an SNS topic, in the role of the target. Default: nil, nobody is told.
+	// Notify publishes a notification to an SNS topic, in the role of the target. Default: nil, nobody is notified.
 	Notify func(ctx context.Context, roleARN, topicARN, message string) error
 	// SecurityHub gets the findings of the native integration. Default: nil, nobody.
 	SecurityHub NativeImporter
@@ -95,7 +95,7 @@ type Config struct {
 	IdentityPools func(context.Context) (int, error)
 	// Go starts an on-demand audit. Default: in a goroutine of its own.
 	Go func(audit func())
-	// Logger is told which notifications and findings did not arrive. Default: nobody.
+	// Logger receives which notifications and findings did not arrive. Default: nobody.
 	Logger *slog.Logger
 }
 

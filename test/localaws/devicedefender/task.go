@@ -114,7 +114,7 @@ func (s *Service) newOnDemandTask(names []string) (*task, error) {
 	return s.newTask(onDemand, "", s.config.Now(), time.Time{}, checks), nil
 }
 
-// RunDue runs the scheduled audits that are due by the clock. It is to be called after each
+// RunDue runs the scheduled audits that are due by the clock. Call it after each
 // step of the clock and, while the clock runs by itself, now and then. It returns when all
 // that has run.
 func (s *Service) RunDue() {

@@ -93,7 +93,7 @@ func everyPage[T any](ask func(in map[string]string) (page []T, next string, err
 }
 
 // scheduled remembers from when on the rate of a rule counts: the emulator does not
-// tell when a rule was made. A rule that is put again keeps its time.
+// say when a rule was made. A rule that is put again keeps its time.
 func (e *Emulated) scheduled(name string, at time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -133,7 +133,7 @@ type Timetable struct {
 	Clock           *clock.Clock
 	Rules           Catalog
 	Schedules       Schedules
-	// Skipped is told how many runs of a rule or schedule there were too many for one step.
+	// Skipped receives how many runs of a rule or schedule there were too many for one step.
 	Skipped func(name string, runs int)
 }
 

@@ -164,11 +164,11 @@ type StreamMapping struct {
 	Retries int
 	// MaximumAge is how old a record may be; 0: as old as it likes.
 	MaximumAge time.Duration
-	// OnFailure is the ARN of a queue that is told of discarded records, or "".
+	// OnFailure is the ARN of a queue that receives discarded records, or "".
 	OnFailure string
 }
 
-// StreamBatch tells what became of the records of one invocation.
+// StreamBatch reports the outcome of the records of one invocation.
 type StreamBatch struct {
 	Mapping StreamMapping
 	Shard   string
@@ -180,7 +180,7 @@ type StreamBatch struct {
 	Err error
 }
 
-// Batch tells what became of the messages of one invocation.
+// Batch reports the outcome of the messages of one invocation.
 type Batch struct {
 	Mapping    Mapping
 	MessageIDs []string
@@ -236,7 +236,7 @@ func sibling(arn, service, region, resource string) string {
 	return strings.Join([]string{parts[0], parts[1], service, region, parts[4], resource}, ":")
 }
 
-// discarded is what a queue is told of records that were given up; they themselves are
+// discarded is what a queue receives about records that were given up; they themselves are
 // not in it.
 // https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html
 func discarded(m StreamMapping, shard string, p part, n int, condition string, at time.Time) any {

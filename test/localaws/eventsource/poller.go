@@ -51,7 +51,7 @@ type Poller struct {
 	Mapping Mapping
 	Queue   Queue
 	Invoke  Invoke
-	// Report is told of every batch.
+	// Report receives every batch.
 	Report func(Batch)
 	May    May
 	// At converts the machine's time, which SQS tells, to that of the cloud, which functions

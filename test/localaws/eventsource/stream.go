@@ -77,7 +77,7 @@ func (s *Streams) Mappings() []StreamMapping { return s.serving.mappings() }
 // Wait returns when every poller has ended.
 func (s *Streams) Wait() { s.serving.wait.Wait() }
 
-// Behind counts the records that wait for functions; a shard tells of at most 10,000.
+// Behind counts the records that wait for functions; a shard reports at most 10,000.
 func (s *Streams) Behind(ctx context.Context) (int, error) {
 	total := 0
 	for _, m := range s.Mappings() {

@@ -81,7 +81,7 @@ type Runner struct {
 	Credentials func(context.Context, Function) (aws.Credentials, error)
 	// RIE is the path of the Runtime Interface Emulator, as [BuildRIE] returns it.
 	RIE func() (string, error)
-	// Failed is told of invocations that failed, and of events of asynchronous ones that were
+	// Failed receives invocations that failed, and of events of asynchronous ones that were
 	// dropped for it; nil for nobody.
 	Failed func(function string, dropped bool)
 

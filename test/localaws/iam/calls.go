@@ -249,7 +249,7 @@ func find(service string, r *http.Request, c *call) (needs, bool) {
 	return nil, false
 }
 
-// inPath is what stands for {name}, when path has the form of pattern.
+// inPath is the value of {name}, when path has the form of pattern.
 func inPath(pattern, path string) (name string, ok bool) {
 	want, got := strings.Split(pattern, "/"), strings.Split(path, "/")
 	for i, part := range got {

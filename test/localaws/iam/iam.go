@@ -27,7 +27,7 @@ type Enforcer struct {
 	Account, Region string
 	Roles           *Roles
 	Resources       *Resources
-	// Denied is told of each denial once.
+	// Denied receives each denial once.
 	Denied func(error)
 
 	mu       sync.Mutex

@@ -333,7 +333,7 @@ func TestCertificateLifeCycle(t *testing.T) {
 	}
 	wantCode(t, remove(true), "ResourceNotFoundException", *out.CertificateId)
 	if got := strings.Join(told, " "); got != "ACTIVE INACTIVE ACTIVE REVOKED " {
-		t.Errorf("told of %q", got)
+		t.Errorf("notified of %q", got)
 	}
 	if _, err := w.DeletePolicy(ctx, &iot.DeletePolicyInput{PolicyName: aws.String("p")}); err != nil {
 		t.Errorf("the policy is still attached: %v", err)

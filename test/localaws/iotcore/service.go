@@ -103,7 +103,7 @@ type Error struct {
 	Code    string // such as "ResourceNotFoundException"
 	Status  int    // HTTP status
 	Message string
-	// ResourceARN and ResourceID tell of the resource that exists already.
+	// ResourceARN and ResourceID name the resource that exists already.
 	ResourceARN, ResourceID string
 }
 

@@ -187,7 +187,7 @@ func (p *parser) text(kinds ...kind) (string, error) {
 	return t.text, nil
 }
 
-// unexpected names the current token, and the way out if it is known.
+// unexpected names the current token, and the fix if it is known.
 func (p *parser) unexpected(want string) error {
 	t := p.token()
 	near := func(offset int) string {

@@ -3,7 +3,7 @@
 //
 // [Parse] checks a whole statement, so that a function, clause or syntax that
 // is unknown, or that the local cloud cannot run, is refused by name when the
-// rule is deployed and never when a message arrives. [Statement.Matches] tells
+// rule is deployed and never when a message arrives. [Statement.Matches] reports
 // whether a message starts the rule, [Statement.Eval] gives what its actions
 // receive, and [ParseTemplate] reads the substitution templates of
 // the actions.
@@ -346,7 +346,7 @@ func BasicIngest(topic string) (rule, rest string, ok bool) {
 	return rule, rest, true
 }
 
-// Matches tells whether a message on topic starts the rule with this statement
+// Matches reports whether a message on topic starts the rule with this statement
 // and the name ruleName. A topic of Basic Ingest starts the rule that it names,
 // whatever its FROM; any other topic must match the FROM clause.
 func (s *Statement) Matches(ruleName, topic string) bool {

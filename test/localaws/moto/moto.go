@@ -105,7 +105,7 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// OldestMessages tells when the oldest message of each queue was sent, by the queue's
+// OldestMessages returns when the oldest message of each queue was sent, by the queue's
 // ARN, on the machine's clock. A queue without messages is not there. No API of SQS
 // tells it, and receiving would change the queue.
 func (m *Moto) OldestMessages(ctx context.Context) (map[string]time.Time, error) {

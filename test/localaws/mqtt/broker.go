@@ -5,7 +5,7 @@
 // It takes certificates, policies and things from an iotcore.Service and behaves
 // as AWS IoT Core does: only ACTIVE certificates connect, IoT policies decide
 // about Connect, Publish, Subscribe and Receive, reserved topics are guarded, a
-// client id has one connection at a time, and lifecycle events tell of it all.
+// client id has one connection at a time, and lifecycle events report each connection.
 // Everything that is published can be listened to with OnMessage.
 //
 // Differences from AWS that are known: policy changes take effect at once, a

@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
 )
 
-// Filters that stand for refused ones on their way through mochi, so that it
+// Filters that replace refused ones on their way through mochi, so that it
 // answers each with the right code and keeps the others.
 const (
 	deniedFilter  = "\x00denied"      // OnACLCheck says no
@@ -152,7 +152,7 @@ func (h *hook) OnSessionEstablished(client *mochi.Client, _ packets.Packet) {
 	c.release = nil
 }
 
-// OnDisconnect tells of the end of a connection that had a session.
+// OnDisconnect reports the end of a connection that had a session.
 func (h *hook) OnDisconnect(client *mochi.Client, err error, expire bool) {
 	b := h.broker
 	c := b.sessions.of(client)
@@ -325,7 +325,7 @@ func (h *hook) OnSubscribe(client *mochi.Client, pk packets.Packet) packets.Pack
 	return pk
 }
 
-// OnSubscribed tells of the filters that were granted.
+// OnSubscribed reports the filters that were granted.
 func (h *hook) OnSubscribed(client *mochi.Client, pk packets.Packet, codes []byte) {
 	c := h.broker.sessions.of(client)
 	c.subscribeEnds()
@@ -340,7 +340,7 @@ func (h *hook) OnSubscribed(client *mochi.Client, pk packets.Packet, codes []byt
 	}
 }
 
-// OnUnsubscribed tells of what a client asked for. Mochi also calls it when it
+// OnUnsubscribed reports what a client asked for. Mochi also calls it when it
 // removes a session, then without a packet id.
 func (h *hook) OnUnsubscribed(client *mochi.Client, pk packets.Packet) {
 	c := h.broker.sessions.of(client)
@@ -354,14 +354,14 @@ func (h *hook) OnUnsubscribed(client *mochi.Client, pk packets.Packet) {
 	h.broker.tellSubscriptions(c.record, "unsubscribed", topics)
 }
 
-// OnPublish tells of a message of a client before its PUBACK: who has that may count on
+// OnPublish reports a message of a client before its PUBACK: who has that may count on
 // what the listeners do.
 func (h *hook) OnPublish(client *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	h.tell(client, pk)
 	return pk, nil
 }
 
-// OnWillSent tells of a last will.
+// OnWillSent reports a last will.
 func (h *hook) OnWillSent(client *mochi.Client, pk packets.Packet) { h.tell(client, pk) }
 
 func (h *hook) tell(client *mochi.Client, pk packets.Packet) {

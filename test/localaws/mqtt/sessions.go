@@ -27,7 +27,7 @@ const (
 	keptHistory = 31 * 24 * time.Hour
 )
 
-// Connection tells of a client's connection.
+// Connection describes a client's connection.
 type Connection struct {
 	ClientID          string
 	Principal         string // certificate id, "anonymous" on the plain listener
@@ -291,7 +291,7 @@ type connection struct {
 
 	mu          sync.Mutex
 	reason      DisconnectReason
-	cleaned     bool            // the session is to be removed
+	cleaned     bool            // the session must be removed
 	persistent  bool            // the session outlives the connection
 	subscribing map[string]bool // filters that are allowed and about to be subscribed
 }

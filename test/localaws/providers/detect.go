@@ -172,7 +172,7 @@ func (a Account) checkBehavior(b map[string]any) error {
 	case name == "":
 		return nil
 	case ml && (compares || statistical || static):
-		return errors.New("MlDetectionConfig stands alone, without operator, value or statistic")
+		return errors.New("MlDetectionConfig must be alone, without operator, value or statistic")
 	case ml:
 		return nil
 	case !compares || static == statistical:

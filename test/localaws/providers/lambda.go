@@ -62,7 +62,7 @@ func (a Account) lambda() map[string]cloudformation.Declared {
 	return map[string]cloudformation.Declared{
 		eventInvokeConfig: {
 			// What was invoked asynchronously runs at once here, so that no event grows old. No
-			// destination hears of it.
+			// destination receives it.
 			Properties: schema.Object{
 				"FunctionName":             schema.Required(schema.Text(1, 140)),
 				"Qualifier":                schema.Required(schema.Enum("$LATEST")),
@@ -100,7 +100,7 @@ func (a Account) configureInvocations(_ context.Context, r cloudformation.Reques
 // mapEventSource makes the mapping in the emulator as a disabled one: enabled there,
 // each message would call a function that the emulator cannot run, and its failures
 // would send messages to the dead-letter queue. One of a stream it would serve although
-// disabled, so it hears of none.
+// disabled, so it receives none.
 func (a Account) mapEventSource(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 	p := r.ResourceProperties
 	queue := text(r, "EventSourceArn")

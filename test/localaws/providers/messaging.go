@@ -17,7 +17,7 @@ import (
 
 const snsVersion = "2010-03-31"
 
-// Delivered tells whether the emulator delivers to subscriptions of a protocol. It keeps
+// Delivered reports whether the emulator delivers to subscriptions of a protocol. It keeps
 // the others.
 func Delivered(protocol string) bool {
 	return slices.Contains([]string{"sqs", "http", "https"}, protocol)
@@ -156,7 +156,7 @@ func keepBucketPolicy(_ context.Context, r cloudformation.Request) (cloudformati
 }
 
 // lowerCamel renames the keys of CloudFormation properties to those of APIs that begin
-// them in lower case. What stands under a key of free is the user's and kept as it is.
+// them in lower case. The value of a key of free is the user's and kept as it is.
 func lowerCamel(value any, free ...string) any {
 	switch v := value.(type) {
 	case map[string]any:

@@ -148,7 +148,7 @@ func lookBack(alarm map[string]any) error {
 	return nil
 }
 
-// SetAlarmState sets what the API tells of an alarm.
+// SetAlarmState sets what the API says about an alarm.
 func (a Account) SetAlarmState(ctx context.Context, name, state, reason string) error {
 	return a.Emulator.Query(ctx, "monitoring", cloudWatchVersion, "SetAlarmState", url.Values{
 		"AlarmName": {name}, "StateValue": {state}, "StateReason": {reason},

@@ -194,7 +194,7 @@ var function = schema.Object{
 	}),
 	"MemorySize": schema.Integer(128, 10240), "PackageType": schema.Enum("Zip"),
 	"Role":    schema.Required(schema.ARN("iam")),
-	"Runtime": schema.Any, // who invokes one that does not run here hears of it
+	"Runtime": schema.Any, // invoking one that does not run here is an error
 	"Tags":    schema.Tags, "Timeout": schema.Integer(1, 900),
 	"TracingConfig": schema.Map(schema.Object{"Mode": schema.Enum("Active", "PassThrough")}),
 }

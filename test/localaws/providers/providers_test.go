@@ -170,7 +170,7 @@ func TestRefusals(t *testing.T) {
 		{"AWS::IoT::SecurityProfile", behavior("aws:source-ip-address", `"ComparisonOperator":"in-cidr-set","Value":{"Cidrs":["10.0.0.0/8"]},"DurationSeconds":300`), "DurationSeconds"},
 		{"AWS::IoT::SecurityProfile", behavior("aws:num-disconnects", `"ComparisonOperator":"less-than","Value":{"Count":"8"},"DurationSeconds":60`), "DurationSeconds"},
 		{"AWS::IoT::SecurityProfile", behavior("aws:num-disconnects", `"ComparisonOperator":"less-than"`), "exactly one of Value and StatisticalThreshold"},
-		{"AWS::IoT::SecurityProfile", behavior("aws:num-disconnects", `"MlDetectionConfig":{"ConfidenceLevel":"LOW"},"Value":{"Count":"8"}`), "MlDetectionConfig stands alone"},
+		{"AWS::IoT::SecurityProfile", behavior("aws:num-disconnects", `"MlDetectionConfig":{"ConfidenceLevel":"LOW"},"Value":{"Count":"8"}`), "MlDetectionConfig must be alone"},
 		{"AWS::IoT::SecurityProfile", behavior("aws:num-disconnects", `"ComparisonOperator":"less-than","Value":{"Count":"8","Number":1}`), "exactly one of"},
 		{"AWS::IoT::SecurityProfile", profile(`{"Name":"b","Metric":"aws:num-messages-sent","MetricDimension":{"DimensionName":"none"},"Criteria":{"ComparisonOperator":"less-than","Value":{"Count":"8"}}}`), "dimension none does not exist"},
 		{"AWS::IoT::SecurityProfile", profile(`{"Name":"b","SuppressAlerts":true},{"Name":"b"}`), "is used twice"},

@@ -22,7 +22,7 @@ type Check func(path string, value any) error
 // Object lists the properties that may be there. Those wrapped in [Required] must.
 type Object map[string]Check
 
-// absent stands for a value that is not there, and errAbsent is what it is to one that is required.
+// absent is a value that is not there, and errAbsent is what it is to one that is required.
 type absent struct{}
 
 var errAbsent = errors.New("not found")

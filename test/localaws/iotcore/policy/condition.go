@@ -70,7 +70,7 @@ var comparisons = map[string]comparison{
 	"NotIpAddress":              {true, inNetwork},
 }
 
-// IAMConditions reads the Condition element of a policy of IAM, where known tells which
+// IAMConditions reads the Condition element of a policy of IAM, where known reports which
 // condition keys have values. Its errors are those of [Parse]. Of the comparisons of ARNs
 // the two forms mean the same.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html

@@ -156,7 +156,7 @@ func parseStatement(raw json.RawMessage) (out Statement, err error) {
 	return out, err
 }
 
-// Several is the list that one JSON value, or a list of them, stands for.
+// Several is the list that one JSON value, or a list of them, contains.
 func Several(raw []byte) []byte {
 	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("[")) {
 		return raw

@@ -7,7 +7,7 @@ import (
 )
 
 // Pattern is a string of a policy document with its wildcards and variables:
-// * matches any characters, ? matches one, and ${name} stands for the value of
+// * matches any characters, ? matches one, and ${name} is the value of
 // a policy variable, which is compared literally even when it has wildcards in
 // it. The characters + and # have no meaning here.
 type Pattern struct{ text string }
@@ -31,7 +31,7 @@ func ParsePattern(text string) (Pattern, error) {
 	return Pattern{text}, nil
 }
 
-// isCharacter reports whether a variable stands for a character with a special meaning.
+// isCharacter reports whether a variable is a character with a special meaning.
 func isCharacter(name string) bool { return name == "*" || name == "?" || name == "$" }
 
 // String returns the pattern as the document has it.
