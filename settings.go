@@ -1,0 +1,370 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/iotrule"
+)
+
+// config is what the settings come to.
+type config struct {
+	stack string
+	// alarmTopic is the ARN of the topic that alarms tell, "" for none.
+	alarmTopic string
+	engine     engine
+	// selfManaged configures the self-managed engine, and is in hub where that is the engine.
+	selfManaged defenderhub.SelfManagedProps
+	// demo adds the policy that allows everything.
+	demo bool
+	// unread are the settings that the engine does not read.
+	unread []string
+	hub    defenderhub.DefenderHubProps
+}
+
+// engine is what judges behaviors.
+type engine string
+
+const (
+	noEngine          engine = "none"
+	nativeEngine      engine = "native"
+	selfManagedEngine engine = "self-managed"
+)
+
+// engines are all engines, in the order in which errors list them.
+var engines = []engine{noEngine, nativeEngine, selfManagedEngine}
+
+func (e engine) String() string { return string(e) }
+
+// prefix marks the settings in the CDK context, which holds the CDK's own keys as well.
+const prefix = "defenderhub:"
+
+// setting is one key of the context.
+type setting struct {
+	// allowed are the values, as the error shows them.
+	allowed string
+	set     func(c *config, value string) error
+}
+
+// What several settings allow.
+var (
+	checkNames  = "any of " + strings.Join(names(defender.Checks()), ", ") + ", separated by commas"
+	topicFilter = "an MQTT topic filter of at most 256 bytes and 7 slashes, + and # each alone in a level, # in the last"
+)
+
+var settings = map[string]setting{
+	"stack":     {"1 to 128 of A-Z a-z 0-9 -, the first a letter", setStack},
+	"engine":    {oneOf(names(engines)...), setEngine},
+	"profile":   {"none, demo, starter, or demo,starter", setProfile},
+	"transport": {oneOf(names(defenderhub.Transports())...), setTransport},
+	"report-topic": {"basic-ingest or " + topicFilter, func(c *config, v string) error {
+		if v == "basic-ingest" {
+			return nil
+		}
+		c.selfManaged.ReportTopic = v
+		return iotrule.ValidateReportTopic(v)
+	}},
+	"reports-rule": {"1 to 128 of A-Z a-z 0-9 _", func(c *config, v string) error {
+		c.selfManaged.ReportsRuleName = v
+		return iotrule.ValidateName(v)
+	}},
+	"report-interval": {"whole seconds from 10s to 1h, such as 60s", func(c *config, v string) error {
+		if v == "5m" {
+			return nil
+		}
+		return duration(v, &c.selfManaged.ReportInterval, time.Second, 10*time.Second, time.Hour)
+	}},
+	"confirm-first-traffic": {"true or false", func(c *config, v string) error {
+		return boolean(v, &c.selfManaged.ConfirmFirstTraffic)
+	}},
+	"reports-every":  {"off, or whole minutes from 5m to 24h, such as 15m", setReportsEvery},
+	"audit-schedule": {"daily, weekly:SUN to weekly:SAT, biweekly:SUN to biweekly:SAT, monthly:1 to monthly:31, or monthly:LAST", setSchedule},
+	"audit-configuration": {oneOf("create", "existing"), func(c *config, v string) error {
+		var existing bool
+		err := choose(v, &existing, "create", "existing")
+		if existing {
+			c.hub.Audit.Configuration = defenderhub.Existing
+		}
+		return err
+	}},
+	"audit-except": {checkNames, func(c *config, v string) (err error) {
+		c.hub.Audit.Except, err = list(v, defender.ParseCheck)
+		return err
+	}},
+	"audit-disabled": {checkNames, func(c *config, v string) (err error) {
+		c.hub.Audit.Disabled, err = list(v, defender.ParseCheck)
+		return err
+	}},
+	"audit-on-deploy": {"true or false", func(c *config, v string) error {
+		return boolean(v, &c.hub.Audit.RunOnDeploy)
+	}},
+	"audit-subscription": {oneOf("create", "existing", "off"), func(c *config, v string) error {
+		return subscription(v, &c.hub.Subscriptions.Audit)
+	}},
+	"detect-subscription": {oneOf("create", "existing", "off"), func(c *config, v string) error {
+		return subscription(v, &c.hub.Subscriptions.Detect)
+	}},
+	"enable-security-hub": {"true or false", func(c *config, v string) error {
+		return boolean(v, &c.hub.Subscriptions.EnableSecurityHub)
+	}},
+	"forward": {"none, or any of " + strings.Join(names(defender.Sources()), ", ") + ", separated by commas", setForward},
+	"event-topic": {topicFilter + ", none that begins with $", func(c *config, v string) error {
+		c.hub.Rules.EventTopic = v
+		return iotrule.ValidateEventTopic(v)
+	}},
+	"client-pattern": {"a regular expression with one capture, the thing's name", func(c *config, v string) error {
+		c.hub.Forwarder.ClientPattern = v
+		_, err := contract.ParseClientPattern(v)
+		return err
+	}},
+	"alarm-topic":  {"the ARN of an Amazon SNS topic that is not FIFO: CloudWatch cannot publish to those", setAlarmTopic},
+	"architecture": {oneOf("arm64", "amd64"), setArchitecture},
+	"demo": {"true or false", func(c *config, v string) error {
+		return boolean(v, &c.demo)
+	}},
+}
+
+// ofSelfManaged are the settings of that engine alone, with the value that asks for nothing.
+// Another engine does not read them: a warning and no error, so that cdk.json may keep them
+// while -c changes the engine.
+var ofSelfManaged = map[string]string{"transport": "sqs", "report-topic": "basic-ingest", "reports-rule": "", "reports-every": "off", "report-interval": "5m", "confirm-first-traffic": "false"}
+
+// readConfig reports every unknown key and wrong value at once.
+func readConfig(context map[string]any) (*config, error) {
+	c := &config{stack: "DefenderHub", engine: noEngine, hub: defenderhub.DefenderHubProps{
+		Subscriptions: &defenderhub.ProductSubscriptionsProps{},
+		Audit:         &defenderhub.AuditProps{},
+		Detect:        &defenderhub.DetectProps{},
+		Rules:         &defenderhub.RulesProps{},
+		Forwarder:     &defenderhub.ForwarderProps{},
+		Function:      &defenderhub.FunctionProps{},
+	}}
+	var faults []error
+	for _, key := range slices.Sorted(maps.Keys(context)) {
+		if !strings.HasPrefix(strings.ToLower(key), "defenderhub") {
+			continue
+		}
+		name, _ := strings.CutPrefix(key, prefix)
+		s, known := settings[name]
+		if !known {
+			faults = append(faults, fmt.Errorf("%s: unknown setting, want %s and one of %s", key, prefix, strings.Join(slices.Sorted(maps.Keys(settings)), ", ")))
+			continue
+		}
+		value, err := text(context[key])
+		if err == nil {
+			err = s.set(c, value)
+		}
+		if err != nil {
+			allowed := s.allowed
+			for _, f := range defender.FieldErrors(err) {
+				allowed = f.Want + "; allowed is " + s.allowed
+			}
+			faults = append(faults, fmt.Errorf("%s: %q, want %s", key, fmt.Sprint(context[key]), allowed))
+		}
+		if none, ok := ofSelfManaged[name]; ok && value != none {
+			c.unread = append(c.unread, key)
+		}
+	}
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("defenderhub: invalid context (cdk.json, or -c KEY=VALUE):\n%w", errors.Join(faults...))
+	}
+	switch c.engine {
+	case noEngine:
+		c.hub.Detect.Behaviors = nil // a profile without an engine has nobody to judge it
+	case nativeEngine:
+		c.hub.Detect.Native = &defenderhub.NativeProps{}
+	case selfManagedEngine:
+		c.hub.Detect.SelfManaged = &c.selfManaged
+		c.unread = nil
+	}
+	return c, nil
+}
+
+// text is a value of the context as -c would give it: cdk.json may hold JSON values.
+func text(v any) (string, error) {
+	switch v := v.(type) {
+	case string:
+		return v, nil
+	case bool:
+		return strconv.FormatBool(v), nil
+	case []any:
+		var parts []string
+		for _, item := range v {
+			part, ok := item.(string)
+			if !ok {
+				return "", errors.New("a list of strings")
+			}
+			parts = append(parts, part)
+		}
+		return strings.Join(parts, ","), nil
+	}
+	return "", errors.New("a string, true or false, or a list of strings")
+}
+
+// stackName is how CloudFormation wants it.
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cfn-using-console-create-stack-parameters.html
+var stackName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,127}$`)
+
+func setStack(c *config, v string) error {
+	c.stack = v
+	if !stackName.MatchString(v) {
+		return errNotAllowed
+	}
+	return nil
+}
+
+// topicARN is how Amazon SNS names standard topics.
+// https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsns.html
+var topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$`)
+
+func setAlarmTopic(c *config, v string) error {
+	c.alarmTopic = v
+	if !topicARN.MatchString(v) {
+		return errNotAllowed
+	}
+	return nil
+}
+
+func setEngine(c *config, v string) error {
+	c.engine = engine(v)
+	if !slices.Contains(engines, c.engine) {
+		return errNotAllowed
+	}
+	return nil
+}
+
+// profiles are the ready-made behaviors.
+var profiles = map[string]func() []defender.Behavior{
+	"demo":    defender.DemoBehaviors,
+	"starter": defender.StarterBehaviors,
+}
+
+func setProfile(c *config, v string) error {
+	c.hub.Detect.Behaviors = nil
+	if v == "none" {
+		return nil
+	}
+	chosen, err := list(v, func(name string) (func() []defender.Behavior, error) {
+		if profiles[name] == nil {
+			return nil, errNotAllowed
+		}
+		return profiles[name], nil
+	})
+	for _, behaviors := range chosen {
+		c.hub.Detect.Behaviors = append(c.hub.Detect.Behaviors, behaviors()...)
+	}
+	return err
+}
+
+func setTransport(c *config, v string) error {
+	for _, t := range defenderhub.Transports() {
+		if t.String() == v {
+			c.selfManaged.Transport = t
+			return nil
+		}
+	}
+	return errNotAllowed
+}
+
+func setReportsEvery(c *config, v string) error {
+	if v == "off" {
+		return nil
+	}
+	return duration(v, &c.selfManaged.ReportsEvery, time.Minute, 5*time.Minute, 24*time.Hour)
+}
+
+// duration parses whole units from least to most.
+func duration(v string, to *time.Duration, unit, least, most time.Duration) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < least || d > most || d%unit != 0 {
+		return errNotAllowed
+	}
+	*to = d
+	return nil
+}
+
+func setSchedule(c *config, v string) (err error) {
+	c.hub.Audit.Schedule, err = defender.ParseSchedule(v)
+	return err
+}
+
+func setForward(c *config, v string) (err error) {
+	if v == "none" {
+		c.hub.NoForwarder = true
+		return nil
+	}
+	c.hub.Forward, err = list(v, defender.ParseSource)
+	return err
+}
+
+func setArchitecture(c *config, v string) error {
+	var amd64 bool
+	if err := choose(v, &amd64, "arm64", "amd64"); err != nil {
+		return err
+	}
+	if amd64 {
+		c.hub.Function.Architecture = defenderhub.AMD64
+	}
+	return nil
+}
+
+var errNotAllowed = errors.New("not allowed")
+
+func subscription(v string, to *defenderhub.Provision) error {
+	known := map[string]defenderhub.Provision{
+		"create": defenderhub.Create, "existing": defenderhub.Existing, "off": defenderhub.Off,
+	}
+	s, ok := known[v]
+	if !ok {
+		return errNotAllowed
+	}
+	*to = s
+	return nil
+}
+
+func boolean(v string, to *bool) error { return choose(v, to, "false", "true") }
+
+func choose(v string, to *bool, no, yes string) error {
+	*to = v == yes
+	if v != yes && v != no {
+		return errNotAllowed
+	}
+	return nil
+}
+
+// list parses names separated by commas; an empty text is an empty list.
+func list[T any](v string, parse func(string) (T, error)) ([]T, error) {
+	var items []T
+	for name := range strings.SplitSeq(v, ",") {
+		if name = strings.TrimSpace(name); name == "" {
+			continue
+		}
+		item, err := parse(name)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+func names[T fmt.Stringer](values []T) []string {
+	var all []string
+	for _, v := range values {
+		all = append(all, v.String())
+	}
+	return all
+}
+
+func oneOf(values ...string) string {
+	return strings.Join(values[:len(values)-1], ", ") + " or " + values[len(values)-1]
+}
