@@ -3,13 +3,13 @@ export PATH := $(CURDIR)/node_modules/node/bin:$(CURDIR)/node_modules/.bin:$(PAT
 export CDK_DISABLE_CLI_TELEMETRY := true
 export JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION := true
 
-MODULES := . test test/consumer test/localaws test/localaws/rie tools
+MODULES := . cmd/defenderhub test test/consumer test/localaws test/localaws/rie tools
 
 .DEFAULT_GOAL := help
-# Tools that tools/go.mod pins; they run in any module.
-tool = go tool -modfile=$(CURDIR)/tools/go.mod
+# Tools that tools/go.mod pins; they run in any module. In a workspace go tool refuses -modfile.
+tool = "$$(GOWORK=off go tool -n -modfile=$(CURDIR)/tools/go.mod $(1))"
 
-.PHONY: help go cfn-lint demo local test test-go test-cdk test-cloud lint release snapshots fuzz bench bootstrap diff deploy destroy vuln clean
+.PHONY: help go cfn-lint demo local test test-go test-cdk test-cloud lint tidy release snapshots fuzz bench bootstrap diff deploy destroy vuln clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,7 @@ test: lint test-go test-cdk test-cloud ## everything that CI runs
 
 test-go: ## what needs only Go, with the race detector: the domain, the Lambda functions, the direction of imports, the release
 	go test -race -timeout 30m ./defender/... ./internal/... ./lambda/...
+	cd $(COMMAND) && go test -race -timeout 30m ./...
 	go test -run MemoryOfABatch ./lambda/internal/forwarder/handler # which the race detector's own memory would falsify
 	cd tools && go test -timeout 30m ./...
 
@@ -48,8 +49,20 @@ test-cloud: node_modules/.ready ## the local AWS and the end-to-end tests on it,
 
 lint: ## formatting, go vet, staticcheck and go mod tidy in every module; the Go API against the last tag
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
-	@for m in $(MODULES); do (cd $$m && go vet ./... && $(tool) staticcheck ./... && go mod tidy -diff) || { echo "in the module $$m"; exit 1; }; done
+	@for m in $(MODULES); do (cd $$m && go vet ./... && $(call tool,staticcheck) ./... && if test $$m = $(COMMAND); then $(tidy) -diff; else go mod tidy -diff; fi) || { echo "in the module $$m"; exit 1; }; done
 	@cd tools && go run ./apicheck -C .. -tools go.mod
+
+tidy: ## go mod tidy in every module
+	@for m in $(MODULES); do (cd $$m && if test $$m = $(COMMAND); then $(tidy) && \
+		go mod edit -dropreplace=$(ROOT) $(CURDIR)/.local/command.mod && cp $(CURDIR)/.local/command.mod go.mod && cp $(CURDIR)/.local/command.sum go.sum; \
+		else go mod tidy; fi) || exit 1; done
+
+# The command's go.mod has no replace, because go install refuses one, and go mod tidy ignores
+# go.work: it runs on a copy. The sums of the root module are those of a release.
+COMMAND := cmd/defenderhub
+ROOT := github.com/defenderhub/defenderhub
+tidy = mkdir -p $(CURDIR)/.local && cp go.mod $(CURDIR)/.local/command.mod && sed '\,^$(ROOT) ,d' go.sum > $(CURDIR)/.local/command.sum && \
+	go mod edit -replace=$(ROOT)=../.. $(CURDIR)/.local/command.mod && GOWORK=off go mod tidy -modfile=$(CURDIR)/.local/command.mod
 
 release: ## check, write the changelog, build the functions' zips, tag and push; VERSION=v0.1.0
 	@cd tools && go run ./release -C .. -version "$(VERSION)"
@@ -58,7 +71,7 @@ snapshots: node_modules/.ready ## rewrite the template snapshots; read the diff 
 	cd test && go test ./templates/... -update
 
 fuzz: ## each fuzz target for a few seconds
-	@for m in . test test/localaws; do (cd $$m && for p in $$(go list ./...); do \
+	@for m in . $(COMMAND) test test/localaws; do (cd $$m && for p in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz'); do echo "$$p $$f"; go test $$p -run '^$$' -fuzz "^$$f$$" -fuzztime 10s -fuzzminimizetime 10x || exit 1; done; done) || exit 1; done
 
 bench: node_modules/.ready ## ratios and costs, measured in one run
@@ -78,7 +91,7 @@ destroy: node_modules/.ready ## remove the stack; docs/walkthrough.md says what 
 	cdk destroy $(ARGS)
 
 vuln: ## known vulnerabilities in the dependencies; needs access to vuln.go.dev
-	@for m in $(MODULES); do (cd $$m && $(tool) govulncheck ./...) || exit 1; done
+	@for m in $(MODULES); do (cd $$m && $(call tool,govulncheck) ./...) || exit 1; done
 
 clean: ## remove what the targets installed and built
 	rm -rf node_modules cdk.out .venv .local dist

@@ -64,13 +64,18 @@ func (r release) run(ctx context.Context) error {
 	if err := r.checkout.Write(changelog); err != nil {
 		return err
 	}
+	if err := r.pin(ctx); err != nil {
+		return fmt.Errorf("%w\nTo undo what was done here: git reset --hard", err)
+	}
+	command := commandDir + "/" + r.version // Go finds a nested module's version by this form
 	for _, args := range [][]string{
-		{"commit", "--quiet", "-m", "Release " + r.version, "--", "CHANGELOG.md"},
+		append([]string{"commit", "--quiet", "-m", "Release " + r.version, "--", "CHANGELOG.md"}, pinned...),
 		{"tag", "--annotate", "-m", "Release " + r.version, r.version},
-		{"push", "--quiet", "--atomic", r.remote, "HEAD:refs/heads/" + r.branch, "refs/tags/" + r.version},
+		{"tag", "--annotate", "-m", "Release " + r.version, command},
+		{"push", "--quiet", "--atomic", r.remote, "HEAD:refs/heads/" + r.branch, "refs/tags/" + r.version, "refs/tags/" + command},
 	} {
 		if _, err := r.checkout.Git(ctx, args...); err != nil {
-			return fmt.Errorf("%w\nTo undo what was done here: git tag --delete %s; git reset --hard %s/%s", err, r.version, r.remote, r.branch)
+			return fmt.Errorf("%w\nTo undo what was done here: git tag --delete %s %s; git reset --hard %s/%s", err, r.version, command, r.remote, r.branch)
 		}
 	}
 	fmt.Fprintf(r.out, "released %s; publish its files: gh release create %s %s/*\n", r.version, r.version, dist)

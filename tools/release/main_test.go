@@ -35,9 +35,13 @@ func newRelease(t *testing.T) (r release, remote repository.Checkout) {
 	git(t, repository.Checkout(dir), "init", "--quiet", "--bare", "--initial-branch=main", string(remote))
 	git(t, repository.Checkout(dir), "clone", "--quiet", string(remote), string(r.checkout))
 	git(t, r.checkout, "checkout", "--quiet", "-B", "main")
-	write(t, r.checkout, "go.mod", "module example.com/hub\n\ngo 1.26.0\n")
+	write(t, r.checkout, "go.mod", "module github.com/defenderhub/defenderhub\n\ngo 1.26.0\n")
 	write(t, r.checkout, "lambda/hello/main.go", "package main\n\nfunc main() { println(\"hello\") }\n")
 	write(t, r.checkout, "CHANGELOG.md", changelog)
+	write(t, r.checkout, "cmd/go.work", "go 1.26.0\n\nuse (\n\t..\n\t./defenderhub\n)\n\nreplace github.com/defenderhub/defenderhub v0.0.0 => ..\n")
+	write(t, r.checkout, "cmd/defenderhub/go.mod", "module github.com/defenderhub/defenderhub/cmd/defenderhub\n\ngo 1.26.0\n\nrequire github.com/defenderhub/defenderhub v0.0.0\n")
+	write(t, r.checkout, "cmd/defenderhub/go.sum", "")
+	write(t, r.checkout, "cmd/defenderhub/main.go", "package main\n\nfunc main() {}\n")
 	write(t, r.checkout, ".gitignore", "/dist/\n")
 	commit(t, r.checkout)
 	return r, remote
@@ -78,6 +82,9 @@ func TestReleaseReachesTheRemote(t *testing.T) {
 	}
 	if tagged, head := git(t, remote, "rev-parse", "v0.1.0^{commit}"), git(t, remote, "rev-parse", "main"); tagged != head {
 		t.Errorf("the tag is at %s, the branch at %s", tagged, head)
+	}
+	if tagged, head := git(t, remote, "rev-parse", "cmd/defenderhub/v0.1.0^{commit}"), git(t, remote, "rev-parse", "main"); tagged != head {
+		t.Errorf("the command's tag is at %s, the branch at %s", tagged, head)
 	}
 	if kind := git(t, remote, "cat-file", "-t", "v0.1.0"); kind != "tag" {
 		t.Errorf("the tag is a %s, want an annotated one", kind)
@@ -192,7 +199,7 @@ func TestRefusedPushSaysHowToUndoTheRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := r.run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "git tag --delete v0.1.0; git reset --hard origin/main") {
+	if err == nil || !strings.Contains(err.Error(), "git tag --delete v0.1.0 cmd/defenderhub/v0.1.0; git reset --hard origin/main") {
 		t.Errorf("got %v", err)
 	}
 	if tags := git(t, remote, "tag"); tags != "" {

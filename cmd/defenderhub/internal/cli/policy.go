@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// PolicyDocument returns an IAM policy in JSON.
+func PolicyDocument(statements []Statement, partition string) string {
+	type statement struct {
+		Effect   string
+		Action   []string
+		Resource []string
+	}
+	document := struct {
+		Version   string
+		Statement []statement
+	}{Version: "2012-10-17", Statement: []statement{}}
+	for _, s := range statements {
+		var resources []string
+		for _, r := range s.Resources {
+			resources = append(resources, strings.Replace(r, "arn:aws:", "arn:"+partition+":", 1))
+		}
+		document.Statement = append(document.Statement, statement{"Allow", s.Actions, resources})
+	}
+	text, _ := json.MarshalIndent(document, "", "  ") // strings always encode
+	return string(text)
+}
+
+// Partition returns the partition of a Region, aws if the Region is unknown.
+func Partition(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov"
+	}
+	return "aws"
+}
+
+func policyCommand(s *Session, commands []*Command) *Command {
+	return &Command{
+		Use: "policy COMMAND", Short: "Print the least IAM policy that a command needs",
+		Long: "Print the least IAM policy that a command needs, for the partition of --region.\nA command that calls no AWS service has a policy without statements.",
+		Example: `defenderhub policy doctor > doctor-policy.json
+aws iam create-policy --policy-name defenderhub-doctor --policy-document file://doctor-policy.json`,
+		Args: cobra.MinimumNArgs(1),
+		Run: func(_ context.Context, _ *Session, args []string) error {
+			wanted := strings.Join(args, " ")
+			var found *Command
+			var names []string
+			for _, c := range commands {
+				c.Walk(func(name string, c *Command) {
+					if c.Run == nil {
+						return
+					}
+					names = append(names, name)
+					if name == wanted {
+						found = c
+					}
+				})
+			}
+			if found == nil {
+				return fmt.Errorf("no command %s; there are: %s", Quoted(wanted), strings.Join(names, ", "))
+			}
+			_, err := fmt.Fprintln(s.Out, PolicyDocument(found.Policy, Partition(s.region)))
+			return err
+		},
+	}
+}

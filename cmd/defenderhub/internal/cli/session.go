@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/defenderhub/defenderhub/internal/safetext"
+)
+
+// Session is one run of a command.
+type Session struct {
+	// Out receives data, Err progress and errors.
+	Out, Err io.Writer
+	In       io.Reader
+	// Terminal is true if Out is a terminal, Color if it may have colors.
+	Terminal, Color bool
+	JSON            bool
+
+	errColor, asks            bool
+	yes, dryRun               bool
+	region, profile, endpoint string
+	command                   string
+	undo                      []undo
+	undoContext               context.Context
+}
+
+type undo struct {
+	what string
+	do   func(context.Context) error
+}
+
+// undoTime limits the removal of what a command created.
+const undoTime = 2 * time.Minute
+
+// Say prints a line of progress to standard error. Text in it is escaped.
+func (s *Session) Say(format string, args ...any) {
+	fmt.Fprintln(s.Err, safeLines(fmt.Sprintf(format, args...)))
+}
+
+// Alert is Say in red.
+func (s *Session) Alert(format string, args ...any) {
+	fmt.Fprintln(s.Err, paint(s.errColor, red, safeLines(fmt.Sprintf(format, args...))))
+}
+
+func safeLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = safetext.Escape(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Quoted returns text of a device or of a file so that it fits in one line of Say.
+func Quoted(text string) string { return safetext.Escape(text) }
+
+var (
+	errDryRun  = errors.New("nothing was changed: --dry-run")
+	errRefused = Todo("nothing was changed")
+)
+
+// Confirm prints the changes, one per line, and asks. It returns nil if the user agrees, or gave
+// --yes. Otherwise the command must return the error and change nothing.
+func (s *Session) Confirm(changes ...string) error {
+	return s.confirm("Continue? [y/N] ", func(answer string) bool {
+		return strings.EqualFold(answer, "y") || strings.EqualFold(answer, "yes")
+	}, changes)
+}
+
+// ConfirmTyping is [Session.Confirm], but the user must type a text, such as the account ID.
+func (s *Session) ConfirmTyping(text string, changes ...string) error {
+	return s.confirm(fmt.Sprintf("Type %s to continue: ", text), func(answer string) bool { return answer == text }, changes)
+}
+
+func (s *Session) confirm(question string, agrees func(string) bool, changes []string) error {
+	verb := "This will"
+	if s.dryRun {
+		verb = "This would"
+	}
+	s.Say("%s:", verb)
+	for _, c := range changes {
+		s.Say("  %s", Quoted(c))
+	}
+	switch {
+	case s.dryRun:
+		s.Say("%s", errDryRun)
+		return errDryRun
+	case s.yes:
+		return nil
+	case !s.asks:
+		return errors.New("standard input is not a terminal, so nobody can be asked: add --yes")
+	}
+	fmt.Fprint(s.Err, question)
+	answer, err := bufio.NewReader(s.In).ReadString('\n')
+	if err != nil && answer == "" {
+		return errRefused
+	}
+	if !agrees(strings.TrimSpace(answer)) {
+		return errRefused
+	}
+	return nil
+}
+
+// Undo has f called when the command ends, also after Ctrl-C: it removes what the command
+// created. The last registered runs first. what names it for the user.
+func (s *Session) Undo(what string, f func(context.Context) error) {
+	s.undo = append(s.undo, undo{what, f})
+}
+
+func (s *Session) runUndo() error {
+	ctx, cancel := context.WithTimeout(s.undoContext, undoTime)
+	defer cancel()
+	var left []error
+	for _, u := range slices.Backward(s.undo) {
+		if err := u.do(ctx); err != nil {
+			left = append(left, fmt.Errorf("%s was not removed: %w", u.what, err))
+			continue
+		}
+		s.Say("removed %s", Quoted(u.what))
+	}
+	s.undo = nil
+	return errors.Join(left...)
+}
+
+const (
+	bold   = "1"
+	faint  = "2"
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+)
+
+func paint(on bool, style, text string) string {
+	if !on || text == "" {
+		return text
+	}
+	return "\x1b[" + style + "m" + text + "\x1b[0m"
+}

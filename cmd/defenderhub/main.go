@@ -1,0 +1,25 @@
+// Command defenderhub checks a deployment, tests behaviors, and shows findings and devices.
+// README.md describes how to add a command, docs/command.md how to use it.
+package main
+
+import (
+	"os"
+	"runtime/debug"
+
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
+)
+
+func main() { os.Exit(cli.Main(version(), os.Args[1:], commands()...)) }
+
+// commands are all commands, in the order of --help.
+func commands() []*cli.Command {
+	return []*cli.Command{}
+}
+
+// version is the module's version, as go install records it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
