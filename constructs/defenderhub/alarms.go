@@ -5,12 +5,9 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatchactions"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
-
-	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // Alarm tunes an alarm that goes off when something happens. Missing data counts as normal.
@@ -123,26 +120,6 @@ func oldestMessage(queues map[string]awssqs.Queue) awscloudwatch.IMetric {
 		}
 	}
 	return expression("oldest message, seconds", "MAX(METRICS())", metrics)
-}
-
-// counted returns how often a function counted something; dimension is the kind of function.
-func counted(dimension string, function awslambda.Function, name string) awscloudwatch.IMetric {
-	return sum(name, map[string]*string{dimension: function.FunctionName()})
-}
-
-// countedBySource returns the part of counted that belongs to one source.
-func countedBySource(dimension string, function awslambda.Function, source, name string) awscloudwatch.IMetric {
-	return sum(name, map[string]*string{dimension: function.FunctionName(), contract.MetricDimensionSource: &source})
-}
-
-func sum(name string, dimensions map[string]*string) awscloudwatch.IMetric {
-	return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{
-		Namespace:     new(contract.MetricNamespace),
-		MetricName:    new(name),
-		DimensionsMap: &dimensions,
-		Statistic:     new("Sum"),
-		Period:        seconds(alarmPeriod),
-	})
 }
 
 func expression(label, text string, metrics map[string]awscloudwatch.IMetric) awscloudwatch.IMetric {

@@ -79,7 +79,8 @@ type AuditProps struct {
 	// NoSchedule. A check that was enabled minutes ago may have no data yet.
 	RunOnDeploy bool
 	// Function configures the function behind RunOnDeploy. It needs a way to AWS IoT, CloudWatch
-	// Logs and Amazon S3, by which it answers CloudFormation. It does not read LogLevel.
+	// Logs and Amazon S3, by which it answers CloudFormation. LogLevel is refused: the function
+	// logs only errors.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
 	// Prebuilt is the path of a prebuilt lambda/startaudit, the function behind RunOnDeploy, as
@@ -117,6 +118,7 @@ func (p AuditProps) validate() error {
 	f.threshold("CertificateExpiringDays", p.CertificateExpiringDays, defender.DeviceCertificateExpiring)
 	f.removalPolicy("RemovalPolicy", p.RemovalPolicy)
 	f.under("Function", value(p.Function).validate())
+	f.connected("Function.LogLevel", value(p.Function).LogLevel, "the function behind RunOnDeploy logs only errors")
 	f.prebuilt("Prebuilt", p.Prebuilt)
 	f.topic("Topic", p.Topic)
 	f.key("EncryptionKey", p.EncryptionKey)
@@ -184,7 +186,10 @@ type Audit interface {
 	Scheduled() awscdk.CfnResource
 	// ScheduledName is the name of the scheduled audit; nil with NoSchedule.
 	ScheduledName() *string
-	// StartFunction starts an audit after a deployment; nil without RunOnDeploy.
+	// Start starts an audit with a deployment; nil without RunOnDeploy. Let it depend on whatever
+	// receives the findings: an audit that ends before is lost.
+	Start() awscdk.CustomResource
+	// StartFunction is the function behind Start; nil without RunOnDeploy.
 	StartFunction() awslambda.IFunction
 }
 
@@ -206,6 +211,7 @@ func (a *audit) Role() awsiam.IRole                 { return a.role }
 func (a *audit) NotificationRole() awsiam.IRole     { return a.notificationRole }
 func (a *audit) Configuration() awscdk.CfnResource  { return a.configuration }
 func (a *audit) Scheduled() awscdk.CfnResource      { return a.scheduled }
+func (a *audit) Start() awscdk.CustomResource       { return a.start }
 func (a *audit) StartFunction() awslambda.IFunction { return a.startFunction }
 
 func (a *audit) ScheduledName() *string {

@@ -2,6 +2,7 @@ package defenderhub_test
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -287,5 +288,23 @@ func TestTheStepsThatDisableAScheduledCheckAreANote(t *testing.T) {
 	}
 	if got := note(defenderhub.AuditProps{Except: disabled}); got != "" {
 		t.Errorf("without a disabled check: %q", got)
+	}
+}
+
+// The function behind RunOnDeploy logs only errors.
+func TestLogLevelOfTheAuditIsRefused(t *testing.T) {
+	level := &defenderhub.FunctionProps{LogLevel: slog.LevelDebug}
+	got, _ := faults(t, func() {
+		defenderhub.NewAudit(newStack(), jsii.String("Audit"), &defenderhub.AuditProps{Function: level})
+	})
+	if want := []string{"Function.LogLevel"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	tp := hubTemplate(t, &defenderhub.DefenderHubProps{Function: level, Audit: &defenderhub.AuditProps{RunOnDeploy: true}})
+	for function, want := range map[string]bool{"HubAuditStartFunction": false, "HubForwarderFunction": true} {
+		env := text(path(tp.named(t, "AWS::Lambda::Function", function).Properties, "Environment"))
+		if strings.Contains(env, "DEBUG") != want {
+			t.Errorf("%s has %s", function, env)
+		}
 	}
 }

@@ -18,7 +18,7 @@ type DetectProps struct {
 	// Behaviors describe what is normal, at most 100. They make one security profile, which
 	// SelfManaged calls [DefaultProfile]. With SelfManaged all names and topic filters must be
 	// known at synthesis, except those of thing groups. It judges at most 300 behaviors in all
-	// profiles. Without an engine, behaviors are validated but not deployed.
+	// profiles. Without an engine they are an error.
 	// Default: nil, no profile besides Profiles.
 	Behaviors []defender.Behavior
 	// Targets are the things for which Behaviors are judged.
@@ -28,6 +28,10 @@ type DetectProps struct {
 	// name.
 	// Default: nil, only the profile of Behaviors.
 	Profiles []defender.SecurityProfile
+	// Forwarder sends the alarms to Security Hub. Its ForwarderProps.Detects must have these props,
+	// so that it knows the behaviors and their severities. Within a DefenderHub it is connected.
+	// Default: nil, alarms of Native go only to its topic; SelfManaged requires a Forwarder.
+	Forwarder Forwarder
 	// EncryptionKey encrypts the topic of Native, or queues, stream, table and log groups of
 	// SelfManaged. Its policy must let IAM policies of this account use it, as the CDK's default
 	// does. The policy of an imported key must also allow CloudWatch Logs.
@@ -99,6 +103,23 @@ func (p DetectProps) validate() error {
 	}
 	if p.Native != nil {
 		f.under("", p.validateNative())
+	}
+	if p.Native == nil && p.SelfManaged == nil {
+		f.under("", p.validateNoEngine())
+	}
+	return f.err()
+}
+
+// validateNoEngine reports behaviors that nobody would judge, at their first field.
+func (p DetectProps) validateNoEngine() error {
+	var f faults
+	const want = "an engine that judges them: set Native in an account that has Device Defender Detect, else SelfManaged"
+	alternatives := []defender.Alternative{{Field: "Native"}, {Field: "SelfManaged"}}
+	switch {
+	case len(p.Behaviors) > 0:
+		f.coded(CodeUnjudged, "Behaviors", fmt.Sprintf("%d behaviors", len(p.Behaviors)), want, alternatives...)
+	case len(p.Profiles) > 0:
+		f.coded(CodeUnjudged, "Profiles", fmt.Sprintf("%d profiles", len(p.Profiles)), want, alternatives...)
 	}
 	return f.err()
 }
@@ -228,9 +249,15 @@ func NewDetect(scope constructs.Construct, id *string, props *DetectProps) Detec
 	d := &detect{}
 	constructs.NewConstruct_Override(d, scope, id)
 	p := value(props)
-	must(d, errors.Join(p.validate(), p.validateForwarder(), p.taken(d)))
+	must(d, errors.Join(p.validate(), p.validateForwarder(d), p.taken(d)))
+	if p.Forwarder != nil {
+		take(d, p.alarmsOf())
+	}
 	if p.Native != nil {
 		d.native = newNative(d, p)
+		if p.Forwarder != nil {
+			p.Forwarder.subscribeAlarms(d.native.topic)
+		}
 	}
 	if p.SelfManaged != nil {
 		must(d, p.compile())

@@ -25,7 +25,7 @@ func detectTemplate(t *testing.T, props defenderhub.DetectProps) template {
 }
 
 func TestWithoutEngineNothingIsDeployed(t *testing.T) {
-	for _, props := range []*defenderhub.DetectProps{nil, {}, {Behaviors: defender.DemoBehaviors()}} {
+	for _, props := range []*defenderhub.DetectProps{nil, {}} {
 		detect := defenderhub.NewDetect(newStack(), jsii.String("Detect"), props)
 		if len(*detect.Node().Children()) > 0 || detect.Native() != nil || detect.SelfManaged() != nil {
 			t.Errorf("%v deploys %v", props, *detect.Node().Children())
@@ -206,18 +206,20 @@ func TestWrongDetectPropsAreErrors(t *testing.T) {
 	}{
 		"two engines":             {defenderhub.DetectProps{Behaviors: demo, Native: native, SelfManaged: &defenderhub.SelfManagedProps{}}, []string{"SelfManaged"}},
 		"native without behavior": {defenderhub.DetectProps{Native: native}, []string{"Behaviors"}},
-		"also without engine":     {defenderhub.DetectProps{Behaviors: []defender.Behavior{{Name: "b"}}}, []string{"Behaviors[0].Criteria"}},
+		"also without engine":     {defenderhub.DetectProps{Behaviors: []defender.Behavior{{Name: "b"}}}, []string{"Behaviors[0].Criteria", "Behaviors"}},
+		"behaviors, no engine":    {defenderhub.DetectProps{Behaviors: demo}, []string{"Behaviors"}},
+		"profiles, no engine":     {defenderhub.DetectProps{Profiles: watchers(1)}, []string{"Profiles"}},
 		"target, metric":          {defenderhub.DetectProps{Behaviors: demo, Targets: []defender.Target{defender.ThingGroup("")}, Native: &defenderhub.NativeProps{RetainedMetrics: []defender.Metric{nil}}}, []string{"Targets[0]", "Native.RetainedMetrics[0]"}},
-		"profiles":                {defenderhub.DetectProps{Profiles: []defender.SecurityProfile{{Name: "p"}, {Name: "p", Behaviors: demo}, {Name: "a b", Behaviors: demo}}}, []string{"Profiles[0].Behaviors", "Profiles[1].Name", "Profiles[2].Name"}},
-		"one metric, two types":   {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, Profiles: []defender.SecurityProfile{{Behaviors: []defender.Behavior{list}}}}, []string{"Profiles"}},
+		"profiles":                {defenderhub.DetectProps{Profiles: []defender.SecurityProfile{{Name: "p"}, {Name: "p", Behaviors: demo}, {Name: "a b", Behaviors: demo}}}, []string{"Profiles[0].Behaviors", "Profiles[1].Name", "Profiles[2].Name", "Profiles"}},
+		"one metric, two types":   {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, Profiles: []defender.SecurityProfile{{Behaviors: []defender.Behavior{list}}}}, []string{"Profiles", "Behaviors"}},
 		"metric's name unknown": {defenderhub.DetectProps{
 			Behaviors: []defender.Behavior{{Name: "n", Criteria: defender.CustomNumber(token).LessThan(1, defender.Window5m)}, {Name: "o"}},
 			Native:    &defenderhub.NativeProps{RetainedMetrics: []defender.Metric{defender.Disconnects, defender.CustomNumber(token)}},
 		}, []string{"Behaviors[1].Criteria", "Behaviors[0].Criteria", "Native.RetainedMetrics[1]"}},
-		"group of deploy time twice": {defenderhub.DetectProps{Behaviors: demo, Targets: []defender.Target{defender.ThingGroup(token), defender.ThingGroup(token)}}, []string{"Targets[1]"}},
+		"group of deploy time twice": {defenderhub.DetectProps{Behaviors: demo, Targets: []defender.Target{defender.ThingGroup(token), defender.ThingGroup(token)}}, []string{"Targets[1]", "Behaviors"}},
 		"five profiles a target":     {defenderhub.DetectProps{Native: native, Behaviors: demo, Profiles: append(watchers(4), watchers(5, defender.ThingGroup(token))...)}, nil},
 		"six profiles a target":      {defenderhub.DetectProps{Native: native, Behaviors: demo, Profiles: append(watchers(5), watchers(7, defender.RegisteredThings)...)}, []string{"Profiles[4].Targets", "Profiles[10].Targets"}},
-		"six profiles, not Detect's": {defenderhub.DetectProps{Behaviors: demo, Profiles: watchers(5)}, nil},
+		"six profiles, not Detect's": {defenderhub.DetectProps{Behaviors: demo, Profiles: watchers(5)}, []string{"Behaviors"}},
 		"unused existing metric":     {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, Native: &defenderhub.NativeProps{ExistingCustomMetrics: []string{"m", "o"}}}, []string{"Native.ExistingCustomMetrics[1]"}},
 	} {
 		t.Run(name, func(t *testing.T) {

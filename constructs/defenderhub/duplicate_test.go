@@ -34,9 +34,9 @@ func TestNamesOfTwoHubs(t *testing.T) {
 	}
 	reports := func(p defenderhub.SelfManagedProps) func(scope constructs.Construct, id string) {
 		return func(scope constructs.Construct, id string) {
-			p.Forwarder = defenderhub.NewForwarder(scope, jsii.String(id+"Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt})
-			p.Prebuilt = "testdata/prebuilt/bootstrap"
-			defenderhub.NewDetect(scope, &id, &defenderhub.DetectProps{Behaviors: defender.StarterBehaviors(), SelfManaged: &p})
+			p.Prebuilt = prebuilt
+			part := constructs.NewConstruct(scope, jsii.String(id+"Part"))
+			defenderhub.NewDetect(scope, &id, connected(part, &defenderhub.DetectProps{Behaviors: defender.StarterBehaviors(), SelfManaged: &p}))
 		}
 	}
 	warm := []defender.Behavior{{Name: "warm", Criteria: defender.CustomNumber("warmth").LessThan(30, defender.Window5m)}}

@@ -60,6 +60,18 @@ func Example_selfManaged() {
 	awscdk.NewCfnOutput(stack, jsii.String("Reports"), &awscdk.CfnOutputProps{Value: hub.Detect().SelfManaged().ReportTopic()})
 }
 
+// The parts without the facade: the forwarder must know the behaviors whose alarms it receives.
+func Example_parts() {
+	detect := &defenderhub.DetectProps{
+		Behaviors:   defender.StarterBehaviors(),
+		SelfManaged: &defenderhub.SelfManagedProps{},
+	}
+	detect.Forwarder = defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{
+		Detects: []*defenderhub.DetectProps{detect},
+	})
+	defenderhub.NewDetect(stack, jsii.String("Detect"), detect)
+}
+
 // A large fleet whose devices run AWS's own agents: a stream carries the reports, on the topics
 // that those agents use.
 func Example_largeFleet() {

@@ -17,6 +17,8 @@ const (
 	CodeSentAlready = "sent-already"
 	// CodeNoEngine: the source needs an engine that is not set.
 	CodeNoEngine = "no-engine"
+	// CodeUnjudged: DetectProps has behaviors and no engine.
+	CodeUnjudged = "unjudged"
 	// CodeNoTransitions: the alarms of the self-managed engine are not forwarded.
 	CodeNoTransitions = "no-transitions"
 	// CodeNoAuditTopic: the topic of the existing audit configuration is not known.

@@ -33,10 +33,11 @@ func TestFaultsNameTheOtherFieldsThatEndThem(t *testing.T) {
 		"shared-topic Detect.SelfManaged.ReportTopic [{Rules.EventTopic fleet/#}]": {
 			Detect: selfManaged(defenderhub.SelfManagedProps{ReportTopic: "fleet/+/report"}), Rules: &defenderhub.RulesProps{EventTopic: "fleet/#"},
 		},
-		"sent-already Forward[0] [{Subscriptions.Audit Off}]": {Forward: []defender.Source{defender.AuditNotifications}},
-		"no-engine Forward[0] [{Detect.Native }]":             {Forward: []defender.Source{defender.DetectNotifications}},
-		"no-engine Forward[0] [{Detect.SelfManaged }]":        {Forward: []defender.Source{defender.BehaviorTransitions}},
-		"no-transitions Forward [{Detect.SelfManaged nil}]":   {Detect: ofMessages(defenderhub.SelfManagedProps{}), Forward: iotrule.Sources()},
+		"sent-already Forward[0] [{Subscriptions.Audit Off}]":                {Forward: []defender.Source{defender.AuditNotifications}},
+		"no-engine Forward[0] [{Detect.Native }]":                            {Forward: []defender.Source{defender.DetectNotifications}},
+		"no-engine Forward[0] [{Detect.SelfManaged }]":                       {Forward: []defender.Source{defender.BehaviorTransitions}},
+		"unjudged Detect.Behaviors [{Detect.Native } {Detect.SelfManaged }]": {Detect: &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors()}},
+		"no-transitions Forward [{Detect.SelfManaged nil}]":                  {Detect: ofMessages(defenderhub.SelfManagedProps{}), Forward: iotrule.Sources()},
 		"no-transitions Forward [{NoForwarder false} {Detect.SelfManaged nil}]": {
 			Detect: ofMessages(defenderhub.SelfManagedProps{}), NoForwarder: true,
 		},

@@ -30,10 +30,14 @@ type ForwarderProps struct {
 	// DefenderHubProps.Forward has defender.AuditNotifications.
 	// Default: nil, audits are not forwarded.
 	AuditTopic awssns.ITopic
-	// DetectTopic is the topic of Detect's alarms. Within a DefenderHub it is connected if
-	// DefenderHubProps.Forward has defender.DetectNotifications.
-	// Default: nil, Detect's alarms are not forwarded.
+	// DetectTopic is the topic of the alarms of a Device Defender Detect that no [Detect] made.
+	// Default: nil, only the alarms of Detects are forwarded.
 	DetectTopic awssns.ITopic
+	// Detects are the props of each [Detect] whose DetectProps.Forwarder this is. The forwarder
+	// ends the findings of behaviors that are not among them, and reads their severities here.
+	// NewDetect validates them. Within a DefenderHub they are set from DefenderHubProps.Detect.
+	// Default: nil, no Detect sends alarms here.
+	Detects []*DetectProps
 	// EventTopic is the MQTT topic filter on which devices report security events: that of the
 	// rule. Within a DefenderHub it is set from RulesProps.
 	// Default: "", defender.DefaultEventTopic.
@@ -125,9 +129,6 @@ type ForwarderProps struct {
 	// Default: nil, six alarms.
 	Alarms *AlarmsProps
 
-	// behaviorSeverities are the severities of behaviors whose alarms are forwarded from Detect;
-	// the self-managed engine's alarms carry theirs.
-	behaviorSeverities map[string]defender.Severity
 	// code is that of Prebuilt, or what compile built.
 	code awslambda.Code
 	// withoutEvents means that no rule forwards device events.
@@ -159,7 +160,8 @@ func (p ForwarderProps) validate() error {
 	f.under("DisconnectSeverities", validateNamedSeverities(p.DisconnectSeverities, "one of "+strings.Join(iotrule.SecurityDisconnectReasons, ", "),
 		func(reason string) bool { return slices.Contains(iotrule.SecurityDisconnectReasons, reason) }))
 	f.under("EventTypes", validateNamedSeverities(p.EventTypes, "a type of 1 to 64 of a-z 0-9 -", deviceevent.ValidType))
-	f.under("", p.validateEnvironment(nil))
+	f.under("", p.validateDetects())
+	f.under("", p.validateEnvironment())
 	f.number("BatchSize", p.BatchSize, 1, 10000, "messages")
 	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
 	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
@@ -233,10 +235,14 @@ func (p *ForwarderProps) compile() (err error) {
 // Forwarder imports events as findings into Security Hub.
 type Forwarder interface {
 	constructs.Construct
-	// Queue receives the messages of all sources except audits.
+	// Queue receives the messages of all sources except audits. The forwarder believes them, so
+	// only AWS IoT rules and the parts of this package may send to it. Your own program publishes
+	// a device event instead: docs/device-events.md.
 	Queue() awssqs.IQueue
 	// ErrorQueue receives the messages of the rules' error actions.
 	ErrorQueue() awssqs.IQueue
+	// AuditSubscription sends the results of audits to AuditQueue; nil without AuditTopic.
+	AuditSubscription() awssns.Subscription
 	// AuditQueue receives the results of audits; nil without AuditTopic.
 	AuditQueue() awssqs.IQueue
 	// DeadLetterQueue has the messages that could not be imported, with the reason as attributes.
@@ -270,6 +276,20 @@ type Forwarder interface {
 	// MetricSecurityHubOff counts imports that failed because Security Hub is not enabled.
 	// Default: the sum over 5 minutes.
 	MetricSecurityHubOff(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+
+	// agreement returns what the parts that send to the forwarder must agree on.
+	agreement() agreement
+	// subscribeAlarms sends the alarms of a topic of Device Defender Detect to Queue.
+	subscribeAlarms(topic awssns.ITopic)
+}
+
+// agreement is what a forwarder and the parts that send to it agree on.
+type agreement struct {
+	clientPattern string
+	// eventTopic is the topic filter of device events, "" if they are not forwarded.
+	eventTopic string
+	// detects are the behaviors of each Detect that sends its alarms.
+	detects []judged
 }
 
 type forwarder struct {
@@ -279,11 +299,8 @@ type forwarder struct {
 	ledger                                     awsdynamodb.Table
 	alarms                                     []awscloudwatch.IAlarm
 	auditSubscription                          awssns.Subscription
-	// live are the behaviors of every Detect that sends its alarms here.
-	live contract.LiveBehaviors
-	// eventTopic is the topic filter of device events, "" if they are not forwarded.
-	eventTopic string
-	props      ForwarderProps
+	key                                        awskms.IKey
+	agreed                                     agreement
 }
 
 func (f *forwarder) Queue() awssqs.IQueue           { return f.queue }
@@ -294,6 +311,9 @@ func (f *forwarder) Ledger() awsdynamodb.ITable     { return f.ledger }
 func (f *forwarder) Alarms() []awscloudwatch.IAlarm {
 	return append([]awscloudwatch.IAlarm(nil), f.alarms...)
 }
+
+func (f *forwarder) AuditSubscription() awssns.Subscription { return f.auditSubscription }
+func (f *forwarder) agreement() agreement                   { return f.agreed }
 
 func (f *forwarder) AuditQueue() awssqs.IQueue {
 	if f.auditQueue == nil {
@@ -318,13 +338,20 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	must(f, errors.Join(p.validate(), p.elsewhere(f)))
 	must(f, p.compile())
 
-	f.props = p
+	f.key = p.EncryptionKey
+	f.agreed = agreement{clientPattern: p.ClientPattern}
 	if !p.withoutEvents {
-		f.eventTopic = or(p.EventTopic, iotrule.DefaultEventTopic)
+		f.agreed.eventTopic = or(p.EventTopic, iotrule.DefaultEventTopic)
+	}
+	for _, d := range p.Detects {
+		f.agreed.detects = append(f.agreed.detects, d.judged())
 	}
 	f.makeQueues(p)
 	f.ledger = newLedger(f, p)
 	f.function = f.newFunction("Function", p, or(p.Timeout, defaultTimeout), !p.withoutEvents, "Imports security events of AWS IoT into AWS Security Hub")
+	if live, _ := p.behaviors(); live != nil {
+		f.function.AddEnvironment(new(contract.EnvLiveBehaviors), new(live.String()), nil)
+	}
 	f.queue.GrantConsumeMessages(f.function)
 	f.errorQueue.GrantConsumeMessages(f.function)
 	consumeQueues(f.function, or(p.BatchSize, defaultBatchSize), or(p.BatchWindow, defaultBatchWindow), or(p.MaxConcurrency, defaultConcurrency), f.queue, f.errorQueue)

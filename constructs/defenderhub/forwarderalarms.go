@@ -2,11 +2,8 @@ package defenderhub
 
 import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
-
-	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // AlarmsProps tune the alarms of a [Forwarder].
@@ -61,31 +58,14 @@ func (f *forwarder) newAlarms(props ForwarderProps) []awscloudwatch.IAlarm {
 		"Security events wait in a queue: the forwarder fails or is throttled, or Security Hub is off. Read the forwarder's log",
 		oldestMessage(map[string]awssqs.Queue{"events": f.queue, "errors": f.errorQueue, "audits": f.auditQueue}))
 	a.add("SecurityHubOffAlarm", p.SecurityHubOff, Alarm{Periods: 1},
-		"Security Hub CSPM is not enabled in this account and Region. Enable it. Security events wait up to 14 days", f.counted(contract.MetricHubOff))
+		"Security Hub CSPM is not enabled in this account and Region. Enable it. Security events wait up to 14 days", f.MetricSecurityHubOff(nil))
 	a.add("ImportFailuresAlarm", p.ImportFailures, Alarm{Periods: 3},
-		"Imports of findings fail and are retried. Read the reason in the forwarder's log", f.counted(contract.MetricFailed))
+		"Imports of findings fail and are retried. Read the reason in the forwarder's log", f.MetricFailed(nil))
 	a.add("ErrorsAlarm", p.Errors, Alarm{Periods: 3},
 		"The forwarder crashes or times out, and its messages are retried. Read its log",
-		f.sum("failed invocations", func(g awslambda.Function) awscloudwatch.IMetric { return g.MetricErrors(fiveMinutes("Sum")) }))
+		failed(f.parts()...))
 	a.add("RefreshFailuresAlarm", p.RefreshFailures, Alarm{Periods: 1},
 		"The forwarder abandoned an hourly round, which archives and refreshes findings. The next round does the rest. Read the forwarder's log",
 		f.function.Metric(new("AsyncEventsDropped"), &awscloudwatch.MetricOptions{Statistic: new("Sum"), Period: seconds(refreshInterval)}))
 	return a.made
-}
-
-// counted returns how often the functions counted something.
-func (f *forwarder) counted(name string) awscloudwatch.IMetric {
-	return f.sum(name, func(g awslambda.Function) awscloudwatch.IMetric {
-		return counted(contract.MetricDimensionForwarder, g, name)
-	})
-}
-
-// sum adds up a metric of both functions.
-func (f *forwarder) sum(label string, metric func(awslambda.Function) awscloudwatch.IMetric) awscloudwatch.IMetric {
-	if f.auditFunction == nil {
-		return metric(f.function)
-	}
-	return expression(label, "FILL(events, 0) + FILL(audits, 0)", map[string]awscloudwatch.IMetric{
-		"events": metric(f.function), "audits": metric(f.auditFunction),
-	})
 }

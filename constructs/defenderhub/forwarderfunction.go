@@ -2,7 +2,6 @@ package defenderhub
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -61,7 +60,8 @@ func (f *forwarder) environment(p ForwarderProps) map[string]string {
 }
 
 func (p ForwarderProps) severitiesText() string {
-	return contract.Severities{Sources: p.Severities, Behaviors: p.behaviorSeverities, Disconnects: p.DisconnectSeverities, Events: p.EventTypes}.String()
+	_, behaviors := p.behaviors()
+	return contract.Severities{Sources: p.Severities, Behaviors: behaviors, Disconnects: p.DisconnectSeverities, Events: p.EventTypes}.String()
 }
 
 const (
@@ -73,9 +73,10 @@ const (
 	fixedEnvironment = 700
 )
 
-// validateEnvironment reports props and live behaviors that together are too large for the
-// environment of the functions.
-func (p ForwarderProps) validateEnvironment(live contract.LiveBehaviors) error {
+// validateEnvironment reports props that together are too large for the environment of the
+// functions.
+func (p ForwarderProps) validateEnvironment() error {
+	live, _ := p.behaviors()
 	events := len(contract.Severities{Events: p.EventTypes}.String())
 	severities := len(p.severitiesText()) - events
 	topic, pattern, behaviors := len(or(p.EventTopic, iotrule.DefaultEventTopic)), len(p.ClientPattern), len(live.String())
@@ -104,15 +105,6 @@ func (f *forwarder) permissions(p ForwarderProps) []awsiam.PolicyStatement {
 		statements = append(statements, useKey(p.EncryptionKey))
 	}
 	return statements
-}
-
-// listenTo adds behaviors to those that the function knows.
-func (f *forwarder) listenTo(live contract.LiveBehaviors) {
-	if f.live == nil {
-		f.live = contract.LiveBehaviors{}
-	}
-	maps.Copy(f.live, live)
-	f.function.AddEnvironment(new(contract.EnvLiveBehaviors), new(f.live.String()), nil)
 }
 
 // sortedKeys returns the keys of a map in order, so that messages and templates do not change.

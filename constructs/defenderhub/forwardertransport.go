@@ -35,11 +35,19 @@ func (f *forwarder) makeQueues(p ForwarderProps) {
 // SNS, because an alarm itself names neither account nor Region.
 func (f *forwarder) subscribe(p ForwarderProps) {
 	if p.DetectTopic != nil {
-		f.subscribeQueue("Alerts", p.DetectTopic, f.queue, p.EncryptionKey)
+		f.subscribeAlarms(p.DetectTopic)
 	}
 	if p.AuditTopic != nil {
 		f.auditSubscription = f.subscribeQueue("Audits", p.AuditTopic, f.auditQueue, p.EncryptionKey)
 	}
+}
+
+func (f *forwarder) subscribeAlarms(topic awssns.ITopic) {
+	id := "Alerts"
+	for i := 2; f.Node().TryFindChild(&id) != nil; i++ {
+		id = fmt.Sprintf("Alerts%d", i)
+	}
+	f.subscribeQueue(id, topic, f.queue, f.key)
 }
 
 // subscribeQueue replaces the CDK's SqsSubscription, whose key policy is wrong for us. With the

@@ -82,7 +82,7 @@ type DefenderHub interface {
 	constructs.Construct
 	// Subscriptions enable Device Defender's own integration.
 	Subscriptions() ProductSubscriptions
-	// Forwards are the sources that the forwarder sends to Security Hub.
+	// Audit configures the account's audits.
 	Audit() Audit
 	// Detect judges the behavior of devices.
 	Detect() Detect
@@ -149,22 +149,14 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	h.sources = plan.forward
 	h.subscriptions = NewProductSubscriptions(h, new("Subscriptions"), &plan.subscriptions)
 	h.audit = NewAudit(h, new("Audit"), &plan.audit)
-	if start := h.audit.(*audit).start; start != nil && h.subscriptions.Audit() != nil {
-		start.Node().AddDependency(h.subscriptions.Audit()) // an audit that ends before its topic has subscribers is lost
-	}
-	if plan.detect.SelfManaged == nil {
-		if value(plan.detect.Native).Topic == nil {
-			plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, h.audit.Key())
-		}
-		h.detect = NewDetect(h, new("Detect"), &plan.detect)
-	}
 	if len(plan.forward) > 0 {
 		h.forward(plan)
 	}
-	if plan.detect.SelfManaged != nil {
-		plan.detect.SelfManaged.Forwarder = h.forwarder
-		h.detect = NewDetect(h, new("Detect"), &plan.detect)
+	h.orderAudit()
+	if plan.detect.Native != nil && plan.detect.Native.Topic == nil {
+		plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, h.audit.Key())
 	}
+	h.detect = NewDetect(h, new("Detect"), &plan.detect)
 	return h
 }
 
@@ -173,18 +165,29 @@ func (h *hub) forward(plan *hubPlan) {
 	if slices.Contains(plan.forward, defender.AuditNotifications) {
 		plan.forwarder.AuditTopic = h.audit.Topic()
 	}
-	if slices.Contains(plan.forward, defender.DetectNotifications) {
-		plan.forwarder.DetectTopic = h.detect.Native().Topic()
-	}
 	h.forwarder = NewForwarder(h, new("Forwarder"), &plan.forwarder)
-	a, f := h.audit.(*audit), h.forwarder.(*forwarder)
-	if a.start != nil && f.auditSubscription != nil {
-		a.start.Node().AddDependency(f.auditSubscription)
+	if len(plan.forwarder.Detects) > 0 {
+		plan.detect.Forwarder = h.forwarder
 	}
 	if len(plan.rules.Sources) > 0 {
 		plan.rules.Queue = h.forwarder.Queue()
 		plan.rules.ErrorQueue = h.forwarder.ErrorQueue()
 		h.rules = NewRules(h, new("Rules"), &plan.rules)
+	}
+}
+
+// orderAudit starts the audit of a deployment last: an audit that ends before anybody receives
+// its findings is lost.
+func (h *hub) orderAudit() {
+	start := h.audit.Start()
+	if start == nil {
+		return
+	}
+	if subscription := h.subscriptions.Audit(); subscription != nil {
+		start.Node().AddDependency(subscription)
+	}
+	if h.forwarder != nil && h.forwarder.AuditSubscription() != nil {
+		start.Node().AddDependency(h.forwarder.AuditSubscription())
 	}
 }
 
@@ -217,7 +220,8 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.connected("Rules.Queue", plan.rules.Queue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
 	f.connected("Rules.ErrorQueue", plan.rules.ErrorQueue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
 	f.connected("Rules.EncryptionKey", plan.rules.EncryptionKey, "set EncryptionKey of DefenderHubProps or of Forwarder: the queues are the forwarder's")
-	f.connected("Detect.SelfManaged.Forwarder", value(plan.detect.SelfManaged).Forwarder, "DefenderHub connects its own; use NewDetect for another")
+	f.connected("Detect.Forwarder", plan.detect.Forwarder, "DefenderHub connects its own; use NewDetect for another")
+	f.connected("Forwarder.Detects", plan.forwarder.Detects, "set Detect")
 	f.connected("Forwarder.AuditTopic", plan.forwarder.AuditTopic, "set Audit.Topic")
 	f.connected("Forwarder.DetectTopic", plan.forwarder.DetectTopic, "set Detect.Native.Topic")
 	f.connected("Forwarder.EventTopic", plan.forwarder.EventTopic, "set Rules.EventTopic")
@@ -243,16 +247,15 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 		f.under("", validateDistinct("Detect.SelfManaged.ReportTopic", value(plan.detect.SelfManaged).ReportTopic, "Rules.EventTopic", or(plan.rules.EventTopic, iotrule.DefaultEventTopic)))
 	}
 	if slices.Contains(plan.forward, defender.DetectNotifications) {
-		severities, err := plan.detect.severities()
+		_, err := plan.detect.severities()
 		f.under("Detect", err)
-		plan.forwarder.behaviorSeverities = severities
 	}
 	if err := f.err(); err != nil {
 		return nil, err
 	}
 	plan.complete(p)
 	if len(plan.forward) > 0 {
-		if err := defender.Under("Forwarder", plan.forwarder.validateEnvironment(plan.detect.live())); err != nil {
+		if err := defender.Under("Forwarder", plan.forwarder.validateEnvironment()); err != nil {
 			return nil, err
 		}
 	}
@@ -333,13 +336,20 @@ func (plan *hubPlan) complete(p DefenderHubProps) {
 	plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, key)
 	plan.forwarder.EncryptionKey = orKey(plan.forwarder.EncryptionKey, key)
 	plan.rules.EncryptionKey = plan.forwarder.EncryptionKey
-	plan.audit.Function = orProps(plan.audit.Function, p.Function)
+	if plan.audit.Function == nil && p.Function != nil {
+		function := *p.Function
+		function.LogLevel = 0 // which AuditProps refuses
+		plan.audit.Function = &function
+	}
 	plan.forwarder.Function = orProps(plan.forwarder.Function, p.Function)
 	plan.forwarder.AlarmTopic = orTopic(plan.forwarder.AlarmTopic, p.AlarmTopic)
 	if plan.detect.SelfManaged != nil {
 		s := *plan.detect.SelfManaged
 		s.Function, s.AlarmTopic = orProps(s.Function, p.Function), orTopic(s.AlarmTopic, p.AlarmTopic)
 		plan.detect.SelfManaged = &s
+	}
+	if slices.Contains(plan.forward, defender.DetectNotifications) || slices.Contains(plan.forward, defender.BehaviorTransitions) {
+		plan.forwarder.Detects = []*DetectProps{&plan.detect}
 	}
 	plan.forwarder.EventTopic = plan.rules.EventTopic
 	plan.rules.Sources = slices.DeleteFunc(slices.Clone(plan.forward), func(s defender.Source) bool { return !iotrule.Sends(s) })

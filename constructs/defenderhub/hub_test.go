@@ -80,7 +80,7 @@ func TestSourcesFollowTheSubscriptions(t *testing.T) {
 func TestEngineTouchesOnlyDetect(t *testing.T) {
 	for _, existing := range []defenderhub.Provision{defenderhub.Create, defenderhub.Existing} {
 		audit := &defenderhub.AuditProps{Configuration: existing}
-		without := hubTemplate(t, &defenderhub.DefenderHubProps{Audit: audit, Detect: &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors()}})
+		without := hubTemplate(t, &defenderhub.DefenderHubProps{Audit: audit})
 		with := hubTemplate(t, &defenderhub.DefenderHubProps{Audit: audit, Detect: nativeDetect()})
 		for id, r := range without {
 			if text(with[id]) != text(r) {
@@ -198,7 +198,7 @@ func TestEveryWrongPropOfThePartsIsReportedInOneList(t *testing.T) {
 		defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), &defenderhub.DefenderHubProps{
 			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: 7},
 			Audit:         &defenderhub.AuditProps{Schedule: defender.Monthly(32), CertificateAgeDays: 29},
-			Detect:        &defenderhub.DetectProps{Behaviors: []defender.Behavior{{Criteria: defender.MessageByteSize.LessThan(8)}}},
+			Detect:        &defenderhub.DetectProps{Behaviors: []defender.Behavior{{Criteria: defender.MessageByteSize.LessThan(8)}}, Native: &defenderhub.NativeProps{}},
 			Rules:         &defenderhub.RulesProps{EventTopic: "a/#/b"},
 			Forwarder:     &defenderhub.ForwarderProps{Timeout: time.Hour},
 			Forward:       []defender.Source{defender.DeviceEvents, defender.DeviceEvents},
@@ -342,13 +342,10 @@ func TestEventTypesAndBehaviorsFitTheFunctionTogether(t *testing.T) {
 	}
 
 	stack := newStack()
-	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), types(55))
-	got, _ := faults(t, func() {
-		defenderhub.NewDetect(stack, jsii.String("Detect"), &defenderhub.DetectProps{
-			SelfManaged: &defenderhub.SelfManagedProps{Prebuilt: prebuilt, Forwarder: forwarder}, Profiles: behaviors(300, defender.Low),
-		})
-	})
-	if want := []string{"SelfManaged.Forwarder"}; !slices.Equal(got, want) {
+	alone := types(55)
+	alone.Detects = []*defenderhub.DetectProps{{SelfManaged: &defenderhub.SelfManagedProps{Prebuilt: prebuilt}, Profiles: behaviors(300, defender.Low)}}
+	got, _ := faults(t, func() { defenderhub.NewForwarder(stack, jsii.String("Forwarder"), alone) })
+	if want := []string{""}; !slices.Equal(got, want) {
 		t.Errorf("a Detect of its own: got %v, want %v", got, want)
 	}
 }
@@ -361,10 +358,11 @@ func TestWhatTheFacadeConnectsCannotBeSet(t *testing.T) {
 	got, _ := faults(t, func() {
 		defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
 			Rules:     &defenderhub.RulesProps{Queue: queue, ErrorQueue: errors, EncryptionKey: key},
-			Forwarder: &defenderhub.ForwarderProps{AuditTopic: topic, DetectTopic: topic},
+			Forwarder: &defenderhub.ForwarderProps{AuditTopic: topic, DetectTopic: topic, Detects: []*defenderhub.DetectProps{nativeDetect()}},
+			Detect:    connected(stack, nativeDetect()),
 		})
 	})
-	want := []string{"Rules.Queue", "Rules.ErrorQueue", "Rules.EncryptionKey", "Forwarder.AuditTopic", "Forwarder.DetectTopic"}
+	want := []string{"Rules.Queue", "Rules.ErrorQueue", "Rules.EncryptionKey", "Detect.Forwarder", "Forwarder.Detects", "Forwarder.AuditTopic", "Forwarder.DetectTopic"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

@@ -2,7 +2,6 @@ package defenderhub
 
 import (
 	"maps"
-	"slices"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
@@ -11,9 +10,16 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// functionMetric returns the sum of a metric over functions, with dimension. options may be nil,
-// which means the sum over five minutes.
-func functionMetric(dimension, name string, options *awscloudwatch.MetricOptions, functions map[string]awslambda.Function) awscloudwatch.IMetric {
+// part is a function with its name in math expressions.
+type part struct {
+	name     string
+	function awslambda.Function
+}
+
+// emitted returns a metric that functions write with EMF, added up over the functions. dimension
+// is the kind of function. options may be nil, which means the sum over five minutes; its
+// DimensionsMap adds dimensions.
+func emitted(dimension, name string, options *awscloudwatch.MetricOptions, parts ...part) awscloudwatch.IMetric {
 	o := value(options)
 	if o.Statistic == nil {
 		o.Statistic = new("Sum")
@@ -21,50 +27,58 @@ func functionMetric(dimension, name string, options *awscloudwatch.MetricOptions
 	if o.Period == nil {
 		o.Period = seconds(alarmPeriod)
 	}
-	text, metrics := "", map[string]awscloudwatch.IMetric{}
-	for id, function := range functions {
+	return total(name, o, func(function awslambda.Function) awscloudwatch.IMetric {
 		dimensions := map[string]*string{dimension: function.FunctionName()}
-		metrics[id] = awscloudwatch.NewMetric(&awscloudwatch.MetricProps{
+		maps.Copy(dimensions, value(o.DimensionsMap))
+		return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{
 			Namespace: new(contract.MetricNamespace), MetricName: new(name), DimensionsMap: &dimensions,
 			Statistic: o.Statistic, Period: o.Period, Label: o.Label, Color: o.Color, Unit: o.Unit, Account: o.Account, Region: o.Region,
 		})
+	}, parts...)
+}
+
+// failed returns how many invocations of functions failed.
+func failed(parts ...part) awscloudwatch.IMetric {
+	o := *fiveMinutes("Sum")
+	return total("failed invocations", o, func(function awslambda.Function) awscloudwatch.IMetric { return function.MetricErrors(&o) }, parts...)
+}
+
+// total adds up a metric of each function. label is for a sum of several.
+func total(label string, o awscloudwatch.MetricOptions, metric func(awslambda.Function) awscloudwatch.IMetric, parts ...part) awscloudwatch.IMetric {
+	if len(parts) == 1 {
+		return metric(parts[0].function)
 	}
-	for _, id := range slices.Sorted(maps.Keys(metrics)) {
-		if len(metrics) == 1 {
-			return metrics[id]
-		}
-		text += " + FILL(" + id + ", 0)"
+	var terms []string
+	metrics := map[string]awscloudwatch.IMetric{}
+	for _, p := range parts {
+		terms = append(terms, "FILL("+p.name+", 0)")
+		metrics[p.name] = metric(p.function)
 	}
 	if o.Label == nil {
-		o.Label = new(name)
+		o.Label = new(label)
 	}
 	return awscloudwatch.NewMathExpression(&awscloudwatch.MathExpressionProps{
-		Expression: new(strings.TrimPrefix(text, " + ")), UsingMetrics: &metrics, Period: o.Period, Label: o.Label, Color: o.Color,
+		Expression: new(strings.Join(terms, " + ")), UsingMetrics: &metrics, Period: o.Period, Label: o.Label, Color: o.Color,
 	})
 }
 
-func (f *forwarder) metric(name string, options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
-	functions := map[string]awslambda.Function{"events": f.function}
+func (f *forwarder) parts() []part {
+	parts := []part{{"events", f.function}}
 	if f.auditFunction != nil {
-		functions["audits"] = f.auditFunction
+		parts = append(parts, part{"audits", f.auditFunction})
 	}
-	return functionMetric(contract.MetricDimensionForwarder, name, options, functions)
+	return parts
 }
 
-func (e *selfManaged) metric(name string, options *awscloudwatch.MetricOptions, functions map[string]awslambda.Function) awscloudwatch.IMetric {
-	return functionMetric(contract.MetricDimensionEvaluator, name, options, functions)
+func (f *forwarder) metric(name string, options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
+	return emitted(contract.MetricDimensionForwarder, name, options, f.parts()...)
 }
 
-func (e *selfManaged) ofEvaluator() map[string]awslambda.Function {
-	return map[string]awslambda.Function{"evaluator": e.evaluator}
-}
+func (e *selfManaged) evaluatorPart() part { return part{"evaluator", e.evaluator} }
+func (e *selfManaged) closerPart() part    { return part{"closer", e.closer} }
 
-func (e *selfManaged) ofCloser() map[string]awslambda.Function {
-	return map[string]awslambda.Function{"closer": e.closer}
-}
-
-func (e *selfManaged) ofBoth() map[string]awslambda.Function {
-	return map[string]awslambda.Function{"evaluator": e.evaluator, "closer": e.closer}
+func (e *selfManaged) metric(name string, options *awscloudwatch.MetricOptions, parts ...part) awscloudwatch.IMetric {
+	return emitted(contract.MetricDimensionEvaluator, name, options, parts...)
 }
 
 func (f *forwarder) MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
@@ -96,25 +110,25 @@ func (f *forwarder) MetricSecurityHubOff(options *awscloudwatch.MetricOptions) a
 }
 
 func (e *selfManaged) MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
-	return e.metric(contract.MetricReceived, options, e.ofEvaluator())
+	return e.metric(contract.MetricReceived, options, e.evaluatorPart())
 }
 
 func (e *selfManaged) MetricFailed(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
-	return e.metric(contract.MetricFailed, options, e.ofEvaluator())
+	return e.metric(contract.MetricFailed, options, e.evaluatorPart())
 }
 
 func (e *selfManaged) MetricTransitions(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
-	return e.metric(contract.MetricTransitions, options, e.ofBoth())
+	return e.metric(contract.MetricTransitions, options, e.evaluatorPart(), e.closerPart())
 }
 
 func (e *selfManaged) MetricUnsent(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
-	return e.metric(contract.MetricUnsent, options, e.ofCloser())
+	return e.metric(contract.MetricUnsent, options, e.closerPart())
 }
 
 func (e *selfManaged) MetricBlind(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
-	return e.metric(contract.MetricBlind, options, e.ofCloser())
+	return e.metric(contract.MetricBlind, options, e.closerPart())
 }
 
 func (e *selfManaged) MetricUnfinished(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
-	return e.metric(contract.MetricUnfinished, options, e.ofCloser())
+	return e.metric(contract.MetricUnfinished, options, e.closerPart())
 }

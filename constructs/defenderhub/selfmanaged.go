@@ -64,10 +64,6 @@ const DefaultProfile = "defenderhub"
 // SelfManagedProps configure the self-managed engine. The zero value judges with a queue and two
 // functions that cost nothing while nothing happens.
 type SelfManagedProps struct {
-	// Forwarder sends the alarms to Security Hub. A DefenderHub sets it; [NewDetect] alone
-	// requires it.
-	Forwarder Forwarder
-
 	// Transport is how telemetry gets from the IoT rules to the evaluator. Changing it loses
 	// messages in flight, usually those of some seconds.
 	// Default: TransportSQS.

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
@@ -32,6 +33,12 @@ func selfManaged(props defenderhub.SelfManagedProps) *defenderhub.DetectProps {
 		}),
 		SelfManaged: &props,
 	}
+}
+
+// connected gives props a forwarder of their own.
+func connected(scope constructs.Construct, props *defenderhub.DetectProps) *defenderhub.DetectProps {
+	props.Forwarder = defenderhub.NewForwarder(scope, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, Detects: []*defenderhub.DetectProps{props}})
+	return props
 }
 
 func selfManagedTemplate(t *testing.T, props defenderhub.SelfManagedProps) template {
@@ -97,7 +104,7 @@ func TestSelfManagedEngineUsesNothingOfDetect(t *testing.T) {
 }
 
 func TestSelfManagedEngineTouchesOnlyDetectAndWhatTheForwarderKnows(t *testing.T) {
-	for name, other := range map[string]*defenderhub.DetectProps{"none": {Behaviors: defender.DemoBehaviors()}, "native": nativeDetect()} {
+	for name, other := range map[string]*defenderhub.DetectProps{"none": nil, "native": nativeDetect()} {
 		t.Run(name, func(t *testing.T) {
 			before := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: other})
 			after := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
@@ -398,12 +405,18 @@ func TestCustomerManagedKeyReachesTheSelfManagedEngine(t *testing.T) {
 func TestDetectAloneSendsToTheForwarderItIsGiven(t *testing.T) {
 	stack := newStack()
 	key := awskms.NewKey(stack, jsii.String("Theirs"), nil)
-	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, EncryptionKey: key})
-	for _, id := range []string{"One", "Two"} {
-		props := selfManaged(defenderhub.SelfManagedProps{Forwarder: forwarder})
+	ids := []string{"One", "Two"}
+	var detects []*defenderhub.DetectProps
+	for _, id := range ids {
+		props := selfManaged(defenderhub.SelfManagedProps{})
 		props.Behaviors, props.Profiles = nil, []defender.SecurityProfile{{Name: id, Behaviors: defender.DemoBehaviors()}}
-		defenderhub.NewDetect(stack, jsii.String(id), props)
-		if props.SelfManaged.Prebuilt != prebuilt {
+		detects = append(detects, props)
+	}
+	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, EncryptionKey: key, Detects: detects})
+	for i, id := range ids {
+		detects[i].Forwarder = forwarder
+		defenderhub.NewDetect(stack, jsii.String(id), detects[i])
+		if detects[i].SelfManaged.Prebuilt != prebuilt {
 			t.Error("the caller's props changed")
 		}
 	}

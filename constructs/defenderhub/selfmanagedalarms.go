@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
@@ -77,25 +76,25 @@ func (e *selfManaged) newAlarms(s SelfManagedProps, closers int) []awscloudwatch
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: 900, Periods: 1},
 		"Telemetry waits: the evaluator fails, is throttled, or has too little concurrency or too few shards. Read its log", e.oldest())
 	a.add("FailuresAlarm", p.Failures, Alarm{Periods: 3},
-		"Telemetry could not be judged and is retried for six hours. Read the reason in the evaluator's log", e.counted(e.evaluator, contract.MetricFailed))
+		"Telemetry could not be judged and is retried for six hours. Read the reason in the evaluator's log", e.MetricFailed(nil))
 	a.add("ThrottlesAlarm", p.Throttles, Alarm{Periods: 3},
 		"Lambda does not start the evaluator, and telemetry waits. Raise the account's quota of concurrent executions, or lower MaxConcurrency",
 		e.evaluator.MetricThrottles(fiveMinutes("Sum")))
 	a.add("ErrorsAlarm", p.Errors, Alarm{Periods: 3},
-		"Invocations of the evaluator or the closer fail, and their work is retried. Read the reason in their logs", e.errors())
+		"Invocations of the evaluator or the closer fail, and their work is retried. Read the reason in their logs", failed(e.evaluatorPart(), e.closerPart()))
 	a.add("UnsentAlarm", p.Unsent, Alarm{Periods: 3},
-		"Alarms of devices do not reach the forwarder's queue and are sent again each minute. Read the reason in the closer's log", e.counted(e.closer, contract.MetricUnsent))
+		"Alarms of devices do not reach the forwarder's queue and are sent again each minute. Read the reason in the closer's log", e.MetricUnsent(nil))
 	e.addCloserAlarms(a, p.CloserStopped, closers)
 	a.add("BlindAlarm", p.Blind, Alarm{Periods: 3},
 		"The closer judges nothing: telemetry waits, and no evaluator reports its progress. Check the evaluator's errors, throttles and event source mappings",
-		e.counted(e.closer, contract.MetricBlind))
+		e.MetricBlind(nil))
 	a.add("UnfinishedAlarm", p.Unfinished, Alarm{Periods: 3},
-		"The closer has no time for everything that is due. Set more Closers, a longer Timeout or more MemoryMiB", e.counted(e.closer, contract.MetricUnfinished))
+		"The closer has no time for everything that is due. Set more Closers, a longer Timeout or more MemoryMiB", e.MetricUnfinished(nil))
 	a.add("OversizedStatesAlarm", p.OversizedStates, Alarm{Periods: 1},
-		"A device violates more behaviors at once than the table can hold and is not judged. The evaluator's log names the device. Check it", e.counted(e.evaluator, contract.MetricOversizedStates))
+		"A device violates more behaviors at once than the table can hold and is not judged. The evaluator's log names the device. Check it", e.metric(contract.MetricOversizedStates, nil, e.evaluatorPart()))
 	a.add("UnreadableAlarm", p.Unreadable, Alarm{Periods: 1},
 		"The evaluator received a message that no rule of the engine wrote, or a lifecycle event that a device published. Find out who may send to the queue, and which IoT policy allows $aws/rules/*",
-		e.counted(e.evaluator, contract.MetricUnreadable))
+		e.metric(contract.MetricUnreadable, nil, e.evaluatorPart()))
 	return a.made
 }
 
@@ -109,14 +108,11 @@ func (e *selfManaged) addCloserAlarms(a *alarms, tuned InactivityAlarm, closers 
 		return
 	}
 	for i := range closers {
-		runs := countedBySource(contract.MetricDimensionEvaluator, e.closer, contract.CloserSource(i), contract.MetricRuns)
+		source := map[string]*string{contract.MetricDimensionSource: new(contract.CloserSource(i))}
+		runs := e.metric(contract.MetricRuns, &awscloudwatch.MetricOptions{DimensionsMap: &source}, e.closerPart())
 		a.addInactivity(fmt.Sprintf("CloserStopped%dAlarm", i), tuned, InactivityAlarm{Periods: 3},
 			fmt.Sprintf("The closer does not run for partition %d of 0 to %d: the silence of its devices is not judged, and nothing is cleared. %s", i, closers-1, lookAt), runs)
 	}
-}
-
-func (e *selfManaged) counted(function awslambda.Function, name string) awscloudwatch.IMetric {
-	return counted(contract.MetricDimensionEvaluator, function, name)
 }
 
 // oldest returns the age in seconds of the oldest telemetry.
@@ -128,13 +124,4 @@ func (e *selfManaged) oldest() awscloudwatch.IMetric {
 		"stream": e.stream.MetricGetRecordsIteratorAgeMilliseconds(fiveMinutes("Maximum")),
 		"errors": e.errorQueue.MetricApproximateAgeOfOldestMessage(fiveMinutes("Maximum")),
 	})
-}
-
-// errors returns how many invocations of either function failed.
-func (e *selfManaged) errors() awscloudwatch.IMetric {
-	metrics := map[string]awscloudwatch.IMetric{}
-	for id, function := range map[string]awslambda.Function{"evaluator": e.evaluator, "closer": e.closer} {
-		metrics[id] = function.MetricErrors(fiveMinutes("Sum"))
-	}
-	return expression("failed invocations", "FILL(evaluator, 0) + FILL(closer, 0)", metrics)
 }

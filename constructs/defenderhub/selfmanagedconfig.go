@@ -2,10 +2,11 @@ package defenderhub
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
@@ -98,38 +99,37 @@ func (p DetectProps) validateSelfManaged() error {
 	return f.err()
 }
 
-// validateForwarder reports that no forwarder would receive the alarms, or that those of another
-// Detect would collide with them: only profile, behavior and device identify a finding.
-func (p DetectProps) validateForwarder() error {
-	if p.SelfManaged == nil || p.Native != nil {
-		return nil
-	}
+// validateForwarder reports a forwarder that is missing, or that does not know the behaviors.
+func (p DetectProps) validateForwarder(scope constructs.Construct) error {
 	var f faults
-	of, ok := value(p.SelfManaged).Forwarder.(*forwarder)
-	if !ok {
-		f.add("SelfManaged.Forwarder", nil, "what NewForwarder made, which brings the alarms to Security Hub, or NewDefenderHub, which connects it")
-		return f.err()
-	}
-	if of.eventTopic != "" {
-		f.under("", validateDistinct("SelfManaged.ReportTopic", p.SelfManaged.ReportTopic, "Rules.EventTopic", of.eventTopic))
-	}
-	for i, profile := range p.profiles() {
-		name := p.profileName(i, profile)
-		if !slices.ContainsFunc(profile.Behaviors, func(b defender.Behavior) bool { return of.live.Has(name, b.Name) }) {
-			continue
+	switch {
+	case p.Native != nil && p.SelfManaged != nil:
+	case p.Forwarder == nil:
+		if p.SelfManaged != nil {
+			f.add("Forwarder", nil, "what NewForwarder made with these props in Detects: it sends the alarms to Security Hub. NewDefenderHub connects its own")
 		}
-		if p.profileField(i) == "" {
-			f.add("Behaviors", "behaviors of the profile "+name, "none that another Detect of the same Forwarder has too: name their profile by Profiles")
-		} else {
-			f.add(p.profileField(i)+".Name", name, "a name that no other Detect of the same Forwarder uses")
+	case p.Native == nil && p.SelfManaged == nil:
+		f.add("Forwarder", "set", "nothing here without an engine: set Native or SelfManaged")
+	default:
+		if p.SelfManaged != nil {
+			if topic := p.Forwarder.agreement().eventTopic; topic != "" {
+				f.under("", validateDistinct("SelfManaged.ReportTopic", p.SelfManaged.ReportTopic, "Rules.EventTopic", topic))
+			}
+		}
+		if !slices.ContainsFunc(p.Forwarder.agreement().detects, p.judged().equal) {
+			f.add("Forwarder", *p.Forwarder.Node().Path(), "a Forwarder whose Detects has these props: else it would not know the behaviors and their severities")
+		}
+		if owner := p.alarmsOf().owner(scope); owner != "" {
+			f.add("Forwarder", *p.Forwarder.Node().Path(), "a Forwarder to which no other Detect sends alarms of the same behaviors: %s does", owner)
 		}
 	}
-	live := p.live()
-	if maps.Copy(live, of.live); len(live) > contract.MaxLiveBehaviors && len(of.live) > 0 {
-		f.add("Behaviors", fmt.Sprintf("%d behaviors", len(live)), "at most %d of all Detects of the same Forwarder together", contract.MaxLiveBehaviors)
-	}
-	f.under("SelfManaged.Forwarder", of.props.validateEnvironment(live))
 	return f.err()
+}
+
+// alarmsOf is the single for sending the alarms of these behaviors to the forwarder.
+func (p DetectProps) alarmsOf() single {
+	j := p.judged()
+	return single(fmt.Sprintf("alarms %t %s of %s", j.selfManaged, digest(fmt.Sprint(j.severities)), *p.Forwarder.Node().Path()))
 }
 
 // live returns the behaviors that the evaluator judges, nil with another engine.

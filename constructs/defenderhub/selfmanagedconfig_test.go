@@ -29,13 +29,6 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 	for i := range longGroups {
 		longGroups[i] = defender.ThingGroup(fmt.Sprintf("%0127d", i))
 	}
-	newForwarder := func() defenderhub.Forwarder {
-		return defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt})
-	}
-	forwarder, taken := newForwarder(), newForwarder()
-	first := selfManaged(defenderhub.SelfManagedProps{Forwarder: taken})
-	first.Profiles = []defender.SecurityProfile{{Name: "plant", Behaviors: defender.DemoBehaviors()}}
-	defenderhub.NewDetect(newStack(), jsii.String("Detect"), first)
 	for name, c := range map[string]struct {
 		change func(*defenderhub.DetectProps)
 		want   []string
@@ -50,16 +43,8 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 		}, []string{
 			"SelfManaged.Transport", "SelfManaged.Shards", "SelfManaged.ReportTopic", "SelfManaged.ReportsRuleName", "SelfManaged.ReportInterval", "SelfManaged.ReportsEvery", "SelfManaged.ReportsSeverity", "SelfManaged.MinDatapoints", "SelfManaged.MembershipAge", "SelfManaged.UnregisteredLifetime",
 			"SelfManaged.BatchSize", "SelfManaged.BatchWindow", "SelfManaged.Closers", "SelfManaged.Function.Architecture", "SelfManaged.Function.LogLevel", "SelfManaged.Function.LogRetention", "SelfManaged.Function.VPCSubnets", "SelfManaged.Function.VPCSubnets.SubnetType", "SelfManaged.Prebuilt", "SelfManaged.MemoryMiB",
-			"SelfManaged.Timeout", "SelfManaged.StateRemovalPolicy", "SelfManaged.Alarms.Errors.Above", "SelfManaged.Alarms.CloserStopped.Periods", "SelfManaged.Forwarder",
+			"SelfManaged.Timeout", "SelfManaged.StateRemovalPolicy", "SelfManaged.Alarms.Errors.Above", "SelfManaged.Alarms.CloserStopped.Periods",
 		}},
-		"nobody listens": {func(p *defenderhub.DetectProps) { p.SelfManaged.Forwarder = nil }, []string{"SelfManaged.Forwarder"}},
-		"another's profiles": {func(p *defenderhub.DetectProps) {
-			p.SelfManaged.Forwarder, p.Profiles = taken, []defender.SecurityProfile{{Name: "plant", Behaviors: defender.DemoBehaviors()}, {Name: "office", Behaviors: defender.DemoBehaviors()}}
-		}, []string{"Behaviors", "Profiles[0].Name"}},
-		"too many with another": {func(p *defenderhub.DetectProps) {
-			p.SelfManaged.Forwarder, p.Behaviors, p.Profiles = taken, nil, many[1:]
-			p.Profiles = append(p.Profiles, defender.SecurityProfile{Name: "last", Behaviors: many[0].Behaviors[:73]})
-		}, []string{"Behaviors"}},
 		"shards of SQS": {func(p *defenderhub.DetectProps) { p.SelfManaged.Shards = 2 }, []string{"SelfManaged.Shards"}},
 		"concurrency": {func(p *defenderhub.DetectProps) {
 			p.SelfManaged.Transport, p.SelfManaged.MaxConcurrency = defenderhub.TransportKinesis, 5
@@ -70,7 +55,7 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 		"variable":     {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "fleet/${iot:ClientId}" }, []string{"SelfManaged.ReportTopic"}},
 		"events":       {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "defenderhub/#" }, []string{"SelfManaged.ReportTopic"}},
 		"reserved topic": {func(p *defenderhub.DetectProps) {
-			p.SelfManaged.ReportTopic, p.SelfManaged.Forwarder = defenderhub.ReservedReportTopic, newForwarder()
+			p.SelfManaged.ReportTopic = defenderhub.ReservedReportTopic
 		}, nil},
 		"token as topic": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = token }, []string{"SelfManaged.ReportTopic"}},
 		"nothing to do":  {func(p *defenderhub.DetectProps) { p.Behaviors = nil }, []string{"Behaviors"}},
@@ -87,7 +72,7 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 			p.SelfManaged.ReportTopic, p.SelfManaged.ReportsRuleName, p.SelfManaged.ReportsSeverity = "fleet/+/report", "fleet_reports", defender.High
 		}, []string{"SelfManaged.ReportTopic", "SelfManaged.ReportsRuleName", "SelfManaged.ReportsSeverity"}},
 		"reports are watched": {func(p *defenderhub.DetectProps) {
-			p.Behaviors, p.SelfManaged.Forwarder = defender.DemoBehaviors(), newForwarder()
+			p.Behaviors = defender.DemoBehaviors()
 			p.SelfManaged.ReportsEvery, p.SelfManaged.ReportsRuleName = 15*time.Minute, "fleet_reports"
 		}, nil},
 		"retained metric": {func(p *defenderhub.DetectProps) {
@@ -97,9 +82,10 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 		"long groups": {func(p *defenderhub.DetectProps) { p.Targets = longGroups }, []string{"Targets"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			props := selfManaged(defenderhub.SelfManagedProps{Forwarder: forwarder})
+			props := selfManaged(defenderhub.SelfManagedProps{})
 			c.change(props)
 			stack := newStack()
+			connected(stack, props)
 			got, _ := faults(t, func() { defenderhub.NewDetect(stack, jsii.String("Detect"), props) })
 			if !slices.Equal(got, c.want) {
 				t.Errorf("got  %v\nwant %v", got, c.want)
@@ -118,9 +104,7 @@ func TestAlarmsOfBehaviorsNeedTheirEngine(t *testing.T) {
 		"alone":             {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{defender.BehaviorTransitions}}, nil},
 		"without engine":    {defenderhub.DefenderHubProps{Forward: []defender.Source{defender.BehaviorTransitions}}, []string{"Forward[0]"}},
 		"with another":      {defenderhub.DefenderHubProps{Detect: nativeDetect(), Forward: []defender.Source{defender.BehaviorTransitions}}, []string{"Forward[0]"}},
-		"other forwarder": {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{
-			Forwarder: defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt}),
-		})}, []string{"Detect.SelfManaged.Forwarder"}},
+		"other forwarder":   {defenderhub.DefenderHubProps{Detect: connected(newStack(), selfManaged(defenderhub.SelfManagedProps{}))}, []string{"Detect.Forwarder"}},
 		"cannot be seen": {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{}, Behaviors: []defender.Behavior{
 			{Name: "quiet", Criteria: defender.MessagesReceived.LessThan(5, defender.Window5m)},
 		}}}, []string{"Detect.Behaviors[0].Criteria"}},

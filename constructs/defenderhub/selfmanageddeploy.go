@@ -26,16 +26,13 @@ const closeInterval = time.Minute
 func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 	s := *p.SelfManaged
 	e := &selfManaged{scope: d, rules: map[string]awscdk.CfnResource{}}
-	forwarder := s.Forwarder.(*forwarder)
+	events := p.Forwarder.Queue()
 	config, groups := p.evaluation()
-	config.ClientPattern = forwarder.props.ClientPattern
+	config.ClientPattern = p.Forwarder.agreement().clientPattern
 	behaviors, err := config.Compile()
 	must(d, err)
 	code, err := evaluatorCode(s.executable, config)
 	must(d, err)
-	live, err := config.Live()
-	must(d, err)
-	forwarder.listenTo(live)
 
 	e.makeTransport(p)
 	e.makeRules(p, engine.Rules(behaviors, s.ReportTopic))
@@ -59,12 +56,12 @@ func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 		made := newGoFunction(d, id, goFunction{
 			description: description, code: code, FunctionProps: value(s.Function),
 			timeout: or(s.Timeout, defaultTimeout), memoryMiB: or(s.MemoryMiB, defaultMemoryMiB),
-			environment: e.environment(p, forwarder, groups), key: p.EncryptionKey,
-			statements:   append(append(e.permissions(p, forwarder), things...), statements...),
-			suppressions: append(append(suppressions, suppression), aliasSuppressions(d, p.EncryptionKey, forwarder.queue.EncryptionMasterKey())...),
+			environment: e.environment(p, groups), key: p.EncryptionKey,
+			statements:   append(append(e.permissions(p), things...), statements...),
+			suppressions: append(append(suppressions, suppression), aliasSuppressions(d, p.EncryptionKey, events.EncryptionMasterKey())...),
 		})
 		// The forwarder must know new behaviors before their first alarm.
-		made.Node().AddDependency(forwarder.function)
+		made.Node().AddDependency(p.Forwarder.Function())
 		return made
 	}
 	answers, suppressions := answerPermissions(s.ReportTopic)
@@ -99,10 +96,10 @@ func evaluatorCode(executable string, config engine.Config) (awslambda.Code, err
 }
 
 // environment returns the functions' environment; see package contract.
-func (e *selfManaged) environment(p DetectProps, f *forwarder, groups []string) map[string]string {
+func (e *selfManaged) environment(p DetectProps, groups []string) map[string]string {
 	env := map[string]string{
 		contract.EnvStateTable:     *e.state.TableName(),
-		contract.EnvIngestQueueURL: *f.queue.QueueUrl(),
+		contract.EnvIngestQueueURL: *p.Forwarder.Queue().QueueUrl(),
 		contract.EnvLogLevel:       value(p.SelfManaged.Function).LogLevel.String(),
 	}
 	if e.queue != nil {
@@ -118,15 +115,16 @@ func (e *selfManaged) environment(p DetectProps, f *forwarder, groups []string) 
 }
 
 // permissions are the permissions of both functions, except for the registry.
-func (e *selfManaged) permissions(p DetectProps, f *forwarder) []awsiam.PolicyStatement {
+func (e *selfManaged) permissions(p DetectProps) []awsiam.PolicyStatement {
+	events := p.Forwarder.Queue()
 	statements := []awsiam.PolicyStatement{
 		allow([]string{"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}, *e.state.TableArn()),
-		allow([]string{"sqs:SendMessage"}, *f.queue.QueueArn()),
+		allow([]string{"sqs:SendMessage"}, *events.QueueArn()),
 	}
 	if p.EncryptionKey != nil {
 		statements = append(statements, useKey(p.EncryptionKey))
 	}
-	if key := f.queue.EncryptionMasterKey(); key != nil && (p.EncryptionKey == nil || *key.KeyArn() != *p.EncryptionKey.KeyArn()) {
+	if key := events.EncryptionMasterKey(); key != nil && (p.EncryptionKey == nil || *key.KeyArn() != *p.EncryptionKey.KeyArn()) {
 		statements = append(statements, sendWithKey(key)...)
 	}
 	return statements

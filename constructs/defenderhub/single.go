@@ -34,13 +34,19 @@ func (f *faults) taken(scope constructs.Construct, s single, wanted bool, field 
 	if !wanted || s == "" {
 		return
 	}
+	if owner := s.owner(scope); owner != "" {
+		f.add(field, value, "%s: it exists once per account and Region, and %s makes it", want, owner)
+	}
+}
+
+// owner returns the path of the construct that took a single, "" for none.
+func (s single) owner(scope constructs.Construct) string {
 	for _, id := range s.marks(scope) {
 		if mark := scope.Node().Root().Node().TryFindChild(&id); mark != nil {
-			owner := mark.Node().GetContext(new(ownerKey))
-			f.add(field, value, "%s: it exists once per account and Region, and %v makes it", want, owner)
-			return
+			return fmt.Sprint(mark.Node().GetContext(new(ownerKey)))
 		}
 	}
+	return ""
 }
 
 // take records that scope creates a single.

@@ -1,10 +1,13 @@
 package defenderhub_test
 
 import (
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
@@ -28,6 +31,39 @@ func TestSuppressKeepsOurs(t *testing.T) {
 	}
 	if queue := rulesOf(tp.named(t, "AWS::SQS::Queue", "HubForwarderQueue")); !containsText(queue, "Fleet-IAM1") {
 		t.Errorf("the queue below has %v", queue)
+	}
+}
+
+// acknowledged returns the reasons of a resource's acknowledgments by rule, as cdk-nag 3 reads them.
+func acknowledged(resource constructs.IConstruct) map[string]string {
+	reasons := map[string]string{}
+	for _, entry := range *resource.Node().Metadata() {
+		if *entry.Type != "aws:cdk:acknowledged-rules" {
+			continue
+		}
+		data, _ := entry.Data.(map[string]any)
+		for id, reason := range data {
+			_, rule, _ := strings.Cut(id, "::")
+			reasons[rule] = fmt.Sprint(reason)
+		}
+	}
+	return reasons
+}
+
+func TestSuppressAcknowledgesForNag3(t *testing.T) {
+	stack := newStack()
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{}))
+	policy := hub.Forwarder().Node().FindChild(jsii.String("FunctionRole")).Node().FindChild(jsii.String("DefaultPolicy")).Node().DefaultChild()
+	before := acknowledged(policy)
+	defenderhub.Suppress(hub.Forwarder(),
+		defenderhub.Suppression{Rule: "Fleet-IAM1", Reason: "The boundary of the fleet narrows it.", Findings: []string{"Resource::*", "Action::sqs:*"}},
+		defenderhub.Suppression{Rule: "Fleet-IAM2", Reason: "The same reason holds."})
+	want := maps.Clone(before)
+	want["Fleet-IAM1[Resource::*]"] = "The boundary of the fleet narrows it."
+	want["Fleet-IAM1[Action::sqs:*]"] = "The boundary of the fleet narrows it."
+	want["Fleet-IAM2"] = "The same reason holds."
+	if got := acknowledged(policy); len(before) == 0 || !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

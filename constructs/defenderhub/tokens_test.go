@@ -44,7 +44,6 @@ func TestReferencesInValuesOfBehaviors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			behaviors := []defender.Behavior{{Name: "plain", Criteria: names.In("a")}, {Name: "referring", Criteria: c.criteria}}
-			forwarder := defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt})
 			for engine, allowed := range map[string]bool{"self-managed": false, "native": c.native} {
 				props := &defenderhub.DetectProps{Behaviors: behaviors}
 				profiles := &defenderhub.DetectProps{Profiles: []defender.SecurityProfile{{Name: "plant", Behaviors: behaviors}}}
@@ -56,7 +55,8 @@ func TestReferencesInValuesOfBehaviors(t *testing.T) {
 					if engine == "native" {
 						props.Native = &defenderhub.NativeProps{}
 					} else {
-						props.SelfManaged = &defenderhub.SelfManagedProps{Forwarder: forwarder, Prebuilt: "testdata/prebuilt/bootstrap"}
+						props.SelfManaged = &defenderhub.SelfManagedProps{Prebuilt: prebuilt}
+						connected(newStack(), props)
 					}
 					got, message := faults(t, func() { defenderhub.NewDetect(newStack(), jsii.String("Detect"), props) })
 					if !slices.Equal(got, want) || !allowed && !strings.Contains(message, field+`: "a deploy-time reference", want `) {
