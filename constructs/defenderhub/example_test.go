@@ -166,9 +166,10 @@ func Example_faults() {
 	defer func() { fmt.Println(recover()) }()
 	defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), &defenderhub.DefenderHubProps{
 		Audit: &defenderhub.AuditProps{Schedule: defender.Monthly(32)},
-		Detect: &defenderhub.DetectProps{Behaviors: []defender.Behavior{
-			{Criteria: defender.MessageByteSize.LessThan(8)},
-		}},
+		Detect: &defenderhub.DetectProps{
+			Behaviors: []defender.Behavior{{Criteria: defender.MessageByteSize.LessThan(8)}},
+			Native:    &defenderhub.NativeProps{},
+		},
 		Forward: []defender.Source{defender.AuditNotifications},
 	})
 	// Output:

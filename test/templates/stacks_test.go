@@ -44,7 +44,6 @@ var stacks = []deployment{
 	{"native-detect-off", func() awscdk.Stack {
 		return hub(nil, &defenderhub.DefenderHubProps{
 			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off},
-			Detect:        &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors()},
 		})
 	}},
 	{"self-managed", func() awscdk.Stack { return selfManaged() }},
