@@ -24,10 +24,12 @@ func main() {
 	quick := flag.Bool("quick", false, "leave out the compilation with an empty cache")
 	pairs := flag.Int("pairs", 3, "how many pairs of measurements a ratio is the median of")
 	only := flag.String("only", "", "measure only the steps whose title contains this")
+	base := flag.String("base", "8a3e870", "commit of this repository whose forwarder is compared; empty for none")
+	peer := flag.String("peer", "", "directory src/functions of aws-samples/iot-device-defender-integration-with-securityhub, which is compared too")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *quick, *pairs, *only); err != nil {
+	if err := run(ctx, *quick, *pairs, *only, *base, *peer); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -39,10 +41,11 @@ type bench struct {
 	repository, test string // the directories of the two modules
 	dir              string // for files of this run
 	pairs            int
+	base, peer       string // see the flags
 	table            *tabwriter.Writer
 }
 
-func run(ctx context.Context, quick bool, pairs int, only string) error {
+func run(ctx context.Context, quick bool, pairs int, only, base, peer string) error {
 	test, err := filepath.Abs(".") // make runs this in test/
 	if err != nil {
 		return err
@@ -53,7 +56,7 @@ func run(ctx context.Context, quick bool, pairs int, only string) error {
 	}
 	defer os.RemoveAll(dir)
 	b := &bench{
-		ctx: ctx, repository: filepath.Dir(test), test: test, dir: dir, pairs: max(pairs, 1),
+		ctx: ctx, repository: filepath.Dir(test), test: test, dir: dir, pairs: max(pairs, 1), base: base, peer: peer,
 		table: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0),
 	}
 	fmt.Printf("%s %s/%s, %d cores; each ratio is the median of %d pairs, taken in turn\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), b.pairs)
@@ -68,6 +71,7 @@ func run(ctx context.Context, quick bool, pairs int, only string) error {
 		{title: "size and start of the functions", run: b.functions},
 		{title: "mapping, one core", run: b.mapping},
 		{title: "batches through the handler: decode, map, ledger, SDK, local Security Hub", run: b.batches},
+		{title: "audits and events through the forwarder's executable, one core", run: b.forwarder, own: true},
 		{title: "cost of the engines, USD in 30 days, list prices", run: b.costs, own: true},
 	}
 	if !quick {

@@ -1,0 +1,203 @@
+package awsstub
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Check is the audit check of all findings.
+const Check = "DEVICE_CERTIFICATE_EXPIRING_CHECK"
+
+// Server is a Lambda runtime and the AWS services of one function.
+type Server struct {
+	URL   string
+	Table Table
+	// Findings is how many findings each audit task has, InfoBytes how long the additional
+	// information of each is.
+	Findings, InfoBytes int
+
+	http    *httptest.Server
+	events  chan string
+	answers chan string
+
+	mu       sync.Mutex
+	calls    map[string]int
+	imported int
+	given    time.Time
+	waits    []time.Duration
+}
+
+// New starts a server.
+func New() *Server {
+	s := &Server{calls: map[string]int{}, events: make(chan string, 1), answers: make(chan string, 1)}
+	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
+	s.URL = s.http.URL
+	return s
+}
+
+// Close stops the server.
+func (s *Server) Close() { s.http.CloseClientConnections(); s.http.Close() }
+
+// Invoke passes an event to the function and returns its answer.
+func (s *Server) Invoke(event string, ended <-chan struct{}) (string, error) {
+	s.events <- event
+	select {
+	case answer := <-s.answers:
+		return answer, nil
+	case <-ended:
+		return "", errors.New("the function ended without an answer")
+	}
+}
+
+// Reset forgets the calls, and returns them and the number of imported findings.
+func (s *Server) Reset() (calls map[string]int, imported int, waits []time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	calls, imported, waits = maps.Clone(s.calls), s.imported, s.waits
+	clear(s.calls)
+	s.imported, s.waits = 0, nil
+	return calls, imported, waits
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	name := r.Method + " " + r.URL.Path
+	if target := r.Header.Get("X-Amz-Target"); target != "" {
+		name = target
+	}
+	if strings.Contains(name, "/runtime/") {
+		s.runtime(w, r, body)
+		return
+	}
+	if strings.HasPrefix(name, "GET /audit/tasks/") {
+		name = "GET /audit/tasks"
+	}
+	s.mu.Lock()
+	s.calls[name]++
+	s.mu.Unlock()
+	operation, ledger := strings.CutPrefix(name, "DynamoDB_20120810.")
+	switch {
+	case ledger:
+		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+		answer, err := s.Table.Call(operation, body)
+		s.answer(w, answer, err)
+	case name == "POST /findings/import":
+		s.importFindings(w, body)
+	case name == "POST /findings": // the Python sample
+		s.answer(w, map[string]any{"Findings": []any{}}, nil)
+	case name == "POST /audit/findings":
+		s.listFindings(w, r, body)
+	case name == "GET /audit/tasks":
+		s.answer(w, map[string]any{"taskStatus": "COMPLETED", "taskType": "SCHEDULED_AUDIT_TASK", "scheduledAuditName": "Daily", "taskStartTime": 1764000000}, nil)
+	case name == "GET /audit/configuration":
+		s.answer(w, map[string]any{"auditCheckConfigurations": map[string]any{Check: map[string]any{"enabled": true}}}, nil)
+	case strings.HasPrefix(name, "AmazonSQS."):
+		s.answer(w, map[string]any{"QueueUrl": s.URL + "/q", "MessageId": "1"}, nil)
+	default:
+		s.answer(w, nil, refused{name})
+	}
+}
+
+func (s *Server) answer(w http.ResponseWriter, answer any, err error) {
+	switch {
+	case errors.Is(err, errCondition):
+		w.WriteHeader(http.StatusBadRequest)
+		answer = map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "message": "The conditional request failed"}
+	case err != nil:
+		w.WriteHeader(http.StatusBadRequest)
+		answer = map[string]any{"__type": "com.amazon.coral.validate#ValidationException", "message": err.Error()}
+	}
+	if err := json.NewEncoder(w).Encode(answer); err != nil {
+		return // the function has ended
+	}
+}
+
+func (s *Server) runtime(w http.ResponseWriter, r *http.Request, body []byte) {
+	if !strings.HasSuffix(r.URL.Path, "/invocation/next") {
+		w.WriteHeader(http.StatusAccepted)
+		s.answers <- string(body)
+		return
+	}
+	select {
+	case <-r.Context().Done():
+	case event := <-s.events:
+		w.Header().Set("Lambda-Runtime-Aws-Request-Id", "1")
+		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(15*time.Minute).UnixMilli(), 10))
+		w.Header().Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:123456789012:function:f")
+		s.mu.Lock()
+		s.given = time.Now()
+		s.mu.Unlock()
+		io.WriteString(w, event) // a failure shows as a missing answer
+	}
+}
+
+func (s *Server) importFindings(w http.ResponseWriter, body []byte) {
+	var in struct{ Findings []struct{ Id string } }
+	err := json.Unmarshal(body, &in)
+	if err == nil && len(in.Findings) > 100 {
+		err = refused{"more than 100 findings in a call"}
+	}
+	s.mu.Lock()
+	s.imported += len(in.Findings)
+	s.waits = append(s.waits, time.Since(s.given))
+	s.mu.Unlock()
+	s.answer(w, map[string]any{"FailedCount": 0, "SuccessCount": len(in.Findings), "FailedFindings": []any{}}, err)
+}
+
+// listFindings returns a page: this implementation asks in the query, boto3 in the body.
+func (s *Server) listFindings(w http.ResponseWriter, r *http.Request, body []byte) {
+	var in struct {
+		TaskID     string `json:"taskId"`
+		MaxResults int    `json:"maxResults"`
+		NextToken  string `json:"nextToken"`
+	}
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &in); err != nil {
+			s.answer(w, nil, refused{err.Error()})
+			return
+		}
+	}
+	size, _ := strconv.Atoi(r.URL.Query().Get("maxResults"))
+	at, _ := strconv.Atoi(r.URL.Query().Get("nextToken"))
+	if in.MaxResults > 0 {
+		size = in.MaxResults
+	}
+	if in.NextToken != "" {
+		at, _ = strconv.Atoi(in.NextToken)
+	}
+	if size == 0 {
+		size = 25
+	}
+	var list []any
+	for i := at; i < min(at+size, s.Findings); i++ {
+		info := map[string]any{"EXPIRATION_TIME": "1764500000000"}
+		for n := 0; n*200 < s.InfoBytes; n++ {
+			info[fmt.Sprintf("INFO_%02d", n)] = strings.Repeat("x", min(200, s.InfoBytes-n*200))
+		}
+		list = append(list, map[string]any{
+			"findingId": fmt.Sprintf("f-%d", i), "taskId": in.TaskID, "checkName": Check,
+			"taskStartTime": 1764000000.0, "findingTime": 1764000100.0, "severity": "MEDIUM", "isSuppressed": false,
+			"nonCompliantResource": map[string]any{
+				"resourceType": "DEVICE_CERTIFICATE", "resourceIdentifier": map[string]any{"deviceCertificateId": fmt.Sprintf("%064x", i)}, "additionalInfo": info,
+			},
+			"reasonForNonCompliance": "Certificate is past its expiration.", "reasonForNonComplianceCode": "CERTIFICATE_PAST_EXPIRATION", "relatedResources": []any{},
+		})
+	}
+	out := map[string]any{"findings": list}
+	if at+size < s.Findings {
+		out["nextToken"] = strconv.Itoa(at + size)
+	}
+	s.answer(w, out, nil)
+}
