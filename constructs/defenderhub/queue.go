@@ -27,6 +27,8 @@ func visibility(timeout, batchWindow time.Duration) time.Duration { return 6*tim
 type queueOptions struct {
 	// visibility is 0 for the default of Amazon SQS.
 	visibility time.Duration
+	// delay is for how long each message is hidden first, at most 15 minutes.
+	delay      time.Duration
 	deadLetter awssqs.IQueue
 	// receives is after how many receives a message goes there, 0 for maxReceives.
 	receives int
@@ -44,6 +46,9 @@ func newQueue(scope constructs.Construct, id string, key awskms.IKey, o queueOpt
 	}
 	if o.visibility != 0 {
 		props.VisibilityTimeout = seconds(o.visibility)
+	}
+	if o.delay != 0 {
+		props.DeliveryDelay = seconds(o.delay)
 	}
 	if o.deadLetter != nil {
 		props.DeadLetterQueue = &awssqs.DeadLetterQueue{Queue: o.deadLetter, MaxReceiveCount: new(float64(or(o.receives, maxReceives)))}

@@ -161,9 +161,14 @@ type product struct {
 	name, company string
 }
 
-// nativeProducts are the AWS integrations that are supported here.
+// nativeProducts are the AWS integrations that are supported here. Those besides Device Defender
+// send nothing by themselves: a test imports their findings with ImportNative.
 // https://docs.aws.amazon.com/iot-device-defender/latest/devguide/securityhub-integration.html
+// https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-internal-providers.html
 var nativeProducts = []product{
+	{"aws/access-analyzer", "IAM Access Analyzer", "AWS"},
+	{"aws/guardduty", "GuardDuty", "Amazon"},
+	{"aws/inspector", "Inspector", "Amazon"},
 	{"aws/iot-device-defender-audit", "IoT Device Defender - Audit", "AWS"},
 	{"aws/iot-device-defender-detect", "IoT Device Defender - Detect", "AWS"},
 }

@@ -97,9 +97,8 @@ func checkCount(parameter string, n int) error {
 	return nil
 }
 
-// ImportNative imports findings, JSON objects, as the native Device Defender integration does:
-// for a product to which the account must subscribe. Without the subscription, a finding fails
-// with InvalidAccess.
+// ImportNative imports findings, JSON objects, as AWS's own integrations do: for a product to
+// which the account must subscribe. Without the subscription, a finding fails with InvalidAccess.
 func (h *Hub) ImportNative(findings ...json.RawMessage) (ImportResult, error) {
 	submissions, err := decodeImport(findings)
 	if err != nil {

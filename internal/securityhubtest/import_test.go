@@ -259,6 +259,27 @@ func TestNativeFindingsNeedTheSubscription(t *testing.T) {
 	}
 }
 
+func TestFindingsOfGuardDutyImport(t *testing.T) {
+	_, h, _ := enabled(t)
+	guardDuty := strings.Replace(audit, "aws/iot-device-defender-audit", "aws/guardduty", 1)
+	f := raw(with(sample("1"), object{"ProductArn": guardDuty}))
+	if result, err := h.ImportNative(f); err != nil || result.Succeeded != 0 {
+		t.Errorf("without the subscription: %+v, %v", result, err)
+	}
+	if _, err := h.EnableProduct(guardDuty); err != nil {
+		t.Fatal(err)
+	}
+	if result, err := h.ImportNative(f); err != nil || result.Succeeded != 1 {
+		t.Fatal(result, err)
+	}
+	if stored, _ := h.Finding(guardDuty, "1"); stored.ProductName != "GuardDuty" || stored.CompanyName != "Amazon" {
+		t.Errorf("%s", stored.JSON)
+	}
+	if _, err := h.EnableProduct(strings.Replace(guardDuty, "guardduty", "macie", 1)); err == nil {
+		t.Error("a product that the local Security Hub does not have is enabled")
+	}
+}
+
 func TestSamplesOfTheNativeIntegrationImport(t *testing.T) {
 	names := []string{"native-audit", "native-check-summary", "native-detect"}
 	for _, name := range names {

@@ -32,7 +32,12 @@ type passing struct {
 func (c *Cloud) serveTime() {
 	c.passing.until = c.Clock.Now()
 	c.passing.alarms.Store = &c.passing.metrics
-	c.Clock.OnStep(c.pass)
+	c.Clock.OnStep(func(from, to time.Time) {
+		if err := c.emulator.PassDelays(c.ctx, to.Sub(from)); err != nil && c.ctx.Err() == nil {
+			c.say("delayed messages, at a step of the clock: %v", err)
+		}
+		c.pass(from, to)
+	})
 	c.Edge.HandleInternal("clock", c.Clock)
 }
 

@@ -90,6 +90,7 @@ func TestEventsAndTime(t *testing.T) {
 	if got := itemsLeft(t, cloud, outputs["Ledger"]); got != "" {
 		t.Errorf("after a day the table has %s", got)
 	}
+	t.Run("the clock ends delays", func(t *testing.T) { checkDelays(t, ctx, cloud) })
 	t.Run("what cannot be followed fails by name", func(t *testing.T) { checkUnfollowable(t, cloud) })
 }
 
@@ -113,6 +114,24 @@ func checkFunctionAction(t *testing.T, ctx context.Context, cloud *localaws.Clou
 	got := receiveAll(t, queues, outputs["UndeliveredUrl"])
 	if all := strings.Join(got, "\n"); len(got) != 2 || strings.Count(all, "LambdaAction") != 2 || strings.Count(all, "AccessDeniedException") != 1 {
 		t.Errorf("the error actions sent %v, want the failures of the functions that are locked and gone", got)
+	}
+}
+
+// checkDelays sends to a queue that delays messages by a quarter of an hour.
+func checkDelays(t *testing.T, ctx context.Context, cloud *localaws.Cloud) {
+	queues := sqs.NewFromConfig(cloud.Config())
+	queue, err := queues.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String("held"), Attributes: map[string]string{"DelaySeconds": "900"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := queues.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: queue.QueueUrl, MessageBody: aws.String("late")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"", "late"} {
+		cloud.Clock.Step(8 * time.Minute)
+		if got := strings.Join(receiveAll(t, queues, *queue.QueueUrl), ""); got != want {
+			t.Errorf("received %q, want %q", got, want)
+		}
 	}
 }
 

@@ -152,9 +152,10 @@ func (c *Cloud) Hurry() (done func()) {
 
 func (c *Cloud) hurried() bool { return c.hurries.Load() > 0 }
 
-// Drained waits until the queues and streams that feed functions hold nothing for them:
-// all that was sent is handled, has gone to a dead-letter queue or was discarded. It waits
-// in a [Cloud.Hurry], for no window of a batch. It is an
+// Drained waits until no event is on its way, and until the queues and streams that feed
+// functions hold nothing for them: all that was sent is handled, has gone to a dead-letter
+// queue or was discarded. A message that a queue delays is not waited for until a step of the
+// clock ends the delay. Drained waits in a [Cloud.Hurry], for no window of a batch. It is an
 // error at once when a role was denied something: the cloud tries again as long as AWS would.
 func (c *Cloud) Drained(ctx context.Context) error {
 	defer c.Hurry()()
@@ -165,6 +166,12 @@ func (c *Cloud) Drained(ctx context.Context) error {
 			return err
 		}
 		holding, err := c.holding(ctx)
+		if err == nil && len(holding) == 0 {
+			// What the last function imported may be an event that no queue has yet.
+			if err = c.Settle(ctx); err == nil {
+				holding, err = c.holding(ctx)
+			}
+		}
 		if err != nil || len(holding) == 0 {
 			return err
 		}

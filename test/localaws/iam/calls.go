@@ -3,6 +3,7 @@ package iam
 import (
 	"encoding/base64"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"net/http"
@@ -30,6 +31,7 @@ type parameters struct {
 	StreamARN     string
 	StreamName    string
 	ShardIterator string
+	TopicARN      string `json:"TopicArn"`
 	Findings      []struct{ ProductArn string }
 	TransactItems []map[string]struct{ TableName string } // by kind of item
 }
@@ -50,9 +52,13 @@ var operations = map[string]needs{
 	"dynamodb TransactWriteItems": transaction,
 
 	"securityhub POST /findings/import": each("securityhub:BatchImportFindings", products),
+	"securityhub POST /findings":        each("securityhub:GetFindings", nothing),
+
+	"sns Publish": each("sns:Publish", topic),
 
 	"iot GET /things/{name}":              each("iot:DescribeThing", named("iot", "thing/")),
 	"iot GET /things/{name}/thing-groups": each("iot:ListThingGroupsForThing", named("iot", "thing/")),
+	"iot GET /things/{name}/principals":   each("iot:ListThingPrincipals", named("iot", "thing/")),
 	"iot GET /thing-groups/{name}":        each("iot:DescribeThingGroup", named("iot", "thinggroup/")),
 	"iot GET /principals/things":          each("iot:ListPrincipalThings", nothing),
 	"iot POST /audit/tasks":               each("iot:StartOnDemandAuditTask", nothing),
@@ -113,6 +119,13 @@ func queue(c call) ([]string, error) {
 		return nil, errors.New("it names no queue")
 	}
 	return []string{c.arn("sqs", name)}, nil
+}
+
+func topic(c call) ([]string, error) {
+	if c.parameters.TopicARN == "" {
+		return nil, errors.New("it names no topic")
+	}
+	return []string{c.parameters.TopicARN}, nil
 }
 
 func (c call) table(nameOrARN string) string {
@@ -213,7 +226,14 @@ func read(service string, r *http.Request, arn func(service, resource string) st
 		return nil, err
 	}
 	c := call{arn: arn}
-	operation, ok := find(service, r, &c)
+	var form url.Values
+	if service == "sns" { // the one service of the Query protocol in the table
+		if form, err = url.ParseQuery(string(body)); err != nil {
+			return nil, fmt.Errorf("its parameters: %w", err)
+		}
+		c.parameters.TopicARN, body = form.Get("TopicArn"), nil
+	}
+	operation, ok := find(service, form.Get("Action"), r, &c)
 	if !ok {
 		return nil, errors.New("it is not in the table of what permissions calls take, so no role may make it here")
 	}
@@ -230,9 +250,11 @@ func read(service string, r *http.Request, arn func(service, resource string) st
 	return operation(c)
 }
 
-func find(service string, r *http.Request, c *call) (needs, bool) {
+func find(service, name string, r *http.Request, c *call) (needs, bool) {
 	if target := r.Header.Get("X-Amz-Target"); target != "" {
-		_, name, _ := strings.Cut(target, ".")
+		_, name, _ = strings.Cut(target, ".")
+	}
+	if name != "" {
 		found, ok := operations[service+" "+name]
 		return found, ok
 	}
@@ -306,6 +328,13 @@ func deny(w http.ResponseWriter, service, message string) {
 		status = http.StatusBadRequest
 	case "iotdata":
 		code = "ForbiddenException"
+	case "sns":
+		w.Header().Set("Content-Type", "text/xml")
+		w.WriteHeader(status)
+		fmt.Fprint(w, "<ErrorResponse><Error><Type>Sender</Type><Code>AuthorizationError</Code><Message>")
+		xml.EscapeText(w, []byte(message))
+		fmt.Fprint(w, "</Message></Error></ErrorResponse>")
+		return
 	}
 	body, _ := json.Marshal(map[string]string{"__type": code, "message": message}) // strings always encode
 	w.Header().Set("Content-Type", "application/json")

@@ -19,6 +19,7 @@ import (
 	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	securityhubtypes "github.com/aws/aws-sdk-go-v2/service/securityhub/types"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
@@ -43,7 +44,12 @@ func enforcer(t *testing.T, trust string, policies ...string) *Enforcer {
 		r.policies = append(r.policies, parse(p))
 	}
 	// No queue and no topic has a policy.
-	nothing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	nothing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Amz-Target") == "" { // Amazon SNS
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, "<ErrorResponse><Error><Code>NotFound</Code></Error></ErrorResponse>")
+			return
+		}
 		w.Header().Set("X-Amzn-Errortype", "com.amazonaws.sqs#QueueDoesNotExist")
 		w.WriteHeader(http.StatusBadRequest)
 	}))
@@ -174,6 +180,7 @@ func TestCallsOfFunctions(t *testing.T) {
 		stream   = "arn:aws:kinesis:eu-west-1:123456789012:stream/telemetry"
 		product  = "arn:aws:securityhub:eu-west-1:123456789012:product/123456789012/default"
 		things   = "arn:aws:iot:eu-west-1:123456789012:"
+		topicARN = "arn:aws:sns:eu-west-1:123456789012:people"
 	)
 	key := map[string]dynamodbtypes.AttributeValue{"pk": &dynamodbtypes.AttributeValueMemberS{Value: "1"}}
 	url, state, name := aws.String(queueURL), aws.String("state"), aws.String("telemetry")
@@ -248,6 +255,18 @@ func TestCallsOfFunctions(t *testing.T) {
 			_, err := securityhub.NewFromConfig(c).BatchImportFindings(t.Context(), &securityhub.BatchImportFindingsInput{Findings: []securityhubtypes.AwsSecurityFinding{finding, finding}})
 			return err
 		}, "AccessDeniedException", []need{{"securityhub:BatchImportFindings", product}}},
+		"GetFindings": {func(c aws.Config) error {
+			_, err := securityhub.NewFromConfig(c).GetFindings(t.Context(), &securityhub.GetFindingsInput{})
+			return err
+		}, "AccessDeniedException", []need{{"securityhub:GetFindings", "*"}}},
+		"Publish to a topic": {func(c aws.Config) error {
+			_, err := sns.NewFromConfig(c).Publish(t.Context(), &sns.PublishInput{TopicArn: aws.String(topicARN), Message: aws.String("a & b = 1")})
+			return err
+		}, "AuthorizationError", []need{{"sns:Publish", topicARN}}},
+		"ListThingPrincipals": {func(c aws.Config) error {
+			_, err := iot.NewFromConfig(c).ListThingPrincipals(t.Context(), &iot.ListThingPrincipalsInput{ThingName: name})
+			return err
+		}, "AccessDeniedException", []need{{"iot:ListThingPrincipals", things + "thing/telemetry"}}},
 		"DescribeThing": {func(c aws.Config) error {
 			_, err := iot.NewFromConfig(c).DescribeThing(t.Context(), &iot.DescribeThingInput{ThingName: aws.String("a:b")})
 			return err
@@ -328,12 +347,15 @@ func TestUnknownCallsOfFunctionsAreRefusedByName(t *testing.T) {
 	_, retained := iotdataplane.NewFromConfig(config).Publish(t.Context(), &iotdataplane.PublishInput{Topic: aws.String("t"), Retain: true})
 	_, next := kinesis.NewFromConfig(config).ListShards(t.Context(), &kinesis.ListShardsInput{NextToken: aws.String("x")})
 	_, socket := iotdataplane.NewFromConfig(config).GetConnection(t.Context(), &iotdataplane.GetConnectionInput{ClientId: aws.String("c"), IncludeSocketInformation: true})
-	for want, err := range map[string]error{"/connections/c": socket, "PurgeQueue": purge, "/thing-groups": groups, "/topics/t": retained, "names no stream": next} {
+	_, subscribe := sns.NewFromConfig(config).Subscribe(t.Context(), &sns.SubscribeInput{TopicArn: aws.String("arn:aws:sns:eu-west-1:123456789012:people"), Protocol: aws.String("sqs")})
+	_, phone := sns.NewFromConfig(config).Publish(t.Context(), &sns.PublishInput{PhoneNumber: aws.String("+1"), Message: aws.String("m")})
+	_, update := securityhub.NewFromConfig(config).BatchUpdateFindings(t.Context(), &securityhub.BatchUpdateFindingsInput{FindingIdentifiers: []securityhubtypes.AwsSecurityFindingIdentifier{{Id: aws.String("1"), ProductArn: aws.String("p")}}})
+	for want, err := range map[string]error{"Subscribe": subscribe, "names no topic": phone, "/findings/batchupdate": update, "/connections/c": socket, "PurgeQueue": purge, "/thing-groups": groups, "/topics/t": retained, "names no stream": next} {
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "the local AWS does not know") {
 			t.Errorf("got %v, want a refusal with %q", err, want)
 		}
 	}
-	if *passed != 0 || len(e.Denials()) != 5 || !strings.HasPrefix(e.Denials()[0], "run called sqs AmazonSQS.PurgeQueue") {
+	if *passed != 0 || len(e.Denials()) != 8 || !strings.HasPrefix(e.Denials()[0], "run called sqs AmazonSQS.PurgeQueue") {
 		t.Errorf("passed %d, denials %q", *passed, e.Denials())
 	}
 	users, passed := client(t, e, aws.Credentials{AccessKeyID: "local", SecretAccessKey: "local"})

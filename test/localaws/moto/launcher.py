@@ -6,7 +6,8 @@ Usage: launcher.py SETTINGS, a JSON file with
   Native        the resource types that moto makes
   Replacing     resource types, and the properties whose change replaces the resource
 
-At OLDEST_MESSAGES it tells of the queues' oldest messages.
+At OLDEST_MESSAGES it tells of the queues' oldest messages. A request to PASS_DELAYS, with ?seconds=, lets that much of
+the time pass for which messages are delayed.
 
 The first line on standard output is the port, which the system chooses. The server
 ends with its standard input's owner or on SIGTERM.
@@ -41,6 +42,7 @@ def describe(error):
 
 
 OLDEST_MESSAGES = "/_localaws/oldest-messages"
+PASS_DELAYS = "/_localaws/pass-delays"
 
 # Held where messages come, move to a dead-letter queue or go, so that whoever looks at all queues finds each message
 # in one of them. moto itself would lose a message that comes while another one is deleted.
@@ -140,22 +142,41 @@ def with_text(create):
     return create_key
 
 
-def with_oldest_messages(app):
-    """Adds a page with what no API of SQS tells: when the oldest message of each queue was sent, in ms."""
+def messages_by_queue():
+    """Returns the messages of each queue, by the queue's ARN."""
+    return {
+        queue.queue_arn: list(queue._messages)
+        for regions in list(sqs_backends.values())
+        for backend in list(regions.values())
+        for queue in list(backend.queues.values())
+    }
+
+
+def with_queues(app):
+    """Adds pages with what no API of SQS has: when the oldest message of each queue was sent, in ms, without those that
+    are delayed, and the end of delays."""
+
+    def oldest():
+        due = {arn: [m.sent_timestamp for m in messages if not m.delayed] for arn, messages in messages_by_queue().items()}
+        return {arn: min(sent) for arn, sent in due.items() if sent}
+
+    def pass_delays(seconds):
+        for messages in messages_by_queue().values():
+            for message in messages:
+                message.delayed_until -= seconds * 1000
+        return {}
 
     def serve(environ, start_response):
-        if environ["PATH_INFO"] != OLDEST_MESSAGES:
+        path = environ["PATH_INFO"]
+        if path not in (OLDEST_MESSAGES, PASS_DELAYS):
             return app(environ, start_response)
         with MOVING:
-            oldest = {
-                queue.queue_arn: min(message.sent_timestamp for message in messages)
-                for regions in list(sqs_backends.values())
-                for backend in list(regions.values())
-                for queue in list(backend.queues.values())
-                if (messages := list(queue._messages))
-            }
+            if path == OLDEST_MESSAGES:
+                answer = oldest()
+            else:
+                answer = pass_delays(float(urllib.parse.parse_qs(environ["QUERY_STRING"])["seconds"][0]))
         start_response("200 OK", [("Content-Type", "application/json")])
-        return [json.dumps(oldest).encode()]
+        return [json.dumps(answer).encode()]
 
     return serve
 
@@ -189,7 +210,7 @@ def main():
         app.register_error_handler(500, describe)
         return app
 
-    app = with_oldest_messages(DomainDispatcherApplication(create_app))
+    app = with_queues(DomainDispatcherApplication(create_app))
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=QuietHandler)
     os.environ["MOTO_PORT"] = str(server.port)  # moto calls itself for some services
     print(server.port, flush=True)

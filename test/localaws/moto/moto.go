@@ -106,25 +106,46 @@ func (h *head) Write(p []byte) (int, error) {
 }
 
 // OldestMessages returns when the oldest message of each queue was sent, by the queue's
-// ARN, on the machine's clock. A queue without messages is not there. No API of SQS
-// tells it, and receiving would change the queue.
+// ARN, on the machine's clock. A queue without messages is not there, nor one whose
+// messages are all delayed. No API of SQS tells it, and receiving would change the queue.
 func (m *Moto) OldestMessages(ctx context.Context) (map[string]time.Time, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.URL.JoinPath("_localaws", "oldest-messages").String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask the emulator for the oldest messages: %w", err)
-	}
-	defer resp.Body.Close()
 	var sent map[string]int64
-	if err := json.NewDecoder(resp.Body).Decode(&sent); err != nil {
-		return nil, fmt.Errorf("the emulator's oldest messages (status %d): %w", resp.StatusCode, err)
+	if err := m.ask(ctx, "oldest-messages", nil, &sent); err != nil {
+		return nil, fmt.Errorf("ask the emulator for the oldest messages: %w", err)
 	}
 	oldest := map[string]time.Time{}
 	for arn, ms := range sent {
 		oldest[arn] = time.UnixMilli(ms)
 	}
 	return oldest, nil
+}
+
+// PassDelays lets d pass of the time for which messages are delayed: the emulator counts it by
+// the machine's clock, which nothing steps.
+func (m *Moto) PassDelays(ctx context.Context, d time.Duration) error {
+	var nothing struct{}
+	query := url.Values{"seconds": {strconv.FormatFloat(d.Seconds(), 'f', 3, 64)}}
+	if err := m.ask(ctx, "pass-delays", query, &nothing); err != nil {
+		return fmt.Errorf("pass the delays of the emulator's messages: %w", err)
+	}
+	return nil
+}
+
+// ask reads a page of the launcher.
+func (m *Moto) ask(ctx context.Context, page string, query url.Values, answer any) error {
+	at := m.URL.JoinPath("_localaws", page)
+	at.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		return fmt.Errorf("status %d: %w", resp.StatusCode, err)
+	}
+	return nil
 }

@@ -130,6 +130,8 @@ func TestReferences(t *testing.T) {
 		{"AWS::IoT::Dimension", `{"Name":"d","Type":"TOPIC_FILTER","StringValues":["a/#"]}`, "d", map[string]any{"Arn": "arn:aws:iot:us-east-1:123456789012:dimension/d"}},
 		{"AWS::SecurityHub::Hub", `{"EnableDefaultStandards":false}`, "arn:aws:securityhub:us-east-1:123456789012:hub/default", map[string]any{"ARN": "arn:aws:securityhub:us-east-1:123456789012:hub/default"}},
 		{"AWS::SecurityHub::ProductSubscription", `{"ProductArn":"arn:aws:securityhub:us-east-1::product/aws/x"}`, "arn:subscription", map[string]any{"ProductSubscriptionArn": "arn:subscription"}},
+		{"AWS::Chatbot::SlackChannelConfiguration", `{"ConfigurationName":"alarms","SlackWorkspaceId":"T1","SlackChannelId":"C1","IamRoleArn":` + role + `,"SnsTopicArns":[` + topic + `]}`,
+			"arn:aws:chatbot::123456789012:chat-configuration/slack-channel/alarms", map[string]any{"Arn": "arn:aws:chatbot::123456789012:chat-configuration/slack-channel/alarms"}},
 		{"AWS::CDK::Metadata", `{"Analytics":"v2"}`, "Stack-L-SUFFIX", nil},
 	} {
 		r, _ := newAccount(t, answers)
@@ -186,6 +188,8 @@ func TestRefusals(t *testing.T) {
 		{"AWS::Lambda::EventSourceMapping", stream(`"StartingPositionTimestamp":1`), "[StartingPositionTimestamp]"},
 		{"AWS::Lambda::EventSourceMapping", stream(`"DestinationConfig":{"OnFailure":{"Destination":"arn:aws:s3:::lost"}}`), "#/DestinationConfig/OnFailure/Destination"},
 		{"AWS::Lambda::EventSourceMapping", stream(`"BatchSize":10`), "f was not deployed"},
+		{"AWS::Chatbot::SlackChannelConfiguration", `{"ConfigurationName":"a","SlackWorkspaceId":"lower","SlackChannelId":"C1","IamRoleArn":` + role + `}`, "#/SlackWorkspaceId"},
+		{"AWS::Chatbot::MicrosoftTeamsChannelConfiguration", `{}`, "no provider for resource type AWS::Chatbot::MicrosoftTeamsChannelConfiguration"},
 		{"AWS::Kinesis::Stream", `{"ShardCount":0}`, "#/ShardCount"},
 		{"AWS::Kinesis::Stream", `{"StreamModeDetails":{"StreamMode":"ELASTIC"}}`, "#/StreamModeDetails/StreamMode"},
 		{"AWS::Kinesis::Stream", `{"WarmThroughputMiBps":1}`, "[WarmThroughputMiBps]"},

@@ -1,0 +1,95 @@
+package defenderhub
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/constructs-go/constructs/v10"
+)
+
+// maxPattern is the maximum size of an event pattern, in characters.
+// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
+const maxPattern = 2048
+
+// findingQueue is a queue that receives the events of Security Hub that match an EventBridge rule.
+type findingQueue struct {
+	rule               awsevents.CfnRule
+	queue, deadLetters awssqs.Queue
+}
+
+// findingQueueOptions configure a findingQueue.
+type findingQueueOptions struct {
+	description string
+	// pattern is the event pattern, a JSON object.
+	pattern map[string]any
+	key     awskms.IKey
+	// visibility and delay are those of the queue; a delay of 0 is none.
+	visibility, delay time.Duration
+	// receives is after how many receives an event goes to the dead-letter queue.
+	receives int
+}
+
+// newFindingQueue creates the rule and the queues in scope. Only the rule may send to them.
+func newFindingQueue(scope constructs.Construct, o findingQueueOptions) *findingQueue {
+	q := &findingQueue{deadLetters: newQueue(scope, "DeadLetters", o.key, queueOptions{})}
+	q.queue = newQueue(scope, "Queue", o.key, queueOptions{
+		visibility: o.visibility, delay: o.delay, deadLetter: q.deadLetters, receives: o.receives,
+	})
+	q.rule = awsevents.NewCfnRule(scope, new("Rule"), &awsevents.CfnRuleProps{
+		Description: new(o.description), EventPattern: o.pattern, State: new("ENABLED"),
+		Targets: &[]any{&awsevents.CfnRule_TargetProperty{
+			Id: new("Queue"), Arn: q.queue.QueueArn(),
+			DeadLetterConfig: &awsevents.CfnRule_DeadLetterConfigProperty{Arn: q.deadLetters.QueueArn()},
+		}},
+	})
+	for _, queue := range []awssqs.Queue{q.queue, q.deadLetters} {
+		letRuleSend(queue, q.rule)
+	}
+	if o.key != nil {
+		// EventBridge's requests to AWS KMS name no source, so that a condition on it would lose
+		// every event without a word.
+		letService(o.key, "events.amazonaws.com", "So that Amazon EventBridge can send to the queues that it encrypts", sendingWithKey, map[string]any{})
+	}
+	return q
+}
+
+// letRuleSend lets an EventBridge rule send to a queue.
+// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
+func letRuleSend(queue awssqs.Queue, rule awsevents.CfnRule) {
+	queue.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Principals: &[]awsiam.IPrincipal{awsiam.NewServicePrincipal(new("events.amazonaws.com"), nil)},
+		Actions:    texts([]string{"sqs:SendMessage"}), Resources: texts([]string{*queue.QueueArn()}),
+		Conditions: &map[string]any{"ArnEquals": map[string]any{"aws:SourceArn": rule.AttrArn()}},
+	}))
+}
+
+// consume connects function to the queue, as consumeQueues does.
+func (q *findingQueue) consume(function awslambda.Function, size int, window time.Duration, concurrency int) {
+	consumeQueues(function, size, window, concurrency, q.queue)
+}
+
+// consumePermissions are what Lambda needs to read the queue for the function.
+// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+func (q *findingQueue) consumePermissions() awsiam.PolicyStatement {
+	return allow([]string{"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}, *q.queue.QueueArn())
+}
+
+// pattern reports an event pattern that EventBridge would refuse, or that is known only at
+// deployment.
+func (f *faults) pattern(field string, pattern map[string]any) {
+	text, err := json.Marshal(pattern)
+	switch {
+	case err != nil:
+		f.add(field, "a pattern that is not JSON", fmt.Sprintf("an event pattern: %v", err))
+	case tokenText.Match(text):
+		f.add(field, deployTime, "an event pattern that is known at synthesis")
+	case len(text) > maxPattern:
+		f.add(field, fmt.Sprintf("a pattern of %d characters", len(text)), "at most %d characters as JSON", maxPattern)
+	}
+}
