@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/audit"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 )
 
@@ -13,7 +14,7 @@ func main() { os.Exit(cli.Main(version(), os.Args[1:], commands()...)) }
 
 // commands are all commands, in the order of --help.
 func commands() []*cli.Command {
-	return []*cli.Command{}
+	return []*cli.Command{audit.Command()}
 }
 
 // version is the module's version, as go install records it.

@@ -16,7 +16,7 @@ import (
 
 type state string
 
-func (state) Style() string { return red }
+func (state) Style() string { return Red }
 
 type row struct {
 	Device string    `json:"device" head:"DEVICE" doc:"the device"`

@@ -164,7 +164,7 @@ func (c *Command) cobra(s *Session) *cobra.Command {
 		c.Flags(out.Flags())
 	}
 	if c.Changes {
-		out.Flags().BoolVar(&s.yes, "yes", false, "change without asking")
+		out.Flags().BoolVar(&s.Yes, "yes", false, "change without asking")
 		out.Flags().BoolVar(&s.dryRun, "dry-run", false, "print what would change, and change nothing")
 	}
 	if c.Run != nil {

@@ -21,9 +21,11 @@ type Session struct {
 	// Terminal is true if Out is a terminal, Color if it may have colors.
 	Terminal, Color bool
 	JSON            bool
+	// Yes is true if the user agreed to every change beforehand, by --yes.
+	Yes bool
 
 	errColor, asks            bool
-	yes, dryRun               bool
+	dryRun                    bool
 	region, profile, endpoint string
 	command                   string
 	undo                      []undo
@@ -45,7 +47,7 @@ func (s *Session) Say(format string, args ...any) {
 
 // Alert is Say in red.
 func (s *Session) Alert(format string, args ...any) {
-	fmt.Fprintln(s.Err, paint(s.errColor, red, safeLines(fmt.Sprintf(format, args...))))
+	fmt.Fprintln(s.Err, paint(s.errColor, Red, safeLines(fmt.Sprintf(format, args...))))
 }
 
 func safeLines(text string) string {
@@ -90,7 +92,7 @@ func (s *Session) confirm(question string, agrees func(string) bool, changes []s
 	case s.dryRun:
 		s.Say("%s", errDryRun)
 		return errDryRun
-	case s.yes:
+	case s.Yes:
 		return nil
 	case !s.asks:
 		return errors.New("standard input is not a terminal, so nobody can be asked: add --yes")
@@ -127,12 +129,13 @@ func (s *Session) runUndo() error {
 	return errors.Join(left...)
 }
 
+// ANSI styles of values; see [Styled].
 const (
-	bold   = "1"
-	faint  = "2"
-	red    = "31"
-	green  = "32"
-	yellow = "33"
+	Red    = "31"
+	Green  = "32"
+	Yellow = "33"
+
+	bold = "1"
 )
 
 func paint(on bool, style, text string) string {
