@@ -34,8 +34,8 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/moto"
 	"github.com/defenderhub/defenderhub/test/localaws/moto/python"
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
-	"github.com/defenderhub/defenderhub/test/localaws/providers"
 	"github.com/defenderhub/defenderhub/test/localaws/rules"
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
 // AccountID is the one account of every local AWS.
@@ -252,7 +252,7 @@ func (c *Cloud) startEmulator() error {
 	hook := c.Edge.HandleInternal("resources", c.Resources)
 	delivery := c.Edge.HandleInternal("topic-delivery", http.HandlerFunc(c.mayDeliver))
 	c.emulator, err = moto.Start(c.ctx, moto.Config{
-		Python: interpreter, Dir: c.dir, ProviderURL: c.Endpoint + hook, DeliveryURL: c.Endpoint + delivery, Native: providers.Native(), Replacing: providers.Replacing(),
+		Python: interpreter, Dir: c.dir, ProviderURL: c.Endpoint + hook, DeliveryURL: c.Endpoint + delivery, Native: schema.Native(), Replacing: schema.Replacing(),
 		Log: c.log("moto.log"), Region: c.Region,
 	})
 	if err != nil {

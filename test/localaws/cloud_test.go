@@ -320,7 +320,7 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud, fun
 		},
 		"BadProperty": {
 			`{"Resources":{"Rule":{"Type":"AWS::IoT::TopicRule","Properties":{"RuleName":"my-rule","TopicRulePayload":{"Sql":"SELECT 1","Actions":[]}}}}}`,
-			"#/RuleName: string [my-rule] does not match pattern",
+			"#/RuleName: my-rule: 'my-rule' does not match pattern",
 		},
 		"NoSuchAttribute": {
 			`{"Resources":{"Thing":{"Type":"AWS::IoT::Thing"},"Queue":{"Type":"AWS::SQS::Queue","Properties":{"QueueName":{"Fn::GetAtt":["Thing","Colour"]}}}}}`,

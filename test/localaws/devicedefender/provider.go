@@ -29,9 +29,9 @@ func RegisterProviders(registry *cloudformation.Registry, s *Service) {
 			return made, serviceError(err)
 		}
 	}
-	register := func(resourceType string, properties schema.Object, create, update handler, remove func(cloudformation.Request) error) {
+	register := func(resourceType string, create, update handler, remove func(cloudformation.Request) error) {
 		registry.Register(resourceType, cloudformation.Declared{
-			Properties: properties, Make: locked(create), Change: locked(update),
+			Make: locked(create), Change: locked(update),
 			Remove: func(_ context.Context, r cloudformation.Request) error {
 				s.mu.Lock()
 				defer s.mu.Unlock()
@@ -39,8 +39,8 @@ func RegisterProviders(registry *cloudformation.Registry, s *Service) {
 			},
 		})
 	}
-	register("AWS::IoT::AccountAuditConfiguration", accountConfigurationSchema, s.setUp, s.changeSetUp, s.takeDown)
-	register("AWS::IoT::ScheduledAudit", scheduledAuditSchema, s.deployAudit, s.redeployAudit, func(r cloudformation.Request) error {
+	register("AWS::IoT::AccountAuditConfiguration", s.setUp, s.changeSetUp, s.takeDown)
+	register("AWS::IoT::ScheduledAudit", s.deployAudit, s.redeployAudit, func(r cloudformation.Request) error {
 		return s.deleteScheduledAudit(&iot.DeleteScheduledAuditInput{ScheduledAuditName: &r.PhysicalResourceID})
 	})
 }
@@ -68,36 +68,6 @@ func serviceError(err error) error {
 // notSetUp is the words of the handlers.
 func notSetUp() error {
 	return handlerError("NotFound", "The configuration for your account has not been set up or was deleted.")
-}
-
-var accountConfigurationSchema = func() schema.Object {
-	checks := schema.Object{}
-	for _, c := range defender.Checks() {
-		check := schema.Object{"Enabled": schema.Bool}
-		if t := c.Info().Threshold; t != nil {
-			check["Configuration"] = schema.Map(schema.Object{t.Property: textOf1To64})
-		}
-		checks[c.Info().Property] = schema.Map(check)
-	}
-	return schema.Object{
-		"AccountId":                schema.Required(schema.Text(12, 12)),
-		"AuditCheckConfigurations": schema.Required(schema.Map(checks)),
-		"RoleArn":                  schema.Required(schema.Text(20, 2048)),
-		"AuditNotificationTargetConfigurations": schema.Map(schema.Object{
-			"Sns": schema.Map(schema.Object{
-				"Enabled": schema.Bool, "RoleArn": schema.ARN("iam"), "TargetArn": schema.ARN("sns"),
-			}),
-		}),
-	}
-}()
-
-// textOf1To64 is a threshold: the type of the property is string, and a number that the
-// template gives as a number is refused.
-func textOf1To64(path string, value any) error {
-	if _, ok := value.(string); !ok {
-		return fmt.Errorf("%s: expected type: string", path)
-	}
-	return schema.Text(1, 64)(path, value)
 }
 
 func (s *Service) setUp(r cloudformation.Request) (cloudformation.Resource, error) {
@@ -152,8 +122,9 @@ func configurationInput(properties map[string]any) *iot.UpdateAccountAuditConfig
 		wanted.Enabled, _ = schema.Boolean(check["Enabled"])
 		if parameters, ok := check["Configuration"].(map[string]any); ok {
 			wanted.Configuration = map[string]string{}
-			if days, ok := schema.String(parameters[c.Info().Threshold.Property]); ok {
-				wanted.Configuration[c.Info().Threshold.APIKey] = days
+			if days, given := parameters[c.Info().Threshold.Property]; given {
+				text, _ := days.(string) // a number is none: the handler refuses it
+				wanted.Configuration[c.Info().Threshold.APIKey] = text
 			}
 		}
 		in.AuditCheckConfigurations[c.String()] = wanted
@@ -165,15 +136,6 @@ func configurationInput(properties map[string]any) *iot.UpdateAccountAuditConfig
 		in.AuditNotificationTargetConfigurations = map[string]types.AuditNotificationTarget{snsTarget: target}
 	}
 	return in
-}
-
-var scheduledAuditSchema = schema.Object{
-	"ScheduledAuditName": schema.Pattern(`[a-zA-Z0-9:_-]+`, 1, 128),
-	"Frequency":          schema.Required(schema.Enum("DAILY", "WEEKLY", "BIWEEKLY", "MONTHLY")),
-	"DayOfWeek":          schema.Enum("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"),
-	"DayOfMonth":         schema.Pattern(`[1-9]|[12][0-9]|3[01]|LAST`, 1, 4),
-	"TargetCheckNames":   schema.Required(schema.Unique(schema.List(0, len(defender.Checks()), schema.Any))),
-	"Tags":               schema.Tags,
 }
 
 // generatedName is the length of the longest name that the handler makes.

@@ -102,7 +102,7 @@ func TestWrongConfigurationOfAStackIsRefused(t *testing.T) {
 		{"nothing enabled", configurationOf(`"LoggingDisabledCheck":{"Enabled":false}`, ""), "at least one enabled check (Service: Iot, Status Code: 400) (HandlerErrorCode: InvalidRequest)"},
 		{"misspelt check", configurationOf(`"IotPolicyPotentialMisConfigurationCheck":{"Enabled":true}`, ""), "extraneous key [IotPolicyPotentialMisConfigurationCheck]"},
 		{"parameter of another check", configurationOf(`"LoggingDisabledCheck":{"Enabled":true,"Configuration":{}}`, ""), "extraneous key [Configuration]"},
-		{"threshold as a number", configurationOf(on+`,"DeviceCertificateAgeCheck":{"Configuration":{"CertAgeThresholdInDays":400}}`, ""), "expected type: string"},
+		{"threshold as a number", configurationOf(on+`,"DeviceCertificateAgeCheck":{"Configuration":{"CertAgeThresholdInDays":400}}`, ""), `is "", want 30 to 3652`},
 		{"threshold too high", configurationOf(on+`,"DeviceCertificateAgeCheck":{"Configuration":{"CertAgeThresholdInDays":"4000"}}`, ""), "30 to 3652"},
 		{"topic that is none", configurationOf(on, strings.Replace(sns, topic, "topic", 1)), "TargetArn"},
 	} {
@@ -150,7 +150,7 @@ func TestWrongScheduleOfAStackIsRefused(t *testing.T) {
 		{"colon that only CloudFormation takes", named("a:b"), "Status Code: 400"},
 		{"placeholder", `{"Frequency":"DAILY","DayOfWeek":"UNSET_VALUE","TargetCheckNames":["LOGGING_DISABLED_CHECK"]}`, "UNSET_VALUE"},
 		{"weekly without a day", `{"Frequency":"WEEKLY","TargetCheckNames":["LOGGING_DISABLED_CHECK"]}`, "dayOfWeek"},
-		{"a check twice", `{"Frequency":"DAILY","TargetCheckNames":["LOGGING_DISABLED_CHECK","LOGGING_DISABLED_CHECK"]}`, "not unique"},
+		{"a check twice", `{"Frequency":"DAILY","TargetCheckNames":["LOGGING_DISABLED_CHECK","LOGGING_DISABLED_CHECK"]}`, "#/TargetCheckNames: items at 0 and 1 are equal"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s.refused(cloudformation.Create, scheduleType, "x", tt.properties, tt.want)

@@ -10,56 +10,6 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 )
 
-// Replacing names for each resource type the properties whose change makes
-// CloudFormation replace a resource: "Update requires: Replacement" in its reference.
-// https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-template-resource-type-ref.html
-func Replacing() map[string][]string {
-	return map[string][]string{
-		"AWS::Chatbot::SlackChannelConfiguration": {"ConfigurationName", "SlackWorkspaceId"},
-		"AWS::CloudWatch::Alarm":                  {"AlarmName"},
-		"AWS::DynamoDB::Table":                    {"ImportSourceSpecification", "KeySchema", "TableName"},
-		"AWS::ECR::Repository":                    {"EncryptionConfiguration", "RepositoryName"},
-		"AWS::Events::Rule":                       {"EventBusName", "Name"},
-		"AWS::IAM::AccessKey":                     {"Serial", "UserName"},
-		"AWS::IAM::InstanceProfile":               {"InstanceProfileName", "Path"},
-		"AWS::IAM::ManagedPolicy":                 {"Description", "ManagedPolicyName", "Path"},
-		"AWS::IAM::Role":                          {"Path", "RoleName"},
-		"AWS::IAM::User":                          {"UserName"},
-		"AWS::IoT::AccountAuditConfiguration":     {"AccountId"},
-		"AWS::IoT::CustomMetric":                  {"MetricName", "MetricType"},
-		"AWS::IoT::Dimension":                     {"Name", "Type"},
-		"AWS::IoT::Policy":                        {"PolicyName"},
-		"AWS::IoT::ScheduledAudit":                {"ScheduledAuditName"},
-		"AWS::IoT::SecurityProfile":               {"SecurityProfileName"},
-		"AWS::IoT::Thing":                         {"ThingName"},
-		"AWS::IoT::ThingGroup":                    {"ParentGroupName", "ThingGroupName"},
-		"AWS::IoT::TopicRule":                     {"RuleName"},
-		"AWS::KMS::Alias":                         {"AliasName"},
-		"AWS::Kinesis::Stream":                    {"Name"},
-		"AWS::Lambda::EventInvokeConfig":          {"FunctionName", "Qualifier"},
-		"AWS::Lambda::EventSourceMapping": {
-			"AmazonManagedKafkaEventSourceConfig", "EventSourceArn", "SelfManagedEventSource", "SelfManagedKafkaEventSourceConfig",
-			"StartingPosition", "StartingPositionTimestamp",
-		},
-		"AWS::Lambda::Function": {"FunctionName", "PackageType", "TenancyConfig"},
-		"AWS::Lambda::Permission": {
-			"Action", "EventSourceToken", "FunctionName", "FunctionUrlAuthType", "InvokedViaFunctionUrl", "Principal", "PrincipalOrgID",
-			"SourceAccount", "SourceArn",
-		},
-		"AWS::Logs::LogGroup":                   {"LogGroupName"},
-		"AWS::Logs::ResourcePolicy":             {"PolicyName"},
-		"AWS::S3::Bucket":                       {"BucketName", "BucketNamePrefix", "BucketNamespace", "ObjectLockEnabled"},
-		"AWS::S3::BucketPolicy":                 {"Bucket"},
-		"AWS::SNS::Subscription":                {"Endpoint", "Protocol", "TopicArn"},
-		"AWS::SNS::Topic":                       {"FifoTopic", "TopicName"},
-		"AWS::SQS::Queue":                       {"FifoQueue", "QueueName"},
-		"AWS::SSM::Parameter":                   {"Name"},
-		"AWS::Scheduler::Schedule":              {"Name"},
-		"AWS::SecurityHub::ProductSubscription": {"ProductArn"},
-		"AWS::StepFunctions::StateMachine":      {"StateMachineName", "StateMachineType"},
-	}
-}
-
 // all means all properties of a type.
 const all = "*"
 

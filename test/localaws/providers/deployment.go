@@ -22,7 +22,7 @@ func deployment(a Account) map[string]cloudformation.Declared {
 		return cloudformation.Resource{PhysicalID: r.PhysicalResourceID}, nil
 	}
 	return map[string]cloudformation.Declared{
-		"AWS::CDK::Metadata": {Properties: schema.Object{"Analytics": schema.Any}, Make: metadata, Change: metadata},
+		"AWS::CDK::Metadata": {Make: metadata, Change: metadata},
 	}
 }
 

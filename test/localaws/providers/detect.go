@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
-	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
 const (
@@ -42,72 +40,16 @@ var metrics = map[string]string{
 var customKinds = map[string]string{"number": "number", "number-list": "set", "string-list": "set", "ip-address-list": "addresses"}
 
 func (a Account) detect() map[string]cloudformation.Declared {
-	name := schema.Pattern(iotName, 1, 128)
-	list := func(item schema.Check) schema.Check {
-		return schema.Unique(schema.List(0, 1000, item))
-	}
-	datapoints := schema.Integer(1, 10)
-	metricDimension := schema.Map(schema.Object{"DimensionName": schema.Required(name), "Operator": schema.Enum("IN", "NOT_IN")})
-	criteria := schema.Map(schema.Object{
-		"ComparisonOperator": schema.Enum(allOperators()...), "ConsecutiveDatapointsToAlarm": datapoints,
-		"ConsecutiveDatapointsToClear": datapoints,
-		"DurationSeconds":              schema.Enum("300", "600", "900", "1800", "3600"),
-		"MlDetectionConfig":            schema.Map(schema.Object{"ConfidenceLevel": schema.Enum("LOW", "MEDIUM", "HIGH")}),
-		"StatisticalThreshold":         schema.Map(schema.Object{"Statistic": schema.Enum("Average", "p0", "p0.1", "p0.01", "p1", "p10", "p50", "p90", "p99", "p99.9", "p99.99", "p100")}),
-		"Value": schema.OneOf(schema.Object{
-			"Cidrs": list(schema.Text(2, 43)), "Count": schema.Pattern(`[0-9]+`, 1, 19), "Number": schema.Number,
-			"Numbers": list(schema.Number), "Ports": list(schema.Integer(0, 65535)), "Strings": list(schema.Text(1, 2048)),
-		}),
-	})
-	behavior := schema.Map(schema.Object{
-		"Name": schema.Required(name), "Metric": schema.Pattern(iotName, 1, 236), "MetricDimension": metricDimension,
-		"Criteria": criteria, "SuppressAlerts": schema.Bool, "ExportMetric": schema.Bool,
-	})
 	return map[string]cloudformation.Declared{
-		securityProfile: {
-			Properties: schema.Object{
-				"SecurityProfileName": name, "SecurityProfileDescription": schema.Text(0, 1000),
-				"Behaviors": schema.Unique(schema.List(0, 100, behavior)),
-				"AlertTargets": schema.Dictionary(`^SNS$`, schema.Map(schema.Object{
-					"AlertTargetArn": schema.Required(schema.ARN("sns")), "RoleArn": schema.Required(schema.ARN("iam")),
-				})),
-				"AdditionalMetricsToRetainV2": schema.Unique(schema.List(0, 1000, schema.Map(schema.Object{
-					"Metric": schema.Required(schema.Pattern(iotName, 1, 236)), "MetricDimension": metricDimension, "ExportMetric": schema.Bool,
-				}))),
-				"MetricsExportConfig": schema.Map(schema.Object{"MqttTopic": schema.Required(schema.Text(1, 512)), "RoleArn": schema.Required(schema.ARN("iam"))}),
-				"TargetArns":          schema.Unique(schema.List(0, 1000, schema.Pattern(`arn:aws[a-z-]*:iot:[a-z0-9-]+:[0-9]{12}:(all/(registered-|unregistered-)?things|thinggroup/`+iotName+`)`, 1, 2048))),
-				"Tags":                schema.Tags,
-			},
-			Make: a.createSecurityProfile,
-		},
-		customMetric: {
-			Properties: schema.Object{
-				"MetricName": name, "DisplayName": schema.Text(0, 128),
-				"MetricType": schema.Required(schema.Enum("string-list", "ip-address-list", "number-list", "number")),
-				"Tags":       schema.Tags,
-			},
-			Make:   a.createCustomMetric,
-			Remove: a.removeCustomMetric,
-		},
+		securityProfile: {Make: a.createSecurityProfile},
+		customMetric:    {Make: a.createCustomMetric, Remove: a.removeCustomMetric},
 		dimension: {
-			Properties: schema.Object{
-				"Name": name, "Type": schema.Required(schema.Enum("TOPIC_FILTER")),
-				"StringValues": schema.Required(schema.List(1, 5, schema.Text(1, 256))), "Tags": schema.Tags,
-			},
 			Make: func(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 				id := named(r, "Name", 128)
 				return kept(id, map[string]any{"Arn": r.ARN("iot", "dimension/"+id)}, "filters no metric"), a.unique(r, id)
 			},
 		},
 	}
-}
-
-func allOperators() []string {
-	var all []string
-	for _, kind := range slices.Sorted(maps.Keys(operators)) {
-		all = append(all, operators[kind]...)
-	}
-	return all
 }
 
 func (a Account) createSecurityProfile(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {

@@ -10,88 +10,19 @@ import (
 	"strings"
 
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
-	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
-
-// iotName is the pattern of things, thing groups, security profiles and metrics.
-const iotName = `[a-zA-Z0-9:_-]+`
 
 // ruleLimit is the largest rule: SQL, actions and description together.
 // https://docs.aws.amazon.com/general/latest/gr/iot-core.html
 const ruleLimit = 128 << 10
 
 func (a Account) iot() map[string]cloudformation.Declared {
-	attributes := schema.Map(schema.Object{"Attributes": schema.Dictionary(`^[a-zA-Z0-9_.,@/:#-]+$`, schema.Text(0, 800))})
-	sql := schema.Required(schema.Any)
 	return map[string]cloudformation.Declared{
-		"AWS::IoT::TopicRule": {
-			Properties: schema.Object{
-				"RuleName": schema.Pattern(`[a-zA-Z0-9_]+`, 1, 128),
-				"TopicRulePayload": schema.Required(schema.Map(schema.Object{
-					"Sql": sql, "Actions": schema.Required(schema.List(0, 10, ruleAction)), "ErrorAction": ruleAction,
-					"AwsIotSqlVersion": schema.Enum("2015-10-08", "2016-03-23", "beta"),
-					"Description":      schema.Any, "RuleDisabled": schema.Bool,
-				})),
-				"Tags": schema.Tags,
-			},
-			Make:   a.createRule,
-			Change: a.replaceRule,
-			Remove: a.deletes("/rules/"),
-		},
-		"AWS::IoT::ThingGroup": {
-			Properties: schema.Object{
-				"ThingGroupName":  schema.Pattern(iotName, 1, 128),
-				"ParentGroupName": schema.Pattern(iotName, 1, 128), "QueryString": schema.Text(1, 1000),
-				"ThingGroupProperties": schema.Map(schema.Object{
-					"AttributePayload": attributes, "ThingGroupDescription": schema.Text(0, 2028),
-				}),
-				"Tags": schema.Tags,
-			},
-			Make:   a.createThingGroup,
-			Remove: a.deletes("/thing-groups/"),
-		},
-		"AWS::IoT::Policy": {
-			Properties: schema.Object{
-				"PolicyName":     schema.Pattern(`[\w+=,.@-]+`, 1, 128),
-				"PolicyDocument": schema.Required(anyDocument), "Tags": schema.Tags,
-			},
-			Make:   a.createPolicy,
-			Remove: a.deletes("/policies/"),
-		},
-		"AWS::IoT::Thing": {
-			Properties: schema.Object{
-				"ThingName": schema.Pattern(iotName, 1, 128), "AttributePayload": attributes,
-				"ThingTypeName": schema.Pattern(iotName, 1, 128),
-			},
-			Make:   a.createThing,
-			Remove: a.deletes("/things/"),
-		},
+		"AWS::IoT::TopicRule":  {Make: a.createRule, Change: a.replaceRule, Remove: a.deletes("/rules/")},
+		"AWS::IoT::ThingGroup": {Make: a.createThingGroup, Remove: a.deletes("/thing-groups/")},
+		"AWS::IoT::Policy":     {Make: a.createPolicy, Remove: a.deletes("/policies/")},
+		"AWS::IoT::Thing":      {Make: a.createThing, Remove: a.deletes("/things/")},
 	}
-}
-
-// anyDocument is a policy as an object or as its text.
-func anyDocument(path string, value any) error {
-	if s, ok := value.(string); ok && json.Valid([]byte(s)) {
-		return nil
-	}
-	return schema.Document(path, value)
-}
-
-// ruleAction is exactly one of the actions of the rules engine. Those whose properties
-// matter to this project are checked in full.
-func ruleAction(path string, value any) error {
-	open := schema.Document
-	role := schema.Required(schema.ARN("iam"))
-	return schema.OneOf(schema.Object{
-		"Sqs":             schema.Map(schema.Object{"RoleArn": role, "QueueUrl": schema.Required(schema.Pattern(`https?://.+`, 1, 2048)), "UseBase64": schema.Bool}),
-		"Sns":             schema.Map(schema.Object{"RoleArn": role, "TargetArn": schema.Required(schema.ARN("sns")), "MessageFormat": schema.Enum("RAW", "JSON")}),
-		"Lambda":          schema.Map(schema.Object{"FunctionArn": schema.ARN("lambda")}),
-		"Republish":       schema.Map(schema.Object{"RoleArn": role, "Topic": schema.Required(schema.Any), "Qos": schema.Integer(0, 1), "Headers": schema.Document}),
-		"Kinesis":         schema.Map(schema.Object{"RoleArn": role, "StreamName": schema.Required(schema.Text(1, 128)), "PartitionKey": schema.Text(1, 2048)}),
-		"CloudwatchAlarm": open, "CloudwatchLogs": open, "CloudwatchMetric": open, "DynamoDB": open, "DynamoDBv2": open,
-		"Elasticsearch": open, "Firehose": open, "Http": open, "IotAnalytics": open, "IotEvents": open, "IotSiteWise": open,
-		"Kafka": open, "Location": open, "OpenSearch": open, "S3": open, "StepFunctions": open, "Timestream": open,
-	})(path, value)
 }
 
 // rulePayload is the payload of a rule as AWS IoT takes it.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -25,55 +24,18 @@ const (
 	eventInvokeConfig  = "AWS::Lambda::EventInvokeConfig"
 )
 
-// mappingOf are the properties of a mapping from a queue, or from a stream. A property
-// that is not here has a meaning which the poller does not have.
-func mappingOf(stream bool) schema.Object {
-	properties := schema.Object{
-		"BatchSize": schema.Integer(1, 10000), "Enabled": schema.Bool,
-		"EventSourceArn":                 schema.Required(schema.ARN("sqs")),
-		"FunctionName":                   schema.Required(schema.Text(1, 140)),
-		"FunctionResponseTypes":          schema.List(0, 1, schema.Enum("ReportBatchItemFailures")),
-		"MaximumBatchingWindowInSeconds": schema.Integer(0, 300), "MetricsConfig": schema.Document,
-		"Tags": schema.Tags,
-	}
-	more := schema.Object{"ScalingConfig": schema.Map(schema.Object{"MaximumConcurrency": schema.Integer(2, 1000)})}
-	if stream {
-		more = schema.Object{
-			"EventSourceArn": schema.Required(schema.ARN("kinesis")), "BisectBatchOnFunctionError": schema.Bool,
-			"DestinationConfig": schema.Map(schema.Object{
-				"OnFailure": schema.Map(schema.Object{"Destination": schema.Required(schema.ARN("sqs"))}),
-			}),
-			"MaximumRecordAgeInSeconds": schema.Integer(-1, 604800),
-			"MaximumRetryAttempts":      schema.Integer(-1, 10000),
-			// One batch a shard is what the poller knows.
-			"ParallelizationFactor": schema.Integer(1, 1),
-			"StartingPosition":      schema.Required(schema.Enum("LATEST", "TRIM_HORIZON")),
-		}
-	}
-	maps.Copy(properties, more)
-	return properties
-}
-
 func isStream(source any) bool {
-	return schema.ARN("kinesis")("", source) == nil
+	arn, _ := source.(string)
+	return strings.Contains(arn, ":kinesis:")
 }
 
 func (a Account) lambda() map[string]cloudformation.Declared {
 	return map[string]cloudformation.Declared{
-		eventInvokeConfig: {
-			// What was invoked asynchronously runs at once here, so that no event grows old. No
-			// destination receives it.
-			Properties: schema.Object{
-				"FunctionName":             schema.Required(schema.Text(1, 140)),
-				"Qualifier":                schema.Required(schema.Enum("$LATEST")),
-				"MaximumEventAgeInSeconds": schema.Integer(60, 21600),
-				"MaximumRetryAttempts":     schema.Integer(0, 2),
-			},
-			Make: a.configureInvocations,
-		},
+		// What was invoked asynchronously runs at once here, so that no event grows old. No
+		// destination receives it.
+		eventInvokeConfig: {Make: a.configureInvocations},
 		eventSourceMapping: {
-			Variant: func(p map[string]any) schema.Object { return mappingOf(isStream(p["EventSourceArn"])) },
-			Make:    a.mapEventSource,
+			Make: a.mapEventSource,
 			Remove: func(ctx context.Context, r cloudformation.Request) error {
 				if isStream(r.ResourceProperties["EventSourceArn"]) {
 					return nil

@@ -26,21 +26,12 @@ func Delivered(protocol string) bool {
 func (a Account) messaging() map[string]cloudformation.Declared {
 	return map[string]cloudformation.Declared{
 		"AWS::SNS::Subscription": {
-			Properties: schema.Object{
-				"TopicArn": schema.Required(schema.ARN("sns")),
-				"Protocol": schema.Required(schema.Enum("http", "https", "email", "email-json", "sms", "sqs", "application", "lambda", "firehose")),
-				"Endpoint": schema.Any, "FilterPolicy": schema.Document,
-				"FilterPolicyScope":  schema.Enum("MessageAttributes", "MessageBody"),
-				"RawMessageDelivery": schema.Bool, "RedrivePolicy": schema.Document,
-				"DeliveryPolicy": schema.Document, "ReplayPolicy": schema.Document,
-				"SubscriptionRoleArn": schema.ARN("iam"), "Region": schema.Any,
-			},
 			Make: a.subscribe,
 			Remove: func(ctx context.Context, r cloudformation.Request) error {
 				return a.API.Query(ctx, "sns", snsVersion, "Unsubscribe", url.Values{"SubscriptionArn": {r.PhysicalResourceID}}, nil)
 			},
 		},
-		"AWS::SNS::TopicPolicy": policyOn("Topics", schema.ARN("sns"), func(ctx context.Context, topic, policy string) error {
+		"AWS::SNS::TopicPolicy": policyOn("Topics", func(ctx context.Context, topic, policy string) error {
 			if policy == "" { // Amazon SNS has no topic without a policy
 				policy = fmt.Sprintf(defaultTopicPolicy, topic, strings.Split(topic, ":")[4])
 			}
@@ -48,15 +39,12 @@ func (a Account) messaging() map[string]cloudformation.Declared {
 				"TopicArn": {topic}, "AttributeName": {"Policy"}, "AttributeValue": {policy},
 			}, nil)
 		}),
-		"AWS::SQS::QueuePolicy": policyOn("Queues", schema.Pattern(`https?://.+`, 1, 2048), func(ctx context.Context, queue, policy string) error {
+		"AWS::SQS::QueuePolicy": policyOn("Queues", func(ctx context.Context, queue, policy string) error {
 			return a.API.Target(ctx, "sqs", "AmazonSQS.SetQueueAttributes", map[string]any{
 				"QueueUrl": queue, "Attributes": map[string]string{"Policy": policy},
 			}, nil)
 		}),
-		"AWS::S3::BucketPolicy": {
-			Properties: schema.Object{"Bucket": schema.Required(schema.Text(3, 63)), "PolicyDocument": schema.Required(schema.Document)},
-			Make:       keepBucketPolicy, Change: keepBucketPolicy,
-		},
+		"AWS::S3::BucketPolicy": {Make: keepBucketPolicy, Change: keepBucketPolicy},
 	}
 }
 
@@ -99,7 +87,7 @@ func (a Account) subscribe(ctx context.Context, r cloudformation.Request) (cloud
 }
 
 // policyOn is a type that puts one policy on each of a list of targets.
-func policyOn(targets string, target schema.Check, put func(ctx context.Context, target, policy string) error) cloudformation.Declared {
+func policyOn(targets string, put func(ctx context.Context, target, policy string) error) cloudformation.Declared {
 	on := func(properties map[string]any) []any {
 		list, _ := properties[targets].([]any) // of strings, as the schema has seen
 		return list
@@ -133,8 +121,7 @@ func policyOn(targets string, target schema.Check, put func(ctx context.Context,
 		return kept(id, map[string]any{"Id": id}, ""), nil
 	}
 	return cloudformation.Declared{
-		Properties: schema.Object{"PolicyDocument": schema.Required(schema.Document), targets: schema.Required(schema.List(1, 100, target))},
-		Make:       apply, Change: apply,
+		Make: apply, Change: apply,
 		Remove: func(ctx context.Context, r cloudformation.Request) error {
 			return take(ctx, on(r.ResourceProperties), nil)
 		},
@@ -189,16 +176,6 @@ const (
 func (a Account) kinesis() map[string]cloudformation.Declared {
 	return map[string]cloudformation.Declared{
 		kinesisStream: {
-			Properties: schema.Object{
-				"Name":                 schema.Pattern(`[a-zA-Z0-9_.-]+`, 1, 128),
-				"RetentionPeriodHours": schema.Integer(shortestRetention, 8760),
-				"ShardCount":           schema.Integer(1, 100000),
-				"StreamModeDetails":    schema.Map(schema.Object{"StreamMode": schema.Required(schema.Enum(onDemand, "PROVISIONED"))}),
-				"StreamEncryption": schema.Map(schema.Object{
-					"EncryptionType": schema.Required(schema.Enum("KMS")), "KeyId": schema.Required(schema.Text(1, 2048)),
-				}),
-				"Tags": schema.Tags,
-			},
 			Make: a.createStream,
 			Remove: func(ctx context.Context, r cloudformation.Request) error {
 				return a.API.Target(ctx, "kinesis", kinesisTarget+"DeleteStream", map[string]any{"StreamName": r.PhysicalResourceID}, nil)

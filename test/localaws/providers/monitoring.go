@@ -21,59 +21,14 @@ const (
 )
 
 func (a Account) monitoring() map[string]cloudformation.Declared {
-	dimensions := schema.List(0, 30, schema.Map(schema.Object{"Name": schema.Required(schema.Text(1, 255)), "Value": schema.Required(schema.Text(1, 1024))}))
-	period := schema.Integer(10, 86400)
-	actions := schema.List(0, 5, schema.Text(1, 1024))
-	metric := schema.Map(schema.Object{
-		"MetricName": schema.Text(1, 255), "Namespace": schema.Text(1, 255), "Dimensions": dimensions,
-	})
-	query := schema.Map(schema.Object{
-		"Id": schema.Required(schema.Pattern(`[a-z][a-zA-Z0-9_]*`, 1, 255)), "AccountId": schema.Text(1, 255),
-		"Expression": schema.Text(1, 2048), "Label": schema.Any, "Period": period, "ReturnData": schema.Bool,
-		"MetricStat": schema.Map(schema.Object{
-			"Metric": schema.Required(metric), "Period": schema.Required(period),
-			"Stat": schema.Required(schema.Any), "Unit": schema.Any,
-		}),
-	})
 	return map[string]cloudformation.Declared{
 		metricAlarm: {
-			Properties: schema.Object{
-				"AlarmName": schema.Text(1, 255), "AlarmDescription": schema.Text(0, 1024),
-				"ActionsEnabled": schema.Bool, "AlarmActions": actions, "OKActions": actions,
-				"ComparisonOperator": schema.Required(schema.Enum("GreaterThanOrEqualToThreshold", "GreaterThanThreshold", "LessThanThreshold", "LessThanOrEqualToThreshold", "LessThanLowerOrGreaterThanUpperThreshold", "LessThanLowerThreshold", "GreaterThanUpperThreshold")),
-				"DatapointsToAlarm":  schema.Integer(1, math.MaxInt32), "Dimensions": dimensions,
-				"EvaluateLowSampleCountPercentile": schema.Enum("evaluate", "ignore"),
-				"EvaluationPeriods":                schema.Required(schema.Integer(1, math.MaxInt32)),
-				"ExtendedStatistic":                schema.Any, "InsufficientDataActions": actions,
-				"MetricName": schema.Text(1, 255), "Metrics": schema.List(1, 20, query),
-				"Namespace": schema.Pattern(`[^:].*`, 1, 255), "Period": period,
-				"Statistic": schema.Enum("SampleCount", "Average", "Sum", "Minimum", "Maximum"),
-				"Threshold": schema.Number, "ThresholdMetricId": schema.Text(1, 255),
-				"TreatMissingData": schema.Enum("breaching", "notBreaching", "ignore", "missing"),
-				"Unit":             schema.Any, "Tags": schema.Tags,
-			},
 			Make: a.putAlarm, Change: a.putAlarm,
 			Remove: func(ctx context.Context, r cloudformation.Request) error {
 				return a.Emulator.Query(ctx, "monitoring", cloudWatchVersion, "DeleteAlarms", url.Values{"AlarmNames.member.1": {r.PhysicalResourceID}}, nil)
 			},
 		},
 		"AWS::Scheduler::Schedule": {
-			Properties: schema.Object{
-				"Name":      schema.Pattern(`[0-9a-zA-Z-_.]+`, 1, 64),
-				"GroupName": schema.Pattern(`[0-9a-zA-Z-_.]+`, 1, 64), "Description": schema.Text(0, 512),
-				"ScheduleExpression":         schema.Required(schema.Pattern(`(rate|cron|at)\(.+\)`, 1, 256)),
-				"ScheduleExpressionTimezone": schema.Text(1, 50), "State": schema.Enum("ENABLED", "DISABLED"),
-				"StartDate": schema.Any, "EndDate": schema.Any, "KmsKeyArn": schema.ARN("kms"),
-				"FlexibleTimeWindow": schema.Required(schema.Map(schema.Object{
-					"Mode": schema.Required(schema.Enum("OFF", "FLEXIBLE")), "MaximumWindowInMinutes": schema.Integer(1, 1440),
-				})),
-				"Target": schema.Required(schema.Map(schema.Object{
-					"Arn": schema.Required(schema.Text(1, 1600)), "RoleArn": schema.Required(schema.ARN("iam")), "Input": schema.Text(1, 1<<20),
-					"RetryPolicy":      schema.Map(schema.Object{"MaximumEventAgeInSeconds": schema.Integer(60, 86400), "MaximumRetryAttempts": schema.Integer(0, 185)}),
-					"DeadLetterConfig": schema.Map(schema.Object{"Arn": schema.ARN("sqs")}),
-					"SqsParameters":    schema.Map(schema.Object{"MessageGroupId": schema.Text(1, 128)}),
-				})),
-			},
 			Make: a.createSchedule,
 			Remove: func(ctx context.Context, r cloudformation.Request) error {
 				path := "/schedules/" + url.PathEscape(r.PhysicalResourceID)
@@ -215,30 +170,7 @@ const eventsRule = "AWS::Events::Rule"
 
 func (a Account) events() map[string]cloudformation.Declared {
 	return map[string]cloudformation.Declared{
-		eventsRule: {
-			// A property of a target that is not here has a meaning which the local event bus
-			// does not have.
-			Properties: schema.Object{
-				"Name": schema.Pattern(`[0-9A-Za-z._-]+`, 1, 64), "Description": schema.Text(0, 512),
-				"EventBusName": schema.Text(1, 1600), "EventPattern": schema.Document,
-				"RoleArn": schema.ARN("iam"), "ScheduleExpression": schema.Text(0, 256),
-				"State": schema.Enum("ENABLED", "DISABLED", "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"),
-				"Tags":  schema.Tags,
-				"Targets": schema.List(0, 5, schema.Map(schema.Object{
-					"Arn":     schema.Required(schema.Text(1, 1600)),
-					"Id":      schema.Required(schema.Pattern(`[.\-_A-Za-z0-9]+`, 1, 64)),
-					"RoleArn": schema.ARN("iam"), "Input": schema.Text(0, 8192),
-					"InputTransformer": schema.Map(schema.Object{
-						"InputPathsMap": schema.Dictionary(`^[A-Za-z0-9_-]{1,256}$`, schema.Text(0, 256)),
-						"InputTemplate": schema.Required(schema.Text(1, 8192)),
-					}),
-					"DeadLetterConfig": schema.Map(schema.Object{"Arn": schema.ARN("sqs")}),
-					"RetryPolicy":      schema.Map(schema.Object{"MaximumEventAgeInSeconds": schema.Integer(60, 86400), "MaximumRetryAttempts": schema.Integer(0, 185)}),
-				})),
-			},
-			Make:   a.putRule,
-			Remove: a.deleteRule,
-		},
+		eventsRule: {Make: a.putRule, Remove: a.deleteRule},
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
-	"github.com/defenderhub/defenderhub/test/localaws/providers"
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
 func check(t *testing.T, resourceType, properties string) error {
@@ -91,7 +91,7 @@ var natives = map[string]struct {
 		`{"RetentionInDays":91}`: "#/RetentionInDays: 91",
 	}},
 	"AWS::Logs::ResourcePolicy": {`{"PolicyName":"p","PolicyDocument":"{\"Statement\":{\"Effect\":\"Allow\",\"Action\":\"logs:*\"}}"}`, map[string]string{
-		`{"PolicyName":"p","PolicyDocument":"{"}`: "#/PolicyDocument: expected JSON",
+		`{"PolicyName":"p","PolicyDocument":"{"}`: "#/PolicyDocument: {: got string, want object",
 	}},
 	"AWS::S3::Bucket": {`{"VersioningConfiguration":{"Status":"Enabled"},"BucketEncryption":{"ServerSideEncryptionConfiguration":[{"ServerSideEncryptionByDefault":{"SSEAlgorithm":"aws:kms"}}]}}`, map[string]string{
 		`{"Versioning":true}`:              "#: extraneous key [Versioning]",
@@ -115,7 +115,7 @@ var natives = map[string]struct {
 }
 
 func TestEmulatorMakesOnlyWhatItFollows(t *testing.T) {
-	for _, resourceType := range providers.Native() {
+	for _, resourceType := range schema.Native() {
 		tt, ok := natives[resourceType]
 		if !ok || len(tt.bad) == 0 {
 			t.Errorf("no properties of %s are tested", resourceType)
@@ -134,7 +134,7 @@ func TestEmulatorMakesOnlyWhatItFollows(t *testing.T) {
 
 func TestEmulatorMakesNoTypeOfUnknownProperties(t *testing.T) {
 	const other = "AWS::StepFunctions::StateMachine"
-	if err := check(t, other, `{}`); slices.Contains(providers.Native(), other) || err == nil || !strings.Contains(err.Error(), other) {
+	if err := check(t, other, `{}`); slices.Contains(schema.Native(), other) || err == nil || !strings.Contains(err.Error(), other) {
 		t.Errorf("got %v", err)
 	}
 }

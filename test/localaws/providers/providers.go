@@ -84,20 +84,13 @@ func kept(id string, attributes map[string]any, inert string) cloudformation.Res
 func (a Account) securityHub() map[string]cloudformation.Declared {
 	return map[string]cloudformation.Declared{
 		"AWS::SecurityHub::Hub": {
-			Properties: schema.Object{
-				"AutoEnableControls":      schema.Bool,
-				"ControlFindingGenerator": schema.Enum("SECURITY_CONTROL", "STANDARD_CONTROL"),
-				"EnableDefaultStandards":  schema.Bool,
-				"Tags":                    schema.Dictionary(`^.{1,128}$`, schema.Text(0, 256)),
-			},
 			Make: a.enableSecurityHub,
 			Remove: func(ctx context.Context, _ cloudformation.Request) error {
 				return a.API.REST(ctx, "securityhub", http.MethodDelete, "/accounts", nil, nil)
 			},
 		},
 		"AWS::SecurityHub::ProductSubscription": {
-			Properties: schema.Object{"ProductArn": schema.Required(schema.Pattern(`arn:aws\S*:securityhub:\S*`, 12, 2048))},
-			Make:       a.subscribeProduct,
+			Make: a.subscribeProduct,
 			Remove: func(ctx context.Context, r cloudformation.Request) error {
 				return a.API.REST(ctx, "securityhub", http.MethodDelete, "/productSubscriptions/"+url.PathEscape(r.PhysicalResourceID), nil, nil)
 			},

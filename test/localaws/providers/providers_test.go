@@ -158,7 +158,7 @@ func TestRefusals(t *testing.T) {
 		{"AWS::Scheduler::Schedule", `{"ScheduleExpression":"daily",` + schedule + `}`, "#/ScheduleExpression"},
 		{"AWS::Scheduler::Schedule", `{"ScheduleExpression":"rate(1 day)","FlexibleTimeWindow":{"Mode":"FLEXIBLE"},"Target":{"Arn":"arn:x","RoleArn":` + role + `}}`, "MaximumWindowInMinutes"},
 		{"AWS::IoT::TopicRule", `{"RuleName":"my-rule","TopicRulePayload":{"Sql":"SELECT 1","Actions":[]}}`, "#/RuleName"},
-		{"AWS::IoT::TopicRule", rule(`"Actions":[{}]`), "exactly one of"},
+		{"AWS::IoT::TopicRule", rule(`"Actions":[{}]`), "#/TopicRulePayload/Actions/0: minProperties: got 0, want 1"},
 		{"AWS::IoT::TopicRule", rule(`"Actions":[{"Sqs":{"QueueUrl":"https://q"}}]`), "required key [RoleArn]"},
 		{"AWS::IoT::TopicRule", rule(`"Actions":[{"Sqs":{"RoleArn":` + role + `,"QueueUrl":"https://sqs/1/q.fifo"}}]`), "FIFO"},
 		{"AWS::IoT::TopicRule", rule(`"Actions":[],"AwsIotSqlVersion":"2020-01-01"`), "AwsIotSqlVersion"},
@@ -173,7 +173,7 @@ func TestRefusals(t *testing.T) {
 		{"AWS::IoT::SecurityProfile", behavior("aws:num-disconnects", `"ComparisonOperator":"less-than","Value":{"Count":"8"},"DurationSeconds":60`), "DurationSeconds"},
 		{"AWS::IoT::SecurityProfile", behavior("aws:num-disconnects", `"ComparisonOperator":"less-than"`), "exactly one of Value and StatisticalThreshold"},
 		{"AWS::IoT::SecurityProfile", behavior("aws:num-disconnects", `"MlDetectionConfig":{"ConfidenceLevel":"LOW"},"Value":{"Count":"8"}`), "MlDetectionConfig must be alone"},
-		{"AWS::IoT::SecurityProfile", behavior("aws:num-disconnects", `"ComparisonOperator":"less-than","Value":{"Count":"8","Number":1}`), "exactly one of"},
+		{"AWS::IoT::SecurityProfile", behavior("aws:num-disconnects", `"ComparisonOperator":"less-than","Value":{"Count":"8","Number":1}`), "#/Behaviors/0/Criteria/Value: maxProperties: got 2, want 1"},
 		{"AWS::IoT::SecurityProfile", profile(`{"Name":"b","Metric":"aws:num-messages-sent","MetricDimension":{"DimensionName":"none"},"Criteria":{"ComparisonOperator":"less-than","Value":{"Count":"8"}}}`), "dimension none does not exist"},
 		{"AWS::IoT::SecurityProfile", profile(`{"Name":"b","SuppressAlerts":true},{"Name":"b"}`), "is used twice"},
 		{"AWS::IoT::SecurityProfile", `{"TargetArns":["arn:aws:iot:us-east-1:123456789012:all/devices"]}`, "#/TargetArns/0"},
@@ -274,11 +274,11 @@ func TestUpdateNeedsANewCloudUnlessItIsAPut(t *testing.T) {
 
 func TestRuleReachesTheServiceInItsOwnSpelling(t *testing.T) {
 	r, a := newAccount(t, nil)
-	payload := `"Actions":[{"Republish":{"RoleArn":` + role + `,"Topic":"x","Headers":{"UserProperties":[]}}}],"AwsIotSqlVersion":"2016-03-23","RuleDisabled":false`
+	payload := `"Actions":[{"Republish":{"RoleArn":` + role + `,"Topic":"x","Headers":{"UserProperties":[{"Key":"k","Value":"v"}]}}}],"AwsIotSqlVersion":"2016-03-23","RuleDisabled":false`
 	if _, err := create(t, r, "AWS::IoT::TopicRule", rule(payload)); err != nil {
 		t.Fatal(err)
 	}
-	want := `POST /rules/r {"actions":[{"republish":{"headers":{"UserProperties":[]},"roleArn":` + role + `,"topic":"x"}}],"awsIotSqlVersion":"2016-03-23","ruleDisabled":false,"sql":"SELECT * FROM 't'"}`
+	want := `POST /rules/r {"actions":[{"republish":{"headers":{"UserProperties":[{"Key":"k","Value":"v"}]},"roleArn":` + role + `,"topic":"x"}}],"awsIotSqlVersion":"2016-03-23","ruleDisabled":false,"sql":"SELECT * FROM 't'"}`
 	if len(a.calls) != 1 || a.calls[0] != want {
 		t.Errorf("called %v\nwant %s", a.calls, want)
 	}

@@ -1,9 +1,12 @@
 // Package schema checks resource properties as CloudFormation's registry checks them
-// before it calls a resource's handler: unknown keys, missing keys, types, patterns,
-// lengths, with CloudFormation's words.
+// before it calls a resource's handler, by the schemas that AWS publishes: unknown and
+// missing keys, types, patterns and limits. Of each type it leaves only the properties that
+// work in the local AWS.
+// https://docs.aws.amazon.com/cloudformation-cli/latest/userguide/resource-type-schemas.html
 package schema
 
 import (
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,247 +15,239 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"unicode/utf8"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
 )
 
-// Check reports what is wrong with a value that is found at path, such as
-// "#/TopicRulePayload/Actions/0".
-type Check func(path string, value any) error
+// published are the schemas of AWS, as the package cfn-lint carries them for us-east-1.
+//
+//go:embed aws.json
+var published []byte
 
-// Object lists the properties that may be there. Those wrapped in [Required] must.
-type Object map[string]Check
+// local says what of them works here: JSON pointers into the schema of a type, each with the
+// only properties that an object may have, of which ! marks the required ones, or with more
+// of a JSON schema. A type that the emulator makes is "native".
+//
+//go:embed local.json
+var local []byte
 
-// absent is a value that is not there, and errAbsent is what it is to one that is required.
-type absent struct{}
+// policy is the grammar of IAM's policies. What their conditions hold is left to AWS.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
+//
+//go:embed policy.json
+var policy string
 
-var errAbsent = errors.New("not found")
+type object = map[string]any
 
-// Required is a property that must be there.
-func Required(c Check) Check {
-	return func(path string, value any) error {
-		if value == (absent{}) {
-			return errAbsent
-		}
-		return c(path, value)
+const base = "https://localaws/"
+
+// schemas are those of all types, restricted to what works here, and native are the types
+// that the emulator makes.
+var schemas, native = func() (map[string]object, []string) {
+	var all map[string]object
+	var limits map[string]object
+	if err := errors.Join(json.Unmarshal(published, &all), json.Unmarshal(local, &limits)); err != nil {
+		panic(err)
 	}
-}
-
-// Validate reports every fault of a resource's properties, as one error.
-func (o Object) Validate(properties map[string]any) error {
-	if err := Map(o)("#", properties); err != nil {
-		return fmt.Errorf("properties validation failed: %w", err)
-	}
-	return nil
-}
-
-// Map is an object with o's properties and no others.
-func Map(o Object) Check {
-	return func(path string, value any) error {
-		if err := Document(path, value); err != nil {
-			return err
-		}
-		m := value.(map[string]any)
-		var faults []error
-		for _, key := range slices.Sorted(maps.Keys(o)) {
-			v, there := m[key]
-			if !there {
-				v = absent{}
-			}
-			err := o[key](path+"/"+key, v)
-			if errors.Is(err, errAbsent) && !there {
-				err = fmt.Errorf("%s: required key [%s] not found", path, key)
-			} else if !there {
-				err = nil
-			}
-			faults = append(faults, err)
-		}
-		for _, key := range slices.Sorted(maps.Keys(m)) {
-			if _, known := o[key]; !known {
-				faults = append(faults, fmt.Errorf("%s: extraneous key [%s] is not permitted", path, key))
-			}
-		}
-		return errors.Join(faults...)
-	}
-}
-
-// OneOf is an object with exactly one of o's properties.
-func OneOf(o Object) Check {
-	return func(path string, value any) error {
-		if m, ok := value.(map[string]any); ok && len(m) != 1 {
-			return fmt.Errorf("%s: exactly one of %v is expected, found %d", path, slices.Sorted(maps.Keys(o)), len(m))
-		}
-		return Map(o)(path, value)
-	}
-}
-
-// Dictionary is an object with any keys that match pattern.
-func Dictionary(pattern string, value Check) Check {
-	re := regexp.MustCompile(pattern)
-	return func(path string, v any) error {
-		if err := Document(path, v); err != nil {
-			return err
-		}
-		m := v.(map[string]any)
-		var faults []error
-		for _, key := range slices.Sorted(maps.Keys(m)) {
-			if !re.MatchString(key) {
-				faults = append(faults, fmt.Errorf("%s: extraneous key [%s] is not permitted", path, key))
+	var native []string
+	for name, document := range all {
+		delete(document, "$schema") // which is JSON Schema with annotations
+		for pointer, limit := range limits[name] {
+			if pointer == "native" {
+				native = append(native, name)
 				continue
 			}
-			faults = append(faults, value(path+"/"+key, m[key]))
+			restrict(document, pointer, limit)
 		}
-		return errors.Join(faults...)
 	}
+	slices.Sort(native)
+	return all, native
+}()
+
+// restrict adds a limit to the schema at pointer.
+func restrict(node object, pointer string, limit any) {
+	for step := range strings.FieldsFuncSeq(pointer, func(r rune) bool { return r == '/' }) {
+		node = node[step].(object)
+	}
+	if more, ok := limit.(object); ok {
+		maps.Copy(node, more)
+		return
+	}
+	properties := object{}
+	required, _ := node["required"].([]any)
+	for name := range strings.FieldsSeq(limit.(string)) {
+		name, must := strings.CutSuffix(name, "!")
+		if must && !slices.Contains(required, any(name)) {
+			required = append(required, name)
+		}
+		if properties[name] = node["properties"].(object)[name]; properties[name] == nil {
+			panic("local.json: AWS has no property " + name)
+		}
+	}
+	node["properties"], node["required"] = properties, required
 }
 
-// List is an array of minimum to maximum items.
-func List(minimum, maximum int, item Check) Check {
-	return func(path string, value any) error {
-		items, ok := value.([]any)
-		if !ok {
-			return fmt.Errorf("%s: expected type: array, found: %s", path, typeName(value))
-		}
-		var faults []error
-		if len(items) < minimum || len(items) > maximum {
-			faults = append(faults, fmt.Errorf("%s: expected item count: %d to %d, found: %d", path, minimum, maximum, len(items)))
-		}
-		for i, v := range items {
-			faults = append(faults, item(path+"/"+strconv.Itoa(i), v))
-		}
-		return errors.Join(faults...)
+var unicodeEscape = regexp.MustCompile(`\\u([0-9A-Fa-f]{4})`)
+
+// compileRegexp takes what AWS writes for other engines. A pattern that Go cannot read
+// matches all.
+func compileRegexp(text string) (jsonschema.Regexp, error) {
+	re, err := regexp.Compile(unicodeEscape.ReplaceAllString(text, `\x{$1}`))
+	if err != nil {
+		return regexp.MustCompile(""), nil
 	}
+	return re, nil
 }
 
-// OneOrMore is an item, or an array of them.
-func OneOrMore(item Check) Check {
-	list := List(1, math.MaxInt, item)
-	return func(path string, value any) error {
-		if _, several := value.([]any); several {
-			return list(path, value)
-		}
-		return item(path, value)
+// Known reports whether the local AWS follows properties of a type.
+func Known(resourceType string) bool { return schemas[resourceType] != nil }
+
+// Native lists the types that the emulator makes, sorted.
+func Native() []string { return slices.Clone(native) }
+
+// Validate reports every fault of a resource's properties, as one error.
+func Validate(resourceType string, properties map[string]any) error {
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft7)
+	c.UseRegexpEngine(compileRegexp)
+	grammar, err := jsonschema.UnmarshalJSON(strings.NewReader(policy))
+	if err := errors.Join(err, c.AddResource(base+"policy.json", grammar), c.AddResource(base+"type.json", schemas[resourceType])); err != nil {
+		return err
 	}
+	s, err := c.Compile(base + "type.json")
+	if err != nil {
+		return err
+	}
+	converted := convert(s, properties)
+	var invalid *jsonschema.ValidationError
+	if !errors.As(s.Validate(converted), &invalid) {
+		return nil
+	}
+	faults := leaves(invalid, converted)
+	slices.Sort(faults)
+	return fmt.Errorf("properties validation failed: %s", strings.Join(slices.Compact(faults), "\n"))
 }
 
-// JSON is a value, or its JSON text.
-func JSON(c Check) Check {
-	return func(path string, value any) error {
-		if s, ok := value.(string); ok {
-			if err := json.Unmarshal([]byte(s), &value); err != nil {
-				return fmt.Errorf("%s: expected JSON: %w", path, err)
+// convert gives values the types that the schema has, as CloudFormation does: a template may
+// have true, 1 and an object as texts, and a text as a number.
+func convert(s *jsonschema.Schema, value any) any {
+	for s != nil && s.Ref != nil {
+		s = s.Ref
+	}
+	if s == nil {
+		return value
+	}
+	wanted := []string{}
+	if s.Types != nil {
+		wanted = s.Types.ToStrings()
+	}
+	asText := slices.Contains(wanted, "string")
+	switch v := value.(type) {
+	case map[string]any:
+		converted := make(object, len(v))
+		for key, inner := range v {
+			converted[key] = convert(property(s, key), inner)
+		}
+		return converted
+	case []any:
+		items, _ := s.Items.(*jsonschema.Schema)
+		converted := make([]any, len(v))
+		for i, inner := range v {
+			converted[i] = convert(items, inner)
+		}
+		return converted
+	case string:
+		var decoded any
+		if len(wanted) == 0 || asText && !slices.Contains(wanted, "object") || json.Unmarshal([]byte(v), &decoded) != nil {
+			return v
+		}
+		if _, isObject := decoded.(map[string]any); isObject || !asText {
+			return convert(s, decoded)
+		}
+	case bool, float64:
+		if text, _ := String(v); asText && len(wanted) == 1 {
+			return text
+		}
+	}
+	return value
+}
+
+func property(s *jsonschema.Schema, key string) *jsonschema.Schema {
+	if found := s.Properties[key]; found != nil {
+		return found
+	}
+	for pattern, found := range s.PatternProperties {
+		if pattern.MatchString(key) {
+			return found
+		}
+	}
+	return nil
+}
+
+var english = message.NewPrinter(language.English)
+
+// leaves are the faults themselves, each with the path of the value and the value. Keys are
+// refused in CloudFormation's words.
+func leaves(e *jsonschema.ValidationError, root any) (faults []string) {
+	path, value := "#", root
+	for _, step := range e.InstanceLocation {
+		switch v := value.(type) {
+		case map[string]any:
+			value = v[step]
+		case []any:
+			i, _ := strconv.Atoi(step)
+			value = v[i]
+		}
+		path += "/" + step
+	}
+	switch k := e.ErrorKind.(type) {
+	case *kind.AdditionalProperties:
+		for _, name := range k.Properties {
+			faults = append(faults, fmt.Sprintf("%s: extraneous key [%s] is not permitted", path, name))
+		}
+		return faults
+	case *kind.Required:
+		for _, name := range k.Missing {
+			faults = append(faults, fmt.Sprintf("%s: required key [%s] not found", path, name))
+		}
+		return faults
+	case *kind.FalseSchema:
+		cut := strings.LastIndex(path, "/")
+		return []string{fmt.Sprintf("%s: extraneous key [%s] is not permitted", path[:cut], path[cut+1:])}
+	}
+	for _, cause := range e.Causes {
+		faults = append(faults, leaves(cause, root)...)
+	}
+	if len(e.Causes) > 0 {
+		return faults
+	}
+	if text, ok := String(value); ok {
+		path += ": " + text
+	}
+	return []string{path + ": " + e.ErrorKind.LocalizedString(english)}
+}
+
+// Replacing names for each resource type the properties whose change makes CloudFormation
+// replace a resource.
+func Replacing() map[string][]string {
+	all := map[string][]string{}
+	for resourceType, document := range schemas {
+		listed, _ := document["createOnlyProperties"].([]any)
+		for _, pointer := range listed {
+			if property := strings.TrimPrefix(pointer.(string), "/properties/"); !strings.Contains(property, "/") {
+				all[resourceType] = append(all[resourceType], property)
 			}
 		}
-		return c(path, value)
 	}
-}
-
-// Unique is a list whose items differ.
-func Unique(list Check) Check {
-	return func(path string, value any) error {
-		items, _ := value.([]any)
-		seen := map[string]bool{}
-		for _, v := range items {
-			text := fmt.Sprint(v)
-			if seen[text] {
-				return errors.Join(list(path, value), fmt.Errorf("%s: array items are not unique", path))
-			}
-			seen[text] = true
-		}
-		return list(path, value)
+	for _, names := range all {
+		slices.Sort(names)
 	}
+	return all
 }
-
-// Text is a string of minimum to maximum characters. Numbers count as their text, as
-// CloudFormation converts them.
-func Text(minimum, maximum int) Check {
-	return func(path string, value any) error {
-		s, ok := String(value)
-		if !ok {
-			return fmt.Errorf("%s: expected type: string, found: %s", path, typeName(value))
-		}
-		if n := utf8.RuneCountInString(s); n < minimum {
-			return fmt.Errorf("%s: expected minLength: %d, actual: %d", path, minimum, n)
-		} else if n > maximum {
-			return fmt.Errorf("%s: expected maxLength: %d, actual: %d", path, maximum, n)
-		}
-		return nil
-	}
-}
-
-// Any is a string of any length.
-var Any = Text(0, math.MaxInt)
-
-// Pattern is a string of minimum to maximum characters that matches the whole of
-// pattern.
-func Pattern(pattern string, minimum, maximum int) Check {
-	re := regexp.MustCompile("^(?:" + pattern + ")$")
-	return func(path string, value any) error {
-		if err := Text(minimum, maximum)(path, value); err != nil {
-			return err
-		}
-		if s, _ := String(value); !re.MatchString(s) {
-			return fmt.Errorf("%s: string [%s] does not match pattern %s", path, s, pattern)
-		}
-		return nil
-	}
-}
-
-// ARN is an Amazon Resource Name of a service.
-func ARN(service string) Check {
-	return Pattern(`arn:aws[a-z-]*:`+service+`:.+`, 1, 2048)
-}
-
-// Enum is one of the values.
-func Enum(values ...string) Check {
-	return func(path string, value any) error {
-		s, ok := String(value)
-		if !ok || !slices.Contains(values, s) {
-			return fmt.Errorf("%s: %v is not a valid enum value, want one of %v", path, value, values)
-		}
-		return nil
-	}
-}
-
-// Bool is true or false, as a value or as text.
-func Bool(path string, value any) error {
-	if _, ok := Boolean(value); !ok {
-		return fmt.Errorf("%s: expected type: boolean, found: %s", path, typeName(value))
-	}
-	return nil
-}
-
-// Integer is a whole number, as a value or as text.
-func Integer(minimum, maximum int) Check {
-	return func(path string, value any) error {
-		f, ok := Float(value)
-		if !ok || f != math.Trunc(f) {
-			return fmt.Errorf("%s: expected type: integer, found: %s", path, typeName(value))
-		}
-		if f < float64(minimum) || f > float64(maximum) {
-			return fmt.Errorf("%s: %v is not within %d to %d", path, value, minimum, maximum)
-		}
-		return nil
-	}
-}
-
-// Number is any number, as a value or as text.
-func Number(path string, value any) error {
-	if _, ok := Float(value); !ok {
-		return fmt.Errorf("%s: expected type: number, found: %s", path, typeName(value))
-	}
-	return nil
-}
-
-// Document is any object, such as a policy.
-func Document(path string, value any) error {
-	if _, ok := value.(map[string]any); !ok {
-		return fmt.Errorf("%s: expected type: object, found: %s", path, typeName(value))
-	}
-	return nil
-}
-
-// Tags is a list of at most 50 tags.
-var Tags = List(0, 50, Map(Object{"Key": Required(Text(1, 128)), "Value": Required(Text(0, 256))}))
 
 // String is the text of a scalar, as CloudFormation converts it.
 func String(value any) (string, bool) {
@@ -269,39 +264,13 @@ func String(value any) (string, bool) {
 
 // Boolean is the truth of a boolean or its text.
 func Boolean(value any) (truth, ok bool) {
-	switch v := value.(type) {
-	case bool:
-		return v, true
-	case string:
-		return v == "true", v == "true" || v == "false"
-	}
-	return false, false
+	text, _ := String(value)
+	return text == "true", text == "true" || text == "false"
 }
 
 // Float is the number of a number or its text.
 func Float(value any) (float64, bool) {
-	switch v := value.(type) {
-	case float64:
-		return v, true
-	case string:
-		f, err := strconv.ParseFloat(v, 64)
-		return f, err == nil && !math.IsNaN(f) && !math.IsInf(f, 0)
-	}
-	return 0, false
-}
-
-func typeName(value any) string {
-	switch value.(type) {
-	case nil:
-		return "null"
-	case string:
-		return "string"
-	case bool:
-		return "boolean"
-	case float64:
-		return "number"
-	case []any:
-		return "array"
-	}
-	return "object"
+	text, _ := String(value)
+	f, err := strconv.ParseFloat(text, 64)
+	return f, err == nil && !math.IsNaN(f) && !math.IsInf(f, 0)
 }
