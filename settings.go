@@ -116,7 +116,7 @@ var settings = map[string]setting{
 	"enable-security-hub": {"true or false", func(c *config, v string) error {
 		return boolean(v, &c.hub.Subscriptions.EnableSecurityHub)
 	}},
-	"forward": {"none, or any of " + strings.Join(names(defender.Sources()), ", ") + ", separated by commas", setForward},
+	"forward": {"none, or any of " + strings.Join(names(forwarded()), ", ") + ", separated by commas", setForward},
 	"event-topic": {topicFilter + ", none that begins with $", func(c *config, v string) error {
 		c.hub.Rules.EventTopic = v
 		return iotrule.ValidateEventTopic(v)
@@ -355,6 +355,11 @@ func list[T any](v string, parse func(string) (T, error)) ([]T, error) {
 		items = append(items, item)
 	}
 	return items, nil
+}
+
+// forwarded returns the sources that the setting forward may name.
+func forwarded() []defender.Source {
+	return slices.DeleteFunc(defender.Sources(), func(s defender.Source) bool { return s == defender.CorrelatedFindings })
 }
 
 func names[T fmt.Stringer](values []T) []string {

@@ -144,11 +144,11 @@ func ExampleSeverity() {
 	// true <nil>
 }
 
-// Rules of AWS IoT send the first four sources. Device Defender's notifications and the
-// self-managed engine are the others.
+// Rules of AWS IoT send the first four sources. Device Defender's notifications, the
+// self-managed engine and the correlator are the others.
 func ExampleSource() {
 	rules := []defender.Source{defender.RejectedReports, defender.SecurityDisconnects, defender.RefusedConnections, defender.DeviceEvents}
-	others := []defender.Source{defender.AuditNotifications, defender.DetectNotifications, defender.BehaviorTransitions}
+	others := []defender.Source{defender.AuditNotifications, defender.DetectNotifications, defender.BehaviorTransitions, defender.CorrelatedFindings}
 	fmt.Println(len(rules)+len(others) == len(defender.Sources()))
 	for _, s := range others {
 		fmt.Println(s, s.Severity())
@@ -158,6 +158,7 @@ func ExampleSource() {
 	// audit MEDIUM
 	// detect MEDIUM
 	// behavior MEDIUM
+	// correlation HIGH
 }
 
 // A program that words faults itself reads them as data.

@@ -31,6 +31,7 @@ var bans = []struct {
 	{"./internal/iotrule", []string{"github.com/aws/"}, "both sides share it", module + "/defender"},
 	{"./internal/report", []string{"github.com/aws/"}, "reading reports calls no AWS API", module + "/defender"},
 	{"./internal/deviceevent", []string{"github.com/aws/"}, "both sides share it", module + "/defender"},
+	{"./internal/correlation", []string{"github.com/aws/"}, "both sides share it", module + "/defender"},
 	{"./internal/findingevent", []string{"github.com/aws/"}, "both sides share it", module + "/defender"},
 	{"./internal/gobuild", []string{"github.com/aws/"}, "compiling calls no AWS API", "os/exec"},
 	{"./lambda/...", []string{"github.com/aws/aws-cdk-go", "github.com/aws/jsii-runtime-go", module + "/constructs"}, "the CDK more than doubles the size of a function", module + "/defender"},

@@ -23,6 +23,8 @@ const (
 	DetectNotifications
 	// BehaviorTransitions are the alarms of the self-managed engine.
 	BehaviorTransitions
+	// CorrelatedFindings are the composite findings of correlation rules; see package correlation.
+	CorrelatedFindings
 )
 
 // source is a row of the table of sources.
@@ -41,6 +43,7 @@ var sources = [...]source{
 	AuditNotifications:  {name: "audit", severity: Medium, clears: true},
 	DetectNotifications: {name: "detect", severity: Medium, clears: true},
 	BehaviorTransitions: {name: "behavior", severity: Medium, clears: true},
+	CorrelatedFindings:  {name: "correlation", severity: High, clears: true},
 }
 
 // Sources returns all sources.

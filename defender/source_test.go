@@ -59,5 +59,5 @@ func TestDocumentedSources(t *testing.T) {
 func ExampleParseSource() {
 	_, err := defender.ParseSource("lifecycle")
 	fmt.Println(err)
-	// Output: source "lifecycle", want one of rejected-report, security-disconnect, refused-connection, device-event, audit, detect, behavior
+	// Output: source "lifecycle", want one of rejected-report, security-disconnect, refused-connection, device-event, audit, detect, behavior, correlation
 }

@@ -311,6 +311,8 @@ func (plan *hubPlan) validateForward() error {
 			if plan.detect.SelfManaged == nil {
 				f.coded(CodeNoEngine, field, s.String(), "no alarms of behaviors without Detect.SelfManaged", defender.Alternative{Field: "Detect.SelfManaged"})
 			}
+		case defender.CorrelatedFindings:
+			f.add(field, s.String(), "this source left out: the correlator brings it wherever it is deployed")
 		}
 		if subscription != Off {
 			f.coded(CodeSentAlready, field, s.String(), "no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to Off",

@@ -34,9 +34,14 @@ const (
 	// text. "" means none.
 	EnvLiveBehaviors = "DEFENDERHUB_LIVE_BEHAVIORS"
 
-	// EnvStateTable is the evaluator's state table.
+	// EnvLiveRules are the deployed correlation rules, as correlation.LiveRules text. "" means none.
+	EnvLiveRules = "DEFENDERHUB_LIVE_RULES"
+
+	// EnvStateTable is the state table of the evaluator, or of the correlator. Their keys are the
+	// same.
 	EnvStateTable = "DEFENDERHUB_STATE_TABLE"
-	// EnvIngestQueueURL is the forwarder's queue, to which the evaluator sends transitions.
+	// EnvIngestQueueURL is the forwarder's queue, to which the evaluator sends transitions and the
+	// correlator composite findings.
 	EnvIngestQueueURL = "DEFENDERHUB_INGEST_QUEUE_URL"
 	// EnvTelemetryQueueURL is the evaluator's queue of telemetry; "" if a stream is used.
 	EnvTelemetryQueueURL = "DEFENDERHUB_TELEMETRY_QUEUE_URL"
@@ -59,7 +64,7 @@ const (
 	StatePartitionKey = "pk"
 	StateSortKey      = "sk"
 	StateExpiry       = "expires"
-	// StateDueIndex lists the things that a timer must judge or that have unsent transitions. Its
+	// StateDueIndex lists what a timer must judge, and what has unsent messages. Its
 	// partition key is StateDueShard, a number from 0 to StateDueShards-1 as a string. Its sort
 	// key is StateDueAt, a number in ms since 1970. It projects only the keys.
 	StateDueIndex  = "due"
@@ -103,6 +108,23 @@ const (
 	// also exist by MetricDimensionSource: the kind of telemetry, or MetricSourceClose.
 	MetricDimensionEvaluator = "Evaluator"
 	MetricSourceClose        = "close"
+
+	// MetricDimensionCorrelator is the name of the correlator's function. Its metrics are
+	// MetricReceived and MetricFailed (events, the latter are retried), MetricUnreadable,
+	// MetricUnsent and MetricUnfinished (runs of its schedule), and those below. They also exist by
+	// MetricDimensionSource: the product, or MetricSourceClose.
+	MetricDimensionCorrelator = "Correlator"
+	// MetricMatched counts findings that a stage of a rule matches. MetricUnattributed counts those
+	// of them that are about no known device.
+	MetricMatched      = "Matched"
+	MetricUnattributed = "Unattributed"
+	// MetricOpened and MetricEnded count composite findings.
+	MetricOpened = "Opened"
+	MetricEnded  = "Ended"
+	// MetricTied counts findings that GetFindings had to read, because two events have equal times.
+	MetricTied = "Tied"
+	// MetricTruncated counts parts and devices beyond the correlator's limits, which are left out.
+	MetricTruncated = "Truncated"
 
 	// MetricTransitions counts alarms that were raised, cleared or invalidated.
 	MetricTransitions = "Transitions"
@@ -172,6 +194,10 @@ func RefreshRequest(at string) string {
 func CloseRequest(partition, partitions int) string {
 	return fmt.Sprintf(`{"defenderhub":"close","partition":%d,"partitions":%d,"at":"<aws.scheduler.scheduled-time>"}`, partition, partitions)
 }
+
+// CorrelateRequest is the payload with which EventBridge Scheduler asks the correlator, each minute,
+// to end what has passed its window and to send what is unsent.
+const CorrelateRequest = `{"defenderhub":"correlate","at":"<aws.scheduler.scheduled-time>"}`
 
 // TelemetryRetry is how long telemetry is retried before it goes to the dead-letter queue. It
 // survives an outage of hours. A record that crashes the function blocks its shard of the stream

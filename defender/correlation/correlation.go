@@ -1,0 +1,136 @@
+// Package correlation is the vocabulary of rules that correlate findings of several services per
+// device. A rule is data: embedders write [Rule] values, or use the built-in ones.
+//
+// docs/correlate.md describes what a rule does with the findings.
+package correlation
+
+import (
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+)
+
+// Rule correlates findings about one device. If open findings match all its stages, the device
+// gets one composite finding of the rule, whose parts are these findings.
+//
+// A finding is open while it is ACTIVE and its workflow status is neither SUPPRESSED nor RESOLVED.
+type Rule struct {
+	// Name is 1 to 64 of a-z 0-9 -, unique among the rules. It is part of the finding's ID.
+	Name string
+	// Title, Description and Remedy are texts for people, of at most 128, 512 and 512 characters.
+	// The finding's title adds the device's name, its description the stages.
+	// Default: the name, no description, and a general remedy.
+	Title, Description, Remedy string
+	// Stages are what has to be found, 1 to 10. One finding counts for only one of them.
+	Stages []Stage
+	// InOrder requires that each stage begins no earlier than the one before it.
+	// Default: any order.
+	InOrder bool
+	// Window is how long a part counts after its last update, from 1 minute to 30 days. If it
+	// passes without a new or updated part, the composite finding is archived.
+	// Default: 24 hours.
+	Window time.Duration
+	// Severity is the least severity of the composite finding. A part with a higher severity
+	// raises it. It does not fall while the finding is active.
+	// Default: HIGH.
+	Severity defender.Severity
+	// DistinctProducts is how many different services the parts must be from. Findings of
+	// Device Defender and of defenderhub count as one service.
+	// Default: 0, any number.
+	DistinctProducts int
+	// Resources are ASFF resource types, such as AwsEc2Instance, at most 10. If set, the rule
+	// correlates the findings about one resource of these types, in place of one device.
+	// Default: none, the rule is about devices.
+	Resources []string
+	// Spread correlates the same behavior, audit check or device event on many devices, in place of
+	// several findings about one device: a campaign. Such a rule has one stage.
+	// Default: the zero value, no campaign.
+	Spread Spread
+}
+
+// Stage is one part of what a rule looks for.
+type Stage struct {
+	// Name is 1 to 64 characters for people, such as "a new port". The composite finding's
+	// description lists the stages by name.
+	Name string
+	// Match has 1 to 20 matchers. A finding that matches one of them matches the stage.
+	Match []Matcher
+	// AtLeast is how many different findings the stage needs, at most 100.
+	// Default: 0, which means 1.
+	AtLeast int
+	// Shared matches findings about a policy, a role alias or the role behind it, and counts
+	// them for the devices that use it. A device is considered only once it has a part of its own.
+	// Such a finding counts as long as it is open, whatever the window.
+	// Default: findings about the device itself.
+	Shared bool
+}
+
+// Matcher matches findings. All fields that are set must match; one element of a list is enough.
+// Identity and meaning come from products, IDs and product fields, never from titles.
+//
+// Findings of Security Hub's own controls match only if Products names "aws/securityhub".
+type Matcher struct {
+	// Products are the parts of ProductArn after "product/", such as "aws/guardduty". "default" is
+	// the default product of an account, under which defenderhub imports.
+	Products []string
+	// Sources are sources of findings of defenderhub. AuditNotifications and DetectNotifications
+	// also match the findings of Device Defender's own integration.
+	Sources []defender.Source
+	// Checks are audit checks. Summaries of a check never match.
+	Checks []defender.Check
+	// Behaviors are names of behaviors, of any security profile.
+	Behaviors []string
+	// Metrics are the metrics of behaviors, and ExceptMetrics those that do not match.
+	Metrics, ExceptMetrics []defender.Metric
+	// Events are types of device events.
+	Events []string
+	// Reasons are reasons of disconnects, such as "DUPLICATE_CLIENTID", or reason codes of audit
+	// checks.
+	Reasons []string
+	// Types are prefixes of the finding's Types, such as "TTPs/Command and Control".
+	Types []string
+	// Generators are prefixes of GeneratorId, such as "security-control/EC2.9".
+	Generators []string
+	// Severity is the least severity, as Security Hub shows it.
+	// Default: SeverityDefault, any.
+	Severity defender.Severity
+}
+
+// Spread is how many devices must show the same behavior, check or event within the window.
+// Behaviors are the same if their names are. If both fields are set, the lower number counts.
+type Spread struct {
+	// Devices is a number of devices, 2 to 10,000.
+	Devices int
+	// Share is a share of the fleet size that the construct's props state, over 0 and up to 1.
+	Share float64
+}
+
+// Enabled reports whether a rule with this spread is about many devices.
+func (s Spread) Enabled() bool { return s != Spread{} }
+
+// The defaults of [Rule].
+const (
+	defaultWindow   = 24 * time.Hour
+	defaultSeverity = defender.High
+)
+
+// WithDefaults returns the rule with its defaults for fields that are not set.
+func (r Rule) WithDefaults() Rule {
+	if r.Window == 0 {
+		r.Window = defaultWindow
+	}
+	r.Severity = r.Severity.Or(defaultSeverity)
+	if r.Title == "" {
+		r.Title = r.Name
+	}
+	if r.Remedy == "" {
+		r.Remedy = "Read the related findings, and decide whether they have one cause. Isolate a compromised device and rotate its certificate."
+	}
+	stages := make([]Stage, len(r.Stages))
+	for i, s := range r.Stages {
+		s.AtLeast = max(s.AtLeast, 1)
+		stages[i] = s
+	}
+	r.Stages = stages
+	return r
+}

@@ -1,0 +1,114 @@
+package correlation
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/findingevent"
+)
+
+// controls is the product of the findings of Security Hub's own controls.
+const controls = "aws/securityhub"
+
+// GeneratorPrefix begins the GeneratorId of composite findings; the rule's name follows.
+const GeneratorPrefix = "defenderhub/correlation/"
+
+// IsComposite reports whether a finding is a composite finding, which is never a part.
+func IsComposite(e findingevent.Event) bool {
+	source, ok := e.DeviceSource()
+	return ok && source == defender.CorrelatedFindings || strings.HasPrefix(e.Generator, GeneratorPrefix)
+}
+
+// Match returns the indexes of the stages that a finding matches, whatever its state and
+// its device.
+func (r Rule) Match(e findingevent.Event) []int {
+	if IsComposite(e) {
+		return nil
+	}
+	var all []int
+	for i, s := range r.Stages {
+		if slices.ContainsFunc(s.Match, func(m Matcher) bool { return m.matches(e) }) {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
+// Key is what makes findings on many devices the same: the behavior, the check or the type of
+// device event. It is "" for other findings, which no campaign counts.
+func Key(e findingevent.Event) string {
+	if _, ok := e.DeviceSource(); !ok {
+		return ""
+	}
+	for _, k := range []struct{ kind, value string }{
+		{"behavior", e.ProductFields["BehaviorName"]}, {"check", checkOf(e)}, {"event", e.ProductFields["EventType"]},
+	} {
+		if k.value != "" {
+			return k.kind + " " + k.value
+		}
+	}
+	return ""
+}
+
+// checkOf returns the API name of a finding's audit check, "" for check summaries.
+func checkOf(e findingevent.Event) string {
+	if e.ProductFields["ReportType"] == "CheckSummary" {
+		return ""
+	}
+	name := e.ProductFields["CheckName"]
+	if c, err := defender.ParseCheck(name); err == nil {
+		return c.String()
+	}
+	return name
+}
+
+// Service returns the service that a finding is from. Findings of Device Defender and of
+// defenderhub have one, because both observe the same signals.
+func Service(e findingevent.Event) string {
+	if _, ok := e.DeviceSource(); ok {
+		return "aws/iot-device-defender"
+	}
+	return e.Product()
+}
+
+func (m Matcher) matches(e findingevent.Event) bool {
+	product := e.Product()
+	source, ofDevices := e.DeviceSource()
+	fields := e.ProductFields
+	metric := ""
+	if ofDevices {
+		metric = fields["MetricName"]
+	}
+	switch {
+	case len(m.Products) > 0 && !slices.Contains(m.Products, product),
+		product == controls && !slices.Contains(m.Products, controls),
+		len(m.Sources) > 0 && !(ofDevices && slices.Contains(m.Sources, source.String())),
+		e.Severity < defender.Severity(m.Severity),
+		!among(m.Checks, checkOf(e)),
+		!among(m.Behaviors, fields["BehaviorName"]),
+		!among(m.Metrics, metric),
+		metric != "" && slices.Contains(m.ExceptMetrics, metric),
+		!among(m.Events, fields["EventType"]),
+		!among(m.Reasons, fields["DisconnectReason"], fields["ConnectFailureReason"], fields["ReasonForNonComplianceCode"]),
+		!begins(m.Types, e.Types...),
+		!begins(m.Generators, e.Generator):
+		return false
+	}
+	return true
+}
+
+// among reports whether a list is empty or has one of the values.
+func among(list []string, values ...string) bool {
+	return len(list) == 0 || slices.ContainsFunc(values, func(v string) bool { return v != "" && slices.Contains(list, v) })
+}
+
+// begins reports whether a list is empty or one of the values begins with one of it.
+func begins(list []string, values ...string) bool {
+	return len(list) == 0 || slices.ContainsFunc(values, func(v string) bool {
+		return slices.ContainsFunc(list, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
+	})
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
