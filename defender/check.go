@@ -41,57 +41,57 @@ type check struct {
 
 var checks = [...]check{
 	AuthenticatedCognitoRoleOverlyPermissive: {severity: Critical, CheckInfo: iotapi.CheckInfo{
-		APIName: "AUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK", Property: "AuthenticatedCognitoRoleOverlyPermissiveCheck",
+		APIName: "AUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK", Property: "AuthenticatedCognitoRoleOverlyPermissiveCheck", Identifier: "cognitoIdentityPoolId",
 		Remediation: "Narrow the role that the identity pool gives to authenticated users to the AWS IoT actions and resources that its users need."}},
 	CACertificateExpiring: {severity: Medium, CheckInfo: iotapi.CheckInfo{
-		APIName: "CA_CERTIFICATE_EXPIRING_CHECK", Property: "CaCertificateExpiringCheck", OldName: "CA_CERT_APPROACHING_EXPIRATION_CHECK",
+		APIName: "CA_CERTIFICATE_EXPIRING_CHECK", Property: "CaCertificateExpiringCheck", Identifier: "caCertificateId", OldName: "CA_CERT_APPROACHING_EXPIRATION_CHECK",
 		Remediation: "Register a new CA certificate, issue device certificates from it, and deactivate the expiring one when no device needs it any more."}},
 	CACertificateKeyQuality: {severity: Critical, CheckInfo: iotapi.CheckInfo{
-		APIName: "CA_CERTIFICATE_KEY_QUALITY_CHECK", Property: "CaCertificateKeyQualityCheck",
+		APIName: "CA_CERTIFICATE_KEY_QUALITY_CHECK", Property: "CaCertificateKeyQualityCheck", Identifier: "caCertificateId",
 		Remediation: "Deactivate the CA certificate, register one with a strong key, and replace the device certificates that the weak one signed."}},
 	ConflictingClientIDs: {severity: High, CheckInfo: iotapi.CheckInfo{
-		APIName: "CONFLICTING_CLIENT_IDS_CHECK", Property: "ConflictingClientIdsCheck", UnusualBehavior: true,
+		APIName: "CONFLICTING_CLIENT_IDS_CHECK", Property: "ConflictingClientIdsCheck", Identifier: "clientId", UnusualBehavior: true,
 		Remediation: "Give each device a client id of its own (best: its thing name, enforced by ${iot:Connection.Thing.ThingName} in the policy) and look for cloned devices."}},
 	DeviceCertificateAge: {severity: Low, CheckInfo: iotapi.CheckInfo{
-		APIName: "DEVICE_CERTIFICATE_AGE_CHECK", Property: "DeviceCertificateAgeCheck",
+		APIName: "DEVICE_CERTIFICATE_AGE_CHECK", Property: "DeviceCertificateAgeCheck", Identifier: "deviceCertificateId",
 		Threshold:   &iotapi.Threshold{APIKey: "CERT_AGE_THRESHOLD_IN_DAYS", Property: "CertAgeThresholdInDays", Min: 30, Max: 3652, Default: 365},
 		Remediation: "Provision a new certificate, move the device to it, then deactivate the old one."}},
 	DeviceCertificateExpiring: {severity: Medium, CheckInfo: iotapi.CheckInfo{
-		APIName: "DEVICE_CERTIFICATE_EXPIRING_CHECK", Property: "DeviceCertificateExpiringCheck", OldName: "DEVICE_CERT_APPROACHING_EXPIRATION_CHECK",
+		APIName: "DEVICE_CERTIFICATE_EXPIRING_CHECK", Property: "DeviceCertificateExpiringCheck", Identifier: "deviceCertificateId", OldName: "DEVICE_CERT_APPROACHING_EXPIRATION_CHECK",
 		Threshold:   &iotapi.Threshold{APIKey: "CERT_EXPIRATION_THRESHOLD_IN_DAYS", Property: "CertExpirationThresholdInDays", Min: 30, Max: 3652, Default: 30},
 		Remediation: "Provision a new certificate before the old one expires, move the device to it, then deactivate the old one."}},
 	DeviceCertificateKeyQuality: {severity: Critical, CheckInfo: iotapi.CheckInfo{
-		APIName: "DEVICE_CERTIFICATE_KEY_QUALITY_CHECK", Property: "DeviceCertificateKeyQualityCheck",
+		APIName: "DEVICE_CERTIFICATE_KEY_QUALITY_CHECK", Property: "DeviceCertificateKeyQualityCheck", Identifier: "deviceCertificateId",
 		Remediation: "Provision a certificate with a strong key, move the device to it, then deactivate and revoke the weak one."}},
 	DeviceCertificateShared: {severity: Critical, CheckInfo: iotapi.CheckInfo{
-		APIName: "DEVICE_CERTIFICATE_SHARED_CHECK", Property: "DeviceCertificateSharedCheck", UnusualBehavior: true,
+		APIName: "DEVICE_CERTIFICATE_SHARED_CHECK", Property: "DeviceCertificateSharedCheck", Identifier: "deviceCertificateId", UnusualBehavior: true,
 		Remediation: "Find out which of the client ids is the real device, give each device a certificate of its own, then revoke the shared one."}},
 	IntermediateCARevoked: {severity: Critical, CheckInfo: iotapi.CheckInfo{
 		APIName: "INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK", Property: "IntermediateCaRevokedForActiveDeviceCertificatesCheck", OptIn: true,
 		Remediation: "Find the active device certificates that the revoked intermediate CA issued, replace them, then deactivate them."}},
 	IoTPolicyOverlyPermissive: {severity: Critical, CheckInfo: iotapi.CheckInfo{
-		APIName: "IOT_POLICY_OVERLY_PERMISSIVE_CHECK", Property: "IotPolicyOverlyPermissiveCheck",
+		APIName: "IOT_POLICY_OVERLY_PERMISSIVE_CHECK", Property: "IotPolicyOverlyPermissiveCheck", Identifier: "policyVersionIdentifier",
 		Remediation: "Create a policy version that allows each device only its own client id and topics, with policy variables such as ${iot:Connection.Thing.ThingName}, and make it the default."}},
 	IoTPolicyPotentialMisconfiguration: {severity: Medium, CheckInfo: iotapi.CheckInfo{
-		APIName: "IOT_POLICY_POTENTIAL_MISCONFIGURATION_CHECK", Property: "IoTPolicyPotentialMisConfigurationCheck",
+		APIName: "IOT_POLICY_POTENTIAL_MISCONFIGURATION_CHECK", Property: "IoTPolicyPotentialMisConfigurationCheck", Identifier: "policyVersionIdentifier",
 		Remediation: "Replace MQTT wildcards in the policy's deny statements by IAM wildcards (* and ?), and test with a client that the denied topics stay closed."}},
 	RoleAliasAllowsAccessToUnusedServices: {severity: Medium, CheckInfo: iotapi.CheckInfo{
-		APIName: "IOT_ROLE_ALIAS_ALLOWS_ACCESS_TO_UNUSED_SERVICES_CHECK", Property: "IotRoleAliasAllowsAccessToUnusedServicesCheck",
+		APIName: "IOT_ROLE_ALIAS_ALLOWS_ACCESS_TO_UNUSED_SERVICES_CHECK", Property: "IotRoleAliasAllowsAccessToUnusedServicesCheck", Identifier: "roleAliasArn",
 		Remediation: "Remove the services that no device used in the last year from the role behind the role alias."}},
 	RoleAliasOverlyPermissive: {severity: Critical, CheckInfo: iotapi.CheckInfo{
-		APIName: "IOT_ROLE_ALIAS_OVERLY_PERMISSIVE_CHECK", Property: "IotRoleAliasOverlyPermissiveCheck",
+		APIName: "IOT_ROLE_ALIAS_OVERLY_PERMISSIVE_CHECK", Property: "IotRoleAliasOverlyPermissiveCheck", Identifier: "roleAliasArn",
 		Remediation: "Narrow the role behind the role alias to the actions and resources that devices need; use ${credentials-iot:ThingName} in its policies."}},
 	LoggingDisabled: {severity: Low, CheckInfo: iotapi.CheckInfo{
-		APIName: "LOGGING_DISABLED_CHECK", Property: "LoggingDisabledCheck",
+		APIName: "LOGGING_DISABLED_CHECK", Property: "LoggingDisabledCheck", Identifier: "account",
 		Remediation: "Turn on AWS IoT logging (SetV2LoggingOptions) at level WARN or finer."}},
 	RevokedCACertificateStillActive: {severity: Critical, CheckInfo: iotapi.CheckInfo{
-		APIName: "REVOKED_CA_CERTIFICATE_STILL_ACTIVE_CHECK", Property: "RevokedCaCertificateStillActiveCheck", OldName: "REVOKED_CA_CERT_CHECK",
+		APIName: "REVOKED_CA_CERTIFICATE_STILL_ACTIVE_CHECK", Property: "RevokedCaCertificateStillActiveCheck", Identifier: "caCertificateId", OldName: "REVOKED_CA_CERT_CHECK",
 		Remediation: "Deactivate the CA certificate in AWS IoT, find out why its issuer revoked it, and replace the device certificates that it signed."}},
 	RevokedDeviceCertificateStillActive: {severity: Medium, CheckInfo: iotapi.CheckInfo{
-		APIName: "REVOKED_DEVICE_CERTIFICATE_STILL_ACTIVE_CHECK", Property: "RevokedDeviceCertificateStillActiveCheck", OldName: "REVOKED_DEVICE_CERT_CHECK",
+		APIName: "REVOKED_DEVICE_CERTIFICATE_STILL_ACTIVE_CHECK", Property: "RevokedDeviceCertificateStillActiveCheck", Identifier: "deviceCertificateId", OldName: "REVOKED_DEVICE_CERT_CHECK",
 		Remediation: "Deactivate the certificate in AWS IoT, find out why its issuer revoked it, and provision a new one if the device is sound."}},
 	UnauthenticatedCognitoRoleOverlyPermissive: {severity: Critical, CheckInfo: iotapi.CheckInfo{
-		APIName: "UNAUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK", Property: "UnauthenticatedCognitoRoleOverlyPermissiveCheck",
+		APIName: "UNAUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK", Property: "UnauthenticatedCognitoRoleOverlyPermissiveCheck", Identifier: "cognitoIdentityPoolId",
 		Remediation: "Narrow the role that the identity pool gives to guests, or turn unauthenticated access off."}},
 }
 

@@ -63,9 +63,9 @@ type AuditProps struct {
 	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only. With Existing:
 	// none.
 	Topic awssns.ITopic
-	// EncryptionKey encrypts the topic, and the log group of RunOnDeploy. Its policy must let IAM
-	// policies of this account use it, as the CDK's default does. With RunOnDeploy, the policy of
-	// an imported key must also allow CloudWatch Logs.
+	// EncryptionKey encrypts the topic, and the log groups of the functions. Its policy must let IAM
+	// policies of this account use it, as the CDK's default does. With RunOnDeploy or
+	// Suppressions, the policy of an imported key must also allow CloudWatch Logs.
 	// Default: nil, a new key with rotation, 1 USD a month (list price): AWS services cannot
 	// publish through an AWS managed key.
 	EncryptionKey awskms.IKey
@@ -78,13 +78,16 @@ type AuditProps struct {
 	// checks or their thresholds. It runs the checks that the schedule has, or would have without
 	// NoSchedule. A check that was enabled minutes ago may have no data yet.
 	RunOnDeploy bool
-	// Function configures the function behind RunOnDeploy. It needs a way to AWS IoT, CloudWatch
-	// Logs and Amazon S3, by which it answers CloudFormation. LogLevel is refused: the function
-	// logs only errors.
+	// Suppressions keep resources from counting as non-compliant.
+	// Default: nil, no suppression is created, and those made elsewhere stay.
+	Suppressions []AuditSuppression
+	// Function configures the functions behind RunOnDeploy and Suppressions. They need a way to
+	// AWS IoT, CloudWatch Logs and Amazon S3, by which they answer CloudFormation. LogLevel is
+	// refused: nothing reads it.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
-	// Prebuilt is the path of a prebuilt lambda/startaudit, the function behind RunOnDeploy, as
-	// ForwarderProps.Prebuilt says.
+	// Prebuilt is the path of a prebuilt lambda/auditresources, the functions behind RunOnDeploy
+	// and Suppressions, as ForwarderProps.Prebuilt says.
 	// Default: "", go build compiles it at synthesis.
 	Prebuilt string
 
@@ -118,7 +121,8 @@ func (p AuditProps) validate() error {
 	f.threshold("CertificateExpiringDays", p.CertificateExpiringDays, defender.DeviceCertificateExpiring)
 	f.removalPolicy("RemovalPolicy", p.RemovalPolicy)
 	f.under("Function", value(p.Function).validate())
-	f.connected("Function.LogLevel", value(p.Function).LogLevel, "the function behind RunOnDeploy logs only errors")
+	f.connected("Function.LogLevel", value(p.Function).LogLevel, "the functions behind RunOnDeploy and Suppressions do not read it")
+	f.under("", p.validateSuppressions())
 	f.prebuilt("Prebuilt", p.Prebuilt)
 	f.topic("Topic", p.Topic)
 	f.key("EncryptionKey", p.EncryptionKey)
@@ -158,13 +162,15 @@ func without(list, drop []defender.Check) []defender.Check {
 	return slices.DeleteFunc(slices.Clone(list), func(c defender.Check) bool { return slices.Contains(drop, c) })
 }
 
-// compiles reports whether the function behind RunOnDeploy has to be built.
-func (p *AuditProps) compiles() bool { return p.RunOnDeploy && p.Prebuilt == "" }
+// compiles reports whether the functions have to be built.
+func (p *AuditProps) compiles() bool { return p.hasFunctions() && p.Prebuilt == "" }
 
-// compile builds the function behind RunOnDeploy where it is needed and not prebuilt.
+func (p *AuditProps) hasFunctions() bool { return p.RunOnDeploy || len(p.Suppressions) > 0 }
+
+// compile builds the functions where they are needed and not prebuilt.
 func (p *AuditProps) compile() (err error) {
-	if p.RunOnDeploy {
-		p.code, err = functionCode(startAuditFunction, value(p.Function).Architecture, p.Prebuilt)
+	if p.hasFunctions() {
+		p.code, err = functionCode(auditResourceFunction, value(p.Function).Architecture, p.Prebuilt)
 	}
 	return err
 }
@@ -191,6 +197,8 @@ type Audit interface {
 	Start() awscdk.CustomResource
 	// StartFunction is the function behind Start; nil without RunOnDeploy.
 	StartFunction() awslambda.IFunction
+	// SuppressFunction creates and deletes the suppressions; nil without Suppressions.
+	SuppressFunction() awslambda.IFunction
 }
 
 type audit struct {
@@ -203,6 +211,8 @@ type audit struct {
 	scheduled        awscdk.CfnResource
 	startFunction    awslambda.IFunction
 	start            awscdk.CustomResource
+	suppressFunction awslambda.IFunction
+	suppressions     []awscdk.CustomResource
 }
 
 func (a *audit) Topic() awssns.ITopic               { return a.topic }
@@ -213,6 +223,8 @@ func (a *audit) Configuration() awscdk.CfnResource  { return a.configuration }
 func (a *audit) Scheduled() awscdk.CfnResource      { return a.scheduled }
 func (a *audit) Start() awscdk.CustomResource       { return a.start }
 func (a *audit) StartFunction() awslambda.IFunction { return a.startFunction }
+
+func (a *audit) SuppressFunction() awslambda.IFunction { return a.suppressFunction }
 
 func (a *audit) ScheduledName() *string {
 	if a.scheduled == nil {
@@ -237,6 +249,9 @@ func NewAudit(scope constructs.Construct, id *string, props *AuditProps) Audit {
 	}
 	if !p.NoSchedule {
 		a.schedule(p)
+	}
+	if len(p.Suppressions) > 0 {
+		a.suppress(p)
 	}
 	if p.RunOnDeploy {
 		a.runOnDeploy(p)

@@ -18,9 +18,9 @@ import (
 
 // The packages of the functions below lambda/.
 const (
-	forwarderFunction  = "forwarder"
-	startAuditFunction = "startaudit"
-	evaluatorFunction  = "evaluator"
+	forwarderFunction     = "forwarder"
+	auditResourceFunction = "auditresources"
+	evaluatorFunction     = "evaluator"
 )
 
 // functionCode is the asset of the function name: prebuilt is the path that the prop Prebuilt

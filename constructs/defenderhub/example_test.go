@@ -72,6 +72,18 @@ func Example_parts() {
 	defenderhub.NewDetect(stack, jsii.String("Detect"), detect)
 }
 
+// One client ID is shared on purpose: its finding should not count.
+func Example_suppressions() {
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Audit: &defenderhub.AuditProps{Suppressions: []defenderhub.AuditSuppression{{
+			Check:    defender.ConflictingClientIDs,
+			Resource: "gateway-1",
+			Until:    time.Date(2027, time.June, 1, 0, 0, 0, 0, time.UTC),
+			Why:      "Two gateways share it until the second one is replaced.",
+		}}},
+	})
+}
+
 // A large fleet whose devices run AWS's own agents: a stream carries the reports, on the topics
 // that those agents use.
 func Example_largeFleet() {

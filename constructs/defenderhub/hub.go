@@ -366,7 +366,7 @@ func (plan *hubPlan) compile() error {
 		name   string
 	}{
 		{plan.forwarder.compiles() && len(plan.forward) > 0, value(plan.forwarder.Function).Architecture, forwarderFunction},
-		{plan.audit.compiles(), value(plan.audit.Function).Architecture, startAuditFunction},
+		{plan.audit.compiles(), value(plan.audit.Function).Architecture, auditResourceFunction},
 		{plan.detect.compiles(), value(value(plan.detect.SelfManaged).Function).Architecture, evaluatorFunction},
 	} {
 		if c.needed {

@@ -80,7 +80,7 @@ func allowed(tp template, prefix string) []string {
 }
 
 func TestFunctionsMayDoExactlyWhatTheyDo(t *testing.T) {
-	starts := awsCalls(t, "startaudit")
+	starts := awsCalls(t, "internal/startaudit")
 	calls := append(awsCalls(t, "forwarder"), polling...)
 	slices.Sort(calls)
 	if got, want := allowed(forwarderTemplate(t, defenderhub.ForwarderProps{}), ""), slices.Compact(calls); !slices.Equal(got, want) {
@@ -88,6 +88,10 @@ func TestFunctionsMayDoExactlyWhatTheyDo(t *testing.T) {
 	}
 	if got := allowed(auditTemplate(t, &defenderhub.AuditProps{RunOnDeploy: true, Prebuilt: prebuilt}), ""); !slices.Equal(got, starts) {
 		t.Errorf("the function behind RunOnDeploy may %v and does %v", got, starts)
+	}
+	ofSuppressions := auditTemplate(t, &defenderhub.AuditProps{Suppressions: suppressed, Prebuilt: prebuilt})
+	if got, want := allowed(ofSuppressions, ""), awsCalls(t, "internal/suppression"); !slices.Equal(got, want) {
+		t.Errorf("the function behind Suppressions may %v and does %v", got, want)
 	}
 	if !slices.Contains(calls, "securityhub:BatchImportFindings") {
 		t.Errorf("the source was not read: %v", calls)

@@ -10,6 +10,10 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
+// answerTimeout is how long CloudFormation waits for a function's answer: long enough for Lambda's
+// second and third attempt. By default it would wait an hour for a missing answer.
+const answerTimeout = 10 * time.Minute
+
 // runOnDeploy starts an audit with a custom resource. The function answers CloudFormation itself:
 // a provider framework would add three more functions.
 func (a *audit) runOnDeploy(p AuditProps) {
@@ -28,11 +32,9 @@ func (a *audit) runOnDeploy(p AuditProps) {
 		names = append(names, c.String())
 	}
 	a.start = awscdk.NewCustomResource(a, new("Start"), &awscdk.CustomResourceProps{
-		ResourceType: new(contract.StartAuditResourceType),
-		ServiceToken: function.FunctionArn(),
-		// Long enough for Lambda's second and third attempt; by default CloudFormation would wait
-		// an hour for a missing answer.
-		ServiceTimeout: seconds(10 * time.Minute),
+		ResourceType:   new(contract.StartAuditResourceType),
+		ServiceToken:   function.FunctionArn(),
+		ServiceTimeout: seconds(answerTimeout),
 		Properties: &map[string]any{
 			contract.StartAuditChecks: texts(names),
 			// Another threshold requires another audit.
@@ -42,4 +44,5 @@ func (a *audit) runOnDeploy(p AuditProps) {
 	if a.configuration != nil {
 		a.start.Node().AddDependency(a.configuration)
 	}
+	a.start.Node().AddDependency(dependables(a.suppressions)...)
 }

@@ -223,6 +223,24 @@ const (
 	StartAuditTrigger      = "Trigger"
 )
 
+// SuppressionResourceType is the custom resource of one audit suppression.
+const (
+	SuppressionResourceType = "Custom::DefenderHubAuditSuppression"
+	// SuppressionCheck is the check's API name, SuppressionResource the resource identifier with
+	// the fields of the AWS IoT API.
+	SuppressionCheck    = "CheckName"
+	SuppressionResource = "ResourceIdentifier"
+	// SuppressionUntil is when the suppression ends (RFC 3339); without it, it has no end.
+	SuppressionUntil = "Until"
+	// SuppressionWhy is the first part of the description.
+	SuppressionWhy = "Why"
+)
+
+// MaxSuppressionWhy is the maximum length of SuppressionWhy, in characters. A description has at
+// most 1000, and ends with the stack's name and ID: at most 128 and 36 characters.
+// https://docs.aws.amazon.com/iot/latest/apireference/API_CreateAuditSuppression.html
+const MaxSuppressionWhy = 750
+
 // The metrics of the self-managed engine's behaviors about device reports.
 const (
 	// MinutesSinceReport counts the minutes since the last device report.

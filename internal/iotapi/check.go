@@ -13,6 +13,9 @@ type CheckInfo struct {
 	// UnusualBehavior reports whether Device Defender classifies the check's findings as "Unusual
 	// Behaviors"; the others are vulnerabilities.
 	UnusualBehavior bool
+	// Identifier is the field of a resource identifier by which a suppression names a resource of
+	// this check, "" where no AWS page says it.
+	Identifier string
 	// OptIn keeps the check out of the default schedule. It can be added by name.
 	OptIn bool
 	// Threshold is the check's only parameter, nil for most checks.

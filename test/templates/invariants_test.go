@@ -311,6 +311,7 @@ func servicesFrom(document any) string {
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
 var unscoped = []string{
 	"iot:DescribeAccountAuditConfiguration", "iot:ListAuditFindings", "iot:ListRelatedResourcesForAuditFinding", "iot:StartOnDemandAuditTask",
+	"iot:CreateAuditSuppression", "iot:DeleteAuditSuppression", "iot:DescribeAuditSuppression", "iot:UpdateAuditSuppression",
 	"iot:ListPrincipalThings",
 	"xray:PutTraceSegments", "xray:PutTelemetryRecords",
 	"ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface",

@@ -116,6 +116,9 @@ func everything() awscdk.Stack {
 			Except: []defender.Check{defender.LoggingDisabled}, Include: []defender.Check{defender.IntermediateCARevoked},
 			Disabled:           []defender.Check{defender.UnauthenticatedCognitoRoleOverlyPermissive},
 			CertificateAgeDays: 730, CertificateExpiringDays: 60,
+			Suppressions: []defenderhub.AuditSuppression{{
+				Check: defender.ConflictingClientIDs, Resource: "gateway-1", Until: time.Date(2027, time.June, 1, 0, 0, 0, 0, time.UTC), Why: "Two gateways share it.",
+			}, {Check: defender.RoleAliasOverlyPermissive, Resource: "camera", Why: "For the pilot."}},
 		},
 		Detect: &defenderhub.DetectProps{
 			Native: &defenderhub.NativeProps{RetainedMetrics: []defender.Metric{defender.MessagesReceived}},

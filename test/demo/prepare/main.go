@@ -110,7 +110,7 @@ func (p programs) compile(ctx context.Context, demo string, compiled func()) err
 		env  []string
 		args []string
 	}{
-		{".", shared, []string{"build", "-v", "-tags=lambda.norpc", "./test/demo", ".", "./lambda/forwarder", "./lambda/evaluator", "./lambda/startaudit"}},
+		{".", shared, []string{"build", "-v", "-tags=lambda.norpc", "./test/demo", ".", "./lambda/forwarder", "./lambda/evaluator", "./lambda/auditresources"}},
 		{".", shared, []string{"build", "-v", "-o", demo, "./test/demo"}},
 		{"test/localaws/rie", []string{"GOWORK=off", "GOFLAGS="}, []string{"tool", "-n", "aws-lambda-rie"}},
 	} {
