@@ -8,13 +8,14 @@ import (
 
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/audit"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/findings"
 )
 
 func main() { os.Exit(cli.Main(version(), os.Args[1:], commands()...)) }
 
 // commands are all commands, in the order of --help.
 func commands() []*cli.Command {
-	return []*cli.Command{audit.Command()}
+	return []*cli.Command{findings.Command(), audit.Command()}
 }
 
 // version is the module's version, as go install records it.

@@ -1,0 +1,79 @@
+package findings
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
+
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/hub"
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
+)
+
+func TestOptionsBecomeAQuery(t *testing.T) {
+	now := time.Date(2026, 11, 30, 3, 0, 0, 0, time.UTC)
+	q, err := options{
+		devices: []string{"pump-7"}, checks: []string{"LOGGING_DISABLED_CHECK"}, severity: "high", state: "ALL", since: time.Hour,
+	}.query(now)
+	if err != nil || q.Devices[0] != "pump-7" || q.Checks[0] != "LOGGING_DISABLED_CHECK" || q.Severity != defender.High || q.State != "" || !q.Since.Equal(now.Add(-time.Hour)) {
+		t.Errorf("%+v, error %v", q, err)
+	}
+	if q, err := (options{state: "active"}).query(now); err != nil || q.State != asff.Active || !q.Since.IsZero() {
+		t.Errorf("%+v, error %v", q, err)
+	}
+	for want, o := range map[string]options{
+		"--check":      {state: "all", checks: []string{"SHARED"}},
+		"--severity":   {state: "all", severity: "grave"},
+		"--state is":   {state: "open"},
+		"--since is":   {state: "all", since: -1},
+		"need a name":  {state: "all", devices: []string{""}},
+		"need a name ": {state: "all", behaviors: []string{""}},
+	} {
+		if _, err := o.query(now); err == nil || !strings.Contains(err.Error(), strings.TrimSpace(want)) {
+			t.Errorf("%+v: error %v, want %q", o, err, want)
+		}
+	}
+}
+
+// fake has an incident with two parts, and another finding with the ID of a part.
+type fake struct{}
+
+func (fake) GetFindings(_ context.Context, in *securityhub.GetFindingsInput, _ ...func(*securityhub.Options)) (*securityhub.GetFindingsOutput, error) {
+	at := aws.String("2026-11-30T03:00:00.000Z")
+	finding := func(product, id string) types.AwsSecurityFinding {
+		return types.AwsSecurityFinding{ProductArn: &product, Id: &id, Title: aws.String("t"), CreatedAt: at, UpdatedAt: at}
+	}
+	incident := finding("own", "incident")
+	incident.RelatedFindings = []types.RelatedFinding{{ProductArn: aws.String("own"), Id: aws.String("a")}, {ProductArn: aws.String("guardduty"), Id: aws.String("b")}}
+	out := &securityhub.GetFindingsOutput{}
+	for _, f := range []types.AwsSecurityFinding{incident, finding("own", "a"), finding("guardduty", "b"), finding("other", "a"), finding("own", "c")} {
+		for _, id := range in.Filters.Id {
+			if aws.ToString(id.Value) == aws.ToString(f.Id) {
+				out.Findings = append(out.Findings, f)
+			}
+		}
+	}
+	return out, nil
+}
+
+func TestIncidentIsListedWithItsParts(t *testing.T) {
+	rows, err := list(t.Context(), fake{}, "eu-west-1", "incident", hub.Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range rows {
+		got = append(got, r.ProductARN+"/"+r.ID)
+	}
+	if strings.Join(got, " ") != "own/incident guardduty/b own/a" {
+		t.Errorf("got %v", got)
+	}
+	if _, err := list(t.Context(), fake{}, "eu-west-1", "none\x1b", hub.Query{}); err == nil || !strings.Contains(err.Error(), `none\x1b`) {
+		t.Errorf("error %v", err)
+	}
+}
