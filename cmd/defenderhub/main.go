@@ -8,6 +8,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/audit"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/deadletters"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/findings"
 )
 
@@ -15,7 +16,7 @@ func main() { os.Exit(cli.Main(version(), os.Args[1:], commands()...)) }
 
 // commands are all commands, in the order of --help.
 func commands() []*cli.Command {
-	return []*cli.Command{findings.Command(), audit.Command()}
+	return []*cli.Command{findings.Command(), audit.Command(), deadletters.Command()}
 }
 
 // version is the module's version, as go install records it.

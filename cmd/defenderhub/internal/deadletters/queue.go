@@ -1,0 +1,198 @@
+package deadletters
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
+)
+
+// SQS are the calls to Amazon SQS.
+type SQS interface {
+	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
+	ChangeMessageVisibilityBatch(context.Context, *sqs.ChangeMessageVisibilityBatchInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error)
+	SendMessage(context.Context, *sqs.SendMessageInput, ...func(*sqs.Options)) (*sqs.SendMessageOutput, error)
+	DeleteMessage(context.Context, *sqs.DeleteMessageInput, ...func(*sqs.Options)) (*sqs.DeleteMessageOutput, error)
+	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
+}
+
+const (
+	// perReceive is the largest batch of Amazon SQS.
+	// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
+	perReceive = 10
+	// hidden is how long messages stay invisible to others while the command works or asks.
+	hidden = 15 * time.Minute
+	// emptyReceives is how many calls without messages mean that the queue is empty: one call asks
+	// only some of the servers.
+	// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html
+	emptyReceives = 3
+)
+
+// queue is a dead-letter queue of the stack.
+type queue struct{ name, url string }
+
+// message is a message in a dead-letter queue.
+type message struct {
+	types.Message
+	queue queue
+	// source is the source of the finding or of the telemetry, reason why the message is here.
+	source, reason string
+	// from is the ARN of the queue that the message comes from, "" if nothing says it.
+	from string
+	sent time.Time
+}
+
+// ours are the attributes that the functions add to a message that they refuse.
+var ours = []string{"Reason", "Source", "MessageId", "Queue"}
+
+// exhausted is the reason of messages that Amazon SQS moved here.
+const exhausted = "not processed after all retries"
+
+func readMessage(q queue, m types.Message) message {
+	text := func(name string) string { return aws.ToString(m.MessageAttributes[name].StringValue) }
+	// Amazon EventBridge Scheduler and Amazon SNS name their reason in attributes of these names.
+	reason := cmp.Or(text("Reason"), text("ERROR_MESSAGE"), text("ErrorMessage"), text("ERROR_CODE"), exhausted)
+	ms, _ := strconv.ParseInt(m.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)], 10, 64)
+	return message{
+		Message: m, queue: q, source: text("Source"), reason: reason,
+		from: cmp.Or(text("Queue"), m.Attributes[string(types.MessageSystemAttributeNameDeadLetterQueueSourceArn)]),
+		sent: time.UnixMilli(ms).UTC(),
+	}
+}
+
+// queues returns the dead-letter queues of a stack.
+func queues(ctx context.Context, api cloudformation.ListStackResourcesAPIClient, stack string) ([]queue, error) {
+	var all []queue
+	pages := cloudformation.NewListStackResourcesPaginator(api, &cloudformation.ListStackResourcesInput{StackName: &stack})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("the stack %s (--stack): %w", cli.Quoted(stack), err)
+		}
+		for _, r := range page.StackResourceSummaries {
+			url := aws.ToString(r.PhysicalResourceId)
+			if aws.ToString(r.ResourceType) == "AWS::SQS::Queue" && strings.Contains(aws.ToString(r.LogicalResourceId), "DeadLetters") && url != "" {
+				all = append(all, queue{url[strings.LastIndex(url, "/")+1:], url})
+			}
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("the stack %s has no dead-letter queue: --stack names the stack of defenderhub", cli.Quoted(stack))
+	}
+	slices.SortFunc(all, func(a, b queue) int { return cmp.Compare(a.name, b.name) })
+	return all, nil
+}
+
+// receive returns all messages of the queues. They are invisible to others until show, or for the
+// time hidden.
+func receive(ctx context.Context, api SQS, s *cli.Session, all []queue) ([]message, error) {
+	var got []message
+	for _, q := range all {
+		seen := map[string]bool{}
+		last := time.Now()
+		for empty := 0; empty < emptyReceives; {
+			out, err := api.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+				QueueUrl: &q.url, MaxNumberOfMessages: perReceive, WaitTimeSeconds: 1, VisibilityTimeout: int32(hidden / time.Second),
+				MessageAttributeNames: []string{"All"}, MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
+			})
+			if err != nil {
+				return got, err
+			}
+			fresh := false
+			for _, m := range out.Messages {
+				if id := aws.ToString(m.MessageId); !seen[id] {
+					seen[id], fresh = true, true
+					got = append(got, readMessage(q, m))
+				}
+			}
+			if empty++; fresh {
+				empty = 0
+			}
+			if time.Since(last) > 10*time.Second {
+				last = time.Now()
+				s.Say("%d messages read", len(got))
+			}
+		}
+	}
+	return got, nil
+}
+
+// show makes messages visible to others again.
+func show(ctx context.Context, api SQS, all []message) error {
+	byQueue := map[string][]types.ChangeMessageVisibilityBatchRequestEntry{}
+	for i, m := range all {
+		byQueue[m.queue.url] = append(byQueue[m.queue.url], types.ChangeMessageVisibilityBatchRequestEntry{
+			Id: aws.String(strconv.Itoa(i)), ReceiptHandle: m.ReceiptHandle, VisibilityTimeout: 0,
+		})
+	}
+	var faults []error
+	for _, url := range slices.Sorted(maps.Keys(byQueue)) {
+		for part := range slices.Chunk(byQueue[url], perReceive) {
+			out, err := api.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &url, Entries: part})
+			if err == nil && len(out.Failed) > 0 {
+				err = errors.New(aws.ToString(out.Failed[0].Message))
+			}
+			if err != nil {
+				faults = append(faults, fmt.Errorf("messages stay invisible for up to %s: %w", hidden, err))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// drop deletes a message.
+func drop(ctx context.Context, api SQS, m message) error {
+	_, err := api.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &m.queue.url, ReceiptHandle: m.ReceiptHandle})
+	return err
+}
+
+// sender sends messages back to their queues.
+type sender struct {
+	api  SQS
+	urls map[string]string // by ARN
+}
+
+// retry sends a message to its queue and deletes it here. If the deletion fails, the message is
+// processed once more, which changes nothing.
+func (s sender) retry(ctx context.Context, m message) error {
+	url, err := s.url(ctx, m.from)
+	if err != nil {
+		return err
+	}
+	attributes := maps.Clone(m.MessageAttributes)
+	for _, name := range ours {
+		delete(attributes, name)
+	}
+	if _, err := s.api.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &url, MessageBody: m.Body, MessageAttributes: attributes}); err != nil {
+		return err
+	}
+	return drop(ctx, s.api, m)
+}
+
+func (s sender) url(ctx context.Context, arn string) (string, error) {
+	if url, ok := s.urls[arn]; ok {
+		return url, nil
+	}
+	parts := strings.Split(arn, ":")
+	if len(parts) != 6 || parts[2] != "sqs" {
+		return "", fmt.Errorf("%q is not the ARN of a queue", arn)
+	}
+	out, err := s.api.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &parts[5], QueueOwnerAWSAccountId: &parts[4]})
+	if err != nil {
+		return "", err
+	}
+	s.urls[arn] = aws.ToString(out.QueueUrl)
+	return s.urls[arn], nil
+}
