@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/correlation"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/awshttp"
 	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
@@ -71,6 +72,7 @@ type environment struct {
 	quiet                                            time.Duration
 	severities                                       contract.Severities
 	live                                             contract.LiveBehaviors
+	rules                                            correlation.LiveRules
 	clients                                          contract.ClientPattern
 	level                                            slog.Level
 }
@@ -101,6 +103,9 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 	}
 	if e.live, err = contract.ParseLiveBehaviors(getenv(contract.EnvLiveBehaviors)); err != nil {
 		faults = append(faults, fmt.Errorf("environment variable %s: %w", contract.EnvLiveBehaviors, err))
+	}
+	if e.rules, err = correlation.ParseLiveRules(getenv(contract.EnvLiveRules)); err != nil {
+		faults = append(faults, fmt.Errorf("environment variable %s: %w", contract.EnvLiveRules, err))
 	}
 	if e.clients, err = contract.ParseClientPattern(getenv(contract.EnvClientPattern)); err != nil {
 		faults = append(faults, fmt.Errorf("environment variable %s: %w", contract.EnvClientPattern, err))
@@ -144,11 +149,11 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 		Deliver: deliver,
 		Audit:   &audit.Auditor{IoT: aws.IoT, Table: table, Findings: book, Deliver: deliver, Region: e.region, Log: log},
 		Restate: &restate.Restater{Table: table, Findings: book, Deliver: deliver, Region: e.region, Version: version(on.Environ), Log: log},
-		Sweeper: &sweep.Sweeper{Table: table, Findings: book, Deliver: deliver, Region: e.region, Live: e.live, Log: log},
+		Sweeper: &sweep.Sweeper{Table: table, Findings: book, Deliver: deliver, Region: e.region, Live: e.live, Rules: e.rules, Log: log},
 		Things:  things,
 		Bounds:  &bound.Bounds{Table: table, Region: e.region},
 		Ledger:  book, Metrics: metrics, Log: log, Now: on.Now,
-		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, Live: e.live, DeadLetterQueueURL: e.deadLetters,
+		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, Live: e.live, Rules: e.rules, DeadLetterQueueURL: e.deadLetters,
 	}, nil
 }
 

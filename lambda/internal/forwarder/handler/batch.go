@@ -9,7 +9,6 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
@@ -99,12 +98,12 @@ func (h *Handler) bound(ctx context.Context, messages []*message) {
 	}
 }
 
-// announce ensures that the findings of the messages' behaviors are archived if these behaviors
-// are removed.
+// announce ensures that the findings of the messages' behaviors and correlation rules are archived
+// if these are removed.
 func (h *Handler) announce(ctx context.Context, now time.Time, messages []*message) {
 	var err error
 	asked := false
-	raises := func(s signal.Signal) bool { return s.Source == defender.BehaviorTransitions && s.Raised }
+	raises := func(s signal.Signal) bool { return s.Removable() && s.Raised }
 	for _, m := range messages {
 		if !slices.ContainsFunc(m.signals, raises) {
 			continue

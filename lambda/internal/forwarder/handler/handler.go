@@ -19,6 +19,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/correlation"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
@@ -87,6 +88,7 @@ type Handler struct {
 	EventTopic         string
 	Severities         contract.Severities
 	Live               contract.LiveBehaviors
+	Rules              correlation.LiveRules
 	DeadLetterQueueURL string
 
 	queueURLs sync.Map // by ARN
@@ -159,7 +161,7 @@ func (h *Handler) mapper(ctx context.Context, queueARN string) (mapping.Mapper, 
 
 // settings returns a mapper without an account.
 func (h *Handler) settings() mapping.Mapper {
-	return mapping.Mapper{Region: h.Region, EventTopic: h.EventTopic, Severities: h.Severities, Live: h.Live}
+	return mapping.Mapper{Region: h.Region, EventTopic: h.EventTopic, Severities: h.Severities, Live: h.Live, Rules: h.Rules}
 }
 
 // restate returns an active finding as the deployed program writes it.

@@ -46,7 +46,7 @@ type shape struct {
 	Type     string `json:"Type"`
 	TopicARN string `json:"TopicArn"`
 	Message  string `json:"Message"`
-	// An envelope of a rule or its error action, or a transition.
+	// An envelope of a rule or its error action, a transition, or a composite finding.
 	Source, RuleName string
 	// An alarm notification of Detect.
 	ViolationID, ViolationEventType string
@@ -77,6 +77,9 @@ func (h *Handler) route(ctx context.Context, m *message, sent time.Time) error {
 	case s.Source == defender.BehaviorTransitions.String():
 		m.source = s.Source
 		return m.add(m.mapper.Transition(body, origin))
+	case s.Source == defender.CorrelatedFindings.String():
+		m.source = s.Source
+		return m.add(m.mapper.Composite(body, origin))
 	case s.Source != "" || s.RuleName != "":
 		source, envelope, err := iotrule.Decode(body)
 		if err != nil {

@@ -33,7 +33,8 @@ type Entry struct {
 	Status Status          `json:"status"`
 	Source defender.Source `json:"-"`
 	Check  string          `json:"check,omitempty"`
-	// Profile and Behavior are those of a finding of the self-managed engine.
+	// Profile and Behavior are those of a finding of the self-managed engine. A composite finding
+	// has its rule's name and digest.
 	Profile  string `json:"profile,omitempty"`
 	Behavior string `json:"behavior,omitempty"`
 
@@ -140,12 +141,12 @@ const (
 )
 
 // key returns an entry's key. The findings of one check share a partition, as do those of the
-// self-managed engine. All others are distributed.
+// self-managed engine and of correlation rules. All others are distributed.
 func key(region string, source defender.Source, check, id string) Key {
 	switch {
 	case check != "":
 		return Key{Partition: auditPrefix(region, check) + shard(id), Sort: keyText(id)}
-	case source == defender.BehaviorTransitions:
+	case source == defender.BehaviorTransitions, source == defender.CorrelatedFindings:
 		return Key{Partition: behaviorPrefix(region) + shard(id), Sort: keyText(id)}
 	}
 	return Key{Partition: "finding#" + keyText(id), Sort: "finding"}

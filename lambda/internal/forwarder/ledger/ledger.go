@@ -163,7 +163,8 @@ func (l *Ledger) Open(ctx context.Context, check string, each func([]Entry) erro
 	return l.open(ctx, auditPrefix(l.region, check), each)
 }
 
-// OpenBehaviors is [Ledger.Open] for the findings of the self-managed engine.
+// OpenBehaviors is [Ledger.Open] for the findings of the self-managed engine and of correlation
+// rules.
 func (l *Ledger) OpenBehaviors(ctx context.Context, each func([]Entry) error) error {
 	return l.open(ctx, behaviorPrefix(l.region), each)
 }

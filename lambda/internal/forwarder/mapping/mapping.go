@@ -13,6 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/correlation"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
@@ -27,6 +28,8 @@ type Mapper struct {
 	Severities contract.Severities
 	// Live are the behaviors that the self-managed engine judges.
 	Live contract.LiveBehaviors
+	// Rules are the deployed correlation rules.
+	Rules correlation.LiveRules
 }
 
 // Origin is where a source's message is from. Account and Region differ from the Mapper's if a

@@ -20,7 +20,8 @@ type Signal struct {
 	// Check is the API name of the finding's audit check, "" for everything else, including check
 	// summaries.
 	Check string
-	// Profile and Behavior are those of a transition of the self-managed engine, else "".
+	// Profile and Behavior are those of a transition of the self-managed engine, a composite finding's
+	// rule and its digest, else "".
 	Profile, Behavior string
 	// Finding lacks CreatedAt, UpdatedAt, FirstObservedAt and LastObservedAt, which the ledger
 	// sets.
@@ -66,6 +67,12 @@ func New(source defender.Source, f asff.Finding, at int64, order Order, substanc
 	s.Order = order
 	s.Order.Tie = tie(f.RecordState) + s.Digest
 	return s
+}
+
+// Removable reports whether a deployment can remove the behavior or the rule of the finding, whose
+// end then never arrives.
+func (s Signal) Removable() bool {
+	return s.Source == defender.BehaviorTransitions || s.Source == defender.CorrelatedFindings
 }
 
 func digest(f asff.Finding, substance []string) string {

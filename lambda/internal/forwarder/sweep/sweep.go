@@ -1,7 +1,8 @@
-// Package sweep archives the findings of behaviors that the self-managed engine no longer judges:
-// no transition will ever end them.
+// Package sweep archives the findings of behaviors that the self-managed engine no longer judges,
+// and the composite findings of correlation rules that are no longer deployed: no message will
+// ever end them. What it says of behaviors holds for rules too.
 //
-// A marker in the ledger's table has the live behaviors of the last invocation that raised a
+// A marker in the ledger's table has the live behaviors and rules of the last invocation that raised a
 // finding or swept, and how often all findings were swept since. If it has the present behaviors
 // and they were swept, there is nothing to do.
 //
@@ -23,6 +24,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/correlation"
 	"github.com/defenderhub/defenderhub/lambda/internal/document"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
@@ -47,6 +49,7 @@ type Sweeper struct {
 	Deliver  Deliverer
 	Region   string
 	Live     contract.LiveBehaviors
+	Rules    correlation.LiveRules
 	Log      *slog.Logger
 
 	announced atomic.Bool
@@ -84,7 +87,7 @@ func (s *Sweeper) name(m *document.Version[marker], now time.Time) bool {
 	if m.Revision > 0 && m.Value.Said >= now.UnixMilli() {
 		return false
 	}
-	if live := s.Live.String(); m.Revision == 0 || m.Value.Live != live {
+	if live := s.live(); m.Revision == 0 || m.Value.Live != live {
 		m.Value = marker{Live: live}
 	}
 	m.Value.Said = now.UnixMilli()
@@ -106,7 +109,7 @@ func (s *Sweeper) Announce(ctx context.Context, now time.Time) error {
 // live behaviors changed; then it costs one read. At the end of ctx it leaves the rest to the
 // next run.
 func (s *Sweeper) Sweep(ctx context.Context, now time.Time) (archived int, err error) {
-	live := s.Live.String()
+	live := s.live()
 	named, err := s.markers().Change(ctx, func(m *document.Version[marker]) bool {
 		return (m.Revision == 0 || m.Value.Live != live) && s.name(m, now)
 	})
@@ -161,6 +164,26 @@ func (s *Sweeper) Sweep(ctx context.Context, now time.Time) (archived int, err e
 	return archived, err
 }
 
+// live returns the text form of the live behaviors and rules.
+func (s *Sweeper) live() string {
+	text := s.Live.String()
+	if len(s.Rules) > 0 {
+		text += "/" + s.Rules.String()
+	}
+	return text
+}
+
+// keeps reports whether a message may still end the finding.
+func (s *Sweeper) keeps(e ledger.Entry) bool {
+	switch e.Source {
+	case defender.BehaviorTransitions:
+		return s.Live.Has(e.Profile, e.Behavior)
+	case defender.CorrelatedFindings:
+		return s.Rules[e.Behavior] // of such a finding this is the rule's digest
+	}
+	return true
+}
+
 var errOvertaken = errors.New("another invocation has swept, or has other live behaviors")
 
 // Archive archives those of entries whose behaviors are not live and returns the others. Failures
@@ -192,10 +215,14 @@ func (s *Sweeper) Archive(ctx context.Context, now time.Time, entries []ledger.E
 func (s *Sweeper) gone(entries []ledger.Entry, now time.Time) []signal.Signal {
 	var all []signal.Signal
 	for _, e := range entries {
-		if e.Source != defender.BehaviorTransitions || e.State != asff.Active || s.Live.Has(e.Profile, e.Behavior) {
+		if e.State != asff.Active || s.keeps(e) {
 			continue
 		}
-		end := signal.New(e.Source, mapping.Removed(*e.Finding), now.UnixMilli(), signal.Order{Time: e.Order.Time + 1})
+		ended := mapping.Removed
+		if e.Source == defender.CorrelatedFindings {
+			ended = mapping.RemovedRule
+		}
+		end := signal.New(e.Source, ended(*e.Finding), now.UnixMilli(), signal.Order{Time: e.Order.Time + 1})
 		end.Profile, end.Behavior = e.Profile, e.Behavior
 		all = append(all, end)
 	}
