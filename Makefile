@@ -9,7 +9,7 @@ MODULES := . cmd/defenderhub test test/consumer test/localaws test/localaws/rie 
 # Tools that tools/go.mod pins; they run in any module. In a workspace go tool refuses -modfile.
 tool = "$$(GOWORK=off go tool -n -modfile=$(CURDIR)/tools/go.mod $(1))"
 
-.PHONY: help go cfn-lint demo local test test-go test-cdk test-cloud lint tidy release snapshots fuzz bench bootstrap diff deploy destroy vuln clean
+.PHONY: help go cfn-lint demo local test test-go test-cdk test-cloud lint tidy release snapshots fuzz bench simulate storm bootstrap diff deploy destroy vuln clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,13 @@ fuzz: ## each fuzz target for a few seconds
 
 bench: node_modules/.ready ## ratios and costs, measured in one run
 	@cd test && go run ./bench
+
+# SEED=7 replays one run with its log, WITHOUT=crash,hub-off leaves faults out.
+simulate: ## the functions against AWS in memory: random runs for SPAN (10m); SEED=7 replays one
+	SIMULATE=$(if $(SEED),,$(or $(SPAN),10m)) START=$(START) SEED=$(SEED) WITHOUT=$(WITHOUT) go test -count=1 -timeout 2h -v -run '^Test(Simulate|EqualSeeds)' ./lambda/internal/simulation
+
+storm: ## a million transitions of DEVICES (100000) flapping devices: calls and time until Security Hub shows every last state
+	go test -count=1 -timeout 2h -v -run '^TestStorm$$' ./lambda/internal/simulation -storm.devices=$(or $(DEVICES),100000)
 
 bootstrap: node_modules/.ready ## prepare your AWS account and Region for the CDK, once
 	cdk bootstrap $(ARGS)

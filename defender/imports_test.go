@@ -40,8 +40,10 @@ var bans = []struct {
 	{"./lambda/...", []string{module + "/internal/gobuild"}, "only synthesis compiles the functions", module + "/defender"},
 	{"./defender/...", []string{module + "/internal/gobuild"}, "only synthesis compiles the functions", "encoding/json"},
 	{"./internal/securityhubtest", []string{"github.com/aws/aws-lambda-go", "github.com/aws/aws-sdk-go-v2/config", "pgregory.net/"}, "the local Security Hub needs no more of the SDK than its types", "net/http"},
-	{"./constructs/...", []string{module + "/internal/securityhubtest"}, "embedders must not get dependencies of tests", module + "/defender"},
-	{"./lambda/forwarder", []string{module + "/internal/securityhubtest"}, "a function must not contain a test double", module + "/defender"},
+	{"./internal/dynamodbtest", []string{"github.com/aws/aws-lambda-go", "github.com/aws/aws-sdk-go-v2/config", "pgregory.net/"}, "the table in memory needs no more of the SDK than its types", "sync"},
+	{"./constructs/...", []string{module + "/internal/securityhubtest", module + "/internal/dynamodbtest"}, "embedders must not get dependencies of tests", module + "/defender"},
+	{"./lambda/forwarder", []string{module + "/internal/securityhubtest", module + "/internal/dynamodbtest"}, "a function must not contain a test double", module + "/defender"},
+	{"./lambda/evaluator", []string{module + "/internal/securityhubtest", module + "/internal/dynamodbtest"}, "a function must not contain a test double", module + "/defender"},
 	{".", []string{"github.com/aws/aws-sdk-go-v2", module + "/lambda"}, "the app only builds a stack", module + "/constructs"},
 	{"./...", []string{module + "/test"}, "embedders must not get dependencies of tests", module + "/defender"},
 }

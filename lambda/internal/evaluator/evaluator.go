@@ -133,7 +133,7 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 		return nil, fmt.Errorf("the memory of things: %w", err)
 	}
 	return handler.New(behaviors, e.groups, handler.Clients{
-		Store:          state.New(aws.DynamoDB, e.table),
+		Store:          state.New(aws.DynamoDB, e.table, on.Random),
 		Fleet:          population,
 		Registry:       things,
 		SQS:            aws.SQS,

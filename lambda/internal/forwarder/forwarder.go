@@ -143,12 +143,12 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 	metrics := emf.New(contract.MetricDimensionForwarder, e.function, on.Metrics, on.Now)
 	table := ledger.NewDynamoDB(aws.DynamoDB, e.table)
 	book := ledger.New(table, e.region, e.quiet)
-	deliver := &delivery.Delivery{Ledger: book, Importer: importer.New(aws.SecurityHub, nil), Metrics: metrics, Log: log}
+	deliver := &delivery.Delivery{Ledger: book, Importer: importer.New(aws.SecurityHub, on.Random), Metrics: metrics, Log: log}
 	return &handler.Handler{
 		SQS:     aws.SQS,
 		Deliver: deliver,
-		Audit:   &audit.Auditor{IoT: aws.IoT, Table: table, Findings: book, Deliver: deliver, Region: e.region, Log: log},
-		Restate: &restate.Restater{Table: table, Findings: book, Deliver: deliver, Region: e.region, Version: version(on.Environ), Log: log},
+		Audit:   &audit.Auditor{IoT: aws.IoT, Table: table, Findings: book, Deliver: deliver, Region: e.region, Random: on.Random, Log: log},
+		Restate: &restate.Restater{Table: table, Findings: book, Deliver: deliver, Region: e.region, Version: version(on), Log: log},
 		Sweeper: &sweep.Sweeper{Table: table, Findings: book, Deliver: deliver, Region: e.region, Live: e.live, Rules: e.rules, Log: log},
 		Things:  things,
 		Bounds:  &bound.Bounds{Table: table, Region: e.region},
@@ -158,24 +158,35 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 }
 
 // version returns a hash of the program and its settings. It is computed once, on first use.
-func version(environ []string) func() (string, error) {
+func version(on host.Host) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
-		path, err := os.Executable()
-		if err != nil {
-			return "", err
-		}
-		program, err := os.Open(path)
-		if err != nil {
-			return "", err
-		}
-		defer program.Close()
 		hash := sha256.New()
-		if _, err := io.Copy(hash, program); err != nil {
+		if err := writeProgram(hash, on.Program); err != nil {
 			return "", err
 		}
-		settings := slices.DeleteFunc(slices.Clone(environ), func(v string) bool { return !strings.HasPrefix(v, contract.EnvPrefix) })
+		settings := slices.DeleteFunc(slices.Clone(on.Environ), func(v string) bool { return !strings.HasPrefix(v, contract.EnvPrefix) })
 		slices.Sort(settings)
 		fmt.Fprintf(hash, "%q", settings) // never fails
 		return hex.EncodeToString(hash.Sum(nil)[:16]), nil
 	})
+}
+
+// writeProgram writes what identifies the program: the running executable, unless the host names
+// another.
+func writeProgram(w io.Writer, named string) error {
+	if named != "" {
+		_, err := io.WriteString(w, named)
+		return err
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	program, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	_, err = io.Copy(w, program)
+	return err
 }

@@ -80,7 +80,7 @@ func TestHandlerIsBuiltWithoutCallingAWS(t *testing.T) {
 func TestVersionNamesProgramAndSettings(t *testing.T) {
 	name := func(environ ...string) string {
 		t.Helper()
-		v, err := version(environ)()
+		v, err := version(host.Host{Environ: environ})()
 		if err != nil || len(v) != 32 {
 			t.Fatalf("version %q, %v", v, err)
 		}
@@ -92,5 +92,10 @@ func TestVersionNamesProgramAndSettings(t *testing.T) {
 	}
 	if name("DEFENDERHUB_A=1", "DEFENDERHUB_B=3") == one || name("DEFENDERHUB_A=1") == one {
 		t.Error("other settings are the same version")
+	}
+	built, err := version(host.Host{Environ: []string{"DEFENDERHUB_A=1"}, Program: "build 2"})()
+	again, _ := version(host.Host{Environ: []string{"DEFENDERHUB_A=1"}, Program: "build 3"})()
+	if err != nil || built == again || built == name("DEFENDERHUB_A=1") {
+		t.Error("another program is the same version")
 	}
 }

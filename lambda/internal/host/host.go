@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Host is the environment of a function. All fields are required.
+// Host is the environment of a function. Fields without a default are required.
 type Host struct {
 	// Environ are the environment variables, as "NAME=value".
 	Environ []string
@@ -17,6 +17,12 @@ type Host struct {
 	Now func() time.Time
 	// Metrics and Log receive one line of JSON per entry.
 	Metrics, Log io.Writer
+	// Random returns a number in [0, n), for the waits between attempts.
+	// Default: math/rand/v2.
+	Random func(n int64) int64
+	// Program identifies the build of the function's program.
+	// Default: a hash of the running executable.
+	Program string
 }
 
 // Getenv returns the value of an environment variable, "" if it is not set.

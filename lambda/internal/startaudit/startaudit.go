@@ -45,7 +45,7 @@ func AWS(ctx context.Context) (API, error) {
 
 // New returns the function's handler.
 func New(api API, on host.Host) *Starter {
-	return &Starter{IoT: api, Log: on.Logger(slog.LevelInfo)}
+	return &Starter{IoT: api, Log: on.Logger(slog.LevelInfo), Random: on.Random}
 }
 
 // margin is reserved before the function's deadline for the answer to CloudFormation.

@@ -209,7 +209,7 @@ func TestProgressIsRarelyWritten(t *testing.T) {
 }
 
 func TestGreatestLagAge(t *testing.T) {
-	store := state.New(newTable(t), "state")
+	store := state.New(newTable(t), "state", nil)
 	ctx := context.Background()
 	for _, step := range []struct {
 		at        float64

@@ -351,7 +351,7 @@ func newFleetRun(b *testing.B, s scenario) *fleetRun {
 	if err != nil {
 		b.Fatal(err)
 	}
-	r.handler.Store, r.handler.Fleet = state.New(r.meter, "state"), population
+	r.handler.Store, r.handler.Fleet = state.New(r.meter, "state", nil), population
 	return r
 }
 

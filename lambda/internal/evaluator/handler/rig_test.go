@@ -89,7 +89,7 @@ func (r *rig) deploy(c engine.Config) {
 	}
 	now := func() time.Time { return r.now }
 	r.handler, err = handler.New(c, r.groups, handler.Clients{
-		Store: state.New(r.table, "state"), Fleet: population, Registry: r.registry, SQS: r.queue, IoTData: r.iot,
+		Store: state.New(r.table, "state", nil), Fleet: population, Registry: r.registry, SQS: r.queue, IoTData: r.iot,
 		Metrics: emf.New(contract.MetricDimensionEvaluator, "evaluator", &r.metrics, now), Log: log, Now: now,
 		IngestQueueURL: "https://queue/ingest", TelemetryQueueURL: "https://queue/telemetry", ReportsRule: "Reports",
 	})

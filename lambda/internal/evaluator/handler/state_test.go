@@ -264,7 +264,7 @@ func TestEnvironmentsOfADeploymentAgree(t *testing.T) {
 
 func TestGenerationsAreWrittenOnce(t *testing.T) {
 	table := newTable(t)
-	store := state.New(table, "state")
+	store := state.New(table, "state", nil)
 	of := func(c engine.Config) []engine.Compiled {
 		all, err := c.Compile()
 		if err != nil {

@@ -39,9 +39,9 @@ type Store struct {
 	backoff retry.Backoff
 }
 
-// New returns the store in that table.
-func New(api API, table string) *Store {
-	return &Store{api: api, table: table, backoff: retry.Backoff{First: 50 * time.Millisecond, Longest: 2 * time.Second}}
+// New returns the store in that table. random returns a number in [0, n); nil means math/rand/v2.
+func New(api API, table string, random func(n int64) int64) *Store {
+	return &Store{api: api, table: table, backoff: retry.Backoff{First: 50 * time.Millisecond, Longest: 2 * time.Second, Random: random}}
 }
 
 // Item is the state of one thing.

@@ -26,7 +26,7 @@ func outbox() []transition.Message {
 
 func TestItemComesBackAsItWasWritten(t *testing.T) {
 	ctx := context.Background()
-	store := state.New(newTable(t), "state")
+	store := state.New(newTable(t), "state", nil)
 	want := state.Item{
 		Subject: "thing#c", Revision: 1, Clock: at(1), Outbox: outbox(), Principal: "cert",
 		Thing: registry.Thing{Name: "pump", Registered: true, Groups: []string{"g"}}, KnownAt: at(2), Due: at(3), Expires: at(4).Local(),
@@ -57,7 +57,7 @@ func TestItemComesBackAsItWasWritten(t *testing.T) {
 
 func TestWritesAreConditional(t *testing.T) {
 	ctx := context.Background()
-	store := state.New(newTable(t), "state")
+	store := state.New(newTable(t), "state", nil)
 	for _, c := range []struct {
 		revision int64
 		want     error
@@ -82,7 +82,7 @@ func TestItemsThatNobodyWroteAreFaults(t *testing.T) {
 		"a broken thing":  {func(it item) { it["thing"] = number("7") }, "thing"},
 	} {
 		f := newTable(t)
-		store := state.New(f, "state")
+		store := state.New(f, "state", nil)
 		if err := store.Put(context.Background(), state.Item{Subject: "pump", Revision: 1, Clock: at(0), KnownAt: at(0), Outbox: outbox()}); err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +97,7 @@ func TestItemsThatNobodyWroteAreFaults(t *testing.T) {
 func TestReadsThatFailAreFaultsOfTheirThings(t *testing.T) {
 	f := newTable(t)
 	f.fails = fmt.Errorf("no capacity")
-	_, faults := state.New(f, "state").Load(context.Background(), []string{"a", "b"})
+	_, faults := state.New(f, "state", nil).Load(context.Background(), []string{"a", "b"})
 	if len(faults) != 2 || faults["a"] == nil || errors.Is(faults["a"], state.ErrState) {
 		t.Errorf("%v", faults)
 	}

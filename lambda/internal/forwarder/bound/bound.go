@@ -11,6 +11,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"slices"
 	"sync"
 
@@ -59,7 +60,8 @@ func (b *Bounds) Apply(ctx context.Context, signals []signal.Signal) ([][]signal
 	var mu sync.Mutex
 	var some errgroup.Group
 	some.SetLimit(parallel)
-	for group, members := range groups {
+	for _, group := range slices.Sorted(maps.Keys(groups)) {
+		members := groups[group]
 		some.Go(func() error {
 			names := make([]string, len(members))
 			for j, i := range members {

@@ -1,0 +1,200 @@
+package dynamodbtest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
+)
+
+func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+
+func number(n int) types.AttributeValue {
+	return &types.AttributeValueMemberN{Value: fmt.Sprint(n)}
+}
+
+func newService() *dynamodbtest.Service {
+	return dynamodbtest.New(dynamodbtest.Schema{
+		Name: "t", Partition: "pk", Sort: "sk", Expiry: "expires",
+		Indexes: []dynamodbtest.Index{{Name: "due", Partition: "shard", Sort: "at", KeysOnly: true}},
+	})
+}
+
+func item(sk string, n int) dynamodbtest.Item {
+	return dynamodbtest.Item{"pk": text("p"), "sk": text(sk), "n": number(n)}
+}
+
+func put(s *dynamodbtest.Service, it dynamodbtest.Item, condition string, values dynamodbtest.Item) error {
+	in := &dynamodb.PutItemInput{TableName: aws.String("t"), Item: it}
+	if condition != "" {
+		in.ConditionExpression, in.ExpressionAttributeNames, in.ExpressionAttributeValues = &condition, map[string]string{"#n": "n"}, values
+	}
+	_, err := s.PutItem(context.Background(), in)
+	return err
+}
+
+func TestConditionsDecideAboutWrites(t *testing.T) {
+	for _, row := range []struct {
+		condition string
+		values    dynamodbtest.Item
+		holds     bool
+	}{
+		{"attribute_exists(#n)", nil, true},
+		{"attribute_not_exists(#n)", nil, false},
+		{"#n = :a", dynamodbtest.Item{":a": number(5)}, true},
+		{"#n = :a", dynamodbtest.Item{":a": text("5")}, false},
+		{"#n <> :a", dynamodbtest.Item{":a": number(5)}, false},
+		{"#n < :a OR #n >= :b", dynamodbtest.Item{":a": number(3), ":b": number(5)}, true},
+		{"#n <= :a AND #n > :b", dynamodbtest.Item{":a": number(9), ":b": number(10)}, false},
+		{"NOT (#n <= :a AND #n > :b)", dynamodbtest.Item{":a": number(9), ":b": number(10)}, true},
+		{"#n BETWEEN :a AND :b", dynamodbtest.Item{":a": number(5), ":b": number(10)}, true},
+	} {
+		s := newService()
+		if err := put(s, item("a", 5), "", nil); err != nil {
+			t.Fatal(err)
+		}
+		err := put(s, item("a", 6), row.condition, row.values)
+		var failed *types.ConditionalCheckFailedException
+		if (err == nil) != row.holds || err != nil && !errors.As(err, &failed) {
+			t.Errorf("%s: %v, want it to hold: %t", row.condition, err, row.holds)
+		}
+	}
+}
+
+func TestUnsupportedExpressionsAreErrors(t *testing.T) {
+	for condition, want := range map[string]string{
+		"size(#n) > :a":           `"size"`,
+		"begins_with(#n, :a)":     `"begins_with"`,
+		"#n IN (:a)":              `"IN"`,
+		"#n = :a garbage":         `"garbage"`,
+		"#n":                      "the end of",
+		"attribute_not_exists(n)": `"n"`,
+	} {
+		err := put(newService(), item("a", 5), condition, dynamodbtest.Item{":a": number(1)})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want an error about %s", condition, err, want)
+		}
+	}
+	err := put(newService(), item("a", 5), "attribute_not_exists(#n)", dynamodbtest.Item{":a": number(1)})
+	if err == nil || !strings.Contains(err.Error(), "unused") {
+		t.Errorf("an unused value: %v", err)
+	}
+}
+
+func TestQueriesReadPartitionsAndIndexesInOrder(t *testing.T) {
+	s := newService()
+	s.PageItems = 2
+	for i := range 5 {
+		it := item(fmt.Sprint(4-i), i)
+		if i != 2 {
+			it["shard"], it["at"] = text("1"), number(10-i)
+		}
+		if err := put(s, it, "", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := func(in *dynamodb.QueryInput) string {
+		t.Helper()
+		in.TableName = aws.String("t")
+		var keys []string
+		for pages := dynamodb.NewQueryPaginator(s, in); pages.HasMorePages(); {
+			page, err := pages.NextPage(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, it := range page.Items {
+				keys = append(keys, it["sk"].(*types.AttributeValueMemberS).Value)
+			}
+		}
+		return strings.Join(keys, " ")
+	}
+	if got := all(&dynamodb.QueryInput{
+		KeyConditionExpression: aws.String("#pk = :pk"), FilterExpression: aws.String("#n <> :n"),
+		ExpressionAttributeNames: map[string]string{"#pk": "pk", "#n": "n"}, ExpressionAttributeValues: dynamodbtest.Item{":pk": text("p"), ":n": number(1)},
+	}); got != "0 1 2 4" {
+		t.Errorf("partition: %s", got)
+	}
+	if got := all(&dynamodb.QueryInput{
+		IndexName: aws.String("due"), KeyConditionExpression: aws.String("#shard = :shard AND #at <= :at"),
+		ExpressionAttributeNames: map[string]string{"#shard": "shard", "#at": "at"}, ExpressionAttributeValues: dynamodbtest.Item{":shard": text("1"), ":at": number(9)},
+	}); got != "0 1 3" {
+		t.Errorf("index: %s", got)
+	}
+}
+
+func TestBatchesReportWhatTheyDidNotProcess(t *testing.T) {
+	s := newService()
+	for _, sk := range []string{"a", "b"} {
+		if err := put(s, item(sk, 1), "", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Throttle = func(_ string, key dynamodbtest.Item) bool {
+		return key["sk"].(*types.AttributeValueMemberS).Value == "b"
+	}
+	key := func(sk string) dynamodbtest.Item { return dynamodbtest.Item{"pk": text("p"), "sk": text(sk)} }
+	out, err := s.BatchGetItem(context.Background(), &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
+		"t": {Keys: []map[string]types.AttributeValue{key("a"), key("b"), key("c")}},
+	}})
+	if err != nil || len(out.Responses["t"]) != 1 || len(out.UnprocessedKeys["t"].Keys) != 1 {
+		t.Errorf("%+v, %v", out, err)
+	}
+	write := func(sk string, condition string) types.TransactWriteItem {
+		return types.TransactWriteItem{Put: &types.Put{
+			TableName: aws.String("t"), Item: item(sk, 2), ConditionExpression: &condition, ExpressionAttributeNames: map[string]string{"#n": "n"},
+		}}
+	}
+	_, err = s.TransactWriteItems(context.Background(), &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
+		write("a", "attribute_exists(#n)"), write("c", "attribute_exists(#n)"),
+	}})
+	var canceled *types.TransactionCanceledException
+	if !errors.As(err, &canceled) || *canceled.CancellationReasons[0].Code != "None" || *canceled.CancellationReasons[1].Code != "ConditionalCheckFailed" {
+		t.Errorf("%v", err)
+	}
+	if got := s.Items("t"); len(got) != 2 || got[0]["n"].(*types.AttributeValueMemberN).Value != "1" {
+		t.Errorf("a canceled transaction has written: %v", got)
+	}
+}
+
+func TestStaleReadsAndExpiry(t *testing.T) {
+	s := newService()
+	now := time.Unix(100, 0)
+	s.Now = func() time.Time { return now }
+	s.Stale = func(since time.Duration) bool { return since < time.Second }
+	it := item("a", 1)
+	it["expires"] = number(150)
+	for n := range 2 {
+		it["n"] = number(n)
+		if err := put(s, it, "", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(consistent bool) string {
+		out, err := s.GetItem(context.Background(), &dynamodb.GetItemInput{TableName: aws.String("t"), Key: dynamodbtest.Item{"pk": text("p"), "sk": text("a")}, ConsistentRead: &consistent})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.Item["n"].(*types.AttributeValueMemberN).Value
+	}
+	if read(true) != "1" || read(false) != "0" {
+		t.Error("an eventually consistent read sees the last write at once, or a consistent one does not")
+	}
+	now = now.Add(time.Second)
+	if read(false) != "1" {
+		t.Error("a read is stale for too long")
+	}
+	if s.Expire("t", time.Unix(149, 0)); len(s.Items("t")) != 1 {
+		t.Error("expired too soon")
+	}
+	if s.Expire("t", time.Unix(150, 0)); len(s.Items("t")) != 0 {
+		t.Error("did not expire")
+	}
+}

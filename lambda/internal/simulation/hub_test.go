@@ -1,0 +1,230 @@
+package simulation
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	hubtypes "github.com/aws/aws-sdk-go-v2/service/securityhub/types"
+
+	"github.com/defenderhub/defenderhub/internal/securityhubtest"
+	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
+)
+
+// hub is Security Hub with its faults, and what it saw.
+type hub struct {
+	world   *world
+	service *securityhubtest.Service
+	*securityhubtest.Hub
+	client *securityhub.Client
+	// accepted are the times of calls within the quota.
+	accepted []time.Time
+	calls    int
+	// findings is the number of findings in accepted calls.
+	findings int
+	// seen are the findings as they were last, by ID.
+	seen map[string]seen
+	// edits are the notes of the analyst, by finding ID.
+	edits map[string]string
+	// changed is called with each finding that an import has changed.
+	changed func(id, state string)
+}
+
+// seen is what the history of a finding must keep.
+type seen struct{ created, updated, state, text string }
+
+func newHub(w *world) *hub {
+	h := &hub{world: w, seen: map[string]seen{}, edits: map[string]string{}}
+	h.service = securityhubtest.New(securityhubtest.Config{Account: account, Now: time.Now, RateLimits: true})
+	h.Hub = h.service.Hub(account, region)
+	if err := h.Enable(securityhubtest.Settings{}); err != nil {
+		panic(err) // it is new
+	}
+	h.client = securityhub.NewFromConfig(inprocess.Config(h.service, account, region))
+	return h
+}
+
+// importer is the Security Hub client of an environment.
+type importer struct{ *environment }
+
+func (i importer) BatchImportFindings(ctx context.Context, in *securityhub.BatchImportFindingsInput, _ ...func(*securityhub.Options)) (*securityhub.BatchImportFindingsOutput, error) {
+	sum := fnv.New64a()
+	for _, f := range in.Findings {
+		fmt.Fprintf(sum, "%s %s %s ", *f.Id, *f.UpdatedAt, f.RecordState) // never fails
+	}
+	about := fmt.Sprintf("%d %x", len(in.Findings), sum.Sum64())
+	return ask(ctx, i.environment, "SecurityHub", "BatchImportFindings", about, func() (*securityhub.BatchImportFindingsOutput, error) {
+		return i.world.hub.serve(i.environment, in)
+	})
+}
+
+// serve imports findings, with the faults of Security Hub.
+func (h *hub) serve(e *environment, in *securityhub.BatchImportFindingsInput) (*securityhub.BatchImportFindingsOutput, error) {
+	w := h.world
+	if w.faults.strikes(hubBusy, e.fn) {
+		h.useQuota(1 + w.rng.IntN(40))
+	}
+	f := securityhubtest.Fault{Operation: "BatchImportFindings", Times: 1}
+	if w.faults.strikes(hubFailure, e.fn) {
+		f.Answer = securityhubtest.Unavailable()
+	}
+	if w.faults.strikes(hubLost, e.fn) {
+		f.LoseAnswer = true
+	}
+	failing := w.rng.Uint64()
+	if w.faults.strikes(hubPartial, e.fn) {
+		f.FailFinding = func(id string) *securityhubtest.FindingError {
+			if sum := fnv.New64a(); true {
+				fmt.Fprintf(sum, "%s %d", id, failing)
+				if sum.Sum64()%3 != 0 {
+					return nil
+				}
+			}
+			return &securityhubtest.FindingError{Code: "InternalFailure", Message: "Internal failure"}
+		}
+	}
+	remove := h.service.Inject(f)
+	defer remove()
+	h.checkNew(in.Findings)
+	h.calls++
+	out, err := h.client.BatchImportFindings(context.Background(), in)
+	calls := h.service.Calls("BatchImportFindings")
+	last := calls[len(calls)-1]
+	if last.Status != http.StatusTooManyRequests && f.Answer == nil { // a failing service does not count
+		h.accepted = append(h.accepted, last.Time)
+	}
+	if last.Status == http.StatusOK {
+		h.findings += len(in.Findings)
+		h.look(e, in.Findings, last.Failed)
+	}
+	return out, err
+}
+
+// useQuota makes calls of another product, which has nothing to import.
+func (h *hub) useQuota(n int) {
+	for range n {
+		_, _ = h.client.BatchImportFindings(context.Background(), &securityhub.BatchImportFindingsInput{Findings: []hubtypes.AwsSecurityFinding{}}) // is refused, but counts
+		calls := h.service.Calls("BatchImportFindings")
+		if last := calls[len(calls)-1]; last.Status != http.StatusTooManyRequests {
+			h.accepted = append(h.accepted, last.Time)
+		}
+	}
+}
+
+// checkNew requires equal times of new findings, as Security Hub's guide asks.
+// https://docs.aws.amazon.com/securityhub/latest/userguide/finding-update-batchimportfindings.html
+func (h *hub) checkNew(findings []hubtypes.AwsSecurityFinding) {
+	for _, f := range findings {
+		if _, known := h.seen[*f.Id]; !known && *f.CreatedAt != *f.UpdatedAt {
+			h.world.violations.add("CreatedAt and UpdatedAt are equal at creation", "%s: %s and %s", *f.Id, *f.CreatedAt, *f.UpdatedAt)
+		}
+	}
+}
+
+// look compares findings that Security Hub accepted with what they were. It ignores findings that
+// are not newer, as Security Hub does.
+func (h *hub) look(e *environment, sent []hubtypes.AwsSecurityFinding, failed map[string]string) {
+	for _, f := range sent {
+		if failed[*f.Id] != "" {
+			continue
+		}
+		id, is := *f.Id, seen{*f.CreatedAt, *f.UpdatedAt, string(f.RecordState), aws.ToString(f.Description)}
+		was, known := h.seen[id]
+		switch {
+		case known && is.updated == was.updated && (is.state != was.state || is.text != was.text):
+			h.world.violations.add("UpdatedAt rises", "%s: %+v, then %+v", id, was, is)
+			continue
+		case known && is.updated <= was.updated:
+			continue
+		case known && is.created != was.created && is.created == is.updated && was.created == was.updated:
+			// Until an import is confirmed, each attempt may be the one that creates the finding.
+			h.world.counts["findings created anew while unconfirmed"]++
+		case known && is.created != was.created:
+			h.world.violations.add("CreatedAt never changes", "%s: %+v, then %+v", id, was, is)
+		}
+		h.seen[id] = is
+		h.world.counts["changes of findings"]++
+		if i := e.serving; i != nil && strings.Contains(string(i.event), `"refresh"`) {
+			h.world.counts["changes by the hourly schedule"]++
+		}
+		if h.changed != nil {
+			h.changed(id, is.state)
+		}
+	}
+}
+
+// edit lets an analyst change a finding.
+func (h *hub) edit() {
+	all := h.Findings()
+	if len(all) == 0 {
+		return
+	}
+	f := pick(h.world.scheduler, all)
+	note := fmt.Sprintf("note %d", len(h.edits)+1)
+	out, err := h.client.BatchUpdateFindings(context.Background(), &securityhub.BatchUpdateFindingsInput{
+		FindingIdentifiers: []hubtypes.AwsSecurityFindingIdentifier{{Id: &f.ID, ProductArn: &f.ProductARN}},
+		Note:               &hubtypes.NoteUpdate{Text: &note, UpdatedBy: aws.String("analyst")},
+		VerificationState:  hubtypes.VerificationStateTruePositive,
+		UserDefinedFields:  map[string]string{"ticket": note},
+	})
+	if err == nil && len(out.UnprocessedFindings) == 0 {
+		h.edits[f.ID] = note
+		h.world.faults.hits[hit{analystEdits, "-"}]++
+	}
+}
+
+// turnOff disables Security Hub for a while.
+func (h *hub) turnOff(d time.Duration) {
+	if err := h.Disable(); err != nil {
+		return // it is off
+	}
+	h.world.log.printf("Security Hub is off for %v", d)
+	h.world.after(d, h.turnOn)
+}
+
+func (h *hub) turnOn() {
+	if _, on := h.Settings(); on {
+		return
+	}
+	if err := h.Enable(securityhubtest.Settings{}); err != nil {
+		panic(err)
+	}
+	h.world.log.printf("Security Hub is on")
+}
+
+// checkQuota requires that no period has more calls than Security Hub's rate allows: ten a
+// second, and thirty at once.
+func (h *hub) checkQuota() {
+	const rate, burst = 10, 30
+	slices.SortFunc(h.accepted, time.Time.Compare)
+	tokens, last := float64(burst), h.world.begin
+	for _, at := range h.accepted {
+		tokens = min(burst, tokens+rate*at.Sub(last).Seconds()) - 1
+		last = at
+		if tokens < -0.001 {
+			h.world.violations.add("the quota of Security Hub", "at %v", at)
+			return
+		}
+	}
+}
+
+// checkEdits requires that what the analyst set survives.
+func (h *hub) checkEdits() {
+	for _, f := range h.Findings() {
+		note, edited := h.edits[f.ID]
+		if !edited {
+			continue
+		}
+		if f.Note == nil || f.Note.Text != note || f.UserDefinedFields["ticket"] != note || f.VerificationState != string(hubtypes.VerificationStateTruePositive) {
+			text, _ := json.Marshal(f)
+			h.world.violations.add("what an analyst set survives", "%s", text)
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package simulation
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/securityhubtest"
+)
+
+// invariants are what must hold after the quiet period of each run. The history of findings is
+// checked with each import.
+var invariants = []struct {
+	name  string
+	check func(*world)
+}{
+	{"each identity has one finding in the state of its newest signal", (*world).checkFindings},
+	{"invalid messages are dead letters", (*world).checkDeadLetters},
+	{"nothing waits", (*world).checkNothingWaits},
+	{"the quota of Security Hub", func(w *world) { w.hub.checkQuota() }},
+	{"what an analyst set survives", func(w *world) { w.hub.checkEdits() }},
+}
+
+func (w *world) check() {
+	for _, i := range invariants {
+		i.check(w)
+	}
+}
+
+func (w *world) checkFindings() {
+	const name = "each identity has one finding in the state of its newest signal"
+	by := map[string]securityhubtest.Finding{}
+	for _, f := range w.hub.Findings() {
+		if _, twice := by[f.ID]; twice {
+			w.violations.add(name, "%s exists twice", f.ID)
+		}
+		by[f.ID] = f
+	}
+	for id, all := range w.model.statements {
+		last, raised := newest(all)
+		f, exists := by[id]
+		delete(by, id)
+		if exists != raised {
+			w.violations.add(name, "%s exists: %t, want %t", id, exists, raised)
+			continue
+		}
+		if !exists {
+			continue
+		}
+		if active := f.RecordState == "ACTIVE"; active != last[0].active {
+			w.violations.add(name, "%s is %s, want active: %t", id, f.RecordState, last[0].active)
+		} else if active && !slices.ContainsFunc(last, func(s statement) bool { return strings.HasPrefix(f.Description, s.text) }) {
+			w.violations.add(name, "%s is %q, want %q", id, f.Description, last[0].text)
+		}
+	}
+	for id := range by {
+		w.violations.add(name, "%s has no signal", id)
+	}
+}
+
+func (w *world) checkDeadLetters() {
+	const name = "invalid messages are dead letters"
+	found := map[string]bool{}
+	for _, m := range w.deadLetters.messages {
+		if m.attributes["Reason"] == "" {
+			w.violations.add(name, "a dead letter without a reason: %s", m.body)
+		}
+		var body struct {
+			Payload  []byte `json:"payload"`
+			Original []byte `json:"base64OriginalPayload"`
+		}
+		_ = json.Unmarshal([]byte(m.body), &body) // what has no payload matches none
+		found[string(body.Payload)+string(body.Original)] = true
+	}
+	for _, payload := range w.model.invalid {
+		if !found[payload] {
+			w.violations.add(name, "%s is in no dead letter", payload)
+		}
+		delete(found, payload)
+	}
+	for payload := range found {
+		if !slices.Contains(w.model.invalid, payload) {
+			w.violations.add(name, "%s is a dead letter", payload)
+		}
+	}
+}
+
+func (w *world) checkNothingWaits() {
+	const name = "nothing waits"
+	for _, q := range w.queues {
+		if q.source != nil && len(q.messages) > 0 {
+			w.violations.add(name, "%d messages in the queue %s", len(q.messages), q.name)
+		}
+	}
+	for _, it := range w.dynamodb.Items(ledgerTable) {
+		n, ok := it[contract.LedgerRefreshAt].(*types.AttributeValueMemberN)
+		if !ok {
+			continue
+		}
+		seconds, _ := strconv.ParseInt(n.Value, 10, 64) // the ledger writes numbers
+		if at := time.Unix(seconds, 0); at.Before(time.Now().Add(2 * time.Hour)) {
+			w.violations.add(name, "a record of the ledger is due at %v: %s", at, texts(it))
+		}
+	}
+}

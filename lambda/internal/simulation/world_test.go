@@ -1,0 +1,194 @@
+package simulation
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
+)
+
+// world is one run: AWS, the deployed functions, the devices, and what must be true in the end.
+type world struct {
+	*scheduler
+	seed         uint64
+	begin        time.Time
+	functions    []*function
+	environments int
+	invocations  int
+	living       []*environment
+	dynamodb     *dynamodbtest.Service
+	serving      *function
+	tableCalls   int
+	hub          *hub
+	queues       []*queue
+	model        *model
+	counts       map[string]int
+	violations   violations
+
+	forwarder          *function
+	ingest, errorQueue *queue
+	deadLetters        *queue
+	version            int
+}
+
+// violations are the invariants that do not hold, each with its first example.
+type violations struct {
+	mu    sync.Mutex
+	found map[string]string
+}
+
+func (v *violations) add(invariant, format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.found == nil {
+		v.found = map[string]string{}
+	}
+	if _, known := v.found[invariant]; !known {
+		v.found[invariant] = fmt.Sprintf(format, args...)
+	}
+}
+
+// String lists them.
+func (v *violations) String() string {
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(v.found)) {
+		lines = append(lines, name+": "+v.found[name])
+	}
+	return strings.Join(lines, "\n")
+}
+
+const (
+	ledgerTable = "ledger"
+	stateTable  = "state"
+)
+
+// epoch is when runs begin: a testing bubble begins in 2000.
+var epoch = time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)
+
+// newWorld deploys the stack.
+func newWorld(seed uint64, f *faults, keep bool) *world {
+	time.Sleep(time.Until(epoch.Add(time.Duration(seed%3600) * time.Second)))
+	log := newTrace(keep)
+	log.begin = time.Now()
+	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel()}
+	w.dynamodb = dynamodbtest.New(
+		dynamodbtest.Schema{
+			Name: ledgerTable, Partition: contract.LedgerPartitionKey, Sort: contract.LedgerSortKey, Expiry: contract.LedgerExpiry,
+			Indexes: []dynamodbtest.Index{{Name: contract.LedgerRefreshIndex, Partition: contract.LedgerRefreshShard, Sort: contract.LedgerRefreshAt}},
+		},
+		dynamodbtest.Schema{
+			Name: stateTable, Partition: contract.StatePartitionKey, Sort: contract.StateSortKey, Expiry: contract.StateExpiry,
+			Indexes: []dynamodbtest.Index{{Name: contract.StateDueIndex, Partition: contract.StateDueShard, Sort: contract.StateDueAt, KeysOnly: true}},
+		},
+	)
+	w.dynamodb.Now = time.Now
+	w.dynamodb.PageItems = 7
+	w.dynamodb.Stale = func(since time.Duration) bool { return since < time.Second && f.strikes(staleRead, w.serving) }
+	w.dynamodb.Throttle = func(string, dynamodbtest.Item) bool { return f.strikes(tablePartial, w.serving) }
+	w.hub = newHub(w)
+	w.deploy()
+	return w
+}
+
+// deploy creates queues and functions with the settings of the constructs.
+func (w *world) deploy() {
+	w.deadLetters = w.queue("dead-letters", 30*time.Second, nil, 0)
+	w.forwarder = w.function("forwarder", time.Minute, buildForwarder, w.forwarderEnvironment())
+	w.ingest = w.queue("ingest", 6*time.Minute+2*time.Second, w.deadLetters, 1000)
+	w.errorQueue = w.queue("errors", 6*time.Minute+2*time.Second, w.deadLetters, 1000)
+	w.ingest.feeds(w.forwarder, 100, 2*time.Second, 5)
+	w.errorQueue.feeds(w.forwarder, 100, 2*time.Second, 5)
+	w.hourly()
+}
+
+func (w *world) function(name string, timeout time.Duration, build program, environ []string) *function {
+	f := &function{name: name, arn: "arn:aws:lambda:" + region + ":" + account + ":function:" + name, timeout: timeout, build: build, environ: environ}
+	w.functions = append(w.functions, f)
+	return f
+}
+
+// hourly invokes the forwarder as its schedule does: asynchronously, with two retries.
+func (w *world) hourly() {
+	next := time.Now().Truncate(time.Hour).Add(time.Hour)
+	w.at(next, func() {
+		late := w.between(0, 10*time.Minute)
+		event := contract.RefreshRequest(next.Format(time.RFC3339))
+		if w.faults.strikes(scheduleOdd, w.forwarder) {
+			w.after(late, func() { w.refresh(event, 2) })
+		}
+		w.refresh(event, 2)
+		w.hourly()
+	})
+}
+
+func (w *world) refresh(event string, retries int) {
+	w.invoke(w.forwarder, []byte(event), func(_ any, err error, _ bool) {
+		if err != nil && retries > 0 {
+			w.after(time.Minute, func() { w.refresh(event, retries-1) })
+		}
+	})
+}
+
+// update deploys a function with other variables. Environments of both versions serve for a while.
+func (w *world) update(fn *function, environ []string) {
+	fn.before, fn.environ, fn.mixed = fn.environ, environ, time.Now().Add(w.between(time.Minute, 10*time.Minute))
+	w.log.printf("deployment of %s", fn.name)
+}
+
+// live runs the world: an active period with faults, and a quiet one without.
+func (w *world) live(active time.Duration) {
+	w.plan(active)
+	w.run(w.begin.Add(active), nil)
+	w.faults.quiet = true
+	w.hub.turnOn()
+	w.log.printf("quiet")
+	const settles, longest = 4 * time.Hour, 12 * time.Hour
+	from := time.Now()
+	w.run(from.Add(longest), func() bool { return time.Since(from) >= settles && w.idle() })
+	w.check()
+	w.shutDown()
+}
+
+// idle reports whether no message waits.
+func (w *world) idle() bool {
+	if len(w.pending) > 0 {
+		return false
+	}
+	for _, q := range w.queues {
+		if q.source != nil && (len(q.messages) > 0 || q.source.running > 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// plan schedules what happens to the whole of AWS.
+func (w *world) plan(active time.Duration) {
+	w.devices(active)
+	for range 2 {
+		at, off := w.between(0, active), w.between(time.Minute, 3*time.Hour)
+		if w.faults.strikes(hubOff, w.forwarder) {
+			w.after(at, func() { w.hub.turnOff(off) })
+		}
+	}
+	for range 3 {
+		at := w.between(0, active)
+		if w.faults.strikes(deployment, w.forwarder) {
+			w.after(at, func() {
+				w.version++
+				w.update(w.forwarder, w.forwarderEnvironment())
+			})
+		}
+	}
+	for range 5 {
+		at := w.between(0, active)
+		if w.faults.strikes(analystEdits, nil) {
+			w.after(at, w.hub.edit)
+		}
+	}
+}
