@@ -10,13 +10,14 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/deadletters"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/findings"
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/report"
 )
 
 func main() { os.Exit(cli.Main(version(), os.Args[1:], commands()...)) }
 
 // commands are all commands, in the order of --help.
 func commands() []*cli.Command {
-	return []*cli.Command{findings.Command(), audit.Command(), deadletters.Command()}
+	return []*cli.Command{findings.Command(), audit.Command(), deadletters.Command(), report.Command()}
 }
 
 // version is the module's version, as go install records it.

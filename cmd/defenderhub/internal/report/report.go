@@ -1,0 +1,81 @@
+// Package report is the command report: it writes one HTML page about a fleet's findings.
+package report
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/spf13/pflag"
+
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/hub"
+)
+
+// most is how many days a report covers at most: Security Hub deletes findings after 90 days
+// without an update.
+// https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-findings.html
+const most = 90
+
+// Command returns the command report.
+func Command() *cli.Command {
+	var file, stack string
+	var days int
+	return &cli.Command{
+		Use: "report", Short: "Write an HTML page about the fleet's findings",
+		Long: "Write one HTML page without scripts or outside references: findings by severity over time,\n" +
+			"by check and by behavior, devices that stand out, how fast findings were cleared,\nincidents, the last audit, queues and cost. You can print it.\n\n" +
+			"Exit status 2: something could not be read. The page says what.",
+		Example: "defenderhub report\ndefenderhub report --days 7 --out weekly.html",
+		Policy: []cli.Statement{
+			{Actions: []string{hub.Action}, Resources: []string{hub.Resource}},
+			// AWS IoT and CloudWatch have no resource types for these.
+			{Actions: []string{"cloudwatch:GetMetricData", "iot:DescribeAuditTask", "iot:ListAuditTasks"}, Resources: []string{"*"}},
+			{Actions: []string{"cloudformation:ListStackResources"}, Resources: []string{"arn:aws:cloudformation:*:*:stack/DefenderHub/*"}},
+			{Actions: []string{"sqs:GetQueueAttributes"}, Resources: []string{"arn:aws:sqs:*:*:DefenderHub-*"}},
+		},
+		Flags: func(f *pflag.FlagSet) {
+			f.StringVar(&file, "out", "defenderhub-report.html", "the file to write; it is overwritten")
+			f.StringVar(&stack, "stack", "DefenderHub", "the stack of defenderhub")
+			f.IntVar(&days, "days", 30, "how many days to cover, 1 to 90")
+		},
+		Run: func(ctx context.Context, s *cli.Session, _ []string) error {
+			if days < 1 || days > most {
+				return fmt.Errorf("--days is %d, want 1 to %d: Security Hub keeps findings for %d days", days, most, most)
+			}
+			c, err := s.Config(ctx)
+			if err != nil {
+				return err
+			}
+			s.Say("reading findings of %d days", days)
+			d, left := read(ctx, sources{
+				hub: securityhub.NewFromConfig(c), iot: iot.NewFromConfig(c), cloudwatch: cloudwatch.NewFromConfig(c),
+				cloudformation: cloudformation.NewFromConfig(c), sqs: sqs.NewFromConfig(c),
+			}, c.Region, stack, days, time.Now().UTC())
+			if ctx.Err() != nil {
+				return errors.Join(left...)
+			}
+			var text bytes.Buffer
+			if err := write(&text, d); err != nil {
+				return err
+			}
+			if err := os.WriteFile(file, text.Bytes(), 0o644); err != nil {
+				return err
+			}
+			if path, err := filepath.Abs(file); err == nil {
+				file = path
+			}
+			fmt.Fprintln(s.Out, cli.Quoted(file))
+			return errors.Join(left...)
+		},
+	}
+}
