@@ -17,8 +17,8 @@ help: ## list the targets
 demo: | go ## deploy to a local AWS on loopback and follow device events to findings; needs no account
 	$(prepare) && exec ../.local/demo
 
-local: | go ## serve that local AWS until Ctrl-C, for your own clients
-	$(prepare) && exec ../.local/demo -serve
+local: | go ## serve that local AWS until Ctrl-C, for your own clients; RECORD=FILE writes telemetry for defenderhub replay
+	$(prepare) && exec ../.local/demo -serve -record "$(if $(RECORD),$(abspath $(RECORD)))"
 
 # go run would add an exit status to what a failure says, and call Ctrl-C an error.
 prepare = @echo "installing and compiling what is not there yet (minutes the first time)" && cd test && \

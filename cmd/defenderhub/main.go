@@ -10,14 +10,23 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/deadletters"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/findings"
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/replay"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/report"
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/testcmd"
 )
 
 func main() { os.Exit(cli.Main(version(), os.Args[1:], commands()...)) }
 
 // commands are all commands, in the order of --help.
 func commands() []*cli.Command {
-	return []*cli.Command{findings.Command(), audit.Command(), deadletters.Command(), report.Command()}
+	return []*cli.Command{
+		testcmd.Command(),
+		replay.Command(),
+		findings.Command(),
+		audit.Command(),
+		deadletters.Command(),
+		report.Command(),
+	}
 }
 
 // version is the module's version, as go install records it.

@@ -22,13 +22,13 @@ func Rules(behaviors []Compiled, reportTopic string) []iotrule.TelemetryRule {
 	}
 	all := uncovered(topicsOf(behaviors, allMessages))
 	for _, topic := range all {
-		rules = append(rules, iotrule.MessageRule(iotrule.PublishedMessage, topic, ""))
+		rules = append(rules, iotrule.MessageRule(iotrule.PublishedMessage, topic))
 	}
 	for _, topic := range topicsOf(behaviors, violatingMessages) {
 		if slices.ContainsFunc(all, func(filter string) bool { return covers(filter, topic) }) {
 			continue // a rule sends all its messages already
 		}
-		rules = append(rules, iotrule.MessageRule(iotrule.Oversize, topic, iotrule.ViolatesSize(sizeBounds(behaviors, topic))))
+		rules = append(rules, iotrule.MessageRule(iotrule.Oversize, topic, sizeBounds(behaviors, topic)...))
 	}
 	if NeedsReports(behaviors) {
 		rules = append(rules, iotrule.ReportRule(reportTopic))

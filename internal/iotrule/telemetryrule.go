@@ -3,6 +3,7 @@ package iotrule
 import (
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 
 	"github.com/defenderhub/defenderhub/internal/iotapi"
@@ -16,6 +17,10 @@ type TelemetryRule struct {
 	Kind TelemetryKind
 	// SQL is the statement, for SQL version [SQLVersion].
 	SQL string
+	// TopicFilter is the rule's topic filter, "" for Basic Ingest.
+	TopicFilter string
+	// Bounds are those of [Oversize]: the rule sends the messages that violate one of them.
+	Bounds []SizeBound
 	// PartitionKey is the substitution template that returns the client ID, for a stream.
 	PartitionKey string
 }
@@ -27,17 +32,17 @@ const presenceTopic = "$aws/events/presence/#"
 // LifecycleRule is the rule that sends all lifecycle events.
 func LifecycleRule() TelemetryRule {
 	return TelemetryRule{
-		ID: "lifecycle", Kind: LifecycleEvent, PartitionKey: "${clientId}",
+		ID: "lifecycle", Kind: LifecycleEvent, TopicFilter: presenceTopic, PartitionKey: "${clientId}",
 		SQL: telemetrySQL(LifecycleEvent, "clientid() AS clientId", encodedPayload) + from(presenceTopic),
 	}
 }
 
 // MessageRule is the rule that sends the messages on the topics of a filter, as kind:
-// [PublishedMessage], or [Oversize] with the condition of [ViolatesSize].
-func MessageRule(kind TelemetryKind, topicFilter, where string) TelemetryRule {
+// [PublishedMessage], or [Oversize] with the bounds of which a message must violate one.
+func MessageRule(kind TelemetryKind, topicFilter string, bounds ...SizeBound) TelemetryRule {
 	sql := telemetrySQL(kind, identity, PayloadBytes+" AS bytes") + from(topicFilter)
 	id := string(kind)
-	if where != "" {
+	if where := ViolatesSize(bounds); where != "" {
 		sql += " WHERE " + where
 	}
 	if topicFilter != "#" {
@@ -45,7 +50,7 @@ func MessageRule(kind TelemetryKind, topicFilter, where string) TelemetryRule {
 		f.Write([]byte(topicFilter)) // never fails
 		id = fmt.Sprintf("%s-%08x", id, f.Sum32())
 	}
-	return TelemetryRule{ID: id, Kind: kind, SQL: sql, PartitionKey: "${clientid()}"}
+	return TelemetryRule{ID: id, Kind: kind, SQL: sql, TopicFilter: topicFilter, Bounds: bounds, PartitionKey: "${clientid()}"}
 }
 
 // ReportRule is the rule that sends device reports. topicFilter is "" for Basic Ingest, which
@@ -55,7 +60,7 @@ func ReportRule(topicFilter string) TelemetryRule {
 	if topicFilter != "" {
 		sql += from(topicFilter)
 	}
-	return TelemetryRule{ID: "reports", Kind: DeviceReport, PartitionKey: "${clientid()}", SQL: sql}
+	return TelemetryRule{ID: "reports", Kind: DeviceReport, TopicFilter: topicFilter, PartitionKey: "${clientid()}", SQL: sql}
 }
 
 const (
@@ -89,6 +94,21 @@ var inverse = map[iotapi.Operator]string{
 	iotapi.LessThanEquals:    ">",
 	iotapi.GreaterThan:       "<=",
 	iotapi.GreaterThanEquals: "<",
+}
+
+// Violates reports whether a rule with the bounds sends a message of a size.
+func (r TelemetryRule) Violates(bytes int64) bool {
+	return slices.ContainsFunc(r.Bounds, func(b SizeBound) bool {
+		switch b.Operator {
+		case iotapi.LessThan:
+			return bytes >= b.Bytes
+		case iotapi.LessThanEquals:
+			return bytes > b.Bytes
+		case iotapi.GreaterThan:
+			return bytes <= b.Bytes
+		}
+		return bytes < b.Bytes
+	})
 }
 
 // ViolatesSize is a WHERE condition that is true of the messages that violate one of the

@@ -19,14 +19,15 @@ var errInterrupted = errors.New("interrupted; all started programs are stopped")
 
 func main() {
 	serve := flag.Bool("serve", false, "deploy, print the endpoints, and serve until Ctrl-C")
+	record := flag.String("record", "", "write what devices publish to a `file`, for defenderhub replay")
 	flag.Parse()
-	if err := run(*serve); err != nil {
+	if err := run(*serve, *record); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(serve bool) error {
+func run(serve bool, record string) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
@@ -40,6 +41,14 @@ func run(serve bool) error {
 		return err
 	}
 	o := walkthrough.Options{Out: os.Stdout, Repository: repository, Color: colored(os.Stdout)}
+	if record != "" {
+		f, err := os.Create(record)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		o.Record = f
+	}
 	if serve {
 		return walkthrough.Serve(ctx, o)
 	}

@@ -30,6 +30,9 @@ type Options struct {
 	Repository string
 	// Color highlights severe findings; leave it out if Out is not a terminal.
 	Color bool
+	// Record receives what is published after the deployment, as lines for defenderhub replay.
+	// Default: nil, nothing is recorded.
+	Record io.Writer
 }
 
 // story is one run.
@@ -42,6 +45,8 @@ type story struct {
 	hub     *securityhub.Client
 	queues  *sqs.Client
 	outputs map[string]string
+	// recording is true once [Options.Record] receives messages.
+	recording bool
 }
 
 func newStory(o Options) *story {
@@ -202,6 +207,7 @@ func (s *story) deployFrom(ctx context.Context, repository string, settings map[
 		return err
 	}
 	s.outputs = outputs
+	s.record()
 	if s.outputs["DeadLetterQueueUrl"] == "" {
 		return errors.New("the stack has no output DeadLetterQueueUrl")
 	}

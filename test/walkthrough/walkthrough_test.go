@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -13,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/offline"
 	"github.com/defenderhub/defenderhub/test/walkthrough"
 )
 
@@ -30,10 +34,13 @@ func options(t *testing.T, out io.Writer) walkthrough.Options {
 func TestStory(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
-	var out bytes.Buffer
-	if err := walkthrough.Run(ctx, options(t, &out)); err != nil {
+	var out, recording bytes.Buffer
+	o := options(t, &out)
+	o.Record = &recording
+	if err := walkthrough.Run(ctx, o); err != nil {
 		t.Fatal(err)
 	}
+	replay(t, recording.String())
 	told := out.String()
 	_, table, found := strings.Cut(told, "SEVERITY")
 	if !found {
@@ -62,6 +69,30 @@ func TestStory(t *testing.T) {
 	}
 	if strings.Contains(told, "\x1b") {
 		t.Error("colors in an output that is not a terminal")
+	}
+}
+
+// replay judges the story's recording offline: the alarms must be those of its findings.
+func replay(t *testing.T, recording string) {
+	t.Helper()
+	records, err := offline.Read(strings.NewReader(recording))
+	if err != nil {
+		t.Fatal(err)
+	}
+	behaviors := slices.Concat(defender.DemoBehaviors(), defender.StarterBehaviors())
+	judged, err := offline.Judge(engine.Config{Profiles: []engine.ProfileConfig{{Name: "p", Behaviors: behaviors}}, BatchSeconds: 10}, records, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raised := map[string]int{}
+	for _, tr := range judged.Transitions {
+		if tr.Change == engine.InAlarm {
+			raised[tr.Device+" "+tr.Behavior.Name]++
+		}
+	}
+	want := map[string]int{"meter-2 small-messages": 1, "gateway-5 no-telnet": 1, "valve-9 few-disconnects": 1, "pump-7 small-messages": 1}
+	if !maps.Equal(raised, want) {
+		t.Errorf("the recording of %d records raises %v, want %v", len(records), raised, want)
 	}
 }
 

@@ -1,0 +1,154 @@
+package behaviortest_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/behaviortest"
+)
+
+func ExampleSuite_Run() {
+	suite := behaviortest.Suite{
+		Behaviors: []defender.Behavior{{Name: "small", Criteria: defender.MessageByteSize.LessThan(8)}},
+		Tests: []behaviortest.Test{{
+			Name: "a large message",
+			Telemetry: []behaviortest.Event{
+				{At: behaviortest.Clock(7 * time.Minute), Device: "meter-2", Message: &behaviortest.Message{Topic: "meters", Bytes: 26}},
+			},
+			Alarms: []behaviortest.Alarm{{At: behaviortest.Clock(9 * time.Minute), Device: "meter-2", Behavior: "small"}},
+		}},
+	}
+	results, err := suite.Run()
+	if err != nil {
+		fmt.Println(err)
+	}
+	for _, r := range results {
+		fmt.Println(r.Name, r.Err())
+	}
+	// Output:
+	// a large message alarms (- missing, + unexpected):
+	// + 0:07 meter-2 small in-alarm
+	// - 0:09 meter-2 small in-alarm
+	// + 0:15 meter-2 small alarm-cleared
+}
+
+func ExampleParse() {
+	suite, err := behaviortest.Parse([]byte(`
+behaviors: [{name: small, metric: aws:message-byte-size, criteria: {comparisonOperator: less-than, value: {count: 8}}}]
+tests: [{name: nothing, telemetry: [{at: 0:00, device: a}]}]
+`))
+	fmt.Println(len(suite.Behaviors), err)
+	// Output: 1 test "nothing": telemetry[0]: want exactly one of event, message and report
+}
+
+// The examples are what users copy.
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob("examples/*.yaml")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("%d examples, error %v", len(files), err)
+	}
+	for _, f := range files {
+		t.Run(filepath.Base(f), func(t *testing.T) { behaviortest.RunFile(t, f) })
+	}
+}
+
+const small = `behaviors: [{name: small, metric: aws:message-byte-size, criteria: {comparisonOperator: less-than, value: {count: 8}}}]
+`
+
+func TestFaultsOfAFileAreNamed(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                               "tests: none",
+		"{":                              "did not find",
+		small + "tests: [{nmae: x}]":     `unknown field "nmae"`,
+		small + "tests: [{until: 90}]":   "time 90, want hours and minutes",
+		small + "tests: [{until: 0:60}]": `time "0:60"`,
+		small + "settings: {reportsEvery: 1}\ntests: [{}]": "settings.reportsEvery is 1, want at least 5",
+		"behaviors: [{name: a b, metric: aws:message-byte-size, criteria: {comparisonOperator: less-than, value: {count: 8}}}]\ntests: [{}]":                         "Behaviors[0].Name",
+		"behaviors: [{name: a, metric: aws:num-messages-received, criteria: {comparisonOperator: less-than, value: {count: 8}, durationSeconds: 300}}]\ntests: [{}]": "no event for messages that a device receives",
+		small + "tests: [{name: t, telemetry: [{at: 0:00, event: connected}]}]":                                                                                      `test "t": telemetry[0]: no device`,
+		small + "tests: [{name: t, telemetry: [{at: 0:00, device: d, event: gone}]}]":                                                                                `event "gone"`,
+		small + "tests: [{name: t, telemetry: [{at: 0:00, device: d, event: connected, times: 3}]}]":                                                                 "times: want",
+		small + "tests: [{name: t, telemetry: [{at: 0:00, device: d, event: connected, times: 2000000, every: 0:01}]}]":                                              "at most 1000000",
+		small + "tests: [{name: t, alarms: [{at: 0:00, device: d, behavior: other}]}]":                                                                               `no behavior has the name "other"`,
+		small + "tests: [{name: t, alarms: [{at: 0:00, device: d, behavior: small, change: on}]}]":                                                                   `change "on"`,
+	} {
+		if _, err := behaviortest.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s:\n%v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestClockIsReadAtAGlance(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"0:00": 0, "0:05": 5 * time.Minute, "27:30": 27*time.Hour + 30*time.Minute, "0:05:10": 5*time.Minute + 10*time.Second, "2d 0:05": 48*time.Hour + 5*time.Minute, "1d1:00": 25 * time.Hour,
+	} {
+		var c behaviortest.Clock
+		if err := json.Unmarshal([]byte(`"`+text+`"`), &c); err != nil || time.Duration(c) != want {
+			t.Errorf("%s: %v, error %v, want %v", text, time.Duration(c), err, want)
+		}
+		var again behaviortest.Clock
+		if err := json.Unmarshal([]byte(`"`+c.String()+`"`), &again); err != nil || again != c {
+			t.Errorf("%s is written as %s, which is %v, error %v", text, c, again, err)
+		}
+	}
+}
+
+func TestMissingAndUnexpectedAlarms(t *testing.T) {
+	suite, err := behaviortest.Parse([]byte(small + `tests:
+- name: a
+  telemetry: [{at: 0:01, device: d, message: {topic: t, bytes: 9}}, {at: 0:06, device: d, message: {topic: t, bytes: 9}}]
+  alarms: [{at: 0:15, device: d, behavior: small, change: alarm-cleared}, {at: 0:01, device: d, behavior: small}]
+- name: b
+  telemetry: [{at: 0:01, device: d, message: {topic: t, bytes: 9}}]
+  alarms: [{at: 0:01, device: e, behavior: small}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, err := suite.Run()
+	if err != nil || len(results) != 2 || results[0].Err() != nil {
+		t.Fatalf("%+v, error %v", results, err)
+	}
+	if got, want := fmt.Sprint(results[1].Err()), "alarms (- missing, + unexpected):\n- 0:01 e small in-alarm\n+ 0:01 d small in-alarm\n+ 0:10 d small alarm-cleared"; got != want {
+		t.Errorf("got %s", got)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	files, err := filepath.Glob("examples/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, err := behaviortest.Parse(text)
+		if err != nil {
+			return
+		}
+		for _, test := range s.Tests {
+			for _, e := range test.Telemetry {
+				if e.Times > 1000 || time.Duration(e.At) > 1000*time.Hour || time.Duration(e.Every) > 1000*time.Hour {
+					return // valid, but slow
+				}
+			}
+			if time.Duration(test.Until) > 1000*time.Hour {
+				return
+			}
+		}
+		if _, err := s.Run(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,185 @@
+package behaviortest
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/internal/offline"
+)
+
+// start is when every test begins: a multiple of each window.
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// batching is the construct's default batching window.
+const batching = 10 * time.Second
+
+// maxEvents limits what Times may ask for in one test.
+const maxEvents = 1_000_000
+
+const (
+	inAlarm     = "in-alarm"
+	cleared     = "alarm-cleared"
+	invalidated = "alarm-invalidated"
+)
+
+var changes = []string{inAlarm, cleared, invalidated}
+
+func (s Suite) config() engine.Config {
+	return engine.Config{
+		Profiles: []engine.ProfileConfig{{Name: "behaviors", Behaviors: s.Behaviors}}, Reports: true,
+		ReportsEvery: s.Settings.ReportsEvery, ReportSeconds: s.Settings.ReportInterval * 60, MinDatapoints: int64(s.Settings.MinDatapoints),
+		ConfirmTraffic: s.Settings.ConfirmFirstTraffic, BatchSeconds: int(batching / time.Second),
+	}
+}
+
+// Validate reports all faults of the suite.
+func (s Suite) Validate() error {
+	faults := []error{defender.SecurityProfile{Behaviors: s.Behaviors}.Validate()}
+	if faults[0] == nil {
+		_, err := s.config().Compile()
+		faults = append(faults, err)
+	}
+	set := s.Settings
+	for _, n := range []struct {
+		field        string
+		value, least int
+	}{{"reportsEvery", set.ReportsEvery, 5}, {"reportInterval", set.ReportInterval, 5}, {"minDatapoints", set.MinDatapoints, 1}} {
+		if n.value != 0 && n.value < n.least {
+			faults = append(faults, fmt.Errorf("settings.%s is %d, want at least %d", n.field, n.value, n.least))
+		}
+	}
+	if len(s.Tests) == 0 {
+		faults = append(faults, errors.New("tests: none, want at least one"))
+	}
+	known := []string{engine.SilentAgent, engine.UnreadableReports}
+	for _, b := range s.Behaviors {
+		known = append(known, b.Name)
+	}
+	for _, t := range s.Tests {
+		events := 0
+		for i, e := range t.Telemetry {
+			events += max(1, e.Times)
+			if err := e.validate(); err != nil {
+				faults = append(faults, fmt.Errorf("test %q: telemetry[%d]: %w", t.Name, i, err))
+			}
+		}
+		if events > maxEvents {
+			faults = append(faults, fmt.Errorf("test %q: %d events, want at most %d", t.Name, events, maxEvents))
+		}
+		for i, a := range t.Alarms {
+			if !slices.Contains(known, a.Behavior) {
+				faults = append(faults, fmt.Errorf("test %q: alarms[%d]: no behavior has the name %q", t.Name, i, a.Behavior))
+			}
+			if a.Change != "" && !slices.Contains(changes, a.Change) {
+				faults = append(faults, fmt.Errorf("test %q: alarms[%d]: change %q, want one of %q", t.Name, i, a.Change, changes))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func (e Event) validate() error {
+	given := 0
+	for _, ok := range []bool{e.Event != "", e.Message != nil, len(e.Report) > 0} {
+		if ok {
+			given++
+		}
+	}
+	switch {
+	case e.Device == "":
+		return errors.New("no device")
+	case given != 1:
+		return errors.New("want exactly one of event, message and report")
+	case e.Event != "" && !slices.Contains([]string{"connected", "disconnected", "refused"}, e.Event):
+		return fmt.Errorf("event %q, want connected, disconnected or refused", e.Event)
+	case e.Message != nil && (e.Message.Topic == "" || e.Message.Bytes < 0):
+		return errors.New("message: want a topic, and no negative size")
+	case e.Times < 0 || e.Times > 1 && e.Every <= 0:
+		return errors.New("times: want a number above 0, and every")
+	}
+	return nil
+}
+
+func (s Suite) run(t Test) (Result, error) {
+	until := time.Time{}
+	if t.Until > 0 {
+		until = start.Add(time.Duration(t.Until))
+	}
+	judged, err := offline.Judge(s.config(), t.records(), until)
+	if err != nil {
+		return Result{}, err
+	}
+	r := Result{Name: t.Name}
+	expected := slices.Clone(t.Alarms)
+	for _, tr := range judged.Transitions {
+		since := time.UnixMilli(tr.Time).UTC().Sub(start).Round(time.Second)
+		got := Alarm{Clock(since), tr.Device, tr.Behavior.Name, string(tr.Change)}
+		same := func(a Alarm) bool {
+			a.Change = cmp.Or(a.Change, inAlarm)
+			return a == got
+		}
+		if i := slices.IndexFunc(expected, same); i >= 0 {
+			expected = slices.Delete(expected, i, i+1)
+		} else {
+			r.Unexpected = append(r.Unexpected, got)
+		}
+	}
+	r.Missing = expected
+	return r, nil
+}
+
+// records returns the telemetry as it would be recorded.
+func (t Test) records() []offline.Record {
+	type moment struct {
+		at time.Duration
+		Event
+	}
+	var all []moment
+	for _, e := range t.Telemetry {
+		for n := range max(1, e.Times) {
+			all = append(all, moment{time.Duration(e.At) + time.Duration(n)*time.Duration(e.Every), e})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b moment) int { return cmp.Compare(a.at, b.at) })
+	sessions := map[string]int{}
+	records := make([]offline.Record, len(all))
+	for i, m := range all {
+		at := start.Add(m.at).UnixMilli()
+		r := offline.Record{ID: fmt.Sprint(i), Client: m.Device, Thing: m.Device, SourceIP: m.SourceIP, Time: offline.Time(at)}
+		switch {
+		case m.Message != nil:
+			r.Kind, r.Topic, r.Bytes = offline.Message, m.Message.Topic, m.Message.Bytes
+		case m.Event.Event == "":
+			r.Kind, r.Payload = offline.Report, offline.Payload(m.Report)
+		default:
+			r.Kind, r.Payload = offline.Lifecycle, m.lifecycle(at, sessions)
+		}
+		records[i] = r
+	}
+	return records
+}
+
+// lifecycle is the event that AWS IoT would publish. Each connection begins a new session.
+func (e Event) lifecycle(at int64, sessions map[string]int) []byte {
+	kind := e.Event
+	switch kind {
+	case "refused":
+		kind = "connect_failed"
+	case "connected":
+		sessions[e.Device]++
+	}
+	l := engine.Lifecycle{
+		ClientID: e.Device, ThingName: e.Device, Timestamp: at, EventType: kind, Session: fmt.Sprint("session-", sessions[e.Device]), IPAddress: e.SourceIP,
+	}
+	if kind == "disconnected" {
+		l.DisconnectReason = cmp.Or(e.Reason, "CLIENT_INITIATED_DISCONNECT")
+	}
+	text, _ := json.Marshal(l) // texts and numbers always encode
+	return text
+}
