@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -85,19 +84,18 @@ func assembly(t *testing.T, stack string, template []byte, function string) stri
 	return dir
 }
 
-// functionZip builds the function of the integration test, with a file beside it.
+// functionZip is the code of the function of the tests, with a file beside it.
 func functionZip(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bootstrap"), "./testfunction")
-	build.Env = append(os.Environ(), "GOOS=linux", "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	binary, err := os.ReadFile(filepath.Join(dir, "bootstrap"))
+	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	binary, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
 	f, err := os.Create(filepath.Join(dir, "function.zip"))
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +117,7 @@ func functionZip(t *testing.T) string {
 	return f.Name()
 }
 
-// deploySample deploys a template of testdata, with the function of testfunction.
+// deploySample deploys a template of testdata, with the function of the tests.
 func deploySample(t *testing.T, name string) (context.Context, *localaws.Cloud, map[string]string) {
 	t.Helper()
 	template, err := os.ReadFile("testdata/" + name + ".template.json")

@@ -31,7 +31,7 @@ func Example() {
 	fmt.Println(evaluation.Expand(key))
 	// Output:
 	// true
-	// {"clientId":"door-7","time":1481825251155,"tampered":true} true <nil>
+	// {"clientId":"door-7","tampered":true,"time":1481825251155} true <nil>
 	// doors/door-7
 }
 

@@ -32,12 +32,12 @@ var functions = map[string]function{
 	"newuuid":        {0, 0, newUUID, nil},
 	"encode":         {2, 2, pure(encode), wantBase64},
 	"get_or_default": {2, 2, pure(orElse), nil},
-	"isundefined":    {1, 1, pure(func(args []value) value { return boolean(isUndefined(args[0])) }), nil},
-	"isnull":         {1, 1, pure(func(args []value) value { return boolean(isNull(args[0])) }), nil},
+	"isundefined":    {1, 1, pure(func(args []value) value { return isUndefined(args[0]) }), nil},
+	"isnull":         {1, 1, pure(func(args []value) value { return args[0] == nil }), nil},
 
 	"length":     {1, 1, texts(func(s []string) value { return newInt(int64(utf8.RuneCountInString(s[0]))) }), nil},
-	"startswith": {2, 2, texts(func(s []string) value { return boolean(strings.HasPrefix(s[0], s[1])) }), nil},
-	"endswith":   {2, 2, texts(func(s []string) value { return boolean(strings.HasSuffix(s[0], s[1])) }), nil},
+	"startswith": {2, 2, texts(func(s []string) value { return strings.HasPrefix(s[0], s[1]) }), nil},
+	"endswith":   {2, 2, texts(func(s []string) value { return strings.HasSuffix(s[0], s[1]) }), nil},
 }
 
 // refused are functions that AWS has and the local cloud does not run, with the reason where
@@ -130,7 +130,7 @@ func wantBase64(args []expr) error {
 		return nil
 	}
 	l, _ := args[1].(literal)
-	switch scheme, ok := l.value.(text); {
+	switch scheme, ok := l.value.(string); {
 	case !ok:
 		return errors.New("the scheme must be a literal string")
 	case scheme == "proto":
@@ -150,7 +150,7 @@ func pure(f func(args []value) value) func(*scope, []value) value {
 func property(of func(*Message) string) func(*scope, []value) value {
 	return func(s *scope, _ []value) value {
 		if p := of(s.message); p != "" {
-			return text(p)
+			return p
 		}
 		return undefined{}
 	}
@@ -178,7 +178,7 @@ func topic(s *scope, args []value) value {
 		t = rest
 	}
 	if len(args) == 0 {
-		return text(t)
+		return t
 	}
 	levels := strings.Split(t, "/")
 	n, ok := toNumber(args[0])
@@ -186,38 +186,38 @@ func topic(s *scope, args []value) value {
 		return undefined{}
 	}
 	if i, ok := n.int64(); ok && i >= 1 && i <= int64(len(levels)) {
-		return text(levels[i-1])
+		return levels[i-1]
 	}
 	return undefined{}
 }
 
 func clientID(s *scope, _ []value) value {
 	if s.message.ClientID == "" {
-		return text("n/a")
+		return "n/a"
 	}
-	return text(s.message.ClientID)
+	return s.message.ClientID
 }
 
 func newUUID(s *scope, _ []value) value {
 	if s.message.NewUUID == nil {
-		return text(uuid.NewString())
+		return uuid.NewString()
 	}
-	return text(s.message.NewUUID())
+	return s.message.NewUUID()
 }
 
 func encode(args []value) value {
 	if all, ok := args[0].([]byte); ok {
-		return text(base64.StdEncoding.EncodeToString(all))
+		return base64.StdEncoding.EncodeToString(all)
 	}
 	plain, ok := toText(args[0])
 	if !ok {
 		return undefined{}
 	}
-	return text(base64.StdEncoding.EncodeToString([]byte(plain)))
+	return base64.StdEncoding.EncodeToString([]byte(plain))
 }
 
 func orElse(args []value) value {
-	if isUndefined(args[0]) || isNull(args[0]) {
+	if isUndefined(args[0]) || args[0] == nil {
 		return args[1]
 	}
 	return args[0]
@@ -225,8 +225,8 @@ func orElse(args []value) value {
 
 // castInt is the conversion to Int plus that of Booleans.
 func castInt(v value) value {
-	if b, ok := v.(boolean); ok {
-		v = newInt(map[boolean]int64{true: 1}[b])
+	if b, ok := v.(bool); ok {
+		v = newInt(map[bool]int64{true: 1}[b])
 	}
 	if n, ok := toNumber(v); ok {
 		return n.floor()

@@ -361,9 +361,9 @@ func (p *parser) primary() (expr, error) {
 	switch {
 	case p.is(0, "TRUE", "FALSE"):
 		p.i++
-		return literal{boolean(strings.EqualFold(t.text, "TRUE"))}, nil
+		return literal{strings.EqualFold(t.text, "TRUE")}, nil
 	case p.take("NULL"):
-		return literal{null{}}, nil
+		return literal{nil}, nil
 	case p.is(0, "(") && !p.is(1, "SELECT"):
 		p.i++
 		e, err := p.expression(0)
@@ -379,7 +379,7 @@ func (p *parser) primary() (expr, error) {
 		return p.number(t, t.text, nil)
 	case t.kind == quoted:
 		p.i++
-		return literal{text(unquote(t.text))}, nil
+		return literal{unquote(t.text)}, nil
 	case t.kind == identifier:
 		if p.i++; p.take("(") {
 			e, err := p.call(t.text)

