@@ -2,6 +2,7 @@ package devicedefender
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -142,7 +143,10 @@ func configurationInput(properties map[string]any) *iot.UpdateAccountAuditConfig
 const generatedName = 40
 
 func (s *Service) deployAudit(r cloudformation.Request) (cloudformation.Resource, error) {
-	in := scheduledAuditInput(r)
+	in, err := scheduledAuditInput(r)
+	if err != nil {
+		return cloudformation.Resource{}, err
+	}
 	if in.ScheduledAuditName == nil {
 		// The end is what makes the name unique.
 		in.ScheduledAuditName = aws.String(r.PhysicalResourceID[max(0, len(r.PhysicalResourceID)-generatedName):])
@@ -155,7 +159,10 @@ func (s *Service) deployAudit(r cloudformation.Request) (cloudformation.Resource
 }
 
 func (s *Service) redeployAudit(r cloudformation.Request) (cloudformation.Resource, error) {
-	in := scheduledAuditInput(r)
+	in, err := scheduledAuditInput(r)
+	if err != nil {
+		return cloudformation.Resource{}, err
+	}
 	out, err := s.updateScheduledAudit(&iot.UpdateScheduledAuditInput{
 		ScheduledAuditName: &r.PhysicalResourceID, Frequency: in.Frequency, DayOfMonth: in.DayOfMonth, DayOfWeek: in.DayOfWeek, TargetCheckNames: in.TargetCheckNames,
 	})
@@ -170,24 +177,13 @@ func scheduledAuditResource(name string, arn *string) cloudformation.Resource {
 	return cloudformation.Resource{PhysicalID: name, Attributes: map[string]any{"ScheduledAuditArn": *arn}}
 }
 
-// scheduledAuditInput translates properties that the schema has seen.
-func scheduledAuditInput(r cloudformation.Request) *iot.CreateScheduledAuditInput {
-	p := r.ResourceProperties
-	in := &iot.CreateScheduledAuditInput{
-		ScheduledAuditName: textIn(p, "ScheduledAuditName"), DayOfMonth: textIn(p, "DayOfMonth"),
-		Frequency: types.AuditFrequency(aws.ToString(textIn(p, "Frequency"))), DayOfWeek: types.DayOfWeek(aws.ToString(textIn(p, "DayOfWeek"))),
+// scheduledAuditInput reads properties that the schema has seen, whose names are the API's.
+func scheduledAuditInput(r cloudformation.Request) (in *iot.CreateScheduledAuditInput, err error) {
+	text, err := json.Marshal(r.ResourceProperties)
+	if err == nil {
+		err = json.Unmarshal(text, &in)
 	}
-	names, _ := p["TargetCheckNames"].([]any)
-	for _, name := range names {
-		text, _ := schema.String(name)
-		in.TargetCheckNames = append(in.TargetCheckNames, text)
-	}
-	tags, _ := p["Tags"].([]any)
-	for _, tag := range tags {
-		t, _ := tag.(map[string]any)
-		in.Tags = append(in.Tags, types.Tag{Key: textIn(t, "Key"), Value: textIn(t, "Value")})
-	}
-	return in
+	return in, err
 }
 
 // textIn is a property as text, nil when absent.

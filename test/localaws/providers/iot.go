@@ -3,7 +3,6 @@ package providers
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,134 +11,88 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 )
 
-// ruleLimit is the largest rule: SQL, actions and description together.
-// https://docs.aws.amazon.com/general/latest/gr/iot-core.html
-const ruleLimit = 128 << 10
+type object = map[string]any
+
+// iotType is a type that is made through the API of AWS IoT, which checks what it is.
+type iotType struct {
+	name, path string // the property with its name, and where the API has it
+	body       func(properties object) any
+	attributes func(r cloudformation.Request, name string, answer object) object
+	replace    bool // it is updated through the same path
+}
 
 func (a Account) iot() map[string]cloudformation.Declared {
-	return map[string]cloudformation.Declared{
-		"AWS::IoT::TopicRule":  {Make: a.createRule, Change: a.replaceRule, Remove: a.deletes("/rules/")},
-		"AWS::IoT::ThingGroup": {Make: a.createThingGroup, Remove: a.deletes("/thing-groups/")},
-		"AWS::IoT::Policy":     {Make: a.createPolicy, Remove: a.deletes("/policies/")},
-		"AWS::IoT::Thing":      {Make: a.createThing, Remove: a.deletes("/things/")},
+	all := map[string]cloudformation.Declared{}
+	for resourceType, t := range map[string]iotType{
+		"AWS::IoT::TopicRule": {"RuleName", "/rules/", func(p object) any { return lowerCamel(p["TopicRulePayload"], "Headers") },
+			func(r cloudformation.Request, name string, _ object) object {
+				return object{"Arn": r.ARN("iot", "rule/"+name)}
+			}, true},
+		"AWS::IoT::ThingGroup": {"ThingGroupName", "/thing-groups/", func(p object) any { return without(p, "ThingGroupName") },
+			func(_ cloudformation.Request, _ string, answer object) object {
+				return object{"Arn": answer["thingGroupArn"], "Id": answer["thingGroupId"]}
+			}, false},
+		"AWS::IoT::Policy": {"PolicyName", "/policies/", func(p object) any { return object{"policyDocument": asText(p["PolicyDocument"])} },
+			func(_ cloudformation.Request, name string, answer object) object {
+				return object{"Arn": answer["policyArn"], "Id": name}
+			}, false},
+		"AWS::IoT::Thing": {"ThingName", "/things/", func(p object) any { return without(p, "ThingName") },
+			func(_ cloudformation.Request, _ string, answer object) object {
+				return object{"Arn": answer["thingArn"], "Id": answer["thingId"]}
+			}, false},
+	} {
+		d := cloudformation.Declared{
+			Make: func(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+				name := named(r, t.name, 128)
+				if t.replace { // generated names of rules have no hyphens
+					name = strings.ReplaceAll(name, "-", "_")
+				}
+				if err := a.unique(r, name); err != nil {
+					return cloudformation.Resource{}, err
+				}
+				return a.write(ctx, r, t, http.MethodPost, name)
+			},
+			Remove: func(ctx context.Context, r cloudformation.Request) error {
+				return a.API.REST(ctx, "iot", http.MethodDelete, t.path+url.PathEscape(r.PhysicalResourceID), nil, nil)
+			},
+		}
+		if t.replace {
+			d.Change = func(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+				if wanted := text(r, t.name); wanted != "" && wanted != r.PhysicalResourceID {
+					return cloudformation.Resource{}, fmt.Errorf("the local AWS does not rename the rule %s: start a new one and deploy to it", r.PhysicalResourceID)
+				}
+				return a.write(ctx, r, t, http.MethodPatch, r.PhysicalResourceID)
+			}
+		}
+		all[resourceType] = d
 	}
+	return all
 }
 
-// rulePayload is the payload of a rule as AWS IoT takes it.
-func rulePayload(r cloudformation.Request) (any, error) {
-	payload := r.ResourceProperties["TopicRulePayload"].(map[string]any) // the schema has seen it
-	encoded, err := json.Marshal(payload)
-	if err != nil {
-		return nil, err
+func (a Account) write(ctx context.Context, r cloudformation.Request, t iotType, method, name string) (cloudformation.Resource, error) {
+	var answer object
+	if err := a.API.REST(ctx, "iot", method, t.path+url.PathEscape(name), t.body(r.ResourceProperties), &answer); err != nil {
+		return cloudformation.Resource{}, err
 	}
-	if len(encoded) > ruleLimit {
-		return nil, fmt.Errorf("the rule has %d bytes, AWS IoT takes %d (Service: Iot, Status Code: 400)", len(encoded), ruleLimit)
-	}
-	actions := payload["Actions"].([]any)
-	if e, ok := payload["ErrorAction"]; ok {
-		actions = append([]any{e}, actions...)
-	}
-	for _, action := range actions {
-		if queue, ok := action.(map[string]any)["Sqs"].(map[string]any); ok && strings.HasSuffix(queue["QueueUrl"].(string), ".fifo") {
-			return nil, errors.New("rules deliver to standard queues only, and the queue is FIFO (Service: Iot, Status Code: 400)")
+	return kept(name, t.attributes(r, name, answer), ""), nil
+}
+
+// without are the properties besides the name, and besides tags, which nothing here reads.
+func without(properties object, name string) any {
+	rest := object{}
+	for key, value := range properties {
+		if key != name && key != "Tags" {
+			rest[key] = value
 		}
 	}
-	return lowerCamel(payload, "Headers"), nil
+	return lowerCamel(rest, "Attributes")
 }
 
-func (a Account) createRule(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	payload, err := rulePayload(r)
-	if err != nil {
-		return cloudformation.Resource{}, err
+// asText is a document as JSON text, which it may be already.
+func asText(document any) string {
+	if text, ok := document.(string); ok {
+		return text
 	}
-	// Generated names have no hyphens either.
-	name := strings.ReplaceAll(named(r, "RuleName", 128), "-", "_")
-	if err := a.unique(r, name); err != nil {
-		return cloudformation.Resource{}, err
-	}
-	return a.writeRule(ctx, r, http.MethodPost, name, payload)
-}
-
-func (a Account) replaceRule(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	name := r.PhysicalResourceID
-	if wanted := text(r, "RuleName"); wanted != "" && wanted != name {
-		return cloudformation.Resource{}, fmt.Errorf("the local AWS does not rename the rule %s: start a new one and deploy to it", name)
-	}
-	payload, err := rulePayload(r)
-	if err != nil {
-		return cloudformation.Resource{}, err
-	}
-	return a.writeRule(ctx, r, http.MethodPatch, name, payload)
-}
-
-func (a Account) writeRule(ctx context.Context, r cloudformation.Request, method, name string, payload any) (cloudformation.Resource, error) {
-	if err := a.API.REST(ctx, "iot", method, "/rules/"+url.PathEscape(name), payload, nil); err != nil {
-		return cloudformation.Resource{}, err
-	}
-	return kept(name, map[string]any{"Arn": r.ARN("iot", "rule/"+name)}, ""), nil
-}
-
-func (a Account) createThingGroup(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	if _, dynamic := r.ResourceProperties["QueryString"]; dynamic {
-		return cloudformation.Resource{}, errors.New("the local AWS has no dynamic thing groups: leave QueryString out")
-	}
-	name := named(r, "ThingGroupName", 128)
-	if err := a.unique(r, name); err != nil {
-		return cloudformation.Resource{}, err
-	}
-	body := map[string]any{"thingGroupProperties": lowerCamel(r.ResourceProperties["ThingGroupProperties"], "Attributes")}
-	if parent := text(r, "ParentGroupName"); parent != "" {
-		body["parentGroupName"] = parent
-	}
-	var answer struct{ ThingGroupArn, ThingGroupId string }
-	if err := a.API.REST(ctx, "iot", http.MethodPost, "/thing-groups/"+url.PathEscape(name), body, &answer); err != nil {
-		return cloudformation.Resource{}, err
-	}
-	return kept(name, map[string]any{"Arn": answer.ThingGroupArn, "Id": answer.ThingGroupId}, ""), nil
-}
-
-func (a Account) createPolicy(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	name := named(r, "PolicyName", 128)
-	if err := a.unique(r, name); err != nil {
-		return cloudformation.Resource{}, err
-	}
-	document, isText := r.ResourceProperties["PolicyDocument"].(string)
-	if !isText {
-		encoded, err := json.Marshal(r.ResourceProperties["PolicyDocument"])
-		if err != nil {
-			return cloudformation.Resource{}, err
-		}
-		document = string(encoded)
-	}
-	var answer struct{ PolicyArn string }
-	if err := a.API.REST(ctx, "iot", http.MethodPost, "/policies/"+url.PathEscape(name), map[string]string{"policyDocument": document}, &answer); err != nil {
-		return cloudformation.Resource{}, err
-	}
-	return kept(name, map[string]any{"Arn": answer.PolicyArn, "Id": name}, ""), nil
-}
-
-func (a Account) createThing(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	name := named(r, "ThingName", 128)
-	if err := a.unique(r, name); err != nil {
-		return cloudformation.Resource{}, err
-	}
-	body := map[string]any{}
-	if p, ok := r.ResourceProperties["AttributePayload"]; ok {
-		body["attributePayload"] = lowerCamel(p, "Attributes")
-	}
-	if t := text(r, "ThingTypeName"); t != "" {
-		body["thingTypeName"] = t
-	}
-	var answer struct{ ThingArn, ThingId string }
-	if err := a.API.REST(ctx, "iot", http.MethodPost, "/things/"+url.PathEscape(name), body, &answer); err != nil {
-		return cloudformation.Resource{}, err
-	}
-	return kept(name, map[string]any{"Arn": answer.ThingArn, "Id": answer.ThingId}, ""), nil
-}
-
-// deletes removes what is called as the resource's physical id says.
-func (a Account) deletes(path string) func(context.Context, cloudformation.Request) error {
-	return func(ctx context.Context, r cloudformation.Request) error {
-		return a.API.REST(ctx, "iot", http.MethodDelete, path+url.PathEscape(r.PhysicalResourceID), nil, nil)
-	}
+	text, _ := json.Marshal(document) // it came as JSON
+	return string(text)
 }

@@ -14,6 +14,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
@@ -151,7 +153,7 @@ func (e *Engine) work(ctx context.Context) {
 		m := e.inbox[0]
 		e.inbox = e.inbox[1:]
 		var due []*rule
-		for _, name := range sorted(e.rules) {
+		for _, name := range slices.Sorted(maps.Keys(e.rules)) {
 			if r := e.rules[name]; !r.disabled && r.statement.Matches(name, m.Topic) {
 				due = append(due, r)
 			}

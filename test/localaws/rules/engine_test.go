@@ -197,10 +197,8 @@ func TestTemplatesSeeThePayloadNotTheAliases(t *testing.T) {
 func TestRefusedAtDeploy(t *testing.T) {
 	const sqs = `[{"sqs": {"roleArn": "r", "queueUrl": "q"}}]`
 	for name, tc := range map[string]struct{ rule, payload, want string }{
-		"hyphen in the name":  {"a-b", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": ` + sqs + `}`, "no hyphen"},
 		"old SQL version":     {"a", `{"sql": "SELECT * FROM 'a'", "actions": ` + sqs + `}`, "2015-10-08"},
 		"unknown function":    {"a", `{"sql": "SELECT frobnicate(x) AS y FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": ` + sqs + `}`, "frobnicate"},
-		"eleven actions":      {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [` + strings.Repeat(`{"sqs": {"roleArn": "r", "queueUrl": "q"}},`, 10) + `{"sqs": {"roleArn": "r", "queueUrl": "q"}}]}`, "AWS allows 10"},
 		"stream without key":  {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [{"kinesis": {"roleArn": "r", "streamName": "s"}}]}`, "partitionKey"},
 		"unknown action":      {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [{"timestream": {}}]}`, "timestream"},
 		"unknown field":       {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [{"sqs": {"roleArn": "r", "queueUrl": "q", "fifo": true}}]}`, "fifo"},

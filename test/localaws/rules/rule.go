@@ -5,11 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
 // Payload is a topic rule as the AWS IoT API (lower camel case) or CloudFormation
@@ -54,15 +55,9 @@ var deliveryNames = map[string]string{
 	"sqs": "SqsAction", "sns": "SnsAction", "lambda": "LambdaAction", "republish": "RepublishAction", "kinesis": "KinesisAction",
 }
 
-var ruleName = regexp.MustCompile(`^[a-zA-Z0-9_]{1,128}$`)
-
-const maxActions = 10
-
-// compile checks a whole rule, so that what would fail at run time fails the deploy.
+// compile checks what the registry of AWS IoT leaves to the engine, so that what would fail at
+// run time fails the deploy.
 func compile(name string, p Payload) (*rule, error) {
-	if !ruleName.MatchString(name) {
-		return nil, fmt.Errorf("rule name %q: want 1 to 128 of A-Z a-z 0-9 _ (no hyphen)", name)
-	}
 	if p.SQLVersion != iotsql.Version {
 		return nil, fmt.Errorf("rule %s: SQL version %q: the local cloud runs %s; without AwsIotSqlVersion AWS takes 2015-10-08", name, p.SQLVersion, iotsql.Version)
 	}
@@ -71,9 +66,6 @@ func compile(name string, p Payload) (*rule, error) {
 		return nil, fmt.Errorf("rule %s: %w", name, err)
 	}
 	r := &rule{name: name, disabled: p.Disabled, statement: statement}
-	if len(p.Actions) > maxActions {
-		return nil, fmt.Errorf("rule %s: %d actions, AWS allows %d", name, len(p.Actions), maxActions)
-	}
 	var faults []error
 	for i, raw := range p.Actions {
 		a, err := compileAction(raw)
@@ -108,7 +100,7 @@ func compileAction(raw json.RawMessage) (*action, error) {
 		kind := lowerFirst(name)
 		known, ok := actionFields[kind]
 		if !ok {
-			return nil, fmt.Errorf("the local cloud does not run the action %q, only %s", name, strings.Join(sorted(actionFields), ", "))
+			return nil, fmt.Errorf("the local cloud does not run the action %q, only %s", name, strings.Join(slices.Sorted(maps.Keys(actionFields)), ", "))
 		}
 		return fillAction(kind, known, given)
 	}
@@ -120,29 +112,18 @@ func fillAction(kind string, known map[string]bool, given map[string]any) (*acti
 	for field, value := range given {
 		field = lowerFirst(field)
 		if _, ok := known[field]; !ok {
-			return nil, fmt.Errorf("%s: the local cloud does not know the field %q, only %s", kind, field, strings.Join(sorted(known), ", "))
+			return nil, fmt.Errorf("%s: the local cloud does not know the field %q, only %s", kind, field, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
-		switch v := value.(type) {
-		case bool:
-			a.flags[field] = v
-		case string:
-			if v == "true" || v == "false" { // CloudFormation writes Booleans as text too
-				a.flags[field] = v == "true"
-			}
-			t, err := iotsql.ParseTemplate(v)
-			if err != nil {
-				return nil, fmt.Errorf("%s.%s: %w", kind, field, err)
-			}
-			a.fields[field] = t
-		case float64:
-			t, err := iotsql.ParseTemplate(fmt.Sprint(v))
-			if err != nil {
-				return nil, fmt.Errorf("%s.%s: %w", kind, field, err)
-			}
-			a.fields[field] = t
-		default:
+		text, ok := schema.String(value)
+		if !ok {
 			return nil, fmt.Errorf("%s.%s: want a string, number or Boolean, not %T", kind, field, value)
 		}
+		a.flags[field] = text == "true" // CloudFormation writes Booleans as text too
+		t, err := iotsql.ParseTemplate(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s.%s: %w", kind, field, err)
+		}
+		a.fields[field] = t
 	}
 	for field, required := range known {
 		if required && a.fields[field] == nil {
@@ -157,13 +138,4 @@ func lowerFirst(s string) string {
 		return s
 	}
 	return strings.ToLower(s[:1]) + s[1:]
-}
-
-func sorted[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
