@@ -44,7 +44,7 @@ const AccountID = "123456789012"
 // emulated are the services that the emulator answers, or that are asked through it. It
 // has hundreds more, which would be taken and do nothing.
 var emulated = []string{
-	"cloudformation", "cognito-identity", "dynamodb", "ecr", "events", "iam", "kinesis", "kms", "lambda", "logs", "monitoring",
+	"cloudformation", "dynamodb", "ecr", "events", "iam", "kinesis", "kms", "lambda", "logs", "monitoring",
 	"s3", "scheduler", "secretsmanager", "sns", "sqs", "ssm", "sts", "tagging",
 }
 

@@ -44,7 +44,7 @@ func (c *Cloud) serveIoT() (err error) {
 	topics := sns.NewFromConfig(c.Config())
 	c.Defender, err = devicedefender.New(devicedefender.Config{
 		Account: c.Account, Region: c.Region, Registry: c.IoT, Connections: c.Broker, Now: c.Clock.Now, Logger: log,
-		SecurityHub: c.SecurityHub.Hub(c.Account, c.Region), IdentityPools: c.identityPools,
+		SecurityHub: c.SecurityHub.Hub(c.Account, c.Region),
 		May: func(ctx context.Context, roleARN string, actions ...string) error {
 			return c.serviceMay(ctx, "iot", c.IoT.ARN("audit"), "audit", roleARN, "*", actions...)
 		},
@@ -173,11 +173,4 @@ func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
 		return c.Broker.Republish(topic, d.Body, qos)
 	}
 	return errors.New("the local AWS does not deliver actions of the kind " + d.Kind)
-}
-
-// identityPools counts the Cognito identity pools, which the emulator lists on one page.
-func (c *Cloud) identityPools(ctx context.Context) (int, error) {
-	var list struct{ IdentityPools []json.RawMessage }
-	err := c.api(c.Endpoint).Target(ctx, "cognito-identity", "AWSCognitoIdentityService.ListIdentityPools", map[string]int{"MaxResults": 60}, &list)
-	return len(list.IdentityPools), err
 }

@@ -2,7 +2,6 @@ package devicedefender
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -61,7 +60,7 @@ var (
 )
 
 var auditChecks = map[defender.Check]auditCheck{
-	defender.AuthenticatedCognitoRoleOverlyPermissive:   {"cognitoIdentityPoolId", identityPools, identityPoolActions},
+	defender.AuthenticatedCognitoRoleOverlyPermissive:   {"cognitoIdentityPoolId", noneHere, identityPoolActions},
 	defender.CACertificateExpiring:                      {"caCertificateId", noneHere, caActions},
 	defender.CACertificateKeyQuality:                    {"caCertificateId", noneHere, caActions},
 	defender.ConflictingClientIDs:                       {"clientId", conflictingClientIDs, nil},
@@ -77,7 +76,7 @@ var auditChecks = map[defender.Check]auditCheck{
 	defender.LoggingDisabled:                            {"account", loggingDisabled, loggingActions},
 	defender.RevokedCACertificateStillActive:            {"caCertificateId", noneHere, caActions},
 	defender.RevokedDeviceCertificateStillActive:        {"deviceCertificateId", soundCertificates, certificateActions},
-	defender.UnauthenticatedCognitoRoleOverlyPermissive: {"cognitoIdentityPoolId", identityPools, identityPoolActions},
+	defender.UnauthenticatedCognitoRoleOverlyPermissive: {"cognitoIdentityPoolId", noneHere, identityPoolActions},
 }
 
 // inconclusive is why a check fails, worded as a message of the API.
@@ -99,36 +98,12 @@ func (s *Service) evaluate(c defender.Check, run checkRun) (int, []issue, error)
 	return auditChecks[c].evaluate(s, run)
 }
 
-// noneHere is for resources that nobody can register with the local AWS IoT: CA
-// certificates and role aliases. There are none, so none is wrong.
+// noneHere is for resources that the local AWS does not have: CA certificates, role aliases and
+// Cognito identity pools. There are none, so none is wrong.
 func noneHere(*Service, checkRun) (int, []issue, error) { return 0, nil, nil }
 
-func identityPools(s *Service, _ checkRun) (int, []issue, error) {
-	if s.config.IdentityPools == nil {
-		return 0, nil, inconclusive("The local AWS does not know whether the account has Cognito identity pools.")
-	}
-	ctx, cancel := context.WithTimeout(s.ctx, patience)
-	defer cancel()
-	n, err := s.config.IdentityPools(ctx)
-	if err != nil {
-		return 0, nil, inconclusive("The Cognito identity pools could not be counted: %w", err)
-	}
-	if n > 0 {
-		return 0, nil, inconclusive("The local AWS cannot evaluate the roles of the account's %d Cognito identity pools.", n)
-	}
-	return 0, nil, nil
-}
-
+// loggingDisabled finds the account: the local AWS IoT has no logs that could be enabled.
 func loggingDisabled(s *Service, _ checkRun) (int, []issue, error) {
-	options := s.config.Registry.Logging()
-	on := false
-	if options != nil && !options.DisableAllLogs && options.RoleArn != nil {
-		logs := func(level types.LogLevel) bool { return level != "" && level != types.LogLevelDisabled }
-		on = logs(options.DefaultLogLevel) || slices.ContainsFunc(options.EventConfigurations, func(e types.LogEventConfiguration) bool { return logs(e.LogLevel) })
-	}
-	if on {
-		return 1, nil, nil
-	}
 	return 1, []issue{{
 		resource: types.NonCompliantResource{ResourceType: types.ResourceTypeAccountSettings, ResourceIdentifier: &types.ResourceIdentifier{Account: &s.config.Account}},
 		code:     "LOGGING_DISABLED", reason: "AWS IoT logs are not enabled.",

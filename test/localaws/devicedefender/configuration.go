@@ -186,9 +186,7 @@ func (s *Service) deleteConfiguration(in *iot.DeleteAccountAuditConfigurationInp
 	if len(s.schedules) > 0 && !in.DeleteScheduledAudits {
 		return invalidRequest("The audit configuration is used by %d scheduled audits; delete them first or set deleteScheduledAudits", len(s.schedules))
 	}
-	for name := range s.schedules {
-		s.dropSchedule(name)
-	}
+	clear(s.schedules)
 	s.configuration = configuration{checks: map[defender.Check]checkConfiguration{}}
 	return nil
 }
@@ -229,9 +227,6 @@ func (s *Service) createScheduledAudit(in *iot.CreateScheduledAuditInput) (*iot.
 	if !scheduledAuditForm.MatchString(name) {
 		return nil, invalidRequest("scheduledAuditName is %q, want 1 to 128 of A-Z a-z 0-9 _ -", name)
 	}
-	if len(in.Tags) > iotcore.MaxTags {
-		return nil, invalidRequest("a scheduled audit can have %d tags, not %d", iotcore.MaxTags, len(in.Tags))
-	}
 	arn := s.config.Registry.ARN("scheduledaudit/" + name)
 	if _, exists := s.schedules[name]; exists {
 		return nil, alreadyExists(name, arn, "The scheduled audit %s already exists", name)
@@ -249,7 +244,6 @@ func (s *Service) createScheduledAudit(in *iot.CreateScheduledAuditInput) (*iot.
 		return nil, limitExceeded("The account has %d scheduled audits, which is the limit", maxScheduledAudits)
 	}
 	s.schedules[name] = a
-	s.config.Registry.SetTags(arn, in.Tags)
 	return &iot.CreateScheduledAuditOutput{ScheduledAuditArn: &a.arn}, nil
 }
 
@@ -354,11 +348,6 @@ func (s *Service) schedule(name string) (*scheduledAudit, error) {
 	return nil, notFound("The scheduled audit %s does not exist", name)
 }
 
-func (s *Service) dropSchedule(name string) {
-	s.config.Registry.DropTags(s.schedules[name].arn)
-	delete(s.schedules, name)
-}
-
 func (a *scheduledAudit) metadata() types.ScheduledAuditMetadata {
 	m := types.ScheduledAuditMetadata{ScheduledAuditName: &a.name, ScheduledAuditArn: &a.arn, Frequency: a.frequency, DayOfWeek: a.dayOfWeek}
 	if a.dayOfMonth != "" {
@@ -385,7 +374,7 @@ func (s *Service) describeScheduledAudit(in *iot.DescribeScheduledAuditInput) (*
 func (s *Service) deleteScheduledAudit(in *iot.DeleteScheduledAuditInput) error {
 	_, err := s.schedule(*in.ScheduledAuditName)
 	if err == nil {
-		s.dropSchedule(*in.ScheduledAuditName)
+		delete(s.schedules, *in.ScheduledAuditName)
 	}
 	return err
 }

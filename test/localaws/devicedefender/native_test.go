@@ -177,16 +177,16 @@ func TestNativeSummaryFollowsTheCheck(t *testing.T) {
 	w.enable()
 	w.policy("p", allowAll)
 	w.step(time.Hour)
-	cognito := defender.AuthenticatedCognitoRoleOverlyPermissive
+	withoutBroker := defender.ConflictingClientIDs
 	summary := func(c defender.Check) securityhubtest.Finding {
 		t.Helper()
 		return w.nativeFinding(account + "/ON_DEMAND_AUDIT_TASK/" + c.String())
 	}
-	w.audit(defender.IoTPolicyOverlyPermissive, cognito)
+	w.audit(defender.IoTPolicyOverlyPermissive, withoutBroker)
 	if f := summary(defender.IoTPolicyOverlyPermissive); f.RecordState != "ACTIVE" || f.ProductFields["NonComopliantResourcesCount"] != "1" {
 		t.Errorf("not compliant: %+v", f)
 	}
-	if f := summary(cognito); f.RecordState != "ACTIVE" || f.ProductFields["CheckRunStatus"] != "FAILED" {
+	if f := summary(withoutBroker); f.RecordState != "ACTIVE" || f.ProductFields["CheckRunStatus"] != "FAILED" {
 		t.Errorf("failed: %+v", f)
 	}
 	w.step(time.Minute)
@@ -197,9 +197,9 @@ func TestNativeSummaryFollowsTheCheck(t *testing.T) {
 	}
 	w.step(time.Minute)
 	w.held = true
-	task := w.audit(cognito)
+	task := w.audit(withoutBroker)
 	must[*iot.CancelAuditTaskOutput](t)(w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task}))
-	if f := summary(cognito); f.RecordState != "ARCHIVED" || f.ProductFields["CheckRunStatus"] != "CANCELED" {
+	if f := summary(withoutBroker); f.RecordState != "ARCHIVED" || f.ProductFields["CheckRunStatus"] != "CANCELED" {
 		t.Errorf("canceled: %+v", f)
 	}
 }

@@ -169,7 +169,6 @@ func (s *Service) redeployAudit(r cloudformation.Request) (cloudformation.Resour
 	if err != nil {
 		return cloudformation.Resource{}, err
 	}
-	s.config.Registry.SetTags(*out.ScheduledAuditArn, in.Tags)
 	return scheduledAuditResource(r.PhysicalResourceID, out.ScheduledAuditArn), nil
 }
 

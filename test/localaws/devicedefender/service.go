@@ -28,9 +28,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/iot"
-	"github.com/aws/aws-sdk-go-v2/service/iot/types"
-
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
@@ -49,10 +46,6 @@ type Registry interface {
 	Certificates() []iotcore.Certificate
 	// Policies returns all policies in their default versions.
 	Policies() []iotcore.Policy
-	// Logging returns the logging options, nil when they were never set.
-	Logging() *iot.GetV2LoggingOptionsOutput
-	SetTags(arn string, tags []types.Tag)
-	DropTags(arn string)
 }
 
 // Connections is what audits see of the broker. An *mqtt.Broker is one.
@@ -75,7 +68,7 @@ type NativeImporter interface {
 type Config struct {
 	Account string // 12 digits. Default: 123456789012.
 	Region  string // Default: us-east-1.
-	// Registry knows certificates, policies and logging options. Required.
+	// Registry knows certificates and policies. Required.
 	Registry Registry
 	// Connections knows the history of connections. Default: nil, and the checks that
 	// need it fail.
@@ -89,10 +82,6 @@ type Config struct {
 	Notify func(ctx context.Context, roleARN, topicARN, message string) error
 	// SecurityHub gets the findings of the native integration. Default: nil, nobody.
 	SecurityHub NativeImporter
-	// IdentityPools counts the account's Cognito identity pools. Default: nil, their
-	// number is unknown and the Cognito checks fail. They also fail when there is one,
-	// because nothing here evaluates its roles.
-	IdentityPools func(context.Context) (int, error)
 	// Go starts an on-demand audit. Default: in a goroutine of its own.
 	Go func(audit func())
 	// Logger receives which notifications and findings did not arrive. Default: nobody.
@@ -165,7 +154,7 @@ func Register(h *iotcore.Handler, s *Service) {
 	iotcore.Do(h, "DeleteAccountAuditConfiguration", "?deleteScheduledAudits", s.deleteConfiguration)
 	iotcore.Handle(h, "DescribeAuditTask", "taskId", s.describeAuditTask)
 	iotcore.Handle(h, "ListAuditTasks", "?startTime ?endTime ?taskType ?taskStatus ?maxResults ?nextToken", s.listAuditTasks)
-	iotcore.Handle(h, "CreateScheduledAudit", "scheduledAuditName frequency dayOfMonth dayOfWeek targetCheckNames tags", s.createScheduledAudit)
+	iotcore.Handle(h, "CreateScheduledAudit", "scheduledAuditName frequency dayOfMonth dayOfWeek targetCheckNames", s.createScheduledAudit)
 	iotcore.Handle(h, "UpdateScheduledAudit", "scheduledAuditName frequency dayOfMonth dayOfWeek targetCheckNames", s.updateScheduledAudit)
 	iotcore.Handle(h, "DescribeScheduledAudit", "scheduledAuditName", s.describeScheduledAudit)
 	iotcore.Do(h, "DeleteScheduledAudit", "scheduledAuditName", s.deleteScheduledAudit)

@@ -61,9 +61,12 @@ func TestAuditReadsInItsRole(t *testing.T) {
 func TestCanceledTaskKeepsWhatHasEnded(t *testing.T) {
 	var w *world
 	var task string
-	w = newWorld(t, devicedefender.Config{IdentityPools: func(context.Context) (int, error) {
+	w = newWorld(t, devicedefender.Config{May: func(_ context.Context, _ string, actions ...string) error {
+		if actions[0] != "cognito-identity:GetIdentityPoolRoles" {
+			return nil
+		}
 		_, err := w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task})
-		return 0, err
+		return err
 	}})
 	w.enable()
 	w.held = true
@@ -102,9 +105,12 @@ func TestTaskCanceledBeforeItRuns(t *testing.T) {
 func TestResultThatComesAfterTheCancellationIsDropped(t *testing.T) {
 	var w *world
 	var task string
-	w = newWorld(t, devicedefender.Config{IdentityPools: func(context.Context) (int, error) {
+	w = newWorld(t, devicedefender.Config{May: func(_ context.Context, _ string, actions ...string) error {
+		if actions[0] != "cognito-identity:GetIdentityPoolRoles" {
+			return nil
+		}
 		_, err := w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task})
-		return 0, err
+		return err
 	}})
 	w.enable()
 	w.held = true

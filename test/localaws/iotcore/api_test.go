@@ -150,12 +150,9 @@ func TestThings(t *testing.T) {
 	_, err = w.CreateThing(ctx, &iot.CreateThingInput{ThingName: aws.String("b"), ThingTypeName: aws.String("pump")})
 	wantCode(t, err, "NotImplementedException", "pump")
 
-	_, err = w.UpdateThing(ctx, &iot.UpdateThingInput{ThingName: aws.String("a:1"), AttributePayload: &types.AttributePayload{Attributes: map[string]string{"owner": "x"}, Merge: true}, ExpectedVersion: aws.Int64(7)})
-	wantCode(t, err, "VersionConflictException", "1")
-	must[*iot.UpdateThingOutput](t)(w.UpdateThing(ctx, &iot.UpdateThingInput{ThingName: aws.String("a:1"), AttributePayload: &types.AttributePayload{Attributes: map[string]string{"owner": "x"}, Merge: true}}))
 	described := must[*iot.DescribeThingOutput](t)(w.DescribeThing(ctx, &iot.DescribeThingInput{ThingName: aws.String("a:1")}))
-	if described.Version != 2 || described.Attributes["site"] != "north" || described.Attributes["owner"] != "x" {
-		t.Errorf("after the update: %+v", described)
+	if described.Version != 1 || described.Attributes["site"] != "north" {
+		t.Errorf("read back: %+v", described)
 	}
 	_, err = w.DescribeThing(ctx, &iot.DescribeThingInput{ThingName: aws.String("nobody")})
 	wantCode(t, err, "ResourceNotFoundException", "nobody")
@@ -236,12 +233,6 @@ func TestThingGroups(t *testing.T) {
 			t.Errorf("things in fleet, recursive %v: %v", recursive, in.Things)
 		}
 	}
-	below := must[*iot.ListThingGroupsOutput](t)(w.ListThingGroups(ctx, &iot.ListThingGroupsInput{ParentGroup: aws.String("fleet")}))
-	children := must[*iot.ListThingGroupsOutput](t)(w.ListThingGroups(ctx, &iot.ListThingGroupsInput{ParentGroup: aws.String("fleet"), Recursive: aws.Bool(false)}))
-	if len(below.ThingGroups) != 2 || len(children.ThingGroups) != 1 {
-		t.Errorf("below fleet: %d groups, %d of them children; want 2 and 1", len(below.ThingGroups), len(children.ThingGroups))
-	}
-
 	_, err = w.DeleteThingGroup(ctx, &iot.DeleteThingGroupInput{ThingGroupName: aws.String("north")})
 	wantCode(t, err, "InvalidRequestException", "child groups")
 	must[*iot.RemoveThingFromThingGroupOutput](t)(w.RemoveThingFromThingGroup(ctx, &iot.RemoveThingFromThingGroupInput{ThingGroupName: aws.String("mine"), ThingName: aws.String("sensor")}))
@@ -355,6 +346,22 @@ func TestOperationsThatNobodyAsksForAreRefusedByName(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
 	p, arn := aws.String("p"), aws.String("arn")
 	for name, call := range map[string]func() error{
+		"UpdateThing": func() error {
+			_, err := w.UpdateThing(ctx, &iot.UpdateThingInput{ThingName: p})
+			return err
+		},
+		"ListThingGroups": func() error { _, err := w.ListThingGroups(ctx, &iot.ListThingGroupsInput{}); return err },
+		"ListPolicyVersions": func() error {
+			_, err := w.ListPolicyVersions(ctx, &iot.ListPolicyVersionsInput{PolicyName: p})
+			return err
+		},
+		"EnableTopicRule":  func() error { _, err := w.EnableTopicRule(ctx, &iot.EnableTopicRuleInput{RuleName: p}); return err },
+		"DisableTopicRule": func() error { _, err := w.DisableTopicRule(ctx, &iot.DisableTopicRuleInput{RuleName: p}); return err },
+		"ListTagsForResource": func() error {
+			_, err := w.ListTagsForResource(ctx, &iot.ListTagsForResourceInput{ResourceArn: arn})
+			return err
+		},
+		"GetV2LoggingOptions": func() error { _, err := w.GetV2LoggingOptions(ctx, &iot.GetV2LoggingOptionsInput{}); return err },
 		"UpdateThingGroup": func() error {
 			_, err := w.UpdateThingGroup(ctx, &iot.UpdateThingGroupInput{ThingGroupName: p, ThingGroupProperties: &types.ThingGroupProperties{}})
 			return err
@@ -471,10 +478,6 @@ func TestPolicyVersions(t *testing.T) {
 	wantCode(t, err, "DeleteConflictException", "versions")
 	for _, v := range []string{"1", "2", "4", "5"} {
 		must[*iot.DeletePolicyVersionOutput](t)(w.DeletePolicyVersion(ctx, &iot.DeletePolicyVersionInput{PolicyName: name, PolicyVersionId: &v}))
-	}
-	versions := must[*iot.ListPolicyVersionsOutput](t)(w.ListPolicyVersions(ctx, &iot.ListPolicyVersionsInput{PolicyName: name}))
-	if len(versions.PolicyVersions) != 1 || !versions.PolicyVersions[0].IsDefaultVersion {
-		t.Errorf("left: %+v", versions.PolicyVersions)
 	}
 	must[*iot.DeletePolicyOutput](t)(w.DeletePolicy(ctx, &iot.DeletePolicyInput{PolicyName: name}))
 	_, err = w.GetPolicy(ctx, &iot.GetPolicyInput{PolicyName: name})

@@ -103,13 +103,11 @@ func (h *Handler) register(s *Service) {
 	h.Lock = &s.mu
 	Handle(h, "CreateThing", "thingName attributePayload thingTypeName billingGroupName", s.createThing)
 	Handle(h, "DescribeThing", "thingName", s.describeThing)
-	Do(h, "UpdateThing", "thingName attributePayload expectedVersion", s.updateThing)
 	Do(h, "DeleteThing", "thingName ?expectedVersion", s.deleteThing)
 	Handle(h, "ListThings", "?attributeName ?attributeValue"+paged, s.listThings)
-	Handle(h, "CreateThingGroup", "thingGroupName parentGroupName thingGroupProperties tags", s.createThingGroup)
+	Handle(h, "CreateThingGroup", "thingGroupName parentGroupName thingGroupProperties", s.createThingGroup)
 	Handle(h, "DescribeThingGroup", "thingGroupName", s.describeThingGroup)
 	Do(h, "DeleteThingGroup", "thingGroupName ?expectedVersion", s.deleteThingGroup)
-	Handle(h, "ListThingGroups", "?parentGroup ?namePrefixFilter ?recursive"+paged, s.listThingGroups)
 	Do(h, "AddThingToThingGroup", "thingGroupName thingGroupArn thingName thingArn overrideDynamicGroups", s.addThingToThingGroup)
 	Do(h, "RemoveThingFromThingGroup", "thingGroupName thingGroupArn thingName thingArn", s.removeThingFromThingGroup)
 	Handle(h, "ListThingsInThingGroup", "thingGroupName ?recursive"+paged, s.listThingsInThingGroup)
@@ -122,29 +120,23 @@ func (h *Handler) register(s *Service) {
 	Handle(h, "DescribeCertificate", "certificateId", s.describeCertificate)
 	Handle(h, "ListCertificates", "?pageSize ?marker"+ordered, s.listCertificates)
 
-	Handle(h, "CreatePolicy", "policyName policyDocument tags", s.createPolicy)
+	Handle(h, "CreatePolicy", "policyName policyDocument", s.createPolicy)
 	Handle(h, "GetPolicy", "policyName", s.getPolicy)
 	Handle(h, "ListPolicies", "?pageSize ?marker"+ordered, s.listPolicies)
 	Do(h, "DeletePolicy", "policyName", s.deletePolicy)
 	Handle(h, "CreatePolicyVersion", "policyName policyDocument ?setAsDefault", s.createPolicyVersion)
-	Handle(h, "ListPolicyVersions", "policyName", s.listPolicyVersions)
 	Do(h, "DeletePolicyVersion", "policyName policyVersionId", s.deletePolicyVersion)
 	Do(h, "AttachPolicy", "policyName target", s.attachPolicy)
 	Do(h, "DetachPolicy", "policyName target", s.detachPolicy)
 	Handle(h, "ListAttachedPolicies", "target ?recursive"+marked, s.listAttachedPolicies)
 
-	Do(h, "CreateTopicRule", "ruleName =topicRulePayload @tags:x-amz-tagging", s.createTopicRule)
+	Do(h, "CreateTopicRule", "ruleName =topicRulePayload", s.createTopicRule)
 	Handle(h, "GetTopicRule", "ruleName", s.getTopicRule)
 	Handle(h, "ListTopicRules", "?ruleDisabled"+paged, s.listTopicRules)
 	Do(h, "ReplaceTopicRule", "ruleName =topicRulePayload", s.replaceTopicRule)
 	Do(h, "DeleteTopicRule", "ruleName", s.deleteTopicRule)
-	Do(h, "EnableTopicRule", "ruleName", s.enableTopicRule)
-	Do(h, "DisableTopicRule", "ruleName", s.disableTopicRule)
 
-	Handle(h, "ListTagsForResource", "?resourceArn ?nextToken", s.listTagsForResource)
 	Handle(h, "DescribeEndpoint", "?endpointType", s.describeEndpoint)
-	Handle(h, "GetV2LoggingOptions", "?verbose", s.getV2LoggingOptions)
-	Do(h, "SetV2LoggingOptions", "roleArn defaultLogLevel disableAllLogs eventConfigurations", s.setV2LoggingOptions)
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -17,18 +17,6 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
-func TestLoggingOptionsAreKept(t *testing.T) {
-	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
-	_, err := w.GetV2LoggingOptions(ctx, &iot.GetV2LoggingOptionsInput{})
-	wantCode(t, err, "NotConfiguredException", "not been set")
-	must[*iot.SetV2LoggingOptionsOutput](t)(w.SetV2LoggingOptions(ctx, &iot.SetV2LoggingOptionsInput{RoleArn: aws.String("arn:aws:iam::123456789012:role/r"), DefaultLogLevel: types.LogLevelInfo}))
-	must[*iot.SetV2LoggingOptionsOutput](t)(w.SetV2LoggingOptions(ctx, &iot.SetV2LoggingOptionsInput{DisableAllLogs: true}))
-	got := must[*iot.GetV2LoggingOptionsOutput](t)(w.GetV2LoggingOptions(ctx, &iot.GetV2LoggingOptionsInput{}))
-	if got.DefaultLogLevel != types.LogLevelInfo || !got.DisableAllLogs {
-		t.Errorf("read back %+v", got)
-	}
-}
-
 func TestEndpointsThatAreNotThereAreNamed(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{DataEndpoint: "broker.local"}), context.Background()
 	got := must[*iot.DescribeEndpointOutput](t)(w.DescribeEndpoint(ctx, &iot.DescribeEndpointInput{EndpointType: aws.String("iot:Data-ATS")}))

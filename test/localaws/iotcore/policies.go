@@ -90,7 +90,6 @@ func (s *Service) createPolicy(in *iot.CreatePolicyInput) (*iot.CreatePolicyOutp
 		versions: map[int]*policyVersion{1: version}, defaultVersion: 1, lastVersion: 1, targets: map[string]bool{},
 	}
 	s.policies[name] = p
-	s.setTags(p.arn, in.Tags)
 	return &iot.CreatePolicyOutput{PolicyName: &p.name, PolicyArn: &p.arn, PolicyDocument: &version.text, PolicyVersionId: aws.String("1")}, nil
 }
 
@@ -141,7 +140,6 @@ func (s *Service) deletePolicy(in *iot.DeletePolicyInput) error {
 	case len(p.versions) > 1:
 		return errDeleteConflict.new("Cannot delete the policy because it has one or more policy versions attached to it (name=%s)", p.name)
 	}
-	delete(s.tags, p.arn)
 	delete(s.policies, p.name)
 	return nil
 }
@@ -169,42 +167,20 @@ func (s *Service) createPolicyVersion(in *iot.CreatePolicyVersionInput) (*iot.Cr
 	}, nil
 }
 
-// version needs the lock.
-func (s *Service) version(name, id *string) (*iotPolicy, int, error) {
-	p, err := s.policy(*name)
-	if err != nil {
-		return nil, 0, err
-	}
-	n, err := strconv.Atoi(*id)
-	if err != nil || p.versions[n] == nil {
-		return nil, 0, errNotFound.new("Policy version not found (name=%s, version=%s)", p.name, *id)
-	}
-	return p, n, nil
-}
-
-func (s *Service) listPolicyVersions(in *iot.ListPolicyVersionsInput) (*iot.ListPolicyVersionsOutput, error) {
+func (s *Service) deletePolicyVersion(in *iot.DeletePolicyVersionInput) error {
 	p, err := s.policy(*in.PolicyName)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	out := &iot.ListPolicyVersionsOutput{}
-	for _, n := range slices.Backward(slices.Sorted(maps.Keys(p.versions))) {
-		out.PolicyVersions = append(out.PolicyVersions, types.PolicyVersion{
-			VersionId: aws.String(strconv.Itoa(n)), IsDefaultVersion: n == p.defaultVersion, CreateDate: &p.versions[n].created,
-		})
+	n, err := strconv.Atoi(*in.PolicyVersionId)
+	switch {
+	case err != nil || p.versions[n] == nil:
+		return errNotFound.new("Policy version not found (name=%s, version=%s)", p.name, *in.PolicyVersionId)
+	case n == p.defaultVersion:
+		return errDeleteConflict.new("Cannot delete the default version of a policy (name=%s, version=%d)", p.name, n)
 	}
-	return out, nil
-}
-
-func (s *Service) deletePolicyVersion(in *iot.DeletePolicyVersionInput) error {
-	p, n, err := s.version(in.PolicyName, in.PolicyVersionId)
-	if err == nil && n == p.defaultVersion {
-		err = errDeleteConflict.new("Cannot delete the default version of a policy (name=%s, version=%d)", p.name, n)
-	}
-	if err == nil {
-		delete(p.versions, n)
-	}
-	return err
+	delete(p.versions, n)
+	return nil
 }
 
 // EffectivePolicies returns the policies that decide what a certificate may do

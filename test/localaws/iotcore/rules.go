@@ -3,7 +3,6 @@ package iotcore
 import (
 	"encoding/json"
 	"maps"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -61,23 +60,13 @@ func (s *Service) createTopicRule(in *iot.CreateTopicRuleInput) error {
 	if err := s.checkRule(name, in.TopicRulePayload); err != nil {
 		return err
 	}
-	given, err := url.ParseQuery(aws.ToString(in.Tags))
-	if err != nil {
-		return errInvalidRequest.new("tags are not of the form key1=value1&key2=value2: %v", err)
-	}
-	var tags []types.Tag
-	for key := range given {
-		tags = append(tags, types.Tag{Key: &key, Value: aws.String(given.Get(key))})
-	}
 	if r, exists := s.rules[name]; exists {
 		return errAlreadyExists.of(r.Name, r.ARN, "Rule %s already exists.", name)
 	}
 	if len(s.rules) >= maxRules {
 		return errInvalidRequest.new("The account has %d topic rules, which is the limit", maxRules)
 	}
-	rule := &TopicRule{Name: name, ARN: s.ARN("rule/" + name), Created: s.now(), TopicRulePayload: *in.TopicRulePayload}
-	s.rules[name] = rule
-	s.setTags(rule.ARN, tags)
+	s.rules[name] = &TopicRule{Name: name, ARN: s.ARN("rule/" + name), Created: s.now(), TopicRulePayload: *in.TopicRulePayload}
 	return nil
 }
 
@@ -196,16 +185,7 @@ func (s *Service) listTopicRules(in *iot.ListTopicRulesInput) (out *iot.ListTopi
 func (s *Service) deleteTopicRule(in *iot.DeleteTopicRuleInput) error {
 	r, err := s.rule(*in.RuleName)
 	if err == nil {
-		delete(s.tags, r.ARN)
 		delete(s.rules, r.Name)
 	}
 	return err
-}
-
-func (s *Service) enableTopicRule(in *iot.EnableTopicRuleInput) error {
-	return s.changeRule(*in.RuleName, func(r *TopicRule) { r.RuleDisabled = aws.Bool(false) })
-}
-
-func (s *Service) disableTopicRule(in *iot.DisableTopicRuleInput) error {
-	return s.changeRule(*in.RuleName, func(r *TopicRule) { r.RuleDisabled = aws.Bool(true) })
 }

@@ -19,7 +19,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/google/uuid"
 
@@ -57,8 +56,6 @@ type Service struct {
 	certificates map[string]*Certificate
 	policies     map[string]*iotPolicy
 	rules        map[string]*TopicRule
-	tags         map[string]map[string]string // by ARN
-	logging      *iot.GetV2LoggingOptionsOutput
 	onStatus     []func(certificateID string, status types.CertificateStatus)
 }
 
@@ -72,7 +69,6 @@ func New(config Config) (*Service, error) {
 		certificates: map[string]*Certificate{},
 		policies:     map[string]*iotPolicy{},
 		rules:        map[string]*TopicRule{},
-		tags:         map[string]map[string]string{},
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -121,7 +117,6 @@ var (
 	errMalformedPolicy  = errorKind{"MalformedPolicyException", http.StatusBadRequest}
 	errCertificateState = errorKind{"CertificateStateException", http.StatusNotAcceptable}
 	errSQLParse         = errorKind{"SqlParseException", http.StatusBadRequest}
-	errNotConfigured    = errorKind{"NotConfiguredException", http.StatusNotFound}
 	errTooLarge         = errorKind{"RequestEntityTooLargeException", http.StatusRequestEntityTooLarge}
 	errMethodNotAllowed = errorKind{"MethodNotAllowedException", http.StatusMethodNotAllowed}
 	errInternal         = errorKind{"InternalFailureException", http.StatusInternalServerError}

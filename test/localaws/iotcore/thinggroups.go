@@ -53,7 +53,6 @@ func (s *Service) createThingGroup(in *iot.CreateThingGroupInput) (*iot.CreateTh
 			version: 1, created: s.now(), things: map[string]bool{},
 		}
 		s.groups[name] = g
-		s.setTags(g.arn, in.Tags)
 	}
 	return &iot.CreateThingGroupOutput{ThingGroupName: &g.name, ThingGroupArn: &g.arn, ThingGroupId: &g.id}, nil
 }
@@ -110,34 +109,8 @@ func (s *Service) deleteThingGroup(in *iot.DeleteThingGroupInput) error {
 	for _, p := range s.policies {
 		delete(p.targets, g.arn)
 	}
-	delete(s.tags, g.arn)
 	delete(s.groups, g.name)
 	return nil
-}
-
-// listThingGroups lists groups by name: all, those under a parent, or with
-// Recursive false only the direct children.
-func (s *Service) listThingGroups(in *iot.ListThingGroupsInput) (*iot.ListThingGroupsOutput, error) {
-	if in.ParentGroup != nil {
-		if _, err := s.group(*in.ParentGroup); err != nil {
-			return nil, err
-		}
-	}
-	direct := in.Recursive != nil && !*in.Recursive
-	var found []*thingGroup
-	for name, g := range s.groups {
-		// What stands above the group, and "" above all.
-		above := append(s.lineage(g)[1:], &thingGroup{})
-		if direct {
-			above = above[:1]
-		}
-		under := slices.ContainsFunc(above, func(a *thingGroup) bool { return a.name == aws.ToString(in.ParentGroup) })
-		if under && strings.HasPrefix(name, aws.ToString(in.NamePrefixFilter)) {
-			found = append(found, g)
-		}
-	}
-	groups, next, err := pageOfGroups(found, in.NextToken, in.MaxResults)
-	return &iot.ListThingGroupsOutput{ThingGroups: groups, NextToken: next}, err
 }
 
 func pageOfGroups(groups []*thingGroup, token *string, size *int32) ([]types.GroupNameAndArn, *string, error) {

@@ -106,19 +106,6 @@ func (s *Service) describeThing(in *iot.DescribeThingInput) (*iot.DescribeThingO
 	}, nil
 }
 
-func (s *Service) updateThing(in *iot.UpdateThingInput) error {
-	t, err := s.thing(*in.ThingName)
-	if err != nil {
-		return err
-	}
-	if err := checkVersion(in.ExpectedVersion, t.version); err != nil {
-		return err
-	}
-	t.attributes = merged(in.AttributePayload, t.attributes)
-	t.version++
-	return nil
-}
-
 // checkVersion takes none, and 0, as "any".
 func checkVersion(expected *int64, current int64) error {
 	if v := aws.ToInt64(expected); v != 0 && v != current {
