@@ -77,6 +77,8 @@ func conflict(faults ...error) error {
 var keys = map[string]string{
 	"Audit.Disabled":                     "audit-disabled",
 	"Audit.Except":                       "audit-except",
+	"Correlate":                          "correlate",
+	"Correlate.Attributes":               "correlate-attributes",
 	"Detect.Behaviors":                   "profile",
 	"Detect.SelfManaged.ReportTopic":     "report-topic",
 	"Detect.SelfManaged.ReportsRuleName": "reports-rule",
@@ -105,6 +107,9 @@ var sayings = map[string]func(f *defender.FieldError) string{
 	},
 	defenderhub.CodeNoTransitions: func(f *defender.FieldError) string {
 		return fmt.Sprintf("%s as well: with %sengine self-managed it brings the alarms", defender.BehaviorTransitions, prefix)
+	},
+	defenderhub.CodeNoForwarder: func(f *defender.FieldError) string {
+		return "a forwarder, which sends its findings: " + prefix + "forward with sources, or left out"
 	},
 	defenderhub.CodeNoAuditTopic: func(f *defender.FieldError) string {
 		return "it left out with " + existingAudit

@@ -22,6 +22,9 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
+// needs are the settings without which another is an error.
+var needs = map[string]string{"known-networks": "engine", "correlate-attributes": "correlate"}
+
 func TestEverySettingReachesTheProps(t *testing.T) {
 	for key, tc := range map[string]struct {
 		value any
@@ -56,10 +59,22 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 		"event-topic":    {"fleet/+/security", func(c *config) bool { return c.hub.Rules.EventTopic == "fleet/+/security" }},
 		"alarm-topic":    {"arn:aws-cn:sns:cn-north-1:123456789012:on-call", func(c *config) bool { return c.alarmTopic == "arn:aws-cn:sns:cn-north-1:123456789012:on-call" }},
 		"architecture":   {"amd64", func(c *config) bool { return c.hub.Function.Architecture == defenderhub.AMD64 }},
-		"demo":           {"true", func(c *config) bool { return c.demo }},
+		"known-networks": {"10.0.0.0/8, 2001:db8::/32", func(c *config) bool { return fmt.Sprint(c.networks) == "[10.0.0.0/8 2001:db8::/32]" }},
+		"correlate-attributes": {"instanceId,backup", func(c *config) bool {
+			return slices.Equal(c.hub.Correlate.Attributes, []string{"instanceId", "backup"})
+		}},
+		"correlate": {"true", func(c *config) bool { return c.hub.Correlate != nil }},
+		"demo":      {"true", func(c *config) bool { return c.demo }},
 	} {
 		t.Run(key, func(t *testing.T) {
-			c, err := readConfig(map[string]any{prefix + key: tc.value, "aws:cdk:version": 2})
+			context := map[string]any{prefix + key: tc.value, "aws:cdk:version": 2}
+			if needed := needs[key]; needed != "" {
+				context[prefix+needed] = "native"
+				if needed != "engine" {
+					context[prefix+needed] = true
+				}
+			}
+			c, err := readConfig(context)
 			if err != nil || !tc.holds(c) {
 				t.Errorf("%v did not reach the props; error %v", tc.value, err)
 			}
@@ -227,6 +242,12 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 		},
 		`"audit-except":"` + strings.Join(names(defender.Checks()), ",") + `"`:   {`audit-except: "17 checks", want at least one check left to schedule`},
 		`"audit-disabled":"` + strings.Join(names(defender.Checks()), ",") + `"`: {`audit-disabled: "17 checks", want at least one check enabled`},
+		`"correlate-attributes":"instanceId","known-networks":"10.0.0.0/8"`: {
+			`known-networks: "[10.0.0.0/8]", want defenderhub:engine native or self-managed as well`,
+			`correlate-attributes: "instanceId", want defenderhub:correlate true as well`,
+		},
+		`"correlate":"true","correlate-attributes":"a b","forward":"device-event"`: {`correlate-attributes: "a b", want 1 to 128 of A-Z a-z 0-9 _ . , @ / : # -`},
+		`"correlate":"true","forward":"none"`:                                      {`correlate: "set", want a forwarder, which sends its findings: defenderhub:forward with sources, or left out`},
 	} {
 		command := exec.Command(app)
 		command.Env = append(os.Environ(), "CDK_CONTEXT_JSON={"+strings.ReplaceAll(`,`+context, `,"`, `,"defenderhub:`)[1:]+"}")

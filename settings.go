@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,6 +25,11 @@ type config struct {
 	engine     engine
 	// selfManaged configures the self-managed engine, and is in hub where that is the engine.
 	selfManaged defenderhub.SelfManagedProps
+	// networks are those from which devices connect, empty for any.
+	networks []netip.Prefix
+	// correlate finds incidents, with these attributes of things.
+	correlate  bool
+	attributes []string
 	// demo adds the policy that allows everything.
 	demo bool
 	// unread are the settings that the engine does not read.
@@ -86,6 +92,10 @@ var settings = map[string]setting{
 	"confirm-first-traffic": {"true or false", func(c *config, v string) error {
 		return boolean(v, &c.selfManaged.ConfirmFirstTraffic)
 	}},
+	"known-networks": {"CIDRs such as 10.0.0.0/8, separated by commas", func(c *config, v string) (err error) {
+		c.networks, err = list(v, netip.ParsePrefix)
+		return err
+	}},
 	"reports-every":  {"off, or whole minutes from 5m to 24h, such as 15m", setReportsEvery},
 	"audit-schedule": {"daily, weekly:SUN to weekly:SAT, biweekly:SUN to biweekly:SAT, monthly:1 to monthly:31, or monthly:LAST", setSchedule},
 	"audit-configuration": {oneOf("create", "existing"), func(c *config, v string) error {
@@ -124,6 +134,11 @@ var settings = map[string]setting{
 	"client-pattern": {"a regular expression with one capture, the thing's name", func(c *config, v string) error {
 		c.hub.Forwarder.ClientPattern = v
 		_, err := contract.ParseClientPattern(v)
+		return err
+	}},
+	"correlate": {"true or false", func(c *config, v string) error { return boolean(v, &c.correlate) }},
+	"correlate-attributes": {"names of thing attributes, separated by commas", func(c *config, v string) (err error) {
+		c.attributes, err = list(v, func(name string) (string, error) { return name, nil })
 		return err
 	}},
 	"alarm-topic":  {"the ARN of an Amazon SNS topic that is not FIFO: CloudWatch cannot publish to those", setAlarmTopic},
@@ -186,7 +201,29 @@ func readConfig(context map[string]any) (*config, error) {
 		c.hub.Detect.SelfManaged = &c.selfManaged
 		c.unread = nil
 	}
-	return c, nil
+	return c, c.complete()
+}
+
+// complete sets the props that several settings make together.
+func (c *config) complete() error {
+	var faults []error
+	if len(c.networks) > 0 {
+		if c.engine == noEngine {
+			faults = append(faults, &defender.FieldError{Field: prefix + "known-networks", Value: fmt.Sprint(c.networks), Want: prefix + "engine native or self-managed as well"})
+		}
+		c.hub.Detect.Behaviors = append(c.hub.Detect.Behaviors, defender.Behavior{
+			Name: "known-networks", Criteria: defender.SourceIPAddress.InCIDRs(c.networks...), Severity: defender.High,
+		})
+	}
+	if c.correlate {
+		c.hub.Correlate = &defenderhub.CorrelateProps{Attributes: c.attributes}
+	} else if len(c.attributes) > 0 {
+		faults = append(faults, &defender.FieldError{Field: prefix + "correlate-attributes", Value: strings.Join(c.attributes, ","), Want: prefix + "correlate true as well"})
+	}
+	if len(faults) > 0 {
+		return conflict(faults...)
+	}
+	return nil
 }
 
 // text is a value of the context as -c would give it: cdk.json may hold JSON values.

@@ -89,7 +89,15 @@ func TestEachAlarmOfTheSelfManagedEngineCanBeLeftOut(t *testing.T) {
 	}
 }
 
-var alarmRow = regexp.MustCompile(`(?m)^\| \*(\w+)\* \| (forwarder|Detect) \|`)
+// alarmingTemplate has every part that has alarms.
+func alarmingTemplate(t *testing.T) template {
+	t.Helper()
+	return hubTemplate(t, &defenderhub.DefenderHubProps{
+		Detect: selfManaged(defenderhub.SelfManagedProps{}), Correlate: &defenderhub.CorrelateProps{Prebuilt: prebuilt},
+	})
+}
+
+var alarmRow = regexp.MustCompile(`(?m)^\| \*(\w+)\* \| (forwarder|Detect|Correlate) \|`)
 
 // An alarm's description says what happened and links to its row in the docs.
 func TestEveryAlarmLeadsToItsRow(t *testing.T) {
@@ -101,11 +109,13 @@ func TestEveryAlarmLeadsToItsRow(t *testing.T) {
 	for _, row := range alarmRow.FindAllStringSubmatch(string(page), -1) {
 		rows = append(rows, row[2]+" "+row[1])
 	}
-	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
+	tp := alarmingTemplate(t)
 	for _, id := range tp.ids("AWS::CloudWatch::Alarm") {
-		part, name := "forwarder", strings.TrimPrefix(id, "HubForwarder")
-		if name == id {
-			part, name = "Detect", strings.TrimPrefix(id, "HubDetect")
+		part, name := "", ""
+		for prefix, of := range map[string]string{"HubForwarder": "forwarder", "HubDetect": "Detect", "HubCorrelate": "Correlate"} {
+			if rest, ok := strings.CutPrefix(id, prefix); ok {
+				part, name = of, rest
+			}
 		}
 		alarms = append(alarms, part+" "+name[:len(name)-len("Alarm12345678")])
 		description := tp[id].Properties["AlarmDescription"].(string)
@@ -135,13 +145,15 @@ func TestAlarmsCostWhatThePageSays(t *testing.T) {
 		}
 		return alarms, metrics
 	}
-	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
+	tp := alarmingTemplate(t)
+	_, correlator := watched(tp, "HubCorrelate")
 	_, forwarder := watched(tp, "HubForwarder")
 	_, audits := watched(forwarderTemplate(t, defenderhub.ForwarderProps{}), "Forwarder")
 	_, engine := watched(tp, "HubDetect")
 	for _, want := range []string{
 		fmt.Sprintf("watch %d, with an audit topic %d, which is %.2f or %.2f USD", forwarder, audits, float64(forwarder)/10, float64(audits)/10),
-		fmt.Sprintf("watch %d, which is %.2f USD", engine, float64(engine)/10),
+		fmt.Sprintf("eleven alarms watch %d, which is %.2f USD", engine, float64(engine)/10),
+		fmt.Sprintf("eight alarms watch %d, which is %.2f USD", correlator, float64(correlator)/10),
 	} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("docs/operations.md does not say %q", want)

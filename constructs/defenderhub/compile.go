@@ -21,6 +21,7 @@ const (
 	forwarderFunction     = "forwarder"
 	auditResourceFunction = "auditresources"
 	evaluatorFunction     = "evaluator"
+	correlatorFunction    = "correlator"
 )
 
 // functionCode is the asset of the function name: prebuilt is the path that the prop Prebuilt

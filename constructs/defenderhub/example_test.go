@@ -11,6 +11,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/correlation"
 )
 
 // stack is your own stack.
@@ -143,6 +144,26 @@ func Example_alarms() {
 				Blind:         defenderhub.Alarm{Above: 5},              // periods of five minutes
 				CloserStopped: defenderhub.InactivityAlarm{Periods: 12}, // one hour
 			}},
+		},
+	})
+}
+
+// Findings of several services that belong to one device become one incident. An attribute of the
+// thing names the Amazon EC2 instance on which a gateway runs.
+func Example_correlate() {
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Correlate: &defenderhub.CorrelateProps{
+			Attributes: []string{"instanceId"},
+			Rules: append(correlation.BuiltIn(), correlation.Rule{
+				Name:     "opened-then-refused",
+				Title:    "Device was opened, then refused",
+				Severity: defender.Critical,
+				InOrder:  true,
+				Stages: []correlation.Stage{
+					{Name: "opened", Match: []correlation.Matcher{{Events: []string{"tamper"}}}},
+					{Name: "refused", Match: []correlation.Matcher{{Sources: []defender.Source{defender.RefusedConnections}}}},
+				},
+			}),
 		},
 	})
 }

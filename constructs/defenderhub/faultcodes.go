@@ -27,6 +27,8 @@ const (
 	CodeLostAudits = "lost-audits"
 	// CodeNothingScheduled: a scheduled audit has no check left.
 	CodeNothingScheduled = "nothing-scheduled"
+	// CodeNoForwarder: a part needs the forwarder that NoForwarder leaves out.
+	CodeNoForwarder = "no-forwarder"
 	// CodeNothingForwarded: sources are named although there is no forwarder.
 	CodeNothingForwarded = "nothing-forwarded"
 )

@@ -80,15 +80,12 @@ func (q *findingQueue) consumePermissions() awsiam.PolicyStatement {
 	return allow([]string{"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}, *q.queue.QueueArn())
 }
 
-// pattern reports an event pattern that EventBridge would refuse, or that is known only at
-// deployment.
+// pattern reports an event pattern that EventBridge would refuse.
 func (f *faults) pattern(field string, pattern map[string]any) {
 	text, err := json.Marshal(pattern)
 	switch {
 	case err != nil:
 		f.add(field, "a pattern that is not JSON", fmt.Sprintf("an event pattern: %v", err))
-	case tokenText.Match(text):
-		f.add(field, deployTime, "an event pattern that is known at synthesis")
 	case len(text) > maxPattern:
 		f.add(field, fmt.Sprintf("a pattern of %d characters", len(text)), "at most %d characters as JSON", maxPattern)
 	}

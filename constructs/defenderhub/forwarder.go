@@ -20,6 +20,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	rulefile "github.com/defenderhub/defenderhub/internal/correlation"
 	"github.com/defenderhub/defenderhub/internal/deviceevent"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
@@ -38,6 +39,11 @@ type ForwarderProps struct {
 	// NewDetect validates them. Within a DefenderHub they are set from DefenderHubProps.Detect.
 	// Default: nil, no Detect sends alarms here.
 	Detects []*DetectProps
+	// Correlate are the props of the [Correlate] whose CorrelateProps.Forwarder this is. The
+	// forwarder ends the composite findings of rules that are not among them. NewCorrelate
+	// validates them. Within a DefenderHub they are DefenderHubProps.Correlate.
+	// Default: nil, all composite findings end within a day.
+	Correlate *CorrelateProps
 	// EventTopic is the MQTT topic filter on which devices report security events: that of the
 	// rule. Within a DefenderHub it is set from RulesProps.
 	// Default: "", defender.DefaultEventTopic.
@@ -290,6 +296,8 @@ type agreement struct {
 	eventTopic string
 	// detects are the behaviors of each Detect that sends its alarms.
 	detects []judged
+	// rules are the correlation rules, nil without a Correlate.
+	rules rulefile.LiveRules
 }
 
 type forwarder struct {
@@ -346,11 +354,17 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	for _, d := range p.Detects {
 		f.agreed.detects = append(f.agreed.detects, d.judged())
 	}
+	if p.Correlate != nil {
+		f.agreed.rules = p.Correlate.live()
+	}
 	f.makeQueues(p)
 	f.ledger = newLedger(f, p)
 	f.function = f.newFunction("Function", p, or(p.Timeout, defaultTimeout), !p.withoutEvents, "Imports security events of AWS IoT into AWS Security Hub")
 	if live, _ := p.behaviors(); live != nil {
 		f.function.AddEnvironment(new(contract.EnvLiveBehaviors), new(live.String()), nil)
+	}
+	if f.agreed.rules != nil {
+		f.function.AddEnvironment(new(contract.EnvLiveRules), new(f.agreed.rules.String()), nil)
 	}
 	f.queue.GrantConsumeMessages(f.function)
 	f.errorQueue.GrantConsumeMessages(f.function)

@@ -79,14 +79,17 @@ func (p ForwarderProps) validateEnvironment() error {
 	live, _ := p.behaviors()
 	events := len(contract.Severities{Events: p.EventTypes}.String())
 	severities := len(p.severitiesText()) - events
-	topic, pattern, behaviors := len(or(p.EventTopic, iotrule.DefaultEventTopic)), len(p.ClientPattern), len(live.String())
-	total := fixedEnvironment + events + severities + topic + pattern + behaviors
+	topic, pattern, behaviors, rules := len(or(p.EventTopic, iotrule.DefaultEventTopic)), len(p.ClientPattern), len(live.String()), 0
+	if p.Correlate != nil {
+		rules = len(p.Correlate.live().String())
+	}
+	total := fixedEnvironment + events + severities + topic + pattern + behaviors + rules
 	if total <= maxEnvironment {
 		return nil
 	}
 	return &defender.FieldError{
-		Value: fmt.Sprintf("an environment of %d bytes: EventTypes %d, severities of sources, disconnects and behaviors %d, EventTopic %d, ClientPattern %d, self-managed behaviors %d, the rest %d",
-			total, events, severities, topic, pattern, behaviors, fixedEnvironment),
+		Value: fmt.Sprintf("an environment of %d bytes: EventTypes %d, severities of sources, disconnects and behaviors %d, EventTopic %d, ClientPattern %d, self-managed behaviors %d, correlation rules %d, the rest %d",
+			total, events, severities, topic, pattern, behaviors, rules, fixedEnvironment),
 		Want: fmt.Sprintf("at most %d: list fewer or shorter EventTypes, or leave out the severity that most behaviors have and set it in Severities", maxEnvironment),
 	}
 }

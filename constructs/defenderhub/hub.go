@@ -50,6 +50,10 @@ type DefenderHubProps struct {
 	// In a stack that is deployed already the forwarder goes with its ledger, and the findings
 	// that it made stay as they are until Security Hub deletes them after 90 days.
 	NoForwarder bool
+	// Correlate finds incidents: findings of several services that belong to one device, or of many
+	// devices. It needs the forwarder.
+	// Default: nil, findings are not correlated.
+	Correlate *CorrelateProps
 	// EncryptionKey encrypts the queues, topics, log groups and the ledger. Its policy must let
 	// IAM policies of this account use it, as the CDK's default does. The policy of an imported
 	// key must also allow CloudWatch Logs, and Amazon SNS if notifications are forwarded: a
@@ -90,6 +94,8 @@ type DefenderHub interface {
 	Rules() Rules
 	// Forwarder imports events as findings; nil if nothing is forwarded.
 	Forwarder() Forwarder
+	// Correlate finds incidents; nil without DefenderHubProps.Correlate.
+	Correlate() Correlate
 	// Queue receives the messages of all sources except audits; nil if nothing is forwarded.
 	Queue() awssqs.IQueue
 	// DeadLetterQueue has the messages that could not be imported; nil if nothing is forwarded.
@@ -105,6 +111,7 @@ type hub struct {
 	detect        Detect
 	rules         Rules
 	forwarder     Forwarder
+	correlate     Correlate
 	sources       []defender.Source
 }
 
@@ -113,6 +120,7 @@ func (h *hub) Audit() Audit                        { return h.audit }
 func (h *hub) Detect() Detect                      { return h.detect }
 func (h *hub) Rules() Rules                        { return h.rules }
 func (h *hub) Forwarder() Forwarder                { return h.forwarder }
+func (h *hub) Correlate() Correlate                { return h.correlate }
 func (h *hub) Sources() []defender.Source          { return slices.Clone(h.sources) }
 
 func (h *hub) Queue() awssqs.IQueue {
@@ -143,6 +151,7 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	f.under("Audit", plan.audit.taken(h))
 	f.under("Detect", value(own.Detect).taken(h))
 	f.under("Forwarder", value(own.Forwarder).elsewhere(h))
+	f.under("Correlate", value(own.Correlate).taken(h))
 	f.alarmTopic(h, "AlarmTopic", own.AlarmTopic)
 	must(h, f.err())
 
@@ -157,6 +166,10 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 		plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, h.audit.Key())
 	}
 	h.detect = NewDetect(h, new("Detect"), &plan.detect)
+	if plan.correlate != nil {
+		plan.correlate.Forwarder = h.forwarder
+		h.correlate = NewCorrelate(h, new("Correlate"), plan.correlate)
+	}
 	return h
 }
 
@@ -198,6 +211,7 @@ type hubPlan struct {
 	detect        DetectProps
 	rules         RulesProps
 	forwarder     ForwarderProps
+	correlate     *CorrelateProps // nil for none
 	forward       []defender.Source
 }
 
@@ -205,7 +219,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	p := value(props)
 	plan := &hubPlan{
 		subscriptions: value(p.Subscriptions), audit: value(p.Audit), detect: value(p.Detect),
-		rules: value(p.Rules), forwarder: value(p.Forwarder),
+		rules: value(p.Rules), forwarder: value(p.Forwarder), correlate: copied(p.Correlate),
 	}
 	var f faults
 	f.key("EncryptionKey", p.EncryptionKey)
@@ -216,12 +230,15 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.under("Detect", plan.detect.validate())
 	f.under("Rules", plan.rules.validate())
 	f.under("Forwarder", plan.forwarder.validate())
+	f.under("Correlate", value(plan.correlate).validate())
 	f.connected("Rules.Sources", plan.rules.Sources, "Forward chooses the sources")
 	f.connected("Rules.Queue", plan.rules.Queue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
 	f.connected("Rules.ErrorQueue", plan.rules.ErrorQueue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
 	f.connected("Rules.EncryptionKey", plan.rules.EncryptionKey, "set EncryptionKey of DefenderHubProps or of Forwarder: the queues are the forwarder's")
 	f.connected("Detect.Forwarder", plan.detect.Forwarder, "DefenderHub connects its own; use NewDetect for another")
 	f.connected("Forwarder.Detects", plan.forwarder.Detects, "set Detect")
+	f.connected("Forwarder.Correlate", plan.forwarder.Correlate, "set Correlate")
+	f.connected("Correlate.Forwarder", value(plan.correlate).Forwarder, "DefenderHub connects its own; use NewCorrelate for another")
 	f.connected("Forwarder.AuditTopic", plan.forwarder.AuditTopic, "set Audit.Topic")
 	f.connected("Forwarder.DetectTopic", plan.forwarder.DetectTopic, "set Detect.Native.Topic")
 	f.connected("Forwarder.EventTopic", plan.forwarder.EventTopic, "set Rules.EventTopic")
@@ -237,6 +254,10 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 		if len(p.Forward) > 0 {
 			f.coded(CodeNothingForwarded, "Forward", fmt.Sprint(p.Forward), "nothing here: NoForwarder is set as well, leave out one of them",
 				defender.Alternative{Field: "NoForwarder", Value: "false"})
+		}
+		if plan.correlate != nil {
+			f.coded(CodeNoForwarder, "Correlate", "set", "a forwarder: it sends the composite findings. Leave out NoForwarder",
+				defender.Alternative{Field: "NoForwarder", Value: "false"}, defender.Alternative{Field: "Correlate", Value: "nil"})
 		}
 	} else {
 		plan.forward = plan.sources(p.Forward)
@@ -353,6 +374,10 @@ func (plan *hubPlan) complete(p DefenderHubProps) {
 	if slices.Contains(plan.forward, defender.DetectNotifications) || slices.Contains(plan.forward, defender.BehaviorTransitions) {
 		plan.forwarder.Detects = []*DetectProps{&plan.detect}
 	}
+	if c := plan.correlate; c != nil {
+		c.EncryptionKey, c.Function, c.AlarmTopic = orKey(c.EncryptionKey, key), orProps(c.Function, p.Function), orTopic(c.AlarmTopic, p.AlarmTopic)
+		plan.forwarder.Correlate = c
+	}
 	plan.forwarder.EventTopic = plan.rules.EventTopic
 	plan.rules.Sources = slices.DeleteFunc(slices.Clone(plan.forward), func(s defender.Source) bool { return !iotrule.Sends(s) })
 }
@@ -368,6 +393,7 @@ func (plan *hubPlan) compile() error {
 		{plan.forwarder.compiles() && len(plan.forward) > 0, value(plan.forwarder.Function).Architecture, forwarderFunction},
 		{plan.audit.compiles(), value(plan.audit.Function).Architecture, auditResourceFunction},
 		{plan.detect.compiles(), value(value(plan.detect.SelfManaged).Function).Architecture, evaluatorFunction},
+		{plan.correlate.compiles(), value(value(plan.correlate).Function).Architecture, correlatorFunction},
 	} {
 		if c.needed {
 			missing[c.arch] = append(missing[c.arch], c.name)
@@ -376,12 +402,16 @@ func (plan *hubPlan) compile() error {
 	for arch, names := range missing {
 		compileTogether(arch, names...)
 	}
-	var forwarder error
+	var forwarder, correlator error
 	if len(plan.forward) > 0 {
 		forwarder = plan.forwarder.compile()
+	}
+	if plan.correlate != nil {
+		correlator = plan.correlate.compile()
 	}
 	return errors.Join(
 		defender.Under("Forwarder", forwarder),
 		defender.Under("Audit", plan.audit.compile()),
-		defender.Under("Detect", plan.detect.compile()))
+		defender.Under("Detect", plan.detect.compile()),
+		defender.Under("Correlate", correlator))
 }

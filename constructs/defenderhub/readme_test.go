@@ -29,7 +29,7 @@ func TestDocsShowTheExamples(t *testing.T) {
 		pages[filepath.Base(file)] = string(page)
 		shown += strings.Count(string(page), "```go\n")
 	}
-	for name, page := range map[string]string{"Example": "README.md", "Example_selfManaged": "embedding.md", "Example_parts": "embedding.md", "Example_suppressions": "findings.md"} {
+	for name, page := range map[string]string{"Example": "README.md", "Example_selfManaged": "embedding.md", "Example_parts": "embedding.md", "Example_suppressions": "findings.md", "Example_correlate": "embedding.md"} {
 		body := regexp.MustCompile(`(?s)\nfunc ` + name + `\(\) \{\n(.*?)\n\}\n`).FindSubmatch(source)
 		if body == nil {
 			t.Fatalf("no func %s in example_test.go", name)
@@ -39,8 +39,8 @@ func TestDocsShowTheExamples(t *testing.T) {
 			t.Errorf("%s lacks the body of %s:\n%s", page, name, snippet)
 		}
 	}
-	// The fifth is a snapshot test, which the consumer module runs.
-	if shown != 5 {
-		t.Errorf("README.md and docs/ show %d Go snippets, of which 5 are compiled", shown)
+	// The sixth is a snapshot test, which the consumer module runs.
+	if shown != 6 {
+		t.Errorf("README.md and docs/ show %d Go snippets, of which 6 are compiled", shown)
 	}
 }

@@ -161,6 +161,14 @@ func value[T any](props *T) T {
 	return *props
 }
 
+// copied returns a pointer to a copy of what props point to, nil for nil.
+func copied[T any](props *T) *T {
+	if props == nil {
+		return nil
+	}
+	return new(*props)
+}
+
 // checks reports unknown and repeated checks of a list, by index.
 func (f *faults) checks(field string, list []defender.Check) {
 	eachOnce(f, field, list, "one of the checks of package defender, such as defender.LoggingDisabled", "each check once")

@@ -17,7 +17,7 @@ import (
 
 // digested are the snapshots with one line per resource: people read the snapshots of the other
 // stacks, which are similar.
-var digested = []string{"native-detect-off", "embedded", "aws-cn"}
+var digested = []string{"native-detect-off", "incidents", "embedded", "aws-cn"}
 
 // entry is a resource of a template, or an entry of another section.
 type entry struct {

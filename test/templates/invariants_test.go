@@ -192,6 +192,18 @@ var invariants = []struct {
 		}
 		return ""
 	}},
+	{"AWS::Events::Rule", func(_ template, _ string, r resource) string {
+		targets := toJSON(r.Properties["Targets"])
+		switch {
+		case r.Properties["EventPattern"] == nil:
+			return ""
+		case !strings.Contains(targets, `"DeadLetterConfig"`):
+			return "loses events that it cannot deliver"
+		case !strings.Contains(toJSON(r.Properties["EventPattern"]), `"Security Hub Findings - Imported"`):
+			return "matches other events than findings"
+		}
+		return ""
+	}},
 	{"AWS::Scheduler::Schedule", func(tpl template, _ string, r resource) string { return invokes(tpl, r.Properties["Target"]) }},
 	{"AWS::Events::Rule", func(tpl template, _ string, r resource) string { return invokes(tpl, r.Properties["Targets"]) }},
 	{"AWS::CloudWatch::Alarm", alarm},
@@ -294,12 +306,14 @@ func managedPolicies(_ template, _ string, r resource) string {
 	return ""
 }
 
-// servicesFrom requires a source condition wherever a resource policy allows an AWS service.
+// servicesFrom requires a source condition wherever a resource policy allows an AWS service. The
+// requests of EventBridge to AWS KMS have no source: with a condition every event would be lost.
 func servicesFrom(document any) string {
 	for _, s := range statementList(document) {
 		principal, conditions := toJSON(s["Principal"]), toJSON(s["Condition"])
 		if s["Effect"] == "Allow" && strings.Contains(principal, `"Service"`) &&
-			!strings.Contains(conditions, `"aws:SourceArn"`) && !strings.Contains(conditions, `"kms:EncryptionContext:`) {
+			!strings.Contains(conditions, `"aws:SourceArn"`) && !strings.Contains(conditions, `"kms:EncryptionContext:`) &&
+			!(strings.Contains(principal, `"events.amazonaws.com"`) && toJSON(s["Action"]) == `["kms:Decrypt","kms:GenerateDataKey"]`) {
 			return fmt.Sprintf("lets %s in for any source", principal)
 		}
 	}
@@ -312,7 +326,7 @@ func servicesFrom(document any) string {
 var unscoped = []string{
 	"iot:DescribeAccountAuditConfiguration", "iot:ListAuditFindings", "iot:ListRelatedResourcesForAuditFinding", "iot:StartOnDemandAuditTask",
 	"iot:CreateAuditSuppression", "iot:DeleteAuditSuppression", "iot:DescribeAuditSuppression", "iot:UpdateAuditSuppression",
-	"iot:ListPrincipalThings",
+	"iot:ListPrincipalThings", "securityhub:GetFindings",
 	"xray:PutTraceSegments", "xray:PutTelemetryRecords",
 	"ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface",
 	"ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses",
@@ -320,7 +334,7 @@ var unscoped = []string{
 
 // anyThing are the actions that a function may apply to any thing or client of the account: any
 // may violate a behavior.
-var anyThing = []string{"iot:GetConnection", "iot:DescribeThing", "iot:ListThingGroupsForThing", "iot:DescribeThingGroup", "iot:Publish"}
+var anyThing = []string{"iot:GetConnection", "iot:DescribeThing", "iot:ListThingPrincipals", "iot:ListThingGroupsForThing", "iot:DescribeThingGroup", "iot:Publish"}
 
 // ofAnyThing are the resources of those: only a name is a wildcard.
 var ofAnyThing = regexp.MustCompile(`":(client|thing|thinggroup)/\*"|":topic/fleet/\*/report/rejected"`)

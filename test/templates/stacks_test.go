@@ -47,6 +47,7 @@ var stacks = []deployment{
 		})
 	}},
 	{"self-managed", func() awscdk.Stack { return selfManaged() }},
+	{"incidents", func() awscdk.Stack { return incidents() }},
 	{"embedded", func() awscdk.Stack { return embedded() }},
 	{"aws-cn", func() awscdk.Stack {
 		return hub(&awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: jsii.String("cn-north-1")}},
@@ -97,6 +98,9 @@ func newHub(stack awscdk.Stack, props *defenderhub.DefenderHubProps) defenderhub
 	props.Audit.Prebuilt = prebuilt
 	if props.Detect != nil && props.Detect.SelfManaged != nil {
 		props.Detect.SelfManaged.Prebuilt = "testdata/prebuilt/bootstrap"
+	}
+	if props.Correlate != nil {
+		props.Correlate.Prebuilt = prebuilt
 	}
 	return defenderhub.NewDefenderHub(stack, jsii.String("Hub"), props)
 }
@@ -161,6 +165,15 @@ func selfManaged() awscdk.Stack {
 	})
 }
 
+// incidents has the parts that work on findings in Security Hub, alone with a forwarder.
+func incidents() awscdk.Stack {
+	stack := newStack("Fleet", nil)
+	correlate := &defenderhub.CorrelateProps{Prebuilt: prebuilt}
+	correlate.Forwarder = defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, Correlate: correlate})
+	defenderhub.NewCorrelate(stack, jsii.String("Correlate"), correlate)
+	return stack
+}
+
 // stream is the self-managed engine for a large fleet with strict rules: with a stream, and the
 // user's own key, network and topic. It has no snapshot.
 func stream() awscdk.Stack {
@@ -170,6 +183,7 @@ func stream() awscdk.Stack {
 	vpc.AddFlowLog(jsii.String("Flows"), nil)
 	newHub(stack, &defenderhub.DefenderHubProps{
 		EncryptionKey: key,
+		Correlate:     &defenderhub.CorrelateProps{OtherAccounts: true, Function: &defenderhub.FunctionProps{VPC: vpc, Tracing: true}},
 		Detect: &defenderhub.DetectProps{
 			Behaviors: []defender.Behavior{{Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)}},
 			SelfManaged: &defenderhub.SelfManagedProps{
@@ -201,6 +215,7 @@ func alias() awscdk.Stack {
 		Detect: &defenderhub.DetectProps{
 			Behaviors: defender.StarterBehaviors(), SelfManaged: &defenderhub.SelfManagedProps{AlarmTopic: topic},
 		},
+		Correlate: &defenderhub.CorrelateProps{},
 		Forwarder: &defenderhub.ForwarderProps{AlarmTopic: topic},
 	})
 	return stack
