@@ -9,6 +9,7 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/audit"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/deadletters"
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/device"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/findings"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/replay"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/report"
@@ -22,7 +23,7 @@ func commands() []*cli.Command {
 	return []*cli.Command{
 		testcmd.Command(),
 		replay.Command(),
-		findings.Command(),
+		findings.Command(), device.Command(),
 		audit.Command(),
 		deadletters.Command(),
 		report.Command(),

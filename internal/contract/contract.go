@@ -64,6 +64,11 @@ const (
 	StatePartitionKey = "pk"
 	StateSortKey      = "sk"
 	StateExpiry       = "expires"
+	// A thing's item has the partition key StateThingPrefix and the client ID, and the sort key
+	// StateThingSort. Its attribute StateDocument is the JSON of an engine.State, with its version.
+	StateThingPrefix = "thing#"
+	StateThingSort   = "state"
+	StateDocument    = "state"
 	// StateDueIndex lists what a timer must judge, and what has unsent messages. Its
 	// partition key is StateDueShard, a number from 0 to StateDueShards-1 as a string. Its sort
 	// key is StateDueAt, a number in ms since 1970. It projects only the keys.

@@ -86,12 +86,9 @@ const maxItemBytes = 400<<10 - 1<<10
 
 // Keys and attributes besides those in package contract.
 const (
-	thingPrefix   = "thing#"
-	stateSort     = "state"
 	progressKey   = "progress"
 	behaviorsKey  = "behaviors"
 	attrRevision  = "revision"
-	attrState     = "state"
 	attrClock     = "clock"
 	attrOutbox    = "outbox"
 	attrPrincipal = "principal"
@@ -124,7 +121,7 @@ func (s *Store) Load(ctx context.Context, subjects []string) (map[string]Item, m
 			return s.unread(items, faults, keys, fmt.Errorf("BatchGetItem of table %s: %w", s.table, err))
 		}
 		for _, it := range out.Responses[s.table] {
-			subject := strings.TrimPrefix(stringOf(it, contract.StatePartitionKey), thingPrefix)
+			subject := strings.TrimPrefix(stringOf(it, contract.StatePartitionKey), contract.StateThingPrefix)
 			if items[subject], err = decodeItem(it); err != nil {
 				faults[subject] = err
 			}
@@ -139,7 +136,7 @@ func (s *Store) Load(ctx context.Context, subjects []string) (map[string]Item, m
 
 func (s *Store) unread(items map[string]Item, faults map[string]error, keys []item, err error) (map[string]Item, map[string]error) {
 	for _, k := range keys {
-		faults[strings.TrimPrefix(stringOf(k, contract.StatePartitionKey), thingPrefix)] = err
+		faults[strings.TrimPrefix(stringOf(k, contract.StatePartitionKey), contract.StateThingPrefix)] = err
 	}
 	return items, faults
 }
@@ -208,7 +205,7 @@ func (s *Store) Due(ctx context.Context, shard int, at time.Time, after Page) ([
 	}
 	var subjects []string
 	for _, it := range out.Items {
-		subjects = append(subjects, strings.TrimPrefix(stringOf(it, contract.StatePartitionKey), thingPrefix))
+		subjects = append(subjects, strings.TrimPrefix(stringOf(it, contract.StatePartitionKey), contract.StateThingPrefix))
 	}
 	return subjects, out.LastEvaluatedKey, nil
 }
@@ -221,7 +218,7 @@ func shardOf(subject string) int {
 }
 
 func thingKey(subject string) item {
-	return item{contract.StatePartitionKey: text(thingPrefix + subject), contract.StateSortKey: text(stateSort)}
+	return item{contract.StatePartitionKey: text(contract.StateThingPrefix + subject), contract.StateSortKey: text(contract.StateThingSort)}
 }
 
 func encodeItem(i Item) (item, error) {
@@ -230,7 +227,7 @@ func encodeItem(i Item) (item, error) {
 		return nil, fmt.Errorf("state of %s: %w", i.Subject, err)
 	}
 	it := thingKey(i.Subject)
-	it[attrRevision], it[attrClock], it[attrState] = number(i.Revision), number(i.Clock.UnixMilli()), text(string(state))
+	it[attrRevision], it[attrClock], it[contract.StateDocument] = number(i.Revision), number(i.Clock.UnixMilli()), text(string(state))
 	if len(i.Outbox) > 0 {
 		outbox, err := json.Marshal(i.Outbox)
 		if err != nil {
@@ -265,15 +262,15 @@ func encodeItem(i Item) (item, error) {
 
 func decodeItem(it item) (Item, error) {
 	i := Item{
-		Subject:   strings.TrimPrefix(stringOf(it, contract.StatePartitionKey), thingPrefix),
+		Subject:   strings.TrimPrefix(stringOf(it, contract.StatePartitionKey), contract.StateThingPrefix),
 		Principal: stringOf(it, attrPrincipal),
 		Revision:  numberOf(it, attrRevision), Clock: timeOf(it, attrClock), KnownAt: timeOf(it, attrKnownAt), CheckAt: timeOf(it, attrCheckAt), Due: timeOf(it, contract.StateDueAt),
 	}
 	if i.Revision < 1 || i.Clock.IsZero() {
 		return Item{}, fmt.Errorf("thing %s: %w: it has no revision or no clock", i.Subject, ErrState)
 	}
-	for attribute, into := range map[string]any{attrState: &i.State, attrOutbox: &i.Outbox, attrThing: &i.Thing} {
-		if _, there := it[attribute]; !there && attribute != attrState {
+	for attribute, into := range map[string]any{contract.StateDocument: &i.State, attrOutbox: &i.Outbox, attrThing: &i.Thing} {
+		if _, there := it[attribute]; !there && attribute != contract.StateDocument {
 			continue
 		}
 		if err := json.Unmarshal([]byte(stringOf(it, attribute)), into); err != nil {
