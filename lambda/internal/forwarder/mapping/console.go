@@ -4,23 +4,15 @@ import (
 	"net/url"
 
 	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/lambda/internal/console"
 )
 
 // console returns the URL of the AWS IoT console in the partition and Region.
 func (p place) console(fragment string) string {
-	host := p.region + ".console.aws.amazon.com"
-	switch p.partition {
-	case "aws-cn":
-		host = "console.amazonaws.cn"
-	case "aws-us-gov":
-		host = "console.amazonaws-us-gov.com"
-	}
-	return "https://" + host + "/iot/home?region=" + p.region + fragment
+	return console.IoT(p.partition, p.region, fragment)
 }
 
-func (p place) thingURL(name string) string {
-	return p.console("#/thing/" + url.PathEscape(name) + "?tab=violations")
-}
+func (p place) thingURL(name string) string { return console.Thing(p.partition, p.region, name) }
 
 func (p place) policyURL(name string) string { return p.console("#/policy/" + url.PathEscape(name)) }
 
