@@ -1,0 +1,314 @@
+package handler_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/correlation"
+	"github.com/defenderhub/defenderhub/internal/notification"
+)
+
+// story is a series of states of one finding, with distinct times.
+func story(rt *rapid.T) []finding {
+	n := rapid.IntRange(1, 7).Draw(rt, "events")
+	var all []finding
+	for i := range n {
+		all = append(all, finding{
+			name: "pump-7", at: noon.Add(time.Duration(i) * time.Second),
+			severity: rapid.SampledFrom([]string{"MEDIUM", "HIGH", "CRITICAL"}).Draw(rt, "severity"),
+			state:    rapid.SampledFrom([]string{"", "", "archived", "suppressed"}).Draw(rt, "state"),
+		})
+	}
+	return all
+}
+
+// belief is what people believe after the messages: whether the finding is open.
+func belief(messages []string) bool {
+	return len(messages) > 0 && !strings.Contains(messages[len(messages)-1], ", over")
+}
+
+// Any order and repetition of the events lets people believe in the end what is true. No finding is
+// over that was not reported, and none is new twice without an end between.
+func TestAnyOrderAndRepetition(t *testing.T) {
+	for name, config := range map[string]notification.Config{"alone": {}, "with incidents": {Rules: rules, HoldSeconds: 60}} {
+		t.Run(name, func(t *testing.T) {
+			rapid.Check(t, func(rt *rapid.T) {
+				events := story(rt)
+				truth := events[len(events)-1].state == ""
+				shuffled := rapid.Permutation(append(slices.Clone(events), events[:rapid.IntRange(0, len(events)).Draw(rt, "repeated")]...)).Draw(rt, "order")
+				r := newRig(t, config)
+				r.batch = rapid.IntRange(1, 4).Draw(rt, "batch")
+				for _, e := range shuffled {
+					r.send(e.event())
+					if rapid.Bool().Draw(rt, "handled") {
+						r.run(r.now.Add(time.Duration(rapid.IntRange(0, 90).Draw(rt, "seconds")) * time.Second))
+					}
+				}
+				r.run(r.now.Add(time.Hour))
+				check(rt, r, truth)
+			})
+		})
+	}
+}
+
+func check(rt *rapid.T, r *rig, truth bool) {
+	messages := r.messages()
+	if got := belief(messages); got != truth {
+		rt.Errorf("people believe that it is open: %v, want %v: %q", got, truth, messages)
+	}
+	open := false
+	for i, m := range messages {
+		fresh := strings.Contains(m, ", new")
+		if held := strings.Contains(m, ", over") && !open && r.h.Config.HoldSeconds > 0; held {
+			continue // it ended while it was held
+		}
+		if fresh == open && !r.repeats(i) {
+			rt.Errorf("message %d of %q does not follow the others", i, messages)
+		}
+		open = !strings.Contains(m, ", over")
+	}
+	if len(r.queue) > 0 || len(r.deadLetters) > 0 {
+		rt.Errorf("%d messages wait, dead letters %q", len(r.queue), r.deadLetters)
+	}
+}
+
+// repeats reports whether a message repeats the one before, as after a crash.
+func (r *rig) repeats(i int) bool {
+	messages := r.messages()
+	return i > 0 && messages[i] == messages[i-1]
+}
+
+// A crash before or after any call loses no message, whatever happens meanwhile.
+func TestCrashLosesNothing(t *testing.T) {
+	events := []finding{
+		{name: "pump-7", severity: "MEDIUM", at: noon}, {name: "pump-7", severity: "HIGH", at: noon.Add(time.Minute)},
+		{name: "pump-7", severity: "HIGH", at: noon.Add(2 * time.Minute), state: "archived"},
+	}
+	for _, together := range []bool{false, true} {
+		for crash := 0; ; crash++ {
+			r := newRig(t, notification.Config{})
+			calls, where := 0, ""
+			r.fault = func(call string, done bool) error {
+				if calls++; calls == crash+1 {
+					where = fmt.Sprintf("%s, done %v", call, done)
+					return errCrashed
+				}
+				return nil
+			}
+			for _, e := range events {
+				r.send(e.event())
+				if !together {
+					r.run(r.now.Add(time.Minute))
+				}
+			}
+			r.run(r.now.Add(2 * time.Hour))
+			if where == "" {
+				break // there are no more calls
+			}
+			for _, topic := range []string{people, chat} {
+				got := r.on(topic)
+				all := strings.Join(got, "\n")
+				// Meanwhile newer events may be handled, so that a step is skipped, but not a fact.
+				if len(got) < 2 || len(got) > 4 || !strings.Contains(got[0], ", new") || belief(got) || !strings.Contains(all, "HIGH") {
+					t.Errorf("crash at %s (together %v): %s received\n%s", where, together, topic, all)
+				}
+				distinct := slices.Compact(slices.Clone(got))
+				if len(distinct) < len(got)-1 || strings.Count(all, ", new") > 2 || together && len(distinct) != 3 {
+					t.Errorf("crash at %s (together %v): %s received\n%s", where, together, topic, all)
+				}
+			}
+		}
+	}
+}
+
+// A crash at a random call, in any order of events.
+func TestCrashInAnyOrder(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		events := story(rt)
+		truth := events[len(events)-1].state == ""
+		r := newRig(t, notification.Config{})
+		calls, crash := 0, rapid.IntRange(1, 25).Draw(rt, "crash")
+		r.fault = func(string, bool) error {
+			if calls++; calls == crash {
+				return errCrashed
+			}
+			return nil
+		}
+		for _, e := range rapid.Permutation(events).Draw(rt, "order") {
+			r.send(e.event())
+			r.run(r.now.Add(time.Duration(rapid.IntRange(0, 400).Draw(rt, "seconds")) * time.Second))
+		}
+		r.run(r.now.Add(3 * time.Hour))
+		if got := belief(r.messages()); got != truth {
+			rt.Errorf("people believe that it is open: %v, want %v: %q", got, truth, r.messages())
+		}
+		if got := belief(r.on(chat)); got != truth {
+			rt.Errorf("chat says that it is open: %v, want %v: %q", got, truth, r.on(chat))
+		}
+	})
+}
+
+// Each dependency fails for an hour; nothing is lost, and nothing is sent twice to the same topic.
+func TestEachDependencyFailsInTurn(t *testing.T) {
+	config := notification.Config{
+		Rules: rules, HoldSeconds: 60, DigestBelow: correlation.Label(defender.High), Remind: correlation.Label(defender.Critical), PerMinute: 2,
+		Filters: []notification.Filter{{ThingGroups: []string{"pumps"}}},
+	}
+	for _, call := range []string{"GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "Publish people", "Publish chat", "SendMessage", "ChangeMessageVisibility", "Groups"} {
+		t.Run(call, func(t *testing.T) {
+			r := newRig(t, config)
+			r.fault = func(name string, done bool) error {
+				if name == call && !done && r.now.Before(noon.Add(time.Hour)) {
+					return errors.New("service unavailable")
+				}
+				return nil
+			}
+			for i := range 4 {
+				r.groups[fmt.Sprintf("pump-%d", i)] = []string{"pumps"}
+				r.send(finding{name: fmt.Sprintf("pump-%d", i), severity: "HIGH", at: noon}.event())
+			}
+			r.groups["pump-9"] = []string{"pumps"}
+			r.groups["pump-low"] = []string{"pumps"}
+			r.send(finding{name: "pump-low", severity: "LOW", at: noon}.event())
+			r.send(incident("chain", "pump-9", "", "CRITICAL", "", noon))
+			for at := time.Duration(0); at <= 3*time.Hour; at += 30 * time.Minute {
+				r.run(noon.Add(at))
+				r.request(contract.NotifyDigest)
+			}
+			r.request(contract.NotifyRemind)
+			for _, topic := range []string{people, chat} {
+				got := strings.Join(sorted(r.on(topic)), "\n")
+				// What has no message of its own is in one about several.
+				alarms := strings.Count(got, "HIGH finding, new")
+				for _, more := range regexp.MustCompile(`and (\d) more`).FindAllStringSubmatch(got, -1) {
+					alarms += int(more[1][0] - '0')
+				}
+				if alarms != 4 {
+					t.Errorf("%s received %d alarms, want 4:\n%s", topic, alarms, got)
+				}
+				for _, text := range []string{"CRITICAL incident, new", "Digest: 1 finding", "Reminder: 1 finding"} {
+					if n := strings.Count(got, text); n != 1 && !(call == "DeleteItem" && n > 1) {
+						t.Errorf("%s received %d of %q:\n%s", topic, n, text, got)
+					}
+				}
+			}
+			if len(r.queue) > 0 {
+				t.Errorf("%d messages wait", len(r.queue))
+			}
+		})
+	}
+}
+
+// Refreshes send nothing.
+func TestRefreshesSendNothing(t *testing.T) {
+	r := newRig(t, notification.Config{})
+	r.batch = 100
+	r.send(finding{name: "pump-7", severity: "HIGH", at: noon}.event())
+	r.run(r.now)
+	before := r.table.Writes()
+	const refreshes = 10_000
+	for i := range refreshes {
+		r.send(finding{name: "pump-7", severity: "HIGH", at: noon.Add(time.Duration(i+1) * time.Millisecond)}.event())
+	}
+	r.run(r.now.Add(time.Hour))
+	if got := r.messages(); len(got) != 1 {
+		t.Errorf("%d messages: %q", len(got), got)
+	}
+	if n := r.table.Writes() - before; n != refreshes/r.batch {
+		t.Errorf("%d writes, want one for each batch", n)
+	}
+	if n := r.count(contract.MetricUnchanged); n != refreshes {
+		t.Errorf("%d events unchanged", n)
+	}
+}
+
+// A flood has a message of its own for the most severe, then one for all others.
+func TestFloodIsCapped(t *testing.T) {
+	r := newRig(t, notification.Config{PerMinute: 20})
+	r.batch = 100
+	for i := range 1000 {
+		severity := "MEDIUM"
+		if i%100 == 99 {
+			severity = "CRITICAL"
+		}
+		r.send(finding{name: fmt.Sprintf("pump-%d", i), severity: severity, at: noon}.event())
+	}
+	r.run(noon.Add(10 * time.Minute))
+	got := strings.Join(r.messages(), "\n")
+	for text, want := range map[string]int{"CRITICAL finding, new": 10, "MEDIUM finding, new": 20, "and 970 more in the minute before 12:01 UTC": 1} {
+		if n := strings.Count(got, text); n != want {
+			t.Errorf("%d of %q, want %d", n, text, want)
+		}
+	}
+	if n := len(r.messages()); n != 31 || r.count(contract.MetricCapped) != 970 || r.count(contract.MetricSent) != 30 {
+		t.Errorf("%d messages, %d capped, %d sent", n, r.count(contract.MetricCapped), r.count(contract.MetricSent))
+	}
+	if r.table.Count("list#") != 0 {
+		t.Error("lines stay")
+	}
+	// All end in another minute.
+	r.published = nil
+	for i := range 1000 {
+		r.send(finding{name: fmt.Sprintf("pump-%d", i), severity: "LOW", state: "archived", at: noon.Add(10 * time.Minute)}.event())
+	}
+	r.run(noon.Add(20 * time.Minute))
+	if got := strings.Join(r.messages(), "\n"); strings.Count(got, ", over") != 30 || !strings.Contains(got, "and 970 more") {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+func TestFiltersByThingGroup(t *testing.T) {
+	r := newRig(t, notification.Config{Filters: []notification.Filter{{ThingGroups: []string{"pumps"}}}})
+	r.groups["pump-7"], r.groups["meter-2"] = []string{"hall", "pumps"}, []string{"meters"}
+	elsewhere := finding{name: "meter-3", severity: "HIGH", at: noon, more: map[string]any{"AwsAccountId": "210987654321"}}
+	for _, e := range []finding{{name: "pump-7", severity: "HIGH", at: noon}, {name: "meter-2", severity: "HIGH", at: noon}, elsewhere} {
+		r.send(e.event())
+	}
+	r.run(noon.Add(time.Minute))
+	if got := strings.Join(sorted(r.messages()), "\n"); got != "HIGH finding, new: meter-3 violates ports\nHIGH finding, new: pump-7 violates ports" {
+		t.Errorf("got\n%s", got)
+	}
+	if r.count(contract.MetricFiltered) != 1 || r.count(contract.MetricUnevaluated) != 1 {
+		t.Errorf("%d filtered, %d unevaluated", r.count(contract.MetricFiltered), r.count(contract.MetricUnevaluated))
+	}
+	if !strings.Contains(r.published[0].body+r.published[1].body+r.published[2].body, "pump-7, in the thing groups hall, pumps") {
+		t.Error("no message names the groups")
+	}
+}
+
+func TestUnreadableEventIsADeadLetter(t *testing.T) {
+	r := newRig(t, notification.Config{})
+	r.send("{}")
+	r.send(finding{name: "pump-7", severity: "HIGH", at: noon}.event())
+	r.run(noon.Add(time.Minute))
+	if len(r.deadLetters) != 1 || !strings.HasPrefix(r.deadLetters[0], "{} event") || len(r.messages()) != 1 || r.count(contract.MetricRefused) != 1 {
+		t.Errorf("dead letters %q, messages %q", r.deadLetters, r.messages())
+	}
+	for _, event := range []string{"[]", "{}", `{"defenderhub":"more"}`, "x"} {
+		if _, err := r.h.Handle(context.Background(), []byte(event)); err == nil {
+			t.Errorf("%s: no error", event)
+		}
+	}
+}
+
+// A finding that nobody wants leaves nothing in the table.
+func TestUnwantedFindingsWriteNothing(t *testing.T) {
+	r := newRig(t, notification.Config{Filters: []notification.Filter{{Checks: []string{"LOGGING_DISABLED_CHECK"}}}})
+	for i, state := range []string{"", "archived", ""} {
+		r.send(finding{name: "pump-7", severity: "HIGH", state: state, at: noon.Add(time.Duration(i) * time.Second)}.event())
+	}
+	r.run(noon.Add(time.Minute))
+	if r.table.Writes() != 0 || len(r.messages()) != 0 || r.count(contract.MetricFiltered) != 3 {
+		t.Errorf("%d writes, %q", r.table.Writes(), r.messages())
+	}
+}

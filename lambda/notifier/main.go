@@ -1,0 +1,29 @@
+// Command notifier is the Lambda function that reports changes of findings to people.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/host"
+	"github.com/defenderhub/defenderhub/lambda/internal/notifier"
+)
+
+func main() {
+	clients, err := notifier.AWS(context.Background())
+	exitOn(err)
+	handler, err := notifier.New(clients, host.Host{Environ: os.Environ(), Now: time.Now, Metrics: os.Stdout, Log: os.Stderr})
+	exitOn(err)
+	lambda.Start(handler.Handle)
+}
+
+func exitOn(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "notifier:", err)
+		os.Exit(1)
+	}
+}
