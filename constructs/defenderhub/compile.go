@@ -22,6 +22,7 @@ const (
 	auditResourceFunction = "auditresources"
 	evaluatorFunction     = "evaluator"
 	correlatorFunction    = "correlator"
+	notifierFunction      = "notifier"
 )
 
 // functionCode is the asset of the function name: prebuilt is the path that the prop Prebuilt

@@ -98,6 +98,19 @@ func TestFunctionsMayDoExactlyWhatTheyDo(t *testing.T) {
 	}
 }
 
+func TestNotifierMayDoExactlyWhatItDoes(t *testing.T) {
+	calls := append(awsCalls(t, "notifier"), polling...)
+	if !slices.Contains(calls, "sns:Publish") {
+		t.Fatalf("the source was not read: %v", calls)
+	}
+	// The registry is asked by the thing's name alone.
+	want := slices.DeleteFunc(calls, func(a string) bool { return a == "iot:ListPrincipalThings" })
+	slices.Sort(want)
+	if got := allowed(notifyTemplate(t, defenderhub.NotifyProps{}), "NotifyFunction"); !slices.Equal(got, slices.Compact(want)) {
+		t.Errorf("the notifier may %v\nand does       %v", got, want)
+	}
+}
+
 func TestOnlyWhoRefreshesReadsTheIndexOfWhatIsDue(t *testing.T) {
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
 	for _, id := range tp.ids("AWS::IAM::Policy") {

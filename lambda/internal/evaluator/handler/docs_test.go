@@ -79,7 +79,7 @@ func TestOperationsPageHasEveryLogLine(t *testing.T) {
 // One of our programs must write each log line that the pages quote.
 func TestQuotedLogLinesAreWritten(t *testing.T) {
 	var source strings.Builder
-	for _, dir := range []string{".", "../../forwarder/delivery", "../../forwarder/handler", "../../startaudit", "..", "../../../../internal/engine"} {
+	for _, dir := range []string{".", "../../forwarder/delivery", "../../forwarder/handler", "../../startaudit", "../../notifier/handler", "..", "../../../../internal/engine"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)

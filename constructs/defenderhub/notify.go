@@ -1,0 +1,445 @@
+package defenderhub
+
+import (
+	"errors"
+	"net/mail"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/constructs-go/constructs/v10"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/correlation"
+	rulefile "github.com/defenderhub/defenderhub/internal/correlation"
+)
+
+// NotifyProps configure [Notify]. The zero value publishes messages about findings of devices with
+// MEDIUM severity or above to two new topics without subscribers.
+type NotifyProps struct {
+	// Filters let findings through: one that matches is enough. The events of all other findings
+	// cost nothing, as far as the event pattern can express the filters.
+	// Default: nil, one filter with its defaults.
+	Filters []NotifyFilter
+	// OtherAccounts also reports findings of the other accounts and Regions that Security Hub
+	// shows in an administrator account or a home Region. Their thing groups are not known.
+	OtherAccounts bool
+	// Pattern replaces the event pattern that is derived from the filters, as a JSON object of at
+	// most 2048 characters. It may only select fewer events: the filters apply as well. It should
+	// select the end of each finding that it selects.
+	// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html
+	// Default: nil, the findings that the filters let through, and their end.
+	Pattern map[string]any
+	// Rules are those of Correlate. A part of one of their incidents sends no message of its own.
+	// Within a DefenderHub they are those of DefenderHubProps.Correlate.
+	// Default: nil, there are no incidents.
+	Rules []correlation.Rule
+	// Hold is how long a new finding waits for an incident of which it may be a part: whole
+	// seconds from 1 second to 15 minutes. Incidents do not wait. It has no effect without Rules.
+	// Default: 0, which means 1 minute.
+	Hold time.Duration
+
+	// PerMinute is the maximum number of messages per minute, 1 to 1000, and the maximum number of
+	// messages about CRITICAL findings, which count separately. All further changes of that minute
+	// share one message.
+	// Default: 0, which means 20.
+	PerMinute int
+	// Digest collects the changes of less severe findings.
+	// Default: nil, each change has its own message.
+	Digest *DigestProps
+	// Remind is the least severity of which a daily message reminds as long as the finding is
+	// open.
+	// Default: SeverityDefault, CRITICAL.
+	Remind defender.Severity
+	// NoReminder sends no daily message.
+	NoReminder bool
+	// RemindAt is the time of the daily message, such as "08:00".
+	// Default: "", 08:00.
+	RemindAt string
+	// TimeZone is that of RemindAt and Digest.DailyAt, a name of the IANA database such as
+	// "Europe/Berlin". All times in messages are UTC.
+	// Default: "", UTC.
+	TimeZone string
+	// MembershipAge is how long a thing's groups from the registry are cached, in whole minutes
+	// from 1 minute to 24 hours.
+	// Default: 0, which means 15 minutes.
+	MembershipAge time.Duration
+
+	// Topic receives the messages as text. It must be a standard topic. The policy of a
+	// customer-managed key must let IAM policies of this account use it.
+	// Default: nil, a new topic, encrypted, TLS only.
+	Topic awssns.ITopic
+	// ChatTopic receives the messages in the schema of Amazon Q Developer in chat applications, as
+	// Topic does. An existing channel configuration can use it: docs/notify.md says how.
+	// Default: nil, a new topic, encrypted, TLS only.
+	ChatTopic awssns.ITopic
+	// Emails are addresses that receive the messages, at most 100. Each must confirm the
+	// subscription once.
+	// Default: nil, nobody.
+	Emails []string
+	// Slack posts the messages to a channel.
+	// Default: nil, no channel.
+	Slack *SlackProps
+
+	// BatchSize is the maximum number of events per invocation, 1 to 10000.
+	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+	// Default: 0, which means 100.
+	BatchSize int
+	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes.
+	// Default: 0, which means 2 seconds.
+	BatchWindow time.Duration
+	// MaxConcurrency is the maximum number of concurrent invocations, 2 to 1000.
+	// Default: 0, which means 2.
+	MaxConcurrency int
+
+	// Function configures the function. It needs a way to Amazon SNS, Amazon SQS, DynamoDB, AWS IoT
+	// and CloudWatch Logs.
+	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
+	Function *FunctionProps
+	// Prebuilt is the path of a prebuilt lambda/notifier, as ForwarderProps.Prebuilt says. The
+	// settings are deployed in a file beside it.
+	// Default: "", go build compiles it at synthesis.
+	Prebuilt string
+	// MemoryMiB is 128 to 10240.
+	// Default: 0, which means 256.
+	MemoryMiB int
+	// Timeout of the function, 10 seconds to 5 minutes. The queue hides an event for BatchWindow
+	// and six times Timeout, as AWS advises, before it is retried.
+	// Default: 0, which means 1 minute.
+	Timeout time.Duration
+
+	// EncryptionKey encrypts the queues, the table, the log group and the new topics. Its policy
+	// must let IAM policies of this account use it, as the CDK's default does. The policy of an
+	// imported key must also allow Amazon EventBridge and CloudWatch Logs.
+	// Default: nil, DefenderHubProps.EncryptionKey within a DefenderHub, else AWS managed keys.
+	EncryptionKey awskms.IKey
+	// PointInTimeRecovery lets you restore the table to any second of the last 35 days. Without
+	// its table, each open finding is reported once more at its next event.
+	PointInTimeRecovery bool
+	// RecordRemovalPolicy is the table's removal policy.
+	// Default: "", awscdk.RemovalPolicy_DESTROY, it is deleted with the stack.
+	RecordRemovalPolicy awscdk.RemovalPolicy
+	// AlarmTopic is notified when an alarm goes off and when it ends; see
+	// DefenderHubProps.AlarmTopic.
+	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarms notify nobody.
+	AlarmTopic awssns.ITopic
+	// Alarms tune the alarms.
+	// Default: nil, seven alarms.
+	Alarms *NotifyAlarmsProps
+
+	// executable is the path of Prebuilt, or of what compile built.
+	executable string
+}
+
+// NotifyFilter lets findings through. All fields that are set must match; one element of a list is
+// enough. A field that cannot be evaluated for a finding matches. Incidents match Products, Sources,
+// Checks and Behaviors always.
+type NotifyFilter struct {
+	// Severity is the least severity.
+	// Default: SeverityDefault, MEDIUM.
+	Severity defender.Severity
+	// Products are the parts of ProductArn after "product/", such as "aws/guardduty", at most 20.
+	// "default" is every finding under the account's default product.
+	// Default: nil, the findings of defenderhub and of Device Defender's own integration, or those
+	// of Sources.
+	Products []string
+	// Sources are sources of findings of defenderhub. AuditNotifications and DetectNotifications
+	// also match Device Defender's own integration. They exclude Products.
+	// Default: nil, all sources.
+	Sources []defender.Source
+	// Checks are audit checks, and Behaviors names of behaviors, at most 50 each.
+	// Default: nil, all findings.
+	Checks    []defender.Check
+	Behaviors []string
+	// ThingGroups are names of thing groups, at most 50. The device must be in one of them, or in
+	// a group below one. The groups of a device that is no thing of this account and Region cannot
+	// be evaluated.
+	// Default: nil, all devices.
+	ThingGroups []string
+}
+
+// DigestProps configure a digest. The zero value sends one each hour in which something changed.
+type DigestProps struct {
+	// Below is the severity below which a change is in the digest.
+	// Default: SeverityDefault, HIGH.
+	Below defender.Severity
+	// DailyAt sends one digest each day at this time, such as "17:30".
+	// Default: "", each hour.
+	DailyAt string
+}
+
+// SlackProps is a Slack channel. Somebody must authorize the workspace in the console of Amazon Q
+// Developer in chat applications once, before the deployment: docs/notify.md says how.
+type SlackProps struct {
+	// WorkspaceID is the ID of the workspace, such as "T0123ABCD". It is required.
+	WorkspaceID string
+	// ChannelID is the ID of the channel, such as "C0123ABCD". It is required.
+	ChannelID string
+}
+
+const (
+	defaultNotifyBatchSize   = 100
+	defaultNotifyBatchWindow = 2 * time.Second
+	defaultNotifyConcurrency = 2
+	defaultHold              = time.Minute
+	defaultPerMinute         = 20
+	defaultNotifySeverity    = defender.Medium
+	defaultDigestBelow       = defender.High
+	defaultRemind            = defender.Critical
+	defaultRemindAt          = "08:00"
+
+	maxFilters    = 20
+	maxFilterList = 50
+	maxProducts   = 20
+	maxEmails     = 100
+)
+
+var (
+	timeOfDay   = regexp.MustCompile(`^([01][0-9]|2[0-3]):([0-5][0-9])$`)
+	timeZone    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_+/-]{0,49}$`)
+	productName = regexp.MustCompile(`^(default|[a-zA-Z0-9-]{1,100}/[a-zA-Z0-9-]{1,100})$`)
+	// The patterns of the CloudFormation type.
+	// https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-chatbot-slackchannelconfiguration.html
+	slackWorkspace = regexp.MustCompile(`^[0-9A-Z]{1,255}$`)
+	slackChannel   = regexp.MustCompile(`^[A-Za-z0-9]{1,256}$`)
+)
+
+func (p NotifyProps) validate() error {
+	var f faults
+	if n := len(p.Filters); n > maxFilters {
+		f.add("Filters", n, "at most %d filters", maxFilters)
+	}
+	for i, filter := range p.Filters {
+		f.under("Filters"+index(i), filter.validate())
+	}
+	if p.Pattern != nil {
+		f.pattern("Pattern", p.Pattern)
+	}
+	_, err := rulefile.Compile(p.Rules, anyFleet)
+	f.under("Rules", err)
+	f.duration("Hold", p.Hold, time.Second, 15*time.Minute)
+	f.number("PerMinute", p.PerMinute, 1, 1000, "messages")
+	if p.Digest != nil {
+		f.severity("Digest.Below", p.Digest.Below)
+		f.timeOfDay("Digest.DailyAt", p.Digest.DailyAt)
+	}
+	f.severity("Remind", p.Remind)
+	f.timeOfDay("RemindAt", p.RemindAt)
+	if p.NoReminder {
+		const instead = "leave out NoReminder"
+		f.connected("Remind", p.Remind, instead)
+		f.connected("RemindAt", p.RemindAt, instead)
+	}
+	if p.TimeZone != "" && !timeZone.MatchString(p.TimeZone) {
+		f.add("TimeZone", p.TimeZone, "a name of the IANA database, such as Europe/Berlin")
+	}
+	f.minutes("MembershipAge", p.MembershipAge, time.Minute, 24*time.Hour)
+	f.messageTopic("Topic", p.Topic)
+	f.messageTopic("ChatTopic", p.ChatTopic)
+	f.under("Emails", validateEmails(p.Emails))
+	if p.Slack != nil {
+		f.under("Slack", p.Slack.validate())
+	}
+	f.number("BatchSize", p.BatchSize, 1, 10000, "events")
+	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
+	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
+	f.under("Function", value(p.Function).validate())
+	f.prebuilt("Prebuilt", p.Prebuilt)
+	f.number("MemoryMiB", p.MemoryMiB, 128, 10240, "MiB")
+	f.duration("Timeout", p.Timeout, 10*time.Second, 5*time.Minute)
+	f.key("EncryptionKey", p.EncryptionKey)
+	f.removalPolicy("RecordRemovalPolicy", p.RecordRemovalPolicy)
+	f.topic("AlarmTopic", p.AlarmTopic)
+	f.under("Alarms", value(p.Alarms).validate())
+	return f.err()
+}
+
+// anyFleet is a fleet size: the notifier needs only what the rules match.
+const anyFleet = 1
+
+func (n NotifyFilter) validate() error {
+	var f faults
+	f.severity("Severity", n.Severity)
+	f.sources("Sources", n.Sources)
+	f.checks("Checks", n.Checks)
+	if len(n.Sources) > 0 && len(n.Products) > 0 {
+		f.add("Products", n.Products, "Products or Sources: write a second filter for the other")
+	}
+	f.texts("Products", n.Products, maxProducts, productName.MatchString, `such as "aws/guardduty", or "default"`)
+	named := func(s string) bool { return s != "" }
+	f.texts("Behaviors", n.Behaviors, maxFilterList, named, "a name")
+	f.texts("ThingGroups", n.ThingGroups, maxFilterList, named, "a name")
+	if len(n.Checks) > maxFilterList {
+		f.add("Checks", len(n.Checks), "at most %d", maxFilterList)
+	}
+	return f.err()
+}
+
+// texts reports too many, unknown, repeated and deploy-time texts of a list.
+func (f *faults) texts(field string, list []string, most int, valid func(string) bool, want string) {
+	if n := len(list); n > most {
+		f.add(field, n, "at most %d", most)
+	}
+	for i, s := range list {
+		switch {
+		case unresolved(s):
+			f.add(field+index(i), deployTime, "a text that is known at synthesis: it is deployed in a file")
+		case !valid(s):
+			f.add(field+index(i), s, want)
+		case slices.Index(list, s) < i:
+			f.add(field+index(i), s, "each once")
+		}
+	}
+}
+
+func (f *faults) severity(field string, s defender.Severity) {
+	if s < defender.SeverityDefault || s > defender.Critical {
+		f.add(field, int(s), "SeverityDefault, Informational, Low, Medium, High or Critical")
+	}
+}
+
+func (f *faults) timeOfDay(field, at string) {
+	if at != "" && !timeOfDay.MatchString(at) {
+		f.add(field, at, `a time from "00:00" to "23:59", or empty for the default`)
+	}
+}
+
+// messageTopic returns an error for a FIFO topic. Unlike a service, the function can publish
+// through a key that AWS manages.
+func (f *faults) messageTopic(field string, topic awssns.ITopic) {
+	if topic != nil && (*topic.Fifo() || strings.HasSuffix(*topic.TopicArn(), ".fifo")) {
+		f.add(field, "a FIFO topic", "a standard topic: neither mail nor chat can subscribe to a FIFO topic")
+	}
+}
+
+func validateEmails(list []string) error {
+	var f faults
+	if n := len(list); n > maxEmails {
+		f.add("", n, "at most %d addresses: subscribe a mailing list", maxEmails)
+	}
+	for i, address := range list {
+		if unresolved(address) {
+			continue
+		}
+		parsed, err := mail.ParseAddress(address)
+		if err != nil || parsed.Address != address {
+			f.add(index(i), address, "an address such as security@example.com, without a name")
+		} else if slices.Index(list, address) < i {
+			f.add(index(i), address, "each address once")
+		}
+	}
+	return f.err()
+}
+
+func (s SlackProps) validate() error {
+	var f faults
+	for _, c := range []struct {
+		field, value string
+		pattern      *regexp.Regexp
+		want         string
+	}{
+		{"WorkspaceID", s.WorkspaceID, slackWorkspace, "the ID of a workspace that is authorized in the console, 1 to 255 of A-Z 0-9, such as T0123ABCD"},
+		{"ChannelID", s.ChannelID, slackChannel, "the ID of a channel, 1 to 256 of A-Z a-z 0-9, such as C0123ABCD"},
+	} {
+		switch {
+		case c.value == "":
+			f.add(c.field, nil, c.want)
+		case !unresolved(c.value) && !c.pattern.MatchString(c.value):
+			f.add(c.field, c.value, c.want)
+		}
+	}
+	return f.err()
+}
+
+// elsewhere returns an error for a topic that the alarms of scope cannot notify.
+func (p NotifyProps) elsewhere(scope constructs.Construct) error {
+	var f faults
+	f.alarmTopic(scope, "AlarmTopic", p.AlarmTopic)
+	return f.err()
+}
+
+// compile builds the function where no prebuilt one is given.
+func (p *NotifyProps) compile() (err error) {
+	p.executable, err = functionExecutable(notifierFunction, value(p.Function).Architecture, p.Prebuilt)
+	return err
+}
+
+// Notify publishes one message per change of a finding that matters: new, worse and over.
+type Notify interface {
+	constructs.Construct
+	// Topic receives the messages as text, ChatTopic in the schema of Amazon Q Developer in chat
+	// applications.
+	Topic() awssns.ITopic
+	ChatTopic() awssns.ITopic
+	// Rule sends the events of Security Hub that a filter may let through to the queue.
+	Rule() awscdk.CfnResource
+	// Queue receives the events of Security Hub.
+	Queue() awssqs.IQueue
+	// DeadLetterQueue has the events that could not be handled.
+	DeadLetterQueue() awssqs.IQueue
+	// Function writes the messages.
+	Function() awslambda.IFunction
+	// RecordTable stores what was reported.
+	RecordTable() awsdynamodb.ITable
+	// Alarms are the enabled alarms.
+	Alarms() []awscloudwatch.IAlarm
+	// MetricReceived counts events that arrived.
+	// Default: the sum over 5 minutes.
+	MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricSent counts changes with a message of their own.
+	// Default: the sum over 5 minutes.
+	MetricSent(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricCapped counts changes over the cap of their minute, which share a message.
+	// Default: the sum over 5 minutes.
+	MetricCapped(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricDigested counts changes that are in a digest.
+	// Default: the sum over 5 minutes.
+	MetricDigested(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricCovered counts changes of findings that are parts of an incident.
+	// Default: the sum over 5 minutes.
+	MetricCovered(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricFiltered counts events that no filter lets through.
+	// Default: the sum over 5 minutes.
+	MetricFiltered(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricFailed counts events that failed to be handled and are tried again.
+	// Default: the sum over 5 minutes.
+	MetricFailed(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+}
+
+type notify struct {
+	constructs.Construct
+	topic, chatTopic awssns.ITopic
+	events           *findingQueue
+	function         awslambda.Function
+	records          awsdynamodb.Table
+	alarms           []awscloudwatch.IAlarm
+}
+
+func (n *notify) Topic() awssns.ITopic            { return n.topic }
+func (n *notify) ChatTopic() awssns.ITopic        { return n.chatTopic }
+func (n *notify) Rule() awscdk.CfnResource        { return n.events.rule }
+func (n *notify) Queue() awssqs.IQueue            { return n.events.queue }
+func (n *notify) DeadLetterQueue() awssqs.IQueue  { return n.events.deadLetters }
+func (n *notify) Function() awslambda.IFunction   { return n.function }
+func (n *notify) RecordTable() awsdynamodb.ITable { return n.records }
+func (n *notify) Alarms() []awscloudwatch.IAlarm  { return slices.Clone(n.alarms) }
+
+// NewNotify sends messages about findings of Security Hub. It panics with one error that lists
+// every fault of props.
+func NewNotify(scope constructs.Construct, id *string, props *NotifyProps) Notify {
+	n := &notify{}
+	constructs.NewConstruct_Override(n, scope, id)
+	p := value(props)
+	must(n, errors.Join(p.validate(), p.elsewhere(n)))
+	must(n, p.compile())
+	n.deploy(p)
+	return n
+}

@@ -1,0 +1,249 @@
+package defenderhub
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awschatbot"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	rulefile "github.com/defenderhub/defenderhub/internal/correlation"
+	"github.com/defenderhub/defenderhub/internal/gobuild"
+	"github.com/defenderhub/defenderhub/internal/notification"
+)
+
+// deploy creates the topics, the rule, the queues, the table, the function and the schedules. The
+// props are valid and their executable is built.
+func (n *notify) deploy(p NotifyProps) {
+	config := p.config()
+	code, err := notifierCode(p.executable, config)
+	must(n, err)
+	n.topic = n.newTopic("Topic", "Security findings of devices", p.Topic, p.EncryptionKey)
+	n.chatTopic = n.newTopic("ChatTopic", "Security findings of devices, for chat", p.ChatTopic, p.EncryptionKey)
+	n.subscribe(p)
+	timeout, window := or(p.Timeout, defaultTimeout), or(p.BatchWindow, defaultNotifyBatchWindow)
+	n.events = newFindingQueue(n, findingQueueOptions{
+		description: "Sends the findings that a filter may let through to the notifier",
+		pattern:     p.pattern(config.Filters), key: p.EncryptionKey, visibility: visibility(timeout, window),
+	})
+	n.records = newTable(n, "Records", tableOptions{
+		partition: contract.NotifyPartitionKey, sort: contract.NotifySortKey, expiry: contract.NotifyExpiry,
+		key: p.EncryptionKey, recovery: p.PointInTimeRecovery, removal: p.RecordRemovalPolicy,
+		without: "Without its records the notifier reports each open finding once more. PointInTimeRecovery turns backups on.",
+	})
+	n.records.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
+		IndexName:      new(contract.NotifyOpenIndex),
+		PartitionKey:   attribute(contract.NotifyOpenSeverity, awsdynamodb.AttributeType_STRING),
+		SortKey:        attribute(contract.NotifyOpenSince, awsdynamodb.AttributeType_NUMBER),
+		ProjectionType: awsdynamodb.ProjectionType_ALL,
+	})
+	keys := []awskms.IKey{p.EncryptionKey, n.topic.MasterKey(), n.chatTopic.MasterKey()}
+	n.function = newGoFunction(n, "Function", goFunction{
+		description: "Sends messages about findings of AWS Security Hub", code: code, FunctionProps: value(p.Function),
+		timeout: timeout, memoryMiB: or(p.MemoryMiB, defaultMemoryMiB), key: p.EncryptionKey,
+		environment: map[string]string{
+			contract.EnvNotifyTable:        *n.records.TableName(),
+			contract.EnvNotifyQueueURL:     *n.events.queue.QueueUrl(),
+			contract.EnvDeadLetterQueueURL: *n.events.deadLetters.QueueUrl(),
+			contract.EnvPeopleTopic:        *n.topic.TopicArn(),
+			contract.EnvChatTopic:          *n.chatTopic.TopicArn(),
+			contract.EnvLogLevel:           value(p.Function).LogLevel.String(),
+		},
+		statements: n.permissions(p), suppressions: append(aliasSuppressions(n, keys...), nagSuppression{
+			rule: "AwsSolutions-IAM5", reason: "Any thing of this account and Region may have findings, and its thing groups are in the message.",
+			findings: nagResources("thing/*", "thinggroup/*"),
+		}),
+	})
+	n.function.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(2.0), MaxEventAge: seconds(time.Hour)})
+	n.events.consume(n.function, or(p.BatchSize, defaultNotifyBatchSize), window, or(p.MaxConcurrency, defaultNotifyConcurrency))
+	n.schedule(p)
+	n.alarms = n.newAlarms(p)
+}
+
+// config returns the content of the file beside the function.
+func (p NotifyProps) config() notification.Config {
+	rules, _ := rulefile.Compile(p.Rules, anyFleet) // validate reports its faults
+	c := notification.Config{PerMinute: or(p.PerMinute, defaultPerMinute), Rules: rules, MembershipMinutes: int(or(p.MembershipAge, defaultMembershipAge) / time.Minute)}
+	if len(rules) > 0 {
+		c.HoldSeconds = int(or(p.Hold, defaultHold) / time.Second)
+	}
+	if p.Digest != nil {
+		c.DigestBelow = rulefile.Label(p.Digest.Below.Or(defaultDigestBelow))
+	}
+	if !p.NoReminder {
+		c.Remind = rulefile.Label(p.Remind.Or(defaultRemind))
+	}
+	filters := p.Filters
+	if len(filters) == 0 {
+		filters = make([]NotifyFilter, 1)
+	}
+	for _, f := range filters {
+		made := notification.Filter{
+			Severity: rulefile.Label(f.Severity.Or(defaultNotifySeverity)), Products: f.Products, Behaviors: f.Behaviors, ThingGroups: f.ThingGroups,
+		}
+		for _, s := range f.Sources {
+			made.Sources = append(made.Sources, s.String())
+		}
+		for _, check := range f.Checks {
+			made.Checks = append(made.Checks, check.String())
+		}
+		c.Filters = append(c.Filters, made)
+	}
+	return c
+}
+
+// pattern returns the event pattern.
+func (p NotifyProps) pattern(filters []notification.Filter) map[string]any {
+	switch {
+	case p.Pattern != nil:
+		return p.Pattern
+	case p.OtherAccounts:
+		return notification.Pattern(filters, "", "")
+	}
+	return notification.Pattern(filters, *awscdk.Aws_ACCOUNT_ID(), *awscdk.Aws_REGION())
+}
+
+// notifierCode returns the asset of the program and its settings.
+func notifierCode(executable string, config notification.Config) (awslambda.Code, error) {
+	content, err := json.MarshalIndent(config, "", "\t")
+	if err != nil {
+		return nil, err
+	}
+	if found := tokenText.Find(content); found != nil {
+		return nil, &defender.FieldError{Field: "Rules", Value: deployTime, Want: fmt.Sprintf("values that are known at synthesis: %s would be deployed in %s as it is", found, notification.File)}
+	}
+	made, err := gobuild.Stage(executable, notification.File, append(content, '\n'))
+	if err != nil {
+		return nil, &defender.FieldError{Field: "Prebuilt", Value: executable, Want: fmt.Sprintf("a program that can be copied: %v", err)}
+	}
+	return assetCode(made), nil
+}
+
+// newTopic returns the given topic, or creates one. Only the function publishes, so that the key
+// that AWS manages for Amazon SNS is enough.
+func (n *notify) newTopic(id, description string, given awssns.ITopic, key awskms.IKey) awssns.ITopic {
+	if given != nil {
+		return given
+	}
+	if key == nil {
+		key = awskms.Alias_FromAliasName(n, new(id+"Key"), new("alias/aws/sns"))
+	}
+	return awssns.NewTopic(n, new(id), &awssns.TopicProps{DisplayName: new(description), MasterKey: key, EnforceSSL: new(true)})
+}
+
+// permissions are those of the function, besides its log.
+func (n *notify) permissions(p NotifyProps) []awsiam.PolicyStatement {
+	queue := n.events.consumePermissions()
+	queue.AddActions(new("sqs:ChangeMessageVisibility"), new("sqs:SendMessage"))
+	table := *n.records.TableArn()
+	statements := []awsiam.PolicyStatement{
+		queue,
+		allow([]string{"sqs:SendMessage"}, *n.events.deadLetters.QueueArn()),
+		allow([]string{"dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"}, table),
+		allow([]string{"dynamodb:Query"}, table+"/index/"+contract.NotifyOpenIndex),
+		allow([]string{"sns:Publish"}, *n.topic.TopicArn(), *n.chatTopic.TopicArn()),
+		allow([]string{"iot:DescribeThing", "iot:ListThingGroupsForThing"}, arn("iot", "thing/*")),
+		allow([]string{"iot:DescribeThingGroup"}, arn("iot", "thinggroup/*")),
+	}
+	var used []string
+	if p.EncryptionKey != nil {
+		statements = append(statements, useKey(p.EncryptionKey))
+		used = append(used, *p.EncryptionKey.KeyArn())
+	}
+	for _, topic := range []awssns.ITopic{n.topic, n.chatTopic} {
+		// The policy of the key that AWS manages lets the account's roles use it through Amazon SNS.
+		if key := topic.MasterKey(); key != nil && managedByAWS(key) == "" && !slices.Contains(used, *key.KeyArn()) {
+			statements = append(statements, sendWithKey(key)...)
+			used = append(used, *key.KeyArn())
+		}
+	}
+	return statements
+}
+
+// subscribe subscribes the addresses and the channel.
+func (n *notify) subscribe(p NotifyProps) {
+	for i, address := range p.Emails {
+		id := "Email-" + address
+		if unresolved(address) {
+			id = fmt.Sprintf("Email%d", i)
+		}
+		awssns.NewSubscription(n, new(id), &awssns.SubscriptionProps{
+			Topic: n.topic, Protocol: awssns.SubscriptionProtocol_EMAIL, Endpoint: new(address), Region: n.topic.Env().Region,
+		})
+	}
+	if p.Slack == nil {
+		return
+	}
+	// The service has no Region: its configurations are named once per account.
+	name := *awscdk.Names_UniqueResourceName(n, &awscdk.UniqueResourceNameOptions{MaxLength: new(100.0), Separator: new("-")})
+	// The service assumes the role for what people type in the channel. The guardrail denies all of
+	// it; without one the service would allow what AdministratorAccess allows.
+	role := awsiam.NewRole(n, new("ChatRole"), &awsiam.RoleProps{
+		Description: new("Lets Amazon Q Developer in chat applications show messages in a Slack channel"),
+		AssumedBy: awsiam.NewServicePrincipal(new("chatbot.amazonaws.com"), &awsiam.ServicePrincipalOpts{Conditions: &map[string]any{
+			"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Aws_ACCOUNT_ID()},
+		}}),
+	})
+	awschatbot.NewCfnSlackChannelConfiguration(n, new("Slack"), &awschatbot.CfnSlackChannelConfigurationProps{
+		ConfigurationName: new(name + "-" + *awscdk.Aws_REGION()),
+		SlackWorkspaceId:  new(p.Slack.WorkspaceID), SlackChannelId: new(p.Slack.ChannelID),
+		IamRoleArn: role.RoleArn(), SnsTopicArns: &[]any{n.chatTopic.TopicArn()},
+		GuardrailPolicies: texts([]string{"arn:" + *awscdk.Aws_PARTITION() + ":iam::aws:policy/AWSDenyAll"}),
+	})
+}
+
+// schedule sends the digest and the reminder.
+func (n *notify) schedule(p NotifyProps) {
+	if p.Digest == nil && p.NoReminder {
+		return
+	}
+	role := serviceRole(n, "ScheduleRole", schedulerService, "schedule-group/default", "Lets EventBridge Scheduler ask for digests and reminders",
+		append([]awsiam.PolicyStatement{
+			allow([]string{"lambda:InvokeFunction"}, *n.function.FunctionArn()),
+			allow([]string{"sqs:SendMessage"}, *n.events.deadLetters.QueueArn()),
+		}, sendWithKey(p.EncryptionKey)...)...)
+	suppressAliases(role, p.EncryptionKey)
+	add := func(id, description, expression, request string) {
+		awsscheduler.NewCfnSchedule(n, new(id), &awsscheduler.CfnScheduleProps{
+			Description: new(description), ScheduleExpression: new(expression), ScheduleExpressionTimezone: orNil(p.TimeZone),
+			FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: new("OFF")},
+			Target: &awsscheduler.CfnSchedule_TargetProperty{
+				Arn: n.function.FunctionArn(), RoleArn: role.RoleArn(), Input: new(contract.NotifyRequest(request, contract.ScheduledTime)),
+				RetryPolicy:      &awsscheduler.CfnSchedule_RetryPolicyProperty{MaximumEventAgeInSeconds: new(3600.0), MaximumRetryAttempts: new(10.0)},
+				DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: n.events.deadLetters.QueueArn()},
+			},
+		})
+	}
+	if p.Digest != nil {
+		expression := "cron(0 * * * ? *)"
+		if p.Digest.DailyAt != "" {
+			expression = daily(p.Digest.DailyAt)
+		}
+		add("Digest", "Sends the digest of less severe changes", expression, contract.NotifyDigest)
+	}
+	if !p.NoReminder {
+		add("Reminder", "Reminds of severe findings that are still open", daily(or(p.RemindAt, defaultRemindAt)), contract.NotifyRemind)
+	}
+}
+
+// daily returns the schedule of a time of day.
+func daily(at string) string {
+	parts := timeOfDay.FindStringSubmatch(at)
+	number := func(s string) string {
+		if s[0] == '0' {
+			return s[1:]
+		}
+		return s
+	}
+	return fmt.Sprintf("cron(%s %s * * ? *)", number(parts[2]), number(parts[1]))
+}
