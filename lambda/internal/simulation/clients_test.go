@@ -142,6 +142,7 @@ func (q queues) SendMessageBatch(ctx context.Context, in *sqs.SendMessageBatchIn
 				continue
 			}
 			m := to.send(*e.MessageBody, nil)
+			q.world.model.transition(*e.MessageBody)
 			out.Successful = append(out.Successful, sqstypes.SendMessageBatchResultEntry{Id: e.Id, MessageId: &m.id})
 		}
 		return out, nil

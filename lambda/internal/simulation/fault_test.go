@@ -33,6 +33,7 @@ const (
 	clockSkew      kind = "clock-skew"
 	scheduleOdd    kind = "schedule-late-or-twice"
 	deployment     kind = "deployment"
+	lifecycleSkew  kind = "lifecycle-clock-skew"
 	analystEdits   kind = "analyst"
 )
 
@@ -42,7 +43,7 @@ var rates = map[kind]float64{
 	crash: 0.01, slowCall: 0.01, tableThrottle: 0.02, tablePartial: 0.05, answerLost: 0.02, answerRetried: 0.02, staleRead: 0.3,
 	hubFailure: 0.1, hubLost: 0.1, hubPartial: 0.1, hubBusy: 0.2, hubOff: 0.5,
 	queueDuplicate: 0.1, queueReorder: 0.5, queueDelay: 0.1, queueFails: 0.05,
-	ruleDuplicate: 0.1, ruleError: 0.05, clockSkew: 0.5, scheduleOdd: 0.2, deployment: 0.5, analystEdits: 0.5,
+	ruleDuplicate: 0.1, ruleError: 0.05, clockSkew: 0.5, lifecycleSkew: 0.5, scheduleOdd: 0.2, deployment: 0.5, analystEdits: 0.5,
 }
 
 // kinds returns all kinds, sorted.
@@ -122,15 +123,19 @@ func parseKinds(text string) ([]kind, error) {
 }
 
 // handlers are the functions that the stack deploys, as the simulation names them.
-var handlers = []string{"forwarder"}
+var handlers = []string{"forwarder", "evaluator", "closer"}
+
+// cells are the functions that each kind of fault must have struck. The other cells of the table
+// are faults that the function cannot have, or too rare to require.
+var cells = map[kind][]string{
+	crash: handlers, slowCall: handlers, tableThrottle: handlers, answerLost: handlers, answerRetried: handlers, clockSkew: handlers,
+	queueFails: handlers, deployment: handlers,
+	tablePartial: {"evaluator", "closer"}, staleRead: {"closer"}, lifecycleSkew: {"evaluator"},
+	hubFailure: {"forwarder"}, hubLost: {"forwarder"}, hubPartial: {"forwarder"}, hubBusy: {"forwarder"}, hubOff: {"forwarder"},
+	queueDuplicate: {"forwarder", "evaluator"}, queueReorder: {"forwarder", "evaluator"}, queueDelay: {"forwarder", "evaluator"},
+	ruleDuplicate: {"forwarder", "evaluator"}, ruleError: {"forwarder", "evaluator"},
+	scheduleOdd: {"forwarder", "closer"},
+}
 
 // strikesIn reports whether a kind of fault must have struck a function at least once.
-func (k kind) strikesIn(function string) bool {
-	switch k {
-	case analystEdits:
-		return false // it is no function's
-	case tablePartial, staleRead:
-		return false
-	}
-	return function == "forwarder"
-}
+func (k kind) strikesIn(function string) bool { return slices.Contains(cells[k], function) }

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -20,6 +21,7 @@ var invariants = []struct {
 	check func(*world)
 }{
 	{"each identity has one finding in the state of its newest signal", (*world).checkFindings},
+	{"the engine's transitions are those of the reference", (*world).checkTransitions},
 	{"invalid messages are dead letters", (*world).checkDeadLetters},
 	{"nothing waits", (*world).checkNothingWaits},
 	{"the quota of Security Hub", func(w *world) { w.hub.checkQuota() }},
@@ -50,6 +52,9 @@ func (w *world) checkFindings() {
 			continue
 		}
 		if !exists {
+			continue
+		}
+		if w.unsure(all) {
 			continue
 		}
 		if active := f.RecordState == "ACTIVE"; active != last[0].active {
@@ -105,6 +110,43 @@ func (w *world) checkNothingWaits() {
 		seconds, _ := strconv.ParseInt(n.Value, 10, 64) // the ledger writes numbers
 		if at := time.Unix(seconds, 0); at.Before(time.Now().Add(2 * time.Hour)) {
 			w.violations.add(name, "a record of the ledger is due at %v: %s", at, texts(it))
+		}
+	}
+}
+
+// unsure reports whether a deployment decides about a finding: its behavior was removed for a
+// while.
+func (w *world) unsure(all []statement) bool {
+	return all[0].behavior == fewConnections && w.changes(fewConnections)
+}
+
+// changes reports whether a deployment removed or added a behavior.
+func (w *world) changes(behavior string) bool {
+	return behavior == fewConnections && slices.ContainsFunc(w.deployed, func(s settings) bool { return s.withoutConnections })
+}
+
+func (w *world) checkTransitions() {
+	const name = "the engine's transitions are those of the reference"
+	for _, d := range w.fleetOf {
+		if d.history.late {
+			w.counts["devices with late telemetry"]++
+			continue
+		}
+		w.counts["devices compared with the reference"]++
+		var got []change
+		for c := range w.model.sent[d.client] {
+			got = append(got, c)
+		}
+		want := d.reference(time.Now())
+		changed := func(c change) bool { return w.changes(c.behavior) }
+		got, want = slices.DeleteFunc(got, changed), slices.DeleteFunc(want, changed)
+		order := func(a, b change) int {
+			return cmp.Or(strings.Compare(a.behavior, b.behavior), cmp.Compare(a.time, b.time))
+		}
+		slices.SortFunc(got, order)
+		w.counts["transitions compared"] += len(want)
+		if !slices.Equal(got, want) {
+			w.violations.add(name, "%s: got\n%v\nwant\n%v\n%s", d.client, got, want, d.history)
 		}
 	}
 }

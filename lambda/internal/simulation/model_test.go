@@ -1,6 +1,8 @@
 package simulation
 
 import (
+	"encoding/json"
+
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
 )
@@ -13,6 +15,8 @@ type model struct {
 	statements map[string][]statement
 	// invalid are payloads that must reach the dead-letter queue.
 	invalid []string
+	// sent are the transitions that the engine sent, by client.
+	sent map[string]map[change]bool
 }
 
 // statement is what a signal says about a finding.
@@ -22,9 +26,13 @@ type statement struct {
 	active bool
 	// text is in the description; "" if it is not compared.
 	text string
+	// behavior is set for a transition.
+	behavior string
 }
 
-func newModel() *model { return &model{statements: map[string][]statement{}} }
+func newModel() *model {
+	return &model{statements: map[string][]statement{}, sent: map[string]map[change]bool{}}
+}
 
 func (m *model) add(source defender.Source, s statement, parts ...string) {
 	id := asff.FindingID(source, region, parts...)
@@ -44,4 +52,31 @@ func newest(all []statement) (last []statement, raised bool) {
 		}
 	}
 	return last, raised
+}
+
+// transition notes a message of the engine.
+func (m *model) transition(body string) {
+	var t struct {
+		ClientID   string `json:"clientId"`
+		Transition struct {
+			Time     int64  `json:"violationEventTime"`
+			Kind     string `json:"violationEventType"`
+			Profile  string `json:"securityProfileName"`
+			Behavior struct {
+				Name string `json:"name"`
+			} `json:"behavior"`
+		} `json:"transition"`
+	}
+	if err := json.Unmarshal([]byte(body), &t); err != nil {
+		panic(err) // the engine wrote it
+	}
+	c := change{t.Transition.Profile + "/" + t.Transition.Behavior.Name, t.Transition.Kind, t.Transition.Time}
+	if m.sent[t.ClientID] == nil {
+		m.sent[t.ClientID] = map[change]bool{}
+	}
+	if m.sent[t.ClientID][c] {
+		return
+	}
+	m.sent[t.ClientID][c] = true
+	m.add(defender.BehaviorTransitions, statement{time: c.time, active: c.kind == raised, behavior: c.behavior}, t.Transition.Profile, t.Transition.Behavior.Name, t.ClientID)
 }

@@ -1,9 +1,15 @@
 package simulation
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 
+	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder"
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
@@ -16,10 +22,85 @@ func buildForwarder(e *environment, on host.Host) (handler, error) {
 	return h.Handle, nil
 }
 
-func (w *world) forwarderEnvironment() []string {
+func buildEvaluator(e *environment, on host.Host) (handler, error) {
+	h, err := evaluator.New(evaluator.Clients{DynamoDB: table{e}, IoT: things{e}, IoTData: connections{e}, SQS: queues{e}, Kinesis: shardReader{e}}, on)
+	if err != nil {
+		return nil, err
+	}
+	return h.Handle, nil
+}
+
+// settings are what a deployment chooses.
+type settings struct {
+	number int
+	// withoutConnections leaves out the behavior [fewConnections].
+	withoutConnections bool
+	// severity is that of [openPorts].
+	severity defender.Severity
+}
+
+// config is the evaluator's configuration of a deployment.
+func (s settings) config() engine.Config {
+	fleet := []defender.Behavior{
+		{Name: "open-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443, 1883, 8883, 80), ToAlarm: 2, ToClear: 1, Severity: s.severity},
+		{Name: "few-connections", Criteria: defender.EstablishedTCPConnections.LessThan(10), ToAlarm: 1, ToClear: 2},
+		{Name: "offline", Criteria: defender.DisconnectDuration.LessThan(int64(longestOffline.Minutes())), ToAlarm: 1, ToClear: 1},
+	}
+	if s.withoutConnections {
+		fleet = append(fleet[:1], fleet[2:]...)
+	}
+	return engine.Config{
+		Profiles: []engine.ProfileConfig{
+			{Name: "fleet", Behaviors: fleet},
+			{Name: "registered", Targets: []string{defender.RegisteredThings.Resource()}, Behaviors: []defender.Behavior{
+				{Name: "few-ports", Criteria: defender.NumListeningTCPPorts.LessThan(4, defender.Window5m), ToAlarm: 1, ToClear: 1},
+			}},
+		},
+		ReportsEvery: int(longestSilence.Minutes()), Reports: true, ReportTopic: "reports/+",
+		BatchSeconds: int(batching.Seconds()), MembershipMinutes: 15,
+	}
+}
+
+// live is the text of the behaviors for the forwarder.
+func (s settings) live() string {
+	live, err := s.config().Live()
+	if err != nil {
+		panic(err) // the configuration is constant
+	}
+	return live.String()
+}
+
+func (w *world) forwarderEnvironment(s settings) []string {
 	return []string{
 		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=forwarder", contract.EnvLedgerTable + "=" + ledgerTable,
 		contract.EnvDeadLetterQueueURL + "=" + w.deadLetters.url(), contract.EnvLogLevel + "=DEBUG",
-		fmt.Sprintf("DEFENDERHUB_BUILD=%d", w.version),
+		contract.EnvLiveBehaviors + "=" + s.live(), fmt.Sprintf("DEFENDERHUB_BUILD=%d", s.number),
 	}
+}
+
+// evaluatorEnvironment is that of the evaluator and, with its name, of the closer. Like a
+// deployment, it writes the behaviors beside the program.
+func (w *world) evaluatorEnvironment(s settings, name string) []string {
+	dir := filepath.Join(w.dir, fmt.Sprint(s.number))
+	text, err := json.Marshal(s.config())
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, contract.ConfigFile), text, 0o644)
+	}
+	if err != nil {
+		panic(err)
+	}
+	all := []string{
+		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=" + name, "LAMBDA_TASK_ROOT=" + dir, contract.EnvStateTable + "=" + stateTable,
+		contract.EnvIngestQueueURL + "=" + w.ingest.url(), contract.EnvReportsRule + "=" + reportsRule, contract.EnvLogLevel + "=DEBUG",
+	}
+	switch {
+	case w.stream == nil:
+		return append(all, contract.EnvTelemetryQueueURL+"="+w.telemetryQueue.url())
+	case name == "closer":
+		return append(all, contract.EnvTelemetryStream+"=telemetry")
+	}
+	return all
 }

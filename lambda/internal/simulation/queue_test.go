@@ -38,6 +38,8 @@ type message struct {
 	hidden time.Time
 	epoch  int
 	shown  bool // is in visible
+	// datum is set for telemetry.
+	datum *datum
 }
 
 const (
@@ -124,6 +126,9 @@ func (q *queue) receive(n int) []*message {
 		if m.receives++; q.receives > 0 && m.receives > q.receives {
 			delete(q.messages, m.id)
 			q.world.counts["redriven messages"]++
+			if m.datum != nil {
+				m.datum.of.history.late = true
+			}
 			q.dead.send(m.body, map[string]string{})
 			continue
 		}
@@ -248,6 +253,9 @@ func (s *source) delete(batch []*message, value any) {
 	}
 	for _, m := range batch {
 		if !failed[m.id] {
+			if m.datum != nil && s.queue.messages[m.id] != nil {
+				m.datum.judged()
+			}
 			delete(s.queue.messages, m.id)
 			m.epoch++
 		}

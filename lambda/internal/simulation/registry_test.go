@@ -2,35 +2,85 @@ package simulation
 
 import (
 	"context"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
+	datatypes "github.com/aws/aws-sdk-go-v2/service/iotdataplane/types"
 )
 
 // things is the AWS IoT client of an environment.
 type things struct{ *environment }
 
+var errMissing = &types.ResourceNotFoundException{Message: aws.String("not found")}
+
+func (w *world) deviceOf(client string) *device {
+	for _, d := range w.fleetOf {
+		if d.client == client {
+			return d
+		}
+	}
+	return nil
+}
+
 func (t things) ListPrincipalThings(ctx context.Context, in *iot.ListPrincipalThingsInput, _ ...func(*iot.Options)) (*iot.ListPrincipalThingsOutput, error) {
 	return ask(ctx, t.environment, "IoT", "ListPrincipalThings", *in.Principal, func() (*iot.ListPrincipalThingsOutput, error) {
-		return nil, &types.ResourceNotFoundException{Message: aws.String("no certificate")}
+		for _, d := range t.world.fleetOf {
+			if strings.HasSuffix(*in.Principal, ":cert/"+d.principal) {
+				out := &iot.ListPrincipalThingsOutput{}
+				if d.registered {
+					out.Things = []string{d.client}
+				}
+				return out, nil
+			}
+		}
+		return nil, errMissing
 	})
 }
 
-func (t things) ListAuditFindings(ctx context.Context, in *iot.ListAuditFindingsInput, _ ...func(*iot.Options)) (*iot.ListAuditFindingsOutput, error) {
-	return ask(ctx, t.environment, "IoT", "ListAuditFindings", aws.ToString(in.TaskId)+" "+aws.ToString(in.NextToken), func() (*iot.ListAuditFindingsOutput, error) {
-		return &iot.ListAuditFindingsOutput{}, nil
+func (t things) DescribeThing(ctx context.Context, in *iot.DescribeThingInput, _ ...func(*iot.Options)) (*iot.DescribeThingOutput, error) {
+	return ask(ctx, t.environment, "IoT", "DescribeThing", *in.ThingName, func() (*iot.DescribeThingOutput, error) {
+		if d := t.world.deviceOf(*in.ThingName); d == nil || !d.registered {
+			return nil, errMissing
+		}
+		return &iot.DescribeThingOutput{ThingName: in.ThingName}, nil
 	})
 }
 
-func (t things) DescribeAccountAuditConfiguration(ctx context.Context, _ *iot.DescribeAccountAuditConfigurationInput, _ ...func(*iot.Options)) (*iot.DescribeAccountAuditConfigurationOutput, error) {
-	return ask(ctx, t.environment, "IoT", "DescribeAccountAuditConfiguration", "", func() (*iot.DescribeAccountAuditConfigurationOutput, error) {
-		return &iot.DescribeAccountAuditConfigurationOutput{}, nil
+func (t things) ListThingGroupsForThing(ctx context.Context, in *iot.ListThingGroupsForThingInput, _ ...func(*iot.Options)) (*iot.ListThingGroupsForThingOutput, error) {
+	return ask(ctx, t.environment, "IoT", "ListThingGroupsForThing", *in.ThingName, func() (*iot.ListThingGroupsForThingOutput, error) {
+		return &iot.ListThingGroupsForThingOutput{}, nil
 	})
 }
 
-func (t things) ListRelatedResourcesForAuditFinding(ctx context.Context, in *iot.ListRelatedResourcesForAuditFindingInput, _ ...func(*iot.Options)) (*iot.ListRelatedResourcesForAuditFindingOutput, error) {
-	return ask(ctx, t.environment, "IoT", "ListRelatedResourcesForAuditFinding", aws.ToString(in.FindingId), func() (*iot.ListRelatedResourcesForAuditFindingOutput, error) {
-		return &iot.ListRelatedResourcesForAuditFindingOutput{}, nil
+func (t things) DescribeThingGroup(ctx context.Context, in *iot.DescribeThingGroupInput, _ ...func(*iot.Options)) (*iot.DescribeThingGroupOutput, error) {
+	return ask(ctx, t.environment, "IoT", "DescribeThingGroup", *in.ThingGroupName, func() (*iot.DescribeThingGroupOutput, error) { return nil, errMissing })
+}
+
+// connections is the AWS IoT data client of an environment.
+type connections struct{ *environment }
+
+func (c connections) GetConnection(ctx context.Context, in *iotdataplane.GetConnectionInput, _ ...func(*iotdataplane.Options)) (*iotdataplane.GetConnectionOutput, error) {
+	return ask(ctx, c.environment, "IoTData", "GetConnection", *in.ClientId, func() (*iotdataplane.GetConnectionOutput, error) {
+		d := c.world.deviceOf(*in.ClientId)
+		if d == nil || d.since.IsZero() {
+			return nil, &datatypes.ResourceNotFoundException{Message: aws.String("not found")}
+		}
+		out := &iotdataplane.GetConnectionOutput{ClientId: in.ClientId, Connected: d.connected}
+		if d.connected {
+			out.ConnectedSince = d.since.UnixMilli()
+		} else {
+			out.DisconnectedSince = d.since.UnixMilli()
+		}
+		return out, nil
+	})
+}
+
+func (c connections) Publish(ctx context.Context, in *iotdataplane.PublishInput, _ ...func(*iotdataplane.Options)) (*iotdataplane.PublishOutput, error) {
+	return ask(ctx, c.environment, "IoTData", "Publish", *in.Topic+" "+digest(string(in.Payload)), func() (*iotdataplane.PublishOutput, error) {
+		c.world.counts["answers to devices"]++
+		return &iotdataplane.PublishOutput{}, nil
 	})
 }

@@ -22,9 +22,10 @@ type result struct {
 // simulate runs a seed.
 func simulate(t *testing.T, seed uint64, keep bool, without ...kind) (r result) {
 	t.Helper()
+	dir := t.TempDir()
 	synctest.Test(t, func(*testing.T) {
 		f := swarm(seed, without...)
-		w := newWorld(seed, f, keep)
+		w := newWorld(seed, f, keep, dir)
 		w.log.printf("seed %d with %s", seed, f)
 		w.live(time.Duration(1+seed%4) * 30 * time.Minute)
 		synctest.Wait()

@@ -69,10 +69,11 @@ const (
 )
 
 func runStorm(t *testing.T, seed uint64, devices, each int, span time.Duration) (s storm) {
+	dir := t.TempDir()
 	synctest.Test(t, func(*testing.T) {
 		live := contract.LiveBehaviors{}
 		live.Add(stormProfile, stormBehavior, defender.SeverityDefault)
-		w := newWorld(seed, swarm(seed, kinds()...), false)
+		w := newWorld(seed, swarm(seed, kinds()...), false, dir)
 		w.forwarder.environ = append(w.forwarder.environ, contract.EnvLiveBehaviors+"="+live.String(), contract.EnvLogLevel+"=WARN")
 		w.dynamodb.PageItems = 0
 		end := w.begin.Add(span)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
 )
@@ -30,10 +31,16 @@ type world struct {
 	counts       map[string]int
 	violations   violations
 
-	forwarder          *function
-	ingest, errorQueue *queue
-	deadLetters        *queue
-	version            int
+	forwarder, evaluator, closer    *function
+	ingest, errorQueue, deadLetters *queue
+	// stream is nil if telemetry uses the queue.
+	stream                                                *stream
+	telemetryQueue, telemetryErrors, telemetryDeadLetters *queue
+	fleetOf                                               []*device
+	// dir has the files of the functions' packages.
+	dir string
+	// deployed are the settings of all deployments, the present ones last.
+	deployed []settings
 }
 
 // violations are the invariants that do not hold, each with its first example.
@@ -71,11 +78,11 @@ const (
 var epoch = time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)
 
 // newWorld deploys the stack.
-func newWorld(seed uint64, f *faults, keep bool) *world {
+func newWorld(seed uint64, f *faults, keep bool, dir string) *world {
 	time.Sleep(time.Until(epoch.Add(time.Duration(seed%3600) * time.Second)))
 	log := newTrace(keep)
 	log.begin = time.Now()
-	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel()}
+	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), dir: dir}
 	w.dynamodb = dynamodbtest.New(
 		dynamodbtest.Schema{
 			Name: ledgerTable, Partition: contract.LedgerPartitionKey, Sort: contract.LedgerSortKey, Expiry: contract.LedgerExpiry,
@@ -98,12 +105,51 @@ func newWorld(seed uint64, f *faults, keep bool) *world {
 // deploy creates queues and functions with the settings of the constructs.
 func (w *world) deploy() {
 	w.deadLetters = w.queue("dead-letters", 30*time.Second, nil, 0)
-	w.forwarder = w.function("forwarder", time.Minute, buildForwarder, w.forwarderEnvironment())
+	w.deployed = []settings{{}}
+	w.forwarder = w.function("forwarder", time.Minute, buildForwarder, w.forwarderEnvironment(w.deployed[0]))
 	w.ingest = w.queue("ingest", 6*time.Minute+2*time.Second, w.deadLetters, 1000)
 	w.errorQueue = w.queue("errors", 6*time.Minute+2*time.Second, w.deadLetters, 1000)
 	w.ingest.feeds(w.forwarder, 100, 2*time.Second, 5)
 	w.errorQueue.feeds(w.forwarder, 100, 2*time.Second, 5)
 	w.hourly()
+	w.deployEngine()
+}
+
+// deployEngine creates the self-managed engine, with a stream for every third seed.
+func (w *world) deployEngine() {
+	w.telemetryDeadLetters = w.queue("telemetry-dead-letters", 30*time.Second, nil, 0)
+	const hidden = 6*time.Minute + batching
+	receives := int(contract.TelemetryRetry / hidden)
+	w.telemetryErrors = w.queue("telemetry-errors", hidden, w.telemetryDeadLetters, receives)
+	if w.seed%3 == 0 {
+		w.stream = w.newStream(nil, w.telemetryDeadLetters)
+	} else {
+		w.telemetryQueue = w.queue("telemetry", hidden, w.telemetryDeadLetters, receives)
+	}
+	w.evaluator = w.function("evaluator", time.Minute, buildEvaluator, w.evaluatorEnvironment(w.deployed[0], "evaluator"))
+	w.closer = w.function("closer", time.Minute, buildEvaluator, w.evaluatorEnvironment(w.deployed[0], "closer"))
+	w.telemetryErrors.feeds(w.evaluator, 1000, batching, 10)
+	if w.stream != nil {
+		w.stream.fn = w.evaluator
+	} else {
+		w.telemetryQueue.feeds(w.evaluator, 1000, batching, 10)
+	}
+	w.minutely()
+}
+
+// minutely invokes the closer as its schedule does: asynchronously, without retries.
+func (w *world) minutely() {
+	next := time.Now().Truncate(time.Minute).Add(time.Minute)
+	w.at(next, func() {
+		event := []byte(strings.ReplaceAll(contract.CloseRequest(0, 1), "<aws.scheduler.scheduled-time>", next.Format(time.RFC3339)))
+		run := func() { w.invoke(w.closer, event, func(any, error, bool) {}) }
+		late := w.between(0, time.Minute)
+		if w.faults.strikes(scheduleOdd, w.closer) {
+			w.after(late, run)
+		}
+		run()
+		w.minutely()
+	})
 }
 
 func (w *world) function(name string, timeout time.Duration, build program, environ []string) *function {
@@ -138,6 +184,7 @@ func (w *world) refresh(event string, retries int) {
 func (w *world) update(fn *function, environ []string) {
 	fn.before, fn.environ, fn.mixed = fn.environ, environ, time.Now().Add(w.between(time.Minute, 10*time.Minute))
 	w.log.printf("deployment of %s", fn.name)
+	w.faults.hits[hit{deployment, fn.name}]++
 }
 
 // live runs the world: an active period with faults, and a quiet one without.
@@ -164,12 +211,13 @@ func (w *world) idle() bool {
 			return false
 		}
 	}
-	return true
+	return w.stream == nil || !w.stream.waits()
 }
 
 // plan schedules what happens to the whole of AWS.
 func (w *world) plan(active time.Duration) {
 	w.devices(active)
+	w.fleet(active)
 	for range 2 {
 		at, off := w.between(0, active), w.between(time.Minute, 3*time.Hour)
 		if w.faults.strikes(hubOff, w.forwarder) {
@@ -178,11 +226,8 @@ func (w *world) plan(active time.Duration) {
 	}
 	for range 3 {
 		at := w.between(0, active)
-		if w.faults.strikes(deployment, w.forwarder) {
-			w.after(at, func() {
-				w.version++
-				w.update(w.forwarder, w.forwarderEnvironment())
-			})
+		if w.faults.strikes(deployment, nil) {
+			w.after(at, w.redeploy)
 		}
 	}
 	for range 5 {
@@ -191,4 +236,28 @@ func (w *world) plan(active time.Duration) {
 			w.after(at, w.hub.edit)
 		}
 	}
+}
+
+// redeploy deploys other settings, or an earlier deployment again. The forwarder is first, so that
+// it knows new behaviors before their first alarm; a rollback goes the other way.
+func (w *world) redeploy() {
+	next := settings{number: len(w.deployed), withoutConnections: w.chance(0.5), severity: pick(w.scheduler, []defender.Severity{defender.Low, defender.High})}
+	first, then := []*function{w.forwarder}, []*function{w.evaluator, w.closer}
+	if w.chance(0.3) {
+		next = pick(w.scheduler, w.deployed)
+		first, then = then, first
+		w.counts["rollbacks"]++
+	}
+	w.deployed = append(w.deployed, next)
+	deploy := func(all []*function) {
+		for _, f := range all {
+			if f == w.forwarder {
+				w.update(f, w.forwarderEnvironment(next))
+			} else {
+				w.update(f, w.evaluatorEnvironment(next, f.name))
+			}
+		}
+	}
+	deploy(first)
+	w.after(w.between(0, 3*time.Minute), func() { deploy(then) })
 }
