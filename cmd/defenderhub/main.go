@@ -11,6 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/deadletters"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/device"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/findings"
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/provoke"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/replay"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/report"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/testcmd"
@@ -27,6 +28,7 @@ func commands() []*cli.Command {
 		audit.Command(),
 		deadletters.Command(),
 		report.Command(),
+		provoke.Command(),
 	}
 }
 

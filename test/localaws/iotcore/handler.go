@@ -120,8 +120,9 @@ func (h *Handler) register(s *Service) {
 	Handle(h, "DescribeCertificate", "certificateId", s.describeCertificate)
 	Handle(h, "ListCertificates", "?pageSize ?marker"+ordered, s.listCertificates)
 
-	Handle(h, "CreatePolicy", "policyName policyDocument", s.createPolicy)
+	Handle(h, "CreatePolicy", "policyName policyDocument tags", s.createPolicy)
 	Handle(h, "GetPolicy", "policyName", s.getPolicy)
+	Handle(h, "ListTagsForResource", "?resourceArn", s.listTags)
 	Handle(h, "ListPolicies", "?pageSize ?marker"+ordered, s.listPolicies)
 	Do(h, "DeletePolicy", "policyName", s.deletePolicy)
 	Handle(h, "CreatePolicyVersion", "policyName policyDocument ?setAsDefault", s.createPolicyVersion)

@@ -30,6 +30,7 @@ type iotPolicy struct {
 	defaultVersion int
 	lastVersion    int
 	targets        map[string]bool // ARNs of certificates and thing groups
+	tags           []types.Tag
 }
 
 type policyVersion struct {
@@ -87,10 +88,23 @@ func (s *Service) createPolicy(in *iot.CreatePolicyInput) (*iot.CreatePolicyOutp
 	}
 	p := &iotPolicy{
 		name: name, arn: s.ARN("policy/" + name), created: version.created, modified: version.created,
-		versions: map[int]*policyVersion{1: version}, defaultVersion: 1, lastVersion: 1, targets: map[string]bool{},
+		versions: map[int]*policyVersion{1: version}, defaultVersion: 1, lastVersion: 1, targets: map[string]bool{}, tags: in.Tags,
 	}
 	s.policies[name] = p
 	return &iot.CreatePolicyOutput{PolicyName: &p.name, PolicyArn: &p.arn, PolicyDocument: &version.text, PolicyVersionId: aws.String("1")}, nil
+}
+
+// listTags returns the tags of a policy: nothing else has tags here.
+func (s *Service) listTags(in *iot.ListTagsForResourceInput) (*iot.ListTagsForResourceOutput, error) {
+	_, name, ok := strings.Cut(*in.ResourceArn, ":policy/")
+	if !ok {
+		return nil, errUnknownHere.new("only policies have tags in the local AWS IoT, not %s", *in.ResourceArn)
+	}
+	p, err := s.policy(name)
+	if err != nil {
+		return nil, err
+	}
+	return &iot.ListTagsForResourceOutput{Tags: p.tags}, nil
 }
 
 func (s *Service) policy(name string) (*iotPolicy, error) {

@@ -60,7 +60,7 @@ func run(ctx context.Context, s *Session, version string, args []string, command
 
 // end removes what the command created, prints its error, and returns the exit status.
 func (s *Session) end(ctx context.Context, err error) int {
-	left := s.runUndo()
+	left := s.Close()
 	status := exitStatus(err)
 	if context.Cause(ctx) != nil {
 		err, status = context.Cause(ctx), ExitInterrupted

@@ -114,8 +114,14 @@ func (s *Session) Undo(what string, f func(context.Context) error) {
 	s.undo = append(s.undo, undo{what, f})
 }
 
-func (s *Session) runUndo() error {
-	ctx, cancel := context.WithTimeout(s.undoContext, undoTime)
+// Close removes what the command created, the last first. The program calls it at the end of each
+// command. Its errors say what was not removed.
+func (s *Session) Close() error {
+	within := s.undoContext
+	if within == nil {
+		within = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(within, undoTime)
 	defer cancel()
 	var left []error
 	for _, u := range slices.Backward(s.undo) {
