@@ -18,7 +18,6 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/defenderhub/defenderhub/defender"
-	"github.com/defenderhub/defenderhub/defender/correlation"
 	rulefile "github.com/defenderhub/defenderhub/internal/correlation"
 )
 
@@ -38,12 +37,12 @@ type NotifyProps struct {
 	// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html
 	// Default: nil, the findings that the filters let through, and their end.
 	Pattern map[string]any
-	// Rules are those of Correlate. A part of one of their incidents sends no message of its own.
-	// Within a DefenderHub they are those of DefenderHubProps.Correlate.
+	// Correlate are the props of the Correlate whose incidents are reported: a part of an incident
+	// sends no message of its own. Within a DefenderHub they are DefenderHubProps.Correlate.
 	// Default: nil, there are no incidents.
-	Rules []correlation.Rule
+	Correlate *CorrelateProps
 	// Hold is how long a new finding waits for an incident of which it may be a part: whole
-	// seconds from 1 second to 15 minutes. Incidents do not wait. It has no effect without Rules.
+	// seconds from 1 second to 15 minutes. Incidents do not wait. Without Correlate nothing waits.
 	// Default: 0, which means 1 minute.
 	Hold time.Duration
 
@@ -223,8 +222,8 @@ func (p NotifyProps) validate() error {
 	if p.Pattern != nil {
 		f.pattern("Pattern", p.Pattern)
 	}
-	_, err := rulefile.Compile(p.Rules, anyFleet)
-	f.under("Rules", err)
+	_, err := p.rules()
+	f.under("Correlate.Rules", err)
 	f.duration("Hold", p.Hold, time.Second, 15*time.Minute)
 	f.number("PerMinute", p.PerMinute, 1, 1000, "messages")
 	if p.Digest != nil {
@@ -262,8 +261,13 @@ func (p NotifyProps) validate() error {
 	return f.err()
 }
 
-// anyFleet is a fleet size: the notifier needs only what the rules match.
-const anyFleet = 1
+// rules returns the rules as the function reads them, nil without Correlate.
+func (p NotifyProps) rules() ([]rulefile.Rule, error) {
+	if p.Correlate == nil {
+		return nil, nil
+	}
+	return p.Correlate.compiled()
+}
 
 func (n NotifyFilter) validate() error {
 	var f faults

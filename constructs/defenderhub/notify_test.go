@@ -104,7 +104,7 @@ func TestNotifySettings(t *testing.T) {
 			t.Errorf("%s: got %s\nwant %s", c.name, text(got), text(c.want))
 		}
 	}
-	got := notifySettings(t, defenderhub.NotifyProps{Rules: correlation.BuiltIn()})
+	got := notifySettings(t, defenderhub.NotifyProps{Correlate: &defenderhub.CorrelateProps{}})
 	if got.HoldSeconds != 60 || len(got.Rules) != len(correlation.BuiltIn()) {
 		t.Errorf("hold %d s, %d rules", got.HoldSeconds, len(got.Rules))
 	}
@@ -220,14 +220,14 @@ func TestNotifyReportsAllFaultsAtOnce(t *testing.T) {
 				Severity: 9, Products: []string{"guardduty", "aws/inspector", "aws/inspector"}, Sources: []defender.Source{defender.DeviceEvents}, Behaviors: []string{""},
 				ThingGroups: []string{*awscdk.Aws_REGION()},
 			}},
-			Rules: []correlation.Rule{{}}, Hold: time.Hour, PerMinute: -1, Digest: &defenderhub.DigestProps{Below: 7, DailyAt: "8:00"}, Remind: 8, NoReminder: true, RemindAt: "24:00",
+			Correlate: &defenderhub.CorrelateProps{Rules: []correlation.Rule{{}}}, Hold: time.Hour, PerMinute: -1, Digest: &defenderhub.DigestProps{Below: 7, DailyAt: "8:00"}, Remind: 8, NoReminder: true, RemindAt: "24:00",
 			TimeZone: "my zone", MembershipAge: time.Second, Topic: fifo, ChatTopic: fifo, Emails: []string{"a@example.com", "Bob <b@example.com>", "a@example.com", "x"},
 			Slack: &defenderhub.SlackProps{WorkspaceID: "#security"}, BatchSize: -1, BatchWindow: time.Hour, MaxConcurrency: 1, MemoryMiB: 1, Timeout: time.Hour,
 			RecordRemovalPolicy: "x", Alarms: &defenderhub.NotifyAlarmsProps{Unsent: defenderhub.Alarm{Periods: -1}},
 		})
 	})
 	for _, want := range []string{
-		"Filters[0].Severity", "Filters[0].Products", "Filters[0].Products[0]", "Filters[0].Products[2]", "Filters[0].Behaviors[0]", "Filters[0].ThingGroups[0]", "Rules[0].Name", "Hold", "PerMinute",
+		"Filters[0].Severity", "Filters[0].Products", "Filters[0].Products[0]", "Filters[0].Products[2]", "Filters[0].Behaviors[0]", "Filters[0].ThingGroups[0]", "Correlate.Rules[0].Name", "Hold", "PerMinute",
 		"Digest.Below", "Digest.DailyAt", "Remind", "RemindAt", "TimeZone", "MembershipAge", "Topic", "ChatTopic", "Emails[1]", "Emails[2]", "Emails[3]", "Slack.WorkspaceID", "Slack.ChannelID",
 		"BatchSize", "BatchWindow", "MaxConcurrency", "MemoryMiB", "Timeout", "RecordRemovalPolicy", "Alarms.Unsent.Periods",
 	} {

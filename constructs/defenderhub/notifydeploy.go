@@ -47,7 +47,6 @@ func (n *notify) deploy(p NotifyProps) {
 		SortKey:        attribute(contract.NotifyOpenSince, awsdynamodb.AttributeType_NUMBER),
 		ProjectionType: awsdynamodb.ProjectionType_ALL,
 	})
-	keys := []awskms.IKey{p.EncryptionKey, n.topic.MasterKey(), n.chatTopic.MasterKey()}
 	n.function = newGoFunction(n, "Function", goFunction{
 		description: "Sends messages about findings of AWS Security Hub", code: code, FunctionProps: value(p.Function),
 		timeout: timeout, memoryMiB: or(p.MemoryMiB, defaultMemoryMiB), key: p.EncryptionKey,
@@ -59,7 +58,7 @@ func (n *notify) deploy(p NotifyProps) {
 			contract.EnvChatTopic:          *n.chatTopic.TopicArn(),
 			contract.EnvLogLevel:           value(p.Function).LogLevel.String(),
 		},
-		statements: n.permissions(p), suppressions: append(aliasSuppressions(n, keys...), nagSuppression{
+		statements: n.permissions(p), suppressions: append(aliasSuppressions(n, append(n.topicKeys(), p.EncryptionKey)...), nagSuppression{
 			rule: "AwsSolutions-IAM5", reason: "Any thing of this account and Region may have findings, and its thing groups are in the message.",
 			findings: nagResources("thing/*", "thinggroup/*"),
 		}),
@@ -72,7 +71,7 @@ func (n *notify) deploy(p NotifyProps) {
 
 // config returns the content of the file beside the function.
 func (p NotifyProps) config() notification.Config {
-	rules, _ := rulefile.Compile(p.Rules, anyFleet) // validate reports its faults
+	rules, _ := p.rules() // validate reports its faults
 	c := notification.Config{PerMinute: or(p.PerMinute, defaultPerMinute), Rules: rules, MembershipMinutes: int(or(p.MembershipAge, defaultMembershipAge) / time.Minute)}
 	if len(rules) > 0 {
 		c.HoldSeconds = int(or(p.Hold, defaultHold) / time.Second)
@@ -120,7 +119,7 @@ func notifierCode(executable string, config notification.Config) (awslambda.Code
 		return nil, err
 	}
 	if found := tokenText.Find(content); found != nil {
-		return nil, &defender.FieldError{Field: "Rules", Value: deployTime, Want: fmt.Sprintf("values that are known at synthesis: %s would be deployed in %s as it is", found, notification.File)}
+		return nil, &defender.FieldError{Field: "Correlate.Rules", Value: deployTime, Want: fmt.Sprintf("values that are known at synthesis: %s would be deployed in %s as it is", found, notification.File)}
 	}
 	made, err := gobuild.Stage(executable, notification.File, append(content, '\n'))
 	if err != nil {
@@ -160,14 +159,25 @@ func (n *notify) permissions(p NotifyProps) []awsiam.PolicyStatement {
 		statements = append(statements, useKey(p.EncryptionKey))
 		used = append(used, *p.EncryptionKey.KeyArn())
 	}
-	for _, topic := range []awssns.ITopic{n.topic, n.chatTopic} {
-		// The policy of the key that AWS manages lets the account's roles use it through Amazon SNS.
-		if key := topic.MasterKey(); key != nil && managedByAWS(key) == "" && !slices.Contains(used, *key.KeyArn()) {
+	for _, key := range n.topicKeys() {
+		if !slices.Contains(used, *key.KeyArn()) {
 			statements = append(statements, sendWithKey(key)...)
 			used = append(used, *key.KeyArn())
 		}
 	}
 	return statements
+}
+
+// topicKeys are the keys of the topics that the function must be allowed to use. The policy of the
+// key that AWS manages lets the account's roles use it through Amazon SNS.
+func (n *notify) topicKeys() []awskms.IKey {
+	var keys []awskms.IKey
+	for _, topic := range []awssns.ITopic{n.topic, n.chatTopic} {
+		if key := topic.MasterKey(); key != nil && managedByAWS(key) == "" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // subscribe subscribes the addresses and the channel.
@@ -187,11 +197,14 @@ func (n *notify) subscribe(p NotifyProps) {
 	// The service has no Region: its configurations are named once per account.
 	name := *awscdk.Names_UniqueResourceName(n, &awscdk.UniqueResourceNameOptions{MaxLength: new(100.0), Separator: new("-")})
 	// The service assumes the role for what people type in the channel. The guardrail denies all of
-	// it; without one the service would allow what AdministratorAccess allows.
+	// it; without one the service would allow what AdministratorAccess allows. No AWS page says that
+	// the service names its account and configuration when it assumes the role (unverified): the
+	// conditions hold if it does.
 	role := awsiam.NewRole(n, new("ChatRole"), &awsiam.RoleProps{
 		Description: new("Lets Amazon Q Developer in chat applications show messages in a Slack channel"),
 		AssumedBy: awsiam.NewServicePrincipal(new("chatbot.amazonaws.com"), &awsiam.ServicePrincipalOpts{Conditions: &map[string]any{
-			"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Aws_ACCOUNT_ID()},
+			"StringEqualsIfExists": map[string]any{"aws:SourceAccount": awscdk.Aws_ACCOUNT_ID()},
+			"ArnLikeIfExists":      map[string]any{"aws:SourceArn": fmt.Sprintf("arn:%s:chatbot::%s:*", *awscdk.Aws_PARTITION(), *awscdk.Aws_ACCOUNT_ID())},
 		}}),
 	})
 	awschatbot.NewCfnSlackChannelConfiguration(n, new("Slack"), &awschatbot.CfnSlackChannelConfigurationProps{

@@ -171,6 +171,10 @@ func incidents() awscdk.Stack {
 	correlate := &defenderhub.CorrelateProps{Prebuilt: prebuilt}
 	correlate.Forwarder = defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, Correlate: correlate})
 	defenderhub.NewCorrelate(stack, jsii.String("Correlate"), correlate)
+	defenderhub.NewNotify(stack, jsii.String("Notify"), &defenderhub.NotifyProps{
+		Prebuilt: prebuilt, Correlate: correlate, Emails: []string{"security@example.com"},
+		Slack: &defenderhub.SlackProps{WorkspaceID: "T0123ABCD", ChannelID: "C0123ABCD"}, Digest: &defenderhub.DigestProps{},
+	})
 	return stack
 }
 
