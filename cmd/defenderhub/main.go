@@ -15,6 +15,7 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/replay"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/report"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/testcmd"
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/watch"
 )
 
 func main() { os.Exit(cli.Main(version(), os.Args[1:], commands()...)) }
@@ -24,7 +25,9 @@ func commands() []*cli.Command {
 	return []*cli.Command{
 		testcmd.Command(),
 		replay.Command(),
-		findings.Command(), device.Command(),
+		findings.Command(),
+		watch.Command(),
+		device.Command(),
 		audit.Command(),
 		deadletters.Command(),
 		report.Command(),

@@ -355,8 +355,25 @@ func TestOperationsThatNobodyAsksForAreRefusedByName(t *testing.T) {
 			_, err := w.ListPolicyVersions(ctx, &iot.ListPolicyVersionsInput{PolicyName: p})
 			return err
 		},
-		"EnableTopicRule":  func() error { _, err := w.EnableTopicRule(ctx, &iot.EnableTopicRuleInput{RuleName: p}); return err },
-		"DisableTopicRule": func() error { _, err := w.DisableTopicRule(ctx, &iot.DisableTopicRuleInput{RuleName: p}); return err },
+		"EnableTopicRule":     func() error { _, err := w.EnableTopicRule(ctx, &iot.EnableTopicRuleInput{RuleName: p}); return err },
+		"DisableTopicRule":    func() error { _, err := w.DisableTopicRule(ctx, &iot.DisableTopicRuleInput{RuleName: p}); return err },
+		"GetV2LoggingOptions": func() error { _, err := w.GetV2LoggingOptions(ctx, &iot.GetV2LoggingOptionsInput{}); return err },
+		"UpdateThingGroup": func() error {
+			_, err := w.UpdateThingGroup(ctx, &iot.UpdateThingGroupInput{ThingGroupName: p, ThingGroupProperties: &types.ThingGroupProperties{}})
+			return err
+		},
+		"ListThingPrincipalsV2": func() error {
+			_, err := w.ListThingPrincipalsV2(ctx, &iot.ListThingPrincipalsV2Input{ThingName: p})
+			return err
+		},
+		"ListPrincipalThingsV2": func() error {
+			_, err := w.ListPrincipalThingsV2(ctx, &iot.ListPrincipalThingsV2Input{Principal: arn})
+			return err
+		},
+		"SetDefaultPolicyVersion": func() error {
+			_, err := w.SetDefaultPolicyVersion(ctx, &iot.SetDefaultPolicyVersionInput{PolicyName: p, PolicyVersionId: p})
+			return err
+		},
 		"ListTargetsForPolicy": func() error {
 			_, err := w.ListTargetsForPolicy(ctx, &iot.ListTargetsForPolicyInput{PolicyName: p})
 			return err

@@ -105,6 +105,24 @@ func (s *Session) printJSON(sections []Section) error {
 	return err
 }
 
+// Stream prints the rows of a section one per line, while a command runs: separated by tabs, or
+// with --json as one object per line.
+func (s *Session) Stream(section Section) error {
+	if !s.JSON {
+		return printTabs(s.Out, section)
+	}
+	for r := range section.rows.Len() {
+		text, err := json.Marshal(section.rows.Index(r).Interface())
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(s.Out, safetext.EscapeJSON(string(text))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // columns are the indexes and headings of the fields that tables have.
 func columns(section Section) (indexes []int, headings []string) {
 	for i, f := range section.Fields() {

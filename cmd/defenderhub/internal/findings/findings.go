@@ -61,7 +61,9 @@ func (s state) Style() string {
 
 // Command returns the command findings.
 func Command() *cli.Command {
-	var o options
+	var o Filter
+	var incident string
+	var since time.Duration
 	return &cli.Command{
 		Use: "findings", Short: "List findings about devices",
 		Long: "List the findings of Device Defender's own integration, of defenderhub's forwarder and of\n" +
@@ -74,24 +76,26 @@ defenderhub findings --since 24h --json`,
 		Policy: []cli.Statement{{Actions: []string{hub.Action}, Resources: []string{hub.Resource}}},
 		Output: []cli.Section{cli.Rows[Row]("", nil)},
 		Flags: func(f *pflag.FlagSet) {
-			f.StringArrayVar(&o.devices, "device", nil, "thing, client ID or certificate ID")
-			f.StringArrayVar(&o.checks, "check", nil, "audit check")
-			f.StringArrayVar(&o.behaviors, "behavior", nil, "behavior")
-			f.StringVar(&o.severity, "severity", "", "least severity: INFORMATIONAL, LOW, MEDIUM, HIGH or CRITICAL")
-			f.StringVar(&o.state, "state", "active", "active, archived or all")
-			f.StringVar(&o.incident, "incident", "", "ID of an incident: list it and its parts")
-			f.DurationVar(&o.since, "since", 0, "only findings that were updated within this time, such as 24h")
+			o.Flags(f, "active")
+			f.StringVar(&incident, "incident", "", "ID of an incident: list it and its parts")
+			f.DurationVar(&since, "since", 0, "only findings that were updated within this time, such as 24h")
 		},
 		Run: func(ctx context.Context, s *cli.Session, _ []string) error {
-			q, err := o.query(time.Now())
+			q, err := o.Query()
 			if err != nil {
 				return err
+			}
+			if since < 0 {
+				return fmt.Errorf("--since is %s, want a positive duration such as 24h", since)
+			}
+			if since > 0 {
+				q.Since = time.Now().Add(-since)
 			}
 			c, err := s.Config(ctx)
 			if err != nil {
 				return err
 			}
-			rows, err := list(ctx, securityhub.NewFromConfig(c), c.Region, o.incident, q)
+			rows, err := list(ctx, securityhub.NewFromConfig(c), c.Region, incident, q)
 			if err != nil {
 				return err
 			}
@@ -100,14 +104,23 @@ defenderhub findings --since 24h --json`,
 	}
 }
 
-// options are the values of the flags.
-type options struct {
+// Filter has the flags that select findings.
+type Filter struct {
 	devices, checks, behaviors []string
-	severity, state, incident  string
-	since                      time.Duration
+	severity, state            string
 }
 
-func (o options) query(now time.Time) (hub.Query, error) {
+// Flags adds the flags. state is the default of --state.
+func (o *Filter) Flags(f *pflag.FlagSet, state string) {
+	f.StringArrayVar(&o.devices, "device", nil, "thing, client ID or certificate ID")
+	f.StringArrayVar(&o.checks, "check", nil, "audit check")
+	f.StringArrayVar(&o.behaviors, "behavior", nil, "behavior")
+	f.StringVar(&o.severity, "severity", "", "least severity: INFORMATIONAL, LOW, MEDIUM, HIGH or CRITICAL")
+	f.StringVar(&o.state, "state", state, "active, archived or all")
+}
+
+// Query returns the query of the flags.
+func (o *Filter) Query() (hub.Query, error) {
 	q := hub.Query{Devices: o.devices, Behaviors: o.behaviors}
 	for _, name := range o.checks {
 		c, err := defender.ParseCheck(name)
@@ -129,12 +142,6 @@ func (o options) query(now time.Time) (hub.Query, error) {
 		return q, fmt.Errorf("--state is %q, want active, archived or all", o.state)
 	}
 	q.State = state
-	if o.since < 0 {
-		return q, fmt.Errorf("--since is %s, want a positive duration such as 24h", o.since)
-	}
-	if o.since > 0 {
-		q.Since = now.Add(-o.since)
-	}
 	return q, nil
 }
 

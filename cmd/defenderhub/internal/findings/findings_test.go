@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
@@ -16,25 +15,23 @@ import (
 )
 
 func TestOptionsBecomeAQuery(t *testing.T) {
-	now := time.Date(2026, 11, 30, 3, 0, 0, 0, time.UTC)
-	q, err := options{
-		devices: []string{"pump-7"}, checks: []string{"LOGGING_DISABLED_CHECK"}, severity: "high", state: "ALL", since: time.Hour,
-	}.query(now)
-	if err != nil || q.Devices[0] != "pump-7" || q.Checks[0] != "LOGGING_DISABLED_CHECK" || q.Severity != defender.High || q.State != "" || !q.Since.Equal(now.Add(-time.Hour)) {
+	q, err := (&Filter{
+		devices: []string{"pump-7"}, checks: []string{"LOGGING_DISABLED_CHECK"}, severity: "high", state: "ALL",
+	}).Query()
+	if err != nil || q.Devices[0] != "pump-7" || q.Checks[0] != "LOGGING_DISABLED_CHECK" || q.Severity != defender.High || q.State != "" {
 		t.Errorf("%+v, error %v", q, err)
 	}
-	if q, err := (options{state: "active"}).query(now); err != nil || q.State != asff.Active || !q.Since.IsZero() {
+	if q, err := (&Filter{state: "active"}).Query(); err != nil || q.State != asff.Active || !q.Since.IsZero() {
 		t.Errorf("%+v, error %v", q, err)
 	}
-	for want, o := range map[string]options{
+	for want, o := range map[string]Filter{
 		"--check":      {state: "all", checks: []string{"SHARED"}},
 		"--severity":   {state: "all", severity: "grave"},
 		"--state is":   {state: "open"},
-		"--since is":   {state: "all", since: -1},
 		"need a name":  {state: "all", devices: []string{""}},
 		"need a name ": {state: "all", behaviors: []string{""}},
 	} {
-		if _, err := o.query(now); err == nil || !strings.Contains(err.Error(), strings.TrimSpace(want)) {
+		if _, err := o.Query(); err == nil || !strings.Contains(err.Error(), strings.TrimSpace(want)) {
 			t.Errorf("%+v: error %v, want %q", o, err, want)
 		}
 	}
