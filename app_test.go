@@ -64,6 +64,7 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 			return slices.Equal(c.hub.Correlate.Attributes, []string{"instanceId", "backup"})
 		}},
 		"correlate": {"true", func(c *config) bool { return c.hub.Correlate != nil }},
+		"dashboard": {"true", func(c *config) bool { return c.hub.Dashboard != nil }},
 		"demo":      {"true", func(c *config) bool { return c.demo }},
 	} {
 		t.Run(key, func(t *testing.T) {

@@ -143,6 +143,14 @@ var settings = map[string]setting{
 	}},
 	"alarm-topic":  {"the ARN of an Amazon SNS topic that is not FIFO: CloudWatch cannot publish to those", setAlarmTopic},
 	"architecture": {oneOf("arm64", "amd64"), setArchitecture},
+	"dashboard": {"true or false", func(c *config, v string) error {
+		var shown bool
+		err := boolean(v, &shown)
+		if shown {
+			c.hub.Dashboard = &defenderhub.DashboardProps{}
+		}
+		return err
+	}},
 	"demo": {"true or false", func(c *config, v string) error {
 		return boolean(v, &c.demo)
 	}},

@@ -127,6 +127,11 @@ type ForwarderProps struct {
 	// LedgerRemovalPolicy is the ledger's removal policy.
 	// Default: "", awscdk.RemovalPolicy_DESTROY, it is deleted with the stack.
 	LedgerRemovalPolicy awscdk.RemovalPolicy
+	// DetailedMetrics also counts imported findings by severity, and the calls of Security Hub, in
+	// up to seven more metrics. CloudWatch charges 0.30 USD a month for each (list price). Within a
+	// DefenderHub it is set if there is a Dashboard.
+	// https://aws.amazon.com/cloudwatch/pricing/
+	DetailedMetrics bool
 	// AlarmTopic is notified when an alarm goes off and when it ends; see
 	// DefenderHubProps.AlarmTopic.
 	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarms notify nobody.
@@ -267,6 +272,9 @@ type Forwarder interface {
 	// MetricImported counts findings that were imported.
 	// Default: the sum over 5 minutes.
 	MetricImported(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricImportCalls counts calls of BatchImportFindings; nil without DetailedMetrics.
+	// Default: the sum over 5 minutes.
+	MetricImportCalls(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 	// MetricArchived counts findings that were archived.
 	// Default: the sum over 5 minutes.
 	MetricArchived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
@@ -308,6 +316,7 @@ type forwarder struct {
 	alarms                                     []awscloudwatch.IAlarm
 	auditSubscription                          awssns.Subscription
 	key                                        awskms.IKey
+	detailed                                   bool
 	agreed                                     agreement
 }
 
@@ -346,7 +355,7 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	must(f, errors.Join(p.validate(), p.elsewhere(f)))
 	must(f, p.compile())
 
-	f.key = p.EncryptionKey
+	f.key, f.detailed = p.EncryptionKey, p.DetailedMetrics
 	f.agreed = agreement{clientPattern: p.ClientPattern}
 	if !p.withoutEvents {
 		f.agreed.eventTopic = or(p.EventTopic, iotrule.DefaultEventTopic)

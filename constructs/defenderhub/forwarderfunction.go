@@ -50,6 +50,9 @@ func (f *forwarder) environment(p ForwarderProps) map[string]string {
 		contract.EnvLogLevel:           value(p.Function).LogLevel.String(),
 		contract.EnvQuietTime:          or(p.QuietTime, contract.DefaultQuietTime).String(),
 	}
+	if p.DetailedMetrics {
+		env[contract.EnvDetailedMetrics] = "true"
+	}
 	if p.ClientPattern != "" {
 		env[contract.EnvClientPattern] = p.ClientPattern
 	}
@@ -70,7 +73,7 @@ const (
 	maxEnvironment = 4096
 	// fixedEnvironment is the size of the variables' names as JSON, the longest table name, the
 	// longest queue URL, and the short values.
-	fixedEnvironment = 700
+	fixedEnvironment = 740
 )
 
 // validateEnvironment reports props that together are too large for the environment of the

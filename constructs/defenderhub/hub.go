@@ -54,6 +54,12 @@ type DefenderHubProps struct {
 	// devices. It needs the forwarder.
 	// Default: nil, findings are not correlated.
 	Correlate *CorrelateProps
+	// Dashboard shows all parts in a CloudWatch dashboard and their findings in insights of
+	// Security Hub. CloudWatch charges 3 USD a month for a dashboard beyond the first three, and
+	// 0.30 USD for each of up to seven more metrics (list prices).
+	// https://aws.amazon.com/cloudwatch/pricing/
+	// Default: nil, no dashboard and no insights.
+	Dashboard *DashboardProps
 	// EncryptionKey encrypts the queues, topics, log groups and the ledger. Its policy must let
 	// IAM policies of this account use it, as the CDK's default does. The policy of an imported
 	// key must also allow CloudWatch Logs, and Amazon SNS if notifications are forwarded: a
@@ -100,6 +106,8 @@ type DefenderHub interface {
 	Queue() awssqs.IQueue
 	// DeadLetterQueue has the messages that could not be imported; nil if nothing is forwarded.
 	DeadLetterQueue() awssqs.IQueue
+	// Dashboard shows the parts; nil if DefenderHubProps.Dashboard is.
+	Dashboard() Dashboard
 	// Sources are the sources that the forwarder imports; empty with NoForwarder.
 	Sources() []defender.Source
 }
@@ -112,6 +120,7 @@ type hub struct {
 	rules         Rules
 	forwarder     Forwarder
 	correlate     Correlate
+	dashboard     Dashboard
 	sources       []defender.Source
 }
 
@@ -121,6 +130,7 @@ func (h *hub) Detect() Detect                      { return h.detect }
 func (h *hub) Rules() Rules                        { return h.rules }
 func (h *hub) Forwarder() Forwarder                { return h.forwarder }
 func (h *hub) Correlate() Correlate                { return h.correlate }
+func (h *hub) Dashboard() Dashboard                { return h.dashboard }
 func (h *hub) Sources() []defender.Source          { return slices.Clone(h.sources) }
 
 func (h *hub) Queue() awssqs.IQueue {
@@ -152,6 +162,7 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	f.under("Detect", value(own.Detect).taken(h))
 	f.under("Forwarder", value(own.Forwarder).elsewhere(h))
 	f.under("Correlate", value(own.Correlate).taken(h))
+	f.under("Dashboard", value(own.Dashboard).taken(h))
 	f.alarmTopic(h, "AlarmTopic", own.AlarmTopic)
 	must(h, f.err())
 
@@ -170,7 +181,21 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 		plan.correlate.Forwarder = h.forwarder
 		h.correlate = NewCorrelate(h, new("Correlate"), plan.correlate)
 	}
+	if plan.dashboard != nil {
+		h.show(*plan.dashboard)
+	}
 	return h
+}
+
+// show creates the dashboard of all parts.
+func (h *hub) show(p DashboardProps) {
+	p.Forwarder, p.Sources, p.Detect, p.Correlate = h.forwarder, h.sources, h.detect, h.correlate
+	h.dashboard = NewDashboard(h, new("Dashboard"), &p)
+	if on := h.subscriptions.SecurityHub(); on != nil {
+		for _, insight := range h.dashboard.Insights() {
+			insight.AddResourceDependency(on, nil)
+		}
+	}
 }
 
 // forward creates the forwarder and connects the sources to it.
@@ -212,6 +237,7 @@ type hubPlan struct {
 	rules         RulesProps
 	forwarder     ForwarderProps
 	correlate     *CorrelateProps // nil for none
+	dashboard     *DashboardProps
 	forward       []defender.Source
 }
 
@@ -219,7 +245,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	p := value(props)
 	plan := &hubPlan{
 		subscriptions: value(p.Subscriptions), audit: value(p.Audit), detect: value(p.Detect),
-		rules: value(p.Rules), forwarder: value(p.Forwarder), correlate: copied(p.Correlate),
+		rules: value(p.Rules), forwarder: value(p.Forwarder), correlate: copied(p.Correlate), dashboard: p.Dashboard,
 	}
 	var f faults
 	f.key("EncryptionKey", p.EncryptionKey)
@@ -231,6 +257,8 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.under("Rules", plan.rules.validate())
 	f.under("Forwarder", plan.forwarder.validate())
 	f.under("Correlate", value(plan.correlate).validate())
+	shown := value(p.Dashboard)
+	f.under("Dashboard", shown.validate())
 	f.connected("Rules.Sources", plan.rules.Sources, "Forward chooses the sources")
 	f.connected("Rules.Queue", plan.rules.Queue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
 	f.connected("Rules.ErrorQueue", plan.rules.ErrorQueue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
@@ -241,6 +269,9 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.connected("Correlate.Forwarder", value(plan.correlate).Forwarder, "DefenderHub connects its own; use NewCorrelate for another")
 	f.connected("Forwarder.AuditTopic", plan.forwarder.AuditTopic, "set Audit.Topic")
 	f.connected("Forwarder.DetectTopic", plan.forwarder.DetectTopic, "set Detect.Native.Topic")
+	f.connected("Dashboard.Forwarder", shown.Forwarder, "DefenderHub shows its own; use NewDashboard for another")
+	f.connected("Dashboard.Sources", shown.Sources, "Forward chooses the sources")
+	f.connected("Dashboard.Detect", shown.Detect, "DefenderHub shows its own; use NewDashboard for another")
 	f.connected("Forwarder.EventTopic", plan.forwarder.EventTopic, "set Rules.EventTopic")
 
 	if plan.detect.Native == nil {
@@ -378,6 +409,7 @@ func (plan *hubPlan) complete(p DefenderHubProps) {
 		c.EncryptionKey, c.Function, c.AlarmTopic = orKey(c.EncryptionKey, key), orProps(c.Function, p.Function), orTopic(c.AlarmTopic, p.AlarmTopic)
 		plan.forwarder.Correlate = c
 	}
+	plan.forwarder.DetailedMetrics = plan.forwarder.DetailedMetrics || p.Dashboard != nil
 	plan.forwarder.EventTopic = plan.rules.EventTopic
 	plan.rules.Sources = slices.DeleteFunc(slices.Clone(plan.forward), func(s defender.Source) bool { return !iotrule.Sends(s) })
 }

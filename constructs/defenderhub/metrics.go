@@ -1,9 +1,12 @@
 package defenderhub
 
 import (
+	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 
@@ -51,8 +54,9 @@ func total(label string, o awscloudwatch.MetricOptions, metric func(awslambda.Fu
 	var terms []string
 	metrics := map[string]awscloudwatch.IMetric{}
 	for _, p := range parts {
-		terms = append(terms, "FILL("+p.name+", 0)")
-		metrics[p.name] = metric(p.function)
+		id := p.idOf(label, o)
+		terms = append(terms, "FILL("+id+", 0)")
+		metrics[id] = metric(p.function)
 	}
 	if o.Label == nil {
 		o.Label = new(label)
@@ -60,6 +64,18 @@ func total(label string, o awscloudwatch.MetricOptions, metric func(awslambda.Fu
 	return awscloudwatch.NewMathExpression(&awscloudwatch.MathExpressionProps{
 		Expression: new(strings.Join(terms, " + ")), UsingMetrics: &metrics, Period: o.Period, Label: o.Label, Color: o.Color,
 	})
+}
+
+// idOf returns the ID of a metric of the function in math expressions. Metrics that differ must not
+// share one, so that a graph or alarm can have several of them.
+func (p part) idOf(metric string, o awscloudwatch.MetricOptions) string {
+	path := strings.TrimPrefix(*p.function.Node().Path(), *awscdk.Stack_Of(p.function).Node().Path())
+	text := fmt.Sprint(path, " ", *o.Statistic, " ", *o.Period.ToSeconds(nil))
+	dimensions := value(o.DimensionsMap)
+	for _, name := range slices.Sorted(maps.Keys(dimensions)) {
+		text += " " + name + "=" + *dimensions[name]
+	}
+	return p.name + "_" + strings.ReplaceAll(metric, " ", "_") + "_" + digest(text)
 }
 
 func (f *forwarder) parts() []part {
@@ -87,6 +103,13 @@ func (f *forwarder) MetricReceived(options *awscloudwatch.MetricOptions) awsclou
 
 func (f *forwarder) MetricImported(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
 	return f.metric(contract.MetricImported, options)
+}
+
+func (f *forwarder) MetricImportCalls(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
+	if !f.detailed {
+		return nil
+	}
+	return f.metric(contract.MetricImportCalls, options)
 }
 
 func (f *forwarder) MetricArchived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {

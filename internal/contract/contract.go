@@ -23,6 +23,9 @@ const (
 	// EnvLogLevel is DEBUG, INFO, WARN or ERROR.
 	// Default: INFO.
 	EnvLogLevel = "DEFENDERHUB_LOG_LEVEL"
+	// EnvDetailedMetrics is "true" to count imported findings by severity, and calls of Security
+	// Hub.
+	EnvDetailedMetrics = "DEFENDERHUB_DETAILED_METRICS"
 	// EnvQuietTime is how long a finding of the rules stays active without news, as a
 	// time.Duration.
 	// Default: [DefaultQuietTime].
@@ -96,6 +99,8 @@ const (
 	MetricDimensionForwarder = "Forwarder"
 	MetricDimensionSource    = "Source"
 	MetricDimensionField     = "Field"
+	// MetricDimensionSeverity is the severity of MetricImported, with [EnvDetailedMetrics].
+	MetricDimensionSeverity = "Severity"
 
 	// MetricReceived counts messages; the others count findings.
 	MetricReceived  = "Received"
@@ -105,6 +110,10 @@ const (
 	MetricFailed    = "Failed"
 	// MetricRefused counts messages sent to the dead-letter queue.
 	MetricRefused = "Refused"
+	// MetricImportCalls counts calls of BatchImportFindings, retries included, with
+	// [EnvDetailedMetrics]. Its source is MetricSourceImport.
+	MetricImportCalls  = "ImportCalls"
+	MetricSourceImport = "import"
 	// MetricHubOff counts imports that failed because Security Hub is not enabled.
 	MetricHubOff = "SecurityHubOff"
 

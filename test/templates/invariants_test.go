@@ -268,6 +268,9 @@ func physicalName(_ template, _ string, r resource) string {
 		if r.Type == "AWS::Lambda::EventInvokeConfig" || r.Type == "AWS::IoT::CustomMetric" {
 			reference = true // here FunctionName is a reference; devices report a custom metric by its name
 		}
+		if r.Type == "AWS::SecurityHub::Insight" {
+			reference = true // an insight needs a name, which is for people; no AWS page says that it must be unique (unverified)
+		}
 		if !reference {
 			return fmt.Sprintf("has the physical name %s %v", name, v)
 		}

@@ -140,6 +140,7 @@ func everything() awscdk.Stack {
 			Targets: []defender.Target{defender.RegisteredThings, defender.ThingGroup("cameras")},
 		},
 		Forwarder: &defenderhub.ForwarderProps{PointInTimeRecovery: true},
+		Dashboard: &defenderhub.DashboardProps{},
 	})
 	return stack
 }

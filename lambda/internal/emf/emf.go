@@ -26,11 +26,11 @@ type Metrics struct {
 	counts map[set]map[string]int // by metric
 }
 
-// set is the dimensions that counts share: a source, and the field of a device report or "".
-type set struct{ source, field string }
+// set is the dimensions that counts share: a source, and perhaps one more with its value.
+type set struct{ source, dimension, value string }
 
 func (s set) compare(o set) int {
-	return cmp.Or(cmp.Compare(s.source, o.source), cmp.Compare(s.field, o.field))
+	return cmp.Or(cmp.Compare(s.source, o.source), cmp.Compare(s.dimension, o.dimension), cmp.Compare(s.value, o.value))
 }
 
 // New returns the metrics of a function, written to out. dimension is the kind of function, such
@@ -40,14 +40,14 @@ func New(dimension, function string, out io.Writer, now func() time.Time) *Metri
 }
 
 // Count adds n to a metric of a source.
-func (m *Metrics) Count(source, metric string, n int) { m.CountField(source, "", metric, n) }
+func (m *Metrics) Count(source, metric string, n int) { m.CountBy(source, "", "", metric, n) }
 
-// CountField adds n to a metric of a source and a field of device reports. There must be few
-// fields: CloudWatch charges each as a metric.
-func (m *Metrics) CountField(source, field, metric string, n int) {
+// CountBy adds n to a metric of a source, and also counts it by one more dimension. There must be
+// few values: CloudWatch charges each as a metric.
+func (m *Metrics) CountBy(source, dimension, value, metric string, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := set{source, field}
+	s := set{source, dimension, value}
 	if m.counts[s] == nil {
 		m.counts[s] = map[string]int{}
 	}
@@ -67,9 +67,9 @@ type metricSet struct {
 
 type definition struct{ Name, Unit string }
 
-// Flush writes a line for each source and field that counted anything, and resets the counters.
-// Each metric is written by function, which is the sum of all sources, and by function and
-// source. A field's metric is also written by function and field.
+// Flush writes a line for each set of dimensions that counted anything, and resets the counters.
+// Each metric is written by function, which is the sum of all sources, by function and source,
+// and by function and the dimension of CountBy.
 func (m *Metrics) Flush() error {
 	m.mu.Lock()
 	counts := m.counts
@@ -78,9 +78,9 @@ func (m *Metrics) Flush() error {
 	for _, s := range slices.SortedFunc(maps.Keys(counts), set.compare) {
 		line := map[string]any{m.dimension: m.function, contract.MetricDimensionSource: s.source}
 		dimensions := [][]string{{m.dimension}, {m.dimension, contract.MetricDimensionSource}}
-		if s.field != "" {
-			line[contract.MetricDimensionField] = s.field
-			dimensions = append(dimensions, []string{m.dimension, contract.MetricDimensionField})
+		if s.dimension != "" {
+			line[s.dimension] = s.value
+			dimensions = append(dimensions, []string{m.dimension, s.dimension})
 		}
 		var definitions []definition
 		for _, name := range slices.Sorted(maps.Keys(counts[s])) {

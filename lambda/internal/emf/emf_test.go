@@ -2,6 +2,7 @@ package emf_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -39,5 +40,23 @@ func TestFailureToWriteIsReported(t *testing.T) {
 	m.Count("audit", "Archived", 1)
 	if err := m.Flush(); err == nil {
 		t.Error("no error")
+	}
+}
+
+// A count by one more dimension is part of the sums, too.
+func TestCountsByAnotherDimension(t *testing.T) {
+	var out strings.Builder
+	m := emf.New(contract.MetricDimensionForwarder, "forwarder", &out, func() time.Time { return time.UnixMilli(1) })
+	m.CountBy("detect", contract.MetricDimensionSeverity, "HIGH", "Imported", 2)
+	m.CountBy("detect", contract.MetricDimensionField, "HIGH", "Imported", 1)
+	if err := m.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	line := func(dimension string, n int) string {
+		return fmt.Sprintf(`"%s":"HIGH","Forwarder":"forwarder","Imported":%d,"Source":"detect","_aws":{"Timestamp":1,"CloudWatchMetrics":[{"Namespace":"DefenderHub","Dimensions":[["Forwarder"],["Forwarder","Source"],["Forwarder","%s"]],"Metrics":[{"Name":"Imported","Unit":"Count"}]}]}}`, dimension, n, dimension)
+	}
+	got := strings.Split(out.String(), "\n")
+	if len(got) != 3 || got[0] != "{"+line("Field", 1) || !strings.Contains(got[1], `"Severity":"HIGH"`) || !strings.Contains(got[1], `["Forwarder","Severity"]`) || !strings.Contains(got[1], `"Imported":2`) {
+		t.Errorf("got\n%s", out.String())
 	}
 }

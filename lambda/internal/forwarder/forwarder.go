@@ -75,13 +75,14 @@ type environment struct {
 	rules                                            correlation.LiveRules
 	clients                                          contract.ClientPattern
 	level                                            slog.Level
+	detailed                                         bool
 }
 
 func readEnvironment(getenv func(string) string) (environment, error) {
 	e := environment{
 		region: getenv("AWS_REGION"), function: getenv("AWS_LAMBDA_FUNCTION_NAME"),
 		table: getenv(contract.EnvLedgerTable), deadLetters: getenv(contract.EnvDeadLetterQueueURL),
-		eventTopic: getenv(contract.EnvEventTopic), quiet: contract.DefaultQuietTime,
+		eventTopic: getenv(contract.EnvEventTopic), quiet: contract.DefaultQuietTime, detailed: getenv(contract.EnvDetailedMetrics) == "true",
 	}
 	var faults []error
 	for name, value := range map[string]string{"AWS_REGION": e.region, contract.EnvLedgerTable: e.table, contract.EnvDeadLetterQueueURL: e.deadLetters} {
@@ -143,7 +144,11 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 	metrics := emf.New(contract.MetricDimensionForwarder, e.function, on.Metrics, on.Now)
 	table := ledger.NewDynamoDB(aws.DynamoDB, e.table)
 	book := ledger.New(table, e.region, e.quiet)
-	deliver := &delivery.Delivery{Ledger: book, Importer: importer.New(aws.SecurityHub, on.Random), Metrics: metrics, Log: log}
+	hub := aws.SecurityHub
+	if e.detailed {
+		hub = countingHub{hub, metrics}
+	}
+	deliver := &delivery.Delivery{Ledger: book, Importer: importer.New(hub, on.Random), Metrics: metrics, Log: log, BySeverity: e.detailed}
 	return &handler.Handler{
 		SQS:     aws.SQS,
 		Deliver: deliver,
@@ -155,6 +160,17 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 		Ledger:  book, Metrics: metrics, Log: log, Now: on.Now,
 		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, Live: e.live, Rules: e.rules, DeadLetterQueueURL: e.deadLetters,
 	}, nil
+}
+
+// countingHub counts the calls of Security Hub, which has a quota of calls.
+type countingHub struct {
+	importer.API
+	metrics *emf.Metrics
+}
+
+func (h countingHub) BatchImportFindings(ctx context.Context, in *securityhub.BatchImportFindingsInput, options ...func(*securityhub.Options)) (*securityhub.BatchImportFindingsOutput, error) {
+	h.metrics.Count(contract.MetricSourceImport, contract.MetricImportCalls, 1)
+	return h.API.BatchImportFindings(ctx, in, options...)
 }
 
 // version returns a hash of the program and its settings. It is computed once, on first use.

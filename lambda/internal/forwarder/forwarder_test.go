@@ -2,15 +2,19 @@ package forwarder
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
 
@@ -97,5 +101,30 @@ func TestVersionNamesProgramAndSettings(t *testing.T) {
 	again, _ := version(host.Host{Environ: []string{"DEFENDERHUB_A=1"}, Program: "build 3"})()
 	if err != nil || built == again || built == name("DEFENDERHUB_A=1") {
 		t.Error("another program is the same version")
+	}
+}
+
+type refusingHub struct{}
+
+func (refusingHub) BatchImportFindings(context.Context, *securityhub.BatchImportFindingsInput, ...func(*securityhub.Options)) (*securityhub.BatchImportFindingsOutput, error) {
+	return nil, errors.New("throttled")
+}
+
+// Calls that fail count, too: they use the quota.
+func TestCallsOfSecurityHubAreCounted(t *testing.T) {
+	var out strings.Builder
+	metrics := emf.New(contract.MetricDimensionForwarder, "f", &out, time.Now)
+	for range 2 {
+		if _, err := (countingHub{refusingHub{}, metrics}).BatchImportFindings(context.Background(), nil); err == nil {
+			t.Fatal("the error is lost")
+		}
+	}
+	if err := metrics.Flush(); err != nil || !strings.Contains(out.String(), `"ImportCalls":2`) {
+		t.Errorf("%v, %s", err, out.String())
+	}
+	for value, want := range map[string]bool{"": false, "true": true, "false": false} {
+		if e, err := readEnvironment(env(map[string]string{contract.EnvDetailedMetrics: value})); err != nil || e.detailed != want {
+			t.Errorf("%q: %v, %v", value, e.detailed, err)
+		}
 	}
 }

@@ -20,6 +20,14 @@ const (
 	metricAlarm       = "AWS::CloudWatch::Alarm"
 )
 
+// showDashboard accepts a dashboard, which nothing shows here.
+func showDashboard(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	if body := text(r, "DashboardBody"); !json.Valid([]byte(body)) {
+		return cloudformation.Resource{}, errors.New("The field DashboardBody must be a valid JSON object (Service: CloudWatch, Status Code: 400)") //nolint:staticcheck // names a property
+	}
+	return kept(named(r, "DashboardName", 255), nil, "there is no console to show it"), nil
+}
+
 func (a Account) monitoring() map[string]cloudformation.Declared {
 	return map[string]cloudformation.Declared{
 		metricAlarm: {
@@ -27,6 +35,9 @@ func (a Account) monitoring() map[string]cloudformation.Declared {
 			Remove: func(ctx context.Context, r cloudformation.Request) error {
 				return a.Emulator.Query(ctx, "monitoring", cloudWatchVersion, "DeleteAlarms", url.Values{"AlarmNames.member.1": {r.PhysicalResourceID}}, nil)
 			},
+		},
+		"AWS::CloudWatch::Dashboard": {
+			Make: showDashboard, Change: showDashboard,
 		},
 		"AWS::Scheduler::Schedule": {
 			Make: a.createSchedule,

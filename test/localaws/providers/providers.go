@@ -89,6 +89,16 @@ func (a Account) securityHub() map[string]cloudformation.Declared {
 				return a.API.REST(ctx, "securityhub", http.MethodDelete, "/accounts", nil, nil)
 			},
 		},
+		"AWS::SecurityHub::Insight": {
+			Make: a.createInsight,
+			Change: func(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+				err := a.API.REST(ctx, "securityhub", http.MethodPatch, "/insights/"+url.PathEscape(r.PhysicalResourceID), r.ResourceProperties, nil)
+				return insight(r.PhysicalResourceID), err
+			},
+			Remove: func(ctx context.Context, r cloudformation.Request) error {
+				return a.API.REST(ctx, "securityhub", http.MethodDelete, "/insights/"+url.PathEscape(r.PhysicalResourceID), nil, nil)
+			},
+		},
 		"AWS::SecurityHub::ProductSubscription": {
 			Make: a.subscribeProduct,
 			Remove: func(ctx context.Context, r cloudformation.Request) error {
@@ -113,6 +123,16 @@ func (a Account) enableSecurityHub(ctx context.Context, r cloudformation.Request
 	}
 	arn := r.ARN("securityhub", "hub/default")
 	return cloudformation.Resource{PhysicalID: arn, Attributes: map[string]any{"ARN": arn}}, nil
+}
+
+func insight(arn string) cloudformation.Resource {
+	return kept(arn, map[string]any{"InsightArn": arn}, "")
+}
+
+func (a Account) createInsight(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+	var answer struct{ InsightArn string }
+	err := a.API.REST(ctx, "securityhub", http.MethodPost, "/insights", r.ResourceProperties, &answer)
+	return insight(answer.InsightArn), err
 }
 
 func (a Account) subscribeProduct(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {

@@ -106,6 +106,7 @@ func TestReferences(t *testing.T) {
 		"POST /thing-groups/":              `{"thingGroupArn":"arn:group","thingGroupId":"id"}`,
 		"POST /policies/":                  `{"policyArn":"arn:policy"}`,
 		"POST /things/":                    `{"thingArn":"arn:thing","thingId":"id"}`,
+		"POST /insights":                   `{"InsightArn":"arn:insight"}`,
 		"POST /productSubscriptions":       `{"ProductSubscriptionArn":"arn:subscription"}`,
 	}
 	for _, tt := range []struct {
@@ -129,6 +130,8 @@ func TestReferences(t *testing.T) {
 		{"AWS::IoT::CustomMetric", `{"MetricName":"battery","MetricType":"number"}`, "battery", map[string]any{"MetricArn": "arn:aws:iot:us-east-1:123456789012:custommetric/battery"}},
 		{"AWS::IoT::Dimension", `{"Name":"d","Type":"TOPIC_FILTER","StringValues":["a/#"]}`, "d", map[string]any{"Arn": "arn:aws:iot:us-east-1:123456789012:dimension/d"}},
 		{"AWS::SecurityHub::Hub", `{"EnableDefaultStandards":false}`, "arn:aws:securityhub:us-east-1:123456789012:hub/default", map[string]any{"ARN": "arn:aws:securityhub:us-east-1:123456789012:hub/default"}},
+		{"AWS::SecurityHub::Insight", `{"Name":"n","Filters":{},"GroupByAttribute":"ResourceId"}`, "arn:insight", map[string]any{"InsightArn": "arn:insight"}},
+		{"AWS::CloudWatch::Dashboard", `{"DashboardBody":"{}"}`, "Stack-L-SUFFIX", nil},
 		{"AWS::SecurityHub::ProductSubscription", `{"ProductArn":"arn:aws:securityhub:us-east-1::product/aws/x"}`, "arn:subscription", map[string]any{"ProductSubscriptionArn": "arn:subscription"}},
 		{"AWS::Chatbot::SlackChannelConfiguration", `{"ConfigurationName":"alarms","SlackWorkspaceId":"T1","SlackChannelId":"C1","IamRoleArn":` + role + `,"SnsTopicArns":[` + topic + `]}`,
 			"arn:aws:chatbot::123456789012:chat-configuration/slack-channel/alarms", map[string]any{"Arn": "arn:aws:chatbot::123456789012:chat-configuration/slack-channel/alarms"}},
@@ -153,6 +156,8 @@ func TestRefusals(t *testing.T) {
 		{"AWS::CloudWatch::Alarm", `{"MetricName":"M",` + strings.Replace(alarm, `"EvaluationPeriods":1`, `"EvaluationPeriods":289`, 1) + `,"Period":300}`, "more than 86400 s together"},
 		{"AWS::CloudWatch::Alarm", `{"MetricName":"M",` + strings.Replace(alarm, `"EvaluationPeriods":1`, `"EvaluationPeriods":169`, 1) + `,"Period":3600}`, "more than 604800 s together"},
 		{"AWS::CloudWatch::Alarm", `{"MetricName":"M",` + alarm + `,"Period":60,"DatapointsToAlarm":2}`, "DatapointsToAlarm is 2, and EvaluationPeriods 1"},
+		{"AWS::CloudWatch::Dashboard", `{"DashboardBody":"{"}`, "must be a valid JSON"},
+		{"AWS::SecurityHub::Insight", `{"Name":"n","Filters":{}}`, "required key [GroupByAttribute]"},
 		{"AWS::Events::Rule", `{"Name":"r"}`, "EventPattern or ScheduleExpression"},
 		{"AWS::Events::Rule", `{"ScheduleExpression":"rate(1 day)","Targets":[{"Id":"1","Arn":"arn:q","EcsParameters":{}}]}`, "[EcsParameters]"},
 		{"AWS::Scheduler::Schedule", `{"ScheduleExpression":"daily",` + schedule + `}`, "#/ScheduleExpression"},

@@ -58,7 +58,7 @@ func (h *Handler) countDiscarded(records []*record) {
 	devices := map[string]bool{}
 	for _, r := range records {
 		for field, n := range r.discarded {
-			h.Metrics.CountField(r.kind, field, contract.MetricDiscarded, n)
+			h.Metrics.CountBy(r.kind, contract.MetricDimensionField, field, contract.MetricDiscarded, n)
 			fields[field] += n
 		}
 		if len(r.discarded) > 0 && len(devices) < maxNamed {

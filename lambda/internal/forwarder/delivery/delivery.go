@@ -38,6 +38,8 @@ type Delivery struct {
 	Importer Importer
 	Metrics  *emf.Metrics
 	Log      *slog.Logger
+	// BySeverity also counts imported findings by severity.
+	BySeverity bool
 }
 
 // parallel is the number of concurrent calls to the ledger.
@@ -171,6 +173,10 @@ func (d *Delivery) count(t *task) {
 		metric = contract.MetricArchived
 	case t.claimed.Import:
 		metric = contract.MetricImported
+		if d.BySeverity {
+			d.Metrics.CountBy(t.source.String(), contract.MetricDimensionSeverity, t.claimed.Entry.Finding.FindingProviderFields.Severity.Label, metric, 1)
+			return
+		}
 	}
 	d.Metrics.Count(t.source.String(), metric, 1)
 }

@@ -1,0 +1,66 @@
+package defenderhub
+
+import (
+	"fmt"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssecurityhub"
+
+	"github.com/defenderhub/defenderhub/internal/correlation"
+)
+
+// filters are the filters of an insight: values of one attribute are alternatives, and a finding
+// must match all attributes.
+type filters = awssecurityhub.CfnInsight_AwsSecurityFindingFiltersProperty
+
+// addInsights creates the insights. Their filters match the findings of the forwarder and those of
+// Device Defender's own integration alike, which have the same resource types.
+func (d *dashboard) addInsights(incidents bool) {
+	d.insight("Resources", "AWS IoT: devices and resources with the most findings", "ResourceId", open(filters{}))
+	d.insight("Generators", "AWS IoT: checks, behaviors and events with the most findings", "GeneratorId", open(filters{}))
+	d.insight("Urgent", "AWS IoT: critical and high findings", "Title", open(filters{SeverityLabel: equal("CRITICAL", "HIGH")}))
+	if incidents {
+		f := open(filters{})
+		f.GeneratorId = &[]any{comparison("PREFIX", correlation.GeneratorPrefix)}
+		d.insight("Incidents", "AWS IoT: devices with incidents", "ResourceId", f)
+	}
+	d.insight("FalsePositives", "AWS IoT: checks and behaviors with false positives", "GeneratorId", ofIoT(filters{VerificationState: equal("FALSE_POSITIVE")}))
+}
+
+func (d *dashboard) insight(id, name, groupBy string, f filters) {
+	d.insights = append(d.insights, awssecurityhub.NewCfnInsight(d, new(id+"Insight"), &awssecurityhub.CfnInsightProps{
+		Name: &name, GroupByAttribute: &groupBy, Filters: &f,
+	}))
+}
+
+// open adds filters for findings that an analyst has to look at.
+func open(f filters) filters {
+	f = ofIoT(f)
+	f.RecordState, f.WorkflowStatus = equal("ACTIVE"), equal("NEW", "NOTIFIED")
+	return f
+}
+
+// ofIoT adds filters for findings about AWS IoT. The account's default product may also have
+// findings of other programs, which have other resource types.
+func ofIoT(f filters) filters {
+	product := func(product string) string {
+		return fmt.Sprintf("arn:%s:securityhub:%s:%s", *awscdk.Aws_PARTITION(), *awscdk.Aws_REGION(), product)
+	}
+	f.ProductArn = equal(
+		product(*awscdk.Aws_ACCOUNT_ID()+":product/"+*awscdk.Aws_ACCOUNT_ID()+"/default"),
+		product(":product/aws/iot-device-defender-audit"), product(":product/aws/iot-device-defender-detect"))
+	f.ResourceType = &[]any{comparison("PREFIX", "AwsIot"), comparison("EQUALS", "Other")}
+	return f
+}
+
+func equal(values ...string) *[]any {
+	var all []any
+	for _, v := range values {
+		all = append(all, comparison("EQUALS", v))
+	}
+	return &all
+}
+
+func comparison(how, value string) *awssecurityhub.CfnInsight_StringFilterProperty {
+	return &awssecurityhub.CfnInsight_StringFilterProperty{Comparison: &how, Value: &value}
+}
