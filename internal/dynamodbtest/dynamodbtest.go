@@ -7,6 +7,7 @@ package dynamodbtest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -49,12 +50,25 @@ type Service struct {
 	Stale func(since time.Duration) bool
 	// Now is the clock, which is needed only for Stale.
 	Now func() time.Time
+	// Observe gets each access to an item, except those of queries. It must not call the service.
+	// Default: nil.
+	Observe func(Access)
 	// PageItems is the maximum number of items that a query reads for a page. AWS's limit is 1 MB.
 	// Default: 200.
 	PageItems int
 
 	mu     sync.Mutex
 	tables map[string]*table
+}
+
+// Access is one read or attempted write of an item.
+type Access struct {
+	Table string
+	// Item is what was read, nil for none, or what was to be written.
+	Key, Item Item
+	Write     bool
+	// Failed reports that the condition of a write did not hold.
+	Failed bool
 }
 
 type table struct {
@@ -154,10 +168,17 @@ func (s *Service) GetItem(_ context.Context, in *dynamodb.GetItemInput, _ ...fun
 // get returns a copy of an item, nil if there is none.
 func (s *Service) get(t *table, key Item, consistent bool) (Item, error) {
 	r, err := t.row(key)
-	if err != nil || r == nil {
+	if err != nil {
 		return nil, err
 	}
-	return maps.Clone(s.seen(r, consistent)), nil
+	var it Item
+	if r != nil {
+		it = maps.Clone(s.seen(r, consistent))
+	}
+	if s.Observe != nil && consistent {
+		s.Observe(Access{Table: t.Name, Key: key, Item: it})
+	}
+	return it, nil
 }
 
 // seen is what a read returns of a row.
@@ -205,6 +226,7 @@ func (s *Service) PutItem(_ context.Context, in *dynamodb.PutItemInput, _ ...fun
 	}
 	w := write{item: in.Item, condition: aws.ToString(in.ConditionExpression), names: in.ExpressionAttributeNames, values: in.ExpressionAttributeValues}
 	if err := s.check(t, &w); err != nil {
+		s.observe(t, w, err)
 		return nil, err
 	}
 	s.apply(t, w)
@@ -262,12 +284,21 @@ func (s *Service) apply(t *table, w write) {
 		t.rows[partition] = map[string]*row{}
 	}
 	t.rows[partition][sort] = w.row
+	s.observe(t, w, nil)
 	w.row.partition, w.row.sort = partition, sort
 	next := maps.Clone(w.item)
 	t.index(w.row, next)
 	w.row.before, w.row.item = w.row.item, next
 	if s.Now != nil {
 		w.row.changed = s.Now()
+	}
+}
+
+// observe reports a write that was made, or whose condition failed.
+func (s *Service) observe(t *table, w write, err error) {
+	var failed *types.ConditionalCheckFailedException
+	if s.Observe != nil && (err == nil || errors.As(err, &failed)) {
+		s.Observe(Access{Table: t.Name, Key: w.key, Item: w.item, Write: true, Failed: err != nil})
 	}
 }
 

@@ -164,6 +164,55 @@ func TestBatchesReportWhatTheyDidNotProcess(t *testing.T) {
 	}
 }
 
+func TestStatementsHaveTheirOwnConditionsAndErrors(t *testing.T) {
+	s := newService()
+	if err := put(s, item("a", 1), "", nil); err != nil {
+		t.Fatal(err)
+	}
+	insert := func(sk string) types.BatchStatementRequest {
+		return types.BatchStatementRequest{Statement: aws.String(`INSERT INTO "t" VALUE {'pk': ?, 'sk': ?, 'n': ?}`), Parameters: []types.AttributeValue{text("p"), text(sk), number(2)}}
+	}
+	update := func(sk string, before int) types.BatchStatementRequest {
+		return types.BatchStatementRequest{
+			Statement:  aws.String(`UPDATE "t" SET "m" = ? SET "shard" = ? REMOVE "n" WHERE "pk" = ? AND "sk" = ? AND "n" = ?`),
+			Parameters: []types.AttributeValue{number(7), text("1"), text("p"), text(sk), number(before)},
+		}
+	}
+	run := func(all ...types.BatchStatementRequest) string {
+		t.Helper()
+		out, err := s.BatchExecuteStatement(context.Background(), &dynamodb.BatchExecuteStatementInput{Statements: all})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var codes []string
+		for _, r := range out.Responses {
+			if r.Error == nil {
+				codes = append(codes, "ok")
+			} else {
+				codes = append(codes, string(r.Error.Code))
+			}
+		}
+		return strings.Join(codes, " ")
+	}
+	if got := run(insert("a"), insert("b"), update("c", 1)); got != "DuplicateItem ok ConditionalCheckFailed" {
+		t.Errorf("first batch: %s", got)
+	}
+	if got := run(update("a", 2), update("b", 2)); got != "ConditionalCheckFailed ok" {
+		t.Errorf("second batch: %s", got)
+	}
+	if it := s.Items("t")[1]; it["n"] != nil || it["m"].(*types.AttributeValueMemberN).Value != "7" {
+		t.Errorf("after the update: %v", it)
+	}
+	for _, text := range []string{`DELETE FROM "t"`, `UPDATE "t" SET "m" = ? WHERE "pk" = ?`, `INSERT INTO "t" VALUE {'pk': ?} ON CONFLICT DO NOTHING`} {
+		_, err := s.BatchExecuteStatement(context.Background(), &dynamodb.BatchExecuteStatementInput{Statements: []types.BatchStatementRequest{
+			{Statement: &text, Parameters: []types.AttributeValue{number(1), number(2)}},
+		}})
+		if err == nil || !strings.Contains(err.Error(), "does not support") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 func TestStaleReadsAndExpiry(t *testing.T) {
 	s := newService()
 	now := time.Unix(100, 0)

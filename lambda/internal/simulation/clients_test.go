@@ -89,6 +89,20 @@ func (t table) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWrit
 	})
 }
 
+func (t table) BatchExecuteStatement(ctx context.Context, in *dynamodb.BatchExecuteStatementInput, _ ...func(*dynamodb.Options)) (*dynamodb.BatchExecuteStatementOutput, error) {
+	about := ""
+	for _, one := range in.Statements {
+		parameters := map[string]types.AttributeValue{}
+		for i, v := range one.Parameters {
+			parameters[strconv.Itoa(i)] = v
+		}
+		about += " " + digest(*one.Statement) + " " + texts(parameters)
+	}
+	return ask(ctx, t.environment, "DynamoDB", "BatchExecuteStatement", about, func() (*dynamodb.BatchExecuteStatementOutput, error) {
+		return t.world.dynamodb.BatchExecuteStatement(ctx, in)
+	})
+}
+
 // queues is the Amazon SQS client of an environment.
 type queues struct{ *environment }
 
@@ -196,6 +210,7 @@ func (w *world) serve(c *call) {
 	if w.faults.strikes(crash, c.env.fn) {
 		if w.chance(0.5) {
 			_, err := c.do()
+			w.ledger.end(c, false)
 			w.log.printf("%v, then a crash: %v", c, err)
 		}
 		c.answers(nil, errCrashed)
@@ -203,6 +218,7 @@ func (w *world) serve(c *call) {
 		return
 	}
 	value, err := w.effect(c)
+	w.ledger.end(c, !errors.Is(err, errLost))
 	w.log.printf("%v: %v", c, err)
 	c.answers(value, err)
 }

@@ -167,6 +167,7 @@ func (w *world) kill(e *environment) {
 		}
 		if w.chance(0.5) {
 			_, err := c.do()
+			w.ledger.end(c, false)
 			w.log.printf("%v without an owner: %v", c, err)
 		}
 		c.answers(nil, errCrashed)

@@ -22,6 +22,7 @@ const (
 	hubFailure     kind = "hub-5xx"
 	hubLost        kind = "hub-answer-lost"
 	hubPartial     kind = "hub-partial"
+	hubStubborn    kind = "hub-fails-some-findings-for-hours"
 	hubBusy        kind = "hub-quota-used-by-others"
 	hubOff         kind = "hub-off"
 	queueDuplicate kind = "queue-duplicate"
@@ -34,6 +35,7 @@ const (
 	scheduleOdd    kind = "schedule-late-or-twice"
 	deployment     kind = "deployment"
 	lifecycleSkew  kind = "lifecycle-clock-skew"
+	pageExpires    kind = "page-token-expires"
 	analystEdits   kind = "analyst"
 )
 
@@ -41,9 +43,9 @@ const (
 // occasion.
 var rates = map[kind]float64{
 	crash: 0.01, slowCall: 0.01, tableThrottle: 0.02, tablePartial: 0.05, answerLost: 0.02, answerRetried: 0.02, staleRead: 0.3,
-	hubFailure: 0.1, hubLost: 0.1, hubPartial: 0.1, hubBusy: 0.2, hubOff: 0.5,
+	hubFailure: 0.1, hubLost: 0.1, hubPartial: 0.1, hubStubborn: 0.3, hubBusy: 0.2, hubOff: 0.5,
 	queueDuplicate: 0.1, queueReorder: 0.5, queueDelay: 0.1, queueFails: 0.05,
-	ruleDuplicate: 0.1, ruleError: 0.05, clockSkew: 0.5, lifecycleSkew: 0.5, scheduleOdd: 0.2, deployment: 0.5, analystEdits: 0.5,
+	ruleDuplicate: 0.1, ruleError: 0.05, clockSkew: 0.5, lifecycleSkew: 0.5, pageExpires: 0.1, scheduleOdd: 0.2, deployment: 0.5, analystEdits: 0.5,
 }
 
 // kinds returns all kinds, sorted.
@@ -123,16 +125,22 @@ func parseKinds(text string) ([]kind, error) {
 }
 
 // handlers are the functions that the stack deploys, as the simulation names them.
-var handlers = []string{"forwarder", "evaluator", "closer"}
+var handlers = []string{"forwarder", "auditor", "auditresources", "evaluator", "closer"}
+
+var (
+	withTables = []string{"forwarder", "auditor", "evaluator", "closer"}
+	importers  = []string{"forwarder", "auditor"}
+	consumers  = []string{"forwarder", "auditor", "evaluator"}
+)
 
 // cells are the functions that each kind of fault must have struck. The other cells of the table
 // are faults that the function cannot have, or too rare to require.
 var cells = map[kind][]string{
-	crash: handlers, slowCall: handlers, tableThrottle: handlers, answerLost: handlers, answerRetried: handlers, clockSkew: handlers,
-	queueFails: handlers, deployment: handlers,
-	tablePartial: {"evaluator", "closer"}, staleRead: {"closer"}, lifecycleSkew: {"evaluator"},
-	hubFailure: {"forwarder"}, hubLost: {"forwarder"}, hubPartial: {"forwarder"}, hubBusy: {"forwarder"}, hubOff: {"forwarder"},
-	queueDuplicate: {"forwarder", "evaluator"}, queueReorder: {"forwarder", "evaluator"}, queueDelay: {"forwarder", "evaluator"},
+	crash: handlers, slowCall: handlers, queueFails: handlers,
+	tableThrottle: withTables, answerLost: withTables, answerRetried: withTables, clockSkew: withTables, deployment: withTables,
+	tablePartial: {"evaluator", "closer"}, staleRead: {"closer"}, lifecycleSkew: {"evaluator"}, pageExpires: {"auditor"},
+	hubFailure: importers, hubLost: importers, hubPartial: importers, hubStubborn: importers, hubBusy: importers, hubOff: {"forwarder"},
+	queueDuplicate: consumers, queueReorder: {"forwarder", "evaluator"}, queueDelay: consumers,
 	ruleDuplicate: {"forwarder", "evaluator"}, ruleError: {"forwarder", "evaluator"},
 	scheduleOdd: {"forwarder", "closer"},
 }

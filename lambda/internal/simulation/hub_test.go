@@ -33,6 +33,9 @@ type hub struct {
 	seen map[string]seen
 	// edits are the notes of the analyst, by finding ID.
 	edits map[string]string
+	// stubborn findings fail until a time: a third of all, chosen by a number.
+	stubborn uint64
+	until    time.Time
 	// changed is called with each finding that an import has changed.
 	changed func(id, state string)
 }
@@ -80,15 +83,11 @@ func (h *hub) serve(e *environment, in *securityhub.BatchImportFindingsInput) (*
 	}
 	failing := w.rng.Uint64()
 	if w.faults.strikes(hubPartial, e.fn) {
-		f.FailFinding = func(id string) *securityhubtest.FindingError {
-			if sum := fnv.New64a(); true {
-				fmt.Fprintf(sum, "%s %d", id, failing)
-				if sum.Sum64()%3 != 0 {
-					return nil
-				}
-			}
-			return &securityhubtest.FindingError{Code: "InternalFailure", Message: "Internal failure"}
-		}
+		f.FailFinding = func(id string) *securityhubtest.FindingError { return failure(id, failing) }
+	}
+	if time.Now().Before(h.until) {
+		w.faults.hits[hit{hubStubborn, e.fn.name}]++
+		f.FailFinding = func(id string) *securityhubtest.FindingError { return failure(id, h.stubborn) }
 	}
 	remove := h.service.Inject(f)
 	defer remove()
@@ -105,6 +104,16 @@ func (h *hub) serve(e *environment, in *securityhub.BatchImportFindingsInput) (*
 		h.look(e, in.Findings, last.Failed)
 	}
 	return out, err
+}
+
+// failure fails a third of all findings, chosen by a number.
+func failure(id string, chosen uint64) *securityhubtest.FindingError {
+	sum := fnv.New64a()
+	fmt.Fprintf(sum, "%s %d", id, chosen) // never fails
+	if sum.Sum64()%3 != 0 {
+		return nil
+	}
+	return &securityhubtest.FindingError{Code: "InternalFailure", Message: "Internal failure"}
 }
 
 // useQuota makes calls of another product, which has nothing to import.

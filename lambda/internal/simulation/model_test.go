@@ -28,6 +28,9 @@ type statement struct {
 	text string
 	// behavior is set for a transition.
 	behavior string
+	// skips reports that a statement is not imported if a newer one has ended the finding before:
+	// an audit lists nothing that a later audit has listed.
+	skips bool
 }
 
 func newModel() *model {

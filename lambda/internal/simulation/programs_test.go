@@ -1,10 +1,13 @@
 package simulation
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/aws/aws-lambda-go/cfn"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
@@ -12,6 +15,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder"
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
+	"github.com/defenderhub/defenderhub/lambda/internal/startaudit"
 )
 
 func buildForwarder(e *environment, on host.Host) (handler, error) {
@@ -28,6 +32,20 @@ func buildEvaluator(e *environment, on host.Host) (handler, error) {
 		return nil, err
 	}
 	return h.Handle, nil
+}
+
+// buildResources is the function of the audit's custom resources, without the answer that
+// aws-lambda-go sends to CloudFormation.
+func buildResources(e *environment, on host.Host) (handler, error) {
+	starter := startaudit.New(things{e}, on)
+	return func(ctx context.Context, event json.RawMessage) (any, error) {
+		var in cfn.Event
+		if err := json.Unmarshal(event, &in); err != nil {
+			return nil, err
+		}
+		_, data, err := starter.Handle(ctx, in)
+		return data, err
+	}, nil
 }
 
 // settings are what a deployment chooses.
@@ -70,9 +88,9 @@ func (s settings) live() string {
 	return live.String()
 }
 
-func (w *world) forwarderEnvironment(s settings) []string {
+func (w *world) forwarderEnvironment(s settings, name string) []string {
 	return []string{
-		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=forwarder", contract.EnvLedgerTable + "=" + ledgerTable,
+		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=" + name, contract.EnvLedgerTable + "=" + ledgerTable,
 		contract.EnvDeadLetterQueueURL + "=" + w.deadLetters.url(), contract.EnvLogLevel + "=DEBUG",
 		contract.EnvLiveBehaviors + "=" + s.live(), fmt.Sprintf("DEFENDERHUB_BUILD=%d", s.number),
 	}

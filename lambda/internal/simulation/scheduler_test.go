@@ -26,6 +26,8 @@ type scheduler struct {
 	timers  timers
 	timed   int
 	steps   int
+	clients int
+	ledger  protocolHistory
 
 	mu       sync.Mutex
 	parked   []*call
@@ -50,6 +52,9 @@ type call struct {
 	reply chan answer
 	// ready is when the call reaches the service.
 	ready time.Time
+	// called is when the call was made and client whose it is, for the history of the ledger.
+	called int64
+	client int
 	// abandoned calls may have an effect, but their answer interests nobody.
 	abandoned bool
 	// twins are equal calls of other goroutines at the same moment. They get the same answer: which
@@ -63,6 +68,8 @@ func (c *call) answers(value any, err error) {
 	for _, twin := range c.twins {
 		if err == nil {
 			value, err = twin.do()
+			twin.called, twin.client = c.called, c.client
+			c.env.world.ledger.end(twin, true)
 		}
 		twin.reply <- answer{value, err}
 	}
@@ -234,6 +241,8 @@ func (s *scheduler) collect() {
 		}
 		last = c
 		c.ready = now.Add(s.latency(c))
+		s.clients++
+		c.called, c.client = s.ledger.tick(), s.clients
 		s.pending = append(s.pending, c)
 	}
 	for _, i := range finished {
@@ -269,6 +278,7 @@ func (s *scheduler) step(now time.Time) bool {
 	if c.abandoned {
 		if s.chance(0.5) {
 			_, err := c.do()
+			s.ledger.end(c, false)
 			s.log.printf("%v after its deadline: %v", c, err)
 		}
 		return true

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/anishathalye/porcupine"
 )
 
 // result is what a run found.
@@ -23,6 +25,7 @@ type result struct {
 func simulate(t *testing.T, seed uint64, keep bool, without ...kind) (r result) {
 	t.Helper()
 	dir := t.TempDir()
+	var operations []porcupine.Operation
 	synctest.Test(t, func(*testing.T) {
 		f := swarm(seed, without...)
 		w := newWorld(seed, f, keep, dir)
@@ -30,11 +33,16 @@ func simulate(t *testing.T, seed uint64, keep bool, without ...kind) (r result) 
 		w.live(time.Duration(1+seed%4) * 30 * time.Minute)
 		synctest.Wait()
 		w.counts["calls"], w.counts["invocations"], w.counts["environments"], w.counts["import calls"] = w.steps, w.invocations, w.environments, w.hub.calls
+		operations = w.ledger.operations
+		w.counts["operations of the ledger"] = len(operations)
 		r = result{
 			seed: seed, digest: w.log.digest(), log: w.log.text.String(), violations: w.violations.String(), counts: w.counts, hits: f.hits,
 			signals: w.model.signals, virtual: time.Since(w.begin),
 		}
 	})
+	if fault := checkProtocol(operations); fault != "" {
+		r.violations += "\nthe ledger's protocol: " + fault
+	}
 	return r
 }
 

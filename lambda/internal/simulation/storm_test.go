@@ -74,7 +74,7 @@ func runStorm(t *testing.T, seed uint64, devices, each int, span time.Duration) 
 		live := contract.LiveBehaviors{}
 		live.Add(stormProfile, stormBehavior, defender.SeverityDefault)
 		w := newWorld(seed, swarm(seed, kinds()...), false, dir)
-		w.forwarder.environ = append(w.forwarder.environ, contract.EnvLiveBehaviors+"="+live.String(), contract.EnvLogLevel+"=WARN")
+		w.forwarder.environ = append([]string{contract.EnvLiveBehaviors + "=" + live.String(), contract.EnvLogLevel + "=WARN"}, w.forwarder.environ...)
 		w.dynamodb.PageItems = 0
 		end := w.begin.Add(span)
 		imported := map[string]struct {

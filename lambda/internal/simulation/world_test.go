@@ -31,7 +31,10 @@ type world struct {
 	counts       map[string]int
 	violations   violations
 
-	forwarder, evaluator, closer    *function
+	forwarder, auditor, resources   *function
+	auditQueue                      *queue
+	audits                          *audits
+	evaluator, closer               *function
 	ingest, errorQueue, deadLetters *queue
 	// stream is nil if telemetry uses the queue.
 	stream                                                *stream
@@ -82,7 +85,7 @@ func newWorld(seed uint64, f *faults, keep bool, dir string) *world {
 	time.Sleep(time.Until(epoch.Add(time.Duration(seed%3600) * time.Second)))
 	log := newTrace(keep)
 	log.begin = time.Now()
-	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), dir: dir}
+	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), dir: dir}
 	w.dynamodb = dynamodbtest.New(
 		dynamodbtest.Schema{
 			Name: ledgerTable, Partition: contract.LedgerPartitionKey, Sort: contract.LedgerSortKey, Expiry: contract.LedgerExpiry,
@@ -94,6 +97,7 @@ func newWorld(seed uint64, f *faults, keep bool, dir string) *world {
 		},
 	)
 	w.dynamodb.Now = time.Now
+	w.dynamodb.Observe = w.ledger.observe
 	w.dynamodb.PageItems = 7
 	w.dynamodb.Stale = func(since time.Duration) bool { return since < time.Second && f.strikes(staleRead, w.serving) }
 	w.dynamodb.Throttle = func(string, dynamodbtest.Item) bool { return f.strikes(tablePartial, w.serving) }
@@ -106,11 +110,15 @@ func newWorld(seed uint64, f *faults, keep bool, dir string) *world {
 func (w *world) deploy() {
 	w.deadLetters = w.queue("dead-letters", 30*time.Second, nil, 0)
 	w.deployed = []settings{{}}
-	w.forwarder = w.function("forwarder", time.Minute, buildForwarder, w.forwarderEnvironment(w.deployed[0]))
+	w.forwarder = w.function("forwarder", time.Minute, buildForwarder, w.forwarderEnvironment(w.deployed[0], "forwarder"))
+	w.auditor = w.function("auditor", 5*time.Minute, buildForwarder, w.forwarderEnvironment(w.deployed[0], "auditor"))
+	w.resources = w.function("auditresources", 2*time.Minute, buildResources, nil)
 	w.ingest = w.queue("ingest", 6*time.Minute+2*time.Second, w.deadLetters, 1000)
 	w.errorQueue = w.queue("errors", 6*time.Minute+2*time.Second, w.deadLetters, 1000)
 	w.ingest.feeds(w.forwarder, 100, 2*time.Second, 5)
 	w.errorQueue.feeds(w.forwarder, 100, 2*time.Second, 5)
+	w.auditQueue = w.queue("audits", 30*time.Minute, w.deadLetters, 1000)
+	w.auditQueue.feeds(w.auditor, 1, 0, 2)
 	w.hourly()
 	w.deployEngine()
 }
@@ -193,6 +201,7 @@ func (w *world) live(active time.Duration) {
 	w.run(w.begin.Add(active), nil)
 	w.faults.quiet = true
 	w.hub.turnOn()
+	w.hub.until = time.Now()
 	w.log.printf("quiet")
 	const settles, longest = 4 * time.Hour, 12 * time.Hour
 	from := time.Now()
@@ -218,10 +227,17 @@ func (w *world) idle() bool {
 func (w *world) plan(active time.Duration) {
 	w.devices(active)
 	w.fleet(active)
+	w.audit(active)
 	for range 2 {
 		at, off := w.between(0, active), w.between(time.Minute, 3*time.Hour)
 		if w.faults.strikes(hubOff, w.forwarder) {
 			w.after(at, func() { w.hub.turnOff(off) })
+		}
+	}
+	for range 2 {
+		at, lasts, chosen := w.between(0, active), w.between(10*time.Minute, 3*time.Hour), w.rng.Uint64()
+		if w.faults.strikes(hubStubborn, nil) {
+			w.after(at, func() { w.hub.stubborn, w.hub.until = chosen, time.Now().Add(lasts) })
 		}
 	}
 	for range 3 {
@@ -242,7 +258,7 @@ func (w *world) plan(active time.Duration) {
 // it knows new behaviors before their first alarm; a rollback goes the other way.
 func (w *world) redeploy() {
 	next := settings{number: len(w.deployed), withoutConnections: w.chance(0.5), severity: pick(w.scheduler, []defender.Severity{defender.Low, defender.High})}
-	first, then := []*function{w.forwarder}, []*function{w.evaluator, w.closer}
+	first, then := []*function{w.forwarder, w.auditor}, []*function{w.evaluator, w.closer}
 	if w.chance(0.3) {
 		next = pick(w.scheduler, w.deployed)
 		first, then = then, first
@@ -251,13 +267,14 @@ func (w *world) redeploy() {
 	w.deployed = append(w.deployed, next)
 	deploy := func(all []*function) {
 		for _, f := range all {
-			if f == w.forwarder {
-				w.update(f, w.forwarderEnvironment(next))
+			if f == w.forwarder || f == w.auditor {
+				w.update(f, w.forwarderEnvironment(next, f.name))
 			} else {
 				w.update(f, w.evaluatorEnvironment(next, f.name))
 			}
 		}
 	}
 	deploy(first)
+	w.customResource(len(w.deployed))
 	w.after(w.between(0, 3*time.Minute), func() { deploy(then) })
 }

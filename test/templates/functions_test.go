@@ -1,0 +1,35 @@
+package templates
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/defenderhub/defenderhub/internal/contract"
+)
+
+// TestEveryDeployedFunctionIsSimulated compares the functions of all templates with those that the
+// simulation runs.
+func TestEveryDeployedFunctionIsSimulated(t *testing.T) {
+	left := contract.Functions()
+	for _, d := range all {
+		_, tpl := synth(t, d.name, d.build)
+		for id, r := range tpl.Resources {
+			if r.Type != "AWS::Lambda::Function" {
+				continue
+			}
+			known := false
+			for end := range contract.Functions() {
+				if strings.HasSuffix(id[:len(id)-8], end) { // without the hash
+					known = true
+					delete(left, end)
+				}
+			}
+			if !known {
+				t.Errorf("%s: function %s is not in contract.Functions: add it there and to lambda/internal/simulation", d.name, id)
+			}
+		}
+	}
+	for end := range left {
+		t.Errorf("no template has a function %s", end)
+	}
+}
