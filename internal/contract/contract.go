@@ -126,7 +126,7 @@ const (
 	// MetricDimensionCorrelator is the name of the correlator's function. Its metrics are
 	// MetricReceived and MetricFailed (events, the latter are retried), MetricUnreadable,
 	// MetricUnsent and MetricUnfinished (runs of its schedule), and those below. They also exist by
-	// MetricDimensionSource: the product, or MetricSourceClose.
+	// MetricDimensionSource: the product, the rule, or MetricSourceClose.
 	MetricDimensionCorrelator = "Correlator"
 	// MetricMatched counts findings that a stage of a rule matches. MetricUnattributed counts those
 	// of them that are about no known device.

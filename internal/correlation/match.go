@@ -36,6 +36,22 @@ func (r Rule) Match(e findingevent.Event) []int {
 	return all
 }
 
+// Could returns the indexes of the stages that a finding would match with another severity and other
+// types, which an analyst or the product can change.
+func (r Rule) Could(e findingevent.Event) []int {
+	stages := make([]Stage, len(r.Stages))
+	for i, s := range r.Stages {
+		matchers := slices.Clone(s.Match)
+		for j := range matchers {
+			matchers[j].Severity, matchers[j].Types = 0, nil
+		}
+		s.Match = matchers
+		stages[i] = s
+	}
+	r.Stages = stages
+	return r.Match(e)
+}
+
 // Key is what makes findings on many devices the same: the behavior, the check or the type of
 // device event. It is "" for other findings, which no campaign counts.
 func Key(e findingevent.Event) string {

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +47,8 @@ type Event struct {
 	// Workflow is NEW, NOTIFIED, SUPPRESSED or RESOLVED, and Verification UNKNOWN, TRUE_POSITIVE,
 	// FALSE_POSITIVE or BENIGN_POSITIVE.
 	Workflow, Verification string
+	// Original reports that severity and types are those of the product: no analyst changed them.
+	Original bool
 
 	CreatedAt time.Time
 	// FirstObservedAt and LastObservedAt are zero if the product does not set them.
@@ -230,6 +233,8 @@ func ParseFinding(message []byte) (Event, error) {
 			e.Related = append(e.Related, asff.RelatedFinding{ProductARN: string(r.value.ProductARN), ID: string(r.value.ID)})
 		}
 	}
+	e.Original = (p.Severity.value.Label == "" || f.Severity.value.Label == "" || f.Severity.value.Label == p.Severity.value.Label) &&
+		(len(p.Types.value) == 0 || len(f.Types.value) == 0 || slices.Equal(f.Types.value, p.Types.value))
 	recommendation := f.Remediation.value.Recommendation.value
 	e.Remediation = asff.Recommendation{Text: string(recommendation.Text), URL: string(recommendation.URL)}
 	e.CreatedAt, _ = parseTime(f.CreatedAt)
@@ -253,11 +258,11 @@ func orElse[E any](list, other []E) []E {
 	return other
 }
 
-// parseTime reads a time of RFC 3339 since 1970, with any precision and in lower case.
+// parseTime reads a time of RFC 3339 from 1970 to 2200, with any precision and in lower case.
 func parseTime(s text) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, strings.ToUpper(string(s)))
-	if err != nil || t.Year() < 1970 || t.Year() > 9000 {
-		return time.Time{}, fmt.Errorf("time %.40q, want RFC 3339 since 1970", string(s))
+	if err != nil || t.Year() < 1970 || t.Year() > 2200 {
+		return time.Time{}, fmt.Errorf("time %.40q, want RFC 3339 from 1970 to 2200", string(s))
 	}
 	return t.UTC(), nil
 }

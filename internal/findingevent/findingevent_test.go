@@ -57,7 +57,9 @@ func TestEventsOfAnyProduct(t *testing.T) {
 	}{
 		{"no region of its own", ``, func(e Event) bool { return e.Region == "eu-west-1" && e.Open() }},
 		{"label of the provider", `,"FindingProviderFields":{"Severity":{"Label":"HIGH"},"Types":["a/b"]}`, func(e Event) bool { return e.Severity == defender.High && e.Types[0] == "a/b" }},
-		{"an analyst's label wins", `,"Severity":{"Label":"LOW"},"FindingProviderFields":{"Severity":{"Label":"HIGH"}}`, func(e Event) bool { return e.Severity == defender.Low }},
+		{"an analyst's label wins", `,"Severity":{"Label":"LOW"},"FindingProviderFields":{"Severity":{"Label":"HIGH"}}`, func(e Event) bool { return e.Severity == defender.Low && !e.Original }},
+		{"types of an analyst", `,"Types":["a"],"FindingProviderFields":{"Types":["b"]}`, func(e Event) bool { return !e.Original }},
+		{"unchanged", `,"Types":["a"],"Severity":{"Label":"LOW"},"FindingProviderFields":{"Types":["a"],"Severity":{"Label":"LOW"}}`, func(e Event) bool { return e.Original }},
 		{"suppressed", `,"Workflow":{"Status":"SUPPRESSED"}`, func(e Event) bool { return !e.Open() }},
 		{"resolved", `,"Workflow":{"Status":"RESOLVED"}`, func(e Event) bool { return !e.Open() }},
 		{"notified", `,"Workflow":{"Status":"NOTIFIED"}`, func(e Event) bool { return e.Open() }},

@@ -1,0 +1,31 @@
+// Command correlator is the Lambda function that correlates findings. Events of Security Hub make it
+// keep what is known of findings; a schedule makes it end composite findings whose window has
+// passed.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/correlator"
+	"github.com/defenderhub/defenderhub/lambda/internal/host"
+)
+
+func main() {
+	clients, err := correlator.AWS(context.Background())
+	exitOn(err)
+	handler, err := correlator.New(clients, host.Host{Environ: os.Environ(), Now: time.Now, Metrics: os.Stdout, Log: os.Stderr})
+	exitOn(err)
+	lambda.Start(handler.Handle)
+}
+
+func exitOn(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "correlator:", err)
+		os.Exit(1)
+	}
+}

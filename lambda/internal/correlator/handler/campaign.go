@@ -1,0 +1,210 @@
+package handler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/correlator/entity"
+	"github.com/defenderhub/defenderhub/lambda/internal/correlator/incident"
+	"github.com/defenderhub/defenderhub/lambda/internal/correlator/state"
+)
+
+// maxCampaignParts is how many parts of a campaign are read. A campaign of more devices says "at
+// least".
+const maxCampaignParts = 10_000
+
+// visitCampaign writes one record for each device that was seen, in the campaign's shards, and then
+// decides whether that makes or ends the campaign. Devices that join an active campaign write
+// nothing else: the schedule counts them.
+func (h *Handler) visitCampaign(ctx context.Context, home entity.Home, w *work, truth map[string]incident.Part, now time.Time) error {
+	var opened, ended atomic.Bool
+	byPart := map[string][]sighting{}
+	for _, s := range w.seen {
+		key := s.part.Device + "\x00" + s.part.Key()
+		byPart[key] = append(byPart[key], s)
+	}
+	errs := forEach(sortedKeys(byPart), func(key string) error {
+		newest, err := h.storePart(ctx, state.PartKey(w.subject, key), byPart[key], truth, now)
+		if newest.State == incident.Open {
+			opened.Store(true)
+		} else {
+			ended.Store(true)
+		}
+		return err
+	})
+	if err := errors.Join(errs...); err != nil {
+		var tied tiedError
+		for _, err := range errs {
+			var one tiedError
+			if errors.As(err, &one) {
+				tied = append(tied, one...)
+			}
+		}
+		if len(tied) > 0 {
+			return tied
+		}
+		return err
+	}
+	return h.decideCampaign(ctx, home, w, opened.Load(), ended.Load(), now)
+}
+
+// storePart adds states to the part of one device, and returns its newest state.
+func (h *Handler) storePart(ctx context.Context, key state.Key, seen []sighting, truth map[string]incident.Part, now time.Time) (incident.Mark, error) {
+	for range attempts {
+		record, err := h.Store.Get(ctx, key)
+		if err != nil {
+			return incident.Mark{}, err
+		}
+		var parts []incident.Part
+		if record.Revision > 0 {
+			parts = make([]incident.Part, 1)
+			if err := json.Unmarshal(record.Doc, &parts[0]); err != nil {
+				return incident.Mark{}, fmt.Errorf("part of %s: %w", key.Partition, err)
+			}
+		}
+		after, tied := apply(parts, seen, truth)
+		if len(tied) > 0 {
+			return incident.Mark{}, tiedError(tied)
+		}
+		part := after[0]
+		part.Forget(now.Add(-keep - h.longest))
+		text, err := json.Marshal(part)
+		if err != nil {
+			return incident.Mark{}, fmt.Errorf("part of %s: %w", key.Partition, err)
+		}
+		if string(text) == string(record.Doc) {
+			return part.Newest(), nil
+		}
+		record.Doc, record.Expires = text, now.Add(keep+h.longest)
+		record.Revision++
+		if err = h.Store.Put(ctx, record); !errors.Is(err, state.ErrConflict) {
+			return part.Newest(), err
+		}
+	}
+	return incident.Mark{}, fmt.Errorf("part of %s after %d attempts: %w", key.Partition, attempts, state.ErrConflict)
+}
+
+// decideCampaign opens a campaign, or ends it with its last part. It reads the parts only if the
+// batch can have done one of them.
+func (h *Handler) decideCampaign(ctx context.Context, home entity.Home, w *work, opened, ended bool, now time.Time) error {
+	for range attempts {
+		record, d, err := h.open(ctx, w.subject, w.entity)
+		if err != nil {
+			return err
+		}
+		now := d.after(now)
+		active := d.Shown[w.rule.Digest].State == asff.Active
+		switch {
+		case !active && !opened, active && !ended:
+			return nil
+		case active:
+			if still, err := h.stillOpen(ctx, w, now); err != nil || still {
+				return err
+			}
+		}
+		if _, err = h.countCampaign(ctx, home, w, &d, now); err != nil || len(d.Outbox) == 0 {
+			return err
+		}
+		record.Due = now.Add(retryOutbox)
+		if err := h.put(ctx, &record, &d, now); errors.Is(err, state.ErrConflict) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		// The outbox stays, so that opening a campaign is one write. The schedule sends it a second
+		// time, counts the devices, and empties it.
+		if err := h.sendAll(ctx, d.Outbox); err != nil {
+			h.Log.Warn("campaign was not sent and is retried", "subject", w.subject, "reason", err.Error())
+		}
+		return nil
+	}
+	return fmt.Errorf("%s after %d attempts: %w", w.subject, attempts, state.ErrConflict)
+}
+
+// stillOpen reports whether a part counts, without reading more than it needs.
+func (h *Handler) stillOpen(ctx context.Context, w *work, now time.Time) (bool, error) {
+	found := false
+	var damaged error
+	err := h.Store.Parts(ctx, w.subject, func(docs [][]byte) bool {
+		parts, err := readParts(docs)
+		damaged = errors.Join(damaged, err)
+		found = slices.ContainsFunc(parts, func(p incident.Part) bool { return len(incident.Replay(w.rule, []incident.Part{p}, now).Counted) > 0 })
+		return !found && err == nil
+	})
+	return found, errors.Join(err, damaged)
+}
+
+func readParts(docs [][]byte) ([]incident.Part, error) {
+	parts := make([]incident.Part, len(docs))
+	for i, doc := range docs {
+		if err := json.Unmarshal(doc, &parts[i]); err != nil {
+			return nil, fmt.Errorf("part of a campaign: %w", err)
+		}
+	}
+	return parts, nil
+}
+
+// countCampaign reads all parts and adds what changed to the outbox. It returns when the schedule
+// must count again.
+func (h *Handler) countCampaign(ctx context.Context, home entity.Home, w *work, d *document, now time.Time) (time.Time, error) {
+	var parts []incident.Part
+	var damaged error
+	err := h.Store.Parts(ctx, w.subject, func(docs [][]byte) bool {
+		some, err := readParts(docs)
+		damaged = errors.Join(damaged, err)
+		parts = append(parts, some...)
+		return len(parts) < maxCampaignParts && err == nil
+	})
+	if err = errors.Join(err, damaged); err != nil {
+		return time.Time{}, err
+	}
+	if d.Truncated = len(parts) >= maxCampaignParts; d.Truncated {
+		h.count(unknownProduct, contract.MetricTruncated, 1)
+	}
+	o := incident.Replay(w.rule, parts, now)
+	if err := h.show(ctx, home, w.rule, d, o, nil, now); err != nil || !o.Active {
+		return time.Time{}, err
+	}
+	s := d.Shown[w.rule.Digest]
+	age := now.Sub(time.UnixMilli(s.Since))
+	return earliest(earliest(o.Next, s.repeatAt()), now.Add(min(max(age/10, retryOutbox), 15*time.Minute))), nil
+}
+
+// tick counts the devices of a campaign that is due.
+func (h *Handler) tick(ctx context.Context, home entity.Home, w *work, now time.Time) error {
+	for range attempts {
+		record, d, err := h.open(ctx, w.subject, w.entity)
+		if err != nil {
+			return err
+		}
+		now := d.after(now)
+		var next time.Time
+		if w.rule.Digest == "" { // the rule is not deployed any more: the forwarder archives the finding
+			d.Shown, d.Outbox = nil, nil
+		} else if next, err = h.countCampaign(ctx, home, w, &d, now); err != nil {
+			return err
+		}
+		if len(d.Outbox) == 0 {
+			record.Due = next
+			if err = h.put(ctx, &record, &d, now); errors.Is(err, state.ErrConflict) {
+				continue
+			}
+			return err
+		}
+		record.Due = now.Add(retryOutbox)
+		if err := h.put(ctx, &record, &d, now); errors.Is(err, state.ErrConflict) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		return h.send(ctx, record, d, next, now)
+	}
+	return fmt.Errorf("%s after %d attempts: %w", w.subject, attempts, state.ErrConflict)
+}

@@ -1,0 +1,98 @@
+package incident
+
+import (
+	"cmp"
+	"slices"
+)
+
+// satisfied reports whether the parts that count now satisfy the rule.
+func (r *replay) satisfied() bool {
+	if r.rule.Campaign() {
+		return len(r.devices) >= r.rule.Devices
+	}
+	var counted []candidate
+	services := map[string]bool{}
+	for i, s := range r.current {
+		if s >= 0 {
+			counted = append(counted, candidate{r.spans[s].since, r.stages[i], r.parts[i].Key()})
+			services[r.parts[i].Service] = true
+		}
+	}
+	if len(services) < r.rule.DistinctProducts {
+		return false
+	}
+	need := make([]int, len(r.rule.Stages))
+	for i, s := range r.rule.Stages {
+		need[i] = max(s.AtLeast, 1)
+	}
+	if r.rule.InOrder {
+		return inOrder(need, counted)
+	}
+	return anyOrder(need, counted)
+}
+
+// candidate is a part that counts.
+type candidate struct {
+	since  int64
+	stages []int
+	key    string
+}
+
+// anyOrder reports whether each stage can have its number of parts, each part in one stage: it
+// looks for a maximum matching, with one place per needed part.
+func anyOrder(need []int, counted []candidate) bool {
+	var places []int // stages
+	for stage, n := range need {
+		for range n {
+			places = append(places, stage)
+		}
+	}
+	if len(counted) < len(places) {
+		return false
+	}
+	taken := make([]int, len(counted)) // the place of each part, plus one
+	for place := range places {
+		if !assign(place, places, counted, taken, make([]bool, len(counted))) {
+			return false
+		}
+	}
+	return true
+}
+
+// assign finds a part for a place, and moves other places' parts if that helps.
+func assign(place int, places []int, counted []candidate, taken []int, tried []bool) bool {
+	for i, c := range counted {
+		if tried[i] || !slices.Contains(c.stages, places[place]) {
+			continue
+		}
+		tried[i] = true
+		if taken[i] == 0 || assign(taken[i]-1, places, counted, taken, tried) {
+			taken[i] = place + 1
+			return true
+		}
+	}
+	return false
+}
+
+// inOrder reports whether the stages can have their parts one after the other: no part of a stage
+// began before the last part of the stage before it. Each stage takes the earliest parts.
+func inOrder(need []int, counted []candidate) bool {
+	slices.SortFunc(counted, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.since, b.since), cmp.Compare(len(a.stages), len(b.stages)), cmp.Compare(a.key, b.key))
+	})
+	used := make([]bool, len(counted))
+	var from int64
+	for stage, n := range need {
+		last := from
+		for i, c := range counted {
+			if n > 0 && !used[i] && c.since >= from && slices.Contains(c.stages, stage) {
+				used[i], n, last = true, n-1, c.since
+			}
+		}
+		if n > 0 {
+			return false
+		}
+		from = last
+	}
+	return true
+}

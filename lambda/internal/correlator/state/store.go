@@ -1,0 +1,324 @@
+// Package state stores the correlator's state in a table of Amazon DynamoDB. Every record has a
+// revision, and is written on the condition that nobody else wrote since it was read.
+//
+// The partitions are those of an entity, of a shared resource and of a shard of a campaign. No call
+// reads the whole table.
+package state
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/document"
+)
+
+// API is the part of the DynamoDB client that [Store] calls.
+type API interface {
+	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
+	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
+	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
+}
+
+// Store is safe for concurrent use.
+type Store struct {
+	api   API
+	table string
+}
+
+// New returns the store in that table.
+func New(api API, table string) *Store { return &Store{api, table} }
+
+// Key is a record's key. Its texts may have any length: long ones are stored as a hash.
+type Key struct{ Partition, Sort string }
+
+// Record is a JSON document with its revision.
+type Record struct {
+	Key
+	// Revision counts the writes; 0 means that nothing is stored.
+	Revision int64
+	Doc      []byte
+	// Due is when the schedule must read the record, and Expires when it may be deleted; the zero
+	// time means never.
+	Due, Expires time.Time
+}
+
+// ErrConflict is the error of a write if another invocation has written first.
+var ErrConflict = fmt.Errorf("the correlator's state %w", document.ErrConflict)
+
+// ErrTooLarge is the error of a write that exceeds the maximum size of an item.
+var ErrTooLarge = errors.New("the correlator's state is larger than an item of the table may be")
+
+// maxDoc leaves room for keys in an item of 400 KB.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+const maxDoc = 400<<10 - 4<<10
+
+// Attributes besides those in package contract. The subject is a partition key as it was before it
+// was shortened.
+const (
+	attrRevision = "revision"
+	attrDoc      = "doc"
+	attrSubject  = "subject"
+	attrAt       = "at"
+)
+
+// Sort keys.
+const (
+	// Main is the record of an entity, of a shared resource or of a campaign.
+	Main = "state"
+	// userPrefix begins the devices that use a shared resource.
+	userPrefix = "user#"
+	slotKey    = "getfindings"
+)
+
+type item = map[string]types.AttributeValue
+
+// Get reads a record consistently.
+func (s *Store) Get(ctx context.Context, k Key) (Record, error) {
+	out, err := s.api.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: keyItem(k), ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return Record{}, fmt.Errorf("GetItem of table %s: %w", s.table, err)
+	}
+	r := decode(out.Item)
+	r.Key = k
+	return r, nil
+}
+
+// Put writes a record if the stored revision is the one before, else it returns [ErrConflict].
+func (s *Store) Put(ctx context.Context, r Record) error {
+	if len(r.Doc) > maxDoc {
+		return fmt.Errorf("%s: %w: %d bytes", r.Partition, ErrTooLarge, len(r.Doc))
+	}
+	it := keyItem(r.Key)
+	it[attrRevision], it[attrDoc], it[attrSubject] = number(r.Revision), text(string(r.Doc)), text(r.Partition)
+	if !r.Due.IsZero() {
+		it[contract.StateDueShard], it[contract.StateDueAt] = text(strconv.Itoa(shardOf(r.Partition, contract.StateDueShards))), number(r.Due.UnixMilli())
+	}
+	if !r.Expires.IsZero() {
+		it[contract.StateExpiry] = number(r.Expires.Unix())
+	}
+	in := &dynamodb.PutItemInput{
+		TableName: &s.table, Item: it, ExpressionAttributeNames: map[string]string{"#revision": attrRevision},
+		ConditionExpression: aws.String("attribute_not_exists(#revision)"),
+	}
+	if r.Revision > 1 {
+		in.ConditionExpression = aws.String("#revision = :before")
+		in.ExpressionAttributeValues = item{":before": number(r.Revision - 1)}
+	}
+	return s.put(ctx, in)
+}
+
+func (s *Store) put(ctx context.Context, in *dynamodb.PutItemInput) error {
+	_, err := s.api.PutItem(ctx, in)
+	var failed *types.ConditionalCheckFailedException
+	if errors.As(err, &failed) {
+		return ErrConflict
+	}
+	if err != nil {
+		return fmt.Errorf("PutItem of table %s: %w", s.table, err)
+	}
+	return nil
+}
+
+// Link records that a device uses a shared resource, until a time.
+func (s *Store) Link(ctx context.Context, resource, device string, until time.Time) error {
+	it := keyItem(Key{resource, userPrefix + device})
+	it[attrSubject], it[contract.StateExpiry] = text(device), number(until.Unix())
+	return s.put(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: it})
+}
+
+// Users returns the devices that use a shared resource, at most a number, and whether there are
+// more.
+func (s *Store) Users(ctx context.Context, resource string, most int) (devices []string, more bool, err error) {
+	err = s.pages(ctx, resource, userPrefix, func(items []item) bool {
+		for _, it := range items {
+			devices = append(devices, stringOf(it, attrSubject))
+		}
+		return len(devices) <= most
+	})
+	if len(devices) > most {
+		return devices[:most], true, err
+	}
+	return devices, false, err
+}
+
+// CampaignShards distribute the parts of a campaign over partitions: each allows 1,000 writes per
+// second.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
+const CampaignShards = 8
+
+// PartKey is the key of a campaign's part.
+func PartKey(campaign, part string) Key {
+	return Key{campaign + "#" + strconv.Itoa(shardOf(part, CampaignShards)), part}
+}
+
+// Parts calls each with the documents of a campaign's parts, page by page, until it returns false.
+// It reads consistently.
+func (s *Store) Parts(ctx context.Context, campaign string, each func([][]byte) bool) error {
+	more := true
+	for shard := 0; shard < CampaignShards && more; shard++ {
+		err := s.pages(ctx, campaign+"#"+strconv.Itoa(shard), "", func(items []item) bool {
+			docs := make([][]byte, len(items))
+			for i, it := range items {
+				docs[i] = []byte(stringOf(it, attrDoc))
+			}
+			more = each(docs)
+			return more
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) pages(ctx context.Context, partition, prefix string, each func([]item) bool) error {
+	in := &dynamodb.QueryInput{
+		TableName: &s.table, ConsistentRead: aws.Bool(true),
+		KeyConditionExpression:    aws.String("#pk = :pk"),
+		ExpressionAttributeNames:  map[string]string{"#pk": contract.StatePartitionKey},
+		ExpressionAttributeValues: item{":pk": text(short(partition))},
+	}
+	if prefix != "" {
+		in.KeyConditionExpression = aws.String("#pk = :pk AND begins_with(#sk, :prefix)")
+		in.ExpressionAttributeNames["#sk"] = contract.StateSortKey
+		in.ExpressionAttributeValues[":prefix"] = text(prefix)
+	}
+	for {
+		out, err := s.api.Query(ctx, in)
+		if err != nil {
+			return fmt.Errorf("query of table %s: %w", s.table, err)
+		}
+		if !each(out.Items) || len(out.LastEvaluatedKey) == 0 {
+			return nil
+		}
+		in.ExclusiveStartKey = out.LastEvaluatedKey
+	}
+}
+
+// Page is the start of the next page of [Store.Due]; nil before the first.
+type Page item
+
+// pageSize is how many records the schedule reads at once.
+const pageSize = 100
+
+// Due returns the partitions of a shard's records that are due at a time, the longest due first,
+// and the next page, nil after the last.
+func (s *Store) Due(ctx context.Context, shard int, at time.Time, after Page) ([]string, Page, error) {
+	out, err := s.api.Query(ctx, &dynamodb.QueryInput{
+		TableName: &s.table, IndexName: aws.String(contract.StateDueIndex), Limit: aws.Int32(pageSize), ExclusiveStartKey: item(after),
+		KeyConditionExpression:    aws.String("#shard = :shard AND #at <= :at"),
+		ExpressionAttributeNames:  map[string]string{"#shard": contract.StateDueShard, "#at": contract.StateDueAt},
+		ExpressionAttributeValues: item{":shard": text(strconv.Itoa(shard)), ":at": number(at.UnixMilli())},
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("query of table %s: %w", s.table, err)
+	}
+	var partitions []string
+	for _, it := range out.Items {
+		partitions = append(partitions, stringOf(it, contract.StatePartitionKey))
+	}
+	return partitions, out.LastEvaluatedKey, nil
+}
+
+// Subject reads the record of a partition key that [Store.Due] returned. Its key is the original
+// one.
+func (s *Store) Subject(ctx context.Context, partition string) (Record, error) {
+	out, err := s.api.GetItem(ctx, &dynamodb.GetItemInput{
+		TableName: &s.table, ConsistentRead: aws.Bool(true),
+		Key: item{contract.StatePartitionKey: text(partition), contract.StateSortKey: text(Main)},
+	})
+	if err != nil {
+		return Record{}, fmt.Errorf("GetItem of table %s: %w", s.table, err)
+	}
+	r := decode(out.Item)
+	r.Key = Key{stringOf(out.Item, attrSubject), Main}
+	return r, nil
+}
+
+// slotTime is the least time between two calls of GetFindings by all invocations together. Its
+// quota per account and Region is 3 calls per second, shared with people and other tools.
+// https://docs.aws.amazon.com/securityhub/1.0/APIReference/Welcome.html
+const slotTime = time.Second
+
+// Slot reports whether GetFindings may be called now. now is the machine's clock.
+func (s *Store) Slot(ctx context.Context, now time.Time) (bool, error) {
+	it := keyItem(Key{slotKey, slotKey})
+	it[attrAt], it[contract.StateExpiry] = number(now.UnixMilli()), number(now.Add(time.Hour).Unix())
+	err := s.put(ctx, &dynamodb.PutItemInput{
+		TableName: &s.table, Item: it,
+		ConditionExpression:       aws.String("attribute_not_exists(#at) OR #at <= :before"),
+		ExpressionAttributeNames:  map[string]string{"#at": attrAt},
+		ExpressionAttributeValues: item{":before": number(now.Add(-slotTime).UnixMilli())},
+	})
+	if errors.Is(err, ErrConflict) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func shardOf(key string, shards int) int {
+	f := fnv.New32a()
+	f.Write([]byte(key)) // never fails
+	return int(f.Sum32() % uint32(shards))
+}
+
+// short returns a key's text, or its hash if it is too long for a sort key of 1,024 bytes.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+func short(s string) string {
+	if len(s) <= 900 {
+		return s
+	}
+	sum := sha256.Sum256([]byte(s))
+	kind, _, _ := strings.Cut(s, "#")
+	return kind + "#sha256:" + hex.EncodeToString(sum[:])
+}
+
+func keyItem(k Key) item {
+	return item{contract.StatePartitionKey: text(short(k.Partition)), contract.StateSortKey: text(short(k.Sort))}
+}
+
+func decode(it item) Record {
+	r := Record{Revision: numberOf(it, attrRevision), Doc: []byte(stringOf(it, attrDoc))}
+	if ms := numberOf(it, contract.StateDueAt); ms > 0 {
+		r.Due = time.UnixMilli(ms).UTC()
+	}
+	if s := numberOf(it, contract.StateExpiry); s > 0 {
+		r.Expires = time.Unix(s, 0).UTC()
+	}
+	return r
+}
+
+func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+
+func number(n int64) types.AttributeValue {
+	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
+}
+
+func stringOf(it item, name string) string {
+	s, _ := it[name].(*types.AttributeValueMemberS)
+	if s == nil {
+		return ""
+	}
+	return s.Value
+}
+
+func numberOf(it item, name string) int64 {
+	n, _ := it[name].(*types.AttributeValueMemberN)
+	if n == nil {
+		return 0
+	}
+	v, _ := strconv.ParseInt(n.Value, 10, 64) // anything but a number counts as absent
+	return v
+}
