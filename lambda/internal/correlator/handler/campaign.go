@@ -24,20 +24,26 @@ const maxCampaignParts = 10_000
 // decides whether that makes or ends the campaign. Devices that join an active campaign write
 // nothing else: the schedule counts them.
 func (h *Handler) visitCampaign(ctx context.Context, home entity.Home, w *work, truth map[string]incident.Part, now time.Time) error {
-	var opened, ended atomic.Bool
+	var ended, late atomic.Bool
 	byPart := map[string][]sighting{}
 	for _, s := range w.seen {
 		key := s.part.Device + "\x00" + s.part.Key()
 		byPart[key] = append(byPart[key], s)
 	}
 	errs := forEach(sortedKeys(byPart), func(key string) error {
-		newest, err := h.storePart(ctx, state.PartKey(w.subject, key), byPart[key], truth, now)
-		if newest.State == incident.Open {
-			opened.Store(true)
-		} else {
+		part, err := h.storePart(ctx, state.PartKey(w.subject, key), byPart[key], truth, now)
+		if err != nil {
+			return err
+		}
+		if part.Newest().State != incident.Open || len(part.Matches[w.rule.Digest]) == 0 {
 			ended.Store(true)
 		}
-		return err
+		for _, s := range byPart[key] {
+			if s.part.Newest().Order.Compare(part.Newest().Order) < 0 {
+				late.Store(true)
+			}
+		}
+		return nil
 	})
 	if err := errors.Join(errs...); err != nil {
 		var tied tiedError
@@ -52,48 +58,48 @@ func (h *Handler) visitCampaign(ctx context.Context, home entity.Home, w *work, 
 		}
 		return err
 	}
-	return h.decideCampaign(ctx, home, w, opened.Load(), ended.Load(), now)
+	return h.decideCampaign(ctx, home, w, ended.Load(), late.Load(), now)
 }
 
-// storePart adds states to the part of one device, and returns its newest state.
-func (h *Handler) storePart(ctx context.Context, key state.Key, seen []sighting, truth map[string]incident.Part, now time.Time) (incident.Mark, error) {
+// storePart adds states to the part of one device, and returns it.
+func (h *Handler) storePart(ctx context.Context, key state.Key, seen []sighting, truth map[string]incident.Part, now time.Time) (incident.Part, error) {
 	for range attempts {
 		record, err := h.Store.Get(ctx, key)
 		if err != nil {
-			return incident.Mark{}, err
+			return incident.Part{}, err
 		}
 		var parts []incident.Part
 		if record.Revision > 0 {
 			parts = make([]incident.Part, 1)
 			if err := json.Unmarshal(record.Doc, &parts[0]); err != nil {
-				return incident.Mark{}, fmt.Errorf("part of %s: %w", key.Partition, err)
+				return incident.Part{}, fmt.Errorf("part of %s: %w", key.Partition, err)
 			}
 		}
 		after, tied := apply(parts, seen, truth)
 		if len(tied) > 0 {
-			return incident.Mark{}, tiedError(tied)
+			return incident.Part{}, tiedError(tied)
 		}
 		part := after[0]
 		part.Forget(now.Add(-keep - h.longest))
 		text, err := json.Marshal(part)
 		if err != nil {
-			return incident.Mark{}, fmt.Errorf("part of %s: %w", key.Partition, err)
+			return incident.Part{}, fmt.Errorf("part of %s: %w", key.Partition, err)
 		}
 		if string(text) == string(record.Doc) {
-			return part.Newest(), nil
+			return part, nil
 		}
 		record.Doc, record.Expires = text, now.Add(keep+h.longest)
 		record.Revision++
 		if err = h.Store.Put(ctx, record); !errors.Is(err, state.ErrConflict) {
-			return part.Newest(), err
+			return part, err
 		}
 	}
-	return incident.Mark{}, fmt.Errorf("part of %s after %d attempts: %w", key.Partition, attempts, state.ErrConflict)
+	return incident.Part{}, fmt.Errorf("part of %s after %d attempts: %w", key.Partition, attempts, state.ErrConflict)
 }
 
-// decideCampaign opens a campaign, or ends it with its last part. It reads the parts only if the
-// batch can have done one of them.
-func (h *Handler) decideCampaign(ctx context.Context, home entity.Home, w *work, opened, ended bool, now time.Time) error {
+// decideCampaign opens a campaign, or ends it with its last part. An active campaign reads its parts
+// only if one has ended, and all of them only if none is left or an event was late.
+func (h *Handler) decideCampaign(ctx context.Context, home entity.Home, w *work, ended, late bool, now time.Time) error {
 	for range attempts {
 		record, d, err := h.open(ctx, w.subject, w.entity)
 		if err != nil {
@@ -102,9 +108,9 @@ func (h *Handler) decideCampaign(ctx context.Context, home entity.Home, w *work,
 		now := d.after(now)
 		active := d.Shown[w.rule.Digest].State == asff.Active
 		switch {
-		case !active && !opened, active && !ended:
+		case active && !ended && !late:
 			return nil
-		case active:
+		case active && !late:
 			if still, err := h.stillOpen(ctx, w, now); err != nil || still {
 				return err
 			}

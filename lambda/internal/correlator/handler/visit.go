@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/correlation"
@@ -61,7 +62,9 @@ type shown struct {
 	Digest   string           `json:"digest"`
 	// SentAt and Since are ms since 1970; Since is when it became active.
 	SentAt int64 `json:"sentAt"`
-	Since  int64 `json:"since,omitempty"`
+	// Severity is the last one while it was active.
+	Severity correlation.Label `json:"severity"`
+	Since    int64             `json:"since,omitempty"`
 }
 
 const (
@@ -314,7 +317,7 @@ func (h *Handler) decide(ctx context.Context, home entity.Home, subject string, 
 	var next time.Time
 	for _, r := range rules {
 		parts, uses := d.Parts, []string(nil)
-		if r.Shared() && h.hasOwn(r, d.Parts, now) {
+		if r.Shared() && (d.Shown[r.Digest].State == asff.Active || h.hasOwn(r, d.Parts, now)) {
 			var shared []incident.Part
 			var err error
 			if uses, shared, err = h.used(ctx, home, subject, d, now); err != nil {
@@ -382,13 +385,16 @@ func (h *Handler) show(ctx context.Context, home entity.Home, r incident.Rule, d
 			return err
 		}
 	}
+	if !o.Began { // its parts match no more, or their states are forgotten
+		o.Time, o.Severity, o.End = now, defender.Severity(was.Severity), cmp.Or(o.End, correlation.PartsEnded)
+	}
 	c := incident.Compose(r, d.Entity, o, aliases, d.Truncated)
 	digest := incident.Digest(c)
 	if sent && digest == was.Digest && !(o.Active && !now.Before(was.repeatAt())) {
 		return nil
 	}
 	c.Revision = max(was.Revision+1, now.UnixMilli())
-	s := shown{Revision: c.Revision, State: c.State, Digest: digest, SentAt: now.UnixMilli(), Since: was.Since}
+	s := shown{Revision: c.Revision, State: c.State, Digest: digest, SentAt: now.UnixMilli(), Severity: c.Severity, Since: was.Since}
 	switch {
 	case c.State == asff.Active && was.State != asff.Active:
 		s.Since = now.UnixMilli()

@@ -11,7 +11,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"strconv"
 	"strings"
 	"time"
@@ -269,9 +268,8 @@ func (s *Store) Slot(ctx context.Context, now time.Time) (bool, error) {
 }
 
 func shardOf(key string, shards int) int {
-	f := fnv.New32a()
-	f.Write([]byte(key)) // never fails
-	return int(f.Sum32() % uint32(shards))
+	sum := sha256.Sum256([]byte(key))
+	return int(sum[0]) % shards
 }
 
 // short returns a key's text, or its hash if it is too long for a sort key of 1,024 bytes.

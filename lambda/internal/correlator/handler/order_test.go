@@ -1,0 +1,223 @@
+package handler_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/correlation"
+)
+
+// eventful are rules whose findings are few and mixed.
+func eventful() []correlation.Rule {
+	campaign := correlation.Campaign(correlation.Spread{Devices: 2})
+	campaign.Window = 12 * time.Hour
+	return []correlation.Rule{
+		correlation.StolenIdentity(), correlation.CompromiseChain(), correlation.BlastRadius(), correlation.SilencedAfterAlarm(), campaign, correlation.TwoProducts(),
+		{Name: "severe", Severity: defender.Low, Stages: []correlation.Stage{{Name: "two", AtLeast: 2, Match: []correlation.Matcher{{Severity: defender.High}}}}},
+	}
+}
+
+// drawEvents returns events with distinct times, in the order of their times.
+func drawEvents(t *rapid.T) []finding {
+	all := []finding{
+		duplicate("pump-7"), behavior("pump-7", "aws:source-ip-address"), behavior("pump-7", "aws:num-authorization-failures"), behavior("pump-7", "aws:listening-tcp-ports"),
+		behavior("pump-7", "aws:all-bytes-out"), behavior("pump-7", "aws:disconnect-duration"), broadPolicy("broad"), behavior("gateway-1", "aws:all-bytes-out"), guardDuty("i-0abc"),
+	}
+	var events []finding
+	at := start
+	for range rapid.IntRange(1, 30).Draw(t, "events") {
+		f := rapid.SampledFrom(all).Draw(t, "finding").at(at, rapid.SampledFrom([]string{"o", "o", "o", "x", "s"}).Draw(t, "state"))
+		f.severity = rapid.SampledFrom([]string{"LOW", "HIGH", "HIGH", "CRITICAL"}).Draw(t, "severity")
+		at = at.Add(time.Duration(rapid.IntRange(1, 240).Draw(t, "minutes")) * time.Minute)
+		events = append(events, f)
+	}
+	return events
+}
+
+// settle runs the schedule until it has sent everything and has counted the devices of campaigns.
+func (r *rig) settle() {
+	r.t.Helper()
+	for _, minutes := range []time.Duration{1, 1, 16, 1} {
+		r.now = r.now.Add(minutes * time.Minute)
+		if err := r.due(); err != nil {
+			r.t.Fatalf("%v", err)
+		}
+	}
+}
+
+// outcome delivers events in batches and returns what is active in the end. Some calls fail, before
+// or after they took effect; the events of a failed batch are delivered again.
+func outcome(t *rapid.T, events []finding, end time.Time, faults bool) string {
+	r := newRig(t, eventful()...)
+	r.now = end
+	if faults {
+		var mu sync.Mutex
+		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "faults"), 0))
+		r.table.step = func(operation, _ string, _ bool) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if random.IntN(10) == 0 {
+				return fmt.Errorf("%s: %w", operation, errBroken)
+			}
+			return nil
+		}
+	}
+	waiting := make([]string, len(events))
+	for i, e := range events {
+		waiting[i] = e.event()
+	}
+	for round := 0; len(waiting) > 0; round++ {
+		if round == 30 {
+			r.table.step = nil
+		}
+		if round == 300 {
+			t.Fatalf("events are retried forever: %s", r.logs.String()[max(0, r.logs.Len()-500):])
+		}
+		n := min(len(waiting), rapid.IntRange(1, 5).Draw(t, "batch"))
+		var again []string
+		for _, i := range r.handle(waiting[:n]...) {
+			again = append(again, waiting[i])
+		}
+		waiting = append(waiting[n:], again...)
+	}
+	r.table.step = nil
+	r.settle()
+	return r.active()
+}
+
+// In any order, with repetition, and with failures between any two steps, the same composite
+// findings are active, with the same parts and severities.
+func TestAnyOrderAndFailuresLeadToTheSame(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		events := drawEvents(t)
+		end := events[len(events)-1].updated.Add(time.Duration(rapid.IntRange(1, 2000).Draw(t, "later")) * time.Minute)
+		want := outcome(t, events, end, false)
+		arrived := append(rapid.Permutation(events).Draw(t, "order"), rapid.SliceOfN(rapid.SampledFrom(events), 0, 5).Draw(t, "repeated")...)
+		if got := outcome(t, arrived, end, true); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	})
+}
+
+// The events arrive one by one in the order of their times, while time passes. In the end the same
+// is active as if all had arrived at the end.
+func TestTimePassingLeadsToTheSame(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		events := drawEvents(t)
+		end := events[len(events)-1].updated.Add(time.Duration(rapid.IntRange(1, 2000).Draw(t, "later")) * time.Minute)
+		want := outcome(t, events, end, false)
+		r := newRig(t, eventful()...)
+		for _, e := range events {
+			r.now = e.updated
+			r.must(e.event())
+			r.now = r.now.Add(time.Minute)
+			if err := r.due(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.now = end
+		r.settle()
+		if got := r.active(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	})
+}
+
+func TestFloodOfOneDevice(t *testing.T) {
+	r := newRig(t, correlation.StolenIdentity())
+	var flood []string
+	for i := range 1000 {
+		at := start.Add(time.Duration(i) * time.Second)
+		flood = append(flood, behavior("pump-7", "aws:source-ip-address").at(at, "o").event())
+		if i == 500 {
+			flood = append(flood, duplicate("pump-7").at(at, "o").event())
+		}
+	}
+	r.now = start.Add(1000 * time.Second)
+	for batch := range len(flood)/100 + 1 {
+		r.must(flood[batch*100 : min(len(flood), batch*100+100)]...)
+	}
+	r.want("stolen-identity/pump-7 CRITICAL 2")
+	if r.table.writes > 20 || r.queue.count() != 1 {
+		t.Errorf("%d writes and %d messages for 1001 events in 11 batches", r.table.writes, r.queue.count())
+	}
+	for key, it := range r.table.items {
+		if n := len(str(it, "doc")); n > 20_000 {
+			t.Errorf("%v has %d bytes", key, n)
+		}
+	}
+}
+
+func TestFindingsBeyondTheLimitAreLeftOut(t *testing.T) {
+	rule := correlation.Rule{Name: "many", Stages: []correlation.Stage{{Name: "any", Match: []correlation.Matcher{{Severity: defender.Medium}}}}}
+	r := newRig(t, rule)
+	for batch := range 5 {
+		var events []string
+		for i := range 100 {
+			events = append(events, deviceEvent("pump-7", fmt.Sprintf("type-%d-%d", batch, i)).at(start.Add(time.Duration(batch*100+i)*time.Second), "o").event())
+		}
+		r.now = start.Add(time.Hour)
+		r.must(events...)
+	}
+	r.want("many/pump-7 HIGH 200")
+	if c := r.composites()["many/pump-7"]; !c.AtLeast || len(c.Related) != 10 || len(c.Resources) > 32 || r.counted("Truncated") == 0 {
+		t.Errorf("composite finding %+v", c)
+	}
+}
+
+// N devices in one campaign write at most N + 1 records, and no two devices write the same one.
+func TestCampaignWritesOncePerDevice(t *testing.T) {
+	const devices = 400
+	r := newRig(t, correlation.Campaign(correlation.Spread{Devices: 40}))
+	written := map[string]int{}
+	var mu sync.Mutex
+	r.table.step = func(operation, key string, done bool) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if operation == "PutItem" && done {
+			written[key]++
+		}
+		return nil
+	}
+	for batch := range devices / 10 {
+		var events []string
+		for i := range 10 {
+			events = append(events, behavior(fmt.Sprintf("sensor-%d", batch*10+i), "aws:all-bytes-out").at(start, "o").event())
+		}
+		r.must(events...)
+	}
+	if r.table.writes > devices+1 {
+		t.Errorf("%d writes for %d devices", r.table.writes, devices)
+	}
+	for key, n := range written {
+		if strings.HasSuffix(key, "aws:all-bytes-out") && n > 1 || n > devices/4 {
+			t.Errorf("%s was written %d times", key, n)
+		}
+	}
+	if n := r.queue.count(); n != 1 {
+		t.Errorf("%d messages, want one", n)
+	}
+	r.table.step = nil
+	r.settle()
+	r.want("campaign/campaign/behavior b-aws:all-bytes-out HIGH 400")
+	if c := r.composites()["campaign/campaign/behavior b-aws:all-bytes-out"]; len(c.Related) != 10 || len(c.Resources) != 32 {
+		t.Errorf("%d related findings and %d resources", len(c.Related), len(c.Resources))
+	}
+	// All over.
+	r.now = r.now.Add(time.Minute)
+	for batch := range devices / 10 {
+		var events []string
+		for i := range 10 {
+			events = append(events, behavior(fmt.Sprintf("sensor-%d", batch*10+i), "aws:all-bytes-out").at(r.now, "x").event())
+		}
+		r.must(events...)
+	}
+	r.want("")
+}
