@@ -21,7 +21,7 @@ import (
 const maxUsers = 100
 
 // used returns the shared resources of a device and the findings about them. Before it reads them
-// it links the device to them: whoever writes such a finding later finds the device.
+// it links the device to them, so that an invocation that writes such a finding later finds it.
 func (h *Handler) used(ctx context.Context, home entity.Home, subject string, d *document, now time.Time) (uses []string, parts []incident.Part, err error) {
 	uses, err = h.Entities.Uses(ctx, home, d.Entity, now)
 	if err != nil && !certificate.CanRetry(err) {
