@@ -20,6 +20,7 @@ import (
 const (
 	forwarderFunction     = "forwarder"
 	auditResourceFunction = "auditresources"
+	verificationFunction  = "verification"
 	evaluatorFunction     = "evaluator"
 	correlatorFunction    = "correlator"
 	notifierFunction      = "notifier"

@@ -179,6 +179,11 @@ func (p DashboardProps) queues(engine SelfManagedDetect) (waiting, dead []awsclo
 		add("errors of telemetry rules", engine.ErrorQueue())
 		part("engine", engine.DeadLetterQueue(), engine.Alarms())
 	}
+	if p.Detect != nil && p.Detect.Native() != nil && p.Detect.Native().Verification() != nil {
+		v := p.Detect.Native().Verification()
+		add("verified alarms", v.Queue())
+		part("verification", v.DeadLetterQueue(), v.Alarms())
+	}
 	if c := p.Correlate; c != nil {
 		add("findings to correlate", c.Queue())
 		part("correlate", c.DeadLetterQueue(), c.Alarms())

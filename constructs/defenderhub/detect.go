@@ -64,6 +64,9 @@ type NativeProps struct {
 	// DetectProps.EncryptionKey.
 	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only.
 	Topic awssns.ITopic
+	// Verification copies what analysts decide about alarms in Security Hub to Detect.
+	// Default: nil, their decisions stay in Security Hub.
+	Verification *VerificationProps
 }
 
 func (p DetectProps) validate() error {
@@ -96,6 +99,7 @@ func (p DetectProps) validate() error {
 	}
 	f.under("", validateCustomMetrics(p))
 	f.topic("Native.Topic", value(p.Native).Topic)
+	f.under("Native.Verification", value(value(p.Native).Verification).validate())
 	f.key("EncryptionKey", p.EncryptionKey)
 	f.under("SelfManaged", value(p.SelfManaged).validate())
 	if p.SelfManaged != nil && p.Native == nil {
@@ -139,6 +143,7 @@ const (
 func (p DetectProps) taken(scope constructs.Construct) error {
 	var f faults
 	if p.Native != nil {
+		f.under("Native.Verification", value(p.Native.Verification).elsewhere(scope))
 		for _, m := range p.createdMetrics() {
 			f.taken(scope, named(customMetric, m.Name), true, "Native.ExistingCustomMetrics", nil, fmt.Sprintf("the custom metric %q here", m.Name))
 		}

@@ -29,6 +29,8 @@ type NativeDetect interface {
 	Profiles() []awscdk.CfnResource
 	// ProfileNames are the names of the security profiles.
 	ProfileNames() []*string
+	// Verification copies verification states to Detect; nil without NativeProps.Verification.
+	Verification() Verification
 	// CustomMetrics are the custom metrics that are created, by name.
 	CustomMetrics() map[string]awscdk.CfnResource
 }
@@ -40,11 +42,14 @@ type nativeDetect struct {
 	alertRole awsiam.IRole
 	profiles  []awscdk.CfnResource
 	metrics   map[string]awscdk.CfnResource
+
+	verification Verification
 }
 
 func (d *nativeDetect) Topic() awssns.ITopic           { return d.topic }
 func (d *nativeDetect) Key() awskms.IKey               { return d.key }
 func (d *nativeDetect) AlertRole() awsiam.IRole        { return d.alertRole }
+func (d *nativeDetect) Verification() Verification     { return d.verification }
 func (d *nativeDetect) Profiles() []awscdk.CfnResource { return slices.Clone(d.profiles) }
 
 func (d *nativeDetect) CustomMetrics() map[string]awscdk.CfnResource { return maps.Clone(d.metrics) }
@@ -69,6 +74,9 @@ func newNative(scope *detect, p DetectProps) *nativeDetect {
 	dimensions := map[string]awsiot.CfnDimension{}
 	for i, profile := range p.profiles() {
 		d.profiles = append(d.profiles, d.profile(profileID(p, i, profile), profile, dimensions))
+	}
+	if p.Native.Verification != nil {
+		d.verification = NewVerification(scope, new("Verification"), p.Native.Verification)
 	}
 	return d
 }

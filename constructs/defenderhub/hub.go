@@ -411,6 +411,12 @@ func (plan *hubPlan) complete(p DefenderHubProps) {
 		plan.forwarder.Correlate = c
 	}
 	plan.forwarder.DetailedMetrics = plan.forwarder.DetailedMetrics || p.Dashboard != nil
+	if native := plan.detect.Native; native != nil && native.Verification != nil {
+		n, v := *native, *native.Verification
+		v.EncryptionKey, v.Function, v.AlarmTopic = orKey(v.EncryptionKey, key), orProps(v.Function, p.Function), orTopic(v.AlarmTopic, p.AlarmTopic)
+		n.Verification = &v
+		plan.detect.Native = &n
+	}
 	plan.forwarder.EventTopic = plan.rules.EventTopic
 	plan.rules.Sources = slices.DeleteFunc(slices.Clone(plan.forward), func(s defender.Source) bool { return !iotrule.Sends(s) })
 }
@@ -418,6 +424,7 @@ func (plan *hubPlan) complete(p DefenderHubProps) {
 // compile builds the functions that are needed, those of one architecture together.
 func (plan *hubPlan) compile() error {
 	missing := map[Architecture][]string{}
+	verification := value(plan.detect.Native).Verification
 	for _, c := range []struct {
 		needed bool
 		arch   Architecture
@@ -426,6 +433,7 @@ func (plan *hubPlan) compile() error {
 		{plan.forwarder.compiles() && len(plan.forward) > 0, value(plan.forwarder.Function).Architecture, forwarderFunction},
 		{plan.audit.compiles(), value(plan.audit.Function).Architecture, auditResourceFunction},
 		{plan.detect.compiles(), value(value(plan.detect.SelfManaged).Function).Architecture, evaluatorFunction},
+		{verification != nil && verification.compiles(), value(value(verification).Function).Architecture, verificationFunction},
 		{plan.correlate.compiles(), value(value(plan.correlate).Function).Architecture, correlatorFunction},
 	} {
 		if c.needed {
@@ -435,7 +443,10 @@ func (plan *hubPlan) compile() error {
 	for arch, names := range missing {
 		compileTogether(arch, names...)
 	}
-	var forwarder, correlator error
+	var forwarder, correlator, verifier error
+	if verification != nil {
+		verifier = verification.compile()
+	}
 	if len(plan.forward) > 0 {
 		forwarder = plan.forwarder.compile()
 	}
@@ -446,5 +457,6 @@ func (plan *hubPlan) compile() error {
 		defender.Under("Forwarder", forwarder),
 		defender.Under("Audit", plan.audit.compile()),
 		defender.Under("Detect", plan.detect.compile()),
+		defender.Under("Detect.Native.Verification", verifier),
 		defender.Under("Correlate", correlator))
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssecurityhub"
 
 	"github.com/defenderhub/defenderhub/internal/correlation"
+	"github.com/defenderhub/defenderhub/internal/findingevent"
 )
 
 // filters are the filters of an insight: values of one attribute are alternatives, and a finding
@@ -43,14 +44,21 @@ func open(f filters) filters {
 // ofIoT adds filters for findings about AWS IoT. The account's default product may also have
 // findings of other programs, which have other resource types.
 func ofIoT(f filters) filters {
-	product := func(product string) string {
-		return fmt.Sprintf("arn:%s:securityhub:%s:%s", *awscdk.Aws_PARTITION(), *awscdk.Aws_REGION(), product)
-	}
-	f.ProductArn = equal(
-		product(*awscdk.Aws_ACCOUNT_ID()+":product/"+*awscdk.Aws_ACCOUNT_ID()+"/default"),
-		product(":product/aws/iot-device-defender-audit"), product(":product/aws/iot-device-defender-detect"))
+	f.ProductArn = equal(defaultProductARN(), productARN("", findingevent.AuditProduct), productARN("", findingevent.DetectProduct))
 	f.ResourceType = &[]any{comparison("PREFIX", "AwsIot"), comparison("EQUALS", "Other")}
 	return f
+}
+
+// productARN returns the ARN of a product, such as aws/iot-device-defender-audit. AWS's products
+// have no account.
+func productARN(account, product string) string {
+	return fmt.Sprintf("arn:%s:securityhub:%s:%s:product/%s", *awscdk.Aws_PARTITION(), *awscdk.Aws_REGION(), account, product)
+}
+
+// defaultProductARN returns the ARN under which the forwarder imports.
+func defaultProductARN() string {
+	account := *awscdk.Aws_ACCOUNT_ID()
+	return productARN(account, account+"/"+findingevent.DefaultProduct)
 }
 
 func equal(values ...string) *[]any {

@@ -328,6 +328,7 @@ func servicesFrom(document any) string {
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
 var unscoped = []string{
 	"iot:DescribeAccountAuditConfiguration", "iot:ListAuditFindings", "iot:ListRelatedResourcesForAuditFinding", "iot:StartOnDemandAuditTask",
+	"iot:PutVerificationStateOnViolation",
 	"iot:CreateAuditSuppression", "iot:DeleteAuditSuppression", "iot:DescribeAuditSuppression", "iot:UpdateAuditSuppression",
 	"iot:ListPrincipalThings", "securityhub:GetFindings",
 	"xray:PutTraceSegments", "xray:PutTelemetryRecords",

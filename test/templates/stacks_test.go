@@ -125,7 +125,9 @@ func everything() awscdk.Stack {
 			}, {Check: defender.RoleAliasOverlyPermissive, Resource: "camera", Why: "For the pilot."}},
 		},
 		Detect: &defenderhub.DetectProps{
-			Native: &defenderhub.NativeProps{RetainedMetrics: []defender.Metric{defender.MessagesReceived}},
+			Native: &defenderhub.NativeProps{
+				RetainedMetrics: []defender.Metric{defender.MessagesReceived}, Verification: &defenderhub.VerificationProps{Prebuilt: prebuilt},
+			},
 			Behaviors: []defender.Behavior{
 				{Name: "small-messages", Criteria: defender.MessageByteSize.LessThan(8), ToAlarm: 2, ToClear: 3, Severity: defender.High,
 					Dimension: &defender.Dimension{TopicFilters: []string{"data/${iot:ClientId}/#"}}},

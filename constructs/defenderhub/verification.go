@@ -1,0 +1,159 @@
+package defenderhub
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/constructs-go/constructs/v10"
+
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/findingevent"
+)
+
+// VerificationProps configure [Verification]. The zero value deploys a queue and a function that
+// cost nothing while no analyst decides.
+type VerificationProps struct {
+	// Function configures the function. It needs a way to AWS IoT and CloudWatch Logs.
+	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
+	Function *FunctionProps
+	// Prebuilt is the path of a prebuilt lambda/verification, as ForwarderProps.Prebuilt says.
+	// Default: "", go build compiles it at synthesis.
+	Prebuilt string
+	// EncryptionKey encrypts the queues and the log group. Its policy must let IAM policies of this
+	// account use it, as the CDK's default does. The policy of an imported key must also allow
+	// Amazon EventBridge and CloudWatch Logs.
+	// Default: nil, DefenderHubProps.EncryptionKey within a DefenderHub, else AWS managed keys.
+	EncryptionKey awskms.IKey
+	// AlarmTopic is notified when an alarm goes off and when it ends; see
+	// DefenderHubProps.AlarmTopic.
+	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarm notifies nobody.
+	AlarmTopic awssns.ITopic
+	// DeadLetters tunes the alarm that goes off when messages are in the dead-letter queue.
+	// Default: above 0 messages in 1 of 1 periods.
+	DeadLetters Alarm
+
+	// code is that of Prebuilt, or what compile built.
+	code awslambda.Code
+}
+
+func (p VerificationProps) validate() error {
+	var f faults
+	f.under("Function", value(p.Function).validate())
+	f.prebuilt("Prebuilt", p.Prebuilt)
+	f.key("EncryptionKey", p.EncryptionKey)
+	f.topic("AlarmTopic", p.AlarmTopic)
+	f.alarm("DeadLetters", p.DeadLetters)
+	return f.err()
+}
+
+// elsewhere returns an error for a topic that the alarm of scope cannot notify.
+func (p VerificationProps) elsewhere(scope constructs.Construct) error {
+	var f faults
+	f.alarmTopic(scope, "AlarmTopic", p.AlarmTopic)
+	return f.err()
+}
+
+// compiles reports whether the function has to be built.
+func (p VerificationProps) compiles() bool { return p.Prebuilt == "" }
+
+// compile builds the function where no prebuilt one is given.
+func (p *VerificationProps) compile() (err error) {
+	p.code, err = functionCode(verificationFunction, value(p.Function).Architecture, p.Prebuilt)
+	return err
+}
+
+// Verification copies what analysts decide in Security Hub about alarms of Device Defender Detect
+// to Detect: a verification state of TRUE_POSITIVE, FALSE_POSITIVE or BENIGN_POSITIVE. It copies
+// states of this account and Region, of the findings of Detect's own integration and of the
+// forwarder. A state that is set back to UNKNOWN is not copied.
+type Verification interface {
+	constructs.Construct
+	// Rule sends the events of Security Hub with a verification state to the queue.
+	Rule() awscdk.CfnResource
+	// Queue receives the events of Security Hub.
+	Queue() awssqs.IQueue
+	// DeadLetterQueue has the events whose state could not be copied.
+	DeadLetterQueue() awssqs.IQueue
+	// Function copies the states.
+	Function() awslambda.IFunction
+	// Alarms are the enabled alarms.
+	Alarms() []awscloudwatch.IAlarm
+}
+
+type verification struct {
+	constructs.Construct
+	events   *findingQueue
+	function awslambda.Function
+	alarms   []awscloudwatch.IAlarm
+}
+
+func (v *verification) Rule() awscdk.CfnResource       { return v.events.rule }
+func (v *verification) Queue() awssqs.IQueue           { return v.events.queue }
+func (v *verification) DeadLetterQueue() awssqs.IQueue { return v.events.deadLetters }
+func (v *verification) Function() awslambda.IFunction  { return v.function }
+func (v *verification) Alarms() []awscloudwatch.IAlarm { return slices.Clone(v.alarms) }
+
+// The function is invoked rarely, and a state may arrive some minutes late.
+const (
+	verificationTimeout     = time.Minute
+	verificationBatchSize   = 10
+	verificationConcurrency = 2
+	verificationReceives    = 5
+)
+
+// NewVerification copies verification states to Device Defender Detect. It panics with one error
+// that lists every fault of props.
+func NewVerification(scope constructs.Construct, id *string, props *VerificationProps) Verification {
+	v := &verification{}
+	constructs.NewConstruct_Override(v, scope, id)
+	p := value(props)
+	must(v, errors.Join(p.validate(), p.elsewhere(v)))
+	must(v, p.compile())
+
+	v.events = newFindingQueue(v, findingQueueOptions{
+		description: "Sends alarms of Device Defender Detect that an analyst verified", pattern: verifiedAlarms(), key: p.EncryptionKey,
+		visibility: visibility(verificationTimeout, defaultBatchWindow), receives: verificationReceives,
+	})
+	statements := []awsiam.PolicyStatement{v.events.consumePermissions(), allow([]string{"iot:PutVerificationStateOnViolation"}, "*")}
+	if p.EncryptionKey != nil {
+		statements = append(statements, useKey(p.EncryptionKey))
+	}
+	v.function = newGoFunction(v, "Function", goFunction{
+		description: "Copies verification states from AWS Security Hub to Device Defender Detect", code: p.code, FunctionProps: value(p.Function),
+		timeout: verificationTimeout, memoryMiB: 128, key: p.EncryptionKey, statements: statements,
+		environment: map[string]string{contract.EnvLogLevel: value(p.Function).LogLevel.String()},
+		suppressions: append(aliasSuppressions(v, p.EncryptionKey), nagSuppression{
+			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for violations, so the action takes no narrower one.",
+			findings: []string{"Resource::*"},
+		}),
+	})
+	v.events.consume(v.function, verificationBatchSize, defaultBatchWindow, verificationConcurrency)
+	a := newAlarms(v, p.AlarmTopic)
+	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
+		"The dead-letter queue has events whose verification state could not be copied to Device Defender. Read the reason in the function's log, correct the cause, then delete them",
+		v.events.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
+	v.alarms = a.made
+	return v
+}
+
+// verifiedAlarms returns the pattern of events about alarms of Detect with a verification state.
+func verifiedAlarms() map[string]any {
+	return map[string]any{
+		"source": []any{findingevent.Source}, "detail-type": []any{findingevent.DetailType},
+		"detail": map[string]any{"findings": map[string]any{
+			"AwsAccountId":      []any{awscdk.Aws_ACCOUNT_ID()},
+			"Region":            []any{awscdk.Aws_REGION()},
+			"ProductArn":        []any{productARN("", findingevent.DetectProduct), defaultProductARN()},
+			"ProductFields":     map[string]any{"ViolationId": []any{map[string]any{"exists": true}}},
+			"VerificationState": []any{"TRUE_POSITIVE", "FALSE_POSITIVE", "BENIGN_POSITIVE"},
+		}},
+	}
+}

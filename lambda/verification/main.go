@@ -1,0 +1,24 @@
+// Command verification is the Lambda function that copies the verification states that analysts
+// set in Security Hub to the alarms of Device Defender Detect.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/host"
+	"github.com/defenderhub/defenderhub/lambda/internal/verification"
+)
+
+func main() {
+	client, err := verification.AWS(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "verification:", err)
+		os.Exit(1)
+	}
+	lambda.Start(verification.New(client, host.Host{Environ: os.Environ(), Now: time.Now, Metrics: os.Stdout, Log: os.Stderr}).Handle)
+}
