@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/findingevent"
 )
@@ -65,24 +67,25 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 		}
 	}
 	// The most severe first, so that they get a message of their own if there are too many.
-	keys := make([]string, 0, len(findings))
-	worst := map[string]int{}
-	for key, of := range findings {
-		keys = append(keys, key)
-		for _, m := range of {
-			worst[key] = max(worst[key], int(m.event.Severity))
+	bySeverity := map[defender.Severity][]string{}
+	for _, key := range slices.Sorted(maps.Keys(findings)) {
+		worst := defender.SeverityDefault
+		for _, m := range findings[key] {
+			worst = max(worst, m.event.Severity)
 		}
+		bySeverity[worst] = append(bySeverity[worst], key)
 	}
-	slices.SortFunc(keys, func(x, y string) int { return cmp.Or(cmp.Compare(worst[y], worst[x]), cmp.Compare(x, y)) })
-	var group errgroup.Group
-	group.SetLimit(callsAtOnce)
-	for _, key := range keys {
-		group.Go(func() error {
-			b.finding(work, findings[key])
-			return nil
-		})
+	for s := defender.Critical; s >= defender.SeverityDefault; s-- {
+		var group errgroup.Group
+		group.SetLimit(callsAtOnce)
+		for _, key := range bySeverity[s] {
+			group.Go(func() error {
+				b.finding(work, findings[key])
+				return nil
+			})
+		}
+		_ = group.Wait() // each message has its own result
 	}
-	_ = group.Wait() // each message has its own result
 	return b.respond(messages)
 }
 

@@ -133,6 +133,13 @@ func TestTimelines(t *testing.T) {
 			10m HIGH incident, over: chain pump-7
 			12m CRITICAL finding, worse (was MEDIUM): pump-7 violates ports
 			15m CRITICAL finding, over: pump-7 violates ports`},
+		{"a part that only its incident reported ends in silence", withRules, `
+			0s  chain incident pump-7 HIGH
+			1m  pump-7 ports MEDIUM
+			10m chain incident pump-7 HIGH archived
+			15m pump-7 ports MEDIUM archived`, `
+			0s HIGH incident, new: chain pump-7
+			10m HIGH incident, over: chain pump-7`},
 		{"a campaign covers all devices with the same behavior", withRules, `
 			0s  pump-1 MEDIUM
 			1s  pump-2 MEDIUM

@@ -1,0 +1,110 @@
+package handler_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/notification"
+)
+
+// Amazon SQS may deliver an event twice, to two invocations at once.
+func TestDuplicateAtTheSameTimeIsNotSentTwice(t *testing.T) {
+	r := newRig(t, notification.Config{})
+	body := finding{name: "pump-7", severity: "HIGH", at: noon}.event()
+	var duplicate events.SQSEventResponse
+	entered := false
+	r.fault = func(call string, done bool) error {
+		if call != "Publish people" || done || entered {
+			return nil
+		}
+		entered = true
+		event, err := json.Marshal(events.SQSEvent{Records: []events.SQSMessage{{MessageId: "twin", ReceiptHandle: "twin", Body: body}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := r.h.Handle(context.Background(), event)
+		if err != nil {
+			t.Fatal(err)
+		}
+		duplicate = out.(events.SQSEventResponse)
+		return nil
+	}
+	r.send(body)
+	r.run(noon.Add(time.Second))
+	if len(duplicate.BatchItemFailures) != 1 {
+		t.Errorf("the duplicate is not received again: %+v", duplicate)
+	}
+	r.send(body) // the duplicate again
+	r.run(noon.Add(time.Hour))
+	if got := r.messages(); len(got) != 1 || len(r.on(chat)) != 1 {
+		t.Errorf("people received %q", got)
+	}
+}
+
+// A failure is tried again before the invocation that failed could have ended.
+func TestFailureIsTriedAgainSoon(t *testing.T) {
+	r := newRig(t, notification.Config{})
+	failures := 0
+	r.fault = func(call string, done bool) error {
+		if call == "Publish chat" && !done && failures < 2 {
+			failures++
+			return errors.New("throttled")
+		}
+		return nil
+	}
+	r.send(finding{name: "pump-7", severity: "HIGH", at: noon}.event())
+	r.run(noon.Add(time.Hour))
+	if len(r.messages()) != 1 || len(r.on(chat)) != 1 || r.published[1].at.Sub(noon) > time.Minute {
+		t.Errorf("published %+v", r.published)
+	}
+}
+
+// An event waits once, also if the clock of the machine is behind.
+func TestHoldEndsWithAClockThatIsBehind(t *testing.T) {
+	r := newRig(t, notification.Config{Rules: rules, HoldSeconds: 60})
+	r.h.Now = func() time.Time { return r.now.Add(-3 * time.Hour) }
+	r.send(finding{name: "pump-7", severity: "HIGH", at: noon}.event())
+	r.run(noon.Add(2 * time.Minute))
+	if len(r.messages()) != 1 || r.count(contract.MetricHeld) != 1 {
+		t.Errorf("%q, held %d times", r.messages(), r.count(contract.MetricHeld))
+	}
+}
+
+// If the times of two events do not say which is newer, the finding counts as open.
+func TestOfEqualTimesTheOpenOneCounts(t *testing.T) {
+	for _, order := range [][]string{{"", "archived"}, {"archived", ""}} {
+		r := newRig(t, notification.Config{})
+		for _, state := range order {
+			r.send(finding{name: "pump-7", severity: "HIGH", state: state, at: noon}.event())
+			r.run(r.now.Add(time.Second))
+		}
+		if got := r.messages(); !belief(got) {
+			t.Errorf("%q: people received %q", order, got)
+		}
+	}
+}
+
+// Of too many changes the most severe have a message of their own.
+func TestTheMostSevereAreNotCapped(t *testing.T) {
+	r := newRig(t, notification.Config{PerMinute: 2})
+	r.batch = 40
+	for i := range 40 {
+		severity := "MEDIUM"
+		if i >= 38 {
+			severity = "HIGH"
+		}
+		r.send(finding{name: fmt.Sprintf("pump-%d", i), severity: severity, at: noon}.event())
+	}
+	r.run(noon.Add(10 * time.Minute))
+	if got := strings.Join(r.messages(), "\n"); strings.Count(got, "HIGH finding, new") != 2 || !strings.Contains(got, "and 38 more") {
+		t.Errorf("people received\n%s", got)
+	}
+}
