@@ -18,17 +18,18 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/correlation"
+	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
 	"github.com/defenderhub/defenderhub/internal/notification"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/notifier/handler"
 	"github.com/defenderhub/defenderhub/lambda/internal/notifier/record"
-	"github.com/defenderhub/defenderhub/lambda/internal/notifier/record/recordtest"
 )
 
 const (
@@ -46,9 +47,11 @@ var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 type rig struct {
 	t     testing.TB
 	h     *handler.Handler
-	table *recordtest.Table
-	now   time.Time
-	batch int
+	table *dynamodbtest.Service
+	// writes counts those that took effect.
+	writes int
+	now    time.Time
+	batch  int
 	// fault, if set, returns the error of a call: "Publish people", "PutItem" and so on; done
 	// reports that it took effect.
 	fault func(call string, done bool) error
@@ -77,15 +80,19 @@ type published struct {
 }
 
 func newRig(t testing.TB, c notification.Config) *rig {
-	r := &rig{t: t, table: &recordtest.Table{}, now: noon, batch: 10, groups: map[string][]string{}}
+	r := &rig{t: t, now: noon, batch: 10, groups: map[string][]string{}}
+	r.table = dynamodbtest.New(dynamodbtest.Schema{
+		Name: "notify", Partition: contract.NotifyPartitionKey, Sort: contract.NotifySortKey, Expiry: contract.NotifyExpiry,
+		Indexes: []dynamodbtest.Index{{Name: contract.NotifyOpenIndex, Partition: contract.NotifyOpenSeverity, Sort: contract.NotifyOpenSince}},
+	})
+	r.table.PageItems = 50
 	c.PerMinute, c.MembershipMinutes = cmp.Or(c.PerMinute, 20), cmp.Or(c.MembershipMinutes, 15)
 	if c.Filters == nil {
 		c.Filters = []notification.Filter{{Severity: correlation.Label(defender.Medium)}}
 	}
-	r.table.Step = func(_ context.Context, operation string, done bool) error { return r.call(operation, done) }
 	now := func() time.Time { return r.now }
 	r.h = &handler.Handler{
-		SNS: topics{r}, SQS: queues{r}, Groups: registry{r}, Table: record.Table{API: r.table, Name: "notify"}, Config: c,
+		SNS: topics{r}, SQS: queues{r}, Groups: registry{r}, Table: record.Table{API: tables{r}, Name: "notify"}, Config: c,
 		Metrics: emf.New(contract.MetricDimensionNotifier, "notifier", &r.metrics, now), Log: slog.New(slog.NewJSONHandler(io.Discard, nil)), Now: now,
 		Region: region, QueueURL: queue, DeadLetterQueueURL: "https://sqs/dead", PeopleTopicARN: people, ChatTopicARN: chat,
 	}
@@ -112,6 +119,44 @@ func (r *rig) call(name string, done bool) error {
 		return err
 	}
 	return nil
+}
+
+// tables is the table with the faults of the rig.
+type tables struct{ *rig }
+
+func calling[I, O any](r tables, ctx context.Context, name string, in I, call func(context.Context, I, ...func(*dynamodb.Options)) (O, error)) (out O, err error) {
+	if err := r.call(name, false); err != nil {
+		return out, err
+	}
+	if out, err = call(ctx, in); err != nil {
+		return out, err
+	}
+	if name == "PutItem" || name == "UpdateItem" {
+		r.mu.Lock()
+		r.writes++
+		r.mu.Unlock()
+	}
+	return out, r.call(name, true)
+}
+
+func (r tables) GetItem(ctx context.Context, in *dynamodb.GetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+	return calling(r, ctx, "GetItem", in, r.table.GetItem)
+}
+
+func (r tables) PutItem(ctx context.Context, in *dynamodb.PutItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
+	return calling(r, ctx, "PutItem", in, r.table.PutItem)
+}
+
+func (r tables) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+	return calling(r, ctx, "UpdateItem", in, r.table.UpdateItem)
+}
+
+func (r tables) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
+	return calling(r, ctx, "DeleteItem", in, r.table.DeleteItem)
+}
+
+func (r tables) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	return calling(r, ctx, "Query", in, r.table.Query)
 }
 
 type topics struct{ *rig }
