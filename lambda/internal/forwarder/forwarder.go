@@ -156,7 +156,7 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 		Restate: &restate.Restater{Table: table, Findings: book, Deliver: deliver, Region: e.region, Version: version(on), Log: log},
 		Sweeper: &sweep.Sweeper{Table: table, Findings: book, Deliver: deliver, Region: e.region, Live: e.live, Rules: e.rules, Log: log},
 		Things:  things,
-		Bounds:  &bound.Bounds{Table: table, Region: e.region},
+		Bounds:  &bound.Bounds{Table: table, Region: e.region, Now: on.Now},
 		Ledger:  book, Metrics: metrics, Log: log, Now: on.Now,
 		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, Live: e.live, Rules: e.rules, DeadLetterQueueURL: e.deadLetters,
 	}, nil

@@ -3,8 +3,11 @@
 // account's expense and hide important findings.
 //
 // A record in the ledger's table lists the findings that a group has raised. It only grows, so a
-// decision about a finding never changes, in any order of arrival. A new finding costs a write,
+// decision about a finding does not change, in any order of arrival. A new finding costs a write,
 // all others at most a read.
+//
+// The record of a group whose findings end by themselves expires [lifetime] after its last new
+// finding. Until then such a finding has ended, or another one takes its place.
 package bound
 
 import (
@@ -14,9 +17,11 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/deviceevent"
 	"github.com/defenderhub/defenderhub/lambda/internal/document"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
@@ -27,6 +32,8 @@ import (
 type Bounds struct {
 	Table  ledger.Table
 	Region string
+	// Now is the clock. An event's own time may be forged.
+	Now func() time.Time
 
 	mu sync.Mutex
 	// known are the lists of groups as last read or written. A list only grows: its findings stay
@@ -39,6 +46,8 @@ const (
 	parallel = 16
 	// mostKnown limits the cache, to about 50 MB.
 	mostKnown = 5000
+	// lifetime is longer than the longest quiet time, 80 days.
+	lifetime = asff.FindingLifetime
 )
 
 // Apply returns the signals to deliver for each of signals: itself, the one of its bound instead,
@@ -67,7 +76,7 @@ func (b *Bounds) Apply(ctx context.Context, signals []signal.Signal) ([][]signal
 			for j, i := range members {
 				names[j] = signals[i].Finding.ID
 			}
-			admitted, err := b.admit(ctx, group, names)
+			admitted, err := b.admit(ctx, group, signals[members[0]].Bound.Ends, names)
 			mu.Lock()
 			defer mu.Unlock()
 			for _, i := range members {
@@ -95,14 +104,14 @@ func instead(s signal.Signal) []signal.Signal {
 }
 
 // admit returns the group's list, with as many of names as there is room for.
-func (b *Bounds) admit(ctx context.Context, group string, names []string) ([]string, error) {
+func (b *Bounds) admit(ctx context.Context, group string, ends bool, names []string) ([]string, error) {
 	b.mu.Lock()
 	list := b.known[group]
 	b.mu.Unlock()
 	if settled(list, names) {
 		return list, nil
 	}
-	v, err := b.lists(group).Change(ctx, func(v *document.Version[[]string]) bool {
+	v, err := b.lists(group, ends).Change(ctx, func(v *document.Version[[]string]) bool {
 		before := len(v.Value)
 		for _, name := range names {
 			if len(v.Value) < deviceevent.MaxTypes && !slices.Contains(v.Value, name) {
@@ -135,10 +144,11 @@ func (b *Bounds) know(group string, list []string) {
 
 // lists is the document of a group's list. Its key contains a hash, because clients choose parts
 // of a group.
-func (b *Bounds) lists(group string) document.Document[[]string] {
+func (b *Bounds) lists(group string, ends bool) document.Document[[]string] {
 	sum := sha256.Sum256([]byte(group))
-	return document.Document[[]string]{
-		Place: ledger.Place{Table: b.Table, Key: ledger.Key{Partition: "bound#" + b.Region + "#" + hex.EncodeToString(sum[:]), Sort: "findings"}},
-		Name:  "list of the findings that a sender has raised",
+	place := ledger.Place{Table: b.Table, Key: ledger.Key{Partition: "bound#" + b.Region + "#" + hex.EncodeToString(sum[:]), Sort: "findings"}}
+	if ends {
+		place.Expires = b.Now().Add(lifetime)
 	}
+	return document.Document[[]string]{Place: place, Name: "list of the findings that a sender has raised"}
 }

@@ -6,12 +6,14 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/deviceevent"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
@@ -42,7 +44,7 @@ func TestBoundHoldsInEveryOrder(t *testing.T) {
 			events := rapid.Permutation(all).Draw(t, fmt.Sprint("events of function ", f))
 			size := rapid.IntRange(1, 40).Draw(t, "batch")
 			wg.Go(func() {
-				b := &bound.Bounds{Table: table, Region: "r"}
+				b := &bound.Bounds{Table: table, Region: "r", Now: time.Now}
 				for batch := range slices.Chunk(events, size) {
 					for again := batch; len(again) > 0; {
 						results, faults := b.Apply(context.Background(), again)
@@ -95,11 +97,37 @@ func TestBoundHoldsInEveryOrder(t *testing.T) {
 
 func TestWhatIsNeverAFindingOfItsOwnCostsNoCall(t *testing.T) {
 	table := &ledgertest.Table{Step: func(context.Context, string, bool) error { panic("a call") }}
-	b := &bound.Bounds{Table: table, Region: "r"}
+	b := &bound.Bounds{Table: table, Region: "r", Now: time.Now}
 	free, listed, over := signal.Signal{Finding: asff.Finding{ID: "free"}}, event("", "x"), event("", "y")
 	over.Bound.Over = nil
 	results, faults := b.Apply(context.Background(), []signal.Signal{free, listed, over})
 	if len(faults) > 0 || results[0][0].Finding.ID != "free" || results[1][0].Finding.ID != "#more" || len(results[2]) != 0 {
 		t.Errorf("%v, %v", results, faults)
 	}
+}
+
+// A sender of forged events can invent a group for each: those groups must not stay forever. The
+// group of a device, whose findings only its own events end, must stay.
+func TestOnlyGroupsWhoseFindingsEndAloneExpire(t *testing.T) {
+	now := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	for ends, want := range map[bool]time.Time{true: now.Add(90 * 24 * time.Hour), false: {}} {
+		table := &expiries{}
+		b := &bound.Bounds{Table: table, Region: "r", Now: func() time.Time { return now }}
+		s := event("a", "x")
+		s.Bound.Ends = ends
+		if _, faults := b.Apply(context.Background(), []signal.Signal{s}); len(faults) > 0 || len(table.at) != 1 || !table.at[0].Equal(want) {
+			t.Errorf("ends %v: expires at %v, want %v; %v", ends, table.at, want, faults)
+		}
+	}
+}
+
+// expiries records when the records of a table expire.
+type expiries struct {
+	ledgertest.Table
+	at []time.Time
+}
+
+func (e *expiries) Put(ctx context.Context, r ledger.Record) error {
+	e.at = append(e.at, r.Expires)
+	return e.Table.Put(ctx, r)
 }

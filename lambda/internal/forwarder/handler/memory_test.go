@@ -92,7 +92,7 @@ func handleBatchOf(t *testing.T, file string) {
 	log, metrics := slog.New(slog.DiscardHandler), emf.New(contract.MetricDimensionForwarder, "f", io.Discard, time.Now)
 	book := ledger.New(voidTable{}, region, contract.DefaultQuietTime)
 	h := &handler.Handler{
-		Bounds: &bound.Bounds{Table: voidTable{}, Region: region}, Ledger: book, Metrics: metrics, Log: log, Now: time.Now, Things: &things{},
+		Bounds: &bound.Bounds{Table: voidTable{}, Region: region, Now: time.Now}, Ledger: book, Metrics: metrics, Log: log, Now: time.Now, Things: &things{},
 		Deliver: &delivery.Delivery{Ledger: book, Importer: importer.New(client, nil), Metrics: metrics, Log: log},
 		Region:  region, EventTopic: "defenderhub/events/+", DeadLetterQueueURL: deadURL,
 	}

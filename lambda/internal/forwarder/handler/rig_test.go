@@ -101,7 +101,7 @@ func (r *rig) build(config securityhubtest.Config) {
 	}
 	r.handler = &handler.Handler{
 		Restate: r.restater,
-		Sweeper: r.sweeper, Bounds: &bound.Bounds{Table: r.table, Region: region}, Things: r.things,
+		Sweeper: r.sweeper, Bounds: &bound.Bounds{Table: r.table, Region: region, Now: now}, Things: r.things,
 		SQS: r.sqs, Deliver: deliver, Ledger: book, Metrics: metrics, Log: log, Now: now,
 		Audit:  &audit.Auditor{IoT: r.iot, Table: r.table, Findings: book, Deliver: deliver, Region: region, Log: log, Random: func(int64) int64 { return 0 }},
 		Region: region, EventTopic: "defenderhub/events/+", DeadLetterQueueURL: deadURL,

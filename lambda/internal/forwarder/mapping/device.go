@@ -233,7 +233,7 @@ func (m Mapper) forged(s signal.Signal, source defender.Source, by string, at in
 	f.Remediation = forgedRemedy()
 	f.ProductFields = map[string]string{"PublishedBy": by}
 	f.Resources = []asff.Resource{m.here().client(by, pairs{"ClientId": by})}
-	s.Bound = &signal.Bound{Group: groupOf(source, "publisher", by), Over: m.over(source, f, at)}
+	s.Bound = &signal.Bound{Group: groupOf(source, "publisher", by), Ends: true, Over: m.over(source, f, at)}
 	return s
 }
 

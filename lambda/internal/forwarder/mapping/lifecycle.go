@@ -117,7 +117,7 @@ func (m Mapper) inventedClients(e iotrule.Envelope, l lifecycleEvent) *signal.Bo
 		id = "unknown principal"
 	}
 	f.Resources = []asff.Resource{m.here().client(id, other)}
-	return &signal.Bound{Group: groupOf(source, group...), Over: m.over(source, f, e.Time)}
+	return &signal.Bound{Group: groupOf(source, group...), Ends: true, Over: m.over(source, f, e.Time)}
 }
 
 func inventedTitle(principal string) string {

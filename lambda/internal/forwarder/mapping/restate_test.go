@@ -55,6 +55,9 @@ func withShared(t *testing.T, signals []signal.Signal) []signal.Signal {
 	t.Helper()
 	all := slices.Clone(signals)
 	for _, s := range signals {
+		if s.Bound != nil && s.Bound.Group != "" && s.Bound.Ends == s.Source.Clears() {
+			t.Errorf("%s: its group is forgotten (%v), although only a signal ends its findings (%v)", s.Finding.ID, s.Bound.Ends, s.Source.Clears())
+		}
 		if s.Bound != nil && s.Bound.Over != nil {
 			all = append(all, *s.Bound.Over)
 		}

@@ -49,6 +49,9 @@ type Signal struct {
 type Bound struct {
 	// Group is the group with the limit; "" if the signal never has a finding of its own.
 	Group string
+	// Ends reports whether all findings of the group end without a signal, after the quiet time.
+	// The group is then forgotten after a while: a sender of forged events can invent groups.
+	Ends bool
 	// Over replaces the signal if the group has reached its limit; nil means drop it.
 	Over *Signal
 }
