@@ -46,6 +46,8 @@ type document struct {
 	Truncated bool `json:"truncated,omitempty"`
 	// Shown are the composite findings that were sent, by the rule's digest.
 	Shown map[string]shown `json:"shown,omitempty"`
+	// Revision is the last one of all composite findings: a changed rule continues to count.
+	Revision int64 `json:"revision,omitempty"`
 	// Outbox has the composite findings that may not have been sent.
 	Outbox []correlation.Composite `json:"outbox,omitempty"`
 	// Clock is the time of the last decision, in ms since 1970.
@@ -57,9 +59,8 @@ type document struct {
 
 // shown is the last state of a composite finding that was sent.
 type shown struct {
-	Revision int64            `json:"revision"`
-	State    asff.RecordState `json:"state"`
-	Digest   string           `json:"digest"`
+	State  asff.RecordState `json:"state"`
+	Digest string           `json:"digest"`
 	// SentAt and Since are ms since 1970; Since is when it became active.
 	SentAt int64 `json:"sentAt"`
 	// Severity is the last one while it was active.
@@ -393,8 +394,9 @@ func (h *Handler) show(ctx context.Context, home entity.Home, r incident.Rule, d
 	if sent && digest == was.Digest && !(o.Active && !now.Before(was.repeatAt())) {
 		return nil
 	}
-	c.Revision = max(was.Revision+1, now.UnixMilli())
-	s := shown{Revision: c.Revision, State: c.State, Digest: digest, SentAt: now.UnixMilli(), Severity: c.Severity, Since: was.Since}
+	d.Revision = max(d.Revision+1, now.UnixMilli())
+	c.Revision = d.Revision
+	s := shown{State: c.State, Digest: digest, SentAt: now.UnixMilli(), Severity: c.Severity, Since: was.Since}
 	switch {
 	case c.State == asff.Active && was.State != asff.Active:
 		s.Since = now.UnixMilli()

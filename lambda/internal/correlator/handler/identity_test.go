@@ -1,0 +1,264 @@
+package handler_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/correlation"
+	rules "github.com/defenderhub/defenderhub/internal/correlation"
+)
+
+// anything matches every finding of MEDIUM severity or higher.
+func anything() correlation.Rule {
+	return correlation.Rule{Name: "any", Stages: []correlation.Stage{{Name: "any", Match: []correlation.Matcher{{Severity: defender.Medium}}}}}
+}
+
+// The device comes from resources and product fields, and from the registry; titles and texts of
+// devices name nothing.
+func TestWhoseAFindingIs(t *testing.T) {
+	certificate := strings.Repeat("ab", 32)
+	shared := strings.Repeat("cd", 32)
+	native := func(resource map[string]any, fields map[string]string) finding {
+		return finding{product: products + ":product/aws/iot-device-defender-audit", id: "audit", fields: fields, resources: []map[string]any{resource}}
+	}
+	detail := func(id string, details map[string]any) map[string]any {
+		return map[string]any{"Type": "Other", "Id": id, "Details": map[string]any{"Other": details}}
+	}
+	titled := deviceEvent("sensor-1", "tamper")
+	titled.title = "Registered thing pump-7 is in alarm for STATIC behavior x."
+	titled.fields["Detail/ThingName"] = "pump-7"
+	forged := duplicate("pump-7")
+	forged.fields["PublishedBy"] = "sensor-1"
+	joined := duplicate("pump-7#2")
+	refused := duplicate("meter-2") // the client chose the ID, the certificate is pump-7's
+	for _, c := range []struct {
+		name string
+		of   finding
+		want string
+	}{
+		{"thing", behavior("pump-7", "m"), "any/pump-7 HIGH 1"},
+		{"hostile title and details", titled, "any/sensor-1 HIGH 1"},
+		{"forged event", forged, "any/sensor-1 HIGH 1"},
+		{"client of the thing's certificate", joined, "any/pump-7 HIGH 1"},
+		{"another client with the thing's certificate", refused, "any/pump-7 HIGH 1"},
+		{"certificate of one thing", native(detail(certificate, map[string]any{"ResourceType": "DEVICE_CERTIFICATE", "DeviceCertificateId": certificate}), nil), "any/pump-7 HIGH 1"},
+		{"certificate by product field", native(detail("x", nil), map[string]string{"DeviceCertificateId": certificate}), "any/pump-7 HIGH 1"},
+		{"certificate of two things", native(detail(shared, map[string]any{"DeviceCertificateId": shared}), nil), "any/meter-2 HIGH 1, any/pump-7 HIGH 1"},
+		{"client that is no thing", deviceEvent("sensor-9", "tamper"), "any/sensor-9 HIGH 1"},
+		{"instance of a thing", guardDuty("i-0abc"), "any/gateway-1 HIGH 1"},
+		{"instance of nobody", guardDuty("i-0def"), ""},
+		{"policy", broadPolicy("broad"), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, anything())
+			r.must(c.of.at(start, "o").event())
+			r.want(c.want)
+			if n := r.counted("Unattributed"); (n == 1) != (c.want == "") {
+				t.Errorf("%d findings are of nobody", n)
+			}
+		})
+	}
+}
+
+func TestAliasesOfADevice(t *testing.T) {
+	r := newRig(t, correlation.TwoProducts())
+	r.must(guardDuty("i-0abc").at(start, "o").event(), behavior("gateway-1", "aws:all-bytes-out").at(start.Add(time.Second), "o").event())
+	var ids []string
+	for _, res := range r.composites()["two-products/gateway-1"].Resources {
+		ids = append(ids, res.Type+" "+res.ID)
+	}
+	if got, want := strings.Join(ids, ", "), "AwsIotRegisteredThing gateway-1, Other i-0abc, AwsEc2Instance arn:aws:ec2:us-east-1:123456789012:instance/i-0abc"; got != want {
+		t.Errorf("resources %s, want %s", got, want)
+	}
+	if n := r.iot.calls["DescribeThing"]; n != 1 {
+		t.Errorf("the thing was looked up %d times", n)
+	}
+}
+
+// A finding that no rule can match writes nothing and asks nobody.
+func TestFindingWithoutARuleWritesNothing(t *testing.T) {
+	r := newRig(t, correlation.StolenIdentity(), correlation.Campaign(correlation.Spread{}))
+	low := deviceEvent("pump-7", "tamper").at(start, "o")
+	low.severity, low.created = "LOW", start
+	composite := finding{product: ours, id: "defenderhub/correlation/us-east-1/stolen-identity/pump-7", generator: "defenderhub/correlation/stolen-identity", severity: "CRITICAL", resources: []map[string]any{thing("pump-7")}}
+	r.must(low.event(), guardDuty("i-0abc").at(start, "o").event(), composite.at(start, "o").event())
+	if r.table.writes != 0 || len(r.table.calls) != 0 || len(r.iot.calls) != 0 {
+		t.Errorf("calls %v %v", r.table.calls, r.iot.calls)
+	}
+	// The same finding with another severity may have an older version that matches.
+	low.created = start.Add(-time.Hour)
+	r.must(low.event())
+	if r.table.writes != 1 {
+		t.Errorf("%d writes", r.table.writes)
+	}
+	older := deviceEvent("pump-7", "tamper").at(start.Add(-time.Minute), "o")
+	r.must(older.event())
+	r.want("")
+}
+
+// A composite finding is no part, of whatever rule: it cannot feed itself.
+func TestCompositeFindingsFeedNothing(t *testing.T) {
+	r := newRig(t, anything())
+	r.must(behavior("pump-7", "m").at(start, "o").event())
+	c := finding{product: ours, id: "defenderhub/correlation/us-east-1/any/pump-7", generator: "defenderhub/correlation/any", resources: []map[string]any{thing("pump-7")}}
+	for i := range 5 {
+		r.must(c.at(start.Add(time.Duration(i)*time.Second), "o").event())
+	}
+	if n := r.queue.count(); n != 1 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+func TestFindingsOfOtherAccountsAndRegions(t *testing.T) {
+	foreign := behavior("pump-7", "aws:source-ip-address").at(start, "o")
+	foreign.account = "111122223333"
+	client := duplicate("pump-7").at(start, "o")
+	client.account = "111122223333"
+	elsewhere := behavior("pump-7", "aws:source-ip-address").at(start, "o")
+	elsewhere.region = "eu-west-1"
+	r := newRig(t, correlation.StolenIdentity())
+	r.must(foreign.event(), client.event(), elsewhere.event())
+	if r.want(""); r.table.writes != 0 {
+		t.Errorf("%d writes for findings of others", r.table.writes)
+	}
+	r.config.Elsewhere = true
+	r.deploy()
+	r.must(foreign.event(), client.event(), elsewhere.event())
+	r.want("stolen-identity/pump-7/111122223333/us-east-1 CRITICAL 2")
+	if len(r.iot.calls) != 0 {
+		t.Errorf("the registry was asked %v", r.iot.calls)
+	}
+	r.must(duplicate("pump-7").at(start, "o").event())
+	r.want("stolen-identity/pump-7/111122223333/us-east-1 CRITICAL 2")
+}
+
+// The rules that AWS publishes correlate by resource.
+func TestRuleAboutAResource(t *testing.T) {
+	r := newRig(t, correlation.Rule{
+		Name: "backdoor", Severity: defender.Critical, Resources: []string{"AwsEc2Instance"},
+		Stages: []correlation.Stage{
+			{Name: "a backdoor", Match: []correlation.Matcher{{Products: []string{"aws/guardduty"}}}},
+			{Name: "critical CVEs", AtLeast: 3, Match: []correlation.Matcher{{Products: []string{"aws/inspector"}, Severity: defender.Critical}}},
+		},
+	})
+	cve := func(n int) string {
+		f := guardDuty("i-0def")
+		f.product, f.id, f.severity = products+":product/aws/inspector", fmt.Sprint("cve-", n), "CRITICAL"
+		return f.at(start, "o").event()
+	}
+	r.must(guardDuty("i-0def").at(start, "o").event(), cve(1), cve(2))
+	r.want("")
+	r.must(cve(3))
+	r.want("backdoor/resource/arn:aws:ec2:us-east-1:123456789012:instance%2Fi-0def CRITICAL 4")
+}
+
+// After a deployment with other rules, composite findings of the old ones are not sent any more. A
+// changed rule and one that returns begin anew, with the next events of their parts.
+func TestChangedRules(t *testing.T) {
+	r := newRig(t, correlation.StolenIdentity())
+	r.must(stolen()...)
+	old := r.config
+	changed := correlation.StolenIdentity()
+	changed.Window = 48 * time.Hour
+	compiled, err := rules.Compile([]correlation.Rule{changed}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.config.Rules = compiled
+	r.deploy()
+	n := r.queue.count()
+	r.settle()
+	if r.queue.count() != n {
+		t.Error("a composite finding of an old rule was sent")
+	}
+	again := func(minutes int) {
+		at := start.Add(time.Duration(minutes) * time.Minute)
+		r.must(duplicate("pump-7").at(at, "o").event(), behavior("pump-7", "aws:source-ip-address").at(at, "o").event())
+	}
+	again(1)
+	if c := r.composites()["stolen-identity/pump-7"]; c.Digest != compiled[0].Digest() || c.Parts != 2 {
+		t.Errorf("composite finding %+v", c)
+	}
+	r.config = old
+	r.deploy()
+	again(2)
+	if c := r.composites()["stolen-identity/pump-7"]; c.Digest != old.Rules[0].Digest() || c.Parts != 2 {
+		t.Errorf("composite finding of the rule that returned %+v", c)
+	}
+}
+
+// While nothing changes, an active composite finding is sent again after an hour, then daily.
+func TestActiveFindingIsSentDaily(t *testing.T) {
+	rule := correlation.StolenIdentity()
+	rule.Window = 10 * 24 * time.Hour
+	r := newRig(t, rule)
+	r.must(stolen()...)
+	for hour := range 24 * 5 {
+		r.now = start.Add(time.Duration(hour) * time.Hour)
+		if err := r.due(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := r.queue.count(); n < 5 || n > 7 {
+		t.Errorf("%d messages in five days", n)
+	}
+	r.want("stolen-identity/pump-7 CRITICAL 2")
+}
+
+// A part with a higher severity raises the composite finding's, which does not fall with it.
+func TestSeverityRisesWithItsParts(t *testing.T) {
+	r := newRig(t, anything())
+	alarm := func(kind, severity string, seconds int, letter string) string {
+		f := deviceEvent("pump-7", kind).at(start.Add(time.Duration(seconds)*time.Second), letter)
+		f.severity = severity
+		return f.event()
+	}
+	r.must(alarm("a", "MEDIUM", 1, "o"))
+	r.want("any/pump-7 HIGH 1")
+	r.must(alarm("b", "CRITICAL", 2, "o"))
+	r.want("any/pump-7 CRITICAL 2")
+	r.must(alarm("b", "CRITICAL", 3, "x"))
+	r.want("any/pump-7 CRITICAL 1")
+	r.must(alarm("a", "LOW", 4, "o")) // an analyst lowers it below the rule's severity
+	r.want("")
+	r.must(alarm("c", "MEDIUM", 5, "o"))
+	r.want("any/pump-7 HIGH 1")
+}
+
+func TestUnreadableEventsAreRetried(t *testing.T) {
+	r := newRig(t, anything())
+	good := behavior("pump-7", "m").at(start, "o").event()
+	again := r.handle("{", good, strings.Replace(good, "Imported", "Custom Action", 1))
+	if fmt.Sprint(again) != "[0 2]" || r.counted("Unreadable") != 2 {
+		t.Errorf("events %v are retried", again)
+	}
+	r.want("any/pump-7 HIGH 1")
+	for _, event := range []string{`{}`, `[]`, `{"defenderhub":"correlate"}`, `{"defenderhub":"close","at":"2026-11-30T00:00:00Z"}`} {
+		if _, err := r.handler.Handle(invocation(), json.RawMessage(event)); err == nil {
+			t.Errorf("%s: no error", event)
+		}
+	}
+}
+
+func FuzzEvent(f *testing.F) {
+	f.Add(behavior("pump-7", "m").at(start, "o").event())
+	f.Add(guardDuty("i-0abc").at(start, "x").event())
+	f.Add(broadPolicy("broad").at(start, "s").event())
+	f.Add(strings.Replace(duplicate("pump-7").at(start, "o").event(), account, "111122223333", 1))
+	f.Fuzz(func(t *testing.T, body string) {
+		r := newRig(t, append(correlation.BuiltIn(), anything())...)
+		r.now = start.Add(time.Hour)
+		first := r.handle(body)
+		active := r.active()
+		if second := r.handle(body); fmt.Sprint(first) != fmt.Sprint(second) || r.active() != active {
+			t.Errorf("delivered again: %v, %s; before: %v, %s", second, r.active(), first, active)
+		}
+		if err := r.due(); err != nil {
+			t.Error(err)
+		}
+	})
+}
