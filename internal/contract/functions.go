@@ -12,6 +12,7 @@ var functions = map[string]string{
 	"DetectEvaluator":        "evaluator",
 	"DetectCloser":           "closer",
 	"CorrelateFunction":      "correlator",
+	"NotifyFunction":         "notifier",
 }
 
 // Functions returns the functions that the constructs may deploy: the end of the logical ID, before

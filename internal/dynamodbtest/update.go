@@ -3,8 +3,8 @@ package dynamodbtest
 import (
 	"context"
 	"maps"
-	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -31,17 +31,14 @@ func (s *Service) DeleteItem(_ context.Context, in *dynamodb.DeleteItemInput, _ 
 	return &dynamodb.DeleteItemOutput{}, nil
 }
 
-// setAndAdd is the only form of an update expression that UpdateItem knows.
-var setAndAdd = regexp.MustCompile(`^SET (#\w+) = (:\w+) ADD (#\w+) (:\w+)$`)
-
-// UpdateItem implements the client's method for expressions that set one attribute and add to
-// another.
+// UpdateItem implements the client's method for SET #name = :value, ADD #name :number and REMOVE
+// #name.
 func (s *Service) UpdateItem(_ context.Context, in *dynamodb.UpdateItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	update := setAndAdd.FindStringSubmatch(aws.ToString(in.UpdateExpression))
-	if update == nil || in.ReturnValues != "" || in.ReturnValuesOnConditionCheckFailure != "" {
-		return nil, unsupported("the update %q, or values that UpdateItem returns", aws.ToString(in.UpdateExpression))
+	if in.Expected != nil || in.AttributeUpdates != nil || in.ReturnValuesOnConditionCheckFailure != "" ||
+		in.ReturnValues != "" && in.ReturnValues != types.ReturnValueAllNew && in.ReturnValues != types.ReturnValueAllOld {
+		return nil, unsupported("the values that UpdateItem returns")
 	}
 	t, err := s.table(in.TableName)
 	if err != nil {
@@ -51,39 +48,93 @@ func (s *Service) UpdateItem(_ context.Context, in *dynamodb.UpdateItemInput, _ 
 	if err != nil {
 		return nil, err
 	}
-	next := maps.Clone(in.Key)
-	if r != nil && r.item != nil {
-		next = maps.Clone(r.item)
+	var before Item
+	if r != nil {
+		before = r.item
 	}
-	set, add := in.ExpressionAttributeNames[update[1]], in.ExpressionAttributeNames[update[3]]
-	value, more := in.ExpressionAttributeValues[update[2]], in.ExpressionAttributeValues[update[4]]
-	was, isNumber := number(next[add])
-	by, alsoNumber := number(more)
-	switch {
-	case set == "" || add == "" || value == nil || more == nil:
-		return nil, invalid("An expression attribute name or value used in the document path is not defined")
-	case !alsoNumber || next[add] != nil && !isNumber:
-		return nil, invalid("An operand in the update expression has an incorrect data type")
-	}
-	next[set] = value
-	next[add] = &types.AttributeValueMemberN{Value: strconv.FormatFloat(was+by, 'f', -1, 64)}
-	w := write{item: next, condition: aws.ToString(in.ConditionExpression)}
-	// A name or value of the update may be one of the condition's too.
-	used := map[string]bool{}
-	for _, token := range tokenize(w.condition) {
-		used[token] = true
-	}
-	w.names, w.values = maps.Clone(in.ExpressionAttributeNames), maps.Clone(in.ExpressionAttributeValues)
-	for _, token := range update[1:] {
-		if !used[token] {
-			delete(w.names, token)
-			delete(w.values, token)
+	if condition := aws.ToString(in.ConditionExpression); condition != "" {
+		names, values := used(condition, &dynamodb.QueryInput{ExpressionAttributeNames: in.ExpressionAttributeNames, ExpressionAttributeValues: in.ExpressionAttributeValues})
+		holds, err := evaluate(condition, names, values, before)
+		if err != nil {
+			return nil, err
+		}
+		if !holds {
+			err := &types.ConditionalCheckFailedException{Message: aws.String("The conditional request failed")}
+			s.observe(t, write{key: in.Key}, err)
+			return nil, err
 		}
 	}
+	names, values := used(aws.ToString(in.ConditionExpression)+" "+aws.ToString(in.UpdateExpression), &dynamodb.QueryInput{ExpressionAttributeNames: in.ExpressionAttributeNames, ExpressionAttributeValues: in.ExpressionAttributeValues})
+	if len(names) < len(in.ExpressionAttributeNames) || len(values) < len(in.ExpressionAttributeValues) {
+		return nil, invalid("Value provided in ExpressionAttributeNames or ExpressionAttributeValues unused in expressions")
+	}
+	after := maps.Clone(in.Key)
+	maps.Copy(after, before)
+	if err := change(after, aws.ToString(in.UpdateExpression), in.ExpressionAttributeNames, in.ExpressionAttributeValues); err != nil {
+		return nil, err
+	}
+	w := write{item: after, key: in.Key}
 	if err := s.check(t, &w); err != nil {
-		s.observe(t, w, err)
 		return nil, err
 	}
 	s.apply(t, w)
-	return &dynamodb.UpdateItemOutput{}, nil
+	out := &dynamodb.UpdateItemOutput{}
+	switch in.ReturnValues {
+	case types.ReturnValueAllNew:
+		out.Attributes = maps.Clone(after)
+	case types.ReturnValueAllOld:
+		out.Attributes = maps.Clone(before)
+	}
+	return out, nil
+}
+
+// change makes the changes of an update expression.
+func change(it Item, expression string, names map[string]string, values Item) error {
+	tokens := tokenize(expression)
+	clause := ""
+	next := func() string {
+		if len(tokens) == 0 {
+			return ""
+		}
+		token := tokens[0]
+		tokens = tokens[1:]
+		return token
+	}
+	for len(tokens) > 0 {
+		token := next()
+		switch strings.ToUpper(token) {
+		case "SET", "ADD", "REMOVE":
+			clause = strings.ToUpper(token)
+			continue
+		case ",":
+			continue
+		}
+		name := names[token]
+		if name == "" {
+			return unsupported("%q in the update %q", token, expression)
+		}
+		if clause == "REMOVE" {
+			delete(it, name)
+			continue
+		}
+		operator := ""
+		if clause == "SET" {
+			operator = next()
+		}
+		value := values[next()]
+		switch {
+		case value == nil || clause == "SET" && operator != "=" || clause == "":
+			return unsupported("the update %q", expression)
+		case clause == "SET":
+			it[name] = value
+		default:
+			add, ok := number(value)
+			now, also := number(it[name])
+			if !ok || it[name] != nil && !also {
+				return unsupported("ADD of anything but numbers in the update %q", expression)
+			}
+			it[name] = &types.AttributeValueMemberN{Value: strconv.FormatFloat(now+add, 'f', -1, 64)}
+		}
+	}
+	return nil
 }

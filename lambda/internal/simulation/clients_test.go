@@ -202,7 +202,7 @@ var errLost = errors.New("read tcp: connection reset by peer")
 
 // writes reports whether a call changes something.
 func (c *call) writes() bool {
-	return strings.HasPrefix(c.operation, "Put") || strings.HasPrefix(c.operation, "Transact") || strings.HasPrefix(c.operation, "BatchExecute") || strings.HasPrefix(c.operation, "Send")
+	return strings.HasPrefix(c.operation, "Put") || strings.HasPrefix(c.operation, "Publish") || strings.HasPrefix(c.operation, "Update") || strings.HasPrefix(c.operation, "Delete") || strings.HasPrefix(c.operation, "Transact") || strings.HasPrefix(c.operation, "BatchExecute") || strings.HasPrefix(c.operation, "Send")
 }
 
 // serve lets a call reach its service, or makes it fail.
@@ -233,7 +233,7 @@ func (w *world) effect(c *call) (any, error) {
 		if f.strikes(tableThrottle, fn) {
 			return nil, &types.ProvisionedThroughputExceededException{Message: aws.String("The level of configured provisioned throughput for the table was exceeded")}
 		}
-	case "SQS", "IoT", "IoTData", "Kinesis":
+	case "SQS", "SNS", "IoT", "IoTData", "Kinesis":
 		if f.strikes(queueFails, fn) {
 			return nil, errLost
 		}

@@ -35,6 +35,7 @@ const (
 	scheduleOdd    kind = "schedule-late-or-twice"
 	deployment     kind = "deployment"
 	lifecycleSkew  kind = "lifecycle-clock-skew"
+	eventDuplicate kind = "event-duplicate"
 	pageExpires    kind = "page-token-expires"
 	analystEdits   kind = "analyst"
 )
@@ -45,7 +46,7 @@ var rates = map[kind]float64{
 	crash: 0.01, slowCall: 0.01, tableThrottle: 0.02, tablePartial: 0.05, answerLost: 0.02, answerRetried: 0.02, staleRead: 0.3,
 	hubFailure: 0.1, hubLost: 0.1, hubPartial: 0.1, hubStubborn: 0.3, hubBusy: 0.2, hubOff: 0.5,
 	queueDuplicate: 0.1, queueReorder: 0.5, queueDelay: 0.1, queueFails: 0.05,
-	ruleDuplicate: 0.1, ruleError: 0.05, clockSkew: 0.5, lifecycleSkew: 0.5, pageExpires: 0.1, scheduleOdd: 0.2, deployment: 0.5, analystEdits: 0.5,
+	ruleDuplicate: 0.1, ruleError: 0.05, clockSkew: 0.5, lifecycleSkew: 0.5, pageExpires: 0.1, eventDuplicate: 0.1, scheduleOdd: 0.2, deployment: 0.5, analystEdits: 0.5,
 }
 
 // kinds returns all kinds, sorted.
@@ -97,7 +98,11 @@ func (f *faults) String() string {
 // strikes decides whether a fault happens now to a function, nil for none. It draws a number even
 // if the kind is off, so that leaving a kind out changes little else.
 func (f *faults) strikes(k kind, fn *function) bool {
-	struck := f.rng.Float64() < rates[k]
+	rate := rates[k]
+	if fn != nil && fn.name == "auditresources" {
+		rate *= 10 // it makes a call per deployment
+	}
+	struck := f.rng.Float64() < rate
 	if !struck || !f.on[k] || f.quiet {
 		return false
 	}
@@ -125,22 +130,22 @@ func parseKinds(text string) ([]kind, error) {
 }
 
 // handlers are the functions that the stack deploys, as the simulation names them.
-var handlers = []string{"forwarder", "auditor", "auditresources", "evaluator", "closer"}
+var handlers = []string{"forwarder", "auditor", "auditresources", "evaluator", "closer", "notifier"}
 
 var (
-	withTables = []string{"forwarder", "auditor", "evaluator", "closer"}
+	withTables = []string{"forwarder", "auditor", "evaluator", "closer", "notifier"}
 	importers  = []string{"forwarder", "auditor"}
-	consumers  = []string{"forwarder", "auditor", "evaluator"}
+	consumers  = []string{"forwarder", "auditor", "evaluator", "notifier"}
 )
 
 // cells are the functions that each kind of fault must have struck. The other cells of the table
 // are faults that the function cannot have, or too rare to require.
 var cells = map[kind][]string{
 	crash: handlers, slowCall: handlers, queueFails: handlers,
-	tableThrottle: withTables, answerLost: withTables, answerRetried: withTables, clockSkew: withTables, deployment: withTables,
+	tableThrottle: withTables, answerLost: withTables, answerRetried: withTables, clockSkew: withTables, deployment: {"forwarder", "auditor", "evaluator", "closer"}, eventDuplicate: {"notifier"},
 	tablePartial: {"evaluator", "closer"}, staleRead: {"closer"}, lifecycleSkew: {"evaluator"}, pageExpires: {"auditor"},
 	hubFailure: importers, hubLost: importers, hubPartial: importers, hubStubborn: importers, hubBusy: importers, hubOff: {"forwarder"},
-	queueDuplicate: consumers, queueReorder: {"forwarder", "evaluator"}, queueDelay: consumers,
+	queueDuplicate: consumers, queueReorder: {"forwarder", "evaluator", "notifier"}, queueDelay: consumers,
 	ruleDuplicate: {"forwarder", "evaluator"}, ruleError: {"forwarder", "evaluator"},
 	scheduleOdd: {"forwarder", "closer"},
 }

@@ -43,9 +43,10 @@ type hub struct {
 // seen is what the history of a finding must keep.
 type seen struct{ created, updated, state, text string }
 
-func newHub(w *world) *hub {
+// newHub returns Security Hub; imported gets its events.
+func newHub(w *world, imported func(securityhubtest.Imported)) *hub {
 	h := &hub{world: w, seen: map[string]seen{}, edits: map[string]string{}}
-	h.service = securityhubtest.New(securityhubtest.Config{Account: account, Now: time.Now, RateLimits: true})
+	h.service = securityhubtest.New(securityhubtest.Config{Account: account, Now: time.Now, RateLimits: true, OnImported: imported})
 	h.Hub = h.service.Hub(account, region)
 	if err := h.Enable(securityhubtest.Settings{}); err != nil {
 		panic(err) // it is new

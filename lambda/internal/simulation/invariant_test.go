@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 )
@@ -22,6 +23,7 @@ var invariants = []struct {
 }{
 	{"each identity has one finding in the state of its newest signal", (*world).checkFindings},
 	{"the engine's transitions are those of the reference", (*world).checkTransitions},
+	{notifyInvariant, (*world).checkMessages},
 	{"invalid messages are dead letters", (*world).checkDeadLetters},
 	{"nothing waits", (*world).checkNothingWaits},
 	{"the quota of Security Hub", func(w *world) { w.hub.checkQuota() }},
@@ -47,7 +49,13 @@ func (w *world) checkFindings() {
 		last, raised := newest(all)
 		f, exists := by[id]
 		delete(by, id)
-		if w.unsure(all) || !exists && all[0].skips && !last[0].active {
+		if w.unsure(all) {
+			if exists && w.settings().withoutConnections && f.RecordState == "ACTIVE" {
+				w.violations.add("findings of removed behaviors end", "%s is active", id)
+			}
+			continue
+		}
+		if !exists && all[0].skips && !last[0].active {
 			continue
 		}
 		if exists != raised {
@@ -56,6 +64,9 @@ func (w *world) checkFindings() {
 		}
 		if !exists {
 			continue
+		}
+		if want := w.settings().severity.Or(defender.Medium).String(); all[0].behavior == openPorts && f.RecordState == "ACTIVE" && f.Severity.Label != want {
+			w.violations.add("active findings have the deployed severity", "%s has %s, want %s", id, f.Severity.Label, want)
 		}
 		if active := f.RecordState == "ACTIVE"; active != last[0].active {
 			w.violations.add(name, "%s is %s, want active: %t", id, f.RecordState, last[0].active)
@@ -113,6 +124,9 @@ func (w *world) checkNothingWaits() {
 		}
 	}
 }
+
+// settings are those of the last deployment.
+func (w *world) settings() settings { return w.deployed[len(w.deployed)-1] }
 
 // unsure reports whether a deployment decides about a finding: its behavior was removed for a
 // while.

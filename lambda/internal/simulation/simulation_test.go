@@ -28,7 +28,7 @@ func simulate(t *testing.T, seed uint64, keep bool, without ...kind) (r result) 
 	var operations []porcupine.Operation
 	synctest.Test(t, func(*testing.T) {
 		f := swarm(seed, without...)
-		w := newWorld(seed, f, keep, dir)
+		w := newWorld(seed, f, keep, dir, true)
 		w.log.printf("seed %d with %s", seed, f)
 		w.live(time.Duration(1+seed%4) * 30 * time.Minute)
 		synctest.Wait()

@@ -73,7 +73,7 @@ func runStorm(t *testing.T, seed uint64, devices, each int, span time.Duration) 
 	synctest.Test(t, func(*testing.T) {
 		live := contract.LiveBehaviors{}
 		live.Add(stormProfile, stormBehavior, defender.SeverityDefault)
-		w := newWorld(seed, swarm(seed, kinds()...), false, dir)
+		w := newWorld(seed, swarm(seed, kinds()...), false, dir, false)
 		w.forwarder.environ = append([]string{contract.EnvLiveBehaviors + "=" + live.String(), contract.EnvLogLevel + "=WARN"}, w.forwarder.environ...)
 		w.dynamodb.PageItems = 0
 		end := w.begin.Add(span)

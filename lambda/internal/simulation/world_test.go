@@ -40,6 +40,11 @@ type world struct {
 	stream                                                *stream
 	telemetryQueue, telemetryErrors, telemetryDeadLetters *queue
 	fleetOf                                               []*device
+	notifier                                              *function
+	notifyQueue, notifyDeadLetters                        *queue
+	// notices are the messages to people by finding ID, events counts those of Security Hub.
+	notices map[string][]notice
+	events  int
 	// dir has the files of the functions' packages.
 	dir string
 	// deployed are the settings of all deployments, the present ones last.
@@ -80,12 +85,12 @@ const (
 // epoch is when runs begin: a testing bubble begins in 2000.
 var epoch = time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)
 
-// newWorld deploys the stack.
-func newWorld(seed uint64, f *faults, keep bool, dir string) *world {
+// newWorld deploys the stack. A storm has no notifier: it would receive each import.
+func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world {
 	time.Sleep(time.Until(epoch.Add(time.Duration(seed%3600) * time.Second)))
 	log := newTrace(keep)
 	log.begin = time.Now()
-	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), dir: dir}
+	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), notices: map[string][]notice{}, dir: dir}
 	w.dynamodb = dynamodbtest.New(
 		dynamodbtest.Schema{
 			Name: ledgerTable, Partition: contract.LedgerPartitionKey, Sort: contract.LedgerSortKey, Expiry: contract.LedgerExpiry,
@@ -95,14 +100,22 @@ func newWorld(seed uint64, f *faults, keep bool, dir string) *world {
 			Name: stateTable, Partition: contract.StatePartitionKey, Sort: contract.StateSortKey, Expiry: contract.StateExpiry,
 			Indexes: []dynamodbtest.Index{{Name: contract.StateDueIndex, Partition: contract.StateDueShard, Sort: contract.StateDueAt, KeysOnly: true}},
 		},
+		dynamodbtest.Schema{
+			Name: notifyTable, Partition: contract.NotifyPartitionKey, Sort: contract.NotifySortKey, Expiry: contract.NotifyExpiry,
+			Indexes: []dynamodbtest.Index{{Name: contract.NotifyOpenIndex, Partition: contract.NotifyOpenSeverity, Sort: contract.NotifyOpenSince}},
+		},
 	)
 	w.dynamodb.Now = time.Now
 	w.dynamodb.Observe = w.ledger.observe
 	w.dynamodb.PageItems = 7
 	w.dynamodb.Stale = func(since time.Duration) bool { return since < time.Second && f.strikes(staleRead, w.serving) }
 	w.dynamodb.Throttle = func(string, dynamodbtest.Item) bool { return f.strikes(tablePartial, w.serving) }
-	w.hub = newHub(w)
+	w.hub = newHub(w, nil)
 	w.deploy()
+	if notify {
+		w.deployNotify()
+		w.hub = newHub(w, w.bus)
+	}
 	return w
 }
 
