@@ -77,10 +77,14 @@ type Filter struct {
 }
 
 // Concerns reports whether the filter is about such findings, whatever their severity and their
-// device. Every filter is about incidents.
+// device. Every filter is about incidents, and none about the summary of a check that only counts
+// findings: these have messages of their own.
 func (f Filter) Concerns(e findingevent.Event) bool {
-	if correlation.IsComposite(e) {
+	switch {
+	case correlation.IsComposite(e):
 		return true
+	case e.ProductFields["ReportType"] == "CheckSummary" && e.ProductFields["CheckRunStatus"] == "COMPLETED_NON_COMPLIANT":
+		return false
 	}
 	_, ofDevices := e.DeviceSource()
 	rule := correlation.Rule{Stages: []correlation.Stage{{Match: []correlation.Matcher{{

@@ -42,8 +42,10 @@ type Message struct {
 type Device struct {
 	// Name is the thing's name, else the client ID or the ID of the finding's first resource.
 	Name string
-	// Thing reports whether Name is a registered thing.
-	Thing bool
+	// Thing reports whether Name is a registered thing. Resource is the type of a resource that is
+	// no device, such as "AwsIotPolicy"; "" for a device.
+	Thing    bool
+	Resource string
 	// Groups are the thing's groups; nil if they are not known.
 	Groups []string
 }
@@ -57,7 +59,7 @@ func DeviceOf(e findingevent.Event) Device {
 	}
 	name := cmp.Or(e.ProductFields["ThingName"], e.ProductFields["ClientId"])
 	if name == "" && len(e.Resources) > 0 {
-		name = e.Resources[0].ID
+		return Device{Name: e.Resources[0].ID, Resource: e.Resources[0].Type}
 	}
 	return Device{Name: name}
 }
@@ -197,7 +199,7 @@ func (n Notice) body() string {
 	if e.Description != e.Title {
 		line("", plain(e.Description, maxDescription))
 	}
-	line("Device", n.deviceText(func(s string) string { return plain(s, maxName) }))
+	line(n.Device.label(), n.deviceText(func(s string) string { return plain(s, maxName) }))
 	line("Parts", n.partsText())
 	if n.Change == Over {
 		line("State", n.end())
@@ -230,7 +232,7 @@ func (n Notice) chat() string {
 	if e.Description != e.Title {
 		line("Details", span(e.Description, maxDescription))
 	}
-	line("Device", n.deviceText(func(s string) string { return span(s, maxName) }))
+	line(n.Device.label(), n.deviceText(func(s string) string { return span(s, maxName) }))
 	line("Parts", n.partsText())
 	if n.Change == Over {
 		line("State", n.end())
@@ -287,8 +289,18 @@ func (n Notice) partsText() string {
 	return n.Parts + " findings; they send no messages of their own"
 }
 
+func (d Device) label() string {
+	if d.Resource == "" {
+		return "Device"
+	}
+	return "Resource"
+}
+
 func (n Notice) deviceText(data func(string) string) string {
 	text := data(n.Device.Name)
+	if kind := n.Device.Resource; kind != "" && kind != "Other" && text != "" {
+		text += " (" + data(kind) + ")"
+	}
 	if text == "" || len(n.Device.Groups) == 0 {
 		return text
 	}
