@@ -83,6 +83,9 @@ var keys = map[string]string{
 	"Detect.SelfManaged.ReportTopic":     "report-topic",
 	"Detect.SelfManaged.ReportsRuleName": "reports-rule",
 	"Forward":                            "forward",
+	"Notify.Emails":                      "notify-emails",
+	"Notify.Slack.ChannelID":             "notify-slack",
+	"Notify.Slack.WorkspaceID":           "notify-slack",
 	"Subscriptions.Audit":                "audit-subscription",
 }
 
@@ -184,6 +187,10 @@ func newStack(app awscdk.App, c *config) awscdk.Stack {
 		output("QueueUrl", "Where the rules' messages arrive", f.Queue().QueueUrl())
 		output("DeadLetterQueueUrl", "What could not be imported, with its reason", f.DeadLetterQueue().QueueUrl())
 		output("ForwarderName", "The function that imports findings", f.Function().FunctionName())
+	}
+	if n := hub.Notify(); n != nil {
+		output("MessageTopicArn", "Receives the messages for people", n.Topic().TopicArn())
+		output("ChatTopicArn", "Receives the messages for chat", n.ChatTopic().TopicArn())
 	}
 	return stack
 }

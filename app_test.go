@@ -23,7 +23,9 @@ import (
 )
 
 // needs are the settings without which another is an error.
-var needs = map[string]string{"known-networks": "engine", "correlate-attributes": "correlate"}
+var needs = map[string]string{
+	"known-networks": "engine", "correlate-attributes": "correlate", "notify-emails": "notify", "notify-severity": "notify", "notify-slack": "notify",
+}
 
 func TestEverySettingReachesTheProps(t *testing.T) {
 	for key, tc := range map[string]struct {
@@ -246,6 +248,15 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 		`"correlate-attributes":"instanceId","known-networks":"10.0.0.0/8"`: {
 			`known-networks: "[10.0.0.0/8]", want defenderhub:engine native or self-managed as well`,
 			`correlate-attributes: "instanceId", want defenderhub:correlate true as well`,
+		},
+		`"notify-emails":"a@example.com","notify-slack":"T1/C1","notify-severity":"LOW"`: {
+			`notify-emails: "set", want defenderhub:notify true as well`,
+			`notify-severity: "set", want defenderhub:notify true as well`,
+			`notify-slack: "set", want defenderhub:notify true as well`,
+		},
+		`"notify":"true","notify-emails":"nobody","notify-slack":"t1/C1"`: {
+			`notify-emails: "nobody", want an address such as security@example.com, without a name`,
+			`notify-slack: "t1", want the ID of a workspace that is authorized in the console, 1 to 255 of A-Z 0-9, such as T0123ABCD`,
 		},
 		`"correlate":"true","correlate-attributes":"a b","forward":"device-event"`: {`correlate-attributes: "a b", want 1 to 128 of A-Z a-z 0-9 _ . , @ / : # -`},
 		`"correlate":"true","forward":"none"`:                                      {`correlate: "set", want a forwarder, which sends its findings: defenderhub:forward with sources, or left out`},

@@ -30,6 +30,9 @@ type config struct {
 	// correlate finds incidents, with these attributes of things.
 	correlate  bool
 	attributes []string
+	// notify sends messages, as these props say.
+	notify      bool
+	notifyProps defenderhub.NotifyProps
 	// demo adds the policy that allows everything.
 	demo bool
 	// unread are the settings that the engine does not read.
@@ -141,6 +144,24 @@ var settings = map[string]setting{
 		c.attributes, err = list(v, func(name string) (string, error) { return name, nil })
 		return err
 	}},
+	"notify": {"true or false", func(c *config, v string) error { return boolean(v, &c.notify) }},
+	"notify-emails": {"addresses such as security@example.com, separated by commas", func(c *config, v string) (err error) {
+		c.notifyProps.Emails, err = list(v, func(address string) (string, error) { return address, nil })
+		return err
+	}},
+	"notify-slack": {"WORKSPACE/CHANNEL, the IDs of a Slack workspace and of a channel, such as T0123ABCD/C0123ABCD", func(c *config, v string) error {
+		workspace, channel, found := strings.Cut(v, "/")
+		c.notifyProps.Slack = &defenderhub.SlackProps{WorkspaceID: workspace, ChannelID: channel}
+		if !found {
+			return errNotAllowed
+		}
+		return nil
+	}},
+	"notify-severity": {oneOf(severityNames()...), func(c *config, v string) error {
+		s, err := defender.ParseSeverity(v)
+		c.notifyProps.Filters = []defenderhub.NotifyFilter{{Severity: s}}
+		return err
+	}},
 	"alarm-topic":  {"the ARN of an Amazon SNS topic that is not FIFO: CloudWatch cannot publish to those", setAlarmTopic},
 	"architecture": {oneOf("arm64", "amd64"), setArchitecture},
 	"dashboard": {"true or false", func(c *config, v string) error {
@@ -228,10 +249,31 @@ func (c *config) complete() error {
 	} else if len(c.attributes) > 0 {
 		faults = append(faults, &defender.FieldError{Field: prefix + "correlate-attributes", Value: strings.Join(c.attributes, ","), Want: prefix + "correlate true as well"})
 	}
+	if c.notify {
+		c.hub.Notify = &c.notifyProps
+	} else {
+		for _, s := range []struct {
+			key string
+			set bool
+		}{{"notify-emails", c.notifyProps.Emails != nil}, {"notify-severity", c.notifyProps.Filters != nil}, {"notify-slack", c.notifyProps.Slack != nil}} {
+			if s.set {
+				faults = append(faults, &defender.FieldError{Field: prefix + s.key, Value: "set", Want: prefix + "notify true as well"})
+			}
+		}
+	}
 	if len(faults) > 0 {
 		return conflict(faults...)
 	}
 	return nil
+}
+
+// severityNames are the labels of the ASFF.
+func severityNames() []string {
+	var all []string
+	for s := defender.Informational; s <= defender.Critical; s++ {
+		all = append(all, s.String())
+	}
+	return all
 }
 
 // text is a value of the context as -c would give it: cdk.json may hold JSON values.

@@ -93,11 +93,11 @@ func TestEachAlarmOfTheSelfManagedEngineCanBeLeftOut(t *testing.T) {
 func alarmingTemplate(t *testing.T) template {
 	t.Helper()
 	return hubTemplate(t, &defenderhub.DefenderHubProps{
-		Detect: selfManaged(defenderhub.SelfManagedProps{}), Correlate: &defenderhub.CorrelateProps{Prebuilt: prebuilt},
+		Detect: selfManaged(defenderhub.SelfManagedProps{}), Correlate: &defenderhub.CorrelateProps{Prebuilt: prebuilt}, Notify: &defenderhub.NotifyProps{Prebuilt: prebuilt},
 	})
 }
 
-var alarmRow = regexp.MustCompile(`(?m)^\| \*(\w+)\* \| (forwarder|Detect|Correlate) \|`)
+var alarmRow = regexp.MustCompile(`(?m)^\| \*(\w+)\* \| (forwarder|Detect|Correlate|Notify) \|`)
 
 // An alarm's description says what happened and links to its row in the docs.
 func TestEveryAlarmLeadsToItsRow(t *testing.T) {
@@ -112,7 +112,7 @@ func TestEveryAlarmLeadsToItsRow(t *testing.T) {
 	tp := alarmingTemplate(t)
 	for _, id := range tp.ids("AWS::CloudWatch::Alarm") {
 		part, name := "", ""
-		for prefix, of := range map[string]string{"HubForwarder": "forwarder", "HubDetect": "Detect", "HubCorrelate": "Correlate"} {
+		for prefix, of := range map[string]string{"HubForwarder": "forwarder", "HubDetect": "Detect", "HubCorrelate": "Correlate", "HubNotify": "Notify"} {
 			if rest, ok := strings.CutPrefix(id, prefix); ok {
 				part, name = of, rest
 			}

@@ -2,8 +2,6 @@ package defenderhub_test
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -85,23 +83,6 @@ func TestPatternIsOfThisAccountUnlessOthersAreAskedFor(t *testing.T) {
 	}
 }
 
-// rulesOf returns the configuration beside the correlator's executable.
-func rulesFile(t *testing.T, stack awscdk.Stack) rulefile.Config {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(*awscdk.App_Of(stack).Synth(nil).Directory(), "asset.*", rulefile.File))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("%v hold %s, error %v, want one asset", files, rulefile.File, err)
-	}
-	if _, err := os.Stat(filepath.Join(filepath.Dir(files[0]), "bootstrap")); err != nil {
-		t.Error(err)
-	}
-	c, err := rulefile.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
 func TestCorrelatorReadsItsProps(t *testing.T) {
 	stack := newStack()
 	props := &defenderhub.DefenderHubProps{
@@ -119,7 +100,10 @@ func TestCorrelatorReadsItsProps(t *testing.T) {
 	if hub.Correlate() == nil || len(hub.Correlate().Alarms()) != 7 {
 		t.Error("the parts of Correlate are missing")
 	}
-	file := rulesFile(t, stack)
+	var file rulefile.Config
+	if err := json.Unmarshal(fileBeside(t, stack, rulefile.File), &file); err != nil {
+		t.Fatal(err)
+	}
 	if len(file.Rules) != 1 || file.Rules[0].Devices != 50 || !slices.Equal(file.Attributes, []string{"instanceId"}) || !file.Elsewhere ||
 		file.MaxAge() != 5*time.Minute || file.ClientPattern != "(.+)-agent" {
 		t.Errorf("the correlator reads %+v", file)

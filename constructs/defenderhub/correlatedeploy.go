@@ -3,6 +3,7 @@ package defenderhub
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
@@ -48,7 +49,7 @@ func (c *correlate) deploy(p CorrelateProps) {
 		SortKey:        attribute(contract.StateDueAt, awsdynamodb.AttributeType_NUMBER),
 		ProjectionType: awsdynamodb.ProjectionType_KEYS_ONLY,
 	})
-	suppressions := append(aliasSuppressions(c, p.EncryptionKey, p.Forwarder.Queue().EncryptionMasterKey()), correlatorSuppression())
+	statements, suppression := c.permissions(p, config.Rules)
 	c.function = newGoFunction(c, "Function", goFunction{
 		description: "Correlates findings of AWS Security Hub", code: code, FunctionProps: value(p.Function),
 		timeout: timeout, memoryMiB: or(p.MemoryMiB, defaultMemoryMiB), key: p.EncryptionKey,
@@ -57,7 +58,7 @@ func (c *correlate) deploy(p CorrelateProps) {
 			contract.EnvIngestQueueURL: *p.Forwarder.Queue().QueueUrl(),
 			contract.EnvLogLevel:       value(p.Function).LogLevel.String(),
 		},
-		statements: c.permissions(p), suppressions: suppressions,
+		statements: statements, suppressions: append(aliasSuppressions(c, p.EncryptionKey, p.Forwarder.Queue().EncryptionMasterKey()), suppression),
 	})
 	// The forwarder must know new rules before their first composite finding.
 	c.function.Node().AddDependency(p.Forwarder.Function())
@@ -94,31 +95,37 @@ func correlatorCode(executable string, config rulefile.Config) (awslambda.Code, 
 }
 
 // permissions are those of the function, besides its log.
-func (c *correlate) permissions(p CorrelateProps) []awsiam.PolicyStatement {
+func (c *correlate) permissions(p CorrelateProps, rules []rulefile.Rule) ([]awsiam.PolicyStatement, nagSuppression) {
 	forward := p.Forwarder.Queue()
+	things := []string{"iot:DescribeThing", "iot:ListThingPrincipals"}
+	// AWS IoT and Security Hub have no resource type for these, or none that is documented with
+	// certainty (unverified).
+	anything := []string{"iot:ListPrincipalThings", "securityhub:GetFindings"}
 	statements := []awsiam.PolicyStatement{
 		c.events.consumePermissions(),
 		allow([]string{"dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"}, *c.state.TableArn()),
 		allow([]string{"dynamodb:Query"}, *c.state.TableArn()+"/index/"+contract.StateDueIndex),
 		allow([]string{"sqs:SendMessage"}, *forward.QueueArn()),
-		allow([]string{"iot:DescribeThing", "iot:ListThingPrincipals"}, arn("iot", "thing/*")),
-		// AWS IoT has no resource type for the first of these. The Service Authorization Reference
-		// gives none for a finding either (unverified).
-		allow([]string{"iot:ListPrincipalThings", "securityhub:GetFindings"}, "*"),
 	}
+	findings := nagResources("thing/*")
+	if len(p.Attributes) > 0 {
+		anything = append(anything, "iot:ListThings")
+	}
+	if slices.ContainsFunc(rules, rulefile.Rule.Shared) {
+		anything = append(anything, "iot:GetEffectivePolicies")
+		statements = append(statements, allow([]string{"iot:DescribeRoleAlias"}, arn("iot", "rolealias/*")))
+		findings = append(findings, nagResources("rolealias/*")...)
+	}
+	statements = append(statements, allow(things, arn("iot", "thing/*")), allow(anything, "*"))
 	if p.EncryptionKey != nil {
 		statements = append(statements, useKey(p.EncryptionKey))
 	}
 	if key := forward.EncryptionMasterKey(); key != nil && (p.EncryptionKey == nil || *key.KeyArn() != *p.EncryptionKey.KeyArn()) {
 		statements = append(statements, sendWithKey(key)...)
 	}
-	return statements
-}
-
-func correlatorSuppression() nagSuppression {
-	return nagSuppression{
+	return statements, nagSuppression{
 		rule: "AwsSolutions-IAM5", reason: "Any thing of this account and Region may have findings, and any finding may have to be read again.",
-		findings: append(nagResources("thing/*"), "Resource::*"),
+		findings: append(findings, "Resource::*"),
 	}
 }
 

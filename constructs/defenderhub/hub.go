@@ -54,6 +54,10 @@ type DefenderHubProps struct {
 	// devices. It needs the forwarder.
 	// Default: nil, findings are not correlated.
 	Correlate *CorrelateProps
+	// Notify sends a message for each change of a finding that matters. With Correlate, a part of an
+	// incident sends none of its own.
+	// Default: nil, no messages.
+	Notify *NotifyProps
 	// Dashboard shows all parts in a CloudWatch dashboard and their findings in insights of
 	// Security Hub. CloudWatch charges 3 USD a month for a dashboard beyond the first three, and
 	// 0.30 USD for each of up to seven more metrics (list prices).
@@ -102,6 +106,8 @@ type DefenderHub interface {
 	Forwarder() Forwarder
 	// Correlate finds incidents; nil without DefenderHubProps.Correlate.
 	Correlate() Correlate
+	// Notify sends messages; nil without DefenderHubProps.Notify.
+	Notify() Notify
 	// Queue receives the messages of all sources except audits; nil if nothing is forwarded.
 	Queue() awssqs.IQueue
 	// DeadLetterQueue has the messages that could not be imported; nil if nothing is forwarded.
@@ -120,6 +126,7 @@ type hub struct {
 	rules         Rules
 	forwarder     Forwarder
 	correlate     Correlate
+	notify        Notify
 	dashboard     Dashboard
 	sources       []defender.Source
 }
@@ -130,6 +137,7 @@ func (h *hub) Detect() Detect                      { return h.detect }
 func (h *hub) Rules() Rules                        { return h.rules }
 func (h *hub) Forwarder() Forwarder                { return h.forwarder }
 func (h *hub) Correlate() Correlate                { return h.correlate }
+func (h *hub) Notify() Notify                      { return h.notify }
 func (h *hub) Dashboard() Dashboard                { return h.dashboard }
 func (h *hub) Sources() []defender.Source          { return slices.Clone(h.sources) }
 
@@ -162,6 +170,7 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	f.under("Detect", value(own.Detect).taken(h))
 	f.under("Forwarder", value(own.Forwarder).elsewhere(h))
 	f.under("Correlate", value(own.Correlate).taken(h))
+	f.under("Notify", value(own.Notify).elsewhere(h))
 	f.under("Dashboard", value(own.Dashboard).taken(h))
 	f.alarmTopic(h, "AlarmTopic", own.AlarmTopic)
 	must(h, f.err())
@@ -181,6 +190,9 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 		plan.correlate.Forwarder = h.forwarder
 		h.correlate = NewCorrelate(h, new("Correlate"), plan.correlate)
 	}
+	if plan.notify != nil {
+		h.notify = NewNotify(h, new("Notify"), plan.notify)
+	}
 	if plan.dashboard != nil {
 		h.show(*plan.dashboard)
 	}
@@ -189,7 +201,7 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 
 // show creates the dashboard of all parts.
 func (h *hub) show(p DashboardProps) {
-	p.Forwarder, p.Sources, p.Detect, p.Correlate = h.forwarder, h.sources, h.detect, h.correlate
+	p.Forwarder, p.Sources, p.Detect, p.Correlate, p.Notify = h.forwarder, h.sources, h.detect, h.correlate, h.notify
 	h.dashboard = NewDashboard(h, new("Dashboard"), &p)
 	if on := h.subscriptions.SecurityHub(); on != nil {
 		for _, insight := range h.dashboard.Insights() {
@@ -237,6 +249,7 @@ type hubPlan struct {
 	rules         RulesProps
 	forwarder     ForwarderProps
 	correlate     *CorrelateProps // nil for none
+	notify        *NotifyProps    // nil for none
 	dashboard     *DashboardProps
 	forward       []defender.Source
 }
@@ -245,7 +258,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	p := value(props)
 	plan := &hubPlan{
 		subscriptions: value(p.Subscriptions), audit: value(p.Audit), detect: value(p.Detect),
-		rules: value(p.Rules), forwarder: value(p.Forwarder), correlate: copied(p.Correlate), dashboard: p.Dashboard,
+		rules: value(p.Rules), forwarder: value(p.Forwarder), correlate: copied(p.Correlate), notify: copied(p.Notify), dashboard: p.Dashboard,
 	}
 	var f faults
 	f.key("EncryptionKey", p.EncryptionKey)
@@ -257,6 +270,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.under("Rules", plan.rules.validate())
 	f.under("Forwarder", plan.forwarder.validate())
 	f.under("Correlate", value(plan.correlate).validate())
+	f.under("Notify", value(plan.notify).validate())
 	shown := value(p.Dashboard)
 	f.under("Dashboard", shown.validate())
 	f.connected("Rules.Sources", plan.rules.Sources, "Forward chooses the sources")
@@ -266,6 +280,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.connected("Detect.Forwarder", plan.detect.Forwarder, "DefenderHub connects its own; use NewDetect for another")
 	f.connected("Forwarder.Detects", plan.forwarder.Detects, "set Detect")
 	f.connected("Forwarder.Correlate", plan.forwarder.Correlate, "set Correlate")
+	f.connected("Notify.Correlate", value(plan.notify).Correlate, "set Correlate")
 	f.connected("Correlate.Forwarder", value(plan.correlate).Forwarder, "DefenderHub connects its own; use NewCorrelate for another")
 	f.connected("Forwarder.AuditTopic", plan.forwarder.AuditTopic, "set Audit.Topic")
 	f.connected("Forwarder.DetectTopic", plan.forwarder.DetectTopic, "set Detect.Native.Topic")
@@ -273,6 +288,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.connected("Dashboard.Sources", shown.Sources, "Forward chooses the sources")
 	f.connected("Dashboard.Detect", shown.Detect, "DefenderHub shows its own; use NewDashboard for another")
 	f.connected("Dashboard.Correlate", shown.Correlate, "DefenderHub shows its own; use NewDashboard for another")
+	f.connected("Dashboard.Notify", shown.Notify, "DefenderHub shows its own; use NewDashboard for another")
 	f.connected("Forwarder.EventTopic", plan.forwarder.EventTopic, "set Rules.EventTopic")
 
 	if plan.detect.Native == nil {
@@ -410,6 +426,10 @@ func (plan *hubPlan) complete(p DefenderHubProps) {
 		c.EncryptionKey, c.Function, c.AlarmTopic = orKey(c.EncryptionKey, key), orProps(c.Function, p.Function), orTopic(c.AlarmTopic, p.AlarmTopic)
 		plan.forwarder.Correlate = c
 	}
+	if n := plan.notify; n != nil {
+		n.EncryptionKey, n.Function, n.AlarmTopic = orKey(n.EncryptionKey, key), orProps(n.Function, p.Function), orTopic(n.AlarmTopic, p.AlarmTopic)
+		n.Correlate = plan.correlate
+	}
 	plan.forwarder.DetailedMetrics = plan.forwarder.DetailedMetrics || p.Dashboard != nil
 	if native := plan.detect.Native; native != nil && native.Verification != nil {
 		n, v := *native, *native.Verification
@@ -435,6 +455,7 @@ func (plan *hubPlan) compile() error {
 		{plan.detect.compiles(), value(value(plan.detect.SelfManaged).Function).Architecture, evaluatorFunction},
 		{verification != nil && verification.compiles(), value(value(verification).Function).Architecture, verificationFunction},
 		{plan.correlate.compiles(), value(value(plan.correlate).Function).Architecture, correlatorFunction},
+		{plan.notify.compiles(), value(value(plan.notify).Function).Architecture, notifierFunction},
 	} {
 		if c.needed {
 			missing[c.arch] = append(missing[c.arch], c.name)
@@ -443,7 +464,7 @@ func (plan *hubPlan) compile() error {
 	for arch, names := range missing {
 		compileTogether(arch, names...)
 	}
-	var forwarder, correlator, verifier error
+	var forwarder, correlator, notifier, verifier error
 	if verification != nil {
 		verifier = verification.compile()
 	}
@@ -453,10 +474,14 @@ func (plan *hubPlan) compile() error {
 	if plan.correlate != nil {
 		correlator = plan.correlate.compile()
 	}
+	if plan.notify != nil {
+		notifier = plan.notify.compile()
+	}
 	return errors.Join(
 		defender.Under("Forwarder", forwarder),
 		defender.Under("Audit", plan.audit.compile()),
 		defender.Under("Detect", plan.detect.compile()),
 		defender.Under("Detect.Native.Verification", verifier),
-		defender.Under("Correlate", correlator))
+		defender.Under("Correlate", correlator),
+		defender.Under("Notify", notifier))
 }

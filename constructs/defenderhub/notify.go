@@ -370,6 +370,9 @@ func (p NotifyProps) elsewhere(scope constructs.Construct) error {
 	return f.err()
 }
 
+// compiles reports whether the function must be built.
+func (p *NotifyProps) compiles() bool { return p != nil && p.Prebuilt == "" }
+
 // compile builds the function where no prebuilt one is given.
 func (p *NotifyProps) compile() (err error) {
 	p.executable, err = functionExecutable(notifierFunction, value(p.Function).Architecture, p.Prebuilt)

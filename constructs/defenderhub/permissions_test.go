@@ -12,6 +12,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/correlation"
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
@@ -108,6 +109,28 @@ func TestNotifierMayDoExactlyWhatItDoes(t *testing.T) {
 	slices.Sort(want)
 	if got := allowed(notifyTemplate(t, defenderhub.NotifyProps{}), "NotifyFunction"); !slices.Equal(got, slices.Compact(want)) {
 		t.Errorf("the notifier may %v\nand does       %v", got, want)
+	}
+}
+
+func TestCorrelatorMayDoExactlyWhatItDoes(t *testing.T) {
+	calls := append(awsCalls(t, "correlator"), polling...)
+	if !slices.Contains(calls, "securityhub:GetFindings") {
+		t.Fatalf("the source was not read: %v", calls)
+	}
+	shared := []string{"iot:DescribeRoleAlias", "iot:GetEffectivePolicies"}
+	for name, c := range map[string]struct {
+		props   defenderhub.CorrelateProps
+		without []string
+	}{
+		"attributes and built-in rules": {defenderhub.CorrelateProps{Attributes: []string{"instanceId"}}, nil},
+		"no attributes":                 {defenderhub.CorrelateProps{}, []string{"iot:ListThings"}},
+		"no shared stage":               {defenderhub.CorrelateProps{Rules: []correlation.Rule{correlation.TwoProducts()}}, append(shared, "iot:ListThings")},
+	} {
+		want := slices.DeleteFunc(slices.Clone(calls), func(a string) bool { return slices.Contains(c.without, a) })
+		slices.Sort(want)
+		if got := allowed(correlateTemplate(t, c.props), "HubCorrelate"); !slices.Equal(got, slices.Compact(want)) {
+			t.Errorf("with %s the correlator may %v\nand does %v", name, got, want)
+		}
 	}
 }
 

@@ -132,7 +132,7 @@ func (c *Cloud) measureQueues(alarms []cloudwatch.Alarm, from, to time.Time) err
 	if len(watched) == 0 {
 		return nil
 	}
-	oldest, err := c.emulator.OldestMessages(c.ctx)
+	queues, err := c.emulator.Queues(c.ctx)
 	if err != nil {
 		return err
 	}
@@ -151,8 +151,8 @@ func (c *Cloud) measureQueues(alarms []cloudwatch.Alarm, from, to time.Time) err
 		}
 		c.passing.metrics.Hold(cloudwatch.QueueMetric(cloudwatch.MessagesVisible, queue), from, to, visible, 0)
 		age, growth := 0.0, 0.0
-		if sent, ok := oldest[arn]; ok {
-			age, growth = max(0, from.Sub(c.Clock.At(sent)).Seconds()), 1
+		if q, ok := queues[arn]; ok {
+			age, growth = max(0, from.Sub(c.Clock.At(q.Oldest)).Seconds()), 1
 		}
 		c.passing.metrics.Hold(cloudwatch.QueueMetric(cloudwatch.OldestMessage, queue), from, to, age, growth)
 	}

@@ -154,8 +154,8 @@ func (c *Cloud) hurried() bool { return c.hurries.Load() > 0 }
 
 // Drained waits until no event is on its way, and until the queues and streams that feed
 // functions hold nothing for them: all that was sent is handled, has gone to a dead-letter
-// queue or was discarded. A message that a queue delays is not waited for until a step of the
-// clock ends the delay. Drained waits in a [Cloud.Hurry], for no window of a batch. It is an
+// queue or was discarded. A message that a queue delays, or that a function hides, is not waited
+// for until a step of the clock, or the machine's own time, ends that. Drained waits in a [Cloud.Hurry], for no window of a batch. It is an
 // error at once when a role was denied something: the cloud tries again as long as AWS would.
 func (c *Cloud) Drained(ctx context.Context) error {
 	defer c.Hurry()()
@@ -197,12 +197,12 @@ func (c *Cloud) holding(ctx context.Context) ([]string, error) {
 	if behind > 0 {
 		holding = append(holding, fmt.Sprintf("streams (%d records)", behind))
 	}
-	oldest, err := c.emulator.OldestMessages(ctx)
+	queues, err := c.emulator.Queues(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, m := range c.pollers.Mappings() {
-		if _, ok := oldest[m.QueueARN]; ok {
+		if queues[m.QueueARN].Waiting {
 			holding = append(holding, m.QueueARN)
 		}
 	}

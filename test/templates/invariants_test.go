@@ -330,7 +330,7 @@ var unscoped = []string{
 	"iot:DescribeAccountAuditConfiguration", "iot:ListAuditFindings", "iot:ListRelatedResourcesForAuditFinding", "iot:StartOnDemandAuditTask",
 	"iot:PutVerificationStateOnViolation",
 	"iot:CreateAuditSuppression", "iot:DeleteAuditSuppression", "iot:DescribeAuditSuppression", "iot:UpdateAuditSuppression",
-	"iot:ListPrincipalThings", "securityhub:GetFindings",
+	"iot:ListPrincipalThings", "iot:ListThings", "iot:GetEffectivePolicies", "securityhub:GetFindings",
 	"xray:PutTraceSegments", "xray:PutTelemetryRecords",
 	"ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface",
 	"ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses",
@@ -338,10 +338,10 @@ var unscoped = []string{
 
 // anyThing are the actions that a function may apply to any thing or client of the account: any
 // may violate a behavior.
-var anyThing = []string{"iot:GetConnection", "iot:DescribeThing", "iot:ListThingPrincipals", "iot:ListThingGroupsForThing", "iot:DescribeThingGroup", "iot:Publish"}
+var anyThing = []string{"iot:GetConnection", "iot:DescribeThing", "iot:ListThingPrincipals", "iot:DescribeRoleAlias", "iot:ListThingGroupsForThing", "iot:DescribeThingGroup", "iot:Publish"}
 
 // ofAnyThing are the resources of those: only a name is a wildcard.
-var ofAnyThing = regexp.MustCompile(`":(client|thing|thinggroup)/\*"|":topic/fleet/\*/report/rejected"`)
+var ofAnyThing = regexp.MustCompile(`":(client|thing|thinggroup|rolealias)/\*"|":topic/fleet/\*/report/rejected"`)
 
 func statements(document any) string {
 	for _, s := range statementList(document) {

@@ -102,6 +102,9 @@ func newHub(stack awscdk.Stack, props *defenderhub.DefenderHubProps) defenderhub
 	if props.Correlate != nil {
 		props.Correlate.Prebuilt = prebuilt
 	}
+	if props.Notify != nil {
+		props.Notify.Prebuilt = prebuilt
+	}
 	return defenderhub.NewDefenderHub(stack, jsii.String("Hub"), props)
 }
 
@@ -191,6 +194,7 @@ func stream() awscdk.Stack {
 	newHub(stack, &defenderhub.DefenderHubProps{
 		EncryptionKey: key,
 		Correlate:     &defenderhub.CorrelateProps{OtherAccounts: true, Function: &defenderhub.FunctionProps{VPC: vpc, Tracing: true}},
+		Notify:        &defenderhub.NotifyProps{OtherAccounts: true, Function: &defenderhub.FunctionProps{VPC: vpc, Tracing: true}},
 		Detect: &defenderhub.DetectProps{
 			Behaviors: []defender.Behavior{{Name: "known-ports", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)}},
 			SelfManaged: &defenderhub.SelfManagedProps{
@@ -223,6 +227,7 @@ func alias() awscdk.Stack {
 			Behaviors: defender.StarterBehaviors(), SelfManaged: &defenderhub.SelfManagedProps{AlarmTopic: topic},
 		},
 		Correlate: &defenderhub.CorrelateProps{},
+		Notify:    &defenderhub.NotifyProps{},
 		Forwarder: &defenderhub.ForwarderProps{AlarmTopic: topic},
 	})
 	return stack

@@ -58,6 +58,9 @@ var operations = map[string]needs{
 
 	"iot GET /things/{name}":                each("iot:DescribeThing", named("iot", "thing/")),
 	"iot GET /things/{name}/thing-groups":   each("iot:ListThingGroupsForThing", named("iot", "thing/")),
+	"iot GET /things":                       each("iot:ListThings", nothing),
+	"iot POST /effective-policies":          each("iot:GetEffectivePolicies", nothing), // the kind of its resource: (unverified)
+	"iot GET /role-aliases/{name}":          each("iot:DescribeRoleAlias", named("iot", "rolealias/")),
 	"iot GET /things/{name}/principals":     each("iot:ListThingPrincipals", named("iot", "thing/")),
 	"iot GET /thing-groups/{name}":          each("iot:DescribeThingGroup", named("iot", "thinggroup/")),
 	"iot GET /principals/things":            each("iot:ListPrincipalThings", nothing),

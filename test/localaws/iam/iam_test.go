@@ -263,6 +263,18 @@ func TestCallsOfFunctions(t *testing.T) {
 			_, err := sns.NewFromConfig(c).Publish(t.Context(), &sns.PublishInput{TopicArn: aws.String(topicARN), Message: aws.String("a & b = 1")})
 			return err
 		}, "AuthorizationError", []need{{"sns:Publish", topicARN}}},
+		"ListThings": {func(c aws.Config) error {
+			_, err := iot.NewFromConfig(c).ListThings(t.Context(), &iot.ListThingsInput{AttributeName: name, AttributeValue: name})
+			return err
+		}, "AccessDeniedException", []need{{"iot:ListThings", "*"}}},
+		"GetEffectivePolicies": {func(c aws.Config) error {
+			_, err := iot.NewFromConfig(c).GetEffectivePolicies(t.Context(), &iot.GetEffectivePoliciesInput{Principal: name, ThingName: name})
+			return err
+		}, "AccessDeniedException", []need{{"iot:GetEffectivePolicies", "*"}}},
+		"DescribeRoleAlias": {func(c aws.Config) error {
+			_, err := iot.NewFromConfig(c).DescribeRoleAlias(t.Context(), &iot.DescribeRoleAliasInput{RoleAlias: name})
+			return err
+		}, "AccessDeniedException", []need{{"iot:DescribeRoleAlias", things + "rolealias/telemetry"}}},
 		"ListThingPrincipals": {func(c aws.Config) error {
 			_, err := iot.NewFromConfig(c).ListThingPrincipals(t.Context(), &iot.ListThingPrincipalsInput{ThingName: name})
 			return err

@@ -378,8 +378,8 @@ func TestOperationsThatNobodyAsksForAreRefusedByName(t *testing.T) {
 			_, err := w.ListTargetsForPolicy(ctx, &iot.ListTargetsForPolicyInput{PolicyName: p})
 			return err
 		},
-		"GetEffectivePolicies": func() error {
-			_, err := w.GetEffectivePolicies(ctx, &iot.GetEffectivePoliciesInput{Principal: arn})
+		"DescribeRoleAlias": func() error {
+			_, err := w.DescribeRoleAlias(ctx, &iot.DescribeRoleAliasInput{RoleAlias: p})
 			return err
 		},
 		"TagResource": func() error {
@@ -511,6 +511,12 @@ func TestEffectivePoliciesComeFromCertificateAndGroupsAbove(t *testing.T) {
 	if got := len(w.service.EffectivePolicies(*certificate.CertificateId, "sensor")); got != 3 {
 		t.Errorf("%d documents, want 3", got)
 	}
+	effective := must[*iot.GetEffectivePoliciesOutput](t)(w.GetEffectivePolicies(ctx, &iot.GetEffectivePoliciesInput{Principal: certificate.CertificateArn, ThingName: aws.String("sensor")}))
+	if all := effective.EffectivePolicies; len(all) != 3 || *all[0].PolicyName != "a" || *all[0].PolicyArn != arn+"policy/a" || *all[0].PolicyDocument != allowAll {
+		t.Errorf("effective policies %v", all)
+	}
+	_, err = w.GetEffectivePolicies(ctx, &iot.GetEffectivePoliciesInput{CognitoIdentityPoolId: aws.String("pool")})
+	wantCode(t, err, "NotImplementedException", "ognitoIdentityPoolId")
 	for recursive, want := range map[bool]int{false: 1, true: 2} {
 		list := must[*iot.ListAttachedPoliciesOutput](t)(w.ListAttachedPolicies(ctx, &iot.ListAttachedPoliciesInput{Target: aws.String(arn + "thinggroup/north"), Recursive: recursive}))
 		if len(list.Policies) != want {

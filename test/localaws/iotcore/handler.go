@@ -129,6 +129,7 @@ func (h *Handler) register(s *Service) {
 	Do(h, "DeletePolicyVersion", "policyName policyVersionId", s.deletePolicyVersion)
 	Do(h, "AttachPolicy", "policyName target", s.attachPolicy)
 	Do(h, "DetachPolicy", "policyName target", s.detachPolicy)
+	Handle(h, "GetEffectivePolicies", "principal ?thingName", s.getEffectivePolicies)
 	Handle(h, "ListAttachedPolicies", "target ?recursive"+marked, s.listAttachedPolicies)
 
 	Do(h, "CreateTopicRule", "ruleName =topicRulePayload", s.createTopicRule)

@@ -221,6 +221,20 @@ func (s *Service) effective(principal, thingName string) []*iotPolicy {
 	return s.attachedTo(targets)
 }
 
+// getEffectivePolicies lists what EffectivePolicies does.
+func (s *Service) getEffectivePolicies(in *iot.GetEffectivePoliciesInput) (*iot.GetEffectivePoliciesOutput, error) {
+	if err := s.checkTarget(aws.ToString(in.Principal)); err != nil {
+		return nil, err
+	}
+	out := &iot.GetEffectivePoliciesOutput{}
+	for _, p := range s.effective(*in.Principal, aws.ToString(in.ThingName)) {
+		out.EffectivePolicies = append(out.EffectivePolicies, types.EffectivePolicy{
+			PolicyName: aws.String(p.name), PolicyArn: aws.String(s.ARN("policy/" + p.name)), PolicyDocument: aws.String(p.current().text),
+		})
+	}
+	return out, nil
+}
+
 // attachedTo returns the policies attached to any of the targets, by name. It
 // needs the lock.
 func (s *Service) attachedTo(targets []string) []*iotPolicy {

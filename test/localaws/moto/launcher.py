@@ -6,8 +6,8 @@ Usage: launcher.py SETTINGS, a JSON file with
   Native        the resource types that moto makes
   Replacing     resource types, and the properties whose change replaces the resource
 
-At OLDEST_MESSAGES it tells of the queues' oldest messages. A request to PASS_DELAYS, with ?seconds=, lets that much of
-the time pass for which messages are delayed.
+At QUEUES it tells of the queues' messages. A request to PASS_DELAYS, with ?seconds=, lets that much of the time pass for
+which messages are delayed, or hidden by those who received them.
 
 The first line on standard output is the port, which the system chooses. The server
 ends with its standard input's owner or on SIGTERM.
@@ -41,7 +41,7 @@ def describe(error):
     return f"<title>{type(cause).__name__}: {html.escape(str(cause))}\n</title>", 500
 
 
-OLDEST_MESSAGES = "/_localaws/oldest-messages"
+QUEUES = "/_localaws/queues"
 PASS_DELAYS = "/_localaws/pass-delays"
 
 # Held where messages come, move to a dead-letter queue or go, so that whoever looks at all queues finds each message
@@ -142,37 +142,58 @@ def with_text(create):
     return create_key
 
 
-def messages_by_queue():
-    """Returns the messages of each queue, by the queue's ARN."""
-    return {
-        queue.queue_arn: list(queue._messages)
-        for regions in list(sqs_backends.values())
-        for backend in list(regions.values())
-        for queue in list(backend.queues.values())
-    }
+def hiding(change):
+    """Wraps the function with which moto hides a message for a time that its receiver chose."""
+
+    def change_message_visibility(backend, queue_name, receipt_handle, visibility_timeout):
+        change(backend, queue_name, receipt_handle, visibility_timeout)
+        for message in backend.get_queue(queue_name)._messages:
+            if message.had_receipt_handle(receipt_handle):
+                message.hidden_until = message.visible_at
+
+    return change_message_visibility
+
+
+def hidden(message):
+    """Reports whether the receiver of a message hid it, and nobody has received it since."""
+    return not message.visible and getattr(message, "hidden_until", 0) == message.visible_at
 
 
 def with_queues(app):
-    """Adds pages with what no API of SQS has: when the oldest message of each queue was sent, in ms, without those that
-    are delayed, and the end of delays."""
+    """Adds pages with what no API of SQS has: for each queue when its oldest message was sent, in ms, without those
+    that are delayed, and whether a message waits neither delayed nor hidden; and the end of delays."""
 
-    def oldest():
-        due = {arn: [m.sent_timestamp for m in messages if not m.delayed] for arn, messages in messages_by_queue().items()}
-        return {arn: min(sent) for arn, sent in due.items() if sent}
+    def messages_by_queue():
+        return {
+            queue.queue_arn: list(queue._messages)
+            for regions in list(sqs_backends.values())
+            for backend in list(regions.values())
+            for queue in list(backend.queues.values())
+        }
+
+    def queues():
+        sent = {arn: [m for m in messages if not m.delayed] for arn, messages in messages_by_queue().items()}
+        return {
+            arn: {"Oldest": min(m.sent_timestamp for m in messages), "Waiting": not all(map(hidden, messages))}
+            for arn, messages in sent.items()
+            if messages
+        }
 
     def pass_delays(seconds):
         for messages in messages_by_queue().values():
             for message in messages:
                 message.delayed_until -= seconds * 1000
+                if hidden(message):
+                    message.hidden_until = message.visible_at = message.visible_at - seconds * 1000
         return {}
 
     def serve(environ, start_response):
         path = environ["PATH_INFO"]
-        if path not in (OLDEST_MESSAGES, PASS_DELAYS):
+        if path not in (QUEUES, PASS_DELAYS):
             return app(environ, start_response)
         with MOVING:
-            if path == OLDEST_MESSAGES:
-                answer = oldest()
+            if path == QUEUES:
+                answer = queues()
             else:
                 answer = pass_delays(float(urllib.parse.parse_qs(environ["QUERY_STRING"])["seconds"][0]))
         start_response("200 OK", [("Content-Type", "application/json")])
@@ -201,6 +222,7 @@ def main():
     Queue._set_attributes = keeping_policy(Queue._set_attributes)
     Subscription.publish = sending(Subscription.publish)
     SQSBackend.send_message = permitted(SQSBackend.send_message, settings["DeliveryURL"])
+    SQSBackend.change_message_visibility = hiding(SQSBackend.change_message_visibility)
     SQSBackend.receive_message = waiting_outside(SQSBackend.receive_message)
 
     from moto.server import DomainDispatcherApplication, create_backend_app

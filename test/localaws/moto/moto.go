@@ -105,23 +105,34 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// OldestMessages returns when the oldest message of each queue was sent, by the queue's
-// ARN, on the machine's clock. A queue without messages is not there, nor one whose
-// messages are all delayed. No API of SQS tells it, and receiving would change the queue.
-func (m *Moto) OldestMessages(ctx context.Context) (map[string]time.Time, error) {
-	var sent map[string]int64
-	if err := m.ask(ctx, "oldest-messages", nil, &sent); err != nil {
-		return nil, fmt.Errorf("ask the emulator for the oldest messages: %w", err)
-	}
-	oldest := map[string]time.Time{}
-	for arn, ms := range sent {
-		oldest[arn] = time.UnixMilli(ms)
-	}
-	return oldest, nil
+// Queue is what no API of SQS says about a queue without receiving its messages.
+type Queue struct {
+	// Oldest is when its oldest message was sent, on the machine's clock. Delayed messages do
+	// not count.
+	Oldest time.Time
+	// Waiting reports whether it has a message that is neither delayed nor hidden by the function
+	// that received it: one that waits for a receiver, or is with one.
+	Waiting bool
 }
 
-// PassDelays lets d pass of the time for which messages are delayed: the emulator counts it by
-// the machine's clock, which nothing steps.
+// Queues returns the queues with messages that are not delayed, by the queue's ARN.
+func (m *Moto) Queues(ctx context.Context) (map[string]Queue, error) {
+	var answer map[string]struct {
+		Oldest  int64 // ms
+		Waiting bool
+	}
+	if err := m.ask(ctx, "queues", nil, &answer); err != nil {
+		return nil, fmt.Errorf("ask the emulator for its queues: %w", err)
+	}
+	queues := map[string]Queue{}
+	for arn, q := range answer {
+		queues[arn] = Queue{time.UnixMilli(q.Oldest), q.Waiting}
+	}
+	return queues, nil
+}
+
+// PassDelays lets d pass of the time for which messages are delayed, or hidden by a receiver that
+// chose how long. The emulator counts it by the machine's clock, which nothing steps.
 func (m *Moto) PassDelays(ctx context.Context, d time.Duration) error {
 	var nothing struct{}
 	query := url.Values{"seconds": {strconv.FormatFloat(d.Seconds(), 'f', 3, 64)}}
