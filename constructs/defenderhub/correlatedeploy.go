@@ -103,7 +103,7 @@ func (c *correlate) permissions(p CorrelateProps, rules []rulefile.Rule) ([]awsi
 	anything := []string{"iot:ListPrincipalThings", "securityhub:GetFindings"}
 	statements := []awsiam.PolicyStatement{
 		c.events.consumePermissions(),
-		allow([]string{"dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"}, *c.state.TableArn()),
+		allow([]string{"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}, *c.state.TableArn()),
 		allow([]string{"dynamodb:Query"}, *c.state.TableArn()+"/index/"+contract.StateDueIndex),
 		allow([]string{"sqs:SendMessage"}, *forward.QueueArn()),
 	}
