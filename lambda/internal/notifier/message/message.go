@@ -58,10 +58,14 @@ func DeviceOf(e findingevent.Event) Device {
 		}
 	}
 	name := cmp.Or(e.ProductFields["ThingName"], e.ProductFields["ClientId"])
-	if name == "" && len(e.Resources) > 0 {
-		return Device{Name: e.Resources[0].ID, Resource: e.Resources[0].Type}
+	if name != "" || len(e.Resources) == 0 {
+		return Device{Name: name}
 	}
-	return Device{Name: name}
+	d := Device{Name: e.Resources[0].ID}
+	if kind := e.Resources[0].Type; kind != "Other" { // clients have no type of their own
+		d.Resource = kind
+	}
+	return d
 }
 
 // Notice is a change of a finding.
@@ -298,7 +302,7 @@ func (d Device) label() string {
 
 func (n Notice) deviceText(data func(string) string) string {
 	text := data(n.Device.Name)
-	if kind := n.Device.Resource; kind != "" && kind != "Other" && text != "" {
+	if kind := n.Device.Resource; kind != "" && text != "" {
 		text += " (" + data(kind) + ")"
 	}
 	if text == "" || len(n.Device.Groups) == 0 {
