@@ -90,9 +90,14 @@ bootstrap: node_modules/.ready ## prepare your AWS account and Region for the CD
 diff: node_modules/.ready ## what a deployment to your AWS account would change
 	cdk diff $(ARGS)
 
-deploy: node_modules/.ready ## show the difference, then deploy; settings by ARGS="-c KEY=VALUE"
+deploy: node_modules/.ready ## check the account, show the difference, then deploy; settings by ARGS="-c KEY=VALUE"
+	cdk synth --quiet $(ARGS)
+	@$(doctor)
 	cdk diff $(ARGS)
 	cdk deploy $(ARGS)
+
+# 1 stops, because something is to be done; 2 does not, because not seeing is no fault.
+doctor = (cd $(COMMAND) && go build -o $(CURDIR)/.local/defenderhub .) && { .local/defenderhub doctor --template cdk.out || test $$? -ne 1; }
 
 destroy: node_modules/.ready ## remove the stack; docs/walkthrough.md says what stays
 	cdk destroy $(ARGS)

@@ -10,6 +10,7 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/deadletters"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/device"
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/doctor"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/findings"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/provoke"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/replay"
@@ -23,6 +24,7 @@ func main() { os.Exit(cli.Main(version(), os.Args[1:], commands()...)) }
 // commands are all commands, in the order of --help.
 func commands() []*cli.Command {
 	return []*cli.Command{
+		doctor.Command(),
 		testcmd.Command(),
 		replay.Command(),
 		findings.Command(),

@@ -80,6 +80,12 @@ const (
 	StateDueAt     = "dueAt"
 	StateDueShards = 16
 
+	// StateProgressKey is both keys of the item with the evaluator's progress. StateHeartbeat is
+	// when it judged last, StateLag how far it was behind, both numbers in ms.
+	StateProgressKey = "progress"
+	StateHeartbeat   = "at"
+	StateLag         = "lag"
+
 	// LedgerPartitionKey and LedgerSortKey are the ledger's keys, both strings.
 	LedgerPartitionKey = "pk"
 	LedgerSortKey      = "sk"

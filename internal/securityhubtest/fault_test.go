@@ -192,7 +192,7 @@ func TestUnknownOperationsAreNamedErrors(t *testing.T) {
 	c, _, client := enabled(t)
 	_, err := client.DescribeStandards(context.Background(), nil)
 	wantError(t, err, "NotImplementedException", http.StatusNotImplemented)
-	for _, path := range []string{"POST /findings/", "POST /findingsv2", "GET /findings", "POST /", "DELETE /insights/x", "PATCH /findings"} {
+	for _, path := range []string{"POST /findings/", "POST /findingsv2/statistics", "GET /findings", "POST /", "DELETE /insights/x", "PATCH /findings"} {
 		method, path, _ := strings.Cut(path, " ")
 		if status, code, answer := c.signed(t, method, path, "{}"); status != http.StatusNotImplemented || code != "NotImplementedException" || !strings.Contains(answer, path) {
 			t.Errorf("%s %s: %d %s", method, path, status, answer)

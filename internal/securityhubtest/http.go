@@ -190,6 +190,9 @@ var routes = []route{
 
 	{"POST", "/accounts", "EnableSecurityHub", enableSecurityHub},
 	{"GET", "/accounts", "DescribeHub", describeHub},
+	{"GET", "/administrator", "GetAdministratorAccount", getAdministratorAccount},
+	{"GET", "/hubv2", "DescribeSecurityHubV2", describeSecurityHubV2},
+	{"POST", "/findingsv2", "GetFindingsV2", getFindingsV2},
 	{"DELETE", "/accounts", "DisableSecurityHub", func(r *request) (any, error) { return none, r.hub.Disable() }},
 
 	{"POST", "/productSubscriptions", "EnableImportFindingsForProduct", enableImportFindingsForProduct},

@@ -19,6 +19,10 @@ type Hub struct {
 	off time.Time // when it was last disabled
 	contents
 	buckets map[string]*bucket
+	// administrator is the account that administers this one, "" for none. v2 reports whether
+	// Security Hub V2 is on.
+	administrator string
+	v2            bool
 }
 
 // contents are what a disabled hub keeps for 90 days.

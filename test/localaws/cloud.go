@@ -83,6 +83,8 @@ type Cloud struct {
 	Rules  *rules.Engine
 	// Defender is the audit side of Device Defender.
 	Defender *devicedefender.Service
+	// Detect is the part of Detect that stacks do not deploy.
+	Detect Detect
 	// Clock is what time it is for the services that are ours.
 	Clock *clock.Clock
 

@@ -51,6 +51,11 @@ func (c *Cloud) serveEvents() {
 	c.Edge.Wrap("cloudformation", stacksOnly)
 	c.Edge.Wrap("logs", unfollowed)
 	c.Edge.Wrap("monitoring", cloudwatch.API)
+	c.Edge.Wrap("monitoring", func(next http.Handler) http.Handler {
+		return cloudwatch.Queries{
+			Alarms: func() []cloudwatch.Alarm { return providers.Alarms(c.Resources) }, Evaluator: &c.passing.alarms, Store: &c.passing.metrics, Next: next,
+		}
+	})
 	c.OnImported(func(i securityhubtest.Imported) {
 		event, err := eventbridge.SecurityHubEvent(uuid.NewString(), i.Account, i.Region, c.Clock.Now(), i.Finding.JSON)
 		if err != nil {

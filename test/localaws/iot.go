@@ -62,6 +62,7 @@ func (c *Cloud) serveIoT() (err error) {
 	}
 	handler := iotcore.NewHandler(c.IoT, c.Broker)
 	devicedefender.Register(handler, c.Defender)
+	c.serveDetect(handler)
 	c.Edge.Handle("iot", handler)
 	c.Edge.Handle("iotdata", handler)
 	return nil

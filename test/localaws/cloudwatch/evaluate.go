@@ -28,6 +28,8 @@ type Evaluator struct {
 
 	mu     sync.Mutex
 	states map[string]State // by ARN
+	// reasons say why an alarm is in its state, for those that changed.
+	reasons map[string]string
 }
 
 // Advance judges each alarm at the end of each of its periods after from, up to and
@@ -47,7 +49,11 @@ func (e *Evaluator) Advance(alarms []Alarm, from, to time.Time) []Change {
 			points := a.points(e.Store, end)
 			next := a.judge(points, state)
 			if next != state {
-				changes = append(changes, Change{a, state, next, end, a.reason(points, next)})
+				if e.reasons == nil {
+					e.reasons = map[string]string{}
+				}
+				e.reasons[a.ARN] = a.reason(points, next)
+				changes = append(changes, Change{a, state, next, end, e.reasons[a.ARN]})
 				state = next
 			}
 		}

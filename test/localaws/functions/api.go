@@ -1,6 +1,7 @@
 package functions
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"sync"
 
 	"github.com/defenderhub/defenderhub/test/localaws/edge"
@@ -44,6 +46,10 @@ func (a *API) Wait() { a.events.Wait() }
 
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, settingsPath) {
+		a.settings(w)
+		return
+	}
 	match := invokePath.FindStringSubmatch(r.URL.EscapedPath())
 	if match == nil || r.Method != http.MethodPost {
 		if r.Method != http.MethodGet && !takenPath.MatchString(r.URL.EscapedPath()) {
@@ -59,6 +65,20 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.invoke(w, r, name)
+}
+
+// settingsPath is that of GetAccountSettings.
+const settingsPath = "/2016-08-19/account-settings"
+
+// standardConcurrency is the quota of concurrent executions that accounts have.
+// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+const standardConcurrency = 1000
+
+// settings answers GetAccountSettings.
+func (a *API) settings(w http.ResponseWriter) {
+	all := cmp.Or(a.runner.Concurrency, standardConcurrency)
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, `{"AccountLimit":{"ConcurrentExecutions":%d,"UnreservedConcurrentExecutions":%d},"AccountUsage":{}}`, all, all)
 }
 
 func (a *API) invoke(w http.ResponseWriter, r *http.Request, name string) {

@@ -66,6 +66,9 @@ func (r Result) Reason() string {
 
 // Runner runs functions.
 type Runner struct {
+	// Concurrency is the account's quota of concurrent executions, which nothing here enforces.
+	// Default: 1000, for 0.
+	Concurrency int
 	// Endpoint is the AWS_ENDPOINT_URL that functions are given.
 	Endpoint string
 	// Account and Region are where the functions are.

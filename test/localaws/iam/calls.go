@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/defenderhub/defenderhub/test/localaws/edge"
 )
 
@@ -32,6 +34,7 @@ type parameters struct {
 	StreamName    string
 	ShardIterator string
 	TopicARN      string `json:"TopicArn"`
+	StackName     string
 	Findings      []struct{ ProductArn string }
 	TransactItems []map[string]struct{ TableName string } // by kind of item
 }
@@ -52,10 +55,40 @@ var operations = map[string]needs{
 	"dynamodb TransactWriteItems": transaction,
 
 	"securityhub POST /findings/import": each("securityhub:BatchImportFindings", products),
-	"securityhub POST /findings":        each("securityhub:GetFindings", nothing),
+	"securityhub POST /findings":        each("securityhub:GetFindings", hub),
 
-	"sns Publish": each("sns:Publish", topic),
+	"securityhub GET /accounts":             each("securityhub:DescribeHub", nothing),
+	"securityhub GET /administrator":        each("securityhub:GetAdministratorAccount", nothing),
+	"securityhub GET /hubv2":                each("securityhub:DescribeSecurityHubV2", nothing),
+	"securityhub POST /findingsv2":          each("securityhub:GetFindingsV2", nothing),
+	"securityhub GET /productSubscriptions": each("securityhub:ListEnabledProductsForImport", nothing),
 
+	"sns Publish":            each("sns:Publish", topic),
+	"sns GetTopicAttributes": each("sns:GetTopicAttributes", topic),
+
+	"sts GetCallerIdentity":             func(call) ([]need, error) { return nil, nil }, // needs no permission
+	"cloudformation DescribeStacks":     each("cloudformation:DescribeStacks", stack),
+	"cloudformation ListStackResources": each("cloudformation:ListStackResources", stack),
+	"kms GetKeyPolicy":                  each("kms:GetKeyPolicy", nothing),
+
+	"lambda GET /2016-08-19/account-settings": each("lambda:GetAccountSettings", nothing),
+	"monitoring POST /service/GraniteServiceVersion20100801/operation/{name}": func(c call) ([]need, error) {
+		return []need{{"cloudwatch:" + c.name, "*"}}, nil
+	},
+
+	"iot GET /audit/scheduledaudits":        each("iot:ListScheduledAudits", nothing),
+	"iot GET /audit/scheduledaudits/{name}": each("iot:DescribeScheduledAudit", named("iot", "scheduledaudit/")),
+	"iot GET /audit/tasks":                  each("iot:ListAuditTasks", nothing),
+	"iot GET /security-profiles":            each("iot:ListSecurityProfiles", nothing),
+	"iot POST /security-profiles/{name}":    each("iot:CreateSecurityProfile", named("iot", "securityprofile/")),
+	"iot DELETE /security-profiles/{name}":  each("iot:DeleteSecurityProfile", named("iot", "securityprofile/")),
+	"iot GET /custom-metrics":               each("iot:ListCustomMetrics", nothing),
+	"iot GET /dimensions":                   each("iot:ListDimensions", nothing),
+	"iot GET /rules":                        each("iot:ListTopicRules", nothing),
+	"iot GET /certificates":                 each("iot:ListCertificates", nothing),
+
+	"iot GET /audit/tasks/{name}":           each("iot:DescribeAuditTask", nothing),
+	"iot GET /certificates/{name}":          each("iot:DescribeCertificate", named("iot", "cert/")),
 	"iot GET /things/{name}":                each("iot:DescribeThing", named("iot", "thing/")),
 	"iot GET /things/{name}/thing-groups":   each("iot:ListThingGroupsForThing", named("iot", "thing/")),
 	"iot GET /things":                       each("iot:ListThings", nothing),
@@ -226,6 +259,19 @@ func products(c call) ([]string, error) {
 	return all, nil
 }
 
+func hub(c call) ([]string, error) { return []string{c.arn("securityhub", "hub/default")}, nil }
+
+// query are the services of the Query protocol.
+var query = map[string]bool{"sns": true, "sts": true, "cloudformation": true}
+
+// stack is the pattern of the stack's ARN, of which the call names no ID.
+func stack(c call) ([]string, error) {
+	if c.parameters.StackName == "" {
+		return nil, errors.New("it names no stack")
+	}
+	return []string{c.arn("cloudformation", "stack/"+c.parameters.StackName+"/*")}, nil
+}
+
 // read works out which permissions a request takes, and leaves its body to be read again.
 func read(service string, r *http.Request, arn func(service, resource string) string) ([]need, error) {
 	body, err := edge.Body(r)
@@ -234,11 +280,14 @@ func read(service string, r *http.Request, arn func(service, resource string) st
 	}
 	c := call{arn: arn}
 	var form url.Values
-	if service == "sns" { // the one service of the Query protocol in the table
+	if query[service] {
 		if form, err = url.ParseQuery(string(body)); err != nil {
 			return nil, fmt.Errorf("its parameters: %w", err)
 		}
-		c.parameters.TopicARN, body = form.Get("TopicArn"), nil
+		c.parameters.TopicARN, c.parameters.StackName, body = form.Get("TopicArn"), form.Get("StackName"), nil
+	}
+	if service == "monitoring" {
+		body = nil // CBOR, in which no operation names a resource
 	}
 	operation, ok := find(service, form.Get("Action"), r, &c)
 	if !ok {
@@ -335,16 +384,23 @@ func deny(w http.ResponseWriter, service, message string) {
 		status = http.StatusBadRequest
 	case "iotdata":
 		code = "ForbiddenException"
-	case "sns":
+	case "sns", "cloudformation":
+		code = map[string]string{"sns": "AuthorizationError", "cloudformation": "AccessDenied"}[service]
 		w.Header().Set("Content-Type", "text/xml")
 		w.WriteHeader(status)
-		fmt.Fprint(w, "<ErrorResponse><Error><Type>Sender</Type><Code>AuthorizationError</Code><Message>")
+		fmt.Fprint(w, "<ErrorResponse><Error><Type>Sender</Type><Code>"+code+"</Code><Message>")
 		xml.EscapeText(w, []byte(message))
 		fmt.Fprint(w, "</Message></Error></ErrorResponse>")
 		return
 	}
-	body, _ := json.Marshal(map[string]string{"__type": code, "message": message}) // strings always encode
-	w.Header().Set("Content-Type", "application/json")
+	answer, format := map[string]string{"__type": code, "message": message}, "application/json"
+	body, _ := json.Marshal(answer) // strings always encode
+	if service == "monitoring" {
+		body, _ = cbor.Marshal(answer)
+		format = "application/cbor"
+		w.Header().Set("Smithy-Protocol", "rpc-v2-cbor")
+	}
+	w.Header().Set("Content-Type", format)
 	w.Header().Set("X-Amzn-Errortype", code)
 	w.WriteHeader(status)
 	w.Write(body)

@@ -107,7 +107,7 @@ func TestExitStatus(t *testing.T) {
 		want int
 	}{
 		{nil, 0}, {errDryRun, 0}, {Todo("turn it on"), 1}, {fmt.Errorf("x: %w", Todo("turn it on")), 1}, {failure, 2},
-		{errors.Join(Todo("a"), Todo("b")), 1}, {errors.Join(Todo("a"), failure), 2}, {errors.Join(failure, errors.Join(Todo("a"))), 2},
+		{errors.Join(Todo("a"), Todo("b")), 1}, {errors.Join(Todo("a"), failure), 2}, {errors.Join(errDryRun, failure), 2}, {errors.Join(errDryRun, Todo("a")), 1}, {errors.Join(failure, errors.Join(Todo("a"))), 2},
 	} {
 		if got := exitStatus(tt.err); got != tt.want {
 			t.Errorf("%v: %d, want %d", tt.err, got, tt.want)

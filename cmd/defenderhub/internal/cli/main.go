@@ -77,16 +77,18 @@ func (s *Session) end(ctx context.Context, err error) int {
 
 // exitStatus: of several errors one that is not a [Todo] decides.
 func exitStatus(err error) int {
-	if err == nil || errors.Is(err, errDryRun) {
-		return ExitFine
-	}
+	status := ExitFine
 	for _, e := range leaves(err) {
 		var todo Todo
-		if !errors.As(e, &todo) {
+		switch {
+		case e == nil || errors.Is(e, errDryRun):
+		case errors.As(e, &todo):
+			status = ExitTodo
+		default:
 			return ExitUnknown
 		}
 	}
-	return ExitTodo
+	return status
 }
 
 // leaves are the errors that were joined.
@@ -102,11 +104,11 @@ func leaves(err error) []error {
 }
 
 func (s *Session) printError(err error) {
-	if err == nil || errors.Is(err, errDryRun) {
-		return
-	}
 	for _, e := range leaves(err) {
 		var todo Todo
+		if e == nil || errors.Is(e, errDryRun) {
+			continue
+		}
 		if errors.As(e, &todo) {
 			s.Say("%s", todo)
 			continue

@@ -29,11 +29,11 @@ func (s *Store) Beat(ctx context.Context, p Progress) error {
 	err := s.put(ctx, &dynamodb.PutItemInput{
 		TableName: &s.table,
 		Item: item{
-			contract.StatePartitionKey: text(progressKey), contract.StateSortKey: text(progressKey),
-			attrHeartbeat: number(p.At.UnixMilli()), attrLag: number(p.Lag.Milliseconds()),
+			contract.StatePartitionKey: text(contract.StateProgressKey), contract.StateSortKey: text(contract.StateProgressKey),
+			contract.StateHeartbeat: number(p.At.UnixMilli()), contract.StateLag: number(p.Lag.Milliseconds()),
 		},
 		ConditionExpression:       aws.String("attribute_not_exists(#at) OR #lag <= :lag OR #at < :since"),
-		ExpressionAttributeNames:  map[string]string{"#at": attrHeartbeat, "#lag": attrLag},
+		ExpressionAttributeNames:  map[string]string{"#at": contract.StateHeartbeat, "#lag": contract.StateLag},
 		ExpressionAttributeValues: item{":lag": number(p.Lag.Milliseconds()), ":since": number(p.At.Add(-LagAge).UnixMilli())},
 	})
 	if errors.Is(err, ErrConflict) {
@@ -46,10 +46,10 @@ func (s *Store) Beat(ctx context.Context, p Progress) error {
 func (s *Store) Progress(ctx context.Context) (Progress, error) {
 	out, err := s.api.GetItem(ctx, &dynamodb.GetItemInput{
 		TableName: &s.table, ConsistentRead: aws.Bool(true),
-		Key: item{contract.StatePartitionKey: text(progressKey), contract.StateSortKey: text(progressKey)},
+		Key: item{contract.StatePartitionKey: text(contract.StateProgressKey), contract.StateSortKey: text(contract.StateProgressKey)},
 	})
 	if err != nil {
 		return Progress{}, fmt.Errorf("GetItem of table %s: %w", s.table, err)
 	}
-	return Progress{timeOf(out.Item, attrHeartbeat), time.Duration(numberOf(out.Item, attrLag)) * time.Millisecond}, nil
+	return Progress{timeOf(out.Item, contract.StateHeartbeat), time.Duration(numberOf(out.Item, contract.StateLag)) * time.Millisecond}, nil
 }

@@ -86,7 +86,6 @@ const maxItemBytes = 400<<10 - 1<<10
 
 // Keys and attributes besides those in package contract.
 const (
-	progressKey   = "progress"
 	behaviorsKey  = "behaviors"
 	attrRevision  = "revision"
 	attrClock     = "clock"
@@ -95,8 +94,6 @@ const (
 	attrThing     = "thing"
 	attrKnownAt   = "knownAt"
 	attrCheckAt   = "checkAt"
-	attrLag       = "lag"
-	attrHeartbeat = "at"
 	attrNames     = "generations"
 )
 

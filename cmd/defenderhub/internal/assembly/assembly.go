@@ -1,0 +1,164 @@
+// Package assembly reads what cdk synth wrote: the manifest and the templates of stacks.
+package assembly
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Template is one stack that cdk synth wrote.
+type Template struct {
+	Stack string
+	// Account and Region are what the stack is pinned to, "" if the credentials decide.
+	Account, Region string
+	// Bootstrap is the least version of the bootstrap stack, 0 if the template needs none.
+	Bootstrap int
+	Resources []Resource
+}
+
+// Resource is a resource of a template.
+type Resource struct {
+	Type           string
+	Properties     map[string]any
+	DeletionPolicy string
+	DependsOn      any
+	Metadata       map[string]any
+
+	Stack, LogicalID string `json:"-"`
+}
+
+// Path is where the resource is in the app, as far as the template says.
+func (r Resource) Path() string {
+	if path, ok := r.Metadata["aws:cdk:path"].(string); ok {
+		return strings.TrimSuffix(path, "/Resource")
+	}
+	return r.Stack + "/" + r.LogicalID
+}
+
+// Text is a property that is known before the deployment, "" if it is not.
+func (r Resource) Text(name string) string {
+	text, _ := r.Properties[name].(string)
+	return text
+}
+
+// manifest is the part of cdk.out/manifest.json that is read.
+type manifest struct {
+	Artifacts map[string]struct {
+		Type        string
+		Environment string
+		DisplayName string
+		Properties  struct {
+			TemplateFile                  string
+			StackName                     string
+			RequiresBootstrapStackVersion int
+		}
+	}
+}
+
+// Read reads all stacks of a directory, or one template. Nothing is read for "".
+func Read(path string) ([]Template, error) {
+	if path == "" {
+		return nil, nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		t, err := readTemplate(path, strings.TrimSuffix(strings.TrimSuffix(filepath.Base(path), ".json"), ".template"))
+		return []Template{t}, err
+	}
+	text, err := os.ReadFile(filepath.Join(path, "manifest.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s has no manifest.json: run cdk synth first", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var m manifest
+	if err := json.Unmarshal(text, &m); err != nil {
+		return nil, fmt.Errorf("%s/manifest.json: %w", path, err)
+	}
+	var all []Template
+	for id, a := range m.Artifacts {
+		if a.Type != "aws:cloudformation:stack" {
+			continue
+		}
+		if !filepath.IsLocal(a.Properties.TemplateFile) {
+			return nil, fmt.Errorf("%s/manifest.json: the template %q is outside the directory", path, a.Properties.TemplateFile)
+		}
+		name := a.Properties.StackName
+		if name == "" {
+			name = id
+		}
+		t, err := readTemplate(filepath.Join(path, a.Properties.TemplateFile), name)
+		if err != nil {
+			return nil, err
+		}
+		account, region, _ := strings.Cut(strings.TrimPrefix(a.Environment, "aws://"), "/")
+		if account != "unknown-account" {
+			t.Account = account
+		}
+		if region != "unknown-region" {
+			t.Region = region
+		}
+		t.Bootstrap = a.Properties.RequiresBootstrapStackVersion
+		all = append(all, t)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s has no stack", path)
+	}
+	slices.SortFunc(all, func(a, b Template) int { return strings.Compare(a.Stack, b.Stack) })
+	return all, nil
+}
+
+func readTemplate(path, stack string) (Template, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Template{}, err
+	}
+	t, err := Parse(text, stack)
+	if err != nil {
+		return Template{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return t, nil
+}
+
+// Parse reads a template in JSON.
+func Parse(text []byte, stack string) (Template, error) {
+	var in struct{ Resources map[string]Resource }
+	if err := json.Unmarshal(text, &in); err != nil {
+		return Template{}, err
+	}
+	if len(in.Resources) == 0 {
+		return Template{}, errors.New("no Resources: it is not a CloudFormation template in JSON")
+	}
+	t := Template{Stack: stack}
+	for id, r := range in.Resources {
+		r.Stack, r.LogicalID = stack, id
+		t.Resources = append(t.Resources, r)
+	}
+	slices.SortFunc(t.Resources, func(a, b Resource) int { return strings.Compare(a.LogicalID, b.LogicalID) })
+	return t, nil
+}
+
+// Walk calls f for every text in a value of a template.
+func Walk(value any, f func(string)) {
+	switch v := value.(type) {
+	case string:
+		f(v)
+	case []any:
+		for _, item := range v {
+			Walk(item, f)
+		}
+	case map[string]any:
+		for _, item := range v {
+			Walk(item, f)
+		}
+	}
+}

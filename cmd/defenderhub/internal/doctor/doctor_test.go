@@ -1,0 +1,82 @@
+package doctor
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+)
+
+func TestPoliciesOfTopicsAndKeys(t *testing.T) {
+	const service = "cloudwatch.amazonaws.com"
+	for policy, want := range map[string]bool{
+		`{"Statement":[{"Effect":"Allow","Principal":{"Service":"cloudwatch.amazonaws.com"},"Action":"sns:Publish"}]}`:                            true,
+		`{"Statement":[{"Effect":"Allow","Principal":{"Service":["events.amazonaws.com","cloudwatch.amazonaws.com"]},"Action":["SNS:Publish"]}]}`: true,
+		`{"Statement":[{"Effect":"Allow","Principal":"*","Action":"sns:*"}]}`:                                                                     true,
+		`{"Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"*"}]}`:                                                                 true,
+		`{"Statement":[{"Effect":"Deny","Principal":"*","Action":"sns:*"}]}`:                                                                      false,
+		`{"Statement":[{"Effect":"Allow","Principal":{"Service":"events.amazonaws.com"},"Action":"sns:Publish"}]}`:                                false,
+		`{"Statement":[{"Effect":"Allow","Principal":{"Service":"cloudwatch.amazonaws.com"},"Action":"sns:Subscribe"}]}`:                          false,
+		`{"Statement":[]}`: false,
+		`no JSON`:          false,
+		``:                 false,
+	} {
+		if got := allows(policy, service, "sns:publish"); got != want {
+			t.Errorf("%s: %v", policy, got)
+		}
+	}
+}
+
+// thingsOfCertificates is AWS IoT with many certificates, of which one is shared.
+type thingsOfCertificates struct{ all int }
+
+func (f thingsOfCertificates) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if r.URL.Path == "/principals/things" {
+		things := []string{"one"}
+		if strings.HasSuffix(r.Header.Get("X-Amzn-Principal"), fmt.Sprint("cert/", f.all-1)) {
+			things = []string{"two", "one"}
+		}
+		json.NewEncoder(w).Encode(map[string]any{"things": things})
+		return
+	}
+	const page = 25
+	from, _ := strconv.Atoi(r.URL.Query().Get("marker"))
+	var list []map[string]string
+	for i := from; i < min(from+page, f.all); i++ {
+		list = append(list, map[string]string{"certificateArn": fmt.Sprint("arn:aws:iot:us-east-1:123456789012:cert/", i)})
+	}
+	out := map[string]any{"certificates": list}
+	if from+page < f.all {
+		out["nextMarker"] = strconv.Itoa(from + page)
+	}
+	json.NewEncoder(w).Encode(out)
+}
+
+func TestAllPagesOfCertificatesAreRead(t *testing.T) {
+	server := httptest.NewServer(thingsOfCertificates{300})
+	defer server.Close()
+	e := &exam{options: options{certificates: 1000}, iot: iot.New(iot.Options{
+		Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider("a", "b", "")),
+	})}
+	lines, err := certificates(t.Context(), e)
+	if err != nil || len(lines) != 1 || lines[0].Status != fix || !strings.Contains(lines[0].Finding, "the certificate 299 is attached to 2 things: one, two") {
+		t.Errorf("%+v, error %v", lines, err)
+	}
+	for limit, want := range map[int]string{299: "more than 299 certificates", 300: "", 50: "more than 50 certificates"} {
+		e.certificates = limit
+		lines, err := certificates(t.Context(), e)
+		more := slices.ContainsFunc(lines, func(l line) bool { return l.Status == note })
+		if err != nil || more != (want != "") || more && !strings.Contains(lines[len(lines)-1].Finding, want) {
+			t.Errorf("limit %d: %+v, error %v", limit, lines, err)
+		}
+	}
+}

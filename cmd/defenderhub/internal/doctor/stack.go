@@ -1,0 +1,202 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	dbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/defenderhub/defenderhub/internal/contract"
+)
+
+// stackState shows the state of the deployed stacks.
+func stackState(ctx context.Context, e *exam) ([]line, error) {
+	var lines []line
+	for _, name := range e.stackNames() {
+		d, err := e.deployment(ctx, name)
+		if err != nil {
+			return lines, err
+		}
+		if d == nil {
+			lines = append(lines, line{Status: note, Finding: "the stack " + name + " is not deployed"})
+			continue
+		}
+		out, err := e.cloudformation.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &name})
+		if err != nil {
+			return lines, err
+		}
+		state := string(out.Stacks[0].StackStatus)
+		l := line{Status: ok, Finding: fmt.Sprintf("the stack %s has %d resources, %s", name, len(d), state)}
+		switch {
+		case strings.HasSuffix(state, "_IN_PROGRESS"):
+			l.Status, l.Fix = note, "wait until the deployment has ended"
+		case state == "ROLLBACK_COMPLETE" || strings.HasSuffix(state, "_FAILED"):
+			l.Status, l.Fix = fix, "cdk destroy, then deploy again; aws cloudformation describe-stack-events says why"
+		}
+		lines = append(lines, l)
+	}
+	return lines, nil
+}
+
+// deployedOf are the physical IDs of a type in the deployed stacks, sorted. Errors are reported by
+// the check stack.
+func (e *exam) deployedOf(ctx context.Context, kind string) map[string]string {
+	all := map[string]string{}
+	for _, name := range e.stackNames() {
+		d, err := e.deployment(ctx, name)
+		if err != nil {
+			continue
+		}
+		for logical, p := range d {
+			if p.kind == kind {
+				all[logical] = p.id
+			}
+		}
+	}
+	return all
+}
+
+func nothing(what string) []line {
+	return []line{{Status: note, Finding: "no " + what + " is deployed"}}
+}
+
+// perCall is how many alarms DescribeAlarms describes.
+// https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html
+const perCall = 100
+
+// alarms lists the stack's alarms that are in alarm.
+func alarms(ctx context.Context, e *exam) ([]line, error) {
+	ids := slices.Sorted(maps.Values(e.deployedOf(ctx, "AWS::CloudWatch::Alarm")))
+	if len(ids) == 0 {
+		return nothing("alarm"), nil
+	}
+	var lines []line
+	for some := range slices.Chunk(ids, perCall) {
+		out, err := e.cloudwatch.DescribeAlarms(ctx, &cloudwatch.DescribeAlarmsInput{AlarmNames: some, MaxRecords: aws.Int32(perCall)})
+		if err != nil {
+			return lines, err
+		}
+		for _, a := range out.MetricAlarms {
+			if a.StateValue == cwtypes.StateValueAlarm {
+				lines = append(lines, line{fix, "", fmt.Sprintf("the alarm %s is in alarm: %s", aws.ToString(a.AlarmName), aws.ToString(a.StateReason)), "docs/operations.md says what each alarm means"})
+			}
+		}
+	}
+	if len(lines) == 0 {
+		lines = append(lines, line{Status: ok, Finding: fmt.Sprintf("none of %d alarms is in alarm", len(ids))})
+	}
+	return lines, nil
+}
+
+// queues counts dead letters and what waits. CloudFormation's ID of a queue is its URL.
+func queues(ctx context.Context, e *exam) ([]line, error) {
+	urls := e.deployedOf(ctx, "AWS::SQS::Queue")
+	if len(urls) == 0 {
+		return nothing("queue"), nil
+	}
+	var lines []line
+	waiting := 0
+	for _, logical := range slices.Sorted(maps.Keys(urls)) {
+		url := urls[logical]
+		out, err := e.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameApproximateNumberOfMessages}})
+		if err != nil {
+			return lines, err
+		}
+		n, err := strconv.Atoi(out.Attributes[string(sqstypes.QueueAttributeNameApproximateNumberOfMessages)])
+		if err != nil {
+			return lines, fmt.Errorf("attributes of queue %s: %w", logical, err)
+		}
+		switch {
+		case n == 0:
+		case strings.Contains(logical, "DeadLetter"):
+			lines = append(lines, line{fix, "", fmt.Sprintf("%d dead letters in %s", n, logical), "defenderhub dead-letters list shows them by reason"})
+		default:
+			waiting += n
+		}
+	}
+	l := line{Status: ok, Finding: fmt.Sprintf("%d messages wait in %d queues", waiting, len(urls))}
+	if waiting > backlog {
+		l.Status, l.Fix = note, "if the number does not fall: docs/operations.md, BacklogAge"
+	}
+	return append(lines, l), nil
+}
+
+// backlog is how many waiting messages are worth a word: a batch or two wait at any time.
+const backlog = 1000
+
+// importsWithin is how far back the last import is looked for, importStep how exactly.
+const (
+	importsWithin = 7 * 24 * time.Hour
+	importStep    = time.Hour
+)
+
+// lastImport finds the last hour in which a function imported findings.
+func lastImport(ctx context.Context, e *exam) ([]line, error) {
+	functions := slices.Sorted(maps.Values(e.deployedOf(ctx, "AWS::Lambda::Function")))
+	if len(functions) == 0 {
+		return nothing("forwarder"), nil
+	}
+	now := time.Now()
+	in := &cloudwatch.GetMetricDataInput{StartTime: aws.Time(now.Add(-importsWithin)), EndTime: &now}
+	for i, f := range functions {
+		in.MetricDataQueries = append(in.MetricDataQueries, cwtypes.MetricDataQuery{
+			Id: aws.String(fmt.Sprintf("m%d", i)),
+			MetricStat: &cwtypes.MetricStat{Stat: aws.String("Sum"), Period: aws.Int32(int32(importStep.Seconds())), Metric: &cwtypes.Metric{
+				Namespace: aws.String(contract.MetricNamespace), MetricName: aws.String(contract.MetricImported),
+				Dimensions: []cwtypes.Dimension{{Name: aws.String(contract.MetricDimensionForwarder), Value: &f}},
+			}},
+		})
+	}
+	var last time.Time
+	for pages := cloudwatch.NewGetMetricDataPaginator(e.cloudwatch, in); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range page.MetricDataResults {
+			for i, at := range r.Timestamps {
+				if i < len(r.Values) && r.Values[i] > 0 && at.After(last) {
+					last = at
+				}
+			}
+		}
+	}
+	if last.IsZero() {
+		return []line{{note, "", "no finding was imported in the last 7 days", "if you expect findings: docs/operations.md, No finding came: where to look"}}, nil
+	}
+	return []line{{Status: ok, Finding: "the last findings were imported in the hour from " + last.UTC().Format("2006-01-02T15:04Z")}}, nil
+}
+
+// heartbeat reads when the evaluator judged telemetry last.
+func heartbeat(ctx context.Context, e *exam) ([]line, error) {
+	tables := slices.Sorted(maps.Values(e.deployedOf(ctx, "AWS::DynamoDB::Table")))
+	key := &dbtypes.AttributeValueMemberS{Value: contract.StateProgressKey}
+	for _, table := range tables {
+		out, err := e.dynamodb.GetItem(ctx, &dynamodb.GetItemInput{TableName: &table, Key: map[string]dbtypes.AttributeValue{contract.StatePartitionKey: key, contract.StateSortKey: key}})
+		if err != nil {
+			return nil, err
+		}
+		n, found := out.Item[contract.StateHeartbeat].(*dbtypes.AttributeValueMemberN)
+		if !found {
+			continue
+		}
+		ms, err := strconv.ParseInt(n.Value, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("the evaluator's progress in the table %s: %w", table, err)
+		}
+		return []line{{Status: ok, Finding: "the self-managed engine judged telemetry last at " + time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05Z")}}, nil
+	}
+	return []line{{Status: note, Finding: "no telemetry was judged: the self-managed engine is not deployed, or devices send nothing that it needs"}}, nil
+}

@@ -1,0 +1,357 @@
+package command_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+
+	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/securityhubtest"
+	"github.com/defenderhub/defenderhub/test/localaws"
+	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
+)
+
+// finding is a row of doctor.
+type finding struct{ Status, Check, Finding, Fix string }
+
+// doctor runs the command and returns the rows that are neither ok nor notes.
+func doctor(t *testing.T, cloud *localaws.Cloud, args ...string) (rows []finding, status int) {
+	t.Helper()
+	r := run(t, cloud, nil, append([]string{"doctor", "--json"}, args...)...)
+	var all []finding
+	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil {
+		t.Fatalf("status %d: %s\n%s", r.status, r.stdout, r.stderr)
+	}
+	if len(all) < 10 {
+		t.Fatalf("only %d rows: %s", len(all), r.stdout)
+	}
+	return all, r.status
+}
+
+// want checks that a check has a row with these texts, or none that matters.
+func want(t *testing.T, rows []finding, status, check, text, fix string) {
+	t.Helper()
+	for _, r := range rows {
+		if r.Check == check && r.Status == status && strings.Contains(r.Finding, text) && strings.Contains(r.Fix, fix) {
+			return
+		}
+	}
+	t.Errorf("no row %s of %s has %q and the fix %q:\n%s", status, check, text, fix, show(rows))
+}
+
+func show(rows []finding) string {
+	var b strings.Builder
+	for _, r := range rows {
+		fmt.Fprintf(&b, "%s %s: %s | %s\n", r.Status, r.Check, r.Finding, r.Fix)
+	}
+	return b.String()
+}
+
+type props = func(awscdk.Stack, *defenderhub.DefenderHubProps)
+
+// emptyZip is a zip without files.
+var emptyZip = append([]byte("PK\x05\x06"), make([]byte, 18)...)
+
+// world is a local AWS in which Security Hub is on, with a bucket for the code of functions.
+type world struct {
+	*testing.T
+	cloud *localaws.Cloud
+	iot   *iot.Client
+	hub   *securityhubtest.Hub
+	api   awsapi.Client
+}
+
+func newWorld(t *testing.T) world {
+	t.Helper()
+	cloud := start(t)
+	w := world{t, cloud, iot.NewFromConfig(cloud.Config()), cloud.SecurityHub.Hub(cloud.Account, cloud.Region), awsapi.Client{Endpoint: cloud.Endpoint, Region: cloud.Region}}
+	w.must(w.api.Send(t.Context(), "s3", http.MethodPut, "/code", "", nil, nil))
+	w.must(w.api.Send(t.Context(), "s3", http.MethodPut, "/code/function.zip", "", emptyZip, nil))
+	w.must(nil, w.hub.Enable(securityhubtest.Settings{}))
+	w.must(cloudformation.NewFromConfig(cloud.Config()).CreateStack(t.Context(), &cloudformation.CreateStackInput{StackName: aws.String("CDKToolkit"), TemplateBody: aws.String(
+		`{"Resources":{"Topic":{"Type":"AWS::SNS::Topic"}},"Outputs":{"BootstrapVersion":{"Value":"30"}}}`)}))
+	return w
+}
+
+func (w world) must(_ any, err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// audits configures the account's audits with these checks on, as somebody else.
+func (w world) audits(on ...string) {
+	w.Helper()
+	checks := map[string]iottypes.AuditCheckConfiguration{}
+	for _, c := range defender.Checks() {
+		checks[c.String()] = iottypes.AuditCheckConfiguration{Enabled: slices.Contains(on, c.String())}
+	}
+	w.must(w.iot.UpdateAccountAuditConfiguration(w.Context(), &iot.UpdateAccountAuditConfigurationInput{
+		RoleArn: aws.String("arn:aws:iam::123456789012:role/somebody"), AuditCheckConfigurations: checks,
+	}))
+}
+
+// rule creates a topic rule of somebody else.
+func (w world) rule(name string) {
+	w.Helper()
+	role := "arn:aws:iam::123456789012:role/somebody"
+	w.must(w.iot.CreateTopicRule(w.Context(), &iot.CreateTopicRuleInput{RuleName: &name, TopicRulePayload: &iottypes.TopicRulePayload{
+		Sql: aws.String("SELECT * FROM 't'"), AwsIotSqlVersion: aws.String("2016-03-23"),
+		Actions: []iottypes.Action{{Sqs: &iottypes.SqsAction{QueueUrl: aws.String(w.cloud.Endpoint + "/123456789012/q"), RoleArn: &role}}},
+	}}))
+}
+
+func wantReason(t *testing.T, reasons []string, text string) {
+	t.Helper()
+	if !slices.ContainsFunc(reasons, func(r string) bool { return strings.Contains(r, text) }) {
+		t.Errorf("the deployment did not fail with %q: %q", text, reasons)
+	}
+}
+
+const (
+	auditProduct = "arn:aws:securityhub:us-east-1::product/aws/iot-device-defender-audit"
+	logging      = "LOGGING_DISABLED_CHECK"
+	shared       = "DEVICE_CERTIFICATE_SHARED_CHECK"
+)
+
+func selfManaged(rule string) *defenderhub.DetectProps {
+	return &defenderhub.DetectProps{Behaviors: defender.StarterBehaviors(), SelfManaged: &defenderhub.SelfManagedProps{ReportsRuleName: rule}}
+}
+
+// TestConflictsAreNamedBeforeTheDeployment puts the account into conflicts that CloudFormation
+// reports one at a time. doctor names all, CloudFormation meets the first, and a deployment with
+// all the props that doctor names succeeds.
+func TestConflictsAreNamedBeforeTheDeployment(t *testing.T) {
+	w := newWorld(t)
+	w.audits(logging)
+	_, err := w.hub.EnableProduct(auditProduct)
+	w.must(nil, err)
+	w.rule("fleet_reports")
+	before := assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) {
+		p.Subscriptions = &defenderhub.ProductSubscriptionsProps{EnableSecurityHub: true}
+		p.Detect = selfManaged("fleet_reports")
+	})
+	rows, status := doctor(t, w.cloud, "--template", before)
+	want(t, rows, "fix", "audit-configuration", "The AccountAuditConfiguration already exists.", "audit-configuration=existing")
+	want(t, rows, "fix", "security-hub", "Account is already subscribed to Security Hub", "enable-security-hub=false")
+	want(t, rows, "fix", "subscriptions", "ResourceConflictException", "Subscriptions.Audit: defenderhub.Existing")
+	want(t, rows, "fix", "names", "the name fleet_reports of DefenderHub/Hub", "reports-rule")
+	if status != 1 {
+		t.Errorf("status %d:\n%s", status, show(rows))
+	}
+	if reasons := deploy(t, w.cloud, before); len(reasons) == 0 {
+		t.Error("the deployment succeeds in spite of the conflicts")
+	}
+	remove(t, w.cloud)
+
+	// The existing configuration enables one check: a schedule of others fails too.
+	existing := func(except ...defender.Check) props {
+		return func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) {
+			p.Subscriptions = &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Existing}
+			p.Audit = &defenderhub.AuditProps{Configuration: defenderhub.Existing, Except: except}
+			p.Detect = selfManaged("other_reports")
+		}
+	}
+	rows, _ = doctor(t, w.cloud, "--template", assembly(t, nil, existing()))
+	want(t, rows, "fix", "audit-schedules", "names checks that the existing audit configuration does not enable", "audit-except=")
+	wantReason(t, deploy(t, w.cloud, assembly(t, nil, existing())), "is not enabled for this account")
+	remove(t, w.cloud)
+
+	except := slices.DeleteFunc(defender.Checks(), func(c defender.Check) bool { return c.String() == logging })
+	fixed := assembly(t, nil, existing(except...))
+	rows, status = doctor(t, w.cloud, "--template", fixed)
+	if status != 0 {
+		t.Errorf("status %d with the props that doctor names:\n%s", status, show(rows))
+	}
+	if reasons := deploy(t, w.cloud, fixed); reasons != nil {
+		t.Fatalf("the deployment fails with the props that doctor names: %q", reasons)
+	}
+	rows, status = doctor(t, w.cloud, "--template", fixed)
+	want(t, rows, "ok", "stack", "CREATE_COMPLETE", "")
+	want(t, rows, "ok", "alarms", "none of ", "")
+	want(t, rows, "ok", "queues", "0 messages wait", "")
+	want(t, rows, "note", "imports", "no finding was imported", "")
+	if status != 0 {
+		t.Errorf("status %d after the deployment:\n%s", status, show(rows))
+	}
+}
+
+// TestOwnDeploymentDrifts follows a stack that owns the audit configuration.
+func TestOwnDeploymentDrifts(t *testing.T) {
+	w := newWorld(t)
+	own := func(change func(*defenderhub.AuditProps)) string {
+		return assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) {
+			p.Audit = &defenderhub.AuditProps{}
+			change(p.Audit)
+		})
+	}
+	w.must(nil, w.hub.Disable())
+	rows, _ := doctor(t, w.cloud, "--template", own(func(*defenderhub.AuditProps) {}))
+	want(t, rows, "fix", "security-hub", "Security Hub CSPM is off", "enable-security-hub=true")
+	wantReason(t, deploy(t, w.cloud, own(func(*defenderhub.AuditProps) {})), "is not subscribed to AWS Security Hub")
+	remove(t, w.cloud)
+	w.hub.SetAdministrator("210987654321")
+	enabling := assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) {
+		p.Subscriptions = &defenderhub.ProductSubscriptionsProps{EnableSecurityHub: true}
+	})
+	rows, _ = doctor(t, w.cloud, "--template", enabling)
+	want(t, rows, "fix", "security-hub", "member account of the Security Hub administrator 210987654321", "ask the administrator")
+	w.hub.SetAdministrator("")
+	rows, status := doctor(t, w.cloud, "--template", enabling)
+	want(t, rows, "ok", "security-hub", "the template turns it on", "")
+	if status != 0 {
+		t.Errorf("status %d: %s", status, show(rows))
+	}
+	if reasons := deploy(t, w.cloud, enabling); reasons != nil {
+		t.Fatalf("the deployment fails: %q", reasons)
+	}
+
+	// Disabling a check that the schedule runs takes two deployments.
+	hub := func(change func(*defenderhub.AuditProps)) string {
+		return assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) {
+			p.Subscriptions = &defenderhub.ProductSubscriptionsProps{EnableSecurityHub: true}
+			p.Audit = &defenderhub.AuditProps{}
+			change(p.Audit)
+		})
+	}
+	check := []defender.Check{defender.DeviceCertificateShared}
+	disabled := func() string { return hub(func(a *defenderhub.AuditProps) { a.Disabled = check }) }
+	rows, _ = doctor(t, w.cloud, "--template", disabled())
+	want(t, rows, "fix", "audit-schedules", "You cannot disable a check if it's used by any scheduled audit", "deploy twice")
+	wantReason(t, deploy(t, w.cloud, disabled()), "scheduled audit")
+	for _, step := range []string{hub(func(a *defenderhub.AuditProps) { a.Except = check }), disabled()} {
+		if rows, status := doctor(t, w.cloud, "--template", step); status != 0 {
+			t.Errorf("status %d: %s", status, show(rows))
+		}
+		if reasons := deploy(t, w.cloud, step); reasons != nil {
+			t.Fatalf("a step fails: %q", reasons)
+		}
+	}
+
+	// Others change the configuration, and use it.
+	var on []string
+	for _, c := range defender.Checks() {
+		if c != defender.IntermediateCARevoked {
+			on = append(on, c.String())
+		}
+	}
+	w.audits(on...)
+	rows, _ = doctor(t, w.cloud, "--template", disabled())
+	want(t, rows, "note", "audit-configuration", "turns off for everybody in the account: "+shared, "Audit.Disabled")
+	want(t, rows, "note", "audit-configuration", "somebody turned off outside the stack: INTERMEDIATE_CA_REVOKED", "one owner")
+	w.must(w.iot.CreateScheduledAudit(t.Context(), &iot.CreateScheduledAuditInput{ScheduledAuditName: aws.String("theirs"), Frequency: iottypes.AuditFrequencyDaily, TargetCheckNames: []string{logging}}))
+	rows, _ = doctor(t, w.cloud, "--template", hub(func(a *defenderhub.AuditProps) { a.RemovalPolicy = awscdk.RemovalPolicy_DESTROY }))
+	want(t, rows, "note", "audit-schedules", "other scheduled audits use it: theirs", "Audit.RemovalPolicy")
+	w.must(w.iot.DeleteAccountAuditConfiguration(t.Context(), &iot.DeleteAccountAuditConfigurationInput{DeleteScheduledAudits: true}))
+	rows, _ = doctor(t, w.cloud, "--template", disabled())
+	want(t, rows, "fix", "audit-configuration", "The configuration for your account has not been set up or was deleted.", "create it again by hand")
+	wantReason(t, deploy(t, w.cloud, hub(func(a *defenderhub.AuditProps) { a.CertificateAgeDays = 100 })), "has not been set up or was deleted")
+}
+
+// TestSentencesOfConflicts are conflicts that no prop fixes, or that only an aspect makes.
+func TestSentencesOfConflicts(t *testing.T) {
+	w := newWorld(t)
+	pinned := assembly(t, &awscdk.Environment{Account: aws.String("210987654321"), Region: aws.String("eu-west-1")}, nil)
+	rows, _ := doctor(t, w.cloud, "--template", pinned)
+	want(t, rows, "fix", "account", "pinned to account 210987654321", "use credentials of that account")
+	want(t, rows, "fix", "account", "pinned to Region eu-west-1", "--region eu-west-1")
+
+	odd := edit(t, assembly(t, nil, nil), func(resources map[string]map[string]any) {
+		for _, r := range resources {
+			switch r["Type"] {
+			case "AWS::IoT::ScheduledAudit":
+				properties(r)["TargetCheckNames"] = append(properties(r)["TargetCheckNames"].([]any), "NEW_CHECK", "INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK")
+			case "AWS::Lambda::Function":
+				properties(r)["ReservedConcurrentExecutions"] = 5
+			case "AWS::IoT::TopicRule":
+				delete(r, "DependsOn")
+			case "AWS::IoT::AccountAuditConfiguration":
+				properties(r)["AccountId"] = "210987654321"
+			}
+		}
+	})
+	w.cloud.Functions.Concurrency = 10
+	rows, _ = doctor(t, w.cloud, "--template", odd)
+	want(t, rows, "fix", "audit-schedules", "NEW_CHECK. Request contains an invalid Audit Check Name.", "audit-except=NEW_CHECK")
+	want(t, rows, "note", "audit-schedules", "a schedule was reported to refuse INTERMEDIATE_CA_REVOKED", "Audit.Include")
+	want(t, rows, "fix", "concurrency", "of 10 unreserved executions the template takes 5", "aspects")
+	want(t, rows, "fix", "rules", "unable to assume role", "deploy again")
+	want(t, rows, "fix", "account", "AccountId in the template (210987654321) doesn't match actual: 123456789012.", "credentials")
+	w.cloud.Functions.Concurrency = 1000
+	rows, _ = doctor(t, w.cloud, "--template", odd)
+	want(t, rows, "ok", "concurrency", "1000 concurrent executions", "")
+
+	rows, _ = doctor(t, w.cloud, "--template", odd, "--toolkit-stack-name", "Other")
+	want(t, rows, "fix", "bootstrap", "there is no stack Other", "make bootstrap")
+	native := assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) {
+		p.Detect = &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors(), Native: &defenderhub.NativeProps{}}
+	})
+	rows, status := doctor(t, w.cloud, "--template", native)
+	want(t, rows, "unknown", "detect", "is not known", "doctor --try")
+	if status != 2 {
+		t.Errorf("status %d", status)
+	}
+	rows, status = doctor(t, w.cloud, "--template", native, "--try", "--yes")
+	want(t, rows, "ok", "detect", "was created and deleted", "")
+	if profiles, err := w.iot.ListSecurityProfiles(t.Context(), &iot.ListSecurityProfilesInput{}); err != nil || len(profiles.SecurityProfileIdentifiers) > 0 || status != 0 {
+		t.Errorf("left %v, error %v, status %d", profiles.SecurityProfileIdentifiers, err, status)
+	}
+	w.cloud.Detect.Closed = true
+	rows, _ = doctor(t, w.cloud, "--template", native, "--try", "--yes")
+	want(t, rows, "fix", "detect", "could not be created", "engine=self-managed")
+	if r := run(t, w.cloud, nil, "doctor", "--template", native, "--try"); r.status != 2 || !strings.Contains(r.stderr, "create the security profile defenderhub-doctor-") {
+		t.Errorf("without --yes: %+v", r)
+	}
+}
+
+// TestTopicsAndCertificates: imported topics, and certificates that several things share.
+func TestTopicsAndCertificates(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	topics := sns.NewFromConfig(w.cloud.Config())
+	made, err := topics.CreateTopic(ctx, &sns.CreateTopicInput{Name: aws.String("alerts")})
+	w.must(nil, err)
+	policy := func(text string) {
+		t.Helper()
+		w.must(topics.SetTopicAttributes(ctx, &sns.SetTopicAttributesInput{TopicArn: made.TopicArn, AttributeName: aws.String("Policy"), AttributeValue: &text}))
+	}
+	policy(`{"Version":"2012-10-17","Statement":[]}`)
+	dir := assembly(t, nil, func(stack awscdk.Stack, p *defenderhub.DefenderHubProps) {
+		p.AlarmTopic = awssns.Topic_FromTopicArn(stack, aws.String("Alerts"), made.TopicArn)
+	})
+	rows, _ := doctor(t, w.cloud, "--template", dir)
+	want(t, rows, "fix", "topics", "does not let cloudwatch.amazonaws.com publish", `"Action":"sns:Publish"`)
+	policy(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"cloudwatch.amazonaws.com"},"Action":"sns:Publish","Resource":"*"}]}`)
+	rows, _ = doctor(t, w.cloud, "--template", dir)
+	want(t, rows, "ok", "topics", "services may publish", "")
+
+	var last *iot.CreateKeysAndCertificateOutput
+	for range 3 { // pages of them are tested beside the command
+		last, err = w.iot.CreateKeysAndCertificate(ctx, &iot.CreateKeysAndCertificateInput{})
+		w.must(nil, err)
+	}
+	for _, name := range []string{"pump-1", "pump-2"} {
+		w.must(w.iot.CreateThing(ctx, &iot.CreateThingInput{ThingName: &name}))
+		w.must(w.iot.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: &name, Principal: last.CertificateArn}))
+	}
+	rows, status := doctor(t, w.cloud)
+	want(t, rows, "fix", "certificates", "is attached to 2 things: pump-1, pump-2", "its own certificate")
+	if status != 1 {
+		t.Errorf("status %d", status)
+	}
+	rows, _ = doctor(t, w.cloud, "--certificates", "2")
+	want(t, rows, "note", "certificates", "more than 2 certificates", "--certificates 20")
+}
