@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -45,29 +46,35 @@ func (w *work) messages() []int {
 
 // batch is the work of a batch, by what it is about.
 type batch struct {
+	mu                          sync.Mutex
 	entities, shared, campaigns map[string]*work
 }
 
-func add(to map[string]*work, subject string, e incident.Entity, s sighting) *work {
+func (b *batch) add(to map[string]*work, subject string, e incident.Entity, r incident.Rule, s sighting) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	w := to[subject]
 	if w == nil {
-		w = &work{subject: subject, entity: e}
+		w = &work{subject: subject, entity: e, rule: r}
 		to[subject] = w
 	}
 	if e.Kind == correlation.Thing {
 		w.entity.Kind = e.Kind
 	}
 	w.seen = append(w.seen, s)
-	return w
 }
 
 // fromQueue handles events and returns those that must be retried.
 func (h *Handler) fromQueue(ctx context.Context, home entity.Home, messages []events.SQSMessage) events.SQSEventResponse {
 	failed := &failures{why: map[int]error{}}
 	now := h.sent(messages)
-	b := &batch{map[string]*work{}, map[string]*work{}, map[string]*work{}}
-	for i, m := range messages {
-		if err := h.read(ctx, home, b, i, []byte(m.Body), now); err != nil {
+	b := &batch{entities: map[string]*work{}, shared: map[string]*work{}, campaigns: map[string]*work{}}
+	indexes := make([]int, len(messages))
+	for i := range indexes {
+		indexes[i] = i
+	}
+	for i, err := range forEach(indexes, func(i int) error { return h.read(ctx, home, b, i, []byte(messages[i].Body), now) }) {
+		if err != nil {
 			failed.add(err, i)
 		}
 	}
@@ -180,14 +187,14 @@ func (h *Handler) attribute(ctx context.Context, home entity.Home, b *batch, mes
 		for _, d := range devices {
 			attributed = true
 			if len(m.own) > 0 {
-				add(b.entities, subjectOf(d), d, sighting{message, partOf(e, d, m.own)})
+				b.add(b.entities, subjectOf(d), d, incident.Rule{}, sighting{message, partOf(e, d, m.own)})
 			}
 			for _, r := range m.campaigns {
 				if key := correlation.Key(e); key != "" {
 					c := incident.Entity{Account: d.Account, Region: d.Region, Kind: correlation.Campaign, Name: key}
 					p := partOf(e, d, map[string][]int{r.Digest: m.stages[r.Digest]})
 					p.Resources = p.Resources[:min(1, len(p.Resources))]
-					add(b.campaigns, campaignSubject(r, c), c, sighting{message, p}).rule = r
+					b.add(b.campaigns, campaignSubject(r, c), c, r, sighting{message, p})
 				}
 			}
 		}
@@ -195,7 +202,7 @@ func (h *Handler) attribute(ctx context.Context, home entity.Home, b *batch, mes
 	if len(m.shared) > 0 {
 		for _, resource := range entity.Shared(home, e) {
 			attributed = true
-			add(b.shared, sharedSubject(home, resource), incident.Entity{}, sighting{message, partOf(e, incident.Entity{}, m.shared)})
+			b.add(b.shared, sharedSubject(home, resource), incident.Entity{}, incident.Rule{}, sighting{message, partOf(e, incident.Entity{}, m.shared)})
 		}
 	}
 	for _, r := range m.resources {
@@ -203,7 +210,7 @@ func (h *Handler) attribute(ctx context.Context, home entity.Home, b *batch, mes
 			if res.ID != "" && slices.Contains(r.Resources, res.Type) {
 				attributed = true
 				d := incident.Entity{Account: e.Account, Region: e.Region, Kind: correlation.Resource, Name: res.ID}
-				add(b.entities, subjectOf(d), d, sighting{message, partOf(e, d, map[string][]int{r.Digest: m.stages[r.Digest]})})
+				b.add(b.entities, subjectOf(d), d, incident.Rule{}, sighting{message, partOf(e, d, map[string][]int{r.Digest: m.stages[r.Digest]})})
 			}
 		}
 	}

@@ -32,7 +32,7 @@ func drawEvents(t *rapid.T) []finding {
 	}
 	var events []finding
 	at := start
-	for range rapid.IntRange(1, 30).Draw(t, "events") {
+	for range rapid.IntRange(1, 20).Draw(t, "events") {
 		f := rapid.SampledFrom(all).Draw(t, "finding").at(at, rapid.SampledFrom([]string{"o", "o", "o", "x", "s"}).Draw(t, "state"))
 		f.severity = rapid.SampledFrom([]string{"LOW", "HIGH", "HIGH", "CRITICAL"}).Draw(t, "severity")
 		at = at.Add(time.Duration(rapid.IntRange(1, 240).Draw(t, "minutes")) * time.Minute)
