@@ -79,7 +79,8 @@ bench: node_modules/.ready ## ratios and costs, measured in one run
 
 # SEED=7 replays one run with its log, WITHOUT=crash,hub-off leaves faults out.
 simulate: ## the functions against AWS in memory: random runs for SPAN (10m); SEED=7 replays one
-	SIMULATE=$(if $(SEED),,$(or $(SPAN),10m)) START=$(START) SEED=$(SEED) WITHOUT=$(WITHOUT) go test -count=1 -timeout 2h -v -run '^Test(Simulate|EqualSeeds)' ./lambda/internal/simulation
+	SIMULATE=$(if $(SEED),,$(or $(SPAN),10m)) START=$(START) SEED=$(SEED) WITHOUT=$(WITHOUT) UPDATE=$(UPDATE) go test -count=1 -timeout 2h -v -run '^Test(Simulate|EqualSeeds)' ./lambda/internal/simulation
+	$(if $(SEED),,MUTATE=1 UPDATE=$(UPDATE) go test -count=1 -timeout 2h -v -run '^TestMutations$$' ./lambda/internal/simulation)
 
 storm: ## a million transitions of DEVICES (100000) flapping devices: calls and time until Security Hub shows every last state
 	go test -count=1 -timeout 2h -v -run '^TestStorm$$' ./lambda/internal/simulation -storm.devices=$(or $(DEVICES),100000)

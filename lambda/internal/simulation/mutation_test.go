@@ -75,16 +75,22 @@ func TestMutations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	table := "| mutation | area | what it does | found by seed |\n|---|---|---|---|\n"
 	for _, m := range mutations {
 		if only != "1" && only != m.name {
 			continue
 		}
 		begin := time.Now()
 		seeds, err := m.run(t, root)
-		fmt.Printf("| `%s` | %s | %s | %d |\n", m.name, m.area, m.what, seeds)
+		row := fmt.Sprintf("| `%s` | %s | %s | %d |\n", m.name, m.area, m.what, seeds)
+		fmt.Print(row)
+		table += row
 		if err != nil {
 			t.Errorf("%s survives %d seeds after %v: %v", m.name, mutantSeeds, time.Since(begin).Round(time.Second), err)
 		}
+	}
+	if only == "1" {
+		publish(t, "mutations", table)
 	}
 }
 

@@ -39,6 +39,7 @@ func (s *summary) add(r result) {
 		s.hits[h] += n
 	}
 	if r.violations != "" {
+		fmt.Printf("seed %d fails:\n%.2000s\n", r.seed, r.violations)
 		s.failed = append(s.failed, r)
 	}
 }
@@ -114,11 +115,34 @@ func TestSimulate(t *testing.T) {
 	fmt.Printf("seeds from %d on, for %v\n", first, span)
 	s := simulateFor(t, first, span, without...)
 	fmt.Println(s)
+	publish(t, "summary", s.String())
 	for _, r := range s.failed {
 		t.Errorf("seed %d: make simulate SEED=%d WITHOUT=%s\n%s", r.seed, r.seed, shrink(t, r.seed, without), r.violations)
 	}
 	if cells := s.empty(); len(cells) > 0 && span >= time.Minute && len(without) == 0 {
 		t.Errorf("these faults never happened: %s", strings.Join(cells, ", "))
+	}
+}
+
+// publish writes a result between its marks in docs/reliability.md, if UPDATE is set.
+func publish(t *testing.T, mark, content string) {
+	t.Helper()
+	if os.Getenv("UPDATE") == "" {
+		return
+	}
+	const file = "../../../docs/reliability.md"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end := "<!-- "+mark+" -->\n", "<!-- end of "+mark+" -->"
+	before, rest, found := strings.Cut(string(text), begin)
+	_, after, ends := strings.Cut(rest, end)
+	if !found || !ends {
+		t.Fatalf("%s has no marks of %s", file, mark)
+	}
+	if err := os.WriteFile(file, []byte(before+begin+"\n"+strings.TrimSpace(content)+"\n\n"+end+after), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 

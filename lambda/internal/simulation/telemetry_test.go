@@ -93,12 +93,18 @@ func (w *world) session(d *device, connected bool) {
 		func(int64) int64 { return ms })
 }
 
-// report publishes a device report, and the next one at least five minutes later, as AWS wants.
+// longestErrorAction is how late the error action of a rule may be. Its messages have the time of
+// the queue.
+const longestErrorAction = 20 * time.Second
+
+// report publishes a device report. For the engine the next one is at least five minutes later, as
+// AWS wants, even if the rule's error action delivers one of them.
+
 func (w *world) report(d *device, active time.Duration) {
 	if w.over(active) {
 		return
 	}
-	next := 5*time.Minute + w.between(0, 20*time.Second)
+	next := 5*time.Minute + longestErrorAction + w.between(0, 20*time.Second)
 	switch {
 	case w.chance(0.05):
 		next += w.between(20*time.Minute, 80*time.Minute)
@@ -141,7 +147,7 @@ func (w *world) telemetry(d *device, t iotrule.Telemetry, sent func(at int64) in
 	w.model.signals++
 	t.ID = fmt.Sprintf("trace-%d", w.model.signals)
 	if w.faults.strikes(ruleError, w.evaluator) {
-		w.after(w.between(0, 20*time.Second), func() {
+		w.after(w.between(0, longestErrorAction), func() {
 			rule := "lifecycle"
 			if t.Kind == iotrule.DeviceReport {
 				rule = reportsRule
