@@ -213,7 +213,7 @@ func TestEachDependencyFailsInTurn(t *testing.T) {
 // Refreshes send nothing.
 func TestRefreshesSendNothing(t *testing.T) {
 	r := newRig(t, notification.Config{})
-	r.batch = 100
+	r.batch = 1000
 	r.send(finding{name: "pump-7", severity: "HIGH", at: noon}.event())
 	r.run(r.now)
 	before := r.writes
@@ -236,7 +236,7 @@ func TestRefreshesSendNothing(t *testing.T) {
 // A flood has a message of its own for the most severe, then one for all others.
 func TestFloodIsCapped(t *testing.T) {
 	r := newRig(t, notification.Config{PerMinute: 20})
-	r.batch = 100
+	r.batch = 500
 	for i := range 1000 {
 		severity := "MEDIUM"
 		if i%100 == 99 {

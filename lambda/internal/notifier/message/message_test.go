@@ -97,7 +97,7 @@ func FuzzHostileText(f *testing.F) {
 		e.Resources = []findingevent.Resource{{Type: "AwsIotRegisteredThing", ID: s}}
 		e.Remediation = asff.Recommendation{Text: s, URL: s}
 		n := notice(message.New, e)
-		n.Device.Groups, n.Parts = []string{s, s}, s
+		n.Device.Groups, n.Device.Resource, n.Parts = []string{s, s}, s, s
 		harmless(t, n.Write())
 		harmless(t, message.List{Kind: message.More, At: noon, Lines: []message.Line{n.Line()}}.Write())
 	})
