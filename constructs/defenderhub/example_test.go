@@ -168,6 +168,21 @@ func Example_correlate() {
 	})
 }
 
+// Who gets a message of what?
+func Example_notify() {
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Notify: &defenderhub.NotifyProps{
+			Emails: []string{"security@example.com"},
+			Slack:  &defenderhub.SlackProps{WorkspaceID: "T0123ABCD", ChannelID: "C0123ABCD"},
+			Filters: []defenderhub.NotifyFilter{
+				{Severity: defender.High},
+				{Severity: defender.Low, ThingGroups: []string{"pumps"}},
+			},
+			Digest: &defenderhub.DigestProps{DailyAt: "17:30"},
+		},
+	})
+}
+
 // The machine that synthesizes has no Go: use functions that an earlier build step compiled.
 func Example_prebuiltAsset() {
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{

@@ -29,7 +29,7 @@ func TestDocsShowTheExamples(t *testing.T) {
 		pages[filepath.Base(file)] = string(page)
 		shown += strings.Count(string(page), "```go\n")
 	}
-	for name, page := range map[string]string{"Example": "README.md", "Example_selfManaged": "embedding.md", "Example_parts": "embedding.md", "Example_suppressions": "findings.md", "Example_correlate": "embedding.md"} {
+	for name, page := range map[string]string{"Example": "README.md", "Example_selfManaged": "embedding.md", "Example_parts": "embedding.md", "Example_suppressions": "findings.md", "Example_correlate": "embedding.md", "Example_notify": "notify.md"} {
 		body := regexp.MustCompile(`(?s)\nfunc ` + name + `\(\) \{\n(.*?)\n\}\n`).FindSubmatch(source)
 		if body == nil {
 			t.Fatalf("no func %s in example_test.go", name)
