@@ -74,10 +74,14 @@ func Command() *cli.Command {
 			Changes: true, Policy: append(base, e.policy...), Output: []cli.Section{cli.Rows[findings.Row]("", nil)},
 			Flags: func(f *pflag.FlagSet) {
 				f.DurationVar(&o.wait, "wait", 90*time.Minute, "how long to wait for the finding, and again for its end")
+				f.DurationVar(&o.poll, "interval", 10*time.Second, "how often to look, at least 1s")
 				f.StringVar(&o.stack, "stack", "DefenderHub", "the stack of defenderhub")
 				f.StringVar(&o.ca, "ca-file", "", "certificates of authorities that sign the MQTT server's, in PEM (default: AWS_CA_BUNDLE, then the system's)")
 			},
 			Run: func(ctx context.Context, s *cli.Session, _ []string) error {
+				if o.poll < time.Second || o.wait < 0 {
+					return fmt.Errorf("--interval is %s and --wait %s, want at least 1s and 0s", o.poll, o.wait)
+				}
 				l, err := newLab(ctx, s, o)
 				if err != nil {
 					return err
@@ -91,8 +95,8 @@ func Command() *cli.Command {
 
 // options are the values of the flags.
 type options struct {
-	wait      time.Duration
-	stack, ca string
+	wait, poll time.Duration
+	stack, ca  string
 }
 
 // lab is one run.
@@ -105,7 +109,6 @@ type lab struct {
 	dial         func(ctx context.Context, host, clientID string, k keys, ca string) (client, error)
 	name, region string
 	account      string
-	poll         time.Duration
 }
 
 func newLab(ctx context.Context, s *cli.Session, o options) (*lab, error) {
@@ -121,7 +124,7 @@ func newLab(ctx context.Context, s *cli.Session, o options) (*lab, error) {
 	_, _ = rand.Read(id[:]) // never fails
 	return &lab{
 		options: o, s: s, iot: iot.NewFromConfig(c), hub: securityhub.NewFromConfig(c), stacks: cloudformation.NewFromConfig(c), dial: dial,
-		name: prefix + hex.EncodeToString(id[:]), region: c.Region, account: aws.ToString(who.Account), poll: 10 * time.Second,
+		name: prefix + hex.EncodeToString(id[:]), region: c.Region, account: aws.ToString(who.Account),
 	}, nil
 }
 
