@@ -43,8 +43,8 @@ func run(app awscdk.App) (err error) {
 }
 
 // wrongProps is the error with which a construct refused its props, in the words of the
-// settings: the user's to mend, so that a stack trace only hides it. Every other panic goes
-// on.
+// settings: the user can correct it, and a stack trace would only hide it. Every other panic
+// continues.
 func wrongProps(fault any) error {
 	err, _ := fault.(error)
 	found := defender.FieldErrors(err)
@@ -96,7 +96,7 @@ var sayings = map[string]func(f *defender.FieldError) string{
 		return "at least one behavior, such as those of demo, or " + ways(f, ", or ")
 	},
 	defenderhub.CodeNoReports: func(f *defender.FieldError) string {
-		return "nothing here: no behavior is judged by device reports: add one, such as those of starter, or set " + ways(f, ", or ")
+		return "nothing here, because no behavior uses device reports: add one, such as those of starter, or set " + ways(f, ", or ")
 	},
 	defenderhub.CodeSharedTopic: func(f *defender.FieldError) string {
 		return fmt.Sprintf("a topic filter that shares no topic with %s, which is %s: every report, or answer to one, would also arrive as an event, and become a dead letter",
@@ -109,7 +109,7 @@ var sayings = map[string]func(f *defender.FieldError) string{
 		return "this source left out, or " + ways(f, ", or ")
 	},
 	defenderhub.CodeNoTransitions: func(f *defender.FieldError) string {
-		return fmt.Sprintf("%s as well: with %sengine self-managed it brings the alarms", defender.BehaviorTransitions, prefix)
+		return fmt.Sprintf("%s as well: without it the alarms of %sengine self-managed are lost", defender.BehaviorTransitions, prefix)
 	},
 	defenderhub.CodeNoForwarder: func(f *defender.FieldError) string {
 		return "a forwarder, which sends its findings: " + prefix + "forward with sources, or left out"

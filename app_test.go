@@ -240,8 +240,8 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 			`audit-subscription: "off", want create or existing with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic. Otherwise nobody would import the findings of audits. If that is meant, name the other sources in defenderhub:forward, or defenderhub:forward none`,
 		},
 		`"engine":"self-managed","profile":"demo","report-topic":"fleet/+/report","reports-rule":"fleet_reports"`: {
-			`report-topic: "set", want nothing here: no behavior is judged by device reports: add one, such as those of starter, or set defenderhub:reports-every`,
-			`reports-rule: "set", want nothing here: no behavior is judged by device reports: add one, such as those of starter, or set defenderhub:reports-every`,
+			`report-topic: "set", want nothing here, because no behavior uses device reports: add one, such as those of starter, or set defenderhub:reports-every`,
+			`reports-rule: "set", want nothing here, because no behavior uses device reports: add one, such as those of starter, or set defenderhub:reports-every`,
 		},
 		`"audit-except":"` + strings.Join(names(defender.Checks()), ",") + `"`:   {`audit-except: "17 checks", want at least one check left to schedule`},
 		`"audit-disabled":"` + strings.Join(names(defender.Checks()), ",") + `"`: {`audit-disabled: "17 checks", want at least one check enabled`},

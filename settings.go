@@ -64,7 +64,7 @@ type setting struct {
 	set     func(c *config, value string) error
 }
 
-// What several settings allow.
+// Values that several settings allow.
 var (
 	checkNames  = "any of " + strings.Join(names(defender.Checks()), ", ") + ", separated by commas"
 	topicFilter = "an MQTT topic filter of at most 256 bytes and 7 slashes, + and # each alone in a level, # in the last"

@@ -49,8 +49,8 @@ type AuditProps struct {
 	// reports a device certificate, 30 to 3652 days.
 	// Default: 0, which means 30.
 	CertificateExpiringDays int
-	// Configuration is the audit configuration, of which an account has one in each Region. Off
-	// is refused: audits need a configuration.
+	// Configuration is the audit configuration, which exists once per account and Region. Off is
+	// refused: audits need a configuration.
 	//
 	// With Existing, its owner decides about checks, thresholds and role, and Topic is the topic
 	// that it reports to. AWS refuses a scheduled audit of a check that is not enabled there:
@@ -267,7 +267,7 @@ func (a *audit) configure(p AuditProps) {
 	role.ApplyRemovalPolicy(policy)
 	suppressNag(role, "AWS::IAM::Role", nagSuppression{
 		rule:     "AwsSolutions-IAM4",
-		reason:   "AWS names AWSIoTDeviceDefenderAudit as the policy of an audit's role, and extends it with each new check.",
+		reason:   "AWS requires the managed policy AWSIoTDeviceDefenderAudit for an audit's role, and extends it with each new check.",
 		findings: []string{"Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSIoTDeviceDefenderAudit"},
 	})
 	a.role = role

@@ -109,7 +109,7 @@ func TestScheduleWaitsForTheConfiguration(t *testing.T) {
 	}
 }
 
-func TestWhatTheAccountReliesOnOutlivesTheStack(t *testing.T) {
+func TestAccountWideResourcesOutliveTheStack(t *testing.T) {
 	kinds := []string{"AWS::IoT::AccountAuditConfiguration", "AWS::IAM::Role", "AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::KMS::Key"}
 	for policy, want := range map[awscdk.RemovalPolicy]string{
 		"": "RetainExceptOnCreate", awscdk.RemovalPolicy_DESTROY: "Delete", awscdk.RemovalPolicy_RETAIN: "Retain",

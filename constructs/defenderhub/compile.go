@@ -38,7 +38,7 @@ func functionCode(name string, arch Architecture, prebuilt string) (awslambda.Co
 	}
 	made, err := gobuild.Stage(executable, "", nil)
 	if err != nil {
-		return nil, &defender.FieldError{Field: "Prebuilt", Value: prebuilt, Want: fmt.Sprintf("a program that can be copied: %v", err)}
+		return nil, &defender.FieldError{Field: "Prebuilt", Value: prebuilt, Want: fmt.Sprintf("a file that can be copied: %v", err)}
 	}
 	return assetCode(made), nil
 }
@@ -67,13 +67,13 @@ func functionExecutable(name string, arch Architecture, prebuilt string) (string
 // zipped ends the names of the files of a release.
 const zipped = ".zip"
 
-// prebuilt reports a prebuilt function that is not there.
+// prebuilt reports a prebuilt function that does not exist.
 func (f *faults) prebuilt(field, path string) {
 	if path == "" {
 		return
 	}
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-		f.add(field, path, "the path of an executable or zip that is there, or empty to compile it")
+		f.add(field, path, "the path of an existing executable or zip, or empty to compile it")
 	}
 }
 

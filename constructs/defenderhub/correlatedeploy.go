@@ -41,7 +41,7 @@ func (c *correlate) deploy(p CorrelateProps) {
 	c.state = newTable(c, "State", tableOptions{
 		partition: contract.StatePartitionKey, sort: contract.StateSortKey, expiry: contract.StateExpiry,
 		key: p.EncryptionKey, recovery: p.PointInTimeRecovery, removal: p.StateRemovalPolicy,
-		without: "The state follows from the findings: without it incidents are found again from new findings. PointInTimeRecovery turns backups on.",
+		without: "The state can be rebuilt from new findings. PointInTimeRecovery turns backups on.",
 	})
 	c.state.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
 		IndexName:      new(contract.StateDueIndex),
@@ -89,7 +89,7 @@ func correlatorCode(executable string, config rulefile.Config) (awslambda.Code, 
 	}
 	made, err := gobuild.Stage(executable, rulefile.File, append(content, '\n'))
 	if err != nil {
-		return nil, &defender.FieldError{Field: "Prebuilt", Value: executable, Want: fmt.Sprintf("a program that can be copied: %v", err)}
+		return nil, &defender.FieldError{Field: "Prebuilt", Value: executable, Want: fmt.Sprintf("a file that can be copied: %v", err)}
 	}
 	return assetCode(made), nil
 }

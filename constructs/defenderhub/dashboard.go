@@ -120,7 +120,7 @@ const (
 	importQuota = 10
 )
 
-// rows returns the widgets of the parts that are there, two in a row.
+// rows returns the widgets of the existing parts, two in a row.
 func (p DashboardProps) rows() []*[]awscloudwatch.IWidget {
 	var engine SelfManagedDetect
 	if p.Detect != nil {

@@ -22,7 +22,7 @@ func (f *faults) topic(field string, topic awssns.ITopic) {
 		f.add(field, "a FIFO topic", "a standard topic: AWS services cannot publish to a FIFO topic")
 	}
 	if alias := managedByAWS(topic.MasterKey()); alias != "" {
-		f.add(field, "a topic encrypted with "+alias, "a topic with a customer-managed key as its MasterKey, or without: no AWS service can publish through a key that AWS manages")
+		f.add(field, "a topic encrypted with "+alias, "a topic without a key, or with a customer-managed key as MasterKey: AWS services cannot publish to a topic with a key that AWS manages")
 	}
 }
 
@@ -39,7 +39,7 @@ func (f *faults) queue(field string, queue awssqs.IQueue) {
 		alias = "alias/aws/sqs"
 	}
 	if alias != "" {
-		f.add(field, "a queue encrypted with "+alias, "a queue with awssqs.QueueEncryption_SQS_MANAGED, or with a customer-managed key: AWS IoT cannot send through a key that AWS manages")
+		f.add(field, "a queue encrypted with "+alias, "a queue with awssqs.QueueEncryption_SQS_MANAGED, or with a customer-managed key: AWS IoT cannot send to a queue with a key that AWS manages")
 	}
 }
 
@@ -85,7 +85,7 @@ func (f *faults) alarmTopic(scope constructs.Construct, field string, topic awss
 		return
 	}
 	if here, there := *awscdk.Stack_Of(scope).Region(), *topic.Env().Region; here != there && !unresolved(here) && !unresolved(there) {
-		f.add(field, "a topic in "+there, "a topic in %s: an alarm notifies topics of its own Region alone", here)
+		f.add(field, "a topic in "+there, "a topic in %s: an alarm can notify only topics of its own Region", here)
 	}
 }
 

@@ -27,14 +27,14 @@ func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Durati
 		// For the things to which the certificate of an additional connection is attached.
 		g.statements = append(g.statements, allow([]string{"iot:ListPrincipalThings"}, "*"))
 		g.suppressions = append(g.suppressions, nagSuppression{
-			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for listing the things of a certificate, so the action takes no narrower one.",
+			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for listing the things of a certificate, so the action cannot name a resource.",
 			findings: []string{"Resource::*"},
 		})
 	}
 	if p.AuditTopic != nil {
 		g.statements = append(g.statements, allow([]string{"iot:DescribeAccountAuditConfiguration", "iot:ListAuditFindings", "iot:ListRelatedResourcesForAuditFinding"}, "*"))
 		g.suppressions = append(g.suppressions, nagSuppression{
-			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for reading the findings and the configuration of audits, so the actions take no narrower one.",
+			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for reading the findings and the configuration of audits, so the actions cannot name a resource.",
 			findings: []string{"Resource::*"},
 		})
 	}

@@ -75,7 +75,7 @@ func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.
 	if here != there && known {
 		props.DeadLetterQueue = nil
 		awscdk.Annotations_Of(topic).AddInfoV2(new("defenderhub:topic-region"), new(fmt.Sprintf(
-			"This topic is in %s. What it cannot deliver to %s is lost: Amazon SNS takes a dead-letter queue in the topic's Region alone", there, here)))
+			"This topic is in %s. Messages that it cannot deliver to %s are lost: Amazon SNS accepts a dead-letter queue only in the topic's Region", there, here)))
 	}
 	subscription := awssns.NewSubscription(f, new(id), props)
 	if here != there && !known && !unresolved(there) {

@@ -124,7 +124,7 @@ func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambd
 	if g.Tracing {
 		props.Tracing = awslambda.Tracing_ACTIVE
 		suppressions = append(suppressions, nagSuppression{
-			rule: "AwsSolutions-IAM5", reason: "AWS X-Ray has no resource that traces could be narrowed to.", findings: []string{"Resource::*"},
+			rule: "AwsSolutions-IAM5", reason: "AWS X-Ray defines no resource type for traces.", findings: []string{"Resource::*"},
 		})
 	}
 	if g.VPC != nil {
@@ -136,7 +136,7 @@ func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambd
 			role.AddToPolicy(statement)
 		}
 		suppressions = append(suppressions, nagSuppression{
-			rule: "AwsSolutions-IAM5", reason: "Lambda makes network interfaces whose names nobody knows before; the function's own code is denied the same.",
+			rule: "AwsSolutions-IAM5", reason: "Lambda creates network interfaces whose names are not known in advance. Another statement denies the same actions to the function's own code.",
 			findings: []string{"Resource::*"},
 		})
 	}
@@ -169,7 +169,7 @@ func environment(values map[string]string, memoryMiB int) *map[string]*string {
 	out := map[string]*string{"GOMEMLIMIT": new(contract.MemoryLimit(memoryMiB))}
 	for k, v := range values {
 		if broken(v) {
-			panic(&defender.FieldError{Field: k, Value: deployTime, Want: "a text or a number of the CDK that was not changed: no deployment would resolve it"})
+			panic(&defender.FieldError{Field: k, Value: deployTime, Want: "a text or number from the CDK without changes: CloudFormation could not resolve this one"})
 		}
 		out[k] = new(v)
 	}

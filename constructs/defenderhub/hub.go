@@ -274,8 +274,8 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	shown := value(p.Dashboard)
 	f.under("Dashboard", shown.validate())
 	f.connected("Rules.Sources", plan.rules.Sources, "Forward chooses the sources")
-	f.connected("Rules.Queue", plan.rules.Queue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
-	f.connected("Rules.ErrorQueue", plan.rules.ErrorQueue, "DefenderHub leads the rules to the forwarder's queue; use NewRules for another")
+	f.connected("Rules.Queue", plan.rules.Queue, "DefenderHub connects the rules to the forwarder's queue; use NewRules for another queue")
+	f.connected("Rules.ErrorQueue", plan.rules.ErrorQueue, "DefenderHub connects the rules to the forwarder's queue; use NewRules for another queue")
 	f.connected("Rules.EncryptionKey", plan.rules.EncryptionKey, "set EncryptionKey of DefenderHubProps or of Forwarder: the queues are the forwarder's")
 	f.connected("Detect.Forwarder", plan.detect.Forwarder, "DefenderHub connects its own; use NewDetect for another")
 	f.connected("Forwarder.Detects", plan.forwarder.Detects, "set Detect")
@@ -381,7 +381,7 @@ func (plan *hubPlan) validateForward() error {
 				f.coded(CodeNoEngine, field, s.String(), "no alarms of behaviors without Detect.SelfManaged", defender.Alternative{Field: "Detect.SelfManaged"})
 			}
 		case defender.CorrelatedFindings:
-			f.add(field, s.String(), "this source left out: the correlator brings it wherever it is deployed")
+			f.add(field, s.String(), "this source left out: Correlate adds it")
 		}
 		if subscription != Off {
 			f.coded(CodeSentAlready, field, s.String(), "no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to Off",
@@ -390,10 +390,10 @@ func (plan *hubPlan) validateForward() error {
 	}
 	if plan.detect.SelfManaged != nil && !slices.Contains(plan.forward, defender.BehaviorTransitions) {
 		if len(plan.forward) == 0 {
-			f.coded(CodeNoTransitions, "Forward", nil, "a forwarder: with Detect.SelfManaged it brings the alarms. Leave out NoForwarder",
+			f.coded(CodeNoTransitions, "Forward", nil, "a forwarder: it sends the alarms of Detect.SelfManaged. Leave out NoForwarder",
 				defender.Alternative{Field: "NoForwarder", Value: "false"}, defender.Alternative{Field: "Detect.SelfManaged", Value: "nil"})
 		} else {
-			f.coded(CodeNoTransitions, "Forward", fmt.Sprint(plan.forward), "defender.BehaviorTransitions as well: with Detect.SelfManaged it brings the alarms",
+			f.coded(CodeNoTransitions, "Forward", fmt.Sprint(plan.forward), "defender.BehaviorTransitions as well: without it the alarms of Detect.SelfManaged are lost",
 				defender.Alternative{Field: "Detect.SelfManaged", Value: "nil"})
 		}
 	}

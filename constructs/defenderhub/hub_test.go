@@ -350,7 +350,7 @@ func TestEventTypesAndBehaviorsFitTheFunctionTogether(t *testing.T) {
 	}
 }
 
-func TestWhatTheFacadeConnectsCannotBeSet(t *testing.T) {
+func TestConnectedPropsCannotBeSet(t *testing.T) {
 	stack := newStack()
 	queue, errors := awssqs.NewQueue(stack, jsii.String("Queue"), nil), awssqs.NewQueue(stack, jsii.String("Errors"), nil)
 	topic := awssns.NewTopic(stack, jsii.String("Topic"), nil)

@@ -95,7 +95,7 @@ func (p DetectProps) validateApart(others contract.LiveBehaviors) error {
 			continue
 		}
 		if p.profileField(i) == "" {
-			f.add("Behaviors", "behaviors of the profile "+name, "none that another Detect of the same Forwarder has too: name their profile by Profiles")
+			f.add("Behaviors", "behaviors of the profile "+name, "behaviors that no other Detect of the same Forwarder has: put them into Profiles under another name")
 		} else {
 			f.add(p.profileField(i)+".Name", name, "a name that no other Detect of the same Forwarder uses")
 		}

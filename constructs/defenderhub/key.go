@@ -42,7 +42,7 @@ func aliasSuppressions(scope constructs.Construct, keys ...awskms.IKey) []nagSup
 	}
 	slices.Sort(findings)
 	return []nagSuppression{{
-		rule: "AwsSolutions-IAM5", reason: "The key is known by an alias alone, which a condition names: IAM takes no alias as a resource.",
+		rule: "AwsSolutions-IAM5", reason: "The key is known only by its alias, which a condition names. IAM does not accept an alias as a resource.",
 		findings: slices.Compact(findings),
 	}}
 }

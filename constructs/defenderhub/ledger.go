@@ -14,7 +14,7 @@ func newLedger(scope constructs.Construct, p ForwarderProps) awsdynamodb.Table {
 	table := newTable(scope, "Ledger", tableOptions{
 		partition: contract.LedgerPartitionKey, sort: contract.LedgerSortKey, expiry: contract.LedgerExpiry,
 		key: p.EncryptionKey, recovery: p.PointInTimeRecovery, removal: p.LedgerRemovalPolicy,
-		without: "The ledger is made of events: without it findings are imported again. PointInTimeRecovery turns backups on.",
+		without: "The ledger can be rebuilt from new events: without it findings are imported again. PointInTimeRecovery turns backups on.",
 	})
 	table.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
 		IndexName:      new(contract.LedgerRefreshIndex),

@@ -41,7 +41,7 @@ type NotifyProps struct {
 	// sends no message of its own. Within a DefenderHub they are DefenderHubProps.Correlate.
 	// Default: nil, there are no incidents.
 	Correlate *CorrelateProps
-	// Hold is how long a new finding waits for an incident of which it may be a part: whole
+	// Hold is how long a new finding waits for an incident that may contain it: whole
 	// seconds from 1 second to 15 minutes. Incidents do not wait. Without Correlate nothing waits.
 	// Default: 0, which means 1 minute.
 	Hold time.Duration

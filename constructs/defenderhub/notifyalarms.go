@@ -54,7 +54,7 @@ func (n *notify) newAlarms(props NotifyProps) []awscloudwatch.IAlarm {
 		"The dead-letter queue has events that could not be read, handled or delivered, or a request that could not start the notifier. Correct the cause, then delete them",
 		n.events.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: int((15*time.Minute + or(props.Hold, defaultHold)) / time.Second), Periods: 1},
-		"Events of Security Hub wait in the queue: nobody is notified of them. The notifier fails or is throttled. Read its log",
+		"Events of Security Hub wait in the queue: no message is sent about them. The notifier fails or is throttled. Read its log",
 		oldestMessage(map[string]awssqs.Queue{"events": n.events.queue}))
 	a.add("FailuresAlarm", p.Failures, Alarm{Periods: 3},
 		"Events could not be handled and are retried: messages are late. Read the reason in the notifier's log", n.metric(contract.MetricFailed, nil))

@@ -123,7 +123,7 @@ func notifierCode(executable string, config notification.Config) (awslambda.Code
 	}
 	made, err := gobuild.Stage(executable, notification.File, append(content, '\n'))
 	if err != nil {
-		return nil, &defender.FieldError{Field: "Prebuilt", Value: executable, Want: fmt.Sprintf("a program that can be copied: %v", err)}
+		return nil, &defender.FieldError{Field: "Prebuilt", Value: executable, Want: fmt.Sprintf("a file that can be copied: %v", err)}
 	}
 	return assetCode(made), nil
 }

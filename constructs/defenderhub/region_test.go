@@ -54,7 +54,7 @@ func TestDeadLettersStayInTheTopicsRegion(t *testing.T) {
 			}
 			got := notes(stack)
 			if c.noted != slices.ContainsFunc(got, func(note string) bool {
-				return strings.HasPrefix(note, "info /Fleet/Topic: This topic is in us-east-1. What it cannot deliver to eu-central-1 is lost")
+				return strings.HasPrefix(note, "info /Fleet/Topic: This topic is in us-east-1. Messages that it cannot deliver to eu-central-1 are lost")
 			}) {
 				t.Errorf("noted %q", got)
 			}

@@ -57,7 +57,7 @@ func (p RulesProps) validate() error {
 	f.sources("Sources", p.Sources)
 	for i, s := range p.Sources {
 		if s.Known() && !iotrule.Sends(s) {
-			f.add("Sources"+index(i), s.String(), "one of RejectedReports, SecurityDisconnects, RefusedConnections and DeviceEvents: no rule brings the others")
+			f.add("Sources"+index(i), s.String(), "one of RejectedReports, SecurityDisconnects, RefusedConnections and DeviceEvents: the others have no rule")
 		}
 	}
 	if p.EventTopic != "" && !unresolved(p.EventTopic) {
@@ -65,7 +65,7 @@ func (p RulesProps) validate() error {
 	}
 	for i, reason := range p.ExceptDisconnects {
 		if !slices.Contains(iotrule.SecurityDisconnectReasons, reason) || slices.Index(p.ExceptDisconnects, reason) < i {
-			f.add("ExceptDisconnects"+index(i), reason, "each of "+strings.Join(iotrule.SecurityDisconnectReasons, ", ")+" at most once: no other reason is forwarded")
+			f.add("ExceptDisconnects"+index(i), reason, "each of "+strings.Join(iotrule.SecurityDisconnectReasons, ", ")+" at most once: other reasons are not security events")
 		}
 	}
 	if len(p.ExceptDisconnects) >= len(iotrule.SecurityDisconnectReasons) {
@@ -74,7 +74,7 @@ func (p RulesProps) validate() error {
 	f.queue("Queue", p.Queue)
 	f.queue("ErrorQueue", p.ErrorQueue)
 	if p.Queue != nil && p.ErrorQueue != nil && sameARN(p.Queue, p.Queue.QueueArn(), p.ErrorQueue.QueueArn()) {
-		f.add("ErrorQueue", "the same queue as Queue", "another queue, or nil for a new one: what makes Queue fail would also take the messages that could not be sent to it")
+		f.add("ErrorQueue", "the same queue as Queue", "another queue, or nil for a new one: if Queue fails, its error queue must still work")
 	}
 	f.key("EncryptionKey", p.EncryptionKey)
 	return f.err()
@@ -167,7 +167,7 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 func newOwnQueue(scope constructs.Construct, id string, key awskms.IKey) awssqs.IQueue {
 	queue := newQueue(scope, id, key, queueOptions{})
 	suppressNag(queue, "AWS::SQS::Queue", nagSuppression{
-		rule: "AwsSolutions-SQS3", reason: "Who reads the events decides after how many attempts they are given up; give Queue to set a dead-letter queue.",
+		rule: "AwsSolutions-SQS3", reason: "The reader of this queue decides how often it retries an event. Set the prop Queue to use a queue with a dead-letter queue.",
 	})
 	return queue
 }

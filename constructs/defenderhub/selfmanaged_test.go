@@ -103,7 +103,7 @@ func TestSelfManagedEngineUsesNothingOfDetect(t *testing.T) {
 	}
 }
 
-func TestSelfManagedEngineTouchesOnlyDetectAndWhatTheForwarderKnows(t *testing.T) {
+func TestSelfManagedEngineChangesOnlyDetectAndLiveBehaviors(t *testing.T) {
 	for name, other := range map[string]*defenderhub.DetectProps{"none": nil, "native": nativeDetect()} {
 		t.Run(name, func(t *testing.T) {
 			before := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: other})

@@ -77,7 +77,7 @@ func (p DetectProps) validateSelfManaged() error {
 		return err
 	}
 	if !config.Reports && total > 0 {
-		const instead = "nothing here: no behavior is judged by device reports: add one, such as those of defender.StarterBehaviors(), or set SelfManaged.ReportsEvery"
+		const instead = "nothing here, because no behavior uses device reports: add one, such as those of defender.StarterBehaviors(), or set SelfManaged.ReportsEvery"
 		for _, unused := range []struct {
 			field string
 			set   bool
@@ -106,7 +106,7 @@ func (p DetectProps) validateForwarder(scope constructs.Construct) error {
 	case p.Native != nil && p.SelfManaged != nil:
 	case p.Forwarder == nil:
 		if p.SelfManaged != nil {
-			f.add("Forwarder", nil, "what NewForwarder made with these props in Detects: it sends the alarms to Security Hub. NewDefenderHub connects its own")
+			f.add("Forwarder", nil, "what NewForwarder made with these props in Detects: it sends the alarms to Security Hub. NewDefenderHub connects its own forwarder")
 		}
 	case p.Native == nil && p.SelfManaged == nil:
 		f.add("Forwarder", "set", "nothing here without an engine: set Native or SelfManaged")

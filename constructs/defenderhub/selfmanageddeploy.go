@@ -39,7 +39,7 @@ func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 	e.state = newTable(d, "State", tableOptions{
 		partition: contract.StatePartitionKey, sort: contract.StateSortKey, expiry: contract.StateExpiry,
 		key: p.EncryptionKey, recovery: s.PointInTimeRecovery, removal: s.StateRemovalPolicy,
-		without: "The states follow from what devices do: without them each is judged anew. PointInTimeRecovery turns backups on.",
+		without: "The states can be rebuilt from new telemetry: without them each device is judged anew. PointInTimeRecovery turns backups on.",
 	})
 	e.state.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
 		IndexName:      new(contract.StateDueIndex),
@@ -90,7 +90,7 @@ func evaluatorCode(executable string, config engine.Config) (awslambda.Code, err
 	}
 	made, err := gobuild.Stage(executable, contract.ConfigFile, append(content, '\n'))
 	if err != nil {
-		return nil, &defender.FieldError{Field: "SelfManaged.Prebuilt", Value: executable, Want: fmt.Sprintf("a program that can be copied: %v", err)}
+		return nil, &defender.FieldError{Field: "SelfManaged.Prebuilt", Value: executable, Want: fmt.Sprintf("a file that can be copied: %v", err)}
 	}
 	return assetCode(made), nil
 }
@@ -144,7 +144,7 @@ func registryPermissions(groups bool) ([]awsiam.PolicyStatement, nagSuppression)
 		findings = append(findings, nagResources("thinggroup/*")...)
 	}
 	return statements, nagSuppression{
-		rule: "AwsSolutions-IAM5", reason: "Any device may break a behavior, so the registry is read for any thing of this account and Region.",
+		rule: "AwsSolutions-IAM5", reason: "Any device may violate a behavior, so the function reads the registry for any thing of this account and Region.",
 		findings: findings,
 	}
 }
@@ -154,7 +154,7 @@ func registryPermissions(groups bool) ([]awsiam.PolicyStatement, nagSuppression)
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
 func connectionPermissions() (awsiam.PolicyStatement, nagSuppression) {
 	return allow([]string{"iot:GetConnection"}, arn("iot", "client/*")), nagSuppression{
-		rule: "AwsSolutions-IAM5", reason: "Any client of this account and Region may fall silent, and is asked for its connection before its silence is judged.",
+		rule: "AwsSolutions-IAM5", reason: "Any client of this account and Region may become silent. The function reads its connection before it judges the silence.",
 		findings: nagResources("client/*"),
 	}
 }

@@ -43,7 +43,7 @@ func newStream(scope *detect, p DetectProps) awskinesis.Stream {
 	stream := awskinesis.NewStream(scope, new("Stream"), props)
 	if p.EncryptionKey != nil {
 		suppressNag(stream, "AWS::Kinesis::Stream", nagSuppression{
-			rule: "AwsSolutions-KDS3", reason: "A key of the user's own is what EncryptionKey asks for; without it the stream uses the key that AWS manages.",
+			rule: "AwsSolutions-KDS3", reason: "The user chose this key with the prop EncryptionKey. By default the stream uses the key that AWS manages.",
 		})
 	}
 	return stream
@@ -157,7 +157,7 @@ func answerPermissions(filter string) ([]awsiam.PolicyStatement, []nagSuppressio
 		return nil, nil
 	}
 	return []awsiam.PolicyStatement{allow([]string{"iot:Publish"}, arn("iot", "topic/"+topic))}, []nagSuppression{{
-		rule: "AwsSolutions-IAM5", reason: "Any device may send a report that cannot be read, and is answered on its own topic below the prop ReportTopic.",
+		rule: "AwsSolutions-IAM5", reason: "Any device may send an unreadable report. The function answers on that device's topic below the prop ReportTopic.",
 		findings: nagResources("topic/" + topic),
 	}}
 }

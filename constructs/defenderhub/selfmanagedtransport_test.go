@@ -14,7 +14,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-func TestTelemetryComesByTheRulesOfTheEvaluator(t *testing.T) {
+func TestEvaluatorRulesSendTheTelemetry(t *testing.T) {
 	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
 	telemetry, failed := tp.idOf(t, "AWS::SQS::Queue", "HubDetectTelemetry"), tp.idOf(t, "AWS::SQS::Queue", "HubDetectErrorQueue")
 	config := engine.Config{Profiles: []engine.ProfileConfig{{Name: "defenderhub", Behaviors: selfManaged(defenderhub.SelfManagedProps{}).Behaviors}}, Reports: true}

@@ -22,7 +22,7 @@ func (a *audit) runOnDeploy(p AuditProps) {
 		timeout: time.Minute, memoryMiB: 128, key: p.EncryptionKey,
 		statements: []awsiam.PolicyStatement{allow([]string{"iot:StartOnDemandAuditTask"}, "*")},
 		suppressions: []nagSuppression{{
-			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for starting an audit, so the action takes no narrower one.",
+			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for starting an audit, so the action cannot name a resource.",
 			findings: []string{"Resource::*"},
 		}},
 	})

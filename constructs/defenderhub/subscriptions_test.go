@@ -48,7 +48,7 @@ func TestExistingAndOffSubscriptionsAreNotCreated(t *testing.T) {
 	}
 }
 
-func TestSecurityHubComesFirstWithoutStandards(t *testing.T) {
+func TestSecurityHubIsCreatedFirstWithoutStandards(t *testing.T) {
 	tp := subscriptions(t, &defenderhub.ProductSubscriptionsProps{EnableSecurityHub: true, RemovalPolicy: awscdk.RemovalPolicy_DESTROY})
 	hub := tp.one(t, "AWS::SecurityHub::Hub")
 	if hub.Properties["EnableDefaultStandards"] != false || hub.DeletionPolicy != "Delete" {

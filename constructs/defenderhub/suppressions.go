@@ -128,7 +128,7 @@ func (a *audit) suppress(p AuditProps) {
 			"iot:CreateAuditSuppression", "iot:DeleteAuditSuppression", "iot:DescribeAuditSuppression", "iot:UpdateAuditSuppression",
 		}, "*")},
 		suppressions: []nagSuppression{{
-			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for audit suppressions, so the actions take no narrower one.",
+			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for audit suppressions, so the actions cannot name a resource.",
 			findings: []string{"Resource::*"},
 		}},
 	})

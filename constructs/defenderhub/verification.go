@@ -131,7 +131,7 @@ func NewVerification(scope constructs.Construct, id *string, props *Verification
 		timeout: verificationTimeout, memoryMiB: 128, key: p.EncryptionKey, statements: statements,
 		environment: map[string]string{contract.EnvLogLevel: value(p.Function).LogLevel.String()},
 		suppressions: append(aliasSuppressions(v, p.EncryptionKey), nagSuppression{
-			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for violations, so the action takes no narrower one.",
+			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for violations, so the action cannot name a resource.",
 			findings: []string{"Resource::*"},
 		}),
 	})

@@ -22,9 +22,9 @@ const (
 // https://docs.aws.amazon.com/iot-device-defender/latest/devguide/detect-troubleshooting.html
 const SilenceLimit = 48 * time.Hour
 
-// heardStep rounds the time of the last datapoint up, so that the state of a device in alarm is
+// lastStep rounds the time of the last datapoint up, so that the state of a device in alarm is
 // not written for each datapoint.
-const heardStep = int64(time.Hour / time.Millisecond)
+const lastStep = int64(time.Hour / time.Millisecond)
 
 // alarm is the state machine of one behavior of one thing. The zero value is a conforming
 // device. It observes datapoints in the order of their time. Times are ms since 1970.
@@ -35,8 +35,8 @@ type alarm struct {
 	Run int `json:"run,omitempty"`
 	// First is the time of the first violating datapoint after conforming ones.
 	First int64 `json:"first,omitempty"`
-	// Heard is the time of the last datapoint, rounded up to the hour (see heardStep).
-	Heard int64 `json:"heard,omitempty"`
+	// Last is the time of the last datapoint, rounded up to the hour (see lastStep).
+	Last int64 `json:"heard,omitempty"`
 }
 
 // idle reports whether no alarm is open and no violation is counted.
@@ -50,7 +50,7 @@ func (a *alarm) observe(v Verdict, at int64, toAlarm, toClear int) Change {
 	if v == None || v == Conforms && a.idle() {
 		return ""
 	}
-	a.Heard = max(a.Heard, (at+heardStep-1)/heardStep*heardStep)
+	a.Last = max(a.Last, (at+lastStep-1)/lastStep*lastStep)
 	if a.open() {
 		if v == Violates {
 			a.Run = 0
@@ -85,7 +85,7 @@ func (a alarm) moves(v Verdict, at int64, b defender.Behavior) bool {
 }
 
 // silentSince is the time after which silence ends the alarm, or the count.
-func (a alarm) silentSince() int64 { return a.Heard + SilenceLimit.Milliseconds() }
+func (a alarm) silentSince() int64 { return a.Last + SilenceLimit.Milliseconds() }
 
 // silence ends the alarm if there was no datapoint for [SilenceLimit] up to now. An open alarm is
 // invalidated; counted violations are dropped.

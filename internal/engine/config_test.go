@@ -11,7 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-func TestConfigComesThroughItsFile(t *testing.T) {
+func TestConfigIsReadAsWritten(t *testing.T) {
 	want := Config{
 		Profiles: []ProfileConfig{{Name: "plant", Targets: []string{"thinggroup/0"}, Behaviors: []defender.Behavior{
 			{Name: "size", Criteria: defender.MessageByteSize.LessThan(8), Dimension: notIn("a/${iot:ClientId}"), Severity: defender.High},

@@ -4,7 +4,7 @@ import "github.com/defenderhub/defenderhub/internal/iotapi"
 
 // kind is everything in which the kinds of behavior differ. Each kind is one type in one
 // file: value.go, size.go, count.go, sum.go, duration.go and reports.go. [compile] and
-// [Traffic] choose the kind; nothing else asks which one it is.
+// [Traffic] choose the kind; no other code distinguishes the kinds.
 type kind interface {
 	// digit is the first character of [Compiled.form], so that states of one kind are never
 	// read as those of another.

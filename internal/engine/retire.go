@@ -52,7 +52,7 @@ func (r *step) retire(c *Compiled, t *track) bool {
 		return false
 	case !t.Alarm.open():
 		return end.After == 0
-	case end.After > 0 && over <= t.Alarm.Heard+end.After.Milliseconds():
+	case end.After > 0 && over <= t.Alarm.Last+end.After.Milliseconds():
 		return false
 	}
 	at := max(over, t.Alarm.Since+1)

@@ -39,7 +39,7 @@ func TestRulesSendWhatBehaviorsNeed(t *testing.T) {
 			behaviors: []defender.Behavior{{Criteria: small}, {Criteria: defender.MessageByteSize.GreaterThan(2)}},
 			want:      rows{{"lifecycle", lifecycleSQL}, {"oversize", selectOversize + "'#' WHERE (SIZE) >= 8 OR (SIZE) <= 2"}},
 		},
-		"the rule of a topic lets through what breaks the behaviors of that topic": {
+		"the rule of a topic lets through what violates the behaviors of that topic": {
 			behaviors: []defender.Behavior{{Criteria: defender.MessageByteSize.LessThan(1000)}, {Criteria: small, Dimension: in("plant/${iot:ClientId}/state")}},
 			want: rows{
 				{"lifecycle", lifecycleSQL},

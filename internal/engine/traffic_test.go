@@ -139,7 +139,7 @@ func TestConfirmationWritesNothingForConformingDevices(t *testing.T) {
 			t.Fatalf("%c at %v leaves %+v", letter, at, s)
 		}
 	}
-	// What was written of an agent that restarted goes.
+	// The record of an agent that restarted is dropped.
 	r := e.Step("thing", s, restarts('r', after(0).UnixMilli(), "r"), after(0))
 	if !r.Changed || e.Due(r.State).After(after(30*minute)) {
 		t.Errorf("changed %v, due %v", r.Changed, e.Due(r.State))

@@ -83,7 +83,7 @@ func TestErrorActionIsRead(t *testing.T) {
 	}
 }
 
-func TestWhatNoRuleWroteIsRefused(t *testing.T) {
+func TestMessageOfNoRuleIsRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		``:                                 "JSON",
 		`[]`:                               "JSON",

@@ -32,7 +32,7 @@ type Config struct {
 	DigestBelow correlation.Label `json:"digestBelow,omitempty"`
 	// Remind is the least severity of which a daily message reminds; "" for none.
 	Remind correlation.Label `json:"remind,omitempty"`
-	// HoldSeconds is how long a new finding waits for an incident of which it may be a part.
+	// HoldSeconds is how long a new finding waits for an incident that may contain it.
 	HoldSeconds int `json:"holdSeconds,omitempty"`
 	// Rules are those of the correlation; none without incidents.
 	Rules []correlation.Rule `json:"rules,omitempty"`

@@ -99,7 +99,7 @@ func TestLongAndShortSamplesInBothEncodings(t *testing.T) {
 
 const header = `"header": {"report_id": 7, "version": "1.0"}, `
 
-func TestWhatAgentsReallyWrite(t *testing.T) {
+func TestReportsOfRealAgentsAreRead(t *testing.T) {
 	for name, tc := range map[string]struct {
 		payload string
 		want    map[string]iotapi.Value
@@ -159,7 +159,7 @@ func oddValues(t testing.TB) []struct {
 	return all
 }
 
-func TestOddValueSpoilsNoOther(t *testing.T) {
+func TestUnreadableValueIsDiscardedAlone(t *testing.T) {
 	for _, tc := range oddValues(t) {
 		t.Run(tc.Name, func(t *testing.T) {
 			payloads := map[string][]byte{"JSON": []byte(tc.Report)}
@@ -177,7 +177,7 @@ func TestOddValueSpoilsNoOther(t *testing.T) {
 }
 
 // Cases that JSON cannot express, or that the two encodings express differently.
-func TestOddEncodingsSpoilNothing(t *testing.T) {
+func TestReportsInUnusualEncodings(t *testing.T) {
 	fields := func(more string, tail ...byte) []byte {
 		// {"met": {"tp": {"pts": [{"pt": 23}]}, "ns": {"bi": ...}}, "hed": {"rid": 7, "v": "1.0"}}
 		return append([]byte("\xa2\x63met\xa2\x62tp\xa1\x63pts\x81\xa1\x62pt\x17\x62ns"+more+"\x63hed\xa2\x63rid\x07\x61v\x631.0"), tail...)
@@ -253,7 +253,7 @@ func TestPartialLists(t *testing.T) {
 	}
 }
 
-func TestWhatContainsNoReportIsRefused(t *testing.T) {
+func TestMessageWithoutAReportIsRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ payload, want string }{
 		"empty":                          {"", "empty"},
 		"white space":                    {" \n", "empty"},
@@ -285,7 +285,7 @@ func TestReportWithoutReadableValues(t *testing.T) {
 	}
 }
 
-func TestJSONAndCBORSayTheSame(t *testing.T) {
+func TestJSONAndCBORAreEquivalent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ports := rapid.SliceOfN(rapid.IntRange(1, 65535), 0, 8).Draw(t, "ports")
 		list := []any{}

@@ -84,7 +84,7 @@ func TestHubIsEnabledOnce(t *testing.T) {
 	}
 }
 
-func TestDisabledHubComesBackWithin90Days(t *testing.T) {
+func TestDisabledHubIsRestoredWithin90Days(t *testing.T) {
 	for _, tt := range []struct {
 		pause time.Duration
 		want  int
@@ -152,7 +152,7 @@ func TestSettingsAreCopies(t *testing.T) {
 	}
 }
 
-func TestWhatTheLocalSecurityHubLacksIsRefusedByName(t *testing.T) {
+func TestUnsupportedOperationIsRefused(t *testing.T) {
 	c, h, client := enabled(t)
 	ctx, arn := context.Background(), aws.String(c.Hub(account, region).ARN())
 	for operation, call := range map[string]func() error{

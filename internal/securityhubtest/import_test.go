@@ -352,7 +352,7 @@ func TestPartitionFollowsTheRegion(t *testing.T) {
 	}
 }
 
-func TestAccountsAndRegionsAreApart(t *testing.T) {
+func TestAccountsAndRegionsAreSeparate(t *testing.T) {
 	c, h, client := enabled(t)
 	mustImport(t, client, sample("1"))
 	if n := len(c.Hub(account, "us-east-1").Findings()) + len(c.Hub("999999999999", region).Findings()); n != 0 || len(h.Findings()) != 1 {

@@ -27,7 +27,7 @@ func send(wrap func(http.Handler) http.Handler, target, body string) (answer, ta
 	return w.Body.String(), taken
 }
 
-func TestWhatQueuesRefuseIsRefused(t *testing.T) {
+func TestMessageThatQueuesRejectIsRefused(t *testing.T) {
 	for name, tt := range map[string]struct{ target, body, want, taken string }{
 		"text":              {"SendMessage", `{"MessageBody":"a\t\ufffd"}`, `{"Successful"`, `{"MessageBody":"a\t\ufffd"}`},
 		"nothing":           {"SendMessage", `{"MessageBody":""}`, "#MissingParameter", ""},
@@ -47,7 +47,7 @@ func TestWhatQueuesRefuseIsRefused(t *testing.T) {
 	}
 }
 
-func TestWhatNobodyWouldGetIsRefused(t *testing.T) {
+func TestCallsWithoutEffectAreRefused(t *testing.T) {
 	for body, want := range map[string]string{
 		"Action=Publish&TopicArn=t&Message=m":             "",
 		"Action=Publish&TopicArn=t":                       "Empty message",

@@ -61,9 +61,9 @@ func (c *Cloud) serveFunctions() {
 func (c *Cloud) serveSecurityHub() {
 	c.SecurityHub = securityhubtest.New(securityhubtest.Config{Account: c.Account, Now: c.Clock.Now, OnImported: func(i securityhubtest.Imported) {
 		c.importedMu.Lock()
-		told := slices.Clone(c.imported)
+		listeners := slices.Clone(c.imported)
 		c.importedMu.Unlock()
-		for _, f := range told {
+		for _, f := range listeners {
 			f(i)
 		}
 	}})

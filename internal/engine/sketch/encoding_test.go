@@ -20,7 +20,7 @@ func packed(t interface{ Fatal(...any) }, s *Sketch) []byte {
 	return p
 }
 
-// What lies in a table stays readable: the same values give the same bytes.
+// Stored sketches stay readable: the same values give the same bytes.
 func TestStoredFormStays(t *testing.T) {
 	const stored = "01010102a001010a0105cb1501cc15014402f60301e2be030100000000000016c0c4270a36c78d0374"
 	values := sketchOf(t, 1, 2, 300, -5, -5.5, 0, 1e-12, 7e250, 2)

@@ -27,7 +27,7 @@ const Accuracy = 0.01
 // to 10^17.
 const maxBins = 2048
 
-// What lies between the least value and 0 counts as 0, and what is greater than the greatest
+// A value between the least value and 0 counts as 0, and one greater than the greatest
 // is refused: neither end of a bin may be out of the range of float64.
 const leastValue, greatestValue = 1e-307, 1e308
 
@@ -46,7 +46,7 @@ func valueOf(index int) float64 { return math.Exp(float64(index)/perLog) * (1 + 
 // Range holds the values from Low to High, both included.
 type Range struct{ Low, High float64 }
 
-// Sketch is a distribution. Parts counted apart and merged give the same percentiles as all
+// Sketch is a distribution. Parts counted separately and merged give the same percentiles as all
 // counted together. The zero value is empty.
 type Sketch struct {
 	// positive and negative are the bins of values and of their absolute values.

@@ -91,7 +91,7 @@ func TestPercentilesOfSmallCountsAreExact(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoDistributionIsRefused(t *testing.T) {
+func TestInvalidDistributionIsRefused(t *testing.T) {
 	var s Sketch
 	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), math.MaxFloat64, -math.MaxFloat64} {
 		if s.Add(v) == nil {

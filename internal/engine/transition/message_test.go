@@ -25,7 +25,7 @@ func example() transition.Message {
 	}
 }
 
-func TestMessageComesBackAsItWasSent(t *testing.T) {
+func TestMessageIsReadAsSent(t *testing.T) {
 	for name, change := range map[string]func(*transition.Message){
 		"registered":    func(*transition.Message) {},
 		"unregistered":  func(m *transition.Message) { m.Registered = new(false) },
@@ -68,7 +68,7 @@ func TestFormOfTheQueue(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoTransitionIsRefused(t *testing.T) {
+func TestInvalidTransitionIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*transition.Message)
 		want   string

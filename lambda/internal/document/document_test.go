@@ -64,7 +64,7 @@ func TestChangesAtOnceAllCount(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotChangedIsNotWritten(t *testing.T) {
+func TestUnchangedDocumentIsNotWritten(t *testing.T) {
 	m := &memory{}
 	v, err := counter(m).Change(t.Context(), func(v *document.Version[count]) bool { v.Value.N = 3; return false })
 	if err != nil || v.Value.N != 3 || m.revision != 0 || m.reads != 1 {

@@ -145,7 +145,7 @@ func TestASuppressionLivesWithItsResource(t *testing.T) {
 	}
 }
 
-func TestASuppressionOfSomebodyElseIsReportedAndKept(t *testing.T) {
+func TestForeignSuppressionIsReportedAndKept(t *testing.T) {
 	for owner, description := range map[string]*string{
 		"by hand": aws.String("ask Ann"), "without description": nil, "another stack": aws.String("x [defenderhub Fleet/7777]"),
 	} {
@@ -174,7 +174,7 @@ func TestASuppressionOfSomebodyElseIsReportedAndKept(t *testing.T) {
 	}
 }
 
-func TestASuppressionWhoseEndHasPassedIsDeleted(t *testing.T) {
+func TestExpiredSuppressionIsDeleted(t *testing.T) {
 	f := &fakeIoT{}
 	past := event(cfn.RequestCreate, pump, contract.SuppressionUntil, "2026-12-01T00:00:00Z")
 	if _, _, err := handle(f, past); err != nil || len(f.have) > 0 {
@@ -245,7 +245,7 @@ func TestFailuresAreRetriedUntilTheDeadline(t *testing.T) {
 }
 
 // Any order of requests of this stack and of somebody else changes only what each owns.
-func TestNobodyTouchesTheSuppressionsOfOthers(t *testing.T) {
+func TestSuppressionsOfOthersAreNeverChanged(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := &fakeIoT{have: map[string]iot.DescribeAuditSuppressionOutput{}}
 		theirs := map[string]string{}

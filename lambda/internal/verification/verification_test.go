@@ -91,7 +91,7 @@ func TestTheLatestStateOfABatchWins(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatMaySucceedLaterIsRetried(t *testing.T) {
+func TestPermanentFailuresAreNotRetried(t *testing.T) {
 	f := &fakeIoT{errs: map[string]error{"gone": &types.InvalidRequestException{}, "busy": &types.ThrottlingException{}, "down": errors.New("no route")}}
 	failed := handle(t, f,
 		message("1", native, "gone", "gone", "FALSE_POSITIVE", 1), message("2", native, "busy", "busy", "FALSE_POSITIVE", 1),

@@ -119,8 +119,8 @@ func TestDisabledLoggingIsFound(t *testing.T) {
 	wantCode(t, err, "NotImplementedException", "SetV2LoggingOptions")
 }
 
-// What can exist in the account and cannot be judged is never compliant.
-func TestWhatCannotBeJudgedFails(t *testing.T) {
+// A check of resources that may exist but cannot be judged is never compliant.
+func TestInconclusiveCheckFails(t *testing.T) {
 	cognito := []defender.Check{defender.AuthenticatedCognitoRoleOverlyPermissive, defender.UnauthenticatedCognitoRoleOverlyPermissive}
 	for _, tt := range []struct {
 		name   string

@@ -102,7 +102,7 @@ func TestTaskCanceledBeforeItRuns(t *testing.T) {
 	}
 }
 
-func TestResultThatComesAfterTheCancellationIsDropped(t *testing.T) {
+func TestResultAfterTheCancellationIsDropped(t *testing.T) {
 	var w *world
 	var task string
 	w = newWorld(t, devicedefender.Config{May: func(_ context.Context, _ string, actions ...string) error {

@@ -108,7 +108,7 @@ func (w *world) call(t *testing.T, operation, body string) (int, string) {
 	return answer.Code, answer.Body.String()
 }
 
-func TestWhatTheBusCannotFollowIsRefusedByName(t *testing.T) {
+func TestUnsupportedPatternIsRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ operation, body, want string }{
 		"no JSON protocol":      {"", ``, "protocol"},
 		"pattern":               {"PutRule", `{"Name": "r", "EventPattern": "{\"a\": [{\"like\": 1}]}"}`, "like"},

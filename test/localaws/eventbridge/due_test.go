@@ -32,7 +32,7 @@ func timetable(t *testing.T, rules fixedRules, schedules string) Timetable {
 	}
 }
 
-func TestRunsComeInTheOrderOfTheirTimes(t *testing.T) {
+func TestRunsAreInTheOrderOfTheirTimes(t *testing.T) {
 	queue := `"Target": {"Arn": "arn:aws:sqs:us-east-1:1:q"}`
 	tt := timetable(t, fixedRules{
 		{Name: "half-hourly", ScheduleExpression: "rate(30 minutes)", Created: midnight},

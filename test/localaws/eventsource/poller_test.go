@@ -221,7 +221,7 @@ func TestHandledMessagesAreDeleted(t *testing.T) {
 	})
 }
 
-func TestFailedMessagesComeBackAfterTheVisibilityTimeoutAndEndInTheDeadLetterQueue(t *testing.T) {
+func TestFailedMessagesReappearAndEndInTheDeadLetterQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue()
 		q.maxReceives = 3

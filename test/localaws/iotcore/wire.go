@@ -331,7 +331,7 @@ func jsonOf(v reflect.Value) any {
 const DefaultPage = 250
 
 // Page cuts a page of the wanted size out of items, which are in their order, and makes the
-// token of the next. It goes on behind the item whose order the token holds, so that items
+// token of the next. It continues behind the item whose order the token holds, so that items
 // that come or go between two pages shift nothing.
 func Page[T any](items []T, order func(T) string, token *string, size *int32, standard int) (page []T, next *string, err error) {
 	wanted := standard

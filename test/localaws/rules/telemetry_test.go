@@ -80,7 +80,7 @@ func TestConformingMessagesCostTheEvaluationOfOneRule(t *testing.T) {
 	}
 }
 
-func TestReportsComeByBasicIngestWithoutFrom(t *testing.T) {
+func TestBasicIngestReportsNeedNoFrom(t *testing.T) {
 	r := &recorder{}
 	e := New(r, quiet())
 	names := telemetryRules(t, e, "", defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(22)})

@@ -187,12 +187,12 @@ func (r run) do(ctx context.Context, s *cli.Session, args []string) error {
 	return errors.Join(inHub, verdict(id, task, rows, found))
 }
 
-// ended says, after Ctrl-C, that the audit goes on.
+// ended says, after Ctrl-C, that the audit continues.
 func ended(ctx context.Context, id string) error {
 	if ctx.Err() == nil {
 		return nil
 	}
-	return fmt.Errorf("the audit goes on: aws iot cancel-audit-task --task-id %s ends it", id)
+	return fmt.Errorf("the audit continues: aws iot cancel-audit-task --task-id %s ends it", id)
 }
 
 // checks returns the API names of the checks to run, all of which are enabled.
@@ -322,7 +322,7 @@ func grade(s severity) int {
 	return slices.Index([]string{"LOW", "MEDIUM", "HIGH", "CRITICAL"}, string(s))
 }
 
-// resource returns the identifier of a resource, of which AWS sets one part.
+// resource returns the identifier of a resource, with one part set by AWS.
 func resource(r *types.ResourceIdentifier) string {
 	if r == nil {
 		return ""

@@ -31,7 +31,7 @@ func (r run) toHub(ctx context.Context, s *cli.Session, rows []Finding) error {
 	if r.wait == 0 || len(waiting) == 0 {
 		return nil
 	}
-	s.Say("waiting up to %s for %s in Security Hub; Ctrl-C shows the findings that are there", r.wait, count(len(waiting), "finding"))
+	s.Say("waiting up to %s for %s in Security Hub; Ctrl-C shows the findings found so far", r.wait, count(len(waiting), "finding"))
 	begin, last := time.Now(), time.Now()
 	interval := r.poll
 	for {

@@ -210,7 +210,7 @@ func TestChangesAreAskedForAndRemoved(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeRemovedIsNamed(t *testing.T) {
+func TestFailedRemovalNamesTheResource(t *testing.T) {
 	s, _, errs := session()
 	s.Undo("policy p", func(context.Context) error { return errors.New("no network") })
 	if status := s.end(t.Context(), nil); status != ExitUnknown || errs.String() != "policy p was not removed: no network\n" {

@@ -193,7 +193,7 @@ func dropAll(ctx context.Context, s *cli.Session, api SQS, from []queue, o optio
 	})
 }
 
-// leave calls f with each message. It goes on after an error, and stops after Ctrl-C.
+// leave calls f with each message. It continues after an error, and stops after Ctrl-C.
 func (l *letters) leave(ctx context.Context, s *cli.Session, done string, all []message, f func(message) error) error {
 	var faults []error
 	n := 0

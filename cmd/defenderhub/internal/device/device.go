@@ -91,7 +91,7 @@ func Command() *cli.Command {
 	}
 }
 
-// do collects everything about a device. Without one part it goes on with the others.
+// do collects everything about a device. If one part fails, it continues with the others.
 func (l *lookup) do(ctx context.Context, name string) error {
 	if name == "" || strings.TrimSpace(name) != name {
 		return fmt.Errorf("NAME is %q, want a thing, a client ID or a certificate ID", name)

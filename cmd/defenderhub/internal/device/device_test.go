@@ -205,7 +205,7 @@ func TestUnknownNames(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeReadIsSaid(t *testing.T) {
+func TestMissingStackAndDeniedCallsAreReported(t *testing.T) {
 	_, _, said, err := look(t, cloud{stackErr: &smithy.GenericAPIError{Code: "ValidationError", Message: "Stack with id DefenderHub does not exist"}}, "pump-7")
 	if err != nil || !strings.Contains(said, "no stack DefenderHub") {
 		t.Errorf("%s, error %v", said, err)

@@ -212,7 +212,7 @@ func (a account) GetMetricData(_ context.Context, in *cloudwatch.GetMetricDataIn
 	return out, a.err("metrics")
 }
 
-func TestReadGoesOnWithoutAPart(t *testing.T) {
+func TestReadContinuesWithoutAPart(t *testing.T) {
 	for _, fail := range []string{"", "findings", "audit", "queues", "metrics"} {
 		a := account{fail}
 		d, left := read(t.Context(), sources{a, a, a, a, a}, "eu-west-1", "DefenderHub", 7, now)

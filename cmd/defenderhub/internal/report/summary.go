@@ -151,7 +151,7 @@ const (
 	// The first 10,000 findings of a month are free.
 	// https://aws.amazon.com/security-hub/pricing/
 	freeFindings, perFinding = 10_000, 0.00003
-	// What a signal costs in the forwarder's queue, rule, function and ledger: docs/detect.md and
+	// The costs of a signal in the forwarder's queue, rule, function and ledger: docs/detect.md and
 	// docs/benchmarks.md.
 	perChange, perRepeatLow, perRepeatHigh = 10e-6, 2e-6, 5e-6
 )

@@ -150,7 +150,7 @@ func restrict(stages, rules map[string][]int) map[string][]int {
 	return some
 }
 
-// visit brings an entity up to date: it adds what was seen, decides, stores and sends. bump writes
+// visit updates an entity: it adds what was seen, decides, stores and sends. bump writes
 // even if nothing changed, so that an invocation that decides at the same time, and has not seen a
 // shared resource's new state, has to decide again.
 func (h *Handler) visit(ctx context.Context, home entity.Home, w *work, truth map[string]incident.Part, now time.Time, bump bool) error {

@@ -26,7 +26,7 @@ func Rules(all []correlation.Rule) []Rule {
 	return rules
 }
 
-// Outcome is what a rule says of a set of parts at a time.
+// Outcome is the result of a rule for a set of parts at a time.
 type Outcome struct {
 	// Active reports that the rule was satisfied, and since then always had at least one part.
 	Active bool

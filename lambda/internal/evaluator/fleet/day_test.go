@@ -36,7 +36,7 @@ func compact(t testing.TB, s *fleet.Store, at time.Time) {
 }
 
 // One invocation cannot read a day of a large fleet: the next one resumes.
-func TestDayThatTakesLongIsMergedInTheEnd(t *testing.T) {
+func TestSlowDayIsMergedEventually(t *testing.T) {
 	f := newTable(t)
 	closer := f.store(t, io.Discard)
 	fill(t, f.store(t, io.Discard), midnight, 4000)

@@ -207,7 +207,7 @@ func TestInvalidSamplesAreLeftOutAndCounted(t *testing.T) {
 }
 
 // If the newest window cannot be read, older cached ones do not replace it.
-func TestNothingIsJudgedByHalf(t *testing.T) {
+func TestIncompleteDistributionsJudgeNothing(t *testing.T) {
 	f := newTable(t)
 	s := f.store(t, io.Discard)
 	at := midnight.Add(engine.BaselineDays*day + time.Hour)

@@ -43,7 +43,7 @@ func TestPartitionsShareTheThings(t *testing.T) {
 	}
 }
 
-func TestCloserStopsInTimeAndGoesOn(t *testing.T) {
+func TestCloserStopsInTimeAndResumes(t *testing.T) {
 	const n = 300
 	r := newRig(t, telnet())
 	misbehaving(r, n, at(0))

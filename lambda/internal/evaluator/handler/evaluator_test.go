@@ -152,7 +152,7 @@ func TestTwoEvaluatorsAtOnce(t *testing.T) {
 	}
 }
 
-func TestEndlessConflictsComeAgain(t *testing.T) {
+func TestEndlessConflictsAreRetried(t *testing.T) {
 	r := newRig(t, telnet())
 	r.table.step = func(operation, key string, done bool) error {
 		if operation == "PutItem" && key == "thing#pump" && !done {
@@ -165,7 +165,7 @@ func TestEndlessConflictsComeAgain(t *testing.T) {
 	}
 }
 
-func TestMessagesOfFailedThingsComeAgain(t *testing.T) {
+func TestMessagesOfFailedThingsAreRetried(t *testing.T) {
 	r := newRig(t, telnet())
 	r.table.step = func(operation, key string, done bool) error {
 		if operation == "PutItem" && key == "thing#b" {
@@ -302,7 +302,7 @@ func TestDeviceThatCannotBeAnsweredIsJudged(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotJudgedIsCounted(t *testing.T) {
+func TestUnjudgedDatapointsAreCounted(t *testing.T) {
 	r := newRig(t, profile(
 		defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)},
 		defender.Behavior{Name: "sent", Criteria: defender.MessagesSent.LessThan(100, defender.Window5m)},

@@ -110,16 +110,16 @@ func (h *Handler) reached(ctx context.Context, at time.Time) (time.Time, bool, e
 		return time.Time{}, false, fmt.Errorf("GetQueueAttributes of the telemetry queue: %w", err)
 	}
 	some := func(name sqstypes.QueueAttributeName) bool { return cmp.Or(out.Attributes[string(name)], "0") != "0" }
-	waits, flies := some(available), some(inFlight)
+	waiting, flying := some(available), some(inFlight)
 	switch {
-	case waits && at.Sub(p.At) > h.tolerated():
+	case waiting && at.Sub(p.At) > h.tolerated():
 		h.blind(at)
-	case waits || flies:
+	case waiting || flying:
 		// A batch is filling, which is normal, or the evaluator failed on it, which its errors
 		// report.
 		h.Log.Info("silence is not judged in this minute: telemetry is in flight", "at", at)
 	}
-	return at, !waits && !flies, nil
+	return at, !waiting && !flying, nil
 }
 
 // blind logs and counts that nothing was closed.

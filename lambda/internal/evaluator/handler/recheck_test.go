@@ -255,7 +255,7 @@ func TestThingOfWhichNothingIsSaidIsNotDeleted(t *testing.T) {
 }
 
 // A device that returns is judged as before.
-func TestDeviceThatComesBackIsJudgedAnew(t *testing.T) {
+func TestReturningDeviceIsJudgedAnew(t *testing.T) {
 	r := retiring(t, defender.AllThings)
 	r.registry.by = map[string]registry.Thing{"pump-7": pump}
 	r.retire("pump-7")

@@ -198,7 +198,7 @@ func TestStateOfARemovedBehaviorIsKeptTwoDays(t *testing.T) {
 
 // A behavior is removed and restored while its device is silent. The forwarder may have archived
 // the finding, or may never have received it: it ends, and is raised anew.
-func TestBehaviorThatComesBackIsJudgedAnew(t *testing.T) {
+func TestReturningBehaviorIsJudgedAnew(t *testing.T) {
 	other := profile(defender.Behavior{Name: "udp", Criteria: defender.ListeningUDPPorts.InPorts(443)})
 	run := func(c *crasher, open int) string {
 		r := newRig(t, telnet())

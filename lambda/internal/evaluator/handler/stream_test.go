@@ -177,7 +177,7 @@ func TestCloserWithoutProgressLooksAtAllThatIsStillJudged(t *testing.T) {
 
 // A quiet hour is read once: the next run continues at the last position, until the iterator
 // expires or the evaluator writes progress.
-func TestCloserGoesOnInTheShard(t *testing.T) {
+func TestCloserResumesInTheShard(t *testing.T) {
 	s := &shards{arrived: [][]time.Time{{}}, empty: 5}
 	r := fed(t, s)
 	for minute, want := range []string{

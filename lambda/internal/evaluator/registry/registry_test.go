@@ -192,7 +192,7 @@ func TestPrincipalFirstClientIDSecond(t *testing.T) {
 	}
 }
 
-func TestGroupsComeWithTheirAncestors(t *testing.T) {
+func TestGroupsIncludeTheirAncestors(t *testing.T) {
 	aws := newAWSIoT()
 	r := aws.registry(t, func(c *registry.Config) { c.Groups = true })
 	resolve := func(client string, want []string, calls string) {

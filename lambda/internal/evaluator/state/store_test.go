@@ -24,7 +24,7 @@ func outbox() []transition.Message {
 	}}}
 }
 
-func TestItemComesBackAsItWasWritten(t *testing.T) {
+func TestItemIsReadAsWritten(t *testing.T) {
 	ctx := context.Background()
 	store := state.New(newTable(t), "state", nil)
 	want := state.Item{

@@ -35,7 +35,7 @@ func TestRefusedFindingsDoNotStopTheOthers(t *testing.T) {
 
 // A finding that Security Hub fails alone, for an unknown reason, blocks neither later pages nor
 // archiving, and is given up after a day.
-func TestFindingThatFailsAloneHoldsUpNothing(t *testing.T) {
+func TestFindingThatFailsAloneBlocksNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.iot.findings["t1"] = []types.AuditFinding{policy("odd"), policy("gone")}
@@ -83,7 +83,7 @@ func TestFindingThatFailsAloneHoldsUpNothing(t *testing.T) {
 }
 
 // A finding whose update Security Hub refused still ends.
-func TestFindingWhoseUpdateWasRefusedIsArchivedAllTheSame(t *testing.T) {
+func TestFindingIsArchivedAfterARefusedUpdate(t *testing.T) {
 	r := newRig(t)
 	r.iot.findings["t1"] = []types.AuditFinding{policy("a")}
 	r.must(task("t1", 1, bad(policies)))

@@ -95,7 +95,7 @@ func TestBoundHoldsInEveryOrder(t *testing.T) {
 	})
 }
 
-func TestWhatIsNeverAFindingOfItsOwnCostsNoCall(t *testing.T) {
+func TestSharedFindingCostsNoCall(t *testing.T) {
 	table := &ledgertest.Table{Step: func(context.Context, string, bool) error { panic("a call") }}
 	b := &bound.Bounds{Table: table, Region: "r", Now: time.Now}
 	free, listed, over := signal.Signal{Finding: asff.Finding{ID: "free"}}, event("", "x"), event("", "y")

@@ -110,9 +110,9 @@ func (d *Delivery) deliver(ctx context.Context, now time.Time, tasks []task) map
 	defer cancel()
 	each(tasks, func(t *task) {
 		if t.claimed.Import {
-			result, told := results[t.id]
-			if !told {
-				result = outcome.Outcome{Verdict: outcome.Retry, Reason: "the importer did not say what became of it"}
+			result, known := results[t.id]
+			if !known {
+				result = outcome.Outcome{Verdict: outcome.Retry, Reason: "the importer returned no result"}
 			}
 			t.outcome = d.settle(ctx, now, t, result)
 		}

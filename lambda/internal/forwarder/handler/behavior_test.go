@@ -147,7 +147,7 @@ func TestNothingIsSweptWhileNothingChanges(t *testing.T) {
 	}
 }
 
-func TestBehaviorThatComesBackAlarmsAgain(t *testing.T) {
+func TestReturningBehaviorAlarmsAgain(t *testing.T) {
 	r := newRig(t)
 	const id = "behavior/us-east-1/plant/small/pump-1"
 	r.deploy(live("small"))
@@ -172,7 +172,7 @@ func TestBehaviorThatComesBackAlarmsAgain(t *testing.T) {
 	}
 }
 
-func TestBehaviorsThatCameAndWentBetweenTwoRunsLeaveNothing(t *testing.T) {
+func TestShortLivedBehaviorsLeaveNoFinding(t *testing.T) {
 	r := newRig(t)
 	r.refresh(time.Hour)
 	r.refresh(time.Hour)
@@ -212,7 +212,7 @@ func TestInvocationFromBeforeTheDeploymentLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestSweepGoesOnAfterItsDeadline(t *testing.T) {
+func TestSweepResumesAfterItsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.now = time.Now()
@@ -271,7 +271,7 @@ func TestSweepWaitsForSecurityHub(t *testing.T) {
 	r.want(map[string]string{"behavior/us-east-1/plant/small/pump-1": "ARCHIVED"})
 }
 
-func TestAlarmThatCannotBeAnnouncedComesAgain(t *testing.T) {
+func TestAlarmThatCannotBeAnnouncedIsRetried(t *testing.T) {
 	r := newRig(t)
 	r.deploy(live("small"))
 	m := r.alarm("pump-1", "small")
@@ -290,7 +290,7 @@ func TestAlarmThatCannotBeAnnouncedComesAgain(t *testing.T) {
 
 // Transitions of a restored behavior arrive in any order, with the sweep before, between or
 // never.
-func TestBehaviorThatComesBackAlarmsAgainInAnyOrder(t *testing.T) {
+func TestReturningBehaviorAlarmsAgainInAnyOrder(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		for swept := range 4 {
 			r := newRig(t)

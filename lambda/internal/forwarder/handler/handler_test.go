@@ -128,7 +128,7 @@ func TestReasonsInTheLogAreShort(t *testing.T) {
 	}
 }
 
-func TestDeadLetterThatCannotBeSentComesAgain(t *testing.T) {
+func TestUnsentDeadLetterIsRetried(t *testing.T) {
 	r := newRig(t)
 	r.sqs.broken = true
 	bad := r.message("no JSON")
@@ -259,7 +259,7 @@ func TestLongFailureLosesNoMessageToTheRedrive(t *testing.T) {
 	}
 }
 
-func TestUnfinishedAuditComesAgainAtOnce(t *testing.T) {
+func TestUnfinishedAuditIsRetriedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.now = time.Now()
@@ -316,7 +316,7 @@ func TestScheduleRefreshesAndArchives(t *testing.T) {
 	}
 }
 
-func TestTimeComesFromTheScheduleAndTheQueue(t *testing.T) {
+func TestTimeIsThatOfTheScheduleOrTheQueue(t *testing.T) {
 	r := newRig(t)
 	r.handler.Now = func() time.Time { return start } // the machine's clock stops, the cloud's goes on
 	denied := ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/186b5", `{"clientId":"186b5","connectFailureReason":"AUTHORIZATION_FAILED"}`, nil)

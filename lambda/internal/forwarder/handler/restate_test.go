@@ -236,7 +236,7 @@ func TestUnconfirmedFindingIsRestatedWhenItIsConfirmed(t *testing.T) {
 }
 
 // The change is applied after any failure has ended.
-func TestRestatingGoesOnAfterAFault(t *testing.T) {
+func TestRestatingResumesAfterAFault(t *testing.T) {
 	failing := securityhubtest.Fault{Operation: "BatchImportFindings", FailFinding: func(string) *securityhubtest.FindingError {
 		return &securityhubtest.FindingError{Code: "InternalFailure", Message: "later"}
 	}}

@@ -186,7 +186,7 @@ func TestGoodFindingIsNotSentAgainBecauseOfABadNeighbour(t *testing.T) {
 	})
 }
 
-func TestWhatSecurityHubWillNeverTakeIsRefused(t *testing.T) {
+func TestInvalidFindingIsRefused(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	bad := findings(3)
 	bad[1].Title = strings.Repeat("x", 300)
@@ -350,7 +350,7 @@ func TestRealRatesAreBearable(t *testing.T) {
 
 // A finding that Security Hub cannot accept now, and a call that it makes fail, must not block
 // the batches behind it.
-func TestBatchThatFailsDoesNotHoldUpThoseBehindIt(t *testing.T) {
+func TestFailedBatchDoesNotBlockLaterBatches(t *testing.T) {
 	for name, fault := range map[string]securityhubtest.Fault{
 		"a finding fails": {FailFinding: func(id string) *securityhubtest.FindingError {
 			if id != "f0000" {

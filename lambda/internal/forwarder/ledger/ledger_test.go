@@ -266,7 +266,7 @@ func TestUnconfirmedClaimsDoNotPileUp(t *testing.T) {
 	}
 }
 
-func TestEntriesFitIntoAnItemWhateverTheyRemember(t *testing.T) {
+func TestLargestEntryFitsIntoAnItem(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(sizeSpy{&ledgertest.Table{}, t})
 	for ms := range int64(8) {

@@ -279,7 +279,7 @@ func TestTransitionsThatCannotBeFindingsAreErrors(t *testing.T) {
 	}
 }
 
-// What the evaluator can send becomes a finding.
+// Everything that the evaluator can send becomes a finding.
 func FuzzTransition(f *testing.F) {
 	f.Add(transitionBody(f, small()))
 	f.Add(transitionBody(f, inAlarm(defender.CustomNumberList("slots").In(1, 2.5), iotapi.Value{Numbers: []float64{1, 7}})))

@@ -93,7 +93,7 @@ func TestRejectionsThatCannotBeReadAreStillFindings(t *testing.T) {
 	}
 }
 
-func TestWhatCanNeverBeAFindingIsRefused(t *testing.T) {
+func TestMessageThatCannotBecomeAFindingIsRefused(t *testing.T) {
 	m := mapper("us-east-1")
 	here := mapping.Origin{Account: account, Region: "us-east-1", Sent: sent}
 	detect := func(body string) error { _, err := m.Detect([]byte(body), here); return err }

@@ -179,7 +179,7 @@ func TestImportsAreSpreadAndGiveWay(t *testing.T) {
 }
 
 // A run that ends before the last import is not complete.
-func TestRunThatIsOutOfTimeGoesOn(t *testing.T) {
+func TestRunOutOfTimeIsResumed(t *testing.T) {
 	for _, findings := range []int{150, 250} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(findings)

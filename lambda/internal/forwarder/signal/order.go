@@ -17,7 +17,7 @@ type Order struct {
 
 // versionsRestart, in ms, separates one sequence of version numbers from the next. AWS IoT
 // restarts at 0 after about an hour offline, and its timestamps are precise to 2 minutes. So
-// events further apart are ordered by time, closer ones by number.
+// events with a longer distance are ordered by time, closer ones by number.
 // https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
 const versionsRestart = 30 * 60 * 1000
 

@@ -1,6 +1,6 @@
 // Package sweep archives the findings of behaviors that the self-managed engine no longer judges,
 // and the composite findings of correlation rules that are no longer deployed: no message will
-// ever end them. What it says of behaviors holds for rules too.
+// ever end them. The same holds for correlation rules.
 //
 // A marker in the ledger's table has the live behaviors and rules of the last invocation that raised a
 // finding or swept, and how often all findings were swept since. If it has the present behaviors

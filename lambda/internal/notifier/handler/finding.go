@@ -147,7 +147,7 @@ func (b *batch) holdOf(r run) time.Duration {
 	return max(0, b.Config.Hold()-b.now.Sub(oldest))
 }
 
-// wanted reports whether a filter lets an event through. What cannot be evaluated does.
+// wanted reports whether a filter lets an event through. A filter that cannot be evaluated does.
 func (b *batch) wanted(ctx context.Context, e findingevent.Event, n *message.Notice) bool {
 	for _, f := range b.Config.Filters {
 		if !f.Concerns(e) || !f.Severe(e.Severity) {
