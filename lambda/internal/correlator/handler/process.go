@@ -82,7 +82,7 @@ func (h *Handler) doAll(tasks []task, truth map[string]incident.Part, failed *fa
 
 var (
 	errTooManyTies = errors.New("more findings with ties than Security Hub may be asked for at once")
-	errBusy        = errors.New("Security Hub was asked less than a second ago")
+	errBusy        = errors.New("less than a second since Security Hub was asked last")
 )
 
 // maxAsked is how many values a filter of GetFindings has.

@@ -1,0 +1,65 @@
+package handler_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender/correlation"
+)
+
+// An analyst's change keeps UpdatedAt. What was suppressed later counted until then.
+func TestAnalystsChangeBeginsWhenItWasMade(t *testing.T) {
+	r := newRig(t, correlation.StolenIdentity())
+	r.must(duplicate("pump-7").at(start, "o").event())
+	r.now = start.Add(time.Hour)
+	r.must(behavior("pump-7", "aws:source-ip-address").at(r.now, "o").event())
+	r.now = start.Add(2 * time.Hour)
+	suppressed := duplicate("pump-7").at(start, "s")
+	suppressed.processed, suppressed.sentAt = r.now, r.now
+	r.must(suppressed.event())
+	r.want("stolen-identity/pump-7 CRITICAL 1")
+	suppressed.flow = "NEW"
+	suppressed.processed, suppressed.sentAt = r.now.Add(time.Minute), r.now.Add(time.Minute)
+	r.now = r.now.Add(time.Minute)
+	r.must(suppressed.event())
+	r.want("stolen-identity/pump-7 CRITICAL 2")
+}
+
+// A policy's finding arrives after an alarm's decision has read the policy, and before it is
+// written: the decision is made again.
+func TestPolicyFindingBetweenReadAndWrite(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		r := newRig(t, correlation.BlastRadius())
+		r.now = start.Add(time.Minute)
+		if !first { // the device has an item already
+			r.must(behavior("pump-7", "aws:all-bytes-in").at(start.Add(-time.Hour), "x").event())
+		}
+		interrupted := false
+		r.table.step = func(operation, key string, done bool) error {
+			if operation == "PutItem" && key == "device#123456789012#us-east-1#pump-7" && !done && !interrupted {
+				interrupted = true
+				r.must(broadPolicy("broad").at(start, "o").event())
+			}
+			return nil
+		}
+		r.must(behavior("pump-7", "aws:all-bytes-out").at(start.Add(time.Minute), "o").event())
+		r.want("blast-radius/pump-7 CRITICAL 2")
+		if !interrupted {
+			t.Error("the policy's finding did not arrive in between")
+		}
+	}
+}
+
+// An old event shows that a campaign's only device was well in between: alone it is no campaign.
+func TestLateEventEndsACampaign(t *testing.T) {
+	r := newRig(t, correlation.Campaign(correlation.Spread{Devices: 2}))
+	alarm := func(device string, minute int, letter string) string {
+		return behavior(device, "aws:all-bytes-out").at(start.Add(time.Duration(minute)*time.Minute), letter).event()
+	}
+	r.now = start.Add(10 * time.Minute)
+	r.must(alarm("sensor-1", 0, "o"), alarm("sensor-2", 1, "o"))
+	r.must(alarm("sensor-2", 2, "x"), alarm("sensor-1", 5, "o"))
+	r.want("campaign/campaign/behavior b-aws:all-bytes-out HIGH 2")
+	r.must(alarm("sensor-1", 3, "x"))
+	r.want("")
+}
