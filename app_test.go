@@ -24,7 +24,7 @@ import (
 
 // needs are the settings without which another is an error.
 var needs = map[string]string{
-	"known-networks": "engine", "correlate-attributes": "correlate", "notify-emails": "notify", "notify-severity": "notify", "notify-slack": "notify",
+	"known-networks": "engine", "correlate-attributes": "correlate", "notify-emails": "notify", "notify-hold": "notify", "notify-severity": "notify", "notify-slack": "notify",
 }
 
 func TestEverySettingReachesTheProps(t *testing.T) {

@@ -157,6 +157,9 @@ var settings = map[string]setting{
 		}
 		return nil
 	}},
+	"notify-hold": {"whole seconds from 1s to 15m, such as 5m", func(c *config, v string) error {
+		return duration(v, &c.notifyProps.Hold, time.Second, time.Second, 15*time.Minute)
+	}},
 	"notify-severity": {oneOf(severityNames()...), func(c *config, v string) error {
 		s, err := defender.ParseSeverity(v)
 		c.notifyProps.Filters = []defenderhub.NotifyFilter{{Severity: s}}
@@ -255,7 +258,7 @@ func (c *config) complete() error {
 		for _, s := range []struct {
 			key string
 			set bool
-		}{{"notify-emails", c.notifyProps.Emails != nil}, {"notify-severity", c.notifyProps.Filters != nil}, {"notify-slack", c.notifyProps.Slack != nil}} {
+		}{{"notify-emails", c.notifyProps.Emails != nil}, {"notify-hold", c.notifyProps.Hold != 0}, {"notify-severity", c.notifyProps.Filters != nil}, {"notify-slack", c.notifyProps.Slack != nil}} {
 			if s.set {
 				faults = append(faults, &defender.FieldError{Field: prefix + s.key, Value: "set", Want: prefix + "notify true as well"})
 			}

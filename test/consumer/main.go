@@ -12,6 +12,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/correlation"
 )
 
 func main() {
@@ -40,9 +41,21 @@ func asReadmeShows(stack awscdk.Stack) {
 // governed applies an organization's rules to the construct, and to nothing else.
 func governed(stack awscdk.Stack) {
 	awssqs.NewQueue(stack, jsii.String("Orders"), nil)
-	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), nil)
+	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Correlate: &defenderhub.CorrelateProps{Rules: append(correlation.BuiltIn(), ownRule)},
+		Notify:    &defenderhub.NotifyProps{Emails: []string{"security@example.com"}},
+	})
 	awscdk.Tags_Of(hub).Add(jsii.String("team"), jsii.String("security"), nil)
 	boundary := awsiam.ManagedPolicy_FromManagedPolicyName(stack, jsii.String("Boundary"), jsii.String("fleet-boundary"))
 	awsiam.PermissionsBoundary_Of(hub).Apply(boundary)
 	awscdk.NewCfnOutput(stack, jsii.String("Events"), &awscdk.CfnOutputProps{Value: hub.Queue().QueueUrl()})
+}
+
+// ownRule is a correlation rule of the fleet.
+var ownRule = correlation.Rule{
+	Name: "opened-then-refused", Title: "Device was opened, then refused", InOrder: true,
+	Stages: []correlation.Stage{
+		{Name: "opened", Match: []correlation.Matcher{{Events: []string{"tamper"}}}},
+		{Name: "refused", Match: []correlation.Matcher{{Sources: []defender.Source{defender.RefusedConnections}}}},
+	},
 }

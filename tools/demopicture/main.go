@@ -61,10 +61,11 @@ func run(args []string, output io.Reader) error {
 var (
 	color  = regexp.MustCompile("\x1b\\[[0-9;]*m")
 	step   = regexp.MustCompile(`^ *\d+\.\d+s +\d+/\d+  `)
-	result = regexp.MustCompile(`^ +→ `)
+	result = regexp.MustCompile(`^ +(→ |│ [A-Z]+ incident, )`) // of a message only its heading
 )
 
-// story returns the steps of the demo and their results, without progress and the table.
+// story returns the steps of the demo and their results, without progress, texts of messages and
+// the table.
 func story(output io.Reader) ([]string, error) {
 	var lines []string
 	scanner := bufio.NewScanner(output)

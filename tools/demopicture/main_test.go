@@ -16,6 +16,8 @@ const output = "installing and compiling\n" +
 	"               … for 8 s, the CDK CLI says: creating changeset...\n" +
 	" 51.9s   6/19  narrow the policy <now>, and audit again\n" +
 	"               → Security Hub: \x1b[31mCRITICAL\x1b[0m ARCHIVED A_CHECK: A & B\n" +
+	"                 │ CRITICAL incident, new\n" +
+	"                 │ Device          meter-2\n" +
 	"\nSEVERITY  STATE\nHIGH      ACTIVE\n"
 
 func TestPictureHasStepsAndResults(t *testing.T) {
@@ -26,7 +28,8 @@ func TestPictureHasStepsAndResults(t *testing.T) {
 	for _, theme := range themes {
 		picture := read(t, filepath.Join(dir, theme.file))
 		got := lines(t, picture)
-		want := []string{"$ make demo", "  5.8s   2/19  cdk bootstrap", " 51.9s   6/19  narrow the policy <now>, and audit again", "               → Security Hub: CRITICAL ARCHIVED A_CHECK: A & B"}
+		want := []string{"$ make demo", "  5.8s   2/19  cdk bootstrap", " 51.9s   6/19  narrow the policy <now>, and audit again", "               → Security Hub: CRITICAL ARCHIVED A_CHECK: A & B",
+			"                 │ CRITICAL incident, new"}
 		if strings.Join(got, "\n") != strings.Join(want, "\n") {
 			t.Errorf("%s: %q, want %q", theme.file, got, want)
 		}

@@ -63,6 +63,15 @@ func TestConstructServesAnotherModule(t *testing.T) {
 	})
 	t.Run("TagsReachWhatCanBeTagged", func(t *testing.T) { tagged(t, readTemplate(t, fromCopy, "Governed.template.json")) })
 	t.Run("AspectsReachEveryRole", func(t *testing.T) { bounded(t, readTemplate(t, fromCopy, "Governed.template.json")) })
+	t.Run("RulesOfTheFleetAreDeployed", func(t *testing.T) {
+		files, err := filepath.Glob(filepath.Join(fromCopy, "asset.*", "correlation.json"))
+		if err != nil || len(files) != 1 || !strings.Contains(read(t, files[0]), `"opened-then-refused"`) {
+			t.Errorf("%v, error %v: want one asset with the rule", files, err)
+		}
+		if n := len(readTemplate(t, fromCopy, "Governed.template.json").of("AWS::Lambda::Function")); n != 3 {
+			t.Errorf("%d functions, want forwarder, correlator and notifier", n)
+		}
+	})
 	t.Run("ANestedStackHoldsIt", func(t *testing.T) {
 		parent := readTemplate(t, fromCopy, "Platform.template.json")
 		if n := len(parent.of("AWS::CloudFormation::Stack")); n != 1 || len(parent.Resources) != 1 {
