@@ -3,6 +3,7 @@ package simulation
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -26,6 +27,9 @@ type queue struct {
 	head     int
 	sent     int
 }
+
+// sentMessage is a message for a corpus.
+type sentMessage struct{ queue, body string }
 
 // message is a message of a queue.
 type message struct {
@@ -65,6 +69,9 @@ func (q *queue) send(body string, attributes map[string]string) *message {
 	q.sent++
 	m := &message{id: fmt.Sprintf("%s-%d", q.name, q.sent), body: body, sent: time.Now(), attributes: attributes}
 	q.messages[m.id] = m
+	if os.Getenv("CORPUS") != "" {
+		q.world.sent = append(q.world.sent, sentMessage{q.name, body})
+	}
 	delay := q.world.between(0, 30*time.Minute)
 	if q.source != nil && q.world.faults.strikes(queueDelay, q.source.fn) {
 		q.hide(m, delay)

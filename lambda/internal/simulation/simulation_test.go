@@ -19,6 +19,7 @@ type result struct {
 	hits       map[hit]int
 	signals    int
 	virtual    time.Duration
+	sent       []sentMessage
 }
 
 // simulate runs a seed.
@@ -37,7 +38,7 @@ func simulate(t *testing.T, seed uint64, keep bool, without ...kind) (r result) 
 		w.counts["operations of the ledger"] = len(operations)
 		r = result{
 			seed: seed, digest: w.log.digest(), log: w.log.text.String(), violations: w.violations.String(), counts: w.counts, hits: f.hits,
-			signals: w.model.signals, virtual: time.Since(w.begin),
+			signals: w.model.signals, virtual: time.Since(w.begin), sent: w.sent,
 		}
 	})
 	if fault := checkProtocol(operations); fault != "" {

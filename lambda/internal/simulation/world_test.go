@@ -45,6 +45,8 @@ type world struct {
 	// notices are the messages to people by finding ID, events counts those of Security Hub.
 	notices map[string][]notice
 	events  int
+	// sent are all messages, for a corpus.
+	sent []sentMessage
 	// dir has the files of the functions' packages.
 	dir string
 	// deployed are the settings of all deployments, the present ones last.
