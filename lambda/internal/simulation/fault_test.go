@@ -130,24 +130,24 @@ func parseKinds(text string) ([]kind, error) {
 }
 
 // handlers are the functions that the stack deploys, as the simulation names them.
-var handlers = []string{"forwarder", "auditor", "auditresources", "evaluator", "closer", "notifier"}
+var handlers = []string{"forwarder", "auditor", "auditresources", "evaluator", "closer", "notifier", "correlator"}
 
 var (
-	withTables = []string{"forwarder", "auditor", "evaluator", "closer", "notifier"}
+	withTables = []string{"forwarder", "auditor", "evaluator", "closer", "notifier", "correlator"}
 	importers  = []string{"forwarder", "auditor"}
-	consumers  = []string{"forwarder", "auditor", "evaluator", "notifier"}
+	consumers  = []string{"forwarder", "auditor", "evaluator", "notifier", "correlator"}
 )
 
 // cells are the functions that each kind of fault must have struck. The other cells of the table
 // are faults that the function cannot have, or too rare to require.
 var cells = map[kind][]string{
 	crash: handlers, slowCall: handlers, queueFails: handlers,
-	tableThrottle: withTables, answerLost: withTables, answerRetried: withTables, clockSkew: withTables, deployment: {"forwarder", "auditor", "evaluator", "closer"}, eventDuplicate: {"notifier"},
+	tableThrottle: withTables, answerLost: withTables, answerRetried: withTables, clockSkew: withTables, deployment: {"forwarder", "auditor", "evaluator", "closer"}, eventDuplicate: {"notifier", "correlator"},
 	tablePartial: {"evaluator", "closer"}, staleRead: {"closer"}, lifecycleSkew: {"evaluator"}, pageExpires: {"auditor"},
 	hubFailure: importers, hubLost: importers, hubPartial: importers, hubStubborn: importers, hubBusy: importers, hubOff: {"forwarder"},
-	queueDuplicate: consumers, queueReorder: {"forwarder", "evaluator", "notifier"}, queueDelay: consumers,
+	queueDuplicate: consumers, queueReorder: {"forwarder", "evaluator", "notifier", "correlator"}, queueDelay: consumers,
 	ruleDuplicate: {"forwarder", "evaluator"}, ruleError: {"forwarder", "evaluator"},
-	scheduleOdd: {"forwarder", "closer"},
+	scheduleOdd: {"forwarder", "closer", "correlator"},
 }
 
 // strikesIn reports whether a kind of fault must have struck a function at least once.

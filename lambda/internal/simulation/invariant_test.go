@@ -23,6 +23,7 @@ var invariants = []struct {
 }{
 	{"each identity has one finding in the state of its newest signal", (*world).checkFindings},
 	{"the engine's transitions are those of the reference", (*world).checkTransitions},
+	{correlateInvariant, (*world).checkIncidents},
 	{notifyInvariant, (*world).checkMessages},
 	{"invalid messages are dead letters", (*world).checkDeadLetters},
 	{"nothing waits", (*world).checkNothingWaits},
@@ -74,7 +75,10 @@ func (w *world) checkFindings() {
 			w.violations.add(name, "%s is %q, want %q", id, f.Description, last[0].text)
 		}
 	}
-	for id := range by {
+	for id, f := range by {
+		if composite(f) {
+			continue // checkIncidents
+		}
 		w.violations.add(name, "%s has no signal", id)
 	}
 }

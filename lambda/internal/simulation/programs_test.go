@@ -92,7 +92,7 @@ func (w *world) forwarderEnvironment(s settings, name string) []string {
 	return []string{
 		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=" + name, contract.EnvLedgerTable + "=" + ledgerTable,
 		contract.EnvDeadLetterQueueURL + "=" + w.deadLetters.url(), contract.EnvLogLevel + "=DEBUG",
-		contract.EnvLiveBehaviors + "=" + s.live(), fmt.Sprintf("DEFENDERHUB_BUILD=%d", s.number),
+		contract.EnvLiveBehaviors + "=" + s.live(), contract.EnvLiveRules + "=" + liveRules(), fmt.Sprintf("DEFENDERHUB_BUILD=%d", s.number),
 	}
 }
 

@@ -44,7 +44,13 @@ type world struct {
 	notifyQueue, notifyDeadLetters                        *queue
 	// notices are the messages to people by finding ID, events counts those of Security Hub.
 	notices map[string][]notice
-	events  int
+	// chats counts equal messages to chats.
+	chats                                map[string]int
+	events                               int
+	correlator                           *function
+	correlateQueue, correlateDeadLetters *queue
+	// parts are the changes of findings that the rule is about, by device.
+	parts map[string][]partChange
 	// sent are all messages, for a corpus.
 	sent []sentMessage
 	// dir has the files of the functions' packages.
@@ -92,7 +98,7 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 	time.Sleep(time.Until(epoch.Add(time.Duration(seed%3600) * time.Second)))
 	log := newTrace(keep)
 	log.begin = time.Now()
-	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), notices: map[string][]notice{}, dir: dir}
+	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), notices: map[string][]notice{}, parts: map[string][]partChange{}, chats: map[string]int{}, dir: dir}
 	w.dynamodb = dynamodbtest.New(
 		dynamodbtest.Schema{
 			Name: ledgerTable, Partition: contract.LedgerPartitionKey, Sort: contract.LedgerSortKey, Expiry: contract.LedgerExpiry,
@@ -100,6 +106,10 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 		},
 		dynamodbtest.Schema{
 			Name: stateTable, Partition: contract.StatePartitionKey, Sort: contract.StateSortKey, Expiry: contract.StateExpiry,
+			Indexes: []dynamodbtest.Index{{Name: contract.StateDueIndex, Partition: contract.StateDueShard, Sort: contract.StateDueAt, KeysOnly: true}},
+		},
+		dynamodbtest.Schema{
+			Name: correlateTable, Partition: contract.StatePartitionKey, Sort: contract.StateSortKey, Expiry: contract.StateExpiry,
 			Indexes: []dynamodbtest.Index{{Name: contract.StateDueIndex, Partition: contract.StateDueShard, Sort: contract.StateDueAt, KeysOnly: true}},
 		},
 		dynamodbtest.Schema{
@@ -116,6 +126,7 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 	w.deploy()
 	if notify {
 		w.deployNotify()
+		w.deployCorrelate()
 		w.hub = newHub(w, w.bus)
 	}
 	return w
@@ -157,21 +168,21 @@ func (w *world) deployEngine() {
 	} else {
 		w.telemetryQueue.feeds(w.evaluator, 1000, batching, 10)
 	}
-	w.minutely()
+	w.eachMinute(w.closer, contract.CloseRequest(0, 1))
 }
 
-// minutely invokes the closer as its schedule does: asynchronously, without retries.
-func (w *world) minutely() {
+// eachMinute invokes a function as EventBridge Scheduler does: asynchronously, without retries.
+func (w *world) eachMinute(fn *function, request string) {
 	next := time.Now().Truncate(time.Minute).Add(time.Minute)
 	w.at(next, func() {
-		event := []byte(strings.ReplaceAll(contract.CloseRequest(0, 1), "<aws.scheduler.scheduled-time>", next.Format(time.RFC3339)))
-		run := func() { w.invoke(w.closer, event, func(any, error, bool) {}) }
+		event := []byte(strings.ReplaceAll(request, "<aws.scheduler.scheduled-time>", next.Format(time.RFC3339)))
+		run := func() { w.invoke(fn, event, func(any, error, bool) {}) }
 		late := w.between(0, time.Minute)
-		if w.faults.strikes(scheduleOdd, w.closer) {
+		if w.faults.strikes(scheduleOdd, fn) {
 			w.after(late, run)
 		}
 		run()
-		w.minutely()
+		w.eachMinute(fn, request)
 	})
 }
 
