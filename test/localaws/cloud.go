@@ -95,8 +95,7 @@ type Cloud struct {
 	progress   *locked
 	emulator   *moto.Moto
 	server     *http.Server
-	pollers    *eventsource.Pollers
-	streams    *eventsource.Streams
+	sources    *eventsource.Sources
 	lambda     *functions.API
 	logs       []*os.File
 	background sync.WaitGroup
@@ -184,9 +183,8 @@ func (c *Cloud) Stop() {
 		}
 		c.passing.wait()
 		c.delivery.lanes.Settle(context.Background())
-		if c.pollers != nil {
-			c.pollers.Wait()
-			c.streams.Wait()
+		if c.sources != nil {
+			c.sources.Wait()
 		}
 		if c.lambda != nil {
 			c.lambda.Wait()

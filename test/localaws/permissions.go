@@ -137,16 +137,10 @@ func (c *Cloud) arn(service, resource string) string {
 // function now: what waits for the outcome may wait in vain.
 func (c *Cloud) Denied() error {
 	denials := c.Permissions.Denials()
-	fed := func(function, sourceARN string) {
-		if err := c.mayFeed(c.ctx, function, sourceARN); err != nil && c.ctx.Err() == nil {
+	for _, m := range c.sources.Mappings() {
+		if err := c.mayFeed(c.ctx, m.Function, m.SourceARN); err != nil && c.ctx.Err() == nil {
 			denials = append(denials, err.Error())
 		}
-	}
-	for _, m := range c.pollers.Mappings() {
-		fed(m.Function, m.QueueARN)
-	}
-	for _, m := range c.streams.Mappings() {
-		fed(m.Function, m.StreamARN)
 	}
 	if len(denials) > 0 {
 		return fmt.Errorf("permissions are missing:\n%s", strings.Join(slices.Sorted(slices.Values(denials)), "\n"))

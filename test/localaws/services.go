@@ -100,25 +100,20 @@ func (c *Cloud) serveEventSources() {
 			c.say("event source of %s: %v", functions.Name(function), err)
 		}
 	}
-	c.pollers = &eventsource.Pollers{
-		Queue: c.queues(), Invoke: invoke, May: c.mayFeed, At: c.Clock.At, Hurry: c.hurried,
-		Report: func(b eventsource.Batch) { report(b.Mapping.Function, b.Err) },
-	}
-	c.streams = &eventsource.Streams{
-		Stream: c.streamsAPI(), Invoke: invoke, May: c.mayFeed, At: c.Clock.At, Hurry: c.hurried,
+	c.sources = &eventsource.Sources{
+		Queue: c.queues(), Stream: c.streamsAPI(), Invoke: invoke, May: c.mayFeed, At: c.Clock.At, Hurry: c.hurried,
 		Discard: func(ctx context.Context, function, queueARN string, message []byte) error {
 			if err := c.functionMay(ctx, function, queueARN, "sqs:SendMessage"); err != nil {
 				return err
 			}
 			return sender{c}.Send(ctx, eventbridge.Origin{}, queueARN, message)
 		},
-		Report: func(b eventsource.StreamBatch) { report(b.Mapping.Function, b.Err) },
+		Report: func(b eventsource.Batch) { report(b.Mapping.Function, b.Err) },
 	}
 	c.Edge.Wrap("kinesis", edge.OneAtATime)
 	c.Edge.Wrap("kinesis", eventsource.StreamAPI)
 	c.Resources.OnChange(func() {
-		c.pollers.Set(c.ctx, providers.Mappings(c.Resources, c.Endpoint))
-		c.streams.Set(c.ctx, providers.StreamMappings(c.Resources))
+		c.sources.Set(c.ctx, providers.Mappings(c.Resources, c.Endpoint))
 	})
 }
 
@@ -189,7 +184,7 @@ func (c *Cloud) Drained(ctx context.Context) error {
 // before a message of theirs is deleted, so nothing is between two queues.
 func (c *Cloud) holding(ctx context.Context) ([]string, error) {
 	c.Rules.Settle()                     // what it sends is not yet in a queue or stream
-	behind, err := c.streams.Behind(ctx) // before the queues, into which the functions of streams send
+	behind, err := c.sources.Behind(ctx) // before the queues, into which the functions of streams send
 	if err != nil {
 		return nil, err
 	}
@@ -201,9 +196,9 @@ func (c *Cloud) holding(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range c.pollers.Mappings() {
-		if queues[m.QueueARN].Waiting {
-			holding = append(holding, m.QueueARN)
+	for _, m := range c.sources.Mappings() {
+		if queues[m.SourceARN].Waiting {
+			holding = append(holding, m.SourceARN)
 		}
 	}
 	return holding, nil

@@ -29,56 +29,29 @@ type Stream interface {
 	GetRecords(context.Context, *kinesis.GetRecordsInput, ...func(*kinesis.Options)) (*kinesis.GetRecordsOutput, error)
 }
 
-// Streams runs a poller for each shard of each mapping of a stream that exists. The
-// shards are those that a stream has when the mapping is made.
-type Streams struct {
-	Stream Stream
-	Invoke Invoke
-	// May is asked before each request: an error where the function's role does not let
-	// Lambda read the stream. Nil: all may be read.
-	May May
-	// Discard tells the queue with the ARN of records that were discarded for a function.
-	Discard func(ctx context.Context, function, queueARN string, message []byte) error
-	Report  func(StreamBatch)
-	// At converts the times that Kinesis tells to those that functions see; nil: they are
-	// the same.
-	At func(time.Time) time.Time
-	// Hurry reports whether somebody waits for the streams to be read; nil: nobody does.
-	Hurry Hurry
-
-	serving serving[StreamMapping]
-	mu      sync.Mutex
-	shards  map[StreamMapping][]*shard
-}
-
-// Set starts and stops pollers so that exactly the given mappings are served. A mapping
-// from the latest record on gets every record that comes after Set.
-func (s *Streams) Set(ctx context.Context, mappings []StreamMapping) {
-	s.serving.set(ctx, mappings, func(ctx context.Context, m StreamMapping) func(context.Context) {
-		shards, err := s.open(ctx, m)
-		return func(ctx context.Context) {
-			for err != nil && ctx.Err() == nil {
-				s.Report(StreamBatch{Mapping: m, Err: err})
-				pause(ctx, backoff)
-				shards, err = s.open(ctx, m)
-			}
-			var all sync.WaitGroup
-			for _, shard := range shards {
-				all.Go(func() { shard.run(ctx) })
-			}
-			all.Wait()
+// serve finds where to begin in a stream, and returns what polls its shards.
+func (s *Sources) serve(ctx context.Context, m Mapping) func(context.Context) {
+	shards, err := s.open(ctx, m)
+	s.shards[m] = shards
+	return func(ctx context.Context) {
+		for err != nil && ctx.Err() == nil {
+			s.Report(Batch{Mapping: m, Err: err})
+			pause(ctx, backoff)
+			shards, err = s.open(ctx, m)
+			s.mu.Lock()
+			s.shards[m] = shards
+			s.mu.Unlock()
 		}
-	})
+		var all sync.WaitGroup
+		for _, shard := range shards {
+			all.Go(func() { shard.run(ctx) })
+		}
+		all.Wait()
+	}
 }
-
-// Mappings are those that are served.
-func (s *Streams) Mappings() []StreamMapping { return s.serving.mappings() }
-
-// Wait returns when every poller has ended.
-func (s *Streams) Wait() { s.serving.wait.Wait() }
 
 // Behind counts the records that wait for functions; a shard reports at most 10,000.
-func (s *Streams) Behind(ctx context.Context) (int, error) {
+func (s *Sources) Behind(ctx context.Context) (int, error) {
 	total := 0
 	for _, m := range s.Mappings() {
 		s.mu.Lock()
@@ -96,142 +69,92 @@ func (s *Streams) Behind(ctx context.Context) (int, error) {
 }
 
 // open finds where to begin in each shard.
-func (s *Streams) open(ctx context.Context, m StreamMapping) ([]*shard, error) {
+func (s *Sources) open(ctx context.Context, m Mapping) ([]*shard, error) {
 	var shards []*shard
-	in := &kinesis.ListShardsInput{StreamARN: &m.StreamARN}
+	in := &kinesis.ListShardsInput{StreamARN: &m.SourceARN}
 	for {
 		page, err := s.Stream.ListShards(ctx, in)
 		if err != nil {
-			return nil, fmt.Errorf("list the shards of %s: %w", m.StreamARN, err)
+			return nil, fmt.Errorf("list the shards of %s: %w", m.SourceARN, err)
 		}
 		for _, listed := range page.Shards {
 			from := types.ShardIteratorTypeTrimHorizon
 			if m.Latest {
 				from = types.ShardIteratorTypeLatest
 			}
-			_, name, _ := strings.Cut(m.StreamARN, "/")
+			_, name, _ := strings.Cut(m.SourceARN, "/")
 			out, err := s.Stream.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{
-				StreamARN: &m.StreamARN, StreamName: &name, ShardId: listed.ShardId, ShardIteratorType: from,
+				StreamARN: &m.SourceARN, StreamName: &name, ShardId: listed.ShardId, ShardIteratorType: from,
 			})
 			if err != nil {
-				return nil, fmt.Errorf("begin in shard %s of %s: %w", aws.ToString(listed.ShardId), m.StreamARN, err)
+				return nil, fmt.Errorf("begin in shard %s of %s: %w", aws.ToString(listed.ShardId), m.SourceARN, err)
 			}
-			shards = append(shards, &shard{streams: s, mapping: m, id: aws.ToString(listed.ShardId), iterator: out.ShardIterator})
+			shards = append(shards, &shard{Sources: s, mapping: m, id: aws.ToString(listed.ShardId), iterator: out.ShardIterator})
 		}
 		if page.NextToken == nil {
 			break
 		}
 		in = &kinesis.ListShardsInput{NextToken: page.NextToken}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.shards == nil {
-		s.shards = map[StreamMapping][]*shard{}
-	}
-	s.shards[m] = shards
 	return shards, nil
-}
-
-func (s *Streams) at(t time.Time) time.Time {
-	if s.At == nil {
-		return t
-	}
-	return s.At(t)
-}
-
-// pause waits, or returns when ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }
 
 // shard serves one shard of one mapping.
 type shard struct {
-	streams *Streams
-	mapping StreamMapping
+	*Sources
+	mapping Mapping
 	id      string
 
-	mu       sync.Mutex
+	lock     sync.Mutex
 	iterator *string // behind what was read
 	waiting  int     // read and not settled
-	carried  []streamRecord
+	carried  []entry
 }
 
 func (s *shard) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		batch, err := s.gather(ctx)
+		batch, err := s.gather(ctx, s.mapping, &s.carried, pollEvery, s.read)
 		if err != nil && ctx.Err() == nil {
-			s.streams.Report(StreamBatch{Mapping: s.mapping, Shard: s.id, Err: err})
+			s.Report(Batch{Mapping: s.mapping, Err: err})
 			pause(ctx, backoff)
 		}
 		s.settle(ctx, batch)
 	}
 }
 
-// gather waits for a record and collects those that follow it in the window.
-func (s *shard) gather(ctx context.Context) ([]streamRecord, error) {
-	var batch []streamRecord
-	var end time.Time
-	for {
-		var full bool
-		batch, s.carried, full = take(batch, s.carried, s.mapping.BatchSize)
-		if len(batch) > 0 && end.IsZero() {
-			end = s.streams.at(time.Now()).Add(s.mapping.Window)
-		}
-		if full || len(batch) > 0 && !s.streams.at(time.Now()).Before(end) {
-			return batch, nil
-		}
-		read, err := s.read(ctx)
-		if err != nil {
-			return batch, err
-		}
-		if s.carried = append(s.carried, read...); len(read) == 0 {
-			if len(batch) > 0 && s.streams.Hurry.now() {
-				return batch, nil
-			}
-			wait := pollEvery
-			if len(batch) > 0 {
-				wait = min(wait, end.Sub(s.streams.at(time.Now())))
-			}
-			if pause(ctx, wait); ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-		}
-	}
-}
-
-// read reads on in the shard.
-func (s *shard) read(ctx context.Context) ([]streamRecord, error) {
-	if err := s.streams.May.read(ctx, s.mapping.Function, s.mapping.StreamARN); err != nil {
+// read reads on in the shard, and waits where nothing is there.
+func (s *shard) read(ctx context.Context, _ int, wait time.Duration) ([]entry, error) {
+	if err := s.mayRead(ctx, s.mapping); err != nil {
 		return nil, err
 	}
 	out, err := s.peek(ctx, s.iterator)
 	if err != nil {
 		return nil, err
 	}
-	records := make([]streamRecord, 0, len(out.Records))
+	records := make([]entry, 0, len(out.Records))
 	for _, r := range out.Records {
-		made, err := newStreamRecord(s.mapping.StreamARN, s.id, r, s.streams.at(aws.ToTime(r.ApproximateArrivalTimestamp)))
+		made, err := newStreamRecord(s.mapping.SourceARN, s.id, r, s.at(aws.ToTime(r.ApproximateArrivalTimestamp)))
 		if err != nil {
 			return nil, err
 		}
 		records = append(records, made)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.lock.Lock()
 	s.waiting += len(records)
 	if out.NextShardIterator != nil {
 		s.iterator = out.NextShardIterator
+	}
+	s.lock.Unlock()
+	if len(records) == 0 {
+		pause(ctx, wait)
 	}
 	return records, nil
 }
 
 func (s *shard) peek(ctx context.Context, iterator *string) (*kinesis.GetRecordsOutput, error) {
-	out, err := s.streams.Stream.GetRecords(ctx, &kinesis.GetRecordsInput{StreamARN: &s.mapping.StreamARN, ShardIterator: iterator})
+	out, err := s.Stream.GetRecords(ctx, &kinesis.GetRecordsInput{StreamARN: &s.mapping.SourceARN, ShardIterator: iterator})
 	if err != nil {
-		return nil, fmt.Errorf("read shard %s of %s: %w", s.id, s.mapping.StreamARN, err)
+		return nil, fmt.Errorf("read shard %s of %s: %w", s.id, s.mapping.SourceARN, err)
 	}
 	return out, nil
 }
@@ -239,8 +162,8 @@ func (s *shard) peek(ctx context.Context, iterator *string) (*kinesis.GetRecords
 // behind counts what the function has not settled. A record that is being read counts
 // by the iterator, which moves on together with waiting.
 func (s *shard) behind(ctx context.Context) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.lock.Lock()
+	defer s.lock.Unlock()
 	out, err := s.peek(ctx, s.iterator)
 	if err != nil {
 		return 0, err
@@ -249,14 +172,14 @@ func (s *shard) behind(ctx context.Context) (int, error) {
 }
 
 func (s *shard) settled(n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.lock.Lock()
+	defer s.lock.Unlock()
 	s.waiting -= n
 }
 
 // part is a part of a batch that is invoked on its own, as often as it has to.
 type part struct {
-	records     []streamRecord
+	records     []entry
 	retries     int // used up
 	invocations int
 }
@@ -266,7 +189,7 @@ type part struct {
 // repeating from the first failed record on uses up a retry like repeating a whole batch.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-batchfailurereporting.html
 // https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html
-func (s *shard) settle(ctx context.Context, batch []streamRecord) {
+func (s *shard) settle(ctx context.Context, batch []entry) {
 	parts := []part{{records: batch}}
 	for len(parts) > 0 && ctx.Err() == nil {
 		p := &parts[0]
@@ -278,13 +201,16 @@ func (s *shard) settle(ctx context.Context, batch []streamRecord) {
 			parts = parts[1:]
 			continue
 		}
-		answer, functionError, err := s.streams.Invoke(ctx, s.mapping.Function, event(p.records))
+		answer, functionError, err := s.Invoke(ctx, s.mapping.Function, event(p.records))
 		if ctx.Err() != nil {
 			return
 		}
 		p.invocations++
 		good, failure := s.handled(p.records, answer, errors.Join(err, functionError))
-		report := StreamBatch{Mapping: s.mapping, Shard: s.id, Records: len(p.records), Failed: len(p.records) - good, Err: failure}
+		report := Batch{Mapping: s.mapping, Err: failure}
+		for _, r := range p.records[good:] {
+			report.Failed = append(report.Failed, r.id)
+		}
 		s.settled(good)
 		size := len(p.records)
 		p.records = p.records[good:]
@@ -312,44 +238,40 @@ func (s *shard) settle(ctx context.Context, batch []streamRecord) {
 			s.wait(ctx, report)
 			continue
 		}
-		s.streams.Report(report)
+		s.Report(report)
 	}
 }
 
-func (s *shard) wait(ctx context.Context, report StreamBatch) {
-	s.streams.Report(report)
+func (s *shard) wait(ctx context.Context, report Batch) {
+	s.Report(report)
 	pause(ctx, backoff)
 }
 
 // handled counts the records before the first failed one.
-func (s *shard) handled(records []streamRecord, answer []byte, err error) (int, error) {
+func (s *shard) handled(records []entry, answer []byte, err error) (int, error) {
 	if err != nil {
 		return 0, err
 	}
 	if !s.mapping.PartialFailures {
 		return len(records), nil
 	}
-	ids := make([]string, len(records))
-	for i, r := range records {
-		ids[i] = r.sequence
-	}
-	failed, err := failures(answer, ids)
+	failed, err := failures(answer, records)
 	if err != nil {
 		return 0, err
 	}
-	first := len(records)
-	for _, id := range failed {
-		first = min(first, slices.Index(ids, id))
+	first := slices.IndexFunc(records, func(e entry) bool { return slices.Contains(failed, e.id) })
+	if first < 0 {
+		first = len(records)
 	}
 	return first, nil
 }
 
 // expired counts the records at the beginning that are too old.
-func (s *shard) expired(records []streamRecord) int {
+func (s *shard) expired(records []entry) int {
 	if s.mapping.MaximumAge == 0 {
 		return 0
 	}
-	oldest := s.streams.at(time.Now()).Add(-s.mapping.MaximumAge)
+	oldest := s.now().Add(-s.mapping.MaximumAge)
 	for i, r := range records {
 		if !r.arrived.Before(oldest) {
 			return i
@@ -364,12 +286,12 @@ func (s *shard) discard(ctx context.Context, p part, n int, condition string) {
 	if s.mapping.OnFailure == "" {
 		return
 	}
-	message, err := json.Marshal(discarded(s.mapping, s.id, p, n, condition, s.streams.at(time.Now())))
+	message, err := json.Marshal(discarded(s.mapping, s.id, p, n, condition, s.now()))
 	if err == nil {
-		err = s.streams.Discard(ctx, s.mapping.Function, s.mapping.OnFailure, message)
+		err = s.Discard(ctx, s.mapping.Function, s.mapping.OnFailure, message)
 	}
 	if err != nil {
-		s.streams.Report(StreamBatch{Mapping: s.mapping, Shard: s.id, Discarded: n, Err: fmt.Errorf("tell %s of discarded records: %w", s.mapping.OnFailure, err)})
+		s.Report(Batch{Mapping: s.mapping, Discarded: n, Err: fmt.Errorf("tell %s of discarded records: %w", s.mapping.OnFailure, err)})
 	}
 }
 

@@ -104,22 +104,22 @@ type streamRun struct {
 	batches   []string // the bodies of each invocation
 	at        []time.Duration
 	events    []events.KinesisEvent
-	reports   []eventsource.StreamBatch
+	reports   []eventsource.Batch
 	discarded []string
 	behind    int
 }
 
 // runStream serves a mapping for a while of synthetic time; answer gets the bodies. The
 // test must run in a bubble.
-func runStream(t *testing.T, s *stream, change func(*eventsource.StreamMapping), answer func(bodies []string) (string, error), during func(*eventsource.Streams)) *streamRun {
+func runStream(t *testing.T, s *stream, change func(*eventsource.Mapping), answer func(bodies []string) (string, error), during func(*eventsource.Sources)) *streamRun {
 	t.Helper()
-	m := eventsource.StreamMapping{UUID: "mapping", StreamARN: streamARN, Function: "evaluator", BatchSize: 100, Retries: -1, PartialFailures: true}
+	m := eventsource.Mapping{UUID: "mapping", SourceARN: streamARN, Function: "evaluator", BatchSize: 100, Retries: -1, PartialFailures: true}
 	if change != nil {
 		change(&m)
 	}
 	r := &streamRun{start: time.Now()}
 	ctx, cancel := context.WithCancel(t.Context())
-	streams := &eventsource.Streams{
+	streams := &eventsource.Sources{
 		Stream: s, Hurry: s.hurry.Load, At: func(machine time.Time) time.Time { return machine.Add(time.Hour) },
 		Invoke: func(_ context.Context, function string, payload []byte) ([]byte, error, error) {
 			r.mu.Lock()
@@ -143,7 +143,7 @@ func runStream(t *testing.T, s *stream, change func(*eventsource.StreamMapping),
 			}
 			return []byte(text), err, nil
 		},
-		Report: func(b eventsource.StreamBatch) {
+		Report: func(b eventsource.Batch) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.reports = append(r.reports, b)
@@ -155,7 +155,7 @@ func runStream(t *testing.T, s *stream, change func(*eventsource.StreamMapping),
 			return nil
 		},
 	}
-	streams.Set(ctx, []eventsource.StreamMapping{m})
+	streams.Set(ctx, []eventsource.Mapping{m})
 	during(streams)
 	synctest.Wait()
 	var err error
@@ -188,7 +188,7 @@ func TestRecordsReachTheFunctionInOrderOfTheirShard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0", "shardId-1")
 		s.put("shardId-0", "old")
-		r := runStream(t, s, nil, nil, func(*eventsource.Streams) {
+		r := runStream(t, s, nil, nil, func(*eventsource.Sources) {
 			time.Sleep(3500 * time.Millisecond)
 			s.put("shardId-1", "b1", "b2")
 			time.Sleep(time.Second)
@@ -210,7 +210,7 @@ func TestLatestStartsBehindWhatIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0")
 		s.put("shardId-0", "b1")
-		r := runStream(t, s, func(m *eventsource.StreamMapping) { m.Latest = true }, nil, func(*eventsource.Streams) {
+		r := runStream(t, s, func(m *eventsource.Mapping) { m.Latest = true }, nil, func(*eventsource.Sources) {
 			s.put("shardId-0", "b2") // at once: no record after Set is missed
 			time.Sleep(2 * time.Second)
 		})
@@ -222,20 +222,20 @@ func TestLatestStartsBehindWhatIsThere(t *testing.T) {
 
 func TestStreamBatchesBySizeWindowAndPayload(t *testing.T) {
 	for name, tt := range map[string]struct {
-		change func(*eventsource.StreamMapping)
+		change func(*eventsource.Mapping)
 		body   string
 		want   int
 	}{
-		"size":           {func(m *eventsource.StreamMapping) { m.BatchSize = 3 }, "b", 4},
+		"size":           {func(m *eventsource.Mapping) { m.BatchSize = 3 }, "b", 4},
 		"one batch":      {nil, "b", 1},
-		"full in window": {func(m *eventsource.StreamMapping) { m.BatchSize, m.Window = 5, time.Minute }, "b", 2},
+		"full in window": {func(m *eventsource.Mapping) { m.BatchSize, m.Window = 5, time.Minute }, "b", 2},
 		"payload limit":  {nil, strings.Repeat("x", 1<<20), 3}, // 1.33 MiB each in base64
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newStream("shardId-0")
 				s.put("shardId-0", slices.Repeat([]string{tt.body}, 10)...)
-				r := runStream(t, s, tt.change, nil, func(*eventsource.Streams) { time.Sleep(10 * time.Second) })
+				r := runStream(t, s, tt.change, nil, func(*eventsource.Sources) { time.Sleep(10 * time.Second) })
 				if len(r.batches) != tt.want || r.behind != 0 {
 					t.Errorf("%d batches with %d behind, want %d with none", len(r.batches), r.behind, tt.want)
 				}
@@ -244,7 +244,7 @@ func TestStreamBatchesBySizeWindowAndPayload(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0")
-		r := runStream(t, s, func(m *eventsource.StreamMapping) { m.Window = 5 * time.Second }, nil, func(*eventsource.Streams) {
+		r := runStream(t, s, func(m *eventsource.Mapping) { m.Window = 5 * time.Second }, nil, func(*eventsource.Sources) {
 			s.put("shardId-0", "b1")
 			time.Sleep(3 * time.Second)
 			s.put("shardId-0", "b2")
@@ -256,7 +256,7 @@ func TestStreamBatchesBySizeWindowAndPayload(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0")
-		r := runStream(t, s, func(m *eventsource.StreamMapping) { m.Window = 5 * time.Minute }, nil, func(*eventsource.Streams) {
+		r := runStream(t, s, func(m *eventsource.Mapping) { m.Window = 5 * time.Minute }, nil, func(*eventsource.Sources) {
 			s.hurry.Store(true)
 			s.put("shardId-0", "b1", "b2")
 			time.Sleep(2 * time.Second)
@@ -276,7 +276,7 @@ func TestFailedRecordsOfAStream(t *testing.T) {
 		return "", nil
 	}
 	for name, tt := range map[string]struct {
-		change    func(*eventsource.StreamMapping)
+		change    func(*eventsource.Mapping)
 		answer    func([]string) (string, error)
 		want      []string
 		discarded int
@@ -294,30 +294,30 @@ func TestFailedRecordsOfAStream(t *testing.T) {
 			want: []string{"b1 b2 b3 b4", "b2 b3 b4"},
 		},
 		"repeats a whole batch until the retries are used up": {
-			change: func(m *eventsource.StreamMapping) { m.Retries = 2 }, answer: whole,
+			change: func(m *eventsource.Mapping) { m.Retries = 2 }, answer: whole,
 			want: []string{"b1 b2 b3 b4", "b1 b2 b3 b4", "b1 b2 b3 b4"}, discarded: 4,
 		},
 		"never repeats without retries": {
-			change: func(m *eventsource.StreamMapping) { m.Retries = 0 }, answer: failing("b3"),
+			change: func(m *eventsource.Mapping) { m.Retries = 0 }, answer: failing("b3"),
 			want: []string{"b1 b2 b3 b4"}, discarded: 2,
 		},
 		"bisects without using up retries": {
-			change: func(m *eventsource.StreamMapping) { m.Retries, m.Bisect = 1, true }, answer: poisoned,
+			change: func(m *eventsource.Mapping) { m.Retries, m.Bisect = 1, true }, answer: poisoned,
 			want: []string{"b1 b2 b3 b4", "b1 b2", "b3 b4", "b3", "b3", "b4"}, discarded: 1,
 		},
 		"bisects at the record that failed": {
-			change: func(m *eventsource.StreamMapping) { m.Retries, m.Bisect = 0, true }, answer: failing("b2"),
+			change: func(m *eventsource.Mapping) { m.Retries, m.Bisect = 0, true }, answer: failing("b2"),
 			want: []string{"b1 b2 b3 b4", "b2 b3 b4", "b2", "b3 b4"}, discarded: 1,
 		},
 		"takes an answer without failures for success where none are asked for": {
-			change: func(m *eventsource.StreamMapping) { m.PartialFailures = false }, answer: failing("b1"), want: []string{"b1 b2 b3 b4"},
+			change: func(m *eventsource.Mapping) { m.PartialFailures = false }, answer: failing("b1"), want: []string{"b1 b2 b3 b4"},
 		},
 		"fails whole by a record that is not in the batch": {
-			change: func(m *eventsource.StreamMapping) { m.Retries = 0 }, want: []string{"b1 b2 b3 b4"}, discarded: 4,
+			change: func(m *eventsource.Mapping) { m.Retries = 0 }, want: []string{"b1 b2 b3 b4"}, discarded: 4,
 			answer: func([]string) (string, error) { return `{"batchItemFailures":[{"itemIdentifier":"9"}]}`, nil },
 		},
 		"repeats beyond its retries what did not reach the function": {
-			change: func(m *eventsource.StreamMapping) { m.Retries = 0 }, want: []string{"b1 b2 b3 b4", "b1 b2 b3 b4", "b1 b2 b3 b4"},
+			change: func(m *eventsource.Mapping) { m.Retries = 0 }, want: []string{"b1 b2 b3 b4", "b1 b2 b3 b4", "b1 b2 b3 b4"},
 			answer: func() func([]string) (string, error) {
 				calls := 0
 				return func([]string) (string, error) {
@@ -333,7 +333,7 @@ func TestFailedRecordsOfAStream(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newStream("shardId-0")
 				s.put("shardId-0", "b1", "b2", "b3", "b4")
-				r := runStream(t, s, tt.change, tt.answer, func(*eventsource.Streams) { time.Sleep(20 * time.Second) })
+				r := runStream(t, s, tt.change, tt.answer, func(*eventsource.Sources) { time.Sleep(20 * time.Second) })
 				if !slices.Equal(r.batches, tt.want) {
 					t.Errorf("batches %q, want %q", r.batches, tt.want)
 				}
@@ -354,7 +354,7 @@ func TestDiscardedRecordsAreReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0")
 		s.put("shardId-0", "b1", "b2", "b3")
-		r := runStream(t, s, func(m *eventsource.StreamMapping) { m.Retries, m.OnFailure = 1, queue }, failing("b2"), func(*eventsource.Streams) { time.Sleep(10 * time.Second) })
+		r := runStream(t, s, func(m *eventsource.Mapping) { m.Retries, m.OnFailure = 1, queue }, failing("b2"), func(*eventsource.Sources) { time.Sleep(10 * time.Second) })
 		if len(r.discarded) != 1 {
 			t.Fatalf("got %q, want one message", r.discarded)
 		}
@@ -382,7 +382,7 @@ func TestDiscardedRecordsAreReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0")
 		s.put("shardId-0", "b1")
-		r := runStream(t, s, func(m *eventsource.StreamMapping) { m.MaximumAge, m.OnFailure = time.Minute, queue }, func([]string) (string, error) { return "", errors.New("boom") }, func(*eventsource.Streams) {
+		r := runStream(t, s, func(m *eventsource.Mapping) { m.MaximumAge, m.OnFailure = time.Minute, queue }, func([]string) (string, error) { return "", errors.New("boom") }, func(*eventsource.Sources) {
 			time.Sleep(30 * time.Second)
 			s.put("shardId-0", "b2")
 			time.Sleep(45 * time.Second)
@@ -397,7 +397,7 @@ func TestStreamPollerSurvivesAStreamThatDoesNotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0")
 		s.fail = errors.New("connection refused")
-		r := runStream(t, s, nil, nil, func(*eventsource.Streams) {
+		r := runStream(t, s, nil, nil, func(*eventsource.Sources) {
 			time.Sleep(2500 * time.Millisecond)
 			s.mu.Lock()
 			s.fail = nil
@@ -414,12 +414,12 @@ func TestStreamPollerSurvivesAStreamThatDoesNotAnswer(t *testing.T) {
 func TestBehindCountsWhatIsNotSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0")
-		r := runStream(t, s, func(m *eventsource.StreamMapping) { m.BatchSize = 1 }, func(bodies []string) (string, error) {
+		r := runStream(t, s, func(m *eventsource.Mapping) { m.BatchSize = 1 }, func(bodies []string) (string, error) {
 			if bodies[0] == "b2" {
 				return "", errors.New("boom")
 			}
 			return "", nil
-		}, func(streams *eventsource.Streams) {
+		}, func(streams *eventsource.Sources) {
 			s.put("shardId-0", "b1", "b2", "b3")
 			if n, err := streams.Behind(t.Context()); n != 3 || err != nil {
 				t.Errorf("%d behind before the first poll, error %v; want 3", n, err)
@@ -435,7 +435,7 @@ func TestBehindCountsWhatIsNotSettled(t *testing.T) {
 func TestMappingThatIsGoneIsNotServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0")
-		r := runStream(t, s, nil, nil, func(streams *eventsource.Streams) {
+		r := runStream(t, s, nil, nil, func(streams *eventsource.Sources) {
 			streams.Set(t.Context(), nil)
 			synctest.Wait()
 			s.put("shardId-0", "b1")

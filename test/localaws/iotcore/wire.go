@@ -14,14 +14,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-viper/mapstructure/v2"
 )
 
 // member is a member of an operation's input.
 type member struct {
-	name  string // of the member
-	in    string // path, query, header, payload or body
-	field []int  // of the input's Go type
-	wire  string // how a query or header calls it
+	name string // of the member
+	in   string // path, query, header, payload or body
+	wire string // how a query or header calls it
+	raw  bool   // the payload as it is
 }
 
 // members reads a list of members. It panics where the input has no such member.
@@ -48,7 +50,7 @@ func members(input reflect.Type, path, reads string) []member {
 		if !ok {
 			panic(fmt.Sprintf("iotcore: %s has no member %s", input, m.name))
 		}
-		m.field = f.Index
+		m.raw = f.Type == reflect.TypeFor[[]byte]()
 		all = append(all, m)
 	}
 	return all
@@ -67,32 +69,30 @@ func bind(r *http.Request, uri map[string]string, body []byte, reads []member, i
 		}
 	}
 	query := r.URL.Query()
+	given := map[string]any{}
 	for _, m := range reads {
-		field := input.FieldByIndex(m.field)
 		var err error
 		switch m.in {
 		case "path":
-			err = setText(field, m.name, uri[m.name])
+			given[m.name] = text(uri[m.name])
 		case "query":
-			err = setText(field, m.wire, query.Get(m.wire))
+			given[m.name] = text(query.Get(m.wire))
 			query.Del(m.wire)
 		case "header":
-			err = setText(field, m.wire, r.Header.Get(m.wire))
+			given[m.name] = text(r.Header.Get(m.wire))
 		case "payload":
-			if field.Kind() == reflect.Slice {
-				field.SetBytes(body)
-				continue
-			}
-			var o map[string]any
-			if o, err = decodeObject(body); err == nil {
-				err = set(field, m.name, o)
+			if given[m.name] = body; !m.raw {
+				given[m.name], err = decodeObject(body)
 			}
 		case "body":
-			err = set(field, m.name, document[m.name])
+			given[m.name] = document[m.name]
 			delete(document, m.name)
 		}
 		if err != nil {
 			return err
+		}
+		if given[m.name] == text("") {
+			delete(given, m.name)
 		}
 	}
 	for name := range query {
@@ -106,7 +106,63 @@ func bind(r *http.Request, uri map[string]string, body []byte, reads []member, i
 	for name := range document {
 		return errUnknownHere.new("the parameter %q is not known to the local AWS IoT", name)
 	}
+	return fill(input, given)
+}
+
+// text is a value that travels as text.
+type text string
+
+// fill converts what JSON and texts hold into a type of AWS's SDK.
+func fill(input reflect.Value, given map[string]any) error {
+	var found mapstructure.Metadata
+	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		Result: input.Addr().Interface(), Metadata: &found, Squash: true, DecodeHook: convert,
+		MatchName: func(key, field string) bool { return key != "" && exported(key) == field },
+	})
+	if err == nil {
+		err = d.Decode(given)
+	}
+	if err != nil {
+		return errInvalidRequest.new("the request is no valid JSON for this operation: %v", err)
+	}
+	for _, name := range found.Unused {
+		return errUnknownHere.new("the parameter %q is not known to the local AWS IoT", name)
+	}
 	return nil
+}
+
+// convert gives a value the type that it has in the SDK, or leaves it to be refused.
+func convert(_, to reflect.Type, value any) (any, error) {
+	isTime := to == reflect.TypeFor[time.Time]()
+	switch v := value.(type) {
+	case text:
+		switch kind := to.Kind(); {
+		case kind == reflect.Bool:
+			return strconv.ParseBool(string(v))
+		case kind == reflect.Int32, kind == reflect.Int64:
+			return json.Number(v), nil
+		case isTime:
+			return time.Parse(time.RFC3339, string(v))
+		case kind == reflect.String:
+			return string(v), nil
+		}
+	case string:
+		if to == reflect.TypeFor[[]byte]() {
+			return base64.StdEncoding.DecodeString(v)
+		}
+	case json.Number:
+		if to.Kind() == reflect.String {
+			return nil, fmt.Errorf("%s is no text", v)
+		}
+		if isTime {
+			seconds, err := v.Float64()
+			if err != nil || math.Abs(seconds) > 1e11 {
+				return nil, fmt.Errorf("%s is no time in seconds since 1970", v)
+			}
+			return time.UnixMilli(int64(math.Round(seconds * 1000))).UTC(), nil
+		}
+	}
+	return value, nil
 }
 
 func decodeObject(data []byte) (object map[string]any, err error) {
@@ -119,131 +175,6 @@ func decodeObject(data []byte) (object map[string]any, err error) {
 		return nil, errInvalidRequest.new("the request has text after its JSON body")
 	}
 	return object, nil
-}
-
-// setText sets a member that travels as text.
-func setText(v reflect.Value, name, text string) error {
-	if text == "" {
-		return nil
-	}
-	kind := v.Kind()
-	if kind == reflect.Pointer {
-		kind = v.Type().Elem().Kind()
-	}
-	var raw any = text
-	switch kind {
-	case reflect.Bool:
-		b, err := strconv.ParseBool(text)
-		if err != nil {
-			return errInvalidRequest.new("%s is %q: %v", name, text, err)
-		}
-		raw = b
-	case reflect.Int32, reflect.Int64:
-		raw = json.Number(text)
-	case reflect.Struct:
-		t, err := time.Parse(time.RFC3339, text)
-		if err != nil {
-			return errInvalidRequest.new("%s is %q, want a time such as 2026-01-31T12:00:00Z", name, text)
-		}
-		raw = t
-	}
-	return set(v, name, raw)
-}
-
-// set converts what JSON holds into a type of AWS's SDK.
-func set(v reflect.Value, name string, raw any) error {
-	if raw == nil {
-		return nil
-	}
-	ok := false
-	switch v.Kind() {
-	case reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
-		return set(v.Elem(), name, raw)
-	case reflect.String:
-		var text string
-		text, ok = raw.(string)
-		v.SetString(text)
-	case reflect.Bool:
-		var b bool
-		b, ok = raw.(bool)
-		v.SetBool(b)
-	case reflect.Int32, reflect.Int64:
-		n, _ := raw.(json.Number)
-		i, err := n.Int64()
-		ok = err == nil && !v.OverflowInt(i)
-		v.SetInt(i)
-	case reflect.Float64:
-		n, _ := raw.(json.Number)
-		f, err := n.Float64()
-		ok = err == nil
-		v.SetFloat(f)
-	case reflect.Slice:
-		if text, isText := raw.(string); isText && v.Type().Elem().Kind() == reflect.Uint8 {
-			data, err := base64.StdEncoding.DecodeString(text)
-			ok = err == nil
-			v.SetBytes(data)
-			break
-		}
-		var items []any
-		if items, ok = raw.([]any); !ok {
-			break
-		}
-		v.Set(reflect.MakeSlice(v.Type(), len(items), len(items)))
-		for i, item := range items {
-			if err := set(v.Index(i), fmt.Sprintf("%s[%d]", name, i), item); err != nil {
-				return err
-			}
-		}
-	case reflect.Map:
-		var object map[string]any
-		object, ok = raw.(map[string]any)
-		v.Set(reflect.MakeMap(v.Type()))
-		for key, value := range object {
-			element := reflect.New(v.Type().Elem()).Elem()
-			if err := set(element, name+"."+key, value); err != nil {
-				return err
-			}
-			v.SetMapIndex(reflect.ValueOf(key).Convert(v.Type().Key()), element)
-		}
-	case reflect.Struct:
-		if v.Type() == reflect.TypeFor[time.Time]() {
-			return setTime(v, name, raw)
-		}
-		var object map[string]any
-		object, ok = raw.(map[string]any)
-		for key, value := range object {
-			field := reflect.Value{}
-			if key != "" {
-				field = v.FieldByName(exported(key))
-			}
-			if !field.IsValid() {
-				return errUnknownHere.new("the parameter %q is not known to the local AWS IoT", name+"."+key)
-			}
-			if err := set(field, name+"."+key, value); err != nil {
-				return err
-			}
-		}
-	}
-	if !ok {
-		return errInvalidRequest.new("%s is %v, which is no valid JSON for it", name, raw)
-	}
-	return nil
-}
-
-// setTime takes seconds since 1970, or a time that travelled as text.
-func setTime(v reflect.Value, name string, raw any) error {
-	t, isTime := raw.(time.Time)
-	if !isTime {
-		n, _ := raw.(json.Number)
-		seconds, err := n.Float64()
-		if err != nil || math.Abs(seconds) > 1e11 {
-			return errInvalidRequest.new("%s is %v, which is no time, or not in seconds since 1970", name, raw)
-		}
-		t = time.UnixMilli(int64(math.Round(seconds * 1000))).UTC()
-	}
-	v.Set(reflect.ValueOf(t))
-	return nil
 }
 
 // JSON is what an operation answers, from a type of AWS's SDK: members without a value are

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -150,60 +149,38 @@ func QueueURL(endpoint, arn string) string {
 	return endpoint + "/" + parts[len(parts)-2] + "/" + parts[len(parts)-1]
 }
 
-// Mappings are the deployed and enabled event source mappings of queues.
+// Mappings are the deployed and enabled event source mappings.
 func Mappings(r *cloudformation.Registry, endpoint string) []eventsource.Mapping {
 	var mappings []eventsource.Mapping
-	for _, d := range enabledMappings(r, false) {
+	for _, d := range r.Deployed(eventSourceMapping) {
+		number := func(name string, otherwise int) int {
+			if n, ok := schema.Float(d.Properties[name]); ok {
+				return int(n)
+			}
+			return otherwise
+		}
 		m := eventsource.Mapping{UUID: d.PhysicalID}
-		m.QueueARN, _ = d.Properties["EventSourceArn"].(string)
-		m.QueueURL = QueueURL(endpoint, m.QueueARN)
-		m.Function, m.BatchSize, m.Window, m.PartialFailures = batching(d, 10) // Lambda's default
-		mappings = append(mappings, m)
+		m.SourceARN, _ = d.Properties["EventSourceArn"].(string)
+		m.Function, _ = d.Properties["FunctionName"].(string)
+		types, _ := d.Properties["FunctionResponseTypes"].([]any)
+		m.PartialFailures = len(types) > 0
+		m.Window = time.Duration(number("MaximumBatchingWindowInSeconds", 0)) * time.Second
+		if isStream(m.SourceARN) {
+			m.BatchSize, m.Retries = number("BatchSize", 100), number("MaximumRetryAttempts", -1) // Lambda's defaults
+			m.Latest = d.Properties["StartingPosition"] == "LATEST"
+			m.Bisect, _ = schema.Boolean(d.Properties["BisectBatchOnFunctionError"])
+			m.MaximumAge = time.Duration(max(0, number("MaximumRecordAgeInSeconds", -1))) * time.Second
+			destinations, _ := d.Properties["DestinationConfig"].(map[string]any)
+			failure, _ := destinations["OnFailure"].(map[string]any)
+			m.OnFailure, _ = failure["Destination"].(string)
+		} else {
+			m.QueueURL, m.BatchSize = QueueURL(endpoint, m.SourceARN), number("BatchSize", 10)
+		}
+		if enabled, given := schema.Boolean(d.Properties["Enabled"]); enabled || !given {
+			mappings = append(mappings, m)
+		}
 	}
 	return mappings
-}
-
-// StreamMappings are the deployed and enabled event source mappings of streams.
-func StreamMappings(r *cloudformation.Registry) []eventsource.StreamMapping {
-	var mappings []eventsource.StreamMapping
-	for _, d := range enabledMappings(r, true) {
-		m := eventsource.StreamMapping{UUID: d.PhysicalID, Retries: -1, Latest: d.Properties["StartingPosition"] == "LATEST"}
-		m.StreamARN, _ = d.Properties["EventSourceArn"].(string)
-		m.Function, m.BatchSize, m.Window, m.PartialFailures = batching(d, 100) // Lambda's default
-		m.Bisect, _ = schema.Boolean(d.Properties["BisectBatchOnFunctionError"])
-		if retries, ok := schema.Float(d.Properties["MaximumRetryAttempts"]); ok {
-			m.Retries = int(retries)
-		}
-		if age, ok := schema.Float(d.Properties["MaximumRecordAgeInSeconds"]); ok && age > 0 {
-			m.MaximumAge = time.Duration(age) * time.Second
-		}
-		destinations, _ := d.Properties["DestinationConfig"].(map[string]any)
-		failure, _ := destinations["OnFailure"].(map[string]any)
-		m.OnFailure, _ = failure["Destination"].(string)
-		mappings = append(mappings, m)
-	}
-	return mappings
-}
-
-func enabledMappings(r *cloudformation.Registry, ofStreams bool) []cloudformation.Deployed {
-	return slices.DeleteFunc(r.Deployed(eventSourceMapping), func(d cloudformation.Deployed) bool {
-		enabled, ok := schema.Boolean(d.Properties["Enabled"])
-		return ok && !enabled || isStream(d.Properties["EventSourceArn"]) != ofStreams
-	})
-}
-
-// batching is what mappings of queues and streams have in common.
-func batching(d cloudformation.Deployed, defaultSize int) (function string, size int, window time.Duration, partial bool) {
-	function, _ = d.Properties["FunctionName"].(string)
-	size = defaultSize
-	if n, ok := schema.Float(d.Properties["BatchSize"]); ok {
-		size = int(n)
-	}
-	if seconds, ok := schema.Float(d.Properties["MaximumBatchingWindowInSeconds"]); ok {
-		window = time.Duration(seconds) * time.Second
-	}
-	types, _ := d.Properties["FunctionResponseTypes"].([]any)
-	return function, size, window, len(types) > 0
 }
 
 // Function is a deployed function as its template declares it.

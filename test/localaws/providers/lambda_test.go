@@ -39,7 +39,7 @@ func TestMappingIsDisabledInTheEmulatorAndServedByUs(t *testing.T) {
 		t.Errorf("the emulator was asked %s", last)
 	}
 	got := providers.Mappings(r, "http://localhost:1")
-	want := eventsource.Mapping{UUID: "uuid", QueueARN: queueARN, QueueURL: "http://localhost:1/123456789012/q", Function: "f", BatchSize: 100, Window: 5 * time.Second, PartialFailures: true}
+	want := eventsource.Mapping{UUID: "uuid", SourceARN: queueARN, QueueURL: "http://localhost:1/123456789012/q", Function: "f", BatchSize: 100, Window: 5 * time.Second, PartialFailures: true}
 	if len(got) != 1 || got[0] != want {
 		t.Errorf("mappings %+v, want %+v", got, want)
 	}
@@ -62,18 +62,18 @@ func TestMappingOfAStreamIsServedByUsAlone(t *testing.T) {
 	if _, err := create(t, r, "AWS::Lambda::EventSourceMapping", strings.Replace(stream(`"MaximumRecordAgeInSeconds":-1`), "LATEST", "TRIM_HORIZON", 1)); err != nil {
 		t.Fatal(err)
 	}
-	got := providers.StreamMappings(r)
+	got := providers.Mappings(r, "")
 	arn := "arn:aws:kinesis:us-east-1:123456789012:stream/s"
-	want := []eventsource.StreamMapping{
-		{UUID: made.PhysicalID, StreamARN: arn, Function: "f", BatchSize: 100, Window: 2 * time.Second, Latest: true, PartialFailures: true, Bisect: true, Retries: 5, MaximumAge: time.Hour, OnFailure: queueARN},
-		{UUID: got[1].UUID, StreamARN: arn, Function: "f", BatchSize: 100, Retries: -1},
+	want := []eventsource.Mapping{
+		{UUID: made.PhysicalID, SourceARN: arn, Function: "f", BatchSize: 100, Window: 2 * time.Second, Latest: true, PartialFailures: true, Bisect: true, Retries: 5, MaximumAge: time.Hour, OnFailure: queueARN},
+		{UUID: got[1].UUID, SourceARN: arn, Function: "f", BatchSize: 100, Retries: -1},
 	}
-	if !slices.Equal(got, want) || len(providers.Mappings(r, "")) != 0 {
+	if !slices.Equal(got, want) {
 		t.Errorf("mappings %+v\nwant %+v", got, want)
 	}
 	if _, err := r.Apply(t.Context(), cloudformation.Request{RequestType: cloudformation.Delete, ResourceType: "AWS::Lambda::EventSourceMapping", StackID: "stack", PhysicalResourceID: made.PhysicalID,
-		ResourceProperties: map[string]any{"EventSourceArn": arn}}); err != nil || len(a.calls) != 0 || len(providers.StreamMappings(r)) != 1 {
-		t.Errorf("after its deletion: called %v, error %v, mappings %v", a.calls, err, providers.StreamMappings(r))
+		ResourceProperties: map[string]any{"EventSourceArn": arn}}); err != nil || len(a.calls) != 0 || len(providers.Mappings(r, "")) != 1 {
+		t.Errorf("after its deletion: called %v, error %v, mappings %v", a.calls, err, providers.Mappings(r, ""))
 	}
 }
 

@@ -170,7 +170,7 @@ func (f *function) batches() [][]string {
 }
 
 func mapping(change func(*eventsource.Mapping)) eventsource.Mapping {
-	m := eventsource.Mapping{QueueARN: "arn:aws:sqs:eu-west-1:123456789012:Ingest", QueueURL: "q", Function: "forwarder", BatchSize: 10, PartialFailures: true}
+	m := eventsource.Mapping{SourceARN: "arn:aws:sqs:eu-west-1:123456789012:Ingest", QueueURL: "q", Function: "forwarder", BatchSize: 10, PartialFailures: true}
 	if change != nil {
 		change(&m)
 	}
@@ -183,7 +183,7 @@ func run(t *testing.T, m eventsource.Mapping, q *queue, f *function, during func
 	f.start = time.Now()
 	var mu sync.Mutex
 	var reports []eventsource.Batch
-	pollers := eventsource.Pollers{Queue: q, Invoke: f.invoke, Report: func(b eventsource.Batch) {
+	pollers := eventsource.Sources{Queue: q, Invoke: f.invoke, Report: func(b eventsource.Batch) {
 		mu.Lock()
 		defer mu.Unlock()
 		reports = append(reports, b)
@@ -352,7 +352,7 @@ func TestHurryEndsTheWindowOfABatch(t *testing.T) {
 		q, f := newQueue(), &function{start: time.Now()}
 		var hurry atomic.Bool
 		ctx, cancel := context.WithCancel(t.Context())
-		pollers := eventsource.Pollers{Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {}, Hurry: hurry.Load}
+		pollers := eventsource.Sources{Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {}, Hurry: hurry.Load}
 		pollers.Set(ctx, []eventsource.Mapping{mapping(func(m *eventsource.Mapping) { m.BatchSize, m.Window = 100, 5*time.Minute })})
 		q.send(make([]string, 12)...)
 		time.Sleep(visibility / 3)
@@ -380,7 +380,7 @@ func TestStepOfTheClockEndsTheWindow(t *testing.T) {
 		var ahead atomic.Int64
 		ctx, cancel := context.WithCancel(t.Context())
 		f.start = time.Now()
-		pollers := eventsource.Pollers{
+		pollers := eventsource.Sources{
 			Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {},
 			At: func(at time.Time) time.Time { return at.Add(time.Duration(ahead.Load())) },
 		}
@@ -445,7 +445,7 @@ func TestMessagesTellTheCloudsTime(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		q, f := newQueue(), &function{}
 		q.send("a")
-		pollers := eventsource.Pollers{Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {}, At: func(machine time.Time) time.Time { return machine.Add(time.Hour) }}
+		pollers := eventsource.Sources{Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {}, At: func(machine time.Time) time.Time { return machine.Add(time.Hour) }}
 		pollers.Set(ctx, []eventsource.Mapping{mapping(nil)})
 		synctest.Wait()
 		want := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
@@ -462,7 +462,7 @@ func TestOnlyPresentMappingsAreServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		q, f := newQueue(), &function{}
-		pollers := eventsource.Pollers{Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {}}
+		pollers := eventsource.Sources{Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {}}
 		pollers.Set(ctx, []eventsource.Mapping{mapping(nil)})
 		pollers.Set(ctx, []eventsource.Mapping{mapping(nil)}) // no second poller
 		synctest.Wait()
