@@ -36,7 +36,6 @@ type parameters struct {
 	TopicARN      string `json:"TopicArn"`
 	StackName     string
 	Findings      []struct{ ProductArn string }
-	TransactItems []map[string]struct{ TableName string } // by kind of item
 }
 
 // need is a permission that a call takes: an action on a resource, which is * for actions
@@ -51,9 +50,6 @@ type needs func(call) ([]need, error)
 // Authorization Reference.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 var operations = map[string]needs{
-	"dynamodb TransactGetItems":   transaction,
-	"dynamodb TransactWriteItems": transaction,
-
 	"securityhub POST /findings/import": each("securityhub:BatchImportFindings", products),
 	"securityhub POST /findings":        each("securityhub:GetFindings", hub),
 
@@ -201,30 +197,6 @@ func tableOrIndex(c call) ([]string, error) {
 		all[0] += "/index/" + c.parameters.IndexName
 	}
 	return all, err
-}
-
-// transactionActions are by the kinds of items in a transaction.
-// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html
-var transactionActions = map[string]string{
-	"ConditionCheck": "dynamodb:ConditionCheckItem", "Delete": "dynamodb:DeleteItem", "Get": "dynamodb:GetItem",
-	"Put": "dynamodb:PutItem", "Update": "dynamodb:UpdateItem",
-}
-
-func transaction(c call) ([]need, error) {
-	var all []need
-	for _, item := range c.parameters.TransactItems {
-		for kind, on := range item {
-			action := transactionActions[kind]
-			if action == "" || on.TableName == "" {
-				return nil, fmt.Errorf("its item %q names no table", kind)
-			}
-			all = append(all, need{action, c.table(on.TableName)})
-		}
-	}
-	if all == nil {
-		return nil, errors.New("it names no table")
-	}
-	return all, nil
 }
 
 // stream: where only an iterator names the stream, it is one of the emulator's, which are

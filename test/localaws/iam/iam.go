@@ -33,19 +33,12 @@ type Enforcer struct {
 	mu       sync.Mutex
 	sessions map[string]Session // by access key
 	denials  []string
-	used     map[Use]bool
 }
 
 // Session is a role in somebody's hands.
 type Session struct {
 	Role string // its ARN
 	Name string // of a function: the function's
-}
-
-// Use is a permission that was needed and given.
-type Use struct {
-	Role             string // its name
-	Action, Resource string
 }
 
 // DeniedError is a request that the role, or the service, may not make.
@@ -210,9 +203,6 @@ func (e *Enforcer) permitted(r *role, by caller, guard document, either bool, ac
 	if err == nil && r.boundary != nil { // which always must allow
 		err = ask("a", "permissions boundary", r.boundary, false)
 	}
-	if err == nil {
-		e.use(Use{r.name, action, resource})
-	}
 	return err
 }
 
@@ -220,15 +210,6 @@ func (e *Enforcer) permitted(r *role, by caller, guard document, either bool, ac
 func (e *Enforcer) keys() policy.Values {
 	// Nothing here is encrypted on its way; what runs on AWS is.
 	return policy.Values{keyRequestedRegion: {e.Region}, keySecureTransport: {"true"}}
-}
-
-func (e *Enforcer) use(u Use) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.used == nil {
-		e.used = map[Use]bool{}
-	}
-	e.used[u] = true
 }
 
 func (e *Enforcer) principal(r *role, s Session) string {
@@ -258,20 +239,6 @@ func (e *Enforcer) Denials() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.denials)
-}
-
-// Used are the permissions that were needed so far, sorted.
-func (e *Enforcer) Used() []Use {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var used []Use
-	for u := range e.used {
-		used = append(used, u)
-	}
-	slices.SortFunc(used, func(x, y Use) int {
-		return strings.Compare(x.Role+" "+x.Action+" "+x.Resource, y.Role+" "+y.Action+" "+y.Resource)
-	})
-	return used
 }
 
 // Polling are the actions that Lambda takes in a function's role to feed it from a queue

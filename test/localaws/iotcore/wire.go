@@ -150,6 +150,9 @@ func convert(_, to reflect.Type, value any) (any, error) {
 		if to == reflect.TypeFor[[]byte]() {
 			return base64.StdEncoding.DecodeString(v)
 		}
+		if isTime {
+			return nil, fmt.Errorf("%q is no time in seconds since 1970", v)
+		}
 	case json.Number:
 		if to.Kind() == reflect.String {
 			return nil, fmt.Errorf("%s is no text", v)
@@ -157,7 +160,7 @@ func convert(_, to reflect.Type, value any) (any, error) {
 		if isTime {
 			seconds, err := v.Float64()
 			if err != nil || math.Abs(seconds) > 1e11 {
-				return nil, fmt.Errorf("%s is no time in seconds since 1970", v)
+				return nil, fmt.Errorf("%s is no time, or not in seconds since 1970", v)
 			}
 			return time.UnixMilli(int64(math.Round(seconds * 1000))).UTC(), nil
 		}
