@@ -1,13 +1,13 @@
 package cloudwatch
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
 // State is the state of an alarm.
@@ -90,21 +90,21 @@ var operators = map[string]struct {
 type properties struct {
 	metric
 	AlarmDescription, ComparisonOperator, TreatMissingData, Statistic string
-	Threshold                                                         *number
-	EvaluationPeriods, DatapointsToAlarm, Period                      number
+	Threshold                                                         *float64
+	EvaluationPeriods, DatapointsToAlarm, Period                      int
 	Metrics                                                           []struct {
 		ID         string `json:"Id"`
 		Expression string
-		ReturnData *flag
+		ReturnData *bool
 		MetricStat *struct {
 			Metric metric
-			Period number
+			Period int
 			Stat   string
 			Unit   string
 		}
 	}
 	AlarmActions, OKActions, InsufficientDataActions []string
-	ActionsEnabled                                   *flag
+	ActionsEnabled                                   *bool
 }
 
 type metric struct {
@@ -112,41 +112,17 @@ type metric struct {
 	Dimensions                  []struct{ Name, Value string }
 }
 
-// number and flag may be given as text.
-type (
-	number float64
-	flag   bool
-)
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (n *number) UnmarshalJSON(text []byte) error {
-	f, err := strconv.ParseFloat(strings.Trim(string(text), `"`), 64)
-	*n = number(f)
-	return err
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (f *flag) UnmarshalJSON(text []byte) error {
-	*f = strings.Trim(string(text), `"`) == "true"
-	return nil
-}
-
-func (n number) seconds() time.Duration { return time.Duration(n) * time.Second }
-
 // ParseAlarm reads the properties of an AWS::CloudWatch::Alarm. An alarm that cannot
 // be judged here is an error that says why.
 func ParseAlarm(name, arn string, given map[string]any) (Alarm, error) {
 	var p properties
-	text, err := json.Marshal(given)
-	if err == nil {
-		err = json.Unmarshal(text, &p)
-	}
+	err := schema.Decode(given, &p)
 	if err != nil {
 		return Alarm{}, err
 	}
 	a := Alarm{
 		Name: name, ARN: arn, Description: p.AlarmDescription, operator: p.ComparisonOperator, properties: given, missing: p.TreatMissingData,
-		periods: int(p.EvaluationPeriods), toAlarm: int(p.DatapointsToAlarm), silent: p.ActionsEnabled != nil && !bool(*p.ActionsEnabled),
+		periods: p.EvaluationPeriods, toAlarm: p.DatapointsToAlarm, silent: p.ActionsEnabled != nil && !*p.ActionsEnabled,
 		actions: map[State][]string{InAlarm: p.AlarmActions, OK: p.OKActions, InsufficientData: p.InsufficientDataActions},
 	}
 	if a.toAlarm == 0 {
@@ -158,7 +134,7 @@ func ParseAlarm(name, arn string, given map[string]any) (Alarm, error) {
 	if p.Threshold == nil {
 		return Alarm{}, errors.New("an alarm without Threshold is not judged")
 	}
-	a.threshold = float64(*p.Threshold)
+	a.threshold = *p.Threshold
 	for _, arn := range slices.Concat(p.AlarmActions, p.OKActions, p.InsufficientDataActions) {
 		if parts := strings.Split(arn, ":"); len(parts) < 6 || parts[2] != "sns" {
 			return Alarm{}, fmt.Errorf("action %s is not taken: only SNS topics are notified", arn)
@@ -180,7 +156,7 @@ func ParseAlarm(name, arn string, given map[string]any) (Alarm, error) {
 func (a *Alarm) addMetrics(p properties) (err error) {
 	var returned, ids []string
 	for _, m := range p.Metrics {
-		if m.ReturnData == nil || bool(*m.ReturnData) {
+		if m.ReturnData == nil || *m.ReturnData {
 			returned = append(returned, m.Expression)
 			if m.Expression == "" {
 				returned[len(returned)-1] = m.ID
@@ -202,7 +178,7 @@ func (a *Alarm) addMetrics(p properties) (err error) {
 	return err
 }
 
-func (a *Alarm) add(id string, m metric, statistic string, period number) error {
+func (a *Alarm) add(id string, m metric, statistic string, period int) error {
 	dimensions := map[string]string{}
 	for _, d := range m.Dimensions {
 		dimensions[d.Name] = d.Value
@@ -211,7 +187,7 @@ func (a *Alarm) add(id string, m metric, statistic string, period number) error 
 	_, ofFunction := dimensions["FunctionName"]
 	one, name := len(dimensions) == 1, m.MetricName
 	switch {
-	case a.period != 0 && a.period != period.seconds():
+	case a.period != 0 && a.period != time.Duration(period)*time.Second:
 		return errors.New("metrics of different periods are not judged")
 	case m.Unit != "":
 		return errors.New("a metric of one Unit only is not judged")
@@ -223,7 +199,7 @@ func (a *Alarm) add(id string, m metric, statistic string, period number) error 
 	case strings.HasPrefix(m.Namespace, "AWS/"):
 		return fmt.Errorf("metric %s of %s is not measured", name, m.Namespace)
 	}
-	a.period = period.seconds()
+	a.period = time.Duration(period) * time.Second
 	a.queries = append(a.queries, query{id, NewMetric(m.Namespace, name, dimensions), statistic})
 	return nil
 }

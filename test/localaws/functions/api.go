@@ -27,8 +27,8 @@ var (
 )
 
 // API answers Lambda's Invoke with the deployed function and hands the other
-// operations to next. It refuses changes that no stack declares: functions run as their
-// stack says, and the emulator would act on event source mappings itself.
+// operations to next. It refuses changes that no stack declares, and event source mappings, which
+// the emulator does not have: functions run as their stack says.
 type API struct {
 	runner *Runner
 	next   http.Handler
@@ -52,7 +52,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	match := invokePath.FindStringSubmatch(r.URL.EscapedPath())
 	if match == nil || r.Method != http.MethodPost {
-		if r.Method != http.MethodGet && !takenPath.MatchString(r.URL.EscapedPath()) {
+		mappings := strings.Contains(r.URL.Path, "/event-source-mappings") // which the emulator does not have
+		if mappings || r.Method != http.MethodGet && !takenPath.MatchString(r.URL.EscapedPath()) {
 			edge.Refuse(w, r, "functions, their settings and event source mappings come from CloudFormation stacks only")
 			return
 		}

@@ -23,23 +23,22 @@ func observeFunction(r *cloudformation.Registry, properties map[string]any) {
 	r.Observe(cloudformation.Request{RequestType: cloudformation.Create, ResourceType: "AWS::Lambda::Function", PhysicalResourceID: "f", ResourceProperties: properties})
 }
 
-func TestMappingIsDisabledInTheEmulatorAndServedByUs(t *testing.T) {
+func TestMappingOfAQueueIsServedByUsAlone(t *testing.T) {
 	answers := map[string]string{
-		"POST /2015-03-31/event-source-mappings/": `{"UUID":"uuid","EventSourceMappingArn":"arn:mapping"}`,
 		"POST / AmazonSQS.GetQueueAttributes":     `{"Attributes":{"VisibilityTimeout":"180"}}`,
 	}
 	r, a := newAccount(t, answers)
 	observeFunction(r, map[string]any{"Timeout": 30.0})
 	made, err := create(t, r, "AWS::Lambda::EventSourceMapping", `{"EventSourceArn":"`+queueARN+`","FunctionName":"f","BatchSize":"100",
 		"MaximumBatchingWindowInSeconds":5,"FunctionResponseTypes":["ReportBatchItemFailures"],"Enabled":true}`)
-	if err != nil || made.PhysicalID != "uuid" || made.Attributes["EventSourceMappingArn"] != "arn:mapping" {
+	if err != nil || made.Attributes["Id"] != made.PhysicalID || made.Attributes["EventSourceMappingArn"] != "arn:aws:lambda:us-east-1:123456789012:event-source-mapping:"+made.PhysicalID {
 		t.Fatalf("made %+v, error %v", made, err)
 	}
-	if last := a.calls[len(a.calls)-1]; !strings.Contains(last, `"Enabled":false`) || !strings.Contains(last, `"BatchSize":100`) {
-		t.Errorf("the emulator was asked %s", last)
+	if len(a.calls) != 1 { // for the queue's attributes
+		t.Errorf("the emulator was asked %v", a.calls)
 	}
 	got := providers.Mappings(r, "http://localhost:1")
-	want := eventsource.Mapping{UUID: "uuid", SourceARN: queueARN, QueueURL: "http://localhost:1/123456789012/q", Function: "f", BatchSize: 100, Window: 5 * time.Second, PartialFailures: true}
+	want := eventsource.Mapping{UUID: made.PhysicalID, SourceARN: queueARN, QueueURL: "http://localhost:1/123456789012/q", Function: "f", BatchSize: 100, Window: 5 * time.Second, PartialFailures: true}
 	if len(got) != 1 || got[0] != want {
 		t.Errorf("mappings %+v, want %+v", got, want)
 	}

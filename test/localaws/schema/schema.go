@@ -12,11 +12,13 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/go-viper/mapstructure/v2"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"golang.org/x/text/language"
@@ -260,6 +262,24 @@ func String(value any) (string, bool) {
 		return strconv.FormatFloat(v, 'f', -1, 64), true
 	}
 	return "", false
+}
+
+// Decode reads properties into a struct, with the types that it has: numbers and booleans may
+// be texts, and texts numbers or booleans, as CloudFormation converts them.
+func Decode(properties map[string]any, into any) error {
+	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		Result: into, WeaklyTypedInput: true, Squash: true,
+		DecodeHook: func(_, to reflect.Type, value any) (any, error) {
+			if text, ok := String(value); ok && to.Kind() == reflect.String {
+				return text, nil
+			}
+			return value, nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return d.Decode(properties)
 }
 
 // Boolean is the truth of a boolean or its text.
