@@ -215,9 +215,6 @@ func (s *Service) removeCertificate(id string, force bool) error {
 	return nil
 }
 
-// notAfter is the end of every certificate that AWS IoT issues.
-var notAfter = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
-
 // CA is the certificate authority of the local AWS IoT: it signs device
 // certificates and the broker's server certificate.
 type CA struct {
@@ -230,19 +227,34 @@ func newCA() (*CA, error) {
 	if err != nil {
 		return nil, err
 	}
-	template := &x509.Certificate{
-		SerialNumber: newSerialNumber(),
-		Subject:      pkix.Name{CommonName: "Local AWS IoT Root CA", Organization: []string{"defenderhub"}},
-		// Valid in the past, too: a test's clock may start anywhere.
-		NotBefore: time.Date(2015, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: notAfter,
-		IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	certificate, err := sign(template, template, &key.PublicKey, key)
+	ca := &CA{key: key}
+	ca.certificate, err = ca.sign(&key.PublicKey, x509.Certificate{
+		Subject: pkix.Name{CommonName: "Local AWS IoT Root CA", Organization: []string{"defenderhub"}},
+		IsCA:    true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	})
+	return ca, err
+}
+
+// sign issues a certificate of the key that is like the template, to the end of 2049 as AWS IoT
+// does. The first is the authority's own.
+func (ca *CA) sign(public any, template x509.Certificate) (*x509.Certificate, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 159))
 	if err != nil {
 		return nil, err
 	}
-	return &CA{certificate: certificate, key: key}, nil
+	template.SerialNumber, template.NotAfter = serial, time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
+	if template.NotBefore.IsZero() { // valid in the past, too: a test's clock may start anywhere
+		template.NotBefore = time.Date(2015, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	parent := ca.certificate
+	if parent == nil {
+		parent = &template
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &template, parent, public, ca.key)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
 }
 
 // PEM returns the root certificate that clients need to trust the broker.
@@ -266,12 +278,9 @@ func (ca *CA) ServerCertificate(hosts ...string) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	template := &x509.Certificate{
-		SerialNumber: newSerialNumber(),
-		Subject:      pkix.Name{CommonName: "Local AWS IoT"},
-		NotBefore:    ca.certificate.NotBefore, NotAfter: notAfter,
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	template := x509.Certificate{
+		Subject:  pkix.Name{CommonName: "Local AWS IoT"},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip != nil {
@@ -280,7 +289,7 @@ func (ca *CA) ServerCertificate(hosts ...string) (tls.Certificate, error) {
 			template.DNSNames = append(template.DNSNames, host)
 		}
 	}
-	certificate, err := sign(template, ca.certificate, &key.PublicKey, ca.key)
+	certificate, err := ca.sign(&key.PublicKey, template)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -288,7 +297,7 @@ func (ca *CA) ServerCertificate(hosts ...string) (tls.Certificate, error) {
 }
 
 // issueDevice makes a key pair and its certificate, as CreateKeysAndCertificate
-// does: RSA with 2048 bits, valid to the end of 2049.
+// does: RSA with 2048 bits.
 func (ca *CA) issueDevice(now time.Time) (*x509.Certificate, *types.KeyPair, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -298,38 +307,15 @@ func (ca *CA) issueDevice(now time.Time) (*x509.Certificate, *types.KeyPair, err
 	if err != nil {
 		return nil, nil, err
 	}
-	template := &x509.Certificate{
-		SerialNumber: newSerialNumber(),
-		Subject:      pkix.Name{CommonName: "AWS IoT Certificate"},
-		NotBefore:    now.Add(-2 * time.Minute), // a device's clock may be a little late
-		NotAfter:     notAfter,
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	certificate, err := sign(template, ca.certificate, &key.PublicKey, ca.key)
-	if err != nil {
-		return nil, nil, err
-	}
+	certificate, err := ca.sign(&key.PublicKey, x509.Certificate{
+		Subject:   pkix.Name{CommonName: "AWS IoT Certificate"},
+		NotBefore: now.Add(-2 * time.Minute), // a device's clock may be a little late
+		KeyUsage:  x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
 	return certificate, &types.KeyPair{
 		PublicKey:  aws.String(pemText("PUBLIC KEY", public)),
 		PrivateKey: aws.String(pemText("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key))),
-	}, nil
-}
-
-func sign(template, parent *x509.Certificate, public any, signer *ecdsa.PrivateKey) (*x509.Certificate, error) {
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, signer)
-	if err != nil {
-		return nil, err
-	}
-	return x509.ParseCertificate(der)
-}
-
-func newSerialNumber() *big.Int {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 159))
-	if err != nil {
-		panic(err) // crypto/rand does not fail
-	}
-	return serial
+	}, err
 }
 
 func pemText(kind string, der []byte) string {

@@ -161,7 +161,8 @@ func (b *Broker) serve(config Config) error {
 		return err
 	}
 	if b.plain, err = b.listenPlain(config.PlainAddress); err != nil {
-		return errors.Join(err, b.tls.net.Close())
+		b.tls.Close(func(string) {})
+		return err
 	}
 	for _, l := range []*listener{b.tls, b.plain} {
 		if l == nil {
@@ -261,7 +262,7 @@ func (b *Broker) inject(m iotcore.PublishedMessage) error {
 
 // DeleteConnection cuts a client's connection with API_INITIATED_DISCONNECT.
 func (b *Broker) DeleteConnection(clientID string, cleanSession, preventWillMessage bool) error {
-	c, ok := b.sessions.connected(clientID)
+	c, ok := read(b.sessions, b.sessions.active, clientID)
 	if !ok {
 		return iotcore.NotConnected(clientID)
 	}
@@ -277,10 +278,11 @@ const keptDisconnect = 30 * time.Minute
 // GetConnection describes the last connection of a client. What AWS answers about a client
 // that never connected is not documented: here it is not found.
 func (b *Broker) GetConnection(clientID string) (*iotdataplane.GetConnectionOutput, error) {
-	c, ok := b.sessions.latestRecord(clientID)
+	latest, ok := read(b.sessions, b.sessions.latest, clientID)
 	if !ok {
 		return nil, iotcore.NotConnected(clientID)
 	}
+	c := b.sessions.recordOf(latest)
 	out := &iotdataplane.GetConnectionOutput{ClientId: &clientID, Connected: c.DisconnectedAt.IsZero()}
 	if c.ThingName != "" {
 		out.ThingName = &c.ThingName

@@ -129,10 +129,10 @@ func (h *hook) OnSessionEstablish(client *mochi.Client, _ packets.Packet) {
 	b := h.broker
 	c := b.sessions.of(client)
 	c.release = b.sessions.use(client.ID)
-	if old, ok := b.sessions.connected(client.ID); ok {
+	if old, ok := read(b.sessions, b.sessions.active, client.ID); ok {
 		b.cut(old, DuplicateClientID, packets.ErrSessionTakenOver)
 	}
-	if old := b.sessions.last(client.ID); old != nil {
+	if old, ok := read(b.sessions, b.sessions.latest, client.ID); ok {
 		<-old.done
 		if old.persistent && b.now().Sub(old.record.DisconnectedAt) > sessionLife(old.client) {
 			b.purge(old)
@@ -377,7 +377,7 @@ func (h *hook) tell(client *mochi.Client, pk packets.Packet) {
 
 // ended is called when mochi has let go of a connection.
 func (b *Broker) ended(n net.Conn) {
-	c := b.sessions.ofNet(n)
+	c, _ := read(b.sessions, b.sessions.byNet, n)
 	if c.registered && !c.finished {
 		// Its CONNACK could not be sent.
 		b.tellDisconnected(b.sessions.end(c, b.now(), ConnectionLost, 0))

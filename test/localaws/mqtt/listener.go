@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -23,15 +22,18 @@ const (
 	farewellTimeout  = time.Minute
 )
 
-// listener accepts connections for mochi and knows when mochi has let go of one.
+// listener is mochi's own, which knows when mochi has let go of a connection.
 type listener struct {
-	id     string
-	net    net.Listener
+	*listeners.Net
 	broker *Broker
 
 	mu     sync.Mutex
 	open   map[net.Conn]bool
 	closed bool
+}
+
+func (b *Broker) listener(id string, l net.Listener) *listener {
+	return &listener{Net: listeners.NewNet(id, l), broker: b, open: map[net.Conn]bool{}}
 }
 
 func (b *Broker) listenTLS(config Config) (*listener, error) {
@@ -58,7 +60,7 @@ func (b *Broker) listenTLS(config Config) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &listener{id: "tls", net: l, broker: b, open: map[net.Conn]bool{}}, nil
+	return b.listener("tls", l), nil
 }
 
 // verify accepts what the certificate authority signed, even when it is no longer
@@ -83,63 +85,38 @@ func (b *Broker) listenPlain(address string) (*listener, error) {
 	if err != nil || !ap.Addr().IsLoopback() {
 		return nil, errors.Join(fmt.Errorf("PlainAddress is %q, want a loopback address: it asks for no certificate", address), l.Close())
 	}
-	return &listener{id: "plain", net: l, broker: b, open: map[net.Conn]bool{}}, nil
+	return b.listener("plain", l), nil
 }
-
-// Init implements listeners.Listener.
-func (l *listener) Init(*slog.Logger) error { return nil }
-
-// ID implements listeners.Listener.
-func (l *listener) ID() string { return l.id }
-
-// Address implements listeners.Listener.
-func (l *listener) Address() string { return l.net.Addr().String() }
-
-// Protocol implements listeners.Listener.
-func (l *listener) Protocol() string { return "tcp" }
 
 // Serve implements listeners.Listener.
 func (l *listener) Serve(establish listeners.EstablishFn) {
-	for {
-		c, err := l.net.Accept()
+	l.Net.Serve(func(id string, c net.Conn) error {
+		defer l.remove(c)
+		l.mu.Lock()
+		l.open[c] = true
+		closed := l.closed
+		l.mu.Unlock()
+		if closed {
+			return net.ErrClosed
+		}
+		if t, ok := c.(*tls.Conn); ok {
+			ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+			err := t.HandshakeContext(ctx)
+			cancel()
+			if err != nil {
+				l.broker.log.Info("TLS handshake failed", "from", c.RemoteAddr().String(), "error", err)
+				return err
+			}
+		}
+		c.SetDeadline(time.Now().Add(connectTimeout))
+		l.broker.sessions.accepted(c)
+		err := establish(id, c)
 		if err != nil {
-			return
+			l.broker.log.Info("connection ended", "from", c.RemoteAddr().String(), "error", err)
 		}
-		if !l.add(c) {
-			c.Close()
-			return
-		}
-		go l.handle(c, establish)
-	}
-}
-
-func (l *listener) handle(c net.Conn, establish listeners.EstablishFn) {
-	defer l.remove(c)
-	if t, ok := c.(*tls.Conn); ok {
-		ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
-		err := t.HandshakeContext(ctx)
-		cancel()
-		if err != nil {
-			l.broker.log.Info("TLS handshake failed", "from", c.RemoteAddr().String(), "error", err)
-			return
-		}
-	}
-	c.SetDeadline(time.Now().Add(connectTimeout))
-	l.broker.sessions.accepted(c)
-	if err := establish(l.id, c); err != nil {
-		l.broker.log.Info("connection ended", "from", c.RemoteAddr().String(), "error", err)
-	}
-	l.broker.ended(c)
-}
-
-func (l *listener) add(c net.Conn) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return false
-	}
-	l.open[c] = true
-	return true
+		l.broker.ended(c)
+		return err
+	})
 }
 
 func (l *listener) remove(c net.Conn) {
@@ -152,13 +129,10 @@ func (l *listener) remove(c net.Conn) {
 // Close implements listeners.Listener. It also closes connections that have not
 // sent a CONNECT, which mochi would wait for forever.
 func (l *listener) Close(closeClients listeners.CloseFn) {
-	l.mu.Lock()
-	l.closed = true
-	l.mu.Unlock()
-	l.net.Close()
-	closeClients(l.id)
+	l.Net.Close(closeClients)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.closed = true
 	for c := range l.open {
 		c.Close()
 	}

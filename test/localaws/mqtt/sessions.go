@@ -89,9 +89,8 @@ func (s *sessions) identified(client *mochi.Client) *connection {
 // or one that has not sent its CONNECT. A client with a persistent session has
 // its last connection until it has a new one.
 func (s *sessions) of(client *mochi.Client) *connection {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.byClient[client]
+	c, _ := read(s, s.byClient, client)
+	return c
 }
 
 // use waits for the exclusive right to connect as a client id. The returned
@@ -108,28 +107,19 @@ func (s *sessions) use(clientID string) func() {
 	return m.Unlock
 }
 
-func (s *sessions) last(clientID string) *connection {
+// read returns what a table of the sessions has.
+func read[K comparable, V any](s *sessions, table map[K]V, key K) (V, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.latest[clientID]
+	v, ok := table[key]
+	return v, ok
 }
 
-func (s *sessions) connected(clientID string) (*connection, bool) {
+// recordOf returns what is known of a connection.
+func (s *sessions) recordOf(c *connection) Connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c, ok := s.active[clientID]
-	return c, ok
-}
-
-// latestRecord returns what is known of the latest connection of a client ID.
-func (s *sessions) latestRecord(clientID string) (Connection, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c, ok := s.latest[clientID]
-	if !ok {
-		return Connection{}, false
-	}
-	return c.record, true
+	return c.record
 }
 
 func (s *sessions) ofCertificate(id string) []*connection {
@@ -194,22 +184,13 @@ func (s *sessions) drop(n net.Conn, session bool) {
 	delete(s.byNet, n)
 }
 
-func (s *sessions) ofNet(n net.Conn) *connection {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.byNet[n]
-}
-
 // Connection returns the connection of a client that is connected.
 func (b *Broker) Connection(clientID string) (Connection, bool) {
-	s := b.sessions
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c, ok := s.active[clientID]
+	c, ok := read(b.sessions, b.sessions.active, clientID)
 	if !ok {
 		return Connection{}, false
 	}
-	return c.record, true
+	return b.sessions.recordOf(c), true
 }
 
 // ConnectionsOf returns the connections of a certificate that were open at or

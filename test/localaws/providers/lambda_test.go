@@ -25,7 +25,7 @@ func observeFunction(r *cloudformation.Registry, properties map[string]any) {
 
 func TestMappingOfAQueueIsServedByUsAlone(t *testing.T) {
 	answers := map[string]string{
-		"POST / AmazonSQS.GetQueueAttributes":     `{"Attributes":{"VisibilityTimeout":"180"}}`,
+		"POST / AmazonSQS.GetQueueAttributes": `{"Attributes":{"VisibilityTimeout":"180"}}`,
 	}
 	r, a := newAccount(t, answers)
 	observeFunction(r, map[string]any{"Timeout": 30.0})
