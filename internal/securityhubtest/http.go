@@ -204,12 +204,10 @@ var routes = []route{
 	{"POST", "/insights", "CreateInsight", onSaved("Insight", insights, createInsight)},
 	{"POST", "/insights/get", "GetInsights", onSaved("Insight", insights, getSaved[insight]("Insight", "InsightArns", "Insights"))},
 	{"GET", "/insights/results/", "GetInsightResults", onSaved("Insight", insights, getInsightResults)},
-	{"PATCH", "/insights/", "UpdateInsight", onSaved("Insight", insights, updateInsight)},
 	{"DELETE", "/insights/", "DeleteInsight", onSaved("Insight", insights, deleteSaved[insight]("InsightArn"))},
 
 	{"POST", "/actionTargets", "CreateActionTarget", onSaved(action, actionTargets, createActionTarget)},
 	{"POST", "/actionTargets/get", "DescribeActionTargets", onSaved(action, actionTargets, getSaved[actionTarget](action, "ActionTargetArns", "ActionTargets"))},
-	{"PATCH", "/actionTargets/", "UpdateActionTarget", onSaved(action, actionTargets, updateActionTarget)},
 	{"DELETE", "/actionTargets/", "DeleteActionTarget", onSaved(action, actionTargets, deleteSaved[actionTarget]("ActionTargetArn"))},
 }
 

@@ -203,12 +203,8 @@ func TestInsightsCountFindings(t *testing.T) {
 	if got := counts(); got != "AwsIotPolicy=2 AwsIotRegisteredThing=1" {
 		t.Error(got)
 	}
-	if _, err := client.UpdateInsight(ctx, &securityhub.UpdateInsightInput{InsightArn: made.InsightArn, GroupByAttribute: aws.String("SeverityLabel")}); err != nil {
-		t.Fatal(err)
-	}
-	if got := counts(); got != "HIGH=1 LOW=1" {
-		t.Error(got)
-	}
+	_, err = client.UpdateInsight(ctx, &securityhub.UpdateInsightInput{InsightArn: made.InsightArn, GroupByAttribute: aws.String("SeverityLabel")})
+	wantError(t, err, "NotImplementedException", http.StatusNotImplemented)
 	list, err := client.GetInsights(ctx, nil)
 	if err != nil || len(list.Insights) != 1 || *list.Insights[0].Name != "by resource" || list.Insights[0].Filters.SeverityLabel[0].Comparison != "NOT_EQUALS" {
 		t.Error(raw(list), err)
@@ -267,11 +263,10 @@ func TestCustomActions(t *testing.T) {
 		_, err := client.CreateActionTarget(ctx, &wrong)
 		wantError(t, err, "InvalidInputException", http.StatusBadRequest)
 	}
-	if _, err := client.UpdateActionTarget(ctx, &securityhub.UpdateActionTargetInput{ActionTargetArn: made.ActionTargetArn, Description: aws.String("e")}); err != nil {
-		t.Fatal(err)
-	}
+	_, err = client.UpdateActionTarget(ctx, &securityhub.UpdateActionTargetInput{ActionTargetArn: made.ActionTargetArn, Description: aws.String("e")})
+	wantError(t, err, "NotImplementedException", http.StatusNotImplemented)
 	list, err := client.DescribeActionTargets(ctx, nil)
-	if err != nil || len(list.ActionTargets) != 1 || *list.ActionTargets[0].Description != "e" || *list.ActionTargets[0].Name != letters(20) {
+	if err != nil || len(list.ActionTargets) != 1 || *list.ActionTargets[0].Description != "d" || *list.ActionTargets[0].Name != letters(20) {
 		t.Error(raw(list), err)
 	}
 	if _, err := client.DeleteActionTarget(ctx, &securityhub.DeleteActionTargetInput{ActionTargetArn: made.ActionTargetArn}); err != nil {

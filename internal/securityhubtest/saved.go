@@ -1,7 +1,6 @@
 package securityhubtest
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -129,25 +128,6 @@ func createInsight(r *request, all *[]insight, _ int) (any, error) {
 	return map[string]string{"InsightArn": in.ARN}, nil
 }
 
-// updateInsight changes the members that the input has.
-func updateInsight(r *request, all *[]insight, i int) (any, error) {
-	var change insight
-	if err := r.input(&change); err != nil {
-		return nil, err
-	}
-	in := (*all)[i]
-	in.Name = cmp.Or(change.Name, in.Name)
-	in.GroupByAttribute = cmp.Or(change.GroupByAttribute, in.GroupByAttribute)
-	if change.Filters != nil {
-		in.Filters = change.Filters
-	}
-	if _, err := in.check(r.hub); err != nil {
-		return nil, err
-	}
-	(*all)[i] = in
-	return none, nil
-}
-
 // getInsightResults counts the findings of an insight by value and returns the 100 most frequent
 // values.
 func getInsightResults(r *request, all *[]insight, i int) (any, error) {
@@ -219,19 +199,4 @@ func createActionTarget(r *request, all *[]actionTarget, _ int) (any, error) {
 	}
 	*all = append(*all, a)
 	return map[string]string{"ActionTargetArn": a.ARN}, nil
-}
-
-// updateActionTarget changes what the input names.
-func updateActionTarget(r *request, all *[]actionTarget, i int) (any, error) {
-	var input struct{ Name, Description string }
-	if err := r.input(&input); err != nil {
-		return nil, err
-	}
-	a := (*all)[i]
-	a.Name, a.Description = cmp.Or(input.Name, a.Name), cmp.Or(input.Description, a.Description)
-	if err := a.check(); err != nil {
-		return nil, err
-	}
-	(*all)[i] = a
-	return none, nil
 }

@@ -18,27 +18,6 @@ const (
 	profilesPerTarget = 5 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 )
 
-// operators are the comparisons that a kind of metric allows.
-var operators = map[string][]string{
-	"number":    {"less-than", "less-than-equals", "greater-than", "greater-than-equals"},
-	"at most":   {"less-than", "less-than-equals"},
-	"addresses": {"in-cidr-set", "not-in-cidr-set"},
-	"ports":     {"in-port-set", "not-in-port-set"},
-	"set":       {"in-set", "not-in-set"},
-}
-
-var metrics = map[string]string{
-	"aws:message-byte-size": "number", "aws:num-messages-sent": "number", "aws:num-messages-received": "number",
-	"aws:num-authorization-failures": "number", "aws:num-connection-attempts": "number", "aws:num-disconnects": "number",
-	"aws:all-bytes-in": "number", "aws:all-bytes-out": "number", "aws:all-packets-in": "number", "aws:all-packets-out": "number",
-	"aws:num-listening-tcp-ports": "number", "aws:num-listening-udp-ports": "number", "aws:num-established-tcp-connections": "number",
-	"aws:disconnect-duration": "at most", "aws:source-ip-address": "addresses", "aws:destination-ip-addresses": "addresses",
-	"aws:listening-tcp-ports": "ports", "aws:listening-udp-ports": "ports",
-}
-
-// customKinds are the kinds of custom metrics by their type.
-var customKinds = map[string]string{"number": "number", "number-list": "set", "string-list": "set", "ip-address-list": "addresses"}
-
 func (a Account) detect() map[string]cloudformation.Declared {
 	return map[string]cloudformation.Declared{
 		securityProfile: {Make: a.createSecurityProfile},
@@ -90,13 +69,13 @@ func (a Account) profilesOf(target any) int {
 	return n
 }
 
-// checkBehavior applies the rules that AWS IoT checks beyond the schema: what is
-// compared must suit the metric.
+// checkBehavior refuses what the schema cannot know: a custom metric or a dimension that does
+// not exist.
 func (a Account) checkBehavior(b map[string]any) error {
-	name, _ := b["Metric"].(string)
-	kind, err := a.metricKind(name)
-	if err != nil {
-		return err
+	if name, _ := b["Metric"].(string); name != "" && !strings.HasPrefix(name, "aws:") {
+		if _, there := a.Registry.Find(customMetric, name); !there {
+			return fmt.Errorf("custom metric %s does not exist", name)
+		}
 	}
 	if d, ok := b["MetricDimension"].(map[string]any); ok {
 		id, _ := d["DimensionName"].(string)
@@ -104,47 +83,7 @@ func (a Account) checkBehavior(b map[string]any) error {
 			return fmt.Errorf("dimension %s does not exist", id)
 		}
 	}
-	criteria, _ := b["Criteria"].(map[string]any)
-	operator, compares := criteria["ComparisonOperator"].(string)
-	_, ml := criteria["MlDetectionConfig"]
-	_, statistical := criteria["StatisticalThreshold"]
-	_, static := criteria["Value"]
-	_, duration := criteria["DurationSeconds"]
-	switch {
-	case name == "":
-		return nil
-	case ml && (compares || statistical || static):
-		return errors.New("MlDetectionConfig must be alone, without operator, value or statistic")
-	case ml:
-		return nil
-	case !compares || static == statistical:
-		return errors.New("a ComparisonOperator is needed, with exactly one of Value and StatisticalThreshold")
-	case !slices.Contains(operators[kind], operator):
-		return fmt.Errorf("metric %s is compared by one of %v, not by %s", name, operators[kind], operator)
-	case statistical && kind != "number":
-		return fmt.Errorf("metric %s has no StatisticalThreshold", name)
-	case duration && kind != "number":
-		return fmt.Errorf("metric %s has no DurationSeconds", name)
-	}
 	return nil
-}
-
-func (a Account) metricKind(name string) (string, error) {
-	if name == "" {
-		return "", nil
-	}
-	if strings.HasPrefix(name, "aws:") {
-		if kind, ok := metrics[name]; ok {
-			return kind, nil
-		}
-		return "", fmt.Errorf("metric %s does not exist", name)
-	}
-	d, there := a.Registry.Find(customMetric, name)
-	if !there {
-		return "", fmt.Errorf("custom metric %s does not exist", name)
-	}
-	metricType, _ := d.Properties["MetricType"].(string)
-	return customKinds[metricType], nil
 }
 
 func (a Account) createCustomMetric(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
