@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/sns"
@@ -13,7 +12,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
-	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/cloudwatch"
 	"github.com/defenderhub/defenderhub/test/localaws/edge"
 	"github.com/defenderhub/defenderhub/test/localaws/eventbridge"
@@ -87,7 +85,7 @@ func (c sender) Send(ctx context.Context, from eventbridge.Origin, arn string, b
 	}
 	text := string(body)
 	service := strings.Split(arn+":::", ":")[2]
-	if caller := callers[strings.Split(from.ARN+":::", ":")[2]]; caller != "" && service != "lambda" {
+	if caller := callers[strings.Split(from.ARN+":::", ":")[2]]; caller != "" {
 		if err := c.Permissions.Deliver(ctx, caller, from.ARN, arn, sending[service]); err != nil {
 			return err
 		}
@@ -105,9 +103,6 @@ func (c sender) Send(ctx context.Context, from eventbridge.Origin, arn string, b
 		if _, err := c.Functions.Lookup(name); err != nil {
 			return err
 		}
-		if err := c.mayInvoke(ctx, name, from.ARN); err != nil {
-			return err
-		}
 		c.delivery.lanes.Go("function "+name, func() {
 			if err := c.lambda.InvokeEvent(name, body); err != nil && c.ctx.Err() == nil {
 				c.say("asynchronous invocation, given up: %v", err)
@@ -121,26 +116,3 @@ func (c sender) Send(ctx context.Context, from eventbridge.Origin, arn string, b
 // callers are the services that need a permission of the function, queue or topic, by the
 // service in the ARN of what sends. Schedules of EventBridge Scheduler send by their role.
 var callers = map[string]string{"iot": "iot.amazonaws.com", "events": "events.amazonaws.com"}
-
-// mayInvoke is an error unless the function's resource policy lets a rule invoke it.
-func (c *Cloud) mayInvoke(ctx context.Context, name, from string) error {
-	service, checked := callers[strings.Split(from+":::", ":")[2]]
-	if !checked {
-		return nil
-	}
-	var answer struct{ Policy string }
-	err := c.emulatorAPI().REST(ctx, "lambda", http.MethodGet, "/2015-03-31/functions/"+url.PathEscape(name)+"/policy", nil, &answer)
-	if err != nil && !awsapi.HasCode(err, "ResourceNotFoundException") {
-		return fmt.Errorf("read the resource policy of function %s: %w", name, err)
-	}
-	allowed := false
-	if err == nil {
-		if allowed, err = functions.MayInvoke([]byte(answer.Policy), service, from, c.Account); err != nil {
-			return err
-		}
-	}
-	if !allowed {
-		return fmt.Errorf("AccessDeniedException: function %s has no permission (AWS::Lambda::Permission) with which %s may invoke it for %s", name, service, from)
-	}
-	return nil
-}

@@ -39,7 +39,7 @@ func (c *Cloud) serveRoles() {
 			c.Permissions.Roles.Changed()
 		})
 	})
-	for _, service := range []string{"sqs", "sns", "kms"} {
+	for _, service := range []string{"sqs", "sns", "kms", "lambda"} {
 		c.Edge.Wrap(service, func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				next.ServeHTTP(w, r)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -45,7 +46,7 @@ func (c *cache[V]) get(name string, read func() (*V, error)) (*V, error) {
 	return found, nil
 }
 
-// Resources are the policies of queues, topics and KMS keys as the emulator keeps them. They
+// Resources are the policies of queues, topics, functions and KMS keys as the emulator keeps them. They
 // are read again only after Changed.
 type Resources struct {
 	// API is the emulator itself.
@@ -53,14 +54,14 @@ type Resources struct {
 	cache[guarded]
 }
 
-// guarded is a queue, a topic, or a customer-managed key.
+// guarded is a queue, a topic, a function, or a customer-managed key.
 type guarded struct {
 	arn    string
 	policy document
 	key    string // names the KMS key that encrypts it, "" for none of KMS
 }
 
-// find is the queue or topic with the ARN; nil where there is none, or something else, whose
+// find is the queue, topic or function with the ARN; nil where there is none, or something else, whose
 // policies are not judged.
 func (r *Resources) find(ctx context.Context, arn string) (*guarded, error) {
 	return r.get(arn, func() (found *guarded, err error) {
@@ -70,6 +71,8 @@ func (r *Resources) find(ctx context.Context, arn string) (*guarded, error) {
 			attributes, err = r.queue(ctx, r.API.Endpoint+"/"+parts[4]+"/"+parts[5])
 		case "sns":
 			attributes, err = r.topic(ctx, arn)
+		case "lambda":
+			attributes, err = r.function(ctx, arn)
 		}
 		if err == nil && attributes != nil {
 			found = &guarded{arn: arn, key: attributes["KmsMasterKeyId"]}
@@ -109,6 +112,16 @@ func (r *Resources) topic(ctx context.Context, arn string) (map[string]string, e
 		attributes[e.Key] = e.Value
 	}
 	return attributes, err
+}
+
+// function has the policy of a function, or none, in which case nobody may invoke it.
+func (r *Resources) function(ctx context.Context, arn string) (map[string]string, error) {
+	var out struct{ Policy string }
+	err := r.API.REST(ctx, "lambda", http.MethodGet, "/2015-03-31/functions/"+arn[strings.LastIndex(arn, ":")+1:]+"/policy", nil, &out)
+	if awsapi.HasCode(err, "ResourceNotFoundException") {
+		err = nil
+	}
+	return map[string]string{"Policy": out.Policy}, err
 }
 
 // findKey is the key with an id, ARN or alias.
@@ -209,7 +222,7 @@ var encrypting = map[string][]string{
 	"sns:Publish":        {"kms:GenerateDataKey", "kms:Decrypt"},
 }
 
-// Deliver is nil when a service may do something to a queue or a topic for a resource of
+// Deliver is nil when a service may do something to a queue, a topic or a function for a resource of
 // this account, by the policies of that and of the key that encrypts it; what is neither
 // exists for others to miss.
 func (e *Enforcer) Deliver(ctx context.Context, service, sourceARN, resource, action string) error {

@@ -81,6 +81,38 @@ func TestServicesSendByTheResourcesPolicy(t *testing.T) {
 	}
 }
 
+func TestServicesInvokeFunctionsByTheirPolicy(t *testing.T) {
+	const function, rule = "arn:aws:lambda:eu-west-1:123456789012:function:f", "arn:aws:iot:eu-west-1:123456789012:rule/mine"
+	allow := func(condition string) string {
+		return `{"Effect":"Allow","Action":"lambda:InvokeFunction","Principal":{"Service":"iot.amazonaws.com"},"Resource":"` + function + `","Condition":{` + condition + `}}`
+	}
+	source := func(arn string) string { return `"ArnLike":{"AWS:SourceArn":"` + arn + `"}` }
+	for name, tt := range map[string]struct{ policy, want string }{
+		"none":                   {"", unmet},
+		"any source":             {allow(""), ""},
+		"this rule":              {allow(source(rule)), ""},
+		"another rule":           {allow(source(rule + "s")), unmet},
+		"any rule":               {allow(source("arn:aws:iot:*:123456789012:rule/*")), ""},
+		"this account":           {allow(`"StringEquals":{"AWS:SourceAccount":"123456789012"},` + source(rule)), ""},
+		"another account":        {allow(`"StringEquals":{"AWS:SourceAccount":"210987654321"},` + source(rule)), unmet},
+		"an organization":        {allow(`"StringEquals":{"aws:PrincipalOrgID":"o-1"}`), `condition key "aws:PrincipalOrgID" is not known`},
+		"another service":        {strings.Replace(allow(source(rule)), "iot.", "events.", 1), unmet},
+		"another action":         {strings.Replace(allow(""), "lambda:InvokeFunction", "lambda:GetFunction", 1), unmet},
+		"all actions":            {strings.Replace(allow(""), "lambda:InvokeFunction", "lambda:*", 1), ""},
+		"an account's principal": {strings.Replace(allow(""), `"Service":"iot.amazonaws.com"`, `"AWS":"arn:aws:iam::123456789012:root"`, 1), unmet},
+		"second of two":          {strings.Replace(allow(""), "iot.", "sns.", 1) + "," + allow(""), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := enforcer(t, "")
+			e.put(t, function, "", tt.policy, "")
+			err := e.Deliver(t.Context(), "iot.amazonaws.com", rule, function, "lambda:InvokeFunction")
+			if tt.want == "" != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
 func TestRolesAreJudgedByTheResourcesPolicyToo(t *testing.T) {
 	const send = `{"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "*"}`
 	const useKey = `{"Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": "` + keyARN + `", "Condition": {"StringEquals": {"kms:ViaService": "sqs.eu-west-1.amazonaws.com"}}}`
