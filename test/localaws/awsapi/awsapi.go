@@ -6,6 +6,7 @@ package awsapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -52,6 +54,15 @@ func HasCode(err error, code string) bool {
 // REST sends body as JSON, nothing when nil, and decodes the answer into out unless
 // that is nil. The path may hold a query.
 func (c Client) REST(ctx context.Context, service, method, path string, body, out any) error {
+	return c.sendJSON(ctx, service, method, path, "application/json", nil, body, out)
+}
+
+// Target sends an operation in AWS's JSON 1.0 format.
+func (c Client) Target(ctx context.Context, service, target string, body, out any) error {
+	return c.sendJSON(ctx, service, http.MethodPost, "/", "application/x-amz-json-1.0", http.Header{"X-Amz-Target": {target}}, body, out)
+}
+
+func (c Client) sendJSON(ctx context.Context, service, method, path, contentType string, header http.Header, body, out any) error {
 	var payload []byte
 	if body != nil {
 		var err error
@@ -59,41 +70,27 @@ func (c Client) REST(ctx context.Context, service, method, path string, body, ou
 			return fmt.Errorf("encode %s %s %s: %w", service, method, path, err)
 		}
 	}
-	answer, err := c.Send(ctx, service, method, path, "application/json", payload, nil)
-	if err != nil || out == nil {
-		return err
+	answer, err := c.Send(ctx, service, method, path, contentType, payload, header)
+	if err == nil && out != nil {
+		if err = json.Unmarshal(answer, out); err != nil {
+			err = fmt.Errorf("decode the answer of %s %s: %w", service, path, err)
+		}
 	}
-	return decodeJSON(service, answer, out)
-}
-
-// Target sends an operation in AWS's JSON 1.0 format.
-func (c Client) Target(ctx context.Context, service, target string, body, out any) error {
-	payload, err := json.Marshal(body)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", target, err)
-	}
-	answer, err := c.Send(ctx, service, http.MethodPost, "/", "application/x-amz-json-1.0", payload, http.Header{"X-Amz-Target": {target}})
-	if err != nil || out == nil {
-		return err
-	}
-	return decodeJSON(service, answer, out)
+	return err
 }
 
 // Query sends an action with its parameters as a form and decodes the XML answer
 // into out unless that is nil.
 func (c Client) Query(ctx context.Context, service, version, action string, parameters url.Values, out any) error {
 	form := url.Values{"Action": {action}, "Version": {version}}
-	for k, v := range parameters {
-		form[k] = v
-	}
+	maps.Copy(form, parameters)
 	answer, err := c.Send(ctx, service, http.MethodPost, "/", "application/x-www-form-urlencoded; charset=utf-8", []byte(form.Encode()), nil)
-	if err != nil || out == nil {
-		return err
+	if err == nil && out != nil {
+		if err = xml.Unmarshal(answer, out); err != nil {
+			err = fmt.Errorf("decode the answer of %s %s: %w", service, action, err)
+		}
 	}
-	if err := xml.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("decode the answer of %s %s: %w", service, action, err)
-	}
-	return nil
+	return err
 }
 
 // Send signs a request, sends it, and returns the body of a successful answer. Any
@@ -130,13 +127,6 @@ func (c Client) Send(ctx context.Context, service, method, path, contentType str
 	return answer, nil
 }
 
-func decodeJSON(service string, answer []byte, out any) error {
-	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("decode the answer of %s: %w", service, err)
-	}
-	return nil
-}
-
 func refusal(resp *http.Response, body []byte) *Error {
 	e := &Error{Status: resp.StatusCode, Code: resp.Header.Get("X-Amzn-Errortype"), Message: strings.TrimSpace(string(body))}
 	var asJSON struct {
@@ -154,26 +144,17 @@ func refusal(resp *http.Response, body []byte) *Error {
 	}
 	switch {
 	case json.Unmarshal(body, &asJSON) == nil:
-		e.Code = first(e.Code, asJSON.Type, asJSON.Code)
-		e.Message = first(asJSON.Message, e.Message)
+		e.Code = cmp.Or(e.Code, asJSON.Type, asJSON.Code)
+		e.Message = cmp.Or(asJSON.Message, e.Message)
 	case xml.Unmarshal(body, &asXML) == nil:
-		e.Code = first(e.Code, asXML.Error.Code, asXML.Code)
-		e.Message = first(asXML.Error.Message, asXML.Message, e.Message)
+		e.Code = cmp.Or(e.Code, asXML.Error.Code, asXML.Code)
+		e.Message = cmp.Or(asXML.Error.Message, asXML.Message, e.Message)
 	}
-	e.Code = first(e.Code, http.StatusText(resp.StatusCode))
+	e.Code = cmp.Or(e.Code, http.StatusText(resp.StatusCode))
 	// Code may come as "prefix#Code" or "Code:http://...".
 	e.Code = e.Code[strings.LastIndex(e.Code, "#")+1:]
 	e.Code, _, _ = strings.Cut(e.Code, ":")
 	return e
-}
-
-func first(texts ...string) string {
-	for _, s := range texts {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
 }
 
 // HTTPClient is for the clients of an AWS SDK whose services run on the same machine. The

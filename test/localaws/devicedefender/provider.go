@@ -2,7 +2,6 @@ package devicedefender
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -79,7 +78,11 @@ func (s *Service) setUp(r cloudformation.Request) (cloudformation.Resource, erro
 	if s.configuration.roleARN != "" {
 		return cloudformation.Resource{}, handlerError("AlreadyExists", "The AccountAuditConfiguration already exists.")
 	}
-	return cloudformation.Resource{PhysicalID: account}, s.updateConfiguration(configurationInput(r.ResourceProperties))
+	in, err := configurationInput(r.ResourceProperties)
+	if err == nil {
+		err = s.updateConfiguration(in)
+	}
+	return cloudformation.Resource{PhysicalID: account}, err
 }
 
 // changeSetUp disables every check that the template does not mention, and the notification
@@ -88,7 +91,10 @@ func (s *Service) changeSetUp(r cloudformation.Request) (cloudformation.Resource
 	if s.configuration.roleARN == "" {
 		return cloudformation.Resource{}, notSetUp()
 	}
-	in := configurationInput(r.ResourceProperties)
+	in, err := configurationInput(r.ResourceProperties)
+	if err != nil {
+		return cloudformation.Resource{}, err
+	}
 	all := map[string]types.AuditCheckConfiguration{}
 	for _, c := range defender.Checks() {
 		all[c.String()] = types.AuditCheckConfiguration{}
@@ -110,33 +116,35 @@ func (s *Service) takeDown(cloudformation.Request) error {
 }
 
 // configurationInput translates properties that the schema has seen.
-func configurationInput(properties map[string]any) *iot.UpdateAccountAuditConfigurationInput {
-	in := &iot.UpdateAccountAuditConfigurationInput{AuditCheckConfigurations: map[string]types.AuditCheckConfiguration{}}
-	in.RoleArn = textIn(properties, "RoleArn")
-	checks, _ := properties["AuditCheckConfigurations"].(map[string]any)
+func configurationInput(properties map[string]any) (*iot.UpdateAccountAuditConfigurationInput, error) {
+	var p struct {
+		RoleArn                  *string
+		AuditCheckConfigurations map[string]struct {
+			Enabled       bool
+			Configuration map[string]any
+		}
+		AuditNotificationTargetConfigurations map[string]types.AuditNotificationTarget
+	}
+	if err := schema.Decode(properties, &p); err != nil {
+		return nil, err
+	}
+	in := &iot.UpdateAccountAuditConfigurationInput{RoleArn: p.RoleArn, AuditCheckConfigurations: map[string]types.AuditCheckConfiguration{}}
 	for _, c := range defender.Checks() {
-		check, ok := checks[c.Info().Property].(map[string]any)
+		given, ok := p.AuditCheckConfigurations[c.Info().Property]
 		if !ok {
 			continue
 		}
-		var wanted types.AuditCheckConfiguration
-		wanted.Enabled, _ = schema.Boolean(check["Enabled"])
-		if parameters, ok := check["Configuration"].(map[string]any); ok {
-			wanted.Configuration = map[string]string{}
-			if days, given := parameters[c.Info().Threshold.Property]; given {
-				text, _ := days.(string) // a number is none: the handler refuses it
-				wanted.Configuration[c.Info().Threshold.APIKey] = text
-			}
+		wanted := types.AuditCheckConfiguration{Enabled: given.Enabled}
+		for _, days := range given.Configuration { // the schema has seen that it is the check's threshold
+			text, _ := days.(string) // a number is none: the handler refuses it
+			wanted.Configuration = map[string]string{c.Info().Threshold.APIKey: text}
 		}
 		in.AuditCheckConfigurations[c.String()] = wanted
 	}
-	targets, _ := properties["AuditNotificationTargetConfigurations"].(map[string]any)
-	if sns, ok := targets["Sns"].(map[string]any); ok {
-		target := types.AuditNotificationTarget{RoleArn: textIn(sns, "RoleArn"), TargetArn: textIn(sns, "TargetArn")}
-		target.Enabled, _ = schema.Boolean(sns["Enabled"])
+	if target, ok := p.AuditNotificationTargetConfigurations["Sns"]; ok {
 		in.AuditNotificationTargetConfigurations = map[string]types.AuditNotificationTarget{snsTarget: target}
 	}
-	return in
+	return in, nil
 }
 
 // generatedName is the length of the longest name that the handler makes.
@@ -177,19 +185,7 @@ func scheduledAuditResource(name string, arn *string) cloudformation.Resource {
 }
 
 // scheduledAuditInput reads properties that the schema has seen, whose names are the API's.
-func scheduledAuditInput(r cloudformation.Request) (in *iot.CreateScheduledAuditInput, err error) {
-	text, err := json.Marshal(r.ResourceProperties)
-	if err == nil {
-		err = json.Unmarshal(text, &in)
-	}
-	return in, err
-}
-
-// textIn is a property as text, nil when absent.
-func textIn(properties map[string]any, name string) *string {
-	text, ok := schema.String(properties[name])
-	if !ok {
-		return nil
-	}
-	return &text
+func scheduledAuditInput(r cloudformation.Request) (*iot.CreateScheduledAuditInput, error) {
+	in := &iot.CreateScheduledAuditInput{}
+	return in, schema.Decode(r.ResourceProperties, in)
 }
