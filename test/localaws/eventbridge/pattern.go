@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -79,7 +78,7 @@ func compileObject(path string, raw map[string]any) (matcher, error) {
 			}
 			fields[key], err = compileList(at, v, key == "$or")
 		default:
-			return nil, fmt.Errorf("%s: want a list or an object, not %v", at, value)
+			err = fmt.Errorf("%s: want a list or an object, not %v", at, value)
 		}
 		if err != nil {
 			return nil, err
@@ -114,38 +113,36 @@ func compileList(at string, items []any, objects bool) (matcher, error) {
 	for _, item := range items {
 		object, isObject := item.(map[string]any)
 		var m matcher
-		err := fmt.Errorf("%s: want objects", at)
-		switch {
+		var err error
+		switch _, nested := item.([]any); {
 		case objects && isObject:
 			m, err = compileObject(at, object)
-		case !objects:
-			m, err = compileMatcher(at, item)
+		case objects, nested:
+			err = fmt.Errorf("%s: want objects in $or, and no list within a list", at)
+		case isObject:
+			if m, err = compileOperator(object); err != nil {
+				err = fmt.Errorf("%s: %w", at, err)
+			}
+			m = leaves(m)
+		default:
+			m = leaves(func(v any, present bool) bool { return present && v == item })
 		}
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, m)
 	}
-	return func(v any, present bool) bool {
-		return slices.ContainsFunc(list, func(m matcher) bool { return m(v, present) })
-	}, nil
+	return anyOf(list), nil
 }
 
-// compileMatcher returns what judges leaves: one of a list, and no object.
-func compileMatcher(at string, item any) (matcher, error) {
-	leaf := func(v any, present bool) bool { return present && v == item }
-	switch item := item.(type) {
-	case []any:
-		return nil, fmt.Errorf("%s: a list within a list", at)
-	case map[string]any:
-		operator, operand, err := only(item)
-		if err == nil {
-			leaf, err = compileOperator(operator, operand)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", at, err)
-		}
+func anyOf(list []matcher) matcher {
+	return func(v any, present bool) bool {
+		return slices.ContainsFunc(list, func(m matcher) bool { return m(v, present) })
 	}
+}
+
+// leaves judges one of a list, and no object.
+func leaves(leaf matcher) matcher {
 	var match matcher
 	match = func(value any, present bool) bool {
 		switch v := value.(type) {
@@ -156,33 +153,28 @@ func compileMatcher(at string, item any) (matcher, error) {
 		}
 		return leaf(value, present)
 	}
-	return match, nil
+	return match
 }
 
-// only is the operator of an object that has one.
-func only(object map[string]any) (operator string, operand any, err error) {
+func compileOperator(object map[string]any) (matcher, error) {
 	if len(object) != 1 {
-		return "", nil, fmt.Errorf("a matcher has one operator, not %d", len(object))
+		return nil, fmt.Errorf("a matcher has one operator, not %d", len(object))
 	}
-	for operator, operand = range object {
-	}
-	return operator, operand, nil
-}
-
-func compileOperator(operator string, operand any) (matcher, error) {
-	switch operator {
-	case "exists":
-		want, ok := operand.(bool)
-		if !ok {
-			return nil, errors.New("exists: want true or false")
+	for operator, operand := range object {
+		switch operator {
+		case "exists":
+			want, ok := operand.(bool)
+			if !ok {
+				return nil, errors.New("exists: want true or false")
+			}
+			return func(_ any, present bool) bool { return present == want }, nil
+		case "anything-but":
+			return compileAnythingBut(operand)
+		default:
+			return compileText(operator, operand)
 		}
-		return func(_ any, present bool) bool { return present == want }, nil
-	case "numeric":
-		return compileNumeric(operand)
-	case "anything-but":
-		return compileAnythingBut(operand)
 	}
-	return compileText(operator, operand)
+	panic("unreachable: one operator")
 }
 
 // compileText compiles the operators of texts.
@@ -202,7 +194,7 @@ func compileText(operator string, operand any) (matcher, error) {
 		}
 		test = regexp.MustCompile(`(?s)^` + strings.ReplaceAll(regexp.QuoteMeta(text), `\*`, `.*`) + `$`).MatchString
 	default:
-		return nil, fmt.Errorf("unknown operator %q here", operator)
+		return nil, fmt.Errorf("the local AWS does not know the operator %q here", operator)
 	}
 	if !ok {
 		return nil, fmt.Errorf("%s: the local AWS takes a string", operator)
@@ -217,9 +209,10 @@ func compileText(operator string, operand any) (matcher, error) {
 func compileAnythingBut(operand any) (matcher, error) {
 	operator, refusedBy := "", operand
 	if inner, ok := operand.(map[string]any); ok {
-		var err error
-		if operator, refusedBy, err = only(inner); err != nil {
-			return nil, fmt.Errorf("anything-but: %w", err)
+		if len(inner) != 1 {
+			return nil, fmt.Errorf("anything-but: a matcher has one operator, not %d", len(inner))
+		}
+		for operator, refusedBy = range inner {
 		}
 	}
 	values, ok := refusedBy.([]any)
@@ -245,47 +238,6 @@ func compileAnythingBut(operand any) (matcher, error) {
 	if len(refused) == 0 {
 		return nil, errors.New("anything-but: an empty list refuses nothing")
 	}
-	return func(v any, present bool) bool {
-		return present && !slices.ContainsFunc(refused, func(m matcher) bool { return m(v, present) })
-	}, nil
-}
-
-// float is the value of a number.
-func float(v any) (float64, bool) {
-	n, ok := v.(json.Number)
-	if !ok {
-		return 0, false
-	}
-	f, err := n.Float64()
-	return f, err == nil
-}
-
-func compileNumeric(operand any) (matcher, error) {
-	list, ok := operand.([]any)
-	if !ok || len(list) != 2 && len(list) != 4 {
-		return nil, errors.New(`numeric: want ["operator", number] once or twice`)
-	}
-	var bounds []func(float64) bool
-	for i := 0; i < len(list); i += 2 {
-		operator, _ := list[i].(string)
-		limit, ok := float(list[i+1])
-		if !ok || math.Abs(limit) > 5e9 {
-			return nil, errors.New("numeric: want a number from -5e9 to 5e9")
-		}
-		bound, ok := map[string]func(float64) bool{
-			"=":  func(f float64) bool { return f == limit },
-			"<":  func(f float64) bool { return f < limit },
-			"<=": func(f float64) bool { return f <= limit },
-			">":  func(f float64) bool { return f > limit },
-			">=": func(f float64) bool { return f >= limit },
-		}[operator]
-		if !ok {
-			return nil, fmt.Errorf("numeric: unknown operator %q", operator)
-		}
-		bounds = append(bounds, bound)
-	}
-	return func(v any, _ bool) bool {
-		f, ok := float(v)
-		return ok && !slices.ContainsFunc(bounds, func(b func(float64) bool) bool { return !b(f) })
-	}, nil
+	one := anyOf(refused)
+	return func(v any, present bool) bool { return present && !one(v, present) }, nil
 }
