@@ -52,11 +52,9 @@ func TestDueTimesOfASchedule(t *testing.T) {
 		"rate, nothing due":           {"rate(1 day)", day(2, 7, 0), day(3, 6, 0), nil},
 		"rate, exactly at the end":    {"rate(5 minutes)", day(2, 6, 30), day(2, 6, 35), []time.Time{day(2, 6, 35)}},
 		"cron":                        {"cron(15 10 * * ? *)", day(1, 11, 0), day(3, 10, 15), []time.Time{day(2, 10, 15), day(3, 10, 15)}},
-		"cron, days of the week":      {"cron(0 12 ? * 2-3 *)", created, day(8, 0, 0), []time.Time{day(2, 12, 0), day(3, 12, 0)}}, // Monday and Tuesday
-		"cron, Saturday":              {"cron(0 12 ? * 7 *)", created, day(8, 0, 0), []time.Time{day(7, 12, 0)}},
+		"cron, days of the week":      {"cron(0 12 ? * MON-TUE *)", created, day(8, 0, 0), []time.Time{day(2, 12, 0), day(3, 12, 0)}}, // Monday and Tuesday
+		"cron, Saturday":              {"cron(0 12 ? * SAT *)", created, day(8, 0, 0), []time.Time{day(7, 12, 0)}},
 		"cron, every 20 minutes":      {"cron(0/20 7 1 * ? *)", created, day(2, 0, 0), []time.Time{day(1, 7, 0), day(1, 7, 20), day(1, 7, 40)}},
-		"at":                          {"at(2026-03-02T00:00:00)", day(1, 0, 0), day(2, 0, 0), []time.Time{day(2, 0, 0)}},
-		"at, over":                    {"at(2026-03-02T00:00:00)", day(2, 0, 0), day(9, 0, 0), nil},
 		"rate, before it was created": {"rate(1 hour)", day(1, 0, 0), day(1, 7, 30), []time.Time{day(1, 7, 30)}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,7 +76,7 @@ func TestDueTimesOfASchedule(t *testing.T) {
 }
 
 func TestSchedulesThatCannotBeFollowedAreRefused(t *testing.T) {
-	for _, expression := range []string{"", "rate(0 days)", "rate(2 weeks)", "cron(0 0 L * ? *)", "cron(0 0 * *)", "cron(0 0 1 1 ? 2030)", "cron(0 0 * * * *)", "cron(0 0 ? * ? *)", "cron(0 0 ? * 8 *)", "cron(0 0 ? * 0 *)", "cron(0 0 ? * 1/2 *)", "cron(0 0 ? * 2#1 *)", "at(tomorrow)", "every day"} {
+	for _, expression := range []string{"", "at(2026-03-02T00:00:00)", "cron(0 12 ? * 2-3 *)", "rate(0 days)", "rate(2 weeks)", "cron(0 0 L * ? *)", "cron(0 0 * *)", "cron(0 0 1 1 ? 2030)", "cron(0 0 * * * *)", "cron(0 0 ? * ? *)", "cron(0 0 ? * 8 *)", "cron(0 0 ? * 0 *)", "cron(0 0 ? * 1/2 *)", "cron(0 0 ? * 2#1 *)", "at(tomorrow)", "every day"} {
 		if _, err := ParseSchedule(expression); err == nil {
 			t.Errorf("%q: accepted, want an error", expression)
 		}
@@ -89,9 +87,8 @@ func TestScheduleFollowsItsTimeZone(t *testing.T) {
 	berlin := time.FixedZone("Berlin", 3600)
 	from := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	for expression, want := range map[string]time.Time{
-		"cron(15 10 * * ? *)":     time.Date(2026, 3, 1, 9, 15, 0, 0, time.UTC),
-		"at(2026-03-01T12:00:00)": time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC),
-		"rate(5 hours)":           time.Date(2026, 3, 1, 5, 0, 0, 0, time.UTC),
+		"cron(15 10 * * ? *)": time.Date(2026, 3, 1, 9, 15, 0, 0, time.UTC),
+		"rate(5 hours)":       time.Date(2026, 3, 1, 5, 0, 0, 0, time.UTC),
 	} {
 		s, err := ParseSchedule(expression)
 		if err != nil {

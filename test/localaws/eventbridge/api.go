@@ -100,7 +100,7 @@ func (a *API) mayPut(w http.ResponseWriter, r *http.Request, name, pattern, sche
 		edge.Refuse(w, r, err.Error())
 		return false
 	}
-	if strings.HasPrefix(schedule, "at(") || wrongNumber.MatchString(schedule) {
+	if wrongNumber.MatchString(schedule) {
 		fail(w, "ValidationException", "Parameter ScheduleExpression is not valid.")
 		return false
 	}

@@ -113,7 +113,7 @@ func TestUnsupportedPatternIsRefused(t *testing.T) {
 		"no JSON protocol":      {"", ``, "protocol"},
 		"pattern":               {"PutRule", `{"Name": "r", "EventPattern": "{\"a\": [{\"like\": 1}]}"}`, "like"},
 		"schedule":              {"PutRule", `{"Name": "r", "ScheduleExpression": "cron(0 0 L * ? *)"}`, "cron(0 0 L * ? *)"},
-		"one time":              {"PutRule", `{"Name": "r", "ScheduleExpression": "at(2026-03-02T00:00:00)"}`, "ScheduleExpression"},
+		"one time":              {"PutRule", `{"Name": "r", "ScheduleExpression": "at(2026-03-02T00:00:00)"}`, "at(2026-03-02T00:00:00)"},
 		"one minutes":           {"PutRule", `{"Name": "r", "ScheduleExpression": "rate(1 minutes)"}`, "ScheduleExpression"},
 		"ten hour":              {"PutRule", `{"Name": "r", "ScheduleExpression": "rate(10 hour)"}`, "ScheduleExpression"},
 		"nothing to start it":   {"PutRule", `{"Name": "r"}`, "EventPattern or ScheduleExpression must be specified"},

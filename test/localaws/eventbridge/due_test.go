@@ -79,9 +79,9 @@ func TestOfOneStepTheLastRunsAreLeft(t *testing.T) {
 
 func TestRunsCarryWhatTheirTargetsGet(t *testing.T) {
 	tt := timetable(t, fixedRules{{Name: "rule", ARN: "arn:rule", ScheduleExpression: "rate(1 hour)", Created: midnight}}, `[
-		{"Name": "s1", "Arn": "arn:s1", "GroupName": "g", "ScheduleExpression": "at(2026-03-01T01:00:00)",
+		{"Name": "s1", "Arn": "arn:s1", "GroupName": "g", "ScheduleExpression": "cron(0 1 1 * ? *)",
 			"Target": {"Arn": "arn:aws:lambda:us-east-1:1:function:f", "Input": "{\"at\": \"<aws.scheduler.scheduled-time>\", \"by\": \"<aws.scheduler.schedule-arn>\"}", "DeadLetterConfig": {"Arn": "arn:dead"}}},
-		{"Name": "s2", "Arn": "arn:s2", "GroupName": "g", "ScheduleExpression": "at(2026-03-01T01:00:00)", "Target": {"Arn": "arn:q"}}]`)
+		{"Name": "s2", "Arn": "arn:s2", "GroupName": "g", "ScheduleExpression": "cron(0 1 1 * ? *)", "Target": {"Arn": "arn:q"}}]`)
 	runs, err := tt.Due(t.Context(), midnight, midnight.Add(time.Hour))
 	if err != nil || len(runs) != 3 {
 		t.Fatalf("runs %v, error %v", runs, err)
