@@ -199,8 +199,6 @@ var routes = []route{
 	{"GET", "/productSubscriptions", "ListEnabledProductsForImport", listEnabledProductsForImport},
 	{"DELETE", "/productSubscriptions/", "DisableImportFindingsForProduct", func(r *request) (any, error) { return none, r.hub.DisableProduct(r.arn) }},
 
-	{"GET", "/tags/", "ListTagsForResource", listTagsForResource},
-
 	{"POST", "/insights", "CreateInsight", onSaved("Insight", insights, createInsight)},
 	{"POST", "/insights/get", "GetInsights", onSaved("Insight", insights, getSaved[insight]("Insight", "InsightArns", "Insights"))},
 	{"GET", "/insights/results/", "GetInsightResults", onSaved("Insight", insights, getInsightResults)},

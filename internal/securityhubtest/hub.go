@@ -208,14 +208,3 @@ func isProductARN(arn string) bool {
 		parts[2] == "securityhub" && parts[3] != "" &&
 		strings.HasPrefix(parts[5], "product/") && strings.Count(parts[5], "/") == 2
 }
-
-// listTagsForResource returns the tags of a hub: no other resource has tags here.
-func listTagsForResource(r *request) (any, error) {
-	settings, on := r.hub.Settings()
-	if !on || r.arn != r.hub.ARN() {
-		return nil, notFound("Resource %s not found", r.arn)
-	}
-	tags := map[string]string{}
-	maps.Copy(tags, settings.Tags)
-	return struct{ Tags map[string]string }{tags}, nil
-}

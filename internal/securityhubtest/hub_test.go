@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -73,12 +72,8 @@ func TestHubIsEnabledOnce(t *testing.T) {
 	if !on || settings.DefaultStandards || settings.Tags["team"] != "a" {
 		t.Errorf("%+v", settings)
 	}
-	tags, err := client.ListTagsForResource(ctx, &securityhub.ListTagsForResourceInput{ResourceArn: hub.HubArn})
-	if err != nil || !reflect.DeepEqual(tags.Tags, map[string]string{"team": "a"}) {
-		t.Error(tags, err)
-	}
-	_, err = client.ListTagsForResource(ctx, &securityhub.ListTagsForResourceInput{ResourceArn: aws.String(ownProduct)})
-	wantError(t, err, "ResourceNotFoundException", http.StatusNotFound)
+	_, err = client.ListTagsForResource(ctx, &securityhub.ListTagsForResourceInput{ResourceArn: hub.HubArn})
+	wantError(t, err, "NotImplementedException", http.StatusNotImplemented)
 	if status, code, _ := newCloud(t, Config{}).signed(t, "POST", "/accounts", `{"ControlFindingGenerator":"NONE"}`); status != 400 || code != "InvalidInputException" {
 		t.Error(status, code)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"strings"
@@ -46,82 +47,38 @@ func whyEnded(stopped, err error) DisconnectReason {
 	return ClientError // everything else is about what the client sent
 }
 
-// The fields are in the order in which AWS documents them.
-type (
-	eventHead struct {
-		ClientID  string `json:"clientId"`
-		ThingName string `json:"thingName,omitempty"`
-		Timestamp int64  `json:"timestamp"` // ms
-		EventType string `json:"eventType"`
-	}
-	eventSession struct {
-		SessionIdentifier   string `json:"sessionIdentifier"`
-		PrincipalIdentifier string `json:"principalIdentifier"`
-	}
-	connectedEvent struct {
-		eventHead
-		eventSession
-		IPAddress     string `json:"ipAddress"`
-		VersionNumber int64  `json:"versionNumber"`
-	}
-	disconnectedEvent struct {
-		eventHead
-		eventSession
-		ClientInitiatedDisconnect bool             `json:"clientInitiatedDisconnect"`
-		DisconnectReason          DisconnectReason `json:"disconnectReason"`
-		VersionNumber             int64            `json:"versionNumber"`
-	}
-	connectFailedEvent struct {
-		eventHead
-		ConnectFailureReason string `json:"connectFailureReason"`
-		PrincipalIdentifier  string `json:"principalIdentifier"`
-		SessionIdentifier    string `json:"sessionIdentifier"`
-		IPAddress            string `json:"ipAddress"`
-	}
-	subscriptionEvent struct {
-		eventHead
-		eventSession
-		Topics []string `json:"topics"`
-	}
-)
-
-func (b *Broker) head(r Connection, eventType string) eventHead {
-	h := eventHead{ClientID: r.ClientID, Timestamp: b.now().UnixMilli(), EventType: eventType}
-	if name, exclusive := b.registry.ConnectionThing(r.Principal, r.ClientID); exclusive {
-		h.ThingName = name
-	}
-	return h
-}
-
-func session(r Connection) eventSession {
-	return eventSession{SessionIdentifier: r.SessionIdentifier, PrincipalIdentifier: r.Principal}
-}
+// fields are those of an event besides what all events have.
+type fields = map[string]any
 
 func (b *Broker) tellConnected(r Connection) {
-	b.emit("presence", r, "connected", connectedEvent{b.head(r, "connected"), session(r), r.SourceIP.String(), r.VersionNumber})
+	b.emit("presence", "connected", r, fields{"ipAddress": r.SourceIP, "versionNumber": r.VersionNumber})
 }
 
 func (b *Broker) tellDisconnected(r Connection) {
-	b.emit("presence", r, "disconnected", disconnectedEvent{
-		b.head(r, "disconnected"), session(r),
-		r.DisconnectReason == ClientInitiatedDisconnect, r.DisconnectReason, r.VersionNumber,
+	b.emit("presence", "disconnected", r, fields{
+		"clientInitiatedDisconnect": r.DisconnectReason == ClientInitiatedDisconnect, "disconnectReason": r.DisconnectReason, "versionNumber": r.VersionNumber,
 	})
 }
 
 func (b *Broker) tellConnectFailed(r Connection) {
-	b.emit("presence", r, "connect_failed", connectFailedEvent{
-		b.head(r, "connect_failed"), "AUTHORIZATION_FAILED", r.Principal, r.SessionIdentifier, r.SourceIP.String(),
-	})
+	b.emit("presence", "connect_failed", r, fields{"connectFailureReason": "AUTHORIZATION_FAILED", "ipAddress": r.SourceIP})
 }
 
 // tellSubscriptions publishes a subscribed or unsubscribed event.
 func (b *Broker) tellSubscriptions(r Connection, eventType string, topics []string) {
-	b.emit("subscriptions", r, eventType, subscriptionEvent{b.head(r, eventType), session(r), topics})
+	b.emit("subscriptions", eventType, r, fields{"topics": topics})
 }
 
-func (b *Broker) emit(kind string, r Connection, eventType string, event any) {
+func (b *Broker) emit(kind, eventType string, r Connection, event fields) {
 	if strings.ContainsAny(r.ClientID, "#+") { // no topic segment
 		return
+	}
+	maps.Copy(event, fields{
+		"clientId": r.ClientID, "timestamp": b.now().UnixMilli(), "eventType": eventType,
+		"sessionIdentifier": r.SessionIdentifier, "principalIdentifier": r.Principal,
+	})
+	if name, exclusive := b.registry.ConnectionThing(r.Principal, r.ClientID); exclusive {
+		event["thingName"] = name
 	}
 	payload, err := json.Marshal(event)
 	if err != nil {
