@@ -258,15 +258,6 @@ func suppressionKey(check defender.Check, r *types.ResourceIdentifier) string {
 	return check.String() + " " + key(r)
 }
 
-// order sorts by expiry; what never expires comes last.
-func (s *suppression) order() string {
-	expiry := "never"
-	if s.ExpirationDate != nil {
-		expiry = fmt.Sprintf("%020d", s.ExpirationDate.UnixMilli())
-	}
-	return expiry + " " + *s.CheckName + " " + key(s.ResourceIdentifier)
-}
-
 func (s *suppression) expired(at time.Time) bool {
 	return s.ExpirationDate != nil && !at.Before(*s.ExpirationDate)
 }
@@ -383,37 +374,4 @@ func (s *Service) deleteAuditSuppression(in *iot.DeleteAuditSuppressionInput) er
 	}
 	delete(s.suppressions, key)
 	return nil
-}
-
-// listSuppressionsInput has an AscendingOrder that can be left out: the order is then
-// ascending.
-type listSuppressionsInput struct {
-	iot.ListAuditSuppressionsInput
-	AscendingOrder *bool
-}
-
-// listAuditSuppressions lists suppressions by their expiration date. Those that never
-// expire count as the latest.
-func (s *Service) listAuditSuppressions(in *listSuppressionsInput) (*iot.ListAuditSuppressionsOutput, error) {
-	check, resource, err := checkAndResource(in.CheckName, in.ResourceIdentifier)
-	if err != nil {
-		return nil, err
-	}
-	s.dropExpired()
-	var all []*suppression
-	for _, have := range s.suppressions {
-		if (check == 0 || *have.CheckName == check.String()) && (resource == "" || resource == key(have.ResourceIdentifier)) {
-			all = append(all, have)
-		}
-	}
-	slices.SortFunc(all, func(a, b *suppression) int { return strings.Compare(a.order(), b.order()) })
-	if in.AscendingOrder != nil && !*in.AscendingOrder {
-		slices.Reverse(all)
-	}
-	page, next, err := iotcore.Page(all, (*suppression).order, in.NextToken, in.MaxResults, standardPage)
-	out := &iot.ListAuditSuppressionsOutput{NextToken: next}
-	for _, have := range page {
-		out.Suppressions = append(out.Suppressions, have.AuditSuppression)
-	}
-	return out, err
 }

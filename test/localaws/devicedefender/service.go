@@ -144,7 +144,7 @@ func (s *Service) Close() {
 
 // Register adds the operations to the API of AWS IoT.
 func Register(h *iotcore.Handler, s *Service) {
-	const paged, key = " maxResults nextToken", "checkName resourceIdentifier"
+	const key = "checkName resourceIdentifier"
 	h.Lock = nil
 	iotcore.Handle(h, "StartOnDemandAuditTask", "targetCheckNames", s.startOnDemandAuditTask)
 	iotcore.Do(h, "CancelAuditTask", "taskId", s.cancelAuditTask)
@@ -159,13 +159,12 @@ func Register(h *iotcore.Handler, s *Service) {
 	iotcore.Handle(h, "DescribeScheduledAudit", "scheduledAuditName", s.describeScheduledAudit)
 	iotcore.Do(h, "DeleteScheduledAudit", "scheduledAuditName", s.deleteScheduledAudit)
 	iotcore.Handle(h, "ListScheduledAudits", "?maxResults ?nextToken", s.listScheduledAudits)
-	iotcore.Handle(h, "ListAuditFindings", "taskId startTime endTime listSuppressedFindings "+key+paged, s.listAuditFindings)
+	iotcore.Handle(h, "ListAuditFindings", "taskId startTime endTime listSuppressedFindings maxResults nextToken "+key, s.listAuditFindings)
 	iotcore.Handle(h, "ListRelatedResourcesForAuditFinding", "?findingId ?maxResults ?nextToken", s.listRelatedResources)
 	iotcore.Do(h, "CreateAuditSuppression", "clientRequestToken expirationDate suppressIndefinitely description "+key, s.createAuditSuppression)
 	iotcore.Handle(h, "DescribeAuditSuppression", key, s.describeAuditSuppression)
 	iotcore.Do(h, "UpdateAuditSuppression", "expirationDate suppressIndefinitely description "+key, s.updateAuditSuppression)
 	iotcore.Do(h, "DeleteAuditSuppression", key, s.deleteAuditSuppression)
-	iotcore.Handle(h, "ListAuditSuppressions", "ascendingOrder "+key+paged, s.listAuditSuppressions)
 }
 
 // place is the account and Region, as findings and links to the console need them.
