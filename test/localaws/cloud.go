@@ -44,8 +44,8 @@ const AccountID = "123456789012"
 // emulated are the services that the emulator answers, or that are asked through it. It
 // has hundreds more, which would be taken and do nothing.
 var emulated = []string{
-	"cloudformation", "dynamodb", "ecr", "events", "iam", "kinesis", "kms", "lambda", "logs", "monitoring",
-	"s3", "scheduler", "secretsmanager", "sns", "sqs", "ssm", "sts", "tagging",
+	"cloudformation", "dynamodb", "ecr", "iam", "kinesis", "kms", "lambda", "logs", "monitoring",
+	"s3", "secretsmanager", "sns", "sqs", "ssm", "sts", "tagging",
 }
 
 // Options are how a cloud is started. The zero value is right for tests.
@@ -140,6 +140,7 @@ func Start(ctx context.Context, o Options) (_ *Cloud, err error) {
 		Region: o.Region, Account: AccountID, Edge: &edge.Edge{}, Resources: &cloudformation.Registry{},
 		Clock: &clock.Clock{}, dir: dir, repository: o.Repository, progress: &locked{to: o.Progress},
 	}
+	c.Resources.Now = c.Clock.Now
 	c.Permissions = &iam.Enforcer{Account: c.Account, Region: c.Region, Denied: func(err error) { c.say("denied: %v", err) }}
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	defer func() {

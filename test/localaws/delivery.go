@@ -29,20 +29,21 @@ type delivery struct {
 	timetable eventbridge.Timetable
 }
 
-// serveEvents puts the event bus between Security Hub and the rules that the emulator keeps.
+// serveEvents puts the event bus between Security Hub and the deployed rules.
 func (c *Cloud) serveEvents() {
-	catalog := &eventbridge.Emulated{API: c.emulatorAPI()}
-	c.delivery.bus = &eventbridge.Bus{Catalog: catalog, Sender: sender{c}, Log: slog.New(slog.NewTextHandler(c.log("events.log"), nil))}
+	all := func() []eventbridge.Rule { return providers.Rules(c.Resources) }
+	c.delivery.bus = &eventbridge.Bus{Rules: all, Sender: sender{c}, Log: slog.New(slog.NewTextHandler(c.log("events.log"), nil))}
 	c.delivery.timetable = eventbridge.Timetable{
-		Account: c.Account, Region: c.Region, Clock: c.Clock, Rules: catalog, Schedules: eventbridge.Schedules{API: c.emulatorAPI()},
+		Account: c.Account, Region: c.Region, Rules: all,
 		Skipped: func(name string, runs int) {
 			c.say("schedule %s: of the runs in this step of the clock, the first %d are left out; the last %d run", name, runs, eventbridge.MostRuns)
 		},
 	}
-	c.Edge.Wrap("events", func(next http.Handler) http.Handler {
-		return &eventbridge.API{Clock: c.Clock, Catalog: catalog, Next: next}
-	})
-	c.Edge.Wrap("scheduler", eventbridge.SchedulerAPI)
+	for _, service := range []string{"events", "scheduler"} {
+		c.Edge.Handle(service, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			edge.Refuse(w, r, "rules and schedules come from CloudFormation stacks only, and events from Security Hub and schedules")
+		}))
+	}
 	c.Edge.Wrap("dynamodb", edge.OneAtATime)
 	c.Edge.Wrap("sns", publishable)
 	c.Edge.Wrap("sqs", sendable)

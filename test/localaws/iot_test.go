@@ -121,7 +121,7 @@ func checkOtherActions(t *testing.T, ctx context.Context, cloud *localaws.Cloud,
 	if token := client.Publish("words", 1, false, `{"word": "hello", "default": "any", "sqs": "for queues"}`); token.Wait() && token.Error() != nil {
 		t.Fatal(token.Error())
 	}
-	const want = `{"word":"hello","default":"any","sqs":"for queues"}`
+	const want = `{"default":"any","sqs":"for queues","word":"hello"}`
 	for qos := range byte(2) {
 		select {
 		case echo := <-echoes:

@@ -80,11 +80,7 @@ func (p *passing) wait() {
 
 // runSchedules starts all runs that are due and waits for what they started.
 func (c *Cloud) runSchedules(since, to time.Time) error {
-	runs, err := c.delivery.timetable.Due(c.ctx, since, to)
-	if err != nil {
-		return err
-	}
-	for _, r := range runs {
+	for _, r := range c.delivery.timetable.Due(since, to) {
 		c.delivery.lanes.Go(busLane, func() { c.delivery.bus.Start(c.ctx, r.Rule, r.Event) })
 	}
 	return c.Settle(c.ctx)

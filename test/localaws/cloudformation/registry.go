@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
@@ -97,11 +98,15 @@ type Deployed struct {
 	LogicalID  string
 	StackID    string
 	Properties map[string]any
+	Created    time.Time
 	Resource
 }
 
 // Registry holds the providers and what they made.
 type Registry struct {
+	// Now is the time at which resources are made. Default: time.Now.
+	Now func() time.Time
+
 	mu        sync.Mutex
 	providers map[string]Provider
 	deployed  []Deployed
@@ -227,10 +232,14 @@ func (r *Registry) record(req Request, made Resource) {
 			return d.Type == req.ResourceType && d.StackID == req.StackID && d.PhysicalID == req.PhysicalResourceID
 		})
 	}
+	now := time.Now
+	if r.Now != nil {
+		now = r.Now
+	}
 	if req.RequestType != Delete {
 		r.deployed = append(r.deployed, Deployed{
 			Type: req.ResourceType, LogicalID: req.LogicalResourceID, StackID: req.StackID,
-			Properties: req.ResourceProperties, Resource: made,
+			Properties: req.ResourceProperties, Created: now(), Resource: made,
 		})
 	}
 	changed := slices.Clone(r.changed)

@@ -6,31 +6,78 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/defenderhub/defenderhub/test/localaws/clock"
+	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
-// Rule is a rule of the default event bus with its targets.
+// Rule is a rule of the default event bus with its targets, or a schedule.
 type Rule struct {
-	Name               string
-	ARN                string `json:"Arn"`
-	State              string
-	Pattern            string `json:"EventPattern"`
-	ScheduleExpression string
-	Targets            []Target
+	Name, ARN string
+	Disabled  bool
+	Targets   []Target
 	// Role is the role in which a schedule sends. A rule sends by the policies of its targets.
-	Role string `json:"-"`
-	// Created is from when on a rate counts.
-	Created time.Time `json:"-"`
+	Role string
+
+	pattern   *Pattern
+	schedule  *clock.Schedule
+	created   time.Time // from when on a rate counts
+	scheduler bool      // it is a schedule
+	input     string    // of a schedule
 }
 
-// Catalog lists the rules of the default event bus as they are now.
-type Catalog interface {
-	Rules(ctx context.Context) ([]Rule, error)
+// wrongNumber is a rate whose unit is not in the number of its value: 1 minute, 2 minutes.
+var wrongNumber = regexp.MustCompile(`^rate\((1 \w+s|(\d{2,}|[02-9]) \w*[a-rt-z])\)$`)
+
+// ReadRule reads the properties of an AWS::Events::Rule, which the schema has seen. What the
+// local event bus cannot follow is an error that names it.
+func ReadRule(name, arn string, created time.Time, properties map[string]any) (Rule, error) {
+	var p struct {
+		EventBusName, State, ScheduleExpression string
+		EventPattern                            any
+		Targets                                 []Target
+	}
+	r := Rule{Name: name, ARN: arn, created: created}
+	err := schema.Decode(properties, &p)
+	switch {
+	case err != nil:
+		return r, err
+	case p.EventPattern == nil && p.ScheduleExpression == "":
+		return r, errors.New("Parameter(s) EventPattern or ScheduleExpression must be specified. (Service: EventBridge, Status Code: 400)") //nolint:staticcheck // AWS's words
+	case p.EventBusName != "" && p.EventBusName != "default" && !strings.HasSuffix(p.EventBusName, ":event-bus/default"):
+		return r, fmt.Errorf("event bus %s: the local AWS has the default event bus only", p.EventBusName)
+	case wrongNumber.MatchString(p.ScheduleExpression):
+		return r, errors.New("Parameter ScheduleExpression is not valid. (Service: EventBridge, Status Code: 400)") //nolint:staticcheck // AWS's words
+	}
+	r.Disabled, r.Targets = p.State == "DISABLED", p.Targets
+	if p.EventPattern != nil {
+		text, ok := p.EventPattern.(string)
+		if !ok {
+			encoded, _ := json.Marshal(p.EventPattern) // it came as JSON
+			text = string(encoded)
+		}
+		if r.pattern, err = ParsePattern([]byte(text)); err != nil {
+			return r, err
+		}
+	}
+	if p.ScheduleExpression != "" {
+		s, err := clock.ParseSchedule(p.ScheduleExpression)
+		if err != nil {
+			return r, err
+		}
+		r.schedule = &s
+	}
+	for _, t := range r.Targets {
+		if err := t.check(); err != nil {
+			return r, fmt.Errorf("target %s: %w", t.ID, err)
+		}
+	}
+	return r, nil
 }
 
 // Origin is the rule or schedule that sends.
@@ -46,9 +93,9 @@ type Sender interface {
 
 // Bus is the default event bus of one account and Region.
 type Bus struct {
-	Catalog Catalog
-	Sender  Sender
-	Log     *slog.Logger
+	Rules  func() []Rule
+	Sender Sender
+	Log    *slog.Logger
 }
 
 // Put delivers one event, a JSON object with source, detail-type and detail, to each
@@ -56,34 +103,22 @@ type Bus struct {
 // its dead-letter queue; without one the event is lost, as in EventBridge, and the
 // log says so. The other targets get it all the same.
 func (b *Bus) Put(ctx context.Context, event []byte) error {
-	rules, err := b.Catalog.Rules(ctx)
-	if err != nil {
-		return fmt.Errorf("list the event bus's rules: %w", err)
-	}
+	rules := b.Rules()
 	slices.SortFunc(rules, func(x, y Rule) int { return strings.Compare(x.Name, y.Name) })
 	for _, r := range rules {
-		if r.State == "DISABLED" || r.Pattern == "" {
+		if r.Disabled || r.pattern == nil {
 			continue
 		}
-		pattern, err := ParsePattern([]byte(r.Pattern))
-		if err != nil {
-			return fmt.Errorf("rule %s: %w", r.Name, err)
-		}
-		matched, err := pattern.Match(event)
-		if err != nil {
+		if matched, err := r.pattern.Match(event); err != nil {
 			return err
-		}
-		if !matched {
-			continue
-		}
-		for _, t := range r.Targets {
-			b.deliver(ctx, r, t, event)
+		} else if matched {
+			b.Start(ctx, r, event)
 		}
 	}
 	return nil
 }
 
-// Start runs the targets of a rule that a schedule, not an event, starts.
+// Start runs the targets of a rule.
 func (b *Bus) Start(ctx context.Context, r Rule, event []byte) {
 	for _, t := range r.Targets {
 		b.deliver(ctx, r, t, event)
@@ -125,10 +160,9 @@ func SecurityHubEvent(id, account, region string, at time.Time, finding json.Raw
 	})
 }
 
-// Target is where a rule sends events, as ListTargetsByRule gives it.
+// Target is where a rule sends events.
 type Target struct {
-	ID               string `json:"Id"`
-	ARN              string `json:"Arn"`
+	ID, ARN          string
 	Input            string
 	InputTransformer *struct {
 		InputPathsMap map[string]string
@@ -137,42 +171,20 @@ type Target struct {
 	DeadLetterConfig *deadLetters
 }
 
-type deadLetters struct {
-	ARN string `json:"Arn"`
-}
+type deadLetters struct{ ARN string }
 
-// targetParameters are those of targets that the local AWS follows. The role is for targets
-// that it does not have, and a target that fails is not tried again.
-var targetParameters = []string{"Arn", "DeadLetterConfig", "Id", "Input", "InputTransformer", "RetryPolicy", "RoleArn"}
-
-func readTarget(given map[string]json.RawMessage) (t Target, err error) {
-	if text, err := json.Marshal(given); err != nil || json.Unmarshal(text, &t) != nil {
-		return t, fmt.Errorf("it is no target: %s", text)
-	}
-	if err := onlyKnown(given, targetParameters); err != nil {
-		return t, err
-	}
+func (t Target) check() error {
 	if err := deliverable(t.ARN, t.DeadLetterConfig); err != nil {
-		return t, err
+		return err
 	}
 	if t.Input != "" && t.InputTransformer != nil {
-		return t, errors.New("only one of Input and InputTransformer may be given")
+		return errors.New("only one of Input and InputTransformer may be given")
 	}
 	if t.Input != "" && !json.Valid([]byte(t.Input)) {
-		return t, errors.New("Input is no JSON") //nolint:staticcheck // a parameter's name
+		return errors.New("Input is no JSON") //nolint:staticcheck // a parameter's name
 	}
-	_, err = t.Body([]byte(`{}`))
-	return t, err
-}
-
-// onlyKnown names the parameters that the local AWS does not follow.
-func onlyKnown(given map[string]json.RawMessage, known []string) error {
-	for _, name := range slices.Sorted(maps.Keys(given)) {
-		if !slices.Contains(known, name) && string(given[name]) != "null" {
-			return fmt.Errorf("the local AWS does not follow %s", name)
-		}
-	}
-	return nil
+	_, err := t.Body([]byte(`{}`))
+	return err
 }
 
 // deliverable refuses what is no queue, topic or function, or a FIFO one.

@@ -12,10 +12,6 @@ import (
 	"time"
 )
 
-type fixedRules []Rule
-
-func (f fixedRules) Rules(context.Context) ([]Rule, error) { return f, nil }
-
 type inboxes struct {
 	got    map[string][]string
 	broken string
@@ -32,23 +28,17 @@ func (i *inboxes) Send(_ context.Context, _ Origin, arn string, body []byte) err
 	return nil
 }
 
-func rules(t *testing.T, text string) fixedRules {
-	t.Helper()
-	var r []Rule
-	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
 func TestFailingTargetGoesToItsDeadLetterQueueAndHarmsNoOther(t *testing.T) {
 	inbox := &inboxes{broken: "arn:aws:sns:us-east-1:1:people"}
-	bus := &Bus{Sender: inbox, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Catalog: rules(t, `[
-		{"Name": "a", "EventPattern": "{\"source\": [\"aws.securityhub\"]}", "Targets": [
-			{"Id": "1", "Arn": "arn:aws:sns:us-east-1:1:people", "DeadLetterConfig": {"Arn": "arn:aws:sqs:us-east-1:1:dead"}},
-			{"Id": "2", "Arn": "arn:aws:sqs:us-east-1:1:queue"}]},
-		{"Name": "off", "State": "DISABLED", "EventPattern": "{\"source\": [\"aws.securityhub\"]}", "Targets": [{"Id": "1", "Arn": "off"}]},
-		{"Name": "other", "EventPattern": "{\"source\": [\"aws.iot\"]}", "Targets": [{"Id": "1", "Arn": "other"}]}]`)}
+	bus := &Bus{Sender: inbox, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Rules: func() []Rule {
+		return []Rule{
+			rule(t, "a", `{"EventPattern": {"source": ["aws.securityhub"]}, "Targets": [
+				{"Id": "1", "Arn": "arn:aws:sns:us-east-1:1:people", "DeadLetterConfig": {"Arn": "arn:aws:sqs:us-east-1:1:dead"}},
+				{"Id": "2", "Arn": "arn:aws:sqs:us-east-1:1:queue"}]}`),
+			rule(t, "off", `{"State": "DISABLED", "EventPattern": {"source": ["aws.securityhub"]}, "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:off"}]}`),
+			rule(t, "other", `{"EventPattern": {"source": ["aws.iot"]}, "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:other"}]}`),
+		}
+	}}
 	if err := bus.Put(t.Context(), []byte(imported)); err != nil {
 		t.Fatal(err)
 	}

@@ -1,17 +1,19 @@
 package providers
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 	"github.com/defenderhub/defenderhub/test/localaws/cloudwatch"
+	"github.com/defenderhub/defenderhub/test/localaws/eventbridge"
 	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
@@ -39,16 +41,13 @@ func (a Account) monitoring() map[string]cloudformation.Declared {
 		"AWS::CloudWatch::Dashboard": {
 			Make: showDashboard, Change: showDashboard,
 		},
-		"AWS::Scheduler::Schedule": {
-			Make: a.createSchedule,
-			Remove: func(ctx context.Context, r cloudformation.Request) error {
-				path := "/schedules/" + url.PathEscape(r.PhysicalResourceID)
-				if group := text(r, "GroupName"); group != "" {
-					path += "?groupName=" + url.QueryEscape(group)
-				}
-				return a.API.REST(ctx, "scheduler", http.MethodDelete, path, nil, nil)
-			},
-		},
+		schedule: {Make: a.read("Name", func(r cloudformation.Request, name string) (eventbridge.Rule, error) {
+			group := cmp.Or(text(r, "GroupName"), "default")
+			return eventbridge.ReadSchedule(name, r.ARN("scheduler", "schedule/"+group+"/"+name), time.Time{}, r.ResourceProperties)
+		})},
+		eventsRule: {Make: a.read("Name", func(r cloudformation.Request, name string) (eventbridge.Rule, error) {
+			return eventbridge.ReadRule(name, r.ARN("events", "rule/"+name), time.Time{}, r.ResourceProperties)
+		})},
 	}
 }
 
@@ -154,93 +153,35 @@ func flatten(form url.Values, prefix string, value any) {
 	}
 }
 
-func (a Account) createSchedule(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	p := r.ResourceProperties
-	window := p["FlexibleTimeWindow"].(map[string]any) // the schema has seen it
-	if _, minutes := window["MaximumWindowInMinutes"]; minutes != (window["Mode"] == "FLEXIBLE") {
-		return cloudformation.Resource{}, errors.New("MaximumWindowInMinutes is needed with mode FLEXIBLE and with no other (Service: Scheduler, Status Code: 400)")
-	}
-	name := named(r, "Name", 64)
-	body := map[string]any{"ClientToken": r.PhysicalResourceID}
-	for key, value := range p {
-		if key != "Name" {
-			body[key] = value
+const (
+	eventsRule = "AWS::Events::Rule"
+	schedule   = "AWS::Scheduler::Schedule"
+)
+
+// read keeps a rule or a schedule that the local AWS can follow.
+func (a Account) read(property string, parse func(r cloudformation.Request, name string) (eventbridge.Rule, error)) func(context.Context, cloudformation.Request) (cloudformation.Resource, error) {
+	return func(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
+		name := named(r, property, 64)
+		parsed, err := parse(r, name)
+		if err == nil {
+			err = a.unique(r, name)
 		}
-	}
-	if minutes, ok := schema.Float(window["MaximumWindowInMinutes"]); ok {
-		body["FlexibleTimeWindow"] = map[string]any{"Mode": "FLEXIBLE", "MaximumWindowInMinutes": int(minutes)}
-	}
-	var answer struct{ ScheduleArn string }
-	if err := a.API.REST(ctx, "scheduler", http.MethodPost, "/schedules/"+url.PathEscape(name), body, &answer); err != nil {
-		return cloudformation.Resource{}, err
-	}
-	return cloudformation.Resource{PhysicalID: name, Attributes: map[string]any{"Arn": answer.ScheduleArn}}, nil
-}
-
-const eventsRule = "AWS::Events::Rule"
-
-func (a Account) events() map[string]cloudformation.Declared {
-	return map[string]cloudformation.Declared{
-		eventsRule: {Make: a.putRule, Remove: a.deleteRule},
+		return kept(name, map[string]any{"Arn": parsed.ARN}, ""), err
 	}
 }
 
-// putRule makes the rule through the API, which refuses what it cannot follow.
-func (a Account) putRule(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
-	p := r.ResourceProperties
-	_, pattern := p["EventPattern"]
-	_, schedule := p["ScheduleExpression"]
-	if !pattern && !schedule {
-		return cloudformation.Resource{}, errors.New("Parameter(s) EventPattern or ScheduleExpression must be specified. (Service: EventBridge, Status Code: 400)") //nolint:staticcheck // AWS's words
-	}
-	name := named(r, "Name", 64)
-	if err := a.unique(r, name); err != nil {
-		return cloudformation.Resource{}, err
-	}
-	body := map[string]any{"Name": name}
-	for _, property := range []string{"Description", "EventBusName", "RoleArn", "ScheduleExpression", "State", "Tags"} {
-		if value, ok := p[property]; ok {
-			body[property] = value
+// Rules are the deployed rules and schedules.
+func Rules(r *cloudformation.Registry) []eventbridge.Rule {
+	var all []eventbridge.Rule
+	for _, d := range append(r.Deployed(eventsRule), r.Deployed(schedule)...) {
+		parse := eventbridge.ReadRule
+		if d.Type == schedule {
+			parse = eventbridge.ReadSchedule
+		}
+		arn, _ := d.Attributes["Arn"].(string)
+		if rule, err := parse(d.PhysicalID, arn, d.Created, d.Properties); err == nil { // it was read before
+			all = append(all, rule)
 		}
 	}
-	if pattern {
-		encoded, err := json.Marshal(p["EventPattern"])
-		if err != nil {
-			return cloudformation.Resource{}, err
-		}
-		body["EventPattern"] = string(encoded)
-	}
-	var answer struct{ RuleArn string }
-	if err := a.API.Target(ctx, "events", "AWSEvents.PutRule", body, &answer); err != nil {
-		return cloudformation.Resource{}, err
-	}
-	if targets, _ := p["Targets"].([]any); len(targets) > 0 {
-		var out struct {
-			FailedEntries []struct{ TargetId, ErrorMessage string }
-		}
-		if err := a.API.Target(ctx, "events", "AWSEvents.PutTargets", map[string]any{"Rule": name, "Targets": targets}, &out); err != nil {
-			return cloudformation.Resource{}, err
-		}
-		for _, f := range out.FailedEntries {
-			return cloudformation.Resource{}, fmt.Errorf("target %s: %s", f.TargetId, f.ErrorMessage)
-		}
-	}
-	return cloudformation.Resource{PhysicalID: name, Attributes: map[string]any{"Arn": answer.RuleArn}}, nil
-}
-
-func (a Account) deleteRule(ctx context.Context, r cloudformation.Request) error {
-	var listed struct{ Targets []struct{ Id string } }
-	if err := a.API.Target(ctx, "events", "AWSEvents.ListTargetsByRule", map[string]string{"Rule": r.PhysicalResourceID}, &listed); err != nil {
-		return err
-	}
-	if len(listed.Targets) > 0 {
-		ids := make([]string, len(listed.Targets))
-		for i, t := range listed.Targets {
-			ids[i] = t.Id
-		}
-		if err := a.API.Target(ctx, "events", "AWSEvents.RemoveTargets", map[string]any{"Rule": r.PhysicalResourceID, "Ids": ids}, nil); err != nil {
-			return err
-		}
-	}
-	return a.API.Target(ctx, "events", "AWSEvents.DeleteRule", map[string]string{"Name": r.PhysicalResourceID}, nil)
+	return all
 }

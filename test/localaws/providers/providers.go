@@ -34,7 +34,7 @@ func Register(a Account) {
 		a.Registry.Register(cloudformation.CustomResource, a.CustomResources)
 	}
 	for _, types := range []map[string]cloudformation.Declared{
-		a.messaging(), a.monitoring(), a.iot(), a.detect(), a.securityHub(), a.lambda(), a.kinesis(), a.events(), a.chatbot(), deployment(a),
+		a.messaging(), a.monitoring(), a.iot(), a.detect(), a.securityHub(), a.lambda(), a.kinesis(), a.chatbot(), deployment(a),
 	} {
 		for name, d := range types {
 			a.Registry.Register(name, d)

@@ -100,9 +100,7 @@ func TestReferences(t *testing.T) {
 	answers := map[string]string{
 		"POST / Action=Subscribe":          `<SubscribeResponse><SubscribeResult><SubscriptionArn>arn:aws:sns:us-east-1:123456789012:t:1</SubscriptionArn></SubscribeResult></SubscribeResponse>`,
 		"POST / Action=PutMetricAlarm":     `<PutMetricAlarmResponse/>`,
-		"POST / AWSEvents.PutRule":         `{"RuleArn":"arn:rule"}`,
 		"POST / Action=SetTopicAttributes": `<SetTopicAttributesResponse/>`,
-		"POST /schedules/":                 `{"ScheduleArn":"arn:schedule"}`,
 		"POST /thing-groups/":              `{"thingGroupArn":"arn:group","thingGroupId":"id"}`,
 		"POST /policies/":                  `{"policyArn":"arn:policy"}`,
 		"POST /things/":                    `{"thingArn":"arn:thing","thingId":"id"}`,
@@ -119,8 +117,8 @@ func TestReferences(t *testing.T) {
 		{"AWS::SQS::QueuePolicy", `{"Queues":["https://sqs/1/q"],"PolicyDocument":{}}`, "Stack-L-SUFFIX", map[string]any{"Id": "Stack-L-SUFFIX"}},
 		{"AWS::S3::BucketPolicy", `{"Bucket":"assets","PolicyDocument":{}}`, "assets", nil},
 		{"AWS::CloudWatch::Alarm", `{"MetricName":"M",` + alarm + `,"Period":60}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:aws:cloudwatch:us-east-1:123456789012:alarm:Stack-L-SUFFIX"}},
-		{"AWS::Scheduler::Schedule", `{"ScheduleExpression":"rate(1 day)","FlexibleTimeWindow":{"Mode":"OFF"},"Target":{"Arn":"arn:x","RoleArn":` + role + `}}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:schedule"}},
-		{"AWS::Events::Rule", `{"EventPattern":{"source":["aws.securityhub"]},"Targets":[{"Id":"1","Arn":"arn:q"}]}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:rule"}},
+		{"AWS::Scheduler::Schedule", `{"ScheduleExpression":"rate(1 day)","FlexibleTimeWindow":{"Mode":"OFF"},"Target":{"Arn":"arn:aws:sqs:us-east-1:123456789012:q","RoleArn":` + role + `}}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:aws:scheduler:us-east-1:123456789012:schedule/default/Stack-L-SUFFIX"}},
+		{"AWS::Events::Rule", `{"EventPattern":{"source":["aws.securityhub"]},"Targets":[{"Id":"1","Arn":"arn:aws:sqs:us-east-1:123456789012:q"}]}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:aws:events:us-east-1:123456789012:rule/Stack-L-SUFFIX"}},
 		{"AWS::IoT::TopicRule", `{"TopicRulePayload":{"Sql":"SELECT 1","Actions":[]}}`, "Stack_L_SUFFIX", map[string]any{"Arn": "arn:aws:iot:us-east-1:123456789012:rule/Stack_L_SUFFIX"}},
 		{"AWS::Kinesis::Stream", `{"ShardCount":1}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:aws:kinesis:us-east-1:123456789012:stream/Stack-L-SUFFIX"}},
 		{"AWS::IoT::ThingGroup", `{}`, "Stack-L-SUFFIX", map[string]any{"Arn": "arn:group", "Id": "id"}},
@@ -146,7 +144,7 @@ func TestReferences(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	const schedule = `"FlexibleTimeWindow":{"Mode":"OFF"},"Target":{"Arn":"arn:x","RoleArn":` + role + `}`
+	const schedule = `"FlexibleTimeWindow":{"Mode":"OFF"},"Target":{"Arn":"arn:aws:sqs:us-east-1:123456789012:q","RoleArn":` + role + `}`
 	for _, tt := range []struct{ resourceType, properties, want string }{
 		{"AWS::SNS::Subscription", `{"TopicArn":` + topic + `,"Protocol":"pigeon"}`, "#/Protocol"},
 		{"AWS::SNS::Subscription", `{"TopicArn":` + topic + `,"Protocol":"sqs"}`, "Invalid parameter: Endpoint"},
@@ -160,8 +158,11 @@ func TestRefusals(t *testing.T) {
 		{"AWS::SecurityHub::Insight", `{"Name":"n","Filters":{}}`, "required key [GroupByAttribute]"},
 		{"AWS::Events::Rule", `{"Name":"r"}`, "EventPattern or ScheduleExpression"},
 		{"AWS::Events::Rule", `{"ScheduleExpression":"rate(1 day)","Targets":[{"Id":"1","Arn":"arn:q","EcsParameters":{}}]}`, "[EcsParameters]"},
+		{"AWS::Events::Rule", `{"ScheduleExpression":"rate(1 day)","Targets":[{"Id":"1","Arn":"arn:q","InputPath":"detail"}]}`, "[InputPath]"},
+		{"AWS::Events::Rule", `{"ScheduleExpression":"rate(1 day)","Targets":[{"Id":"1","Arn":"arn:q","HttpParameters":{}}]}`, "[HttpParameters]"},
+		{"AWS::Scheduler::Schedule", `{"ScheduleExpression":"rate(1 day)","FlexibleTimeWindow":{"Mode":"OFF"},"Target":{"Arn":"arn:aws:sqs:us-east-1:123456789012:q","RoleArn":` + role + `,"EcsParameters":{}}}`, "[EcsParameters]"},
 		{"AWS::Scheduler::Schedule", `{"ScheduleExpression":"daily",` + schedule + `}`, "#/ScheduleExpression"},
-		{"AWS::Scheduler::Schedule", `{"ScheduleExpression":"rate(1 day)","FlexibleTimeWindow":{"Mode":"FLEXIBLE"},"Target":{"Arn":"arn:x","RoleArn":` + role + `}}`, "MaximumWindowInMinutes"},
+		{"AWS::Scheduler::Schedule", `{"ScheduleExpression":"rate(1 day)","FlexibleTimeWindow":{"Mode":"FLEXIBLE"},"Target":{"Arn":"arn:aws:sqs:us-east-1:123456789012:q","RoleArn":` + role + `}}`, "MaximumWindowInMinutes"},
 		{"AWS::IoT::TopicRule", `{"RuleName":"my-rule","TopicRulePayload":{"Sql":"SELECT 1","Actions":[]}}`, "#/RuleName"},
 		{"AWS::IoT::TopicRule", rule(`"Actions":[{}]`), "#/TopicRulePayload/Actions/0: minProperties: got 0, want 1"},
 		{"AWS::IoT::TopicRule", rule(`"Actions":[{"Sqs":{"QueueUrl":"https://q"}}]`), "required key [RoleArn]"},
@@ -366,17 +367,6 @@ func TestChangedRuleIsReplacedUnderItsName(t *testing.T) {
 	}
 }
 
-func TestDeletedRuleLosesItsTargetsFirst(t *testing.T) {
-	r, a := newAccount(t, map[string]string{"POST / AWSEvents.ListTargetsByRule": `{"Targets":[{"Id":"1"}]}`})
-	if _, err := r.Apply(t.Context(), cloudformation.Request{RequestType: cloudformation.Delete, ResourceType: "AWS::Events::Rule", PhysicalResourceID: "r"}); err != nil {
-		t.Fatal(err)
-	}
-	want := []string{`POST / AWSEvents.RemoveTargets {"Ids":["1"],"Rule":"r"}`, `POST / AWSEvents.DeleteRule {"Name":"r"}`}
-	if len(a.calls) != 3 || a.calls[1] != want[0] || a.calls[2] != want[1] {
-		t.Errorf("called %v", a.calls)
-	}
-}
-
 func TestGeneratedNamesFitAndDiffer(t *testing.T) {
 	r, _ := newAccount(t, nil)
 	long := strings.Repeat("Stack", 20) + "-Schedule-"
@@ -385,7 +375,7 @@ func TestGeneratedNamesFitAndDiffer(t *testing.T) {
 			RequestType: cloudformation.Create, ResourceType: "AWS::Scheduler::Schedule", PhysicalResourceID: long + suffix,
 			ResourceProperties: map[string]any{
 				"ScheduleExpression": "rate(1 day)", "FlexibleTimeWindow": map[string]any{"Mode": "OFF"},
-				"Target": map[string]any{"Arn": "arn:x", "RoleArn": "arn:aws:iam::123456789012:role/r"},
+				"Target": map[string]any{"Arn": "arn:aws:sqs:us-east-1:123456789012:q", "RoleArn": "arn:aws:iam::123456789012:role/r"},
 			},
 		})
 		if err != nil || !regexp.MustCompile(`^[0-9a-zA-Z_.-]{1,64}$`).MatchString(made.PhysicalID) || !strings.HasSuffix(made.PhysicalID, suffix) {
