@@ -21,7 +21,6 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
-	"github.com/defenderhub/defenderhub/test/localaws/devicesdk"
 	"github.com/defenderhub/defenderhub/test/walkthrough"
 )
 
@@ -97,7 +96,7 @@ func TestServe(t *testing.T) {
 			}
 			d.Version, d.Host, d.Port, d.RootCA = version, "localhost", int(address.Port()), string(ca)
 			d.Topic, d.Payload = "defenderhub/events/"+d.ClientID, `{"type": "debug-port"}`
-			wait, err := d.Start(ctx)
+			wait, err := d.start(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -136,7 +135,7 @@ func documentedEvent(t *testing.T) (clientID, topic, payload string) {
 }
 
 // register creates a thing with a certificate that may connect as the thing and report events.
-func register(t *testing.T, config aws.Config, name string) devicesdk.Device {
+func register(t *testing.T, config aws.Config, name string) sdkDevice {
 	t.Helper()
 	things, ctx := iot.NewFromConfig(config), t.Context()
 	check := func(_ any, err error) {
@@ -153,7 +152,7 @@ func register(t *testing.T, config aws.Config, name string) devicesdk.Device {
 		{"Effect":"Allow","Action":"iot:Publish","Resource":"arn:aws:iot:*:*:topic/defenderhub/events/${iot:Connection.Thing.ThingName}"}]}`)}))
 	check(things.AttachPolicy(ctx, &iot.AttachPolicyInput{PolicyName: &name, Target: keys.CertificateArn}))
 	check(things.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: &name, Principal: keys.CertificateArn}))
-	return devicesdk.Device{ClientID: name, Certificate: *keys.CertificatePem, Key: *keys.KeyPair.PrivateKey}
+	return sdkDevice{ClientID: name, Certificate: *keys.CertificatePem, Key: *keys.KeyPair.PrivateKey}
 }
 
 // wantFinding waits for an active finding whose title contains the words.
