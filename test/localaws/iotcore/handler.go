@@ -28,25 +28,24 @@ var operationsText string
 type Handler struct {
 	// Lock is held while one of the operations runs that are added from now on.
 	Lock       sync.Locker
-	routes     []route
+	mux        *http.ServeMux
+	paths      map[string]string // by operation
 	operations map[string]operation
 }
 
-type operation func(r *http.Request, uri map[string]string, body []byte) (any, error)
-
-type route struct {
-	operation, method, path string
-	segments                []string
-}
+type operation func(r *http.Request, body []byte) (any, error)
 
 // NewHandler returns the handler of a service and of the data plane that
 // belongs to it. Without a data plane (nil), its operations are not known.
 func NewHandler(s *Service, data DataPlane) *Handler {
-	h := &Handler{operations: map[string]operation{}}
+	h := &Handler{mux: http.NewServeMux(), paths: map[string]string{}, operations: map[string]operation{}}
 	for line := range strings.Lines(operationsText) {
 		f := strings.Fields(line)
-		h.routes = append(h.routes, route{operation: f[0], method: f[1], path: f[2], segments: strings.Split(f[2][1:], "/")})
+		name := f[0]
+		h.paths[name] = strings.ReplaceAll(f[2], "+}", "...}")
+		h.mux.HandleFunc(f[1]+" "+h.paths[name], func(w http.ResponseWriter, r *http.Request) { h.answer(w, r, name) })
 	}
+	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { h.answer(w, r, "") })
 	h.register(s)
 	h.Lock = nil
 	if data != nil {
@@ -62,20 +61,15 @@ func NewHandler(s *Service, data DataPlane) *Handler {
 // refused by name. An *Error is answered as AWS answers it. Handle panics when AWS has no
 // such operation or member.
 func Handle[In, Out any](h *Handler, name, reads string, f func(*In) (*Out, error)) {
-	path := ""
-	for _, r := range h.routes {
-		if r.operation == name {
-			path = r.path
-		}
-	}
-	if path == "" {
+	path, known := h.paths[name]
+	if !known {
 		panic(fmt.Sprintf("iotcore: AWS IoT has no operation %q", name))
 	}
 	all := members(reflect.TypeFor[In](), path, reads)
 	lock := h.Lock
-	h.operations[name] = func(r *http.Request, uri map[string]string, body []byte) (any, error) {
+	h.operations[name] = func(r *http.Request, body []byte) (any, error) {
 		in := new(In)
-		if err := bind(r, uri, body, all, reflect.ValueOf(in).Elem()); err != nil {
+		if err := bind(r, body, all, reflect.ValueOf(in).Elem()); err != nil {
 			return nil, err
 		}
 		if lock != nil {
@@ -141,8 +135,17 @@ func (h *Handler) register(s *Service) {
 	Handle(h, "DescribeEndpoint", "?endpointType", s.describeEndpoint)
 }
 
+// ServeHTTP implements http.Handler. A topic takes the rest of the path, as AWS lets it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	out, err := h.serve(w, r)
+	if topic, ok := strings.CutPrefix(r.URL.Path, "/topics/"); ok {
+		r = r.Clone(r.Context())
+		r.URL.RawPath = "/topics/" + url.PathEscape(topic)
+	}
+	h.mux.ServeHTTP(w, r)
+}
+
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, name string) {
+	out, err := h.serve(w, r, name)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Amzn-Requestid", newUUID())
 	if err != nil {
@@ -152,73 +155,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(out) // a client that is gone needs no answer
 }
 
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (any, error) {
-	found, uri, err := h.find(r)
-	if err != nil {
-		return nil, err
-	}
-	do, ok := h.operations[found]
-	if !ok {
-		return nil, errUnknownHere.new("the operation %s is not known to the local AWS IoT", found)
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, name string) (any, error) {
+	do, ok := h.operations[name]
+	switch {
+	case name == "":
+		return nil, errUnknownHere.new("no operation of AWS IoT known here has the form %s %s", r.Method, r.URL.Path)
+	case !ok:
+		return nil, errUnknownHere.new("the operation %s is not known to the local AWS IoT", name)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		return nil, errTooLarge.new("the request body cannot be read or is larger than %d bytes: %v", maxBody, err)
 	}
-	return do(r, uri, body)
-}
-
-// find returns the operation of a request. The path with the most fixed
-// segments wins; a topic takes the rest of the path, as AWS lets it.
-func (h *Handler) find(r *http.Request) (name string, uri map[string]string, err error) {
-	path := strings.TrimSuffix(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
-	parts := strings.Split(path, "/")
-	best, pathKnown := -1, false
-	for _, route := range h.routes {
-		values, fixed, ok := route.match(parts)
-		if !ok {
-			continue
-		}
-		pathKnown = true
-		if route.method == r.Method && fixed > best {
-			best, name, uri = fixed, route.operation, values
-		}
-	}
-	switch {
-	case best >= 0:
-		return name, uri, nil
-	case pathKnown:
-		return "", nil, errMethodNotAllowed.new("%s is not supported on %s", r.Method, r.URL.Path)
-	}
-	return "", nil, errUnknownHere.new("no operation of AWS IoT known here has the form %s %s", r.Method, r.URL.Path)
-}
-
-func (r route) match(parts []string) (values map[string]string, fixed int, ok bool) {
-	values = map[string]string{}
-	for i, segment := range r.segments {
-		if i >= len(parts) {
-			return nil, 0, false
-		}
-		if !strings.HasPrefix(segment, "{") {
-			if segment != parts[i] {
-				return nil, 0, false
-			}
-			fixed++
-			continue
-		}
-		name := strings.Trim(segment, "{+}")
-		text := parts[i]
-		if rest := i == len(r.segments)-1 && (name == "topic" || strings.HasSuffix(segment, "+}")); rest {
-			text = strings.Join(parts[i:], "/")
-			parts = parts[:i+1]
-		}
-		value, err := url.PathUnescape(text)
-		if err != nil || value == "" {
-			return nil, 0, false
-		}
-		values[name] = value
-	}
-	return values, fixed, len(parts) == len(r.segments)
+	return do(r, body)
 }
 
 func writeError(w http.ResponseWriter, err error) {

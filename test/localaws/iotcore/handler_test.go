@@ -85,7 +85,7 @@ func TestUnknownRequestsAreNamed(t *testing.T) {
 		{"POST", "/things/a", `{"colour":"red"}`, 501, "colour"},
 		{"POST", "/things/a", `{"attributePayload":`, 400, "JSON"},
 		{"GET", "/nothing/like/this", "", 501, "/nothing/like/this"},
-		{"PATCH", "/things", "", 405, "PATCH"},
+		{"PATCH", "/things", "", 501, "PATCH"},
 		{"DELETE", "/certificates/x?forceDelete=perhaps", "", 400, "perhaps"},
 		{"POST", "/policies/p", strings.Repeat(" ", 1<<20+1), 413, "1048576"},
 	}

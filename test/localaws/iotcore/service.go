@@ -118,7 +118,6 @@ var (
 	errCertificateState = errorKind{"CertificateStateException", http.StatusNotAcceptable}
 	errSQLParse         = errorKind{"SqlParseException", http.StatusBadRequest}
 	errTooLarge         = errorKind{"RequestEntityTooLargeException", http.StatusRequestEntityTooLarge}
-	errMethodNotAllowed = errorKind{"MethodNotAllowedException", http.StatusMethodNotAllowed}
 	errInternal         = errorKind{"InternalFailureException", http.StatusInternalServerError}
 
 	// errUnknownHere is no AWS code: it says that AWS may know something that

@@ -59,7 +59,7 @@ func members(input reflect.Type, path, reads string) []member {
 func exported(member string) string { return strings.ToUpper(member[:1]) + member[1:] }
 
 // bind fills an input. A parameter that the operation does not read is refused by name.
-func bind(r *http.Request, uri map[string]string, body []byte, reads []member, input reflect.Value) error {
+func bind(r *http.Request, body []byte, reads []member, input reflect.Value) error {
 	document := map[string]any{}
 	wholeBody := slices.ContainsFunc(reads, func(m member) bool { return m.in == "payload" })
 	if len(bytes.TrimSpace(body)) > 0 && !wholeBody {
@@ -74,7 +74,7 @@ func bind(r *http.Request, uri map[string]string, body []byte, reads []member, i
 		var err error
 		switch m.in {
 		case "path":
-			given[m.name] = text(uri[m.name])
+			given[m.name] = text(r.PathValue(m.name))
 		case "query":
 			given[m.name] = text(query.Get(m.wire))
 			query.Del(m.wire)
