@@ -66,7 +66,7 @@ type Sources struct {
 	Invoke func(ctx context.Context, function string, payload []byte) (answer []byte, functionError error, err error)
 	// Report receives every batch.
 	Report func(Batch)
-	// Discard sends a queue what is to be said of records that were discarded for a function.
+	// Discard sends a queue the report about records that were discarded for a function.
 	Discard func(ctx context.Context, function, queueARN string, message []byte) error
 	// May is asked before each request: an error where the function's role does not let Lambda
 	// read the source. Nil: all may be read.
