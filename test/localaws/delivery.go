@@ -86,9 +86,15 @@ func (c sender) Send(ctx context.Context, from eventbridge.Origin, arn string, b
 	}
 	text := string(body)
 	service := strings.Split(arn+":::", ":")[2]
+	name := functions.Name(arn)
+	if service == "lambda" {
+		if _, err := c.Functions.Lookup(name); err != nil {
+			return err
+		}
+	}
 	if caller := callers[strings.Split(from.ARN+":::", ":")[2]]; caller != "" {
 		if err := c.Permissions.Deliver(ctx, caller, from.ARN, arn, sending[service]); err != nil {
-			return err
+			return fmt.Errorf("AccessDeniedException: %w", err)
 		}
 	}
 	switch service {
@@ -100,10 +106,6 @@ func (c sender) Send(ctx context.Context, from eventbridge.Origin, arn string, b
 		_, err := sns.NewFromConfig(c.Config()).Publish(ctx, &sns.PublishInput{TopicArn: &arn, Message: &text})
 		return err
 	case "lambda":
-		name := functions.Name(arn)
-		if _, err := c.Functions.Lookup(name); err != nil {
-			return err
-		}
 		c.delivery.lanes.Go("function "+name, func() {
 			if err := c.lambda.InvokeEvent(name, body); err != nil && c.ctx.Err() == nil {
 				c.say("asynchronous invocation, given up: %v", err)
