@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 	"unicode/utf8"
 
@@ -185,8 +186,8 @@ func topic(s *scope, args []value) value {
 	if !ok {
 		return undefined{}
 	}
-	if i, ok := n.int64(); ok && i >= 1 && i <= int64(len(levels)) {
-		return levels[i-1]
+	if i := n.floor(); i.IsInt64() && i.Int64() >= 1 && i.Int64() <= int64(len(levels)) {
+		return levels[i.Int64()-1]
 	}
 	return undefined{}
 }
@@ -229,7 +230,7 @@ func castInt(v value) value {
 		v = newInt(map[bool]int64{true: 1}[b])
 	}
 	if n, ok := toNumber(v); ok {
-		return n.floor()
+		return number{new(big.Rat).SetInt(n.floor())}
 	}
 	return undefined{}
 }

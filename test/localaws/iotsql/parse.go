@@ -39,7 +39,7 @@ var hints = map[string]string{
 	"%":        "the local cloud does not run %",
 	"{":        "the local cloud does not run objects in SQL",
 	"[":        "the local cloud does not run arrays in SQL",
-	".*":       ".* is a column of SELECT; elsewhere name the object itself",
+	".*":       "the local cloud does not select the keys of an object; name the object itself",
 	"--":       "AWS IoT SQL has no comments",
 	"/*":       "AWS IoT SQL has no comments",
 	"$":        "a substitution template belongs to an action, not to SQL",
@@ -270,41 +270,30 @@ func (p *parser) selection(s *Statement) error {
 
 // item reads one column. Without AS only a key of the message has a name that AWS documents.
 func (p *parser) item() (item, error) {
-	it := item{kind: oneKey}
-	var err error
+	if p.take("*") {
+		if p.is(0, "AS") {
+			return item{}, errors.New("* AS: the local cloud does not nest the message")
+		}
+		return item{}, nil
+	}
+	e, err := p.expression(0)
+	it := item{expr: e}
 	switch {
-	case p.take("*"):
-		it.kind = allKeys
+	case err != nil:
+	case p.take("AS"):
+		it.key, err = p.text(identifier, keyword)
+		if err == nil && p.is(0, ".") {
+			err = fmt.Errorf("AS %s.%s: AWS does not document what an alias with a dot makes", it.key, p.tokens[p.i+1].text)
+		}
+	case p.is(0, ".") && p.is(1, "*"):
+		err = p.unexpected("")
 	default:
-		if it.expr, err = p.expression(0); err != nil {
-			return it, err
-		}
-		if p.is(0, ".") && p.is(1, "*") {
-			p.i += 2
-			it.kind = keysOf
+		var ok bool
+		if it.key, ok = keyOf(e); !ok {
+			err = errors.New("no AS: AWS documents no key for an expression without alias")
 		}
 	}
-	if !p.take("AS") {
-		if it.kind == oneKey {
-			var ok bool
-			if it.key, ok = keyOf(it.expr); !ok {
-				return it, errors.New("no AS: AWS documents no key for an expression without alias")
-			}
-		}
-		return it, nil
-	}
-	if it.key, err = p.text(identifier, keyword); err != nil {
-		return it, err
-	}
-	switch {
-	case p.is(0, "."):
-		return it, fmt.Errorf("AS %s.%s: AWS does not document what an alias with a dot makes", it.key, p.tokens[p.i+1].text)
-	case it.kind == keysOf:
-		return it, errors.New(".* AS: AWS does not document what it makes; use the path without .*")
-	case it.kind == allKeys:
-		it.kind = document
-	}
-	return it, nil
+	return it, err
 }
 
 // precedence are the binary operators, the loosest first; NOT binds closer than AND.

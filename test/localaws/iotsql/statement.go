@@ -44,20 +44,11 @@ type Statement struct {
 	where  expr // nil without WHERE
 }
 
+// item is a column; its expression is nil for *.
 type item struct {
-	kind itemKind
 	key  string
 	expr expr
 }
-
-type itemKind int
-
-const (
-	oneKey   itemKind = iota
-	allKeys           // *
-	document          // * AS key
-	keysOf            // path.*
-)
 
 // Message is what the rules engine knows of a published message.
 type Message struct {
@@ -128,7 +119,7 @@ func (e *Evaluation) Select() (output []byte, matched bool, err error) {
 		}
 	}
 	_, all := s.value.(payload)
-	if all = all || len(s.items) == 1 && s.items[0].kind == allKeys; all && !e.scope.json {
+	if all = all || len(s.items) == 1 && s.items[0].expr == nil; all && !e.scope.json {
 		// The payload as raw bytes.
 		return e.scope.message.Payload, true, nil
 	}
@@ -149,28 +140,15 @@ func (e *Evaluation) Select() (output []byte, matched bool, err error) {
 
 // addTo adds a column. A missing payload has no keys.
 func (it item) addTo(result object, s *scope) error {
-	switch it.kind {
-	case oneKey:
+	if it.expr != nil {
 		set(result, it.key, it.expr.eval(s))
-	case document:
-		if !s.json && !s.empty {
-			return errors.New("* AS a key nests a JSON document, and the payload is none; use encode(*, 'base64')")
-		}
-		set(result, it.key, s.root)
-	case allKeys:
-		o, ok := s.root.(object)
-		if !ok && !s.empty {
-			return errors.New("* with further items adds to a JSON object, and the payload is none")
-		}
-		maps.Copy(result, o)
-	case keysOf:
-		v := it.expr.eval(s)
-		o, ok := v.(object)
-		if !ok && !isUndefined(v) {
-			return errors.New(".* selects the keys of a JSON object, and the value is none")
-		}
-		maps.Copy(result, o)
+		return nil
 	}
+	o, ok := s.root.(object)
+	if !ok && !s.empty {
+		return errors.New("* with further items adds to a JSON object, and the payload is none")
+	}
+	maps.Copy(result, o)
 	return nil
 }
 

@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
+	"math/big"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/cockroachdb/apd/v3"
 )
 
 // value is undefined or one of JSON: nil, bool, number, string, []any and map[string]any.
@@ -117,127 +116,54 @@ func toBoolean(v value) (truth, ok bool) {
 	return truth, ok
 }
 
-// maxDigits is the precision of Int and Decimal, from the page "Data types" of
-// the AWS IoT SQL reference.
-const maxDigits = 34
-
-// arithmetic holds AWS's limits: 34 digits, magnitudes from 1E-999 to
-// 9.999...E999. Rounding half even is IEEE 754's decimal128, which has these
-// 34 digits; AWS names no rounding.
-var arithmetic = apd.Context{
-	Precision:   maxDigits,
-	MaxExponent: 999,
-	MinExponent: -999,
-	Rounding:    apd.RoundHalfEven,
-}
-
 // decimalText is what AWS converts from String to a number by itself.
 var decimalText = regexp.MustCompile(`^-?\d+(\.\d+)?((?i)E-?\d+)?$`)
 
-// number is an Int or a Decimal. In version 2016-03-23 a whole Decimal is an
-// Int, so that which of the two it is follows from the value.
-type number struct {
-	d *apd.Decimal
-	// whole is true for an Int.
-	whole bool
-}
+// number is an Int or a Decimal: in version 2016-03-23 a whole Decimal is an Int. It is exact,
+// but for a quotient; AWS rounds everything to 34 digits.
+type number struct{ *big.Rat }
 
-// newNumber makes the value of d, which it takes over: Undefined for what lies
-// outside of AWS's range, an Int for what is whole.
-func newNumber(d *apd.Decimal) value {
-	cond, err := arithmetic.Round(d, d)
-	if err != nil || cond.Overflow() || d.Form != apd.Finite {
+// The range of numbers and their digits, from the page "Data types" of the AWS IoT SQL
+// reference. Digits behind the point are cut only where there are more than the smallest has.
+const (
+	maxDigits   = 34
+	maxExponent = 999
+)
+
+var tooLarge = new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(maxExponent+1), nil))
+
+// newNumber makes the value of r: Undefined for what lies outside of AWS's range.
+func newNumber(r *big.Rat) value {
+	if new(big.Rat).Abs(r).Cmp(tooLarge) >= 0 {
 		return undefined{}
 	}
-	if cond.Subnormal() || d.IsZero() {
-		return number{d: new(apd.Decimal), whole: true}
+	if digits, exact := r.FloatPrec(); !exact || digits > maxExponent {
+		r.SetString(r.FloatString(maxDigits))
 	}
-	var whole apd.Decimal
-	whole.Reduce(d)
-	if whole.Exponent < 0 || whole.NumDigits()+int64(whole.Exponent) > maxDigits {
-		return number{d: d}
-	}
-	if whole.Exponent > 0 {
-		if _, err := arithmetic.Quantize(&whole, &whole, 0); err != nil {
-			return undefined{}
-		}
-	}
-	return number{d: &whole, whole: true}
+	return number{r}
 }
 
-func newInt(i int64) number {
-	return number{d: apd.New(i, 0), whole: true}
-}
+func newInt(i int64) number { return number{big.NewRat(i, 1)} }
 
 func parseNumber(s string) value {
-	d, _, err := apd.NewFromString(s)
-	if err != nil {
+	r, ok := new(big.Rat), false
+	if _, exponent, _ := strings.Cut(strings.ToLower(s), "e"); len(exponent) <= len("-999") {
+		_, ok = r.SetString(s)
+	}
+	if !ok {
 		return undefined{}
 	}
-	return newNumber(d)
-}
-
-// String is the number in standard notation for an Int, possibly in scientific
-// notation for a Decimal. Both are JSON.
-func (n number) String() string {
-	if n.whole {
-		return n.d.Text('f')
-	}
-	return n.d.String()
+	return newNumber(r)
 }
 
 // MarshalJSON implements json.Marshaler.
-func (n number) MarshalJSON() ([]byte, error) { return []byte(n.String()), nil }
-
-func (n number) floor() value {
-	if n.whole {
-		return n
-	}
-	var d apd.Decimal
-	if _, err := arithmetic.Floor(&d, n.d); err != nil {
-		return undefined{}
-	}
-	return newNumber(&d)
+func (n number) MarshalJSON() ([]byte, error) {
+	digits, _ := n.FloatPrec()
+	return []byte(n.FloatString(digits)), nil
 }
 
-// int64 gives the Int at or below n, false if it has no 64 bits.
-func (n number) int64() (int64, bool) {
-	f, ok := n.floor().(number)
-	if !ok {
-		return 0, false
-	}
-	i, err := f.d.Int64()
-	return i, err == nil
-}
-
-// calculate applies an arithmetic operator to two numbers. Int with Int stays
-// Int; division by zero is Undefined.
-func calculate(op string, x, y number) value {
-	var d apd.Decimal
-	var cond apd.Condition
-	var err error
-	switch op {
-	case "+":
-		cond, err = arithmetic.Add(&d, x.d, y.d)
-	case "-":
-		cond, err = arithmetic.Sub(&d, x.d, y.d)
-	case "*":
-		cond, err = arithmetic.Mul(&d, x.d, y.d)
-	case "/":
-		if x.whole && y.whole {
-			cond, err = arithmetic.QuoInteger(&d, x.d, y.d)
-		} else {
-			cond, err = arithmetic.Quo(&d, x.d, y.d)
-			if !cond.Inexact() {
-				d.Reduce(&d) // Quo fills up with zeros to 34 digits
-			}
-		}
-	}
-	if err != nil || cond.Overflow() || cond.DivisionByZero() || cond.InvalidOperation() || cond.DivisionImpossible() {
-		return undefined{}
-	}
-	return newNumber(&d)
-}
+// floor is the Int at or below n.
+func (n number) floor() *big.Int { return new(big.Int).Div(n.Num(), n.Denom()) }
 
 // equal compares as the operator = does: numbers by value, arrays in order, objects in any.
 // Values of different types are not equal.
@@ -245,7 +171,7 @@ func equal(x, y value) bool {
 	switch x := x.(type) {
 	case number:
 		y, ok := y.(number)
-		return ok && x.d.Cmp(y.d) == 0
+		return ok && x.Cmp(y.Rat) == 0
 	case []any:
 		y, ok := y.([]any)
 		return ok && slices.EqualFunc(x, y, equal)
@@ -302,7 +228,7 @@ func compare(op string, x, y value) value {
 	if !ok || !ok2 {
 		return undefined{}
 	}
-	order := l.d.Cmp(r.d)
+	order := l.Cmp(r.Rat)
 	switch op {
 	case "<":
 		return order < 0
@@ -329,19 +255,29 @@ func add(x, y value) value {
 	return operateNumbers("+", x, y)
 }
 
+// operateNumbers keeps Int divided by Int an Int; division by zero is Undefined. A string
+// becomes a Decimal even where it is whole, so that it divides with a fraction.
 func operateNumbers(op string, x, y value) value {
 	l, ok := toNumber(x)
 	r, ok2 := toNumber(y)
-	if !ok || !ok2 {
+	if !ok || !ok2 || op == "/" && r.Sign() == 0 {
 		return undefined{}
 	}
-	// A string becomes a Decimal even where it is whole, so that it divides
-	// with a fraction.
-	if _, isText := x.(string); isText {
-		l.whole = false
+	z := new(big.Rat)
+	switch op {
+	case "+":
+		z.Add(l.Rat, r.Rat)
+	case "-":
+		z.Sub(l.Rat, r.Rat)
+	case "*":
+		z.Mul(l.Rat, r.Rat)
+	case "/":
+		z.Quo(l.Rat, r.Rat)
+		_, text := x.(string)
+		_, text2 := y.(string)
+		if !text && !text2 && l.IsInt() && r.IsInt() {
+			z.SetInt(new(big.Int).Quo(z.Num(), z.Denom()))
+		}
 	}
-	if _, isText := y.(string); isText {
-		r.whole = false
-	}
-	return calculate(op, l, r)
+	return newNumber(z)
 }
