@@ -11,7 +11,8 @@
 // Differences from AWS that are known: policy changes take effect at once, a
 // certificate that stops being ACTIVE ends its connections at once (AWS: within a
 // few minutes), a refused MQTT 3.1.1 client gets a CONNACK with code 5, a last will
-// is never delayed, and no throttling limit applies. Only QoS 0 and 1 exist, as on AWS.
+// is never delayed, and no throttling limit applies. A client that asks for a persistent
+// session is refused. Only QoS 0 and 1 exist, as on AWS.
 package mqtt
 
 import (
@@ -24,6 +25,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -45,7 +47,6 @@ const (
 	maxTopicAliases  = 8
 	minKeepAlive     = 30 * time.Second
 	maxKeepAlive     = 1200 * time.Second
-	maxSessionExpiry = 7 * 24 * time.Hour
 	maxPacketSize    = iotcore.MaxPayload + 16<<10 // bytes: the payload, its topic and its properties
 )
 
@@ -143,7 +144,6 @@ func (b *Broker) serve(config Config) error {
 	capabilities := mochi.NewDefaultServerCapabilities()
 	capabilities.MaximumQos = 1
 	capabilities.MaximumPacketSize = maxPacketSize
-	capabilities.MaximumSessionExpiryInterval = uint32(maxSessionExpiry / time.Second)
 	capabilities.TopicAliasMaximum = maxTopicAliases
 	capabilities.MinimumProtocolVersion = 4
 	b.server = mochi.New(&mochi.Options{
@@ -260,13 +260,16 @@ func (b *Broker) inject(m iotcore.PublishedMessage) error {
 	return b.server.InjectPacket(b.service, pk)
 }
 
-// DeleteConnection cuts a client's connection with API_INITIATED_DISCONNECT.
-func (b *Broker) DeleteConnection(clientID string, cleanSession, preventWillMessage bool) error {
+// DeleteConnection cuts a client's connection with API_INITIATED_DISCONNECT. No session
+// outlives it, whether or not it has to be removed.
+func (b *Broker) DeleteConnection(clientID string, _, preventWillMessage bool) error {
 	c, ok := read(b.sessions, b.sessions.active, clientID)
 	if !ok {
 		return iotcore.NotConnected(clientID)
 	}
-	c.forget(cleanSession, preventWillMessage)
+	if preventWillMessage {
+		atomic.StoreUint32(&c.client.Properties.Will.Flag, 0)
+	}
 	b.cut(c, APIInitiatedDisconnect, packets.ErrAdministrativeAction)
 	return nil
 }

@@ -64,6 +64,10 @@ func (h *hook) OnConnect(client *mochi.Client, pk packets.Packet) error {
 		}
 		return b.refuse(c, packets.ErrNotAuthorized)
 	}
+	if !pk.Connect.Clean || pk.Properties.SessionExpiryInterval > 0 {
+		b.log.Warn("the local AWS has no persistent sessions", "clientId", client.ID)
+		return b.refuse(c, packets.ErrServerUnavailable)
+	}
 	if granted := b.keepAlive(pk.Connect.Keepalive); granted != pk.Connect.Keepalive {
 		client.State.Keepalive, client.State.ServerKeepalive = granted, true
 	}
@@ -134,9 +138,6 @@ func (h *hook) OnSessionEstablish(client *mochi.Client, _ packets.Packet) {
 	}
 	if old, ok := read(b.sessions, b.sessions.latest, client.ID); ok {
 		<-old.done
-		if old.persistent && b.now().Sub(old.record.DisconnectedAt) > sessionLife(old.client) {
-			b.purge(old)
-		}
 	}
 	// Mochi counts the keep-alive from the CONNECT on: what this took is not the client's silence.
 	c.net.SetDeadline(time.Now().Add(connectTimeout))
@@ -153,36 +154,14 @@ func (h *hook) OnSessionEstablished(client *mochi.Client, _ packets.Packet) {
 }
 
 // OnDisconnect reports the end of a connection that had a session.
-func (h *hook) OnDisconnect(client *mochi.Client, err error, expire bool) {
+func (h *hook) OnDisconnect(client *mochi.Client, err error, _ bool) {
 	b := h.broker
 	c := b.sessions.of(client)
 	reason := c.cause()
 	if reason == "" {
 		reason = whyEnded(client.StopCause(), err)
 	}
-	var life time.Duration
-	if c.persistent = !expire; c.persistent {
-		life = sessionLife(client)
-	}
-	b.tellDisconnected(b.sessions.end(c, b.now(), reason, life))
-}
-
-// sessionLife is how long a persistent session lives without a connection.
-func sessionLife(client *mochi.Client) time.Duration {
-	if client.Properties.ProtocolVersion < 5 {
-		return persistentSession
-	}
-	return time.Duration(client.Properties.Props.SessionExpiryInterval) * time.Second
-}
-
-// purge removes a session that no connection uses.
-func (b *Broker) purge(c *connection) {
-	if kept, ok := b.server.Clients.Get(c.client.ID); ok && kept == c.client {
-		b.server.UnsubscribeClient(c.client)
-		c.client.ClearInflights()
-		b.server.Clients.Delete(c.client.ID)
-	}
-	c.persistent = false
+	b.tellDisconnected(b.sessions.end(c, b.now(), reason))
 }
 
 // OnPacketEncode adds to a CONNACK what AWS tells MQTT 5 clients.
@@ -380,16 +359,13 @@ func (b *Broker) ended(n net.Conn) {
 	c, _ := read(b.sessions, b.sessions.byNet, n)
 	if c.registered && !c.finished {
 		// Its CONNACK could not be sent.
-		b.tellDisconnected(b.sessions.end(c, b.now(), ConnectionLost, 0))
-		b.purge(c)
+		b.tellDisconnected(b.sessions.end(c, b.now(), ConnectionLost))
+		b.server.Clients.Delete(c.client.ID)
 	}
 	if c.release != nil {
 		c.release()
 	}
-	if c.cleaned {
-		b.purge(c)
-	}
-	b.sessions.drop(n, c.persistent)
+	b.sessions.drop(n)
 	close(c.done)
 }
 

@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net"
 	"net/netip"
@@ -19,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
 	"github.com/eclipse/paho.golang/paho"
 	paho3 "github.com/eclipse/paho.mqtt.golang"
+	packets3 "github.com/eclipse/paho.mqtt.golang/packets"
 
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
@@ -279,18 +281,12 @@ func TestVersionsStartAgainAfterAnHourOffline(t *testing.T) {
 		return v
 	}
 	clean := func() { leave(w.connect3(d, "c")) }
-	week := func() {
-		c, _, err := w.dial5(d, &paho.Connect{ClientID: "c", KeepAlive: 60, Properties: &paho.ConnectProperties{SessionExpiryInterval: aws.Uint32(86400)}})
-		w.do(nil, err)
-		w.do(nil, c.Disconnect(&paho.Disconnect{}))
-	}
 	steps := []struct {
 		connect func()
 		offline time.Duration
 		want    float64
 	}{
 		{clean, 0, 0}, {clean, 59 * time.Minute, 1}, {clean, 61 * time.Minute, 0},
-		{week, 0, 1}, {week, 23 * time.Hour, 2}, {clean, 25 * time.Hour, 0},
 	}
 	for i, s := range steps {
 		if got := version(s.connect, s.offline); got != s.want {
@@ -299,38 +295,22 @@ func TestVersionsStartAgainAfterAnHourOffline(t *testing.T) {
 	}
 }
 
-func TestPersistentSessionsKeepSubscriptionsForAnHour(t *testing.T) {
-	for offline, kept := range map[time.Duration]bool{59 * time.Minute: true, 61 * time.Minute: false} {
-		w := newWorld(t)
-		d := w.newDevice(allowAll)
-		c, err := w.dial3(w.options(d, "c").SetCleanSession(false))
-		w.do(nil, err)
-		w.do(nil, finish(c.Subscribe("kept", 1, nil)))
-		leave(c)
-		w.event("disconnected", "c")
-		w.do(w.data.Publish(context.Background(), &iotdataplane.PublishInput{Topic: aws.String("kept"), Payload: []byte("queued"), Qos: 1}))
-		w.step(offline)
-		received := make(chan string, 10)
-		o := w.options(d, "c").SetCleanSession(false).SetDefaultPublishHandler(func(_ paho3.Client, m paho3.Message) { received <- string(m.Payload()) })
-		c, err = w.dial3(o)
-		w.do(nil, err)
-		w.do(nil, finish(c.Subscribe("mark", 1, nil)))
-		w.do(nil, finish(c.Publish("mark", 1, false, "mark")))
-		want := []string{"mark"}
-		if kept {
-			want = []string{"queued", "mark"}
-		}
-		for _, text := range want {
-			select {
-			case got := <-received:
-				if got != text {
-					t.Errorf("offline for %v: received %q, want %q", offline, got, text)
-				}
-			case <-time.After(patience):
-				t.Errorf("offline for %v: %q was not received", offline, text)
-			}
+func TestPersistentSessionsAreRefused(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(allowAll)
+	if _, err := w.dial3(w.options(d, "c").SetCleanSession(false)); !errors.Is(err, packets3.ErrorRefusedServerUnavailable) {
+		t.Errorf("MQTT 3.1.1: %v, want the server unavailable", err)
+	}
+	for _, connect := range []*paho.Connect{
+		{ClientID: "c", KeepAlive: 60},
+		{ClientID: "c", KeepAlive: 60, CleanStart: true, Properties: &paho.ConnectProperties{SessionExpiryInterval: aws.Uint32(60)}},
+	} {
+		if _, connack, err := w.dial5(d, connect); err == nil || connack == nil || connack.ReasonCode != 0x88 {
+			t.Errorf("MQTT 5: %+v, %v, want the server unavailable", connack, err)
 		}
 	}
+	w.connect3(d, "c")
+	w.event("connected", "c")
 }
 
 func TestHistoryOfACertificate(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
@@ -18,10 +17,8 @@ import (
 
 const (
 	// versionReset is how long a client must be offline for its version numbers
-	// to start again; a persistent session that lives longer keeps them.
+	// to start again.
 	versionReset = time.Hour
-	// persistentSession is how long AWS keeps a persistent session of MQTT 3.1.1.
-	persistentSession = time.Hour
 	// keptHistory is how long ended connections are kept: the longest look-back
 	// of a Device Defender audit check.
 	keptHistory = 31 * 24 * time.Hour
@@ -86,8 +83,7 @@ func (s *sessions) identified(client *mochi.Client) *connection {
 }
 
 // of returns the connection of a client, nil for none: the service's own client,
-// or one that has not sent its CONNECT. A client with a persistent session has
-// its last connection until it has a new one.
+// or one that has not sent its CONNECT.
 func (s *sessions) of(client *mochi.Client) *connection {
 	c, _ := read(s, s.byClient, client)
 	return c
@@ -146,9 +142,6 @@ func (s *sessions) register(c *connection) {
 	}
 	c.record.VersionNumber = v.next
 	s.versions[c.record.ClientID] = versions{next: v.next + 1}
-	if old := s.latest[c.record.ClientID]; old != nil {
-		delete(s.byClient, old.client)
-	}
 	s.active[c.record.ClientID] = c
 	s.latest[c.record.ClientID] = c
 	s.history = slices.DeleteFunc(s.history, func(h *Connection) bool {
@@ -158,29 +151,26 @@ func (s *sessions) register(c *connection) {
 	c.registered = true
 }
 
-// end notes that a connection is over and returns its record. The session
-// lives on for as long as given.
-func (s *sessions) end(c *connection, now time.Time, reason DisconnectReason, session time.Duration) Connection {
+// end notes that a connection is over and returns its record.
+func (s *sessions) end(c *connection, now time.Time, reason DisconnectReason) Connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.record.DisconnectedAt, c.record.DisconnectReason = now, reason
 	if s.active[c.record.ClientID] == c {
 		delete(s.active, c.record.ClientID)
 		v := s.versions[c.record.ClientID]
-		v.until = now.Add(max(versionReset, session))
+		v.until = now.Add(versionReset)
 		s.versions[c.record.ClientID] = v
 	}
 	c.finished = true
 	return c.record
 }
 
-// drop forgets a network connection; with its session gone, its client too.
-func (s *sessions) drop(n net.Conn, session bool) {
+// drop forgets a network connection and its client.
+func (s *sessions) drop(n net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.byNet[n]; c.client != nil && !session {
-		delete(s.byClient, c.client)
-	}
+	delete(s.byClient, s.byNet[n].client)
 	delete(s.byNet, n)
 }
 
@@ -272,8 +262,6 @@ type connection struct {
 
 	mu          sync.Mutex
 	reason      DisconnectReason
-	cleaned     bool            // the session must be removed
-	persistent  bool            // the session outlives the connection
 	subscribing map[string]bool // filters that are allowed and about to be subscribed
 }
 
@@ -290,16 +278,6 @@ func (c *connection) cause() DisconnectReason {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.reason
-}
-
-// forget says what is not to be kept when the connection ends.
-func (c *connection) forget(session, will bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cleaned = c.cleaned || session
-	if will {
-		atomic.StoreUint32(&c.client.Properties.Will.Flag, 0)
-	}
 }
 
 func (c *connection) subscribeStarts(filters map[string]bool) {
