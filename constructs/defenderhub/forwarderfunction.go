@@ -104,7 +104,7 @@ func (f *forwarder) permissions(p ForwarderProps) []awsiam.PolicyStatement {
 	statements := []awsiam.PolicyStatement{
 		// The account's default product: only its own findings.
 		allow([]string{"securityhub:BatchImportFindings"}, arn("securityhub", "product/"+*awscdk.Aws_ACCOUNT_ID()+"/default")),
-		allow([]string{"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}, table),
+		allow([]string{"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate", "dynamodb:PutItem", "dynamodb:Query"}, table),
 		allow([]string{"sqs:SendMessage"}, *f.deadLetters.QueueArn()),
 	}
 	if p.EncryptionKey != nil {

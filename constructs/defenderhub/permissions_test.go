@@ -39,6 +39,10 @@ func awsCalls(t *testing.T, function string) []string {
 			if s, ok := literal.Type.(*ast.SelectorExpr); ok {
 				if name, isInput := strings.CutSuffix(s.Sel.Name, "Input"); isInput {
 					action := s.X.(*ast.Ident).Name + ":" + name
+					if action == "dynamodb:BatchExecuteStatement" { // of inserts and updates
+						actions = append(actions, "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate")
+						return true
+					}
 					actions = append(actions, cmp.Or(renamed[action], action))
 				}
 			}

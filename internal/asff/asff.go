@@ -249,29 +249,46 @@ func (f Finding) fitSize() Finding {
 	return f
 }
 
-// tooLarge measures only findings that could be too large: JSON escapes a byte to at most six.
 func (f Finding) tooLarge() bool {
-	raw := len(f.Title) + len(f.Description)
+	return f.BytesBound() > MaxFindingBytes-timestampRoom && len(f.AppendJSON(nil)) > MaxFindingBytes-timestampRoom
+}
+
+// BytesBound returns a size that f's JSON does not exceed. It is cheaper than encoding: JSON
+// escapes a byte to at most six.
+func (f Finding) BytesBound() int {
+	fixed, raw := f.sizes()
+	return fixed + 6*raw
+}
+
+// sizes returns the sizes of what is around the texts of f's JSON, at most, and of the texts.
+func (f Finding) sizes() (fixed, raw int) {
+	const frame, perResource, perPair = 700, 100, 6
+	raw = len(f.SchemaVersion) + len(f.ID) + len(f.ProductARN) + len(f.GeneratorID) + len(f.AWSAccountID) + len(f.CompanyName) + len(f.ProductName) +
+		len(f.Title) + len(f.Description) + len(f.SourceURL) + len(f.RecordState) +
+		len(f.FindingProviderFields.Severity.Label) + len(f.FindingProviderFields.Severity.Original)
+	fixed = frame + perResource*len(f.Resources) + perPair*(len(f.ProductFields)+len(f.FindingProviderFields.Types))
+	if f.Remediation != nil {
+		raw += len(f.Remediation.Recommendation.Text) + len(f.Remediation.Recommendation.URL)
+	}
 	for _, t := range f.FindingProviderFields.Types {
 		raw += len(t)
+	}
+	for _, r := range f.FindingProviderFields.RelatedFindings {
+		raw, fixed = raw+len(r.ProductARN)+len(r.ID), fixed+perResource
 	}
 	for k, v := range f.ProductFields {
 		raw += len(k) + len(v)
 	}
 	for _, r := range f.Resources {
-		raw += len(r.Type) + len(r.ID)
+		raw += len(r.Type) + len(r.ID) + len(r.Partition) + len(r.Region)
 		if r.Details != nil {
+			fixed += perPair * len(r.Details.Other)
 			for k, v := range r.Details.Other {
 				raw += len(k) + len(v)
 			}
 		}
 	}
-	const frame, perByte = 60_000, 6 // frame is the size of field names and of all other fields at their limits
-	if frame+perByte*raw < MaxFindingBytes {
-		return false
-	}
-	text, err := json.Marshal(f)
-	return err != nil || len(text) > MaxFindingBytes-timestampRoom
+	return fixed, raw
 }
 
 func orText(s, other string) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -251,9 +252,60 @@ func checkTable(t *testing.T, cloud *localaws.Cloud, table string) {
 	if err != nil || len(due.Items) != 1 || len(due.Items[0]) != 4 {
 		t.Errorf("due: %v, error %v; want the keys of one item", due, err)
 	}
+	checkStatements(t, db, table)
 	cloud.Clock.Step(2 * time.Hour)
 	if got := batch(); got != 1 {
 		t.Errorf("%d items after one expired, want 1", got)
+	}
+}
+
+// checkStatements writes as the forwarder does: each statement has its own condition.
+func checkStatements(t *testing.T, db *dynamodb.Client, table string) {
+	t.Helper()
+	s := func(v string) dynamodbtypes.AttributeValue { return &dynamodbtypes.AttributeValueMemberS{Value: v} }
+	run := func(words string, parameters ...string) (codes []string) {
+		statement := dynamodbtypes.BatchStatementRequest{Statement: aws.String(words)}
+		other := statement
+		for _, p := range parameters {
+			statement.Parameters = append(statement.Parameters, s(p))
+			if p == "one" {
+				p = "two"
+			}
+			other.Parameters = append(other.Parameters, s(p))
+		}
+		out, err := db.BatchExecuteStatement(t.Context(), &dynamodb.BatchExecuteStatementInput{Statements: []dynamodbtypes.BatchStatementRequest{statement, other}})
+		if err != nil {
+			return []string{"refused"}
+		}
+		for _, r := range out.Responses {
+			if r.Error != nil {
+				codes = append(codes, string(r.Error.Code))
+			}
+		}
+		return codes
+	}
+	insert := `INSERT INTO "` + table + `" VALUE {'pk': ?, 'sk': ?, 'rev': ?, 'gone': ?}`
+	update := `UPDATE "` + table + `" SET "rev" = ? REMOVE "gone" WHERE "pk" = ? AND "sk" = ? AND "rev" = ?`
+	const duplicate, stale = "[DuplicateItem DuplicateItem]", "[ConditionalCheckFailed ConditionalCheckFailed]"
+	for i, step := range []struct {
+		got  []string
+		want string
+	}{
+		{run(insert, "one", "p", "1", "x"), "[]"},
+		{run(insert, "one", "p", "2", "x"), duplicate},
+		{run(update, "2", "one", "p", "2"), stale},
+		{run(update, "2", "absent", "p", "1"), "[refused]"}, // twice the same item
+		{run(update, "2", "one", "p", "1"), "[]"},
+		{run(update, "2", "one", "p", "1"), stale},
+		{run(`DELETE FROM "`+table+`" WHERE "pk" = ? AND "sk" = ?`, "one", "p"), "[refused]"},
+	} {
+		if got := fmt.Sprint(step.got); got != step.want {
+			t.Errorf("statement %d: %s, want %s", i, got, step.want)
+		}
+	}
+	out, err := db.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: &table, Key: map[string]dynamodbtypes.AttributeValue{"pk": s("one"), "sk": s("p")}})
+	if err != nil || len(out.Item) != 3 {
+		t.Errorf("%v, error %v, want three attributes", out, err)
 	}
 }
 

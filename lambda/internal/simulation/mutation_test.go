@@ -41,7 +41,7 @@ var mutations = []mutation{
 	{"confirm-overwrites-newer-claim", "confirm", "a confirmation that lost against a newer claim writes over it", "lambda/internal/forwarder/ledger/dynamodb.go",
 		`in.ConditionExpression = aws.String("#revision = :before")`, `in.ConditionExpression = aws.String("attribute_exists(#revision) OR #revision = :before")`},
 	{"confirm-before-import", "confirm", "a finding that failed alone is confirmed", "lambda/internal/forwarder/delivery/delivery.go",
-		"	case outcome.Failing:\n		over", "	case outcome.Failing:\n		_ = d.Ledger.Confirm(ctx, now, t.claimed)\n		over"},
+		"	case outcome.Failing:\n		over", "	case outcome.Failing:\n		_ = d.Ledger.Confirm(ctx, now, []ledger.Claim{t.claimed})\n		over"},
 	{"confirm-is-forgotten", "confirm", "a new claim does not become pending, so that a crash before the import loses it", "lambda/internal/forwarder/ledger/entry.go",
 		"	e.Status = Pending\n	return e", "	e.Status = Confirmed\n	return e"},
 	{"confirm-keeps-created-at", "confirm", "a claim after a confirmed import counts as new", "lambda/internal/forwarder/ledger/decide.go",

@@ -296,6 +296,11 @@ func (t *Table) query(body []byte) (any, error) {
 	keep := func(item) bool { return true }
 	switch in.FilterExpression {
 	case "":
+	case "#open = :true AND (attribute_not_exists(#active) OR #active < :before)":
+		keep = func(it item) bool {
+			open := it[names["#open"]].BOOL
+			return open != nil && *open && (it[names["#active"]].N == nil || it[names["#active"]].number() < values[":before"].number())
+		}
 	case "#open = :true":
 		keep = func(it item) bool { open := it[names["#open"]].BOOL; return open != nil && *open }
 	default:

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -36,6 +37,7 @@ type parameters struct {
 	TopicARN      string `json:"TopicArn"`
 	StackName     string
 	Findings      []struct{ ProductArn string }
+	Statements    []struct{ Statement string }
 }
 
 // need is a permission that a call takes: an action on a resource, which is * for actions
@@ -50,6 +52,8 @@ type needs func(call) ([]need, error)
 // Authorization Reference.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 var operations = map[string]needs{
+	"dynamodb BatchExecuteStatement": partiQL,
+
 	"securityhub POST /findings/import": each("securityhub:BatchImportFindings", products),
 	"securityhub POST /findings":        each("securityhub:GetFindings", hub),
 
@@ -197,6 +201,30 @@ func tableOrIndex(c call) ([]string, error) {
 		all[0] += "/index/" + c.parameters.IndexName
 	}
 	return all, err
+}
+
+// statementForm finds the kind and the table of a statement in PartiQL.
+var statementForm = regexp.MustCompile(`^(INSERT INTO|UPDATE) "([^"]+)"`)
+
+// statementActions are by the kinds of statements.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html
+var statementActions = map[string]string{"INSERT INTO": "dynamodb:PartiQLInsert", "UPDATE": "dynamodb:PartiQLUpdate"}
+
+func partiQL(c call) ([]need, error) {
+	var all []need
+	for _, s := range c.parameters.Statements {
+		found := statementForm.FindStringSubmatch(s.Statement)
+		if found == nil {
+			return nil, fmt.Errorf("its statement %q is no INSERT or UPDATE", s.Statement)
+		}
+		if n := (need{statementActions[found[1]], c.table(found[2])}); !slices.Contains(all, n) {
+			all = append(all, n)
+		}
+	}
+	if all == nil {
+		return nil, errors.New("it has no statement")
+	}
+	return all, nil
 }
 
 // stream: where only an iterator names the stream, it is one of the emulator's, which are

@@ -228,6 +228,12 @@ func TestCallsOfFunctions(t *testing.T) {
 			}})
 			return err
 		}, "AccessDeniedException", []need{{"dynamodb:BatchGetItem", strings.Replace(tableARN, "state", "other", 1)}, {"dynamodb:BatchGetItem", tableARN}}},
+		"BatchExecuteStatement": {func(c aws.Config) error {
+			_, err := dynamodb.NewFromConfig(c).BatchExecuteStatement(t.Context(), &dynamodb.BatchExecuteStatementInput{Statements: []dynamodbtypes.BatchStatementRequest{
+				{Statement: aws.String(`INSERT INTO "state" VALUE {'pk': ?}`)}, {Statement: aws.String(`UPDATE "state" SET "a" = ? WHERE "pk" = ?`)}, {Statement: aws.String(`INSERT INTO "state" VALUE {'pk': ?}`)},
+			}})
+			return err
+		}, "AccessDeniedException", []need{{"dynamodb:PartiQLInsert", tableARN}, {"dynamodb:PartiQLUpdate", tableARN}}},
 		"ListShards": {func(c aws.Config) error {
 			_, err := kinesis.NewFromConfig(c).ListShards(t.Context(), &kinesis.ListShardsInput{StreamName: name})
 			return err

@@ -29,6 +29,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 import changesets
 import resources
 import stacks
+import statements
+from moto.dynamodb.models import DynamoDBBackend
 from moto.iam.models import Role
 from moto.kms.models import KmsBackend
 from moto.sns.models import Subscription
@@ -217,6 +219,7 @@ def main():
 
     Queue.add_message = moving(Queue.add_message)
     Queue.delete_message = moving(Queue.delete_message)
+    DynamoDBBackend.batch_execute_statement = statements.batch_execute_statement
     KmsBackend.create_key = with_text(KmsBackend.create_key)
     Role.put_policy = in_json(Role.put_policy)
     Queue._set_attributes = keeping_policy(Queue._set_attributes)

@@ -40,12 +40,14 @@ type API interface {
 
 // Deliverer delivers signals to Security Hub.
 type Deliverer interface {
-	Deliver(context.Context, time.Time, []signal.Signal) map[string]outcome.Outcome
+	DeliverKnown(context.Context, time.Time, []signal.Signal, ledger.Known) map[string]outcome.Outcome
 }
 
-// Findings lists the findings of a check that may have to be archived.
+// Findings lists the findings of a check: those that may have to be archived, and those that a task
+// has not found yet.
 type Findings interface {
-	Open(ctx context.Context, check string, each func([]ledger.Entry) error) error
+	Know(ctx context.Context, check string, before int64, known ledger.Known) error
+	Open(ctx context.Context, check string, before int64, each func([]ledger.Entry) error) error
 }
 
 // Auditor is safe for concurrent use.
@@ -59,8 +61,16 @@ type Auditor struct {
 	Log      *slog.Logger
 }
 
-// pageSize is the maximum of ListAuditFindings; its default is 25.
-const pageSize = 250
+const (
+	// pageSize is the maximum of ListAuditFindings; its default is 25.
+	pageSize = 250
+	// deliverAtOnce is how many findings are delivered between two checkpoints, if there are so
+	// many.
+	deliverAtOnce = 5 * asff.MaxFindingsPerImport
+	// worthKnowing is from how many findings of a check on it costs less to query all that are
+	// active than to read each.
+	worthKnowing = 2 * asff.MaxFindingsPerImport
+)
 
 // Process works on a task until it is done or the deadline of ctx is near. now is the
 // invocation's time.
@@ -93,6 +103,8 @@ type work struct {
 	stored   document.Version[checkpoint]
 	point    *checkpoint
 	progress bool
+	// known is what the ledger has of the findings to list.
+	known ledger.Known
 	// fresh reports whether this invocation received the page token; refused counts fresh tokens
 	// that AWS refused.
 	fresh   bool
@@ -169,38 +181,68 @@ func (w *work) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(checks) == 0 {
+		w.point.Listed = true
+	}
+	if err := w.know(ctx, checks); err != nil {
+		return err
+	}
+	defer func() { w.known = nil }()
 	for !w.point.Listed {
-		if len(checks) == 0 {
-			w.point.Listed = true
-			break
+		signals, failed := w.pages(ctx, checks)
+		if failed == nil || len(signals) > 0 {
+			if err := w.deliver(ctx, signals); err != nil {
+				return err
+			}
+			if err := w.checkpoint(ctx); err != nil {
+				return err
+			}
 		}
-		page, err := w.page(ctx)
-		if err != nil {
+		if failed != nil {
+			return failed
+		}
+	}
+	return nil
+}
+
+// know reads what the ledger has of checks with many findings.
+func (w *work) know(ctx context.Context, checks map[string]bool) error {
+	w.known = ledger.Known{}
+	for _, c := range w.task.Checks {
+		if w.point.Listed || !checks[c.Name] || c.NonCompliant < worthKnowing {
+			continue
+		}
+		if err := w.Findings.Know(ctx, c.Name, w.task.Started, w.known); err != nil {
 			return err
 		}
-		var signals []signal.Signal
+	}
+	return nil
+}
+
+// pages returns the signals of as many pages as fill five imports. With an error it returns those
+// before.
+func (w *work) pages(ctx context.Context, checks map[string]bool) (signals []signal.Signal, err error) {
+	for !w.point.Listed && len(signals) < deliverAtOnce {
+		page, err := w.page(ctx)
+		if err != nil {
+			return signals, err
+		}
 		for _, f := range page.Findings {
 			if aws.ToBool(f.IsSuppressed) {
 				continue
 			}
 			if f.RelatedResources, err = w.related(ctx, f); err != nil {
-				return err
+				return signals, err
 			}
 			if s := w.mapper.AuditFinding(w.task, f); checks[s.Check] {
 				signals = append(signals, s)
 			}
 		}
-		if err := w.deliver(ctx, signals); err != nil {
-			return err
-		}
 		w.point.Token, w.fresh = aws.ToString(page.NextToken), true
 		w.point.Pages++
 		w.point.Listed = w.point.Token == ""
-		if err := w.checkpoint(ctx); err != nil {
-			return err
-		}
 	}
-	return nil
+	return signals, nil
 }
 
 // listable returns the checks whose findings this task decides about: those that finished, found
@@ -274,7 +316,7 @@ func (w *work) mark(ctx context.Context, check string) (int64, error) {
 // archive archives a check's findings that are active or unconfirmed and were last found before a
 // time (ms). note is added to their descriptions.
 func (w *work) archive(ctx context.Context, check string, before int64, note string) error {
-	return w.Findings.Open(ctx, check, func(entries []ledger.Entry) error {
+	return w.Findings.Open(ctx, check, before, func(entries []ledger.Entry) error {
 		var gone []signal.Signal
 		for _, e := range entries {
 			if e.Order.Time > before || e.Order.Time == before && e.State == asff.Active {
@@ -303,7 +345,7 @@ func (w *work) archive(ctx context.Context, check string, before int64, note str
 // or that fail alone, are counted and do not stop the others.
 func (w *work) deliver(ctx context.Context, signals []signal.Signal) error {
 	worst := outcome.Outcome{}
-	for _, o := range w.Deliver.Deliver(ctx, w.now, signals) {
+	for _, o := range w.Deliver.DeliverKnown(ctx, w.now, signals, w.known) {
 		switch o.Verdict {
 		case outcome.Refused:
 			w.point.Refused++

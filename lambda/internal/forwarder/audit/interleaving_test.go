@@ -362,11 +362,19 @@ func (t exploredTable) Put(ctx context.Context, r ledger.Record) error {
 	return err
 }
 
-func (t exploredTable) Open(ctx context.Context, partition, after string) ([]ledger.Record, string, error) {
+func (t exploredTable) GetAll(ctx context.Context, keys []ledger.Key) ([]ledger.Record, []error) {
+	return ledgertest.GetEach(ctx, t, keys)
+}
+
+func (t exploredTable) PutAll(ctx context.Context, records []ledger.Record) []error {
+	return ledgertest.PutEach(ctx, t, records)
+}
+
+func (t exploredTable) Open(ctx context.Context, partition string, before int64, after string) ([]ledger.Record, string, error) {
 	if err := t.step(ctx, "open", partition); err != nil {
 		return nil, "", err
 	}
-	records, next, err := t.w.table.Open(ctx, partition, after)
+	records, next, err := t.w.table.Open(ctx, partition, before, after)
 	learn(ctx, records, err)
 	return records, next, err
 }

@@ -19,10 +19,11 @@ import (
 
 // Ledger is the part of ledger.Ledger that delivery needs.
 type Ledger interface {
-	Claim(context.Context, time.Time, signal.Signal) (ledger.Claim, error)
-	ClaimDue(context.Context, time.Time, ledger.Entry) (ledger.Claim, error)
-	ClaimRestated(context.Context, time.Time, ledger.Entry, ledger.Restate) (ledger.Claim, error)
-	Confirm(context.Context, time.Time, ledger.Claim) error
+	KnownSignal(time.Time, signal.Signal, ledger.Known) ledger.Request
+	DueEntry(time.Time, ledger.Entry) ledger.Request
+	RestatedEntry(time.Time, ledger.Entry, ledger.Restate) ledger.Request
+	Claims(context.Context, time.Time, []ledger.Request) ([]ledger.Claim, []error)
+	Confirm(context.Context, time.Time, []ledger.Claim) []error
 	Doubt(context.Context, time.Time, ledger.Claim) (over bool, err error)
 	Abandon(context.Context, time.Time, ledger.Claim) error
 }
@@ -48,6 +49,11 @@ const parallel = 16
 // Deliver delivers signals. It merges signals with the same finding ID, which share the outcome.
 // The result has an entry for each finding ID. now is the invocation's time.
 func (d *Delivery) Deliver(ctx context.Context, now time.Time, signals []signal.Signal) map[string]outcome.Outcome {
+	return d.DeliverKnown(ctx, now, signals, nil)
+}
+
+// DeliverKnown is [Delivery.Deliver] for signals whose findings may be known.
+func (d *Delivery) DeliverKnown(ctx context.Context, now time.Time, signals []signal.Signal, known ledger.Known) map[string]outcome.Outcome {
 	byID := map[string][]signal.Signal{}
 	var order []string
 	for _, s := range signals {
@@ -60,7 +66,7 @@ func (d *Delivery) Deliver(ctx context.Context, now time.Time, signals []signal.
 	tasks := make([]task, len(order))
 	for i, id := range order {
 		s := signal.Merge(byID[id])
-		tasks[i] = task{id: id, source: s.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.Claim(ctx, now, s) }}
+		tasks[i] = task{id: id, source: s.Source, request: d.Ledger.KnownSignal(now, s, known)}
 	}
 	return d.deliver(ctx, now, tasks)
 }
@@ -69,7 +75,7 @@ func (d *Delivery) Deliver(ctx context.Context, now time.Time, signals []signal.
 func (d *Delivery) Refresh(ctx context.Context, now time.Time, entries []ledger.Entry) map[string]outcome.Outcome {
 	tasks := make([]task, len(entries))
 	for i, e := range entries {
-		tasks[i] = task{id: e.ID, source: e.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.ClaimDue(ctx, now, e) }}
+		tasks[i] = task{id: e.ID, source: e.Source, request: d.Ledger.DueEntry(now, e)}
 	}
 	return d.deliver(ctx, now, tasks)
 }
@@ -78,7 +84,7 @@ func (d *Delivery) Refresh(ctx context.Context, now time.Time, entries []ledger.
 func (d *Delivery) Restate(ctx context.Context, now time.Time, entries []ledger.Entry, restate ledger.Restate) map[string]outcome.Outcome {
 	tasks := make([]task, len(entries))
 	for i, e := range entries {
-		tasks[i] = task{id: e.ID, source: e.Source, claim: func(ctx context.Context) (ledger.Claim, error) { return d.Ledger.ClaimRestated(ctx, now, e, restate) }}
+		tasks[i] = task{id: e.ID, source: e.Source, request: d.Ledger.RestatedEntry(now, e, restate)}
 	}
 	return d.deliver(ctx, now, tasks)
 }
@@ -87,42 +93,89 @@ func (d *Delivery) Restate(ctx context.Context, now time.Time, entries []ledger.
 type task struct {
 	id      string
 	source  defender.Source
-	claim   func(context.Context) (ledger.Claim, error)
+	request ledger.Request
 	claimed ledger.Claim
 	outcome outcome.Outcome
 }
 
+// claimAtOnce is how many findings are claimed before the first are imported. It limits the memory
+// for a large batch.
+const claimAtOnce = 5 * asff.MaxFindingsPerImport
+
 func (d *Delivery) deliver(ctx context.Context, now time.Time, tasks []task) map[string]outcome.Outcome {
-	each(tasks, func(t *task) {
-		var err error
-		if t.claimed, err = t.claim(ctx); err != nil {
-			t.outcome = outcome.Of(err)
+	var claimed []*task
+	for from := 0; from < len(tasks); from += claimAtOnce {
+		to := min(from+claimAtOnce, len(tasks))
+		claimed = append(claimed, d.claim(ctx, now, tasks[from:to])...)
+		n := len(claimed)
+		if to < len(tasks) {
+			n -= n % asff.MaxFindingsPerImport // the next ones fill the call
 		}
-	})
-	var findings []asff.Finding
-	for _, t := range tasks {
-		if t.claimed.Import {
-			findings = append(findings, *t.claimed.Entry.Finding)
-		}
+		d.imports(ctx, now, claimed[:n])
+		claimed = claimed[n:]
 	}
-	results := d.Importer.Import(ctx, findings)
-	ctx, cancel := withGrace(ctx)
-	defer cancel()
-	each(tasks, func(t *task) {
-		if t.claimed.Import {
-			result, known := results[t.id]
-			if !known {
-				result = outcome.Outcome{Verdict: outcome.Retry, Reason: "the importer returned no result"}
-			}
-			t.outcome = d.settle(ctx, now, t, result)
-		}
-	})
 	outcomes := make(map[string]outcome.Outcome, len(tasks))
 	for _, t := range tasks {
 		d.count(&t)
 		outcomes[t.id] = t.outcome
 	}
 	return outcomes
+}
+
+// claim claims tasks, and returns those to import.
+func (d *Delivery) claim(ctx context.Context, now time.Time, tasks []task) (claimed []*task) {
+	requests := make([]ledger.Request, len(tasks))
+	for i := range tasks {
+		requests[i] = tasks[i].request
+	}
+	claims, faults := d.Ledger.Claims(ctx, now, requests)
+	for i := range tasks {
+		t := &tasks[i]
+		if t.claimed, t.outcome = claims[i], outcome.Of(faults[i]); t.claimed.Import {
+			claimed = append(claimed, t)
+		}
+	}
+	return claimed
+}
+
+// imports imports what was claimed, and writes the results to the ledger.
+func (d *Delivery) imports(ctx context.Context, now time.Time, claimed []*task) {
+	if len(claimed) == 0 {
+		return
+	}
+	findings := make([]asff.Finding, len(claimed))
+	for i, t := range claimed {
+		findings[i] = *t.claimed.Entry.Finding
+	}
+	results := d.Importer.Import(ctx, findings)
+	ctx, cancel := withGrace(ctx)
+	defer cancel()
+	var confirmed []ledger.Claim
+	var owners, failed []*task
+	for _, t := range claimed {
+		result, known := results[t.id]
+		if !known {
+			result = outcome.Outcome{Verdict: outcome.Retry, Reason: "the importer returned no result"}
+		}
+		if t.outcome = result; result.Verdict == outcome.Done {
+			confirmed, owners = append(confirmed, t.claimed), append(owners, t)
+		} else {
+			failed = append(failed, t)
+		}
+	}
+	for i, err := range d.Ledger.Confirm(ctx, now, confirmed) {
+		owners[i].outcome = outcome.Of(err)
+	}
+	each(failed, func(t *task) { t.outcome = d.fail(ctx, now, t) })
+	for _, t := range claimed {
+		t.release()
+	}
+}
+
+// release lets go of what only the import and the confirmation needed.
+func (t *task) release() {
+	t.request = ledger.Request{}
+	t.claimed.Entry = ledger.Entry{State: t.claimed.Entry.State}
 }
 
 // grace is how long after the end of imports their results may still be written to the ledger.
@@ -136,27 +189,26 @@ func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(context.WithoutCancel(ctx), deadline.Add(grace))
 }
 
-// settle writes the result of an import to the ledger.
-func (d *Delivery) settle(ctx context.Context, now time.Time, t *task, imported outcome.Outcome) outcome.Outcome {
-	switch imported.Verdict {
-	case outcome.Done:
-		return outcome.Of(d.Ledger.Confirm(ctx, now, t.claimed))
+// fail writes the failure of an import to the ledger.
+func (d *Delivery) fail(ctx context.Context, now time.Time, t *task) outcome.Outcome {
+	failure := t.outcome
+	switch failure.Verdict {
 	case outcome.Failing:
 		over, err := d.Ledger.Doubt(ctx, now, t.claimed)
 		if err != nil {
 			return outcome.Of(err)
 		}
 		if !over {
-			return imported
+			return failure
 		}
-		imported.Verdict = outcome.Refused
+		failure.Verdict = outcome.Refused
 		fallthrough
 	case outcome.Refused:
 		if err := d.Ledger.Abandon(ctx, now, t.claimed); err != nil {
 			return outcome.Of(err)
 		}
 	}
-	return imported
+	return failure
 }
 
 // count updates the metrics, and logs failures.
@@ -182,12 +234,12 @@ func (d *Delivery) count(t *task) {
 }
 
 // each runs f for every task, several at once.
-func each(tasks []task, f func(*task)) {
+func each(tasks []*task, f func(*task)) {
 	var some errgroup.Group
 	some.SetLimit(parallel)
-	for i := range tasks {
+	for _, t := range tasks {
 		some.Go(func() error {
-			f(&tasks[i])
+			f(t)
 			return nil
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
@@ -230,7 +231,7 @@ func TestQuietEndsNoFindingThatHasAnEndOfItsOwn(t *testing.T) {
 
 func TestClaimsThatNobodyConfirmedAreImportedBySchedule(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.ledger.Claim(context.Background(), w.now, alarm(0)); err != nil { // and the function is killed
+	if _, err := ledgertest.Claim(context.Background(), w.ledger, w.now, alarm(0)); err != nil { // and the function is killed
 		t.Fatal(err)
 	}
 	w.now = start.Add(59 * time.Minute)
@@ -312,7 +313,7 @@ func TestUpdateThatIsRefusedAfterAFailureLeavesTheFindingAsItWas(t *testing.T) {
 	w.now = start.Add(2 * time.Hour)
 	worse := refused(2 * time.Hour)
 	worse.Finding.Title = strings.Repeat("x", 300)
-	if _, err := w.ledger.Claim(context.Background(), w.now, worse); err != nil { // and the function is killed
+	if _, err := ledgertest.Claim(context.Background(), w.ledger, w.now, worse); err != nil { // and the function is killed
 		t.Fatal(err)
 	}
 	if o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{worse})[id]; o.Verdict != outcome.Refused {

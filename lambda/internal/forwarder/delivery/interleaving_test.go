@@ -45,7 +45,10 @@ type world struct {
 	hub     *securityhubtest.Hub
 	ledger  *ledger.Ledger
 	deliver *delivery.Delivery
-	workers []*worker
+	// older chooses workers of the previous version of the function; nil means none.
+	older    func() bool
+	previous *delivery.Delivery
+	workers  []*worker
 	// unequal are new findings with different CreatedAt and UpdatedAt.
 	unequal []string
 	// coarse workers wait only before each call: between two calls a worker changes nothing.
@@ -110,14 +113,33 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 		Metrics:  emf.New(contract.MetricDimensionForwarder, "f", io.Discard, now),
 		Log:      slog.New(slog.DiscardHandler),
 	}
+	before := *w.deliver
+	before.Ledger = ledger.New(previousTable{&w.table}, region, contract.DefaultQuietTime)
+	w.previous = &before
 	return w
+}
+
+// previousTable is the table as the previous version of the function uses it: it reads and writes
+// whole records, one by one, and loses what it does not know.
+type previousTable struct{ *ledgertest.Table }
+
+func (t previousTable) Put(ctx context.Context, r ledger.Record) error {
+	r.Active = 0
+	return t.Table.Put(ctx, r)
+}
+
+func (t previousTable) PutAll(ctx context.Context, records []ledger.Record) []error {
+	return ledgertest.PutEach(ctx, t, records)
 }
 
 // begin starts a worker that delivers messages, or, without messages, due entries.
 func (w *world) begin(messages ...signal.Signal) {
 	k := &worker{messages: messages, coarse: w.coarse, waiting: make(chan struct{}), proceed: make(chan error), done: make(chan bool, 1)}
 	w.workers = append(w.workers, k)
-	now := w.now
+	now, deliver := w.now, w.deliver
+	if w.older != nil && w.older() {
+		deliver = w.previous
+	}
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), workerKey{}, k))
 	go func() {
 		defer cancel()
@@ -129,9 +151,9 @@ func (w *world) begin(messages ...signal.Signal) {
 			}
 		}
 		if len(messages) > 0 {
-			collect(w.deliver.Deliver(cancelling{ctx, k}, now, messages))
+			collect(deliver.Deliver(cancelling{ctx, k}, now, messages))
 		} else if err := w.ledger.Due(ctx, now, func(entries []ledger.Entry) error {
-			collect(w.deliver.Refresh(cancelling{ctx, k}, now, entries))
+			collect(deliver.Refresh(cancelling{ctx, k}, now, entries))
 			return nil
 		}); err != nil {
 			well = false
@@ -190,20 +212,30 @@ func (w *world) finding() (securityhubtest.Finding, bool) {
 }
 
 func TestEveryInterleavingAndCrashEndsInTheNewestState(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { everyInterleaving(t, newWorld(t)) })
+}
+
+// During a deployment and after a rollback, both versions of the function use one table.
+func TestEveryInterleavingOfTwoVersionsEndsInTheNewestState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
-		events := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
-			state := rapid.SampledFrom([]asff.RecordState{asff.Active, asff.Archived}).Draw(t, "state")
-			ms := start.UnixMilli() - 10 + rapid.Int64Range(0, 6).Draw(t, "time")
-			return event(ms, state, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "title"))
-		}), 1, 5).Draw(t, "events")
-		duplicates := rapid.SliceOfN(rapid.SampledFrom(events), 0, 2).Draw(t, "duplicates")
-		queue := rapid.Permutation(slices.Concat(events, duplicates)).Draw(t, "arrival")
-		crashes := rapid.IntRange(0, 4).Draw(t, "crashes")
-
-		w.drain(t, queue, crashes)
-		w.check(t, events)
+		w.older = func() bool { return rapid.Bool().Draw(t, "previous version") }
+		everyInterleaving(t, w)
 	})
+}
+
+func everyInterleaving(t *rapid.T, w *world) {
+	events := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
+		state := rapid.SampledFrom([]asff.RecordState{asff.Active, asff.Archived}).Draw(t, "state")
+		ms := start.UnixMilli() - 10 + rapid.Int64Range(0, 6).Draw(t, "time")
+		return event(ms, state, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "title"))
+	}), 1, 5).Draw(t, "events")
+	duplicates := rapid.SliceOfN(rapid.SampledFrom(events), 0, 2).Draw(t, "duplicates")
+	queue := rapid.Permutation(slices.Concat(events, duplicates)).Draw(t, "arrival")
+	crashes := rapid.IntRange(0, 4).Draw(t, "crashes")
+
+	w.drain(t, queue, crashes)
+	w.check(t, events)
 }
 
 // drain delivers messages until none is left. Several workers run at once, and some crash.

@@ -31,6 +31,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/handler"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/importer"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 )
 
@@ -82,6 +83,12 @@ func (voidTable) Get(_ context.Context, k ledger.Key) (ledger.Record, error) {
 	return ledger.Record{Key: k}, nil
 }
 func (voidTable) Put(context.Context, ledger.Record) error { return nil }
+func (t voidTable) GetAll(ctx context.Context, keys []ledger.Key) ([]ledger.Record, []error) {
+	return ledgertest.GetEach(ctx, t, keys)
+}
+func (t voidTable) PutAll(ctx context.Context, records []ledger.Record) []error {
+	return ledgertest.PutEach(ctx, t, records)
+}
 
 func handleBatchOf(t *testing.T, file string) {
 	// A Security Hub that stores nothing.

@@ -4,7 +4,6 @@ package importer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -201,14 +200,13 @@ func batches(findings []asff.Finding) [][]asff.Finding {
 	return all
 }
 
-// bytesOf returns the size of a finding as JSON. encoding/json escapes at least what the SDK
-// escapes.
+// bytesOf returns a size that the finding's JSON does not exceed: the exact one if the size may
+// matter.
 func bytesOf(f asff.Finding) int {
-	text, err := json.Marshal(f)
-	if err != nil {
-		return asff.MaxFindingBytes
+	if bound := f.BytesBound(); bound < (asff.MaxImportBytes-callOverhead)/asff.MaxFindingsPerImport {
+		return bound
 	}
-	return len(text)
+	return len(f.AppendJSON(nil))
 }
 
 // judge says what an error of a call means for its findings. A call that may succeed in this

@@ -18,6 +18,8 @@ import (
 type DynamoDBAPI interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
+	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
+	BatchExecuteStatement(context.Context, *dynamodb.BatchExecuteStatementInput, ...func(*dynamodb.Options)) (*dynamodb.BatchExecuteStatementOutput, error)
 	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
 }
 
@@ -37,6 +39,7 @@ const (
 	attrRevision = "revision"
 	attrDoc      = "doc"
 	attrOpen     = "open"
+	attrActive   = "active"
 )
 
 type item = map[string]types.AttributeValue
@@ -45,7 +48,7 @@ type item = map[string]types.AttributeValue
 func (d *DynamoDB) Get(ctx context.Context, k Key) (Record, error) {
 	out, err := d.api.GetItem(ctx, &dynamodb.GetItemInput{
 		TableName:      &d.name,
-		Key:            item{contract.LedgerPartitionKey: text(k.Partition), contract.LedgerSortKey: text(k.Sort)},
+		Key:            keyItem(k),
 		ConsistentRead: aws.Bool(true),
 	})
 	if err != nil {
@@ -79,7 +82,7 @@ func (d *DynamoDB) Put(ctx context.Context, r Record) error {
 }
 
 // Open queries the partition consistently.
-func (d *DynamoDB) Open(ctx context.Context, partition, after string) ([]Record, string, error) {
+func (d *DynamoDB) Open(ctx context.Context, partition string, before int64, after string) ([]Record, string, error) {
 	in := &dynamodb.QueryInput{
 		TableName:                 &d.name,
 		ConsistentRead:            aws.Bool(true),
@@ -87,6 +90,10 @@ func (d *DynamoDB) Open(ctx context.Context, partition, after string) ([]Record,
 		FilterExpression:          aws.String("#open = :true"),
 		ExpressionAttributeNames:  map[string]string{"#pk": contract.LedgerPartitionKey, "#open": attrOpen},
 		ExpressionAttributeValues: item{":pk": text(partition), ":true": &types.AttributeValueMemberBOOL{Value: true}},
+	}
+	if before != 0 {
+		in.FilterExpression = aws.String("#open = :true AND (attribute_not_exists(#active) OR #active < :before)")
+		in.ExpressionAttributeNames["#active"], in.ExpressionAttributeValues[":before"] = attrActive, number(before)
 	}
 	if after != "" {
 		in.ExclusiveStartKey = item{contract.LedgerPartitionKey: text(partition), contract.LedgerSortKey: text(after)}
@@ -140,6 +147,9 @@ func encodeItem(r Record) item {
 	if r.Open {
 		it[attrOpen] = &types.AttributeValueMemberBOOL{Value: true}
 	}
+	if r.Active != 0 {
+		it[attrActive] = number(r.Active)
+	}
 	if !r.RefreshAt.IsZero() {
 		it[contract.LedgerRefreshShard] = text(r.RefreshShard)
 		it[contract.LedgerRefreshAt] = number(r.RefreshAt.Unix())
@@ -152,16 +162,19 @@ func encodeItem(r Record) item {
 
 func decodeItem(it item) (Record, error) {
 	r := Record{
-		Key: Key{Partition: stringOf(it, contract.LedgerPartitionKey), Sort: stringOf(it, contract.LedgerSortKey)},
+		Key: keyOf(it),
 		Doc: []byte(stringOf(it, attrDoc)),
 	}
 	revision, err := numberOf(it, attrRevision)
 	if err != nil || revision < 1 {
-		return Record{}, fmt.Errorf("item %s / %s of the ledger has no revision", r.Partition, r.Sort)
+		return Record{Key: r.Key}, fmt.Errorf("item %s / %s of the ledger has no revision", r.Partition, r.Sort)
 	}
 	r.Revision = revision
 	if open, ok := it[attrOpen].(*types.AttributeValueMemberBOOL); ok {
 		r.Open = open.Value
+	}
+	if active, err := numberOf(it, attrActive); err == nil {
+		r.Active = active
 	}
 	r.RefreshShard = stringOf(it, contract.LedgerRefreshShard)
 	if at, err := numberOf(it, contract.LedgerRefreshAt); err == nil {

@@ -3,13 +3,18 @@ package ledger_test
 import (
 	"cmp"
 	"context"
+	"errors"
+	"maps"
+	"regexp"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
@@ -23,6 +28,112 @@ type item = map[string]types.AttributeValue
 type fakeDynamoDB struct {
 	t     *testing.T
 	items map[[2]string]item
+	// unprocessed is how many keys of a batch are left unprocessed. Every failing-th statement
+	// fails for another reason than its condition, after it took effect if late; 0 means none.
+	// broken fails whole batches of statements.
+	unprocessed, failing int
+	late                 bool
+	broken               error
+
+	mu    sync.Mutex
+	calls map[string]int
+}
+
+func (f *fakeDynamoDB) count(call string) func() {
+	f.mu.Lock()
+	if f.calls == nil {
+		f.calls = map[string]int{}
+	}
+	f.calls[call]++
+	return f.mu.Unlock
+}
+
+func (f *fakeDynamoDB) BatchGetItem(_ context.Context, in *dynamodb.BatchGetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
+	defer f.count("BatchGetItem")()
+	request := in.RequestItems["ledger"]
+	if n := len(request.Keys); len(in.RequestItems) != 1 || n < 2 || n > 100 || !aws.ToBool(request.ConsistentRead) {
+		f.t.Errorf("a batch of %d keys, consistent: %v", n, request.ConsistentRead)
+	}
+	out := &dynamodb.BatchGetItemOutput{Responses: map[string][]item{}}
+	for i, k := range slices.Backward(request.Keys) { // in any order
+		if i < f.unprocessed {
+			out.UnprocessedKeys = map[string]types.KeysAndAttributes{"ledger": {Keys: request.Keys[:i+1], ConsistentRead: aws.Bool(true)}}
+			break
+		}
+		if it := f.items[keyOf(k)]; it != nil {
+			out.Responses["ledger"] = append(out.Responses["ledger"], it)
+		}
+	}
+	return out, nil
+}
+
+var (
+	insertStatement = regexp.MustCompile(`^INSERT INTO "ledger" VALUE \{(.*)\}$`)
+	updateStatement = regexp.MustCompile(`^UPDATE "ledger"((?: SET "\w+" = \?)+)((?: REMOVE "\w+")*) WHERE "pk" = \? AND "sk" = \? AND "revision" = \?$`)
+	attributeName   = regexp.MustCompile(`["'](\w+)["']`)
+)
+
+func (f *fakeDynamoDB) BatchExecuteStatement(_ context.Context, in *dynamodb.BatchExecuteStatementInput, _ ...func(*dynamodb.Options)) (*dynamodb.BatchExecuteStatementOutput, error) {
+	defer f.count("BatchExecuteStatement")()
+	if n := len(in.Statements); n < 2 || n > 25 {
+		f.t.Errorf("a batch of %d statements", n)
+	}
+	if f.broken != nil {
+		return nil, f.broken
+	}
+	out := &dynamodb.BatchExecuteStatementOutput{}
+	for i, s := range in.Statements {
+		fails := f.failing > 0 && i%f.failing == 0
+		var failed *types.BatchStatementError
+		if !fails || f.late {
+			failed = f.execute(*s.Statement, s.Parameters)
+		}
+		if fails {
+			failed = &types.BatchStatementError{Code: types.BatchStatementErrorCodeEnumThrottlingError}
+		}
+		out.Responses = append(out.Responses, types.BatchStatementResponse{Error: failed})
+	}
+	return out, nil
+}
+
+// execute runs a statement whose form it knows; any other fails the test.
+func (f *fakeDynamoDB) execute(statement string, parameters []types.AttributeValue) *types.BatchStatementError {
+	names := func(text string) (all []string) {
+		for _, found := range attributeName.FindAllStringSubmatch(text, -1) {
+			all = append(all, found[1])
+		}
+		return all
+	}
+	it := item{}
+	if insert := insertStatement.FindStringSubmatch(statement); insert != nil {
+		for i, name := range names(insert[1]) {
+			it[name] = parameters[i]
+		}
+		if f.items[keyOf(it)] != nil {
+			return &types.BatchStatementError{Code: types.BatchStatementErrorCodeEnumDuplicateItem}
+		}
+		f.items[keyOf(it)] = it
+		return nil
+	}
+	update := updateStatement.FindStringSubmatch(statement)
+	if update == nil {
+		f.t.Fatalf("statement %s", statement)
+	}
+	where := parameters[len(parameters)-3:]
+	k := keyOf(item{"pk": where[0], "sk": where[1]})
+	stored := f.items[k]
+	if stored == nil || num(stored, "revision") != num(item{"n": where[2]}, "n") {
+		return &types.BatchStatementError{Code: types.BatchStatementErrorCodeEnumConditionalCheckFailed}
+	}
+	it = maps.Clone(stored)
+	for i, name := range names(update[1]) {
+		it[name] = parameters[i]
+	}
+	for _, name := range names(update[2]) {
+		delete(it, name)
+	}
+	f.items[k] = it
+	return nil
 }
 
 func keyOf(it item) [2]string {
@@ -47,6 +158,7 @@ func num(it item, name string) int64 {
 }
 
 func (f *fakeDynamoDB) GetItem(_ context.Context, in *dynamodb.GetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+	defer f.count("GetItem")()
 	if !aws.ToBool(in.ConsistentRead) {
 		f.t.Error("a read that is not consistent")
 	}
@@ -54,6 +166,7 @@ func (f *fakeDynamoDB) GetItem(_ context.Context, in *dynamodb.GetItemInput, _ .
 }
 
 func (f *fakeDynamoDB) PutItem(_ context.Context, in *dynamodb.PutItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
+	defer f.count("PutItem")()
 	stored, exists := f.items[keyOf(in.Item)]
 	attribute := in.ExpressionAttributeNames["#revision"]
 	ok := false
@@ -119,7 +232,17 @@ func (f *fakeDynamoDB) Query(_ context.Context, in *dynamodb.QueryInput, _ ...fu
 	}
 	for _, it := range found {
 		open, _ := it[names["#open"]].(*types.AttributeValueMemberBOOL)
-		if in.FilterExpression == nil || open != nil && open.Value {
+		keep := true
+		switch aws.ToString(in.FilterExpression) {
+		case "":
+		case "#open = :true":
+			keep = open != nil && open.Value
+		case "#open = :true AND (attribute_not_exists(#active) OR #active < :before)":
+			keep = open != nil && open.Value && (it[names["#active"]] == nil || num(it, names["#active"]) < num(values, ":before"))
+		default:
+			f.t.Errorf("filter %s", *in.FilterExpression)
+		}
+		if keep {
 			out.Items = append(out.Items, it)
 		}
 	}
@@ -127,9 +250,16 @@ func (f *fakeDynamoDB) Query(_ context.Context, in *dynamodb.QueryInput, _ ...fu
 }
 
 func TestTablesOfMemoryAndDynamoDBAreAlike(t *testing.T) {
+	with := func(f *fakeDynamoDB) ledger.Table {
+		f.t, f.items = t, map[[2]string]item{}
+		return ledger.NewDynamoDB(f, "ledger")
+	}
 	for name, table := range map[string]ledger.Table{
-		"memory":   &ledgertest.Table{},
-		"DynamoDB": ledger.NewDynamoDB(&fakeDynamoDB{t: t, items: map[[2]string]item{}}, "ledger"),
+		"memory":                              &ledgertest.Table{},
+		"DynamoDB":                            with(&fakeDynamoDB{}),
+		"DynamoDB that leaves keys":           with(&fakeDynamoDB{unprocessed: 3}),
+		"DynamoDB that throttles statements":  with(&fakeDynamoDB{failing: 3}),
+		"DynamoDB without PartiQL permission": with(&fakeDynamoDB{broken: &smithy.GenericAPIError{Code: "AccessDeniedException"}}),
 	} {
 		if err := ledgertest.Check(context.Background(), table); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -142,5 +272,54 @@ func TestItemsThatTheLedgerDidNotWriteAreReported(t *testing.T) {
 	fake := &fakeDynamoDB{t: t, items: map[[2]string]item{{k.Partition, k.Sort}: {"pk": &types.AttributeValueMemberS{Value: k.Partition}}}}
 	if _, err := ledger.NewDynamoDB(fake, "ledger").Get(context.Background(), k); err == nil {
 		t.Error("an item without a revision was read")
+	}
+}
+
+// An outage fails a batch as a whole: no call per record follows.
+func TestOutageFailsTheWholeBatch(t *testing.T) {
+	fake := &fakeDynamoDB{t: t, items: map[[2]string]item{}, broken: &smithy.GenericAPIError{Code: "InternalServerError", Fault: smithy.FaultServer}}
+	var records []ledger.Record
+	for i := range 30 {
+		records = append(records, ledger.Record{Key: ledger.Key{Partition: "p", Sort: strconv.Itoa(i)}, Revision: 1, Doc: []byte("{}")})
+	}
+	for i, err := range ledger.NewDynamoDB(fake, "ledger").PutAll(context.Background(), records) {
+		if err == nil || errors.Is(err, ledger.ErrConflict) {
+			t.Errorf("record %d: %v", i, err)
+		}
+	}
+	if fake.calls["PutItem"] != 0 {
+		t.Errorf("calls %v", fake.calls)
+	}
+}
+
+// A statement whose error hides that it took effect is a conflict, as after a lost answer.
+func TestStatementThatTookEffectIsAConflict(t *testing.T) {
+	fake := &fakeDynamoDB{t: t, items: map[[2]string]item{}, failing: 2, late: true}
+	var records []ledger.Record
+	for i := range 10 {
+		records = append(records, ledger.Record{Key: ledger.Key{Partition: "p", Sort: strconv.Itoa(i)}, Revision: 1, Doc: []byte("{}")})
+	}
+	for i, err := range ledger.NewDynamoDB(fake, "ledger").PutAll(context.Background(), records) {
+		if want := i%2 == 0; errors.Is(err, ledger.ErrConflict) != want {
+			t.Errorf("record %d: %v", i, err)
+		}
+	}
+}
+
+func TestBatchesFillCalls(t *testing.T) {
+	fake := &fakeDynamoDB{t: t, items: map[[2]string]item{}}
+	table := ledger.NewDynamoDB(fake, "ledger")
+	var records []ledger.Record
+	var keys []ledger.Key
+	for i := range 250 {
+		keys = append(keys, ledger.Key{Partition: "p", Sort: strconv.Itoa(i)})
+		records = append(records, ledger.Record{Key: keys[i], Revision: 1, Doc: []byte("{}")})
+	}
+	table.PutAll(context.Background(), records)
+	table.GetAll(context.Background(), keys)
+	table.PutAll(context.Background(), records[:1])
+	table.GetAll(context.Background(), keys[:1])
+	if want := map[string]int{"BatchExecuteStatement": 10, "BatchGetItem": 3, "PutItem": 1, "GetItem": 1}; !maps.Equal(fake.calls, want) {
+		t.Errorf("calls %v, want %v", fake.calls, want)
 	}
 }

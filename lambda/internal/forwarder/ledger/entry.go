@@ -66,6 +66,11 @@ type Entry struct {
 	Shown []Shown `json:"shown,omitempty"`
 
 	revision int64
+	// encoded is the JSON of the finding that it was made of.
+	encoded struct {
+		of   *asff.Finding
+		text []byte
+	}
 }
 
 // Shown is the part of an entry that a claim replaces. It is restored if Security Hub refuses the
@@ -174,21 +179,39 @@ func (l *Ledger) decode(r Record) (*Entry, error) {
 	return &e, nil
 }
 
-func (l *Ledger) encode(e Entry, now time.Time) (Record, error) {
-	doc, err := json.Marshal(entryDoc{Entry: e, SourceName: e.Source.String()})
+// document returns the stored form. The finding, which is most of it, is encoded once per claim.
+func (e *Entry) document() ([]byte, error) {
+	rest := *e
+	rest.Finding = nil
+	doc, err := json.Marshal(entryDoc{Entry: rest, SourceName: e.Source.String()})
+	if err != nil || e.Finding == nil {
+		return doc, err
+	}
+	doc = append(slices.Grow(doc[:len(doc)-1], len(e.encoded.text)+len(`,"finding":}`)), `,"finding":`...)
+	return append(append(doc, e.encoded.text...), '}'), nil
+}
+
+func (l *Ledger) encode(e *Entry, now time.Time) (Record, error) {
+	if e.Finding != nil && e.encoded.of != e.Finding {
+		e.encoded.of, e.encoded.text = e.Finding, e.Finding.AppendJSON(nil)
+	}
+	doc, err := e.document()
 	for err == nil && len(doc) > maxDoc && len(e.Shown) > 0 {
 		e.Shown = e.Shown[1:]
-		doc, err = json.Marshal(entryDoc{Entry: e, SourceName: e.Source.String()})
+		doc, err = e.document()
 	}
 	if err != nil {
 		return Record{}, fmt.Errorf("ledger entry of %s: %w", e.ID, err)
 	}
 	r := Record{Key: key(l.region, e.Source, e.Check, e.ID), Revision: e.revision, Doc: doc}
+	if e.State == asff.Active {
+		r.Active = e.Order.Time
+	}
 	switch {
 	case e.Status == Pending:
 		r.Open, r.RefreshAt = true, now.Add(pendingAfter)
 	case e.Status == Confirmed && e.State == asff.Active:
-		r.Open, r.RefreshAt = true, l.dueAt(e)
+		r.Open, r.RefreshAt = true, l.dueAt(*e)
 	default:
 		r.Expires = now.Add(keepEnded)
 	}

@@ -48,65 +48,141 @@ type Claim struct {
 // attempts limits how often concurrent invocations may make a write conflict.
 const attempts = 10
 
-// Claim claims a signal. now, here and in the other methods, is the invocation's time.
-func (l *Ledger) Claim(ctx context.Context, now time.Time, s signal.Signal) (Claim, error) {
-	return l.change(ctx, now, key(l.region, s.Source, s.Check, s.Finding.ID), func(e *Entry) (Entry, decision) {
-		return decide(e, s, now.UnixMilli())
-	})
+// atOnce is how many records are read or written before the next ones are encoded. It limits the
+// memory for a large batch.
+const atOnce = 500
+
+// Request asks for a claim; see [Ledger.Claims].
+type Request struct {
+	key    Key
+	decide func(*Entry) (Entry, decision)
+	// noted, if not nil, is tried before the entry is read: a write without an import.
+	noted *Entry
 }
 
-// ClaimDue claims an entry that is due: a pending one is imported, a quiet one is archived, an
-// old one is imported again.
-func (l *Ledger) ClaimDue(ctx context.Context, now time.Time, e Entry) (Claim, error) {
-	return l.change(ctx, now, key(l.region, e.Source, e.Check, e.ID), func(e *Entry) (Entry, decision) {
+// Signal requests the claim of a signal. now, here and in the other methods, is the invocation's
+// time.
+func (l *Ledger) Signal(now time.Time, s signal.Signal) Request {
+	return Request{key: key(l.region, s.Source, s.Check, s.Finding.ID), decide: func(e *Entry) (Entry, decision) {
+		return decide(e, s, now.UnixMilli())
+	}}
+}
+
+// DueEntry requests the claim of an entry that is due: a pending one is imported, a quiet one is
+// archived, an old one is imported again.
+func (l *Ledger) DueEntry(now time.Time, e Entry) Request {
+	return Request{key: key(l.region, e.Source, e.Check, e.ID), decide: func(e *Entry) (Entry, decision) {
 		return l.decideDue(e, now)
-	})
+	}}
 }
 
 // Restate returns an active finding as the deployed program writes it; see package restate.
 type Restate func(Entry) asff.Finding
 
-// ClaimRestated claims an active finding as restate writes it, if that changes its severity,
-// types, title or remedy. It ignores an unconfirmed finding.
-func (l *Ledger) ClaimRestated(ctx context.Context, now time.Time, e Entry, restate Restate) (Claim, error) {
-	return l.change(ctx, now, key(l.region, e.Source, e.Check, e.ID), func(e *Entry) (Entry, decision) {
+// RestatedEntry requests the claim of an active finding as restate writes it, if that changes its
+// severity, types, title or remedy. An unconfirmed finding is left as it is.
+func (l *Ledger) RestatedEntry(now time.Time, e Entry, restate Restate) Request {
+	return Request{key: key(l.region, e.Source, e.Check, e.ID), decide: func(e *Entry) (Entry, decision) {
 		return decideRestated(e, now, restate)
-	})
+	}}
 }
 
-// change reads, decides and writes until there is no conflict.
-func (l *Ledger) change(ctx context.Context, now time.Time, k Key, decide func(*Entry) (Entry, decision)) (Claim, error) {
-	for range attempts {
-		record, err := l.table.Get(ctx, k)
-		if err != nil {
-			return Claim{}, fmt.Errorf("read the ledger: %w", err)
-		}
-		old, err := l.decode(record)
-		if err != nil {
-			return Claim{}, err
-		}
-		next, decision := decide(old)
-		if decision == nothing {
-			return Claim{Entry: next}, nil
-		}
-		if decision == again {
-			return Claim{Entry: next, Import: true}, nil
-		}
-		next.revision = record.Revision + 1
-		err = l.put(ctx, now, next)
-		if errors.Is(err, ErrConflict) {
-			continue
-		}
-		if err != nil {
-			return Claim{}, err
-		}
-		return Claim{Entry: next, Import: decision == claim}, nil
+// Claims makes claims of different findings. Each reads, decides and writes until there is no
+// conflict. The results are in the order of the requests; each has its own error.
+func (l *Ledger) Claims(ctx context.Context, now time.Time, requests []Request) ([]Claim, []error) {
+	claims, faults := make([]Claim, len(requests)), make([]error, len(requests))
+	for from := 0; from < len(requests); from += atOnce {
+		to := min(from+atOnce, len(requests))
+		l.claims(ctx, now, requests[from:to], claims[from:to], faults[from:to])
 	}
-	return Claim{}, fmt.Errorf("write the ledger after %d attempts: %w", attempts, ErrConflict)
+	return claims, faults
+}
+
+func (l *Ledger) claims(ctx context.Context, now time.Time, requests []Request, claims []Claim, faults []error) {
+	w := writes{Ledger: l, now: now, claims: claims, faults: faults}
+	var left []int
+	for i, r := range requests {
+		if r.noted == nil {
+			left = append(left, i)
+		} else {
+			w.add(i, Claim{Entry: *r.noted})
+		}
+	}
+	left = append(left, w.flush(ctx)...)
+	for range attempts {
+		if len(left) == 0 {
+			return
+		}
+		keys := make([]Key, len(left))
+		for j, i := range left {
+			keys[j] = requests[i].key
+		}
+		records, errs := l.table.GetAll(ctx, keys)
+		for j, i := range left {
+			if errs[j] != nil {
+				faults[i] = fmt.Errorf("read the ledger: %w", errs[j])
+				continue
+			}
+			old, err := l.decode(records[j])
+			if err != nil {
+				faults[i] = err
+				continue
+			}
+			next, decision := requests[i].decide(old)
+			c := Claim{Entry: next, Import: decision == again || decision == claim}
+			if decision == nothing || decision == again {
+				claims[i] = c
+				continue
+			}
+			c.Entry.revision = records[j].Revision + 1
+			w.add(i, c)
+		}
+		left = w.flush(ctx)
+	}
+	for _, i := range left {
+		faults[i] = fmt.Errorf("write the ledger after %d attempts: %w", attempts, ErrConflict)
+	}
+}
+
+// writes are the writes of claims.
+type writes struct {
+	*Ledger
+	now     time.Time
+	claims  []Claim
+	faults  []error
+	records []Record
+	owners  []int
+	pending []Claim
+}
+
+// add adds the write of a claim.
+func (w *writes) add(i int, c Claim) {
+	record, err := w.encode(&c.Entry, w.now)
+	if err != nil {
+		w.faults[i] = err
+		return
+	}
+	w.records, w.owners, w.pending = append(w.records, record), append(w.owners, i), append(w.pending, c)
+}
+
+// flush writes, and returns the claims with a conflict.
+func (w *writes) flush(ctx context.Context) (conflicts []int) {
+	for j, err := range w.table.PutAll(ctx, w.records) {
+		switch i := w.owners[j]; {
+		case errors.Is(err, ErrConflict):
+			conflicts = append(conflicts, i)
+		case err != nil:
+			w.faults[i] = fmt.Errorf("write the ledger: %w", err)
+		default:
+			w.claims[i] = w.pending[j]
+		}
+	}
+	w.records, w.owners, w.pending = nil, nil, nil
+	return conflicts
 }
 
 func (l *Ledger) put(ctx context.Context, now time.Time, e Entry) error {
-	record, err := l.encode(e, now)
+	record, err := l.encode(&e, now)
 	if err != nil {
 		return err
 	}
@@ -116,18 +192,39 @@ func (l *Ledger) put(ctx context.Context, now time.Time, e Entry) error {
 	return nil
 }
 
-// Confirm records that a claim was imported. It does nothing if there is a newer claim.
-func (l *Ledger) Confirm(ctx context.Context, now time.Time, c Claim) error {
-	e := c.Entry
-	e.Status, e.ImportedAt, e.DoubtedAt, e.Shown = Confirmed, now.UnixMilli(), 0, nil
-	if e.State == asff.Archived {
-		e.Finding = nil
+// Confirm records that claims were imported. It does nothing where there is a newer claim. The
+// errors are in the order of the claims.
+func (l *Ledger) Confirm(ctx context.Context, now time.Time, claims []Claim) []error {
+	faults := make([]error, len(claims))
+	for from := 0; from < len(claims); from += atOnce {
+		to := min(from+atOnce, len(claims))
+		l.confirm(ctx, now, claims[from:to], faults[from:to])
 	}
-	e.revision++
-	if err := l.put(ctx, now, e); err != nil && !errors.Is(err, ErrConflict) {
-		return err
+	return faults
+}
+
+func (l *Ledger) confirm(ctx context.Context, now time.Time, claims []Claim, faults []error) {
+	var writes []Record
+	var writers []int
+	for i, c := range claims {
+		e := c.Entry
+		e.Status, e.ImportedAt, e.DoubtedAt, e.Shown = Confirmed, now.UnixMilli(), 0, nil
+		if e.State == asff.Archived {
+			e.Finding = nil
+		}
+		e.revision++
+		record, err := l.encode(&e, now)
+		if err != nil {
+			faults[i] = err
+			continue
+		}
+		writes, writers = append(writes, record), append(writers, i)
 	}
-	return nil
+	for j, err := range l.table.PutAll(ctx, writes) {
+		if err != nil && !errors.Is(err, ErrConflict) {
+			faults[writers[j]] = fmt.Errorf("write the ledger: %w", err)
+		}
+	}
 }
 
 // Doubt records that Security Hub failed a claim for a reason that may pass. It reports whether
@@ -158,32 +255,38 @@ func (l *Ledger) Abandon(ctx context.Context, now time.Time, c Claim) error {
 }
 
 // Open calls each with every finding of an audit check that is active or whose end is not
-// confirmed. It reads consistently, page by page, and stops if each returns an error.
-func (l *Ledger) Open(ctx context.Context, check string, each func([]Entry) error) error {
-	return l.open(ctx, auditPrefix(l.region, check), each)
+// confirmed, except active ones whose order is at least before (ms), if before is not 0. It reads
+// consistently, page by page, and stops if each returns an error.
+func (l *Ledger) Open(ctx context.Context, check string, before int64, each func([]Entry) error) error {
+	return l.open(ctx, auditPrefix(l.region, check), before, each)
 }
 
 // OpenBehaviors is [Ledger.Open] for the findings of the self-managed engine and of correlation
 // rules.
 func (l *Ledger) OpenBehaviors(ctx context.Context, each func([]Entry) error) error {
-	return l.open(ctx, behaviorPrefix(l.region), each)
+	return l.open(ctx, behaviorPrefix(l.region), 0, each)
 }
 
-func (l *Ledger) open(ctx context.Context, prefix string, each func([]Entry) error) error {
+func (l *Ledger) open(ctx context.Context, prefix string, before int64, each func([]Entry) error) error {
 	var damaged error
+	return cmp.Or(l.records(ctx, prefix, before, func(records []Record) error { return l.page(records, each, &damaged) }), damaged)
+}
+
+// records calls each with the open records of all shards, page by page.
+func (l *Ledger) records(ctx context.Context, prefix string, before int64, each func([]Record) error) error {
 	for i := range shards {
 		for after, more := "", true; more; {
-			records, next, err := l.table.Open(ctx, prefix+strconv.Itoa(i), after)
+			records, next, err := l.table.Open(ctx, prefix+strconv.Itoa(i), before, after)
 			if err != nil {
 				return fmt.Errorf("list the findings of %s: %w", strings.TrimSuffix(prefix, "#"), err)
 			}
-			if err := l.page(records, each, &damaged); err != nil {
+			if err := each(records); err != nil {
 				return err
 			}
 			after, more = next, next != ""
 		}
 	}
-	return damaged
+	return nil
 }
 
 // Due calls each with the entries that are due, page by page, until all are handled or each

@@ -34,11 +34,11 @@ func TestOpenListsTheActiveFindingsOfOneCheck(t *testing.T) {
 	l := newLedger(&ledgertest.Table{})
 	do := func(s signal.Signal) {
 		t.Helper()
-		c, err := l.Claim(ctx, now, s)
+		c, err := ledgertest.Claim(ctx, l, now, s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Confirm(ctx, now, c); err != nil {
+		if err := ledgertest.Confirm(ctx, l, now, c); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -54,7 +54,7 @@ func TestOpenListsTheActiveFindingsOfOneCheck(t *testing.T) {
 	}
 	do(auditSignal("A_CHECK_TOO", "other", asff.Active, 1))
 	var got []string
-	err := l.Open(ctx, "A_CHECK", func(entries []ledger.Entry) error {
+	err := l.Open(ctx, "A_CHECK", 0, func(entries []ledger.Entry) error {
 		for _, e := range entries {
 			got = append(got, e.ID)
 		}
@@ -69,17 +69,17 @@ func TestOpenListsTheActiveFindingsOfOneCheck(t *testing.T) {
 func TestConfirmLeavesANewerClaimAlone(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
-	old, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Active, 1))
+	old, err := ledgertest.Claim(ctx, l, now, auditSignal("C", "f", asff.Active, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Archived, 2)); err != nil {
+	if _, err := ledgertest.Claim(ctx, l, now, auditSignal("C", "f", asff.Archived, 2)); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Confirm(ctx, now, old); err != nil {
+	if err := ledgertest.Confirm(ctx, l, now, old); err != nil {
 		t.Errorf("confirm: %v", err)
 	}
-	again, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Archived, 2))
+	again, err := ledgertest.Claim(ctx, l, now, auditSignal("C", "f", asff.Archived, 2))
 	if err != nil || !again.Import || again.Entry.Status != ledger.Pending || again.Entry.State != asff.Archived {
 		t.Errorf("%v: %+v", err, again)
 	}
@@ -89,7 +89,7 @@ func TestPendingNeverSuppressesARepeat(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
 	for ms := int64(1); ms < 4; ms++ {
-		if c, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Active, ms)); err != nil || !c.Import {
+		if c, err := ledgertest.Claim(ctx, l, now, auditSignal("C", "f", asff.Active, ms)); err != nil || !c.Import {
 			t.Errorf("repeat %d: %v, %+v", ms, err, c)
 		}
 	}
@@ -100,18 +100,18 @@ func TestRestatedFindingThatSecurityHubDeletedIsNew(t *testing.T) {
 	ctx := context.Background()
 	for days, want := range map[int]bool{89: false, 91: true} {
 		l := newLedger(&ledgertest.Table{})
-		c, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Active, 1))
+		c, err := ledgertest.Claim(ctx, l, now, auditSignal("C", "f", asff.Active, 1))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Confirm(ctx, now, c); err != nil {
+		if err := ledgertest.Confirm(ctx, l, now, c); err != nil {
 			t.Fatal(err)
 		}
-		c, err = l.ClaimRestated(ctx, now.AddDate(0, 0, days), c.Entry, func(e ledger.Entry) asff.Finding {
+		c, err = ledgertest.Request(ctx, l, now.AddDate(0, 0, days), l.RestatedEntry(now.AddDate(0, 0, days), c.Entry, func(e ledger.Entry) asff.Finding {
 			f := *e.Finding
 			f.Title = fmt.Sprint(days)
 			return f
-		})
+		}))
 		if f := c.Entry.Finding; err != nil || !c.Import || f.CreatedAt.Equal(f.UpdatedAt.Time) != want {
 			t.Errorf("after %d days: %v, created %v, updated %v", days, err, f.CreatedAt, f.UpdatedAt)
 		}
@@ -121,11 +121,11 @@ func TestRestatedFindingThatSecurityHubDeletedIsNew(t *testing.T) {
 func TestDuplicateIsImportedWithTheClaimsOwnUpdatedAt(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
-	first, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Active, 1))
+	first, err := ledgertest.Claim(ctx, l, now, auditSignal("C", "f", asff.Active, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := l.Claim(ctx, now, auditSignal("C", "f", asff.Active, 1))
+	second, err := ledgertest.Claim(ctx, l, now, auditSignal("C", "f", asff.Active, 1))
 	if err != nil || !second.Import || !second.Entry.Finding.UpdatedAt.Equal(first.Entry.Finding.UpdatedAt.Time) {
 		t.Errorf("%v: %+v", err, second)
 	}
@@ -138,10 +138,13 @@ func TestLongIdsOfAnyScriptHaveKeysWithinDynamoDBsLimits(t *testing.T) {
 	l := newLedger(table)
 	for _, id := range []string{strings.Repeat("漢", 512), strings.Repeat("a", 512)} {
 		for _, check := range []string{"", "C"} {
-			if _, err := l.Claim(ctx, now, auditSignal(check, id, asff.Active, 1)); err != nil {
+			if _, err := ledgertest.Claim(ctx, l, now, auditSignal(check, id, asff.Active, 1)); err != nil {
 				t.Fatal(err)
 			}
 		}
+	}
+	if len(keys) != 4 {
+		t.Errorf("%d keys", len(keys))
 	}
 	for _, k := range keys {
 		if len(k.Partition) > 2048 || len(k.Sort) > 1024 {
@@ -155,9 +158,9 @@ type keySpy struct {
 	keys *[]ledger.Key
 }
 
-func (s keySpy) Get(ctx context.Context, k ledger.Key) (ledger.Record, error) {
-	*s.keys = append(*s.keys, k)
-	return s.Table.Get(ctx, k)
+func (s keySpy) GetAll(ctx context.Context, keys []ledger.Key) ([]ledger.Record, []error) {
+	*s.keys = append(*s.keys, keys...)
+	return s.Table.GetAll(ctx, keys)
 }
 
 func TestDamagedRecordsAreReported(t *testing.T) {
@@ -168,7 +171,7 @@ func TestDamagedRecordsAreReported(t *testing.T) {
 		if err := table.Put(ctx, ledger.Record{Key: ledger.Key{Partition: "finding#f", Sort: "finding"}, Revision: 1, Doc: []byte(doc)}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := newLedger(table).Claim(ctx, now, auditSignal("", "f", asff.Active, 1)); err == nil || !strings.Contains(err.Error(), "finding#f") {
+		if _, err := ledgertest.Claim(ctx, newLedger(table), now, auditSignal("", "f", asff.Active, 1)); err == nil || !strings.Contains(err.Error(), "finding#f") {
 			t.Errorf("%q: %v", doc, err)
 		}
 	}
@@ -181,7 +184,7 @@ func TestDamagedRecordDoesNotHideTheOthers(t *testing.T) {
 	table := &ledgertest.Table{}
 	l := newLedger(table)
 	for _, id := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
-		if _, err := l.Claim(ctx, now, auditSignal("CHECK", id, asff.Active, 1)); err != nil {
+		if _, err := ledgertest.Claim(ctx, l, now, auditSignal("CHECK", id, asff.Active, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -193,7 +196,7 @@ func TestDamagedRecordDoesNotHideTheOthers(t *testing.T) {
 	}
 	for name, list := range map[string]func(func([]ledger.Entry) error) error{
 		"due":  func(each func([]ledger.Entry) error) error { return l.Due(ctx, now.Add(24*time.Hour), each) },
-		"open": func(each func([]ledger.Entry) error) error { return l.Open(ctx, "CHECK", each) },
+		"open": func(each func([]ledger.Entry) error) error { return l.Open(ctx, "CHECK", 0, each) },
 	} {
 		n := 0
 		err := list(func(entries []ledger.Entry) error { n += len(entries); return nil })
@@ -208,7 +211,7 @@ func TestEveryShardHasItsTurn(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
 	for i := range 100 {
-		if _, err := l.Claim(ctx, now, auditSignal("", fmt.Sprint(i), asff.Active, 1)); err != nil {
+		if _, err := ledgertest.Claim(ctx, l, now, auditSignal("", fmt.Sprint(i), asff.Active, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -239,19 +242,19 @@ func TestUnconfirmedClaimsDoNotPileUp(t *testing.T) {
 		t.Helper()
 		s := auditSignal("C", "f", asff.Active, ms)
 		s.Digest = fmt.Sprint(ms)
-		c, err := l.Claim(ctx, now, s)
+		c, err := ledgertest.Claim(ctx, l, now, s)
 		if err != nil || !c.Import {
 			t.Fatalf("claim %d: %+v, %v", ms, c, err)
 		}
 		return c
 	}
-	if err := l.Confirm(ctx, now, claim(1)); err != nil {
+	if err := ledgertest.Confirm(ctx, l, now, claim(1)); err != nil {
 		t.Fatal(err)
 	}
 	for ms := range int64(10) {
 		claim(2 + ms)
 	}
-	err := l.Open(ctx, "C", func(entries []ledger.Entry) error {
+	err := l.Open(ctx, "C", 0, func(entries []ledger.Entry) error {
 		var shown []string
 		for _, s := range entries[0].Shown {
 			shown = append(shown, fmt.Sprint(s.Status, " ", s.Digest))
@@ -275,7 +278,7 @@ func TestLargestEntryFitsIntoAnItem(t *testing.T) {
 		for i := range 47 {
 			s.Finding.ProductFields[fmt.Sprint(i)] = strings.Repeat("€", 1700)
 		}
-		c, err := l.Claim(ctx, now, s)
+		c, err := ledgertest.Claim(ctx, l, now, s)
 		if err != nil || !c.Import || c.Entry.Finding.ProductFields["46"] == "" {
 			t.Fatalf("%v, %+v", err, c)
 		}
@@ -287,11 +290,13 @@ type sizeSpy struct {
 	t *testing.T
 }
 
-func (s sizeSpy) Put(ctx context.Context, r ledger.Record) error {
-	if len(r.Doc) > 395_000 {
-		s.t.Errorf("an item of %d bytes", len(r.Doc))
+func (s sizeSpy) PutAll(ctx context.Context, records []ledger.Record) []error {
+	for _, r := range records {
+		if len(r.Doc) > 395_000 {
+			s.t.Errorf("an item of %d bytes", len(r.Doc))
+		}
 	}
-	return s.Table.Put(ctx, r)
+	return s.Table.PutAll(ctx, records)
 }
 
 func FuzzDecode(f *testing.F) {
@@ -304,7 +309,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal(err)
 		}
 		l := newLedger(table)
-		if c, err := l.Claim(ctx, now, auditSignal("", "f", asff.Active, 2)); err == nil && c.Import && c.Entry.Finding == nil {
+		if c, err := ledgertest.Claim(ctx, l, now, auditSignal("", "f", asff.Active, 2)); err == nil && c.Import && c.Entry.Finding == nil {
 			t.Error("nothing to import")
 		}
 	})

@@ -18,8 +18,10 @@ type Record struct {
 	Revision int64
 	// Doc is JSON.
 	Doc []byte
-	// Open marks the records that [Table.Open] returns.
-	Open bool
+	// Open marks the records that [Table.Open] returns. Active is the order (ms) of an active
+	// finding, else 0.
+	Open   bool
+	Active int64
 	// RefreshShard and RefreshAt put the record into the index of due records, unless RefreshAt
 	// is zero.
 	RefreshShard string
@@ -31,17 +33,23 @@ type Record struct {
 // ErrConflict is Put's error if another invocation has written first.
 var ErrConflict = fmt.Errorf("the ledger's record %w", document.ErrConflict)
 
-// Table is the part of DynamoDB that the ledger needs. Get, Put and Open are consistent with each
-// other; Due may lag behind.
+// Table is the part of DynamoDB that the ledger needs. All operations but Due are consistent with
+// each other; Due may lag behind.
 type Table interface {
 	// Get returns the record, with revision 0 if there is none.
 	Get(context.Context, Key) (Record, error)
 	// Put writes the record if the stored one has the revision before, else it returns
 	// ErrConflict.
 	Put(context.Context, Record) error
+	// GetAll is Get, and PutAll is Put, for several records with different keys. The results are
+	// in the order of the arguments; each record has its own error.
+	GetAll(context.Context, []Key) ([]Record, []error)
+	PutAll(context.Context, []Record) []error
 	// Open returns a page of a partition's open records after a sort key ("" for the first page).
-	// It also returns the sort key for the next page, "" after the last.
-	Open(ctx context.Context, partition, after string) ([]Record, string, error)
+	// It also returns the sort key for the next page, "" after the last. Unless before is 0, it
+	// leaves out records whose Active is at least before; a record that another version wrote may
+	// lack it.
+	Open(ctx context.Context, partition string, before int64, after string) ([]Record, string, error)
 	// Due returns a page of a shard's records that are due at a time, the longest due first,
 	// after a record (the zero Record for the first page). It also reports whether there may be
 	// more.

@@ -68,7 +68,7 @@ func New(source defender.Source, f asff.Finding, at int64, order Order, substanc
 		Digest: digest(f, substance),
 	}
 	s.Order = order
-	s.Order.Tie = tie(f.RecordState) + s.Digest
+	s.Order.Tie = Tie(f.RecordState, s.Digest)
 	return s
 }
 
@@ -89,12 +89,12 @@ func digest(f asff.Finding, substance []string) string {
 	return hex.EncodeToString(sum[:12])
 }
 
-// tie orders states of the same time: in doubt a finding holds.
-func tie(state asff.RecordState) string {
+// Tie orders states of the same time: in doubt a finding holds.
+func Tie(state asff.RecordState, digest string) string {
 	if state == asff.Active {
-		return "1"
+		return "1" + digest
 	}
-	return "0"
+	return "0" + digest
 }
 
 // Merge merges signals with the same finding ID into one: the newest, with the earliest first

@@ -15,6 +15,7 @@ import (
 func Check(ctx context.Context, table ledger.Table) error {
 	c := &checker{ctx: ctx, table: table}
 	c.revisions()
+	c.batches()
 	c.open()
 	c.due()
 	return errors.Join(c.faults...)
@@ -62,31 +63,83 @@ func (c *checker) revisions() {
 	}
 }
 
+// batches: each record of a batch has its own condition and its own result, and a later revision
+// replaces the whole record.
+func (c *checker) batches() {
+	const n = 260
+	var keys []ledger.Key
+	var writes []ledger.Record
+	for i := range n {
+		k := ledger.Key{Partition: fmt.Sprintf("finding#batch%d", i), Sort: "finding"}
+		keys = append(keys, k)
+		writes = append(writes, ledger.Record{Key: k, Revision: 1, Doc: []byte(`{"a":1}`), Open: true, RefreshShard: "9", RefreshAt: time.Unix(int64(i+1), 0)})
+	}
+	check := func(what string, stale func(i int) bool) {
+		for i, err := range c.table.PutAll(c.ctx, writes) {
+			if want := stale(i); errors.Is(err, ledger.ErrConflict) != want || err != nil && !want {
+				c.fault("%s, record %d: %w, want a conflict: %v", what, i, err, want)
+			}
+		}
+	}
+	check("first writes", func(int) bool { return false })
+	check("first writes again", func(int) bool { return true })
+	for i := range writes {
+		writes[i] = ledger.Record{Key: keys[i], Revision: 2 + int64(i%2), Doc: []byte(`{"a":2}`), Expires: time.Unix(int64(5000+i), 0)}
+	}
+	check("second writes", func(i int) bool { return i%2 == 1 })
+	absent := ledger.Key{Partition: "finding#absent", Sort: "finding"}
+	records, faults := c.table.GetAll(c.ctx, append(keys, absent))
+	for i, r := range records {
+		want := ledger.Record{Key: absent}
+		switch {
+		case i < n && i%2 == 0:
+			want = writes[i]
+		case i < n:
+			want = ledger.Record{Key: keys[i], Revision: 1, Doc: []byte(`{"a":1}`), Open: true, RefreshShard: "9", RefreshAt: time.Unix(int64(i+1), 0)}
+		}
+		if faults[i] != nil || fmt.Sprint(r) != fmt.Sprint(want) {
+			c.fault("record %d of a batch: %+v, %w, want %+v", i, r, faults[i], want)
+		}
+	}
+	if records, faults := c.table.GetAll(c.ctx, nil); len(records)+len(faults)+len(c.table.PutAll(c.ctx, nil)) > 0 {
+		c.fault("an empty batch has results")
+	}
+}
+
 // open: returns all open records of a partition and no others, page by page.
 func (c *checker) open() {
-	var want []string
+	var want, older []string
 	for i := range 2*PageSize + 1 {
 		name := fmt.Sprintf("f%04d", i)
-		c.put(ledger.Record{Key: ledger.Key{Partition: "audit#r#C#0", Sort: name}, Revision: 1, Doc: []byte(`{}`), Open: i%10 != 0})
-		if i%10 != 0 {
+		r := ledger.Record{Key: ledger.Key{Partition: "audit#r#C#0", Sort: name}, Revision: 1, Doc: []byte(`{}`), Open: i%10 != 0}
+		if i%3 == 0 {
+			r.Active = int64(100 + i)
+		}
+		c.put(r)
+		if r.Open {
 			want = append(want, name)
+			if r.Active < 300 {
+				older = append(older, name)
+			}
 		}
 	}
 	c.put(ledger.Record{Key: ledger.Key{Partition: "audit#r#C#1", Sort: "f"}, Revision: 1, Doc: []byte(`{}`), Open: true})
-	var got []string
-	for after, more := "", true; more; {
-		page, next, err := c.table.Open(c.ctx, "audit#r#C#0", after)
-		if err != nil {
-			c.fault("open after %q: %w", after, err)
-			return
+	for before, want := range map[int64][]string{0: want, 300: older} {
+		var got []string
+		for after, more := "", true; more; {
+			page, next, err := c.table.Open(c.ctx, "audit#r#C#0", before, after)
+			if err != nil {
+				c.fault("open before %d after %q: %w", before, after, err)
+				return
+			}
+			for _, r := range page {
+				got = append(got, r.Sort)
+			}
+			after, more = next, next != ""
 		}
-		for _, r := range page {
-			got = append(got, r.Sort)
+		if !slices.Equal(got, want) {
+			c.fault("open before %d: %d records, want %d", before, len(got), len(want))
 		}
-		after, more = next, next != ""
-	}
-	if !slices.Equal(got, want) {
-		c.fault("open: %d records, want %d", len(got), len(want))
 	}
 }
 

@@ -105,11 +105,43 @@ func (t *Table) Put(ctx context.Context, r ledger.Record) error {
 	})
 }
 
+// GetAll implements ledger.Table. Each record is a step of its own.
+func (t *Table) GetAll(ctx context.Context, keys []ledger.Key) ([]ledger.Record, []error) {
+	return GetEach(ctx, t, keys)
+}
+
+// PutAll implements ledger.Table. Each record is a step of its own.
+func (t *Table) PutAll(ctx context.Context, records []ledger.Record) []error {
+	return PutEach(ctx, t, records)
+}
+
+// GetEach is GetAll of a table that only has Get.
+func GetEach(ctx context.Context, table interface {
+	Get(context.Context, ledger.Key) (ledger.Record, error)
+}, keys []ledger.Key) ([]ledger.Record, []error) {
+	records, faults := make([]ledger.Record, len(keys)), make([]error, len(keys))
+	for i, k := range keys {
+		records[i], faults[i] = table.Get(ctx, k)
+	}
+	return records, faults
+}
+
+// PutEach is PutAll of a table that only has Put.
+func PutEach(ctx context.Context, table interface {
+	Put(context.Context, ledger.Record) error
+}, records []ledger.Record) []error {
+	faults := make([]error, len(records))
+	for i, r := range records {
+		faults[i] = table.Put(ctx, r)
+	}
+	return faults
+}
+
 // Open implements ledger.Table.
-func (t *Table) Open(ctx context.Context, partition, after string) (page []ledger.Record, next string, err error) {
+func (t *Table) Open(ctx context.Context, partition string, before int64, after string) (page []ledger.Record, next string, err error) {
 	err = t.do(ctx, "Open", func() error {
 		for _, r := range t.records {
-			if r.Partition == partition && r.Sort > after && r.Open {
+			if r.Partition == partition && r.Sort > after && r.Open && (before == 0 || r.Active < before) {
 				page = append(page, r)
 			}
 		}
