@@ -21,7 +21,7 @@ const (
 	eventRequests = 3
 	// matchReads and matchWrites are the units for one alarm with the built-in rules, alone in its
 	// batch. It reads its device, three resources that the device uses, and of a campaign its own
-	// part, the finding and eight partitions. It writes its device with about 1.6 KB, and its part
+	// part, the finding and its eight partitions of two periods. It writes its device with about 1.6 KB, and its part
 	// of the campaign.
 	matchReads, matchWrites = 14, 3
 	// changeReads and changeWrites: a composite finding makes the item due, which adds the index,

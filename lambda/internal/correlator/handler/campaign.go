@@ -20,6 +20,9 @@ import (
 // least".
 const maxCampaignParts = 10_000
 
+// keepPart is how long the parts of a period are kept after they can count.
+const keepPart = 24 * time.Hour
+
 // visitCampaign writes one record for each device that was seen, in the campaign's shards, and then
 // decides whether that makes or ends the campaign. Devices that join an active campaign write
 // nothing else: the schedule counts them.
@@ -31,7 +34,7 @@ func (h *Handler) visitCampaign(ctx context.Context, home entity.Home, w *work, 
 		byPart[key] = append(byPart[key], s)
 	}
 	errs := forEach(sortedKeys(byPart), func(key string) error {
-		part, err := h.storePart(ctx, state.PartKey(w.subject, key), byPart[key], truth, now)
+		part, err := h.storePart(ctx, state.PartKey(w.subject, w.period(now), key), byPart[key], truth, now)
 		if err != nil {
 			return err
 		}
@@ -80,7 +83,6 @@ func (h *Handler) storePart(ctx context.Context, key state.Key, seen []sighting,
 			return incident.Part{}, tiedError(tied)
 		}
 		part := after[0]
-		part.Forget(now.Add(-keep - h.longest))
 		text, err := json.Marshal(part)
 		if err != nil {
 			return incident.Part{}, fmt.Errorf("part of %s: %w", key.Partition, err)
@@ -88,7 +90,7 @@ func (h *Handler) storePart(ctx context.Context, key state.Key, seen []sighting,
 		if string(text) == string(record.Doc) {
 			return part, nil
 		}
-		record.Doc, record.Expires = text, now.Add(keep+h.longest)
+		record.Doc, record.Expires = text, now.Add(keepPart+2*h.longest)
 		record.Revision++
 		if err = h.Store.Put(ctx, record); !errors.Is(err, state.ErrConflict) {
 			return part, err
@@ -138,13 +140,48 @@ func (h *Handler) decideCampaign(ctx context.Context, home entity.Home, w *work,
 func (h *Handler) stillOpen(ctx context.Context, w *work, now time.Time) (bool, error) {
 	found := false
 	var damaged error
-	err := h.Store.Parts(ctx, w.subject, func(docs [][]byte) bool {
-		parts, err := readParts(docs)
-		damaged = errors.Join(damaged, err)
-		found = slices.ContainsFunc(parts, func(p incident.Part) bool { return len(incident.Replay(w.rule, []incident.Part{p}, now).Counted) > 0 })
-		return !found && err == nil
-	})
-	return found, errors.Join(err, damaged)
+	for period := w.period(now); period >= w.period(now.Add(-w.rule.Window())) && !found; period-- {
+		err := h.Store.Parts(ctx, w.subject, period, func(docs [][]byte) bool {
+			parts, err := readParts(docs)
+			damaged = errors.Join(damaged, err)
+			found = slices.ContainsFunc(parts, func(p incident.Part) bool { return len(incident.Replay(w.rule, []incident.Part{p}, now).Counted) > 0 })
+			return !found && err == nil
+		})
+		if err = errors.Join(err, damaged); err != nil {
+			return false, err
+		}
+	}
+	return found, nil
+}
+
+// period is the number of the period in which a time is. Periods are as long as the window, so that
+// what counts was seen in the present one or in the one before.
+func (w *work) period(at time.Time) int64 { return at.Unix() / max(w.rule.WindowSeconds, 1) }
+
+// maxPeriods limits the periods that are read after a failure of the schedule.
+const maxPeriods = 20
+
+// partsOf reads the parts that count, or have counted since the last decision. It also returns
+// since when it knows all parts.
+func (h *Handler) partsOf(ctx context.Context, w *work, d *document, now time.Time) (parts []incident.Part, since time.Time, err error) {
+	from := now
+	if clock := time.UnixMilli(d.Clock); d.Shown[w.rule.Digest].State == asff.Active && clock.Before(from) {
+		from = clock
+	}
+	first := max(w.period(from.Add(-w.rule.Window())), w.period(now)-maxPeriods)
+	var damaged error
+	for period := first; period <= w.period(now); period++ {
+		err := h.Store.Parts(ctx, w.subject, period, func(docs [][]byte) bool {
+			some, err := readParts(docs)
+			damaged = errors.Join(damaged, err)
+			parts = append(parts, some...)
+			return len(parts) < maxCampaignParts && err == nil
+		})
+		if err = errors.Join(err, damaged); err != nil {
+			return nil, time.Time{}, err
+		}
+	}
+	return incident.Merge(parts), time.Unix(first*w.rule.WindowSeconds, 0), nil
 }
 
 func readParts(docs [][]byte) ([]incident.Part, error) {
@@ -160,21 +197,14 @@ func readParts(docs [][]byte) ([]incident.Part, error) {
 // countCampaign reads all parts and adds what changed to the outbox. It returns when the schedule
 // must count again.
 func (h *Handler) countCampaign(ctx context.Context, home entity.Home, w *work, d *document, now time.Time) (time.Time, error) {
-	var parts []incident.Part
-	var damaged error
-	err := h.Store.Parts(ctx, w.subject, func(docs [][]byte) bool {
-		some, err := readParts(docs)
-		damaged = errors.Join(damaged, err)
-		parts = append(parts, some...)
-		return len(parts) < maxCampaignParts && err == nil
-	})
-	if err = errors.Join(err, damaged); err != nil {
+	parts, since, err := h.partsOf(ctx, w, d, now)
+	if err != nil {
 		return time.Time{}, err
 	}
 	if d.Truncated = len(parts) >= maxCampaignParts; d.Truncated {
 		h.count(unknownProduct, contract.MetricTruncated, 1)
 	}
-	o := incident.Replay(w.rule, parts, now)
+	o := incident.Resume(w.rule, parts, now, d.Shown[w.rule.Digest].before(incident.Known(parts, since)))
 	if err := h.show(ctx, home, w.rule, d, o, nil, now); err != nil || !o.Active {
 		return time.Time{}, err
 	}

@@ -63,3 +63,47 @@ func TestLateEventEndsACampaign(t *testing.T) {
 	r.must(alarm("sensor-1", 3, "x"))
 	r.want("")
 }
+
+// A composite finding stays active with its last part, however long ago the others ended.
+func TestLongIncidents(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		rule     correlation.Rule
+		opens    []finding
+		stays    finding
+		every    time.Duration
+		want     string
+		reads    int // most calls of the table per round
+		duration time.Duration
+	}{
+		{"a device", correlation.StolenIdentity(), []finding{duplicate("pump-7")}, behavior("pump-7", "aws:source-ip-address"), 12 * time.Hour, "stolen-identity/pump-7 CRITICAL 1", 30, 40 * 24 * time.Hour},
+		{"a campaign", correlation.Campaign(correlation.Spread{Devices: 3}), []finding{behavior("sensor-1", "m"), behavior("sensor-2", "m")}, behavior("sensor-3", "m"), 40 * time.Minute,
+			"campaign/campaign/behavior b-m HIGH 1", 60, 24 * time.Hour},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, c.rule)
+			for _, f := range append(c.opens, c.stays) {
+				r.must(f.at(start, "o").event())
+			}
+			r.now = start.Add(time.Minute)
+			for _, f := range c.opens {
+				r.must(f.at(r.now, "x").event())
+			}
+			for r.now.Before(start.Add(c.duration)) {
+				r.now = r.now.Add(c.every)
+				clear(r.table.calls)
+				r.must(c.stays.at(r.now, "o").event())
+				if err := r.due(); err != nil {
+					t.Fatal(err)
+				}
+				if n := r.table.calls["GetItem"] + r.table.calls["PutItem"] + r.table.calls["Query"]; n > c.reads {
+					t.Fatalf("%d calls of the table", n)
+				}
+			}
+			r.want(c.want)
+			r.now = r.now.Add(25 * time.Hour)
+			r.settle()
+			r.want("")
+		})
+	}
+}

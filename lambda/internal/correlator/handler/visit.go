@@ -275,6 +275,7 @@ func forget(parts []incident.Part, before time.Time) []incident.Part {
 // truncate drops the oldest parts beyond the limit, those that have ended first.
 func (h *Handler) truncate(d *document) {
 	if len(d.Parts) <= maxParts {
+		d.Truncated = d.Truncated && len(d.Parts) == maxParts
 		return
 	}
 	slices.SortStableFunc(d.Parts, func(a, b incident.Part) int {
@@ -326,7 +327,7 @@ func (h *Handler) decide(ctx context.Context, home entity.Home, subject string, 
 			}
 			parts = append(slices.Clone(d.Parts), shared...)
 		}
-		o := incident.Replay(r, parts, now)
+		o := incident.Resume(r, parts, now, d.Shown[r.Digest].before(incident.Known(parts, now.Add(-keep-h.longest))))
 		if err := h.show(ctx, home, r, d, o, uses, now); err != nil {
 			return next, err
 		}
@@ -352,6 +353,15 @@ func (h *Handler) drop(d *document, rules []incident.Rule) {
 // uses.
 func (h *Handler) hasOwn(r incident.Rule, parts []incident.Part, now time.Time) bool {
 	return len(incident.Replay(r, parts, now).Counted) > 0
+}
+
+// before returns the severity of a composite finding that has been active since before a time, and
+// SeverityDefault for any other. Of the former, the beginning of the histories may be forgotten.
+func (s shown) before(at time.Time) defender.Severity {
+	if s.State != asff.Active || !time.UnixMilli(s.Since).Before(at) {
+		return defender.SeverityDefault
+	}
+	return defender.Severity(s.Severity)
 }
 
 // repeatAt is when an active composite finding is sent again although nothing changed: after an
@@ -412,6 +422,9 @@ func (h *Handler) show(ctx context.Context, home entity.Home, r incident.Rule, d
 // aliases returns the device's resources. If the function may not look them up, it returns only the
 // device.
 func (h *Handler) aliases(ctx context.Context, home entity.Home, e incident.Entity, uses []string, now time.Time) ([]asff.Resource, error) {
+	if e.Kind == correlation.Campaign {
+		return nil, nil
+	}
 	all, err := h.Entities.Aliases(ctx, home, e, uses, now)
 	if err != nil && !certificate.CanRetry(err) {
 		h.Log.Warn("aliases of a device cannot be looked up", "device", e.Name, "reason", err.Error())

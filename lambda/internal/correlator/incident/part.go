@@ -101,9 +101,21 @@ type Part struct {
 	Resources []asff.Resource `json:"resources,omitempty"`
 	// History has the states, oldest first.
 	History []Mark `json:"history"`
+	// From is when the history begins, in ns since 1970, if older states were dropped; else 0.
+	From int64 `json:"from,omitempty"`
 	// Shared reports a finding about a policy or a role alias that the device uses. It is not
 	// stored.
 	Shared bool `json:"-"`
+}
+
+// Known returns since when all parts have their whole history: since a time, or later.
+func Known(parts []Part, since time.Time) time.Time {
+	for _, p := range parts {
+		if from := at(p.From); from.After(since) {
+			since = from
+		}
+	}
+	return since
 }
 
 // Key identifies the finding.
@@ -112,8 +124,7 @@ func (p Part) Key() string { return p.Finding.ProductARN + "/" + p.Finding.ID }
 // Newest returns the newest state.
 func (p Part) Newest() Mark { return p.History[len(p.History)-1] }
 
-// maxHistory limits the states of a finding. Beyond it the states between two of the same kind are
-// dropped first.
+// maxHistory limits the states of a finding. Beyond it the oldest are dropped.
 const maxHistory = 32
 
 // Observe adds a state to the history; seen has one state. It reports whether that changed the
@@ -139,26 +150,42 @@ func (p *Part) Settle(seen Part) {
 }
 
 func (p *Part) insert(i int, seen Part) {
+	was := *p
 	history := slices.Insert(slices.Clone(p.History), i, seen.Newest())
 	if i == len(history)-1 {
 		*p = seen
 	}
-	p.Thing = p.Thing || seen.Thing
-	p.History = shorten(history)
+	p.Thing = was.Thing || seen.Thing
+	p.From = was.From
+	if len(history) > maxHistory {
+		history = history[len(history)-maxHistory:]
+		p.From = max(p.From, history[0].time())
+	}
+	p.History = history
 }
 
-func shorten(history []Mark) []Mark {
-	for len(history) > maxHistory {
-		drop := 0
-		for i := 1; i < len(history)-1; i++ {
-			if history[i-1].State == history[i].State && history[i].State == history[i+1].State && history[i].Severity <= history[i+1].Severity {
-				drop = i
-				break
-			}
+// Merge returns the parts with one history for each finding and device.
+func Merge(parts []Part) []Part {
+	var merged []Part
+	index := map[string]int{}
+	for _, p := range parts {
+		key := p.Device + "\x00" + p.Key()
+		i, found := index[key]
+		if !found {
+			index[key] = len(merged)
+			merged = append(merged, p)
+			continue
 		}
-		history = slices.Delete(history, drop, drop+1)
+		for _, m := range p.History {
+			seen := p
+			seen.History = []Mark{m}
+			if m.Order.Compare(p.Newest().Order) != 0 {
+				seen.Matches = merged[i].Matches
+			}
+			merged[i].Observe(seen)
+		}
 	}
-	return history
+	return merged
 }
 
 // Forget drops the states that ended before a time, and reports whether the whole part may be

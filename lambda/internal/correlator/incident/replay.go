@@ -86,7 +86,14 @@ const tolerance = 5 * time.Minute
 // state in which it is open, for the rule's window or until its next state. Findings about shared
 // resources count as long as they are open.
 func Replay(rule Rule, parts []Part, now time.Time) Outcome {
+	return Resume(rule, parts, now, defender.SeverityDefault)
+}
+
+// Resume is [Replay] for histories whose beginning is forgotten, if the composite finding was active
+// before. severity is the one that it had; SeverityDefault means that it was not active.
+func Resume(rule Rule, parts []Part, now time.Time, severity defender.Severity) Outcome {
 	r := replay{rule: rule.Rule, devices: map[string]int{}}
+	r.Active, r.Began, r.Severity = severity > 0, severity > 0, severity
 	present := now.UnixNano()
 	for _, p := range parts {
 		stages := ownStages(rule, p)
@@ -112,6 +119,9 @@ func Replay(rule Rule, parts []Part, now time.Time) Outcome {
 		}
 		r.step(bounds[i:j])
 		i = j
+	}
+	if r.Active && r.own == 0 { // it was active, and nothing that is remembered counts
+		r.Active, r.End, r.Time = false, correlation.WindowPassed, at(present)
 	}
 	for _, b := range bounds[next:] {
 		if r.Active || b.begins {

@@ -155,19 +155,24 @@ func (s *Store) Users(ctx context.Context, resource string, most int) (devices [
 // CampaignShards distribute the parts of a campaign over partitions: each allows 1,000 writes per
 // second.
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
-const CampaignShards = 8
+const CampaignShards = 4
 
-// PartKey is the key of a campaign's part.
-func PartKey(campaign, part string) Key {
-	return Key{campaign + "#" + strconv.Itoa(shardOf(part, CampaignShards)), part}
+// PartKey is the key of a campaign's part that was seen in a period. Each period has partitions of
+// its own, so that reading the present one does not read what is long over.
+func PartKey(campaign string, period int64, part string) Key {
+	return Key{partsPartition(campaign, period, shardOf(part, CampaignShards)), part}
 }
 
-// Parts calls each with the documents of a campaign's parts, page by page, until it returns false.
-// It reads consistently.
-func (s *Store) Parts(ctx context.Context, campaign string, each func([][]byte) bool) error {
+func partsPartition(campaign string, period int64, shard int) string {
+	return campaign + "#" + strconv.FormatInt(period, 10) + "#" + strconv.Itoa(shard)
+}
+
+// Parts calls each with the documents of the parts that were seen in a period, page by page, until
+// it returns false. It reads consistently.
+func (s *Store) Parts(ctx context.Context, campaign string, period int64, each func([][]byte) bool) error {
 	more := true
 	for shard := 0; shard < CampaignShards && more; shard++ {
-		err := s.pages(ctx, campaign+"#"+strconv.Itoa(shard), "", func(items []item) bool {
+		err := s.pages(ctx, partsPartition(campaign, period, shard), "", func(items []item) bool {
 			docs := make([][]byte, len(items))
 			for i, it := range items {
 				docs[i] = []byte(stringOf(it, attrDoc))
