@@ -2,6 +2,8 @@ package handler_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,4 +88,34 @@ func TestWithoutCorrelationEveryCompositeFindingIsArchived(t *testing.T) {
 	r.handler.Rules = nil
 	r.refresh(time.Hour)
 	r.want(map[string]string{stolen: "ARCHIVED", chain: "ARCHIVED"})
+}
+
+// Security Hub accepts a composite finding with everything that one can have.
+func TestLargestCompositeFindingIsImported(t *testing.T) {
+	r := newRig(t)
+	r.rules("stolen")
+	c := correlation.Composite{
+		Rule: "stolen", Digest: "stolen-digest", Account: account, Region: region, Kind: correlation.Thing, Entity: "pump-7\u202e\x01", Title: strings.Repeat("t", 128), Description: strings.Repeat("d", 512),
+		Remedy: strings.Repeat("r", 512), Revision: r.now.UnixMilli(), Time: start.UnixMilli(), State: asff.Active, Severity: correlation.Label(defender.Critical), Parts: 200, AtLeast: true,
+	}
+	for i := range 10 {
+		c.Related = append(c.Related, asff.RelatedFinding{ProductARN: "arn:aws:securityhub:us-east-1::product/aws/guardduty", ID: fmt.Sprint(strings.Repeat("i", 500), i)})
+		c.Stages = append(c.Stages, correlation.StageParts{Name: strings.Repeat("s", 64), Parts: i})
+	}
+	details := map[string]string{}
+	for i := range 10 {
+		details[fmt.Sprint("key-", i)] = strings.Repeat("\u202e", 60)
+	}
+	for i := range 40 {
+		c.Resources = append(c.Resources, asff.Resource{Type: "Other", ID: fmt.Sprint("resource-", i), Region: region, Details: &asff.ResourceDetails{Other: details}})
+	}
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.must(r.message(string(text)))
+	all := r.hub.Findings()
+	if len(all) != 1 || all[0].RecordState != "ACTIVE" || len(all[0].Resources) != 32 || len(all[0].FindingProviderFields.Types) != 1 {
+		t.Errorf("findings %+v", all)
+	}
 }
