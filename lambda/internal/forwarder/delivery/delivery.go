@@ -95,7 +95,9 @@ type task struct {
 	source  defender.Source
 	request ledger.Request
 	claimed ledger.Claim
-	outcome outcome.Outcome
+	// severity is the label of the claimed finding.
+	severity string
+	outcome  outcome.Outcome
 }
 
 // claimAtOnce is how many findings are claimed before the first are imported. It limits the memory
@@ -175,6 +177,7 @@ func (d *Delivery) imports(ctx context.Context, now time.Time, claimed []*task) 
 // release lets go of what only the import and the confirmation needed.
 func (t *task) release() {
 	t.request = ledger.Request{}
+	t.severity = t.claimed.Entry.Finding.FindingProviderFields.Severity.Label
 	t.claimed.Entry = ledger.Entry{State: t.claimed.Entry.State}
 }
 
@@ -226,7 +229,7 @@ func (d *Delivery) count(t *task) {
 	case t.claimed.Import:
 		metric = contract.MetricImported
 		if d.BySeverity {
-			d.Metrics.CountBy(t.source.String(), contract.MetricDimensionSeverity, t.claimed.Entry.Finding.FindingProviderFields.Severity.Label, metric, 1)
+			d.Metrics.CountBy(t.source.String(), contract.MetricDimensionSeverity, t.severity, metric, 1)
 			return
 		}
 	}
