@@ -25,7 +25,9 @@ func TestImportedFindingsAreCountedBySeverityOnRequest(t *testing.T) {
 		var out strings.Builder
 		d := &Delivery{BySeverity: c.bySeverity, Log: slog.New(slog.DiscardHandler), Metrics: emf.New(contract.MetricDimensionForwarder, "f", &out, time.Now)}
 		finding := asff.Finding{FindingProviderFields: asff.FindingProviderFields{Severity: asff.FindingSeverity{Label: "HIGH"}}}
-		d.count(&task{source: defender.DeviceEvents, outcome: outcome.Outcome{Verdict: outcome.Done}, claimed: ledger.Claim{Import: true, Entry: ledger.Entry{State: c.state, Finding: &finding}}})
+		imported := &task{source: defender.DeviceEvents, outcome: outcome.Outcome{Verdict: outcome.Done}, claimed: ledger.Claim{Import: true, Entry: ledger.Entry{State: c.state, Finding: &finding}}}
+		imported.release()
+		d.count(imported)
 		if err := d.Metrics.Flush(); err != nil {
 			t.Fatal(err)
 		}
