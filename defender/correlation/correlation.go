@@ -23,7 +23,8 @@ type Rule struct {
 	Title, Description, Remedy string
 	// Stages are what has to be found, 1 to 10. One finding counts for only one of them.
 	Stages []Stage
-	// InOrder requires that each stage begins no earlier than the one before it.
+	// InOrder requires that each stage begins no earlier than the one before it. 2 minutes less are
+	// allowed: AWS gives the times of lifecycle events no more exactly.
 	// Default: any order.
 	InOrder bool
 	// Window is how long a part counts after its last update, from 1 minute to 30 days. If it

@@ -19,7 +19,7 @@ func anything() correlation.Rule {
 
 // The device comes from resources and product fields, and from the registry; titles and texts of
 // devices name nothing.
-func TestWhoseAFindingIs(t *testing.T) {
+func TestDeviceOfAFinding(t *testing.T) {
 	certificate := strings.Repeat("ab", 32)
 	shared := strings.Repeat("cd", 32)
 	native := func(resource map[string]any, fields map[string]string) finding {

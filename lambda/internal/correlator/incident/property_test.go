@@ -151,6 +151,10 @@ func TestTimelines(t *testing.T) {
 			". o . .",
 			"o . . .",
 		}, ". . . ."},
+		{"in order within the precision of times", 2, func(r *correlation.Rule) { r.InOrder = true }, []string{
+			". o . .",
+			"O . . .", // nearly an hour later
+		}, ". 2 2 2"},
 		{"a suppressed part does not count", 2, two, []string{
 			"o . s . o",
 			". o . . .",
@@ -187,9 +191,14 @@ func TestTimelines(t *testing.T) {
 			var got []string
 			for hour := range strings.Fields(c.want) {
 				for i, line := range c.lines {
-					state, ok := map[string]incident.State{"o": incident.Open, "x": incident.Ended, "s": incident.Dismissed}[strings.Fields(line)[hour]]
+					letter := strings.Fields(line)[hour]
+					after := float64(hour)
+					if letter == "O" {
+						letter, after = "o", after+0.98
+					}
+					state, ok := map[string]incident.State{"o": incident.Open, "x": incident.Ended, "s": incident.Dismissed}[letter]
 					if ok {
-						parts = observe(t, parts, seen(r, fmt.Sprint("f", i), float64(hour), state, defender.High, min(i, c.stages-1)))
+						parts = observe(t, parts, seen(r, fmt.Sprint("f", i), after, state, defender.High, min(i, c.stages-1)))
 					}
 				}
 				letter := "."

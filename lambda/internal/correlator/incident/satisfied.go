@@ -3,6 +3,7 @@ package incident
 import (
 	"cmp"
 	"slices"
+	"time"
 )
 
 // satisfied reports whether the parts that count now satisfy the rule.
@@ -74,8 +75,13 @@ func assign(place int, places []int, counted []candidate, taken []int, tried []b
 	return false
 }
 
+// precision is how exact the times of findings are: AWS gives those of lifecycle events to 2 minutes.
+// https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
+const precision = int64(2 * time.Minute)
+
 // inOrder reports whether the stages can have their parts one after the other: no part of a stage
-// began before the last part of the stage before it. Each stage takes the earliest parts.
+// began before the last part of the stage before it, within [precision]. Each stage takes the
+// earliest parts.
 func inOrder(need []int, counted []candidate) bool {
 	slices.SortFunc(counted, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.since, b.since), cmp.Compare(len(a.stages), len(b.stages)), cmp.Compare(a.key, b.key))
@@ -85,8 +91,8 @@ func inOrder(need []int, counted []candidate) bool {
 	for stage, n := range need {
 		last := from
 		for i, c := range counted {
-			if n > 0 && !used[i] && c.since >= from && slices.Contains(c.stages, stage) {
-				used[i], n, last = true, n-1, c.since
+			if n > 0 && !used[i] && c.since >= from-precision && slices.Contains(c.stages, stage) {
+				used[i], n, last = true, n-1, max(last, c.since)
 			}
 		}
 		if n > 0 {
