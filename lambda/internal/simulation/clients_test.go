@@ -213,8 +213,8 @@ func (w *world) serve(c *call) {
 			w.ledger.end(c, false)
 			w.log.printf("%v, then a crash: %v", c, err)
 		}
-		c.answers(nil, errCrashed)
 		w.kill(c.env)
+		c.answers(nil, errCrashed)
 		return
 	}
 	value, err := w.effect(c)

@@ -110,7 +110,7 @@ func (w *world) environment(fn *function) *environment {
 	if w.faults.strikes(clockSkew, fn) {
 		e.skew = skew
 	}
-	out := writer{w.log, e.name}
+	out := writer{w.log, e}
 	handle, err := fn.build(e, host.Host{
 		Environ: environ, Now: func() time.Time { return time.Now().Add(e.skew) }, Metrics: out, Log: out, Random: w.random(), Program: "simulated",
 	})
@@ -159,6 +159,9 @@ func (w *world) kill(e *environment) {
 	w.log.printf("%s crashed", e.name)
 	i := e.serving
 	e.serving = nil
+	if i != nil {
+		i.cancel() // before its goroutines run again
+	}
 	var kept []*call
 	for _, c := range w.pending {
 		if c.env != e {
@@ -174,7 +177,6 @@ func (w *world) kill(e *environment) {
 	}
 	w.pending = kept
 	if i != nil {
-		i.cancel()
 		i.done(nil, errCrashed, true)
 	}
 }

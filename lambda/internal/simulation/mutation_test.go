@@ -61,7 +61,7 @@ var mutations = []mutation{
 	{"lateness-is-ignored", "order", "a window is judged before all telemetry has arrived", "internal/engine/window.go",
 		"return ClockSkew + batching + DeliveryMargin", "return batching"},
 	{"closer-ignores-backlog", "order", "silence is judged although telemetry waits", "lambda/internal/evaluator/handler/progress.go",
-		"return at, !waits && !flies, nil", "return at, true, nil"},
+		"return at, !waiting && !flying, nil", "return at, true, nil"},
 }
 
 // TestMutations builds the simulation with each mutation and runs seeds until one fails. It needs

@@ -52,14 +52,17 @@ func (l *trace) functions() {
 
 // writer is the standard output of an environment.
 type writer struct {
-	log  *trace
-	name string
+	log *trace
+	env *environment
 }
 
-// Write adds a line.
+// Write adds a line. What a dead environment writes is lost.
 func (w writer) Write(line []byte) (int, error) {
+	if w.env.dead.Load() {
+		return len(line), nil
+	}
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
-	w.log.lines = append(w.log.lines, w.name+" "+string(bytes.TrimSuffix(line, []byte("\n"))))
+	w.log.lines = append(w.log.lines, w.env.name+" "+string(bytes.TrimSuffix(line, []byte("\n"))))
 	return len(line), nil
 }

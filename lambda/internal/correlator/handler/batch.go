@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -64,6 +65,16 @@ func (b *batch) add(to map[string]*work, subject string, e incident.Entity, r in
 	w.seen = append(w.seen, s)
 }
 
+// order sorts what concurrent reads have added: the state of a device must not depend on which of
+// them was first.
+func (b *batch) order() {
+	for _, all := range []map[string]*work{b.entities, b.shared, b.campaigns} {
+		for _, w := range all {
+			slices.SortStableFunc(w.seen, func(x, y sighting) int { return cmp.Compare(x.message, y.message) })
+		}
+	}
+}
+
 // fromQueue handles events and returns those that must be retried.
 func (h *Handler) fromQueue(ctx context.Context, home entity.Home, messages []events.SQSMessage) events.SQSEventResponse {
 	failed := &failures{why: map[int]error{}}
@@ -78,6 +89,7 @@ func (h *Handler) fromQueue(ctx context.Context, home entity.Home, messages []ev
 			failed.add(err, i)
 		}
 	}
+	b.order()
 	h.process(ctx, home, b, now, failed)
 	response := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
 	for _, i := range slices.Sorted(maps.Keys(failed.why)) {

@@ -53,9 +53,10 @@ func Of(err error) Outcome {
 	return o
 }
 
-// Worst returns the outcome that decides about a message with both.
+// Worst returns the outcome that decides about a message with both. Of equal verdicts it is the one
+// with the lesser reason, so that logs and records do not depend on the order of a map.
 func Worst(a, b Outcome) Outcome {
-	if b.Verdict > a.Verdict {
+	if b.Verdict > a.Verdict || b.Verdict == a.Verdict && b.Reason < a.Reason {
 		return b
 	}
 	return a

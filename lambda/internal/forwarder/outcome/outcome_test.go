@@ -19,6 +19,13 @@ func TestWorstOutcomeDecides(t *testing.T) {
 	}
 }
 
+func TestReasonsDoNotDependOnTheOrder(t *testing.T) {
+	a, b := outcome.Outcome{Verdict: outcome.Retry, Reason: "a"}, outcome.Outcome{Verdict: outcome.Retry, Reason: "b"}
+	if outcome.Worst(a, b) != a || outcome.Worst(b, a) != a {
+		t.Error("of two equal verdicts the first decides")
+	}
+}
+
 func TestErrorsAreOutcomes(t *testing.T) {
 	off := outcome.Outcome{Verdict: outcome.HubOff, Reason: "off"}
 	for _, row := range []struct {
