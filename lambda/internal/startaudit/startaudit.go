@@ -11,7 +11,6 @@ import (
 
 	"github.com/aws/aws-lambda-go/cfn"
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
@@ -32,15 +31,6 @@ type Starter struct {
 	IoT    API
 	Log    *slog.Logger
 	Random func(n int64) int64
-}
-
-// AWS returns the client of AWS IoT itself.
-func AWS(ctx context.Context) (API, error) {
-	cfg, err := config.LoadDefaultConfig(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("load the AWS configuration: %w", err)
-	}
-	return iot.NewFromConfig(cfg, func(o *iot.Options) { o.RetryMaxAttempts = 1 }), nil
 }
 
 // New returns the function's handler.
