@@ -28,7 +28,6 @@ type change struct {
 type history struct {
 	begin   time.Time
 	changes []change
-	since   []string
 }
 
 func (h *history) GetFindings(_ context.Context, in *securityhub.GetFindingsInput, _ ...func(*securityhub.Options)) (*securityhub.GetFindingsOutput, error) {
