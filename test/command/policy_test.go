@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
@@ -94,18 +96,30 @@ func (w world) conflicting() string {
 	})
 }
 
-// deadLetter puts a message into a dead-letter queue of the deployed stack.
-func (w world) deadLetter() {
+// deadLetters puts two messages into a dead-letter queue of the deployed stack, as the forwarder
+// does.
+func (w world) deadLetters() {
 	w.Helper()
 	out, err := cloudformation.NewFromConfig(w.cloud.Config()).ListStackResources(w.Context(), &cloudformation.ListStackResourcesInput{StackName: aws.String(stackName)})
 	w.must(nil, err)
+	urls := map[string]string{}
 	for _, r := range out.StackResourceSummaries {
-		if *r.ResourceType == "AWS::SQS::Queue" && strings.Contains(*r.LogicalResourceId, "ForwarderDeadLetter") {
-			w.must(sqs.NewFromConfig(w.cloud.Config()).SendMessage(w.Context(), &sqs.SendMessageInput{QueueUrl: r.PhysicalResourceId, MessageBody: aws.String("{}")}))
-			return
+		if *r.ResourceType == "AWS::SQS::Queue" {
+			urls[strings.TrimRight(*r.LogicalResourceId, "0123456789ABCDEF")] = *r.PhysicalResourceId
 		}
 	}
-	w.Fatal("the stack has no dead-letter queue of the forwarder")
+	letters, from := urls["HubForwarderDeadLetters"], urls["HubForwarderQueue"]
+	if letters == "" || from == "" {
+		w.Fatalf("the stack has the queues %v", urls)
+	}
+	text := func(s string) types.MessageAttributeValue {
+		return types.MessageAttributeValue{DataType: aws.String("String"), StringValue: &s}
+	}
+	for _, source := range []string{"device-event", "audit"} {
+		w.must(sqs.NewFromConfig(w.cloud.Config()).SendMessage(w.Context(), &sqs.SendMessageInput{QueueUrl: &letters, MessageBody: aws.String("{}"), MessageAttributes: map[string]types.MessageAttributeValue{
+			"Source": text(source), "Reason": text("a reason"), "Queue": text("arn:aws:sqs:us-east-1:123456789012:" + path.Base(from)),
+		}}))
+	}
 }
 
 // TestEachActionIsNeeded runs commands under exactly the policy that `defenderhub policy` prints,
@@ -119,20 +133,28 @@ func TestEachActionIsNeeded(t *testing.T) {
 	w.must(nil, err)
 	w.must(w.iot.CreateThing(t.Context(), &iot.CreateThingInput{ThingName: aws.String("pump-1")}))
 	w.must(w.iot.AttachThingPrincipal(t.Context(), &iot.AttachThingPrincipalInput{ThingName: aws.String("pump-1"), Principal: keys.CertificateArn}))
-	w.deadLetter()
 	commands := map[string][]string{
 		"doctor":            {"doctor", "--template", w.conflicting(), "--json"},
 		"findings":          {"findings"},
 		"device":            {"device", "pump-1"},
 		"audit run":         {"audit", "run", logging, "--yes", "--interval", "1s", "--wait", "1s"},
 		"dead-letters list": {"dead-letters", "list"},
-		"report":            {"report", "--out", filepath.Join(t.TempDir(), "report.html")},
-		"watch":             {"watch", "--for", "5s", "--interval", "5s"},
+		// The messages of other sources have to be made visible again.
+		"dead-letters retry": {"dead-letters", "retry", "--yes", "--source", "device-event"},
+		"dead-letters drop":  {"dead-letters", "drop", "--yes", "--source", "device-event"},
+		"report":             {"report", "--out", filepath.Join(t.TempDir(), "report.html")},
+		"watch":              {"watch", "--for", "5s", "--interval", "5s"},
 	}
 	for _, name := range slices.Sorted(maps.Keys(commands)) {
 		t.Run(name, func(t *testing.T) {
 			w.T = t
 			whole := w.policyOf(name)
+			before := func() {
+				if strings.HasPrefix(name, "dead-letters") {
+					w.deadLetters()
+				}
+			}
+			before()
 			if r := w.as(whole, commands[name]...); strings.Contains(r.stdout+r.stderr, "denied:") || strings.Contains(r.stderr, "NotImplemented") || name != "doctor" && name != "audit run" && r.status != 0 {
 				t.Fatalf("under its own policy: status %d, %s%s", r.status, r.stdout, r.stderr)
 			}
@@ -142,6 +164,7 @@ func TestEachActionIsNeeded(t *testing.T) {
 			}
 			for _, s := range statements {
 				for _, action := range s.Action {
+					before()
 					r := w.as(whole.without(action), commands[name]...)
 					if r.status != 2 || !strings.Contains(r.stderr, "denied: "+action+" on ") || !strings.Contains(r.stderr, "no identity-based policy allows the "+action+" action") {
 						t.Errorf("without %s: status %d, %s", action, r.status, r.stderr)

@@ -52,6 +52,12 @@ func run(serve bool, record string) error {
 	if serve {
 		return walkthrough.Serve(ctx, o)
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	// The preparation puts both programs into one directory.
+	o.Command, o.Report = filepath.Join(filepath.Dir(self), "defenderhub"), filepath.Join(filepath.Dir(self), "report.html")
 	return walkthrough.Run(ctx, o)
 }
 

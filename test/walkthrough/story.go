@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -33,6 +34,10 @@ type Options struct {
 	// Record receives what is published after the deployment, as lines for defenderhub replay.
 	// Default: nil, nothing is recorded.
 	Record io.Writer
+	// Command is the path of the command defenderhub, which writes Report, an HTML file, after the
+	// last step of Run.
+	// Default: "", no report is written.
+	Command, Report string
 }
 
 // story is one run.
@@ -89,7 +94,24 @@ func Serve(ctx context.Context, o Options) error {
 func Run(ctx context.Context, o Options) error {
 	s := newStory(o)
 	defer s.stop()
-	return s.run(ctx, slices.Concat(s.beginning(), s.auditing(), s.experiment(), s.devices()))
+	if err := s.run(ctx, slices.Concat(s.beginning(), s.auditing(), s.experiment(), s.devices())); err != nil {
+		return err
+	}
+	return s.report(ctx)
+}
+
+// report writes the report of what the story did.
+func (s *story) report(ctx context.Context) error {
+	if s.Command == "" {
+		return nil
+	}
+	command := exec.CommandContext(ctx, s.Command, "report", "--out", s.Report)
+	command.Env = s.cloud.Env()
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("the report was not written: %w: %s", err, out)
+	}
+	fmt.Fprintf(s.Out, "\nA report of this is in %s\n", s.Report)
+	return nil
 }
 
 func (s *story) stop() {

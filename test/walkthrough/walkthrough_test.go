@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -37,10 +38,25 @@ func TestStory(t *testing.T) {
 	var out, recording bytes.Buffer
 	o := options(t, &out)
 	o.Record = &recording
+	o.Command, o.Report = filepath.Join(t.TempDir(), "defenderhub"), filepath.Join(t.TempDir(), "report.html")
+	build := exec.CommandContext(ctx, "go", "build", "-o", o.Command, ".")
+	build.Dir, build.Env = filepath.Join(o.Repository, "cmd", "defenderhub"), append(os.Environ(), "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	if err := walkthrough.Run(ctx, o); err != nil {
 		t.Fatal(err)
 	}
 	replay(t, recording.String())
+	page, err := os.ReadFile(o.Report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, device := range []string{"meter-2", "gateway-5", "valve-9"} {
+		if !bytes.Contains(page, []byte(device)) {
+			t.Errorf("the report does not name %s", device)
+		}
+	}
 	told := out.String()
 	_, table, found := strings.Cut(told, "SEVERITY")
 	if !found {

@@ -94,7 +94,8 @@ func workspace(repository string) ([]byte, error) {
 // programs runs the tools of the preparation.
 type programs struct{ repository, temp, work string }
 
-// compile builds the demo, the CDK app, the Lambda functions and the emulator of their runtime.
+// compile builds the demo, the CDK app, the Lambda functions, the command that writes the report,
+// and the emulator of the functions' runtime.
 // One command compiles each package once and keeps all cores busy. Synthesis then finds the
 // functions' packages in the build cache, because make sets the same flags as
 // internal/gobuild/build.go.
@@ -112,6 +113,7 @@ func (p programs) compile(ctx context.Context, demo string, compiled func()) err
 	}{
 		{".", shared, []string{"build", "-v", "-tags=lambda.norpc", "./test/demo", ".", "./lambda/forwarder", "./lambda/evaluator", "./lambda/auditresources"}},
 		{".", shared, []string{"build", "-v", "-o", demo, "./test/demo"}},
+		{"cmd/defenderhub", []string{"GOWORK=" + filepath.Join(p.repository, "cmd", "go.work")}, []string{"build", "-v", "-o", filepath.Join(filepath.Dir(demo), "defenderhub"), "."}},
 		{"test/localaws/rie", []string{"GOWORK=off", "GOFLAGS="}, []string{"tool", "-n", "aws-lambda-rie"}},
 	} {
 		if err := p.command(ctx, c.dir, c.env, count, "go", c.args...); err != nil {
