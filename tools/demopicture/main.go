@@ -1,6 +1,9 @@
-// Demopicture draws the output of `make demo` as README shows it: a terminal, light and dark.
+// Demopicture draws the output of a program as README shows it: a terminal, light and dark.
 //
 //	make demo | (cd tools && go run ./demopicture ../docs)
+//	defenderhub doctor --template cdk.out | (cd tools && go run ./demopicture -doctor ../docs)
+//
+// The second reads what a terminal of 118 columns got, such as the output of script(1).
 package main
 
 import (
@@ -25,11 +28,11 @@ const (
 	titleBar   = 32
 )
 
-type theme struct{ file, background, bar, text, dim, high, ended string }
+type theme struct{ suffix, background, bar, text, dim, high, ended string }
 
 var themes = []theme{
-	{"demo.svg", "#ffffff", "#f6f8fa", "#1f2328", "#59636e", "#cf222e", "#1a7f37"},
-	{"demo-dark.svg", "#0d1117", "#161b22", "#e6edf3", "#9198a1", "#ff7b72", "#3fb950"},
+	{"", "#ffffff", "#f6f8fa", "#1f2328", "#59636e", "#cf222e", "#1a7f37"},
+	{"-dark", "#0d1117", "#161b22", "#e6edf3", "#9198a1", "#ff7b72", "#3fb950"},
 }
 
 func main() {
@@ -39,19 +42,37 @@ func main() {
 	}
 }
 
+// picture is what is drawn: of the output the lines that keep selects, with the colors of words
+// where paints says so.
+type picture struct {
+	name, command string
+	keep, paints  func(line string) bool
+	words         *regexp.Regexp
+}
+
+var (
+	demo = picture{"demo", "make demo", func(line string) bool { return step.MatchString(line) || result.MatchString(line) }, result.MatchString, regexp.MustCompile(`\b(?:CRITICAL|HIGH)\b|\bARCHIVED\b`)}
+	// doctor is the table of defenderhub doctor, of which the first column has colors.
+	doctor = picture{"doctor", "defenderhub doctor --template cdk.out", func(line string) bool { return table.MatchString(line) }, func(string) bool { return true }, regexp.MustCompile(`^(?:fix|ok)\b`)}
+)
+
 func run(args []string, output io.Reader) error {
-	if len(args) != 1 {
-		return errors.New("want one argument, the directory of the pictures; the output of make demo is read from standard input")
+	p := demo
+	if len(args) > 0 && args[0] == "-doctor" {
+		p, args = doctor, args[1:]
 	}
-	lines, err := story(output)
+	if len(args) != 1 {
+		return errors.New("want one argument, the directory of the pictures; the output is read from standard input")
+	}
+	lines, err := p.lines(output)
 	if err != nil {
 		return err
 	}
 	if len(lines) == 0 {
-		return errors.New("standard input has no step of the demo: want the output of make demo")
+		return fmt.Errorf("standard input has nothing to draw: want the output of %s", p.command)
 	}
 	for _, t := range themes {
-		if err := os.WriteFile(filepath.Join(args[0], t.file), []byte(draw(lines, t)), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(args[0], p.name+t.suffix+".svg"), []byte(p.draw(lines, t)), 0o644); err != nil {
 			return err
 		}
 	}
@@ -62,26 +83,24 @@ var (
 	color  = regexp.MustCompile("\x1b\\[[0-9;]*m")
 	step   = regexp.MustCompile(`^ *\d+\.\d+s +\d+/\d+  `)
 	result = regexp.MustCompile(`^ +(→ |│ [A-Z]+ incident, )`) // of a message only its heading
+	table  = regexp.MustCompile(`^(?:STATUS|ok|fix|note|unknown) +\S|^ {20,}\S`)
 )
 
-// story returns the steps of the demo and their results, without progress, texts of messages and
-// the table.
-func story(output io.Reader) ([]string, error) {
+// lines returns the lines of the output that are drawn: of the demo the steps and their results,
+// without progress, texts of messages and the table.
+func (p picture) lines(output io.Reader) ([]string, error) {
 	var lines []string
 	scanner := bufio.NewScanner(output)
 	for scanner.Scan() {
 		line := strings.TrimRight(color.ReplaceAllString(scanner.Text(), ""), " \r")
-		if step.MatchString(line) || result.MatchString(line) {
+		if p.keep(line) {
 			lines = append(lines, line)
 		}
 	}
 	return lines, scanner.Err()
 }
 
-// word matches the words of a result that have a color.
-var word = regexp.MustCompile(`\b(?:CRITICAL|HIGH)\b|\bARCHIVED\b`)
-
-func draw(lines []string, t theme) string {
+func (p picture) draw(lines []string, t theme) string {
 	longest := 0
 	for _, line := range lines {
 		longest = max(longest, utf8.RuneCountInString(line))
@@ -89,11 +108,11 @@ func draw(lines []string, t theme) string {
 	width := int(float64(longest)*charWidth) + 2*margin
 	height := titleBar + len(lines)*lineHeight + 2*margin
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="the output of make demo">`+"\n", width, height, width, height)
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="the output of %s">`+"\n", width, height, width, height, p.command)
 	fmt.Fprintf(&b, `<rect x=".5" y=".5" width="%d" height="%d" rx="8" fill="%s" stroke="%s" stroke-opacity=".4"/>`+"\n", width-1, height-1, t.background, t.dim)
 	fmt.Fprintf(&b, `<path d="M1 %d V9 a8 8 0 0 1 8 -8 H%d a8 8 0 0 1 8 8 V%d z" fill="%s"/>`+"\n", titleBar, width-9, titleBar, t.bar)
 	fmt.Fprintf(&b, `<g font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,monospace" font-size="%d" fill="%s" xml:space="preserve">`+"\n", fontSize, t.text)
-	fmt.Fprintf(&b, `<text x="%d" y="21" fill="%s">$ make demo</text>`+"\n", margin, t.dim)
+	fmt.Fprintf(&b, `<text x="%d" y="21" fill="%s">$ %s</text>`+"\n", margin, t.dim, p.command)
 	for i, line := range lines {
 		y := titleBar + margin + lineHeight/2 + i*lineHeight + 2
 		fill := ""
@@ -101,22 +120,22 @@ func draw(lines []string, t theme) string {
 			fill = fmt.Sprintf(` fill="%s"`, t.dim)
 		}
 		// An explicit length keeps columns aligned, whatever font the reader has.
-		fmt.Fprintf(&b, `<text x="%d" y="%d" textLength="%.0f"%s>%s</text>`+"\n", margin, y, float64(utf8.RuneCountInString(line))*charWidth, fill, colored(line, t))
+		fmt.Fprintf(&b, `<text x="%d" y="%d" textLength="%.0f"%s>%s</text>`+"\n", margin, y, float64(utf8.RuneCountInString(line))*charWidth, fill, p.colored(line, t))
 	}
 	b.WriteString("</g>\n</svg>\n")
 	return b.String()
 }
 
-// colored returns a line as SVG text. Only a result has colors.
-func colored(line string, t theme) string {
+// colored returns a line as SVG text.
+func (p picture) colored(line string, t theme) string {
 	var escaped strings.Builder
 	xml.EscapeText(&escaped, []byte(strings.ReplaceAll(line, " ", "\u00a0")))
-	if !result.MatchString(line) {
+	if !p.paints(line) {
 		return escaped.String()
 	}
-	return word.ReplaceAllStringFunc(escaped.String(), func(w string) string {
+	return p.words.ReplaceAllStringFunc(escaped.String(), func(w string) string {
 		fill, weight := t.high, ` font-weight="700"`
-		if w == "ARCHIVED" {
+		if w == "ARCHIVED" || w == "ok" {
 			fill, weight = t.ended, ""
 		}
 		return fmt.Sprintf(`<tspan fill="%s"%s>%s</tspan>`, fill, weight, w)

@@ -26,15 +26,15 @@ func TestPictureHasStepsAndResults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, theme := range themes {
-		picture := read(t, filepath.Join(dir, theme.file))
+		picture := read(t, filepath.Join(dir, "demo"+theme.suffix+".svg"))
 		got := lines(t, picture)
 		want := []string{"$ make demo", "  5.8s   2/19  cdk bootstrap", " 51.9s   6/19  narrow the policy <now>, and audit again", "               → Security Hub: CRITICAL ARCHIVED A_CHECK: A & B",
 			"                 │ CRITICAL incident, new"}
 		if strings.Join(got, "\n") != strings.Join(want, "\n") {
-			t.Errorf("%s: %q, want %q", theme.file, got, want)
+			t.Errorf("%s: %q, want %q", "demo"+theme.suffix, got, want)
 		}
 		if !strings.Contains(picture, `<tspan fill="`+theme.high+`" font-weight="700">CRITICAL</tspan>`) {
-			t.Errorf("%s: CRITICAL has no color: %s", theme.file, picture)
+			t.Errorf("%s: CRITICAL has no color: %s", "demo"+theme.suffix, picture)
 		}
 	}
 }
@@ -45,6 +45,21 @@ func TestPictureNeedsTheDemosOutput(t *testing.T) {
 	}
 	if err := run(nil, strings.NewReader(output)); err == nil {
 		t.Error("no directory, and no error")
+	}
+}
+
+func TestPictureOfDoctorHasItsTable(t *testing.T) {
+	dir := t.TempDir()
+	const printed = "\x1b[1mSTATUS\x1b[0m   CHECK\n\x1b[32mok\x1b[0m       account              account <1>\n\x1b[31mfix\x1b[0m      names                in use\n                              twice\n2 things to fix\n"
+	if err := run([]string{"-doctor", dir}, strings.NewReader(printed)); err != nil {
+		t.Fatal(err)
+	}
+	for _, theme := range themes {
+		picture := read(t, filepath.Join(dir, "doctor"+theme.suffix+".svg"))
+		want := "$ defenderhub doctor --template cdk.out\nSTATUS   CHECK\nok       account              account <1>\nfix      names                in use\n                              twice"
+		if got := strings.Join(lines(t, picture), "\n"); got != want || !strings.Contains(picture, `<tspan fill="`+theme.high+`" font-weight="700">fix</tspan>`) {
+			t.Errorf("got %q", got)
+		}
 	}
 }
 
@@ -59,21 +74,21 @@ func TestPictureInDocsIsOfTodaysDemo(t *testing.T) {
 		source.WriteString(read(t, file))
 	}
 	for _, theme := range themes {
-		picture := read(t, filepath.Join("../../docs", theme.file))
+		picture := read(t, filepath.Join("../../docs", "demo"+theme.suffix+".svg"))
 		if len(picture) > 40<<10 {
-			t.Errorf("%s has %d bytes, want at most 40 KB", theme.file, len(picture))
+			t.Errorf("%s has %d bytes, want at most 40 KB", "demo"+theme.suffix, len(picture))
 		}
 		steps := 0
 		for _, line := range lines(t, picture) {
 			if title := step.ReplaceAllString(line, ""); title != line {
 				steps++
 				if !strings.Contains(source.String(), `"`+title) {
-					t.Errorf("%s shows the step %q, which test/walkthrough does not have: run make demo | (cd tools && go run ./demopicture ../docs)", theme.file, title)
+					t.Errorf("%s shows the step %q, which test/walkthrough does not have: run make demo | (cd tools && go run ./demopicture ../docs)", "demo"+theme.suffix, title)
 				}
 			}
 		}
 		if steps < 10 {
-			t.Errorf("%s shows %d steps", theme.file, steps)
+			t.Errorf("%s shows %d steps", "demo"+theme.suffix, steps)
 		}
 	}
 }

@@ -150,12 +150,19 @@ func run(ctx context.Context, s *cli.Session, o options) error {
 		return err
 	}
 	if unclear > 0 && len(faults) == 0 {
-		faults = append(faults, fmt.Errorf("%d checks could not find out", unclear))
+		faults = append(faults, errors.New(count(unclear, "check")+" could not find out"))
 	}
 	if todo > 0 {
-		faults = append(faults, cli.Todo(fmt.Sprintf("%d things to fix", todo)))
+		faults = append(faults, cli.Todo(count(todo, "thing")+" to fix"))
 	}
 	return errors.Join(faults...)
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 func wayOut(err error) string {
