@@ -97,8 +97,10 @@ deploy: node_modules/.ready ## check the account, show the difference, then depl
 	cdk diff $(ARGS)
 	cdk deploy $(ARGS)
 
-# 1 stops, because something is to be done; 2 does not, because not seeing is no fault.
-doctor = (cd $(COMMAND) && go build -o $(CURDIR)/.local/defenderhub .) && { .local/defenderhub doctor --template cdk.out || test $$? -ne 1; }
+# 1 stops, because something is to be done; 2 does not, because not seeing is no fault. A profile
+# for the CDK CLI is one for doctor too.
+doctor = (cd $(COMMAND) && go build -o $(CURDIR)/.local/defenderhub .) && { .local/defenderhub doctor --template cdk.out $(profile) || test $$? -ne 1; }
+profile = $(shell printf '%s\n' $(ARGS) | awk '/^--profile$$/ { print; getline; print } /^--profile=/')
 
 destroy: node_modules/.ready ## remove the stack; docs/walkthrough.md says what stays
 	cdk destroy $(ARGS)
