@@ -27,7 +27,7 @@ func TestAllFindingsAreListed(t *testing.T) {
 		var findings []types.AwsSecurityFinding
 		for i := from; i < from+batch; i++ {
 			findings = append(findings, types.AwsSecurityFinding{
-				Id: aws.String(fmt.Sprint("finding-", i)), GeneratorId: aws.String("defenderhub/device-event/tamper"), ProductArn: &product, SchemaVersion: aws.String("2018-10-08"),
+				Id: aws.String(fmt.Sprint("defenderhub/device-event/us-east-1/", i)), GeneratorId: aws.String("defenderhub/device-event/tamper"), ProductArn: &product, SchemaVersion: aws.String("2018-10-08"),
 				AwsAccountId: aws.String("123456789012"), CreatedAt: now, UpdatedAt: now, Title: aws.String(fmt.Sprintf("Device d\x1b[2J\u202e%d", i)), Description: aws.String("x"),
 				Types: []string{"Unusual Behaviors"}, Severity: &types.Severity{Label: types.SeverityLabelHigh},
 				Resources: []types.Resource{{Type: aws.String("AwsIotThing"), Id: aws.String(fmt.Sprintf("arn:aws:iot:us-east-1:123456789012:thing/d%d", i))}},

@@ -45,6 +45,9 @@ func (p policy) without(action string) policy {
 			less.Statement = append(less.Statement, s)
 		}
 	}
+	if less.Statement == nil { // a policy needs a statement; this one allows what nobody needs
+		less.Statement = []statement{{"Allow", []string{"sts:GetCallerIdentity"}, []string{"*"}}}
+	}
 	return less
 }
 
@@ -136,7 +139,7 @@ func TestEachActionIsNeeded(t *testing.T) {
 	commands := map[string][]string{
 		"doctor":            {"doctor", "--template", w.conflicting(), "--json"},
 		"findings":          {"findings"},
-		"device":            {"device", "pump-1"},
+		"device":            {"device", *keys.CertificateId},
 		"audit run":         {"audit", "run", logging, "--yes", "--interval", "1s", "--wait", "1s"},
 		"dead-letters list": {"dead-letters", "list"},
 		// The messages of other sources have to be made visible again.
@@ -155,7 +158,7 @@ func TestEachActionIsNeeded(t *testing.T) {
 				}
 			}
 			before()
-			if r := w.as(whole, commands[name]...); strings.Contains(r.stdout+r.stderr, "denied:") || strings.Contains(r.stderr, "NotImplemented") || name != "doctor" && name != "audit run" && r.status != 0 {
+			if r := w.as(whole, commands[name]...); strings.Contains(r.stdout+r.stderr, "denied:") || strings.Contains(r.stderr, "NotImplemented") || r.status > 1 && name != "doctor" {
 				t.Fatalf("under its own policy: status %d, %s%s", r.status, r.stdout, r.stderr)
 			}
 			statements := whole.Statement

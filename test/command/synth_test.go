@@ -55,6 +55,7 @@ func edit(t *testing.T, dir string, change func(resources map[string]map[string]
 		resources[id] = r.(map[string]any)
 	}
 	change(resources)
+	template["Resources"] = resources
 	// The CLI resolves these.
 	delete(template, "Rules")
 	delete(template, "Parameters")
