@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -107,8 +108,12 @@ func (s *story) report(ctx context.Context) error {
 	}
 	command := exec.CommandContext(ctx, s.Command, "report", "--out", s.Report)
 	command.Env = s.cloud.Env()
-	if out, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("the report was not written: %w: %s", err, out)
+	out, err := command.CombinedOutput()
+	if _, missing := os.Stat(s.Report); missing != nil {
+		return fmt.Errorf("the report was not written: %w: %s", errors.Join(err, missing), out)
+	}
+	if err != nil {
+		s.note("parts of the report are missing: %s", out)
 	}
 	fmt.Fprintf(s.Out, "\nA report of this is in %s\n", s.Report)
 	return nil
