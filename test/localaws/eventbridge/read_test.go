@@ -25,7 +25,7 @@ func rule(t *testing.T, name, properties string) Rule {
 	return r
 }
 
-func TestWhatTheBusCannotFollowIsRefusedByName(t *testing.T) {
+func TestUnsupportedRuleIsRefused(t *testing.T) {
 	target := func(more string) string {
 		return `{"ScheduleExpression": "rate(1 day)", "Targets": [{"Id": "1", ` + more + `}]}`
 	}
