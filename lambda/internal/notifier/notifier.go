@@ -58,7 +58,7 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handler.Handler{SNS: aws.SNS, SQS: aws.SQS, Config: settings, Now: on.Now, Table: record.Table{API: aws.DynamoDB}}
+	h := &handler.Handler{SNS: aws.SNS, SQS: aws.SQS, Config: settings, Now: on.Now, Random: on.Random, Table: record.Table{API: aws.DynamoDB}}
 	var faults []error
 	for _, variable := range []struct {
 		name  string

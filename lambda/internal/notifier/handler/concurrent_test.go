@@ -67,6 +67,28 @@ func TestFailureIsTriedAgainSoon(t *testing.T) {
 	}
 }
 
+// The record of a published message is written again if the table throttles: otherwise the message
+// would be sent a second time.
+func TestThrottledRecordDoesNotRepeatTheMessage(t *testing.T) {
+	for _, effect := range []bool{false, true} { // the write itself, or its answer
+		r := newRig(t, notification.Config{})
+		sent, failures := false, 0
+		r.fault = func(call string, done bool) error {
+			sent = sent || call == "Publish chat" && done
+			if sent && call == "PutItem" && done == effect && failures < 3 {
+				failures++
+				return errors.New("throttled")
+			}
+			return nil
+		}
+		r.send(finding{name: "pump-7", severity: "HIGH", at: noon}.event())
+		r.run(noon.Add(time.Hour))
+		if len(r.messages()) != 1 || len(r.on(chat)) != 1 || len(r.queue) > 0 || failures == 0 {
+			t.Errorf("after %d failures: published %+v, %d messages wait", failures, r.published, len(r.queue))
+		}
+	}
+}
+
 // An event waits once, also if the clock of the machine is behind.
 func TestHoldEndsWithAClockThatIsBehind(t *testing.T) {
 	r := newRig(t, notification.Config{Rules: rules, HoldSeconds: 60})

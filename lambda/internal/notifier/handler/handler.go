@@ -48,6 +48,8 @@ type Handler struct {
 	Log     *slog.Logger
 	// Now is the machine's clock.
 	Now func() time.Time
+	// Random returns a number in [0, n), for the waits between attempts; nil means math/rand/v2.
+	Random func(n int64) int64
 
 	Region                       string
 	QueueURL, DeadLetterQueueURL string

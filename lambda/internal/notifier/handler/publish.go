@@ -17,6 +17,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/findingevent"
 	"github.com/defenderhub/defenderhub/lambda/internal/notifier/message"
 	"github.com/defenderhub/defenderhub/lambda/internal/notifier/record"
+	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 
 // announce sends a message, or stores its line for a list, and writes the record.
@@ -107,12 +108,17 @@ func (b *batch) pay(ctx context.Context, n message.Notice, severity defender.Sev
 	return errors.Join(err, b.settle(n.Event, owed, f))
 }
 
-// settle writes what is still owed. It uses the time that is reserved for it.
+// settle writes what is still owed. It uses the time that is reserved for it, and repeats a write
+// that fails: without it, a message that was published would be published again.
 func (b *batch) settle(e findingevent.Event, owed *record.Owed, f *record.Finding) error {
 	order := f.Owed.Order
-	for range attempts {
+	backoff := retry.Backoff{First: 100 * time.Millisecond, Longest: time.Second, Random: b.Random}
+	for failures := 1; failures <= attempts; failures++ {
 		f.Owed = owed
 		err := b.put(b.ctx, e, f)
+		if err != nil && !errors.Is(err, record.ErrConflict) && failures < attempts && backoff.Wait(b.ctx, failures) {
+			continue
+		}
 		if !errors.Is(err, record.ErrConflict) {
 			return err
 		}

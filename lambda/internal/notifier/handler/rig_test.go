@@ -94,7 +94,7 @@ func newRig(t testing.TB, c notification.Config) *rig {
 	r.h = &handler.Handler{
 		SNS: topics{r}, SQS: queues{r}, Groups: registry{r}, Table: record.Table{API: tables{r}, Name: "notify"}, Config: c,
 		Metrics: emf.New(contract.MetricDimensionNotifier, "notifier", &r.metrics, now), Log: slog.New(slog.NewJSONHandler(io.Discard, nil)), Now: now,
-		Region: region, QueueURL: queue, DeadLetterQueueURL: "https://sqs/dead", PeopleTopicARN: people, ChatTopicARN: chat,
+		Region: region, QueueURL: queue, DeadLetterQueueURL: "https://sqs/dead", PeopleTopicARN: people, ChatTopicARN: chat, Random: func(int64) int64 { return 0 },
 	}
 	return r
 }
