@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,14 +88,14 @@ func TestCrashBetweenAnyTwoSteps(t *testing.T) {
 		}
 	}
 	calm := newRig(t, rules...)
-	steps := 0
-	calm.table.step = func(string, string, bool) error { steps++; return nil }
+	var counted atomic.Int64
+	calm.table.step = func(string, string, bool) error { counted.Add(1); return nil }
 	for _, e := range events {
 		deliver(calm, e)
 	}
 	calm.settle()
 	want := calm.active()
-	for crash := range steps {
+	for crash := range int(counted.Load()) {
 		r := newRig(t, rules...)
 		n := 0
 		var mu sync.Mutex

@@ -19,7 +19,7 @@ func eventful() []correlation.Rule {
 	campaign := correlation.Campaign(correlation.Spread{Devices: 2})
 	campaign.Window = 12 * time.Hour
 	return []correlation.Rule{
-		correlation.StolenIdentity(), correlation.CompromiseChain(), correlation.BlastRadius(), correlation.SilencedAfterAlarm(), campaign, correlation.TwoProducts(),
+		correlation.StolenIdentity(), correlation.CompromiseChain(), correlation.BlastRadius(), campaign, correlation.TwoProducts(),
 		{Name: "severe", Severity: defender.Low, Stages: []correlation.Stage{{Name: "two", AtLeast: 2, Match: []correlation.Matcher{{Severity: defender.High}}}}},
 	}
 }
@@ -32,7 +32,7 @@ func drawEvents(t *rapid.T) []finding {
 	}
 	var events []finding
 	at := start
-	for range rapid.IntRange(1, 20).Draw(t, "events") {
+	for range rapid.IntRange(1, 14).Draw(t, "events") {
 		f := rapid.SampledFrom(all).Draw(t, "finding").at(at, rapid.SampledFrom([]string{"o", "o", "o", "x", "s"}).Draw(t, "state"))
 		f.severity = rapid.SampledFrom([]string{"LOW", "HIGH", "HIGH", "CRITICAL"}).Draw(t, "severity")
 		at = at.Add(time.Duration(rapid.IntRange(1, 240).Draw(t, "minutes")) * time.Minute)
