@@ -1,7 +1,6 @@
 package localaws
 
 import (
-	"net/http"
 	"slices"
 	"sync"
 
@@ -35,23 +34,24 @@ func (c *Cloud) serveDetect(h *iotcore.Handler) {
 		return all
 	}
 	self := func(name string) string { return name }
-	iotcore.Handle(h, "ListCustomMetrics", paged, func(in *iot.ListCustomMetricsInput) (out *iot.ListCustomMetricsOutput, err error) {
-		out = &iot.ListCustomMetricsOutput{}
-		out.MetricNames, out.NextToken, err = iotcore.Page(names("AWS::IoT::CustomMetric"), self, in.NextToken, in.MaxResults, 25)
-		return out, err
+	page := func(names []string, token *string, size *int32) ([]string, *string, error) {
+		return iotcore.Page(names, self, token, size, 25)
+	}
+	iotcore.Handle(h, "ListCustomMetrics", paged, func(in *iot.ListCustomMetricsInput) (*iot.ListCustomMetricsOutput, error) {
+		all, next, err := page(names("AWS::IoT::CustomMetric"), in.NextToken, in.MaxResults)
+		return &iot.ListCustomMetricsOutput{MetricNames: all, NextToken: next}, err
 	})
-	iotcore.Handle(h, "ListDimensions", paged, func(in *iot.ListDimensionsInput) (out *iot.ListDimensionsOutput, err error) {
-		out = &iot.ListDimensionsOutput{}
-		out.DimensionNames, out.NextToken, err = iotcore.Page(names("AWS::IoT::Dimension"), self, in.NextToken, in.MaxResults, 25)
-		return out, err
+	iotcore.Handle(h, "ListDimensions", paged, func(in *iot.ListDimensionsInput) (*iot.ListDimensionsOutput, error) {
+		all, next, err := page(names("AWS::IoT::Dimension"), in.NextToken, in.MaxResults)
+		return &iot.ListDimensionsOutput{DimensionNames: all, NextToken: next}, err
 	})
 	d := &c.Detect
 	iotcore.Handle(h, "ListSecurityProfiles", paged, func(in *iot.ListSecurityProfilesInput) (*iot.ListSecurityProfilesOutput, error) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		page, next, err := iotcore.Page(slices.Sorted(slices.Values(append(names("AWS::IoT::SecurityProfile"), d.profiles...))), self, in.NextToken, in.MaxResults, 25)
+		all, next, err := page(slices.Sorted(slices.Values(append(names("AWS::IoT::SecurityProfile"), d.profiles...))), in.NextToken, in.MaxResults)
 		out := &iot.ListSecurityProfilesOutput{NextToken: next}
-		for _, name := range page {
+		for _, name := range all {
 			out.SecurityProfileIdentifiers = append(out.SecurityProfileIdentifiers, types.SecurityProfileIdentifier{Name: &name, Arn: aws.String(c.IoT.ARN("securityprofile/" + name))})
 		}
 		return out, err
@@ -60,7 +60,7 @@ func (c *Cloud) serveDetect(h *iotcore.Handler) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if d.Closed {
-			return nil, &iotcore.Error{Code: "InvalidRequestException", Status: http.StatusBadRequest, Message: "Device Defender Detect is not available to new customers"}
+			return nil, iotcore.InvalidRequest("Device Defender Detect is not available to new customers")
 		}
 		d.profiles = append(d.profiles, *in.SecurityProfileName)
 		return &iot.CreateSecurityProfileOutput{SecurityProfileName: in.SecurityProfileName, SecurityProfileArn: aws.String(c.IoT.ARN("securityprofile/" + *in.SecurityProfileName))}, nil

@@ -64,12 +64,12 @@ func (s *Service) updateConfiguration(in *iot.UpdateAccountAuditConfigurationInp
 	}
 	enabled := func(c checkConfiguration) bool { return c.enabled }
 	if s.configuration.roleARN == "" && (next.roleARN == "" || !slices.ContainsFunc(slices.Collect(maps.Values(next.checks)), enabled)) {
-		return invalidRequest("The first audit configuration needs roleArn and at least one enabled check")
+		return iotcore.InvalidRequest("The first audit configuration needs roleArn and at least one enabled check")
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.schedules)) {
 		for _, c := range s.schedules[name].checks {
 			if !next.checks[c].enabled {
-				return invalidRequest("You cannot disable a check if it's used by any scheduled audit. You must first delete the check from the scheduled audit or delete the scheduled audit itself. (check=%s, scheduledAudit=%s)", c, name)
+				return iotcore.InvalidRequest("You cannot disable a check if it's used by any scheduled audit. You must first delete the check from the scheduled audit or delete the scheduled audit itself. (check=%s, scheduledAudit=%s)", c, name)
 			}
 		}
 	}
@@ -87,11 +87,11 @@ func (c configuration) changed(in *iot.UpdateAccountAuditConfigurationInput, now
 	}
 	for kind, target := range in.AuditNotificationTargetConfigurations {
 		if kind != snsTarget {
-			return c, invalidRequest("auditNotificationTargetConfigurations has the key %q, want SNS", kind)
+			return c, iotcore.InvalidRequest("auditNotificationTargetConfigurations has the key %q, want SNS", kind)
 		}
 		if target.Enabled {
 			if target.TargetArn == nil {
-				return c, invalidRequest("targetArn is missing for an enabled notification target")
+				return c, iotcore.InvalidRequest("targetArn is missing for an enabled notification target")
 			}
 			if err := checkRoleARN(target.RoleArn); err != nil {
 				return c, err
@@ -124,7 +124,7 @@ func (c configuration) changed(in *iot.UpdateAccountAuditConfigurationInput, now
 
 func checkRoleARN(arn *string) error {
 	if n := len(aws.ToString(arn)); n < 20 || n > 2048 {
-		return invalidRequest("roleArn has %d characters, want 20 to 2048", n)
+		return iotcore.InvalidRequest("roleArn has %d characters, want 20 to 2048", n)
 	}
 	return nil
 }
@@ -134,11 +134,11 @@ func threshold(check defender.Check, parameters map[string]string) (int, error) 
 	for key, value := range parameters {
 		t := check.Info().Threshold
 		if t == nil || key != t.APIKey {
-			return 0, invalidRequest("the check %s has no parameter %s", check, key)
+			return 0, iotcore.InvalidRequest("the check %s has no parameter %s", check, key)
 		}
 		var err error
 		if days, err = strconv.Atoi(value); err != nil || days < t.Min || days > t.Max {
-			return 0, invalidRequest("%s is %q, want %d to %d days", key, value, t.Min, t.Max)
+			return 0, iotcore.InvalidRequest("%s is %q, want %d to %d days", key, value, t.Min, t.Max)
 		}
 	}
 	return days, nil
@@ -154,15 +154,15 @@ func (c configuration) usable(names []string) ([]defender.Check, error) {
 			return nil, err
 		}
 		if !c.checks[check].enabled {
-			return nil, invalidRequest("The check %s is not enabled for this account", name)
+			return nil, iotcore.InvalidRequest("The check %s is not enabled for this account", name)
 		}
 		if slices.Contains(checks, check) {
-			return nil, invalidRequest("targetCheckNames has the check %s twice", name)
+			return nil, iotcore.InvalidRequest("targetCheckNames has the check %s twice", name)
 		}
 		checks = append(checks, check)
 	}
 	if len(checks) == 0 {
-		return nil, invalidRequest("targetCheckNames is missing, want at least one check")
+		return nil, iotcore.InvalidRequest("targetCheckNames is missing, want at least one check")
 	}
 	return checks, nil
 }
@@ -173,7 +173,7 @@ func checkNamed(name string) (defender.Check, error) {
 			return c, nil
 		}
 	}
-	return 0, invalidRequest("Request contains an invalid Audit Check Name. (%s)", name)
+	return 0, iotcore.InvalidRequest("Request contains an invalid Audit Check Name. (%s)", name)
 }
 
 // deleteConfiguration restores the defaults: no role, no target, all checks disabled. It
@@ -181,10 +181,10 @@ func checkNamed(name string) (defender.Check, error) {
 // not say what happens to them).
 func (s *Service) deleteConfiguration(in *iot.DeleteAccountAuditConfigurationInput) error {
 	if s.configuration.roleARN == "" {
-		return notFound("The account has no audit configuration")
+		return iotcore.NotFound("The account has no audit configuration")
 	}
 	if len(s.schedules) > 0 && !in.DeleteScheduledAudits {
-		return invalidRequest("The audit configuration is used by %d scheduled audits; delete them first or set deleteScheduledAudits", len(s.schedules))
+		return iotcore.InvalidRequest("The audit configuration is used by %d scheduled audits; delete them first or set deleteScheduledAudits", len(s.schedules))
 	}
 	clear(s.schedules)
 	s.configuration = configuration{checks: map[defender.Check]checkConfiguration{}}
@@ -225,11 +225,11 @@ var (
 func (s *Service) createScheduledAudit(in *iot.CreateScheduledAuditInput) (*iot.CreateScheduledAuditOutput, error) {
 	name := *in.ScheduledAuditName
 	if !scheduledAuditForm.MatchString(name) {
-		return nil, invalidRequest("scheduledAuditName is %q, want 1 to 128 of A-Z a-z 0-9 _ -", name)
+		return nil, iotcore.InvalidRequest("scheduledAuditName is %q, want 1 to 128 of A-Z a-z 0-9 _ -", name)
 	}
 	arn := s.config.Registry.ARN("scheduledaudit/" + name)
 	if _, exists := s.schedules[name]; exists {
-		return nil, alreadyExists(name, arn, "The scheduled audit %s already exists", name)
+		return nil, iotcore.AlreadyExists(name, arn, "The scheduled audit %s already exists", name)
 	}
 	checks, err := s.configuration.usable(in.TargetCheckNames)
 	if err != nil {
@@ -241,7 +241,7 @@ func (s *Service) createScheduledAudit(in *iot.CreateScheduledAuditInput) (*iot.
 		return nil, err
 	}
 	if len(s.schedules) >= maxScheduledAudits {
-		return nil, limitExceeded("The account has %d scheduled audits, which is the limit", maxScheduledAudits)
+		return nil, iotcore.LimitExceeded("The account has %d scheduled audits, which is the limit", maxScheduledAudits)
 	}
 	s.schedules[name] = a
 	return &iot.CreateScheduledAuditOutput{ScheduledAuditArn: &a.arn}, nil
@@ -257,17 +257,17 @@ func (w when) check() error {
 	case types.AuditFrequencyMonthly:
 		month = true
 	default:
-		return invalidRequest("frequency is %q, want DAILY, WEEKLY, BIWEEKLY or MONTHLY", w.frequency)
+		return iotcore.InvalidRequest("frequency is %q, want DAILY, WEEKLY, BIWEEKLY or MONTHLY", w.frequency)
 	}
 	if week != (w.dayOfWeek != "") || month != (w.dayOfMonth != "") {
-		return invalidRequest("frequency %s with dayOfWeek %q and dayOfMonth %q: dayOfWeek goes with WEEKLY and BIWEEKLY, dayOfMonth with MONTHLY, and each is required there",
+		return iotcore.InvalidRequest("frequency %s with dayOfWeek %q and dayOfMonth %q: dayOfWeek goes with WEEKLY and BIWEEKLY, dayOfMonth with MONTHLY, and each is required there",
 			w.frequency, w.dayOfWeek, w.dayOfMonth)
 	}
 	if week && !slices.Contains(w.dayOfWeek.Values(), w.dayOfWeek) {
-		return invalidRequest("dayOfWeek is %q, want SUN to SAT", w.dayOfWeek)
+		return iotcore.InvalidRequest("dayOfWeek is %q, want SUN to SAT", w.dayOfWeek)
 	}
 	if month && !dayOfMonthForm.MatchString(w.dayOfMonth) {
-		return invalidRequest("dayOfMonth is %q, want 1 to 31 or LAST", w.dayOfMonth)
+		return iotcore.InvalidRequest("dayOfMonth is %q, want 1 to 31 or LAST", w.dayOfMonth)
 	}
 	return nil
 }
@@ -345,7 +345,7 @@ func (s *Service) schedule(name string) (*scheduledAudit, error) {
 	if a, ok := s.schedules[name]; ok {
 		return a, nil
 	}
-	return nil, notFound("The scheduled audit %s does not exist", name)
+	return nil, iotcore.NotFound("The scheduled audit %s does not exist", name)
 }
 
 func (a *scheduledAudit) metadata() types.ScheduledAuditMetadata {

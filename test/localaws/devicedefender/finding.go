@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -40,7 +39,7 @@ func (f *finding) order() string { return fmt.Sprintf("%012d", f.number) }
 func (s *Service) newFinding(t *task, check defender.Check, i issue, at time.Time) *finding {
 	s.findingsMade++
 	f := &finding{
-		number: s.findingsMade, id: newID(), task: t, check: check, time: at, issue: i,
+		number: s.findingsMade, id: iotcore.NewID(), task: t, check: check, time: at, issue: i,
 		suppressed: s.suppressed(check, i.resource.ResourceIdentifier, at),
 	}
 	s.findings = append(s.findings, f)
@@ -87,11 +86,11 @@ func (in *listFindingsInput) filter() (func(*finding) bool, error) {
 	period := in.StartTime != nil && in.EndTime != nil
 	switch {
 	case (in.StartTime != nil) != (in.EndTime != nil):
-		return nil, invalidRequest("startTime and endTime need each other")
+		return nil, iotcore.InvalidRequest("startTime and endTime need each other")
 	case (in.TaskId != nil) == period:
-		return nil, invalidRequest("want either taskId, or startTime and endTime")
+		return nil, iotcore.InvalidRequest("want either taskId, or startTime and endTime")
 	case period && in.EndTime.Before(*in.StartTime):
-		return nil, invalidRequest("endTime is before startTime")
+		return nil, iotcore.InvalidRequest("endTime is before startTime")
 	}
 	check, resource, err := checkAndResource(in.CheckName, in.ResourceIdentifier)
 	if err != nil {
@@ -138,7 +137,7 @@ func (s *Service) listRelatedResources(in *iot.ListRelatedResourcesForAuditFindi
 		}
 		return out, err
 	}
-	return nil, notFound("The audit finding %s does not exist", aws.ToString(in.FindingId))
+	return nil, iotcore.NotFound("The audit finding %s does not exist", aws.ToString(in.FindingId))
 }
 
 func fields(r *types.ResourceIdentifier) map[string]any {
@@ -167,18 +166,18 @@ var (
 func fieldOf(r *types.ResourceIdentifier) (string, error) {
 	set := slices.Sorted(maps.Keys(fields(r)))
 	if len(set) != 1 {
-		return "", invalidRequest("resourceIdentifier has %d identifiers [%s], want one", len(set), strings.Join(set, ", "))
+		return "", iotcore.InvalidRequest("resourceIdentifier has %d identifiers [%s], want one", len(set), strings.Join(set, ", "))
 	}
 	for name, id := range map[string]*string{"deviceCertificateId": r.DeviceCertificateId, "caCertificateId": r.CaCertificateId} {
 		if id != nil && (len(*id) != 64 || !certificateIDForm.MatchString(*id)) {
-			return "", invalidRequest("%s is %q, want 64 hex digits", name, *id)
+			return "", iotcore.InvalidRequest("%s is %q, want 64 hex digits", name, *id)
 		}
 	}
 	if r.Account != nil && !accountForm.MatchString(*r.Account) {
-		return "", invalidRequest("account is %q, want 12 digits", *r.Account)
+		return "", iotcore.InvalidRequest("account is %q, want 12 digits", *r.Account)
 	}
 	if p := r.PolicyVersionIdentifier; p != nil && (p.PolicyName == nil || p.PolicyVersionId == nil) {
-		return "", invalidRequest("policyVersionIdentifier needs policyName and policyVersionId")
+		return "", iotcore.InvalidRequest("policyVersionIdentifier needs policyName and policyVersionId")
 	}
 	return set[0], nil
 }
@@ -199,28 +198,6 @@ func segments(r *types.ResourceIdentifier) []string {
 	return nil
 }
 
-// The status codes are those of the API model iot 2015-05-28, 410 for an exceeded
-// limit included.
-
-func invalidRequest(format string, args ...any) error {
-	return iotcore.InvalidRequest(format, args...)
-}
-
-func notFound(format string, args ...any) error {
-	return &iotcore.Error{Code: "ResourceNotFoundException", Status: http.StatusNotFound, Message: fmt.Sprintf(format, args...)}
-}
-
-func limitExceeded(format string, args ...any) error {
-	return &iotcore.Error{Code: "LimitExceededException", Status: http.StatusGone, Message: fmt.Sprintf(format, args...)}
-}
-
-func alreadyExists(id, arn, format string, args ...any) error {
-	return &iotcore.Error{
-		Code: "ResourceAlreadyExistsException", Status: http.StatusConflict, Message: fmt.Sprintf(format, args...),
-		ResourceID: id, ResourceARN: arn,
-	}
-}
-
 const maxSuppressionDescription = 1000 // characters
 
 var (
@@ -238,7 +215,7 @@ type suppression struct {
 // about. It returns the key under which the suppression is kept.
 func suppressionOf(name *string, r *types.ResourceIdentifier) (defender.Check, string, error) {
 	if name == nil {
-		return 0, "", invalidRequest("checkName is missing")
+		return 0, "", iotcore.InvalidRequest("checkName is missing")
 	}
 	check, err := checkNamed(*name)
 	if err != nil {
@@ -249,7 +226,7 @@ func suppressionOf(name *string, r *types.ResourceIdentifier) (defender.Check, s
 		return 0, "", err
 	}
 	if want := auditChecks[check].identifier; field != want {
-		return 0, "", invalidRequest("a suppression of %s needs the resource identifier %s, not %s", check, want, field)
+		return 0, "", iotcore.InvalidRequest("a suppression of %s needs the resource identifier %s, not %s", check, want, field)
 	}
 	return check, suppressionKey(check, r), nil
 }
@@ -272,19 +249,19 @@ func (s *suppression) change(expires *time.Time, indefinitely *bool, description
 	forever := aws.ToBool(indefinitely)
 	switch {
 	case forever && expires != nil:
-		return invalidRequest("want either expirationDate or suppressIndefinitely")
+		return iotcore.InvalidRequest("want either expirationDate or suppressIndefinitely")
 	case forever:
 		s.ExpirationDate = nil
 	case expires != nil:
 		if !expires.After(now) {
-			return invalidRequest("expirationDate is %s, which is over", expires.Format(time.RFC3339))
+			return iotcore.InvalidRequest("expirationDate is %s, which is over", expires.Format(time.RFC3339))
 		}
 		s.ExpirationDate = expires
 	}
 	s.SuppressIndefinitely = aws.Bool(s.ExpirationDate == nil)
 	if description != nil {
 		if n := utf8.RuneCountInString(*description); n > maxSuppressionDescription || !descriptionForm.MatchString(*description) {
-			return invalidRequest("description has %d characters, want at most %d printable ones", n, maxSuppressionDescription)
+			return iotcore.InvalidRequest("description has %d characters, want at most %d printable ones", n, maxSuppressionDescription)
 		}
 		s.Description = description
 	}
@@ -300,22 +277,22 @@ func (s *Service) createAuditSuppression(in *iot.CreateAuditSuppressionInput) er
 	}
 	token := aws.ToString(in.ClientRequestToken)
 	if !requestTokenForm.MatchString(token) {
-		return invalidRequest("clientRequestToken is %q, want 1 to 64 of A-Z a-z 0-9 _ -", token)
+		return iotcore.InvalidRequest("clientRequestToken is %q, want 1 to 64 of A-Z a-z 0-9 _ -", token)
 	}
 	if in.ExpirationDate == nil && !aws.ToBool(in.SuppressIndefinitely) {
-		return invalidRequest("want expirationDate or suppressIndefinitely")
+		return iotcore.InvalidRequest("want expirationDate or suppressIndefinitely")
 	}
 	if !s.configuration.checks[check].enabled {
-		return invalidRequest("The check %s is not enabled for this account", check)
+		return iotcore.InvalidRequest("The check %s is not enabled for this account", check)
 	}
 	s.dropExpired()
 	for _, have := range s.suppressions {
 		if have.token == token {
-			return alreadyExists("", "", "A suppression was created with the clientRequestToken %s already", token)
+			return iotcore.AlreadyExists("", "", "A suppression was created with the clientRequestToken %s already", token)
 		}
 	}
 	if _, exists := s.suppressions[key]; exists {
-		return alreadyExists("", "", "A suppression of %s for %s exists already", check, display(in.ResourceIdentifier))
+		return iotcore.AlreadyExists("", "", "A suppression of %s for %s exists already", check, display(in.ResourceIdentifier))
 	}
 	made := &suppression{types.AuditSuppression{CheckName: in.CheckName, ResourceIdentifier: in.ResourceIdentifier}, token}
 	if err := made.change(in.ExpirationDate, in.SuppressIndefinitely, in.Description, s.config.Now()); err != nil {
@@ -338,7 +315,7 @@ func (s *Service) existing(name *string, r *types.ResourceIdentifier) (*suppress
 	s.dropExpired()
 	have, ok := s.suppressions[key]
 	if !ok {
-		return nil, notFound("There is no suppression of %s for %s", check, display(r))
+		return nil, iotcore.NotFound("There is no suppression of %s for %s", check, display(r))
 	}
 	return have, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/defenderhub/defenderhub/internal/report"
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
 // Reports answers device reports as Device Defender does: on accepted or rejected below
@@ -70,11 +71,11 @@ func reportTopic(topic string) (thing, format string, ok bool) {
 func decodeReport(format string, payload []byte) (report.Report, error) {
 	isJSON := bytes.HasPrefix(bytes.TrimLeft(payload, " \t\r\n"), []byte("{"))
 	if isJSON != (format == "json") {
-		return report.Report{}, invalidRequest("the report is not in the format of its topic, %s", format)
+		return report.Report{}, iotcore.InvalidRequest("the report is not in the format of its topic, %s", format)
 	}
 	received, err := report.Decode(payload)
 	if err == nil && len(received.Discarded) > 0 {
-		err = invalidRequest("the report has values that cannot be read: %v", received.Discarded)
+		err = iotcore.InvalidRequest("the report has values that cannot be read: %v", received.Discarded)
 	}
 	return received, err
 }

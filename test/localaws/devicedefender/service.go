@@ -20,8 +20,6 @@ package devicedefender
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -171,10 +169,3 @@ func Register(h *iotcore.Handler, s *Service) {
 type place struct{ account, region string }
 
 func (p place) partition() string { return cloudformation.Partition(p.region) }
-
-// newID returns 32 hex digits, the form of task ids and finding ids.
-func newID() string {
-	var id [16]byte
-	rand.Read(id[:]) // never fails
-	return hex.EncodeToString(id[:])
-}

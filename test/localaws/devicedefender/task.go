@@ -70,7 +70,7 @@ func (t *task) order() string { return fmt.Sprintf("%020d %s", t.started.UnixNan
 
 // newTask needs the lock. It adds a task and forgets those that are too old.
 func (s *Service) newTask(kind types.AuditTaskType, schedule string, at, since time.Time, checks []defender.Check) *task {
-	t := &task{id: newID(), kind: kind, status: taskRunning, schedule: schedule, started: at, since: since}
+	t := &task{id: iotcore.NewID(), kind: kind, status: taskRunning, schedule: schedule, started: at, since: since}
 	for _, c := range checks {
 		t.checks = append(t.checks, &checkDetails{check: c, status: running})
 	}
@@ -109,7 +109,7 @@ func (s *Service) newOnDemandTask(names []string) (*task, error) {
 		}
 	}
 	if inProgress >= maxOnDemand {
-		return nil, limitExceeded("%d on-demand audits are in progress, which is the limit", maxOnDemand)
+		return nil, iotcore.LimitExceeded("%d on-demand audits are in progress, which is the limit", maxOnDemand)
 	}
 	return s.newTask(onDemand, "", s.config.Now(), time.Time{}, checks), nil
 }
@@ -250,7 +250,7 @@ func (s *Service) task(id string) (*task, error) {
 			return t, nil
 		}
 	}
-	return nil, notFound("The audit task %s does not exist", id)
+	return nil, iotcore.NotFound("The audit task %s does not exist", id)
 }
 
 // cancelAuditTask cancels a task that is in progress. Checks that have ended keep
@@ -271,7 +271,7 @@ func (s *Service) stop(id string) (*task, error) {
 		return nil, err
 	}
 	if t.over() {
-		return nil, invalidRequest("The audit task %s is %s, and only a task that is %s can be canceled", t.id, t.status, taskRunning)
+		return nil, iotcore.InvalidRequest("The audit task %s is %s, and only a task that is %s can be canceled", t.id, t.status, taskRunning)
 	}
 	t.status, t.ended = taskCanceled, s.config.Now()
 	for _, d := range t.checks {
@@ -340,19 +340,19 @@ func (t *task) count() map[types.AuditCheckRunStatus]int {
 // cannot begin before what is kept: 90 days ago.
 func (s *Service) listAuditTasks(in *iot.ListAuditTasksInput) (*iot.ListAuditTasksOutput, error) {
 	if in.StartTime == nil || in.EndTime == nil {
-		return nil, invalidRequest("startTime or endTime is missing")
+		return nil, iotcore.InvalidRequest("startTime or endTime is missing")
 	}
 	if in.TaskType != "" && !slices.Contains(in.TaskType.Values(), in.TaskType) {
-		return nil, invalidRequest("taskType is %q, want one of %q", in.TaskType, in.TaskType.Values())
+		return nil, iotcore.InvalidRequest("taskType is %q, want one of %q", in.TaskType, in.TaskType.Values())
 	}
 	if in.TaskStatus != "" && !slices.Contains(in.TaskStatus.Values(), in.TaskStatus) {
-		return nil, invalidRequest("taskStatus is %q, want one of %q", in.TaskStatus, in.TaskStatus.Values())
+		return nil, iotcore.InvalidRequest("taskStatus is %q, want one of %q", in.TaskStatus, in.TaskStatus.Values())
 	}
 	if oldest := s.config.Now().Add(-retention); in.StartTime.Before(oldest.Truncate(time.Second)) {
-		return nil, invalidRequest("startTime is %s, but audits are kept for 90 days only", in.StartTime)
+		return nil, iotcore.InvalidRequest("startTime is %s, but audits are kept for 90 days only", in.StartTime)
 	}
 	if in.EndTime.Before(*in.StartTime) {
-		return nil, invalidRequest("endTime is before startTime")
+		return nil, iotcore.InvalidRequest("endTime is before startTime")
 	}
 	var all []*task
 	for _, t := range s.tasks {

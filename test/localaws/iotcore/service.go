@@ -16,6 +16,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -93,6 +94,9 @@ func (s *Service) ARN(resource string) string {
 
 // newUUID is the form of thing ids and thing group ids.
 func newUUID() string { return uuid.NewString() }
+
+// NewID returns 32 hex digits, as the ids of audits, findings and MQTT sessions are.
+func NewID() string { return strings.ReplaceAll(uuid.NewString(), "-", "") }
 
 // Error is an answer of AWS IoT that is not a success.
 type Error struct {

@@ -1,6 +1,8 @@
 package iotcore
 
 import (
+	"net/http"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
@@ -40,15 +42,18 @@ type PublishedMessage struct {
 	Retain  bool
 }
 
-// InvalidRequest returns the error for a request that breaks a rule.
-func InvalidRequest(format string, args ...any) *Error { return errInvalidRequest.new(format, args...) }
-
-// Unauthorized returns the error for something that nobody may do this way.
-func Unauthorized(format string, args ...any) *Error { return errUnauthorized.new(format, args...) }
+// Errors that the broker and Device Defender give too.
+var (
+	InvalidRequest = errInvalidRequest.new
+	Unauthorized   = errUnauthorized.new // nobody may do it this way
+	NotFound       = errNotFound.new
+	LimitExceeded  = errorKind{"LimitExceededException", http.StatusGone}.new
+	AlreadyExists  = errAlreadyExists.of
+)
 
 // NotConnected returns the error for a client id without a connection.
 func NotConnected(clientID string) *Error {
-	return errNotFound.new("No client is connected with the client id %s", clientID)
+	return NotFound("No client is connected with the client id %s", clientID)
 }
 
 func checkClientID(id string) error {

@@ -1,8 +1,6 @@
 package mqtt
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"net"
 	"slices"
 	"strings"
@@ -52,7 +50,7 @@ func (h *hook) OnConnect(client *mochi.Client, pk packets.Packet) error {
 	thing, _ := b.registry.ConnectionThing(c.identity.principal, client.ID)
 	c.record = Connection{
 		ClientID: client.ID, Principal: c.identity.principal, ThingName: thing, SourceIP: addressOf(c.net),
-		SessionIdentifier: newSessionIdentifier(), ConnectedAt: b.now(),
+		SessionIdentifier: iotcore.NewID(), ConnectedAt: b.now(),
 	}
 	if len(client.ID) > maxClientID || strings.HasPrefix(client.ID, "$") {
 		return b.refuse(c, packets.ErrClientIdentifierNotValid)
@@ -367,10 +365,4 @@ func (b *Broker) ended(n net.Conn) {
 	}
 	b.sessions.drop(n)
 	close(c.done)
-}
-
-func newSessionIdentifier() string {
-	var id [16]byte
-	rand.Read(id[:]) // never fails
-	return hex.EncodeToString(id[:])
 }
