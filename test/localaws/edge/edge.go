@@ -5,7 +5,6 @@ package edge
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 )
@@ -135,7 +134,7 @@ func ScopeOf(r *http.Request) (scope Scope, ok bool) {
 		}
 		return Scope{}, false
 	}
-	return parseCredential(queryValue(r.URL, "X-Amz-Credential"))
+	return parseCredential(r.URL.Query().Get("X-Amz-Credential"))
 }
 
 // parseCredential reads KEY/DATE/REGION/SERVICE/aws4_request, or the form of
@@ -153,11 +152,4 @@ func parseCredential(credential string) (Scope, bool) {
 	}
 	scope.AccessKey = strings.Join(key, "/")
 	return scope, true
-}
-
-func queryValue(u *url.URL, key string) string {
-	if !strings.Contains(u.RawQuery, key) {
-		return ""
-	}
-	return u.Query().Get(key)
 }

@@ -335,42 +335,19 @@ func unpack(code []byte, dir string) (string, error) {
 		if !filepath.IsLocal(f.Name) {
 			return "", fmt.Errorf("the function's code has a file outside its directory: %q", f.Name)
 		}
-		if err := extract(f, filepath.Join(dir, f.Name)); err != nil {
-			return "", fmt.Errorf("the function's code: %w", err)
-		}
 	}
-	bootstrap := filepath.Join(dir, "bootstrap")
-	if _, err := os.Stat(bootstrap); err != nil {
-		return "", fmt.Errorf("the function's code has no file bootstrap, which provided.al2023 runs")
-	}
-	return bootstrap, runnable(bootstrap)
-}
-
-func extract(f *zip.File, path string) error {
-	if f.FileInfo().IsDir() {
-		return os.MkdirAll(path, 0o755)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	from, err := f.Open()
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	// A program that is started meanwhile would inherit the open file, and while it has it,
+	// A program that is started meanwhile would inherit an open file, and while it has it,
 	// the file cannot be run ("text file busy").
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
-	if err != nil {
-		return err
+	if err := os.CopyFS(dir, archive); err != nil {
+		return "", fmt.Errorf("the function's code: %w", err)
 	}
-	if _, err := io.Copy(to, from); err != nil {
-		to.Close()
-		return err
+	bootstrap := filepath.Join(dir, "bootstrap")
+	if err := os.Chmod(bootstrap, 0o755); err != nil {
+		return "", fmt.Errorf("the function's code has no file bootstrap, which provided.al2023 runs")
 	}
-	return to.Close()
+	return bootstrap, runnable(bootstrap)
 }
 
 // runnable says before the attempt why a binary cannot run here. Scripts can.

@@ -44,23 +44,21 @@ type Spec struct {
 
 // Process is a running program.
 type Process struct {
-	cmd   *exec.Cmd
-	leash *os.File
-	done  chan struct{}
-	err   error
-	stop  sync.Once
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error
+	stop sync.Once
 }
 
 // Start runs spec until Stop, or until this process ends.
 func Start(spec Spec) (*Process, error) {
-	ours, theirs, err := leashPipe()
-	if err != nil {
-		return nil, err
-	}
-	defer theirs.Close()
 	cmd := exec.Command("/bin/sh", append([]string{"-c", leash, "sh", spec.Path}, spec.Args...)...)
-	cmd.Dir, cmd.Env, cmd.Stdin = spec.Dir, spec.Env, theirs
+	cmd.Dir, cmd.Env = spec.Dir, spec.Env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	held, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("pipe that ties a child to this process: %w", err)
+	}
 	var out outputs
 	if cmd.Stdout, err = out.to(spec.Stdout); err == nil && spec.Stderr == spec.Stdout {
 		cmd.Stderr = cmd.Stdout
@@ -72,16 +70,15 @@ func Start(spec Spec) (*Process, error) {
 	}
 	out.passed()
 	if err != nil {
-		ours.Close()
+		held.Close()
 		return nil, fmt.Errorf("start %s: %w", spec.Path, err)
 	}
-	p := &Process{cmd: cmd, leash: ours, done: make(chan struct{})}
+	p := &Process{cmd: cmd, done: make(chan struct{})}
 	go func() {
 		p.err = cmd.Wait()
 		// What the program left behind in its group, the leash's reader included, which may
 		// keep the pipes of its output open.
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		ours.Close()
 		out.finish()
 		close(p.done)
 	}()
@@ -124,14 +121,6 @@ func (o *outputs) passed() {
 	for _, f := range o.theirs {
 		f.Close()
 	}
-}
-
-func leashPipe() (ours, theirs *os.File, err error) {
-	theirs, ours, err = os.Pipe()
-	if err != nil {
-		return nil, nil, fmt.Errorf("pipe that ties a child to this process: %w", err)
-	}
-	return ours, theirs, nil
 }
 
 // Done is closed when the program has ended.

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"time"
 
@@ -32,9 +31,8 @@ type Tables interface {
 // Sweep deletes what has expired by now in every table that has time to live enabled,
 // at once, where DynamoDB takes up to a few days.
 func Sweep(ctx context.Context, db Tables, now time.Time) error {
-	in := &dynamodb.ListTablesInput{}
-	for {
-		page, err := db.ListTables(ctx, in)
+	for pages := dynamodb.NewListTablesPaginator(db, &dynamodb.ListTablesInput{}); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
 		if err != nil {
 			return fmt.Errorf("list tables: %w", err)
 		}
@@ -43,11 +41,8 @@ func Sweep(ctx context.Context, db Tables, now time.Time) error {
 				return fmt.Errorf("expired items of table %s: %w", table, err)
 			}
 		}
-		if page.LastEvaluatedTableName == nil {
-			return nil
-		}
-		in.ExclusiveStartTableName = page.LastEvaluatedTableName
 	}
+	return nil
 }
 
 func sweep(ctx context.Context, db Tables, table string, now time.Time) error {
@@ -63,9 +58,8 @@ func sweep(ctx context.Context, db Tables, table string, now time.Time) error {
 		return err
 	}
 	attribute := *ttl.TimeToLiveDescription.AttributeName
-	scan := &dynamodb.ScanInput{TableName: &table, ConsistentRead: aws.Bool(true)}
-	for {
-		page, err := db.Scan(ctx, scan)
+	for pages := dynamodb.NewScanPaginator(db, &dynamodb.ScanInput{TableName: &table, ConsistentRead: aws.Bool(true)}); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
 		if err != nil {
 			return err
 		}
@@ -77,11 +71,8 @@ func sweep(ctx context.Context, db Tables, table string, now time.Time) error {
 				return err
 			}
 		}
-		if len(page.LastEvaluatedKey) == 0 {
-			return nil
-		}
-		scan.ExclusiveStartKey = maps.Clone(page.LastEvaluatedKey)
 	}
+	return nil
 }
 
 // expired reads seconds since 1970; what is no number never expires.
