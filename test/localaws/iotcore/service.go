@@ -116,7 +116,6 @@ var (
 	errAlreadyExists    = errorKind{"ResourceAlreadyExistsException", http.StatusConflict}
 	errUnauthorized     = errorKind{"UnauthorizedException", http.StatusUnauthorized}
 	errDeleteConflict   = errorKind{"DeleteConflictException", http.StatusConflict}
-	errVersionConflict  = errorKind{"VersionConflictException", http.StatusConflict}
 	errVersionsLimit    = errorKind{"VersionsLimitExceededException", http.StatusConflict}
 	errMalformedPolicy  = errorKind{"MalformedPolicyException", http.StatusBadRequest}
 	errCertificateState = errorKind{"CertificateStateException", http.StatusNotAcceptable}

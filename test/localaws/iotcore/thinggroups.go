@@ -19,17 +19,8 @@ type thingGroup struct {
 	name, id, arn, parent string
 	description           string
 	attributes            map[string]string
-	version               int64
 	created               time.Time
 	things                map[string]bool
-}
-
-// properties are the free properties that a request gives a group with these attributes.
-func properties(p *types.ThingGroupProperties, attributes map[string]string) (string, map[string]string) {
-	if p == nil {
-		p = &types.ThingGroupProperties{}
-	}
-	return aws.ToString(p.ThingGroupDescription), merged(p.AttributePayload, attributes)
 }
 
 // createThingGroup creates a static thing group. Creating the same group again
@@ -42,7 +33,11 @@ func (s *Service) createThingGroup(in *iot.CreateThingGroupInput) (*iot.CreateTh
 	if parent != "" && s.groups[parent] == nil {
 		return nil, errInvalidRequest.new("The parent group %s does not exist", parent)
 	}
-	description, attributes := properties(in.ThingGroupProperties, map[string]string{})
+	given := in.ThingGroupProperties
+	if given == nil {
+		given = &types.ThingGroupProperties{}
+	}
+	description, attributes := aws.ToString(given.ThingGroupDescription), attributesOf(given.AttributePayload)
 	g, exists := s.groups[name]
 	if exists && (g.parent != parent || g.description != description || !maps.Equal(g.attributes, attributes)) {
 		return nil, errAlreadyExists.of(g.name, g.arn, "Thing Group %s already exists in current account with different properties", g.name)
@@ -50,7 +45,7 @@ func (s *Service) createThingGroup(in *iot.CreateThingGroupInput) (*iot.CreateTh
 	if !exists {
 		g = &thingGroup{
 			name: name, id: newUUID(), arn: s.ARN("thinggroup/" + name), parent: parent, description: description, attributes: attributes,
-			version: 1, created: s.now(), things: map[string]bool{},
+			created: s.now(), things: map[string]bool{},
 		}
 		s.groups[name] = g
 	}
@@ -75,7 +70,7 @@ func (s *Service) describeThingGroup(in *iot.DescribeThingGroupInput) (*iot.Desc
 	}
 	slices.Reverse(metadata.RootToParentThingGroups)
 	return &iot.DescribeThingGroupOutput{
-		ThingGroupName: &g.name, ThingGroupId: &g.id, ThingGroupArn: &g.arn, Version: g.version, ThingGroupMetadata: metadata,
+		ThingGroupName: &g.name, ThingGroupId: &g.id, ThingGroupArn: &g.arn, Version: 1, ThingGroupMetadata: metadata,
 		ThingGroupProperties: &types.ThingGroupProperties{
 			ThingGroupDescription: &g.description, AttributePayload: &types.AttributePayload{Attributes: maps.Clone(g.attributes)},
 		},
@@ -97,9 +92,6 @@ func (s *Service) deleteThingGroup(in *iot.DeleteThingGroupInput) error {
 	g, ok := s.groups[*in.ThingGroupName]
 	if !ok {
 		return nil
-	}
-	if err := checkVersion(in.ExpectedVersion, g.version); err != nil {
-		return err
 	}
 	for _, child := range s.groups {
 		if child.parent == g.name {
@@ -123,26 +115,20 @@ func pageOfGroups(groups []*thingGroup, token *string, size *int32) ([]types.Gro
 	return named, next, err
 }
 
-// resolve finds a thing and a group, each by name or ARN. It needs the lock.
-func (s *Service) resolve(thingName, thingARN, groupName, groupARN *string) (*thing, *thingGroup, error) {
-	if thingName == nil {
-		thingName = aws.String(strings.TrimPrefix(aws.ToString(thingARN), s.ARN("thing/")))
-	}
-	if groupName == nil {
-		groupName = aws.String(strings.TrimPrefix(aws.ToString(groupARN), s.ARN("thinggroup/")))
-	}
-	t, err := s.thing(*thingName)
+// member finds a thing and a group. It needs the lock.
+func (s *Service) member(thingName, groupName *string) (*thing, *thingGroup, error) {
+	t, err := s.thing(aws.ToString(thingName))
 	if err != nil {
 		return nil, nil, err
 	}
-	g, err := s.group(*groupName)
+	g, err := s.group(aws.ToString(groupName))
 	return t, g, err
 }
 
 // addThingToThingGroup adds a thing to a group. A thing is in at most 10 groups,
 // and in no two of one hierarchy.
 func (s *Service) addThingToThingGroup(in *iot.AddThingToThingGroupInput) error {
-	t, g, err := s.resolve(in.ThingName, in.ThingArn, in.ThingGroupName, in.ThingGroupArn)
+	t, g, err := s.member(in.ThingName, in.ThingGroupName)
 	if err != nil || g.things[t.name] {
 		return err
 	}
@@ -173,7 +159,7 @@ func (s *Service) groupsOf(thingName string) []*thingGroup {
 }
 
 func (s *Service) removeThingFromThingGroup(in *iot.RemoveThingFromThingGroupInput) error {
-	t, g, err := s.resolve(in.ThingName, in.ThingArn, in.ThingGroupName, in.ThingGroupArn)
+	t, g, err := s.member(in.ThingName, in.ThingGroupName)
 	if err == nil {
 		delete(g.things, t.name)
 	}

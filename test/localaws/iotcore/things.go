@@ -16,25 +16,16 @@ var nameForm = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
 type thing struct {
 	name, id, arn string
 	attributes    map[string]string
-	version       int64
 	principals    map[string]types.ThingPrincipalType // by principal ARN
 }
 
-// merged are attributes after an update: Merge keeps those that it does not name, and an
-// empty value then removes one.
-func merged(p *types.AttributePayload, old map[string]string) map[string]string {
-	if p == nil {
-		return old
-	}
+// attributesOf are the attributes that a request gives. An empty value is none.
+func attributesOf(p *types.AttributePayload) map[string]string {
 	out := map[string]string{}
-	if p.Merge {
-		maps.Copy(out, old)
+	if p != nil {
+		maps.Copy(out, p.Attributes)
 	}
-	for k, v := range p.Attributes {
-		if out[k] = v; v == "" {
-			delete(out, k)
-		}
-	}
+	maps.DeleteFunc(out, func(_, value string) bool { return value == "" })
 	return out
 }
 
@@ -45,20 +36,14 @@ func (s *Service) createThing(in *iot.CreateThingInput) (*iot.CreateThingOutput,
 	if err := checkName("thingName", name); err != nil {
 		return nil, err
 	}
-	if in.ThingTypeName != nil {
-		return nil, errUnknownHere.new("thing types (thingTypeName %q) are not known to the local AWS IoT", *in.ThingTypeName)
-	}
-	if in.BillingGroupName != nil {
-		return nil, errUnknownHere.new("billing groups (billingGroupName %q) are not known to the local AWS IoT", *in.BillingGroupName)
-	}
-	attributes := merged(in.AttributePayload, map[string]string{})
+	attributes := attributesOf(in.AttributePayload)
 	t, exists := s.things[name]
 	if exists && !maps.Equal(t.attributes, attributes) {
 		return nil, errAlreadyExists.of(t.name, t.arn, "Thing %s already exists in account with different attributes", name)
 	}
 	if !exists {
 		t = &thing{
-			name: name, id: newUUID(), arn: s.ARN("thing/" + name), attributes: attributes, version: 1,
+			name: name, id: newUUID(), arn: s.ARN("thing/" + name), attributes: attributes,
 			principals: map[string]types.ThingPrincipalType{},
 		}
 		s.things[name] = t
@@ -102,16 +87,8 @@ func (s *Service) describeThing(in *iot.DescribeThingInput) (*iot.DescribeThingO
 		return nil, err
 	}
 	return &iot.DescribeThingOutput{
-		DefaultClientId: &t.name, ThingName: &t.name, ThingId: &t.id, ThingArn: &t.arn, Attributes: maps.Clone(t.attributes), Version: t.version,
+		DefaultClientId: &t.name, ThingName: &t.name, ThingId: &t.id, ThingArn: &t.arn, Attributes: maps.Clone(t.attributes), Version: 1,
 	}, nil
-}
-
-// checkVersion takes none, and 0, as "any".
-func checkVersion(expected *int64, current int64) error {
-	if v := aws.ToInt64(expected); v != 0 && v != current {
-		return errVersionConflict.new("The version for resource is %d, not %d", current, v)
-	}
-	return nil
 }
 
 // deleteThing removes a thing that has no principals. It succeeds for a thing
@@ -120,9 +97,6 @@ func (s *Service) deleteThing(in *iot.DeleteThingInput) error {
 	t, ok := s.things[*in.ThingName]
 	if !ok {
 		return nil
-	}
-	if err := checkVersion(in.ExpectedVersion, t.version); err != nil {
-		return err
 	}
 	if len(t.principals) > 0 {
 		return errInvalidRequest.new("Cannot delete. Thing %s is still attached to one or more principals", t.name)
@@ -140,7 +114,7 @@ func (s *Service) listThings(in *iot.ListThingsInput) (out *iot.ListThingsOutput
 		t := s.things[name]
 		value, has := t.attributes[aws.ToString(in.AttributeName)]
 		if in.AttributeName == nil || has && value == aws.ToString(in.AttributeValue) {
-			all = append(all, types.ThingAttribute{ThingName: &t.name, ThingArn: &t.arn, Attributes: maps.Clone(t.attributes), Version: t.version})
+			all = append(all, types.ThingAttribute{ThingName: &t.name, ThingArn: &t.arn, Attributes: maps.Clone(t.attributes), Version: 1})
 		}
 	}
 	out = &iot.ListThingsOutput{}

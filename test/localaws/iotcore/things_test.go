@@ -30,7 +30,7 @@ func TestThings(t *testing.T) {
 	_, err := w.CreateThing(ctx, &iot.CreateThingInput{ThingName: aws.String("a:1")})
 	wantCode(t, err, "ResourceAlreadyExistsException", "a:1")
 	_, err = w.CreateThing(ctx, &iot.CreateThingInput{ThingName: aws.String("b"), ThingTypeName: aws.String("pump")})
-	wantCode(t, err, "NotImplementedException", "pump")
+	wantCode(t, err, "NotImplementedException", "thingTypeName")
 
 	described := must[*iot.DescribeThingOutput](t)(w.DescribeThing(ctx, &iot.DescribeThingInput{ThingName: aws.String("a:1")}))
 	if described.Version != 1 || described.Attributes["site"] != "north" {
