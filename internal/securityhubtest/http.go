@@ -201,7 +201,7 @@ var routes = []route{
 
 	{"POST", "/insights", "CreateInsight", onSaved("Insight", insights, createInsight)},
 	{"POST", "/insights/get", "GetInsights", onSaved("Insight", insights, getSaved[insight]("Insight", "InsightArns", "Insights"))},
-	{"GET", "/insights/results/", "GetInsightResults", onSaved("Insight", insights, getInsightResults)},
+	{"PATCH", "/insights/", "UpdateInsight", onSaved("Insight", insights, updateInsight)},
 	{"DELETE", "/insights/", "DeleteInsight", onSaved("Insight", insights, deleteSaved[insight]("InsightArn"))},
 
 	{"POST", "/actionTargets", "CreateActionTarget", onSaved(action, actionTargets, createActionTarget)},

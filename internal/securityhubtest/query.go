@@ -1,11 +1,9 @@
 package securityhubtest
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,13 +12,12 @@ import (
 )
 
 type query struct {
-	Filters      object
-	SortCriteria []struct{ Field, SortOrder string }
-	NextToken    string
-	MaxResults   *int
+	Filters    object
+	NextToken  string
+	MaxResults *int
 }
 
-// getFindings answers GetFindings. Without SortCriteria the order is that of creation.
+// getFindings answers GetFindings in the order of creation. It takes no SortCriteria.
 func getFindings(r *request) (any, error) {
 	var q query
 	if err := r.input(&q); err != nil {
@@ -33,7 +30,7 @@ func getFindings(r *request) (any, error) {
 		return nil, err
 	}
 	h.expire()
-	wanted, err := compileFilters(q.Filters, h.now())
+	wanted, err := compileFilters(q.Filters)
 	if err != nil {
 		return nil, err
 	}
@@ -43,42 +40,7 @@ func getFindings(r *request) (any, error) {
 			found = append(found, r.content)
 		}
 	}
-	if err := q.sort(found); err != nil {
-		return nil, err
-	}
-	return page(r, "Findings", found, string(encode([]any{q.Filters, q.SortCriteria})), q.NextToken, q.MaxResults)
-}
-
-// sort sorts by attributes, under the names that they have in Filters. Texts go by
-// by value. A finding without a value sorts first.
-func (q query) sort(found []object) error {
-	for _, c := range slices.Backward(q.SortCriteria) { // stable: the first criterion sorts last
-		a, ok := attributes[c.Field]
-		if !ok || a.kind == mapFilter || !slices.Contains([]string{"", "asc", "desc"}, c.SortOrder) {
-			return invalidInput("Invalid parameter 'SortCriteria'. %q is not a field to sort by, asc or desc, but %q.", c.Field, c.SortOrder)
-		}
-		slices.SortStableFunc(found, func(x, y object) int {
-			if c.SortOrder == "desc" {
-				return a.compare(y, x)
-			}
-			return a.compare(x, y)
-		})
-	}
-	return nil
-}
-
-func (a attribute) compare(x, y object) int {
-	xs, ys := a.values(x), a.values(y)
-	if len(xs) == 0 || len(ys) == 0 {
-		return cmp.Compare(len(xs), len(ys))
-	}
-	x0, y0 := fmt.Sprint(xs[0]), fmt.Sprint(ys[0])
-	if a.kind == dateFilter {
-		earlier, _ := parseInstant(x0)
-		later, _ := parseInstant(y0)
-		return earlier.Compare(later)
-	}
-	return cmp.Compare(x0, y0)
+	return page(r, "Findings", found, string(encode(q.Filters)), q.NextToken, q.MaxResults)
 }
 
 // page answers the page of all that the query asks for, as a member of the output. A token
@@ -132,7 +94,7 @@ const (
 type match func(f object) bool
 
 // compileFilters validates and compiles AwsSecurityFindingFilters: attributes are joined by AND.
-func compileFilters(filters object, now time.Time) (match, error) {
+func compileFilters(filters object) (match, error) {
 	if len(filters) > maxFilterAttributes {
 		return nil, invalidInput("Invalid parameter 'Filters'. %d attributes, at most %d are allowed.", len(filters), maxFilterAttributes)
 	}
@@ -146,7 +108,7 @@ func compileFilters(filters object, now time.Time) (match, error) {
 		if !ok || len(values) == 0 || len(values) > maxFilterValues {
 			return nil, invalidInput("Invalid parameter 'Filters'. %s should be a list of 1 to %d values.", name, maxFilterValues)
 		}
-		m, err := a.compile(name, values, now)
+		m, err := a.compile(name, values)
 		if err != nil {
 			return nil, err
 		}
@@ -160,7 +122,7 @@ func compileFilters(filters object, now time.Time) (match, error) {
 // compile joins the values of one attribute: positive comparisons by OR, negated ones by AND.
 // EQUALS excludes negated comparisons; PREFIX can be combined with all. CONTAINS and NOT_CONTAINS
 // are for automation rules only.
-func (a attribute) compile(name string, values []any, now time.Time) (match, error) {
+func (a attribute) compile(name string, values []any) (match, error) {
 	comparators := map[filterKind][]string{
 		stringFilter: {"EQUALS", "PREFIX", "NOT_EQUALS", "PREFIX_NOT_EQUALS"}, mapFilter: {"EQUALS", "NOT_EQUALS"},
 	}[a.kind]
@@ -169,7 +131,7 @@ func (a attribute) compile(name string, values []any, now time.Time) (match, err
 	for _, v := range values {
 		o, _ := v.(object)
 		if a.kind == dateFilter {
-			test, err := dateTest(name, o, now)
+			test, err := dateTest(name, o)
 			if err != nil {
 				return nil, err
 			}
@@ -212,35 +174,19 @@ func (a attribute) compile(name string, values []any, now time.Time) (match, err
 	}, nil
 }
 
-func dateTest(name string, o object, now time.Time) (func(any) bool, error) {
+// dateTest reads a span of time. It takes no DateRange.
+func dateTest(name string, o object) (func(any) bool, error) {
 	start, end := time.Time{}, time.Time{}
-	if span, ok := o["DateRange"].(object); ok {
-		n, _ := span["Value"].(json.Number)
-		days, err := n.Int64()
-		if err != nil || days < 0 || span["Unit"] != "DAYS" || len(o) > 1 {
-			return nil, invalidInput("Invalid parameter 'Filters'. %s.DateRange should have a Value and the Unit DAYS, and exclude Start and End.", name)
+	for member, at := range map[string]*time.Time{"Start": &start, "End": &end} {
+		s, given := o[member].(string)
+		t, ok := parseInstant(s)
+		if given && !ok {
+			return nil, invalidInput("Invalid parameter 'Filters'. %s.%s %q is not a timestamp.", name, member, s)
 		}
-		edge := now.AddDate(0, 0, -int(days))
-		switch span["Comparison"] {
-		case nil, "WITHIN":
-			start, end = edge, now
-		case "OLDER_THAN":
-			end = edge
-		default:
-			return nil, invalidInput("Invalid parameter 'Filters'. %s.DateRange.Comparison should be WITHIN or OLDER_THAN.", name)
-		}
-	} else {
-		for member, at := range map[string]*time.Time{"Start": &start, "End": &end} {
-			s, given := o[member].(string)
-			t, ok := parseInstant(s)
-			if given && !ok {
-				return nil, invalidInput("Invalid parameter 'Filters'. %s.%s %q is not a timestamp.", name, member, s)
-			}
-			*at = t
-		}
-		if start.IsZero() && end.IsZero() {
-			return nil, invalidInput("Invalid parameter 'Filters'. %s should have Start, End or DateRange.", name)
-		}
+		*at = t
+	}
+	if start.IsZero() && end.IsZero() || o["DateRange"] != nil {
+		return nil, invalidInput("Invalid parameter 'Filters'. %s should have Start or End; the local Security Hub takes no DateRange.", name)
 	}
 	return func(has any) bool {
 		s, _ := has.(string)
@@ -257,7 +203,7 @@ const (
 	mapFilter
 )
 
-// attribute is an attribute of findings by which GetFindings filters and sorts.
+// attribute is an attribute of findings by which GetFindings filters.
 type attribute struct {
 	kind filterKind
 	path []string // path in the finding, through all elements of lists

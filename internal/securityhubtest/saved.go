@@ -1,9 +1,9 @@
 package securityhubtest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -97,18 +97,18 @@ type insight struct {
 
 func (in insight) arn() string { return in.ARN }
 
-// check returns the insight's filter.
-func (in insight) check(h *Hub) (match, error) {
+func (in insight) check() error {
 	if faults := faultsOf(text(128), any(in.Name)); len(faults) > 0 {
-		return nil, invalidInput("Invalid parameter 'Name'. %s.", faults[0])
+		return invalidInput("Invalid parameter 'Name'. %s.", faults[0])
 	}
 	if in.Filters == nil {
-		return nil, invalidInput("Invalid parameter 'Filters'. It should be object.")
+		return invalidInput("Invalid parameter 'Filters'. It should be object.")
 	}
 	if a, ok := attributes[in.GroupByAttribute]; !ok || a.kind != stringFilter {
-		return nil, invalidInput("Invalid parameter 'GroupByAttribute'. %q is not an attribute to group by.", in.GroupByAttribute)
+		return invalidInput("Invalid parameter 'GroupByAttribute'. %q is not an attribute to group by.", in.GroupByAttribute)
 	}
-	return compileFilters(in.Filters, h.now())
+	_, err := compileFilters(in.Filters)
+	return err
 }
 
 func createInsight(r *request, all *[]insight, _ int) (any, error) {
@@ -116,7 +116,7 @@ func createInsight(r *request, all *[]insight, _ int) (any, error) {
 	if err := r.input(&in); err != nil {
 		return nil, err
 	}
-	if _, err := in.check(r.hub); err != nil {
+	if err := in.check(); err != nil {
 		return nil, err
 	}
 	if len(*all) >= maxInsights {
@@ -128,39 +128,23 @@ func createInsight(r *request, all *[]insight, _ int) (any, error) {
 	return map[string]string{"InsightArn": in.ARN}, nil
 }
 
-// getInsightResults counts the findings of an insight by value and returns the 100 most frequent
-// values.
-func getInsightResults(r *request, all *[]insight, i int) (any, error) {
-	type count struct {
-		GroupByAttributeValue string
-		Count                 int
-	}
-	r.hub.expire()
-	in := (*all)[i]
-	wanted, err := in.check(r.hub)
-	if err != nil {
+// updateInsight changes the members that the input has.
+func updateInsight(r *request, all *[]insight, i int) (any, error) {
+	var change insight
+	if err := r.input(&change); err != nil {
 		return nil, err
 	}
-	counts := map[string]int{}
-	for _, record := range r.hub.order {
-		values := map[string]bool{} // a finding counts once for each value
-		for _, v := range attributes[in.GroupByAttribute].values(record.content) {
-			values[fmt.Sprint(v)] = wanted(record.content)
-		}
-		for v, counted := range values {
-			if counted {
-				counts[v]++
-			}
-		}
+	in := (*all)[i]
+	in.Name = cmp.Or(change.Name, in.Name)
+	in.GroupByAttribute = cmp.Or(change.GroupByAttribute, in.GroupByAttribute)
+	if change.Filters != nil {
+		in.Filters = change.Filters
 	}
-	results := []count{}
-	for _, value := range slices.Sorted(maps.Keys(counts)) {
-		results = append(results, count{value, counts[value]})
+	if err := in.check(); err != nil {
+		return nil, err
 	}
-	slices.SortStableFunc(results, func(a, b count) int { return b.Count - a.Count })
-	return map[string]any{"InsightResults": map[string]any{
-		"InsightArn": in.ARN, "GroupByAttribute": in.GroupByAttribute, "ResultValues": results[:min(len(results), 100)],
-	}}, nil
+	(*all)[i] = in
+	return none, nil
 }
 
 type actionTarget struct {
