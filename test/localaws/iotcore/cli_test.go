@@ -41,8 +41,8 @@ func TestAWSCLI(t *testing.T) {
 		t.Errorf("create-policy: %s", text)
 	}
 	cli("iot", "attach-policy", "--policy-name", "p", "--target", target)
-	if out, text = cli("iot", "list-attached-policies", "--target", target); len(fmt.Sprint(out["policies"])) < 10 {
-		t.Errorf("list-attached-policies: %s", text)
+	if out, text = cli("iot", "get-effective-policies", "--principal", target); len(fmt.Sprint(out["effectivePolicies"])) < 10 {
+		t.Errorf("get-effective-policies: %s", text)
 	}
 	if _, text = cli("iot-data", "publish", "--topic", "a/b", "--payload", "aGk="); len(w.sent.published) != 1 || w.sent.published[0].Topic != "a/b" {
 		t.Errorf("publish: %s; published %+v", text, w.sent.published)

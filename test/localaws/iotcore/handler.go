@@ -104,7 +104,6 @@ func (h *Handler) register(s *Service) {
 	Do(h, "DeleteThingGroup", "thingGroupName", s.deleteThingGroup)
 	Do(h, "AddThingToThingGroup", "thingGroupName thingName", s.addThingToThingGroup)
 	Do(h, "RemoveThingFromThingGroup", "thingGroupName thingName", s.removeThingFromThingGroup)
-	Handle(h, "ListThingsInThingGroup", "thingGroupName ?recursive"+paged, s.listThingsInThingGroup)
 	Handle(h, "ListThingGroupsForThing", "thingName"+paged, s.listThingGroupsForThing)
 	Do(h, "AttachThingPrincipal", "thingName @principal:x-amzn-principal ?thingPrincipalType", s.attachThingPrincipal)
 	Do(h, "DetachThingPrincipal", "thingName @principal:x-amzn-principal", s.detachThingPrincipal)
@@ -124,7 +123,6 @@ func (h *Handler) register(s *Service) {
 	Do(h, "AttachPolicy", "policyName target", s.attachPolicy)
 	Do(h, "DetachPolicy", "policyName target", s.detachPolicy)
 	Handle(h, "GetEffectivePolicies", "principal ?thingName", s.getEffectivePolicies)
-	Handle(h, "ListAttachedPolicies", "target ?recursive"+marked, s.listAttachedPolicies)
 
 	Do(h, "CreateTopicRule", "ruleName =topicRulePayload", s.createTopicRule)
 	Handle(h, "GetTopicRule", "ruleName", s.getTopicRule)

@@ -125,21 +125,16 @@ func (s *Service) getPolicy(in *iot.GetPolicyInput) (*iot.GetPolicyOutput, error
 // listPolicies lists policies by creation date, newest first unless the input
 // asks for the other order.
 func (s *Service) listPolicies(in *iot.ListPoliciesInput) (*iot.ListPoliciesOutput, error) {
-	policies, next, err := pageOfPolicies(slices.Collect(maps.Values(s.policies)), in.AscendingOrder, in.Marker, in.PageSize)
-	return &iot.ListPoliciesOutput{Policies: policies, NextMarker: next}, err
-}
-
-func pageOfPolicies(policies []*iotPolicy, ascending bool, marker *string, size *int32) ([]types.Policy, *string, error) {
-	slices.SortFunc(policies, func(a, b *iotPolicy) int { return strings.Compare(a.order(), b.order()) })
-	if !ascending {
-		slices.Reverse(policies)
+	all := slices.SortedFunc(maps.Values(s.policies), func(a, b *iotPolicy) int { return strings.Compare(a.order(), b.order()) })
+	if !in.AscendingOrder {
+		slices.Reverse(all)
 	}
-	page, next, err := Page(policies, (*iotPolicy).order, marker, size, DefaultPage)
-	var listed []types.Policy
+	page, next, err := Page(all, (*iotPolicy).order, in.Marker, in.PageSize, DefaultPage)
+	out := &iot.ListPoliciesOutput{NextMarker: next}
 	for _, p := range page {
-		listed = append(listed, types.Policy{PolicyName: &p.name, PolicyArn: &p.arn})
+		out.Policies = append(out.Policies, types.Policy{PolicyName: &p.name, PolicyArn: &p.arn})
 	}
-	return listed, next, err
+	return out, err
 }
 
 // deletePolicy removes a policy that is attached to nothing and has no version
@@ -210,7 +205,7 @@ func (s *Service) EffectivePolicies(certificateID, thingName string) []*policy.D
 	return out
 }
 
-// effective needs the lock.
+// effective are the policies, by name. It needs the lock.
 func (s *Service) effective(principal, thingName string) []*iotPolicy {
 	targets := []string{principal}
 	for _, g := range s.groupsOf(thingName) {
@@ -218,7 +213,14 @@ func (s *Service) effective(principal, thingName string) []*iotPolicy {
 			targets = append(targets, above.arn)
 		}
 	}
-	return s.attachedTo(targets)
+	var out []*iotPolicy
+	for _, name := range slices.Sorted(maps.Keys(s.policies)) {
+		p := s.policies[name]
+		if slices.ContainsFunc(targets, func(target string) bool { return p.targets[target] }) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // getEffectivePolicies lists what EffectivePolicies does.
@@ -233,19 +235,6 @@ func (s *Service) getEffectivePolicies(in *iot.GetEffectivePoliciesInput) (*iot.
 		})
 	}
 	return out, nil
-}
-
-// attachedTo returns the policies attached to any of the targets, by name. It
-// needs the lock.
-func (s *Service) attachedTo(targets []string) []*iotPolicy {
-	var out []*iotPolicy
-	for _, name := range slices.Sorted(maps.Keys(s.policies)) {
-		p := s.policies[name]
-		if slices.ContainsFunc(targets, func(target string) bool { return p.targets[target] }) {
-			out = append(out, p)
-		}
-	}
-	return out
 }
 
 // checkTarget accepts the ARN of a certificate or a thing group. It needs the lock.
@@ -285,20 +274,4 @@ func (s *Service) detachPolicy(in *iot.DetachPolicyInput) error {
 		delete(p.targets, *in.Target)
 	}
 	return err
-}
-
-// listAttachedPolicies lists the policies of a certificate or thing group, with
-// Recursive also those of the groups above.
-func (s *Service) listAttachedPolicies(in *iot.ListAttachedPoliciesInput) (*iot.ListAttachedPoliciesOutput, error) {
-	if err := s.checkTarget(*in.Target); err != nil {
-		return nil, err
-	}
-	targets := []string{*in.Target}
-	if name, ok := strings.CutPrefix(*in.Target, s.ARN("thinggroup/")); ok && in.Recursive {
-		for _, above := range s.lineage(s.groups[name]) {
-			targets = append(targets, above.arn)
-		}
-	}
-	policies, next, err := pageOfPolicies(s.attachedTo(targets), false, in.Marker, in.PageSize)
-	return &iot.ListAttachedPoliciesOutput{Policies: policies, NextMarker: next}, err
 }

@@ -105,16 +105,6 @@ func (s *Service) deleteThingGroup(in *iot.DeleteThingGroupInput) error {
 	return nil
 }
 
-func pageOfGroups(groups []*thingGroup, token *string, size *int32) ([]types.GroupNameAndArn, *string, error) {
-	slices.SortFunc(groups, func(a, b *thingGroup) int { return strings.Compare(a.name, b.name) })
-	groups, next, err := Page(groups, func(g *thingGroup) string { return g.name }, token, size, DefaultPage)
-	var named []types.GroupNameAndArn
-	for _, g := range groups {
-		named = append(named, types.GroupNameAndArn{GroupName: &g.name, GroupArn: &g.arn})
-	}
-	return named, next, err
-}
-
 // member finds a thing and a group. It needs the lock.
 func (s *Service) member(thingName, groupName *string) (*thing, *thingGroup, error) {
 	t, err := s.thing(aws.ToString(thingName))
@@ -166,29 +156,14 @@ func (s *Service) removeThingFromThingGroup(in *iot.RemoveThingFromThingGroupInp
 	return err
 }
 
-// listThingsInThingGroup lists the things of a group, with Recursive also those
-// of its child groups.
-func (s *Service) listThingsInThingGroup(in *iot.ListThingsInThingGroupInput) (out *iot.ListThingsInThingGroupOutput, err error) {
-	g, err := s.group(*in.ThingGroupName)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for name := range s.things {
-		if slices.ContainsFunc(s.groupsOf(name), func(of *thingGroup) bool { return of == g || in.Recursive && slices.Contains(s.lineage(of), g) }) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	out = &iot.ListThingsInThingGroupOutput{}
-	out.Things, out.NextToken, err = Page(names, itself, in.NextToken, in.MaxResults, DefaultPage)
-	return out, err
-}
-
 func (s *Service) listThingGroupsForThing(in *iot.ListThingGroupsForThingInput) (*iot.ListThingGroupsForThingOutput, error) {
 	if _, err := s.thing(*in.ThingName); err != nil {
 		return nil, err
 	}
-	groups, next, err := pageOfGroups(s.groupsOf(*in.ThingName), in.NextToken, in.MaxResults)
-	return &iot.ListThingGroupsForThingOutput{ThingGroups: groups, NextToken: next}, err
+	groups, next, err := Page(s.groupsOf(*in.ThingName), func(g *thingGroup) string { return g.name }, in.NextToken, in.MaxResults, DefaultPage)
+	out := &iot.ListThingGroupsForThingOutput{NextToken: next}
+	for _, g := range groups {
+		out.ThingGroups = append(out.ThingGroups, types.GroupNameAndArn{GroupName: &g.name, GroupArn: &g.arn})
+	}
+	return out, err
 }
