@@ -227,7 +227,7 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 		`"engine":"self-managed","forward":"device-event,device-event"`: {
 			`profile: missing, want at least one behavior, such as those of demo, or defenderhub:reports-every, or defenderhub:engine none`,
 			`forward: "device-event", want each source once`,
-			`forward: "[device-event device-event]", want behavior as well: with defenderhub:engine self-managed it brings the alarms`,
+			`forward: "[device-event device-event]", want behavior as well: without it the alarms of defenderhub:engine self-managed are lost`,
 		},
 		`"engine":"self-managed","profile":"starter","report-topic":"fleet/+/report","event-topic":"fleet/#"`: {
 			`report-topic: "fleet/+/report", want a topic filter that shares no topic with defenderhub:event-topic, which is fleet/#: every report, or answer to one, would also arrive as an event, and become a dead letter`,

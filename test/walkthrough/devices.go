@@ -91,20 +91,33 @@ func (s *story) devices() []step {
 			}
 			return s.expectDeadLetter(ctx)
 		}, hintIssue},
-		{"show the findings in Security Hub", s.showTable, hintIssue},
 	}
 }
+
+// ending shows all findings.
+func (s *story) ending() []step {
+	return []step{{"show the findings in Security Hub", s.showTable, hintIssue}}
+}
+
+// instances are the Amazon EC2 instances on which things run.
+var instances = map[string]string{"gateway-5": instanceID}
 
 // device is an MQTT client with its own certificate.
 type device struct {
 	name, certificateID string
 	address             string
-	tls                 *tls.Config
+	from                string      // the address that it connects from, "" for any
+	tls                 *tls.Config // nil without TLS
 	client              paho.Client
 }
 
+// newDevice registers a thing with a certificate and a policy.
 func (s *story) newDevice(ctx context.Context, name string) (*device, error) {
-	if _, err := s.iot.CreateThing(ctx, &iot.CreateThingInput{ThingName: &name}); err != nil {
+	thing := &iot.CreateThingInput{ThingName: &name}
+	if runsOn := instances[name]; runsOn != "" {
+		thing.AttributePayload = &iottypes.AttributePayload{Attributes: map[string]string{"instanceId": runsOn}}
+	}
+	if _, err := s.iot.CreateThing(ctx, thing); err != nil {
 		return nil, err
 	}
 	keys, err := s.iot.CreateKeysAndCertificate(ctx, &iot.CreateKeysAndCertificateInput{SetAsActive: true})
@@ -127,10 +140,12 @@ func (s *story) newDevice(ctx context.Context, name string) (*device, error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(s.cloud.IoT.CA().PEM()))
-	return &device{
+	d := &device{
 		name: name, certificateID: *keys.CertificateId, address: "ssl://" + s.cloud.Broker.TLSAddress(),
 		tls: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12},
-	}, nil
+	}
+	s.fleet[name] = d
+	return d, nil
 }
 
 // anotherConnection is a connection of the same thing with the same certificate, as AWS IoT
@@ -152,7 +167,7 @@ func (s *story) anotherConnection(ctx context.Context, d *device) (*device, erro
 }
 
 func (d *device) connect() error {
-	d.client = paho.NewClient(paho.NewClientOptions().AddBroker(d.address).SetClientID(d.name).SetTLSConfig(d.tls).
+	d.client = paho.NewClient(paho.NewClientOptions().AddBroker(d.address).SetClientID(d.name).SetTLSConfig(d.tls).SetDialer(dialer(d.from)).
 		SetAutoReconnect(false).SetConnectRetry(false).SetConnectTimeout(patience).SetKeepAlive(20 * time.Minute))
 	return finished(d.client.Connect(), "connect as "+d.name)
 }

@@ -45,7 +45,7 @@ func (s *story) experiment() []step {
 			if err := meter.publish("data/meter-2", large); err != nil {
 				return err
 			}
-			if err := gateway.report(s.outputs["ReportTopic"], 1, 443, 23); err != nil {
+			if err := gateway.report(s.outputs["ReportTopic"], report{id: 1, ports: []int{443, 23}}); err != nil {
 				return err
 			}
 			var err error
@@ -75,7 +75,7 @@ func (s *story) experiment() []step {
 			if err := meter.publish("data/meter-2", small); err != nil {
 				return err
 			}
-			if err := gateway.report(s.outputs["ReportTopic"], 2, 443); err != nil {
+			if err := gateway.report(s.outputs["ReportTopic"], report{id: 2, ports: []int{443}}); err != nil {
 				return err
 			}
 			return valve.connect()
@@ -168,15 +168,22 @@ func (s *story) pass(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
+// report is a device report.
+type report struct {
+	id       int
+	bytesOut int // in the time since the last report
+	ports    []int
+}
+
 // report publishes a device report in CBOR, with short names.
-func (d *device) report(topic string, id int, ports ...int) error {
+func (d *device) report(topic string, r report) error {
 	var listening []map[string]any
-	for _, p := range ports {
+	for _, p := range r.ports {
 		listening = append(listening, map[string]any{"pt": p, "if": "eth0"})
 	}
 	payload, err := cbor.Marshal(map[string]any{
-		"hed": map[string]any{"rid": id, "v": "1.0"},
-		"met": map[string]any{"tp": map[string]any{"pts": listening, "t": len(ports)}},
+		"hed": map[string]any{"rid": r.id, "v": "1.0"},
+		"met": map[string]any{"tp": map[string]any{"pts": listening, "t": len(r.ports)}, "ns": map[string]any{"bo": r.bytesOut}},
 	})
 	if err != nil {
 		return err

@@ -39,21 +39,31 @@ func (s *story) findings(ctx context.Context) ([]types.AwsSecurityFinding, error
 
 // expect waits for a finding in a state whose title contains words, and prints it.
 func (s *story) expect(ctx context.Context, severity types.SeverityLabel, state types.RecordState, words ...string) error {
+	return s.expectFinding(ctx, fmt.Sprintf("%s finding %s with %q", state, severity, words), func(f types.AwsSecurityFinding) bool {
+		return f.RecordState == state && f.Severity.Label == severity && containsAll(aws.ToString(f.Title), words)
+	})
+}
+
+// expectFinding waits for a finding that is what it should be, and prints it.
+func (s *story) expectFinding(ctx context.Context, what string, is func(types.AwsSecurityFinding) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	defer s.cloud.Hurry()()
 	poll := time.NewTicker(100 * time.Millisecond)
 	defer poll.Stop()
+	var all []types.AwsSecurityFinding
 	for {
 		if err := s.cloud.Denied(); err != nil {
 			return err
 		}
-		all, err := s.findings(ctx)
-		if err != nil {
+		found, err := s.findings(ctx)
+		if err == nil {
+			all = found
+		} else if ctx.Err() == nil {
 			return err
 		}
 		for _, f := range all {
-			if f.RecordState == state && f.Severity.Label == severity && containsAll(aws.ToString(f.Title), words) {
+			if is(f) {
 				s.note("→ Security Hub: %s", s.line(f))
 				return nil
 			}
@@ -61,7 +71,7 @@ func (s *story) expect(ctx context.Context, severity types.SeverityLabel, state 
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("no %s finding %s with %q arrived within %s; there are:\n%s", state, severity, words, patience, s.table(all))
+			return fmt.Errorf("no %s arrived within %s; there are:\n%s", what, patience, s.table(all))
 		}
 	}
 }
@@ -89,13 +99,22 @@ func (s *story) table(all []types.AwsSecurityFinding) string {
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SEVERITY\tSTATE\tRESOURCE\tTITLE")
 	for _, f := range all {
-		if f.ProductFields["ReportType"] == "CheckSummary" {
+		if summary(f) || alike(f) {
 			continue
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", f.Severity.Label, f.RecordState, shortened(aws.ToString(f.Resources[0].Id), 28), shortened(aws.ToString(f.Title), 84))
 	}
 	w.Flush()
 	return out.String()
+}
+
+// summary reports whether a finding is the summary of an audit check.
+func summary(f types.AwsSecurityFinding) bool { return f.ProductFields["ReportType"] == "CheckSummary" }
+
+// alike reports whether a finding is about another sensor than the first: they have the same.
+func alike(f types.AwsSecurityFinding) bool {
+	id := aws.ToString(f.Resources[0].Id)
+	return strings.HasPrefix(id, "sensor-") && id != "sensor-01"
 }
 
 func shortened(text string, n int) string {
@@ -110,13 +129,16 @@ func (s *story) showTable(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	summaries := 0
+	summaries, sensors := 0, 0
 	for _, f := range all {
-		if f.ProductFields["ReportType"] == "CheckSummary" {
+		switch {
+		case summary(f):
 			summaries++
+		case alike(f):
+			sensors++
 		}
 	}
-	fmt.Fprintf(s.Out, "\n%s(check summaries, not shown: %d)\n\n", s.table(all), summaries)
+	fmt.Fprintf(s.Out, "\n%s(not shown: %d check summaries, %d findings of other sensors)\n\n", s.table(all), summaries, sensors)
 	return nil
 }
 

@@ -45,7 +45,7 @@ func TestStreamAndRemoval(t *testing.T) {
 	if err := meter.publish("data/meter-2", large); err != nil {
 		t.Fatal(err)
 	}
-	if err := gateway.report("fleet/gateway-5/report", 1, 23); err != nil {
+	if err := gateway.report("fleet/gateway-5/report", report{id: 1, ports: []int{23}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.pass(ctx, 5*time.Minute); err != nil {

@@ -53,11 +53,13 @@ type story struct {
 	outputs map[string]string
 	// recording is true once [Options.Record] receives messages.
 	recording bool
+	fleet     map[string]*device // by the name of the thing
+	people    string             // the queue that receives the messages for people
 }
 
 func newStory(o Options) *story {
 	o.Out = localaws.OneAtATime(o.Out) // the cloud prints from the background
-	return &story{Options: o, began: time.Now()}
+	return &story{Options: o, began: time.Now(), fleet: map[string]*device{}}
 }
 
 // step is one step of the story, and what the user should do if it fails.
@@ -95,7 +97,7 @@ func Serve(ctx context.Context, o Options) error {
 func Run(ctx context.Context, o Options) error {
 	s := newStory(o)
 	defer s.stop()
-	if err := s.run(ctx, slices.Concat(s.beginning(), s.auditing(), s.experiment(), s.devices())); err != nil {
+	if err := s.run(ctx, slices.Concat(s.beginning(), s.auditing(), s.experiment(), s.devices(), s.incidents(), s.ending())); err != nil {
 		return err
 	}
 	return s.report(ctx)
@@ -212,6 +214,7 @@ func (s *story) startCloud(ctx context.Context) error {
 func (s *story) deploy(ctx context.Context) error {
 	return s.deployWith(ctx, map[string]string{
 		"engine": "self-managed", "profile": "demo,starter", "audit-subscription": "off", "enable-security-hub": "true", "audit-on-deploy": "true",
+		"known-networks": "127.0.0.1/32", "correlate": "true", "correlate-attributes": "instanceId", "notify": "true", "notify-hold": "15m",
 	})
 }
 

@@ -71,6 +71,10 @@ func TestStory(t *testing.T) {
 		`MEDIUM +ARCHIVED +meter-2 +Registered thing meter-2 is in alarm for STATIC behavior small-messages`,
 		`HIGH +ARCHIVED +gateway-5 +Registered thing gateway-5 is in alarm for STATIC behavior no-telnet`,
 		`MEDIUM +ARCHIVED +valve-9 +Registered thing valve-9 is in alarm for STATIC behavior few-disconnects`,
+		`CRITICAL +ARCHIVED +pump-7 +Identity of a device may be stolen`,
+		`CRITICAL +ARCHIVED +meter-2 +Device behaves like a compromised one`,
+		`CRITICAL +ARCHIVED +gateway-5 +Two services report the same device`,
+		`HIGH +ARCHIVED +AWS::::Account:123456789012 +Many devices show the same`,
 		`LOW +ACTIVE +pump-7 +Device Defender rejected a metrics report of pump-7`,
 	} {
 		if n := len(regexp.MustCompile(want).FindAllString(table, -1)); n != 1 {
@@ -81,6 +85,11 @@ func TestStory(t *testing.T) {
 		"rule evaluated 20 times, actions 0, functions run 0", "HIGH     ACTIVE   Registered thing gateway-5"} {
 		if !strings.Contains(told, want) {
 			t.Errorf("the output lacks %q", want)
+		}
+	}
+	for want, n := range map[string]int{"CRITICAL incident, new": 3, "HIGH incident, new": 1, "CRITICAL incident, over": 3, "HIGH incident, over": 1} {
+		if got := strings.Count(told, "│ "+want+"\n"); got != n {
+			t.Errorf("%d messages %q, want %d", got, want, n)
 		}
 	}
 	if strings.Contains(told, "\x1b") {
