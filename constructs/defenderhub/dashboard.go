@@ -44,7 +44,7 @@ type DashboardProps struct {
 	// connected.
 	// Default: nil, no incidents are shown.
 	Correlate Correlate
-	// Notify is shown with its messages, queue and alarms.
+	// Notify is shown with its messages, queue and alarms. Within a DefenderHub it is connected.
 	// Default: nil, no messages are shown.
 	Notify Notify
 }

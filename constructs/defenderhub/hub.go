@@ -289,6 +289,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.connected("Dashboard.Detect", shown.Detect, "DefenderHub shows its own; use NewDashboard for another")
 	f.connected("Dashboard.Correlate", shown.Correlate, "DefenderHub shows its own; use NewDashboard for another")
 	f.connected("Dashboard.Notify", shown.Notify, "DefenderHub shows its own; use NewDashboard for another")
+	f.connected("Dashboard.Notify", shown.Notify, "DefenderHub shows its own; use NewDashboard for another")
 	f.connected("Forwarder.EventTopic", plan.forwarder.EventTopic, "set Rules.EventTopic")
 
 	if plan.detect.Native == nil {
