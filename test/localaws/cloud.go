@@ -1,7 +1,7 @@
 // Package localaws is a local AWS for tests, for the demo and for users' own clients:
 // the real CDK CLI deploys to it, functions run from the code that the deployment
 // uploaded, queues feed them. The emulator moto answers most services; what it lacks or
-// gets wrong is answered here. What nothing knows is refused by its name.
+// gets wrong is answered here. An unknown call is refused, and the error names it.
 package localaws
 
 import (

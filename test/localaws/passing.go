@@ -86,7 +86,7 @@ func (c *Cloud) runSchedules(since, to time.Time) error {
 	return c.Settle(c.ctx)
 }
 
-// judgeAlarms judges the deployed alarms by what was measured, and tells the emulator
+// judgeAlarms judges the deployed alarms by what was measured, and informs the emulator
 // and the topics of their changes.
 func (c *Cloud) judgeAlarms(since, from, to time.Time) error {
 	alarms := providers.Alarms(c.Resources)

@@ -115,7 +115,7 @@ func (c *Cloud) ruleMay(ctx context.Context, rule, roleARN, resource, action str
 	return c.serviceMay(ctx, "iot", c.IoT.ARN("rule/"+rule), rule, roleARN, resource, action)
 }
 
-// sending are the actions that sending to a resource takes, by its service.
+// sending are the actions required to send to a resource, by its service.
 var sending = map[string]string{"sqs": "sqs:SendMessage", "sns": "sns:Publish", "lambda": "lambda:InvokeFunction"}
 
 // scheduleMay is an error unless the role of a schedule lets it send. EventBridge Scheduler

@@ -57,7 +57,7 @@ var queueAttributes = []string{
 	"MessageRetentionPeriod", "Policy", "ReceiveMessageWaitTimeSeconds", "RedrivePolicy", "SqsManagedSseEnabled", "VisibilityTimeout",
 }
 
-// sendable refuses of Amazon SQS the messages that it refuses and the emulator takes, and
+// sendable refuses the messages that Amazon SQS refuses and the emulator accepts, and
 // attributes that nothing here follows.
 func sendable(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -22,7 +22,7 @@ type Change struct {
 	Reason   string
 }
 
-// Evaluator knows the states of alarms. Store is what it judges by.
+// Evaluator keeps the states of alarms. It judges by the metrics in Store.
 type Evaluator struct {
 	Store *Store
 

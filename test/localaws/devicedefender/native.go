@@ -64,7 +64,7 @@ const (
 	importBatch       = securityhubtest.MaxFindings
 )
 
-// send tells Security Hub of a task that has ended: nothing about it changes any more.
+// send sends the findings of a task that has ended, and so does not change any more, to Security Hub.
 func (n *native) send(t *task) error {
 	if n.to == nil {
 		return nil

@@ -21,7 +21,7 @@ var probes = []struct {
 	action    string
 	resources []string
 	// own is the prefix of resources that are devices themselves: there any wildcard
-	// is too broad, however much stands before it.
+	// is too broad, however long the text before it is.
 	own string
 }{
 	{"iot:Connect", []string{"client/" + otherDevice}, ":client/"},

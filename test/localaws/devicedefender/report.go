@@ -14,12 +14,12 @@ import (
 
 // Reports answers device reports as Device Defender does: on accepted or rejected below
 // the topic of the report, in the report's own format. It evaluates none of them, and
-// it takes reports however soon they come: how AWS refuses one that comes within 300 s
+// it accepts reports at any interval: how AWS refuses one within 300 s
 // is not documented.
 type Reports struct {
 	// Publish publishes an answer. Required.
 	Publish func(topic string, payload []byte)
-	// Now tells the time of answers. Default: time.Now.
+	// Now is the clock of answers. Default: time.Now.
 	Now func() time.Time
 }
 

@@ -12,7 +12,7 @@
 // At the end of a task the configured SNS topic gets the notification, and Security Hub
 // the findings and check summaries of the native integration.
 //
-// Where AWS documents nothing, the package takes the stricter reading: a configuration
+// Where AWS documents nothing, the package follows the stricter reading: a configuration
 // cannot be deleted while a scheduled audit is there, a day that does not go with the
 // frequency is refused, a suppression needs exactly one kind of end.
 package devicedefender
@@ -56,7 +56,7 @@ type Connections interface {
 	Conflicts(since time.Time) []mqtt.Connection
 }
 
-// NativeImporter takes the findings of the native integration, ASFF objects. A
+// NativeImporter imports the findings of the native integration, ASFF objects. A
 // *securityhubtest.Hub is one.
 type NativeImporter interface {
 	ImportNative(findings ...json.RawMessage) (securityhubtest.ImportResult, error)
@@ -66,12 +66,12 @@ type NativeImporter interface {
 type Config struct {
 	Account string // 12 digits. Default: 123456789012.
 	Region  string // Default: us-east-1.
-	// Registry knows certificates and policies. Required.
+	// Registry has the certificates and policies. Required.
 	Registry Registry
-	// Connections knows the history of connections. Default: nil, and the checks that
+	// Connections is the history of connections. Default: nil, and the checks that
 	// need it fail.
 	Connections Connections
-	// Now tells the time. Default: time.Now.
+	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// May is an error unless AWS IoT can take the audit's role and the role allows the
 	// actions on all resources. Default: nil, every role may read all.

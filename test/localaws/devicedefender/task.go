@@ -236,7 +236,7 @@ func (s *Service) end(t *task, at time.Time) bool {
 	return true
 }
 
-// announce tells the world that a task has ended.
+// announce publishes the results of a task that has ended.
 func (s *Service) announce(t *task) {
 	s.notify(t)
 	if err := s.native.send(t); err != nil {
@@ -419,7 +419,7 @@ func (t *task) notification(account string) notification {
 	return n
 }
 
-// notify tells the notification target that a task has ended.
+// notify notifies the target that a task has ended.
 func (s *Service) notify(t *task) {
 	s.mu.Lock()
 	target := s.configuration.sns

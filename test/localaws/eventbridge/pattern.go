@@ -205,7 +205,7 @@ func compileText(operator string, operand any) (matcher, error) {
 	}, nil
 }
 
-// compileAnythingBut takes a value, a list of values, or one of the text operators.
+// compileAnythingBut compiles a value, a list of values, or one of the text operators.
 func compileAnythingBut(operand any) (matcher, error) {
 	operator, refusedBy := "", operand
 	if inner, ok := operand.(map[string]any); ok {

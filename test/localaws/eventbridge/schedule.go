@@ -30,7 +30,7 @@ type Run struct {
 	Event []byte
 }
 
-// Timetable knows all that runs by time.
+// Timetable has everything that runs by time.
 type Timetable struct {
 	Account, Region string
 	Rules           func() []Rule // rules and schedules

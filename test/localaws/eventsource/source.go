@@ -85,7 +85,7 @@ type Sources struct {
 }
 
 // Set starts and stops pollers so that exactly the given mappings are served, until ctx ends. A
-// mapping from the latest record on gets every record that comes after Set.
+// mapping from the latest record on gets every record written after Set.
 func (s *Sources) Set(ctx context.Context, mappings []Mapping) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -280,7 +280,7 @@ func (s *shard) expired(records []entry) int {
 	return len(records)
 }
 
-// discard gives up the first n records and tells the destination.
+// discard abandons the first n records and notifies the destination.
 func (s *shard) discard(ctx context.Context, p part, n int, condition string) {
 	defer s.settled(n)
 	if s.mapping.OnFailure == "" {

@@ -73,7 +73,7 @@ type Runner struct {
 	Endpoint string
 	// Account and Region are where the functions are.
 	Account, Region string
-	// Dir takes the functions' code and logs.
+	// Dir is the directory of the functions' code and logs.
 	Dir string
 	// Lookup finds a deployed function by its name.
 	Lookup func(name string) (Function, error)
@@ -95,7 +95,7 @@ type Runner struct {
 	stopped bool
 }
 
-// environment is a function's execution environment. It takes one invocation at a
+// environment is a function's execution environment. It handles one invocation at a
 // time, as Lambda's do.
 type environment struct {
 	mu       sync.Mutex

@@ -52,7 +52,7 @@ func (i *instance) Stop() {
 }
 
 // named is the runtime API at address, with the function's ARN in each invocation: the
-// emulator tells every function one of an account that nobody has.
+// emulator gives every function one of an account that does not exist.
 func named(address, arn string) *http.Server {
 	to := &url.URL{Scheme: "http", Host: address}
 	return &http.Server{ReadHeaderTimeout: time.Minute, Handler: &httputil.ReverseProxy{

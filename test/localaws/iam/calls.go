@@ -40,11 +40,11 @@ type parameters struct {
 	Statements    []struct{ Statement string }
 }
 
-// need is a permission that a call takes: an action on a resource, which is * for actions
+// need is a permission that a call requires: an action on a resource, which is * for actions
 // that take none.
 type need struct{ action, resource string }
 
-// needs reads from a call what permissions it takes.
+// needs reads from a call which permissions it requires.
 type needs func(call) ([]need, error)
 
 // operations are those that functions may call, by service and operation as requests name
@@ -194,7 +194,7 @@ func tables(c call) ([]string, error) {
 	return all, nil
 }
 
-// tableOrIndex: reading an index takes the permission on it, not that on its table.
+// tableOrIndex: reading an index requires the permission on it, not that on its table.
 func tableOrIndex(c call) ([]string, error) {
 	all, err := table(c)
 	if err == nil && c.parameters.IndexName != "" {
@@ -272,7 +272,7 @@ func stack(c call) ([]string, error) {
 	return []string{c.arn("cloudformation", "stack/"+c.parameters.StackName+"/*")}, nil
 }
 
-// read works out which permissions a request takes, and leaves its body to be read again.
+// read determines which permissions a request requires, and leaves its body to be read again.
 func read(service string, r *http.Request, arn func(service, resource string) string) ([]need, error) {
 	body, err := edge.Body(r)
 	if err != nil {

@@ -70,7 +70,7 @@ func (e *DeniedError) of(answer verdict, article, kind string) error {
 	return nil
 }
 
-// Assume is how a service takes a role for a resource of this account, "" for one that
+// Assume is how a service assumes a role for a resource of this account, "" for one that
 // AWS does not say to name its resource.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/confused-deputy.html
 func (e *Enforcer) Assume(ctx context.Context, service, sourceARN, roleARN, session string) (Session, error) {
@@ -241,7 +241,7 @@ func (e *Enforcer) Denials() []string {
 	return slices.Clone(e.denials)
 }
 
-// Polling are the actions that Lambda takes in a function's role to feed it from a queue
+// Polling are the actions that Lambda performs in a function's role to feed it from a queue
 // or a stream.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 // https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-create.html

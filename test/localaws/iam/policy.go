@@ -32,7 +32,7 @@ type statement struct {
 
 type statements []statement
 
-// UnmarshalJSON takes the one statement or the list of them that a document may have.
+// UnmarshalJSON reads the one statement or the list of them that a document may have.
 func (s *statements) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(policy.Several(data), (*[]statement)(s))
 }

@@ -152,7 +152,7 @@ type caller struct {
 	session string // the ARN of the session in it
 }
 
-// reach is how far the Principal element of a statement takes in a caller.
+// reach is how the Principal element of a statement matches a caller.
 type reach int
 
 const (

@@ -133,7 +133,7 @@ func (h *Handler) register(s *Service) {
 	Handle(h, "DescribeEndpoint", "?endpointType", s.describeEndpoint)
 }
 
-// ServeHTTP implements http.Handler. A topic takes the rest of the path, as AWS lets it.
+// ServeHTTP implements http.Handler. A topic is the rest of the path, as in AWS.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if topic, ok := strings.CutPrefix(r.URL.Path, "/topics/"); ok {
 		r = r.Clone(r.Context())

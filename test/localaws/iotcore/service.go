@@ -30,7 +30,7 @@ import (
 type Config struct {
 	Account string // 12 digits. Default: 123456789012.
 	Region  string // Default: us-east-1.
-	// Now tells the time of creation dates and certificates. Default: time.Now.
+	// Now is the clock of creation dates and certificates. Default: time.Now.
 	Now func() time.Time
 	// DataEndpoint is the host of the MQTT broker that DescribeEndpoint answers,
 	// without a port, as AWS answers it. Default: localhost.

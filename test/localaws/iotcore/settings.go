@@ -34,7 +34,7 @@ type DataPlane interface {
 	GetConnection(clientID string) (*iotdataplane.GetConnectionOutput, error)
 }
 
-// PublishedMessage is a message. The local AWS IoT knows no properties of MQTT 5 here.
+// PublishedMessage is a message. The local AWS IoT ignores the properties of MQTT 5 here.
 type PublishedMessage struct {
 	Topic   string
 	Payload []byte

@@ -162,7 +162,7 @@ func (h *hook) OnDisconnect(client *mochi.Client, err error, _ bool) {
 	b.tellDisconnected(b.sessions.end(c, b.now(), reason))
 }
 
-// OnPacketEncode adds to a CONNACK what AWS tells MQTT 5 clients.
+// OnPacketEncode adds to a CONNACK the properties that AWS sends to MQTT 5 clients.
 func (h *hook) OnPacketEncode(client *mochi.Client, pk packets.Packet) packets.Packet {
 	if pk.FixedHeader.Type == packets.Connack && pk.ReasonCode == packets.CodeSuccess.Code && client.Properties.ProtocolVersion == 5 {
 		pk.Properties.TopicAliasMaximum = maxTopicAliases

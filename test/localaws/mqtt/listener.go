@@ -22,7 +22,7 @@ const (
 	farewellTimeout  = time.Minute
 )
 
-// listener is mochi's own, which knows when mochi has let go of a connection.
+// listener is mochi's own, which notices when mochi has closed a connection.
 type listener struct {
 	*listeners.Net
 	broker *Broker

@@ -223,7 +223,7 @@ type identity struct {
 	serverName string // that the client asked for
 }
 
-// identify takes the identity from the certificate of the connection or, on the
+// identify reads the identity from the certificate of the connection or, on the
 // plain listener, from the user name.
 func (b *Broker) identify(c net.Conn, username []byte) identity {
 	if t, ok := c.(*tls.Conn); ok {

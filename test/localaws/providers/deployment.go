@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
-// deployment are the types that only the deployment itself knows.
+// deployment are the types that exist only in a deployment.
 func deployment(a Account) map[string]cloudformation.Declared {
 	metadata := func(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 		return cloudformation.Resource{PhysicalID: r.PhysicalResourceID}, nil
@@ -145,7 +145,7 @@ func (c *CustomResources) forget(id string) {
 	delete(c.waiting, id)
 }
 
-// ServeHTTP takes the answer of a function; the first one counts.
+// ServeHTTP receives the answer of a function; the first one counts.
 func (c *CustomResources) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, responseLimit+1))
 	if err != nil {

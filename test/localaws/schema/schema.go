@@ -95,7 +95,7 @@ func restrict(node object, pointer string, limit any) {
 
 var unicodeEscape = regexp.MustCompile(`\\u([0-9A-Fa-f]{4})`)
 
-// compileRegexp takes what AWS writes for other engines. A pattern that Go cannot read
+// compileRegexp compiles patterns that AWS writes for other engines. A pattern that Go cannot read
 // matches all.
 func compileRegexp(text string) (jsonschema.Regexp, error) {
 	re, err := regexp.Compile(unicodeEscape.ReplaceAllString(text, `\x{$1}`))

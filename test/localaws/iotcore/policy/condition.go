@@ -142,7 +142,7 @@ func (c Condition) Holds(values Values) bool {
 	return !slices.ContainsFunc(got, func(v string) bool { return !one(v) })
 }
 
-// equal takes the wildcards of want literally, but not its variables.
+// equal compares the wildcards of want literally, but not its variables.
 func equal(want Pattern, got string, values Values) bool {
 	text, ok := want.literalText(values)
 	return ok && text == got

@@ -1,6 +1,6 @@
 // Package policy reads AWS IoT policy documents and decides what they allow.
 //
-// It knows the elements that AWS IoT policies have: Allow and Deny, Action and
+// It has the elements of AWS IoT policies: Allow and Deny, Action and
 // NotAction, Resource and NotResource, the wildcards * and ?, policy variables,
 // and the common condition operators and keys. What it does not know it refuses
 // by name when the document is parsed, so that no statement is ever evaluated
@@ -239,7 +239,7 @@ func Evaluate(documents []*Document, request Request) Decision {
 	return Decision{Allowed: allowed}
 }
 
-// applies takes care of variables without a value: such a pattern matches nothing, and
+// applies handles variables without a value: such a pattern matches nothing, and
 // an Allow on NotResource must not gain from that.
 func (s Statement) applies(r Request) bool {
 	action := strings.ToLower(r.Action)

@@ -83,7 +83,7 @@ func (p Pattern) Match(text string, values Values) (matched, resolved bool) {
 	return re.(*regexp.Regexp).MatchString(text), true
 }
 
-// literalText takes the wildcards literally, but not the variables.
+// literalText quotes the wildcards, but not the variables.
 func (p Pattern) literalText(values Values) (string, bool) {
 	same := func(s string) string { return s }
 	return p.fill(values, same, same)

@@ -28,7 +28,7 @@ print(sys.executable)`
 
 // Find finds an interpreter that has moto [Moto] with its server: the virtual
 // environment at venv, or one on PATH. Without one it makes that virtual environment
-// with pip, whose temporary files are in temp, and tells progress so.
+// with pip, whose temporary files are in temp, and reports the progress.
 func Find(ctx context.Context, venv, temp string, progress io.Writer) (string, error) {
 	own := filepath.Join(venv, "bin", "python")
 	var tried []error
