@@ -200,12 +200,12 @@ var routes = []route{
 	{"DELETE", "/productSubscriptions/", "DisableImportFindingsForProduct", func(r *request) (any, error) { return none, r.hub.DisableProduct(r.arn) }},
 
 	{"POST", "/insights", "CreateInsight", onSaved("Insight", insights, createInsight)},
-	{"POST", "/insights/get", "GetInsights", onSaved("Insight", insights, getSaved[insight]("Insight", "InsightArns", "Insights"))},
+	{"POST", "/insights/get", "GetInsights", onSaved("Insight", insights, getSaved[insight]("Insights"))},
 	{"PATCH", "/insights/", "UpdateInsight", onSaved("Insight", insights, updateInsight)},
 	{"DELETE", "/insights/", "DeleteInsight", onSaved("Insight", insights, deleteSaved[insight]("InsightArn"))},
 
 	{"POST", "/actionTargets", "CreateActionTarget", onSaved(action, actionTargets, createActionTarget)},
-	{"POST", "/actionTargets/get", "DescribeActionTargets", onSaved(action, actionTargets, getSaved[actionTarget](action, "ActionTargetArns", "ActionTargets"))},
+	{"POST", "/actionTargets/get", "DescribeActionTargets", onSaved(action, actionTargets, getSaved[actionTarget]("ActionTargets"))},
 	{"DELETE", "/actionTargets/", "DeleteActionTarget", onSaved(action, actionTargets, deleteSaved[actionTarget]("ActionTargetArn"))},
 }
 

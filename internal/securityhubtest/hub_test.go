@@ -211,8 +211,10 @@ func TestInsights(t *testing.T) {
 	if _, err := client.DeleteInsight(ctx, &securityhub.DeleteInsightInput{InsightArn: made.InsightArn}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = client.GetInsights(ctx, &securityhub.GetInsightsInput{InsightArns: []string{*made.InsightArn}})
+	_, err = client.DeleteInsight(ctx, &securityhub.DeleteInsightInput{InsightArn: made.InsightArn})
 	wantError(t, err, "ResourceNotFoundException", http.StatusNotFound)
+	_, err = client.GetInsights(ctx, &securityhub.GetInsightsInput{InsightArns: []string{*made.InsightArn}})
+	wantError(t, err, "InvalidInputException", http.StatusBadRequest)
 }
 
 func TestInsightsAreLimitedTo100(t *testing.T) {

@@ -2,7 +2,6 @@ package securityhubtest
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,34 +45,17 @@ func indexOf[T saved](kind string, all []T, arn string) (int, error) {
 	return i, nil
 }
 
-// getSaved answers what the input names under the first member, or all, in pages.
-func getSaved[T saved](kind, named, member string) func(r *request, all *[]T, i int) (any, error) {
+// getSaved answers all in pages. It takes no ARNs.
+func getSaved[T saved](member string) func(r *request, all *[]T, i int) (any, error) {
 	return func(r *request, all *[]T, _ int) (any, error) {
-		input, err := decodeObject(r.body)
-		if err != nil {
-			return nil, invalidInput("the body is not a JSON object: %v", err)
+		var input struct {
+			NextToken  string
+			MaxResults *int
 		}
-		rule := members(map[string]rule{named: list(0, 0, text(0)), "NextToken": text(0), "MaxResults": number})
-		if faults := faultsOf(rule, input); len(faults) > 0 {
-			return nil, invalidInput("Invalid parameter. %s.", faults[0])
+		if err := r.input(&input); err != nil {
+			return nil, err
 		}
-		found := slices.Clone(*all)
-		if arns, _ := input[named].([]any); len(arns) > 0 {
-			found = nil
-			for _, arn := range arns {
-				i, err := indexOf(kind, *all, arn.(string))
-				if err != nil {
-					return nil, err
-				}
-				found = append(found, (*all)[i])
-			}
-		}
-		token, _ := input["NextToken"].(string)
-		var size *int
-		if n, ok := input["MaxResults"].(json.Number); ok {
-			size = whole(n.String())
-		}
-		return page(r, member, found, "", token, size)
+		return page(r, member, *all, "", input.NextToken, input.MaxResults)
 	}
 }
 

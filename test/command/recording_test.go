@@ -37,7 +37,7 @@ func TestDocumentedRulesRecordTelemetry(t *testing.T) {
 			if !iotsql.MatchTopic(statement.TopicFilter(), topic) {
 				continue
 			}
-			out, matched, err := statement.Eval(iotsql.Message{Topic: topic, ClientID: "pump", Principal: "cert", SourceIP: "192.0.2.1", TraceID: "trace " + topic, Time: time.UnixMilli(1767225600000), Payload: []byte(payload)})
+			out, matched, err := statement.Begin(iotsql.Message{Topic: topic, ClientID: "pump", Principal: "cert", SourceIP: "192.0.2.1", TraceID: "trace " + topic, Time: time.UnixMilli(1767225600000), Payload: []byte(payload)}).Select()
 			if err != nil || !matched {
 				t.Fatalf("%s: matched %v, error %v", sql, matched, err)
 			}

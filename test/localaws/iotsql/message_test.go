@@ -16,3 +16,8 @@ func exampleMessage(payload string) Message {
 		NewUUID:   func() string { return "123a4567-b89c-12d3-e456-789012345000" },
 	}
 }
+
+// Eval is all of the evaluation of a message.
+func (s *Statement) Eval(m Message) (output []byte, matched bool, err error) {
+	return s.Begin(m).Select()
+}

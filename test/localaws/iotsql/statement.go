@@ -4,7 +4,7 @@
 // [Parse] checks a whole statement, so that a function, clause or syntax that
 // is unknown, or that the local cloud cannot run, is refused by name when the
 // rule is deployed and never when a message arrives. [Statement.Matches] reports
-// whether a message starts the rule, [Statement.Eval] gives what its actions
+// whether a message starts the rule, [Evaluation.Select] gives what its actions
 // receive, and [ParseTemplate] reads the substitution templates of
 // the actions.
 //
@@ -92,14 +92,6 @@ func Parse(sql string) (*Statement, error) {
 	return s, nil
 }
 
-// Eval gives what the actions of the rule receive for m: the output of SELECT,
-// and false if WHERE is not true. An error means that the SQL failed, upon which
-// AWS IoT runs neither the actions nor the error action. Whether m starts the
-// rule at all is [Statement.Matches].
-func (s *Statement) Eval(m Message) (output []byte, matched bool, err error) {
-	return s.Begin(m).Select()
-}
-
 // Evaluation is one message under one statement.
 type Evaluation struct {
 	statement *Statement
@@ -109,7 +101,9 @@ type Evaluation struct {
 // Begin reads m.
 func (s *Statement) Begin(m Message) *Evaluation { return &Evaluation{s, newScope(&m)} }
 
-// Select gives the output of SELECT, and false if WHERE is not true.
+// Select gives what the actions of the rule receive: the output of SELECT, and false if WHERE is
+// not true. After an error, which is one of the SQL, AWS IoT runs neither the actions nor the
+// error action.
 func (e *Evaluation) Select() (output []byte, matched bool, err error) {
 	s := e.statement
 	if s.where != nil {
@@ -337,8 +331,7 @@ func (s *Statement) Matches(ruleName, topic string) bool {
 	return s.filter != "" && MatchTopic(s.filter, topic)
 }
 
-// TopicFilter is the FROM clause: empty for a rule that only Basic Ingest
-// starts.
+// TopicFilter is the FROM clause: empty for a rule that only Basic Ingest starts.
 func (s *Statement) TopicFilter() string { return s.filter }
 
 // MatchTopic reports whether a topic filter takes in a topic. It follows AWS's page

@@ -18,7 +18,6 @@ package mqtt
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"net"
@@ -328,7 +327,6 @@ func (b *Broker) cut(c *connection, reason DisconnectReason, code packets.Code) 
 }
 
 var _ iotcore.DataPlane = (*Broker)(nil)
-var _ io.Closer = (*Broker)(nil)
 
 // addressOf returns the peer's address, without port and zone.
 func addressOf(c net.Conn) netip.Addr {
