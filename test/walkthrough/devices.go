@@ -36,7 +36,7 @@ func (s *story) devices() []step {
 			if err := pump.connect(); err != nil {
 				return err
 			}
-			return pump.publish("data/"+thingName, "12.5 bar")
+			return pump.publish("data/"+thingName, "12.5")
 		}, hintIssue},
 		{"a second client takes its client ID", func(ctx context.Context) error {
 			clone := *pump
