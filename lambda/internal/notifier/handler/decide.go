@@ -112,9 +112,13 @@ func report(next record.Finding, severity defender.Severity, a facts) (decision,
 	return d, nil
 }
 
-// end reports a finding that ended. One that ended while it waited for an incident is reported
-// now: a device must not be able to hide an event by clearing it at once.
+// end reports a finding that ended. The end of one that still waits for an incident waits too. Both
+// are reported then, unless an incident covers them: a device must not be able to hide an event by
+// clearing it at once.
 func end(f, next record.Finding, reported bool, a facts) (decision, error) {
+	if !reported && f.Open && f.Held > 0 && a.mayHold {
+		return decision{next: f, hold: true, metric: contract.MetricHeld}, nil
+	}
 	next.Reported, next.Covered, next.Held = 0, false, 0
 	if !reported && !(f.Open && f.Held > 0) {
 		// Without this record an older event would report the finding as new.

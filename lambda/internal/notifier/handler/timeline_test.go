@@ -154,7 +154,13 @@ func TestTimelines(t *testing.T) {
 		{"a device cannot hide an event by clearing it at once", withRules, `
 			0s  pump-7 HIGH
 			20s pump-7 HIGH archived`, `
-			20s HIGH finding, over: pump-7 violates ports`},
+			1m HIGH finding, new: pump-7 violates ports
+			1m20s HIGH finding, over: pump-7 violates ports`},
+		{"a part that ended before its incident is covered too", withRules, `
+			0s  pump-7 HIGH
+			20s pump-7 HIGH archived
+			30s chain incident pump-7 CRITICAL`, `
+			30s CRITICAL incident, new: chain pump-7`},
 		{"refreshes do not make a new finding wait again", withRules, `
 			0s  pump-7 HIGH
 			50s pump-7 HIGH
