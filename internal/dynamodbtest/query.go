@@ -19,8 +19,8 @@ const defaultPageItems = 200
 func (s *Service) Query(_ context.Context, in *dynamodb.QueryInput, _ ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if in.ProjectionExpression != nil || in.Select != "" || in.ScanIndexForward != nil || in.KeyConditions != nil || in.QueryFilter != nil {
-		return nil, unsupported("projections, counts and reverse order of Query")
+	if in.ProjectionExpression != nil || in.Select != "" && in.Select != types.SelectCount || in.ScanIndexForward != nil || in.KeyConditions != nil || in.QueryFilter != nil {
+		return nil, unsupported("projections and reverse order of Query")
 	}
 	t, err := s.table(in.TableName)
 	if err != nil {
@@ -84,6 +84,9 @@ func (s *Service) Query(_ context.Context, in *dynamodb.QueryInput, _ ...func(*d
 		out.Items = append(out.Items, maps.Clone(it))
 	}
 	out.Count = int32(len(out.Items))
+	if in.Select == types.SelectCount {
+		out.Items = nil
+	}
 	return out, nil
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/audit"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/backlog"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/handler"
@@ -149,7 +150,7 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 		hub = countingHub{hub, metrics}
 	}
 	deliver := &delivery.Delivery{Ledger: book, Importer: importer.New(hub, on.Random), Metrics: metrics, Log: log, BySeverity: e.detailed}
-	return &handler.Handler{
+	h := &handler.Handler{
 		SQS:     aws.SQS,
 		Deliver: deliver,
 		Audit:   &audit.Auditor{IoT: aws.IoT, Table: table, Findings: book, Deliver: deliver, Region: e.region, Random: on.Random, Log: log},
@@ -159,7 +160,9 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 		Bounds:  &bound.Bounds{Table: table, Region: e.region, Now: on.Now},
 		Ledger:  book, Metrics: metrics, Log: log, Now: on.Now,
 		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, Live: e.live, Rules: e.rules, DeadLetterQueueURL: e.deadLetters,
-	}, nil
+	}
+	h.Backlog = &backlog.Backlog{Table: table, Ledger: book, Deliver: deliver, Region: e.region, Now: on.Now, Log: log, Refused: h.DeadLetterFinding}
+	return h, nil
 }
 
 // countingHub counts the calls of Security Hub, which has a quota of calls.

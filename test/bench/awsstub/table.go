@@ -275,6 +275,7 @@ func (t *Table) query(body []byte) (any, error) {
 		ExpressionAttributeValues item
 		ExclusiveStartKey         item
 		Limit                     int
+		Select                    string
 	}
 	if err := strict(body, &in); err != nil {
 		return nil, err
@@ -331,6 +332,13 @@ func (t *Table) query(body []byte) (any, error) {
 		}
 	}
 	t.units.Read += units(read, 4096) / consistency(in.ConsistentRead)
-	out["Items"], out["Count"] = items, len(items)
+	out["Count"] = len(items)
+	switch in.Select {
+	case "":
+		out["Items"] = items
+	case "COUNT":
+	default:
+		return nil, refused{"selection " + in.Select}
+	}
 	return out, nil
 }

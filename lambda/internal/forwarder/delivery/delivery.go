@@ -26,11 +26,21 @@ type Ledger interface {
 	Confirm(context.Context, time.Time, []ledger.Claim) []error
 	Doubt(context.Context, time.Time, ledger.Claim) (over bool, err error)
 	Abandon(context.Context, time.Time, ledger.Claim) error
+	Leave(context.Context, time.Time, []ledger.Claim) []error
 }
 
 // Importer is the part of importer.Importer that delivery needs.
 type Importer interface {
-	Import(context.Context, []asff.Finding) map[string]outcome.Outcome
+	ImportOrLeave(context.Context, []asff.Finding, func(context.Context) bool) map[string]outcome.Outcome
+}
+
+// Leaver decides about a delivery while Security Hub throttles.
+type Leaver interface {
+	// Leaving reports whether states are left in the ledger without an attempt to import them.
+	Leaving() bool
+	// GoOn is asked when Security Hub throttles a call. It reports whether to wait and go on;
+	// otherwise the states are left in the ledger.
+	GoOn(context.Context) bool
 }
 
 // Delivery is safe for concurrent use.
@@ -52,8 +62,18 @@ func (d *Delivery) Deliver(ctx context.Context, now time.Time, signals []signal.
 	return d.DeliverKnown(ctx, now, signals, nil)
 }
 
+// DeliverOrLeave is [Delivery.Deliver], but the leaver may leave states in the ledger.
+func (d *Delivery) DeliverOrLeave(ctx context.Context, now time.Time, signals []signal.Signal, leaver Leaver) map[string]outcome.Outcome {
+	return d.deliver(ctx, now, d.signals(now, signals, nil), leaver)
+}
+
 // DeliverKnown is [Delivery.Deliver] for signals whose findings may be known.
 func (d *Delivery) DeliverKnown(ctx context.Context, now time.Time, signals []signal.Signal, known ledger.Known) map[string]outcome.Outcome {
+	return d.deliver(ctx, now, d.signals(now, signals, known), nil)
+}
+
+// signals returns the tasks of signals, one for each finding.
+func (d *Delivery) signals(now time.Time, signals []signal.Signal, known ledger.Known) []task {
 	byID := map[string][]signal.Signal{}
 	var order []string
 	for _, s := range signals {
@@ -68,7 +88,7 @@ func (d *Delivery) DeliverKnown(ctx context.Context, now time.Time, signals []si
 		s := signal.Merge(byID[id])
 		tasks[i] = task{id: id, source: s.Source, request: d.Ledger.KnownSignal(now, s, known)}
 	}
-	return d.deliver(ctx, now, tasks)
+	return tasks
 }
 
 // Refresh handles due entries of the ledger.
@@ -77,7 +97,7 @@ func (d *Delivery) Refresh(ctx context.Context, now time.Time, entries []ledger.
 	for i, e := range entries {
 		tasks[i] = task{id: e.ID, source: e.Source, request: d.Ledger.DueEntry(now, e)}
 	}
-	return d.deliver(ctx, now, tasks)
+	return d.deliver(ctx, now, tasks, nil)
 }
 
 // Restate imports entries of the ledger as restate writes them.
@@ -86,7 +106,7 @@ func (d *Delivery) Restate(ctx context.Context, now time.Time, entries []ledger.
 	for i, e := range entries {
 		tasks[i] = task{id: e.ID, source: e.Source, request: d.Ledger.RestatedEntry(now, e, restate)}
 	}
-	return d.deliver(ctx, now, tasks)
+	return d.deliver(ctx, now, tasks, nil)
 }
 
 // task is a finding in progress.
@@ -104,24 +124,40 @@ type task struct {
 // for a large batch.
 const claimAtOnce = 5 * asff.MaxFindingsPerImport
 
-func (d *Delivery) deliver(ctx context.Context, now time.Time, tasks []task) map[string]outcome.Outcome {
+func (d *Delivery) deliver(ctx context.Context, now time.Time, tasks []task, leaver Leaver) map[string]outcome.Outcome {
 	var claimed []*task
 	for from := 0; from < len(tasks); from += claimAtOnce {
 		to := min(from+claimAtOnce, len(tasks))
+		if leaver != nil && leaver.Leaving() {
+			d.leave(ctx, now, tasks[from:to])
+			continue
+		}
 		claimed = append(claimed, d.claim(ctx, now, tasks[from:to])...)
 		n := len(claimed)
-		if to < len(tasks) {
+		if to < len(tasks) && (leaver == nil || !leaver.Leaving()) {
 			n -= n % asff.MaxFindingsPerImport // the next ones fill the call
 		}
-		d.imports(ctx, now, claimed[:n])
+		d.imports(ctx, now, claimed[:n], leaver)
 		claimed = claimed[n:]
 	}
+	d.imports(ctx, now, claimed, leaver) // the rest, if the last were left
 	outcomes := make(map[string]outcome.Outcome, len(tasks))
 	for _, t := range tasks {
 		d.count(&t)
 		outcomes[t.id] = t.outcome
 	}
 	return outcomes
+}
+
+// leave leaves the states of tasks in the ledger.
+func (d *Delivery) leave(ctx context.Context, now time.Time, tasks []task) {
+	for i := range tasks {
+		tasks[i].request = tasks[i].request.Left()
+	}
+	for _, t := range d.claim(ctx, now, tasks) {
+		t.outcome = outcome.Outcome{Verdict: outcome.Left}
+		t.release()
+	}
 }
 
 // claim claims tasks, and returns those to import.
@@ -141,7 +177,7 @@ func (d *Delivery) claim(ctx context.Context, now time.Time, tasks []task) (clai
 }
 
 // imports imports what was claimed, and writes the results to the ledger.
-func (d *Delivery) imports(ctx context.Context, now time.Time, claimed []*task) {
+func (d *Delivery) imports(ctx context.Context, now time.Time, claimed []*task, leaver Leaver) {
 	if len(claimed) == 0 {
 		return
 	}
@@ -149,20 +185,32 @@ func (d *Delivery) imports(ctx context.Context, now time.Time, claimed []*task) 
 	for i, t := range claimed {
 		findings[i] = *t.claimed.Entry.Finding
 	}
-	results := d.Importer.Import(ctx, findings)
+	var goOn func(context.Context) bool
+	if leaver != nil {
+		goOn = leaver.GoOn
+	}
+	results := d.Importer.ImportOrLeave(ctx, findings, goOn)
 	ctx, cancel := withGrace(ctx)
 	defer cancel()
-	var confirmed []ledger.Claim
-	var owners, failed []*task
+	var confirmed, left []ledger.Claim
+	var owners, leavers, failed []*task
 	for _, t := range claimed {
 		result, known := results[t.id]
 		if !known {
 			result = outcome.Outcome{Verdict: outcome.Retry, Reason: "the importer returned no result"}
 		}
-		if t.outcome = result; result.Verdict == outcome.Done {
+		switch t.outcome = result; result.Verdict {
+		case outcome.Done:
 			confirmed, owners = append(confirmed, t.claimed), append(owners, t)
-		} else {
+		case outcome.Left:
+			left, leavers = append(left, t.claimed), append(leavers, t)
+		default:
 			failed = append(failed, t)
+		}
+	}
+	for i, err := range d.Ledger.Leave(ctx, now, left) {
+		if err != nil {
+			leavers[i].outcome = outcome.Of(err)
 		}
 	}
 	for i, err := range d.Ledger.Confirm(ctx, now, confirmed) {
@@ -218,6 +266,8 @@ func (d *Delivery) fail(ctx context.Context, now time.Time, t *task) outcome.Out
 func (d *Delivery) count(t *task) {
 	metric := contract.MetricUnchanged
 	switch {
+	case t.outcome.Verdict == outcome.Left:
+		return // its import counts it
 	case t.outcome.Verdict == outcome.HubOff:
 		metric = contract.MetricHubOff
 	case t.outcome.Verdict != outcome.Done:

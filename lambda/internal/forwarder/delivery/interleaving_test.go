@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -48,7 +49,9 @@ type world struct {
 	// older chooses workers of the previous version of the function; nil means none.
 	older    func() bool
 	previous *delivery.Delivery
-	workers  []*worker
+	// leaver chooses whether a worker leaves states; nil means none.
+	leaver  func() delivery.Leaver
+	workers []*worker
 	// unequal are new findings with different CreatedAt and UpdatedAt.
 	unequal []string
 	// coarse workers wait only before each call: between two calls a worker changes nothing.
@@ -123,6 +126,19 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 // whole records, one by one, and loses what it does not know.
 type previousTable struct{ *ledgertest.Table }
 
+// leftAt is a field that the previous version does not know.
+var leftAt = regexp.MustCompile(`"leftAt":\d+,`)
+
+func (t previousTable) Get(ctx context.Context, k ledger.Key) (ledger.Record, error) {
+	r, err := t.Table.Get(ctx, k)
+	r.Doc = leftAt.ReplaceAll(r.Doc, nil)
+	return r, err
+}
+
+func (t previousTable) GetAll(ctx context.Context, keys []ledger.Key) ([]ledger.Record, []error) {
+	return ledgertest.GetEach(ctx, t, keys)
+}
+
 func (t previousTable) Put(ctx context.Context, r ledger.Record) error {
 	r.Active = 0
 	return t.Table.Put(ctx, r)
@@ -140,6 +156,10 @@ func (w *world) begin(messages ...signal.Signal) {
 	if w.older != nil && w.older() {
 		deliver = w.previous
 	}
+	var leaver delivery.Leaver
+	if w.leaver != nil && deliver == w.deliver {
+		leaver = w.leaver()
+	}
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), workerKey{}, k))
 	go func() {
 		defer cancel()
@@ -147,11 +167,11 @@ func (w *world) begin(messages ...signal.Signal) {
 		well := true
 		collect := func(outcomes map[string]outcome.Outcome) {
 			for _, o := range outcomes {
-				well = well && (o.Verdict == outcome.Done || o.Verdict == outcome.Refused)
+				well = well && (o.Verdict == outcome.Done || o.Verdict == outcome.Left || o.Verdict == outcome.Refused)
 			}
 		}
 		if len(messages) > 0 {
-			collect(deliver.Deliver(cancelling{ctx, k}, now, messages))
+			collect(deliver.DeliverOrLeave(cancelling{ctx, k}, now, messages, leaver))
 		} else if err := w.ledger.Due(ctx, now, func(entries []ledger.Entry) error {
 			collect(deliver.Refresh(cancelling{ctx, k}, now, entries))
 			return nil
@@ -235,6 +255,13 @@ func everyInterleaving(t *rapid.T, w *world) {
 	crashes := rapid.IntRange(0, 4).Draw(t, "crashes")
 
 	w.drain(t, queue, crashes)
+	if w.leaver != nil { // the schedule owns what was left, and what a crash left unconfirmed
+		for range 2 {
+			w.now = w.now.Add(2 * time.Hour)
+			w.begin()
+			w.drain(t, nil, 0)
+		}
+	}
 	w.check(t, events)
 }
 

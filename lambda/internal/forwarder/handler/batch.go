@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/backlog"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
@@ -51,8 +52,9 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 	for _, m := range messages {
 		signals = append(signals, m.signals...)
 	}
+	turn := h.Backlog.Begin(work, len(records) >= crowd || slices.ContainsFunc(records, retried))
 	if len(signals) > 0 {
-		outcomes := h.Deliver.Deliver(work, now, signals)
+		outcomes := h.Deliver.DeliverOrLeave(work, now, signals, turn)
 		for _, m := range messages {
 			for _, s := range m.signals {
 				m.outcome = outcome.Worst(m.outcome, outcomes[s.Finding.ID])
@@ -65,6 +67,7 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 		}
 	}
 	h.settleAll(ctx, messages)
+	h.keep(ctx, work, turn, messages)
 	response := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
 	hubOff := false
 	for _, m := range messages {
@@ -77,6 +80,40 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 		h.Log.Error(hubOffAdvice, "region", h.Region)
 	}
 	return response
+}
+
+// crowd is from how many messages on a batch may be part of a storm. It costs a read of the
+// ledger to know whether the states of a storm are being left.
+const crowd = 25
+
+// retried reports whether a message was received before.
+func retried(r events.SQSMessage) bool { return receives(r) > 1 }
+
+func receives(r events.SQSMessage) int {
+	n, err := strconv.Atoi(r.Attributes["ApproximateReceiveCount"])
+	if err != nil {
+		return 1
+	}
+	return n
+}
+
+// keep lets the invocation drain the backlog if it is its turn, and returns a message to the queue
+// that continues.
+func (h *Handler) keep(ctx, work context.Context, turn *backlog.Turn, messages []*message) {
+	keep, wait := turn.End(ctx, work)
+	if !keep {
+		return
+	}
+	var chosen *message
+	for _, m := range messages { // a queue limits how often it returns a message
+		if m.done && m.outcome.Verdict <= outcome.Left && (chosen == nil || receives(m.SQSMessage) < receives(chosen.SQSMessage)) {
+			chosen = m
+		}
+	}
+	if chosen != nil {
+		chosen.done = false
+		h.returnIn(ctx, chosen, wait)
+	}
 }
 
 // bound replaces the signals of senders that raise too many findings.
@@ -145,7 +182,7 @@ func (h *Handler) settleAll(ctx context.Context, messages []*message) {
 // settle handles a message's outcome. It reports whether the message is finished.
 func (h *Handler) settle(ctx context.Context, m *message) bool {
 	switch m.outcome.Verdict {
-	case outcome.Done:
+	case outcome.Done, outcome.Left:
 		return true
 	case outcome.Refused:
 		if err := h.deadLetter(ctx, m); err != nil {

@@ -21,7 +21,9 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/correlation"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/backlog"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
@@ -38,7 +40,7 @@ type SQS interface {
 
 // Deliverer delivers signals to Security Hub.
 type Deliverer interface {
-	Deliver(context.Context, time.Time, []signal.Signal) map[string]outcome.Outcome
+	DeliverOrLeave(context.Context, time.Time, []signal.Signal, delivery.Leaver) map[string]outcome.Outcome
 	Refresh(context.Context, time.Time, []ledger.Entry) map[string]outcome.Outcome
 }
 
@@ -77,6 +79,7 @@ type Handler struct {
 	Ledger  Due
 	Sweeper Sweeper
 	Bounds  *bound.Bounds
+	Backlog *backlog.Backlog
 	Things  Things
 	Restate Restater
 	Metrics *emf.Metrics

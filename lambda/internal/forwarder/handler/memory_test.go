@@ -26,6 +26,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/deviceevent"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/backlog"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/handler"
@@ -99,7 +100,8 @@ func handleBatchOf(t *testing.T, file string) {
 	log, metrics := slog.New(slog.DiscardHandler), emf.New(contract.MetricDimensionForwarder, "f", io.Discard, time.Now)
 	book := ledger.New(voidTable{}, region, contract.DefaultQuietTime)
 	h := &handler.Handler{
-		Bounds: &bound.Bounds{Table: voidTable{}, Region: region, Now: time.Now}, Ledger: book, Metrics: metrics, Log: log, Now: time.Now, Things: &things{},
+		Backlog: &backlog.Backlog{Table: voidTable{}, Now: time.Now},
+		Bounds:  &bound.Bounds{Table: voidTable{}, Region: region, Now: time.Now}, Ledger: book, Metrics: metrics, Log: log, Now: time.Now, Things: &things{},
 		Deliver: &delivery.Delivery{Ledger: book, Importer: importer.New(client, nil), Metrics: metrics, Log: log},
 		Region:  region, EventTopic: "defenderhub/events/+", DeadLetterQueueURL: deadURL,
 	}

@@ -10,6 +10,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 )
 
 // deadLetter sends a message to the dead-letter queue, with the reason.
@@ -29,6 +34,21 @@ func (h *Handler) deadLetter(ctx context.Context, m *message) error {
 		QueueUrl: &h.DeadLetterQueueURL, MessageBody: &m.Body, MessageAttributes: attributes,
 	})
 	return err
+}
+
+// DeadLetterFinding sends a finding to the dead-letter queue that Security Hub refused after its
+// message was finished.
+func (h *Handler) DeadLetterFinding(ctx context.Context, e ledger.Entry, reason string) {
+	body := "{}"
+	if e.Finding != nil {
+		body = string(e.Finding.AppendJSON(nil))
+	}
+	m := &message{SQSMessage: events.SQSMessage{MessageId: e.ID, Body: body}, source: e.Source.String(), outcome: outcome.Outcome{Verdict: outcome.Refused, Reason: reason}}
+	if err := h.deadLetter(ctx, m); err != nil {
+		h.Log.Error("finding could not be sent to the dead-letter queue", "findingId", e.ID, "reason", err.Error())
+		return
+	}
+	h.Metrics.Count(m.source, contract.MetricRefused, 1)
 }
 
 // legible returns text that is valid in an attribute of Amazon SQS and safe in a log line, since

@@ -28,6 +28,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/audit"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/backlog"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/bound"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/handler"
@@ -106,6 +107,7 @@ func (r *rig) build(config securityhubtest.Config) {
 		Audit:  &audit.Auditor{IoT: r.iot, Table: r.table, Findings: book, Deliver: deliver, Region: region, Log: log, Random: func(int64) int64 { return 0 }},
 		Region: region, EventTopic: "defenderhub/events/+", DeadLetterQueueURL: deadURL,
 	}
+	r.handler.Backlog = &backlog.Backlog{Table: r.table, Ledger: book, Deliver: deliver, Region: region, Now: now, Log: log, Refused: r.handler.DeadLetterFinding}
 }
 
 // handle passes messages to the function and returns the IDs of those to retry.

@@ -41,7 +41,13 @@ func New(api API, random func(n int64) int64) *Importer {
 // near. It retries failed findings after all others, so that they block none. The result has an
 // entry for each ID.
 func (i *Importer) Import(ctx context.Context, findings []asff.Finding) map[string]outcome.Outcome {
-	run := &run{Importer: i, results: make(map[string]outcome.Outcome, len(findings)), doubts: map[string]int{}}
+	return i.ImportOrLeave(ctx, findings, nil)
+}
+
+// ImportOrLeave is [Importer.Import], but the first time that Security Hub throttles a call it asks
+// whether to go on. If not, the findings that are not imported are [outcome.Left].
+func (i *Importer) ImportOrLeave(ctx context.Context, findings []asff.Finding, goOn func(context.Context) bool) map[string]outcome.Outcome {
+	run := &run{Importer: i, goOn: goOn, results: make(map[string]outcome.Outcome, len(findings)), doubts: map[string]int{}}
 	for left := findings; len(left) > 0; {
 		var again []asff.Finding
 		for _, batch := range batches(left) {
@@ -60,6 +66,8 @@ type run struct {
 	failures int
 	// doubts counts for each finding the failures that make it Failing.
 	doubts map[string]int
+	// goOn is asked once, at the first throttled call; nil means to go on.
+	goOn func(context.Context) bool
 	// over is why nothing more is sent: Security Hub is off, or time is up.
 	over *outcome.Outcome
 }
@@ -87,8 +95,13 @@ func (r *run) batch(ctx context.Context, batch []asff.Finding) (again []asff.Fin
 		// One finding makes the call fail, and nothing was imported. Find it.
 		again = r.batch(ctx, batch[:len(batch)/2])
 		return append(again, r.batch(ctx, batch[len(batch)/2:])...)
+	case repeat && throttled(err) && r.goOn != nil && !r.goOn(ctx):
+		r.over = &outcome.Outcome{Verdict: outcome.Left}
+		r.settle(batch, *r.over)
 	case repeat:
-		again, reason = batch, err.Error()
+		if again, reason = batch, err.Error(); throttled(err) {
+			r.goOn = nil // it was asked
+		}
 	default:
 		r.settle(batch, outcome.Outcome{Verdict: outcome.Retry, Reason: err.Error() + deniedHint(err, batch)})
 	}
@@ -236,6 +249,14 @@ func judge(err error) (v outcome.Verdict, again bool) {
 	}
 	return outcome.Retry, false
 }
+
+// throttled reports whether an error of a call means that the quota is used up.
+func throttled(err error) bool {
+	var api smithy.APIError
+	return errors.As(err, &api) && (statusOf(err) == http.StatusTooManyRequests || slices.Contains(quotaCodes, api.ErrorCode()))
+}
+
+var quotaCodes = []string{"LimitExceededException", "ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "RequestThrottled", "RequestThrottledException", "RequestLimitExceeded"}
 
 // throttles are the codes that AWS services use, some of them with status 400.
 var throttles = []string{

@@ -104,15 +104,7 @@ func (d *DynamoDB) Open(ctx context.Context, partition string, before int64, aft
 
 // Due queries the index.
 func (d *DynamoDB) Due(ctx context.Context, shard string, at time.Time, after Record) ([]Record, bool, error) {
-	in := &dynamodb.QueryInput{
-		TableName:              &d.name,
-		IndexName:              aws.String(contract.LedgerRefreshIndex),
-		KeyConditionExpression: aws.String("#shard = :shard AND #at <= :at"),
-		ExpressionAttributeNames: map[string]string{
-			"#shard": contract.LedgerRefreshShard, "#at": contract.LedgerRefreshAt,
-		},
-		ExpressionAttributeValues: item{":shard": text(shard), ":at": number(at.Unix())},
-	}
+	in := d.due(shard, at)
 	if after.Key != (Key{}) {
 		in.ExclusiveStartKey = item{
 			contract.LedgerPartitionKey: text(after.Partition), contract.LedgerSortKey: text(after.Sort),
@@ -121,6 +113,35 @@ func (d *DynamoDB) Due(ctx context.Context, shard string, at time.Time, after Re
 	}
 	records, last, err := d.query(ctx, in)
 	return records, len(last) > 0, err
+}
+
+// DueCount counts in the index, whose items are not sent.
+func (d *DynamoDB) DueCount(ctx context.Context, shard string, at time.Time, most int) (n int, err error) {
+	in := d.due(shard, at)
+	in.Select = types.SelectCount
+	for n < most {
+		out, err := d.api.Query(ctx, in)
+		if err != nil {
+			return 0, fmt.Errorf("query of table %s: %w", d.name, err)
+		}
+		n += int(out.Count)
+		if in.ExclusiveStartKey = out.LastEvaluatedKey; len(in.ExclusiveStartKey) == 0 {
+			break
+		}
+	}
+	return n, nil
+}
+
+func (d *DynamoDB) due(shard string, at time.Time) *dynamodb.QueryInput {
+	return &dynamodb.QueryInput{
+		TableName:              &d.name,
+		IndexName:              aws.String(contract.LedgerRefreshIndex),
+		KeyConditionExpression: aws.String("#shard = :shard AND #at <= :at"),
+		ExpressionAttributeNames: map[string]string{
+			"#shard": contract.LedgerRefreshShard, "#at": contract.LedgerRefreshAt,
+		},
+		ExpressionAttributeValues: item{":shard": text(shard), ":at": number(at.Unix())},
+	}
 }
 
 func (d *DynamoDB) query(ctx context.Context, in *dynamodb.QueryInput) ([]Record, item, error) {

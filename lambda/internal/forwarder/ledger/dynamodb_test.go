@@ -246,6 +246,10 @@ func (f *fakeDynamoDB) Query(_ context.Context, in *dynamodb.QueryInput, _ ...fu
 			out.Items = append(out.Items, it)
 		}
 	}
+	out.Count = int32(len(out.Items))
+	if in.Select == types.SelectCount {
+		out.Items = nil
+	}
 	return out, nil
 }
 

@@ -58,6 +58,10 @@ type Entry struct {
 	// its last success; 0 if it has not failed since.
 	DoubtedAt int64 `json:"doubtedAt,omitempty"`
 
+	// LeftAt is when a state was first left to whichever invocation has quota, since the last
+	// import; 0 if the claim has a message that imports it.
+	LeftAt int64 `json:"leftAt,omitempty"`
+
 	// Finding is the claimed finding, exactly as it is imported. It is nil once the end of a
 	// finding is confirmed.
 	Finding *asff.Finding `json:"finding,omitempty"`
@@ -105,6 +109,7 @@ func (e Entry) claimed() Entry {
 // it is tried again when its message is retried.
 func (e Entry) refused() Entry {
 	last := len(e.Shown) - 1
+	e.LeftAt = 0
 	if last < 0 {
 		e.Status = Refused
 		return e
@@ -136,6 +141,8 @@ const (
 	refreshAfter = 60 * 24 * time.Hour
 	// pendingAfter is how long a claim waits for its own message before the schedule imports it.
 	pendingAfter = time.Hour
+	// longestLeft is how long newer states may postpone the import of a state that was left.
+	longestLeft = 10 * time.Minute
 	// doubtFor is how long Security Hub may fail a finding for a reason that may pass. A message
 	// is tried about thirty times in it.
 	doubtFor = 24 * time.Hour
@@ -208,6 +215,11 @@ func (l *Ledger) encode(e *Entry, now time.Time) (Record, error) {
 		r.Active = e.Order.Time
 	}
 	switch {
+	case e.Status == Pending && e.LeftAt != 0:
+		r.Open, r.RefreshAt = true, now
+		if latest := time.UnixMilli(e.LeftAt).Add(longestLeft); latest.Before(now) {
+			r.RefreshAt = latest
+		}
 	case e.Status == Pending:
 		r.Open, r.RefreshAt = true, now.Add(pendingAfter)
 	case e.Status == Confirmed && e.State == asff.Active:

@@ -15,6 +15,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,6 +59,15 @@ type Request struct {
 	decide func(*Entry) (Entry, decision)
 	// noted, if not nil, is tried before the entry is read: a write without an import.
 	noted *Entry
+	// left reports whether a claim is left; see [Request.Left].
+	left bool
+}
+
+// Left requests a claim that no message imports: it is due at once, so that the schedule, or
+// whichever invocation has quota next, imports it.
+func (r Request) Left() Request {
+	r.left = true
+	return r
 }
 
 // Signal requests the claim of a signal. now, here and in the other methods, is the invocation's
@@ -130,6 +140,15 @@ func (l *Ledger) claims(ctx context.Context, now time.Time, requests []Request, 
 			}
 			next, decision := requests[i].decide(old)
 			c := Claim{Entry: next, Import: decision == again || decision == claim}
+			switch {
+			case c.Import && requests[i].left:
+				if decision == again && c.Entry.LeftAt == 0 {
+					decision = claim // it must become due
+				}
+				c.Entry.LeftAt = cmp.Or(c.Entry.LeftAt, now.UnixMilli())
+			case decision == claim:
+				c.Entry.LeftAt = 0
+			}
 			if decision == nothing || decision == again {
 				claims[i] = c
 				continue
@@ -208,7 +227,7 @@ func (l *Ledger) confirm(ctx context.Context, now time.Time, claims []Claim, fau
 	var writers []int
 	for i, c := range claims {
 		e := c.Entry
-		e.Status, e.ImportedAt, e.DoubtedAt, e.Shown = Confirmed, now.UnixMilli(), 0, nil
+		e.Status, e.ImportedAt, e.DoubtedAt, e.LeftAt, e.Shown = Confirmed, now.UnixMilli(), 0, 0, nil
 		if e.State == asff.Archived {
 			e.Finding = nil
 		}
@@ -227,15 +246,60 @@ func (l *Ledger) confirm(ctx context.Context, now time.Time, claims []Claim, fau
 	}
 }
 
+// Leave makes claims due at once that their messages do not import after all. It does nothing
+// where there is a newer claim, which has an owner of its own.
+func (l *Ledger) Leave(ctx context.Context, now time.Time, claims []Claim) []error {
+	faults := make([]error, len(claims))
+	var writes []Record
+	var writers []int
+	for i, c := range claims {
+		e := c.Entry
+		e.LeftAt = now.UnixMilli()
+		e.revision++
+		record, err := l.encode(&e, now)
+		if err != nil {
+			faults[i] = err
+			continue
+		}
+		writes, writers = append(writes, record), append(writers, i)
+	}
+	for j, err := range l.table.PutAll(ctx, writes) {
+		if err != nil && !errors.Is(err, ErrConflict) {
+			faults[writers[j]] = fmt.Errorf("write the ledger: %w", err)
+		}
+	}
+	return faults
+}
+
+// Backlog calls each with entries that were left and whose newest state is from until or
+// earlier, page by page, the earliest of each shard first.
+func (l *Ledger) Backlog(ctx context.Context, now, until time.Time, each func([]Entry) error) error {
+	return l.due(ctx, now, until, func(entries []Entry) error {
+		left := slices.DeleteFunc(entries, func(e Entry) bool { return e.Status != Pending || e.LeftAt == 0 })
+		if len(left) == 0 {
+			return nil
+		}
+		return each(left)
+	})
+}
+
+// BacklogSize estimates how many entries are due, from one of the shards. It counts at most
+// about most of them.
+func (l *Ledger) BacklogSize(ctx context.Context, now time.Time, most int) (int, error) {
+	n, err := l.table.DueCount(ctx, strconv.Itoa(int(now.Unix())%shards), now, most/shards)
+	return n * shards, err
+}
+
 // Doubt records that Security Hub failed a claim for a reason that may pass. It reports whether
 // that has lasted too long. Until Security Hub accepts the finding again, later claims count from
 // the first failure: otherwise a daily report would be retried for a day each time.
 func (l *Ledger) Doubt(ctx context.Context, now time.Time, c Claim) (over bool, err error) {
 	e := c.Entry
-	if e.DoubtedAt != 0 {
-		return now.Sub(time.UnixMilli(e.DoubtedAt)) >= doubtFor, nil
+	over = e.DoubtedAt != 0 && now.Sub(time.UnixMilli(e.DoubtedAt)) >= doubtFor
+	if over || e.DoubtedAt != 0 && e.LeftAt == 0 {
+		return over, nil
 	}
-	e.DoubtedAt = now.UnixMilli()
+	e.DoubtedAt, e.LeftAt = cmp.Or(e.DoubtedAt, now.UnixMilli()), 0
 	e.revision++
 	if err := l.put(ctx, now, e); err != nil && !errors.Is(err, ErrConflict) {
 		return false, err

@@ -33,8 +33,8 @@ type Record struct {
 // ErrConflict is Put's error if another invocation has written first.
 var ErrConflict = fmt.Errorf("the ledger's record %w", document.ErrConflict)
 
-// Table is the part of DynamoDB that the ledger needs. All operations but Due are consistent with
-// each other; Due may lag behind.
+// Table is the part of DynamoDB that the ledger needs. All operations but Due and DueCount are
+// consistent with each other; those may lag behind.
 type Table interface {
 	// Get returns the record, with revision 0 if there is none.
 	Get(context.Context, Key) (Record, error)
@@ -54,6 +54,8 @@ type Table interface {
 	// after a record (the zero Record for the first page). It also reports whether there may be
 	// more.
 	Due(ctx context.Context, shard string, at time.Time, after Record) ([]Record, bool, error)
+	// DueCount counts a shard's records that are due at a time, but ends after about most.
+	DueCount(ctx context.Context, shard string, at time.Time, most int) (int, error)
 }
 
 // Place keeps a document under a key of the table; see package document.

@@ -11,6 +11,9 @@ type Verdict int
 const (
 	// Done: Security Hub shows it, or something newer.
 	Done Verdict = iota
+	// Left: Security Hub throttles. The state is in the ledger, and whichever invocation has quota
+	// next imports it.
+	Left
 	// Refused: Security Hub will never accept it.
 	Refused
 	// Failing: Security Hub fails it alone, for a reason that may pass; the message must be
@@ -25,7 +28,7 @@ const (
 
 // Error returns the name of the verdict.
 func (v Verdict) Error() string {
-	return [...]string{Done: "done", Refused: "refused", Failing: "failing", Retry: "retry", HubOff: "Security Hub is off"}[v]
+	return [...]string{Done: "done", Left: "left in the ledger", Refused: "refused", Failing: "failing", Retry: "retry", HubOff: "Security Hub is off"}[v]
 }
 
 // Outcome is a Verdict, with a reason unless it is Done. As an error it ends work that has become

@@ -167,6 +167,9 @@ func (c *checker) due() {
 		}
 		more = follow && len(page) > 0
 	}
+	if counted, err := c.table.DueCount(c.ctx, "3", time.Unix(9_999, 0), n); err != nil || counted != n-1 {
+		c.fault("due: counted %d records, want %d: %w", counted, n-1, err)
+	}
 	if seen != n-1 { // the first is due a second later
 		c.fault("due: %d records, want %d", seen, n-1)
 	}

@@ -172,6 +172,19 @@ func (t *Table) Due(ctx context.Context, shard string, at time.Time, after ledge
 	return page, more, err
 }
 
+// DueCount implements ledger.Table.
+func (t *Table) DueCount(ctx context.Context, shard string, at time.Time, most int) (n int, err error) {
+	err = t.do(ctx, "DueCount", func() error {
+		for _, r := range t.records {
+			if r.RefreshShard == shard && !r.RefreshAt.IsZero() && !r.RefreshAt.After(at) {
+				n++
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
 // later orders the index: by time, then by key.
 func later(a, b ledger.Record) bool {
 	if !a.RefreshAt.Equal(b.RefreshAt) {

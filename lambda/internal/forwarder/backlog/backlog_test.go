@@ -1,0 +1,171 @@
+package backlog_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/backlog"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger/ledgertest"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
+)
+
+// world has a backlog of entries, with the time of each one's newest state.
+type world struct {
+	mu      sync.Mutex
+	table   ledgertest.Table
+	left    map[string]time.Time
+	calls   []int
+	refuses map[string]bool
+	refused []string
+}
+
+func (w *world) leave(from, to int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.left == nil {
+		w.left = map[string]time.Time{}
+	}
+	for i := from; i < to; i++ {
+		w.left[fmt.Sprintf("f%05d", i)] = time.Now()
+	}
+}
+
+func (w *world) Backlog(_ context.Context, _, until time.Time, each func([]ledger.Entry) error) error {
+	w.mu.Lock()
+	var entries []ledger.Entry
+	for id, at := range w.left {
+		if !at.After(until) {
+			entries = append(entries, ledger.Entry{ID: id})
+		}
+	}
+	w.mu.Unlock()
+	if len(entries) == 0 {
+		return nil
+	}
+	return each(entries)
+}
+
+func (w *world) BacklogSize(context.Context, time.Time, int) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.left), nil
+}
+
+func (w *world) Refresh(_ context.Context, _ time.Time, entries []ledger.Entry) map[string]outcome.Outcome {
+	time.Sleep(250 * time.Millisecond)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = append(w.calls, len(entries))
+	outcomes := map[string]outcome.Outcome{}
+	for _, e := range entries {
+		if delete(w.left, e.ID); w.refuses[e.ID] {
+			outcomes[e.ID] = outcome.Outcome{Verdict: outcome.Refused, Reason: "no"}
+		}
+	}
+	return outcomes
+}
+
+// environment returns a new environment of the function.
+func (w *world) environment() *backlog.Backlog {
+	return &backlog.Backlog{
+		Table: &w.table, Ledger: w, Deliver: w, Region: "r", Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Refused: func(_ context.Context, e ledger.Entry, reason string) { w.refused = append(w.refused, e.ID+" "+reason) },
+	}
+}
+
+func TestLoneThrottledInvocationKeepsNoMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		turn := w.environment().Begin(t.Context(), false)
+		if turn.Leaving() || w.table.Len() != 0 {
+			t.Error("the marker is read, or states are left, before a call was throttled")
+		}
+		if !turn.GoOn(t.Context()) {
+			t.Error("it does not go on, although nobody drains")
+		}
+		if keep, _ := turn.End(t.Context(), t.Context()); keep {
+			t.Error("a message is kept, although nothing is left")
+		}
+	})
+}
+
+func TestInvocationsRelyOnTheDrainer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{refuses: map[string]bool{"f00007": true}}
+		drainer, other := w.environment(), w.environment()
+		drains := drainer.Begin(t.Context(), false)
+		drains.GoOn(t.Context())
+		leaves := other.Begin(t.Context(), false)
+		if leaves.GoOn(t.Context()) || !leaves.Leaving() {
+			t.Fatal("two invocations drain")
+		}
+		w.leave(0, 250)
+		if keep, _ := leaves.End(t.Context(), t.Context()); keep {
+			t.Error("a message that relies on the drainer is kept")
+		}
+		if !other.Begin(t.Context(), false).Leaving() {
+			t.Error("the environment forgets at once that calls are throttled")
+		}
+		begin := time.Now()
+		if keep, _ := drains.End(t.Context(), t.Context()); keep || len(w.left) > 0 || fmt.Sprint(w.calls) != "[100 100 50]" {
+			t.Errorf("kept: %v, left %d, calls of %v", keep, len(w.left), w.calls)
+		}
+		if took := time.Since(begin); took < 15*time.Second {
+			t.Errorf("ended after %v: states that were just left are not in the index yet", took)
+		}
+		if fmt.Sprint(w.refused) != "[f00007 no]" {
+			t.Errorf("refused %v", w.refused)
+		}
+	})
+}
+
+func TestMessageContinuesWhenTimeIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		first := w.environment().Begin(t.Context(), false)
+		first.GoOn(t.Context())
+		w.leave(0, 30_000)
+		work, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+		defer cancel()
+		keep, wait := first.End(t.Context(), work)
+		if left := len(w.left); !keep || wait != 0 || left == 0 || left == 30_000 {
+			t.Fatalf("kept: %v, wait %v, left %d", keep, wait, left)
+		}
+		time.Sleep(time.Second)
+		second := w.environment().Begin(t.Context(), true)
+		if second.Leaving() {
+			t.Fatal("the message does not continue")
+		}
+		if keep, _ := second.End(t.Context(), t.Context()); keep || len(w.left) > 0 {
+			t.Errorf("kept: %v, left %d", keep, len(w.left))
+		}
+		for _, n := range w.calls[:len(w.calls)-1] {
+			if n != 100 {
+				t.Errorf("calls of %v", w.calls)
+				break
+			}
+		}
+	})
+}
+
+func TestDrainerThatCrashedIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		crashed := w.environment().Begin(t.Context(), false)
+		crashed.GoOn(t.Context())
+		time.Sleep(20 * time.Second)
+		if next := w.environment().Begin(t.Context(), false); next.GoOn(t.Context()) {
+			t.Error("two invocations drain")
+		}
+		time.Sleep(11 * time.Second)
+		if next := w.environment().Begin(t.Context(), false); !next.GoOn(t.Context()) {
+			t.Error("nobody replaces the drainer")
+		}
+	})
+}

@@ -1,0 +1,82 @@
+package delivery_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/delivery"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+)
+
+// leaving is a delivery.Leaver with fixed answers.
+type leaving bool
+
+func (l leaving) Leaving() bool             { return bool(l) }
+func (l leaving) GoOn(context.Context) bool { return !bool(l) }
+
+var _ delivery.Leaver = leaving(true)
+
+// A state that an invocation left is finished for its message. Crashes may be between writing it
+// and deleting the message. The schedule imports the newest in every interleaving, also with
+// invocations of the previous version and with those that import at once.
+func TestEveryInterleavingWithLeftStatesEndsInTheNewestState(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.older = func() bool { return rapid.IntRange(0, 3).Draw(t, "previous version") == 0 }
+		w.leaver = func() delivery.Leaver {
+			if rapid.Bool().Draw(t, "leave") {
+				return leaving(true)
+			}
+			return nil
+		}
+		everyInterleaving(t, w)
+	})
+}
+
+func TestLeftStateIsDueAtOnceAndOnlyTheNewestIsImported(t *testing.T) {
+	w := newWorld(t)
+	for i, state := range []asff.RecordState{asff.Active, asff.Archived, asff.Active} {
+		w.now = start.Add(time.Duration(i) * time.Minute)
+		for id, o := range w.deliver.DeliverOrLeave(context.Background(), w.now, []signal.Signal{event(w.now.UnixMilli(), state, "t")}, leaving(true)) {
+			if o.Verdict != outcome.Left {
+				t.Fatalf("%s: %+v", id, o)
+			}
+		}
+	}
+	if _, ok := w.finding(); ok {
+		t.Fatal("a state that was left is imported")
+	}
+	left := 0
+	if err := w.ledger.Backlog(context.Background(), w.now, w.now, func(entries []ledger.Entry) error { left += len(entries); return nil }); err != nil || left != 1 {
+		t.Errorf("%d entries are left, %v", left, err)
+	}
+	if n := w.refresh(t); n != 1 {
+		t.Errorf("%d entries are due", n)
+	}
+	if f := w.mustFind(t); f.RecordState != asff.Active || !f.UpdatedAt.Equal(f.CreatedAt.Time) {
+		t.Errorf("%s, created %v, updated %v", f.RecordState, f.CreatedAt, f.UpdatedAt)
+	}
+	if n := w.refresh(t); n != 0 {
+		t.Errorf("%d entries are due after the import", n)
+	}
+}
+
+// Newer states postpone the import, but not without end.
+func TestLeftStateIsNotPostponedForever(t *testing.T) {
+	w := newWorld(t)
+	for i := range 20 {
+		w.now = start.Add(time.Duration(i) * time.Minute)
+		state := []asff.RecordState{asff.Active, asff.Archived}[i%2]
+		w.deliver.DeliverOrLeave(context.Background(), w.now, []signal.Signal{event(w.now.UnixMilli(), state, "t")}, leaving(true))
+	}
+	left := 0
+	if err := w.ledger.Backlog(context.Background(), w.now, start.Add(10*time.Minute), func(entries []ledger.Entry) error { left += len(entries); return nil }); err != nil || left != 1 {
+		t.Errorf("%d entries are due ten minutes after the first was left, %v", left, err)
+	}
+}
