@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ var (
 	}
 	devicePolicy = []cli.Statement{
 		{Actions: []string{"iot:CreatePolicy", "iot:DeletePolicy", "iot:DeletePolicyVersion", "iot:TagResource"}, Resources: policies},
+		// Whether the two for principals take a thing as resource: (unverified).
 		{Actions: []string{"iot:AttachThingPrincipal", "iot:CreateThing", "iot:DeleteThing", "iot:DetachThingPrincipal"}, Resources: things},
 		{Actions: []string{"iot:AttachPolicy", "iot:DeleteCertificate", "iot:DetachPolicy", "iot:UpdateCertificate"}, Resources: certs},
 		{Actions: []string{"iot:CreateKeysAndCertificate", "iot:DescribeEndpoint"}, Resources: []string{"*"}},
@@ -188,7 +190,7 @@ const (
 
 func (d *device) connect(ctx context.Context) (client, error) {
 	for attempt := 1; ; attempt++ {
-		c, err := d.lab.dial(ctx, d.host, d.lab.name, d.keys, d.lab.ca)
+		c, err := d.lab.dial(net.JoinHostPort(d.host, strconv.Itoa(d.lab.port)), d.lab.name, d.keys, d.lab.ca)
 		if err == nil || attempt == connectAttempts {
 			return c, err
 		}
@@ -200,15 +202,12 @@ func (d *device) connect(ctx context.Context) (client, error) {
 	}
 }
 
-const (
-	mqttPort    = "8883"
-	mqttTimeout = 20 * time.Second
-)
+const mqttTimeout = 20 * time.Second
 
 // connection is a client of the library paho.
 type connection struct{ paho.Client }
 
-func dial(_ context.Context, host, clientID string, k keys, ca string) (client, error) {
+func dial(address, clientID string, k keys, ca string) (client, error) {
 	pair, err := tls.X509KeyPair([]byte(k.certificate), []byte(k.private))
 	if err != nil {
 		return nil, err
@@ -217,12 +216,9 @@ func dial(_ context.Context, host, clientID string, k keys, ca string) (client, 
 	if err != nil {
 		return nil, err
 	}
-	if _, _, err := net.SplitHostPort(host); err != nil {
-		host = net.JoinHostPort(host, mqttPort)
-	}
-	c := paho.NewClient(paho.NewClientOptions().AddBroker("ssl://" + host).SetClientID(clientID).SetAutoReconnect(false).SetConnectTimeout(mqttTimeout).
+	c := paho.NewClient(paho.NewClientOptions().AddBroker("ssl://" + address).SetClientID(clientID).SetAutoReconnect(false).SetConnectTimeout(mqttTimeout).
 		SetTLSConfig(&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}))
-	if err := done(c.Connect(), "connect to "+host); err != nil {
+	if err := done(c.Connect(), "connect to "+address); err != nil {
 		return nil, err
 	}
 	return connection{c}, nil

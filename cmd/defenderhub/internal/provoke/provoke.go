@@ -76,6 +76,7 @@ func Command() *cli.Command {
 				f.DurationVar(&o.wait, "wait", 90*time.Minute, "how long to wait for the finding, and again for its end")
 				f.DurationVar(&o.poll, "interval", 10*time.Second, "how often to look, at least 1s")
 				f.StringVar(&o.stack, "stack", "DefenderHub", "the stack of defenderhub")
+				f.IntVar(&o.port, "port", 8883, "port of the MQTT server, with TLS")
 				f.StringVar(&o.ca, "ca-file", "", "certificates of authorities that sign the MQTT server's, in PEM (default: AWS_CA_BUNDLE, then the system's)")
 			},
 			Run: func(ctx context.Context, s *cli.Session, _ []string) error {
@@ -97,6 +98,7 @@ func Command() *cli.Command {
 type options struct {
 	wait, poll time.Duration
 	stack, ca  string
+	port       int
 }
 
 // lab is one run.
@@ -106,7 +108,7 @@ type lab struct {
 	iot          IoT
 	hub          hub.API
 	stacks       Stacks
-	dial         func(ctx context.Context, host, clientID string, k keys, ca string) (client, error)
+	dial         func(address, clientID string, k keys, ca string) (client, error)
 	name, region string
 	account      string
 }

@@ -251,7 +251,7 @@ func testLab(c *cloud, s *cli.Session) *lab {
 	return &lab{
 		s: s, iot: c, hub: c, stacks: c, name: prefix + "0000", region: "eu-west-1", account: account,
 		options: options{stack: "DefenderHub", poll: 10 * time.Second},
-		dial: func(context.Context, string, string, keys, string) (client, error) {
+		dial: func(string, string, keys, string) (client, error) {
 			if c.connected++; c.connected == 2 {
 				c.condition(false)
 			}
