@@ -1,6 +1,7 @@
 package walkthrough
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -69,9 +70,16 @@ func TestSuppressionsAndInsights(t *testing.T) {
 	if err := deploy(); err != nil {
 		t.Fatal(err)
 	}
-	left, err := s.iot.ListAuditSuppressions(ctx, &iot.ListAuditSuppressionsInput{})
-	if err != nil || len(left.Suppressions) != 1 || aws.ToString(left.Suppressions[0].Description) != "ask Ann" {
-		t.Errorf("left %+v, error %v; want the one made by hand", left, err)
+	left, err := s.iot.DescribeAuditSuppression(ctx, &iot.DescribeAuditSuppressionInput{CheckName: aws.String(gateway.Check.String()), ResourceIdentifier: byHand})
+	if err != nil || aws.ToString(left.Description) != "ask Ann" {
+		t.Errorf("made by hand: %+v, error %v", left, err)
+	}
+	var missing *iottypes.ResourceNotFoundException
+	ours, err := s.iot.DescribeAuditSuppression(ctx, &iot.DescribeAuditSuppressionInput{CheckName: aws.String(policy.Check.String()), ResourceIdentifier: &iottypes.ResourceIdentifier{
+		PolicyVersionIdentifier: &iottypes.PolicyVersionIdentifier{PolicyName: aws.String(policyName), PolicyVersionId: aws.String("1")},
+	}})
+	if !errors.As(err, &missing) {
+		t.Errorf("left %+v, error %v; want the one of the stack deleted", ours, err)
 	}
 	if err := s.cloud.Denied(); err != nil {
 		t.Error(err)
