@@ -121,7 +121,7 @@ func findings(ctx context.Context, api hub.API, region string, since time.Time) 
 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 func lastAudit(ctx context.Context, from sources, now time.Time) (*auditTask, error) {
 	var last *auditTask
-	start, end := now.AddDate(0, 0, -most).Add(time.Hour), now // an older start is refused, and the call takes a moment
+	start, end := now.AddDate(0, 0, 1-most), now // an older start is refused, and clocks differ
 	pages := iot.NewListAuditTasksPaginator(from.iot, &iot.ListAuditTasksInput{StartTime: &start, EndTime: &end, TaskStatus: iottypes.AuditTaskStatusCompleted})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
