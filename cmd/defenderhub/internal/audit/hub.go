@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,11 +12,8 @@ import (
 	hubtypes "github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/hub"
 )
-
-// valuesPerFilter is how many values one filter of GetFindings may have.
-// https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_GetFindings.html
-const valuesPerFilter = 20
 
 // toHub waits until Security Hub has all findings that are not suppressed, and writes their states
 // into the rows.
@@ -65,7 +61,7 @@ func (r run) toHub(ctx context.Context, s *cli.Session, rows []Finding) error {
 
 // look removes from waiting the findings that Security Hub has.
 func (r run) look(ctx context.Context, waiting map[string]*Finding) error {
-	for ids := range slices.Chunk(slices.Sorted(maps.Keys(waiting)), valuesPerFilter) {
+	for ids := range slices.Chunk(slices.Sorted(maps.Keys(waiting)), hub.ValuesPerFilter) {
 		var generators []hubtypes.StringFilter
 		for _, id := range ids {
 			generators = append(generators, hubtypes.StringFilter{Comparison: hubtypes.StringFilterComparisonEquals, Value: aws.String(id)})
@@ -77,11 +73,7 @@ func (r run) look(ctx context.Context, waiting map[string]*Finding) error {
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
 			if err != nil {
-				var off *hubtypes.InvalidAccessException
-				if errors.As(err, &off) {
-					return cli.Todo("Security Hub CSPM is off in this account and Region: aws securityhub enable-security-hub --no-enable-default-standards")
-				}
-				return err
+				return hub.Explain(err)
 			}
 			for _, f := range page.Findings {
 				if row := waiting[aws.ToString(f.GeneratorId)]; row != nil {

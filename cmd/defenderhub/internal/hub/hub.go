@@ -32,9 +32,9 @@ const (
 // API is the call to Security Hub.
 type API = securityhub.GetFindingsAPIClient
 
-// valuesPerFilter is how many values one filter of GetFindings may have.
+// ValuesPerFilter is how many values one filter of GetFindings may have.
 // https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_GetFindings.html
-const valuesPerFilter = 20
+const ValuesPerFilter = 20
 
 // Query selects findings. The zero value selects all active ones.
 type Query struct {
@@ -75,7 +75,7 @@ func Find(ctx context.Context, api API, region string, q Query) ([]Finding, erro
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
 			if err != nil {
-				return nil, explain(err)
+				return nil, Explain(err)
 			}
 			for _, f := range page.Findings {
 				one, err := read(f)
@@ -93,7 +93,8 @@ func Find(ctx context.Context, api API, region string, q Query) ([]Finding, erro
 	}), nil
 }
 
-func explain(err error) error {
+// Explain returns an error of GetFindings, or what to do if Security Hub is off.
+func Explain(err error) error {
 	var off *types.InvalidAccessException
 	if errors.As(err, &off) {
 		return cli.Todo("Security Hub CSPM is off in this account and Region: aws securityhub enable-security-hub --no-enable-default-standards")
@@ -119,13 +120,13 @@ func (q Query) filters(region string) []*types.AwsSecurityFindingFilters {
 		}
 		switch {
 		case len(q.IDs) > 0:
-			for ids := range slices.Chunk(q.IDs, valuesPerFilter) {
+			for ids := range slices.Chunk(q.IDs, ValuesPerFilter) {
 				one := scope
 				one.Id = equals(ids...)
 				all = append(all, &one)
 			}
 		case len(q.Devices) > 0:
-			for names := range slices.Chunk(q.Devices, valuesPerFilter) {
+			for names := range slices.Chunk(q.Devices, ValuesPerFilter) {
 				one := scope
 				one.ResourceId = equals(names...)
 				all = append(all, &one)
@@ -151,7 +152,7 @@ var deviceFields = []string{"ThingName", "ClientId", "CorrelationEntity"}
 
 func scoped(scope types.AwsSecurityFindingFilters, key string, values []string) []*types.AwsSecurityFindingFilters {
 	var all []*types.AwsSecurityFindingFilters
-	for part := range slices.Chunk(values, valuesPerFilter) {
+	for part := range slices.Chunk(values, ValuesPerFilter) {
 		one := scope
 		one.ProductFields = pairs(key, part)
 		all = append(all, &one)
