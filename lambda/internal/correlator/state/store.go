@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 	"github.com/defenderhub/defenderhub/lambda/internal/document"
 )
 
@@ -100,12 +101,12 @@ func (s *Store) Put(ctx context.Context, r Record) error {
 		return fmt.Errorf("%s: %w: %d bytes", r.Partition, ErrTooLarge, len(r.Doc))
 	}
 	it := keyItem(r.Key)
-	it[attrRevision], it[attrDoc], it[attrSubject] = number(r.Revision), text(string(r.Doc)), text(r.Partition)
+	it[attrRevision], it[attrDoc], it[attrSubject] = attribute.Number(r.Revision), attribute.Text(string(r.Doc)), attribute.Text(r.Partition)
 	if !r.Due.IsZero() {
-		it[contract.StateDueShard], it[contract.StateDueAt] = text(strconv.Itoa(shardOf(r.Partition, contract.StateDueShards))), number(r.Due.UnixMilli())
+		it[contract.StateDueShard], it[contract.StateDueAt] = attribute.Text(strconv.Itoa(shardOf(r.Partition, contract.StateDueShards))), attribute.Number(r.Due.UnixMilli())
 	}
 	if !r.Expires.IsZero() {
-		it[contract.StateExpiry] = number(r.Expires.Unix())
+		it[contract.StateExpiry] = attribute.Number(r.Expires.Unix())
 	}
 	in := &dynamodb.PutItemInput{
 		TableName: &s.table, Item: it, ExpressionAttributeNames: map[string]string{"#revision": attrRevision},
@@ -113,7 +114,7 @@ func (s *Store) Put(ctx context.Context, r Record) error {
 	}
 	if r.Revision > 1 {
 		in.ConditionExpression = aws.String("#revision = :before")
-		in.ExpressionAttributeValues = item{":before": number(r.Revision - 1)}
+		in.ExpressionAttributeValues = item{":before": attribute.Number(r.Revision - 1)}
 	}
 	return s.put(ctx, in)
 }
@@ -133,7 +134,7 @@ func (s *Store) put(ctx context.Context, in *dynamodb.PutItemInput) error {
 // Link records that a device uses a shared resource, until a time.
 func (s *Store) Link(ctx context.Context, resource, device string, until time.Time) error {
 	it := keyItem(Key{resource, userPrefix + device})
-	it[attrSubject], it[contract.StateExpiry] = text(device), number(until.Unix())
+	it[attrSubject], it[contract.StateExpiry] = attribute.Text(device), attribute.Number(until.Unix())
 	return s.put(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: it})
 }
 
@@ -142,7 +143,7 @@ func (s *Store) Link(ctx context.Context, resource, device string, until time.Ti
 func (s *Store) Users(ctx context.Context, resource string, most int) (devices []string, more bool, err error) {
 	err = s.pages(ctx, resource, userPrefix, func(items []item) bool {
 		for _, it := range items {
-			devices = append(devices, stringOf(it, attrSubject))
+			devices = append(devices, attribute.TextOf(it, attrSubject))
 		}
 		return len(devices) <= most
 	})
@@ -175,7 +176,7 @@ func (s *Store) Parts(ctx context.Context, campaign string, period int64, each f
 		err := s.pages(ctx, partsPartition(campaign, period, shard), "", func(items []item) bool {
 			docs := make([][]byte, len(items))
 			for i, it := range items {
-				docs[i] = []byte(stringOf(it, attrDoc))
+				docs[i] = []byte(attribute.TextOf(it, attrDoc))
 			}
 			more = each(docs)
 			return more
@@ -192,12 +193,12 @@ func (s *Store) pages(ctx context.Context, partition, prefix string, each func([
 		TableName: &s.table, ConsistentRead: aws.Bool(true),
 		KeyConditionExpression:    aws.String("#pk = :pk"),
 		ExpressionAttributeNames:  map[string]string{"#pk": contract.StatePartitionKey},
-		ExpressionAttributeValues: item{":pk": text(short(partition))},
+		ExpressionAttributeValues: item{":pk": attribute.Text(short(partition))},
 	}
 	if prefix != "" {
 		in.KeyConditionExpression = aws.String("#pk = :pk AND begins_with(#sk, :prefix)")
 		in.ExpressionAttributeNames["#sk"] = contract.StateSortKey
-		in.ExpressionAttributeValues[":prefix"] = text(prefix)
+		in.ExpressionAttributeValues[":prefix"] = attribute.Text(prefix)
 	}
 	for {
 		out, err := s.api.Query(ctx, in)
@@ -224,14 +225,14 @@ func (s *Store) Due(ctx context.Context, shard int, at time.Time, after Page) ([
 		TableName: &s.table, IndexName: aws.String(contract.StateDueIndex), Limit: aws.Int32(pageSize), ExclusiveStartKey: item(after),
 		KeyConditionExpression:    aws.String("#shard = :shard AND #at <= :at"),
 		ExpressionAttributeNames:  map[string]string{"#shard": contract.StateDueShard, "#at": contract.StateDueAt},
-		ExpressionAttributeValues: item{":shard": text(strconv.Itoa(shard)), ":at": number(at.UnixMilli())},
+		ExpressionAttributeValues: item{":shard": attribute.Text(strconv.Itoa(shard)), ":at": attribute.Number(at.UnixMilli())},
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("query of table %s: %w", s.table, err)
 	}
 	var partitions []string
 	for _, it := range out.Items {
-		partitions = append(partitions, stringOf(it, contract.StatePartitionKey))
+		partitions = append(partitions, attribute.TextOf(it, contract.StatePartitionKey))
 	}
 	return partitions, out.LastEvaluatedKey, nil
 }
@@ -241,13 +242,13 @@ func (s *Store) Due(ctx context.Context, shard int, at time.Time, after Page) ([
 func (s *Store) Subject(ctx context.Context, partition string) (Record, error) {
 	out, err := s.api.GetItem(ctx, &dynamodb.GetItemInput{
 		TableName: &s.table, ConsistentRead: aws.Bool(true),
-		Key: item{contract.StatePartitionKey: text(partition), contract.StateSortKey: text(Main)},
+		Key: item{contract.StatePartitionKey: attribute.Text(partition), contract.StateSortKey: attribute.Text(Main)},
 	})
 	if err != nil {
 		return Record{}, fmt.Errorf("GetItem of table %s: %w", s.table, err)
 	}
 	r := decode(out.Item)
-	r.Key = Key{stringOf(out.Item, attrSubject), Main}
+	r.Key = Key{attribute.TextOf(out.Item, attrSubject), Main}
 	return r, nil
 }
 
@@ -259,12 +260,12 @@ const slotTime = time.Second
 // Slot reports whether GetFindings may be called now. now is the machine's clock.
 func (s *Store) Slot(ctx context.Context, now time.Time) (bool, error) {
 	it := keyItem(Key{slotKey, slotKey})
-	it[attrAt], it[contract.StateExpiry] = number(now.UnixMilli()), number(now.Add(time.Hour).Unix())
+	it[attrAt], it[contract.StateExpiry] = attribute.Number(now.UnixMilli()), attribute.Number(now.Add(time.Hour).Unix())
 	err := s.put(ctx, &dynamodb.PutItemInput{
 		TableName: &s.table, Item: it,
 		ConditionExpression:       aws.String("attribute_not_exists(#at) OR #at <= :before"),
 		ExpressionAttributeNames:  map[string]string{"#at": attrAt},
-		ExpressionAttributeValues: item{":before": number(now.Add(-slotTime).UnixMilli())},
+		ExpressionAttributeValues: item{":before": attribute.Number(now.Add(-slotTime).UnixMilli())},
 	})
 	if errors.Is(err, ErrConflict) {
 		return false, nil
@@ -289,39 +290,16 @@ func short(s string) string {
 }
 
 func keyItem(k Key) item {
-	return item{contract.StatePartitionKey: text(short(k.Partition)), contract.StateSortKey: text(short(k.Sort))}
+	return item{contract.StatePartitionKey: attribute.Text(short(k.Partition)), contract.StateSortKey: attribute.Text(short(k.Sort))}
 }
 
 func decode(it item) Record {
-	r := Record{Revision: numberOf(it, attrRevision), Doc: []byte(stringOf(it, attrDoc))}
-	if ms := numberOf(it, contract.StateDueAt); ms > 0 {
+	r := Record{Revision: attribute.OptionalNumberOf(it, attrRevision), Doc: []byte(attribute.TextOf(it, attrDoc))}
+	if ms := attribute.OptionalNumberOf(it, contract.StateDueAt); ms > 0 {
 		r.Due = time.UnixMilli(ms).UTC()
 	}
-	if s := numberOf(it, contract.StateExpiry); s > 0 {
+	if s := attribute.OptionalNumberOf(it, contract.StateExpiry); s > 0 {
 		r.Expires = time.Unix(s, 0).UTC()
 	}
 	return r
-}
-
-func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
-
-func number(n int64) types.AttributeValue {
-	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
-}
-
-func stringOf(it item, name string) string {
-	s, _ := it[name].(*types.AttributeValueMemberS)
-	if s == nil {
-		return ""
-	}
-	return s.Value
-}
-
-func numberOf(it item, name string) int64 {
-	n, _ := it[name].(*types.AttributeValueMemberN)
-	if n == nil {
-		return 0
-	}
-	v, _ := strconv.ParseInt(n.Value, 10, 64) // anything but a number counts as absent
-	return v
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 )
 
 // recorder records the items of writes and answers reads with the last one.
@@ -34,7 +36,7 @@ func TestRecordIsReadAsItIsWritten(t *testing.T) {
 	if err := s.Put(context.Background(), want); err != nil {
 		t.Fatal(err)
 	}
-	stored := stringOf(r.put.Item, "pk")
+	stored := attribute.TextOf(r.put.Item, "pk")
 	if len(stored) > 1024 || !strings.HasPrefix(stored, "device#sha256:") {
 		t.Errorf("partition key %q", stored)
 	}

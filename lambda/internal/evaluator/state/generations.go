@@ -9,6 +9,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 	"github.com/defenderhub/defenderhub/lambda/internal/document"
 )
 
@@ -37,7 +38,7 @@ func (s *Store) generations() document.Document[engine.Generations] {
 type generations struct{ *Store }
 
 func (g generations) key() item {
-	return item{contract.StatePartitionKey: text(behaviorsKey), contract.StateSortKey: text(behaviorsKey)}
+	return item{contract.StatePartitionKey: attribute.Text(behaviorsKey), contract.StateSortKey: attribute.Text(behaviorsKey)}
 }
 
 // Read implements [document.Place].
@@ -46,12 +47,12 @@ func (g generations) Read(ctx context.Context) ([]byte, int64, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("GetItem of table %s: %w", g.table, err)
 	}
-	return []byte(stringOf(out.Item, attrNames)), numberOf(out.Item, attrRevision), nil
+	return []byte(attribute.TextOf(out.Item, attrNames)), attribute.OptionalNumberOf(out.Item, attrRevision), nil
 }
 
 // Write implements [document.Place].
 func (g generations) Write(ctx context.Context, names []byte, revision int64) error {
 	it := g.key()
-	it[attrRevision], it[attrNames] = number(revision), text(string(names))
+	it[attrRevision], it[attrNames] = attribute.Number(revision), attribute.Text(string(names))
 	return g.put(ctx, g.conditional(it, revision-1))
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 )
 
 // Progress is how far the evaluator has come.
@@ -29,12 +31,12 @@ func (s *Store) Beat(ctx context.Context, p Progress) error {
 	err := s.put(ctx, &dynamodb.PutItemInput{
 		TableName: &s.table,
 		Item: item{
-			contract.StatePartitionKey: text(contract.StateProgressKey), contract.StateSortKey: text(contract.StateProgressKey),
-			contract.StateHeartbeat: number(p.At.UnixMilli()), contract.StateLag: number(p.Lag.Milliseconds()),
+			contract.StatePartitionKey: attribute.Text(contract.StateProgressKey), contract.StateSortKey: attribute.Text(contract.StateProgressKey),
+			contract.StateHeartbeat: attribute.Number(p.At.UnixMilli()), contract.StateLag: attribute.Number(p.Lag.Milliseconds()),
 		},
 		ConditionExpression:       aws.String("attribute_not_exists(#at) OR #lag <= :lag OR #at < :since"),
 		ExpressionAttributeNames:  map[string]string{"#at": contract.StateHeartbeat, "#lag": contract.StateLag},
-		ExpressionAttributeValues: item{":lag": number(p.Lag.Milliseconds()), ":since": number(p.At.Add(-LagAge).UnixMilli())},
+		ExpressionAttributeValues: item{":lag": attribute.Number(p.Lag.Milliseconds()), ":since": attribute.Number(p.At.Add(-LagAge).UnixMilli())},
 	})
 	if errors.Is(err, ErrConflict) {
 		return nil
@@ -46,10 +48,10 @@ func (s *Store) Beat(ctx context.Context, p Progress) error {
 func (s *Store) Progress(ctx context.Context) (Progress, error) {
 	out, err := s.api.GetItem(ctx, &dynamodb.GetItemInput{
 		TableName: &s.table, ConsistentRead: aws.Bool(true),
-		Key: item{contract.StatePartitionKey: text(contract.StateProgressKey), contract.StateSortKey: text(contract.StateProgressKey)},
+		Key: item{contract.StatePartitionKey: attribute.Text(contract.StateProgressKey), contract.StateSortKey: attribute.Text(contract.StateProgressKey)},
 	})
 	if err != nil {
 		return Progress{}, fmt.Errorf("GetItem of table %s: %w", s.table, err)
 	}
-	return Progress{timeOf(out.Item, contract.StateHeartbeat), time.Duration(numberOf(out.Item, contract.StateLag)) * time.Millisecond}, nil
+	return Progress{timeOf(out.Item, contract.StateHeartbeat), time.Duration(attribute.OptionalNumberOf(out.Item, contract.StateLag)) * time.Millisecond}, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/engine/transition"
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 	"github.com/defenderhub/defenderhub/lambda/internal/document"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
@@ -118,7 +119,7 @@ func (s *Store) Load(ctx context.Context, subjects []string) (map[string]Item, m
 			return s.unread(items, faults, keys, fmt.Errorf("BatchGetItem of table %s: %w", s.table, err))
 		}
 		for _, it := range out.Responses[s.table] {
-			subject := strings.TrimPrefix(stringOf(it, contract.StatePartitionKey), contract.StateThingPrefix)
+			subject := strings.TrimPrefix(attribute.TextOf(it, contract.StatePartitionKey), contract.StateThingPrefix)
 			if items[subject], err = decodeItem(it); err != nil {
 				faults[subject] = err
 			}
@@ -133,7 +134,7 @@ func (s *Store) Load(ctx context.Context, subjects []string) (map[string]Item, m
 
 func (s *Store) unread(items map[string]Item, faults map[string]error, keys []item, err error) (map[string]Item, map[string]error) {
 	for _, k := range keys {
-		faults[strings.TrimPrefix(stringOf(k, contract.StatePartitionKey), contract.StateThingPrefix)] = err
+		faults[strings.TrimPrefix(attribute.TextOf(k, contract.StatePartitionKey), contract.StateThingPrefix)] = err
 	}
 	return items, faults
 }
@@ -168,7 +169,7 @@ func (s *Store) conditional(it item, before int64) *dynamodb.PutItemInput {
 	}
 	if before > 0 {
 		in.ConditionExpression = aws.String("#revision = :before")
-		in.ExpressionAttributeValues = item{":before": number(before)}
+		in.ExpressionAttributeValues = item{":before": attribute.Number(before)}
 	}
 	return in
 }
@@ -195,14 +196,14 @@ func (s *Store) Due(ctx context.Context, shard int, at time.Time, after Page) ([
 		TableName: &s.table, IndexName: aws.String(contract.StateDueIndex), Limit: aws.Int32(LoadSize), ExclusiveStartKey: item(after),
 		KeyConditionExpression:    aws.String("#shard = :shard AND #at <= :at"),
 		ExpressionAttributeNames:  map[string]string{"#shard": contract.StateDueShard, "#at": contract.StateDueAt},
-		ExpressionAttributeValues: item{":shard": text(strconv.Itoa(shard)), ":at": number(at.UnixMilli())},
+		ExpressionAttributeValues: item{":shard": attribute.Text(strconv.Itoa(shard)), ":at": attribute.Number(at.UnixMilli())},
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("query of table %s: %w", s.table, err)
 	}
 	var subjects []string
 	for _, it := range out.Items {
-		subjects = append(subjects, strings.TrimPrefix(stringOf(it, contract.StatePartitionKey), contract.StateThingPrefix))
+		subjects = append(subjects, strings.TrimPrefix(attribute.TextOf(it, contract.StatePartitionKey), contract.StateThingPrefix))
 	}
 	return subjects, out.LastEvaluatedKey, nil
 }
@@ -215,7 +216,7 @@ func shardOf(subject string) int {
 }
 
 func thingKey(subject string) item {
-	return item{contract.StatePartitionKey: text(contract.StateThingPrefix + subject), contract.StateSortKey: text(contract.StateThingSort)}
+	return item{contract.StatePartitionKey: attribute.Text(contract.StateThingPrefix + subject), contract.StateSortKey: attribute.Text(contract.StateThingSort)}
 }
 
 func encodeItem(i Item) (item, error) {
@@ -224,87 +225,64 @@ func encodeItem(i Item) (item, error) {
 		return nil, fmt.Errorf("state of %s: %w", i.Subject, err)
 	}
 	it := thingKey(i.Subject)
-	it[attrRevision], it[attrClock], it[contract.StateDocument] = number(i.Revision), number(i.Clock.UnixMilli()), text(string(state))
+	it[attrRevision], it[attrClock], it[contract.StateDocument] = attribute.Number(i.Revision), attribute.Number(i.Clock.UnixMilli()), attribute.Text(string(state))
 	if len(i.Outbox) > 0 {
 		outbox, err := json.Marshal(i.Outbox)
 		if err != nil {
 			return nil, fmt.Errorf("outbox of %s: %w", i.Subject, err)
 		}
-		it[attrOutbox] = text(string(outbox))
+		it[attrOutbox] = attribute.Text(string(outbox))
 	}
 	if i.Principal != "" {
-		it[attrPrincipal] = text(i.Principal)
+		it[attrPrincipal] = attribute.Text(i.Principal)
 	}
 	if !i.KnownAt.IsZero() {
 		thing, err := json.Marshal(i.Thing)
 		if err != nil {
 			return nil, fmt.Errorf("thing of %s: %w", i.Subject, err)
 		}
-		it[attrThing], it[attrKnownAt] = text(string(thing)), number(i.KnownAt.UnixMilli())
+		it[attrThing], it[attrKnownAt] = attribute.Text(string(thing)), attribute.Number(i.KnownAt.UnixMilli())
 	}
-	if size := len(i.Subject) + len(state) + len(stringOf(it, attrOutbox)) + len(stringOf(it, attrThing)); size > maxItemBytes {
+	if size := len(i.Subject) + len(state) + len(attribute.TextOf(it, attrOutbox)) + len(attribute.TextOf(it, attrThing)); size > maxItemBytes {
 		return nil, fmt.Errorf("thing %s: %w: %d bytes", i.Subject, ErrTooLarge, size)
 	}
 	if !i.Due.IsZero() {
-		it[contract.StateDueShard], it[contract.StateDueAt] = text(strconv.Itoa(shardOf(i.Subject))), number(i.Due.UnixMilli())
+		it[contract.StateDueShard], it[contract.StateDueAt] = attribute.Text(strconv.Itoa(shardOf(i.Subject))), attribute.Number(i.Due.UnixMilli())
 	}
 	if !i.CheckAt.IsZero() {
-		it[attrCheckAt] = number(i.CheckAt.UnixMilli())
+		it[attrCheckAt] = attribute.Number(i.CheckAt.UnixMilli())
 	}
 	if !i.Expires.IsZero() {
-		it[contract.StateExpiry] = number(i.Expires.Unix())
+		it[contract.StateExpiry] = attribute.Number(i.Expires.Unix())
 	}
 	return it, nil
 }
 
 func decodeItem(it item) (Item, error) {
 	i := Item{
-		Subject:   strings.TrimPrefix(stringOf(it, contract.StatePartitionKey), contract.StateThingPrefix),
-		Principal: stringOf(it, attrPrincipal),
-		Revision:  numberOf(it, attrRevision), Clock: timeOf(it, attrClock), KnownAt: timeOf(it, attrKnownAt), CheckAt: timeOf(it, attrCheckAt), Due: timeOf(it, contract.StateDueAt),
+		Subject:   strings.TrimPrefix(attribute.TextOf(it, contract.StatePartitionKey), contract.StateThingPrefix),
+		Principal: attribute.TextOf(it, attrPrincipal),
+		Revision:  attribute.OptionalNumberOf(it, attrRevision), Clock: timeOf(it, attrClock), KnownAt: timeOf(it, attrKnownAt), CheckAt: timeOf(it, attrCheckAt), Due: timeOf(it, contract.StateDueAt),
 	}
 	if i.Revision < 1 || i.Clock.IsZero() {
 		return Item{}, fmt.Errorf("thing %s: %w: it has no revision or no clock", i.Subject, ErrState)
 	}
-	for attribute, into := range map[string]any{contract.StateDocument: &i.State, attrOutbox: &i.Outbox, attrThing: &i.Thing} {
-		if _, there := it[attribute]; !there && attribute != contract.StateDocument {
+	for name, into := range map[string]any{contract.StateDocument: &i.State, attrOutbox: &i.Outbox, attrThing: &i.Thing} {
+		if _, there := it[name]; !there && name != contract.StateDocument {
 			continue
 		}
-		if err := json.Unmarshal([]byte(stringOf(it, attribute)), into); err != nil {
-			return Item{}, fmt.Errorf("thing %s: %w: attribute %s: %w", i.Subject, ErrState, attribute, err)
+		if err := json.Unmarshal([]byte(attribute.TextOf(it, name)), into); err != nil {
+			return Item{}, fmt.Errorf("thing %s: %w: attribute %s: %w", i.Subject, ErrState, name, err)
 		}
 	}
-	if seconds := numberOf(it, contract.StateExpiry); seconds > 0 {
+	if seconds := attribute.OptionalNumberOf(it, contract.StateExpiry); seconds > 0 {
 		i.Expires = time.Unix(seconds, 0)
 	}
 	return i, nil
 }
 
-func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
-
-func number(n int64) types.AttributeValue {
-	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
-}
-
-func stringOf(it item, name string) string {
-	s, _ := it[name].(*types.AttributeValueMemberS)
-	if s == nil {
-		return ""
-	}
-	return s.Value
-}
-
-func numberOf(it item, name string) int64 {
-	n, _ := it[name].(*types.AttributeValueMemberN)
-	if n == nil {
-		return 0
-	}
-	v, _ := strconv.ParseInt(n.Value, 10, 64) // anything but a number counts as absent
-	return v
-}
-
 func timeOf(it item, name string) time.Time {
-	if ms := numberOf(it, name); ms > 0 {
+	if ms := attribute.OptionalNumberOf(it, name); ms > 0 {
 		return time.UnixMilli(ms).UTC()
 	}
 	return time.Time{}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -12,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 )
 
 // DynamoDBAPI is the part of the DynamoDB client that [DynamoDB] calls.
@@ -67,7 +68,7 @@ func (d *DynamoDB) Put(ctx context.Context, r Record) error {
 		in.ConditionExpression = aws.String("attribute_not_exists(#revision)")
 	} else {
 		in.ConditionExpression = aws.String("#revision = :before")
-		in.ExpressionAttributeValues = item{":before": number(r.Revision - 1)}
+		in.ExpressionAttributeValues = item{":before": attribute.Number(r.Revision - 1)}
 	}
 	in.ExpressionAttributeNames = map[string]string{"#revision": attrRevision}
 	_, err := d.api.PutItem(ctx, in)
@@ -89,17 +90,17 @@ func (d *DynamoDB) Open(ctx context.Context, partition string, before int64, aft
 		KeyConditionExpression:    aws.String("#pk = :pk"),
 		FilterExpression:          aws.String("#open = :true"),
 		ExpressionAttributeNames:  map[string]string{"#pk": contract.LedgerPartitionKey, "#open": attrOpen},
-		ExpressionAttributeValues: item{":pk": text(partition), ":true": &types.AttributeValueMemberBOOL{Value: true}},
+		ExpressionAttributeValues: item{":pk": attribute.Text(partition), ":true": &types.AttributeValueMemberBOOL{Value: true}},
 	}
 	if before != 0 {
 		in.FilterExpression = aws.String("#open = :true AND (attribute_not_exists(#active) OR #active < :before)")
-		in.ExpressionAttributeNames["#active"], in.ExpressionAttributeValues[":before"] = attrActive, number(before)
+		in.ExpressionAttributeNames["#active"], in.ExpressionAttributeValues[":before"] = attrActive, attribute.Number(before)
 	}
 	if after != "" {
-		in.ExclusiveStartKey = item{contract.LedgerPartitionKey: text(partition), contract.LedgerSortKey: text(after)}
+		in.ExclusiveStartKey = item{contract.LedgerPartitionKey: attribute.Text(partition), contract.LedgerSortKey: attribute.Text(after)}
 	}
 	records, last, err := d.query(ctx, in)
-	return records, stringOf(last, contract.LedgerSortKey), err
+	return records, attribute.TextOf(last, contract.LedgerSortKey), err
 }
 
 // Due queries the index.
@@ -107,8 +108,8 @@ func (d *DynamoDB) Due(ctx context.Context, shard string, at time.Time, after Re
 	in := d.due(shard, at)
 	if after.Key != (Key{}) {
 		in.ExclusiveStartKey = item{
-			contract.LedgerPartitionKey: text(after.Partition), contract.LedgerSortKey: text(after.Sort),
-			contract.LedgerRefreshShard: text(shard), contract.LedgerRefreshAt: number(after.RefreshAt.Unix()),
+			contract.LedgerPartitionKey: attribute.Text(after.Partition), contract.LedgerSortKey: attribute.Text(after.Sort),
+			contract.LedgerRefreshShard: attribute.Text(shard), contract.LedgerRefreshAt: attribute.Number(after.RefreshAt.Unix()),
 		}
 	}
 	records, last, err := d.query(ctx, in)
@@ -140,7 +141,7 @@ func (d *DynamoDB) due(shard string, at time.Time) *dynamodb.QueryInput {
 		ExpressionAttributeNames: map[string]string{
 			"#shard": contract.LedgerRefreshShard, "#at": contract.LedgerRefreshAt,
 		},
-		ExpressionAttributeValues: item{":shard": text(shard), ":at": number(at.Unix())},
+		ExpressionAttributeValues: item{":shard": attribute.Text(shard), ":at": attribute.Number(at.Unix())},
 	}
 }
 
@@ -160,23 +161,23 @@ func (d *DynamoDB) query(ctx context.Context, in *dynamodb.QueryInput) ([]Record
 
 func encodeItem(r Record) item {
 	it := item{
-		contract.LedgerPartitionKey: text(r.Partition),
-		contract.LedgerSortKey:      text(r.Sort),
-		attrRevision:                number(r.Revision),
-		attrDoc:                     text(string(r.Doc)),
+		contract.LedgerPartitionKey: attribute.Text(r.Partition),
+		contract.LedgerSortKey:      attribute.Text(r.Sort),
+		attrRevision:                attribute.Number(r.Revision),
+		attrDoc:                     attribute.Text(string(r.Doc)),
 	}
 	if r.Open {
 		it[attrOpen] = &types.AttributeValueMemberBOOL{Value: true}
 	}
 	if r.Active != 0 {
-		it[attrActive] = number(r.Active)
+		it[attrActive] = attribute.Number(r.Active)
 	}
 	if !r.RefreshAt.IsZero() {
-		it[contract.LedgerRefreshShard] = text(r.RefreshShard)
-		it[contract.LedgerRefreshAt] = number(r.RefreshAt.Unix())
+		it[contract.LedgerRefreshShard] = attribute.Text(r.RefreshShard)
+		it[contract.LedgerRefreshAt] = attribute.Number(r.RefreshAt.Unix())
 	}
 	if !r.Expires.IsZero() {
-		it[contract.LedgerExpiry] = number(r.Expires.Unix())
+		it[contract.LedgerExpiry] = attribute.Number(r.Expires.Unix())
 	}
 	return it
 }
@@ -184,9 +185,9 @@ func encodeItem(r Record) item {
 func decodeItem(it item) (Record, error) {
 	r := Record{
 		Key: keyOf(it),
-		Doc: []byte(stringOf(it, attrDoc)),
+		Doc: []byte(attribute.TextOf(it, attrDoc)),
 	}
-	revision, err := numberOf(it, attrRevision)
+	revision, err := attribute.NumberOf(it, attrRevision)
 	if err != nil || revision < 1 {
 		return Record{Key: r.Key}, fmt.Errorf("item %s / %s of the ledger has no revision", r.Partition, r.Sort)
 	}
@@ -194,36 +195,15 @@ func decodeItem(it item) (Record, error) {
 	if open, ok := it[attrOpen].(*types.AttributeValueMemberBOOL); ok {
 		r.Open = open.Value
 	}
-	if active, err := numberOf(it, attrActive); err == nil {
+	if active, err := attribute.NumberOf(it, attrActive); err == nil {
 		r.Active = active
 	}
-	r.RefreshShard = stringOf(it, contract.LedgerRefreshShard)
-	if at, err := numberOf(it, contract.LedgerRefreshAt); err == nil {
+	r.RefreshShard = attribute.TextOf(it, contract.LedgerRefreshShard)
+	if at, err := attribute.NumberOf(it, contract.LedgerRefreshAt); err == nil {
 		r.RefreshAt = time.Unix(at, 0)
 	}
-	if at, err := numberOf(it, contract.LedgerExpiry); err == nil {
+	if at, err := attribute.NumberOf(it, contract.LedgerExpiry); err == nil {
 		r.Expires = time.Unix(at, 0)
 	}
 	return r, nil
-}
-
-func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
-
-func number(n int64) types.AttributeValue {
-	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
-}
-
-func stringOf(it item, name string) string {
-	if s, ok := it[name].(*types.AttributeValueMemberS); ok {
-		return s.Value
-	}
-	return ""
-}
-
-func numberOf(it item, name string) (int64, error) {
-	n, ok := it[name].(*types.AttributeValueMemberN)
-	if !ok {
-		return 0, fmt.Errorf("attribute %s is not a number", name)
-	}
-	return strconv.ParseInt(n.Value, 10, 64)
 }

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
+
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 )
 
 const (
@@ -88,11 +90,11 @@ func (d *DynamoDB) getChunk(ctx context.Context, keys []Key, records []Record, f
 }
 
 func keyItem(k Key) item {
-	return item{contract.LedgerPartitionKey: text(k.Partition), contract.LedgerSortKey: text(k.Sort)}
+	return item{contract.LedgerPartitionKey: attribute.Text(k.Partition), contract.LedgerSortKey: attribute.Text(k.Sort)}
 }
 
 func keyOf(it item) Key {
-	return Key{Partition: stringOf(it, contract.LedgerPartitionKey), Sort: stringOf(it, contract.LedgerSortKey)}
+	return Key{Partition: attribute.TextOf(it, contract.LedgerPartitionKey), Sort: attribute.TextOf(it, contract.LedgerSortKey)}
 }
 
 // PutAll writes 25 records per call. Each statement has its own condition and its own error. One
@@ -177,7 +179,7 @@ func (d *DynamoDB) statement(r Record) types.BatchStatementRequest {
 	}
 	b.WriteString(removed)
 	fmt.Fprintf(&b, ` WHERE "%s" = ? AND "%s" = ? AND "%s" = ?`, contract.LedgerPartitionKey, contract.LedgerSortKey, attrRevision)
-	parameters = append(parameters, text(r.Partition), text(r.Sort), number(r.Revision-1))
+	parameters = append(parameters, attribute.Text(r.Partition), attribute.Text(r.Sort), attribute.Number(r.Revision-1))
 	return types.BatchStatementRequest{Statement: aws.String(b.String()), Parameters: parameters}
 }
 

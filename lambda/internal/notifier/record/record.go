@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -19,6 +18,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/findingevent"
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 	"github.com/defenderhub/defenderhub/lambda/internal/notifier/message"
 )
 
@@ -101,7 +101,7 @@ func digest(s string) string {
 func findingKey(finding string) item { return key("finding#"+digest(finding), "state") }
 
 func key(pk, sk string) item {
-	return item{contract.NotifyPartitionKey: text(pk), contract.NotifySortKey: text(sk)}
+	return item{contract.NotifyPartitionKey: attribute.Text(pk), contract.NotifySortKey: attribute.Text(sk)}
 }
 
 // Finding reads a finding's record consistently. finding is [findingevent.Event.Key].
@@ -118,10 +118,10 @@ func (t Table) Finding(ctx context.Context, finding string) (Finding, error) {
 
 func decode(it item) (Finding, error) {
 	var f Finding
-	if err := json.Unmarshal([]byte(stringOf(it, attrDoc)), &f); err != nil {
+	if err := json.Unmarshal([]byte(attribute.TextOf(it, attrDoc)), &f); err != nil {
 		return Finding{}, fmt.Errorf("record of a finding: %w", err)
 	}
-	revision, err := numberOf(it, attrRevision)
+	revision, err := attribute.NumberOf(it, attrRevision)
 	if err != nil || revision < 1 {
 		return Finding{}, errors.New("record of a finding has no revision")
 	}
@@ -137,20 +137,20 @@ func (t Table) PutFinding(ctx context.Context, finding string, f *Finding, now t
 		return fmt.Errorf("record of a finding: %w", err)
 	}
 	it := findingKey(finding)
-	it[attrDoc], it[attrRevision] = text(string(doc)), number(f.Revision+1)
+	it[attrDoc], it[attrRevision] = attribute.Text(string(doc)), attribute.Number(f.Revision+1)
 	lifetime := closedLifetime
 	if f.Open {
 		lifetime = openLifetime
 	}
-	it[contract.NotifyExpiry] = number(now.Add(lifetime).Unix())
+	it[contract.NotifyExpiry] = attribute.Number(now.Add(lifetime).Unix())
 	if s := f.Line.Severity; f.Open && f.Reported > 0 && !f.Covered && remind > 0 && s >= remind {
-		it[contract.NotifyOpenSeverity], it[contract.NotifyOpenSince] = text(s.String()), number(f.Line.Since.UnixMilli())
+		it[contract.NotifyOpenSeverity], it[contract.NotifyOpenSince] = attribute.Text(s.String()), attribute.Number(f.Line.Since.UnixMilli())
 	}
 	in := &dynamodb.PutItemInput{TableName: &t.Name, Item: it, ConditionExpression: aws.String("attribute_not_exists(#revision)")}
 	in.ExpressionAttributeNames = map[string]string{"#revision": attrRevision}
 	if f.Revision > 0 {
 		in.ConditionExpression = aws.String("#revision = :before")
-		in.ExpressionAttributeValues = item{":before": number(f.Revision)}
+		in.ExpressionAttributeValues = item{":before": attribute.Number(f.Revision)}
 	}
 	if err := t.put(ctx, in); err != nil {
 		return err
@@ -193,11 +193,11 @@ func (t Table) PutIncident(ctx context.Context, alias string, i Incident, now ti
 	}
 	it := key("alias#"+digest(alias), digest(i.Key))
 	// The order as a number that rises with it: UpdatedAt is the composite's own, and rises.
-	it[attrDoc], it[attrRevision], it[contract.NotifyExpiry] = text(string(doc)), number(i.Order.Updated.UnixNano()), number(now.Add(lifetime).Unix())
+	it[attrDoc], it[attrRevision], it[contract.NotifyExpiry] = attribute.Text(string(doc)), attribute.Number(i.Order.Updated.UnixNano()), attribute.Number(now.Add(lifetime).Unix())
 	err = t.put(ctx, &dynamodb.PutItemInput{
 		TableName: &t.Name, Item: it, ConditionExpression: aws.String("attribute_not_exists(#revision) OR #revision <= :at"),
 		ExpressionAttributeNames:  map[string]string{"#revision": attrRevision},
-		ExpressionAttributeValues: item{":at": number(i.Order.Updated.UnixNano())},
+		ExpressionAttributeValues: item{":at": attribute.Number(i.Order.Updated.UnixNano())},
 	})
 	if errors.Is(err, ErrConflict) {
 		return nil
@@ -211,10 +211,10 @@ func (t Table) Incidents(ctx context.Context, alias string) ([]Incident, error) 
 	err := t.query(ctx, &dynamodb.QueryInput{
 		ConsistentRead: aws.Bool(true), KeyConditionExpression: aws.String("#pk = :pk"),
 		ExpressionAttributeNames:  map[string]string{"#pk": contract.NotifyPartitionKey},
-		ExpressionAttributeValues: item{":pk": text("alias#" + digest(alias))},
+		ExpressionAttributeValues: item{":pk": attribute.Text("alias#" + digest(alias))},
 	}, func(it item) error {
 		var i Incident
-		if err := json.Unmarshal([]byte(stringOf(it, attrDoc)), &i); err != nil {
+		if err := json.Unmarshal([]byte(attribute.TextOf(it, attrDoc)), &i); err != nil {
 			return fmt.Errorf("record of an incident: %w", err)
 		}
 		if i.Open {
@@ -229,7 +229,7 @@ func (t Table) Incidents(ctx context.Context, alias string) ([]Incident, error) 
 func (t Table) Slot(ctx context.Context, minute time.Time, class string, most int, now time.Time) (bool, error) {
 	err := t.count(ctx, minute, class, 1, now, &dynamodb.UpdateItemInput{
 		ConditionExpression:       aws.String("attribute_not_exists(#n) OR #n < :most"),
-		ExpressionAttributeValues: item{":most": number(int64(most))},
+		ExpressionAttributeValues: item{":most": attribute.Number(int64(most))},
 	})
 	var failed *types.ConditionalCheckFailedException
 	if errors.As(err, &failed) {
@@ -247,7 +247,7 @@ func (t Table) count(ctx context.Context, minute time.Time, class string, n int6
 	in.TableName, in.Key = &t.Name, key("minute#"+minute.UTC().Format(time.RFC3339), class)
 	in.UpdateExpression = aws.String("SET #expires = :expires ADD #n :add")
 	in.ExpressionAttributeNames = map[string]string{"#n": attrCount, "#expires": contract.NotifyExpiry}
-	in.ExpressionAttributeValues[":add"], in.ExpressionAttributeValues[":expires"] = number(n), number(now.Add(minuteLifetime).Unix())
+	in.ExpressionAttributeValues[":add"], in.ExpressionAttributeValues[":expires"] = attribute.Number(n), attribute.Number(now.Add(minuteLifetime).Unix())
 	if _, err := t.API.UpdateItem(ctx, in); err != nil {
 		return fmt.Errorf("UpdateItem of table %s: %w", t.Name, err)
 	}
@@ -270,7 +270,7 @@ func (t Table) PutLine(ctx context.Context, list, finding string, line message.L
 		return fmt.Errorf("line of a list: %w", err)
 	}
 	it := key("list#"+list, digest(finding))
-	it[attrDoc], it[attrRevision], it[contract.NotifyExpiry] = text(string(doc)), text(digest(string(doc)+now.String())), number(now.Add(closedLifetime).Unix())
+	it[attrDoc], it[attrRevision], it[contract.NotifyExpiry] = attribute.Text(string(doc)), attribute.Text(digest(string(doc)+now.String())), attribute.Number(now.Add(closedLifetime).Unix())
 	return t.put(ctx, &dynamodb.PutItemInput{TableName: &t.Name, Item: it})
 }
 
@@ -280,10 +280,10 @@ func (t Table) Lines(ctx context.Context, list string) ([]Stored, error) {
 	err := t.query(ctx, &dynamodb.QueryInput{
 		ConsistentRead: aws.Bool(true), KeyConditionExpression: aws.String("#pk = :pk"),
 		ExpressionAttributeNames:  map[string]string{"#pk": contract.NotifyPartitionKey},
-		ExpressionAttributeValues: item{":pk": text("list#" + list)},
+		ExpressionAttributeValues: item{":pk": attribute.Text("list#" + list)},
 	}, func(it item) error {
-		s := Stored{sk: stringOf(it, contract.NotifySortKey), revision: stringOf(it, attrRevision)}
-		err := json.Unmarshal([]byte(stringOf(it, attrDoc)), &s.Line)
+		s := Stored{sk: attribute.TextOf(it, contract.NotifySortKey), revision: attribute.TextOf(it, attrRevision)}
+		err := json.Unmarshal([]byte(attribute.TextOf(it, attrDoc)), &s.Line)
 		all = append(all, s)
 		return err
 	})
@@ -294,7 +294,7 @@ func (t Table) Lines(ctx context.Context, list string) ([]Stored, error) {
 func (t Table) DeleteLine(ctx context.Context, list string, s Stored) error {
 	_, err := t.API.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 		TableName: &t.Name, Key: key("list#"+list, s.sk), ConditionExpression: aws.String("#revision = :sent"),
-		ExpressionAttributeNames: map[string]string{"#revision": attrRevision}, ExpressionAttributeValues: item{":sent": text(s.revision)},
+		ExpressionAttributeNames: map[string]string{"#revision": attrRevision}, ExpressionAttributeValues: item{":sent": attribute.Text(s.revision)},
 	})
 	var failed *types.ConditionalCheckFailedException
 	if err != nil && !errors.As(err, &failed) {
@@ -308,7 +308,7 @@ func (t Table) OpenLines(ctx context.Context, s defender.Severity) ([]message.Li
 	var all []message.Line
 	err := t.query(ctx, &dynamodb.QueryInput{
 		IndexName: aws.String(contract.NotifyOpenIndex), KeyConditionExpression: aws.String("#s = :s"),
-		ExpressionAttributeNames: map[string]string{"#s": contract.NotifyOpenSeverity}, ExpressionAttributeValues: item{":s": text(s.String())},
+		ExpressionAttributeNames: map[string]string{"#s": contract.NotifyOpenSeverity}, ExpressionAttributeValues: item{":s": attribute.Text(s.String())},
 	}, func(it item) error {
 		f, err := decode(it)
 		all = append(all, f.Line)
@@ -329,7 +329,7 @@ func (t Table) Done(ctx context.Context, request string) (bool, error) {
 // MarkDone records that a request was done.
 func (t Table) MarkDone(ctx context.Context, request string, now time.Time) error {
 	it := key("done#"+request, "done")
-	it[contract.NotifyExpiry] = number(now.Add(closedLifetime).Unix())
+	it[contract.NotifyExpiry] = attribute.Number(now.Add(closedLifetime).Unix())
 	return t.put(ctx, &dynamodb.PutItemInput{TableName: &t.Name, Item: it})
 }
 
@@ -347,25 +347,4 @@ func (t Table) query(ctx context.Context, in *dynamodb.QueryInput, each func(ite
 		}
 	}
 	return nil
-}
-
-func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
-
-func number(n int64) types.AttributeValue {
-	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
-}
-
-func stringOf(it item, name string) string {
-	if s, ok := it[name].(*types.AttributeValueMemberS); ok {
-		return s.Value
-	}
-	return ""
-}
-
-func numberOf(it item, name string) (int64, error) {
-	n, ok := it[name].(*types.AttributeValueMemberN)
-	if !ok {
-		return 0, fmt.Errorf("attribute %s is not a number", name)
-	}
-	return strconv.ParseInt(n.Value, 10, 64)
 }
