@@ -7,9 +7,9 @@ import (
 )
 
 // AppendJSON appends the JSON form of f, the same that [json.Marshal] returns. It is several times
-// as fast: the functions encode each finding at least once.
+// as fast, and the functions encode each finding at least once.
 func (f Finding) AppendJSON(b []byte) []byte {
-	if b == nil { // hardly any text has characters to escape
+	if b == nil { // few texts have characters to escape
 		fixed, raw := f.sizes()
 		b = make([]byte, 0, fixed+raw)
 	}
@@ -131,7 +131,7 @@ func appendPairs(b []byte, pairs map[string]string) []byte {
 	return append(b, '}')
 }
 
-// sortedInto appends the keys of pairs to keys, in order.
+// sortedInto appends the sorted keys of pairs to keys.
 func sortedInto(keys []string, pairs map[string]string) []string {
 	keys = slices.AppendSeq(keys, maps.Keys(pairs))
 	slices.Sort(keys)

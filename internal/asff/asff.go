@@ -18,8 +18,8 @@ import (
 // https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-findings-format-syntax.html
 // https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_BatchImportFindings.html
 const (
-	// MaxFindingsPerImport and MaxImportBytes are the limits of one call. AWS says 6 MB without
-	// saying which megabyte, so this is the smaller one.
+	// MaxFindingsPerImport and MaxImportBytes are the limits of one call. AWS does not say whether
+	// its 6 MB are decimal, so this is the smaller value.
 	MaxFindingsPerImport = 100
 	MaxImportBytes       = 6_000_000
 	// MaxFindingBytes is the maximum size of one finding as JSON, 240 KB.
@@ -214,7 +214,7 @@ func (r Resource) fit(maxValue int) Resource {
 	r.Type = orText(fitText(r.Type, maxResourceType), "Other")
 	r.ID = orText(fitID(r.ID, maxResourceID), "unknown")
 	if r.Region = fitText(r.Region, maxRegion+1); utf8.RuneCountInString(r.Region) > maxRegion {
-		r.Region = "" // a Region cut short is another Region or none
+		r.Region = "" // a shortened name would be that of another Region, or of none
 	}
 	if r.Details != nil {
 		other := fitPairs(r.Details.Other, maxOtherDetails, maxProductKey, maxValue)
@@ -226,7 +226,7 @@ func (r Resource) fit(maxValue int) Resource {
 	return r
 }
 
-// timestampRoom is space for the timestamps that a finding gets later.
+// timestampRoom leaves space, in bytes, for the timestamps that a finding gets later.
 const timestampRoom = 256
 
 // fitSize shortens the values of a finding until it is small enough.
@@ -253,14 +253,15 @@ func (f Finding) tooLarge() bool {
 	return f.BytesBound() > MaxFindingBytes-timestampRoom && len(f.AppendJSON(nil)) > MaxFindingBytes-timestampRoom
 }
 
-// BytesBound returns a size that f's JSON does not exceed. It is cheaper than encoding: JSON
-// escapes a byte to at most six.
+// BytesBound returns an upper bound for the size of f's JSON, in bytes. It is cheaper than
+// encoding: an escape makes at most six bytes of one.
 func (f Finding) BytesBound() int {
 	fixed, raw := f.sizes()
 	return fixed + 6*raw
 }
 
-// sizes returns the sizes of what is around the texts of f's JSON, at most, and of the texts.
+// sizes returns two sizes in bytes: raw is that of f's texts before escaping, and fixed an upper
+// bound for all else in f's JSON.
 func (f Finding) sizes() (fixed, raw int) {
 	const frame, perResource, perPair = 700, 100, 6
 	raw = len(f.SchemaVersion) + len(f.ID) + len(f.ProductARN) + len(f.GeneratorID) + len(f.AWSAccountID) + len(f.CompanyName) + len(f.ProductName) +

@@ -24,14 +24,14 @@ func FindingID(source defender.Source, region string, parts ...string) string {
 // escapePart writes separators and unprintable bytes as %XX: clients whose IDs differ only in
 // such bytes must not share a finding.
 func escapePart(part string) string {
-	meaning := func(r rune) bool { return r == '%' || r == '/' || r == '#' || !unicode.IsPrint(r) }
-	if utf8.ValidString(part) && strings.IndexFunc(part, meaning) < 0 {
+	special := func(r rune) bool { return r == '%' || r == '/' || r == '#' || !unicode.IsPrint(r) }
+	if utf8.ValidString(part) && strings.IndexFunc(part, special) < 0 {
 		return part
 	}
 	var b strings.Builder
 	for len(part) > 0 {
 		r, n := utf8.DecodeRuneInString(part)
-		if meaning(r) || r == utf8.RuneError && n == 1 {
+		if special(r) || r == utf8.RuneError && n == 1 {
 			for _, c := range []byte(part[:n]) {
 				fmt.Fprintf(&b, "%%%02X", c)
 			}

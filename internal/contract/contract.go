@@ -26,7 +26,7 @@ const (
 	// EnvDetailedMetrics is "true" to count imported findings by severity, and calls of Security
 	// Hub.
 	EnvDetailedMetrics = "DEFENDERHUB_DETAILED_METRICS"
-	// EnvQuietTime is how long a finding of the rules stays active without news, as a
+	// EnvQuietTime is how long a finding of the rules stays active without a new signal, as a
 	// time.Duration.
 	// Default: [DefaultQuietTime].
 	EnvQuietTime = "DEFENDERHUB_QUIET_TIME"
@@ -72,16 +72,16 @@ const (
 	StateThingPrefix = "thing#"
 	StateThingSort   = "state"
 	StateDocument    = "state"
-	// StateDueIndex lists what a timer must judge, and what has unsent messages. Its
-	// partition key is StateDueShard, a number from 0 to StateDueShards-1 as a string. Its sort
-	// key is StateDueAt, a number in ms since 1970. It projects only the keys.
+	// StateDueIndex lists the items that a timer must judge, and those with unsent messages. Its
+	// partition key is StateDueShard, a number from 0 to StateDueShards-1 as a string. Its sort key
+	// is StateDueAt, a number in ms since 1970. It projects only the keys.
 	StateDueIndex  = "due"
 	StateDueShard  = "dueShard"
 	StateDueAt     = "dueAt"
 	StateDueShards = 16
 
 	// StateProgressKey is both keys of the item with the evaluator's progress. StateHeartbeat is
-	// when it judged last, StateLag how far it was behind, both numbers in ms.
+	// when it last judged, in ms since 1970. StateLag is how far it was behind, in ms.
 	StateProgressKey = "progress"
 	StateHeartbeat   = "at"
 	StateLag         = "lag"
@@ -104,7 +104,8 @@ const (
 	MetricNamespace          = "DefenderHub"
 	MetricDimensionForwarder = "Forwarder"
 	MetricDimensionSource    = "Source"
-	MetricDimensionField     = "Field"
+	// MetricDimensionField is the path of a field in a device report, for [MetricDiscarded].
+	MetricDimensionField = "Field"
 	// MetricDimensionSeverity is the severity of MetricImported, with [EnvDetailedMetrics].
 	MetricDimensionSeverity = "Severity"
 
@@ -148,8 +149,8 @@ const (
 
 	// MetricTransitions counts alarms that were raised, cleared or invalidated.
 	MetricTransitions = "Transitions"
-	// These count datapoints that were not judged. MetricLate and MetricEarly: beyond the
-	// lateness bound. MetricUnread: another kind than the metric's, or no client ID although a
+	// These count datapoints that were not judged. MetricLate and MetricEarly: beyond the lateness
+	// bound. MetricUnread: a value of another type than the metric's, or no client ID although a
 	// dimension needs one. MetricUnjudged: there was no threshold yet.
 	MetricLate     = "Late"
 	MetricEarly    = "Early"
@@ -202,8 +203,9 @@ const (
 func CloserSource(partition int) string { return fmt.Sprintf("%s-%d", MetricSourceClose, partition) }
 
 // RefreshRequest is the payload with which a schedule asks the forwarder to do everything that is
-// due at a time (RFC 3339). The forwarder imports active findings again before Security Hub
-// deletes them, archives quiet findings, and applies a deployment's changes to active findings.
+// due at a time (RFC 3339). The forwarder imports active findings again before Security Hub deletes
+// them, archives findings without new signals, and applies a deployment's changes to active
+// findings.
 func RefreshRequest(at string) string {
 	return fmt.Sprintf(`{"defenderhub":"refresh","at":"%s"}`, at)
 }
@@ -215,8 +217,8 @@ func CloseRequest(partition, partitions int) string {
 	return fmt.Sprintf(`{"defenderhub":"close","partition":%d,"partitions":%d,"at":"<aws.scheduler.scheduled-time>"}`, partition, partitions)
 }
 
-// CorrelateRequest is the payload with which EventBridge Scheduler asks the correlator, each minute,
-// to end what has passed its window and to send what is unsent.
+// CorrelateRequest is the payload with which EventBridge Scheduler asks the correlator, each
+// minute, to end composite findings whose window has passed, and to send unsent ones.
 const CorrelateRequest = `{"defenderhub":"correlate","at":"<aws.scheduler.scheduled-time>"}`
 
 // TelemetryRetry is how long telemetry is retried before it goes to the dead-letter queue. It
@@ -224,8 +226,8 @@ const CorrelateRequest = `{"defenderhub":"correlate","at":"<aws.scheduler.schedu
 // for at most this time.
 const TelemetryRetry = 6 * time.Hour
 
-// DefaultQuietTime is how long a finding of the rules stays active without news: no event clears
-// it.
+// DefaultQuietTime is how long a finding of the rules stays active without a new signal: no event
+// clears it.
 const DefaultQuietTime = 7 * 24 * time.Hour
 
 // AuditFindingLifetime is how long Device Defender keeps audit findings. A finding that no audit

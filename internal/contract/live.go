@@ -19,8 +19,8 @@ import (
 // defender.SeverityDefault.
 type LiveBehaviors map[string]defender.Severity
 
-// liveDigest is the length of a behavior's digest: 36 bits. With 500 behaviors, one other name in
-// 10^8 has a digest of theirs.
+// liveDigest is the length of a behavior's digest: 36 bits. With [MaxLiveBehaviors], fewer than one
+// other name in 10^8 has the digest of one of them.
 const liveDigest = 6
 
 // MaxLiveBehaviors is the maximum number of behaviors in all security profiles of the

@@ -8,7 +8,7 @@ const (
 	EnvNotifyTable = "DEFENDERHUB_NOTIFY_TABLE"
 	// EnvNotifyQueueURL is the notifier's own queue.
 	EnvNotifyQueueURL = "DEFENDERHUB_NOTIFY_QUEUE_URL"
-	// EnvPeopleTopic and EnvChatTopic are the ARNs of the topics.
+	// EnvPeopleTopic and EnvChatTopic are the ARNs of the topics for e-mail and for Slack.
 	EnvPeopleTopic = "DEFENDERHUB_PEOPLE_TOPIC"
 	EnvChatTopic   = "DEFENDERHUB_CHAT_TOPIC"
 )
@@ -19,7 +19,7 @@ const (
 	NotifySortKey      = "sk"
 	// NotifyExpiry is the TTL attribute, in seconds since 1970.
 	NotifyExpiry = "expires"
-	// NotifyOpenIndex lists the findings of which the daily reminder reminds. Its partition key is
+	// NotifyOpenIndex lists the findings that the daily reminder may list. Its partition key is
 	// NotifyOpenSeverity, the severity's label. Its sort key is NotifyOpenSince, a number in ms
 	// since 1970. It projects all attributes.
 	NotifyOpenIndex    = "open"
@@ -65,6 +65,6 @@ func NotifyRequest(kind, at string) string {
 	return fmt.Sprintf(`{"defenderhub":"%s","at":"%s"}`, kind, at)
 }
 
-// ScheduledTime is replaced by EventBridge Scheduler with the time for which it was due.
+// EventBridge Scheduler replaces ScheduledTime with the time for which the call was scheduled.
 // https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html
 const ScheduledTime = "<aws.scheduler.scheduled-time>"

@@ -18,8 +18,8 @@ const (
 	FieldEntity = "CorrelationEntity"
 	// FieldKey is what a campaign's findings share, such as "behavior small-messages"; see [Key].
 	FieldKey = "CorrelationKey"
-	// FieldParts is the number of parts, and FieldMore how many of them RelatedFindings lacks. Of a
-	// campaign FieldParts counts devices.
+	// FieldParts is the number of parts, and FieldMore how many of them RelatedFindings lacks. For
+	// a campaign, FieldParts counts devices.
 	FieldParts = "CorrelationParts"
 	FieldMore  = "CorrelationMore"
 	// FieldStages lists the stages with their number of parts.
@@ -56,7 +56,7 @@ const (
 // sends it to the forwarder's queue.
 type Composite struct {
 	Rule string `json:"rule"`
-	// Digest is that of the rule.
+	// Digest is the rule's [Rule.Digest].
 	Digest string `json:"digest"`
 	// Account and Region are those of the parts.
 	Account string `json:"account"`
@@ -111,7 +111,7 @@ func (c Composite) FindingID(account, region string) string {
 	return asff.FindingID(defender.CorrelatedFindings, region, parts...)
 }
 
-// plain has no methods.
+// plain is a Composite without its JSON methods, which would call themselves.
 type plain Composite
 
 type compositeJSON struct {

@@ -1,6 +1,6 @@
-// Package correlation is what the sides of a correlation agree on: the rules' file, which findings
-// match a rule, the event pattern that follows from the rules, and the message in which the
-// correlator sends a composite finding to the forwarder.
+// Package correlation holds what the constructs, the correlator, the notifier and the forwarder
+// agree on: the rules' file, which findings match a rule, the event pattern of the rules, and the
+// message in which the correlator sends a composite finding to the forwarder.
 //
 // The constructs write the file, and the correlator and the notifier read it.
 package correlation
@@ -68,13 +68,12 @@ func (c Config) MaxAge() time.Duration {
 
 // Rule is a rule with its defaults, as the file has it.
 type Rule struct {
-	Name        string  `json:"name"`
-	Title       string  `json:"title"`
-	Description string  `json:"description,omitempty"`
-	Remedy      string  `json:"remedy"`
-	Stages      []Stage `json:"stages"`
-	InOrder     bool    `json:"inOrder,omitempty"`
-	// WindowSeconds is the window.
+	Name             string   `json:"name"`
+	Title            string   `json:"title"`
+	Description      string   `json:"description,omitempty"`
+	Remedy           string   `json:"remedy"`
+	Stages           []Stage  `json:"stages"`
+	InOrder          bool     `json:"inOrder,omitempty"`
 	WindowSeconds    int64    `json:"windowSeconds"`
 	Severity         Label    `json:"severity"`
 	DistinctProducts int      `json:"distinctProducts,omitempty"`
@@ -214,8 +213,8 @@ func matcherOf(m correlation.Matcher) Matcher {
 // digestLength is the length of a rule's digest: 48 bits.
 const digestLength = 8
 
-// Digest identifies what the rule decides. It changes with every field but the texts for people: a
-// changed rule is a new rule, whose findings begin anew.
+// Digest identifies the rule by everything that affects its decisions: all fields except the texts
+// for people. A changed rule is a new rule, with new findings.
 func (r Rule) Digest() string {
 	r.Title, r.Description, r.Remedy = "", "", ""
 	r.Stages = slices.Clone(r.Stages)

@@ -52,8 +52,8 @@ func (r Rule) Could(e findingevent.Event) []int {
 	return r.Match(e)
 }
 
-// Key is what makes findings on many devices the same: the behavior, the check or the type of
-// device event. It is "" for other findings, which no campaign counts.
+// Key returns what the findings of a campaign have in common: the behavior, the check or the type
+// of device event. It is "" for other findings, which no campaign counts.
 func Key(e findingevent.Event) string {
 	if _, ok := e.DeviceSource(); !ok {
 		return ""
@@ -120,7 +120,7 @@ func among(list []string, values ...string) bool {
 	return len(list) == 0 || slices.ContainsFunc(values, func(v string) bool { return v != "" && slices.Contains(list, v) })
 }
 
-// begins reports whether a list is empty or one of the values begins with one of it.
+// begins reports whether list is empty, or one of the values begins with one of its prefixes.
 func begins(list []string, values ...string) bool {
 	return len(list) == 0 || slices.ContainsFunc(values, func(v string) bool {
 		return slices.ContainsFunc(list, func(prefix string) bool { return strings.HasPrefix(v, prefix) })

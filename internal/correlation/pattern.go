@@ -2,6 +2,7 @@ package correlation
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -23,24 +24,23 @@ type object = map[string]any
 // The pattern has no condition on the state of a finding: a part that ends must arrive too. It
 // never matches a composite finding.
 func Pattern(rules []Rule, account, region string) map[string]any {
-	var finest object
+	var pattern object
 	for _, detail := range []detail{full, sources, anything} {
-		pattern := patternOf(rules, account, region, detail)
-		text, _ := json.Marshal(pattern) // cannot fail for strings
-		if finest = pattern; len(text) <= maxPattern {
+		pattern = patternOf(rules, account, region, detail)
+		if text, _ := json.Marshal(pattern); len(text) <= maxPattern { // cannot fail for strings
 			break
 		}
 	}
-	return finest
+	return pattern
 }
 
 // detail is how much of the rules a pattern has.
 type detail int
 
 const (
-	full detail = iota
-	sources
-	anything
+	full     detail = iota // all conditions of the rules
+	sources                // sources and products
+	anything               // any finding, except those of Security Hub's controls
 )
 
 func patternOf(rules []Rule, account, region string, d detail) object {
@@ -55,9 +55,7 @@ func patternOf(rules []Rule, account, region string, d detail) object {
 	case 0:
 		findings["Id"] = []any{""} // without rules nothing matches: no finding has an empty ID
 	case 1:
-		for k, v := range all[0] {
-			findings[k] = v
-		}
+		maps.Copy(findings, all[0])
 	default:
 		list := make([]any, len(all))
 		for i, a := range all {

@@ -72,8 +72,8 @@ func (s *Service) BatchGetItem(_ context.Context, in *dynamodb.BatchGetItemInput
 	return out, nil
 }
 
-// TransactWriteItems implements the client's method for puts and deletions. Without a client
-// request token, each call is a transaction of its own.
+// TransactWriteItems implements the client's method for puts. Without a client request token, each
+// call is a transaction of its own.
 func (s *Service) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

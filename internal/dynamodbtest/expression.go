@@ -21,8 +21,8 @@ type parser struct {
 	err    error
 }
 
-// evaluate returns whether an expression holds for an item, nil for none. Unused names and values
-// are errors, as in AWS.
+// evaluate reports whether an expression holds for an item, which is nil if there is none. Unused
+// names and values are errors, as in AWS.
 func evaluate(text string, names map[string]string, values, item Item) (bool, error) {
 	p := &parser{text: text, tokens: tokenize(text), names: names, values: values, item: item, used: map[string]bool{}}
 	holds := p.or()
@@ -158,7 +158,7 @@ var comparisons = []string{"=", "<>", "<", "<=", ">", ">="}
 
 func (p *parser) expect(token string) {
 	if !p.take(token) {
-		p.fail("what is not %q in", token)
+		p.fail("anything but %q in", token)
 	}
 }
 

@@ -37,7 +37,7 @@ func (s *Service) Query(_ context.Context, in *dynamodb.QueryInput, _ ...func(*d
 	consistent := aws.ToBool(in.ConsistentRead)
 	var found []Item
 	rows := t.candidates(index, partition)
-	if s.Stale != nil { // which must be asked in one order
+	if s.Stale != nil { // in one order, so that a seeded Stale gives the same answers each time
 		slices.SortFunc(rows, func(a, b *row) int {
 			return cmp.Or(strings.Compare(a.partition, b.partition), strings.Compare(a.sort, b.sort))
 		})
@@ -47,7 +47,7 @@ func (s *Service) Query(_ context.Context, in *dynamodb.QueryInput, _ ...func(*d
 		if it == nil || text(it, index.Partition) != partition {
 			continue
 		}
-		names, values := used(aws.ToString(in.KeyConditionExpression), in)
+		names, values := used(aws.ToString(in.KeyConditionExpression), in.ExpressionAttributeNames, in.ExpressionAttributeValues)
 		holds, err := evaluate(*in.KeyConditionExpression, names, values, it)
 		if err != nil {
 			return nil, err
@@ -68,7 +68,7 @@ func (s *Service) Query(_ context.Context, in *dynamodb.QueryInput, _ ...func(*d
 	}
 	for _, it := range found {
 		if in.FilterExpression != nil {
-			names, values := used(*in.FilterExpression, in)
+			names, values := used(*in.FilterExpression, in.ExpressionAttributeNames, in.ExpressionAttributeValues)
 			holds, err := evaluate(*in.FilterExpression, names, values, it)
 			if err != nil {
 				return nil, err
@@ -120,21 +120,21 @@ func partitionOf(in *dynamodb.QueryInput, key string) (string, error) {
 	return v.Value, nil
 }
 
-// used returns the names and values of a query that one of its expressions has.
-func used(expression string, in *dynamodb.QueryInput) (map[string]string, Item) {
-	names, values := map[string]string{}, Item{}
+// used returns those of the names and values that an expression uses.
+func used(expression string, names map[string]string, values Item) (map[string]string, Item) {
+	usedNames, usedValues := map[string]string{}, Item{}
 	for _, token := range tokenize(expression) {
-		if name, ok := in.ExpressionAttributeNames[token]; ok {
-			names[token] = name
+		if name, ok := names[token]; ok {
+			usedNames[token] = name
 		}
-		if value, ok := in.ExpressionAttributeValues[token]; ok {
-			values[token] = value
+		if value, ok := values[token]; ok {
+			usedValues[token] = value
 		}
 	}
-	return names, values
+	return usedNames, usedValues
 }
 
-// candidates returns the rows that may be in a partition.
+// candidates returns the rows that may be in a partition of an index.
 func (t *table) candidates(i Index, partition string) []*row {
 	if i.Name == "" {
 		return slices.Collect(maps.Values(t.rows[partition]))

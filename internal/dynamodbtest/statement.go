@@ -45,7 +45,7 @@ func (s *Service) BatchExecuteStatement(_ context.Context, in *dynamodb.BatchExe
 	return out, nil
 }
 
-// statement is a PartiQL statement that is being read.
+// statement is a PartiQL statement that is being parsed.
 type statement struct {
 	text       string
 	tokens     []string

@@ -53,7 +53,7 @@ func (s *Service) UpdateItem(_ context.Context, in *dynamodb.UpdateItemInput, _ 
 		before = r.item
 	}
 	if condition := aws.ToString(in.ConditionExpression); condition != "" {
-		names, values := used(condition, &dynamodb.QueryInput{ExpressionAttributeNames: in.ExpressionAttributeNames, ExpressionAttributeValues: in.ExpressionAttributeValues})
+		names, values := used(condition, in.ExpressionAttributeNames, in.ExpressionAttributeValues)
 		holds, err := evaluate(condition, names, values, before)
 		if err != nil {
 			return nil, err
@@ -64,7 +64,7 @@ func (s *Service) UpdateItem(_ context.Context, in *dynamodb.UpdateItemInput, _ 
 			return nil, err
 		}
 	}
-	names, values := used(aws.ToString(in.ConditionExpression)+" "+aws.ToString(in.UpdateExpression), &dynamodb.QueryInput{ExpressionAttributeNames: in.ExpressionAttributeNames, ExpressionAttributeValues: in.ExpressionAttributeValues})
+	names, values := used(aws.ToString(in.ConditionExpression)+" "+aws.ToString(in.UpdateExpression), in.ExpressionAttributeNames, in.ExpressionAttributeValues)
 	if len(names) < len(in.ExpressionAttributeNames) || len(values) < len(in.ExpressionAttributeValues) {
 		return nil, invalid("Value provided in ExpressionAttributeNames or ExpressionAttributeValues unused in expressions")
 	}

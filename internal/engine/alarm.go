@@ -22,8 +22,8 @@ const (
 // https://docs.aws.amazon.com/iot-device-defender/latest/devguide/detect-troubleshooting.html
 const SilenceLimit = 48 * time.Hour
 
-// lastStep rounds the time of the last datapoint up, so that the state of a device in alarm is
-// not written for each datapoint.
+// lastStep is the step in ms to which the time of the last datapoint is rounded up, so that the
+// state of a device in alarm is not written for each datapoint.
 const lastStep = int64(time.Hour / time.Millisecond)
 
 // alarm is the state machine of one behavior of one thing. The zero value is a conforming

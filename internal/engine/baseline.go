@@ -18,7 +18,7 @@ const (
 	// DefaultMinDatapoints is how many datapoints a percentile needs before it judges.
 	DefaultMinDatapoints = 100
 
-	// DayMargin is the time until the sketch of a day is stored after its last sample arrived.
+	// DayMargin is how long after the last sample of a day its sketch may be stored.
 	DayMargin = time.Hour
 
 	// BaselineDays is how many days a baseline uses. At least MinBaselineDays of them must have
@@ -32,7 +32,7 @@ const (
 
 // History is a [Fleet] whose answers come from stored sketches.
 type History struct {
-	// Lateness is the evaluator's.
+	// Lateness is [Evaluator.Lateness].
 	Lateness time.Duration
 	// MinDatapoints is how many datapoints a percentile needs. Default: [DefaultMinDatapoints],
 	// for 0.
@@ -65,13 +65,13 @@ func (h History) Statistic(k FleetKey, name defender.Statistic, start int64) (Ra
 	return Range(r), ok
 }
 
-// complete is the time up to which all samples have arrived at start.
+// complete returns the time, in ms, before which all samples have arrived by start.
 func (h History) complete(start int64) int64 {
 	return start - (h.Lateness + SampleMargin).Milliseconds()
 }
 
-// band is the normal range of the fleet's values. A value outside it is outside the percentiles
-// low and high, and further from the quartiles than fences times their distance.
+// band is the normal range of the fleet's values. A value outside it is outside the percentiles low
+// and high, and further from the quartiles than fences times the interquartile range.
 type band struct{ low, high, fences float64 }
 
 // bands by level of confidence. As in Detect, a high level raises fewer alarms.

@@ -6,9 +6,9 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// Limits of a measured list in state and transitions: its elements, the characters of each, and
-// for strings the bytes of all as JSON, which may need six bytes per character. A product field
-// of a finding can hold no more.
+// Limits of a measured list in state and transitions: elements, characters per element, and bytes
+// of all strings as JSON, which may need six bytes per character. A product field of a finding can
+// hold no more.
 const (
 	maxElements      = 64
 	maxElementLength = 128

@@ -28,8 +28,8 @@ func verdict(normal bool) Verdict {
 	return Violates
 }
 
-// comparison is a static criteria, parsed once: normal values are those for which the operator
-// and the value are true.
+// comparison is a static criteria, parsed once. A measured value is normal if the comparison with
+// value is true.
 type comparison struct {
 	operator iotapi.Operator
 	value    iotapi.Value
@@ -46,9 +46,9 @@ func newComparison(op iotapi.Operator, value iotapi.Value) comparison {
 	return c
 }
 
-// judge compares a datapoint with the criteria. The set operators compare each element, so an
-// empty list conforms. The result is None for a value of another type than the criteria, for NaN
-// (which CBOR allows), and for a list without violating elements of which one is invalid.
+// judge compares a datapoint with the criteria. The set operators compare each element, so an empty
+// list conforms. The result is None for a value of another type than the criteria, for NaN (which
+// CBOR allows), and for a list with an invalid element but no violating one.
 func (c comparison) judge(measured iotapi.Value) Verdict {
 	switch c.operator {
 	case iotapi.LessThan, iotapi.LessThanEquals, iotapi.GreaterThan, iotapi.GreaterThanEquals:

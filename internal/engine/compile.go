@@ -25,12 +25,12 @@ type Compiled struct {
 	kind   kind
 	length defender.Window
 	static comparison
-	lower  bool // a lower bound: no events violate
+	lower  bool // a lower bound, which a window without events violates
 	// confirm applies to the behaviors that judge bytes and packets.
 	confirm confirmation
 
-	// generation, and what follows from the fields above: key names the behavior in a state,
-	// form is the kind and a hash of everything that the windows depend on.
+	// generation is from [Generations]. The others follow from the fields above: key names the
+	// behavior in a state, form is the kind and a hash of everything that the windows depend on.
 	generation int64
 	key, form  string
 }
@@ -84,8 +84,8 @@ func (c Compiled) identified() Compiled {
 	return c
 }
 
-// formOf begins with the digit of the kind, and differs if criteria or dimension do. A state
-// of one form must not be used for another.
+// formOf returns the digit of the kind and a hash of the criteria and the dimension. A state of one
+// form must not be used for another.
 func (c Compiled) formOf() string {
 	f := fnv.New32a()
 	fmt.Fprint(f, c.Behavior.Criteria.Normal(), c.Behavior.Dimension != nil)
@@ -98,7 +98,7 @@ func (c Compiled) formOf() string {
 	return fmt.Sprintf("%c%08x", c.kind.digit(), f.Sum32())
 }
 
-// firstAbove is the count from which on the result of the comparison cannot change: the first
+// firstAbove returns the count from which the result of the comparison cannot change: the first
 // that violates an upper bound, or conforms to a lower one.
 func firstAbove(op iotapi.Operator, v iotapi.Value) int64 {
 	if v.Count == nil {
@@ -124,7 +124,7 @@ func ReadableReports(profile, name string, severity defender.Severity) Compiled 
 // sameKind reports whether t is the state of a behavior of the kind of c.
 func (t *track) sameKind(c *Compiled) bool { return len(t.Form) > 0 && t.Form[0] == c.kind.digit() }
 
-// takesWhole is the takes of a kind that needs conforming datapoints as well.
+// takesWhole implements kind.takes for the kinds that need conforming datapoints as well.
 func (c *Compiled) takesWhole(d Datapoint) (takes, known bool) {
 	if d.Screened {
 		return false, true
@@ -132,8 +132,8 @@ func (c *Compiled) takesWhole(d Datapoint) (takes, known bool) {
 	return c.inScope(d)
 }
 
-// inScope reports whether d has the metric of the behavior and is in its dimension. known is
-// false where the engine cannot say whether it is in the dimension.
+// inScope reports whether d has the metric of the behavior and is in its dimension. known is false
+// if the engine cannot say whether it is in the dimension.
 func (c *Compiled) inScope(d Datapoint) (in, known bool) {
 	if d.Metric != c.Behavior.Criteria.Metric().Name {
 		return false, true

@@ -33,7 +33,7 @@ type Config struct {
 	ConfirmTraffic bool `json:"confirmTraffic,omitempty"`
 	// MinDatapoints is [History.MinDatapoints].
 	MinDatapoints int64 `json:"minDatapoints,omitempty"`
-	// ClientPattern is what [defender.ParseClientPattern] reads; "" for its default.
+	// ClientPattern is a pattern for [contract.ParseClientPattern]; "" for its default.
 	ClientPattern string `json:"clientPattern,omitempty"`
 	// MembershipMinutes is how long the registry's answer about a thing is cached.
 	MembershipMinutes int `json:"membershipMinutes"`
@@ -63,8 +63,8 @@ func (c Config) ReportInterval() time.Duration {
 type ProfileConfig struct {
 	Name      string              `json:"name"`
 	Behaviors []defender.Behavior `json:"behaviors"`
-	// Targets are resources as of [defender.Target.Resource]; a thing group is
-	// "thinggroup/" and its position in [defender.EnvThingGroups]. Empty: all things.
+	// Targets are resources as [defender.Target.Resource] returns them; a thing group is
+	// "thinggroup/" and its position in [contract.EnvThingGroups]. Empty: all things.
 	Targets []string `json:"targets,omitempty"`
 }
 
@@ -142,7 +142,7 @@ func (c Config) Live() (contract.LiveBehaviors, error) {
 	return live, err
 }
 
-// NeedsReports reports whether some behavior is judged by device reports.
+// NeedsReports reports whether some behavior needs device reports.
 func NeedsReports(behaviors []Compiled) bool {
 	return slices.ContainsFunc(behaviors, func(c Compiled) bool {
 		return c.Behavior.Criteria.Metric().Side != iotapi.CloudSide

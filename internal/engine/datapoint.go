@@ -36,7 +36,7 @@ type Datapoint struct {
 	Session string
 }
 
-// sampled is Partial if the list is a sample, else nil.
+// sampled returns Partial if the list is a sample, else nil.
 func (d Datapoint) sampled() *iotapi.Partial {
 	if d.Partial == nil || !d.Partial.Sampled() {
 		return nil
@@ -44,8 +44,8 @@ func (d Datapoint) sampled() *iotapi.Partial {
 	return d.Partial
 }
 
-// ReportReceived is the metric of the datapoint that each readable device report
-// gives: it is what [ReportsEvery] counts.
+// ReportReceived is the metric of a datapoint that each readable device report has, for
+// [ReportsEvery].
 const ReportReceived = "defenderhub:report-received"
 
 // Lifecycle is a lifecycle event of AWS IoT Core.
@@ -166,7 +166,7 @@ func unreadable(id string, at int64, n float64) Datapoint {
 	return Datapoint{Metric: contract.UnreadableReport, Time: at, ID: id, Value: iotapi.Value{Number: &n}}
 }
 
-// MessageDatapoints returns what a message says about its sender. An [iotrule.Oversize] message
+// MessageDatapoints returns a message's datapoints of its sender. An [iotrule.Oversize] message
 // shows only its size.
 func MessageDatapoints(t iotrule.Telemetry) []Datapoint {
 	m := Message{

@@ -4,10 +4,10 @@
 // service.
 //
 // Time is split into windows, aligned to multiples of their length. A behavior has at most one
-// [Verdict] per window: the worst of its metric values, or the verdict about the count or the
-// sum of its events. A window without datapoints has a verdict only where a session was open
-// throughout. Windows are judged in order, each when no datapoint can arrive any more that
-// changes its verdict ([Evaluator.Lateness]). The verdicts change an alarm like Detect's.
+// [Verdict] per window: the worst of its metric values, or the verdict about the count or the sum
+// of its events. A window without datapoints has a verdict only where a session was open
+// throughout. Windows are judged in order, each as soon as no later datapoint can change its
+// verdict ([Evaluator.Lateness]). The verdicts change an alarm as in Detect.
 //
 // The kinds of behavior differ in their inputs, in when they are judged, and in what silence
 // means. Each kind is one type in one file: see kind.go.

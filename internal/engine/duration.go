@@ -6,8 +6,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// hourly is how often aws:disconnect-duration has a value besides those at connects
-// and disconnects.
+// hourly is the interval, in ms, at which aws:disconnect-duration has a value between connects and
+// disconnects.
 const hourly = int64(time.Hour / time.Millisecond)
 
 // durationBehavior judges how many minutes a device has been disconnected.
@@ -20,7 +20,7 @@ func (durationBehavior) digit() byte { return '4' }
 
 func (durationBehavior) messages(*Compiled) messageNeed { return noMessages }
 
-// takes nothing: time and the sessions make the datapoints.
+// takes is always false: the datapoints come from time and sessions.
 func (durationBehavior) takes(*Compiled, Datapoint) (takes, known bool) { return false, true }
 
 func (durationBehavior) take(*step, *Compiled, Datapoint) {}
@@ -100,9 +100,10 @@ func (k durationBehavior) settle(r *step, c *Compiled, t *track) {
 // silence ends it. It was raised before the behavior changed, or before the thing left the targets.
 func (t *track) waitsForSilence() bool { return t.Alarm.open() && t.Offline == 0 && t.Next == 0 }
 
-// endOfPeriod is the end of the five minutes that contain at.
+// endOfPeriod returns the end of the [Period] that contains at, in ms.
 func endOfPeriod(at int64) int64 { return windowStart(at, Period) + Period.Duration().Milliseconds() }
 
+// nextMark returns the time of the first lifecycle event after a time.
 func (r *step) nextMark(after int64) (int64, bool) {
 	for _, m := range r.State.presence {
 		if m.Time > after && m.Link != Alive {
@@ -128,7 +129,7 @@ func (durationBehavior) due(_ *Compiled, t *track, p presence) int64 {
 	return at
 }
 
-// lingers: hourly datapoints keep the alarm of a disconnected device from falling silent.
+// lingers is true for a disconnected device: its hourly datapoints keep the alarm open.
 func (durationBehavior) lingers(t *track) bool { return t.Offline != 0 }
 
 func (durationBehavior) gone(r *step, _ *Compiled, t *track) bool {

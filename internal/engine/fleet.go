@@ -8,15 +8,15 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// Fleet returns what is normal for all devices. An answer for a window must use only windows
-// that ended before it began, and must never change. So every datapoint of the window is judged
-// at once, and by one threshold.
+// Fleet returns what is normal for all devices. An answer for a window must use only windows that
+// ended before it began, and must never change. So every datapoint of the window is judged at once,
+// and with the same threshold.
 type Fleet interface {
-	// Statistic is the range in which a percentile of the fleet lies, for the window that
+	// Statistic returns the range in which a percentile of the fleet lies, for the window that
 	// begins at start (ms); false while there are too few datapoints.
 	Statistic(k FleetKey, s defender.Statistic, start int64) (Range, bool)
-	// Baseline is the range that is normal by the days before, false while too little is
-	// known.
+	// Baseline returns the range that was normal on the days before; false while too few of them
+	// have datapoints.
 	Baseline(k FleetKey, c defender.Confidence, start int64) (Range, bool)
 }
 
@@ -66,7 +66,7 @@ func (c Compiled) FleetKey() (FleetKey, bool) {
 	return k, true
 }
 
-// judge compares a value with the normal values. It samples the value if those are the fleet's.
+// judge compares a value with the normal values. If those are the fleet's, it samples the value.
 func (r *step) judge(c *Compiled, value iotapi.Value, start int64) Verdict {
 	key, byFleet := c.FleetKey()
 	if !byFleet {

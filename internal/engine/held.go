@@ -17,7 +17,7 @@ type Held struct {
 	Run int
 	// Waiting is how many windows are not judged yet.
 	Waiting int
-	// Settled is up to when the behavior was judged; the zero time if never.
+	// Settled is the time up to which the behavior was judged; the zero time if it never was.
 	Settled time.Time
 }
 

@@ -10,24 +10,24 @@ type kind interface {
 	// read as those of another.
 	digit() byte
 
-	// messages says which published messages the behavior needs.
+	// messages returns which published messages the behavior needs.
 	messages(c *Compiled) messageNeed
-	// takes reports whether d is an input. known is false where d has the metric, but the
-	// engine cannot say whether it is in the dimension.
+	// takes reports whether d is an input. known is false if d has the metric, but the engine
+	// cannot say whether it is in the dimension.
 	takes(c *Compiled, d Datapoint) (takes, known bool)
 	// take records an input.
 	take(r *step, c *Compiled, d Datapoint)
 
-	// silence says which windows without datapoints are judged.
+	// silence returns which windows without datapoints are judged.
 	silence(c *Compiled) silence
 	// needsSession reports whether the engine must record what d says about an MQTT session.
 	needsSession(c *Compiled, d Datapoint) bool
-	// sessionsFrom is the time in ms from which on recorded sessions are still needed, given
-	// that everything before over has arrived. t is nil for a device without state. It is
-	// called only where silence is not [silenceIgnored].
+	// sessionsFrom returns the time in ms since which recorded sessions are still needed, if
+	// everything before over has arrived. t is nil for a device without state. It is called only if
+	// silence is not [silenceIgnored].
 	sessionsFrom(c *Compiled, t *track, over int64) int64
 
-	// begin is the initial [track.Settled], given that everything before over has arrived.
+	// begin returns the initial [track.Settled], if everything before over has arrived.
 	begin(c *Compiled, over int64) int64
 	// carry copies to fresh what of old is still valid after the behavior was changed. The
 	// alarm is copied already.
@@ -35,7 +35,7 @@ type kind interface {
 
 	// settle judges, in order, everything that no later arrival can change.
 	settle(r *step, c *Compiled, t *track)
-	// due is the time in ms that t waits for, or never. The lateness bound is not included.
+	// due returns the time in ms that t waits for, or never. The lateness bound is not included.
 	due(c *Compiled, t *track, p presence) int64
 
 	// lingers reports whether an open alarm may stay open forever while the device is away.
@@ -60,9 +60,9 @@ type silence int
 
 const (
 	silenceIgnored silence = iota
-	// silenceInAlarm: those in an alarm, or while datapoints are counted toward one.
+	// silenceInAlarm: windows in an alarm, or while datapoints are counted toward one.
 	silenceInAlarm
-	// silenceAlways: those of conforming devices as well. The engine then records every session.
+	// silenceAlways: windows of conforming devices as well. The engine then records every session.
 	silenceAlways
 )
 

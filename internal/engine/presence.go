@@ -20,9 +20,9 @@ const (
 	Disconnected
 )
 
-// maxMarks bounds the state of a thing that keeps reconnecting: the newest lifecycle events of each
-// five minutes, and as many sessions without a known end. Dropped events mean that fewer windows
-// conform.
+// maxMarks bounds the state of a thing that keeps reconnecting. It is how many lifecycle events of
+// each [Period] are kept, the newest, and how many sessions without a known end. Dropped events
+// mean that fewer windows conform.
 const maxMarks = 4
 
 // mark is one event about a session. Time is in ms.
@@ -43,11 +43,11 @@ func (m mark) compare(o mark) int {
 // https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
 func hasLifecycleEvents(clientID string) bool { return !strings.ContainsAny(clientID, "+#") }
 
-// presence is the recorded events about a thing's sessions, oldest first. Adding is commutative, and
-// duplicates change nothing.
+// presence has the recorded events about a thing's sessions, oldest first. Adding is commutative,
+// and duplicates change nothing.
 type presence []mark
 
-// add records m. It keeps only the last message of five minutes.
+// add records m. It keeps only the last message of each [Period].
 func (p *presence) add(m mark) {
 	i, found := slices.BinarySearchFunc(*p, m, mark.compare)
 	if found {
@@ -73,9 +73,9 @@ func (p *presence) add(m mark) {
 	*p = marks
 }
 
-// openThroughout returns the clients that probably had a session open from a to b, in ms,
-// according to events not older than oldest. Lifecycle timestamps may be [ClockSkew] off: a
-// connection counts if it is that much before a, a disconnection from that much before a on. A
+// openThroughout returns the clients that probably had a session open from a to b, in ms, according
+// to events not older than oldest. Lifecycle timestamps may be [ClockSkew] off: a connection counts
+// if it is at least that much before a, a disconnection unless it is earlier than that. A
 // disconnected event may be lost, and a last will may be published long after the end of its
 // session: see [Connection].
 func (p presence) openThroughout(a, b, oldest int64) []string {
@@ -138,8 +138,8 @@ func (p presence) online() bool {
 	return slices.ContainsFunc(p, func(m mark) bool { return m.Link != Disconnected && !p.closed(m, never) })
 }
 
-// offlineSince is the time of the disconnection since which the thing has had no session at t; 0 if
-// it has one, or if none is known. It uses only lifecycle events.
+// offlineSince returns the time of the disconnection since which the thing has had no session at t;
+// 0 if it has one, or if none is known. It uses only lifecycle events.
 func (p presence) offlineSince(t int64) int64 {
 	var since int64
 	for _, m := range p {
@@ -158,9 +158,9 @@ func (p presence) offlineSince(t int64) int64 {
 	return since
 }
 
-// before drops the marks before t, which must be the start of five minutes. It keeps disconnections
-// that end a session with a later mark, and with proofs the newest marks of sessions that are
-// open at t.
+// before drops the marks before t, which must be the start of a [Period]. It keeps disconnections
+// that end a session with a later mark, and with proofs the newest marks of sessions that are open
+// at t.
 func (p presence) before(t int64, proofs bool) presence {
 	i, _ := slices.BinarySearchFunc(p, mark{Time: t}, mark.compare)
 	old, kept := p[:i], p[i:]

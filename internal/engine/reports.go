@@ -110,7 +110,7 @@ func (k reportBehavior) settle(r *step, c *Compiled, t *track) {
 	}
 }
 
-// drop removes the oldest window of reports. The next report is missing after next.
+// drop removes the oldest window of reports. After next, the next report is missing.
 func (t *track) drop(next int64) {
 	t.Settled, t.Next = t.Windows[0].At, next
 	t.Windows = append([]window(nil), t.Windows[1:]...)

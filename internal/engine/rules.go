@@ -12,8 +12,8 @@ import (
 // Rules returns the IoT rules that send what the behaviors need, and nothing else.
 // reportTopic is the topic filter of device reports, "" for Basic Ingest.
 //
-// The filter # does not match AWS's reserved topics. So a behavior without a dimension, or
-// with an inverted one, gets no messages from those; none gets those of Basic Ingest. A message
+// The filter # does not match AWS's reserved topics. So a behavior without a dimension, or with an
+// inverted one, gets no messages from those. No behavior gets messages of Basic Ingest. A message
 // that two rules match arrives twice, with the same ID if it was sent over MQTT.
 func Rules(behaviors []Compiled, reportTopic string) []iotrule.TelemetryRule {
 	var rules []iotrule.TelemetryRule

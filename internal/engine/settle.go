@@ -51,8 +51,8 @@ func (r *step) datapoint(c *Compiled, t *track, first int64, v Verdict, at int64
 	}
 }
 
-// next removes and returns the oldest window that can be judged. inferred is true for a window
-// without datapoints.
+// next removes and returns the oldest window that can be judged. inferred reports whether the
+// window has no datapoints.
 func (r *step) next(c *Compiled, t *track) (w window, inferred, ok bool) {
 	gap := window{Start: t.Settled + c.length.Duration().Milliseconds()}
 	if c.infersFor(t) && (len(t.Windows) == 0 || gap.Start < t.Windows[0].Start) {
@@ -80,8 +80,8 @@ func (c *Compiled) infersFor(t *track) bool {
 	return false
 }
 
-// silenceOfEvents is the silence of a count or a sum. Only cloud-side events are known to be
-// missing. Zero events violate a lower bound, so conforming devices are judged by it too.
+// silenceOfEvents implements kind.silence for counts and sums. Only cloud-side events are known to
+// be missing. Zero events violate a lower bound, so conforming devices are judged by it too.
 func (c *Compiled) silenceOfEvents() silence {
 	switch {
 	case c.Behavior.Criteria.Metric().Side != iotapi.CloudSide:
@@ -92,7 +92,7 @@ func (c *Compiled) silenceOfEvents() silence {
 	return silenceInAlarm
 }
 
-// needsSessionOfEvents is the needsSession of a count or a sum.
+// needsSessionOfEvents implements kind.needsSession for counts and sums.
 func (c *Compiled) needsSessionOfEvents(d Datapoint) bool {
 	if c.silenceOfEvents() == silenceIgnored {
 		return false
@@ -104,8 +104,8 @@ func (c *Compiled) needsSessionOfEvents(d Datapoint) bool {
 	return takes
 }
 
-// judgeTotal is the verdict about n, the count or sum of a window. Where too few events
-// violate, a session must have been open throughout the window.
+// judgeTotal judges n, the count or sum of a window. If n violates because there were too few
+// events, a session must have been open throughout the window.
 func (r *step) judgeTotal(c *Compiled, t *track, w window, inferred bool, n int64) judgment {
 	j := judgment{at: c.observedAt(w)}
 	infers := c.kind.silence(c) != silenceIgnored
@@ -140,10 +140,10 @@ func (r *step) tooFew(c *Compiled, n, start int64) bool {
 	return ok && float64(n) < normal.Low
 }
 
-// openThroughout returns the clients that seem to have had a session open all the window.
-// Where only some sessions are recorded, it ignores those that ended before the alarm's first
-// datapoint or, without an alarm, the window's first event: which of them are known is chance.
-// For a lower bound no session counts in the window in which the state began.
+// openThroughout returns the clients that probably had a session open throughout the window. If
+// only some sessions are recorded, it ignores those that ended before the alarm's first datapoint
+// or, without an alarm, the window's first event: it is chance which of those were recorded. For a
+// lower bound, no session counts in the window in which the state began.
 func (r *step) openThroughout(c *Compiled, t *track, w window) []string {
 	if c.lower && w.Start <= t.From {
 		return nil
@@ -155,7 +155,7 @@ func (r *step) openThroughout(c *Compiled, t *track, w window) []string {
 	return r.State.presence.openThroughout(w.Start, w.end(c.length)+1, oldest)
 }
 
-// observedAt is the time of the window's datapoint: that of the metric value, or the last
+// observedAt returns the time of the window's datapoint: that of the metric value, or the last
 // millisecond of a count or sum.
 func (c *Compiled) observedAt(w window) int64 {
 	if w.Verdict != None {
@@ -189,7 +189,7 @@ func (r *step) report(c *Compiled, change Change, at, since int64, value *iotapi
 	}
 }
 
-// due is when the track must be checked again, in ms.
+// due returns when the track must be checked again, in ms.
 func (e Evaluator) due(c *Compiled, t *track, p presence) int64 {
 	at := t.Alarm.silentSince()
 	if e.watches(c) {

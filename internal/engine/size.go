@@ -16,7 +16,8 @@ func (sizeBehavior) take(r *step, c *Compiled, d Datapoint) {
 	}
 }
 
-// silence: a window without violating messages conforms if a session was open throughout.
+// silence applies in an alarm: a window without violating messages conforms if a session was open
+// throughout.
 func (sizeBehavior) silence(*Compiled) silence { return silenceInAlarm }
 
 // needsSession is false for a message that conforms, so that it costs no write.

@@ -104,7 +104,7 @@ func (s State) Open(profile, behavior string) bool {
 	return false
 }
 
-// clone is a copy that shares nothing that Step writes to.
+// clone returns a copy that shares nothing that Step writes to.
 func (s State) clone() State {
 	c := State{tracks: make(map[string]*track, len(s.tracks)), presence: slices.Clone(s.presence)}
 	for key, t := range s.tracks {
@@ -123,7 +123,7 @@ func (s State) clone() State {
 // never is the due time of a behavior that waits for an event.
 const never = math.MaxInt64
 
-// Due is when Step must be called again without a datapoint; the zero time if never.
+// Due returns when Step must be called again without a datapoint; the zero time if never.
 func (e Evaluator) Due(s State) time.Time {
 	due := int64(never)
 	for key, t := range s.tracks {

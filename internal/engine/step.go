@@ -12,9 +12,9 @@ import (
 type Evaluator struct {
 	// Behaviors that watch the thing, of all profiles.
 	Behaviors []Compiled
-	// Lateness is how late events may arrive; see [Lateness]. Within it their order and
-	// duplicates change no transition. An alarm is raised, and cleared, only when all earlier
-	// events have arrived: this much later.
+	// Lateness is how late events may arrive; see [Lateness]. Within it their order and duplicates
+	// change no transition. An alarm is raised or cleared this much later, when all earlier events
+	// have arrived.
 	//
 	// A conforming metric value of a device without state is not recorded. So one within Lateness
 	// after the first violating one never counts: the result would depend on their order. AWS
@@ -167,7 +167,7 @@ func (r *step) dropStale() {
 }
 
 // dropRemoved drops the state of a removed behavior. It keeps an open alarm until silence would
-// invalidate it. If the behavior is added again before, the alarm is invalidated, because its
+// invalidate it. If the behavior is added again before then, the alarm is invalidated, because its
 // finding may still be active, and the thing is judged from the start.
 func (r *step) dropRemoved(key string, t *track) {
 	back := slices.IndexFunc(r.Behaviors, func(c Compiled) bool { return c.name() == nameOf(key) })
@@ -183,16 +183,15 @@ func (r *step) dropRemoved(key string, t *track) {
 	delete(r.State.tracks, key)
 }
 
-// alarmOnly is the state of an open alarm that is not judged. It keeps only the kind of the form,
-// so that the thing is judged from the start if it returns to the targets.
+// alarmOnly returns the state of an open alarm that is not judged. It keeps only the kind of the
+// form, so that the thing is judged from the start if it returns to the targets.
 func alarmOnly(t *track) *track {
 	kept := &track{Form: t.Form[:min(1, len(t.Form))], Settled: t.Settled, Offline: t.Offline, Alarm: t.Alarm}
 	kept.Alarm.Run = 0
 	return kept
 }
 
-// reformed is the state of c that begins with the alarm of t, its state before c was
-// changed.
+// reformed returns the state of c that begins with the alarm of t, its state before c was changed.
 func (r *step) reformed(c *Compiled, t *track) *track {
 	fresh := r.newTrack(c)
 	if t.Alarm.open() {
@@ -211,8 +210,8 @@ func (r *step) newTrack(c *Compiled) *track {
 func (r *step) skipCurrent(c *Compiled, t *track) { t.Settled = windowStart(r.now, c.length) }
 
 // track returns the state of c. A new state begins with an event at a time. Recorded sessions may
-// be older than the state of a lower bound. So in the window in which it began they do not prove
-// that events are missing.
+// be older than the state of a lower bound. So in the window in which that state began, sessions do
+// not prove that events are missing.
 func (r *step) track(c *Compiled, at int64) *track {
 	began := windowStart(at, c.length)
 	t := r.State.tracks[c.key]
@@ -241,7 +240,7 @@ func (r *step) needsSession(d Datapoint) bool {
 	return false
 }
 
-// client is the client ID of a datapoint's session, "" if it is the thing itself.
+// client returns the client ID of a datapoint's session, "" if it is the thing itself.
 func (r *step) client(d Datapoint) string {
 	if d.ClientID == r.thing {
 		return ""
@@ -306,8 +305,8 @@ func (r *step) take(d Datapoint, session bool) {
 	}
 }
 
-// collect adds an event to its window's tally, and returns the window; nil where the event
-// cannot be counted any more.
+// collect adds an event to its window's tally, and returns the window; nil if the event cannot be
+// counted.
 func (r *step) collect(c *Compiled, d Datapoint, limit int64) *window {
 	n := d.Value.Count
 	if n == nil {
@@ -356,8 +355,8 @@ func (r *step) finished(c *Compiled, t *track) bool {
 	return !unsettled && !r.State.presence.online()
 }
 
-// sessionsNeeded is the time from which on the sessions of the window of an event at a time
-// are needed. The event may arrive as late as the bound allows.
+// sessionsNeeded returns the time, in ms, since which sessions are needed to judge the window of an
+// event at a time. The event may arrive as late as the bound allows.
 func (c *Compiled) sessionsNeeded(at int64) int64 {
 	return windowStart(at-ClockSkew.Milliseconds()-c.length.Duration().Milliseconds(), Period)
 }

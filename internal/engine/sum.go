@@ -6,9 +6,9 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// sumBehavior adds up the values of a window: message sizes that are compared with the
-// fleet's, and the traffic of devices that report more often than the window is long. A window
-// without messages has the sum 0; one without reports says nothing.
+// sumBehavior adds up the values of a window: message sizes that are compared with the fleet's, and
+// the traffic of devices that report more often than the window is long. A window without messages
+// has the sum 0; one without reports is not judged.
 type sumBehavior struct{ windowed }
 
 func (sumBehavior) digit() byte { return '3' }

@@ -51,7 +51,7 @@ func (t *tally) add(id string, value, limit int64) bool {
 	return true
 }
 
-// count is the number of distinct events.
+// count returns the number of distinct events.
 func (t *tally) count() int64 {
 	if t == nil {
 		return 0
@@ -59,7 +59,7 @@ func (t *tally) count() int64 {
 	return int64(math.Round(float64(len(t.entries)) * t.scale()))
 }
 
-// sum is the sum of the distinct events' values.
+// sum returns the sum of the distinct events' values.
 func (t *tally) sum() int64 {
 	if t == nil {
 		return 0
@@ -75,10 +75,10 @@ func (t *tally) sum() int64 {
 	for _, e := range t.entries {
 		sum += float64(e.value)
 	}
-	return int64(min(math.Round(sum*t.scale()), 1<<62)) // where int64 ends
+	return int64(min(math.Round(sum*t.scale()), 1<<62)) // within the range of int64
 }
 
-// scale is how many events each recorded one represents.
+// scale returns how many events each recorded one represents.
 func (t *tally) scale() float64 {
 	if len(t.entries) < MaxTally {
 		return 1

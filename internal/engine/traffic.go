@@ -87,8 +87,8 @@ func (r *step) connect(c *Compiled, at int64) {
 	}
 }
 
-// anchor is the time of the first recorded violating datapoint, 0 without one. From the lateness
-// bound after it on, all datapoints are recorded, whatever their order.
+// anchor returns the time of the first recorded violating datapoint, 0 if there is none. All
+// datapoints later than it plus the lateness bound are recorded, whatever their order.
 func (t *track) anchor() int64 {
 	if t.Alarm.idle() && t.Pending != nil {
 		return t.Pending.At
@@ -179,7 +179,7 @@ func (c *Compiled) keepsTraffic(t *track) bool {
 	return t.Pending != nil || c.confirm.sums && (t.Seen != 0 || len(t.Connects) > 0)
 }
 
-// dueTraffic is when pruneTraffic drops something.
+// dueTraffic returns when pruneTraffic drops something, in ms.
 func (c *Compiled) dueTraffic(t *track) int64 {
 	at, length := int64(never), c.length.Duration().Milliseconds()
 	if t.Pending != nil {

@@ -13,25 +13,24 @@ import (
 // Transition is a change of an alarm. Its JSON form is the alert that Device Defender
 // Detect sends to Amazon SNS; behavior.severity, violationStartTime, endReason and renamedTo are added.
 type Transition struct {
-	// Time in ms: of the datapoint, or where a window was counted its last millisecond.
-	// The transitions of one behavior of a thing have rising times.
+	// Time in ms is that of the datapoint. For a count or a sum it is the last millisecond of the
+	// window. The transitions of one behavior of a thing have rising times.
 	Time int64 `json:"violationEventTime"`
-	// Thing is the thing's name, or the client id of a device without one.
+	// Thing is the thing's name, or the client ID of a device without one.
 	Thing    string            `json:"thingName"`
 	Behavior defender.Behavior `json:"behavior"`
 	Change   Change            `json:"violationEventType"`
-	// Value is the last that was measured; empty in alarm-invalidated and where silence
-	// was judged.
+	// Value is the last measured value; empty if the alarm was invalidated, or silence was judged.
 	Value iotapi.Value `json:"metricValue,omitzero"`
-	// Sampled is set where the device listed a sample of what Value is about only.
+	// Sampled is set if Value is a list of which the device sent only a sample.
 	Sampled *iotapi.Partial `json:"sampled,omitempty"`
-	// ViolationID follows from profile, behavior, thing and StartTime, so that a repeated
-	// evaluation gives the same, and clearing an alarm names the alarm that it clears.
+	// ViolationID is a hash of profile, behavior, thing and StartTime. So a repeated evaluation
+	// gives the same ID, and an alarm has one ID from its start to its end.
 	ViolationID string `json:"violationId"`
 	Profile     string `json:"securityProfileName"`
 	// StartTime in ms is when the alarm was raised.
 	StartTime int64 `json:"violationStartTime"`
-	// EndReason is why an alarm was invalidated by the registry, "" where silence did.
+	// EndReason is why the registry invalidated the alarm, "" if silence did.
 	EndReason EndReason `json:"endReason,omitempty"`
 	// RenamedTo is the thing's new name, for [ThingRenamed].
 	RenamedTo string `json:"renamedTo,omitempty"`

@@ -5,8 +5,8 @@ import (
 )
 
 // valueBehavior judges every metric value by itself: those of device reports, and source IP
-// addresses. The worst verdict of a window counts. A window without values says nothing, and
-// a conforming value of a device without state is not recorded.
+// addresses. The worst verdict of a window counts. A window without values is not judged, and a
+// conforming value of a device without state is not recorded.
 type valueBehavior struct{ windowed }
 
 func (valueBehavior) digit() byte { return '0' }
@@ -38,8 +38,8 @@ func (valueBehavior) carry(*step, *Compiled, *track, *track) {}
 
 func (k valueBehavior) settle(r *step, c *Compiled, t *track) { r.settleWindows(c, t, k.verdict) }
 
-// verdict ignores what conforms within the lateness bound after the first violation: whether
-// it was recorded depends on the order of arrival.
+// verdict ignores conforming values within the lateness bound after the first violation: whether
+// they were recorded depends on the order of arrival.
 func (valueBehavior) verdict(r *step, _ *Compiled, t *track, w window, _ bool) judgment {
 	if w.Verdict == Conforms && w.At < t.anchor()+r.lateness {
 		return judgment{at: w.At}

@@ -32,8 +32,8 @@ func Lateness(batching time.Duration) time.Duration {
 // in which Detect reports cloud-side metrics.
 const Period = defender.Window5m
 
-// windowStart is the start, in ms, of the window that contains t. Windows are aligned to multiples
-// of their length since 1970.
+// windowStart returns the start, in ms, of the window that contains t. Windows are aligned to
+// multiples of their length since 1970.
 func windowStart(t int64, w defender.Window) int64 {
 	length := w.Duration().Milliseconds()
 	start := t - t%length
@@ -43,8 +43,8 @@ func windowStart(t int64, w defender.Window) int64 {
 	return start
 }
 
-// window is the datapoints of one behavior in one window of event time. Adding them is commutative,
-// and duplicates change nothing.
+// window has the datapoints of one behavior in one window of event time. Adding them is
+// commutative, and duplicates change nothing.
 type window struct {
 	// Start in ms since 1970.
 	Start int64 `json:"s"`
@@ -62,8 +62,9 @@ type window struct {
 	Tally *tally `json:"n,omitempty"`
 }
 
-// add merges a judged datapoint. The worse verdict counts; among equal ones the first violating,
-// the last conforming; at the same time the one whose text is less.
+// add merges a judged datapoint. The worse verdict counts. Of several violating datapoints the
+// first counts, of several conforming ones the last, and at the same time the one whose text is
+// less.
 func (w *window) add(v Verdict, at int64, value iotapi.Value, sampled *iotapi.Partial) {
 	if v == None || v < w.Verdict {
 		return
@@ -87,8 +88,8 @@ func textOf(v iotapi.Value, sampled *iotapi.Partial) string {
 	return v.String() + sampled.String()
 }
 
-// settles is the time from which on the window's verdict cannot change: for a violation when all
-// earlier events have arrived, otherwise after the end of the window.
+// settles returns the time, in ms, from which the window's verdict cannot change: for a violation
+// when all earlier events have arrived, otherwise after the end of the window.
 func (w window) settles(length defender.Window, lateness int64) int64 {
 	if w.Verdict == Violates {
 		return w.At + lateness

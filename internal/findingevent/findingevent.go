@@ -26,8 +26,9 @@ const (
 
 // Event is one event and its finding. A text that the event lacks is "", a time is zero.
 type Event struct {
-	// HubAccount and HubRegion are where Security Hub sent the event. Account and Region are where
-	// the finding is about. They differ in an administrator account and in a home Region.
+	// HubAccount and HubRegion are where Security Hub sent the event. Account and Region are those
+	// of the resource that the finding is about. They differ in an administrator account and in a
+	// home Region.
 	HubAccount, HubRegion string
 	Account, Region       string
 
@@ -47,7 +48,8 @@ type Event struct {
 	// Workflow is NEW, NOTIFIED, SUPPRESSED or RESOLVED, and Verification UNKNOWN, TRUE_POSITIVE,
 	// FALSE_POSITIVE or BENIGN_POSITIVE.
 	Workflow, Verification string
-	// Original reports that severity and types are those of the product: no analyst changed them.
+	// Original reports whether severity and types are those of the product: no analyst changed
+	// them.
 	Original bool
 
 	CreatedAt time.Time
@@ -173,7 +175,7 @@ type (
 	}
 )
 
-// Parse reads an event. An error means that retrying is useless: the event is no JSON, is not of
+// Parse reads an event. An error means that retrying is useless: the event is not JSON, is not of
 // [DetailType], has not exactly one finding, or the finding lacks its identity or its UpdatedAt.
 func Parse(message []byte) (Event, error) {
 	var e envelope

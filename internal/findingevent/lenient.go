@@ -42,7 +42,7 @@ func (t *texts) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// lenient is the zero value where the JSON has another type than T.
+// lenient reads JSON of another type than T as the zero value.
 type lenient[T any] struct{ value T }
 
 func (l *lenient[T]) UnmarshalJSON(data []byte) error {

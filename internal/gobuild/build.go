@@ -164,7 +164,7 @@ func keep(home, work, name string) (Asset, error) {
 const staging = "build-"
 
 // prune removes outputs that no synthesis has used for a month and unfinished outputs of
-// interrupted syntheses, and marks used as used.
+// interrupted syntheses, and sets the time of the directory used to now.
 func prune(home, used string) {
 	now := time.Now()
 	_ = os.Chtimes(used, now, now)

@@ -63,5 +63,5 @@ func goCaches() (variables []string, remove func(), err error) {
 	return variables, func() { _ = os.RemoveAll(dir) }, nil
 }
 
-// goFlags hides the caller's flags from the go command.
+// goFlags overrides the caller's GOFLAGS.
 const goFlags = "GOFLAGS=-mod=readonly"

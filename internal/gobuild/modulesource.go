@@ -78,11 +78,11 @@ func findModule(file string, info *debug.BuildInfo, goCommand func(dir string, a
 			return dir, nil
 		}
 	}
-	wayOut := "synthesize in a directory whose go.mod is or requires that module, or build the program again, without -trimpath"
+	fix := "synthesize in a directory whose go.mod is or requires that module, or build the program again, without -trimpath"
 	if filepath.IsAbs(file) {
-		wayOut = "a vendor directory does not hold it, so fill the module cache by go mod download where there is a network"
+		fix = "a vendor directory does not contain it, so run go mod download once with network access"
 	}
-	return "", fmt.Errorf("cannot find the source of %s that this program was built from; %s: %w", modulePath, wayOut, err)
+	return "", fmt.Errorf("cannot find the source of %s that this program was built from; %s: %w", modulePath, fix, err)
 }
 
 // builtFrom returns this module as the program was built with it: a path and a version, or a
@@ -118,7 +118,7 @@ func moduleDir(output []byte, err error) (string, error) {
 	return m.Dir, nil
 }
 
-// isModule reports whether dir has this module with the functions' source; a vendor directory has
+// isModule reports whether dir has this module with the functions' source; a vendor directory does
 // not.
 func isModule(dir string) bool {
 	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))

@@ -89,7 +89,7 @@ func TestVendoredOfflineTheErrorSaysWhy(t *testing.T) {
 	if err == nil {
 		t.Fatal("the source was found")
 	}
-	for _, want := range []string{"module lookup disabled by GOPROXY=off", "a vendor directory does not hold it"} {
+	for _, want := range []string{"module lookup disabled by GOPROXY=off", "a vendor directory does not contain it"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v lacks %q", err, want)
 		}

@@ -42,14 +42,14 @@ func Unzip(path string) (string, error) {
 		return "", err
 	}
 	if size > maxExecutable {
-		return "", fmt.Errorf("%s has more than the %d MB that Lambda takes", Bootstrap, maxExecutable>>20)
+		return "", fmt.Errorf("%s is larger than %d MB, Lambda's limit", Bootstrap, maxExecutable>>20)
 	}
 	made, err := Stage(extracted, "", nil)
 	return filepath.Join(made.Dir, Bootstrap), err
 }
 
-// Stage is an asset of an executable and, where name is not empty, a file beside it. What is in
-// them alone makes its hash.
+// Stage returns an asset of an executable and, if name is not empty, of a file beside it. The hash
+// depends only on their contents and on name.
 func Stage(executable, name string, content []byte) (Asset, error) {
 	program, err := hashFile(executable)
 	if err != nil {

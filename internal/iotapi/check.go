@@ -14,13 +14,13 @@ type CheckInfo struct {
 	// Behaviors"; the others are vulnerabilities.
 	UnusualBehavior bool
 	// Identifier is the field of a resource identifier by which a suppression names a resource of
-	// this check, "" where no AWS page says it.
+	// this check, "" if no AWS page names it.
 	Identifier string
 	// OptIn keeps the check out of the default schedule. It can be added by name.
 	OptIn bool
 	// Threshold is the check's only parameter, nil for most checks.
 	Threshold *Threshold
-	// Remediation tells an operator how to fix a finding, in at most 512 characters.
+	// Remediation says how to fix a finding, in at most 512 characters.
 	Remediation string
 }
 

@@ -52,9 +52,9 @@ func (t Telemetry) Forged(client string) bool {
 	return t.ClientID != "" && t.ClientID != NotMQTT && t.ClientID != client
 }
 
-// DecodeTelemetry parses what a rule sent, or its error action. reportsRule is the name of the
-// rule of device reports. Devices know that name: with Basic Ingest they choose the topic, so
-// the topic of a report says nothing. An error action has no principal, address and time.
+// DecodeTelemetry parses a message of a rule or of its error action. reportsRule is the name of the
+// rule of device reports. Devices know that name: with Basic Ingest they choose the topic, so the
+// topic does not identify a report. An error action has no principal, address and time.
 // https://docs.aws.amazon.com/iot/latest/developerguide/rule-error-handling.html
 func DecodeTelemetry(body []byte, reportsRule string) (Telemetry, error) {
 	var in struct {

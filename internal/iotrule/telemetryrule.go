@@ -29,7 +29,7 @@ type TelemetryRule struct {
 // match client IDs with slashes, because a refused client chooses its client ID.
 const presenceTopic = "$aws/events/presence/#"
 
-// LifecycleRule is the rule that sends all lifecycle events.
+// LifecycleRule returns the rule that sends all lifecycle events.
 func LifecycleRule() TelemetryRule {
 	return TelemetryRule{
 		ID: "lifecycle", Kind: LifecycleEvent, TopicFilter: presenceTopic, PartitionKey: "${clientId}",
@@ -37,8 +37,8 @@ func LifecycleRule() TelemetryRule {
 	}
 }
 
-// MessageRule is the rule that sends the messages on the topics of a filter, as kind:
-// [PublishedMessage], or [Oversize] with the bounds of which a message must violate one.
+// MessageRule returns the rule that sends the messages on the topics of a filter, as kind:
+// [PublishedMessage], or [Oversize] for messages that violate one of the bounds.
 func MessageRule(kind TelemetryKind, topicFilter string, bounds ...SizeBound) TelemetryRule {
 	sql := telemetrySQL(kind, identity, PayloadBytes+" AS bytes") + from(topicFilter)
 	id := string(kind)
@@ -53,7 +53,7 @@ func MessageRule(kind TelemetryKind, topicFilter string, bounds ...SizeBound) Te
 	return TelemetryRule{ID: id, Kind: kind, SQL: sql, TopicFilter: topicFilter, Bounds: bounds, PartitionKey: "${clientid()}"}
 }
 
-// ReportRule is the rule that sends device reports. topicFilter is "" for Basic Ingest, which
+// ReportRule returns the rule that sends device reports. topicFilter is "" for Basic Ingest, which
 // needs a rule without FROM.
 func ReportRule(topicFilter string) TelemetryRule {
 	sql := telemetrySQL(DeviceReport, identity, encodedPayload)
@@ -81,7 +81,7 @@ func from(topicFilter string) string { return " FROM '" + topicFilter + "'" }
 // https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html
 const PayloadBytes = "(length(encode(*, 'base64')) / 4 * 3 - cast(endswith(encode(*, 'base64'), '=') as Int) - cast(endswith(encode(*, 'base64'), '==') as Int))"
 
-// SizeBound is a comparison that is true of the payload size, in bytes, of conforming messages.
+// SizeBound is a comparison that is true for the payload size, in bytes, of conforming messages.
 type SizeBound struct {
 	// Operator is one of the four that compare numbers.
 	Operator iotapi.Operator
@@ -111,9 +111,9 @@ func (r TelemetryRule) Violates(bytes int64) bool {
 	})
 }
 
-// ViolatesSize is a WHERE condition that is true of the messages that violate one of the
-// bounds, "" without bounds. It lets a rule drop conforming messages, so that they cost no
-// action. For each operator it contains only the strictest bound, so that it stays short.
+// ViolatesSize returns a WHERE condition that is true for messages that violate one of the bounds,
+// "" without bounds. It lets a rule drop conforming messages, so that they cost no action. For each
+// operator it contains only the strictest bound, so that it stays short.
 func ViolatesSize(bounds []SizeBound) string {
 	var operators []iotapi.Operator
 	strictest := map[iotapi.Operator]int64{}

@@ -1,4 +1,4 @@
-// Package notification is what the construct Notify and the notifier's function agree on: the
+// Package notification holds what the construct Notify and the notifier's function agree on: the
 // file with the settings, which findings a filter lets through, and the event pattern that follows
 // from the filters.
 package notification
@@ -6,9 +6,9 @@ package notification
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -25,12 +25,12 @@ const File = "notify.json"
 type Config struct {
 	// Filters let findings through: one that matches is enough.
 	Filters []Filter `json:"filters"`
-	// PerMinute is how many messages are sent in a minute, and as many about CRITICAL findings
-	// alone.
+	// PerMinute is the maximum number of messages in a minute, and separately that of messages
+	// about CRITICAL findings.
 	PerMinute int `json:"perMinute"`
-	// DigestBelow is the severity below which a digest has the changes; "" for no digest.
+	// DigestBelow is the severity below which changes go into a digest; "" for no digest.
 	DigestBelow correlation.Label `json:"digestBelow,omitempty"`
-	// Remind is the least severity of which a daily message reminds; "" for none.
+	// Remind is the lowest severity in the daily reminder; "" for no reminder.
 	Remind correlation.Label `json:"remind,omitempty"`
 	// HoldSeconds is how long a new finding waits for an incident that may contain it.
 	HoldSeconds int `json:"holdSeconds,omitempty"`
@@ -63,7 +63,7 @@ func ReadFile(file string) (Config, error) {
 
 // Filter matches findings. All fields that are set must match; one element of a list is enough.
 type Filter struct {
-	// Severity is the least severity.
+	// Severity is the lowest severity.
 	Severity correlation.Label `json:"severity"`
 	// Products are as [findingevent.Event.Product] returns them. Without products and sources, the
 	// filter matches the findings of defenderhub and of Device Defender.
@@ -72,13 +72,14 @@ type Filter struct {
 	Sources   []string `json:"sources,omitempty"`
 	Checks    []string `json:"checks,omitempty"`
 	Behaviors []string `json:"behaviors,omitempty"`
-	// ThingGroups are names of groups, of which the device must be in one, or below one.
+	// ThingGroups are names of thing groups. The device must be in one of them, or in a group below
+	// it.
 	ThingGroups []string `json:"thingGroups,omitempty"`
 }
 
-// Concerns reports whether the filter is about such findings, whatever their severity and their
+// Concerns reports whether the filter is about findings like e, whatever their severity and their
 // device. Every filter is about incidents, and none about the summary of a check that only counts
-// findings: these have messages of their own.
+// findings: those findings have messages of their own.
 func (f Filter) Concerns(e findingevent.Event) bool {
 	switch {
 	case correlation.IsComposite(e):
@@ -120,6 +121,8 @@ func Pattern(filters []Filter, account, region string) map[string]any {
 	return pattern
 }
 
+// patternOf returns the pattern with all conditions for coarse 0, without checks and behaviors for 1,
+// and with products only for 2.
 func patternOf(filters []Filter, account, region string, coarse int) object {
 	findings := object{}
 	if account != "" {
@@ -139,13 +142,11 @@ func patternOf(filters []Filter, account, region string, coarse int) object {
 		}
 	}
 	var all []any
-	for _, text := range sortedKeys(byText) {
+	for _, text := range slices.Sorted(maps.Keys(byText)) {
 		all = append(all, byText[text])
 	}
 	if len(all) == 1 {
-		for k, v := range byText[sortedKeys(byText)[0]] {
-			findings[k] = v
-		}
+		maps.Copy(findings, all[0].(object))
 	} else {
 		findings["$or"] = all
 	}
@@ -164,7 +165,7 @@ func patternOf(filters []Filter, account, region string, coarse int) object {
 	return object{"source": []any{findingevent.Source}, "detail-type": []any{findingevent.DetailType}, "detail": detail}
 }
 
-// identities are the conditions on product, ID and product fields, of which one must match.
+// identities returns conditions on product, ID and product fields. One of them must match.
 func (f Filter) identities(coarse int) []object {
 	var all []object
 	switch {
@@ -216,13 +217,4 @@ func product(names ...string) object {
 		}
 	}
 	return object{"ProductArn": arns}
-}
-
-func sortedKeys(m map[string]object) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, strings.Compare)
-	return keys
 }

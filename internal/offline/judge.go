@@ -24,9 +24,9 @@ type Transition struct {
 type Result struct {
 	// Transitions in the order of their times.
 	Transitions []Transition
-	// Unknown counts messages over HTTPS without a thing, Unreadable counts messages of reports
-	// that contain none. Neither is judged, except that an unreadable report is a datapoint of
-	// the behavior about reports.
+	// Unknown counts messages over HTTPS without a thing, Unreadable counts messages that contain
+	// no report although they should. Neither is judged, except that an unreadable report is a
+	// datapoint of the behavior about reports.
 	Unknown, Unreadable int
 	// Stats are the engine's, of all devices.
 	Stats engine.Stats
@@ -35,7 +35,7 @@ type Result struct {
 	Samples map[engine.FleetKey][]float64
 }
 
-// LinkedTime is how long AWS IoT returns when a client disconnected.
+// linkedTime is how long after a disconnection AWS IoT returns the time of it.
 // https://docs.aws.amazon.com/iot/latest/apireference/API_iotdata_GetConnection.html
 const linkedTime = 30 * time.Minute
 
@@ -101,7 +101,7 @@ type judge struct {
 	result      Result
 }
 
-// thing is a device's state. due is what the queue has for it.
+// thing is a device's state. due is the time of its valid entry in the heap, zero without one.
 type thing struct {
 	state engine.State
 	due   time.Time
@@ -115,7 +115,7 @@ type connection struct {
 	version   int64
 }
 
-// add passes a record through the rules to the evaluator.
+// add applies the rules to a record, and judges what they send.
 func (j *judge) add(r Record) {
 	switch r.Kind {
 	case Lifecycle:
@@ -170,8 +170,8 @@ func (j *judge) judge(r Record, points []engine.Datapoint) {
 }
 
 // subject is the device of a client: the thing, if the client is an additional connection of it.
-// The function asks the registry whether the certificate is the thing's. Here a record without a
-// thing counts as proof.
+// The deployed function asks the registry whether the certificate is the thing's. Here a record
+// without a thing counts as proof.
 func (j *judge) subject(client, thing string) string {
 	if of := j.pattern.Thing(client); of != "" && (thing == "" || of == thing) {
 		return of

@@ -1,10 +1,10 @@
-// Package offline judges recorded telemetry with the self-managed engine, without any service: it
-// takes the part of the IoT rules, of the evaluator's function and of its closer. Its transitions
+// Package offline judges recorded telemetry with the self-managed engine, without any service. It
+// does the work of the IoT rules, of the evaluator's function and of its closer. Its transitions
 // equal those of the deployed functions; a test of the function proves it.
 //
 // It has no registry: every client is a thing of the profiles' targets, and one whose ID matches
-// the client pattern belongs to that thing. A client is connected as its lifecycle events say, and
-// one without events has always been.
+// the client pattern belongs to that thing. A client is connected as its lifecycle events say. One
+// without events counts as always connected.
 package offline
 
 import (
@@ -174,7 +174,7 @@ func (r Record) event() (engine.Lifecycle, error) {
 	return l, nil
 }
 
-// at is when the record arrived, in ms.
+// at returns when the record arrived, in ms.
 func (r Record) at() int64 {
 	if r.Kind == Lifecycle && r.Time == 0 {
 		if l, err := r.event(); err == nil {
@@ -184,7 +184,7 @@ func (r Record) at() int64 {
 	return int64(r.Time)
 }
 
-// Size is the size of the payload in bytes.
+// Size returns the size of the payload in bytes.
 func (r Record) Size() int64 {
 	if r.Bytes > 0 {
 		return r.Bytes

@@ -36,8 +36,8 @@ var cborMode = func() cbor.DecMode {
 // byteOrderMark is the prefix of texts of some Windows tools.
 var byteOrderMark = []byte("\uFEFF")
 
-// decodeTree decodes JSON, or CBOR if the payload cannot be a JSON object. A CBOR map begins with
-// a byte from 0xA0 on, or with a tag, never with a brace or white space.
+// decodeTree decodes JSON, or CBOR if the payload cannot be a JSON object. A CBOR map begins with a
+// byte of at least 0xA0, or with a tag, never with a brace or white space.
 //
 // more reports whether the payload has anything besides the tree: trailing data, or items of a
 // CBOR map that cannot be decoded. White space and the zero byte that ends a C string do not
@@ -73,11 +73,11 @@ func decodeJSON(text []byte) (v any, rest []byte, err error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	if err = d.Decode(&v); err != nil {
-		mended, changed := withoutNaN(text)
+		cleaned, changed := withoutNaN(text)
 		if !changed {
 			return nil, nil, err
 		}
-		text = mended
+		text = cleaned
 		d = json.NewDecoder(bytes.NewReader(text))
 		d.UseNumber()
 		if err = d.Decode(&v); err != nil {
@@ -89,29 +89,29 @@ func decodeJSON(text []byte) (v any, rest []byte, err error) {
 
 // withoutNaN replaces NaN and infinities, which some libraries write though JSON lacks them, with
 // null.
-func withoutNaN(text []byte) (mended []byte, changed bool) {
-	mended = make([]byte, 0, len(text))
+func withoutNaN(text []byte) (cleaned []byte, changed bool) {
+	cleaned = make([]byte, 0, len(text))
 	quoted := false
 scan:
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; {
 		case quoted && c == '\\' && i+1 < len(text):
-			mended = append(mended, c)
+			cleaned = append(cleaned, c)
 			i++
 		case c == '"':
 			quoted = !quoted
 		case !quoted:
 			for _, name := range []string{"-Infinity", "Infinity", "NaN"} {
 				if bytes.HasPrefix(text[i:], []byte(name)) {
-					mended, changed = append(mended, "null"...), true
+					cleaned, changed = append(cleaned, "null"...), true
 					i += len(name) - 1
 					continue scan
 				}
 			}
 		}
-		mended = append(mended, text[i])
+		cleaned = append(cleaned, text[i])
 	}
-	return mended, changed
+	return cleaned, changed
 }
 
 // plain converts CBOR into the values that JSON decodes to. Tags, byte strings, NaN and keys that
@@ -240,7 +240,7 @@ func (r *Report) list(n node, long, short string) ([]any, bool) {
 // exact. A wrapped unsigned 64-bit counter is far above it.
 const maxCount = 1 << 53
 
-// count reads an integer from 0 on. given reports whether the field is present.
+// count reads an integer that is not negative. given reports whether the field is present.
 func (r *Report) count(n node, long, short string) (value int64, ok, given bool) {
 	v, given := r.find(n, long, short)
 	if !given {

@@ -123,7 +123,7 @@ var resourceRule = members(withObjects[types.Resource](map[string]rule{
 	"Type":            text(256),
 }), "Type", "Id")
 
-// detailsRule takes no type of AWS IoT: their details are in Other.
+// detailsRule has no type of AWS IoT: their details are in Other.
 var detailsRule = members(withObjects[types.ResourceDetails](map[string]rule{"Other": pairs(50, 128, 1024)}))
 
 // withObjects adds the objects of the API that are not in rules, with any members.
@@ -241,7 +241,7 @@ func faultsOf(r rule, v any) []string {
 // isSpace matches \s of JavaScript, the validator's language.
 func isSpace(r rune) bool { return unicode.IsSpace(r) || r == '\uFEFF' }
 
-// kind is a value of one JSON type, with no more to say of it or the fault that judge finds.
+// kind is a value of one JSON type. judge returns its fault, "" for none.
 func kind[T any](name string, judge func(T) (fault string)) rule {
 	return func(path string, v any, report func(string)) {
 		t, ok := v.(T)

@@ -221,7 +221,7 @@ func TestUnsignedRequestsAreRefused(t *testing.T) {
 func TestCallsAreBounded(t *testing.T) {
 	s := New(Config{})
 	for i := range maxCalls + 1 {
-		s.remember(Call{Operation: fmt.Sprint(i)})
+		s.logCall(Call{Operation: fmt.Sprint(i)})
 	}
 	calls := s.Calls("")
 	if len(calls) > maxCalls || calls[len(calls)-1].Operation != fmt.Sprint(maxCalls) {

@@ -40,7 +40,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		output = map[string]string{"Code": refusal.Code, "Message": refusal.Message}
 	}
-	s.remember(call)
+	s.logCall(call)
 	if loseAnswer {
 		panic(http.ErrAbortHandler)
 	}
@@ -108,7 +108,7 @@ func (s *Service) serve(call *Call, r *http.Request) (output any, loseAnswer boo
 	return output, loseAnswer, err
 }
 
-// firstRefusal returns the first Answer of the faults.
+// firstRefusal returns a function that returns the first error that the faults have for a finding.
 func firstRefusal(faults []Fault) func(id string) *FindingError {
 	return func(id string) *FindingError {
 		for _, f := range faults {
@@ -323,7 +323,7 @@ func listEnabledProductsForImport(r *request) (any, error) {
 	return page(r, "ProductSubscriptions", r.hub.Subscriptions(), "", r.query.Get("NextToken"), size)
 }
 
-// whole is a number of results; 0, which is too few, for what is none.
+// whole parses a number of results. Text that is not a number becomes 0, which is refused.
 func whole(text string) *int {
 	n, _ := strconv.Atoi(text)
 	return &n

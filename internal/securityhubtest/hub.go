@@ -110,7 +110,7 @@ func (h *Hub) Settings() (settings Settings, on bool) {
 	return settings, h.on
 }
 
-// needOn requires the lock.
+// needOn returns an error if the hub is disabled. The caller must hold the lock.
 func (h *Hub) needOn() error {
 	if !h.on {
 		return notSubscribed(h.account)

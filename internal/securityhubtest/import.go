@@ -115,8 +115,8 @@ func (h *Hub) importOwn(submissions []submission, refuse func(id string) *Findin
 	})
 }
 
-// importAll stores submissions. admit finds the product of a finding; its *FindingError
-// keeps that finding out, its error the whole call.
+// importAll stores submissions. admit returns the product of a finding. Its *FindingError refuses
+// that finding, its error the whole call.
 func (h *Hub) importAll(submissions []submission, admit func(submission) (product, *FindingError, error)) (result ImportResult, err error) {
 	var changed []Finding
 	defer func() { h.service.announce(h, changed) }()
@@ -194,8 +194,8 @@ func (s submission) check() *FindingError {
 	return nil
 }
 
-// put creates or updates the finding and returns its record, or nil if the stored finding is as
-// new.
+// put creates or updates the finding and returns its record, or nil if the stored finding is not
+// older.
 func (h *Hub) put(s submission, p product) *record {
 	key := findingKey{s.content["ProductArn"].(string), s.id}
 	incoming := normalizeInstants(s.content)

@@ -83,7 +83,7 @@ func updated(old, incoming object, edited map[string]bool) object {
 	return f
 }
 
-// a reopened finding needs an analyst again
+// reopened reports whether an analyst must look at the finding again.
 func reopened(old, f object) bool {
 	if old["RecordState"] == "ARCHIVED" && f["RecordState"] == "ACTIVE" {
 		return true

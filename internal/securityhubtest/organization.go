@@ -17,7 +17,7 @@ func (h *Hub) SetV2(on bool) {
 	h.v2 = on
 }
 
-// getAdministratorAccount answers also where Security Hub is off (unverified).
+// getAdministratorAccount also answers if Security Hub is off (unverified).
 func getAdministratorAccount(r *request) (any, error) {
 	r.hub.mu.Lock()
 	defer r.hub.mu.Unlock()

@@ -17,7 +17,7 @@ type query struct {
 	MaxResults *int
 }
 
-// getFindings answers GetFindings in the order of creation. It takes no SortCriteria.
+// getFindings answers GetFindings in the order of creation. It does not support SortCriteria.
 func getFindings(r *request) (any, error) {
 	var q query
 	if err := r.input(&q); err != nil {
@@ -43,8 +43,8 @@ func getFindings(r *request) (any, error) {
 	return page(r, "Findings", found, string(encode(q.Filters)), q.NextToken, q.MaxResults)
 }
 
-// page answers the page of all that the query asks for, as a member of the output. A token
-// is the place of the next page, good only for the same question: about.
+// page returns the requested page of all, as a member of the output. A token is the index of the
+// next page. It is valid only for requests with the same about.
 func page[T any](r *request, member string, all []T, about, token string, size *int) (any, error) {
 	most, start := MaxFindings, 0
 	if size != nil {
@@ -174,7 +174,7 @@ func (a attribute) compile(name string, values []any) (match, error) {
 	}, nil
 }
 
-// dateTest reads a span of time. It takes no DateRange.
+// dateTest parses a filter by time. It does not support DateRange.
 func dateTest(name string, o object) (func(any) bool, error) {
 	start, end := time.Time{}, time.Time{}
 	for member, at := range map[string]*time.Time{"Start": &start, "End": &end} {
@@ -186,7 +186,7 @@ func dateTest(name string, o object) (func(any) bool, error) {
 		*at = t
 	}
 	if start.IsZero() && end.IsZero() || o["DateRange"] != nil {
-		return nil, invalidInput("Invalid parameter 'Filters'. %s should have Start or End; the local Security Hub takes no DateRange.", name)
+		return nil, invalidInput("Invalid parameter 'Filters'. %s should have Start or End; the local Security Hub does not support DateRange.", name)
 	}
 	return func(has any) bool {
 		s, _ := has.(string)

@@ -14,11 +14,11 @@ const (
 	maxActions  = 50
 )
 
-// saved is what a customer saves in a hub: insights and custom actions.
+// saved is an object that a customer saves in a hub: an insight or a custom action.
 type saved interface{ arn() string }
 
-// onSaved calls f while the hub is on, with the place in the list of what the path names;
-// -1 where it names nothing.
+// onSaved calls f if the hub is enabled, with the list and the index of the object that the path
+// names, -1 if it names none.
 func onSaved[T saved](kind string, list func(*Hub) *[]T, f func(r *request, all *[]T, i int) (any, error)) func(r *request) (any, error) {
 	return func(r *request) (any, error) {
 		r.hub.mu.Lock()
@@ -45,7 +45,7 @@ func indexOf[T saved](kind string, all []T, arn string) (int, error) {
 	return i, nil
 }
 
-// getSaved answers all in pages. It takes no ARNs.
+// getSaved returns all objects in pages. It does not support ARNs.
 func getSaved[T saved](member string) func(r *request, all *[]T, i int) (any, error) {
 	return func(r *request, all *[]T, _ int) (any, error) {
 		var input struct {

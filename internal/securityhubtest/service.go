@@ -147,7 +147,7 @@ func (s *Service) Calls(operation string) []Call {
 	return calls
 }
 
-func (s *Service) remember(c Call) {
+func (s *Service) logCall(c Call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.calls) >= maxCalls {

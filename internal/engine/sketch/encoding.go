@@ -9,16 +9,16 @@ import (
 	"slices"
 )
 
-// MaxBytes bounds a packed sketch: 2048 bins of either sign, each with a distance to the one
-// before, mostly one byte, as all together are no further apart than float64 allows, and a
-// count of at most eight.
+// MaxBytes is the maximum size of a packed sketch, which has at most 2048 bins of each sign. The
+// count of a bin needs at most eight bytes. Its distance to the previous bin mostly needs one,
+// because all bins lie within the range of float64.
 const MaxBytes = 40_000
 
 // version changes with the layout and with [Accuracy]: sketches of different accuracy do not
 // merge.
 const version = 1
 
-// maxCount is up to where a float64 counts exactly.
+// maxCount is the largest count that a float64 represents exactly.
 const maxCount = 1 << 53
 
 // MarshalBinary packs the sketch: version, whether it holds fractions, the count of zeros,
@@ -42,7 +42,7 @@ func (s *Sketch) MarshalBinary() ([]byte, error) {
 	return binary.LittleEndian.AppendUint64(packed, math.Float64bits(s.greatest)), nil
 }
 
-// append packs the number of bins, and of each its distance to the one before and its count.
+// append packs the number of bins, and for each bin its distance to the previous one and its count.
 func (b bins) append(packed []byte) []byte {
 	packed = binary.AppendUvarint(packed, uint64(len(b)))
 	before := 0
@@ -56,8 +56,7 @@ func (b bins) append(packed []byte) []byte {
 
 var errDamaged = errors.New("sketch is damaged")
 
-// UnmarshalBinary reads what MarshalBinary packs, and leaves the sketch as it is where it
-// returns an error.
+// UnmarshalBinary reads what MarshalBinary packs. If it returns an error, the sketch is unchanged.
 func (s *Sketch) UnmarshalBinary(packed []byte) error {
 	if len(packed) < 2 || packed[0] != version {
 		return errors.New("sketch was written by another version of the engine")
@@ -76,7 +75,7 @@ func (s *Sketch) UnmarshalBinary(packed []byte) error {
 	return nil
 }
 
-// packing is read from its start. After the first fault it gives zeros.
+// packing reads a packed sketch from its start. After the first fault it returns zeros.
 type packing struct {
 	rest   []byte
 	failed bool
@@ -116,13 +115,13 @@ func (p *packing) float() float64 {
 	return v
 }
 
-// bins reads bins in rising order, no more than are kept.
+// bins reads at most maxBins bins, in rising order.
 func (p *packing) bins() bins {
 	var read bins
 	index, lowest, highest := 0, indexOf(leastValue), indexOf(greatestValue)
 	for i := range p.uvarint() {
 		distance, count := p.varint(), p.uvarint()
-		index += int(max(min(distance, math.MaxInt32), math.MinInt32)) // what is out of range stays so
+		index += int(max(min(distance, math.MaxInt32), math.MinInt32)) // a clamped index is still out of range
 		if p.failed || i >= maxBins || i > 0 && distance <= 0 || index < lowest || index > highest || count == 0 {
 			p.take(0)
 			return nil

@@ -1,5 +1,5 @@
-// Package sketch holds distributions of a fleet's values: of bounded size, mergeable, and
-// with percentiles that are off by a known part of their value at most.
+// Package sketch holds distributions of a fleet's values. A distribution has a bounded size, can be
+// merged with others, and returns percentiles with a bounded relative error.
 //
 // It is the sketch of Masson, Rim and Lee, "DDSketch: a fast and fully-mergeable quantile
 // sketch with relative-error guarantees" (https://arxiv.org/abs/1908.10693), with logarithmic
@@ -21,26 +21,26 @@ import (
 // greatest value are exact, and so are percentiles of whole numbers below 50.
 const Accuracy = 0.01
 
-// maxBins is how many bins of either sign are kept: the values of more share the lowest.
-// Bins that no value is in do not count, so that a value far from all others, which a single
-// device may report, leaves those apart. Next to each other they would span the values from 1
-// to 10^17.
+// maxBins is the maximum number of bins of each sign. If there are more, the lowest are merged.
+// Only bins with values count, so that one outlier, which a single device may report, does not
+// merge all others. So many adjacent bins span the values from 1 to 10^17.
 const maxBins = 2048
 
-// A value between the least value and 0 counts as 0, and one greater than the greatest
-// is refused: neither end of a bin may be out of the range of float64.
+// A value closer to 0 than leastValue counts as 0, and one beyond greatestValue is refused: both
+// ends of a bin must be in the range of float64.
 const leastValue, greatestValue = 1e-307, 1e308
 
 // perLog is the number of bins for a factor of e.
 var perLog = 1 / math.Log((1+Accuracy)/(1-Accuracy))
 
-// indexOf is the bin of a positive value.
+// indexOf returns the bin of a positive value.
 func indexOf(value float64) int {
 	// Without the conversion some processors would round once less, and give another bin.
 	return int(math.Floor(float64(math.Log(value) * perLog)))
 }
 
-// valueOf is as far from the lowest value of a bin as from the highest, relative to each.
+// valueOf returns the value whose relative distances from the lowest and the highest value of a bin
+// are equal.
 func valueOf(index int) float64 { return math.Exp(float64(index)/perLog) * (1 + Accuracy) }
 
 // Range holds the values from Low to High, both included.
@@ -52,13 +52,13 @@ type Sketch struct {
 	// positive and negative are the bins of values and of their absolute values.
 	positive, negative bins
 	zeros, count       int64
-	// least and greatest value, where there is any.
+	// least and greatest value, if there is any.
 	least, greatest float64
 	// fractions is true if a value was not an integer.
 	fractions bool
 }
 
-// bins are the numbers of values by bin.
+// bins counts values by the index of their bin.
 type bins map[int]int64
 
 func (b *bins) add(index int, n int64) {
@@ -68,7 +68,7 @@ func (b *bins) add(index int, n int64) {
 	(*b)[index] += n
 }
 
-// trim makes the lowest bins one with the next, as long as there are more than are kept.
+// trim merges the lowest bins into the next one until there are at most maxBins.
 func (b bins) trim() {
 	if len(b) <= maxBins {
 		return
@@ -87,7 +87,7 @@ func (b bins) total() (n int64) {
 	return n
 }
 
-// at is the bin of the value with so many below it.
+// at returns the bin of the value with a rank: the number of values below it.
 func (b bins) at(rank float64) int {
 	indexes := slices.Sorted(maps.Keys(b))
 	var below int64
@@ -99,8 +99,7 @@ func (b bins) at(rank float64) int {
 	return indexes[len(indexes)-1]
 }
 
-// Add counts a value. Infinite values, those that are no number, and those beyond 10^308 are
-// refused.
+// Add counts a value. It returns an error for NaN, for infinities, and for values beyond 10^308.
 func (s *Sketch) Add(value float64) error {
 	if !(math.Abs(value) <= greatestValue) {
 		return fmt.Errorf("value %v cannot be part of a distribution", value)
@@ -121,7 +120,7 @@ func (s *Sketch) Add(value float64) error {
 	return nil
 }
 
-// widen makes room between least and greatest. It comes before the values are counted.
+// widen extends the range of the values. Call it before their count is added.
 func (s *Sketch) widen(least, greatest float64) {
 	if s.count == 0 {
 		s.least, s.greatest = least, greatest
@@ -129,7 +128,7 @@ func (s *Sketch) widen(least, greatest float64) {
 	s.least, s.greatest = math.Min(s.least, least), math.Max(s.greatest, greatest)
 }
 
-// Merge counts all values of o, which it leaves alone.
+// Merge adds all values of o, and does not change o.
 func (s *Sketch) Merge(o *Sketch) {
 	if o.Count() == 0 {
 		return
@@ -148,7 +147,7 @@ func (s *Sketch) Merge(o *Sketch) {
 	s.fractions = s.fractions || o.fractions
 }
 
-// Count is the number of values; 0 for nil.
+// Count returns the number of values; 0 for nil.
 func (s *Sketch) Count() int64 {
 	if s == nil {
 		return 0
@@ -156,7 +155,7 @@ func (s *Sketch) Count() int64 {
 	return s.count
 }
 
-// Statistic is the range in which the percentile lies, false for an empty sketch and an
+// Statistic returns the range in which a percentile lies; false for an empty sketch and for an
 // unknown percentile.
 func (s *Sketch) Statistic(name defender.Statistic) (Range, bool) {
 	percent, err := strconv.ParseFloat(strings.TrimPrefix(string(name), "p"), 64)
@@ -166,8 +165,8 @@ func (s *Sketch) Statistic(name defender.Statistic) (Range, bool) {
 	return s.Percentile(percent)
 }
 
-// Percentile is the range in which the percentile from 0 to 100 lies, false for an empty
-// sketch and for other numbers.
+// Percentile returns the range in which a percentile from 0 to 100 lies; false for an empty sketch
+// and for other numbers.
 func (s *Sketch) Percentile(percent float64) (Range, bool) {
 	switch {
 	case s.Count() == 0 || !(percent >= 0 && percent <= 100):
@@ -178,13 +177,13 @@ func (s *Sketch) Percentile(percent float64) (Range, bool) {
 		return Range{s.greatest, s.greatest}, true
 	}
 	value := s.estimate(percent / 100)
-	// The true value may be as far off as its own size says, not that of the estimate.
+	// The error is relative to the true value, not to the estimate.
 	a, b := value/(1+Accuracy), value/(1-Accuracy)
 	r := Range{math.Max(math.Min(a, b), s.least), math.Min(math.Max(a, b), s.greatest)}
 	if s.fractions {
 		return r, true
 	}
-	// Of whole numbers the percentile is one itself: below 50 only one lies in the range.
+	// A percentile of whole numbers is a whole number: below 50, only one lies in the range.
 	low, high := math.Ceil(r.Low), math.Floor(r.High)
 	if low > high {
 		low, high = math.Round(value), math.Round(value)
@@ -192,8 +191,8 @@ func (s *Sketch) Percentile(percent float64) (Range, bool) {
 	return Range{low, high}, true
 }
 
-// estimate is the middle of the bin that a quantile from 0 to 1 is in, within the values that
-// were counted.
+// estimate returns the middle of the bin of a quantile from 0 to 1, limited to the range of the
+// counted values.
 func (s *Sketch) estimate(quantile float64) float64 {
 	rank := float64(quantile * float64(s.count-1))
 	negatives := float64(s.negative.total())

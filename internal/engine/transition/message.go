@@ -1,5 +1,5 @@
-// Package transition is the message in which the evaluator of the self-managed engine
-// tells the forwarder of an alarm. Both sides read and write this one type.
+// Package transition holds the message in which the evaluator of the self-managed engine sends a
+// change of an alarm to the forwarder. Both sides use this one type.
 package transition
 
 import (
@@ -13,8 +13,8 @@ import (
 
 // Message is one transition of a behavior of one device.
 type Message struct {
-	// Thing is the name of the thing that the device is, or the client id where the registry
-	// holds none or did not answer.
+	// Thing is the name of the device's thing. It is the client ID if the registry has no such
+	// thing or did not answer.
 	Thing string
 	// ClientID identifies the device: its MQTT client ID, or the thing's
 	// name if it only publishes over HTTPS.
@@ -24,7 +24,7 @@ type Message struct {
 	Transition engine.Transition
 }
 
-// maxTime in ms is up to where every reader of JSON takes a number as it is written.
+// maxTime in ms is the largest number that every reader of JSON reads exactly.
 const maxTime = 1 << 53
 
 type messageJSON struct {
@@ -40,8 +40,8 @@ func (m Message) MarshalJSON() ([]byte, error) {
 	return json.Marshal(messageJSON{defender.BehaviorTransitions.String(), m.Thing, m.ClientID, m.Registered, m.Transition})
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. A message of another source, and one that
-// says neither of what device nor what changed, is an error.
+// UnmarshalJSON reads what MarshalJSON writes. It returns an error for a message of another source,
+// and for one that lacks the device or the change.
 func (m *Message) UnmarshalJSON(data []byte) error {
 	var in messageJSON
 	if err := json.Unmarshal(data, &in); err != nil {
@@ -52,9 +52,9 @@ func (m *Message) UnmarshalJSON(data []byte) error {
 	case in.Source != defender.BehaviorTransitions.String():
 		return fmt.Errorf("transition of a behavior has source %q, want %s", in.Source, defender.BehaviorTransitions)
 	case in.ClientID == "":
-		return errors.New("transition of a behavior names no client id")
+		return errors.New("transition of a behavior has no client ID")
 	case t.Behavior.Name == "" || t.Profile == "" || t.ViolationID == "" || t.Time <= 0 || t.Time > maxTime || t.StartTime < 0 || t.StartTime > maxTime:
-		return errors.New("transition of a behavior wants a behavior, a security profile, a violation id and times in ms since 1970")
+		return errors.New("transition of a behavior lacks its behavior, security profile or violation ID, or has no valid times in ms since 1970")
 	case t.Change != engine.InAlarm && t.Change != engine.AlarmCleared && t.Change != engine.AlarmInvalidated:
 		return fmt.Errorf("transition of a behavior has type %q, want %s, %s or %s", t.Change, engine.InAlarm, engine.AlarmCleared, engine.AlarmInvalidated)
 	}

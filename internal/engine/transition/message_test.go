@@ -73,10 +73,10 @@ func TestInvalidTransitionIsRefused(t *testing.T) {
 		change func(*transition.Message)
 		want   string
 	}{
-		"client id":    {func(m *transition.Message) { m.ClientID = "" }, "client id"},
+		"client ID":    {func(m *transition.Message) { m.ClientID = "" }, "client ID"},
 		"behavior":     {func(m *transition.Message) { m.Transition.Behavior.Name = "" }, "behavior"},
 		"profile":      {func(m *transition.Message) { m.Transition.Profile = "" }, "profile"},
-		"violation id": {func(m *transition.Message) { m.Transition.ViolationID = "" }, "violation id"},
+		"violation ID": {func(m *transition.Message) { m.Transition.ViolationID = "" }, "violation ID"},
 		"time":         {func(m *transition.Message) { m.Transition.Time = 0 }, "time"},
 		"far time":     {func(m *transition.Message) { m.Transition.Time = 1<<53 + 1 }, "time"},
 		"early start":  {func(m *transition.Message) { m.Transition.StartTime = -1 }, "time"},
