@@ -1,6 +1,5 @@
-// Command correlator is the Lambda function that correlates findings. Events of Security Hub make it
-// keep what is known of findings; a schedule makes it end composite findings whose window has
-// passed.
+// Command correlator is the Lambda function that correlates findings. It stores what Security Hub's
+// events say about findings. A schedule makes it end composite findings whose window has passed.
 package main
 
 import (

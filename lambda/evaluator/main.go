@@ -1,6 +1,5 @@
-// Command evaluator is the Lambda function of the self-managed engine. Telemetry from the rules'
-// queue or stream makes it judge what devices do; a schedule makes it judge devices that are
-// silent.
+// Command evaluator is the Lambda function of the self-managed engine. It judges devices by the
+// telemetry from the rules' queue or stream. A schedule makes it judge silent devices.
 package main
 
 import (

@@ -17,7 +17,7 @@ func Number(n int64) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
 }
 
-// TextOf returns the text of an item's attribute, "" if the attribute is missing or no text.
+// TextOf returns the text of an item's attribute, "" if the attribute is missing or not a text.
 func TextOf(item map[string]types.AttributeValue, name string) string {
 	if s, ok := item[name].(*types.AttributeValueMemberS); ok {
 		return s.Value

@@ -31,7 +31,7 @@ func AWS(ctx context.Context) (API, error) {
 	return iot.NewFromConfig(cfg, func(o *iot.Options) { o.RetryMaxAttempts = 1 }), nil
 }
 
-// New returns the function's handler, which answers no request of CloudFormation itself.
+// New returns the function's handler. [cfn.LambdaWrap] sends its result to CloudFormation.
 func New(api API, on host.Host) cfn.CustomResourceFunction {
 	start, suppress := startaudit.New(api, on), suppression.New(api, on)
 	return func(ctx context.Context, event cfn.Event) (physicalID string, data map[string]any, err error) {

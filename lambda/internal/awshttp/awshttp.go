@@ -7,9 +7,9 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 )
 
-// Client keeps enough connections for this many concurrent calls to one service. The SDK's
-// default keeps ten: with more calls, most begin with a TLS handshake, which takes more CPU than
-// the call.
+// Client returns a client that keeps enough connections for atOnce concurrent calls to one service.
+// The SDK's default keeps ten: with more calls, most begin with a TLS handshake, which takes more
+// CPU than the call.
 func Client(atOnce int) *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConnsPerHost, t.MaxIdleConns = atOnce, 0 // no limit across hosts

@@ -31,8 +31,8 @@ type API interface {
 	ListPrincipalThings(context.Context, *iot.ListPrincipalThingsInput, ...func(*iot.Options)) (*iot.ListPrincipalThingsOutput, error)
 }
 
-// ErrUnresolved is in every error: AWS IoT could not answer now, for example because it
-// throttled. Nothing is known of the client, and the lookup may be retried.
+// ErrUnresolved is in every error: AWS IoT could not answer now, for example because it throttled.
+// Nothing is known about the client, and the lookup may be retried.
 var ErrUnresolved = errors.New("thing cannot be resolved now")
 
 // Config of [Certificates]. MaxAge and Size are required.
@@ -81,8 +81,8 @@ func IsID(principal string) bool { return idForm.MatchString(principal) }
 // alone. It returns "" for any other client, which is its own device.
 //
 // Each pair of client ID and certificate is looked up once per [Config.MaxAge]. An error wraps
-// [ErrUnresolved]. clientID and principal are clientid() and principal() of IoT SQL. at is when
-// the client sent the message; answers age by it.
+// [ErrUnresolved]. clientID and principal are clientid() and principal() of IoT SQL. at is when the
+// client sent the message; cached answers expire by this time.
 func (c *Certificates) Join(ctx context.Context, clientID, principal string, at time.Time) (string, error) {
 	thing := c.config.Clients.Thing(clientID)
 	if thing == "" || !IsID(principal) {
@@ -110,7 +110,7 @@ func (c *Certificates) Thing(ctx context.Context, id string, at time.Time) (stri
 func (c *Certificates) ask(ctx context.Context, id string) (string, error) {
 	lc, ok := lambdacontext.FromContext(ctx)
 	if !ok {
-		return "", errors.New("the invocation does not say which function it is of")
+		return "", errors.New("the invocation has no function ARN")
 	}
 	function, err := arn.Parse(lc.InvokedFunctionArn)
 	if err != nil {
@@ -136,8 +136,8 @@ func (c *Certificates) ask(ctx context.Context, id string) (string, error) {
 	return things[0], nil
 }
 
-// CanRetry reports whether an error of AWS IoT may pass: all except those that mean that the
-// request is wrong or not allowed. Errors that AWS IoT's model lacks, such as
+// CanRetry reports whether an error of AWS IoT may be temporary: all except those that mean that
+// the request is wrong or not allowed. Errors that AWS IoT's model lacks, such as
 // AccessDeniedException, are recognized only by their status.
 func CanRetry(err error) bool {
 	var api smithy.APIError

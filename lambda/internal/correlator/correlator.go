@@ -105,7 +105,7 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 	}
 	entities, err := entity.New(aws.IoT, entity.Config{MaxAge: rules.MaxAge(), Size: knownEntities, Attributes: rules.Attributes, Clients: clients})
 	if err != nil {
-		return nil, fmt.Errorf("the memory of devices: %w", err)
+		return nil, fmt.Errorf("the cache of devices: %w", err)
 	}
 	return handler.New(rules, handler.Clients{
 		Store:          state.New(aws.DynamoDB, e.table),

@@ -1,5 +1,6 @@
 // Package document stores JSON documents that concurrent invocations read and change. Each write
-// increments the revision, on the condition that nobody else wrote since the document was read.
+// increments the revision, on the condition that no other invocation has written since the document
+// was read.
 package document
 
 import (

@@ -33,8 +33,8 @@ func (s set) compare(o set) int {
 	return cmp.Or(cmp.Compare(s.source, o.source), cmp.Compare(s.dimension, o.dimension), cmp.Compare(s.value, o.value))
 }
 
-// New returns the metrics of a function, written to out. dimension is the kind of function, such
-// as [defender.MetricDimensionForwarder].
+// New returns the metrics of a function, written to out. dimension is the kind of function, such as
+// [contract.MetricDimensionForwarder].
 func New(dimension, function string, out io.Writer, now func() time.Time) *Metrics {
 	return &Metrics{dimension: dimension, function: function, out: out, now: now, counts: map[set]map[string]int{}}
 }
@@ -42,8 +42,8 @@ func New(dimension, function string, out io.Writer, now func() time.Time) *Metri
 // Count adds n to a metric of a source.
 func (m *Metrics) Count(source, metric string, n int) { m.CountBy(source, "", "", metric, n) }
 
-// CountBy adds n to a metric of a source, and also counts it by one more dimension. There must be
-// few values: CloudWatch charges each as a metric.
+// CountBy adds n to a metric of a source, and also counts it by one more dimension. Use few
+// different values: CloudWatch charges each as a metric.
 func (m *Metrics) CountBy(source, dimension, value, metric string, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

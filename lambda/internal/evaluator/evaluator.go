@@ -130,7 +130,7 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 		Groups: len(e.groups) > 0,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("the memory of things: %w", err)
+		return nil, fmt.Errorf("the cache of things: %w", err)
 	}
 	return handler.New(behaviors, e.groups, handler.Clients{
 		Store:          state.New(aws.DynamoDB, e.table, on.Random),

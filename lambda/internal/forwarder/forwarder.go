@@ -139,7 +139,7 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 	}
 	things, err := certificate.New(aws.IoT, certificate.Config{MaxAge: membershipAge, Size: knownClients, Clients: e.clients})
 	if err != nil {
-		return nil, fmt.Errorf("the memory of certificates: %w", err)
+		return nil, fmt.Errorf("the cache of certificates: %w", err)
 	}
 	log := on.Logger(e.level)
 	metrics := emf.New(contract.MetricDimensionForwarder, e.function, on.Metrics, on.Now)

@@ -85,7 +85,7 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 	}
 	things, err := registry.New(aws.IoT, registry.Config{Config: certificate.Config{MaxAge: settings.MembershipAge(), Size: knownThings}, Groups: true})
 	if err != nil {
-		return nil, fmt.Errorf("the memory of things: %w", err)
+		return nil, fmt.Errorf("the cache of things: %w", err)
 	}
 	h.Groups = groups{things}
 	h.Log = on.Logger(level)

@@ -88,7 +88,7 @@ func New(api API, c Config) (*Resolver, error) {
 	return &Resolver{api, c, things, named, described, used}, errors.Join(err1, err2, err3, err4)
 }
 
-// MaxDevices is how many devices one finding is about at most. The rest is left out.
+// MaxDevices is the maximum number of devices of one finding. The others are left out.
 const MaxDevices = 10
 
 // Devices returns the devices that a finding is about, each once, and whether there are more than
@@ -185,8 +185,8 @@ func (l *lookup) audited() error {
 	return nil
 }
 
-// connected adds the device of a client ID in an audit, which names no certificate with it. AWS
-// IoT saw the client connect, so a further connection counts for its thing.
+// connected adds the device of a client ID in an audit finding, which does not name a certificate.
+// AWS IoT saw the client connect, so a further connection counts for its thing.
 func (l *lookup) connected(client string) error {
 	if name := l.config.Clients.Thing(client); name != "" && l.home.at(l.event) {
 		t, err := l.describe(name)
@@ -332,6 +332,7 @@ func (l *lookup) withAttribute(attribute, value string) ([]string, error) {
 	})
 }
 
+// missing reports whether the registry does not have what was asked for.
 func missing(err error) bool {
 	var missing *types.ResourceNotFoundException
 	return errors.As(err, &missing)

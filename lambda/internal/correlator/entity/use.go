@@ -67,8 +67,8 @@ type use struct{ resources []string }
 const maxUses = 30
 
 // Uses returns what a device uses: the policies of its certificates and groups, the role aliases
-// that they allow by name, and the roles behind these. It is empty for a device that is no thing of
-// this account and Region.
+// that they allow by name, and the roles behind these. It is empty for a device that is not a thing
+// of this account and Region.
 func (r *Resolver) Uses(ctx context.Context, home Home, d incident.Entity, now time.Time) ([]string, error) {
 	if d.Kind != correlation.Thing || d.Account != home.Account || d.Region != home.Region {
 		return nil, nil
@@ -168,7 +168,7 @@ func (s *statements) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// roleAliasCharacters are those of the names of role aliases.
+// roleAliasCharacters are the allowed characters of role alias names.
 // https://docs.aws.amazon.com/iot/latest/apireference/API_DescribeRoleAlias.html
 const roleAliasCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789=,@-_"
 
@@ -213,8 +213,8 @@ func Device(home Home, d incident.Entity) asff.Resource {
 }
 
 // Aliases returns a device as resources of a finding: the device, then its client ID, its
-// certificates, the resources that its attributes name, and what it uses if that matters. A device
-// that is no thing of this account and Region has no aliases.
+// certificates, the resources that its attributes name, and uses. A device that is not a thing of
+// this account and Region has no aliases.
 func (r *Resolver) Aliases(ctx context.Context, home Home, d incident.Entity, uses []string, now time.Time) ([]asff.Resource, error) {
 	resource := func(kind, id string, details map[string]string) asff.Resource {
 		r := asff.Resource{Type: kind, ID: id, Partition: home.Partition, Region: d.Region}

@@ -22,13 +22,13 @@ import (
 // unknownProduct is the product, in metrics, of events that cannot be read.
 const unknownProduct = "unknown"
 
-// sighting is a finding of a message, for one entity.
+// sighting is the finding of a message, attributed to one entity.
 type sighting struct {
 	message int
 	part    incident.Part
 }
 
-// work is what a batch knows of one entity, shared resource or campaign.
+// work is what a batch knows about one entity, shared resource or campaign.
 type work struct {
 	subject string
 	entity  incident.Entity
@@ -45,7 +45,8 @@ func (w *work) messages() []int {
 	return all
 }
 
-// batch is the work of a batch, by what it is about.
+// batch is the work of a batch, by its subject: a key of [subjectOf], [sharedSubject] or
+// [campaignSubject].
 type batch struct {
 	mu                          sync.Mutex
 	entities, shared, campaigns map[string]*work
@@ -151,8 +152,8 @@ func (m matches) none() bool {
 }
 
 // match matches a finding with all rules. Another version of the finding may match a rule although
-// this one does not, because severity and types can change. If there may be an older one, this one
-// has to be known too.
+// this one does not, because severity and types can change. If there may be an older version, this
+// one must be stored too.
 func (h *Handler) match(e findingevent.Event) matches {
 	m := matches{own: map[string][]int{}, shared: map[string][]int{}, stages: map[string][]int{}}
 	first := e.CreatedAt.Equal(e.Order.Updated) && e.Original && e.Open()
@@ -252,7 +253,7 @@ func campaignSubject(r incident.Rule, e incident.Entity) string {
 	return campaignPrefix + r.Digest + "#" + e.Account + "#" + e.Region + "#" + e.Name
 }
 
-// Limits of what a part keeps of its finding.
+// Limits of a part: resources, details of each, and bytes of a detail's key and value.
 const (
 	maxPartResources = 3
 	maxDetails       = 10

@@ -20,7 +20,7 @@ import (
 // least".
 const maxCampaignParts = 10_000
 
-// keepPart is how long the parts of a period are kept after they can count.
+// keepPart is how long the parts of a period are kept after they can no longer count.
 const keepPart = 24 * time.Hour
 
 // visitCampaign writes one record for each device that was seen, in the campaign's shards, and then
@@ -154,8 +154,8 @@ func (h *Handler) stillOpen(ctx context.Context, w *work, now time.Time) (bool, 
 	return found, nil
 }
 
-// period is the number of the period in which a time is. Periods are as long as the window, so that
-// what counts was seen in the present one or in the one before.
+// period returns the number of the period that contains a time. Periods are as long as the window,
+// so every part that counts is in the present one or in the one before.
 func (w *work) period(at time.Time) int64 { return at.Unix() / max(w.rule.WindowSeconds, 1) }
 
 // maxPeriods limits the periods that are read after a failure of the schedule.

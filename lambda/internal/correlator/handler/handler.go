@@ -1,5 +1,5 @@
 // Package handler is the handler of the correlator's function. It reads the events that Security
-// Hub sends for each finding, keeps what is known of findings that a rule can match, and sends
+// Hub sends for each finding, stores the states of findings that a rule can match, and sends
 // composite findings to the forwarder's queue.
 //
 // State and messages are connected by an outbox, as in the evaluator: one conditional write stores
@@ -124,7 +124,7 @@ func (h *Handler) Handle(ctx context.Context, event json.RawMessage) (any, error
 func homeOf(ctx context.Context) (entity.Home, error) {
 	lc, ok := lambdacontext.FromContext(ctx)
 	if !ok {
-		return entity.Home{}, errors.New("the invocation does not say which function it is of")
+		return entity.Home{}, errors.New("the invocation has no function ARN")
 	}
 	function, err := arn.Parse(lc.InvokedFunctionArn)
 	if err != nil {

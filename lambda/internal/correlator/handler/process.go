@@ -27,8 +27,8 @@ type task struct {
 	do func(truth map[string]incident.Part) error
 }
 
-// process does all work of a batch. Of findings with a tie it asks Security Hub once, and then does
-// their work again. It adds the messages of work that failed.
+// process does all work of a batch. It asks Security Hub once about all findings with a tie, and
+// then does their work again. It adds the messages of failed work to failed.
 func (h *Handler) process(ctx context.Context, home entity.Home, b *batch, now time.Time, failed *failures) {
 	var tasks []task
 	for _, w := range sorted(b.shared) {
@@ -81,8 +81,8 @@ func (h *Handler) doAll(tasks []task, truth map[string]incident.Part, failed *fa
 }
 
 var (
-	errTooManyTies = errors.New("more findings with ties than Security Hub may be asked for at once")
-	errBusy        = errors.New("less than a second since Security Hub was asked last")
+	errTooManyTies = errors.New("more findings with events of equal times than one call of GetFindings returns")
+	errBusy        = errors.New("less than a second since the last call of GetFindings")
 )
 
 // maxAsked is how many values a filter of GetFindings has.
@@ -90,7 +90,7 @@ var (
 const maxAsked = 20
 
 // ask reads the present state of findings from Security Hub, with one call. The state has the times
-// of the tie if Security Hub says no others.
+// of the tie unless Security Hub returns others.
 func (h *Handler) ask(ctx context.Context, tied []incident.Part) (map[string]incident.Part, error) {
 	byKey := map[string]incident.Part{}
 	for _, p := range tied {
@@ -111,7 +111,7 @@ func (h *Handler) ask(ctx context.Context, tied []incident.Part) (map[string]inc
 	}
 	h.count(unknownProduct, contract.MetricTied, len(byKey))
 	truth := map[string]incident.Part{}
-	for key, p := range byKey { // a finding that Security Hub does not have any more has ended
+	for key, p := range byKey { // a finding that Security Hub no longer has, has ended
 		p.History = []incident.Mark{{Order: p.Newest().Order, State: incident.Ended, Severity: p.Newest().Severity}}
 		truth[key] = p
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/correlator/state"
 )
 
-// maxUsers is how many devices with parts of their own a finding about a shared resource reaches
-// at once. The others learn of it with their next finding.
+// maxUsers is how many devices with parts of their own a finding about a shared resource updates at
+// once. The others are updated with their next finding.
 const maxUsers = 100
 
 // used returns the shared resources of a device and the findings about them. Before it reads them
@@ -25,7 +25,7 @@ const maxUsers = 100
 func (h *Handler) used(ctx context.Context, home entity.Home, subject string, d *document, now time.Time) (uses []string, parts []incident.Part, err error) {
 	uses, err = h.Entities.Uses(ctx, home, d.Entity, now)
 	if err != nil && !certificate.CanRetry(err) {
-		h.Log.Warn("what a device uses cannot be looked up", "device", d.Entity.Name, "reason", err.Error())
+		h.Log.Warn("shared resources of a device cannot be looked up", "device", d.Entity.Name, "reason", err.Error())
 		return nil, nil, nil
 	}
 	if err != nil {
@@ -54,8 +54,8 @@ func (h *Handler) used(ctx context.Context, home entity.Home, subject string, d 
 	return uses, parts, nil
 }
 
-// visitShared stores what was seen of a shared resource, then visits the devices that use it and
-// have parts of their own. It visits them also if nothing changed: an earlier attempt may have
+// visitShared stores the findings about a shared resource, then visits the devices that use it and
+// have parts of their own. It visits them even if nothing changed: an earlier attempt may have
 // failed in between.
 func (h *Handler) visitShared(ctx context.Context, home entity.Home, w *work, truth map[string]incident.Part, now time.Time) error {
 	if err := h.storeShared(ctx, w, truth, now); err != nil {

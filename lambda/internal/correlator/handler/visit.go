@@ -38,15 +38,15 @@ func started(e findingevent.Event) int64 {
 	return ms * int64(time.Millisecond)
 }
 
-// document is what the table has of an entity, of a shared resource or of a campaign.
+// document is the stored state of an entity, of a shared resource or of a campaign.
 type document struct {
 	Entity incident.Entity `json:"entity"`
 	Parts  []incident.Part `json:"parts,omitempty"`
-	// Truncated reports that parts were dropped.
+	// Truncated reports whether parts were dropped.
 	Truncated bool `json:"truncated,omitempty"`
 	// Shown are the composite findings that were sent, by the rule's digest.
 	Shown map[string]shown `json:"shown,omitempty"`
-	// Revision is the last one of all composite findings: a changed rule continues to count.
+	// Revision is the highest of all composite findings, so that a changed rule continues it.
 	Revision int64 `json:"revision,omitempty"`
 	// Outbox has the composite findings that may not have been sent.
 	Outbox []correlation.Composite `json:"outbox,omitempty"`
@@ -75,16 +75,16 @@ const (
 	// waits in a queue, so that an old event cannot open what has ended.
 	// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
 	keep = 14*24*time.Hour + time.Hour
-	// keepShared is how long a finding about a policy or role alias counts: as long as Security Hub
-	// keeps one that nothing updates.
+	// keepShared is how long a finding about a policy or role alias counts: a week longer than
+	// Security Hub keeps one that is not updated.
 	keepShared = asff.FindingLifetime + 7*24*time.Hour
-	// retryOutbox is after how long the schedule sends an outbox again.
+	// retryOutbox is the delay after which the schedule sends an outbox again.
 	retryOutbox = time.Minute
 	// attempts limits how often concurrent invocations may make a write conflict.
 	attempts = 10
 )
 
-// tiedError are findings of which two events have the same times.
+// tiedError has the findings of which two events have the same times.
 type tiedError []incident.Part
 
 func (e tiedError) Error() string {
@@ -117,8 +117,8 @@ func read(record state.Record, e incident.Entity) (document, error) {
 	return d, nil
 }
 
-// apply adds states to parts. It returns the findings of which only Security Hub can say the
-// state, and uses what it said.
+// apply adds states to parts. truth has what Security Hub returned about ties. Ties that it does
+// not decide are returned.
 func apply(parts []incident.Part, seen []sighting, truth map[string]incident.Part) (all []incident.Part, tied []incident.Part) {
 	all = slices.Clone(parts)
 	for _, s := range seen {
@@ -192,7 +192,7 @@ func (h *Handler) visit(ctx context.Context, home entity.Home, w *work, truth ma
 	return fmt.Errorf("%s after %d attempts: %w", w.subject, attempts, state.ErrConflict)
 }
 
-// after returns the time of a decision: it never goes back, also if an old message is delivered
+// after returns the time of a decision: it never goes back, even if an old message is delivered
 // again.
 func (d document) after(now time.Time) time.Time {
 	if clock := time.UnixMilli(d.Clock).UTC(); d.Clock > 0 && clock.After(now) {
@@ -261,7 +261,7 @@ func (h *Handler) sendAll(ctx context.Context, outbox []correlation.Composite) e
 // sameDue compares times as the table stores them.
 func sameDue(a, b time.Time) bool { return a.UnixMilli() == b.UnixMilli() || a.IsZero() && b.IsZero() }
 
-// forget drops the states before a time, and the parts that have no other.
+// forget drops the states before a time, and parts without later states.
 func forget(parts []incident.Part, before time.Time) []incident.Part {
 	kept := make([]incident.Part, 0, len(parts))
 	for _, p := range parts {
@@ -339,7 +339,8 @@ func (h *Handler) decide(ctx context.Context, home entity.Home, subject string, 
 	return next, nil
 }
 
-// drop forgets the composite findings of rules that are not deployed: the forwarder archives them.
+// drop deletes the composite findings of rules that are no longer deployed: the forwarder archives
+// them.
 func (h *Handler) drop(d *document, rules []incident.Rule) {
 	for digest := range d.Shown {
 		if !slices.ContainsFunc(rules, func(r incident.Rule) bool { return r.Digest == digest }) {
@@ -356,7 +357,7 @@ func (h *Handler) hasOwn(r incident.Rule, parts []incident.Part, now time.Time) 
 }
 
 // before returns the severity of a composite finding that has been active since before a time, and
-// SeverityDefault for any other. Of the former, the beginning of the histories may be forgotten.
+// SeverityDefault for any other. For those, the beginning of the histories may have been dropped.
 func (s shown) before(at time.Time) defender.Severity {
 	if s.State != asff.Active || !time.UnixMilli(s.Since).Before(at) {
 		return defender.SeverityDefault
@@ -365,7 +366,7 @@ func (s shown) before(at time.Time) defender.Severity {
 }
 
 // repeatAt is when an active composite finding is sent again although nothing changed: after an
-// hour, then daily. So it also returns after its rule was away for a while, and Security Hub does
+// hour, then daily. So it also returns if its rule was removed for a while, and Security Hub does
 // not delete it.
 func (s shown) repeatAt() time.Time {
 	sent := time.UnixMilli(s.SentAt)
@@ -396,7 +397,7 @@ func (h *Handler) show(ctx context.Context, home entity.Home, r incident.Rule, d
 			return err
 		}
 	}
-	if !o.Began { // its parts match no more, or their states are forgotten
+	if !o.Began { // its parts no longer match, or their states were dropped
 		o.Time, o.Severity, o.End = now, defender.Severity(was.Severity), cmp.Or(o.End, correlation.PartsEnded)
 	}
 	c := incident.Compose(r, d.Entity, o, aliases, d.Truncated)

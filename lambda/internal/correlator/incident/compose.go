@@ -21,7 +21,7 @@ type Entity struct {
 }
 
 // Compose returns the composite finding of an outcome, without its revision. aliases are the
-// device's resources from the registry; the first is the device. atLeast reports that parts were
+// device's resources from the registry; the first is the device. atLeast reports whether parts were
 // left out.
 func Compose(rule Rule, e Entity, o Outcome, aliases []asff.Resource, atLeast bool) correlation.Composite {
 	c := correlation.Composite{

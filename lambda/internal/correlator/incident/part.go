@@ -1,5 +1,5 @@
-// Package incident decides which composite findings are active, from what is known of the findings
-// that a rule matches.
+// Package incident decides which composite findings are active, from the known states of the
+// findings that a rule matches.
 //
 // The decision is a function of the known states alone. So events may arrive in any order and more
 // than once: each adds a state to the history of its finding, and [Replay] reads all histories in
@@ -36,7 +36,7 @@ type Mark struct {
 	Severity defender.Severity
 }
 
-// markJSON is a Mark in little space, with times in ns since 1970.
+// markJSON is the compact JSON form of a Mark, with times in ns since 1970.
 type markJSON [5]int64
 
 // MarshalJSON writes five numbers.
@@ -82,7 +82,7 @@ func (m Mark) time() int64 {
 	return t
 }
 
-// Part is a finding that matches rules, with its history. All but the history is of its newest
+// Part is a finding that matches rules, with its history. All other fields are those of its newest
 // state.
 type Part struct {
 	Finding asff.RelatedFinding `json:"finding"`
@@ -95,7 +95,7 @@ type Part struct {
 	Start int64 `json:"start,omitempty"`
 	// Device is the device of a campaign's part.
 	Device string `json:"device,omitempty"`
-	// Thing reports that the finding shows its device as a thing of the registry.
+	// Thing reports whether the finding shows its device as a thing of the registry.
 	Thing bool `json:"thing,omitempty"`
 	// Resources are the first resources of the finding.
 	Resources []asff.Resource `json:"resources,omitempty"`
@@ -103,12 +103,13 @@ type Part struct {
 	History []Mark `json:"history"`
 	// From is when the history begins, in ns since 1970, if older states were dropped; else 0.
 	From int64 `json:"from,omitempty"`
-	// Shared reports a finding about a policy or a role alias that the device uses. It is not
-	// stored.
+	// Shared reports whether the finding is about a policy or a role alias that the device uses. It
+	// is not stored.
 	Shared bool `json:"-"`
 }
 
-// Known returns since when all parts have their whole history: since a time, or later.
+// Known returns the time since which the histories of all parts are complete. It is not before
+// since.
 func Known(parts []Part, since time.Time) time.Time {
 	for _, p := range parts {
 		if from := at(p.From); from.After(since) {
@@ -189,7 +190,7 @@ func Merge(parts []Part) []Part {
 }
 
 // Forget drops the states that ended before a time, and reports whether the whole part may be
-// dropped. An event that is older than its finding's dropped states must not arrive any more.
+// dropped. No event may arrive later that is older than the dropped states.
 func (p *Part) Forget(before time.Time) (all bool) {
 	until := before.UnixNano()
 	for len(p.History) > 1 && p.History[1].time() < until {

@@ -28,9 +28,9 @@ func Rules(all []correlation.Rule) []Rule {
 
 // Outcome is the result of a rule for a set of parts at a time.
 type Outcome struct {
-	// Active reports that the rule was satisfied, and since then always had at least one part.
+	// Active reports whether the rule was satisfied, and since then always had at least one part.
 	Active bool
-	// Began reports that it was ever satisfied.
+	// Began reports whether the rule was ever satisfied.
 	Began bool
 	// Time is when the outcome last changed, and Next when time alone will change it; zero if never.
 	Time, Next time.Time
@@ -51,12 +51,12 @@ type Counted struct {
 	Since int64
 }
 
-// span is a time in which a part counts with one severity.
+// span is a period, in ns since 1970, in which a part counts with one severity.
 type span struct {
 	part            int
 	from, to, since int64
 	severity        defender.Severity
-	// expires reports that the window ends the span.
+	// expires reports whether the window ends the span.
 	expires bool
 }
 
@@ -67,7 +67,7 @@ type boundary struct {
 	span   int
 }
 
-// replay is the state of one reading.
+// replay is the state of one [Replay].
 type replay struct {
 	rule    correlation.Rule
 	stages  [][]int // by part
@@ -89,8 +89,8 @@ func Replay(rule Rule, parts []Part, now time.Time) Outcome {
 	return Resume(rule, parts, now, defender.SeverityDefault)
 }
 
-// Resume is [Replay] for histories whose beginning is forgotten, if the composite finding was active
-// before. severity is the one that it had; SeverityDefault means that it was not active.
+// Resume is [Replay] for histories whose beginning was dropped. The composite finding may have been
+// active before. severity is the one that it had; SeverityDefault means that it was not active.
 func Resume(rule Rule, parts []Part, now time.Time, severity defender.Severity) Outcome {
 	r := replay{rule: rule.Rule, devices: map[string]int{}}
 	r.Active, r.Began, r.Severity = severity > 0, severity > 0, severity
@@ -120,7 +120,7 @@ func Resume(rule Rule, parts []Part, now time.Time, severity defender.Severity) 
 		r.step(bounds[i:j])
 		i = j
 	}
-	if r.Active && r.own == 0 { // it was active, and nothing that is remembered counts
+	if r.Active && r.own == 0 { // it was active, and no known part counts
 		r.Active, r.End, r.Time = false, correlation.WindowPassed, at(present)
 	}
 	for _, b := range bounds[next:] {

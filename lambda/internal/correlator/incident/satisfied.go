@@ -75,7 +75,8 @@ func assign(place int, places []int, counted []candidate, taken []int, tried []b
 	return false
 }
 
-// precision is how exact the times of findings are: AWS gives those of lifecycle events to 2 minutes.
+// precision, in ns, is how much the times of findings may be off: those of lifecycle events up to 2
+// minutes.
 // https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
 const precision = int64(2 * time.Minute)
 

@@ -1,5 +1,6 @@
 // Package state stores the correlator's state in a table of Amazon DynamoDB. Every record has a
-// revision, and is written on the condition that nobody else wrote since it was read.
+// revision, and is written on the condition that no other invocation has written it since it was
+// read.
 //
 // The partitions are those of an entity, of a shared resource and of a shard of a campaign. No call
 // reads the whole table.
@@ -64,8 +65,8 @@ var ErrTooLarge = errors.New("the correlator's state is larger than an item of t
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
 const maxDoc = 400<<10 - 4<<10
 
-// Attributes besides those in package contract. The subject is a partition key as it was before it
-// was shortened.
+// Attributes besides those in package contract. attrSubject has the partition key before it was
+// shortened.
 const (
 	attrRevision = "revision"
 	attrDoc      = "doc"
@@ -138,7 +139,7 @@ func (s *Store) Link(ctx context.Context, resource, device string, until time.Ti
 	return s.put(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: it})
 }
 
-// Users returns the devices that use a shared resource, at most a number, and whether there are
+// Users returns at most so many of the devices that use a shared resource, and whether there are
 // more.
 func (s *Store) Users(ctx context.Context, resource string, most int) (devices []string, more bool, err error) {
 	err = s.pages(ctx, resource, userPrefix, func(items []item) bool {
@@ -153,13 +154,13 @@ func (s *Store) Users(ctx context.Context, resource string, most int) (devices [
 	return devices, false, err
 }
 
-// CampaignShards distribute the parts of a campaign over partitions: each allows 1,000 writes per
-// second.
+// CampaignShards is the number of partitions for the parts of a campaign in one period: each allows
+// 1,000 writes per second.
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
 const CampaignShards = 4
 
-// PartKey is the key of a campaign's part that was seen in a period. Each period has partitions of
-// its own, so that reading the present one does not read what is long over.
+// PartKey returns the key of a campaign's part that was seen in a period. Each period has
+// partitions of its own, so that reading the present one does not read old parts.
 func PartKey(campaign string, period int64, part string) Key {
 	return Key{partsPartition(campaign, period, shardOf(part, CampaignShards)), part}
 }
@@ -252,7 +253,7 @@ func (s *Store) Subject(ctx context.Context, partition string) (Record, error) {
 	return r, nil
 }
 
-// slotTime is the least time between two calls of GetFindings by all invocations together. Its
+// slotTime is the minimum time between two calls of GetFindings, by all invocations together. Its
 // quota per account and Region is 3 calls per second, shared with people and other tools.
 // https://docs.aws.amazon.com/securityhub/1.0/APIReference/Welcome.html
 const slotTime = time.Second

@@ -36,6 +36,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/engine/sketch"
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 )
 
 // API is the part of the DynamoDB client that a [Store] calls.
@@ -50,7 +51,7 @@ const (
 	// baseline looks back, plus margins. Both count from the start.
 	windowsKept = 3*day + 2*time.Hour
 	daysKept    = (engine.BaselineDays + 2) * day
-	// absenceCached is for how long an unmerged day is not queried again.
+	// absenceCached is how long an unmerged day is not queried again.
 	absenceCached = 10 * time.Minute
 	// maxCached is how many sketches are cached: mostly some 12 KB each, and more only if
 	// thousands of devices measure very different values.
@@ -62,7 +63,7 @@ const (
 // Config of a [Store].
 type Config struct {
 	Table string
-	// Lateness is the evaluator's, MinDatapoints [engine.History.MinDatapoints].
+	// Lateness is [engine.Evaluator.Lateness], MinDatapoints [engine.History.MinDatapoints].
 	Lateness      time.Duration
 	MinDatapoints int64
 	Log           *slog.Logger
@@ -158,9 +159,9 @@ func (s *Store) put(ctx context.Context, p place, values *sketch.Sketch, expires
 	_, err = s.api.PutItem(ctx, &dynamodb.PutItemInput{
 		TableName: &s.config.Table,
 		Item: item{
-			contract.StatePartitionKey: text(p.pk), contract.StateSortKey: text(p.sk),
+			contract.StatePartitionKey: attribute.Text(p.pk), contract.StateSortKey: attribute.Text(p.sk),
 			attrSketch:           &types.AttributeValueMemberB{Value: packed},
-			contract.StateExpiry: &types.AttributeValueMemberN{Value: strconv.FormatInt(expires/1000, 10)},
+			contract.StateExpiry: attribute.Number(expires / 1000),
 		},
 		ConditionExpression:      aws.String("attribute_not_exists(#pk)"),
 		ExpressionAttributeNames: map[string]string{"#pk": contract.StatePartitionKey},
@@ -175,23 +176,21 @@ func (s *Store) put(ctx context.Context, p place, values *sketch.Sketch, expires
 	return true, nil
 }
 
-func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
-
 // each calls found with every sketch of a partition, or only those with sort keys from and to if
 // these are given. Eventual consistency is enough: what it reads was written long ago, or is read
-// again. An unreadable sketch is logged and counts as missing, so that it blocks nobody until it
-// expires.
+// again. An unreadable sketch is logged and counts as missing, so that it does not block judging
+// until it expires.
 func (s *Store) each(ctx context.Context, pk, from, to string, found func(sk string, part *sketch.Sketch) error) error {
 	in := &dynamodb.QueryInput{
 		TableName:                 &s.config.Table,
 		KeyConditionExpression:    aws.String("#pk = :pk"),
 		ExpressionAttributeNames:  map[string]string{"#pk": contract.StatePartitionKey},
-		ExpressionAttributeValues: item{":pk": text(pk)},
+		ExpressionAttributeValues: item{":pk": attribute.Text(pk)},
 	}
 	if from != "" {
 		in.KeyConditionExpression = aws.String("#pk = :pk AND #sk BETWEEN :from AND :to")
 		in.ExpressionAttributeNames["#sk"] = contract.StateSortKey
-		in.ExpressionAttributeValues[":from"], in.ExpressionAttributeValues[":to"] = text(from), text(to)
+		in.ExpressionAttributeValues[":from"], in.ExpressionAttributeValues[":to"] = attribute.Text(from), attribute.Text(to)
 	}
 	for pages := dynamodb.NewQueryPaginator(s.api, in); pages.HasMorePages(); {
 		page, err := pages.NextPage(ctx)
@@ -203,7 +202,7 @@ func (s *Store) each(ctx context.Context, pk, from, to string, found func(sk str
 			packed, _ := it[attrSketch].(*types.AttributeValueMemberB)
 			part := &sketch.Sketch{}
 			if sk == nil || packed == nil {
-				err = errors.New("item is no sketch")
+				err = errors.New("item is not a sketch")
 			} else {
 				err = part.UnmarshalBinary(packed.Value)
 			}
@@ -257,8 +256,8 @@ func (s *Store) days(ctx context.Context, k engine.FleetKey, newest int64, at ti
 }
 
 // Compact merges the windows of the last two days that are complete at a time, unless they are
-// merged already. keys are the populations of behaviors with a baseline. Concurrent calls write
-// the same, and the first write counts. A write after [engine.DayMargin] is too late for some
+// merged already. keys are the populations of behaviors with a baseline. Concurrent calls write the
+// same sketch, and the first write counts. A write after [engine.DayMargin] is too late for some
 // datapoints.
 func (s *Store) Compact(ctx context.Context, keys []engine.FleetKey, at time.Time) error {
 	newest := at.Add(-s.config.Lateness - engine.SampleMargin).Truncate(day).Add(-day).UnixMilli()
