@@ -1,26 +1,24 @@
-// Package process runs programs that never outlive the one that started them:
-// each has a process group of its own, so that Ctrl-C reaches it through Stop only
-// and Stop reaches its children, and a leash, so that it also ends when its starter
-// is killed.
+// Package process runs programs that never outlive the program that started them. Each has
+// its own process group: Ctrl-C reaches it only through Stop, and Stop reaches its children.
+// A leash ends it also when its starter is killed.
 package process
 
 import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// Grace is how long Stop waits between asking and killing.
+// Grace is how long Stop waits after SIGTERM before it sends SIGKILL.
 const Grace = 2 * time.Second
 
-// leash runs its arguments and asks them to end once standard input ends, which is
-// what happens when the other end of the pipe dies with the process that holds it.
-// Its trap leaves the program the time that Stop gives.
+// leash runs its arguments, and ends them when its standard input ends: the starter holds the
+// other end of that pipe until it exits. The trap keeps the leash alive after SIGTERM, so that
+// the program has the time that Stop allows.
 const leash = `trap : TERM
 exec 3<&0
 "$@" </dev/null 3<&- &
@@ -57,77 +55,33 @@ func Start(spec Spec) (*Process, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	held, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, fmt.Errorf("pipe that ties a child to this process: %w", err)
+		return nil, fmt.Errorf("create the pipe that ties the program to this process: %w", err)
 	}
-	var out outputs
-	if cmd.Stdout, err = out.to(spec.Stdout); err == nil && spec.Stderr == spec.Stdout {
-		cmd.Stderr = cmd.Stdout
-	} else if err == nil {
-		cmd.Stderr, err = out.to(spec.Stderr)
-	}
-	if err == nil {
-		err = cmd.Start()
-	}
-	out.passed()
-	if err != nil {
+	// A program that left the group may keep an output open for ever.
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = spec.Stdout, spec.Stderr, time.Minute
+	if err := cmd.Start(); err != nil {
 		held.Close()
 		return nil, fmt.Errorf("start %s: %w", spec.Path, err)
 	}
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	go func() {
-		p.err = cmd.Wait()
-		// What the program left behind in its group, the leash's reader included, which may
-		// keep the pipes of its output open.
+		state, err := cmd.Process.Wait()
+		if p.err = err; err == nil && !state.Success() {
+			p.err = &exec.ExitError{ProcessState: state}
+		}
+		// Children that outlive the program, such as the leash's reader, keep its outputs open.
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		out.finish()
+		cmd.Wait() // reads the rest of the outputs; that the program has ended is no error here
 		close(p.done)
 	}()
 	return p, nil
 }
 
-// outputs are the pipes from a program to writers that are no files. Package exec would
-// stop reading a while after the program's end, though there may be more to read.
-type outputs struct {
-	ours, theirs []*os.File
-	copied       sync.WaitGroup
-}
-
-func (o *outputs) to(w io.Writer) (io.Writer, error) {
-	if _, file := w.(*os.File); file || w == nil {
-		return w, nil
-	}
-	ours, theirs, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("pipe for a child's output: %w", err)
-	}
-	o.ours, o.theirs = append(o.ours, ours), append(o.theirs, theirs)
-	o.copied.Go(func() {
-		defer ours.Close()
-		io.Copy(w, ours)
-	})
-	return theirs, nil
-}
-
-// finish reads all that is left. A program that left the group may keep a pipe open.
-func (o *outputs) finish() {
-	for _, f := range o.ours {
-		f.SetReadDeadline(time.Now().Add(time.Minute))
-	}
-	o.copied.Wait()
-}
-
-// passed closes what the program has got.
-func (o *outputs) passed() {
-	for _, f := range o.theirs {
-		f.Close()
-	}
-}
-
 // Done is closed when the program has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Wait returns how the program ended: nil for exit status 0. When ctx ends first,
-// the program is stopped and the error is ctx's.
+// Wait returns nil if the program exits with status 0, and otherwise its error. If ctx ends
+// first, Wait stops the program and returns the error of ctx.
 func (p *Process) Wait(ctx context.Context) error {
 	select {
 	case <-p.done:
@@ -138,8 +92,8 @@ func (p *Process) Wait(ctx context.Context) error {
 	}
 }
 
-// Stop asks the whole process group to end, kills it after [Grace], and returns when
-// it is gone. It may be called at any time and repeatedly.
+// Stop sends SIGTERM to the whole process group, kills it after [Grace], and returns when the
+// program has ended. It may be called at any time, and more than once.
 func (p *Process) Stop() {
 	p.stop.Do(func() {
 		select {
