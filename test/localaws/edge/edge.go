@@ -1,29 +1,30 @@
-// Package edge is the one address of the local AWS, the value of AWS_ENDPOINT_URL: it
-// reads from each request's signature which service is meant, hands it to the handler
-// registered for that service, and passes everything else to the emulator.
+// Package edge is the one address of the local AWS, the value of AWS_ENDPOINT_URL. It reads the
+// service from each request's signature, calls the handler of that service, and passes all other
+// requests to the emulator.
 package edge
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 )
 
-// Internal is the path under which the local AWS answers itself: the resource
-// providers and the response URLs of custom resources. No S3 bucket can be named so.
+// Internal is the path of the local AWS's own pages, such as the response URLs of custom
+// resources. No S3 bucket can have this name.
 const Internal = "/_localaws/"
 
-// Edge routes requests. Its zero value refuses everything but what is registered.
+// Edge routes requests. Its zero value refuses everything that is not registered.
 type Edge struct {
 	mu       sync.RWMutex
 	services map[string]http.Handler
-	internal map[string]http.Handler
+	internal http.ServeMux
 	emulator http.Handler
 	emulated map[string]bool
 }
 
-// SetEmulator sets what answers unsigned requests, and those for the services that are
-// named and that nobody registered for. A service that is not named is refused.
+// SetEmulator sets the handler of unsigned requests, and of these services if they have no
+// handler of their own. Requests for other services are refused.
 func (e *Edge) SetEmulator(h http.Handler, services ...string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -33,7 +34,8 @@ func (e *Edge) SetEmulator(h http.Handler, services ...string) {
 	}
 }
 
-// Handle makes h the whole service, named as signatures name it: "securityhub".
+// Handle makes h the handler of a service, which has the name that signatures use:
+// "securityhub".
 func (e *Edge) Handle(service string, h http.Handler) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -43,113 +45,77 @@ func (e *Edge) Handle(service string, h http.Handler) {
 	e.services[service] = h
 }
 
-// Wrap puts a handler before what answers service so far, the emulator included. It
-// answers some operations itself and hands the others to next.
+// Wrap puts a handler in front of the service's present one, which may be the emulator. It
+// answers some operations itself and passes the others to next.
 func (e *Edge) Wrap(service string, wrap func(next http.Handler) http.Handler) {
-	e.mu.RLock()
-	next := e.services[service]
-	e.mu.RUnlock()
-	if next == nil {
-		next = http.HandlerFunc(e.serveEmulator)
-	}
-	e.Handle(service, wrap(next))
+	e.Handle(service, wrap(e.handler(service)))
 }
 
-// HandleInternal answers Internal + name, and all below it, which needs no signature.
-// It returns the path.
-func (e *Edge) HandleInternal(name string, h http.Handler) string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.internal == nil {
-		e.internal = map[string]http.Handler{}
+func (e *Edge) handler(service string) http.Handler {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if h := e.services[service]; h != nil {
+		return h
 	}
-	e.internal[name] = h
+	return http.HandlerFunc(e.serveEmulator)
+}
+
+// HandleInternal makes h the handler of the path [Internal] + name and of all paths below it,
+// which need no signature. It returns the path.
+func (e *Edge) HandleInternal(name string, h http.Handler) string {
+	e.internal.Handle(Internal+name, h)
+	e.internal.Handle(Internal+name+"/", h)
 	return Internal + name
 }
 
 // ServeHTTP implements http.Handler.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if rest, ok := strings.CutPrefix(r.URL.Path, Internal); ok {
-		name, _, _ := strings.Cut(rest, "/")
-		e.mu.RLock()
-		h := e.internal[name]
-		e.mu.RUnlock()
-		if h == nil {
-			http.NotFound(w, r)
-			return
-		}
-		h.ServeHTTP(w, r)
+	if strings.HasPrefix(r.URL.Path, Internal) {
+		e.internal.ServeHTTP(w, r)
 		return
 	}
-	if scope, ok := ScopeOf(r); ok {
-		e.mu.RLock()
-		h := e.services[scope.Service]
-		e.mu.RUnlock()
-		if h != nil {
-			h.ServeHTTP(w, r)
-			return
-		}
-	}
-	e.serveEmulator(w, r)
+	scope, _ := ScopeOf(r)
+	e.handler(scope.Service).ServeHTTP(w, r)
 }
 
 func (e *Edge) serveEmulator(w http.ResponseWriter, r *http.Request) {
-	e.mu.RLock()
-	h := e.emulator
 	scope, signed := ScopeOf(r)
-	known := !signed || e.emulated[scope.Service]
+	e.mu.RLock()
+	h, known := e.emulator, !signed || e.emulated[scope.Service]
 	e.mu.RUnlock()
 	switch {
 	case h == nil:
 		Refuse(w, r, "no emulator runs")
-		return
 	case !known:
 		Refuse(w, r, "it has no service "+scope.Service)
-		return
+	default:
+		h.ServeHTTP(w, r)
 	}
-	h.ServeHTTP(w, r)
 }
 
-// Scope is what a signature says a request is for.
+// Scope is the credential scope of a signature.
 type Scope struct {
 	AccessKey string
 	Region    string
 	Service   string
 }
 
-// ScopeOf reads the credential scope from the Authorization header or, for presigned
-// URLs, from the query. ok is false for an unsigned request. Signatures are not
-// verified.
+// credential is KEY/DATE/REGION/SERVICE/aws4_request. Signatures for several Regions have no
+// REGION.
+var credential = regexp.MustCompile(`^(.+?)/\d{8}(?:/([^/]+))?/([^/]+)/aws4_request$`)
+
+// ScopeOf reads the credential scope from the Authorization header or, for presigned URLs, from
+// the query. ok is false for an unsigned request. It does not verify signatures.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 func ScopeOf(r *http.Request) (scope Scope, ok bool) {
-	if auth := r.Header.Get("Authorization"); auth != "" {
-		algorithm, rest, _ := strings.Cut(auth, " ")
-		if !strings.HasPrefix(algorithm, "AWS4-") {
-			return Scope{}, false
-		}
-		for part := range strings.SplitSeq(rest, ",") {
-			if credential, found := strings.CutPrefix(strings.TrimSpace(part), "Credential="); found {
-				return parseCredential(credential)
-			}
-		}
+	text := r.URL.Query().Get("X-Amz-Credential")
+	if header := r.Header.Get("Authorization"); header != "" {
+		_, text, _ = strings.Cut(header, "Credential=")
+		text, _, _ = strings.Cut(text, ",")
+	}
+	m := credential.FindStringSubmatch(strings.TrimSpace(text))
+	if m == nil {
 		return Scope{}, false
 	}
-	return parseCredential(r.URL.Query().Get("X-Amz-Credential"))
-}
-
-// parseCredential reads KEY/DATE/REGION/SERVICE/aws4_request, or the form of
-// multi-Region signatures, which names no Region.
-func parseCredential(credential string) (Scope, bool) {
-	parts := strings.Split(credential, "/")
-	n := len(parts)
-	if n < 4 || parts[n-1] != "aws4_request" || parts[n-2] == "" {
-		return Scope{}, false
-	}
-	scope := Scope{Service: strings.ToLower(parts[n-2])}
-	key := parts[:n-3]
-	if n >= 5 {
-		scope.Region, key = parts[n-3], parts[:n-4]
-	}
-	scope.AccessKey = strings.Join(key, "/")
-	return scope, true
+	return Scope{AccessKey: m[1], Region: m[2], Service: strings.ToLower(m[3])}, true
 }

@@ -14,9 +14,9 @@ import (
 	"sync"
 )
 
-// Emulator passes requests on to the emulator at base, with their Host header, from
-// which it tells S3 buckets. Where the emulator crashes on an operation that it does
-// not know, the answer names the operation, with a status that no SDK retries.
+// Emulator passes requests to the emulator at base. It keeps the Host header, from which the
+// emulator reads the names of S3 buckets. If the emulator crashes because it does not know an
+// operation, the answer names the operation, with a status that no SDK retries.
 func Emulator(base *url.URL) http.Handler {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
@@ -25,7 +25,7 @@ func Emulator(base *url.URL) http.Handler {
 		},
 		FlushInterval: -1,
 		ModifyResponse: func(resp *http.Response) error {
-			// The emulator speaks HTML only when it fails: a traceback, or no route.
+			// The emulator answers HTML only if it fails: a traceback, or no route.
 			html := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")
 			if !html || resp.StatusCode != http.StatusNotFound && resp.StatusCode < 500 {
 				return nil
@@ -44,24 +44,24 @@ func Emulator(base *url.URL) http.Handler {
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() != nil {
-				return // the caller has gone
+				return // the caller has disconnected
 			}
 			Refuse(w, r, "the emulator did not answer: "+err.Error())
 		},
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Where the answer begins before the proxy has seen the end of the body, the server closes the body, and the
-		// proxy then cuts the answer off: the caller would repeat what is done already.
+		// If an answer begins before the proxy has read the whole body, the server closes the body
+		// and the proxy cuts the answer off. The caller would then repeat a call that succeeded.
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			return // the caller has gone
+			return // the caller has disconnected
 		}
 		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 		proxy.ServeHTTP(w, r)
 	})
 }
 
-// emulatorReason is the exception in a traceback page, which its title holds.
+// emulatorReason returns the exception of a traceback page, which is in its title.
 func emulatorReason(page []byte) string {
 	_, rest, ok := bytes.Cut(page, []byte("<title>"))
 	title, _, ok2 := bytes.Cut(rest, []byte("\n"))
@@ -75,14 +75,14 @@ func emulatorReason(page []byte) string {
 // maximumBody is above the longest request of any service.
 const maximumBody = 32 << 20
 
-// Body reads a request's body, and leaves it to be read again.
+// Body reads a request's body. The body can be read again.
 func Body(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maximumBody))
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return body, err
 }
 
-// Refuse answers that the local AWS does not know the operation, naming it.
+// Refuse answers that the local AWS does not support the operation, which it names.
 func Refuse(w http.ResponseWriter, r *http.Request, reason string) {
 	code, contentType, body := refusal(r, reason)
 	w.Header().Set("Content-Type", contentType)
@@ -93,7 +93,7 @@ func Refuse(w http.ResponseWriter, r *http.Request, reason string) {
 
 func refusal(r *http.Request, reason string) (code, contentType string, body []byte) {
 	code = "NotImplemented"
-	message := fmt.Sprintf("the local AWS does not know %s: %s", Operation(r), reason)
+	message := fmt.Sprintf("the local AWS does not support %s: %s", Operation(r), reason)
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
 		var text bytes.Buffer
 		xml.EscapeText(&text, []byte(message))
@@ -103,7 +103,7 @@ func refusal(r *http.Request, reason string) (code, contentType string, body []b
 	return code, "application/json", body
 }
 
-// Operation names what a request asks for as well as its protocol shows it.
+// Operation names the operation of a request, as far as its protocol shows it.
 func Operation(r *http.Request) string {
 	service := "the unsigned request"
 	if scope, ok := ScopeOf(r); ok {
@@ -115,9 +115,9 @@ func Operation(r *http.Request) string {
 	return service + " " + r.Method + " " + r.URL.Path
 }
 
-// OneAtATime keeps the requests of a service from running beside each other, which the
-// emulator is not made for: of two conditional writes both would succeed, and of two
-// records that get the same sequence number one would be lost.
+// OneAtATime serves one request at a time. In the emulator, two concurrent conditional writes
+// would both succeed, and two concurrent records would get the same sequence number, so that one
+// is lost.
 func OneAtATime(next http.Handler) http.Handler {
 	var mu sync.Mutex
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
