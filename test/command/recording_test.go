@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/defenderhub/defenderhub/internal/offline"
+	"github.com/defenderhub/defenderhub/internal/topicfilter"
 	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
 )
 
@@ -34,7 +35,7 @@ func TestDocumentedRulesRecordTelemetry(t *testing.T) {
 			t.Fatalf("%s: %v", sql, err)
 		}
 		for topic, payload := range sent {
-			if !iotsql.MatchTopic(statement.TopicFilter(), topic) {
+			if !topicfilter.Matches(statement.TopicFilter(), topic) {
 				continue
 			}
 			out, matched, err := statement.Begin(iotsql.Message{Topic: topic, ClientID: "pump", Principal: "cert", SourceIP: "192.0.2.1", TraceID: "trace " + topic, Time: time.UnixMilli(1767225600000), Payload: []byte(payload)}).Select()

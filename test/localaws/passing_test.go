@@ -165,7 +165,7 @@ except Exception as e:
 `
 	put := exec.CommandContext(ctx, interpreter, "-c", program)
 	put.Env = cloud.Env()
-	if out, err := put.CombinedOutput(); err != nil || !strings.Contains(string(out), "the local AWS does not know events AWSEvents.PutEvents") {
+	if out, err := put.CombinedOutput(); err != nil || !strings.Contains(string(out), "the local AWS does not support events AWSEvents.PutEvents") {
 		t.Fatalf("boto3 saw %s, error %v", out, err)
 	}
 }

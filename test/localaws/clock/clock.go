@@ -1,5 +1,5 @@
 // Package clock is the one clock of a local cloud. It runs with the machine's clock
-// until somebody steps it; everything that waits for a time in the local cloud
+// until somebody steps it; everything that waits for a time in the local AWS
 // (schedules, audits, expiry, alarms) is due by this clock and by no other.
 package clock
 
@@ -88,7 +88,7 @@ var (
 	cronForm = regexp.MustCompile(`^cron\((\S+ \S+) ([^ LW]+) (\S+) (\?|[*A-Z,-]+) \*\)$`)
 )
 
-// ParseSchedule reads a schedule expression. What the local cloud cannot follow (at, and of
+// ParseSchedule reads a schedule expression. What the local AWS cannot follow (at, and of
 // cron L, W, #, numbers of weekdays, years other than *) is an error that names it.
 func ParseSchedule(expression string) (Schedule, error) {
 	if m := rateForm.FindStringSubmatch(expression); m != nil {
@@ -101,7 +101,7 @@ func ParseSchedule(expression string) (Schedule, error) {
 	}
 	m := cronForm.FindStringSubmatch(expression)
 	if m == nil {
-		return Schedule{}, fmt.Errorf("schedule %q: the local cloud follows rate(...), and cron(...) with six fields, the year *, weekdays by name, and no L, W or #", expression)
+		return Schedule{}, fmt.Errorf("schedule %q: the local AWS supports rate(...), and cron(...) with six fields, the year *, weekdays by name, and no L, W or #", expression)
 	}
 	if (m[2] == "?") == (m[4] == "?") {
 		return Schedule{}, fmt.Errorf("schedule %q: exactly one of day of month and day of week must be ?", expression)

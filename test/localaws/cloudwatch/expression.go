@@ -32,7 +32,7 @@ func parseExpression(text string, ids []string) (expression, error) {
 	for part := range strings.SplitSeq(text, "+") {
 		m := term.FindStringSubmatch(strings.TrimSpace(part))
 		if m == nil {
-			return nil, fmt.Errorf("expression %q: the local AWS does not know %q, only sums of metrics, FILL(metric, number) and MAX(METRICS())", text, strings.TrimSpace(part))
+			return nil, fmt.Errorf("expression %q: the local AWS does not support %q, only sums of metrics, FILL(metric, number) and MAX(METRICS())", text, strings.TrimSpace(part))
 		}
 		id := m[1] + m[4]
 		if id != "" && !slices.Contains(ids, id) {

@@ -194,7 +194,7 @@ func compileText(operator string, operand any) (matcher, error) {
 		}
 		test = regexp.MustCompile(`(?s)^` + strings.ReplaceAll(regexp.QuoteMeta(text), `\*`, `.*`) + `$`).MatchString
 	default:
-		return nil, fmt.Errorf("the local AWS does not know the operator %q here", operator)
+		return nil, fmt.Errorf("the local AWS does not support the operator %q here", operator)
 	}
 	if !ok {
 		return nil, fmt.Errorf("%s: the local AWS takes a string", operator)

@@ -363,7 +363,7 @@ func TestUnknownCallsOfFunctionsAreRefusedByName(t *testing.T) {
 	_, phone := sns.NewFromConfig(config).Publish(t.Context(), &sns.PublishInput{PhoneNumber: aws.String("+1"), Message: aws.String("m")})
 	_, update := securityhub.NewFromConfig(config).BatchUpdateFindings(t.Context(), &securityhub.BatchUpdateFindingsInput{FindingIdentifiers: []securityhubtypes.AwsSecurityFindingIdentifier{{Id: aws.String("1"), ProductArn: aws.String("p")}}})
 	for want, err := range map[string]error{"TransactWriteItems": transaction, "Subscribe": subscribe, "names no topic": phone, "/findings/batchupdate": update, "/connections/c": socket, "PurgeQueue": purge, "/thing-groups": groups, "/topics/t": retained, "names no stream": next} {
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "the local AWS does not know") {
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "the local AWS does not support") {
 			t.Errorf("got %v, want a refusal with %q", err, want)
 		}
 	}

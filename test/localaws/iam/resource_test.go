@@ -132,7 +132,7 @@ func TestRolesAreJudgedByTheResourcesPolicyToo(t *testing.T) {
 		"a key that trusts no policy":    {send + "," + useKey, "", "k", forSNS, "kms:GenerateDataKey on resource: " + keyARN + " " + unmet},
 		"a key that names the role":      {send, "", "k", strings.Replace(forRole, "sqs:SendMessage", "kms:*", 1), ""},
 		"a key of AWS":                   {send, "", "alias/aws/sqs", "", ""},
-		"a key by an alias":              {send + "," + strings.Replace(useKey, `{"StringEquals": {"kms:ViaService": "sqs.eu-west-1.amazonaws.com"}}`, `{"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/fleet"}}`, 1), "", "k", byRoot, `condition key "kms:ResourceAliases" is not known to the local AWS`},
+		"a key by an alias":              {send + "," + strings.Replace(useKey, `{"StringEquals": {"kms:ViaService": "sqs.eu-west-1.amazonaws.com"}}`, `{"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/fleet"}}`, 1), "", "k", byRoot, `condition key "kms:ResourceAliases" is not supported by the local AWS`},
 		"a key that everybody is denied": {send + "," + useKey, "", "k", byRoot + "," + strings.Replace(forAll, `"Allow"`, `"Deny"`, 1) + "," + strings.Replace(strings.Replace(forAll, "sns:Publish", "kms:Decrypt", 1), "Allow", "Deny", 1), "kms:Decrypt on resource: " + keyARN + " " + explicit},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -159,7 +159,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, name string) (an
 	case name == "":
 		return nil, errUnknownHere.new("no operation of AWS IoT known here has the form %s %s", r.Method, r.URL.Path)
 	case !ok:
-		return nil, errUnknownHere.new("the operation %s is not known to the local AWS IoT", name)
+		return nil, errUnknownHere.new("the operation %s is not supported by the local AWS IoT", name)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {

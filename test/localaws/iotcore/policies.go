@@ -244,7 +244,7 @@ func (s *Service) checkTarget(target string) error {
 		return err
 	}
 	if !strings.HasPrefix(target, "arn:") && strings.Contains(target, ":") {
-		return errUnknownHere.new("Amazon Cognito identities (%s) are not known to the local AWS IoT", target)
+		return errUnknownHere.new("Amazon Cognito identities (%s) are not supported by the local AWS IoT", target)
 	}
 	if !strings.HasPrefix(target, s.ARN("cert/")) {
 		return errInvalidRequest.new("The given target %q is neither a certificate nor a thing group of this account and Region", target)

@@ -109,7 +109,7 @@ func checkAction(a types.Action) error {
 	kinds := slices.Sorted(maps.Keys(JSON(a).(map[string]any)))
 	for _, kind := range kinds {
 		if !slices.Contains(ruleActions, kind) {
-			return errUnknownHere.new("the rule action %q is not known to the local AWS IoT; it knows %s", kind, strings.Join(ruleActions, ", "))
+			return errUnknownHere.new("the rule action %q is not supported by the local AWS IoT, only %s", kind, strings.Join(ruleActions, ", "))
 		}
 	}
 	switch {

@@ -13,7 +13,7 @@ func (s *Service) describeEndpoint(in *iot.DescribeEndpointInput) (*iot.Describe
 	case "", "iot:Data", "iot:Data-ATS":
 		return &iot.DescribeEndpointOutput{EndpointAddress: &s.dataEndpoint}, nil
 	case "iot:CredentialProvider", "iot:Jobs":
-		return nil, errUnknownHere.new("the endpoint %s is not known to the local AWS IoT", kind)
+		return nil, errUnknownHere.new("the endpoint %s is not supported by the local AWS IoT", kind)
 	default:
 		return nil, errInvalidRequest.new("endpointType is %q, want iot:Data-ATS, iot:Data, iot:CredentialProvider or iot:Jobs", kind)
 	}

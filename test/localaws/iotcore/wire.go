@@ -96,15 +96,15 @@ func bind(r *http.Request, body []byte, reads []member, input reflect.Value) err
 		}
 	}
 	for name := range query {
-		return errUnknownHere.new("the parameter %q is not known to the local AWS IoT", name)
+		return errUnknownHere.new("the parameter %q is not supported by the local AWS IoT", name)
 	}
 	for name := range r.Header {
 		if strings.HasPrefix(name, "X-Amz-Mqtt5-") {
-			return errUnknownHere.new("the properties of MQTT 5 (%s) are not known to the local AWS IoT", name)
+			return errUnknownHere.new("the properties of MQTT 5 (%s) are not supported by the local AWS IoT", name)
 		}
 	}
 	for name := range document {
-		return errUnknownHere.new("the parameter %q is not known to the local AWS IoT", name)
+		return errUnknownHere.new("the parameter %q is not supported by the local AWS IoT", name)
 	}
 	return fill(input, given)
 }
@@ -126,7 +126,7 @@ func fill(input reflect.Value, given map[string]any) error {
 		return errInvalidRequest.new("the request is no valid JSON for this operation: %v", err)
 	}
 	for _, name := range found.Unused {
-		return errUnknownHere.new("the parameter %q is not known to the local AWS IoT", name)
+		return errUnknownHere.new("the parameter %q is not supported by the local AWS IoT", name)
 	}
 	return nil
 }

@@ -39,5 +39,5 @@ func ExampleParse_refused() {
 	_, err := iotsql.Parse(`SELECT get_dynamodb("table", "key", id, "role") AS row FROM 'a/b'`)
 	fmt.Println(err)
 	// Output:
-	// parse AWS IoT SQL: SELECT item 1: line 1 column 8: function get_dynamodb: the local cloud does not run it, it calls an external service
+	// parse AWS IoT SQL: SELECT item 1: line 1 column 8: function get_dynamodb: the local AWS does not support it, it calls an external service
 }

@@ -13,15 +13,16 @@ import (
 
 // function is a built-in function of AWS IoT SQL.
 type function struct {
-	// min and max bound the number of arguments; any other number gives
-	// Undefined, as AWS does.
+	// min and max limit the number of arguments. With any other number the function is
+	// Undefined, as in AWS.
 	min, max int
 	eval     func(s *scope, args []value) value
-	// check refuses arguments at Parse; nil accepts all.
+	// check validates the arguments when the statement is parsed. Default: nil, all are valid.
 	check func(args []expr) error
 }
 
-// functions is the table of what runs, by name in lower case; cast is a special form.
+// functions are the supported functions by their name in lower case. cast, which has a syntax of
+// its own, is not among them.
 var functions = map[string]function{
 	"topic":          {0, 1, topic, nil},
 	"clientid":       {0, 0, clientID, nil},
@@ -41,8 +42,8 @@ var functions = map[string]function{
 	"endswith":   {2, 2, texts(func(s []string) value { return strings.HasSuffix(s[0], s[1]) }), nil},
 }
 
-// refused are functions that AWS has and the local cloud does not run, with the reason where
-// it is another than that nobody needs them here.
+// refused are the functions of AWS that the local AWS does not support, with the reason. Without
+// a reason, nobody needs the function here.
 var refused = func() map[string]string {
 	all := map[string]string{}
 	for _, names := range []struct{ why, functions string }{
@@ -60,11 +61,11 @@ var refused = func() map[string]string {
 	return all
 }()
 
-// call reads the arguments of a function, whose name may be in any case.
+// call reads the arguments of a function. Its name may be in any case.
 func (p *parser) call(written string) (expr, error) {
 	fn := strings.ToLower(written)
 	if why, ok := refused[fn]; ok {
-		return nil, fmt.Errorf("function %s: the local cloud does not run it%s", fn, why)
+		return nil, fmt.Errorf("function %s: the local AWS does not support it%s", fn, why)
 	}
 	f, known := functions[fn]
 	if !known && fn != "cast" {
@@ -92,7 +93,7 @@ func (p *parser) call(written string) (expr, error) {
 		return nil, errors.New("function cast: want cast(value AS type)")
 	case fn == "cast":
 		if as = strings.ToLower(as); as != "int" && as != "integer" {
-			return nil, fmt.Errorf("function cast: AS %s: the local cloud casts to Int only", as)
+			return nil, fmt.Errorf("function cast: AS %s: the local AWS casts to Int only", as)
 		}
 		f = function{min: 1, max: 1, eval: pure(func(args []value) value { return castInt(args[0]) })}
 	case f.check != nil:
@@ -120,12 +121,12 @@ func (c call) eval(s *scope) value {
 	return c.function.eval(s, args)
 }
 
-// raw is * of encode: the payload byte for byte, JSON or not.
+// raw is * as an argument of encode: the bytes of the payload, JSON or not.
 type raw struct{}
 
 func (raw) eval(s *scope) value { return s.message.Payload }
 
-// wantBase64 checks the scheme of encode, which AWS wants literal.
+// wantBase64 checks the scheme of encode, which must be a literal in AWS.
 func wantBase64(args []expr) error {
 	if len(args) < 2 {
 		return nil
@@ -135,19 +136,20 @@ func wantBase64(args []expr) error {
 	case !ok:
 		return errors.New("the scheme must be a literal string")
 	case scheme == "proto":
-		return errors.New("scheme 'proto': the local cloud does not run it")
+		return errors.New("scheme 'proto': the local AWS does not support it")
 	case scheme != "base64":
 		return fmt.Errorf("scheme '%s', want 'base64'", scheme)
 	}
 	return nil
 }
 
-// pure makes a function of its arguments alone.
+// pure makes an SQL function that depends only on its arguments.
 func pure(f func(args []value) value) func(*scope, []value) value {
 	return func(_ *scope, args []value) value { return f(args) }
 }
 
-// property makes a function that gives a property of the message, Undefined if it has none.
+// property makes an SQL function that returns a property of the message. An empty property is
+// Undefined.
 func property(of func(*Message) string) func(*scope, []value) value {
 	return func(s *scope, _ []value) value {
 		if p := of(s.message); p != "" {
@@ -157,7 +159,7 @@ func property(of func(*Message) string) func(*scope, []value) value {
 	}
 }
 
-// texts makes a function of strings, Undefined where an argument is none.
+// texts makes an SQL function of strings. It is Undefined if an argument does not convert to one.
 func texts(f func([]string) value) func(*scope, []value) value {
 	return pure(func(args []value) value {
 		converted := make([]string, len(args))
@@ -171,8 +173,8 @@ func texts(f func([]string) value) func(*scope, []value) value {
 	})
 }
 
-// topic gives the whole topic or a segment from 1 on, of Basic Ingest without
-// the prefix.
+// topic returns the whole topic, or one of its segments, which are numbered from 1. The prefix of
+// Basic Ingest does not count.
 func topic(s *scope, args []value) value {
 	t := s.message.Topic
 	if _, rest, ok := BasicIngest(t); ok {
@@ -224,7 +226,7 @@ func orElse(args []value) value {
 	return args[0]
 }
 
-// castInt is the conversion to Int plus that of Booleans.
+// castInt converts to Int. Unlike the implicit conversion it also converts Booleans.
 func castInt(v value) value {
 	if b, ok := v.(bool); ok {
 		v = newInt(map[bool]int64{true: 1}[b])

@@ -9,18 +9,18 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of a statement. The size is that of SQL, actions and description together ("AWS IoT
-// Core rules engine limits and quotas"). AWS documents no depth: no statement that a person
-// writes comes near.
+// Limits of a statement. AWS limits the size of SQL, actions and description together ("AWS IoT
+// Core rules engine limits and quotas"). It documents no limit of the depth; the one here is far
+// above what a person writes.
 const (
 	maxSQLBytes = 128 << 10
 	maxDepth    = 100
 )
 
-// hints explain the token that the parser stopped at, or the one before it: what users of
-// other SQL write and AWS IoT SQL lacks, and what this package does not run.
+// hints explain the token at which the parser stopped, or the one before it: syntax of other SQL
+// dialects that AWS IoT SQL lacks, and syntax that this package does not support.
 var hints = map[string]string{
-	"SET":      "the local cloud does not run SET; write the expression out",
+	"SET":      "the local AWS does not support SET; write the expression out",
 	"LIKE":     "AWS IoT SQL has no LIKE; use startswith or endswith",
 	"BETWEEN":  "AWS IoT SQL has no BETWEEN; use >= and <=",
 	"GROUP":    "AWS IoT SQL has no GROUP BY",
@@ -31,26 +31,26 @@ var hints = map[string]string{
 	"UNION":    "AWS IoT SQL has no UNION",
 	"DISTINCT": "AWS IoT SQL has no DISTINCT",
 	"IS":       "AWS IoT SQL has no IS; use isNull(x) or isUndefined(x)",
-	"IN":       "the local cloud does not run IN; use OR",
-	"EXISTS":   "the local cloud does not run EXISTS",
-	"(SELECT":  "the local cloud does not run nested SELECT",
-	"CASE":     "the local cloud does not run CASE; use cast(condition AS Int)",
+	"IN":       "the local AWS does not support IN; use OR",
+	"EXISTS":   "the local AWS does not support EXISTS",
+	"(SELECT":  "the local AWS does not support nested SELECT",
+	"CASE":     "the local AWS does not support CASE; use cast(condition AS Int)",
 	"!":        "not equal is <>",
-	"%":        "the local cloud does not run %",
-	"{":        "the local cloud does not run objects in SQL",
-	"[":        "the local cloud does not run arrays in SQL",
-	".*":       "the local cloud does not select the keys of an object; name the object itself",
+	"%":        "the local AWS does not support %",
+	"{":        "the local AWS does not support objects in SQL",
+	"[":        "the local AWS does not support arrays in SQL",
+	".*":       "the local AWS does not select the keys of an object; name the object itself",
 	"--":       "AWS IoT SQL has no comments",
 	"/*":       "AWS IoT SQL has no comments",
 	"$":        "a substitution template belongs to an action, not to SQL",
-	"@":        "the local cloud does not run SET and its variables",
-	"`":        "a key that is no plain name cannot be selected here",
+	"@":        "the local AWS does not support SET and its variables",
+	"`":        "the local AWS does not support keys in back quotes",
 	";":        "a statement has no end mark",
 	"'":        "the string has no end",
 	`"`:        "the string has no end",
 }
 
-// kind is that of a token.
+// kind is the kind of a token.
 type kind int
 
 const (
@@ -74,19 +74,19 @@ var (
 	keywords  = strings.Fields("SELECT FROM WHERE AS AND OR NOT IN EXISTS CASE WHEN THEN ELSE END TRUE FALSE NULL")
 )
 
-// parser reads one statement or template. Its methods read what their names say and go to
-// the first token behind it.
+// parser reads one statement or template. Each method reads the part in its name, and moves to the
+// first token after it.
 type parser struct {
 	tokens   []token
 	i, depth int
 }
 
-// syntaxError is one that names a token; it needs no more context.
+// syntaxError already names the line, column and token.
 type syntaxError struct{ text string }
 
 func (e syntaxError) Error() string { return e.text }
 
-// within names the clause of an error that is about what a part means.
+// within adds the clause to an error, unless that names the token.
 func within(clause string, err error) error {
 	if err == nil || errors.As(err, new(syntaxError)) {
 		return err
@@ -94,7 +94,7 @@ func within(clause string, err error) error {
 	return fmt.Errorf("%s: %w", clause, err)
 }
 
-// placed is an error with its place.
+// placed is an error with its line and column.
 type placed struct{ error }
 
 func (t token) at(format string, args ...any) error {
@@ -147,7 +147,8 @@ func scan(sql string) (*parser, error) {
 
 func (p *parser) token() token { return p.tokens[p.i] }
 
-// is reports whether a token, at an offset from the current one, is a keyword or symbol.
+// is reports whether the token at an offset from the current one is one of these keywords or
+// symbols.
 func (p *parser) is(offset int, words ...string) bool {
 	if p.i+offset < 0 || p.i+offset >= len(p.tokens) {
 		return false
@@ -156,12 +157,12 @@ func (p *parser) is(offset int, words ...string) bool {
 	return (t.kind == keyword || t.kind == symbol) && slices.Contains(words, strings.ToUpper(t.text))
 }
 
-// isName is is for words that are keywords in one place only.
+// isName reports whether the current token is a word that is a keyword in one place only.
 func (p *parser) isName(word string) bool {
 	return p.token().kind == identifier && strings.EqualFold(p.token().text, word)
 }
 
-// take goes on behind a keyword or symbol, if it is there.
+// take moves past a keyword or symbol, and reports whether it was there.
 func (p *parser) take(word string) bool {
 	ok := p.is(0, word)
 	if ok {
@@ -177,7 +178,7 @@ func (p *parser) want(word string) error {
 	return nil
 }
 
-// text is the current token, if it is of one of the kinds, and goes on behind it.
+// text returns the current token, which must be of one of these kinds, and moves past it.
 func (p *parser) text(kinds ...kind) (string, error) {
 	t := p.token()
 	if !slices.Contains(kinds, t.kind) {
@@ -187,7 +188,7 @@ func (p *parser) text(kinds ...kind) (string, error) {
 	return t.text, nil
 }
 
-// unexpected names the current token, and the fix if it is known.
+// unexpected returns an error about the current token, with a hint if there is one.
 func (p *parser) unexpected(want string) error {
 	t := p.token()
 	near := func(offset int) string {
@@ -243,8 +244,7 @@ func (p *parser) statement() (*Statement, error) {
 	return s, nil
 }
 
-// selection reads SELECT, which takes VALUE for a keyword except where only a key named
-// value makes sense.
+// selection reads SELECT. VALUE is a keyword, except where it can only be a key of that name.
 func (p *parser) selection(s *Statement) error {
 	if err := p.want("SELECT"); err != nil {
 		return err
@@ -268,11 +268,12 @@ func (p *parser) selection(s *Statement) error {
 	return nil
 }
 
-// item reads one column. Without AS only a key of the message has a name that AWS documents.
+// item reads one column. AWS documents the name of a column without AS only for a key of the
+// message.
 func (p *parser) item() (item, error) {
 	if p.take("*") {
 		if p.is(0, "AS") {
-			return item{}, errors.New("* AS: the local cloud does not nest the message")
+			return item{}, errors.New("* AS: the local AWS does not nest the message")
 		}
 		return item{}, nil
 	}
@@ -296,10 +297,11 @@ func (p *parser) item() (item, error) {
 	return it, err
 }
 
-// precedence are the binary operators, the loosest first; NOT binds closer than AND.
+// precedence lists the binary operators from the lowest precedence on. NOT is between AND and
+// the comparisons.
 var precedence = [][]string{{"OR"}, {"AND"}, {"=", "<>", "<=", ">=", "<", ">"}, {"+", "-"}, {"*", "/"}}
 
-const comparisons = 2 // which do not chain
+const comparisons = 2 // the level of the comparisons, which do not chain
 
 func (p *parser) expression(level int) (expr, error) {
 	if level == comparisons && p.take("NOT") {
@@ -325,10 +327,10 @@ func (p *parser) expression(level int) (expr, error) {
 	return left, err
 }
 
-// nested bounds the recursion.
+// nested limits the depth of the recursion.
 func (p *parser) nested(read func() (expr, error)) (expr, error) {
 	if p.depth++; p.depth > maxDepth+1 {
-		return nil, p.token().at("nested deeper than %d, which the local cloud does not run", maxDepth)
+		return nil, p.token().at("nested deeper than %d, which the local AWS does not support", maxDepth)
 	}
 	defer func() { p.depth-- }()
 	return read()
@@ -396,7 +398,7 @@ func (p *parser) number(t token, digits string, err error) (expr, error) {
 	return literal{v}, nil
 }
 
-// list reads elements up to a closing symbol.
+// list reads elements, separated by commas, up to the closing symbol.
 func (p *parser) list(closing string, element func() error) error {
 	for first := true; !p.take(closing); first = false {
 		if !first && !p.take(",") {
@@ -409,7 +411,7 @@ func (p *parser) list(closing string, element func() error) error {
 	return nil
 }
 
-// argument reads an expression, or * where that is the message.
+// argument reads an expression, or * if message allows that.
 func (p *parser) argument(of string, message bool) (expr, error) {
 	if !p.is(0, "*") {
 		return p.expression(0)
@@ -423,7 +425,7 @@ func (p *parser) argument(of string, message bool) (expr, error) {
 
 func unquote(s string) string { return s[1 : len(s)-1] }
 
-// keyOf is the key of an expression that only names one: the last of its path.
+// keyOf returns the last key of an expression that is a path of keys.
 func keyOf(e expr) (string, bool) {
 	switch e := e.(type) {
 	case name:

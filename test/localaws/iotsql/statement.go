@@ -1,25 +1,24 @@
-// Package iotsql is AWS IoT SQL, version 2016-03-23: what the rules engine of
-// AWS IoT does between a published message and the actions of a topic rule.
+// Package iotsql is AWS IoT SQL, version 2016-03-23. It selects from a published message what the
+// actions of a topic rule receive.
 //
-// [Parse] checks a whole statement, so that a function, clause or syntax that
-// is unknown, or that the local cloud cannot run, is refused by name when the
-// rule is deployed and never when a message arrives. [Statement.Matches] reports
-// whether a message starts the rule, [Evaluation.Select] gives what its actions
-// receive, and [ParseTemplate] reads the substitution templates of
-// the actions.
+// [Parse] checks the whole statement when the rule is deployed, and names a function, clause or
+// form that AWS does not have or that the local AWS does not support. So no statement fails to
+// parse when a message arrives. [Statement.Matches] reports whether a message triggers the rule,
+// [Evaluation.Select] returns what its actions receive, and [ParseTemplate] reads the
+// substitution templates of the actions.
 //
-// The semantics are those of the AWS IoT SQL reference in the AWS IoT Core
-// Developer Guide. Two of its habits surprise:
+// The semantics are those of the AWS IoT SQL reference in the AWS IoT Core Developer Guide. Two
+// of them surprise:
 //
-//   - A missing key or a bad argument is Undefined, not an error, and Undefined
-//     makes nearly every operator Undefined: one missing field poisons a whole
-//     OR chain. A WHERE that is Undefined is not true.
-//   - Whole numbers are Int, however they are written (10.0 is 10), and Int
-//     divided by Int is an Int, truncated.
+//   - A missing key or an invalid argument is Undefined, not an error. Nearly every operator
+//     with an Undefined operand is Undefined: one missing field makes a whole OR chain
+//     Undefined. A WHERE that is Undefined is not true.
+//   - Whole numbers are Int, however they are written (10.0 is 10), and Int divided by Int is an
+//     Int, truncated.
 //
-// Parse refuses by name what AWS has and nobody needs here (SET, CASE, nested SELECT, IN,
-// EXISTS, objects and arrays in SQL, most functions), and what AWS documents without what
-// it does (a dotted alias, an expression without alias).
+// Parse rejects parts of AWS IoT SQL that nobody needs here (SET, CASE, nested SELECT, IN, EXISTS,
+// objects and arrays in SQL, most functions), and parts whose result AWS does not document (an
+// alias with a dot, an expression without alias).
 package iotsql
 
 import (
@@ -28,16 +27,16 @@ import (
 	"maps"
 	"strings"
 	"time"
+
+	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
-// Version is the version of AWS IoT SQL that this package is, as
-// AwsIotSqlVersion of a topic rule names it.
+// Version is the AwsIotSqlVersion of a topic rule that this package supports.
 const Version = "2016-03-23"
 
-// Statement is the SQL of one topic rule. It never changes, so that any number
-// of messages may be evaluated at once.
+// Statement is the SQL of one topic rule. It is safe for concurrent use.
 type Statement struct {
-	// value is the expression of SELECT VALUE, else nil.
+	// value is the expression of SELECT VALUE, or nil.
 	value  expr
 	items  []item
 	filter string
@@ -50,12 +49,12 @@ type item struct {
 	expr expr
 }
 
-// Message is what the rules engine knows of a published message.
+// Message is a published message as the rules engine gets it.
 type Message struct {
 	// Topic is the topic of the PUBLISH, with the prefix of Basic Ingest.
 	Topic string
-	// ClientID is the MQTT client id of the publisher: empty if the message did
-	// not come over MQTT, which makes clientid() "n/a".
+	// ClientID is the MQTT client ID of the publisher. It is empty for a message that was not
+	// published over MQTT; clientid() is then "n/a".
 	ClientID string
 	// Principal is the thumbprint of the publisher's certificate, or its IAM
 	// identity. Empty makes principal() Undefined.
@@ -63,23 +62,21 @@ type Message struct {
 	// SourceIP is the address of the publisher, IPv4 or IPv6. Empty makes
 	// sourceip() Undefined.
 	SourceIP string
-	// TraceID is the UUID of the MQTT message. Empty, for what did not come over
-	// MQTT, makes traceid() Undefined.
+	// TraceID is the UUID of the MQTT message. It is empty for a message that was not published
+	// over MQTT; traceid() is then Undefined.
 	TraceID string
 	// AccountID is the account of the rule, 12 digits.
 	AccountID string
-	// Time is when the rules engine sees the message; timestamp() is its
-	// milliseconds.
+	// Time is when the rules engine got the message; timestamp() returns it in milliseconds.
 	Time time.Time
 	// Payload is the payload as published, JSON or not, at most 128 KB.
 	Payload []byte
-	// NewUUID makes what newuuid() gives. Default: nil, a random UUID.
+	// NewUUID is the function newuuid(). Default: nil, a random UUID.
 	NewUUID func() string
 }
 
-// Parse reads a statement and checks all that can be known before a message
-// arrives. The error names each construct that is unknown, or that the local
-// cloud does not run.
+// Parse reads a statement and checks it. The error names the part that AWS IoT SQL does not have,
+// or that the local AWS does not support.
 func Parse(sql string) (*Statement, error) {
 	p, err := scan(sql)
 	var s *Statement
@@ -98,12 +95,12 @@ type Evaluation struct {
 	scope     *scope
 }
 
-// Begin reads m.
+// Begin decodes the payload of m.
 func (s *Statement) Begin(m Message) *Evaluation { return &Evaluation{s, newScope(&m)} }
 
-// Select gives what the actions of the rule receive: the output of SELECT, and false if WHERE is
-// not true. After an error, which is one of the SQL, AWS IoT runs neither the actions nor the
-// error action.
+// Select returns the output of SELECT, which the actions of the rule receive. matched reports
+// whether WHERE is true. An error is one of the SQL: after it, AWS IoT runs neither the actions
+// nor the error action.
 func (e *Evaluation) Select() (output []byte, matched bool, err error) {
 	s := e.statement
 	if s.where != nil {
@@ -114,7 +111,6 @@ func (e *Evaluation) Select() (output []byte, matched bool, err error) {
 	}
 	_, all := s.value.(payload)
 	if all = all || len(s.items) == 1 && s.items[0].expr == nil; all && !e.scope.json {
-		// The payload as raw bytes.
 		return e.scope.message.Payload, true, nil
 	}
 	if all {
@@ -132,7 +128,7 @@ func (e *Evaluation) Select() (output []byte, matched bool, err error) {
 	return encodeJSON(result), true, nil
 }
 
-// addTo adds a column. A missing payload has no keys.
+// addTo adds a column to the result. An empty payload counts as an object without keys.
 func (it item) addTo(result object, s *scope) error {
 	if it.expr != nil {
 		set(result, it.key, it.expr.eval(s))
@@ -140,22 +136,22 @@ func (it item) addTo(result object, s *scope) error {
 	}
 	o, ok := s.root.(object)
 	if !ok && !s.empty {
-		return errors.New("* with further items adds to a JSON object, and the payload is none")
+		return errors.New("* with further items needs a payload that is a JSON object")
 	}
 	maps.Copy(result, o)
 	return nil
 }
 
-// expr is an expression that Parse has checked. It never fails: it gives Undefined where
-// AWS does.
+// expr is an expression that Parse has checked. It never fails: an invalid operand gives
+// Undefined, as in AWS.
 type expr interface{ eval(*scope) value }
 
 type scope struct {
 	message *Message
-	// json is true if the payload is a JSON object or array. AWS counts a bare
-	// number or string as a payload that is not JSON.
+	// json reports whether the payload is a JSON object or array. To AWS, a payload that is a
+	// single number or string is not JSON.
 	json bool
-	// empty is true if there is no payload, to which SELECT *, x adds.
+	// empty reports whether the payload is empty: SELECT *, x is then x alone.
 	empty bool
 	root  value // the payload
 }
@@ -174,7 +170,7 @@ func newScope(m *Message) *scope {
 type (
 	// literal is a constant.
 	literal struct{ value value }
-	// payload is * as an argument: the message, or undefined if it is not JSON.
+	// payload is * as an argument: the payload, or Undefined if that is not JSON.
 	payload struct{}
 	// name is a key of the message.
 	name struct{ key string }
@@ -206,7 +202,7 @@ func keyIn(v value, key string) value {
 	return undefined{}
 }
 
-// Template is a field of a rule action that may hold substitution templates,
+// Template is a field of a rule action, which may contain substitution templates:
 // ${expression}.
 type Template struct {
 	parts []templatePart
@@ -218,9 +214,9 @@ type templatePart struct {
 	expr    expr
 }
 
-// ParseTemplate reads a field of an action. Its expressions see the message, never the
-// aliases of SELECT: a name is a key of the payload. A $ that starts no ${ stays as it
-// is, so that undoing the $$ of a republish topic is up to that action.
+// ParseTemplate reads a field of an action. A name in its expressions is a key of the payload,
+// never an alias of SELECT. A $ without { is literal: the republish action itself replaces the
+// $$ of its topic.
 func ParseTemplate(field string) (*Template, error) {
 	t := &Template{}
 	rest := field
@@ -266,7 +262,8 @@ func template(source string) (expr, error) {
 	return e, nil
 }
 
-// templateEnd finds the brace that ends an expression, past strings.
+// templateEnd returns the index of the brace that ends an expression. Braces in strings do not
+// count.
 func templateEnd(s string) int {
 	var quote rune
 	for i, c := range s {
@@ -284,8 +281,8 @@ func templateEnd(s string) int {
 	return -1
 }
 
-// Expand fills in a template of the statement. What is Undefined or Null is
-// empty, a string stands without quotes, arrays and objects are JSON.
+// Expand returns the text of a template. Undefined and Null are empty, strings have no quotes,
+// and arrays and objects are JSON.
 func (e *Evaluation) Expand(t *Template) string {
 	var b strings.Builder
 	for _, p := range t.parts {
@@ -299,19 +296,11 @@ func (e *Evaluation) Expand(t *Template) string {
 	return b.String()
 }
 
-// Limits of a topic filter, from "AWS IoT Core message broker and protocol
-// limits and quotas" in the AWS General Reference.
-const (
-	maxTopicBytes   = 256
-	maxTopicSlashes = 7
-)
-
-// basicIngest is how topics start that go to one rule, past the message broker.
+// basicIngest begins the topics of messages that go to one rule and not to the message broker.
 const basicIngest = "$aws/rules/"
 
-// BasicIngest splits a topic of Basic Ingest, $aws/rules/RULE/REST, into the
-// rule that it names and the topic that the rule sees; false for any other
-// topic.
+// BasicIngest splits a topic of Basic Ingest, $aws/rules/RULE/REST, into the rule's name and the
+// topic that the rule's SQL sees. ok is false for any other topic.
 func BasicIngest(topic string) (rule, rest string, ok bool) {
 	after, ok := strings.CutPrefix(topic, basicIngest)
 	if !ok {
@@ -321,67 +310,28 @@ func BasicIngest(topic string) (rule, rest string, ok bool) {
 	return rule, rest, true
 }
 
-// Matches reports whether a message on topic starts the rule with this statement
-// and the name ruleName. A topic of Basic Ingest starts the rule that it names,
-// whatever its FROM; any other topic must match the FROM clause.
+// Matches reports whether a message on topic triggers the rule with this statement and this name.
+// A topic of Basic Ingest triggers the rule that it names, whatever its FROM. Any other topic
+// must match the FROM clause.
 func (s *Statement) Matches(ruleName, topic string) bool {
 	if rule, _, ok := BasicIngest(topic); ok {
 		return rule == ruleName
 	}
-	return s.filter != "" && MatchTopic(s.filter, topic)
+	return s.filter != "" && topicfilter.Matches(s.filter, topic)
 }
 
-// TopicFilter is the FROM clause: empty for a rule that only Basic Ingest starts.
+// TopicFilter returns the FROM clause. It is empty for a rule that only Basic Ingest triggers.
 func (s *Statement) TopicFilter() string { return s.filter }
 
-// MatchTopic reports whether a topic filter takes in a topic. It follows AWS's page
-// "MQTT topics", by which sensor/# does not match sensor itself, and MQTT in that a
-// wildcard in the first level does not match reserved topics.
-func MatchTopic(filter, topic string) bool {
-	if strings.HasPrefix(topic, "$") && !strings.HasPrefix(filter, "$") {
-		return false
-	}
-	levels := strings.Split(topic, "/")
-	wanted := strings.Split(filter, "/")
-	for i, want := range wanted {
-		if i >= len(levels) {
-			return false
-		}
-		if want == "#" {
-			return true
-		}
-		if want != "+" && want != levels[i] {
-			return false
-		}
-	}
-	return len(levels) == len(wanted)
-}
-
-// checkTopicFilter refuses what no rule can subscribe to.
+// checkTopicFilter refuses a filter to which no rule can subscribe.
 func checkTopicFilter(filter string) error {
-	if filter == "" {
-		return fmt.Errorf("FROM '': want a topic filter, or no FROM for a rule that only Basic Ingest starts")
-	}
-	if strings.HasPrefix(filter, basicIngest) {
+	switch fault := topicfilter.Fault(filter); {
+	case filter == "":
+		return errors.New("FROM '': want a topic filter, or no FROM for a rule that only Basic Ingest triggers")
+	case strings.HasPrefix(filter, basicIngest):
 		return fmt.Errorf("FROM '%s': rules cannot subscribe to Basic Ingest topics; leave FROM out", filter)
-	}
-	if len(filter) > maxTopicBytes {
-		return fmt.Errorf("FROM: topic filter of %d bytes, want at most %d", len(filter), maxTopicBytes)
-	}
-	levels := strings.Split(filter, "/")
-	if len(levels) > maxTopicSlashes+1 {
-		return fmt.Errorf("FROM '%s': %d slashes, want at most %d", filter, len(levels)-1, maxTopicSlashes)
-	}
-	for i, level := range levels {
-		if level == "+" || level == "#" && i == len(levels)-1 {
-			continue
-		}
-		if level == "#" {
-			return fmt.Errorf("FROM '%s': # must be the last level", filter)
-		}
-		if strings.ContainsAny(level, "+#") {
-			return fmt.Errorf("FROM '%s': a wildcard must be the only character of its level %q", filter, level)
-		}
+	case fault != "":
+		return fmt.Errorf("FROM '%s': want %s", filter, fault)
 	}
 	return nil
 }

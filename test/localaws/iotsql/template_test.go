@@ -26,7 +26,7 @@ func TestSubstitutionTemplates(t *testing.T) {
 	}
 	for field, want := range map[string]string{
 		"${topic()": "has no }", "${}": "unexpected", "${nope()}": "nope", "${@w}": "its variables", "${a AS b}": "no alias",
-		"${*}": "is an expression", "${'a}": "has no }", "${get_secret('a')}": "get_secret", "${x IN y}": "does not run IN",
+		"${*}": "is an expression", "${'a}": "has no }", "${get_secret('a')}": "get_secret", "${x IN y}": "does not support IN",
 	} {
 		if _, err := ParseTemplate(field); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", field, err, want)

@@ -11,15 +11,15 @@ import (
 	"strings"
 )
 
-// value is undefined or one of JSON: nil, bool, number, string, []any and map[string]any.
+// value is undefined{} or a value of JSON: nil, bool, number, string, []any or map[string]any.
 type value = any
 
-// undefined is what AWS calls Undefined: not a value of JSON, but an operand of SQL.
+// undefined is AWS's Undefined, an operand of SQL that JSON does not have.
 type undefined struct{}
 
 type object = map[string]any
 
-// set gives key a value. Undefined has no JSON and is left out.
+// set sets a key, unless the value is Undefined, which JSON does not have.
 func set(o object, key string, v value) {
 	if !isUndefined(v) {
 		o[key] = v
@@ -28,7 +28,7 @@ func set(o object, key string, v value) {
 
 func isUndefined(v value) bool { return v == undefined{} }
 
-// decodeJSON reads a JSON document; false if b is none.
+// decodeJSON decodes a JSON document. It returns false if b is not one.
 func decodeJSON(b []byte) (value, bool) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
@@ -39,8 +39,8 @@ func decodeJSON(b []byte) (value, bool) {
 	return withNumbers(v), true
 }
 
-// withNumbers gives the numbers of a document their value. One that is out of AWS's range is
-// Undefined, and left out.
+// withNumbers converts the numbers of a document. It leaves out a number beyond AWS's range,
+// which is Undefined.
 func withNumbers(v any) value {
 	switch v := v.(type) {
 	case json.Number:
@@ -62,7 +62,7 @@ func withNumbers(v any) value {
 	return v
 }
 
-// encodeJSON writes v as JSON, with keys in their order, and Undefined as nothing.
+// encodeJSON encodes v with sorted keys. It returns nil for Undefined.
 func encodeJSON(v value) []byte {
 	if isUndefined(v) {
 		return nil
@@ -71,13 +71,13 @@ func encodeJSON(v value) []byte {
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		panic(err) // it has types of JSON only
+		panic(err) // all values have types of JSON
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// toText is the conversion "To string" of the page "Data types": Null and
-// Undefined have none.
+// toText is the conversion "To string" of the page "Data types". Null and Undefined do not
+// convert.
 func toText(v value) (string, bool) {
 	switch v := v.(type) {
 	case undefined, nil:
@@ -89,8 +89,7 @@ func toText(v value) (string, bool) {
 	}
 }
 
-// toNumber is the conversion "To decimal": of strings only those that look like
-// numbers.
+// toNumber is the conversion "To decimal". Of strings, only decimal numbers convert.
 func toNumber(v value) (number, bool) {
 	switch v := v.(type) {
 	case number:
@@ -106,8 +105,8 @@ func toNumber(v value) (number, bool) {
 	}
 }
 
-// toBoolean is the conversion "To Boolean": of strings only "true" and "false",
-// in any case.
+// toBoolean is the conversion "To Boolean". Of strings, only "true" and "false" convert, in any
+// case.
 func toBoolean(v value) (truth, ok bool) {
 	if s, isText := v.(string); isText {
 		return strings.EqualFold(s, "true"), strings.EqualFold(s, "true") || strings.EqualFold(s, "false")
@@ -116,15 +115,15 @@ func toBoolean(v value) (truth, ok bool) {
 	return truth, ok
 }
 
-// decimalText is what AWS converts from String to a number by itself.
+// decimalText matches the strings that AWS converts to a number.
 var decimalText = regexp.MustCompile(`^-?\d+(\.\d+)?((?i)E-?\d+)?$`)
 
-// number is an Int or a Decimal: in version 2016-03-23 a whole Decimal is an Int. It is exact,
-// but for a quotient; AWS rounds everything to 34 digits.
+// number is an Int or a Decimal. In version 2016-03-23, a whole Decimal is an Int. Only quotients
+// are rounded here; AWS rounds every number to 34 digits.
 type number struct{ *big.Rat }
 
-// The range of numbers and their digits, from the page "Data types" of the AWS IoT SQL
-// reference. Digits behind the point are cut only where there are more than the smallest has.
+// The digits and the largest exponent of a number, from the page "Data types" of the AWS IoT SQL
+// reference.
 const (
 	maxDigits   = 34
 	maxExponent = 999
@@ -132,7 +131,8 @@ const (
 
 var tooLarge = new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(maxExponent+1), nil))
 
-// newNumber makes the value of r: Undefined for what lies outside of AWS's range.
+// newNumber returns r, or Undefined beyond AWS's range. It rounds r to maxDigits if r has
+// infinitely many digits, or more than the smallest number of AWS.
 func newNumber(r *big.Rat) value {
 	if new(big.Rat).Abs(r).Cmp(tooLarge) >= 0 {
 		return undefined{}
@@ -162,11 +162,10 @@ func (n number) MarshalJSON() ([]byte, error) {
 	return []byte(n.FloatString(digits)), nil
 }
 
-// floor is the Int at or below n.
+// floor returns the largest Int that is not above n.
 func (n number) floor() *big.Int { return new(big.Int).Div(n.Num(), n.Denom()) }
 
-// equal compares as the operator = does: numbers by value, arrays in order, objects in any.
-// Values of different types are not equal.
+// equal is the operator =. Values of different types are not equal.
 func equal(x, y value) bool {
 	switch x := x.(type) {
 	case number:
@@ -200,8 +199,8 @@ func operate(op string, x, y value) value {
 	}
 }
 
-// connect evaluates both sides always: Undefined, or any value that is not
-// Boolean, makes the whole Undefined.
+// connect is AND and OR. If either side does not convert to a Boolean, the result is Undefined:
+// there is no short circuit.
 func connect(op string, x, y value) value {
 	l, ok := toBoolean(x)
 	r, ok2 := toBoolean(y)
@@ -240,7 +239,7 @@ func compare(op string, x, y value) value {
 	return order >= 0
 }
 
-// add concatenates as soon as one side is a String, and adds two numbers.
+// add concatenates if one side is a String, and otherwise adds two numbers.
 func add(x, y value) value {
 	_, left := x.(string)
 	_, right := y.(string)
@@ -255,8 +254,8 @@ func add(x, y value) value {
 	return operateNumbers("+", x, y)
 }
 
-// operateNumbers keeps Int divided by Int an Int; division by zero is Undefined. A string
-// becomes a Decimal even where it is whole, so that it divides with a fraction.
+// operateNumbers truncates the quotient of two Ints. Division by zero is Undefined. A String
+// converts to a Decimal even if it is whole, so its quotients have a fraction.
 func operateNumbers(op string, x, y value) value {
 	l, ok := toNumber(x)
 	r, ok2 := toNumber(y)

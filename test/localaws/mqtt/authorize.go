@@ -104,7 +104,7 @@ func guardPublish(topic string) guard {
 	case kind == "events":
 		return guard{forbidden, "only AWS publishes lifecycle events"}
 	}
-	return guard{unknownHere, topic + " belongs to a part of AWS IoT that is not known to the local AWS IoT"}
+	return guard{unknownHere, topic + " belongs to a part of AWS IoT that is not supported by the local AWS IoT"}
 }
 
 // guardHTTP guards a topic of the data plane's Publish and of the republish action: those of
@@ -154,7 +154,7 @@ func guardSubscribe(filter string) guard {
 		}
 		return guard{forbidden, "clients may only subscribe to accepted and rejected below $aws/things/THING/defender/metrics/json and cbor"}
 	}
-	return guard{unknownHere, filter + " belongs to a part of AWS IoT that is not known to the local AWS IoT"}
+	return guard{unknownHere, filter + " belongs to a part of AWS IoT that is not supported by the local AWS IoT"}
 }
 
 func isReportAnswer(levels []string) bool {

@@ -233,7 +233,7 @@ func TestReservedTopicsTakeNoHTTP(t *testing.T) {
 	}
 	for topic, want := range map[string]string{
 		report: "clients only", "": "at least one character", "a/+": "no wildcards", "1/2/3/4/5/6/7/8/9": "8 slashes",
-		"$aws/things/camera-1/shadow/update": "not known to the local AWS IoT", "$aws/events/presence/connected/a": "only AWS",
+		"$aws/things/camera-1/shadow/update": "not supported by the local AWS IoT", "$aws/events/presence/connected/a": "only AWS",
 		"a/b": "", "$aws/rules/r/a": "",
 	} {
 		err := w.broker.Republish(topic, []byte("{}"), 0)

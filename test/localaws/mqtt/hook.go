@@ -9,9 +9,9 @@ import (
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/defenderhub/defenderhub/internal/topicfilter"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
-	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
 )
 
 // Filters that replace refused ones on their way through mochi, so that it
@@ -275,7 +275,7 @@ func subscribed(client *mochi.Client, topic string) bool {
 		if levels := strings.SplitN(filter, "/", 3); levels[0] == "$share" && len(levels) == 3 {
 			filter = levels[2]
 		}
-		if iotsql.MatchTopic(filter, topic) {
+		if topicfilter.Matches(filter, topic) {
 			return true
 		}
 	}

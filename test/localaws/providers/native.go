@@ -12,7 +12,7 @@ import (
 // state machine, and Ref of an IoT policy is no name there.
 func checkNative(r cloudformation.Request) error {
 	if !schema.Known(r.ResourceType) {
-		return fmt.Errorf("the local AWS does not know which properties of %s it follows", r.ResourceType)
+		return fmt.Errorf("the local AWS supports no property of %s", r.ResourceType)
 	}
 	if err := schema.Validate(r.ResourceType, r.ResourceProperties); err != nil {
 		return fmt.Errorf("%w\nThe local AWS follows some properties of %s only: correct it, leave it out of the local deployment, or try it on AWS", err, r.ResourceType)

@@ -85,7 +85,7 @@ func New(deliverer Deliverer, log *slog.Logger) *Engine {
 	return e
 }
 
-// Check reports why AWS IoT, or the local cloud, would refuse the rule.
+// Check reports why AWS IoT, or the local AWS, would refuse the rule.
 func Check(name string, p Payload) error {
 	_, err := compile(name, p)
 	return err

@@ -38,7 +38,7 @@ type action struct {
 	flags  map[string]bool
 }
 
-// actionFields is every action that the local cloud runs: its fields, and whether
+// actionFields is every action that the local AWS supports: its fields, and whether
 // AWS requires them.
 var actionFields = map[string]map[string]bool{
 	"sqs":       {"roleArn": true, "queueUrl": true, "useBase64": false},
@@ -59,7 +59,7 @@ var deliveryNames = map[string]string{
 // run time fails the deploy.
 func compile(name string, p Payload) (*rule, error) {
 	if p.SQLVersion != iotsql.Version {
-		return nil, fmt.Errorf("rule %s: SQL version %q: the local cloud runs %s; without AwsIotSqlVersion AWS takes 2015-10-08", name, p.SQLVersion, iotsql.Version)
+		return nil, fmt.Errorf("rule %s: SQL version %q: the local AWS supports %s; without AwsIotSqlVersion AWS takes 2015-10-08", name, p.SQLVersion, iotsql.Version)
 	}
 	statement, err := iotsql.Parse(p.SQL)
 	if err != nil {
@@ -100,7 +100,7 @@ func compileAction(raw json.RawMessage) (*action, error) {
 		kind := lowerFirst(name)
 		known, ok := actionFields[kind]
 		if !ok {
-			return nil, fmt.Errorf("the local cloud does not run the action %q, only %s", name, strings.Join(slices.Sorted(maps.Keys(actionFields)), ", "))
+			return nil, fmt.Errorf("the local AWS does not support the action %q, only %s", name, strings.Join(slices.Sorted(maps.Keys(actionFields)), ", "))
 		}
 		return fillAction(kind, known, given)
 	}
@@ -112,7 +112,7 @@ func fillAction(kind string, known map[string]bool, given map[string]any) (*acti
 	for field, value := range given {
 		field = lowerFirst(field)
 		if _, ok := known[field]; !ok {
-			return nil, fmt.Errorf("%s: the local cloud does not know the field %q, only %s", kind, field, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+			return nil, fmt.Errorf("%s: the local AWS does not support the field %q, only %s", kind, field, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
 		text, ok := schema.String(value)
 		if !ok {

@@ -41,7 +41,7 @@ type UnsupportedError struct {
 }
 
 func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("%s %q is not known to the local AWS", e.Element, e.Name)
+	return fmt.Sprintf("%s %q is not supported by the local AWS", e.Element, e.Name)
 }
 
 // Effect is what a statement does to the requests that it matches.
