@@ -1,5 +1,5 @@
-// The defenderhub CDK app: it reads its configuration from the CDK context and builds
-// one stack around the construct. `cdk.json` runs it; docs/settings.md lists the settings.
+// This CDK app reads its settings from the CDK context and creates one stack with the
+// construct. `cdk.json` runs it. docs/settings.md lists the settings.
 package main
 
 import (
@@ -42,9 +42,9 @@ func run(app awscdk.App) (err error) {
 	return nil
 }
 
-// wrongProps is the error with which a construct refused its props, in the words of the
-// settings: the user can correct it, and a stack trace would only hide it. Every other panic
-// continues.
+// wrongProps turns a construct's panic about invalid props into an error that names settings
+// instead of props. Users can correct their settings, and a stack trace would hide the error.
+// Other panics continue.
 func wrongProps(fault any) error {
 	err, _ := fault.(error)
 	found := defender.FieldErrors(err)
@@ -56,24 +56,25 @@ func wrongProps(fault any) error {
 		field, _, _ := strings.Cut(f.Field, "[")
 		key, ok := keys[field]
 		if !ok {
-			return err // of no setting, such as Go that is missing
+			return err // not about a setting: for example, Go is not installed
 		}
 		want := f.Want
-		if say := sayings[f.Code]; say != nil {
-			want = say(f)
+		if inSettings := wants[f.Code]; inSettings != nil {
+			want = inSettings(f)
 		} else if f.Code != "" {
-			return err // of props that no setting reaches
+			return err // about props that no setting changes
 		}
 		faults[i] = &defender.FieldError{Field: prefix + key, Value: f.Value, Want: want}
 	}
 	return conflict(faults...)
 }
 
+// conflict returns the error for settings that are valid alone, but not in combination.
 func conflict(faults ...error) error {
 	return fmt.Errorf("defenderhub: settings that cannot be combined (cdk.json, or -c KEY=VALUE):\n%w", errors.Join(faults...))
 }
 
-// keys are the settings that may be wrong together, by the prop that they set.
+// keys maps each prop that can conflict with another prop to the setting that sets it.
 var keys = map[string]string{
 	"Audit.Disabled":                     "audit-disabled",
 	"Audit.Except":                       "audit-except",
@@ -89,9 +90,9 @@ var keys = map[string]string{
 	"Subscriptions.Audit":                "audit-subscription",
 }
 
-// sayings say in settings what the construct's faults want, by code. A fault without a code
-// speaks of no other prop.
-var sayings = map[string]func(f *defender.FieldError) string{
+// wants holds, for each code of a fault, the words of Want with settings instead of props. The
+// Want of a fault without a code names no other prop, so it needs no other words.
+var wants = map[string]func(f *defender.FieldError) string{
 	defenderhub.CodeNoBehaviors: func(f *defender.FieldError) string {
 		return "at least one behavior, such as those of demo, or " + ways(f, ", or ")
 	},
@@ -99,33 +100,33 @@ var sayings = map[string]func(f *defender.FieldError) string{
 		return "nothing here, because no behavior uses device reports: add one, such as those of starter, or set " + ways(f, ", or ")
 	},
 	defenderhub.CodeSharedTopic: func(f *defender.FieldError) string {
-		return fmt.Sprintf("a topic filter that shares no topic with %s, which is %s: every report, or answer to one, would also arrive as an event, and become a dead letter",
+		return fmt.Sprintf("a topic filter that shares no topic with %s, which is %s: each report, or answer to a report, would also arrive as a device event and become a dead letter",
 			ways(f, ", "), f.Alternatives[0].Value)
 	},
 	defenderhub.CodeSentAlready: func(f *defender.FieldError) string {
 		return "no source that Device Defender's own integration sends already: leave it out, or set " + ways(f, ", or ")
 	},
 	defenderhub.CodeNoEngine: func(f *defender.FieldError) string {
-		return "this source left out, or " + ways(f, ", or ")
+		return "a source that the engine provides: leave this one out, or set " + ways(f, ", or ")
 	},
 	defenderhub.CodeNoTransitions: func(f *defender.FieldError) string {
 		return fmt.Sprintf("%s as well: without it the alarms of %sengine self-managed are lost", defender.BehaviorTransitions, prefix)
 	},
 	defenderhub.CodeNoForwarder: func(f *defender.FieldError) string {
-		return "a forwarder, which sends its findings: " + prefix + "forward with sources, or left out"
+		return "a forwarder to import its findings: name sources in " + prefix + "forward, or leave that setting out"
 	},
 	defenderhub.CodeNoAuditTopic: func(f *defender.FieldError) string {
-		return "it left out with " + existingAudit
+		return "other sources with " + existingAudit
 	},
 	defenderhub.CodeLostAudits: func(f *defender.FieldError) string {
-		return fmt.Sprintf("create or existing with %s. Otherwise nobody would import the findings of audits. If that is meant, name the other sources in %s", existingAudit, ways(f, ", or "))
+		return fmt.Sprintf("create or existing with %s. Otherwise nothing imports the findings of audits. If you want that, name the other sources in %s", existingAudit, ways(f, ", or "))
 	},
 	defenderhub.CodeNothingScheduled: func(f *defender.FieldError) string { return "at least one check left to schedule" },
 }
 
 const existingAudit = prefix + "audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic"
 
-// settingOf is the setting that changes a prop, by the alternative of a fault.
+// settingOf maps a fault's alternative to the setting that makes this change.
 var settingOf = map[defender.Alternative]string{
 	{Field: "Detect.Native"}:                      "engine native",
 	{Field: "Detect.Native", Value: "nil"}:        "engine none",
@@ -139,7 +140,8 @@ var settingOf = map[defender.Alternative]string{
 	{Field: "Subscriptions.Detect", Value: "Off"}: "detect-subscription to off",
 }
 
-// ways are the settings that end a fault. A prop that no setting changes is left out.
+// ways lists the settings that fix a fault, with a separator between them. It leaves out props
+// that no setting changes.
 func ways(f *defender.FieldError, between string) string {
 	var all []string
 	for _, a := range f.Alternatives {
@@ -154,7 +156,8 @@ func ways(f *defender.FieldError, between string) string {
 	return strings.Join(all, between)
 }
 
-// newStack is environment-agnostic: the account and Region of the credentials decide.
+// newStack creates a stack without an environment: it is deployed to the account and Region of
+// the credentials.
 func newStack(app awscdk.App, c *config) awscdk.Stack {
 	stack := awscdk.NewStack(app, &c.stack, &awscdk.StackProps{
 		Description: jsii.String("AWS IoT Device Defender and the security events of an AWS IoT fleet in AWS Security Hub"),
@@ -164,7 +167,7 @@ func newStack(app awscdk.App, c *config) awscdk.Stack {
 	}
 	for _, key := range c.unread {
 		awscdk.Annotations_Of(stack).AddWarningV2(jsii.String(key), jsii.String(fmt.Sprintf(
-			"%s is not read with %sengine %s: it is for self-managed", key, prefix, c.engine)))
+			"%s has no effect with %sengine %s: only the engine self-managed reads it", key, prefix, c.engine)))
 	}
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &c.hub)
 	if c.demo {
@@ -177,15 +180,15 @@ func newStack(app awscdk.App, c *config) awscdk.Stack {
 		output("AuditTopicArn", "Receives the result of each audit", topic.TopicArn())
 	}
 	if e := hub.Detect().SelfManaged(); e != nil && e.ReportsRuleName() != nil {
-		output("ReportsRuleName", "The rule that brings device reports in", e.ReportsRuleName())
+		output("ReportsRuleName", "The IoT rule that receives device reports", e.ReportsRuleName())
 		output("ReportTopic", "Where devices publish their reports", e.ReportTopic())
 	}
 	if d := hub.Detect().Native(); d != nil {
 		output("AlertTopicArn", "Receives the alerts of Device Defender Detect", d.Topic().TopicArn())
 	}
 	if f := hub.Forwarder(); f != nil {
-		output("QueueUrl", "Where the rules' messages arrive", f.Queue().QueueUrl())
-		output("DeadLetterQueueUrl", "What could not be imported, with its reason", f.DeadLetterQueue().QueueUrl())
+		output("QueueUrl", "Receives the messages of the IoT rules", f.Queue().QueueUrl())
+		output("DeadLetterQueueUrl", "Holds messages that could not be imported, each with the reason", f.DeadLetterQueue().QueueUrl())
 		output("ForwarderName", "The function that imports findings", f.Function().FunctionName())
 	}
 	if n := hub.Notify(); n != nil {
@@ -195,8 +198,8 @@ func newStack(app awscdk.App, c *config) awscdk.Stack {
 	return stack
 }
 
-// newDemoPolicy makes the IoT policy of AWS's first experiment, which the check
-// IOT_POLICY_OVERLY_PERMISSIVE_CHECK finds. It is attached to nothing.
+// newDemoPolicy creates the IoT policy of AWS's first experiment, which the check
+// IOT_POLICY_OVERLY_PERMISSIVE_CHECK finds. Nothing uses the policy, so it gives no permission.
 func newDemoPolicy(scope constructs.Construct) {
 	awsiot.NewCfnPolicy(scope, jsii.String("OverlyPermissivePolicy"), &awsiot.CfnPolicyProps{
 		PolicyDocument: map[string]any{

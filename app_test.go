@@ -85,7 +85,7 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 	}
 }
 
-func TestAlarmsTellTheTopic(t *testing.T) {
+func TestAlarmsNotifyTheTopic(t *testing.T) {
 	defer jsii.Close()
 	const topic = "arn:aws:sns:eu-central-1:123456789012:on-call"
 	c, err := readConfig(map[string]any{prefix + "alarm-topic": topic, prefix + "engine": "self-managed", prefix + "profile": "demo"})
@@ -138,7 +138,7 @@ func TestProfileNeedsAnEngine(t *testing.T) {
 	}
 }
 
-func TestSettingsThatTheEngineDoesNotReadAreWarnedOf(t *testing.T) {
+func TestSettingsOfAnotherEngineCauseAWarning(t *testing.T) {
 	defer jsii.Close()
 	for engine, want := range map[string]string{"none": "[defenderhub:reports-every defenderhub:transport]", "native": "[defenderhub:reports-every defenderhub:transport]", "self-managed": "[]"} {
 		c, err := readConfig(map[string]any{prefix + "engine": engine, prefix + "profile": "demo",
@@ -154,12 +154,12 @@ func TestSettingsThatTheEngineDoesNotReadAreWarnedOf(t *testing.T) {
 	c.hub.Forwarder.Prebuilt = "constructs/defenderhub/testdata/prebuilt/bootstrap"
 	warned := *assertions.Annotations_FromStack(newStack(awscdk.NewApp(nil), c)).FindWarning(jsii.String("*"), assertions.Match_AnyValue())
 	//lint:ignore SA1019 the type's new module does not exist in Go
-	if len(warned) != 1 || !strings.Contains(fmt.Sprint(warned[0].Entry.Data), "defenderhub:reports-every is not read with defenderhub:engine none: it is for self-managed") {
+	if len(warned) != 1 || !strings.Contains(fmt.Sprint(warned[0].Entry.Data), "defenderhub:reports-every has no effect with defenderhub:engine none: only the engine self-managed reads it") {
 		t.Errorf("warned of %v", warned)
 	}
 }
 
-func TestProfilesAddUp(t *testing.T) {
+func TestProfilesAreCombined(t *testing.T) {
 	for value, want := range map[string]int{"none": 0, "demo": 1, "starter": 4, "demo,starter": 5} {
 		c, err := readConfig(map[string]any{prefix + "profile": value, prefix + "engine": "self-managed"})
 		if err != nil || len(c.hub.Detect.Behaviors) != want || (defender.SecurityProfile{Behaviors: c.hub.Detect.Behaviors}).Validate() != nil {
@@ -221,8 +221,8 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 		},
 		`"engine":"native","profile":"demo","forward":"detect"`: {`forward: "detect"` + integration + `detect-subscription to off`},
 		`"forward":"detect,behavior"`: {
-			`forward: "detect", want this source left out, or defenderhub:engine native`,
-			`forward: "behavior", want this source left out, or defenderhub:engine self-managed`,
+			`forward: "detect", want a source that the engine provides: leave this one out, or set defenderhub:engine native`,
+			`forward: "behavior", want a source that the engine provides: leave this one out, or set defenderhub:engine self-managed`,
 		},
 		`"engine":"self-managed","forward":"device-event,device-event"`: {
 			`profile: missing, want at least one behavior, such as those of demo, or defenderhub:reports-every, or defenderhub:engine none`,
@@ -230,14 +230,14 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 			`forward: "[device-event device-event]", want behavior as well: without it the alarms of defenderhub:engine self-managed are lost`,
 		},
 		`"engine":"self-managed","profile":"starter","report-topic":"fleet/+/report","event-topic":"fleet/#"`: {
-			`report-topic: "fleet/+/report", want a topic filter that shares no topic with defenderhub:event-topic, which is fleet/#: every report, or answer to one, would also arrive as an event, and become a dead letter`,
+			`report-topic: "fleet/+/report", want a topic filter that shares no topic with defenderhub:event-topic, which is fleet/#: each report, or answer to a report, would also arrive as a device event and become a dead letter`,
 		},
 		`"audit-configuration":"existing","audit-disabled":"LOGGING_DISABLED_CHECK","audit-subscription":"off","forward":"audit"`: {
 			`audit-disabled: "set", want nothing here: the existing audit configuration decides; change it where it is owned`,
-			`forward: "audit", want it left out with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic`,
+			`forward: "audit", want other sources with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic`,
 		},
 		`"audit-configuration":"existing","audit-subscription":"off"`: {
-			`audit-subscription: "off", want create or existing with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic. Otherwise nobody would import the findings of audits. If that is meant, name the other sources in defenderhub:forward, or defenderhub:forward none`,
+			`audit-subscription: "off", want create or existing with defenderhub:audit-configuration existing: the topic of its results is a prop of the construct, Audit.Topic. Otherwise nothing imports the findings of audits. If you want that, name the other sources in defenderhub:forward, or defenderhub:forward none`,
 		},
 		`"engine":"self-managed","profile":"demo","report-topic":"fleet/+/report","reports-rule":"fleet_reports"`: {
 			`report-topic: "set", want nothing here, because no behavior uses device reports: add one, such as those of starter, or set defenderhub:reports-every`,
@@ -259,7 +259,7 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 			`notify-slack: "t1", want the ID of a workspace that is authorized in the console, 1 to 255 of A-Z 0-9, such as T0123ABCD`,
 		},
 		`"correlate":"true","correlate-attributes":"a b","forward":"device-event"`: {`correlate-attributes: "a b", want 1 to 128 of A-Z a-z 0-9 _ . , @ / : # -`},
-		`"correlate":"true","forward":"none"`:                                      {`correlate: "set", want a forwarder, which sends its findings: defenderhub:forward with sources, or left out`},
+		`"correlate":"true","forward":"none"`:                                      {`correlate: "set", want a forwarder to import its findings: name sources in defenderhub:forward, or leave that setting out`},
 	} {
 		command := exec.Command(app)
 		command.Env = append(os.Environ(), "CDK_CONTEXT_JSON={"+strings.ReplaceAll(`,`+context, `,"`, `,"defenderhub:`)[1:]+"}")
@@ -281,14 +281,14 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 	}
 }
 
-func TestFaultsOfNoSettingStayAsTheyAre(t *testing.T) {
+func TestFaultsThatNoSettingCausedAreUnchanged(t *testing.T) {
 	fault := fmt.Errorf("defenderhub: invalid props of DefenderHub/Hub:\n%w", &defender.FieldError{Field: "Forwarder.Code", Want: "Go on PATH"})
 	if got := wrongProps(fault); got != fault {
 		t.Errorf("got %v", got)
 	}
 }
 
-func TestPanicsThatAreNotOfPropsGoOn(t *testing.T) {
+func TestOtherPanicsContinue(t *testing.T) {
 	fault := errors.New("the kernel is gone")
 	defer func() {
 		if recover() != any(fault) {

@@ -17,30 +17,31 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// config is what the settings come to.
+// config holds the parsed settings.
 type config struct {
 	stack string
-	// alarmTopic is the ARN of the topic that alarms tell, "" for none.
+	// alarmTopic is the ARN of the topic that alarms notify, "" for none.
 	alarmTopic string
 	engine     engine
-	// selfManaged configures the self-managed engine, and is in hub where that is the engine.
+	// selfManaged configures the self-managed engine. hub points to it if that engine is selected.
 	selfManaged defenderhub.SelfManagedProps
-	// networks are those from which devices connect, empty for any.
+	// networks are the networks from which devices may connect. Empty means any.
 	networks []netip.Prefix
-	// correlate finds incidents, with these attributes of things.
+	// correlate reports whether to find incidents. Values of the attributes name other resources
+	// of a device.
 	correlate  bool
 	attributes []string
-	// notify sends messages, as these props say.
+	// notify reports whether to send messages about findings, configured by notifyProps.
 	notify      bool
 	notifyProps defenderhub.NotifyProps
-	// demo adds the policy that allows everything.
+	// demo reports whether to add the policy that allows everything.
 	demo bool
-	// unread are the settings that the engine does not read.
+	// unread are the keys that have no effect with the selected engine.
 	unread []string
 	hub    defenderhub.DefenderHubProps
 }
 
-// engine is what judges behaviors.
+// engine is the setting that selects the judge of behaviors.
 type engine string
 
 const (
@@ -49,22 +50,22 @@ const (
 	selfManagedEngine engine = "self-managed"
 )
 
-// engines are all engines, in the order in which errors list them.
+// engines lists all engines, in the order of error texts.
 var engines = []engine{noEngine, nativeEngine, selfManagedEngine}
 
 func (e engine) String() string { return string(e) }
 
-// prefix marks the settings in the CDK context, which holds the CDK's own keys as well.
+// prefix distinguishes our settings from the CDK's own keys in the context.
 const prefix = "defenderhub:"
 
 // setting is one key of the context.
 type setting struct {
-	// allowed are the values, as the error shows them.
+	// allowed describes the allowed values in errors.
 	allowed string
 	set     func(c *config, value string) error
 }
 
-// Values that several settings allow.
+// Descriptions of values that several settings allow.
 var (
 	checkNames  = "any of " + strings.Join(names(defender.Checks()), ", ") + ", separated by commas"
 	topicFilter = "an MQTT topic filter of at most 256 bytes and 7 slashes, + and # each alone in a level, # in the last"
@@ -180,12 +181,13 @@ var settings = map[string]setting{
 	}},
 }
 
-// ofSelfManaged are the settings of that engine alone, with the value that asks for nothing.
-// Another engine does not read them: a warning and no error, so that cdk.json may keep them
-// while -c changes the engine.
+// ofSelfManaged are the settings that only the self-managed engine reads, each with its default.
+// With another engine, any other value causes a warning. It is no error, so that cdk.json may
+// keep these settings while -c changes the engine.
 var ofSelfManaged = map[string]string{"transport": "sqs", "report-topic": "basic-ingest", "reports-rule": "", "reports-every": "off", "report-interval": "5m", "confirm-first-traffic": "false"}
 
-// readConfig reports every unknown key and wrong value at once.
+// readConfig parses the settings in the CDK context. Its error lists all unknown keys and invalid
+// values.
 func readConfig(context map[string]any) (*config, error) {
 	c := &config{stack: "DefenderHub", engine: noEngine, hub: defenderhub.DefenderHubProps{
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{},
@@ -226,7 +228,7 @@ func readConfig(context map[string]any) (*config, error) {
 	}
 	switch c.engine {
 	case noEngine:
-		c.hub.Detect.Behaviors = nil // a profile without an engine has nobody to judge it
+		c.hub.Detect.Behaviors = nil // no engine would judge the profile, which cdk.json may set
 	case nativeEngine:
 		c.hub.Detect.Native = &defenderhub.NativeProps{}
 	case selfManagedEngine:
@@ -236,7 +238,8 @@ func readConfig(context map[string]any) (*config, error) {
 	return c, c.complete()
 }
 
-// complete sets the props that several settings make together.
+// complete sets the props that depend on several settings, and reports settings that need another
+// one.
 func (c *config) complete() error {
 	var faults []error
 	if len(c.networks) > 0 {
@@ -270,7 +273,7 @@ func (c *config) complete() error {
 	return nil
 }
 
-// severityNames are the labels of the ASFF.
+// severityNames returns the severity labels of the ASFF, least first.
 func severityNames() []string {
 	var all []string
 	for s := defender.Informational; s <= defender.Critical; s++ {
@@ -279,7 +282,8 @@ func severityNames() []string {
 	return all
 }
 
-// text is a value of the context as -c would give it: cdk.json may hold JSON values.
+// text converts a value of the context to the text that -c would pass, because cdk.json may hold
+// Booleans and lists.
 func text(v any) (string, error) {
 	switch v := v.(type) {
 	case string:
@@ -300,7 +304,7 @@ func text(v any) (string, error) {
 	return "", errors.New("a string, true or false, or a list of strings")
 }
 
-// stackName is how CloudFormation wants it.
+// stackName matches the names that CloudFormation allows.
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cfn-using-console-create-stack-parameters.html
 var stackName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,127}$`)
 
@@ -312,7 +316,7 @@ func setStack(c *config, v string) error {
 	return nil
 }
 
-// topicARN is how Amazon SNS names standard topics.
+// topicARN matches ARNs of standard Amazon SNS topics. FIFO topics have the suffix .fifo.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsns.html
 var topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$`)
 
@@ -332,7 +336,7 @@ func setEngine(c *config, v string) error {
 	return nil
 }
 
-// profiles are the ready-made behaviors.
+// profiles are the ready-made sets of behaviors, by name.
 var profiles = map[string]func() []defender.Behavior{
 	"demo":    defender.DemoBehaviors,
 	"starter": defender.StarterBehaviors,
@@ -372,7 +376,7 @@ func setReportsEvery(c *config, v string) error {
 	return duration(v, &c.selfManaged.ReportsEvery, time.Minute, 5*time.Minute, 24*time.Hour)
 }
 
-// duration parses whole units from least to most.
+// duration parses a multiple of unit between least and most, both included.
 func duration(v string, to *time.Duration, unit, least, most time.Duration) error {
 	d, err := time.ParseDuration(v)
 	if err != nil || d < least || d > most || d%unit != 0 {
@@ -407,6 +411,7 @@ func setArchitecture(c *config, v string) error {
 	return nil
 }
 
+// errNotAllowed marks an invalid value. readConfig adds the key, the value and the allowed values.
 var errNotAllowed = errors.New("not allowed")
 
 func subscription(v string, to *defenderhub.Provision) error {
@@ -431,7 +436,7 @@ func choose(v string, to *bool, no, yes string) error {
 	return nil
 }
 
-// list parses names separated by commas; an empty text is an empty list.
+// list parses each item of a list that is separated by commas. It skips empty items.
 func list[T any](v string, parse func(string) (T, error)) ([]T, error) {
 	var items []T
 	for name := range strings.SplitSeq(v, ",") {
@@ -447,7 +452,8 @@ func list[T any](v string, parse func(string) (T, error)) ([]T, error) {
 	return items, nil
 }
 
-// forwarded returns the sources that the setting forward may name.
+// forwarded returns the sources that the setting forward may name. The setting correlate controls
+// the remaining one.
 func forwarded() []defender.Source {
 	return slices.DeleteFunc(defender.Sources(), func(s defender.Source) bool { return s == defender.CorrelatedFindings })
 }

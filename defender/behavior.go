@@ -15,7 +15,8 @@ var nameForm = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
 
 func validName(s string) bool { return nameForm.MatchString(s) }
 
-// Dimension narrows a behavior to messages on some topics.
+// Dimension limits a behavior to messages on some topics.
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-iot-dimension.html
 type Dimension struct {
 	// TopicFilters are 1 to 5 MQTT topic filters of at most 256 characters. They may contain the
 	// wildcards + and # and ${iot:ClientId}.
@@ -53,13 +54,15 @@ type Behavior struct {
 	// ToAlarm and ToClear are how many consecutive datapoints raise and clear the alarm, 1 to 10.
 	// Default: 0, which means 1.
 	ToAlarm, ToClear int
-	// Dimension narrows the behavior to some topics.
+	// Dimension limits the behavior to some topics. Only the metrics of messages, authorization
+	// failures and source addresses allow one.
 	// Default: nil, all topics.
 	Dimension *Dimension
-	// SuppressAlerts keeps the violations out of Amazon SNS; they are still recorded.
+	// SuppressAlerts stops the messages about violations to Amazon SNS. AWS still records the
+	// violations.
 	SuppressAlerts bool
-	// Severity is the severity of the findings. The native integration chooses its own (MEDIUM in
-	// AWS's sample), so this applies only to findings that defenderhub imports.
+	// Severity is the severity of the findings that defenderhub imports. It has no effect on
+	// findings of Device Defender's own integration, which are MEDIUM in AWS's sample.
 	// Default: MEDIUM.
 	Severity Severity
 }
@@ -91,8 +94,8 @@ func (b Behavior) Validate() error {
 	return errors.Join(append(faults, Under("Dimension", b.Dimension.validate(b.Criteria.metric)))...)
 }
 
-// validateBehaviors reports the faults of a profile's behaviors, by index: at most
-// 100 behaviors with distinct names and at most 1000 elements of sets.
+// validateBehaviors reports every fault of a profile's behaviors. A profile has at most 100
+// behaviors with distinct names, and their values have at most 1000 set elements in total.
 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 func validateBehaviors(behaviors []Behavior) error {
 	var faults []error
@@ -111,7 +114,7 @@ func validateBehaviors(behaviors []Behavior) error {
 		m := b.Criteria.metric
 		if t := m.CustomMetricType(); t != "" {
 			if other, ok := types[m.Name]; ok && other != t {
-				faults = append(faults, invalid(at+".Criteria", fmt.Sprintf("custom metric %s as %s", m.Name, t), "one type for each custom metric: it is %s elsewhere", other))
+				faults = append(faults, invalid(at+".Criteria", fmt.Sprintf("custom metric %s as %s", m.Name, t), "one type for each custom metric: another behavior has it as %s", other))
 			}
 			types[m.Name] = t
 		}
@@ -122,18 +125,18 @@ func validateBehaviors(behaviors []Behavior) error {
 	return errors.Join(faults...)
 }
 
-// DemoBehaviors returns the walk-through's behavior: a healthy device sends messages of less than
-// 8 bytes. One datapoint raises the alarm, one clears it.
+// DemoBehaviors returns the behavior of the walk-through: a healthy device sends messages of less
+// than 8 bytes. One datapoint raises the alarm, and one clears it.
 func DemoBehaviors() []Behavior {
 	return []Behavior{{Name: "small-messages", Criteria: MessageByteSize.LessThan(8), ToAlarm: 1, ToClear: 1}}
 }
 
-// StarterBehaviors returns behaviors for most fleets: few disconnects and authorization failures,
-// no telnet port, and less than 100 MB sent in five minutes (2.7 Mbit/s). The last two need
-// device reports.
+// StarterBehaviors returns behaviors that suit most fleets: in five minutes fewer than 5
+// disconnects, fewer than 5 authorization failures and less than 100 MB sent (2.7 Mbit/s), and no
+// telnet port. The last two need device reports.
 //
-// AWS's agents send their counters since boot as the first report after a restart, so traffic
-// raises the alarm only at the second consecutive datapoint. See docs/detect.md.
+// Traffic raises the alarm only at the second consecutive datapoint, because the first report of
+// AWS's agents after a restart has the counters since boot. See docs/detect.md.
 func StarterBehaviors() []Behavior {
 	return []Behavior{
 		{Name: "few-disconnects", Criteria: Disconnects.LessThan(5, Window5m)},

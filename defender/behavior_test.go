@@ -213,14 +213,14 @@ func TestBehaviorsOfRecordedAlerts(t *testing.T) {
 	}
 }
 
-func TestDestinationAddressesUnderTheNameOfAWSsExample(t *testing.T) {
+func TestMetricNameOfAWSsExampleIsAccepted(t *testing.T) {
 	c := criteria(t, "aws:destination-ip-address", `{"comparisonOperator":"in-cidr-set","value":{"cidrs":["10.0.0.0/8"]}}`)
 	if c.Metric() != defender.DestinationIPAddresses.Info() {
 		t.Errorf("got %+v", c.Metric())
 	}
 }
 
-func TestBehaviorsThatAreNoJSONOfTheAPI(t *testing.T) {
+func TestInvalidJSONOfBehaviorsIsRejected(t *testing.T) {
 	for _, text := range []string{`[]`, `{"name":1}`, `{"criteria":{"value":{"ports":[65536]}}}`, `{"criteria":{"value":{"count":1.5}}}`, `{"severity":"LOUD"}`} {
 		var b defender.Behavior
 		if err := json.Unmarshal([]byte(text), &b); err == nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// Window is a time over which datapoints are counted: one of five that AWS allows, in seconds.
+// Window is the time over which datapoints are counted, in seconds. AWS allows five windows.
 type Window int
 
 // The windows.
@@ -29,8 +29,7 @@ var windows = []Window{Window5m, Window10m, Window15m, Window30m, Window1h}
 // Duration returns the window's length.
 func (w Window) Duration() time.Duration { return time.Duration(w) * time.Second }
 
-// Statistic is a percentile of the fleet: "p90" is the value below which 90 % of the measurements
-// are.
+// Statistic is a percentile of the fleet: 90 % of the fleet's measurements are below "p90".
 type Statistic string
 
 // The percentiles that AWS allows.
@@ -50,7 +49,7 @@ const (
 
 var statistics = []Statistic{P0, P0_01, P0_1, P1, P10, P50, P90, P99, P99_9, P99_99, P100}
 
-// Confidence is how sure a learned behavior must be before it raises an alarm.
+// Confidence is the confidence in a violation that a learned behavior needs to raise an alarm.
 type Confidence string
 
 // The levels of confidence.
@@ -93,7 +92,7 @@ func learned(m Metric, c Confidence) Criteria {
 	return Criteria{metric: m.Info(), confidence: c}
 }
 
-// Metric returns the metric that is judged.
+// Metric returns the metric that the behavior judges.
 func (c Criteria) Metric() iotapi.MetricInfo { return c.metric }
 
 // Operator returns "" for a learned behavior.
@@ -122,7 +121,7 @@ func (c Criteria) Type() string {
 	return "STATIC"
 }
 
-// Normal describes the normal values: "aws:num-disconnects less-than 1 in 300 s".
+// Normal describes the normal values, for example "aws:num-disconnects less-than 1 in 300 s".
 func (c Criteria) Normal() string {
 	parts := []string{c.metric.Name, string(c.operator), c.value.String(), string(c.statistic)}
 	if c.confidence != "" {
@@ -134,11 +133,11 @@ func (c Criteria) Normal() string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " ")
 }
 
-// Validate reports everything that AWS would refuse: faults that the constructors of a [Metric]
-// cannot prevent, and invalid combinations in a decoded Criteria.
+// Validate reports everything that AWS would reject: invalid values, and combinations that only
+// decoded JSON can have, because the methods of a [Metric] cannot create them.
 func (c Criteria) Validate() error {
 	if c.metric == (iotapi.MetricInfo{}) {
-		return invalid("", nil, "a metric and what is normal, such as defender.MessageByteSize.LessThan(8)")
+		return invalid("", nil, "a metric and its normal values, such as defender.MessageByteSize.LessThan(8)")
 	}
 	faults := []error{validateCustomName(c.metric)}
 	fault := func(value any, want string, args ...any) {
@@ -154,7 +153,7 @@ func (c Criteria) Validate() error {
 		fault(string(c.operator), "one of %v for %s", c.metric.Operators(), c.metric.Name)
 	}
 	if (learned || c.statistic != "") && !c.metric.Statistical {
-		fault(c.metric.Name, "a metric with percentiles: %s takes static values alone", c.metric.Name)
+		fault(c.metric.Name, "another metric: %s allows only static values", c.metric.Name)
 	}
 	switch {
 	case learned:

@@ -23,7 +23,7 @@ func criteria(t *testing.T, metric, criteria string) defender.Criteria {
 	return b.Criteria
 }
 
-func TestCriteriaThatAWSRefuses(t *testing.T) {
+func TestCriteriaThatAWSRejectsAreInvalid(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		criteria defender.Criteria
@@ -56,12 +56,12 @@ func TestCriteriaThatAWSRefuses(t *testing.T) {
 		{"decoded: no value", criteria(t, "aws:all-bytes-in", `{"comparisonOperator":"less-than","durationSeconds":300}`), "missing, want a value of type count for aws:all-bytes-in"},
 		{"decoded: window on a list", criteria(t, "aws:listening-tcp-ports", `{"comparisonOperator":"in-port-set","value":{"ports":[1]},"durationSeconds":300}`), "300, want no window"},
 		{"decoded: window on a size", criteria(t, "aws:message-byte-size", `{"comparisonOperator":"less-than","value":{"count":1},"durationSeconds":300}`), "300, want no window"},
-		{"decoded: statistic of addresses", criteria(t, "aws:source-ip-address", `{"comparisonOperator":"in-cidr-set","statisticalThreshold":{"statistic":"p90"},"durationSeconds":300}`), "takes static values alone"},
+		{"decoded: statistic of addresses", criteria(t, "aws:source-ip-address", `{"comparisonOperator":"in-cidr-set","statisticalThreshold":{"statistic":"p90"},"durationSeconds":300}`), "allows only static values"},
 		{"port twice", defender.ListeningTCPPorts.InPorts(22, 443, 22), "22, want each element once"},
 		{"network twice", defender.SourceIPAddress.NotInCIDRs(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")), `"10.0.0.0/8", want each element once`},
 		{"number twice", defender.CustomNumberList("m").In(1, 1), "1, want each element once"},
 		{"text twice", defender.CustomStringList("m").In("a", "b", "a"), `"a", want each element once`},
-		{"decoded: learned duration", criteria(t, "aws:disconnect-duration", `{"mlDetectionConfig":{"confidenceLevel":"HIGH"}}`), "takes static values alone"},
+		{"decoded: learned duration", criteria(t, "aws:disconnect-duration", `{"mlDetectionConfig":{"confidenceLevel":"HIGH"}}`), "allows only static values"},
 		{"decoded: learned with operator", criteria(t, "aws:all-bytes-in", `{"mlDetectionConfig":{"confidenceLevel":"HIGH"},"comparisonOperator":"less-than"}`), "want a confidence alone"},
 		{"decoded: no network", criteria(t, "aws:source-ip-address", `{"comparisonOperator":"in-cidr-set","value":{"cidrs":["10.0.0.1"]}}`), `"10.0.0.1", want an IPv4 or IPv6 network`},
 		{"decoded: unknown metric of AWS's", criteria(t, "aws:num-reboots", `{"comparisonOperator":"less-than","value":{"number":1},"durationSeconds":300}`), `"aws:num-reboots", want a custom metric's name`},

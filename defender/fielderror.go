@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// FieldError is one fault in a value of the caller.
+// FieldError describes one invalid value that the caller passed.
 type FieldError struct {
 	// Field is the path as the caller wrote it, for example
 	// "Detect.Behaviors[1].Name".
@@ -16,21 +16,21 @@ type FieldError struct {
 	Value any
 	// Want says which values are allowed, and how to fix the fault.
 	Want string
-	// Code names the kind of the fault for programs, such as "no-behaviors"; it stays the same
-	// when the words of Want change. It is "" where Want speaks of Field alone, so that a
-	// program needs no other words for it. Package defenderhub has a constant for each code.
+	// Code identifies the kind of fault for programs, such as "no-behaviors". It stays the same
+	// when the words of Want change. Package defenderhub has a constant for each code.
+	// Code is "" if Want names no other field: then a program can show Want as it is.
 	Code string
-	// Alternatives are other fields that end the fault as well, in the order in which Want names
-	// them. Empty where Field alone can.
+	// Alternatives are changes of other fields that also fix the fault, in the order of Want. It is
+	// empty if only Field can fix it.
 	Alternatives []Alternative
 }
 
-// Alternative is a change of another field that ends a [FieldError].
+// Alternative is a change of another field that fixes a [FieldError].
 type Alternative struct {
-	// Field is the path as the caller writes it. [Under] moves it with the FieldError's Field.
+	// Field is the path as the caller writes it. [Under] prefixes it as it does FieldError.Field.
 	Field string
-	// Value is what to set it to, as a Go program writes it, for example "Off". It
-	// is "" where any value does, and "nil" where the field has to be left out.
+	// Value is the new value in Go syntax, for example "Off". "" means that any value fixes the
+	// fault, "nil" that the field must be left out.
 	Value string
 }
 
@@ -81,9 +81,9 @@ func FieldErrors(err error) []*FieldError {
 	return all
 }
 
-// Under moves the FieldErrors of err below field: "Name" becomes "Behaviors[0].Name". It returns
-// nil for nil. It moves the parts of joined errors one by one, and wraps a part without
-// FieldErrors with the field's name.
+// Under prefixes the Field of each FieldError in err with field: "Name" becomes
+// "Behaviors[0].Name". It treats each part of joined errors separately. An error without
+// FieldErrors is wrapped with the field's name. It returns nil for nil.
 func Under(field string, err error) error {
 	switch e := err.(type) {
 	case nil:

@@ -34,7 +34,7 @@ func ExampleUnder() {
 	fmt.Println(defender.Under("Detect", err))
 	// Output:
 	// Detect.Behaviors[0].Name: "small messages", want 1 to 128 of A-Z a-z 0-9 : _ -
-	// Detect.Behaviors[1].Criteria: missing, want a metric and what is normal, such as defender.MessageByteSize.LessThan(8)
+	// Detect.Behaviors[1].Criteria: missing, want a metric and its normal values, such as defender.MessageByteSize.LessThan(8)
 }
 
 func TestLongValuesAreShortened(t *testing.T) {

@@ -8,22 +8,22 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// Metric is one of the typed metrics of this package. Each offers only the
-// operators that AWS allows for it.
+// Metric is one of the typed metrics of this package. The methods of each type return [Criteria]
+// that say what a healthy device does. A type has only the operators that AWS allows for it.
 // https://docs.aws.amazon.com/iot-device-defender/latest/devguide/detect-cloud-side-metrics.html
 type Metric interface{ Info() iotapi.MetricInfo }
 
 type metric struct{ info iotapi.MetricInfo }
 
-// Info returns the metric's row.
+// Info returns the metric's name, unit and type.
 func (m metric) Info() iotapi.MetricInfo { return m.info }
 
 type (
-	// SizeMetric is compared per message, or per snapshot, so a static value has no window.
+	// SizeMetric is judged per message or per device report, so a static value has no window.
 	SizeMetric struct{ metric }
 	// RateMetric is counted over a window.
 	RateMetric struct{ metric }
-	// DurationMetric is a time in minutes that has only an upper bound.
+	// DurationMetric is a duration in minutes. It allows only an upper limit.
 	DurationMetric struct{ metric }
 	// AddressMetric is a list of IP addresses.
 	AddressMetric struct{ metric }
@@ -79,20 +79,20 @@ func custom(name string, kind iotapi.ValueKind) metric {
 	return metric{iotapi.MetricInfo{Name: name, Unit: "", Side: iotapi.CustomSide, Kind: kind, Windowed: kind == iotapi.NumberValue, Statistical: kind == iotapi.NumberValue}}
 }
 
-// CustomNumber returns the custom metric name, of type number.
+// CustomNumber returns the custom metric with this name and the type number.
 func CustomNumber(name string) NumberMetric { return NumberMetric{custom(name, iotapi.NumberValue)} }
 
-// CustomNumberList returns the custom metric name, of type number-list.
+// CustomNumberList returns the custom metric with this name and the type number-list.
 func CustomNumberList(name string) NumberListMetric {
 	return NumberListMetric{custom(name, iotapi.NumbersValue)}
 }
 
-// CustomStringList returns the custom metric name, of type string-list.
+// CustomStringList returns the custom metric with this name and the type string-list.
 func CustomStringList(name string) StringListMetric {
 	return StringListMetric{custom(name, iotapi.StringsValue)}
 }
 
-// CustomIPAddressList returns the custom metric name, of type ip-address-list.
+// CustomIPAddressList returns the custom metric with this name and the type ip-address-list.
 func CustomIPAddressList(name string) AddressMetric {
 	return AddressMetric{custom(name, iotapi.CIDRsValue)}
 }
@@ -106,10 +106,10 @@ func Metrics() []Metric {
 	}
 }
 
-// metricInfo returns the row for an API name. A name that AWS does not define is a custom metric
-// of the given kind.
+// metricInfo returns the metric with this API name. If AWS defines no such metric, it is a custom
+// metric of the given kind.
 func metricInfo(name string, kind iotapi.ValueKind) iotapi.MetricInfo {
-	if name == "aws:destination-ip-address" { // AWS's own example drops the suffix
+	if name == "aws:destination-ip-address" { // the spelling of AWS's own example
 		name = DestinationIPAddresses.Info().Name
 	}
 	for _, m := range Metrics() {
@@ -120,175 +120,175 @@ func metricInfo(name string, kind iotapi.ValueKind) iotapi.MetricInfo {
 	return custom(name, kind).info
 }
 
-// LessThan is normal below n.
+// LessThan requires values below n.
 func (m SizeMetric) LessThan(n int64) Criteria { return static(m, iotapi.LessThan, n, 0) }
 
-// LessThanEquals is normal up to n.
+// LessThanEquals requires values up to n.
 func (m SizeMetric) LessThanEquals(n int64) Criteria { return static(m, iotapi.LessThanEquals, n, 0) }
 
-// GreaterThan is normal above n.
+// GreaterThan requires values above n.
 func (m SizeMetric) GreaterThan(n int64) Criteria { return static(m, iotapi.GreaterThan, n, 0) }
 
-// GreaterThanEquals is normal from n on.
+// GreaterThanEquals requires values of at least n.
 func (m SizeMetric) GreaterThanEquals(n int64) Criteria {
 	return static(m, iotapi.GreaterThanEquals, n, 0)
 }
 
-// LessThanPercentile is normal as long as the device's sum over w is below percentile s of the fleet.
+// LessThanPercentile requires the device's sum over w to be below percentile s of the fleet.
 func (m SizeMetric) LessThanPercentile(s Statistic, w Window) Criteria {
 	return statistical(m, iotapi.LessThan, s, w)
 }
 
-// LessThanEqualsPercentile is normal as long as the device's sum over w is up to percentile s of the fleet.
+// LessThanEqualsPercentile requires the device's sum over w to be at or below percentile s of the fleet.
 func (m SizeMetric) LessThanEqualsPercentile(s Statistic, w Window) Criteria {
 	return statistical(m, iotapi.LessThanEquals, s, w)
 }
 
-// GreaterThanPercentile is normal as long as the device's sum over w is above percentile s of the fleet.
+// GreaterThanPercentile requires the device's sum over w to be above percentile s of the fleet.
 func (m SizeMetric) GreaterThanPercentile(s Statistic, w Window) Criteria {
 	return statistical(m, iotapi.GreaterThan, s, w)
 }
 
-// GreaterThanEqualsPercentile is normal as long as the device's sum over w is at or above percentile s of the fleet.
+// GreaterThanEqualsPercentile requires the device's sum over w to be at or above percentile s of the fleet.
 func (m SizeMetric) GreaterThanEqualsPercentile(s Statistic, w Window) Criteria {
 	return statistical(m, iotapi.GreaterThanEquals, s, w)
 }
 
-// Learned compares with what the fleet did in the past.
+// Learned compares with the fleet's past datapoints. See docs/detect.md.
 func (m SizeMetric) Learned(c Confidence) Criteria { return learned(m, c) }
 
-// LessThan is normal below n in each w.
+// LessThan requires less than n in each window w.
 func (m RateMetric) LessThan(n int64, w Window) Criteria { return static(m, iotapi.LessThan, n, w) }
 
-// LessThanEquals is normal up to n in each w.
+// LessThanEquals requires at most n in each window w.
 func (m RateMetric) LessThanEquals(n int64, w Window) Criteria {
 	return static(m, iotapi.LessThanEquals, n, w)
 }
 
-// GreaterThan is normal above n in each w.
+// GreaterThan requires more than n in each window w.
 func (m RateMetric) GreaterThan(n int64, w Window) Criteria {
 	return static(m, iotapi.GreaterThan, n, w)
 }
 
-// GreaterThanEquals is normal from n on in each w.
+// GreaterThanEquals requires at least n in each window w.
 func (m RateMetric) GreaterThanEquals(n int64, w Window) Criteria {
 	return static(m, iotapi.GreaterThanEquals, n, w)
 }
 
-// LessThanPercentile is normal as long as the count over w is below percentile s of the fleet.
+// LessThanPercentile requires the count over w to be below percentile s of the fleet.
 func (m RateMetric) LessThanPercentile(s Statistic, w Window) Criteria {
 	return statistical(m, iotapi.LessThan, s, w)
 }
 
-// LessThanEqualsPercentile is normal as long as the count over w is up to percentile s of the fleet.
+// LessThanEqualsPercentile requires the count over w to be at or below percentile s of the fleet.
 func (m RateMetric) LessThanEqualsPercentile(s Statistic, w Window) Criteria {
 	return statistical(m, iotapi.LessThanEquals, s, w)
 }
 
-// GreaterThanPercentile is normal as long as the count over w is above percentile s of the fleet.
+// GreaterThanPercentile requires the count over w to be above percentile s of the fleet.
 func (m RateMetric) GreaterThanPercentile(s Statistic, w Window) Criteria {
 	return statistical(m, iotapi.GreaterThan, s, w)
 }
 
-// GreaterThanEqualsPercentile is normal as long as the count over w is at or above percentile s of the fleet.
+// GreaterThanEqualsPercentile requires the count over w to be at or above percentile s of the fleet.
 func (m RateMetric) GreaterThanEqualsPercentile(s Statistic, w Window) Criteria {
 	return statistical(m, iotapi.GreaterThanEquals, s, w)
 }
 
-// Learned compares with what the fleet did in the past.
+// Learned compares with the fleet's past datapoints. See docs/detect.md.
 func (m RateMetric) Learned(c Confidence) Criteria { return learned(m, c) }
 
-// LessThan is normal below n minutes.
+// LessThan requires less than this number of minutes.
 func (m DurationMetric) LessThan(minutes int64) Criteria {
 	return static(m, iotapi.LessThan, minutes, 0)
 }
 
-// LessThanEquals is normal up to n minutes.
+// LessThanEquals requires at most this number of minutes.
 func (m DurationMetric) LessThanEquals(minutes int64) Criteria {
 	return static(m, iotapi.LessThanEquals, minutes, 0)
 }
 
-// InCIDRs is normal as long as every address is in one of the networks.
+// InCIDRs requires every address to be in one of the networks.
 func (m AddressMetric) InCIDRs(networks ...netip.Prefix) Criteria {
 	return set(m, iotapi.InCIDRSet, iotapi.Value{CIDRs: prefixTexts(networks)})
 }
 
-// NotInCIDRs is normal as long as no address is in one of the networks.
+// NotInCIDRs forbids addresses in these networks.
 func (m AddressMetric) NotInCIDRs(networks ...netip.Prefix) Criteria {
 	return set(m, iotapi.NotInCIDRSet, iotapi.Value{CIDRs: prefixTexts(networks)})
 }
 
-// InPorts is normal as long as every port is one of these.
+// InPorts requires every port to be one of these.
 func (m PortMetric) InPorts(ports ...uint16) Criteria {
 	return set(m, iotapi.InPortSet, iotapi.Value{Ports: slices.Clone(ports)})
 }
 
-// NotInPorts is normal as long as no port is one of these.
+// NotInPorts forbids these ports.
 func (m PortMetric) NotInPorts(ports ...uint16) Criteria {
 	return set(m, iotapi.NotInPortSet, iotapi.Value{Ports: slices.Clone(ports)})
 }
 
-// LessThan is normal below n in each w.
+// LessThan requires less than n in each window w.
 func (m NumberMetric) LessThan(n float64, w Window) Criteria { return number(m, iotapi.LessThan, n, w) }
 
-// LessThanEquals is normal up to n in each w.
+// LessThanEquals requires at most n in each window w.
 func (m NumberMetric) LessThanEquals(n float64, w Window) Criteria {
 	return number(m, iotapi.LessThanEquals, n, w)
 }
 
-// GreaterThan is normal above n in each w.
+// GreaterThan requires more than n in each window w.
 func (m NumberMetric) GreaterThan(n float64, w Window) Criteria {
 	return number(m, iotapi.GreaterThan, n, w)
 }
 
-// GreaterThanEquals is normal from n on in each w.
+// GreaterThanEquals requires at least n in each window w.
 func (m NumberMetric) GreaterThanEquals(n float64, w Window) Criteria {
 	return number(m, iotapi.GreaterThanEquals, n, w)
 }
 
-// LessThanPercentile is normal as long as the value over w is below percentile s of the fleet. AWS refuses it for a
-// metric with negative values.
+// LessThanPercentile requires the value over w to be below percentile s of the fleet. AWS
+// rejects it for a metric with negative values.
 func (m NumberMetric) LessThanPercentile(s Statistic, w Window) Criteria {
 	return statistical(m, iotapi.LessThan, s, w)
 }
 
-// LessThanEqualsPercentile is normal as long as the value over w is up to percentile s of the fleet. AWS refuses it for a
-// metric with negative values.
+// LessThanEqualsPercentile requires the value over w to be at or below percentile s of the fleet. AWS
+// rejects it for a metric with negative values.
 func (m NumberMetric) LessThanEqualsPercentile(s Statistic, w Window) Criteria {
 	return statistical(m, iotapi.LessThanEquals, s, w)
 }
 
-// GreaterThanPercentile is normal as long as the value over w is above percentile s of the fleet. AWS refuses it for a
-// metric with negative values.
+// GreaterThanPercentile requires the value over w to be above percentile s of the fleet. AWS
+// rejects it for a metric with negative values.
 func (m NumberMetric) GreaterThanPercentile(s Statistic, w Window) Criteria {
 	return statistical(m, iotapi.GreaterThan, s, w)
 }
 
-// GreaterThanEqualsPercentile is normal as long as the value over w is at or above percentile s of the fleet. AWS refuses it for a
-// metric with negative values.
+// GreaterThanEqualsPercentile requires the value over w to be at or above percentile s of the fleet. AWS
+// rejects it for a metric with negative values.
 func (m NumberMetric) GreaterThanEqualsPercentile(s Statistic, w Window) Criteria {
 	return statistical(m, iotapi.GreaterThanEquals, s, w)
 }
 
-// Learned compares with what the fleet did in the past.
+// Learned compares with the fleet's past datapoints. See docs/detect.md.
 func (m NumberMetric) Learned(c Confidence) Criteria { return learned(m, c) }
 
-// In is normal as long as every element is one of these.
+// In requires every element to be one of these.
 func (m NumberListMetric) In(n ...float64) Criteria {
 	return set(m, iotapi.InSet, iotapi.Value{Numbers: slices.Clone(n)})
 }
 
-// NotIn is normal as long as no element is one of these.
+// NotIn forbids these elements.
 func (m NumberListMetric) NotIn(n ...float64) Criteria {
 	return set(m, iotapi.NotInSet, iotapi.Value{Numbers: slices.Clone(n)})
 }
 
-// In is normal as long as every element is one of these.
+// In requires every element to be one of these.
 func (m StringListMetric) In(s ...string) Criteria {
 	return set(m, iotapi.InSet, iotapi.Value{Strings: slices.Clone(s)})
 }
 
-// NotIn is normal as long as no element is one of these.
+// NotIn forbids these elements.
 func (m StringListMetric) NotIn(s ...string) Criteria {
 	return set(m, iotapi.NotInSet, iotapi.Value{Strings: slices.Clone(s)})
 }
@@ -301,7 +301,7 @@ func prefixTexts(networks []netip.Prefix) []string {
 	return texts
 }
 
-// validateCustomName returns an error for a custom metric's name that AWS refuses.
+// validateCustomName reports a custom metric's name that AWS rejects.
 func validateCustomName(i iotapi.MetricInfo) error {
 	if i.Side != iotapi.CustomSide {
 		return nil

@@ -170,7 +170,7 @@ func TestMetricsOfferOnlyTheOperatorsThatAWSAllows(t *testing.T) {
 	}
 }
 
-func TestSetsAreNotTheCallersSlice(t *testing.T) {
+func TestCriteriaCopyTheCallersSlice(t *testing.T) {
 	ports := []uint16{443}
 	numbers, texts := []float64{1}, []string{"a"}
 	p, n, s := defender.ListeningTCPPorts.InPorts(ports...), defender.CustomNumberList("m").In(numbers...), defender.CustomStringList("m").In(texts...)

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// Schedule is how often a scheduled audit runs. AWS chooses the time of day. The
-// zero value is [Daily].
+// Schedule is when a scheduled audit runs. AWS chooses the time of day. The zero value is [Daily].
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-iot-scheduledaudit.html
 type Schedule struct {
 	kind     scheduleKind
@@ -28,13 +27,14 @@ const (
 // Daily runs the audit each day.
 func Daily() Schedule { return Schedule{} }
 
-// Weekly runs the audit each week on day.
+// Weekly runs the audit each week on this day.
 func Weekly(day time.Weekday) Schedule { return Schedule{kind: weekly, weekday: day} }
 
-// Biweekly runs the audit every second week on day.
+// Biweekly runs the audit every second week on this day.
 func Biweekly(day time.Weekday) Schedule { return Schedule{kind: biweekly, weekday: day} }
 
-// Monthly runs the audit each month on day 1 to 31. In a shorter month it runs on the last day.
+// Monthly runs the audit each month on this day, 1 to 31. In a shorter month it runs on the last
+// day.
 func Monthly(day int) Schedule { return Schedule{kind: monthly, monthDay: day} }
 
 // MonthlyOnLastDay runs the audit on the last day of each month.

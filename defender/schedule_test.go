@@ -45,7 +45,7 @@ func TestSchedulesOnDaysThatDoNotExist(t *testing.T) {
 	wantFault(t, defender.Biweekly(-1).Validate(), "", -1)
 }
 
-func TestParseScheduleRefusesTheRest(t *testing.T) {
+func TestParseScheduleRejectsInvalidText(t *testing.T) {
 	for _, text := range []string{
 		"", "Daily", "daily:", "daily:MON", "weekly", "weekly:", "weekly:mon", "weekly:MONDAY", "weekly:1",
 		"biweekly", "biweekly:LAST", "monthly", "monthly:", "monthly:0", "monthly:32", "monthly:01", "monthly:last", "monthly:1:2", " daily",

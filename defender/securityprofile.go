@@ -13,13 +13,15 @@ type SecurityProfile struct {
 	// Name is 1 to 128 of A-Z a-z 0-9 : _ -.
 	// Default: "", a name that CloudFormation generates.
 	Name string
-	// Description is at most 1000 characters, all on one line.
+	// Description has at most 1000 printable characters on one line.
 	Description string
-	Behaviors   []Behavior
-	// Targets are the things that the profile applies to; a target has at most five profiles.
+	// Behaviors are at most 100, with at most 1000 set elements in total.
+	Behaviors []Behavior
+	// Targets are the things that the profile applies to. A target has at most five profiles.
 	// Default: nil, all things.
 	Targets []Target
-	// RetainedMetrics are kept for 14 days although no behavior uses them.
+	// RetainedMetrics are metrics that AWS collects and keeps for 14 days although no behavior uses
+	// them.
 	RetainedMetrics []Metric
 }
 
@@ -33,7 +35,7 @@ func (p SecurityProfile) Validate() error {
 		faults = append(faults, invalid("Description", fmt.Sprintf("%d characters", n), "at most 1000"))
 	}
 	if strings.ContainsFunc(p.Description, func(r rune) bool { return r != ' ' && !unicode.IsGraphic(r) || r != ' ' && unicode.IsSpace(r) }) {
-		faults = append(faults, invalid("Description", p.Description, "characters that print, and no space but the common one"))
+		faults = append(faults, invalid("Description", p.Description, "printable characters on one line, with no white space other than U+0020"))
 	}
 	faults = append(faults, Under("Behaviors", validateBehaviors(p.Behaviors)))
 	for i, t := range p.Targets {

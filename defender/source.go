@@ -13,7 +13,7 @@ const (
 	RejectedReports Source = iota + 1
 	// SecurityDisconnects are connections that AWS IoT ended for a security reason.
 	SecurityDisconnects
-	// RefusedConnections are clients that AWS IoT did not allow to connect.
+	// RefusedConnections are attempts of clients to connect that AWS IoT refused.
 	RefusedConnections
 	// DeviceEvents are security events that devices report themselves.
 	DeviceEvents
@@ -31,7 +31,7 @@ const (
 type source struct {
 	name     string
 	severity Severity
-	// clears reports whether the source says when a finding ends.
+	// clears reports whether the source also reports the end of a finding.
 	clears bool
 }
 
@@ -58,7 +58,7 @@ func Sources() []Source {
 // Known reports whether s is one of the sources.
 func (s Source) Known() bool { return s > 0 && int(s) < len(sources) }
 
-// String returns the source's name, which queue messages, logs, metrics and ProductFields use.
+// String returns the source's name in queue messages, logs, metrics and ProductFields.
 func (s Source) String() string {
 	if !s.Known() {
 		return fmt.Sprintf("Source(%d)", int(s))
@@ -75,8 +75,8 @@ func (s Source) Severity() Severity {
 	return sources[s].severity
 }
 
-// Clears reports whether the source says when a finding ends. The forwarder archives the findings
-// of the other sources after a quiet time.
+// Clears reports whether the source also reports the end of a finding. The forwarder archives the
+// findings of the other sources after ForwarderProps.QuietTime.
 func (s Source) Clears() bool { return s.Known() && sources[s].clears }
 
 // ParseSource parses a source's name.

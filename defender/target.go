@@ -21,13 +21,13 @@ var (
 	AllThings = Target{}
 	// RegisteredThings are the devices in the registry.
 	RegisteredThings = Target{kind: registeredThings}
-	// UnregisteredThings are the devices that are not in the registry. Each needs a stable client
-	// ID.
+	// UnregisteredThings are the devices that are not in the registry. AWS identifies each by its
+	// client ID, which must not change.
 	UnregisteredThings = Target{kind: unregisteredThings}
 )
 
-// ThingGroup returns the things in the group name. Use the group's name, or a deploy-time
-// reference to it.
+// ThingGroup is the target of all things in a group. The name may be a deploy-time reference, as
+// of a group that the same stack creates.
 func ThingGroup(name string) Target { return Target{kind: thingGroup, group: name} }
 
 // Group returns the thing group's name, "" for the other targets.

@@ -1,5 +1,6 @@
-// Package behaviortest tests behaviors offline: what devices do goes in, the alarms come out, in
-// milliseconds. The self-managed engine judges. `defenderhub test` reads the same files.
+// Package behaviortest tests behaviors offline, in milliseconds. A test lists what devices do and
+// which alarms must follow. The self-managed engine judges the behaviors. The command
+// `defenderhub test` reads the same files.
 //
 // A file is YAML or JSON:
 //
@@ -14,8 +15,8 @@
 //	  alarms:
 //	  - {at: 0:00, device: pump-7, behavior: no-telnet}
 //
-// Every client is a registered thing that the behaviors watch. A client without lifecycle events
-// is connected throughout.
+// Every device is a registered thing to which the behaviors apply. A device without lifecycle
+// events is connected during the whole test.
 package behaviortest
 
 import (
@@ -34,7 +35,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// Suite is the content of a file: behaviors, and what they must do.
+// Suite is the content of a file: behaviors and their tests.
 type Suite struct {
 	// Behaviors are those of one security profile for all things.
 	Behaviors []defender.Behavior `json:"behaviors"`
@@ -59,27 +60,28 @@ type Settings struct {
 	ConfirmFirstTraffic bool `json:"confirmFirstTraffic"`
 }
 
-// Test is what devices do and which alarms must follow.
+// Test lists what devices do and which alarms must follow.
 type Test struct {
 	Name      string  `json:"name"`
 	Telemetry []Event `json:"telemetry"`
-	// Until is when the test ends. An alarm needs a minute or two more than its own time, because
-	// telemetry may arrive late.
-	// Default: when everything is judged that the events alone can cause. For silence set it.
+	// Until is when the test ends. The engine judges a datapoint one or two minutes after its
+	// time, because telemetry may arrive late.
+	// Default: when all datapoints of the events are judged. Set it to test the silence of a device.
 	Until Clock `json:"until"`
 	// Alarms are all changes of alarms, in any order.
 	Alarms []Alarm `json:"alarms"`
 }
 
-// Event is what a device does: exactly one of Event, Message and Report.
+// Event is one action of a device: exactly one of Event, Message and Report is set.
 type Event struct {
 	At Clock `json:"at"`
-	// Every and Times repeat the event: Times in all, Every apart.
+	// Times is how often the event happens, at intervals of Every.
+	// Default: once.
 	Every Clock `json:"every"`
 	Times int   `json:"times"`
 	// Device is the client ID.
 	Device string `json:"device"`
-	// Event is connected, disconnected, or refused for a connection that AWS IoT refused.
+	// Event is connected, disconnected or refused. The last is a connection that AWS IoT refused.
 	Event string `json:"event"`
 	// Reason is the disconnect reason, such as AUTH_ERROR.
 	// Default: CLIENT_INITIATED_DISCONNECT.
@@ -101,8 +103,8 @@ type Message struct {
 
 // Alarm is a change of a device's alarm.
 type Alarm struct {
-	// At is the time of the datapoint that changed it; if a window was counted, its end.
-	// Seconds are rounded.
+	// At is the time of the datapoint that changed the alarm, rounded to seconds. The datapoint of
+	// a window has the time of the window's end.
 	At       Clock  `json:"at"`
 	Device   string `json:"device"`
 	Behavior string `json:"behavior"`
@@ -124,7 +126,7 @@ type Result struct {
 }
 
 // Err returns nil if the test passed. Otherwise the error lists missing alarms after - and
-// unexpected ones after +, in the order of time.
+// unexpected ones after +, in order of time.
 func (r Result) Err() error {
 	type line struct {
 		Alarm
@@ -156,7 +158,7 @@ func Parse(text []byte) (Suite, error) {
 	}
 	document, err := json.Marshal(tree)
 	if err != nil {
-		return Suite{}, fmt.Errorf("a key is not a text: %w", err)
+		return Suite{}, fmt.Errorf("a key is not a string: %w", err)
 	}
 	var s Suite
 	strict := json.NewDecoder(bytes.NewReader(document))

@@ -71,7 +71,7 @@ func TestFaultsOfAFileAreNamed(t *testing.T) {
 		small + "settings: {reportsEvery: 1}\ntests: [{}]": "settings.reportsEvery is 1, want at least 5",
 		"behaviors: [{name: a b, metric: aws:message-byte-size, criteria: {comparisonOperator: less-than, value: {count: 8}}}]\ntests: [{}]":                         "Behaviors[0].Name",
 		"behaviors: [{name: a, metric: aws:num-messages-received, criteria: {comparisonOperator: less-than, value: {count: 8}, durationSeconds: 300}}]\ntests: [{}]": "no event for messages that a device receives",
-		small + "tests: [{name: t, telemetry: [{at: 0:00, event: connected}]}]":                                                                                      `test "t": telemetry[0]: no device`,
+		small + "tests: [{name: t, telemetry: [{at: 0:00, event: connected}]}]":                                                                                      `test "t": telemetry[0]: device: missing`,
 		small + "tests: [{name: t, telemetry: [{at: 0:00, device: d, event: gone}]}]":                                                                                `event "gone"`,
 		small + "tests: [{name: t, telemetry: [{at: 0:00, device: d, event: connected, times: 3}]}]":                                                                 "times: want",
 		small + "tests: [{name: t, telemetry: [{at: 0:00, device: d, event: connected, times: 2000000, every: 0:01}]}]":                                              "at most 1000000",
@@ -84,7 +84,7 @@ func TestFaultsOfAFileAreNamed(t *testing.T) {
 	}
 }
 
-func TestClockIsReadAtAGlance(t *testing.T) {
+func TestClockHasATextForm(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"0:00": 0, "0:05": 5 * time.Minute, "27:30": 27*time.Hour + 30*time.Minute, "0:05:10": 5*time.Minute + 10*time.Second, "2d 0:05": 48*time.Hour + 5*time.Minute, "1d1:00": 25 * time.Hour,
 	} {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Clock is a time since the start of a test. As text it is hours and minutes, 0:05 or 27:30, with
-// seconds if needed, 0:05:10, and with days, 2d 0:05.
+// Clock is the time since the start of a test. Its text form has hours and minutes, such as 0:05 or
+// 27:30, and optionally seconds (0:05:10) or days (2d 0:05).
 type Clock time.Duration
 
 var clockForm = regexp.MustCompile(`^(?:(\d{1,4})d ?)?(\d{1,5}):([0-5]\d)(?::([0-5]\d))?$`)

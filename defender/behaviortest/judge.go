@@ -19,7 +19,7 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // batching is the construct's default batching window.
 const batching = 10 * time.Second
 
-// maxEvents limits what Times may ask for in one test.
+// maxEvents limits the events of one test, with their repetitions.
 const maxEvents = 1_000_000
 
 const (
@@ -93,15 +93,15 @@ func (e Event) validate() error {
 	}
 	switch {
 	case e.Device == "":
-		return errors.New("no device")
+		return errors.New("device: missing, want a client ID")
 	case given != 1:
 		return errors.New("want exactly one of event, message and report")
 	case e.Event != "" && !slices.Contains([]string{"connected", "disconnected", "refused"}, e.Event):
 		return fmt.Errorf("event %q, want connected, disconnected or refused", e.Event)
 	case e.Message != nil && (e.Message.Topic == "" || e.Message.Bytes < 0):
-		return errors.New("message: want a topic, and no negative size")
+		return errors.New("message: want a topic, and bytes of 0 or more")
 	case e.Times < 0 || e.Times > 1 && e.Every <= 0:
-		return errors.New("times: want a number above 0, and every")
+		return errors.New("times: want a number above 0, and with more than 1 also every")
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (s Suite) run(t Test) (Result, error) {
 	return r, nil
 }
 
-// records returns the telemetry as it would be recorded.
+// records converts the test's events to recorded telemetry, in order of time.
 func (t Test) records() []offline.Record {
 	type moment struct {
 		at time.Duration
@@ -165,7 +165,7 @@ func (t Test) records() []offline.Record {
 	return records
 }
 
-// lifecycle is the event that AWS IoT would publish. Each connection begins a new session.
+// lifecycle returns the event that AWS IoT would publish. Each connection starts a new session.
 func (e Event) lifecycle(at int64, sessions map[string]int) []byte {
 	kind := e.Event
 	switch kind {
@@ -180,6 +180,6 @@ func (e Event) lifecycle(at int64, sessions map[string]int) []byte {
 	if kind == "disconnected" {
 		l.DisconnectReason = cmp.Or(e.Reason, "CLIENT_INITIATED_DISCONNECT")
 	}
-	text, _ := json.Marshal(l) // texts and numbers always encode
+	text, _ := json.Marshal(l) // strings and numbers always encode
 	return text
 }

@@ -14,15 +14,15 @@ func BuiltIn() []Rule {
 	}
 }
 
-// StolenIdentity finds a device whose client ID or certificate is used twice, and which connects
+// StolenIdentity finds a device whose client ID or certificate two clients use, and which connects
 // from an address outside its set. The second stage needs a behavior with the metric
 // [defender.SourceIPAddress].
 func StolenIdentity() Rule {
 	return Rule{
 		Name:        "stolen-identity",
 		Title:       "Identity of a device may be stolen",
-		Description: "A client ID or certificate is used twice, and one user connects from an address outside the device's set.",
-		Remedy:      "Compare the addresses in the related findings. If one is not the device's, set the certificate INACTIVE, which disconnects its users within minutes. Then issue a new certificate to the device.",
+		Description: "Two clients use the device's client ID or certificate, and one connects from an address that is not in the device's set.",
+		Remedy:      "Compare the addresses in the related findings. If one is not the device's, set the certificate INACTIVE, which disconnects its clients within minutes. Then issue a new certificate to the device.",
 		Severity:    defender.Critical,
 		Stages: []Stage{
 			{Name: "an identity used twice", Match: []Matcher{
@@ -34,13 +34,13 @@ func StolenIdentity() Rule {
 	}
 }
 
-// CompromiseChain finds a device that is refused, then opens a port or a destination, then sends
-// or receives more than usual: in this order, within 24 hours.
+// CompromiseChain finds a device that is refused, then opens a port or connects to a new
+// destination, then sends or receives more than usual: in this order, within 24 hours.
 func CompromiseChain() Rule {
 	return Rule{
 		Name:        "compromise-chain",
 		Title:       "Device behaves like a compromised one",
-		Description: "It was refused, then opened a port or a destination, then its traffic left the normal range.",
+		Description: "The device was refused, then opened a port or connected to a new destination, then its traffic left the normal range.",
 		Remedy:      "Isolate the device. Compare its firmware and its open ports with a healthy device, and rotate its certificate.",
 		Severity:    defender.Critical,
 		InOrder:     true,
@@ -67,7 +67,7 @@ func BlastRadius() Rule {
 	return Rule{
 		Name:        "blast-radius",
 		Title:       "Device in alarm has far-reaching permissions",
-		Description: "Its policy or role alias allows more than a device needs, so an attacker on the device can reach other devices or services.",
+		Description: "The device's policy or role alias allows more than the device needs, so an attacker on the device can reach other devices or services.",
 		Remedy:      "Isolate the device first. Then restrict the policy to the device's own client ID and topics, and the role to the services that it uses.",
 		Severity:    defender.Critical,
 		Window:      7 * 24 * time.Hour,
@@ -81,7 +81,7 @@ func BlastRadius() Rule {
 	}
 }
 
-// silence are the metrics of a device that no longer reports or connects.
+// silence returns the metrics that detect a device that no longer reports or connects.
 func silence() []defender.Metric {
 	return []defender.Metric{defender.DisconnectDuration, defender.CustomNumber(contract.MinutesSinceReport)}
 }
@@ -126,7 +126,7 @@ func SilencedAfterAlarm() Rule {
 	}
 }
 
-// campaignDevices is the default of [Campaign].
+// campaignDevices is the default number of devices for [Campaign].
 const campaignDevices = 10
 
 // Campaign finds the same behavior, audit check or device event, of MEDIUM severity or higher, on
@@ -137,7 +137,7 @@ func Campaign(s Spread) Rule {
 	}
 	return Rule{
 		Name:        "campaign",
-		Title:       "Many devices show the same",
+		Title:       "Many devices have the same finding",
 		Description: "The same finding on many devices at once has one cause: an attack, a faulty release, or a change in the cloud.",
 		Remedy:      "Look for what the devices share: firmware, group, network, or a deployment shortly before. Stop the rollout, or isolate the group.",
 		Severity:    defender.High,
@@ -150,8 +150,8 @@ func Campaign(s Spread) Rule {
 	}
 }
 
-// TwoProducts finds a device about which two services have findings of MEDIUM severity or higher. The
-// device's resources in other services are those that attributes of its thing name.
+// TwoProducts finds a device about which two services have findings of MEDIUM severity or higher.
+// Values of thing attributes say which resources in other services belong to the device.
 func TwoProducts() Rule {
 	return Rule{
 		Name:             "two-products",

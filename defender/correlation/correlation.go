@@ -1,7 +1,7 @@
-// Package correlation is the vocabulary of rules that correlate findings of several services per
-// device. A rule is data: embedders write [Rule] values, or use the built-in ones.
+// Package correlation defines rules that correlate the findings of several services about one
+// device. A rule is data: write [Rule] values, or use those of [BuiltIn].
 //
-// docs/correlate.md describes what a rule does with the findings.
+// docs/correlate.md describes how rules are applied to findings.
 package correlation
 
 import (
@@ -10,42 +10,43 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// Rule correlates findings about one device. If open findings match all its stages, the device
-// gets one composite finding of the rule, whose parts are these findings.
+// Rule correlates findings about one device. While open findings match all stages of the rule,
+// the device has one composite finding. The matched findings are its parts.
 //
 // A finding is open while it is ACTIVE and its workflow status is neither SUPPRESSED nor RESOLVED.
 type Rule struct {
 	// Name is 1 to 64 of a-z 0-9 -, unique among the rules. It is part of the finding's ID.
 	Name string
 	// Title, Description and Remedy are texts for people, of at most 128, 512 and 512 characters.
-	// The finding's title adds the device's name, its description the stages.
+	// The composite finding adds the device's name to its title and the stages to its description.
 	// Default: the name, no description, and a general remedy.
 	Title, Description, Remedy string
-	// Stages are what has to be found, 1 to 10. One finding counts for only one of them.
+	// Stages are the 1 to 10 parts of what the rule looks for; findings must match all of them. One
+	// finding counts for one stage only.
 	Stages []Stage
-	// InOrder requires that each stage begins no earlier than the one before it. 2 minutes less are
-	// allowed: AWS gives the times of lifecycle events no more exactly.
+	// InOrder requires that each stage begins no earlier than the stage before it. It tolerates
+	// 2 minutes, because the times of AWS's lifecycle events are not exact.
 	// Default: any order.
 	InOrder bool
 	// Window is how long a part counts after its last update, from 1 minute to 30 days. If it
 	// passes without a new or updated part, the composite finding is archived.
 	// Default: 24 hours.
 	Window time.Duration
-	// Severity is the least severity of the composite finding. A part with a higher severity
-	// raises it. It does not fall while the finding is active.
+	// Severity is the minimum severity of the composite finding. A part with a higher severity
+	// raises it. It never falls while the finding is active.
 	// Default: HIGH.
 	Severity defender.Severity
 	// DistinctProducts is how many different services the parts must be from. Findings of
 	// Device Defender and of defenderhub count as one service.
 	// Default: 0, any number.
 	DistinctProducts int
-	// Resources are ASFF resource types, such as AwsEc2Instance, at most 10. If set, the rule
-	// correlates the findings about one resource of these types, in place of one device.
+	// Resources are at most 10 ASFF resource types, such as AwsEc2Instance. If set, the rule
+	// correlates the findings about one resource of these types instead of one device.
 	// Default: none, the rule is about devices.
 	Resources []string
-	// Spread correlates the same behavior, audit check or device event on many devices, in place of
-	// several findings about one device: a campaign. Such a rule has one stage.
-	// Default: the zero value, no campaign.
+	// Spread correlates the same behavior, audit check or device event on many devices (a
+	// campaign) instead of several findings about one device. Such a rule has one stage.
+	// Default: the zero value, which correlates per device.
 	Spread Spread
 }
 
@@ -59,27 +60,27 @@ type Stage struct {
 	// AtLeast is how many different findings the stage needs, at most 100.
 	// Default: 0, which means 1.
 	AtLeast int
-	// Shared matches findings about a policy, a role alias or the role behind it, and counts
-	// them for the devices that use it. A device is considered only once it has a part of its own.
-	// Such a finding counts as long as it is open, whatever the window.
-	// Default: findings about the device itself.
+	// Shared matches findings about a policy, a role alias or the role of a role alias, and counts
+	// them for the devices that use it. Only devices with a matching finding about themselves are
+	// considered. A shared finding counts while it is open, without regard to the window.
+	// Default: false, findings about the device itself.
 	Shared bool
 }
 
 // Matcher matches findings. All fields that are set must match; one element of a list is enough.
-// Identity and meaning come from products, IDs and product fields, never from titles.
+// Matchers read products, IDs, types and product fields, never titles.
 //
 // Findings of Security Hub's own controls match only if Products names "aws/securityhub".
 type Matcher struct {
 	// Products are the parts of ProductArn after "product/", such as "aws/guardduty". "default" is
-	// the default product of an account, under which defenderhub imports.
+	// the default product of an account, as which defenderhub imports findings.
 	Products []string
-	// Sources are sources of findings of defenderhub. AuditNotifications and DetectNotifications
+	// Sources are defenderhub's sources of findings. AuditNotifications and DetectNotifications
 	// also match the findings of Device Defender's own integration.
 	Sources []defender.Source
-	// Checks are audit checks. Summaries of a check never match.
+	// Checks are audit checks. Check summaries never match.
 	Checks []defender.Check
-	// Behaviors are names of behaviors, of any security profile.
+	// Behaviors are names of behaviors in any security profile.
 	Behaviors []string
 	// Metrics are the metrics of behaviors, and ExceptMetrics those that do not match.
 	Metrics, ExceptMetrics []defender.Metric
@@ -92,17 +93,18 @@ type Matcher struct {
 	Types []string
 	// Generators are prefixes of GeneratorId, such as "security-control/EC2.9".
 	Generators []string
-	// Severity is the least severity, as Security Hub shows it.
-	// Default: SeverityDefault, any.
+	// Severity is the minimum severity, as Security Hub shows it.
+	// Default: SeverityDefault, which matches any.
 	Severity defender.Severity
 }
 
-// Spread is how many devices must show the same behavior, check or event within the window.
-// Behaviors are the same if their names are. If both fields are set, the lower number counts.
+// Spread is how many devices must have a finding of the same behavior, check or event within the
+// window. Behaviors with the same name are the same. If both fields are set, the lower number of
+// devices is enough.
 type Spread struct {
 	// Devices is a number of devices, 2 to 10,000.
 	Devices int
-	// Share is a share of the fleet size that the construct's props state, over 0 and up to 1.
+	// Share is a share of CorrelateProps.FleetSize, above 0 and up to 1.
 	Share float64
 }
 

@@ -46,7 +46,7 @@ func ExampleRule_Validate() {
 	fmt.Println(r.Validate())
 	// Output:
 	// Name: "Loud", want 1 to 64 of a-z 0-9 -
-	// Stages[0].Match[0].Sources: "[device-event]", want a source whose findings have the other fields: Checks are of AuditNotifications; Behaviors and Metrics of BehaviorTransitions and DetectNotifications; Events of DeviceEvents; Reasons of AuditNotifications, SecurityDisconnects and RefusedConnections
+	// Stages[0].Match[0].Sources: "[device-event]", want a source whose findings have the other fields: Checks needs AuditNotifications; Behaviors and Metrics need BehaviorTransitions or DetectNotifications; Events needs DeviceEvents; Reasons needs AuditNotifications, SecurityDisconnects or RefusedConnections
 	// Window: 1s, want 1 minute to 30 days, or 0 for the default of 24 hours
 }
 

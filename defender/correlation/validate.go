@@ -14,8 +14,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/findingevent"
 )
 
-// The limits of rules. Together they keep the rules' file, the event pattern and a composite
-// finding small.
+// The limits of rules keep the file of rules, the event pattern and the composite findings small.
 const (
 	maxStages   = 10
 	maxMatchers = 20
@@ -30,7 +29,7 @@ const (
 
 var (
 	ruleName = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
-	// productName is company and product, as in a product's ARN.
+	// productName matches the company and product at the end of a product's ARN.
 	// https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_Product.html
 	productName = regexp.MustCompile(`^(default|[A-Za-z0-9._-]+/[A-Za-z0-9._-]+)$`)
 )
@@ -88,7 +87,7 @@ func (f *faults) list(field string, elements []string, most int) {
 		at := fmt.Sprintf("%s[%d]", field, i)
 		switch {
 		case strings.TrimSpace(e) == "":
-			f.add(at, nil, "a text")
+			f.add(at, nil, "a string that is not blank")
 		case !printable(e) || utf8.RuneCountInString(e) > maxText:
 			f.add(at, e, fmt.Sprintf("at most %d printable characters", maxText))
 		case seen[e]:
@@ -114,7 +113,7 @@ func (f *faults) stages(r Rule) {
 			own++
 		}
 		if s.Shared && (r.InOrder || r.Spread.Enabled() || len(r.Resources) > 0) {
-			f.add(at+".Shared", true, "false in a rule with InOrder, Resources or Spread: a finding about a policy has no place in an order, and is about no single resource")
+			f.add(at+".Shared", true, "false in a rule with InOrder, Resources or Spread: a finding about a policy belongs to many devices and has no place in an order")
 		}
 	}
 	if own == 0 && len(r.Stages) > 0 {
@@ -156,7 +155,7 @@ func (m Matcher) validate() error {
 		case !s.Known():
 			f.add(fmt.Sprintf("Sources[%d]", i), s.String(), "one of the sources of package defender, such as defender.DeviceEvents")
 		case s == defender.CorrelatedFindings:
-			f.add(fmt.Sprintf("Sources[%d]", i), s.String(), "any other source: a composite finding is no part of another")
+			f.add(fmt.Sprintf("Sources[%d]", i), s.String(), "any other source: a composite finding cannot be part of another one")
 		}
 	}
 	for i, c := range m.Checks {
@@ -167,9 +166,9 @@ func (m Matcher) validate() error {
 	f.metrics("Metrics", m.Metrics)
 	f.metrics("ExceptMetrics", m.ExceptMetrics)
 	if sources, contradiction := m.sources(); contradiction && !slices.Contains(m.Sources, defender.CorrelatedFindings) {
-		f.add("Sources", fmt.Sprint(m.Sources), "a source whose findings have the other fields: Checks are of AuditNotifications; Behaviors and Metrics of BehaviorTransitions and DetectNotifications; Events of DeviceEvents; Reasons of AuditNotifications, SecurityDisconnects and RefusedConnections")
+		f.add("Sources", fmt.Sprint(m.Sources), "a source whose findings have the other fields: Checks needs AuditNotifications; Behaviors and Metrics need BehaviorTransitions or DetectNotifications; Events needs DeviceEvents; Reasons needs AuditNotifications, SecurityDisconnects or RefusedConnections")
 	} else if len(sources) > 0 && len(m.Products) > 0 && !m.ofDevices() {
-		f.add("Products", fmt.Sprint(m.Products), `no products, or "default", "aws/iot-device-defender-audit" and "aws/iot-device-defender-detect": the other fields are of their findings`)
+		f.add("Products", fmt.Sprint(m.Products), `no products, or "default", "aws/iot-device-defender-audit" or "aws/iot-device-defender-detect": only their findings have the other fields`)
 	}
 	f.list("Behaviors", m.Behaviors, maxElements)
 	f.list("Events", m.Events, maxElements)
@@ -198,8 +197,8 @@ func (m Matcher) ofDevices() bool {
 	})
 }
 
-// FromSources returns the sources of defenderhub whose findings can match, as Sources and the other
-// fields limit them. It is nil if findings of any product can.
+// FromSources returns the sources of defenderhub whose findings can match all fields. It returns
+// nil if findings of other products can match, too.
 func (m Matcher) FromSources() []defender.Source {
 	all, _ := m.sources()
 	return all

@@ -75,7 +75,7 @@ func TestStory(t *testing.T) {
 		`CRITICAL +ARCHIVED +pump-7 +Identity of a device may be stolen`,
 		`CRITICAL +ARCHIVED +meter-2 +Device behaves like a compromised one`,
 		`CRITICAL +ARCHIVED +gateway-5 +Two services report the same device`,
-		`HIGH +ARCHIVED +AWS::::Account:123456789012 +Many devices show the same`,
+		`HIGH +ARCHIVED +AWS::::Account:123456789012 +Many devices have the same finding`,
 		`LOW +ACTIVE +pump-7 +Device Defender rejected a metrics report of pump-7`,
 	} {
 		if n := len(regexp.MustCompile(want).FindAllString(table, -1)); n != 1 {
