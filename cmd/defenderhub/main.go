@@ -1,5 +1,5 @@
 // Command defenderhub checks a deployment, tests behaviors, and shows findings and devices.
-// README.md describes how to add a command, docs/command.md how to use it.
+// docs/command.md describes its use, README.md how to add a command.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 
 func main() { os.Exit(cli.Main(version(), os.Args[1:], commands()...)) }
 
-// commands are all commands, in the order of --help.
+// commands returns all commands, in the order of --help.
 func commands() []*cli.Command {
 	return []*cli.Command{
 		doctor.Command(),
@@ -37,7 +37,7 @@ func commands() []*cli.Command {
 	}
 }
 
-// version is the module's version, as go install records it.
+// version returns the module's version, as go install records it.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

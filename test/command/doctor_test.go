@@ -250,8 +250,8 @@ func TestOwnDeploymentDrifts(t *testing.T) {
 	}
 	w.audits(on...)
 	rows, _ = doctor(t, w.cloud, "--template", disabled())
-	want(t, rows, "note", "audit-configuration", "turns off for everybody in the account: "+shared, "Audit.Disabled")
-	want(t, rows, "note", "audit-configuration", "somebody turned off outside the stack: INTERMEDIATE_CA_REVOKED", "one owner")
+	want(t, rows, "note", "audit-configuration", "turns these checks off in the whole account: "+shared, "Audit.Disabled")
+	want(t, rows, "note", "audit-configuration", "these checks were turned off outside the stack: INTERMEDIATE_CA_REVOKED", "one owner")
 	w.must(w.iot.CreateScheduledAudit(t.Context(), &iot.CreateScheduledAuditInput{ScheduledAuditName: aws.String("theirs"), Frequency: iottypes.AuditFrequencyDaily, TargetCheckNames: []string{logging}}))
 	rows, _ = doctor(t, w.cloud, "--template", hub(func(a *defenderhub.AuditProps) { a.RemovalPolicy = awscdk.RemovalPolicy_DESTROY }))
 	want(t, rows, "note", "audit-schedules", "other scheduled audits use it: theirs", "Audit.RemovalPolicy")
@@ -286,7 +286,7 @@ func TestSentencesOfConflicts(t *testing.T) {
 	w.cloud.Functions.Concurrency = 10
 	rows, _ = doctor(t, w.cloud, "--template", odd)
 	want(t, rows, "fix", "audit-schedules", "NEW_CHECK. Request contains an invalid Audit Check Name.", "audit-except=NEW_CHECK")
-	want(t, rows, "note", "audit-schedules", "a schedule was reported to refuse INTERMEDIATE_CA_REVOKED", "Audit.Include")
+	want(t, rows, "note", "audit-schedules", "one public report says that AWS rejects a schedule with INTERMEDIATE_CA_REVOKED", "Audit.Include")
 	want(t, rows, "fix", "concurrency", "of 10 unreserved executions the template takes 5", "aspects")
 	want(t, rows, "fix", "rules", "unable to assume role", "deploy again")
 	want(t, rows, "fix", "account", "AccountId in the template (210987654321) doesn't match actual: 123456789012.", "credentials")

@@ -1,4 +1,4 @@
-// Package assembly reads what cdk synth wrote: the manifest and the templates of stacks.
+// Package assembly reads the output of cdk synth: the manifest and the templates of stacks.
 package assembly
 
 import (
@@ -11,12 +11,13 @@ import (
 	"strings"
 )
 
-// Template is one stack that cdk synth wrote.
+// Template is the template of one stack.
 type Template struct {
+	// Stack is the stack's name.
 	Stack string
-	// Account and Region are what the stack is pinned to, "" if the credentials decide.
+	// Account and Region are those to which the stack is pinned, "" if the credentials decide.
 	Account, Region string
-	// Bootstrap is the least version of the bootstrap stack, 0 if the template needs none.
+	// Bootstrap is the minimum version of the bootstrap stack, 0 if the template needs none.
 	Bootstrap int
 	Resources []Resource
 }
@@ -32,7 +33,8 @@ type Resource struct {
 	Stack, LogicalID string `json:"-"`
 }
 
-// Path is where the resource is in the app, as far as the template says.
+// Path returns the resource's path in the app if the template has it, else its logical ID after the
+// stack's name.
 func (r Resource) Path() string {
 	if path, ok := r.Metadata["aws:cdk:path"].(string); ok {
 		return strings.TrimSuffix(path, "/Resource")
@@ -40,13 +42,13 @@ func (r Resource) Path() string {
 	return r.Stack + "/" + r.LogicalID
 }
 
-// Text is a property that is known before the deployment, "" if it is not.
+// Text returns a property that is a string, "" if it is missing or known only at deployment.
 func (r Resource) Text(name string) string {
 	text, _ := r.Properties[name].(string)
 	return text
 }
 
-// manifest is the part of cdk.out/manifest.json that is read.
+// manifest has the fields of cdk.out/manifest.json that Read needs.
 type manifest struct {
 	Artifacts map[string]struct {
 		Type        string
@@ -60,7 +62,7 @@ type manifest struct {
 	}
 }
 
-// Read reads all stacks of a directory, or one template. Nothing is read for "".
+// Read reads all stacks of an output directory, or one template. For the path "" it returns nothing.
 func Read(path string) ([]Template, error) {
 	if path == "" {
 		return nil, nil
@@ -147,7 +149,7 @@ func Parse(text []byte, stack string) (Template, error) {
 	return t, nil
 }
 
-// Walk calls f for every text in a value of a template.
+// Walk calls f for each string in a value of a template.
 func Walk(value any, f func(string)) {
 	switch v := value.(type) {
 	case string:

@@ -1,5 +1,5 @@
-// Package audit is the command audit run: it starts an audit, shows its progress, and follows each
-// finding to Security Hub.
+// Package audit implements the command audit run, which starts an audit, shows its progress, and
+// waits for each finding in Security Hub.
 package audit
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// delivery is how long AWS's integration usually needs at most after a task ends.
+// delivery is the time within which AWS's integration usually sends findings after a task ends.
 // https://docs.aws.amazon.com/iot-device-defender/latest/devguide/securityhub-integration.html
 const delivery = time.Hour
 
@@ -37,7 +37,7 @@ type IoT interface {
 // SecurityHub is the call to Security Hub.
 type SecurityHub = securityhub.GetFindingsAPIClient
 
-// Check is a row: one check of the task.
+// Check is a row with one check of the task.
 type Check struct {
 	Check        string `json:"check" head:"CHECK" doc:"the check's API name"`
 	Status       status `json:"status" head:"STATUS" doc:"the check's status, such as COMPLETED_COMPLIANT"`
@@ -47,7 +47,7 @@ type Check struct {
 	Message      string `json:"message" head:"MESSAGE" doc:"why the check failed, in AWS's words"`
 }
 
-// Finding is a row: one non-compliant resource.
+// Finding is a row with one non-compliant resource.
 type Finding struct {
 	Severity  severity `json:"severity" head:"SEVERITY" doc:"CRITICAL, HIGH, MEDIUM or LOW"`
 	Check     string   `json:"check" head:"CHECK" doc:"the check's API name"`
@@ -84,7 +84,7 @@ func (s severity) Style() string {
 	return ""
 }
 
-// Style returns red for a finding that is not where it should be.
+// Style returns red for a finding that is missing in Security Hub.
 func (h hubState) Style() string {
 	if h == missing {
 		return cli.Red
@@ -114,7 +114,7 @@ func Command() *cli.Command {
 			Args:    cobra.ArbitraryArgs,
 			Changes: true,
 			Policy: []cli.Statement{{
-				// AWS IoT has no resource types for audits, and Security Hub none for findings.
+				// AWS IoT has no resource types for audits.
 				Actions: []string{
 					"iot:DescribeAccountAuditConfiguration", "iot:DescribeAuditTask", "iot:ListAuditFindings", "iot:StartOnDemandAuditTask",
 				},
@@ -125,8 +125,8 @@ func Command() *cli.Command {
 			}},
 			Output: []cli.Section{cli.Rows[Check]("checks", nil), cli.Rows[Finding]("findings", nil)},
 			Flags: func(f *pflag.FlagSet) {
-				f.DurationVar(&r.wait, "wait", delivery, "how long to follow the findings to Security Hub; 0s: not at all")
-				f.DurationVar(&r.poll, "interval", 5*time.Second, "how often to ask for progress, at least 1s")
+				f.DurationVar(&r.wait, "wait", delivery, "how long to wait for the findings in Security Hub; 0s: do not wait")
+				f.DurationVar(&r.poll, "interval", 5*time.Second, "how often to check the progress, at least 1s")
 			},
 			Run: func(ctx context.Context, s *cli.Session, args []string) error {
 				if r.poll < time.Second {
@@ -158,7 +158,7 @@ func (r run) do(ctx context.Context, s *cli.Session, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Confirm("audit the whole account for " + strings.Join(checks, ", ") + ", which AWS charges as any audit"); err != nil {
+	if err := s.Confirm("audit the whole account for " + strings.Join(checks, ", ") + ", at the price of any audit"); err != nil {
 		return err
 	}
 	started, err := r.iot.StartOnDemandAuditTask(ctx, &iot.StartOnDemandAuditTaskInput{TargetCheckNames: checks})
@@ -187,7 +187,7 @@ func (r run) do(ctx context.Context, s *cli.Session, args []string) error {
 	return errors.Join(inHub, verdict(id, task, rows, found))
 }
 
-// ended says, after Ctrl-C, that the audit continues.
+// ended returns an error that says, after Ctrl-C, how to cancel the audit, which continues.
 func ended(ctx context.Context, id string) error {
 	if ctx.Err() == nil {
 		return nil
@@ -237,7 +237,7 @@ func (r run) checks(ctx context.Context, args []string) ([]string, error) {
 	return wanted, errors.Join(faults...)
 }
 
-// follow waits for the end of the task, and says what changes.
+// follow prints the progress of the task until it ends.
 func (r run) follow(ctx context.Context, s *cli.Session, id string) (*iot.DescribeAuditTaskOutput, error) {
 	said := map[string]types.AuditCheckRunStatus{}
 	begin, last := time.Now(), time.Now()
@@ -289,7 +289,7 @@ func checkRows(task *iot.DescribeAuditTaskOutput) []Check {
 	return rows
 }
 
-// findings returns the task's findings, the gravest first.
+// findings returns the task's findings, the most severe first.
 func (r run) findings(ctx context.Context, id string) ([]Finding, error) {
 	rows := []Finding{}
 	pages := iot.NewListAuditFindingsPaginator(r.iot, &iot.ListAuditFindingsInput{TaskId: &id, MaxResults: aws.Int32(250)})
@@ -322,7 +322,7 @@ func grade(s severity) int {
 	return slices.Index([]string{"LOW", "MEDIUM", "HIGH", "CRITICAL"}, string(s))
 }
 
-// resource returns the identifier of a resource, with one part set by AWS.
+// resource returns the identifier of a resource. AWS sets one field.
 func resource(r *types.ResourceIdentifier) string {
 	if r == nil {
 		return ""
@@ -349,7 +349,8 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// verdict returns what the user should do about the result of the task.
+// verdict returns an error that lists what the user should do about the result of the task, nil for
+// nothing.
 func verdict(id string, task *iot.DescribeAuditTaskOutput, checks []Check, found []Finding) error {
 	var all []error
 	if task.TaskStatus != types.AuditTaskStatusCompleted {

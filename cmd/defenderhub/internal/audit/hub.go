@@ -15,8 +15,8 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/hub"
 )
 
-// toHub waits until Security Hub has all findings that are not suppressed, and writes their states
-// into the rows.
+// toHub waits until Security Hub has all findings that are not suppressed, and sets their states in
+// the rows.
 func (r run) toHub(ctx context.Context, s *cli.Session, rows []Finding) error {
 	waiting := map[string]*Finding{}
 	for i, f := range rows {
@@ -33,7 +33,7 @@ func (r run) toHub(ctx context.Context, s *cli.Session, rows []Finding) error {
 	for {
 		if err := r.look(ctx, waiting); err != nil {
 			if ctx.Err() != nil {
-				return nil // the rows show what was found until then
+				return nil // the rows have the states that were found before
 			}
 			return err
 		}
@@ -51,7 +51,7 @@ func (r run) toHub(ctx context.Context, s *cli.Session, rows []Finding) error {
 		if pause(ctx, interval) != nil {
 			return nil
 		}
-		interval = min(interval*2, 30*time.Second) // others share the quota of GetFindings
+		interval = min(interval*2, 30*time.Second) // all callers in the account share the quota
 	}
 	for _, f := range waiting {
 		f.Hub = missing
@@ -59,7 +59,7 @@ func (r run) toHub(ctx context.Context, s *cli.Session, rows []Finding) error {
 	return cli.Todo(fmt.Sprintf("missing in Security Hub after %s: %s. defenderhub doctor checks the integration", r.wait, count(len(waiting), "finding")))
 }
 
-// look removes from waiting the findings that Security Hub has.
+// look sets the states of findings that Security Hub has, and removes them from waiting.
 func (r run) look(ctx context.Context, waiting map[string]*Finding) error {
 	for ids := range slices.Chunk(slices.Sorted(maps.Keys(waiting)), hub.ValuesPerFilter) {
 		var generators []hubtypes.StringFilter

@@ -44,7 +44,8 @@ func (s *Session) Config(ctx context.Context) (aws.Config, error) {
 	return c, nil
 }
 
-// findingsInterval keeps GetFindings below its quota of three calls a second.
+// findingsInterval is the minimum time between two calls of GetFindings, whose quota is three calls
+// per second.
 // https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_GetFindings.html
 const findingsInterval = 350 * time.Millisecond
 
@@ -73,11 +74,11 @@ func (*findingsPace) HandleFinalize(ctx context.Context, in middleware.FinalizeI
 	return next.HandleFinalize(ctx, in)
 }
 
-// Denial is a refused call.
+// Denial is the error of a call that AWS denied.
 type Denial struct {
 	Action   string // such as iot:DescribeThing
-	Resource string // its ARN, or * if AWS names none
-	Because  string // which policy decided, in AWS's words
+	Resource string // an ARN, or * if AWS names no resource
+	Because  string // the policy that decided, in AWS's words
 }
 
 func (d *Denial) Error() string {
@@ -89,10 +90,10 @@ var (
 	denialWords = regexp.MustCompile(`not authorized to perform:? ([a-z0-9-]+:[A-Za-z0-9*]+)(?: on resource:? (\S+))?(.*)$`)
 )
 
-// actionPrefixes are the IAM prefixes of services whose SDK calls them otherwise.
+// actionPrefixes maps the names of services in the SDK to their prefixes in IAM, if they differ.
 var actionPrefixes = map[string]string{"iot data plane": "iot", "api gateway": "apigateway", "cloudwatch logs": "logs"}
 
-// DenialOf returns the denial in an error, nil for another error.
+// DenialOf returns the denial in err, nil if AWS did not deny a call.
 func DenialOf(err error) *Denial {
 	var api smithy.APIError
 	if !errors.As(err, &api) || !denialCodes.MatchString(api.ErrorCode()) {
@@ -124,7 +125,7 @@ func DenialOf(err error) *Denial {
 	return d
 }
 
-// Explain returns an error as one or two lines: what failed, and the fix where one is known.
+// Explain describes an error in one or two lines: what failed, and the fix if it is known.
 func Explain(err error) string {
 	if d := DenialOf(err); d != nil {
 		return d.Error()

@@ -234,7 +234,7 @@ func TestPolicyOfACommand(t *testing.T) {
 		t.Errorf("%s, error %v", out, err)
 	}
 	s, _, errs = session()
-	if status := run(t.Context(), s, "", strings.Fields("policy letters"), []*Command{group}); status != 2 || !strings.Contains(errs.String(), "there are: letters list") {
+	if status := run(t.Context(), s, "", strings.Fields("policy letters"), []*Command{group}); status != 2 || !strings.Contains(errs.String(), "want one of: letters list") {
 		t.Errorf("status %d: %s", status, errs)
 	}
 }

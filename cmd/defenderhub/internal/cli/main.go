@@ -75,7 +75,8 @@ func (s *Session) end(ctx context.Context, err error) int {
 	return status
 }
 
-// exitStatus: of several errors one that is not a [Todo] decides.
+// exitStatus returns the exit status of an error. In joined errors, one that is not a [Todo]
+// decides.
 func exitStatus(err error) int {
 	status := ExitFine
 	for _, e := range leaves(err) {
@@ -91,7 +92,7 @@ func exitStatus(err error) int {
 	return status
 }
 
-// leaves are the errors that were joined.
+// leaves returns the errors that were joined in err.
 func leaves(err error) []error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []error
@@ -115,7 +116,7 @@ func (s *Session) printError(err error) {
 		}
 		s.Alert("%s", Explain(e))
 		if DenialOf(e) != nil && s.command != "" {
-			s.Say("  defenderhub policy %s prints the least policy that allows this", s.command)
+			s.Say("  defenderhub policy %s prints the minimum policy that allows this", s.command)
 		}
 	}
 }
@@ -126,14 +127,14 @@ func Root(s *Session, version string, commands []*Command) *cobra.Command {
 		Use:   "defenderhub",
 		Short: "Check, test and watch AWS IoT Device Defender findings in AWS Security Hub",
 		Long: "Check, test and watch AWS IoT Device Defender findings in AWS Security Hub.\n\n" +
-			"Exit status: 0 fine, 1 something to do, 2 could not find out, 130 interrupted.\n" +
+			"Exit status: 0 success, 1 you have something to do, 2 an error, 130 interrupted.\n" +
 			"Data goes to standard output, as a table on a terminal and separated by tabs\n" +
 			"otherwise. Progress and errors go to standard error.",
 		Example: examples, Version: version, SilenceErrors: true, SilenceUsage: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
 	flags := root.PersistentFlags()
-	flags.StringVar(&s.region, "region", "", "AWS Region (default: AWS_REGION, or the profile's)")
+	flags.StringVar(&s.region, "region", "", "AWS Region (default: AWS_REGION, or the Region of the profile)")
 	flags.StringVar(&s.profile, "profile", "", "profile of the AWS configuration (default: AWS_PROFILE)")
 	flags.StringVar(&s.endpoint, "endpoint-url", "", "address of all AWS services (default: AWS_ENDPOINT_URL)")
 	flags.BoolVar(&s.JSON, "json", false, "print JSON with the fields that docs/command.md lists")
@@ -167,7 +168,7 @@ func (c *Command) cobra(s *Session) *cobra.Command {
 	}
 	if c.Changes {
 		out.Flags().BoolVar(&s.Yes, "yes", false, "change without asking")
-		out.Flags().BoolVar(&s.dryRun, "dry-run", false, "print what would change, and change nothing")
+		out.Flags().BoolVar(&s.dryRun, "dry-run", false, "print the changes without making them")
 	}
 	if c.Run != nil {
 		out.RunE = func(command *cobra.Command, args []string) error {
@@ -188,7 +189,7 @@ func indent(text string) string {
 	return "  " + strings.ReplaceAll(text, "\n", "\n  ")
 }
 
-// size returns the width of the terminal in columns, 0 if out is none.
+// size returns the width of the terminal in columns, 0 if out is not a terminal.
 func size(out io.Writer) int {
 	f, ok := out.(*os.File)
 	if !ok {

@@ -44,8 +44,8 @@ func Partition(region string) string {
 
 func policyCommand(s *Session, commands []*Command) *Command {
 	return &Command{
-		Use: "policy COMMAND", Short: "Print the least IAM policy that a command needs",
-		Long: "Print the least IAM policy that a command needs, for the partition of --region.\nA command that calls no AWS service has a policy without statements.",
+		Use: "policy COMMAND", Short: "Print the minimum IAM policy that a command needs",
+		Long: "Print the minimum IAM policy that a command needs, for the partition of --region.\nThe policy of a command that calls no AWS service has no statements.",
 		Example: `defenderhub policy doctor > doctor-policy.json
 aws iam create-policy --policy-name defenderhub-doctor --policy-document file://doctor-policy.json`,
 		Args: cobra.MinimumNArgs(1),
@@ -65,7 +65,7 @@ aws iam create-policy --policy-name defenderhub-doctor --policy-document file://
 				})
 			}
 			if found == nil {
-				return fmt.Errorf("no command %s; there are: %s", Quoted(wanted), strings.Join(names, ", "))
+				return fmt.Errorf("there is no command %s, want one of: %s", Quoted(wanted), strings.Join(names, ", "))
 			}
 			_, err := fmt.Fprintln(s.Out, PolicyDocument(found.Policy, Partition(s.region)))
 			return err

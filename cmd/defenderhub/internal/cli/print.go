@@ -19,11 +19,11 @@ import (
 // Section is a table that a command prints. Its rows are structs with these tags:
 //
 //	json  the field's name in the output of --json
-//	head  the column's heading; without it the field is only in JSON
-//	doc   what docs/command.md says about the field
+//	head  the column's heading; without it, only JSON has the field
+//	doc   the description of the field in docs/command.md
 type Section struct {
-	// Name is the section's title, and its field in the output of --json. A command with one
-	// section leaves it empty: JSON then is a list.
+	// Name is the section's title and its field in the output of --json. It is empty if the
+	// command has only one section, which --json prints as a list.
 	Name string
 	// Empty is printed to standard error if there are no rows.
 	Empty string
@@ -35,7 +35,7 @@ func Rows[T any](name string, rows []T) Section {
 	return Section{Name: name, rows: reflect.ValueOf(rows)}
 }
 
-// OrSay returns the section with a text for the case that it has no rows.
+// OrSay returns the section with a text to print if it has no rows.
 func (s Section) OrSay(empty string) Section {
 	s.Empty = empty
 	return s
@@ -55,8 +55,8 @@ func (s Section) Fields() []Field {
 	return all
 }
 
-// Print prints sections: as JSON, as tables on a terminal, otherwise separated by tabs without
-// headings, with an empty line between two sections.
+// Print prints sections as JSON with --json, and as tables on a terminal. Otherwise it prints values
+// that are separated by tabs, without headings, with an empty line between two sections.
 func (s *Session) Print(sections ...Section) error {
 	if s.JSON {
 		return s.printJSON(sections)
@@ -105,8 +105,8 @@ func (s *Session) printJSON(sections []Section) error {
 	return err
 }
 
-// Stream prints the rows of a section one per line, while a command runs: separated by tabs, or
-// with --json as one object per line.
+// Stream prints the rows of a section while a command runs, one per line: values that are separated
+// by tabs, or JSON objects with --json.
 func (s *Session) Stream(section Section) error {
 	if !s.JSON {
 		return printTabs(s.Out, section)
@@ -123,7 +123,7 @@ func (s *Session) Stream(section Section) error {
 	return nil
 }
 
-// columns are the indexes and headings of the fields that tables have.
+// columns returns the indexes and headings of the fields that are columns.
 func columns(section Section) (indexes []int, headings []string) {
 	for i, f := range section.Fields() {
 		if f.Heading != "" {
@@ -149,7 +149,7 @@ func printTabs(out io.Writer, section Section) error {
 	return err
 }
 
-// cell is a value as escaped text.
+// cell returns a value as escaped text.
 func cell(v reflect.Value) string {
 	switch x := v.Interface().(type) {
 	case time.Time:
@@ -167,13 +167,13 @@ func cell(v reflect.Value) string {
 	return safetext.Escape(fmt.Sprint(v.Interface()))
 }
 
-// Styled is a value with a color on terminals.
+// Styled is a value that has a color on terminals.
 type Styled interface {
 	// Style is the number of an ANSI style, "" for none.
 	Style() string
 }
 
-// minColumn is the least width to which a column is wrapped.
+// minColumn is the minimum width of a wrapped column, in characters.
 const minColumn = 10
 
 func (s *Session) printTable(section Section) error {
@@ -220,8 +220,8 @@ func (s *Session) printTable(section Section) error {
 	return err
 }
 
-// narrow shortens the widest columns until all fit, or none is wider than minColumn. available is
-// negative if the width is unknown.
+// narrow reduces the widest columns until all columns fit, or none is wider than minColumn. available
+// is 0 or negative if the width of the output is unknown.
 func narrow(widths []int, available int) {
 	for available > 0 {
 		total, widest := 0, 0

@@ -18,10 +18,11 @@ type Session struct {
 	// Out receives data, Err progress and errors.
 	Out, Err io.Writer
 	In       io.Reader
-	// Terminal is true if Out is a terminal, Color if it may have colors.
+	// Terminal reports whether Out is a terminal, Color whether it may have colors.
 	Terminal, Color bool
-	JSON            bool
-	// Yes is true if the user agreed to every change beforehand, by --yes.
+	// JSON reports whether the user wants JSON, by --json.
+	JSON bool
+	// Yes reports whether the user agreed to all changes in advance, by --yes.
 	Yes bool
 
 	errColor, asks            bool
@@ -58,7 +59,7 @@ func safeLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Quoted returns text of a device or of a file so that it fits in one line of Say.
+// Quoted escapes text of a device or a file, so that it fits in one line of Say.
 func Quoted(text string) string { return safetext.Escape(text) }
 
 var (
@@ -66,8 +67,8 @@ var (
 	errRefused = Todo("nothing was changed")
 )
 
-// Confirm prints the changes, one per line, and asks. It returns nil if the user agrees, or gave
-// --yes. Otherwise the command must return the error and change nothing.
+// Confirm prints the changes, one per line, and asks the user. It returns nil if the user agrees, or
+// used --yes. Otherwise the command must return the error and change nothing.
 func (s *Session) Confirm(changes ...string) error {
 	return s.confirm("Continue? [y/N] ", func(answer string) bool {
 		return strings.EqualFold(answer, "y") || strings.EqualFold(answer, "yes")
@@ -108,14 +109,15 @@ func (s *Session) confirm(question string, agrees func(string) bool, changes []s
 	return nil
 }
 
-// Undo has f called when the command ends, also after Ctrl-C: it removes what the command
-// created. The last registered runs first. what names it for the user.
+// Undo registers a function that removes what the command created. It is called when the command
+// ends, also after Ctrl-C; the last one that was registered is called first. what names the created
+// resource for the user.
 func (s *Session) Undo(what string, f func(context.Context) error) {
 	s.undo = append(s.undo, undo{what, f})
 }
 
-// Close removes what the command created, the last first. The program calls it at the end of each
-// command. Its errors say what was not removed.
+// Close calls the functions of Undo. The program calls it at the end of each command. The error lists
+// what was not removed.
 func (s *Session) Close() error {
 	within := s.undoContext
 	if within == nil {

@@ -1,4 +1,4 @@
-// Package deadletters is the command dead-letters: it lists the messages that could not be
+// Package deadletters implements the command dead-letters, which lists the messages that could not be
 // processed, sends them back to their queues, or deletes them.
 package deadletters
 
@@ -19,7 +19,7 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 )
 
-// Group is a row: the messages of a queue that have one source and reason.
+// Group is a row with the messages of one queue, source and reason.
 type Group struct {
 	Messages int       `json:"messages" head:"MESSAGES" doc:"how many messages"`
 	Oldest   time.Time `json:"oldest" head:"OLDEST" doc:"when the oldest of them was sent"`
@@ -29,7 +29,7 @@ type Group struct {
 	From     string    `json:"from" doc:"the ARN of the queue that retry sends them to, or empty"`
 }
 
-// Letter is a row of one message.
+// Letter is a row with one message.
 type Letter struct {
 	ID     string    `json:"messageId" head:"MESSAGE" doc:"its ID in the dead-letter queue"`
 	Sent   time.Time `json:"sent" head:"SENT" doc:"when it was sent"`
@@ -44,7 +44,7 @@ type options struct {
 	each                  bool
 }
 
-// Permissions of the queues that the stack named DefenderHub creates.
+// The resources of the stack DefenderHub, for the command's policy.
 const (
 	stacks    = "arn:aws:cloudformation:*:*:stack/DefenderHub/*"
 	ourQueues = "arn:aws:sqs:*:*:DefenderHub-*"
@@ -83,8 +83,8 @@ func Command() *cli.Command {
 		Commands: []*cli.Command{
 			{
 				Use: "list", Short: "List the messages by reason",
-				Long: "List the messages in the stack's dead-letter queues by reason. They stay there. While the\n" +
-					"command reads, others do not see them.\n\nExit status 1: there are messages.",
+				Long: "List the messages in the stack's dead-letter queues by reason. The messages stay there, but\n" +
+					"are invisible to others while the command reads.\n\nExit status 1: there are messages.",
 				Example: "defenderhub dead-letters list\ndefenderhub dead-letters list --reason \"not JSON\" --each",
 				Policy:  policy(),
 				Output:  []cli.Section{cli.Rows[Group]("reasons", nil), cli.Rows[Letter]("messages", nil)},
@@ -96,8 +96,8 @@ func Command() *cli.Command {
 			},
 			{
 				Use: "retry", Short: "Send messages back to their queues", Changes: true,
-				Long: "Send messages back to the queues that they come from. Each stays in the dead-letter queue\n" +
-					"until Amazon SQS has confirmed the other one. Correct the cause first: a message that is\nrefused again returns to the dead-letter queue.",
+				Long: "Send messages back to the queues that they came from. A message stays in the dead-letter\n" +
+					"queue until Amazon SQS has confirmed its copy. Correct the cause first: a message that fails\nagain returns to the dead-letter queue.",
 				Example: "defenderhub dead-letters retry --reason \"" + exhausted + "\"",
 				Policy:  policy("sqs:DeleteMessage", "sqs:GetQueueUrl", "sqs:SendMessage"), Flags: flags,
 				Run: with(retry),
@@ -117,11 +117,11 @@ func Command() *cli.Command {
 type letters struct {
 	api SQS
 	all []message
-	// gone are the IDs of those that left the dead-letter queue.
+	// gone has the IDs of the messages that left the dead-letter queue.
 	gone map[string]bool
 }
 
-// each calls f with the messages that the flags select. Whatever f leaves in the queues becomes
+// each calls f with the messages that the flags select. Messages that f leaves in the queues become
 // visible to others again, also after Ctrl-C.
 func each(ctx context.Context, s *cli.Session, api SQS, from []queue, o options, f func(*letters, []message) error) (err error) {
 	l := &letters{api: api, gone: map[string]bool{}}
@@ -156,14 +156,14 @@ func list(ctx context.Context, s *cli.Session, api SQS, from []queue, o options)
 	})
 }
 
-// none is said if no message matches.
+// none is the text for the case that no message matches.
 const none = "no dead letters"
 
 func retry(ctx context.Context, s *cli.Session, api SQS, from []queue, o options) error {
 	return each(ctx, s, api, from, o, func(l *letters, wanted []message) error {
 		back := slices.DeleteFunc(slices.Clone(wanted), func(m message) bool { return m.from == "" })
 		if stay := len(wanted) - len(back); stay > 0 {
-			s.Say("%d messages stay: nothing says from which queue they are", stay)
+			s.Say("%d messages stay, because they do not name the queue that they came from", stay)
 		}
 		if len(back) == 0 {
 			s.Say("%s", none)
@@ -193,7 +193,8 @@ func dropAll(ctx context.Context, s *cli.Session, api SQS, from []queue, o optio
 	})
 }
 
-// leave calls f with each message. It continues after an error, and stops after Ctrl-C.
+// leave calls f with each message, which removes it from the dead-letter queue. It continues after an
+// error, and stops after Ctrl-C. done is the participle for the progress, such as "deleted".
 func (l *letters) leave(ctx context.Context, s *cli.Session, done string, all []message, f func(message) error) error {
 	var faults []error
 	n := 0

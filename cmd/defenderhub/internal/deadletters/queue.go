@@ -32,10 +32,10 @@ const (
 	// perReceive is the largest batch of Amazon SQS.
 	// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
 	perReceive = 10
-	// hidden is how long messages stay invisible to others while the command works or asks.
+	// hidden is how long messages are invisible to others if the command does not end properly.
 	hidden = 15 * time.Minute
-	// emptyReceives is how many calls without messages mean that the queue is empty: one call asks
-	// only some of the servers.
+	// emptyReceives is the number of calls without new messages after which a queue counts as empty.
+	// One call may ask only some of the servers.
 	// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html
 	emptyReceives = 3
 )
@@ -47,14 +47,14 @@ type queue struct{ name, url string }
 type message struct {
 	types.Message
 	queue queue
-	// source is the source of the finding or of the telemetry, reason why the message is here.
+	// source is the source of the finding or of the telemetry. reason says why the message is here.
 	source, reason string
-	// from is the ARN of the queue that the message comes from, "" if nothing says it.
+	// from is the ARN of the queue that the message came from, "" if it is unknown.
 	from string
 	sent time.Time
 }
 
-// ours are the attributes that the functions add to a message that they refuse.
+// ours are the attributes that the functions add to a message that they move here.
 var ours = []string{"Reason", "Source", "MessageId", "Queue"}
 
 // exhausted is the reason of messages that Amazon SQS moved here.
@@ -62,7 +62,7 @@ const exhausted = "not processed after all retries"
 
 func readMessage(q queue, m types.Message) message {
 	text := func(name string) string { return aws.ToString(m.MessageAttributes[name].StringValue) }
-	// Amazon EventBridge Scheduler and Amazon SNS name their reason in attributes of these names.
+	// EventBridge Scheduler, EventBridge rules and Amazon SNS write the reason into these attributes.
 	reason := cmp.Or(text("Reason"), text("ERROR_MESSAGE"), text("ErrorMessage"), text("ERROR_CODE"), exhausted)
 	ms, _ := strconv.ParseInt(m.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)], 10, 64)
 	return message{
@@ -95,8 +95,8 @@ func queues(ctx context.Context, api cloudformation.ListStackResourcesAPIClient,
 	return all, nil
 }
 
-// receive returns all messages of the queues. They are invisible to others until show, or for the
-// time hidden.
+// receive returns all messages of the queues. They are invisible to others until show is called, at
+// most for the time hidden.
 func receive(ctx context.Context, api SQS, s *cli.Session, all []queue) ([]message, error) {
 	var got []message
 	for _, q := range all {
@@ -164,8 +164,8 @@ type sender struct {
 	urls map[string]string // by ARN
 }
 
-// retry sends a message to its queue and deletes it here. If the deletion fails, the message is
-// processed once more, which changes nothing.
+// retry sends a message to its queue and deletes it here. If the deletion fails, the message may be
+// processed twice, which does no harm.
 func (s sender) retry(ctx context.Context, m message) error {
 	url, err := s.url(ctx, m.from)
 	if err != nil {

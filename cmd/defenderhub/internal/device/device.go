@@ -1,4 +1,5 @@
-// Package device is the command device: it shows everything about one device in time order.
+// Package device implements the command device, which shows everything about one device in time
+// order.
 package device
 
 import (
@@ -22,14 +23,14 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
-// Fact is a row: one property of the device.
+// Fact is a row with one property of the device.
 type Fact struct {
 	Kind   string `json:"kind" head:"KIND" doc:"thing, client ID, certificate, group, connection, or engine"`
 	Name   string `json:"name" head:"NAME" doc:"its name"`
 	Detail string `json:"detail" head:"DETAIL" doc:"its state, in words"`
 }
 
-// Event is a row: something that began or ended.
+// Event is a row with something that began or ended.
 type Event struct {
 	Time     time.Time `json:"time" head:"TIME" doc:"when"`
 	Kind     string    `json:"kind" head:"KIND" doc:"certificate, connection, finding, incident, or engine"`
@@ -41,7 +42,7 @@ type Event struct {
 
 type what string
 
-// Style returns red for what began, green for what ended.
+// Style returns red for a beginning, and green for an end.
 func (w what) Style() string {
 	switch w {
 	case "began", "alarm":
@@ -57,15 +58,15 @@ func Command() *cli.Command {
 	var stack string
 	return &cli.Command{
 		Use: "device NAME", Short: "Show everything about one device, in time order",
-		Long: "Show a device's thing, client IDs, certificates, groups and connection, what the engine holds\n" +
-			"about it, and in time order its findings and incidents. NAME is a thing, a client ID or a\ncertificate ID. If several things match, they are listed (exit status 1).",
+		Long: "Show a device's thing, client IDs, certificates, groups and connection, the state that the\n" +
+			"engine stores about it, and in time order its findings and incidents. NAME is a thing, a\nclient ID or a certificate ID. If several things match, they are listed (exit status 1).",
 		Example: "defenderhub device pump-7\ndefenderhub device pump-7#2 --json",
 		Args:    cobra.ExactArgs(1),
 		Policy: []cli.Statement{
 			{Actions: []string{"iot:DescribeThing", "iot:ListThingGroupsForThing", "iot:ListThingPrincipals"}, Resources: []string{"arn:aws:iot:*:*:thing/*"}},
 			{Actions: []string{"iot:DescribeCertificate"}, Resources: []string{"arn:aws:iot:*:*:cert/*"}},
 			{Actions: []string{"iot:GetConnection"}, Resources: []string{"arn:aws:iot:*:*:client/*"}},
-			{Actions: []string{"iot:ListPrincipalThings"}, Resources: []string{"*"}}, // it has no resource type
+			{Actions: []string{"iot:ListPrincipalThings"}, Resources: []string{"*"}}, // the action has no resource type
 			{Actions: []string{hub.Action}, Resources: []string{hub.Resource}},
 			{Actions: []string{"cloudformation:ListStackResources"}, Resources: []string{"arn:aws:cloudformation:*:*:stack/DefenderHub/*"}},
 			{Actions: []string{"dynamodb:GetItem"}, Resources: []string{"arn:aws:dynamodb:*:*:table/DefenderHub-*"}},
@@ -111,7 +112,7 @@ func (l *lookup) do(ctx context.Context, name string) error {
 		return err
 	}
 	if !found.known && len(l.events) == 0 {
-		return cli.Todo(fmt.Sprintf("nothing is known of %s: no thing, certificate, connection or finding has that name", cli.Quoted(name)))
+		return cli.Todo(fmt.Sprintf("%s is unknown: no thing, certificate, connection or finding has that name", cli.Quoted(name)))
 	}
 	return nil
 }

@@ -194,7 +194,7 @@ func TestAllCertificatesAreRead(t *testing.T) {
 
 func TestUnknownNames(t *testing.T) {
 	for _, name := range []string{"pump-9", certificate(999)} {
-		if _, _, _, err := look(t, cloud{}, name); !errors.As(err, new(cli.Todo)) || !strings.Contains(err.Error(), "nothing is known") {
+		if _, _, _, err := look(t, cloud{}, name); !errors.As(err, new(cli.Todo)) || !strings.Contains(err.Error(), "is unknown: no thing") {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
@@ -222,7 +222,7 @@ func TestMissingStackAndDeniedCallsAreReported(t *testing.T) {
 		t.Errorf("%q, error %v", facts, err)
 	}
 	facts, _, _, err = look(t, cloud{deployed: true}, "pump-7")
-	if err != nil || !strings.Contains(strings.Join(facts, "\n"), "engine pump-7 holds nothing") {
+	if err != nil || !strings.Contains(strings.Join(facts, "\n"), "engine pump-7 no state") {
 		t.Errorf("%q, error %v", facts, err)
 	}
 }

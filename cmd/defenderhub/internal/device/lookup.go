@@ -61,14 +61,14 @@ type lookup struct {
 
 func (l *lookup) fact(kind, name, detail string) { l.facts = append(l.facts, Fact{kind, name, detail}) }
 
-// device are the names of a device.
+// device holds the names of a device.
 type device struct {
 	things, clients, certificates []string
-	// known is true if AWS IoT has a thing, certificate or connection of that name.
+	// known reports whether AWS IoT has a thing, a certificate or a connection with one of the names.
 	known bool
 }
 
-// names are all names that findings may have.
+// names returns all names under which findings may name the device.
 func (d device) names() []string { return slices.Concat(d.things, d.clients, d.certificates) }
 
 func (d *device) client(id string) {
@@ -79,7 +79,7 @@ func (d *device) client(id string) {
 
 var certificateID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// resolve finds the things of a name.
+// resolve finds the things with a name, which may be a thing, a client ID or a certificate ID.
 func (l *lookup) resolve(ctx context.Context, name string) (device, error) {
 	var d device
 	if certificateID.MatchString(name) {
@@ -118,7 +118,7 @@ func (l *lookup) resolve(ctx context.Context, name string) (device, error) {
 	if err := unlessMissing(err); err != nil {
 		return d, err
 	}
-	// A client ID of another form than the thing's name.
+	// The client ID is not derived from a thing's name, so only a connection leads to the thing.
 	out, err := l.data.GetConnection(ctx, &iotdataplane.GetConnectionInput{ClientId: &name})
 	if err != nil {
 		return d, unlessMissing(err)
@@ -131,8 +131,8 @@ func (l *lookup) resolve(ctx context.Context, name string) (device, error) {
 	return d, nil
 }
 
-// unlessMissing returns nil if an error says that there is no such thing, certificate or
-// connection, or that the name is none that AWS IoT accepts.
+// unlessMissing returns nil if err means that the thing, certificate or connection does not exist, or
+// that AWS IoT does not accept the name. Otherwise it returns err.
 func unlessMissing(err error) error {
 	var missing *iottypes.ResourceNotFoundException
 	var offline *datatypes.ResourceNotFoundException
@@ -143,7 +143,7 @@ func unlessMissing(err error) error {
 	return err
 }
 
-// registry adds what the registry says, and the thing's certificates to its names.
+// registry adds the facts of the registry, and the thing's certificates to the device's names.
 func (l *lookup) registry(ctx context.Context, d *device) error {
 	for _, thing := range d.things {
 		out, err := l.iot.DescribeThing(ctx, &iot.DescribeThingInput{ThingName: &thing})
@@ -230,7 +230,8 @@ func (l *lookup) connections(ctx context.Context, d device) error {
 	return nil
 }
 
-// engine adds what the self-managed engine holds. Without it, it says so.
+// engine adds the state that the self-managed engine stores about the device. Without the engine it
+// prints a line that says so.
 func (l *lookup) engine(ctx context.Context, d device) error {
 	var tables []string
 	pages := cloudformation.NewListStackResourcesPaginator(l.stacks, &cloudformation.ListStackResourcesInput{StackName: &l.stack})
@@ -251,7 +252,7 @@ func (l *lookup) engine(ctx context.Context, d device) error {
 		}
 	}
 	if len(tables) == 0 {
-		l.say("the self-managed engine is not deployed in the stack %s, so it holds nothing", l.stack)
+		l.say("the self-managed engine is not deployed in the stack %s, so there is no state of the device", l.stack)
 		return nil
 	}
 	for _, table := range tables {
@@ -274,12 +275,12 @@ func (l *lookup) held(ctx context.Context, table, id string) error {
 	}
 	document, ok := out.Item[contract.StateDocument].(*types.AttributeValueMemberS)
 	if !ok {
-		l.fact("engine", id, "holds nothing: the device conforms, or has sent nothing")
+		l.fact("engine", id, "no state: the device conforms, or has sent nothing")
 		return nil
 	}
 	var state engine.State
 	if err := json.Unmarshal([]byte(document.Value), &state); err != nil {
-		return fmt.Errorf("%s: %w. Install the version of this command that fits the deployment", cli.Quoted(id), err)
+		return fmt.Errorf("%s: %w. Install the version of this command that matches the deployment", cli.Quoted(id), err)
 	}
 	for _, h := range state.Held() {
 		var details []string

@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// account names who asks, and templates that are pinned to another account or Region.
+// account shows the caller, and reports stacks that are pinned to another account or Region.
 func account(ctx context.Context, e *exam) ([]line, error) {
 	out, err := e.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 	if err != nil {
@@ -72,17 +72,18 @@ func bootstrap(ctx context.Context, e *exam) ([]line, error) {
 	return []line{{unknown, "", "the stack " + e.toolkit + " has no output BootstrapVersion", "--toolkit-stack-name NAME, if another stack is yours"}}, nil
 }
 
-// leftUnreserved is how much concurrency AWS keeps unreserved.
+// leftUnreserved is the number of concurrent executions that AWS keeps unreserved.
+// https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
 const leftUnreserved = 10
 
-// concurrency compares what the template reserves with what the account has.
+// concurrency compares the concurrency that the template reserves with the account's.
 func concurrency(ctx context.Context, e *exam) ([]line, error) {
 	out, err := e.lambda.GetAccountSettings(ctx, &lambda.GetAccountSettingsInput{})
 	if err != nil {
 		return nil, err
 	}
 	if out.AccountLimit == nil {
-		return []line{{Status: unknown, Finding: "AWS Lambda names no limits"}}, nil
+		return []line{{Status: unknown, Finding: "AWS Lambda returned no limits"}}, nil
 	}
 	free, all := int(aws.ToInt32(out.AccountLimit.UnreservedConcurrentExecutions)), int(out.AccountLimit.ConcurrentExecutions)
 	reserved := 0
@@ -96,7 +97,7 @@ func concurrency(ctx context.Context, e *exam) ([]line, error) {
 	}
 	if reserved > 0 && free-reserved < leftUnreserved {
 		return []line{{fix, "", fmt.Sprintf("%s reserves concurrency: of %d unreserved executions the template takes %d, and AWS keeps at least %d", who, free, reserved, leftUnreserved),
-			"remove ReservedConcurrentExecutions (defenderhub sets none: look at your aspects), or ask for a higher quota of concurrent executions"}}, nil
+			"remove ReservedConcurrentExecutions (defenderhub reserves none: check your aspects), or ask for a higher quota of concurrent executions"}}, nil
 	}
 	return []line{{Status: ok, Finding: fmt.Sprintf("%d concurrent executions of Lambda functions, %d of them unreserved", all, free)}}, nil
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// described is the account's audit configuration. It exists if it has a role.
+// described returns the account's audit configuration, which exists if it has a role.
 func (e *exam) described(ctx context.Context) (config *iot.DescribeAccountAuditConfigurationOutput, exists bool, err error) {
 	out, err := e.iot.DescribeAccountAuditConfiguration(ctx, &iot.DescribeAccountAuditConfigurationInput{})
 	if err != nil {
@@ -30,7 +30,7 @@ func enabled(config *iot.DescribeAccountAuditConfigurationOutput, check string) 
 	return config.AuditCheckConfigurations[check].Enabled
 }
 
-// wanted are the checks that a template enables.
+// wanted returns the checks that the audit configuration of a template enables.
 func wanted(r assembly.Resource) map[string]bool {
 	on := map[string]bool{}
 	given, _ := r.Properties["AuditCheckConfigurations"].(map[string]any)
@@ -82,10 +82,10 @@ func auditConfiguration(ctx context.Context, e *exam) ([]line, error) {
 	}
 	lines := []line{{Status: ok, Finding: "the audit configuration is this stack's; " + countOn(config)}}
 	if len(off) > 0 {
-		lines = append(lines, line{note, "", "the deployment turns off for everybody in the account: " + strings.Join(off, ", "), "to keep them, remove them from Audit.Disabled (-c defenderhub:audit-disabled)"})
+		lines = append(lines, line{note, "", "the deployment turns these checks off in the whole account: " + strings.Join(off, ", "), "to keep them, remove them from Audit.Disabled (-c defenderhub:audit-disabled)"})
 	}
 	if len(added) > 0 {
-		lines = append(lines, line{note, "", "somebody turned off outside the stack: " + strings.Join(added, ", ") + ". CloudFormation turns them on only if the template's configuration changes", "keep one owner per account and Region"})
+		lines = append(lines, line{note, "", "these checks were turned off outside the stack: " + strings.Join(added, ", ") + ". CloudFormation turns them on only if the template's configuration changes", "keep one owner per account and Region"})
 	}
 	return lines, nil
 }
@@ -127,7 +127,7 @@ func (e *exam) schedules(ctx context.Context) ([]schedule, error) {
 	return all, nil
 }
 
-// auditSchedules looks for checks that are scheduled and off, before and after a deployment.
+// auditSchedules reports scheduled checks that are off, or that a deployment would turn off.
 func auditSchedules(ctx context.Context, e *exam) ([]line, error) {
 	all, err := e.schedules(ctx)
 	if err != nil {
@@ -163,8 +163,8 @@ func auditSchedules(ctx context.Context, e *exam) ([]line, error) {
 	return lines, nil
 }
 
-// disabling: AWS refuses to disable a check that a schedule names, and CloudFormation would
-// disable it before it changes the schedule.
+// disabling reports checks that the template turns off although a schedule names them. AWS does not
+// allow that, and CloudFormation updates the configuration before the schedule.
 func disabling(r assembly.Resource, all []schedule, config *iot.DescribeAccountAuditConfigurationOutput) []line {
 	var lines []line
 	on := wanted(r)
@@ -183,7 +183,7 @@ func disabling(r assembly.Resource, all []schedule, config *iot.DescribeAccountA
 	return lines
 }
 
-// scheduling looks for checks that a schedule of the template cannot have.
+// scheduling reports checks that a schedule of the template cannot name.
 func scheduling(r assembly.Resource, config *iot.DescribeAccountAuditConfigurationOutput, creates bool) []line {
 	given, _ := r.Properties["TargetCheckNames"].([]any)
 	var missing, off, optIn []string
@@ -203,18 +203,18 @@ func scheduling(r assembly.Resource, config *iot.DescribeAccountAuditConfigurati
 	}
 	var lines []line
 	if len(missing) > 0 {
-		lines = append(lines, line{fix, "", "this Region does not know checks of " + r.Path() + ": " + strings.Join(missing, ", ") + ". Request contains an invalid Audit Check Name.", "-c defenderhub:audit-except=" + strings.Join(missing, ",") + " (Audit.Except)"})
+		lines = append(lines, line{fix, "", "this Region does not support checks of " + r.Path() + ": " + strings.Join(missing, ", ") + ". Request contains an invalid Audit Check Name.", "-c defenderhub:audit-except=" + strings.Join(missing, ",") + " (Audit.Except)"})
 	}
 	if len(off) > 0 {
 		lines = append(lines, line{fix, "", r.Path() + " names checks that the existing audit configuration does not enable: " + strings.Join(off, ", "), "enable them there, or -c defenderhub:audit-except=" + strings.Join(off, ",") + " (Audit.Except), or Audit.NoSchedule"})
 	}
 	if len(optIn) > 0 {
-		lines = append(lines, line{note, "", "a schedule was reported to refuse " + strings.Join(optIn, ", ") + " (unverified)", "if the deployment fails at " + r.Path() + ", remove it from Audit.Include"})
+		lines = append(lines, line{note, "", "one public report says that AWS rejects a schedule with " + strings.Join(optIn, ", ") + " (unverified)", "if the deployment fails at " + r.Path() + ", remove it from Audit.Include"})
 	}
 	return lines
 }
 
-// foreign are the scheduled audits that no stack of the template has.
+// foreign returns the names of the scheduled audits that belong to no stack of the template.
 func (e *exam) foreign(ctx context.Context, all []schedule) []string {
 	var others []string
 	for _, s := range all {
@@ -232,10 +232,10 @@ func (e *exam) foreign(ctx context.Context, all []schedule) []string {
 	return others
 }
 
-// runsWithin is how far back the last audit is looked for.
+// runsWithin is the age up to which auditRuns looks for the last audit.
 const runsWithin = 35 * 24 * time.Hour
 
-// auditRuns shows the last audits.
+// auditRuns shows the last audit.
 func auditRuns(ctx context.Context, e *exam) ([]line, error) {
 	now := time.Now()
 	var last *types.AuditTaskMetadata

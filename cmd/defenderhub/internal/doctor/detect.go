@@ -17,11 +17,11 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 )
 
-// tryPrefix begins the name of the security profile of --try.
+// tryPrefix is the prefix of the name of the security profile that --try creates.
 const tryPrefix = "defenderhub-doctor-"
 
-// detect finds out whether Detect is open to the account. AWS closed it to new customers on
-// 2026-08-31, and no call says whether an account is one.
+// detect finds out whether the account can use Detect. AWS closed it to new customers on 2026-08-31,
+// and no API says whether an account is a new customer.
 func detect(ctx context.Context, e *exam) ([]line, error) {
 	profiles, err := e.profiles(ctx)
 	if err != nil {
@@ -78,8 +78,8 @@ func (e *exam) tryProfile(ctx context.Context) error {
 	return nil
 }
 
-// named are the types whose names an account has once in a Region, the property of the name, and
-// the fix.
+// named lists the types whose names are unique per account and Region, with the property of the name
+// and the fix for a name that is in use.
 var named = []struct{ kind, property, fix string }{
 	{"AWS::IoT::SecurityProfile", "SecurityProfileName", "another Name in Detect.Profiles"},
 	{"AWS::IoT::ScheduledAudit", "ScheduledAuditName", "another Audit.ScheduleName, or none"},
@@ -88,7 +88,7 @@ var named = []struct{ kind, property, fix string }{
 	{"AWS::IoT::TopicRule", "RuleName", "another -c defenderhub:reports-rule (Detect.SelfManaged.ReportsRuleName), or none"},
 }
 
-// names looks for names of the template that the account has already.
+// names reports names of the template that are in use in the account.
 func names(ctx context.Context, e *exam) ([]line, error) {
 	lists := map[string]func(context.Context) ([]string, error){
 		"AWS::IoT::SecurityProfile": e.profiles,
@@ -166,8 +166,8 @@ func names(ctx context.Context, e *exam) ([]line, error) {
 	return lines, nil
 }
 
-// ruleRoles looks for rules that may be created before their role can be assumed: AWS IoT refuses
-// a rule whose role is too young. A rule must wait for the policy of its role.
+// ruleRoles reports rules that do not depend on the policy of their role. AWS IoT rejects a rule
+// whose role is too new, so a rule must wait for that policy.
 func ruleRoles(_ context.Context, e *exam) ([]line, error) {
 	var lines []line
 	rules := e.resources("AWS::IoT::TopicRule")
@@ -187,7 +187,7 @@ func ruleRoles(_ context.Context, e *exam) ([]line, error) {
 	return lines, nil
 }
 
-// refersToRole reports whether the rule's role is made by the template.
+// refersToRole reports whether the template creates the rule's role.
 func refersToRole(r assembly.Resource) bool {
 	found := false
 	var look func(any)

@@ -1,4 +1,4 @@
-// Package doctor is the command `defenderhub doctor`.
+// Package doctor implements the command doctor, which checks whether a deployment will work, or works.
 package doctor
 
 import (
@@ -40,7 +40,7 @@ type options struct {
 	try                      bool
 }
 
-// check is one question about the account.
+// check is one check of the account.
 type check struct {
 	name string
 	// actions are the permissions that it needs.
@@ -79,28 +79,28 @@ func Command() *cli.Command {
 		Use: "doctor", Short: "Check whether a deployment will work, or works", Changes: true,
 		Long: `Check whether a deployment will work, or works.
 
-With --template it reads what cdk synth wrote, and names each conflict with the account
-before CloudFormation meets it. Without a template it looks at the account alone. If the
-stack is deployed, it also looks at alarms, queues, imports and the engine. It runs all
-checks, also if one fails. It changes nothing, except with --try.`,
+With --template it reads the output of cdk synth, and reports each conflict with the
+account before you deploy. Without a template it checks only the account. If the stack is
+deployed, it also checks alarms, queues, imports and the engine. It runs all checks, even
+if one fails. It changes nothing, except with --try.`,
 		Example: `defenderhub doctor
 cdk synth -q && defenderhub doctor --template cdk.out
 defenderhub doctor --stack DefenderHub`,
 		Policy: policy(),
 		Output: []cli.Section{cli.Rows[line]("", nil)},
 		Flags: func(f *pflag.FlagSet) {
-			f.StringVar(&o.template, "template", "", "`directory` that cdk synth wrote, or one template in JSON")
-			f.StringVar(&o.stack, "stack", "", "the deployed `stack` (default: that of the template, else DefenderHub)")
-			f.StringVar(&o.toolkit, "toolkit-stack-name", "CDKToolkit", "the `stack` that cdk bootstrap made")
-			f.IntVar(&o.certificates, "certificates", 1000, "how many certificates to look at for those that several things share")
-			f.BoolVar(&o.try, "try", false, "create and delete a security profile, to find out whether Detect is open to this account")
+			f.StringVar(&o.template, "template", "", "output `directory` of cdk synth, or one template in JSON")
+			f.StringVar(&o.stack, "stack", "", "the deployed `stack` (default: the stack of the template, else DefenderHub)")
+			f.StringVar(&o.toolkit, "toolkit-stack-name", "CDKToolkit", "the `stack` that cdk bootstrap created")
+			f.IntVar(&o.certificates, "certificates", 1000, "how many certificates to check for several things that share one")
+			f.BoolVar(&o.try, "try", false, "create and delete a security profile, to find out whether this account can use Detect")
 		},
 		Run: func(ctx context.Context, s *cli.Session, _ []string) error { return run(ctx, s, o) },
 	}
 }
 
-// policy has every action of every check, and those of --try. Lists have no resource types; the
-// rest names stacks, queues and topics that only the template knows.
+// policy returns the actions of all checks and of --try. The checks need the resource *: lists have
+// no resource types, and the names of stacks, queues and topics depend on the template.
 func policy() []cli.Statement {
 	seen := map[string]bool{}
 	var read []string
@@ -133,7 +133,7 @@ func run(ctx context.Context, s *cli.Session, o options) error {
 		}
 		if err != nil {
 			faults = append(faults, err)
-			found = append(found, line{Status: unknown, Finding: cli.Explain(err), Fix: wayOut(err)})
+			found = append(found, line{Status: unknown, Finding: cli.Explain(err), Fix: fixOf(err)})
 		}
 		for _, l := range found {
 			l.Check = c.name
@@ -165,9 +165,9 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-func wayOut(err error) string {
+func fixOf(err error) string {
 	if cli.DenialOf(err) != nil {
-		return "defenderhub policy doctor prints the least policy"
+		return "defenderhub policy doctor prints the minimum policy"
 	}
 	return ""
 }

@@ -41,15 +41,14 @@ type exam struct {
 	cloudwatch     *cloudwatch.Client
 	dynamodb       *dynamodb.Client
 
-	// identity is the caller, once the check account has found it.
+	// identity is the caller, set by the check account.
 	identity arn.ARN
 	deployed map[string]deployment // by stack
 	// keyUsers are the services that use an imported key.
 	keyUsers map[string][]string
 }
 
-// deployment is what a stack has: physical IDs by logical ID. It is nil if the stack does not
-// exist.
+// deployment has the resources of a stack by logical ID. It is nil if the stack does not exist.
 type deployment map[string]physical
 
 type physical struct{ kind, id string }
@@ -74,7 +73,7 @@ func newExam(ctx context.Context, s *cli.Session, o options) (*exam, error) {
 // defaultStack is the app's default.
 const defaultStack = "DefenderHub"
 
-// stackNames are the stacks of the template, or the one of --stack.
+// stackNames returns the stack of --stack, else the stacks of the template, else the default.
 func (e *exam) stackNames() []string {
 	if e.stack != "" {
 		return []string{e.stack}
@@ -89,7 +88,7 @@ func (e *exam) stackNames() []string {
 	return all
 }
 
-// resources are the resources of a type in all templates.
+// resources returns the resources of a type in all templates.
 func (e *exam) resources(kind string) []assembly.Resource {
 	var all []assembly.Resource
 	for _, t := range e.stacks {
@@ -136,14 +135,15 @@ func noStack(err error) bool {
 	return errors.As(err, &api) && api.ErrorCode() == "ValidationError" && strings.Contains(api.ErrorMessage(), "does not exist")
 }
 
-// owns reports whether a resource of the template is deployed already, so that a deployment
-// updates it. If that is unknown, it is taken to be new.
+// owns reports whether a resource of the template is already deployed, so that a deployment would
+// update it. It returns false if that is unknown.
 func (e *exam) owns(ctx context.Context, r assembly.Resource) bool {
 	d, err := e.deployment(ctx, r.Stack)
 	return err == nil && d[r.LogicalID].kind == r.Type
 }
 
-// notFound reports whether a service says that something does not exist, or is not enabled.
+// notFound reports whether err is a service's error for a resource that does not exist, or for a
+// service that is not enabled.
 func notFound(err error) bool {
 	var api smithy.APIError
 	if !errors.As(err, &api) {

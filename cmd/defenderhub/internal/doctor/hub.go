@@ -51,11 +51,11 @@ func securityHub(ctx context.Context, e *exam) ([]line, error) {
 	return lines, nil
 }
 
-// administrator is the account that administers this one, "" for none.
+// administrator returns the account that administers Security Hub for this one, "" for none.
 func (e *exam) administrator(ctx context.Context) (string, error) {
 	out, err := e.hub.GetAdministratorAccount(ctx, &securityhub.GetAdministratorAccountInput{})
 	if err != nil {
-		if notFound(err) { // as where Security Hub is off
+		if notFound(err) { // Security Hub is off
 			return "", nil
 		}
 		return "", err
@@ -66,8 +66,8 @@ func (e *exam) administrator(ctx context.Context) (string, error) {
 	return aws.ToString(out.Administrator.AccountId), nil
 }
 
-// securityHubV2 observes whether our findings appear in Security Hub V2. AWS does not document
-// whether imported findings do.
+// securityHubV2 shows whether our findings appear in Security Hub V2. AWS does not document whether
+// imported findings do.
 func securityHubV2(ctx context.Context, e *exam) ([]line, error) {
 	_, err := e.hub.DescribeSecurityHubV2(ctx, &securityhub.DescribeSecurityHubV2Input{})
 	if notFound(err) {
@@ -84,18 +84,18 @@ func securityHubV2(ctx context.Context, e *exam) ([]line, error) {
 		return nil, err
 	}
 	if len(out.Findings) == 0 {
-		return []line{{Status: note, Finding: "Security Hub V2 is on, and none of this account's own findings is there. AWS does not document whether they appear"}}, nil
+		return []line{{Status: note, Finding: "Security Hub V2 is on, but has none of this account's own findings. AWS does not document whether they appear there"}}, nil
 	}
 	return []line{{Status: note, Finding: "Security Hub V2 is on, and has findings of this account's own product"}}, nil
 }
 
-// products are Device Defender's integrations: the context key and the prop of each.
+// products are Device Defender's integrations, with the context key and the prop of each.
 var products = []struct{ product, key, prop string }{
 	{"iot-device-defender-audit", "audit-subscription", "Subscriptions.Audit"},
 	{"iot-device-defender-detect", "detect-subscription", "Subscriptions.Detect"},
 }
 
-// subscriptions compares the accepted products with those that the template accepts.
+// subscriptions compares the product subscriptions of the account with those of the template.
 func subscriptions(ctx context.Context, e *exam) ([]line, error) {
 	var accepted []string
 	for pages := securityhub.NewListEnabledProductsForImportPaginator(e.hub, &securityhub.ListEnabledProductsForImportInput{}); pages.HasMorePages(); {

@@ -27,7 +27,8 @@ var (
 // publishers are the services that publish to a topic, by the type of the resource that names it.
 var publishers = map[string]string{"AWS::CloudWatch::Alarm": "cloudwatch.amazonaws.com", "AWS::Events::Rule": "events.amazonaws.com"}
 
-// imported are the topics of others that the template uses, and the services that publish there.
+// imported returns the imported topics that the template uses, with the services that publish to
+// them.
 func (e *exam) imported() map[string][]string {
 	found := map[string][]string{}
 	for kind, service := range publishers {
@@ -42,7 +43,7 @@ func (e *exam) imported() map[string][]string {
 	return found
 }
 
-// topics looks for imported topics to which a service may not publish.
+// topics reports imported topics to which a service may not publish.
 func topics(ctx context.Context, e *exam) ([]line, error) {
 	var lines []line
 	for arn, services := range e.imported() {
@@ -65,7 +66,7 @@ func topics(ctx context.Context, e *exam) ([]line, error) {
 		switch {
 		case key == "":
 		case strings.Contains(key, "alias/aws/sns"):
-			lines = append(lines, line{fix, "", "the topic " + arn + " is encrypted with alias/aws/sns, with which no other service can publish", "encrypt it with a customer-managed key whose policy allows " + strings.Join(services, " and ")})
+			lines = append(lines, line{fix, "", "the topic " + arn + " is encrypted with alias/aws/sns, so no other AWS service can publish to it", "encrypt it with a customer-managed key whose policy allows " + strings.Join(services, " and ")})
 		default:
 			e.used(key, services)
 		}
@@ -74,12 +75,12 @@ func topics(ctx context.Context, e *exam) ([]line, error) {
 		}
 	}
 	if len(lines) == 0 {
-		lines = append(lines, line{Status: note, Finding: "the template uses no topic of others"})
+		lines = append(lines, line{Status: note, Finding: "the template uses no imported topic"})
 	}
 	return lines, nil
 }
 
-// used remembers that services use a key.
+// used records that services use a key.
 func (e *exam) used(key string, services []string) {
 	if e.keyUsers == nil {
 		e.keyUsers = map[string][]string{}
@@ -91,7 +92,7 @@ func (e *exam) used(key string, services []string) {
 	}
 }
 
-// keys looks for imported keys that a service may not use.
+// keys reports imported keys that a service may not use.
 func keys(ctx context.Context, e *exam) ([]line, error) {
 	for _, r := range e.resources("AWS::Logs::LogGroup") {
 		if key := r.Text("KmsKeyId"); keyARN.MatchString(key) {
@@ -107,7 +108,7 @@ func keys(ctx context.Context, e *exam) ([]line, error) {
 	for key, services := range e.keyUsers {
 		out, err := e.kms.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: &key})
 		if notFound(err) {
-			lines = append(lines, line{fix, "", "the key " + key + " does not exist", "create it, or give another EncryptionKey"})
+			lines = append(lines, line{fix, "", "the key " + key + " does not exist", "create it, or pass another EncryptionKey"})
 			continue
 		}
 		if err != nil {
@@ -124,13 +125,13 @@ func keys(ctx context.Context, e *exam) ([]line, error) {
 		}
 	}
 	if len(lines) == 0 {
-		lines = append(lines, line{Status: note, Finding: "the template uses no key of others"})
+		lines = append(lines, line{Status: note, Finding: "the template uses no imported key"})
 	}
 	return lines, nil
 }
 
-// allows reports whether a policy has a statement that allows a service an action, in lower case.
-// It does not judge conditions and denials.
+// allows reports whether a policy has a statement that allows a service an action, which is in lower
+// case. It ignores conditions and denials.
 func allows(policy, service, action string) bool {
 	var document struct {
 		Statement []struct {
@@ -159,11 +160,11 @@ func allows(policy, service, action string) bool {
 	return false
 }
 
-// lookups is how many certificates are looked up at once. AWS IoT allows ten calls of
-// ListPrincipalThings a second (unverified); the SDK waits and retries.
+// lookups is how many certificates are looked up at the same time. AWS IoT allows ten calls of
+// ListPrincipalThings per second (unverified); the SDK retries throttled calls.
 const lookups = 8
 
-// certificates looks for certificates that several things share.
+// certificates reports certificates that several things share.
 func certificates(ctx context.Context, e *exam) ([]line, error) {
 	var ids []string
 	more := false
@@ -205,7 +206,7 @@ func certificates(ctx context.Context, e *exam) ([]line, error) {
 			slices.Sort(things)
 			mu.Lock()
 			defer mu.Unlock()
-			lines = append(lines, line{fix, "", fmt.Sprintf("the certificate %s is attached to %d things: %s. A message over HTTPS is then of no known device", path.Base(arn), len(things), strings.Join(things[:min(len(things), 5)], ", ")),
+			lines = append(lines, line{fix, "", fmt.Sprintf("the certificate %s is attached to %d things: %s. The device of a message over HTTPS is then unknown", path.Base(arn), len(things), strings.Join(things[:min(len(things), 5)], ", ")),
 				"give each thing its own certificate"})
 			return nil
 		})
@@ -215,10 +216,10 @@ func certificates(ctx context.Context, e *exam) ([]line, error) {
 	}
 	slices.SortFunc(lines, func(a, b line) int { return strings.Compare(a.Finding, b.Finding) })
 	if len(lines) == 0 {
-		lines = append(lines, line{Status: ok, Finding: fmt.Sprintf("none of %d certificates is shared by things", len(ids))})
+		lines = append(lines, line{Status: ok, Finding: fmt.Sprintf("no things share one of the %d certificates", len(ids))})
 	}
 	if more {
-		lines = append(lines, line{note, "", fmt.Sprintf("the account has more than %d certificates, and the others were not looked at", len(ids)), fmt.Sprintf("--certificates %d", 10*max(1, len(ids)))})
+		lines = append(lines, line{note, "", fmt.Sprintf("the account has more than %d certificates, and the others were not checked", len(ids)), fmt.Sprintf("--certificates %d", 10*max(1, len(ids)))})
 	}
 	return lines, nil
 }

@@ -50,8 +50,8 @@ func stackState(ctx context.Context, e *exam) ([]line, error) {
 	return lines, nil
 }
 
-// deployedOf are the physical IDs of a type in the deployed stacks, sorted. Errors are reported by
-// the check stack.
+// deployedOf returns the physical IDs of a type in the deployed stacks, by logical ID. It ignores
+// errors, which the check stack reports.
 func (e *exam) deployedOf(ctx context.Context, kind string) map[string]string {
 	all := map[string]string{}
 	for _, name := range e.stackNames() {
@@ -68,11 +68,11 @@ func (e *exam) deployedOf(ctx context.Context, kind string) map[string]string {
 	return all
 }
 
-// perCall is how many alarms DescribeAlarms describes.
+// perCall is the maximum number of alarms per call of DescribeAlarms.
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html
 const perCall = 100
 
-// alarms lists the stack's alarms that are in alarm.
+// alarms reports the stack's alarms that are in the state ALARM.
 func alarms(ctx context.Context, e *exam) ([]line, error) {
 	ids := slices.Sorted(maps.Values(e.deployedOf(ctx, "AWS::CloudWatch::Alarm")))
 	if len(ids) == 0 {
@@ -96,7 +96,7 @@ func alarms(ctx context.Context, e *exam) ([]line, error) {
 	return lines, nil
 }
 
-// queues counts dead letters and what waits. CloudFormation's ID of a queue is its URL.
+// queues reports dead letters and counts waiting messages. CloudFormation's ID of a queue is its URL.
 func queues(ctx context.Context, e *exam) ([]line, error) {
 	urls := e.deployedOf(ctx, "AWS::SQS::Queue")
 	if len(urls) == 0 {
@@ -124,15 +124,16 @@ func queues(ctx context.Context, e *exam) ([]line, error) {
 	}
 	l := line{Status: ok, Finding: fmt.Sprintf("%d messages wait in %d queues", waiting, len(urls))}
 	if waiting > backlog {
-		l.Status, l.Fix = note, "if the number does not fall: docs/operations.md, BacklogAge"
+		l.Status, l.Fix = note, "if the number does not fall, see BacklogAge in docs/operations.md"
 	}
 	return append(lines, l), nil
 }
 
-// backlog is how many waiting messages are worth a word: a batch or two wait at any time.
+// backlog is the number of waiting messages above which doctor gives a note. A batch or two may wait
+// at any time.
 const backlog = 1000
 
-// importsWithin is how far back the last import is looked for, importStep how exactly.
+// importsWithin is the age up to which lastImport looks for an import, importStep its resolution.
 const (
 	importsWithin = 7 * 24 * time.Hour
 	importStep    = time.Hour
@@ -170,12 +171,12 @@ func lastImport(ctx context.Context, e *exam) ([]line, error) {
 		}
 	}
 	if last.IsZero() {
-		return []line{{note, "", "no finding was imported in the last 7 days", "if you expect findings: docs/operations.md, No finding came: where to look"}}, nil
+		return []line{{note, "", "no finding was imported in the last 7 days", "if you expect findings, see \"No finding came: where to look\" in docs/operations.md"}}, nil
 	}
 	return []line{{Status: ok, Finding: "the last findings were imported in the hour from " + last.UTC().Format("2006-01-02T15:04Z")}}, nil
 }
 
-// heartbeat reads when the evaluator judged telemetry last.
+// heartbeat shows when the evaluator last judged telemetry.
 func heartbeat(ctx context.Context, e *exam) ([]line, error) {
 	tables := slices.Sorted(maps.Values(e.deployedOf(ctx, "AWS::DynamoDB::Table")))
 	key := &dbtypes.AttributeValueMemberS{Value: contract.StateProgressKey}
@@ -192,7 +193,7 @@ func heartbeat(ctx context.Context, e *exam) ([]line, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the evaluator's progress in the table %s: %w", table, err)
 		}
-		return []line{{Status: ok, Finding: "the self-managed engine judged telemetry last at " + time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05Z")}}, nil
+		return []line{{Status: ok, Finding: "the self-managed engine last judged telemetry at " + time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05Z")}}, nil
 	}
 	if len(tables) == 0 {
 		return nil, nil

@@ -1,4 +1,4 @@
-// Package findings is the command findings: it lists findings about devices.
+// Package findings implements the command findings, which lists findings about devices.
 package findings
 
 import (
@@ -67,7 +67,7 @@ func Command() *cli.Command {
 	return &cli.Command{
 		Use: "findings", Short: "List findings about devices",
 		Long: "List the findings of Device Defender's own integration, of defenderhub's forwarder and of\n" +
-			"correlation, the last updated first. Several filters must all match. A filter that is\ngiven several times matches any of its values.",
+			"correlation, the last updated first. All filters must match. A filter with several values\nmatches any of them: repeat its flag.",
 		Example: `defenderhub findings
 defenderhub findings --device pump-7 --state all
 defenderhub findings --check DEVICE_CERTIFICATE_SHARED_CHECK --severity HIGH
@@ -115,11 +115,11 @@ func (o *Filter) Flags(f *pflag.FlagSet, state string) {
 	f.StringArrayVar(&o.devices, "device", nil, "thing, client ID or certificate ID")
 	f.StringArrayVar(&o.checks, "check", nil, "audit check")
 	f.StringArrayVar(&o.behaviors, "behavior", nil, "behavior")
-	f.StringVar(&o.severity, "severity", "", "least severity: INFORMATIONAL, LOW, MEDIUM, HIGH or CRITICAL")
+	f.StringVar(&o.severity, "severity", "", "minimum severity: INFORMATIONAL, LOW, MEDIUM, HIGH or CRITICAL")
 	f.StringVar(&o.state, "state", state, "active, archived or all")
 }
 
-// Query returns the query of the flags.
+// Query returns the query that the flags select.
 func (o *Filter) Query() (hub.Query, error) {
 	q := hub.Query{Devices: o.devices, Behaviors: o.behaviors}
 	for _, name := range o.checks {
@@ -145,7 +145,7 @@ func (o *Filter) Query() (hub.Query, error) {
 	return q, nil
 }
 
-// list returns the rows of a query, and of an incident first the incident itself.
+// list returns the rows of a query. If an incident is given, they are the incident and its parts.
 func list(ctx context.Context, api hub.API, region, incident string, q hub.Query) ([]Row, error) {
 	var found []hub.Finding
 	if incident == "" {

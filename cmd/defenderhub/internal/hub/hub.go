@@ -1,5 +1,5 @@
-// Package hub reads findings about devices from Security Hub: those of Device Defender's own
-// integration and those of defenderhub's forwarder.
+// Package hub reads findings about devices from Security Hub: the findings of Device Defender's own
+// integration and of defenderhub's forwarder.
 package hub
 
 import (
@@ -32,42 +32,44 @@ const (
 // API is the call to Security Hub.
 type API = securityhub.GetFindingsAPIClient
 
-// ValuesPerFilter is how many values one filter of GetFindings may have.
+// ValuesPerFilter is the maximum number of values in one filter of GetFindings.
 // https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_GetFindings.html
 const ValuesPerFilter = 20
 
-// Query selects findings. The zero value selects all active ones.
+// Query selects findings. All fields that are set must match; one element of a list is enough. The
+// zero value selects all findings.
 type Query struct {
-	// Devices are names of one device: of its things, its client IDs and certificates. A finding
-	// matches that has any of them.
+	// Devices are names of a device: thing names, client IDs and certificate IDs.
 	Devices []string
-	// IDs are IDs of findings.
+	// IDs are finding IDs.
 	IDs []string
-	// Checks are API names, Behaviors names. A finding matches that has any of them.
+	// Checks are API names of audit checks, Behaviors are names of behaviors.
 	Checks, Behaviors []string
-	// Severity is the least severity.
+	// Severity is the minimum severity.
 	// Default: all severities.
 	Severity defender.Severity
 	// State is ACTIVE or ARCHIVED.
 	// Default: both.
 	State asff.RecordState
-	// Since is the least time of the last update.
+	// Since is the earliest time of the last update.
 	// Default: all times.
 	Since time.Time
 }
 
-// Finding is a finding and what tables show of it.
+// Finding is a finding, with the values that tables show.
 type Finding struct {
 	findingevent.Event
 	// Source is the source of defenderhub, or the product of AWS's integration.
 	Source string
 	// Device is the name of the thing, or the client ID or resource that the finding is about.
 	Device string
-	// Check and Behavior are "" if the finding is about neither. Rule is that of an incident.
+	// Check, Behavior and Rule are "" unless the finding is of an audit check, of a behavior, or an
+	// incident of a correlation rule.
 	Check, Behavior, Rule string
 }
 
-// Find returns the findings of a query, each once, the last updated first.
+// Find returns the findings that match a query, each once, the last updated first. region is the
+// Region of the calls.
 func Find(ctx context.Context, api API, region string, q Query) ([]Finding, error) {
 	found := map[string]Finding{}
 	for _, filters := range q.filters(region) {
@@ -93,7 +95,8 @@ func Find(ctx context.Context, api API, region string, q Query) ([]Finding, erro
 	}), nil
 }
 
-// Explain returns an error of GetFindings, or what to do if Security Hub is off.
+// Explain returns a [cli.Todo] if an error of GetFindings means that Security Hub is off, else the
+// error itself.
 func Explain(err error) error {
 	var off *types.InvalidAccessException
 	if errors.As(err, &off) {
@@ -102,8 +105,8 @@ func Explain(err error) error {
 	return err
 }
 
-// filters returns the filters of the calls that together find everything: GetFindings joins
-// different filters by AND.
+// filters returns the filters of several calls that together find all findings of the query, because
+// GetFindings combines different filters with AND.
 func (q Query) filters(region string) []*types.AwsSecurityFindingFilters {
 	product := "arn:" + cli.Partition(region) + ":securityhub:" + region + "::product/"
 	var all []*types.AwsSecurityFindingFilters
@@ -194,18 +197,18 @@ func (q Query) matches(f Finding) bool {
 		(len(q.Behaviors) == 0 || slices.Contains(q.Behaviors, f.Behavior))
 }
 
-// about reports whether a finding is about a device of that name.
+// about reports whether the finding is about a device with this name.
 func (f Finding) about(name string) bool {
 	return slices.ContainsFunc(f.Resources, func(r findingevent.Resource) bool { return r.ID == name }) ||
 		slices.ContainsFunc(deviceFields, func(key string) bool { return f.ProductFields[key] == name })
 }
 
-// Has reports whether a finding is part of the incident f.
+// Has reports whether part is a part of the incident f.
 func (f Finding) Has(part Finding) bool {
 	return slices.ContainsFunc(f.Related, func(r asff.RelatedFinding) bool { return r.ID == part.ID && r.ProductARN == part.ProductARN })
 }
 
-// read reads a finding as the functions do.
+// read converts a finding with the parser of the Lambda functions.
 func read(f types.AwsSecurityFinding) (Finding, error) {
 	text, err := json.Marshal(f)
 	if err != nil {
@@ -228,7 +231,7 @@ func read(f types.AwsSecurityFinding) (Finding, error) {
 	return one, nil
 }
 
-// ParseSeverity reads the value of a flag; "" is the zero value.
+// ParseSeverity parses the value of a flag. "" means SeverityDefault.
 func ParseSeverity(text string) (defender.Severity, error) {
 	if text == "" {
 		return defender.SeverityDefault, nil

@@ -11,16 +11,16 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 )
 
-// cleanup removes what killed runs left behind: the things and policies whose name begins with
-// prefix, the certificates of those things, and nothing else. A policy without the tag is
-// somebody else's.
+// cleanup removes what killed runs left behind: things whose name begins with prefix, their
+// certificates, and policies with that prefix and the tag. It keeps policies without the tag, which
+// somebody else created.
 func (l *lab) cleanup(ctx context.Context) error {
 	things, policies, err := l.leftovers(ctx)
 	if err != nil {
 		return err
 	}
 	if len(things)+len(policies) == 0 {
-		l.s.Say("nothing is left")
+		l.s.Say("there is nothing to remove")
 		return nil
 	}
 	var changes []string

@@ -22,7 +22,7 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/hub"
 )
 
-// Permissions of the experiments.
+// The permissions of the experiments.
 var (
 	policies = []string{"arn:aws:iot:*:*:policy/" + prefix + "*"}
 	things   = []string{"arn:aws:iot:*:*:thing/" + prefix + "*"}
@@ -35,7 +35,7 @@ var (
 	}
 	devicePolicy = []cli.Statement{
 		{Actions: []string{"iot:CreatePolicy", "iot:DeletePolicy", "iot:DeletePolicyVersion", "iot:TagResource"}, Resources: policies},
-		// Whether the two for principals take a thing as resource: (unverified).
+		// That AttachThingPrincipal and DetachThingPrincipal accept a thing as resource is unverified.
 		{Actions: []string{"iot:AttachThingPrincipal", "iot:CreateThing", "iot:DeleteThing", "iot:DetachThingPrincipal"}, Resources: things},
 		{Actions: []string{"iot:AttachPolicy", "iot:DeleteCertificate", "iot:DetachPolicy", "iot:UpdateCertificate"}, Resources: certs},
 		{Actions: []string{"iot:CreateKeysAndCertificate", "iot:DescribeEndpoint"}, Resources: []string{"*"}},
@@ -86,7 +86,7 @@ type client interface {
 // keys are a certificate and its private key, in PEM.
 type keys struct{ certificate, private string }
 
-// device is the lab's thing.
+// device is the thing of a lab.
 type device struct {
 	lab  *lab
 	keys keys
@@ -102,7 +102,7 @@ func (l *lab) createPolicy(ctx context.Context, document string) error {
 	return err
 }
 
-// removePolicy deletes a policy and, if it has a newer one, its first version.
+// removePolicy deletes a policy. It first deletes version 1, if that is not the default version.
 func (l *lab) removePolicy(ctx context.Context, name string) error {
 	_, err := l.iot.DeletePolicyVersion(ctx, &iot.DeletePolicyVersionInput{PolicyName: &name, PolicyVersionId: aws.String("1")})
 	var inUse *types.DeleteConflictException // it is the default version
@@ -122,12 +122,12 @@ func unlessMissing(err error) error {
 	return err
 }
 
-// topicOf returns the resource of a topic filter of the account. Everything else of the device's
-// policy depends on its own name.
+// topicOf returns the ARN pattern of a topic in an IoT policy.
 func topicOf(topic string) string { return "arn:aws:iot:*:*:topic/" + topic }
 
-// newDevice creates the lab's thing, which may connect as itself and publish to the topics
-// defenderhub/provoke/NAME and more. It registers the removal of each part before it makes it.
+// newDevice creates the lab's thing with a certificate. Its policy allows it to connect with its own
+// name, and to publish to defenderhub/provoke/NAME and to the resources more. The removal of each part
+// is registered.
 func (l *lab) newDevice(ctx context.Context, more ...string) (*device, error) {
 	resources := []string{topicOf("defenderhub/provoke/" + l.name)}
 	resources = append(resources, more...)
@@ -152,7 +152,8 @@ func (l *lab) newDevice(ctx context.Context, more ...string) (*device, error) {
 	l.s.Undo("the certificate "+aws.ToString(made.CertificateId), func(ctx context.Context) error {
 		return l.removeCertificate(ctx, l.name, aws.ToString(made.CertificateArn))
 	})
-	// In this order --cleanup finds the certificate of a killed run by its thing.
+	// The thing is attached first, because --cleanup finds the certificate of a killed run by its
+	// thing.
 	if _, err := l.iot.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: &l.name, Principal: made.CertificateArn}); err != nil {
 		return nil, err
 	}
@@ -167,7 +168,7 @@ func (l *lab) newDevice(ctx context.Context, more ...string) (*device, error) {
 	return &device{l, keys{aws.ToString(made.CertificatePem), aws.ToString(made.KeyPair.PrivateKey)}, aws.ToString(endpoint.EndpointAddress)}, nil
 }
 
-// removeCertificate deletes a certificate of a thing, after it has detached and deactivated it.
+// removeCertificate detaches, deactivates and deletes a certificate of a thing.
 func (l *lab) removeCertificate(ctx context.Context, thing, arn string) error {
 	_, id, _ := strings.Cut(arn, ":cert/")
 	_, detached := l.iot.DetachThingPrincipal(ctx, &iot.DetachThingPrincipalInput{ThingName: &thing, Principal: &arn})
@@ -182,7 +183,7 @@ func (l *lab) removeCertificate(ctx context.Context, thing, arn string) error {
 	return unlessMissing(err)
 }
 
-// connectAttempts and connectPause: a new policy may take a moment to reach the broker.
+// The retries of a connection: a new policy may need some seconds to take effect.
 const (
 	connectAttempts = 10
 	connectPause    = 3 * time.Second
@@ -204,7 +205,7 @@ func (d *device) connect(ctx context.Context) (client, error) {
 
 const mqttTimeout = 20 * time.Second
 
-// connection is a client of the library paho.
+// connection is a client of the MQTT library paho.
 type connection struct{ paho.Client }
 
 func dial(address, clientID string, k keys, ca string) (client, error) {
@@ -224,7 +225,7 @@ func dial(address, clientID string, k keys, ca string) (client, error) {
 	return connection{c}, nil
 }
 
-// authorities returns those of a file, nil for the system's.
+// authorities returns the certificate authorities of a file, nil to use the system's.
 func authorities(file string) (*x509.CertPool, error) {
 	if file == "" {
 		file = os.Getenv("AWS_CA_BUNDLE")

@@ -52,7 +52,7 @@ var experiments = []experiment{
 	},
 }
 
-// Documents of IoT policies.
+// The documents of IoT policies.
 const (
 	everything = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
 	ownClient  = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:*:*:client/${iot:Connection.Thing.ThingName}"}]}`
@@ -131,8 +131,8 @@ func longMessage(ctx context.Context, l *lab) error {
 	if err := l.await(ctx, ofBehavior(messageSize)(l), asff.Active, nil); err != nil {
 		return hint(err, "the profile demo must be deployed (-c defenderhub:profile=demo)")
 	}
-	// Native Detect clears by a conforming message, the self-managed engine by a window in which
-	// the device is connected and sends no violating one.
+	// Native Detect clears the alarm after a conforming message. The self-managed engine clears it
+	// after a window in which the device is connected and sends no violating message.
 	return l.await(ctx, ofBehavior(messageSize)(l), asff.Archived, every(time.Minute, func() error { return c.Publish(topic, "okay") }))
 }
 
@@ -155,7 +155,7 @@ func duplicate(ctx context.Context, l *lab) error {
 	return hint(l.await(ctx, about(l), asff.Active, nil), "the source security-disconnect must be forwarded (-c defenderhub:forward=...)")
 }
 
-// reportEvery is the least interval of device reports that AWS advises.
+// reportEvery is the minimum interval of device reports that AWS advises.
 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 const reportEvery = 5 * time.Minute
 
@@ -185,8 +185,8 @@ func openPort(ctx context.Context, l *lab) error {
 	return l.await(ctx, ofBehavior(telnet)(l), asff.Archived, send(22))
 }
 
-// reportTopic returns where the deployment receives device reports: the self-managed engine's
-// topic, or Device Defender's.
+// reportTopic returns the topic to which devices of the deployment publish their reports: the
+// self-managed engine's topic, or Device Defender's.
 func (l *lab) reportTopic(ctx context.Context) (string, error) {
 	out, err := l.stacks.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &l.stack})
 	if err != nil {
@@ -220,7 +220,7 @@ func deviceReport(now time.Time, ports ...int) string {
 	return string(text)
 }
 
-// every returns a function that calls f at once, and again each interval.
+// every returns a function that calls f, but not again before the interval has passed.
 func every(interval time.Duration, f func() error) func() error {
 	var last time.Time
 	return func() error {
@@ -232,7 +232,7 @@ func every(interval time.Duration, f func() error) func() error {
 	}
 }
 
-// hint adds to a missing finding what may be the reason.
+// hint adds a possible reason to the error for a missing finding.
 func hint(err error, text string) error {
 	var todo cli.Todo
 	if errors.As(err, &todo) {

@@ -1,5 +1,5 @@
-// Package provoke is the command provoke: it causes a finding on purpose, follows it to Security
-// Hub until it is archived, and removes what it created.
+// Package provoke implements the command provoke, which causes a finding on purpose, follows it in
+// Security Hub until it is archived, and removes what it created.
 package provoke
 
 import (
@@ -25,7 +25,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
-// prefix begins the name of everything that the command creates, and tag marks what has tags.
+// prefix is the prefix of the names of all resources that the command creates. tag marks those that
+// can have tags.
 const (
 	prefix   = "defenderhub-provoke-"
 	tag      = "defenderhub:command"
@@ -35,7 +36,7 @@ const (
 // experiment is one subcommand.
 type experiment struct {
 	name, short, long string
-	// changes are what it creates, with the lab's name in place of %s.
+	// changes describe what it creates. %s is the lab's name.
 	changes []string
 	policy  []cli.Statement
 	// finding selects the finding that it causes.
@@ -74,10 +75,10 @@ func Command() *cli.Command {
 			Changes: true, Policy: append(base, e.policy...), Output: []cli.Section{cli.Rows[findings.Row]("", nil)},
 			Flags: func(f *pflag.FlagSet) {
 				f.DurationVar(&o.wait, "wait", 90*time.Minute, "how long to wait for the finding, and again for its end")
-				f.DurationVar(&o.poll, "interval", 10*time.Second, "how often to look, at least 1s")
+				f.DurationVar(&o.poll, "interval", 10*time.Second, "how often to read the finding, at least 1s")
 				f.StringVar(&o.stack, "stack", "DefenderHub", "the stack of defenderhub")
 				f.IntVar(&o.port, "port", 8883, "port of the MQTT server, with TLS")
-				f.StringVar(&o.ca, "ca-file", "", "certificates of authorities that sign the MQTT server's, in PEM (default: AWS_CA_BUNDLE, then the system's)")
+				f.StringVar(&o.ca, "ca-file", "", "certificate authorities that sign the MQTT server's certificate, in PEM (default: AWS_CA_BUNDLE, then the system's)")
 			},
 			Run: func(ctx context.Context, s *cli.Session, _ []string) error {
 				if o.poll < time.Second || o.wait < 0 {
@@ -101,7 +102,7 @@ type options struct {
 	port       int
 }
 
-// lab is one run.
+// lab is one run of an experiment.
 type lab struct {
 	options
 	s            *cli.Session
@@ -130,13 +131,13 @@ func newLab(ctx context.Context, s *cli.Session, o options) (*lab, error) {
 	}, nil
 }
 
-// do asks, runs an experiment, and prints the finding.
+// do asks the user, runs an experiment, and prints the finding.
 func (l *lab) do(ctx context.Context, e experiment) error {
 	var changes []string
 	for _, c := range e.changes {
 		changes = append(changes, strings.ReplaceAll(c, "%s", l.name))
 	}
-	changes = append(changes, "remove all of it at the end, also after Ctrl-C")
+	changes = append(changes, "remove everything at the end, also after Ctrl-C")
 	if err := l.s.ConfirmTyping(l.account, changes...); err != nil {
 		return err
 	}
@@ -152,7 +153,7 @@ func (l *lab) do(ctx context.Context, e experiment) error {
 	return errors.Join(run, l.s.Print(cli.Rows("", rows)))
 }
 
-// await waits until a finding of the query has a state. meanwhile is called before each look.
+// await waits until a finding of the query has a state. It calls meanwhile before each read.
 func (l *lab) await(ctx context.Context, q hub.Query, state asff.RecordState, meanwhile func() error) error {
 	l.s.Say("waiting up to %s for the finding to be %s", l.wait, state)
 	begin, last := time.Now(), time.Now()
@@ -187,7 +188,7 @@ func (l *lab) await(ctx context.Context, q hub.Query, state asff.RecordState, me
 	}
 }
 
-// device selects the findings about the lab's device.
+// about selects the findings about the lab's device.
 func about(l *lab) hub.Query { return hub.Query{Devices: []string{l.name}} }
 
 // ofBehavior selects the findings of a behavior of the lab's device.
@@ -201,7 +202,7 @@ var (
 	telnet      = behavior(defender.StarterBehaviors(), defender.ListeningTCPPorts)
 )
 
-// behavior returns the name of the behavior with a metric.
+// behavior returns the name of the first behavior with a metric.
 func behavior(all []defender.Behavior, m defender.Metric) string {
 	for _, b := range all {
 		if b.Criteria.Metric().Name == m.Info().Name {

@@ -18,7 +18,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/offline"
 )
 
-// batchSeconds is the construct's default.
+// batchSeconds is the construct's default batching window.
 const batchSeconds = 10
 
 // readConfig reads behaviors in any of the forms that the command accepts.
@@ -47,7 +47,7 @@ func parseConfig(text []byte) (engine.Config, error) {
 	}
 	document, err := json.Marshal(tree)
 	if err != nil {
-		return engine.Config{}, fmt.Errorf("a key is not a text: %w", err)
+		return engine.Config{}, fmt.Errorf("a key is not a string: %w", err)
 	}
 	if _, isList := tree.([]any); isList {
 		document = fmt.Appendf(nil, `{"behaviors":%s}`, document)
@@ -61,12 +61,12 @@ func parseConfig(text []byte) (engine.Config, error) {
 		return engine.Config{}, err
 	}
 	if len(in.Profiles) > 0 && len(in.Behaviors) > 0 {
-		return engine.Config{}, errors.New("it has both profiles and behaviors")
+		return engine.Config{}, errors.New("the file has both profiles and behaviors")
 	}
 	config := in.Config
 	if len(in.Profiles) == 0 {
 		if len(in.Behaviors) == 0 {
-			return engine.Config{}, errors.New("it has no behaviors")
+			return engine.Config{}, errors.New("the file has no behaviors")
 		}
 		config = engine.Config{
 			Profiles: []engine.ProfileConfig{{Name: "behaviors", Behaviors: in.Behaviors}}, Reports: true, BatchSeconds: batchSeconds,
@@ -83,9 +83,9 @@ func parseConfig(text []byte) (engine.Config, error) {
 	return config, err
 }
 
-// measuring is a configuration whose behaviors measure every metric, in windows of five minutes
-// and in those that the given configuration uses. A percentile needs measurements, so the engine
-// samples them.
+// measuring returns a configuration that measures every metric, in windows of five minutes and in the
+// windows that the given configuration uses. Its behaviors have percentiles, for which the engine
+// takes samples.
 func measuring(of engine.Config) engine.Config {
 	windows := map[string]map[defender.Window]bool{}
 	for _, p := range of.Profiles {
@@ -118,7 +118,7 @@ func measuring(of engine.Config) engine.Config {
 				add(m.LessThanPercentile(defender.P99, w))
 			}
 		case defender.SizeMetric:
-			if m.Info().Name != defender.MessageByteSize.Info().Name { // of which the engine adds up windows
+			if m.Info().Name != defender.MessageByteSize.Info().Name { // the engine sums its windows
 				add(m.LessThanPercentile(defender.P99, defender.Window5m))
 			}
 		}
@@ -127,7 +127,7 @@ func measuring(of engine.Config) engine.Config {
 	return of
 }
 
-// percentiles describes what was measured, and the sizes of the messages.
+// percentiles returns the percentiles of the measured metrics and of the message sizes.
 func percentiles(of offline.Result, records []offline.Record) []percentile {
 	all := []percentile{}
 	add := func(metric string, minutes int, values []float64) {

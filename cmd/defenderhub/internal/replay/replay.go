@@ -1,4 +1,4 @@
-// Package replay is the command `defenderhub replay`.
+// Package replay implements the command replay, which judges recorded telemetry with other behaviors.
 package replay
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/offline"
 )
 
-// difference is how often a behavior raised an alarm.
+// difference counts the alarms of a behavior.
 type difference struct {
 	Behavior      string `json:"behavior" head:"BEHAVIOR" doc:"the behavior's name"`
 	Before        int    `json:"before" head:"BEFORE" doc:"alarms that the behaviors of --before raised, 0 without it"`
@@ -49,7 +49,7 @@ const (
 // Style implements [cli.Styled].
 func (i in) Style() string { return map[in]string{before: "33", after: "31"}[i] }
 
-// percentile describes the values of a metric.
+// percentile has the percentiles of a metric's values.
 type percentile struct {
 	Metric     string  `json:"metric" head:"METRIC" doc:"the metric's name in the AWS IoT API"`
 	Minutes    int     `json:"minutes" head:"MINUTES" doc:"the length of the windows, 0 for each message"`
@@ -68,8 +68,8 @@ func Command() *cli.Command {
 		Use: "replay --behaviors FILE RECORDING...", Short: "Judge recorded telemetry with other behaviors, offline",
 		Long: `Judge recorded telemetry with other behaviors, offline.
 
-It shows which alarms the behaviors of --behaviors would have raised, beside those of
---before, and percentiles of each metric, which suggest thresholds. A file of behaviors
+It shows the alarms that the behaviors of --behaviors would have raised, compares them with
+those of --before, and shows percentiles of each metric, which suggest thresholds. A file of behaviors
 is a list as the AWS IoT API writes it, the output of describe-security-profile, a file
 of defenderhub test, or the behaviors.json of the deployed evaluator. A recording has
 one JSON object per line; - is standard input. docs/command.md says how to record.`,
@@ -140,7 +140,7 @@ func stamp(r offline.Record) string {
 	return time.UnixMilli(int64(r.Time)).UTC().Format(time.RFC3339)
 }
 
-// readAll reads recordings one after the other. Messages without an ID are distinct.
+// readAll reads the recordings one after the other. Messages without an ID get different IDs.
 func readAll(stdin io.Reader, paths []string) ([]offline.Record, error) {
 	var all []offline.Record
 	for _, path := range paths {
@@ -169,7 +169,7 @@ func readAll(stdin io.Reader, paths []string) ([]offline.Record, error) {
 	return all, nil
 }
 
-// differences counts alarms by behavior, also of behaviors without an alarm.
+// differences counts the alarms of each behavior, including behaviors without an alarm.
 func differences(config engine.Config, was, now offline.Result) []difference {
 	rows := map[string]*difference{}
 	devices := map[string]map[string]bool{}
@@ -217,7 +217,7 @@ func differences(config engine.Config, was, now offline.Result) []difference {
 	return all
 }
 
-// changes merges the transitions of both judgments, in the order of time.
+// changes merges the transitions of both results, in order of time.
 func changes(was, now offline.Result) []change {
 	type key struct {
 		time                     int64

@@ -15,8 +15,8 @@ import (
 //go:embed page.html
 var pageText string
 
-// page writes device text only through html/template, which escapes it for its place, and safe,
-// which makes control characters visible.
+// page writes text of devices only through html/template, which escapes it for its context, and safe,
+// which shows control characters as escapes.
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"safe":   safetext.Escape,
 	"bars":   bars,
@@ -39,11 +39,11 @@ type table struct {
 	Rows   []row
 }
 
-// chart is a chart of stacked bars, drawn from left to right or from top to bottom.
+// chart is a chart of stacked bars.
 type chart struct {
 	Title         string
 	Width, Height int
-	Columns       bool
+	Columns       bool // vertical bars from left to right, otherwise horizontal bars
 	Bars          []bar
 	Top           int // the largest total
 }
@@ -63,7 +63,7 @@ type part struct {
 	X, Y, Width, Height float64
 }
 
-// The sizes of charts, in the units of their view box.
+// The sizes in charts, in units of the view box. nameRunes is the maximum length of a name.
 const (
 	chartWidth  = 720
 	plotHeight  = 180
@@ -75,7 +75,7 @@ const (
 	nameRunes   = 38
 )
 
-// bars returns the chart of rows: columns over time, otherwise one line per row.
+// bars returns the chart of rows: one column per row, or one line per row.
 func bars(title string, columns bool, rows []row) chart {
 	c := chart{Title: title, Width: chartWidth, Columns: columns, Height: plotHeight + labelHeight, Top: 1}
 	if !columns {
@@ -107,14 +107,14 @@ func bars(title string, columns bool, rows []row) chart {
 		b.LabelX, b.LabelY = nameWidth+offset+6, float64(i*rowHeight)+rowHeight*0.7
 		if columns {
 			b.LabelX, b.LabelY = float64(i)*slot+slot*0.1, plotHeight+labelHeight*0.7
-			b.Name = strings.TrimPrefix(r.Name, "20") // a short year
+			b.Name = strings.TrimPrefix(r.Name, "20") // the year in two digits
 		}
 		c.Bars = append(c.Bars, b)
 	}
 	return c
 }
 
-// Short returns the name in the width of a chart's column of names.
+// Short returns the name, shortened to nameRunes characters.
 func (b bar) Short() string {
 	text := []rune(safetext.Escape(b.Name))
 	if len(text) > nameRunes {

@@ -24,7 +24,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// sources are what a report reads.
+// sources are the APIs from which a report reads.
 type sources struct {
 	hub hub.API
 	iot interface {
@@ -38,7 +38,7 @@ type sources struct {
 	}
 }
 
-// data is what was read.
+// data is the content of a report before it is summarized.
 type data struct {
 	Now, Since time.Time
 	Days       int
@@ -47,7 +47,8 @@ type data struct {
 	Findings   []hub.Finding
 	Audit      *auditTask
 	Queues     []queueState
-	// Counts are the forwarder's metrics over the period, by name; nil if they were not read.
+	// Counts are the sums of the forwarder's metrics over the period, by name; nil if they could not
+	// be read.
 	Counts map[string]float64
 	// Missing are the parts that could not be read, each with its reason.
 	Missing []string
@@ -76,7 +77,7 @@ var counted = []string{
 	contract.MetricReceived, contract.MetricImported, contract.MetricArchived, contract.MetricUnchanged, contract.MetricFailed, contract.MetricRefused,
 }
 
-// read reads everything that it can. It returns an error for each part that is missing.
+// read reads all parts of the report. It returns an error for each part that it could not read.
 func read(ctx context.Context, from sources, region, stack string, days int, now time.Time) (data, []error) {
 	d := data{Now: now, Days: days, Since: now.AddDate(0, 0, -days), Region: region, Stack: stack}
 	var left []error
@@ -101,7 +102,7 @@ func read(ctx context.Context, from sources, region, stack string, days int, now
 	return d, left
 }
 
-// findings returns what was updated in the period, and what is active.
+// findings returns the findings that were updated in the period, and all active findings.
 func findings(ctx context.Context, api hub.API, region string, since time.Time) ([]hub.Finding, error) {
 	all := map[string]hub.Finding{}
 	for _, q := range []hub.Query{{Since: since}, {State: "ACTIVE"}} {
@@ -121,7 +122,7 @@ func findings(ctx context.Context, api hub.API, region string, since time.Time) 
 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 func lastAudit(ctx context.Context, from sources, now time.Time) (*auditTask, error) {
 	var last *auditTask
-	start, end := now.AddDate(0, 0, 1-most), now // an older start is refused, and clocks differ
+	start, end := now.AddDate(0, 0, 1-most), now // AWS rejects an older start, and clocks differ
 	pages := iot.NewListAuditTasksPaginator(from.iot, &iot.ListAuditTasksInput{StartTime: &start, EndTime: &end, TaskStatus: iottypes.AuditTaskStatusCompleted})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -185,7 +186,7 @@ func queues(ctx context.Context, from sources, stack string) (all []queueState, 
 	return all, functions, nil
 }
 
-// counts sums the metrics of the forwarder among the functions. Others have no such metric.
+// counts sums the forwarder's metrics over all functions. Only the forwarder's functions have them.
 func counts(ctx context.Context, api cloudwatch.GetMetricDataAPIClient, functions []string, since, now time.Time) (map[string]float64, error) {
 	var queries []cwtypes.MetricDataQuery
 	names := map[string]string{}

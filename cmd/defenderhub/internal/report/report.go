@@ -1,4 +1,4 @@
-// Package report is the command report: it writes one HTML page about a fleet's findings.
+// Package report implements the command report, which writes an HTML page about a fleet's findings.
 package report
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/hub"
 )
 
-// most is how many days a report covers at most: Security Hub deletes findings after 90 days
-// without an update.
+// most is the maximum number of days of a report. Security Hub deletes findings after 90 days without
+// an update.
 // https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-findings.html
 const most = 90
 
@@ -32,9 +32,9 @@ func Command() *cli.Command {
 	var days int
 	return &cli.Command{
 		Use: "report", Short: "Write an HTML page about the fleet's findings",
-		Long: "Write one HTML page without scripts or outside references: findings by severity over time,\n" +
-			"by check and by behavior, devices that stand out, how fast findings were cleared,\nincidents, the last audit, queues and cost. You can print it.\n\n" +
-			"Exit status 2: something could not be read. The page says what.",
+		Long: "Write one HTML page without scripts or external references: findings by severity over time,\n" +
+			"by check and by behavior, devices with the most findings, how fast findings were cleared,\nincidents, the last audit, queues and cost. You can print it.\n\n" +
+			"Exit status 2: a part could not be read. The page says which one and why.",
 		Example: "defenderhub report\ndefenderhub report --days 7 --out weekly.html",
 		Policy: []cli.Statement{
 			{Actions: []string{hub.Action}, Resources: []string{hub.Resource}},

@@ -14,13 +14,13 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// labels are the severities, the gravest first.
+// labels are the severities, the most severe first.
 var labels = []string{defender.Critical.String(), defender.High.String(), defender.Medium.String(), defender.Low.String(), defender.Informational.String()}
 
 // row is a row of a table, and a bar of its chart: one number per severity.
 type row struct {
 	Name   string
-	Counts []int // by labels
+	Counts []int // in the order of labels
 }
 
 // Total returns the sum of the counts.
@@ -44,7 +44,7 @@ func (t tally) add(name string, s defender.Severity) {
 	}
 }
 
-// most returns the n rows with the most findings of the gravest severities.
+// most returns the n rows with the most findings, the most severe ones first.
 func (t tally) most(n int) []row {
 	rows := t.rows()
 	slices.SortFunc(rows, func(a, b row) int { return cmp.Or(slices.Compare(b.Counts, a.Counts), cmp.Compare(a.Name, b.Name)) })
@@ -79,7 +79,7 @@ type charge struct {
 type summary struct {
 	data
 	Labels    []string
-	Active    []int // by Labels
+	Active    []int // in the order of Labels
 	Cleared   int
 	ByDay     []row
 	ByKind    []row
@@ -146,12 +146,13 @@ func summarize(d data) summary {
 	return s
 }
 
-// List prices of us-east-1, in USD, of 2026-10; the page names them as such. Each has AWS's page.
+// List prices of us-east-1 in USD, as of 2026-10, with their sources. The page says that they are list
+// prices.
 const (
 	// The first 10,000 findings of a month are free.
 	// https://aws.amazon.com/security-hub/pricing/
 	freeFindings, perFinding = 10_000, 0.00003
-	// The costs of a signal in the forwarder's queue, rule, function and ledger: docs/detect.md and
+	// The cost of a signal in rule, queue, function and ledger, from docs/detect.md and
 	// docs/benchmarks.md.
 	perChange, perRepeatLow, perRepeatHigh = 10e-6, 2e-6, 5e-6
 )
@@ -173,7 +174,7 @@ func (s *summary) charge() {
 	}
 }
 
-// span returns a duration as a person would say it.
+// span returns a duration in words, in the largest unit of which it has at least two.
 func span(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:

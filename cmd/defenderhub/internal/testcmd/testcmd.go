@@ -1,4 +1,4 @@
-// Package testcmd is the command `defenderhub test`.
+// Package testcmd implements the command test, which runs tests of behaviors.
 package testcmd
 
 import (

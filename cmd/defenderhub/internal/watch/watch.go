@@ -1,4 +1,4 @@
-// Package watch is the command watch: it prints findings about devices as they change.
+// Package watch implements the command watch, which prints findings about devices as they change.
 package watch
 
 import (
@@ -15,10 +15,11 @@ import (
 )
 
 const (
-	// least keeps a command far below the quota of GetFindings, which others share.
+	// least is the minimum interval. It keeps the command far below the quota of GetFindings, which all
+	// callers in the account share.
 	least = 5 * time.Second
-	// overlap is how far before the newest finding each look begins: a finding may be imported
-	// later than another one with a later UpdatedAt.
+	// overlap is how far before the newest finding each query begins, because a finding may be imported
+	// after another one with a later UpdatedAt.
 	overlap = 15 * time.Minute
 )
 
@@ -35,8 +36,8 @@ func Command() *cli.Command {
 		Output:  []cli.Section{cli.Rows[findings.Row]("", nil)},
 		Flags: func(f *pflag.FlagSet) {
 			filter.Flags(f, "all")
-			f.DurationVar(&interval, "interval", 10*time.Second, "how often to look, at least 5s")
-			f.DurationVar(&last, "last", 0, "first print what changed within this time, such as 1h")
+			f.DurationVar(&interval, "interval", 10*time.Second, "how often to read the findings, at least 5s")
+			f.DurationVar(&last, "last", 0, "first print findings that changed within this time, such as 1h")
 			f.DurationVar(&lasts, "for", 0, "end after this time, such as 10m; default: never")
 		},
 		Run: func(ctx context.Context, s *cli.Session, _ []string) error {
@@ -54,19 +55,19 @@ func Command() *cli.Command {
 			if err != nil {
 				return err
 			}
-			s.Say("watching findings about devices in %s; Ctrl-C ends it", c.Region)
+			s.Say("watching findings about devices in %s; press Ctrl-C to end", c.Region)
 			return watch(ctx, s, securityhub.NewFromConfig(c), c.Region, q, interval, last, lasts)
 		},
 	}
 }
 
-// version is the state of a finding that was printed last.
+// version is the printed version of a finding.
 type version struct {
 	updated         time.Time
 	state, workflow string
 }
 
-// watch prints what changes after it began, and before that what changed within the time last.
+// watch prints findings as they change. First it prints those that changed within the time last.
 func watch(ctx context.Context, s *cli.Session, api hub.API, region string, q hub.Query, interval, last, lasts time.Duration) error {
 	begin := time.Now()
 	from := begin.Add(-last)
