@@ -256,8 +256,7 @@ func campaignSubject(r incident.Rule, e incident.Entity) string {
 // Limits of a part: resources, details of each, and bytes of a detail's key and value.
 const (
 	maxPartResources = 3
-	maxDetails       = 10
-	maxDetail        = 200
+	maxDetails       = 500 // bytes of a resource
 )
 
 // partOf returns a finding with one state.
@@ -278,10 +277,10 @@ func partOf(e findingevent.Event, d incident.Entity, stages map[string][]int) in
 			continue
 		}
 		resource := asff.Resource{Type: r.Type, ID: r.ID, Partition: r.Partition, Region: r.Region}
-		details := map[string]string{}
+		details, room := map[string]string{}, maxDetails
 		for _, k := range slices.Sorted(maps.Keys(r.Details)) {
-			if len(details) < maxDetails && len(k) <= maxDetail && len(r.Details[k]) <= maxDetail {
-				details[k] = r.Details[k]
+			if n := len(k) + len(r.Details[k]); n <= room {
+				details[k], room = r.Details[k], room-n
 			}
 		}
 		if len(details) > 0 {

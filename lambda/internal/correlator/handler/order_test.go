@@ -3,6 +3,7 @@ package handler_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -170,6 +171,57 @@ func TestFindingsBeyondTheLimitAreLeftOut(t *testing.T) {
 	if c := r.composites()["many/pump-7"]; !c.AtLeast || len(c.Related) != 10 || len(c.Resources) > 32 || r.counted("Truncated") == 0 {
 		t.Errorf("composite finding %+v", c)
 	}
+}
+
+// A device cannot end its incident by reporting many events of its own: each stage keeps its newest
+// parts.
+func TestFloodEndsNoIncident(t *testing.T) {
+	r := newRig(t, correlation.BuiltIn()...)
+	r.must(stolen()...)
+	for batch := range 5 {
+		var events []string
+		for i := range 100 {
+			events = append(events, deviceEvent("pump-7", fmt.Sprintf("type-%d-%d", batch, i)).at(start.Add(time.Duration(batch*100+i+10)*time.Second), "o").event())
+		}
+		r.now = start.Add(time.Hour)
+		r.must(events...)
+	}
+	r.want("stolen-identity/pump-7 CRITICAL 2")
+	r.must(duplicate("pump-7").at(r.now, "x").event(), behavior("pump-7", "aws:source-ip-address").at(r.now, "x").event())
+	r.want("")
+}
+
+// The longest histories of the most findings with long details fit into an item of the table.
+func TestFloodFitsIntoAnItem(t *testing.T) {
+	r := newRig(t, correlation.BuiltIn()...)
+	r.must(stolen()...)
+	at := start.Add(time.Minute)
+	long := strings.Repeat("x", 190)
+	for round := range 33 {
+		var events []string
+		for i := range 200 {
+			at = at.Add(time.Second)
+			f := deviceEvent("pump-7", fmt.Sprintf("%064d", i))
+			details := map[string]any{}
+			for d := range 10 {
+				details[fmt.Sprintf("%s%d", long, d)] = long
+			}
+			f.resources[0]["Details"] = map[string]any{"Other": details}
+			events = append(events, f.at(at, []string{"o", "x"}[round%2]).event())
+		}
+		r.now = at
+		for batch := range slices.Chunk(events, 100) {
+			r.must(batch...)
+		}
+	}
+	r.want("stolen-identity/pump-7 CRITICAL 2")
+	for key, it := range r.table.items {
+		if n := len(str(it, "doc")); n > 390<<10 {
+			t.Errorf("%v has %d bytes", key, n)
+		}
+	}
+	r.must(duplicate("pump-7").at(r.now, "x").event(), behavior("pump-7", "aws:source-ip-address").at(r.now, "x").event())
+	r.want("")
 }
 
 // N devices in one campaign write at most N + 1 records, and no two devices write the same one.

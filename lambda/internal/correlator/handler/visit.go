@@ -69,8 +69,6 @@ type shown struct {
 }
 
 const (
-	// maxParts is how many parts of an entity are kept. An item of 400 KB has room for them.
-	maxParts = 200
 	// keep is how long the states of a finding are kept after its window: longer than any message
 	// waits in a queue, so that an old event cannot open what has ended.
 	// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
@@ -270,25 +268,6 @@ func forget(parts []incident.Part, before time.Time) []incident.Part {
 		}
 	}
 	return kept
-}
-
-// truncate drops the oldest parts beyond the limit, those that have ended first.
-func (h *Handler) truncate(d *document) {
-	if len(d.Parts) <= maxParts {
-		d.Truncated = d.Truncated && len(d.Parts) == maxParts
-		return
-	}
-	slices.SortStableFunc(d.Parts, func(a, b incident.Part) int {
-		open := func(p incident.Part) int {
-			if p.Newest().State == incident.Open {
-				return 0
-			}
-			return 1
-		}
-		return cmp.Or(cmp.Compare(open(a), open(b)), b.Newest().Order.Compare(a.Newest().Order))
-	})
-	h.count(unknownProduct, contract.MetricTruncated, len(d.Parts)-maxParts)
-	d.Parts, d.Truncated = d.Parts[:maxParts], true
 }
 
 // expires is when the table may delete a document: never while a composite finding is active.

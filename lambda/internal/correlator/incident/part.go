@@ -125,8 +125,8 @@ func (p Part) Key() string { return p.Finding.ProductARN + "/" + p.Finding.ID }
 // Newest returns the newest state.
 func (p Part) Newest() Mark { return p.History[len(p.History)-1] }
 
-// maxHistory limits the states of a finding. Beyond it the oldest are dropped.
-const maxHistory = 32
+// MaxHistory limits the states of a finding. Beyond it the oldest are dropped.
+const MaxHistory = 32
 
 // Observe adds a state to the history; seen has one state. It reports whether that changed the
 // part. It reports a tie if another state has the same times: then only Security Hub can say which
@@ -157,12 +157,16 @@ func (p *Part) insert(i int, seen Part) {
 		*p = seen
 	}
 	p.Thing = was.Thing || seen.Thing
-	p.From = was.From
-	if len(history) > maxHistory {
-		history = history[len(history)-maxHistory:]
-		p.From = max(p.From, history[0].time())
+	p.From, p.History = was.From, history
+	p.Shorten(MaxHistory)
+}
+
+// Shorten drops the oldest states beyond a number.
+func (p *Part) Shorten(states int) {
+	if n := len(p.History); n > states {
+		p.History = p.History[n-states:]
+		p.From = max(p.From, p.History[0].time())
 	}
-	p.History = history
 }
 
 // Merge returns the parts with one history for each finding and device.
