@@ -28,6 +28,8 @@ const (
 	// and the outbox is emptied afterwards.
 	changeReads, changeWrites = 0, 6
 	correlatorMB              = 256
+	// correlatorDueReads are the index shards that a run of the schedule queries, at half a unit each.
+	correlatorDueReads = 4 * 0.5
 	// eventSeconds is the duration of one event in a batch, dueSeconds of a run of the schedule
 	// that finds nothing.
 	eventSeconds, dueSeconds = 0.010, 0.15
@@ -56,7 +58,7 @@ func Correlation(l CorrelationLoad) Bill {
 	add(PartWrites, DynamoDBWrites, l.Matched*matchWrites+l.Changes*changeWrites+counts*3)
 	add(PartRegistry, RegistryOperations, l.Lookups)
 	add(PartSchedule, SchedulerInvocations, minutesOfMonth)
-	add(PartSchedule, DynamoDBReads, minutesOfMonth*dueReads)
+	add(PartSchedule, DynamoDBReads, minutesOfMonth*correlatorDueReads)
 	add(PartWatching, CloudWatchAlarms, correlatorAlarms)
 	if l.Events > 0 {
 		add(PartWatching, CloudWatchMetrics, correlatorMetrics)

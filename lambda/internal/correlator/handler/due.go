@@ -17,7 +17,7 @@ import (
 // handleDue ends composite findings whose window has passed, counts the devices of campaigns, and
 // sends unsent messages. It stops before its deadline; the rest is due in the next minute.
 func (h *Handler) handleDue(ctx context.Context, home entity.Home, at time.Time) error {
-	shards := make([]int, contract.StateDueShards)
+	shards := make([]int, state.DueShards)
 	for i := range shards {
 		shards[i] = i
 	}

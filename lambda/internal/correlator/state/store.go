@@ -104,7 +104,7 @@ func (s *Store) Put(ctx context.Context, r Record) error {
 	it := keyItem(r.Key)
 	it[attrRevision], it[attrDoc], it[attrSubject] = attribute.Number(r.Revision), attribute.Text(string(r.Doc)), attribute.Text(r.Partition)
 	if !r.Due.IsZero() {
-		it[contract.StateDueShard], it[contract.StateDueAt] = attribute.Text(strconv.Itoa(shardOf(r.Partition, contract.StateDueShards))), attribute.Number(r.Due.UnixMilli())
+		it[contract.StateDueShard], it[contract.StateDueAt] = attribute.Text(strconv.Itoa(shardOf(r.Partition, DueShards))), attribute.Number(r.Due.UnixMilli())
 	}
 	if !r.Expires.IsZero() {
 		it[contract.StateExpiry] = attribute.Number(r.Expires.Unix())
@@ -215,6 +215,11 @@ func (s *Store) pages(ctx context.Context, partition, prefix string, each func([
 
 // Page is the start of the next page of [Store.Due]; nil before the first.
 type Page item
+
+// DueShards distribute the index of due records over partitions, each of which allows 1,000 writes
+// per second. The schedule reads every shard each minute, so more of them cost at rest.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
+const DueShards = 4
 
 // pageSize is how many records the schedule reads at once.
 const pageSize = 100
