@@ -111,7 +111,7 @@ func (p programs) compile(ctx context.Context, demo string, compiled func()) err
 		env  []string
 		args []string
 	}{
-		{".", shared, []string{"build", "-v", "-tags=lambda.norpc", "./test/demo", ".", "./lambda/forwarder", "./lambda/evaluator", "./lambda/auditresources"}},
+		{".", shared, []string{"build", "-v", "-tags=lambda.norpc", "./test/demo", ".", "./lambda/..."}},
 		{".", shared, []string{"build", "-v", "-o", demo, "./test/demo"}},
 		{"cmd/defenderhub", []string{"GOWORK=" + filepath.Join(p.repository, "cmd", "go.work")}, []string{"build", "-v", "-o", filepath.Join(filepath.Dir(demo), "defenderhub"), "."}},
 		{"test/localaws/rie", []string{"GOWORK=off", "GOFLAGS="}, []string{"tool", "-n", "aws-lambda-rie"}},
