@@ -65,6 +65,8 @@ type outcome struct {
 	knownAt     time.Time
 	// was is the thing that the device was known as before.
 	was registry.Thing
+	// gone is [state.Item.Gone] as it is from now on.
+	gone state.Gone
 	// checkAt is [state.Item.CheckAt] as it is from now on; the zero time plans it anew.
 	checkAt time.Time
 }
@@ -140,6 +142,10 @@ func (h *Handler) judge(ctx context.Context, v *visit, i state.Item, f *populati
 	if fresh {
 		e.Watches = h.watches(thing)
 	}
+	gone := v.goneBefore(i)
+	if gone.Reason != "" {
+		e.Retired = h.retired(thing, gone.Retirement)
+	}
 	out, err := run(e, i, v.steps, f)
 	if err != nil {
 		return outcome{}, err
@@ -155,7 +161,12 @@ func (h *Handler) judge(ctx context.Context, v *visit, i state.Item, f *populati
 		switch {
 		case err == nil:
 			thing, knownAt = found, now
-			e.Watches, e.Retired = h.watches(thing), h.retired(thing, end)
+			asked := h.Now()
+			if now.After(asked) {
+				asked = now
+			}
+			gone = stillGone(gone, end, found, asked)
+			e.Watches, e.Retired = h.watches(thing), h.retired(thing, gone.Retirement)
 		case certificate.CanRetry(err) && len(h.settings.targets) > 0 && !(checks && len(out.transitions) == 0):
 			return outcome{}, fmt.Errorf("registry: %w", err)
 		case knownAt.IsZero():
@@ -167,7 +178,7 @@ func (h *Handler) judge(ctx context.Context, v *visit, i state.Item, f *populati
 			return outcome{}, err
 		}
 	}
-	out.thing, out.knownAt, out.was, out.checkAt = thing, knownAt, i.Thing, checkAt
+	out.thing, out.knownAt, out.was, out.checkAt, out.gone = thing, knownAt, i.Thing, checkAt, gone
 	return out, nil
 }
 
@@ -211,7 +222,7 @@ func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
 		v.outcome = out
 		next := v.item
 		next.Revision++
-		next.State, next.Clock, next.Thing, next.KnownAt, next.CheckAt = out.state, out.clock, out.thing, out.knownAt, out.checkAt
+		next.State, next.Clock, next.Thing, next.KnownAt, next.CheckAt, next.Gone = out.state, out.clock, out.thing, out.knownAt, out.checkAt, out.gone
 		next.Principal = cmp.Or(v.principal, next.Principal)
 		next.Outbox = append(next.Outbox[:len(next.Outbox):len(next.Outbox)], messages(v.subject, out)...)
 		next = sealed(out.evaluator, next)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"github.com/defenderhub/defenderhub/internal/engine"
@@ -68,22 +69,51 @@ func (h *Handler) askRegistry(ctx context.Context, v *visit, i state.Item, check
 		}
 	}
 	found, err := h.Registry.Resolve(ctx, client, principal, now)
+	renamed := engine.Retirement{Reason: engine.ThingRenamed, RenamedTo: found.Name}
 	switch {
 	case err != nil, !was.Registered, found.Registered && found.Name == was.Name:
 		return found, none, err
-	case found.Registered:
-		return found, engine.Retirement{Reason: engine.ThingRenamed, RenamedTo: found.Name}, nil
+	case found.Registered && client != was.Name:
+		return found, renamed, nil
 	}
 	still, err := h.Registry.Resolve(ctx, was.Name, "", now)
 	switch {
 	case err != nil:
 		return registry.Thing{}, none, err
+	case found.Registered && !still.Registered:
+		return found, renamed, nil
+	case found.Registered:
+		return found, none, nil // another thing has its certificate, and its own still exists
 	case !still.Registered:
 		return found, engine.Retirement{Reason: engine.ThingDeleted}, nil
 	case checks:
 		return still, none, nil
 	}
 	return found, none, nil
+}
+
+// goneBefore returns why the registry ends the device's alarms, as an earlier visit has found: also
+// those that become due later. It is forgotten when the device sends again or connects. The end of a
+// session proves nothing: the session may be older.
+func (v *visit) goneBefore(i state.Item) state.Gone {
+	for _, s := range v.steps {
+		returns := func(d engine.Datapoint) bool { return d.Link != engine.Disconnected }
+		if !v.closing && s.at.After(i.Gone.At) && slices.ContainsFunc(s.points, returns) {
+			return state.Gone{}
+		}
+	}
+	return i.Gone
+}
+
+// stillGone returns why alarms end, after the registry was asked again at a time.
+func stillGone(before state.Gone, end engine.Retirement, found registry.Thing, at time.Time) state.Gone {
+	switch {
+	case end.Reason != "":
+		return state.Gone{Retirement: end, At: at}
+	case before.Reason == engine.ThingDeleted && found.Registered, before.Reason == engine.ThingRenamed && found.Name != before.RenamedTo:
+		return state.Gone{}
+	}
+	return before
 }
 
 // retired returns for each profile why alarms end whose datapoints come only from time.

@@ -234,6 +234,55 @@ func TestNoAlarmIsRaisedOfADeletedThing(t *testing.T) {
 	}
 }
 
+// What the registry says when another alarm changes also holds for alarms that become due later.
+func TestAlarmIsNotRaisedAfterTheRegistryHasSaidWhy(t *testing.T) {
+	for name, after := range map[string]map[string]registry.Thing{
+		"deleted": nil, "renamed": {"cert-pump-7": {Name: "pump-8", Registered: true}},
+	} {
+		r := retiring(t, defender.AllThings)
+		r.config.ReportsEvery = 60
+		r.deploy(r.config)
+		r.registry.by = map[string]registry.Thing{"pump-7": pump}
+		r.deliver(report("1", "pump-7", at(0), ports(1, 23)), lifecycle("pump-7", "connected", "s", at(0)))
+		r.close(at(5)) // telnet raises an alarm
+		r.registry.by = after
+		r.deliver(report("2", "pump-7", at(20), ports(1, 443)))
+		for minute := 24; minute < 180; minute++ {
+			if minute == 40 { // the end of a session is no return
+				r.deliver(lifecycle("pump-7", "disconnected", "s", at(40)))
+			}
+			r.close(at(float64(minute)))
+		}
+		if got := r.changes(); strings.Contains(got, "away") || strings.Contains(got, "reports-regularly") || !strings.Contains(got, "ports alarm-cleared") {
+			t.Errorf("%s: %s", name, got)
+		}
+		again := 300.0 // the device returns, as a client that is no thing
+		r.deliver(report("3", "pump-7", at(again), ports(3, 443)), lifecycle("pump-7", "connected", "t", at(again)))
+		r.deliver(lifecycle("pump-7", "disconnected", "t", at(again+1)))
+		for minute := range 120 {
+			r.close(at(again + float64(minute)))
+		}
+		if got := r.changes(); !strings.Contains(got, "away in-alarm") || !strings.Contains(got, "reports-regularly in-alarm") {
+			t.Errorf("%s, and returned: %s", name, got)
+		}
+	}
+}
+
+// Another thing has the device's certificate, but its own thing still exists.
+func TestMovedCertificateEndsNoAlarm(t *testing.T) {
+	r := retiring(t, defender.AllThings)
+	r.registry.by = map[string]registry.Thing{"pump-7": pump}
+	r.retire("pump-7")
+	r.registry.by = map[string]registry.Thing{"pump-7": pump, "cert-pump-7": {Name: "pump-8", Registered: true}, "pump-8": {Name: "pump-8", Registered: true}}
+	r.deliver(lifecycle("pump-7", "connected", "t", at(90)))
+	for minute := 90; minute < 110; minute++ {
+		r.close(at(float64(minute)))
+	}
+	if got := r.changes(); strings.Contains(got, "invalidated") || !strings.Contains(got, "away alarm-cleared") {
+		t.Error(got)
+	}
+}
+
 // The certificate is detached, and whether the thing is gone cannot be asked: the alarm is raised.
 func TestThingOfWhichNothingIsSaidIsNotDeleted(t *testing.T) {
 	for name, fails := range map[string]error{"throttled": throttled, "denied": denied} {

@@ -62,6 +62,8 @@ type Item struct {
 	// Thing is the registry's answer at KnownAt; the zero time means none.
 	Thing   registry.Thing
 	KnownAt time.Time
+	// Gone is why the registry ends alarms that only time raises, until the device sends again.
+	Gone Gone
 	// CheckAt is when the closer checks in the registry that the device still exists, for an
 	// alarm that nothing else ends. It is the zero time without such an alarm.
 	CheckAt time.Time
@@ -69,6 +71,12 @@ type Item struct {
 	Due time.Time
 	// Expires is when the item may be deleted; the zero time means never.
 	Expires time.Time
+}
+
+// Gone is what the registry said at a time about a device that is out of service.
+type Gone struct {
+	engine.Retirement
+	At time.Time
 }
 
 // The errors of [Store] for a thing.
@@ -93,6 +101,7 @@ const (
 	attrOutbox    = "outbox"
 	attrPrincipal = "principal"
 	attrThing     = "thing"
+	attrGone      = "gone"
 	attrKnownAt   = "knownAt"
 	attrCheckAt   = "checkAt"
 	attrNames     = "generations"
@@ -243,6 +252,13 @@ func encodeItem(i Item) (item, error) {
 		}
 		it[attrThing], it[attrKnownAt] = attribute.Text(string(thing)), attribute.Number(i.KnownAt.UnixMilli())
 	}
+	if i.Gone.Reason != "" {
+		gone, err := json.Marshal(i.Gone)
+		if err != nil {
+			return nil, fmt.Errorf("thing of %s: %w", i.Subject, err)
+		}
+		it[attrGone] = attribute.Text(string(gone))
+	}
 	if size := len(i.Subject) + len(state) + len(attribute.TextOf(it, attrOutbox)) + len(attribute.TextOf(it, attrThing)); size > maxItemBytes {
 		return nil, fmt.Errorf("thing %s: %w: %d bytes", i.Subject, ErrTooLarge, size)
 	}
@@ -267,7 +283,7 @@ func decodeItem(it item) (Item, error) {
 	if i.Revision < 1 || i.Clock.IsZero() {
 		return Item{}, fmt.Errorf("thing %s: %w: it has no revision or no clock", i.Subject, ErrState)
 	}
-	for name, into := range map[string]any{contract.StateDocument: &i.State, attrOutbox: &i.Outbox, attrThing: &i.Thing} {
+	for name, into := range map[string]any{contract.StateDocument: &i.State, attrOutbox: &i.Outbox, attrThing: &i.Thing, attrGone: &i.Gone} {
 		if _, there := it[name]; !there && name != contract.StateDocument {
 			continue
 		}
