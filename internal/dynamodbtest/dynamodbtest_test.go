@@ -35,7 +35,11 @@ func item(sk string, n int) dynamodbtest.Item {
 func put(s *dynamodbtest.Service, it dynamodbtest.Item, condition string, values dynamodbtest.Item) error {
 	in := &dynamodb.PutItemInput{TableName: aws.String("t"), Item: it}
 	if condition != "" {
-		in.ConditionExpression, in.ExpressionAttributeNames, in.ExpressionAttributeValues = &condition, map[string]string{"#n": "n"}, values
+		name := "n"
+		if strings.Contains(condition, "#sk") {
+			name = "sk"
+		}
+		in.ConditionExpression, in.ExpressionAttributeNames, in.ExpressionAttributeValues = &condition, map[string]string{"#" + name: name}, values
 	}
 	_, err := s.PutItem(context.Background(), in)
 	return err
@@ -55,6 +59,9 @@ func TestConditionsDecideAboutWrites(t *testing.T) {
 		{"#n < :a OR #n >= :b", dynamodbtest.Item{":a": number(3), ":b": number(5)}, true},
 		{"#n <= :a AND #n > :b", dynamodbtest.Item{":a": number(9), ":b": number(10)}, false},
 		{"NOT (#n <= :a AND #n > :b)", dynamodbtest.Item{":a": number(9), ":b": number(10)}, true},
+		{"begins_with(#sk, :a)", dynamodbtest.Item{":a": text("a")}, true},
+		{"begins_with(#sk, :a)", dynamodbtest.Item{":a": text("b")}, false},
+		{"begins_with(#n, :a)", dynamodbtest.Item{":a": text("5")}, false},
 		{"#n BETWEEN :a AND :b", dynamodbtest.Item{":a": number(5), ":b": number(10)}, true},
 	} {
 		s := newService()
@@ -72,7 +79,7 @@ func TestConditionsDecideAboutWrites(t *testing.T) {
 func TestUnsupportedExpressionsAreErrors(t *testing.T) {
 	for condition, want := range map[string]string{
 		"size(#n) > :a":           `"size"`,
-		"begins_with(#n, :a)":     `"begins_with"`,
+		"contains(#n, :a)":        `"contains"`,
 		"#n IN (:a)":              `"IN"`,
 		"#n = :a garbage":         `"garbage"`,
 		"#n":                      "the end of",

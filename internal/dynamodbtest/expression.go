@@ -9,7 +9,7 @@ import (
 )
 
 // parser evaluates an expression while it reads it: conditions, filters and key conditions of
-// comparisons, BETWEEN, attribute_exists, attribute_not_exists, AND, OR, NOT and parentheses.
+// comparisons, BETWEEN, attribute_exists, attribute_not_exists, begins_with, AND, OR, NOT and parentheses.
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Expressions.OperatorsAndFunctions.html
 type parser struct {
 	text   string
@@ -123,6 +123,8 @@ func (p *parser) term() bool {
 		return p.path() != nil
 	case p.take("attribute_not_exists"):
 		return p.path() == nil
+	case p.take("begins_with"):
+		return p.beginsWith()
 	}
 	left := p.operand()
 	operator := p.next()
@@ -168,6 +170,20 @@ func (p *parser) path() types.AttributeValue {
 	v := p.operand()
 	p.expect(")")
 	return v
+}
+
+// beginsWith reads (NAME, PREFIX) of strings.
+func (p *parser) beginsWith() bool {
+	p.expect("(")
+	v, ok := p.operand().(*types.AttributeValueMemberS)
+	p.expect(",")
+	prefix, isText := p.operand().(*types.AttributeValueMemberS)
+	p.expect(")")
+	if !isText {
+		p.fail("begins_with without a string in")
+		return false
+	}
+	return ok && strings.HasPrefix(v.Value, prefix.Value)
 }
 
 // operand reads #NAME or :VALUE. It returns nil for an attribute that the item lacks.
