@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,10 +14,12 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
+	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 
 	"github.com/defenderhub/defenderhub/defender"
 	rules "github.com/defenderhub/defenderhub/defender/correlation"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/correlation"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
@@ -23,49 +27,88 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
 
+const correlateTable = "correlate"
+
+// ruleNames are the rules of a deployment, unless its settings leave one out.
 const (
-	correlateTable = "correlate"
-	// vanished is the only rule: a device that neither connects nor reports. No window passes in a
-	// run.
-	vanished = "vanished"
+	vanished = "vanished" // a device that neither connects nor reports, in any order
+	worsens  = "worsens"  // a device event of type-0, then one of type-1
+	noisy    = "noisy"    // two types of device events while a short window lasts
+	exposed  = "exposed"  // an alarm of a device whose policy allows too much
+	campaign = "campaign" // an event of one type on several devices
 )
 
-// compiled returns the rule as the constructs deploy it.
-func compiled() []correlation.Rule {
-	all, err := correlation.Compile([]rules.Rule{{
-		Name: vanished, Title: "Device has vanished", Remedy: "Look for it.", Severity: defender.Critical, Window: 48 * time.Hour,
-		Stages: []rules.Stage{
-			{Name: "offline", Match: []rules.Matcher{{Behaviors: []string{"offline"}}}},
-			{Name: "silent", Match: []rules.Matcher{{Behaviors: []string{"reports-regularly"}}}},
-		},
-	}}, 0)
+// campaignOf is how many devices are a campaign.
+const campaignOf = 3
+
+// rules returns the rules of a deployment.
+func (s settings) rules() []rules.Rule {
+	event := func(name string) []rules.Matcher { return []rules.Matcher{{Events: []string{name}}} }
+	behaviors := func(names ...string) []rules.Matcher { return []rules.Matcher{{Behaviors: names}} }
+	all := []rules.Rule{
+		{Name: vanished, Title: "Device has vanished", Severity: defender.Critical, Window: 48 * time.Hour, Stages: []rules.Stage{
+			{Name: "offline", Match: behaviors("offline")}, {Name: "silent", Match: behaviors("reports-regularly")},
+		}},
+		{Name: worsens, Title: "Device gets worse", InOrder: true, Window: 48 * time.Hour, Stages: []rules.Stage{
+			{Name: "first", Match: event("type-0")}, {Name: "then", Match: event("type-1")},
+		}},
+		{Name: noisy, Title: "Device is noisy", Window: s.noisyFor(), Stages: []rules.Stage{
+			{Name: "one", Match: event("type-1")}, {Name: "another", Match: event("type-2")},
+		}},
+		{Name: exposed, Title: "Device in alarm is exposed", Window: 48 * time.Hour, Stages: []rules.Stage{
+			{Name: "an alarm", Match: behaviors("open-ports", "few-ports")},
+			{Name: "a broad policy", Shared: true, Match: []rules.Matcher{{Checks: []defender.Check{defender.IoTPolicyOverlyPermissive}}}},
+		}},
+		{Name: campaign, Title: "Many devices report the same", Window: 12 * time.Hour, Spread: rules.Spread{Devices: campaignOf}, Stages: []rules.Stage{
+			{Name: "an event", Match: []rules.Matcher{{Sources: []defender.Source{defender.DeviceEvents}}}},
+		}},
+	}
+	return slices.DeleteFunc(all, func(r rules.Rule) bool { return r.Name == s.withoutRule })
+}
+
+// noisyFor is the window of the rule [noisy].
+func (s settings) noisyFor() time.Duration { return time.Duration(1+s.window) * time.Hour }
+
+// compiled returns the rules as the constructs deploy them.
+func (s settings) compiled() []correlation.Rule {
+	all, err := correlation.Compile(s.rules(), 0)
 	if err != nil {
-		panic(err) // the rule is constant
+		panic(err) // the rules are constant
 	}
 	return all
 }
 
 func (w *world) deployCorrelate() {
-	dir := filepath.Join(w.dir, "correlate")
-	text, err := json.Marshal(correlation.Config{Rules: compiled()})
+	const hidden = 6*time.Minute + 5*time.Second
+	w.correlateDeadLetters = w.queue("correlate-dead-letters", 30*time.Second, nil, 0)
+	w.correlateQueue = w.queue("correlate", hidden, w.correlateDeadLetters, int(contract.TelemetryRetry/hidden))
+	w.correlator = w.function("correlator", time.Minute, buildCorrelator, w.correlatorEnvironment(w.deployed[0]))
+	w.correlateQueue.feeds(w.correlator, 100, 5*time.Second, 5)
+	w.eachMinute(w.correlator, contract.CorrelateRequest)
+}
+
+func (w *world) correlatorEnvironment(s settings) []string {
+	dir := w.write(s, correlation.File, correlation.Config{Rules: s.compiled()})
+	return []string{
+		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=correlator", "LAMBDA_TASK_ROOT=" + dir, contract.EnvStateTable + "=" + correlateTable,
+		contract.EnvIngestQueueURL + "=" + w.ingest.url(), contract.EnvLogLevel + "=DEBUG",
+	}
+}
+
+// write writes a file of a deployment, and returns its directory.
+func (w *world) write(s settings, name string, content any) string {
+	dir := filepath.Join(w.dir, fmt.Sprint(s.number))
+	text, err := json.Marshal(content)
 	if err == nil {
 		err = os.MkdirAll(dir, 0o755)
 	}
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, correlation.File), text, 0o644)
+		err = os.WriteFile(filepath.Join(dir, name), text, 0o644)
 	}
 	if err != nil {
 		panic(err)
 	}
-	const hidden = 6*time.Minute + 5*time.Second
-	w.correlateDeadLetters = w.queue("correlate-dead-letters", 30*time.Second, nil, 0)
-	w.correlateQueue = w.queue("correlate", hidden, w.correlateDeadLetters, int(contract.TelemetryRetry/hidden))
-	w.correlator = w.function("correlator", time.Minute, buildCorrelator, []string{
-		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=correlator", "LAMBDA_TASK_ROOT=" + dir, contract.EnvStateTable + "=" + correlateTable,
-		contract.EnvIngestQueueURL + "=" + w.ingest.url(), contract.EnvLogLevel + "=DEBUG",
-	})
-	w.correlateQueue.feeds(w.correlator, 100, 5*time.Second, 5)
-	w.eachMinute(w.correlator, contract.CorrelateRequest)
+	return dir
 }
 
 func buildCorrelator(e *environment, on host.Host) (handler, error) {
@@ -81,68 +124,93 @@ func composite(f securityhubtest.Finding) bool {
 	return strings.HasPrefix(f.GeneratorID, "defenderhub/correlation/")
 }
 
-// partChange is a change of a finding that is a part.
-type partChange struct {
-	part    string
-	updated time.Time
-	active  bool
-}
-
-// observePart notes changes of the findings that the rule is about, by device.
-func (w *world) observePart(f securityhubtest.Finding) {
-	for _, behavior := range []string{"offline", "reports-regularly"} {
-		if !strings.HasPrefix(f.ID, "defenderhub/behavior/") || !strings.Contains(f.ID, "/"+behavior+"/") {
-			continue
-		}
-		device := f.ID[strings.LastIndex(f.ID, "/")+1:]
-		w.parts[device] = append(w.parts[device], partChange{behavior, f.UpdatedAt, f.RecordState == "ACTIVE"})
-	}
-}
-
 const correlateInvariant = "incidents are those of the reference"
 
-// checkIncidents compares the composite findings with a reference that sees all changes of parts
-// in the order of UpdatedAt: an incident opens when both parts are active, and ends with the last. One
-// that opened only because events were late must have ended.
+// checkIncidents compares the composite findings with the reference. A rule that a deployment has
+// changed begins anew, and its reference is not known; without the rule, no incident may be active.
 func (w *world) checkIncidents() {
 	if w.correlator == nil {
 		return
 	}
-	active := map[string]bool{}
+	active := map[incidentKey]bool{}
 	for _, f := range w.hub.Findings() {
-		if composite(f) {
-			active[f.ProductFields["CorrelationEntity"]] = f.RecordState == "ACTIVE"
+		if composite(f) && f.RecordState == "ACTIVE" {
+			active[incidentKey{f.ProductFields["CorrelationRule"], cmp.Or(f.ProductFields["CorrelationEntity"], strings.TrimPrefix(f.ProductFields["CorrelationKey"], "event "))}] = true
 		}
 	}
-	for device, changes := range w.parts {
-		slices.SortStableFunc(changes, func(a, b partChange) int { return a.updated.Compare(b.updated) })
-		parts := map[string]bool{}
-		open, ever := false, false
-		for _, c := range changes {
-			parts[c.part] = c.active
-			switch {
-			case parts["offline"] && parts["reports-regularly"]:
-				open, ever = true, true
-			case !parts["offline"] && !parts["reports-regularly"]:
-				open = false
-			}
-		}
-		if ever {
-			w.counts["incidents compared"]++
-		}
-		if got := active[device]; got != open {
-			w.violations.add(correlateInvariant, "%s is open: %t, want %t; %v", device, got, open, changes)
-		}
-		delete(active, device)
-	}
-	for device, open := range active {
-		if !open {
+	for key, want := range w.incidents(time.Now()) {
+		switch {
+		case w.settings().withoutRule == key.rule:
 			continue
+		case w.rulesChanged(key.rule), w.edited(key.entity), want.unsure:
+			w.counts["incidents not compared"]++
+			delete(active, key)
+			continue
+		case want.ever:
+			w.counts["incidents compared"]++
+			w.counts["incidents of "+key.rule]++
 		}
-		w.violations.add(correlateInvariant, "%s has an incident without parts", device)
+		if active[key] != want.active {
+			w.violations.add(correlateInvariant, "%s of %s is active: %t, want %t; %v", key.rule, key.entity, active[key], want.active, want.parts)
+		}
+		delete(active, key)
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(active), incidentKey.compare) {
+		switch {
+		case w.settings().withoutRule == key.rule:
+			w.violations.add("incidents of removed rules end", "%s of %s is active", key.rule, key.entity)
+		case !w.rulesChanged(key.rule) && !w.edited(key.entity):
+			w.violations.add(correlateInvariant, "%s of %s has no parts", key.rule, key.entity)
+		}
 	}
 	if n := len(w.correlateDeadLetters.messages); n > 0 {
-		w.counts["events that the correlator gave up"] += n
+		w.violations.add("events become no dead letters", "%d of the correlator", n)
+	}
+}
+
+// rulesChanged reports whether a deployment changed or left out a rule.
+func (w *world) rulesChanged(rule string) bool {
+	return slices.ContainsFunc(w.deployed, func(s settings) bool {
+		return s.withoutRule == rule || rule == noisy && s.window != w.deployed[0].window
+	})
+}
+
+// edited reports whether the registry was changed about a thing or a client.
+func (w *world) edited(name string) bool {
+	return slices.ContainsFunc(w.fleetOf, func(d *device) bool { return d.edit != "" && (d.client == name || "new-"+d.client == name) })
+}
+
+// related returns the findings that an incident names.
+func related(f securityhubtest.Finding) []asff.RelatedFinding {
+	var all struct {
+		RelatedFindings       []asff.RelatedFinding
+		FindingProviderFields struct{ RelatedFindings []asff.RelatedFinding }
+	}
+	if err := json.Unmarshal(f.JSON, &all); err != nil {
+		panic(err) // Security Hub wrote it
+	}
+	return append(all.RelatedFindings, all.FindingProviderFields.RelatedFindings...)
+}
+
+// checkParts requires that an active incident has an active part, whatever happened to the device's
+// name.
+func (w *world) checkParts() {
+	state := map[string]string{}
+	for _, f := range w.hub.Findings() {
+		state[f.ID] = f.RecordState
+	}
+	for _, f := range w.hub.Findings() {
+		if !composite(f) || f.RecordState != "ACTIVE" {
+			continue
+		}
+		w.counts["active incidents"]++
+		var parts []string
+		for _, r := range related(f) {
+			parts = append(parts, r.ID+" "+state[r.ID])
+		}
+		if !slices.ContainsFunc(parts, func(p string) bool { return strings.HasSuffix(p, " ACTIVE") }) {
+			w.violations.add("an active incident has an active part", "%s: %v", f.ID, parts)
+		}
 	}
 }
 
@@ -164,17 +232,26 @@ func (t things) ListThings(ctx context.Context, in *iot.ListThingsInput, _ ...fu
 
 func (t things) ListThingPrincipals(ctx context.Context, in *iot.ListThingPrincipalsInput, _ ...func(*iot.Options)) (*iot.ListThingPrincipalsOutput, error) {
 	return ask(ctx, t.environment, "IoT", "ListThingPrincipals", *in.ThingName, func() (*iot.ListThingPrincipalsOutput, error) {
-		d := t.world.deviceOf(*in.ThingName)
-		if d == nil || !d.registered {
+		certificates, exists := t.world.registry.things[*in.ThingName]
+		if !exists {
 			return nil, errMissing
 		}
-		return &iot.ListThingPrincipalsOutput{Principals: []string{"arn:aws:iot:" + region + ":" + account + ":cert/" + d.principal}}, nil
+		out := &iot.ListThingPrincipalsOutput{}
+		for _, c := range certificates {
+			out.Principals = append(out.Principals, "arn:aws:iot:"+region+":"+account+":cert/"+c)
+		}
+		return out, nil
 	})
+}
+
+// policyOf is the policy of a device of the fleet: several devices share one.
+func policyOf(thing string) string {
+	return fmt.Sprintf("resource-%d", (thing[len(thing)-1]-'0')%3)
 }
 
 func (t things) GetEffectivePolicies(ctx context.Context, in *iot.GetEffectivePoliciesInput, _ ...func(*iot.Options)) (*iot.GetEffectivePoliciesOutput, error) {
 	return ask(ctx, t.environment, "IoT", "GetEffectivePolicies", cmp.Or(aws.ToString(in.ThingName), aws.ToString(in.Principal)), func() (*iot.GetEffectivePoliciesOutput, error) {
-		return &iot.GetEffectivePoliciesOutput{}, nil
+		return &iot.GetEffectivePoliciesOutput{EffectivePolicies: []iottypes.EffectivePolicy{{PolicyName: aws.String(policyOf(*in.ThingName)), PolicyDocument: aws.String("{}")}}}, nil
 	})
 }
 
@@ -183,4 +260,4 @@ func (t things) DescribeRoleAlias(ctx context.Context, in *iot.DescribeRoleAlias
 }
 
 // liveRules are the rules for the forwarder.
-func liveRules() string { return correlation.Live(compiled()).String() }
+func (s settings) liveRules() string { return correlation.Live(s.compiled()).String() }

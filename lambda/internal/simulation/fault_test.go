@@ -38,6 +38,7 @@ const (
 	eventDuplicate kind = "event-duplicate"
 	pageExpires    kind = "page-token-expires"
 	analystEdits   kind = "analyst"
+	registryChange kind = "registry-change"
 )
 
 // rates are the probabilities with which faults strike, if their kind is on: per call, message or
@@ -46,7 +47,7 @@ var rates = map[kind]float64{
 	crash: 0.01, slowCall: 0.01, tableThrottle: 0.02, tablePartial: 0.05, answerLost: 0.02, answerRetried: 0.02, staleRead: 0.3,
 	hubFailure: 0.1, hubLost: 0.1, hubPartial: 0.1, hubStubborn: 0.3, hubBusy: 0.2, hubOff: 0.5,
 	queueDuplicate: 0.1, queueReorder: 0.5, queueDelay: 0.1, queueFails: 0.05,
-	ruleDuplicate: 0.1, ruleError: 0.05, clockSkew: 0.5, lifecycleSkew: 0.5, pageExpires: 0.1, eventDuplicate: 0.1, scheduleOdd: 0.2, deployment: 0.5, analystEdits: 0.5,
+	ruleDuplicate: 0.1, ruleError: 0.05, clockSkew: 0.5, lifecycleSkew: 0.5, pageExpires: 0.1, eventDuplicate: 0.1, scheduleOdd: 0.2, deployment: 0.5, analystEdits: 0.5, registryChange: 0.7,
 }
 
 // kinds returns all kinds, sorted.
@@ -142,12 +143,12 @@ var (
 // are faults that the function cannot have, or too rare to require.
 var cells = map[kind][]string{
 	crash: handlers, slowCall: handlers, queueFails: handlers,
-	tableThrottle: withTables, answerLost: withTables, answerRetried: withTables, clockSkew: withTables, deployment: {"forwarder", "auditor", "evaluator", "closer"}, eventDuplicate: {"notifier", "correlator"},
+	tableThrottle: withTables, answerLost: withTables, answerRetried: withTables, clockSkew: withTables, deployment: {"forwarder", "auditor", "evaluator", "closer", "correlator"}, eventDuplicate: {"notifier", "correlator"},
 	tablePartial: {"evaluator", "closer"}, staleRead: {"closer"}, lifecycleSkew: {"evaluator"}, pageExpires: {"auditor"},
 	hubFailure: importers, hubLost: importers, hubPartial: importers, hubStubborn: importers, hubBusy: importers, hubOff: {"forwarder"},
 	queueDuplicate: consumers, queueReorder: {"forwarder", "evaluator", "notifier", "correlator"}, queueDelay: consumers,
 	ruleDuplicate: {"forwarder", "evaluator"}, ruleError: {"forwarder", "evaluator"},
-	scheduleOdd: {"forwarder", "closer", "correlator"},
+	scheduleOdd: {"forwarder", "closer", "correlator"}, registryChange: {"evaluator", "closer"},
 }
 
 // strikesIn reports whether a kind of fault must have struck a function at least once.

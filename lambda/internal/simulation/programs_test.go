@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/aws/aws-lambda-go/cfn"
 
@@ -55,6 +53,9 @@ type settings struct {
 	withoutConnections bool
 	// severity is that of [openPorts].
 	severity defender.Severity
+	// withoutRule is the rule of correlation that is left out, window changes that of [noisy].
+	withoutRule string
+	window      int
 }
 
 // config is the evaluator's configuration of a deployment.
@@ -92,24 +93,14 @@ func (w *world) forwarderEnvironment(s settings, name string) []string {
 	return []string{
 		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=" + name, contract.EnvLedgerTable + "=" + ledgerTable,
 		contract.EnvDeadLetterQueueURL + "=" + w.deadLetters.url(), contract.EnvLogLevel + "=DEBUG",
-		contract.EnvLiveBehaviors + "=" + s.live(), contract.EnvLiveRules + "=" + liveRules(), fmt.Sprintf("DEFENDERHUB_BUILD=%d", s.number),
+		contract.EnvLiveBehaviors + "=" + s.live(), contract.EnvLiveRules + "=" + s.liveRules(), fmt.Sprintf("DEFENDERHUB_BUILD=%d", s.number),
 	}
 }
 
 // evaluatorEnvironment is that of the evaluator and, with its name, of the closer. Like a
 // deployment, it writes the behaviors beside the program.
 func (w *world) evaluatorEnvironment(s settings, name string) []string {
-	dir := filepath.Join(w.dir, fmt.Sprint(s.number))
-	text, err := json.Marshal(s.config())
-	if err == nil {
-		err = os.MkdirAll(dir, 0o755)
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, contract.ConfigFile), text, 0o644)
-	}
-	if err != nil {
-		panic(err)
-	}
+	dir := w.write(s, contract.ConfigFile, s.config())
 	all := []string{
 		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=" + name, "LAMBDA_TASK_ROOT=" + dir, contract.EnvStateTable + "=" + stateTable,
 		contract.EnvIngestQueueURL + "=" + w.ingest.url(), contract.EnvReportsRule + "=" + reportsRule, contract.EnvLogLevel + "=DEBUG",

@@ -20,6 +20,11 @@ type device struct {
 	since     time.Time
 	version   int
 	reported  int
+	// edit is the change of the registry about the device, edited its time. known reports whether
+	// the engine knew the thing by then.
+	edit   registryEdit
+	edited time.Time
+	known  bool
 	// history is what the reference judges.
 	history history
 }
@@ -50,10 +55,18 @@ func (w *world) fleet(active time.Duration) {
 		client := fmt.Sprintf("engine-%d", i)
 		sum := sha256.Sum256([]byte(client))
 		d := &device{client: client, principal: hex.EncodeToString(sum[:]), registered: w.chance(0.7)}
-		w.fleetOf = append(w.fleetOf, d)
-		w.after(w.between(time.Minute, 10*time.Minute), func() { w.connect(d, active) })
-		w.after(w.between(time.Minute, 6*time.Minute), func() { w.report(d, active) })
+		if w.registry.certificates[d.principal] = true; d.registered {
+			w.registry.things[client] = []string{d.principal}
+		}
+		w.join(d, active)
 	}
+}
+
+// join lets a device connect and report.
+func (w *world) join(d *device, active time.Duration) {
+	w.fleetOf = append(w.fleetOf, d)
+	w.after(w.between(time.Minute, 10*time.Minute), func() { w.connect(d, active) })
+	w.after(w.between(time.Minute, 6*time.Minute), func() { w.report(d, active) })
 }
 
 // over reports whether the active period has ended.
@@ -62,7 +75,7 @@ func (w *world) over(active time.Duration) bool { return time.Since(w.begin) >= 
 // connect opens a session, which ends some time later. There are five minutes between two
 // lifecycle events: their order is known despite the skew of AWS's clocks.
 func (w *world) connect(d *device, active time.Duration) {
-	if w.over(active) {
+	if w.over(active) || d.retired() {
 		return
 	}
 	d.version++
@@ -101,7 +114,7 @@ const longestErrorAction = 20 * time.Second
 // AWS wants, even if the rule's error action delivers one of them.
 
 func (w *world) report(d *device, active time.Duration) {
-	if w.over(active) {
+	if w.over(active) || d.retired() {
 		return
 	}
 	next := 5*time.Minute + longestErrorAction + w.between(0, 20*time.Second)

@@ -31,9 +31,12 @@ type world struct {
 	counts       map[string]int
 	violations   violations
 
-	forwarder, auditor, resources   *function
-	auditQueue                      *queue
-	audits                          *audits
+	forwarder, auditor, resources *function
+	auditQueue                    *queue
+	audits                        *audits
+	registry                      *registry
+	// resting lets the schedules run rarely: nothing happens but that time passes.
+	resting                         bool
 	evaluator, closer               *function
 	ingest, errorQueue, deadLetters *queue
 	// stream is nil if telemetry uses the queue.
@@ -49,8 +52,8 @@ type world struct {
 	events                               int
 	correlator                           *function
 	correlateQueue, correlateDeadLetters *queue
-	// parts are the changes of findings that the rule is about, by device.
-	parts map[string][]partChange
+	// parts are the findings that rules are about, by ID.
+	parts map[string]*part
 	// sent are all messages, for a corpus.
 	sent []sentMessage
 	// dir has the files of the functions' packages.
@@ -98,7 +101,7 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 	time.Sleep(time.Until(epoch.Add(time.Duration(seed%3600) * time.Second)))
 	log := newTrace(keep)
 	log.begin = time.Now()
-	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), notices: map[string][]notice{}, parts: map[string][]partChange{}, chats: map[string]int{}, dir: dir}
+	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), registry: newRegistry(), notices: map[string][]notice{}, parts: map[string]*part{}, chats: map[string]int{}, dir: dir}
 	w.dynamodb = dynamodbtest.New(
 		dynamodbtest.Schema{
 			Name: ledgerTable, Partition: contract.LedgerPartitionKey, Sort: contract.LedgerSortKey, Expiry: contract.LedgerExpiry,
@@ -135,7 +138,7 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 // deploy creates queues and functions with the settings of the constructs.
 func (w *world) deploy() {
 	w.deadLetters = w.queue("dead-letters", 30*time.Second, nil, 0)
-	w.deployed = []settings{{}}
+	w.deployed = []settings{{window: w.rng.IntN(5)}}
 	w.forwarder = w.function("forwarder", time.Minute, buildForwarder, w.forwarderEnvironment(w.deployed[0], "forwarder"))
 	w.auditor = w.function("auditor", 5*time.Minute, buildForwarder, w.forwarderEnvironment(w.deployed[0], "auditor"))
 	w.resources = w.function("auditresources", 2*time.Minute, buildResources, nil)
@@ -173,7 +176,7 @@ func (w *world) deployEngine() {
 
 // eachMinute invokes a function as EventBridge Scheduler does: asynchronously, without retries.
 func (w *world) eachMinute(fn *function, request string) {
-	next := time.Now().Truncate(time.Minute).Add(time.Minute)
+	next := time.Now().Truncate(w.pace(time.Minute)).Add(w.pace(time.Minute))
 	w.at(next, func() {
 		event := []byte(strings.ReplaceAll(request, "<aws.scheduler.scheduled-time>", next.Format(time.RFC3339)))
 		run := func() { w.invoke(fn, event, func(any, error, bool) {}) }
@@ -192,9 +195,20 @@ func (w *world) function(name string, timeout time.Duration, build program, envi
 	return f
 }
 
+// pace is how long a schedule waits: longer while the world rests, as if runs had failed.
+func (w *world) pace(d time.Duration) time.Duration {
+	switch {
+	case !w.resting:
+		return d
+	case d < time.Hour:
+		return time.Hour
+	}
+	return 6 * d
+}
+
 // hourly invokes the forwarder as its schedule does: asynchronously, with two retries.
 func (w *world) hourly() {
-	next := time.Now().Truncate(time.Hour).Add(time.Hour)
+	next := time.Now().Truncate(w.pace(time.Hour)).Add(w.pace(time.Hour))
 	w.at(next, func() {
 		late := w.between(0, 10*time.Minute)
 		event := contract.RefreshRequest(next.Format(time.RFC3339))
@@ -232,8 +246,28 @@ func (w *world) live(active time.Duration) {
 	const settles, longest = 4 * time.Hour, 12 * time.Hour
 	from := time.Now()
 	w.run(from.Add(longest), func() bool { return time.Since(from) >= settles && w.idle() })
+	w.rest()
 	w.check()
 	w.shutDown()
+}
+
+// rest lets time pass until a change of the registry must have had its effect.
+func (w *world) rest() {
+	until := time.Time{}
+	for _, d := range w.fleetOf {
+		if end := d.edited.Add(restAfterEdit); d.edit != "" && end.After(until) {
+			until = end
+		}
+	}
+	if until.Before(time.Now()) {
+		return
+	}
+	w.log.printf("rest")
+	w.resting = true
+	w.run(until, nil)
+	w.resting = false
+	w.run(until.Add(2*time.Hour), nil)
+	w.run(until.Add(6*time.Hour), w.idle)
 }
 
 // idle reports whether no message waits.
@@ -272,6 +306,12 @@ func (w *world) plan(active time.Duration) {
 			w.after(at, w.redeploy)
 		}
 	}
+	for range 2 {
+		at := w.between(active/4, active)
+		if w.faults.strikes(registryChange, nil) {
+			w.after(at, func() { w.editRegistry(active) })
+		}
+	}
 	for range 5 {
 		at := w.between(0, active)
 		if w.faults.strikes(analystEdits, nil) {
@@ -284,7 +324,8 @@ func (w *world) plan(active time.Duration) {
 // it knows new behaviors before their first alarm; a rollback goes the other way.
 func (w *world) redeploy() {
 	next := settings{number: len(w.deployed), withoutConnections: w.chance(0.5), severity: pick(w.scheduler, []defender.Severity{defender.Low, defender.High})}
-	first, then := []*function{w.forwarder, w.auditor}, []*function{w.evaluator, w.closer}
+	next.withoutRule, next.window = pick(w.scheduler, []string{"", "", vanished, worsens, exposed, campaign}), pick(w.scheduler, []int{w.deployed[0].window, 5})
+	first, then := []*function{w.forwarder, w.auditor}, []*function{w.evaluator, w.closer, w.correlator}
 	if w.chance(0.3) {
 		next = pick(w.scheduler, w.deployed)
 		first, then = then, first
@@ -293,9 +334,12 @@ func (w *world) redeploy() {
 	w.deployed = append(w.deployed, next)
 	deploy := func(all []*function) {
 		for _, f := range all {
-			if f == w.forwarder || f == w.auditor {
+			switch f {
+			case w.forwarder, w.auditor:
 				w.update(f, w.forwarderEnvironment(next, f.name))
-			} else {
+			case w.correlator:
+				w.update(f, w.correlatorEnvironment(next))
+			default:
 				w.update(f, w.evaluatorEnvironment(next, f.name))
 			}
 		}
