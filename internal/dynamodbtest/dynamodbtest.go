@@ -74,8 +74,8 @@ type Access struct {
 type table struct {
 	Schema
 	rows map[string]map[string]*row // by partition key and sort key
-	// indexed are the rows by index and partition key.
-	indexed map[string]map[string]map[*row]bool
+	// indexed are the rows by index and partition key, in the order of the index.
+	indexed map[string]map[string][]*row
 }
 
 // row is an item and what it was before its last write.
@@ -93,7 +93,7 @@ const maxItem = 400 << 10
 func New(schemas ...Schema) *Service {
 	s := &Service{tables: map[string]*table{}}
 	for _, schema := range schemas {
-		s.tables[schema.Name] = &table{Schema: schema, rows: map[string]map[string]*row{}, indexed: map[string]map[string]map[*row]bool{}}
+		s.tables[schema.Name] = &table{Schema: schema, rows: map[string]map[string]*row{}, indexed: map[string]map[string][]*row{}}
 	}
 	return s
 }
@@ -305,23 +305,22 @@ func (s *Service) observe(t *table, w write, err error) {
 // index moves a row to where its next item belongs.
 func (t *table) index(r *row, next Item) {
 	for _, i := range t.Indexes {
-		was, is := i.partition(r.item), i.partition(next)
-		if was == is {
-			continue
-		}
-		if was != "" {
-			delete(t.indexed[i.Name][was], r)
-		}
-		if is == "" {
-			continue
-		}
 		if t.indexed[i.Name] == nil {
-			t.indexed[i.Name] = map[string]map[*row]bool{}
+			t.indexed[i.Name] = map[string][]*row{}
 		}
-		if t.indexed[i.Name][is] == nil {
-			t.indexed[i.Name][is] = map[*row]bool{}
+		place := func(rows []*row, it Item) int {
+			at, _ := slices.BinarySearchFunc(rows, it, func(r *row, it Item) int { return i.compare(t, r.item, it) })
+			return at
 		}
-		t.indexed[i.Name][is][r] = true
+		if was := i.partition(r.item); was != "" {
+			rows := t.indexed[i.Name][was]
+			at := place(rows, r.item)
+			t.indexed[i.Name][was] = slices.Delete(rows, at, at+1)
+		}
+		if is := i.partition(next); is != "" {
+			rows := t.indexed[i.Name][is]
+			t.indexed[i.Name][is] = slices.Insert(rows, place(rows, next), r)
+		}
 	}
 }
 

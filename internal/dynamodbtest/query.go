@@ -34,32 +34,17 @@ func (s *Service) Query(_ context.Context, in *dynamodb.QueryInput, _ ...func(*d
 	if err != nil {
 		return nil, err
 	}
-	consistent := aws.ToBool(in.ConsistentRead)
-	var found []Item
-	rows := t.candidates(index, partition)
-	if s.Stale != nil { // in one order, so that a seeded Stale gives the same answers each time
-		slices.SortFunc(rows, func(a, b *row) int {
-			return cmp.Or(strings.Compare(a.partition, b.partition), strings.Compare(a.sort, b.sort))
-		})
-	}
-	for _, r := range rows {
-		it := s.seen(r, consistent)
-		if it == nil || text(it, index.Partition) != partition {
-			continue
-		}
-		names, values := used(aws.ToString(in.KeyConditionExpression), in.ExpressionAttributeNames, in.ExpressionAttributeValues)
-		holds, err := evaluate(*in.KeyConditionExpression, names, values, it)
-		if err != nil {
-			return nil, err
-		}
-		if holds && index.after(t, it, in.ExclusiveStartKey) {
-			found = append(found, it)
-		}
-	}
-	slices.SortFunc(found, func(a, b Item) int { return index.compare(t, a, b) })
 	limit := cmp.Or(s.PageItems, defaultPageItems)
 	if in.Limit != nil {
 		limit = min(limit, int(*in.Limit))
+	}
+	find := s.search
+	if in.IndexName != nil && s.Stale == nil {
+		find = s.scan
+	}
+	found, err := find(t, index, partition, in, limit+1)
+	if err != nil {
+		return nil, err
 	}
 	out := &dynamodb.QueryOutput{}
 	if len(found) > limit {
@@ -88,6 +73,64 @@ func (s *Service) Query(_ context.Context, in *dynamodb.QueryInput, _ ...func(*d
 		out.Items = nil
 	}
 	return out, nil
+}
+
+// search returns all items that a query finds, in order.
+func (s *Service) search(t *table, index Index, partition string, in *dynamodb.QueryInput, _ int) (found []Item, err error) {
+	rows := slices.Collect(maps.Values(t.rows[partition]))
+	if index.Name != "" {
+		rows = slices.Clone(t.indexed[index.Name][partition])
+	}
+	if s.Stale != nil { // in one order, so that a seeded Stale gives the same answers each time
+		slices.SortFunc(rows, func(a, b *row) int {
+			return cmp.Or(strings.Compare(a.partition, b.partition), strings.Compare(a.sort, b.sort))
+		})
+	}
+	names, values := used(*in.KeyConditionExpression, in.ExpressionAttributeNames, in.ExpressionAttributeValues)
+	for _, r := range rows {
+		it := s.seen(r, aws.ToBool(in.ConsistentRead))
+		if it == nil || text(it, index.Partition) != partition {
+			continue
+		}
+		holds, err := evaluate(*in.KeyConditionExpression, names, values, it)
+		if err != nil {
+			return nil, err
+		}
+		if holds && (len(in.ExclusiveStartKey) == 0 || index.compare(t, it, in.ExclusiveStartKey) > 0) {
+			found = append(found, it)
+		}
+	}
+	slices.SortFunc(found, func(a, b Item) int { return index.compare(t, a, b) })
+	return found, nil
+}
+
+// scan returns at most n items that a query of an index finds, in order. It reads no further than
+// that, because an index may have 100,000 items.
+func (s *Service) scan(t *table, index Index, partition string, in *dynamodb.QueryInput, n int) (found []Item, err error) {
+	rows := t.indexed[index.Name][partition]
+	if len(in.ExclusiveStartKey) > 0 {
+		i, exact := slices.BinarySearchFunc(rows, in.ExclusiveStartKey, func(r *row, start Item) int { return index.compare(t, r.item, start) })
+		if exact {
+			i++
+		}
+		rows = rows[i:]
+	}
+	tokens := tokenize(*in.KeyConditionExpression)
+	upTo := len(tokens) == 7 && strings.HasPrefix(tokens[5], "<") // then nothing follows what is greater
+	names, values := used(*in.KeyConditionExpression, in.ExpressionAttributeNames, in.ExpressionAttributeValues)
+	for _, r := range rows {
+		holds, err := evaluate(*in.KeyConditionExpression, names, values, r.item)
+		switch {
+		case err != nil:
+			return nil, err
+		case holds:
+			found = append(found, r.item)
+		}
+		if len(found) == n || !holds && upTo {
+			break
+		}
+	}
+	return found, nil
 }
 
 // find returns the index of a query; the one without a name is the table itself.
@@ -134,14 +177,6 @@ func used(expression string, names map[string]string, values Item) (map[string]s
 	return usedNames, usedValues
 }
 
-// candidates returns the rows that may be in a partition of an index.
-func (t *table) candidates(i Index, partition string) []*row {
-	if i.Name == "" {
-		return slices.Collect(maps.Values(t.rows[partition]))
-	}
-	return slices.Collect(maps.Keys(t.indexed[i.Name][partition]))
-}
-
 func text(it Item, name string) string {
 	s, _ := it[name].(*types.AttributeValueMemberS)
 	if s == nil {
@@ -154,10 +189,6 @@ func text(it Item, name string) string {
 func (i Index) compare(t *table, a, b Item) int {
 	order, _ := compare(a[i.Sort], b[i.Sort])
 	return cmp.Or(order, strings.Compare(text(a, t.Partition), text(b, t.Partition)), strings.Compare(text(a, t.Sort), text(b, t.Sort)))
-}
-
-func (i Index) after(t *table, it, start Item) bool {
-	return len(start) == 0 || i.compare(t, it, start) > 0
 }
 
 // keyOf returns the attributes of an item that the index has as keys.
