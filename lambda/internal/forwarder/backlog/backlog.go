@@ -94,6 +94,17 @@ func (b *Backlog) markers() document.Document[marker] {
 	}
 }
 
+// Drained reports whether an invocation drains the backlog, or is about to. Then the schedule
+// leaves it alone: it would use the quota for states that are soon replaced, and import others
+// twice.
+func (b *Backlog) Drained(ctx context.Context, now time.Time) bool {
+	m, err := b.markers().Read(ctx)
+	if err != nil { // the schedule is the other owner
+		b.Log.Warn("it is not known whether the backlog is drained", "reason", err.Error())
+	}
+	return err == nil && m.Value.drained(now)
+}
+
 // Turn is the part of one invocation.
 type Turn struct {
 	b *Backlog

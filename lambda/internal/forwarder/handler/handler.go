@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -174,14 +175,16 @@ func (h *Handler) restate(e ledger.Entry) asff.Finding {
 
 // refresh does everything that is due. It imports active findings again before Security Hub
 // deletes them, archives findings that are quiet or no longer judged, and imports unconfirmed
-// claims. After a deployment it applies its changes to active findings.
+// claims, except those of a backlog that another invocation drains. After a deployment it applies its changes to active findings.
 //
 // A run that ends early after some progress succeeds, because the next run resumes. A run without
 // progress fails, however little time it had.
 func (h *Handler) refresh(ctx context.Context, now time.Time) error {
 	left, reason := 0, ""
 	done, swept := h.Sweeper.Sweep(ctx, now)
+	drained := sync.OnceValue(func() bool { return h.Backlog.Drained(ctx, now) })
 	err := h.Ledger.Due(ctx, now, func(entries []ledger.Entry) error {
+		entries = slices.DeleteFunc(entries, func(e ledger.Entry) bool { return e.Left() && drained() })
 		entries, archived, err := h.Sweeper.Archive(ctx, now, entries)
 		done += archived
 		if err != nil {

@@ -77,6 +77,9 @@ type Entry struct {
 	}
 }
 
+// Left reports whether the newest state was left to whichever invocation has quota.
+func (e Entry) Left() bool { return e.Status == Pending && e.LeftAt != 0 }
+
 // Shown is the part of an entry that a claim replaces. It is restored if Security Hub refuses the
 // claim.
 type Shown struct {
@@ -215,7 +218,7 @@ func (l *Ledger) encode(e *Entry, now time.Time) (Record, error) {
 		r.Active = e.Order.Time
 	}
 	switch {
-	case e.Status == Pending && e.LeftAt != 0:
+	case e.Left():
 		r.Open, r.RefreshAt = true, now
 		if latest := time.UnixMilli(e.LeftAt).Add(longestLeft); latest.Before(now) {
 			r.RefreshAt = latest

@@ -275,7 +275,7 @@ func (l *Ledger) Leave(ctx context.Context, now time.Time, claims []Claim) []err
 // earlier, page by page, the earliest of each shard first.
 func (l *Ledger) Backlog(ctx context.Context, now, until time.Time, each func([]Entry) error) error {
 	return l.due(ctx, now, until, func(entries []Entry) error {
-		left := slices.DeleteFunc(entries, func(e Entry) bool { return e.Status != Pending || e.LeftAt == 0 })
+		left := slices.DeleteFunc(entries, func(e Entry) bool { return !e.Left() })
 		if len(left) == 0 {
 			return nil
 		}
