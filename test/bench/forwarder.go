@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,9 +18,7 @@ import (
 
 const (
 	auditFindings  = 10_000
-	largeFindings  = 1_000
 	memoryFindings = 25_000
-	singleEvents   = 300
 )
 
 // subject is an executable to measure.
@@ -32,17 +29,16 @@ type subject struct {
 	python bool
 }
 
-// figures are what one subject does.
+// figures are what one subject does. An index of 0 is an audit of new findings, 1 is the same audit
+// the day after.
 type figures struct {
-	cpu, again                 time.Duration
-	calls, ledger, ledgerAgain float64
-	units, unitsAgain          awsstub.Units
-	large, largeAgain          awsstub.Units
-	small, big                 int
-	memory                     int64
-	event                      awsstub.Units
-	eventLedger                float64
-	p50, p99                   time.Duration
+	cpu     [2]time.Duration
+	ledger  [2]float64 // calls per finding
+	imports float64
+	units   [2]awsstub.Units
+	bytes   int // of an item
+	memory  int64
+	alerts  [alertKinds]alerts
 }
 
 // forwarder measures the forwarder's deployed executable on one core, against a stub of the
@@ -78,122 +74,36 @@ func (b *bench) forwarder() error {
 			}
 			all[i] = append(all[i], f)
 		}
+		if err := b.alerts(subjects, all); err != nil {
+			return err
+		}
 	}
-	b.show(subjects, all)
-	return nil
+	return b.show(subjects, all)
 }
 
-// show prints one row per figure and one column per subject.
-func (b *bench) show(subjects []subject, all [][]figures) {
-	head := []string{"", "GOAL"}
-	for _, s := range subjects {
-		head = append(head, s.name)
-	}
-	b.row(head...)
-	row := func(title, goal string, own bool, value func(figures) float64, text func(float64) string) {
-		cells := []string{title, goal}
-		for i, s := range subjects {
-			if own && s.python {
-				cells = append(cells, "")
-				continue
-			}
-			var values []float64
-			for _, f := range all[i] {
-				values = append(values, value(f))
-			}
-			cells = append(cells, text(median(values)))
-		}
-		b.row(cells...)
-	}
-	// ratio compares the first subject with another, pair by pair.
-	ratio := func(goal string, of int, value func(figures) float64) {
-		var ratios []float64
-		for i := range all[0] {
-			ratios = append(ratios, value(all[0][i])/value(all[of][i]))
-		}
-		b.row("  NOW / "+subjects[of].name, goal, number(median(ratios)))
-	}
-	new, again := func(f figures) float64 { return f.cpu.Seconds() }, func(f figures) float64 { return f.again.Seconds() }
-	per := func(n float64) string { return fmt.Sprintf("%.4f", n) }
-	row("CPU of an audit of 10,000 new findings", "", false, new, seconds)
-	for of := 1; of < len(subjects); of++ {
-		goal := "at most 0.26"
-		if subjects[of].python {
-			goal = "at most 0.8"
-		}
-		ratio(goal, of, new)
-	}
-	row("CPU of the same audit the day after", "", true, again, seconds)
-	if len(subjects) > 1 && !subjects[1].python {
-		ratio("at most 0.5", 1, again)
-	}
-	row("import calls per finding", "at most 0.0102", false, func(f figures) float64 { return f.calls }, per)
-	row("ledger calls per finding, new", "at most 0.10", true, func(f figures) float64 { return f.ledger }, per)
-	row("ledger calls per finding, unchanged", "at most 0.05", true, func(f figures) float64 { return f.ledgerAgain }, per)
-	row("ledger calls per single event", "no more", true, func(f figures) float64 { return f.eventLedger }, number)
-	row("queue to import, p50", "no more", true, func(f figures) float64 { return f.p50.Seconds() }, seconds)
-	row("queue to import, p99", "no more", true, func(f figures) float64 { return f.p99.Seconds() }, seconds)
-	memory := []string{"memory at 25,000 findings", "at most 65 MiB"}
-	for i, s := range subjects {
-		if s.python {
-			memory = append(memory, "")
-			continue
-		}
-		memory = append(memory, fmt.Sprintf("%d MiB", all[i][0].memory>>10))
-	}
-	b.row(memory...)
-	for _, u := range []struct {
-		title string
-		of    func(figures) awsstub.Units
-		size  func(figures) int
-	}{
-		{"new", func(f figures) awsstub.Units { return f.units }, func(f figures) int { return f.small }},
-		{"unchanged", func(f figures) awsstub.Units { return f.unitsAgain }, func(f figures) int { return f.small }},
-		{"new", func(f figures) awsstub.Units { return f.large }, func(f figures) int { return f.big }},
-		{"unchanged", func(f figures) awsstub.Units { return f.largeAgain }, func(f figures) int { return f.big }},
-		{"event", func(f figures) awsstub.Units { return f.event }, nil},
-	} {
-		title := u.title
-		if u.size != nil {
-			title += fmt.Sprintf(", items of %d B", u.size(all[0][0]))
-		}
-		row("read units per finding, "+title, "no more", true, func(f figures) float64 { return u.of(f).Read }, number)
-		row("write units per finding, "+title, "no more", true, func(f figures) float64 { return u.of(f).Write }, number)
-		row("  of the index", "no more", true, func(f figures) float64 { return u.of(f).Index }, number)
-	}
-}
-
-// measure measures all figures of one subject, memory only if wanted.
-func (b *bench) measure(s subject, memory bool) (figures, error) {
-	var f figures
-	large, err := b.audits(s, largeFindings, 2600)
+// measure measures audits of one subject, memory only if wanted.
+func (b *bench) measure(s subject, memory bool) (f figures, err error) {
+	small, err := b.audits(s, auditFindings)
 	if err != nil {
 		return f, err
 	}
-	small, err := b.audits(s, auditFindings, 0)
+	one, err := b.audits(s, 1)
 	if err != nil {
 		return f, err
 	}
-	one, err := b.audits(s, 1, 0)
-	if err != nil {
-		return f, err
+	f = figures{imports: small.imports / auditFindings, units: small.units, bytes: small.size}
+	for day := range 2 {
+		f.cpu[day], f.ledger[day] = small.cpu[day]-one.cpu[day], small.ledger[day]/auditFindings
 	}
-	huge := audited{}
+	if s.python {
+		return f, nil
+	}
 	if memory {
-		if huge, err = b.audits(s, memoryFindings, 0); err != nil {
+		huge, err := b.audits(s, memoryFindings)
+		if err != nil {
 			return f, err
 		}
-	}
-	f = figures{
-		cpu: small.cpu[0] - one.cpu[0], again: small.cpu[1] - one.cpu[1], calls: small.imports / auditFindings,
-		ledger: small.ledger[0] / auditFindings, ledgerAgain: small.ledger[1] / auditFindings,
-		units: small.units[0], unitsAgain: small.units[1], large: large.units[0], largeAgain: large.units[1],
-		small: small.size, big: large.size, memory: huge.memory,
-	}
-	if !s.python {
-		if err := b.events(s, &f); err != nil {
-			return f, err
-		}
+		f.memory = huge.memory
 	}
 	return f, nil
 }
@@ -208,11 +118,11 @@ type audited struct {
 	memory  int64
 }
 
-func (b *bench) audits(s subject, n, info int) (audited, error) {
+func (b *bench) audits(s subject, n int) (audited, error) {
 	var a audited
 	server := awsstub.New()
 	defer server.Close()
-	server.Findings, server.InfoBytes = n, info
+	server.Findings = n
 	for day := range 2 {
 		if s.python && day > 0 {
 			break
@@ -239,61 +149,16 @@ func (b *bench) audits(s subject, n, info int) (audited, error) {
 		if day == 0 {
 			a.imports = float64(calls["POST /findings/import"])
 		}
-		for name, times := range calls {
-			if strings.HasPrefix(name, "DynamoDB_") {
-				a.ledger[day] += float64(times)
-			}
-		}
+		a.ledger[day] = float64(ledgerCalls(calls))
 		after := server.Table.Units()
-		a.units[day] = awsstub.Units{
-			Read: (after.Read - before.Read) / float64(n), Write: (after.Write - before.Write) / float64(n), Index: (after.Index - before.Index) / float64(n),
-		}
+		a.units[day] = after.Since(before, n)
 	}
-	stored, size := server.Table.Findings()
+	stored, size := server.Table.Size("audit#")
 	if stored != n && !s.python {
 		return a, fmt.Errorf("the ledger has %d findings, want %d", stored, n)
 	}
 	a.size = size
 	return a, nil
-}
-
-// events measures single alarms of Detect, each in an invocation of its own.
-func (b *bench) events(s subject, f *figures) error {
-	server := awsstub.New()
-	defer server.Close()
-	p, err := b.process(s, server, "")
-	if err != nil {
-		return err
-	}
-	defer p.stop(false)
-	var waits []time.Duration
-	var before awsstub.Units
-	ledger := 0
-	for i := range singleEvents + 20 {
-		if i == 20 { // the first are slower: connections, and documents that are read once
-			before, ledger, waits = server.Table.Units(), 0, nil
-		}
-		answer, err := server.Invoke(alarm(i), p.ended)
-		if err != nil || !strings.Contains(answer, `"batchItemFailures":[]`) {
-			return fmt.Errorf("an alarm failed: %v %s %s", err, answer, &p.output)
-		}
-		calls, imported, took := server.Reset()
-		if imported != 1 {
-			return fmt.Errorf("an alarm imported %d findings", imported)
-		}
-		waits = append(waits, took...)
-		for name, times := range calls {
-			if strings.HasPrefix(name, "DynamoDB_") {
-				ledger += times
-			}
-		}
-	}
-	after := server.Table.Units()
-	f.event = awsstub.Units{Read: (after.Read - before.Read) / singleEvents, Write: (after.Write - before.Write) / singleEvents, Index: (after.Index - before.Index) / singleEvents}
-	f.eventLedger = float64(ledger) / singleEvents
-	slices.Sort(waits)
-	f.p50, f.p99 = waits[len(waits)/2], waits[len(waits)*99/100]
-	return nil
 }
 
 // process is a running function.
@@ -386,28 +251,15 @@ func notification(n, day int, started time.Time, python bool) string {
 }
 
 func queueEvent(queue, body string, sent time.Time) string {
-	return text(map[string]any{"Records": []any{map[string]any{
-		"messageId": "m-1", "receiptHandle": "r", "body": body,
-		"attributes":        map[string]any{"ApproximateReceiveCount": "1", "SentTimestamp": strconv.FormatInt(sent.UnixMilli(), 10)},
-		"messageAttributes": map[string]any{}, "eventSource": "aws:sqs", "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:" + queue, "awsRegion": "us-east-1",
-	}}})
+	return text(map[string]any{"Records": []any{record(queue, "m-1", body, sent, 1)}})
 }
 
-// alarm is the event of an alarm of Detect for a new thing.
-func alarm(i int) string {
-	now := time.Now()
-	return queueEvent("Queue", text(map[string]any{
-		"Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:us-east-1:123456789012:Detect", "Timestamp": "2025-11-24T16:05:00.000Z",
-		"Message": text(map[string]any{
-			"violationEventTime": now.UnixMilli(), "violationStartTime": now.UnixMilli(), "thingName": fmt.Sprintf("pump-%d", i), "securityProfileName": "Fleet",
-			"violationId": fmt.Sprintf("v-%d", i), "violationEventType": "in-alarm",
-			"behavior": map[string]any{
-				"name": "small-messages", "metric": "aws:message-byte-size", "suppressAlerts": false,
-				"criteria": map[string]any{"comparisonOperator": "less-than", "value": map[string]any{"count": 8}, "consecutiveDatapointsToAlarm": 1, "consecutiveDatapointsToClear": 1},
-			},
-			"metricValue": map[string]any{"count": 9},
-		}),
-	}), now)
+func record(queue, id, body string, sent time.Time, receives int) any {
+	return map[string]any{
+		"messageId": id, "receiptHandle": "r", "body": body,
+		"attributes":        map[string]any{"ApproximateReceiveCount": strconv.Itoa(receives), "SentTimestamp": strconv.FormatInt(sent.UnixMilli(), 10)},
+		"messageAttributes": map[string]any{}, "eventSource": "aws:sqs", "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:" + queue, "awsRegion": "us-east-1",
+	}
 }
 
 func (b *bench) buildForwarder(module, name string) (string, error) {

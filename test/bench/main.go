@@ -26,10 +26,11 @@ func main() {
 	only := flag.String("only", "", "measure only the steps whose title contains this")
 	base := flag.String("base", "8a3e870", "commit of this repository whose forwarder is compared; empty for none")
 	peer := flag.String("peer", "", "directory src/functions of aws-samples/iot-device-defender-integration-with-securityhub, which is compared too")
+	devices := flag.Int("storm", 0, "devices of the storm that is measured; 100000 take 10 minutes or more")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *quick, *pairs, *only, *base, *peer); err != nil {
+	if err := run(ctx, *quick, *pairs, *only, *base, *peer, *devices); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -42,10 +43,11 @@ type bench struct {
 	dir              string // for files of this run
 	pairs            int
 	base, peer       string // see the flags
+	devices          int
 	table            *tabwriter.Writer
 }
 
-func run(ctx context.Context, quick bool, pairs int, only, base, peer string) error {
+func run(ctx context.Context, quick bool, pairs int, only, base, peer string, devices int) error {
 	test, err := filepath.Abs(".") // make runs this in test/
 	if err != nil {
 		return err
@@ -56,7 +58,7 @@ func run(ctx context.Context, quick bool, pairs int, only, base, peer string) er
 	}
 	defer os.RemoveAll(dir)
 	b := &bench{
-		ctx: ctx, repository: filepath.Dir(test), test: test, dir: dir, pairs: max(pairs, 1), base: base, peer: peer,
+		ctx: ctx, repository: filepath.Dir(test), test: test, dir: dir, pairs: max(pairs, 1), base: base, peer: peer, devices: devices,
 		table: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0),
 	}
 	fmt.Printf("%s %s/%s, %d cores; each ratio is the median of %d pairs, taken in turn\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), b.pairs)

@@ -20,25 +20,33 @@ const Check = "DEVICE_CERTIFICATE_EXPIRING_CHECK"
 // Server is a Lambda runtime and the AWS services of one function.
 type Server struct {
 	URL   string
-	Table Table
-	// Findings is how many findings each audit task has, InfoBytes how long the additional
-	// information of each is.
-	Findings, InfoBytes int
+	Table *Table
+	Hub   *Hub
+	// Timeout is the time of an invocation.
+	Timeout time.Duration
+	// Findings is how many findings each audit task has.
+	Findings int
 
 	http    *httptest.Server
 	events  chan string
 	answers chan string
 
-	mu       sync.Mutex
-	calls    map[string]int
+	mu    sync.Mutex
+	calls map[string]int
+	// left is after how many calls the function is to crash; crashed is closed then.
+	left     int
+	crashed  chan struct{}
 	imported int
 	given    time.Time
 	waits    []time.Duration
 }
 
 // New starts a server.
-func New() *Server {
-	s := &Server{calls: map[string]int{}, events: make(chan string, 1), answers: make(chan string, 1)}
+func New() *Server { return Beside(&Table{}, &Hub{}) }
+
+// Beside starts a server for another function with the same table and Security Hub.
+func Beside(table *Table, hub *Hub) *Server {
+	s := &Server{Table: table, Hub: hub, Timeout: 15 * time.Minute, calls: map[string]int{}, events: make(chan string, 1), answers: make(chan string, 1)}
 	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
 	s.URL = s.http.URL
 	return s
@@ -56,6 +64,35 @@ func (s *Server) Invoke(event string, ended <-chan struct{}) (string, error) {
 	case <-ended:
 		return "", errors.New("the function ended without an answer")
 	}
+}
+
+// CrashAfter makes calls without effect and without an answer from a number of calls on. The
+// channel is closed at the first of them: the function must be killed then.
+func (s *Server) CrashAfter(calls int) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left, s.crashed = calls, make(chan struct{})
+	return s.crashed
+}
+
+// Restart ends what CrashAfter began: another process serves.
+func (s *Server) Restart() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.crashed = nil
+}
+
+// crash reports whether the function has crashed.
+func (s *Server) crash() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.crashed == nil {
+		return false
+	}
+	if s.left--; s.left == -1 {
+		close(s.crashed)
+	}
+	return s.left < 0
 }
 
 // Reset forgets the calls, and returns them and the number of imported findings.
@@ -83,6 +120,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if strings.HasPrefix(name, "GET /audit/tasks/") {
 		name = "GET /audit/tasks"
+	}
+	if s.crash() {
+		<-r.Context().Done()
+		return
 	}
 	s.mu.Lock()
 	s.calls[name]++
@@ -134,7 +175,7 @@ func (s *Server) runtime(w http.ResponseWriter, r *http.Request, body []byte) {
 	case <-r.Context().Done():
 	case event := <-s.events:
 		w.Header().Set("Lambda-Runtime-Aws-Request-Id", "1")
-		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(15*time.Minute).UnixMilli(), 10))
+		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(s.Timeout).UnixMilli(), 10))
 		w.Header().Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:123456789012:function:f")
 		s.mu.Lock()
 		s.given = time.Now()
@@ -144,16 +185,16 @@ func (s *Server) runtime(w http.ResponseWriter, r *http.Request, body []byte) {
 }
 
 func (s *Server) importFindings(w http.ResponseWriter, body []byte) {
-	var in struct{ Findings []struct{ Id string } }
-	err := json.Unmarshal(body, &in)
-	if err == nil && len(in.Findings) > 100 {
-		err = refused{"more than 100 findings in a call"}
+	n, ok, err := s.Hub.importFindings(body)
+	if !ok {
+		throttled(w)
+		return
 	}
 	s.mu.Lock()
-	s.imported += len(in.Findings)
+	s.imported += n
 	s.waits = append(s.waits, time.Since(s.given))
 	s.mu.Unlock()
-	s.answer(w, map[string]any{"FailedCount": 0, "SuccessCount": len(in.Findings), "FailedFindings": []any{}}, err)
+	s.answer(w, map[string]any{"FailedCount": 0, "SuccessCount": n, "FailedFindings": []any{}}, err)
 }
 
 // listFindings returns a page: this implementation asks in the query, boto3 in the body.
@@ -182,15 +223,11 @@ func (s *Server) listFindings(w http.ResponseWriter, r *http.Request, body []byt
 	}
 	var list []any
 	for i := at; i < min(at+size, s.Findings); i++ {
-		info := map[string]any{"EXPIRATION_TIME": "1764500000000"}
-		for n := 0; n*200 < s.InfoBytes; n++ {
-			info[fmt.Sprintf("INFO_%02d", n)] = strings.Repeat("x", min(200, s.InfoBytes-n*200))
-		}
 		list = append(list, map[string]any{
 			"findingId": fmt.Sprintf("f-%d", i), "taskId": in.TaskID, "checkName": Check,
 			"taskStartTime": 1764000000.0, "findingTime": 1764000100.0, "severity": "MEDIUM", "isSuppressed": false,
 			"nonCompliantResource": map[string]any{
-				"resourceType": "DEVICE_CERTIFICATE", "resourceIdentifier": map[string]any{"deviceCertificateId": fmt.Sprintf("%064x", i)}, "additionalInfo": info,
+				"resourceType": "DEVICE_CERTIFICATE", "resourceIdentifier": map[string]any{"deviceCertificateId": fmt.Sprintf("%064x", i)}, "additionalInfo": map[string]any{"EXPIRATION_TIME": "1764500000000"},
 			},
 			"reasonForNonCompliance": "Certificate is past its expiration.", "reasonForNonComplianceCode": "CERTIFICATE_PAST_EXPIRATION", "relatedResources": []any{},
 		})

@@ -101,16 +101,35 @@ func (t *Table) Units() Units {
 	return t.units
 }
 
-// Findings returns the number and the mean size in bytes of the items of findings.
-func (t *Table) Findings() (n, size int) {
+// Since returns the units of each of n findings since an earlier time.
+func (u Units) Since(before Units, n int) Units {
+	return Units{(u.Read - before.Read) / float64(n), (u.Write - before.Write) / float64(n), (u.Index - before.Index) / float64(n)}
+}
+
+// Size returns the number and the mean size in bytes of the items of findings whose partition key
+// has a prefix.
+func (t *Table) Size(prefix string) (n, size int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, it := range t.items {
-		if strings.HasPrefix(it[contract.LedgerPartitionKey].text(), "audit#") && it[contract.LedgerSortKey].text() != "watermark" {
+		if strings.HasPrefix(it[contract.LedgerPartitionKey].text(), prefix) && it[contract.LedgerSortKey].text() != "watermark" {
 			n, size = n+1, size+it.size()
 		}
 	}
 	return n, size / max(n, 1)
+}
+
+// Pending returns the keys of the findings whose import is not confirmed.
+func (t *Table) Pending() (keys []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, it := range t.items {
+		var doc struct{ Status string }
+		if json.Unmarshal([]byte(it["doc"].text()), &doc) == nil && doc.Status == "pending" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 func units(size, unit int) float64 { return float64(max(1, (size+unit-1)/unit)) }
