@@ -63,9 +63,11 @@ const (
 	lastLook = 15 * time.Second
 	// believed is how long an environment leaves states after a throttled call.
 	believed = 10 * time.Second
-	// importsEvery is the quota of Security Hub: ten calls per second, per account and Region.
+	// importsEvery is the time between two calls: nine per second. Security Hub's quota is ten, per
+	// account and Region. At ten, calls that arrive a little early are refused and repeated, and the
+	// repeated ones make others be refused.
 	// https://docs.aws.amazon.com/securityhub/1.0/APIReference/Welcome.html
-	importsEvery = 100 * time.Millisecond
+	importsEvery = time.Second / 9
 	// workers import at once: a call may take longer than importsEvery.
 	workers = 4
 	// longestQuiet limits how long a state waits for a newer one.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -23,6 +24,8 @@ type world struct {
 	calls   []int
 	refuses map[string]bool
 	refused []string
+	// quota, if not nil, is asked for each call when it arrives.
+	quota func() bool
 }
 
 func (w *world) leave(from, to int) {
@@ -61,6 +64,11 @@ func (w *world) Refresh(_ context.Context, _ time.Time, entries []ledger.Entry) 
 	time.Sleep(250 * time.Millisecond)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for w.quota != nil && !w.quota() {
+		w.mu.Unlock()
+		time.Sleep(200 * time.Millisecond)
+		w.mu.Lock()
+	}
 	w.calls = append(w.calls, len(entries))
 	outcomes := map[string]outcome.Outcome{}
 	for _, e := range entries {
@@ -166,6 +174,41 @@ func TestDrainerThatCrashedIsReplaced(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		if next := w.environment().Begin(t.Context(), false); !next.GoOn(t.Context()) {
 			t.Error("nobody replaces the drainer")
+		}
+	})
+}
+
+// TestDrainerIsHardlyThrottled lets calls arrive up to 40 ms late, while nothing is left of Security
+// Hub's burst: ten calls per second are allowed.
+func TestDrainerIsHardlyThrottled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		random := rand.New(rand.NewPCG(1, 2))
+		w := &world{}
+		tokens, last, first, throttled := 0.0, time.Now(), true, 0
+		w.quota = func() bool {
+			late := time.Duration(random.Int64N(int64(40 * time.Millisecond)))
+			w.mu.Unlock()
+			time.Sleep(late)
+			w.mu.Lock()
+			if first { // others have used the burst
+				first, last = false, time.Now()
+			}
+			tokens, last = min(30, tokens+10*time.Since(last).Seconds()), time.Now()
+			if tokens < 1 {
+				throttled++
+				return false
+			}
+			tokens--
+			return true
+		}
+		turn := w.environment().Begin(t.Context(), false)
+		turn.GoOn(t.Context())
+		w.leave(0, 60_000)
+		if keep, _ := turn.End(t.Context(), t.Context()); keep || len(w.left) > 0 {
+			t.Errorf("kept: %v, left %d", keep, len(w.left))
+		}
+		if len(w.calls) != 600 || throttled > 30 {
+			t.Errorf("%d calls, and %d that were throttled", len(w.calls), throttled)
 		}
 	})
 }
