@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
@@ -107,7 +108,7 @@ type Cloud struct {
 	passing  passing
 
 	syncMu  sync.Mutex
-	running map[string]string // the topic rules that the engine runs, as JSON
+	running map[string]iottypes.TopicRulePayload // the topic rules in the engine
 
 	importedMu sync.Mutex
 	imported   []func(securityhubtest.Imported)

@@ -11,18 +11,19 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
-// Detect is what the account has of Device Defender Detect besides stacks: security profiles
-// that evaluate no metric. Its zero value is an account that may use Detect.
+// Detect has the security profiles that the API created, which evaluate no metric. Its zero value
+// is an account that may use Detect.
 type Detect struct {
-	// Closed refuses new profiles, as AWS does for new customers since 2026-08-31. Its error is
-	// not documented (unverified).
+	// Closed refuses new profiles, as AWS does for new customers since 2026-08-31. AWS does not
+	// document the error (unverified).
 	Closed bool
 
 	mu       sync.Mutex
 	profiles []string
 }
 
-// serveDetect answers the lists of what stacks deploy for Detect, and single profiles.
+// serveDetect serves the lists of Detect's resources, which stacks deploy, and creates and deletes
+// security profiles.
 func (c *Cloud) serveDetect(h *iotcore.Handler) {
 	const paged = "?maxResults ?nextToken"
 	names := func(kind string) []string {
@@ -33,23 +34,19 @@ func (c *Cloud) serveDetect(h *iotcore.Handler) {
 		slices.Sort(all)
 		return all
 	}
-	self := func(name string) string { return name }
-	page := func(names []string, token *string, size *int32) ([]string, *string, error) {
-		return iotcore.Page(names, self, token, size, 25)
-	}
 	iotcore.Handle(h, "ListCustomMetrics", paged, func(in *iot.ListCustomMetricsInput) (*iot.ListCustomMetricsOutput, error) {
-		all, next, err := page(names("AWS::IoT::CustomMetric"), in.NextToken, in.MaxResults)
+		all, next, err := iotcore.Page(names("AWS::IoT::CustomMetric"), in.NextToken, in.MaxResults, 25)
 		return &iot.ListCustomMetricsOutput{MetricNames: all, NextToken: next}, err
 	})
 	iotcore.Handle(h, "ListDimensions", paged, func(in *iot.ListDimensionsInput) (*iot.ListDimensionsOutput, error) {
-		all, next, err := page(names("AWS::IoT::Dimension"), in.NextToken, in.MaxResults)
+		all, next, err := iotcore.Page(names("AWS::IoT::Dimension"), in.NextToken, in.MaxResults, 25)
 		return &iot.ListDimensionsOutput{DimensionNames: all, NextToken: next}, err
 	})
 	d := &c.Detect
 	iotcore.Handle(h, "ListSecurityProfiles", paged, func(in *iot.ListSecurityProfilesInput) (*iot.ListSecurityProfilesOutput, error) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		all, next, err := page(slices.Sorted(slices.Values(append(names("AWS::IoT::SecurityProfile"), d.profiles...))), in.NextToken, in.MaxResults)
+		all, next, err := iotcore.Page(slices.Sorted(slices.Values(append(names("AWS::IoT::SecurityProfile"), d.profiles...))), in.NextToken, in.MaxResults, 25)
 		out := &iot.ListSecurityProfilesOutput{NextToken: next}
 		for _, name := range all {
 			out.SecurityProfileIdentifiers = append(out.SecurityProfileIdentifiers, types.SecurityProfileIdentifier{Name: &name, Arn: aws.String(c.IoT.ARN("securityprofile/" + name))})
@@ -69,6 +66,6 @@ func (c *Cloud) serveDetect(h *iotcore.Handler) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.profiles = slices.DeleteFunc(d.profiles, func(name string) bool { return name == *in.SecurityProfileName })
-		return nil // also of a profile that does not exist
+		return nil // also for a profile that does not exist
 	})
 }

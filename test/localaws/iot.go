@@ -2,10 +2,10 @@ package localaws
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -26,8 +26,8 @@ import (
 // serveIoT starts AWS IoT Core with its broker and rules engine, and Device Defender.
 func (c *Cloud) serveIoT() (err error) {
 	log := slog.New(slog.NewTextHandler(c.log("iot.log"), nil))
-	c.Rules = rules.New(rules.DelivererFunc(c.deliver), log)
-	if c.IoT, err = iotcore.New(iotcore.Config{Account: c.Account, Region: c.Region, Now: c.Clock.Now, ValidateRule: validateRule}); err != nil {
+	c.Rules = rules.New(c.deliver, log)
+	if c.IoT, err = iotcore.New(iotcore.Config{Account: c.Account, Region: c.Region, Now: c.Clock.Now, ValidateRule: rules.Check}); err != nil {
 		return fmt.Errorf("start the local AWS IoT Core: %w", err)
 	}
 	if c.Broker, err = mqtt.Start(mqtt.Config{Registry: c.IoT, Now: c.Clock.Now, PlainAddress: "127.0.0.1:0", Logger: log}); err != nil {
@@ -49,7 +49,7 @@ func (c *Cloud) serveIoT() (err error) {
 			return c.serviceMay(ctx, "iot", c.IoT.ARN("audit"), "audit", roleARN, "*", actions...)
 		},
 		Notify: func(ctx context.Context, roleARN, topicARN, message string) error {
-			// What AWS names as the source is something of AWS IoT in this account (unverified).
+			// AWS does not document the source ARN: some ARN of AWS IoT in this account (unverified).
 			if err := c.serviceMay(ctx, "iot", c.IoT.ARN("audit"), "audit", roleARN, topicARN, "sns:Publish"); err != nil {
 				return err
 			}
@@ -68,25 +68,7 @@ func (c *Cloud) serveIoT() (err error) {
 	return nil
 }
 
-// rulePayload is a topic rule as the rules engine reads it.
-func rulePayload(p types.TopicRulePayload) (rules.Payload, error) {
-	var payload rules.Payload
-	text, err := json.Marshal(iotcore.JSON(p))
-	if err == nil {
-		err = json.Unmarshal(text, &payload)
-	}
-	return payload, err
-}
-
-func validateRule(name string, p types.TopicRulePayload) error {
-	payload, err := rulePayload(p)
-	if err != nil {
-		return err
-	}
-	return rules.Check(name, payload)
-}
-
-// onMessage hands every published message to the rules that are deployed now.
+// onMessage runs the present rules on a published message.
 func (c *Cloud) onMessage(m mqtt.Message) {
 	c.syncRules()
 	sql := iotsql.Message{
@@ -101,24 +83,17 @@ func (c *Cloud) onMessage(m mqtt.Message) {
 	c.Rules.Publish(c.ctx, sql)
 }
 
+// syncRules gives the rules engine the rules that AWS IoT has.
 func (c *Cloud) syncRules() {
 	c.syncMu.Lock()
 	defer c.syncMu.Unlock()
-	deployed := map[string]string{}
+	deployed := map[string]types.TopicRulePayload{}
 	for _, r := range c.IoT.TopicRules() {
-		text, err := json.Marshal(iotcore.JSON(r.TopicRulePayload))
-		if err != nil {
-			panic(err) // it came as JSON
-		}
-		deployed[r.Name] = string(text)
-		if c.running[r.Name] == string(text) {
+		deployed[r.Name] = r.TopicRulePayload
+		if reflect.DeepEqual(c.running[r.Name], r.TopicRulePayload) {
 			continue
 		}
-		payload, err := rulePayload(r.TopicRulePayload)
-		if err == nil {
-			err = c.Rules.Put(r.Name, payload)
-		}
-		if err != nil {
+		if err := c.Rules.Put(r.Name, r.TopicRulePayload); err != nil {
 			c.say("rule %s does not run: %v", r.Name, err)
 		}
 	}
@@ -130,7 +105,7 @@ func (c *Cloud) syncRules() {
 	c.running = deployed
 }
 
-// deliver hands what a rule's action sends to the service that it is for.
+// deliver sends what a rule's action sends to its service.
 func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
 	body, role := string(d.Body), d.Fields["roleArn"]
 	switch d.Kind {
@@ -146,13 +121,13 @@ func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
 			return err
 		}
 		message := &sns.PublishInput{TopicArn: aws.String(d.Fields["targetArn"]), Message: &body}
-		if d.Fields["messageFormat"] == "JSON" { // a text for each protocol
+		if d.Fields["messageFormat"] == "JSON" { // the message has a text for each protocol
 			message.MessageStructure = aws.String("json")
 		}
 		_, err := sns.NewFromConfig(c.Config()).Publish(ctx, message)
 		return err
 	case "lambda":
-		// AWS IoT invokes asynchronously: a failing function is not the action's failure.
+		// AWS IoT invokes asynchronously: the action succeeds even if the function fails.
 		return sender{c}.Send(ctx, eventbridge.Origin{ARN: c.IoT.ARN("rule/" + d.Rule)}, d.Fields["functionArn"], d.Body)
 	case "kinesis":
 		if err := c.ruleMay(ctx, d.Rule, role, c.arn("kinesis", "stream/"+d.Fields["streamName"]), "kinesis:PutRecord"); err != nil {
@@ -167,11 +142,11 @@ func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
 		if !ok {
 			return fmt.Errorf("qos is %q, want 0 or 1", d.Fields["qos"])
 		}
-		topic := strings.Replace(d.Fields["topic"], "$$", "$", 1) // $$aws/... is how a rule writes a reserved topic
+		topic := strings.Replace(d.Fields["topic"], "$$", "$", 1) // a rule writes a reserved topic as $$aws/...
 		if err := c.ruleMay(ctx, d.Rule, role, c.IoT.ARN("topic/"+topic), "iot:Publish"); err != nil {
 			return err
 		}
 		return c.Broker.Republish(topic, d.Body, qos)
 	}
-	return errors.New("the local AWS does not deliver actions of the kind " + d.Kind)
+	return errors.New("the local AWS does not support the action " + d.Kind)
 }

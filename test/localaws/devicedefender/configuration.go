@@ -385,6 +385,6 @@ func (s *Service) listScheduledAudits(in *iot.ListScheduledAuditsInput) (out *io
 		all = append(all, s.schedules[name].metadata())
 	}
 	out = &iot.ListScheduledAuditsOutput{}
-	out.ScheduledAudits, out.NextToken, err = iotcore.Page(all, func(m types.ScheduledAuditMetadata) string { return *m.ScheduledAuditName }, in.NextToken, in.MaxResults, standardPage)
+	out.ScheduledAudits, out.NextToken, err = iotcore.Page(all, in.NextToken, in.MaxResults, standardPage)
 	return out, err
 }

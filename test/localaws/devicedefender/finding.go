@@ -2,7 +2,6 @@ package devicedefender
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -18,14 +17,13 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
-// maxInline is how many related resources a finding itself carries.
+// maxInline is the largest number of related resources in a finding itself.
 const maxInline = 10
 
-// standardPage is the size of a page that asks for none.
+// standardPage is the default size of a page.
 const standardPage = 25
 
 type finding struct {
-	number     int
 	id         string
 	task       *task
 	check      defender.Check
@@ -34,12 +32,9 @@ type finding struct {
 	suppressed bool
 }
 
-func (f *finding) order() string { return fmt.Sprintf("%012d", f.number) }
-
 func (s *Service) newFinding(t *task, check defender.Check, i issue, at time.Time) *finding {
-	s.findingsMade++
 	f := &finding{
-		number: s.findingsMade, id: iotcore.NewID(), task: t, check: check, time: at, issue: i,
+		id: iotcore.NewID(), task: t, check: check, time: at, issue: i,
 		suppressed: s.suppressed(check, i.resource.ResourceIdentifier, at),
 	}
 	s.findings = append(s.findings, f)
@@ -55,8 +50,8 @@ func (f *finding) described() types.AuditFinding {
 	}
 }
 
-// listFindingsInput has a ListSuppressedFindings that can be left out: true lists only
-// suppressed findings, false only unsuppressed ones, nil both.
+// listFindingsInput has a ListSuppressedFindings that is nil if the request does not have it. true
+// lists only suppressed findings, false only unsuppressed ones, nil both.
 type listFindingsInput struct {
 	iot.ListAuditFindingsInput
 	ListSuppressedFindings *bool
@@ -74,7 +69,7 @@ func (s *Service) listAuditFindings(in *listFindingsInput) (*iot.ListAuditFindin
 			all = append(all, f)
 		}
 	}
-	page, next, err := iotcore.Page(all, (*finding).order, in.NextToken, in.MaxResults, standardPage)
+	page, next, err := iotcore.Page(all, in.NextToken, in.MaxResults, standardPage)
 	out := &iot.ListAuditFindingsOutput{NextToken: next}
 	for _, f := range page {
 		out.Findings = append(out.Findings, f.described())
@@ -86,7 +81,7 @@ func (in *listFindingsInput) filter() (func(*finding) bool, error) {
 	period := in.StartTime != nil && in.EndTime != nil
 	switch {
 	case (in.StartTime != nil) != (in.EndTime != nil):
-		return nil, iotcore.InvalidRequest("startTime and endTime need each other")
+		return nil, iotcore.InvalidRequest("startTime and endTime must be set together")
 	case (in.TaskId != nil) == period:
 		return nil, iotcore.InvalidRequest("want either taskId, or startTime and endTime")
 	case period && in.EndTime.Before(*in.StartTime):
@@ -105,7 +100,7 @@ func (in *listFindingsInput) filter() (func(*finding) bool, error) {
 	}, nil
 }
 
-// checkAndResource reads what lists are filtered by; 0 and "" mean all.
+// checkAndResource returns the check and resource by which a list is filtered; 0 and "" mean all.
 func checkAndResource(name *string, r *types.ResourceIdentifier) (check defender.Check, resource string, err error) {
 	if name != nil {
 		if check, err = checkNamed(*name); err != nil {
@@ -126,15 +121,8 @@ func (s *Service) listRelatedResources(in *iot.ListRelatedResourcesForAuditFindi
 		if f.id != aws.ToString(in.FindingId) {
 			continue
 		}
-		numbers := make([]int, len(f.issue.related))
-		for i := range numbers {
-			numbers[i] = i
-		}
-		page, next, err := iotcore.Page(numbers, func(i int) string { return fmt.Sprintf("%08d", i) }, in.NextToken, in.MaxResults, standardPage)
-		out := &iot.ListRelatedResourcesForAuditFindingOutput{NextToken: next}
-		for _, i := range page {
-			out.RelatedResources = append(out.RelatedResources, f.issue.related[i])
-		}
+		out = &iot.ListRelatedResourcesForAuditFindingOutput{}
+		out.RelatedResources, out.NextToken, err = iotcore.Page(f.issue.related, in.NextToken, in.MaxResults, standardPage)
 		return out, err
 	}
 	return nil, iotcore.NotFound("The audit finding %s does not exist", aws.ToString(in.FindingId))
@@ -147,7 +135,7 @@ func fields(r *types.ResourceIdentifier) map[string]any {
 	return iotcore.JSON(r).(map[string]any)
 }
 
-// key is equal for equal identifiers only.
+// key returns a text that is equal for equal identifiers only.
 func key(r *types.ResourceIdentifier) string {
 	text, err := json.Marshal(fields(r))
 	if err != nil {
@@ -161,8 +149,8 @@ var (
 	accountForm       = regexp.MustCompile(`^[0-9]{12}$`)
 )
 
-// fieldOf returns the name of the field that is set, in the words of the API, and holds the
-// identifier against the forms of the API model.
+// fieldOf returns the API's name of the field that is set, and validates the identifier by the
+// patterns of the API model.
 func fieldOf(r *types.ResourceIdentifier) (string, error) {
 	set := slices.Sorted(maps.Keys(fields(r)))
 	if len(set) != 1 {
@@ -182,7 +170,7 @@ func fieldOf(r *types.ResourceIdentifier) (string, error) {
 	return set[0], nil
 }
 
-// display is how descriptions name the resource: a policy as NAME:VERSION.
+// display returns the resource as descriptions name it: a policy is NAME:VERSION.
 func display(r *types.ResourceIdentifier) string { return strings.Join(segments(r), ":") }
 
 // segments are the parts of the identifier in the id of a native finding.
@@ -205,14 +193,14 @@ var (
 	descriptionForm  = regexp.MustCompile(`^[[:graph:] ]*$`)
 )
 
-// suppression keeps the findings of a check about one resource from counting.
+// suppression suppresses the findings of a check about one resource.
 type suppression struct {
 	types.AuditSuppression
 	token string
 }
 
-// suppressionOf finds out the check and holds the identifier against what its findings are
-// about. It returns the key under which the suppression is kept.
+// suppressionOf returns the check of a suppression and its key in Service.suppressions. It refuses
+// an identifier of another kind than the check's findings have.
 func suppressionOf(name *string, r *types.ResourceIdentifier) (defender.Check, string, error) {
 	if name == nil {
 		return 0, "", iotcore.InvalidRequest("checkName is missing")
@@ -244,7 +232,8 @@ func (s *Service) suppressed(check defender.Check, r *types.ResourceIdentifier, 
 	return ok && !found.expired(at)
 }
 
-// change sets a suppression's end, either of two, and its description. What is nil stays.
+// change sets a suppression's expiration and its description. It keeps a value whose argument is
+// nil.
 func (s *suppression) change(expires *time.Time, indefinitely *bool, description *string, now time.Time) error {
 	forever := aws.ToBool(indefinitely)
 	switch {
@@ -254,7 +243,7 @@ func (s *suppression) change(expires *time.Time, indefinitely *bool, description
 		s.ExpirationDate = nil
 	case expires != nil:
 		if !expires.After(now) {
-			return iotcore.InvalidRequest("expirationDate is %s, which is over", expires.Format(time.RFC3339))
+			return iotcore.InvalidRequest("expirationDate is %s, which is in the past", expires.Format(time.RFC3339))
 		}
 		s.ExpirationDate = expires
 	}
@@ -268,8 +257,8 @@ func (s *suppression) change(expires *time.Time, indefinitely *bool, description
 	return nil
 }
 
-// createAuditSuppression suppresses the findings of a check about a resource. Audits
-// still find them.
+// createAuditSuppression suppresses the findings of a check about a resource. Audits still list
+// them, as suppressed.
 func (s *Service) createAuditSuppression(in *iot.CreateAuditSuppressionInput) error {
 	check, key, err := suppressionOf(in.CheckName, in.ResourceIdentifier)
 	if err != nil {
@@ -342,8 +331,8 @@ func (s *Service) describeAuditSuppression(in *iot.DescribeAuditSuppressionInput
 	return &described, nil
 }
 
-// deleteAuditSuppression deletes a suppression. It is no error when there is none: the
-// API model has no error for that.
+// deleteAuditSuppression deletes a suppression. It succeeds if there is none, because the API
+// model has no error for that.
 func (s *Service) deleteAuditSuppression(in *iot.DeleteAuditSuppressionInput) error {
 	_, key, err := suppressionOf(in.CheckName, in.ResourceIdentifier)
 	if err != nil {

@@ -105,11 +105,11 @@ func TestWrongListingsAreRefused(t *testing.T) {
 	for _, tt := range []struct{ name, body, want string }{
 		{"neither task nor period", `{}`, "either taskId"},
 		{"both", `{"taskId":"x","startTime":1,"endTime":2}`, "either taskId"},
-		{"half a period", `{"startTime":1}`, "need each other"},
-		{"task and half a period", `{"taskId":"x","endTime":1}`, "need each other"},
+		{"half a period", `{"startTime":1}`, "must be set together"},
+		{"task and half a period", `{"taskId":"x","endTime":1}`, "must be set together"},
 		{"turned period", `{"startTime":2,"endTime":1}`, "before"},
 		{"milliseconds", `{"startTime":1667772700554,"endTime":1667772700555}`, "not in seconds"},
-		{"text", `{"startTime":"now","endTime":1}`, "no time"},
+		{"text", `{"startTime":"now","endTime":1}`, "not a time"},
 		{"0 results", `{"taskId":"x","maxResults":0}`, "1 to 250"},
 		{"251 results", `{"taskId":"x","maxResults":251}`, "1 to 250"},
 		{"foreign token", `{"taskId":"x","nextToken":"%"}`, "nextToken"},
@@ -200,7 +200,7 @@ func TestWrongSuppressionsAreRefused(t *testing.T) {
 		{"two ends", func(in *iot.CreateAuditSuppressionInput) { in.ExpirationDate = aws.Time(start.Add(time.Hour)) }, "either"},
 		{"end in the past", func(in *iot.CreateAuditSuppressionInput) {
 			in.SuppressIndefinitely, in.ExpirationDate = nil, aws.Time(start.Add(-time.Hour))
-		}, "over"},
+		}, "in the past"},
 		{"description too long", func(in *iot.CreateAuditSuppressionInput) { in.Description = aws.String(strings.Repeat("a", 1001)) }, "1000"},
 		{"line break", func(in *iot.CreateAuditSuppressionInput) { in.Description = aws.String("a\nb") }, "printable"},
 		{"unknown check", func(in *iot.CreateAuditSuppressionInput) { in.CheckName = aws.String("X") }, "X"},

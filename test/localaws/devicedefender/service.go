@@ -102,7 +102,6 @@ type Service struct {
 	suppressions  map[string]*suppression
 	tasks         []*task    // oldest first
 	findings      []*finding // oldest first
-	findingsMade  int
 }
 
 // New returns a service without a configuration: all checks are disabled.

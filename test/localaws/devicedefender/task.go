@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -65,8 +64,6 @@ type checkDetails struct {
 }
 
 func (t *task) over() bool { return t.status != taskRunning }
-
-func (t *task) order() string { return fmt.Sprintf("%020d %s", t.started.UnixNano(), t.id) }
 
 // newTask needs the lock. It adds a task and forgets those that are too old.
 func (s *Service) newTask(kind types.AuditTaskType, schedule string, at, since time.Time, checks []defender.Check) *task {
@@ -361,8 +358,8 @@ func (s *Service) listAuditTasks(in *iot.ListAuditTasksInput) (*iot.ListAuditTas
 			all = append(all, t)
 		}
 	}
-	slices.SortFunc(all, func(a, b *task) int { return cmp.Compare(a.order(), b.order()) })
-	page, next, err := iotcore.Page(all, (*task).order, in.NextToken, in.MaxResults, standardPage)
+	slices.SortStableFunc(all, func(a, b *task) int { return a.started.Compare(b.started) })
+	page, next, err := iotcore.Page(all, in.NextToken, in.MaxResults, standardPage)
 	out := &iot.ListAuditTasksOutput{NextToken: next}
 	for _, t := range page {
 		out.Tasks = append(out.Tasks, types.AuditTaskMetadata{TaskId: &t.id, TaskStatus: t.status, TaskType: t.kind})

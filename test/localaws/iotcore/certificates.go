@@ -1,6 +1,7 @@
 package iotcore
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,7 +12,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
-	"fmt"
 	"math/big"
 	"net"
 	"slices"
@@ -70,14 +70,9 @@ func (s *Service) allCertificates() []Certificate {
 	for _, c := range s.certificates {
 		out = append(out, *c)
 	}
-	slices.SortFunc(out, func(a, b Certificate) int { return strings.Compare(a.order(), b.order()) })
+	slices.SortFunc(out, func(a, b Certificate) int { return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID)) })
 	return out
 }
-
-func (c Certificate) order() string { return byTime(c.Created, c.ID) }
-
-// byTime orders what is listed by its time.
-func byTime(t time.Time, name string) string { return fmt.Sprintf("%020d %s", t.UnixNano(), name) }
 
 // OnCertificateStatus has f called after each change of a certificate's status
 // and after its deletion, then with an empty status.
@@ -168,7 +163,7 @@ func (s *Service) listCertificates(in *iot.ListCertificatesInput) (*iot.ListCert
 	if !in.AscendingOrder {
 		slices.Reverse(all)
 	}
-	page, next, err := Page(all, Certificate.order, in.Marker, in.PageSize, DefaultPage)
+	page, next, err := Page(all, in.Marker, in.PageSize, DefaultPage)
 	out := &iot.ListCertificatesOutput{NextMarker: next}
 	for _, c := range page {
 		out.Certificates = append(out.Certificates, types.Certificate{

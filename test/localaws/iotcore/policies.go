@@ -1,6 +1,7 @@
 package iotcore
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"regexp"
@@ -40,8 +41,6 @@ type policyVersion struct {
 }
 
 func (p *iotPolicy) current() *policyVersion { return p.versions[p.defaultVersion] }
-
-func (p *iotPolicy) order() string { return byTime(p.created, p.name) }
 
 // Policy is a policy as it is in effect.
 type Policy struct {
@@ -125,11 +124,13 @@ func (s *Service) getPolicy(in *iot.GetPolicyInput) (*iot.GetPolicyOutput, error
 // listPolicies lists policies by creation date, newest first unless the input
 // asks for the other order.
 func (s *Service) listPolicies(in *iot.ListPoliciesInput) (*iot.ListPoliciesOutput, error) {
-	all := slices.SortedFunc(maps.Values(s.policies), func(a, b *iotPolicy) int { return strings.Compare(a.order(), b.order()) })
+	all := slices.SortedFunc(maps.Values(s.policies), func(a, b *iotPolicy) int {
+		return cmp.Or(a.created.Compare(b.created), strings.Compare(a.name, b.name))
+	})
 	if !in.AscendingOrder {
 		slices.Reverse(all)
 	}
-	page, next, err := Page(all, (*iotPolicy).order, in.Marker, in.PageSize, DefaultPage)
+	page, next, err := Page(all, in.Marker, in.PageSize, DefaultPage)
 	out := &iot.ListPoliciesOutput{NextMarker: next}
 	for _, p := range page {
 		out.Policies = append(out.Policies, types.Policy{PolicyName: &p.name, PolicyArn: &p.arn})

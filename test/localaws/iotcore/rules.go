@@ -70,7 +70,7 @@ func (s *Service) createTopicRule(in *iot.CreateTopicRuleInput) error {
 	return nil
 }
 
-// checkRule sets the default SQL version, too.
+// checkRule validates a rule, and sets its default SQL version.
 func (s *Service) checkRule(name string, p *types.TopicRulePayload) error {
 	if p == nil || aws.ToString(p.Sql) == "" {
 		return errInvalidRequest.new("sql is missing")
@@ -104,7 +104,7 @@ func (s *Service) checkRule(name string, p *types.TopicRulePayload) error {
 	return nil
 }
 
-// checkAction refuses kinds of action that the local AWS IoT does not run.
+// checkAction refuses actions that the local AWS IoT does not support.
 func checkAction(a types.Action) error {
 	kinds := slices.Sorted(maps.Keys(JSON(a).(map[string]any)))
 	for _, kind := range kinds {
@@ -125,8 +125,8 @@ func checkAction(a types.Action) error {
 	return nil
 }
 
-// rule has no "not found", as in AWS: it denies access, so that nobody learns which
-// rules exist.
+// rule returns "access denied" for a rule that does not exist, as AWS does: nobody can find out
+// which rules exist.
 func (s *Service) rule(name string) (*TopicRule, error) {
 	return find(s.rules, name, errUnauthorized, "Access to topic rule '%s' was denied")
 }
@@ -138,7 +138,7 @@ func (s *Service) replaceTopicRule(in *iot.ReplaceTopicRuleInput) error {
 	return s.changeRule(*in.RuleName, func(r *TopicRule) { r.TopicRulePayload = *in.TopicRulePayload })
 }
 
-// changeRule puts a changed copy in the place of a rule, which others may be reading.
+// changeRule replaces a rule by a changed copy, because other goroutines may be reading the rule.
 func (s *Service) changeRule(name string, change func(*TopicRule)) error {
 	old, err := s.rule(name)
 	if err != nil {
@@ -175,10 +175,10 @@ func (s *Service) listTopicRules(in *iot.ListTopicRulesInput) (out *iot.ListTopi
 		all = append(all, listed)
 	}
 	if in.MaxResults != nil {
-		in.MaxResults = aws.Int32(min(*in.MaxResults, DefaultPage)) // AWS allows 10,000; a shorter page is legal
+		in.MaxResults = aws.Int32(min(*in.MaxResults, DefaultPage)) // AWS allows 10,000; a page may be shorter
 	}
 	out = &iot.ListTopicRulesOutput{}
-	out.Rules, out.NextToken, err = Page(all, func(r types.TopicRuleListItem) string { return *r.RuleName }, in.NextToken, in.MaxResults, DefaultPage)
+	out.Rules, out.NextToken, err = Page(all, in.NextToken, in.MaxResults, DefaultPage)
 	return out, err
 }
 

@@ -23,8 +23,8 @@ type thingGroup struct {
 	things                map[string]bool
 }
 
-// createThingGroup creates a static thing group. Creating the same group again
-// succeeds, creating a different one of that name does not.
+// createThingGroup creates a static thing group. It succeeds if the same group exists, and fails
+// if another group has the name.
 func (s *Service) createThingGroup(in *iot.CreateThingGroupInput) (*iot.CreateThingGroupOutput, error) {
 	name, parent := *in.ThingGroupName, aws.ToString(in.ParentGroupName)
 	if err := checkName("thingGroupName", name); err != nil {
@@ -86,8 +86,8 @@ func (s *Service) lineage(g *thingGroup) []*thingGroup {
 	return out
 }
 
-// deleteThingGroup removes a group without children; its things stay. It
-// succeeds for a group that does not exist.
+// deleteThingGroup deletes a group without children, but not its things. It succeeds for a group
+// that does not exist.
 func (s *Service) deleteThingGroup(in *iot.DeleteThingGroupInput) error {
 	g, ok := s.groups[*in.ThingGroupName]
 	if !ok {
@@ -105,7 +105,7 @@ func (s *Service) deleteThingGroup(in *iot.DeleteThingGroupInput) error {
 	return nil
 }
 
-// member finds a thing and a group. It needs the lock.
+// member returns a thing and a group. It needs the lock.
 func (s *Service) member(thingName, groupName *string) (*thing, *thingGroup, error) {
 	t, err := s.thing(aws.ToString(thingName))
 	if err != nil {
@@ -115,8 +115,8 @@ func (s *Service) member(thingName, groupName *string) (*thing, *thingGroup, err
 	return t, g, err
 }
 
-// addThingToThingGroup adds a thing to a group. A thing is in at most 10 groups,
-// and in no two of one hierarchy.
+// addThingToThingGroup adds a thing to a group. A thing can be in at most 10 groups, of which no
+// two are in one hierarchy.
 func (s *Service) addThingToThingGroup(in *iot.AddThingToThingGroupInput) error {
 	t, g, err := s.member(in.ThingName, in.ThingGroupName)
 	if err != nil || g.things[t.name] {
@@ -160,7 +160,7 @@ func (s *Service) listThingGroupsForThing(in *iot.ListThingGroupsForThingInput) 
 	if _, err := s.thing(*in.ThingName); err != nil {
 		return nil, err
 	}
-	groups, next, err := Page(s.groupsOf(*in.ThingName), func(g *thingGroup) string { return g.name }, in.NextToken, in.MaxResults, DefaultPage)
+	groups, next, err := Page(s.groupsOf(*in.ThingName), in.NextToken, in.MaxResults, DefaultPage)
 	out := &iot.ListThingGroupsForThingOutput{NextToken: next}
 	for _, g := range groups {
 		out.ThingGroups = append(out.ThingGroups, types.GroupNameAndArn{GroupName: &g.name, GroupArn: &g.arn})

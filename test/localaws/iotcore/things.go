@@ -19,7 +19,7 @@ type thing struct {
 	principals    map[string]types.ThingPrincipalType // by principal ARN
 }
 
-// attributesOf are the attributes that a request gives. An empty value is none.
+// attributesOf returns the attributes in a request, without those whose value is empty.
 func attributesOf(p *types.AttributePayload) map[string]string {
 	out := map[string]string{}
 	if p != nil {
@@ -29,8 +29,8 @@ func attributesOf(p *types.AttributePayload) map[string]string {
 	return out
 }
 
-// createThing creates a thing. Creating the same thing again succeeds, creating
-// a different one of that name does not.
+// createThing creates a thing. It succeeds if the same thing exists, and fails if another thing has
+// the name.
 func (s *Service) createThing(in *iot.CreateThingInput) (*iot.CreateThingOutput, error) {
 	name := *in.ThingName
 	if err := checkName("thingName", name); err != nil {
@@ -58,7 +58,7 @@ func checkName(field, name string) error {
 	return nil
 }
 
-// find needs the lock. The message is about the name.
+// find returns an entry of a table, or an error with the name in its message. It needs the lock.
 func find[T any](all map[string]*T, name string, missing errorKind, message string) (*T, error) {
 	if found, ok := all[name]; ok {
 		return found, nil
@@ -70,7 +70,7 @@ func (s *Service) thing(name string) (*thing, error) {
 	return find(s.things, name, errNotFound, "Thing %s not found")
 }
 
-// Attributes are those of a thing; nil where there is none.
+// Attributes returns the attributes of a thing, and whether it exists.
 func (s *Service) Attributes(thingName string) (attributes map[string]string, exists bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -91,8 +91,7 @@ func (s *Service) describeThing(in *iot.DescribeThingInput) (*iot.DescribeThingO
 	}, nil
 }
 
-// deleteThing removes a thing that has no principals. It succeeds for a thing
-// that does not exist.
+// deleteThing deletes a thing that has no principals. It succeeds for a thing that does not exist.
 func (s *Service) deleteThing(in *iot.DeleteThingInput) error {
 	t, ok := s.things[*in.ThingName]
 	if !ok {
@@ -118,21 +117,20 @@ func (s *Service) listThings(in *iot.ListThingsInput) (out *iot.ListThingsOutput
 		}
 	}
 	out = &iot.ListThingsOutput{}
-	out.Things, out.NextToken, err = Page(all, func(t types.ThingAttribute) string { return *t.ThingName }, in.NextToken, in.MaxResults, DefaultPage)
+	out.Things, out.NextToken, err = Page(all, in.NextToken, in.MaxResults, DefaultPage)
 	return out, err
 }
 
-// The two ways to attach a principal to a thing. Only an exclusive thing is
-// named in lifecycle events, and only it may have another client id than its
-// name (AWS IoT Core Developer Guide, "Associating a thing to a connection").
+// The two ways to attach a principal to a thing. Only for an exclusive thing do lifecycle events
+// have the thing's name, and only then may the client ID differ from it (AWS IoT Core Developer
+// Guide, "Associating a thing to a connection").
 const (
 	exclusiveThing    = types.ThingPrincipalTypeExclusiveThing
 	nonExclusiveThing = types.ThingPrincipalTypeNonExclusiveThing
 )
 
-// ConnectionThing returns the thing that a connection belongs to: the exclusive
-// thing of its certificate, else the thing that is named like the client and has
-// the certificate attached.
+// ConnectionThing returns the thing of a connection: the exclusive thing of its certificate, or
+// else the thing whose name is the client ID, if the certificate is attached to it.
 func (s *Service) ConnectionThing(certificateID, clientID string) (name string, exclusive bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -177,8 +175,7 @@ func (s *Service) attachThingPrincipal(in *iot.AttachThingPrincipalInput) error 
 	return nil
 }
 
-// certificateByARN needs the lock. Its message is the one that AWS gives for
-// ARNs of other resources.
+// certificateByARN needs the lock. Its error for the ARN of another resource is AWS's.
 func (s *Service) certificateByARN(arn *string) (*Certificate, error) {
 	if arn != nil {
 		if id, ok := strings.CutPrefix(*arn, s.ARN("cert/")); ok {
@@ -206,7 +203,7 @@ func (s *Service) listThingPrincipals(in *iot.ListThingPrincipalsInput) (out *io
 		return nil, err
 	}
 	out = &iot.ListThingPrincipalsOutput{}
-	out.Principals, out.NextToken, err = Page(slices.Sorted(maps.Keys(t.principals)), itself, in.NextToken, in.MaxResults, DefaultPage)
+	out.Principals, out.NextToken, err = Page(slices.Sorted(maps.Keys(t.principals)), in.NextToken, in.MaxResults, DefaultPage)
 	return out, err
 }
 
@@ -223,6 +220,6 @@ func (s *Service) listPrincipalThings(in *iot.ListPrincipalThingsInput) (out *io
 	}
 	slices.Sort(names)
 	out = &iot.ListPrincipalThingsOutput{}
-	out.Things, out.NextToken, err = Page(names, itself, in.NextToken, in.MaxResults, DefaultPage)
+	out.Things, out.NextToken, err = Page(names, in.NextToken, in.MaxResults, DefaultPage)
 	return out, err
 }

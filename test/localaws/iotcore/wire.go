@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/go-viper/mapstructure/v2"
 )
 
@@ -22,11 +23,11 @@ import (
 type member struct {
 	name string // of the member
 	in   string // path, query, header, payload or body
-	wire string // how a query or header calls it
-	raw  bool   // the payload as it is
+	wire string // its name in a query or header
+	raw  bool   // the payload is bytes, not JSON
 }
 
-// members reads a list of members. It panics where the input has no such member.
+// members parses a list of members. It panics if the input has no such member.
 func members(input reflect.Type, path, reads string) []member {
 	var all []member
 	for _, word := range strings.Fields(reads) {
@@ -58,7 +59,7 @@ func members(input reflect.Type, path, reads string) []member {
 
 func exported(member string) string { return strings.ToUpper(member[:1]) + member[1:] }
 
-// bind fills an input. A parameter that the operation does not read is refused by name.
+// bind reads an input from a request. It refuses a parameter that the operation does not read.
 func bind(r *http.Request, body []byte, reads []member, input reflect.Value) error {
 	document := map[string]any{}
 	wholeBody := slices.ContainsFunc(reads, func(m member) bool { return m.in == "payload" })
@@ -109,10 +110,10 @@ func bind(r *http.Request, body []byte, reads []member, input reflect.Value) err
 	return fill(input, given)
 }
 
-// text is a value that travels as text.
+// text is a value from a path, query or header.
 type text string
 
-// fill converts what JSON and texts hold into a type of AWS's SDK.
+// fill sets the members of a type of AWS's SDK from JSON values and texts.
 func fill(input reflect.Value, given map[string]any) error {
 	var found mapstructure.Metadata
 	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
@@ -123,7 +124,7 @@ func fill(input reflect.Value, given map[string]any) error {
 		err = d.Decode(given)
 	}
 	if err != nil {
-		return errInvalidRequest.new("the request is no valid JSON for this operation: %v", err)
+		return errInvalidRequest.new("the request is not valid JSON for this operation: %v", err)
 	}
 	for _, name := range found.Unused {
 		return errUnknownHere.new("the parameter %q is not supported by the local AWS IoT", name)
@@ -131,7 +132,8 @@ func fill(input reflect.Value, given map[string]any) error {
 	return nil
 }
 
-// convert gives a value the type that it has in the SDK, or leaves it to be refused.
+// convert converts a value to its type in the SDK. It does not change a value of a wrong type, which
+// the decoder then refuses.
 func convert(_, to reflect.Type, value any) (any, error) {
 	isTime := to == reflect.TypeFor[time.Time]()
 	switch v := value.(type) {
@@ -151,16 +153,16 @@ func convert(_, to reflect.Type, value any) (any, error) {
 			return base64.StdEncoding.DecodeString(v)
 		}
 		if isTime {
-			return nil, fmt.Errorf("%q is no time in seconds since 1970", v)
+			return nil, fmt.Errorf("%q is not a time in seconds since 1970", v)
 		}
 	case json.Number:
 		if to.Kind() == reflect.String {
-			return nil, fmt.Errorf("%s is no text", v)
+			return nil, fmt.Errorf("%s is not a string", v)
 		}
 		if isTime {
 			seconds, err := v.Float64()
 			if err != nil || math.Abs(seconds) > 1e11 {
-				return nil, fmt.Errorf("%s is no time, or not in seconds since 1970", v)
+				return nil, fmt.Errorf("%s is not a time, or not in seconds since 1970", v)
 			}
 			return time.UnixMilli(int64(math.Round(seconds * 1000))).UTC(), nil
 		}
@@ -172,7 +174,7 @@ func decodeObject(data []byte) (object map[string]any, err error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	if err := d.Decode(&object); err != nil {
-		return nil, errInvalidRequest.new("the request body is no valid JSON for this operation: %v", err)
+		return nil, errInvalidRequest.new("the request body is not valid JSON for this operation: %v", err)
 	}
 	if _, tail := d.Token(); !errors.Is(tail, io.EOF) {
 		return nil, errInvalidRequest.new("the request has text after its JSON body")
@@ -180,8 +182,8 @@ func decodeObject(data []byte) (object map[string]any, err error) {
 	return object, nil
 }
 
-// JSON is what an operation answers, from a type of AWS's SDK: members without a value are
-// left out, but for its own lists, and times are seconds since 1970, with milliseconds.
+// JSON converts a type of AWS's SDK to the answer of an operation. It leaves out members without a
+// value, except v's own lists. Times are seconds since 1970, with milliseconds.
 func JSON(v any) any {
 	out := jsonOf(reflect.ValueOf(v))
 	of := reflect.Indirect(reflect.ValueOf(v))
@@ -193,7 +195,7 @@ func JSON(v any) any {
 	return out
 }
 
-// wireName is how a member is called in JSON. Only two types have members with capitals.
+// wireName returns the name of a member in JSON. Only two types have members in upper camel case.
 func wireName(of reflect.Type, field int) string {
 	name := of.Field(field).Name
 	if of.Name() == "Tag" || of.Name() == "KeyPair" {
@@ -260,42 +262,26 @@ func jsonOf(v reflect.Value) any {
 	return v.Interface()
 }
 
-// DefaultPage is the number of items of a page that asks for none; also the most, but for
-// rules.
+// DefaultPage is the default size of a page, and the largest one.
 const DefaultPage = 250
 
-// Page cuts a page of the wanted size out of items, which are in their order, and makes the
-// token of the next. It continues behind the item whose order the token holds, so that items
-// that come or go between two pages shift nothing.
-func Page[T any](items []T, order func(T) string, token *string, size *int32, standard int) (page []T, next *string, err error) {
-	wanted := standard
+// Page returns one page of items, and the token of the next page: the index of its first item.
+func Page[T any](items []T, token *string, size *int32, standard int) (page []T, next *string, err error) {
+	wanted, start := standard, 0
 	if size != nil {
 		wanted = int(*size)
 	}
 	if wanted < 1 || wanted > DefaultPage {
 		return nil, nil, errInvalidRequest.new("The page size is %d, want 1 to %d", wanted, DefaultPage)
 	}
-	start := 0
 	if token != nil {
-		last, err := base64.StdEncoding.DecodeString(*token)
-		if err != nil || len(last) == 0 {
-			return nil, nil, errInvalidRequest.new("nextToken or marker %q is not one of this service", *token)
-		}
-		descending, behind := last[0] == '-', string(last[1:])
-		for start < len(items) && (order(items[start]) == behind || order(items[start]) < behind != descending) {
-			start++
+		if start, err = strconv.Atoi(*token); err != nil || start < 0 || start > len(items) {
+			return nil, nil, errInvalidRequest.new("nextToken or marker %q is not one that this service returned", *token)
 		}
 	}
 	end := min(start+wanted, len(items))
 	if end < len(items) {
-		text := "+" + order(items[end-1])
-		if order(items[end]) < order(items[end-1]) {
-			text = "-" + text[1:]
-		}
-		text = base64.StdEncoding.EncodeToString([]byte(text))
-		next = &text
+		next = aws.String(strconv.Itoa(end))
 	}
 	return append([]T{}, items[start:end]...), next, nil
 }
-
-func itself(name string) string { return name }

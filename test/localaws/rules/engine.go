@@ -1,12 +1,10 @@
-// Package rules is the rules engine of the local AWS IoT: every topic rule that a
-// stack deploys runs on every message that the broker, the data plane or AWS IoT
-// itself publishes. SQL is evaluated by package iotsql; actions go to the services
-// through a [Deliverer].
+// Package rules is the rules engine of the local AWS IoT. Every topic rule runs on every message
+// that the broker, the data plane or AWS IoT itself publishes. Package iotsql evaluates the SQL.
 //
-// A rule that the engine cannot run is refused when it is deployed. At run time it
-// does what AWS IoT does: SQL that fails runs no action and no error action; a
-// failing action runs the error action once for rule and message, with the original
-// payload and not with the output of SELECT.
+// A rule that the engine cannot run is refused when it is created. At run time the engine does
+// what AWS IoT does: if the SQL fails, no action runs, and no error action. If actions fail, the
+// error action runs once per rule and message, with the original payload and not the output of
+// SELECT.
 package rules
 
 import (
@@ -18,11 +16,14 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
 	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
+	"github.com/defenderhub/defenderhub/test/localaws/lanes"
 )
 
-// Delivery is what one action sends: the kind of the action, its fields with the
-// templates filled in, and the body.
+// Delivery is what an action sends: its fields, in which the templates are replaced, and the
+// body.
 type Delivery struct {
 	Rule string
 	// Kind is sqs, sns, lambda, republish or kinesis.
@@ -31,7 +32,7 @@ type Delivery struct {
 	Body   []byte
 }
 
-// Target is what the delivery is for, as a failure report names it.
+// Target returns the queue, topic, function or stream as a failure report names it.
 func (d Delivery) Target() string {
 	for _, field := range []string{"queueUrl", "targetArn", "functionArn", "topic", "streamName"} {
 		if v := d.Fields[field]; v != "" {
@@ -41,20 +42,9 @@ func (d Delivery) Target() string {
 	return ""
 }
 
-// Deliverer hands a delivery to the service that it is for.
-type Deliverer interface {
-	Deliver(ctx context.Context, d Delivery) error
-}
-
-// DelivererFunc is a function as Deliverer.
-type DelivererFunc func(ctx context.Context, d Delivery) error
-
-// Deliver calls f.
-func (f DelivererFunc) Deliver(ctx context.Context, d Delivery) error { return f(ctx, d) }
-
-// Counters are what AWS IoT would bill and count for one rule.
+// Counters are what AWS IoT bills and counts for one rule.
 type Counters struct {
-	// Triggered counts messages on the rule's topics, also those whose WHERE is not true.
+	// Triggered counts messages on the rule's topics, whether or not WHERE is true.
 	Triggered int
 	// Matched counts messages whose WHERE is true.
 	Matched int
@@ -64,35 +54,31 @@ type Counters struct {
 	SQLFailed int
 }
 
-// Engine runs rules. Its methods may be called at once.
+// Engine runs rules. It is safe for concurrent use.
 type Engine struct {
-	deliverer Deliverer
-	log       *slog.Logger
+	deliver func(context.Context, Delivery) error
+	log     *slog.Logger
+	queue   lanes.Lanes
 
 	mu       sync.Mutex
 	rules    map[string]*rule
 	counters map[string]Counters
-	inbox    []iotsql.Message
-	busy     bool
-	idle     *sync.Cond
 }
 
-// New returns an engine without rules. Messages are worked off one after the other,
-// in the order in which they came.
-func New(deliverer Deliverer, log *slog.Logger) *Engine {
-	e := &Engine{deliverer: deliverer, log: log, rules: map[string]*rule{}, counters: map[string]Counters{}}
-	e.idle = sync.NewCond(&e.mu)
-	return e
+// New returns an engine without rules, whose actions send with deliver. It processes messages one
+// at a time, in the order of their arrival.
+func New(deliver func(context.Context, Delivery) error, log *slog.Logger) *Engine {
+	return &Engine{deliver: deliver, log: log, rules: map[string]*rule{}, counters: map[string]Counters{}}
 }
 
-// Check reports why AWS IoT, or the local AWS, would refuse the rule.
-func Check(name string, p Payload) error {
+// Check returns an error if the engine cannot run the rule.
+func Check(name string, p types.TopicRulePayload) error {
 	_, err := compile(name, p)
 	return err
 }
 
-// Put deploys a rule, in place of one with the same name.
-func (e *Engine) Put(name string, p Payload) error {
+// Put adds a rule, or replaces the one with this name.
+func (e *Engine) Put(name string, p types.TopicRulePayload) error {
 	r, err := compile(name, p)
 	if err != nil {
 		return err
@@ -103,69 +89,48 @@ func (e *Engine) Put(name string, p Payload) error {
 	return nil
 }
 
-// Delete removes a rule; false if there is no such rule.
-func (e *Engine) Delete(name string) bool {
+// Delete removes a rule.
+func (e *Engine) Delete(name string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	_, ok := e.rules[name]
 	delete(e.rules, name)
-	return ok
 }
 
-// Counters returns what the rule name did so far.
+// Counters returns the counters of a rule.
 func (e *Engine) Counters(name string) Counters {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.counters[name]
 }
 
-// Publish hands a message to the rules and returns at once; Settle waits for the
-// actions.
+// Publish starts the rules of a message, and returns at once. Settle waits for their actions.
 func (e *Engine) Publish(ctx context.Context, m iotsql.Message) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.inbox = append(e.inbox, m)
-	if !e.busy {
-		e.busy = true
-		go e.work(context.WithoutCancel(ctx))
-	}
-}
-
-// Settle waits until every message so far, and what republish actions made of it,
-// has been worked off.
-func (e *Engine) Settle() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for e.busy {
-		e.idle.Wait()
-	}
-}
-
-func (e *Engine) work(ctx context.Context) {
-	for {
-		e.mu.Lock()
-		if len(e.inbox) == 0 {
-			e.busy = false
-			e.idle.Broadcast()
-			e.mu.Unlock()
-			return
-		}
-		m := e.inbox[0]
-		e.inbox = e.inbox[1:]
-		var due []*rule
-		for _, name := range slices.Sorted(maps.Keys(e.rules)) {
-			if r := e.rules[name]; !r.disabled && r.statement.Matches(name, m.Topic) {
-				due = append(due, r)
-			}
-		}
-		if rule, _, ok := iotsql.BasicIngest(m.Topic); ok && e.rules[rule] == nil {
-			e.log.Warn("basic ingest names a rule that is not deployed (RuleNotFound)", "rule", rule, "topic", m.Topic)
-		}
-		e.mu.Unlock()
-		for _, r := range due {
+	ctx = context.WithoutCancel(ctx)
+	e.queue.Go("messages", func() {
+		for _, r := range e.triggered(m.Topic) {
 			e.run(ctx, r, m)
 		}
+	})
+}
+
+// Settle waits until the rules of every published message have run, also of those that republish
+// actions published.
+func (e *Engine) Settle() { e.queue.Settle(context.Background()) }
+
+// triggered returns the enabled rules for a topic, sorted by name.
+func (e *Engine) triggered(topic string) []*rule {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var due []*rule
+	for _, name := range slices.Sorted(maps.Keys(e.rules)) {
+		if r := e.rules[name]; !r.disabled && r.statement.Matches(name, topic) {
+			due = append(due, r)
+		}
 	}
+	if rule, _, ok := iotsql.BasicIngest(topic); ok && e.rules[rule] == nil {
+		e.log.Warn("basic ingest names a rule that is not deployed (RuleNotFound)", "rule", rule, "topic", topic)
+	}
+	return due
 }
 
 func (e *Engine) run(ctx context.Context, r *rule, m iotsql.Message) {
@@ -195,7 +160,7 @@ func (e *Engine) run(ctx context.Context, r *rule, m iotsql.Message) {
 	var failures []failure
 	for _, a := range r.actions {
 		d := fill(r.name, a, evaluation, output)
-		if err := e.deliverer.Deliver(ctx, d); err != nil {
+		if err := e.deliver(ctx, d); err != nil {
 			count.Failed++
 			failures = append(failures, failure{deliveryNames[a.kind], d.Target(), err.Error()})
 			e.log.Warn("rule's action failed", "rule", r.name, "action", a.kind, "error", err)
@@ -206,7 +171,7 @@ func (e *Engine) run(ctx context.Context, r *rule, m iotsql.Message) {
 	if len(failures) == 0 || r.errorAction == nil {
 		return
 	}
-	if err := e.deliverer.Deliver(ctx, fill(r.name, *r.errorAction, evaluation, errorBody(r.name, m, failures))); err != nil {
+	if err := e.deliver(ctx, fill(r.name, *r.errorAction, evaluation, errorBody(r.name, m, failures))); err != nil {
 		count.Failed++
 		e.log.Warn("rule's error action failed: the message is lost", "rule", r.name, "action", r.errorAction.kind, "error", err)
 		return
@@ -219,7 +184,7 @@ func fill(rule string, a action, evaluation *iotsql.Evaluation, body []byte) Del
 	for field, template := range a.fields {
 		d.Fields[field] = evaluation.Expand(template)
 	}
-	if a.flags["useBase64"] {
+	if a.base64 {
 		d.Body = []byte(base64.StdEncoding.EncodeToString(body))
 	}
 	return d

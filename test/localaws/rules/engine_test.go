@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
@@ -20,7 +22,7 @@ type recorder struct {
 	fail       map[string]error
 }
 
-func (r *recorder) Deliver(_ context.Context, d Delivery) error {
+func (r *recorder) deliver(_ context.Context, d Delivery) error {
 	if err := r.fail[d.Target()]; err != nil {
 		return err
 	}
@@ -28,9 +30,9 @@ func (r *recorder) Deliver(_ context.Context, d Delivery) error {
 	return nil
 }
 
-func payload(t *testing.T, text string) Payload {
+func payload(t *testing.T, text string) types.TopicRulePayload {
 	t.Helper()
-	var p Payload
+	var p types.TopicRulePayload
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		t.Fatal(err)
 	}
@@ -50,19 +52,19 @@ const ingest = "https://sqs.us-east-1.amazonaws.com/123456789012/ingest"
 const spare = "https://sqs.us-east-1.amazonaws.com/123456789012/errors"
 
 // deviceEvents is the product's own rule as CloudFormation writes it.
-func deviceEvents(t *testing.T) Payload {
+func deviceEvents(t *testing.T) types.TopicRulePayload {
 	sql, err := json.Marshal(iotrule.SQL(defender.DeviceEvents, iotrule.DefaultEventTopic))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return payload(t, `{"Sql": `+string(sql)+`, "AwsIotSqlVersion": "2016-03-23",
-		"Actions": [{"Sqs": {"RoleArn": "arn:aws:iam::123456789012:role/r", "QueueUrl": "`+ingest+`", "UseBase64": "false"}}],
+		"Actions": [{"Sqs": {"RoleArn": "arn:aws:iam::123456789012:role/r", "QueueUrl": "`+ingest+`", "UseBase64": false}}],
 		"ErrorAction": {"Sqs": {"RoleArn": "arn:aws:iam::123456789012:role/r", "QueueUrl": "`+spare+`"}}}`)
 }
 
 func TestRuleDeliversWhatTheForwarderReads(t *testing.T) {
 	r := &recorder{}
-	e := New(r, quiet())
+	e := New(r.deliver, quiet())
 	if err := e.Put("events", deviceEvents(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -83,10 +85,10 @@ func TestRuleDeliversWhatTheForwarderReads(t *testing.T) {
 
 func TestDisabledRuleIsNotTriggered(t *testing.T) {
 	r := &recorder{}
-	e := New(r, quiet())
+	e := New(r.deliver, quiet())
 	for i, disabled := range []bool{true, false, true} {
 		p := deviceEvents(t)
-		p.Disabled = disabled
+		p.RuleDisabled = &disabled
 		if err := e.Put("events", p); err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +103,7 @@ func TestDisabledRuleIsNotTriggered(t *testing.T) {
 
 func TestFailedActionRunsErrorActionWithOriginalPayload(t *testing.T) {
 	r := &recorder{fail: map[string]error{ingest: errors.New("access denied")}}
-	e := New(r, quiet())
+	e := New(r.deliver, quiet())
 	if err := e.Put("events", deviceEvents(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +123,7 @@ func TestFailedActionRunsErrorActionWithOriginalPayload(t *testing.T) {
 
 func TestUntrueWhereIsTriggeredButDeliversNothing(t *testing.T) {
 	r := &recorder{}
-	e := New(r, quiet())
+	e := New(r.deliver, quiet())
 	p := payload(t, `{"sql": "SELECT * FROM 'a/#' WHERE size > 8 OR missing = 1", "awsIotSqlVersion": "2016-03-23",
 		"actions": [{"sqs": {"roleArn": "r", "queueUrl": "q"}}]}`)
 	if err := e.Put("big", p); err != nil {
@@ -137,7 +139,7 @@ func TestUntrueWhereIsTriggeredButDeliversNothing(t *testing.T) {
 
 func TestFailedSQLRunsNoActionAndNoErrorAction(t *testing.T) {
 	r := &recorder{}
-	e := New(r, quiet())
+	e := New(r.deliver, quiet())
 	p := payload(t, `{"sql": "SELECT *, clientid() AS thing FROM 'a'", "awsIotSqlVersion": "2016-03-23",
 		"actions": [{"sqs": {"roleArn": "r", "queueUrl": "q"}}], "errorAction": {"sqs": {"roleArn": "r", "queueUrl": "errors"}}}`)
 	if err := e.Put("failing", p); err != nil {
@@ -152,9 +154,9 @@ func TestFailedSQLRunsNoActionAndNoErrorAction(t *testing.T) {
 
 func TestQueueBodyIsTheOutputOrItsBase64(t *testing.T) {
 	r := &recorder{}
-	e := New(r, quiet())
+	e := New(r.deliver, quiet())
 	p := payload(t, `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [
-		{"sqs": {"roleArn": "r", "queueUrl": "plain"}}, {"sqs": {"roleArn": "r", "queueUrl": "encoded", "useBase64": true}}, {"Sqs": {"RoleArn": "r", "QueueUrl": "stack", "UseBase64": "true"}}]}`)
+		{"sqs": {"roleArn": "r", "queueUrl": "plain"}}, {"sqs": {"roleArn": "r", "queueUrl": "encoded", "useBase64": true}}, {"Sqs": {"RoleArn": "r", "QueueUrl": "stack", "UseBase64": true}}]}`)
 	if err := e.Put("raw", p); err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +173,7 @@ func TestQueueBodyIsTheOutputOrItsBase64(t *testing.T) {
 
 func TestUnknownRuleOfBasicIngestIsLogged(t *testing.T) {
 	var log strings.Builder
-	e := New(&recorder{}, slog.New(slog.NewTextHandler(&log, nil)))
+	e := New((&recorder{}).deliver, slog.New(slog.NewTextHandler(&log, nil)))
 	e.Publish(t.Context(), message("$aws/rules/nobody/x", "{}"))
 	e.Settle()
 	if !strings.Contains(log.String(), "RuleNotFound") || !strings.Contains(log.String(), "nobody") {
@@ -181,7 +183,7 @@ func TestUnknownRuleOfBasicIngestIsLogged(t *testing.T) {
 
 func TestTemplatesSeeThePayloadNotTheAliases(t *testing.T) {
 	r := &recorder{}
-	e := New(r, quiet())
+	e := New(r.deliver, quiet())
 	p := payload(t, `{"sql": "SELECT 'x' AS room FROM 'a'", "awsIotSqlVersion": "2016-03-23",
 		"actions": [{"kinesis": {"roleArn": "r", "streamName": "s", "partitionKey": "${clientid()}/${room}"}}]}`)
 	if err := e.Put("k", p); err != nil {
@@ -201,7 +203,7 @@ func TestRefusedAtDeploy(t *testing.T) {
 		"unknown function":    {"a", `{"sql": "SELECT frobnicate(x) AS y FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": ` + sqs + `}`, "frobnicate"},
 		"stream without key":  {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [{"kinesis": {"roleArn": "r", "streamName": "s"}}]}`, "partitionKey"},
 		"unknown action":      {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [{"timestream": {}}]}`, "timestream"},
-		"unknown field":       {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [{"sqs": {"roleArn": "r", "queueUrl": "q", "fifo": true}}]}`, "fifo"},
+		"unknown field":       {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [{"republish": {"roleArn": "r", "topic": "t", "headers": {"contentType": "x"}}}]}`, "headers"},
 		"missing field":       {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [{"sqs": {"roleArn": "r"}}]}`, "queueUrl"},
 		"bad template":        {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": [{"republish": {"roleArn": "r", "topic": "x/${nope(}"}}]}`, "topic"},
 		"faulty error action": {"a", `{"sql": "SELECT * FROM 'a'", "awsIotSqlVersion": "2016-03-23", "actions": ` + sqs + `, "errorAction": {"s3": {}}}`, "error action"},
@@ -217,7 +219,7 @@ func TestRefusedAtDeploy(t *testing.T) {
 
 func TestBasicIngestStartsOnlyTheRuleItNames(t *testing.T) {
 	r := &recorder{}
-	e := New(r, quiet())
+	e := New(r.deliver, quiet())
 	for _, name := range []string{"one", "two"} {
 		p := payload(t, `{"sql": "SELECT topic() AS t FROM 'things/+/report'", "awsIotSqlVersion": "2016-03-23", "actions": [{"sqs": {"roleArn": "r", "queueUrl": "`+name+`"}}]}`)
 		if err := e.Put(name, p); err != nil {

@@ -1,28 +1,18 @@
 package rules
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
-	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
-	"github.com/defenderhub/defenderhub/test/localaws/schema"
-)
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
-// Payload is a topic rule as the AWS IoT API (lower camel case) or CloudFormation
-// (upper camel case) gives it.
-type Payload struct {
-	SQL         string            `json:"sql"`
-	SQLVersion  string            `json:"awsIotSqlVersion"`
-	Description string            `json:"description"`
-	Disabled    bool              `json:"ruleDisabled"`
-	Actions     []json.RawMessage `json:"actions"`
-	ErrorAction json.RawMessage   `json:"errorAction"`
-}
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
+	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
+)
 
 type rule struct {
 	name        string
@@ -35,107 +25,79 @@ type rule struct {
 type action struct {
 	kind   string
 	fields map[string]*iotsql.Template
-	flags  map[string]bool
+	base64 bool
 }
 
-// actionFields is every action that the local AWS supports: its fields, and whether
-// AWS requires them.
+// actionFields are the supported fields of each action, and whether AWS requires them.
 var actionFields = map[string]map[string]bool{
 	"sqs":       {"roleArn": true, "queueUrl": true, "useBase64": false},
 	"sns":       {"roleArn": true, "targetArn": true, "messageFormat": false},
 	"lambda":    {"functionArn": true},
 	"republish": {"roleArn": true, "topic": true, "qos": false},
-	// Which partition key a record gets without one AWS does not say: it is required here.
+	// AWS does not document the default of partitionKey, so it is required here.
 	"kinesis": {"roleArn": true, "streamName": true, "partitionKey": true},
 }
 
-// deliveryNames are the actions as a failure report calls them. AWS's sample shows
-// an S3 action; the others follow its form (unverified).
+// deliveryNames are the names of the actions in a failure report. AWS's sample shows only an S3
+// action; these names have its form (unverified).
 var deliveryNames = map[string]string{
 	"sqs": "SqsAction", "sns": "SnsAction", "lambda": "LambdaAction", "republish": "RepublishAction", "kinesis": "KinesisAction",
 }
 
-// compile checks what the registry of AWS IoT leaves to the engine, so that what would fail at
-// run time fails the deploy.
-func compile(name string, p Payload) (*rule, error) {
-	if p.SQLVersion != iotsql.Version {
-		return nil, fmt.Errorf("rule %s: SQL version %q: the local AWS supports %s; without AwsIotSqlVersion AWS takes 2015-10-08", name, p.SQLVersion, iotsql.Version)
+// compile checks what the registry of AWS IoT does not check, so that a rule that cannot run is
+// not created.
+func compile(name string, p types.TopicRulePayload) (*rule, error) {
+	if v := aws.ToString(p.AwsIotSqlVersion); v != iotsql.Version {
+		return nil, fmt.Errorf("rule %s: SQL version %q: the local AWS supports %s; without awsIotSqlVersion AWS takes 2015-10-08", name, v, iotsql.Version)
 	}
-	statement, err := iotsql.Parse(p.SQL)
+	statement, err := iotsql.Parse(aws.ToString(p.Sql))
 	if err != nil {
 		return nil, fmt.Errorf("rule %s: %w", name, err)
 	}
-	r := &rule{name: name, disabled: p.Disabled, statement: statement}
+	r := &rule{name: name, disabled: aws.ToBool(p.RuleDisabled), statement: statement}
 	var faults []error
-	for i, raw := range p.Actions {
-		a, err := compileAction(raw)
+	for i, given := range p.Actions {
+		a, err := compileAction(given)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("rule %s, action %d: %w", name, i+1, err))
-			continue
 		}
-		r.actions = append(r.actions, *a)
+		r.actions = append(r.actions, a)
 	}
-	if len(p.ErrorAction) > 0 && !bytes.Equal(p.ErrorAction, []byte("null")) {
-		a, err := compileAction(p.ErrorAction)
+	if p.ErrorAction != nil {
+		a, err := compileAction(*p.ErrorAction)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("rule %s, error action: %w", name, err))
 		}
-		r.errorAction = a
+		r.errorAction = &a
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
-	}
-	return r, nil
+	return r, errors.Join(faults...)
 }
 
-func compileAction(raw json.RawMessage) (*action, error) {
-	var kinds map[string]map[string]any
-	if err := json.Unmarshal(raw, &kinds); err != nil {
-		return nil, fmt.Errorf("an action is an object with one key: %w", err)
-	}
-	if len(kinds) != 1 {
-		return nil, fmt.Errorf("an action is an object with one key, not %d", len(kinds))
-	}
-	for name, given := range kinds {
-		kind := lowerFirst(name)
-		known, ok := actionFields[kind]
+// compileAction reads the templates of an action, which AWS IoT has checked to be of one kind.
+func compileAction(given types.Action) (action, error) {
+	a := action{fields: map[string]*iotsql.Template{}}
+	for kind, fields := range iotcore.JSON(given).(map[string]any) {
+		supported, ok := actionFields[kind]
 		if !ok {
-			return nil, fmt.Errorf("the local AWS does not support the action %q, only %s", name, strings.Join(slices.Sorted(maps.Keys(actionFields)), ", "))
+			return a, fmt.Errorf("the local AWS does not support the action %q, only %s", kind, strings.Join(slices.Sorted(maps.Keys(actionFields)), ", "))
 		}
-		return fillAction(kind, known, given)
+		a.kind = kind
+		for field, value := range fields.(map[string]any) {
+			if _, ok := supported[field]; !ok {
+				return a, fmt.Errorf("%s: the local AWS does not support the field %q, only %s", kind, field, strings.Join(slices.Sorted(maps.Keys(supported)), ", "))
+			}
+			t, err := iotsql.ParseTemplate(fmt.Sprint(value))
+			if err != nil {
+				return a, fmt.Errorf("%s.%s: %w", kind, field, err)
+			}
+			a.fields[field] = t
+		}
 	}
-	panic("unreachable: one key")
-}
-
-func fillAction(kind string, known map[string]bool, given map[string]any) (*action, error) {
-	a := &action{kind: kind, fields: map[string]*iotsql.Template{}, flags: map[string]bool{}}
-	for field, value := range given {
-		field = lowerFirst(field)
-		if _, ok := known[field]; !ok {
-			return nil, fmt.Errorf("%s: the local AWS does not support the field %q, only %s", kind, field, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
-		}
-		text, ok := schema.String(value)
-		if !ok {
-			return nil, fmt.Errorf("%s.%s: want a string, number or Boolean, not %T", kind, field, value)
-		}
-		a.flags[field] = text == "true" // CloudFormation writes Booleans as text too
-		t, err := iotsql.ParseTemplate(text)
-		if err != nil {
-			return nil, fmt.Errorf("%s.%s: %w", kind, field, err)
-		}
-		a.fields[field] = t
-	}
-	for field, required := range known {
+	for field, required := range actionFields[a.kind] {
 		if required && a.fields[field] == nil {
-			return nil, fmt.Errorf("%s: the field %q is required", kind, field)
+			return a, fmt.Errorf("%s: the field %q is required", a.kind, field)
 		}
 	}
+	a.base64 = given.Sqs != nil && aws.ToBool(given.Sqs.UseBase64)
 	return a, nil
-}
-
-func lowerFirst(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToLower(s[:1]) + s[1:]
 }

@@ -36,7 +36,7 @@ func telemetryRules(t *testing.T, e *Engine, reportTopic string, behaviors ...de
 
 func TestConformingMessagesCostTheEvaluationOfOneRule(t *testing.T) {
 	r := &recorder{}
-	e := New(r, quiet())
+	e := New(r.deliver, quiet())
 	const rule = "oversize"
 	if names := telemetryRules(t, e, "", defender.DemoBehaviors()...); !slices.Contains(names, rule) { // less than 8 bytes
 		t.Fatalf("rules %v, none is %s", names, rule)
@@ -82,7 +82,7 @@ func TestConformingMessagesCostTheEvaluationOfOneRule(t *testing.T) {
 
 func TestBasicIngestReportsNeedNoFrom(t *testing.T) {
 	r := &recorder{}
-	e := New(r, quiet())
+	e := New(r.deliver, quiet())
 	names := telemetryRules(t, e, "", defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(22)})
 	if len(names) != 1 || names[0] != "reports" {
 		t.Fatalf("rules %v, want that of reports", names)
@@ -109,7 +109,7 @@ func TestBasicIngestReportsNeedNoFrom(t *testing.T) {
 
 func TestLifecycleEventsReachTheEvaluatorByTheirOwnClientID(t *testing.T) {
 	r := &recorder{}
-	e := New(r, quiet())
+	e := New(r.deliver, quiet())
 	names := telemetryRules(t, e, "", defender.Behavior{Name: "attempts", Criteria: defender.ConnectionAttempts.LessThan(5, defender.Window5m)})
 	event := message("$aws/events/presence/connected/device-1", `{"clientId":"device-1","eventType":"connected"}`)
 	event.ClientID, event.Principal, event.SourceIP = "", "", ""
