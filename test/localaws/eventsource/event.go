@@ -1,8 +1,7 @@
-// Package eventsource does what Lambda does between an SQS queue or a Kinesis stream and
-// a function: it polls, gathers batches by size, time and payload, and invokes the
-// function. From a queue it deletes what the function handled; what failed stays there,
-// and the queue's visibility timeout and redrive policy decide what follows. A stream
-// keeps its records, and the mapping goes on behind them.
+// Package eventsource invokes functions with the messages of SQS queues and the records of Kinesis
+// streams, as Lambda does. It polls, and gathers batches by size, time and payload. It deletes
+// messages that the function handled; failed messages stay in the queue, for its visibility
+// timeout and redrive policy. A stream keeps all records, and the mapping moves past them.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 // https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html
 package eventsource
@@ -27,16 +26,16 @@ import (
 // payloadLimit is Lambda's limit for an event, 6 MiB.
 const payloadLimit = 6 << 20
 
-// timeAttributes are the system attributes of a message that are times, in ms.
+// timeAttributes are the system attributes of a message that are times, in milliseconds.
 var timeAttributes = []types.MessageSystemAttributeName{
 	types.MessageSystemAttributeNameSentTimestamp, types.MessageSystemAttributeNameApproximateFirstReceiveTimestamp,
 }
 
-// record is one message as the function gets it.
+// record encodes a message as the function gets it.
 func record(m types.Message, queueARN string, at func(time.Time) time.Time) (json.RawMessage, error) {
 	system := maps.Clone(m.Attributes)
 	for _, name := range timeAttributes {
-		if text, ok := system[string(name)]; ok && at != nil {
+		if text, ok := system[string(name)]; ok {
 			ms, err := strconv.ParseInt(text, 10, 64)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
@@ -66,7 +65,7 @@ func region(arn string) string {
 	return ""
 }
 
-// event is the function's payload.
+// event encodes the function's payload.
 func event(batch []entry) []byte {
 	records := make([][]byte, len(batch))
 	for i, e := range batch {
@@ -75,9 +74,9 @@ func event(batch []entry) []byte {
 	return append(append([]byte(`{"Records":[`), bytes.Join(records, []byte(","))...), "]}"...)
 }
 
-// failures reads the message ids that the function's answer names. As on AWS, an empty
-// or null answer or list means that all went well, and an answer that names something
-// else than a message of the batch fails it whole.
+// failures returns the message IDs in the function's answer. As on AWS, an empty or null answer or
+// list means that all messages succeeded. An answer with an ID that is not in the batch fails the
+// whole batch.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 func failures(answer []byte, batch []entry) ([]string, error) {
 	if len(bytes.TrimSpace(answer)) == 0 {
@@ -87,7 +86,7 @@ func failures(answer []byte, batch []entry) ([]string, error) {
 		Failures []map[string]any `json:"batchItemFailures"`
 	}
 	if err := json.Unmarshal(answer, &response); err != nil {
-		return nil, fmt.Errorf("the answer is no batch response: %w", err)
+		return nil, fmt.Errorf("the answer is not a batch response: %w", err)
 	}
 	failed := []string{}
 	for _, item := range response.Failures {
@@ -103,7 +102,7 @@ func failures(answer []byte, batch []entry) ([]string, error) {
 	return failed, nil
 }
 
-// newStreamRecord makes the event's record in the form that AWS shows.
+// newStreamRecord encodes a record in the form of AWS's example.
 // https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html
 func newStreamRecord(streamARN, shard string, r kinesistypes.Record, arrived time.Time) (entry, error) {
 	type data struct {
@@ -131,7 +130,7 @@ func newStreamRecord(streamARN, shard string, r kinesistypes.Record, arrived tim
 	return entry{id: sequence, arrived: arrived, record: encoded}, err
 }
 
-// sibling is the ARN of something in the account of arn.
+// sibling returns the ARN of another resource in the account of arn.
 func sibling(arn, service, region, resource string) string {
 	parts := strings.SplitN(arn, ":", 6)
 	if len(parts) < 6 {
@@ -140,8 +139,7 @@ func sibling(arn, service, region, resource string) string {
 	return strings.Join([]string{parts[0], parts[1], service, region, parts[4], resource}, ":")
 }
 
-// discarded is what a queue receives about records that were given up; they themselves are
-// not in it.
+// discarded returns the report about the first n records of p. It does not contain the records.
 // https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html
 func discarded(m Mapping, shard string, p part, n int, condition string, at time.Time) any {
 	const form = "2006-01-02T15:04:05.000Z"

@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	longPoll = 20 * time.Second // SQS's longest
-	perCall  = 10               // SQS's most messages a call
+	longPoll = 20 * time.Second // SQS's maximum
+	perCall  = 10               // messages, SQS's maximum
 )
 
-// Queue is what is needed of SQS. *sqs.Client is one.
+// Queue has the operations of SQS that a poller needs. *sqs.Client implements it.
 type Queue interface {
 	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
 	DeleteMessageBatch(context.Context, *sqs.DeleteMessageBatchInput, ...func(*sqs.Options)) (*sqs.DeleteMessageBatchOutput, error)
@@ -28,7 +28,7 @@ type Queue interface {
 type poller struct {
 	*Sources
 	mapping Mapping
-	carried []entry // received, and too much for the batch before
+	carried []entry // received, but did not fit into the last batch
 }
 
 // run polls until ctx ends.
@@ -46,12 +46,12 @@ func (p *poller) run(ctx context.Context) {
 }
 
 func (p *poller) receive(ctx context.Context, room int, wait time.Duration) ([]entry, error) {
-	if err := p.mayRead(ctx, p.mapping); err != nil {
+	if err := p.May(ctx, p.mapping.Function, p.mapping.SourceARN); err != nil {
 		return nil, err
 	}
 	out, err := p.Queue.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl: &p.mapping.QueueURL, MaxNumberOfMessages: int32(min(perCall, room)),
-		WaitTimeSeconds:             int32(max(0, wait+time.Second-1) / time.Second), // SQS waits whole seconds only
+		WaitTimeSeconds:             int32(max(0, wait+time.Second-1) / time.Second), // SQS waits for whole seconds
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
 		MessageAttributeNames:       []string{"All"},
 	})
@@ -69,7 +69,7 @@ func (p *poller) receive(ctx context.Context, room int, wait time.Duration) ([]e
 	return messages, nil
 }
 
-// handle invokes the function with the batch and deletes what it handled.
+// handle invokes the function with the batch, and deletes the messages that succeeded.
 func (p *poller) handle(ctx context.Context, batch []entry) {
 	result := Batch{Mapping: p.mapping}
 	answer, functionError, err := p.Invoke(ctx, p.mapping.Function, event(batch))

@@ -177,17 +177,26 @@ func mapping(change func(*eventsource.Mapping)) eventsource.Mapping {
 	return m
 }
 
+// sources polls q on the machine's clock, without a report.
+func sources(q *queue, f *function) *eventsource.Sources {
+	return &eventsource.Sources{
+		Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {}, Hurry: func() bool { return false },
+		May: func(context.Context, string, string) error { return nil }, At: func(machine time.Time) time.Time { return machine },
+	}
+}
+
 // run polls q for a while of synthetic time. The test must run in a bubble.
 func run(t *testing.T, m eventsource.Mapping, q *queue, f *function, during func()) []eventsource.Batch {
 	ctx, cancel := context.WithCancel(t.Context())
 	f.start = time.Now()
 	var mu sync.Mutex
 	var reports []eventsource.Batch
-	pollers := eventsource.Sources{Queue: q, Invoke: f.invoke, Report: func(b eventsource.Batch) {
+	pollers := sources(q, f)
+	pollers.Report = func(b eventsource.Batch) {
 		mu.Lock()
 		defer mu.Unlock()
 		reports = append(reports, b)
-	}}
+	}
 	pollers.Set(ctx, []eventsource.Mapping{m})
 	during()
 	synctest.Wait()
@@ -352,7 +361,8 @@ func TestHurryEndsTheWindowOfABatch(t *testing.T) {
 		q, f := newQueue(), &function{start: time.Now()}
 		var hurry atomic.Bool
 		ctx, cancel := context.WithCancel(t.Context())
-		pollers := eventsource.Sources{Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {}, Hurry: hurry.Load}
+		pollers := sources(q, f)
+		pollers.Hurry = hurry.Load
 		pollers.Set(ctx, []eventsource.Mapping{mapping(func(m *eventsource.Mapping) { m.BatchSize, m.Window = 100, 5*time.Minute })})
 		q.send(make([]string, 12)...)
 		time.Sleep(visibility / 3)
@@ -380,10 +390,8 @@ func TestStepOfTheClockEndsTheWindow(t *testing.T) {
 		var ahead atomic.Int64
 		ctx, cancel := context.WithCancel(t.Context())
 		f.start = time.Now()
-		pollers := eventsource.Sources{
-			Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {},
-			At: func(at time.Time) time.Time { return at.Add(time.Duration(ahead.Load())) },
-		}
+		pollers := sources(q, f)
+		pollers.At = func(at time.Time) time.Time { return at.Add(time.Duration(ahead.Load())) }
 		pollers.Set(ctx, []eventsource.Mapping{mapping(func(m *eventsource.Mapping) { m.BatchSize, m.Window = 100, 5*time.Minute })})
 		q.send("a")
 		time.Sleep(10 * time.Second)
@@ -445,7 +453,8 @@ func TestMessagesTellTheCloudsTime(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		q, f := newQueue(), &function{}
 		q.send("a")
-		pollers := eventsource.Sources{Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {}, At: func(machine time.Time) time.Time { return machine.Add(time.Hour) }}
+		pollers := sources(q, f)
+		pollers.At = func(machine time.Time) time.Time { return machine.Add(time.Hour) }
 		pollers.Set(ctx, []eventsource.Mapping{mapping(nil)})
 		synctest.Wait()
 		want := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
@@ -462,7 +471,7 @@ func TestOnlyPresentMappingsAreServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		q, f := newQueue(), &function{}
-		pollers := eventsource.Sources{Queue: q, Invoke: f.invoke, Report: func(eventsource.Batch) {}}
+		pollers := sources(q, f)
 		pollers.Set(ctx, []eventsource.Mapping{mapping(nil)})
 		pollers.Set(ctx, []eventsource.Mapping{mapping(nil)}) // no second poller
 		synctest.Wait()

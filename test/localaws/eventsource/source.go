@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// backoff is the time after a source that did not answer, and before a batch is repeated.
+// backoff is the pause after an error of the source, and before a batch is retried.
 const backoff = time.Second
 
-// Mapping is an event source mapping from a standard queue, or from a Kinesis stream with one
-// batch a shard at a time, to a function.
+// Mapping is an event source mapping from a standard queue or a Kinesis stream to a function. Of a
+// stream it processes one batch per shard at a time.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-parameters.html
 type Mapping struct {
 	UUID      string
@@ -25,19 +25,21 @@ type Mapping struct {
 	BatchSize int
 	// Window is how long a batch is gathered after its first record, at most 5 minutes.
 	Window time.Duration
-	// PartialFailures is ReportBatchItemFailures: the function's answer names the records
-	// that failed. Of a queue the others are deleted; in a stream the mapping repeats from the
-	// first failed one on. Without it a batch succeeds or fails as a whole.
+	// PartialFailures is ReportBatchItemFailures: the function's answer names the failed records.
+	// In a queue, the other messages are deleted. In a stream, the records are retried from the
+	// first failed one on. Without it, a batch succeeds or fails as a whole.
 	PartialFailures bool
 
-	// Latest starts behind the records that a stream has when the mapping is made;
-	// otherwise it starts with the oldest (TRIM_HORIZON).
+	// Latest starts after the records that a stream has when the mapping is created. Otherwise the
+	// mapping starts with the oldest record (TRIM_HORIZON).
 	Latest bool
-	// Bisect splits a batch of a stream in two when the function fails, which costs no retry.
+	// Bisect splits a batch of a stream in two if the function fails. This does not count as a
+	// retry.
 	Bisect bool
-	// Retries is how often a failed batch of a stream is repeated; below 0: until it succeeds.
+	// Retries is how often a failed batch of a stream is retried. A negative number means until it
+	// succeeds.
 	Retries int
-	// MaximumAge is how old a record of a stream may be; 0: as old as it likes.
+	// MaximumAge is the maximum age of a record of a stream; 0 means no limit.
 	MaximumAge time.Duration
 	// OnFailure is the ARN of a queue that receives discarded records of a stream, or "".
 	OnFailure string
@@ -48,34 +50,35 @@ func (m Mapping) ofStream() bool { return strings.Contains(m.SourceARN, ":kinesi
 // Batch reports the outcome of the records of one invocation.
 type Batch struct {
 	Mapping Mapping
-	// Failed are the messages that stay in the queue, or the records that are repeated or
+	// Failed are the messages that stay in the queue, or the records that are retried or
 	// discarded.
 	Failed []string
-	// Discarded are given up.
+	// Discarded is the number of discarded records.
 	Discarded int
-	// Err is why the whole batch failed, nil where the function named the failed ones.
+	// Err is why the whole batch failed. It is nil if the function named the failed records.
 	Err error
 }
 
 // Sources runs a poller for each mapping of a queue, and for each shard of each mapping of a
-// stream, that exists. The shards are those that a stream has when the mapping is made.
+// stream. The shards are those that the stream has when the mapping is created. All functions are
+// required.
 type Sources struct {
 	Queue  Queue
 	Stream Stream
-	// Invoke runs a function. functionError is what the function itself reported.
+	// Invoke runs a function. functionError is an error that the function itself returned.
 	Invoke func(ctx context.Context, function string, payload []byte) (answer []byte, functionError error, err error)
-	// Report receives every batch.
+	// Report receives the outcome of each batch.
 	Report func(Batch)
-	// Discard sends a queue the report about records that were discarded for a function.
+	// Discard sends a report about discarded records of a function to a queue.
 	Discard func(ctx context.Context, function, queueARN string, message []byte) error
-	// May is asked before each request: an error where the function's role does not let Lambda
-	// read the source. Nil: all may be read.
+	// May returns an error if the function's role does not let Lambda read the source. It is
+	// called before each request.
 	May func(ctx context.Context, function, sourceARN string) error
-	// At converts the machine's time, which sources give, to that of the cloud, which functions
-	// see and by which a batch is gathered; nil: they are the same.
+	// At converts the machine's time, which the sources have, to the cloud's, which functions see
+	// and by which batches are gathered.
 	At func(time.Time) time.Time
-	// Hurry reports whether somebody waits for the sources to be empty: then batches end as soon
-	// as nothing more is there, before their window does. Nil: nobody does.
+	// Hurry reports whether somebody waits for the sources to be empty. A batch then ends as soon as
+	// the source has nothing more, before the end of its window.
 	Hurry func() bool
 
 	wait    sync.WaitGroup
@@ -84,8 +87,8 @@ type Sources struct {
 	shards  map[Mapping][]*shard
 }
 
-// Set starts and stops pollers so that exactly the given mappings are served, until ctx ends. A
-// mapping from the latest record on gets every record written after Set.
+// Set starts and stops pollers so that exactly these mappings are served, until ctx ends. A
+// mapping with Latest gets every record that is written after Set returns.
 func (s *Sources) Set(ctx context.Context, mappings []Mapping) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +115,7 @@ func (s *Sources) Set(ctx context.Context, mappings []Mapping) {
 	}
 }
 
-// Mappings are those that are served.
+// Mappings returns the mappings that are served.
 func (s *Sources) Mappings() []Mapping {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,23 +125,7 @@ func (s *Sources) Mappings() []Mapping {
 // Wait returns when every poller has ended.
 func (s *Sources) Wait() { s.wait.Wait() }
 
-func (s *Sources) hurry() bool { return s.Hurry != nil && s.Hurry() }
-
-func (s *Sources) at(t time.Time) time.Time {
-	if s.At == nil {
-		return t
-	}
-	return s.At(t)
-}
-
-func (s *Sources) now() time.Time { return s.at(time.Now()) }
-
-func (s *Sources) mayRead(ctx context.Context, m Mapping) error {
-	if s.May == nil {
-		return nil
-	}
-	return s.May(ctx, m.Function, m.SourceARN)
-}
+func (s *Sources) now() time.Time { return s.At(time.Now()) }
 
 // pause waits, or returns when ctx ends.
 func pause(ctx context.Context, d time.Duration) {
@@ -148,7 +135,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// entry is what a batch is made of: a message or a record as the function gets it.
+// entry is a message or a record of a batch as the function gets it.
 type entry struct {
 	id      string // of the message, or the sequence number
 	handle  string // of a message
@@ -156,9 +143,9 @@ type entry struct {
 	record  json.RawMessage
 }
 
-// gather waits for a record and collects those that follow it in the window. read is given how
-// many records there is room for and how long to wait for the first; what it reads beyond a
-// batch is carried over to the next.
+// gather waits for a record, and collects those that follow in the window. read gets the number
+// of records that still fit, and how long to wait for the first. carried holds records that do
+// not fit, for the next batch.
 func (s *Sources) gather(ctx context.Context, m Mapping, carried *[]entry, longest time.Duration, read func(ctx context.Context, room int, wait time.Duration) ([]entry, error)) ([]entry, error) {
 	var batch []entry
 	var end time.Time
@@ -172,22 +159,22 @@ func (s *Sources) gather(ctx context.Context, m Mapping, carried *[]entry, longe
 			return batch, nil
 		}
 		wait := longest
-		if len(batch) > 0 { // look at the clock often: a step of it may end the window
+		if len(batch) > 0 { // read the clock often: a step may end the window
 			wait = min(time.Second, end.Sub(s.now()))
-			if s.hurry() {
+			if s.Hurry() {
 				wait = 0
 			}
 		}
 		got, err := read(ctx, m.BatchSize-len(batch), wait)
-		if err != nil || len(got) == 0 && (len(batch) == 0 || s.hurry()) {
+		if err != nil || len(got) == 0 && (len(batch) == 0 || s.Hurry()) {
 			return batch, err
 		}
 		*carried = append(*carried, got...)
 	}
 }
 
-// take moves entries that were carried over into the batch until it has most of them
-// or reaches the payload limit. full says that no more fit.
+// take moves carried entries into the batch, up to most entries or the payload limit. full reports
+// whether no more fit.
 func take(batch, carried []entry, most int) (_, left []entry, full bool) {
 	size := len(`{"Records":[]}`)
 	for _, e := range batch {

@@ -22,14 +22,14 @@ import (
 // https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html
 const pollEvery = time.Second
 
-// Stream is what is needed of Kinesis. *kinesis.Client is one.
+// Stream has the operations of Kinesis that a poller needs. *kinesis.Client implements it.
 type Stream interface {
 	ListShards(context.Context, *kinesis.ListShardsInput, ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
 	GetShardIterator(context.Context, *kinesis.GetShardIteratorInput, ...func(*kinesis.Options)) (*kinesis.GetShardIteratorOutput, error)
 	GetRecords(context.Context, *kinesis.GetRecordsInput, ...func(*kinesis.Options)) (*kinesis.GetRecordsOutput, error)
 }
 
-// serve finds where to begin in a stream, and returns what polls its shards.
+// serve opens the shards of a stream, and returns the function that polls them.
 func (s *Sources) serve(ctx context.Context, m Mapping) func(context.Context) {
 	shards, err := s.open(ctx, m)
 	s.shards[m] = shards
@@ -50,7 +50,7 @@ func (s *Sources) serve(ctx context.Context, m Mapping) func(context.Context) {
 	}
 }
 
-// Behind counts the records that wait for functions; a shard reports at most 10,000.
+// Behind returns the number of records that wait for functions, at most 10,000 per shard.
 func (s *Sources) Behind(ctx context.Context) (int, error) {
 	total := 0
 	for _, m := range s.Mappings() {
@@ -68,7 +68,7 @@ func (s *Sources) Behind(ctx context.Context) (int, error) {
 	return total, nil
 }
 
-// open finds where to begin in each shard.
+// open returns the shards of a stream, each with its first iterator.
 func (s *Sources) open(ctx context.Context, m Mapping) ([]*shard, error) {
 	var shards []*shard
 	in := &kinesis.ListShardsInput{StreamARN: &m.SourceARN}
@@ -106,8 +106,8 @@ type shard struct {
 	id      string
 
 	lock     sync.Mutex
-	iterator *string // behind what was read
-	waiting  int     // read and not settled
+	iterator *string // after the last record that was read
+	waiting  int     // records that were read and not settled
 	carried  []entry
 }
 
@@ -122,9 +122,9 @@ func (s *shard) run(ctx context.Context) {
 	}
 }
 
-// read reads on in the shard, and waits where nothing is there.
+// read returns the next records of the shard. If there are none it waits.
 func (s *shard) read(ctx context.Context, _ int, wait time.Duration) ([]entry, error) {
-	if err := s.mayRead(ctx, s.mapping); err != nil {
+	if err := s.May(ctx, s.mapping.Function, s.mapping.SourceARN); err != nil {
 		return nil, err
 	}
 	out, err := s.peek(ctx, s.iterator)
@@ -133,7 +133,7 @@ func (s *shard) read(ctx context.Context, _ int, wait time.Duration) ([]entry, e
 	}
 	records := make([]entry, 0, len(out.Records))
 	for _, r := range out.Records {
-		made, err := newStreamRecord(s.mapping.SourceARN, s.id, r, s.at(aws.ToTime(r.ApproximateArrivalTimestamp)))
+		made, err := newStreamRecord(s.mapping.SourceARN, s.id, r, s.At(aws.ToTime(r.ApproximateArrivalTimestamp)))
 		if err != nil {
 			return nil, err
 		}
@@ -159,8 +159,8 @@ func (s *shard) peek(ctx context.Context, iterator *string) (*kinesis.GetRecords
 	return out, nil
 }
 
-// behind counts what the function has not settled. A record that is being read counts
-// by the iterator, which moves on together with waiting.
+// behind returns the number of records that are not settled. The lock changes iterator and waiting
+// together, so that no record counts twice.
 func (s *shard) behind(ctx context.Context) (int, error) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
@@ -177,16 +177,16 @@ func (s *shard) settled(n int) {
 	s.waiting -= n
 }
 
-// part is a part of a batch that is invoked on its own, as often as it has to.
+// part is a part of a batch with which the function is invoked until it is settled.
 type part struct {
 	records     []entry
-	retries     int // used up
+	retries     int // so far
 	invocations int
 }
 
-// settle invokes the function until every record of the batch is handled or discarded,
-// in their order. What AWS does not document: retries follow after one second, and
-// repeating from the first failed record on uses up a retry like repeating a whole batch.
+// settle invokes the function until every record of the batch is handled or discarded, in order.
+// Two details are not documented by AWS: a retry follows after one second, and a retry from the
+// first failed record on counts like a retry of the whole batch.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-batchfailurereporting.html
 // https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html
 func (s *shard) settle(ctx context.Context, batch []entry) {
@@ -217,7 +217,7 @@ func (s *shard) settle(ctx context.Context, batch []entry) {
 		switch {
 		case len(p.records) == 0:
 			parts = parts[1:]
-		case err != nil: // the function was not reached, which no setting limits
+		case err != nil: // the function was not invoked: no setting limits these retries
 			s.wait(ctx, report)
 			continue
 		case s.mapping.Bisect && size > 1:
@@ -247,7 +247,7 @@ func (s *shard) wait(ctx context.Context, report Batch) {
 	pause(ctx, backoff)
 }
 
-// handled counts the records before the first failed one.
+// handled returns the number of records before the first failed one.
 func (s *shard) handled(records []entry, answer []byte, err error) (int, error) {
 	if err != nil {
 		return 0, err
@@ -266,7 +266,7 @@ func (s *shard) handled(records []entry, answer []byte, err error) (int, error) 
 	return first, nil
 }
 
-// expired counts the records at the beginning that are too old.
+// expired returns the number of records at the beginning that are too old.
 func (s *shard) expired(records []entry) int {
 	if s.mapping.MaximumAge == 0 {
 		return 0
@@ -280,7 +280,7 @@ func (s *shard) expired(records []entry) int {
 	return len(records)
 }
 
-// discard abandons the first n records and notifies the destination.
+// discard drops the first n records, and reports them to the OnFailure destination.
 func (s *shard) discard(ctx context.Context, p part, n int, condition string) {
 	defer s.settled(n)
 	if s.mapping.OnFailure == "" {
@@ -291,18 +291,18 @@ func (s *shard) discard(ctx context.Context, p part, n int, condition string) {
 		err = s.Discard(ctx, s.mapping.Function, s.mapping.OnFailure, message)
 	}
 	if err != nil {
-		s.Report(Batch{Mapping: s.mapping, Discarded: n, Err: fmt.Errorf("tell %s of discarded records: %w", s.mapping.OnFailure, err)})
+		s.Report(Batch{Mapping: s.mapping, Discarded: n, Err: fmt.Errorf("report discarded records to %s: %w", s.mapping.OnFailure, err)})
 	}
 }
 
-// StreamAPI refuses operations that change a stream's shards, which pollers would not
-// follow, and leaves all else of Kinesis to next, the emulator.
+// StreamAPI refuses operations that change a stream's shards, because pollers would not follow
+// them. It passes all other operations of Kinesis to next, the emulator.
 func StreamAPI(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 		switch operation {
 		case "SplitShard", "MergeShards", "UpdateShardCount", "UpdateStreamMode":
-			edge.Refuse(w, r, "a stream keeps the shards that it was made with")
+			edge.Refuse(w, r, "the shards of a stream cannot change: create another stream")
 		default:
 			next.ServeHTTP(w, r)
 		}

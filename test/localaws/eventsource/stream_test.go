@@ -120,7 +120,7 @@ func runStream(t *testing.T, s *stream, change func(*eventsource.Mapping), answe
 	r := &streamRun{start: time.Now()}
 	ctx, cancel := context.WithCancel(t.Context())
 	streams := &eventsource.Sources{
-		Stream: s, Hurry: s.hurry.Load, At: func(machine time.Time) time.Time { return machine.Add(time.Hour) },
+		Stream: s, Hurry: s.hurry.Load, May: func(context.Context, string, string) error { return nil }, At: func(machine time.Time) time.Time { return machine.Add(time.Hour) },
 		Invoke: func(_ context.Context, function string, payload []byte) ([]byte, error, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
