@@ -20,7 +20,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/providers"
 )
 
-// busLane is the lane of events on their way to the targets of rules.
+// busLane is the lane of events and of the runs of schedules.
 const busLane = "event bus"
 
 type delivery struct {
@@ -29,19 +29,19 @@ type delivery struct {
 	timetable eventbridge.Timetable
 }
 
-// serveEvents puts the event bus between Security Hub and the deployed rules.
+// serveEvents connects Security Hub to the deployed rules, and limits the services to what works here.
 func (c *Cloud) serveEvents() {
 	all := func() []eventbridge.Rule { return providers.Rules(c.Resources) }
-	c.delivery.bus = &eventbridge.Bus{Rules: all, Sender: sender{c}, Log: slog.New(slog.NewTextHandler(c.log("events.log"), nil))}
+	c.delivery.bus = &eventbridge.Bus{Rules: all, Send: c.send, Log: slog.New(slog.NewTextHandler(c.log("events.log"), nil))}
 	c.delivery.timetable = eventbridge.Timetable{
 		Account: c.Account, Region: c.Region, Rules: all,
 		Skipped: func(name string, runs int) {
-			c.say("schedule %s: of the runs in this step of the clock, the first %d are left out; the last %d run", name, runs, eventbridge.MostRuns)
+			c.say("schedule %s: the first %d runs in this step of the clock are skipped; the last %d run", name, runs, eventbridge.MostRuns)
 		},
 	}
 	for _, service := range []string{"events", "scheduler"} {
 		c.Edge.Handle(service, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			edge.Refuse(w, r, "rules and schedules come from CloudFormation stacks only, and events from Security Hub and schedules")
+			edge.Refuse(w, r, "rules and schedules come only from CloudFormation stacks, and events only from Security Hub and schedules")
 		}))
 	}
 	c.Edge.Wrap("dynamodb", edge.OneAtATime)
@@ -49,9 +49,8 @@ func (c *Cloud) serveEvents() {
 	c.Edge.Wrap("sqs", sendable)
 	c.Edge.Wrap("cloudformation", stacksOnly)
 	c.Edge.Wrap("logs", unfollowed)
-	c.Edge.Wrap("monitoring", cloudwatch.API)
 	c.Edge.Wrap("monitoring", func(next http.Handler) http.Handler {
-		return cloudwatch.Queries{
+		return cloudwatch.API{
 			Alarms: func() []cloudwatch.Alarm { return providers.Alarms(c.Resources) }, Evaluator: &c.passing.alarms, Store: &c.passing.metrics, Next: next,
 		}
 	})
@@ -69,16 +68,14 @@ func (c *Cloud) serveEvents() {
 	})
 }
 
-// Settle waits until no event is on its way: all have arrived at the queues and topics
-// of the rules that matched, and all functions that they started have ended. What
-// functions take from queues is another matter: see [Cloud.Drained].
+// Settle waits until every event is in the queues and topics of the matching rules, and every
+// function that it started has ended. It does not wait for messages in queues: see
+// [Cloud.Drained].
 func (c *Cloud) Settle(ctx context.Context) error { return c.delivery.lanes.Settle(ctx) }
 
-type sender struct{ *Cloud }
-
-// Send implements eventbridge.Sender, also for topic rules. A function runs later: as on AWS, its failure is
-// not the sender's.
-func (c sender) Send(ctx context.Context, from eventbridge.Origin, arn string, body []byte) error {
+// send sends an event, or the message of a topic rule, to a queue, a topic or a function. A
+// function runs later: as on AWS, its failure is not an error of send.
+func (c *Cloud) send(ctx context.Context, from eventbridge.Origin, arn string, body []byte) error {
 	if from.Role != "" {
 		if err := c.scheduleMay(ctx, from.ARN, from.Role, arn); err != nil {
 			return err
@@ -108,7 +105,7 @@ func (c sender) Send(ctx context.Context, from eventbridge.Origin, arn string, b
 	case "lambda":
 		c.delivery.lanes.Go("function "+name, func() {
 			if err := c.lambda.InvokeEvent(name, body); err != nil && c.ctx.Err() == nil {
-				c.say("asynchronous invocation, given up: %v", err)
+				c.say("an asynchronous invocation failed for the last time: %v", err)
 			}
 		})
 		return nil
@@ -116,6 +113,6 @@ func (c sender) Send(ctx context.Context, from eventbridge.Origin, arn string, b
 	return fmt.Errorf("the local AWS delivers to queues, topics and functions, not to %s", arn)
 }
 
-// callers are the services that need a permission of the function, queue or topic, by the
-// service in the ARN of what sends. Schedules of EventBridge Scheduler send by their role.
+// callers are the services that need a permission of the function, queue or topic, by the service
+// in the ARN of the rule. Schedules of EventBridge Scheduler send in their role.
 var callers = map[string]string{"iot": "iot.amazonaws.com", "events": "events.amazonaws.com"}

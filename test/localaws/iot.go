@@ -128,7 +128,7 @@ func (c *Cloud) deliver(ctx context.Context, d rules.Delivery) error {
 		return err
 	case "lambda":
 		// AWS IoT invokes asynchronously: the action succeeds even if the function fails.
-		return sender{c}.Send(ctx, eventbridge.Origin{ARN: c.IoT.ARN("rule/" + d.Rule)}, d.Fields["functionArn"], d.Body)
+		return c.send(ctx, eventbridge.Origin{ARN: c.IoT.ARN("rule/" + d.Rule)}, d.Fields["functionArn"], d.Body)
 	case "kinesis":
 		if err := c.ruleMay(ctx, d.Rule, role, c.arn("kinesis", "stream/"+d.Fields["streamName"]), "kinesis:PutRecord"); err != nil {
 			return err

@@ -106,7 +106,7 @@ func (c *Cloud) serveEventSources() {
 			if err := c.functionMay(ctx, function, queueARN, "sqs:SendMessage"); err != nil {
 				return err
 			}
-			return sender{c}.Send(ctx, eventbridge.Origin{}, queueARN, message)
+			return c.send(ctx, eventbridge.Origin{}, queueARN, message)
 		},
 		Report: func(b eventsource.Batch) { report(b.Mapping.Function, b.Err) },
 	}

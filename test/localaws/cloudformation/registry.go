@@ -1,7 +1,6 @@
-// Package cloudformation is the local CloudFormation registry: a provider for each
-// resource type that the emulator lacks or that we replace, and the endpoint at which
-// the emulator asks for them while it creates a stack. A type without a provider fails
-// the deployment by its name; none is skipped.
+// Package cloudformation is the local CloudFormation registry. It has a provider for each resource
+// type that the emulator lacks or creates wrongly, and the endpoint that the emulator calls for
+// them. A deployment with a type that has no provider fails and names the type.
 package cloudformation
 
 import (
@@ -23,24 +22,24 @@ import (
 // and of every Custom::* type is registered.
 const CustomResource = "AWS::CloudFormation::CustomResource"
 
-// RequestType says what happens to a resource.
+// RequestType is what happens to a resource.
 type RequestType string
 
-// Create, Update and Delete are what a stack does with a resource.
+// The request types.
 const (
 	Create RequestType = "Create"
 	Update RequestType = "Update"
 	Delete RequestType = "Delete"
 )
 
-// Request asks a provider for one resource, with every intrinsic function resolved.
+// Request is a request to a provider about one resource. Its intrinsic functions are resolved.
 type Request struct {
 	RequestType       RequestType
 	ResourceType      string
 	StackID           string `json:"StackId"`
 	LogicalResourceID string `json:"LogicalResourceId"`
-	// PhysicalResourceID is on Create a name that is unique and can be taken where the
-	// template gives none; it may be longer than the type allows.
+	// PhysicalResourceID of a Create is a unique name for a resource that has none in the
+	// template. It may be longer than the type allows.
 	PhysicalResourceID    string `json:"PhysicalResourceId"`
 	ResourceProperties    map[string]any
 	OldResourceProperties map[string]any // Update only
@@ -48,12 +47,12 @@ type Request struct {
 	Region                string
 }
 
-// ARN is the name of something of the request's account and Region.
+// ARN returns the ARN of a resource in the request's account and Region.
 func (r Request) ARN(service, resource string) string {
 	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", Partition(r.Region), service, r.Region, r.AccountID, resource)
 }
 
-// Partition is the partition of a Region.
+// Partition returns the partition of a Region.
 func Partition(region string) string {
 	switch {
 	case strings.HasPrefix(region, "cn-"):
@@ -64,28 +63,27 @@ func Partition(region string) string {
 	return "aws"
 }
 
-// Resource is what a provider made.
+// Resource is a resource that a provider created.
 type Resource struct {
-	PhysicalID string         // what Ref gives
-	Attributes map[string]any // what Fn::GetAtt gives
-	// Inert says what a resource that can be deployed and read does not do, "" for one
-	// that works.
+	PhysicalID string         // for Ref
+	Attributes map[string]any // for Fn::GetAtt
+	// Inert says what the resource does not do here. It is empty for a resource that works.
 	Inert string
 }
 
-// ErrUntouched marks the refusal of an update before anything was changed: there is
-// nothing to roll back.
+// ErrUntouched is in the chain of an update's error if nothing was changed, so that nothing has to
+// be rolled back.
 var ErrUntouched = errors.New("nothing was changed")
 
-// Untouched marks err with [ErrUntouched], which its text does not say.
+// Untouched adds [ErrUntouched] to the chain of err, but not to its text.
 func Untouched(err error) error { return untouched{err} }
 
 type untouched struct{ error }
 
 func (u untouched) Unwrap() []error { return []error{u.error, ErrUntouched} }
 
-// Provider makes resources of one type. Its errors become the reason why a stack
-// fails: they are worded as AWS words them.
+// Provider creates resources of one type. Its errors are the reasons for which a stack fails, in
+// AWS's words.
 type Provider interface {
 	Create(context.Context, Request) (Resource, error)
 	Update(context.Context, Request) (Resource, error)
@@ -102,19 +100,21 @@ type Deployed struct {
 	Resource
 }
 
-// Registry holds the providers and what they made.
+// Registry holds the providers and the resources that they created.
 type Registry struct {
-	// Now is the time at which resources are made. Default: time.Now.
+	// Now returns the time at which a resource is created. Default: time.Now.
 	Now func() time.Time
+	// Check returns an error if the emulator must not create or update a resource itself.
+	// Default: nil, it may.
+	Check func(Request) error
 
 	mu        sync.Mutex
 	providers map[string]Provider
 	deployed  []Deployed
 	changed   []func()
-	native    func(Request) error
 }
 
-// Register makes p the provider of a resource type, in place of an earlier one.
+// Register makes p the provider of a resource type. It replaces an earlier provider.
 func (r *Registry) Register(resourceType string, p Provider) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,15 +124,15 @@ func (r *Registry) Register(resourceType string, p Provider) {
 	r.providers[resourceType] = p
 }
 
-// Types lists the registered types, sorted.
+// Types returns the registered types, sorted.
 func (r *Registry) Types() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Sorted(maps.Keys(r.providers))
 }
 
-// Deployed lists the resources of a type, the emulator's own included, or all of them
-// for "", in the order of their creation.
+// Deployed returns the resources of a type, or all resources for "", in the order of their
+// creation. They include those that the emulator created.
 func (r *Registry) Deployed(resourceType string) []Deployed {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,7 +145,7 @@ func (r *Registry) Deployed(resourceType string) []Deployed {
 	return found
 }
 
-// Find is the resource of a type with a physical id.
+// Find returns the resource of a type with a physical ID.
 func (r *Registry) Find(resourceType, physicalID string) (Deployed, bool) {
 	for _, d := range r.Deployed(resourceType) {
 		if d.PhysicalID == physicalID {
@@ -155,7 +155,7 @@ func (r *Registry) Find(resourceType, physicalID string) (Deployed, bool) {
 	return Deployed{}, false
 }
 
-// OnChange has f called after every change of what is deployed.
+// OnChange registers f, which is called after every change of a resource.
 func (r *Registry) OnChange(f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,7 +170,7 @@ func (r *Registry) provider(resourceType string) (Provider, error) {
 		p = r.providers[CustomResource]
 	}
 	if p == nil {
-		return nil, Untouched(fmt.Errorf("the local AWS has no provider for resource type %s: leave the resource out of the local deployment, or add one to test/localaws/providers", resourceType))
+		return nil, Untouched(fmt.Errorf("the local AWS has no provider for resource type %s: leave the resource out of the local deployment, or add a provider to test/localaws/providers", resourceType))
 	}
 	return p, nil
 }
@@ -202,25 +202,7 @@ func (r *Registry) Apply(ctx context.Context, req Request) (Resource, error) {
 	return made, nil
 }
 
-// CheckNative has check asked before the emulator makes or updates a resource itself.
-func (r *Registry) CheckNative(check func(Request) error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.native = check
-}
-
-// Check reports why the emulator must not make or update a resource of its own.
-func (r *Registry) Check(req Request) error {
-	r.mu.Lock()
-	check := r.native
-	r.mu.Unlock()
-	if check == nil {
-		return nil
-	}
-	return check(req)
-}
-
-// Observe records a resource that the emulator made, updated or deleted itself.
+// Observe records a resource that the emulator itself created, updated or deleted.
 func (r *Registry) Observe(req Request) {
 	r.record(req, Resource{PhysicalID: req.PhysicalResourceID})
 }
@@ -249,8 +231,8 @@ func (r *Registry) record(req Request, made Resource) {
 	}
 }
 
-// checked and observed are the request types with which the emulator reports its own
-// resources: before it makes or updates one, and after it made, updated or deleted it.
+// The request types with which the emulator reports its own resources: checked before it creates or
+// updates one, observed after it created, updated or deleted one.
 const (
 	checked  = "Checked"
 	observed = "Observed"
@@ -264,8 +246,8 @@ type answer struct {
 	Data               any    `json:"Data,omitempty"`
 }
 
-// ServeHTTP answers the emulator's launcher, which posts a [Request] with the field
-// names of CloudFormation's own requests to custom resources.
+// ServeHTTP serves the emulator's launcher. It posts a [Request], with the field names of
+// CloudFormation's requests to custom resources.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	var wire struct {
 		Request
@@ -287,7 +269,9 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	switch kind {
 	case checked:
-		fail(r.Check(request))
+		if r.Check != nil {
+			fail(r.Check(request))
+		}
 	case observed:
 		r.Observe(request)
 	default:
@@ -301,12 +285,12 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	json.NewEncoder(w).Encode(reply)
 }
 
-// Declared is a provider of a type that has a schema.
+// Declared is a provider of a type that has a schema, which validates the properties.
 type Declared struct {
 	Make func(context.Context, Request) (Resource, error)
-	// Change is nil for types that only a new local AWS changes.
+	// Change is nil for a type that the local AWS does not update.
 	Change func(context.Context, Request) (Resource, error)
-	// Remove is nil for types that only the registry holds.
+	// Remove is nil for a type that exists only in the registry.
 	Remove func(context.Context, Request) error
 }
 

@@ -174,12 +174,12 @@ func TestResourcesOfTheEmulatorAreObserved(t *testing.T) {
 
 func TestResourcesOfTheEmulatorAreCheckedBeforeTheyAreMade(t *testing.T) {
 	var r cloudformation.Registry
-	r.CheckNative(func(req cloudformation.Request) error {
+	r.Check = func(req cloudformation.Request) error {
 		if req.ResourceProperties["Timout"] != nil {
 			return errors.New(string(req.RequestType) + ": no property Timout")
 		}
 		return nil
-	})
+	}
 	for _, change := range []string{"Create", "Update"} {
 		request := `{"RequestType":"Checked","Change":"` + change + `","ResourceType":"AWS::Lambda::Function","ResourceProperties":{"`
 		if got := ask(t, &r, request+`Timeout":30}}`); got.Status != "SUCCESS" {

@@ -9,7 +9,7 @@ import (
 
 func TestAlarmsAreChangedByStacksAndMetricsOnly(t *testing.T) {
 	passed := 0
-	api := API(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { passed++ }))
+	api := API{Next: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { passed++ })}
 	ask := func(path, target, body string) (int, string) {
 		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
 		if target != "" {

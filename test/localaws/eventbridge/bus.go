@@ -21,21 +21,22 @@ type Rule struct {
 	Name, ARN string
 	Disabled  bool
 	Targets   []Target
-	// Role is the role in which a schedule sends. A rule sends by the policies of its targets.
+	// Role is the role in which a schedule sends. A rule needs the policies of its targets instead.
 	Role string
 
 	pattern   *Pattern
 	schedule  *clock.Schedule
-	created   time.Time // from when on a rate counts
-	scheduler bool      // it is a schedule
+	created   time.Time // a rate counts from here
+	scheduler bool      // it is a schedule of EventBridge Scheduler
 	input     string    // of a schedule
 }
 
-// wrongNumber is a rate whose unit is not in the number of its value: 1 minute, 2 minutes.
+// wrongNumber matches a rate whose unit does not agree with its value, unlike 1 minute and
+// 2 minutes.
 var wrongNumber = regexp.MustCompile(`^rate\((1 \w+s|(\d{2,}|[02-9]) \w*[a-rt-z])\)$`)
 
-// ReadRule reads the properties of an AWS::Events::Rule, which the schema has seen. What the
-// local event bus cannot follow is an error that names it.
+// ReadRule reads the properties of an AWS::Events::Rule, which the schema has validated. Its error
+// names what the local event bus does not support.
 func ReadRule(name, arn string, created time.Time, properties map[string]any) (Rule, error) {
 	var p struct {
 		EventBusName, State, ScheduleExpression string
@@ -86,22 +87,17 @@ type Origin struct {
 	Role string // of a schedule
 }
 
-// Sender hands a body to the resource with the ARN: a queue, a topic or a function.
-type Sender interface {
-	Send(ctx context.Context, from Origin, arn string, body []byte) error
-}
-
 // Bus is the default event bus of one account and Region.
 type Bus struct {
-	Rules  func() []Rule
-	Sender Sender
-	Log    *slog.Logger
+	Rules func() []Rule
+	// Send sends a body to the queue, topic or function with the ARN.
+	Send func(ctx context.Context, from Origin, arn string, body []byte) error
+	Log  *slog.Logger
 }
 
-// Put delivers one event, a JSON object with source, detail-type and detail, to each
-// target of each enabled rule that matches. A target that fails gets the event into
-// its dead-letter queue; without one the event is lost, as in EventBridge, and the
-// log says so. The other targets get it all the same.
+// Put delivers an event to each target of each enabled rule that matches. The event is a JSON
+// object with source, detail-type and detail. If a target fails, the event goes to its
+// dead-letter queue. Without one the event is lost, as in EventBridge, and logged.
 func (b *Bus) Put(ctx context.Context, event []byte) error {
 	rules := b.Rules()
 	slices.SortFunc(rules, func(x, y Rule) int { return strings.Compare(x.Name, y.Name) })
@@ -118,7 +114,7 @@ func (b *Bus) Put(ctx context.Context, event []byte) error {
 	return nil
 }
 
-// Start runs the targets of a rule.
+// Start sends an event to the targets of a rule.
 func (b *Bus) Start(ctx context.Context, r Rule, event []byte) {
 	for _, t := range r.Targets {
 		b.deliver(ctx, r, t, event)
@@ -128,7 +124,7 @@ func (b *Bus) Start(ctx context.Context, r Rule, event []byte) {
 func (b *Bus) deliver(ctx context.Context, r Rule, t Target, event []byte) {
 	body, err := t.Body(event)
 	if err == nil {
-		err = b.Sender.Send(ctx, Origin{r.ARN, r.Role}, t.ARN, body)
+		err = b.Send(ctx, Origin{r.ARN, r.Role}, t.ARN, body)
 	}
 	if err == nil {
 		return
@@ -138,13 +134,12 @@ func (b *Bus) deliver(ctx context.Context, r Rule, t Target, event []byte) {
 		log.Warn("event lost: its target failed and has no dead-letter queue")
 		return
 	}
-	if err := b.Sender.Send(ctx, Origin{r.ARN, r.Role}, t.DeadLetterConfig.ARN, event); err != nil {
+	if err := b.Send(ctx, Origin{r.ARN, r.Role}, t.DeadLetterConfig.ARN, event); err != nil {
 		log.Warn("event lost: target and dead-letter queue failed", "deadLetterError", err.Error())
 	}
 }
 
-// SecurityHubEvent is the event that Security Hub sends for one imported or updated
-// finding.
+// SecurityHubEvent returns the event that Security Hub sends for an imported or updated finding.
 func SecurityHubEvent(id, account, region string, at time.Time, finding json.RawMessage) ([]byte, error) {
 	var f struct {
 		ID         string `json:"Id"`
@@ -178,16 +173,16 @@ func (t Target) check() error {
 		return err
 	}
 	if t.Input != "" && t.InputTransformer != nil {
-		return errors.New("only one of Input and InputTransformer may be given")
+		return errors.New("Input and InputTransformer exclude each other")
 	}
 	if t.Input != "" && !json.Valid([]byte(t.Input)) {
-		return errors.New("Input is no JSON") //nolint:staticcheck // a parameter's name
+		return errors.New("Input is not JSON") //nolint:staticcheck // a parameter's name
 	}
 	_, err := t.Body([]byte(`{}`))
 	return err
 }
 
-// deliverable refuses what is no queue, topic or function, or a FIFO one.
+// deliverable refuses a target that is not a queue, topic or function, or is FIFO.
 func deliverable(arn string, dead *deadLetters) error {
 	check := func(arn string, services ...string) error {
 		parts := strings.Split(arn, ":")
@@ -210,8 +205,8 @@ func deliverable(arn string, dead *deadLetters) error {
 	return nil
 }
 
-// Body is what the target receives for event: a constant, what the input transformer
-// makes of it, or the event itself.
+// Body returns what the target receives for an event: its Input, the output of its input
+// transformer, or the event itself.
 func (t Target) Body(event []byte) ([]byte, error) {
 	switch {
 	case t.Input != "":
@@ -222,8 +217,9 @@ func (t Target) Body(event []byte) ([]byte, error) {
 	return event, nil
 }
 
-// transform fills the template with values of the event: inside quotes a text, outside
-// JSON. A value that the event lacks is empty, or null outside quotes (unverified).
+// transform replaces the placeholders of the template by values of the event: as text between
+// quotes, and as JSON elsewhere. A missing value is empty between quotes, and null elsewhere
+// (unverified).
 // https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html
 func (t Target) transform(event []byte) ([]byte, error) {
 	v, err := decode(event)
@@ -244,7 +240,7 @@ func (t Target) transform(event []byte) ([]byte, error) {
 		name, rest, _ = strings.Cut(rest, ">")
 		path, known := t.InputTransformer.InputPathsMap[name]
 		if !known {
-			return nil, fmt.Errorf("input transformer: <%s> is not in the input paths, and the local AWS knows no reserved variables", name)
+			return nil, fmt.Errorf("input transformer: <%s> is not in the input paths, and the local AWS supports no reserved variables", name)
 		}
 		value, err := lookup(v, path)
 		if err != nil {
@@ -269,7 +265,7 @@ func (t Target) transform(event []byte) ([]byte, error) {
 
 var pathStep = regexp.MustCompile(`^(?:\.([A-Za-z0-9_-]+)|\[(\d+)\])`)
 
-// lookup follows a JSON path of the form $.a.b[0]; nil if the event lacks it.
+// lookup returns the value at a JSON path such as $.a.b[0], or nil if the event lacks it.
 func lookup(v any, path string) (any, error) {
 	rest, ok := strings.CutPrefix(path, "$")
 	for ok && rest != "" {

@@ -30,7 +30,7 @@ func (i *inboxes) Send(_ context.Context, _ Origin, arn string, body []byte) err
 
 func TestFailingTargetGoesToItsDeadLetterQueueAndHarmsNoOther(t *testing.T) {
 	inbox := &inboxes{broken: "arn:aws:sns:us-east-1:1:people"}
-	bus := &Bus{Sender: inbox, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Rules: func() []Rule {
+	bus := &Bus{Send: inbox.Send, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Rules: func() []Rule {
 		return []Rule{
 			rule(t, "a", `{"EventPattern": {"source": ["aws.securityhub"]}, "Targets": [
 				{"Id": "1", "Arn": "arn:aws:sns:us-east-1:1:people", "DeadLetterConfig": {"Arn": "arn:aws:sqs:us-east-1:1:dead"}},
@@ -56,7 +56,7 @@ func TestInputTransformer(t *testing.T) {
 		"not escaped":    {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.findings[0].Title"}, "InputTemplate": "\"It says <t>.\""}}`, "error: characters that EventBridge does not escape"},
 		"the event":      {`{"InputTransformer": {"InputTemplate": "{\"e\": <aws.events.event.json>}"}}`, "error: <aws.events.event.json> is not in the input paths"},
 		"quoted object":  {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.findings[0].Severity"}, "InputTemplate": "\"It is <t>.\""}}`, "error: only texts between quotes"},
-		"rule":           {`{"InputTransformer": {"InputTemplate": "\"<aws.events.rule-arn>\""}}`, "error: <aws.events.rule-arn> is not in the input paths, and the local AWS knows no reserved variables"},
+		"rule":           {`{"InputTransformer": {"InputTemplate": "\"<aws.events.rule-arn>\""}}`, "error: <aws.events.rule-arn> is not in the input paths, and the local AWS supports no reserved variables"},
 		"number as is":   {`{"InputTransformer": {"InputPathsMap": {"n": "$.detail.big"}, "InputTemplate": "{\"n\": <n>}"}}`, `{"n": 9007199254740993}`},
 		"value as JSON":  {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.findings[0].Id", "n": "$.detail.findings[0].Severity.Normalized"}, "InputTemplate": "{\"t\": <t>, \"n\": <n>}"}}`, `{"t": "a/b", "n": 40}`},
 		"missing value":  {`{"InputTransformer": {"InputPathsMap": {"t": "$.detail.nothing[3]"}, "InputTemplate": "{\"t\": <t>, \"s\": \"<t>\"}"}}`, `{"t": null, "s": ""}`},

@@ -1,5 +1,5 @@
-// Package eventbridge delivers events as Amazon EventBridge does: event patterns
-// with arrays of objects included, targets and dead-letter queues.
+// Package eventbridge delivers events to the targets of rules, as Amazon EventBridge does. It has
+// event patterns, also over arrays of objects, schedules, and dead-letter queues.
 package eventbridge
 
 import (
@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -17,11 +16,11 @@ import (
 // https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html
 type Pattern struct{ matches matcher }
 
-// matcher judges one value; present is false for a field that the event lacks.
+// matcher reports whether a value matches. present is false for a field that the event lacks.
 type matcher func(value any, present bool) bool
 
-// ParsePattern compiles an event pattern. An operator that the local AWS does not have
-// is an error that names it.
+// ParsePattern compiles an event pattern. Its error names an operator that the local AWS does not
+// support.
 func ParsePattern(text []byte) (*Pattern, error) {
 	decoded, err := decode(text)
 	raw, ok := decoded.(map[string]any)
@@ -47,7 +46,7 @@ func (p *Pattern) Match(event []byte) (bool, error) {
 	return p.matches(v, true), nil
 }
 
-// decode leaves numbers as they are written: to EventBridge, 300 and 300.0 are not equal.
+// decode keeps numbers as they are written: to EventBridge, 300 and 300.0 are not equal.
 func decode(text []byte) (any, error) {
 	var v any
 	d := json.NewDecoder(bytes.NewReader(text))
@@ -61,9 +60,8 @@ func decode(text []byte) (any, error) {
 	return v, nil
 }
 
-// compileObject returns what judges an object, of which every field must match. A list
-// of objects matches if one element does, as a whole: EventBridge does not mix fields of
-// different elements.
+// compileObject returns the matcher of an object, of which every field must match. A list of
+// objects matches if all fields of one element match.
 func compileObject(path string, raw map[string]any) (matcher, error) {
 	fields := map[string]matcher{}
 	for key, value := range raw {
@@ -104,7 +102,7 @@ func compileObject(path string, raw map[string]any) (matcher, error) {
 	return match, nil
 }
 
-// compileList returns what judges by a list of matchers, or of objects, of which one must match.
+// compileList returns the matcher of a list of alternatives. Those of $or are objects.
 func compileList(at string, items []any, objects bool) (matcher, error) {
 	if len(items) == 0 {
 		return nil, fmt.Errorf("%s: an empty list matches nothing", at)
@@ -141,7 +139,7 @@ func anyOf(list []matcher) matcher {
 	}
 }
 
-// leaves judges one of a list, and no object.
+// leaves applies leaf to a value, or to each element of a list. An object counts as absent.
 func leaves(leaf matcher) matcher {
 	var match matcher
 	match = func(value any, present bool) bool {
@@ -177,7 +175,7 @@ func compileOperator(object map[string]any) (matcher, error) {
 	panic("unreachable: one operator")
 }
 
-// compileText compiles the operators of texts.
+// compileText compiles an operator for strings.
 func compileText(operator string, operand any) (matcher, error) {
 	text, ok := operand.(string)
 	var test func(s string) bool
@@ -186,18 +184,11 @@ func compileText(operator string, operand any) (matcher, error) {
 		test = func(s string) bool { return strings.HasPrefix(s, text) }
 	case "suffix":
 		test = func(s string) bool { return strings.HasSuffix(s, text) }
-	case "equals-ignore-case":
-		test = func(s string) bool { return strings.EqualFold(s, text) }
-	case "wildcard":
-		if strings.Contains(text, "**") || strings.Contains(text, `\`) {
-			return nil, fmt.Errorf("wildcard %q: the local AWS takes neither ** nor a backslash", text)
-		}
-		test = regexp.MustCompile(`(?s)^` + strings.ReplaceAll(regexp.QuoteMeta(text), `\*`, `.*`) + `$`).MatchString
 	default:
 		return nil, fmt.Errorf("the local AWS does not support the operator %q here", operator)
 	}
 	if !ok {
-		return nil, fmt.Errorf("%s: the local AWS takes a string", operator)
+		return nil, fmt.Errorf("%s: the local AWS supports only a string", operator)
 	}
 	return func(v any, _ bool) bool {
 		s, ok := v.(string)
@@ -205,7 +196,7 @@ func compileText(operator string, operand any) (matcher, error) {
 	}, nil
 }
 
-// compileAnythingBut compiles a value, a list of values, or one of the text operators.
+// compileAnythingBut compiles a value, a list of values, or one of the operators for strings.
 func compileAnythingBut(operand any) (matcher, error) {
 	operator, refusedBy := "", operand
 	if inner, ok := operand.(map[string]any); ok {
@@ -236,7 +227,7 @@ func compileAnythingBut(operand any) (matcher, error) {
 		refused = append(refused, m)
 	}
 	if len(refused) == 0 {
-		return nil, errors.New("anything-but: an empty list refuses nothing")
+		return nil, errors.New("anything-but: want at least one value")
 	}
 	one := anyOf(refused)
 	return func(v any, present bool) bool { return present && !one(v, present) }, nil

@@ -18,9 +18,8 @@ import (
 // eventTime is the form of an event's time, which has whole seconds.
 const eventTime = "2006-01-02T15:04:05Z"
 
-// MostRuns is how often a rule or a schedule runs at most in one step of the clock: for
-// its last due times. AWS would have run it at each; a step of a day would have the
-// function of a schedule by the minute run 1,440 times.
+// MostRuns is the maximum number of runs of a rule or a schedule in one step of the clock. The last
+// ones run. AWS would run all, but a step of a day has 1,440 minutes.
 const MostRuns = 60
 
 // Run is one run of a scheduled rule or of a schedule.
@@ -30,17 +29,17 @@ type Run struct {
 	Event []byte
 }
 
-// Timetable has everything that runs by time.
+// Timetable has all rules and schedules that run at times.
 type Timetable struct {
 	Account, Region string
 	Rules           func() []Rule // rules and schedules
-	// Skipped receives how many runs of a rule or schedule there were too many for one step.
+	// Skipped receives the number of runs of a rule or schedule that one step skipped.
 	Skipped func(name string, runs int)
 }
 
-// ReadSchedule reads the properties of an AWS::Scheduler::Schedule, which the schema has seen.
-// What the local AWS cannot follow is an error that names it. What fails is not tried again,
-// and a flexible time window is over at its beginning.
+// ReadSchedule reads the properties of an AWS::Scheduler::Schedule, which the schema has validated.
+// Its error names what the local AWS does not support. A run is not retried, and always starts at
+// the beginning of a flexible time window.
 func ReadSchedule(name, arn string, created time.Time, properties map[string]any) (Rule, error) {
 	var p struct {
 		State, ScheduleExpression, ScheduleExpressionTimezone, StartDate, EndDate string
@@ -57,7 +56,7 @@ func ReadSchedule(name, arn string, created time.Time, properties map[string]any
 		return Rule{}, err
 	}
 	r := Rule{Name: name, ARN: arn, created: created, Disabled: p.State == "DISABLED", Role: p.Target.RoleArn, scheduler: true, input: p.Target.Input}
-	p.Target.Input = "" // which has attributes to fill in
+	p.Target.Input = "" // event replaces its context attributes
 	r.Targets = []Target{p.Target.Target}
 	s, err := clock.ParseSchedule(p.ScheduleExpression)
 	if err != nil {
@@ -75,13 +74,13 @@ func ReadSchedule(name, arn string, created time.Time, properties map[string]any
 	case (window.Mode == "FLEXIBLE") != (window.MaximumWindowInMinutes != nil):
 		return r, errors.New("MaximumWindowInMinutes is needed with mode FLEXIBLE and with no other (Service: Scheduler, Status Code: 400)")
 	case p.StartDate != "" || p.EndDate != "":
-		return r, errors.New("the local AWS follows no StartDate and no EndDate")
+		return r, errors.New("the local AWS supports neither StartDate nor EndDate")
 	}
 	return r, deliverable(p.Target.ARN, p.Target.DeadLetterConfig)
 }
 
-// Due lists the runs of enabled rules and schedules after from, up to and with to, in
-// the order of their times, of each the last [MostRuns].
+// Due returns the runs of enabled rules and schedules after from and not after to, sorted by time.
+// Of each rule and schedule it returns the last [MostRuns].
 func (t Timetable) Due(from, to time.Time) []Run {
 	var runs []Run
 	for _, r := range t.Rules() {
@@ -105,8 +104,8 @@ func (t Timetable) Due(from, to time.Time) []Run {
 	return runs
 }
 
-// event is what the targets get: a notification, or of a schedule its Input, in which the
-// context attributes are filled in.
+// event returns the event of a run: the Input of a schedule, in which the context attributes are
+// replaced, or else a notification.
 // https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html
 func (t Timetable) event(r Rule, at time.Time) []byte {
 	source, detail, when := "aws.events", any(struct{}{}), at.UTC().Format(eventTime)

@@ -40,7 +40,7 @@ func Register(a Account) {
 			a.Registry.Register(name, d)
 		}
 	}
-	a.Registry.CheckNative(checkNative)
+	a.Registry.Check = checkNative
 }
 
 // named is the name that the template gives, or one that CloudFormation makes, with at
