@@ -3,7 +3,6 @@ package iotcore_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -42,19 +41,10 @@ type world struct {
 // recorder is a data plane that keeps what it is asked to do.
 type recorder struct {
 	published []iotcore.PublishedMessage
-	deleted   []string
 }
 
 func (r *recorder) Publish(m iotcore.PublishedMessage) error {
 	r.published = append(r.published, m)
-	return nil
-}
-
-func (r *recorder) DeleteConnection(clientID string, cleanSession, preventWill bool) error {
-	if clientID == "nobody" {
-		return iotcore.NotConnected(clientID)
-	}
-	r.deleted = append(r.deleted, fmt.Sprint(clientID, " ", cleanSession, " ", preventWill))
 	return nil
 }
 

@@ -32,7 +32,7 @@ const (
 
 // Certificate is a registered device certificate.
 type Certificate struct {
-	ID           string // SHA-256 of the DER form, in hex
+	ID           string // SHA-256 of the DER encoding, in hex
 	ARN          string
 	X509         *x509.Certificate
 	Status       types.CertificateStatus
@@ -41,13 +41,13 @@ type Certificate struct {
 	version      int32
 }
 
-// CertificateID returns the id that AWS IoT gives a certificate.
+// CertificateID returns the ID that AWS IoT gives to a certificate.
 func CertificateID(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.Raw)
 	return hex.EncodeToString(sum[:])
 }
 
-// Certificate returns a registered certificate by its id.
+// Certificate returns the registered certificate with an ID.
 func (s *Service) Certificate(id string) (Certificate, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -74,15 +74,15 @@ func (s *Service) allCertificates() []Certificate {
 	return out
 }
 
-// OnCertificateStatus has f called after each change of a certificate's status
-// and after its deletion, then with an empty status.
+// OnCertificateStatus registers f, which is called after each change of a certificate's status. After
+// a certificate's deletion, status is empty.
 func (s *Service) OnCertificateStatus(f func(certificateID string, status types.CertificateStatus)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.onStatus = append(s.onStatus, f)
 }
 
-// tellStatus must be called without the lock: the listener may ask the service.
+// tellStatus must be called without the lock, because listeners may call the service.
 func (s *Service) tellStatus(id string, status types.CertificateStatus) {
 	s.mu.RLock()
 	listeners := slices.Clone(s.onStatus)
@@ -92,8 +92,7 @@ func (s *Service) tellStatus(id string, status types.CertificateStatus) {
 	}
 }
 
-// createKeysAndCertificate makes a key pair and a certificate for it, INACTIVE
-// unless the input says otherwise.
+// createKeysAndCertificate creates a key pair and its certificate, which is INACTIVE by default.
 func (s *Service) createKeysAndCertificate(in *iot.CreateKeysAndCertificateInput) (*iot.CreateKeysAndCertificateOutput, error) {
 	x, keys, err := s.ca.issueDevice(s.now())
 	if err != nil {
@@ -112,8 +111,8 @@ func (s *Service) createKeysAndCertificate(in *iot.CreateKeysAndCertificateInput
 	}, nil
 }
 
-// updateCertificate changes a certificate's status. A revoked certificate stays
-// revoked (unverified; AWS says only of INACTIVE that it can be undone).
+// updateCertificate changes a certificate's status. A revoked certificate stays revoked (unverified:
+// AWS says only that INACTIVE can be undone).
 func (s *Service) updateCertificate(in *iot.UpdateCertificateInput) error {
 	changed, err := s.setStatus(*in.CertificateId, in.NewStatus)
 	if changed {
@@ -156,8 +155,7 @@ func (s *Service) describeCertificate(in *iot.DescribeCertificateInput) (*iot.De
 	}}, nil
 }
 
-// listCertificates lists certificates by creation date, newest first unless the
-// input asks for the other order.
+// listCertificates lists certificates by creation date, by default the newest first.
 func (s *Service) listCertificates(in *iot.ListCertificatesInput) (*iot.ListCertificatesOutput, error) {
 	all := s.allCertificates()
 	if !in.AscendingOrder {
@@ -173,8 +171,8 @@ func (s *Service) listCertificates(in *iot.ListCertificatesInput) (*iot.ListCert
 	return out, err
 }
 
-// deleteCertificate removes a certificate that is not ACTIVE and has neither
-// things nor policies attached; ForceDelete overrules the policies only.
+// deleteCertificate deletes a certificate that is not ACTIVE and is attached to no thing. It must
+// have no policies either, unless ForceDelete is set.
 func (s *Service) deleteCertificate(in *iot.DeleteCertificateInput) error {
 	err := s.removeCertificate(*in.CertificateId, in.ForceDelete)
 	if err == nil {
@@ -210,8 +208,8 @@ func (s *Service) removeCertificate(id string, force bool) error {
 	return nil
 }
 
-// CA is the certificate authority of the local AWS IoT: it signs device
-// certificates and the broker's server certificate.
+// CA is the certificate authority of the local AWS IoT. It signs device certificates and the
+// broker's server certificate.
 type CA struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
@@ -230,15 +228,15 @@ func newCA() (*CA, error) {
 	return ca, err
 }
 
-// sign issues a certificate of the key that is like the template, to the end of 2049 as AWS IoT
-// does. The first is the authority's own.
+// sign issues a certificate for a public key. As in AWS IoT, it is valid to the end of 2049. The
+// first certificate is the authority's own.
 func (ca *CA) sign(public any, template x509.Certificate) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 159))
 	if err != nil {
 		return nil, err
 	}
 	template.SerialNumber, template.NotAfter = serial, time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
-	if template.NotBefore.IsZero() { // valid in the past, too: a test's clock may start anywhere
+	if template.NotBefore.IsZero() { // a test's clock may start in the past
 		template.NotBefore = time.Date(2015, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
 	parent := ca.certificate
@@ -255,8 +253,7 @@ func (ca *CA) sign(public any, template x509.Certificate) (*x509.Certificate, er
 // PEM returns the root certificate that clients need to trust the broker.
 func (ca *CA) PEM() string { return pemText("CERTIFICATE", ca.certificate.Raw) }
 
-// Issued reports whether the authority signed a certificate that is valid at
-// the given time for a device.
+// Issued reports whether the authority issued a device's certificate, which is valid at a time.
 func (ca *CA) Issued(certificate *x509.Certificate, at time.Time) bool {
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.certificate)
@@ -266,8 +263,7 @@ func (ca *CA) Issued(certificate *x509.Certificate, at time.Time) bool {
 	return err == nil
 }
 
-// ServerCertificate issues a certificate for a server on the given host names
-// and addresses.
+// ServerCertificate issues a certificate for a server with these host names and addresses.
 func (ca *CA) ServerCertificate(hosts ...string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -291,8 +287,7 @@ func (ca *CA) ServerCertificate(hosts ...string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{certificate.Raw}, PrivateKey: key, Leaf: certificate}, nil
 }
 
-// issueDevice makes a key pair and its certificate, as CreateKeysAndCertificate
-// does: RSA with 2048 bits.
+// issueDevice creates an RSA key pair of 2048 bits and its certificate.
 func (ca *CA) issueDevice(now time.Time) (*x509.Certificate, *types.KeyPair, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -304,7 +299,7 @@ func (ca *CA) issueDevice(now time.Time) (*x509.Certificate, *types.KeyPair, err
 	}
 	certificate, err := ca.sign(&key.PublicKey, x509.Certificate{
 		Subject:   pkix.Name{CommonName: "AWS IoT Certificate"},
-		NotBefore: now.Add(-2 * time.Minute), // a device's clock may be a little late
+		NotBefore: now.Add(-2 * time.Minute), // a device's clock may be slow
 		KeyUsage:  x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	return certificate, &types.KeyPair{

@@ -13,20 +13,19 @@ import (
 	"sync"
 )
 
-// maxBody bounds a request's body, in bytes: the largest legal ones are policy
+// maxBody is the maximum size of a request's body in bytes. The largest valid ones are policy
 // documents of 404,600 characters and payloads of 128 KB.
 const maxBody = 1 << 20
 
-// operationsText has a line for each operation of the API models iot and
-// iot-data 2015-05-28: name, method, path. With it the handler can name what it
-// does not know.
+// operationsText has a line for each operation of the API models iot and iot-data 2015-05-28: name,
+// method, path. So the handler can name an operation that it does not support.
 //
 //go:embed operations.txt
 var operationsText string
 
 // Handler serves the API of a Service and of the data plane.
 type Handler struct {
-	// Lock is held while one of the operations runs that are added from now on.
+	// Lock is held while an operation runs that is added after Lock is set.
 	Lock       sync.Locker
 	mux        *http.ServeMux
 	paths      map[string]string // by operation
@@ -35,8 +34,8 @@ type Handler struct {
 
 type operation func(r *http.Request, body []byte) (any, error)
 
-// NewHandler returns the handler of a service and of the data plane that
-// belongs to it. Without a data plane (nil), its operations are not known.
+// NewHandler returns the handler of a service and its data plane. Without a data plane (nil), the
+// operations of the data plane are not supported.
 func NewHandler(s *Service, data DataPlane) *Handler {
 	h := &Handler{mux: http.NewServeMux(), paths: map[string]string{}, operations: map[string]operation{}}
 	for line := range strings.Lines(operationsText) {
@@ -54,12 +53,11 @@ func NewHandler(s *Service, data DataPlane) *Handler {
 	return h
 }
 
-// Handle adds an operation of the API to the handler, such as one of Device Defender's. In
-// and Out are the types of AWS's SDK. reads lists the members of the input that f reads:
-// NAME of the path or of the JSON body, ?NAME of the query, @NAME of a header, =NAME for
-// the whole body, each with :WIRE where it travels under another name. Any other member is
-// refused by name. An *Error is answered as AWS answers it. Handle panics when AWS has no
-// such operation or member.
+// Handle adds an operation of the API to the handler. In and Out are types of AWS's SDK. reads lists
+// the members of the input that f reads: NAME for one of the path or the JSON body, ?NAME for one
+// of the query, @NAME for a header, and =NAME for the whole body. NAME:WIRE is a member that has
+// another name in the request. A request with any other member is refused. Handle panics if AWS
+// has no such operation or member.
 func Handle[In, Out any](h *Handler, name, reads string, f func(*In) (*Out, error)) {
 	path, known := h.paths[name]
 	if !known {
@@ -84,7 +82,7 @@ func Handle[In, Out any](h *Handler, name, reads string, f func(*In) (*Out, erro
 	}
 }
 
-// Do is Handle for an operation that answers nothing.
+// Do is Handle for an operation without output.
 func Do[In any](h *Handler, name, reads string, f func(*In) error) {
 	Handle(h, name, reads, func(in *In) (*struct{}, error) { return nil, f(in) })
 }
@@ -133,7 +131,7 @@ func (h *Handler) register(s *Service) {
 	Handle(h, "DescribeEndpoint", "?endpointType", s.describeEndpoint)
 }
 
-// ServeHTTP implements http.Handler. A topic is the rest of the path, as in AWS.
+// ServeHTTP implements http.Handler. As in AWS, a topic is the rest of the path.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if topic, ok := strings.CutPrefix(r.URL.Path, "/topics/"); ok {
 		r = r.Clone(r.Context())
@@ -150,14 +148,14 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, name string) {
 		writeError(w, err)
 		return
 	}
-	json.NewEncoder(w).Encode(out) // a client that is gone needs no answer
+	json.NewEncoder(w).Encode(out) // an error means that the client has disconnected
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, name string) (any, error) {
 	do, ok := h.operations[name]
 	switch {
 	case name == "":
-		return nil, errUnknownHere.new("no operation of AWS IoT known here has the form %s %s", r.Method, r.URL.Path)
+		return nil, errUnknownHere.new("AWS IoT has no operation %s %s", r.Method, r.URL.Path)
 	case !ok:
 		return nil, errUnknownHere.new("the operation %s is not supported by the local AWS IoT", name)
 	}

@@ -17,8 +17,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
 )
 
-// maxPolicyVersions is the most versions that a policy can have
-// (CreatePolicyVersion).
+// maxPolicyVersions is the maximum number of versions of a policy (CreatePolicyVersion).
 const maxPolicyVersions = 5
 
 var policyNameForm = regexp.MustCompile(`^[\w+=,.@-]{1,128}$`)
@@ -42,10 +41,10 @@ type policyVersion struct {
 
 func (p *iotPolicy) current() *policyVersion { return p.versions[p.defaultVersion] }
 
-// Policy is a policy as it is in effect.
+// Policy is a policy in its default version.
 type Policy struct {
 	Name      string
-	VersionID string // the default version
+	VersionID string
 	Document  *policy.Document
 }
 
@@ -61,7 +60,7 @@ func (s *Service) Policies() []Policy {
 	return out
 }
 
-// newVersion turns the two kinds of failure into answers of the service.
+// newVersion parses a policy document. Its errors are those of the API.
 func (s *Service) newVersion(text *string) (*policyVersion, error) {
 	doc, err := policy.Parse(aws.ToString(text))
 	if errors.As(err, new(*policy.UnsupportedError)) {
@@ -93,11 +92,11 @@ func (s *Service) createPolicy(in *iot.CreatePolicyInput) (*iot.CreatePolicyOutp
 	return &iot.CreatePolicyOutput{PolicyName: &p.name, PolicyArn: &p.arn, PolicyDocument: &version.text, PolicyVersionId: aws.String("1")}, nil
 }
 
-// listTags returns the tags of a policy: nothing else has tags here.
+// listTags returns the tags of a policy. Other resources have no tags here.
 func (s *Service) listTags(in *iot.ListTagsForResourceInput) (*iot.ListTagsForResourceOutput, error) {
 	_, name, ok := strings.Cut(*in.ResourceArn, ":policy/")
 	if !ok {
-		return nil, errUnknownHere.new("only policies have tags in the local AWS IoT, not %s", *in.ResourceArn)
+		return nil, errUnknownHere.new("the local AWS IoT supports tags of policies only, not of %s", *in.ResourceArn)
 	}
 	p, err := s.policy(name)
 	if err != nil {
@@ -121,8 +120,7 @@ func (s *Service) getPolicy(in *iot.GetPolicyInput) (*iot.GetPolicyOutput, error
 	}, nil
 }
 
-// listPolicies lists policies by creation date, newest first unless the input
-// asks for the other order.
+// listPolicies lists policies by creation date, by default the newest first.
 func (s *Service) listPolicies(in *iot.ListPoliciesInput) (*iot.ListPoliciesOutput, error) {
 	all := slices.SortedFunc(maps.Values(s.policies), func(a, b *iotPolicy) int {
 		return cmp.Or(a.created.Compare(b.created), strings.Compare(a.name, b.name))
@@ -138,8 +136,7 @@ func (s *Service) listPolicies(in *iot.ListPoliciesInput) (*iot.ListPoliciesOutp
 	return out, err
 }
 
-// deletePolicy removes a policy that is attached to nothing and has no version
-// besides its default.
+// deletePolicy deletes a policy that is not attached and has only its default version.
 func (s *Service) deletePolicy(in *iot.DeletePolicyInput) error {
 	p, err := s.policy(*in.PolicyName)
 	switch {
@@ -193,9 +190,9 @@ func (s *Service) deletePolicyVersion(in *iot.DeletePolicyVersionInput) error {
 	return nil
 }
 
-// EffectivePolicies returns the policies that decide what a certificate may do
-// while its connection belongs to a thing: those attached to the certificate, to
-// the thing's groups and to the groups above them. Either may be empty.
+// EffectivePolicies returns the policies of a connection with a certificate and a thing: those that
+// are attached to the certificate, to the thing's groups, and to the parents of those groups.
+// Either may be empty.
 func (s *Service) EffectivePolicies(certificateID, thingName string) []*policy.Document {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -206,7 +203,7 @@ func (s *Service) EffectivePolicies(certificateID, thingName string) []*policy.D
 	return out
 }
 
-// effective are the policies, by name. It needs the lock.
+// effective returns the effective policies, sorted by name. It needs the lock.
 func (s *Service) effective(principal, thingName string) []*iotPolicy {
 	targets := []string{principal}
 	for _, g := range s.groupsOf(thingName) {
@@ -224,7 +221,7 @@ func (s *Service) effective(principal, thingName string) []*iotPolicy {
 	return out
 }
 
-// getEffectivePolicies lists what EffectivePolicies does.
+// getEffectivePolicies lists the effective policies of a principal and a thing.
 func (s *Service) getEffectivePolicies(in *iot.GetEffectivePoliciesInput) (*iot.GetEffectivePoliciesOutput, error) {
 	if err := s.checkTarget(aws.ToString(in.Principal)); err != nil {
 		return nil, err
@@ -265,7 +262,7 @@ func (s *Service) attachPolicy(in *iot.AttachPolicyInput) error {
 	return err
 }
 
-// detachPolicy undoes AttachPolicy. Detaching what is not attached succeeds.
+// detachPolicy detaches a policy. It succeeds if the policy is not attached.
 func (s *Service) detachPolicy(in *iot.DetachPolicyInput) error {
 	p, err := s.policy(*in.PolicyName)
 	if err != nil {

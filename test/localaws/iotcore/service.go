@@ -1,15 +1,13 @@
-// Package iotcore is a local AWS IoT Core: its control plane (things, thing
-// groups, certificates, policies, topic rules, logging options) and the HTTP
-// side of its data plane, as Go state behind an http.Handler that real AWS
-// clients can speak to (signature services iot and iotdata).
+// Package iotcore is a local AWS IoT Core. It has the control plane (things, thing groups,
+// certificates, policies, topic rules) and the HTTP API of the data plane, behind an http.Handler
+// for AWS clients (signature services iot and iotdata).
 //
-// Certificates are real: each is an X.509 certificate with its own key, signed
-// by the service's certificate authority, so that an MQTT broker can verify the
-// device that presents it. What the service does not know it answers with an
-// error that names it; nothing succeeds without an effect.
+// Certificates are real X.509 certificates with their own keys, signed by the service's certificate
+// authority, so that an MQTT broker can verify a device. The error of an unsupported call or
+// parameter names it; no call succeeds without an effect.
 //
-// Changes take effect at once. On AWS a policy change takes 6 to 8 minutes and a
-// detached policy up to five minutes.
+// Changes take effect at once. On AWS, a policy change takes 6 to 8 minutes, and detaching a policy
+// up to five minutes.
 package iotcore
 
 import (
@@ -26,28 +24,22 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 )
 
-// Config is what a Service needs to know about its surroundings.
+// Config configures a Service.
 type Config struct {
 	Account string // 12 digits. Default: 123456789012.
 	Region  string // Default: us-east-1.
 	// Now is the clock of creation dates and certificates. Default: time.Now.
 	Now func() time.Time
-	// DataEndpoint is the host of the MQTT broker that DescribeEndpoint answers,
-	// without a port, as AWS answers it. Default: localhost.
-	DataEndpoint string
-	// ValidateRule refuses a topic rule when it is created or replaced, beyond what AWS
-	// IoT Core itself checks: its SQL, and what its actions need. Default: every
-	// statement is accepted.
+	// ValidateRule checks the SQL and the actions of a topic rule that is created or replaced.
+	// Default: nil, every statement is valid.
 	ValidateRule func(name string, p types.TopicRulePayload) error
 }
 
-// Service holds the state of AWS IoT Core in one account and Region. Its methods that
-// are named like API operations do what the operation does, with the lock, and return an
-// *Error with AWS's code. It is safe for use by many goroutines.
+// Service is AWS IoT Core in one account and Region. Its methods with the names of API operations
+// implement them, and return an *Error with AWS's code. It is safe for concurrent use.
 type Service struct {
 	account, region, partition string
 	now                        func() time.Time
-	dataEndpoint               string
 	validateRule               func(name string, p types.TopicRulePayload) error
 	ca                         *CA
 
@@ -64,7 +56,7 @@ type Service struct {
 func New(config Config) (*Service, error) {
 	s := &Service{
 		account: cmp.Or(config.Account, "123456789012"), region: cmp.Or(config.Region, "us-east-1"), now: config.Now,
-		dataEndpoint: cmp.Or(config.DataEndpoint, "localhost"), validateRule: config.ValidateRule,
+		validateRule: config.ValidateRule,
 		things:       map[string]*thing{},
 		groups:       map[string]*thingGroup{},
 		certificates: map[string]*Certificate{},
@@ -92,18 +84,18 @@ func (s *Service) ARN(resource string) string {
 	return fmt.Sprintf("arn:%s:iot:%s:%s:%s", s.partition, s.region, s.account, resource)
 }
 
-// newUUID is the form of thing ids and thing group ids.
+// newUUID returns the ID of a thing or a thing group.
 func newUUID() string { return uuid.NewString() }
 
-// NewID returns 32 hex digits, as the ids of audits, findings and MQTT sessions are.
+// NewID returns 32 hex digits, the form of the IDs of audits, findings and MQTT sessions.
 func NewID() string { return strings.ReplaceAll(uuid.NewString(), "-", "") }
 
-// Error is an answer of AWS IoT that is not a success.
+// Error is an error of the API of AWS IoT.
 type Error struct {
 	Code    string // such as "ResourceNotFoundException"
 	Status  int    // HTTP status
 	Message string
-	// ResourceARN and ResourceID name the resource that exists already.
+	// ResourceARN and ResourceID identify the resource that already exists.
 	ResourceARN, ResourceID string
 }
 
@@ -123,8 +115,8 @@ var (
 	errTooLarge         = errorKind{"RequestEntityTooLargeException", http.StatusRequestEntityTooLarge}
 	errInternal         = errorKind{"InternalFailureException", http.StatusInternalServerError}
 
-	// errUnknownHere is no AWS code: it says that AWS may know something that
-	// this service does not.
+	// errUnknownHere is not an error of AWS. It means that this service does not support
+	// something that AWS may support.
 	errUnknownHere = errorKind{"NotImplementedException", http.StatusNotImplemented}
 )
 
@@ -137,7 +129,7 @@ func (k errorKind) new(format string, args ...any) *Error {
 	return &Error{Code: k.code, Status: k.status, Message: fmt.Sprintf(format, args...)}
 }
 
-// of is new for a resource that exists already.
+// of returns the error for a resource that already exists.
 func (k errorKind) of(id, arn, format string, args ...any) *Error {
 	e := k.new(format, args...)
 	e.ResourceID, e.ResourceARN = id, arn

@@ -11,7 +11,7 @@ import (
 func (s *Service) describeEndpoint(in *iot.DescribeEndpointInput) (*iot.DescribeEndpointOutput, error) {
 	switch kind := aws.ToString(in.EndpointType); kind {
 	case "", "iot:Data", "iot:Data-ATS":
-		return &iot.DescribeEndpointOutput{EndpointAddress: &s.dataEndpoint}, nil
+		return &iot.DescribeEndpointOutput{EndpointAddress: aws.String("localhost")}, nil
 	case "iot:CredentialProvider", "iot:Jobs":
 		return nil, errUnknownHere.new("the endpoint %s is not supported by the local AWS IoT", kind)
 	default:
@@ -23,18 +23,16 @@ func (s *Service) describeEndpoint(in *iot.DescribeEndpointInput) (*iot.Describe
 // (AWS General Reference, AWS IoT Core message broker quotas).
 const MaxPayload = 128 << 10
 
-// DataPlane is the broker behind the data plane's API. Its errors should be
-// those of this package; any other is answered as InternalFailureException.
+// DataPlane is the broker of the data plane's API. An error that is not from this package becomes
+// an InternalFailureException.
 type DataPlane interface {
 	// Publish publishes a message that no MQTT client sent.
 	Publish(PublishedMessage) error
-	// DeleteConnection cuts a client's connection.
-	DeleteConnection(clientID string, cleanSession, preventWillMessage bool) error
 	// GetConnection describes a client's connection, ended or not, or returns [NotConnected].
 	GetConnection(clientID string) (*iotdataplane.GetConnectionOutput, error)
 }
 
-// PublishedMessage is a message. The local AWS IoT ignores the properties of MQTT 5 here.
+// PublishedMessage is a message without properties of MQTT 5.
 type PublishedMessage struct {
 	Topic   string
 	Payload []byte
@@ -42,25 +40,18 @@ type PublishedMessage struct {
 	Retain  bool
 }
 
-// Errors that the broker and Device Defender give too.
+// Errors that the broker and Device Defender return too.
 var (
 	InvalidRequest = errInvalidRequest.new
-	Unauthorized   = errUnauthorized.new // nobody may do it this way
+	Unauthorized   = errUnauthorized.new // for an action that nobody may take
 	NotFound       = errNotFound.new
 	LimitExceeded  = errorKind{"LimitExceededException", http.StatusGone}.new
 	AlreadyExists  = errAlreadyExists.of
 )
 
-// NotConnected returns the error for a client id without a connection.
+// NotConnected returns the error for a client ID without a connection.
 func NotConnected(clientID string) *Error {
 	return NotFound("No client is connected with the client id %s", clientID)
-}
-
-func checkClientID(id string) error {
-	if id[0] == '$' || len(id) > 128 {
-		return errInvalidRequest.new("clientId is %q, want 1 to 128 characters of which the first is no $", id)
-	}
-	return nil
 }
 
 func (h *Handler) registerDataPlane(data DataPlane) {
@@ -73,15 +64,9 @@ func (h *Handler) registerDataPlane(data DataPlane) {
 		}
 		return data.Publish(PublishedMessage{Topic: *in.Topic, Payload: in.Payload, QoS: byte(in.Qos), Retain: in.Retain})
 	})
-	Do(h, "DeleteConnection", "clientId ?cleanSession ?preventWillMessage", func(in *iotdataplane.DeleteConnectionInput) error {
-		if err := checkClientID(*in.ClientId); err != nil {
-			return err
-		}
-		return data.DeleteConnection(*in.ClientId, in.CleanSession, in.PreventWillMessage)
-	})
 	Handle(h, "GetConnection", "clientId", func(in *iotdataplane.GetConnectionInput) (*iotdataplane.GetConnectionOutput, error) {
-		if err := checkClientID(aws.ToString(in.ClientId)); err != nil {
-			return nil, err
+		if id := *in.ClientId; id[0] == '$' || len(id) > 128 {
+			return nil, errInvalidRequest.new("clientId is %q, want 1 to 128 characters of which the first is not $", id)
 		}
 		return data.GetConnection(*in.ClientId)
 	})

@@ -11,8 +11,8 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
 )
 
-// authorized asks the policies of the connection's certificate and thing groups.
-// extra are the condition keys of this request alone.
+// authorized reports whether the policies of the connection's certificate and thing groups allow an
+// action. extra are condition keys that only this request has.
 func (b *Broker) authorized(c *connection, action, resource string, extra policy.Values) bool {
 	if c.identity.principal == anonymous {
 		return true
@@ -32,7 +32,7 @@ func (b *Broker) authorized(c *connection, action, resource string, extra policy
 	return decision.Allowed
 }
 
-// mayPublish includes the right to set the RETAIN flag.
+// mayPublish includes the permission to set the RETAIN flag.
 func (b *Broker) mayPublish(c *connection, topic string, retain bool) bool {
 	return b.authorized(c, "iot:Publish", "topic/"+topic, nil) &&
 		(!retain || b.authorized(c, "iot:RetainPublish", "topic/"+topic, nil))
@@ -59,7 +59,7 @@ func (b *Broker) values(c *connection, thing string) policy.Values {
 	return v
 }
 
-// guard is what the broker says of a topic before any policy is asked.
+// guard is the broker's verdict on a topic, before it evaluates policies.
 type guard struct {
 	verdict verdict
 	why     string
@@ -69,9 +69,9 @@ type verdict byte
 
 const (
 	allowed     verdict = iota
-	invalid             // breaks a limit
-	forbidden           // a reserved topic that clients may not use so
-	unknownHere         // a reserved topic of AWS that this broker does not serve
+	invalid             // beyond a limit
+	forbidden           // a reserved topic that clients may not use in this way
+	unknownHere         // a reserved topic that this broker does not support
 )
 
 var (
@@ -80,8 +80,8 @@ var (
 	reportAnswer = []string{"accepted", "rejected"}
 )
 
-// guardPublish guards a topic that a client wants to publish to (AWS IoT Core
-// Developer Guide, "Reserved topics").
+// guardPublish guards the topic of a client's PUBLISH (AWS IoT Core Developer Guide, "Reserved
+// topics").
 func guardPublish(topic string) guard {
 	levels := strings.Split(topic, "/")
 	if !strings.HasPrefix(topic, "$") {
@@ -93,7 +93,7 @@ func guardPublish(topic string) guard {
 	switch kind := at(levels, 1); {
 	case kind == "rules":
 		if !ruleName.MatchString(at(levels, 2)) {
-			return guard{invalid, fmt.Sprintf("%q is no rule name", at(levels, 2))}
+			return guard{invalid, fmt.Sprintf("%q is not a rule name", at(levels, 2))}
 		}
 		return limits(strings.Join(levels[3:], "/"))
 	case kind == "things" && at(levels, 3) == "defender":
@@ -107,23 +107,22 @@ func guardPublish(topic string) guard {
 	return guard{unknownHere, topic + " belongs to a part of AWS IoT that is not supported by the local AWS IoT"}
 }
 
-// guardHTTP guards a topic of the data plane's Publish and of the republish action: those of
-// Device Defender do not support that (AWS IoT Core Developer Guide, "Republish").
+// guardHTTP guards a topic of the data plane's Publish and of the republish action. The topics of
+// Device Defender do not support either (AWS IoT Core Developer Guide, "Republish").
 func guardHTTP(topic string) guard {
 	g := guardPublish(topic)
 	switch levels := strings.Split(topic, "/"); {
 	case topic == "" || strings.ContainsAny(topic, "+#"):
-		return guard{invalid, "a topic has at least one character, and no wildcards"}
+		return guard{invalid, "want a topic of at least one character, without wildcards"}
 	case g.verdict == allowed && at(levels, 0) == "$aws" && at(levels, 1) == "things" && at(levels, 3) == "defender":
-		return guard{forbidden, "the reserved topics of AWS IoT Device Defender take MQTT messages of clients only"}
+		return guard{forbidden, "only MQTT clients may publish to the topics of AWS IoT Device Defender"}
 	}
 	return g
 }
 
-// guardSubscribe guards a filter that a client wants to subscribe to. A filter
-// whose wildcards take in a topic that may not be subscribed to is forbidden, too
-// (unverified). So Basic Ingest and device reports reach AWS alone. A shared
-// subscription is guarded by the filter behind its group.
+// guardSubscribe guards a filter of a client's SUBSCRIBE. A filter is also forbidden if it matches
+// topics to which nobody may subscribe (unverified), such as Basic Ingest and device reports. Of
+// a shared subscription, it guards the filter after the group.
 func guardSubscribe(filter string) guard {
 	levels := strings.Split(filter, "/")
 	if levels[0] == "$share" && len(levels) > 2 {
@@ -132,7 +131,7 @@ func guardSubscribe(filter string) guard {
 	}
 	for i, level := range levels {
 		if strings.ContainsAny(level, "+#") && (!isWildcard(level) || level == "#" && i < len(levels)-1) {
-			return guard{invalid, fmt.Sprintf("level %q: a wildcard is the only character of its level, and # the last level", level)}
+			return guard{invalid, fmt.Sprintf("level %q: a wildcard must be the only character of its level, and # must be the last level", level)}
 		}
 	}
 	if !strings.HasPrefix(filter, "$") {
@@ -145,9 +144,9 @@ func guardSubscribe(filter string) guard {
 	case kind == "events":
 		return guard{}
 	case kind == "rules":
-		return guard{forbidden, "Basic Ingest topics cannot be subscribed to"}
+		return guard{forbidden, "nobody can subscribe to Basic Ingest topics"}
 	case isWildcard(kind), kind == "things" && (isWildcard(at(levels, 3)) || at(levels, 2) == "#"):
-		return guard{forbidden, "the filter takes in topics that cannot be subscribed to"}
+		return guard{forbidden, "the filter matches topics to which nobody can subscribe"}
 	case kind == "things" && at(levels, 3) == "defender":
 		if isReportAnswer(levels) {
 			return guard{}
@@ -165,7 +164,7 @@ func isReportAnswer(levels []string) bool {
 
 func isWildcard(level string) bool { return level == "+" || level == "#" }
 
-// limits also bounds Basic Ingest, without its prefix.
+// limits checks the size of a topic. The prefix of Basic Ingest does not count.
 func limits(topic string) guard {
 	if len(topic) > maxTopic {
 		return guard{invalid, fmt.Sprintf("it has %d bytes, at most %d are allowed", len(topic), maxTopic)}

@@ -228,11 +228,11 @@ func TestReservedTopicsTakeNoHTTP(t *testing.T) {
 	const report = "$aws/things/camera-1/defender/metrics/json"
 	_, err := w.data.Publish(t.Context(), &iotdataplane.PublishInput{Topic: aws.String(report), Payload: []byte("{}")})
 	var refused *datatypes.UnauthorizedException
-	if !errors.As(err, &refused) || !strings.Contains(refused.ErrorMessage(), "AWS IoT Device Defender take MQTT messages of clients only") {
+	if !errors.As(err, &refused) || !strings.Contains(refused.ErrorMessage(), "only MQTT clients may publish") {
 		t.Errorf("a report over HTTPS: %v", err)
 	}
 	for topic, want := range map[string]string{
-		report: "clients only", "": "at least one character", "a/+": "no wildcards", "1/2/3/4/5/6/7/8/9": "8 slashes",
+		report: "only MQTT clients", "": "at least one character", "a/+": "without wildcards", "1/2/3/4/5/6/7/8/9": "8 slashes",
 		"$aws/things/camera-1/shadow/update": "not supported by the local AWS IoT", "$aws/events/presence/connected/a": "only AWS",
 		"a/b": "", "$aws/rules/r/a": "",
 	} {

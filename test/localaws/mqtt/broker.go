@@ -1,18 +1,16 @@
-// Package mqtt is the message broker of a local AWS IoT Core: MQTT 3.1.1 and 5
-// over TLS with client certificates, and over plain TCP on the loopback for quick
-// tests, on an embedded mochi-mqtt server.
+// Package mqtt is the message broker of a local AWS IoT Core, on an embedded mochi-mqtt server. It
+// has MQTT 3.1.1 and 5 over TLS with client certificates, and over plain TCP on the loopback for
+// quick tests.
 //
-// It takes certificates, policies and things from an iotcore.Service and behaves
-// as AWS IoT Core does: only ACTIVE certificates connect, IoT policies decide
-// about Connect, Publish, Subscribe and Receive, reserved topics are guarded, a
-// client id has one connection at a time, and lifecycle events report each connection.
-// Everything that is published can be listened to with OnMessage.
+// It uses the certificates, policies and things of an iotcore.Service, and behaves as AWS IoT Core
+// does. Only ACTIVE certificates connect. IoT policies decide on Connect, Publish, Subscribe and
+// Receive. Reserved topics are guarded. A client ID has one connection at a time. Lifecycle
+// events report each connection. Listeners of OnMessage get every published message.
 //
-// Differences from AWS that are known: policy changes take effect at once, a
-// certificate that stops being ACTIVE ends its connections at once (AWS: within a
-// few minutes), a refused MQTT 3.1.1 client gets a CONNACK with code 5, a last will
-// is never delayed, and no throttling limit applies. A client that asks for a persistent
-// session is refused. Only QoS 0 and 1 exist, as on AWS.
+// Known differences from AWS: policy changes take effect at once, and a certificate that stops
+// being ACTIVE ends its connections at once (AWS: within a few minutes). A refused MQTT 3.1.1
+// client gets a CONNACK with code 5. A last will is never delayed, and nothing is throttled. A
+// client that asks for a persistent session is refused. As on AWS, only QoS 0 and 1 exist.
 package mqtt
 
 import (
@@ -24,7 +22,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -51,25 +48,19 @@ const (
 
 // Config is what a Broker needs.
 type Config struct {
-	// Registry knows the certificates, policies and things. Required.
+	// Registry has the certificates, policies and things. Required.
 	Registry *iotcore.Service
-	// Now tells the time of events and sessions. Default: time.Now. Keep-alive
-	// runs on the machine's clock, as devices do.
+	// Now is the clock of events and sessions. Default: time.Now. Keep-alive always uses the
+	// machine's clock, as devices do.
 	Now func() time.Time
-	// TLSAddress is where clients connect with their certificates.
-	// Default: 127.0.0.1 and a free port.
-	TLSAddress string
-	// PlainAddress is a loopback address for clients without TLS. A client
-	// whose user name is a certificate id acts with that certificate; one
-	// without a user name is bound by no policy. Default: no such listener.
+	// PlainAddress is a loopback address for clients without TLS. A client whose user name is a
+	// certificate ID has the policies of that certificate. A client without a user name may do
+	// everything. Default: no such listener.
 	PlainAddress string
-	// ServerNames are the names and addresses that the broker's server
-	// certificate is for. Default: localhost, 127.0.0.1 and ::1.
-	ServerNames []string
-	// MinKeepAlive is the shortest keep-alive that is granted; a client that
-	// asks for less gets this. Default: 30 s, as on AWS. Whole seconds.
+	// MinKeepAlive is the shortest keep-alive interval, in whole seconds. A client that asks for
+	// less gets this. Default: 30 s, as on AWS.
 	MinKeepAlive time.Duration
-	// Logger gets what the broker refuses, and why. Default: nobody.
+	// Logger logs what the broker refuses, and why. Default: nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -80,7 +71,7 @@ type Broker struct {
 	log          *slog.Logger
 	minKeepAlive time.Duration
 	server       *mochi.Server
-	service      *mochi.Client // publishes what no client published
+	service      *mochi.Client // publishes messages that no MQTT client published
 	tls, plain   *listener
 	sessions     *sessions
 	close        func() error
@@ -89,10 +80,10 @@ type Broker struct {
 	listeners []func(Message)
 }
 
-// Origin says who published a message.
+// Origin is the publisher of a message.
 type Origin byte
 
-// The three kinds of publisher.
+// The kinds of publishers.
 const (
 	FromClient    Origin = iota // an MQTT client, its last will included
 	FromDataPlane               // a caller of the data plane's Publish
@@ -107,10 +98,10 @@ type Message struct {
 	Retain  bool
 	Origin  Origin
 	Time    time.Time
-	// The following are set for messages of MQTT clients only.
+	// Only messages of MQTT clients have the following.
 	ClientID  string
-	Principal string // certificate id; "anonymous" on the plain listener
-	ThingName string // of the connection, whether exclusive or not
+	Principal string // certificate ID; "anonymous" on the plain listener
+	ThingName string // of the connection, exclusive or not
 	SourceIP  netip.Addr
 }
 
@@ -156,7 +147,7 @@ func (b *Broker) serve(config Config) error {
 		return err
 	}
 	var err error
-	if b.tls, err = b.listenTLS(config); err != nil {
+	if b.tls, err = b.listenTLS(); err != nil {
 		return err
 	}
 	if b.plain, err = b.listenPlain(config.PlainAddress); err != nil {
@@ -180,7 +171,7 @@ func (b *Broker) Close() error { return b.close() }
 // TLSAddress returns the address for clients with certificates.
 func (b *Broker) TLSAddress() string { return b.tls.Address() }
 
-// PlainAddress returns the address for clients without TLS, "" when there is none.
+// PlainAddress returns the address for clients without TLS, or "" if there is none.
 func (b *Broker) PlainAddress() string {
 	if b.plain == nil {
 		return ""
@@ -188,9 +179,9 @@ func (b *Broker) PlainAddress() string {
 	return b.plain.Address()
 }
 
-// OnMessage has f called with every message that is published: by clients, by
-// the data plane and by AWS itself. It is called in the publisher's goroutine,
-// one message after the other for each client, and must not change the payload.
+// OnMessage registers f, which is called with every published message: of clients, of the data
+// plane, and of AWS itself. It runs in the publisher's goroutine, for one message of a client at
+// a time, and must not change the payload.
 func (b *Broker) OnMessage(f func(Message)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -207,8 +198,8 @@ func (b *Broker) tell(m Message) {
 	}
 }
 
-// Publish publishes a message of the data plane. Reserved topics are guarded as
-// for MQTT clients (unverified: AWS names no error for them here).
+// Publish publishes a message of the data plane. Reserved topics are guarded as for MQTT clients
+// (unverified: AWS documents no error for them).
 func (b *Broker) Publish(m iotcore.PublishedMessage) error {
 	switch g := guardHTTP(m.Topic); g.verdict {
 	case invalid:
@@ -223,14 +214,14 @@ func (b *Broker) Publish(m iotcore.PublishedMessage) error {
 	return nil
 }
 
-// PublishAsService publishes what AWS itself publishes, on any topic, with a QoS as high
-// as there is: each subscription lowers it to its own.
+// PublishAsService publishes a message of AWS itself on any topic, with QoS 1. Each subscription
+// lowers the QoS to its own.
 func (b *Broker) PublishAsService(topic string, payload []byte) {
 	b.publishAsService(topic, payload, 1)
 }
 
-// Republish publishes what a rule publishes. Reserved topics are guarded as for the data
-// plane: AWS says so of those of Device Defender.
+// Republish publishes the message of a rule. Reserved topics are guarded as for the data plane:
+// AWS documents this for the topics of Device Defender.
 func (b *Broker) Republish(topic string, payload []byte, qos byte) error {
 	if g := guardHTTP(topic); g.verdict != allowed {
 		return fmt.Errorf("republishing to %q is not allowed: %s", topic, g.why)
@@ -254,31 +245,17 @@ func (b *Broker) inject(m iotcore.PublishedMessage) error {
 		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: m.QoS, Retain: m.Retain},
 		TopicName:   m.Topic,
 		Payload:     m.Payload,
-		PacketID:    uint16(m.QoS), // any, as long as QoS 1 has one
+		PacketID:    uint16(m.QoS), // a message with QoS 1 needs an ID, and any will do
 	}
 	return b.server.InjectPacket(b.service, pk)
 }
 
-// DeleteConnection cuts a client's connection with API_INITIATED_DISCONNECT. No session
-// outlives it, whether or not it has to be removed.
-func (b *Broker) DeleteConnection(clientID string, _, preventWillMessage bool) error {
-	c, ok := read(b.sessions, b.sessions.active, clientID)
-	if !ok {
-		return iotcore.NotConnected(clientID)
-	}
-	if preventWillMessage {
-		atomic.StoreUint32(&c.client.Properties.Will.Flag, 0)
-	}
-	b.cut(c, APIInitiatedDisconnect, packets.ErrAdministrativeAction)
-	return nil
-}
-
-// keptDisconnect is for how long GetConnection says when a client disconnected.
+// keptDisconnect is how long GetConnection returns the time of a disconnect.
 // https://docs.aws.amazon.com/iot/latest/apireference/API_iotdata_GetConnection.html
 const keptDisconnect = 30 * time.Minute
 
-// GetConnection describes the last connection of a client. What AWS answers about a client
-// that never connected is not documented: here it is not found.
+// GetConnection describes the last connection of a client. AWS does not document the answer for a
+// client that never connected: here it is "not found".
 func (b *Broker) GetConnection(clientID string) (*iotdataplane.GetConnectionOutput, error) {
 	latest, ok := read(b.sessions, b.sessions.latest, clientID)
 	if !ok {
@@ -308,27 +285,27 @@ func (b *Broker) certificateChanged(certificateID string, status types.Certifica
 	}
 }
 
-// cut ends a connection for a reason. The first reason stays.
+// cut ends a connection for a reason. If it is cut more than once, the first reason counts.
 func (b *Broker) cut(c *connection, reason DisconnectReason, code packets.Code) {
 	c.because(reason)
 	b.log.Info("connection cut", "clientId", c.client.ID, "reason", reason, "code", code.Reason)
-	// A peer that reads nothing must not hold up who cuts it for ever.
+	// A client that reads nothing must not block this goroutine for ever.
 	c.net.SetWriteDeadline(time.Now().Add(farewellTimeout))
-	if c.client.Properties.ProtocolVersion == 5 { // MQTT 3.1.1 has no packet for it
+	if c.client.Properties.ProtocolVersion == 5 { // MQTT 3.1.1 has no packet for the reason
 		c.client.WritePacket(packets.Packet{
 			FixedHeader: packets.FixedHeader{Type: packets.Disconnect},
 			ReasonCode:  code.Code,
 			Properties:  packets.Properties{ReasonString: code.Reason},
-		}) // a peer that is gone needs no reason
+		}) // an error means that the client has disconnected
 	}
-	// Not client.Stop: when it comes between two packets, mochi takes the end for
-	// the client's own and forgets the last will.
+	// Do not call client.Stop: between two packets, mochi would take this as a disconnect by the
+	// client, and drop the last will.
 	c.net.Close()
 }
 
 var _ iotcore.DataPlane = (*Broker)(nil)
 
-// addressOf returns the peer's address, without port and zone.
+// addressOf returns the address of the client, without port and zone.
 func addressOf(c net.Conn) netip.Addr {
 	ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
 	if err != nil {

@@ -91,10 +91,6 @@ func TestDisconnectReasons(t *testing.T) {
 		{"subscribe to reports", subscribe("$aws/things/+/defender/metrics/json"), mqtt.ForbiddenAccess},
 		{"subscribe to Basic Ingest", subscribe("$aws/rules/r/#"), mqtt.ForbiddenAccess},
 		{"publish to a shadow", publish("$aws/things/c/shadow/update", 1), mqtt.ServerError},
-		{"DeleteConnection", func(w *world, d device) {
-			w.connect3(d, "c")
-			w.do(w.data.DeleteConnection(context.Background(), &iotdataplane.DeleteConnectionInput{ClientId: aws.String("c")}))
-		}, mqtt.APIInitiatedDisconnect},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -117,36 +113,6 @@ func TestMQTT5ClientsGetTheReason(t *testing.T) {
 	p := <-c.disconnected
 	if p.ReasonCode != 0x83 || p.Properties == nil || !strings.Contains(p.Properties.ReasonString, "$aws/things/c/jobs/get") {
 		t.Errorf("got %+v", p)
-	}
-}
-
-func TestDeleteConnection(t *testing.T) {
-	w := newWorld(t)
-	d := w.newDevice(allowAll)
-	withWill := func() {
-		w.do(w.dial3(w.options(d, "c").SetWill("will/of/c", "gone", 1, false)))
-	}
-	remove := func(clean, noWill bool) error {
-		_, err := w.data.DeleteConnection(context.Background(), &iotdataplane.DeleteConnectionInput{ClientId: aws.String("c"), CleanSession: clean, PreventWillMessage: noWill})
-		return err
-	}
-	withWill()
-	w.do(nil, remove(false, false))
-	if m := w.on("will/of/c"); string(m.Payload) != "gone" || m.ClientID != "c" || m.Principal != d.id {
-		t.Errorf("will %+v", m)
-	}
-	w.wantDisconnect("c", mqtt.APIInitiatedDisconnect)
-	withWill()
-	w.do(nil, remove(true, true))
-	m := w.next("event or will", func(m mqtt.Message) bool {
-		return m.Topic == "will/of/c" || strings.Contains(string(m.Payload), "API_INITIATED_DISCONNECT")
-	})
-	if m.Topic == "will/of/c" {
-		t.Error("the will was published")
-	}
-	var api smithy.APIError
-	if err := remove(false, false); !errors.As(err, &api) || api.ErrorCode() != "ResourceNotFoundException" {
-		t.Errorf("without a connection: %v", err)
 	}
 }
 

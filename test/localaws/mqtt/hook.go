@@ -14,14 +14,14 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
 )
 
-// Filters that replace refused ones on their way through mochi, so that it
-// answers each with the right code and keeps the others.
+// These filters replace refused ones, so that mochi answers each filter of a SUBSCRIBE with its own
+// code.
 const (
-	deniedFilter  = "\x00denied"      // OnACLCheck says no
-	invalidFilter = "\x00invalid/#/#" // mochi finds it invalid
+	deniedFilter  = "\x00denied"      // OnACLCheck refuses it
+	invalidFilter = "\x00invalid/#/#" // mochi refuses it as invalid
 )
 
-// firstPacketID is the id of the first packet with an id to each client.
+// firstPacketID is the ID of the first packet with an ID to each client.
 const firstPacketID = 1 << 15
 
 type hook struct {
@@ -42,7 +42,7 @@ func (h *hook) Provides(b byte) bool {
 	}, b)
 }
 
-// OnConnect decides about a CONNECT.
+// OnConnect accepts or refuses a CONNECT.
 func (h *hook) OnConnect(client *mochi.Client, pk packets.Packet) error {
 	b := h.broker
 	c := b.sessions.identified(client)
@@ -63,20 +63,19 @@ func (h *hook) OnConnect(client *mochi.Client, pk packets.Packet) error {
 		return b.refuse(c, packets.ErrNotAuthorized)
 	}
 	if !pk.Connect.Clean || pk.Properties.SessionExpiryInterval > 0 {
-		b.log.Warn("the local AWS has no persistent sessions", "clientId", client.ID)
+		b.log.Warn("the local AWS supports no persistent sessions: connect with a clean session", "clientId", client.ID)
 		return b.refuse(c, packets.ErrServerUnavailable)
 	}
 	if granted := b.keepAlive(pk.Connect.Keepalive); granted != pk.Connect.Keepalive {
 		client.State.Keepalive, client.State.ServerKeepalive = granted, true
 	}
-	client.Properties.Will.WillDelayInterval = 0 // mochi forgets whose will it is while it waits
+	client.Properties.Will.WillDelayInterval = 0 // mochi would lose the owner of a delayed will
 	return startPacketIDs(client)
 }
 
-// startPacketIDs lets the ids of packets to the client begin in the upper half.
-// Mochi keeps the packet ids of both directions in one table: a client that
-// counts from 1, as all do, would get its SUBSCRIBE refused, or lose a message
-// that waits for it, while a message with the same id is on its way.
+// startPacketIDs makes the IDs of packets to the client begin in the upper half. Mochi has one
+// table for the packet IDs of both directions, and clients count from 1. While a message to the
+// client has the same ID, a SUBSCRIBE would be refused, or a waiting message lost.
 func startPacketIDs(client *mochi.Client) error {
 	for range firstPacketID - 1 {
 		if _, err := client.NextPacketID(); err != nil {
@@ -94,7 +93,7 @@ func (b *Broker) refuse(c *connection, code packets.Code) error {
 	return code
 }
 
-// mayConnect also asks whether the last will may be published.
+// mayConnect includes the permission to publish the last will.
 func (b *Broker) mayConnect(c *connection, pk packets.Packet) bool {
 	attributes := []string{}
 	if !pk.Connect.Clean {
@@ -112,7 +111,7 @@ func (b *Broker) mayConnect(c *connection, pk packets.Packet) bool {
 	return guardPublish(pk.Connect.WillTopic).verdict == allowed && b.mayPublish(c, pk.Connect.WillTopic, pk.Connect.WillRetain)
 }
 
-// keepAlive returns the seconds that are granted; 0 asks for the longest.
+// keepAlive returns the granted interval in seconds. A client that asks for 0 gets the longest.
 func (b *Broker) keepAlive(asked uint16) uint16 {
 	longest := uint16(maxKeepAlive / time.Second)
 	if asked == 0 || asked > longest {
@@ -121,12 +120,11 @@ func (b *Broker) keepAlive(asked uint16) uint16 {
 	return max(asked, uint16(b.minKeepAlive/time.Second))
 }
 
-// OnConnectAuthenticate agrees: OnConnect has decided.
+// OnConnectAuthenticate accepts every client, because OnConnect has already checked it.
 func (h *hook) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool { return true }
 
-// OnSessionEstablish makes the connection the only one of its client id. It
-// waits until mochi has let go of the one before, because mochi would else drop
-// the new client together with the old one.
+// OnSessionEstablish makes the connection the only one of its client ID. It waits until mochi has
+// removed the earlier connection. Otherwise mochi would remove the new client with the old one.
 func (h *hook) OnSessionEstablish(client *mochi.Client, _ packets.Packet) {
 	b := h.broker
 	c := b.sessions.of(client)
@@ -137,14 +135,14 @@ func (h *hook) OnSessionEstablish(client *mochi.Client, _ packets.Packet) {
 	if old, ok := read(b.sessions, b.sessions.latest, client.ID); ok {
 		<-old.done
 	}
-	// Mochi counts the keep-alive from the CONNECT on: what this took is not the client's silence.
+	// Mochi measures the keep-alive from the CONNECT on, but this wait is not silence of the client.
 	c.net.SetDeadline(time.Now().Add(connectTimeout))
 	c.record.ConnectedAt = b.now()
 	b.sessions.register(c)
 	b.tellConnected(c.record) // before the CONNACK, as with messages
 }
 
-// OnSessionEstablished lets the next connection of the client id in.
+// OnSessionEstablished allows the next connection of the client ID.
 func (h *hook) OnSessionEstablished(client *mochi.Client, _ packets.Packet) {
 	c := h.broker.sessions.of(client)
 	c.release()
@@ -162,7 +160,7 @@ func (h *hook) OnDisconnect(client *mochi.Client, err error, _ bool) {
 	b.tellDisconnected(b.sessions.end(c, b.now(), reason))
 }
 
-// OnPacketEncode adds to a CONNACK the properties that AWS sends to MQTT 5 clients.
+// OnPacketEncode adds the properties that AWS sends to MQTT 5 clients to a CONNACK.
 func (h *hook) OnPacketEncode(client *mochi.Client, pk packets.Packet) packets.Packet {
 	if pk.FixedHeader.Type == packets.Connack && pk.ReasonCode == packets.CodeSuccess.Code && client.Properties.ProtocolVersion == 5 {
 		pk.Properties.TopicAliasMaximum = maxTopicAliases
@@ -171,8 +169,7 @@ func (h *hook) OnPacketEncode(client *mochi.Client, pk packets.Packet) packets.P
 	return pk
 }
 
-// OnPacketRead refuses packets before mochi looks at them. An error ends the
-// connection.
+// OnPacketRead refuses packets before mochi processes them. An error ends the connection.
 func (h *hook) OnPacketRead(client *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	c := h.broker.sessions.of(client)
 	if c == nil {
@@ -187,8 +184,7 @@ func (h *hook) OnPacketRead(client *mochi.Client, pk packets.Packet) (packets.Pa
 	return pk, nil
 }
 
-// readPublish also resolves topic aliases, because mochi asks OnACLCheck before
-// it does so.
+// readPublish also resolves topic aliases, because mochi calls OnACLCheck before it resolves them.
 func (b *Broker) readPublish(c *connection, pk packets.Packet) (packets.Packet, error) {
 	if p := &pk.Properties; p.TopicAliasFlag && p.TopicAlias > 0 && p.TopicAlias <= maxTopicAliases {
 		pk.TopicName = c.client.State.TopicAliases.Inbound.Set(p.TopicAlias, pk.TopicName)
@@ -201,7 +197,7 @@ func (b *Broker) readPublish(c *connection, pk packets.Packet) (packets.Packet, 
 		return pk, b.reject(c, ClientError, packets.ErrPacketTooLarge)
 	}
 	if strings.ContainsAny(pk.TopicName, "+#") || pk.TopicName == "" {
-		return pk, nil // mochi answers these
+		return pk, nil // mochi refuses these itself
 	}
 	if err := b.rejectGuarded(c, guardPublish(pk.TopicName)); err != nil {
 		return pk, err
@@ -209,7 +205,7 @@ func (b *Broker) readPublish(c *connection, pk packets.Packet) (packets.Packet, 
 	if b.mayPublish(c, pk.TopicName, pk.FixedHeader.Retain) {
 		return pk, nil
 	}
-	// MQTT 5 has an answer for QoS 1, which mochi gives when OnACLCheck says no.
+	// With MQTT 5 and QoS 1, the PUBACK has a reason code. Mochi sends it if OnACLCheck refuses.
 	if c.client.Properties.ProtocolVersion == 5 && pk.FixedHeader.Qos == 1 {
 		c.publishDenied = true
 		return pk, nil
@@ -231,7 +227,7 @@ func (b *Broker) readSubscribe(c *connection, pk packets.Packet) error {
 	return nil
 }
 
-// rejectGuarded ends the connection for what a guard does not allow.
+// rejectGuarded ends the connection if a guard does not allow the topic.
 func (b *Broker) rejectGuarded(c *connection, g guard) error {
 	switch g.verdict {
 	case forbidden:
@@ -249,13 +245,13 @@ func (b *Broker) reject(c *connection, reason DisconnectReason, code packets.Cod
 	return packets.ErrRejectPacket
 }
 
-// OnACLCheck is asked for each publish, each filter of a subscribe, and each
-// delivery; mochi does not say which of the last two it is.
+// OnACLCheck is called for each PUBLISH, each filter of a SUBSCRIBE, and each delivery. Mochi does
+// not distinguish the last two.
 func (h *hook) OnACLCheck(client *mochi.Client, topic string, write bool) bool {
 	b := h.broker
 	c := b.sessions.of(client)
 	if c == nil {
-		return true // the session of a client that mochi is removing
+		return true // mochi is removing the session of this client
 	}
 	if write {
 		denied := c.publishDenied
@@ -268,8 +264,8 @@ func (h *hook) OnACLCheck(client *mochi.Client, topic string, write bool) bool {
 	return c.isSubscribing(topic) || subscribed(client, topic) && b.authorized(c, "iot:Receive", "topic/"+topic, nil)
 }
 
-// subscribed reports whether a client is subscribed to a topic. Mochi has sensor/# take in
-// sensor, as MQTT does and AWS does not.
+// subscribed reports whether a client is subscribed to a topic. In mochi and MQTT, sensor/# matches
+// sensor; in AWS it does not.
 func subscribed(client *mochi.Client, topic string) bool {
 	for filter := range client.State.Subscriptions.GetAll() {
 		if levels := strings.SplitN(filter, "/", 3); levels[0] == "$share" && len(levels) == 3 {
@@ -317,8 +313,8 @@ func (h *hook) OnSubscribed(client *mochi.Client, pk packets.Packet, codes []byt
 	}
 }
 
-// OnUnsubscribed reports what a client asked for. Mochi also calls it when it
-// removes a session, then without a packet id.
+// OnUnsubscribed reports an UNSUBSCRIBE. Mochi also calls it without a packet ID, when it removes a
+// session.
 func (h *hook) OnUnsubscribed(client *mochi.Client, pk packets.Packet) {
 	c := h.broker.sessions.of(client)
 	if c == nil || pk.PacketID == 0 {
@@ -331,8 +327,8 @@ func (h *hook) OnUnsubscribed(client *mochi.Client, pk packets.Packet) {
 	h.broker.tellSubscriptions(c.record, "unsubscribed", topics)
 }
 
-// OnPublish reports a message of a client before its PUBACK: who has that may count on
-// what the listeners do.
+// OnPublish reports a message of a client before its PUBACK: once the client has the PUBACK, all
+// listeners have run.
 func (h *hook) OnPublish(client *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	h.tell(client, pk)
 	return pk, nil
@@ -344,7 +340,7 @@ func (h *hook) OnWillSent(client *mochi.Client, pk packets.Packet) { h.tell(clie
 func (h *hook) tell(client *mochi.Client, pk packets.Packet) {
 	c := h.broker.sessions.of(client)
 	if c == nil {
-		return // the service's own
+		return // a message of AWS itself
 	}
 	h.broker.tell(Message{
 		Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain, Origin: FromClient,
@@ -352,7 +348,7 @@ func (h *hook) tell(client *mochi.Client, pk packets.Packet) {
 	})
 }
 
-// ended is called when mochi has let go of a connection.
+// ended is called when mochi has removed a connection.
 func (b *Broker) ended(n net.Conn) {
 	c, _ := read(b.sessions, b.sessions.byNet, n)
 	if c.registered && !c.finished {

@@ -12,11 +12,10 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// DisconnectReason is why a connection ended, as lifecycle events tell it.
+// DisconnectReason is the reason for the end of a connection in lifecycle events.
 type DisconnectReason string
 
-// The reasons that this broker gives (AWS IoT Core Developer Guide, "Lifecycle
-// events").
+// The reasons that this broker uses (AWS IoT Core Developer Guide, "Lifecycle events").
 const (
 	AuthError                 DisconnectReason = "AUTH_ERROR"
 	ClientInitiatedDisconnect DisconnectReason = "CLIENT_INITIATED_DISCONNECT"
@@ -27,11 +26,9 @@ const (
 	KeepAliveTimeout          DisconnectReason = "MQTT_KEEP_ALIVE_TIMEOUT"
 	ServerError               DisconnectReason = "SERVER_ERROR"
 	ServerInitiatedDisconnect DisconnectReason = "SERVER_INITIATED_DISCONNECT"
-	APIInitiatedDisconnect    DisconnectReason = "API_INITIATED_DISCONNECT"
 )
 
-// whyEnded explains a connection that the broker itself did not cut, from what
-// mochi knows.
+// whyEnded returns the reason for the end of a connection that the broker did not cut.
 func whyEnded(stopped, err error) DisconnectReason {
 	var network net.Error
 	switch {
@@ -44,10 +41,10 @@ func whyEnded(stopped, err error) DisconnectReason {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &network):
 		return ConnectionLost
 	}
-	return ClientError // everything else is about what the client sent
+	return ClientError // all other errors are about packets of the client
 }
 
-// fields are those of an event besides what all events have.
+// fields are the fields of an event that not all events have.
 type fields = map[string]any
 
 func (b *Broker) tellConnected(r Connection) {
@@ -70,7 +67,7 @@ func (b *Broker) tellSubscriptions(r Connection, eventType string, topics []stri
 }
 
 func (b *Broker) emit(kind, eventType string, r Connection, event fields) {
-	if strings.ContainsAny(r.ClientID, "#+") { // no topic segment
+	if strings.ContainsAny(r.ClientID, "#+") { // the client ID cannot be a level of a topic
 		return
 	}
 	maps.Copy(event, fields{

@@ -14,15 +14,15 @@ import (
 	"github.com/mochi-mqtt/server/v2/listeners"
 )
 
-// What hangs ends after these: a peer that does not shake hands, or then sends no
-// CONNECT, and a farewell that nobody reads.
+// The timeouts of a client that does not finish the TLS handshake, does not send its CONNECT, or
+// does not read the last packet. They only end what hangs.
 const (
 	handshakeTimeout = 5 * time.Minute
 	connectTimeout   = 5 * time.Minute
 	farewellTimeout  = time.Minute
 )
 
-// listener is mochi's own, which notices when mochi has closed a connection.
+// listener is mochi's listener. It also reports when mochi has closed a connection.
 type listener struct {
 	*listeners.Net
 	broker *Broker
@@ -36,22 +36,15 @@ func (b *Broker) listener(id string, l net.Listener) *listener {
 	return &listener{Net: listeners.NewNet(id, l), broker: b, open: map[net.Conn]bool{}}
 }
 
-func (b *Broker) listenTLS(config Config) (*listener, error) {
-	address, names := config.TLSAddress, config.ServerNames
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
-	if len(names) == 0 {
-		names = []string{"localhost", "127.0.0.1", "::1"}
-	}
-	certificate, err := b.registry.CA().ServerCertificate(names...)
+func (b *Broker) listenTLS() (*listener, error) {
+	certificate, err := b.registry.CA().ServerCertificate("localhost", "127.0.0.1", "::1")
 	if err != nil {
 		return nil, fmt.Errorf("issue the server certificate: %w", err)
 	}
-	l, err := tls.Listen("tcp", address, &tls.Config{
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
 		Certificates: []tls.Certificate{certificate},
 		MinVersion:   tls.VersionTLS12,
-		// Any certificate for now: verify decides, by the registry.
+		// VerifyConnection checks the certificate.
 		ClientAuth: tls.RequireAnyClientCert,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			return b.verify(state.PeerCertificates[0])
@@ -63,11 +56,11 @@ func (b *Broker) listenTLS(config Config) (*listener, error) {
 	return b.listener("tls", l), nil
 }
 
-// verify accepts what the certificate authority signed, even when it is no longer
-// registered or not active: those are refused at CONNECT, when the client id is known.
+// verify accepts each certificate of the certificate authority. One that is not registered or not
+// active is refused at CONNECT, where the client ID is known.
 func (b *Broker) verify(certificate *x509.Certificate) error {
 	if !b.registry.CA().Issued(certificate, b.now()) {
-		return errors.New("the certificate is not issued by this AWS IoT, or not valid at this time")
+		return errors.New("this AWS IoT did not issue the certificate, or it is not valid now: use one from CreateKeysAndCertificate")
 	}
 	return nil
 }
@@ -83,7 +76,7 @@ func (b *Broker) listenPlain(address string) (*listener, error) {
 	}
 	ap, err := netip.ParseAddrPort(l.Addr().String())
 	if err != nil || !ap.Addr().IsLoopback() {
-		return nil, errors.Join(fmt.Errorf("PlainAddress is %q, want a loopback address: it asks for no certificate", address), l.Close())
+		return nil, errors.Join(fmt.Errorf("PlainAddress is %q, want a loopback address, because its clients need no certificate", address), l.Close())
 	}
 	return b.listener("plain", l), nil
 }
@@ -126,8 +119,8 @@ func (l *listener) remove(c net.Conn) {
 	c.Close()
 }
 
-// Close implements listeners.Listener. It also closes connections that have not
-// sent a CONNECT, which mochi would wait for forever.
+// Close implements listeners.Listener. It also closes connections without a CONNECT, for which
+// mochi would wait forever.
 func (l *listener) Close(closeClients listeners.CloseFn) {
 	l.Net.Close(closeClients)
 	l.mu.Lock()

@@ -16,22 +16,21 @@ import (
 )
 
 const (
-	// versionReset is how long a client must be offline for its version numbers
-	// to start again.
+	// versionReset is how long a client must be offline before its version numbers restart.
 	versionReset = time.Hour
-	// keptHistory is how long ended connections are kept: the longest look-back
-	// of a Device Defender audit check.
+	// keptHistory is how long ended connections are kept: as long as an audit check of Device
+	// Defender looks back.
 	keptHistory = 31 * 24 * time.Hour
 )
 
 // Connection describes a client's connection.
 type Connection struct {
 	ClientID          string
-	Principal         string // certificate id, "anonymous" on the plain listener
-	ThingName         string // "" when the connection belongs to no thing
+	Principal         string // certificate ID, "anonymous" on the plain listener
+	ThingName         string // "" for a connection without a thing
 	SourceIP          netip.Addr
 	SessionIdentifier string // 32 hex digits, new for each connection
-	// VersionNumber rises with each connection of a client id, from 0.
+	// VersionNumber counts the connections of a client ID, from 0.
 	VersionNumber    int64
 	ConnectedAt      time.Time
 	DisconnectedAt   time.Time // zero while connected
@@ -52,7 +51,7 @@ type sessions struct {
 // versions is the state of a client id's version numbers.
 type versions struct {
 	next  int64
-	until time.Time // when they start again, zero while connected
+	until time.Time // when they restart; zero while connected
 }
 
 func newSessions() *sessions {
@@ -72,7 +71,7 @@ func (s *sessions) accepted(c net.Conn) {
 	s.byNet[c] = &connection{net: c, done: make(chan struct{})}
 }
 
-// identified makes the connection known by its client.
+// identified registers the client of a connection.
 func (s *sessions) identified(client *mochi.Client) *connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,15 +81,15 @@ func (s *sessions) identified(client *mochi.Client) *connection {
 	return c
 }
 
-// of returns the connection of a client, nil for none: the service's own client,
-// or one that has not sent its CONNECT.
+// of returns the connection of a client. It is nil for AWS itself, and for a client that has not
+// sent its CONNECT.
 func (s *sessions) of(client *mochi.Client) *connection {
 	c, _ := read(s, s.byClient, client)
 	return c
 }
 
-// use waits for the exclusive right to connect as a client id. The returned
-// function gives it back.
+// use waits for the exclusive right to connect with a client ID. The returned function releases
+// it.
 func (s *sessions) use(clientID string) func() {
 	s.mu.Lock()
 	m := s.using[clientID]
@@ -103,7 +102,7 @@ func (s *sessions) use(clientID string) func() {
 	return m.Unlock
 }
 
-// read returns what a table of the sessions has.
+// read returns an entry of a table of the sessions.
 func read[K comparable, V any](s *sessions, table map[K]V, key K) (V, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +110,7 @@ func read[K comparable, V any](s *sessions, table map[K]V, key K) (V, bool) {
 	return v, ok
 }
 
-// recordOf returns what is known of a connection.
+// recordOf returns a copy of a connection's record.
 func (s *sessions) recordOf(c *connection) Connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,8 +129,7 @@ func (s *sessions) ofCertificate(id string) []*connection {
 	return out
 }
 
-// register makes a connection the active one of its client id and gives it its
-// version number.
+// register makes a connection the active one of its client ID, and sets its version number.
 func (s *sessions) register(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,7 +149,7 @@ func (s *sessions) register(c *connection) {
 	c.registered = true
 }
 
-// end notes that a connection is over and returns its record.
+// end records the end of a connection, and returns its record.
 func (s *sessions) end(c *connection, now time.Time, reason DisconnectReason) Connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +164,7 @@ func (s *sessions) end(c *connection, now time.Time, reason DisconnectReason) Co
 	return c.record
 }
 
-// drop forgets a network connection and its client.
+// drop removes a network connection and its client.
 func (s *sessions) drop(n net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,7 +172,7 @@ func (s *sessions) drop(n net.Conn) {
 	delete(s.byNet, n)
 }
 
-// Connection returns the connection of a client that is connected.
+// Connection returns the connection of a client, if it is connected.
 func (b *Broker) Connection(clientID string) (Connection, bool) {
 	c, ok := read(b.sessions, b.sessions.active, clientID)
 	if !ok {
@@ -183,17 +181,16 @@ func (b *Broker) Connection(clientID string) (Connection, bool) {
 	return b.sessions.recordOf(c), true
 }
 
-// ConnectionsOf returns the connections of a certificate that were open at or
-// after a time, in the order in which they began. It reaches back 31 days.
+// ConnectionsOf returns the connections of a certificate that were open at or after a time, sorted
+// by their begin. It reaches back 31 days.
 func (b *Broker) ConnectionsOf(certificateID string, since time.Time) []Connection {
 	return b.sessions.matching(func(c *Connection) bool {
 		return c.Principal == certificateID && (c.DisconnectedAt.IsZero() || !c.DisconnectedAt.Before(since))
 	})
 }
 
-// Conflicts returns the connections that were cut at or after a time because
-// another client took their client id, by client id and time. It reaches back 31
-// days.
+// Conflicts returns the connections that ended at or after a time because another client took the
+// client ID, sorted by client ID and time. It reaches back 31 days.
 func (b *Broker) Conflicts(since time.Time) []Connection {
 	out := b.sessions.matching(func(c *Connection) bool {
 		return c.DisconnectReason == DuplicateClientID && !c.DisconnectedAt.Before(since)
@@ -218,13 +215,13 @@ func (s *sessions) matching(want func(*Connection) bool) []Connection {
 const anonymous = "anonymous"
 
 type identity struct {
-	principal  string // certificate id, or anonymous
+	principal  string // certificate ID, or anonymous
 	active     bool
-	serverName string // that the client asked for
+	serverName string // in the TLS handshake
 }
 
-// identify reads the identity from the certificate of the connection or, on the
-// plain listener, from the user name.
+// identify returns the identity of a client: from its certificate, or on the plain listener from
+// its user name.
 func (b *Broker) identify(c net.Conn, username []byte) identity {
 	if t, ok := c.(*tls.Conn); ok {
 		state := t.ConnectionState()
@@ -243,29 +240,28 @@ func (b *Broker) registered(certificateID string) identity {
 	return identity{principal: certificateID, active: ok && certificate.Status == iotcore.Active}
 }
 
-// connection is a network connection, from its acceptance until mochi has let go
-// of it.
+// connection is a network connection, from its acceptance until mochi has removed it.
 type connection struct {
 	net  net.Conn
-	done chan struct{} // closed when mochi has let go
+	done chan struct{} // closed when mochi has removed it
 
-	// Set at CONNECT, before anybody else can see the connection.
+	// Set at CONNECT, before other goroutines can use the connection.
 	client   *mochi.Client
 	identity identity
-	record   Connection // changed with the lock of sessions only
+	record   Connection // guarded by the lock of sessions
 
-	// Only for the goroutine that reads from the connection.
-	release       func() // ends the exclusive use of the client id, nil without
+	// Used only by the goroutine that reads from the connection.
+	release       func() // ends the exclusive use of the client ID, or nil
 	registered    bool
 	finished      bool
-	publishDenied bool // the packet that is being processed
+	publishDenied bool // for the packet that is being processed
 
 	mu          sync.Mutex
 	reason      DisconnectReason
-	subscribing map[string]bool // filters that are allowed and about to be subscribed
+	subscribing map[string]bool // allowed filters of the SUBSCRIBE that is being processed
 }
 
-// because notes why the connection ends, if nothing else ended it before.
+// because sets the reason for the end of the connection, unless it has one.
 func (c *connection) because(reason DisconnectReason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,11 +7,10 @@ import (
 	"strings"
 )
 
-// Values are the condition keys and policy variables of one request. A key that
-// is absent has no value.
+// Values are the values of the condition keys and policy variables of a request.
 type Values map[string][]string
 
-// The keys that requests of MQTT clients have.
+// The condition keys of MQTT clients' requests.
 const (
 	KeySourceIP          = "aws:SourceIp"
 	KeySecureTransport   = "aws:SecureTransport"
@@ -23,12 +22,11 @@ const (
 	KeyThingIsAttached   = "iot:Connection.Thing.IsAttached"
 	KeyCertificateID     = "iot:CertificateId"
 
-	// KeyThingAttribute is followed by an attribute name and a bracket.
+	// KeyThingAttribute is followed by the name of an attribute and "]".
 	KeyThingAttribute = "iot:Connection.Thing.Attributes["
 )
 
-// KnownKey reports whether name is a condition key or policy variable that
-// this package can give a value to.
+// KnownKey reports whether name is a supported condition key or policy variable.
 func KnownKey(name string) bool {
 	switch name {
 	case KeySourceIP, KeySecureTransport, KeyClientID, KeyDomainName, KeyConnectAttributes,
@@ -41,18 +39,18 @@ func KnownKey(name string) bool {
 	return false
 }
 
-// Condition is one operator on one key of a statement. All conditions of a
-// statement must hold.
+// Condition is one operator on one condition key of a statement. All conditions of a statement must
+// hold.
 type Condition struct {
 	Key      string
-	set      string // how several values of one key count: "", "ForAnyValue" or "ForAllValues"
+	set      string // for keys with several values: "", "ForAnyValue" or "ForAllValues"
 	ifExists bool
 	comparison
 	want []Pattern
 }
 
-// comparison is a condition operator without its prefix and suffix. The negated
-// ones hold when none of the wanted values compares.
+// comparison is a condition operator without its prefix and suffix. A negated one holds if no wanted
+// value matches.
 type comparison struct {
 	negated bool
 	compare func(want Pattern, got string, values Values) bool
@@ -70,9 +68,8 @@ var comparisons = map[string]comparison{
 	"NotIpAddress":              {true, inNetwork},
 }
 
-// IAMConditions reads the Condition element of a policy of IAM, where known reports which
-// condition keys have values. Its errors are those of [Parse]. Of the comparisons of ARNs
-// the two forms mean the same.
+// IAMConditions reads the Condition element of an IAM policy. known reports whether a condition key
+// is supported. Its errors are those of [Parse]. ArnEquals and ArnLike have the same meaning.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
 func IAMConditions(raw map[string]map[string]OneOrMore, known func(key string) bool) ([]Condition, error) {
 	operators := maps.Clone(comparisons)
@@ -119,15 +116,15 @@ func parseCondition(operator, key string, values []string, known func(string) bo
 			return c, err
 		}
 		if _, err := parseNetwork(v); err != nil && strings.HasSuffix(name, "IpAddress") {
-			return c, malformed("condition %s: %q is no IP address or range", operator, v)
+			return c, malformed("condition %s: %q is not an IP address or range", operator, v)
 		}
 		c.want = append(c.want, p)
 	}
 	return c, nil
 }
 
-// Holds follows IAM's rules for keys without a value: a negated operator holds,
-// any other does not, unless the operator ends in IfExists or says ForAllValues.
+// Holds reports whether the condition is met. For a key without a value, as in IAM, a negated
+// operator holds, and so does one with IfExists or ForAllValues; others do not.
 func (c Condition) Holds(values Values) bool {
 	got := values[c.Key]
 	if len(got) == 0 {
@@ -142,7 +139,7 @@ func (c Condition) Holds(values Values) bool {
 	return !slices.ContainsFunc(got, func(v string) bool { return !one(v) })
 }
 
-// equal compares the wildcards of want literally, but not its variables.
+// equal replaces the variables of want, but compares its wildcards literally.
 func equal(want Pattern, got string, values Values) bool {
 	text, ok := want.literalText(values)
 	return ok && text == got
@@ -158,7 +155,7 @@ func like(want Pattern, got string, values Values) bool {
 	return matched
 }
 
-// arnLike compares the six parts of two ARNs each on its own.
+// arnLike compares two ARNs part by part.
 func arnLike(want Pattern, got string, values Values) bool {
 	patterns, parts := strings.SplitN(want.text, ":", 6), strings.SplitN(got, ":", 6)
 	if len(patterns) != len(parts) {

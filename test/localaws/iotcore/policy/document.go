@@ -1,10 +1,9 @@
-// Package policy reads AWS IoT policy documents and decides what they allow.
+// Package policy parses AWS IoT policy documents and evaluates them.
 //
-// It has the elements of AWS IoT policies: Allow and Deny, Action and
-// NotAction, Resource and NotResource, the wildcards * and ?, policy variables,
-// and the common condition operators and keys. What it does not know it refuses
-// by name when the document is parsed, so that no statement is ever evaluated
-// as something that it does not say.
+// It supports the elements of AWS IoT policies: Allow and Deny, Action and NotAction, Resource and
+// NotResource, the wildcards * and ?, policy variables, and the common condition operators and
+// keys. A document with any other element is refused and the error names it, so that no statement
+// is evaluated with another meaning than it has.
 //
 // Source: AWS IoT Core Developer Guide, "AWS IoT Core policies".
 package policy
@@ -20,24 +19,24 @@ import (
 	"unicode/utf8"
 )
 
-// MaxSize is the most characters that a policy document may have, white space
-// not counted (CreatePolicyVersion, policyDocument).
+// MaxSize is the maximum number of characters of a policy document, without white space
+// (CreatePolicyVersion, policyDocument).
 const MaxSize = 2048
 
 // Version is the only policy language version that AWS IoT documents.
 const Version = "2012-10-17"
 
-// MalformedError says why a text is no AWS IoT policy document. AWS answers it
-// with MalformedPolicyException.
+// MalformedError is the error for a text that is not a valid policy document: AWS's
+// MalformedPolicyException.
 type MalformedError struct{ Reason string }
 
 func (e *MalformedError) Error() string { return "malformed policy document: " + e.Reason }
 
-// UnsupportedError names an element of a policy document that AWS IoT may know
-// but this package does not.
+// UnsupportedError is the error for an element of a policy document that this package does not
+// support, though AWS may.
 type UnsupportedError struct {
 	Element string // "condition operator", "condition key" or "policy variable"
-	Name    string // as the document spells it
+	Name    string // as in the document
 }
 
 func (e *UnsupportedError) Error() string {
@@ -47,7 +46,7 @@ func (e *UnsupportedError) Error() string {
 // Effect is what a statement does to the requests that it matches.
 type Effect string
 
-// The two effects, spelled as policy documents spell them.
+// The effects, as policy documents spell them.
 const (
 	Allow Effect = "Allow"
 	Deny  Effect = "Deny"
@@ -67,8 +66,8 @@ type Statement struct {
 	Conditions              []Condition
 }
 
-// Parse reads a policy document. Its errors are a *MalformedError, or an
-// *UnsupportedError for an element that this package does not know.
+// Parse parses a policy document. Its error is a *MalformedError, or an *UnsupportedError for an
+// element that this package does not support.
 func Parse(text string) (*Document, error) {
 	if !utf8.ValidString(text) {
 		return nil, malformed("it is not valid UTF-8")
@@ -156,7 +155,7 @@ func parseStatement(raw json.RawMessage) (out Statement, err error) {
 	return out, err
 }
 
-// Several is the list that one JSON value, or a list of them, contains.
+// Several returns a JSON list: raw itself, or a list with raw as its only element.
 func Several(raw []byte) []byte {
 	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("[")) {
 		return raw
@@ -164,8 +163,8 @@ func Several(raw []byte) []byte {
 	return slices.Concat([]byte("["), raw, []byte("]"))
 }
 
-// OneOrMore is a string or a list of strings. Condition values may also be
-// booleans and numbers, which count as their text.
+// OneOrMore is a string or a list of strings. Booleans and numbers, which condition values may be,
+// become strings.
 type OneOrMore []string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -188,8 +187,8 @@ func (o *OneOrMore) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// decodeStrict refuses unknown elements and anything after the JSON value: an
-// element that is silently dropped would change what a policy means.
+// decodeStrict refuses unknown elements, and text after the JSON value. To ignore an element could
+// change the meaning of a policy.
 func decodeStrict(data []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
@@ -206,7 +205,7 @@ func malformed(format string, args ...any) error {
 	return &MalformedError{Reason: fmt.Sprintf(format, args...)}
 }
 
-// Request is one thing that a client wants to do.
+// Request is an action on a resource, for which policies are evaluated.
 type Request struct {
 	Action   string // "iot:Publish"
 	Resource string // "arn:aws:iot:us-east-1:123456789012:topic/a/b"
@@ -216,13 +215,13 @@ type Request struct {
 // Decision is the answer to a request.
 type Decision struct {
 	Allowed bool
-	// ExplicitDeny is true when a Deny statement matched; a request that is
-	// neither allowed nor explicitly denied is denied because nothing allows it.
+	// ExplicitDeny reports whether a Deny statement matched. A request that no statement matches is
+	// denied too.
 	ExplicitDeny bool
 }
 
-// Evaluate decides a request by all documents together: a matching Deny wins
-// over every Allow, and what nothing allows is denied.
+// Evaluate evaluates a request against all documents together. A Deny overrides every Allow, and a
+// request that no statement allows is denied.
 func Evaluate(documents []*Document, request Request) Decision {
 	allowed := false
 	for _, d := range documents {
@@ -239,8 +238,8 @@ func Evaluate(documents []*Document, request Request) Decision {
 	return Decision{Allowed: allowed}
 }
 
-// applies handles variables without a value: such a pattern matches nothing, and
-// an Allow on NotResource must not gain from that.
+// applies reports whether the statement matches a request. A pattern with a variable without a value
+// matches nothing. An Allow with NotResource must not match because of that.
 func (s Statement) applies(r Request) bool {
 	action := strings.ToLower(r.Action)
 	of := func(p Pattern) bool { m, _ := p.Match(action, nil); return m }

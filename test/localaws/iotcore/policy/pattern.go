@@ -6,17 +6,16 @@ import (
 	"sync"
 )
 
-// Pattern is a string of a policy document with its wildcards and variables:
-// * matches any characters, ? matches one, and ${name} is the value of
-// a policy variable, which is compared literally even when it has wildcards in
-// it. The characters + and # have no meaning here.
+// Pattern is a string of a policy document with wildcards and variables. * matches any characters,
+// ? matches one, and ${name} is the value of a policy variable. Wildcards in that value are
+// literal. The characters + and # have no special meaning.
 type Pattern struct{ text string }
 
-// special is what has a meaning in a pattern.
+// special matches variables and wildcards.
 var special = regexp.MustCompile(`\$\{[^}]*\}?|[*?]`)
 
-// ParsePattern reads a pattern. An unknown variable is an *UnsupportedError, a
-// variable without its closing brace a *MalformedError.
+// ParsePattern parses a pattern. Its error is an *UnsupportedError for an unknown variable, and a
+// *MalformedError for a variable without its closing brace.
 func ParsePattern(text string) (Pattern, error) {
 	for _, found := range special.FindAllString(text, -1) {
 		name, closed := strings.CutSuffix(strings.TrimPrefix(found, "${"), "}")
@@ -31,14 +30,14 @@ func ParsePattern(text string) (Pattern, error) {
 	return Pattern{text}, nil
 }
 
-// isCharacter reports whether a variable is a character with a special meaning.
+// isCharacter reports whether a variable stands for a special character.
 func isCharacter(name string) bool { return name == "*" || name == "?" || name == "$" }
 
-// String returns the pattern as the document has it.
+// String returns the text of the pattern in the document.
 func (p Pattern) String() string { return p.text }
 
-// fill puts the values of variables in place, and passes wildcards and all else through
-// wildcard and literal. It is false when a variable has no value in this request.
+// fill replaces variables by their values. It converts each wildcard with wildcard, and all other
+// text with literal. resolved is false if a variable has no value.
 func (p Pattern) fill(values Values, wildcard, literal func(string) string) (filled string, resolved bool) {
 	rest := p.text
 	for _, at := range special.FindAllStringIndex(p.text, -1) {
@@ -62,11 +61,11 @@ func (p Pattern) fill(values Values, wildcard, literal func(string) string) (fil
 	return filled + literal(rest), true
 }
 
-// compiled keeps regular expressions by their text: a broker asks for each message.
+// compiled caches regular expressions, because the broker evaluates policies for each message.
 var compiled sync.Map
 
-// Match reports whether text has the pattern, with variables taken from values;
-// resolved is false when a variable has no value, and then nothing matches.
+// Match reports whether text matches the pattern with the variables' values. resolved is false if a
+// variable has no value: nothing matches then.
 func (p Pattern) Match(text string, values Values) (matched, resolved bool) {
 	expression, ok := p.fill(values, strings.NewReplacer("*", ".*", "?", ".").Replace, regexp.QuoteMeta)
 	if !ok {
@@ -76,14 +75,14 @@ func (p Pattern) Match(text string, values Values) (matched, resolved bool) {
 	if !known {
 		made, err := regexp.Compile("(?s)^" + expression + "$")
 		if err != nil {
-			return false, true // text that is no UTF-8
+			return false, true // the pattern is not valid UTF-8
 		}
 		re, _ = compiled.LoadOrStore(expression, made)
 	}
 	return re.(*regexp.Regexp).MatchString(text), true
 }
 
-// literalText quotes the wildcards, but not the variables.
+// literalText returns the text with the values of its variables. Wildcards stay as they are.
 func (p Pattern) literalText(values Values) (string, bool) {
 	same := func(s string) string { return s }
 	return p.fill(values, same, same)
