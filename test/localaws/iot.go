@@ -33,11 +33,10 @@ func (c *Cloud) serveIoT() (err error) {
 	if c.Broker, err = mqtt.Start(mqtt.Config{Registry: c.IoT, Now: c.Clock.Now, PlainAddress: "127.0.0.1:0", Logger: log}); err != nil {
 		return fmt.Errorf("start the local MQTT broker: %w", err)
 	}
-	reports := &devicedefender.Reports{Publish: c.Broker.PublishAsService, Now: c.Clock.Now}
 	c.Broker.OnMessage(func(m mqtt.Message) {
 		c.onMessage(m)
-		if m.Origin == mqtt.FromClient {
-			reports.Receive(m.Topic, m.Payload)
+		if topic, answer, ok := devicedefender.AnswerReport(m.Topic, m.Payload, c.Clock.Now()); ok && m.Origin == mqtt.FromClient {
+			c.Broker.PublishAsService(topic, answer)
 		}
 	})
 

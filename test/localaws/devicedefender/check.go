@@ -2,6 +2,7 @@ package devicedefender
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,18 +17,18 @@ import (
 )
 
 const (
-	// lookBack is how far an on-demand audit looks into the history of connections.
+	// lookBack is how far back an on-demand audit looks at connections.
 	lookBack = 31 * 24 * time.Hour
-	// sharedDelay is how much earlier the time that the check for shared certificates
-	// looks at begins and ends.
+	// sharedDelay is how much earlier the period of the check for shared certificates begins and
+	// ends.
 	sharedDelay = 2 * time.Hour
 )
 
 type checkRun struct {
-	at           time.Time // now, for everything but connections
-	since, until time.Time // of connections
-	days         int       // the threshold of checks that have one
-	role         string    // the ARN of the role that reads
+	at           time.Time // for everything except connections
+	since, until time.Time // the period of connections
+	days         int       // the threshold, for checks that have one
+	role         string    // the ARN of the audit's role
 }
 
 type issue struct {
@@ -37,19 +38,18 @@ type issue struct {
 }
 
 type auditCheck struct {
-	// identifier is the field of the resource identifier that findings of the check
-	// have, in the words of the API.
+	// identifier is the API's name of the field that the resource identifiers of the check's
+	// findings have.
 	identifier string
-	// evaluate returns how many resources there are and what is wrong with some of
-	// them. An error fails the check; its text is the message.
+	// evaluate returns the number of resources, and the issues of some of them. An error fails the
+	// check, with its text as the message.
 	evaluate func(*Service, checkRun) (total int, issues []issue, err error)
 	// reads are the actions that the audit's role must allow.
 	reads []string
 }
 
-// Which of the actions in the managed policy AWSIoTDeviceDefenderAudit a check needs AWS does
-// not say. These read the resources that it is about, which says nothing of who connected
-// (unverified).
+// AWS does not document which actions of the managed policy AWSIoTDeviceDefenderAudit a check needs.
+// These read the resources of the check. For connections there are none (unverified).
 var (
 	caActions           = []string{"iot:ListCACertificates", "iot:DescribeCACertificate"}
 	certificateActions  = []string{"iot:ListCertificates", "iot:DescribeCertificate"}
@@ -79,16 +79,13 @@ var auditChecks = map[defender.Check]auditCheck{
 	defender.UnauthenticatedCognitoRoleOverlyPermissive: {"cognitoIdentityPoolId", noneHere, identityPoolActions},
 }
 
-// inconclusive is why a check fails, worded as a message of the API.
-func inconclusive(format string, args ...any) error { return fmt.Errorf(format, args...) }
-
-// insufficientPermissions is what the audit's role lacks.
+// insufficientPermissions is the error of a check whose role lacks permissions.
 type insufficientPermissions struct{ error }
 
-// evaluate runs without the lock: checks may wait for others.
+// evaluate runs without the lock, because checks may wait for other services.
 func (s *Service) evaluate(c defender.Check, run checkRun) (int, []issue, error) {
 	if err := s.ctx.Err(); err != nil {
-		return 0, nil, inconclusive("Device Defender is stopping.")
+		return 0, nil, errors.New("Device Defender is stopping.") //nolint:staticcheck // a message of the API
 	}
 	if s.config.May != nil {
 		if err := s.config.May(s.ctx, run.role, auditChecks[c].reads...); err != nil {
@@ -98,11 +95,11 @@ func (s *Service) evaluate(c defender.Check, run checkRun) (int, []issue, error)
 	return auditChecks[c].evaluate(s, run)
 }
 
-// noneHere is for resources that the local AWS does not have: CA certificates, role aliases and
-// Cognito identity pools. There are none, so none is wrong.
+// noneHere checks resources that the local AWS does not support: CA certificates, role aliases and
+// Cognito identity pools. There are none, so the check is compliant.
 func noneHere(*Service, checkRun) (int, []issue, error) { return 0, nil, nil }
 
-// loggingDisabled finds the account: the local AWS IoT has no logs that could be enabled.
+// loggingDisabled always finds an issue, because the local AWS IoT has no logging.
 func loggingDisabled(s *Service, _ checkRun) (int, []issue, error) {
 	return 1, []issue{{
 		resource: types.NonCompliantResource{ResourceType: types.ResourceTypeAccountSettings, ResourceIdentifier: &types.ResourceIdentifier{Account: &s.config.Account}},
@@ -112,8 +109,8 @@ func loggingDisabled(s *Service, _ checkRun) (int, []issue, error) {
 
 const day = 24 * time.Hour
 
-// usableCertificates are the certificates that the checks of AWS look at: ACTIVE ones
-// (and PENDING_TRANSFER, a status that no certificate has here).
+// usableCertificates returns the certificates that AWS checks: those that are ACTIVE or
+// PENDING_TRANSFER. No certificate here has the latter status.
 func (s *Service) usableCertificates() []iotcore.Certificate {
 	return slices.DeleteFunc(s.config.Registry.Certificates(), func(c iotcore.Certificate) bool { return c.Status != iotcore.Active })
 }
@@ -125,8 +122,7 @@ func certificateIssue(c iotcore.Certificate, code, reason string) issue {
 	}
 }
 
-// certificateAge finds certificates that were created as many days ago as the
-// threshold says, or more.
+// certificateAge finds certificates whose age in days is at least the threshold.
 func certificateAge(s *Service, run checkRun) (int, []issue, error) {
 	certificates := s.usableCertificates()
 	var issues []issue
@@ -139,8 +135,8 @@ func certificateAge(s *Service, run checkRun) (int, []issue, error) {
 	return len(certificates), issues, nil
 }
 
-// certificateExpiring finds certificates that have expired or will within the days of
-// the threshold. EXPIRATION_TIME follows sample code of AWS (unverified).
+// certificateExpiring finds certificates that have expired, or that expire within the days of the
+// threshold. EXPIRATION_TIME is from AWS's sample code (unverified).
 func certificateExpiring(s *Service, run checkRun) (int, []issue, error) {
 	certificates := s.usableCertificates()
 	var issues []issue
@@ -160,17 +156,16 @@ func certificateExpiring(s *Service, run checkRun) (int, []issue, error) {
 	return len(certificates), issues, nil
 }
 
-// soundCertificates is for what only certificates of others can have: weak keys, an
-// intermediate CA, a place on an issuer's revocation list. Here AWS IoT itself made all keys
-// and certificates, because registering others is refused.
+// soundCertificates checks for weak keys, intermediate CAs and revocation by the issuer. It finds
+// nothing, because AWS IoT itself created all keys and certificates: it refuses to register
+// others.
 func soundCertificates(s *Service, _ checkRun) (int, []issue, error) {
 	return len(s.usableCertificates()), nil, nil
 }
 
-var errNoBroker = inconclusive("The local AWS has no message broker whose connections could be looked at.")
+var errNoBroker = errors.New("The local AWS has no message broker, so there are no connections to check.") //nolint:staticcheck // a message of the API
 
-// conflictingClientIDs finds the clients that lost their connection to another client
-// with the same id.
+// conflictingClientIDs finds client IDs whose connection ended because another client took the ID.
 func conflictingClientIDs(s *Service, run checkRun) (int, []issue, error) {
 	connections := s.config.Connections
 	if connections == nil {
@@ -202,9 +197,9 @@ func conflictingClientIDs(s *Service, run checkRun) (int, []issue, error) {
 	return len(seen), issues, nil
 }
 
-// cutConnections returns the clients whose connections were cut, latest first. AWS says that
-// findings include principals and disconnect times, and shows none; the form follows
-// that of shared certificates (unverified). Clients without a certificate are left out.
+// cutConnections returns the certificates of the connections that ended, the latest first, without
+// clients that have no certificate. AWS documents that findings include principals and disconnect
+// times, but has no example; this form is that of shared certificates (unverified).
 func cutConnections(connections []mqtt.Connection) []types.RelatedResource {
 	var related []types.RelatedResource
 	slices.SortStableFunc(connections, func(a, b mqtt.Connection) int { return b.DisconnectedAt.Compare(a.DisconnectedAt) })
@@ -230,8 +225,7 @@ func connectionTimes(c mqtt.Connection) map[string]string {
 
 func milliseconds(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 
-// certificateShared finds the certificates with which several clients were connected
-// at the same time.
+// certificateShared finds certificates with which several clients were connected at the same time.
 func certificateShared(s *Service, run checkRun) (int, []issue, error) {
 	if s.config.Connections == nil {
 		return 0, nil, errNoBroker
@@ -261,8 +255,8 @@ func certificateShared(s *Service, run checkRun) (int, []issue, error) {
 	return len(certificates), issues, nil
 }
 
-// concurrent reports whether two connections with different client ids overlap. Those
-// that are still open are taken to end at until.
+// concurrent reports whether two connections with different client IDs overlap. Open connections
+// count as ended at until.
 func concurrent(connections []mqtt.Connection, until time.Time) bool {
 	end := func(c mqtt.Connection) time.Time {
 		if c.DisconnectedAt.IsZero() || c.DisconnectedAt.After(until) {

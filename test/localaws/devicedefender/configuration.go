@@ -17,7 +17,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
-// configuration is the account's audit configuration. Without a role there is none.
+// configuration is the account's audit configuration. Without a role, the account has none.
 type configuration struct {
 	roleARN string
 	sns     *types.AuditNotificationTarget
@@ -26,15 +26,14 @@ type configuration struct {
 
 type checkConfiguration struct {
 	enabled bool
-	since   time.Time // when the check was enabled: it has no older data
-	days    int       // the threshold, 0 for the default
+	since   time.Time // when the check was enabled; it has no older data
+	days    int       // the threshold; 0 means the default
 }
 
 // snsTarget is the only kind of notification target.
 const snsTarget = string(types.AuditNotificationTypeSns)
 
-// describeConfiguration describes the configuration. Without one, all checks are disabled
-// and nothing else is set.
+// describeConfiguration describes the configuration. Without one, all checks are disabled.
 func (s *Service) describeConfiguration(*iot.DescribeAccountAuditConfigurationInput) (*iot.DescribeAccountAuditConfigurationOutput, error) {
 	out := &iot.DescribeAccountAuditConfigurationOutput{AuditCheckConfigurations: map[string]types.AuditCheckConfiguration{}}
 	if s.configuration.roleARN != "" {
@@ -54,9 +53,9 @@ func (s *Service) describeConfiguration(*iot.DescribeAccountAuditConfigurationIn
 	return out, nil
 }
 
-// updateConfiguration changes the configuration; what the input leaves out stays. The first
-// one needs a role and an enabled check. A check that a scheduled audit uses cannot be
-// disabled; disabling a check forgets the data collected for it.
+// updateConfiguration changes the parts of the configuration that the input has. The first
+// configuration needs a role and an enabled check. A check that a scheduled audit uses cannot be
+// disabled. Disabling a check deletes the data that was collected for it.
 func (s *Service) updateConfiguration(in *iot.UpdateAccountAuditConfigurationInput) error {
 	next, err := s.configuration.changed(in, s.config.Now())
 	if err != nil {
@@ -144,8 +143,7 @@ func threshold(check defender.Check, parameters map[string]string) (int, error) 
 	return days, nil
 }
 
-// usable reads the names of checks that an audit is to perform: known, enabled, and
-// each once.
+// usable returns the checks with these names. It refuses unknown, disabled and repeated checks.
 func (c configuration) usable(names []string) ([]defender.Check, error) {
 	var checks []defender.Check
 	for _, name := range names {
@@ -176,9 +174,8 @@ func checkNamed(name string) (defender.Check, error) {
 	return 0, iotcore.InvalidRequest("Request contains an invalid Audit Check Name. (%s)", name)
 }
 
-// deleteConfiguration restores the defaults: no role, no target, all checks disabled. It
-// fails while there are scheduled audits that it may not delete, too (unverified: AWS does
-// not say what happens to them).
+// deleteConfiguration restores the defaults: no role, no target, all checks disabled. It fails if
+// there are scheduled audits, unless it may delete them (unverified: AWS does not document this).
 func (s *Service) deleteConfiguration(in *iot.DeleteAccountAuditConfigurationInput) error {
 	if s.configuration.roleARN == "" {
 		return iotcore.NotFound("The account has no audit configuration")
@@ -201,13 +198,13 @@ type scheduledAudit struct {
 	checks []defender.Check
 	// anchor is when it was created or last changed; runs are at its time of day.
 	anchor time.Time
-	// done is the time up to which all runs that were due have been started.
+	// done is the time up to which all runs have been started.
 	done time.Time
-	// last is when it last ran, zero for never.
+	// last is when it last ran; zero means never.
 	last time.Time
 }
 
-// when is on which days a scheduled audit runs.
+// when is the days on which a scheduled audit runs.
 type when struct {
 	frequency  types.AuditFrequency
 	dayOfWeek  types.DayOfWeek
@@ -219,9 +216,8 @@ var (
 	dayOfMonthForm     = regexp.MustCompile(`^([1-9]|[12][0-9]|3[01])$|^LAST$`)
 )
 
-// createScheduledAudit creates a scheduled audit of checks that are enabled. AWS
-// chooses the time of its runs; here it is the time of day of the creation, in UTC,
-// and the first run is on a later day.
+// createScheduledAudit creates a scheduled audit of enabled checks. AWS chooses the time of its runs:
+// here it is the time of day of the creation, in UTC. The first run is on a later day.
 func (s *Service) createScheduledAudit(in *iot.CreateScheduledAuditInput) (*iot.CreateScheduledAuditOutput, error) {
 	name := *in.ScheduledAuditName
 	if !scheduledAuditForm.MatchString(name) {
@@ -247,7 +243,7 @@ func (s *Service) createScheduledAudit(in *iot.CreateScheduledAuditInput) (*iot.
 	return &iot.CreateScheduledAuditOutput{ScheduledAuditArn: &a.arn}, nil
 }
 
-// check holds the days against the frequency.
+// check validates the days for the frequency.
 func (w when) check() error {
 	week, month := false, false
 	switch w.frequency {
@@ -272,7 +268,7 @@ func (w when) check() error {
 	return nil
 }
 
-// runs returns the times after from, up to and with to, at which the audit is due.
+// runs returns the times after from, and not after to, at which the audit is due.
 func (a *scheduledAudit) runs(from, to time.Time) []time.Time {
 	var due []time.Time
 	first := time.Time{} // of a biweekly audit
@@ -306,8 +302,8 @@ func (w when) dueOn(day time.Time, first *time.Time) bool {
 	return w.frequency == types.AuditFrequencyWeekly || day.Sub(*first)%fortnight == 0
 }
 
-// updateScheduledAudit changes a scheduled audit. What the input leaves out stays, but for a
-// day that does not go with a new frequency.
+// updateScheduledAudit changes the parts of a scheduled audit that the input has. It removes a day
+// that a new frequency does not have.
 func (s *Service) updateScheduledAudit(in *iot.UpdateScheduledAuditInput) (*iot.UpdateScheduledAuditOutput, error) {
 	a, err := s.schedule(*in.ScheduledAuditName)
 	if err != nil {

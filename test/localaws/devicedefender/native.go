@@ -18,17 +18,17 @@ import (
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 )
 
-// native is the integration that AWS itself has with Security Hub (AWS IoT Device
-// Defender Developer Guide, "Integration with AWS Security Hub CSPM"). It sends each
-// finding of a task and a summary of each check, and archives the findings of a check
-// that has completed without them. What Security Hub does not take, because it is off or
-// the product is not accepted, is not sent again before the next task.
+// native is AWS's own integration with Security Hub (AWS IoT Device Defender Developer Guide,
+// "Integration with AWS Security Hub CSPM"). It sends each finding of a task and a summary of each
+// check. If a check completes, it archives the check's earlier findings that are no longer found.
+// Findings that Security Hub refuses, because it is off or the product is not subscribed, are not
+// sent again before the next task.
 type native struct {
 	place place
 	to    NativeImporter
 
 	mu   sync.Mutex
-	sent map[string]*nativeFinding // by id, archived ones included
+	sent map[string]*nativeFinding // by ID, including archived ones
 }
 
 type nativeFinding struct {
@@ -37,8 +37,8 @@ type nativeFinding struct {
 	asff    findingASFF
 }
 
-// findingASFF is a finding as the integration imports it. The order of its fields is that of
-// AWS's samples.
+// findingASFF is a finding as the integration imports it. Its fields have the order of AWS's
+// samples.
 type findingASFF struct {
 	SchemaVersion         string
 	ID                    string `json:"Id"`
@@ -64,7 +64,7 @@ const (
 	importBatch       = securityhubtest.MaxFindings
 )
 
-// send sends the findings of a task that has ended, and so does not change any more, to Security Hub.
+// send sends the findings of a task to Security Hub. The task has ended, so it does not change.
 func (n *native) send(t *task) error {
 	if n.to == nil {
 		return nil
@@ -125,8 +125,8 @@ func (n *native) importAll(batch []*nativeFinding) error {
 	return errors.Join(faults...)
 }
 
-// keepOrder keeps the first CreatedAt and lets UpdatedAt rise: Security Hub ignores an
-// import that is not newer than what it has.
+// keepOrder keeps the first CreatedAt, and makes UpdatedAt later than the last one: Security Hub
+// ignores an import that is not newer than the stored finding.
 func (n *native) keepOrder(f *nativeFinding) {
 	before, ok := n.sent[f.asff.ID]
 	if !ok {
@@ -138,8 +138,8 @@ func (n *native) keepOrder(f *nativeFinding) {
 	}
 }
 
-// vanished returns the active findings of a check that its latest run has not found,
-// archived.
+// vanished returns the archived versions of the active findings that the check's latest run did not
+// find.
 func (n *native) vanished(check defender.Check, found map[string]bool, t *task) []*nativeFinding {
 	var gone []*nativeFinding
 	for _, id := range slices.Sorted(maps.Keys(n.sent)) {
@@ -172,10 +172,10 @@ func (n *native) base(check defender.Check, id, generator string, at time.Time) 
 	}
 }
 
-// finding is the audit finding. Of other resources than policies, AWS documents neither
-// id nor product fields nor the resource's type: they follow the policy's (unverified).
-// Whether suppressed findings are sent is not documented either; the product field
-// IsSuppressed suggests it.
+// finding returns the finding of an audit finding. AWS documents the ID, the product fields and the
+// resource's type only for policies: others have the same form here (unverified). It does not
+// document either whether suppressed findings are sent; the product field IsSuppressed suggests
+// it.
 func (n *native) finding(f *finding) *nativeFinding {
 	resource := f.issue.resource
 	parts := append([]string{n.place.account, string(resource.ResourceType)}, segments(resource.ResourceIdentifier)...)
@@ -197,14 +197,14 @@ func (n *native) finding(f *finding) *nativeFinding {
 		a.Resources[0].Type, a.Resources[0].ID = "AwsIotPolicy", *p.PolicyName
 		a.Resources[0].Details = &asff.ResourceDetails{Other: map[string]string{"PolicyVersionId": *p.PolicyVersionId}}
 	} else if resource.ResourceType == types.ResourceTypeAccountSettings {
-		a.Resources[0].Type = "AwsIotAccountSettings" // of AWS's announcement of the integration
+		a.Resources[0].Type = "AwsIotAccountSettings" // from AWS's announcement of the integration
 	}
 	return &nativeFinding{check: f.check, asff: a}
 }
 
-// summary is the check summary: active when the check found something or failed,
-// archived when all is compliant or the task was canceled. AWS shows the id for
-// scheduled audits only; on demand it has no schedule in it (unverified).
+// summary returns the summary of a check. It is archived if all resources are compliant or the task
+// was canceled, and otherwise active. AWS shows the ID only for scheduled audits; that of an
+// on-demand audit has no schedule (unverified).
 func (n *native) summary(t *task, d *checkDetails) *nativeFinding {
 	parts := []string{n.place.account, string(t.kind), t.schedule, d.check.String()}
 	if t.schedule == "" {
@@ -215,7 +215,7 @@ func (n *native) summary(t *task, d *checkDetails) *nativeFinding {
 	a.SourceURL = n.place.console("#/dd/audit/results/" + t.id + "/" + d.check.String())
 	a.ProductFields = map[string]string{
 		"ReportType": "CheckSummary", "TaskId": t.id, "TaskType": string(t.kind), "CheckName": d.check.String(), "CheckRunStatus": string(d.status),
-		"NonComopliantResourcesCount":          strconv.Itoa(d.nonCompliant), // spelled as AWS spells it
+		"NonComopliantResourcesCount":          strconv.Itoa(d.nonCompliant), // AWS's spelling
 		"SuppressedNonCompliantResourcesCount": strconv.Itoa(d.suppressed),
 		"TotalResourcesCount":                  strconv.Itoa(d.total),
 	}
@@ -247,7 +247,7 @@ func (d *checkDetails) summaryTexts(t *task) (title, description string) {
 		fmt.Sprintf("%s completed. %s reports %d non-compliant resources out of %d.", whose, d.check, d.nonCompliant, d.total)
 }
 
-// console is the AWS IoT console of the partition and Region.
+// console returns a URL of the AWS IoT console in the partition and Region.
 func (p place) console(fragment string) string {
 	host := p.region + ".console.aws.amazon.com"
 	switch p.partition() {

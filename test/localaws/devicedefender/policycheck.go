@@ -11,17 +11,17 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
 )
 
-// otherDevice is the name of a device that no policy was made for.
+// otherDevice is the name of a device for which no policy is meant.
 const otherDevice = "any-other-device"
 
-// probes are requests about another device's resources. A policy that allows one of an
-// action is too broad in it (AWS IoT Device Defender Developer Guide, "AWS IoT policies
-// overly permissive": MQTT permissions, shadow and job permissions).
+// probes are requests for resources of another device. If a policy allows one of an action's
+// requests, it allows the action too broadly (AWS IoT Device Defender Developer Guide, "AWS IoT
+// policies overly permissive": MQTT permissions, shadow and job permissions).
 var probes = []struct {
 	action    string
 	resources []string
-	// own is the prefix of resources that are devices themselves: there any wildcard
-	// is too broad, however long the text before it is.
+	// own is the prefix of resources that are devices. There, any wildcard is too broad, whatever
+	// the text before it.
 	own string
 }{
 	{"iot:Connect", []string{"client/" + otherDevice}, ":client/"},
@@ -48,7 +48,7 @@ func policyIssue(p iotcore.Policy, code, reason string) issue {
 	}
 }
 
-// overlyPermissivePolicies looks at the default version of each policy.
+// overlyPermissivePolicies checks the default version of each policy.
 func overlyPermissivePolicies(s *Service, _ checkRun) (int, []issue, error) {
 	policies := s.config.Registry.Policies()
 	var issues []issue
@@ -61,7 +61,7 @@ func overlyPermissivePolicies(s *Service, _ checkRun) (int, []issue, error) {
 	return len(policies), issues, nil
 }
 
-// broadActions returns the actions that a policy allows on what belongs to others.
+// broadActions returns the actions that a policy allows on resources of other devices.
 func broadActions(registry Registry, document *policy.Document) []string {
 	var actions []string
 	for _, probe := range probes {
@@ -75,7 +75,7 @@ func broadActions(registry Registry, document *policy.Document) []string {
 		}
 		if slices.ContainsFunc(resources, func(resource string) bool {
 			values := policy.Values{}
-			if connect { // who connects chooses the client id, and so is no thing
+			if connect { // the client chooses its ID, so the connection may have no thing
 				values[policy.KeyClientID] = []string{strings.TrimPrefix(resource, "client/")}
 				values[policy.KeyThingIsAttached] = []string{"false"}
 			}
@@ -87,9 +87,9 @@ func broadActions(registry Registry, document *policy.Document) []string {
 	return actions
 }
 
-// underAnyCircumstances returns the document as it is in the circumstances that suit an
-// intruder: conditions of an Allow hold, and a Deny with conditions does not apply. Only
-// conditions that tie a connection to a thing or a client id stay when bound is true.
+// underAnyCircumstances returns the document as it applies in the best case for an intruder: the
+// conditions of an Allow hold, and a Deny with conditions does not apply. If bound is true, it
+// keeps conditions on the thing and the client ID.
 func underAnyCircumstances(document *policy.Document, bound bool) *policy.Document {
 	out := &policy.Document{}
 	for _, s := range document.Statements {
@@ -105,9 +105,8 @@ func underAnyCircumstances(document *policy.Document, bound bool) *policy.Docume
 	return out
 }
 
-// matchingNames makes names that fit the patterns with wildcards that a policy has for
-// devices. A pattern with a policy variable gives a name that it does not fit: it takes
-// in the names of one device only.
+// matchingNames returns a name for each pattern with wildcards that a policy has for devices. The
+// name matches the pattern, unless that has a policy variable, which limits it to one device.
 func matchingNames(document *policy.Document, prefix string) []string {
 	var names []string
 	for _, s := range document.Statements {
@@ -124,22 +123,22 @@ func matchingNames(document *policy.Document, prefix string) []string {
 	return names
 }
 
-// misconfiguredPolicies finds denials that do not deny what they seem to (AWS IoT Device
-// Defender Developer Guide, "AWS IoT policy potentially misconfigured"): those with wildcards
-// of MQTT. A topic filter that evades a denial is not found here.
+// misconfiguredPolicies finds denials with wildcards of MQTT, which are literal in policies (AWS IoT
+// Device Defender Developer Guide, "AWS IoT policy potentially misconfigured"). It does not find
+// topic filters that evade a denial.
 func misconfiguredPolicies(s *Service, _ checkRun) (int, []issue, error) {
 	policies := s.config.Registry.Policies()
 	var issues []issue
 	for _, p := range policies {
 		if resource := mqttWildcardInDeny(p.Document); resource != "" {
 			issues = append(issues, policyIssue(p, "POLICY_CONTAINS_MQTT_WILDCARDS_IN_DENY_STATEMENT",
-				fmt.Sprintf("Policy contains MQTT wildcards in a deny statement, where they are no wildcards: %s.", resource)))
+				fmt.Sprintf("Policy contains MQTT wildcards in a deny statement, where they are literal: %s.", resource)))
 		}
 	}
 	return len(policies), issues, nil
 }
 
-// mqttWildcardInDeny returns a denied topic or topic filter with + or #, "" for none.
+// mqttWildcardInDeny returns a denied topic or topic filter with + or #, or "" if there is none.
 func mqttWildcardInDeny(document *policy.Document) string {
 	for _, s := range document.Statements {
 		if s.Effect != policy.Deny {

@@ -50,7 +50,7 @@ func handlerError(code, format string, args ...any) error {
 	return fmt.Errorf("%s (HandlerErrorCode: %s)", fmt.Sprintf(format, args...), code)
 }
 
-// serviceError is how it reports an error of the service.
+// serviceError is how CloudFormation reports an error of the service.
 func serviceError(err error) error {
 	var e *iotcore.Error
 	if !errors.As(err, &e) {
@@ -65,7 +65,7 @@ func serviceError(err error) error {
 	return handlerError(code, "%s (Service: Iot, Status Code: %d)", e.Message, e.Status)
 }
 
-// notSetUp is the words of the handlers.
+// notSetUp has the words of AWS's handlers.
 func notSetUp() error {
 	return handlerError("NotFound", "The configuration for your account has not been set up or was deleted.")
 }
@@ -85,8 +85,7 @@ func (s *Service) setUp(r cloudformation.Request) (cloudformation.Resource, erro
 	return cloudformation.Resource{PhysicalID: account}, err
 }
 
-// changeSetUp disables every check that the template does not mention, and the notification
-// target unless the template has one.
+// changeSetUp disables the checks and the notification target that the template does not have.
 func (s *Service) changeSetUp(r cloudformation.Request) (cloudformation.Resource, error) {
 	if s.configuration.roleARN == "" {
 		return cloudformation.Resource{}, notSetUp()
@@ -107,7 +106,7 @@ func (s *Service) changeSetUp(r cloudformation.Request) (cloudformation.Resource
 	return cloudformation.Resource{PhysicalID: r.PhysicalResourceID}, s.updateConfiguration(in)
 }
 
-// takeDown does not delete scheduled audits.
+// takeDown deletes the configuration, but no scheduled audits.
 func (s *Service) takeDown(cloudformation.Request) error {
 	if s.configuration.roleARN == "" {
 		return notSetUp()
@@ -115,7 +114,7 @@ func (s *Service) takeDown(cloudformation.Request) error {
 	return s.deleteConfiguration(&iot.DeleteAccountAuditConfigurationInput{})
 }
 
-// configurationInput translates properties that the schema has seen.
+// configurationInput converts properties, which the schema has validated.
 func configurationInput(properties map[string]any) (*iot.UpdateAccountAuditConfigurationInput, error) {
 	var p struct {
 		RoleArn                  *string
@@ -135,8 +134,8 @@ func configurationInput(properties map[string]any) (*iot.UpdateAccountAuditConfi
 			continue
 		}
 		wanted := types.AuditCheckConfiguration{Enabled: given.Enabled}
-		for _, days := range given.Configuration { // the schema has seen that it is the check's threshold
-			text, _ := days.(string) // a number is none: the handler refuses it
+		for _, days := range given.Configuration { // the schema allows only the check's threshold
+			text, _ := days.(string) // the handler refuses a number
 			wanted.Configuration = map[string]string{c.Info().Threshold.APIKey: text}
 		}
 		in.AuditCheckConfigurations[c.String()] = wanted
@@ -147,7 +146,7 @@ func configurationInput(properties map[string]any) (*iot.UpdateAccountAuditConfi
 	return in, nil
 }
 
-// generatedName is the length of the longest name that the handler makes.
+// generatedName is the maximum length of a name that the handler generates.
 const generatedName = 40
 
 func (s *Service) deployAudit(r cloudformation.Request) (cloudformation.Resource, error) {
@@ -156,7 +155,7 @@ func (s *Service) deployAudit(r cloudformation.Request) (cloudformation.Resource
 		return cloudformation.Resource{}, err
 	}
 	if in.ScheduledAuditName == nil {
-		// The end is what makes the name unique.
+		// The end of the ID makes the name unique.
 		in.ScheduledAuditName = aws.String(r.PhysicalResourceID[max(0, len(r.PhysicalResourceID)-generatedName):])
 	}
 	out, err := s.createScheduledAudit(in)
@@ -184,7 +183,7 @@ func scheduledAuditResource(name string, arn *string) cloudformation.Resource {
 	return cloudformation.Resource{PhysicalID: name, Attributes: map[string]any{"ScheduledAuditArn": *arn}}
 }
 
-// scheduledAuditInput reads properties that the schema has seen, whose names are the API's.
+// scheduledAuditInput converts properties, which the schema has validated. They have the API's names.
 func scheduledAuditInput(r cloudformation.Request) (*iot.CreateScheduledAuditInput, error) {
 	in := &iot.CreateScheduledAuditInput{}
 	return in, schema.Decode(r.ResourceProperties, in)

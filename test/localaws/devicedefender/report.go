@@ -12,29 +12,15 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
-// Reports answers device reports as Device Defender does: on accepted or rejected below
-// the topic of the report, in the report's own format. It evaluates none of them, and
-// it accepts reports at any interval: how AWS refuses one within 300 s
-// is not documented.
-type Reports struct {
-	// Publish publishes an answer. Required.
-	Publish func(topic string, payload []byte)
-	// Now is the clock of answers. Default: time.Now.
-	Now func() time.Time
-}
-
-// Receive answers a message that is a device report; any other it ignores. It may be
-// passed every message that clients publish.
-func (r *Reports) Receive(topic string, payload []byte) {
+// AnswerReport returns Device Defender's answer to a device report, and the topic of the answer:
+// accepted or rejected below the report's topic, in the report's format. ok is false for a
+// message that is not a device report. It evaluates no report, and accepts reports at any
+// interval, because AWS does not document how it refuses one within 300 s.
+func AnswerReport(topic string, payload []byte, at time.Time) (answerTopic string, encoded []byte, ok bool) {
 	thing, format, ok := reportTopic(topic)
 	if !ok {
-		return
+		return "", nil, false
 	}
-	now := time.Now
-	if r.Now != nil {
-		now = r.Now
-	}
-	at := now()
 	answer, kind := map[string]any{"thingName": thing, "timestamp": at.UnixMilli()}, "accepted"
 	if received, err := decodeReport(format, payload); err != nil {
 		kind = "rejected"
@@ -42,7 +28,7 @@ func (r *Reports) Receive(topic string, payload []byte) {
 		answer["statusDetails"] = map[string]string{"ErrorCode": "InvalidPayload", "ErrorMessage": "Malformed metrics report"}
 	} else {
 		answer["status"] = "ACCEPTED"
-		// AWS's only sample has the report id as a key and seconds as its value.
+		// In AWS's only sample, the report ID is a key, and its value is in seconds.
 		answer[received.ID] = at.Unix()
 	}
 	encode := json.Marshal
@@ -51,12 +37,12 @@ func (r *Reports) Receive(topic string, payload []byte) {
 	}
 	encoded, err := encode(answer)
 	if err != nil {
-		panic(err) // texts and numbers only
+		panic(err) // texts and numbers always encode
 	}
-	r.Publish(topic+"/"+kind, encoded)
+	return topic + "/" + kind, encoded, true
 }
 
-// reportTopic reads $aws/things/THING/defender/metrics/FORMAT.
+// reportTopic parses $aws/things/THING/defender/metrics/FORMAT.
 func reportTopic(topic string) (thing, format string, ok bool) {
 	levels := strings.Split(topic, "/")
 	if len(levels) != 6 || levels[0] != "$aws" || levels[1] != "things" || levels[2] == "" ||
@@ -66,8 +52,8 @@ func reportTopic(topic string) (thing, format string, ok bool) {
 	return levels[2], levels[5], true
 }
 
-// decodeReport also refuses a report in the format of the other topic, and one with a value
-// that cannot be read, as AWS refuses a custom metric without its list.
+// decodeReport also refuses a report in another format than that of its topic, and a report with a
+// value that cannot be read: AWS refuses a custom metric without its list.
 func decodeReport(format string, payload []byte) (report.Report, error) {
 	isJSON := bytes.HasPrefix(bytes.TrimLeft(payload, " \t\r\n"), []byte("{"))
 	if isJSON != (format == "json") {

@@ -16,8 +16,7 @@ import (
 
 // answerTo returns the topic and payload of the answer to a message, "" for none.
 func answerTo(topic string, payload []byte, now time.Time) (answerTopic string, answer []byte) {
-	r := devicedefender.Reports{Now: func() time.Time { return now }, Publish: func(topic string, payload []byte) { answerTopic, answer = topic, payload }}
-	r.Receive(topic, payload)
+	answerTopic, answer, _ = devicedefender.AnswerReport(topic, payload, now)
 	return answerTopic, answer
 }
 
@@ -151,8 +150,11 @@ func TestOtherMessagesAreNoReports(t *testing.T) {
 // A device sends its report over MQTT and gets the answer.
 func TestReportOverTheBroker(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{Connections: useBroker})
-	reports := &devicedefender.Reports{Now: w.clock, Publish: w.broker.PublishAsService}
-	w.broker.OnMessage(func(m brokers.Message) { reports.Receive(m.Topic, m.Payload) })
+	w.broker.OnMessage(func(m brokers.Message) {
+		if topic, answer, ok := devicedefender.AnswerReport(m.Topic, m.Payload, w.clock()); ok {
+			w.broker.PublishAsService(topic, answer)
+		}
+	})
 	device := w.connect(w.device(), "pump")
 	answers := make(chan mqtt.Message, 2)
 	for _, format := range []string{"json", "cbor"} {
@@ -191,21 +193,14 @@ func FuzzReportGetsOneAnswer(f *testing.F) {
 		if binary {
 			format = "cbor"
 		}
-		answers := 0
-		r := devicedefender.Reports{Publish: func(topic string, answer []byte) {
-			answers++
-			var v map[string]any
-			decode := json.Unmarshal
-			if binary {
-				decode = cbor.Unmarshal
-			}
-			if err := decode(answer, &v); err != nil || v["thingName"] != "t" {
-				t.Errorf("%s: %v in %q", topic, err, answer)
-			}
-		}}
-		r.Receive("$aws/things/t/defender/metrics/"+format, payload)
-		if answers != 1 {
-			t.Errorf("%d answers", answers)
+		topic, answer, ok := devicedefender.AnswerReport("$aws/things/t/defender/metrics/"+format, payload, time.Now())
+		var v map[string]any
+		decode := json.Unmarshal
+		if binary {
+			decode = cbor.Unmarshal
+		}
+		if err := decode(answer, &v); !ok || err != nil || v["thingName"] != "t" {
+			t.Errorf("%s: %v in %q", topic, err, answer)
 		}
 	})
 }

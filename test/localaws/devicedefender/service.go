@@ -1,20 +1,18 @@
-// Package devicedefender is the audit side of a local AWS IoT Device Defender, and
-// the answers to its device reports. Its operations are part of the API of AWS IoT
-// (signature service iot): Register adds them to an iotcore.Handler.
+// Package devicedefender has the audits of a local AWS IoT Device Defender, and its answers to device
+// reports. Its operations are part of the API of AWS IoT (signature service iot): Register adds
+// them to an iotcore.Handler.
 //
-// Audit checks look at what is really there: policies, certificates and logging
-// options of an iotcore.Service, connections of an mqtt.Broker, identity pools that
-// somebody else counts. A check that cannot judge what is there, or does not know whether
-// there is something, ends FAILED and says why; it is never compliant. A check on what
-// cannot exist here, because the local AWS IoT refuses to register it (CA certificates,
-// role aliases, certificates that others made), is compliant.
+// Audit checks evaluate the policies and certificates of an iotcore.Service, and the connections of
+// an mqtt.Broker. A check that cannot evaluate its resources ends FAILED with the reason, never
+// compliant. A check of resources that cannot exist here is compliant: the local AWS IoT refuses to
+// register CA certificates, role aliases, and certificates of others.
 //
-// At the end of a task the configured SNS topic gets the notification, and Security Hub
-// the findings and check summaries of the native integration.
+// At the end of a task, the configured SNS topic gets the notification, and Security Hub gets the
+// findings and check summaries of the native integration.
 //
-// Where AWS documents nothing, the package follows the stricter reading: a configuration
-// cannot be deleted while a scheduled audit is there, a day that does not go with the
-// frequency is refused, a suppression needs exactly one kind of end.
+// Where AWS documents nothing, the package is strict: a configuration with scheduled audits cannot
+// be deleted, a day that the frequency does not have is refused, and a suppression needs exactly
+// one kind of expiration.
 package devicedefender
 
 import (
@@ -37,7 +35,7 @@ import (
 // Device Defender quotas).
 const retention = 90 * 24 * time.Hour
 
-// Registry is what audits see of AWS IoT Core. An *iotcore.Service is one.
+// Registry has the parts of AWS IoT Core that audits read. *iotcore.Service implements it.
 type Registry interface {
 	// ARN returns the ARN of a resource such as "client/sensor-1".
 	ARN(resource string) string
@@ -46,54 +44,53 @@ type Registry interface {
 	Policies() []iotcore.Policy
 }
 
-// Connections is what audits see of the broker. An *mqtt.Broker is one.
+// Connections has the parts of the broker that audits read. *mqtt.Broker implements it.
 type Connections interface {
 	// ConnectionsOf returns the connections of a certificate that were open at or after
 	// a time.
 	ConnectionsOf(certificateID string, since time.Time) []mqtt.Connection
-	// Conflicts returns the connections that were cut at or after a time because
-	// another client took their client id.
+	// Conflicts returns the connections that ended at or after a time because another client took
+	// the client ID.
 	Conflicts(since time.Time) []mqtt.Connection
 }
 
-// NativeImporter imports the findings of the native integration, ASFF objects. A
-// *securityhubtest.Hub is one.
+// NativeImporter imports the findings of the native integration, which are ASFF objects.
+// *securityhubtest.Hub implements it.
 type NativeImporter interface {
 	ImportNative(findings ...json.RawMessage) (securityhubtest.ImportResult, error)
 }
 
-// Config is what a Service needs to know about its surroundings.
+// Config configures a Service.
 type Config struct {
 	Account string // 12 digits. Default: 123456789012.
 	Region  string // Default: us-east-1.
 	// Registry has the certificates and policies. Required.
 	Registry Registry
-	// Connections is the history of connections. Default: nil, and the checks that
-	// need it fail.
+	// Connections is the history of connections. Default: nil, checks that need it fail.
 	Connections Connections
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
-	// May is an error unless AWS IoT can take the audit's role and the role allows the
-	// actions on all resources. Default: nil, every role may read all.
+	// May returns an error unless AWS IoT can assume the audit's role, and the role allows the
+	// actions on all resources. Default: nil, every role may read everything.
 	May func(ctx context.Context, roleARN string, actions ...string) error
-	// Notify publishes a notification to an SNS topic, in the role of the target. Default: nil, nobody is notified.
+	// Notify publishes a notification to an SNS topic in the target's role. Default: nil, nothing
+	// is published.
 	Notify func(ctx context.Context, roleARN, topicARN, message string) error
-	// SecurityHub gets the findings of the native integration. Default: nil, nobody.
+	// SecurityHub receives the findings of the native integration. Default: nil, nothing is sent.
 	SecurityHub NativeImporter
-	// Go starts an on-demand audit. Default: in a goroutine of its own.
+	// Go starts an on-demand audit. Default: a new goroutine.
 	Go func(audit func())
-	// Logger receives which notifications and findings did not arrive. Default: nobody.
+	// Logger logs notifications and findings that were not sent. Default: nothing is logged.
 	Logger *slog.Logger
 }
 
-// Service is Device Defender's audit in one account and Region. It is safe for use by many
-// goroutines.
+// Service is Device Defender's audit in one account and Region. It is safe for concurrent use.
 type Service struct {
 	config Config
 	ctx    context.Context
 	cancel context.CancelFunc
 	audits sync.WaitGroup
-	due    sync.Mutex // held while what is due runs
+	due    sync.Mutex // held while scheduled audits run
 	native native
 
 	mu            sync.Mutex
@@ -130,10 +127,10 @@ func New(config Config) (*Service, error) {
 	return s, nil
 }
 
-// Wait returns when no on-demand audit runs any more.
+// Wait returns when all on-demand audits have ended.
 func (s *Service) Wait() { s.audits.Wait() }
 
-// Close stops what audits wait for, and waits for them.
+// Close ends all audits, and waits for them.
 func (s *Service) Close() {
 	s.cancel()
 	s.Wait()
@@ -164,7 +161,7 @@ func Register(h *iotcore.Handler, s *Service) {
 	iotcore.Do(h, "DeleteAuditSuppression", key, s.deleteAuditSuppression)
 }
 
-// place is the account and Region, as findings and links to the console need them.
+// place is the account and Region for findings and links to the console.
 type place struct{ account, region string }
 
 func (p place) partition() string { return cloudformation.Partition(p.region) }

@@ -17,8 +17,8 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
-// maxOnDemand is how many on-demand audits can be in progress (AWS General Reference,
-// AWS IoT Device Defender quotas).
+// maxOnDemand is the maximum number of on-demand audits in progress (AWS General Reference, AWS IoT
+// Device Defender quotas).
 const maxOnDemand = 10
 
 const (
@@ -39,16 +39,15 @@ const (
 	notPermitted  = "INSUFFICIENT_PERMISSIONS"
 )
 
-// task is an audit that runs or has run. A task never ends FAILED as a whole here:
-// each of its checks fails for itself.
+// task is an audit that is running or has ended. A task as a whole never ends FAILED here, only its
+// checks.
 type task struct {
 	id             string
 	kind           types.AuditTaskType
 	status         types.AuditTaskStatus
-	schedule       string // its name, "" on demand
+	schedule       string // the name of the scheduled audit, "" for an on-demand audit
 	started, ended time.Time
-	// since is the start of the time that a scheduled audit looks at, zero when it is
-	// 31 days.
+	// since is the beginning of the period that a scheduled audit evaluates; zero means 31 days.
 	since  time.Time
 	checks []*checkDetails // in the order of the request
 	run    sync.Mutex      // held while checks run
@@ -65,7 +64,7 @@ type checkDetails struct {
 
 func (t *task) over() bool { return t.status != taskRunning }
 
-// newTask needs the lock. It adds a task and forgets those that are too old.
+// newTask adds a task, and removes those that are too old. It needs the lock.
 func (s *Service) newTask(kind types.AuditTaskType, schedule string, at, since time.Time, checks []defender.Check) *task {
 	t := &task{id: iotcore.NewID(), kind: kind, status: taskRunning, schedule: schedule, started: at, since: since}
 	for _, c := range checks {
@@ -111,9 +110,8 @@ func (s *Service) newOnDemandTask(names []string) (*task, error) {
 	return s.newTask(onDemand, "", s.config.Now(), time.Time{}, checks), nil
 }
 
-// RunDue runs the scheduled audits that are due by the clock. Call it after each
-// step of the clock and, while the clock runs by itself, now and then. It returns when all
-// that has run.
+// RunDue runs the scheduled audits that are due, and returns when they have ended. Call it after each
+// step of the clock and, while the clock runs by itself, regularly.
 func (s *Service) RunDue() {
 	s.due.Lock()
 	defer s.due.Unlock()
@@ -123,7 +121,7 @@ func (s *Service) RunDue() {
 	}
 }
 
-// nextScheduled makes the task of the earliest run that is due, nil for none.
+// nextScheduled returns a task for the earliest run that is due, or nil if there is none.
 func (s *Service) nextScheduled(now time.Time) *task {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,7 +158,7 @@ func (s *Service) perform(t *task, at time.Time) {
 	}
 }
 
-// begin returns what a check looks at, false when it cannot run.
+// begin returns the parameters of a check. ok is false if the check cannot run.
 func (s *Service) begin(t *task, d *checkDetails, at time.Time) (checkRun, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,7 +186,7 @@ func (s *Service) begin(t *task, d *checkDetails, at time.Time) (checkRun, bool)
 	return run, true
 }
 
-// conclude notes the result of a check, unless the task was canceled meanwhile.
+// conclude records the result of a check, unless the task was canceled.
 func (s *Service) conclude(t *task, d *checkDetails, at time.Time, total int, issues []issue, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -250,8 +248,7 @@ func (s *Service) task(id string) (*task, error) {
 	return nil, iotcore.NotFound("The audit task %s does not exist", id)
 }
 
-// cancelAuditTask cancels a task that is in progress. Checks that have ended keep
-// their result.
+// cancelAuditTask cancels a task that is in progress. Checks that have ended keep their results.
 func (s *Service) cancelAuditTask(in *iot.CancelAuditTaskInput) error {
 	t, err := s.stop(*in.TaskId)
 	if err == nil {
@@ -279,8 +276,7 @@ func (s *Service) stop(id string) (*task, error) {
 	return t, nil
 }
 
-// describeAuditTask describes a task and each of its checks. Counts are there when the
-// check has completed.
+// describeAuditTask describes a task and its checks. Only completed checks have counts.
 func (s *Service) describeAuditTask(in *iot.DescribeAuditTaskInput) (*iot.DescribeAuditTaskOutput, error) {
 	t, err := s.task(*in.TaskId)
 	if err != nil {
@@ -333,8 +329,8 @@ func (t *task) count() map[types.AuditCheckRunStatus]int {
 	return count
 }
 
-// listAuditTasks lists the tasks that started in a period, oldest first. The period
-// cannot begin before what is kept: 90 days ago.
+// listAuditTasks lists the tasks that started in a period, oldest first. The period cannot begin more
+// than 90 days ago, because older tasks are deleted.
 func (s *Service) listAuditTasks(in *iot.ListAuditTasksInput) (*iot.ListAuditTasksOutput, error) {
 	if in.StartTime == nil || in.EndTime == nil {
 		return nil, iotcore.InvalidRequest("startTime or endTime is missing")
@@ -367,11 +363,11 @@ func (s *Service) listAuditTasks(in *iot.ListAuditTasksInput) (*iot.ListAuditTas
 	return out, err
 }
 
-// patience bounds what a check or a notification waits for: it only ends what hangs.
+// patience is the timeout of a notification. It only ends what hangs.
 const patience = 2 * time.Minute
 
-// notification is what SNS gets at the end of a task. The fields are in the order in
-// which AWS documents them. Times are in milliseconds.
+// notification is the SNS message at the end of a task. Its fields have the order of AWS's
+// documentation. Times are in milliseconds.
 type notification struct {
 	AccountID               string                `json:"accountId"`
 	TaskID                  string                `json:"taskId"`
@@ -398,7 +394,7 @@ type notifiedDetails struct {
 	Message                              string `json:"message,omitempty"`
 }
 
-// notification is for a task that has ended.
+// notification returns the message about a task that has ended.
 func (t *task) notification(account string) notification {
 	count := t.count()
 	n := notification{
@@ -416,7 +412,7 @@ func (t *task) notification(account string) notification {
 	return n
 }
 
-// notify notifies the target that a task has ended.
+// notify publishes the message about a task that has ended.
 func (s *Service) notify(t *task) {
 	s.mu.Lock()
 	target := s.configuration.sns

@@ -102,7 +102,7 @@ func failures(answer []byte, batch []entry) ([]string, error) {
 	return failed, nil
 }
 
-// newStreamRecord encodes a record in the form of AWS's example.
+// newStreamRecord encodes a record as AWS's example shows it.
 // https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html
 func newStreamRecord(streamARN, shard string, r kinesistypes.Record, arrived time.Time) (entry, error) {
 	type data struct {

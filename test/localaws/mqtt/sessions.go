@@ -172,15 +172,6 @@ func (s *sessions) drop(n net.Conn) {
 	delete(s.byNet, n)
 }
 
-// Connection returns the connection of a client, if it is connected.
-func (b *Broker) Connection(clientID string) (Connection, bool) {
-	c, ok := read(b.sessions, b.sessions.active, clientID)
-	if !ok {
-		return Connection{}, false
-	}
-	return b.sessions.recordOf(c), true
-}
-
 // ConnectionsOf returns the connections of a certificate that were open at or after a time, sorted
 // by their begin. It reaches back 31 days.
 func (b *Broker) ConnectionsOf(certificateID string, since time.Time) []Connection {

@@ -30,7 +30,7 @@ func ParsePattern(text string) (Pattern, error) {
 	return Pattern{text}, nil
 }
 
-// isCharacter reports whether a variable stands for a special character.
+// isCharacter reports whether a variable is an escaped special character.
 func isCharacter(name string) bool { return name == "*" || name == "?" || name == "$" }
 
 // String returns the text of the pattern in the document.
