@@ -5,6 +5,7 @@ package auditresources
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/aws/aws-lambda-go/cfn"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
+	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
 	"github.com/defenderhub/defenderhub/lambda/internal/startaudit"
 	"github.com/defenderhub/defenderhub/lambda/internal/suppression"
 )
@@ -31,10 +33,15 @@ func AWS(ctx context.Context) (API, error) {
 	return iot.NewFromConfig(cfg, func(o *iot.Options) { o.RetryMaxAttempts = 1 }), nil
 }
 
+// margin is reserved before the function's deadline for the answer to CloudFormation.
+const margin = 5 * time.Second
+
 // New returns the function's handler. [cfn.LambdaWrap] sends its result to CloudFormation.
 func New(api API, on host.Host) cfn.CustomResourceFunction {
 	start, suppress := startaudit.New(api, on), suppression.New(api, on)
 	return func(ctx context.Context, event cfn.Event) (physicalID string, data map[string]any, err error) {
+		ctx, cancel := invocation.WithMargin(ctx, margin)
+		defer cancel()
 		switch event.ResourceType {
 		case contract.StartAuditResourceType:
 			return start.Handle(ctx, event)

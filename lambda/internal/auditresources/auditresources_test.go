@@ -2,9 +2,11 @@ package auditresources_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-lambda-go/cfn"
@@ -20,32 +22,60 @@ import (
 type recorder struct {
 	auditresources.API
 	calls []string
+	// failing makes each call fail.
+	failing bool
+}
+
+func (r *recorder) call(name string) error {
+	r.calls = append(r.calls, name)
+	if r.failing {
+		return errors.New("refused")
+	}
+	return nil
 }
 
 func (r *recorder) StartOnDemandAuditTask(context.Context, *iot.StartOnDemandAuditTaskInput, ...func(*iot.Options)) (*iot.StartOnDemandAuditTaskOutput, error) {
-	r.calls = append(r.calls, "start")
-	return &iot.StartOnDemandAuditTaskOutput{TaskId: aws.String("t")}, nil
+	return &iot.StartOnDemandAuditTaskOutput{TaskId: aws.String("t")}, r.call("start")
 }
 
 func (r *recorder) CreateAuditSuppression(context.Context, *iot.CreateAuditSuppressionInput, ...func(*iot.Options)) (*iot.CreateAuditSuppressionOutput, error) {
-	r.calls = append(r.calls, "suppress")
-	return &iot.CreateAuditSuppressionOutput{}, nil
+	return &iot.CreateAuditSuppressionOutput{}, r.call("suppress")
+}
+
+var properties = map[string]map[string]any{
+	contract.StartAuditResourceType:  {contract.StartAuditChecks: []any{"LOGGING_DISABLED_CHECK"}},
+	contract.SuppressionResourceType: {contract.SuppressionCheck: "LOGGING_DISABLED_CHECK", contract.SuppressionResource: map[string]any{"account": "123456789012"}},
+}
+
+func handle(ctx context.Context, r *recorder, kind string) error {
+	f := auditresources.New(r, host.Host{Now: time.Now, Metrics: io.Discard, Log: io.Discard})
+	_, _, err := f(ctx, cfn.Event{RequestType: cfn.RequestCreate, ResourceType: kind, LogicalResourceID: "R", ResourceProperties: properties[kind]})
+	return err
 }
 
 func TestEachResourceTypeHasItsHandler(t *testing.T) {
-	for kind, c := range map[string]struct {
-		properties map[string]any
-		want       string
-	}{
-		contract.StartAuditResourceType:  {map[string]any{contract.StartAuditChecks: []any{"LOGGING_DISABLED_CHECK"}}, "start"},
-		contract.SuppressionResourceType: {map[string]any{contract.SuppressionCheck: "LOGGING_DISABLED_CHECK", contract.SuppressionResource: map[string]any{"account": "123456789012"}}, "suppress"},
-		"Custom::Another":                {nil, ""},
-	} {
+	for kind, want := range map[string]string{contract.StartAuditResourceType: "start", contract.SuppressionResourceType: "suppress", "Custom::Another": ""} {
 		r := &recorder{}
-		handle := auditresources.New(r, host.Host{Now: time.Now, Metrics: io.Discard, Log: io.Discard})
-		_, _, err := handle(context.Background(), cfn.Event{RequestType: cfn.RequestCreate, ResourceType: kind, LogicalResourceID: "R", ResourceProperties: c.properties})
-		if got := strings.Join(r.calls, ","); got != c.want || (err != nil) != (c.want == "") {
+		err := handle(context.Background(), r, kind)
+		if got := strings.Join(r.calls, ","); got != want || (err != nil) != (want == "") {
 			t.Errorf("%s: calls %q, error %v", kind, got, err)
 		}
+	}
+}
+
+func TestTimeIsLeftToAnswerCloudFormation(t *testing.T) {
+	for kind := range properties {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			start := time.Now()
+			r := &recorder{failing: true}
+			if err := handle(ctx, r, kind); err == nil || len(r.calls) < 3 {
+				t.Errorf("%s: %d calls, error %v", kind, len(r.calls), err)
+			}
+			if took := time.Since(start); took > 55*time.Second {
+				t.Errorf("%s: took %v of a minute", kind, took)
+			}
+		})
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
-	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 
@@ -38,9 +37,6 @@ func New(api API, on host.Host) *Starter {
 	return &Starter{IoT: api, Log: on.Logger(slog.LevelInfo), Random: on.Random}
 }
 
-// margin is reserved before the function's deadline for the answer to CloudFormation.
-const margin = 5 * time.Second
-
 // Handle starts an audit on Create and Update, and does nothing on Delete. The attribute TaskId
 // is the audit's ID.
 //
@@ -58,8 +54,6 @@ func (s *Starter) Handle(ctx context.Context, event cfn.Event) (physicalID strin
 	if err != nil {
 		return id, nil, err
 	}
-	ctx, cancel := invocation.WithMargin(ctx, margin)
-	defer cancel()
 	task, err := s.start(ctx, checks)
 	if err != nil {
 		return id, nil, err
@@ -90,7 +84,7 @@ func (s *Starter) start(ctx context.Context, checks []string) (task string, err 
 	}
 }
 
-// checksOf returns the property [defender.StartAuditChecks].
+// checksOf returns the property [contract.StartAuditChecks].
 func checksOf(properties map[string]any) ([]string, error) {
 	list, ok := properties[contract.StartAuditChecks].([]any)
 	if !ok || len(list) == 0 {

@@ -21,7 +21,6 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
-	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 
@@ -43,11 +42,8 @@ type Suppressor struct {
 
 // New returns the function's handler.
 func New(api API, on host.Host) *Suppressor {
-	return &Suppressor{IoT: api, Log: on.Logger(slog.LevelInfo), Now: on.Now}
+	return &Suppressor{IoT: api, Log: on.Logger(slog.LevelInfo), Now: on.Now, Random: on.Random}
 }
-
-// margin is reserved before the function's deadline for the answer to CloudFormation.
-const margin = 5 * time.Second
 
 // Handle makes the suppression of the event exist as its properties say, or not exist after
 // Delete and after its end. A suppression that somebody else made fails Create and Update, and
@@ -58,16 +54,12 @@ func (s *Suppressor) Handle(ctx context.Context, event cfn.Event) (physicalID st
 		if err != nil {
 			return physicalIDOf(event, wanted), nil, nil // Create refused these properties too
 		}
-		ctx, cancel := invocation.WithMargin(ctx, margin)
-		defer cancel()
 		return event.PhysicalResourceID, nil, s.try(ctx, func() error { return s.remove(ctx, wanted) })
 	}
 	id := physicalIDOf(event, wanted)
 	if err != nil {
 		return id, nil, err
 	}
-	ctx, cancel := invocation.WithMargin(ctx, margin)
-	defer cancel()
 	if wanted.until != nil && !wanted.until.After(s.Now()) {
 		s.Log.Info("the suppression's end has passed", "check", wanted.check, "resource", wanted.name)
 		return id, nil, s.try(ctx, func() error { return s.remove(ctx, wanted) })
@@ -75,7 +67,7 @@ func (s *Suppressor) Handle(ctx context.Context, event cfn.Event) (physicalID st
 	return id, nil, s.try(ctx, func() error { return s.put(ctx, wanted) })
 }
 
-// errConflict is final: only a person can end it.
+// errConflict is not retried: only a person can resolve it.
 var errConflict = errors.New("somebody else made this suppression")
 
 // try repeats what fails: right after an audit configuration is written, AWS may not know yet that
