@@ -67,8 +67,8 @@ const (
 	// deliverAtOnce is how many findings are delivered between two checkpoints, if there are so
 	// many.
 	deliverAtOnce = 5 * asff.MaxFindingsPerImport
-	// worthKnowing is from how many findings of a check on it costs less to query all that are
-	// active than to read each.
+	// worthKnowing is the number of findings of a check from which it costs less to query all
+	// active ones than to read each.
 	worthKnowing = 2 * asff.MaxFindingsPerImport
 )
 
@@ -103,7 +103,7 @@ type work struct {
 	stored   document.Version[checkpoint]
 	point    *checkpoint
 	progress bool
-	// known is what the ledger has of the findings to list.
+	// known has the ledger's entries for the findings to list.
 	known ledger.Known
 	// fresh reports whether this invocation received the page token; refused counts fresh tokens
 	// that AWS refused.
@@ -205,7 +205,7 @@ func (w *work) list(ctx context.Context) error {
 	return nil
 }
 
-// know reads what the ledger has of checks with many findings.
+// know reads the ledger's entries for checks with many findings.
 func (w *work) know(ctx context.Context, checks map[string]bool) error {
 	w.known = ledger.Known{}
 	for _, c := range w.task.Checks {
@@ -219,8 +219,8 @@ func (w *work) know(ctx context.Context, checks map[string]bool) error {
 	return nil
 }
 
-// pages returns the signals of as many pages as fill five imports. With an error it returns those
-// before.
+// pages returns the signals of as many pages as fill five imports. With an error, it returns the
+// signals read before.
 func (w *work) pages(ctx context.Context, checks map[string]bool) (signals []signal.Signal, err error) {
 	for !w.point.Listed && len(signals) < deliverAtOnce {
 		page, err := w.page(ctx)
@@ -300,7 +300,7 @@ func (w *work) page(ctx context.Context) (page *iot.ListAuditFindingsOutput, err
 	}
 }
 
-// never ends a task whose findings AWS will not list.
+// never returns the outcome of a task whose findings AWS refuses to list.
 func (w *work) never(err error) error {
 	return outcome.Outcome{Verdict: outcome.Refused, Reason: fmt.Sprintf("list the findings of audit task %s: %v", w.task.ID, err)}
 }

@@ -29,6 +29,7 @@ func (w *work) call(ctx context.Context, f func() error) error {
 	}
 }
 
+// lasting reports whether an error of AWS IoT is permanent.
 func lasting(err error) bool {
 	var api smithy.APIError
 	if !errors.As(err, &api) {

@@ -10,12 +10,12 @@ import (
 
 // checkpoint is the progress of a task.
 type checkpoint struct {
-	// Summaries reports that the check summaries are delivered.
+	// Summaries reports whether the check summaries are delivered.
 	Summaries bool `json:"summaries,omitempty"`
 	// Token is the next page, "" for the first.
 	Token string `json:"token,omitempty"`
 	Pages int    `json:"pages,omitempty"`
-	// Listed reports that the last page is delivered. Done reports that the findings that the
+	// Listed reports whether the last page is delivered. Done reports whether the findings that the
 	// task did not find are archived as well.
 	Listed bool `json:"listed,omitempty"`
 	Done   bool `json:"done,omitempty"`

@@ -55,11 +55,11 @@ type Backlog struct {
 }
 
 const (
-	// lease is how long a drainer is believed to work without a word. It renews the lease at half
-	// of it.
+	// lease is how long a drainer counts as working after it wrote the marker. It writes the marker
+	// again after half of that time.
 	lease = 30 * time.Second
-	// lastLook is how long after an empty look the last one follows. The index, and an invocation
-	// that is about to rely on the drainer, may lag behind.
+	// lastLook is the time from a look that found nothing to the last look. The index, and an
+	// invocation that is about to rely on the drainer, may lag behind.
 	lastLook = 15 * time.Second
 	// believed is how long an environment leaves states after a throttled call.
 	believed = 10 * time.Second
@@ -107,7 +107,7 @@ func (b *Backlog) Drained(ctx context.Context, now time.Time) bool {
 	return err == nil && m.Value.drained(now)
 }
 
-// Turn is the part of one invocation.
+// Turn is one invocation's part in the work on the backlog.
 type Turn struct {
 	b *Backlog
 	// leaves reports whether states are left, drains whether this invocation drains.
@@ -133,7 +133,7 @@ func (b *Backlog) Begin(ctx context.Context, ask bool) *Turn {
 // Leaving implements delivery.Leaver.
 func (t *Turn) Leaving() bool { return t.leaves }
 
-// GoOn implements delivery.Leaver: this invocation waits and goes on if it drains.
+// GoOn implements delivery.Leaver: this invocation waits and continues if it drains.
 func (t *Turn) GoOn(ctx context.Context) bool {
 	t.enter(ctx)
 	return !t.leaves
@@ -155,7 +155,7 @@ func (t *Turn) enter(ctx context.Context) {
 		m.Value.Lease = now.Add(lease).UnixMilli()
 		return true
 	})
-	if err != nil { // as without a backlog
+	if err != nil { // deliver as if there were no backlog
 		t.leaves, t.drains = false, false
 		return
 	}
@@ -169,7 +169,7 @@ func (t *Turn) enter(ctx context.Context) {
 // End ends an invocation after its deliveries. If this one drains, it imports the backlog until
 // work ends. keep reports whether one of its messages must be retried, after wait.
 func (t *Turn) End(ctx, work context.Context) (keep bool, wait time.Duration) {
-	if t.leaves { // after the states were written
+	if t.leaves { // ask again, now that the states are written
 		t.enter(ctx)
 	}
 	if !t.drains {
@@ -243,7 +243,7 @@ func (d *drain) run(ctx context.Context) error {
 	}
 }
 
-// over reports whether nothing is left, and no invocation will have left anything: since then none
+// over reports whether nothing is left and nothing will be: since the last empty look no invocation
 // has relied on this one, and the index has caught up.
 func (d *drain) over(ctx context.Context, now time.Time, empty *time.Time) (bool, error) {
 	if any, err := d.any(ctx, now); err != nil || any {
@@ -266,7 +266,7 @@ func (d *drain) over(ctx context.Context, now time.Time, empty *time.Time) (bool
 	return empty.IsZero() || now.Sub(*empty) >= lastLook, nil
 }
 
-// any reports whether anything is left. What else is due in the ledger is the schedule's.
+// any reports whether anything is left. Other due entries of the ledger are left to the schedule.
 func (d *drain) any(ctx context.Context, now time.Time) (bool, error) {
 	found := errors.New("found")
 	err := d.Ledger.Backlog(ctx, now, now, func([]ledger.Entry) error { return found })

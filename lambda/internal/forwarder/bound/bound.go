@@ -44,7 +44,7 @@ type Bounds struct {
 const (
 	// parallel is how many groups are looked up at once.
 	parallel = 16
-	// mostKnown limits the cache, to about 50 MB.
+	// mostKnown is how many lists are cached, in about 50 MB.
 	mostKnown = 5000
 	// lifetime is longer than the longest quiet time, 80 days.
 	lifetime = asff.FindingLifetime

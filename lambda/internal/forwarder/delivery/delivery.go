@@ -38,8 +38,8 @@ type Importer interface {
 type Leaver interface {
 	// Leaving reports whether states are left in the ledger without an attempt to import them.
 	Leaving() bool
-	// GoOn is asked when Security Hub throttles a call. It reports whether to wait and go on;
-	// otherwise the states are left in the ledger.
+	// GoOn reports, when Security Hub throttles a call, whether to wait and continue. Otherwise the
+	// states are left in the ledger.
 	GoOn(context.Context) bool
 }
 
@@ -222,7 +222,7 @@ func (d *Delivery) imports(ctx context.Context, now time.Time, claimed []*task, 
 	}
 }
 
-// release lets go of what only the import and the confirmation needed.
+// release frees what only the import and the confirmation need.
 func (t *task) release() {
 	t.request = ledger.Request{}
 	t.severity = t.claimed.Entry.Finding.FindingProviderFields.Severity.Label

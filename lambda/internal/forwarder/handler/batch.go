@@ -26,7 +26,7 @@ type message struct {
 	signals []signal.Signal
 	task    *mapping.AuditTask
 	outcome outcome.Outcome
-	// done reports that the message need not be retried.
+	// done reports whether the message is finished and need not be retried.
 	done bool
 }
 
@@ -82,8 +82,8 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 	return response
 }
 
-// crowd is from how many messages on a batch may be part of a storm. It costs a read of the
-// ledger to know whether the states of a storm are being left.
+// crowd is the number of messages from which a batch may be part of a storm. Only for such a batch
+// does the handler read the ledger to know whether states are being left.
 const crowd = 25
 
 // retried reports whether a message was received before.
@@ -97,8 +97,8 @@ func receives(r events.SQSMessage) int {
 	return n
 }
 
-// keep lets the invocation drain the backlog if it is its turn, and returns a message to the queue
-// that continues.
+// keep lets the invocation drain the backlog if it is its turn. If states are left, it returns one
+// message to the queue, which continues the work.
 func (h *Handler) keep(ctx, work context.Context, turn *backlog.Turn, messages []*message) {
 	keep, wait := turn.End(ctx, work)
 	if !keep {

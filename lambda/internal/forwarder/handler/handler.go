@@ -129,8 +129,7 @@ func (h *Handler) Handle(ctx context.Context, event json.RawMessage) (any, error
 }
 
 // at returns the invocation's time: the latest of the machine's clock and the times in the event,
-// which are AWS's. So a time that AWS says has passed is never in the future, even if the
-// machine's clock is behind.
+// which are AWS's. So AWS's times are never in the future, even if the machine's clock is behind.
 func (h *Handler) at(said ...time.Time) time.Time {
 	now := h.Now()
 	for _, t := range said {

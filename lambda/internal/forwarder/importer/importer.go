@@ -44,8 +44,9 @@ func (i *Importer) Import(ctx context.Context, findings []asff.Finding) map[stri
 	return i.ImportOrLeave(ctx, findings, nil)
 }
 
-// ImportOrLeave is [Importer.Import], but the first time that Security Hub throttles a call it asks
-// whether to go on. If not, the findings that are not imported are [outcome.Left].
+// ImportOrLeave is [Importer.Import], but the first time that Security Hub throttles a call it
+// calls goOn, which reports whether to continue. If not, the findings that are not imported are
+// [outcome.Left].
 func (i *Importer) ImportOrLeave(ctx context.Context, findings []asff.Finding, goOn func(context.Context) bool) map[string]outcome.Outcome {
 	run := &run{Importer: i, goOn: goOn, results: make(map[string]outcome.Outcome, len(findings)), doubts: map[string]int{}}
 	for left := findings; len(left) > 0; {
@@ -66,7 +67,7 @@ type run struct {
 	failures int
 	// doubts counts for each finding the failures that make it Failing.
 	doubts map[string]int
-	// goOn is asked once, at the first throttled call; nil means to go on.
+	// goOn is called once, at the first throttled call; nil means to continue.
 	goOn func(context.Context) bool
 	// over is why nothing more is sent: Security Hub is off, or time is up.
 	over *outcome.Outcome
@@ -125,8 +126,8 @@ func deniedHint(err error, batch []asff.Finding) string {
 	if !errors.As(err, &api) || !strings.HasPrefix(api.ErrorCode(), "AccessDenied") {
 		return ""
 	}
-	return " (if the function does not run in account " + batch[0].AWSAccountID + ", this is why: Security Hub takes findings of an account from that account alone, and the account is that of the queue; " +
-		"else the role lacks securityhub:BatchImportFindings for " + batch[0].ProductARN + ", or a boundary, a service control policy or the endpoint's policy takes it away)"
+	return " (if the function does not run in account " + batch[0].AWSAccountID + ", this is why: Security Hub accepts an account's findings only from that account, and the findings have the queue's account; " +
+		"else the role lacks securityhub:BatchImportFindings for " + batch[0].ProductARN + ", or a permissions boundary, a service control policy or the endpoint's policy denies it)"
 }
 
 // mostDoubts is how often a finding is sent that Security Hub fails alone.
@@ -151,7 +152,7 @@ func (r *run) answer(sent []asff.Finding, out *securityhub.BatchImportFindingsOu
 		e, bad := failed[f.ID]
 		if !bad && unnamed {
 			// It may be one of those that failed.
-			e, bad = types.ImportFindingsError{ErrorMessage: aws.String("some of the findings failed, it is not said which")}, true
+			e, bad = types.ImportFindingsError{ErrorMessage: aws.String("some findings failed, but the answer does not name them")}, true
 		}
 		if !bad {
 			r.results[f.ID] = outcome.Outcome{}
@@ -222,9 +223,9 @@ func bytesOf(f asff.Finding) int {
 	return len(f.AppendJSON(nil))
 }
 
-// judge says what an error of a call means for its findings. A call that may succeed in this
-// invocation is made again: after throttling, a fault of the service, no answer. One that was
-// denied is not.
+// judge returns what an error of a call means for its findings. again reports whether the call may
+// succeed in this invocation: after throttling, a failure of the service, or no answer. A denied
+// call is not made again.
 func judge(err error) (v outcome.Verdict, again bool) {
 	if err == nil {
 		return outcome.Done, false
@@ -256,9 +257,11 @@ func throttled(err error) bool {
 	return errors.As(err, &api) && (statusOf(err) == http.StatusTooManyRequests || slices.Contains(quotaCodes, api.ErrorCode()))
 }
 
+// quotaCodes are the codes of throttled calls.
 var quotaCodes = []string{"LimitExceededException", "ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "RequestThrottled", "RequestThrottledException", "RequestLimitExceeded"}
 
-// throttles are the codes that AWS services use, some of them with status 400.
+// throttles are the codes of throttled calls and of temporary failures, some of them with status
+// 400.
 var throttles = []string{
 	"LimitExceededException", "ThrottlingException", "Throttling", "ThrottledException",
 	"TooManyRequestsException", "RequestThrottled", "RequestThrottledException", "RequestLimitExceeded", "SlowDown",

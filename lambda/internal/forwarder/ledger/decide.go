@@ -9,7 +9,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// verdict says what to do with an entry.
+// decision is what to do with an entry.
 type decision int
 
 const (
@@ -27,9 +27,9 @@ const (
 	eventRepeats = time.Hour
 )
 
-// repeatEvery is how often repeats are written that only extend the quiet time: a write per
-// second for a device in a loop would cost more than everything else. If an event ends the
-// finding, every repeat is written, because it has its place in the order.
+// repeatEvery is how often repeats are written that only extend the quiet time: a write per second
+// for a device in a loop would cost more than everything else. If an event ends the finding, every
+// repeat is written, because the end is ordered after it.
 const repeatEvery = time.Minute
 
 // decide compares a signal with the entry. now is in ms.

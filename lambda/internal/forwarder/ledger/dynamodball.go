@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
-
 	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 )
 
@@ -108,8 +107,9 @@ func (d *DynamoDB) PutAll(ctx context.Context, records []Record) []error {
 }
 
 // putChunk writes what one call may write. A statement that fails for another reason than its
-// condition is written alone: the client retries that, and it needs no permission for PartiQL. If
-// the statement did take effect, the write is a conflict, as after any answer that is lost.
+// condition is written alone: the client retries such a write, and it needs no permission for
+// PartiQL. If the statement did take effect, the write is a conflict, as after any answer that is
+// lost.
 func (d *DynamoDB) putChunk(ctx context.Context, records []Record, faults []error) {
 	if len(records) == 1 {
 		faults[0] = d.Put(ctx, records[0])

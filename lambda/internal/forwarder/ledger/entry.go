@@ -42,9 +42,9 @@ type Entry struct {
 	State  asff.RecordState `json:"state"`
 	Order  signal.Order     `json:"order"`
 	Digest string           `json:"digest"`
-	// Inherits is that of an Unseen end.
+	// Inherits is [signal.Signal.Inherits] of an Unseen end.
 	Inherits bool `json:"inherits,omitempty"`
-	// Quiet is that of the signals.
+	// Quiet is [signal.Signal.Quiet].
 	Quiet bool `json:"quiet,omitempty"`
 
 	CreatedAt     int64 `json:"createdAt,omitempty"`
@@ -58,8 +58,8 @@ type Entry struct {
 	// its last success; 0 if it has not failed since.
 	DoubtedAt int64 `json:"doubtedAt,omitempty"`
 
-	// LeftAt is when a state was first left to whichever invocation has quota, since the last
-	// import; 0 if the claim has a message that imports it.
+	// LeftAt is when, since the last import, a state was first left in the ledger for the next
+	// invocation with quota; 0 if the claim's own message imports it.
 	LeftAt int64 `json:"leftAt,omitempty"`
 
 	// Finding is the claimed finding, exactly as it is imported. It is nil once the end of a
@@ -70,7 +70,7 @@ type Entry struct {
 	Shown []Shown `json:"shown,omitempty"`
 
 	revision int64
-	// encoded is the JSON of the finding that it was made of.
+	// encoded caches the JSON of a finding; of is that finding.
 	encoded struct {
 		of   *asff.Finding
 		text []byte
@@ -146,8 +146,8 @@ const (
 	pendingAfter = time.Hour
 	// longestLeft is how long newer states may postpone the import of a state that was left.
 	longestLeft = 10 * time.Minute
-	// doubtFor is how long Security Hub may fail a finding for a reason that may pass. A message
-	// is tried about thirty times in it.
+	// doubtFor is how long Security Hub may fail a finding for a reason that may pass. In that
+	// time, a message is tried about thirty times.
 	doubtFor = 24 * time.Hour
 	// maxDoc leaves room for keys in an item of 400 KB. One finding always fits, but not two of
 	// the maximum size.
@@ -236,7 +236,7 @@ func (l *Ledger) encode(e *Entry, now time.Time) (Record, error) {
 	return r, nil
 }
 
-// dueAt is when the schedule must handle a confirmed active finding.
+// dueAt returns when the schedule must handle a confirmed active finding.
 func (l *Ledger) dueAt(e Entry) time.Time {
 	due := time.UnixMilli(e.ImportedAt).Add(refreshAfter)
 	if quiet := l.quietAt(e); !quiet.IsZero() && quiet.Before(due) {
@@ -248,8 +248,8 @@ func (l *Ledger) dueAt(e Entry) time.Time {
 // clears reports whether an event ends the finding.
 func (e Entry) clears() bool { return e.Source.Clears() && !e.Quiet }
 
-// quietAt is when a finding without news is archived. It is zero for findings that only an event
-// ends.
+// quietAt returns when a finding without new signals is archived; the zero time for findings that
+// only an event ends.
 func (l *Ledger) quietAt(e Entry) time.Time {
 	switch {
 	case e.Source == defender.AuditNotifications:

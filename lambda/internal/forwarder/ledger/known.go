@@ -22,7 +22,7 @@ type Known map[[16]byte]known
 // mostKnown limits the memory to about 10 MB. Further findings are read one by one.
 const mostKnown = 50_000
 
-// known is an entry without what the signal has too.
+// known is an entry without the fields that the signal also has.
 type known struct {
 	order, createdAt, updatedAt, firstObserved, lastObserved, importedAt, doubtedAt, revision int64
 	digest                                                                                    [12]byte
@@ -45,7 +45,7 @@ func (l *Ledger) Know(ctx context.Context, check string, before int64, k Known) 
 	})
 }
 
-// add adds the entry of a record, unless it has more to it than known holds.
+// add adds the entry of a record, unless known cannot hold all of it.
 func (k Known) add(check string, r Record) {
 	var e Entry
 	head, _, found := bytes.Cut(r.Doc, []byte(`,"finding":{`)) // the text of a field has its quotes escaped

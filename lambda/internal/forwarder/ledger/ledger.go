@@ -32,7 +32,7 @@ type Ledger struct {
 }
 
 // New returns the ledger of a Region in a table. quiet is how long a finding that no event ends
-// stays active without news.
+// stays active without a new signal.
 func New(table Table, region string, quiet time.Duration) *Ledger {
 	return &Ledger{table: table, region: region, quiet: quiet}
 }
@@ -63,8 +63,8 @@ type Request struct {
 	left bool
 }
 
-// Left requests a claim that no message imports: it is due at once, so that the schedule, or
-// whichever invocation has quota next, imports it.
+// Left requests a claim that no message imports: it is due at once, so that the schedule, or the
+// next invocation with quota, imports it.
 func (r Request) Left() Request {
 	r.left = true
 	return r
@@ -211,7 +211,7 @@ func (l *Ledger) put(ctx context.Context, now time.Time, e Entry) error {
 	return nil
 }
 
-// Confirm records that claims were imported. It does nothing where there is a newer claim. The
+// Confirm records that claims were imported. It ignores those that a newer claim has replaced. The
 // errors are in the order of the claims.
 func (l *Ledger) Confirm(ctx context.Context, now time.Time, claims []Claim) []error {
 	faults := make([]error, len(claims))
@@ -246,8 +246,8 @@ func (l *Ledger) confirm(ctx context.Context, now time.Time, claims []Claim, fau
 	}
 }
 
-// Leave makes claims due at once that their messages do not import after all. It does nothing
-// where there is a newer claim, which has an owner of its own.
+// Leave makes claims due at once that their messages do not import after all. It ignores those that
+// a newer claim has replaced, which has an owner of its own.
 func (l *Ledger) Leave(ctx context.Context, now time.Time, claims []Claim) []error {
 	faults := make([]error, len(claims))
 	var writes []Record
@@ -283,8 +283,8 @@ func (l *Ledger) Backlog(ctx context.Context, now, until time.Time, each func([]
 	})
 }
 
-// BacklogSize estimates how many entries are due, from one of the shards. It counts at most
-// about most of them.
+// BacklogSize estimates how many entries are due, from one of the shards. It stops counting at
+// about most.
 func (l *Ledger) BacklogSize(ctx context.Context, now time.Time, most int) (int, error) {
 	n, err := l.table.DueCount(ctx, strconv.Itoa(int(now.Unix())%shards), now, most/shards)
 	return n * shards, err

@@ -38,7 +38,7 @@ var ErrConflict = fmt.Errorf("the ledger's record %w", document.ErrConflict)
 type Table interface {
 	// Get returns the record, with revision 0 if there is none.
 	Get(context.Context, Key) (Record, error)
-	// Put writes the record if the stored one has the revision before, else it returns
+	// Put writes the record if the stored one has the previous revision, else it returns
 	// ErrConflict.
 	Put(context.Context, Record) error
 	// GetAll is Get, and PutAll is Put, for several records with different keys. The results are
@@ -54,7 +54,7 @@ type Table interface {
 	// after a record (the zero Record for the first page). It also reports whether there may be
 	// more.
 	Due(ctx context.Context, shard string, at time.Time, after Record) ([]Record, bool, error)
-	// DueCount counts a shard's records that are due at a time, but ends after about most.
+	// DueCount counts a shard's records that are due at a time, and stops at about most.
 	DueCount(ctx context.Context, shard string, at time.Time, most int) (int, error)
 }
 

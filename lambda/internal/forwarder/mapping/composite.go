@@ -12,9 +12,9 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// Composite returns the signal of a composite finding of the correlator. Its order is the
-// message's revision. It is imported under this account, also if its parts are of another account
-// or Region, which the description then names.
+// Composite returns the signal of a composite finding of the correlator. Its order is the message's
+// revision. It is imported under this account, even if its parts are of another account or Region,
+// which the description then names.
 //
 // A composite finding of a rule that is not deployed ends, and is ordered after signals of the
 // same revision from when the rule was deployed.
@@ -90,7 +90,7 @@ func describeComposite(c correlation.Composite, here place) string {
 	}
 	text += "."
 	if c.Account != here.account || c.Region != here.region {
-		text += fmt.Sprintf(" They are of account %s, Region %s.", c.Account, c.Region)
+		text += fmt.Sprintf(" They are in account %s, Region %s.", c.Account, c.Region)
 	}
 	return text + compositeEnds[c.End]
 }

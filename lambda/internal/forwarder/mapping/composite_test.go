@@ -83,7 +83,7 @@ func TestVersionsOfACompositeFinding(t *testing.T) {
 		}},
 		{"of another account", func(c *correlation.Composite) { c.Account, c.AtLeast = "111122223333", true }, func(_, b signal.Signal) bool {
 			return b.Finding.AWSAccountID == account && strings.HasSuffix(b.Finding.ID, "/pump-7/111122223333/us-east-1") &&
-				strings.Contains(b.Finding.Description, "at least 3") && strings.Contains(b.Finding.Description, "They are of account 111122223333, Region us-east-1.")
+				strings.Contains(b.Finding.Description, "at least 3") && strings.Contains(b.Finding.Description, "They are in account 111122223333, Region us-east-1.")
 		}},
 		{"of a campaign", func(c *correlation.Composite) {
 			c.Kind, c.Entity, c.Key, c.Stages = correlation.Campaign, "", "behavior b", nil

@@ -46,7 +46,7 @@ func (m Mapper) disconnect(e iotrule.Envelope) (signal.Signal, error) {
 		return signal.Signal{}, err
 	}
 	if l.DisconnectReason == "" {
-		return signal.Signal{}, errors.New("disconnect event names no disconnectReason")
+		return signal.Signal{}, errors.New("disconnect event has no disconnectReason")
 	}
 	f := m.connection(defender.SecurityDisconnects, e, l, l.DisconnectReason)
 	f.Title = disconnectTitle(l.who(), l.DisconnectReason)
@@ -164,7 +164,7 @@ func decodeLifecycle(source defender.Source, e iotrule.Envelope) (lifecycleEvent
 		l.ClientID = topicClient(source, e.Topic)
 	}
 	if l.ClientID == "" {
-		return l, errors.New("lifecycle event names no clientId")
+		return l, errors.New("lifecycle event has no clientId")
 	}
 	if known(e.ClientID) != "" {
 		l.ThingName = "" // a client may have published it, and name another client's thing
@@ -236,7 +236,7 @@ func (l lifecycleEvent) who() string {
 
 func (l lifecycleEvent) whoLower() string {
 	if l.ThingName != "" {
-		return "registered thing " + l.ThingName + " (client id " + l.ClientID + ")"
+		return "registered thing " + l.ThingName + " (client ID " + l.ClientID + ")"
 	}
 	return "client " + l.ClientID
 }

@@ -79,7 +79,7 @@ func TestSendersWithoutClientIDAreKnownByPrincipalOrTopic(t *testing.T) {
 			t.Errorf("%v: %v, %s, want %s", c.more, err, s.Finding.ID, c.id)
 		}
 		if f := s.Finding; f.ProductFields["TopicMismatch"] != "" || !strings.HasSuffix(f.Description, " The topic names x, but the sender has no client ID that proves it.") {
-			t.Errorf("%v, %q: there is no client id that could differ", f.ProductFields, f.Description)
+			t.Errorf("%v, %q: there is no client ID that could differ", f.ProductFields, f.Description)
 		}
 	}
 }

@@ -65,8 +65,8 @@ func decodeRejection(topic string, payload []byte) (rejection, error) {
 	return r, nil
 }
 
-// rejectedReport accepts an unreadable answer too: the topic, which belongs to AWS, says that a
-// report was refused, and whose.
+// rejectedReport accepts an unreadable answer too: the topic, which belongs to AWS, shows that a
+// report of that thing was refused.
 func (m Mapper) rejectedReport(e iotrule.Envelope) (signal.Signal, error) {
 	const source = defender.RejectedReports
 	claim := topicfilter.Claim(iotrule.Of(source).TopicFilter, e.Topic)
@@ -79,7 +79,7 @@ func (m Mapper) rejectedReport(e iotrule.Envelope) (signal.Signal, error) {
 		thing = claim
 	}
 	if thing == "" {
-		return signal.Signal{}, errors.New("rejected report names no thing, neither in payload nor in topic")
+		return signal.Signal{}, errors.New("rejected report names no thing in its payload or its topic")
 	}
 	code := r.StatusDetails.ErrorCode
 	if code == "" {

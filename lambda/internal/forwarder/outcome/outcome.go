@@ -1,4 +1,4 @@
-// Package outcome is the result of sending a signal to Security Hub. It is one type from the
+// Package outcome has the result of sending a signal to Security Hub. It is one type from the
 // importer to the function's answer to the queue.
 package outcome
 
@@ -11,8 +11,8 @@ type Verdict int
 const (
 	// Done: Security Hub shows it, or something newer.
 	Done Verdict = iota
-	// Left: Security Hub throttles. The state is in the ledger, and whichever invocation has quota
-	// next imports it.
+	// Left: Security Hub throttles. The state is in the ledger, and the next invocation with quota
+	// imports it.
 	Left
 	// Refused: Security Hub will never accept it.
 	Refused
@@ -36,8 +36,8 @@ func (v Verdict) Error() string {
 type Outcome struct {
 	Verdict Verdict
 	Reason  string
-	// Progress reports, for a message with too much work for one invocation, that this one made
-	// progress, so that the message may be retried immediately.
+	// Progress reports whether this invocation made progress on a message with too much work for
+	// one. The message may then be retried immediately.
 	Progress bool
 }
 

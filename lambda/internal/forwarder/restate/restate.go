@@ -60,8 +60,8 @@ const (
 // marker is the record in the ledger's table. Times are in ms since 1970.
 type marker struct {
 	Version string `json:"version"`
-	// Since is when the newest invocation began that named Version, RanAt when the last of the
-	// Runs began.
+	// Since is when the newest invocation with Version began, RanAt when the last of the Runs
+	// began.
 	Since int64 `json:"since"`
 	Runs  int   `json:"runs,omitempty"`
 	RanAt int64 `json:"ranAt,omitempty"`
@@ -69,7 +69,7 @@ type marker struct {
 
 var (
 	errOvertaken = errors.New("another version was deployed, or another invocation restates")
-	errLeft      = errors.New("findings were not imported as they are written now")
+	errLeft      = errors.New("findings could not be restated")
 )
 
 // Run restates findings that the deployed version writes differently, unless that was done since
@@ -99,7 +99,7 @@ func (r *Restater) Run(ctx context.Context, now time.Time, restate ledger.Restat
 	case err != nil:
 		return w.done, err
 	case w.failed != "" && w.done == 0:
-		return 0, fmt.Errorf("%w: %d of them, one because: %s", errLeft, w.left, w.failed)
+		return 0, fmt.Errorf("%w: %d of them; one reason: %s", errLeft, w.left, w.failed)
 	case w.left > 0:
 		return w.done, nil // the next run resumes
 	}
@@ -128,7 +128,7 @@ func (r *Restater) begin(ctx context.Context, now time.Time, version string) (do
 	return m, err
 }
 
-// markers is the document of the marker.
+// markers returns the document of the marker.
 func (r *Restater) markers() document.Document[marker] {
 	return document.Document[marker]{
 		Place: ledger.Place{Table: r.Table, Key: ledger.Key{Partition: "findings#" + r.Region, Sort: "restated"}},

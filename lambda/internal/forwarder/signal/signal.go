@@ -32,10 +32,10 @@ type Signal struct {
 	First int64
 	// Raised reports whether one of the merged signals was ACTIVE.
 	Raised bool
-	// Inherits reports that the signal ends a finding without a severity: the finding keeps its
+	// Inherits reports whether the signal ends a finding and has no severity: the finding keeps its
 	// own.
 	Inherits bool
-	// Quiet reports that no event ends the finding, although events end other findings of the
+	// Quiet reports whether no event ends the finding, although events end other findings of the
 	// source.
 	Quiet bool
 	// Bound limits how many findings a sender raises; nil means no limit.
@@ -50,7 +50,7 @@ type Bound struct {
 	// Group is the group with the limit; "" if the signal never has a finding of its own.
 	Group string
 	// Ends reports whether all findings of the group end without a signal, after the quiet time.
-	// The group is then forgotten after a while: a sender of forged events can invent groups.
+	// The group's list then expires after a while: a sender of forged events can invent groups.
 	Ends bool
 	// Over replaces the signal if the group has reached its limit; nil means drop it.
 	Over *Signal

@@ -1,14 +1,14 @@
 // Package sweep archives the findings of behaviors that the self-managed engine no longer judges,
-// and the composite findings of correlation rules that are no longer deployed: no message will
-// ever end them. The same holds for correlation rules.
+// and the composite findings of correlation rules that are no longer deployed: no message will ever
+// end them.
 //
 // A marker in the ledger's table has the live behaviors and rules of the last invocation that raised a
 // finding or swept, and how often all findings were swept since. If it has the present behaviors
 // and they were swept, there is nothing to do.
 //
-// It is written before a finding is raised, so that behaviors that existed only between two runs
-// of the schedule leave no findings. It is counted up only after a complete sweep. Everything is
-// swept twice, because an invocation of the previous deployment may raise a finding after the
+// It is written before a finding is raised, so that behaviors that existed only between two runs of
+// the schedule leave no findings. Its count of sweeps rises only after a complete sweep. Everything
+// is swept twice, because an invocation of the previous deployment may raise a finding after the
 // first sweep. Such an invocation cannot archive newer findings: it stops if an invocation that
 // began later has changed the marker.
 package sweep
@@ -58,8 +58,8 @@ type Sweeper struct {
 // marker is the record in the ledger's table. Live is the text form.
 type marker struct {
 	Live string `json:"live"`
-	// Said is when the newest invocation began that named Live, in ms since 1970, SweptAt
-	// when the last of the Sweeps began.
+	// Said is when the newest invocation with Live began, in ms since 1970, SweptAt when the last
+	// of the Sweeps began.
 	Said    int64 `json:"said"`
 	Sweeps  int   `json:"sweeps,omitempty"`
 	SweptAt int64 `json:"sweptAt,omitempty"`
@@ -73,7 +73,7 @@ const (
 	sweepsApart = 15 * time.Minute
 )
 
-// markers is the document of the marker.
+// markers returns the document of the marker.
 func (s *Sweeper) markers() document.Document[marker] {
 	return document.Document[marker]{
 		Place: ledger.Place{Table: s.Table, Key: ledger.Key{Partition: "behaviors#" + s.Region, Sort: "swept"}},
@@ -210,8 +210,8 @@ func (s *Sweeper) Archive(ctx context.Context, now time.Time, entries []ledger.E
 }
 
 // gone returns the signals that archive the findings of behaviors that are not live. Each is
-// ordered just after the finding's last signal, so that newer signals win. Unconfirmed ends are
-// left to the schedule.
+// ordered just after the finding's last signal, so that newer signals override it. Unconfirmed ends
+// are left to the schedule.
 func (s *Sweeper) gone(entries []ledger.Entry, now time.Time) []signal.Signal {
 	var all []signal.Signal
 	for _, e := range entries {
