@@ -14,7 +14,7 @@ import (
 )
 
 // Config returns the configuration of clients that send all requests to handler and do not retry.
-// The access key is AKID and the account.
+// The access key is AKID followed by the account.
 func Config(handler http.Handler, account, region string) aws.Config {
 	return aws.Config{
 		Region:           region,

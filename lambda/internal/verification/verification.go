@@ -57,7 +57,7 @@ type decision struct {
 }
 
 // Handle copies the states of a batch. A message whose state could not be copied is retried alone.
-// A violation that Detect does not know any more is logged and not retried.
+// A violation that Detect no longer has is logged and not retried.
 func (h *Handler) Handle(ctx context.Context, batch events.SQSEvent) (events.SQSEventResponse, error) {
 	var out events.SQSEventResponse
 	fail := func(messages ...string) {
@@ -95,7 +95,8 @@ func (h *Handler) Handle(ctx context.Context, batch events.SQSEvent) (events.SQS
 	return out, nil
 }
 
-// put copies a state, and returns false if it has to be tried again.
+// put copies a state, and reports whether its messages are done: false means that they must be
+// retried.
 func (h *Handler) put(ctx context.Context, violation string, state types.VerificationState) bool {
 	_, err := h.IoT.PutVerificationStateOnViolation(ctx, &iot.PutVerificationStateOnViolationInput{ViolationId: &violation, VerificationState: state})
 	var invalid *types.InvalidRequestException
@@ -111,8 +112,8 @@ func (h *Handler) put(ctx context.Context, violation string, state types.Verific
 	return false
 }
 
-// decided returns the violation and the state that an analyst set. It is false for findings that
-// are no alarm of Detect, and while nobody has decided.
+// decided returns the violation and the state that an analyst set. It returns false for findings
+// that are not alarms of Detect, and while nobody has decided.
 func decided(e findingevent.Event) (violation string, state types.VerificationState, ok bool) {
 	source, known := e.DeviceSource()
 	violation, state = e.ProductFields[violationField], types.VerificationState(e.Verification)

@@ -133,7 +133,8 @@ func homeOf(ctx context.Context) (entity.Home, error) {
 	return entity.Home{Partition: function.Partition, Account: function.AccountID, Region: function.Region}, nil
 }
 
-// forEach does something with all elements of a list, several at once, and returns their errors.
+// forEach calls do with each element of a list, at most parallel at once, and returns the errors by
+// index.
 func forEach[E any](list []E, do func(E) error) []error {
 	var some errgroup.Group
 	some.SetLimit(parallel)

@@ -155,7 +155,7 @@ func (h *Handler) report(v *visit) {
 	}
 }
 
-// newest returns the latest time up to which something is known.
+// newest returns the newest time of the visits' steps.
 func newest(visits []*visit) time.Time {
 	var at time.Time
 	for _, v := range visits {

@@ -11,8 +11,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// maxReporters is for how many devices each half of [reportTimes] stores the last report: a few
-// MiB. In a larger fleet, fewer frequent reports are counted.
+// maxReporters is how many devices each half of [reportTimes] holds, in a few MiB. In a larger
+// fleet, fewer frequent reports are counted.
 const maxReporters = 50_000
 
 // reportTimes stores when devices reported last, only in the memory of this environment, so that

@@ -11,7 +11,7 @@ import (
 // generationsAge is how long an environment caches the generations.
 const generationsAge = time.Minute
 
-// behaviors returns the behaviors with their generations, as this environment read them last.
+// behaviors has the behaviors with the generations that this environment read last.
 type behaviors struct {
 	mu    sync.Mutex
 	all   []engine.Compiled

@@ -46,8 +46,7 @@ type Registry interface {
 	Join(ctx context.Context, clientID, principal string, at time.Time) (string, error)
 }
 
-// Clients are the clients of the handler. All are required, except that only one of the two that
-// feed the evaluator is.
+// Clients are the clients of the handler. All are required, except Kinesis if there is no stream.
 type Clients struct {
 	Store    *state.Store
 	Fleet    *fleet.Store
@@ -146,7 +145,7 @@ const parallel = 16
 // shards.
 const CallsAtOnce = parallel * parallel
 
-// forEach does something with all elements of a list, several at once.
+// forEach calls do with each element of a list, at most parallel at once.
 func forEach[E any](list []E, do func(E)) {
 	var some errgroup.Group
 	some.SetLimit(parallel)

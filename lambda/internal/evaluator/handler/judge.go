@@ -37,7 +37,7 @@ type visit struct {
 	identified *registry.Thing
 	records    []*record
 	steps      []step
-	// closing: see [Handler.close].
+	// closing reports whether the closer makes the visit; see [Handler.close].
 	closing bool
 
 	// item is what is stored, outcome the result of judging it.
@@ -65,9 +65,9 @@ type outcome struct {
 	knownAt     time.Time
 	// was is the thing that the device was known as before.
 	was registry.Thing
-	// gone is [state.Item.Gone] as it is from now on.
+	// gone is the next [state.Item.Gone].
 	gone state.Gone
-	// checkAt is [state.Item.CheckAt] as it is from now on; the zero time plans it anew.
+	// checkAt is the next [state.Item.CheckAt]; for the zero time, plannedCheck chooses it.
 	checkAt time.Time
 }
 
@@ -250,7 +250,7 @@ func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
 	}
 }
 
-// bare returns the item without measured values, which findings show: devices choose their
+// bare returns the item without measured values, which only findings show. Devices choose their
 // length.
 func bare(i state.Item) state.Item {
 	i.State, i.Outbox = i.State.Bare(), slices.Clone(i.Outbox)

@@ -45,7 +45,7 @@ func (h *Handler) beat(ctx context.Context, records []*record) {
 	now := h.Now()
 	var oldest time.Time
 	for _, r := range records {
-		if r.sent.After(now) { // a time that AWS says has passed is not the future
+		if r.sent.After(now) { // AWS's clock is ahead of the machine's
 			now = r.sent
 		}
 		if !r.again && (oldest.IsZero() || r.sent.Before(oldest)) {
@@ -110,16 +110,16 @@ func (h *Handler) reached(ctx context.Context, at time.Time) (time.Time, bool, e
 		return time.Time{}, false, fmt.Errorf("GetQueueAttributes of the telemetry queue: %w", err)
 	}
 	some := func(name sqstypes.QueueAttributeName) bool { return cmp.Or(out.Attributes[string(name)], "0") != "0" }
-	waiting, flying := some(available), some(inFlight)
+	waiting, received := some(available), some(inFlight)
 	switch {
 	case waiting && at.Sub(p.At) > h.tolerated():
 		h.blind(at)
-	case waiting || flying:
+	case waiting || received:
 		// A batch is filling, which is normal, or the evaluator failed on it, which its errors
 		// report.
 		h.Log.Info("silence is not judged in this minute: telemetry is in flight", "at", at)
 	}
-	return at, !waiting && !flying, nil
+	return at, !waiting && !received, nil
 }
 
 // blind logs and counts that nothing was closed.

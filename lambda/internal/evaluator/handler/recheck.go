@@ -92,9 +92,9 @@ func (h *Handler) askRegistry(ctx context.Context, v *visit, i state.Item, check
 	return found, none, nil
 }
 
-// goneBefore returns why the registry ends the device's alarms, as an earlier visit has found: also
-// those that become due later. It is forgotten when the device sends again or connects. The end of a
-// session proves nothing: the session may be older.
+// goneBefore returns why the registry ends the device's alarms, as an earlier visit found out. It
+// holds for alarms that become due later too, until the device sends again or connects. The end of
+// a session proves nothing: the session may be older.
 func (v *visit) goneBefore(i state.Item) state.Gone {
 	for _, s := range v.steps {
 		returns := func(d engine.Datapoint) bool { return d.Link != engine.Disconnected }
@@ -116,7 +116,8 @@ func stillGone(before state.Gone, end engine.Retirement, found registry.Thing, a
 	return before
 }
 
-// retired returns for each profile why alarms end whose datapoints come only from time.
+// retired returns, for a profile, why the registry ends the alarms that have datapoints without
+// events.
 func (h *Handler) retired(found registry.Thing, end engine.Retirement) func(profile string) engine.Retirement {
 	return func(profile string) engine.Retirement {
 		switch {

@@ -24,7 +24,7 @@ type record struct {
 	// id is the transport's ID of the record.
 	id   string
 	body []byte
-	// sent is when the transport received it; again reports that it was delivered before.
+	// sent is when the transport received it; again reports whether it was delivered before.
 	sent  time.Time
 	again bool
 
@@ -33,7 +33,8 @@ type record struct {
 	// subject identifies the device, "" if the record has nothing to judge. principal is the
 	// sender's.
 	subject, principal string
-	// certificate is what the client used or, if AWS IoT refused it, tried.
+	// certificate is the ID of the certificate that the client presented, even if AWS IoT refused
+	// it.
 	certificate string
 	// thing is set if the registry had to be asked for the subject.
 	thing  *registry.Thing
@@ -42,7 +43,7 @@ type record struct {
 	discarded map[string]int
 	// answer is for a message that contains no report.
 	answer *answer
-	// failed reports that the record must be retried.
+	// failed reports whether the record must be retried.
 	failed bool
 }
 
@@ -114,7 +115,7 @@ func (h *Handler) read(ctx context.Context, r *record) {
 		err = h.understand(r, t)
 	}
 	if err == nil && len(r.subject) > maxSubject {
-		err = fmt.Errorf("client id of %d bytes, want at most %d", len(r.subject), maxSubject)
+		err = fmt.Errorf("client ID of %d bytes, want at most %d", len(r.subject), maxSubject)
 	}
 	h.count(r.kind, contract.MetricReceived, 1)
 	if err != nil {
@@ -139,7 +140,7 @@ func (h *Handler) understand(r *record, t iotrule.Telemetry) error {
 			return fmt.Errorf("lifecycle event: %w", err)
 		}
 		if l.ClientID == "" || l.Timestamp <= 0 {
-			return errors.New("lifecycle event says neither who nor when")
+			return errors.New("lifecycle event lacks its clientId or its timestamp")
 		}
 		if t.Forged(l.ClientID) {
 			return errors.New("lifecycle event was published by another client than the one it is about, not by AWS IoT")

@@ -23,8 +23,8 @@ type Kinesis interface {
 }
 
 const (
-	// maxShards limits the shards that one run reads: telemetry that needs more of them waits in
-	// most.
+	// maxShards limits the shards that one run reads. If telemetry of a larger stream waits, it
+	// waits in most shards.
 	maxShards = 100
 	// maxReads limits the read requests per shard and run: all readers of a shard, including the
 	// evaluator's event source, may make five per second.
@@ -44,7 +44,7 @@ type positions struct {
 	by    map[string]position
 }
 
-// position is before the first record of a shard that was not read.
+// position is where reading a shard continues: before its first unread record.
 type position struct {
 	iterator string
 	since    time.Time
@@ -82,7 +82,7 @@ func (h *Handler) waits(ctx context.Context, p state.Progress, from, until, at t
 	return false, nil
 }
 
-// shards returns the shards with records from a time on, and whether these are all.
+// shards returns the shards with records since a time, and whether these are all.
 func (h *Handler) shards(ctx context.Context, from time.Time) (ids []string, all bool, err error) {
 	in := &kinesis.ListShardsInput{
 		StreamName: &h.TelemetryStream, MaxResults: aws.Int32(maxShards),
@@ -105,12 +105,12 @@ func (h *Handler) shards(ctx context.Context, from time.Time) (ids []string, all
 		if len(ids) == maxShards {
 			return ids, false, nil
 		}
-		in = &kinesis.ListShardsInput{NextToken: out.NextToken} // which identifies the stream
+		in = &kinesis.ListShardsInput{NextToken: out.NextToken} // the token identifies the stream
 	}
 }
 
-// look reads a shard from its last position, up to its first record. If Amazon Kinesis says that
-// there may be more, that may be a record too.
+// look reads a shard from its last position, up to its first record. If it reaches its limit of
+// reads, it assumes that a record waits.
 func (h *Handler) look(ctx context.Context, shard string, from, until, at time.Time) (here position, waits bool, err error) {
 	here, ok := h.positions.by[shard]
 	if !ok {

@@ -71,8 +71,8 @@ func New(api API, c Config) (*Registry, error) {
 
 // Resolve returns the thing of a client. clientID and principal are clientid() and principal() of
 // IoT SQL: [iotrule.NotMQTT] for a message over HTTPS, a certificate's ID or anything else. at is
-// when the client sent the message; answers age by it. Concurrent calls for one client share one
-// lookup, and its context.
+// when the client sent the message; cached answers expire by this time. Concurrent calls for one
+// client share one lookup, and its context.
 func (r *Registry) Resolve(ctx context.Context, clientID, principal string, at time.Time) (Thing, error) {
 	if !certificate.IsID(principal) {
 		principal = ""

@@ -29,12 +29,12 @@ func (s *Store) Generations(ctx context.Context) (engine.Generations, error) {
 	return v.Value, err
 }
 
-// generations is their document.
+// generations returns the document of the generations.
 func (s *Store) generations() document.Document[engine.Generations] {
 	return document.Document[engine.Generations]{Place: generations{s}, Name: "generations of behaviors"}
 }
 
-// generationsItem is their item.
+// generations is the item of the generations.
 type generations struct{ *Store }
 
 func (g generations) key() item {

@@ -10,7 +10,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
-
 	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 )
 

@@ -170,7 +170,7 @@ func (s *Store) Put(ctx context.Context, i Item) error {
 	return s.put(ctx, s.conditional(it, i.Revision-1))
 }
 
-// conditional writes an item if the stored revision is the one before, 0 for none.
+// conditional returns a request that writes an item if the stored revision is before, 0 for none.
 func (s *Store) conditional(it item, before int64) *dynamodb.PutItemInput {
 	in := &dynamodb.PutItemInput{
 		TableName: &s.table, Item: it, ExpressionAttributeNames: map[string]string{"#revision": attrRevision},

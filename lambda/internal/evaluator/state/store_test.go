@@ -78,7 +78,7 @@ func TestItemsThatNobodyWroteAreFaults(t *testing.T) {
 		"no clock":        {func(it item) { it["clock"] = text("soon") }, "clock"},
 		"no state":        {func(it item) { delete(it, "state") }, "state"},
 		"a newer state":   {func(it item) { it["state"] = text(`{"v":2}`) }, "version 2"},
-		"a broken outbox": {func(it item) { it["outbox"] = text(`[{"source":"behavior"}]`) }, "client id"},
+		"a broken outbox": {func(it item) { it["outbox"] = text(`[{"source":"behavior"}]`) }, "client ID"},
 		"a broken thing":  {func(it item) { it["thing"] = number("7") }, "thing"},
 	} {
 		f := newTable(t)

@@ -30,7 +30,7 @@ type received struct {
 	// receives is how often the message was received, sent when it was sent.
 	receives int
 	sent     time.Time
-	// again is after how long the message must be received again; 0 if it is done.
+	// again is the delay after which the message must be received again; 0 if it is done.
 	again time.Duration
 }
 
@@ -107,7 +107,7 @@ func attribute(m events.SQSMessage, name string, missing int) int {
 }
 
 // read parses a message, and reports whether it is an event of a finding. Requests are handled at
-// once, and what nobody can read goes to the dead-letter queue.
+// once, and an unreadable message goes to the dead-letter queue.
 func (b *batch) read(ctx context.Context, m *received) bool {
 	var r request
 	if json.Unmarshal([]byte(m.Body), &r) == nil && r.Kind == contract.NotifyMore {
@@ -147,7 +147,7 @@ func (b *batch) retry(m *received, reason error) {
 	b.Log.Warn("event is retried", "message", m.MessageId, "finding", m.event.Key(), "reason", reason.Error())
 }
 
-// respond returns the messages that must be received again, and says when.
+// respond returns the messages that must be received again, and sets when.
 func (b *batch) respond(messages []*received) events.SQSEventResponse {
 	var r events.SQSEventResponse
 	for _, m := range messages {
@@ -165,8 +165,8 @@ func (b *batch) respond(messages []*received) events.SQSEventResponse {
 	return r
 }
 
-// run is events of one finding that follow each other and have the same state and severity. The
-// newest speaks for all.
+// run has consecutive events of one finding with the same state and severity. The newest one is
+// handled for all.
 type run struct {
 	messages []*received
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/notifier/record"
 )
 
-// facts are what a decision may ask about an event. Each is a lookup, asked only if it matters.
+// facts are what a decision depends on besides record and event. The functions are lookups, which
+// are called only if they matter.
 type facts struct {
 	// concerns reports whether a filter is about the finding, whatever its severity and device.
 	concerns bool
@@ -25,10 +26,10 @@ type decision struct {
 	// next is the finding's record; write reports whether it differs.
 	next  record.Finding
 	write bool
-	// change is what a message must report, before the severity that was reported before.
+	// change is what a message must report, and before the severity that was reported last.
 	change message.Change
 	before defender.Severity
-	// hold reports that the event waits.
+	// hold reports whether the event waits.
 	hold bool
 	// metric counts the event if there is no message.
 	metric string
@@ -38,7 +39,7 @@ type decision struct {
 // event alone, so that any order of the events of a finding leads to the same open findings.
 func decide(f record.Finding, e findingevent.Event, line message.Line, a facts) (decision, error) {
 	next := f
-	severity := max(e.Severity, defender.Informational) // of 0 there would be no report
+	severity := max(e.Severity, defender.Informational) // 0 means that nothing was reported
 	if !newer(e, f) {
 		if f.Held > 0 && f.Open && e.Open() && !a.mayHold {
 			return report(f, max(f.Held, severity), a)

@@ -20,8 +20,8 @@ import (
 const (
 	// attempts limits how often concurrent invocations may make a write conflict.
 	attempts = 10
-	// orphaned is after how long the event that owes a message is no longer waited for. The event
-	// itself is received again within minutes, unless somebody purged the queue.
+	// orphaned is how long other events wait for the event that owes a message. The event itself is
+	// received again within minutes, unless somebody purged the queue.
 	orphaned = time.Hour
 )
 
@@ -138,7 +138,7 @@ func (b *batch) holdOf(r run) time.Duration {
 	oldest := b.now
 	for _, m := range r.messages {
 		if m.receives > 1 {
-			return 0 // also if the clock of this machine is behind: an event waits once
+			return 0 // even if the clock of this machine is behind: an event waits once
 		}
 		if m.sent.Before(oldest) {
 			oldest = m.sent
@@ -186,7 +186,7 @@ func (b *batch) groups(ctx context.Context, e findingevent.Event, n *message.Not
 	return groups, err
 }
 
-// aliasesOf are the keys under which a finding may be a part of an incident.
+// aliasesOf returns the keys under which a finding may be a part of an incident.
 func aliasesOf(e findingevent.Event) []string {
 	account, region := placeOf(e)
 	place := account + "/" + region + "/"
@@ -202,8 +202,8 @@ func aliasesOf(e findingevent.Event) []string {
 	return all
 }
 
-// incidentAliases are the keys under which an incident covers its parts: the parts that it names,
-// and its device with all names, or what the parts of a campaign share.
+// incidentAliases returns the keys under which an incident covers its parts: the parts that it
+// names, and its device with all names, or what the parts of a campaign share.
 func incidentAliases(e findingevent.Event) []string {
 	account, region := placeOf(e)
 	place := account + "/" + region + "/"

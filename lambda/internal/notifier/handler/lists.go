@@ -19,7 +19,7 @@ func (h *Handler) digest(ctx context.Context, at time.Time) error {
 	return h.stored(ctx, contract.NotifyDigest, message.List{Kind: message.Digest, At: at, Severity: defender.Severity(h.Config.DigestBelow)})
 }
 
-// more sends the message about what exceeded the cap of a minute.
+// more sends the message about the changes that exceeded the cap of a minute.
 func (h *Handler) more(ctx context.Context, minute time.Time) error {
 	return h.stored(ctx, moreOf(minute), message.List{Kind: message.More, At: minute.Add(time.Minute), PerMinute: h.Config.PerMinute})
 }

@@ -148,15 +148,15 @@ func (h *Handler) publish(ctx context.Context, topic string, m message.Message, 
 	return nil
 }
 
-// caps are the classes of messages that were refused.
+// caps has the classes of messages whose cap is reached.
 type caps struct {
 	mu   sync.Mutex
 	full map[string]bool
-	// asked reports that the message about them was asked for.
+	// asked reports whether the message "and N more" was requested.
 	asked bool
 }
 
-// classOf is the class of messages that share a cap: a flood of others must not hide what is
+// classOf returns the class of messages that share a cap: a flood of others must not hide what is
 // CRITICAL.
 func classOf(s defender.Severity) string {
 	if s == defender.Critical {
@@ -205,7 +205,7 @@ func moreOf(minute time.Time) string {
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 const maxDelay = 15 * time.Minute
 
-// askForMore asks for the message "and N more", at a time when no invocation stores lines for it
+// askForMore requests the message "and N more" for a time when no invocation stores lines for it
 // any more. Each invocation asks once.
 func (b *batch) askForMore(ctx context.Context) error {
 	b.full.mu.Lock()
@@ -220,7 +220,7 @@ func (b *batch) askForMore(ctx context.Context) error {
 		DelaySeconds: int32(delay / time.Second),
 	})
 	if err != nil {
-		return fmt.Errorf("ask for the message about what exceeds the cap: %w", err)
+		return fmt.Errorf("request the message about the changes beyond the cap: %w", err)
 	}
 	b.full.asked = true
 	return nil

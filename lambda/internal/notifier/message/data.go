@@ -123,7 +123,7 @@ func subject(own, data string) string {
 	return strings.TrimSpace(text)
 }
 
-// identifier returns text of at most 128 of A-Z a-z 0-9 - _ . / that is as different as s is.
+// identifier returns text of at most 128 of A-Z a-z 0-9 - _ . / that differs for different s.
 func identifier(s string) string {
 	simple := strings.Map(func(r rune) rune {
 		if r < unicode.MaxASCII && (alphanumeric(r) || strings.ContainsRune("-_./", r)) {

@@ -41,8 +41,8 @@ type List struct {
 	// At is the end of the minute, the time of the digest or of the reminder.
 	At    time.Time
 	Lines []Line
-	// PerMinute is the cap, for More; Below the severity, for Digest, or the least severity, for
-	// Reminder.
+	// PerMinute is the cap, for More. Severity is that below which changes are in a Digest, or the
+	// lowest in a Reminder.
 	PerMinute int
 	Severity  defender.Severity
 }

@@ -43,7 +43,7 @@ type Device struct {
 	// Name is the thing's name, else the client ID or the ID of the finding's first resource.
 	Name string
 	// Thing reports whether Name is a registered thing. Resource is the type of a resource that is
-	// no device, such as "AwsIotPolicy"; "" for a device.
+	// not a device, such as "AwsIotPolicy"; "" for a device.
 	Thing    bool
 	Resource string
 	// Groups are the thing's groups; nil if they are not known.
@@ -75,7 +75,7 @@ type Notice struct {
 	Device Device
 	// Before is the severity that was reported before, for Worse.
 	Before defender.Severity
-	// Account and Region are where the device is.
+	// Account and Region are those of the device.
 	Account, Region string
 	// Incident reports whether the finding joins others. Parts is how many, as text: findings, or
 	// the devices of a Campaign.

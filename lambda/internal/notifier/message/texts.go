@@ -58,7 +58,7 @@ func partitionOf(arn string) string {
 	return "aws"
 }
 
-// awsPage returns a link that may be shown as one: to a page of AWS. Any product could set others.
+// awsPage returns a link if it leads to a page of AWS, else "": any product could set another one.
 func awsPage(link string) string {
 	u, err := url.Parse(link)
 	if err != nil || u.Scheme != "https" || u.User != nil || u.Port() != "" || len(link) > 500 || safetext.Escape(link) != link || strings.ContainsAny(link, "<>|`\"' ()[]*\\") {

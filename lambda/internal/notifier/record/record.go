@@ -62,7 +62,7 @@ type Owed struct {
 	Change message.Change     `json:"c"`
 	// Before is the severity that was reported before.
 	Before defender.Severity `json:"b,omitempty"`
-	// ChatOnly reports that people have received it.
+	// ChatOnly reports whether only the topic for chat still lacks it.
 	ChatOnly bool `json:"t,omitempty"`
 	// Until is when the invocation that publishes it has ended, in ms since 1970.
 	Until int64 `json:"u,omitempty"`
@@ -130,7 +130,7 @@ func decode(it item) (Finding, error) {
 }
 
 // PutFinding writes the successor of the record that was read, and increments its revision. remind
-// is the least severity of which a reminder reminds, or 0.
+// is the lowest severity in the reminder, 0 for no reminder.
 func (t Table) PutFinding(ctx context.Context, finding string, f *Finding, now time.Time, remind defender.Severity) error {
 	doc, err := json.Marshal(f)
 	if err != nil {
@@ -192,7 +192,7 @@ func (t Table) PutIncident(ctx context.Context, alias string, i Incident, now ti
 		lifetime = openLifetime
 	}
 	it := key("alias#"+digest(alias), digest(i.Key))
-	// The order as a number that rises with it: UpdatedAt is the composite's own, and rises.
+	// The revision is UpdatedAt in ns, which rises with each state of a composite finding.
 	it[attrDoc], it[attrRevision], it[contract.NotifyExpiry] = attribute.Text(string(doc)), attribute.Number(i.Order.Updated.UnixNano()), attribute.Number(now.Add(lifetime).Unix())
 	err = t.put(ctx, &dynamodb.PutItemInput{
 		TableName: &t.Name, Item: it, ConditionExpression: aws.String("attribute_not_exists(#revision) OR #revision <= :at"),
@@ -303,7 +303,7 @@ func (t Table) DeleteLine(ctx context.Context, list string, s Stored) error {
 	return nil
 }
 
-// OpenLines returns the open findings of a severity of which a reminder reminds.
+// OpenLines returns the open findings of a severity that a reminder lists.
 func (t Table) OpenLines(ctx context.Context, s defender.Severity) ([]message.Line, error) {
 	var all []message.Line
 	err := t.query(ctx, &dynamodb.QueryInput{
@@ -317,7 +317,7 @@ func (t Table) OpenLines(ctx context.Context, s defender.Severity) ([]message.Li
 	return all, err
 }
 
-// Done reports whether a request was done, and MarkDone records it.
+// Done reports whether [Table.MarkDone] has recorded a request as done.
 func (t Table) Done(ctx context.Context, request string) (bool, error) {
 	out, err := t.API.GetItem(ctx, &dynamodb.GetItemInput{TableName: &t.Name, Key: key("done#"+request, "done"), ConsistentRead: aws.Bool(true)})
 	if err != nil {
