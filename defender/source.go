@@ -81,11 +81,13 @@ func (s Source) Clears() bool { return s.Known() && sources[s].clears }
 
 // ParseSource parses a source's name.
 func ParseSource(name string) (Source, error) {
-	var names []string
 	for _, s := range Sources() {
 		if s.String() == name {
 			return s, nil
 		}
+	}
+	var names []string
+	for _, s := range Sources() {
 		names = append(names, s.String())
 	}
 	return 0, fmt.Errorf("source %q, want one of %s", name, strings.Join(names, ", "))

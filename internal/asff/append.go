@@ -53,29 +53,25 @@ func (f Finding) AppendJSON(b []byte) []byte {
 		b = append(withoutComma(b, start), ']')
 	}
 	b = appendField(append(b, ','), "RecordState", string(f.RecordState))
-	b = appendField(append(b, `,"FindingProviderFields":{"Severity":{`...), "Label", f.FindingProviderFields.Severity.Label)
-	b = appendOptional(b, "Original", f.FindingProviderFields.Severity.Original)
-	b = append(b, `},"Types":`...)
-	if f.FindingProviderFields.Types == nil {
-		b = append(b, "null"...)
-	} else {
-		b = append(b, '[')
-		start := len(b)
-		for _, t := range f.FindingProviderFields.Types {
-			b = AppendString(append(b, ','), t)
-		}
-		b = append(withoutComma(b, start), ']')
-	}
-	if len(f.FindingProviderFields.RelatedFindings) > 0 {
+	b = f.FindingProviderFields.AppendJSON(append(b, `,"FindingProviderFields":`...))
+	return append(b, '}')
+}
+
+// AppendJSON appends the JSON form of p, the same that [json.Marshal] returns.
+func (p FindingProviderFields) AppendJSON(b []byte) []byte {
+	b = appendField(append(b, `{"Severity":{`...), "Label", p.Severity.Label)
+	b = appendOptional(b, "Original", p.Severity.Original)
+	b = AppendStrings(append(b, `},"Types":`...), p.Types)
+	if len(p.RelatedFindings) > 0 {
 		b = append(b, `,"RelatedFindings":[`...)
 		start := len(b)
-		for _, r := range f.FindingProviderFields.RelatedFindings {
+		for _, r := range p.RelatedFindings {
 			b = appendField(append(b, ',', '{'), "ProductArn", r.ProductARN)
 			b = append(appendField(append(b, ','), "Id", r.ID), '}')
 		}
 		b = append(withoutComma(b, start), ']')
 	}
-	return append(b, '}', '}')
+	return append(b, '}')
 }
 
 func (r Resource) appendJSON(b []byte) []byte {
@@ -136,6 +132,19 @@ func sortedInto(keys []string, pairs map[string]string) []string {
 	keys = slices.AppendSeq(keys, maps.Keys(pairs))
 	slices.Sort(keys)
 	return keys
+}
+
+// AppendStrings appends the JSON form of list, the same that [json.Marshal] returns.
+func AppendStrings(b []byte, list []string) []byte {
+	if list == nil {
+		return append(b, "null"...)
+	}
+	b = append(b, '[')
+	start := len(b)
+	for _, s := range list {
+		b = AppendString(append(b, ','), s)
+	}
+	return append(withoutComma(b, start), ']')
 }
 
 // AppendString appends the JSON form of s, the same that [json.Marshal] returns.

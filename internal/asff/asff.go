@@ -158,7 +158,8 @@ func (t *Timestamp) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// Fit returns f within every limit of the ASFF, and does not change f's maps and slices.
+// Fit returns f within every limit of the ASFF, and does not change f's maps and slices. The result
+// shares those that need no change.
 //
 // It cuts long texts on a character boundary and ends IDs of over 512 characters with a hash. It
 // drops or replaces blank strings, and drops surplus pairs and resources from the end. If the
@@ -175,33 +176,39 @@ func (f Finding) Fit() Finding {
 	if f.Remediation != nil {
 		r := f.Remediation.Recommendation
 		r.Text, r.URL = fitText(r.Text, maxRecommendation), fitURL(r.URL)
-		f.Remediation = &Remediation{r}
-		if r == (Recommendation{}) {
+		switch r {
+		case Recommendation{}:
 			f.Remediation = nil
+		case f.Remediation.Recommendation:
+		default:
+			f.Remediation = &Remediation{r}
 		}
 	}
 	provider := &f.FindingProviderFields
 	provider.Severity.Original = fitText(provider.Severity.Original, maxOriginal)
-	provider.Types = slices.DeleteFunc(slices.Clone(provider.Types), Blank)
-	provider.Types = provider.Types[:min(len(provider.Types), maxTypes)]
+	if slices.ContainsFunc(provider.Types, Blank) {
+		provider.Types = slices.DeleteFunc(slices.Clone(provider.Types), Blank)
+	}
+	provider.Types = slices.Clip(provider.Types[:min(len(provider.Types), maxTypes)])
 	provider.RelatedFindings = slices.Clone(provider.RelatedFindings[:min(len(provider.RelatedFindings), maxRelated)])
 	for i := range provider.RelatedFindings {
 		provider.RelatedFindings[i].ID = fitID(provider.RelatedFindings[i].ID, maxID)
 	}
-	f.ProductFields = fitPairs(f.ProductFields, maxProductFields, maxProductKey, maxProductValue)
-	f.Resources = slices.Clone(f.Resources[:min(len(f.Resources), MaxResources)])
+	f.ProductFields, _ = fitPairs(f.ProductFields, maxProductFields, maxProductKey, maxProductValue)
+	f.Resources = slices.Clip(f.Resources[:min(len(f.Resources), MaxResources)])
 	if len(f.Resources) == 0 {
 		f.Resources = make([]Resource, 1)
 	}
-	for i, r := range f.Resources {
-		f.Resources[i] = r.fit(maxOtherDetailValue)
-	}
+	f.Resources = fitResources(f.Resources, maxOtherDetailValue)
 	return f.fitSize()
 }
 
 // Noted returns f with a note at the end of its description. A description that is too long is
 // cut to make room for the note.
 func (f Finding) Noted(note string) Finding {
+	if note == "" {
+		return f
+	}
 	text, added := []rune(f.Description), []rune(note)
 	if len(text)+len(added) > MaxDescription && len(added) < MaxDescription {
 		text = append(text[:max(0, min(len(text), MaxDescription-len(added)-1))], '…')
@@ -210,6 +217,22 @@ func (f Finding) Noted(note string) Finding {
 	return f
 }
 
+// fitResources returns resources that fit, in a new slice if one has to change.
+func fitResources(resources []Resource, maxValue int) []Resource {
+	for i, r := range resources {
+		if r.fit(maxValue) == r {
+			continue
+		}
+		resources = slices.Clone(resources)
+		for j := range resources[i:] {
+			resources[i+j] = resources[i+j].fit(maxValue)
+		}
+		break
+	}
+	return resources
+}
+
+// fit returns r, or one with new details, which are another pointer.
 func (r Resource) fit(maxValue int) Resource {
 	r.Type = orText(fitText(r.Type, maxResourceType), "Other")
 	r.ID = orText(fitID(r.ID, maxResourceID), "unknown")
@@ -217,10 +240,11 @@ func (r Resource) fit(maxValue int) Resource {
 		r.Region = "" // a shortened name would be that of another Region, or of none
 	}
 	if r.Details != nil {
-		other := fitPairs(r.Details.Other, maxOtherDetails, maxProductKey, maxValue)
-		r.Details = &ResourceDetails{other}
-		if other == nil {
+		switch other, changed := fitPairs(r.Details.Other, maxOtherDetails, maxProductKey, maxValue); {
+		case other == nil:
 			r.Details = nil
+		case changed:
+			r.Details = &ResourceDetails{other}
 		}
 	}
 	return r
@@ -235,14 +259,13 @@ func (f Finding) fitSize() Finding {
 		return f
 	}
 	for longest := maxOtherDetailValue; longest >= 16; longest /= 2 {
-		f.ProductFields = fitPairs(f.ProductFields, maxProductFields, maxProductKey, longest)
-		for i, r := range f.Resources {
-			f.Resources[i] = r.fit(longest)
-		}
+		f.ProductFields, _ = fitPairs(f.ProductFields, maxProductFields, maxProductKey, longest)
+		f.Resources = fitResources(f.Resources, longest)
 		if !f.tooLarge() {
 			return f
 		}
 	}
+	f.Resources = slices.Clone(f.Resources)
 	for i := range f.Resources {
 		f.Resources[i].Details = nil
 	}
@@ -345,8 +368,15 @@ func fitURL(u string) string {
 	return u
 }
 
-func fitPairs(m map[string]string, pairs, key, value int) map[string]string {
-	var fit map[string]string
+// fitPairs returns m if its pairs fit, else a new map: nil if no pair is left.
+func fitPairs(m map[string]string, pairs, key, value int) (fit map[string]string, changed bool) {
+	changed = len(m) == 0 || len(m) > pairs
+	for k, v := range m {
+		changed = changed || k == "" || v == "" || fitText(k, key) != k || fitText(v, value) != v
+	}
+	if !changed {
+		return m, false
+	}
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		v := fitText(m[k], value)
 		k = fitText(k, key)
@@ -358,7 +388,7 @@ func fitPairs(m map[string]string, pairs, key, value int) map[string]string {
 		}
 		fit[k] = v
 	}
-	return fit
+	return fit, true
 }
 
 // DefaultProductARN returns the product under which an account imports its own findings. It

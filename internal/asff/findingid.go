@@ -14,11 +14,13 @@ import (
 //
 // Parts identify the problem and the resource, never a time: a repeat must be the same finding.
 func FindingID(source defender.Source, region string, parts ...string) string {
-	escaped := []string{"defenderhub", source.String(), region}
+	id := make([]byte, 0, maxID)
+	id = append(append(append(id, "defenderhub/"...), source.String()...), '/')
+	id = append(id, region...)
 	for _, p := range parts {
-		escaped = append(escaped, escapePart(p))
+		id = append(append(id, '/'), escapePart(p)...)
 	}
-	return fitID(strings.Join(escaped, "/"), maxID)
+	return fitID(string(id), maxID)
 }
 
 // escapePart writes separators and unprintable bytes as %XX: clients whose IDs differ only in

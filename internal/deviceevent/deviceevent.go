@@ -2,18 +2,17 @@
 package deviceevent
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/leanjson"
 )
 
 // Event is a security event that a device publishes on the event topic, as JSON. It is described
@@ -55,42 +54,61 @@ const (
 	maxEventTime = 1<<53 - 1
 )
 
-var eventType = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+// typeCharacters are those of which a type consists.
+const typeCharacters = "abcdefghijklmnopqrstuvwxyz0123456789-"
+
+// members are the members of an event by name: of those with the same name, the last.
+type members struct {
+	typ, state, severity, description, time, details leanjson.Value
+	unknown                                          []string
+}
 
 // Decode decodes and validates an event, and sets the default State. Its error lists every fault.
 // Field names are case-sensitive, and null is not a value.
 func Decode(payload []byte) (Event, error) {
-	var fields map[string]json.RawMessage
-	err := json.Unmarshal(payload, &fields)
-	var mismatch *json.UnmarshalTypeError
+	document, err := leanjson.Parse(payload)
 	switch {
-	case errors.As(err, &mismatch):
-		return Event{}, fmt.Errorf("device event: JSON %s, want an object", mismatch.Value)
 	case err != nil:
 		return Event{}, fmt.Errorf("device event is not JSON: %w", err)
-	case fields == nil:
-		return Event{}, errors.New("device event: JSON null, want an object")
+	case document.Kind() != '{':
+		return Event{}, fmt.Errorf("device event: %s, want an object", kindOf(document))
+	}
+	var m members
+	for o := document.Object(); o.Next(); {
+		m.add(o.Name, o.Value)
 	}
 	e := Event{State: Active}
-	var faults []error
-	var unknown []string
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		fault, known := e.read(name, fields[name])
-		faults = append(faults, fault)
-		if !known {
-			unknown = append(unknown, name)
-		}
-	}
-	if _, ok := fields["type"]; !ok {
+	faults := e.read(m)
+	if m.typ == "" {
 		faults = append(faults, invalid("type", nil, typeRule))
 	}
-	if len(unknown) > 0 {
-		faults = append(faults, invalid("", strings.Join(unknown, ", "), "no fields but type, state, severity, description, time and details"))
+	if len(m.unknown) > 0 {
+		slices.Sort(m.unknown)
+		faults = append(faults, invalid("", strings.Join(slices.Compact(m.unknown), ", "), "no fields but type, state, severity, description, time and details"))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return Event{}, fmt.Errorf("device event: %w", err)
 	}
 	return e, nil
+}
+
+func (m *members) add(name string, value leanjson.Value) {
+	switch name {
+	case "type":
+		m.typ = value
+	case "state":
+		m.state = value
+	case "severity":
+		m.severity = value
+	case "description":
+		m.description = value
+	case "time":
+		m.time = value
+	case "details":
+		m.details = value
+	default:
+		m.unknown = append(m.unknown, name)
+	}
 }
 
 // MaxTypes limits the findings that one sender can create by choosing names:
@@ -103,68 +121,85 @@ func Decode(payload []byte) (Event, error) {
 const MaxTypes = 20
 
 // ValidType reports whether an event may have this type.
-func ValidType(name string) bool { return eventType.MatchString(name) }
+func ValidType(name string) bool {
+	return name != "" && len(name) <= 64 && strings.Trim(name, typeCharacters) == ""
+}
 
 const typeRule = "1 to 64 of a-z 0-9 -"
 
-func (e *Event) read(name string, raw json.RawMessage) (fault error, known bool) {
-	text := func(into *string, want string, valid func(string) bool) error {
-		s, err := stringOf(raw)
-		if *into = s; err != nil || !valid(s) {
-			return invalid(name, orKind(s, err), "%s", want)
+// read sets the fields of e, and returns the faults in the order of the fields' names.
+func (e *Event) read(m members) (faults []error) {
+	text := func(name string, value leanjson.Value, into *string, valid func(string) bool, want string) {
+		if value == "" {
+			return
 		}
-		return nil
+		s, err := stringOf(value)
+		if *into = s; err != nil || !valid(s) {
+			faults = append(faults, invalid(name, orKind(s, err), "%s", want))
+		}
 	}
-	switch name {
-	case "type":
-		return text(&e.Type, typeRule, eventType.MatchString), true
-	case "state":
-		return text(&e.State, `"active" or "cleared"`, func(s string) bool { return s == Active || s == Cleared }), true
-	case "severity":
-		labels := severities()
-		return text(&e.Severity, "one of "+strings.Join(labels, ", "), func(s string) bool { return slices.Contains(labels, s) }), true
-	case "description":
-		return text(&e.Description, fmt.Sprintf("a text of at most %d characters", asff.MaxDescription),
-			func(s string) bool { return utf8.RuneCountInString(s) <= asff.MaxDescription }), true
-	case "time":
-		return e.readTime(raw), true
-	case "details":
-		return defender.Under(name, e.readDetails(raw)), true
+	text("description", m.description, &e.Description, validDescription, descriptionRule)
+	if m.details != "" {
+		if err := e.readDetails(m.details); err != nil {
+			faults = append(faults, defender.Under("details", err))
+		}
 	}
-	return nil, false
+	text("severity", m.severity, &e.Severity, validSeverity, severityRule)
+	text("state", m.state, &e.State, validState, `"active" or "cleared"`)
+	if m.time != "" {
+		if err := e.readTime(m.time); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	text("type", m.typ, &e.Type, ValidType, typeRule)
+	return faults
 }
 
+var (
+	severities      = labels()
+	severityRule    = "one of " + strings.Join(severities, ", ")
+	descriptionRule = fmt.Sprintf("a text of at most %d characters", asff.MaxDescription)
+)
+
+func validDescription(s string) bool { return utf8.RuneCountInString(s) <= asff.MaxDescription }
+
+func validSeverity(s string) bool { return slices.Contains(severities, s) }
+
+func validState(s string) bool { return s == Active || s == Cleared }
+
 // readTime accepts 1.8e12 and 5.0 too: devices without integers send such numbers.
-func (e *Event) readTime(raw json.RawMessage) error {
-	var ms *float64
-	err := json.Unmarshal(raw, &ms)
-	if err != nil || ms == nil || *ms < 0 || *ms > maxEventTime || *ms != math.Trunc(*ms) {
-		value := any(kindOf(raw))
-		if ms != nil && err == nil {
-			value = *ms
+func (e *Event) readTime(v leanjson.Value) error {
+	ms, err := strconv.ParseFloat(string(v), 64) // of all JSON values, it accepts only numbers
+	if err != nil || ms < 0 || ms > maxEventTime || ms != math.Trunc(ms) {
+		value := any(kindOf(v))
+		if err == nil {
+			value = ms
 		}
 		return invalid("time", value, "a whole number of ms since 1970")
 	}
-	e.Time = int64(*ms)
+	e.Time = int64(ms)
 	return nil
 }
 
-func (e *Event) readDetails(raw json.RawMessage) error {
-	var pairs map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &pairs); err != nil || pairs == nil {
-		return invalid("", kindOf(raw), "an object of strings")
+func (e *Event) readDetails(v leanjson.Value) error {
+	if v.Kind() != '{' {
+		return invalid("", kindOf(v), "an object of strings")
 	}
-	if n := len(pairs); n > MaxDetails {
+	values := map[string]leanjson.Value{}
+	for o := v.Object(); o.Next(); {
+		values[o.Name] = o.Value
+	}
+	if n := len(values); n > MaxDetails {
 		return invalid("", jsonKind(fmt.Sprintf("%d pairs", n)), "at most %d", MaxDetails)
 	}
-	e.Details = make(map[string]string, len(pairs))
+	e.Details = make(map[string]string, len(values))
 	var faults []error
-	for _, key := range slices.Sorted(maps.Keys(pairs)) {
+	for _, key := range sortedKeys(values) {
 		if utf8.RuneCountInString(key) > maxEventKey || asff.Blank(key) {
 			faults = append(faults, invalid("", key, "keys of 1 to %d characters", maxEventKey))
 			continue
 		}
-		value, err := stringOf(pairs[key])
+		value, err := stringOf(values[key])
 		if err != nil || utf8.RuneCountInString(value) > maxEventValue || asff.Blank(value) {
 			// The device chooses the key: quoted, it cannot forge a log line.
 			faults = append(faults, invalid(fmt.Sprintf("[%q]", key), orKind(value, err), "a string of 1 to %d characters", maxEventValue))
@@ -174,11 +209,24 @@ func (e *Event) readDetails(raw json.RawMessage) error {
 	return errors.Join(faults...)
 }
 
+// DetailKeys returns the keys of the details, in order.
+func (e Event) DetailKeys() []string { return sortedKeys(e.Details) }
+
+// sortedKeys allocates once, unlike slices.Sorted(maps.Keys(m)).
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
 // jsonKind is the kind of a JSON value. A fault shows the kind instead of the value.
 type jsonKind string
 
-func kindOf(raw json.RawMessage) jsonKind {
-	switch raw[0] {
+func kindOf(v leanjson.Value) jsonKind {
+	switch v.Kind() {
 	case 'n':
 		return "JSON null"
 	case 't', 'f':
@@ -193,13 +241,12 @@ func kindOf(raw json.RawMessage) jsonKind {
 	return "JSON number"
 }
 
-// stringOf decodes a JSON string. For any other value its error is a jsonKind.
-func stringOf(raw json.RawMessage) (string, error) {
-	var s *string
-	if err := json.Unmarshal(raw, &s); err != nil || s == nil {
-		return "", kindOf(raw)
+// stringOf returns the text of a JSON string. For any other value its error is a jsonKind.
+func stringOf(v leanjson.Value) (string, error) {
+	if s, ok := v.Text(); ok {
+		return s, nil
 	}
-	return *s, nil
+	return "", kindOf(v)
 }
 
 func (k jsonKind) Error() string { return string(k) }
@@ -212,13 +259,12 @@ func orKind(s string, err error) any {
 	return s
 }
 
-// severities are the labels that an event may use.
-func severities() []string {
-	var labels []string
+// labels are the severities that an event may use.
+func labels() (all []string) {
 	for s := defender.Informational; s <= defender.Critical; s++ {
-		labels = append(labels, s.String())
+		all = append(all, s.String())
 	}
-	return labels
+	return all
 }
 
 // invalid returns a FieldError; a nil value means that the field is missing.

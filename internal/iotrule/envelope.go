@@ -1,12 +1,12 @@
 package iotrule
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/leanjson"
 	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
@@ -54,7 +54,7 @@ type errorAction struct {
 // belong to [defender.DeviceEvents].
 func Decode(body []byte) (defender.Source, Envelope, error) {
 	var e Envelope
-	if err := json.Unmarshal(body, &e); err != nil {
+	if err := leanjson.Unmarshal(body, &e); err != nil {
 		return 0, Envelope{}, fmt.Errorf("queue message is not the JSON of a rule: %w", err)
 	}
 	if e.Topic == "" {
@@ -75,7 +75,7 @@ func Decode(body []byte) (defender.Source, Envelope, error) {
 
 func decodeErrorAction(body []byte) (defender.Source, Envelope, error) {
 	var a errorAction
-	if err := json.Unmarshal(body, &a); err != nil {
+	if err := leanjson.Unmarshal(body, &a); err != nil {
 		return 0, Envelope{}, fmt.Errorf("queue message is not the JSON of an error action: %w", err)
 	}
 	if a.RuleName == "" {

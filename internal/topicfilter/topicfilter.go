@@ -51,16 +51,19 @@ func Matches(filter, topic string) bool {
 	if strings.HasPrefix(topic, "$") && (strings.HasPrefix(filter, "+") || strings.HasPrefix(filter, "#")) {
 		return false
 	}
-	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
-	for i, level := range f {
-		if level == "#" && i < len(t) {
+	for {
+		pattern, filterRest, filterGoesOn := strings.Cut(filter, "/")
+		level, topicRest, topicGoesOn := strings.Cut(topic, "/")
+		switch {
+		case pattern == "#":
 			return true
-		}
-		if i >= len(t) || level != "+" && level != t[i] {
+		case pattern != "+" && pattern != level:
 			return false
+		case !filterGoesOn || !topicGoesOn:
+			return filterGoesOn == topicGoesOn
 		}
+		filter, topic = filterRest, topicRest
 	}
-	return len(f) == len(t)
 }
 
 // Claim returns the level of topic at filter's first +: the name that the sender claims. It
@@ -69,11 +72,13 @@ func Claim(filter, topic string) string {
 	if !Matches(filter, topic) {
 		return ""
 	}
-	levels := strings.Split(topic, "/")
-	for i, level := range strings.Split(filter, "/") {
-		if level == "+" && i < len(levels) {
-			return levels[i]
+	for filter != "" {
+		pattern, filterRest, _ := strings.Cut(filter, "/")
+		level, topicRest, _ := strings.Cut(topic, "/")
+		if pattern == "+" {
+			return level
 		}
+		filter, topic = filterRest, topicRest
 	}
 	return ""
 }

@@ -9,7 +9,7 @@ import (
 // IoT returns a URL of the AWS IoT console. fragment is the part after the Region, such as
 // "#/thing/pump-7".
 func IoT(partition, region, fragment string) string {
-	return home(partition, region, "iot") + fragment
+	return home(partition, region, "iot", fragment)
 }
 
 // Thing returns the URL of a thing's page.
@@ -26,19 +26,19 @@ func Finding(partition, region, id string) string {
 
 // Findings returns the URL of Security Hub CSPM's findings.
 func Findings(partition, region string) string {
-	return home(partition, region, "securityhub") + "#/findings"
+	return home(partition, region, "securityhub", "#/findings")
 }
 
 // escape escapes everything but letters, digits and - _ . ~
 func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
-func home(partition, region, service string) string {
-	host := region + ".console.aws.amazon.com"
+func home(partition, region, service, fragment string) string {
+	prefix, host := region, ".console.aws.amazon.com/"
 	switch partition {
 	case "aws-cn":
-		host = "console.amazonaws.cn"
+		prefix, host = "", "console.amazonaws.cn/"
 	case "aws-us-gov":
-		host = "console.amazonaws-us-gov.com"
+		prefix, host = "", "console.amazonaws-us-gov.com/"
 	}
-	return "https://" + host + "/" + service + "/home?region=" + region
+	return "https://" + prefix + host + service + "/home?region=" + region + fragment
 }

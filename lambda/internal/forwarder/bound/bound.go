@@ -100,7 +100,7 @@ func instead(s signal.Signal) []signal.Signal {
 	if s.Bound.Over == nil {
 		return nil
 	}
-	return []signal.Signal{*s.Bound.Over}
+	return []signal.Signal{s.Bound.Over()}
 }
 
 // admit returns the group's list, with as many of names as there is room for.

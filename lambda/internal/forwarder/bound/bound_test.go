@@ -20,7 +20,7 @@ import (
 
 func event(group, name string) signal.Signal {
 	over := signal.Signal{Finding: asff.Finding{ID: group + "#more"}}
-	return signal.Signal{Finding: asff.Finding{ID: group + "/" + name}, Bound: &signal.Bound{Group: group, Over: &over}}
+	return signal.Signal{Finding: asff.Finding{ID: group + "/" + name}, Bound: &signal.Bound{Group: group, Over: func() signal.Signal { return over }}}
 }
 
 // TestBoundHoldsInEveryOrder processes the events of several devices in several functions at

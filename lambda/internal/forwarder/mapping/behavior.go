@@ -99,11 +99,10 @@ func behaviorOf(b defender.Behavior) behavior {
 	c := b.Criteria
 	field, value := valueText(c.Value())
 	shown := behavior{
-		Name: b.Name, Metric: c.Metric().Name, Kind: c.Type(), Operator: string(c.Operator()), Value: value, Values: pairs{},
+		Name: b.Name, Metric: c.Metric().Name, Kind: c.Type(), Operator: string(c.Operator()), Value: value, Values: []member{{field, value}},
 		Statistic: string(c.Statistic()), Confidence: string(c.Confidence()),
 		ToAlarm: strconv.Itoa(b.DatapointsToAlarm()), ToClear: strconv.Itoa(b.DatapointsToClear()), SuppressAlerts: b.SuppressAlerts,
 	}
-	shown.Values.set(field, value)
 	if w := c.Window(); w != 0 {
 		shown.Duration = strconv.Itoa(int(w))
 	}
@@ -121,13 +120,13 @@ func behaviorOf(b defender.Behavior) behavior {
 func valueText(v iotapi.Value) (field, text string) {
 	switch v.Kind() {
 	case iotapi.CountValue:
-		text = show(*v.Count)
+		text = showNumber(*v.Count)
 	case iotapi.CIDRsValue:
 		text = strings.Join(v.CIDRs, ",")
 	case iotapi.PortsValue:
 		text = showList(v.Ports)
 	case iotapi.NumberValue:
-		text = show(*v.Number)
+		text = showNumber(*v.Number)
 	case iotapi.NumbersValue:
 		text = showList(v.Numbers)
 	case iotapi.StringsValue:
@@ -139,9 +138,14 @@ func valueText(v iotapi.Value) (field, text string) {
 func showList[E any](list []E) string {
 	parts := make([]string, len(list))
 	for i, e := range list {
-		parts[i] = show(e)
+		parts[i] = showNumber(e)
 	}
 	return strings.Join(parts, ",")
+}
+
+func showNumber(n any) string {
+	text, _ := json.Marshal(n) // the numbers of a behavior are finite
+	return string(text)
 }
 
 // who returns the device's name for a title.

@@ -4,16 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
+	"github.com/defenderhub/defenderhub/internal/leanjson"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// alert is an alarm notification of Device Defender Detect. Values and criteria stay maps: the
+// alert is an alarm notification of Device Defender Detect. Values and criteria stay objects: the
 // notification's format for lists and ML is not documented.
 type alert struct {
 	EventTime millis `json:"violationEventTime"`
@@ -23,49 +23,47 @@ type alert struct {
 	ID        string `json:"violationId"`
 	EventType string `json:"violationEventType"`
 	Behavior  struct {
-		Name            string         `json:"name"`
-		Metric          string         `json:"metric"`
-		MetricDimension map[string]any `json:"metricDimension"`
+		Name            string `json:"name"`
+		Metric          string `json:"metric"`
+		MetricDimension object `json:"metricDimension"`
 		Criteria        struct {
-			Operator  string         `json:"comparisonOperator"`
-			Value     map[string]any `json:"value"`
-			Duration  json.Number    `json:"durationSeconds"`
-			ToAlarm   json.Number    `json:"consecutiveDatapointsToAlarm"`
-			ToClear   json.Number    `json:"consecutiveDatapointsToClear"`
-			Statistic map[string]any `json:"statisticalThreshold"`
-			ML        map[string]any `json:"mlDetectionConfig"`
+			Operator  string      `json:"comparisonOperator"`
+			Value     object      `json:"value"`
+			Duration  json.Number `json:"durationSeconds"`
+			ToAlarm   json.Number `json:"consecutiveDatapointsToAlarm"`
+			ToClear   json.Number `json:"consecutiveDatapointsToClear"`
+			Statistic object      `json:"statisticalThreshold"`
+			ML        object      `json:"mlDetectionConfig"`
 		} `json:"criteria"`
 		SuppressAlerts bool `json:"suppressAlerts"`
 	} `json:"behavior"`
-	MetricValue   map[string]any `json:"metricValue"`
-	Additional    map[string]any `json:"violationEventAdditionalInfo"`
-	Verification  string         `json:"verificationState"`
-	VerifyComment string         `json:"verificationStateDescription"`
+	MetricValue   object `json:"metricValue"`
+	Additional    object `json:"violationEventAdditionalInfo"`
+	Verification  string `json:"verificationState"`
+	VerifyComment string `json:"verificationStateDescription"`
 }
 
 // violation returns what a finding shows of the alert.
 func (a alert) violation() violation {
 	b, c := a.Behavior, a.Behavior.Criteria
+	values := c.Value.members()
 	v := violation{
 		EventTime: a.EventTime, StartTime: a.StartTime, ThingName: a.ThingName, Profile: a.Profile, ID: a.ID, EventType: a.EventType,
-		Measured: showValue(a.MetricValue), MeasuredConfidence: show(a.Additional["confidenceLevel"]),
+		Measured: joined(a.MetricValue.members()), MeasuredConfidence: a.Additional.text("confidenceLevel"),
 		Verification: a.Verification, VerifyComment: a.VerifyComment,
 		Behavior: behavior{
-			Name: b.Name, Metric: b.Metric, Kind: "STATIC", Operator: c.Operator, Value: showValue(c.Value), Values: pairs{},
-			Statistic: show(c.Statistic["statistic"]), Confidence: show(c.ML["confidenceLevel"]),
+			Name: b.Name, Metric: b.Metric, Kind: "STATIC", Operator: c.Operator, Value: joined(values), Values: values,
+			Statistic: c.Statistic.text("statistic"), Confidence: c.ML.text("confidenceLevel"),
 			Duration: c.Duration.String(), ToAlarm: c.ToAlarm.String(), ToClear: c.ToClear.String(),
-			Dimension: show(b.MetricDimension["dimensionName"]), TopicFilters: show(b.MetricDimension["topicFilters"]), TopicOperator: show(b.MetricDimension["operator"]),
+			Dimension: b.MetricDimension.text("dimensionName"), TopicFilters: b.MetricDimension.text("topicFilters"), TopicOperator: b.MetricDimension.text("operator"),
 			SuppressAlerts: b.SuppressAlerts,
 		},
 	}
 	switch {
-	case len(c.ML) > 0:
+	case len(c.ML.members()) > 0:
 		v.Behavior.Kind = machineLearning
-	case len(c.Statistic) > 0:
+	case len(c.Statistic.members()) > 0:
 		v.Behavior.Kind = statistical
-	}
-	for kind, value := range c.Value { // Count, Cidrs, Ports, Number, Numbers, Strings
-		v.Behavior.Values.set(capital(kind), show(value))
 	}
 	return v
 }
@@ -91,8 +89,8 @@ type behavior struct {
 	// Kind is the type of the criteria.
 	Kind                                   string
 	Operator, Value, Statistic, Confidence string
-	// Values has Value by the name of its product field.
-	Values                                 pairs
+	// Values are the parts of Value by kind, such as count or cidrs.
+	Values                                 []member
 	Duration, ToAlarm, ToClear             string
 	Dimension, TopicFilters, TopicOperator string
 	SuppressAlerts                         bool
@@ -152,7 +150,7 @@ func (v violation) ending() string {
 func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 	const source = defender.DetectNotifications
 	var a alert
-	if err := json.Unmarshal(message, &a); err != nil {
+	if err := leanjson.Unmarshal(message, &a); err != nil {
 		return signal.Signal{}, fmt.Errorf("alert is not the JSON that Device Defender Detect sends: %w", err)
 	}
 	v := a.violation()
@@ -162,7 +160,7 @@ func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 	}
 	p := m.at(o)
 	normal := v.Behavior.normal("its model")
-	identity := []string{v.Profile, v.Behavior.Name, v.ThingName}
+	identity := append(make([]string, 0, 4), v.Profile, v.Behavior.Name, v.ThingName)
 	if p.account != m.Account {
 		identity = append(identity, p.account)
 	}
@@ -184,18 +182,19 @@ func (m Mapper) Detect(message []byte, o Origin) (signal.Signal, error) {
 const violationRemedy = "Find out whether the device is compromised or misbehaves, or whether the behavior is too strict. Isolate a compromised device and rotate its certificate."
 
 func alarmTitle(who, kind, behavior string) string {
-	return fmt.Sprintf("%s is in alarm for %s behavior %s.", who, kind, behavior)
+	return who + " is in alarm for " + kind + " behavior " + behavior + "."
 }
 
 // describe writes title and description in the words of AWS's own findings.
 func (v violation) describe(f *asff.Finding, who, normal string) {
 	kind := v.Behavior.Kind
 	f.Title = alarmTitle(who, kind, v.Behavior.Name)
-	f.Description = fmt.Sprintf("%s violates %s behavior %s of security profile %s. Violation was triggered because the device did not conform to %s.",
-		who, kind, v.Behavior.Name, v.Profile, normal)
+	measured := ""
 	if v.Measured != "" {
-		f.Description += " Measured: " + v.Measured + "."
+		measured = " Measured: " + v.Measured + "."
 	}
+	f.Description = who + " violates " + kind + " behavior " + v.Behavior.Name + " of security profile " + v.Profile +
+		". Violation was triggered because the device did not conform to " + normal + "." + measured
 	*f = f.Noted(v.ending())
 }
 
@@ -215,14 +214,13 @@ func (v violation) state() (asff.RecordState, error) {
 
 func (v violation) fields() pairs {
 	b := v.Behavior
-	f := pairs{
-		"BehaviorName":         b.Name,
-		"ThingName":            v.ThingName,
-		"SecurityProfileName":  v.Profile,
-		"BehaviorCriteriaType": b.Kind,
-		"SuppressAlerts":       fmt.Sprint(b.SuppressAlerts),
-		"ViolationEventType":   v.EventType,
-	}
+	f := make(pairs, 24) // about as many as an alert has
+	f["BehaviorName"] = b.Name
+	f["ThingName"] = v.ThingName
+	f["SecurityProfileName"] = v.Profile
+	f["BehaviorCriteriaType"] = b.Kind
+	f["SuppressAlerts"] = strconv.FormatBool(b.SuppressAlerts)
+	f["ViolationEventType"] = v.EventType
 	f.set("EndReason", v.EndReason)
 	f.set("MetricName", b.Metric)
 	f.set("ViolationId", v.ID)
@@ -240,7 +238,9 @@ func (v violation) fields() pairs {
 	f.set("DurationSeconds", b.Duration)
 	f.set("ConsecutiveDatapointsToAlarm", b.ToAlarm)
 	f.set("ConsecutiveDatapointsToClear", b.ToClear)
-	maps.Copy(f, b.Values)
+	for _, value := range b.Values {
+		f.set(capital(value.name), value.text) // Count, Cidrs, Ports, Number, Numbers, Strings
+	}
 	f.set("Statistic", b.Statistic)
 	f.set("ConfidenceLevel", b.Confidence)
 	f.set("MeasuredConfidenceLevel", v.MeasuredConfidence)
@@ -252,36 +252,6 @@ func (v violation) fields() pairs {
 	f.set("VerificationState", v.Verification)
 	f.set("VerificationStateDescription", v.VerifyComment)
 	return f
-}
-
-// showValue formats the value of a map whose only key is its kind.
-func showValue(value map[string]any) string {
-	var parts []string
-	for _, kind := range slices.Sorted(maps.Keys(value)) {
-		parts = append(parts, show(value[kind]))
-	}
-	return strings.Join(parts, " ")
-}
-
-// show formats a JSON value for people: numbers as written, lists with commas.
-func show(value any) string {
-	switch v := value.(type) {
-	case nil:
-		return ""
-	case string:
-		return v
-	case []any:
-		parts := make([]string, len(v))
-		for i, e := range v {
-			parts[i] = show(e)
-		}
-		return strings.Join(parts, ",")
-	}
-	text, err := json.Marshal(value)
-	if err != nil {
-		return ""
-	}
-	return string(text)
 }
 
 func capital(s string) string {

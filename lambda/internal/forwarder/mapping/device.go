@@ -2,8 +2,6 @@ package mapping
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -29,7 +27,7 @@ func (m Mapper) deviceEvent(e iotrule.Envelope) (signal.Signal, error) {
 	f.Title = eventTitle(who, event.Type)
 	f.Description = event.Description
 	if f.Description == "" {
-		f.Description = fmt.Sprintf("%s reports the security event %s.", who, event.Type)
+		f.Description = who + " reports the security event " + event.Type + "."
 	}
 	fields := pairs{"EventType": event.Type}
 	fields.set("ThingName", e.Thing)
@@ -46,10 +44,10 @@ func (m Mapper) deviceEvent(e iotrule.Envelope) (signal.Signal, error) {
 	switch claim := topicfilter.Claim(m.EventTopic, e.Topic); {
 	case claim == "" || claim == e.ClientID || claim == e.Thing:
 	case known(e.ClientID) == "":
-		f = f.Noted(fmt.Sprintf(" The topic names %s, but the sender has no client ID that proves it.", claim))
+		f = f.Noted(" The topic names " + claim + ", but the sender has no client ID that proves it.")
 	default:
 		fields.set("TopicMismatch", claim)
-		f = f.Noted(fmt.Sprintf(" The topic names another sender: %s.", claim))
+		f = f.Noted(" The topic names another sender: " + claim + ".")
 	}
 	f = f.Noted(errorActionNote(source, e))
 	f.ProductFields = fields
@@ -70,11 +68,11 @@ func (m Mapper) deviceEvent(e iotrule.Envelope) (signal.Signal, error) {
 	case listed:
 		return s, nil // the deployment's list limits the types
 	case len(m.Severities.Events) > 0:
-		s.Bound = &signal.Bound{Over: m.otherEvents(e, event)}
+		s.Bound = &signal.Bound{Over: m.overEvents(e, event)}
 	default:
 		s.Bound = &signal.Bound{
 			Group: groupOf(source, m.senderGroup(e)...),
-			Over:  m.otherEvents(e, event),
+			Over:  m.overEvents(e, event),
 		}
 	}
 	return s, nil
@@ -110,12 +108,17 @@ func otherEventsRemedy() *asff.Remediation {
 	return remedy("Check the device: it may be compromised, or its firmware may invent event types. List the types that you expect in the prop Forwarder.EventTypes.", policiesURL)
 }
 
-// otherEvents returns the finding that a sender's events over the limit share. It is nil for a
-// cleared event, which does not clear the others.
-func (m Mapper) otherEvents(e iotrule.Envelope, event deviceevent.Event) *signal.Signal {
+// overEvents returns [Mapper.otherEvents]. It is nil for a cleared event, which does not clear the
+// others.
+func (m Mapper) overEvents(e iotrule.Envelope, event deviceevent.Event) func() signal.Signal {
 	if event.State == deviceevent.Cleared {
 		return nil
 	}
+	return func() signal.Signal { return m.otherEvents(e, event) }
+}
+
+// otherEvents returns the finding that a sender's events over the limit share.
+func (m Mapper) otherEvents(e iotrule.Envelope, event deviceevent.Event) signal.Signal {
 	const source = defender.DeviceEvents
 	_, identity := sender(e)
 	f := m.shared(source, m.senderGroup(e))
@@ -139,7 +142,10 @@ func (m Mapper) otherEvents(e iotrule.Envelope, event deviceevent.Event) *signal
 // eventFields uses the severity that the deployment lists for the type, else the device's, else
 // the source's.
 func (m Mapper) eventFields(kind, named string) asff.FindingProviderFields {
-	own, _ := defender.ParseSeverity(named) // an unknown severity counts as none
+	own := defender.SeverityDefault
+	if named != "" {
+		own, _ = defender.ParseSeverity(named) // an unknown severity counts as none
+	}
 	fields := unusual(m.Severities.Events[kind].Or(own).Or(m.severity(defender.DeviceEvents)))
 	fields.Severity.Original = named
 	return fields
@@ -217,23 +223,25 @@ func (m Mapper) shared(source defender.Source, group []string) asff.Finding {
 }
 
 // over returns the signal of a shared finding: no event ends it.
-func (m Mapper) over(source defender.Source, f asff.Finding, at int64) *signal.Signal {
+func (m Mapper) over(source defender.Source, f asff.Finding, at int64) signal.Signal {
 	f.ProductFields[sharedField] = "true"
 	s := signal.New(source, f, at, signal.Order{Time: at})
 	s.Quiet = true
-	return &s
+	return s
 }
 
 // forged limits the findings of events that one client publishes in the name of AWS IoT, about
 // invented clients and things.
 func (m Mapper) forged(s signal.Signal, source defender.Source, by string, at int64) signal.Signal {
-	f := m.shared(source, []string{"publisher", by})
-	f.Title = forgedTitle(by)
-	f.Description = f.Title + " They may be false. Events without a finding of their own share this one. It is archived when no more arrive for the quiet time."
-	f.Remediation = forgedRemedy()
-	f.ProductFields = map[string]string{"PublishedBy": by}
-	f.Resources = []asff.Resource{m.here().client(by, pairs{"ClientId": by})}
-	s.Bound = &signal.Bound{Group: groupOf(source, "publisher", by), Ends: true, Over: m.over(source, f, at)}
+	s.Bound = &signal.Bound{Group: groupOf(source, "publisher", by), Ends: true, Over: func() signal.Signal {
+		f := m.shared(source, []string{"publisher", by})
+		f.Title = forgedTitle(by)
+		f.Description = f.Title + " They may be false. Events without a finding of their own share this one. It is archived when no more arrive for the quiet time."
+		f.Remediation = forgedRemedy()
+		f.ProductFields = map[string]string{"PublishedBy": by}
+		f.Resources = []asff.Resource{m.here().client(by, pairs{"ClientId": by})}
+		return m.over(source, f, at)
+	}}
 	return s
 }
 
@@ -247,8 +255,8 @@ func forgedRemedy() *asff.Remediation {
 
 // substance returns the content of an event without the device's clock.
 func substance(e deviceevent.Event) []string {
-	all := []string{e.Description}
-	for _, key := range slices.Sorted(maps.Keys(e.Details)) {
+	all := append(make([]string, 0, 1+2*len(e.Details)), e.Description)
+	for _, key := range e.DetailKeys() {
 		all = append(all, key, e.Details[key])
 	}
 	return all

@@ -1,7 +1,6 @@
 package mapping
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/deviceevent"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/internal/leanjson"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -50,7 +50,7 @@ func (m Mapper) disconnect(e iotrule.Envelope) (signal.Signal, error) {
 	}
 	f := m.connection(defender.SecurityDisconnects, e, l, l.DisconnectReason)
 	f.Title = disconnectTitle(l.who(), l.DisconnectReason)
-	f.Description = fmt.Sprintf("AWS IoT ended the connection of %s with reason %s.", l.whoLower(), l.DisconnectReason) + l.details() + errorActionNote(defender.SecurityDisconnects, e)
+	f.Description = "AWS IoT ended the connection of " + l.whoLower() + " with reason " + l.DisconnectReason + "." + l.details() + errorActionNote(defender.SecurityDisconnects, e)
 	if l.DisconnectReason == "DUPLICATE_CLIENTID" {
 		f.Description += duplicateCauses
 	}
@@ -76,7 +76,7 @@ func (m Mapper) refusedConnection(e iotrule.Envelope) (signal.Signal, error) {
 	}
 	f := m.connection(defender.RefusedConnections, e, l, reason)
 	f.Title = refusedTitle(l.who(), reason)
-	f.Description = fmt.Sprintf("AWS IoT refused to let %s connect, or publish to its last-will topic (%s).", l.whoLower(), reason) + l.details() + errorActionNote(defender.RefusedConnections, e)
+	f.Description = "AWS IoT refused to let " + l.whoLower() + " connect, or publish to its last-will topic (" + reason + ")." + l.details() + errorActionNote(defender.RefusedConnections, e)
 	f.Remediation = refusedRemedy()
 	f.ProductFields["ConnectFailureReason"] = reason
 	f = m.notAWS(f, defender.RefusedConnections, e, l.ClientID, reason)
@@ -88,7 +88,11 @@ func (m Mapper) refusedConnection(e iotrule.Envelope) (signal.Signal, error) {
 	if by != "" {
 		return m.forged(s, defender.RefusedConnections, by, e.Time), nil
 	}
-	s.Bound = m.inventedClients(e, l)
+	s.Bound = &signal.Bound{
+		Group: groupOf(defender.RefusedConnections, principalGroup(l)...),
+		Ends:  true,
+		Over:  func() signal.Signal { return m.inventedClients(e, l) },
+	}
 	return s, nil
 }
 
@@ -96,13 +100,15 @@ func (m Mapper) refusedConnection(e iotrule.Envelope) (signal.Signal, error) {
 // https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
 const authorizationFailed = "AUTHORIZATION_FAILED"
 
-// inventedClients limits the client IDs with which one certificate is refused: a refused client
-// chooses its ID. Refusals without a principal share one limit.
-func (m Mapper) inventedClients(e iotrule.Envelope, l lifecycleEvent) *signal.Bound {
+// principalGroup returns the group that shares a limit of client IDs: a refused client chooses
+// its ID. Refusals without a principal share one limit.
+func principalGroup(l lifecycleEvent) []string { return []string{"principal", l.PrincipalIdentifier} }
+
+// inventedClients returns the finding that refusals of one certificate over the limit share.
+func (m Mapper) inventedClients(e iotrule.Envelope, l lifecycleEvent) signal.Signal {
 	const source = defender.RefusedConnections
 	principal := l.PrincipalIdentifier
-	group := []string{"principal", principal}
-	f := m.shared(source, group)
+	f := m.shared(source, principalGroup(l))
 	f.Title = inventedTitle(principal)
 	f.Description = f.Title + " Client IDs without a finding of their own share this one; the last was " + l.ClientID + ". It is archived when no more are refused for the quiet time."
 	f.Remediation = inventedRemedy()
@@ -117,7 +123,7 @@ func (m Mapper) inventedClients(e iotrule.Envelope, l lifecycleEvent) *signal.Bo
 		id = "unknown principal"
 	}
 	f.Resources = []asff.Resource{m.here().client(id, other)}
-	return &signal.Bound{Group: groupOf(source, group...), Ends: true, Over: m.over(source, f, e.Time)}
+	return m.over(source, f, e.Time)
 }
 
 func inventedTitle(principal string) string {
@@ -157,7 +163,7 @@ func refusedRemedy() *asff.Remediation {
 
 func decodeLifecycle(source defender.Source, e iotrule.Envelope) (lifecycleEvent, error) {
 	var l lifecycleEvent
-	if err := json.Unmarshal(e.Payload, &l); err != nil {
+	if err := leanjson.Unmarshal(e.Payload, &l); err != nil {
 		return l, fmt.Errorf("lifecycle event is not the JSON that AWS IoT publishes: %w", err)
 	}
 	if l.ClientID == "" {

@@ -80,11 +80,11 @@ func (m Mapper) severity(source defender.Source) defender.Severity {
 	return m.Severities.Sources[source].Or(source.Severity())
 }
 
+// unusualTypes is shared by findings, which never write to it.
+var unusualTypes = []string{asff.TypeUnusualBehaviors}
+
 func unusual(severity defender.Severity) asff.FindingProviderFields {
-	return asff.FindingProviderFields{
-		Severity: asff.FindingSeverity{Label: severity.String()},
-		Types:    []string{asff.TypeUnusualBehaviors},
-	}
+	return asff.FindingProviderFields{Severity: asff.FindingSeverity{Label: severity.String()}, Types: unusualTypes}
 }
 
 // ruleGenerator is the GeneratorId of findings whose source is a rule.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math"
 	"strconv"
+
+	"github.com/defenderhub/defenderhub/internal/leanjson"
 )
 
 // millis is a time in ms since 1970. It accepts ms, as in the notifications of AWS IoT, and
@@ -18,14 +20,22 @@ const secondsBelow = 1e11
 var errNoTime = errors.New("a time is not a number of ms or s since 1970")
 
 func (m *millis) UnmarshalJSON(data []byte) error {
-	var n json.Number
-	if err := json.Unmarshal(data, &n); err != nil {
-		return errNoTime
-	}
-	if n == "" {
+	if string(data) == "null" {
 		return nil
 	}
-	f, err := n.Float64()
+	return m.UnmarshalValue(leanjson.Value(data))
+}
+
+// UnmarshalValue also accepts a string that is a number, as [json.Number] does.
+func (m *millis) UnmarshalValue(v leanjson.Value) error {
+	if v.Kind() == '"' {
+		var n json.Number
+		if err := json.Unmarshal([]byte(v), &n); err != nil || n == "" {
+			return errNoTime
+		}
+		v = leanjson.Value(n)
+	}
+	f, err := strconv.ParseFloat(string(v), 64)
 	if err != nil || f < 0 || f > 1<<53 {
 		return errNoTime
 	}

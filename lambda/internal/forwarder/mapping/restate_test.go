@@ -59,7 +59,7 @@ func withShared(t *testing.T, signals []signal.Signal) []signal.Signal {
 			t.Errorf("%s: its group is forgotten (%v), although only a signal ends its findings (%v)", s.Finding.ID, s.Bound.Ends, s.Source.Clears())
 		}
 		if s.Bound != nil && s.Bound.Over != nil {
-			all = append(all, *s.Bound.Over)
+			all = append(all, s.Bound.Over())
 		}
 	}
 	return all

@@ -5,7 +5,6 @@ package signal
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -52,8 +51,9 @@ type Bound struct {
 	// Ends reports whether all findings of the group end without a signal, after the quiet time.
 	// The group's list then expires after a while: a sender of forged events can invent groups.
 	Ends bool
-	// Over replaces the signal if the group has reached its limit; nil means drop it.
-	Over *Signal
+	// Over returns what replaces the signal if the group has reached its limit; nil means drop it.
+	// Few groups ever do.
+	Over func() Signal
 }
 
 // New returns the signal that f holds, or no longer holds, at a time (ms). A repeat is imported
@@ -61,15 +61,14 @@ type Bound struct {
 // contain text that names a session, a task or a time.
 func New(source defender.Source, f asff.Finding, at int64, order Order, substance ...string) Signal {
 	f = f.Fit()
-	s := Signal{
+	order.Tie = Tie(f.RecordState, digest(f, substance))
+	return Signal{
 		Source: source, Finding: f,
 		Time: at, First: at,
 		Raised: f.RecordState == asff.Active,
-		Digest: digest(f, substance),
+		Order:  order,
+		Digest: order.Tie[1:],
 	}
-	s.Order = order
-	s.Order.Tie = Tie(f.RecordState, s.Digest)
-	return s
 }
 
 // Removable reports whether a deployment can remove the behavior or the rule of the finding, whose
@@ -78,13 +77,21 @@ func (s Signal) Removable() bool {
 	return s.Source == defender.BehaviorTransitions || s.Source == defender.CorrelatedFindings
 }
 
+// digest hashes a JSON array. The ledger keeps digests, so another form would be a change of each
+// finding.
 func digest(f asff.Finding, substance []string) string {
-	resources := make([]string, len(f.Resources))
+	f.FindingProviderFields.RelatedFindings = nil // the audit of another schedule is not a change
+	text := asff.AppendString(append(make([]byte, 0, 1024), '['), f.Title)
+	text = asff.AppendString(append(text, ','), string(f.RecordState))
+	text = f.FindingProviderFields.AppendJSON(append(text, ','))
+	text = append(text, ",["...)
 	for i, r := range f.Resources {
-		resources[i] = r.Type + " " + r.ID
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = asff.AppendString(text, r.Type+" "+r.ID)
 	}
-	f.FindingProviderFields.RelatedFindings = nil                                                         // the audit of another schedule is not a change
-	text, _ := json.Marshal([]any{f.Title, f.RecordState, f.FindingProviderFields, resources, substance}) // cannot fail for strings
+	text = append(asff.AppendStrings(append(text, "],"...), substance), ']')
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:12])
 }

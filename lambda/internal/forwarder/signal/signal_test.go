@@ -1,6 +1,9 @@
 package signal_test
 
 import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"testing"
@@ -56,6 +59,32 @@ func TestDigestIgnoresTimesAndSeesContent(t *testing.T) {
 	} else if b := signal.New(defender.DeviceEvents, other, 1, signal.Order{Time: 1}); len(b.Finding.FindingProviderFields.RelatedFindings) != 1 {
 		t.Error("the related finding is lost")
 	}
+}
+
+// The ledger keeps digests: another form of the hashed text would be a change of every finding.
+func TestDigestIsOfOneJSONArray(t *testing.T) {
+	text := rapid.OneOf(rapid.SampledFrom([]string{"", "plain", "\"<&>\\", "\u2028\x00", "\xff", "é漢"}), rapid.String())
+	rapid.Check(t, func(t *rapid.T) {
+		f := asff.Finding{ID: "f", Title: text.Draw(t, "title"), RecordState: state(rapid.Bool().Draw(t, "active"))}
+		f.FindingProviderFields.Severity = asff.FindingSeverity{Label: text.Draw(t, "label"), Original: text.Draw(t, "original")}
+		f.FindingProviderFields.Types = rapid.SliceOfN(text, 0, 3).Draw(t, "types")
+		for _, id := range rapid.SliceOfN(text, 0, 3).Draw(t, "resources") {
+			f.Resources = append(f.Resources, asff.Resource{Type: "Other", ID: id})
+		}
+		substance := rapid.OneOf(rapid.Just[[]string](nil), rapid.SliceOfN(text, 0, 3)).Draw(t, "substance")
+		s := signal.New(defender.DeviceEvents, f, 1, signal.Order{Time: 1}, substance...)
+		resources := []string{}
+		for _, r := range s.Finding.Resources {
+			resources = append(resources, r.Type+" "+r.ID)
+		}
+		array, err := json.Marshal([]any{s.Finding.Title, s.Finding.RecordState, s.Finding.FindingProviderFields, resources, substance})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("%x", sha256.Sum256(array))[:24]; s.Digest != want {
+			t.Fatalf("digest %s, want %s of %s", s.Digest, want, array)
+		}
+	})
 }
 
 func TestNotAfterBoundsEveryTime(t *testing.T) {
