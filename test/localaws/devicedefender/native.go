@@ -202,9 +202,9 @@ func (n *native) finding(f *finding) *nativeFinding {
 	return &nativeFinding{check: f.check, asff: a}
 }
 
-// summary returns the summary of a check. It is archived if all resources are compliant or the task
-// was canceled, and otherwise active. AWS shows the ID only for scheduled audits; that of an
-// on-demand audit has no schedule (unverified).
+// summary returns the summary of a check. It is archived if all resources are compliant, and
+// otherwise active. AWS shows the ID only for scheduled audits; that of an on-demand audit has no
+// schedule (unverified).
 func (n *native) summary(t *task, d *checkDetails) *nativeFinding {
 	parts := []string{n.place.account, string(t.kind), t.schedule, d.check.String()}
 	if t.schedule == "" {
@@ -226,7 +226,7 @@ func (n *native) summary(t *task, d *checkDetails) *nativeFinding {
 	if d.check == defender.DeviceCertificateKeyQuality || d.check == defender.CACertificateKeyQuality {
 		a.FindingProviderFields.Types[0] += "/CVE" // their reasons are CVEs
 	}
-	if d.status == compliant || t.status == taskCanceled {
+	if d.status == compliant {
 		a.RecordState = asff.Archived
 	}
 	return &nativeFinding{check: d.check, summary: true, asff: a}
@@ -237,11 +237,8 @@ func (d *checkDetails) summaryTexts(t *task) (title, description string) {
 	if t.schedule != "" {
 		whose = "Task " + t.id + " of scheduled audit " + t.schedule
 	}
-	switch d.status {
-	case failed:
+	if d.status == failed {
 		return fmt.Sprintf("%s Summary: Failed", d.check), fmt.Sprintf("%s completed. %s failed.", whose, d.check)
-	case canceled:
-		return fmt.Sprintf("%s Summary: Canceled", d.check), fmt.Sprintf("%s was canceled before %s completed.", whose, d.check)
 	}
 	return fmt.Sprintf("%s Summary: Completed with %d non-compliant resources", d.check, d.nonCompliant),
 		fmt.Sprintf("%s completed. %s reports %d non-compliant resources out of %d.", whose, d.check, d.nonCompliant, d.total)

@@ -146,28 +146,19 @@ func TestNativeFindingsAreArchivedWhenTheNextTaskFindsTheResourceCompliant(t *te
 	}
 }
 
-func TestFailedOrCanceledCheckArchivesNothing(t *testing.T) {
+func TestFailedCheckArchivesNothing(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{})
 	w.accept()
 	w.enable()
 	w.audit(defender.LoggingDisabled)
 	w.held = true
-	for _, end := range []func(task string){
-		func(task string) {
-			must[*iot.CancelAuditTaskOutput](t)(w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task}))
-		},
-		func(string) {
-			must[*iot.UpdateAccountAuditConfigurationOutput](t)(w.UpdateAccountAuditConfiguration(t.Context(), &iot.UpdateAccountAuditConfigurationInput{AuditCheckConfigurations: checkMap{logging: {}}}))
-			w.run()
-		},
-	} {
-		w.step(time.Minute)
-		task := w.audit(defender.LoggingDisabled)
-		end(task)
-		f := w.nativeFinding(account + "/ACCOUNT_SETTINGS/" + account + "/LOGGING_DISABLED_CHECK/LOGGING_DISABLED")
-		if status := w.describe(task).AuditDetails[logging].CheckRunStatus; f.RecordState != "ACTIVE" || !f.UpdatedAt.Equal(start) {
-			t.Errorf("after a check that is %s: %s, updated %s", status, f.RecordState, f.UpdatedAt)
-		}
+	w.step(time.Minute)
+	task := w.audit(defender.LoggingDisabled)
+	must[*iot.UpdateAccountAuditConfigurationOutput](t)(w.UpdateAccountAuditConfiguration(t.Context(), &iot.UpdateAccountAuditConfigurationInput{AuditCheckConfigurations: checkMap{logging: {}}}))
+	w.run()
+	f := w.nativeFinding(account + "/ACCOUNT_SETTINGS/" + account + "/LOGGING_DISABLED_CHECK/LOGGING_DISABLED")
+	if status := w.describe(task).AuditDetails[logging].CheckRunStatus; f.RecordState != "ACTIVE" || !f.UpdatedAt.Equal(start) {
+		t.Errorf("after a check that is %s: %s, updated %s", status, f.RecordState, f.UpdatedAt)
 	}
 }
 
@@ -194,13 +185,6 @@ func TestNativeSummaryFollowsTheCheck(t *testing.T) {
 	w.audit(defender.IoTPolicyOverlyPermissive)
 	if f := summary(defender.IoTPolicyOverlyPermissive); f.RecordState != "ARCHIVED" || f.Title != permissive+" Summary: Completed with 0 non-compliant resources" {
 		t.Errorf("compliant: %+v", f)
-	}
-	w.step(time.Minute)
-	w.held = true
-	task := w.audit(withoutBroker)
-	must[*iot.CancelAuditTaskOutput](t)(w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task}))
-	if f := summary(withoutBroker); f.RecordState != "ARCHIVED" || f.ProductFields["CheckRunStatus"] != "CANCELED" {
-		t.Errorf("canceled: %+v", f)
 	}
 }
 
@@ -294,18 +278,6 @@ func TestNotificationIsAWSsSample(t *testing.T) {
 	if want := `{"accountId":"123456789012","taskId":`; !strings.Contains(w.messages[0], want) {
 		t.Errorf("%s does not begin with %s", w.messages[0], want)
 	}
-}
-
-func TestNotificationOfACanceledTaskIsAWSsSample(t *testing.T) {
-	w := newWorld(t, devicedefender.Config{})
-	w.step(time.UnixMilli(1524740766191).Sub(start))
-	w.enable()
-	w.held = true
-	task := w.audit(defender.IoTPolicyOverlyPermissive)
-	must[*iot.CancelAuditTaskOutput](t)(w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task}))
-	want := replaced(t, "sns-audit-canceled.json", map[string]any{"taskId": task, "taskType": "ON_DEMAND_AUDIT_TASK"}).(map[string]any)
-	delete(want, "scheduledAuditName")
-	wantSame(t, w.notified(), want)
 }
 
 func TestNotificationNamesFailedChecks(t *testing.T) {

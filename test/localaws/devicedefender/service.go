@@ -141,7 +141,6 @@ func Register(h *iotcore.Handler, s *Service) {
 	const key = "checkName resourceIdentifier"
 	h.Lock = nil
 	iotcore.Handle(h, "StartOnDemandAuditTask", "targetCheckNames", s.startOnDemandAuditTask)
-	iotcore.Do(h, "CancelAuditTask", "taskId", s.cancelAuditTask)
 	h.Lock = &s.mu
 	iotcore.Handle(h, "DescribeAccountAuditConfiguration", "", s.describeConfiguration)
 	iotcore.Do(h, "UpdateAccountAuditConfiguration", "roleArn auditNotificationTargetConfigurations auditCheckConfigurations", s.updateConfiguration)

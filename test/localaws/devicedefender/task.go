@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,14 +24,10 @@ const (
 	onDemand  = types.AuditTaskTypeOnDemandAuditTask
 	scheduled = types.AuditTaskTypeScheduledAuditTask
 
-	taskRunning  = types.AuditTaskStatusInProgress
-	taskCanceled = types.AuditTaskStatusCanceled
-
 	running      = types.AuditCheckRunStatusInProgress
 	compliant    = types.AuditCheckRunStatusCompletedCompliant
 	nonCompliant = types.AuditCheckRunStatusCompletedNonCompliant
 	failed       = types.AuditCheckRunStatusFailed
-	canceled     = types.AuditCheckRunStatusCanceled
 
 	// The two error codes that AWS documents for a check.
 	checkDisabled = "AUDIT_CHECK_DISABLED"
@@ -50,7 +45,6 @@ type task struct {
 	// since is the beginning of the period that a scheduled audit evaluates; zero means 31 days.
 	since  time.Time
 	checks []*checkDetails // in the order of the request
-	run    sync.Mutex      // held while checks run
 }
 
 // checkDetails is the state of one check of a task.
@@ -62,11 +56,11 @@ type checkDetails struct {
 	findings                        []*finding
 }
 
-func (t *task) over() bool { return t.status != taskRunning }
+func (t *task) over() bool { return t.status == types.AuditTaskStatusCompleted }
 
 // newTask adds a task, and removes those that are too old. It needs the lock.
 func (s *Service) newTask(kind types.AuditTaskType, schedule string, at, since time.Time, checks []defender.Check) *task {
-	t := &task{id: iotcore.NewID(), kind: kind, status: taskRunning, schedule: schedule, started: at, since: since}
+	t := &task{id: iotcore.NewID(), kind: kind, status: types.AuditTaskStatusInProgress, schedule: schedule, started: at, since: since}
 	for _, c := range checks {
 		t.checks = append(t.checks, &checkDetails{check: c, status: running})
 	}
@@ -141,10 +135,8 @@ func (s *Service) nextScheduled(now time.Time) *task {
 	return s.newTask(scheduled, next.name, at, since, next.checks)
 }
 
-// perform runs the checks of a task as of a time, and ends the task.
+// perform runs the checks of a task as of a time, ends the task and publishes its results.
 func (s *Service) perform(t *task, at time.Time) {
-	t.run.Lock()
-	defer t.run.Unlock()
 	for _, d := range t.checks {
 		run, ok := s.begin(t, d, at)
 		if !ok {
@@ -153,8 +145,12 @@ func (s *Service) perform(t *task, at time.Time) {
 		total, issues, err := s.evaluate(d.check, run)
 		s.conclude(t, d, at, total, issues, err)
 	}
-	if s.end(t, at) {
-		s.announce(t)
+	s.mu.Lock()
+	t.status, t.ended = types.AuditTaskStatusCompleted, at
+	s.mu.Unlock()
+	s.notify(t)
+	if err := s.native.send(t); err != nil {
+		s.config.Logger.Warn("findings of the native integration not imported", "taskId", t.id, "error", err)
 	}
 }
 
@@ -162,9 +158,6 @@ func (s *Service) perform(t *task, at time.Time) {
 func (s *Service) begin(t *task, d *checkDetails, at time.Time) (checkRun, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t.over() || d.status != running {
-		return checkRun{}, false
-	}
 	c := s.configuration.checks[d.check]
 	if !c.enabled {
 		d.status, d.errorCode, d.message = failed, checkDisabled, "The check was disabled after the audit had started."
@@ -186,13 +179,10 @@ func (s *Service) begin(t *task, d *checkDetails, at time.Time) (checkRun, bool)
 	return run, true
 }
 
-// conclude records the result of a check, unless the task was canceled.
+// conclude records the result of a check.
 func (s *Service) conclude(t *task, d *checkDetails, at time.Time, total int, issues []issue, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d.status != running {
-		return
-	}
 	if err != nil {
 		// The API's limit is 2048 characters.
 		runes := []rune(err.Error())
@@ -220,25 +210,6 @@ func (s *Service) conclude(t *task, d *checkDetails, at time.Time, total int, is
 	}
 }
 
-// end ends a task, unless it was canceled, and reports whether it did.
-func (s *Service) end(t *task, at time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t.over() {
-		return false
-	}
-	t.status, t.ended = types.AuditTaskStatusCompleted, at
-	return true
-}
-
-// announce publishes the results of a task that has ended.
-func (s *Service) announce(t *task) {
-	s.notify(t)
-	if err := s.native.send(t); err != nil {
-		s.config.Logger.Warn("findings of the native integration not imported", "taskId", t.id, "error", err)
-	}
-}
-
 func (s *Service) task(id string) (*task, error) {
 	for _, t := range s.tasks {
 		if t.id == id {
@@ -246,34 +217,6 @@ func (s *Service) task(id string) (*task, error) {
 		}
 	}
 	return nil, iotcore.NotFound("The audit task %s does not exist", id)
-}
-
-// cancelAuditTask cancels a task that is in progress. Checks that have ended keep their results.
-func (s *Service) cancelAuditTask(in *iot.CancelAuditTaskInput) error {
-	t, err := s.stop(*in.TaskId)
-	if err == nil {
-		s.announce(t)
-	}
-	return err
-}
-
-func (s *Service) stop(id string) (*task, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t, err := s.task(id)
-	if err != nil {
-		return nil, err
-	}
-	if t.over() {
-		return nil, iotcore.InvalidRequest("The audit task %s is %s, and only a task that is %s can be canceled", t.id, t.status, taskRunning)
-	}
-	t.status, t.ended = taskCanceled, s.config.Now()
-	for _, d := range t.checks {
-		if d.status == running {
-			d.status = canceled
-		}
-	}
-	return t, nil
 }
 
 // describeAuditTask describes a task and its checks. Only completed checks have counts.
@@ -288,7 +231,7 @@ func (s *Service) describeAuditTask(in *iot.DescribeAuditTaskInput) (*iot.Descri
 		TaskStatus: t.status, TaskType: t.kind, TaskStartTime: &t.started, AuditDetails: map[string]types.AuditCheckDetails{},
 		TaskStatistics: &types.TaskStatistics{
 			TotalChecks: aws.Int32(int32(len(t.checks))), InProgressChecks: number(running), WaitingForDataCollectionChecks: aws.Int32(0),
-			CompliantChecks: number(compliant), NonCompliantChecks: number(nonCompliant), FailedChecks: number(failed), CanceledChecks: number(canceled),
+			CompliantChecks: number(compliant), NonCompliantChecks: number(nonCompliant), FailedChecks: number(failed), CanceledChecks: aws.Int32(0),
 		},
 	}
 	if t.schedule != "" {
@@ -399,7 +342,7 @@ func (t *task) notification(account string) notification {
 	count := t.count()
 	n := notification{
 		AccountID: account, TaskID: t.id, TaskStatus: t.status, TaskType: t.kind, ScheduledAuditName: t.schedule,
-		FailedChecksCount: count[failed], CanceledChecksCount: count[canceled],
+		FailedChecksCount:       count[failed],
 		NonCompliantChecksCount: count[nonCompliant], CompliantChecksCount: count[compliant],
 		TotalChecksCount: len(t.checks), TaskStartTime: t.started.UnixMilli(), AuditDetails: []notifiedDetails{},
 	}

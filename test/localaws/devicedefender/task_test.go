@@ -58,69 +58,12 @@ func TestAuditReadsInItsRole(t *testing.T) {
 	}
 }
 
-func TestCanceledTaskKeepsWhatHasEnded(t *testing.T) {
-	var w *world
-	var task string
-	w = newWorld(t, devicedefender.Config{May: func(_ context.Context, _ string, actions ...string) error {
-		if actions[0] != "cognito-identity:GetIdentityPoolRoles" {
-			return nil
-		}
-		_, err := w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task})
-		return err
-	}})
-	w.enable()
-	w.held = true
-	cognito := defender.UnauthenticatedCognitoRoleOverlyPermissive
-	task = w.audit(defender.LoggingDisabled, cognito)
-	w.run() // the second check cancels the task
-	got := w.describe(task)
-	if got.TaskStatus != types.AuditTaskStatusCanceled || got.AuditDetails[logging].CheckRunStatus != types.AuditCheckRunStatusCompletedNonCompliant ||
-		got.AuditDetails[cognito.String()].CheckRunStatus != types.AuditCheckRunStatusCanceled {
-		t.Errorf("%+v", got)
-	}
-	w.step(2 * time.Hour)
-	if got := w.describe(task); *got.TaskStatistics.CanceledChecks != 1 || len(w.messages) != 1 {
-		t.Errorf("later: %+v, messages %v", got, w.messages)
-	}
-	_, err := w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task})
-	wantCode(t, err, "InvalidRequestException", "CANCELED")
-	_, err = w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: aws.String("none")})
-	wantCode(t, err, "ResourceNotFoundException", "none")
+func TestTasksCannotBeCanceled(t *testing.T) {
+	w := newWorld(t, devicedefender.Config{})
+	_, err := w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: aws.String("none")})
+	wantCode(t, err, "NotImplementedException", "CancelAuditTask")
 	_, err = w.DescribeAuditTask(t.Context(), &iot.DescribeAuditTaskInput{TaskId: aws.String("none")})
 	wantCode(t, err, "ResourceNotFoundException", "none")
-}
-
-func TestTaskCanceledBeforeItRuns(t *testing.T) {
-	w := newWorld(t, devicedefender.Config{})
-	w.enable()
-	w.held = true
-	task := w.audit(defender.LoggingDisabled)
-	must[*iot.CancelAuditTaskOutput](t)(w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task}))
-	w.run()
-	if got := w.describe(task); got.TaskStatus != types.AuditTaskStatusCanceled || len(w.findings(task)) != 0 || len(w.messages) != 1 {
-		t.Errorf("%+v, messages %v", got, w.messages)
-	}
-}
-
-func TestResultAfterTheCancellationIsDropped(t *testing.T) {
-	var w *world
-	var task string
-	w = newWorld(t, devicedefender.Config{May: func(_ context.Context, _ string, actions ...string) error {
-		if actions[0] != "cognito-identity:GetIdentityPoolRoles" {
-			return nil
-		}
-		_, err := w.CancelAuditTask(t.Context(), &iot.CancelAuditTaskInput{TaskId: &task})
-		return err
-	}})
-	w.enable()
-	w.held = true
-	cognito := defender.UnauthenticatedCognitoRoleOverlyPermissive
-	task = w.audit(cognito, defender.LoggingDisabled)
-	w.run()
-	got := w.describe(task)
-	if got.TaskStatus != types.AuditTaskStatusCanceled || *got.TaskStatistics.CanceledChecks != 2 || got.AuditDetails[cognito.String()].Message != nil || len(w.messages) != 1 {
-		t.Errorf("%+v, messages %v", got, w.messages)
-	}
 }
 
 func TestCheckDisabledAfterTheStartFails(t *testing.T) {
