@@ -8,15 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 	"github.com/defenderhub/defenderhub/test/localaws/process"
 )
 
-// CDK runs the pinned CDK CLI in dir against this cloud, with an environment in which
-// no real account can be reached, and returns what it printed. env adds variables, as
-// KEY=VALUE.
+// CDK runs the pinned CDK CLI in dir against this cloud, in an environment that leads to no real
+// account, and returns its output. env adds variables, KEY=VALUE.
 func (c *Cloud) CDK(ctx context.Context, dir string, env []string, args ...string) (string, error) {
 	cli := filepath.Join(c.repository, "node_modules", "aws-cdk", "bin", "cdk")
 	node := filepath.Join(c.repository, "node_modules", "node", "bin", "node")
@@ -26,8 +24,12 @@ func (c *Cloud) CDK(ctx context.Context, dir string, env []string, args ...strin
 		}
 	}
 	var out strings.Builder
-	both := &locked{to: io.MultiWriter(&out, c.log("cdk.log"), &c.cdkSays)}
-	defer c.cdkSays.forget()
+	said := writerFunc(func(p []byte) {
+		text := string(p)
+		c.cdkSays.Store(&text)
+	})
+	both := &locked{to: io.MultiWriter(&out, c.log("cdk.log"), said)}
+	defer c.cdkSays.Store(new(string))
 	p, err := process.Start(process.Spec{
 		Path: node, Args: append([]string{cli}, args...), Dir: dir, Env: append(c.Env(), env...), Stdout: both, Stderr: both,
 	})
@@ -40,23 +42,23 @@ func (c *Cloud) CDK(ctx context.Context, dir string, env []string, args ...strin
 	return out.String(), nil
 }
 
-// Bootstrap makes the stack that the CDK CLI uploads to. It runs outside any CDK app,
-// which it would synthesize.
+// Bootstrap creates the stack to which the CDK CLI uploads. It runs outside any CDK app, because the
+// CLI would synthesize one.
 func (c *Cloud) Bootstrap(ctx context.Context) error {
 	_, err := c.CDK(ctx, c.dir, nil, "bootstrap", "aws://"+c.Account+"/"+c.Region)
 	return err
 }
 
-// Deploy deploys the stacks of the CDK app in dir, whose cdk.json is used, or, with an
-// --app argument, of that.
+// Deploy deploys the stacks of the CDK app in dir, which has a cdk.json, or of the app in an --app
+// argument.
 func (c *Cloud) Deploy(ctx context.Context, dir string, env []string, args ...string) (string, error) {
 	deploy := []string{"deploy", "--all", "--require-approval=never", "--ci", "--progress=events"}
 	return c.CDK(ctx, dir, env, append(deploy, args...)...)
 }
 
-// Env is an environment for programs that shall use this cloud: with its endpoint,
-// credentials that are valid nowhere else, nothing that leads to a real account, and
-// temporary files that Stop removes.
+// Env returns the environment for programs that use this cloud. It has the cloud's endpoint,
+// credentials that are valid only here, and a directory for temporary files that Stop removes.
+// Nothing in it leads to a real account.
 func (c *Cloud) Env() []string {
 	var env []string
 	for _, v := range os.Environ() {
@@ -78,34 +80,8 @@ func (c *Cloud) Env() []string {
 	)
 }
 
-// CDKSays is the last line that a running CDK CLI has printed, or "".
-func (c *Cloud) CDKSays() string { return c.cdkSays.line() }
-
-type lastLine struct {
-	mu   sync.Mutex
-	last string
-}
-
-func (l *lastLine) Write(p []byte) (int, error) {
-	if text := strings.TrimSpace(string(p)); text != "" {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.last = text[strings.LastIndex(text, "\n")+1:]
-	}
-	return len(p), nil
-}
-
-func (l *lastLine) line() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.last
-}
-
-func (l *lastLine) forget() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.last = ""
-}
+// CDKSays returns the last line that a running CDK CLI has printed, or "".
+func (c *Cloud) CDKSays() string { return lastLines(*c.cdkSays.Load(), 1) }
 
 func lastLines(text string, n int) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
@@ -116,7 +92,7 @@ var errStopped = errors.New("the local AWS was stopped")
 
 const rootModule = "github.com/defenderhub/defenderhub"
 
-// repository is the root of this project above dir, which holds the pinned tools.
+// repository returns the root of this project, which is above dir and has the pinned tools.
 func repository(dir string) (string, error) {
 	for at := dir; ; at = filepath.Dir(at) {
 		text, err := os.ReadFile(filepath.Join(at, "go.mod"))
@@ -127,7 +103,7 @@ func repository(dir string) (string, error) {
 			return "", err
 		}
 		if at == filepath.Dir(at) {
-			return "", fmt.Errorf("the local AWS runs inside a checkout of %s, and %s is in none: set Options.Repository", rootModule, dir)
+			return "", fmt.Errorf("the local AWS needs a checkout of %s, and %s is not in one: set Options.Repository", rootModule, dir)
 		}
 	}
 }

@@ -1,7 +1,7 @@
-// Package localaws is a local AWS for tests, for the demo and for users' own clients:
-// the real CDK CLI deploys to it, functions run from the code that the deployment
-// uploaded, queues feed them. The emulator moto answers most services; what it lacks or
-// gets wrong is answered here. An unknown call is refused, and the error names it.
+// Package localaws is a local AWS for tests, for the demo and for users' own clients. The real CDK
+// CLI deploys to it, and functions run from the uploaded code. The emulator moto serves what it
+// does well, and this module serves the rest. An unsupported call is refused, and the error names
+// it.
 package localaws
 
 import (
@@ -42,21 +42,21 @@ import (
 // AccountID is the one account of every local AWS.
 const AccountID = "123456789012"
 
-// emulated are the services that the emulator answers, or that are asked through it. It
-// has hundreds more, which would be taken and do nothing.
+// emulated are the services that the emulator may serve. It has hundreds more, which would accept
+// calls and do nothing.
 var emulated = []string{
 	"cloudformation", "dynamodb", "ecr", "iam", "kinesis", "kms", "lambda", "logs", "monitoring",
 	"s3", "secretsmanager", "sns", "sqs", "ssm", "sts", "tagging",
 }
 
-// Options are how a cloud is started. The zero value is right for tests.
+// Options configure a cloud. The zero value is right for tests.
 type Options struct {
 	// Region is the one Region of the cloud. Default: us-east-1.
 	Region string
-	// Progress receives a line for each long step and each failed invocation. Default:
-	// nil, nobody.
+	// Progress receives a line for each long step and each failed invocation. Default: nil,
+	// nothing is printed.
 	Progress io.Writer
-	// Repository is the checkout whose pinned tools are used. Default: the one around the
+	// Repository is the checkout whose pinned tools are used. Default: the one that contains the
 	// working directory.
 	Repository string
 }
@@ -67,26 +67,26 @@ type Cloud struct {
 	Endpoint string
 	Region   string
 	Account  string
-	// Edge routes by service: put handlers there for what the emulator lacks.
+	// Edge routes requests by service. It has the handlers of services that the emulator lacks.
 	Edge *edge.Edge
-	// Resources holds the providers and what is deployed: register richer providers
-	// before the deployment.
+	// Resources has the providers of resource types, and the deployed resources.
 	Resources *cloudformation.Registry
-	// Functions runs what is deployed.
+	// Functions runs the deployed functions.
 	Functions *functions.Runner
 	// Permissions enforces the policies of roles, queues and topics.
 	Permissions *iam.Enforcer
-	// SecurityHub is the service behind the API, for faults and for what no API shows.
+	// SecurityHub is the service behind the API. Tests inject faults here, and read what no API
+	// returns.
 	SecurityHub *securityhubtest.Service
-	// IoT is AWS IoT Core, Broker its message broker, Rules its rules engine.
+	// IoT is AWS IoT Core, with its message broker and its rules engine.
 	IoT    *iotcore.Service
 	Broker *mqtt.Broker
 	Rules  *rules.Engine
-	// Defender is the audit side of Device Defender.
+	// Defender has the audits of Device Defender.
 	Defender *devicedefender.Service
-	// Detect is the part of Detect that stacks do not deploy.
+	// Detect has the security profiles that no stack deployed.
 	Detect Detect
-	// Clock is what time it is for the services that are ours.
+	// Clock is the clock of all services except the emulator's.
 	Clock *clock.Clock
 
 	ctx        context.Context
@@ -101,8 +101,8 @@ type Cloud struct {
 	logs       []*os.File
 	background sync.WaitGroup
 	stop       sync.Once
-	hurries    atomic.Int32 // who waits for batches
-	cdkSays    lastLine
+	hurries    atomic.Int32           // how many callers of Hurry are not done
+	cdkSays    atomic.Pointer[string] // the last output of a running CDK CLI
 
 	delivery delivery
 	passing  passing
@@ -114,9 +114,8 @@ type Cloud struct {
 	imported   []func(securityhubtest.Imported)
 }
 
-// Start starts an empty cloud. It lives until Stop, or until ctx ends, on ports that
-// the system chose and with files in a directory of its own, so that any number of
-// clouds can run at once.
+// Start starts an empty cloud, which runs until Stop or until ctx ends. Each cloud has its own free
+// ports and its own directory, so that any number can run at once.
 func Start(ctx context.Context, o Options) (_ *Cloud, err error) {
 	if o.Region == "" {
 		o.Region = "us-east-1"
@@ -142,6 +141,7 @@ func Start(ctx context.Context, o Options) (_ *Cloud, err error) {
 		Clock: &clock.Clock{}, dir: dir, repository: o.Repository, progress: &locked{to: o.Progress},
 	}
 	c.Resources.Now = c.Clock.Now
+	c.cdkSays.Store(new(string))
 	c.Permissions = &iam.Enforcer{Account: c.Account, Region: c.Region, Denied: func(err error) { c.say("denied: %v", err) }}
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	defer func() {
@@ -171,8 +171,8 @@ func Start(ctx context.Context, o Options) (_ *Cloud, err error) {
 	return c, nil
 }
 
-// Stop ends everything that the cloud started and removes its files. It may be called
-// repeatedly, and returns when all is gone.
+// Stop ends everything that the cloud started, and removes its files. It may be called more than
+// once, and returns when everything has ended.
 func (c *Cloud) Stop() {
 	c.stop.Do(func() {
 		c.cancel(errStopped)
@@ -204,7 +204,7 @@ func (c *Cloud) Stop() {
 		for _, f := range c.logs {
 			f.Close()
 		}
-		// What was killed a moment ago may still be creating files.
+		// A process that was just killed may still create files.
 		for range 50 {
 			if os.RemoveAll(c.dir) == nil {
 				break
@@ -214,11 +214,11 @@ func (c *Cloud) Stop() {
 	})
 }
 
-// temp is the directory for the temporary files of what the cloud runs: a program that
-// is killed, such as a compiler, does not remove its own.
+// temp returns the directory for temporary files of programs. A program that is killed, such as a
+// compiler, does not remove its files.
 func (c *Cloud) temp() string { return filepath.Join(c.dir, "tmp") }
 
-// Config is an AWS SDK configuration for this cloud.
+// Config returns an AWS SDK configuration for this cloud.
 func (c *Cloud) Config() aws.Config {
 	return aws.Config{
 		Region: c.Region, BaseEndpoint: &c.Endpoint, HTTPClient: awsapi.HTTPClient,
@@ -226,8 +226,8 @@ func (c *Cloud) Config() aws.Config {
 	}
 }
 
-// Dir is the cloud's directory: logs of the emulator, the CDK CLI and the functions are
-// there until Stop.
+// Dir returns the cloud's directory. Until Stop it has the logs of the emulator, the CDK CLI and the
+// functions.
 func (c *Cloud) Dir() string { return c.dir }
 
 func (c *Cloud) listen() error {
@@ -235,7 +235,7 @@ func (c *Cloud) listen() error {
 	if err != nil {
 		return fmt.Errorf("listen on loopback: %w", err)
 	}
-	// By this name, not by the address: only so the CLI finds buckets by their path.
+	// A host name, not an address: for an address, the CLI would not put the bucket into the path.
 	c.Endpoint = "http://localhost:" + strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	c.server = &http.Server{Handler: c.Permissions.Handler(c.Edge), ReadHeaderTimeout: time.Minute}
 	c.background.Go(func() {
@@ -264,13 +264,13 @@ func (c *Cloud) startEmulator() error {
 	c.background.Go(func() {
 		<-c.emulator.Done()
 		if c.ctx.Err() == nil {
-			c.say("the emulator ended by itself, its log is %s", filepath.Join(c.dir, "moto.log"))
+			c.say("the emulator ended unexpectedly; its log is %s", filepath.Join(c.dir, "moto.log"))
 		}
 	})
 	return nil
 }
 
-// api is a client of the cloud, or of a part of it.
+// api returns a client of the cloud, or of a part of it.
 func (c *Cloud) api(endpoint string) awsapi.Client {
 	return awsapi.Client{Endpoint: endpoint, Region: c.Region}
 }
@@ -285,7 +285,7 @@ func (c *Cloud) say(format string, args ...any) { fmt.Fprintf(c.progress, format
 func (c *Cloud) log(name string) io.Writer {
 	f, err := os.OpenFile(filepath.Join(c.dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		c.say("no log %s: %v", name, err)
+		c.say("the log %s cannot be written: %v", name, err)
 		return io.Discard
 	}
 	c.progress.mu.Lock()
@@ -294,8 +294,15 @@ func (c *Cloud) log(name string) io.Writer {
 	return f
 }
 
-// OneAtATime is a writer to w for several goroutines.
+// OneAtATime returns a writer to w that is safe for concurrent use.
 func OneAtATime(w io.Writer) io.Writer { return &locked{to: w} }
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f(p)
+	return len(p), nil
+}
 
 type locked struct {
 	mu sync.Mutex

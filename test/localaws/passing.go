@@ -17,18 +17,17 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/timetolive"
 )
 
-// passing is what happens because time passes. All of it happens when the clock is
-// stepped, and at Pass, then also for the time that passed by itself since before.
+// passing is the work that is due as time passes. It runs after each step of the clock, and at Pass,
+// for the whole time since it ran before.
 type passing struct {
 	mu      sync.Mutex
-	until   time.Time // what was due up to then has happened
+	until   time.Time // all work up to here has run
 	alarms  cloudwatch.Evaluator
 	metrics cloudwatch.Store
 	logs    cloudwatch.Tail
 }
 
-// serveTime has what is due happen with each step of the clock, which can be stepped
-// over HTTP too.
+// serveTime runs due work after each step of the clock. It also serves the clock over HTTP.
 func (c *Cloud) serveTime() {
 	c.passing.until = c.Clock.Now()
 	c.passing.alarms.Store = &c.passing.metrics
@@ -41,14 +40,14 @@ func (c *Cloud) serveTime() {
 	c.Edge.HandleInternal("clock", c.Clock)
 }
 
-// Pass lets happen what became due because time passed by itself.
+// Pass runs the work that is due without a step of the clock.
 func (c *Cloud) Pass() {
 	now := c.Clock.Now()
 	c.pass(now, now)
 }
 
-// pass lets happen what is due. Alarms come first, because what happens now lies at the
-// end of the step; schedules come last, because what they start sees all the rest.
+// pass runs the work that is due. Alarms are first, because the other work happens at the end of the
+// step. Schedules are last, because their functions see the results of all other work.
 func (c *Cloud) pass(from, to time.Time) {
 	c.passing.mu.Lock()
 	defer c.passing.mu.Unlock()
@@ -72,13 +71,13 @@ func (c *Cloud) pass(from, to time.Time) {
 	}
 }
 
-// wait returns when no step of the clock is under way.
+// wait returns when no work is running.
 func (p *passing) wait() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 }
 
-// runSchedules starts all runs that are due and waits for what they started.
+// runSchedules starts all runs that are due, and waits for them.
 func (c *Cloud) runSchedules(since, to time.Time) error {
 	for _, r := range c.delivery.timetable.Due(since, to) {
 		c.delivery.lanes.Go(busLane, func() { c.delivery.bus.Start(c.ctx, r.Rule, r.Event) })
@@ -86,8 +85,7 @@ func (c *Cloud) runSchedules(since, to time.Time) error {
 	return c.Settle(c.ctx)
 }
 
-// judgeAlarms judges the deployed alarms by what was measured, and informs the emulator
-// and the topics of their changes.
+// judgeAlarms evaluates the deployed alarms, and sends their changes to the emulator and the topics.
 func (c *Cloud) judgeAlarms(since, from, to time.Time) error {
 	alarms := providers.Alarms(c.Resources)
 	if err := c.measureQueues(alarms, from, to); err != nil {
@@ -116,8 +114,8 @@ func (c *Cloud) judgeAlarms(since, from, to time.Time) error {
 	return nil
 }
 
-// measureQueues takes the queues that alarms watch to have been during the step as they
-// are now.
+// measureQueues records the metrics of the queues that alarms watch. It assumes that the queues did
+// not change during the step.
 func (c *Cloud) measureQueues(alarms []cloudwatch.Alarm, from, to time.Time) error {
 	watched := map[string]bool{}
 	for _, a := range alarms {
@@ -155,8 +153,8 @@ func (c *Cloud) measureQueues(alarms []cloudwatch.Alarm, from, to time.Time) err
 	return nil
 }
 
-// readMetrics reads what the functions have written to their logs since the last step.
-// They read the machine's clock; their metrics are filed under the cloud's.
+// readMetrics reads the metrics that functions have logged since the last step. It converts their
+// times, which are the machine's, to the cloud's.
 func (c *Cloud) readMetrics() error {
 	for _, f := range c.Resources.Deployed("AWS::Lambda::Function") {
 		lines, err := c.passing.logs.Lines(c.Functions.LogFile(f.PhysicalID))

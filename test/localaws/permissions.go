@@ -17,7 +17,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
-// serveRoles has the policies of roles enforced on functions and services. Users may do all.
+// serveRoles enforces the policies of roles on functions and services. Users may do everything.
 func (c *Cloud) serveRoles() {
 	c.Permissions.Roles = &iam.Roles{API: c.emulatorAPI(), Managed: func(role string) []string {
 		d, _ := c.Resources.Find("AWS::IAM::Role", role)
@@ -51,17 +51,17 @@ func (c *Cloud) serveRoles() {
 	}
 }
 
-// moving are the operations of queues that change no policy, of which there are many.
+// moving matches frequent operations of queues, which change no policy.
 var moving = regexp.MustCompile(`^AmazonSQS\.(SendMessage|ReceiveMessage|DeleteMessage|ChangeMessageVisibility|Get|List)`)
 
-// mayDeliver answers the emulator, which asks whether a topic may send to a queue.
+// mayDeliver tells the emulator whether a topic may send to a queue.
 func (c *Cloud) mayDeliver(w http.ResponseWriter, r *http.Request) {
 	if err := c.Permissions.Deliver(c.ctx, "sns.amazonaws.com", r.FormValue("topic"), r.FormValue("queue"), "sqs:SendMessage"); err != nil {
 		http.Error(w, err.Error(), http.StatusForbidden)
 	}
 }
 
-// executionRole are credentials of a function in its role.
+// executionRole returns credentials of a function in its role.
 func (c *Cloud) executionRole(ctx context.Context, f functions.Function) (aws.Credentials, error) {
 	session, err := c.Permissions.Assume(ctx, "lambda.amazonaws.com", "", f.Role, f.Name)
 	if err != nil {
@@ -70,14 +70,13 @@ func (c *Cloud) executionRole(ctx context.Context, f functions.Function) (aws.Cr
 	return c.Permissions.Issue(session), nil
 }
 
-// mayBeFed is an error unless a function's role lets Lambda feed it from a queue or a
-// stream.
+// mayBeFed returns an error unless the function's role lets Lambda read a queue or a stream for it.
 func (c *Cloud) mayBeFed(ctx context.Context, function, sourceARN string) error {
 	return c.functionMay(ctx, function, sourceARN, iam.Polling(sourceARN)...)
 }
 
-// mayFeed is mayBeFed for a poller, which asks again and again: while a stack is updated, a
-// mapping may outlive its permission.
+// mayFeed is mayBeFed for a poller, without a record of denials: while a stack is updated, a mapping
+// may outlive its permission.
 func (c *Cloud) mayFeed(ctx context.Context, function, sourceARN string) error {
 	session, err := c.session(function)
 	if err != nil {
@@ -86,7 +85,7 @@ func (c *Cloud) mayFeed(ctx context.Context, function, sourceARN string) error {
 	return c.Permissions.Check(ctx, session, sourceARN, iam.Polling(sourceARN)...)
 }
 
-// functionMay is an error unless a function's role allows the actions.
+// functionMay returns an error unless the function's role allows the actions.
 func (c *Cloud) functionMay(ctx context.Context, function, resource string, actions ...string) error {
 	session, err := c.session(function)
 	if err != nil {
@@ -100,8 +99,8 @@ func (c *Cloud) session(function string) (iam.Session, error) {
 	return iam.Session{Role: f.Role, Name: f.Name}, err
 }
 
-// serviceMay is an error unless a service can take a role for one of its resources, which
-// is called name, and the role allows the actions.
+// serviceMay returns an error unless a service can assume a role for its resource sourceARN, and the
+// role allows the actions. name is the name of the session.
 func (c *Cloud) serviceMay(ctx context.Context, service, sourceARN, name, roleARN, resource string, actions ...string) error {
 	session, err := c.Permissions.Assume(ctx, service+".amazonaws.com", sourceARN, roleARN, name)
 	if err != nil {
@@ -110,21 +109,22 @@ func (c *Cloud) serviceMay(ctx context.Context, service, sourceARN, name, roleAR
 	return c.Permissions.Allow(ctx, session, resource, actions...)
 }
 
-// ruleMay is an error unless the role of a rule's action lets it send.
+// ruleMay returns an error unless the role of a rule's action allows the action.
 func (c *Cloud) ruleMay(ctx context.Context, rule, roleARN, resource, action string) error {
 	return c.serviceMay(ctx, "iot", c.IoT.ARN("rule/"+rule), rule, roleARN, resource, action)
 }
 
-// sending are the actions required to send to a resource, by its service.
+// sending are the IAM actions for sending to a resource, by its service.
 var sending = map[string]string{"sqs": "sqs:SendMessage", "sns": "sns:Publish", "lambda": "lambda:InvokeFunction"}
 
-// scheduleMay is an error unless the role of a schedule lets it send. EventBridge Scheduler
-// names the group of the schedule, whose ARN ends in schedule/GROUP/NAME.
+// scheduleMay returns an error unless the role of a schedule allows it to send. The source ARN of
+// EventBridge Scheduler is that of the schedule's group. A schedule's ARN ends in
+// schedule/GROUP/NAME.
 // https://docs.aws.amazon.com/scheduler/latest/UserGuide/cross-service-confused-deputy-prevention.html
 func (c *Cloud) scheduleMay(ctx context.Context, scheduleARN, roleARN, resource string) error {
 	parts := strings.Split(scheduleARN, "/")
 	if len(parts) != 3 {
-		return fmt.Errorf("%s is no schedule", scheduleARN)
+		return fmt.Errorf("%s is not a schedule", scheduleARN)
 	}
 	return c.serviceMay(ctx, "scheduler", c.arn("scheduler", "schedule-group/"+parts[1]), parts[2], roleARN, resource, sending[strings.Split(resource, ":")[2]])
 }
@@ -133,8 +133,8 @@ func (c *Cloud) arn(service, resource string) string {
 	return cloudformation.Request{AccountID: c.Account, Region: c.Region}.ARN(service, resource)
 }
 
-// Denied is an error when a role was denied something, or does not let Lambda feed a
-// function now: what waits for the outcome may wait in vain.
+// Denied returns an error if a role was denied something, or does not let Lambda read for a function
+// now. A caller would otherwise wait in vain.
 func (c *Cloud) Denied() error {
 	denials := c.Permissions.Denials()
 	for _, m := range c.sources.Mappings() {

@@ -15,8 +15,8 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/providers"
 )
 
-// queries is for a service of the Query protocol: refuse answers what is not for the emulator,
-// and reports whether it did.
+// queries wraps a service of the Query protocol. refuse answers a request that the emulator must not
+// get, and reports whether it did.
 func queries(refuse func(w http.ResponseWriter, r *http.Request, form url.Values) bool) func(next http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -33,15 +33,15 @@ func queries(refuse func(w http.ResponseWriter, r *http.Request, form url.Values
 	}
 }
 
-// publishable refuses of Amazon SNS what nobody would get. Subscriptions of stacks do not
-// come this way: they are listed as inert.
+// publishable refuses calls of Amazon SNS whose messages nobody would receive. Subscriptions of
+// stacks do not use it: they are listed as inert.
 var publishable = queries(func(w http.ResponseWriter, r *http.Request, form url.Values) bool {
 	action, protocol := form.Get("Action"), form.Get("Protocol")
 	switch {
 	case action == "Subscribe" && !providers.Delivered(protocol):
-		edge.Refuse(w, r, "Subscribe: it delivers to no endpoint of protocol "+protocol)
+		edge.Refuse(w, r, "Subscribe: it cannot deliver to the protocol "+protocol+"; subscribe an SQS queue or an HTTP endpoint")
 	case action == "Publish" && form.Get("PhoneNumber") != "":
-		edge.Refuse(w, r, "Publish: it sends no text messages to phones")
+		edge.Refuse(w, r, "Publish: it cannot send text messages to phones; publish to a topic")
 	case action == "Publish" && form.Get("Message") == "":
 		w.WriteHeader(http.StatusBadRequest)
 		io.WriteString(w, `<ErrorResponse><Error><Type>Sender</Type><Code>InvalidParameter</Code><Message>Invalid parameter: Empty message</Message></Error></ErrorResponse>`)
@@ -51,20 +51,20 @@ var publishable = queries(func(w http.ResponseWriter, r *http.Request, form url.
 	return true
 })
 
-// queueAttributes are those of queues that the local AWS follows.
+// queueAttributes are the attributes of queues that work here.
 var queueAttributes = []string{
 	"ContentBasedDeduplication", "DelaySeconds", "FifoQueue", "KmsDataKeyReusePeriodSeconds", "KmsMasterKeyId", "MaximumMessageSize",
 	"MessageRetentionPeriod", "Policy", "ReceiveMessageWaitTimeSeconds", "RedrivePolicy", "SqsManagedSseEnabled", "VisibilityTimeout",
 }
 
-// sendable refuses the messages that Amazon SQS refuses and the emulator accepts, and
-// attributes that nothing here follows.
+// sendable refuses messages that Amazon SQS refuses and the emulator would accept, and attributes
+// that have no effect here.
 func sendable(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		operation, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS.")
 		body, err := edge.Body(r)
 		if err != nil || !ok {
-			edge.Refuse(w, r, "its protocol is not AWS JSON")
+			edge.Refuse(w, r, "SQS supports only the AWS JSON protocol here: use a newer SDK")
 			return
 		}
 		var in struct {
@@ -88,7 +88,7 @@ func sendable(next http.Handler) http.Handler {
 		case "CreateQueue", "SetQueueAttributes":
 			for _, name := range slices.Sorted(maps.Keys(in.Attributes)) {
 				if !slices.Contains(queueAttributes, name) {
-					edge.Refuse(w, r, "it follows no attribute "+name+" of queues")
+					edge.Refuse(w, r, "the attribute "+name+" of queues has no effect here: leave it out")
 					return
 				}
 			}
@@ -97,7 +97,7 @@ func sendable(next http.Handler) http.Handler {
 	})
 }
 
-// unsendable is the error for a body that Amazon SQS refuses, "" for none.
+// unsendable returns the error for a body that Amazon SQS refuses, or "".
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 func unsendable(body string) (code, message string) {
 	if body == "" {
@@ -113,7 +113,7 @@ func unsendable(body string) (code, message string) {
 	return "", ""
 }
 
-// sendBatch fails the messages that cannot be sent, each for itself.
+// sendBatch sends the valid messages of a batch. The others fail one by one.
 func sendBatch(w http.ResponseWriter, r *http.Request, next http.Handler, body []byte, entries []json.RawMessage) {
 	var failed []any
 	var sent []json.RawMessage
@@ -136,9 +136,9 @@ func sendBatch(w http.ResponseWriter, r *http.Request, next http.Handler, body [
 	answer := map[string]any{"Successful": []any{}, "Failed": failed}
 	if sent != nil {
 		var request map[string]any
-		json.Unmarshal(body, &request) // it was read before
+		json.Unmarshal(body, &request) // sendable has decoded it
 		request["Entries"] = sent
-		fewer, _ := json.Marshal(request) // what came as JSON
+		fewer, _ := json.Marshal(request) // decoded JSON always encodes
 		rest := r.Clone(r.Context())
 		rest.Body, rest.ContentLength = io.NopCloser(bytes.NewReader(fewer)), int64(len(fewer))
 		recorded := httptest.NewRecorder()
@@ -161,26 +161,26 @@ func answerJSON(w http.ResponseWriter, status int, answer any) {
 	json.NewEncoder(w).Encode(answer)
 }
 
-// unfollowedStacks are what CloudFormation has besides stacks and their change sets: the
-// emulator keeps it.
+// unfollowedStacks are in the names of CloudFormation's operations that are not about stacks and
+// change sets. The emulator would accept them without an effect.
 var unfollowedStacks = []string{"StackSet", "StackInstance", "StackPolicy", "GeneratedTemplate", "StackRefactor", "ResourceScan"}
 
-// stacksOnly refuses to make of CloudFormation what nothing follows.
+// stacksOnly refuses operations of CloudFormation without an effect.
 var stacksOnly = queries(func(w http.ResponseWriter, r *http.Request, form url.Values) bool {
 	action := form.Get("Action")
 	if !slices.ContainsFunc(unfollowedStacks, func(kind string) bool { return strings.Contains(action, kind) }) {
 		return false
 	}
-	edge.Refuse(w, r, action+": it has stacks and their change sets only")
+	edge.Refuse(w, r, action+": it supports only stacks and their change sets")
 	return true
 })
 
-// unfollowed refuses what would read the logs of functions, which are in files here.
+// unfollowed refuses filters of log groups, which would read nothing: the logs of functions are files.
 func unfollowed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.Header.Get("X-Amz-Target") {
 		case "Logs_20140328.PutSubscriptionFilter", "Logs_20140328.PutMetricFilter":
-			edge.Refuse(w, r, "nothing follows a log group")
+			edge.Refuse(w, r, "filters of log groups have no effect here: the logs of functions are files in the cloud's directory")
 		default:
 			next.ServeHTTP(w, r)
 		}

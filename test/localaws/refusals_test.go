@@ -37,7 +37,7 @@ func TestMessageThatQueuesRejectIsRefused(t *testing.T) {
 		"the others answer": {"SendMessageBatch", `{"Entries":[{"Id":"a","MessageBody":"\u0000"},{"Id":"b","MessageBody":"b"}]}`, `{"Id":"c"}],"Successful":[{"Id":"b"}]}`, `{"Entries":[{"Id":"b","MessageBody":"b"}]}`},
 		"a whole batch":     {"SendMessageBatch", `{"Entries":[{"Id":"a","MessageBody":""}]}`, `"Successful":[]}`, ""},
 		"no bad one":        {"SendMessageBatch", `{"Entries":[{"Id":"b","MessageBody":"b"}]}`, `{"Successful":[{"Id":"b"}],"Failed"`, `{"Entries":[{"Id":"b","MessageBody":"b"}]}`},
-		"an attribute":      {"SetQueueAttributes", `{"Attributes":{"Policy":"{}","RedriveAllowPolicy":"{}"}}`, "it follows no attribute RedriveAllowPolicy of queues", ""},
+		"an attribute":      {"SetQueueAttributes", `{"Attributes":{"Policy":"{}","RedriveAllowPolicy":"{}"}}`, "the attribute RedriveAllowPolicy of queues has no effect here", ""},
 		"known attributes":  {"CreateQueue", `{"Attributes":{"Policy":"{}"}}`, `{"Successful"`, `{"Attributes":{"Policy":"{}"}}`},
 	} {
 		answer, taken := send(sendable, "AmazonSQS."+tt.target, tt.body)
@@ -51,11 +51,11 @@ func TestCallsWithoutEffectAreRefused(t *testing.T) {
 	for body, want := range map[string]string{
 		"Action=Publish&TopicArn=t&Message=m":             "",
 		"Action=Publish&TopicArn=t":                       "Empty message",
-		"Action=Publish&PhoneNumber=1&Message=m":          "it sends no text messages to phones",
+		"Action=Publish&PhoneNumber=1&Message=m":          "it cannot send text messages to phones",
 		"Action=Subscribe&Protocol=sqs":                   "",
-		"Action=Subscribe&Protocol=email":                 "no endpoint of protocol email",
-		"Action=CreateStackSet":                           "CreateStackSet: it has stacks and their change sets only",
-		"Action=SetStackPolicy":                           "SetStackPolicy: it has stacks and their change sets only",
+		"Action=Subscribe&Protocol=email":                 "it cannot deliver to the protocol email",
+		"Action=CreateStackSet":                           "CreateStackSet: it supports only stacks and their change sets",
+		"Action=SetStackPolicy":                           "SetStackPolicy: it supports only stacks and their change sets",
 		"Action=CreateStack&StackPolicyURL=&StackName=ss": "",
 	} {
 		answer, taken := send(func(next http.Handler) http.Handler { return publishable(stacksOnly(next)) }, "", body)

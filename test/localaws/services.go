@@ -23,8 +23,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/providers"
 )
 
-// serveFunctions prepares what runs functions. The Runtime Interface Emulator is built
-// meanwhile.
+// serveFunctions serves AWS Lambda. It builds the Runtime Interface Emulator in the background.
 func (c *Cloud) serveFunctions() {
 	var rie string
 	var rieErr error
@@ -70,8 +69,8 @@ func (c *Cloud) serveSecurityHub() {
 	c.Edge.Handle("securityhub", c.SecurityHub)
 }
 
-// OnImported has f called with each finding that an import or an update changed, before
-// the call is answered: where Security Hub sends its events.
+// OnImported registers f, which is called with each finding that an import or an update changed. It
+// runs before the call returns, when Security Hub sends its event.
 func (c *Cloud) OnImported(f func(securityhubtest.Imported)) {
 	c.importedMu.Lock()
 	defer c.importedMu.Unlock()
@@ -97,7 +96,7 @@ func (c *Cloud) serveEventSources() {
 	}
 	report := func(function string, err error) {
 		if err != nil && c.ctx.Err() == nil {
-			c.say("event source of %s: %v", functions.Name(function), err)
+			c.say("event source of function %s: %v", functions.Name(function), err)
 		}
 	}
 	c.sources = &eventsource.Sources{
@@ -121,7 +120,7 @@ func (c *Cloud) streamsAPI() *kinesis.Client { return kinesis.NewFromConfig(c.Co
 
 func (c *Cloud) queues() *sqs.Client { return sqs.NewFromConfig(c.Config()) }
 
-// Inert lists what is deployed and does nothing here, one line a type.
+// Inert returns one line for each type and reason of deployed resources that do nothing here.
 func (c *Cloud) Inert() []string {
 	type kind struct{ resourceType, reason string }
 	count := map[kind]int{}
@@ -138,8 +137,8 @@ func (c *Cloud) Inert() []string {
 	return lines
 }
 
-// Hurry ends, until done is called, the windows in which batches for functions are
-// gathered as soon as nothing more waits, so that a test does not sit them out.
+// Hurry ends batches for functions as soon as their source is empty, before the end of their window,
+// until done is called. So a test does not wait for the windows.
 func (c *Cloud) Hurry() (done func()) {
 	c.hurries.Add(1)
 	return sync.OnceFunc(func() { c.hurries.Add(-1) })
@@ -147,11 +146,11 @@ func (c *Cloud) Hurry() (done func()) {
 
 func (c *Cloud) hurried() bool { return c.hurries.Load() > 0 }
 
-// Drained waits until no event is on its way, and until the queues and streams that feed
-// functions hold nothing for them: all that was sent is handled, has gone to a dead-letter
-// queue or was discarded. A message that a queue delays, or that a function hides, is not waited
-// for until a step of the clock, or the machine's own time, ends that. Drained waits in a [Cloud.Hurry], for no window of a batch. It is an
-// error at once when a role was denied something: the cloud tries again as long as AWS would.
+// Drained waits until no event is in delivery, and until the queues and streams of functions have
+// nothing for them: every message was handled, discarded, or moved to a dead-letter queue. It does
+// not wait for delayed messages, nor for messages that a function hides: a step of the clock ends
+// both. It does not wait for windows of batches, see [Cloud.Hurry]. If a role was denied something,
+// Drained returns an error at once, because the cloud would retry as long as AWS does.
 func (c *Cloud) Drained(ctx context.Context) error {
 	defer c.Hurry()()
 	poll := time.NewTicker(100 * time.Millisecond)
@@ -162,7 +161,7 @@ func (c *Cloud) Drained(ctx context.Context) error {
 		}
 		holding, err := c.holding(ctx)
 		if err == nil && len(holding) == 0 {
-			// What the last function imported may be an event that no queue has yet.
+			// The last function may have imported a finding whose event is not in a queue yet.
 			if err = c.Settle(ctx); err == nil {
 				holding, err = c.holding(ctx)
 			}
@@ -173,18 +172,18 @@ func (c *Cloud) Drained(ctx context.Context) error {
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("messages are still in %s, which functions are fed from: %w", strings.Join(holding, ", "), ctx.Err())
+			return fmt.Errorf("messages for functions are still in %s: %w", strings.Join(holding, ", "), ctx.Err())
 		case <-c.ctx.Done():
 			return context.Cause(c.ctx)
 		}
 	}
 }
 
-// holding names the queues and streams with messages for functions. Functions send on
-// before a message of theirs is deleted, so nothing is between two queues.
+// holding returns the queues and streams with messages for functions. A function sends messages
+// before its own message is deleted, so no message is missed between two queues.
 func (c *Cloud) holding(ctx context.Context) ([]string, error) {
-	c.Rules.Settle()                     // what it sends is not yet in a queue or stream
-	behind, err := c.sources.Behind(ctx) // before the queues, into which the functions of streams send
+	c.Rules.Settle()                     // rules may still send to queues and streams
+	behind, err := c.sources.Behind(ctx) // before the queues, to which the functions of streams send
 	if err != nil {
 		return nil, err
 	}

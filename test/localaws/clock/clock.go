@@ -1,6 +1,5 @@
-// Package clock is the one clock of a local cloud. It runs with the machine's clock
-// until somebody steps it; everything that waits for a time in the local AWS
-// (schedules, audits, expiry, alarms) is due by this clock and by no other.
+// Package clock is the clock of a local AWS. It runs with the machine's clock, and can be stepped
+// forward. Schedules, audits, expiry and alarms use only this clock.
 package clock
 
 import (
@@ -24,7 +23,7 @@ type Clock struct {
 	onStep []func(from, to time.Time)
 }
 
-// step is how far the clock is ahead of the machine's from a time on.
+// step is how far the clock is ahead of the machine's clock since a time.
 type step struct {
 	machine time.Time
 	ahead   time.Duration
@@ -33,8 +32,8 @@ type step struct {
 // Now returns the cloud's time, in UTC.
 func (c *Clock) Now() time.Time { return c.At(time.Now()) }
 
-// At returns what time it was in the cloud, in UTC, when the machine's clock showed
-// machine. Functions and the emulator know the machine's time alone.
+// At converts a time of the machine's clock to the cloud's time, in UTC. Functions and the emulator
+// use the machine's clock.
 func (c *Clock) At(machine time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,16 +45,15 @@ func (c *Clock) At(machine time.Time) time.Time {
 	return machine.UTC()
 }
 
-// OnStep registers what is to happen when the clock is stepped; it gets the time
-// before and after.
+// OnStep registers f, which is called after each step with the times before and after it.
 func (c *Clock) OnStep(f func(from, to time.Time)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.onStep = append(c.onStep, f)
 }
 
-// Step puts the clock forward by d and returns when everything registered has run.
-// A clock never goes back: a d of 0 or less does nothing.
+// Step moves the clock forward by d, and returns when all functions of OnStep have run. A clock
+// never goes back: a d of 0 or less does nothing.
 func (c *Clock) Step(d time.Duration) {
 	if d <= 0 {
 		return
@@ -74,7 +72,7 @@ func (c *Clock) Step(d time.Duration) {
 	}
 }
 
-// Schedule is a schedule expression of Amazon EventBridge: rate(...) or cron(...).
+// Schedule is a schedule expression of Amazon EventBridge, rate(...) or cron(...).
 type Schedule struct {
 	every time.Duration
 	cron  cron.Schedule
@@ -83,13 +81,13 @@ type Schedule struct {
 
 var (
 	rateForm = regexp.MustCompile(`^rate\((\d+) (minute|hour|day)s?\)$`)
-	// cronForm has minutes, hours, day of month, month, day of week and year. Days of the week
-	// have names: AWS counts them from 1, and cron from 0.
+	// cronForm has minutes, hours, day of month, month, day of week and year. Weekdays have names,
+	// because AWS numbers them from 1, and cron from 0.
 	cronForm = regexp.MustCompile(`^cron\((\S+ \S+) ([^ LW]+) (\S+) (\?|[*A-Z,-]+) \*\)$`)
 )
 
-// ParseSchedule reads a schedule expression. What the local AWS cannot follow (at, and of
-// cron L, W, #, numbers of weekdays, years other than *) is an error that names it.
+// ParseSchedule parses a schedule expression. Its error names what the local AWS does not support: at,
+// and of cron L, W, #, numbers of weekdays, and years other than *.
 func ParseSchedule(expression string) (Schedule, error) {
 	if m := rateForm.FindStringSubmatch(expression); m != nil {
 		n, err := strconv.Atoi(m[1])
@@ -113,15 +111,14 @@ func ParseSchedule(expression string) (Schedule, error) {
 	return Schedule{cron: parsed, zone: time.UTC}, nil
 }
 
-// In returns the schedule with the times of cron in a time zone. They are in UTC otherwise; a
-// rate has no zone.
+// In returns the schedule in a time zone. The default is UTC. A rate has no time zone.
 func (s Schedule) In(zone *time.Location) Schedule {
 	s.zone = zone
 	return s
 }
 
-// Due returns the times after from, up to and with to, at which the schedule runs.
-// A rate counts from created.
+// Due returns the times after from, and not after to, at which the schedule runs. A rate counts from
+// created.
 func (s Schedule) Due(created, from, to time.Time) []time.Time {
 	var due []time.Time
 	switch {
@@ -141,7 +138,7 @@ func (s Schedule) Due(created, from, to time.Time) []time.Time {
 	return due
 }
 
-// ServeHTTP answers what time it is, after the step that a POST asks for: ?step=24h.
+// ServeHTTP returns the time. A POST with ?step=24h steps the clock before.
 func (c *Clock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost {
 		step, err := time.ParseDuration(r.FormValue("step"))

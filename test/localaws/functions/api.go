@@ -21,13 +21,13 @@ const maximumPayload = 6 << 20
 
 var (
 	invokePath = regexp.MustCompile(`^/2015-03-31/functions/([^/]+)/invocations$`)
-	// takenPath is what can be changed apart from stacks: who may invoke, and tags.
+	// takenPath matches what can change outside of stacks: permissions to invoke, and tags.
 	takenPath = regexp.MustCompile(`^/2015-03-31/functions/[^/]+/policy(/|$)|^/2017-03-31/tags/`)
 )
 
-// API answers Lambda's Invoke with the deployed function and hands the other
-// operations to next. It refuses changes that no stack declares, and event source mappings, which
-// the emulator does not have: functions run as their stack says.
+// API serves Lambda's Invoke, and passes other operations to next, the emulator. It refuses changes
+// outside of stacks, because functions run as their stack declares, and event source mappings,
+// which the emulator does not have.
 type API struct {
 	runner *Runner
 	next   http.Handler
@@ -35,7 +35,7 @@ type API struct {
 	events sync.WaitGroup
 }
 
-// NewAPI is an [API] whose asynchronous invocations end with ctx.
+// NewAPI returns an [API] whose asynchronous invocations end with ctx.
 func NewAPI(ctx context.Context, runner *Runner, next http.Handler) *API {
 	return &API{runner: runner, next: next, ctx: ctx}
 }
@@ -53,7 +53,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if match == nil || r.Method != http.MethodPost {
 		mappings := strings.Contains(r.URL.Path, "/event-source-mappings") // which the emulator does not have
 		if mappings || r.Method != http.MethodGet && !takenPath.MatchString(r.URL.EscapedPath()) {
-			edge.Refuse(w, r, "functions, their settings and event source mappings come from CloudFormation stacks only")
+			edge.Refuse(w, r, "functions, their settings and event source mappings come only from CloudFormation stacks")
 			return
 		}
 		a.next.ServeHTTP(w, r)
@@ -67,14 +67,14 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.invoke(w, r, name)
 }
 
-// settingsPath is that of GetAccountSettings.
+// settingsPath is the path of GetAccountSettings.
 const settingsPath = "/2016-08-19/account-settings"
 
-// standardConcurrency is the quota of concurrent executions that accounts have.
+// standardConcurrency is the default quota of concurrent executions.
 // https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 const standardConcurrency = 1000
 
-// settings answers GetAccountSettings.
+// settings serves GetAccountSettings.
 func (a *API) settings(w http.ResponseWriter) {
 	all := cmp.Or(a.runner.Concurrency, standardConcurrency)
 	w.Header().Set("Content-Type", "application/json")
@@ -115,10 +115,9 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, name string) {
 	}
 }
 
-// InvokeEvent is an asynchronous invocation, which other services make too, up to its
-// end: a failed one is repeated as often as the function says. Lambda waits one and two
-// minutes before it does, and drops the event afterwards. The error is that of the last
-// attempt.
+// InvokeEvent runs an asynchronous invocation to its end. A failed invocation is retried as often as
+// the function is configured for, and then dropped. Lambda waits one and two minutes before the
+// retries. The error is that of the last attempt.
 // https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
 func (a *API) InvokeEvent(name string, payload []byte) error {
 	function, err := a.runner.Lookup(Name(name))

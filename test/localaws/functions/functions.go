@@ -1,6 +1,5 @@
-// Package functions runs deployed Lambda functions: the very code that the deployment
-// uploaded, under AWS's own Runtime Interface Emulator, one execution environment a
-// function, which stays warm between invocations.
+// Package functions runs deployed Lambda functions from the uploaded code, under AWS's own Runtime
+// Interface Emulator. Each function has one execution environment, which stays warm.
 package functions
 
 import (
@@ -35,24 +34,24 @@ type Function struct {
 	Name        string
 	Runtime     string // provided.al2023 or provided.al2
 	Handler     string
-	Bucket, Key string // where its zip is
+	Bucket, Key string // of its zip
 	Environment map[string]string
 	Role        string        // the ARN of its execution role
 	Timeout     time.Duration // whole seconds
 	MemoryMB    int
-	// Retries are how often an asynchronous invocation that failed is repeated, 0 to 2.
+	// Retries is how often a failed asynchronous invocation is retried, 0 to 2.
 	Retries int
 }
 
 // Result is the outcome of an invocation that reached the function.
 type Result struct {
 	Payload []byte
-	// FunctionError is "Unhandled" when the function failed, ended or ran out of time;
-	// Payload then holds errorMessage and errorType, as on AWS.
+	// FunctionError is "Unhandled" if the function failed, exited or timed out. As on AWS, Payload
+	// then has errorMessage and errorType.
 	FunctionError string
 }
 
-// Reason is what a failed function said, in one line.
+// Reason returns the error of a failed function in one line.
 func (r Result) Reason() string {
 	var e struct {
 		Message string `json:"errorMessage"`
@@ -66,26 +65,26 @@ func (r Result) Reason() string {
 
 // Runner runs functions.
 type Runner struct {
-	// Concurrency is the account's quota of concurrent executions, which nothing here enforces.
-	// Default: 1000, for 0.
+	// Concurrency is the account's quota of concurrent executions, which is not enforced.
+	// Default: 1000.
 	Concurrency int
-	// Endpoint is the AWS_ENDPOINT_URL that functions are given.
+	// Endpoint is the AWS_ENDPOINT_URL of the functions.
 	Endpoint string
-	// Account and Region are where the functions are.
+	// Account and Region are those of the functions.
 	Account, Region string
-	// Dir is the directory of the functions' code and logs.
+	// Dir is the directory for the functions' code and logs.
 	Dir string
-	// Lookup finds a deployed function by its name.
+	// Lookup returns a deployed function by its name.
 	Lookup func(name string) (Function, error)
 	// Code reads a function's zip.
 	Code func(ctx context.Context, bucket, key string) ([]byte, error)
-	// Credentials are those of a function in its execution role. Default: the local AWS's
-	// own, which may do all.
+	// Credentials returns the credentials of a function in its execution role. Default: those of
+	// the local AWS, which may do everything.
 	Credentials func(context.Context, Function) (aws.Credentials, error)
-	// RIE is the path of the Runtime Interface Emulator, as [BuildRIE] returns it.
+	// RIE returns the path of the Runtime Interface Emulator: see [BuildRIE].
 	RIE func() (string, error)
-	// Failed receives invocations that failed, and of events of asynchronous ones that were
-	// dropped for it; nil for nobody.
+	// Failed is called with each failed invocation, and with each event of an asynchronous
+	// invocation that is dropped. Default: nil.
 	Failed func(function string, dropped bool)
 
 	invocations atomic.Int64
@@ -95,8 +94,8 @@ type Runner struct {
 	stopped bool
 }
 
-// environment is a function's execution environment. It handles one invocation at a
-// time, as Lambda's do.
+// environment is a function's execution environment. It handles one invocation at a time, as on
+// Lambda.
 type environment struct {
 	mu       sync.Mutex
 	function Function
@@ -104,7 +103,7 @@ type environment struct {
 	log      *os.File
 }
 
-// Name is a function's name, given that or its ARN, with or without a qualifier.
+// Name returns the name of a function from its name or ARN, with or without a qualifier.
 func Name(nameOrARN string) string {
 	if parts := strings.Split(nameOrARN, ":"); len(parts) >= 7 && parts[0] == "arn" {
 		return parts[6]
@@ -113,10 +112,10 @@ func Name(nameOrARN string) string {
 	return name
 }
 
-// LogFile is where a function's output goes: what CloudWatch Logs shows on AWS.
+// LogFile returns the file with a function's output, which is in CloudWatch Logs on AWS.
 func (r *Runner) LogFile(name string) string { return filepath.Join(r.Dir, Name(name)+".log") }
 
-// Invoke runs a function and waits for its answer. Callers wait for each other.
+// Invoke runs a function and waits for its answer. Concurrent calls run one after another.
 func (r *Runner) Invoke(ctx context.Context, nameOrARN string, payload []byte) (Result, error) {
 	name := Name(nameOrARN)
 	function, err := r.Lookup(name)
@@ -157,7 +156,7 @@ func (r *Runner) failed(function string, dropped bool) {
 	}
 }
 
-// Invocations counts those of all functions so far.
+// Invocations returns the number of invocations of all functions so far.
 func (r *Runner) Invocations() int { return int(r.invocations.Load()) }
 
 // Stop ends all functions. Invocations after it fail.
@@ -237,7 +236,7 @@ func (r *Runner) arn(function string) string {
 	return cloudformation.Request{AccountID: r.Account, Region: r.Region}.ARN("lambda", "function:"+function)
 }
 
-// env is what Lambda sets, and what sends every SDK in the function to this cloud.
+// env returns the variables that Lambda sets, and those that direct SDKs to this cloud.
 func (r *Runner) env(f Function, root string, credentials aws.Credentials) []string {
 	env := map[string]string{
 		"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "en_US.UTF-8", "TZ": ":UTC", "HOME": root, "TMPDIR": root,
@@ -275,7 +274,7 @@ func (e *environment) stop() {
 	e.instance = nil
 }
 
-// invoke posts an event. broken says that the environment cannot be used again.
+// invoke posts an event. broken reports whether the environment cannot be used again.
 func (i *instance) invoke(ctx context.Context, payload []byte) (result Result, broken bool, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, i.url, bytes.NewReader(payload))
 	if err != nil {
@@ -310,8 +309,8 @@ func failure(kind, message string) Result {
 	return Result{Payload: payload, FunctionError: "Unhandled"}
 }
 
-// isError recognises a function's error, which the emulator, unlike Lambda, marks by
-// no header.
+// isError reports whether an answer is a function's error. Unlike Lambda, the emulator has no header
+// for that.
 func isError(body []byte) bool {
 	var e struct {
 		Message *string `json:"errorMessage"`
@@ -320,12 +319,12 @@ func isError(body []byte) bool {
 	return json.Unmarshal(body, &e) == nil && e.Message != nil && e.Type != nil
 }
 
-// timeout recognises the emulator's bare text for a function that ran out of time.
+// timeout reports whether an answer is the emulator's text for a function that timed out.
 func timeout(body []byte) (string, bool) {
 	return string(body), bytes.HasPrefix(body, []byte("Task timed out after "))
 }
 
-// unpack writes a function's zip to dir and returns the path of its bootstrap.
+// unpack unzips a function's code to dir, and returns the path of its bootstrap.
 func unpack(code []byte, dir string) (string, error) {
 	archive, err := zip.NewReader(bytes.NewReader(code), int64(len(code)))
 	if err != nil {
@@ -336,8 +335,8 @@ func unpack(code []byte, dir string) (string, error) {
 			return "", fmt.Errorf("the function's code has a file outside its directory: %q", f.Name)
 		}
 	}
-	// A program that is started meanwhile would inherit an open file, and while it has it,
-	// the file cannot be run ("text file busy").
+	// A process that starts now would inherit the open file of an executable. While it holds that,
+	// the executable cannot run ("text file busy").
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	if err := os.CopyFS(dir, archive); err != nil {
@@ -350,7 +349,7 @@ func unpack(code []byte, dir string) (string, error) {
 	return bootstrap, runnable(bootstrap)
 }
 
-// runnable says before the attempt why a binary cannot run here. Scripts can.
+// runnable returns an error if a binary cannot run on this machine. Scripts can.
 func runnable(bootstrap string) error {
 	binary, err := elf.Open(bootstrap)
 	if err != nil {
@@ -359,7 +358,7 @@ func runnable(bootstrap string) error {
 	defer binary.Close()
 	machine := map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}[binary.Machine]
 	if machine != runtime.GOARCH || runtime.GOOS != "linux" {
-		return fmt.Errorf("the function is built for linux/%s and this machine is %s/%s: deploy it with this machine's architecture", machine, runtime.GOOS, runtime.GOARCH)
+		return fmt.Errorf("the function is built for linux/%s and this machine is %s/%s: build it for this machine's architecture", machine, runtime.GOOS, runtime.GOARCH)
 	}
 	return nil
 }

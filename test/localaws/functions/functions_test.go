@@ -203,7 +203,7 @@ func TestFunctionThatCannotRunIsRefused(t *testing.T) {
 		"other runtime":      {script, func(f *functions.Function, _ *functions.Runner) { f.Runtime = "nodejs22.x" }, `runtime "nodejs22.x"`},
 		"no bootstrap":       {map[string]string{"main": ""}, nil, "no file bootstrap"},
 		"file outside":       {map[string]string{"../bootstrap": ""}, nil, "outside its directory"},
-		"other architecture": {map[string]string{"bootstrap": elfHeader(0xF3)}, nil, "deploy it with this machine's architecture"},
+		"other architecture": {map[string]string{"bootstrap": elfHeader(0xF3)}, nil, "build it for this machine's architecture"},
 		"no emulator": {script, func(_ *functions.Function, r *functions.Runner) {
 			r.RIE = func() (string, error) { return "", errors.New("no Go") }
 		}, "no Go"},

@@ -16,9 +16,9 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/process"
 )
 
-// BuildRIE builds AWS's Lambda Runtime Interface Emulator, the tool of the Go module
-// in dir, into Go's build cache and returns where it is. Built before, it takes half
-// a second. Temporary files are in temp.
+// BuildRIE builds AWS's Lambda Runtime Interface Emulator in Go's build cache, and returns its path.
+// It is the tool of the Go module in dir. Temporary files are in temp. If it was built before,
+// this takes half a second.
 func BuildRIE(ctx context.Context, dir, temp string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", "tool", "-n", "aws-lambda-rie")
 	cmd.Dir = dir
@@ -34,11 +34,11 @@ func BuildRIE(ctx context.Context, dir, temp string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// invoked is the header of the runtime API with the ARN of the function.
+// invoked is the header of the runtime API with the function's ARN.
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 const invoked = "Lambda-Runtime-Invoked-Function-Arn"
 
-// instance is one execution environment: the emulator with the function under it.
+// instance is the emulator and the function that it runs.
 type instance struct {
 	*process.Process
 	url     string
@@ -51,8 +51,8 @@ func (i *instance) Stop() {
 	i.runtime.Close()
 }
 
-// named is the runtime API at address, with the function's ARN in each invocation: the
-// emulator gives every function one of an account that does not exist.
+// named serves the runtime API at address, with the function's ARN in each invocation. The emulator's
+// own ARN has an account that does not exist.
 func named(address, arn string) *http.Server {
 	to := &url.URL{Scheme: "http", Host: address}
 	return &http.Server{ReadHeaderTimeout: time.Minute, Handler: &httputil.ReverseProxy{
@@ -63,12 +63,12 @@ func named(address, arn string) *http.Server {
 			}
 			return nil
 		},
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }, // both are ending
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }, // the emulator is stopping
 	}}
 }
 
-// startInstance returns when the emulator accepts invocations of the function that arn
-// names. The function itself starts with the first of them.
+// startInstance starts the emulator, and returns when it accepts invocations. The function itself
+// starts with the first invocation.
 func startInstance(ctx context.Context, rie string, spec process.Spec, bootstrap, arn string) (_ *instance, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -79,8 +79,8 @@ func startInstance(ctx context.Context, rie string, spec process.Spec, bootstrap
 			l.Close()
 		}
 	}()
-	// A port that was free a moment ago can be taken by somebody else: the emulator
-	// ends then, and the next ports are tried.
+	// Another process may take a port that was just free. The emulator then exits, and we try other
+	// ports.
 	const attempts = 5
 	for range attempts {
 		invoke, err := freeAddress()
@@ -109,10 +109,10 @@ func startInstance(ctx context.Context, rie string, spec process.Spec, bootstrap
 			return &instance{Process: p, runtime: runtime, url: "http://" + invoke + "/2015-03-31/functions/function/invocations"}, nil
 		}
 	}
-	return nil, fmt.Errorf("the Lambda Runtime Interface Emulator ended %d times while it started, its log says why", attempts)
+	return nil, fmt.Errorf("the Lambda Runtime Interface Emulator did not start in %d attempts: its log has the reason", attempts)
 }
 
-// accepts waits until the address accepts connections; it is false when p ends first.
+// accepts waits until the address accepts connections. It returns false if p ends first.
 func accepts(ctx context.Context, p *process.Process, address string) (bool, error) {
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()

@@ -1,5 +1,5 @@
-// Package lanes runs work in the background: what is put on one lane runs in its order,
-// lanes run beside each other, and somebody can wait until nothing is left.
+// Package lanes runs work in the background. The work of one lane runs in order, and lanes run
+// concurrently.
 package lanes
 
 import (
@@ -11,12 +11,11 @@ import (
 // Lanes runs work. The zero value is ready to use.
 type Lanes struct {
 	mu    sync.Mutex
-	lanes map[string][]func() // work that waits, by busy lane
-	idle  chan struct{}       // closed when the last busy lane has nothing left
+	lanes map[string][]func() // waiting work, by busy lane
+	idle  chan struct{}       // closed when no lane is busy any more
 }
 
-// Go runs work on a lane, after all that is there already, and returns at once. Work
-// may call Go itself.
+// Go adds work to a lane, and returns at once. Work may call Go itself.
 func (l *Lanes) Go(lane string, work func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -39,7 +38,7 @@ func (l *Lanes) run(lane string) {
 	}
 }
 
-// next is nil for a lane that has nothing left, which it ends.
+// next returns the next work of a lane. It returns nil, and ends the lane, if there is none.
 func (l *Lanes) next(lane string) func() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -55,8 +54,7 @@ func (l *Lanes) next(lane string) func() {
 	return waiting[0]
 }
 
-// Settle waits until nothing runs and nothing waits, what work itself has started
-// included.
+// Settle waits until all work has ended, including work that other work added.
 func (l *Lanes) Settle(ctx context.Context) error {
 	l.mu.Lock()
 	idle, busy := l.idle, len(l.lanes)

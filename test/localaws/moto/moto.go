@@ -1,6 +1,6 @@
-// Package moto runs the emulator moto behind a launcher of ours, which deploys, updates
-// and deletes stacks as CloudFormation does, and asks for every resource type that moto
-// lacks instead of skipping it.
+// Package moto runs the emulator moto with our own launcher. The launcher deploys, updates and deletes
+// stacks as CloudFormation does. It requests each resource type that moto lacks from a provider,
+// where moto would skip the resource.
 package moto
 
 import (
@@ -24,16 +24,16 @@ import (
 //go:embed *.py
 var programs embed.FS
 
-// Config is how moto runs.
+// Config configures moto.
 type Config struct {
-	Python      string   // as package python found it
-	Dir         string   // for the launcher, as moto; the caller removes it
-	ProviderURL string   // asked for resources
-	DeliveryURL string   // asked whether a topic may send to a queue
-	Native      []string // types that moto makes itself; all others are asked for
-	// Replacing names for each type the properties whose change replaces a resource.
+	Python      string   // the interpreter, from package python
+	Dir         string   // for the launcher's files; the caller removes it
+	ProviderURL string   // creates resources
+	DeliveryURL string   // reports whether a topic may send to a queue
+	Native      []string // the types that moto itself creates; ProviderURL creates all others
+	// Replacing has the properties of each type whose change replaces a resource.
 	Replacing map[string][]string
-	Log       io.Writer // what moto prints
+	Log       io.Writer // receives moto's output
 	Region    string
 }
 
@@ -43,8 +43,7 @@ type Moto struct {
 	URL *url.URL
 }
 
-// Start returns when moto answers. It serves an empty AWS account on a port that the
-// system chose.
+// Start starts moto with an empty AWS account on a free port, and returns when it serves requests.
 func Start(ctx context.Context, c Config) (*Moto, error) {
 	dir := filepath.Join(c.Dir, "moto")
 	settings, err := json.Marshal(map[string]any{"ProviderURL": c.ProviderURL, "DeliveryURL": c.DeliveryURL, "Native": c.Native, "Replacing": c.Replacing})
@@ -86,7 +85,7 @@ func Start(ctx context.Context, c Config) (*Moto, error) {
 	case n := <-port:
 		if n == 0 {
 			p.Stop()
-			return nil, fmt.Errorf("moto ended before it served (%s): %s", c.Python, strings.TrimSpace(complaint.String()))
+			return nil, fmt.Errorf("moto did not start (%s): %s", c.Python, strings.TrimSpace(complaint.String()))
 		}
 		return &Moto{Process: p, URL: &url.URL{Scheme: "http", Host: "127.0.0.1:" + strconv.Itoa(n)}}, nil
 	case <-ctx.Done():
@@ -95,7 +94,7 @@ func Start(ctx context.Context, c Config) (*Moto, error) {
 	}
 }
 
-// head keeps the first kilobytes of what is written.
+// head keeps the first 4 KB of its input.
 type head struct{ to *strings.Builder }
 
 func (h *head) Write(p []byte) (int, error) {
@@ -105,17 +104,17 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Queue is what no API of SQS says about a queue without receiving its messages.
+// Queue is the state of a queue that no API of SQS returns without receiving messages.
 type Queue struct {
-	// Oldest is when its oldest message was sent, on the machine's clock. Delayed messages do
-	// not count.
+	// Oldest is when the oldest message was sent, by the machine's clock. Delayed messages do not
+	// count.
 	Oldest time.Time
-	// Waiting reports whether it has a message that is neither delayed nor hidden by the function
-	// that received it: one that waits for a receiver, or is with one.
+	// Waiting reports whether the queue has a message that waits for a receiver or is in flight.
+	// Delayed messages, and messages that a function hid, do not count.
 	Waiting bool
 }
 
-// Queues returns the queues with messages that are not delayed, by the queue's ARN.
+// Queues returns the queues that have messages which are not delayed, by ARN.
 func (m *Moto) Queues(ctx context.Context) (map[string]Queue, error) {
 	var answer map[string]struct {
 		Oldest  int64 // ms
@@ -131,8 +130,9 @@ func (m *Moto) Queues(ctx context.Context) (map[string]Queue, error) {
 	return queues, nil
 }
 
-// PassDelays lets d pass of the time for which messages are delayed, or hidden by a receiver that
-// chose how long. The emulator counts it by the machine's clock, which nothing steps.
+// PassDelays shortens by d the delay of delayed messages, and the time for which receivers hid
+// messages with a timeout of their own. The emulator uses the machine's clock for both, and no
+// step changes that.
 func (m *Moto) PassDelays(ctx context.Context, d time.Duration) error {
 	var nothing struct{}
 	query := url.Values{"seconds": {strconv.FormatFloat(d.Seconds(), 'f', 3, 64)}}
@@ -142,7 +142,7 @@ func (m *Moto) PassDelays(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// ask reads a page of the launcher.
+// ask gets a page of the launcher.
 func (m *Moto) ask(ctx context.Context, page string, query url.Values, answer any) error {
 	at := m.URL.JoinPath("_localaws", page)
 	at.RawQuery = query.Encode()

@@ -1,5 +1,5 @@
-// Package python finds or makes a Python with the emulator moto. It needs the standard
-// library alone, so that a program that prepares all else compiles within seconds.
+// Package python finds or installs a Python with the emulator moto. It uses only the standard library,
+// so that the demo's preparation compiles within seconds.
 package python
 
 import (
@@ -14,11 +14,11 @@ import (
 	"syscall"
 )
 
-// Moto is the release of moto whose behavior the local AWS is built around.
+// Moto is the version of moto for which the local AWS has patches.
 const Moto = "5.2.1"
 
-// probe succeeds in a Python that can serve the wanted moto and prints where that is:
-// what PATH names may be a slow wrapper.
+// probe succeeds in a Python with the wanted moto and its server. It prints the interpreter's path,
+// because the one on PATH may be a slow wrapper.
 const probe = `import importlib.metadata, sys
 import flask, flask_cors, werkzeug
 found = importlib.metadata.version("moto")
@@ -26,9 +26,9 @@ if found != sys.argv[1]:
     sys.exit("moto " + found + " is installed")
 print(sys.executable)`
 
-// Find finds an interpreter that has moto [Moto] with its server: the virtual
-// environment at venv, or one on PATH. Without one it makes that virtual environment
-// with pip, whose temporary files are in temp, and reports the progress.
+// Find returns an interpreter with moto [Moto] and its server, from the virtual environment at venv or
+// from PATH. If there is none, it creates that virtual environment with pip, and reports its
+// progress. Temporary files are in temp.
 func Find(ctx context.Context, venv, temp string, progress io.Writer) (string, error) {
 	own := filepath.Join(venv, "bin", "python")
 	var tried []error
@@ -43,17 +43,17 @@ func Find(ctx context.Context, venv, temp string, progress io.Writer) (string, e
 		return "", ctx.Err()
 	}
 	if _, err := exec.LookPath("python3"); err != nil {
-		return "", errors.New("python3 is missing: install Python 3.10 or newer with venv and pip (https://www.python.org/downloads; on Debian and Ubuntu: apt install python3-venv), which then installs the emulator moto")
+		return "", errors.New("python3 is missing: install Python 3.10 or newer with venv and pip (https://www.python.org/downloads; on Debian and Ubuntu: apt install python3-venv), and run this again")
 	}
 	path, err := install(ctx, venv, temp, progress)
 	if err != nil {
-		return "", fmt.Errorf("the local AWS needs Python 3.10 or newer with moto %s: where pip cannot install it as below, do so by hand with `pip install 'moto[server]==%s'`, so that python3 on PATH has it:\n%w",
+		return "", fmt.Errorf("the local AWS needs Python 3.10 or newer with moto %s, which could not be installed: run `pip install 'moto[server]==%s'` for the python3 on PATH. The errors were:\n%w",
 			Moto, Moto, errors.Join(append(tried, err)...))
 	}
 	return path, nil
 }
 
-// withMoto is the executable behind python, if it can serve the wanted moto.
+// withMoto returns the path of an interpreter, if it has the wanted moto.
 func withMoto(ctx context.Context, python string) (string, error) {
 	out, err := exec.CommandContext(ctx, python, "-c", probe, Moto).Output()
 	if err != nil {
@@ -66,7 +66,7 @@ func withMoto(ctx context.Context, python string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// install makes the virtual environment; two runs at once wait for each other.
+// install creates the virtual environment. Concurrent runs wait for each other.
 func install(ctx context.Context, venv, temp string, progress io.Writer) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(venv), 0o755); err != nil {
 		return "", err
@@ -81,7 +81,7 @@ func install(ctx context.Context, venv, temp string, progress io.Writer) (string
 	}
 	own := filepath.Join(venv, "bin", "python")
 	if path, err := withMoto(ctx, own); err == nil {
-		return path, nil // made by the run that we waited for
+		return path, nil // another run has installed it
 	}
 	fmt.Fprintf(progress, "installing moto %s into %s\n", Moto, venv)
 	for _, command := range [][]string{
@@ -91,14 +91,14 @@ func install(ctx context.Context, venv, temp string, progress io.Writer) (string
 		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 		cmd.Env = append(os.Environ(), "TMPDIR="+temp)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			// The whole of it: Debian names the missing package in the middle.
+			// The whole output, because Debian names the missing package in the middle.
 			return "", fmt.Errorf("%s: %w\n%s", strings.Join(command, " "), err, strings.TrimSpace(string(out)))
 		}
 	}
 	return withMoto(ctx, own)
 }
 
-// lastLine is what a failed program said in the end, where Python puts the reason.
+// lastLine returns the last line of a failed program's output, where Python prints the reason.
 func lastLine(out []byte, err error) string {
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	if last := lines[len(lines)-1]; last != "" {
