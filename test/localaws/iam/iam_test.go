@@ -86,9 +86,9 @@ func TestPoliciesDecideAsInIAM(t *testing.T) {
 		"not resource":            {[]string{`{"Effect": "Allow", "Action": "sqs:*", "NotResource": "` + queue + `"}`}, noAllow},
 		"condition met":           {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"StringEquals": {"AWS:RequestedRegion": ["us-east-1", "eu-west-1"]}}`)}, ""},
 		"condition not met":       {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/Worker"}}`)}, noAllow},
-		"unknown condition key":   {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"Bool": {"aws:MultiFactorAuthPresent": "true"}}`)}, `condition key "aws:MultiFactorAuthPresent" is not known`},
+		"unknown condition key":   {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"Bool": {"aws:MultiFactorAuthPresent": "true"}}`)}, `condition key "aws:MultiFactorAuthPresent" is not supported by the local AWS`},
 		"unknown, but irrelevant": {[]string{allow, statementOf("Allow", `"kms:Decrypt"`, `"*"`, `, "Condition": {"StringEquals": {"kms:GrantOperations": "sqs"}}`)}, ""},
-		"unknown variable":        {[]string{statementOf("Allow", `"*"`, `"arn:aws:sqs:*:*:${aws:username}"`, "")}, `policy variable "aws:username" is not known`},
+		"unknown variable":        {[]string{statementOf("Allow", `"*"`, `"arn:aws:sqs:*:*:${aws:username}"`, "")}, `policy variable "aws:username" is not supported by the local AWS`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := enforcer(t, "", tt.policies...)

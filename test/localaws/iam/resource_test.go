@@ -60,8 +60,8 @@ func TestServicesSendByTheResourcesPolicy(t *testing.T) {
 		"a key that the account keeps":     {"sns", news, jobs, "sqs:SendMessage", strings.Replace(forAll, "sns:Publish", "sqs:*", 1), "k", byRoot, "kms:GenerateDataKey on resource: " + keyARN + " " + unmet},
 		"a key that the service may use":   {"sns", news, jobs, "sqs:SendMessage", strings.Replace(forAll, "sns:Publish", "sqs:*", 1), "k", byRoot + "," + forSNS, ""},
 		"a key of AWS":                     {"cloudwatch", alarm, news, "sns:Publish", forAll, "alias/aws/sns", byRoot, "does not let cloudwatch.amazonaws.com use the key"},
-		"a way to name callers unknown":    {"events", rule, news, "sns:Publish", strings.Replace(forAll, "Principal", "NotPrincipal", 1), "", "", `policy element "NotPrincipal" is not known`},
-		"a condition key unknown":          {"events", rule, news, "sns:Publish", strings.Replace(byDefault, "AWS:SourceOwner", "aws:SourceOrgID", 1), "", "", `condition key "aws:SourceOrgID" is not known`},
+		"a way to name callers unknown":    {"events", rule, news, "sns:Publish", strings.Replace(forAll, "Principal", "NotPrincipal", 1), "", "", `policy element "NotPrincipal" is not supported by the local AWS`},
+		"a condition key unknown":          {"events", rule, news, "sns:Publish", strings.Replace(byDefault, "AWS:SourceOwner", "aws:SourceOrgID", 1), "", "", `condition key "aws:SourceOrgID" is not supported by the local AWS`},
 		"a topic that is not there passes": {"events", rule, jobs + "2", "sqs:SendMessage", forRule, "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -95,7 +95,7 @@ func TestServicesInvokeFunctionsByTheirPolicy(t *testing.T) {
 		"any rule":               {allow(source("arn:aws:iot:*:123456789012:rule/*")), ""},
 		"this account":           {allow(`"StringEquals":{"AWS:SourceAccount":"123456789012"},` + source(rule)), ""},
 		"another account":        {allow(`"StringEquals":{"AWS:SourceAccount":"210987654321"},` + source(rule)), unmet},
-		"an organization":        {allow(`"StringEquals":{"aws:PrincipalOrgID":"o-1"}`), `condition key "aws:PrincipalOrgID" is not known`},
+		"an organization":        {allow(`"StringEquals":{"aws:PrincipalOrgID":"o-1"}`), `condition key "aws:PrincipalOrgID" is not supported by the local AWS`},
 		"another service":        {strings.Replace(allow(source(rule)), "iot.", "events.", 1), unmet},
 		"another action":         {strings.Replace(allow(""), "lambda:InvokeFunction", "lambda:GetFunction", 1), unmet},
 		"all actions":            {strings.Replace(allow(""), "lambda:InvokeFunction", "lambda:*", 1), ""},
