@@ -193,26 +193,26 @@ func TestFloodEndsNoIncident(t *testing.T) {
 
 // The longest histories of the most findings with long details fit into an item of the table.
 func TestFloodFitsIntoAnItem(t *testing.T) {
-	r := newRig(t, correlation.BuiltIn()...)
+	r := newRig(t, correlation.StolenIdentity(), correlation.TwoProducts())
 	r.must(stolen()...)
 	at := start.Add(time.Minute)
 	long := strings.Repeat("x", 190)
+	details := map[string]any{}
+	for d := range 10 {
+		details[fmt.Sprintf("%s%d", long, d)] = long
+	}
+	var flood []string
 	for round := range 33 {
-		var events []string
 		for i := range 200 {
 			at = at.Add(time.Second)
 			f := deviceEvent("pump-7", fmt.Sprintf("%064d", i))
-			details := map[string]any{}
-			for d := range 10 {
-				details[fmt.Sprintf("%s%d", long, d)] = long
-			}
 			f.resources[0]["Details"] = map[string]any{"Other": details}
-			events = append(events, f.at(at, []string{"o", "x"}[round%2]).event())
+			flood = append(flood, f.at(at, []string{"o", "x"}[round%2]).event())
 		}
-		r.now = at
-		for batch := range slices.Chunk(events, 100) {
-			r.must(batch...)
-		}
+	}
+	r.now = at
+	for batch := range slices.Chunk(flood, 2200) {
+		r.must(batch...)
 	}
 	r.want("stolen-identity/pump-7 CRITICAL 2")
 	for key, it := range r.table.items {
