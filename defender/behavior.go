@@ -46,6 +46,8 @@ func (d *Dimension) validate(m iotapi.MetricInfo) error {
 
 // Behavior describes normal behavior of a device. Each datapoint that violates it counts toward
 // an alarm.
+// https://docs.aws.amazon.com/iot/latest/apireference/API_Behavior.html
+// https://docs.aws.amazon.com/iot/latest/apireference/API_BehaviorCriteria.html
 type Behavior struct {
 	// Name is 1 to 128 of A-Z a-z 0-9 : _ - and unique in its profile.
 	Name string

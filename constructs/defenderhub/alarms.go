@@ -10,31 +10,33 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 )
 
-// Alarm tunes an alarm that goes off when something happens. Missing data counts as normal.
+// Alarm tunes an alarm that goes off while a metric is above a threshold. Missing data counts as
+// normal.
 type Alarm struct {
 	// Off leaves the alarm out.
 	Off bool
-	// Above is the threshold: the alarm goes off above it.
+	// Above is the threshold. The alarm goes off if the metric is above it.
 	// Default: 0, which means the alarm's own default.
 	Above int
-	// Periods is for how many consecutive periods of five minutes the threshold must be exceeded,
-	// 1 to 288.
+	// Periods is the number of consecutive periods of five minutes in which the metric must be above
+	// the threshold, 1 to 288.
 	// https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
 	// Default: 0, which means the alarm's own default.
 	Periods int
 }
 
-// InactivityAlarm is how one alarm is tuned that goes off when something does not happen. A metric
-// that is missing sets it off.
+// InactivityAlarm tunes an alarm that goes off if something does not happen. Missing data sets it
+// off.
 type InactivityAlarm struct {
 	// Off leaves the alarm out.
 	Off bool
-	// Periods is after how many consecutive periods of five minutes the alarm goes off, 1 to 288.
+	// Periods is the number of consecutive periods of five minutes after which the alarm goes off,
+	// 1 to 288.
 	// Default: 0, which means the alarm's own default.
 	Periods int
 }
 
-// alarm returns an error if an alarm cannot be tuned like this.
+// alarm reports invalid values of an Alarm.
 func (f *faults) alarm(field string, a Alarm) {
 	f.above(field, a)
 	f.periods(field, a.Periods)
@@ -70,8 +72,7 @@ func newAlarms(scope constructs.Construct, topic awssns.ITopic) *alarms {
 	return &alarms{scope: scope, topic: topic}
 }
 
-// add creates an alarm that goes off when something happens. description says what, and what to
-// do.
+// add creates an alarm, unless it is off. description says what happened and what to do.
 func (a *alarms) add(id string, tuned, defaults Alarm, description string, metric awscloudwatch.IMetric) {
 	if tuned.Off {
 		return
@@ -85,7 +86,7 @@ func (a *alarms) add(id string, tuned, defaults Alarm, description string, metri
 	})
 }
 
-// addInactivity makes an alarm that goes off when something does not happen in a period.
+// addInactivity creates an alarm that goes off if the metric stays below 1, unless it is off.
 func (a *alarms) addInactivity(id string, tuned, defaults InactivityAlarm, description string, metric awscloudwatch.IMetric) {
 	if tuned.Off {
 		return

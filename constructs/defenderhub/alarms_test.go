@@ -100,7 +100,7 @@ func alarmingTemplate(t *testing.T) template {
 var alarmRow = regexp.MustCompile(`(?m)^\| \*(\w+)\* \| (forwarder|Detect|Correlate|Notify) \|`)
 
 // An alarm's description says what happened and links to its row in the docs.
-func TestEveryAlarmLeadsToItsRow(t *testing.T) {
+func TestEveryAlarmLinksToItsRow(t *testing.T) {
 	page, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)

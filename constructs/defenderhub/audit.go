@@ -19,79 +19,82 @@ import (
 
 // AuditProps configure [Audit].
 type AuditProps struct {
-	// Schedule is how often the scheduled audit runs; AWS chooses the time of day. Default:
-	// defender.Daily().
+	// Schedule is when the scheduled audit runs. AWS chooses the time of day.
+	// Default: defender.Daily().
 	Schedule defender.Schedule
 	// ScheduleName is 1 to 128 of A-Z a-z 0-9 _ -. Changing it replaces the scheduled audit.
 	// Default: "", a name that CloudFormation generates.
 	ScheduleName string
-	// NoSchedule creates no scheduled audit: the checks run only on demand.
+	// NoSchedule leaves out the scheduled audit: the checks run only on demand.
 	NoSchedule bool
 	// Except are checks that the scheduled audit leaves out. They stay enabled.
-	// Default: nil, the scheduled audit runs all checks except the one named at Include.
+	// Default: nil, the scheduled audit runs all checks except defender.IntermediateCARevoked.
 	Except []defender.Check
-	// Include are checks to add to the scheduled audit: defenderhub leaves out
-	// defender.IntermediateCARevoked, which a schedule was reported to refuse.
+	// Include are checks to add to the scheduled audit. Only defender.IntermediateCARevoked needs
+	// it: one public report says that AWS rejects a schedule with this check (unverified).
 	// Default: nil, that check runs only on demand.
 	Include []defender.Check
-	// Disabled are checks to disable in the whole account; they are not in the scheduled audit.
-	// Disabling deletes the data that AWS collected.
+	// Disabled are checks to disable in the whole account. The scheduled audit leaves them out.
+	// When you disable a check, AWS deletes the data that it collected for the check.
 	//
-	// AWS refuses to disable a check that a scheduled audit still names, and CloudFormation would
-	// disable it first. In a deployed stack, name it in Except, deploy, then move it here.
+	// AWS does not disable a check that a scheduled audit still names, and CloudFormation updates
+	// the configuration before the schedule. In a deployed stack, name the check in Except, deploy,
+	// then move it to Disabled and deploy again.
 	// Default: nil, all 17 checks are enabled.
 	Disabled []defender.Check
-	// CertificateAgeDays is the age from which defender.DeviceCertificateAge reports a device
-	// certificate, 30 to 3652 days.
+	// CertificateAgeDays is the age from which the check defender.DeviceCertificateAge reports a
+	// device certificate, 30 to 3652 days.
+	// https://docs.aws.amazon.com/iot-device-defender/latest/devguide/device-defender-audit-checks.html
 	// Default: 0, which means 365.
 	CertificateAgeDays int
-	// CertificateExpiringDays is how long before its end defender.DeviceCertificateExpiring
-	// reports a device certificate, 30 to 3652 days.
+	// CertificateExpiringDays is the remaining lifetime from which the check
+	// defender.DeviceCertificateExpiring reports a device certificate, 30 to 3652 days.
+	// https://docs.aws.amazon.com/iot-device-defender/latest/devguide/device-defender-audit-checks.html
 	// Default: 0, which means 30.
 	CertificateExpiringDays int
-	// Configuration is the audit configuration, which exists once per account and Region. Off is
-	// refused: audits need a configuration.
+	// Configuration says who owns the audit configuration, which exists once per account and
+	// Region. Off is an error, because audits need a configuration.
 	//
-	// With Existing, its owner decides about checks, thresholds and role, and Topic is the topic
-	// that it reports to. AWS refuses a scheduled audit of a check that is not enabled there:
-	// name it in Except, or set NoSchedule.
-	// Default: Create.
+	// With Existing, its owner decides about checks, thresholds and role, and Topic is the topic of
+	// its results. AWS rejects a scheduled audit with a check that is not enabled: name that check
+	// in Except, or set NoSchedule.
+	// Default: Create, a new configuration.
 	Configuration Provision
 	// Topic receives the result of each audit. It must be a standard topic, unencrypted or
-	// encrypted with a customer-managed key. If it is imported and encrypted, give its key as
+	// encrypted with a customer-managed key. If it is imported and encrypted, pass its key as
 	// EncryptionKey.
-	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only. With Existing:
-	// none.
+	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only. With Existing,
+	// no topic: the results are not forwarded.
 	Topic awssns.ITopic
 	// EncryptionKey encrypts the topic, and the log groups of the functions. Its policy must let IAM
 	// policies of this account use it, as the CDK's default does. With RunOnDeploy or
 	// Suppressions, the policy of an imported key must also allow CloudWatch Logs.
-	// Default: nil, a new key with rotation, 1 USD a month (list price): AWS services cannot
-	// publish through an AWS managed key.
+	// Default: nil, a new key with rotation, 1 USD a month (list price), because AWS services
+	// cannot publish with an AWS managed key.
 	EncryptionKey awskms.IKey
-	// RemovalPolicy applies to the audit configuration and to its roles, topic and key. Default:
-	// awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, which keeps them when the stack is
-	// deleted: deleting the configuration would disable every check in the account. Only a failed
-	// first deployment removes them. A second stack then needs Existing.
+	// RemovalPolicy applies to the audit configuration and to its roles, topic and key.
+	// Default: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, which keeps them when the stack is
+	// deleted: without a configuration, every check in the account is disabled. Only a failed first
+	// deployment removes them. A second stack then needs Existing.
 	RemovalPolicy awscdk.RemovalPolicy
-	// RunOnDeploy starts an audit after the first deployment, and after each that changes the
-	// checks or their thresholds. It runs the checks that the schedule has, or would have without
-	// NoSchedule. A check that was enabled minutes ago may have no data yet.
+	// RunOnDeploy starts an audit after the first deployment, and after each deployment that
+	// changes the checks or their thresholds. The audit runs the checks of the schedule, also with
+	// NoSchedule. A check that was just enabled may have no data yet.
 	RunOnDeploy bool
 	// Suppressions keep resources from counting as non-compliant.
-	// Default: nil, no suppression is created, and those made elsewhere stay.
+	// Default: nil, no suppression is created. Existing suppressions stay.
 	Suppressions []AuditSuppression
-	// Function configures the functions behind RunOnDeploy and Suppressions. They need a way to
-	// AWS IoT, CloudWatch Logs and Amazon S3, by which they answer CloudFormation. LogLevel is
-	// refused: nothing reads it.
+	// Function configures the functions for RunOnDeploy and Suppressions. They need network access
+	// to AWS IoT, CloudWatch Logs and Amazon S3, through which they answer CloudFormation. LogLevel
+	// is an error, because the functions do not read it.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
-	// Prebuilt is the path of a prebuilt lambda/auditresources, the functions behind RunOnDeploy
-	// and Suppressions, as ForwarderProps.Prebuilt says.
+	// Prebuilt is the path of a prebuilt lambda/auditresources, the program of the functions for
+	// RunOnDeploy and Suppressions. See ForwarderProps.Prebuilt.
 	// Default: "", go build compiles it at synthesis.
 	Prebuilt string
 
-	// code is that of Prebuilt, or what compile built.
+	// code is the asset of the program, set by compile.
 	code awslambda.Code
 }
 
@@ -121,7 +124,7 @@ func (p AuditProps) validate() error {
 	f.threshold("CertificateExpiringDays", p.CertificateExpiringDays, defender.DeviceCertificateExpiring)
 	f.removalPolicy("RemovalPolicy", p.RemovalPolicy)
 	f.under("Function", value(p.Function).validate())
-	f.connected("Function.LogLevel", value(p.Function).LogLevel, "the functions behind RunOnDeploy and Suppressions do not read it")
+	f.connected("Function.LogLevel", value(p.Function).LogLevel, "the functions for RunOnDeploy and Suppressions do not read it")
 	f.under("", p.validateSuppressions())
 	f.prebuilt("Prebuilt", p.Prebuilt)
 	f.topic("Topic", p.Topic)
@@ -162,12 +165,12 @@ func without(list, drop []defender.Check) []defender.Check {
 	return slices.DeleteFunc(slices.Clone(list), func(c defender.Check) bool { return slices.Contains(drop, c) })
 }
 
-// compiles reports whether the functions have to be built.
+// compiles reports whether synthesis must compile the program.
 func (p *AuditProps) compiles() bool { return p.hasFunctions() && p.Prebuilt == "" }
 
 func (p *AuditProps) hasFunctions() bool { return p.RunOnDeploy || len(p.Suppressions) > 0 }
 
-// compile builds the functions where they are needed and not prebuilt.
+// compile sets code if the functions are needed: to Prebuilt, or to the compiled program.
 func (p *AuditProps) compile() (err error) {
 	if p.hasFunctions() {
 		p.code, err = functionCode(auditResourceFunction, value(p.Function).Architecture, p.Prebuilt)
@@ -178,13 +181,13 @@ func (p *AuditProps) compile() (err error) {
 // Audit configures the account's audits by AWS IoT Device Defender.
 type Audit interface {
 	constructs.Construct
-	// Topic receives the result of each audit; nil with Existing and without Topic.
+	// Topic receives the result of each audit; nil with Existing if AuditProps.Topic is nil.
 	Topic() awssns.ITopic
-	// Key encrypts the topic that was created; nil if none was.
+	// Key encrypts the new topic; nil if AuditProps.Topic is set.
 	Key() awskms.IKey
-	// Role is the role with which the audit reads the account; nil with Existing.
+	// Role lets audits read the account; nil with Existing.
 	Role() awsiam.IRole
-	// NotificationRole is the role with which the audit publishes; nil with Existing.
+	// NotificationRole lets audits publish to the topic; nil with Existing.
 	NotificationRole() awsiam.IRole
 	// Configuration is the account's audit configuration; nil with Existing.
 	Configuration() awscdk.CfnResource
@@ -192,10 +195,10 @@ type Audit interface {
 	Scheduled() awscdk.CfnResource
 	// ScheduledName is the name of the scheduled audit; nil with NoSchedule.
 	ScheduledName() *string
-	// Start starts an audit with a deployment; nil without RunOnDeploy. Let it depend on whatever
-	// receives the findings: an audit that ends before is lost.
+	// Start starts an audit with a deployment; nil without RunOnDeploy. Make it depend on what
+	// receives the findings: the findings of an audit that ends earlier are lost.
 	Start() awscdk.CustomResource
-	// StartFunction is the function behind Start; nil without RunOnDeploy.
+	// StartFunction is the function of Start; nil without RunOnDeploy.
 	StartFunction() awslambda.IFunction
 	// SuppressFunction creates and deletes the suppressions; nil without Suppressions.
 	SuppressFunction() awslambda.IFunction
@@ -295,8 +298,8 @@ func (a *audit) configure(p AuditProps) {
 	a.configuration.ApplyRemovalPolicy(policy, nil)
 }
 
-// noteDisabled explains how to disable a check that an earlier deployment scheduled. Synthesis
-// does not know earlier deployments, so this is a note, not an error.
+// noteDisabled prints how to disable a check that an earlier deployment scheduled. It is a note
+// and not an error, because synthesis does not know earlier deployments.
 func (a *audit) noteDisabled(p AuditProps) {
 	if len(p.Disabled) == 0 {
 		return
@@ -306,7 +309,7 @@ func (a *audit) noteDisabled(p AuditProps) {
 		names = append(names, c.String())
 	}
 	awscdk.Annotations_Of(a).AddInfoV2(new("defenderhub:disabled-checks"), new(fmt.Sprintf(
-		"Disabled names %s. If an earlier deployment scheduled a check, AWS refuses to disable it in the same deployment. Deploy twice: "+
+		"Disabled names %s. If an earlier deployment scheduled a check, AWS does not disable it in the same deployment. Deploy twice: "+
 			"first with the check in Except (setting audit-except) and not in Disabled, then with it in Disabled (setting audit-disabled).",
 		strings.Join(names, ", "))))
 }
@@ -326,7 +329,7 @@ func (a *audit) schedule(p AuditProps) {
 		TargetCheckNames:   &names,
 	})
 	if a.configuration != nil {
-		// Each check of a schedule must be enabled first, which CloudFormation does not know.
+		// AWS rejects a schedule with a check that is not enabled yet.
 		a.scheduled.AddResourceDependency(a.configuration, nil)
 	}
 }

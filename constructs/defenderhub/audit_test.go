@@ -53,7 +53,7 @@ func TestDisabledChecksAreWrittenAndLeaveTheSchedule(t *testing.T) {
 	}
 }
 
-func TestChecksThatASchedulesWasSaidToRefuseAreOptIn(t *testing.T) {
+func TestCheckThatAScheduleMayRejectIsOptIn(t *testing.T) {
 	const name = "INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK"
 	for _, included := range []bool{false, true} {
 		props := &defenderhub.AuditProps{}
@@ -249,7 +249,7 @@ func TestAuditsStarterCanBePlacedAndTraced(t *testing.T) {
 	}
 }
 
-func TestAuditOnDeployWaitsForItsListener(t *testing.T) {
+func TestAuditOnDeployWaitsForItsSubscriptions(t *testing.T) {
 	for listener, subscription := range map[string]defenderhub.Provision{
 		"AWS::SecurityHub::ProductSubscription": defenderhub.Create, "AWS::SNS::Subscription": defenderhub.Off,
 	} {
@@ -265,7 +265,7 @@ func TestAuditOnDeployWaitsForItsListener(t *testing.T) {
 }
 
 // AWS refuses to disable a check in the deployment that removes it from the schedule.
-func TestTheStepsThatDisableAScheduledCheckAreANote(t *testing.T) {
+func TestNoteSaysHowToDisableAScheduledCheck(t *testing.T) {
 	note := func(props defenderhub.AuditProps) string {
 		stack := newStack()
 		defenderhub.NewAudit(stack, jsii.String("Audit"), &props)
@@ -292,7 +292,7 @@ func TestTheStepsThatDisableAScheduledCheckAreANote(t *testing.T) {
 }
 
 // The function behind RunOnDeploy logs only errors.
-func TestLogLevelOfTheAuditIsRefused(t *testing.T) {
+func TestLogLevelOfTheAuditIsRejected(t *testing.T) {
 	level := &defenderhub.FunctionProps{LogLevel: slog.LevelDebug}
 	got, _ := faults(t, func() {
 		defenderhub.NewAudit(newStack(), jsii.String("Audit"), &defenderhub.AuditProps{Function: level})

@@ -12,12 +12,13 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// The API does not allow a colon, although CloudFormation's schema does.
+// scheduleName matches the names that the API allows. CloudFormation's schema also allows a colon,
+// which the API rejects.
 var scheduleName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,128}$`)
 
-// checkConfigurations returns all 17 checks. Disabled checks are written too: CloudFormation
-// would also disable omitted ones, but nobody would see that in a template. The fields are found
-// by their names in the table of checks, which a test compares.
+// checkConfigurations returns the configurations of all 17 checks. CloudFormation disables omitted
+// checks, but writing them as disabled shows it in the template. Reflection finds the fields by
+// their names in the table of checks, which a test compares with the CDK.
 func checkConfigurations(p AuditProps) *awsiot.CfnAccountAuditConfiguration_AuditCheckConfigurationsProperty {
 	checks := &awsiot.CfnAccountAuditConfiguration_AuditCheckConfigurationsProperty{}
 	fields := reflect.ValueOf(checks).Elem()
@@ -31,8 +32,8 @@ func checkConfigurations(p AuditProps) *awsiot.CfnAccountAuditConfiguration_Audi
 	return checks
 }
 
-// addThresholds writes the parameters of the checks that have one, in whole days. It bypasses the
-// CDK's types, which have only one of the two.
+// addThresholds writes the thresholds of the two checks that have one, in days. It overrides
+// properties because the CDK's types have only one of the two.
 func addThresholds(configuration awscdk.CfnResource, p AuditProps) {
 	for c, days := range map[defender.Check]int{
 		defender.DeviceCertificateAge:      p.CertificateAgeDays,

@@ -26,8 +26,8 @@ const (
 	notifierFunction      = "notifier"
 )
 
-// functionCode is the asset of the function name: prebuilt is the path that the prop Prebuilt
-// has, "" to compile the function.
+// functionCode returns the asset of the named function. prebuilt is the value of the prop Prebuilt,
+// "" to compile the function.
 func functionCode(name string, arch Architecture, prebuilt string) (awslambda.Code, error) {
 	executable, err := functionExecutable(name, arch, prebuilt)
 	if err != nil {
@@ -43,9 +43,9 @@ func functionCode(name string, arch Architecture, prebuilt string) (awslambda.Co
 	return assetCode(made), nil
 }
 
-// functionExecutable is the path of the program of the function name. Without a prebuilt one it
-// is built from this module's source, with this module's dependencies, whatever module and
-// settings the caller has. Its faults name the prop Prebuilt.
+// functionExecutable returns the path of the named function's executable. If prebuilt is "", it
+// compiles this module's source with this module's dependencies, whatever module and settings the
+// caller has. Its errors name the prop Prebuilt.
 func functionExecutable(name string, arch Architecture, prebuilt string) (string, error) {
 	if strings.HasSuffix(prebuilt, zipped) {
 		executable, err := gobuild.Unzip(prebuilt)
@@ -64,10 +64,10 @@ func functionExecutable(name string, arch Architecture, prebuilt string) (string
 	return all[name].Executable(), nil
 }
 
-// zipped ends the names of the files of a release.
+// zipped is the suffix of the files of a release.
 const zipped = ".zip"
 
-// prebuilt reports a prebuilt function that does not exist.
+// prebuilt reports a path that is not a file.
 func (f *faults) prebuilt(field, path string) {
 	if path == "" {
 		return
@@ -77,6 +77,7 @@ func (f *faults) prebuilt(field, path string) {
 	}
 }
 
+// compileFault returns the error for a function that could not be compiled.
 func compileFault(field, instead, name string, err error) error {
 	want := instead + ", because lambda/%s does not compile here: %v"
 	if errors.Is(err, exec.ErrNotFound) {
@@ -85,16 +86,16 @@ func compileFault(field, instead, name string, err error) error {
 	return &defender.FieldError{Field: field, Want: fmt.Sprintf(want, name, err)}
 }
 
-// assetCode is an asset for the CDK.
+// assetCode converts an asset for the CDK.
 func assetCode(a gobuild.Asset) awslambda.Code {
 	return awslambda.Code_FromAsset(new(a.Dir), &awss3assets.AssetOptions{
 		AssetHashType: awscdk.AssetHashType_CUSTOM, AssetHash: new(a.Hash),
 	})
 }
 
-// compileTogether builds functions with one go command, which takes hardly longer than one
-// function: they share most packages. compile then finds them built. A failure here is repeated
-// and reported there.
+// compileTogether builds several functions with one go command. That takes hardly longer than one
+// function, because they share most packages. The compile methods of the parts then reuse the
+// result. Errors are ignored here, because those methods repeat and report them.
 func compileTogether(arch Architecture, names ...string) {
 	_, _ = gobuild.Compile(arch.goarch(), names...)
 }

@@ -23,33 +23,33 @@ import (
 // CorrelateProps configure [Correlate]. The zero value correlates the findings of this account and
 // Region with the built-in rules.
 type CorrelateProps struct {
-	// Forwarder sends the composite findings to Security Hub. Its ForwarderProps.Correlate must be
-	// these props. A DefenderHub sets both; [NewCorrelate] alone requires them.
+	// Forwarder imports the composite findings into Security Hub. It is required, and its
+	// ForwarderProps.Correlate must be these props. A DefenderHub sets both.
 	Forwarder Forwarder
 
-	// Rules say which findings together are an incident. A rule that is removed, renamed or
-	// changed archives its composite findings within a day, and so does the removal of Correlate.
-	// docs/correlate.md lists the built-in rules.
+	// Rules define which findings together are an incident. If you remove, rename or change a rule,
+	// or remove Correlate, the composite findings are archived within a day. docs/correlate.md
+	// lists the built-in rules.
 	// Default: nil, correlation.BuiltIn().
 	Rules []correlation.Rule
 	// Attributes are the names of thing attributes whose values name other resources of the
 	// device, such as an attribute with the ID of the Amazon EC2 instance on which a gateway runs.
-	// Findings of any product about these resources then are findings of the device. Each is 1 to
-	// 128 of A-Z a-z 0-9 _ . , @ / : # -, and at most 10 are allowed.
+	// Findings of any product about these resources then count as findings of the device. There are
+	// at most 10 names, each 1 to 128 of A-Z a-z 0-9 _ . , @ / : # -.
 	// https://docs.aws.amazon.com/iot/latest/apireference/API_AttributePayload.html
 	// Default: nil, no other resources.
 	Attributes []string
-	// FleetSize is the number of devices of the fleet, for rules whose Spread is a share of it: at
-	// most 1,000,000,000.
-	// Default: 0, unknown: a rule whose Spread has a Share is an error.
+	// FleetSize is the number of devices in the fleet, at most 1,000,000,000. Rules with
+	// Spread.Share need it.
+	// Default: 0, unknown: a rule with Spread.Share is an error.
 	FleetSize int
 	// OtherAccounts also correlates findings of the other accounts and Regions that Security Hub
 	// shows in an administrator account or a home Region. Their composite findings are imported
-	// under this account and name theirs. Their registry of things is not read, so that a device
-	// has only the aliases that its findings name.
+	// into this account and name the other account. The function does not read the other account's
+	// registry, so a device there has only the aliases that its findings name.
 	OtherAccounts bool
-	// Pattern replaces the event pattern that is derived from the rules, as a JSON object of at
-	// most 2048 characters. It may only select fewer events: what no rule can use is ignored.
+	// Pattern replaces the event pattern that is derived from the rules: a JSON object of at most
+	// 2048 characters. It is useful to select fewer events. Events that no rule can use are ignored.
 	// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html
 	// Default: nil, the findings that a stage of a rule can match.
 	Pattern map[string]any
@@ -66,22 +66,25 @@ type CorrelateProps struct {
 	// Default: 0, which means 5 seconds.
 	BatchWindow time.Duration
 	// MaxConcurrency is the maximum number of concurrent invocations, 2 to 1000.
+	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
 	// Default: 0, which means 5.
 	MaxConcurrency int
 
-	// Function configures the function. It needs a way to Security Hub, DynamoDB, Amazon SQS, AWS
-	// IoT and CloudWatch Logs.
+	// Function configures the function. It needs network access to Security Hub, DynamoDB, Amazon
+	// SQS, AWS IoT and CloudWatch Logs.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
-	// Prebuilt is the path of a prebuilt lambda/correlator, as ForwarderProps.Prebuilt says. The
-	// rules are deployed in a file beside it.
+	// Prebuilt is the path of a prebuilt lambda/correlator. The rules are deployed in a file beside
+	// the program. See ForwarderProps.Prebuilt.
 	// Default: "", go build compiles it at synthesis.
 	Prebuilt string
-	// MemoryMiB is 128 to 10240.
+	// MemoryMiB is the memory of the function, 128 to 10240 MiB.
+	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 	// Default: 0, which means 256.
 	MemoryMiB int
-	// Timeout of the function, 10 seconds to 15 minutes. The queue hides an event for BatchWindow
-	// and six times Timeout, as AWS advises, before it is retried.
+	// Timeout is the timeout of the function, 10 seconds to 15 minutes. The queue retries an event
+	// after BatchWindow and six times Timeout, as AWS advises.
+	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
 	// Default: 0, which means 1 minute.
 	Timeout time.Duration
 
@@ -90,13 +93,13 @@ type CorrelateProps struct {
 	// must also allow Amazon EventBridge and CloudWatch Logs.
 	// Default: nil, DefenderHubProps.EncryptionKey within a DefenderHub, else AWS managed keys.
 	EncryptionKey awskms.IKey
-	// PointInTimeRecovery lets you restore the table to any second of the last 35 days. Without
-	// its table, open incidents are found again only from new findings.
+	// PointInTimeRecovery lets you restore the table to any second of the last 35 days. If the table
+	// is lost, the correlator finds incidents only from findings that change afterwards.
 	PointInTimeRecovery bool
 	// StateRemovalPolicy is the table's removal policy.
-	// Default: "", awscdk.RemovalPolicy_DESTROY, it is deleted with the stack.
+	// Default: "", awscdk.RemovalPolicy_DESTROY, which deletes the table with the stack.
 	StateRemovalPolicy awscdk.RemovalPolicy
-	// AlarmTopic is notified when an alarm goes off and when it ends; see
+	// AlarmTopic is notified when an alarm goes off and when it returns to OK; see
 	// DefenderHubProps.AlarmTopic.
 	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarms notify nobody.
 	AlarmTopic awssns.ITopic
@@ -104,7 +107,7 @@ type CorrelateProps struct {
 	// Default: nil, eight alarms.
 	Alarms *CorrelateAlarmsProps
 
-	// executable is the path of Prebuilt, or of what compile built.
+	// executable is the path of the program, set by compile.
 	executable string
 }
 
@@ -157,10 +160,11 @@ func (p CorrelateProps) validate() error {
 	return f.err()
 }
 
-// correlationRule exists once per account and Region: rule and device identify a finding.
+// correlationRule is the kind of a [single]: the name of a rule is unique per account and Region,
+// because rule and device identify a composite finding.
 const correlationRule = "correlation rule"
 
-// taken returns an error for rules that another construct of the app already has.
+// taken reports rules that another construct of the app already has.
 func (p CorrelateProps) taken(scope constructs.Construct) error {
 	var f faults
 	rules, _ := p.compiled()
@@ -180,17 +184,17 @@ func (p CorrelateProps) validateForwarder() error {
 	var f faults
 	switch {
 	case p.Forwarder == nil:
-		f.add("Forwarder", nil, "what NewForwarder made with these props in Correlate: it sends the composite findings to Security Hub. NewDefenderHub connects its own")
+		f.add("Forwarder", nil, "the result of NewForwarder with these props as Correlate: it imports the composite findings. NewDefenderHub connects its own")
 	case !maps.Equal(p.Forwarder.agreement().rules, p.live()):
-		f.add("Forwarder", *p.Forwarder.Node().Path(), "a Forwarder whose Correlate has these props: else it would end their composite findings")
+		f.add("Forwarder", *p.Forwarder.Node().Path(), "a Forwarder with these props as Correlate: otherwise it ends their composite findings")
 	}
 	return f.err()
 }
 
-// compiles reports whether the function must be built.
+// compiles reports whether synthesis must compile the program.
 func (p *CorrelateProps) compiles() bool { return p != nil && p.Prebuilt == "" }
 
-// compile builds the function where no prebuilt one is given.
+// compile sets executable: to Prebuilt, or to the compiled program.
 func (p *CorrelateProps) compile() (err error) {
 	p.executable, err = functionExecutable(correlatorFunction, value(p.Function).Architecture, p.Prebuilt)
 	return err
@@ -205,13 +209,13 @@ func (p CorrelateProps) compiled() ([]rulefile.Rule, error) {
 	return rulefile.Compile(rules, p.FleetSize)
 }
 
-// live returns the rules as the forwarder must know them before their first composite finding.
+// live returns what the forwarder must know about the rules before their first composite finding.
 func (p CorrelateProps) live() rulefile.LiveRules {
 	rules, _ := p.compiled()
 	return rulefile.Live(rules)
 }
 
-// pattern returns the event pattern.
+// pattern returns the event pattern of the EventBridge rule.
 func (p CorrelateProps) pattern(rules []rulefile.Rule) map[string]any {
 	switch {
 	case p.Pattern != nil:
@@ -222,8 +226,8 @@ func (p CorrelateProps) pattern(rules []rulefile.Rule) map[string]any {
 	return rulefile.Pattern(rules, *awscdk.Aws_ACCOUNT_ID(), *awscdk.Aws_REGION())
 }
 
-// Correlate finds incidents: findings of one device, or of many, that together mean more than each
-// alone. It imports one composite finding for each, through the forwarder.
+// Correlate finds incidents: findings of one device, or of many devices, that together mean more
+// than each alone. The forwarder imports one composite finding per incident.
 type Correlate interface {
 	constructs.Construct
 	// Rule sends the events of Security Hub that a rule can use to the queue.
@@ -241,7 +245,7 @@ type Correlate interface {
 	// MetricReceived counts events that arrived.
 	// Default: the sum over 5 minutes.
 	MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricFailed counts events that failed to be correlated and are tried again.
+	// MetricFailed counts events that could not be correlated and are retried.
 	// Default: the sum over 5 minutes.
 	MetricFailed(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 	// MetricOpened counts composite findings that became active.
@@ -267,8 +271,8 @@ func (c *correlate) Function() awslambda.IFunction  { return c.function }
 func (c *correlate) StateTable() awsdynamodb.ITable { return c.state }
 func (c *correlate) Alarms() []awscloudwatch.IAlarm { return slices.Clone(c.alarms) }
 
-// NewCorrelate correlates the findings of Security Hub. It panics with one error that lists every
-// fault of props.
+// NewCorrelate deploys the rule, the queue, the table and the function. It panics with one error
+// that lists every fault of props.
 func NewCorrelate(scope constructs.Construct, id *string, props *CorrelateProps) Correlate {
 	c := &correlate{}
 	constructs.NewConstruct_Override(c, scope, id)

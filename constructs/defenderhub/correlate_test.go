@@ -62,7 +62,7 @@ func TestCorrelateDeploysARuleAQueueAndAFunction(t *testing.T) {
 	}
 }
 
-func TestPatternIsOfThisAccountUnlessOthersAreAskedFor(t *testing.T) {
+func TestPatternSelectsThisAccountWithoutOtherAccounts(t *testing.T) {
 	here, err := rulefile.Compile(correlation.BuiltIn(), 0)
 	if err != nil {
 		t.Fatal(err)
@@ -185,14 +185,14 @@ func TestForwarderMustKnowTheRules(t *testing.T) {
 	props := correlate(stack, defenderhub.CorrelateProps{})
 	other := *props
 	other.FleetSize, other.Rules = 10, []correlation.Rule{correlation.TwoProducts()}
-	if fields, message := faults(t, func() { defenderhub.NewCorrelate(stack, jsii.String("Other"), &other) }); !slices.Equal(fields, []string{"Forwarder"}) || !strings.Contains(message, "would end their composite findings") {
+	if fields, message := faults(t, func() { defenderhub.NewCorrelate(stack, jsii.String("Other"), &other) }); !slices.Equal(fields, []string{"Forwarder"}) || !strings.Contains(message, "otherwise it ends their composite findings") {
 		t.Errorf("faults of %v: %s", fields, message)
 	}
 	stack = newStack()
 	props = correlate(stack, defenderhub.CorrelateProps{})
 	defenderhub.NewCorrelate(stack, jsii.String("First"), props)
 	fields, message := faults(t, func() { defenderhub.NewCorrelate(stack, jsii.String("Second"), props) })
-	if len(fields) != len(correlation.BuiltIn()) || fields[0] != "Rules" || !strings.Contains(message, "Fleet/First makes it") {
+	if len(fields) != len(correlation.BuiltIn()) || fields[0] != "Rules" || !strings.Contains(message, "Fleet/First creates it") {
 		t.Errorf("faults of %v: %s", fields, message)
 	}
 }

@@ -15,7 +15,7 @@ type CorrelateAlarmsProps struct {
 	// OldestMessage goes off when an event has waited too long in the queue.
 	// Default: above 900 seconds in 1 of 1 periods.
 	OldestMessage Alarm
-	// Failures goes off when events fail to be correlated; they are retried.
+	// Failures goes off when events cannot be correlated; they are retried.
 	// Default: above 0 events in 3 of 3 periods.
 	Failures Alarm
 	// Errors goes off when invocations of the function fail; they are retried.
@@ -29,11 +29,11 @@ type CorrelateAlarmsProps struct {
 	// retried each minute.
 	// Default: above 0 findings in 3 of 3 periods.
 	Unsent Alarm
-	// Unfinished goes off when the minute's run has no time for everything that is due.
+	// Unfinished goes off when the run of each minute cannot finish all due work.
 	// Default: above 0 runs in 3 of 3 periods.
 	Unfinished Alarm
-	// Stopped goes off when the function does not run, so that no incident ends by time. It runs
-	// each minute.
+	// Stopped goes off when the function, which is scheduled each minute, does not run. Then no
+	// incident ends when its window has passed.
 	// Default: no run in 3 of 3 periods.
 	Stopped InactivityAlarm
 }
@@ -71,9 +71,9 @@ func (c *correlate) newAlarms(props CorrelateProps) []awscloudwatch.IAlarm {
 	a.add("UnsentAlarm", p.Unsent, Alarm{Periods: 3},
 		"Composite findings do not reach the forwarder's queue and are sent again each minute. Read the reason in the correlator's log", c.emitted(contract.MetricUnsent, nil))
 	a.add("UnfinishedAlarm", p.Unfinished, Alarm{Periods: 3},
-		"The correlator has no time for everything that is due. Set a longer Timeout or more MemoryMiB", c.emitted(contract.MetricUnfinished, nil))
+		"The correlator cannot finish all due work within a run. Set a longer Timeout or more MemoryMiB", c.emitted(contract.MetricUnfinished, nil))
 	a.addInactivity("StoppedAlarm", p.Stopped, InactivityAlarm{Periods: 3},
-		"The correlator does not run: no incident ends by time. Check its schedule, the dead-letter queue and the account's concurrency",
+		"The correlator does not run: incidents do not end when their window has passed. Check its schedule, the dead-letter queue and the account's concurrency",
 		c.function.MetricInvocations(fiveMinutes("Sum")))
 	return a.made
 }

@@ -18,11 +18,11 @@ import (
 	"github.com/defenderhub/defenderhub/internal/gobuild"
 )
 
-// correlateInterval is how often the function is asked to do what time decides.
+// correlateInterval is how often a schedule invokes the function to end incidents.
 const correlateInterval = time.Minute
 
-// deploy creates the rule, the queues, the table and the function. The props are valid and their
-// executable is built.
+// deploy creates the rule, the queues, the table and the function. It expects valid props, with
+// their executable set.
 func (c *correlate) deploy(p CorrelateProps) {
 	config, err := p.config()
 	must(c, err)
@@ -62,7 +62,7 @@ func (c *correlate) deploy(p CorrelateProps) {
 	})
 	// The forwarder must know new rules before their first composite finding.
 	c.function.Node().AddDependency(p.Forwarder.Function())
-	// A retry, or a late run, would only add to the load.
+	// The next run does the work of a failed one, so a retry or a late run only adds load.
 	c.function.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(0.0), MaxEventAge: seconds(correlateInterval)})
 	c.events.consume(c.function, or(p.BatchSize, defaultCorrelatorBatchSize), window, or(p.MaxConcurrency, defaultCorrelatorConcurrency))
 	c.schedule(p)
@@ -94,12 +94,11 @@ func correlatorCode(executable string, config rulefile.Config) (awslambda.Code, 
 	return assetCode(made), nil
 }
 
-// permissions are those of the function, besides its log.
+// permissions returns the function's permissions, except for its log.
 func (c *correlate) permissions(p CorrelateProps, rules []rulefile.Rule) ([]awsiam.PolicyStatement, nagSuppression) {
 	forward := p.Forwarder.Queue()
 	things := []string{"iot:DescribeThing", "iot:ListThingPrincipals"}
-	// AWS IoT and Security Hub have no resource type for these, or none that is documented with
-	// certainty (unverified).
+	// AWS documents no resource type for these actions, or not which one (unverified).
 	anything := []string{"iot:ListPrincipalThings", "securityhub:GetFindings"}
 	statements := []awsiam.PolicyStatement{
 		c.events.consumePermissions(),
@@ -138,12 +137,12 @@ func (c *correlate) schedule(p CorrelateProps) {
 		}, sendWithKey(p.EncryptionKey)...)...)
 	suppressAliases(role, p.EncryptionKey)
 	awsscheduler.NewCfnSchedule(c, new("Minute"), &awsscheduler.CfnScheduleProps{
-		Description:        new("Ends incidents whose window has passed, and sends what is unsent"),
+		Description:        new("Ends incidents whose window has passed, and resends composite findings"),
 		ScheduleExpression: new("rate(1 minute)"),
 		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: new("OFF")},
 		Target: &awsscheduler.CfnSchedule_TargetProperty{
 			Arn: c.function.FunctionArn(), RoleArn: role.RoleArn(), Input: new(contract.CorrelateRequest),
-			// The next minute does everything that one left undone.
+			// The run of the next minute covers unfinished work.
 			RetryPolicy:      &awsscheduler.CfnSchedule_RetryPolicyProperty{MaximumEventAgeInSeconds: new(300.0), MaximumRetryAttempts: new(10.0)},
 			DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: c.events.deadLetters.QueueArn()},
 		},

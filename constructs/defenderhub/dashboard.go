@@ -15,41 +15,40 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// DashboardProps configure [Dashboard]. The zero value shows nothing but insights; a DefenderHub
-// sets the parts.
+// DashboardProps configure [Dashboard]. The zero value has only insights. A DefenderHub sets the
+// parts to show.
 type DashboardProps struct {
 	// Name is the dashboard's name, 1 to 255 of A-Z a-z 0-9 _ -. Changing it replaces the
 	// dashboard.
 	// https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutDashboard.html
 	// Default: "", a name that CloudFormation generates.
 	Name string
-	// NoInsights leaves out the insights of Security Hub. They need Security Hub CSPM, which must
-	// be enabled before. An account can have 100 custom insights in each Region.
+	// NoInsights leaves out the insights of Security Hub. Insights require that Security Hub CSPM is
+	// already on. An account can have 100 custom insights per Region.
 	// https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub_limits.html
 	NoInsights bool
-	// Forwarder is shown with its findings, queues and alarms. Set ForwarderProps.DetailedMetrics
-	// to see findings by severity and the calls of Security Hub. Within a DefenderHub it is
-	// connected.
+	// Forwarder is the forwarder whose findings, queues and alarms are shown. Set
+	// ForwarderProps.DetailedMetrics to see findings by severity and the calls of Security Hub. A
+	// DefenderHub sets it.
 	// Default: nil, no forwarder is shown.
 	Forwarder Forwarder
-	// Sources are the sources of findings to show. Within a DefenderHub they are those that the
-	// forwarder imports.
+	// Sources are the sources of findings to show. A DefenderHub sets the sources that its forwarder
+	// imports.
 	// Default: nil, all sources.
 	Sources []defender.Source
-	// Detect is shown with its backlog and alarms if it is self-managed. Within a DefenderHub it
-	// is connected.
+	// Detect is the Detect whose self-managed engine is shown with its backlog and alarms. A
+	// DefenderHub sets it.
 	// Default: nil, no engine is shown.
 	Detect Detect
-	// Correlate is shown with its incidents, queue and alarms. Within a DefenderHub it is
-	// connected.
+	// Correlate is the Correlate whose incidents, queue and alarms are shown. A DefenderHub sets it.
 	// Default: nil, no incidents are shown.
 	Correlate Correlate
-	// Notify is shown with its messages, queue and alarms. Within a DefenderHub it is connected.
+	// Notify is the Notify whose messages, queue and alarms are shown. A DefenderHub sets it.
 	// Default: nil, no messages are shown.
 	Notify Notify
 }
 
-// dashboardName is the form of Name.
+// dashboardName matches the names that CloudWatch allows.
 var dashboardName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,255}$`)
 
 func (p DashboardProps) validate() error {
@@ -71,7 +70,7 @@ func (p DashboardProps) taken(scope constructs.Construct) error {
 // Security Hub.
 type Dashboard interface {
 	constructs.Construct
-	// Dashboard is the dashboard; nil without parts to show.
+	// Dashboard is the CloudWatch dashboard; nil without parts to show.
 	Dashboard() awscloudwatch.Dashboard
 	// Insights are the insights of Security Hub, at most five; empty with NoInsights.
 	Insights() []awscdk.CfnResource
@@ -120,7 +119,7 @@ const (
 	importQuota = 10
 )
 
-// rows returns the widgets of the existing parts, two in a row.
+// rows returns the widgets of the parts, two in a row, and a row with all alarms.
 func (p DashboardProps) rows() []*[]awscloudwatch.IWidget {
 	var engine SelfManagedDetect
 	if p.Detect != nil {
@@ -155,8 +154,7 @@ func (p DashboardProps) rows() []*[]awscloudwatch.IWidget {
 	return rows
 }
 
-// queues returns how long messages wait in the queues of the parts, their dead letters, and the
-// alarms.
+// queues returns the metrics of waiting messages and of dead letters of all parts, and their alarms.
 func (p DashboardProps) queues(engine SelfManagedDetect) (waiting, dead []awscloudwatch.IMetric, alarms []interfacesawscloudwatch.IAlarmRef) {
 	add := func(label string, queue awssqs.IQueue) {
 		if queue != nil {
@@ -202,12 +200,12 @@ func maximum(label string) *awscloudwatch.MetricOptions {
 }
 
 func incidents(c Correlate) awscloudwatch.IWidget {
-	return graph("Incidents", false, []awscloudwatch.IMetric{c.MetricOpened(labeled("opened")), c.MetricEnded(labeled("over"))})
+	return graph("Incidents", false, []awscloudwatch.IMetric{c.MetricOpened(labeled("opened")), c.MetricEnded(labeled("ended"))})
 }
 
 func messages(n Notify) awscloudwatch.IWidget {
 	return graph("Messages to people", false, []awscloudwatch.IMetric{
-		n.MetricSent(labeled("of their own")), n.MetricCapped(labeled("over the cap")), n.MetricDigested(labeled("in a digest")), n.MetricCovered(labeled("covered by an incident")),
+		n.MetricSent(labeled("sent alone")), n.MetricCapped(labeled("over the cap")), n.MetricDigested(labeled("in a digest")), n.MetricCovered(labeled("covered by an incident")),
 	})
 }
 
@@ -266,7 +264,7 @@ func engineBacklog(e SelfManagedDetect) awscloudwatch.IWidget {
 }
 
 func engineFailures(e SelfManagedDetect) awscloudwatch.IWidget {
-	return graph("Engine: alarms of devices, and what is not done", false, []awscloudwatch.IMetric{
+	return graph("Engine: transitions, and unfinished work", false, []awscloudwatch.IMetric{
 		e.MetricTransitions(labeled("transitions")), e.MetricFailed(labeled("messages retried")), e.MetricUnsent(labeled("transitions not sent")),
 		e.MetricBlind(labeled("minutes without judging")), e.MetricUnfinished(labeled("minutes not finished")),
 	})

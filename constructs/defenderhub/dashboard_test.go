@@ -71,7 +71,7 @@ func TestDashboardShowsEveryPart(t *testing.T) {
 			"Incidents":                         {contract.MetricOpened, contract.MetricEnded},
 			"Dead letters":                      {"HubForwarderDeadLetters", "HubDetectDeadLetters", "HubCorrelateDeadLetters"},
 			"Engine: oldest telemetry, seconds": {telemetry},
-			"Engine: alarms of devices, and what is not done":      {contract.MetricTransitions, contract.MetricBlind, contract.MetricUnfinished, contract.MetricUnsent, contract.MetricFailed},
+			"Engine: transitions, and unfinished work":      {contract.MetricTransitions, contract.MetricBlind, contract.MetricUnfinished, contract.MetricUnsent, contract.MetricFailed},
 			"Findings retried, messages refused, Security Hub off": {contract.MetricFailed, contract.MetricRefused, contract.MetricHubOff},
 		} {
 			metrics := text(shown[title].Properties.Metrics)

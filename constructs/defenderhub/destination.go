@@ -13,7 +13,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 )
 
-// topic returns an error for a user's topic to which AWS services cannot publish.
+// topic reports a user's topic to which AWS services cannot publish.
 func (f *faults) topic(field string, topic awssns.ITopic) {
 	if topic == nil {
 		return
@@ -26,7 +26,7 @@ func (f *faults) topic(field string, topic awssns.ITopic) {
 	}
 }
 
-// queue returns an error for a user's queue to which AWS IoT cannot send.
+// queue reports a user's queue to which AWS IoT cannot send.
 func (f *faults) queue(field string, queue awssqs.IQueue) {
 	if queue == nil {
 		return
@@ -49,8 +49,8 @@ func sameARN(scope constructs.IConstruct, a, b *string) bool {
 	return reflect.DeepEqual(stack.Resolve(*a), stack.Resolve(*b))
 }
 
-// keyOf returns the key of a user's topic or queue: its own if the app knows it, else given,
-// which the user named for it. It returns nil if the app knows that there is none.
+// keyOf returns the key of a user's topic or queue: its own key if the app knows it, else given, the
+// key that the user passed for it. It returns nil if the app knows that there is none.
 func keyOf(destination constructs.IConstruct, own, given awskms.IKey) awskms.IKey {
 	if own != nil {
 		return own
@@ -61,8 +61,8 @@ func keyOf(destination constructs.IConstruct, own, given awskms.IKey) awskms.IKe
 	return given
 }
 
-// noteImported prints the policy statements that an imported topic or queue may need. sender is
-// one of our roles in its account and Region.
+// noteImported prints the policy statements that an imported topic or queue may need. sender is the
+// role that sends to it.
 func noteImported(destination constructs.IConstruct, key awskms.IKey, arn, action string, sender awsiam.IRole) {
 	if *awscdk.Resource_IsOwnedResource(destination) || key != nil {
 		return
@@ -74,12 +74,12 @@ func noteImported(destination constructs.IConstruct, key awskms.IKey, arn, actio
 	}
 	awscdk.Annotations_Of(destination).AddInfoV2(new("defenderhub:imported:"+action), new(fmt.Sprintf(
 		"This resource is imported, so its policy and its encryption are not known here. In another account, its policy needs: %s. "+
-			"With a customer-managed key, give the key as EncryptionKey; unless its policy lets IAM policies of this account use it, it needs: %s",
+			"With a customer-managed key, pass the key as EncryptionKey; unless its policy lets IAM policies of this account use it, it needs: %s",
 		from([]string{action}, arn), from(sendingWithKey, "*"))))
 }
 
-// alarmTopic returns an error for a topic in another Region. Amazon CloudWatch refuses it with
-// "Invalid region X specified. Only Y is supported.", as users report.
+// alarmTopic reports a topic in another Region. Users report that CloudWatch rejects such a topic
+// with "Invalid region X specified. Only Y is supported."
 func (f *faults) alarmTopic(scope constructs.Construct, field string, topic awssns.ITopic) {
 	if topic == nil {
 		return
@@ -89,7 +89,7 @@ func (f *faults) alarmTopic(scope constructs.Construct, field string, topic awss
 	}
 }
 
-// cloudWatch is the principal of alarms.
+// cloudWatch is the service principal of alarms.
 const cloudWatch = "cloudwatch.amazonaws.com"
 
 // letAlarmsPublish allows the alarms of scope's account and Region to publish to topic. A topic
@@ -113,7 +113,7 @@ func letAlarmsPublish(scope constructs.Construct, topic awssns.ITopic) {
 		statementText(scope, publish)
 	if topic.MasterKey() == nil {
 		text += ". With a customer-managed key, the key's policy needs: " + statementText(scope, serviceStatement(cloudWatch, withKey, "*", conditions)) +
-			". Through alias/aws/sns no alarm can publish"
+			". Alarms cannot publish to a topic with the key alias/aws/sns"
 	}
 	awscdk.Annotations_Of(topic).AddInfoV2(new("defenderhub:imported:cloudwatch"), &text)
 }

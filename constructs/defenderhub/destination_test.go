@@ -126,8 +126,8 @@ func TestQueuesThatRulesCannotSendTo(t *testing.T) {
 	}
 }
 
-// TestKeysOfAWSAreNoEncryptionKeys gives every EncryptionKey an AWS managed key.
-func TestKeysOfAWSAreNoEncryptionKeys(t *testing.T) {
+// TestAWSManagedKeysAreRejected gives every EncryptionKey an AWS managed key.
+func TestAWSManagedKeysAreRejected(t *testing.T) {
 	stack := newStack()
 	key := awskms.Alias_FromAliasName(stack, jsii.String("K"), jsii.String("alias/aws/sqs"))
 	props := withPrebuilt(&defenderhub.DefenderHubProps{
@@ -268,9 +268,9 @@ func TestImportedTopicsAndQueuesAreNoted(t *testing.T) {
 	}
 }
 
-// TestImportedKeysAreWarnedOf uses keys whose policies cannot be extended, imported in each way
+// TestImportedKeysCauseAWarning uses keys whose policies cannot be extended, imported in each way
 // that the CDK has, and one of the app behind an alias.
-func TestImportedKeysAreWarnedOf(t *testing.T) {
+func TestImportedKeysCauseAWarning(t *testing.T) {
 	const (
 		logs = `{"Action":["kms:Encrypt","kms:Decrypt","kms:ReEncrypt*","kms:GenerateDataKey*","kms:Describe*"],"Condition":{"ArnLike":{"kms:EncryptionContext:aws:logs:arn":"arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*"}},"Effect":"Allow","Principal":{"Service":"logs.${AWS::Region}.${AWS::URLSuffix}"},"Resource":"*"}`
 		sns  = `{"Action":["kms:Decrypt","kms:GenerateDataKey"],"Condition":{"ArnLike":{"aws:SourceArn":"arn:${AWS::Partition}:sns:${AWS::Region}:${AWS::AccountId}:*"}},"Effect":"Allow","Principal":{"Service":"sns.amazonaws.com"},"Resource":"*"}`
@@ -336,8 +336,8 @@ func TestImportedKeysAreWarnedOf(t *testing.T) {
 	}
 }
 
-// TestExtendedPoliciesAreNotWarnedOf uses a key of another stack of the app.
-func TestExtendedPoliciesAreNotWarnedOf(t *testing.T) {
+// TestExtendedPoliciesCauseNoWarning uses a key of another stack of the app.
+func TestExtendedPoliciesCauseNoWarning(t *testing.T) {
 	app := awscdk.NewApp(nil)
 	keys, stack := awscdk.NewStack(app, jsii.String("Keys"), nil), awscdk.NewStack(app, jsii.String("Fleet"), nil)
 	key := awskms.NewKey(keys, jsii.String("Key"), nil)

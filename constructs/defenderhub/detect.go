@@ -15,57 +15,54 @@ import (
 // DetectProps configure [Detect]. Native and SelfManaged are the engines that can judge the
 // behaviors. Set at most one of them.
 type DetectProps struct {
-	// Behaviors describe what is normal, at most 100. They make one security profile, which
-	// SelfManaged calls [DefaultProfile]. With SelfManaged all names and topic filters must be
-	// known at synthesis, except those of thing groups. It judges at most 300 behaviors in all
-	// profiles. Without an engine they are an error.
-	// Default: nil, no profile besides Profiles.
+	// Behaviors describe normal behavior, at most 100. They form one security profile, whose name
+	// with SelfManaged is [DefaultProfile]. With SelfManaged, all names and topic filters except
+	// the names of thing groups must be known at synthesis, and all profiles together have at most
+	// 300 behaviors. Behaviors without an engine are an error.
+	// Default: nil, only the behaviors of Profiles.
 	Behaviors []defender.Behavior
-	// Targets are the things for which Behaviors are judged.
+	// Targets are the things to which Behaviors apply.
 	// Default: nil, defender.AllThings.
 	Targets []defender.Target
-	// Profiles are further security profiles with unique names; with SelfManaged each needs a
-	// name.
+	// Profiles are more security profiles, with unique names. SelfManaged requires a name for each.
 	// Default: nil, only the profile of Behaviors.
 	Profiles []defender.SecurityProfile
-	// Forwarder sends the alarms to Security Hub. Its ForwarderProps.Detects must have these props,
-	// so that it knows the behaviors and their severities. Within a DefenderHub it is connected.
-	// Default: nil, alarms of Native go only to its topic; SelfManaged requires a Forwarder.
+	// Forwarder imports the alarms into Security Hub. Its ForwarderProps.Detects must contain these
+	// props, so that it knows the behaviors and their severities. A DefenderHub sets both.
+	// Default: nil, alarms of Native go only to its topic. SelfManaged requires a Forwarder.
 	Forwarder Forwarder
 	// EncryptionKey encrypts the topic of Native, or queues, stream, table and log groups of
 	// SelfManaged. Its policy must let IAM policies of this account use it, as the CDK's default
 	// does. The policy of an imported key must also allow CloudWatch Logs.
-	// Default: nil. With Native a new key with rotation, 1 USD a month (list price): AWS services
-	// cannot publish through an AWS managed key; within a DefenderHub, the audit's. With
-	// SelfManaged AWS managed keys.
+	// Default: nil. With SelfManaged, AWS managed keys. With Native, the audit's key within a
+	// DefenderHub, else a new key with rotation (1 USD a month, list price), because AWS services
+	// cannot publish with an AWS managed key.
 	EncryptionKey awskms.IKey
-	// Native lets AWS IoT Device Defender Detect judge the behaviors, in an account that has it:
-	// AWS closed Detect to new customers on 2026-08-31.
+	// Native lets AWS IoT Device Defender Detect judge the behaviors. Use it only in an account
+	// that used Detect before: AWS closed Detect to new customers on 2026-08-31.
 	// Default: nil, Detect is not used.
 	Native *NativeProps
 	// SelfManaged lets IoT rules and Lambda functions of this account judge the behaviors,
-	// without Detect. The zero value deploys a queue and two functions that cost nothing while
-	// nothing happens.
+	// without Detect. docs/detect.md says what that costs.
 	// Default: nil, the self-managed engine is not used.
 	SelfManaged *SelfManagedProps
 }
 
 // NativeProps configure AWS IoT Device Defender Detect. The zero value creates a new topic.
 type NativeProps struct {
-	// RetainedMetrics are kept for 14 days although no behavior uses them.
-	// Default: nil, only the metrics of behaviors are kept.
+	// RetainedMetrics are metrics that AWS keeps for 14 days although no behavior uses them.
+	// Default: nil, AWS keeps only the metrics of behaviors.
 	RetainedMetrics []defender.Metric
-	// ExistingCustomMetrics are names of custom metrics that the account already has, and that
-	// are not created.
-	// Default: nil, every custom metric that a behavior uses is created.
+	// ExistingCustomMetrics are names of custom metrics that the account already has.
+	// Default: nil, the construct creates each custom metric that a behavior uses.
 	ExistingCustomMetrics []string
 	// Topic receives the alarms. It must be a standard topic, unencrypted or encrypted with a
-	// customer-managed key. If it is imported and encrypted, give its key as
+	// customer-managed key. If it is imported and encrypted, pass its key as
 	// DetectProps.EncryptionKey.
 	// Default: nil, a new topic, encrypted with a customer-managed key, TLS only.
 	Topic awssns.ITopic
-	// Verification copies what analysts decide about alarms in Security Hub to Detect.
-	// Default: nil, their decisions stay in Security Hub.
+	// Verification copies the verification states that analysts set in Security Hub to Detect.
+	// Default: nil, the states stay in Security Hub.
 	Verification *VerificationProps
 }
 
@@ -114,7 +111,7 @@ func (p DetectProps) validate() error {
 	return f.err()
 }
 
-// validateNoEngine reports behaviors that nobody would judge, at their first field.
+// validateNoEngine reports behaviors that no engine would judge.
 func (p DetectProps) validateNoEngine() error {
 	var f faults
 	const want = "an engine that judges them: set Native in an account that has Device Defender Detect, else SelfManaged"
@@ -128,18 +125,18 @@ func (p DetectProps) validateNoEngine() error {
 	return f.err()
 }
 
-// oneEngine says what to do if both engines are set.
+// oneEngine explains what to do if both engines are set.
 const oneEngine = "Native is set as well, and one engine judges the behaviors. " +
 	"Leave out Native to use no Device Defender Detect, or SelfManaged in an account that has Detect"
 
-// These exist once per account and Region.
+// The kinds of named resources that exist once per account and Region.
 const (
 	customMetric    = "custom metric"
 	securityProfile = "security profile"
 	topicRule       = "rule"
 )
 
-// taken returns an error for everything that another construct of the app already creates.
+// taken reports every named resource that another construct of the app already creates.
 func (p DetectProps) taken(scope constructs.Construct) error {
 	var f faults
 	if p.Native != nil {
@@ -162,7 +159,7 @@ func (p DetectProps) taken(scope constructs.Construct) error {
 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 const maxProfilesOfTarget = 5
 
-// validateNative reports what Device Defender Detect would refuse in all profiles together.
+// validateNative reports what Device Defender Detect would reject in the profiles as a whole.
 func (p DetectProps) validateNative() error {
 	var f faults
 	profiles := p.profiles()
@@ -178,14 +175,14 @@ func (p DetectProps) validateNative() error {
 		}
 		for _, t := range targets {
 			if watched[t]++; watched[t] == maxProfilesOfTarget+1 {
-				f.add(strings.TrimPrefix(p.profileField(i)+".Targets", "."), t.Resource(), "a target that at most %d security profiles watch: put their behaviors together, up to 100 in a profile", maxProfilesOfTarget)
+				f.add(strings.TrimPrefix(p.profileField(i)+".Targets", "."), t.Resource(), "at most %d security profiles for this target: combine their behaviors, up to 100 in a profile", maxProfilesOfTarget)
 			}
 		}
 	}
 	return f.err()
 }
 
-// profiles returns all security profiles, that of Behaviors first.
+// profiles returns all security profiles. The profile of Behaviors is the first.
 func (p DetectProps) profiles() []defender.SecurityProfile {
 	var all []defender.SecurityProfile
 	retained := value(p.Native).RetainedMetrics
@@ -197,8 +194,8 @@ func (p DetectProps) profiles() []defender.SecurityProfile {
 	return append(all, p.Profiles...)
 }
 
-// severities returns the severities of behaviors by name, because the profile's name is often
-// known only at deployment.
+// severities returns the severities of behaviors by name alone, because the profile's name is
+// often known only at deployment.
 func (p DetectProps) severities() (map[string]defender.Severity, error) {
 	var f faults
 	wanted := map[string]defender.Severity{}
@@ -248,8 +245,8 @@ func (d *detect) SelfManaged() SelfManagedDetect {
 	return d.selfManaged
 }
 
-// NewDetect judges the behavior of devices with the engine that is set in props. It panics with
-// one error that lists every fault of props.
+// NewDetect deploys the engine that is set in props. It panics with one error that lists every
+// fault of props.
 func NewDetect(scope constructs.Construct, id *string, props *DetectProps) Detect {
 	d := &detect{}
 	constructs.NewConstruct_Override(d, scope, id)

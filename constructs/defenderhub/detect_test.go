@@ -162,7 +162,7 @@ func TestAlertsGoToTheGivenTopic(t *testing.T) {
 	}
 }
 
-func TestNamesOfDeployTimeAreNotJudged(t *testing.T) {
+func TestDeployTimeNamesAreNotValidated(t *testing.T) {
 	group, other := *awscdk.Fn_ImportValue(jsii.String("Group")), *awscdk.Fn_ImportValue(jsii.String("Other"))
 	tp := detectTemplate(t, defenderhub.DetectProps{
 		Behaviors: []defender.Behavior{{Name: group, Criteria: defender.MessageByteSize.LessThan(8), Dimension: &defender.Dimension{TopicFilters: []string{group + "/#/+", other}}}},

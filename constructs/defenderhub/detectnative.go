@@ -21,17 +21,17 @@ import (
 type NativeDetect interface {
 	// Topic receives the alarms.
 	Topic() awssns.ITopic
-	// Key encrypts the topic that was created; nil if none was.
+	// Key encrypts the new topic; nil if NativeProps.Topic is set.
 	Key() awskms.IKey
-	// AlertRole is the role with which Detect publishes.
+	// AlertRole lets Detect publish to the topic.
 	AlertRole() awsiam.IRole
-	// Profiles are the security profiles, that of DetectProps.Behaviors first.
+	// Profiles are the security profiles. The profile of DetectProps.Behaviors is the first.
 	Profiles() []awscdk.CfnResource
 	// ProfileNames are the names of the security profiles.
 	ProfileNames() []*string
 	// Verification copies verification states to Detect; nil without NativeProps.Verification.
 	Verification() Verification
-	// CustomMetrics are the custom metrics that are created, by name.
+	// CustomMetrics are the new custom metrics, by name.
 	CustomMetrics() map[string]awscdk.CfnResource
 }
 
@@ -81,7 +81,8 @@ func newNative(scope *detect, p DetectProps) *nativeDetect {
 	return d
 }
 
-// profileID does not change when other profiles are added or removed, if the profile has a name.
+// profileID returns the construct ID of a profile. With a name it does not depend on the other
+// profiles, so that adding or removing one replaces no other.
 func profileID(p DetectProps, i int, profile defender.SecurityProfile) string {
 	first := len(p.profiles()) - len(p.Profiles)
 	switch {
@@ -170,7 +171,9 @@ func (d *nativeDetect) behavior(b defender.Behavior, dimensions map[string]awsio
 	return out
 }
 
-// dimension creates one dimension for each list of topic filters, which behaviors share.
+// dimension returns the dimension for a list of topic filters. Behaviors with the same list share
+// it, because an account has only ten dimensions.
+// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 func (d *nativeDetect) dimension(filters []string, dimensions map[string]awsiot.CfnDimension) awsiot.CfnDimension {
 	key := strings.Join(filters, "\n")
 	if known, ok := dimensions[key]; ok {
@@ -187,7 +190,7 @@ func (d *nativeDetect) dimension(filters []string, dimensions map[string]awsiot.
 	return made
 }
 
-// customMetrics creates every custom metric that a profile uses and that does not exist yet.
+// customMetrics creates the custom metrics of createdMetrics.
 func (d *nativeDetect) customMetrics(p DetectProps) map[string]awscdk.CfnResource {
 	made := map[string]awscdk.CfnResource{}
 	for _, m := range p.createdMetrics() {
@@ -199,7 +202,7 @@ func (d *nativeDetect) customMetrics(p DetectProps) map[string]awscdk.CfnResourc
 	return made
 }
 
-// createdMetrics returns the custom metrics that profiles use and that do not exist yet.
+// createdMetrics returns the custom metrics that profiles use, except the existing ones.
 func (p DetectProps) createdMetrics() []iotapi.MetricInfo {
 	var created []iotapi.MetricInfo
 	seen := map[string]bool{}
@@ -214,7 +217,7 @@ func (p DetectProps) createdMetrics() []iotapi.MetricInfo {
 	return created
 }
 
-// metricValue returns a value as CloudFormation writes it: a count is text there.
+// metricValue converts a value for CloudFormation, where a count is a string.
 func metricValue(v iotapi.Value) *awsiot.CfnSecurityProfile_MetricValueProperty {
 	out := &awsiot.CfnSecurityProfile_MetricValueProperty{Number: v.Number}
 	switch v.Kind() {

@@ -10,8 +10,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// resolvedProfile returns profile for validation. It replaces texts that are known only at
-// deployment with valid ones, equal texts with equal ones.
+// resolvedProfile returns a copy of profile for validation. It replaces strings that are known only
+// at deployment with valid ones, and equal strings with equal ones.
 func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile {
 	if unresolved(profile.Name) {
 		profile.Name = ""
@@ -55,11 +55,11 @@ func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile 
 	return profile
 }
 
-// validateMetricNames reports names of custom metrics that are known only at deployment: a
-// construct's ID, and the allowed comparisons, depend on the name and its type.
+// validateMetricNames reports names of custom metrics that are known only at deployment. The IDs of
+// constructs and the allowed comparisons depend on the name.
 func validateMetricNames(profile defender.SecurityProfile) error {
 	var f faults
-	const value, want = deployTime, "a custom metric's name that is known at synthesis; where another stack makes the metric, write its name here and in NativeProps.ExistingCustomMetrics"
+	const value, want = deployTime, "a custom metric's name that is known at synthesis; if another stack creates the metric, write its name here and in NativeProps.ExistingCustomMetrics"
 	for i, b := range profile.Behaviors {
 		if unresolved(b.Criteria.Metric().Name) {
 			f.add("Behaviors"+index(i)+".Criteria", value, want)
@@ -109,7 +109,7 @@ func validateCustomMetrics(p DetectProps) error {
 		for _, m := range customMetricsOf(profile) {
 			t := m.CustomMetricType()
 			if other, ok := types[m.Name]; ok && other != t {
-				f.add("Profiles", fmt.Sprintf("custom metric %s as %s", m.Name, t), "one type for each custom metric: it is %s in another profile", other)
+				f.add("Profiles", fmt.Sprintf("custom metric %s as %s", m.Name, t), "one type for each custom metric: another profile has it as %s", other)
 			}
 			types[m.Name] = t
 		}
@@ -122,7 +122,7 @@ func validateCustomMetrics(p DetectProps) error {
 	return f.err()
 }
 
-// digest returns a short name for a text, for construct IDs that must not change.
+// digest returns 8 hex digits that identify a text, for stable construct IDs.
 func digest(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:4])

@@ -6,7 +6,7 @@
 // Defender's audits, [Detect] judges the behavior of devices, with or without Device Defender,
 // [Rules] select security events of AWS IoT Core, and [Forwarder] imports those as findings.
 // [Correlate] finds incidents, [Notify] reports findings to people, [Dashboard] shows all parts,
-// and [Verification] copies what analysts decide to Device Defender Detect.
+// and [Verification] copies the verification states of findings to Device Defender Detect.
 //
 // Props are plain Go values; nil and zero mean the defaults. A constructor panics before it
 // creates a resource, with one error that lists every fault of its props. [defender.FieldErrors]

@@ -64,7 +64,7 @@ func TestNamesOfTwoHubs(t *testing.T) {
 			c.first(unknown, "First")
 			for _, scope := range []constructs.Construct{one, other} {
 				got, message := faults(t, func() { c.second(scope, "Second") })
-				if !slices.Equal(got, c.want) || c.want != nil && !strings.Contains(message, "it exists once per account and Region, and One/First makes it") {
+				if !slices.Equal(got, c.want) || c.want != nil && !strings.Contains(message, "it exists once per account and Region, and One/First creates it") {
 					t.Errorf("%s: got %v, want %v\n%s", *scope.Node().Path(), got, c.want, message)
 				}
 				if got == nil {
@@ -90,7 +90,7 @@ func TestTwoHubsOfOneStackNameTheirFields(t *testing.T) {
 	}
 	defenderhub.NewDefenderHub(stack, jsii.String("First"), props())
 	got, message := faults(t, func() { defenderhub.NewDefenderHub(stack, jsii.String("Second"), props()) })
-	if want := []string{"Audit.ScheduleName", "Detect.Native.ExistingCustomMetrics"}; !slices.Equal(got, want) || !strings.Contains(message, `want the custom metric "warmth" here: it exists once per account and Region, and Fleet/First/Detect makes it`) {
+	if want := []string{"Audit.ScheduleName", "Detect.Native.ExistingCustomMetrics"}; !slices.Equal(got, want) || !strings.Contains(message, `want the custom metric "warmth" here: it exists once per account and Region, and Fleet/First/Detect creates it`) {
 		t.Errorf("got %v, want %v\n%s", got, want, message)
 	}
 }

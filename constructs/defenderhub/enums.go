@@ -8,8 +8,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 )
 
-// The CDK's enumerations are text in Go. For an unknown value jsii panics without naming the
-// prop.
+// The CDK's enumerations are strings in Go. These checks run first, because jsii panics on an
+// unknown value without naming the prop.
 
 // removalPolicy returns an error for a policy that the resources of this package do not support.
 func (f *faults) removalPolicy(field string, value awscdk.RemovalPolicy) {
@@ -20,7 +20,7 @@ func (f *faults) removalPolicy(field string, value awscdk.RemovalPolicy) {
 	}
 }
 
-// retentions are the retention times of CloudWatch Logs, in days.
+// retentions are the retention periods that CloudWatch Logs supports.
 // https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 var retentions = []awslogs.RetentionDays{
 	awslogs.RetentionDays_ONE_DAY, awslogs.RetentionDays_THREE_DAYS, awslogs.RetentionDays_FIVE_DAYS,
@@ -39,8 +39,8 @@ func (f *faults) retention(field string, value awslogs.RetentionDays) {
 	}
 }
 
-// subnetType returns an error for unknown subnets and for subnets from which a function reaches
-// nothing.
+// subnetType returns an error for unknown subnet types and for public subnets, in which a function
+// has no access to the internet.
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc-internet.html
 func (f *faults) subnetType(field string, value awsec2.SubnetType) {
 	switch value {

@@ -2,16 +2,16 @@ package defenderhub
 
 import "github.com/defenderhub/defenderhub/defender"
 
-// The codes of defender.FieldError that another field can fix. They stay the same when the words
-// change.
+// The codes of errors that a change of another field can fix, in defender.FieldError.Code. They
+// stay the same when the words of an error change.
 const (
 	// CodeTwoEngines: DetectProps has Native and SelfManaged.
 	CodeTwoEngines = "two-engines"
 	// CodeNoBehaviors: the engine of DetectProps has nothing to judge.
 	CodeNoBehaviors = "no-behaviors"
-	// CodeNoReports: no behavior is judged by device reports, and a prop is about them.
+	// CodeNoReports: a prop about device reports is set, but no behavior uses them.
 	CodeNoReports = "no-reports"
-	// CodeSharedTopic: reports and events share a topic.
+	// CodeSharedTopic: device reports and device events share a topic.
 	CodeSharedTopic = "shared-topic"
 	// CodeSentAlready: Device Defender's own integration sends the source already.
 	CodeSentAlready = "sent-already"
@@ -23,17 +23,17 @@ const (
 	CodeNoTransitions = "no-transitions"
 	// CodeNoAuditTopic: the topic of the existing audit configuration is not known.
 	CodeNoAuditTopic = "no-audit-topic"
-	// CodeLostAudits: nothing would import the findings of audits.
+	// CodeLostAudits: nothing imports the findings of audits.
 	CodeLostAudits = "lost-audits"
 	// CodeNothingScheduled: a scheduled audit has no check left.
 	CodeNothingScheduled = "nothing-scheduled"
 	// CodeNoForwarder: a part needs the forwarder that NoForwarder leaves out.
 	CodeNoForwarder = "no-forwarder"
-	// CodeNothingForwarded: sources are named although there is no forwarder.
+	// CodeNothingForwarded: Forward names sources although NoForwarder is set.
 	CodeNothingForwarded = "nothing-forwarded"
 )
 
-// coded adds a fault with its code, and with the other fields that end it.
+// coded adds a fault with its code and with the changes of other fields that fix it.
 func (f *faults) coded(code, field string, value any, want string, alternatives ...defender.Alternative) {
 	*f = append(*f, &defender.FieldError{Field: field, Value: value, Want: want, Code: code, Alternatives: alternatives})
 }

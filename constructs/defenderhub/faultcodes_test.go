@@ -11,8 +11,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// TestFaultsNameTheOtherFieldsThatEndThem gives props whose faults another field can fix.
-func TestFaultsNameTheOtherFieldsThatEndThem(t *testing.T) {
+// TestFaultsNameTheOtherFieldsThatFixThem gives props whose faults another field can fix.
+func TestFaultsNameTheOtherFieldsThatFixThem(t *testing.T) {
 	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off}
 	existing := &defenderhub.AuditProps{Configuration: defenderhub.Existing}
 	ofMessages := func(p defenderhub.SelfManagedProps) *defenderhub.DetectProps {

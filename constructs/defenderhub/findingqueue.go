@@ -29,10 +29,9 @@ type findingQueueOptions struct {
 	// pattern is the event pattern, a JSON object.
 	pattern map[string]any
 	key     awskms.IKey
-	// visibility and delay are those of the queue; a delay of 0 is none.
+	// visibility, delay and receives are those of queueOptions.
 	visibility, delay time.Duration
-	// receives is after how many receives an event goes to the dead-letter queue.
-	receives int
+	receives          int
 }
 
 // newFindingQueue creates the rule and the queues in scope. Only the rule may send to them.
@@ -52,8 +51,8 @@ func newFindingQueue(scope constructs.Construct, o findingQueueOptions) *finding
 		letRuleSend(queue, q.rule)
 	}
 	if o.key != nil {
-		// EventBridge's requests to AWS KMS name no source, so that a condition on it would lose
-		// every event without a word.
+		// EventBridge's requests to AWS KMS have no source. A condition on the source would drop
+		// every event without an error.
 		letService(o.key, "events.amazonaws.com", "So that Amazon EventBridge can send to the queues that it encrypts", sendingWithKey, map[string]any{})
 	}
 	return q
@@ -74,18 +73,18 @@ func (q *findingQueue) consume(function awslambda.Function, size int, window tim
 	consumeQueues(function, size, window, concurrency, q.queue)
 }
 
-// consumePermissions are what Lambda needs to read the queue for the function.
+// consumePermissions returns the permissions with which Lambda reads the queue for the function.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 func (q *findingQueue) consumePermissions() awsiam.PolicyStatement {
 	return allow([]string{"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}, *q.queue.QueueArn())
 }
 
-// pattern reports an event pattern that EventBridge would refuse.
+// pattern reports an event pattern that is not JSON, or too large for EventBridge.
 func (f *faults) pattern(field string, pattern map[string]any) {
 	text, err := json.Marshal(pattern)
 	switch {
 	case err != nil:
-		f.add(field, "a pattern that is not JSON", fmt.Sprintf("an event pattern: %v", err))
+		f.add(field, "a pattern that is not JSON", fmt.Sprintf("an event pattern that JSON can encode: %v", err))
 	case len(text) > maxPattern:
 		f.add(field, fmt.Sprintf("a pattern of %d characters", len(text)), "at most %d characters as JSON", maxPattern)
 	}

@@ -27,91 +27,98 @@ import (
 
 // ForwarderProps configure [Forwarder].
 type ForwarderProps struct {
-	// AuditTopic is the topic of audit results. Within a DefenderHub it is connected if
-	// DefenderHubProps.Forward has defender.AuditNotifications.
+	// AuditTopic is the topic of audit results. A DefenderHub sets it if DefenderHubProps.Forward
+	// has defender.AuditNotifications.
 	// Default: nil, audits are not forwarded.
 	AuditTopic awssns.ITopic
-	// DetectTopic is the topic of the alarms of a Device Defender Detect that no [Detect] made.
+	// DetectTopic is the topic of the alarms of a Device Defender Detect that you configured
+	// without [Detect].
 	// Default: nil, only the alarms of Detects are forwarded.
 	DetectTopic awssns.ITopic
-	// Detects are the props of each [Detect] whose DetectProps.Forwarder this is. The forwarder
-	// ends the findings of behaviors that are not among them, and reads their severities here.
-	// NewDetect validates them. Within a DefenderHub they are set from DefenderHubProps.Detect.
-	// Default: nil, no Detect sends alarms here.
+	// Detects are the props of each [Detect] that has this forwarder as DetectProps.Forwarder. The
+	// forwarder takes the severities of behaviors from them. It ends the findings of all other
+	// behaviors. NewDetect validates the props. A DefenderHub sets them from
+	// DefenderHubProps.Detect.
+	// Default: nil, no Detect sends alarms to this forwarder.
 	Detects []*DetectProps
-	// Correlate are the props of the [Correlate] whose CorrelateProps.Forwarder this is. The
-	// forwarder ends the composite findings of rules that are not among them. NewCorrelate
-	// validates them. Within a DefenderHub they are DefenderHubProps.Correlate.
+	// Correlate are the props of the [Correlate] that has this forwarder as
+	// CorrelateProps.Forwarder. The forwarder ends the composite findings of all other rules.
+	// NewCorrelate validates the props. A DefenderHub sets them from DefenderHubProps.Correlate.
 	// Default: nil, all composite findings end within a day.
 	Correlate *CorrelateProps
-	// EventTopic is the MQTT topic filter on which devices report security events: that of the
-	// rule. Within a DefenderHub it is set from RulesProps.
-	// Default: "", defender.DefaultEventTopic.
+	// EventTopic is RulesProps.EventTopic, the MQTT topic filter on which devices report security
+	// events. A DefenderHub sets it.
+	// Default: "", defenderhub/events/+.
 	EventTopic string
 	// ClientPattern maps the client IDs of a thing's additional connections to the thing. It is a
 	// regular expression (RE2) of at most 256 bytes that matches a whole client ID and has one
 	// capture, the thing's name.
 	//
-	// A client ID joins the thing only if its certificate is attached to that thing alone. Device
-	// events and the self-managed engine treat joined client IDs as one device.
-	// Default: "", defender.DefaultClientPattern: THING#2, as AWS IoT Greengrass connects.
+	// The forwarder counts a client ID as the thing only if its certificate is attached to that
+	// thing alone. Device events and the self-managed engine treat these client IDs as one device.
+	// Default: "", ([a-zA-Z0-9:_-]+)#[0-9]+, for example THING#2, as AWS IoT Greengrass connects.
 	ClientPattern string
-	// QuietTime is how long a finding of the rules stays active without news, 1 hour to 80 days:
-	// no event clears such a finding.
+	// QuietTime is how long a finding of the rules stays active without a new event, 1 hour to
+	// 80 days. No event ends such a finding.
 	// Default: 0, which means 7 days.
 	QuietTime time.Duration
-	// Severities replace the severities of sources. The severity that a device event or a
-	// behavior names overrides them. A change reaches active findings within a day.
-	// Default: nil, LOW for rejected reports, the check's for audits, MEDIUM for the others.
+	// Severities replace the severities of sources. The severity of a device event or a behavior
+	// overrides them. A change reaches active findings within a day.
+	// Default: nil, LOW for rejected reports, the check's severity for audits, MEDIUM for the others.
 	Severities map[defender.Source]defender.Severity
-	// DisconnectSeverities are the severities by disconnect reason (one of
-	// defender.SecurityDisconnectReasons), instead of the source's. RulesProps.ExceptDisconnects
-	// leaves a reason out.
+	// DisconnectSeverities are severities by disconnect reason (AUTH_ERROR, FORBIDDEN_ACCESS or
+	// DUPLICATE_CLIENTID). They override the severity of the source. To leave out a reason, set
+	// RulesProps.ExceptDisconnects.
 	// Default: nil, the severity of defender.SecurityDisconnects.
 	DisconnectSeverities map[string]defender.Severity
 	// EventTypes are the expected types of device events, with their severities. SeverityDefault
-	// keeps the severity that the event names. All other types of a device share one finding,
-	// with the source's severity, so that no device can raise findings at will.
+	// keeps the severity of the event. All other types of a device share one finding with the
+	// source's severity, so that a device cannot create any number of findings.
 	//
 	// The types, all other severities and the behaviors of SelfManagedProps share the function's
-	// environment of 4 KB: synthesis fails if they are too large.
-	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html Default: nil, each
-	// type has its own finding with the severity that the event names, up to
-	// defender.MaxEventTypes types per device. All others share one finding per device.
+	// environment of 4 KB. Synthesis fails if they are too large.
+	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+	// Default: nil, each of the first 20 types of a device has its own finding with the severity of
+	// the event. All other types of the device share one finding.
 	EventTypes map[string]defender.Severity
 
 	// BatchSize is the maximum number of messages per invocation, 1 to 10000.
-	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html Default: 0, which
-	// means 100.
+	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+	// Default: 0, which means 100.
 	BatchSize int
-	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes. Default:
-	// 0, which means 2 seconds.
+	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes.
+	// Default: 0, which means 2 seconds.
 	BatchWindow time.Duration
 	// MaxConcurrency is the maximum number of concurrent invocations per queue, 2 to 1000.
-	// Security Hub allows 10 imports per second, per account and Region.
+	// Security Hub allows 10 calls of BatchImportFindings per second, per account and Region.
+	// https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_BatchImportFindings.html
+	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
 	// Default: 0, which means 5.
 	MaxConcurrency int
 
-	// Function configures the functions. They need a way to Security Hub, Amazon SQS, DynamoDB,
-	// CloudWatch Logs and, where audits or device events are forwarded, AWS IoT.
+	// Function configures the functions. They need network access to Security Hub, Amazon SQS,
+	// DynamoDB, CloudWatch Logs and, if audits or device events are forwarded, AWS IoT.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
 	// Prebuilt is the path of a prebuilt lambda/forwarder for Linux on the functions'
-	// Architecture, for machines without Go: the executable, or a zip that holds it under the
-	// name bootstrap, as each release has it.
+	// Architecture, for machines without Go: the executable, or a zip that contains it with the
+	// name bootstrap, such as those of each release.
 	// Default: "", go build compiles it at synthesis.
 	Prebuilt string
-	// MemoryMiB is 128 to 10240, and enough for BatchSize: a batch has up to 6 MB, whose events
-	// need several times as much. As measured, 128 is enough for 1,000 messages, 256 for 4,000,
-	// 320 for 8,000 and 384 for 10,000. The Go runtime's limit, GOMEMLIMIT, is four fifths of it.
+	// MemoryMiB is the memory of each function, 128 to 10240 MiB, and enough for BatchSize. A batch
+	// has up to 6 MB, and processing it takes several times as much: as measured, 128 MiB for 1,000
+	// messages, 256 for 4,000, 320 for 8,000 and 384 for 10,000. GOMEMLIMIT, the limit of the Go
+	// runtime, is four fifths of MemoryMiB.
+	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 	// Default: 0, which means 256, or more if BatchSize needs it.
 	MemoryMiB int
-	// Timeout of the function for events, 10 seconds to 15 minutes. The queues hide a message for
-	// BatchWindow and six times Timeout, as AWS advises, before it is retried.
+	// Timeout is the timeout of the function for events, 10 seconds to 15 minutes. The queues retry
+	// a message after BatchWindow and six times Timeout, as AWS advises.
+	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
 	// Default: 0, which means 1 minute.
 	Timeout time.Duration
-	// AuditTimeout is the timeout of the function for audits, 1 to 15 minutes. The next
-	// invocation resumes an audit with too many findings.
+	// AuditTimeout is the timeout of the function for audits, 1 to 15 minutes. If it ends during an
+	// audit with many findings, the next invocation resumes the audit.
 	// Default: 0, which means 5 minutes.
 	AuditTimeout time.Duration
 
@@ -120,19 +127,19 @@ type ForwarderProps struct {
 	// allow Amazon SNS and CloudWatch Logs.
 	// Default: nil, AWS managed keys.
 	EncryptionKey awskms.IKey
-	// PointInTimeRecovery lets you restore the ledger to any second of the last 35 days. Without
-	// a ledger, the next events are imported as new findings, and active findings stay active
+	// PointInTimeRecovery lets you restore the ledger to any second of the last 35 days. If the
+	// ledger is lost, the next events are imported as new findings, and active findings stay active
 	// until Security Hub deletes them after 90 days.
 	PointInTimeRecovery bool
 	// LedgerRemovalPolicy is the ledger's removal policy.
-	// Default: "", awscdk.RemovalPolicy_DESTROY, it is deleted with the stack.
+	// Default: "", awscdk.RemovalPolicy_DESTROY, which deletes the ledger with the stack.
 	LedgerRemovalPolicy awscdk.RemovalPolicy
 	// DetailedMetrics also counts imported findings by severity, and the calls of Security Hub, in
-	// up to seven more metrics. CloudWatch charges 0.30 USD a month for each (list price). Within a
-	// DefenderHub it is set if there is a Dashboard.
+	// up to seven more metrics. CloudWatch charges 0.30 USD a month for each (list price). A
+	// DefenderHub with a Dashboard sets it.
 	// https://aws.amazon.com/cloudwatch/pricing/
 	DetailedMetrics bool
-	// AlarmTopic is notified when an alarm goes off and when it ends; see
+	// AlarmTopic is notified when an alarm goes off and when it returns to OK; see
 	// DefenderHubProps.AlarmTopic.
 	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarms notify nobody.
 	AlarmTopic awssns.ITopic
@@ -140,9 +147,9 @@ type ForwarderProps struct {
 	// Default: nil, six alarms.
 	Alarms *AlarmsProps
 
-	// code is that of Prebuilt, or what compile built.
+	// code is the asset of the program, set by compile.
 	code awslambda.Code
-	// withoutEvents means that no rule forwards device events.
+	// withoutEvents reports whether no rule forwards device events.
 	withoutEvents bool
 }
 
@@ -153,7 +160,8 @@ const (
 	defaultBatchSize    = 100
 	defaultBatchWindow  = 2 * time.Second
 	defaultConcurrency  = 5
-	// refreshInterval is how often quiet findings and findings near their end are looked for.
+	// refreshInterval is how often the forwarder looks for quiet findings, and for findings that
+	// Security Hub would soon delete.
 	refreshInterval = time.Hour
 )
 
@@ -234,10 +242,10 @@ func validateNamedSeverities(severities map[string]defender.Severity, names stri
 	return f.err()
 }
 
-// compiles reports whether the function has to be built.
+// compiles reports whether synthesis must compile the program.
 func (p *ForwarderProps) compiles() bool { return p.Prebuilt == "" }
 
-// compile builds the function where no prebuilt one is given.
+// compile sets code: to Prebuilt, or to the compiled program.
 func (p *ForwarderProps) compile() (err error) {
 	p.code, err = functionCode(forwarderFunction, value(p.Function).Architecture, p.Prebuilt)
 	return err
@@ -246,9 +254,9 @@ func (p *ForwarderProps) compile() (err error) {
 // Forwarder imports events as findings into Security Hub.
 type Forwarder interface {
 	constructs.Construct
-	// Queue receives the messages of all sources except audits. The forwarder believes them, so
-	// only AWS IoT rules and the parts of this package may send to it. Your own program publishes
-	// a device event instead: docs/device-events.md.
+	// Queue receives the messages of all sources except audits. The forwarder trusts them, so only
+	// AWS IoT rules and the parts of this package may send to it. Your own programs can publish
+	// device events instead: see docs/device-events.md.
 	Queue() awssqs.IQueue
 	// ErrorQueue receives the messages of the rules' error actions.
 	ErrorQueue() awssqs.IQueue
@@ -281,23 +289,23 @@ type Forwarder interface {
 	// MetricUnchanged counts findings that needed no import.
 	// Default: the sum over 5 minutes.
 	MetricUnchanged(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricFailed counts findings that failed to be imported and are tried again.
+	// MetricFailed counts findings that could not be imported and are retried.
 	// Default: the sum over 5 minutes.
 	MetricFailed(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricRefused counts messages that went to the dead-letter queue.
+	// MetricRefused counts messages that the forwarder moved to the dead-letter queue.
 	// Default: the sum over 5 minutes.
 	MetricRefused(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 	// MetricSecurityHubOff counts imports that failed because Security Hub is not enabled.
 	// Default: the sum over 5 minutes.
 	MetricSecurityHubOff(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 
-	// agreement returns what the parts that send to the forwarder must agree on.
+	// agreement returns the settings that the parts that send to the forwarder must share.
 	agreement() agreement
-	// subscribeAlarms sends the alarms of a topic of Device Defender Detect to Queue.
+	// subscribeAlarms subscribes Queue to a topic of Device Defender Detect.
 	subscribeAlarms(topic awssns.ITopic)
 }
 
-// agreement is what a forwarder and the parts that send to it agree on.
+// agreement holds the settings that a forwarder shares with the parts that send to it.
 type agreement struct {
 	clientPattern string
 	// eventTopic is the topic filter of device events, "" if they are not forwarded.

@@ -76,7 +76,7 @@ func TestEventSourcesReportEachMessage(t *testing.T) {
 	}
 }
 
-func TestFunctionKnowsWhatItNeeds(t *testing.T) {
+func TestForwarderHasItsEnvironment(t *testing.T) {
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{
 		EventTopic: "plant/+", ClientPattern: "(.+)-agent", QuietTime: 48 * time.Hour, Function: &defenderhub.FunctionProps{LogLevel: slog.LevelDebug},
 		Severities:           map[defender.Source]defender.Severity{defender.RejectedReports: defender.High},
@@ -127,7 +127,7 @@ func TestWithoutDeviceEventsTheRegistryIsNotRead(t *testing.T) {
 	}
 }
 
-func TestOnlyActionsOnAuditsTakeEveryResource(t *testing.T) {
+func TestOnlyActionsOnAuditsNameEveryResource(t *testing.T) {
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
 	for _, id := range tp.ids("AWS::IAM::Policy") {
 		for _, s := range path(tp[id].Properties, "PolicyDocument", "Statement").([]any) {
@@ -254,7 +254,7 @@ func TestAlarmsSeeBothFunctionsAndEveryQueue(t *testing.T) {
 }
 
 // Only the hourly run invokes a function of the forwarder asynchronously.
-func TestHourlyRoundIsTriedForAnHour(t *testing.T) {
+func TestHourlyRunIsRetriedForAnHour(t *testing.T) {
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
 	function := tp.idOf(t, "AWS::Lambda::Function", "ForwarderFunction")
 	if got, want := text(tp.one(t, "AWS::Lambda::EventInvokeConfig").Properties), `{"FunctionName":{"Ref":"`+function+`"},"MaximumEventAgeInSeconds":3600,"MaximumRetryAttempts":2,"Qualifier":"$LATEST"}`; got != want {

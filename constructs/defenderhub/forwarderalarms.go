@@ -17,14 +17,14 @@ type AlarmsProps struct {
 	// SecurityHubOff goes off when imports fail because Security Hub is not enabled.
 	// Default: above 0 failed imports in 1 of 1 periods.
 	SecurityHubOff Alarm
-	// ImportFailures goes off when findings fail to be imported; they are retried.
+	// ImportFailures goes off when findings cannot be imported; they are retried.
 	// Default: above 0 findings in 3 of 3 periods.
 	ImportFailures Alarm
 	// Errors goes off when invocations of the functions fail; they are retried.
 	// Default: above 0 invocations in 3 of 3 periods.
 	Errors Alarm
-	// RefreshFailures goes off when an hourly run fails, which archives quiet findings and
-	// refreshes those that Security Hub would delete. Its periods are hours, at most 168 of them.
+	// RefreshFailures goes off when an hourly run fails. That run archives quiet findings and
+	// refreshes those that Security Hub would delete. Its periods are hours, at most 168.
 	// Default: above 0 runs in 1 of 1 periods.
 	RefreshFailures Alarm
 }
@@ -65,7 +65,7 @@ func (f *forwarder) newAlarms(props ForwarderProps) []awscloudwatch.IAlarm {
 		"The forwarder crashes or times out, and its messages are retried. Read its log",
 		failed(f.parts()...))
 	a.add("RefreshFailuresAlarm", p.RefreshFailures, Alarm{Periods: 1},
-		"The forwarder abandoned an hourly round, which archives and refreshes findings. The next round does the rest. Read the forwarder's log",
+		"The forwarder's hourly run, which archives and refreshes findings, failed. The next run continues. Read the forwarder's log",
 		f.function.Metric(new("AsyncEventsDropped"), &awscloudwatch.MetricOptions{Statistic: new("Sum"), Period: seconds(refreshInterval)}))
 	return a.made
 }

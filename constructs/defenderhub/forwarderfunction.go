@@ -14,8 +14,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// newFunction creates one of the two functions that run the same program: events and audits need
-// different timeouts, and only one gets device events.
+// newFunction creates one of the two functions that run the same program. Events and audits need
+// different timeouts, and only the function for events needs the permissions for device events.
 func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Duration, deviceEvents bool, description string) awslambda.Function {
 	g := goFunction{
 		description: description, code: p.code, FunctionProps: value(p.Function),
@@ -24,7 +24,7 @@ func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Durati
 		statements: f.permissions(p), suppressions: aliasSuppressions(f, p.EncryptionKey),
 	}
 	if deviceEvents {
-		// For the things to which the certificate of an additional connection is attached.
+		// Finds the things to which the certificate of an additional connection is attached.
 		g.statements = append(g.statements, allow([]string{"iot:ListPrincipalThings"}, "*"))
 		g.suppressions = append(g.suppressions, nagSuppression{
 			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for listing the things of a certificate, so the action cannot name a resource.",
@@ -71,13 +71,12 @@ const (
 	// maxEnvironment is the maximum size of a function's environment, in bytes.
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 	maxEnvironment = 4096
-	// fixedEnvironment is the size of the variables' names as JSON, the longest table name, the
-	// longest queue URL, and the short values.
+	// fixedEnvironment is the size in bytes of everything else in the environment: names, JSON
+	// punctuation, the longest table name, the longest queue URL, and the short values.
 	fixedEnvironment = 740
 )
 
-// validateEnvironment reports props that together are too large for the environment of the
-// functions.
+// validateEnvironment reports props that together exceed the size of the functions' environment.
 func (p ForwarderProps) validateEnvironment() error {
 	live, _ := p.behaviors()
 	events := len(contract.Severities{Events: p.EventTypes}.String())
@@ -97,12 +96,11 @@ func (p ForwarderProps) validateEnvironment() error {
 	}
 }
 
-// permissions are the permissions of both functions. The event source adds those for reading
-// queues.
+// permissions returns the permissions of both functions, except for reading queues.
 func (f *forwarder) permissions(p ForwarderProps) []awsiam.PolicyStatement {
 	table := *f.ledger.TableArn()
 	statements := []awsiam.PolicyStatement{
-		// The account's default product: only its own findings.
+		// Only findings of the account's default product.
 		allow([]string{"securityhub:BatchImportFindings"}, arn("securityhub", "product/"+*awscdk.Aws_ACCOUNT_ID()+"/default")),
 		allow([]string{"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate", "dynamodb:PutItem", "dynamodb:Query"}, table),
 		allow([]string{"sqs:SendMessage"}, *f.deadLetters.QueueArn()),
@@ -113,7 +111,7 @@ func (f *forwarder) permissions(p ForwarderProps) []awsiam.PolicyStatement {
 	return statements
 }
 
-// sortedKeys returns the keys of a map in order, so that messages and templates do not change.
+// sortedKeys returns the keys of a map in order, so that errors and templates are the same each time.
 func sortedKeys[K ~int, V any](m map[K]V) []K {
 	keys := make([]K, 0, len(m))
 	for k := range m {

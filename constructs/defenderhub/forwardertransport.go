@@ -31,8 +31,8 @@ func (f *forwarder) makeQueues(p ForwarderProps) {
 	}
 }
 
-// subscribe sends Device Defender's notifications to the queues. It keeps the envelope of Amazon
-// SNS, because an alarm itself names neither account nor Region.
+// subscribe subscribes the queues to Device Defender's topics. It does not use raw message delivery,
+// because only the envelope of Amazon SNS names the account and the Region of an alarm.
 func (f *forwarder) subscribe(p ForwarderProps) {
 	if p.DetectTopic != nil {
 		f.subscribeAlarms(p.DetectTopic)
@@ -50,9 +50,9 @@ func (f *forwarder) subscribeAlarms(topic awssns.ITopic) {
 	f.subscribeQueue(id, topic, f.queue, f.key)
 }
 
-// subscribeQueue replaces the CDK's SqsSubscription, whose key policy is wrong for us. With the
-// CDK's feature flag it names the topic, which is a cycle if the same key encrypts the topic;
-// without the flag it has no source condition.
+// subscribeQueue replaces the CDK's SqsSubscription, whose key policy does not suit us. With the
+// CDK's feature flag the policy names the topic, which is a cycle if the same key encrypts the
+// topic. Without the flag the policy has no source condition.
 func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.Queue, key awskms.IKey) awssns.Subscription {
 	sns := []awsiam.IPrincipal{awsiam.NewServicePrincipal(new("sns.amazonaws.com"), nil)}
 	added := queue.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
@@ -85,8 +85,8 @@ func (f *forwarder) subscribeQueue(id string, topic awssns.ITopic, queue awssqs.
 	return subscription
 }
 
-// onlyIn keeps the dead-letter queue of a subscription if the topic turns out to be in the
-// stack's Region at deployment: Amazon SNS refuses one of another Region.
+// onlyIn makes the dead-letter queue of a subscription conditional: the subscription has it only if
+// the stack is deployed in the topic's Region, because Amazon SNS rejects one of another Region.
 // https://docs.aws.amazon.com/sns/latest/dg/sns-dead-letter-queues.html
 func (f *forwarder) onlyIn(region string, subscription awssns.Subscription) {
 	id := "In-" + region
@@ -100,7 +100,7 @@ func (f *forwarder) onlyIn(region string, subscription awssns.Subscription) {
 }
 
 // consumeQueues connects function to queues. The CDK's event source would also allow
-// ChangeMessageVisibility, which only the forwarder needs.
+// ChangeMessageVisibility, which only some functions need.
 func consumeQueues(function awslambda.Function, size int, window time.Duration, concurrency int, queues ...awssqs.Queue) {
 	for _, q := range queues {
 		consumeQueue(function, q, &awslambda.EventSourceMappingOptions{
@@ -109,39 +109,40 @@ func consumeQueues(function awslambda.Function, size int, window time.Duration, 
 	}
 }
 
-// consumeQueue connects function to queue. A bad message never makes other messages retry.
+// consumeQueue connects function to queue. Only failed messages of a batch are retried.
 //
-// The CDK's event source names the mapping by the queue's path from the app on. In a stack that
-// moves into a stage that would be a second mapping of the same queue and function, which Lambda
-// refuses.
+// The CDK's event source derives the ID of the mapping from the queue's path in the app. If you move
+// the stack into a stage, that would be a second mapping of the same queue and function, which Lambda
+// rejects.
 func consumeQueue(function awslambda.Function, queue awssqs.Queue, options *awslambda.EventSourceMappingOptions) {
 	options.EventSourceArn, options.ReportBatchItemFailures = queue.QueueArn(), new(true)
 	function.AddEventSourceMapping(new(*queue.Node().Id()+"Source"), options)
 }
 
-// consumeAudits passes one audit at a time to function: each may have 25,000 findings.
+// consumeAudits passes one audit per invocation to function, because an audit can have thousands of
+// findings.
 func (f *forwarder) consumeAudits(function awslambda.Function) {
 	f.auditQueue.GrantConsumeMessages(function)
 	consumeQueue(function, f.auditQueue, &awslambda.EventSourceMappingOptions{BatchSize: new(1.0), MaxConcurrency: new(2.0)})
 }
 
-// refresh invokes the function hourly to archive quiet findings, and to import again findings
-// that Security Hub would soon delete. The event's own time decides what is due. The next event
-// includes everything left undone, so none is retried for longer than an hour.
+// refresh invokes the function hourly to archive quiet findings, and to import findings again that
+// Security Hub would soon delete. The event's time decides which findings are due. The next event
+// covers unfinished work, so an event is retried for at most an hour.
 //
-// The CDK's target would name the permission by the function's path from the app on.
+// The CDK's target would derive the ID of the permission from the function's path in the app.
 func (f *forwarder) refresh() {
 	f.function.AddToRolePolicy(allow([]string{"dynamodb:Query"}, *f.ledger.TableArn()+"/index/"+contract.LedgerRefreshIndex))
 	f.function.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(2.0), MaxEventAge: seconds(refreshInterval)})
 	rule := awsevents.NewCfnRule(f, new("Refresh"), &awsevents.CfnRuleProps{
-		Description:        new("Archives findings that fell quiet, refreshes those that Security Hub would forget"),
+		Description:        new("Archives quiet findings, and refreshes findings that Security Hub would delete"),
 		ScheduleExpression: awsevents.Schedule_Rate(seconds(refreshInterval)).ExpressionString(),
 		State:              new("ENABLED"),
 		Targets: &[]any{&awsevents.CfnRule_TargetProperty{
 			Id: new("Function"), Arn: f.function.FunctionArn(),
 			InputTransformer: &awsevents.CfnRule_InputTransformerProperty{
 				InputPathsMap: map[string]string{"time": "$.time"},
-				// EventBridge adds the quotes around text.
+				// EventBridge adds quotes around a string.
 				InputTemplate: new(strings.ReplaceAll(contract.RefreshRequest("<time>"), `"<time>"`, "<time>")),
 			},
 			RetryPolicy: &awsevents.CfnRule_RetryPolicyProperty{MaximumEventAgeInSeconds: new(refreshInterval.Seconds())},

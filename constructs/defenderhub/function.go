@@ -21,9 +21,9 @@ import (
 type Architecture int
 
 const (
-	// ARM64 is AWS Graviton, the cheaper of the two.
+	// ARM64 is AWS Graviton, which costs less.
 	ARM64 Architecture = iota
-	// AMD64 is x86-64, for Regions without Graviton and for local runs on such a machine.
+	// AMD64 is x86-64, for Regions without Graviton and to run the functions on an x86-64 machine.
 	AMD64
 )
 
@@ -46,8 +46,8 @@ func (a Architecture) validate() error {
 	return nil
 }
 
-// FunctionProps configure the Lambda functions. DefenderHubProps.Function is for all of them.
-// The Function of a part replaces it as a whole for the functions of that part.
+// FunctionProps configure Lambda functions. DefenderHubProps.Function applies to all functions. The
+// Function of a part replaces it as a whole for the functions of that part.
 type FunctionProps struct {
 	// Architecture is the processor of the functions.
 	// Default: ARM64.
@@ -67,8 +67,8 @@ type FunctionProps struct {
 	// VPCSubnets are the subnets of VPC.
 	// Default: nil, private subnets.
 	VPCSubnets *awsec2.SubnetSelection
-	// SecurityGroups are those of the functions in VPC.
-	// Default: empty, a new one for each function that allows all outgoing traffic.
+	// SecurityGroups are the security groups of the functions in VPC.
+	// Default: empty, a new security group for each function, which allows all outgoing traffic.
 	SecurityGroups []awsec2.ISecurityGroup
 }
 
@@ -81,7 +81,7 @@ func (p FunctionProps) validate() error {
 	return f.err()
 }
 
-// goFunction has the properties that all functions of this package share.
+// goFunction configures a function of this package.
 type goFunction struct {
 	FunctionProps
 	description  string
@@ -147,9 +147,9 @@ func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambd
 	return function
 }
 
-// networkPermissions lets Lambda create the network interfaces of a function in a VPC, but not
-// the function itself. The AWS managed policy would allow both, and writing to any log group.
-// Lambda's own requests have no source function.
+// networkPermissions lets Lambda create the network interfaces of a function in a VPC, but denies it
+// to the function's own code: only requests of that code have a source function. The AWS managed
+// policy would allow both, and also writing to any log group.
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html
 // https://docs.aws.amazon.com/lambda/latest/dg/permissions-source-function-arn.html
 func networkPermissions() []awsiam.PolicyStatement {
@@ -169,7 +169,7 @@ func environment(values map[string]string, memoryMiB int) *map[string]*string {
 	out := map[string]*string{"GOMEMLIMIT": new(contract.MemoryLimit(memoryMiB))}
 	for k, v := range values {
 		if broken(v) {
-			panic(&defender.FieldError{Field: k, Value: deployTime, Want: "a text or number from the CDK without changes: CloudFormation could not resolve this one"})
+			panic(&defender.FieldError{Field: k, Value: deployTime, Want: "an unchanged string or number of the CDK: CloudFormation could not resolve this one"})
 		}
 		out[k] = new(v)
 	}

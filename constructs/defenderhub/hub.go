@@ -23,16 +23,16 @@ type DefenderHubProps struct {
 	// account where Security Hub CSPM is enabled already.
 	Subscriptions *ProductSubscriptionsProps
 	// Audit configures the account's audits.
-	// Default: nil, all 17 checks are enabled and audited daily, except the one named at
-	// AuditProps.Include.
+	// Default: nil, all 17 checks are enabled, and all except defender.IntermediateCARevoked are
+	// audited daily.
 	Audit *AuditProps
-	// Detect describes normal behavior of devices, and who judges it.
+	// Detect describes normal behavior of devices, and selects the engine that judges it.
 	// Default: nil, no behavior and no engine.
 	Detect *DetectProps
 	// Rules select security events of AWS IoT Core.
 	// Default: nil, the events of all rule sources in Forward.
 	Rules *RulesProps
-	// Forwarder turns events into findings.
+	// Forwarder configures the functions that import events as findings.
 	// Default: nil, a Go function for arm64 and six alarms.
 	Forwarder *ForwarderProps
 	// Forward are the sources that the forwarder sends to Security Hub. A source that Device
@@ -42,20 +42,17 @@ type DefenderHubProps struct {
 	// Default: nil, the rule sources, the alarms of Detect.SelfManaged, and the notifications of
 	// audit and Detect if their subscription is off. Results of an Existing audit configuration
 	// also need Audit.Topic.
-	//
-	// An empty list that is not nil forwards nothing: the forwarder and its ledger are deleted,
-	// and its findings stay unchanged until Security Hub deletes them after 90 days.
 	Forward []defender.Source
-	// NoForwarder deploys no forwarder: only Device Defender's own integration sends findings.
-	// In a stack that is deployed already the forwarder goes with its ledger, and the findings
-	// that it made stay as they are until Security Hub deletes them after 90 days.
+	// NoForwarder leaves out the forwarder: only Device Defender's own integration sends findings.
+	// In a deployed stack it deletes the forwarder and its ledger. The findings that the forwarder
+	// imported stay unchanged until Security Hub deletes them after 90 days.
 	NoForwarder bool
 	// Correlate finds incidents: findings of several services that belong to one device, or of many
 	// devices. It needs the forwarder.
 	// Default: nil, findings are not correlated.
 	Correlate *CorrelateProps
-	// Notify sends a message for each change of a finding that matters. With Correlate, a part of an
-	// incident sends none of its own.
+	// Notify sends a message when a finding begins, gets worse or ends. With Correlate, one message
+	// per incident replaces those of its parts.
 	// Default: nil, no messages.
 	Notify *NotifyProps
 	// Dashboard shows all parts in a CloudWatch dashboard and their findings in insights of
@@ -67,25 +64,25 @@ type DefenderHubProps struct {
 	// EncryptionKey encrypts the queues, topics, log groups and the ledger. Its policy must let
 	// IAM policies of this account use it, as the CDK's default does. The policy of an imported
 	// key must also allow CloudWatch Logs, and Amazon SNS if notifications are forwarded: a
-	// warning of the synthesis prints the statements.
+	// warning at synthesis prints the statements.
 	//
 	// Change the key only while queues and streams are empty: waiting messages need the old key,
 	// which the functions may no longer use.
-	// Default: nil, AWS managed keys, and for topics, to which no AWS service could publish then,
-	// one new customer-managed key (1 USD a month, list price).
+	// Default: nil, AWS managed keys. The topics of Device Defender share one new customer-managed
+	// key (1 USD a month, list price), because AWS services cannot publish with an AWS managed key.
 	EncryptionKey awskms.IKey
-	// Function configures the Lambda functions of all parts. ForwarderProps.Function,
-	// AuditProps.Function and SelfManagedProps.Function each replace it as a whole.
+	// Function configures the Lambda functions of all parts. The Function of a part replaces it as a
+	// whole for that part.
 	// Default: nil, the zero value of FunctionProps.
 	Function *FunctionProps
-	// AlarmTopic is notified when an alarm goes off and when it ends. It must be a standard topic,
-	// unencrypted or encrypted with a customer-managed key. ForwarderProps.AlarmTopic and
-	// SelfManagedProps.AlarmTopic each replace it.
+	// AlarmTopic is notified when an alarm goes off and when it returns to OK. It must be a standard
+	// topic, unencrypted or encrypted with a customer-managed key. The AlarmTopic of a part replaces
+	// it for that part.
 	//
 	// The construct allows CloudWatch to use the topic's key. It also extends an existing topic
 	// policy, such as that of EnforceSSL or AddToResourcePolicy. A policy that you add later, and
 	// the policies of an imported topic or key, must allow cloudwatch.amazonaws.com to publish:
-	// notes and warnings of the synthesis print the statements.
+	// notes and warnings at synthesis print the statements.
 	// Default: nil, the alarms notify nobody.
 	AlarmTopic awssns.ITopic
 }
@@ -96,7 +93,7 @@ type DefenderHub interface {
 	constructs.Construct
 	// Subscriptions enable Device Defender's own integration.
 	Subscriptions() ProductSubscriptions
-	// Audit configures the account's audits.
+	// Audit has the configuration and the schedule of the account's audits.
 	Audit() Audit
 	// Detect judges the behavior of devices.
 	Detect() Detect
@@ -114,7 +111,7 @@ type DefenderHub interface {
 	DeadLetterQueue() awssqs.IQueue
 	// Dashboard shows the parts; nil if DefenderHubProps.Dashboard is.
 	Dashboard() Dashboard
-	// Sources are the sources that the forwarder imports; empty with NoForwarder.
+	// Sources returns the sources that the forwarder imports; empty with NoForwarder.
 	Sources() []defender.Source
 }
 
@@ -226,8 +223,8 @@ func (h *hub) forward(plan *hubPlan) {
 	}
 }
 
-// orderAudit starts the audit of a deployment last: an audit that ends before anybody receives
-// its findings is lost.
+// orderAudit starts the audit of a deployment after the subscriptions to its findings exist.
+// Otherwise the findings of a fast audit would be lost.
 func (h *hub) orderAudit() {
 	start := h.audit.Start()
 	if start == nil {
@@ -289,14 +286,13 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.connected("Dashboard.Detect", shown.Detect, "DefenderHub shows its own; use NewDashboard for another")
 	f.connected("Dashboard.Correlate", shown.Correlate, "DefenderHub shows its own; use NewDashboard for another")
 	f.connected("Dashboard.Notify", shown.Notify, "DefenderHub shows its own; use NewDashboard for another")
-	f.connected("Dashboard.Notify", shown.Notify, "DefenderHub shows its own; use NewDashboard for another")
 	f.connected("Forwarder.EventTopic", plan.forwarder.EventTopic, "set Rules.EventTopic")
 
 	if plan.detect.Native == nil {
 		plan.subscriptions.Detect = Off
 	}
 	if len(p.Forward) == 0 && !p.NoForwarder && plan.subscriptions.Audit == Off && !plan.notifiesOfAudits() {
-		f.coded(CodeLostAudits, "Subscriptions.Audit", plan.subscriptions.Audit.String(), auditsOfNobody,
+		f.coded(CodeLostAudits, "Subscriptions.Audit", plan.subscriptions.Audit.String(), lostAudits,
 			defender.Alternative{Field: "Audit.Topic"}, defender.Alternative{Field: "Forward"}, defender.Alternative{Field: "NoForwarder", Value: "true"})
 	}
 	if p.NoForwarder {
@@ -305,7 +301,7 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 				defender.Alternative{Field: "NoForwarder", Value: "false"})
 		}
 		if plan.correlate != nil {
-			f.coded(CodeNoForwarder, "Correlate", "set", "a forwarder: it sends the composite findings. Leave out NoForwarder",
+			f.coded(CodeNoForwarder, "Correlate", "set", "a forwarder, which imports the composite findings: leave out NoForwarder",
 				defender.Alternative{Field: "NoForwarder", Value: "false"}, defender.Alternative{Field: "Correlate", Value: "nil"})
 		}
 	} else {
@@ -350,16 +346,16 @@ func (plan *hubPlan) sources(named []defender.Source) []defender.Source {
 	return forward
 }
 
-// auditsOfNobody says what to do if no findings of audits would arrive.
-const auditsOfNobody = "Create, Existing, or Audit.Topic, to which the existing audit configuration sends its results: nobody would import the findings of audits. " +
-	"If that is meant, name the other sources in Forward, or set NoForwarder"
+// lostAudits explains what to do if nothing would import the findings of audits.
+const lostAudits = "Create or Existing, or Audit.Topic set to the topic of the existing audit configuration: otherwise nothing imports the findings of audits. " +
+	"If you want that, name the other sources in Forward, or set NoForwarder"
 
-// notifiesOfAudits reports whether a topic of audit results is known.
+// notifiesOfAudits reports whether the app knows the topic of audit results.
 func (plan *hubPlan) notifiesOfAudits() bool {
 	return plan.audit.Configuration == Create || plan.audit.Topic != nil
 }
 
-// validateForward reports sources that would arrive twice or not at all, by index.
+// validateForward reports sources whose findings would arrive twice or not at all.
 func (plan *hubPlan) validateForward() error {
 	var f faults
 	f.sources("Forward", plan.forward)
@@ -375,14 +371,14 @@ func (plan *hubPlan) validateForward() error {
 		case defender.DetectNotifications:
 			subscription, subscribed = plan.subscriptions.Detect, "Subscriptions.Detect"
 			if plan.detect.Native == nil {
-				f.coded(CodeNoEngine, field, s.String(), "no notifications of Detect without Detect.Native", defender.Alternative{Field: "Detect.Native"})
+				f.coded(CodeNoEngine, field, s.String(), "another source, or set Detect.Native: only it sends these notifications", defender.Alternative{Field: "Detect.Native"})
 			}
 		case defender.BehaviorTransitions:
 			if plan.detect.SelfManaged == nil {
-				f.coded(CodeNoEngine, field, s.String(), "no alarms of behaviors without Detect.SelfManaged", defender.Alternative{Field: "Detect.SelfManaged"})
+				f.coded(CodeNoEngine, field, s.String(), "another source, or set Detect.SelfManaged: only it sends these alarms", defender.Alternative{Field: "Detect.SelfManaged"})
 			}
 		case defender.CorrelatedFindings:
-			f.add(field, s.String(), "this source left out: Correlate adds it")
+			f.add(field, s.String(), "other sources only: Correlate adds this one")
 		}
 		if subscription != Off {
 			f.coded(CodeSentAlready, field, s.String(), "no source that Device Defender's own integration sends already: leave it out, or set the product's subscription to Off",
@@ -391,7 +387,7 @@ func (plan *hubPlan) validateForward() error {
 	}
 	if plan.detect.SelfManaged != nil && !slices.Contains(plan.forward, defender.BehaviorTransitions) {
 		if len(plan.forward) == 0 {
-			f.coded(CodeNoTransitions, "Forward", nil, "a forwarder: it sends the alarms of Detect.SelfManaged. Leave out NoForwarder",
+			f.coded(CodeNoTransitions, "Forward", nil, "a forwarder, which imports the alarms of Detect.SelfManaged: leave out NoForwarder",
 				defender.Alternative{Field: "NoForwarder", Value: "false"}, defender.Alternative{Field: "Detect.SelfManaged", Value: "nil"})
 		} else {
 			f.coded(CodeNoTransitions, "Forward", fmt.Sprint(plan.forward), "defender.BehaviorTransitions as well: without it the alarms of Detect.SelfManaged are lost",
@@ -410,7 +406,7 @@ func (plan *hubPlan) complete(p DefenderHubProps) {
 	plan.rules.EncryptionKey = plan.forwarder.EncryptionKey
 	if plan.audit.Function == nil && p.Function != nil {
 		function := *p.Function
-		function.LogLevel = 0 // which AuditProps refuses
+		function.LogLevel = 0 // AuditProps rejects it
 		plan.audit.Function = &function
 	}
 	plan.forwarder.Function = orProps(plan.forwarder.Function, p.Function)
@@ -442,7 +438,8 @@ func (plan *hubPlan) complete(p DefenderHubProps) {
 	plan.rules.Sources = slices.DeleteFunc(slices.Clone(plan.forward), func(s defender.Source) bool { return !iotrule.Sends(s) })
 }
 
-// compile builds the functions that are needed, those of one architecture together.
+// compile builds the functions that the plan needs. It first builds all functions of one
+// architecture with one go command, which is faster.
 func (plan *hubPlan) compile() error {
 	missing := map[Architecture][]string{}
 	verification := value(plan.detect.Native).Verification

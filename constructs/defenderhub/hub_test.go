@@ -378,7 +378,7 @@ func TestWrongPropsLeaveNoResourceBehind(t *testing.T) {
 	}
 }
 
-func TestPropsAreNotWrittenTo(t *testing.T) {
+func TestPropsOfTheCallerAreNotChanged(t *testing.T) {
 	props := withPrebuilt(&defenderhub.DefenderHubProps{
 		Detect: nativeDetect(), Rules: &defenderhub.RulesProps{}, Subscriptions: &defenderhub.ProductSubscriptionsProps{},
 		Forward: []defender.Source{defender.DeviceEvents, defender.RejectedReports},

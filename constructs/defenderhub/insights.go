@@ -10,12 +10,11 @@ import (
 	"github.com/defenderhub/defenderhub/internal/findingevent"
 )
 
-// filters are the filters of an insight: values of one attribute are alternatives, and a finding
-// must match all attributes.
+// filters are the filters of an insight. A finding must match one value of each attribute.
 type filters = awssecurityhub.CfnInsight_AwsSecurityFindingFiltersProperty
 
 // addInsights creates the insights. Their filters match the findings of the forwarder and those of
-// Device Defender's own integration alike, which have the same resource types.
+// Device Defender's own integration, which have the same resource types.
 func (d *dashboard) addInsights(incidents bool) {
 	d.insight("Resources", "AWS IoT: devices and resources with the most findings", "ResourceId", open(filters{}))
 	d.insight("Generators", "AWS IoT: checks, behaviors and events with the most findings", "GeneratorId", open(filters{}))
@@ -34,28 +33,28 @@ func (d *dashboard) insight(id, name, groupBy string, f filters) {
 	}))
 }
 
-// open adds filters for findings that an analyst has to look at.
+// open adds filters for active findings that no analyst has resolved or suppressed.
 func open(f filters) filters {
 	f = ofIoT(f)
 	f.RecordState, f.WorkflowStatus = equal("ACTIVE"), equal("NEW", "NOTIFIED")
 	return f
 }
 
-// ofIoT adds filters for findings about AWS IoT. The account's default product may also have
-// findings of other programs, which have other resource types.
+// ofIoT adds filters for findings about AWS IoT. Other programs may also import findings as the
+// account's default product, but with other resource types.
 func ofIoT(f filters) filters {
 	f.ProductArn = equal(defaultProductARN(), productARN("", findingevent.AuditProduct), productARN("", findingevent.DetectProduct))
 	f.ResourceType = &[]any{comparison("PREFIX", "AwsIot"), comparison("EQUALS", "Other")}
 	return f
 }
 
-// productARN returns the ARN of a product, such as aws/iot-device-defender-audit. AWS's products
-// have no account.
+// productARN returns the ARN of a product, such as aws/iot-device-defender-audit. account is "" for
+// AWS's products.
 func productARN(account, product string) string {
 	return fmt.Sprintf("arn:%s:securityhub:%s:%s:product/%s", *awscdk.Aws_PARTITION(), *awscdk.Aws_REGION(), account, product)
 }
 
-// defaultProductARN returns the ARN under which the forwarder imports.
+// defaultProductARN returns the ARN of the product as which the forwarder imports findings.
 func defaultProductARN() string {
 	account := *awscdk.Aws_ACCOUNT_ID()
 	return productARN(account, account+"/"+findingevent.DefaultProduct)

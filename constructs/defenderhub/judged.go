@@ -9,12 +9,13 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// judged are the behaviors of one Detect, as a forwarder must know them before their first alarm.
+// judged holds the behaviors of one Detect. A forwarder must know them before their first alarm.
 type judged struct {
-	// selfManaged says which engine judges them.
+	// selfManaged reports whether the self-managed engine judges the behaviors.
 	selfManaged bool
-	// severities has digests of profile and behavior for the self-managed engine, and the names
-	// of behaviors for Device Defender Detect, whose alarms carry no severity.
+	// severities are the severities of the behaviors. The keys are digests of profile and behavior
+	// for the self-managed engine, and names of behaviors for Device Defender Detect, whose alarms
+	// have no severity.
 	severities map[string]defender.Severity
 }
 
@@ -30,8 +31,8 @@ func (j judged) equal(other judged) bool {
 	return j.selfManaged == other.selfManaged && maps.Equal(j.severities, other.severities)
 }
 
-// behaviors are the behaviors of all Detects that the self-managed engine judges, nil for none,
-// and the severities of all others by name.
+// behaviors returns the behaviors of all Detects that the self-managed engine judges, nil if there
+// is none, and the severities of all other behaviors by name.
 func (p ForwarderProps) behaviors() (live contract.LiveBehaviors, severities map[string]defender.Severity) {
 	for _, d := range p.Detects {
 		if d == nil { // reported by validateDetects
@@ -53,15 +54,15 @@ func (p ForwarderProps) behaviors() (live contract.LiveBehaviors, severities map
 	return live, severities
 }
 
-// validateDetects reports what several Detects may not have in common: only profile, behavior and
-// device identify a finding of the self-managed engine. NewDetect reports the faults of each.
+// validateDetects reports behaviors that several Detects share. Profile, behavior and device alone
+// identify a finding of the self-managed engine. NewDetect reports the faults of each Detect.
 func (p ForwarderProps) validateDetects() error {
 	var f faults
 	live, severities := contract.LiveBehaviors{}, map[string]defender.Severity{}
 	for i, d := range p.Detects {
 		field := "Detects" + index(i)
 		if d == nil || d.Native == nil && d.SelfManaged == nil {
-			f.add(field, nil, "the props of a Detect with an engine")
+			f.add(field, nil, "DetectProps with an engine")
 			return f.err()
 		}
 		j := d.judged()
@@ -86,7 +87,8 @@ func (p ForwarderProps) validateDetects() error {
 	return f.err()
 }
 
-// validateApart reports profiles whose behaviors another Detect of the same forwarder has too.
+// validateApart reports profiles with behaviors that another Detect of the same forwarder also
+// has.
 func (p DetectProps) validateApart(others contract.LiveBehaviors) error {
 	var f faults
 	for i, profile := range p.profiles() {
@@ -95,7 +97,7 @@ func (p DetectProps) validateApart(others contract.LiveBehaviors) error {
 			continue
 		}
 		if p.profileField(i) == "" {
-			f.add("Behaviors", "behaviors of the profile "+name, "behaviors that no other Detect of the same Forwarder has: put them into Profiles under another name")
+			f.add("Behaviors", "behaviors of the profile "+name, "behaviors that no other Detect of the same Forwarder has: move them to Profiles under another name")
 		} else {
 			f.add(p.profileField(i)+".Name", name, "a name that no other Detect of the same Forwarder uses")
 		}

@@ -38,7 +38,7 @@ func TestADetectSendsAlarmsOnlyToAForwarderThatKnowsItsBehaviors(t *testing.T) {
 			props *defenderhub.DetectProps
 			want  string
 		}{
-			"Stranger": {stranger, "a Forwarder whose Detects has these props"},
+			"Stranger": {stranger, "a Forwarder with these props in Detects"},
 			"Second":   {props, "a Forwarder to which no other Detect sends alarms of the same behaviors: Fleet/Detect does"},
 		} {
 			got, message := faults(t, func() { defenderhub.NewDetect(stack, &id, c.props) })

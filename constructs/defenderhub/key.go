@@ -26,7 +26,7 @@ func withKey(key awskms.IKey, actions ...string) awsiam.PolicyStatement {
 	})
 }
 
-// aliasSuppressions explain to cdk-nag why statements of scope that use keys do not name them.
+// aliasSuppressions returns the suppressions for statements of scope that cannot name their keys.
 func aliasSuppressions(scope constructs.Construct, keys ...awskms.IKey) []nagSuppression {
 	var findings []string
 	for _, key := range keys {
@@ -47,7 +47,7 @@ func aliasSuppressions(scope constructs.Construct, keys ...awskms.IKey) []nagSup
 	}}
 }
 
-// suppressAliases writes them to the IAM resources in scope, which have no other suppressions.
+// suppressAliases writes aliasSuppressions to the IAM resources in scope.
 func suppressAliases(scope constructs.Construct, keys ...awskms.IKey) {
 	if suppressions := aliasSuppressions(scope, keys...); suppressions != nil {
 		suppressNag(scope, "AWS::IAM::", suppressions...)
@@ -74,8 +74,8 @@ func behindAlias(key awskms.IKey) (_ awskms.IKey, name string) {
 	return key, ""
 }
 
-// targetOf returns the key of an alias; nil if the alias is imported by its name, for which the
-// CDK throws an error.
+// targetOf returns the key of an alias, nil for an alias that is imported by name: the CDK throws
+// an error for that.
 func targetOf(alias awskms.IAlias) (key awskms.IKey) {
 	defer func() { _ = recover() }()
 	return alias.AliasTargetKey()
@@ -92,7 +92,7 @@ func managedByAWS(key awskms.IKey) string {
 	return ""
 }
 
-// key returns an error for an AWS managed key, whose policy allows no other service.
+// key reports an AWS managed key, whose policy allows no other service to use it.
 // https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#aws-managed-cmk
 func (f *faults) key(field string, key awskms.IKey) {
 	if alias := managedByAWS(key); alias != "" {
@@ -100,8 +100,8 @@ func (f *faults) key(field string, key awskms.IKey) {
 	}
 }
 
-// letService lets a service use key, for the stated purpose, by a statement in the key's policy.
-// The policy of an imported key cannot be extended: a warning prints the statement.
+// letService adds a statement to the key's policy that lets a service use it for the stated
+// purpose. The policy of an imported key cannot be extended, so a warning prints the statement.
 func letService(key awskms.IKey, service, purpose string, actions []string, conditions map[string]any) {
 	statement := serviceStatement(service, actions, "*", conditions)
 	if *key.AddToResourcePolicy(statement, new(true)).StatementAdded {
@@ -145,7 +145,7 @@ func readable(v any, begin, end string) any {
 			}
 			args, _ := of.([]any)
 			switch {
-			case function == "$jsii.map": // of the CDK's runtime for Go
+			case function == "$jsii.map": // the CDK's Go runtime wraps maps in it
 				return readable(of, begin, end)
 			case function == "Ref":
 				return begin + fmt.Sprint(of) + end

@@ -36,7 +36,7 @@ type tableOptions struct {
 	without string
 }
 
-// newTable creates an encrypted table that costs only its storage at rest.
+// newTable creates an encrypted on-demand table. When idle, it costs only its storage.
 func newTable(scope constructs.Construct, id string, o tableOptions) awsdynamodb.Table {
 	props := &awsdynamodb.TableProps{
 		PartitionKey:        attribute(o.partition, awsdynamodb.AttributeType_STRING),

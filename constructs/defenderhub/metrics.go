@@ -13,15 +13,15 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// part is a function with its name in math expressions.
+// part is a function of a construct, with its name in math expressions.
 type part struct {
 	name     string
 	function awslambda.Function
 }
 
-// emitted returns a metric that functions write with EMF, added up over the functions. dimension
-// is the kind of function. options may be nil, which means the sum over five minutes; its
-// DimensionsMap adds dimensions.
+// emitted returns a metric that functions write in the embedded metric format, summed over the
+// functions. dimension is the name of the dimension with the function's name. options may be nil,
+// which means the sum over five minutes. Its DimensionsMap adds dimensions.
 func emitted(dimension, name string, options *awscloudwatch.MetricOptions, parts ...part) awscloudwatch.IMetric {
 	o := value(options)
 	if o.Statistic == nil {
@@ -40,13 +40,13 @@ func emitted(dimension, name string, options *awscloudwatch.MetricOptions, parts
 	}, parts...)
 }
 
-// failed returns how many invocations of functions failed.
+// failed returns the number of failed invocations, summed over the functions.
 func failed(parts ...part) awscloudwatch.IMetric {
 	o := *fiveMinutes("Sum")
 	return total("failed invocations", o, func(function awslambda.Function) awscloudwatch.IMetric { return function.MetricErrors(&o) }, parts...)
 }
 
-// total adds up a metric of each function. label is for a sum of several.
+// total sums a metric over the functions. label is the label of the sum.
 func total(label string, o awscloudwatch.MetricOptions, metric func(awslambda.Function) awscloudwatch.IMetric, parts ...part) awscloudwatch.IMetric {
 	if len(parts) == 1 {
 		return metric(parts[0].function)
@@ -66,8 +66,8 @@ func total(label string, o awscloudwatch.MetricOptions, metric func(awslambda.Fu
 	})
 }
 
-// idOf returns the ID of a metric of the function in math expressions. Metrics that differ must not
-// share one, so that a graph or alarm can have several of them.
+// idOf returns the ID of a metric of the function in math expressions. Different metrics have
+// different IDs, so that one graph or alarm can contain them.
 func (p part) idOf(metric string, o awscloudwatch.MetricOptions) string {
 	path := strings.TrimPrefix(*p.function.Node().Path(), *awscdk.Stack_Of(p.function).Node().Path())
 	text := fmt.Sprint(path, " ", *o.Statistic, " ", *o.Period.ToSeconds(nil))

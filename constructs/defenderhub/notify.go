@@ -24,46 +24,46 @@ import (
 // NotifyProps configure [Notify]. The zero value publishes messages about findings of devices with
 // MEDIUM severity or above to two new topics without subscribers.
 type NotifyProps struct {
-	// Filters let findings through: one that matches is enough. The events of all other findings
-	// cost nothing, as far as the event pattern can express the filters.
+	// Filters select the findings to report, at most 20. A finding must match one of them. You do
+	// not pay for the events of other findings, as far as an event pattern can express the filters.
 	// Default: nil, one filter with its defaults.
 	Filters []NotifyFilter
 	// OtherAccounts also reports findings of the other accounts and Regions that Security Hub
 	// shows in an administrator account or a home Region. Their thing groups are not known.
 	OtherAccounts bool
-	// Pattern replaces the event pattern that is derived from the filters, as a JSON object of at
-	// most 2048 characters. It may only select fewer events: the filters apply as well. It should
-	// select the end of each finding that it selects.
+	// Pattern replaces the event pattern that is derived from the filters: a JSON object of at most
+	// 2048 characters. It is useful to select fewer events, because the filters still apply. It must
+	// also select the events with which the selected findings end.
 	// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html
-	// Default: nil, the findings that the filters let through, and their end.
+	// Default: nil, the findings that match the filters, and the events with which they end.
 	Pattern map[string]any
-	// Correlate are the props of the Correlate whose incidents are reported: a part of an incident
-	// sends no message of its own. Within a DefenderHub they are DefenderHubProps.Correlate.
+	// Correlate are the props of the [Correlate] that finds incidents. Findings that are parts of an
+	// incident then send no message. A DefenderHub sets it from DefenderHubProps.Correlate.
 	// Default: nil, there are no incidents.
 	Correlate *CorrelateProps
-	// Hold is how long a new finding waits for an incident that may contain it: whole
-	// seconds from 1 second to 15 minutes. Incidents do not wait. Without Correlate nothing waits.
+	// Hold is how long the message about a new finding waits for an incident that may contain the
+	// finding, in whole seconds from 1 second to 15 minutes. Messages about incidents do not wait.
+	// Without Correlate no message waits.
 	// Default: 0, which means 1 minute.
 	Hold time.Duration
 
-	// PerMinute is the maximum number of messages per minute, 1 to 1000, and the maximum number of
-	// messages about CRITICAL findings, which count separately. All further changes of that minute
+	// PerMinute is the maximum number of messages per minute, 1 to 1000. Messages about CRITICAL
+	// findings are counted separately, with the same maximum. All further changes in that minute
 	// share one message.
 	// Default: 0, which means 20.
 	PerMinute int
-	// Digest collects the changes of less severe findings.
+	// Digest collects the changes of less severe findings in one message.
 	// Default: nil, each change has its own message.
 	Digest *DigestProps
-	// Remind is the least severity of which a daily message reminds as long as the finding is
-	// open.
+	// Remind is the minimum severity of the open findings in the daily reminder.
 	// Default: SeverityDefault, CRITICAL.
 	Remind defender.Severity
-	// NoReminder sends no daily message.
+	// NoReminder turns off the daily reminder.
 	NoReminder bool
-	// RemindAt is the time of the daily message, such as "08:00".
+	// RemindAt is the time of the daily reminder, such as "08:00".
 	// Default: "", 08:00.
 	RemindAt string
-	// TimeZone is that of RemindAt and Digest.DailyAt, a name of the IANA database such as
+	// TimeZone is the time zone of RemindAt and Digest.DailyAt, a name of the IANA database such as
 	// "Europe/Berlin". All times in messages are UTC.
 	// Default: "", UTC.
 	TimeZone string
@@ -76,15 +76,15 @@ type NotifyProps struct {
 	// customer-managed key must let IAM policies of this account use it.
 	// Default: nil, a new topic, encrypted, TLS only.
 	Topic awssns.ITopic
-	// ChatTopic receives the messages in the schema of Amazon Q Developer in chat applications, as
-	// Topic does. An existing channel configuration can use it: docs/notify.md says how.
+	// ChatTopic receives the messages in the schema of Amazon Q Developer in chat applications. The
+	// limits of Topic apply. An existing channel configuration can use it: docs/notify.md says how.
 	// Default: nil, a new topic, encrypted, TLS only.
 	ChatTopic awssns.ITopic
-	// Emails are addresses that receive the messages, at most 100. Each must confirm the
-	// subscription once.
-	// Default: nil, nobody.
+	// Emails are the e-mail addresses that receive the messages, at most 100. The owner of each
+	// address must confirm the subscription once.
+	// Default: nil, no e-mail.
 	Emails []string
-	// Slack posts the messages to a channel.
+	// Slack is the Slack channel that receives the messages.
 	// Default: nil, no channel.
 	Slack *SlackProps
 
@@ -96,22 +96,25 @@ type NotifyProps struct {
 	// Default: 0, which means 2 seconds.
 	BatchWindow time.Duration
 	// MaxConcurrency is the maximum number of concurrent invocations, 2 to 1000.
+	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
 	// Default: 0, which means 2.
 	MaxConcurrency int
 
-	// Function configures the function. It needs a way to Amazon SNS, Amazon SQS, DynamoDB, AWS IoT
-	// and CloudWatch Logs.
+	// Function configures the function. It needs network access to Amazon SNS, Amazon SQS, DynamoDB,
+	// AWS IoT and CloudWatch Logs.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
-	// Prebuilt is the path of a prebuilt lambda/notifier, as ForwarderProps.Prebuilt says. The
-	// settings are deployed in a file beside it.
+	// Prebuilt is the path of a prebuilt lambda/notifier. The settings are deployed in a file beside
+	// the program. See ForwarderProps.Prebuilt.
 	// Default: "", go build compiles it at synthesis.
 	Prebuilt string
-	// MemoryMiB is 128 to 10240.
+	// MemoryMiB is the memory of the function, 128 to 10240 MiB.
+	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 	// Default: 0, which means 256.
 	MemoryMiB int
-	// Timeout of the function, 10 seconds to 5 minutes. The queue hides an event for BatchWindow
-	// and six times Timeout, as AWS advises, before it is retried.
+	// Timeout is the timeout of the function, 10 seconds to 5 minutes. The queue retries an event
+	// after BatchWindow and six times Timeout, as AWS advises.
+	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
 	// Default: 0, which means 1 minute.
 	Timeout time.Duration
 
@@ -120,13 +123,13 @@ type NotifyProps struct {
 	// imported key must also allow Amazon EventBridge and CloudWatch Logs.
 	// Default: nil, DefenderHubProps.EncryptionKey within a DefenderHub, else AWS managed keys.
 	EncryptionKey awskms.IKey
-	// PointInTimeRecovery lets you restore the table to any second of the last 35 days. Without
-	// its table, each open finding is reported once more at its next event.
+	// PointInTimeRecovery lets you restore the table to any second of the last 35 days. If the table
+	// is lost, each open finding is reported once more at its next event.
 	PointInTimeRecovery bool
 	// RecordRemovalPolicy is the table's removal policy.
-	// Default: "", awscdk.RemovalPolicy_DESTROY, it is deleted with the stack.
+	// Default: "", awscdk.RemovalPolicy_DESTROY, which deletes the table with the stack.
 	RecordRemovalPolicy awscdk.RemovalPolicy
-	// AlarmTopic is notified when an alarm goes off and when it ends; see
+	// AlarmTopic is notified when an alarm goes off and when it returns to OK; see
 	// DefenderHubProps.AlarmTopic.
 	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarms notify nobody.
 	AlarmTopic awssns.ITopic
@@ -134,49 +137,48 @@ type NotifyProps struct {
 	// Default: nil, seven alarms.
 	Alarms *NotifyAlarmsProps
 
-	// executable is the path of Prebuilt, or of what compile built.
+	// executable is the path of the program, set by compile.
 	executable string
 }
 
-// NotifyFilter lets findings through. All fields that are set must match; one element of a list is
-// enough. A field that cannot be evaluated for a finding matches. Incidents match Products, Sources,
-// Checks and Behaviors always.
+// NotifyFilter selects findings. All fields that are set must match; one element of a list is
+// enough. A field that cannot be evaluated for a finding matches. Products, Sources, Checks and
+// Behaviors match every incident.
 type NotifyFilter struct {
-	// Severity is the least severity.
+	// Severity is the minimum severity.
 	// Default: SeverityDefault, MEDIUM.
 	Severity defender.Severity
 	// Products are the parts of ProductArn after "product/", such as "aws/guardduty", at most 20.
-	// "default" is every finding under the account's default product.
-	// Default: nil, the findings of defenderhub and of Device Defender's own integration, or those
-	// of Sources.
+	// "default" matches every finding of the account's default product.
+	// Default: nil, the findings of defenderhub and of Device Defender's own integration.
 	Products []string
-	// Sources are sources of findings of defenderhub. AuditNotifications and DetectNotifications
-	// also match Device Defender's own integration. They exclude Products.
+	// Sources are defenderhub's sources of findings. AuditNotifications and DetectNotifications
+	// also match Device Defender's own integration. A filter has Products or Sources, not both.
 	// Default: nil, all sources.
 	Sources []defender.Source
-	// Checks are audit checks, and Behaviors names of behaviors, at most 50 each.
+	// Checks are audit checks, and Behaviors are names of behaviors, at most 50 each.
 	// Default: nil, all findings.
 	Checks    []defender.Check
 	Behaviors []string
-	// ThingGroups are names of thing groups, at most 50. The device must be in one of them, or in
-	// a group below one. The groups of a device that is no thing of this account and Region cannot
-	// be evaluated.
+	// ThingGroups are names of thing groups, at most 50. The device must be in one of these groups,
+	// or in a descendant of one. The field cannot be evaluated for a device that is not a thing of
+	// this account and Region.
 	// Default: nil, all devices.
 	ThingGroups []string
 }
 
-// DigestProps configure a digest. The zero value sends one each hour in which something changed.
+// DigestProps configure a digest. The zero value sends a digest in each hour with a change.
 type DigestProps struct {
-	// Below is the severity below which a change is in the digest.
+	// Below is the severity limit: changes of findings below it go into the digest.
 	// Default: SeverityDefault, HIGH.
 	Below defender.Severity
-	// DailyAt sends one digest each day at this time, such as "17:30".
-	// Default: "", each hour.
+	// DailyAt is the time of a daily digest, such as "17:30".
+	// Default: "", a digest each hour.
 	DailyAt string
 }
 
-// SlackProps is a Slack channel. Somebody must authorize the workspace in the console of Amazon Q
-// Developer in chat applications once, before the deployment: docs/notify.md says how.
+// SlackProps name a Slack channel. Before the deployment, authorize the workspace once in the
+// console of Amazon Q Developer in chat applications: docs/notify.md says how.
 type SlackProps struct {
 	// WorkspaceID is the ID of the workspace, such as "T0123ABCD". It is required.
 	WorkspaceID string
@@ -275,19 +277,19 @@ func (n NotifyFilter) validate() error {
 	f.sources("Sources", n.Sources)
 	f.checks("Checks", n.Checks)
 	if len(n.Sources) > 0 && len(n.Products) > 0 {
-		f.add("Products", n.Products, "Products or Sources: write a second filter for the other")
+		f.add("Products", n.Products, "either Products or Sources: write two filters")
 	}
 	f.texts("Products", n.Products, maxProducts, productName.MatchString, `such as "aws/guardduty", or "default"`)
 	named := func(s string) bool { return s != "" }
-	f.texts("Behaviors", n.Behaviors, maxFilterList, named, "a name")
-	f.texts("ThingGroups", n.ThingGroups, maxFilterList, named, "a name")
+	f.texts("Behaviors", n.Behaviors, maxFilterList, named, "a name that is not empty")
+	f.texts("ThingGroups", n.ThingGroups, maxFilterList, named, "a name that is not empty")
 	if len(n.Checks) > maxFilterList {
 		f.add("Checks", len(n.Checks), "at most %d", maxFilterList)
 	}
 	return f.err()
 }
 
-// texts reports too many, unknown, repeated and deploy-time texts of a list.
+// texts reports invalid, repeated and deploy-time strings of a list, and too many of them.
 func (f *faults) texts(field string, list []string, most int, valid func(string) bool, want string) {
 	if n := len(list); n > most {
 		f.add(field, n, "at most %d", most)
@@ -295,11 +297,11 @@ func (f *faults) texts(field string, list []string, most int, valid func(string)
 	for i, s := range list {
 		switch {
 		case unresolved(s):
-			f.add(field+index(i), deployTime, "a text that is known at synthesis: it is deployed in a file")
+			f.add(field+index(i), deployTime, "a string that is known at synthesis: it is deployed in a file")
 		case !valid(s):
 			f.add(field+index(i), s, want)
 		case slices.Index(list, s) < i:
-			f.add(field+index(i), s, "each once")
+			f.add(field+index(i), s, "each element once")
 		}
 	}
 }
@@ -316,8 +318,8 @@ func (f *faults) timeOfDay(field, at string) {
 	}
 }
 
-// messageTopic returns an error for a FIFO topic. Unlike a service, the function can publish
-// through a key that AWS manages.
+// messageTopic reports a FIFO topic. Unlike an AWS service, the function can publish to a topic with
+// an AWS managed key.
 func (f *faults) messageTopic(field string, topic awssns.ITopic) {
 	if topic != nil && (*topic.Fifo() || strings.HasSuffix(*topic.TopicArn(), ".fifo")) {
 		f.add(field, "a FIFO topic", "a standard topic: neither mail nor chat can subscribe to a FIFO topic")
@@ -363,30 +365,30 @@ func (s SlackProps) validate() error {
 	return f.err()
 }
 
-// elsewhere returns an error for a topic that the alarms of scope cannot notify.
+// elsewhere reports a topic that the alarms of scope cannot notify.
 func (p NotifyProps) elsewhere(scope constructs.Construct) error {
 	var f faults
 	f.alarmTopic(scope, "AlarmTopic", p.AlarmTopic)
 	return f.err()
 }
 
-// compiles reports whether the function must be built.
+// compiles reports whether synthesis must compile the program.
 func (p *NotifyProps) compiles() bool { return p != nil && p.Prebuilt == "" }
 
-// compile builds the function where no prebuilt one is given.
+// compile sets executable: to Prebuilt, or to the compiled program.
 func (p *NotifyProps) compile() (err error) {
 	p.executable, err = functionExecutable(notifierFunction, value(p.Function).Architecture, p.Prebuilt)
 	return err
 }
 
-// Notify publishes one message per change of a finding that matters: new, worse and over.
+// Notify publishes a message when a finding begins, gets worse or ends.
 type Notify interface {
 	constructs.Construct
-	// Topic receives the messages as text, ChatTopic in the schema of Amazon Q Developer in chat
-	// applications.
+	// Topic receives the messages as text.
 	Topic() awssns.ITopic
+	// ChatTopic receives the messages in the schema of Amazon Q Developer in chat applications.
 	ChatTopic() awssns.ITopic
-	// Rule sends the events of Security Hub that a filter may let through to the queue.
+	// Rule sends the events of Security Hub that may match a filter to the queue.
 	Rule() awscdk.CfnResource
 	// Queue receives the events of Security Hub.
 	Queue() awssqs.IQueue
@@ -394,17 +396,17 @@ type Notify interface {
 	DeadLetterQueue() awssqs.IQueue
 	// Function writes the messages.
 	Function() awslambda.IFunction
-	// RecordTable stores what was reported.
+	// RecordTable stores the reported state of each finding.
 	RecordTable() awsdynamodb.ITable
 	// Alarms are the enabled alarms.
 	Alarms() []awscloudwatch.IAlarm
 	// MetricReceived counts events that arrived.
 	// Default: the sum over 5 minutes.
 	MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricSent counts changes with a message of their own.
+	// MetricSent counts changes that were sent as separate messages.
 	// Default: the sum over 5 minutes.
 	MetricSent(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricCapped counts changes over the cap of their minute, which share a message.
+	// MetricCapped counts changes that exceed NotifyProps.PerMinute and share a message.
 	// Default: the sum over 5 minutes.
 	MetricCapped(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 	// MetricDigested counts changes that are in a digest.
@@ -413,10 +415,10 @@ type Notify interface {
 	// MetricCovered counts changes of findings that are parts of an incident.
 	// Default: the sum over 5 minutes.
 	MetricCovered(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricFiltered counts events that no filter lets through.
+	// MetricFiltered counts events that match no filter.
 	// Default: the sum over 5 minutes.
 	MetricFiltered(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricFailed counts events that failed to be handled and are tried again.
+	// MetricFailed counts events that could not be handled and are retried.
 	// Default: the sum over 5 minutes.
 	MetricFailed(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 }
@@ -439,8 +441,8 @@ func (n *notify) Function() awslambda.IFunction   { return n.function }
 func (n *notify) RecordTable() awsdynamodb.ITable { return n.records }
 func (n *notify) Alarms() []awscloudwatch.IAlarm  { return slices.Clone(n.alarms) }
 
-// NewNotify sends messages about findings of Security Hub. It panics with one error that lists
-// every fault of props.
+// NewNotify deploys the topics, the rule, the queue, the table and the function. It panics with one
+// error that lists every fault of props.
 func NewNotify(scope constructs.Construct, id *string, props *NotifyProps) Notify {
 	n := &notify{}
 	constructs.NewConstruct_Override(n, scope, id)

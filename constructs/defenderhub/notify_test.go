@@ -53,7 +53,7 @@ func notifySettings(t *testing.T, props defenderhub.NotifyProps) notification.Co
 	return c
 }
 
-func TestNotifyWithoutPropsNotifiesNobody(t *testing.T) {
+func TestNotifyWithoutPropsHasNoSubscriber(t *testing.T) {
 	stack := newStack()
 	n := newNotify(stack, defenderhub.NotifyProps{})
 	if n.Topic() == nil || n.ChatTopic() == nil || n.Rule() == nil || n.Queue() == nil || n.DeadLetterQueue() == nil || n.Function() == nil || n.RecordTable() == nil || len(n.Alarms()) != 7 {

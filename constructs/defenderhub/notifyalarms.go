@@ -15,9 +15,9 @@ type NotifyAlarmsProps struct {
 	// Default: above 0 messages in 1 of 1 periods.
 	DeadLetters Alarm
 	// OldestMessage goes off when an event has waited too long in the queue.
-	// Default: above NotifyProps.Hold and 900 seconds in 1 of 1 periods.
+	// Default: above 900 seconds plus NotifyProps.Hold in 1 of 1 periods.
 	OldestMessage Alarm
-	// Failures goes off when events fail to be handled; they are retried.
+	// Failures goes off when events cannot be handled; they are retried.
 	// Default: above 0 events in 3 of 3 periods.
 	Failures Alarm
 	// Errors goes off when invocations of the function fail; they are retried.
@@ -30,7 +30,7 @@ type NotifyAlarmsProps struct {
 	// Undelivered goes off when Amazon SNS cannot deliver messages of the topics.
 	// Default: above 0 deliveries in 1 of 1 periods.
 	Undelivered Alarm
-	// Unsent goes off when a digest or a reminder was abandoned after three attempts.
+	// Unsent goes off when a digest or a reminder could not be sent in three attempts.
 	// Default: above 0 messages in 1 of 1 periods.
 	Unsent Alarm
 }
@@ -69,7 +69,7 @@ func (n *notify) newAlarms(props NotifyProps) []awscloudwatch.IAlarm {
 		}))
 	if props.Digest != nil || !props.NoReminder {
 		a.add("UnsentAlarm", p.Unsent, Alarm{Periods: 1},
-			"A digest or a reminder was abandoned after three attempts. The next one has its content. Read the notifier's log",
+			"A digest or a reminder could not be sent in three attempts. The next one includes its content. Read the notifier's log",
 			n.function.Metric(new("AsyncEventsDropped"), fiveMinutes("Sum")))
 	}
 	return a.made

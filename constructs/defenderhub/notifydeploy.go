@@ -22,8 +22,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/notification"
 )
 
-// deploy creates the topics, the rule, the queues, the table, the function and the schedules. The
-// props are valid and their executable is built.
+// deploy creates the topics, the rule, the queues, the table, the function and the schedules. It
+// expects valid props, with their executable set.
 func (n *notify) deploy(p NotifyProps) {
 	config := p.config()
 	code, err := notifierCode(p.executable, config)
@@ -33,7 +33,7 @@ func (n *notify) deploy(p NotifyProps) {
 	n.subscribe(p)
 	timeout, window := or(p.Timeout, defaultTimeout), or(p.BatchWindow, defaultNotifyBatchWindow)
 	n.events = newFindingQueue(n, findingQueueOptions{
-		description: "Sends the findings that a filter may let through to the notifier",
+		description: "Sends the findings that may match a filter to the notifier",
 		pattern:     p.pattern(config.Filters), key: p.EncryptionKey, visibility: visibility(timeout, window),
 	})
 	n.records = newTable(n, "Records", tableOptions{
@@ -101,7 +101,7 @@ func (p NotifyProps) config() notification.Config {
 	return c
 }
 
-// pattern returns the event pattern.
+// pattern returns the event pattern of the EventBridge rule.
 func (p NotifyProps) pattern(filters []notification.Filter) map[string]any {
 	switch {
 	case p.Pattern != nil:
@@ -128,8 +128,8 @@ func notifierCode(executable string, config notification.Config) (awslambda.Code
 	return assetCode(made), nil
 }
 
-// newTopic returns the given topic, or creates one. Only the function publishes, so that the key
-// that AWS manages for Amazon SNS is enough.
+// newTopic returns the given topic, or creates one. The AWS managed key for Amazon SNS is enough,
+// because only the function publishes to the topic.
 func (n *notify) newTopic(id, description string, given awssns.ITopic, key awskms.IKey) awssns.ITopic {
 	if given != nil {
 		return given
@@ -140,7 +140,7 @@ func (n *notify) newTopic(id, description string, given awssns.ITopic, key awskm
 	return awssns.NewTopic(n, new(id), &awssns.TopicProps{DisplayName: new(description), MasterKey: key, EnforceSSL: new(true)})
 }
 
-// permissions are those of the function, besides its log.
+// permissions returns the function's permissions, except for its log.
 func (n *notify) permissions(p NotifyProps) []awsiam.PolicyStatement {
 	queue := n.events.consumePermissions()
 	queue.AddActions(new("sqs:ChangeMessageVisibility"), new("sqs:SendMessage"))
@@ -168,8 +168,8 @@ func (n *notify) permissions(p NotifyProps) []awsiam.PolicyStatement {
 	return statements
 }
 
-// topicKeys are the keys of the topics that the function must be allowed to use. The policy of the
-// key that AWS manages lets the account's roles use it through Amazon SNS.
+// topicKeys returns the keys of the topics for which the function needs permissions. The policy of
+// an AWS managed key already lets the account's roles use it with Amazon SNS.
 func (n *notify) topicKeys() []awskms.IKey {
 	var keys []awskms.IKey
 	for _, topic := range []awssns.ITopic{n.topic, n.chatTopic} {
@@ -180,7 +180,7 @@ func (n *notify) topicKeys() []awskms.IKey {
 	return keys
 }
 
-// subscribe subscribes the addresses and the channel.
+// subscribe subscribes the e-mail addresses and the Slack channel.
 func (n *notify) subscribe(p NotifyProps) {
 	for i, address := range p.Emails {
 		id := "Email-" + address
@@ -194,12 +194,12 @@ func (n *notify) subscribe(p NotifyProps) {
 	if p.Slack == nil {
 		return
 	}
-	// The service has no Region: its configurations are named once per account.
+	// The names of configurations are unique per account, not per Region.
 	name := *awscdk.Names_UniqueResourceName(n, &awscdk.UniqueResourceNameOptions{MaxLength: new(100.0), Separator: new("-")})
-	// The service assumes the role for what people type in the channel. The guardrail denies all of
-	// it; without one the service would allow what AdministratorAccess allows. No AWS page says that
-	// the service names its account and configuration when it assumes the role (unverified): the
-	// conditions hold if it does.
+	// The service assumes this role to run commands that people type in the channel. The guardrail
+	// denies all of them; without a guardrail, AdministratorAccess would be the limit. No AWS page
+	// says that the service sends its account and configuration when it assumes the role
+	// (unverified), so the conditions apply only if it does.
 	role := awsiam.NewRole(n, new("ChatRole"), &awsiam.RoleProps{
 		Description: new("Lets Amazon Q Developer in chat applications show messages in a Slack channel"),
 		AssumedBy: awsiam.NewServicePrincipal(new("chatbot.amazonaws.com"), &awsiam.ServicePrincipalOpts{Conditions: &map[string]any{
@@ -215,7 +215,7 @@ func (n *notify) subscribe(p NotifyProps) {
 	})
 }
 
-// schedule sends the digest and the reminder.
+// schedule creates the schedules of the digest and the reminder.
 func (n *notify) schedule(p NotifyProps) {
 	if p.Digest == nil && p.NoReminder {
 		return
@@ -242,14 +242,14 @@ func (n *notify) schedule(p NotifyProps) {
 		if p.Digest.DailyAt != "" {
 			expression = daily(p.Digest.DailyAt)
 		}
-		add("Digest", "Sends the digest of less severe changes", expression, contract.NotifyDigest)
+		add("Digest", "Sends the digest of less severe findings", expression, contract.NotifyDigest)
 	}
 	if !p.NoReminder {
 		add("Reminder", "Reminds of severe findings that are still open", daily(or(p.RemindAt, defaultRemindAt)), contract.NotifyRemind)
 	}
 }
 
-// daily returns the schedule of a time of day.
+// daily returns the schedule expression for a time of day, such as "08:00".
 func daily(at string) string {
 	parts := timeOfDay.FindStringSubmatch(at)
 	number := func(s string) string {

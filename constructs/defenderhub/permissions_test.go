@@ -138,7 +138,7 @@ func TestCorrelatorMayDoExactlyWhatItDoes(t *testing.T) {
 	}
 }
 
-func TestOnlyWhoRefreshesReadsTheIndexOfWhatIsDue(t *testing.T) {
+func TestOnlyTheFunctionThatRefreshesReadsTheDueIndex(t *testing.T) {
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
 	for _, id := range tp.ids("AWS::IAM::Policy") {
 		refreshes := !strings.Contains(id, "Audit")
@@ -148,7 +148,7 @@ func TestOnlyWhoRefreshesReadsTheIndexOfWhatIsDue(t *testing.T) {
 	}
 }
 
-func TestAnswersGoBesideTheReportsOnly(t *testing.T) {
+func TestAnswersArePublishedBesideTheReportsOnly(t *testing.T) {
 	for topic, want := range map[string]string{
 		"": "", "fleet/+/report": "fleet/*/report/rejected", "fleet/#": "", defenderhub.ReservedReportTopic: "", "report": "report/rejected",
 	} {

@@ -8,14 +8,14 @@ type Provision int
 const (
 	// Create creates the resource with the stack.
 	Create Provision = iota
-	// Existing leaves alone a resource that the account and Region already have, for example
-	// from a visit to the console. CloudFormation cannot create it a second time.
+	// Existing uses a resource that the account and Region already have, for example because
+	// somebody created it in the console. CloudFormation cannot create it a second time.
 	Existing
-	// Off does without the resource.
+	// Off leaves out the resource.
 	Off
 )
 
-// String is the name that the app's configuration uses.
+// String returns the name in the app's settings.
 func (p Provision) String() string {
 	switch p {
 	case Create:

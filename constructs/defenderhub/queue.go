@@ -17,9 +17,9 @@ const (
 	maxReceives = 1000
 )
 
-// visibility returns a queue's visibility timeout: six timeouts of the function, and the batching
-// window. Otherwise a function with a short timeout and a long window would receive messages
-// again and again.
+// visibility returns a queue's visibility timeout, as AWS advises: six times the function's
+// timeout, plus the batching window. Otherwise messages would be received again while a batch with
+// a long window still fills.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 func visibility(timeout, batchWindow time.Duration) time.Duration { return 6*timeout + batchWindow }
 
@@ -27,11 +27,12 @@ func visibility(timeout, batchWindow time.Duration) time.Duration { return 6*tim
 type queueOptions struct {
 	// visibility is 0 for the default of Amazon SQS.
 	visibility time.Duration
-	// delay is for how long each message is hidden first, at most 15 minutes.
-	delay      time.Duration
+	// delay is how long Amazon SQS hides each new message, at most 15 minutes.
+	delay time.Duration
+	// deadLetter receives a message after that many receives, 0 for maxReceives. nil means no
+	// dead-letter queue.
 	deadLetter awssqs.IQueue
-	// receives is after how many receives a message goes there, 0 for maxReceives.
-	receives int
+	receives   int
 }
 
 // newQueue creates an encrypted queue that requires TLS and keeps messages for the maximum time.

@@ -48,8 +48,8 @@ func serviceRole(scope constructs.Construct, id, service, source, description st
 	return awsiam.NewRole(scope, new(id), props)
 }
 
-// publisherRole creates a role with which AWS IoT publishes to topic. given is the key that the
-// user named for an imported topic.
+// publisherRole creates a role that lets AWS IoT publish to topic. given is the key that the user
+// passed for an imported topic.
 func publisherRole(scope constructs.Construct, id, source, description string, topic awssns.ITopic, given awskms.IKey) awsiam.Role {
 	key := keyOf(topic, topic.MasterKey(), given)
 	statements := append([]awsiam.PolicyStatement{allow([]string{"sns:Publish"}, *topic.TopicArn())}, sendWithKey(key)...)
@@ -59,10 +59,10 @@ func publisherRole(scope constructs.Construct, id, source, description string, t
 	return role
 }
 
-// sendingWithKey are the actions for sending to something encrypted.
+// sendingWithKey are the KMS actions for sending to an encrypted queue or topic.
 var sendingWithKey = []string{"kms:Decrypt", "kms:GenerateDataKey"}
 
-// sendWithKey allows sending to something encrypted with key; it is empty without a key.
+// sendWithKey allows sending to queues and topics that key encrypts. It is empty without a key.
 func sendWithKey(key awskms.IKey) []awsiam.PolicyStatement {
 	if key == nil {
 		return nil

@@ -18,31 +18,33 @@ import (
 
 // RulesProps configure [Rules].
 type RulesProps struct {
-	// Sources are the rule sources; each becomes one rule. Within a DefenderHub,
+	// Sources are the sources that need a rule, one rule for each: defender.RejectedReports,
+	// SecurityDisconnects, RefusedConnections and DeviceEvents. Within a DefenderHub,
 	// DefenderHubProps.Forward chooses them.
-	// Default: empty, the four rule sources.
+	// Default: empty, all four.
 	Sources []defender.Source
 	// EventTopic is the MQTT topic filter on which devices report security events. It has at most
 	// 256 bytes and 7 slashes, no variables, at least one level without a wildcard, and must not
-	// begin with $. The level at its first + is the device that the sender claims to be; a claim
-	// other than the client ID is marked.
+	// begin with $. The level at its first + is the device that the sender claims to be. A finding
+	// says if that differs from the sender's client ID.
 	//
-	// Every message on it is read as an event, and sent to the dead-letter queue if it is none.
-	// So it must not share topics with SelfManagedProps.ReportTopic.
-	// Default: "", defender.DefaultEventTopic.
+	// The forwarder reads every message on these topics as a device event. Other messages become
+	// dead letters, so the filter must not share topics with SelfManagedProps.ReportTopic.
+	// Default: "", defenderhub/events/+.
 	EventTopic string
-	// ExceptDisconnects are disconnect reasons of defender.SecurityDisconnectReasons that the
-	// rule leaves out, such as "DUPLICATE_CLIENTID" in unstable networks. Existing findings of
-	// such a reason end after the quiet time. ForwarderProps.DisconnectSeverities changes a
-	// reason's severity instead.
-	// Default: nil, all of them are forwarded.
+	// ExceptDisconnects are disconnect reasons that the rule leaves out: AUTH_ERROR,
+	// FORBIDDEN_ACCESS or DUPLICATE_CLIENTID, for example the last one in unstable networks. Active
+	// findings of such a reason end after ForwarderProps.QuietTime. To change a reason's severity,
+	// set ForwarderProps.DisconnectSeverities instead.
+	// https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html
+	// Default: nil, all three reasons are forwarded.
 	ExceptDisconnects []string
 	// Queue receives the events. It must be a standard queue, unencrypted or encrypted by Amazon
 	// SQS or with a customer-managed key.
 	// Default: nil, a new queue, encrypted, TLS only, that keeps messages for 14 days.
 	Queue awssqs.IQueue
-	// ErrorQueue receives the events that could not be sent to Queue. It must differ from Queue,
-	// so that they do not fail together.
+	// ErrorQueue receives the events that AWS IoT could not send to Queue. It must be another
+	// queue, so that it still works if Queue fails.
 	// Default: nil, a new queue like Queue.
 	ErrorQueue awssqs.IQueue
 	// EncryptionKey encrypts new queues. It is required if Queue or ErrorQueue is imported and
@@ -69,7 +71,7 @@ func (p RulesProps) validate() error {
 		}
 	}
 	if len(p.ExceptDisconnects) >= len(iotrule.SecurityDisconnectReasons) {
-		f.add("ExceptDisconnects", strings.Join(p.ExceptDisconnects, ", "), "at least one reason left: without any, leave defender.SecurityDisconnects out of Sources, or of Forward")
+		f.add("ExceptDisconnects", strings.Join(p.ExceptDisconnects, ", "), "at most two reasons: to forward none, leave defender.SecurityDisconnects out of Sources, or of Forward")
 	}
 	f.queue("Queue", p.Queue)
 	f.queue("ErrorQueue", p.ErrorQueue)
@@ -87,9 +89,9 @@ type Rules interface {
 	Queue() awssqs.IQueue
 	// ErrorQueue receives the events that could not be sent to Queue.
 	ErrorQueue() awssqs.IQueue
-	// Role is the role with which the rules send.
+	// Role lets the rules send to the queues.
 	Role() awsiam.IRole
-	// Sources are the sources that have a rule.
+	// Sources returns the sources that have a rule.
 	Sources() []defender.Source
 	// Rule returns the rule of a source; nil if the source has none.
 	Rule(source defender.Source) awscdk.CfnResource
@@ -118,7 +120,7 @@ func (r *rules) RuleName(s defender.Source) *string {
 	return r.bySource[s].Ref()
 }
 
-// NewRules selects security events of AWS IoT Core. It panics with one error that lists
+// NewRules creates a rule for each source, and the queues. It panics with one error that lists
 // every fault of props.
 func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 	r := &rules{bySource: map[defender.Source]awscdk.CfnResource{}}
@@ -137,8 +139,8 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 	if len(p.Sources) == 0 {
 		r.sources = iotrule.Sources()
 	}
-	// The role depends on nothing, so that it is old when AWS IoT first uses it: AWS IoT refuses
-	// a rule whose role is too new.
+	// The role depends on no other resource, so that CloudFormation creates it early: AWS IoT
+	// rejects a rule whose role is too new.
 	r.role = serviceRole(r, "Role", iotService, "rule/*", "Lets AWS IoT rules send security events to Amazon SQS")
 	statements := []awsiam.PolicyStatement{allow([]string{"sqs:SendMessage"}, *r.queue.QueueArn(), *r.errorQueue.QueueArn())}
 	keys := map[string]awskms.IKey{}

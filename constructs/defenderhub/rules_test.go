@@ -14,7 +14,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-func TestEachSourceIsOneRuleWithTwoWaysOut(t *testing.T) {
+func TestEachSourceHasARuleWithAnErrorAction(t *testing.T) {
 	stack := newStack()
 	rules := defenderhub.NewRules(stack, jsii.String("Rules"), nil)
 	if !slices.Equal(rules.Sources(), iotrule.Sources()) || rules.Rule(defender.AuditNotifications) != nil || rules.RuleName(defender.DetectNotifications) != nil {
@@ -55,7 +55,7 @@ func TestEachSourceIsOneRuleWithTwoWaysOut(t *testing.T) {
 }
 
 // AWS IoT refuses a rule while its role is too new, so the role must not wait for a queue.
-func TestRoleOfTheRulesWaitsForNothing(t *testing.T) {
+func TestRoleOfTheRulesHasNoDependencies(t *testing.T) {
 	stack := newStack()
 	defenderhub.NewRules(stack, jsii.String("Rules"), nil)
 	role := synth(t, stack).one(t, "AWS::IAM::Role")

@@ -19,15 +19,15 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// Transport is how telemetry gets from the IoT rules to the evaluator.
+// Transport is how the IoT rules send telemetry to the evaluator.
 type Transport int
 
 const (
-	// TransportSQS is an Amazon SQS queue. It costs nothing while nothing happens.
+	// TransportSQS is an Amazon SQS queue. It costs nothing when idle.
 	TransportSQS Transport = iota
 	// TransportKinesis is an Amazon Kinesis data stream, which keeps the records of each thing in
-	// order. It also costs money when idle, but less than a queue for a large fleet that sends
-	// reports.
+	// order. It also costs money when idle, but for a large fleet that sends reports it costs less
+	// than a queue: docs/detect.md has the figures.
 	TransportKinesis
 )
 
@@ -52,121 +52,124 @@ func (t Transport) validate() error {
 	return nil
 }
 
-// ReservedReportTopic is the topic filter on which AWS's own agents send their device reports to
-// Device Defender. No AWS page says that IoT rules receive these messages (unverified), so try it
-// with one device first.
+// ReservedReportTopic is the topic filter on which AWS's own agents send device reports to Device
+// Defender. No AWS page says that IoT rules receive these messages (unverified), so try it with one
+// device first.
 const ReservedReportTopic = "$aws/things/+/defender/metrics/+"
 
-// DefaultProfile is the name of the security profile of DetectProps.Behaviors with the
+// DefaultProfile is the name of the security profile that DetectProps.Behaviors form with the
 // self-managed engine.
 const DefaultProfile = "defenderhub"
 
-// SelfManagedProps configure the self-managed engine. The zero value judges with a queue and two
-// functions that cost nothing while nothing happens.
+// SelfManagedProps configure the self-managed engine. The zero value uses a queue and two functions.
+// docs/detect.md says what the engine costs.
 type SelfManagedProps struct {
-	// Transport is how telemetry gets from the IoT rules to the evaluator. Changing it loses
-	// messages in flight, usually those of some seconds.
+	// Transport is how the IoT rules send telemetry to the evaluator. If you change it, messages in
+	// flight are lost, usually those of a few seconds.
 	// Default: TransportSQS.
 	Transport Transport
-	// Shards is the number of shards of the stream, 1 to 200, each for 1 MB and 1000 records per
-	// second.
-	// https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html Default: 0, an
-	// on-demand stream.
+	// Shards is the number of shards of the stream, 1 to 200. A shard accepts 1 MB and 1000 records
+	// per second.
+	// https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
+	// Default: 0, an on-demand stream.
 	Shards int
 	// ReportTopic is the MQTT topic filter on which devices send their reports. It has at most
-	// 256 bytes and 7 slashes, no variables, and at least one level without a wildcard. It must
-	// not share topics with RulesProps.EventTopic. Only [ReservedReportTopic], the topics of
-	// AWS's agents, may begin with $. The evaluator answers unreadable reports on TOPIC/rejected.
+	// 256 bytes and 7 slashes, no variables, and at least one level without a wildcard. It must not
+	// share topics with RulesProps.EventTopic. Of the topics that begin with $, only
+	// [ReservedReportTopic] is allowed. The evaluator answers unreadable reports on TOPIC/rejected.
 	//
-	// Default: "", Basic Ingest, without a charge for messages: devices publish to
-	// $aws/rules/RULE/..., where RULE is [Detect.ReportsRuleName].
+	// Default: "", Basic Ingest, where AWS does not charge for messages. Devices publish to
+	// SelfManagedDetect.ReportTopic, which is $aws/rules/RULE/report.
 	ReportTopic string
 	// ReportsRuleName is the name of the rule for device reports, 1 to 128 of A-Z a-z 0-9 _. With
-	// Basic Ingest it is part of the topic. So set it if devices of several accounts or Regions
-	// run the same firmware, or if the topic must outlive the stack. Changing it replaces the
-	// rule.
+	// Basic Ingest it is part of the topic. Set it if devices of several accounts or Regions run
+	// the same firmware, or if the topic must outlive the stack. Changing it replaces the rule.
 	// Default: "", a name that CloudFormation generates, different in each stack.
 	ReportsRuleName string
 
 	// ReportInterval is how often devices send their reports, in whole seconds from 10 seconds to
 	// 1 hour.
 	//
-	// If it is shorter than a behavior's window of bytes or packets, the window is judged by the
-	// sum of its reports. Then each report is stored, even a conforming one: docs/detect.md says
-	// what that costs. More frequent reports are counted in the metric FrequentReports.
-	// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html Default: 0, which
-	// means 5 minutes, the minimum that AWS advises: a window of 5 minutes is judged by its
-	// largest report.
+	// If a behavior about bytes or packets has a longer window, the engine judges the sum of the
+	// window's reports. It then stores each report, even a conforming one: docs/detect.md says what
+	// that costs. The metric FrequentReports counts reports that arrive more often.
+	// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
+	// Default: 0, which means 5 minutes, the minimum that AWS advises. The engine judges a window of
+	// 5 minutes by its largest report.
 	ReportInterval time.Duration
-	// ConfirmFirstTraffic is for agents, such as AWS's, that send their counters since boot as
-	// the first report: docs/detect.md lists them. The first value of bytes or packets of a new
-	// connection, or of an unknown device, is a datapoint only if the next window confirms it. So
-	// an alarm about traffic is one window later.
+	// ConfirmFirstTraffic is for agents that send their counters since boot as the first report,
+	// such as AWS's: docs/detect.md lists them. The first value of bytes or packets of a new
+	// connection, or of an unknown device, becomes a datapoint only if the next window confirms it.
+	// This delays alarms about traffic by one window.
 	ConfirmFirstTraffic bool
 	// ReportsEvery raises a finding if a device that has sent a report sends none for this time,
-	// in whole minutes from 5 minutes to 24 hours. A shorter time stores more of a device's
-	// reports: docs/detect.md says what that costs.
-	// Default: 0, silence is not judged.
+	// in whole minutes from 5 minutes to 24 hours. With a shorter time the engine stores more of a
+	// device's reports: docs/detect.md says what that costs.
+	// Default: 0, no finding for devices that stop sending reports.
 	ReportsEvery time.Duration
-	// ReportsSeverity is the severity of devices that send no report, or no readable one.
+	// ReportsSeverity is the severity of findings about devices that send no report, or unreadable
+	// ones.
 	// Default: SeverityDefault, MEDIUM.
 	ReportsSeverity defender.Severity
-	// MinDatapoints is how many datapoints of the fleet a percentile needs before it judges, 1 to
-	// 1,000,000.
+	// MinDatapoints is how many datapoints of the fleet the engine needs before it judges devices by
+	// a percentile, 1 to 1,000,000.
 	// Default: 0, which means 100.
 	MinDatapoints int
 	// MembershipAge is how long a thing's name and groups from the registry are cached, in whole
 	// minutes from 1 minute to 24 hours.
 	// Default: 0, which means 15 minutes.
 	MembershipAge time.Duration
-	// UnregisteredLifetime is how long after its last datapoint an alarm of an unregistered
-	// client ends, if only time decides about it (disconnect-duration, ReportsEvery). In whole
-	// minutes from 1 hour to 365 days. The alarm of a thing ends when the thing is deleted,
-	// renamed or moved out of the targets.
+	// UnregisteredLifetime is when an alarm about the silence of an unregistered client
+	// (disconnect-duration, ReportsEvery) ends, counted from its last datapoint, in whole minutes
+	// from 1 hour to 365 days. The alarm of a thing ends when the thing is deleted, renamed or moved
+	// out of the targets.
 	// Default: 0, which means 14 days.
 	UnregisteredLifetime time.Duration
 
 	// BatchSize is the maximum number of messages of the rules per invocation, 1 to 10000.
-	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html Default: 0, which
-	// means 1000.
+	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+	// Default: 0, which means 1000.
 	BatchSize int
-	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes. It delays
-	// findings, but costs less if batches do not fill.
+	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes. A longer
+	// window delays findings, but costs less if batches do not fill.
 	// Default: 0, which means 10 seconds.
 	BatchWindow time.Duration
 	// MaxConcurrency is the maximum number of concurrent invocations per queue, 2 to 1000. A
 	// stream has one per shard.
+	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
 	// Default: 0, which means 10.
 	MaxConcurrency int
-	// Closers is how many invocations per minute share the work of judging silent devices, 1 to
-	// 16. From two on, each has its own alarm and metric.
+	// Closers is how many invocations per minute share the work of judging silent devices, 1 to 16.
+	// Several closers have an alarm and a metric each.
 	// Default: 0, which means 1.
 	Closers int
 
-	// Function configures the functions. They need a way to DynamoDB, Amazon SQS, AWS IoT with
-	// its data plane, and CloudWatch Logs, and with TransportKinesis the closer one to Amazon
-	// Kinesis.
+	// Function configures the functions. They need network access to DynamoDB, Amazon SQS, AWS IoT
+	// and its data plane, and CloudWatch Logs. With TransportKinesis the closer also needs access to
+	// Amazon Kinesis.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
-	// Prebuilt is the path of a prebuilt lambda/evaluator, as ForwarderProps.Prebuilt says. The
-	// behaviors are deployed in a file beside it.
+	// Prebuilt is the path of a prebuilt lambda/evaluator. The behaviors are deployed in a file
+	// beside the program. See ForwarderProps.Prebuilt.
 	// Default: "", go build compiles it at synthesis.
 	Prebuilt string
-	// MemoryMiB is 128 to 10240.
+	// MemoryMiB is the memory of each function, 128 to 10240 MiB.
+	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 	// Default: 0, which means 256.
 	MemoryMiB int
-	// Timeout of the functions, 10 seconds to 15 minutes. The queues hide a message for
-	// BatchWindow and six times Timeout, as AWS advises, before it is retried.
+	// Timeout is the timeout of the functions, 10 seconds to 15 minutes. The queues retry a message
+	// after BatchWindow and six times Timeout, as AWS advises.
+	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
 	// Default: 0, which means 1 minute.
 	Timeout time.Duration
 
-	// PointInTimeRecovery lets you restore the state table to any second of the last 35 days.
-	// Without its state, a device is judged anew, and a baseline is learned again.
+	// PointInTimeRecovery lets you restore the state table to any second of the last 35 days. If the
+	// state is lost, the engine judges each device anew and learns baselines again.
 	PointInTimeRecovery bool
 	// StateRemovalPolicy is the state table's removal policy.
-	// Default: "", awscdk.RemovalPolicy_DESTROY, it is deleted with the stack.
+	// Default: "", awscdk.RemovalPolicy_DESTROY, which deletes the table with the stack.
 	StateRemovalPolicy awscdk.RemovalPolicy
-	// AlarmTopic is notified when an alarm goes off and when it ends; see
+	// AlarmTopic is notified when an alarm goes off and when it returns to OK; see
 	// DefenderHubProps.AlarmTopic.
 	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarms notify nobody.
 	AlarmTopic awssns.ITopic
@@ -174,13 +177,13 @@ type SelfManagedProps struct {
 	// Default: nil, eleven alarms.
 	Alarms *SelfManagedAlarmsProps
 
-	// executable is the path of Prebuilt, or of what compile built.
+	// executable is the path of the program, set by compile.
 	executable string
 }
 
 const (
-	// leastReportInterval keeps the reports of a window of 30 minutes below those that a sum
-	// takes exactly, and of an hour near: see [evaluate.MaxTally].
+	// leastReportInterval keeps a window of 30 minutes below the number of reports that the engine
+	// can sum exactly, and a window of an hour close to it: see MaxTally in package engine.
 	leastReportInterval = 10 * time.Second
 	mostReportInterval  = time.Hour
 
@@ -228,10 +231,10 @@ func (p SelfManagedProps) validate() error {
 	return f.err()
 }
 
-// compiles reports whether the evaluator has to be built.
+// compiles reports whether synthesis must compile the program.
 func (p SelfManagedProps) compiles() bool { return p.Prebuilt == "" }
 
-// compile builds the evaluator where no prebuilt one is given.
+// compile sets executable: to Prebuilt, or to the compiled program.
 func (p *SelfManagedProps) compile() (err error) {
 	p.executable, err = functionExecutable(evaluatorFunction, value(p.Function).Architecture, p.Prebuilt)
 	return err
@@ -248,26 +251,27 @@ type SelfManagedDetect interface {
 	ErrorQueue() awssqs.IQueue
 	// DeadLetterQueue has the messages that could not be judged.
 	DeadLetterQueue() awssqs.IQueue
-	// StateTable stores the devices that do not conform, and the distributions of the fleet.
+	// StateTable stores the state of devices that do not conform, and the distributions of the
+	// fleet.
 	StateTable() awsdynamodb.ITable
 	// Evaluator judges the telemetry.
 	Evaluator() awslambda.IFunction
-	// Closer judges silent devices, each minute.
+	// Closer judges silent devices each minute.
 	Closer() awslambda.IFunction
-	// Rules send the telemetry, by the name of its kind.
+	// Rules are the rules that send the telemetry, by the kind of telemetry.
 	Rules() map[string]awscdk.CfnResource
 	// ReportsRuleName is the name of the rule for device reports; nil if no behavior uses device
 	// reports.
 	ReportsRuleName() *string
-	// ReportTopic is the topic to which devices publish their reports: the topic filter of
-	// SelfManagedProps, or a topic of Basic Ingest; nil if ReportsRuleName is.
+	// ReportTopic is the topic to which devices publish their reports: SelfManagedProps.ReportTopic,
+	// or a topic of Basic Ingest; nil if no behavior uses device reports.
 	ReportTopic() *string
 	// Alarms are the enabled alarms.
 	Alarms() []awscloudwatch.IAlarm
 	// MetricReceived counts messages that arrived.
 	// Default: the sum over 5 minutes.
 	MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricFailed counts messages that failed to be judged and are tried again.
+	// MetricFailed counts messages that could not be judged and are retried.
 	// Default: the sum over 5 minutes.
 	MetricFailed(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 	// MetricTransitions counts alarms that were raised, cleared or invalidated.
@@ -277,10 +281,11 @@ type SelfManagedDetect interface {
 	// again.
 	// Default: the sum over 5 minutes.
 	MetricUnsent(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricBlind counts minutes in which the closer judged nothing, because telemetry waited.
+	// MetricBlind counts minutes in which the closer judged nothing, because telemetry waited and
+	// the evaluator's progress was unknown.
 	// Default: the sum over 5 minutes.
 	MetricBlind(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricUnfinished counts minutes in which the closer had no time left for all that was due.
+	// MetricUnfinished counts minutes in which the closer did not finish all due work.
 	// Default: the sum over 5 minutes.
 	MetricUnfinished(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 }

@@ -165,7 +165,7 @@ func TestClosersShareEachMinute(t *testing.T) {
 }
 
 // The next minute does everything that one left undone.
-func TestClosersRunIsNotTriedAgain(t *testing.T) {
+func TestCloserIsNotRetried(t *testing.T) {
 	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
 	closer := tp.idOf(t, "AWS::Lambda::Function", "HubDetectCloser")
 	got := text(tp.named(t, "AWS::Lambda::EventInvokeConfig", "HubDetectCloserEventInvokeConfig").Properties)
@@ -195,7 +195,7 @@ func TestStateTableIsAsAgreed(t *testing.T) {
 	}
 }
 
-func TestEvaluatorKnowsWhatItNeeds(t *testing.T) {
+func TestEvaluatorHasItsEnvironment(t *testing.T) {
 	stack := newStack()
 	group := *awscdk.Fn_ImportValue(jsii.String("Group"))
 	props := selfManaged(defenderhub.SelfManagedProps{
@@ -246,7 +246,7 @@ func TestEvaluatorKnowsWhatItNeeds(t *testing.T) {
 	}
 }
 
-func TestSilenceOfAgentsNeedsNoBehavior(t *testing.T) {
+func TestReportsEveryNeedsNoBehavior(t *testing.T) {
 	stack := newStack()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{
 		SelfManaged: &defenderhub.SelfManagedProps{Prebuilt: prebuilt, ReportsEvery: 10 * time.Minute},
@@ -259,7 +259,7 @@ func TestSilenceOfAgentsNeedsNoBehavior(t *testing.T) {
 	}
 }
 
-func TestWithoutReportsNoRuleTakesThem(t *testing.T) {
+func TestWithoutReportsThereIsNoRuleForThem(t *testing.T) {
 	stack := newStack()
 	props := selfManaged(defenderhub.SelfManagedProps{})
 	props.Behaviors = defender.DemoBehaviors()
@@ -275,7 +275,7 @@ func TestWithoutReportsNoRuleTakesThem(t *testing.T) {
 }
 
 // The pattern of client IDs is the forwarder's, so that alarms and device events agree.
-func TestEvaluatorTakesTheForwardersClientPattern(t *testing.T) {
+func TestEvaluatorUsesTheForwardersClientPattern(t *testing.T) {
 	stack := newStack()
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
 		Detect: selfManaged(defenderhub.SelfManagedProps{}), Forwarder: &defenderhub.ForwarderProps{ClientPattern: "(.+)-agent"},
@@ -286,7 +286,7 @@ func TestEvaluatorTakesTheForwardersClientPattern(t *testing.T) {
 }
 
 // Only silence needs the state of connections.
-func TestOnlySilenceMayAskForConnections(t *testing.T) {
+func TestOnlyBehaviorsAboutSilenceReadConnections(t *testing.T) {
 	for _, row := range []struct {
 		normal defender.Criteria
 		asks   bool

@@ -17,7 +17,7 @@ type SelfManagedAlarmsProps struct {
 	// OldestMessage goes off when telemetry has waited too long in a queue or in the stream.
 	// Default: above 900 seconds in 1 of 1 periods.
 	OldestMessage Alarm
-	// Failures goes off when telemetry fails to be judged; it is retried.
+	// Failures goes off when telemetry cannot be judged; it is retried.
 	// Default: above 0 messages in 3 of 3 periods.
 	Failures Alarm
 	// Throttles goes off when Lambda does not start the evaluator, because the account has
@@ -30,8 +30,8 @@ type SelfManagedAlarmsProps struct {
 	// Unsent goes off when transitions cannot be sent to the forwarder's queue; they are retried.
 	// Default: above 0 transitions in 3 of 3 periods.
 	Unsent Alarm
-	// CloserStopped goes off when the closer does not run, so that silence is not judged. Several
-	// Closers have one alarm each, because one schedule may fail alone.
+	// CloserStopped goes off when the closer does not run, so that silence is not judged. With
+	// several Closers there is an alarm for each, because one schedule may fail alone.
 	// Default: no run in 3 of 3 periods.
 	CloserStopped InactivityAlarm
 	// Blind goes off when the closer judges nothing, because telemetry is waiting and the
@@ -41,12 +41,12 @@ type SelfManagedAlarmsProps struct {
 	// Unfinished goes off when the closer does not finish all due work.
 	// Default: above 0 minutes in 3 of 3 periods.
 	Unfinished Alarm
-	// OversizedStates goes off when a device is not judged because it violates more behaviors at
-	// once than the table can store.
+	// OversizedStates goes off when a device is not judged, because the state of its violated
+	// behaviors is larger than an item of the table can be.
 	// Default: above 0 devices in 1 of 1 periods.
 	OversizedStates Alarm
-	// Unreadable goes off when a message arrives that no rule of the engine wrote, or a lifecycle
-	// event that a device published.
+	// Unreadable goes off when the evaluator receives a message that no rule of the engine sent, or a
+	// lifecycle event that a device published.
 	// Default: above 0 messages in 1 of 1 periods.
 	Unreadable Alarm
 }
@@ -89,17 +89,17 @@ func (e *selfManaged) newAlarms(s SelfManagedProps, closers int) []awscloudwatch
 		"The closer judges nothing: telemetry waits, and no evaluator reports its progress. Check the evaluator's errors, throttles and event source mappings",
 		e.MetricBlind(nil))
 	a.add("UnfinishedAlarm", p.Unfinished, Alarm{Periods: 3},
-		"The closer has no time for everything that is due. Set more Closers, a longer Timeout or more MemoryMiB", e.MetricUnfinished(nil))
+		"The closer cannot finish all due work within a run. Set more Closers, a longer Timeout or more MemoryMiB", e.MetricUnfinished(nil))
 	a.add("OversizedStatesAlarm", p.OversizedStates, Alarm{Periods: 1},
 		"A device violates more behaviors at once than the table can hold and is not judged. The evaluator's log names the device. Check it", e.metric(contract.MetricOversizedStates, nil, e.evaluatorPart()))
 	a.add("UnreadableAlarm", p.Unreadable, Alarm{Periods: 1},
-		"The evaluator received a message that no rule of the engine wrote, or a lifecycle event that a device published. Find out who may send to the queue, and which IoT policy allows $aws/rules/*",
+		"The evaluator received a message that no rule of the engine sent, or a lifecycle event that a device published. Find out who may send to the queue, and which IoT policy allows $aws/rules/*",
 		e.metric(contract.MetricUnreadable, nil, e.evaluatorPart()))
 	return a.made
 }
 
-// addCloserAlarms adds an alarm per closer. Closers are invocations of one function, whose own
-// metrics do not say which schedule is missing.
+// addCloserAlarms adds an alarm per closer. All closers are invocations of one function, so Lambda's
+// metrics do not show which schedule is missing.
 func (e *selfManaged) addCloserAlarms(a *alarms, tuned InactivityAlarm, closers int) {
 	const lookAt = "Check its schedule, the dead-letter queue and the account's concurrency"
 	if closers == 1 {

@@ -15,14 +15,14 @@ import (
 	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
-// maxGroupNames is the maximum total length of the names of thing groups, in characters: they are
-// in an environment, which has at most 4 KB.
+// maxGroupNames is the maximum total length of the names of thing groups, in bytes. The names are in
+// the functions' environment, which has at most 4 KB.
 // https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 const maxGroupNames = 2500
 
 func validateReportTopic(filter string) error {
 	if unresolved(filter) {
-		return &defender.FieldError{Value: deployTime, Want: "a text that is known at synthesis: the behaviors are deployed in a file"}
+		return &defender.FieldError{Value: deployTime, Want: "a string that is known at synthesis: the behaviors are deployed in a file"}
 	}
 	if strings.HasPrefix(filter, "$aws/rules/") {
 		return &defender.FieldError{Value: filter, Want: "a topic outside Basic Ingest, or leave ReportTopic empty to use Basic Ingest"}
@@ -30,9 +30,9 @@ func validateReportTopic(filter string) error {
 	return iotrule.ValidateReportTopic(filter)
 }
 
-// validateDistinct returns an error for a topic filter of reports that shares topics with that of
-// events, or whose answers would arrive as events. eventTopic may be known only at deployment.
-// Other validations report the faults of each filter alone. reports and events are the fields.
+// validateDistinct reports a topic filter of device reports that shares topics with the filter of
+// device events, or whose answers would arrive as events. eventTopic may be known only at
+// deployment. Other validations report invalid filters. reports and events are the filters' fields.
 func validateDistinct(reports, reportTopic, events, eventTopic string) error {
 	if reportTopic == "" || unresolved(eventTopic) || validateReportTopic(reportTopic) != nil || iotrule.ValidateEventTopic(eventTopic) != nil {
 		return nil
@@ -40,7 +40,7 @@ func validateDistinct(reports, reportTopic, events, eventTopic string) error {
 	for _, topic := range []string{reportTopic, answersTo(reportTopic)} {
 		if topic != "" && topicfilter.Overlap(topic, eventTopic) {
 			return &defender.FieldError{Field: reports, Value: reportTopic, Code: CodeSharedTopic, Alternatives: []defender.Alternative{{Field: events, Value: eventTopic}}, Want: fmt.Sprintf(
-				"a topic filter that shares no topic with Rules.EventTopic, which is %s: every message on %s would also arrive as an event, and become a dead letter", eventTopic, topic)}
+				"a topic filter that shares no topic with Rules.EventTopic, which is %s: each message on %s would also arrive as a device event and become a dead letter", eventTopic, topic)}
 		}
 	}
 	return nil
@@ -56,13 +56,13 @@ func (p DetectProps) validateSelfManaged() error {
 		var g faults
 		g.under("", validateKnown(profile))
 		g.under("Behaviors", engine.Support(resolvedProfile(profile).Behaviors))
-		g.connected("RetainedMetrics", profile.RetainedMetrics, "the self-managed engine keeps no metrics; leave it out, or set Native in its place")
+		g.connected("RetainedMetrics", profile.RetainedMetrics, "the self-managed engine keeps no metrics; leave them out, or set Native instead of SelfManaged")
 		name := p.profileName(i, profile)
 		switch {
 		case name == "":
-			g.add("Name", nil, "a name: with the self-managed engine it is part of a finding's identity")
+			g.add("Name", nil, "a name: with the self-managed engine it is part of the finding ID")
 		case names[name] && (name == engine.AgentProfile || name == DefaultProfile):
-			g.add("Name", name, "a name that defenderhub does not use itself")
+			g.add("Name", name, "another name: defenderhub uses this one itself")
 		}
 		names[name] = true
 		f.under(p.profileField(i), g.err())
@@ -91,7 +91,7 @@ func (p DetectProps) validateSelfManaged() error {
 		}
 	}
 	if all, err := config.Compile(); err != nil && len(all) > contract.MaxLiveBehaviors {
-		f.add("Behaviors", fmt.Sprintf("%d behaviors", len(all)), "at most %d of all profiles together, those about device reports included", contract.MaxLiveBehaviors)
+		f.add("Behaviors", fmt.Sprintf("%d behaviors", len(all)), "at most %d in all profiles together, including those about missing or unreadable reports", contract.MaxLiveBehaviors)
 	}
 	if names := strings.Join(groups, ","); len(names) > maxGroupNames && !unresolved(names) {
 		f.add("Targets", fmt.Sprintf("thing groups with names of %d characters", len(names)), "at most %d characters together", maxGroupNames)
@@ -106,7 +106,7 @@ func (p DetectProps) validateForwarder(scope constructs.Construct) error {
 	case p.Native != nil && p.SelfManaged != nil:
 	case p.Forwarder == nil:
 		if p.SelfManaged != nil {
-			f.add("Forwarder", nil, "what NewForwarder made with these props in Detects: it sends the alarms to Security Hub. NewDefenderHub connects its own forwarder")
+			f.add("Forwarder", nil, "the result of NewForwarder with these props in Detects: it imports the alarms. NewDefenderHub connects its own forwarder")
 		}
 	case p.Native == nil && p.SelfManaged == nil:
 		f.add("Forwarder", "set", "nothing here without an engine: set Native or SelfManaged")
@@ -117,7 +117,7 @@ func (p DetectProps) validateForwarder(scope constructs.Construct) error {
 			}
 		}
 		if !slices.ContainsFunc(p.Forwarder.agreement().detects, p.judged().equal) {
-			f.add("Forwarder", *p.Forwarder.Node().Path(), "a Forwarder whose Detects has these props: else it would not know the behaviors and their severities")
+			f.add("Forwarder", *p.Forwarder.Node().Path(), "a Forwarder with these props in Detects: otherwise it does not know the behaviors and their severities")
 		}
 		if owner := p.alarmsOf().owner(scope); owner != "" {
 			f.add("Forwarder", *p.Forwarder.Node().Path(), "a Forwarder to which no other Detect sends alarms of the same behaviors: %s does", owner)
@@ -126,13 +126,14 @@ func (p DetectProps) validateForwarder(scope constructs.Construct) error {
 	return f.err()
 }
 
-// alarmsOf is the single for sending the alarms of these behaviors to the forwarder.
+// alarmsOf returns the single for sending the alarms of these behaviors to the forwarder.
 func (p DetectProps) alarmsOf() single {
 	j := p.judged()
 	return single(fmt.Sprintf("alarms %t %s of %s", j.selfManaged, digest(fmt.Sprint(j.severities)), *p.Forwarder.Node().Path()))
 }
 
-// live returns the behaviors that the evaluator judges, nil with another engine.
+// live returns what the forwarder must know about the behaviors of the self-managed engine, nil with
+// another engine.
 func (p DetectProps) live() contract.LiveBehaviors {
 	if p.SelfManaged == nil {
 		return nil
@@ -142,12 +143,12 @@ func (p DetectProps) live() contract.LiveBehaviors {
 	return live
 }
 
-// compiles reports whether the evaluator must be built.
+// compiles reports whether synthesis must compile the evaluator.
 func (p DetectProps) compiles() bool {
 	return p.SelfManaged != nil && value(p.SelfManaged).compiles()
 }
 
-// compile builds the evaluator if needed. It does not change the caller's SelfManaged.
+// compile sets the evaluator's executable in a copy of SelfManaged.
 func (p *DetectProps) compile() error {
 	if p.SelfManaged == nil {
 		return nil
@@ -163,7 +164,7 @@ func validateKnown(profile defender.SecurityProfile) error {
 	var f faults
 	known := func(field, text string) {
 		if unresolved(text) {
-			f.add(field, deployTime, "a text that is known at synthesis: with the self-managed engine the behaviors are deployed in a file")
+			f.add(field, deployTime, "a string that is known at synthesis: with the self-managed engine the behaviors are deployed in a file")
 		}
 	}
 	known("Name", profile.Name)
@@ -183,8 +184,7 @@ func validateKnown(profile defender.SecurityProfile) error {
 	return f.err()
 }
 
-// profileField returns the path of the profile at i: the first may be that of Behaviors, which
-// has no field of its own.
+// profileField returns the path of the profile at i, "" for the profile that Behaviors form.
 func (p DetectProps) profileField(i int) string {
 	if i -= len(p.profiles()) - len(p.Profiles); i >= 0 {
 		return "Profiles" + index(i)
@@ -200,8 +200,8 @@ func (p DetectProps) profileName(i int, profile defender.SecurityProfile) string
 	return profile.Name
 }
 
-// evaluation returns the evaluator's configuration, and the thing groups that it refers to by
-// index.
+// evaluation returns the evaluator's configuration, and the names of the thing groups to which it
+// refers by index.
 func (p DetectProps) evaluation() (engine.Config, []string) {
 	s := value(p.SelfManaged)
 	c := engine.Config{

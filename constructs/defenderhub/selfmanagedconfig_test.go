@@ -120,8 +120,8 @@ func TestAlarmsOfBehaviorsNeedTheirEngine(t *testing.T) {
 	}
 }
 
-// TestReportsAreNoEvents uses topics of reports and events that overlap or do not.
-func TestReportsAreNoEvents(t *testing.T) {
+// TestReportsAndEventsShareNoTopic uses topics of reports and events that overlap or do not.
+func TestReportsAndEventsShareNoTopic(t *testing.T) {
 	for _, c := range []struct {
 		reports, events string
 		forward         []defender.Source

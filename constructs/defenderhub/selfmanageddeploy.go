@@ -21,8 +21,8 @@ import (
 // closeInterval is how often the closer is invoked.
 const closeInterval = time.Minute
 
-// newSelfManaged creates rules, transport, table and functions. Its props are valid and their
-// executable is built.
+// newSelfManaged creates the rules, the transport, the table and the functions. It expects valid
+// props, with their executable set.
 func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 	s := *p.SelfManaged
 	e := &selfManaged{scope: d, rules: map[string]awscdk.CfnResource{}}
@@ -66,8 +66,8 @@ func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 	}
 	answers, suppressions := answerPermissions(s.ReportTopic)
 	e.evaluator = function("Evaluator", "Judges the behavior of devices", append(e.sourcePermissions(), answers...), suppressions...)
-	e.closer = function("Closer", "Judges each minute what the silence of devices decides", e.closerPermissions())
-	// A retry, or a late run, would only add to the load.
+	e.closer = function("Closer", "Judges the silence of devices each minute", e.closerPermissions())
+	// The next run does the work of a failed one, so a retry or a late run only adds load.
 	e.closer.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(0.0), MaxEventAge: seconds(closeInterval)})
 	if e.stream != nil {
 		e.closer.AddEnvironment(new(contract.EnvTelemetryStream), e.stream.StreamName(), nil)
@@ -114,7 +114,7 @@ func (e *selfManaged) environment(p DetectProps, groups []string) map[string]str
 	return env
 }
 
-// permissions are the permissions of both functions, except for the registry.
+// permissions returns the permissions of both functions, except for the registry.
 func (e *selfManaged) permissions(p DetectProps) []awsiam.PolicyStatement {
 	events := p.Forwarder.Queue()
 	statements := []awsiam.PolicyStatement{
@@ -130,9 +130,8 @@ func (e *selfManaged) permissions(p DetectProps) []awsiam.PolicyStatement {
 	return statements
 }
 
-// registryPermissions let a function look up a device's thing and, if needed, its thing groups:
-// of any thing, because any may violate a behavior. AWS IoT has no resource type for
-// ListPrincipalThings.
+// registryPermissions returns the permissions to look up any thing and, if needed, its thing groups,
+// because any device may violate a behavior. AWS IoT has no resource type for ListPrincipalThings.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
 func registryPermissions(groups bool) ([]awsiam.PolicyStatement, nagSuppression) {
 	things := allow([]string{"iot:DescribeThing"}, arn("iot", "thing/*"))
@@ -149,8 +148,8 @@ func registryPermissions(groups bool) ([]awsiam.PolicyStatement, nagSuppression)
 	}
 }
 
-// connectionPermissions let a function look up whether a client is connected: any client may be
-// silent. No AWS page says that the resource is the client (unverified).
+// connectionPermissions returns the permission to look up whether any client is connected, because
+// any client may be silent. No AWS page says that the resource is the client (unverified).
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
 func connectionPermissions() (awsiam.PolicyStatement, nagSuppression) {
 	return allow([]string{"iot:GetConnection"}, arn("iot", "client/*")), nagSuppression{
@@ -159,7 +158,7 @@ func connectionPermissions() (awsiam.PolicyStatement, nagSuppression) {
 	}
 }
 
-// nagResources are the cdk-nag findings about AWS IoT resources in this account.
+// nagResources returns the IDs of cdk-nag's findings about AWS IoT resources in this account.
 func nagResources(resources ...string) []string {
 	var findings []string
 	for _, r := range resources {
@@ -168,8 +167,8 @@ func nagResources(resources ...string) []string {
 	return findings
 }
 
-// closerPermissions are the permissions of the closer alone: to query due devices, and to check
-// for waiting telemetry.
+// closerPermissions returns the permissions that only the closer needs: to query due devices, and to
+// check for waiting telemetry.
 func (e *selfManaged) closerPermissions() []awsiam.PolicyStatement {
 	statements := []awsiam.PolicyStatement{allow([]string{"dynamodb:Query"}, *e.state.TableArn()+"/index/"+contract.StateDueIndex)}
 	if e.queue != nil {
@@ -181,7 +180,8 @@ func (e *selfManaged) closerPermissions() []awsiam.PolicyStatement {
 	return statements
 }
 
-// schedule invokes the closer each minute, once per partition of the things.
+// schedule creates the schedules that invoke the closer each minute, one per partition of the
+// things.
 func (e *selfManaged) schedule(p DetectProps) {
 	// EventBridge Scheduler uses the schedule's group as source; ours are in the default group.
 	// https://docs.aws.amazon.com/scheduler/latest/UserGuide/cross-service-confused-deputy-prevention.html
@@ -194,12 +194,12 @@ func (e *selfManaged) schedule(p DetectProps) {
 	partitions := or(p.SelfManaged.Closers, defaultClosers)
 	for i := range partitions {
 		awsscheduler.NewCfnSchedule(e.scope, new(fmt.Sprintf("Close%d", i)), &awsscheduler.CfnScheduleProps{
-			Description:        new("Judges what the silence of devices decides"),
+			Description:        new("Judges the silence of devices"),
 			ScheduleExpression: new("rate(1 minute)"),
 			FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: new("OFF")},
 			Target: &awsscheduler.CfnSchedule_TargetProperty{
 				Arn: e.closer.FunctionArn(), RoleArn: role.RoleArn(), Input: new(contract.CloseRequest(i, partitions)),
-				// The next minute does everything that one left undone.
+				// The run of the next minute covers unfinished work.
 				RetryPolicy:      &awsscheduler.CfnSchedule_RetryPolicyProperty{MaximumEventAgeInSeconds: new(300.0), MaximumRetryAttempts: new(10.0)},
 				DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: e.deadLetters.QueueArn()},
 			},

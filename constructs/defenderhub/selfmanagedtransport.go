@@ -51,7 +51,7 @@ func newStream(scope *detect, p DetectProps) awskinesis.Stream {
 
 // makeRules creates the IoT rules that send the telemetry that the behaviors need.
 func (e *selfManaged) makeRules(p DetectProps, rules []iotrule.TelemetryRule) {
-	// Like the role of Rules, it waits for nothing, so that it is old enough for AWS IoT.
+	// Like the role of Rules, it depends on no other resource, so that CloudFormation creates it early.
 	role := serviceRole(e.scope, "RulesRole", iotService, "rule/*", "Lets AWS IoT rules send telemetry to the evaluator")
 	statements := []awsiam.PolicyStatement{allow([]string{"sqs:SendMessage"}, *e.errorQueue.QueueArn())}
 	if e.stream != nil {
@@ -95,7 +95,8 @@ func (e *selfManaged) makeRules(p DetectProps, rules []iotrule.TelemetryRule) {
 	}
 }
 
-// consume connects the evaluator. Messages of error actions use its queue with either transport.
+// consume connects the evaluator to its queues and its stream. Error actions send to the error queue
+// with either transport.
 func (e *selfManaged) consume(s SelfManagedProps) {
 	size, window := or(s.BatchSize, defaultEvaluatorBatchSize), or(s.BatchWindow, defaultEvaluatorBatchWindow)
 	queues := []awssqs.Queue{e.errorQueue}
@@ -106,7 +107,7 @@ func (e *selfManaged) consume(s SelfManagedProps) {
 	if e.stream == nil {
 		return
 	}
-	// The CDK's event source would allow the function more than it needs.
+	// The CDK's event source would give the function more permissions than it needs.
 	source := awslambda.NewCfnEventSourceMapping(e.scope, new("StreamSource"), &awslambda.CfnEventSourceMappingProps{
 		FunctionName: e.evaluator.FunctionName(), EventSourceArn: e.stream.StreamArn(),
 		StartingPosition: new("TRIM_HORIZON"), BatchSize: new(float64(size)), MaximumBatchingWindowInSeconds: new(window.Seconds()),
@@ -119,7 +120,8 @@ func (e *selfManaged) consume(s SelfManagedProps) {
 	source.Node().AddDependency(e.evaluator.Role())
 }
 
-// sourcePermissions are what Lambda needs to read queues and stream for the function.
+// sourcePermissions returns the permissions with which Lambda reads queues and stream for the
+// evaluator.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 // https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-create.html
 func (e *selfManaged) sourcePermissions() []awsiam.PolicyStatement {
@@ -148,8 +150,8 @@ func (e *selfManaged) topicOfReports(filter string) *string {
 	return new("$aws/rules/" + *e.reportsRule + "/report")
 }
 
-// answerPermissions let the evaluator answer unreadable reports, if there is a topic to answer
-// on. There is none with Basic Ingest, for AWS's own topics, and if the answer would be received
+// answerPermissions returns the permission to answer unreadable reports. It is empty if there is no
+// topic for answers: with Basic Ingest, on AWS's own topics, and if a rule would receive the answer
 // as a report.
 func answerPermissions(filter string) ([]awsiam.PolicyStatement, []nagSuppression) {
 	topic := answerTopic(filter)

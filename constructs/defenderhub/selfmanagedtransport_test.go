@@ -42,7 +42,7 @@ func TestEvaluatorRulesSendTheTelemetry(t *testing.T) {
 	}
 }
 
-func TestRuleOfReportsHasTheNameThatFirmwareKnows(t *testing.T) {
+func TestRuleOfReportsHasTheGivenName(t *testing.T) {
 	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{ReportsRuleName: "fleet_reports"})
 	for _, id := range tp.ids("AWS::IoT::TopicRule") {
 		want := any(nil)

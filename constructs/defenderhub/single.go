@@ -18,8 +18,8 @@ const (
 	securityHub        single = "security-hub"
 )
 
-// named returns the single for a resource that the user named, "" if its name is known only at
-// deployment.
+// named returns the single for a resource whose name the user chose, "" if the name is empty or
+// known only at deployment.
 func named(kind, name string) single {
 	if name == "" || unresolved(name) {
 		return ""
@@ -27,15 +27,15 @@ func named(kind, name string) single {
 	return single(kind + " " + name)
 }
 
-// taken returns an error for a single that another construct of the app already creates, in the
-// same stack or in another one with the same account and Region. CloudFormation would fail in the
-// middle of a deployment. Stacks with unknown account or Region are not compared.
+// taken reports a single that another construct of the app already creates, in the same stack or
+// in another one with the same account and Region. Otherwise the deployment would fail halfway.
+// Stacks with an unknown account or Region are not compared.
 func (f *faults) taken(scope constructs.Construct, s single, wanted bool, field string, value any, want string) {
 	if !wanted || s == "" {
 		return
 	}
 	if owner := s.owner(scope); owner != "" {
-		f.add(field, value, "%s: it exists once per account and Region, and %s makes it", want, owner)
+		f.add(field, value, "%s: it exists once per account and Region, and %s creates it", want, owner)
 	}
 }
 

@@ -30,9 +30,9 @@ func TestTheErrorForASecondHubOfAStackNamesTheFirst(t *testing.T) {
 		t.Errorf("faults of %v, want %v", fields, singleFields)
 	}
 	for _, want := range []string{
-		`Subscriptions.Audit: "create", want Existing for this one: it exists once per account and Region, and Fleet/Nested/One/Subscriptions makes it`,
-		`Subscriptions.EnableSecurityHub: true, want false for this one: it exists once per account and Region, and Fleet/Nested/One/Subscriptions makes it`,
-		`Audit.Configuration: "create", want Existing for this one: it exists once per account and Region, and Fleet/Nested/One/Audit makes it`,
+		`Subscriptions.Audit: "create", want Existing for this one: it exists once per account and Region, and Fleet/Nested/One/Subscriptions creates it`,
+		`Subscriptions.EnableSecurityHub: true, want false for this one: it exists once per account and Region, and Fleet/Nested/One/Subscriptions creates it`,
+		`Audit.Configuration: "create", want Existing for this one: it exists once per account and Region, and Fleet/Nested/One/Audit creates it`,
 	} {
 		if !strings.Contains(message, want) {
 			t.Errorf("%s lacks %s", message, want)
@@ -88,7 +88,7 @@ func TestStacksOfOneAccountAndRegionShareWhatExistsOnce(t *testing.T) {
 					}
 					return
 				}
-				if !slices.Equal(fields, singleFields) || !strings.Contains(message, "and "+*one.Node().Path()+"/Hub/Audit makes it") {
+				if !slices.Equal(fields, singleFields) || !strings.Contains(message, "and "+*one.Node().Path()+"/Hub/Audit creates it") {
 					t.Errorf("faults of %v: %s", fields, message)
 				}
 				defenderhub.NewDefenderHub(two, jsii.String("Other"), withPrebuilt(&defenderhub.DefenderHubProps{

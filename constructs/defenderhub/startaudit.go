@@ -10,12 +10,12 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// answerTimeout is how long CloudFormation waits for a function's answer: long enough for Lambda's
-// second and third attempt. By default it would wait an hour for a missing answer.
+// answerTimeout is how long CloudFormation waits for the answer of a custom resource's function. It
+// is long enough for Lambda's three attempts. CloudFormation's default is an hour.
 const answerTimeout = 10 * time.Minute
 
-// runOnDeploy starts an audit with a custom resource. The function answers CloudFormation itself:
-// a provider framework would add three more functions.
+// runOnDeploy starts an audit with a custom resource. The function answers CloudFormation itself,
+// because the CDK's provider framework would add more functions.
 func (a *audit) runOnDeploy(p AuditProps) {
 	function := newGoFunction(a, "StartFunction", goFunction{
 		description: "Starts a Device Defender audit after a deployment", code: p.code, FunctionProps: value(p.Function),
@@ -37,7 +37,7 @@ func (a *audit) runOnDeploy(p AuditProps) {
 		ServiceTimeout: seconds(answerTimeout),
 		Properties: &map[string]any{
 			contract.StartAuditChecks: texts(names),
-			// Another threshold requires another audit.
+			// A changed threshold must start another audit.
 			contract.StartAuditTrigger: fmt.Sprintf("%d/%d days", p.CertificateAgeDays, p.CertificateExpiringDays),
 		},
 	})

@@ -12,24 +12,25 @@ import (
 // ProductSubscriptionsProps configure [ProductSubscriptions].
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-securityhub-productsubscription.html
 type ProductSubscriptionsProps struct {
-	// Audit is the subscription to the findings of audits. With Off, a subscription that this
-	// stack created before outlives it and still sends findings, unless RemovalPolicy says
-	// otherwise. To end it, call aws securityhub disable-import-findings-for-product.
-	// Default: Create, it is created.
+	// Audit is the subscription to the findings of audits. Off does not end a subscription that
+	// this stack created earlier, unless RemovalPolicy deletes it. To end it, run aws securityhub
+	// disable-import-findings-for-product.
+	// Default: Create, a new subscription.
 	Audit Provision
 	// Detect is the subscription to the findings of Detect. A DefenderHub creates it only with
-	// DetectProps.Native. It outlives a change of the engine, so a change back needs
+	// DetectProps.Native. The subscription stays if you change the engine. To change back, set
 	// Existing.
-	// Default: Create, it is created.
+	// Default: Create, a new subscription.
 	Detect Provision
 	// EnableSecurityHub turns on Security Hub CSPM in this account and Region, without standards.
-	// It fails if Security Hub is already enabled, and an organization may forbid it.
+	// The deployment fails if Security Hub CSPM is already on, or if an organization's policy
+	// forbids it.
 	EnableSecurityHub bool
 	// RemovalPolicy applies to the subscriptions, and to Security Hub if EnableSecurityHub is
 	// set.
 	// Default: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, which keeps them when the stack
-	// is deleted: others rely on them, and deleting Security Hub deletes its findings. Only a
-	// failed first deployment removes them. A second stack then needs Existing.
+	// is deleted: other users may rely on them, and turning off Security Hub deletes its findings.
+	// Only a failed first deployment removes them. A second stack then needs Existing.
 	RemovalPolicy awscdk.RemovalPolicy
 }
 

@@ -13,16 +13,16 @@ import (
 type Suppression struct {
 	// Rule is the rule's ID, such as "AwsSolutions-IAM5". It is required.
 	Rule string
-	// Reason is required: at least 10 characters, as cdk-nag wants them.
+	// Reason is required. It has at least 10 characters, the minimum of cdk-nag.
 	Reason string
-	// Findings are those that the reason covers, such as "Resource::*".
+	// Findings limits the suppression to these findings of the rule, such as "Resource::*".
 	// Default: empty, the whole rule.
 	Findings []string
 }
 
-// Suppress writes suppressions to scope, if it is a resource, and to all resources below it. It
-// keeps the suppressions that this package made: writing the metadata yourself would replace
-// them. It panics with one error that lists every fault of the suppressions.
+// Suppress adds suppressions to scope, if it is a resource, and to all resources below it. It
+// keeps the suppressions of this package, which you would replace if you wrote the metadata
+// yourself. It panics with one error that lists every fault of the suppressions.
 func Suppress(scope constructs.IConstruct, suppressions ...Suppression) {
 	var f faults
 	var all []nagSuppression
@@ -31,7 +31,7 @@ func Suppress(scope constructs.IConstruct, suppressions ...Suppression) {
 			f.add(index(i)+".Rule", nil, "the ID of a rule of cdk-nag, such as AwsSolutions-IAM5")
 		}
 		if len(s.Reason) < minReason {
-			f.add(index(i)+".Reason", s.Reason, "at least %d characters: cdk-nag refuses shorter ones", minReason)
+			f.add(index(i)+".Reason", s.Reason, "at least %d characters: cdk-nag rejects shorter ones", minReason)
 		}
 		all = append(all, nagSuppression{rule: s.Rule, reason: s.Reason, findings: s.Findings})
 	}
@@ -41,19 +41,18 @@ func Suppress(scope constructs.IConstruct, suppressions ...Suppression) {
 	suppressNag(scope, "", all...)
 }
 
-// minReason is the least length of a reason that cdk-nag takes.
+// minReason is the minimum length of a reason in cdk-nag, in bytes.
 const minReason = 10
 
-// nagSuppression explains why a rule of cdk-nag does not apply.
+// nagSuppression is a valid [Suppression].
 type nagSuppression struct {
 	rule, reason string
-	// findings are the findings that the reason covers, nil for the whole rule.
-	findings []string
+	findings     []string
 }
 
 // suppressNag writes suppressions to the resources below scope whose type begins with typePrefix:
 // as template metadata for cdk-nag 2, and as CDK acknowledgments for cdk-nag 3. It does not
-// import cdk-nag, so that embedders need not either.
+// import cdk-nag, so that embedders do not need it.
 func suppressNag(scope constructs.IConstruct, typePrefix string, suppressions ...nagSuppression) {
 	var rules []any
 	var acknowledgments []*awscdk.Acknowledgment
@@ -79,7 +78,7 @@ func suppressNag(scope constructs.IConstruct, typePrefix string, suppressions ..
 	}
 }
 
-// suppressed are the rules that a resource's metadata suppresses.
+// suppressed returns the rules that a resource's metadata suppresses.
 func suppressed(r awscdk.CfnResource) []any {
 	metadata, _ := r.GetMetadata(new("cdk_nag")).(map[string]any)
 	rules, _ := metadata["rules_to_suppress"].([]any)

@@ -13,8 +13,8 @@ import (
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 )
 
-// TestSuppressKeepsOurs adds a suppression to a policy that has one of this package.
-func TestSuppressKeepsOurs(t *testing.T) {
+// TestSuppressKeepsOurSuppressions adds a suppression to a policy that has one of this package.
+func TestSuppressKeepsOurSuppressions(t *testing.T) {
 	stack := newStack()
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{}))
 	before := rulesOf(synth(t, stack).named(t, "AWS::IAM::Policy", "HubForwarderFunctionRoleDefaultPolicy"))

@@ -16,15 +16,16 @@ import (
 )
 
 // AuditSuppression keeps a resource from counting as non-compliant in one check. Audits still find
-// it. The suppression is deleted with its entry, and with the stack.
+// it. Removing the entry, or the stack, deletes the suppression.
 //
-// A suppression that somebody made by hand, or in another stack, fails the deployment: it is
-// never changed. Ours have the stack's name and ID at the end of their description.
+// The deployment fails if a suppression for the resource already exists, created by hand or by
+// another stack. That suppression is not changed. The descriptions of our suppressions end with the
+// stack's name and ID.
 type AuditSuppression struct {
-	// Check is the check. It must be enabled. Of defender.IntermediateCARevoked no AWS page says
-	// how a suppression names its resource.
+	// Check is the check, which must be enabled. defender.IntermediateCARevoked is not allowed,
+	// because no AWS page says how a suppression names its resource.
 	Check defender.Check
-	// Resource is what the check is about:
+	// Resource identifies the resource:
 	//   - a certificate: its ID of 64 hex digits
 	//   - a policy: NAME/VERSION, such as "fleet/1"
 	//   - a role alias: its name
@@ -34,19 +35,21 @@ type AuditSuppression struct {
 	//
 	// It may be a deploy-time reference, except for a policy.
 	Resource string
-	// Until is when the suppression ends, in whole seconds. After that the function deletes it at
-	// the next deployment.
-	// Default: the zero time, it has no end.
+	// Until is when the suppression expires, in whole seconds. The next deployment deletes an
+	// expired suppression.
+	// Default: the zero time, it never expires.
 	Until time.Time
-	// Why is 1 to 750 printable ASCII characters, the description in AWS IoT. It is required.
+	// Why is the reason, which becomes the description in AWS IoT: 1 to 750 printable ASCII
+	// characters. It is required.
 	Why string
 }
 
-// maxSuppressions leaves room in a stack, which can have 500 resources: each suppression is one.
+// maxSuppressions leaves room for other resources: a stack can have 500, and each suppression is
+// one of them.
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
 const maxSuppressions = 200
 
-// resourceForms are the forms of AuditSuppression.Resource, by the field of the API.
+// resourceForms has the allowed forms of AuditSuppression.Resource, by the field of the API.
 var resourceForms = map[string]struct {
 	form *regexp.Regexp
 	want string
@@ -149,7 +152,7 @@ func (a *audit) suppress(p AuditProps) {
 			ServiceTimeout: seconds(answerTimeout), Properties: &properties,
 		})
 		if a.configuration != nil {
-			made.Node().AddDependency(a.configuration) // AWS IoT refuses a suppression of a check that is not enabled
+			made.Node().AddDependency(a.configuration) // AWS IoT rejects a suppression of a check that is not enabled
 		}
 		a.suppressions = append(a.suppressions, made)
 	}

@@ -12,19 +12,19 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// deployTime is the value of a fault about a CDK token, whose own text is useless.
+// deployTime replaces a CDK token in errors, because the token's own text says nothing to users.
 const deployTime = "a deploy-time reference"
 
 // unresolved reports whether s contains a token, so that it cannot be validated.
 func unresolved(s string) bool { return *awscdk.Token_IsUnresolved(s) }
 
-// tokenText matches a token in text that the CDK will not resolve: of a string, of a list,
-// with its case changed, and of a number that was formatted, also as an integer.
+// tokenText matches encoded tokens in text: those of strings and lists in any case, and those of
+// numbers that were formatted, also as integers.
 // https://docs.aws.amazon.com/cdk/v2/guide/tokens.html
 var tokenText = regexp.MustCompile(`(?i)[$#]\{token\[|-1\.888154589\d*e\+?289|-9223372036854775808`)
 
-// broken reports whether text contains a token that the CDK does not resolve: it resolves string
-// tokens anywhere, and list tokens only alone.
+// broken reports whether text contains a token that the CDK does not resolve. The CDK resolves
+// string tokens anywhere in a text, but a list token only if it is the whole text.
 func broken(text string) bool {
 	return slices.ContainsFunc(tokenText.FindAllString(text, -1), func(found string) bool {
 		return found != "${Token[" && !(found == "#{Token[" && strings.HasPrefix(text, found))
@@ -38,20 +38,20 @@ func tokenNumber(n float64) bool { return math.Float64bits(n)>>48 == 0xFBFF }
 // tokenInteger is the result of every conversion of a token from float64 to int64.
 const tokenInteger = math.MinInt64
 
-// validateReferences reports values in which a token was lost, with any engine: a Go integer
-// cannot hold one, and the CDK resolves none in changed text.
+// validateReferences reports values in which a token was lost: a Go integer cannot hold a token,
+// and the CDK does not resolve a token whose text was changed. This holds for both engines.
 func validateReferences(profile defender.SecurityProfile) error {
 	var f faults
 	for i, b := range profile.Behaviors {
 		if lostToken(b.Criteria) {
-			f.add("Behaviors"+index(i)+".Criteria", deployTime, "a value that is known at synthesis, or a text of the CDK that was not changed: a count or a port from 1 to 65535 cannot carry a reference")
+			f.add("Behaviors"+index(i)+".Criteria", deployTime, "a value that is known at synthesis, or an unchanged string of the CDK: counts and ports (1 to 65535) cannot hold a reference")
 		}
 	}
 	return f.err()
 }
 
-// lostToken reports whether a value was made from a token that is lost in it. No program
-// listens on port 0.
+// lostToken reports whether a value was made from a token and lost it. Port 0 counts as lost,
+// because no program listens on it.
 func lostToken(c defender.Criteria) bool {
 	v := c.Value()
 	if v.Count != nil {

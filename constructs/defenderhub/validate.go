@@ -38,7 +38,7 @@ func (f *faults) add(field string, value any, want string, args ...any) {
 	*f = append(*f, &defender.FieldError{Field: field, Value: value, Want: want})
 }
 
-// under moves the faults of a part below field; the part's own fields keep "".
+// under adds the faults of a part below field. With field "" it adds them unchanged.
 func (f *faults) under(field string, err error) {
 	if field != "" {
 		err = defender.Under(field, err)
@@ -94,7 +94,7 @@ func brief(d time.Duration) string {
 	return text
 }
 
-// network reports network props without a VPC.
+// network reports props that need a VPC, and subnets without network access.
 func (f *faults) network(vpc awsec2.IVpc, subnets *awsec2.SubnetSelection, groups []awsec2.ISecurityGroup) {
 	if vpc == nil {
 		const instead = "set VPC as well"
@@ -106,7 +106,7 @@ func (f *faults) network(vpc awsec2.IVpc, subnets *awsec2.SubnetSelection, group
 	f.subnetType("VPCSubnets.SubnetType", value(subnets).SubnetType)
 }
 
-// connected reports a prop that the facade sets itself.
+// connected reports a prop that must not be set here. instead says what to do.
 func (f *faults) connected(field string, value any, instead string) {
 	if v := reflect.ValueOf(value); v.IsValid() && !v.IsZero() {
 		f.add(field, "set", "nothing here: %s", instead)
@@ -152,7 +152,7 @@ func orKey(key, other awskms.IKey) awskms.IKey {
 	return key
 }
 
-// value returns a copy of what props point to, the zero value for nil.
+// value returns a copy of *props, the zero value for nil.
 func value[T any](props *T) T {
 	if props == nil {
 		var zero T
@@ -161,7 +161,7 @@ func value[T any](props *T) T {
 	return *props
 }
 
-// copied returns a pointer to a copy of what props point to, nil for nil.
+// copied returns a pointer to a copy of *props, nil for nil.
 func copied[T any](props *T) *T {
 	if props == nil {
 		return nil
@@ -193,7 +193,7 @@ func eachOnce[T interface {
 	}
 }
 
-// orProps are props, or other where props are nil.
+// orProps returns props, or other if props is nil.
 func orProps[T any](props, other *T) *T {
 	if props == nil {
 		return other
@@ -201,7 +201,7 @@ func orProps[T any](props, other *T) *T {
 	return props
 }
 
-// orTopic is topic, or other where topic is nil.
+// orTopic returns topic, or other if topic is nil.
 func orTopic(topic, other awssns.ITopic) awssns.ITopic {
 	if topic == nil {
 		return other
@@ -209,5 +209,5 @@ func orTopic(topic, other awssns.ITopic) awssns.ITopic {
 	return topic
 }
 
-// index returns the field of a list's element.
+// index returns the last part of the path of a list's element.
 func index(i int) string { return fmt.Sprintf("[%d]", i) }

@@ -18,10 +18,10 @@ import (
 	"github.com/defenderhub/defenderhub/internal/findingevent"
 )
 
-// VerificationProps configure [Verification]. The zero value deploys a queue and a function that
-// cost nothing while no analyst decides.
+// VerificationProps configure [Verification]. The zero value deploys a queue, a function and an
+// alarm.
 type VerificationProps struct {
-	// Function configures the function. It needs a way to AWS IoT and CloudWatch Logs.
+	// Function configures the function. It needs network access to AWS IoT and CloudWatch Logs.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
 	// Prebuilt is the path of a prebuilt lambda/verification, as ForwarderProps.Prebuilt says.
@@ -32,7 +32,7 @@ type VerificationProps struct {
 	// Amazon EventBridge and CloudWatch Logs.
 	// Default: nil, DefenderHubProps.EncryptionKey within a DefenderHub, else AWS managed keys.
 	EncryptionKey awskms.IKey
-	// AlarmTopic is notified when an alarm goes off and when it ends; see
+	// AlarmTopic is notified when an alarm goes off and when it returns to OK; see
 	// DefenderHubProps.AlarmTopic.
 	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarm notifies nobody.
 	AlarmTopic awssns.ITopic
@@ -54,7 +54,7 @@ func (p VerificationProps) validate() error {
 	return f.err()
 }
 
-// elsewhere returns an error for a topic that the alarm of scope cannot notify.
+// elsewhere reports a topic that the alarm of scope cannot notify.
 func (p VerificationProps) elsewhere(scope constructs.Construct) error {
 	var f faults
 	f.alarmTopic(scope, "AlarmTopic", p.AlarmTopic)
@@ -70,10 +70,10 @@ func (p *VerificationProps) compile() (err error) {
 	return err
 }
 
-// Verification copies what analysts decide in Security Hub about alarms of Device Defender Detect
-// to Detect: a verification state of TRUE_POSITIVE, FALSE_POSITIVE or BENIGN_POSITIVE. It copies
-// states of this account and Region, of the findings of Detect's own integration and of the
-// forwarder. A state that is set back to UNKNOWN is not copied.
+// Verification copies the verification states that analysts set in Security Hub to Device Defender
+// Detect: TRUE_POSITIVE, FALSE_POSITIVE and BENIGN_POSITIVE, but not UNKNOWN. It reads the findings
+// about alarms of Detect in this account and Region, from Detect's own integration and from the
+// forwarder.
 type Verification interface {
 	constructs.Construct
 	// Rule sends the events of Security Hub with a verification state to the queue.
@@ -101,7 +101,7 @@ func (v *verification) DeadLetterQueue() awssqs.IQueue { return v.events.deadLet
 func (v *verification) Function() awslambda.IFunction  { return v.function }
 func (v *verification) Alarms() []awscloudwatch.IAlarm { return slices.Clone(v.alarms) }
 
-// The function is invoked rarely, and a state may arrive some minutes late.
+// These values suit a function that runs rarely, and whose work may be some minutes late.
 const (
 	verificationTimeout     = time.Minute
 	verificationBatchSize   = 10
@@ -109,8 +109,8 @@ const (
 	verificationReceives    = 5
 )
 
-// NewVerification copies verification states to Device Defender Detect. It panics with one error
-// that lists every fault of props.
+// NewVerification deploys the rule, the queue and the function. It panics with one error that lists
+// every fault of props.
 func NewVerification(scope constructs.Construct, id *string, props *VerificationProps) Verification {
 	v := &verification{}
 	constructs.NewConstruct_Override(v, scope, id)
@@ -144,7 +144,8 @@ func NewVerification(scope constructs.Construct, id *string, props *Verification
 	return v
 }
 
-// verifiedAlarms returns the pattern of events about alarms of Detect with a verification state.
+// verifiedAlarms returns the event pattern of findings about alarms of Detect that have a
+// verification state.
 func verifiedAlarms() map[string]any {
 	return map[string]any{
 		"source": []any{findingevent.Source}, "detail-type": []any{findingevent.DetailType},

@@ -17,7 +17,7 @@ func verifying() *defenderhub.DetectProps {
 	}
 }
 
-func TestVerificationStatesOfDetectGoBack(t *testing.T) {
+func TestVerificationStatesAreCopiedToDetect(t *testing.T) {
 	stack := newStack()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
 		Function: &defenderhub.FunctionProps{Architecture: defenderhub.AMD64}, Detect: verifying(),
