@@ -1,6 +1,6 @@
-// Command apicheck compares the Go API of the checkout with that of the last release. It
-// fails on an incompatible change unless CHANGELOG.md lists one as breaking. Before the first
-// release it does nothing.
+// Command apicheck compares the Go API of the checkout with the API of the last release. It fails if
+// there is an incompatible change and CHANGELOG.md lists no breaking change. Before the first release
+// it does nothing.
 package main
 
 import (

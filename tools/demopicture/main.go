@@ -1,9 +1,9 @@
-// Demopicture draws the output of a program as README shows it: a terminal, light and dark.
+// Command demopicture draws the output of a program as a terminal, light and dark, for README.
 //
 //	make demo | (cd tools && go run ./demopicture ../docs)
 //	defenderhub doctor --template cdk.out | (cd tools && go run ./demopicture -doctor ../docs)
 //
-// The second reads what a terminal of 118 columns got, such as the output of script(1).
+// The second command needs the output on a terminal of 118 columns, as script(1) records it.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"unicode/utf8"
 )
 
-// The picture's measures in pixels. A monospaced character is 0.6 times as wide as high.
+// The dimensions of the picture in pixels. A monospaced character is 0.6 times as wide as high.
 const (
 	fontSize   = 12
 	lineHeight = 17
@@ -42,8 +42,8 @@ func main() {
 	}
 }
 
-// picture is what is drawn: of the output the lines that keep selects, with the colors of words
-// where paints says so.
+// picture draws the lines for which keep reports true. Words have colors in lines for which paints
+// reports true.
 type picture struct {
 	name, command string
 	keep, paints  func(line string) bool
@@ -52,7 +52,7 @@ type picture struct {
 
 var (
 	demo = picture{"demo", "make demo", func(line string) bool { return step.MatchString(line) || result.MatchString(line) }, result.MatchString, regexp.MustCompile(`\b(?:CRITICAL|HIGH)\b|\bARCHIVED\b`)}
-	// doctor is the table of defenderhub doctor, of which the first column has colors.
+	// doctor is the table of defenderhub doctor, whose first column has colors.
 	doctor = picture{"doctor", "defenderhub doctor --template cdk.out", func(line string) bool { return table.MatchString(line) }, func(string) bool { return true }, regexp.MustCompile(`^(?:fix|ok)\b`)}
 )
 
@@ -82,12 +82,11 @@ func run(args []string, output io.Reader) error {
 var (
 	color  = regexp.MustCompile("\x1b\\[[0-9;]*m")
 	step   = regexp.MustCompile(`^ *\d+\.\d+s +\d+/\d+  `)
-	result = regexp.MustCompile(`^ +(→ |│ [A-Z]+ incident, )`) // of a message only its heading
+	result = regexp.MustCompile(`^ +(→ |│ [A-Z]+ incident, )`) // only the first line of a message
 	table  = regexp.MustCompile(`^(?:STATUS|ok|fix|note|unknown) +\S|^ {20,}\S`)
 )
 
-// lines returns the lines of the output that are drawn: of the demo the steps and their results,
-// without progress, texts of messages and the table.
+// lines returns the lines of the output that are drawn.
 func (p picture) lines(output io.Reader) ([]string, error) {
 	var lines []string
 	scanner := bufio.NewScanner(output)
@@ -119,7 +118,7 @@ func (p picture) draw(lines []string, t theme) string {
 		if result.MatchString(line) {
 			fill = fmt.Sprintf(` fill="%s"`, t.dim)
 		}
-		// An explicit length keeps columns aligned, whatever font the reader has.
+		// An explicit length keeps columns aligned with any font.
 		fmt.Fprintf(&b, `<text x="%d" y="%d" textLength="%.0f"%s>%s</text>`+"\n", margin, y, float64(utf8.RuneCountInString(line))*charWidth, fill, p.colored(line, t))
 	}
 	b.WriteString("</g>\n</svg>\n")

@@ -22,11 +22,11 @@ const (
 	workspace  = "cmd/go.work"
 )
 
-// pinned are the files that [release.pin] writes.
+// pinned lists the files that [release.pin] changes.
 var pinned = []string{commandDir + "/go.mod", commandDir + "/go.sum", workspace}
 
-// pin makes the command require the root module of the release. The sums are those of the module
-// zip that Go makes from the tag, so every change of the root module must be written before.
+// pin makes the command require the root module of the release, with the checksums of the module zip
+// that Go makes from the tag. All other changes of the root module must be written before.
 func (r release) pin(ctx context.Context) error {
 	archive, err := os.CreateTemp("", "defenderhub-*.zip")
 	if err != nil {
@@ -97,7 +97,7 @@ func (r release) edit(name string, change func([]byte) ([]byte, error)) error {
 	return os.WriteFile(path, text, 0o644)
 }
 
-// archive writes the zip of the module in a directory of the checkout, as Go makes it.
+// archive writes the module zip of a directory in the checkout, as Go makes it.
 func (r release) archive(ctx context.Context, to io.Writer, path, dir string) error {
 	listed, err := r.checkout.Git(ctx, "ls-files", "--cached", "-z", "--", dir)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Command release makes a release: it checks the checkout, gives the changelog's unreleased
-// section the version, builds the Lambda functions, commits, tags and pushes.
+// Command release makes a release. It runs the checks, moves the unreleased changes of CHANGELOG.md
+// to a section of the version, builds the Lambda functions, commits, tags and pushes.
 package main
 
 import (
@@ -43,7 +43,7 @@ type release struct {
 	now                             func() time.Time
 }
 
-// run changes nothing until all checks have passed.
+// run makes the release. It changes nothing until all checks have passed.
 func (r release) run(ctx context.Context) error {
 	changelog, err := r.check(ctx)
 	if err != nil {
@@ -67,7 +67,7 @@ func (r release) run(ctx context.Context) error {
 	if err := r.pin(ctx); err != nil {
 		return fmt.Errorf("%w\nTo undo what was done here: git reset --hard", err)
 	}
-	command := commandDir + "/" + r.version // Go finds a nested module's version by this form
+	command := commandDir + "/" + r.version // the form of a nested module's version tag
 	for _, args := range [][]string{
 		append([]string{"commit", "--quiet", "-m", "Release " + r.version, "--", "CHANGELOG.md"}, pinned...),
 		{"tag", "--annotate", "-m", "Release " + r.version, r.version},
@@ -96,7 +96,7 @@ func (r release) check(ctx context.Context) (repository.Changelog, error) {
 		return "", err
 	}
 	if branch != r.branch {
-		return "", fmt.Errorf("the branch is %s: releases are made from %s", branch, r.branch)
+		return "", fmt.Errorf("the branch is %s: check out %s to make a release", branch, r.branch)
 	}
 	if _, err := r.checkout.Git(ctx, "fetch", "--quiet", "--tags", r.remote, r.branch); err != nil {
 		return "", err
@@ -186,8 +186,7 @@ func (r release) build(ctx context.Context, dist string) error {
 		function := filepath.Base(filepath.Dir(main))
 		for _, architecture := range architectures {
 			executable := filepath.Join(dist, "bootstrap")
-			// The same flags and variables as constructs/defenderhub, which compiles at
-			// synthesis.
+			// The same flags and variables as in internal/gobuild, which compiles at synthesis.
 			env := []string{"GOOS=linux", "GOARCH=" + architecture, "GOARM64=v8.0", "GOAMD64=v1", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off", "GO111MODULE=on", "GOFIPS140=off", "GOEXPERIMENT="}
 			if _, err := r.checkout.Run(ctx, env, "go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-tags=lambda.norpc", "-ldflags=-s -w", "-o", executable, "./lambda/"+function); err != nil {
 				return err
@@ -213,7 +212,7 @@ func (r release) build(ctx context.Context, dist string) error {
 	return os.WriteFile(filepath.Join(dist, "SHA256SUMS"), sums.Bytes(), 0o644)
 }
 
-// zipped returns a zip of the executable, without a time.
+// zipped returns a zip with the executable. The zip has no time, so that it is reproducible.
 func zipped(program []byte) ([]byte, error) {
 	var out bytes.Buffer
 	w := zip.NewWriter(&out)

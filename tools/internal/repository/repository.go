@@ -1,4 +1,4 @@
-// Package repository reads and changes the checkout that a release is made from.
+// Package repository reads and changes the checkout from which a release is made.
 package repository
 
 import (
@@ -95,8 +95,8 @@ func (t Changelog) Breaks() (bool, error) {
 // listed reports whether text has an entry: a list item or a table.
 func listed(text string) bool { return regexp.MustCompile(`(?m)^(- |\|)`).MatchString(text) }
 
-// Release returns the changelog with the unreleased section under the version's title, below an
-// empty one. It returns an error if nothing is listed.
+// Release returns the changelog in which the unreleased changes are in a section of the version, below
+// a new, empty section "Unreleased". It returns an error if there is no unreleased change.
 func (t Changelog) Release(version, date string) (Changelog, error) {
 	section, err := t.Unreleased()
 	if err != nil {
