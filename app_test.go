@@ -275,8 +275,8 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 			text += "defenderhub:" + line + "\n"
 		}
 		// An old Node.js makes jsii warn before that.
-		if told := stderr.String(); !strings.HasSuffix(told, text) || strings.Contains(told, "goroutine") {
-			t.Errorf("%s: stderr:\n%s\nwant:\n%s", context, told, text)
+		if printed := stderr.String(); !strings.HasSuffix(printed, text) || strings.Contains(printed, "goroutine") {
+			t.Errorf("%s: stderr:\n%s\nwant:\n%s", context, printed, text)
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// Each audit check has a constant. AWS's names of the checks are their texts.
+// Each audit check has a constant. String returns AWS's name of the check.
 func ExampleCheck() {
 	accounts := []defender.Check{
 		defender.AuthenticatedCognitoRoleOverlyPermissive, defender.UnauthenticatedCognitoRoleOverlyPermissive,
@@ -110,7 +110,7 @@ func ExampleConfidence() {
 	// aws:num-disconnects as learned, confidence HIGH
 }
 
-// A security profile is watched on all things, or on some.
+// A security profile applies to all things, or to some of them.
 func ExampleTarget() {
 	profile := defender.SecurityProfile{
 		Name: "plant",
@@ -161,7 +161,7 @@ func ExampleSource() {
 	// correlation HIGH
 }
 
-// A program that words faults itself reads them as data.
+// A program that writes messages of its own reads the faults as data.
 func ExampleFieldErrors() {
 	err := defender.Under("Detect", &defender.FieldError{
 		Field: "Behaviors", Want: "at least one behavior, or no engine", Code: "no-behaviors",

@@ -103,7 +103,7 @@ func dependencies(t *testing.T, packages, uses string) []string {
 	}
 	paths := strings.Fields(string(out))
 	if !slices.Contains(paths, uses) && !slices.ContainsFunc(paths, func(path string) bool { return strings.HasPrefix(path, uses+"/") }) {
-		t.Fatalf("go list -deps %s lists no %s: it saw something else than our packages", packages, uses)
+		t.Fatalf("go list -deps %s does not list %s, so it did not see our packages", packages, uses)
 	}
 	return paths
 }

@@ -140,7 +140,7 @@ func TestCriteriaOfEachMetric(t *testing.T) {
 	}
 }
 
-// An extra method on a metric would allow a behavior that AWS refuses.
+// An extra method on a metric would allow a behavior that AWS rejects.
 func TestMetricsOfferOnlyTheOperatorsThatAWSAllows(t *testing.T) {
 	numbers := []string{"GreaterThan", "GreaterThanEquals", "LessThan", "LessThanEquals"}
 	withModels := append(slices.Clone(numbers), "Learned", "LessThanPercentile", "LessThanEqualsPercentile", "GreaterThanPercentile", "GreaterThanEqualsPercentile")

@@ -132,7 +132,7 @@ func TestExistingConfigurationIsKept(t *testing.T) {
 	stack := newStack()
 	audit := defenderhub.NewAudit(stack, jsii.String("Audit"), &defenderhub.AuditProps{Configuration: defenderhub.Existing})
 	if audit.Configuration() != nil || audit.Role() != nil || audit.NotificationRole() != nil || audit.Topic() != nil || audit.Key() != nil {
-		t.Error("an accessor of something that is not created")
+		t.Error("an accessor of a part that is not created is not nil")
 	}
 	tp := synth(t, stack)
 	if len(tp) != 1 || len(tp.one(t, "AWS::IoT::ScheduledAudit").DependsOn) != 0 {
@@ -145,7 +145,7 @@ func TestGivenTopicIsKept(t *testing.T) {
 	topic := awssns.NewTopic(stack, jsii.String("Own"), nil)
 	audit := defenderhub.NewAudit(stack, jsii.String("Audit"), &defenderhub.AuditProps{Topic: topic})
 	if audit.Topic() != awssns.ITopic(topic) || audit.Key() != nil {
-		t.Error("another topic, or a key for it")
+		t.Error("a new topic or key, want the given topic alone")
 	}
 	tp := synth(t, stack)
 	target := path(tp.one(t, "AWS::IoT::AccountAuditConfiguration").Properties, "AuditNotificationTargetConfigurations", "Sns")
@@ -264,7 +264,7 @@ func TestAuditOnDeployWaitsForItsSubscriptions(t *testing.T) {
 	}
 }
 
-// AWS refuses to disable a check in the deployment that removes it from the schedule.
+// AWS does not disable a check in the deployment that removes it from the schedule.
 func TestNoteSaysHowToDisableAScheduledCheck(t *testing.T) {
 	note := func(props defenderhub.AuditProps) string {
 		stack := newStack()
@@ -281,7 +281,7 @@ func TestNoteSaysHowToDisableAScheduledCheck(t *testing.T) {
 		for _, step := range []string{"LOGGING_DISABLED_CHECK, CONFLICTING_CLIENT_IDS_CHECK", "first with the check in Except", "then with it in Disabled"} {
 			i := strings.Index(got[at:], step)
 			if i < 0 {
-				t.Fatalf("%s: %q does not go on with %q", name, got, step)
+				t.Fatalf("%s: %q is not followed by %q", name, got, step)
 			}
 			at += i
 		}
@@ -291,7 +291,7 @@ func TestNoteSaysHowToDisableAScheduledCheck(t *testing.T) {
 	}
 }
 
-// The function behind RunOnDeploy logs only errors.
+// The function for RunOnDeploy has no log levels.
 func TestLogLevelOfTheAuditIsRejected(t *testing.T) {
 	level := &defenderhub.FunctionProps{LogLevel: slog.LevelDebug}
 	got, _ := faults(t, func() {

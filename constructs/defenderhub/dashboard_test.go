@@ -68,10 +68,10 @@ func TestDashboardShowsEveryPart(t *testing.T) {
 			"Active findings imported, by severity":                        {`"Severity","CRITICAL"`, `"Severity","INFORMATIONAL"`},
 			"Oldest message, seconds":                                      {"HubForwarderQueue", "HubForwarderErrorQueue", "HubForwarderAuditQueue", "HubDetectErrorQueue", "HubCorrelateQueue"},
 			"Calls of BatchImportFindings per second, average of a minute": {contract.MetricImportCalls, "calls / 60"},
-			"Incidents":                         {contract.MetricOpened, contract.MetricEnded},
-			"Dead letters":                      {"HubForwarderDeadLetters", "HubDetectDeadLetters", "HubCorrelateDeadLetters"},
-			"Engine: oldest telemetry, seconds": {telemetry},
-			"Engine: transitions, and unfinished work":      {contract.MetricTransitions, contract.MetricBlind, contract.MetricUnfinished, contract.MetricUnsent, contract.MetricFailed},
+			"Incidents":                                            {contract.MetricOpened, contract.MetricEnded},
+			"Dead letters":                                         {"HubForwarderDeadLetters", "HubDetectDeadLetters", "HubCorrelateDeadLetters"},
+			"Engine: oldest telemetry, seconds":                    {telemetry},
+			"Engine: transitions, and unfinished work":             {contract.MetricTransitions, contract.MetricBlind, contract.MetricUnfinished, contract.MetricUnsent, contract.MetricFailed},
 			"Findings retried, messages refused, Security Hub off": {contract.MetricFailed, contract.MetricRefused, contract.MetricHubOff},
 		} {
 			metrics := text(shown[title].Properties.Metrics)
@@ -86,7 +86,7 @@ func TestDashboardShowsEveryPart(t *testing.T) {
 			t.Errorf("%d alarms", n)
 		}
 		if delete(shown, "Alarms"); len(shown) > 0 {
-			t.Errorf("and also %v", shown)
+			t.Errorf("unexpected widgets: %v", shown)
 		}
 		for _, function := range []string{"HubForwarderFunction", "HubForwarderAuditFunction"} {
 			if got := path(tp.named(t, "AWS::Lambda::Function", function).Properties, "Environment", "Variables", contract.EnvDetailedMetrics); got != "true" {

@@ -149,7 +149,7 @@ func TestAlertsGoToTheGivenTopic(t *testing.T) {
 	topic := awssns.NewTopic(stack, jsii.String("Own"), nil)
 	detect := defenderhub.NewDetect(stack, jsii.String("Detect"), &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors(), Native: &defenderhub.NativeProps{Topic: topic}}).Native()
 	if detect.Topic() != awssns.ITopic(topic) || detect.Key() != nil {
-		t.Error("another topic, or a key for it")
+		t.Error("a new topic or key, want the given topic alone")
 	}
 	tp := synth(t, stack)
 	target := text(path(tp.one(t, "AWS::IoT::SecurityProfile").Properties, "AlertTargets", "SNS"))

@@ -168,7 +168,8 @@ func Example_correlate() {
 	})
 }
 
-// Who gets a message of what?
+// Messages about findings go to a mail address and a Slack channel: about all devices from HIGH on,
+// about the pumps from LOW on. Changes below HIGH wait for a daily digest.
 func Example_notify() {
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
 		Notify: &defenderhub.NotifyProps{

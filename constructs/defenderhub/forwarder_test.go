@@ -109,7 +109,7 @@ func TestWithoutAuditsNothingOfAuditsIsAllowed(t *testing.T) {
 	stack := newStack()
 	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt})
 	if forwarder.AuditQueue() != nil || forwarder.AuditFunction() != nil {
-		t.Error("an accessor of something that is not created")
+		t.Error("an accessor of a part that is not created is not nil")
 	}
 	tp := synth(t, stack)
 	if policy := text(tp.one(t, "AWS::IAM::Policy").Properties); strings.Contains(policy, "Audit") || strings.Count(policy, "iot:") != 1 || strings.Count(policy, `"Action":"iot:ListPrincipalThings","Effect":"Allow","Resource":"*"`) != 1 {
@@ -291,10 +291,10 @@ func TestFunctionCanBePlacedAndTraced(t *testing.T) {
 	policy := text(tp.named(t, "AWS::IAM::Policy", "ForwarderFunctionRoleDefaultPolicy").Properties)
 	interfaces := `"ec2:CreateNetworkInterface","ec2:DeleteNetworkInterface","ec2:DescribeNetworkInterfaces","ec2:DescribeSubnets","ec2:UnassignPrivateIpAddresses"],`
 	if !strings.Contains(policy, interfaces+`"Effect":"Allow"`) || !strings.Contains(policy, interfaces+`"Condition":{"ArnLike":{"lambda:SourceFunctionArn":`) || !strings.Contains(policy, `"Effect":"Deny"`) {
-		t.Errorf("Lambda cannot make network interfaces, or the function can: %s", policy)
+		t.Errorf("Lambda cannot create network interfaces, or the function can: %s", policy)
 	}
 	if role := tp.named(t, "AWS::IAM::Role", "ForwarderFunctionRole").Properties; role["ManagedPolicyArns"] != nil {
-		t.Errorf("the role may also what %s allows", text(role["ManagedPolicyArns"]))
+		t.Errorf("the role also has the permissions of %s", text(role["ManagedPolicyArns"]))
 	}
 }
 

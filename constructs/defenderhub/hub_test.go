@@ -159,12 +159,12 @@ func TestCustomerManagedKeyReachesEverything(t *testing.T) {
 	for service, source := range map[string]string{"sns.": "aws:SourceArn", "logs.": "kms:EncryptionContext:aws:logs:arn"} {
 		let := slices.IndexFunc(grants, func(s any) bool { return strings.Contains(text(path(s, "Principal", "Service")), service) })
 		if let < 0 {
-			t.Errorf("the key lets no %s in: %s", service, text(grants))
+			t.Errorf("the policy of the key does not allow %s: %s", service, text(grants))
 			continue
 		}
 		condition := text(path(grants[let], "Condition", "ArnLike", source))
 		if !strings.Contains(condition, `"AWS::AccountId"`) {
-			t.Errorf("the key lets %s in for sources of any account: %s", service, text(grants[let]))
+			t.Errorf("the policy of the key allows %s for sources of any account: %s", service, text(grants[let]))
 		}
 	}
 }

@@ -55,7 +55,7 @@ func TestMetricsOfThePartsAreThoseThatTheFunctionsWrite(t *testing.T) {
 				}
 			}
 			if len(seen) != len(c.functions) {
-				t.Fatalf("%s%s adds up %s, want %v", prefix, id, text(p), c.functions)
+				t.Fatalf("%s%s sums %s, want %v", prefix, id, text(p), c.functions)
 			}
 			for _, stat := range seen {
 				metric := path(stat, "Metric")

@@ -108,7 +108,7 @@ func TestNotifierMayDoExactlyWhatItDoes(t *testing.T) {
 	if !slices.Contains(calls, "sns:Publish") {
 		t.Fatalf("the source was not read: %v", calls)
 	}
-	// The registry is asked by the thing's name alone.
+	// The registry is read only by the name of the thing.
 	want := slices.DeleteFunc(calls, func(a string) bool { return a == "iot:ListPrincipalThings" })
 	slices.Sort(want)
 	if got := allowed(notifyTemplate(t, defenderhub.NotifyProps{}), "NotifyFunction"); !slices.Equal(got, slices.Compact(want)) {

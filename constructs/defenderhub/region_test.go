@@ -68,8 +68,8 @@ func TestDeadLettersStayInTheTopicsRegion(t *testing.T) {
 	}
 }
 
-// TestAlarmsNotifyTheirRegion gives alarms a topic in another Region, which Amazon CloudWatch
-// refuses.
+// TestAlarmsNotifyTheirRegion gives alarms a topic in another Region, which CloudWatch
+// rejects.
 func TestAlarmsNotifyTheirRegion(t *testing.T) {
 	for region, wrong := range map[string]bool{"us-east-1": false, "eu-central-1": true, "": false} {
 		for field, construct := range map[string]func(stack awscdk.Stack, topic awssns.ITopic){

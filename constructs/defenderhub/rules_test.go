@@ -54,7 +54,7 @@ func TestEachSourceHasARuleWithAnErrorAction(t *testing.T) {
 	}
 }
 
-// AWS IoT refuses a rule while its role is too new, so the role must not wait for a queue.
+// AWS IoT rejects a rule whose role is too new, so the role must not wait for a queue.
 func TestRoleOfTheRulesHasNoDependencies(t *testing.T) {
 	stack := newStack()
 	defenderhub.NewRules(stack, jsii.String("Rules"), nil)

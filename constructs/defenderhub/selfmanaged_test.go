@@ -164,7 +164,7 @@ func TestClosersShareEachMinute(t *testing.T) {
 	}
 }
 
-// The next minute does everything that one left undone.
+// The run of the next minute covers unfinished work.
 func TestCloserIsNotRetried(t *testing.T) {
 	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
 	closer := tp.idOf(t, "AWS::Lambda::Function", "HubDetectCloser")

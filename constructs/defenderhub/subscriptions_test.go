@@ -32,7 +32,7 @@ func TestSubscriptionsNameTheProductInEveryPartition(t *testing.T) {
 		}
 	}
 	if hubs := tp.ids("AWS::SecurityHub::Hub"); hubs != nil {
-		t.Errorf("Security Hub is turned on without being asked: %v", hubs)
+		t.Errorf("Security Hub is turned on without EnableSecurityHub: %v", hubs)
 	}
 }
 
@@ -41,7 +41,7 @@ func TestExistingAndOffSubscriptionsAreNotCreated(t *testing.T) {
 		Audit: defenderhub.Existing, Detect: defenderhub.Off,
 	})
 	if s.Audit() != nil || s.Detect() != nil || s.SecurityHub() != nil {
-		t.Error("an accessor of something that is not created")
+		t.Error("an accessor of a part that is not created is not nil")
 	}
 	if children := *s.Node().Children(); len(children) != 0 {
 		t.Errorf("created %v", children)
