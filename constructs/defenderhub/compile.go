@@ -1,6 +1,7 @@
 package defenderhub
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -39,6 +40,23 @@ func functionCode(name string, arch Architecture, prebuilt string) (awslambda.Co
 	made, err := gobuild.Stage(executable, "", nil)
 	if err != nil {
 		return nil, &defender.FieldError{Field: "Prebuilt", Value: prebuilt, Want: fmt.Sprintf("a file that can be copied: %v", err)}
+	}
+	return assetCode(made), nil
+}
+
+// codeWithConfig returns the asset of an executable with its configuration in a JSON file beside it.
+// field is the prop from which the configuration is made.
+func codeWithConfig(executable, file, field string, config any) (awslambda.Code, error) {
+	content, err := json.MarshalIndent(config, "", "\t")
+	if err != nil {
+		return nil, err
+	}
+	if found := tokenText.Find(content); found != nil {
+		return nil, &defender.FieldError{Field: field, Value: deployTime, Want: fmt.Sprintf("values that are known at synthesis: %s would be deployed in %s as it is", found, file)}
+	}
+	made, err := gobuild.Stage(executable, file, append(content, '\n'))
+	if err != nil {
+		return nil, &defender.FieldError{Field: "Prebuilt", Value: executable, Want: fmt.Sprintf("a file that can be copied: %v", err)}
 	}
 	return assetCode(made), nil
 }

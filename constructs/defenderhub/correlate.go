@@ -143,11 +143,8 @@ func (p CorrelateProps) validate() error {
 	}
 	f.number("FleetSize", p.FleetSize, 1, 1_000_000_000, "devices")
 	f.minutes("RegistryAge", p.RegistryAge, time.Minute, 24*time.Hour)
-	f.number("BatchSize", p.BatchSize, 1, 10000, "events")
-	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
-	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
-	f.under("Function", value(p.Function).validate())
-	f.prebuilt("Prebuilt", p.Prebuilt)
+	f.batch(p.BatchSize, "events", p.BatchWindow, p.MaxConcurrency)
+	f.function(p.Function, p.Prebuilt)
 	f.number("MemoryMiB", p.MemoryMiB, 128, 10240, "MiB")
 	f.duration("Timeout", p.Timeout, 10*time.Second, 15*time.Minute)
 	f.key("EncryptionKey", p.EncryptionKey)

@@ -1,21 +1,15 @@
 package defenderhub
 
 import (
-	"encoding/json"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
 
-	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	rulefile "github.com/defenderhub/defenderhub/internal/correlation"
-	"github.com/defenderhub/defenderhub/internal/gobuild"
 )
 
 // correlateInterval is how often a schedule invokes the function to end incidents.
@@ -29,7 +23,7 @@ func (c *correlate) deploy(p CorrelateProps) {
 	for _, r := range config.Rules {
 		take(c, named(correlationRule, r.Name))
 	}
-	code, err := correlatorCode(p.executable, config)
+	code, err := codeWithConfig(p.executable, rulefile.File, "Rules", config)
 	must(c, err)
 	timeout, window := or(p.Timeout, defaultTimeout), or(p.BatchWindow, defaultCorrelatorBatchWindow)
 	hidden := visibility(timeout, window)
@@ -43,12 +37,7 @@ func (c *correlate) deploy(p CorrelateProps) {
 		key: p.EncryptionKey, recovery: p.PointInTimeRecovery, removal: p.StateRemovalPolicy,
 		without: "The state can be rebuilt from new findings. PointInTimeRecovery turns backups on.",
 	})
-	c.state.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
-		IndexName:      new(contract.StateDueIndex),
-		PartitionKey:   attribute(contract.StateDueShard, awsdynamodb.AttributeType_STRING),
-		SortKey:        attribute(contract.StateDueAt, awsdynamodb.AttributeType_NUMBER),
-		ProjectionType: awsdynamodb.ProjectionType_KEYS_ONLY,
-	})
+	addDueIndex(c.state)
 	statements, suppression := c.permissions(p, config.Rules)
 	c.function = newGoFunction(c, "Function", goFunction{
 		description: "Correlates findings of AWS Security Hub", code: code, FunctionProps: value(p.Function),
@@ -65,7 +54,8 @@ func (c *correlate) deploy(p CorrelateProps) {
 	// The next run does the work of a failed one, so a retry or a late run only adds load.
 	c.function.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(0.0), MaxEventAge: seconds(correlateInterval)})
 	c.events.consume(c.function, or(p.BatchSize, defaultCorrelatorBatchSize), window, or(p.MaxConcurrency, defaultCorrelatorConcurrency))
-	c.schedule(p)
+	newScheduler(c, "Lets EventBridge Scheduler invoke the correlator each minute", c.function, c.events.deadLetters, p.EncryptionKey).
+		eachMinute("Minute", "Ends incidents whose window has passed, and resends composite findings", contract.CorrelateRequest)
 	c.alarms = c.newAlarms(p)
 }
 
@@ -76,22 +66,6 @@ func (p CorrelateProps) config() (rulefile.Config, error) {
 		Rules: rules, Attributes: p.Attributes, Elsewhere: p.OtherAccounts, MaxAgeMinutes: int(p.RegistryAge / time.Minute),
 		ClientPattern: p.Forwarder.agreement().clientPattern,
 	}, err
-}
-
-// correlatorCode returns the asset of the program and its rules.
-func correlatorCode(executable string, config rulefile.Config) (awslambda.Code, error) {
-	content, err := json.MarshalIndent(config, "", "\t")
-	if err != nil {
-		return nil, err
-	}
-	if found := tokenText.Find(content); found != nil {
-		return nil, &defender.FieldError{Field: "Rules", Value: deployTime, Want: fmt.Sprintf("values that are known at synthesis: %s would be deployed in %s as it is", found, rulefile.File)}
-	}
-	made, err := gobuild.Stage(executable, rulefile.File, append(content, '\n'))
-	if err != nil {
-		return nil, &defender.FieldError{Field: "Prebuilt", Value: executable, Want: fmt.Sprintf("a file that can be copied: %v", err)}
-	}
-	return assetCode(made), nil
 }
 
 // permissions returns the function's permissions, except for its log.
@@ -116,37 +90,10 @@ func (c *correlate) permissions(p CorrelateProps, rules []rulefile.Rule) ([]awsi
 		findings = append(findings, nagResources("rolealias/*")...)
 	}
 	statements = append(statements, allow(things, arn("iot", "thing/*")), allow(anything, "*"))
-	if p.EncryptionKey != nil {
-		statements = append(statements, useKey(p.EncryptionKey))
-	}
-	if key := forward.EncryptionMasterKey(); key != nil && (p.EncryptionKey == nil || *key.KeyArn() != *p.EncryptionKey.KeyArn()) {
-		statements = append(statements, sendWithKey(key)...)
-	}
-	return statements, nagSuppression{
+	return append(statements, useKeys(p.EncryptionKey, forward.EncryptionMasterKey())...), nagSuppression{
 		rule: "AwsSolutions-IAM5", reason: "Any thing of this account and Region may have findings, and any finding may have to be read again.",
 		findings: append(findings, "Resource::*"),
 	}
-}
-
-// schedule invokes the function each minute.
-func (c *correlate) schedule(p CorrelateProps) {
-	role := serviceRole(c, "ScheduleRole", schedulerService, "schedule-group/default", "Lets EventBridge Scheduler invoke the correlator each minute",
-		append([]awsiam.PolicyStatement{
-			allow([]string{"lambda:InvokeFunction"}, *c.function.FunctionArn()),
-			allow([]string{"sqs:SendMessage"}, *c.events.deadLetters.QueueArn()),
-		}, sendWithKey(p.EncryptionKey)...)...)
-	suppressAliases(role, p.EncryptionKey)
-	awsscheduler.NewCfnSchedule(c, new("Minute"), &awsscheduler.CfnScheduleProps{
-		Description:        new("Ends incidents whose window has passed, and resends composite findings"),
-		ScheduleExpression: new("rate(1 minute)"),
-		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: new("OFF")},
-		Target: &awsscheduler.CfnSchedule_TargetProperty{
-			Arn: c.function.FunctionArn(), RoleArn: role.RoleArn(), Input: new(contract.CorrelateRequest),
-			// The run of the next minute covers unfinished work.
-			RetryPolicy:      &awsscheduler.CfnSchedule_RetryPolicyProperty{MaximumEventAgeInSeconds: new(300.0), MaximumRetryAttempts: new(10.0)},
-			DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: c.events.deadLetters.QueueArn()},
-		},
-	})
 }
 
 func (c *correlate) MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {

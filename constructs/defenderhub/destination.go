@@ -89,6 +89,13 @@ func (f *faults) alarmTopic(scope constructs.Construct, field string, topic awss
 	}
 }
 
+// alarmTopicFault returns the fault of alarmTopic for the prop AlarmTopic.
+func alarmTopicFault(scope constructs.Construct, topic awssns.ITopic) error {
+	var f faults
+	f.alarmTopic(scope, "AlarmTopic", topic)
+	return f.err()
+}
+
 // cloudWatch is the service principal of alarms.
 const cloudWatch = "cloudwatch.amazonaws.com"
 

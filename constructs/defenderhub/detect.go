@@ -140,7 +140,7 @@ const (
 func (p DetectProps) taken(scope constructs.Construct) error {
 	var f faults
 	if p.Native != nil {
-		f.under("Native.Verification", value(p.Native.Verification).elsewhere(scope))
+		f.under("Native.Verification", alarmTopicFault(scope, value(p.Native.Verification).AlarmTopic))
 		for _, m := range p.createdMetrics() {
 			f.taken(scope, named(customMetric, m.Name), true, "Native.ExistingCustomMetrics", nil, fmt.Sprintf("the custom metric %q here", m.Name))
 		}

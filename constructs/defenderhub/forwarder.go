@@ -181,11 +181,8 @@ func (p ForwarderProps) validate() error {
 	f.under("EventTypes", validateNamedSeverities(p.EventTypes, "a type of 1 to 64 of a-z 0-9 -", deviceevent.ValidType))
 	f.under("", p.validateDetects())
 	f.under("", p.validateEnvironment())
-	f.number("BatchSize", p.BatchSize, 1, 10000, "messages")
-	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
-	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
-	f.under("Function", value(p.Function).validate())
-	f.prebuilt("Prebuilt", p.Prebuilt)
+	f.batch(p.BatchSize, "messages", p.BatchWindow, p.MaxConcurrency)
+	f.function(p.Function, p.Prebuilt)
 	f.number("MemoryMiB", p.MemoryMiB, 128, 10240, "MiB")
 	if need := contract.MemoryForBatch(or(p.BatchSize, defaultBatchSize)); p.MemoryMiB >= 128 && p.MemoryMiB < need {
 		f.add("MemoryMiB", p.MemoryMiB, fmt.Sprintf("at least %d MiB for a BatchSize of %d, or a smaller BatchSize", need, or(p.BatchSize, defaultBatchSize)))
@@ -220,8 +217,8 @@ func validateSeverities(severities map[defender.Source]defender.Severity) error 
 		field := "[" + s.String() + "]"
 		if !s.Known() {
 			f.add(field, s.String(), "one of the sources of package defender, such as defender.RejectedReports")
-		} else if v := severities[s]; v < defender.SeverityDefault || v > defender.Critical {
-			f.add(field, int(v), "SeverityDefault, Informational, Low, Medium, High or Critical")
+		} else {
+			f.severity(field, severities[s])
 		}
 	}
 	return f.err()
@@ -235,9 +232,7 @@ func validateNamedSeverities(severities map[string]defender.Severity, names stri
 		if !known(name) {
 			f.add(field, name, names)
 		}
-		if v := severities[name]; v < defender.SeverityDefault || v > defender.Critical {
-			f.add(field, int(v), "SeverityDefault, Informational, Low, Medium, High or Critical")
-		}
+		f.severity(field, severities[name])
 	}
 	return f.err()
 }
@@ -360,7 +355,7 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	f := &forwarder{}
 	constructs.NewConstruct_Override(f, scope, id)
 	p := value(props)
-	must(f, errors.Join(p.validate(), p.elsewhere(f)))
+	must(f, errors.Join(p.validate(), alarmTopicFault(f, p.AlarmTopic)))
 	must(f, p.compile())
 
 	f.key, f.detailed = p.EncryptionKey, p.DetailedMetrics

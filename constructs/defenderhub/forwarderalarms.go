@@ -3,7 +3,6 @@ package defenderhub
 import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
-	"github.com/aws/constructs-go/constructs/v10"
 )
 
 // AlarmsProps tune the alarms of a [Forwarder].
@@ -38,13 +37,6 @@ func (p AlarmsProps) validate() error {
 	f.alarm("Errors", p.Errors)
 	f.above("RefreshFailures", p.RefreshFailures)
 	f.number("RefreshFailures.Periods", p.RefreshFailures.Periods, 1, 168, "periods of an hour")
-	return f.err()
-}
-
-// elsewhere returns an error for a topic that the alarms of scope cannot notify.
-func (p ForwarderProps) elsewhere(scope constructs.Construct) error {
-	var f faults
-	f.alarmTopic(scope, "AlarmTopic", p.AlarmTopic)
 	return f.err()
 }
 

@@ -105,10 +105,7 @@ func (f *forwarder) permissions(p ForwarderProps) []awsiam.PolicyStatement {
 		allow([]string{"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate", "dynamodb:PutItem", "dynamodb:Query"}, table),
 		allow([]string{"sqs:SendMessage"}, *f.deadLetters.QueueArn()),
 	}
-	if p.EncryptionKey != nil {
-		statements = append(statements, useKey(p.EncryptionKey))
-	}
-	return statements
+	return append(statements, useKey(p.EncryptionKey)...)
 }
 
 // sortedKeys returns the keys of a map in order, so that errors and templates are the same each time.

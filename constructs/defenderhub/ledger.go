@@ -59,6 +59,16 @@ func newTable(scope constructs.Construct, id string, o tableOptions) awsdynamodb
 	return table
 }
 
+// addDueIndex adds an index of the items with due work, by the time when it is due.
+func addDueIndex(table awsdynamodb.Table) {
+	table.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
+		IndexName:      new(contract.StateDueIndex),
+		PartitionKey:   attribute(contract.StateDueShard, awsdynamodb.AttributeType_STRING),
+		SortKey:        attribute(contract.StateDueAt, awsdynamodb.AttributeType_NUMBER),
+		ProjectionType: awsdynamodb.ProjectionType_KEYS_ONLY,
+	})
+}
+
 func attribute(name string, kind awsdynamodb.AttributeType) *awsdynamodb.Attribute {
 	return &awsdynamodb.Attribute{Name: new(name), Type: kind}
 }

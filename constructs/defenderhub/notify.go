@@ -249,11 +249,8 @@ func (p NotifyProps) validate() error {
 	if p.Slack != nil {
 		f.under("Slack", p.Slack.validate())
 	}
-	f.number("BatchSize", p.BatchSize, 1, 10000, "events")
-	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
-	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
-	f.under("Function", value(p.Function).validate())
-	f.prebuilt("Prebuilt", p.Prebuilt)
+	f.batch(p.BatchSize, "events", p.BatchWindow, p.MaxConcurrency)
+	f.function(p.Function, p.Prebuilt)
 	f.number("MemoryMiB", p.MemoryMiB, 128, 10240, "MiB")
 	f.duration("Timeout", p.Timeout, 10*time.Second, 5*time.Minute)
 	f.key("EncryptionKey", p.EncryptionKey)
@@ -303,12 +300,6 @@ func (f *faults) texts(field string, list []string, most int, valid func(string)
 		case slices.Index(list, s) < i:
 			f.add(field+index(i), s, "each element once")
 		}
-	}
-}
-
-func (f *faults) severity(field string, s defender.Severity) {
-	if s < defender.SeverityDefault || s > defender.Critical {
-		f.add(field, int(s), "SeverityDefault, Informational, Low, Medium, High or Critical")
 	}
 }
 
@@ -362,13 +353,6 @@ func (s SlackProps) validate() error {
 			f.add(c.field, c.value, c.want)
 		}
 	}
-	return f.err()
-}
-
-// elsewhere reports a topic that the alarms of scope cannot notify.
-func (p NotifyProps) elsewhere(scope constructs.Construct) error {
-	var f faults
-	f.alarmTopic(scope, "AlarmTopic", p.AlarmTopic)
 	return f.err()
 }
 
@@ -447,7 +431,7 @@ func NewNotify(scope constructs.Construct, id *string, props *NotifyProps) Notif
 	n := &notify{}
 	constructs.NewConstruct_Override(n, scope, id)
 	p := value(props)
-	must(n, errors.Join(p.validate(), p.elsewhere(n)))
+	must(n, errors.Join(p.validate(), alarmTopicFault(n, p.AlarmTopic)))
 	must(n, p.compile())
 	n.deploy(p)
 	return n

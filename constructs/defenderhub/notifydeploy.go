@@ -1,7 +1,6 @@
 package defenderhub
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -12,13 +11,10 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 
-	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	rulefile "github.com/defenderhub/defenderhub/internal/correlation"
-	"github.com/defenderhub/defenderhub/internal/gobuild"
 	"github.com/defenderhub/defenderhub/internal/notification"
 )
 
@@ -26,7 +22,7 @@ import (
 // expects valid props, with their executable set.
 func (n *notify) deploy(p NotifyProps) {
 	config := p.config()
-	code, err := notifierCode(p.executable, config)
+	code, err := codeWithConfig(p.executable, notification.File, "Correlate.Rules", config)
 	must(n, err)
 	n.topic = n.newTopic("Topic", "Security findings of devices", p.Topic, p.EncryptionKey)
 	n.chatTopic = n.newTopic("ChatTopic", "Security findings of devices, for chat", p.ChatTopic, p.EncryptionKey)
@@ -112,22 +108,6 @@ func (p NotifyProps) pattern(filters []notification.Filter) map[string]any {
 	return notification.Pattern(filters, *awscdk.Aws_ACCOUNT_ID(), *awscdk.Aws_REGION())
 }
 
-// notifierCode returns the asset of the program and its settings.
-func notifierCode(executable string, config notification.Config) (awslambda.Code, error) {
-	content, err := json.MarshalIndent(config, "", "\t")
-	if err != nil {
-		return nil, err
-	}
-	if found := tokenText.Find(content); found != nil {
-		return nil, &defender.FieldError{Field: "Correlate.Rules", Value: deployTime, Want: fmt.Sprintf("values that are known at synthesis: %s would be deployed in %s as it is", found, notification.File)}
-	}
-	made, err := gobuild.Stage(executable, notification.File, append(content, '\n'))
-	if err != nil {
-		return nil, &defender.FieldError{Field: "Prebuilt", Value: executable, Want: fmt.Sprintf("a file that can be copied: %v", err)}
-	}
-	return assetCode(made), nil
-}
-
 // newTopic returns the given topic, or creates one. The AWS managed key for Amazon SNS is enough,
 // because only the function publishes to the topic.
 func (n *notify) newTopic(id, description string, given awssns.ITopic, key awskms.IKey) awssns.ITopic {
@@ -154,9 +134,9 @@ func (n *notify) permissions(p NotifyProps) []awsiam.PolicyStatement {
 		allow([]string{"iot:DescribeThing", "iot:ListThingGroupsForThing"}, arn("iot", "thing/*")),
 		allow([]string{"iot:DescribeThingGroup"}, arn("iot", "thinggroup/*")),
 	}
+	statements = append(statements, useKey(p.EncryptionKey)...)
 	var used []string
 	if p.EncryptionKey != nil {
-		statements = append(statements, useKey(p.EncryptionKey))
 		used = append(used, *p.EncryptionKey.KeyArn())
 	}
 	for _, key := range n.topicKeys() {
@@ -220,21 +200,11 @@ func (n *notify) schedule(p NotifyProps) {
 	if p.Digest == nil && p.NoReminder {
 		return
 	}
-	role := serviceRole(n, "ScheduleRole", schedulerService, "schedule-group/default", "Lets EventBridge Scheduler ask for digests and reminders",
-		append([]awsiam.PolicyStatement{
-			allow([]string{"lambda:InvokeFunction"}, *n.function.FunctionArn()),
-			allow([]string{"sqs:SendMessage"}, *n.events.deadLetters.QueueArn()),
-		}, sendWithKey(p.EncryptionKey)...)...)
-	suppressAliases(role, p.EncryptionKey)
+	s := newScheduler(n, "Lets EventBridge Scheduler ask for digests and reminders", n.function, n.events.deadLetters, p.EncryptionKey)
 	add := func(id, description, expression, request string) {
-		awsscheduler.NewCfnSchedule(n, new(id), &awsscheduler.CfnScheduleProps{
-			Description: new(description), ScheduleExpression: new(expression), ScheduleExpressionTimezone: orNil(p.TimeZone),
-			FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: new("OFF")},
-			Target: &awsscheduler.CfnSchedule_TargetProperty{
-				Arn: n.function.FunctionArn(), RoleArn: role.RoleArn(), Input: new(contract.NotifyRequest(request, contract.ScheduledTime)),
-				RetryPolicy:      &awsscheduler.CfnSchedule_RetryPolicyProperty{MaximumEventAgeInSeconds: new(3600.0), MaximumRetryAttempts: new(10.0)},
-				DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: n.events.deadLetters.QueueArn()},
-			},
+		s.add(id, schedule{
+			description: description, expression: expression, zone: p.TimeZone,
+			input: contract.NotifyRequest(request, contract.ScheduledTime), maxAge: time.Hour,
 		})
 	}
 	if p.Digest != nil {

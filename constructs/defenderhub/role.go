@@ -70,9 +70,22 @@ func sendWithKey(key awskms.IKey) []awsiam.PolicyStatement {
 	return []awsiam.PolicyStatement{withKey(key, sendingWithKey...)}
 }
 
-// useKey allows a function to read and write tables and queues encrypted with key.
-func useKey(key awskms.IKey) awsiam.PolicyStatement {
-	return withKey(key, "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo")
+// useKey allows a function to read and write tables and queues that key encrypts. It is empty without
+// a key.
+func useKey(key awskms.IKey) []awsiam.PolicyStatement {
+	if key == nil {
+		return nil
+	}
+	return []awsiam.PolicyStatement{withKey(key, "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo")}
+}
+
+// useKeys is useKey for own, and sendWithKey for the key of another part's queue.
+func useKeys(own, other awskms.IKey) []awsiam.PolicyStatement {
+	statements := useKey(own)
+	if other != nil && (own == nil || *other.KeyArn() != *own.KeyArn()) {
+		statements = append(statements, sendWithKey(other)...)
+	}
+	return statements
 }
 
 // allow returns a statement that allows actions on resources.

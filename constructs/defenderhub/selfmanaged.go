@@ -211,18 +211,13 @@ func (p SelfManagedProps) validate() error {
 	}
 	f.duration("ReportInterval", p.ReportInterval, leastReportInterval, mostReportInterval)
 	f.minutes("ReportsEvery", p.ReportsEvery, 5*time.Minute, 24*time.Hour)
-	if p.ReportsSeverity < defender.SeverityDefault || p.ReportsSeverity > defender.Critical {
-		f.add("ReportsSeverity", int(p.ReportsSeverity), "SeverityDefault, Informational, Low, Medium, High or Critical")
-	}
+	f.severity("ReportsSeverity", p.ReportsSeverity)
 	f.number("MinDatapoints", p.MinDatapoints, 1, 1_000_000, "datapoints")
 	f.minutes("MembershipAge", p.MembershipAge, time.Minute, 24*time.Hour)
 	f.minutes("UnregisteredLifetime", p.UnregisteredLifetime, time.Hour, 365*24*time.Hour)
-	f.number("BatchSize", p.BatchSize, 1, 10000, "messages")
-	f.duration("BatchWindow", p.BatchWindow, time.Second, 5*time.Minute)
-	f.number("MaxConcurrency", p.MaxConcurrency, 2, 1000, "invocations")
+	f.batch(p.BatchSize, "messages", p.BatchWindow, p.MaxConcurrency)
 	f.number("Closers", p.Closers, 1, contract.StateDueShards, "invocations")
-	f.under("Function", value(p.Function).validate())
-	f.prebuilt("Prebuilt", p.Prebuilt)
+	f.function(p.Function, p.Prebuilt)
 	f.number("MemoryMiB", p.MemoryMiB, 128, 10240, "MiB")
 	f.duration("Timeout", p.Timeout, 10*time.Second, 15*time.Minute)
 	f.removalPolicy("StateRemovalPolicy", p.StateRemovalPolicy)

@@ -1,21 +1,17 @@
 package defenderhub
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
-	"github.com/defenderhub/defenderhub/internal/gobuild"
 )
 
 // closeInterval is how often the closer is invoked.
@@ -31,8 +27,8 @@ func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 	config.ClientPattern = p.Forwarder.agreement().clientPattern
 	behaviors, err := config.Compile()
 	must(d, err)
-	code, err := evaluatorCode(s.executable, config)
-	must(d, err)
+	code, err := codeWithConfig(s.executable, contract.ConfigFile, "", config)
+	must(d, defender.Under("SelfManaged", err))
 
 	e.makeTransport(p)
 	e.makeRules(p, engine.Rules(behaviors, s.ReportTopic))
@@ -41,12 +37,7 @@ func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 		key: p.EncryptionKey, recovery: s.PointInTimeRecovery, removal: s.StateRemovalPolicy,
 		without: "The states can be rebuilt from new telemetry: without them each device is judged anew. PointInTimeRecovery turns backups on.",
 	})
-	e.state.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
-		IndexName:      new(contract.StateDueIndex),
-		PartitionKey:   attribute(contract.StateDueShard, awsdynamodb.AttributeType_STRING),
-		SortKey:        attribute(contract.StateDueAt, awsdynamodb.AttributeType_NUMBER),
-		ProjectionType: awsdynamodb.ProjectionType_KEYS_ONLY,
-	})
+	addDueIndex(e.state)
 	function := func(id, description string, statements []awsiam.PolicyStatement, suppressions ...nagSuppression) awslambda.Function {
 		things, suppression := registryPermissions(len(groups) > 0)
 		if engine.NeedsConnections(behaviors) {
@@ -79,22 +70,6 @@ func newSelfManaged(d *detect, p DetectProps) *selfManaged {
 	return e
 }
 
-// evaluatorCode returns the asset of the program and its behaviors.
-func evaluatorCode(executable string, config engine.Config) (awslambda.Code, error) {
-	content, err := json.MarshalIndent(config, "", "\t")
-	if err != nil {
-		return nil, err
-	}
-	if found := tokenText.Find(content); found != nil {
-		return nil, &defender.FieldError{Field: "SelfManaged", Value: deployTime, Want: fmt.Sprintf("values that are known at synthesis: %s would be deployed in %s as it is", found, contract.ConfigFile)}
-	}
-	made, err := gobuild.Stage(executable, contract.ConfigFile, append(content, '\n'))
-	if err != nil {
-		return nil, &defender.FieldError{Field: "SelfManaged.Prebuilt", Value: executable, Want: fmt.Sprintf("a file that can be copied: %v", err)}
-	}
-	return assetCode(made), nil
-}
-
 // environment returns the functions' environment; see package contract.
 func (e *selfManaged) environment(p DetectProps, groups []string) map[string]string {
 	env := map[string]string{
@@ -121,13 +96,7 @@ func (e *selfManaged) permissions(p DetectProps) []awsiam.PolicyStatement {
 		allow([]string{"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}, *e.state.TableArn()),
 		allow([]string{"sqs:SendMessage"}, *events.QueueArn()),
 	}
-	if p.EncryptionKey != nil {
-		statements = append(statements, useKey(p.EncryptionKey))
-	}
-	if key := events.EncryptionMasterKey(); key != nil && (p.EncryptionKey == nil || *key.KeyArn() != *p.EncryptionKey.KeyArn()) {
-		statements = append(statements, sendWithKey(key)...)
-	}
-	return statements
+	return append(statements, useKeys(p.EncryptionKey, events.EncryptionMasterKey())...)
 }
 
 // registryPermissions returns the permissions to look up any thing and, if needed, its thing groups,
@@ -183,26 +152,9 @@ func (e *selfManaged) closerPermissions() []awsiam.PolicyStatement {
 // schedule creates the schedules that invoke the closer each minute, one per partition of the
 // things.
 func (e *selfManaged) schedule(p DetectProps) {
-	// EventBridge Scheduler uses the schedule's group as source; ours are in the default group.
-	// https://docs.aws.amazon.com/scheduler/latest/UserGuide/cross-service-confused-deputy-prevention.html
-	role := serviceRole(e.scope, "ScheduleRole", schedulerService, "schedule-group/default", "Lets EventBridge Scheduler invoke the closer each minute",
-		append([]awsiam.PolicyStatement{
-			allow([]string{"lambda:InvokeFunction"}, *e.closer.FunctionArn()),
-			allow([]string{"sqs:SendMessage"}, *e.deadLetters.QueueArn()),
-		}, sendWithKey(p.EncryptionKey)...)...)
-	suppressAliases(role, p.EncryptionKey)
+	s := newScheduler(e.scope, "Lets EventBridge Scheduler invoke the closer each minute", e.closer, e.deadLetters, p.EncryptionKey)
 	partitions := or(p.SelfManaged.Closers, defaultClosers)
 	for i := range partitions {
-		awsscheduler.NewCfnSchedule(e.scope, new(fmt.Sprintf("Close%d", i)), &awsscheduler.CfnScheduleProps{
-			Description:        new("Judges the silence of devices"),
-			ScheduleExpression: new("rate(1 minute)"),
-			FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: new("OFF")},
-			Target: &awsscheduler.CfnSchedule_TargetProperty{
-				Arn: e.closer.FunctionArn(), RoleArn: role.RoleArn(), Input: new(contract.CloseRequest(i, partitions)),
-				// The run of the next minute covers unfinished work.
-				RetryPolicy:      &awsscheduler.CfnSchedule_RetryPolicyProperty{MaximumEventAgeInSeconds: new(300.0), MaximumRetryAttempts: new(10.0)},
-				DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: e.deadLetters.QueueArn()},
-			},
-		})
+		s.eachMinute(fmt.Sprintf("Close%d", i), "Judges the silence of devices", contract.CloseRequest(i, partitions))
 	}
 }

@@ -79,6 +79,25 @@ func (f *faults) minutes(field string, value, least, most time.Duration) {
 	}
 }
 
+// batch reports invalid props of an event source.
+func (f *faults) batch(size int, unit string, window time.Duration, concurrency int) {
+	f.number("BatchSize", size, 1, 10000, unit)
+	f.duration("BatchWindow", window, time.Second, 5*time.Minute)
+	f.number("MaxConcurrency", concurrency, 2, 1000, "invocations")
+}
+
+// function reports invalid props of a function.
+func (f *faults) function(props *FunctionProps, prebuilt string) {
+	f.under("Function", value(props).validate())
+	f.prebuilt("Prebuilt", prebuilt)
+}
+
+func (f *faults) severity(field string, s defender.Severity) {
+	if s < defender.SeverityDefault || s > defender.Critical {
+		f.add(field, int(s), "SeverityDefault, Informational, Low, Medium, High or Critical")
+	}
+}
+
 // brief returns d as people write it: "5m" for 5m0s, "80 days" for 1920h0m0s.
 func brief(d time.Duration) string {
 	if day := 24 * time.Hour; d > day && d%day == 0 {

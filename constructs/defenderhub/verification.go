@@ -46,18 +46,10 @@ type VerificationProps struct {
 
 func (p VerificationProps) validate() error {
 	var f faults
-	f.under("Function", value(p.Function).validate())
-	f.prebuilt("Prebuilt", p.Prebuilt)
+	f.function(p.Function, p.Prebuilt)
 	f.key("EncryptionKey", p.EncryptionKey)
 	f.topic("AlarmTopic", p.AlarmTopic)
 	f.alarm("DeadLetters", p.DeadLetters)
-	return f.err()
-}
-
-// elsewhere reports a topic that the alarm of scope cannot notify.
-func (p VerificationProps) elsewhere(scope constructs.Construct) error {
-	var f faults
-	f.alarmTopic(scope, "AlarmTopic", p.AlarmTopic)
 	return f.err()
 }
 
@@ -115,7 +107,7 @@ func NewVerification(scope constructs.Construct, id *string, props *Verification
 	v := &verification{}
 	constructs.NewConstruct_Override(v, scope, id)
 	p := value(props)
-	must(v, errors.Join(p.validate(), p.elsewhere(v)))
+	must(v, errors.Join(p.validate(), alarmTopicFault(v, p.AlarmTopic)))
 	must(v, p.compile())
 
 	v.events = newFindingQueue(v, findingQueueOptions{
@@ -123,9 +115,7 @@ func NewVerification(scope constructs.Construct, id *string, props *Verification
 		visibility: visibility(verificationTimeout, defaultBatchWindow), receives: verificationReceives,
 	})
 	statements := []awsiam.PolicyStatement{v.events.consumePermissions(), allow([]string{"iot:PutVerificationStateOnViolation"}, "*")}
-	if p.EncryptionKey != nil {
-		statements = append(statements, useKey(p.EncryptionKey))
-	}
+	statements = append(statements, useKey(p.EncryptionKey)...)
 	v.function = newGoFunction(v, "Function", goFunction{
 		description: "Copies verification states from AWS Security Hub to Device Defender Detect", code: p.code, FunctionProps: value(p.Function),
 		timeout: verificationTimeout, memoryMiB: 128, key: p.EncryptionKey, statements: statements,
