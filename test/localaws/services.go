@@ -153,9 +153,7 @@ func (c *Cloud) hurried() bool { return c.hurries.Load() > 0 }
 // Drained returns an error at once, because the cloud would retry as long as AWS does.
 func (c *Cloud) Drained(ctx context.Context) error {
 	defer c.Hurry()()
-	poll := time.NewTicker(100 * time.Millisecond)
-	defer poll.Stop()
-	for {
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		if err := c.Denied(); err != nil {
 			return err
 		}
@@ -170,7 +168,7 @@ func (c *Cloud) Drained(ctx context.Context) error {
 			return err
 		}
 		select {
-		case <-poll.C:
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return fmt.Errorf("messages for functions are still in %s: %w", strings.Join(holding, ", "), ctx.Err())
 		case <-c.ctx.Done():

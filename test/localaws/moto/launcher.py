@@ -30,6 +30,7 @@ import changesets
 import resources
 import stacks
 import statements
+from moto.core import responses
 from moto.dynamodb.models import DynamoDBBackend
 from moto.iam.models import Role
 from moto.kms.models import KmsBackend
@@ -229,6 +230,10 @@ def main():
     SQSBackend.receive_message = waiting_outside(SQSBackend.receive_message)
 
     from moto.server import DomainDispatcherApplication, create_backend_app
+
+    # moto lists its own directory and the methods of a class in each request, which takes as long as the rest.
+    DomainDispatcherApplication.get_backend_for_host = functools.cache(DomainDispatcherApplication.get_backend_for_host)
+    responses.method_names_from_class = functools.cache(responses.method_names_from_class)
 
     def create_app(service):
         app = create_backend_app(service)

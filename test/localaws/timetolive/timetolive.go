@@ -58,34 +58,26 @@ func sweep(ctx context.Context, db Tables, table string, now time.Time) error {
 		return err
 	}
 	attribute := *ttl.TimeToLiveDescription.AttributeName
-	for pages := dynamodb.NewScanPaginator(db, &dynamodb.ScanInput{TableName: &table, ConsistentRead: aws.Bool(true)}); pages.HasMorePages(); {
+	seconds := func(t time.Time) types.AttributeValue {
+		return &types.AttributeValueMemberN{Value: strconv.FormatInt(t.Unix(), 10)}
+	}
+	expired := &dynamodb.ScanInput{ // what is no number never expires
+		TableName: &table, ConsistentRead: aws.Bool(true), FilterExpression: aws.String("attribute_type(#ttl, :number) AND #ttl < :now AND #ttl > :tooOld"),
+		ExpressionAttributeNames:  map[string]string{"#ttl": attribute},
+		ExpressionAttributeValues: map[string]types.AttributeValue{":number": &types.AttributeValueMemberS{Value: "N"}, ":now": seconds(now), ":tooOld": seconds(now.Add(-tooOld))},
+	}
+	for pages := dynamodb.NewScanPaginator(db, expired); pages.HasMorePages(); {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
 			return err
 		}
 		for _, item := range page.Items {
-			if !expired(item[attribute], now) {
-				continue
-			}
 			if err := remove(ctx, db, table, described.Table.KeySchema, attribute, item); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// expired reads seconds since 1970; what is no number never expires.
-func expired(value types.AttributeValue, now time.Time) bool {
-	number, ok := value.(*types.AttributeValueMemberN)
-	if !ok {
-		return false
-	}
-	seconds, err := strconv.ParseFloat(number.Value, 64)
-	if err != nil {
-		return false
-	}
-	return seconds < float64(now.Unix()) && seconds > float64(now.Add(-tooOld).Unix())
 }
 
 // remove deletes an item, unless somebody has changed when it expires.

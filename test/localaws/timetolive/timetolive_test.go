@@ -64,9 +64,18 @@ func (d *tables) DescribeTimeToLive(_ context.Context, in *dynamodb.DescribeTime
 func pk(i item) string { return i["pk"].(*types.AttributeValueMemberS).Value }
 
 func (d *tables) Scan(_ context.Context, in *dynamodb.ScanInput, _ ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error) {
+	if *in.FilterExpression != "attribute_type(#ttl, :number) AND #ttl < :now AND #ttl > :tooOld" || in.ExpressionAttributeNames["#ttl"] != "until" {
+		return nil, errors.New("bad filter")
+	}
 	for _, i := range d.items[*in.TableName] {
 		if in.ExclusiveStartKey == nil || pk(i) > pk(in.ExclusiveStartKey) {
-			return &dynamodb.ScanOutput{Items: []item{i}, LastEvaluatedKey: item{"pk": i["pk"]}}, nil
+			out := &dynamodb.ScanOutput{LastEvaluatedKey: item{"pk": i["pk"]}}
+			number := func(v types.AttributeValue) string { return v.(*types.AttributeValueMemberN).Value } // all have as many digits
+			values := in.ExpressionAttributeValues
+			if until, ok := i["until"].(*types.AttributeValueMemberN); ok && until.Value < number(values[":now"]) && until.Value > number(values[":tooOld"]) {
+				out.Items = []item{i}
+			}
+			return out, nil
 		}
 	}
 	return &dynamodb.ScanOutput{}, nil
