@@ -84,7 +84,7 @@ simulate: ## the functions against AWS in memory: random runs for SPAN (10m); SE
 	$(if $(SEED),,MUTATE=1 UPDATE=$(UPDATE) go test -count=1 -timeout 2h -v -run '^TestMutations$$' ./lambda/internal/simulation)
 
 storm: ## a million transitions of DEVICES (100000) flapping devices: calls and time until Security Hub shows every last state
-	GOGC=400 go test -count=1 -timeout 2h -v -run '^TestStorm$$' ./lambda/internal/simulation -storm.devices=$(or $(DEVICES),100000)
+	GOGC=200 go test -count=1 -timeout 2h -v -run '^TestStorm$$' ./lambda/internal/simulation -storm.devices=$(or $(DEVICES),100000)
 
 bootstrap: node_modules/.ready ## prepare your AWS account and Region for the CDK, once
 	cdk bootstrap $(ARGS)

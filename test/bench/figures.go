@@ -43,8 +43,8 @@ func (b *bench) show(subjects []subject, all [][]figures) error {
 		c.figure("ledger calls of a single event, "+name, goal{ofBase: 1}, false, number, func(f figures) float64 { return f.alerts[kind].ledger })
 	}
 	for _, kind := range []int{raises, clears} {
-		c.figure("queue to import of a single event, "+kindNames[kind]+", p50", goal{ofBase: noise}, false, seconds, func(f figures) float64 { return f.alerts[kind].p50.Seconds() })
-		c.figure("queue to import of a single event, "+kindNames[kind]+", p99", goal{ofBase: noise}, false, seconds, func(f figures) float64 { return f.alerts[kind].p99.Seconds() })
+		c.figure("queue to import of a single event, "+kindNames[kind]+", p50", goal{ofBase: noise}, false, millis, func(f figures) float64 { return f.alerts[kind].p50.Seconds() })
+		c.figure("queue to import of a single event, "+kindNames[kind]+", p99", goal{ofBase: noise}, false, millis, func(f figures) float64 { return f.alerts[kind].p99.Seconds() })
 	}
 	now := all[0][0]
 	for day, name := range []string{"new", "unchanged"} {
@@ -60,13 +60,15 @@ func (b *bench) show(subjects []subject, all [][]figures) error {
 	return nil
 }
 
+func millis(seconds float64) string { return fmt.Sprintf("%.1f ms", seconds*1000) }
+
 func exact(n float64) string { return fmt.Sprintf("%.4f", n) }
 
 // goal is the most that a figure may be: itself, or as a ratio. 0 is no goal.
 type goal struct{ value, ofBase, ofPeer float64 }
 
 // figure prints the medians of a figure and the medians of its ratios, pair by pair. The sample's
-// column is empty unless it has the figure. The memory is measured in the first pair only.
+// column is empty unless it has the figure.
 func (c *cells) figure(title string, g goal, peer bool, text func(float64) string, value func(figures) float64) {
 	row, ratios := []string{title}, []string(nil)
 	verdict, failed := "", false
@@ -85,25 +87,15 @@ func (c *cells) figure(title string, g goal, peer bool, text func(float64) strin
 		var values, of []float64
 		for pair, f := range c.all[i] {
 			n, now := value(f), value(c.all[0][pair])
-			if values = append(values, n); n > 0 {
-				of = append(of, now/n)
-			} else if now == 0 {
-				of = append(of, 1)
-			}
+			values, of = append(values, n), append(of, now/n)
 		}
 		m := median(values)
-		if m == 0 {
-			m = values[len(values)-1] // sorted
-		}
 		row = append(row, text(m))
 		if i == 0 {
 			judged(m, g.value)
 			continue
 		}
-		ratio := 0.0
-		if len(of) > 0 {
-			ratio = math.Round(median(of)*100) / 100 // as it is printed
-		}
+		ratio := math.Round(median(of)*100) / 100 // as it is printed
 		ratios = append(ratios, number(ratio))
 		if s.python {
 			judged(ratio, g.ofPeer)
@@ -141,7 +133,7 @@ func (c *cells) storm() error {
 		c.alone(perFinding, "not measured", "-storm 100000 measures it, in minutes")
 		return nil
 	}
-	out, err := c.command(c.repository, []string{"GOGC=400"}, "go", "test", "-count=1", "-timeout", "2h", "-v", "-run", "^TestStorm$", "./lambda/internal/simulation",
+	out, err := c.command(c.repository, []string{"GOGC=200"}, "go", "test", "-count=1", "-timeout", "2h", "-v", "-run", "^TestStorm$", "./lambda/internal/simulation",
 		fmt.Sprintf("-storm.devices=%d", c.devices))
 	if err != nil {
 		return err

@@ -96,25 +96,30 @@ func (s *shared) chance(p float64) bool {
 
 // send fills the queue with alerts in random order, a fifth of them twice.
 func (s *shared) send(n int) {
-	if s.last.IsZero() {
-		s.last = time.Now().Add(-time.Hour)
-	}
 	for range n {
-		thing := s.random.IntN(sharedThings)
-		id := asff.FindingID(defender.DetectNotifications, "us-east-1", "Fleet", "small-messages", fmt.Sprintf("pump-%d", thing))
-		change, state := raised, "ACTIVE"
-		if s.want[id] == state {
-			change, state = cleared, "ARCHIVED"
-		}
-		s.want[id] = state
-		s.last = s.last.Add(time.Second)
-		m := &queued{id: fmt.Sprintf("m-%d", len(s.queue)), body: alert(thing, change, s.last), sent: s.last}
-		s.queue = append(s.queue, m)
+		m := s.add(s.random.IntN(sharedThings))
 		if s.random.IntN(5) == 0 {
 			s.queue = append(s.queue, &queued{id: m.id + "-again", body: m.body, sent: m.sent})
 		}
 	}
 	s.random.Shuffle(len(s.queue), func(i, j int) { s.queue[i], s.queue[j] = s.queue[j], s.queue[i] })
+}
+
+// add adds an alert that changes the state of a thing.
+func (s *shared) add(thing int) *queued {
+	if s.last.IsZero() {
+		s.last = time.Now().Add(-time.Hour)
+	}
+	id := asff.FindingID(defender.DetectNotifications, "us-east-1", "Fleet", "small-messages", fmt.Sprintf("pump-%d", thing))
+	change, state := raised, "ACTIVE"
+	if s.want[id] == state {
+		change, state = cleared, "ARCHIVED"
+	}
+	s.want[id] = state
+	s.last = s.last.Add(time.Second)
+	m := &queued{id: fmt.Sprintf("m-%d", len(s.queue)), body: alert(thing, change, s.last), sent: s.last}
+	s.queue = append(s.queue, m)
+	return m
 }
 
 // serve lets functions handle messages, while Security Hub throttles half of the calls.
@@ -155,8 +160,11 @@ func (s *shared) leave(path string) {
 	defer s.hub.Throttle(nil)
 	drains, leaves := s.start(path), s.start(path)
 	defer leaves.stop()
+	s.add(sharedThings) // a thing that no other alert is about, so that its state needs an import
+	first := s.queue
+	s.queue = nil
 	s.send(30)
-	first, rest := s.queue[:1], s.queue[1:]
+	rest := s.queue
 	s.queue = nil
 	drains.server.Timeout = 10 * time.Minute
 	var ended chan struct{}
