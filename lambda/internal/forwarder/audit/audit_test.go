@@ -170,65 +170,6 @@ func TestTasksThatOverlapPageByPageEndAsTheNewerSays(t *testing.T) {
 	}
 }
 
-func TestTwentyFiveThousandFindingsGoThroughManyDeadlines(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		const all, fixed = 25_000, 1_000
-		findings := make([]types.AuditFinding, all)
-		for i := range findings {
-			findings[i] = policy(fmt.Sprintf("policy-%05d", i))
-		}
-		r.iot.findings["t1"], r.iot.findings["t2"] = findings, findings[fixed:]
-		r.iot.takes, r.importTakes = 100*time.Millisecond, 300*time.Millisecond
-		r.iot.fail = func(n int, _ *iot.ListAuditFindingsInput) error {
-			if n%3 == 0 {
-				return throttled()
-			}
-			return nil
-		}
-		first, second := task("t1", 1, bad(policies)), task("t2", 2, bad(policies))
-		if n := r.invocations(first, 25*time.Second); n < 4 {
-			t.Errorf("%d invocations: the deadlines were not short enough to prove anything", n)
-		}
-		if states := count(r.states()); states["ACTIVE"] != all || states["ARCHIVED"] != 0 {
-			t.Fatalf("after the first task: %v", states)
-		}
-		for from, times := range r.iot.listed {
-			if times > 2 {
-				t.Errorf("page at %d was listed %d times", from, times)
-			}
-		}
-		sent := 0
-		for _, c := range r.service.Calls("BatchImportFindings") {
-			sent += len(c.Findings)
-		}
-		if sent > all+1000 {
-			t.Errorf("%d findings were sent", sent)
-		}
-		r.invocations(second, 10*time.Second)
-		if states := count(r.states()); states["ACTIVE"] != all-fixed || states["ARCHIVED"] != fixed {
-			t.Errorf("after the second task: %v", states)
-		}
-	})
-}
-
-// invocations works on a task until it is done, like the queue's retries, and counts the
-// invocations. Each must make progress.
-func (r *rig) invocations(t mapping.AuditTask, timeout time.Duration) int {
-	r.t.Helper()
-	for n := 1; n < 200; n++ {
-		o := r.process(t, timeout)
-		if o.Verdict == outcome.Done {
-			return n
-		}
-		if o.Verdict != outcome.Retry || !o.Progress {
-			r.t.Fatalf("invocation %d: %+v", n, o)
-		}
-	}
-	r.t.Fatal("never done")
-	return 0
-}
-
 func count(states map[string]string) map[string]int {
 	counts := map[string]int{}
 	for _, s := range states {
