@@ -41,9 +41,9 @@ type SecurityHub = securityhub.GetFindingsAPIClient
 type Check struct {
 	Check        string `json:"check" head:"CHECK" doc:"the check's API name"`
 	Status       status `json:"status" head:"STATUS" doc:"the check's status, such as COMPLETED_COMPLIANT"`
-	Total        int64  `json:"total" head:"RESOURCES" doc:"how many resources were checked"`
-	NonCompliant int64  `json:"nonCompliant" head:"NON-COMPLIANT" doc:"how many are non-compliant"`
-	Suppressed   int64  `json:"suppressed" head:"SUPPRESSED" doc:"how many of these an audit suppression hides"`
+	Total        int64  `json:"total" head:"RESOURCES" doc:"the number of checked resources"`
+	NonCompliant int64  `json:"nonCompliant" head:"NON-COMPLIANT" doc:"the number of non-compliant resources"`
+	Suppressed   int64  `json:"suppressed" head:"SUPPRESSED" doc:"the number of these that audit suppressions hide"`
 	Message      string `json:"message" head:"MESSAGE" doc:"why the check failed, in AWS's words"`
 }
 

@@ -21,17 +21,17 @@ import (
 
 // Group is a row with the messages of one queue, source and reason.
 type Group struct {
-	Messages int       `json:"messages" head:"MESSAGES" doc:"how many messages"`
-	Oldest   time.Time `json:"oldest" head:"OLDEST" doc:"when the oldest of them was sent"`
+	Messages int       `json:"messages" head:"MESSAGES" doc:"the number of messages"`
+	Oldest   time.Time `json:"oldest" head:"OLDEST" doc:"when the oldest message was sent"`
 	Source   string    `json:"source" head:"SOURCE" doc:"the source of defenderhub, such as device-event, or empty"`
-	Reason   string    `json:"reason" head:"REASON" doc:"why they are here"`
+	Reason   string    `json:"reason" head:"REASON" doc:"why the messages are here"`
 	Queue    string    `json:"queue" head:"QUEUE" doc:"the dead-letter queue"`
-	From     string    `json:"from" doc:"the ARN of the queue that retry sends them to, or empty"`
+	From     string    `json:"from" doc:"the ARN of the queue to which retry sends them, or empty"`
 }
 
 // Letter is a row with one message.
 type Letter struct {
-	ID     string    `json:"messageId" head:"MESSAGE" doc:"its ID in the dead-letter queue"`
+	ID     string    `json:"messageId" head:"MESSAGE" doc:"the message's ID in the dead-letter queue"`
 	Sent   time.Time `json:"sent" head:"SENT" doc:"when it was sent"`
 	Source string    `json:"source" head:"SOURCE" doc:"the source of defenderhub, or empty"`
 	Reason string    `json:"reason" head:"REASON" doc:"why it is here"`

@@ -27,7 +27,7 @@ import (
 type Fact struct {
 	Kind   string `json:"kind" head:"KIND" doc:"thing, client ID, certificate, group, connection, or engine"`
 	Name   string `json:"name" head:"NAME" doc:"its name"`
-	Detail string `json:"detail" head:"DETAIL" doc:"its state, in words"`
+	Detail string `json:"detail" head:"DETAIL" doc:"the state, in words"`
 }
 
 // Event is a row with something that began or ended.
@@ -35,8 +35,8 @@ type Event struct {
 	Time     time.Time `json:"time" head:"TIME" doc:"when"`
 	Kind     string    `json:"kind" head:"KIND" doc:"certificate, connection, finding, incident, or engine"`
 	What     what      `json:"what" head:"WHAT" doc:"created, expires, connected, disconnected, began, ended, changed, or alarm"`
-	Severity string    `json:"severity" head:"SEVERITY" doc:"that of a finding or incident, or empty"`
-	Text     string    `json:"text" head:"TEXT" doc:"the finding's title, or what it is about"`
+	Severity string    `json:"severity" head:"SEVERITY" doc:"the severity of a finding or incident, or empty"`
+	Text     string    `json:"text" head:"TEXT" doc:"the finding's title, or the subject of the event"`
 	ID       string    `json:"id" doc:"the ID of the finding or certificate"`
 }
 

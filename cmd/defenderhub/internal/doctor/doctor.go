@@ -13,7 +13,7 @@ import (
 
 // line is a row of the output.
 type line struct {
-	Status  status `json:"status" head:"STATUS" doc:"ok; fix: you have something to do; unknown: it could not be found out; note: an observation"`
+	Status  status `json:"status" head:"STATUS" doc:"ok; fix: you have something to do; unknown: the check could not decide; note: for information"`
 	Check   string `json:"check" head:"CHECK" doc:"the check's name"`
 	Finding string `json:"finding" head:"FINDING" doc:"what was found"`
 	Fix     string `json:"fix" head:"FIX" doc:"the prop, context key or command that fixes it"`

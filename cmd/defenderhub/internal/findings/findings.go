@@ -29,7 +29,7 @@ type Row struct {
 
 	Check      string    `json:"check" doc:"the audit check's API name, or empty"`
 	Behavior   string    `json:"behavior" doc:"the behavior's name, or empty"`
-	Rule       string    `json:"incidentRule" doc:"of an incident: the correlation rule's name"`
+	Rule       string    `json:"incidentRule" doc:"the correlation rule of an incident, or empty"`
 	Workflow   string    `json:"workflow" doc:"NEW, NOTIFIED, SUPPRESSED or RESOLVED"`
 	Created    time.Time `json:"createdAt" doc:"when the finding was first imported"`
 	Account    string    `json:"account" doc:"the account"`

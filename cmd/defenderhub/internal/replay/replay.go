@@ -31,7 +31,7 @@ type difference struct {
 
 // change is a change of an alarm.
 type change struct {
-	Time     time.Time `json:"time" head:"TIME" doc:"when the alarm changed; if a window was counted, its end"`
+	Time     time.Time `json:"time" head:"TIME" doc:"the time of the datapoint that changed the alarm, for a window its end"`
 	Device   string    `json:"device" head:"DEVICE" doc:"the thing, or the client ID"`
 	Behavior string    `json:"behavior" head:"BEHAVIOR" doc:"the behavior's name"`
 	Change   string    `json:"change" head:"CHANGE" doc:"in-alarm, alarm-cleared or alarm-invalidated"`
@@ -58,7 +58,7 @@ type percentile struct {
 	P90        float64 `json:"p90" head:"P90" doc:"90 % of the values are at most this"`
 	P99        float64 `json:"p99" head:"P99" doc:"99 % of the values are at most this"`
 	P999       float64 `json:"p999" head:"P99.9" doc:"99.9 % of the values are at most this"`
-	Max        float64 `json:"max" head:"MAX" doc:"the greatest value"`
+	Max        float64 `json:"max" head:"MAX" doc:"the maximum"`
 }
 
 // Command returns the command.
