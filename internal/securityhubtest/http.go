@@ -50,7 +50,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Amzn-ErrorType", call.Code)
 	}
 	w.WriteHeader(call.Status)
-	_, _ = w.Write(encode(output)) // fails only if the caller is gone
+	_, _ = w.Write(encode(output)) // an error means that the caller has disconnected
 }
 
 func (s *Service) nextRequestID() string {
@@ -160,7 +160,7 @@ func signedRegion(r *http.Request) (string, error) {
 	return scope[1], nil
 }
 
-// input decodes a body into a struct, and refuses unknown members.
+// input decodes the body into a struct. It refuses unknown members.
 func (r *request) input(into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(r.body))
 	decoder.DisallowUnknownFields()

@@ -60,8 +60,8 @@ func decodeImportBody(body []byte) ([]submission, error) {
 	return decodeImport(findings)
 }
 
-// decodeImport decodes the Findings of BatchImportFindings, each a JSON object. A fault of the
-// list, or a finding without an Id, refuses the whole call.
+// decodeImport decodes the Findings of BatchImportFindings. If the list is invalid, or a finding has no
+// Id, the whole call fails.
 func decodeImport(findings []json.RawMessage) ([]submission, error) {
 	if err := checkCount("Findings", len(findings)); err != nil {
 		return nil, err

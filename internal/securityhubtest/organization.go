@@ -2,15 +2,16 @@ package securityhubtest
 
 import "net/http"
 
-// SetAdministrator makes the account a member of the administrator's account, "" for none.
+// SetAdministrator makes the account a member of an administrator's account. "" means no
+// administrator.
 func (h *Hub) SetAdministrator(account string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.administrator = account
 }
 
-// SetV2 turns Security Hub V2 on or off. AWS does not document whether imported findings appear
-// there: here none does.
+// SetV2 turns Security Hub V2 on or off. It has no imported findings here, because AWS does not
+// document whether they appear there.
 func (h *Hub) SetV2(on bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -78,7 +78,7 @@ func openToken(token, about string) (int, error) {
 	sum := sha256.Sum256([]byte(about))
 	data, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil || len(data) != 16 || string(data[:12]) != string(sum[:12]) {
-		return 0, invalidInput("Invalid parameter 'NextToken'. It belongs to no earlier answer to the same request.")
+		return 0, invalidInput("Invalid parameter 'NextToken'. It is not from an earlier answer to the same request.")
 	}
 	return int(binary.BigEndian.Uint32(data[12:])), nil
 }
@@ -165,7 +165,7 @@ func (a attribute) compile(name string, values []any) (match, error) {
 		equals = equals || comparator == "EQUALS"
 	}
 	if equals && len(unwanted) > 0 {
-		return nil, invalidInput("Invalid parameter 'Filters'. %s has EQUALS together with a comparator that negates.", name)
+		return nil, invalidInput("Invalid parameter 'Filters'. %s combines EQUALS with a negated comparator.", name)
 	}
 	return func(f object) bool {
 		has := a.values(f)

@@ -102,7 +102,7 @@ func createInsight(r *request, all *[]insight, _ int) (any, error) {
 		return nil, err
 	}
 	if len(*all) >= maxInsights {
-		return nil, limitExceeded("%d insights exist, the quota", maxInsights)
+		return nil, limitExceeded("%d insights exist, which is the quota: delete one", maxInsights)
 	}
 	r.hub.insightsMade++
 	in.ARN = r.hub.arn(fmt.Sprintf("insight/%s/custom/00000000-0000-4000-8000-%012d", r.hub.account, r.hub.insightsMade))
@@ -161,7 +161,7 @@ func createActionTarget(r *request, all *[]actionTarget, _ int) (any, error) {
 		return nil, conflict("Action with Id: %s already exists", input.ID)
 	}
 	if len(*all) >= maxActions {
-		return nil, limitExceeded("%d custom actions exist, the quota", maxActions)
+		return nil, limitExceeded("%d custom actions exist, which is the quota: delete one", maxActions)
 	}
 	*all = append(*all, a)
 	return map[string]string{"ActionTargetArn": a.ARN}, nil

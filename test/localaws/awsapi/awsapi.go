@@ -1,7 +1,6 @@
-// Package awsapi makes signed AWS requests to one endpoint, in the three wire
-// formats of the services that the local AWS itself calls: REST with JSON, JSON by
-// target, and Query. It serves what has CloudFormation properties to pass on as they
-// are; a typed client is better everywhere else.
+// Package awsapi sends signed AWS requests to one endpoint, in three protocols: REST with JSON, JSON
+// with a target header, and Query. It is for CloudFormation properties that are sent unchanged.
+// Use a typed client for everything else.
 package awsapi
 
 import (
@@ -26,17 +25,17 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 )
 
-// Credentials are accepted by the local AWS and by nobody else.
+// Credentials are valid only for the local AWS.
 var Credentials = aws.Credentials{AccessKeyID: "local", SecretAccessKey: "local", Source: "local AWS"}
 
 // Client calls services at one endpoint.
 type Client struct {
-	// Endpoint is the base URL, without a slash at its end.
+	// Endpoint is the base URL, without a final slash.
 	Endpoint string
 	Region   string
 }
 
-// Error is a service's refusal.
+// Error is an error of a service.
 type Error struct {
 	Status  int
 	Code    string
@@ -45,14 +44,14 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s (status %d)", e.Code, e.Message, e.Status) }
 
-// HasCode reports whether err is a refusal with that code.
+// HasCode reports whether err is an [*Error] with this code.
 func HasCode(err error, code string) bool {
 	var refusal *Error
 	return errors.As(err, &refusal) && refusal.Code == code
 }
 
-// REST sends body as JSON, nothing when nil, and decodes the answer into out unless
-// that is nil. The path may hold a query.
+// REST sends body as JSON, or no body if it is nil, and decodes the answer into out unless out is
+// nil. path may have a query.
 func (c Client) REST(ctx context.Context, service, method, path string, body, out any) error {
 	return c.sendJSON(ctx, service, method, path, "application/json", nil, body, out)
 }
@@ -79,8 +78,8 @@ func (c Client) sendJSON(ctx context.Context, service, method, path, contentType
 	return err
 }
 
-// Query sends an action with its parameters as a form and decodes the XML answer
-// into out unless that is nil.
+// Query sends an action with its parameters as a form, and decodes the XML answer into out unless out
+// is nil.
 func (c Client) Query(ctx context.Context, service, version, action string, parameters url.Values, out any) error {
 	form := url.Values{"Action": {action}, "Version": {version}}
 	maps.Copy(form, parameters)
@@ -93,8 +92,8 @@ func (c Client) Query(ctx context.Context, service, version, action string, para
 	return err
 }
 
-// Send signs a request, sends it, and returns the body of a successful answer. Any
-// other answer is an [*Error].
+// Send signs and sends a request, and returns the body of a successful answer. Any other answer is an
+// [*Error].
 func (c Client) Send(ctx context.Context, service, method, path, contentType string, body []byte, header http.Header) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.Endpoint+path, bytes.NewReader(body))
 	if err != nil {
@@ -151,17 +150,17 @@ func refusal(resp *http.Response, body []byte) *Error {
 		e.Message = cmp.Or(asXML.Error.Message, asXML.Message, e.Message)
 	}
 	e.Code = cmp.Or(e.Code, http.StatusText(resp.StatusCode))
-	// Code may come as "prefix#Code" or "Code:http://...".
+	// The code may have the form "prefix#Code" or "Code:http://...".
 	e.Code = e.Code[strings.LastIndex(e.Code, "#")+1:]
 	e.Code, _, _ = strings.Cut(e.Code, ":")
 	return e
 }
 
-// HTTPClient is for the clients of an AWS SDK whose services run on the same machine. The
-// SDK closes a request's body as soon as headers answer it, and smithy-go 1.28.9's WriteTo
-// then returns io.EOF in place of nil: net/http drops the connection under an answer that
-// is still being read, and the SDK repeats a call that was done. Messages that the lost
-// answer held stay hidden, and come twice. HTTPClient hides WriteTo.
+// HTTPClient is for AWS SDK clients of services on the same machine. The SDK closes a request's body
+// when the answer's headers arrive, and WriteTo of smithy-go 1.28.9 then returns io.EOF instead of
+// nil. So net/http drops the connection while the answer is being read, and the SDK retries a call
+// that succeeded: messages in the lost answer stay hidden, and arrive twice. HTTPClient hides
+// WriteTo.
 var HTTPClient aws.HTTPClient = plainBody{awshttp.NewBuildableClient()}
 
 type plainBody struct{ client aws.HTTPClient }

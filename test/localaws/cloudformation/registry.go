@@ -305,7 +305,7 @@ func (d Declared) Create(ctx context.Context, r Request) (Resource, error) {
 // Update implements [Provider].
 func (d Declared) Update(ctx context.Context, r Request) (Resource, error) {
 	if d.Change == nil {
-		return Resource{}, Untouched(fmt.Errorf("the local AWS does not update %s: start a new one and deploy to it", r.ResourceType))
+		return Resource{}, Untouched(fmt.Errorf("the local AWS does not update %s: start a new local AWS and deploy to it", r.ResourceType))
 	}
 	if err := schema.Validate(r.ResourceType, r.ResourceProperties); err != nil {
 		return Resource{}, Untouched(err)

@@ -31,12 +31,12 @@ const (
 	AsyncEventsDropped = "AsyncEventsDropped"
 )
 
-// FunctionMetric is a metric of a function.
+// FunctionMetric returns a metric of a function.
 func FunctionMetric(name, function string) Metric {
 	return NewMetric(lambdaNamespace, name, map[string]string{"FunctionName": function})
 }
 
-// QueueMetric is a metric of a queue.
+// QueueMetric returns a metric of a queue.
 func QueueMetric(name, queue string) Metric {
 	return NewMetric(sqsNamespace, name, map[string]string{"QueueName": queue})
 }
@@ -48,8 +48,8 @@ type Alarm struct {
 	operator   string
 	threshold  float64
 	period     time.Duration
-	periods    int // how many are looked at
-	toAlarm    int // how many of them must breach
+	periods    int // evaluation periods
+	toAlarm    int // datapoints to alarm
 	missing    string
 	queries    []query
 	expression expression // over the queries
@@ -65,10 +65,10 @@ type query struct {
 	statistic string
 }
 
-// Queues are the names of the queues whose metrics the alarm watches.
+// Queues returns the names of the queues whose metrics the alarm watches.
 func (a Alarm) Queues() []string { return a.queues }
 
-// Actions are the ARNs of the topics that are notified of a state.
+// Actions returns the ARNs of the topics that get a message about a state.
 func (a Alarm) Actions(s State) []string {
 	if a.silent {
 		return nil
@@ -86,7 +86,8 @@ var operators = map[string]struct {
 	"LessThanOrEqualToThreshold":    {"less than or equal to", func(v, t float64) bool { return v <= t }},
 }
 
-// properties are those of an AWS::CloudWatch::Alarm that matter here. The schema has seen them.
+// properties are the properties of an AWS::CloudWatch::Alarm that are used here. The schema has
+// validated them.
 type properties struct {
 	metric
 	AlarmDescription, ComparisonOperator, TreatMissingData, Statistic string
@@ -112,8 +113,8 @@ type metric struct {
 	Dimensions                  []struct{ Name, Value string }
 }
 
-// ParseAlarm reads the properties of an AWS::CloudWatch::Alarm. An alarm that cannot
-// be judged here is an error that says why.
+// ParseAlarm reads the properties of an AWS::CloudWatch::Alarm. It returns an error for an alarm that
+// cannot be evaluated here.
 func ParseAlarm(name, arn string, given map[string]any) (Alarm, error) {
 	var p properties
 	err := schema.Decode(given, &p)
@@ -129,15 +130,15 @@ func ParseAlarm(name, arn string, given map[string]any) (Alarm, error) {
 		a.toAlarm = a.periods
 	}
 	if _, ok := operators[a.operator]; !ok {
-		return Alarm{}, fmt.Errorf("operator %s is not judged", a.operator)
+		return Alarm{}, fmt.Errorf("operator %s is not evaluated", a.operator)
 	}
 	if p.Threshold == nil {
-		return Alarm{}, errors.New("an alarm without Threshold is not judged")
+		return Alarm{}, errors.New("an alarm without Threshold is not evaluated")
 	}
 	a.threshold = *p.Threshold
 	for _, arn := range slices.Concat(p.AlarmActions, p.OKActions, p.InsufficientDataActions) {
 		if parts := strings.Split(arn, ":"); len(parts) < 6 || parts[2] != "sns" {
-			return Alarm{}, fmt.Errorf("action %s is not taken: only SNS topics are notified", arn)
+			return Alarm{}, fmt.Errorf("action %s is not performed: only SNS topics get messages", arn)
 		}
 	}
 	if p.Metrics == nil {
@@ -147,7 +148,7 @@ func ParseAlarm(name, arn string, given map[string]any) (Alarm, error) {
 		err = a.addMetrics(p)
 	}
 	if err == nil && a.period == 0 {
-		err = errors.New("an alarm without Period is not judged")
+		err = errors.New("an alarm without Period is not evaluated")
 	}
 	return a, err
 }
@@ -188,9 +189,9 @@ func (a *Alarm) add(id string, m metric, statistic string, period int) error {
 	one, name := len(dimensions) == 1, m.MetricName
 	switch {
 	case a.period != 0 && a.period != time.Duration(period)*time.Second:
-		return errors.New("metrics of different periods are not judged")
+		return errors.New("metrics with different periods are not evaluated")
 	case m.Unit != "":
-		return errors.New("a metric of one Unit only is not judged")
+		return errors.New("a metric with a Unit is not evaluated")
 	case !slices.Contains([]string{"SampleCount", "Average", "Sum", "Minimum", "Maximum"}, statistic):
 		return fmt.Errorf("statistic %q is not computed", statistic)
 	case m.Namespace == sqsNamespace && ofQueue && one && (name == MessagesVisible || name == OldestMessage):
@@ -204,7 +205,7 @@ func (a *Alarm) add(id string, m metric, statistic string, period int) error {
 	return nil
 }
 
-// value is the alarm's value from a time, up to and without another; false when it is
+// value returns the alarm's value in a period, which does not include to. It returns false if the value is
 // missing.
 func (a Alarm) value(s *Store, from, to time.Time) (float64, bool) {
 	v := values{}

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// further is how many periods more than its own an alarm looks back when values are
-// missing. CloudWatch does not say how many there are; its examples have two.
+// further is the number of additional periods that an alarm evaluates if values are missing. AWS does
+// not document the number; its examples have two.
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
 const further = 2
 
-// Change is an alarm that went from one state to another.
+// Change is a change of an alarm's state.
 type Change struct {
 	Alarm    Alarm
 	From, To State
@@ -22,19 +22,18 @@ type Change struct {
 	Reason   string
 }
 
-// Evaluator keeps the states of alarms. It judges by the metrics in Store.
+// Evaluator evaluates alarms by the metrics in Store, and keeps their states.
 type Evaluator struct {
 	Store *Store
 
 	mu     sync.Mutex
 	states map[string]State // by ARN
-	// reasons say why an alarm is in its state, for those that changed.
+	// reasons are the reasons for the states of alarms that have changed.
 	reasons map[string]string
 }
 
-// Advance judges each alarm at the end of each of its periods after from, up to and
-// with to, and returns the changes in the order of their times. An alarm that is not
-// among them is forgotten.
+// Advance evaluates each alarm at the end of each of its periods after from and not after to. It
+// returns the changes sorted by time. It forgets the states of all other alarms.
 func (e *Evaluator) Advance(alarms []Alarm, from, to time.Time) []Change {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -70,7 +69,7 @@ type datapoint struct {
 	there bool
 }
 
-// points are the values of the periods that end at end and before, newest first.
+// points returns the values of the periods up to end, newest first.
 func (a Alarm) points(s *Store, end time.Time) []datapoint {
 	points := make([]datapoint, a.periods+further)
 	for i := range points {
@@ -80,8 +79,7 @@ func (a Alarm) points(s *Store, end time.Time) []datapoint {
 	return points
 }
 
-// judge finds the state by the newest values there are, and where they are too few, by
-// what the alarm says of missing ones.
+// judge returns the state for the newest values. If there are too few, TreatMissingData decides.
 func (a Alarm) judge(points []datapoint, current State) State {
 	there, breaching, oldest := 0, 0, 0
 	for i, p := range points {
@@ -112,7 +110,7 @@ func (a Alarm) judge(points []datapoint, current State) State {
 	case there == 0:
 		return InsufficientData
 	case oldest >= a.toAlarm:
-		return InAlarm // all that is known breaches, and has for long enough
+		return InAlarm // all known values breach, and did so long enough
 	}
 	return current
 }
@@ -131,8 +129,8 @@ func (a Alarm) reason(points []datapoint, next State) string {
 		strings.Join(known, ", "), a.periods-len(known), a.periods, a.toAlarm, operators[a.operator].words, a.threshold)
 }
 
-// Notification is what an alarm's topics get of a change: a subject and a message in
-// JSON. CloudWatch gives the Region by its name in words, and this by its code.
+// Notification returns the subject and the JSON message for an alarm's topics. In CloudWatch, the
+// Region is a name such as "US East (N. Virginia)"; here it is the code.
 func (c Change) Notification(account, region string) (subject, message string) {
 	a := c.Alarm
 	trigger := map[string]any{}

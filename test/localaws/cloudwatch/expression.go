@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// values are the values of metrics in one period, by id; a missing one is not there.
+// values are the values of metrics in one period, by ID, without missing ones.
 type values map[string]float64
 
-// expression computes a value; false says that it is missing.
+// expression computes a value. It returns false if the value is missing.
 type expression func(values) (float64, bool)
 
 func metricOf(id string) expression {
@@ -23,9 +23,9 @@ func metricOf(id string) expression {
 
 var term = regexp.MustCompile(`^(?:FILL\((\w+), *(-?[0-9.]+)\)|(MAX\(METRICS\(\)\))|([a-z]\w*))$`)
 
-// parseExpression compiles an expression over the metrics with these ids. The part of
-// metric math that is understood are metrics, FILL(metric, number) and MAX(METRICS()), and
-// the sum of those, which is missing where one of them is.
+// parseExpression compiles an expression over the metrics with these IDs. It supports metrics,
+// FILL(metric, number), MAX(METRICS()), and sums of these. A sum is missing if one of its terms
+// is.
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/using-metric-math.html
 func parseExpression(text string, ids []string) (expression, error) {
 	var terms []expression
@@ -36,7 +36,7 @@ func parseExpression(text string, ids []string) (expression, error) {
 		}
 		id := m[1] + m[4]
 		if id != "" && !slices.Contains(ids, id) {
-			return nil, fmt.Errorf("expression %q: %s is not the id of a metric of the alarm", text, id)
+			return nil, fmt.Errorf("expression %q: %s is not the ID of a metric of the alarm", text, id)
 		}
 		t := metricOf(id)
 		switch {

@@ -34,7 +34,7 @@ func TestExpressions(t *testing.T) {
 
 func TestExpressionsThatAreNotUnderstoodSayWhy(t *testing.T) {
 	for text, want := range map[string]string{
-		"": "expression", "a +": "expression", "c": "c is not the id", "a + c": "c is not the id", "c + a": "c is not the id", "FILL(c, 0)": "c is not the id",
+		"": "expression", "a +": "expression", "c": "c is not the ID", "a + c": "c is not the ID", "c + a": "c is not the ID", "FILL(c, 0)": "c is not the ID",
 		"a * b": `"a * b"`, "a - b": `"a - b"`, "a / b": `"a / b"`, "-a": `"-a"`, "(a)": `"(a)"`, "MIN(METRICS())": "MIN", "SUM([a, b])": "SUM", "MAX(a)": "MAX",
 		"ANOMALY_DETECTION_BAND(a, 2)": "ANOMALY_DETECTION_BAND", "IF(a > b, 1, 0)": "IF", "FILL(a, REPEAT)": "REPEAT", "FILL(a)": "FILL", "FILL(a, 1.2.3)": "1.2.3",
 		"METRICS()": "METRICS", `MAX(METRICS("a"))`: "MAX",

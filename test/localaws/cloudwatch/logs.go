@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// Tail reads log files on from where it was. Its zero value begins at their beginning.
+// Tail reads log files from where it last stopped. Its zero value starts at the beginning.
 type Tail struct{ read map[string]int64 }
 
-// Lines returns the complete lines of a file that were added since the last call. A
-// file that is not there yet has none.
+// Lines returns the complete lines that were added to a file since the last call. A file that does
+// not exist has none.
 func (t *Tail) Lines(path string) ([][]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -43,15 +43,14 @@ func (t *Tail) Lines(path string) ([][]byte, error) {
 	return bytes.Split(text[:len(text)-1], []byte("\n")), nil
 }
 
-// Datum is values of a metric that were written at a time of the machine's clock.
+// Datum has values of a metric at a time of the machine's clock.
 type Datum struct {
 	Metric Metric
 	At     time.Time
 	Values []float64
 }
 
-// ParseEMF reads the metrics of a line in the embedded metric format: none for a line
-// that is something else.
+// ParseEMF returns the metrics of a log line in the embedded metric format. Any other line has none.
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 func ParseEMF(line []byte) ([]Datum, error) {
 	if !bytes.Contains(line, []byte(`"_aws"`)) {

@@ -1,7 +1,7 @@
-// Package cloudwatch evaluates the metric alarms of a local AWS as Amazon CloudWatch
-// does, whenever somebody moves the clock: over metrics that functions write to their
-// logs in the embedded metric format, over the SQS metrics of queues, and over failures of
-// functions. An alarm that cannot be judged is an error that names why.
+// Package cloudwatch evaluates metric alarms as Amazon CloudWatch does, after each step of the clock.
+// Its metrics are those that functions log in the embedded metric format, the SQS metrics of
+// queues, and the errors of functions. For an alarm that cannot be evaluated, it returns the
+// reason.
 package cloudwatch
 
 import (
@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// retention is how long values are kept: above the 7 days that an alarm can look back.
+// retention is how long values are kept. An alarm can look back 7 days.
 const retention = 15 * 24 * time.Hour
 
-// Metric identifies a metric. Metrics with other dimensions are other metrics.
+// Metric identifies a metric by its namespace, name and dimensions.
 type Metric struct{ Namespace, Name, dimensions string }
 
-// NewMetric is the metric with these dimensions.
+// NewMetric returns the metric with these dimensions.
 func NewMetric(namespace, name string, dimensions map[string]string) Metric {
 	var canonical strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(dimensions)) {
@@ -28,7 +28,7 @@ func NewMetric(namespace, name string, dimensions map[string]string) Metric {
 	return Metric{namespace, name, canonical.String()}
 }
 
-// Statistics sum up the values of a metric in a time.
+// Statistics are the statistics of a metric in a period.
 type Statistics struct{ Count, Sum, Minimum, Maximum float64 }
 
 func (s *Statistics) add(other Statistics) {
@@ -57,7 +57,7 @@ type point struct {
 	value float64
 }
 
-// level is a measure that is taken at each whole minute after from, up to and with to.
+// level is a value that is measured at each whole minute after from and not after to.
 type level struct {
 	from, to  time.Time
 	value     float64 // at from
@@ -74,8 +74,7 @@ func (s *Store) Put(m Metric, at time.Time, value float64) {
 	s.points[m] = append(s.points[m], point{at, value})
 }
 
-// Hold records a measure that was value at from and grew evenly until to, as a service
-// that publishes it every minute does.
+// Hold records a value that grew linearly between from and to, with a datapoint for each minute.
 func (s *Store) Hold(m Metric, from, to time.Time, value, perSecond float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +84,7 @@ func (s *Store) Hold(m Metric, from, to time.Time, value, perSecond float64) {
 	s.levels[m] = append(s.levels[m], level{from, to, value, perSecond})
 }
 
-// Statistics sums up the values from a time, up to and without another.
+// Statistics returns the statistics of a period, which does not include to.
 func (s *Store) Statistics(m Metric, from, to time.Time) Statistics {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +119,7 @@ func (l level) statistics(from, to time.Time) Statistics {
 
 func (l level) at(t time.Time) float64 { return l.value + l.perSecond*t.Sub(l.from).Seconds() }
 
-// forget drops what is too old for every alarm.
+// forget deletes values that are too old for every alarm.
 func (s *Store) forget(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

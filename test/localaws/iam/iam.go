@@ -1,10 +1,10 @@
-// Package iam enforces the policies of roles on what functions, and services such as the
-// rules of AWS IoT, do in them, and those of queues, topics and their KMS keys on what
-// services send. It works out which action on which resource a request is, as AWS's Service
-// Authorization Reference has it, and refuses what no policy allows, in the words of AWS.
-// Requests with other credentials than those of functions are not judged: users may do all.
+// Package iam enforces IAM policies: those of roles on functions, and on services such as the rules of
+// AWS IoT, and those of queues, topics and their KMS keys on services that send to them. It
+// determines the action and resource of each request by AWS's Service Authorization Reference, and
+// denies it in AWS's words if no policy allows it. Requests with other credentials than those of
+// functions are allowed, because users may do everything.
 //
-// Not judged are the policies of other resources, keys of those, and grants of keys.
+// It does not evaluate policies and keys of other resources, or grants of keys.
 package iam
 
 import (
@@ -21,13 +21,13 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
 )
 
-// Enforcer judges what is done in roles.
+// Enforcer enforces IAM policies.
 type Enforcer struct {
-	// Account and Region are where everything is.
+	// Account and Region are those of all resources.
 	Account, Region string
 	Roles           *Roles
 	Resources       *Resources
-	// Denied receives each denial once.
+	// Denied is called once with each denial.
 	Denied func(error)
 
 	mu       sync.Mutex
@@ -35,15 +35,15 @@ type Enforcer struct {
 	denials  []string
 }
 
-// Session is a role in somebody's hands.
+// Session is a session of a role.
 type Session struct {
 	Role string // its ARN
-	Name string // of a function: the function's
+	Name string // for a function, its name
 }
 
-// DeniedError is a request that the role, or the service, may not make.
+// DeniedError is the error for a request that policies deny.
 type DeniedError struct {
-	Principal        string // the ARN of the session, or of that for which the service asks
+	Principal        string // the ARN of the session, or of the resource that the service acts for
 	Service          string // "" for a role
 	Action, Resource string
 	Because          string
@@ -57,7 +57,7 @@ func (e *DeniedError) Error() string {
 	return fmt.Sprintf("%s: %s%s is not authorized to perform: %s on resource: %s %s", kind, e.Principal, through, e.Action, e.Resource, e.Because)
 }
 
-// of is the refusal that a policy's answer is, nil for none.
+// of returns the error for a verdict, or nil if that allows the request.
 func (e *DeniedError) of(answer verdict, article, kind string) error {
 	switch answer {
 	case denied:
@@ -70,12 +70,12 @@ func (e *DeniedError) of(answer verdict, article, kind string) error {
 	return nil
 }
 
-// Assume is how a service assumes a role for a resource of this account, "" for one that
-// AWS does not say to name its resource.
+// Assume assumes a role for a service and its resource. sourceARN is "" for a service that does not
+// send the ARN of its resource.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/confused-deputy.html
 func (e *Enforcer) Assume(ctx context.Context, service, sourceARN, roleARN, session string) (Session, error) {
 	r, err := e.Roles.find(ctx, roleARN)
-	if err != nil && ctx.Err() == nil { // a role that cannot be read allows nothing
+	if err != nil && ctx.Err() == nil { // an unreadable role allows nothing
 		err = e.deny(err)
 	}
 	if err != nil {
@@ -99,7 +99,7 @@ func (e *Enforcer) Assume(ctx context.Context, service, sourceARN, roleARN, sess
 	return Session{Role: roleARN, Name: session}, nil
 }
 
-// Issue makes credentials by which requests are known as the session's.
+// Issue returns credentials for a session.
 func (e *Enforcer) Issue(s Session) aws.Credentials {
 	key := "ASIA" + rand.Text()[:16] // the form of temporary keys
 	e.mu.Lock()
@@ -118,9 +118,9 @@ func (e *Enforcer) session(accessKey string) (Session, bool) {
 	return s, ok
 }
 
-// Allow is nil when the session may carry out the actions on a resource, which is * for
-// actions that take none, or else an error for the first that it may not: a [*DeniedError]
-// or what is not known here. It remembers that.
+// Allow returns nil if the session may perform the actions on a resource, which is * for actions
+// without resources. Otherwise it returns an error for the first denied action, a [*DeniedError],
+// or for a policy that is not supported. It records the error as a denial.
 func (e *Enforcer) Allow(ctx context.Context, s Session, resource string, actions ...string) error {
 	err := e.Check(ctx, s, resource, actions...)
 	if err != nil && ctx.Err() == nil {
@@ -129,7 +129,7 @@ func (e *Enforcer) Allow(ctx context.Context, s Session, resource string, action
 	return err
 }
 
-// Check is [Enforcer.Allow] for what is tried again: it remembers no denial.
+// Check is [Enforcer.Allow] for a request that is retried: it does not record denials.
 func (e *Enforcer) Check(ctx context.Context, s Session, resource string, actions ...string) error {
 	r, err := e.Roles.find(ctx, s.Role)
 	if err != nil {
@@ -146,8 +146,8 @@ func (e *Enforcer) Check(ctx context.Context, s Session, resource string, action
 	return nil
 }
 
-// allow asks the policies of the role and, where it has one, of the resource, and those of
-// the key that encrypts it.
+// allow evaluates the policies of the role, of the resource, and of the key that encrypts the
+// resource.
 func (e *Enforcer) allow(ctx context.Context, r *role, s Session, action, resource string) error {
 	keys := e.keys()
 	keys[keyPrincipalAccount], keys[keyPrincipalARN], keys[keyIsService] = []string{e.Account}, []string{r.arn}, []string{"false"}
@@ -163,7 +163,7 @@ func (e *Enforcer) allow(ctx context.Context, r *role, s Session, action, resour
 		return err
 	}
 	if strings.Contains(found.key, "alias/aws/") {
-		return nil // for everybody in the account, by way of the service
+		return nil // everybody in the account may use it through the service
 	}
 	k, err := e.Resources.findKey(ctx, found.key)
 	if err != nil {
@@ -177,8 +177,8 @@ func (e *Enforcer) allow(ctx context.Context, r *role, s Session, action, resour
 	return nil
 }
 
-// permitted asks the policies of a resource and of the role. In one account either may
-// allow, but for a key, whose policy must allow or leave it to the account.
+// permitted evaluates the policies of a resource and of the role. In one account, either may allow a
+// request. For a key, its policy must allow the request, or delegate to the account.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic_policy-eval-basics-id-rdp.html
 func (e *Enforcer) permitted(r *role, by caller, guard document, either bool, action, resource string, keys policy.Values) error {
 	answer, delegated, err := allows(guard, by, action, resource, keys)
@@ -200,15 +200,15 @@ func (e *Enforcer) permitted(r *role, by caller, guard document, either bool, ac
 		return refusal.of(answer, article, kind)
 	}
 	err = ask("an", "identity-based policy", r.policies, answer == allowed)
-	if err == nil && r.boundary != nil { // which always must allow
+	if err == nil && r.boundary != nil { // it must always allow the request
 		err = ask("a", "permissions boundary", r.boundary, false)
 	}
 	return err
 }
 
-// keys are the condition keys that every request has.
+// keys returns the condition keys that every request has.
 func (e *Enforcer) keys() policy.Values {
-	// Nothing here is encrypted on its way; what runs on AWS is.
+	// Requests are not encrypted here, but they are on AWS.
 	return policy.Values{keyRequestedRegion: {e.Region}, keySecureTransport: {"true"}}
 }
 
@@ -220,7 +220,7 @@ func (e *Enforcer) arn(service, resource string) string {
 	return cloudformation.Request{AccountID: e.Account, Region: e.Region}.ARN(service, resource)
 }
 
-// deny remembers a denial.
+// deny records a denial.
 func (e *Enforcer) deny(err error) error {
 	e.mu.Lock()
 	first := !slices.Contains(e.denials, err.Error())
@@ -234,15 +234,14 @@ func (e *Enforcer) deny(err error) error {
 	return err
 }
 
-// Denials are the different denials so far.
+// Denials returns the distinct denials so far.
 func (e *Enforcer) Denials() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.denials)
 }
 
-// Polling are the actions that Lambda performs in a function's role to feed it from a queue
-// or a stream.
+// Polling returns the actions that Lambda performs in a function's role to read a queue or a stream.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 // https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-create.html
 func Polling(sourceARN string) []string {

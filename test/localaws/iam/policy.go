@@ -12,15 +12,15 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
 )
 
-// document is a policy of an identity, or one of who may assume a role.
+// document is a policy document: identity-based, resource-based, or the trust policy of a role.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
 type document struct {
 	Version   string
 	Statement statements
 }
 
-// statement is one of a document. What it holds is read when it is asked: patterns and
-// conditions that are not known here matter to the requests only that they could decide.
+// statement is a statement of a policy document. Its patterns and conditions are parsed when it is
+// evaluated, so that unsupported ones matter only for requests that they could decide.
 type statement struct {
 	Effect                policy.Effect
 	Principal             json.RawMessage
@@ -32,7 +32,7 @@ type statement struct {
 
 type statements []statement
 
-// UnmarshalJSON reads the one statement or the list of them that a document may have.
+// UnmarshalJSON decodes one statement or a list of statements.
 func (s *statements) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(policy.Several(data), (*[]statement)(s))
 }
@@ -42,7 +42,7 @@ func parseDocument(text string) (document, error) {
 	if err := json.Unmarshal([]byte(text), &d); err != nil {
 		return d, fmt.Errorf("policy document: %w", err)
 	}
-	// The older version, which is that of a document without one, has no variables.
+	// A document without a version has the older version, which has no variables.
 	if older := d.Version == "" || d.Version == "2008-10-17"; d.Version != policy.Version && !(older && !strings.Contains(text, "${")) {
 		return d, &policy.UnsupportedError{Element: "policy version", Name: d.Version}
 	}
@@ -54,8 +54,8 @@ func parseDocument(text string) (document, error) {
 	return d, nil
 }
 
-// The condition keys that requests have here: the first are of services, as they assume a
-// role or send, then those of what is done in a role, of everybody, and of the use of a key.
+// The supported condition keys: first those of services that assume a role or send, then those of
+// roles, of all requests, and of the use of a key.
 const (
 	keySourceAccount    = "aws:SourceAccount"
 	keySourceARN        = "aws:SourceArn"
@@ -75,17 +75,17 @@ var conditionKeys = []string{
 	keyRequestedRegion, keySecureTransport, keyViaService, keyCallerAccount,
 }
 
-// verdict is IAM's answer to one request.
+// verdict is the result of evaluating a request.
 type verdict int
 
 const (
-	notAllowed verdict = iota // because nothing allows it
+	notAllowed verdict = iota // no statement allows the request
 	allowed
-	denied // by a statement
+	denied // a statement denies the request
 )
 
-// decide judges by all documents together: a Deny wins over every Allow. An error says
-// what is not known here of a statement that could decide.
+// decide evaluates all documents together: a Deny overrides every Allow. Its error is about an
+// unsupported part of a statement that could decide.
 func decide(documents []document, applies func(statement) (bool, error)) (verdict, error) {
 	answer := notAllowed
 	for _, d := range documents {
@@ -104,8 +104,8 @@ func decide(documents []document, applies func(statement) (bool, error)) (verdic
 	return answer, nil
 }
 
-// on reports whether the statement is about the action on the resource, which is * for
-// actions that take none.
+// on reports whether the statement matches an action on a resource, which is * for actions without
+// resources.
 func (s statement) on(action, resource string, keys policy.Values) (bool, error) {
 	ok, err := matches(s.Action, s.NotAction, action, strings.ToLower)
 	if err == nil && ok {
@@ -117,10 +117,9 @@ func (s statement) on(action, resource string, keys policy.Values) (bool, error)
 	return s.holds(keys)
 }
 
-// lets reports whether the statement of a trust policy is about a service that assumes
-// the role.
+// lets reports whether the statement of a trust policy matches a service that assumes the role.
 func (s statement) lets(service string, keys policy.Values) (bool, error) {
-	s.Resource, s.NotResource = nil, []string{""} // it has none
+	s.Resource, s.NotResource = nil, []string{""} // a trust policy has no resource
 	to, err := s.reaches(caller{service: service})
 	if err != nil || to == stranger {
 		return false, err
@@ -128,8 +127,7 @@ func (s statement) lets(service string, keys policy.Values) (bool, error) {
 	return s.on("sts:AssumeRole", "*", keys)
 }
 
-// matches reports whether text has one of the patterns, or none of those of the negated
-// element.
+// matches reports whether text matches one of the patterns, or none of the negated element's.
 func matches(patterns, not []string, text string, fold func(string) string) (bool, error) {
 	text = fold(text)
 	negated := len(not) > 0
@@ -148,7 +146,7 @@ func matches(patterns, not []string, text string, fold func(string) string) (boo
 	return negated, nil
 }
 
-// holds reports whether all conditions are met. Their keys compare without case.
+// holds reports whether all conditions are met. Condition keys are case-insensitive.
 func (s statement) holds(keys policy.Values) (bool, error) {
 	conditions, err := policy.IAMConditions(s.Condition, func(key string) bool {
 		return slices.ContainsFunc(conditionKeys, func(known string) bool { return strings.EqualFold(key, known) })
@@ -166,18 +164,17 @@ func (s statement) holds(keys policy.Values) (bool, error) {
 	}), nil
 }
 
-// Roles are the roles of the account as the emulator keeps them. They are read again only
-// after Changed.
+// Roles are the roles of the account in the emulator, cached until Changed is called.
 type Roles struct {
 	// API is the emulator itself.
 	API awsapi.Client
-	// Managed are the managed policies that a stack names in a role of this name: the
-	// emulator attaches none of them.
+	// Managed returns the managed policies of a role in its stack. The emulator does not attach
+	// them.
 	Managed func(role string) []string
 	cache[role]
 }
 
-// role is a role with all that its policies say.
+// role is a role with all its policies.
 type role struct {
 	name, arn string
 	trust     document
@@ -185,7 +182,7 @@ type role struct {
 	boundary  []document // empty without one
 }
 
-// find is the role with the ARN, nil when there is none.
+// find returns the role with an ARN, or nil if there is none.
 func (r *Roles) find(ctx context.Context, arn string) (*role, error) {
 	return r.get(arn, func() (*role, error) {
 		name := arn[strings.LastIndex(arn, "/")+1:]
@@ -276,7 +273,7 @@ func (r *Roles) managed(ctx context.Context, arn string) (parsed document, err e
 	return parsed, nil
 }
 
-// document is the one that an action answers.
+// document returns the policy document in the answer of an action.
 func (r *Roles) document(ctx context.Context, action string, parameters ...string) (document, error) {
 	var out struct {
 		Inline  string `xml:"GetRolePolicyResult>PolicyDocument"`
@@ -288,7 +285,7 @@ func (r *Roles) document(ctx context.Context, action string, parameters ...strin
 	return encoded(out.Inline + out.Managed)
 }
 
-// encoded reads a document as IAM answers it: URL-encoded.
+// encoded parses a URL-encoded document, as IAM returns it.
 func encoded(text string) (document, error) {
 	decoded, err := url.PathUnescape(text)
 	if err != nil {

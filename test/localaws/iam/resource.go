@@ -15,20 +15,20 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore/policy"
 )
 
-// cache keeps what was read of the emulator.
+// cache caches values from the emulator.
 type cache[V any] struct {
 	mu    sync.Mutex
 	known map[string]*V
 }
 
-// Changed says that roles or policies may have changed: they are read again.
+// Changed empties the cache, because roles or policies may have changed.
 func (c *cache[V]) Changed() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.known = nil
 }
 
-// get is what is known by the name, or is read now. What does not exist is read each time.
+// get returns the cached value of a name, or reads it. It does not cache that a value is missing.
 func (c *cache[V]) get(name string, read func() (*V, error)) (*V, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,8 +46,8 @@ func (c *cache[V]) get(name string, read func() (*V, error)) (*V, error) {
 	return found, nil
 }
 
-// Resources are the policies of queues, topics, functions and KMS keys as the emulator keeps them. They
-// are read again only after Changed.
+// Resources are the policies of queues, topics, functions and KMS keys in the emulator, cached until
+// Changed is called.
 type Resources struct {
 	// API is the emulator itself.
 	API awsapi.Client
@@ -58,11 +58,11 @@ type Resources struct {
 type guarded struct {
 	arn    string
 	policy document
-	key    string // names the KMS key that encrypts it, "" for none of KMS
+	key    string // the ID, ARN or alias of the KMS key that encrypts it, or ""
 }
 
-// find is the queue, topic or function with the ARN; nil where there is none, or something else, whose
-// policies are not judged.
+// find returns the queue, topic or function with an ARN. It returns nil if there is none, and for
+// other resources, whose policies are not evaluated.
 func (r *Resources) find(ctx context.Context, arn string) (*guarded, error) {
 	return r.get(arn, func() (found *guarded, err error) {
 		var attributes map[string]string
@@ -114,7 +114,7 @@ func (r *Resources) topic(ctx context.Context, arn string) (map[string]string, e
 	return attributes, err
 }
 
-// function has the policy of a function, or none, in which case nobody may invoke it.
+// function returns the policy of a function. If it has none, nobody may invoke it.
 func (r *Resources) function(ctx context.Context, arn string) (map[string]string, error) {
 	var out struct{ Policy string }
 	err := r.API.REST(ctx, "lambda", http.MethodGet, "/2015-03-31/functions/"+arn[strings.LastIndex(arn, ":")+1:]+"/policy", nil, &out)
@@ -124,7 +124,7 @@ func (r *Resources) function(ctx context.Context, arn string) (map[string]string
 	return map[string]string{"Policy": out.Policy}, err
 }
 
-// findKey is the key with an id, ARN or alias.
+// findKey returns the key with an ID, ARN or alias.
 func (r *Resources) findKey(ctx context.Context, name string) (*guarded, error) {
 	return r.get(name, func() (*guarded, error) {
 		var described struct{ KeyMetadata struct{ Arn string } }
@@ -144,7 +144,7 @@ func (r *Resources) findKey(ctx context.Context, name string) (*guarded, error) 
 	})
 }
 
-// caller is who asks for a resource that has a policy: a service, or a role.
+// caller is the service or the role that requests a resource.
 type caller struct {
 	service string // "events.amazonaws.com"
 	account string
@@ -157,11 +157,11 @@ type reach int
 
 const (
 	stranger reach = iota
-	member         // as one of an account, to whom the account's own policies must give what it allows
-	meant          // by itself, or as everybody
+	member         // by its account, whose own policies must allow the request too
+	meant          // by itself, or by *
 )
 
-// reaches reads the Principal element.
+// reaches returns how the Principal element matches a caller.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html
 func (s statement) reaches(c caller) (reach, error) {
 	if len(s.NotPrincipal) > 0 {
@@ -192,8 +192,8 @@ func (s statement) reaches(c caller) (reach, error) {
 	return stranger, nil
 }
 
-// allows is what a resource's policy says of a caller. Where it allows the account to allow,
-// delegated is true.
+// allows evaluates the policy of a resource for a caller. delegated reports whether it delegates the
+// decision to the account.
 func allows(d document, c caller, action, resource string, keys policy.Values) (answer verdict, delegated bool, err error) {
 	answer, err = decide([]document{d}, func(s statement) (bool, error) {
 		to, err := s.reaches(c)
@@ -213,7 +213,7 @@ func allows(d document, c caller, action, resource string, keys policy.Values) (
 	return answer, delegated, err
 }
 
-// encrypting are the actions on the KMS key of a queue or a topic that its own actions take.
+// encrypting are the actions on the KMS key of a queue or a topic that an action on it needs.
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
 // https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
 var encrypting = map[string][]string{
@@ -222,9 +222,9 @@ var encrypting = map[string][]string{
 	"sns:Publish":        {"kms:GenerateDataKey", "kms:Decrypt"},
 }
 
-// Deliver is nil when a service may do something to a queue, a topic or a function for a resource of
-// this account, by the policies of that and of the key that encrypts it; what is neither
-// exists for others to miss.
+// Deliver returns nil if a service may perform an action on a queue, a topic or a function for its
+// resource sourceARN. The policies of the target and of its key decide. For a target that does not
+// exist it returns nil: the service itself reports that.
 func (e *Enforcer) Deliver(ctx context.Context, service, sourceARN, resource, action string) error {
 	found, err := e.Resources.find(ctx, resource)
 	if err != nil {
@@ -238,7 +238,7 @@ func (e *Enforcer) Deliver(ctx context.Context, service, sourceARN, resource, ac
 	keys[keySourceAccount], keys[keySourceARN] = []string{e.Account}, []string{sourceARN}
 	keys[keyIsService], keys[keyServiceName] = []string{"true"}, []string{service}
 	if service == "cloudwatch.amazonaws.com" {
-		// By it the policy that Amazon SNS gives each topic takes alarms in. EventBridge does not have it:
+		// The default policy of SNS topics allows alarms by this key. EventBridge does not send it:
 		// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html
 		keys[keySourceOwner] = []string{e.Account}
 	}
@@ -274,8 +274,7 @@ func (e *Enforcer) Deliver(ctx context.Context, service, sourceARN, resource, ac
 	return nil
 }
 
-// through adds to the condition keys those that a use of a key by a service for a queue or
-// a topic has.
+// through adds the condition keys of a service's use of a key for a queue or a topic.
 func (e *Enforcer) through(resource string, keys policy.Values) policy.Values {
 	more := maps.Clone(keys)
 	more[keyViaService] = []string{strings.Split(resource, ":")[2] + "." + e.Region + ".amazonaws.com"}

@@ -13,8 +13,8 @@ import (
 // all means all properties of a type.
 const all = "*"
 
-// updated are the properties of the emulator's own types whose change takes effect in
-// place, or has none to take here.
+// updated are the properties of the emulator's own types that can change in place. A change takes
+// effect, or has no effect here.
 var updated = map[string][]string{
 	"AWS::CloudFormation::Stack": {all},
 	"AWS::DynamoDB::Table": {
@@ -36,15 +36,17 @@ var updated = map[string][]string{
 	"AWS::SSM::Parameter":       {all},
 }
 
-// checkUpdate refuses an update in place that the emulator would take without carrying
-// it out.
+// checkUpdate refuses an update in place that the emulator would accept and ignore.
 func checkUpdate(r cloudformation.Request) error {
 	followed := updated[r.ResourceType]
 	if slices.Contains(followed, all) {
 		return nil
 	}
 	var lost []string
-	for _, name := range slices.Sorted(maps.Keys(merged(r.OldResourceProperties, r.ResourceProperties))) {
+	both := map[string]any{}
+	maps.Copy(both, r.OldResourceProperties)
+	maps.Copy(both, r.ResourceProperties)
+	for _, name := range slices.Sorted(maps.Keys(both)) {
 		if !reflect.DeepEqual(r.OldResourceProperties[name], r.ResourceProperties[name]) && !slices.Contains(followed, name) {
 			lost = append(lost, name)
 		}
@@ -52,12 +54,5 @@ func checkUpdate(r cloudformation.Request) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the local AWS does not update %s of %s: start a new one and deploy to it", strings.Join(lost, ", "), r.ResourceType)
-}
-
-func merged(a, b map[string]any) map[string]any {
-	both := map[string]any{}
-	maps.Copy(both, a)
-	maps.Copy(both, b)
-	return both
+	return fmt.Errorf("the local AWS does not update %s of %s: start a new local AWS and deploy to it", strings.Join(lost, ", "), r.ResourceType)
 }

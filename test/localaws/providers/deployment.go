@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
-// deployment are the types that exist only in a deployment.
+// deployment has the types that exist only in a deployment.
 func deployment(a Account) map[string]cloudformation.Declared {
 	metadata := func(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 		return cloudformation.Resource{PhysicalID: r.PhysicalResourceID}, nil
@@ -26,16 +26,16 @@ func deployment(a Account) map[string]cloudformation.Declared {
 	}
 }
 
-// responseLimit is the largest answer of a custom resource.
+// responseLimit is the maximum size of a custom resource's response.
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-responses.html
 const responseLimit = 4096
 
-// CustomResources is the provider of custom resources: it invokes the function behind
-// ServiceToken and takes its answer at a response URL, where it is an http.Handler.
+// CustomResources is the provider of custom resources. It invokes the function in ServiceToken, and
+// receives the response as the http.Handler of the response URL.
 type CustomResources struct {
 	// Invoke runs a function by its ARN.
 	Invoke func(ctx context.Context, function string, payload []byte) (functions.Result, error)
-	// ResponseURL is where this handler is reached.
+	// ResponseURL is the URL of this handler.
 	ResponseURL string
 
 	mu      sync.Mutex
@@ -59,7 +59,7 @@ func (c *CustomResources) Create(ctx context.Context, r cloudformation.Request) 
 func (c *CustomResources) Update(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 	made, err := c.send(ctx, r)
 	if err == nil && made.PhysicalID != r.PhysicalResourceID {
-		// A new id is a replacement: the old resource is deleted.
+		// A new physical ID means a replacement: the old resource is deleted.
 		old := r
 		old.RequestType, old.ResourceProperties, old.OldResourceProperties = cloudformation.Delete, r.OldResourceProperties, nil
 		_, err = c.send(ctx, old)
@@ -76,7 +76,7 @@ func (c *CustomResources) Delete(ctx context.Context, r cloudformation.Request) 
 func (c *CustomResources) send(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 	token := text(r, "ServiceToken")
 	if !strings.Contains(token, ":lambda:") {
-		return cloudformation.Resource{}, fmt.Errorf("ServiceToken %q: the local AWS runs custom resources by Lambda functions only", token)
+		return cloudformation.Resource{}, fmt.Errorf("ServiceToken %q: the local AWS supports only Lambda functions as custom resources", token)
 	}
 	id := rand.Text()
 	event := map[string]any{
@@ -145,7 +145,7 @@ func (c *CustomResources) forget(id string) {
 	delete(c.waiting, id)
 }
 
-// ServeHTTP receives the answer of a function; the first one counts.
+// ServeHTTP receives the response of a function. Only the first one counts.
 func (c *CustomResources) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, responseLimit+1))
 	if err != nil {
@@ -164,7 +164,7 @@ func (c *CustomResources) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// deliver hands the first answer to the request that waits for it.
+// deliver passes the first response to the request that waits for it.
 func (c *CustomResources) deliver(id string, body []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -177,7 +177,7 @@ func (c *CustomResources) deliver(id string, body []byte) bool {
 	return true
 }
 
-// allText turns every scalar into text, as CloudFormation does for custom resources.
+// allText converts every scalar to a string, as CloudFormation does for custom resources.
 func allText(value any) any {
 	switch v := value.(type) {
 	case map[string]any:

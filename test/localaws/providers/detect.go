@@ -37,7 +37,7 @@ func (a Account) createSecurityProfile(_ context.Context, r cloudformation.Reque
 	behaviors, _ := r.ResourceProperties["Behaviors"].([]any)
 	seen := map[any]bool{}
 	for i, b := range behaviors {
-		behavior := b.(map[string]any) // the schema has seen it
+		behavior := b.(map[string]any) // the schema has validated it
 		path := fmt.Sprintf("Behaviors/%d", i)
 		if seen[behavior["Name"]] {
 			faults = append(faults, fmt.Errorf("%s: the name %v is used twice", path, behavior["Name"]))
@@ -69,8 +69,7 @@ func (a Account) profilesOf(target any) int {
 	return n
 }
 
-// checkBehavior refuses what the schema cannot know: a custom metric or a dimension that does
-// not exist.
+// checkBehavior refuses a custom metric or a dimension that does not exist.
 func (a Account) checkBehavior(b map[string]any) error {
 	if name, _ := b["Metric"].(string); name != "" && !strings.HasPrefix(name, "aws:") {
 		if _, there := a.Registry.Find(customMetric, name); !there {

@@ -13,12 +13,12 @@ import (
 
 type object = map[string]any
 
-// iotType is a type that is made through the API of AWS IoT, which checks what it is.
+// iotType is a type that is created with the API of AWS IoT, which validates it.
 type iotType struct {
-	name, path string // the property with its name, and where the API has it
+	name, path string // the property with its name, and its path in the API
 	body       func(properties object) any
 	attributes func(r cloudformation.Request, name string, answer object) object
-	replace    bool // it is updated through the same path
+	replace    bool // it is updated at the same path
 }
 
 func (a Account) iot() map[string]cloudformation.Declared {
@@ -44,7 +44,7 @@ func (a Account) iot() map[string]cloudformation.Declared {
 		d := cloudformation.Declared{
 			Make: func(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 				name := named(r, t.name, 128)
-				if t.replace { // generated names of rules have no hyphens
+				if t.replace { // names of rules cannot have hyphens
 					name = strings.ReplaceAll(name, "-", "_")
 				}
 				if err := a.unique(r, name); err != nil {
@@ -59,7 +59,7 @@ func (a Account) iot() map[string]cloudformation.Declared {
 		if t.replace {
 			d.Change = func(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 				if wanted := text(r, t.name); wanted != "" && wanted != r.PhysicalResourceID {
-					return cloudformation.Resource{}, fmt.Errorf("the local AWS does not rename the rule %s: start a new one and deploy to it", r.PhysicalResourceID)
+					return cloudformation.Resource{}, fmt.Errorf("the local AWS does not rename the rule %s: start a new local AWS and deploy to it", r.PhysicalResourceID)
 				}
 				return a.write(ctx, r, t, http.MethodPatch, r.PhysicalResourceID)
 			}
@@ -77,7 +77,7 @@ func (a Account) write(ctx context.Context, r cloudformation.Request, t iotType,
 	return kept(name, t.attributes(r, name, answer), ""), nil
 }
 
-// without are the properties besides the name, and besides tags, which nothing here reads.
+// without returns the properties without the name, and without tags, which have no effect here.
 func without(properties object, name string) any {
 	rest := object{}
 	for key, value := range properties {
@@ -88,7 +88,7 @@ func without(properties object, name string) any {
 	return lowerCamel(rest, "Attributes")
 }
 
-// asText is a document as JSON text, which it may be already.
+// asText returns a document as JSON text, which it may already be.
 func asText(document any) string {
 	if text, ok := document.(string); ok {
 		return text

@@ -23,14 +23,14 @@ const (
 
 func (a Account) lambda() map[string]cloudformation.Declared {
 	return map[string]cloudformation.Declared{
-		// What was invoked asynchronously runs at once here, so that no event grows old. No
-		// destination receives it.
+		// Asynchronous invocations run at once here, so no event becomes too old. Destinations are
+		// not supported.
 		eventInvokeConfig:  {Make: a.configureInvocations},
 		eventSourceMapping: {Make: a.mapEventSource},
 	}
 }
 
-// configureInvocations makes what a function has one of.
+// configureInvocations creates the configuration, of which a function can have one.
 func (a Account) configureInvocations(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 	function := functions.Name(text(r, "FunctionName"))
 	if _, err := Function(a.Registry, function); err != nil {
@@ -61,14 +61,14 @@ func readMapping(properties map[string]any) (m mapping, err error) {
 	return m, schema.Decode(properties, &m)
 }
 
-// mapEventSource makes the mapping here alone: in the emulator, which runs no functions, its
-// failures would send messages to the dead-letter queue.
+// mapEventSource creates the mapping only here. The emulator runs no functions, so its mapping would
+// fail and move messages to the dead-letter queue.
 func (a Account) mapEventSource(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 	m, err := readMapping(r.ResourceProperties)
 	switch stream := strings.Contains(m.EventSourceArn, ":kinesis:"); {
 	case err != nil:
 	case strings.HasSuffix(m.EventSourceArn, ".fifo"):
-		err = errors.New("the local AWS polls standard queues only, and the queue is FIFO")
+		err = errors.New("the local AWS polls only standard queues, and the queue is FIFO")
 	case !stream && m.BatchSize > 10 && m.MaximumBatchingWindowInSeconds < 1:
 		err = errors.New("Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10 (Service: Lambda, Status Code: 400)") //nolint:staticcheck // AWS's words
 	default:
@@ -83,8 +83,8 @@ func (a Account) mapEventSource(ctx context.Context, r cloudformation.Request) (
 	return kept(id, map[string]any{"Id": id, "EventSourceMappingArn": r.ARN("lambda", "event-source-mapping:"+id)}, ""), nil
 }
 
-// mayBeFed refuses a function that does not exist, and one whose role does not let Lambda
-// read the source for it.
+// mayBeFed returns an error if the function does not exist, or if its role does not let Lambda read
+// the source.
 func (a Account) mayBeFed(ctx context.Context, m mapping) error {
 	if _, err := Function(a.Registry, functions.Name(m.FunctionName)); err != nil || a.MayBeFed == nil {
 		return err
@@ -95,8 +95,7 @@ func (a Account) mayBeFed(ctx context.Context, m mapping) error {
 	return nil
 }
 
-// checkVisibility refuses a queue that would show a message again while the function
-// still works on it.
+// checkVisibility refuses a queue whose visibility timeout is shorter than the function's timeout.
 func (a Account) checkVisibility(ctx context.Context, m mapping) error {
 	f, err := Function(a.Registry, functions.Name(m.FunctionName))
 	if err != nil {
@@ -119,18 +118,18 @@ func (a Account) checkVisibility(ctx context.Context, m mapping) error {
 	return nil
 }
 
-// QueueURL is where a queue is at an endpoint, from its ARN.
+// QueueURL returns the URL of a queue at an endpoint, from its ARN.
 func QueueURL(endpoint, arn string) string {
 	parts := strings.Split(arn, ":")
 	return endpoint + "/" + parts[len(parts)-2] + "/" + parts[len(parts)-1]
 }
 
-// Mappings are the deployed and enabled event source mappings.
+// Mappings returns the deployed and enabled event source mappings.
 func Mappings(r *cloudformation.Registry, endpoint string) []eventsource.Mapping {
 	var mappings []eventsource.Mapping
 	for _, d := range r.Deployed(eventSourceMapping) {
 		p, err := readMapping(d.Properties)
-		if err != nil || !p.Enabled { // it was read before
+		if err != nil || !p.Enabled { // deployed ones have no error
 			continue
 		}
 		m := eventsource.Mapping{
@@ -150,7 +149,7 @@ func Mappings(r *cloudformation.Registry, endpoint string) []eventsource.Mapping
 	return mappings
 }
 
-// Function is a deployed function as its template declares it.
+// Function returns a deployed function as its template declares it.
 func Function(r *cloudformation.Registry, name string) (functions.Function, error) {
 	d, ok := r.Find("AWS::Lambda::Function", name)
 	if !ok {
@@ -172,7 +171,7 @@ func Function(r *cloudformation.Registry, name string) (functions.Function, erro
 	}, nil
 }
 
-// retries are how often a failed asynchronous invocation of a function is repeated.
+// retries returns how often a failed asynchronous invocation of a function is retried.
 func retries(r *cloudformation.Registry, function string) int {
 	for _, d := range r.Deployed(eventInvokeConfig) {
 		name, _ := d.Properties["FunctionName"].(string)

@@ -212,7 +212,7 @@ func TestCustomResourceFails(t *testing.T) {
 		}
 	}
 	r, _ := custom(t, "", functions.Result{}, nil)
-	if _, err := create(t, r, "Custom::X", `{"ServiceToken":"arn:aws:sns:us-east-1:123456789012:t"}`); err == nil || !strings.Contains(err.Error(), "Lambda functions only") {
+	if _, err := create(t, r, "Custom::X", `{"ServiceToken":"arn:aws:sns:us-east-1:123456789012:t"}`); err == nil || !strings.Contains(err.Error(), "supports only Lambda functions") {
 		t.Errorf("topic behind a custom resource: %v", err)
 	}
 }

@@ -17,8 +17,7 @@ import (
 
 const snsVersion = "2010-03-31"
 
-// Delivered reports whether the emulator delivers to subscriptions of a protocol. It keeps
-// the others.
+// Delivered reports whether the emulator delivers to subscriptions of a protocol.
 func Delivered(protocol string) bool {
 	return slices.Contains([]string{"sqs", "http", "https"}, protocol)
 }
@@ -86,10 +85,10 @@ func (a Account) subscribe(ctx context.Context, r cloudformation.Request) (cloud
 	return made, nil
 }
 
-// policyOn is a type that puts one policy on each of a list of targets.
+// policyOn returns the provider of a type that sets one policy for each target in a list.
 func policyOn(targets string, put func(ctx context.Context, target, policy string) error) cloudformation.Declared {
 	on := func(properties map[string]any) []any {
-		list, _ := properties[targets].([]any) // of strings, as the schema has seen
+		list, _ := properties[targets].([]any) // of strings, which the schema has validated
 		return list
 	}
 	take := func(ctx context.Context, from, but []any) error {
@@ -128,7 +127,7 @@ func policyOn(targets string, put func(ctx context.Context, target, policy strin
 	}
 }
 
-// defaultTopicPolicy is what a topic has whose policy is taken away.
+// defaultTopicPolicy is the policy of a topic without a policy of its own.
 // https://docs.aws.amazon.com/sns/latest/dg/sns-access-policy-use-cases.html
 const defaultTopicPolicy = `{"Version": "2008-10-17", "Id": "__default_policy_ID", "Statement": [{
 	"Sid": "__default_statement_ID", "Effect": "Allow", "Principal": {"AWS": "*"},
@@ -136,14 +135,14 @@ const defaultTopicPolicy = `{"Version": "2008-10-17", "Id": "__default_policy_ID
 		"SNS:Subscribe", "SNS:ListSubscriptionsByTopic", "SNS:Publish"],
 	"Resource": %q, "Condition": {"StringEquals": {"AWS:SourceOwner": %q}}}]}`
 
-// keepBucketPolicy leaves the policy out of the emulator, which would apply statements
-// without their conditions: the usual one that refuses plain HTTP would refuse all.
+// keepBucketPolicy does not send the policy to the emulator, which ignores conditions: the usual
+// statement that denies plain HTTP would deny everything.
 func keepBucketPolicy(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 	return kept(text(r, "Bucket"), nil, "not enforced"), nil
 }
 
-// lowerCamel renames the keys of CloudFormation properties to those of APIs that begin
-// them in lower case. The value of a key of free is the user's and kept as it is.
+// lowerCamel converts the keys of CloudFormation properties to lower camel case, for APIs. The values
+// of keys in free are the user's, and stay as they are.
 func lowerCamel(value any, free ...string) any {
 	switch v := value.(type) {
 	case map[string]any:
@@ -169,7 +168,7 @@ const (
 	kinesisStream = "AWS::Kinesis::Stream"
 	kinesisTarget = "Kinesis_20131202."
 	onDemand      = "ON_DEMAND"
-	// shortestRetention is in hours; a stream has it unless it says otherwise.
+	// shortestRetention is the default and minimum retention in hours.
 	shortestRetention = 24
 )
 
@@ -184,8 +183,7 @@ func (a Account) kinesis() map[string]cloudformation.Declared {
 	}
 }
 
-// createStream makes the stream with its mode and encryption, which the emulator
-// overlooks in templates.
+// createStream creates a stream with its mode and encryption, which the emulator ignores in templates.
 func (a Account) createStream(ctx context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 	p := r.ResourceProperties
 	name := named(r, "Name", 128)
@@ -196,7 +194,7 @@ func (a Account) createStream(ctx context.Context, r cloudformation.Request) (cl
 	create := object{"StreamName": name, "StreamModeDetails": object{"StreamMode": "PROVISIONED"}, "ShardCount": 1}
 	if mode, ok := p["StreamModeDetails"]; ok {
 		create["StreamModeDetails"] = mode
-		if mode.(object)["StreamMode"] == onDemand { // the schema has seen it
+		if mode.(object)["StreamMode"] == onDemand { // the schema has validated it
 			delete(create, "ShardCount")
 		}
 	}

@@ -22,7 +22,7 @@ const (
 	metricAlarm       = "AWS::CloudWatch::Alarm"
 )
 
-// showDashboard accepts a dashboard, which nothing shows here.
+// showDashboard accepts a dashboard, which no console shows here.
 func showDashboard(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 	if body := text(r, "DashboardBody"); !json.Valid([]byte(body)) {
 		return cloudformation.Resource{}, errors.New("The field DashboardBody must be a valid JSON object (Service: CloudWatch, Status Code: 400)") //nolint:staticcheck // names a property
@@ -88,7 +88,7 @@ func (a Account) putAlarm(ctx context.Context, r cloudformation.Request) (cloudf
 	return kept(name, map[string]any{"Arn": arn}, inert), nil
 }
 
-// lookBack refuses an alarm that would look further back than CloudWatch does.
+// lookBack refuses an alarm that looks back further than CloudWatch allows.
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
 func lookBack(alarm map[string]any) error {
 	periods, _ := schema.Float(alarm["EvaluationPeriods"])
@@ -98,7 +98,7 @@ func lookBack(alarm map[string]any) error {
 	seconds, _ := schema.Float(alarm["Period"])
 	metrics, _ := alarm["Metrics"].([]any)
 	for _, m := range metrics {
-		stat, _ := m.(map[string]any)["MetricStat"].(map[string]any) // the schema has seen the object
+		stat, _ := m.(map[string]any)["MetricStat"].(map[string]any) // the schema has validated the object
 		if s, ok := schema.Float(stat["Period"]); ok {
 			seconds = max(seconds, s)
 		}
@@ -113,14 +113,14 @@ func lookBack(alarm map[string]any) error {
 	return nil
 }
 
-// SetAlarmState sets what the API says about an alarm.
+// SetAlarmState sets the state of an alarm in the emulator.
 func (a Account) SetAlarmState(ctx context.Context, name, state, reason string) error {
 	return a.Emulator.Query(ctx, "monitoring", cloudWatchVersion, "SetAlarmState", url.Values{
 		"AlarmName": {name}, "StateValue": {state}, "StateReason": {reason},
 	}, nil)
 }
 
-// Alarms are the deployed alarms that can be judged.
+// Alarms returns the deployed alarms that can be evaluated.
 func Alarms(r *cloudformation.Registry) []cloudwatch.Alarm {
 	var alarms []cloudwatch.Alarm
 	for _, d := range r.Deployed(metricAlarm) {
@@ -132,7 +132,7 @@ func Alarms(r *cloudformation.Registry) []cloudwatch.Alarm {
 	return alarms
 }
 
-// flatten writes nested properties as the parameters of a Query request.
+// flatten converts nested properties to the parameters of a Query request.
 func flatten(form url.Values, prefix string, value any) {
 	switch v := value.(type) {
 	case map[string]any:
@@ -158,7 +158,7 @@ const (
 	schedule   = "AWS::Scheduler::Schedule"
 )
 
-// read keeps a rule or a schedule that the local AWS can follow.
+// read returns the function that creates a rule or a schedule, which parse validates.
 func (a Account) read(property string, parse func(r cloudformation.Request, name string) (eventbridge.Rule, error)) func(context.Context, cloudformation.Request) (cloudformation.Resource, error) {
 	return func(_ context.Context, r cloudformation.Request) (cloudformation.Resource, error) {
 		name := named(r, property, 64)
@@ -170,7 +170,7 @@ func (a Account) read(property string, parse func(r cloudformation.Request, name
 	}
 }
 
-// Rules are the deployed rules and schedules.
+// Rules returns the deployed rules and schedules.
 func Rules(r *cloudformation.Registry) []eventbridge.Rule {
 	var all []eventbridge.Rule
 	for _, d := range append(r.Deployed(eventsRule), r.Deployed(schedule)...) {
@@ -179,7 +179,7 @@ func Rules(r *cloudformation.Registry) []eventbridge.Rule {
 			parse = eventbridge.ReadSchedule
 		}
 		arn, _ := d.Attributes["Arn"].(string)
-		if rule, err := parse(d.PhysicalID, arn, d.Created, d.Properties); err == nil { // it was read before
+		if rule, err := parse(d.PhysicalID, arn, d.Created, d.Properties); err == nil { // deployed ones have no error
 			all = append(all, rule)
 		}
 	}

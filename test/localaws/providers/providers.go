@@ -1,7 +1,6 @@
-// Package providers makes the CloudFormation resources that the emulator lacks or
-// makes wrongly. Each type checks its properties as AWS does and creates the resource
-// through the service's own API where the local AWS has it, so that what is deployed
-// can be read back; the rest is kept by the registry.
+// Package providers creates the CloudFormation resources that the emulator lacks or creates wrongly.
+// Each type validates its properties as AWS does. If the local AWS has the service, the resource is
+// created with the service's API, so that clients can read it. Others exist only in the registry.
 package providers
 
 import (
@@ -16,15 +15,15 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
-// Account is what the providers work on.
+// Account is the account in which the providers create resources.
 type Account struct {
-	// API is the local AWS; Emulator is the part of it that is not ours.
+	// API is the local AWS, and Emulator the emulator itself.
 	API, Emulator awsapi.Client
 	Registry      *cloudformation.Registry
-	// CustomResources runs the functions behind custom resources.
+	// CustomResources runs the functions of custom resources.
 	CustomResources *CustomResources
-	// MayBeFed is an error where a function's role does not let Lambda read a queue or a
-	// stream for it. Default: nil, all may be read.
+	// MayBeFed returns an error if a function's role does not let Lambda read a queue or a stream
+	// for it. Default: nil, everything may be read.
 	MayBeFed func(ctx context.Context, function, sourceARN string) error
 }
 
@@ -43,40 +42,34 @@ func Register(a Account) {
 	a.Registry.Check = checkNative
 }
 
-// named is the name that the template gives, or one that CloudFormation makes, with at
-// most limit characters.
+// named returns the name in the template, or a generated name of at most limit characters.
 func named(r cloudformation.Request, property string, limit int) string {
 	if name := text(r, property); name != "" {
 		return name
 	}
 	name := r.PhysicalResourceID
 	if over := len(name) - limit; over > 0 {
-		// The end is what makes the name unique.
+		// The end of the ID makes the name unique.
 		name = name[over:]
 	}
 	return strings.TrimLeft(name, "-")
 }
 
-// text is a property as text, "" when absent.
+// text returns a property as text, or "" if it is missing.
 func text(r cloudformation.Request, property string) string {
 	s, _ := schema.String(r.ResourceProperties[property])
 	return s
 }
 
-// exists is how resource handlers refuse a second resource with one identifier.
-func exists(r cloudformation.Request, identifier string) error {
-	return fmt.Errorf("Resource of type '%s' with identifier '%s' already exists. (HandlerErrorCode: AlreadyExists)", r.ResourceType, identifier) //nolint:staticcheck // AWS's words
-}
-
-// unique refuses a resource whose identifier another of its type has.
+// unique returns the error of AWS's resource handlers if a resource of the type has the identifier.
 func (a Account) unique(r cloudformation.Request, identifier string) error {
 	if _, taken := a.Registry.Find(r.ResourceType, identifier); taken {
-		return exists(r, identifier)
+		return fmt.Errorf("Resource of type '%s' with identifier '%s' already exists. (HandlerErrorCode: AlreadyExists)", r.ResourceType, identifier) //nolint:staticcheck // AWS's words
 	}
 	return nil
 }
 
-// kept is a resource that only the registry holds.
+// kept returns a resource that exists only in the registry.
 func kept(id string, attributes map[string]any, inert string) cloudformation.Resource {
 	return cloudformation.Resource{PhysicalID: id, Attributes: attributes, Inert: inert}
 }
@@ -143,7 +136,7 @@ func (a Account) subscribeProduct(ctx context.Context, r cloudformation.Request)
 	}
 	arn := answer.ProductSubscriptionArn
 	inert := "the product sends no findings"
-	if strings.HasSuffix(arn, "/aws/iot-device-defender-audit") { // the local Device Defender sends some
+	if strings.HasSuffix(arn, "/aws/iot-device-defender-audit") { // the local Device Defender sends findings
 		inert = ""
 	}
 	return kept(arn, map[string]any{"ProductSubscriptionArn": arn}, inert), nil

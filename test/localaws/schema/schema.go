@@ -1,7 +1,6 @@
-// Package schema checks resource properties as CloudFormation's registry checks them
-// before it calls a resource's handler, by the schemas that AWS publishes: unknown and
-// missing keys, types, patterns and limits. Of each type it leaves only the properties that
-// work in the local AWS.
+// Package schema validates resource properties by the schemas that AWS publishes, as CloudFormation's
+// registry does before it calls a resource's handler: unknown and missing keys, types, patterns and
+// limits. It allows only the properties that work in the local AWS.
 // https://docs.aws.amazon.com/cloudformation-cli/latest/userguide/resource-type-schemas.html
 package schema
 
@@ -25,19 +24,19 @@ import (
 	"golang.org/x/text/message"
 )
 
-// published are the schemas of AWS, as the package cfn-lint carries them for us-east-1.
+// published are AWS's schemas for us-east-1, from the package cfn-lint.
 //
 //go:embed aws.json
 var published []byte
 
-// local says what of them works here: JSON pointers into the schema of a type, each with the
-// only properties that an object may have, of which ! marks the required ones, or with more
-// of a JSON schema. A type that the emulator makes is "native".
+// local restricts the schemas to what works here. For each type it has JSON pointers into the type's
+// schema. Each has the list of allowed properties, of which ! marks the required ones, or additions
+// to the schema. A type that the emulator creates is "native".
 //
 //go:embed local.json
 var local []byte
 
-// policy is the grammar of IAM's policies. What their conditions hold is left to AWS.
+// policy is the grammar of IAM policies. It does not check the contents of conditions.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
 //
 //go:embed policy.json
@@ -47,8 +46,8 @@ type object = map[string]any
 
 const base = "https://localaws/"
 
-// schemas are those of all types, restricted to what works here, and native are the types
-// that the emulator makes.
+// schemas are the schemas of all types, restricted to what works here. native are the types that the
+// emulator creates.
 var schemas, native = func() (map[string]object, []string) {
 	var all map[string]object
 	var limits map[string]object
@@ -57,7 +56,7 @@ var schemas, native = func() (map[string]object, []string) {
 	}
 	var native []string
 	for name, document := range all {
-		delete(document, "$schema") // which is JSON Schema with annotations
+		delete(document, "$schema") // the validator does not have it
 		for pointer, limit := range limits[name] {
 			if pointer == "native" {
 				native = append(native, name)
@@ -70,7 +69,7 @@ var schemas, native = func() (map[string]object, []string) {
 	return all, native
 }()
 
-// restrict adds a limit to the schema at pointer.
+// restrict applies a limit to the schema at pointer.
 func restrict(node object, pointer string, limit any) {
 	for step := range strings.FieldsFuncSeq(pointer, func(r rune) bool { return r == '/' }) {
 		node = node[step].(object)
@@ -95,8 +94,8 @@ func restrict(node object, pointer string, limit any) {
 
 var unicodeEscape = regexp.MustCompile(`\\u([0-9A-Fa-f]{4})`)
 
-// compileRegexp compiles patterns that AWS writes for other engines. A pattern that Go cannot read
-// matches all.
+// compileRegexp compiles patterns that AWS writes for other engines. A pattern that Go does not support
+// matches everything.
 func compileRegexp(text string) (jsonschema.Regexp, error) {
 	re, err := regexp.Compile(unicodeEscape.ReplaceAllString(text, `\x{$1}`))
 	if err != nil {
@@ -105,13 +104,13 @@ func compileRegexp(text string) (jsonschema.Regexp, error) {
 	return re, nil
 }
 
-// Known reports whether the local AWS follows properties of a type.
+// Known reports whether the local AWS supports a type.
 func Known(resourceType string) bool { return schemas[resourceType] != nil }
 
-// Native lists the types that the emulator makes, sorted.
+// Native returns the types that the emulator creates, sorted.
 func Native() []string { return slices.Clone(native) }
 
-// Validate reports every fault of a resource's properties, as one error.
+// Validate returns one error with all faults of a resource's properties.
 func Validate(resourceType string, properties map[string]any) error {
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft7)
@@ -134,8 +133,8 @@ func Validate(resourceType string, properties map[string]any) error {
 	return fmt.Errorf("properties validation failed: %s", strings.Join(slices.Compact(faults), "\n"))
 }
 
-// convert gives values the types that the schema has, as CloudFormation does: a template may
-// have true, 1 and an object as texts, and a text as a number.
+// convert converts values to the types of the schema, as CloudFormation does. In a template, true, 1
+// and an object may be strings, and a string may be a number.
 func convert(s *jsonschema.Schema, value any) any {
 	for s != nil && s.Ref != nil {
 		s = s.Ref
@@ -192,8 +191,8 @@ func property(s *jsonschema.Schema, key string) *jsonschema.Schema {
 
 var english = message.NewPrinter(language.English)
 
-// leaves are the faults themselves, each with the path of the value and the value. Keys are
-// refused in CloudFormation's words.
+// leaves returns the faults, each with the value and its path. Faults of keys have CloudFormation's
+// words.
 func leaves(e *jsonschema.ValidationError, root any) (faults []string) {
 	path, value := "#", root
 	for _, step := range e.InstanceLocation {
@@ -233,8 +232,7 @@ func leaves(e *jsonschema.ValidationError, root any) (faults []string) {
 	return []string{path + ": " + e.ErrorKind.LocalizedString(english)}
 }
 
-// Replacing names for each resource type the properties whose change makes CloudFormation
-// replace a resource.
+// Replacing returns for each resource type the properties whose change replaces a resource.
 func Replacing() map[string][]string {
 	all := map[string][]string{}
 	for resourceType, document := range schemas {
@@ -251,7 +249,7 @@ func Replacing() map[string][]string {
 	return all
 }
 
-// String is the text of a scalar, as CloudFormation converts it.
+// String returns the text of a scalar, as CloudFormation converts it.
 func String(value any) (string, bool) {
 	switch v := value.(type) {
 	case string:
@@ -264,8 +262,8 @@ func String(value any) (string, bool) {
 	return "", false
 }
 
-// Decode reads properties into a struct, with the types that it has: numbers and booleans may
-// be texts, and texts numbers or booleans, as CloudFormation converts them.
+// Decode decodes properties into a struct. As in CloudFormation, it converts between strings, numbers
+// and Booleans.
 func Decode(properties map[string]any, into any) error {
 	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
 		Result: into, WeaklyTypedInput: true, Squash: true,
@@ -282,13 +280,13 @@ func Decode(properties map[string]any, into any) error {
 	return d.Decode(properties)
 }
 
-// Boolean is the truth of a boolean or its text.
+// Boolean returns a Boolean, which may be a string.
 func Boolean(value any) (truth, ok bool) {
 	text, _ := String(value)
 	return text == "true", text == "true" || text == "false"
 }
 
-// Float is the number of a number or its text.
+// Float returns a number, which may be a string.
 func Float(value any) (float64, bool) {
 	text, _ := String(value)
 	f, err := strconv.ParseFloat(text, 64)

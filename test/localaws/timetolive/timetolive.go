@@ -1,5 +1,4 @@
-// Package timetolive removes the expired items of DynamoDB tables, which the emulator
-// keeps for ever.
+// Package timetolive deletes the expired items of DynamoDB tables, which the emulator keeps forever.
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
 package timetolive
 
@@ -15,11 +14,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// tooOld is how long ago an item may have expired: DynamoDB keeps those that expired
-// before, so that a mistaken attribute deletes no archive.
+// tooOld is how long ago an item may have expired. DynamoDB keeps items that expired before, to
+// protect old data from a wrong attribute.
 const tooOld = 5 * 365 * 24 * time.Hour
 
-// Tables is what is needed of DynamoDB. *dynamodb.Client is one.
+// Tables has the operations of DynamoDB that Sweep needs. *dynamodb.Client implements it.
 type Tables interface {
 	ListTables(context.Context, *dynamodb.ListTablesInput, ...func(*dynamodb.Options)) (*dynamodb.ListTablesOutput, error)
 	DescribeTable(context.Context, *dynamodb.DescribeTableInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error)
@@ -28,8 +27,8 @@ type Tables interface {
 	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
 }
 
-// Sweep deletes what has expired by now in every table that has time to live enabled,
-// at once, where DynamoDB takes up to a few days.
+// Sweep deletes the expired items of every table with time to live. In DynamoDB this takes up to a few
+// days.
 func Sweep(ctx context.Context, db Tables, now time.Time) error {
 	for pages := dynamodb.NewListTablesPaginator(db, &dynamodb.ListTablesInput{}); pages.HasMorePages(); {
 		page, err := pages.NextPage(ctx)
@@ -80,7 +79,7 @@ func sweep(ctx context.Context, db Tables, table string, now time.Time) error {
 	return nil
 }
 
-// remove deletes an item, unless somebody has changed when it expires.
+// remove deletes an item, unless its expiration has changed.
 func remove(ctx context.Context, db Tables, table string, schema []types.KeySchemaElement, attribute string, item map[string]types.AttributeValue) error {
 	key := map[string]types.AttributeValue{}
 	for _, k := range schema {
