@@ -19,6 +19,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 )
@@ -58,13 +59,6 @@ func record(m types.Message, queueARN string, at func(time.Time) time.Time) (jso
 	})
 }
 
-func region(arn string) string {
-	if parts := strings.Split(arn, ":"); len(parts) > 3 {
-		return parts[3]
-	}
-	return ""
-}
-
 // event encodes the function's payload.
 func event(batch []entry) []byte {
 	records := make([][]byte, len(batch))
@@ -82,15 +76,13 @@ func failures(answer []byte, batch []entry) ([]string, error) {
 	if len(bytes.TrimSpace(answer)) == 0 {
 		return nil, nil
 	}
-	var response struct {
-		Failures []map[string]any `json:"batchItemFailures"`
-	}
+	var response events.SQSEventResponse
 	if err := json.Unmarshal(answer, &response); err != nil {
 		return nil, fmt.Errorf("the answer is not a batch response: %w", err)
 	}
 	failed := []string{}
-	for _, item := range response.Failures {
-		id, _ := item["itemIdentifier"].(string)
+	for _, item := range response.BatchItemFailures {
+		id := item.ItemIdentifier
 		if id == "" {
 			return nil, errors.New("the answer has a batch item failure without itemIdentifier")
 		}
@@ -105,38 +97,28 @@ func failures(answer []byte, batch []entry) ([]string, error) {
 // newStreamRecord encodes a record as AWS's example shows it.
 // https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html
 func newStreamRecord(streamARN, shard string, r kinesistypes.Record, arrived time.Time) (entry, error) {
-	type data struct {
-		SchemaVersion  string  `json:"kinesisSchemaVersion"`
-		PartitionKey   string  `json:"partitionKey"`
-		SequenceNumber string  `json:"sequenceNumber"`
-		Data           []byte  `json:"data"`
-		Arrival        float64 `json:"approximateArrivalTimestamp"` // seconds since 1970
-	}
 	sequence := aws.ToString(r.SequenceNumber)
-	encoded, err := json.Marshal(struct {
-		Kinesis   data   `json:"kinesis"`
-		Source    string `json:"eventSource"`
-		Version   string `json:"eventVersion"`
-		ID        string `json:"eventID"`
-		Name      string `json:"eventName"`
-		Invoker   string `json:"invokeIdentityArn"`
-		Region    string `json:"awsRegion"`
-		StreamARN string `json:"eventSourceARN"`
-	}{
-		data{"1.0", aws.ToString(r.PartitionKey), sequence, r.Data, float64(arrived.UnixMilli()) / 1000},
-		"aws:kinesis", "1.0", shard + ":" + sequence, "aws:kinesis:record",
-		sibling(streamARN, "iam", "", "role/local"), region(streamARN), streamARN,
+	encoded, err := json.Marshal(events.KinesisEventRecord{
+		Kinesis: events.KinesisRecord{
+			KinesisSchemaVersion: "1.0", PartitionKey: aws.ToString(r.PartitionKey), SequenceNumber: sequence, Data: r.Data,
+			ApproximateArrivalTimestamp: events.SecondsEpochTime{Time: arrived.Truncate(time.Millisecond)},
+		},
+		EventSource: "aws:kinesis", EventVersion: "1.0", EventID: shard + ":" + sequence, EventName: "aws:kinesis:record",
+		InvokeIdentityArn: sibling(streamARN, "iam", "", "role/local"), AwsRegion: region(streamARN), EventSourceArn: streamARN,
 	})
 	return entry{id: sequence, arrived: arrived, record: encoded}, err
 }
 
-// sibling returns the ARN of another resource in the account of arn.
-func sibling(arn, service, region, resource string) string {
-	parts := strings.SplitN(arn, ":", 6)
-	if len(parts) < 6 {
-		return resource
-	}
-	return strings.Join([]string{parts[0], parts[1], service, region, parts[4], resource}, ":")
+func region(of string) string {
+	parsed, _ := arn.Parse(of)
+	return parsed.Region
+}
+
+// sibling returns the ARN of another resource in the account of the ARN of.
+func sibling(of, service, region, resource string) string {
+	parsed, _ := arn.Parse(of)
+	parsed.Service, parsed.Region, parsed.Resource = service, region, resource
+	return parsed.String()
 }
 
 // discarded returns the report about the first n records of p. It does not contain the records.
