@@ -53,7 +53,7 @@ type sdkDevice struct {
 // sdkResult is what the device saw.
 type sdkResult struct {
 	Connected bool
-	// ReasonCode is that of the PUBACK, or of the CONNACK where it was not connected;
+	// ReasonCode is from the PUBACK or, if the device could not connect, from the CONNACK;
 	// always 0 with MQTT 3.
 	ReasonCode int
 	Received   string

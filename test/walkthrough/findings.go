@@ -111,7 +111,7 @@ func (s *story) table(all []types.AwsSecurityFinding) string {
 // summary reports whether a finding is the summary of an audit check.
 func summary(f types.AwsSecurityFinding) bool { return f.ProductFields["ReportType"] == "CheckSummary" }
 
-// alike reports whether a finding is about another sensor than the first: they have the same.
+// alike reports whether the finding is about any sensor but the first. Those findings differ only in the sensor.
 func alike(f types.AwsSecurityFinding) bool {
 	id := aws.ToString(f.Resources[0].Id)
 	return strings.HasPrefix(id, "sensor-") && id != "sensor-01"
