@@ -13,6 +13,8 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/defender/correlation"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 )
 
 // eventful are rules whose findings are few and mixed.
@@ -149,9 +151,9 @@ func TestFloodOfOneDevice(t *testing.T) {
 	if r.table.writes > 20 || r.queue.count() != 1 {
 		t.Errorf("%d writes and %d messages for 1001 events in 11 batches", r.table.writes, r.queue.count())
 	}
-	for key, it := range r.table.items {
-		if n := len(str(it, "doc")); n > 20_000 {
-			t.Errorf("%v has %d bytes", key, n)
+	for _, it := range r.table.Items("state") {
+		if n := len(attribute.TextOf(it, "doc")); n > 20_000 {
+			t.Errorf("%s has %d bytes", attribute.TextOf(it, contract.StatePartitionKey), n)
 		}
 	}
 }
@@ -215,9 +217,9 @@ func TestFloodFitsIntoAnItem(t *testing.T) {
 		r.must(batch...)
 	}
 	r.want("stolen-identity/pump-7 CRITICAL 2")
-	for key, it := range r.table.items {
-		if n := len(str(it, "doc")); n > 390<<10 {
-			t.Errorf("%v has %d bytes", key, n)
+	for _, it := range r.table.Items("state") {
+		if n := len(attribute.TextOf(it, "doc")); n > 390<<10 {
+			t.Errorf("%s has %d bytes", attribute.TextOf(it, contract.StatePartitionKey), n)
 		}
 	}
 	r.must(duplicate("pump-7").at(r.now, "x").event(), behavior("pump-7", "aws:source-ip-address").at(r.now, "x").event())
