@@ -3,16 +3,18 @@ package state_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/engine/transition"
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
@@ -26,7 +28,7 @@ func outbox() []transition.Message {
 
 func TestItemIsReadAsWritten(t *testing.T) {
 	ctx := context.Background()
-	store := state.New(newTable(t), "state", nil)
+	store := state.New(newTable(), "state", nil)
 	want := state.Item{
 		Subject: "thing#c", Revision: 1, Clock: at(1), Outbox: outbox(), Principal: "cert",
 		Thing: registry.Thing{Name: "pump", Registered: true, Groups: []string{"g"}}, KnownAt: at(2), Due: at(3), Expires: at(4).Local(),
@@ -57,7 +59,7 @@ func TestItemIsReadAsWritten(t *testing.T) {
 
 func TestWritesAreConditional(t *testing.T) {
 	ctx := context.Background()
-	store := state.New(newTable(t), "state", nil)
+	store := state.New(newTable(), "state", nil)
 	for _, c := range []struct {
 		revision int64
 		want     error
@@ -69,24 +71,27 @@ func TestWritesAreConditional(t *testing.T) {
 }
 
 func TestItemsThatNobodyWroteAreFaults(t *testing.T) {
-	number := func(n string) types.AttributeValue { return &types.AttributeValueMemberN{Value: n} }
 	for name, c := range map[string]struct {
-		change func(item)
+		change func(dynamodbtest.Item)
 		want   string
 	}{
-		"no revision":     {func(it item) { delete(it, "revision") }, "revision"},
-		"no clock":        {func(it item) { it["clock"] = text("soon") }, "clock"},
-		"no state":        {func(it item) { delete(it, "state") }, "state"},
-		"a newer state":   {func(it item) { it["state"] = text(`{"v":2}`) }, "version 2"},
-		"a broken outbox": {func(it item) { it["outbox"] = text(`[{"source":"behavior"}]`) }, "client ID"},
-		"a broken thing":  {func(it item) { it["thing"] = number("7") }, "thing"},
+		"no revision":     {func(it dynamodbtest.Item) { delete(it, "revision") }, "revision"},
+		"no clock":        {func(it dynamodbtest.Item) { it["clock"] = attribute.Text("soon") }, "clock"},
+		"no state":        {func(it dynamodbtest.Item) { delete(it, "state") }, "state"},
+		"a newer state":   {func(it dynamodbtest.Item) { it["state"] = attribute.Text(`{"v":2}`) }, "version 2"},
+		"a broken outbox": {func(it dynamodbtest.Item) { it["outbox"] = attribute.Text(`[{"source":"behavior"}]`) }, "client ID"},
+		"a broken thing":  {func(it dynamodbtest.Item) { it["thing"] = attribute.Number(7) }, "thing"},
 	} {
-		f := newTable(t)
+		f := newTable()
 		store := state.New(f, "state", nil)
 		if err := store.Put(context.Background(), state.Item{Subject: "pump", Revision: 1, Clock: at(0), KnownAt: at(0), Outbox: outbox()}); err != nil {
 			t.Fatal(err)
 		}
-		c.change(f.of("pump"))
+		it := f.Items("state")[0]
+		c.change(it)
+		if _, err := f.PutItem(context.Background(), &dynamodb.PutItemInput{TableName: aws.String("state"), Item: it}); err != nil {
+			t.Fatal(err)
+		}
 		_, faults := store.Load(context.Background(), []string{"pump", "other"})
 		if err := faults["pump"]; len(faults) != 1 || !errors.Is(err, state.ErrState) || !strings.Contains(err.Error(), "pump") || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want one that names pump and %s", name, faults, c.want)
@@ -95,8 +100,7 @@ func TestItemsThatNobodyWroteAreFaults(t *testing.T) {
 }
 
 func TestReadsThatFailAreFaultsOfTheirThings(t *testing.T) {
-	f := newTable(t)
-	f.fails = fmt.Errorf("no capacity")
+	f := failing{newTable(), errors.New("no capacity")}
 	_, faults := state.New(f, "state", nil).Load(context.Background(), []string{"a", "b"})
 	if len(faults) != 2 || faults["a"] == nil || errors.Is(faults["a"], state.ErrState) {
 		t.Errorf("%v", faults)
