@@ -27,7 +27,7 @@ func TestLiveBehaviorsAreReadAsWritten(t *testing.T) {
 	})
 }
 
-func TestLiveBehaviorsAskForASeverity(t *testing.T) {
+func TestLiveBehaviorsHaveTheirSeverities(t *testing.T) {
 	live := LiveBehaviors{}
 	live.Add("p", "a", defender.SeverityDefault)
 	live.Add("p", "b", defender.High)

@@ -75,7 +75,7 @@ func TestLowerNumberOfDevicesCounts(t *testing.T) {
 	}
 }
 
-func TestDigestChangesWithTheDecisionAlone(t *testing.T) {
+func TestDigestChangesOnlyWithTheDecision(t *testing.T) {
 	rule := correlation.CompromiseChain()
 	before := compiled(t, rule)[0].Digest()
 	texts := rule

@@ -145,7 +145,7 @@ func TestPatternCoversTheRules(t *testing.T) {
 	})
 }
 
-func TestPatternOfABuiltInSetIsFine(t *testing.T) {
+func TestPatternOfABuiltInSetIsNotCoarse(t *testing.T) {
 	p := Pattern(compiled(t, correlation.BuiltIn()...), "${Token[AWS.AccountId.10]}", "${Token[AWS.Region.11]}")
 	composite := map[string]any{
 		"source": findingevent.Source, "detail-type": findingevent.DetailType, "detail": map[string]any{"findings": []any{map[string]any{

@@ -10,7 +10,7 @@ import (
 
 var messagesKey = FleetKey{Profile: "Profile", Metric: "aws:num-messages-sent", Window: defender.Window5m}
 
-func TestPercentileComesFromWindowsBeforeTheOneThatIsJudged(t *testing.T) {
+func TestPercentileComesFromEarlierWindows(t *testing.T) {
 	const step = 5 * minute
 	windows := map[int64]*sketch.Sketch{}
 	for i := range int64(40) { // the window at i measures i on 60 devices

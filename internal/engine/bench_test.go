@@ -73,8 +73,8 @@ func BenchmarkCountedMessage(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 }
 
-// The worst device that AWS lets exist: it connects each second, publishes a hundred
-// messages a second, and reports long lists; every behavior watches it.
+// The worst device that AWS allows: it connects each second, publishes a hundred messages a second,
+// and reports long lists; every behavior watches it.
 func TestStateStaysSmallWhateverTheDeviceDoes(t *testing.T) {
 	e := Evaluator{Behaviors: everyKind(t), Lateness: Lateness(MaxBatching), Fleet: fixedFleet{}, Connection: stillConnected}
 	var s State

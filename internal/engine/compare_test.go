@@ -66,7 +66,7 @@ func TestOperatorsStateWhatIsNormal(t *testing.T) {
 	}
 }
 
-func TestIncomparableValueIsNoDatapoint(t *testing.T) {
+func TestIncomparableValueIsNotADatapoint(t *testing.T) {
 	any4 := defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("0.0.0.0/0"))
 	for _, row := range []struct {
 		normal   defender.Criteria

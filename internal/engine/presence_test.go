@@ -45,7 +45,7 @@ func TestSessionIsOpenOnlyIfKnown(t *testing.T) {
 
 // A message that may be older than the disconnection proves no session, and must not begin to
 // when old signs are dropped.
-func TestDisconnectionIsKeptAsLongAsWhatItEnds(t *testing.T) {
+func TestDisconnectionIsKeptAsLongAsItsSession(t *testing.T) {
 	for _, proofs := range []bool{false, true} {
 		p := presence{{9 * minute, Disconnected, "a", ""}, {10 * minute, Alive, "", ""}}
 		if p = p.before(10*minute, proofs); p.online() || len(p) != 2 {

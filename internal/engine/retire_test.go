@@ -10,7 +10,7 @@ import (
 
 // Datapoints are judged before the registry ends an alarm. It ends no alarm that datapoints or
 // silence end.
-func TestRetirementWaitsForWhatTheDeviceSent(t *testing.T) {
+func TestRetirementWaitsForDatapointsOfTheDevice(t *testing.T) {
 	away := evaluator(t, behavior(defender.DisconnectDuration.LessThan(15)))
 	silent := Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "b", 20*time.Minute, defender.High)}, Lateness: latenessInTests}
 	ports := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)))

@@ -184,7 +184,7 @@ func TestConnectionIsNoMessageOutsideOfADimension(t *testing.T) {
 	}
 }
 
-func TestRuleLetsThroughWhatViolates(t *testing.T) {
+func TestRuleSendsViolatingMessages(t *testing.T) {
 	size := func(name string, c defender.Criteria) defender.Behavior {
 		return defender.Behavior{Name: name, Criteria: c}
 	}

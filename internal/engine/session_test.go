@@ -51,8 +51,8 @@ func says(client, event string, at, bytes int64) []Datapoint {
 	return MessageDatapoints(iotrule.Telemetry{Kind: iotrule.PublishedMessage, Topic: "t", ClientID: client, ID: fmt.Sprint(client, at), Time: ms, Bytes: bytes})
 }
 
-// live hands events in when they happen, steps whenever something is due until so many hours
-// are over, and returns the changes with their minutes.
+// live passes each event to the engine when it happens, steps whenever something is due for so many
+// hours, and returns the changes with their minutes.
 func live(e Evaluator, c *connections, events []Datapoint, hours int64) (changes []string, s State, stats Stats) {
 	e.Connection = c.of
 	slices.SortStableFunc(events, func(a, b Datapoint) int { return int(a.Time - b.Time) })

@@ -71,7 +71,7 @@ func messages(letter rune, at int64, id string) []Datapoint {
 	return nil
 }
 
-func TestPushedDownMessageSize(t *testing.T) {
+func TestMessageSizeInTheRulesSQL(t *testing.T) {
 	for _, row := range []struct {
 		why              string
 		toAlarm, toClear int
@@ -146,7 +146,7 @@ func TestConformingReportWritesNothing(t *testing.T) {
 	if !r.Changed || r.State.Empty() {
 		t.Error("a violating report leaves no state")
 	}
-	// After the alarm is over the thing is forgotten again.
+	// After the alarm is over, the thing has no state again.
 	r = e.Step("thing", r.State, portReports('.', at+5*minute, "2"), start.Add(5*time.Minute))
 	r = e.Step("thing", r.State, nil, start.Add(time.Hour))
 	if !r.Changed || !r.State.Empty() {
@@ -154,9 +154,9 @@ func TestConformingReportWritesNothing(t *testing.T) {
 	}
 }
 
-// AWS lets reports be 300 s apart at least, so with the tests' bound every conforming
-// report counts. With a longer bound the first may not.
-func TestConformingReportWithinTheBoundOfTheFirstViolationIsPassedOver(t *testing.T) {
+// AWS requires 300 s between reports, so with the tests' bound every conforming report counts. With
+// a longer bound the first may not.
+func TestConformingReportWithinTheBoundOfTheFirstViolationIsIgnored(t *testing.T) {
 	e := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)))
 	for _, row := range []struct {
 		lateness time.Duration
@@ -285,7 +285,7 @@ func TestDisconnectDuration(t *testing.T) {
 }
 
 // The disconnection of a session that a new one replaced is not an absence.
-func TestTakeoverIsNoAbsence(t *testing.T) {
+func TestTakeoverIsNotAnAbsence(t *testing.T) {
 	at := start.UnixMilli()
 	for _, d := range []int64{-1000, 0, 1000} {
 		points := append(Lifecycle{Timestamp: at, EventType: "connected", Session: "new"}.Datapoints(),
@@ -300,7 +300,7 @@ func TestTakeoverIsNoAbsence(t *testing.T) {
 
 // Within the skew of the clocks only the version distinguishes a reconnection from the connection
 // that ended.
-func TestReconnectionOfAPersistentSessionIsNoAbsence(t *testing.T) {
+func TestReconnectionOfAPersistentSessionIsNotAnAbsence(t *testing.T) {
 	for _, row := range []struct {
 		version int64
 		offline bool

@@ -89,7 +89,7 @@ func TestEventsOfAnyProduct(t *testing.T) {
 	}
 }
 
-func TestUselessEvents(t *testing.T) {
+func TestEventsWithoutAReadableFindingAreErrors(t *testing.T) {
 	one := event("")
 	for _, c := range []struct{ name, text, want string }{
 		{"no JSON", "{", "not JSON"},

@@ -26,7 +26,7 @@ func unwritableHome(t *testing.T) string {
 	return file
 }
 
-func TestWithoutACacheOfTheUserNobodyElseFillsOurs(t *testing.T) {
+func TestBuildCacheIsPrivateWithoutAUserCache(t *testing.T) {
 	for name, home := range map[string]string{"no home": "", "a home that cannot be written": unwritableHome(t)} {
 		t.Run(name, func(t *testing.T) {
 			withoutHome(t, home)
@@ -72,7 +72,7 @@ func TestFunctionsCompileWithoutAHome(t *testing.T) {
 	}
 }
 
-func TestCachesThatAreThereStayInUse(t *testing.T) {
+func TestExistingCachesStayInUse(t *testing.T) {
 	home := t.TempDir()
 	withoutHome(t, home)
 	// Filled by another build step, and read-only since.

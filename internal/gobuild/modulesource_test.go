@@ -75,7 +75,7 @@ func TestThisModuleIsFound(t *testing.T) {
 }
 
 // An app with vendored dependencies may have no module cache, and no network.
-func TestVendoredOfflineTheErrorSaysWhy(t *testing.T) {
+func TestErrorForAVendoredModuleOfflineSaysWhy(t *testing.T) {
 	vendored := filepath.Join(t.TempDir(), "vendor", filepath.FromSlash(modulePath), "internal", "gobuild", "modulesource.go")
 	writeFile(t, vendored, "package gobuild\n")
 	app := t.TempDir()

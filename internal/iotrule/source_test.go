@@ -26,7 +26,7 @@ func ExampleSQL() {
 	// SELECT 'device-event' AS source, topic() AS topic, timestamp() AS time, clientid() AS clientId, principal() AS principal, sourceip() AS sourceIp, encode(*, 'base64') AS payload FROM 'defenderhub/events/+'
 }
 
-func TestSecurityDisconnectsAreAskedForByName(t *testing.T) {
+func TestSecurityDisconnectsAreSelectedByReason(t *testing.T) {
 	where := iotrule.Of(defender.SecurityDisconnects).Where
 	for _, reason := range iotrule.SecurityDisconnectReasons {
 		if !strings.Contains(where, "disconnectReason = '"+reason+"'") {

@@ -113,7 +113,7 @@ func TestLostAnswerImportedAndLostRequestDidNot(t *testing.T) {
 	}
 }
 
-func TestSomethingMayHappenMeanwhile(t *testing.T) {
+func TestFaultMayChangeTheServiceFirst(t *testing.T) {
 	c, h, client := enabled(t)
 	c.Inject(Fault{
 		Match: func(call Call) bool { return len(call.Findings) == 1 && call.Findings[0] == "1" },

@@ -82,7 +82,7 @@ func TestSeverityLabelAndNumberFillEachOther(t *testing.T) {
 	}
 }
 
-func TestProviderFieldsWinOverTheTopLevelOfANewFinding(t *testing.T) {
+func TestProviderFieldsOverrideTheTopLevelOfANewFinding(t *testing.T) {
 	_, h, client := enabled(t)
 	mustImport(t, client, with(sample("1"), object{"Severity": object{"Label": "CRITICAL"}, "Types": []any{"Effects"}, "Confidence": 7}))
 	f := stored(t, h, "1")
@@ -206,7 +206,7 @@ func TestImportWithoutRecordStateKeepsIt(t *testing.T) {
 	}
 }
 
-func TestFindingIsForgotten90DaysAfterItsLastChange(t *testing.T) {
+func TestFindingIsDeleted90DaysAfterItsLastChange(t *testing.T) {
 	c, h, client := enabled(t)
 	mustImport(t, client, sample("old"), sample("updated"), sample("noted"))
 	c.pass(FindingLifetime - time.Hour)

@@ -237,7 +237,7 @@ func TestPagesCoverAllFindingsOnce(t *testing.T) {
 	}
 }
 
-func TestTokenIsGoodForItsOwnQuestionOnly(t *testing.T) {
+func TestTokenIsValidOnlyForItsRequest(t *testing.T) {
 	_, client := zoo(t)
 	one := aws.Int32(1)
 	out, err := client.GetFindings(context.Background(), &securityhub.GetFindingsInput{MaxResults: one})
@@ -250,7 +250,7 @@ func TestTokenIsGoodForItsOwnQuestionOnly(t *testing.T) {
 	wantError(t, err, "InvalidInputException", http.StatusBadRequest)
 }
 
-func TestGetFindingsAnswersWhatWasStored(t *testing.T) {
+func TestGetFindingsReturnsStoredFindings(t *testing.T) {
 	c, _, client := enabled(t)
 	c.pass(90 * time.Second)
 	mustImport(t, client, with(sample("<&>"), object{"FirstObservedAt": "2026-09-15T03:00:00.123456789Z"}))

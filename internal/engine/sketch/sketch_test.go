@@ -108,7 +108,7 @@ func TestInvalidDistributionIsRefused(t *testing.T) {
 
 // A custom metric has what number its device likes: one device must not decide what is normal
 // for the others.
-func TestFarAwayValuesLeavePercentilesAsTheyAre(t *testing.T) {
+func TestOutliersDoNotChangePercentiles(t *testing.T) {
 	for _, far := range [][]float64{{1e300}, {-1e300}, {1e300, -1e300, 1e-300, -1e-300, 5e17}} {
 		for _, usual := range []float64{100, -100, 0.001} {
 			values := slices.Repeat([]float64{usual, 2 * usual}, 500)

@@ -93,7 +93,7 @@ func TestCertificatesAreThoseOfTheFunctionsAccount(t *testing.T) {
 	}
 }
 
-func TestRoomForNothingIsAnError(t *testing.T) {
+func TestCacheWithoutRoomIsAnError(t *testing.T) {
 	if _, err := certificate.New(nil, certificate.Config{}); err == nil {
 		t.Error("certificates that can remember nothing")
 	}

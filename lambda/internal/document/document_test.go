@@ -48,7 +48,7 @@ func counter(m *memory) document.Document[count] {
 	return document.Document[count]{Place: m, Name: "counter"}
 }
 
-func TestChangesAtOnceAllCount(t *testing.T) {
+func TestConcurrentChangesAllCount(t *testing.T) {
 	m := &memory{}
 	var all sync.WaitGroup
 	for range 8 {

@@ -8,7 +8,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/memory"
 )
 
-func TestAnswersAreBelievedForAWhile(t *testing.T) {
+func TestAnswersAreCachedUntilTheirMaximumAge(t *testing.T) {
 	answers, err := memory.New[int](2, time.Minute)
 	if err != nil {
 		t.Fatal(err)

@@ -79,7 +79,7 @@ func TestAliasesOfADevice(t *testing.T) {
 	}
 }
 
-// A finding that no rule can match writes nothing and asks nobody.
+// A finding that no rule can match writes nothing and calls no service.
 func TestFindingWithoutARuleWritesNothing(t *testing.T) {
 	r := newRig(t, correlation.StolenIdentity(), correlation.Campaign(correlation.Spread{}))
 	low := deviceEvent("pump-7", "tamper").at(start, "o")
@@ -100,8 +100,8 @@ func TestFindingWithoutARuleWritesNothing(t *testing.T) {
 	r.want("")
 }
 
-// A composite finding is no part, of whatever rule: it cannot feed itself.
-func TestCompositeFindingsFeedNothing(t *testing.T) {
+// A composite finding is never a part, whatever the rule: correlation cannot feed itself.
+func TestCompositeFindingsAreNeverParts(t *testing.T) {
 	r := newRig(t, anything())
 	r.must(behavior("pump-7", "m").at(start, "o").event())
 	c := finding{product: ours, id: "defenderhub/correlation/us-east-1/any/pump-7", generator: "defenderhub/correlation/any", resources: []map[string]any{thing("pump-7")}}

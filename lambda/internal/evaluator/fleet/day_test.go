@@ -135,7 +135,7 @@ func TestDaysAreMergedOnceWhenTheyAreOver(t *testing.T) {
 	}
 }
 
-func TestClosersAtOnceWriteTheSame(t *testing.T) {
+func TestConcurrentClosersWriteTheSame(t *testing.T) {
 	f := newTable(t)
 	fill(t, f.store(t, io.Discard), midnight, 400)
 	alone := newTable(t)

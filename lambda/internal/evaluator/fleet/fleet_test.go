@@ -285,7 +285,7 @@ func TestErrorsGiveNoThresholds(t *testing.T) {
 	}
 }
 
-func TestDamagedPartialsStopNobody(t *testing.T) {
+func TestDamagedPartialsAreLeftOut(t *testing.T) {
 	f := newTable(t)
 	var log bytes.Buffer
 	s := f.store(t, &log)

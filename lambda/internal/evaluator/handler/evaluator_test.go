@@ -112,7 +112,7 @@ func TestStateAndOutboxAreOneWrite(t *testing.T) {
 	}
 }
 
-func TestRefusedLettersStayInTheOutbox(t *testing.T) {
+func TestRefusedMessagesStayInTheOutbox(t *testing.T) {
 	r := newRig(t, telnet())
 	r.deliver(report("1", "good", at(0), ports(1, 23)), report("2", "bad", at(0), ports(1, 23)))
 	r.queue.refuse = `"clientId":"bad"`
@@ -130,7 +130,7 @@ func TestRefusedLettersStayInTheOutbox(t *testing.T) {
 	}
 }
 
-func TestTwoEvaluatorsAtOnce(t *testing.T) {
+func TestTwoConcurrentEvaluators(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(2, defender.Window5m)}))
 	meanwhile := false
 	r.table.step = func(operation, key string, done bool) error {
@@ -156,7 +156,7 @@ func TestEndlessConflictsAreRetried(t *testing.T) {
 	r := newRig(t, telnet())
 	r.table.step = func(operation, key string, done bool) error {
 		if operation == "PutItem" && key == "thing#pump" && !done {
-			return evaluator409()
+			return conflict()
 		}
 		return nil
 	}
@@ -403,7 +403,7 @@ func TestErrorActionIsJudged(t *testing.T) {
 
 // Basic Ingest takes a device's message to any rule that its policy allows, on any topic: it must
 // not affect another device.
-func TestEventsThatADevicePublishedAreNotBelieved(t *testing.T) {
+func TestEventsThatADevicePublishedAreRejected(t *testing.T) {
 	attempts := defender.Behavior{Name: "attempts", Criteria: defender.ConnectionAttempts.LessThan(1, defender.Window5m)}
 	event := fmt.Sprintf(`{"clientId":"victim","timestamp":%d,"eventType":"connected","sessionIdentifier":"s"}`, at(1).UnixMilli())
 	const topic = "$aws/events/presence/connected/victim"
@@ -443,7 +443,7 @@ func TestEventsThatADevicePublishedAreNotBelieved(t *testing.T) {
 	}
 }
 
-func TestClientIDThatIsNoKeyDoesNotFailItsBatch(t *testing.T) {
+func TestClientIDThatIsTooLongForAKeyDoesNotFailItsBatch(t *testing.T) {
 	r := newRig(t, telnet())
 	long := strings.Repeat("c", 3000)
 	if again := r.deliver(report("1", "pump", at(0), ports(1, 23)), report("2", long, at(0), ports(1, 23))); again != nil {
@@ -469,7 +469,7 @@ func TestEventsThatAreNotKnownAreErrors(t *testing.T) {
 
 // A device chooses its texts: characters that Amazon SQS refuses must not block its own alarms or
 // those of others.
-func TestTextThatAmazonSQSRefusesKeepsNoAlarmBack(t *testing.T) {
+func TestTextThatAmazonSQSRefusesBlocksNoAlarm(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "processes", Criteria: defender.CustomStringList("processes").In("init")}))
 	text := "\x01\x1f\x7f\ufffe\uffff\ufffd\u2028\U0010ffff"
 	for i, client := range []string{"pump", "odd\ufffe"} {

@@ -140,7 +140,7 @@ func TestRegistryEndsTheAlarmsOfARetiredDevice(t *testing.T) {
 	}
 }
 
-func TestAlarmOfAClientIDThatIsNoThingEndsByTime(t *testing.T) {
+func TestAlarmOfAClientIDThatIsNotAThingEndsByTime(t *testing.T) {
 	for lifetime, days := range map[time.Duration]float64{0: 14, 36 * time.Hour: 1.5} {
 		r := retiring(t, defender.AllThings)
 		r.config.UnregisteredMinutes = int(lifetime / time.Minute)
@@ -217,7 +217,7 @@ func TestChecksOfTheRegistryAreSpread(t *testing.T) {
 }
 
 // A thing deleted before its alarm is raised is not a silent device.
-func TestNoAlarmIsRaisedOfADeletedThing(t *testing.T) {
+func TestNoAlarmIsRaisedForADeletedThing(t *testing.T) {
 	r := retiring(t, defender.AllThings)
 	r.config.ReportsEvery = 30 // later than the registry's answer is cached
 	r.deploy(r.config)
@@ -284,7 +284,7 @@ func TestMovedCertificateEndsNoAlarm(t *testing.T) {
 }
 
 // The certificate is detached, and whether the thing is gone cannot be asked: the alarm is raised.
-func TestThingOfWhichNothingIsSaidIsNotDeleted(t *testing.T) {
+func TestThingWithoutAnAnswerIsNotDeleted(t *testing.T) {
 	for name, fails := range map[string]error{"throttled": throttled, "denied": denied} {
 		r := retiring(t, defender.AllThings)
 		r.config.ReportsEvery = 30

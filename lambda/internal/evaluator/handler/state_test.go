@@ -62,7 +62,7 @@ func lists(n int) ([]defender.Behavior, []byte) {
 }
 
 // A device chooses what it sends. That must not prevent its own alarms from being stored.
-func TestStateThatDoesNotFitLosesItsValuesAndNoAlarm(t *testing.T) {
+func TestStateThatDoesNotFitLosesItsValuesButNoAlarm(t *testing.T) {
 	behaviors, payload := lists(280)
 	r := newRig(t, profile(behaviors...))
 	if again := r.deliver(report("1", "pump", at(0), payload)); again != nil {
@@ -163,7 +163,7 @@ func TestDueTimeOfReportingDeviceMovesOnlyWhenReached(t *testing.T) {
 	}
 }
 
-func TestSignsOfSessionsExpire(t *testing.T) {
+func TestRecordedSessionsExpire(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Criteria: defender.MessageByteSize.LessThan(8)}))
 	r.deliver(lifecycle("pump", "connected", "s", at(0)))
 	it := r.table.of("pump")
@@ -277,7 +277,7 @@ func TestGenerationsAreWrittenOnce(t *testing.T) {
 		if operation == "PutItem" && !done && conflicts > 0 {
 			conflicts--
 			_, err := store.Name(context.Background(), of(telnet()))
-			return errors.Join(err, evaluator409())
+			return errors.Join(err, conflict())
 		}
 		return nil
 	}

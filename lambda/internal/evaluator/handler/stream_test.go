@@ -128,7 +128,7 @@ func arrivals(minutes ...float64) []time.Time {
 
 // Batching is a minute here: a record two minutes old may be waiting for its batch, and one that
 // arrived up to a minute and a half after the last progress may have been judged.
-func TestCloserLooksWhetherTheStreamWaits(t *testing.T) {
+func TestCloserChecksWhetherTelemetryWaitsInTheStream(t *testing.T) {
 	for name, c := range map[string]struct {
 		stream shards
 		at     float64
@@ -213,7 +213,7 @@ func TestCloserResumesInTheShard(t *testing.T) {
 
 // If the stream cannot be read, as when it is throttled, the run fails as with a queue: nothing
 // is judged, and the closer's errors report it.
-func TestStreamThatCannotBeAskedFailsTheRun(t *testing.T) {
+func TestStreamThatCannotBeReadFailsTheRun(t *testing.T) {
 	for _, operation := range []string{"ListShards", "GetShardIterator", "GetRecords"} {
 		s := &shards{arrived: [][]time.Time{{}}, fails: map[string]error{operation: &types.ProvisionedThroughputExceededException{Message: aws.String("slow down")}}}
 		r := fed(t, s)
@@ -229,7 +229,7 @@ func TestStreamThatCannotBeAskedFailsTheRun(t *testing.T) {
 }
 
 // The lag in a heartbeat counts until the stream can be read.
-func TestLagOfAStreamHoldsUntilItIsAsked(t *testing.T) {
+func TestLagOfAStreamHoldsUntilItIsRead(t *testing.T) {
 	s := &shards{arrived: [][]time.Time{{}}}
 	r := fed(t, s)
 	r.now = at(60)
@@ -245,7 +245,7 @@ func TestLagOfAStreamHoldsUntilItIsAsked(t *testing.T) {
 }
 
 // A lag that batching explains does not count: it would block later heartbeats.
-func TestHeartbeatsOfATransportInTimeReplaceEachOther(t *testing.T) {
+func TestHeartbeatsWithoutLagReplaceEachOther(t *testing.T) {
 	r := newRig(t, telnet())
 	for minute, lag := range []time.Duration{90 * time.Second, time.Second} {
 		r.deploy(r.config) // another environment

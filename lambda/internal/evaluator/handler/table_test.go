@@ -204,5 +204,5 @@ func keySlice(it item) []string { k := keyOf(it); return k[:] }
 
 func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
 
-// evaluator409 is the error of a conditional write that lost.
-func evaluator409() error { return &types.ConditionalCheckFailedException{} }
+// conflict is the error of a conditional write that lost.
+func conflict() error { return &types.ConditionalCheckFailedException{} }

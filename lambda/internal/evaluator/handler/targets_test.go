@@ -48,7 +48,7 @@ func TestTargetsDecideWhoJudges(t *testing.T) {
 	}
 }
 
-func TestRegistryIsAskedOnlyWhereItMatters(t *testing.T) {
+func TestRegistryIsAskedOnlyIfNeeded(t *testing.T) {
 	r := newRig(t, targeted(), "east-group", "west-group")
 	asked := func() []string {
 		all := r.registry.asked
@@ -95,7 +95,7 @@ func TestThingThatLeavesAGroup(t *testing.T) {
 	}
 }
 
-func TestCloserAsksByNameWhereNoPrincipalIsKnown(t *testing.T) {
+func TestCloserAsksByNameWithoutAPrincipal(t *testing.T) {
 	config := profile(defender.Behavior{Name: "refused", Criteria: defender.AuthorizationFailures.LessThan(1, defender.Window5m)})
 	r := newRig(t, config)
 	r.registry.by = map[string]registry.Thing{"c1": {Name: "pump", Registered: true}, "pump": {Name: "pump", Registered: true}}

@@ -217,7 +217,7 @@ func TestGroupsIncludeTheirAncestors(t *testing.T) {
 	resolve("pump-1", []string{"all", "europe", "fast", "north"}, "")
 }
 
-func TestAnswersAgeByTheTimeOfTheRecords(t *testing.T) {
+func TestAnswersExpireByTheTimeOfTheRecords(t *testing.T) {
 	aws := newAWSIoT()
 	r := aws.registry(t, func(c *registry.Config) { c.Groups = true })
 	for _, row := range []struct {
@@ -282,7 +282,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-func TestFailuresAreNoAnswers(t *testing.T) {
+func TestFailuresAreNotCached(t *testing.T) {
 	for _, fails := range []string{"ListPrincipalThings", "DescribeThing", "ListThingGroupsForThing", "DescribeThingGroup"} {
 		aws := newAWSIoT()
 		aws.certificates[id("1")] = nil
@@ -320,7 +320,7 @@ func TestThingDeletedMeanwhileIsUnresolved(t *testing.T) {
 	}
 }
 
-func TestLookupsAtOnceShareOneCall(t *testing.T) {
+func TestConcurrentLookupsShareOneCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		aws := newAWSIoT()
 		gate := make(chan struct{})

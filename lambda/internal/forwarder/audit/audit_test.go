@@ -116,7 +116,7 @@ func TestSummariesFollowTheirCheck(t *testing.T) {
 	}
 }
 
-func TestOlderTaskNeverOverrulesANewer(t *testing.T) {
+func TestOlderTaskNeverOverridesANewerOne(t *testing.T) {
 	older, newer := []types.AuditFinding{policy("a"), policy("b")}, []types.AuditFinding{policy("b"), policy("c")}
 	for name, order := range map[string][]string{"in order": {"old", "new"}, "reversed": {"new", "old"}, "repeated": {"new", "old", "new", "old"}} {
 		r := newRig(t)

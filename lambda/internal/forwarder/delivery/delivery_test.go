@@ -68,7 +68,7 @@ func TestLateClearDoesNotEndANewerAlarm(t *testing.T) {
 	}
 }
 
-func TestClearOfWhatWasNeverSeenImportsNothing(t *testing.T) {
+func TestClearOfAnUnknownFindingImportsNothing(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, clear(-time.Minute))
 	if f, ok := w.finding(); ok {
@@ -229,7 +229,7 @@ func TestQuietEndsNoFindingThatHasAnEndOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestClaimsThatNobodyConfirmedAreImportedBySchedule(t *testing.T) {
+func TestUnconfirmedClaimsAreImportedBySchedule(t *testing.T) {
 	w := newWorld(t)
 	if _, err := ledgertest.Claim(context.Background(), w.ledger, w.now, alarm(0)); err != nil { // and the function is killed
 		t.Fatal(err)

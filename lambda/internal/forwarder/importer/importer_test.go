@@ -121,7 +121,7 @@ func TestBatchesKeepTheLimitOfBytes(t *testing.T) {
 	}
 }
 
-func TestThrottlingIsWaitedOut(t *testing.T) {
+func TestThrottledCallsAreRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, securityhubtest.Config{})
 		r.Inject(securityhubtest.Fault{Times: 4, Answer: securityhubtest.Throttled()})
@@ -164,7 +164,7 @@ func TestEveryPassingFaultIsRetried(t *testing.T) {
 	}
 }
 
-func TestGoodFindingIsNotSentAgainBecauseOfABadNeighbour(t *testing.T) {
+func TestImportedFindingIsNotSentAgainIfAnotherFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, securityhubtest.Config{})
 		r.Inject(securityhubtest.Fault{Times: 2, FailFinding: func(id string) *securityhubtest.FindingError {
@@ -204,7 +204,7 @@ func TestInvalidFindingIsRefused(t *testing.T) {
 
 // A finding that Security Hub fails alone for an unknown reason is not retried until the time is
 // over; a throttled one is.
-func TestFindingThatFailsAloneAgainAndAgainIsDoubtful(t *testing.T) {
+func TestFindingThatKeepsFailingAloneIsFailing(t *testing.T) {
 	for code, want := range map[string]outcome.Verdict{"SomethingNew": outcome.Failing, "InternalFailure": outcome.Failing, "ThrottlingException": outcome.Retry} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, securityhubtest.Config{})
@@ -253,7 +253,7 @@ func TestUnnamedFailureIsNotSuccess(t *testing.T) {
 	})
 }
 
-func TestOneFindingThatSpoilsACallIsFound(t *testing.T) {
+func TestFindingThatFailsItsWholeCallIsIsolated(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	spoils := func(c securityhubtest.Call) bool { return strings.Contains(strings.Join(c.Findings, " "), "f0042") }
 	r.Inject(securityhubtest.Fault{Match: spoils, Answer: &securityhubtest.Error{Code: "InvalidInputException", Message: "no"}})
@@ -266,7 +266,7 @@ func TestOneFindingThatSpoilsACallIsFound(t *testing.T) {
 	}
 }
 
-func TestSecurityHubOffIsNobodysFault(t *testing.T) {
+func TestSecurityHubOffRefusesNoFinding(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	if err := r.hub.Disable(); err != nil {
 		t.Fatal(err)
@@ -291,7 +291,7 @@ func TestInvalidAccessOfAFindingMeansSecurityHubIsOff(t *testing.T) {
 	}
 }
 
-func TestMissingPermissionIsNotWaitedFor(t *testing.T) {
+func TestMissingPermissionIsNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, securityhubtest.Config{})
 		r.Inject(securityhubtest.Fault{Answer: &securityhubtest.Error{Code: "AccessDeniedException", Status: http.StatusForbidden, Message: "no"}})

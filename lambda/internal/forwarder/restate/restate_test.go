@@ -151,7 +151,7 @@ func TestUnconfirmedFindingKeepsTheRunOpen(t *testing.T) {
 }
 
 // Imports leave most of the quota to new findings, and stop when a newer deployment begins.
-func TestImportsAreSpreadAndGiveWay(t *testing.T) {
+func TestImportsAreSpreadAndStopForANewerDeployment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(450)
 		overtaken := false

@@ -34,7 +34,7 @@ func TestMergeIsTheNewestWithTheEarliestTime(t *testing.T) {
 	}
 }
 
-func TestAtTheSameTimeAFindingHolds(t *testing.T) {
+func TestActiveStateWinsATie(t *testing.T) {
 	for _, merged := range []signal.Signal{
 		signal.Merge([]signal.Signal{at(1, asff.Active), at(1, asff.Archived)}),
 		signal.Merge([]signal.Signal{at(1, asff.Archived), at(1, asff.Active)}),

@@ -50,7 +50,7 @@ func TestDuplicateAtTheSameTimeIsNotSentTwice(t *testing.T) {
 }
 
 // A failure is tried again before the invocation that failed could have ended.
-func TestFailureIsTriedAgainSoon(t *testing.T) {
+func TestFailureIsRetriedSoon(t *testing.T) {
 	r := newRig(t, notification.Config{})
 	failures := 0
 	r.fault = func(call string, done bool) error {
@@ -89,7 +89,7 @@ func TestThrottledRecordDoesNotRepeatTheMessage(t *testing.T) {
 	}
 }
 
-// An event waits once, also if the clock of the machine is behind.
+// An event waits once, even if the clock of the machine is behind.
 func TestHoldEndsWithAClockThatIsBehind(t *testing.T) {
 	r := newRig(t, notification.Config{Rules: rules, HoldSeconds: 60})
 	r.h.Now = func() time.Time { return r.now.Add(-3 * time.Hour) }

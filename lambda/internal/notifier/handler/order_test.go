@@ -38,8 +38,8 @@ func belief(messages []string) bool {
 	return len(messages) > 0 && !strings.Contains(messages[len(messages)-1], ", over")
 }
 
-// Any order and repetition of the events lets people believe in the end what is true. No finding is
-// over that was not reported, and none is new twice without an end between.
+// After any order and repetition of the events, people believe what is true. No finding is over
+// that was not reported, and none is new twice without an end between.
 func TestAnyOrderAndRepetition(t *testing.T) {
 	for name, config := range map[string]notification.Config{"alone": {}, "with incidents": {Rules: rules, HoldSeconds: 60}} {
 		t.Run(name, func(t *testing.T) {
@@ -189,7 +189,7 @@ func TestEachDependencyFailsInTurn(t *testing.T) {
 			r.request(contract.NotifyRemind)
 			for _, topic := range []string{people, chat} {
 				got := strings.Join(sorted(r.on(topic)), "\n")
-				// What has no message of its own is in one about several.
+				// A change without a message of its own is in a list.
 				alarms := strings.Count(got, "HIGH finding, new")
 				for _, more := range regexp.MustCompile(`and (\d) more`).FindAllStringSubmatch(got, -1) {
 					alarms += int(more[1][0] - '0')
