@@ -19,6 +19,9 @@ const maxClientPattern = 256
 // https://docs.aws.amazon.com/iot/latest/apireference/API_CreateThing.html
 var thingName = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
 
+// IsThingName reports whether a text can be the name of a thing.
+func IsThingName(text string) bool { return thingName.MatchString(text) }
+
 // ClientPattern maps the client IDs of a thing's additional connections to the thing's name. The
 // zero value maps none.
 type ClientPattern struct{ form *regexp.Regexp }
@@ -57,7 +60,7 @@ func (p ClientPattern) Thing(clientID string) string {
 		return ""
 	}
 	found := p.form.FindStringSubmatch(clientID)
-	if found == nil || found[1] == clientID || !thingName.MatchString(found[1]) {
+	if found == nil || found[1] == clientID || !IsThingName(found[1]) {
 		return ""
 	}
 	return found[1]

@@ -81,12 +81,9 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 	if names := getenv(contract.EnvThingGroups); names != "" {
 		e.groups = strings.Split(names, ",")
 	}
-	if text := getenv(contract.EnvLogLevel); text != "" {
-		if err := e.level.UnmarshalText([]byte(text)); err != nil {
-			faults = append(faults, fmt.Errorf("environment variable %s is %q, want DEBUG, INFO, WARN or ERROR", contract.EnvLogLevel, text))
-		}
-	}
-	return e, errors.Join(faults...)
+	level, err := host.LogLevel(getenv)
+	e.level = level
+	return e, errors.Join(append(faults, err)...)
 }
 
 // readConfig reads the behaviors.

@@ -112,10 +112,8 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 	if e.clients, err = contract.ParseClientPattern(getenv(contract.EnvClientPattern)); err != nil {
 		faults = append(faults, fmt.Errorf("environment variable %s: %w", contract.EnvClientPattern, err))
 	}
-	if text := getenv(contract.EnvLogLevel); text != "" {
-		if err := e.level.UnmarshalText([]byte(text)); err != nil {
-			faults = append(faults, fmt.Errorf("environment variable %s is %q, want DEBUG, INFO, WARN or ERROR", contract.EnvLogLevel, text))
-		}
+	if e.level, err = host.LogLevel(getenv); err != nil {
+		faults = append(faults, err)
 	}
 	return e, errors.Join(faults...)
 }

@@ -3,10 +3,13 @@
 package host
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
 // Host is the environment of a function. Fields without a default are required.
@@ -33,6 +36,18 @@ func (h Host) Getenv(name string) string {
 		}
 	}
 	return ""
+}
+
+// LogLevel returns the level in the variable [contract.EnvLogLevel]; INFO if it is not set.
+func LogLevel(getenv func(string) string) (level slog.Level, err error) {
+	text := getenv(contract.EnvLogLevel)
+	if text == "" {
+		return slog.LevelInfo, nil
+	}
+	if err := level.UnmarshalText([]byte(text)); err != nil {
+		return level, fmt.Errorf("environment variable %s is %q, want DEBUG, INFO, WARN or ERROR", contract.EnvLogLevel, text)
+	}
+	return level, nil
 }
 
 // Logger writes entries of this level or above to Log.

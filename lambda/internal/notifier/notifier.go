@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"time"
 
@@ -71,12 +70,8 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 			faults = append(faults, fmt.Errorf("environment variable %s is not set", variable.name))
 		}
 	}
-	var level slog.Level
-	if text := on.Getenv(contract.EnvLogLevel); text != "" {
-		if err := level.UnmarshalText([]byte(text)); err != nil {
-			faults = append(faults, fmt.Errorf("environment variable %s is %q, want DEBUG, INFO, WARN or ERROR", contract.EnvLogLevel, text))
-		}
-	}
+	level, err := host.LogLevel(on.Getenv)
+	faults = append(faults, err)
 	if settings.PerMinute < 1 || settings.MembershipMinutes < 1 || len(settings.Filters) == 0 {
 		faults = append(faults, errors.New("the settings lack filters, the cap of a minute or the age of memberships"))
 	}

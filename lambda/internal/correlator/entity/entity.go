@@ -248,16 +248,12 @@ func (l *lookup) certified(id string) ([]string, error) {
 	})
 }
 
-// thingName matches the names of things.
-// https://docs.aws.amazon.com/iot/latest/apireference/API_DescribeThing.html
-var thingName = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
-
 func (l *lookup) describe(name string) (thing, error) {
 	return l.Resolver.describe(l.ctx, name, l.now)
 }
 
 func (r *Resolver) describe(ctx context.Context, name string, now time.Time) (thing, error) {
-	if !thingName.MatchString(name) {
+	if !contract.IsThingName(name) {
 		return thing{}, nil
 	}
 	return r.described.Get(name, now, func() (thing, error) {

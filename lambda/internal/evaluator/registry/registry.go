@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
+	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/memory"
@@ -107,7 +107,7 @@ func (r *Registry) find(ctx context.Context, clientID, principal string, at time
 		return Thing{}, nil
 	}
 	// Of several things of one principal, it is the one named like the client, if any.
-	if !thingName.MatchString(clientID) {
+	if !contract.IsThingName(clientID) {
 		return Thing{Name: clientID}, nil
 	}
 	_, err := r.api.DescribeThing(ctx, &iot.DescribeThingInput{ThingName: &clientID})
@@ -119,10 +119,6 @@ func (r *Registry) find(ctx context.Context, clientID, principal string, at time
 	}
 	return Thing{Name: clientID, Registered: true}, nil
 }
-
-// thingName matches the names of things.
-// https://docs.aws.amazon.com/iot/latest/apireference/API_DescribeThing.html
-var thingName = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
 
 // groups returns a thing's groups and their ancestors.
 func (r *Registry) groups(ctx context.Context, thing string, at time.Time) ([]string, error) {
