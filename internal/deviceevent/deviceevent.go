@@ -54,7 +54,7 @@ const (
 	maxEventTime = 1<<53 - 1
 )
 
-// typeCharacters are those of which a type consists.
+// typeCharacters are the characters that a type may have.
 const typeCharacters = "abcdefghijklmnopqrstuvwxyz0123456789-"
 
 // members are the members of an event by name: of those with the same name, the last.

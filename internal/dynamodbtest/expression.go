@@ -9,7 +9,8 @@ import (
 )
 
 // parser evaluates an expression while it reads it: conditions, filters and key conditions of
-// comparisons, BETWEEN, attribute_exists, attribute_not_exists, begins_with, AND, OR, NOT and parentheses.
+// comparisons, BETWEEN, attribute_exists, attribute_not_exists, begins_with, AND, OR, NOT and
+// parentheses.
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Expressions.OperatorsAndFunctions.html
 type parser struct {
 	text   string

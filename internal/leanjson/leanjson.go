@@ -38,8 +38,8 @@ func Unmarshal(data []byte, v any) error {
 	return json.Unmarshal(data, v)
 }
 
-// decodeStruct reports whether it decoded text as encoding/json does. clone is whether texts get
-// memory of their own.
+// decodeStruct reports whether it decoded text as encoding/json does. clone reports whether texts
+// are copied into memory of their own.
 func decodeStruct(text Value, target reflect.Value, clone bool) bool {
 	if text.Kind() != '{' {
 		return false

@@ -13,13 +13,13 @@ import (
 // Limits of what is kept of an entity. An item of 400 KB has room for that and for the outbox.
 const (
 	maxParts = 200
-	// maxBytes is how long all parts are in JSON, and fewParts how many are never longer.
+	// maxBytes limits the JSON of all parts, and fewParts is how many are never longer.
 	maxBytes = 200 << 10
 	fewParts = 20
 )
 
 // truncate keeps what an item of the table has room for. A device must not be able to end its
-// incident by reporting much, so each stage of each rule keeps its newest parts.
+// incident with a flood of findings, so each stage of each rule keeps its newest parts.
 func (h *Handler) truncate(d *document) {
 	before := len(d.Parts)
 	if before > maxParts {
@@ -37,7 +37,7 @@ func (h *Handler) truncate(d *document) {
 		d.Parts = d.Parts[:len(d.Parts)*3/4]
 	}
 	h.count(unknownProduct, contract.MetricTruncated, before-len(d.Parts))
-	// More parts may exist until many have been forgotten.
+	// More parts may exist until many have been dropped.
 	d.Truncated = len(d.Parts) < before || d.Truncated && len(d.Parts) > maxParts/2
 }
 

@@ -161,7 +161,7 @@ func (p *Part) insert(i int, seen Part) {
 	p.Shorten(MaxHistory)
 }
 
-// Shorten drops the oldest states beyond a number.
+// Shorten keeps only a number of states, the newest.
 func (p *Part) Shorten(states int) {
 	if n := len(p.History); n > states {
 		p.History = p.History[n-states:]

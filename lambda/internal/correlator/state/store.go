@@ -216,8 +216,8 @@ func (s *Store) pages(ctx context.Context, partition, prefix string, each func([
 // Page is the start of the next page of [Store.Due]; nil before the first.
 type Page item
 
-// DueShards distribute the index of due records over partitions, each of which allows 1,000 writes
-// per second. The schedule reads every shard each minute, so more of them cost at rest.
+// DueShards is the number of partitions of the index of due records: each allows 1,000 writes per
+// second. The schedule reads every shard each minute, so more of them cost at rest.
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
 const DueShards = 4
 

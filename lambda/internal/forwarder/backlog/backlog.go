@@ -64,8 +64,8 @@ const (
 	// believed is how long an environment leaves states after a throttled call.
 	believed = 10 * time.Second
 	// importsEvery is the time between two calls: nine per second. Security Hub's quota is ten, per
-	// account and Region. At ten, calls that arrive a little early are refused and repeated, and the
-	// repeated ones make others be refused.
+	// account and Region. At ten, Security Hub refuses calls that arrive a little early, and their
+	// retries cause further refusals.
 	// https://docs.aws.amazon.com/securityhub/1.0/APIReference/Welcome.html
 	importsEvery = time.Second / 9
 	// workers import at once: a call may take longer than importsEvery.

@@ -172,9 +172,10 @@ func (h *Handler) restate(e ledger.Entry) asff.Finding {
 	return h.settings().Restate(e.Source, e.Profile, e.Behavior, *e.Finding)
 }
 
-// refresh does everything that is due. It imports active findings again before Security Hub
-// deletes them, archives findings that are quiet or no longer judged, and imports unconfirmed
-// claims, except those of a backlog that another invocation drains. After a deployment it applies its changes to active findings.
+// refresh does everything that is due. It imports active findings again before Security Hub deletes
+// them, archives findings that are quiet or no longer judged, and imports unconfirmed claims,
+// except those of a backlog that another invocation drains. After a deployment it applies its
+// changes to active findings.
 //
 // A run that ends early after some progress succeeds, because the next run resumes. A run without
 // progress fails, however little time it had.

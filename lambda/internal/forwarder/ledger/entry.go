@@ -77,7 +77,7 @@ type Entry struct {
 	}
 }
 
-// Left reports whether the newest state was left to whichever invocation has quota.
+// Left reports whether the newest state was left for the next invocation with quota.
 func (e Entry) Left() bool { return e.Status == Pending && e.LeftAt != 0 }
 
 // Shown is the part of an entry that a claim replaces. It is restored if Security Hub refuses the

@@ -16,7 +16,7 @@ type object leanjson.Value
 // member is a member of an object as text for people.
 type member struct{ name, text string }
 
-// UnmarshalJSON accepts null, which is no object.
+// UnmarshalJSON accepts null, which is not an object.
 func (o *object) UnmarshalJSON(data []byte) error {
 	if string(data) == "null" {
 		*o = ""
