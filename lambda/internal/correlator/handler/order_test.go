@@ -3,7 +3,6 @@ package handler_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -189,39 +188,6 @@ func TestFloodEndsNoIncident(t *testing.T) {
 		r.must(events...)
 	}
 	r.want("stolen-identity/pump-7 CRITICAL 2")
-	r.must(duplicate("pump-7").at(r.now, "x").event(), behavior("pump-7", "aws:source-ip-address").at(r.now, "x").event())
-	r.want("")
-}
-
-// The longest histories of the most findings with long details fit into an item of the table.
-func TestFloodFitsIntoAnItem(t *testing.T) {
-	r := newRig(t, correlation.StolenIdentity(), correlation.TwoProducts())
-	r.must(stolen()...)
-	at := start.Add(time.Minute)
-	long := strings.Repeat("x", 190)
-	details := map[string]any{}
-	for d := range 10 {
-		details[fmt.Sprintf("%s%d", long, d)] = long
-	}
-	var flood []string
-	for round := range 33 {
-		for i := range 200 {
-			at = at.Add(time.Second)
-			f := deviceEvent("pump-7", fmt.Sprintf("%064d", i))
-			f.resources[0]["Details"] = map[string]any{"Other": details}
-			flood = append(flood, f.at(at, []string{"o", "x"}[round%2]).event())
-		}
-	}
-	r.now = at
-	for batch := range slices.Chunk(flood, 2200) {
-		r.must(batch...)
-	}
-	r.want("stolen-identity/pump-7 CRITICAL 2")
-	for _, it := range r.table.Items("state") {
-		if n := len(attribute.TextOf(it, "doc")); n > 390<<10 {
-			t.Errorf("%s has %d bytes", attribute.TextOf(it, contract.StatePartitionKey), n)
-		}
-	}
 	r.must(duplicate("pump-7").at(r.now, "x").event(), behavior("pump-7", "aws:source-ip-address").at(r.now, "x").event())
 	r.want("")
 }
