@@ -127,6 +127,9 @@ func DenialOf(err error) *Denial {
 
 // Explain describes an error in one or two lines: what failed, and the fix if it is known.
 func Explain(err error) string {
+	if left := (*notRemovedError)(nil); errors.As(err, &left) {
+		return left.Error()
+	}
 	if d := DenialOf(err); d != nil {
 		return d.Error()
 	}

@@ -213,7 +213,9 @@ func TestChangesAreAskedForAndRemoved(t *testing.T) {
 func TestFailedRemovalNamesTheResource(t *testing.T) {
 	s, _, errs := session()
 	s.Undo("policy p", func(context.Context) error { return errors.New("no network") })
-	if status := s.end(t.Context(), nil); status != ExitUnknown || errs.String() != "policy p was not removed: no network\n" {
+	s.Undo("thing t", func(context.Context) error { return denied("IoT", "DeleteThing", "AccessDeniedException", "") })
+	const says = "thing t was not removed: denied: iot:DeleteThing on *, AWS names no policy\npolicy p was not removed: no network\n"
+	if status := s.end(t.Context(), nil); status != ExitUnknown || errs.String() != says {
 		t.Errorf("status %d, says %q", status, errs)
 	}
 }

@@ -128,7 +128,7 @@ func (s *Session) Close() error {
 	var left []error
 	for _, u := range slices.Backward(s.undo) {
 		if err := u.do(ctx); err != nil {
-			left = append(left, fmt.Errorf("%s was not removed: %w", u.what, err))
+			left = append(left, &notRemovedError{u.what, err})
 			continue
 		}
 		s.Say("removed %s", Quoted(u.what))
@@ -136,6 +136,15 @@ func (s *Session) Close() error {
 	s.undo = nil
 	return errors.Join(left...)
 }
+
+// notRemovedError is why something that the command created stays.
+type notRemovedError struct {
+	what string
+	err  error
+}
+
+func (e *notRemovedError) Error() string { return e.what + " was not removed: " + Explain(e.err) }
+func (e *notRemovedError) Unwrap() error { return e.err }
 
 // ANSI styles of values; see [Styled].
 const (
