@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,6 +48,7 @@ func onTerminal(t *testing.T, columns uint16, env []string, args ...string) *ter
 	w.resize(columns)
 	w.command.Env = append(append(os.Environ(), "TERM=xterm", "NO_COLOR="), env...)
 	w.command.Stdout, w.command.Stderr = tty, tty
+	w.command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 1} // keys of the terminal send signals
 	if w.stdin, err = w.command.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +154,7 @@ func TestInterruptionEndsAWaitingCommand(t *testing.T) {
 	case <-time.After(5 * time.Minute):
 		t.Fatal("no call")
 	}
-	if err := w.command.Process.Signal(os.Interrupt); err != nil {
+	if _, err := w.screen.Write([]byte("\x03")); err != nil { // Ctrl-C
 		t.Fatal(err)
 	}
 	if status, shown := w.end(); status != 130 || !strings.Contains(shown, "interrupted") {
