@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -121,9 +123,32 @@ type letters struct {
 	gone map[string]bool
 }
 
-// each calls f with the messages that the flags select. Messages that f leaves in the queues become
-// visible to others again, also after Ctrl-C.
-func each(ctx context.Context, s *cli.Session, api SQS, from []queue, o options, f func(*letters, []message) error) (err error) {
+// Reasons groups the messages of the dead-letter queues with these URLs by reason. It reads about
+// most of them, and makes them visible to others again.
+func Reasons(ctx context.Context, s *cli.Session, api SQS, urls []string, most int) (found []Group, err error) {
+	var from []queue
+	for _, url := range urls {
+		from = append(from, queue{path.Base(url), url})
+	}
+	err = reading(ctx, s, api, from, most, func(l *letters) error {
+		found = groups(l.all)
+		return nil
+	})
+	return found, err
+}
+
+// each calls f with the messages that the flags select.
+func each(ctx context.Context, s *cli.Session, api SQS, from []queue, o options, f func(*letters, []message) error) error {
+	return reading(ctx, s, api, from, math.MaxInt, func(l *letters) error {
+		return f(l, slices.DeleteFunc(slices.Clone(l.all), func(m message) bool {
+			return !strings.Contains(m.reason, o.reason) || o.source != "" && m.source != o.source
+		}))
+	})
+}
+
+// reading calls f with messages of the queues. Messages that f leaves there become visible to
+// others again, also after Ctrl-C.
+func reading(ctx context.Context, s *cli.Session, api SQS, from []queue, most int, f func(*letters) error) (err error) {
 	l := &letters{api: api, gone: map[string]bool{}}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -131,12 +156,10 @@ func each(ctx context.Context, s *cli.Session, api SQS, from []queue, o options,
 		left := slices.DeleteFunc(slices.Clone(l.all), func(m message) bool { return l.gone[aws.ToString(m.MessageId)] })
 		err = errors.Join(err, show(ctx, api, left))
 	}()
-	if l.all, err = receive(ctx, api, s, from); err != nil {
+	if l.all, err = receive(ctx, api, s, from, most); err != nil {
 		return err
 	}
-	return f(l, slices.DeleteFunc(slices.Clone(l.all), func(m message) bool {
-		return !strings.Contains(m.reason, o.reason) || o.source != "" && m.source != o.source
-	}))
+	return f(l)
 }
 
 func list(ctx context.Context, s *cli.Session, api SQS, from []queue, o options) error {

@@ -95,14 +95,14 @@ func queues(ctx context.Context, api cloudformation.ListStackResourcesAPIClient,
 	return all, nil
 }
 
-// receive returns all messages of the queues. They are invisible to others until show is called, at
-// most for the time hidden.
-func receive(ctx context.Context, api SQS, s *cli.Session, all []queue) ([]message, error) {
+// receive returns the messages of the queues, and stops after about most of them. They are invisible
+// to others until show is called, at most for the time hidden.
+func receive(ctx context.Context, api SQS, s *cli.Session, all []queue, most int) ([]message, error) {
 	var got []message
 	for _, q := range all {
 		seen := map[string]bool{}
 		last := time.Now()
-		for empty := 0; empty < emptyReceives; {
+		for empty := 0; empty < emptyReceives && len(got) < most; {
 			out, err := api.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 				QueueUrl: &q.url, MaxNumberOfMessages: perReceive, WaitTimeSeconds: 1, VisibilityTimeout: int32(hidden / time.Second),
 				MessageAttributeNames: []string{"All"}, MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},

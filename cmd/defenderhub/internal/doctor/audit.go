@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -90,14 +91,24 @@ func auditConfiguration(ctx context.Context, e *exam) ([]line, error) {
 	return lines, nil
 }
 
+// countOn says how many checks are on, and which are not, or which are if that is shorter.
 func countOn(config *iot.DescribeAccountAuditConfigurationOutput) string {
-	n := 0
-	for _, c := range config.AuditCheckConfigurations {
-		if c.Enabled {
-			n++
+	var on, off []string
+	for _, name := range slices.Sorted(maps.Keys(config.AuditCheckConfigurations)) {
+		if enabled(config, name) {
+			on = append(on, name)
+		} else {
+			off = append(off, name)
 		}
 	}
-	return fmt.Sprintf("%d of %d checks are on", n, len(config.AuditCheckConfigurations))
+	text := fmt.Sprintf("%d of %d checks are on", len(on), len(on)+len(off))
+	switch {
+	case len(on) == 0 || len(off) == 0:
+		return text
+	case len(on) < len(off):
+		return text + ": " + strings.Join(on, ", ")
+	}
+	return text + ", not " + strings.Join(off, ", ")
 }
 
 // schedule is a scheduled audit of the account.

@@ -67,7 +67,7 @@ var checks = []check{
 	{"certificates", []string{"iot:ListCertificates", "iot:ListPrincipalThings"}, certificates},
 	{"stack", []string{"cloudformation:ListStackResources", "cloudformation:DescribeStacks"}, stackState},
 	{"alarms", []string{"cloudwatch:DescribeAlarms"}, alarms},
-	{"queues", []string{"sqs:GetQueueAttributes"}, queues},
+	{"queues", []string{"sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"}, queues},
 	{"imports", []string{"cloudwatch:GetMetricData"}, lastImport},
 	{"engine", []string{"dynamodb:GetItem"}, heartbeat},
 }
@@ -82,7 +82,8 @@ func Command() *cli.Command {
 With --template it reads the output of cdk synth, and reports each conflict with the
 account before you deploy. Without a template it checks only the account. If the stack is
 deployed, it also checks alarms, queues, imports and the engine. It runs all checks, even
-if one fails. It changes nothing, except with --try.`,
+if one fails. It changes nothing, except with --try. While it reads dead letters, others do
+not see them.`,
 		Example: `defenderhub doctor
 cdk synth -q && defenderhub doctor --template cdk.out
 defenderhub doctor --stack DefenderHub`,

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/deadletters"
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
@@ -96,13 +97,15 @@ func alarms(ctx context.Context, e *exam) ([]line, error) {
 	return lines, nil
 }
 
-// queues reports dead letters and counts waiting messages. CloudFormation's ID of a queue is its URL.
+// queues counts waiting messages, and reports dead letters by reason. CloudFormation's ID of a queue
+// is its URL.
 func queues(ctx context.Context, e *exam) ([]line, error) {
 	urls := e.deployedOf(ctx, "AWS::SQS::Queue")
 	if len(urls) == 0 {
 		return nil, nil // the check stack says so
 	}
 	var lines []line
+	var dead []string
 	waiting := 0
 	for _, logical := range slices.Sorted(maps.Keys(urls)) {
 		url := urls[logical]
@@ -117,7 +120,8 @@ func queues(ctx context.Context, e *exam) ([]line, error) {
 		switch {
 		case n == 0:
 		case strings.Contains(logical, "DeadLetter"):
-			lines = append(lines, line{fix, "", fmt.Sprintf("%d dead letters in %s", n, logical), "defenderhub dead-letters list shows them by reason"})
+			dead = append(dead, url)
+			lines = append(lines, line{fix, "", fmt.Sprintf("%d dead letters in %s", n, logical), "correct the cause, then defenderhub dead-letters retry, or drop"})
 		default:
 			waiting += n
 		}
@@ -126,8 +130,20 @@ func queues(ctx context.Context, e *exam) ([]line, error) {
 	if waiting > backlog {
 		l.Status, l.Fix = note, "if the number does not fall, see BacklogAge in docs/operations.md"
 	}
-	return append(lines, l), nil
+	lines = append(lines, l)
+	reasons, err := deadletters.Reasons(ctx, e.Session, e.sqs, dead, deadRead)
+	for _, g := range reasons {
+		of := ""
+		if g.Source != "" {
+			of = " of the source " + g.Source
+		}
+		lines = append(lines, line{note, "", fmt.Sprintf("%d of the dead letters in %s%s: %s", g.Messages, g.Queue, of, g.Reason), "defenderhub dead-letters list --each shows the messages"})
+	}
+	return lines, err
 }
+
+// deadRead is how many dead letters are read for their reasons.
+const deadRead = 1000
 
 // backlog is the number of waiting messages above which doctor gives a note. A batch or two may wait
 // at any time.
@@ -146,7 +162,7 @@ func lastImport(ctx context.Context, e *exam) ([]line, error) {
 		return nil, nil // the check stack says so
 	}
 	now := time.Now()
-	in := &cloudwatch.GetMetricDataInput{StartTime: aws.Time(now.Add(-importsWithin)), EndTime: &now}
+	in := &cloudwatch.GetMetricDataInput{StartTime: aws.Time(now.Add(-importsWithin)), EndTime: aws.Time(now.Add(importStep))} // with the whole current hour
 	for i, f := range functions {
 		in.MetricDataQueries = append(in.MetricDataQueries, cwtypes.MetricDataQuery{
 			Id: aws.String(fmt.Sprintf("m%d", i)),
