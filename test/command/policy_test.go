@@ -3,7 +3,6 @@ package command_test
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/url"
 	"path"
 	"path/filepath"
@@ -99,34 +98,46 @@ func (w world) conflicting() string {
 	})
 }
 
-// deadLetters puts two messages into a dead-letter queue of the deployed stack, as the forwarder
-// does.
-func (w world) deadLetters() {
+// queue returns the URL of a queue of the deployed stack.
+func (w world) queue(logicalID string) *string {
 	w.Helper()
 	out, err := cloudformation.NewFromConfig(w.cloud.Config()).ListStackResources(w.Context(), &cloudformation.ListStackResourcesInput{StackName: aws.String(stackName)})
 	w.must(nil, err)
-	urls := map[string]string{}
 	for _, r := range out.StackResourceSummaries {
-		if *r.ResourceType == "AWS::SQS::Queue" {
-			urls[strings.TrimRight(*r.LogicalResourceId, "0123456789ABCDEF")] = *r.PhysicalResourceId
+		if *r.ResourceType == "AWS::SQS::Queue" && strings.TrimRight(*r.LogicalResourceId, "0123456789ABCDEF") == logicalID {
+			return r.PhysicalResourceId
 		}
 	}
-	letters, from := urls["HubForwarderDeadLetters"], urls["HubForwarderQueue"]
-	if letters == "" || from == "" {
-		w.Fatalf("the stack has the queues %v", urls)
-	}
+	w.Fatalf("the stack has no queue %s", logicalID)
+	return nil
+}
+
+// deadLetters puts two messages into a dead-letter queue of the deployed stack, as the forwarder
+// does.
+func (w world) deadLetters(string) {
+	w.Helper()
+	letters, from := w.queue("HubForwarderDeadLetters"), w.queue("HubForwarderQueue")
 	text := func(s string) types.MessageAttributeValue {
 		return types.MessageAttributeValue{DataType: aws.String("String"), StringValue: &s}
 	}
 	for _, source := range []string{"device-event", "audit"} {
-		w.must(sqs.NewFromConfig(w.cloud.Config()).SendMessage(w.Context(), &sqs.SendMessageInput{QueueUrl: &letters, MessageBody: aws.String("{}"), MessageAttributes: map[string]types.MessageAttributeValue{
-			"Source": text(source), "Reason": text("a reason"), "Queue": text("arn:aws:sqs:us-east-1:123456789012:" + path.Base(from)),
+		w.must(sqs.NewFromConfig(w.cloud.Config()).SendMessage(w.Context(), &sqs.SendMessageInput{QueueUrl: letters, MessageBody: aws.String("{}"), MessageAttributes: map[string]types.MessageAttributeValue{
+			"Source": text(source), "Reason": text("a reason"), "Queue": text("arn:aws:sqs:us-east-1:123456789012:" + path.Base(*from)),
 		}}))
 	}
 }
 
-// TestEachActionIsNeeded runs commands under exactly the policy that `defenderhub policy` prints,
-// and with one action less.
+// deadLettersFor puts them there if the action is for queues: reading takes seconds.
+func (w world) deadLettersFor(action string) {
+	w.Helper()
+	w.must(sqs.NewFromConfig(w.cloud.Config()).PurgeQueue(w.Context(), &sqs.PurgeQueueInput{QueueUrl: w.queue("HubForwarderDeadLetters")}))
+	if action == "" || strings.HasPrefix(action, "sqs:") {
+		w.deadLetters(action)
+	}
+}
+
+// TestEachActionIsNeeded runs each command under exactly the policy that `defenderhub policy`
+// prints, and with one action less.
 func TestEachActionIsNeeded(t *testing.T) {
 	w := newWorld(t)
 	if reasons := deploy(t, w.cloud, assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) { p.Detect = selfManaged("") })); reasons != nil {
@@ -136,47 +147,80 @@ func TestEachActionIsNeeded(t *testing.T) {
 	w.must(nil, err)
 	w.must(w.iot.CreateThing(t.Context(), &iot.CreateThingInput{ThingName: aws.String("pump-1")}))
 	w.must(w.iot.AttachThingPrincipal(t.Context(), &iot.AttachThingPrincipalInput{ThingName: aws.String("pump-1"), Principal: keys.CertificateArn}))
-	commands := map[string][]string{
-		"doctor":            {"doctor", "--template", w.conflicting(), "--json"},
-		"findings":          {"findings"},
-		"device":            {"device", *keys.CertificateId},
-		"audit run":         {"audit", "run", logging, "--yes", "--interval", "1s", "--wait", "1s"},
-		"dead-letters list": {"dead-letters", "list"},
-		// The messages of other sources have to be made visible again.
-		"dead-letters retry": {"dead-letters", "retry", "--yes", "--source", "device-event"},
-		"dead-letters drop":  {"dead-letters", "drop", "--yes", "--source", "device-event"},
-		"report":             {"report", "--out", filepath.Join(t.TempDir(), "report.html")},
-		"watch":              {"watch", "--for", "5s", "--interval", "5s"},
+	onlySource := []string{"--yes", "--source", "device-event"} // the messages of other sources have to be made visible again
+	experiment := func(name, wait string) needing {
+		return needing{"provoke " + name, append([]string{"provoke", name, "--yes", "--wait", wait, "--interval", "1s"}, w.mqtt()...), nil, nil}
 	}
-	for _, name := range slices.Sorted(maps.Keys(commands)) {
-		t.Run(name, func(t *testing.T) {
+	for _, c := range []needing{
+		{"doctor", []string{"doctor", "--template", w.conflicting(), "--json"}, func(p policy) policy { return policy{p.Version, p.Statement[:1]} }, world.deadLettersFor},
+		{"doctor", []string{"doctor", "--try", "--yes", "--json"}, func(p policy) policy { return policy{p.Version, p.Statement[1:]} }, world.noProfiles},
+		{"findings", []string{"findings"}, nil, nil},
+		{"device", []string{"device", *keys.CertificateId}, nil, nil},
+		{"audit run", []string{"audit", "run", logging, "--yes", "--interval", "1s", "--wait", "1s"}, nil, nil},
+		{"dead-letters list", []string{"dead-letters", "list"}, nil, world.deadLetters},
+		{"dead-letters retry", append([]string{"dead-letters", "retry"}, onlySource...), nil, world.deadLetters},
+		{"dead-letters drop", append([]string{"dead-letters", "drop"}, onlySource...), nil, world.deadLetters},
+		{"report", []string{"report", "--out", filepath.Join(t.TempDir(), "report.html")}, nil, nil},
+		{"watch", []string{"watch", "--for", "5s", "--interval", "5s"}, nil, nil},
+		{"provoke", []string{"provoke", "--cleanup", "--yes"}, nil, func(w world, _ string) { w.leftovers() }},
+		experiment("policy", "2m"), // its second half comes after the finding
+		experiment("message-size", "0s"),
+		experiment("disconnect", "0s"),
+		experiment("telnet", "0s"),
+	} {
+		t.Run(c.policy, func(t *testing.T) {
 			w.T = t
-			whole := w.policyOf(name)
-			before := func() {
-				if strings.HasPrefix(name, "dead-letters") {
-					w.deadLetters()
-				}
-			}
-			before()
-			if r := w.as(whole, commands[name]...); strings.Contains(r.stdout+r.stderr, "denied:") || strings.Contains(r.stderr, "NotImplemented") || r.status > 1 && name != "doctor" {
-				t.Fatalf("under its own policy: status %d, %s%s", r.status, r.stdout, r.stderr)
-			}
-			statements := whole.Statement
-			if name == "doctor" {
-				statements = statements[:1] // the second is that of --try
-			}
-			for _, s := range statements {
-				for _, action := range s.Action {
-					before()
-					r := w.as(whole.without(action), commands[name]...)
-					if r.status != 2 || !strings.Contains(r.stderr, "denied: "+action+" on ") || !strings.Contains(r.stderr, "no identity-based policy allows the "+action+" action") {
-						t.Errorf("without %s: status %d, %s", action, r.status, r.stderr)
-					}
-					if n := strings.Count(r.stdout, `"check"`); name == "doctor" && n < 10 {
-						t.Errorf("without %s only %d rows", action, n)
-					}
-				}
-			}
+			c.check(w)
 		})
+	}
+}
+
+// needing is a command that needs each action of a policy.
+type needing struct {
+	policy string
+	args   []string
+	// part selects the statements of which one action at a time is taken away, nil for all.
+	part func(policy) policy
+	// before is called before each run, with the action that is taken away.
+	before func(w world, action string)
+}
+
+func (c needing) check(w world) {
+	w.Helper()
+	whole := w.policyOf(c.policy)
+	part := whole
+	if c.part != nil {
+		part = c.part(whole)
+	}
+	run := func(without string) result {
+		if c.before != nil {
+			c.before(w, without)
+		}
+		return w.as(whole.without(without), c.args...)
+	}
+	doctor := c.args[0] == "doctor"
+	if r := run(""); strings.Contains(r.stdout+r.stderr, "denied:") || strings.Contains(r.stderr, "NotImplemented") || r.status > 1 && !doctor {
+		w.Fatalf("under its own policy: status %d, %s%s", r.status, r.stdout, r.stderr)
+	}
+	for _, s := range part.Statement {
+		for _, action := range s.Action {
+			r := run(action)
+			if r.status != 2 || !strings.Contains(r.stderr, "denied: "+action+" on ") || !strings.Contains(r.stderr, "no identity-based policy allows the "+action+" action") {
+				w.Errorf("without %s: status %d, %s", action, r.status, r.stderr)
+			}
+			if n := strings.Count(r.stdout, `"check"`); doctor && n < 10 {
+				w.Errorf("without %s only %d rows", action, n)
+			}
+		}
+	}
+}
+
+// noProfiles deletes all security profiles.
+func (w world) noProfiles(string) {
+	w.Helper()
+	all, err := w.iot.ListSecurityProfiles(w.Context(), &iot.ListSecurityProfilesInput{})
+	w.must(nil, err)
+	for _, p := range all.SecurityProfileIdentifiers {
+		w.must(w.iot.DeleteSecurityProfile(w.Context(), &iot.DeleteSecurityProfileInput{SecurityProfileName: p.Name}))
 	}
 }

@@ -14,9 +14,12 @@ import (
 )
 
 // leftovers is what a killed run leaves: a thing with a certificate and an attached policy, and a
-// policy with two versions.
+// policy with two versions. What another run left is removed first.
 func (w world) leftovers() {
 	w.Helper()
+	if r := run(w.T, w.cloud, nil, "provoke", "--cleanup", "--yes"); r.status != 0 {
+		w.Fatal(r.stderr)
+	}
 	ctx := w.Context()
 	thing, two := aws.String("defenderhub-provoke-11111111"), aws.String("defenderhub-provoke-22222222")
 	w.must(w.iot.CreateThing(ctx, &iot.CreateThingInput{ThingName: thing}))
@@ -29,6 +32,16 @@ func (w world) leftovers() {
 	w.must(w.iot.CreatePolicyVersion(ctx, &iot.CreatePolicyVersionInput{PolicyName: two, PolicyDocument: document, SetAsDefault: true}))
 	w.must(w.iot.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: thing, Principal: keys.CertificateArn}))
 	w.must(w.iot.AttachPolicy(ctx, &iot.AttachPolicyInput{PolicyName: thing, Target: keys.CertificateArn}))
+}
+
+// mqtt are the flags for the MQTT server of the cloud.
+func (w world) mqtt() []string {
+	w.Helper()
+	_, port, err := net.SplitHostPort(w.cloud.Broker.TLSAddress())
+	w.must(nil, err)
+	ca := filepath.Join(w.TempDir(), "ca.pem")
+	w.must(nil, os.WriteFile(ca, []byte(w.cloud.IoT.CA().PEM()), 0o600))
+	return []string{"--ca-file", ca, "--port", port}
 }
 
 // names returns the names of all things and policies of AWS IoT.

@@ -162,7 +162,8 @@ func (r *Registry) OnChange(f func()) {
 	r.changed = append(r.changed, f)
 }
 
-func (r *Registry) provider(resourceType string) (Provider, error) {
+// Provider is the provider of a resource type.
+func (r *Registry) Provider(resourceType string) (Provider, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.providers[resourceType]
@@ -177,7 +178,7 @@ func (r *Registry) provider(resourceType string) (Provider, error) {
 
 // Apply carries out a request.
 func (r *Registry) Apply(ctx context.Context, req Request) (Resource, error) {
-	p, err := r.provider(req.ResourceType)
+	p, err := r.Provider(req.ResourceType)
 	if err != nil {
 		return Resource{}, err
 	}

@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/xml"
@@ -15,12 +16,14 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/defenderhub/defenderhub/test/localaws/edge"
+	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
 // call is a request, of which the resources are read.
 type call struct {
 	arn        func(service, resource string) string
 	name       string // what the operation's path names
+	query      url.Values
 	parameters parameters
 }
 
@@ -38,6 +41,8 @@ type parameters struct {
 	StackName     string
 	Findings      []struct{ ProductArn string }
 	Statements    []struct{ Statement string }
+	Target        string
+	Tags          json.RawMessage
 }
 
 // need is a permission that a call requires: an action on a resource, which is * for actions
@@ -54,57 +59,20 @@ type needs func(call) ([]need, error)
 var operations = map[string]needs{
 	"dynamodb BatchExecuteStatement": partiQL,
 
-	"securityhub POST /findings/import": each("securityhub:BatchImportFindings", products),
-	"securityhub POST /findings":        each("securityhub:GetFindings", hub),
-
+	"securityhub POST /findings/import":     each("securityhub:BatchImportFindings", products),
+	"securityhub POST /findings":            each("securityhub:GetFindings", named("securityhub", "hub/default")),
 	"securityhub GET /accounts":             each("securityhub:DescribeHub", nothing),
 	"securityhub GET /administrator":        each("securityhub:GetAdministratorAccount", nothing),
 	"securityhub GET /hubv2":                each("securityhub:DescribeSecurityHubV2", nothing),
 	"securityhub POST /findingsv2":          each("securityhub:GetFindingsV2", nothing),
 	"securityhub GET /productSubscriptions": each("securityhub:ListEnabledProductsForImport", nothing),
 
-	"sns Publish":            each("sns:Publish", topic),
-	"sns GetTopicAttributes": each("sns:GetTopicAttributes", topic),
-
-	"sts GetCallerIdentity":             func(call) ([]need, error) { return nil, nil }, // needs no permission
-	"cloudformation DescribeStacks":     each("cloudformation:DescribeStacks", stack),
-	"cloudformation ListStackResources": each("cloudformation:ListStackResources", stack),
-	"kms GetKeyPolicy":                  each("kms:GetKeyPolicy", nothing),
+	"sts GetCallerIdentity": func(call) ([]need, error) { return nil, nil }, // needs no permission
 
 	"lambda GET /2016-08-19/account-settings": each("lambda:GetAccountSettings", nothing),
 	"monitoring POST /service/GraniteServiceVersion20100801/operation/{name}": func(c call) ([]need, error) {
 		return []need{{"cloudwatch:" + c.name, "*"}}, nil
 	},
-
-	"iot GET /audit/scheduledaudits":        each("iot:ListScheduledAudits", nothing),
-	"iot GET /audit/scheduledaudits/{name}": each("iot:DescribeScheduledAudit", named("iot", "scheduledaudit/")),
-	"iot GET /audit/tasks":                  each("iot:ListAuditTasks", nothing),
-	"iot GET /security-profiles":            each("iot:ListSecurityProfiles", nothing),
-	"iot POST /security-profiles/{name}":    each("iot:CreateSecurityProfile", named("iot", "securityprofile/")),
-	"iot DELETE /security-profiles/{name}":  each("iot:DeleteSecurityProfile", named("iot", "securityprofile/")),
-	"iot GET /custom-metrics":               each("iot:ListCustomMetrics", nothing),
-	"iot GET /dimensions":                   each("iot:ListDimensions", nothing),
-	"iot GET /rules":                        each("iot:ListTopicRules", nothing),
-	"iot GET /certificates":                 each("iot:ListCertificates", nothing),
-
-	"iot GET /audit/tasks/{name}":           each("iot:DescribeAuditTask", nothing),
-	"iot GET /certificates/{name}":          each("iot:DescribeCertificate", named("iot", "cert/")),
-	"iot GET /things/{name}":                each("iot:DescribeThing", named("iot", "thing/")),
-	"iot GET /things/{name}/thing-groups":   each("iot:ListThingGroupsForThing", named("iot", "thing/")),
-	"iot GET /things":                       each("iot:ListThings", nothing),
-	"iot POST /effective-policies":          each("iot:GetEffectivePolicies", nothing), // the kind of its resource: (unverified)
-	"iot GET /role-aliases/{name}":          each("iot:DescribeRoleAlias", named("iot", "rolealias/")),
-	"iot GET /things/{name}/principals":     each("iot:ListThingPrincipals", named("iot", "thing/")),
-	"iot GET /thing-groups/{name}":          each("iot:DescribeThingGroup", named("iot", "thinggroup/")),
-	"iot GET /principals/things":            each("iot:ListPrincipalThings", nothing),
-	"iot POST /audit/tasks":                 each("iot:StartOnDemandAuditTask", nothing),
-	"iot GET /audit/configuration":          each("iot:DescribeAccountAuditConfiguration", nothing),
-	"iot POST /audit/findings":              each("iot:ListAuditFindings", nothing),
-	"iot GET /audit/relatedResources":       each("iot:ListRelatedResourcesForAuditFinding", nothing),
-	"iot POST /audit/suppressions/create":   each("iot:CreateAuditSuppression", nothing),
-	"iot POST /audit/suppressions/describe": each("iot:DescribeAuditSuppression", nothing),
-	"iot PATCH /audit/suppressions/update":  each("iot:UpdateAuditSuppression", nothing),
-	"iot POST /audit/suppressions/delete":   each("iot:DeleteAuditSuppression", nothing),
 
 	"iotdata POST /topics/{name}":     each("iot:Publish", named("iot", "topic/")),
 	"iotdata GET /connections/{name}": each("iot:GetConnection", named("iot", "client/")),
@@ -117,14 +85,37 @@ func init() {
 		resources func(call) ([]string, error)
 		names     []string
 	}{
+		{"cloudformation", stack, []string{"DescribeStacks", "ListStackResources"}},
+		{"kms", nothing, []string{"GetKeyPolicy"}},
+		{"sns", topic, []string{"GetTopicAttributes", "Publish"}},
 		{"sqs", queue, []string{"ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "GetQueueUrl", "ReceiveMessage", "SendMessage"}},
 		{"dynamodb", tables, []string{"BatchGetItem", "BatchWriteItem"}},
 		{"dynamodb", table, []string{"DeleteItem", "GetItem", "PutItem", "UpdateItem"}},
 		{"dynamodb", tableOrIndex, []string{"Query", "Scan"}},
 		{"kinesis", stream, []string{"GetRecords", "GetShardIterator", "ListShards", "PutRecord", "PutRecords"}},
+		// The kind of resource is unverified of GetEffectivePolicies and of those that attach and
+		// detach a thing's principal.
+		{"iot", nothing, []string{
+			"CreateAuditSuppression", "CreateKeysAndCertificate", "DeleteAuditSuppression", "DescribeAccountAuditConfiguration", "DescribeAuditSuppression", "DescribeAuditTask",
+			"DescribeEndpoint", "GetEffectivePolicies", "ListAuditFindings", "ListAuditTasks", "ListCertificates", "ListCustomMetrics", "ListDimensions", "ListPolicies",
+			"ListPrincipalThings", "ListRelatedResourcesForAuditFinding", "ListScheduledAudits", "ListSecurityProfiles", "ListThings", "ListTopicRules", "StartOnDemandAuditTask", "UpdateAuditSuppression",
+		}},
+		{"iot", named("iot", "cert/"), []string{"DeleteCertificate", "DescribeCertificate", "UpdateCertificate"}},
+		{"iot", named("iot", "policy/"), []string{"CreatePolicy", "CreatePolicyVersion", "DeletePolicy", "DeletePolicyVersion"}},
+		{"iot", named("iot", "rolealias/"), []string{"DescribeRoleAlias"}},
+		{"iot", named("iot", "scheduledaudit/"), []string{"DescribeScheduledAudit"}},
+		{"iot", named("iot", "securityprofile/"), []string{"CreateSecurityProfile", "DeleteSecurityProfile"}},
+		{"iot", named("iot", "thing/"), []string{"AttachThingPrincipal", "CreateThing", "DeleteThing", "DescribeThing", "DetachThingPrincipal", "ListThingGroupsForThing", "ListThingPrincipals"}},
+		{"iot", named("iot", "thinggroup/"), []string{"DescribeThingGroup"}},
+		{"iot", func(c call) ([]string, error) { return []string{c.parameters.Target}, nil }, []string{"AttachPolicy", "DetachPolicy"}},
+		{"iot", func(c call) ([]string, error) { return []string{c.query.Get("resourceArn")}, nil }, []string{"ListTagsForResource"}},
 	} {
 		for _, name := range of.names {
-			operations[of.service+" "+name] = each(of.service+":"+name, of.resources)
+			key := of.service + " " + name
+			if path, known := iotcore.Operations[name]; known && of.service == "iot" {
+				key = "iot " + path
+			}
+			operations[key] = each(of.service+":"+name, of.resources)
 		}
 	}
 	for _, name := range []string{"ChangeMessageVisibility", "DeleteMessage", "SendMessage"} {
@@ -259,8 +250,6 @@ func products(c call) ([]string, error) {
 	return all, nil
 }
 
-func hub(c call) ([]string, error) { return []string{c.arn("securityhub", "hub/default")}, nil }
-
 // query are the services of the Query protocol.
 var query = map[string]bool{"sns": true, "sts": true, "cloudformation": true}
 
@@ -278,7 +267,7 @@ func read(service string, r *http.Request, arn func(service, resource string) st
 	if err != nil {
 		return nil, err
 	}
-	c := call{arn: arn}
+	c := call{arn: arn, query: r.URL.Query()}
 	var form url.Values
 	if query[service] {
 		if form, err = url.ParseQuery(string(body)); err != nil {
@@ -299,11 +288,17 @@ func read(service string, r *http.Request, arn func(service, resource string) st
 		}
 	}
 	for parameter, what := range map[string]string{"retain": "a retained message", "includeSocketInformation": "a connection's socket"} {
-		if service == "iotdata" && r.URL.Query().Get(parameter) == "true" {
+		if service == "iotdata" && c.query.Get(parameter) == "true" {
 			return nil, fmt.Errorf("what permission %s takes is not in the table", what)
 		}
 	}
-	return operation(c)
+	all, err := operation(c)
+	for _, n := range all { // whether AWS IoT asks for this too: (unverified)
+		if service == "iot" && c.parameters.Tags != nil {
+			all = append(all, need{"iot:TagResource", n.resource})
+		}
+	}
+	return all, err
 }
 
 func find(service, name string, r *http.Request, c *call) (needs, bool) {
@@ -327,16 +322,16 @@ func find(service, name string, r *http.Request, c *call) (needs, bool) {
 	return nil, false
 }
 
-// inPath is the value of {name}, when path has the form of pattern.
+// inPath is the value of the first {name}, when path has the form of pattern.
 func inPath(pattern, path string) (name string, ok bool) {
 	want, got := strings.Split(pattern, "/"), strings.Split(path, "/")
 	for i, part := range got {
-		if i < len(want) && want[i] == "{name}" {
-			var err error
-			if name, err = url.PathUnescape(part); err != nil {
+		if i < len(want) && strings.HasPrefix(want[i], "{") {
+			value, err := url.PathUnescape(part)
+			if err != nil {
 				return "", false
 			}
-			want[i] = part
+			name, want[i] = cmp.Or(name, value), part
 		}
 	}
 	return name, slices.Equal(want, got)

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
+	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
@@ -288,6 +289,22 @@ func TestCallsOfFunctions(t *testing.T) {
 			_, err := iot.NewFromConfig(c).DescribeThingGroup(t.Context(), &iot.DescribeThingGroupInput{ThingGroupName: name})
 			return err
 		}, "AccessDeniedException", []need{{"iot:DescribeThingGroup", things + "thinggroup/telemetry"}}},
+		"AttachPolicy": {func(c aws.Config) error {
+			_, err := iot.NewFromConfig(c).AttachPolicy(t.Context(), &iot.AttachPolicyInput{PolicyName: name, Target: aws.String(things + "cert/a")})
+			return err
+		}, "AccessDeniedException", []need{{"iot:AttachPolicy", things + "cert/a"}}},
+		"CreatePolicy": {func(c aws.Config) error {
+			_, err := iot.NewFromConfig(c).CreatePolicy(t.Context(), &iot.CreatePolicyInput{PolicyName: name, PolicyDocument: name, Tags: []iottypes.Tag{{Key: name}}})
+			return err
+		}, "AccessDeniedException", []need{{"iot:CreatePolicy", things + "policy/telemetry"}, {"iot:TagResource", things + "policy/telemetry"}}},
+		"DeletePolicyVersion": {func(c aws.Config) error {
+			_, err := iot.NewFromConfig(c).DeletePolicyVersion(t.Context(), &iot.DeletePolicyVersionInput{PolicyName: name, PolicyVersionId: aws.String("1")})
+			return err
+		}, "AccessDeniedException", []need{{"iot:DeletePolicyVersion", things + "policy/telemetry"}}},
+		"ListTagsForResource": {func(c aws.Config) error {
+			_, err := iot.NewFromConfig(c).ListTagsForResource(t.Context(), &iot.ListTagsForResourceInput{ResourceArn: aws.String(things + "policy/a")})
+			return err
+		}, "AccessDeniedException", []need{{"iot:ListTagsForResource", things + "policy/a"}}},
 		"ListPrincipalThings": {func(c aws.Config) error {
 			_, err := iot.NewFromConfig(c).ListPrincipalThings(t.Context(), &iot.ListPrincipalThingsInput{Principal: name})
 			return err

@@ -23,12 +23,21 @@ const maxBody = 1 << 20
 //go:embed operations.txt
 var operationsText string
 
+// Operations has the method and the path of each operation of AWS, by name.
+var Operations = func() map[string]string {
+	all := map[string]string{}
+	for line := range strings.Lines(operationsText) {
+		name, route, _ := strings.Cut(strings.TrimSpace(line), " ")
+		all[name] = strings.ReplaceAll(route, "+}", "...}")
+	}
+	return all
+}()
+
 // Handler serves the API of a Service and of the data plane.
 type Handler struct {
 	// Lock is held while an operation runs that is added after Lock is set.
 	Lock       sync.Locker
 	mux        *http.ServeMux
-	paths      map[string]string // by operation
 	operations map[string]operation
 }
 
@@ -37,12 +46,9 @@ type operation func(r *http.Request, body []byte) (any, error)
 // NewHandler returns the handler of a service and its data plane. Without a data plane (nil), the
 // operations of the data plane are not supported.
 func NewHandler(s *Service, data DataPlane) *Handler {
-	h := &Handler{mux: http.NewServeMux(), paths: map[string]string{}, operations: map[string]operation{}}
-	for line := range strings.Lines(operationsText) {
-		f := strings.Fields(line)
-		name := f[0]
-		h.paths[name] = strings.ReplaceAll(f[2], "+}", "...}")
-		h.mux.HandleFunc(f[1]+" "+h.paths[name], func(w http.ResponseWriter, r *http.Request) { h.answer(w, r, name) })
+	h := &Handler{mux: http.NewServeMux(), operations: map[string]operation{}}
+	for name, route := range Operations {
+		h.mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) { h.answer(w, r, name) })
 	}
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { h.answer(w, r, "") })
 	h.register(s)
@@ -59,7 +65,7 @@ func NewHandler(s *Service, data DataPlane) *Handler {
 // another name in the request. A request with any other member is refused. Handle panics if AWS
 // has no such operation or member.
 func Handle[In, Out any](h *Handler, name, reads string, f func(*In) (*Out, error)) {
-	path, known := h.paths[name]
+	path, known := Operations[name]
 	if !known {
 		panic(fmt.Sprintf("iotcore: AWS IoT has no operation %q", name))
 	}

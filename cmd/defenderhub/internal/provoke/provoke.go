@@ -54,7 +54,7 @@ func Command() *cli.Command {
 			"everything that was created. Use an account for tests. The command asks for the account ID.\n\n" +
 			"--cleanup removes what an earlier run left behind because it was killed.",
 		Example: "defenderhub provoke policy\ndefenderhub provoke --cleanup",
-		Changes: true, Policy: append(base, cleaning...),
+		Changes: true, Policy: cleaning,
 		Flags: func(f *pflag.FlagSet) {
 			f.BoolVar(&clean, "cleanup", false, "remove what a killed run left behind")
 		},
