@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
@@ -146,6 +147,7 @@ func TestConflictsAreNamedBeforeTheDeployment(t *testing.T) {
 	})
 	rows, status := doctor(t, w.cloud, "--template", before)
 	want(t, rows, "fix", "audit-configuration", "The AccountAuditConfiguration already exists.", "audit-configuration=existing")
+	want(t, rows, "fix", "audit-configuration", "role/somebody; 1 of 17 checks are on: "+logging, "")
 	want(t, rows, "fix", "security-hub", "Account is already subscribed to Security Hub", "enable-security-hub=false")
 	want(t, rows, "fix", "subscriptions", "ResourceConflictException", "Subscriptions.Audit: defenderhub.Existing")
 	want(t, rows, "fix", "names", "the name fleet_reports of DefenderHub/Hub", "reports-rule")
@@ -184,8 +186,19 @@ func TestConflictsAreNamedBeforeTheDeployment(t *testing.T) {
 	want(t, rows, "ok", "alarms", "none of ", "")
 	want(t, rows, "ok", "queues", "0 messages wait", "")
 	want(t, rows, "note", "imports", "no finding was imported", "")
+	want(t, rows, "note", "engine", "no telemetry was judged", "")
 	if status != 0 {
 		t.Errorf("status %d after the deployment:\n%s", status, show(rows))
+	}
+	w.deadLetters("")
+	w.cloud.Clock.Step(10 * time.Minute)
+	rows, status = doctor(t, w.cloud)
+	want(t, rows, "fix", "queues", "2 dead letters in HubForwarderDeadLetters", "dead-letters retry")
+	want(t, rows, "note", "queues", " of the source device-event: a reason", "dead-letters list")
+	want(t, rows, "note", "queues", " of the source audit: a reason", "dead-letters list")
+	want(t, rows, "fix", "alarms", "is in alarm", "docs/operations.md")
+	if status != 1 {
+		t.Errorf("status %d:\n%s", status, show(rows))
 	}
 }
 
@@ -242,83 +255,53 @@ func TestOwnDeploymentDrifts(t *testing.T) {
 	}
 
 	// Others change the configuration, and use it.
-	var on []string
+	var theirs []string
 	for _, c := range defender.Checks() {
 		if c != defender.IntermediateCARevoked {
-			on = append(on, c.String())
+			theirs = append(theirs, c.String())
 		}
 	}
-	w.audits(on...)
-	rows, _ = doctor(t, w.cloud, "--template", disabled())
+	w.audits(theirs...)
+	drifted := hub(func(a *defenderhub.AuditProps) { a.Disabled, a.CertificateAgeDays = check, 90 })
+	rows, _ = doctor(t, w.cloud, "--template", drifted)
 	want(t, rows, "note", "audit-configuration", "turns these checks off in the whole account: "+shared, "Audit.Disabled")
 	want(t, rows, "note", "audit-configuration", "these checks were turned off outside the stack: INTERMEDIATE_CA_REVOKED", "one owner")
+	on := func() bool {
+		config, err := w.iot.DescribeAccountAuditConfiguration(t.Context(), &iot.DescribeAccountAuditConfigurationInput{})
+		w.must(nil, err)
+		return config.AuditCheckConfigurations[shared].Enabled
+	}
+	if !on() {
+		t.Error("the check is off before the deployment")
+	}
+	if reasons := deploy(t, w.cloud, drifted); reasons != nil || on() {
+		t.Errorf("the deployment fails: %q, or does not turn the check off: %v", reasons, on())
+	}
 	w.must(w.iot.CreateScheduledAudit(t.Context(), &iot.CreateScheduledAuditInput{ScheduledAuditName: aws.String("theirs"), Frequency: iottypes.AuditFrequencyDaily, TargetCheckNames: []string{logging}}))
-	rows, _ = doctor(t, w.cloud, "--template", hub(func(a *defenderhub.AuditProps) { a.RemovalPolicy = awscdk.RemovalPolicy_DESTROY }))
+	deletes := hub(func(a *defenderhub.AuditProps) { a.Disabled, a.RemovalPolicy = check, awscdk.RemovalPolicy_DESTROY })
+	rows, _ = doctor(t, w.cloud, "--template", deletes)
 	want(t, rows, "note", "audit-schedules", "other scheduled audits use it: theirs", "Audit.RemovalPolicy")
-	w.must(w.iot.DeleteAccountAuditConfiguration(t.Context(), &iot.DeleteAccountAuditConfigurationInput{DeleteScheduledAudits: true}))
-	rows, _ = doctor(t, w.cloud, "--template", disabled())
-	want(t, rows, "fix", "audit-configuration", "The configuration for your account has not been set up or was deleted.", "create it again by hand")
-	wantReason(t, deploy(t, w.cloud, hub(func(a *defenderhub.AuditProps) { a.CertificateAgeDays = 100 })), "has not been set up or was deleted")
+
+	// Others delete the configuration: the command that doctor names creates it again.
+	deleted := func() {
+		w.must(w.iot.DeleteAccountAuditConfiguration(t.Context(), &iot.DeleteAccountAuditConfigurationInput{DeleteScheduledAudits: true}))
+	}
+	changed := func(days int) string {
+		return hub(func(a *defenderhub.AuditProps) { a.CertificateAgeDays, a.NoSchedule = days, true })
+	}
+	deleted()
+	rows, _ = doctor(t, w.cloud, "--template", changed(100))
+	want(t, rows, "fix", "audit-configuration", "The configuration for your account has not been set up or was deleted.", "create it again by hand (aws iot update-account-audit-configuration)")
+	w.audits(theirs...)
+	if reasons := deploy(t, w.cloud, changed(100)); reasons != nil {
+		t.Errorf("the deployment fails after the configuration was created again: %q", reasons)
+	}
+	deleted()
+	wantReason(t, deploy(t, w.cloud, changed(200)), "has not been set up or was deleted")
 }
 
-// TestSentencesOfConflicts are conflicts that no prop fixes, or that only an aspect makes.
-func TestSentencesOfConflicts(t *testing.T) {
-	w := newWorld(t)
-	pinned := assembly(t, &awscdk.Environment{Account: aws.String("210987654321"), Region: aws.String("eu-west-1")}, nil)
-	rows, _ := doctor(t, w.cloud, "--template", pinned)
-	want(t, rows, "fix", "account", "pinned to account 210987654321", "use credentials of that account")
-	want(t, rows, "fix", "account", "pinned to Region eu-west-1", "--region eu-west-1")
-
-	odd := edit(t, assembly(t, nil, nil), func(resources map[string]map[string]any) {
-		for _, r := range resources {
-			switch r["Type"] {
-			case "AWS::IoT::ScheduledAudit":
-				properties(r)["TargetCheckNames"] = append(properties(r)["TargetCheckNames"].([]any), "NEW_CHECK", "INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK")
-			case "AWS::Lambda::Function":
-				properties(r)["ReservedConcurrentExecutions"] = 5
-			case "AWS::IoT::TopicRule":
-				delete(r, "DependsOn")
-			case "AWS::IoT::AccountAuditConfiguration":
-				properties(r)["AccountId"] = "210987654321"
-			}
-		}
-	})
-	w.cloud.Functions.Concurrency = 10
-	rows, _ = doctor(t, w.cloud, "--template", odd)
-	want(t, rows, "fix", "audit-schedules", "NEW_CHECK. Request contains an invalid Audit Check Name.", "audit-except=NEW_CHECK")
-	want(t, rows, "note", "audit-schedules", "one public report says that AWS rejects a schedule with INTERMEDIATE_CA_REVOKED", "Audit.Include")
-	want(t, rows, "fix", "concurrency", "of 10 unreserved executions the template takes 5", "aspects")
-	want(t, rows, "fix", "rules", "unable to assume role", "deploy again")
-	want(t, rows, "fix", "account", "AccountId in the template (210987654321) doesn't match actual: 123456789012.", "credentials")
-	w.cloud.Functions.Concurrency = 1000
-	rows, _ = doctor(t, w.cloud, "--template", odd)
-	want(t, rows, "ok", "concurrency", "1000 concurrent executions", "")
-
-	rows, _ = doctor(t, w.cloud, "--template", odd, "--toolkit-stack-name", "Other")
-	want(t, rows, "fix", "bootstrap", "there is no stack Other", "make bootstrap")
-	native := assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) {
-		p.Detect = &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors(), Native: &defenderhub.NativeProps{}}
-	})
-	rows, status := doctor(t, w.cloud, "--template", native)
-	want(t, rows, "unknown", "detect", "is not known", "doctor --try")
-	if status != 2 {
-		t.Errorf("status %d", status)
-	}
-	rows, status = doctor(t, w.cloud, "--template", native, "--try", "--yes")
-	want(t, rows, "ok", "detect", "was created and deleted", "")
-	if profiles, err := w.iot.ListSecurityProfiles(t.Context(), &iot.ListSecurityProfilesInput{}); err != nil || len(profiles.SecurityProfileIdentifiers) > 0 || status != 0 {
-		t.Errorf("left %v, error %v, status %d", profiles.SecurityProfileIdentifiers, err, status)
-	}
-	w.cloud.Detect.Closed = true
-	rows, _ = doctor(t, w.cloud, "--template", native, "--try", "--yes")
-	want(t, rows, "fix", "detect", "could not be created", "engine=self-managed")
-	if r := run(t, w.cloud, nil, "doctor", "--template", native, "--try"); r.status != 2 || !strings.Contains(r.stderr, "create the security profile defenderhub-doctor-") {
-		t.Errorf("without --yes: %+v", r)
-	}
-}
-
-// TestTopicsAndCertificates: imported topics, and certificates that several things share.
-func TestTopicsAndCertificates(t *testing.T) {
+// TestPoliciesOfImportedTopics: topics of others need statements.
+func TestPoliciesOfImportedTopics(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
 	topics := sns.NewFromConfig(w.cloud.Config())
@@ -338,20 +321,43 @@ func TestTopicsAndCertificates(t *testing.T) {
 	rows, _ = doctor(t, w.cloud, "--template", dir)
 	want(t, rows, "ok", "topics", "services may publish", "")
 
-	var last *iot.CreateKeysAndCertificateOutput
-	for range 3 { // pages of them are tested beside the command
-		last, err = w.iot.CreateKeysAndCertificate(ctx, &iot.CreateKeysAndCertificateInput{})
-		w.must(nil, err)
-	}
+}
+
+// TestManyCertificates: one of 300 certificates, all pages of which are read, is shared.
+func TestManyCertificates(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
 	for _, name := range []string{"pump-1", "pump-2"} {
 		w.must(w.iot.CreateThing(ctx, &iot.CreateThingInput{ThingName: &name}))
-		w.must(w.iot.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: &name, Principal: last.CertificateArn}))
 	}
+	const all = 300
+	var last *string
+	for range all {
+		keys, err := w.iot.CreateKeysAndCertificate(ctx, &iot.CreateKeysAndCertificateInput{})
+		w.must(nil, err)
+		last = keys.CertificateArn
+		w.must(w.iot.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: aws.String("pump-1"), Principal: last}))
+	}
+	w.must(w.iot.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: aws.String("pump-2"), Principal: last}))
 	rows, status := doctor(t, w.cloud)
 	want(t, rows, "fix", "certificates", "is attached to 2 things: pump-1, pump-2", "its own certificate")
 	if status != 1 {
 		t.Errorf("status %d", status)
 	}
-	rows, _ = doctor(t, w.cloud, "--certificates", "2")
-	want(t, rows, "note", "certificates", "more than 2 certificates", "--certificates 20")
+	rows, _ = doctor(t, w.cloud, "--certificates", "299")
+	want(t, rows, "note", "certificates", "more than 299 certificates", "--certificates 2990")
+	var shown struct {
+		Device []struct{ Kind, Name string }
+	}
+	r := run(t, w.cloud, nil, "device", "pump-1", "--json")
+	w.must(nil, json.Unmarshal([]byte(r.stdout), &shown))
+	certificates := map[string]bool{}
+	for _, row := range shown.Device {
+		if row.Kind == "certificate" {
+			certificates[row.Name] = true
+		}
+	}
+	if len(certificates) != all || r.status != 0 {
+		t.Errorf("device shows %d certificates, status %d: %s", len(certificates), r.status, r.stderr)
+	}
 }
