@@ -11,9 +11,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 )
 
-// TestStreamAndRemoval sends telemetry through Kinesis, with reports on the user's own topic.
-// Then it removes a behavior, changes the transport, and removes the engine. The forwarder stays
-// and archives the findings that are no longer judged, and a week later a quiet one.
+// TestStreamAndRemoval sends telemetry through Kinesis, with reports on the user's own topic: first
+// that of `defenderhub provoke`. Then it removes a behavior, changes the transport, and removes the
+// engine. The forwarder stays and archives the findings that are no longer judged, and a week later
+// a quiet one.
 func TestStreamAndRemoval(t *testing.T) {
 	ctx, s := begin(t)
 	settings := map[string]string{
@@ -26,6 +27,7 @@ func TestStreamAndRemoval(t *testing.T) {
 	if err := s.pass(ctx, time.Second); err != nil {
 		t.Fatal(err)
 	}
+	provoke(ctx, t, s)
 	meter, err := s.newDevice(ctx, "meter-2")
 	if err != nil {
 		t.Fatal(err)
