@@ -104,12 +104,14 @@ func TestConflictsOfTemplates(t *testing.T) {
 	plain := func() string { return assembly(t, nil, nil) }
 	w.fails(each(t, plain(), accounts, func(r map[string]any) { properties(r)["AccountId"] = "210987654321" }),
 		"account", "AccountId in the template (210987654321) doesn't match actual: 123456789012.", "remove Env from the StackProps", "AccountId in the template (210987654321) doesn't match actual: 123456789012.")
-	unknown := each(t, plain(), schedules, func(r map[string]any) {
-		properties(r)["TargetCheckNames"] = append(properties(r)["TargetCheckNames"].([]any), "NEW_CHECK", "INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK")
-	})
-	rows, _ := doctor(t, w.cloud, "--template", unknown)
+	scheduling := func(check string) string {
+		return each(t, plain(), schedules, func(r map[string]any) {
+			properties(r)["TargetCheckNames"] = append(properties(r)["TargetCheckNames"].([]any), check)
+		})
+	}
+	w.fails(scheduling("NEW_CHECK"), "audit-schedules", "NEW_CHECK. Request contains an invalid Audit Check Name.", "audit-except=NEW_CHECK", "Request contains an invalid Audit Check Name.")
+	rows, _ := doctor(t, w.cloud, "--template", scheduling("INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK"))
 	want(t, rows, "note", "audit-schedules", "one public report says that AWS rejects a schedule with INTERMEDIATE_CA_REVOKED", "Audit.Include")
-	w.fails(unknown, "audit-schedules", "NEW_CHECK. Request contains an invalid Audit Check Name.", "audit-except=NEW_CHECK", "Request contains an invalid Audit Check Name.")
 	w.fails(each(t, plain(), functions, func(r map[string]any) { properties(r)["ReservedConcurrentExecutions"] = 5 }),
 		"concurrency", "of 10 unreserved executions the template takes 5", "remove ReservedConcurrentExecutions", "below its minimum value of [10]")
 	early := edit(t, each(t, plain(), rules, func(r map[string]any) { delete(r, "DependsOn") }), func(resources map[string]map[string]any) {
@@ -179,6 +181,7 @@ func TestNamesInUse(t *testing.T) {
 		"temperature":   {template("", "", "own", ""), "Detect.Native.ExistingCustomMetrics", "already exists"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			w := w
 			w.T = t
 			w.fails(c.dir, "names", "the name "+name+" of ", c.fix, c.reason)
 		})

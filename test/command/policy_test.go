@@ -169,6 +169,7 @@ func TestEachActionIsNeeded(t *testing.T) {
 		experiment("telnet", "0s"),
 	} {
 		t.Run(c.policy, func(t *testing.T) {
+			w := w
 			w.T = t
 			c.check(w)
 		})

@@ -129,7 +129,7 @@ func provoke(ctx context.Context, t *testing.T, s *story) {
 	if err != nil {
 		t.Errorf("doctor: %v", err)
 	}
-	for _, want := range []string{"ok\tstack\tthe stack DefenderHub has ", "ok\talarms\tnone of ", "ok\tqueues\t0 messages wait in ", "ok\timports\tthe last findings were imported in the hour from ", "ok\tengine\tthe self-managed engine judged telemetry last at "} {
+	for _, want := range []string{"ok\tstack\tthe stack DefenderHub has ", "ok\talarms\tnone of ", "ok\tqueues\t0 messages wait in ", "ok\timports\tthe last findings were imported in the hour from ", "ok\tengine\tthe self-managed engine last judged telemetry at "} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("doctor does not say %q:\n%s", want, out)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 )
 
@@ -78,5 +79,26 @@ func TestAllPagesOfCertificatesAreRead(t *testing.T) {
 		if err != nil || more != (want != "") || more && !strings.Contains(lines[len(lines)-1].Finding, want) {
 			t.Errorf("limit %d: %+v, error %v", limit, lines, err)
 		}
+	}
+}
+
+// A newer engine may write its progress in another form, which is not "no telemetry".
+func TestUnknownProgressOfTheEngineIsNamed(t *testing.T) {
+	for item, want := range map[string]string{
+		`{"at": {"N": "1796007600000"}, "lag": {"N": "0"}}`: "last judged telemetry at 2026-11-30T03:00:00Z",
+		`{"at": {"S": "2026-11-30"}}`:                       `in the table t has no number "at": another version`,
+		`{}`:                                                "no telemetry was judged",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"Item": %s}`, item)
+		}))
+		e := &exam{options: options{stack: "S"}, deployed: map[string]deployment{"S": {"State": {"AWS::DynamoDB::Table", "t"}}}, dynamodb: dynamodb.New(dynamodb.Options{
+			Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider("a", "b", "")),
+		})}
+		lines, err := heartbeat(t.Context(), e)
+		if got := fmt.Sprint(lines, err); !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", item, got, want)
+		}
+		server.Close()
 	}
 }

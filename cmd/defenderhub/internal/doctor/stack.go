@@ -201,9 +201,12 @@ func heartbeat(ctx context.Context, e *exam) ([]line, error) {
 		if err != nil {
 			return nil, err
 		}
-		n, found := out.Item[contract.StateHeartbeat].(*dbtypes.AttributeValueMemberN)
-		if !found {
+		if len(out.Item) == 0 {
 			continue
+		}
+		n, known := out.Item[contract.StateHeartbeat].(*dbtypes.AttributeValueMemberN)
+		if !known {
+			return nil, fmt.Errorf("the engine's progress in the table %s has no number %q: another version of the engine wrote it. Install the version of this command that matches the deployment", table, contract.StateHeartbeat)
 		}
 		ms, err := strconv.ParseInt(n.Value, 10, 64)
 		if err != nil {
