@@ -270,7 +270,7 @@ func checkUnfollowable(t *testing.T, cloud *localaws.Cloud) {
 	const rule = `{"Resources":{"Rule":{"Type":"AWS::Events::Rule","Properties":{%s}}}}`
 	const schedule = `{"Resources":{"Schedule":{"Type":"AWS::Scheduler::Schedule","Properties":{"FlexibleTimeWindow":{"Mode":"OFF"},%s}}}}`
 	for name, tt := range map[string]struct{ template, want string }{
-		"Pattern":  {fmt.Sprintf(rule, `"EventPattern":{"source":[{"like":"x"}]}`), `does not know the operator "like"`},
+		"Pattern":  {fmt.Sprintf(rule, `"EventPattern":{"source":[{"like":"x"}]}`), `does not support the operator "like"`},
 		"Rate":     {fmt.Sprintf(rule, `"ScheduleExpression":"rate(1 fortnight)"`), "rate(1 fortnight)"},
 		"Target":   {fmt.Sprintf(rule, `"ScheduleExpression":"rate(1 day)","Targets":[{"Id":"1","Arn":"arn:aws:kinesis:us-east-1:123456789012:stream/s"}]`), "stream/s"},
 		"Schedule": {fmt.Sprintf(schedule, `"ScheduleExpression":"cron(0 0 L * ? *)","Target":{"Arn":"arn:aws:sqs:us-east-1:123456789012:q","RoleArn":"arn:aws:iam::123456789012:role/r"}`), "cron(0 0 L * ? *)"},
