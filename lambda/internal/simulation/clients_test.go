@@ -131,6 +131,9 @@ func (q queues) SendMessage(ctx context.Context, in *sqs.SendMessageInput, _ ...
 			return nil, err
 		}
 		m := to.send(*in.MessageBody, attributes)
+		if in.DelaySeconds > 0 {
+			to.postpone(m, time.Duration(in.DelaySeconds)*time.Second)
+		}
 		return &sqs.SendMessageOutput{MessageId: &m.id}, nil
 	})
 }
@@ -197,6 +200,15 @@ func (q queues) GetQueueAttributes(ctx context.Context, in *sqs.GetQueueAttribut
 			"ApproximateNumberOfMessages": strconv.Itoa(available), "ApproximateNumberOfMessagesNotVisible": strconv.Itoa(inFlight),
 		}}, nil
 	})
+}
+
+// postpone delays a message that was sent.
+func (q *queue) postpone(m *message, d time.Duration) {
+	if m.shown {
+		q.visible = slices.DeleteFunc(q.visible, func(o *message) bool { return o == m })
+		m.shown = false
+	}
+	q.hide(m, d)
 }
 
 // errLost is what a client gets if no answer arrives.

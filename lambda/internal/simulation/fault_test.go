@@ -143,12 +143,12 @@ var (
 // are faults that the function cannot have, or too rare to require.
 var cells = map[kind][]string{
 	crash: handlers, slowCall: handlers, queueFails: handlers,
-	tableThrottle: withTables, answerLost: withTables, answerRetried: withTables, clockSkew: withTables, deployment: {"forwarder", "auditor", "evaluator", "closer", "correlator"}, eventDuplicate: {"notifier", "correlator"},
+	tableThrottle: withTables, answerLost: withTables, answerRetried: withTables, clockSkew: withTables, deployment: {"forwarder", "auditor", "evaluator", "closer", "correlator", "notifier"}, eventDuplicate: {"notifier", "correlator"},
 	tablePartial: {"evaluator", "closer"}, staleRead: {"closer"}, lifecycleSkew: {"evaluator"}, pageExpires: {"auditor"},
 	hubFailure: importers, hubLost: importers, hubPartial: importers, hubStubborn: importers, hubBusy: importers, hubOff: {"forwarder"},
 	queueDuplicate: consumers, queueReorder: {"forwarder", "evaluator", "notifier", "correlator"}, queueDelay: consumers,
 	ruleDuplicate: {"forwarder", "evaluator"}, ruleError: {"forwarder", "evaluator"},
-	scheduleOdd: {"forwarder", "closer", "correlator"}, registryChange: {"evaluator", "closer"},
+	scheduleOdd: {"forwarder", "closer", "correlator", "notifier"}, registryChange: {"evaluator", "closer"},
 }
 
 // strikesIn reports whether a kind of fault must have struck a function at least once.

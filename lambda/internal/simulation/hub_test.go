@@ -26,7 +26,9 @@ type hub struct {
 	client *securityhub.Client
 	// accepted are the times of calls within the quota.
 	accepted []time.Time
-	calls    int
+	// refused are the times of calls over the quota.
+	refused []time.Time
+	calls   int
 	// findings is the number of findings in accepted calls.
 	findings int
 	// seen are the findings as they were last, by ID.
@@ -36,6 +38,11 @@ type hub struct {
 	// stubborn findings fail until a time: a third of all, chosen by a number.
 	stubborn uint64
 	until    time.Time
+	// since is when each finding became ACTIVE or ARCHIVED, lastChange when any did.
+	since      map[string]time.Time
+	lastChange time.Time
+	// titles are all that each finding had.
+	titles map[string][]string
 	// changed is called with each finding that an import has changed.
 	changed func(id, state string)
 }
@@ -45,7 +52,7 @@ type seen struct{ created, updated, state, text string }
 
 // newHub returns Security Hub; imported gets its events.
 func newHub(w *world, imported func(securityhubtest.Imported)) *hub {
-	h := &hub{world: w, seen: map[string]seen{}, edits: map[string]string{}}
+	h := &hub{world: w, seen: map[string]seen{}, edits: map[string]string{}, since: map[string]time.Time{}, titles: map[string][]string{}}
 	h.service = securityhubtest.New(securityhubtest.Config{Account: account, Now: time.Now, RateLimits: true, OnImported: imported})
 	h.Hub = h.service.Hub(account, region)
 	if err := h.Enable(securityhubtest.Settings{}); err != nil {
@@ -99,6 +106,10 @@ func (h *hub) serve(e *environment, in *securityhub.BatchImportFindingsInput) (*
 	last := calls[len(calls)-1]
 	if last.Status != http.StatusTooManyRequests && f.Answer == nil { // a failing service does not count
 		h.accepted = append(h.accepted, last.Time)
+	}
+	if last.Status == http.StatusTooManyRequests {
+		h.refused = append(h.refused, last.Time)
+		w.counts["import calls over the quota"]++
 	}
 	if last.Status == http.StatusOK {
 		h.findings += len(in.Findings)
@@ -156,8 +167,16 @@ func (h *hub) look(e *environment, sent []hubtypes.AwsSecurityFinding, failed ma
 		case known && is.created != was.created && is.created == is.updated && was.created == was.updated:
 			// Until an import is confirmed, each attempt may be the one that creates the finding.
 			h.world.counts["findings created anew while unconfirmed"]++
+		case known && is.created == is.updated && h.forgotten(was):
+			h.world.counts["findings created again after 90 days"]++
 		case known && is.created != was.created:
 			h.world.violations.add("CreatedAt never changes", "%s: %+v, then %+v", id, was, is)
+		}
+		if is.state != was.state {
+			h.since[id], h.lastChange = time.Now(), time.Now()
+		}
+		if title := aws.ToString(f.Title); !slices.Contains(h.titles[id], title) {
+			h.titles[id] = append(h.titles[id], title)
 		}
 		h.seen[id] = is
 		h.world.counts["changes of findings"]++
@@ -168,6 +187,12 @@ func (h *hub) look(e *environment, sent []hubtypes.AwsSecurityFinding, failed ma
 			h.changed(id, is.state)
 		}
 	}
+}
+
+// forgotten reports whether Security Hub has deleted a finding.
+func (h *hub) forgotten(was seen) bool {
+	updated, err := time.Parse(time.RFC3339, was.updated)
+	return err == nil && time.Since(updated) > hubKeeps
 }
 
 // edit lets an analyst change a finding.
@@ -220,6 +245,27 @@ func (h *hub) checkQuota() {
 		last = at
 		if tokens < -0.001 {
 			h.world.violations.add("the quota of Security Hub", "at %v", at)
+			return
+		}
+	}
+	h.checkRefused()
+}
+
+// mostRefused is how many calls of a minute may be over the quota. After each one the importer waits
+// longer, for five seconds on average in the end, so an environment makes about 17 in its first minute.
+// Twelve environments may import at once.
+const mostRefused = 12 * 20
+
+// checkRefused requires that calls over the quota stay few: each one also counts for the quota of
+// other products.
+func (h *hub) checkRefused() {
+	for i, at := range h.refused {
+		j := i
+		for j < len(h.refused) && h.refused[j].Sub(at) < time.Minute {
+			j++
+		}
+		if j-i > mostRefused {
+			h.world.violations.add("calls over the quota stay few", "%d in the minute from %v on", j-i, at)
 			return
 		}
 	}

@@ -24,6 +24,7 @@ var invariants = []struct {
 	{"each identity has one finding in the state of its newest signal", (*world).checkFindings},
 	{"the engine's transitions are those of the reference", (*world).checkTransitions},
 	{"alarms of retired devices end within a day", (*world).checkRegistry},
+	{"alarms of silent devices end", (*world).checkAge},
 	{correlateInvariant, (*world).checkIncidents},
 	{"an active incident has an active part", (*world).checkParts},
 	{notifyInvariant, (*world).checkMessages},
@@ -53,12 +54,15 @@ func (w *world) checkFindings() {
 		f, exists := by[id]
 		delete(by, id)
 		if w.unsure(all) {
-			if exists && w.settings().withoutConnections && f.RecordState == "ACTIVE" {
+			if exists && !w.settings().has(all[0].behavior) && f.RecordState == "ACTIVE" {
 				w.violations.add("findings of removed behaviors end", "%s is active", id)
 			}
 			continue
 		}
 		if !exists && all[0].skips && !last[0].active {
+			continue
+		}
+		if !exists && (!last[0].active || w.aged(last[0], id) == "ends") && w.mayBeGone(id) {
 			continue
 		}
 		if exists != raised {
@@ -70,6 +74,12 @@ func (w *world) checkFindings() {
 		}
 		if want := w.settings().severity.Or(defender.Medium).String(); all[0].behavior == openPorts && f.RecordState == "ACTIVE" && f.Severity.Label != want {
 			w.violations.add("active findings have the deployed severity", "%s has %s, want %s", id, f.Severity.Label, want)
+		}
+		if aged := w.aged(last[0], id); aged != "" && last[0].active {
+			if !endsByAge(f, aged) {
+				w.violations.add(name, "%s is %s after the quiet time", id, f.RecordState)
+			}
+			continue
 		}
 		if active := f.RecordState == "ACTIVE"; active != last[0].active {
 			w.violations.add(name, "%s is %s, want active: %t", id, f.RecordState, last[0].active)
@@ -134,15 +144,13 @@ func (w *world) checkNothingWaits() {
 // settings are those of the last deployment.
 func (w *world) settings() settings { return w.deployed[len(w.deployed)-1] }
 
-// unsure reports whether a deployment decides about a finding: its behavior was removed for a
-// while.
-func (w *world) unsure(all []statement) bool {
-	return all[0].behavior == fewConnections && w.changes(fewConnections)
-}
+// unsure reports whether a deployment decides about a finding: its behavior was removed or renamed
+// for a while.
+func (w *world) unsure(all []statement) bool { return w.changes(all[0].behavior) }
 
-// changes reports whether a deployment removed or added a behavior.
+// changes reports whether a deployment removed, renamed or added a behavior.
 func (w *world) changes(behavior string) bool {
-	return behavior == fewConnections && slices.ContainsFunc(w.deployed, func(s settings) bool { return s.withoutConnections })
+	return behavior != "" && slices.ContainsFunc(w.deployed, func(s settings) bool { return !s.has(behavior) })
 }
 
 func (w *world) checkTransitions() {
@@ -158,7 +166,9 @@ func (w *world) checkTransitions() {
 			got = append(got, c)
 		}
 		want := d.reference(time.Now())
-		changed := func(c change) bool { return w.changes(c.behavior) || !d.compares(c.behavior) }
+		changed := func(c change) bool {
+			return w.changes(c.behavior) || !d.compares(c.behavior) || w.passed > 0 && c.kind == "alarm-invalidated"
+		}
 		got, want = slices.DeleteFunc(got, changed), slices.DeleteFunc(want, changed)
 		order := func(a, b change) int {
 			return cmp.Or(strings.Compare(a.behavior, b.behavior), cmp.Compare(a.time, b.time))

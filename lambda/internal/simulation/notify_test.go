@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +15,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
+	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/correlation"
 	"github.com/defenderhub/defenderhub/internal/notification"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
@@ -52,24 +54,73 @@ func (w *world) bus(i securityhubtest.Imported) {
 	}
 }
 
+// notifyMode is what a seed's notifier does besides sending each message at once.
+type notifyMode int
+
+const (
+	// eachMessage: no message exceeds the cap.
+	eachMessage notifyMode = iota
+	// capped: two messages a minute. Each invocation has one event, because the messages of one
+	// invocation compete for a minute's places in an order that the Go runtime chooses.
+	capped
+	// digested: an hourly digest has what is below HIGH.
+	digested
+	// withIncidents: parts of incidents send no message of their own.
+	withIncidents
+)
+
+// perMinute is the cap of the mode capped.
+const perMinute = 2
+
+// remindOf is the least severity of which reminders remind.
+const remindOf = defender.High
+
 func (w *world) deployNotify() {
-	dir := filepath.Join(w.dir, "notify")
-	err := os.MkdirAll(dir, 0o755)
-	if err == nil {
-		// No message exceeds the cap: the request for a list of the others waits for a lock.
-		err = os.WriteFile(filepath.Join(dir, notification.File), []byte(`{"filters":[{"severity":"LOW"}],"perMinute":1000000,"membershipMinutes":15}`), 0o644)
-	}
-	if err != nil {
-		panic(err)
-	}
+	w.notify = notifyMode(w.seed / 2 % 4)
 	w.notifyDeadLetters = w.queue("notify-dead-letters", 30*time.Second, nil, 0)
 	w.notifyQueue = w.queue("notify", 6*time.Minute+2*time.Second, w.notifyDeadLetters, 1000)
-	w.notifier = w.function("notifier", time.Minute, buildNotifier, []string{
+	w.notifier = w.function("notifier", time.Minute, buildNotifier, w.notifierEnvironment(w.deployed[0]))
+	batch := 100
+	if w.notify == capped {
+		batch = 1
+	}
+	w.notifyQueue.feeds(w.notifier, batch, 2*time.Second, 2)
+	if w.notify == digested {
+		w.every(time.Hour, w.notifier, contract.NotifyDigest, func(time.Time) {})
+	}
+	w.every(2*time.Hour, w.notifier, contract.NotifyRemind, w.expectReminder)
+}
+
+func (w *world) notifierEnvironment(s settings) []string {
+	c := notification.Config{Filters: []notification.Filter{{Severity: correlation.Label(defender.Low)}}, PerMinute: 1_000_000, MembershipMinutes: 15, Remind: correlation.Label(remindOf)}
+	switch w.notify {
+	case capped:
+		c.PerMinute = perMinute
+	case digested:
+		c.DigestBelow = correlation.Label(defender.High)
+	case withIncidents:
+		c.Rules, c.HoldSeconds = s.compiled(), 60
+	}
+	dir := w.write(s, notification.File, c)
+	return []string{
 		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=notifier", "LAMBDA_TASK_ROOT=" + dir, contract.EnvNotifyTable + "=" + notifyTable,
 		contract.EnvNotifyQueueURL + "=" + w.notifyQueue.url(), contract.EnvDeadLetterQueueURL + "=" + w.notifyDeadLetters.url(),
 		contract.EnvPeopleTopic + "=" + peopleTopic, contract.EnvChatTopic + "=" + chatTopic, contract.EnvLogLevel + "=DEBUG",
+	}
+}
+
+// every invokes the notifier as its schedules do: asynchronously, with two retries.
+func (w *world) every(period time.Duration, fn *function, kind string, before func(at time.Time)) {
+	next := time.Now().Truncate(w.pace(period)).Add(w.pace(period))
+	w.at(next, func() {
+		before(next)
+		event := contract.NotifyRequest(kind, next.Format(time.RFC3339))
+		if w.faults.strikes(scheduleOdd, fn) {
+			w.after(w.between(0, time.Minute), func() { w.asynchronously(fn, event, 2) })
+		}
+		w.asynchronously(fn, event, 2)
+		w.every(period, fn, kind, before)
 	})
-	w.notifyQueue.feeds(w.notifier, 100, 2*time.Second, 2)
 }
 
 const (
@@ -88,26 +139,122 @@ func buildNotifier(e *environment, on host.Host) (handler, error) {
 // topics is the Amazon SNS client of an environment.
 type topics struct{ *environment }
 
-// notice is a message that people got.
+// notice is what a message to people says about a finding: alone, or as a line of a list.
 type notice struct {
-	change, severity string
+	change, severity, list string
+	at                     time.Time
+}
+
+func (n notice) String() string {
+	return fmt.Sprintf("%s %s %s at %s", n.change, n.severity, n.list, n.at.Format("02 15:04:05"))
 }
 
 func (t topics) Publish(ctx context.Context, in *sns.PublishInput, _ ...func(*sns.Options)) (*sns.PublishOutput, error) {
 	return ask(ctx, t.environment, "SNS", "Publish", *in.TopicArn+" "+digest(*in.Message), func() (*sns.PublishOutput, error) {
-		t.world.counts["messages to people and chats"]++
+		w := t.world
+		w.counts["messages to people and chats"]++
 		if *in.TopicArn == chatTopic {
-			t.world.chats[*in.Message]++
+			w.chats[*in.Message]++
 		}
 		if *in.TopicArn == peopleTopic {
+			attribute := func(name string) string { return *in.MessageAttributes[name].StringValue }
+			if attribute("kind") == "list" {
+				w.list(attribute("change"), *in.Message)
+				return &sns.PublishOutput{MessageId: aws.String("m")}, nil
+			}
 			id := findingOf(*in.Message)
 			if id == "" {
-				t.world.violations.add(notifyInvariant, "a message without a finding: %s", *in.Message)
+				w.violations.add(notifyInvariant, "a message without a finding: %s", *in.Message)
 			}
-			t.world.notices[id] = append(t.world.notices[id], notice{*in.MessageAttributes["change"].StringValue, *in.MessageAttributes["severity"].StringValue})
+			w.notices[id] = append(w.notices[id], notice{attribute("change"), attribute("severity"), "", time.Now()})
 		}
 		return &sns.PublishOutput{MessageId: aws.String("m")}, nil
 	})
+}
+
+// listLine is a line of a list.
+var listLine = regexp.MustCompile(`(?m)^([A-Z]+), (?:incident, )?(?:(new|worse|over), )?(.*) \(since [^(]*\)$`)
+
+// list notes the lines of a list. Findings with one title share their lines.
+func (w *world) list(kind, text string) {
+	w.counts["lists of the kind "+kind]++
+	lines := listLine.FindAllStringSubmatch(strings.ReplaceAll(text, "[.]", "."), -1)
+	if len(lines) == 0 {
+		w.violations.add(notifyInvariant, "a list without lines: %s", text)
+	}
+	var reminded []string
+	for _, line := range lines {
+		known := false
+		for _, id := range slices.Sorted(maps.Keys(w.hub.titles)) {
+			if !slices.ContainsFunc(w.hub.titles[id], func(title string) bool { return strings.HasSuffix(line[3], title) }) {
+				continue
+			}
+			known = true
+			if kind == "reminder" {
+				reminded = append(reminded, id)
+				continue
+			}
+			w.notices[id] = append(w.notices[id], notice{line[2], line[1], kind, time.Now()})
+		}
+		if !known {
+			w.violations.add(notifyInvariant, "a list is about no finding: %s", line[0])
+		}
+	}
+	if kind == "reminder" && w.reminder != nil {
+		w.checkReminder(reminded)
+	}
+}
+
+// expectReminder notes what a reminder must have, if nothing changes any more.
+func (w *world) expectReminder(time.Time) {
+	if w.reminder != nil {
+		w.checkReminder(nil) // it had nothing to say
+	}
+	settled := w.faults.quiet && w.idle() && time.Since(w.hub.lastChange) > time.Hour && w.notify != withIncidents
+	if !settled {
+		w.reminder = nil
+		return
+	}
+	w.reminder = map[string]bool{}
+	for _, f := range w.hub.Findings() {
+		if open(f) && f.ProductFields["ReportType"] != "CheckSummary" && slices.Contains([]string{"HIGH", "CRITICAL"}, f.Severity.Label) {
+			w.reminder[f.ID] = true
+		}
+	}
+}
+
+// checkReminder compares a reminder with what is open. Findings that share a title share a line.
+func (w *world) checkReminder(reminded []string) {
+	w.counts["reminders compared"]++
+	titles := map[string]bool{}
+	by := map[string]string{}
+	for _, f := range w.hub.Findings() {
+		by[f.ID] = f.Title
+	}
+	for id := range w.reminder {
+		titles[by[id]] = true
+		if !slices.Contains(reminded, id) {
+			w.violations.add("a reminder has each severe open finding", "%s is missing in %v", id, reminded)
+		}
+	}
+	for _, id := range reminded {
+		if !titles[by[id]] && !w.isSummary(id) {
+			w.violations.add("a reminder has each severe open finding", "%s is not open", id)
+		}
+	}
+	w.reminder = nil
+}
+
+// isSummary reports whether a finding is the summary of an audit's check: some send messages.
+func (w *world) isSummary(id string) bool {
+	return slices.ContainsFunc(w.hub.Findings(), func(f securityhubtest.Finding) bool {
+		return f.ID == id && f.ProductFields["ReportType"] == "CheckSummary"
+	})
+}
+
+// open reports whether a finding needs attention.
+func open(f securityhubtest.Finding) bool {
+	return f.RecordState == "ACTIVE" && f.Workflow.Status != "SUPPRESSED" && f.Workflow.Status != "RESOLVED"
 }
 
 var searchLink = regexp.MustCompile(`#/findings\?search=(\S+)`)
@@ -126,9 +273,8 @@ func findingOf(text string) string {
 
 const notifyInvariant = "the last message about a finding says what is true"
 
-// checkMessages requires that people know which findings are open: the last message about each
-// open finding is new or worse, that of another is over. A step may be skipped if newer events
-// overtake it. A message may be repeated only after a crash or a lost answer.
+// checkMessages requires that people know which findings are open. A step may be skipped if newer
+// events overtake it. A list is sent later than what it says, so a newer message may come before it.
 func (w *world) checkMessages() {
 	if w.notifier == nil {
 		return
@@ -137,16 +283,24 @@ func (w *world) checkMessages() {
 		if f.ProductFields["ReportType"] == "CheckSummary" {
 			continue // a summary that only counts findings sends no message
 		}
-		all := w.notices[f.ID]
-		open := f.RecordState == "ACTIVE" && f.Workflow.Status != "SUPPRESSED" && f.Workflow.Status != "RESOLVED"
-		last := ""
-		if n := len(all); n > 0 {
-			last = all[n-1].change
+		all, since := w.notices[f.ID], w.hub.since[f.ID]
+		says := func(changes ...string) bool {
+			return len(all) > 0 && slices.Contains(changes, all[len(all)-1].change) ||
+				w.notify != eachMessage && slices.ContainsFunc(all, func(n notice) bool { return slices.Contains(changes, n.change) && !n.at.Before(since) })
 		}
-		if open != (last == "new" || last == "worse") && (open || last != "") {
-			w.violations.add(notifyInvariant, "%s is open: %t, messages %v", f.ID, open, all)
+		told := says("new", "worse")
+		if !open(f) {
+			told = len(all) == 0 || says("over")
+		}
+		if told {
+			w.counts["findings with a message"]++
+		} else if w.notify == withIncidents && w.covers(f) {
+			w.counts["findings covered by an incident"]++
+		} else {
+			w.violations.add(notifyInvariant, "%s is open: %t since %s, messages %v", f.ID, open(f), since.Format("02 15:04:05"), all)
 		}
 	}
+	w.checkCap()
 	repeats := 0
 	for _, n := range w.chats {
 		repeats += n - 1
@@ -161,6 +315,48 @@ func (w *world) checkMessages() {
 	}
 	if n := len(w.notifyDeadLetters.messages); n > 0 {
 		w.violations.add("events become no dead letters", "%d", n)
+	}
+}
+
+// covers reports whether an incident with a message names a finding, its device or its policy.
+func (w *world) covers(f securityhubtest.Finding) bool {
+	return slices.ContainsFunc(w.hub.Findings(), func(i securityhubtest.Finding) bool {
+		if !composite(i) || len(w.notices[i.ID]) == 0 {
+			return false
+		}
+		var has struct{ Resources []struct{ ID string } }
+		if err := json.Unmarshal(i.JSON, &has); err != nil {
+			panic(err) // Security Hub wrote it
+		}
+		return i.ProductFields["CorrelationEntity"] == "" || slices.ContainsFunc(has.Resources, func(r struct{ ID string }) bool { return strings.Contains(f.ID, "/"+r.ID) })
+	})
+}
+
+// checkCap requires that no minute has more messages than the cap allows. Environments count by
+// their own clocks, which differ, and a message may be sent in the next minute.
+func (w *world) checkCap() {
+	if w.notify != capped {
+		return
+	}
+	minutes := map[time.Time]int{}
+	for _, all := range w.notices {
+		for _, n := range all {
+			if n.list == "" && n.severity != "CRITICAL" {
+				minutes[n.at.Truncate(time.Minute)]++
+			}
+		}
+	}
+	most := 2 * perMinute
+	for _, k := range []kind{crash, answerLost, answerRetried, slowCall} {
+		most += w.faults.hits[hit{k, "notifier"}]
+	}
+	if w.faults.on[clockSkew] {
+		most *= 3
+	}
+	for at, n := range minutes {
+		if n > most {
+			w.violations.add("the cap of messages per minute", "%d in the minute of %s, want at most %d", n, at.Format("15:04"), most)
+		}
 	}
 }
 

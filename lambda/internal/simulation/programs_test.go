@@ -49,13 +49,25 @@ func buildResources(e *environment, on host.Host) (handler, error) {
 // settings are what a deployment chooses.
 type settings struct {
 	number int
-	// withoutConnections leaves out the behavior [fewConnections].
-	withoutConnections bool
+	// connections is the name of the behavior [fewConnections]: "", [fewerConnections] if it is
+	// renamed, or [noConnections] if it is left out.
+	connections string
 	// severity is that of [openPorts].
 	severity defender.Severity
 	// withoutRule is the rule of correlation that is left out, window changes that of [noisy].
 	withoutRule string
 	window      int
+}
+
+// has reports whether a deployment has a behavior.
+func (s settings) has(behavior string) bool {
+	switch behavior {
+	case fewConnections:
+		return s.connections == ""
+	case fewerConnections:
+		return s.connections == fewerConnections
+	}
+	return true
 }
 
 // config is the evaluator's configuration of a deployment.
@@ -65,8 +77,11 @@ func (s settings) config() engine.Config {
 		{Name: "few-connections", Criteria: defender.EstablishedTCPConnections.LessThan(10), ToAlarm: 1, ToClear: 2},
 		{Name: "offline", Criteria: defender.DisconnectDuration.LessThan(int64(longestOffline.Minutes())), ToAlarm: 1, ToClear: 1},
 	}
-	if s.withoutConnections {
+	switch s.connections {
+	case noConnections:
 		fleet = append(fleet[:1], fleet[2:]...)
+	case fewerConnections:
+		fleet[1].Name = "fewer-connections"
 	}
 	return engine.Config{
 		Profiles: []engine.ProfileConfig{

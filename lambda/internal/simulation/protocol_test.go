@@ -51,6 +51,8 @@ type protocolHistory struct {
 	current    []access
 	outcomes   []outcome
 	operations []porcupine.Operation
+	// closed ends the history: later, items expire.
+	closed bool
 }
 
 func (h *protocolHistory) tick() int64 {
@@ -104,6 +106,9 @@ func (h *protocolHistory) end(c *call, answered bool) {
 	last := map[string]int{}
 	for i, a := range h.current {
 		last[a.key] = i
+	}
+	if h.closed {
+		h.current = nil
 	}
 	for i, a := range h.current {
 		o, end := h.outcomes[i], h.tick()

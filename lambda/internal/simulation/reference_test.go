@@ -76,12 +76,15 @@ func (a *alarm) datapoint(violates bool, at int64) {
 // and the number of ports have one datapoint for each five minutes in which a report has the
 // value: reports are at least five minutes apart.
 const (
-	openPorts      = "fleet/open-ports"               // 22, 443, 1883, 8883 and 80 alone; 2 datapoints raise, 1 clears
-	fewConnections = "fleet/few-connections"          // fewer than 10; 1 raises, 2 clear
-	offline        = "fleet/offline"                  // less than 30 minutes
-	fewPorts       = "registered/few-ports"           // fewer than 4, registered things only
-	regular        = "device-agent/reports-regularly" // at least every 30 minutes
-	readable       = "device-agent/reports-readable"  // 3 unreadable ones raise, 1 clears
+	openPorts      = "fleet/open-ports"      // 22, 443, 1883, 8883 and 80 alone; 2 datapoints raise, 1 clears
+	fewConnections = "fleet/few-connections" // fewer than 10; 1 raises, 2 clear
+	// A deployment may rename that behavior, or leave it out.
+	fewerConnections = "fleet/fewer-connections"
+	noConnections    = "none"
+	offline          = "fleet/offline"                  // less than 30 minutes
+	fewPorts         = "registered/few-ports"           // fewer than 4, registered things only
+	regular          = "device-agent/reports-regularly" // at least every 30 minutes
+	readable         = "device-agent/reports-readable"  // 3 unreadable ones raise, 1 clears
 
 	longestOffline = 30 * time.Minute
 	longestSilence = 30 * time.Minute

@@ -36,7 +36,10 @@ type world struct {
 	audits                        *audits
 	registry                      *registry
 	// resting lets the schedules run rarely: nothing happens but that time passes.
-	resting                         bool
+	resting bool
+	// passing is how many days pass at the end of a long run, until they have passed; 0 for other
+	// runs.
+	passing, passed                 int
 	evaluator, closer               *function
 	ingest, errorQueue, deadLetters *queue
 	// stream is nil if telemetry uses the queue.
@@ -47,6 +50,9 @@ type world struct {
 	notifyQueue, notifyDeadLetters                        *queue
 	// notices are the messages to people by finding ID, events counts those of Security Hub.
 	notices map[string][]notice
+	notify  notifyMode
+	// reminder has the findings that the next reminder must have; nil if that is not known.
+	reminder map[string]bool
 	// chats counts equal messages to chats.
 	chats                                map[string]int
 	events                               int
@@ -60,6 +66,8 @@ type world struct {
 	dir string
 	// deployed are the settings of all deployments, the present ones last.
 	deployed []settings
+	// deploying is until when the last deployment lasts.
+	deploying time.Time
 }
 
 // violations are the invariants that do not hold, each with its first example.
@@ -198,6 +206,8 @@ func (w *world) function(name string, timeout time.Duration, build program, envi
 // pace is how long a schedule waits: longer while the world rests, as if runs had failed.
 func (w *world) pace(d time.Duration) time.Duration {
 	switch {
+	case w.passing > 0:
+		return max(6*time.Hour, 24*d)
 	case !w.resting:
 		return d
 	case d < time.Hour:
@@ -213,17 +223,18 @@ func (w *world) hourly() {
 		late := w.between(0, 10*time.Minute)
 		event := contract.RefreshRequest(next.Format(time.RFC3339))
 		if w.faults.strikes(scheduleOdd, w.forwarder) {
-			w.after(late, func() { w.refresh(event, 2) })
+			w.after(late, func() { w.asynchronously(w.forwarder, event, 2) })
 		}
-		w.refresh(event, 2)
+		w.asynchronously(w.forwarder, event, 2)
 		w.hourly()
 	})
 }
 
-func (w *world) refresh(event string, retries int) {
-	w.invoke(w.forwarder, []byte(event), func(_ any, err error, _ bool) {
+// asynchronously invokes a function as EventBridge Scheduler does, with retries.
+func (w *world) asynchronously(fn *function, event string, retries int) {
+	w.invoke(fn, []byte(event), func(_ any, err error, _ bool) {
 		if err != nil && retries > 0 {
-			w.after(time.Minute, func() { w.refresh(event, retries-1) })
+			w.after(time.Minute, func() { w.asynchronously(fn, event, retries-1) })
 		}
 	})
 }
@@ -247,6 +258,7 @@ func (w *world) live(active time.Duration) {
 	from := time.Now()
 	w.run(from.Add(longest), func() bool { return time.Since(from) >= settles && w.idle() })
 	w.rest()
+	w.pass()
 	w.check()
 	w.shutDown()
 }
@@ -323,9 +335,13 @@ func (w *world) plan(active time.Duration) {
 // redeploy deploys other settings, or an earlier deployment again. The forwarder is first, so that
 // it knows new behaviors before their first alarm; a rollback goes the other way.
 func (w *world) redeploy() {
-	next := settings{number: len(w.deployed), withoutConnections: w.chance(0.5), severity: pick(w.scheduler, []defender.Severity{defender.Low, defender.High})}
+	if time.Now().Before(w.deploying) { // CloudFormation updates a stack once at a time
+		w.at(w.deploying, w.redeploy)
+		return
+	}
+	next := settings{number: len(w.deployed), connections: pick(w.scheduler, []string{"", fewerConnections, noConnections}), severity: pick(w.scheduler, []defender.Severity{defender.Low, defender.High})}
 	next.withoutRule, next.window = pick(w.scheduler, []string{"", "", vanished, worsens, exposed, campaign}), pick(w.scheduler, []int{w.deployed[0].window, 5})
-	first, then := []*function{w.forwarder, w.auditor}, []*function{w.evaluator, w.closer, w.correlator}
+	first, then := []*function{w.forwarder, w.auditor}, []*function{w.evaluator, w.closer, w.correlator, w.notifier}
 	if w.chance(0.3) {
 		next = pick(w.scheduler, w.deployed)
 		first, then = then, first
@@ -337,6 +353,8 @@ func (w *world) redeploy() {
 			switch f {
 			case w.forwarder, w.auditor:
 				w.update(f, w.forwarderEnvironment(next, f.name))
+			case w.notifier:
+				w.update(f, w.notifierEnvironment(next))
 			case w.correlator:
 				w.update(f, w.correlatorEnvironment(next))
 			default:
@@ -346,5 +364,7 @@ func (w *world) redeploy() {
 	}
 	deploy(first)
 	w.customResource(len(w.deployed))
-	w.after(w.between(0, 3*time.Minute), func() { deploy(then) })
+	rest := w.between(0, 3*time.Minute)
+	w.deploying = time.Now().Add(rest + time.Second)
+	w.after(rest, func() { deploy(then) })
 }
