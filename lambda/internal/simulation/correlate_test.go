@@ -192,15 +192,15 @@ func related(f securityhubtest.Finding) []asff.RelatedFinding {
 	return append(all.RelatedFindings, all.FindingProviderFields.RelatedFindings...)
 }
 
-// checkParts requires that an active incident has an active part, whatever happened to the device's
-// name.
+// checkParts requires that an active incident has an active part. The findings of a device that has
+// become another thing count for the former one until the window passes.
 func (w *world) checkParts() {
 	state := map[string]string{}
 	for _, f := range w.hub.Findings() {
 		state[f.ID] = f.RecordState
 	}
 	for _, f := range w.hub.Findings() {
-		if !composite(f) || f.RecordState != "ACTIVE" {
+		if !composite(f) || f.RecordState != "ACTIVE" || w.edited(f.ProductFields["CorrelationEntity"]) {
 			continue
 		}
 		w.counts["active incidents"]++

@@ -143,6 +143,8 @@ type topics struct{ *environment }
 type notice struct {
 	change, severity, list string
 	at                     time.Time
+	// shared reports that the line may be about another finding, which has the same title.
+	shared bool
 }
 
 func (n notice) String() string {
@@ -166,7 +168,7 @@ func (t topics) Publish(ctx context.Context, in *sns.PublishInput, _ ...func(*sn
 			if id == "" {
 				w.violations.add(notifyInvariant, "a message without a finding: %s", *in.Message)
 			}
-			w.notices[id] = append(w.notices[id], notice{attribute("change"), attribute("severity"), "", time.Now()})
+			w.notices[id] = append(w.notices[id], notice{change: attribute("change"), severity: attribute("severity"), at: time.Now()})
 		}
 		return &sns.PublishOutput{MessageId: aws.String("m")}, nil
 	})
@@ -184,19 +186,20 @@ func (w *world) list(kind, text string) {
 	}
 	var reminded []string
 	for _, line := range lines {
-		known := false
+		var about []string
 		for _, id := range slices.Sorted(maps.Keys(w.hub.titles)) {
-			if !slices.ContainsFunc(w.hub.titles[id], func(title string) bool { return strings.HasSuffix(line[3], title) }) {
-				continue
+			if slices.ContainsFunc(w.hub.titles[id], func(title string) bool { return strings.HasSuffix(line[3], title) }) {
+				about = append(about, id)
 			}
-			known = true
+		}
+		for _, id := range about {
 			if kind == "reminder" {
 				reminded = append(reminded, id)
 				continue
 			}
-			w.notices[id] = append(w.notices[id], notice{line[2], line[1], kind, time.Now()})
+			w.notices[id] = append(w.notices[id], notice{line[2], line[1], kind, time.Now(), len(about) > 1})
 		}
-		if !known {
+		if len(about) == 0 {
 			w.violations.add(notifyInvariant, "a list is about no finding: %s", line[0])
 		}
 	}
@@ -227,9 +230,9 @@ func (w *world) expectReminder(time.Time) {
 func (w *world) checkReminder(reminded []string) {
 	w.counts["reminders compared"]++
 	titles := map[string]bool{}
-	by := map[string]string{}
-	for _, f := range w.hub.Findings() {
-		by[f.ID] = f.Title
+	by := map[string]string{} // also of those that Security Hub has deleted
+	for id, all := range w.hub.titles {
+		by[id] = all[len(all)-1]
 	}
 	for id := range w.reminder {
 		titles[by[id]] = true
@@ -284,13 +287,17 @@ func (w *world) checkMessages() {
 			continue // a summary that only counts findings sends no message
 		}
 		all, since := w.notices[f.ID], w.hub.since[f.ID]
+		if time.Since(since) < 10*time.Minute {
+			continue // a window has just passed: the event is on its way
+		}
 		says := func(changes ...string) bool {
 			return len(all) > 0 && slices.Contains(changes, all[len(all)-1].change) ||
 				w.notify != eachMessage && slices.ContainsFunc(all, func(n notice) bool { return slices.Contains(changes, n.change) && !n.at.Before(since) })
 		}
 		told := says("new", "worse")
 		if !open(f) {
-			told = len(all) == 0 || says("over")
+			own := func(n notice) bool { return !n.shared }
+			told = !slices.ContainsFunc(all, own) || says("over")
 		}
 		if told {
 			w.counts["findings with a message"]++
@@ -328,7 +335,9 @@ func (w *world) covers(f securityhubtest.Finding) bool {
 		if err := json.Unmarshal(i.JSON, &has); err != nil {
 			panic(err) // Security Hub wrote it
 		}
-		return i.ProductFields["CorrelationEntity"] == "" || slices.ContainsFunc(has.Resources, func(r struct{ ID string }) bool { return strings.Contains(f.ID, "/"+r.ID) })
+		return i.ProductFields["CorrelationEntity"] == "" || slices.ContainsFunc(has.Resources, func(r struct{ ID string }) bool {
+			return strings.Contains(f.ID, "/"+r.ID) || r.ID == f.ProductFields["ThingName"]
+		})
 	})
 }
 

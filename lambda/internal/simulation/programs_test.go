@@ -10,10 +10,10 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/auditresources"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder"
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
-	"github.com/defenderhub/defenderhub/lambda/internal/startaudit"
 )
 
 func buildForwarder(e *environment, on host.Host) (handler, error) {
@@ -35,13 +35,13 @@ func buildEvaluator(e *environment, on host.Host) (handler, error) {
 // buildResources is the function of the audit's custom resources, without the answer that
 // aws-lambda-go sends to CloudFormation.
 func buildResources(e *environment, on host.Host) (handler, error) {
-	starter := startaudit.New(things{e}, on)
+	resources := auditresources.New(things{e}, on)
 	return func(ctx context.Context, event json.RawMessage) (any, error) {
 		var in cfn.Event
 		if err := json.Unmarshal(event, &in); err != nil {
 			return nil, err
 		}
-		_, data, err := starter.Handle(ctx, in)
+		_, data, err := resources(ctx, in)
 		return data, err
 	}, nil
 }

@@ -35,6 +35,7 @@ type world struct {
 	auditQueue                    *queue
 	audits                        *audits
 	registry                      *registry
+	suppressions                  suppressions
 	// resting lets the schedules run rarely: nothing happens but that time passes.
 	resting bool
 	// passing is how many days pass at the end of a long run, until they have passed; 0 for other
@@ -109,7 +110,7 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 	time.Sleep(time.Until(epoch.Add(time.Duration(seed%3600) * time.Second)))
 	log := newTrace(keep)
 	log.begin = time.Now()
-	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), registry: newRegistry(), notices: map[string][]notice{}, parts: map[string]*part{}, chats: map[string]int{}, dir: dir}
+	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), registry: newRegistry(), suppressions: suppressions{descriptions: map[string]string{}}, notices: map[string][]notice{}, parts: map[string]*part{}, chats: map[string]int{}, dir: dir}
 	w.dynamodb = dynamodbtest.New(
 		dynamodbtest.Schema{
 			Name: ledgerTable, Partition: contract.LedgerPartitionKey, Sort: contract.LedgerSortKey, Expiry: contract.LedgerExpiry,
@@ -364,6 +365,7 @@ func (w *world) redeploy() {
 	}
 	deploy(first)
 	w.customResource(len(w.deployed))
+	w.suppress(len(w.deployed))
 	rest := w.between(0, 3*time.Minute)
 	w.deploying = time.Now().Add(rest + time.Second)
 	w.after(rest, func() { deploy(then) })
