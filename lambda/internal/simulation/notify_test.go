@@ -38,6 +38,9 @@ func (w *world) bus(i securityhubtest.Imported) {
 	if err != nil {
 		panic(err) // the finding is JSON
 	}
+	if composite(i.Finding) {
+		w.observeIncident(i.Finding)
+	}
 	targets := []*queue{w.notifyQueue}
 	if !composite(i.Finding) { // neither the pattern nor the correlator lets composite findings through
 		targets = append(targets, w.correlateQueue)
@@ -155,7 +158,7 @@ func (t topics) Publish(ctx context.Context, in *sns.PublishInput, _ ...func(*sn
 	return ask(ctx, t.environment, "SNS", "Publish", *in.TopicArn+" "+digest(*in.Message), func() (*sns.PublishOutput, error) {
 		w := t.world
 		w.counts["messages to people and chats"]++
-		if *in.TopicArn == chatTopic {
+		if *in.TopicArn == chatTopic && *in.MessageAttributes["kind"].StringValue != "list" {
 			w.chats[*in.Message]++
 		}
 		if *in.TopicArn == peopleTopic {
@@ -325,20 +328,27 @@ func (w *world) checkMessages() {
 	}
 }
 
-// covers reports whether an incident with a message names a finding, its device or its policy.
+// observeIncident notes what an incident names: its parts, its device and what the device uses.
+func (w *world) observeIncident(f securityhubtest.Finding) {
+	var has struct{ Resources []struct{ ID string } }
+	if err := json.Unmarshal(f.JSON, &has); err != nil {
+		panic(err) // Security Hub wrote it
+	}
+	for _, r := range has.Resources {
+		w.named[r.ID] = append(w.named[r.ID], f.ID)
+	}
+	for _, r := range related(f) {
+		w.named[r.ID] = append(w.named[r.ID], f.ID)
+	}
+}
+
+// covers reports whether an incident with a message has named a finding, its device or its policy.
 func (w *world) covers(f securityhubtest.Finding) bool {
-	return slices.ContainsFunc(w.hub.Findings(), func(i securityhubtest.Finding) bool {
-		if !composite(i) || len(w.notices[i.ID]) == 0 {
-			return false
-		}
-		var has struct{ Resources []struct{ ID string } }
-		if err := json.Unmarshal(i.JSON, &has); err != nil {
-			panic(err) // Security Hub wrote it
-		}
-		return i.ProductFields["CorrelationEntity"] == "" || slices.ContainsFunc(has.Resources, func(r struct{ ID string }) bool {
-			return strings.Contains(f.ID, "/"+r.ID) || r.ID == f.ProductFields["ThingName"]
-		})
-	})
+	names := append(strings.Split(f.ID, "/"), f.ID, f.ProductFields["ThingName"])
+	told := func(incident string) bool {
+		return len(w.notices[incident]) > 0 || strings.Contains(incident, "/"+campaign+"/")
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return slices.ContainsFunc(w.named[name], told) })
 }
 
 // checkCap requires that no minute has more messages than the cap allows. Environments count by

@@ -61,6 +61,8 @@ type world struct {
 	correlateQueue, correlateDeadLetters *queue
 	// parts are the findings that rules are about, by ID.
 	parts map[string]*part
+	// named are the incidents that ever named a finding or a resource, by its ID.
+	named map[string][]string
 	// sent are all messages, for a corpus.
 	sent []sentMessage
 	// dir has the files of the functions' packages.
@@ -110,7 +112,7 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 	time.Sleep(time.Until(epoch.Add(time.Duration(seed%3600) * time.Second)))
 	log := newTrace(keep)
 	log.begin = time.Now()
-	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), registry: newRegistry(), suppressions: suppressions{descriptions: map[string]string{}}, notices: map[string][]notice{}, parts: map[string]*part{}, chats: map[string]int{}, dir: dir}
+	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), registry: newRegistry(), named: map[string][]string{}, suppressions: suppressions{descriptions: map[string]string{}}, notices: map[string][]notice{}, parts: map[string]*part{}, chats: map[string]int{}, dir: dir}
 	w.dynamodb = dynamodbtest.New(
 		dynamodbtest.Schema{
 			Name: ledgerTable, Partition: contract.LedgerPartitionKey, Sort: contract.LedgerSortKey, Expiry: contract.LedgerExpiry,

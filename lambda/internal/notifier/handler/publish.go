@@ -32,7 +32,7 @@ func (b *batch) announce(ctx context.Context, n message.Notice, f record.Finding
 		_, _ = b.groups(ctx, e, &n) // only for the text
 	}
 	if below := defender.Severity(b.Config.DigestBelow); severity < below {
-		if err := b.Table.PutLine(ctx, contract.NotifyDigest, e.Key(), n.Line(), b.now); err != nil {
+		if err := b.Table.PutLine(ctx, contract.NotifyDigest, e.Key(), n.Line(), e.Order, b.now); err != nil {
 			return err
 		}
 		if err := b.put(ctx, e, &next); err != nil {
@@ -41,12 +41,16 @@ func (b *batch) announce(ctx context.Context, n message.Notice, f record.Finding
 		b.Metrics.Count(source, contract.MetricDigested, 1)
 		return nil
 	}
-	next.Owed = &record.Owed{Order: e.Order, Change: n.Change, Before: d.before, Until: b.deadline.UnixMilli()}
+	next.Owed = &record.Owed{Order: e.Order, Change: n.Change, Before: d.before, Until: b.deadline.Add(clockSkew).UnixMilli()}
 	if err := b.put(ctx, e, &next); err != nil {
 		return err
 	}
 	return b.pay(ctx, n, severity, &next)
 }
+
+// clockSkew is by how much the clocks of two machines may differ. With it and the timeout of a minute, an
+// invocation that crashed counts as ended before its events are received again, after six minutes.
+const clockSkew = 4 * time.Minute
 
 // resume deals with a message that an event owes: the event publishes it, others wait for it.
 func (b *batch) resume(ctx context.Context, r run, f *record.Finding) error {
@@ -65,7 +69,7 @@ func (b *batch) resume(ctx context.Context, r run, f *record.Finding) error {
 			return nil
 		}
 	}
-	owed.Until = b.deadline.UnixMilli()
+	owed.Until = b.deadline.Add(clockSkew).UnixMilli()
 	f.Owed = &owed
 	if err := b.put(ctx, e, f); err != nil {
 		return err
@@ -194,7 +198,7 @@ func (b *batch) storeForMore(ctx context.Context, n message.Notice) error {
 	if err := b.askForMore(ctx); err != nil {
 		return err
 	}
-	return b.Table.PutLine(ctx, moreOf(b.minute()), n.Event.Key(), n.Line(), b.now)
+	return b.Table.PutLine(ctx, moreOf(b.minute()), n.Event.Key(), n.Line(), n.Event.Order, b.now)
 }
 
 func moreOf(minute time.Time) string {

@@ -91,6 +91,7 @@ const (
 	attrRevision = "revision"
 	attrDoc      = "doc"
 	attrCount    = "n"
+	attrUpdated  = "updated"
 )
 
 func digest(s string) string {
@@ -263,15 +264,24 @@ type Stored struct {
 // ID identifies the stored line.
 func (s Stored) ID() string { return s.sk + s.revision }
 
-// PutLine stores a line for a list: the newest of each finding.
-func (t Table) PutLine(ctx context.Context, list, finding string, line message.Line, now time.Time) error {
+// PutLine stores a line for a list: that of the newest event of each finding. An invocation that
+// handles an older event may come later, and learn only then that the event is old.
+func (t Table) PutLine(ctx context.Context, list, finding string, line message.Line, order findingevent.Order, now time.Time) error {
 	doc, err := json.Marshal(line)
 	if err != nil {
 		return fmt.Errorf("line of a list: %w", err)
 	}
 	it := key("list#"+list, digest(finding))
 	it[attrDoc], it[attrRevision], it[contract.NotifyExpiry] = attribute.Text(string(doc)), attribute.Text(digest(string(doc)+now.String())), attribute.Number(now.Add(closedLifetime).Unix())
-	return t.put(ctx, &dynamodb.PutItemInput{TableName: &t.Name, Item: it})
+	it[attrUpdated] = attribute.Number(order.Updated.UnixNano())
+	err = t.put(ctx, &dynamodb.PutItemInput{
+		TableName: &t.Name, Item: it, ConditionExpression: aws.String("attribute_not_exists(#updated) OR #updated <= :updated"),
+		ExpressionAttributeNames: map[string]string{"#updated": attrUpdated}, ExpressionAttributeValues: item{":updated": it[attrUpdated]},
+	})
+	if errors.Is(err, ErrConflict) {
+		return nil
+	}
+	return err
 }
 
 // Lines returns the lines of a list.
