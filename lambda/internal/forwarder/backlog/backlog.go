@@ -55,8 +55,8 @@ type Backlog struct {
 }
 
 const (
-	// lease is how long a drainer counts as working after it wrote the marker. It writes the marker
-	// again after half of that time.
+	// lease is how long a drainer is believed to work without a word. It renews the lease at a third
+	// of it, also while it waits for newer states.
 	lease = 30 * time.Second
 	// lastLook is the time from a look that found nothing to the last look. The index, and an
 	// invocation that is about to rely on the drainer, may lag behind.
@@ -112,6 +112,8 @@ type Turn struct {
 	b *Backlog
 	// leaves reports whether states are left, drains whether this invocation drains.
 	leaves, drains bool
+	// lease is what this invocation wrote into the marker.
+	lease int64
 }
 
 // Begin begins an invocation. ask reports whether it reads the marker: it has many messages, or one
@@ -152,7 +154,8 @@ func (t *Turn) enter(ctx context.Context) {
 			m.Value.Relied = true
 			return !was
 		}
-		m.Value.Lease = now.Add(lease).UnixMilli()
+		t.lease = now.Add(lease).UnixMilli()
+		m.Value.Lease = t.lease
 		return true
 	})
 	if err != nil { // deliver as if there were no backlog
@@ -175,15 +178,19 @@ func (t *Turn) End(ctx, work context.Context) (keep bool, wait time.Duration) {
 	if !t.drains {
 		return false, 0
 	}
-	d := drain{Backlog: t.b, renewed: t.b.Now()}
+	d := drain{Backlog: t.b, lease: t.lease}
 	err := d.run(work)
-	if err != nil && work.Err() == nil {
+	overtaken := errors.Is(err, errOvertaken)
+	if err != nil && !overtaken && work.Err() == nil {
 		t.b.Log.Warn("backlog was not drained", "reason", err.Error(), "again", true)
 		wait = time.Minute
 	}
 	_, changeErr := t.b.markers().Change(ctx, func(m *document.Version[marker]) bool {
 		now := t.b.Now()
 		switch {
+		case overtaken && m.Value.drained(now):
+			m.Value.Relied = true
+			return true // keep is false: the other one has a message
 		case err != nil: // time is over, or it failed
 			m.Value.Lease, m.Value.Next = 0, now.Add(wait).UnixMilli()
 		case m.Value.Relied:
@@ -205,6 +212,8 @@ func (t *Turn) End(ctx, work context.Context) (keep bool, wait time.Duration) {
 // drain is one invocation's work on the backlog.
 type drain struct {
 	*Backlog
+	// lease is what this drainer wrote into the marker last, at renewed.
+	lease   int64
 	renewed time.Time
 	// next is when the next call may be made.
 	next time.Time
@@ -217,7 +226,7 @@ type drain struct {
 func (d *drain) run(ctx context.Context) error {
 	var empty time.Time // since when nothing is left
 	for {
-		if err := ctx.Err(); err != nil {
+		if err := errors.Join(ctx.Err(), d.renew(ctx)); err != nil {
 			return err
 		}
 		now := d.Now()
@@ -325,19 +334,41 @@ func (d *drain) pass(ctx context.Context, now, until time.Time) (seen int, err e
 	return seen, errors.Join(err, d.hubOff)
 }
 
+// errOvertaken is the error of a drainer whose lease was over before it was renewed, as when its own
+// messages took long. Another invocation drains.
+var errOvertaken = errors.New("another invocation drains")
+
+// renew renews the lease in time.
+func (d *drain) renew(ctx context.Context) error {
+	now := d.Now()
+	if now.Sub(d.renewed) <= lease/3 {
+		return nil
+	}
+	next, overtaken := now.Add(lease).UnixMilli(), false
+	_, err := d.markers().Change(ctx, func(m *document.Version[marker]) bool {
+		has := m.Value.Lease // next, if the answer to the write was lost
+		if overtaken = has != d.lease && has != next && has > now.UnixMilli(); overtaken {
+			return false
+		}
+		m.Value.Lease = next
+		return true
+	})
+	switch {
+	case err != nil:
+		return err
+	case overtaken:
+		return errOvertaken
+	}
+	d.lease, d.renewed = next, now
+	return nil
+}
+
 // pace waits until the next call is within the quota, and renews the lease.
 func (d *drain) pace(ctx context.Context) error {
-	now := d.Now()
-	if now.Sub(d.renewed) > lease/2 {
-		if _, err := d.markers().Change(ctx, func(m *document.Version[marker]) bool {
-			m.Value.Lease = now.Add(lease).UnixMilli()
-			return true
-		}); err != nil {
-			return err
-		}
-		d.renewed = now
+	if err := d.renew(ctx); err != nil {
+		return err
 	}
-	if wait := d.next.Sub(now); wait > 0 && !d.sleep(ctx, wait) {
+	if wait := d.next.Sub(d.Now()); wait > 0 && !d.sleep(ctx, wait) {
 		return ctx.Err()
 	}
 	d.next = d.Now().Add(importsEvery)

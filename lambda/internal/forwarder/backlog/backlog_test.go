@@ -212,3 +212,41 @@ func TestDrainerIsHardlyThrottled(t *testing.T) {
 		}
 	})
 }
+
+func TestDrainerKeepsItsLeaseWhileStatesWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		turn := w.environment().Begin(t.Context(), false)
+		turn.GoOn(t.Context())
+		w.leave(0, 60_000) // which wait for newer states for over a minute
+		work, cancel := context.WithTimeout(t.Context(), 55*time.Second)
+		defer cancel()
+		go turn.End(t.Context(), work)
+		for range 5 {
+			time.Sleep(10 * time.Second)
+			if w.environment().Begin(t.Context(), false).GoOn(t.Context()) {
+				t.Fatal("two invocations drain")
+			}
+		}
+	})
+}
+
+func TestDrainerThatWasOvertakenStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		slow, other := w.environment().Begin(t.Context(), false), w.environment().Begin(t.Context(), false)
+		slow.GoOn(t.Context())
+		time.Sleep(31 * time.Second) // its own messages take long
+		if !other.GoOn(t.Context()) {
+			t.Fatal("nobody drains")
+		}
+		time.Sleep(time.Second)
+		w.leave(0, 200)
+		if keep, _ := slow.End(t.Context(), t.Context()); keep || len(w.calls) > 0 {
+			t.Errorf("kept: %v, calls of %v, although another invocation drains", keep, w.calls)
+		}
+		if keep, _ := other.End(t.Context(), t.Context()); keep || len(w.left) > 0 {
+			t.Errorf("kept: %v, left %d", keep, len(w.left))
+		}
+	})
+}
