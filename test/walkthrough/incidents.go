@@ -123,7 +123,7 @@ func (s *story) incidents() []step {
 }
 
 // expectIncidents waits for the composite findings, after one more run of the schedule, and for one
-// message about each.
+// message about each. In that minute the hold of their parts' messages ends.
 func (s *story) expectIncidents(ctx context.Context, all []incident, state types.RecordState) error {
 	if err := s.pass(ctx, time.Minute); err != nil {
 		return err

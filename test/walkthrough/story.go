@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -225,7 +226,11 @@ func (s *story) deployWith(ctx context.Context, settings map[string]string) erro
 
 // deployFrom is deployWith for the app of another checkout.
 func (s *story) deployFrom(ctx context.Context, repository string, settings map[string]string) error {
-	args := []string{"--output", s.cloud.Dir() + "/cdk.out", "-c", "defenderhub:architecture=" + runtime.GOARCH}
+	out := filepath.Join(s.cloud.Dir(), "cdk.out")
+	if err := shareZips(out, filepath.Join(s.Repository, ".local", "zips")); err != nil {
+		return fmt.Errorf("share zipped assets: %w", err)
+	}
+	args := []string{"--output", out, "-c", "defenderhub:architecture=" + runtime.GOARCH}
 	for k, v := range settings {
 		args = append(args, "-c", "defenderhub:"+k+"="+v)
 	}
