@@ -82,9 +82,12 @@ const (
 
 	// StateProgressKey is both keys of the item with the evaluator's progress. StateHeartbeat is
 	// when it last judged, in ms since 1970. StateLag is how far it was behind, in ms.
-	StateProgressKey = "progress"
-	StateHeartbeat   = "at"
-	StateLag         = "lag"
+	// StateProgressVersion is the version of this form, now ProgressVersion.
+	StateProgressKey     = "progress"
+	StateHeartbeat       = "at"
+	StateLag             = "lag"
+	StateProgressVersion = "v"
+	ProgressVersion      = 1
 
 	// LedgerPartitionKey and LedgerSortKey are the ledger's keys, both strings.
 	LedgerPartitionKey = "pk"

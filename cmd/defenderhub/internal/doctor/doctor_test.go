@@ -85,9 +85,11 @@ func TestAllPagesOfCertificatesAreRead(t *testing.T) {
 // A newer engine may write its progress in another form, which is not "no telemetry".
 func TestUnknownProgressOfTheEngineIsNamed(t *testing.T) {
 	for item, want := range map[string]string{
-		`{"at": {"N": "1796007600000"}, "lag": {"N": "0"}}`: "last judged telemetry at 2026-11-30T03:00:00Z",
-		`{"at": {"S": "2026-11-30"}}`:                       `in the table t has no number "at": another version`,
-		`{}`:                                                "no telemetry was judged",
+		`{"v": {"N": "1"}, "at": {"N": "1796007600000"}, "lag": {"N": "0"}}`: "last judged telemetry at 2026-11-30T03:00:00Z",
+		`{"v": {"N": "2"}, "at": {"N": "1796007600000"}}`:                    "in the table t cannot be read: it has version 2, this command reads version 1. Install the version",
+		`{"at": {"N": "1796007600000"}}`:                                     `it has no number "v"`,
+		`{"v": {"N": "1"}, "at": {"S": "2026-11-30"}}`:                       `it has no number "at"`,
+		`{}`: "no telemetry was judged",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"Item": %s}`, item)

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -187,7 +188,7 @@ func lastImport(ctx context.Context, e *exam) ([]line, error) {
 		}
 	}
 	if last.IsZero() {
-		return []line{{note, "", "no finding was imported in the last 7 days", "if you expect findings, see \"No finding came: where to look\" in docs/operations.md"}}, nil
+		return []line{{note, "", "no finding was imported in the last 7 days", "if you expect findings, see \"A finding is missing: where to look\" in docs/operations.md"}}, nil
 	}
 	return []line{{Status: ok, Finding: "the last findings were imported in the hour from " + last.UTC().Format("2006-01-02T15:04Z")}}, nil
 }
@@ -204,13 +205,13 @@ func heartbeat(ctx context.Context, e *exam) ([]line, error) {
 		if len(out.Item) == 0 {
 			continue
 		}
-		n, known := out.Item[contract.StateHeartbeat].(*dbtypes.AttributeValueMemberN)
-		if !known {
-			return nil, fmt.Errorf("the engine's progress in the table %s has no number %q: another version of the engine wrote it. Install the version of this command that matches the deployment", table, contract.StateHeartbeat)
+		version, err := number(out.Item, contract.StateProgressVersion)
+		if err == nil && version != contract.ProgressVersion {
+			err = fmt.Errorf("it has version %d, this command reads version %d", version, contract.ProgressVersion)
 		}
-		ms, err := strconv.ParseInt(n.Value, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("the evaluator's progress in the table %s: %w", table, err)
+		ms, wrong := number(out.Item, contract.StateHeartbeat)
+		if err = cmp.Or(err, wrong); err != nil {
+			return nil, fmt.Errorf("the engine's progress in the table %s cannot be read: %w. Install the version of this command that matches the deployment", table, err)
 		}
 		return []line{{Status: ok, Finding: "the self-managed engine last judged telemetry at " + time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05Z")}}, nil
 	}
@@ -218,4 +219,12 @@ func heartbeat(ctx context.Context, e *exam) ([]line, error) {
 		return nil, nil
 	}
 	return []line{{Status: note, Finding: "no telemetry was judged: the self-managed engine is not deployed, or devices send nothing that it needs"}}, nil
+}
+
+func number(item map[string]dbtypes.AttributeValue, name string) (int64, error) {
+	n, ok := item[name].(*dbtypes.AttributeValueMemberN)
+	if !ok {
+		return 0, fmt.Errorf("it has no number %q", name)
+	}
+	return strconv.ParseInt(n.Value, 10, 64)
 }

@@ -32,6 +32,7 @@ func (s *Store) Beat(ctx context.Context, p Progress) error {
 		Item: item{
 			contract.StatePartitionKey: attribute.Text(contract.StateProgressKey), contract.StateSortKey: attribute.Text(contract.StateProgressKey),
 			contract.StateHeartbeat: attribute.Number(p.At.UnixMilli()), contract.StateLag: attribute.Number(p.Lag.Milliseconds()),
+			contract.StateProgressVersion: attribute.Number(contract.ProgressVersion),
 		},
 		ConditionExpression:       aws.String("attribute_not_exists(#at) OR #lag <= :lag OR #at < :since"),
 		ExpressionAttributeNames:  map[string]string{"#at": contract.StateHeartbeat, "#lag": contract.StateLag},
