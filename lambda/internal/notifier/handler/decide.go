@@ -41,7 +41,12 @@ func decide(f record.Finding, e findingevent.Event, line message.Line, a facts) 
 	next := f
 	severity := max(e.Severity, defender.Informational) // 0 means that nothing was reported
 	if !newer(e, f) {
-		if f.Held > 0 && f.Open && e.Open() && !a.mayHold {
+		switch {
+		case f.Held == 0 || !f.Open || !e.Open():
+		case a.mayHold:
+			// The event that waits may be this one: the SDK has repeated the write after a lost answer.
+			return decision{next: f, hold: true, metric: contract.MetricHeld}, nil
+		default:
 			return report(f, max(f.Held, severity), a)
 		}
 		return decision{next: f, metric: contract.MetricUnchanged}, nil
