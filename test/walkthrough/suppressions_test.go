@@ -19,10 +19,10 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// TestSuppressionsAndInsights deploys audits with suppressions as code, and the insights. It
-// checks that a suppression is effective, is deleted with its entry, and never replaces one that
-// somebody made by hand.
-func TestSuppressionsAndInsights(t *testing.T) {
+// TestSuppressionsInsightsAndVerification deploys audits with suppressions as code, the insights, and
+// the function that copies verification states. It checks that a suppression is effective, is
+// deleted with its entry, and never replaces one that somebody made by hand.
+func TestSuppressionsInsightsAndVerification(t *testing.T) {
 	path, err := filepath.Abs(filepath.Join("..", "..", "node_modules", "node", "bin"))
 	if err != nil {
 		t.Fatal(err)
@@ -53,6 +53,7 @@ func TestSuppressionsAndInsights(t *testing.T) {
 	if insights, err := s.hub.GetInsights(ctx, &securityhub.GetInsightsInput{}); err != nil || len(insights.Insights) != 4 {
 		t.Errorf("insights %+v, error %v; want four", insights, err)
 	}
+	verify(ctx, t, s)
 
 	byHand := &iottypes.ResourceIdentifier{ClientId: aws.String(gateway.Resource)}
 	if _, err := s.iot.CreateAuditSuppression(ctx, &iot.CreateAuditSuppressionInput{
@@ -98,6 +99,7 @@ func suppressingStack(t *testing.T, suppressions []defenderhub.AuditSuppression)
 		Suppressions: suppressions, Function: &defenderhub.FunctionProps{Architecture: architecture},
 	})
 	defenderhub.NewDashboard(stack, jsii.String("Dashboard"), nil).Node().AddDependency(hub)
+	defenderhub.NewVerification(stack, jsii.String("Verification"), &defenderhub.VerificationProps{Function: &defenderhub.FunctionProps{Architecture: architecture}})
 	app.Synth(nil)
 	return dir
 }

@@ -98,7 +98,7 @@ func init() {
 		{"iot", nothing, []string{
 			"CreateAuditSuppression", "CreateKeysAndCertificate", "DeleteAuditSuppression", "DescribeAccountAuditConfiguration", "DescribeAuditSuppression", "DescribeAuditTask",
 			"DescribeEndpoint", "GetEffectivePolicies", "ListAuditFindings", "ListAuditTasks", "ListCertificates", "ListCustomMetrics", "ListDimensions", "ListPolicies",
-			"ListPrincipalThings", "ListRelatedResourcesForAuditFinding", "ListScheduledAudits", "ListSecurityProfiles", "ListThings", "ListTopicRules", "StartOnDemandAuditTask", "UpdateAuditSuppression",
+			"ListPrincipalThings", "ListRelatedResourcesForAuditFinding", "ListScheduledAudits", "ListSecurityProfiles", "ListThings", "ListTopicRules", "PutVerificationStateOnViolation", "StartOnDemandAuditTask", "UpdateAuditSuppression",
 		}},
 		{"iot", named("iot", "cert/"), []string{"DeleteCertificate", "DescribeCertificate", "UpdateCertificate"}},
 		{"iot", named("iot", "policy/"), []string{"CreatePolicy", "CreatePolicyVersion", "DeletePolicy", "DeletePolicyVersion"}},
