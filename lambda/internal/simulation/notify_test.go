@@ -297,8 +297,7 @@ func (w *world) checkMessages() {
 			return len(all) > 0 && slices.Contains(changes, all[len(all)-1].change) ||
 				w.notify != eachMessage && slices.ContainsFunc(all, func(n notice) bool { return slices.Contains(changes, n.change) && !n.at.Before(since) })
 		}
-		// A known fault: an invocation stores the line of an end, then loses against a newer event.
-		told := says("new", "worse") || w.notify == digested && slices.ContainsFunc(all, func(n notice) bool { return n.list == "digest" })
+		told := says("new", "worse")
 		if !open(f) {
 			own := func(n notice) bool { return !n.shared }
 			told = !slices.ContainsFunc(all, own) || says("over")

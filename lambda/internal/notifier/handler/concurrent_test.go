@@ -11,7 +11,9 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/correlation"
 	"github.com/defenderhub/defenderhub/internal/notification"
 )
 
@@ -128,5 +130,87 @@ func TestTheMostSevereAreNotCapped(t *testing.T) {
 	r.run(noon.Add(10 * time.Minute))
 	if got := strings.Join(r.messages(), "\n"); strings.Count(got, "HIGH finding, new") != 2 || !strings.Contains(got, "and 38 more") {
 		t.Errorf("people received\n%s", got)
+	}
+}
+
+// An invocation with the end of a finding loses against a newer event. The digest says what the
+// newer one says: that the finding is open.
+func TestDigestHasNoLineOfAnEventThatLost(t *testing.T) {
+	for _, told := range []bool{false, true} { // whether an earlier digest has reported the finding
+		r := newRig(t, notification.Config{DigestBelow: correlation.Label(defender.High)})
+		r.send(finding{name: "pump-7", severity: "MEDIUM", at: noon}.event())
+		r.run(noon.Add(time.Minute))
+		if told {
+			r.request(contract.NotifyDigest)
+		}
+		entered := false
+		r.fault = func(call string, done bool) error {
+			if call != "PutItem" || done || entered {
+				return nil
+			}
+			entered = true
+			newer := finding{name: "pump-7", severity: "MEDIUM", at: noon.Add(2 * time.Minute)}.event()
+			event, err := json.Marshal(events.SQSEvent{Records: []events.SQSMessage{{MessageId: "newer", ReceiptHandle: "newer", Body: newer}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = r.h.Handle(context.Background(), event)
+			return err
+		}
+		r.send(finding{name: "pump-7", severity: "MEDIUM", state: "archived", at: noon.Add(time.Minute)}.event())
+		r.run(noon.Add(time.Hour))
+		r.request(contract.NotifyDigest)
+		if got := r.digests(); !entered || len(got) != 1 || !strings.Contains(got[0], "new, ") {
+			t.Errorf("reported before (%v): the digests say %q", told, got)
+		}
+	}
+}
+
+// A finding that a list must report changes again, and the new state has a message of its own. The
+// list, which is sent later, does not say the opposite.
+func TestListDoesNotContradictANewerMessage(t *testing.T) {
+	r := newRig(t, notification.Config{DigestBelow: correlation.Label(defender.High)})
+	for i, f := range []finding{
+		{name: "pump-7", severity: "MEDIUM"}, {name: "pump-7", severity: "MEDIUM", state: "archived"}, {name: "pump-7", severity: "HIGH"},
+		{name: "pump-8", severity: "MEDIUM"}, {name: "pump-8", severity: "HIGH"}, {name: "pump-8", severity: "HIGH", state: "archived"},
+		{name: "pump-9", severity: "MEDIUM"}, {name: "pump-9", severity: "MEDIUM", state: "archived"},
+	} {
+		f.at = noon.Add(time.Duration(i) * time.Minute)
+		r.send(f.event())
+		r.run(f.at)
+	}
+	for range 2 {
+		r.request(contract.NotifyDigest)
+	}
+	if got := r.digests(); len(got) != 1 || strings.Contains(got[0], "pump-7") || strings.Contains(got[0], "pump-8") || !strings.Contains(got[0], "over, pump-9") {
+		t.Errorf("the digests say %q", got)
+	}
+}
+
+// A crash at any call leaves the line in the digest, and the digest says what is true.
+func TestCrashLosesNoLineOfADigest(t *testing.T) {
+	for crash := 1; ; crash++ {
+		r := newRig(t, notification.Config{DigestBelow: correlation.Label(defender.High)})
+		calls := 0
+		r.fault = func(string, bool) error {
+			if calls++; calls == crash {
+				return errCrashed
+			}
+			return nil
+		}
+		for i, state := range []string{"", "archived", ""} {
+			at := noon.Add(time.Duration(i) * time.Hour)
+			r.send(finding{name: "pump-7", severity: "MEDIUM", state: state, at: at}.event())
+			r.run(at.Add(30 * time.Minute))
+			r.request(contract.NotifyDigest)
+			r.request(contract.NotifyDigest) // as Lambda retries
+		}
+		got := r.digests()
+		if calls < crash {
+			break // there are no more calls
+		}
+		if len(got) < 3 || !strings.Contains(got[len(got)-1], "new, ") {
+			t.Errorf("crash at call %d: the digests say %q", crash, got)
+		}
 	}
 }

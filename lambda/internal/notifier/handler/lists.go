@@ -12,6 +12,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/notifier/message"
+	"github.com/defenderhub/defenderhub/lambda/internal/notifier/record"
 )
 
 // digest sends the digest of the changes since the last one.
@@ -25,19 +26,27 @@ func (h *Handler) more(ctx context.Context, minute time.Time) error {
 }
 
 // stored sends a list of stored lines, then deletes them. A crash between lets the next attempt
-// send them again.
+// send them again. Lines that are not true any more are only deleted.
 func (h *Handler) stored(ctx context.Context, list string, l message.List) error {
 	lines, err := h.Table.Lines(ctx, list)
 	if err != nil || len(lines) == 0 {
 		return err
 	}
-	id := sha256.New()
-	for _, line := range lines {
-		l.Lines = append(l.Lines, line.Line)
-		fmt.Fprint(id, line.ID()) // never fails
-	}
-	if err := h.send(ctx, l, list+"#"+hex.EncodeToString(id.Sum(nil))); err != nil {
+	stale, err := h.stale(ctx, lines)
+	if err != nil {
 		return err
+	}
+	id := sha256.New()
+	for i, line := range lines {
+		if !stale[i] {
+			l.Lines = append(l.Lines, line.Line)
+			fmt.Fprint(id, line.ID()) // never fails
+		}
+	}
+	if len(l.Lines) > 0 {
+		if err := h.send(ctx, l, list+"#"+hex.EncodeToString(id.Sum(nil))); err != nil {
+			return err
+		}
 	}
 	var group errgroup.Group
 	group.SetLimit(callsAtOnce)
@@ -45,6 +54,22 @@ func (h *Handler) stored(ctx context.Context, list string, l message.List) error
 		group.Go(func() error { return h.Table.DeleteLine(ctx, list, line) })
 	}
 	return group.Wait()
+}
+
+// stale reports which lines are not true any more: the finding is open again, or it is over. The
+// record of each one says so, and a message of its own, another line or an incident reports it.
+func (h *Handler) stale(ctx context.Context, lines []record.Stored) ([]bool, error) {
+	stale := make([]bool, len(lines))
+	var group errgroup.Group
+	group.SetLimit(callsAtOnce)
+	for i, line := range lines {
+		group.Go(func() error {
+			f, err := h.Table.FindingOf(ctx, line)
+			stale[i] = f.Revision > 0 && f.Open == (line.Change == message.Over)
+			return err
+		})
+	}
+	return stale, group.Wait()
 }
 
 // remind sends the reminder of what is still open.

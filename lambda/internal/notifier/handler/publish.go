@@ -20,32 +20,21 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/retry"
 )
 
-// announce sends a message, or stores its line for a list, and writes the record.
+// announce writes the record, and sends a message or stores its line for a list.
 //
-// The record with the message that is owed is written first. A crash after it lets the event, when
-// it is received again, publish the message; a crash between Publish and the next write lets it
-// publish the message a second time.
+// The record with the message that is owed is written first: an invocation that loses against a
+// newer event reports nothing. A crash after it lets the event, when it is received again, publish
+// the message; a crash between Publish and the next write lets it publish the message a second time.
 func (b *batch) announce(ctx context.Context, n message.Notice, f record.Finding, d decision) error {
 	e, next := n.Event, d.next
-	severity := max(d.before, next.Reported)
 	if n.Device.Groups == nil {
 		_, _ = b.groups(ctx, e, &n) // only for the text
-	}
-	if below := defender.Severity(b.Config.DigestBelow); severity < below {
-		if err := b.Table.PutLine(ctx, contract.NotifyDigest, e.Key(), n.Line(), e.Order, b.now); err != nil {
-			return err
-		}
-		if err := b.put(ctx, e, &next); err != nil {
-			return err
-		}
-		b.Metrics.Count(source, contract.MetricDigested, 1)
-		return nil
 	}
 	next.Owed = &record.Owed{Order: e.Order, Change: n.Change, Before: d.before, Until: b.deadline.Add(clockSkew).UnixMilli()}
 	if err := b.put(ctx, e, &next); err != nil {
 		return err
 	}
-	return b.pay(ctx, n, severity, &next)
+	return b.pay(ctx, n, max(d.before, next.Reported), &next)
 }
 
 // clockSkew is by how much the clocks of two machines may differ. With it and the timeout of a minute, an
@@ -80,12 +69,16 @@ func (b *batch) resume(ctx context.Context, r run, f *record.Finding) error {
 	return b.pay(ctx, n, max(owed.Before, f.Reported), f)
 }
 
-// pay publishes what a record owes, and records that it did.
+// pay publishes what a record owes, or stores its line for a list, and records that it did.
 func (b *batch) pay(ctx context.Context, n message.Notice, severity defender.Severity, f *record.Finding) error {
 	metric := contract.MetricSent
 	err := func() error {
 		if f.Owed.ChatOnly {
 			return b.publish(ctx, b.ChatTopicARN, n.Write(), true)
+		}
+		if severity < defender.Severity(b.Config.DigestBelow) {
+			metric = contract.MetricDigested
+			return b.Table.PutLine(ctx, contract.NotifyDigest, n.Event.Key(), n.Line(), n.Event.Order, b.now)
 		}
 		sent, err := b.slot(ctx, severity)
 		if err != nil {

@@ -290,6 +290,17 @@ func (r *rig) on(topic string) []string {
 	return all
 }
 
+// digests returns the texts of the digests that people received.
+func (r *rig) digests() []string {
+	var all []string
+	for _, p := range r.published {
+		if p.topic == people && strings.HasPrefix(p.subject, "Digest: ") {
+			all = append(all, p.body)
+		}
+	}
+	return all
+}
+
 // count returns a metric.
 func (r *rig) count(metric string) int {
 	n := 0

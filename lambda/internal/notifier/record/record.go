@@ -99,7 +99,9 @@ func digest(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func findingKey(finding string) item { return key("finding#"+digest(finding), "state") }
+func findingKey(finding string) item { return findingKeyOf(digest(finding)) }
+
+func findingKeyOf(digest string) item { return key("finding#"+digest, "state") }
 
 func key(pk, sk string) item {
 	return item{contract.NotifyPartitionKey: attribute.Text(pk), contract.NotifySortKey: attribute.Text(sk)}
@@ -107,7 +109,16 @@ func key(pk, sk string) item {
 
 // Finding reads a finding's record consistently. finding is [findingevent.Event.Key].
 func (t Table) Finding(ctx context.Context, finding string) (Finding, error) {
-	out, err := t.API.GetItem(ctx, &dynamodb.GetItemInput{TableName: &t.Name, Key: findingKey(finding), ConsistentRead: aws.Bool(true)})
+	return t.finding(ctx, findingKey(finding))
+}
+
+// FindingOf reads the record of a line's finding consistently.
+func (t Table) FindingOf(ctx context.Context, line Stored) (Finding, error) {
+	return t.finding(ctx, findingKeyOf(line.sk))
+}
+
+func (t Table) finding(ctx context.Context, key item) (Finding, error) {
+	out, err := t.API.GetItem(ctx, &dynamodb.GetItemInput{TableName: &t.Name, Key: key, ConsistentRead: aws.Bool(true)})
 	if err != nil {
 		return Finding{}, fmt.Errorf("GetItem of table %s: %w", t.Name, err)
 	}
