@@ -158,7 +158,7 @@ func (t topics) Publish(ctx context.Context, in *sns.PublishInput, _ ...func(*sn
 	return ask(ctx, t.environment, "SNS", "Publish", *in.TopicArn+" "+digest(*in.Message), func() (*sns.PublishOutput, error) {
 		w := t.world
 		w.counts["messages to people and chats"]++
-		if *in.TopicArn == chatTopic && *in.MessageAttributes["kind"].StringValue != "list" {
+		if *in.TopicArn == chatTopic {
 			w.chats[*in.Message]++
 		}
 		if *in.TopicArn == peopleTopic {

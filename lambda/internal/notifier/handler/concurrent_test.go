@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -188,7 +189,9 @@ func TestListDoesNotContradictANewerMessage(t *testing.T) {
 }
 
 // A crash at any call leaves the line in the digest, and the digest says what is true.
-func TestCrashLosesNoLineOfADigest(t *testing.T) {
+func TestCrashLosesNoLineOfADigest(t *testing.T) { synctest.Test(t, crashLosesNoLine) }
+
+func crashLosesNoLine(t *testing.T) {
 	for crash := 1; ; crash++ {
 		r := newRig(t, notification.Config{DigestBelow: correlation.Label(defender.High)})
 		calls := 0

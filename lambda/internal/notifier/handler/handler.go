@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -54,6 +55,9 @@ type Handler struct {
 	Region                       string
 	QueueURL, DeadLetterQueueURL string
 	PeopleTopicARN, ChatTopicARN string
+
+	// claims counts the lists that this machine has tried to send.
+	claims atomic.Int64
 }
 
 // margin is reserved before the function's deadline for records of what was published.

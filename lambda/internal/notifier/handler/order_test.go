@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -167,45 +168,47 @@ func TestEachDependencyFailsInTurn(t *testing.T) {
 	}
 	for _, call := range []string{"GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "Publish people", "Publish chat", "SendMessage", "ChangeMessageVisibility", "Groups"} {
 		t.Run(call, func(t *testing.T) {
-			r := newRig(t, config)
-			r.fault = func(name string, done bool) error {
-				if name == call && !done && r.now.Before(noon.Add(time.Hour)) {
-					return errors.New("service unavailable")
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, config)
+				r.fault = func(name string, done bool) error {
+					if name == call && !done && r.now.Before(noon.Add(time.Hour)) {
+						return errors.New("service unavailable")
+					}
+					return nil
 				}
-				return nil
-			}
-			for i := range 4 {
-				r.groups[fmt.Sprintf("pump-%d", i)] = []string{"pumps"}
-				r.send(finding{name: fmt.Sprintf("pump-%d", i), severity: "HIGH", at: noon}.event())
-			}
-			r.groups["pump-9"] = []string{"pumps"}
-			r.groups["pump-low"] = []string{"pumps"}
-			r.send(finding{name: "pump-low", severity: "LOW", at: noon}.event())
-			r.send(incident("chain", "pump-9", "", "CRITICAL", "", noon))
-			for at := time.Duration(0); at <= 3*time.Hour; at += 30 * time.Minute {
-				r.run(noon.Add(at))
-				r.request(contract.NotifyDigest)
-			}
-			r.request(contract.NotifyRemind)
-			for _, topic := range []string{people, chat} {
-				got := strings.Join(sorted(r.on(topic)), "\n")
-				// A change without a message of its own is in a list.
-				alarms := strings.Count(got, "HIGH finding, new")
-				for _, more := range regexp.MustCompile(`and (\d) more`).FindAllStringSubmatch(got, -1) {
-					alarms += int(more[1][0] - '0')
+				for i := range 4 {
+					r.groups[fmt.Sprintf("pump-%d", i)] = []string{"pumps"}
+					r.send(finding{name: fmt.Sprintf("pump-%d", i), severity: "HIGH", at: noon}.event())
 				}
-				if alarms != 4 {
-					t.Errorf("%s received %d alarms, want 4:\n%s", topic, alarms, got)
+				r.groups["pump-9"] = []string{"pumps"}
+				r.groups["pump-low"] = []string{"pumps"}
+				r.send(finding{name: "pump-low", severity: "LOW", at: noon}.event())
+				r.send(incident("chain", "pump-9", "", "CRITICAL", "", noon))
+				for at := time.Duration(0); at <= 3*time.Hour; at += 30 * time.Minute {
+					r.run(noon.Add(at))
+					r.request(contract.NotifyDigest)
 				}
-				for _, text := range []string{"CRITICAL incident, new", "Digest: 1 finding", "Reminder: 1 finding"} {
-					if n := strings.Count(got, text); n != 1 && !(call == "DeleteItem" && n > 1) {
-						t.Errorf("%s received %d of %q:\n%s", topic, n, text, got)
+				r.request(contract.NotifyRemind)
+				for _, topic := range []string{people, chat} {
+					got := strings.Join(sorted(r.on(topic)), "\n")
+					// A change without a message of its own is in a list.
+					alarms := strings.Count(got, "HIGH finding, new")
+					for _, more := range regexp.MustCompile(`and (\d) more`).FindAllStringSubmatch(got, -1) {
+						alarms += int(more[1][0] - '0')
+					}
+					if alarms != 4 {
+						t.Errorf("%s received %d alarms, want 4:\n%s", topic, alarms, got)
+					}
+					for _, text := range []string{"CRITICAL incident, new", "Digest: 1 finding", "Reminder: 1 finding"} {
+						if n := strings.Count(got, text); n != 1 && !(call == "DeleteItem" && n > 1) {
+							t.Errorf("%s received %d of %q:\n%s", topic, n, text, got)
+						}
 					}
 				}
-			}
-			if len(r.queue) > 0 {
-				t.Errorf("%d messages wait", len(r.queue))
-			}
+				if len(r.queue) > 0 {
+					t.Errorf("%d messages wait", len(r.queue))
+				}
+			})
 		})
 	}
 }

@@ -281,6 +281,8 @@ func (r *rig) run(until time.Time) {
 func (r *rig) messages() []string { return r.on(people) }
 
 func (r *rig) on(topic string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var all []string
 	for _, p := range r.published {
 		if p.topic == topic {

@@ -3,6 +3,7 @@
 package record
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -313,9 +314,14 @@ func (t Table) Lines(ctx context.Context, list string) ([]Stored, error) {
 
 // DeleteLine deletes a line that was sent, unless it was replaced since.
 func (t Table) DeleteLine(ctx context.Context, list string, s Stored) error {
+	return t.delete(ctx, key("list#"+list, s.sk), attrRevision, s.revision)
+}
+
+// delete deletes an item if an attribute still has a value.
+func (t Table) delete(ctx context.Context, key item, name, value string) error {
 	_, err := t.API.DeleteItem(ctx, &dynamodb.DeleteItemInput{
-		TableName: &t.Name, Key: key("list#"+list, s.sk), ConditionExpression: aws.String("#revision = :sent"),
-		ExpressionAttributeNames: map[string]string{"#revision": attrRevision}, ExpressionAttributeValues: item{":sent": attribute.Text(s.revision)},
+		TableName: &t.Name, Key: key, ConditionExpression: aws.String("#name = :value"),
+		ExpressionAttributeNames: map[string]string{"#name": name}, ExpressionAttributeValues: item{":value": attribute.Text(value)},
 	})
 	var failed *types.ConditionalCheckFailedException
 	if err != nil && !errors.As(err, &failed) {
@@ -336,6 +342,32 @@ func (t Table) OpenLines(ctx context.Context, s defender.Severity) ([]message.Li
 		return err
 	})
 	return all, err
+}
+
+// Claim lets one invocation send a list, and returns the token of the invocation that may. It takes
+// the list over from the invocation with the token replaces.
+func (t Table) Claim(ctx context.Context, list, token, replaces string, now time.Time) (holder string, err error) {
+	it := key("claim#"+list, "claim")
+	it[attrDoc], it[contract.NotifyExpiry] = attribute.Text(token), attribute.Number(now.Add(closedLifetime).Unix())
+	err = t.put(ctx, &dynamodb.PutItemInput{
+		// The claim may be this one: the SDK repeats a write whose answer was lost.
+		TableName: &t.Name, Item: it, ConditionExpression: aws.String("attribute_not_exists(#token) OR #token = :token OR #token = :replaces"),
+		ExpressionAttributeNames:  map[string]string{"#token": attrDoc},
+		ExpressionAttributeValues: item{":token": it[attrDoc], ":replaces": attribute.Text(cmp.Or(replaces, token))},
+	})
+	if !errors.Is(err, ErrConflict) {
+		return token, err
+	}
+	out, err := t.API.GetItem(ctx, &dynamodb.GetItemInput{TableName: &t.Name, Key: key("claim#"+list, "claim"), ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return "", fmt.Errorf("GetItem of table %s: %w", t.Name, err)
+	}
+	return attribute.TextOf(out.Item, attrDoc), nil
+}
+
+// Release ends a claim.
+func (t Table) Release(ctx context.Context, list, token string) error {
+	return t.delete(ctx, key("claim#"+list, "claim"), attrDoc, token)
 }
 
 // Done reports whether [Table.MarkDone] has recorded a request as done.

@@ -1,0 +1,126 @@
+package handler_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/correlation"
+	"github.com/defenderhub/defenderhub/internal/notification"
+)
+
+// lists has what each kind of list needs: a digest, a reminder, and a message "and N more".
+var lists = notification.Config{DigestBelow: correlation.Label(defender.High), Remind: correlation.Label(defender.High), PerMinute: 1}
+
+// listed sends the findings of which lists tell.
+func listed(r *rig) {
+	for i := range 40 {
+		r.send(finding{name: fmt.Sprintf("pump-%d", i), severity: "MEDIUM", at: noon}.event())
+		r.send(finding{name: fmt.Sprintf("valve-%d", i), severity: "HIGH", at: noon}.event())
+	}
+	r.run(noon.Add(30 * time.Second))
+}
+
+// invoke requests a list, as another invocation.
+func (r *rig) invoke(kind string) error {
+	_, err := r.h.Handle(context.Background(), []byte(contract.NotifyRequest(kind, noon.Format(time.RFC3339))))
+	return err
+}
+
+// Schedules and queues may request a list twice, and two invocations may then send it at once.
+func TestTwoInvocationsSendAListOnce(t *testing.T) {
+	for _, slow := range []string{"Publish people", "Publish chat", "PutItem", "DeleteItem"} {
+		for _, kind := range []string{contract.NotifyDigest, contract.NotifyRemind} {
+			t.Run(slow+" "+kind, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t, lists)
+					listed(r)
+					before := len(r.on(people))
+					r.fault = func(call string, done bool) error {
+						if call == slow && !done {
+							time.Sleep(2 * time.Second)
+						}
+						return nil
+					}
+					var group sync.WaitGroup
+					for i := range 3 {
+						group.Go(func() {
+							time.Sleep(time.Duration(i) * time.Second)
+							if err := r.invoke(kind); err != nil {
+								t.Error(err)
+							}
+						})
+					}
+					group.Wait()
+					if got := r.on(people)[before:]; len(got) != 1 || !strings.Contains(got[0], "40 findings") {
+						t.Errorf("people received %q", got)
+					}
+				})
+			})
+		}
+	}
+}
+
+// An invocation that crashes while it sends a list does not keep others from sending it.
+func TestCrashKeepsNoListFromBeingSent(t *testing.T) {
+	for _, kind := range []string{contract.NotifyDigest, contract.NotifyRemind} {
+		synctest.Test(t, func(t *testing.T) {
+			for crash := 1; ; crash++ {
+				r := newRig(t, lists)
+				r.send(finding{name: "pump-7", severity: "MEDIUM", at: noon}.event())
+				r.send(finding{name: "valve-7", severity: "HIGH", at: noon}.event())
+				r.run(noon)
+				before := len(r.on(people))
+				calls := 0
+				r.fault = func(string, bool) error {
+					if calls++; calls == crash {
+						return errCrashed
+					}
+					return nil
+				}
+				_ = r.invoke(kind)
+				if calls < crash {
+					break // there are no more calls
+				}
+				begin := time.Now()
+				r.crashed = false
+				if err := r.invoke(kind); err != nil || time.Since(begin) > 35*time.Second {
+					t.Errorf("%s after a crash at call %d: %v after %v", kind, crash, err, time.Since(begin))
+				}
+				if got := r.on(people)[before:]; len(got) < 1 || len(got) > 2 || len(r.on(chat)) < before+1 {
+					t.Errorf("%s after a crash at call %d: people received %q", kind, crash, got)
+				}
+			}
+		})
+	}
+}
+
+// The table throttles after a list was published. The list is not sent again.
+func TestThrottledTableDoesNotRepeatAList(t *testing.T) {
+	for _, call := range []string{"PutItem", "DeleteItem"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, lists)
+			listed(r)
+			before, failures := len(r.on(people)), 0
+			r.fault = func(name string, done bool) error {
+				if name == call && !done && len(r.on(people)) > before && failures < 5 {
+					failures++
+					return fmt.Errorf("throttled")
+				}
+				return nil
+			}
+			for range 3 {
+				_ = r.invoke(contract.NotifyDigest)
+			}
+			if got := r.on(people)[before:]; len(got) != 1 || failures != 5 {
+				t.Errorf("%s failed %d times, people received %q", call, failures, got)
+			}
+		})
+	}
+}
