@@ -65,7 +65,7 @@ func FuzzUnmarshal(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var got, want document
 		gotErr, wantErr := leanjson.Unmarshal(slices.Clone(data), &got), json.Unmarshal(data, &want)
-		if !reflect.DeepEqual(got, want) || !reflect.DeepEqual(gotErr, wantErr) {
+		if !reflect.DeepEqual(got, want) || !reflect.DeepEqual(gotErr, wantErr) || got.private != "" {
 			t.Fatalf("%q:\ngot  %+v, %v\nwant %+v, %v", data, got, gotErr, want, wantErr)
 		}
 	})
