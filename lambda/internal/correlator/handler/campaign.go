@@ -223,7 +223,7 @@ func (h *Handler) tick(ctx context.Context, home entity.Home, w *work, now time.
 		now := d.after(now)
 		var next time.Time
 		if w.rule.Digest == "" { // the rule is not deployed any more: the forwarder archives the finding
-			d.Shown, d.Outbox = nil, nil
+			next = d.drop(nil, now)
 		} else if next, err = h.countCampaign(ctx, home, w, &d, now); err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/defender/correlation"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	rules "github.com/defenderhub/defenderhub/internal/correlation"
 )
 
@@ -188,6 +189,78 @@ func TestChangedRules(t *testing.T) {
 	again(2)
 	if c := r.composites()["stolen-identity/pump-7"]; c.Digest != old.Rules[0].Digest() || c.Parts != 2 {
 		t.Errorf("composite finding of the rule that returned %+v", c)
+	}
+}
+
+// A rule is removed, and returns before the forwarder has archived its composite findings. Those
+// whose parts ended meanwhile end, too.
+func TestRuleReturnsAfterItsPartsEnded(t *testing.T) {
+	campaign := correlation.Campaign(correlation.Spread{Devices: 2})
+	for _, rule := range []correlation.Rule{anything(), campaign} {
+		for _, visited := range []bool{false, true} { // by the schedule, while the rule is not deployed
+			r := newRig(t, rule)
+			events := func(minutes int, letter string) {
+				at := start.Add(time.Duration(minutes) * time.Minute)
+				r.now = at
+				r.must(behavior("pump-7", "m").at(at, letter).event(), behavior("pump-8", "m").at(at, letter).event())
+			}
+			events(0, "o")
+			if r.active() == "" {
+				t.Fatalf("%s is not active", rule.Name)
+			}
+			old := r.config
+			other := anything()
+			other.Name = "other"
+			compiled, err := rules.Compile([]correlation.Rule{other}, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.config.Rules = compiled
+			r.deploy()
+			if visited {
+				r.now = start.Add(90 * time.Minute)
+				if err := r.due(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			events(100, "x")
+			r.config = old
+			r.deploy()
+			for hour := 2; hour < 30; hour++ {
+				r.now = start.Add(time.Duration(hour) * time.Hour)
+				if err := r.due(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for id, c := range r.composites() {
+				if c.Rule == rule.Name && c.State == asff.Active {
+					t.Errorf("%s is active (visited %v)", id, visited)
+				}
+			}
+		}
+	}
+}
+
+// A rule does not return: its composite finding is forgotten after some days, and not sent.
+func TestRemovedRuleIsForgotten(t *testing.T) {
+	r := newRig(t, anything())
+	r.must(behavior("pump-7", "m").at(start, "o").event())
+	r.config.Rules = nil
+	r.deploy()
+	n := r.queue.count()
+	for hour := range 24 * 4 {
+		r.now = start.Add(time.Duration(hour) * time.Hour)
+		if err := r.due(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.queue.count() != n {
+		t.Error("a composite finding of a removed rule was sent")
+	}
+	writes := r.table.writes
+	r.now = r.now.Add(time.Hour)
+	if err := r.due(); err != nil || r.table.writes != writes {
+		t.Errorf("the schedule still writes its state: %v", err)
 	}
 }
 

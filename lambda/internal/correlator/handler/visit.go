@@ -294,8 +294,7 @@ func (h *Handler) rulesOf(e incident.Entity) []incident.Rule {
 // change the decision.
 func (h *Handler) decide(ctx context.Context, home entity.Home, subject string, d *document, now time.Time) (time.Time, error) {
 	rules := h.rulesOf(d.Entity)
-	h.drop(d, rules)
-	var next time.Time
+	next := d.drop(rules, now)
 	for _, r := range rules {
 		parts, uses := d.Parts, []string(nil)
 		if r.Shared() && (d.Shown[r.Digest].State == asff.Active || h.hasOwn(r, d.Parts, now)) {
@@ -318,15 +317,29 @@ func (h *Handler) decide(ctx context.Context, home entity.Home, subject string, 
 	return next, nil
 }
 
-// drop deletes the composite findings of rules that are no longer deployed: the forwarder archives
-// them.
-func (h *Handler) drop(d *document, rules []incident.Rule) {
-	for digest := range d.Shown {
-		if !slices.ContainsFunc(rules, func(r incident.Rule) bool { return r.Digest == digest }) {
-			delete(d.Shown, digest)
-			d.Outbox = slices.DeleteFunc(d.Outbox, func(c correlation.Composite) bool { return c.Digest == digest })
+// keepRemoved is how long the composite finding of a rule that is no longer deployed is known after
+// it was sent, which happens daily. The forwarder archives it within a day.
+const keepRemoved = 48 * time.Hour
+
+// drop stops sending the composite findings of rules that are no longer deployed: the forwarder
+// archives them. If such a rule returns before, its next decision is sent whatever it is. Otherwise
+// a finding whose parts ended meanwhile would stay active. drop returns when it must be called again.
+func (d *document) drop(rules []incident.Rule, now time.Time) (next time.Time) {
+	for digest, s := range d.Shown {
+		if slices.ContainsFunc(rules, func(r incident.Rule) bool { return r.Digest == digest }) {
+			continue
 		}
+		all := len(d.Outbox)
+		d.Outbox = slices.DeleteFunc(d.Outbox, func(c correlation.Composite) bool { return c.Digest == digest })
+		if s.State != asff.Active && len(d.Outbox) == all || now.Sub(time.UnixMilli(s.SentAt)) > keepRemoved {
+			delete(d.Shown, digest)
+			continue
+		}
+		s.State, s.Digest = asff.Active, ""
+		d.Shown[digest] = s
+		next = now.Truncate(time.Hour).Add(time.Hour)
 	}
+	return next
 }
 
 // hasOwn reports whether the device itself has a part of the rule: only then does it matter what it
