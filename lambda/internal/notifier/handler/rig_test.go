@@ -93,7 +93,7 @@ func newRig(t testing.TB, c notification.Config) *rig {
 	now := func() time.Time { return r.now }
 	r.h = &handler.Handler{
 		SNS: topics{r}, SQS: queues{r}, Groups: registry{r}, Table: record.Table{API: tables{r}, Name: "notify"}, Config: c,
-		Metrics: emf.New(contract.MetricDimensionNotifier, "notifier", &r.metrics, now), Log: slog.New(slog.NewJSONHandler(io.Discard, nil)), Now: now,
+		Metrics: emf.New(contract.MetricDimensionNotifier, "notifier", metrics{r}, now), Log: slog.New(slog.NewJSONHandler(io.Discard, nil)), Now: now,
 		Region: region, QueueURL: queue, DeadLetterQueueURL: "https://sqs/dead", PeopleTopicARN: people, ChatTopicARN: chat, Random: func(int64) int64 { return 0 },
 	}
 	return r
@@ -157,6 +157,14 @@ func (r tables) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, _ 
 
 func (r tables) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
 	return calling(r, ctx, "Query", in, r.table.Query)
+}
+
+type metrics struct{ *rig }
+
+func (r metrics) Write(text []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.metrics.Write(text)
 }
 
 type topics struct{ *rig }
