@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -136,15 +135,24 @@ func (h *Handler) decideCampaign(ctx context.Context, home entity.Home, w *work,
 	return fmt.Errorf("%s after %d attempts: %w", w.subject, attempts, state.ErrConflict)
 }
 
-// stillOpen reports whether a part counts, without reading more than it needs.
+// stillOpen reports whether a part counts, without reading more than it needs. A part that began in
+// one period may have ended in a later one, which is therefore read first.
 func (h *Handler) stillOpen(ctx context.Context, w *work, now time.Time) (bool, error) {
 	found := false
 	var damaged error
+	known := map[string]incident.Part{}
 	for period := w.period(now); period >= w.period(now.Add(-w.rule.Window())) && !found; period-- {
 		err := h.Store.Parts(ctx, w.subject, period, func(docs [][]byte) bool {
 			parts, err := readParts(docs)
 			damaged = errors.Join(damaged, err)
-			found = slices.ContainsFunc(parts, func(p incident.Part) bool { return len(incident.Replay(w.rule, []incident.Part{p}, now).Counted) > 0 })
+			for _, p := range parts {
+				key := p.Device + "\x00" + p.Key()
+				if later, ok := known[key]; ok {
+					p = incident.Merge([]incident.Part{p, later})[0]
+				}
+				known[key] = p
+				found = found || len(incident.Replay(w.rule, []incident.Part{p}, now).Counted) > 0
+			}
 			return !found && err == nil
 		})
 		if err = errors.Join(err, damaged); err != nil {

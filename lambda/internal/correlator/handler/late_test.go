@@ -50,6 +50,24 @@ func TestPolicyFindingBetweenReadAndWrite(t *testing.T) {
 	}
 }
 
+// Parts that began before the full hour, in the former period, end after it.
+func TestCampaignEndsInTheNextPeriod(t *testing.T) {
+	r := newRig(t, correlation.Campaign(correlation.Spread{Devices: 2}))
+	events := func(minutes int, letter string, devices ...string) {
+		r.now = start.Add(time.Duration(minutes) * time.Minute)
+		for _, d := range devices {
+			r.must(behavior(d, "m").at(r.now, letter).event())
+		}
+	}
+	events(50, "o", "pump-7", "pump-8")
+	events(70, "x", "pump-7")
+	if r.active() == "" {
+		t.Error("the campaign ended before its last part")
+	}
+	events(71, "x", "pump-8")
+	r.want("")
+}
+
 // An old event shows that a campaign's only device was well in between: alone it is no campaign.
 func TestLateEventEndsACampaign(t *testing.T) {
 	r := newRig(t, correlation.Campaign(correlation.Spread{Devices: 2}))
