@@ -101,8 +101,8 @@ func (h *Handler) fromQueue(ctx context.Context, home entity.Home, messages []ev
 	return response
 }
 
-// sent returns when the newest message was sent. Decisions take the time only from messages and
-// from the schedule's request.
+// sent returns when the newest message was sent. Decisions take the time only from messages, their
+// events and the schedule's request.
 func (h *Handler) sent(messages []events.SQSMessage) time.Time {
 	var newest int64
 	for _, m := range messages {

@@ -116,11 +116,12 @@ func (h *Handler) decideCampaign(ctx context.Context, home entity.Home, w *work,
 				return err
 			}
 		}
-		if _, err = h.countCampaign(ctx, home, w, &d, now); err != nil || len(d.Outbox) == 0 {
+		at, _, err := h.countCampaign(ctx, home, w, &d, now)
+		if err != nil || len(d.Outbox) == 0 {
 			return err
 		}
-		record.Due = now.Add(retryOutbox)
-		if err := h.put(ctx, &record, &d, now); errors.Is(err, state.ErrConflict) {
+		record.Due = at.Add(retryOutbox)
+		if err := h.put(ctx, &record, &d, at); errors.Is(err, state.ErrConflict) {
 			continue
 		} else if err != nil {
 			return err
@@ -141,7 +142,7 @@ func (h *Handler) stillOpen(ctx context.Context, w *work, now time.Time) (bool, 
 	found := false
 	var damaged error
 	known := map[string]incident.Part{}
-	for period := w.period(now); period >= w.period(now.Add(-w.rule.Window())) && !found; period-- {
+	for period := h.lastPeriod(w, now); period >= w.period(now.Add(-w.rule.Window())) && !found; period-- {
 		err := h.Store.Parts(ctx, w.subject, period, func(docs [][]byte) bool {
 			parts, err := readParts(docs)
 			damaged = errors.Join(damaged, err)
@@ -166,6 +167,15 @@ func (h *Handler) stillOpen(ctx context.Context, w *work, now time.Time) (bool, 
 // so every part that counts is in the present one or in the one before.
 func (w *work) period(at time.Time) int64 { return at.Unix() / max(w.rule.WindowSeconds, 1) }
 
+// clockError is by how much the machine's clock may differ from that of Amazon SQS.
+const clockError = 5 * time.Minute
+
+// lastPeriod returns the last period that can have parts. A message that was delayed or retried is
+// older than parts that arrived meanwhile, so its own time does not tell.
+func (h *Handler) lastPeriod(w *work, now time.Time) int64 {
+	return max(w.period(now), w.period(h.Now().Add(clockError)))
+}
+
 // maxPeriods limits the periods that are read after a failure of the schedule.
 const maxPeriods = 20
 
@@ -176,9 +186,10 @@ func (h *Handler) partsOf(ctx context.Context, w *work, d *document, now time.Ti
 	if clock := time.UnixMilli(d.Clock); d.Shown[w.rule.Digest].State == asff.Active && clock.Before(from) {
 		from = clock
 	}
-	first := max(w.period(from.Add(-w.rule.Window())), w.period(now)-maxPeriods)
+	last := h.lastPeriod(w, now)
+	first := max(w.period(from.Add(-w.rule.Window())), last-maxPeriods)
 	var damaged error
-	for period := first; period <= w.period(now); period++ {
+	for period := first; period <= last; period++ {
 		err := h.Store.Parts(ctx, w.subject, period, func(docs [][]byte) bool {
 			some, err := readParts(docs)
 			damaged = errors.Join(damaged, err)
@@ -202,23 +213,25 @@ func readParts(docs [][]byte) ([]incident.Part, error) {
 	return parts, nil
 }
 
-// countCampaign reads all parts and adds what changed to the outbox. It returns when the schedule
-// must count again.
-func (h *Handler) countCampaign(ctx context.Context, home entity.Home, w *work, d *document, now time.Time) (time.Time, error) {
+// countCampaign reads all parts and adds what changed to the outbox. It returns the time of the
+// decision, and when the schedule must count again. The time is not before the newest event of a
+// part: devices that join write only their own parts, so the campaign's clock may be behind them.
+func (h *Handler) countCampaign(ctx context.Context, home entity.Home, w *work, d *document, now time.Time) (at, next time.Time, err error) {
 	parts, since, err := h.partsOf(ctx, w, d, now)
 	if err != nil {
-		return time.Time{}, err
+		return now, time.Time{}, err
 	}
+	now = incident.Latest(parts, now)
 	if d.Truncated = len(parts) >= maxCampaignParts; d.Truncated {
 		h.count(unknownProduct, contract.MetricTruncated, 1)
 	}
 	o := incident.Resume(w.rule, parts, now, d.Shown[w.rule.Digest].before(incident.Known(parts, since)))
 	if err := h.show(ctx, home, w.rule, d, o, nil, now); err != nil || !o.Active {
-		return time.Time{}, err
+		return now, time.Time{}, err
 	}
 	s := d.Shown[w.rule.Digest]
 	age := now.Sub(time.UnixMilli(s.Since))
-	return earliest(earliest(o.Next, s.repeatAt()), now.Add(min(max(age/10, retryOutbox), 15*time.Minute))), nil
+	return now, earliest(earliest(o.Next, s.repeatAt()), now.Add(min(max(age/10, retryOutbox), 15*time.Minute))), nil
 }
 
 // tick counts the devices of a campaign that is due.
@@ -232,7 +245,7 @@ func (h *Handler) tick(ctx context.Context, home entity.Home, w *work, now time.
 		var next time.Time
 		if w.rule.Digest == "" { // the rule is not deployed any more: the forwarder archives the finding
 			next = d.drop(nil, now)
-		} else if next, err = h.countCampaign(ctx, home, w, &d, now); err != nil {
+		} else if now, next, err = h.countCampaign(ctx, home, w, &d, now); err != nil {
 			return err
 		}
 		if len(d.Outbox) == 0 {

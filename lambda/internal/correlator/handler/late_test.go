@@ -82,6 +82,23 @@ func TestLateEventEndsACampaign(t *testing.T) {
 	r.want("")
 }
 
+// A message that the queue delivers late is older than the parts that arrived before it. It opens a
+// campaign all the same, also if they belong to a later period.
+func TestDelayedMessageOpensACampaign(t *testing.T) {
+	for _, first := range []int{0, 50} {
+		r := newRig(t, correlation.Campaign(correlation.Spread{Devices: 3}))
+		alarm := func(device string, minute int) string {
+			return behavior(device, "aws:all-bytes-out").at(start.Add(time.Duration(minute)*time.Minute), "o").event()
+		}
+		r.now = start.Add(time.Duration(first+20) * time.Minute)
+		r.must(alarm("sensor-1", first+20), alarm("sensor-2", first+20))
+		r.want("")
+		r.now, r.delay = r.now.Add(5*time.Minute), 25*time.Minute
+		r.must(alarm("sensor-3", first))
+		r.want("campaign/campaign/behavior b-aws:all-bytes-out HIGH 3")
+	}
+}
+
 // A composite finding stays active with its last part, however long ago the others ended.
 func TestLongIncidents(t *testing.T) {
 	for _, c := range []struct {

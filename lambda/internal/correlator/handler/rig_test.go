@@ -49,6 +49,8 @@ type rig struct {
 	metrics bytes.Buffer
 	logs    bytes.Buffer
 	now     time.Time
+	// delay is how long messages wait in the queue.
+	delay   time.Duration
 	sent    int
 	handler *handler.Handler
 }
@@ -96,7 +98,7 @@ func (r *rig) handle(all ...string) []int {
 		r.sent++
 		batch.Records = append(batch.Records, events.SQSMessage{
 			MessageId: strconv.Itoa(len(batch.Records)), Body: e, EventSource: "aws:sqs",
-			Attributes: map[string]string{"SentTimestamp": strconv.FormatInt(r.now.UnixMilli(), 10)},
+			Attributes: map[string]string{"SentTimestamp": strconv.FormatInt(r.now.Add(-r.delay).UnixMilli(), 10)},
 		})
 	}
 	text, err := json.Marshal(batch)

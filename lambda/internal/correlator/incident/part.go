@@ -119,6 +119,18 @@ func Known(parts []Part, since time.Time) time.Time {
 	return since
 }
 
+// Latest returns the time of the newest event of all parts, or now if that is later.
+func Latest(parts []Part, now time.Time) time.Time {
+	for _, p := range parts {
+		for _, m := range p.History {
+			if m.Order.Event.After(now) {
+				now = m.Order.Event
+			}
+		}
+	}
+	return now
+}
+
 // Key identifies the finding.
 func (p Part) Key() string { return p.Finding.ProductARN + "/" + p.Finding.ID }
 
