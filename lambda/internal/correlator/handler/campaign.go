@@ -226,8 +226,16 @@ func (h *Handler) countCampaign(ctx context.Context, home entity.Home, w *work, 
 		h.count(unknownProduct, contract.MetricTruncated, 1)
 	}
 	o := incident.Resume(w.rule, parts, now, d.Shown[w.rule.Digest].before(incident.Known(parts, since)))
-	if err := h.show(ctx, home, w.rule, d, o, nil, now); err != nil || !o.Active {
+	was := d.Shown[w.rule.Digest].State
+	if err := h.show(ctx, home, w.rule, d, o, nil, now); err != nil {
 		return now, time.Time{}, err
+	}
+	switch {
+	case !o.Active && was == asff.Active:
+		// A device that joined meanwhile saw an active campaign, and left the counting to the schedule.
+		return now, now.Add(retryOutbox), nil
+	case !o.Active:
+		return now, time.Time{}, nil
 	}
 	s := d.Shown[w.rule.Digest]
 	age := now.Sub(time.UnixMilli(s.Since))

@@ -99,6 +99,32 @@ func TestDelayedMessageOpensACampaign(t *testing.T) {
 	}
 }
 
+// A device joins after the schedule has read the parts, and before it ends the campaign: the campaign
+// continues.
+func TestDeviceJoinsWhileTheScheduleEndsACampaign(t *testing.T) {
+	r := newRig(t, correlation.Campaign(correlation.Spread{Devices: 2}))
+	alarm := func(device string, at time.Duration, letter string) string {
+		return behavior(device, "aws:all-bytes-out").at(start.Add(at), letter).event()
+	}
+	r.must(alarm("sensor-1", 0, "o"), alarm("sensor-2", time.Second, "o"))
+	r.must(alarm("sensor-2", time.Minute, "x"))
+	r.settle()
+	joined := false
+	r.now = start.Add(61 * time.Minute)
+	r.table.step = func(operation, key string, done bool) error {
+		if operation == "PutItem" && !done && !joined {
+			joined = true
+			r.must(alarm("sensor-3", 59*time.Minute, "o"))
+		}
+		return nil
+	}
+	r.settle()
+	r.want("campaign/campaign/behavior b-aws:all-bytes-out HIGH 1")
+	if !joined {
+		t.Error("no device has joined")
+	}
+}
+
 // A composite finding stays active with its last part, however long ago the others ended.
 func TestLongIncidents(t *testing.T) {
 	for _, c := range []struct {
