@@ -225,7 +225,7 @@ func (h *Handler) countCampaign(ctx context.Context, home entity.Home, w *work, 
 	if d.Truncated = len(parts) >= maxCampaignParts; d.Truncated {
 		h.count(unknownProduct, contract.MetricTruncated, 1)
 	}
-	o := incident.Resume(w.rule, parts, now, d.Shown[w.rule.Digest].before(incident.Known(parts, since)))
+	o := incident.Resume(w.rule, parts, now, d.Shown[w.rule.Digest].before(incident.Known(parts, since), w.rule))
 	was := d.Shown[w.rule.Digest].State
 	if err := h.show(ctx, home, w.rule, d, o, nil, now); err != nil {
 		return now, time.Time{}, err

@@ -168,3 +168,26 @@ func TestLongIncidents(t *testing.T) {
 		})
 	}
 }
+
+// The devices that made a campaign were seen in the period before the one in which it began. It stays
+// active with its last device after that period is no longer read.
+func TestCampaignBeganWithPartsOfAnEarlierPeriod(t *testing.T) {
+	r := newRig(t, correlation.Campaign(correlation.Spread{Devices: 3}))
+	alarm := func(device, letter string) string {
+		return behavior(device, "aws:all-bytes-out").at(r.now, letter).event()
+	}
+	r.now = start.Add(30 * time.Minute)
+	r.must(alarm("sensor-1", "o"), alarm("sensor-2", "o"))
+	r.now = start.Add(70 * time.Minute)
+	r.must(alarm("sensor-3", "o"))
+	r.now = r.now.Add(time.Minute)
+	r.must(alarm("sensor-1", "x"), alarm("sensor-2", "x"))
+	for range 40 {
+		r.now = r.now.Add(5 * time.Minute)
+		r.must(alarm("sensor-3", "o"))
+		if err := r.due(); err != nil {
+			t.Fatal(err)
+		}
+		r.want("campaign/campaign/behavior b-aws:all-bytes-out HIGH 1")
+	}
+}

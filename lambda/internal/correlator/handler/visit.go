@@ -305,7 +305,7 @@ func (h *Handler) decide(ctx context.Context, home entity.Home, subject string, 
 			}
 			parts = append(slices.Clone(d.Parts), shared...)
 		}
-		o := incident.Resume(r, parts, now, d.Shown[r.Digest].before(incident.Known(parts, now.Add(-keep-h.longest))))
+		o := incident.Resume(r, parts, now, d.Shown[r.Digest].before(incident.Known(parts, now.Add(-keep-h.longest)), r))
 		if err := h.show(ctx, home, r, d, o, uses, now); err != nil {
 			return next, err
 		}
@@ -348,13 +348,15 @@ func (h *Handler) hasOwn(r incident.Rule, parts []incident.Part, now time.Time) 
 	return len(incident.Replay(r, parts, now).Counted) > 0
 }
 
-// before returns the severity of a composite finding that has been active since before a time, and
-// SeverityDefault for any other. For those, the beginning of the histories may have been dropped.
-func (s shown) before(at time.Time) defender.Severity {
-	if s.State != asff.Active || !time.UnixMilli(s.Since).Before(at) {
-		return defender.SeverityDefault
+// before returns a composite finding that became active before all histories were complete for the
+// rule's window: of the parts that made it active, some may have been dropped. For any other it
+// returns the zero value.
+func (s shown) before(known time.Time, r incident.Rule) incident.Past {
+	since := time.UnixMilli(s.Since)
+	if s.State != asff.Active || !since.Add(-r.Window()).Before(known) {
+		return incident.Past{}
 	}
-	return defender.Severity(s.Severity)
+	return incident.Past{Since: since, Severity: defender.Severity(s.Severity)}
 }
 
 // repeatAt is when an active composite finding is sent again although nothing changed: after an

@@ -86,14 +86,20 @@ const tolerance = 5 * time.Minute
 // state in which it is open, for the rule's window or until its next state. Findings about shared
 // resources count as long as they are open.
 func Replay(rule Rule, parts []Part, now time.Time) Outcome {
-	return Resume(rule, parts, now, defender.SeverityDefault)
+	return Resume(rule, parts, now, Past{})
 }
 
-// Resume is [Replay] for histories whose beginning was dropped. The composite finding may have been
-// active before. severity is the one that it had; SeverityDefault means that it was not active.
-func Resume(rule Rule, parts []Part, now time.Time, severity defender.Severity) Outcome {
+// Past is a composite finding that has been active since a time, with its severity. The zero value
+// means that there was none.
+type Past struct {
+	Since    time.Time
+	Severity defender.Severity
+}
+
+// Resume is [Replay] for histories whose beginning was dropped: of the parts that made the composite
+// finding active, some may be unknown.
+func Resume(rule Rule, parts []Part, now time.Time, past Past) Outcome {
 	r := replay{rule: rule.Rule, devices: map[string]int{}}
-	r.Active, r.Began, r.Severity = severity > 0, severity > 0, severity
 	present := now.UnixNano()
 	for _, p := range parts {
 		stages := ownStages(rule, p)
@@ -107,8 +113,13 @@ func Resume(rule Rule, parts []Part, now time.Time, severity defender.Severity) 
 		}
 	}
 	bounds := r.boundaries()
+	resumed := past.Since.IsZero()
 	next := len(bounds)
 	for i := 0; i < len(bounds); {
+		if !resumed && bounds[i].time > past.Since.UnixNano() {
+			r.resume(past)
+			resumed = true
+		}
 		if bounds[i].time > present {
 			next = i
 			break
@@ -119,6 +130,9 @@ func Resume(rule Rule, parts []Part, now time.Time, severity defender.Severity) 
 		}
 		r.step(bounds[i:j])
 		i = j
+	}
+	if !resumed {
+		r.resume(past)
 	}
 	if r.Active && r.own == 0 { // it was active, and no known part counts
 		r.Active, r.End, r.Time = false, correlation.WindowPassed, at(present)
@@ -136,6 +150,14 @@ func Resume(rule Rule, parts []Part, now time.Time, severity defender.Severity) 
 	}
 	slices.SortFunc(r.Counted, newestFirst)
 	return r.Outcome
+}
+
+// resume continues a composite finding that was active.
+func (r *replay) resume(past Past) {
+	if !r.Active {
+		r.Severity = past.Severity
+	}
+	r.Active, r.Began, r.End, r.Severity = true, true, "", max(r.Severity, past.Severity)
 }
 
 // ownStages returns the stages that a part matches. Shared findings match only shared stages, and
