@@ -187,7 +187,7 @@ func (w *world) list(kind, text string) {
 	if len(lines) == 0 {
 		w.violations.add(notifyInvariant, "a list without lines: %s", text)
 	}
-	var reminded []string
+	var reminded [][]string // by line
 	for _, line := range lines {
 		var about []string
 		for _, id := range slices.Sorted(maps.Keys(w.hub.titles)) {
@@ -195,15 +195,15 @@ func (w *world) list(kind, text string) {
 				about = append(about, id)
 			}
 		}
-		for _, id := range about {
-			if kind == "reminder" {
-				reminded = append(reminded, id)
-				continue
-			}
-			w.notices[id] = append(w.notices[id], notice{line[2], line[1], kind, time.Now(), len(about) > 1})
-		}
 		if len(about) == 0 {
 			w.violations.add(notifyInvariant, "a list is about no finding: %s", line[0])
+		}
+		if kind == "reminder" {
+			reminded = append(reminded, about)
+			continue
+		}
+		for _, id := range about {
+			w.notices[id] = append(w.notices[id], notice{line[2], line[1], kind, time.Now(), len(about) > 1})
 		}
 	}
 	if kind == "reminder" && w.reminder != nil {
@@ -229,8 +229,9 @@ func (w *world) expectReminder(time.Time) {
 	}
 }
 
-// checkReminder compares a reminder with what is open. Findings that share a title share a line.
-func (w *world) checkReminder(reminded []string) {
+// checkReminder compares a reminder with what is open. reminded has the findings of each line: those
+// that ever had its title. Only one of them must be open.
+func (w *world) checkReminder(reminded [][]string) {
 	w.counts["reminders compared"]++
 	titles := map[string]bool{}
 	by := map[string]string{} // also of those that Security Hub has deleted
@@ -239,13 +240,13 @@ func (w *world) checkReminder(reminded []string) {
 	}
 	for id := range w.reminder {
 		titles[by[id]] = true
-		if !slices.Contains(reminded, id) {
+		if !slices.ContainsFunc(reminded, func(line []string) bool { return slices.Contains(line, id) }) {
 			w.violations.add("a reminder has each severe open finding", "%s is missing in %v", id, reminded)
 		}
 	}
-	for _, id := range reminded {
-		if !titles[by[id]] && !w.isSummary(id) {
-			w.violations.add("a reminder has each severe open finding", "%s is not open", id)
+	for _, line := range reminded {
+		if !slices.ContainsFunc(line, func(id string) bool { return titles[by[id]] || w.isSummary(id) }) {
+			w.violations.add("a reminder has each severe open finding", "none of %v is open", line)
 		}
 	}
 	w.reminder = nil
