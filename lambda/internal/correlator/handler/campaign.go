@@ -29,7 +29,7 @@ func (h *Handler) visitCampaign(ctx context.Context, home entity.Home, w *work, 
 	var ended, late atomic.Bool
 	byPart := map[string][]sighting{}
 	for _, s := range w.seen {
-		key := s.part.Device + "\x00" + s.part.Key()
+		key := s.part.DeviceKey()
 		byPart[key] = append(byPart[key], s)
 	}
 	errs := forEach(sortedKeys(byPart), func(key string) error {
@@ -147,7 +147,7 @@ func (h *Handler) stillOpen(ctx context.Context, w *work, now time.Time) (bool, 
 			parts, err := readParts(docs)
 			damaged = errors.Join(damaged, err)
 			for _, p := range parts {
-				key := p.Device + "\x00" + p.Key()
+				key := p.DeviceKey()
 				if later, ok := known[key]; ok {
 					p = incident.Merge([]incident.Part{p, later})[0]
 				}

@@ -181,12 +181,15 @@ func (p *Part) Shorten(states int) {
 	}
 }
 
+// DeviceKey identifies the part among those of all devices.
+func (p Part) DeviceKey() string { return p.Device + "\x00" + p.Key() }
+
 // Merge returns the parts with one history for each finding and device.
 func Merge(parts []Part) []Part {
 	var merged []Part
 	index := map[string]int{}
 	for _, p := range parts {
-		key := p.Device + "\x00" + p.Key()
+		key := p.DeviceKey()
 		i, found := index[key]
 		if !found {
 			index[key] = len(merged)
