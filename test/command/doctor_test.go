@@ -325,6 +325,7 @@ func TestPoliciesOfImportedTopics(t *testing.T) {
 
 // TestManyCertificates: one of 300 certificates, all pages of which are read, is shared.
 func TestManyCertificates(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	ctx := t.Context()
 	for _, name := range []string{"pump-1", "pump-2"} {

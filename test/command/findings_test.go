@@ -18,6 +18,7 @@ import (
 
 // TestAllFindingsAreListed imports more findings than fit into many pages, with hostile titles.
 func TestAllFindingsAreListed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const all, batch = 2500, 100
 	hub := securityhub.NewFromConfig(w.cloud.Config())
@@ -60,6 +61,7 @@ func TestAllFindingsAreListed(t *testing.T) {
 // TestProvokedPolicyIsFollowedAndRemoved runs the first experiment of the walk-through, and kills
 // one, whose policy --cleanup removes.
 func TestProvokedPolicyIsFollowedAndRemoved(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	if reasons := deploy(t, w.cloud, assembly(t, nil, nil)); reasons != nil {
 		t.Fatal(reasons)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,11 @@ func TestMain(m *testing.M) {
 	build.Env = append(os.Environ(), "GOWORK=", "GOFLAGS=")
 	if out, err := build.CombinedOutput(); err != nil {
 		panic(string(out))
+	}
+	// Parallel tests wait for the program more than they work.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
 	code := m.Run()
 	jsii.Close()

@@ -139,6 +139,7 @@ func (w world) deadLettersFor(action string) {
 // TestEachActionIsNeeded runs each command under exactly the policy that `defenderhub policy`
 // prints, and with one action less.
 func TestEachActionIsNeeded(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	if reasons := deploy(t, w.cloud, assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) { p.Detect = selfManaged("") })); reasons != nil {
 		t.Fatal(reasons)

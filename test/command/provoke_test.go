@@ -63,6 +63,7 @@ func (w world) names() string {
 
 // TestProvoke runs the experiments with real MQTT over TLS. Nothing is left afterwards.
 func TestProvoke(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.must(cloudformation.NewFromConfig(w.cloud.Config()).CreateStack(t.Context(), &cloudformation.CreateStackInput{StackName: aws.String(stackName), TemplateBody: aws.String(
 		`{"Resources":{"Topic":{"Type":"AWS::SNS::Topic"}}}`)}))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -16,10 +17,15 @@ import (
 
 const stackName = "DefenderHub"
 
+// synthesis lets one test at a time use the CDK, whose Node.js process serves one call at a time.
+var synthesis sync.Mutex
+
 // assembly is what cdk synth would write for a stack with these props. The functions are
 // prebuilt: no test here runs them.
 func assembly(t *testing.T, env *awscdk.Environment, props func(awscdk.Stack, *defenderhub.DefenderHubProps)) string {
 	t.Helper()
+	synthesis.Lock()
+	defer synthesis.Unlock()
 	dir := t.TempDir()
 	app := awscdk.NewApp(&awscdk.AppProps{Outdir: &dir})
 	name := stackName
