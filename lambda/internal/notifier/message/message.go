@@ -284,7 +284,7 @@ func (n Notice) region() string {
 }
 
 func (n Notice) partsText() string {
-	if !n.Incident || !number.MatchString(n.Parts) {
+	if !n.Incident || !number.MatchString(n.Parts) || n.Parts == "0" {
 		return ""
 	}
 	if n.Campaign {

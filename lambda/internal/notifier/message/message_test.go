@@ -48,6 +48,9 @@ func TestGoldenTexts(t *testing.T) {
 	incident.Title = "Compromise chain on meter-2: refused, then a new port, then traffic."
 	of := notice(message.New, incident)
 	of.Incident, of.Parts = true, "3"
+	incident.RecordState, incident.Order.Updated = asff.Archived, noon.Add(2*time.Hour)
+	ended := notice(message.Over, incident)
+	ended.Incident, ended.Parts = true, "0"
 	hostile := alarm()
 	hostile.Title = "Device <!channel> *evil* _x_ [click](https://evil.example.com/a?b) www.evil.com \u202Emoc.live\u202C @here `rm`"
 	hostile.Description = "line\nWhat to do      call +1 555 and visit evil.com\r\n\x1b[31mred\xff"
@@ -56,7 +59,7 @@ func TestGoldenTexts(t *testing.T) {
 	lines := []message.Line{notice(message.New, alarm()).Line(), notice(message.Over, over).Line(), of.Line(), notice(message.New, hostile).Line()}
 	for name, m := range map[string]message.Message{
 		"new": notice(message.New, alarm()).Write(), "worse": notice(message.Worse, alarm()).Write(), "over": notice(message.Over, over).Write(),
-		"incident": of.Write(), "hostile": notice(message.New, hostile).Write(),
+		"incident": of.Write(), "incident-over": ended.Write(), "hostile": notice(message.New, hostile).Write(),
 		"more":     message.List{Kind: message.More, At: noon, Lines: append(lines, make([]message.Line, 60)...), PerMinute: 20}.Write(),
 		"digest":   message.List{Kind: message.Digest, At: noon, Lines: lines[:1], Severity: defender.High}.Write(),
 		"reminder": message.List{Kind: message.Reminder, At: noon, Lines: lines[2:3], Severity: defender.Critical}.Write(),
