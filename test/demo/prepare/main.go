@@ -96,9 +96,9 @@ type programs struct{ repository, temp, work string }
 
 // compile builds the demo, the CDK app, the Lambda functions, the command that writes the report,
 // and the emulator of the functions' runtime.
-// One command compiles each package once and keeps all cores busy. Synthesis then finds the
-// functions' packages in the build cache, because make sets the same flags as
-// internal/gobuild/build.go.
+// The first command compiles nearly all packages, which keeps all cores busy. It names no program,
+// because go build would link each, and discard it. Synthesis then finds the functions' packages in
+// the build cache, because make sets the same flags as internal/gobuild/build.go.
 func (p programs) compile(ctx context.Context, demo string, compiled func()) error {
 	count := func(line string) {
 		if !strings.HasPrefix(line, "go: ") {
@@ -111,10 +111,10 @@ func (p programs) compile(ctx context.Context, demo string, compiled func()) err
 		env  []string
 		args []string
 	}{
-		{".", shared, []string{"build", "-v", "-tags=lambda.norpc", "./test/demo", ".", "./lambda/..."}},
+		{".", shared, []string{"build", "-v", "-tags=lambda.norpc", "./test/walkthrough", "./constructs/...", "./lambda/internal/...", "github.com/aws/aws-lambda-go/lambda"}},
 		{".", shared, []string{"build", "-v", "-o", demo, "./test/demo"}},
 		{"cmd/defenderhub", []string{"GOWORK=" + filepath.Join(p.repository, "cmd", "go.work")}, []string{"build", "-v", "-o", filepath.Join(filepath.Dir(demo), "defenderhub"), "."}},
-		{"test/localaws/rie", []string{"GOWORK=off", "GOFLAGS="}, []string{"tool", "-n", "aws-lambda-rie"}},
+		{"test/localaws/rie", []string{"GOWORK=off", "GOFLAGS="}, []string{"run", "-v", "-trimpath", "-exec", "true", "github.com/aws/aws-lambda-runtime-interface-emulator/cmd/aws-lambda-rie"}},
 	} {
 		if err := p.command(ctx, c.dir, c.env, count, "go", c.args...); err != nil {
 			return err

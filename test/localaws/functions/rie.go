@@ -16,22 +16,33 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/process"
 )
 
+// rie is AWS's Lambda Runtime Interface Emulator.
+const rie = "github.com/aws/aws-lambda-runtime-interface-emulator/cmd/aws-lambda-rie"
+
 // BuildRIE builds AWS's Lambda Runtime Interface Emulator in Go's build cache, and returns its path.
 // It is the tool of the Go module in dir. Temporary files are in temp. If it was built before,
 // this takes half a second.
 func BuildRIE(ctx context.Context, dir, temp string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "tool", "-n", "aws-lambda-rie")
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOOS=", "GOARCH=", "CGO_ENABLED=0", "TMPDIR="+temp)
-	out, err := cmd.Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
+	// go run keeps the program in the build cache. When it builds the program, it prints another path.
+	for range 2 {
+		// go tool ignores -trimpath, and would compile the standard library again.
+		cmd := exec.CommandContext(ctx, "go", "run", "-trimpath", "-exec", "echo", rie)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOOS=", "GOARCH=", "CGO_ENABLED=0", "TMPDIR="+temp)
+		out, err := cmd.Output()
+		if err != nil {
+			var exit *exec.ExitError
+			if errors.As(err, &exit) {
+				err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
+			}
+			return "", fmt.Errorf("build the Lambda Runtime Interface Emulator in %s: it needs Go and, once, its module proxy: %w", dir, err)
 		}
-		return "", fmt.Errorf("build the Lambda Runtime Interface Emulator in %s: it needs Go and, once, its module proxy: %w", dir, err)
+		path := strings.TrimSpace(string(out))
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
 	}
-	return strings.TrimSpace(string(out)), nil
+	return "", fmt.Errorf("build the Lambda Runtime Interface Emulator in %s: it is not in the build cache of Go, which go env GOCACHE names", dir)
 }
 
 // invoked is the header of the runtime API with the function's ARN.

@@ -1,4 +1,4 @@
 // Package rie holds nothing: its module pins AWS's Lambda Runtime Interface
 // Emulator as a Go tool, apart from the test module, which its dependencies would
-// burden. `go tool -n aws-lambda-rie` builds it once and prints where it is.
+// burden.
 package rie
