@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// small is a valid behavior.
+// small returns a valid behavior, changed by change.
 func small(change func(*defender.Behavior)) defender.Behavior {
 	b := defender.Behavior{Name: "small-messages", Criteria: defender.MessageByteSize.LessThan(8)}
 	change(&b)
@@ -33,7 +33,7 @@ func TestBehaviorRules(t *testing.T) {
 	}
 	for _, c := range []struct {
 		field    string
-		value    any // of the violating one
+		value    any // the violating value in the error
 		conforms func(*defender.Behavior)
 		violates func(*defender.Behavior)
 	}{
@@ -68,7 +68,7 @@ func TestBehaviorRules(t *testing.T) {
 			}},
 	} {
 		if err := small(c.conforms).Validate(); err != nil {
-			t.Errorf("%s: %v", c.field, err)
+			t.Errorf("conforming %s: %v", c.field, err)
 		}
 		wantFault(t, small(c.violates).Validate(), c.field, c.value)
 	}
@@ -91,7 +91,7 @@ func ExampleBehavior_Validate() {
 func TestDatapointsDefaultToOne(t *testing.T) {
 	b := small(func(b *defender.Behavior) { b.ToClear = 3 })
 	if b.DatapointsToAlarm() != 1 || b.DatapointsToClear() != 3 {
-		t.Errorf("got %d, %d", b.DatapointsToAlarm(), b.DatapointsToClear())
+		t.Errorf("got %d to alarm and %d to clear, want 1 and 3", b.DatapointsToAlarm(), b.DatapointsToClear())
 	}
 }
 
@@ -117,7 +117,7 @@ func TestBehaviorsOfAProfile(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		behaviors []defender.Behavior
-		field     string // "" for conforming ones
+		field     string // "-" if the behaviors are valid
 		value     any
 	}{
 		{"none", nil, "-", nil},
@@ -140,13 +140,13 @@ func TestBehaviorsOfAProfile(t *testing.T) {
 	}
 }
 
-func TestDemoBehaviorsAreTheWalkThroughs(t *testing.T) {
+func TestDemoBehaviorsAreThoseOfTheAWSWalkthrough(t *testing.T) {
 	demo := defender.DemoBehaviors()
 	if err := defender.ValidateBehaviors(demo); err != nil || len(demo) != 1 {
-		t.Fatalf("got %v, %v", demo, err)
+		t.Fatalf("got %v, error %v, want one valid behavior", demo, err)
 	}
 	if got := demo[0].Criteria.Normal(); got != "aws:message-byte-size less-than 8" || demo[0].DatapointsToAlarm() != 1 || demo[0].DatapointsToClear() != 1 {
-		t.Errorf("got %s", got)
+		t.Errorf("got %s, want less than 8 bytes, with one datapoint to alarm and to clear", got)
 	}
 }
 
@@ -200,7 +200,7 @@ func TestBehaviorsOfRecordedAlerts(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 		}
 		if v := alert.MetricValue; v != nil && v.Kind() != b.Criteria.Metric().Kind {
-			t.Errorf("%s: the measured value is of kind %d, the metric's of %d", file, v.Kind(), b.Criteria.Metric().Kind)
+			t.Errorf("%s: the measured value has kind %d, the metric %d", file, v.Kind(), b.Criteria.Metric().Kind)
 		}
 		again, err := json.Marshal(b)
 		if err != nil {
@@ -208,15 +208,16 @@ func TestBehaviorsOfRecordedAlerts(t *testing.T) {
 		}
 		var in, out any
 		if json.Unmarshal(alert.Behavior, &in) != nil || json.Unmarshal(again, &out) != nil || !reflect.DeepEqual(in, out) {
-			t.Errorf("%s: written again as %s", file, again)
+			t.Errorf("%s: encoded as %s, want %s", file, again, alert.Behavior)
 		}
 	}
 }
 
-func TestMetricNameOfAWSsExampleIsAccepted(t *testing.T) {
+// An example of AWS has the name in the singular.
+func TestSingularNameOfDestinationAddressesIsAccepted(t *testing.T) {
 	c := criteria(t, "aws:destination-ip-address", `{"comparisonOperator":"in-cidr-set","value":{"cidrs":["10.0.0.0/8"]}}`)
 	if c.Metric() != defender.DestinationIPAddresses.Info() {
-		t.Errorf("got %+v", c.Metric())
+		t.Errorf("got %+v, want aws:destination-ip-addresses", c.Metric())
 	}
 }
 
@@ -229,7 +230,7 @@ func TestInvalidJSONOfBehaviorsIsRejected(t *testing.T) {
 	}
 }
 
-// behaviors are valid ones, of every kind.
+// behaviors generates valid behaviors with every kind of criteria.
 func behaviors() *rapid.Generator[defender.Behavior] {
 	return rapid.Custom(func(t *rapid.T) defender.Behavior {
 		window := rapid.SampledFrom([]defender.Window{300, 600, 900, 1800, 3600}).Draw(t, "window")

@@ -10,7 +10,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// documentedChecks is AWS's own table of checks, names without _CHECK.
+// documentedChecks is AWS's table of checks. The names lack _CHECK.
 // https://docs.aws.amazon.com/iot-device-defender/latest/devguide/device-defender-audit-checks.html
 var documentedChecks = []struct {
 	name     string
@@ -47,24 +47,24 @@ func TestChecksAreTheDocumentedOnes(t *testing.T) {
 	}
 }
 
-// The CloudFormation property is the API name in PascalCase, with two exceptions.
+// The CloudFormation property is the API name in PascalCase, with one exception.
 func TestCheckPropertiesFollowTheAPIName(t *testing.T) {
-	odd := map[defender.Check]string{defender.IoTPolicyPotentialMisconfiguration: "IoTPolicyPotentialMisConfigurationCheck"}
+	exceptions := map[defender.Check]string{defender.IoTPolicyPotentialMisconfiguration: "IoTPolicyPotentialMisConfigurationCheck"}
 	for _, c := range defender.Checks() {
 		var want strings.Builder
 		for word := range strings.SplitSeq(c.String(), "_") {
 			want.WriteString(word[:1] + strings.ToLower(word[1:]))
 		}
 		property := want.String()
-		if o, isOdd := odd[c]; isOdd {
-			property = o
+		if exception, ok := exceptions[c]; ok {
+			property = exception
 		}
 		if got := c.Info().Property; got != property {
 			t.Errorf("%s has the property %s, want %s", c, got, property)
 		}
 	}
 	if got := defender.IoTPolicyOverlyPermissive.Info().Property; got != "IotPolicyOverlyPermissiveCheck" {
-		t.Errorf("the neighbour of the odd one is %s", got)
+		t.Errorf("IoTPolicyOverlyPermissive has the property %s, want IotPolicyOverlyPermissiveCheck", got)
 	}
 }
 
@@ -86,7 +86,7 @@ func TestUnusualBehaviorsAreThoseOfTheNativeIntegration(t *testing.T) {
 	for _, c := range defender.Checks() {
 		want := c == defender.ConflictingClientIDs || c == defender.DeviceCertificateShared
 		if got := c.Info().UnusualBehavior; got != want {
-			t.Errorf("%s: %t, want %t", c, got, want)
+			t.Errorf("%s: unusual behavior %t, want %t", c, got, want)
 		}
 	}
 }
@@ -94,13 +94,13 @@ func TestUnusualBehaviorsAreThoseOfTheNativeIntegration(t *testing.T) {
 func TestRemediationFitsItsField(t *testing.T) {
 	for _, c := range defender.Checks() {
 		if n := utf8.RuneCountInString(c.Info().Remediation); n < 20 || n > 512 {
-			t.Errorf("%s: %d characters of remediation, want up to 512", c, n)
+			t.Errorf("%s: %d characters of remediation, want 20 to 512", c, n)
 		}
 	}
 }
 
 func TestParseCheckReadsEveryName(t *testing.T) {
-	old := map[string]defender.Check{
+	valid := map[string]defender.Check{
 		"REVOKED_CA_CERT_CHECK":                    defender.RevokedCACertificateStillActive,
 		"REVOKED_DEVICE_CERT_CHECK":                defender.RevokedDeviceCertificateStillActive,
 		"CA_CERT_APPROACHING_EXPIRATION_CHECK":     defender.CACertificateExpiring,
@@ -108,10 +108,10 @@ func TestParseCheckReadsEveryName(t *testing.T) {
 		"DEVICE_CERT_APPROACHING_EXPIRATION_CHECK": defender.DeviceCertificateExpiring,
 	}
 	for _, c := range defender.Checks() {
-		old[c.String()] = c
-		old[strings.TrimSuffix(c.String(), "_CHECK")] = c
+		valid[c.String()] = c
+		valid[strings.TrimSuffix(c.String(), "_CHECK")] = c
 	}
-	for name, want := range old {
+	for name, want := range valid {
 		if got, err := defender.ParseCheck(name); got != want || err != nil {
 			t.Errorf("%s: got %v, %v, want %v", name, got, err, want)
 		}
@@ -129,10 +129,10 @@ func ExampleParseCheck() {
 	// Output: audit check "LOGGING", want one of AUTHENTICATED_COGNITO_ROLE_OVERLY_PERMISSIVE_CHECK, CA_CERTI...
 }
 
-func TestUnknownChecksHaveNoRow(t *testing.T) {
+func TestUnknownChecksHaveNoInfo(t *testing.T) {
 	for _, c := range []defender.Check{-1, 0, 18} {
 		if c.Known() || c.Info() != (iotapi.CheckInfo{}) {
-			t.Errorf("%v has a row", c)
+			t.Errorf("%v: got %+v, want no information", c, c.Info())
 		}
 	}
 }
@@ -143,11 +143,11 @@ func TestSeverities(t *testing.T) {
 		want := defender.Severity(i + 1)
 		for _, text := range []string{label, strings.ToLower(label)} {
 			if got, err := defender.ParseSeverity(text); got != want || err != nil {
-				t.Errorf("%s: got %v, %v", text, got, err)
+				t.Errorf("%s: parsed as %v, error %v, want %v", text, got, err, want)
 			}
 		}
 		if want.String() != label || want.Or(defender.Low) != want {
-			t.Errorf("%s: String %s, Or %s", label, want, want.Or(defender.Low))
+			t.Errorf("%s: String returns %s, Or %s, want the same for both", label, want, want.Or(defender.Low))
 		}
 	}
 	for _, text := range []string{"", "SEVERE", "LOW ", "5"} {
@@ -156,9 +156,9 @@ func TestSeverities(t *testing.T) {
 		}
 	}
 	if got := defender.SeverityDefault.Or(defender.High); got != defender.High {
-		t.Errorf("default or HIGH is %v", got)
+		t.Errorf("SeverityDefault.Or(High) is %v, want HIGH", got)
 	}
 	if got := defender.SeverityDefault.String() + defender.Severity(6).String() + defender.Severity(-1).String(); got != "Severity(6)Severity(-1)" {
-		t.Errorf("got %s", got)
+		t.Errorf("unknown severities are written as %s, want an empty string for the default, and their numbers", got)
 	}
 }

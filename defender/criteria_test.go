@@ -13,7 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// criteria decodes values that no constructor creates.
+// criteria decodes criteria from JSON, also those that no constructor creates.
 func criteria(t *testing.T, metric, criteria string) defender.Criteria {
 	t.Helper()
 	var b defender.Behavior
@@ -32,11 +32,11 @@ func TestCriteriaThatAWSRejectsAreInvalid(t *testing.T) {
 		{"zero value", defender.Criteria{}, "missing, want a metric"},
 		{"negative count", defender.MessageByteSize.LessThan(-1), "-1, want 0 or more bytes"},
 		{"no window", defender.MessagesSent.LessThan(1, 0), "0, want Window5m"},
-		{"a window of AWS's that does not exist", defender.MessagesSent.LessThan(1, 301), "301, want Window5m"},
+		{"unknown window", defender.MessagesSent.LessThan(1, 301), "301, want Window5m"},
 		{"statistic without window", defender.MessageByteSize.LessThanPercentile("p90", 0), "0, want Window5m"},
-		{"statistic AWS's API does not know", defender.MessageByteSize.LessThanPercentile("Average", 300), `"Average", want one of [p0 p0.01`},
+		{"unknown statistic", defender.MessageByteSize.LessThanPercentile("Average", 300), `"Average", want one of [p0 p0.01`},
 		{"no confidence", defender.MessageByteSize.Learned(""), "want LowConfidence"},
-		{"confidence that does not exist", defender.MessageByteSize.Learned("SURE"), `"SURE", want LowConfidence`},
+		{"unknown confidence", defender.MessageByteSize.Learned("SURE"), `"SURE", want LowConfidence`},
 		{"no network", defender.SourceIPAddress.InCIDRs(), "missing, want at least one element"},
 		{"zero network", defender.SourceIPAddress.InCIDRs(netip.Prefix{}), "want an IPv4 or IPv6 network"},
 		{"no port", defender.ListeningTCPPorts.NotInPorts(), "missing, want at least one element"},
@@ -45,7 +45,7 @@ func TestCriteriaThatAWSRejectsAreInvalid(t *testing.T) {
 		{"empty string", defender.CustomStringList("m").In("a", ""), `"", want strings that are not empty`},
 		{"not a number", defender.CustomNumber("m").LessThan(math.NaN(), 300), "NaN, want a finite number"},
 		{"infinity in a list", defender.CustomNumberList("m").In(1, math.Inf(1)), "+Inf, want a finite number"},
-		{"custom name of AWS's", defender.CustomNumber("aws:m").LessThan(1, 300), `"aws:m", want a custom metric's name`},
+		{"custom name with the prefix aws:", defender.CustomNumber("aws:m").LessThan(1, 300), `"aws:m", want a custom metric's name`},
 		{"custom name with a blank", defender.CustomNumber("my metric").LessThan(1, 300), `"my metric", want a custom metric's name`},
 		{"custom name missing", defender.CustomNumber("").LessThan(1, 300), "missing, want a custom metric's name"},
 		{"custom name too long", defender.CustomNumber(strings.Repeat("m", 129)).LessThan(1, 300), "want a custom metric's name"},
@@ -63,9 +63,9 @@ func TestCriteriaThatAWSRejectsAreInvalid(t *testing.T) {
 		{"text twice", defender.CustomStringList("m").In("a", "b", "a"), `"a", want each element once`},
 		{"decoded: learned duration", criteria(t, "aws:disconnect-duration", `{"mlDetectionConfig":{"confidenceLevel":"HIGH"}}`), "allows only static values"},
 		{"decoded: learned with operator", criteria(t, "aws:all-bytes-in", `{"mlDetectionConfig":{"confidenceLevel":"HIGH"},"comparisonOperator":"less-than"}`), "want a confidence alone"},
-		{"decoded: no network", criteria(t, "aws:source-ip-address", `{"comparisonOperator":"in-cidr-set","value":{"cidrs":["10.0.0.1"]}}`), `"10.0.0.1", want an IPv4 or IPv6 network`},
-		{"decoded: unknown metric of AWS's", criteria(t, "aws:num-reboots", `{"comparisonOperator":"less-than","value":{"number":1},"durationSeconds":300}`), `"aws:num-reboots", want a custom metric's name`},
-		{"decoded: nothing", criteria(t, "aws:all-bytes-in", `{}`), "want LowConfidence"},
+		{"decoded: address instead of network", criteria(t, "aws:source-ip-address", `{"comparisonOperator":"in-cidr-set","value":{"cidrs":["10.0.0.1"]}}`), `"10.0.0.1", want an IPv4 or IPv6 network`},
+		{"decoded: unknown metric of AWS", criteria(t, "aws:num-reboots", `{"comparisonOperator":"less-than","value":{"number":1},"durationSeconds":300}`), `"aws:num-reboots", want a custom metric's name`},
+		{"decoded: empty criteria", criteria(t, "aws:all-bytes-in", `{}`), "want LowConfidence"},
 	} {
 		err := c.criteria.Validate()
 		if found := defender.FieldErrors(err); len(found) != 1 || !strings.Contains(err.Error(), c.want) {
@@ -75,15 +75,14 @@ func TestCriteriaThatAWSRejectsAreInvalid(t *testing.T) {
 }
 
 func TestWindowsAreTheFiveOfAWS(t *testing.T) {
-	for seconds := range defender.Window(4000) {
-		w := seconds
+	for w := range defender.Window(4000) {
 		allowed := w == 300 || w == 600 || w == 900 || w == 1800 || w == 3600
 		if err := defender.MessagesSent.LessThan(1, w).Validate(); (err == nil) != allowed {
-			t.Errorf("%d s: %v", w, err)
+			t.Errorf("%d s: error %v, want it allowed: %v", w, err, allowed)
 		}
 	}
 	if got := defender.Window15m.Duration(); got != 15*time.Minute {
-		t.Errorf("got %v", got)
+		t.Errorf("Window15m is %v", got)
 	}
 }
 
@@ -111,7 +110,7 @@ func ExampleCriteria_Normal() {
 	// aws:num-messages-sent as learned, confidence HIGH
 }
 
-func TestValueIsTheFieldThatIsSet(t *testing.T) {
+func TestKindAndTextOfAValueFollowItsField(t *testing.T) {
 	n, f := int64(5), 2.5
 	for _, c := range []struct {
 		value    iotapi.Value

@@ -40,14 +40,14 @@ func ExampleUnder() {
 func TestLongValuesAreShortened(t *testing.T) {
 	err := &defender.FieldError{Field: "description", Value: strings.Repeat("ä", 5000), Want: "less"}
 	if text := err.Error(); !strings.Contains(text, "ä... (5000 characters)") || len([]rune(text)) > 140 {
-		t.Errorf("got %s", text)
+		t.Errorf("got %s, want at most 140 characters, with the original length", text)
 	}
 }
 
-func TestValuesCannotForgeALine(t *testing.T) {
+func TestControlCharactersOfValuesAreEscaped(t *testing.T) {
 	err := &defender.FieldError{Field: "type", Value: "a\nlevel=ERROR \x1b[31m\xff", Want: "less"}
 	if text := err.Error(); strings.ContainsAny(text, "\n\x1b") || strings.Contains(text, "\xff") {
-		t.Errorf("got %q", text)
+		t.Errorf("got %q, want no control character and valid UTF-8", text)
 	}
 }
 
@@ -78,7 +78,7 @@ func TestUnderKeepsEveryPart(t *testing.T) {
 		}
 	}
 	if !errors.Is(defender.Under("A", errors.Join(fault, plain)), plain) {
-		t.Error("the cause is lost")
+		t.Error("errors.Is does not find the original error")
 	}
 }
 
@@ -86,9 +86,9 @@ func TestFieldErrorsFindsAll(t *testing.T) {
 	a, b := &defender.FieldError{Field: "a"}, &defender.FieldError{Field: "b"}
 	got := defender.FieldErrors(fmt.Errorf("x: %w", errors.Join(a, errors.New("plain"), fmt.Errorf("y: %w", b))))
 	if len(got) != 2 || got[0] != a || got[1] != b {
-		t.Errorf("got %v", got)
+		t.Errorf("got %v, want a and b", got)
 	}
 	if got := defender.FieldErrors(nil); got != nil {
-		t.Errorf("nil: got %v", got)
+		t.Errorf("FieldErrors(nil): got %v, want nil", got)
 	}
 }

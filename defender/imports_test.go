@@ -14,28 +14,28 @@ import (
 
 const module = "github.com/defenderhub/defenderhub"
 
-// bans are the arrows app -> constructs -> defender <- lambda. Packages in internal/ hold what
-// both sides must agree on.
+// bans are the imports that would break the order app -> constructs -> defender <- lambda. Constructs
+// and functions share the packages in internal/.
 var bans = []struct {
 	packages string
-	never    []string
+	banned   []string
 	why      string
-	// uses is an import that must be present: otherwise the list of dependencies is wrong.
+	// uses must be among the dependencies. Otherwise go list did not list them.
 	uses string
 }{
-	{"./defender/...", []string{"github.com/aws/", module + "/constructs", module + "/lambda"}, "the vocabulary serves both sides", "encoding/json"},
-	{"./internal/...", []string{"github.com/aws/aws-cdk-go", "github.com/aws/jsii-runtime-go", module + "/constructs", module + "/lambda"}, "both sides share what is internal", "encoding/json"},
-	{"./internal/asff", []string{"github.com/aws/"}, "both sides share it", module + "/defender"},
-	{"./internal/contract", []string{"github.com/aws/"}, "both sides share it", module + "/defender"},
+	{"./defender/...", []string{"github.com/aws/", module + "/constructs", module + "/lambda"}, "constructs and functions share it", "encoding/json"},
+	{"./internal/...", []string{"github.com/aws/aws-cdk-go", "github.com/aws/jsii-runtime-go", module + "/constructs", module + "/lambda"}, "constructs and functions share them", "encoding/json"},
+	{"./internal/asff", []string{"github.com/aws/"}, "constructs and functions share it", module + "/defender"},
+	{"./internal/contract", []string{"github.com/aws/"}, "constructs and functions share it", module + "/defender"},
 	{"./internal/engine/...", []string{"github.com/aws/"}, "judging behaviors calls no AWS API", module + "/defender"},
-	{"./internal/iotrule", []string{"github.com/aws/"}, "both sides share it", module + "/defender"},
+	{"./internal/iotrule", []string{"github.com/aws/"}, "constructs and functions share it", module + "/defender"},
 	{"./internal/report", []string{"github.com/aws/"}, "reading reports calls no AWS API", module + "/defender"},
-	{"./internal/deviceevent", []string{"github.com/aws/"}, "both sides share it", module + "/defender"},
-	{"./internal/correlation", []string{"github.com/aws/"}, "both sides share it", module + "/defender"},
-	{"./internal/findingevent", []string{"github.com/aws/"}, "both sides share it", module + "/defender"},
+	{"./internal/deviceevent", []string{"github.com/aws/"}, "constructs and functions share it", module + "/defender"},
+	{"./internal/correlation", []string{"github.com/aws/"}, "constructs and functions share it", module + "/defender"},
+	{"./internal/findingevent", []string{"github.com/aws/"}, "constructs and functions share it", module + "/defender"},
 	{"./internal/gobuild", []string{"github.com/aws/"}, "compiling calls no AWS API", "os/exec"},
 	{"./lambda/...", []string{"github.com/aws/aws-cdk-go", "github.com/aws/jsii-runtime-go", module + "/constructs"}, "the CDK more than doubles the size of a function", module + "/defender"},
-	{"./lambda/...", []string{"google.golang.org/protobuf"}, "its reflection makes the linker keep everything: the forwarder grows from 13 to 33 MB", module + "/defender"},
+	{"./lambda/...", []string{"google.golang.org/protobuf"}, "with its reflection the linker removes no unused code: the forwarder grows from 13 to 33 MB", module + "/defender"},
 	{"./constructs/...", []string{"github.com/aws/aws-sdk-go-v2", module + "/lambda"}, "synthesis calls no AWS API", module + "/defender"},
 	{"./lambda/...", []string{module + "/internal/gobuild"}, "only synthesis compiles the functions", module + "/defender"},
 	{"./defender/...", []string{module + "/internal/gobuild"}, "only synthesis compiles the functions", "encoding/json"},
@@ -48,7 +48,7 @@ var bans = []struct {
 	{"./...", []string{module + "/test"}, "embedders must not get dependencies of tests", module + "/defender"},
 }
 
-// Embedders can import the vocabulary and the constructs, and nothing else of this module.
+// Embedders can import only defender, its subpackages and the constructs.
 func TestOnlyTheAPIIsImportable(t *testing.T) {
 	command := exec.Command("go", "list", "-f", "{{.Name}} {{.ImportPath}}", "./...")
 	command.Dir = ".."
@@ -67,15 +67,15 @@ func TestOnlyTheAPIIsImportable(t *testing.T) {
 		}
 	}
 	if listed < 10 {
-		t.Errorf("go list names %d packages", listed)
+		t.Errorf("go list lists %d packages, want at least 10", listed)
 	}
 }
 
-func TestImportsFollowTheArrows(t *testing.T) {
+func TestNoPackageHasABannedImport(t *testing.T) {
 	for _, ban := range bans {
 		paths := dependencies(t, ban.packages, ban.uses)
-		for _, never := range ban.never {
-			i := slices.IndexFunc(paths, func(path string) bool { return banned(path, ban.packages, never) })
+		for _, prefix := range ban.banned {
+			i := slices.IndexFunc(paths, func(path string) bool { return isBanned(path, ban.packages, prefix) })
 			if i >= 0 {
 				t.Errorf("%s imports %s: %s", ban.packages, paths[i], ban.why)
 			}
@@ -83,11 +83,11 @@ func TestImportsFollowTheArrows(t *testing.T) {
 	}
 }
 
-// banned removes the packages that the ban is about.
-func banned(path, packages, never string) bool {
+// isBanned reports whether path begins with prefix and is not one of packages.
+func isBanned(path, packages, prefix string) bool {
 	own := module + strings.TrimSuffix(strings.TrimPrefix(packages, "."), "/...")
 	within := path == own || packages != "." && strings.HasPrefix(path, own+"/") && packages != "./..."
-	return strings.HasPrefix(path, never) && !within
+	return strings.HasPrefix(path, prefix) && !within
 }
 
 // dependencies returns the direct and indirect dependencies of packages, without tests.
@@ -103,7 +103,7 @@ func dependencies(t *testing.T, packages, uses string) []string {
 	}
 	paths := strings.Fields(string(out))
 	if !slices.Contains(paths, uses) && !slices.ContainsFunc(paths, func(path string) bool { return strings.HasPrefix(path, uses+"/") }) {
-		t.Fatalf("go list -deps %s does not list %s, so it did not see our packages", packages, uses)
+		t.Fatalf("go list -deps %s does not list %s: its output is incomplete", packages, uses)
 	}
 	return paths
 }
@@ -138,7 +138,7 @@ func TestEachPackageIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(documented) < 4 {
-		t.Errorf("%d packages found", len(documented))
+		t.Errorf("%d packages found, want at least 4", len(documented))
 	}
 	for folder, files := range documented {
 		if len(files) != 1 {

@@ -19,8 +19,8 @@ var documentedMetrics = []struct {
 	name, unit string
 	side       iotapi.MetricSide
 	kind       iotapi.ValueKind
-	// window, only upper bounds, statistics and learning, dimension
-	window, upper, statistical, dimension bool
+	// A metric without statistical allows only static values.
+	windowed, upperBoundOnly, statistical, dimensional bool
 }{
 	{defender.MessageByteSize, "aws:message-byte-size", "bytes", iotapi.CloudSide, iotapi.CountValue, false, false, true, true},
 	{defender.MessagesSent, "aws:num-messages-sent", "messages", iotapi.CloudSide, iotapi.CountValue, true, false, true, true},
@@ -49,7 +49,7 @@ func TestMetricsAreTheDocumentedOnes(t *testing.T) {
 	for i, m := range documentedMetrics {
 		want := iotapi.MetricInfo{
 			Name: m.name, Unit: m.unit, Side: m.side, Kind: m.kind,
-			Windowed: m.window, UpperBoundOnly: m.upper, Statistical: m.statistical, Dimensional: m.dimension,
+			Windowed: m.windowed, UpperBoundOnly: m.upperBoundOnly, Statistical: m.statistical, Dimensional: m.dimensional,
 		}
 		if got := m.metric.Info(); got != want {
 			t.Errorf("%s: got %+v, want %+v", m.name, got, want)
@@ -58,7 +58,7 @@ func TestMetricsAreTheDocumentedOnes(t *testing.T) {
 			t.Errorf("Metrics()[%d] is %s, want %s", i, got.Name, m.name)
 		}
 		if got := m.metric.Info().CustomMetricType(); got != "" {
-			t.Errorf("%s has the custom type %s", m.name, got)
+			t.Errorf("%s has the custom type %s, want none", m.name, got)
 		}
 	}
 }
@@ -75,13 +75,13 @@ func TestCustomMetricsHaveTheTypeOfCloudFormation(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		if i.Dimensional || i.Side != iotapi.CustomSide || i.Statistical != (want == "number") || i.Windowed != (want == "number") {
-			t.Errorf("%s: got %+v", want, i)
+			t.Errorf("%s: got %+v, want a custom metric without dimension; windowed and statistical if a number", want, i)
 		}
 	}
 }
 
-// wire returns the criteria as the API writes them.
-type wire struct {
+// apiCriteria are the fields of criteria in the API.
+type apiCriteria struct {
 	operator  iotapi.Operator
 	value     string
 	window    defender.Window
@@ -97,40 +97,40 @@ func TestCriteriaOfEachMetric(t *testing.T) {
 	for _, c := range []struct {
 		got  defender.Criteria
 		kind string
-		want wire
+		want apiCriteria
 	}{
-		{size.LessThan(8), "STATIC", wire{operator: "less-than", value: `{"count":8}`}},
-		{size.LessThanEquals(8), "STATIC", wire{operator: "less-than-equals", value: `{"count":8}`}},
-		{size.GreaterThan(0), "STATIC", wire{operator: "greater-than", value: `{"count":0}`}},
-		{size.GreaterThanEquals(8), "STATIC", wire{operator: "greater-than-equals", value: `{"count":8}`}},
-		{size.LessThanPercentile("p90", 300), "STATISTICAL", wire{operator: "less-than", value: `{}`, window: 300, statistic: "p90"}},
-		{size.Learned("LOW"), "MACHINE_LEARNING", wire{value: `{}`, level: "LOW"}},
-		{rate.LessThan(8, 300), "STATIC", wire{operator: "less-than", value: `{"count":8}`, window: 300}},
-		{rate.LessThanEquals(8, 600), "STATIC", wire{operator: "less-than-equals", value: `{"count":8}`, window: 600}},
-		{rate.GreaterThan(8, 900), "STATIC", wire{operator: "greater-than", value: `{"count":8}`, window: 900}},
-		{rate.GreaterThanEquals(8, 1800), "STATIC", wire{operator: "greater-than-equals", value: `{"count":8}`, window: 1800}},
-		{rate.GreaterThanPercentile("p0.01", 3600), "STATISTICAL", wire{operator: "greater-than", value: `{}`, window: 3600, statistic: "p0.01"}},
-		{rate.Learned("HIGH"), "MACHINE_LEARNING", wire{value: `{}`, level: "HIGH"}},
-		{duration.LessThan(90), "STATIC", wire{operator: "less-than", value: `{"count":90}`}},
-		{duration.LessThanEquals(90), "STATIC", wire{operator: "less-than-equals", value: `{"count":90}`}},
-		{defender.SourceIPAddress.InCIDRs(ten, local), "STATIC", wire{operator: "in-cidr-set", value: `{"cidrs":["10.0.0.0/8","fe80::/10"]}`}},
-		{defender.DestinationIPAddresses.NotInCIDRs(ten), "STATIC", wire{operator: "not-in-cidr-set", value: `{"cidrs":["10.0.0.0/8"]}`}},
-		{defender.ListeningTCPPorts.InPorts(443, 80), "STATIC", wire{operator: "in-port-set", value: `{"ports":[443,80]}`}},
-		{defender.ListeningUDPPorts.NotInPorts(0, 65535), "STATIC", wire{operator: "not-in-port-set", value: `{"ports":[0,65535]}`}},
-		{number.LessThan(-1.5, 300), "STATIC", wire{operator: "less-than", value: `{"number":-1.5}`, window: 300}},
-		{number.LessThanEquals(1, 300), "STATIC", wire{operator: "less-than-equals", value: `{"number":1}`, window: 300}},
-		{number.GreaterThan(1, 300), "STATIC", wire{operator: "greater-than", value: `{"number":1}`, window: 300}},
-		{number.GreaterThanEquals(20, 300), "STATIC", wire{operator: "greater-than-equals", value: `{"number":20}`, window: 300}},
-		{number.LessThanEqualsPercentile("p100", 300), "STATISTICAL", wire{operator: "less-than-equals", value: `{}`, window: 300, statistic: "p100"}},
-		{number.Learned("MEDIUM"), "MACHINE_LEARNING", wire{value: `{}`, level: "MEDIUM"}},
-		{defender.CustomNumberList("m").In(1, 2.5), "STATIC", wire{operator: "in-set", value: `{"numbers":[1,2.5]}`}},
-		{defender.CustomNumberList("m").NotIn(1), "STATIC", wire{operator: "not-in-set", value: `{"numbers":[1]}`}},
-		{defender.CustomStringList("m").In("a", "b"), "STATIC", wire{operator: "in-set", value: `{"strings":["a","b"]}`}},
-		{defender.CustomStringList("m").NotIn("a"), "STATIC", wire{operator: "not-in-set", value: `{"strings":["a"]}`}},
-		{defender.CustomIPAddressList("m").InCIDRs(ten), "STATIC", wire{operator: "in-cidr-set", value: `{"cidrs":["10.0.0.0/8"]}`}},
+		{size.LessThan(8), "STATIC", apiCriteria{operator: "less-than", value: `{"count":8}`}},
+		{size.LessThanEquals(8), "STATIC", apiCriteria{operator: "less-than-equals", value: `{"count":8}`}},
+		{size.GreaterThan(0), "STATIC", apiCriteria{operator: "greater-than", value: `{"count":0}`}},
+		{size.GreaterThanEquals(8), "STATIC", apiCriteria{operator: "greater-than-equals", value: `{"count":8}`}},
+		{size.LessThanPercentile("p90", 300), "STATISTICAL", apiCriteria{operator: "less-than", value: `{}`, window: 300, statistic: "p90"}},
+		{size.Learned("LOW"), "MACHINE_LEARNING", apiCriteria{value: `{}`, level: "LOW"}},
+		{rate.LessThan(8, 300), "STATIC", apiCriteria{operator: "less-than", value: `{"count":8}`, window: 300}},
+		{rate.LessThanEquals(8, 600), "STATIC", apiCriteria{operator: "less-than-equals", value: `{"count":8}`, window: 600}},
+		{rate.GreaterThan(8, 900), "STATIC", apiCriteria{operator: "greater-than", value: `{"count":8}`, window: 900}},
+		{rate.GreaterThanEquals(8, 1800), "STATIC", apiCriteria{operator: "greater-than-equals", value: `{"count":8}`, window: 1800}},
+		{rate.GreaterThanPercentile("p0.01", 3600), "STATISTICAL", apiCriteria{operator: "greater-than", value: `{}`, window: 3600, statistic: "p0.01"}},
+		{rate.Learned("HIGH"), "MACHINE_LEARNING", apiCriteria{value: `{}`, level: "HIGH"}},
+		{duration.LessThan(90), "STATIC", apiCriteria{operator: "less-than", value: `{"count":90}`}},
+		{duration.LessThanEquals(90), "STATIC", apiCriteria{operator: "less-than-equals", value: `{"count":90}`}},
+		{defender.SourceIPAddress.InCIDRs(ten, local), "STATIC", apiCriteria{operator: "in-cidr-set", value: `{"cidrs":["10.0.0.0/8","fe80::/10"]}`}},
+		{defender.DestinationIPAddresses.NotInCIDRs(ten), "STATIC", apiCriteria{operator: "not-in-cidr-set", value: `{"cidrs":["10.0.0.0/8"]}`}},
+		{defender.ListeningTCPPorts.InPorts(443, 80), "STATIC", apiCriteria{operator: "in-port-set", value: `{"ports":[443,80]}`}},
+		{defender.ListeningUDPPorts.NotInPorts(0, 65535), "STATIC", apiCriteria{operator: "not-in-port-set", value: `{"ports":[0,65535]}`}},
+		{number.LessThan(-1.5, 300), "STATIC", apiCriteria{operator: "less-than", value: `{"number":-1.5}`, window: 300}},
+		{number.LessThanEquals(1, 300), "STATIC", apiCriteria{operator: "less-than-equals", value: `{"number":1}`, window: 300}},
+		{number.GreaterThan(1, 300), "STATIC", apiCriteria{operator: "greater-than", value: `{"number":1}`, window: 300}},
+		{number.GreaterThanEquals(20, 300), "STATIC", apiCriteria{operator: "greater-than-equals", value: `{"number":20}`, window: 300}},
+		{number.LessThanEqualsPercentile("p100", 300), "STATISTICAL", apiCriteria{operator: "less-than-equals", value: `{}`, window: 300, statistic: "p100"}},
+		{number.Learned("MEDIUM"), "MACHINE_LEARNING", apiCriteria{value: `{}`, level: "MEDIUM"}},
+		{defender.CustomNumberList("m").In(1, 2.5), "STATIC", apiCriteria{operator: "in-set", value: `{"numbers":[1,2.5]}`}},
+		{defender.CustomNumberList("m").NotIn(1), "STATIC", apiCriteria{operator: "not-in-set", value: `{"numbers":[1]}`}},
+		{defender.CustomStringList("m").In("a", "b"), "STATIC", apiCriteria{operator: "in-set", value: `{"strings":["a","b"]}`}},
+		{defender.CustomStringList("m").NotIn("a"), "STATIC", apiCriteria{operator: "not-in-set", value: `{"strings":["a"]}`}},
+		{defender.CustomIPAddressList("m").InCIDRs(ten), "STATIC", apiCriteria{operator: "in-cidr-set", value: `{"cidrs":["10.0.0.0/8"]}`}},
 	} {
 		value, err := json.Marshal(c.got.Value())
-		got := wire{c.got.Operator(), string(value), c.got.Window(), c.got.Statistic(), c.got.Confidence()}
+		got := apiCriteria{c.got.Operator(), string(value), c.got.Window(), c.got.Statistic(), c.got.Confidence()}
 		if err != nil || got != c.want || c.got.Type() != c.kind {
 			t.Errorf("%s: got %s %+v, %v, want %s %+v", c.got.Normal(), c.got.Type(), got, err, c.kind, c.want)
 		}
@@ -176,6 +176,6 @@ func TestCriteriaCopyTheCallersSlice(t *testing.T) {
 	p, n, s := defender.ListeningTCPPorts.InPorts(ports...), defender.CustomNumberList("m").In(numbers...), defender.CustomStringList("m").In(texts...)
 	ports[0], numbers[0], texts[0] = 22, 2, "b"
 	if got := p.Value().String() + n.Value().String() + s.Value().String(); got != `[443][1]["a"]` {
-		t.Errorf("got %s", got)
+		t.Errorf("got %s, want the values before the slices changed", got)
 	}
 }

@@ -29,10 +29,10 @@ func TestSchedulesAsCloudFormationWritesThem(t *testing.T) {
 			t.Errorf("%s: %v", c.text, err)
 		}
 		if s.Frequency() != c.frequency || s.DayOfWeek() != c.weekday || s.DayOfMonth() != c.monthDay {
-			t.Errorf("%s: got %s, %q, %q", c.text, s.Frequency(), s.DayOfWeek(), s.DayOfMonth())
+			t.Errorf("%s: got %s, %q, %q, want %s, %q, %q", c.text, s.Frequency(), s.DayOfWeek(), s.DayOfMonth(), c.frequency, c.weekday, c.monthDay)
 		}
 		if got, err := defender.ParseSchedule(c.text); got != s || err != nil {
-			t.Errorf("%s: parsed as %v, %v", c.text, got, err)
+			t.Errorf("%s: parsed as %v, error %v, want %v", c.text, got, err, s)
 		}
 	}
 }

@@ -12,9 +12,8 @@ import (
 	"testing"
 )
 
-// mostNames is how many names this package may export. A further name needs a better reason
-// than its use here: embedders have to read all of them.
-const mostNames = 120
+// maxNames limits the exported names of this package, because embedders read all of them.
+const maxNames = 120
 
 // exported is one exported name of the package.
 type exported struct {
@@ -23,9 +22,9 @@ type exported struct {
 	alias ast.Expr
 }
 
-// TestEmbeddersNamesAreFewDocumentedAndShown counts what this package exports at top level,
-// and looks for each name in the Examples.
-func TestEmbeddersNamesAreFewDocumentedAndShown(t *testing.T) {
+// TestExportedNamesAreDocumentedAndInExamples counts the exported names at top level. Each needs a
+// doc comment and an Example.
+func TestExportedNamesAreDocumentedAndInExamples(t *testing.T) {
 	names, shown := map[string]exported{}, map[string]bool{}
 	files, err := filepath.Glob("*.go")
 	if err != nil {
@@ -42,15 +41,15 @@ func TestEmbeddersNamesAreFewDocumentedAndShown(t *testing.T) {
 			addNames(file, names)
 		}
 	}
-	if n := len(names); n > mostNames || n < 80 {
-		t.Errorf("the package exports %d names, want at most %d", n, mostNames)
+	if n := len(names); n > maxNames || n < 80 {
+		t.Errorf("the package exports %d names, want 80 to %d", n, maxNames)
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if !names[name].documented {
 			t.Errorf("%s has no doc comment", name)
 		}
 		if !shown[name] {
-			t.Errorf("%s is used in no Example", name)
+			t.Errorf("no Example uses %s", name)
 		}
 		if selector, ok := names[name].alias.(*ast.SelectorExpr); ok {
 			t.Errorf("%s is an alias of %s.%s: embedders cannot import an internal package", name, selector.X, selector.Sel)
@@ -92,11 +91,12 @@ func (T) F() {}`
 		}
 		got = append(got, name)
 	}
-	if text := strings.Join(got, ", "); text != "A alias, B documented, D, E documented, T documented" {
-		t.Errorf("got %s", text)
+	if text, want := strings.Join(got, ", "), "A alias, B documented, D, E documented, T documented"; text != want {
+		t.Errorf("got %s, want %s", text, want)
 	}
 }
 
+// addNames adds the names that a file exports at top level.
 func addNames(file *ast.File, names map[string]exported) {
 	add := func(id *ast.Ident, alias ast.Expr, docs ...*ast.CommentGroup) {
 		if id.IsExported() {

@@ -13,7 +13,7 @@ func TestSourcesHaveOneNameEach(t *testing.T) {
 	names := map[string]bool{}
 	for _, s := range defender.Sources() {
 		if got, err := defender.ParseSource(s.String()); got != s || err != nil || names[s.String()] {
-			t.Errorf("%s: parsed as %v, %v", s, got, err)
+			t.Errorf("%s is repeated, or parsed as %v, error %v", s, got, err)
 		}
 		names[s.String()] = true
 	}
@@ -24,7 +24,7 @@ func TestSourcesHaveOneNameEach(t *testing.T) {
 	}
 	for _, s := range []defender.Source{-1, 0, defender.Source(len(defender.Sources()) + 1)} {
 		if s.Known() || s.Severity() != defender.SeverityDefault || s.Clears() {
-			t.Errorf("%v has a row", s)
+			t.Errorf("%v is known, or has a severity or clears", s)
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-func TestTargetsAsInTheirARN(t *testing.T) {
+func TestResourceOfATarget(t *testing.T) {
 	for want, target := range map[string]defender.Target{
 		"all/things":              defender.AllThings,
 		"all/registered-things":   defender.RegisteredThings,
@@ -26,7 +26,7 @@ func TestTargetsAsInTheirARN(t *testing.T) {
 			group = ""
 		}
 		if got := target.Group(); got != group {
-			t.Errorf("%s: group %q", want, got)
+			t.Errorf("%s: group %q, want %q", want, got, group)
 		}
 	}
 	if (defender.Target{}) != defender.AllThings {
@@ -60,7 +60,7 @@ func TestSecurityProfileRules(t *testing.T) {
 			defender.SecurityProfile{RetainedMetrics: []defender.Metric{defender.CustomNumber("aws:m")}}},
 	} {
 		if err := c.conforms.Validate(); err != nil {
-			t.Errorf("%s: %v", c.field, err)
+			t.Errorf("conforming %s: %v", c.field, err)
 		}
 		wantFault(t, c.violates.Validate(), c.field, c.value)
 	}

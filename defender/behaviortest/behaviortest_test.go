@@ -47,7 +47,7 @@ tests: [{name: nothing, telemetry: [{at: 0:00, device: a}]}]
 	// Output: 1 test "nothing": telemetry[0]: want exactly one of event, message and report
 }
 
-// The examples are what users copy.
+// Users copy the examples.
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob("examples/*.yaml")
 	if err != nil || len(files) < 5 {
@@ -61,7 +61,7 @@ func TestExamples(t *testing.T) {
 const small = `behaviors: [{name: small, metric: aws:message-byte-size, criteria: {comparisonOperator: less-than, value: {count: 8}}}]
 `
 
-func TestFaultsOfAFileAreNamed(t *testing.T) {
+func TestErrorsOfAFile(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                               "tests: none",
 		"{":                              "did not find",
@@ -79,7 +79,7 @@ func TestFaultsOfAFileAreNamed(t *testing.T) {
 		small + "tests: [{name: t, alarms: [{at: 0:00, device: d, behavior: small, change: on}]}]":                                                                   `change "on"`,
 	} {
 		if _, err := behaviortest.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s:\n%v, want %q", text, err, want)
+			t.Errorf("%s:\nerror %v, want one that says %q", text, err, want)
 		}
 	}
 }
@@ -113,10 +113,10 @@ func TestMissingAndUnexpectedAlarms(t *testing.T) {
 	}
 	results, err := suite.Run()
 	if err != nil || len(results) != 2 || results[0].Err() != nil {
-		t.Fatalf("%+v, error %v", results, err)
+		t.Fatalf("results %+v, error %v, want two, the first without an error", results, err)
 	}
 	if got, want := fmt.Sprint(results[1].Err()), "alarms (- missing, + unexpected):\n- 0:01 e small in-alarm\n+ 0:01 d small in-alarm\n+ 0:10 d small alarm-cleared"; got != want {
-		t.Errorf("got %s", got)
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

@@ -21,8 +21,8 @@ func control(id string) correlation.Matcher {
 	}
 }
 
-// awsRules are the three rules of AWS's sample aws-security-hub-correlation. It correlates by
-// resource; here the resources have the type that they are about.
+// awsRules returns the three rules of AWS's sample aws-security-hub-correlation. The sample
+// correlates by resource. Here each rule also names the types of its resources.
 // https://github.com/aws-samples/aws-security-hub-correlation
 func awsRules() []correlation.Rule {
 	return []correlation.Rule{{
@@ -59,7 +59,7 @@ func awsRules() []correlation.Rule {
 	}}
 }
 
-// The rules that AWS publishes need nothing but this package's exported names.
+// The rules of AWS's sample, written with this package.
 func Example_rulesOfAWS() {
 	for _, r := range awsRules() {
 		fmt.Println(r.Name, len(r.Stages), r.Validate())

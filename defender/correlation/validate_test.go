@@ -28,7 +28,7 @@ func TestFaultsOfARule(t *testing.T) {
 	}{
 		{"none", func(*correlation.Rule) {}, nil},
 		{"no name", func(r *correlation.Rule) { r.Name = "" }, []string{"Name"}},
-		{"texts", func(r *correlation.Rule) {
+		{"title, description and remedy", func(r *correlation.Rule) {
 			r.Title, r.Description, r.Remedy = strings.Repeat("x", 129), "a\x00", "\u202e"
 		}, []string{"Title", "Description", "Remedy"}},
 		{"no stages", func(r *correlation.Rule) { r.Stages = nil }, []string{"Stages"}},
@@ -38,7 +38,7 @@ func TestFaultsOfARule(t *testing.T) {
 		{"severity", func(r *correlation.Rule) { r.Severity = 9 }, []string{"Severity"}},
 		{"products", func(r *correlation.Rule) { r.DistinctProducts = -1 }, []string{"DistinctProducts"}},
 		{"at least", func(r *correlation.Rule) { r.Stages[0].AtLeast = 101 }, []string{"Stages[0].AtLeast"}},
-		{"only shared", func(r *correlation.Rule) { r.Stages[0].Shared = true }, []string{"Stages"}},
+		{"only a shared stage", func(r *correlation.Rule) { r.Stages[0].Shared = true }, []string{"Stages"}},
 		{"shared in order", func(r *correlation.Rule) {
 			s := alarms()
 			s.Name, s.Shared, r.InOrder = "shared", true, true
@@ -54,8 +54,8 @@ func TestFaultsOfARule(t *testing.T) {
 		{"unknown values", matcher(func(m *correlation.Matcher) {
 			m.Sources, m.Checks, m.Metrics = []defender.Source{99}, []defender.Check{99}, []defender.Metric{nil}
 		}), []string{"Stages[0].Match[0].Sources[0]", "Stages[0].Match[0].Checks[0]", "Stages[0].Match[0].Metrics[0]", "Stages[0].Match[0].Sources"}},
-		{"composite parts", matcher(func(m *correlation.Matcher) { m.Sources = []defender.Source{defender.CorrelatedFindings} }), []string{"Stages[0].Match[0].Sources[0]"}},
-		{"contradiction", matcher(func(m *correlation.Matcher) { m.Events, m.Behaviors = []string{"tamper"}, []string{"b"} }), []string{"Stages[0].Match[0].Sources"}},
+		{"composite finding", matcher(func(m *correlation.Matcher) { m.Sources = []defender.Source{defender.CorrelatedFindings} }), []string{"Stages[0].Match[0].Sources[0]"}},
+		{"fields of two sources", matcher(func(m *correlation.Matcher) { m.Events, m.Behaviors = []string{"tamper"}, []string{"b"} }), []string{"Stages[0].Match[0].Sources"}},
 		{"device fields of another product", matcher(func(m *correlation.Matcher) { m.Products, m.Behaviors = []string{"aws/guardduty"}, []string{"b"} }), []string{"Stages[0].Match[0].Products"}},
 		{"product", matcher(func(m *correlation.Matcher) { m.Products = []string{"GuardDuty", "", "aws/x"} }), []string{"Stages[0].Match[0].Products[1]", "Stages[0].Match[0].Products[0]"}},
 		{"repeated", matcher(func(m *correlation.Matcher) { m.Types = []string{"a", "a"} }), []string{"Stages[0].Match[0].Types[1]"}},
@@ -69,7 +69,7 @@ func TestFaultsOfARule(t *testing.T) {
 				got = append(got, f.Field)
 			}
 			if strings.Join(got, " ") != strings.Join(c.want, " ") {
-				t.Errorf("got %v, want %v: %v", got, c.want, err)
+				t.Errorf("faults of %v, want %v: %v", got, c.want, err)
 			}
 		})
 	}
@@ -79,7 +79,7 @@ func TestBuiltInRulesAreValid(t *testing.T) {
 	names := map[string]bool{}
 	for _, r := range append(correlation.BuiltIn(), awsRules()...) {
 		if err := r.Validate(); err != nil || names[r.Name] {
-			t.Errorf("%s: %v", r.Name, err)
+			t.Errorf("%s is invalid or its name is repeated: %v", r.Name, err)
 		}
 		names[r.Name] = true
 	}
