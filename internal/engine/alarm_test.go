@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// A letter is a window of five minutes: in has . for a conforming datapoint, x for a
-// violating one, _ for none, and z for a day of silence; want has A while in alarm, I where
-// the alarm is invalidated.
+// A letter is a window of five minutes. In in, . is a conforming datapoint, x a violating one, _ a
+// missing one, and z a day without datapoints. In want, A is in alarm, I an invalidated alarm.
 func TestAlarmTimelines(t *testing.T) {
 	for _, row := range []struct {
 		why              string
@@ -23,14 +22,14 @@ func TestAlarmTimelines(t *testing.T) {
 		{"ten of ten", 10, 10, "xxxxxxxxxx..........", ".........AAAAAAAAAA."},
 		{"nine of ten", 10, 1, "xxxxxxxxx.xxxxxxxxx", "..................."},
 		{"an alarm lasts while the device violates", 1, 1, "xxxx", "AAAA"},
-		{"silence never clears", 1, 1, "x____________", "AAAAAAAAAAAAA"},
-		{"more than two days of silence invalidate", 1, 1, "xzzz", "AAAI"},
+		{"missing datapoints never clear an alarm", 1, 1, "x____________", "AAAAAAAAAAAAA"},
+		{"more than two days without datapoints invalidate an alarm", 1, 1, "xzzz", "AAAI"},
 		{"any datapoint within two days keeps the alarm", 1, 2, "xz.zxzzzz", "AAAAAAAAI"},
 		{"an invalidated alarm can be raised again", 1, 1, "xzzzx.", "AAAIA."},
-		{"a run that never became an alarm is forgotten in silence", 2, 1, "xzzzxx", ".....A"},
+		{"more than two days without datapoints end a run", 2, 1, "xzzzxx", ".....A"},
 	} {
 		if got := timeline(row.toAlarm, row.toClear, row.in); got != row.want {
-			t.Errorf("%s: toAlarm %d, toClear %d, in %q: got %q, want %q", row.why, row.toAlarm, row.toClear, row.in, got, row.want)
+			t.Errorf("%s: toAlarm %d, toClear %d, datapoints %q: got %q, want %q", row.why, row.toAlarm, row.toClear, row.in, got, row.want)
 		}
 	}
 }
@@ -73,6 +72,6 @@ func TestConformingDeviceHasNoState(t *testing.T) {
 	}
 	a.observe(Conforms, 3, 2, 1)
 	if !a.idle() {
-		t.Errorf("state %+v after the run was broken", a)
+		t.Errorf("state %+v after the run ended", a)
 	}
 }

@@ -22,29 +22,29 @@ func TestPercentileComesFromEarlierWindows(t *testing.T) {
 		}
 	}
 	h := History{Lateness: 4 * time.Minute, MinDatapoints: 60, Window: func(_ FleetKey, start int64) *sketch.Sketch { return windows[start] }}
-	// At 20 all samples up to 9 minutes before are in: the last whole window begins at 17.
+	// At window 20, samples older than 9 minutes have arrived: the last complete window is 17.
 	if got, ok := h.Statistic(messagesKey, defender.P100, 20*step); !ok || got.High != 17 {
-		t.Errorf("threshold %v, %v, want 17", got, ok)
+		t.Errorf("threshold %v, found %v, want 17", got, ok)
 	}
-	h.MinDatapoints = 0 // 100: two windows
+	h.MinDatapoints = 0 // the default, 100, needs two windows
 	if got, ok := h.Statistic(messagesKey, defender.P0, 20*step); !ok || got.Low != 16 {
-		t.Errorf("threshold %v, %v, want 16", got, ok)
+		t.Errorf("threshold %v, found %v, want 16", got, ok)
 	}
 	if _, ok := h.Statistic(messagesKey, defender.P0, 4*step); !ok {
-		t.Error("no threshold although two windows are in")
+		t.Error("no threshold although two windows are complete")
 	}
 	if got, ok := h.Statistic(messagesKey, defender.P0, 3*step); ok {
-		t.Errorf("threshold %v although only one window is in", got)
+		t.Errorf("threshold %v although only one window is complete", got)
 	}
 	h.MinDatapoints = 60*StatisticWindows + 1
 	if got, ok := h.Statistic(messagesKey, defender.P0, 30*step); ok {
-		t.Errorf("threshold %v from windows too far back", got)
+		t.Errorf("threshold %v from windows that are too old", got)
 	}
 }
 
 func TestBaselineNeedsDaysAndDatapoints(t *testing.T) {
 	day := (24 * time.Hour).Milliseconds()
-	// 5000 datapoints a day: 90 % of 10, the rest spread over 0 to 19.
+	// 5000 datapoints per day: 90 % are 10, the others 0 to 19.
 	usual := &sketch.Sketch{}
 	for i := range 5000 {
 		n := 10.0
@@ -63,13 +63,13 @@ func TestBaselineNeedsDaysAndDatapoints(t *testing.T) {
 			return usual
 		}}
 	}
-	now := 100*day + 70*minute // nine minutes until all is in, and an hour for the day's sketch
+	now := 100*day + 70*minute // all samples have arrived after nine minutes, the day's sketch after an hour
 	for _, row := range []struct {
 		days, now int64
 		judges    bool
 	}{{14, now, true}, {7, now, true}, {6, now, false}, {7, now - 5*minute, false}, {14, now + 8*day, false}} {
 		if _, ok := history(row.days).Baseline(messagesKey, defender.HighConfidence, row.now); ok != row.judges {
-			t.Errorf("%d days, asked at %d: judges %v", row.days, row.now, ok)
+			t.Errorf("%d days, at %d: judges %v, want %v", row.days, row.now, ok, row.judges)
 		}
 	}
 	few := history(14)
@@ -81,14 +81,14 @@ func TestBaselineNeedsDaysAndDatapoints(t *testing.T) {
 		return one
 	}
 	if _, ok := few.Baseline(messagesKey, defender.LowConfidence, now); ok {
-		t.Error("judges by 14 datapoints")
+		t.Error("14 datapoints are a baseline, want none")
 	}
 	low, _ := history(14).Baseline(messagesKey, defender.LowConfidence, now)
 	high, _ := history(14).Baseline(messagesKey, defender.HighConfidence, now)
 	if low != (Range{1, 17}) || high != (Range{0, 19}) {
-		t.Errorf("low confidence calls %v normal, want 1 to 17; high %v, want 0 to 19", low, high)
+		t.Errorf("normal values with low confidence %v, want 1 to 17; with high %v, want 0 to 19", low, high)
 	}
 	if _, ok := history(14).Baseline(messagesKey, "SOME", now); ok {
-		t.Error("judges with an unknown confidence")
+		t.Error("an unknown confidence has a baseline, want none")
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// fiveBehaviors are those of the cost table: what one report decides.
+// fiveBehaviors returns an evaluator with the five behaviors of the cost table. One report judges all.
 func fiveBehaviors(t testing.TB) Evaluator {
 	return evaluator(t,
 		defender.Behavior{Name: "tcp", Criteria: defender.ListeningTCPPorts.InPorts(22, 443)},
@@ -73,9 +73,9 @@ func BenchmarkCountedMessage(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 }
 
-// The worst device that AWS allows: it connects each second, publishes a hundred messages a second,
-// and reports long lists; every behavior watches it.
-func TestStateStaysSmallWhateverTheDeviceDoes(t *testing.T) {
+// The device is the worst that AWS allows: it connects each second, publishes a hundred messages per
+// second, and reports long lists. Every behavior judges it.
+func TestStateOfTheWorstDeviceIsBounded(t *testing.T) {
 	e := Evaluator{Behaviors: everyKind(t), Lateness: Lateness(MaxBatching), Fleet: fixedFleet{}, Connection: stillConnected}
 	var s State
 	largest := 0

@@ -20,8 +20,8 @@ func texts(s ...string) iotapi.Value {
 	return iotapi.Value{Strings: append([]string{}, s...)}
 }
 
-// Each row is a pair: what conforms and what violates.
-func TestOperatorsStateWhatIsNormal(t *testing.T) {
+// Each row has a value that conforms to the criteria, and one that violates them.
+func TestCriteriaStateTheNormalValues(t *testing.T) {
 	net := netip.MustParsePrefix
 	w := defender.Window5m
 	for _, row := range []struct {
@@ -58,16 +58,16 @@ func TestOperatorsStateWhatIsNormal(t *testing.T) {
 	} {
 		c := newComparison(row.normal.Operator(), row.normal.Value())
 		if got := c.judge(row.conforms); got != Conforms {
-			t.Errorf("%s: %s violates", row.normal.Normal(), row.conforms)
+			t.Errorf("%s: %s has verdict %d, want it to conform", row.normal.Normal(), row.conforms, got)
 		}
 		if got := c.judge(row.violates); got != Violates {
-			t.Errorf("%s: %s does not violate", row.normal.Normal(), row.violates)
+			t.Errorf("%s: %s has verdict %d, want it to violate", row.normal.Normal(), row.violates, got)
 		}
 	}
 }
 
 func TestIncomparableValueIsNotADatapoint(t *testing.T) {
-	any4 := defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("0.0.0.0/0"))
+	anyIPv4 := defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("0.0.0.0/0"))
 	for _, row := range []struct {
 		normal   defender.Criteria
 		measured iotapi.Value
@@ -76,15 +76,15 @@ func TestIncomparableValueIsNotADatapoint(t *testing.T) {
 		{defender.MessageByteSize.LessThan(8), ports(1)},
 		{defender.CustomNumber("x").LessThan(8, 300), number(math.NaN())},
 		{defender.ListeningTCPPorts.InPorts(443), count(443)},
-		{any4, ports(1)},
-		{any4, cidrs("junk")},
-		{any4, cidrs("192.0.2.1", "")},
+		{anyIPv4, ports(1)},
+		{anyIPv4, cidrs("junk")},
+		{anyIPv4, cidrs("192.0.2.1", "")},
 		{defender.CustomNumberList("x").In(1), texts("1")},
 		{defender.CustomStringList("x").In("1"), numbers(1)},
 		{defender.MessagesSent.Learned(defender.HighConfidence), count(1)},
 	} {
 		if got := newComparison(row.normal.Operator(), row.normal.Value()).judge(row.measured); got != None {
-			t.Errorf("%s of %s: verdict %d, want none", row.normal.Normal(), row.measured, got)
+			t.Errorf("%s: %s has verdict %d, want none", row.normal.Normal(), row.measured, got)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-func TestConfigIsReadAsWritten(t *testing.T) {
+func TestConfigSurvivesJSON(t *testing.T) {
 	want := Config{
 		Profiles: []ProfileConfig{{Name: "plant", Targets: []string{"thinggroup/0"}, Behaviors: []defender.Behavior{
 			{Name: "size", Criteria: defender.MessageByteSize.LessThan(8), Dimension: notIn("a/${iot:ClientId}"), Severity: defender.High},
@@ -42,17 +42,17 @@ func TestConfigIsReadAsWritten(t *testing.T) {
 	}
 	read, err := got.Compile()
 	if err != nil || len(read) != len(before) || len(read) != 13 {
-		t.Fatalf("%d behaviors, want %d (%v)", len(read), len(before), err)
+		t.Fatalf("%d behaviors, error %v, want 13, as in the written config: %d", len(read), err, len(before))
 	}
 	for i, c := range read {
 		if b := before[i]; c.key != b.key || c.form != b.form || c.kind != b.kind ||
 			c.Behavior.Severity != b.Behavior.Severity || c.Behavior.DatapointsToAlarm() != b.Behavior.DatapointsToAlarm() || c.Behavior.DatapointsToClear() != b.Behavior.DatapointsToClear() {
-			t.Errorf("%+v came through as %+v", b, c)
+			t.Errorf("%+v is read as %+v", b, c)
 		}
 	}
 	got.Profiles, want.Profiles = nil, nil
 	if again, _ := json.Marshal(got); string(again) != string(mustJSON(t, want)) {
-		t.Errorf("%s, want %s", again, mustJSON(t, want))
+		t.Errorf("the other settings are read as %s, want %s", again, mustJSON(t, want))
 	}
 }
 
@@ -86,28 +86,28 @@ func TestBehaviorsAboutReports(t *testing.T) {
 			}
 		}
 		if err != nil || !slices.Equal(got, c.want) || NeedsReports(all) != c.reports {
-			t.Errorf("%+v: %v, reports %v (%v)", c.config, got, NeedsReports(all), err)
+			t.Errorf("%+v: behaviors %v, needs reports %v, error %v; want %v, %v", c.config, got, NeedsReports(all), err, c.want, c.reports)
 		}
 		live, err := c.config.Live()
 		if err != nil || len(live) != len(c.want) {
-			t.Errorf("%+v: %d live behaviors (%v)", c.config, len(live), err)
+			t.Errorf("%+v: %d live behaviors, error %v, want %d", c.config, len(live), err, len(c.want))
 		}
 	}
 }
 
-func TestEveryFaultOfTheConfigIsNamed(t *testing.T) {
+func TestCompileReportsAllFaultsOfTheConfig(t *testing.T) {
 	many := make([]defender.Behavior, contract.MaxLiveBehaviors+1)
 	for i := range many {
 		many[i] = defender.DemoBehaviors()[0]
 	}
 	_, err := Config{ReportsSeverity: "LOUD", Profiles: []ProfileConfig{
 		{Name: "twice"}, {Name: "twice"}, {Name: AgentProfile},
-		{Name: "deaf", Behaviors: []defender.Behavior{{Name: "heard", Criteria: defender.MessagesReceived.LessThan(1, defender.Window5m)}}},
+		{Name: "unsupported", Behaviors: []defender.Behavior{{Name: "few-received", Criteria: defender.MessagesReceived.LessThan(1, defender.Window5m)}}},
 		{Name: "big", Behaviors: many},
 	}}.Compile()
-	for _, want := range []string{"twice", AgentProfile, "LOUD", "heard", "301 behaviors"} {
+	for _, want := range []string{"twice", AgentProfile, "LOUD", "few-received", "301 behaviors"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s is not named in %v", want, err)
+			t.Errorf("the error %v does not name %s", err, want)
 		}
 	}
 }
@@ -118,16 +118,16 @@ func TestTargetsOfProfiles(t *testing.T) {
 		"a": {"thinggroup/1", "all/registered-things"}, "b": {"thinggroup/1"}, AgentProfile: {"all/registered-things", "thinggroup/1"},
 	} {
 		if got := c.Targets(profile); !slices.Equal(got, want) {
-			t.Errorf("%s watches %v, want %v", profile, got, want)
+			t.Errorf("%s has the targets %v, want %v", profile, got, want)
 		}
 	}
 	c.Profiles = append(c.Profiles, ProfileConfig{Name: "c", Targets: []string{"thinggroup/0", "all/things"}})
 	for _, profile := range []string{"c", AgentProfile} {
 		if got := c.Targets(profile); got != nil {
-			t.Errorf("%s watches %v, want all things", profile, got)
+			t.Errorf("%s has the targets %v, want nil for all things", profile, got)
 		}
 	}
 	if got := (Config{}).Targets(AgentProfile); got != nil {
-		t.Errorf("without profiles reports are watched of %v, want all things", got)
+		t.Errorf("without profiles %s has the targets %v, want nil for all things", AgentProfile, got)
 	}
 }

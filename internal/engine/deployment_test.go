@@ -12,8 +12,9 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// Behaviors are changed, removed and added again, and the thing leaves the targets and returns. Only
-// raised alarms are cleared, each transition is later than the one before, and nothing stays due.
+// Deployments change behaviors, remove them and add them again. The thing leaves the targets and
+// returns. Only an open alarm is cleared, each transition is later than the one before, and after a
+// step nothing is due.
 func TestDeploymentsKeepTransitionsInOrder(t *testing.T) {
 	variants := [][]defender.Criteria{
 		{defender.MessageByteSize.LessThan(8), defender.MessageByteSize.LessThan(30), defender.MessagesSent.LessThan(2, defender.Window5m), defender.DisconnectDuration.LessThan(10)},
@@ -23,25 +24,25 @@ func TestDeploymentsKeepTransitionsInOrder(t *testing.T) {
 		{defender.MessagesSent.Learned(defender.HighConfidence), defender.AllBytesIn.LessThanEqualsPercentile(defender.P90, defender.Window5m)},
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		even := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
-		lateness := time.Duration(even.IntN(9)) * time.Minute
+		uniform := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		lateness := time.Duration(uniform.IntN(9)) * time.Minute
 		var known Generations
 		deploy := func(number int) Evaluator {
 			var all []defender.Behavior
 			for i, v := range variants {
-				if run := 1 + even.IntN(2); even.IntN(5) > 0 {
-					all = append(all, defender.Behavior{Name: fmt.Sprint("b", i), Criteria: v[even.IntN(len(v))], ToAlarm: run, ToClear: run})
+				if run := 1 + uniform.IntN(2); uniform.IntN(5) > 0 {
+					all = append(all, defender.Behavior{Name: fmt.Sprint("b", i), Criteria: v[uniform.IntN(len(v))], ToAlarm: run, ToClear: run})
 				}
 			}
 			compiled, err := Compile("Profile", all)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if even.IntN(4) > 0 {
-				compiled = append(compiled, ReportsEvery("Profile", "reports", time.Duration(5+even.IntN(30))*time.Minute, defender.High))
+			if uniform.IntN(4) > 0 {
+				compiled = append(compiled, ReportsEvery("Profile", "reports", time.Duration(5+uniform.IntN(30))*time.Minute, defender.High))
 			}
 			known, _ = known.Next(compiled, int64(number))
-			watched := even.IntN(6) > 0
+			watched := uniform.IntN(6) > 0
 			return Evaluator{Behaviors: known.Of(compiled), Lateness: lateness, Fleet: fixedFleet{}, Connection: stillConnected, Watches: func(string) bool { return watched }}
 		}
 		e := deploy(0)
@@ -49,20 +50,20 @@ func TestDeploymentsKeepTransitionsInOrder(t *testing.T) {
 		var all []Transition
 		now := int64(0)
 		for i := range rapid.IntRange(1, 60).Draw(t, "steps") {
-			now += even.Int64N(1 + even.Int64N(20)*minute)
+			now += uniform.Int64N(1 + uniform.Int64N(20)*minute)
 			var points []Datapoint
-			if even.IntN(8) == 0 {
+			if uniform.IntN(8) == 0 {
 				e = deploy(i)
 			} else {
-				at := start.UnixMilli() + now - even.Int64N(lateness.Milliseconds()+1)
-				for _, d := range happening(t, even, i, 1) {
+				at := start.UnixMilli() + now - uniform.Int64N(lateness.Milliseconds()+1)
+				for _, d := range randomEvent(t, uniform, i, 1) {
 					d.Time = at
 					points = append(points, d)
 				}
 			}
 			r := e.Step("thing", s, points, after(now))
 			if due := e.Due(r.State); !due.IsZero() && !due.After(after(now)) {
-				t.Fatalf("at %v still due at %v", after(now), due)
+				t.Fatalf("after the step at %v, the state is due at %v", after(now), due)
 			}
 			text, err := json.Marshal(r.State)
 			if s = (State{}); err == nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine/sketch"
 )
 
-// docs/detect.md promises what the code does, to the number.
+// docs/detect.md states the constants of the code.
 func TestDetectPageNamesMetricsAndBounds(t *testing.T) {
 	text, err := os.ReadFile("../../docs/detect.md")
 	if err != nil {

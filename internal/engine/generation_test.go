@@ -32,14 +32,14 @@ func TestNextGeneration(t *testing.T) {
 	} {
 		next, changed := g.Next(of(row.names...), int64(i))
 		if !maps.Equal(next, row.want) || changed != row.changed {
-			t.Errorf("%d: %v, %v, want %v, %v", i, next, changed, row.want, row.changed)
+			t.Errorf("generation %d: got %v, changed %v, want %v, %v", i, next, changed, row.want, row.changed)
 		}
 		g = next
 	}
 }
 
-// A behavior is added again: at once, after the thing was judged without it, or after silence. The
-// old finding ends, and the thing is judged from the start.
+// A behavior is removed and added again, with or without a step in between. The old alarm ends, and
+// the new behavior starts without datapoints.
 func TestBehaviorThatIsAddedAgainStartsOver(t *testing.T) {
 	for _, b := range []defender.Behavior{
 		behavior(defender.ListeningTCPPorts.InPorts(443)),
@@ -58,16 +58,16 @@ func TestBehaviorThatIsAddedAgainStartsOver(t *testing.T) {
 		without := Evaluator{Lateness: latenessInTests}
 		between := without.Step("thing", s, nil, start.Add(15*time.Minute))
 		if !between.State.Open("Profile", "b") || len(between.Transitions) > 0 {
-			t.Fatalf("without the behavior: %+v", between)
+			t.Fatalf("after a step without the behavior: %+v, want the alarm open and no transition", between)
 		}
 		if due := without.Due(between.State); due.Before(start.Add(SilenceLimit)) || due.After(start.Add(SilenceLimit+time.Hour+latenessInTests+time.Millisecond)) {
-			t.Errorf("is due at %v", due)
+			t.Errorf("without the behavior the state is due at %v, want about two days after %v", due, start)
 		} else if gone := without.Step("thing", between.State, nil, due); !gone.State.Empty() || !gone.Changed || len(gone.Transitions) > 0 {
-			t.Errorf("two days later: %+v", gone)
+			t.Errorf("after two days without the behavior: %+v, want no state and no transition", gone)
 		}
 		second := first
 		second.Behaviors = Generations{"Profile/b": 3}.Of(first.Behaviors)
-		for name, s := range map[string]State{"silent": s, "judged in between": between.State} {
+		for name, s := range map[string]State{"no step in between": s, "a step in between": between.State} {
 			text, err := json.Marshal(s)
 			if err != nil {
 				t.Fatal(err)
@@ -81,23 +81,23 @@ func TestBehaviorThatIsAddedAgainStartsOver(t *testing.T) {
 				for i, letter := range letters {
 					at := start.Add(time.Duration(20+5*i) * time.Minute)
 					r := second.Step("thing", s, portReports(letter, at.UnixMilli(), fmt.Sprint(letters, i)), at)
-					got += drawn(r.Transitions)
+					got += changeLetters(r.Transitions)
 					s = r.State
 				}
 				last := second.Step("thing", s, nil, start.Add(40*time.Minute))
-				if got += drawn(last.Transitions); b.DatapointsToAlarm() == 2 && letters == "xx" {
+				if got += changeLetters(last.Transitions); b.DatapointsToAlarm() == 2 && letters == "xx" {
 					want = "I.A"
 				}
 				if got != want || last.State.Open("Profile", "b") != (letters == "xx") {
-					t.Errorf("%s, %s: %s, want %s", name, letters, got, want)
+					t.Errorf("%s, reports %s: changes %s, want %s; alarm open: %v", name, letters, got, want, last.State.Open("Profile", "b"))
 				}
 			}
 		}
 	}
 }
 
-// drawn are transitions by their letters.
-func drawn(all []Transition) string {
+// changeLetters returns A for an alarm, C for a cleared and I for an invalidated one, . for no change.
+func changeLetters(all []Transition) string {
 	if len(all) == 0 {
 		return "."
 	}

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestHeldShowsEachBehavior(t *testing.T) {
+func TestHeldListsTheStateOfEachBehavior(t *testing.T) {
 	s := State{tracks: map[string]*track{
 		"plant/telnet#3": {Alarm: alarm{Since: 60_000, Run: 1}, Settled: 120_000},
 		"plant/bytes":    {Windows: make([]window, 2)},
@@ -19,6 +19,6 @@ func TestHeldShowsEachBehavior(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if got := (State{}).Held(); len(got) != 0 {
-		t.Errorf("the zero value holds %+v", got)
+		t.Errorf("the zero value holds %+v, want nothing", got)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// States of one kind must not be read as those of another, so no two kinds share a digit.
-func TestEachKindHasADigitOfItsOwn(t *testing.T) {
+// If two kinds had one digit, the state of one could be read as that of the other.
+func TestKindsHaveDifferentDigits(t *testing.T) {
 	digits := map[byte]reflect.Type{}
 	for _, c := range everyKind(t) {
 		digit, of := c.kind.digit(), reflect.TypeOf(c.kind)

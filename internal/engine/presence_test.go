@@ -10,28 +10,28 @@ import (
 func TestSessionIsOpenOnlyIfKnown(t *testing.T) {
 	in := func(session string, at int64) mark { return mark{at * minute, Connected, session, ""} }
 	out := func(session string, at int64) mark { return mark{at * minute, Disconnected, session, ""} }
-	seen := func(at int64) mark { return mark{at * minute, Alive, "", ""} }
+	message := func(at int64) mark { return mark{at * minute, Alive, "", ""} }
 	for _, row := range []struct {
 		why   string
 		marks []mark
 		open  bool // throughout minutes 10 to 15
 	}{
-		{"nothing known", nil, false},
+		{"no marks", nil, false},
 		{"connected before", []mark{in("a", 5)}, true},
-		{"connected so shortly before that the clock may be wrong", []mark{in("a", 9)}, false},
+		{"connected before, within the error of the clocks", []mark{in("a", 9)}, false},
 		{"connected inside", []mark{in("a", 11)}, false},
-		{"a message before", []mark{seen(9)}, true},
-		{"a message at its first moment", []mark{seen(10)}, false},
-		{"a message inside", []mark{seen(12)}, false},
+		{"a message before", []mark{message(9)}, true},
+		{"a message at its first moment", []mark{message(10)}, false},
+		{"a message inside", []mark{message(12)}, false},
 		{"disconnected inside", []mark{in("a", 5), out("a", 12)}, false},
-		{"disconnected and back inside", []mark{in("a", 5), out("a", 12), in("b", 12)}, false},
+		{"disconnected and reconnected inside", []mark{in("a", 5), out("a", 12), in("b", 12)}, false},
 		{"disconnected before", []mark{in("a", 5), out("a", 6)}, false},
-		{"a message, then disconnected", []mark{seen(5), out("a", 6)}, false},
+		{"a message, then disconnected", []mark{message(5), out("a", 6)}, false},
 		{"disconnected after", []mark{in("a", 5), out("a", 15)}, true},
-		{"back before", []mark{in("a", 1), out("a", 5), in("b", 6)}, true},
-		{"the new session took over, stamps in the wrong order", []mark{in("b", 5), out("a", 6)}, true},
-		{"a message long after the disconnection", []mark{out("a", 5), seen(8)}, true},
-		{"a message that may be older than the disconnection", []mark{out("a", 5), seen(6)}, false},
+		{"disconnected and reconnected before", []mark{in("a", 1), out("a", 5), in("b", 6)}, true},
+		{"a new session took over, with timestamps in the wrong order", []mark{in("b", 5), out("a", 6)}, true},
+		{"a message long after the disconnection", []mark{out("a", 5), message(8)}, true},
+		{"a message that may be older than the disconnection", []mark{out("a", 5), message(6)}, false},
 	} {
 		var p presence
 		for _, m := range row.marks {
@@ -43,13 +43,13 @@ func TestSessionIsOpenOnlyIfKnown(t *testing.T) {
 	}
 }
 
-// A message that may be older than the disconnection proves no session, and must not begin to
-// when old signs are dropped.
-func TestDisconnectionIsKeptAsLongAsItsSession(t *testing.T) {
+// A message that may be older than the disconnection proves no session. If only the disconnection were
+// dropped, it would.
+func TestDisconnectionIsKeptWithItsMessages(t *testing.T) {
 	for _, proofs := range []bool{false, true} {
 		p := presence{{9 * minute, Disconnected, "a", ""}, {10 * minute, Alive, "", ""}}
 		if p = p.before(10*minute, proofs); p.online() || len(p) != 2 {
-			t.Errorf("proofs %v: %v", proofs, p)
+			t.Errorf("proofs %v: marks %v, online %v, want both marks, offline", proofs, p, p.online())
 		}
 	}
 }
@@ -71,16 +71,16 @@ func TestPresenceIgnoresOrderAndDuplicatesAndStaysSmall(t *testing.T) {
 			shuffled.add(m)
 		}
 		if !reflect.DeepEqual(p, shuffled) {
-			t.Fatalf("%v, in another order %v", p, shuffled)
+			t.Fatalf("marks %v, in another order %v", p, shuffled)
 		}
 		if len(p) > (maxMarks+1)*40/5+1 {
-			t.Fatalf("%d marks", len(p))
+			t.Fatalf("%d marks, want at most %d", len(p), (maxMarks+1)*40/5+1)
 		}
 		cut := rapid.Int64Range(0, 8).Draw(t, "cut") * 5 * minute
 		short := p.before(cut, true)
 		for a := cut + 5*minute; a < 45*minute; a += 5 * minute {
 			if (len(short.openThroughout(a, a+5*minute, 0)) > 0) != (len(p.openThroughout(a, a+5*minute, 0)) > 0) {
-				t.Fatalf("%v at %d differs without the marks before %d: %v", p, a/minute, cut/minute, short)
+				t.Fatalf("minute %d: %v and %v, without the marks before minute %d, differ", a/minute, p, short, cut/minute)
 			}
 		}
 	})

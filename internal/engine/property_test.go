@@ -17,13 +17,13 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// maxStateBytes of more than twenty behaviors is far below the 400 KB of a DynamoDB item.
+// maxStateBytes limits the state of more than twenty behaviors. A DynamoDB item can have 400 KB.
 const maxStateBytes = 80 << 10
 
 // start is a multiple of every window.
 var start = time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC)
 
-// measured are the datapoints of a report in which all can be read.
+// measured returns the datapoints of a report that is readable and complete.
 func measured(id string, at int64, values map[string]iotapi.Value) []Datapoint {
 	return Report(id, at, values, nil, false)
 }
@@ -77,7 +77,7 @@ func everyKind(t interface{ Fatal(...any) }) []Compiled {
 	return append(compiled, ReportsEvery("Profile", "reports", 20*time.Minute, defender.High))
 }
 
-// fixedFleet calls everything up to 50 normal.
+// fixedFleet is a fleet with the percentile 50 and the learned range 2 to 50.
 type fixedFleet struct{}
 
 func (fixedFleet) Statistic(FleetKey, defender.Statistic, int64) (Range, bool) {
@@ -87,12 +87,14 @@ func (fixedFleet) Baseline(FleetKey, defender.Confidence, int64) (Range, bool) {
 	return Range{2, 50}, true
 }
 
-// arrival is a batch of events at the time at which they are handed in.
+// arrival is a batch of datapoints, and the time of its step in ms after start.
 type arrival struct {
 	now    int64
 	points []Datapoint
 }
 
+// play steps e over the arrivals. Each step passes its state on as JSON. It returns the transitions by
+// behavior and time, the last state, and the number of late or early datapoints.
 func play(t interface{ Fatalf(string, ...any) }, e Evaluator, arrivals []arrival) ([]Transition, State, int) {
 	var s State
 	var all []Transition
@@ -100,12 +102,12 @@ func play(t interface{ Fatalf(string, ...any) }, e Evaluator, arrivals []arrival
 	for _, a := range arrivals {
 		if due := e.Due(s); due.IsZero() || due.After(after(a.now)) {
 			if r := e.Step("thing", s, nil, after(a.now)); len(r.Transitions) > 0 {
-				t.Fatalf("due at %v, but at %v already: %s", due, after(a.now), show(r.Transitions))
+				t.Fatalf("the state is due at %v, but a step at %v has transitions: %s", due, after(a.now), show(r.Transitions))
 			}
 		}
 		r := e.Step("thing", s, a.points, after(a.now))
 		if due := e.Due(r.State); !due.IsZero() && !due.After(after(a.now)) {
-			t.Fatalf("at %v still due at %v", after(a.now), due)
+			t.Fatalf("after the step at %v, the state is due at %v", after(a.now), due)
 		}
 		text, err := json.Marshal(r.State)
 		if err != nil {
@@ -124,11 +126,11 @@ func play(t interface{ Fatalf(string, ...any) }, e Evaluator, arrivals []arrival
 	return all, s, late
 }
 
-// happening is one event of a device, at a whole second within so many minutes, and often
-// where a window begins.
-func happening(t *rapid.T, even *rand.Rand, i int, minutes int64) []Datapoint {
-	second := even.Int64N(minutes * 60)
-	if even.IntN(4) == 0 {
+// randomEvent returns the datapoints of one event of a device. Its time is a whole second in the given
+// number of minutes, often the start of a window.
+func randomEvent(t *rapid.T, uniform *rand.Rand, i int, minutes int64) []Datapoint {
+	second := uniform.Int64N(minutes * 60)
+	if uniform.IntN(4) == 0 {
 		second -= second % 300
 	}
 	ms := start.UnixMilli() + second*1000
@@ -151,14 +153,13 @@ func happening(t *rapid.T, even *rand.Rand, i int, minutes int64) []Datapoint {
 	})
 }
 
-// Within the lateness bound neither order, duplicates, batches nor extra checks change a
-// transition.
+// Within the lateness bound, order, duplicates, batches and additional checks change no transition.
 func TestOrderAndDuplicatesChangeNoTransition(t *testing.T) {
 	all := everyKind(t)
 	rapid.Check(t, func(t *rapid.T) {
-		// rapid prefers small numbers, which would put nearly all into one window.
-		even := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
-		lateness := time.Duration(even.IntN(9)) * time.Minute
+		// rapid prefers small numbers: nearly all events would be in one window.
+		uniform := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		lateness := time.Duration(uniform.IntN(9)) * time.Minute
 		some := rapid.SliceOfNDistinct(rapid.IntRange(0, len(all)-1), 1, -1, rapid.ID).Draw(t, "behaviors")
 		slices.Sort(some)
 		var behaviors []Compiled
@@ -170,24 +171,24 @@ func TestOrderAndDuplicatesChangeNoTransition(t *testing.T) {
 		span := rapid.SampledFrom([]int64{10, 30, 90}).Draw(t, "span")
 		var inOrder, shuffled []arrival
 		for i := range rapid.IntRange(0, 40).Draw(t, "events") {
-			for _, d := range happening(t, even, i, span) {
+			for _, d := range randomEvent(t, uniform, i, span) {
 				at := d.Time - start.UnixMilli()
 				inOrder = append(inOrder, arrival{at, []Datapoint{d}})
 				for range rapid.IntRange(1, 2).Draw(t, "deliveries") {
-					shuffled = append(shuffled, arrival{at + even.Int64N(bound+1), []Datapoint{d}})
+					shuffled = append(shuffled, arrival{at + uniform.Int64N(bound+1), []Datapoint{d}})
 				}
 			}
 		}
-		for range rapid.IntRange(0, 10).Draw(t, "looks") {
-			shuffled = append(shuffled, arrival{now: rapid.Int64Range(0, 120*minute).Draw(t, "look")})
+		for range rapid.IntRange(0, 10).Draw(t, "checks") {
+			shuffled = append(shuffled, arrival{now: rapid.Int64Range(0, 120*minute).Draw(t, "check")})
 		}
 		byTime := func(a, b arrival) int { return cmp.Compare(a.now, b.now) }
 		slices.SortStableFunc(inOrder, byTime)
 		slices.SortStableFunc(shuffled, byTime)
-		// Later events arrive at equal states: the same events in order, then silence.
+		// Both states then get the same later events in order, and silence.
 		var tail []arrival
 		for i := range rapid.IntRange(0, 5).Draw(t, "later events") {
-			for _, d := range happening(t, even, 100+i, span) {
+			for _, d := range randomEvent(t, uniform, 100+i, span) {
 				d.Time += 180 * minute
 				tail = append(tail, arrival{d.Time - start.UnixMilli(), []Datapoint{d}})
 			}
@@ -199,23 +200,24 @@ func TestOrderAndDuplicatesChangeNoTransition(t *testing.T) {
 		inOrder, shuffled = append(inOrder, tail...), append(shuffled, tail...)
 		want, _, late := play(t, e, inOrder)
 		if late > 0 {
-			t.Fatalf("%d events late in order", late)
+			t.Fatalf("%d events are late in order", late)
 		}
-		got, left, late := play(t, e, shuffled)
+		got, last, late := play(t, e, shuffled)
 		if late > 0 {
-			t.Fatalf("%d events late although within the bound", late)
+			t.Fatalf("%d events are late although within the bound", late)
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("in another order:\n%s\nin order:\n%s", show(got), show(want))
 		}
-		if text, _ := json.Marshal(left); len(text) > maxStateBytes {
-			t.Fatalf("%d bytes of state: %s", len(text), text)
+		if text, _ := json.Marshal(last); len(text) > maxStateBytes {
+			t.Fatalf("%d bytes of state, want at most %d: %s", len(text), maxStateBytes, text)
 		}
 		checkSequence(t, want)
 	})
 }
 
-// checkSequence: what is cleared was raised, under the same id, and times rise.
+// checkSequence fails unless times rise, and each change fits the one before, with the same violation
+// ID.
 func checkSequence(t *rapid.T, all []Transition) {
 	open, last := map[string]string{}, map[string]int64{}
 	for _, tr := range all {
@@ -244,8 +246,8 @@ func show(all []Transition) string {
 
 func clock(ms int64) string { return time.UnixMilli(ms).UTC().Format("2T15:04:05.000") }
 
-// All histories of five reports, each on time or as late as possible. A conforming report may
-// arrive before the violating one that it follows.
+// The test plays all histories of five reports, each on time or as late as possible. A conforming
+// report may arrive before an earlier violating one.
 func TestReportsInEveryOrder(t *testing.T) {
 	const reports = 5
 	late := Lateness(MaxBatching).Milliseconds()
@@ -269,7 +271,7 @@ func TestReportsInEveryOrder(t *testing.T) {
 				if delayed == 0 {
 					want = got
 				} else if !reflect.DeepEqual(got, want) {
-					t.Fatalf("run %d, history %05b, delayed %05b:\n%s\non time:\n%s", run, history, delayed, show(got), show(want))
+					t.Fatalf("datapoints to alarm %d, history %05b, delayed %05b:\n%s\non time:\n%s", run, history, delayed, show(got), show(want))
 				}
 			}
 		}

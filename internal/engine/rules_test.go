@@ -25,7 +25,7 @@ func notIn(topics ...string) *defender.Dimension {
 	return &defender.Dimension{TopicFilters: topics, NotIn: true}
 }
 
-func TestRulesSendWhatBehaviorsNeed(t *testing.T) {
+func TestRulesFollowTheBehaviors(t *testing.T) {
 	small, sent := defender.MessageByteSize.LessThan(8), defender.MessagesSent.LessThan(9, defender.Window5m)
 	address := defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8"))
 	type rows = [][2]string // id and SQL
@@ -34,12 +34,12 @@ func TestRulesSendWhatBehaviorsNeed(t *testing.T) {
 		reportTopic string
 		want        rows
 	}{
-		"nothing": {},
+		"no behaviors": {},
 		"sizes": {
 			behaviors: []defender.Behavior{{Criteria: small}, {Criteria: defender.MessageByteSize.GreaterThan(2)}},
 			want:      rows{{"lifecycle", lifecycleSQL}, {"oversize", selectOversize + "'#' WHERE (SIZE) >= 8 OR (SIZE) <= 2"}},
 		},
-		"the rule of a topic lets through what violates the behaviors of that topic": {
+		"a dimension has its own rule with its own bound": {
 			behaviors: []defender.Behavior{{Criteria: defender.MessageByteSize.LessThan(1000)}, {Criteria: small, Dimension: in("plant/${iot:ClientId}/state")}},
 			want: rows{
 				{"lifecycle", lifecycleSQL},
@@ -47,19 +47,19 @@ func TestRulesSendWhatBehaviorsNeed(t *testing.T) {
 				{"oversize-*", selectOversize + "'plant/+/state' WHERE (SIZE) >= 8"},
 			},
 		},
-		"a dimension turned around asks for all topics": {
+		"NOT_IN needs all topics": {
 			behaviors: []defender.Behavior{{Criteria: small, Dimension: notIn("plant/${iot:ClientId}")}},
 			want:      rows{{"lifecycle", lifecycleSQL}, {"oversize", selectOversize + "'#' WHERE (SIZE) >= 8"}},
 		},
-		"all messages hold the oversize ones": {
+		"a rule for all messages replaces those for oversize ones": {
 			behaviors: []defender.Behavior{{Criteria: small, Dimension: in("a/b")}, {Criteria: sent}},
 			want:      rows{{"lifecycle", lifecycleSQL}, {"message", selectMessage + "'#'"}},
 		},
-		"but not those of reserved topics": {
+		"but not on reserved topics": {
 			behaviors: []defender.Behavior{{Criteria: small, Dimension: in("$aws/things/+/shadow/update")}, {Criteria: sent}},
 			want:      rows{{"lifecycle", lifecycleSQL}, {"message", selectMessage + "'#'"}, {"oversize-*", selectOversize + "'$aws/things/+/shadow/update' WHERE (SIZE) >= 8"}},
 		},
-		"a wider filter brings the messages of a narrower one": {
+		"a wider filter replaces a narrower one": {
 			behaviors: []defender.Behavior{{Criteria: sent, Dimension: in("a/+", "a/b", "c")}},
 			want:      rows{{"lifecycle", lifecycleSQL}, {"message-*", selectMessage + "'a/+'"}, {"message-*", selectMessage + "'c'"}},
 		},
@@ -67,11 +67,11 @@ func TestRulesSendWhatBehaviorsNeed(t *testing.T) {
 			behaviors: []defender.Behavior{{Criteria: defender.MessageByteSize.LessThanPercentile(defender.P90, defender.Window5m)}},
 			want:      rows{{"lifecycle", lifecycleSQL}, {"message", selectMessage + "'#'"}},
 		},
-		"addresses come with connections": {
+		"addresses need lifecycle events": {
 			behaviors: []defender.Behavior{{Criteria: address}},
 			want:      rows{{"lifecycle", lifecycleSQL}},
 		},
-		"on some topics with their messages alone": {
+		"addresses in a dimension need its messages": {
 			behaviors: []defender.Behavior{{Criteria: address, Dimension: in("a")}},
 			want:      rows{{"message-*", selectMessage + "'a'"}},
 		},
@@ -124,16 +124,16 @@ func TestRulesOfADeploymentHaveDifferentIDs(t *testing.T) {
 	seen := map[string]bool{}
 	for _, r := range Rules(compiled, "") {
 		if seen[r.ID] {
-			t.Errorf("%s is the id of two rules", r.ID)
+			t.Errorf("two rules have the ID %s", r.ID)
 		}
 		seen[r.ID] = true
 	}
 	if len(seen) != 7 {
-		t.Errorf("rules %v", seen)
+		t.Errorf("rules %v, want 7", seen)
 	}
 }
 
-func TestFilterCoversAnother(t *testing.T) {
+func TestCovers(t *testing.T) {
 	for _, c := range []struct {
 		wide, narrow string
 		want         bool
@@ -148,7 +148,8 @@ func TestFilterCoversAnother(t *testing.T) {
 	}
 }
 
-func TestScreenedMessagesAreNotCounted(t *testing.T) {
+// An oversize rule does not send all messages, so their number is unknown.
+func TestOversizeMessagesAreNotCounted(t *testing.T) {
 	e := evaluator(t,
 		defender.Behavior{Name: "small", Criteria: defender.MessageByteSize.LessThan(8)},
 		defender.Behavior{Name: "sum", Criteria: defender.MessageByteSize.LessThanEqualsPercentile(defender.P90, defender.Window5m)},
@@ -165,12 +166,13 @@ func TestScreenedMessagesAreNotCounted(t *testing.T) {
 			}
 		}
 		if slices.Sort(got); !slices.Equal(got, want) {
-			t.Errorf("%s alarms %v, want %v", kind, got, want)
+			t.Errorf("a message of kind %s raises alarms of %v, want %v", kind, got, want)
 		}
 	}
 }
 
-func TestConnectionIsNoMessageOutsideOfADimension(t *testing.T) {
+// A connection has no topic, so no dimension includes it.
+func TestAddressOfAConnectionIsJudgedWithoutDimension(t *testing.T) {
 	b := behavior(defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")))
 	connect := Lifecycle{ClientID: "thing", Timestamp: start.UnixMilli(), EventType: "connected", Session: "s", IPAddress: "192.0.2.1"}.Datapoints()
 	for _, c := range []struct {
@@ -179,12 +181,12 @@ func TestConnectionIsNoMessageOutsideOfADimension(t *testing.T) {
 	}{{nil, 1}, {in("a"), 0}, {notIn("a"), 0}} {
 		b.Dimension = c.dimension
 		if r := evaluator(t, b).Step("thing", State{}, connect, start); r.Stats.Judged != c.judged {
-			t.Errorf("dimension %v: %d judged, want %d", c.dimension, r.Stats.Judged, c.judged)
+			t.Errorf("dimension %v: %d datapoints judged, want %d", c.dimension, r.Stats.Judged, c.judged)
 		}
 	}
 }
 
-func TestRuleSendsViolatingMessages(t *testing.T) {
+func TestConditionOfAnOversizeRule(t *testing.T) {
 	size := func(name string, c defender.Criteria) defender.Behavior {
 		return defender.Behavior{Name: name, Criteria: c}
 	}
@@ -206,7 +208,7 @@ func TestRuleSendsViolatingMessages(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := strings.ReplaceAll(iotrule.ViolatesSize(sizeBounds(compiled, "#")), iotrule.PayloadBytes, "(SIZE)"); got != row.want {
-			t.Errorf("got %s, want %s", got, row.want)
+			t.Errorf("%+v: got the condition %q, want %q", row.behaviors, got, row.want)
 		}
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotapi"
 )
 
-// Letters: x and . are whole lists of peers, X and o samples of 2 of 126; upper case and x
-// violate.
+// peers returns a report of a list of peers. x and . are complete lists, X and o samples of 2 of 126
+// peers. x and X violate.
 func peers(letter rune, at int64, id string) []Datapoint {
 	list := map[rune][]string{'x': {"10.0.0.1", "192.0.2.1"}, 'X': {"10.0.0.1", "192.0.2.1"}, '.': {"10.0.0.1"}, 'o': {"10.0.0.1", "10.0.0.2"}}[letter]
 	if list == nil {
@@ -31,18 +31,18 @@ func TestSampledListsClearNoAlarm(t *testing.T) {
 	}{
 		{"a sample that violates raises the alarm", 1, 1, ".X", ".A"},
 		{"a sample that conforms does not clear it", 1, 1, "xooo", "AAAA"},
-		{"a whole list does", 1, 1, "xo.o", "AA.."},
+		{"a complete list clears it", 1, 1, "xo.o", "AA.."},
 		{"a sample that conforms is no datapoint for clearing", 1, 2, "x.o.", "AAA."},
-		{"nor does it break a run", 2, 1, "XoX", "..A"},
+		{"a sample that conforms does not break a run", 2, 1, "XoX", "..A"},
 	} {
 		b := behavior(defender.DestinationIPAddresses.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")))
 		b.ToAlarm, b.ToClear = row.toAlarm, row.toClear
-		if got := film(evaluator(t, b), row.in, peers); got != row.want {
-			t.Errorf("%s: in %q: got %q, want %q", row.why, row.in, got, row.want)
+		if got := alarmStates(evaluator(t, b), row.in, peers); got != row.want {
+			t.Errorf("%s: reports %q: got %q, want %q", row.why, row.in, got, row.want)
 		}
 	}
-	// The count of connections is not a list: it clears.
-	if got := film(evaluator(t, behavior(defender.EstablishedTCPConnections.LessThan(2))), "x.", peers); got != "A." {
-		t.Errorf("a count: %q", got)
+	// The number of connections is complete although their list is a sample.
+	if got := alarmStates(evaluator(t, behavior(defender.EstablishedTCPConnections.LessThan(2))), "x.", peers); got != "A." {
+		t.Errorf("number of connections: got %q, want A.", got)
 	}
 }

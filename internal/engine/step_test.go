@@ -25,14 +25,15 @@ func TestDimension(t *testing.T) {
 			d := Message{Topic: topic, ClientID: "c", ID: "1", Time: start.UnixMilli(), Bytes: 26}.Datapoint(defender.MessageByteSize)
 			r := evaluator(t, b).Step("thing", State{}, []Datapoint{d}, start)
 			if want := inside != dim.NotIn; r.State.Empty() == want {
-				t.Errorf("topic %s, not in %v: counts %v", topic, dim.NotIn, !want)
+				t.Errorf("topic %s, not in %v: a datapoint %v, want %v", topic, dim.NotIn, !want, want)
 			}
 		}
 	}
 }
 
-// A client ID is not a pattern. Without one the engine cannot say whether the topic is the sender's.
-func TestDimensionOfAClientID(t *testing.T) {
+// Wildcards in a client ID have no meaning. Without a client ID, which is then empty or n/a, the engine
+// cannot evaluate a filter with ${iot:ClientId}.
+func TestDimensionWithTheClientID(t *testing.T) {
 	for _, notIn := range []bool{false, true} {
 		b := behavior(defender.MessageByteSize.LessThan(8))
 		b.Dimension = &defender.Dimension{TopicFilters: []string{"fleet/x-${iot:ClientId}/#", "other"}, NotIn: notIn}
@@ -47,7 +48,7 @@ func TestDimensionOfAClientID(t *testing.T) {
 			d := Message{Topic: row.topic, ClientID: row.client, ID: "1", Time: start.UnixMilli(), Bytes: 26}.Datapoint(defender.MessageByteSize)
 			r := evaluator(t, b).Step("thing", State{}, []Datapoint{d}, start)
 			if want := row.known && row.inside != notIn; r.State.Empty() == want || (r.Stats.Unread == 0) != row.known {
-				t.Errorf("client %q, topic %s, not in %v: %+v, want a datapoint %v", row.client, row.topic, notIn, r.Stats, want)
+				t.Errorf("client %q, topic %s, not in %v: stats %+v, want a datapoint %v, readable %v", row.client, row.topic, notIn, r.Stats, want, row.known)
 			}
 		}
 		for _, rule := range Rules(evaluator(t, b).Behaviors, "") {
@@ -68,13 +69,13 @@ func TestLateDataIsCounted(t *testing.T) {
 	at := start.UnixMilli()
 	points := append(portReports('x', at, "1"), messageCounts('1', at, "2")[0])
 	if r := e.Step("thing", State{}, points, start.Add(latenessInTests)); r.Stats.Late != 0 || r.Stats.Judged != 2 {
-		t.Errorf("at the bound: %+v", r.Stats)
+		t.Errorf("at the lateness bound: %+v, want 2 judged and none late", r.Stats)
 	}
 	if r := e.Step("thing", State{}, points, start.Add(latenessInTests+time.Millisecond)); r.Stats.Late != 4 || !r.State.Empty() {
-		t.Errorf("after the bound: %+v", r.Stats)
+		t.Errorf("after the lateness bound: %+v, want 4 late", r.Stats)
 	}
 	if r := e.Step("thing", State{}, points, start.Add(-latenessInTests-time.Millisecond)); r.Stats.Early != 4 || !r.State.Empty() {
-		t.Errorf("from the future: %+v", r.Stats)
+		t.Errorf("from the future: %+v, want 4 early", r.Stats)
 	}
 }
 
@@ -84,7 +85,7 @@ func TestUnreadableDatapointsAreCounted(t *testing.T) {
 		defender.ListeningTCPPorts.Info().Name: count(1), defender.AllBytesOut.Info().Name: ports(1),
 	}), start)
 	if r.Stats.Unread != 2 || !r.State.Empty() {
-		t.Errorf("%+v", r)
+		t.Errorf("got %+v, want 2 unread datapoints and no state", r)
 	}
 }
 
@@ -104,7 +105,7 @@ func TestChangedBehaviorsKeepTheirAlarm(t *testing.T) {
 	} {
 		again := evaluator(t, changed).Step("thing", r.State, append(messageCounts('1', start.UnixMilli()+11*minute, "2"), portReports('.', start.UnixMilli()+11*minute, "3")...), start.Add(11*time.Minute))
 		if !again.State.Open("Profile", "b") || len(again.Transitions) > 0 {
-			t.Errorf("%s: %+v", changed.Criteria.Normal(), again)
+			t.Errorf("%s: %+v, want the alarm open and no transition", changed.Criteria.Normal(), again)
 		}
 	}
 }
@@ -117,26 +118,26 @@ func TestAlarmOfAnotherMetricEndsInSilence(t *testing.T) {
 		s = e.Step("thing", s, nil, start.Add(11*time.Minute)).State
 		due := e.Due(s)
 		if due.Before(start.Add(SilenceLimit)) || due.After(start.Add(SilenceLimit+2*time.Hour)) {
-			t.Errorf("%s: due at %v", changed.Normal(), due)
+			t.Errorf("%s: due at %v, want about two days after %v", changed.Normal(), due, start)
 		}
 		if last := e.Step("thing", s, nil, due); len(last.Transitions) != 1 || last.Transitions[0].Change != AlarmInvalidated || last.State.Open("Profile", "b") || !e.Due(last.State).IsZero() {
-			t.Errorf("%s: %+v", changed.Normal(), last)
+			t.Errorf("%s: %+v, want the alarm invalidated and nothing due", changed.Normal(), last)
 		}
 	}
 }
 
-// Events that were counted up to a bound are too few for a higher one.
+// The engine counts events only up to the bound. That count is too low for a higher bound.
 func TestChangedBoundRestartsTheCount(t *testing.T) {
 	r := evaluator(t, behavior(defender.MessagesSent.LessThan(4, defender.Window5m))).Step("thing", State{}, messageCounts('9', start.UnixMilli(), "1"), start)
 	r = evaluator(t, behavior(defender.MessagesSent.GreaterThan(5, defender.Window5m))).Step("thing", r.State, nil, start.Add(time.Hour))
 	if len(r.Transitions) > 0 {
-		t.Errorf("%s", show(r.Transitions))
+		t.Errorf("got the transitions %s, want none", show(r.Transitions))
 	}
 }
 
-// Datapoints that were judged by another bound do not count toward an alarm.
+// Datapoints of another bound do not count toward an alarm.
 func TestChangedBoundRestartsItsRuns(t *testing.T) {
-	open := func(n int, toAlarm, toClear int) Evaluator {
+	fewerPorts := func(n int, toAlarm, toClear int) Evaluator {
 		b := behavior(defender.NumListeningTCPPorts.LessThan(int64(n), defender.Window5m))
 		b.ToAlarm, b.ToClear = toAlarm, toClear
 		return evaluator(t, b)
@@ -156,9 +157,9 @@ func TestChangedBoundRestartsItsRuns(t *testing.T) {
 		var all []Transition
 		now := start
 		for i, n := range append(slices.Clone(row.before), row.after...) {
-			e := open(5, row.toAlarm, row.toClear)
+			e := fewerPorts(5, row.toAlarm, row.toClear)
 			if i >= len(row.before) {
-				e = open(10, row.toAlarm, row.toClear)
+				e = fewerPorts(10, row.toAlarm, row.toClear)
 			}
 			if i == len(row.before) {
 				all = nil
@@ -179,8 +180,8 @@ func TestChangedBoundRestartsItsRuns(t *testing.T) {
 	}
 }
 
-// A window that began before the behavior did was not counted from its start.
-func TestWindowInWhichABehaviorBeginsIsNotJudged(t *testing.T) {
+// The count of a window that began before the deployment may be too low.
+func TestWindowOfADeploymentIsNotJudged(t *testing.T) {
 	away := defender.Behavior{Name: "away", Criteria: defender.DisconnectDuration.LessThan(60)}
 	bound := func(c defender.Criteria) Evaluator {
 		return evaluator(t, away, behavior(c))
@@ -192,11 +193,11 @@ func TestWindowInWhichABehaviorBeginsIsNotJudged(t *testing.T) {
 		each          int // minutes between messages
 		want          string
 	}{
-		{"new bound from below", evaluator(t, away), bound(many), 2, ""},
-		{"changed bound from below", bound(defender.MessagesSent.GreaterThan(4, defender.Window15m)), bound(many), 2, ""},
-		{"changed bound from above, broken before and after", bound(defender.MessagesSent.LessThan(4, defender.Window15m)), bound(defender.MessagesSent.LessThan(5, defender.Window15m)), 2, "b in-alarm "},
-		{"changed bound from above, broken before", bound(defender.MessagesSent.LessThan(4, defender.Window15m)), bound(few), 2, "b in-alarm b alarm-cleared "},
-		{"new bound from below that is broken", evaluator(t, away), bound(many), 7, "b in-alarm "},
+		{"new lower bound", evaluator(t, away), bound(many), 2, ""},
+		{"changed lower bound", bound(defender.MessagesSent.GreaterThan(4, defender.Window15m)), bound(many), 2, ""},
+		{"changed upper bound, violated before and after", bound(defender.MessagesSent.LessThan(4, defender.Window15m)), bound(defender.MessagesSent.LessThan(5, defender.Window15m)), 2, "b in-alarm "},
+		{"changed upper bound, violated before", bound(defender.MessagesSent.LessThan(4, defender.Window15m)), bound(few), 2, "b in-alarm b alarm-cleared "},
+		{"new lower bound that is violated", evaluator(t, away), bound(many), 7, "b in-alarm "},
 	} {
 		got := ""
 		var s State
@@ -226,27 +227,27 @@ func TestWindowInWhichABehaviorBeginsIsNotJudged(t *testing.T) {
 	}
 }
 
-// A thing whose state was dropped too late is judged like one whose state was dropped in time.
+// The verdict does not depend on whether a check dropped the state of the thing in time.
 func TestLateCheckChangesNoTransition(t *testing.T) {
 	e := evaluator(t, behavior(defender.MessagesSent.GreaterThan(1, defender.Window10m)))
 	message := func(at time.Time, mqtt bool) []Datapoint {
 		return []Datapoint{Message{Topic: "t", ClientID: "thing", ID: "m", Time: at.UnixMilli(), MQTT: mqtt}.Datapoint(defender.MessagesSent)}
 	}
-	tell := func(looks ...time.Duration) string {
+	transitions := func(checks ...time.Duration) string {
 		s := e.Step("thing", State{}, message(start, false), start).State
-		for _, look := range looks {
-			s = e.Step("thing", s, nil, start.Add(look)).State
+		for _, check := range checks {
+			s = e.Step("thing", s, nil, start.Add(check)).State
 		}
 		back := start.Add(3 * time.Hour)
 		s = e.Step("thing", s, message(back, true), back).State
 		return show(e.Step("thing", s, nil, back.Add(time.Hour)).Transitions)
 	}
-	if late, inTime := tell(), tell(time.Hour); late != inTime {
-		t.Errorf("not looked at: %slooked at: %s", late, inTime)
+	if late, inTime := transitions(), transitions(time.Hour); late != inTime {
+		t.Errorf("without a check: %swith a check: %s", late, inTime)
 	}
 }
 
-func TestChangedBoundOfTimeIsMeasuredFromTheSameEvent(t *testing.T) {
+func TestChangedDurationIsMeasuredFromTheSameEvent(t *testing.T) {
 	away := func(n int64) Evaluator { return evaluator(t, behavior(defender.DisconnectDuration.LessThan(n))) }
 	reports := func(every time.Duration) Evaluator {
 		return Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "b", every, defender.Low)}, Lateness: latenessInTests}
@@ -267,28 +268,28 @@ func TestChangedBoundOfTimeIsMeasuredFromTheSameEvent(t *testing.T) {
 	}
 }
 
-// Sessions that are recorded by chance, because no check dropped them, must not decide whether too
-// few events are unusual.
+// A check may drop a recorded session, or not. The verdict about too few events must not depend on
+// that.
 func TestCheckChangesNoLearnedVerdict(t *testing.T) {
 	e := evaluator(t, behavior(defender.MessagesSent.Learned(defender.HighConfidence)))
 	e.Fleet = learnedFleet{Range{2, 50}}
 	for connected, want := range map[int64]string{0: ".", 26: "A"} {
-		for _, looks := range [][]int64{nil, {29}} {
+		for _, checks := range [][]int64{nil, {29}} {
 			at := after(connected * minute)
 			s := e.Step("thing", State{}, Lifecycle{ClientID: "thing", Timestamp: at.UnixMilli(), EventType: "connected", Session: "s"}.Datapoints(), at).State
-			for _, look := range looks {
-				s = e.Step("thing", s, nil, after(look*minute)).State
+			for _, check := range checks {
+				s = e.Step("thing", s, nil, after(check*minute)).State
 			}
 			at = after(31 * minute)
 			s = e.Step("thing", s, []Datapoint{Message{Topic: "t", ClientID: "thing", ID: "m", Time: at.UnixMilli(), MQTT: true}.Datapoint(defender.MessagesSent)}, at).State
-			if got := drawn(e.Step("thing", s, nil, after(60*minute)).Transitions); got != want {
-				t.Errorf("connected at minute %d, looked at %v: %s, want %s", connected, looks, got, want)
+			if got := changeLetters(e.Step("thing", s, nil, after(60*minute)).Transitions); got != want {
+				t.Errorf("connected at minute %d, checks at %v: changes %s, want %s", connected, checks, got, want)
 			}
 		}
 	}
 }
 
-// A transition after a change must not be older than those before: the forwarder would drop it.
+// The forwarder drops a transition that is older than an earlier one of the behavior.
 func TestTransitionsOfAChangedIntervalRise(t *testing.T) {
 	every := func(interval time.Duration) Evaluator {
 		return Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "b", interval, defender.High)}, Lateness: latenessInTests}
@@ -308,8 +309,8 @@ func TestTransitionsOfAChangedIntervalRise(t *testing.T) {
 	for minute := range int64(10) {
 		step(often, 132+minute, nil)
 	}
-	if got := drawn(all); got != "ACA" || !slices.IsSortedFunc(all, func(a, b Transition) int { return int(a.Time - b.Time) }) {
-		t.Errorf("%s:\n%s", got, show(all))
+	if got := changeLetters(all); got != "ACA" || !slices.IsSortedFunc(all, func(a, b Transition) int { return int(a.Time - b.Time) }) {
+		t.Errorf("changes %s, want ACA with rising times:\n%s", got, show(all))
 	}
 }
 
@@ -321,24 +322,24 @@ func TestStepDoesNotWriteToItsArguments(t *testing.T) {
 	e.Step("thing", first.State, append(flapping('f', at+minute, "3"), messageCounts('9', at+minute, "4")...), start.Add(time.Minute))
 	e.Step("thing", first.State, nil, start.Add(100*time.Hour))
 	if again, _ := json.Marshal(first.State); string(again) != string(text) {
-		t.Errorf("state was\n%s\nis\n%s", text, again)
+		t.Errorf("Step changed the state\n%s\nto\n%s", text, again)
 	}
 }
 
-func TestStateOfAnotherVersionIsRefused(t *testing.T) {
+func TestInvalidStateIsAnError(t *testing.T) {
 	for _, text := range []string{`{"v":2}`, `{}`, `[]`, `{"v":1,"b":{"a/b":{"q":[{"n":"AA"}]}}}`, `{"v":1,"b":{"a/b":{"q":[{"n":"!"}]}}}`} {
 		var s State
 		if err := json.Unmarshal([]byte(text), &s); err == nil {
-			t.Errorf("%s is read as %+v", text, s)
+			t.Errorf("%s is read as %+v, want an error", text, s)
 		}
 	}
 	var s State
 	if err := json.Unmarshal([]byte(`{"v":1,"b":{"a/b":null}}`), &s); err != nil || !s.Empty() {
-		t.Errorf("%+v, %v", s, err)
+		t.Errorf("a behavior without state is read as %+v, error %v, want an empty state", s, err)
 	}
 }
 
-func TestLongListsAreKeptShort(t *testing.T) {
+func TestLongListsAreShortened(t *testing.T) {
 	var list []string
 	for i := range 200 {
 		list = append(list, fmt.Sprintf("agent-%d-%s", i, strings.Repeat("é", 200)))
@@ -347,29 +348,29 @@ func TestLongListsAreKeptShort(t *testing.T) {
 	c := newComparison(iotapi.NotInSet, iotapi.Value{Strings: []string{"xmrig"}})
 	got := c.brief(iotapi.Value{Strings: list})
 	if got.Strings[0] != "xmrig" || len([]rune(got.Strings[1])) != maxElementLength || c.judge(got) != Violates {
-		t.Errorf("%d elements, %q first", len(got.Strings), got.Strings[:2])
+		t.Errorf("%d elements, the first are %q, want xmrig and a shortened one", len(got.Strings), got.Strings[:2])
 	}
 	addresses := make([]string, 200)
 	for i := range addresses {
 		addresses[i] = fmt.Sprintf("10.0.0.%d", i)
 	}
 	if got := c.brief(iotapi.Value{CIDRs: addresses}); len(got.CIDRs) != maxElements {
-		t.Errorf("%d addresses", len(got.CIDRs))
+		t.Errorf("%d addresses, want %d", len(got.CIDRs), maxElements)
 	}
 	for _, r := range "aé\x01<\u2028" { // a control character takes six bytes of JSON
 		list = slices.Repeat([]string{strings.Repeat(string(r), 200)}, 200)
 		got := c.brief(iotapi.Value{Strings: list}).Strings
 		text, err := json.Marshal(got)
 		if err != nil || len(text) > maxListBytes+maxElements || len(got) == 0 {
-			t.Errorf("%d elements of %q take %d bytes (%v)", len(got), r, len(text), err)
+			t.Errorf("%d elements of %q have %d bytes, error %v, want at most %d", len(got), r, len(text), err, maxListBytes+maxElements)
 		}
 	}
 	if short := texts("a", "b"); !reflect.DeepEqual(c.brief(short), short) {
-		t.Errorf("%v became %v", short, c.brief(short))
+		t.Errorf("the short list %v is changed to %v", short, c.brief(short))
 	}
 }
 
-// The alert has the form of Detect's own.
+// A transition has the JSON of an alert of Device Defender Detect.
 func ExampleTransition() {
 	compiled, err := Compile("MySecProfile", []defender.Behavior{{Name: "ListeningTcp", Criteria: defender.ListeningTCPPorts.InPorts(443, 80), Severity: defender.High}})
 	if err != nil {
@@ -413,20 +414,20 @@ func ExampleTransition() {
 	// } <nil>
 }
 
-// A connect or disconnect of a conforming device is recorded only for the lateness bound: an earlier
-// violating message may still arrive.
+// The engine records a connect or disconnect of a conforming device only for the lateness bound: until
+// then an earlier violating message may arrive.
 func TestSessionsOfConformingDevicesExpire(t *testing.T) {
 	e := evaluator(t, behavior(defender.MessageByteSize.LessThan(8)))
 	r := e.Step("thing", State{}, messages('d', start.UnixMilli(), "1"), start)
 	if !r.Changed || !r.State.Transient() || !e.Due(r.State).IsZero() {
-		t.Errorf("%+v, due %v", r, e.Due(r.State))
+		t.Errorf("after a disconnect: %+v, due %v, want a transient state", r, e.Due(r.State))
 	}
 	if r = e.Step("thing", r.State, nil, start.Add(time.Hour)); r.Changed || !r.State.Empty() {
-		t.Errorf("an hour later: %+v", r)
+		t.Errorf("an hour later: %+v, want no state", r)
 	}
 	ports := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)))
 	if r := ports.Step("thing", State{}, messages('d', start.UnixMilli(), "1"), start); r.Changed {
-		t.Errorf("remembered although no behavior asks: %+v", r)
+		t.Errorf("the session is recorded although no behavior needs it: %+v", r)
 	}
 }
 
@@ -446,6 +447,6 @@ func TestThingIsSampledOncePerWindow(t *testing.T) {
 		{FleetKey{"Profile", connections, "", defender.Window10m}, start.UnixMilli()}: 8,
 	}
 	if r := e.Step("thing", State{}, append(report("1", 7), report("2", 8)...), start); !maps.Equal(r.Samples, want) {
-		t.Errorf("two reports for two populations gave %v, want %v", r.Samples, want)
+		t.Errorf("two reports for two populations: samples %v, want %v", r.Samples, want)
 	}
 }

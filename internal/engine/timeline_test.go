@@ -31,10 +31,10 @@ func behavior(c defender.Criteria) defender.Behavior {
 	return defender.Behavior{Name: "b", Criteria: c}
 }
 
-// film runs e over in, a letter for each five minutes, and draws what the alarm of its one
-// behavior was in each: A in alarm, I invalidated, . else. A change is drawn in the window of
-// its time, not in that of its discovery. events returns the datapoints of a letter, at ms.
-func film(e Evaluator, in string, events func(letter rune, at int64, id string) []Datapoint) string {
+// alarmStates steps e over in, one letter per window of five minutes. It returns the state of the alarm
+// in each window: A in alarm, I invalidated, . otherwise. A change counts in the window of its time, not
+// in that of the step. events returns the datapoints of a letter, at a time in ms.
+func alarmStates(e Evaluator, in string, events func(letter rune, at int64, id string) []Datapoint) string {
 	var s State
 	var all []Transition
 	base := start.UnixMilli()
@@ -54,8 +54,8 @@ func film(e Evaluator, in string, events func(letter rune, at int64, id string) 
 	return string(out)
 }
 
-// x is a violating message, c a connect, d a disconnect, s a message over HTTPS that violates,
-// _ nothing.
+// messages returns the datapoints of a letter: x is a violating message, s one over HTTPS, c a connect,
+// d a disconnect, _ nothing.
 func messages(letter rune, at int64, id string) []Datapoint {
 	session := func(kind string) []Datapoint {
 		return Lifecycle{ClientID: "thing", Timestamp: at, EventType: kind, Session: "s"}.Datapoints()
@@ -71,41 +71,43 @@ func messages(letter rune, at int64, id string) []Datapoint {
 	return nil
 }
 
-func TestMessageSizeInTheRulesSQL(t *testing.T) {
+// A rule sends violating messages only, so a window without one is a conforming datapoint, if the
+// session is open.
+func TestMessageSize(t *testing.T) {
 	for _, row := range []struct {
 		why              string
 		toAlarm, toClear int
 		in, want         string
 	}{
-		{"a quiet window of an open session clears", 1, 1, "x__", "A.."},
+		{"a window of an open session without a message clears", 1, 1, "x__", "A.."},
 		{"the window is the datapoint", 2, 1, "x_x", "..."},
 		{"two windows in a row", 2, 1, "xx_", ".A."},
-		{"two quiet windows to clear", 1, 2, "x_x__", "AAAA."},
-		{"a device that went away is silent, and silence never clears", 1, 1, "xd______", "AAAAAAAA"},
-		{"back and quiet", 1, 1, "xd__c__", "AAAAA.."},
+		{"two windows without a message to clear", 1, 2, "x_x__", "AAAA."},
+		{"a disconnected device never clears", 1, 1, "xd______", "AAAAAAAA"},
+		{"reconnected, without a message", 1, 1, "xd__c__", "AAAAA.."},
 		{"no event shows a session", 1, 1, "s______", "AAAAAAA"},
 		{"a disconnection inside the window", 1, 1, "x_dc__", "A....."},
-		{"only a quiet window in which it was there throughout counts", 1, 2, "x_dc_", "AAAA."},
-		{"away windows neither continue nor break a run", 1, 2, "x_d__c_", "AAAAAA."},
+		{"the session must be open for the whole window", 1, 2, "x_dc_", "AAAA."},
+		{"windows without a session neither continue nor break a run", 1, 2, "x_d__c_", "AAAAAA."},
 		{"conforming devices never alarm", 1, 1, "c_d_c_", "......"},
 	} {
 		b := behavior(defender.MessageByteSize.LessThan(8))
 		b.ToAlarm, b.ToClear = row.toAlarm, row.toClear
-		if got := film(evaluator(t, b), row.in, messages); got != row.want {
-			t.Errorf("%s: toAlarm %d, toClear %d, in %q: got %q, want %q", row.why, row.toAlarm, row.toClear, row.in, got, row.want)
+		if got := alarmStates(evaluator(t, b), row.in, messages); got != row.want {
+			t.Errorf("%s: toAlarm %d, toClear %d, events %q: got %q, want %q", row.why, row.toAlarm, row.toClear, row.in, got, row.want)
 		}
 	}
 }
 
 func TestSilenceInvalidatesAfterTwoDays(t *testing.T) {
 	e := evaluator(t, behavior(defender.MessageByteSize.LessThan(8)))
-	got := film(e, "xd"+strings.Repeat("_", 48*12+20), messages)
+	got := alarmStates(e, "xd"+strings.Repeat("_", 48*12+20), messages)
 	if i := strings.Index(got, "I"); i < 48*12 || i > 49*12 || strings.Contains(got[:i], ".") {
-		t.Errorf("invalidated after %d windows, want 48 to 49 hours: %s", i, got)
+		t.Errorf("invalidated after %d windows, want %d to %d, without a cleared alarm: %s", i, 48*12, 49*12, got)
 	}
 }
 
-// x is a report with telnet open, . one without, _ none.
+// portReports returns the datapoints of a letter: x is a report with telnet open, . one without, _ none.
 func portReports(letter rune, at int64, id string) []Datapoint {
 	open := map[rune]iotapi.Value{'x': ports(443, 23), '.': ports(443)}
 	if _, reported := open[letter]; !reported {
@@ -126,8 +128,8 @@ func TestReportsAreDatapoints(t *testing.T) {
 	} {
 		b := behavior(defender.ListeningTCPPorts.InPorts(443))
 		b.ToAlarm, b.ToClear = row.toAlarm, row.toClear
-		if got := film(evaluator(t, b), row.in, portReports); got != row.want {
-			t.Errorf("toAlarm %d, toClear %d, in %q: got %q, want %q", row.toAlarm, row.toClear, row.in, got, row.want)
+		if got := alarmStates(evaluator(t, b), row.in, portReports); got != row.want {
+			t.Errorf("toAlarm %d, toClear %d, reports %q: got %q, want %q", row.toAlarm, row.toClear, row.in, got, row.want)
 		}
 	}
 }
@@ -140,22 +142,22 @@ func TestConformingReportWritesNothing(t *testing.T) {
 		defender.ListeningTCPPorts.Info().Name: ports(443), defender.AllBytesOut.Info().Name: count(99), defender.AllBytesIn.Info().Name: count(1),
 	})
 	if r := e.Step("thing", State{}, conforming, start); r.Changed || !r.State.Empty() || r.Stats.Judged != 3 || len(r.Samples) != 1 {
-		t.Errorf("%+v", r)
+		t.Errorf("a conforming report: %+v, want 3 judged datapoints, one sample and no state", r)
 	}
 	r := e.Step("thing", State{}, portReports('x', at, "1"), start)
 	if !r.Changed || r.State.Empty() {
-		t.Error("a violating report leaves no state")
+		t.Error("a violating report writes no state")
 	}
 	// After the alarm is over, the thing has no state again.
 	r = e.Step("thing", r.State, portReports('.', at+5*minute, "2"), start.Add(5*time.Minute))
 	r = e.Step("thing", r.State, nil, start.Add(time.Hour))
 	if !r.Changed || !r.State.Empty() {
-		t.Errorf("state is left: %+v", r.State)
+		t.Errorf("after the alarm is cleared the state is %+v, want none", r.State)
 	}
 }
 
-// AWS requires 300 s between reports, so with the tests' bound every conforming report counts. With
-// a longer bound the first may not.
+// AWS requires 300 s between reports. With the tests' lateness each conforming report is a datapoint.
+// With a longer lateness the first may not be one.
 func TestConformingReportWithinTheBoundOfTheFirstViolationIsIgnored(t *testing.T) {
 	e := evaluator(t, behavior(defender.ListeningTCPPorts.InPorts(443)))
 	for _, row := range []struct {
@@ -163,13 +165,14 @@ func TestConformingReportWithinTheBoundOfTheFirstViolationIsIgnored(t *testing.T
 		want     string
 	}{{latenessInTests, "A..."}, {Lateness(MaxBatching), "AA.."}} {
 		e.Lateness = row.lateness
-		if got := film(e, "x...", portReports); got != row.want {
+		if got := alarmStates(e, "x...", portReports); got != row.want {
 			t.Errorf("lateness %v: got %q, want %q", row.lateness, got, row.want)
 		}
 	}
 }
 
-// A digit is so many messages, twice delivered, over MQTT.
+// messageCounts returns the datapoints of a letter: a digit is that number of messages over MQTT, each
+// delivered twice. Other letters are those of messages.
 func messageCounts(letter rune, at int64, id string) []Datapoint {
 	if letter < '0' || letter > '9' {
 		return messages(letter, at, id)
@@ -189,22 +192,23 @@ func TestCountsPerWindow(t *testing.T) {
 		normal   defender.Criteria
 		in, want string
 	}{
-		{"up to the bound", defender.MessagesSent.LessThan(4, w5), "3434", ".A.A"},
+		{"fewer than the bound", defender.MessagesSent.LessThan(4, w5), "3434", ".A.A"},
 		{"the bound itself", defender.MessagesSent.LessThanEquals(4, w5), "4545", ".A.A"},
-		{"a quiet window of an open session is a count of 0", defender.MessagesSent.LessThan(4, w5), "4__", "A.."},
-		{"without a session it is none", defender.MessagesSent.LessThan(4, w5), "4d__", "AAAA"},
-		{"the longer window adds up", defender.MessagesSent.LessThan(6, w10), "33223333", ".AA..AAA"},
+		{"a window of an open session without messages has the count 0", defender.MessagesSent.LessThan(4, w5), "4__", "A.."},
+		{"without a session it is no datapoint", defender.MessagesSent.LessThan(4, w5), "4d__", "AAAA"},
+		{"a longer window is a sum", defender.MessagesSent.LessThan(6, w10), "33223333", ".AA..AAA"},
 		{"too few", defender.MessagesSent.GreaterThan(2, w5), "c3_3", "..A."},
-		{"too few, but not there all the time", defender.MessagesSent.GreaterThan(2, w5), "1dcd", "...."},
-		{"nothing at all from a device that is there", defender.MessagesSent.GreaterThanEquals(1, w5), "c__1_d__", ".AA.AAAA"},
+		{"too few, but not connected for the whole window", defender.MessagesSent.GreaterThan(2, w5), "1dcd", "...."},
+		{"no messages of a connected device", defender.MessagesSent.GreaterThanEquals(1, w5), "c__1_d__", ".AA.AAAA"},
 	} {
-		if got := film(evaluator(t, behavior(row.normal)), row.in, messageCounts); got != row.want {
-			t.Errorf("%s: in %q: got %q, want %q", row.why, row.in, got, row.want)
+		if got := alarmStates(evaluator(t, behavior(row.normal)), row.in, messageCounts); got != row.want {
+			t.Errorf("%s: events %q: got %q, want %q", row.why, row.in, got, row.want)
 		}
 	}
 }
 
-// f is a device that flaps: three refused and two successful connects, and a disconnect.
+// flapping returns the datapoints of a letter: f is three refused and two successful connects, and a
+// disconnect. Other letters are those of messages.
 func flapping(letter rune, at int64, id string) []Datapoint {
 	if letter != 'f' {
 		return messages(letter, at, id)
@@ -220,21 +224,21 @@ func flapping(letter rune, at int64, id string) []Datapoint {
 func TestLifecycleEventsAreCounted(t *testing.T) {
 	w := defender.Window5m
 	for _, row := range []struct {
-		metric       defender.RateMetric
-		conform, bad int64
+		metric             defender.RateMetric
+		conforms, violates int64 // bounds
 	}{{defender.ConnectionAttempts, 6, 5}, {defender.Disconnects, 2, 1}, {defender.AuthorizationFailures, 5, 4}} {
-		if got := film(evaluator(t, behavior(row.metric.LessThan(row.conform, w))), "_f__", flapping); got != "...." {
-			t.Errorf("%s less-than %d: %q", row.metric.Info().Name, row.conform, got)
+		if got := alarmStates(evaluator(t, behavior(row.metric.LessThan(row.conforms, w))), "_f__", flapping); got != "...." {
+			t.Errorf("%s less-than %d: got %q, want no alarm", row.metric.Info().Name, row.conforms, got)
 		}
-		if got := film(evaluator(t, behavior(row.metric.LessThan(row.bad, w))), "_f__", flapping); got != ".A.." {
-			t.Errorf("%s less-than %d: %q", row.metric.Info().Name, row.bad, got)
+		if got := alarmStates(evaluator(t, behavior(row.metric.LessThan(row.violates, w))), "_f__", flapping); got != ".A.." {
+			t.Errorf("%s less-than %d: got %q, want .A..", row.metric.Info().Name, row.violates, got)
 		}
 	}
 }
 
 func TestSourceAddressOfConnects(t *testing.T) {
 	e := evaluator(t, behavior(defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8"))))
-	got := film(e, "gbrg", func(letter rune, at int64, id string) []Datapoint {
+	got := alarmStates(e, "gbrg", func(letter rune, at int64, id string) []Datapoint {
 		l := Lifecycle{ClientID: "thing", Timestamp: at, EventType: "connected", Session: id, IPAddress: "10.1.2.3"}
 		if letter != 'g' {
 			l.IPAddress = "192.0.2.1"
@@ -245,13 +249,13 @@ func TestSourceAddressOfConnects(t *testing.T) {
 		return l.Datapoints()
 	})
 	if got != ".AA." {
-		t.Errorf("got %q", got)
+		t.Errorf("got %q, want .AA.", got)
 	}
 }
 
 func TestDeltasAddUpInLongerWindows(t *testing.T) {
 	e := evaluator(t, behavior(defender.AllBytesOut.LessThan(10, defender.Window15m)))
-	got := film(e, "333433___333", func(letter rune, at int64, id string) []Datapoint {
+	got := alarmStates(e, "333433___333", func(letter rune, at int64, id string) []Datapoint {
 		if letter == '_' {
 			return nil
 		}
@@ -278,14 +282,14 @@ func TestDisconnectDuration(t *testing.T) {
 	} {
 		b := behavior(defender.DisconnectDuration.LessThan(15))
 		b.ToAlarm, b.ToClear = row.toAlarm, row.toClear
-		if got := film(evaluator(t, b), row.in, messages); got != row.want {
+		if got := alarmStates(evaluator(t, b), row.in, messages); got != row.want {
 			t.Errorf("toAlarm %d, toClear %d, in %q:\ngot  %q\nwant %q", row.toAlarm, row.toClear, row.in, got, row.want)
 		}
 	}
 }
 
-// The disconnection of a session that a new one replaced is not an absence.
-func TestTakeoverIsNotAnAbsence(t *testing.T) {
+// If a new session replaces an old one, the disconnection of the old one does not count.
+func TestTakeoverIsNoDisconnection(t *testing.T) {
 	at := start.UnixMilli()
 	for _, d := range []int64{-1000, 0, 1000} {
 		points := append(Lifecycle{Timestamp: at, EventType: "connected", Session: "new"}.Datapoints(),
@@ -293,14 +297,13 @@ func TestTakeoverIsNotAnAbsence(t *testing.T) {
 		e := evaluator(t, behavior(defender.DisconnectDuration.LessThan(15)))
 		r := e.Step("thing", State{}, points, start)
 		if r = e.Step("thing", r.State, nil, start.Add(10*time.Hour)); len(r.Transitions) > 0 {
-			t.Errorf("disconnect stamped %d ms after: %s", d, show(r.Transitions))
+			t.Errorf("disconnected %d ms after the connection: transitions %s, want none", d, show(r.Transitions))
 		}
 	}
 }
 
-// Within the skew of the clocks only the version distinguishes a reconnection from the connection
-// that ended.
-func TestReconnectionOfAPersistentSessionIsNotAnAbsence(t *testing.T) {
+// Within the error of the clocks, only the version distinguishes a new connection from the old one.
+func TestVersionDistinguishesAReconnection(t *testing.T) {
 	for _, row := range []struct {
 		version int64
 		offline bool
@@ -313,7 +316,7 @@ func TestReconnectionOfAPersistentSessionIsNotAnAbsence(t *testing.T) {
 		}
 		r := e.Step("thing", State{}, points, start.Add(2*time.Minute))
 		if r = e.Step("thing", r.State, nil, start.Add(10*time.Hour)); (len(r.Transitions) > 0) != row.offline {
-			t.Errorf("version %d: %s", row.version, show(r.Transitions))
+			t.Errorf("version %d: transitions %s, want an alarm: %v", row.version, show(r.Transitions), row.offline)
 		}
 	}
 }
@@ -327,14 +330,14 @@ func TestReportsEvery(t *testing.T) {
 		{"_____________", "............."},
 		{"." + strings.Repeat("_", 60*12), "...." + strings.Repeat("A", 60*12-3)},
 	} {
-		if got := film(e, row.in, portReports); got != row.want {
-			t.Errorf("in %q: got %q, want %q", row.in, got, row.want)
+		if got := alarmStates(e, row.in, portReports); got != row.want {
+			t.Errorf("reports %q: got %q, want %q", row.in, got, row.want)
 		}
 	}
 }
 
-// A behavior that needs every message, such as one about addresses on some topics, must not make
-// the others record each message.
+// Some behaviors need every message, such as one about addresses on some topics. The other behaviors
+// must not record each of these messages.
 func TestConformingMessageWritesNothing(t *testing.T) {
 	address := defender.Behavior{Name: "network", Criteria: defender.SourceIPAddress.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")), Dimension: &defender.Dimension{TopicFilters: []string{"t"}}}
 	all := []defender.Behavior{address}
@@ -349,17 +352,17 @@ func TestConformingMessageWritesNothing(t *testing.T) {
 		return MessageDatapoints(iotrule.Telemetry{Kind: iotrule.PublishedMessage, Topic: "t", ClientID: "thing", SourceIP: ip, ID: "1", Time: start.UnixMilli(), Bytes: bytes})
 	}
 	if r := e.Step("thing", State{}, sent(4, "10.0.0.1"), start); r.Changed || !r.State.Empty() || r.Stats.Judged == 0 {
-		t.Errorf("%+v", r)
+		t.Errorf("a conforming message: %+v, want judged datapoints and no state", r)
 	}
-	for _, bad := range [][]Datapoint{sent(26, "10.0.0.1"), sent(4, "192.0.2.1")} {
-		if r := e.Step("thing", State{}, bad, start); !r.Changed || r.State.Transient() {
-			t.Errorf("%+v", r)
+	for _, violating := range [][]Datapoint{sent(26, "10.0.0.1"), sent(4, "192.0.2.1")} {
+		if r := e.Step("thing", State{}, violating, start); !r.Changed || r.State.Transient() {
+			t.Errorf("violating datapoints %+v: %+v, want a state that is not transient", violating, r)
 		}
 	}
 }
 
-// A device that reports is written once in a quarter of the interval.
-func TestReportsAreRarelyWritten(t *testing.T) {
+// The engine writes the time of the last report at most once per quarter of the interval.
+func TestTimeOfReportsIsWrittenAtIntervals(t *testing.T) {
 	e := Evaluator{Behaviors: []Compiled{ReportsEvery("Profile", "alive", time.Hour, defender.High)}, Lateness: latenessInTests}
 	var s State
 	writes := 0
@@ -385,45 +388,46 @@ func TestStatisticalAndLearnedBehaviors(t *testing.T) {
 			n := map[rune]int64{'x': 51, '.': 50}[letter]
 			return measured(id, at, map[string]iotapi.Value{defender.AllBytesIn.Info().Name: count(n)})
 		}
-		if got := film(e, ".xx.", report); got != ".AA." {
-			t.Errorf("%s: got %q", c.Normal(), got)
+		if got := alarmStates(e, ".xx.", report); got != ".AA." {
+			t.Errorf("%s: got %q, want .AA.", c.Normal(), got)
 		}
 		e.Fleet = nil
-		if got := film(e, ".xx.", report); got != "...." {
-			t.Errorf("%s without a fleet: got %q", c.Normal(), got)
+		if got := alarmStates(e, ".xx.", report); got != "...." {
+			t.Errorf("%s without a fleet: got %q, want no alarm", c.Normal(), got)
 		}
 		key, _ := e.Behaviors[0].FleetKey()
 		r := e.Step("thing", State{}, report('x', start.UnixMilli(), "1"), start)
 		if r.Stats.Unjudged != 1 || !maps.Equal(r.Samples, Samples{{key, start.UnixMilli()}: 51}) {
-			t.Errorf("%s: %+v", c.Normal(), r)
+			t.Errorf("%s without a fleet: %+v, want one unjudged datapoint and the sample 51", c.Normal(), r)
 		}
 	}
 }
 
-// fuzzyFleet knows the percentile only to lie between 49 and 51.
+// fuzzyFleet is a fleet whose percentile is between 49 and 51.
 type fuzzyFleet struct{ fixedFleet }
 
 func (fuzzyFleet) Statistic(FleetKey, defender.Statistic, int64) (Range, bool) {
 	return Range{49, 51}, true
 }
 
-// A device that has just connected sends less than one that was connected all the time.
+// A device that connected in the window sends less than one that was connected for the whole window.
 func TestLearnedCountIsTooLowOnlyForConnectedDevices(t *testing.T) {
 	e := evaluator(t, behavior(defender.MessagesSent.Learned(defender.LowConfidence)))
 	e.Fleet = learnedFleet{Range{3, 10}}
 	for _, row := range []struct{ in, want string }{
 		{"1", "."}, {"9", "."}, {"51", ".A"}, {"515", ".A."}, {"_1", ".."}, {"5d1", "..."}, {"5_5", "..."},
 	} {
-		if got := film(e, row.in, messageCounts); got != row.want {
-			t.Errorf("in %q: got %q, want %q", row.in, got, row.want)
+		if got := alarmStates(e, row.in, messageCounts); got != row.want {
+			t.Errorf("messages %q: got %q, want %q", row.in, got, row.want)
 		}
 	}
 	e.Fleet = learnedFleet{Range{0, 4}}
-	if got := film(e, "9", messageCounts); got != "A" {
-		t.Errorf("too many: got %q", got)
+	if got := alarmStates(e, "9", messageCounts); got != "A" {
+		t.Errorf("too many messages: got %q, want A", got)
 	}
 }
 
+// learnedFleet is a fleet with a learned range and no percentiles.
 type learnedFleet struct{ normal Range }
 
 func (learnedFleet) Statistic(FleetKey, defender.Statistic, int64) (Range, bool) {
@@ -449,7 +453,7 @@ func TestInexactPercentileFavorsTheDevice(t *testing.T) {
 			r := e.Step("thing", State{}, measured("1", start.UnixMilli(), map[string]iotapi.Value{defender.AllBytesIn.Info().Name: count(n)}), start)
 			up := op == iotapi.LessThan || op == iotapi.LessThanEquals
 			if want := up && n >= violates || !up && n <= violates; r.Changed != want {
-				t.Errorf("%d %s about 50: violates %v", n, op, r.Changed)
+				t.Errorf("%d, %s 49 to 51: violates %v, want %v", n, op, r.Changed, want)
 			}
 		}
 	}
@@ -466,7 +470,7 @@ func TestPopulationsAreSeparate(t *testing.T) {
 					b.Dimension = dim
 					k, ok := compile(profile, b).FleetKey()
 					if !ok || seen[k.String()] {
-						t.Errorf("%s: %v", k, ok)
+						t.Errorf("population %s: ok %v, or the key is repeated", k, ok)
 					}
 					seen[k.String()] = true
 				}
@@ -474,19 +478,19 @@ func TestPopulationsAreSeparate(t *testing.T) {
 		}
 	}
 	if k, ok := compile("P", behavior(defender.Disconnects.LessThan(1, defender.Window5m))).FleetKey(); ok {
-		t.Errorf("a static behavior is compared with %s", k)
+		t.Errorf("a static behavior has the population %s, want none", k)
 	}
 }
 
 func TestMessageSizesAreSummedForTheFleet(t *testing.T) {
 	e := evaluator(t, behavior(defender.MessageByteSize.LessThanEqualsPercentile(defender.P90, defender.Window5m)))
-	if got := film(e, "x2x", func(letter rune, at int64, id string) []Datapoint {
+	if got := alarmStates(e, "x2x", func(letter rune, at int64, id string) []Datapoint {
 		points := messages('x', at, id) // 26 bytes
 		if letter == '2' {
 			points = append(points, messages('x', at, id+"'")...)
 		}
 		return points
 	}); got != ".A." {
-		t.Errorf("got %q", got)
+		t.Errorf("got %q, want .A.", got)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// A window of bytes and packets is a sum where devices report more often than it is long.
+// If devices report more often than once per window, the window of a traffic metric is a sum.
 func TestIntervalDecidesWhichWindowsAreSums(t *testing.T) {
 	bytes, ports := defender.AllBytesOut, defender.NumListeningTCPPorts
 	for _, row := range []struct {
@@ -34,24 +34,24 @@ func TestIntervalDecidesWhichWindowsAreSums(t *testing.T) {
 		c := Config{ReportSeconds: row.seconds, Profiles: []ProfileConfig{{Name: "Profile", Behaviors: []defender.Behavior{behavior(row.normal)}}}}
 		all, err := c.Compile()
 		if err != nil || all[0].kind != row.want {
-			t.Errorf("%s, a report each %d s: kind %T, %v, want %T", row.normal.Normal(), row.seconds, all[0].kind, err, row.want)
+			t.Errorf("%s, a report each %d s: kind %T, error %v, want %T", row.normal.Normal(), row.seconds, all[0].kind, err, row.want)
 		}
 	}
 }
 
-// The state of sums must not be used for single reports, nor the reverse.
+// The state of a sum is not that of single reports.
 func TestIntervalIsPartOfTheForm(t *testing.T) {
 	b := compile("Profile", behavior(defender.AllBytesOut.LessThan(1, defender.Window5m)))
 	if sums := (Traffic{Interval: time.Minute}).of(b); sums.form == b.form {
-		t.Errorf("both have the form %s", b.form)
+		t.Errorf("sums and single reports both have the form %s", b.form)
 	}
 }
 
-// sinceBoot is what AWS's agents report first after a restart.
+// sinceBoot is a number of bytes since boot, as AWS's agents report first after a restart.
 const sinceBoot = 565_958_319
 
-// restarts: x is a report of the bytes since boot, . one of few, 0 one of none, c a connect, and r and n are a connect
-// with a report of x and . after it.
+// restarts returns the datapoints of a letter: x is a report of the bytes since boot, . one of few bytes,
+// 0 one of none, c a connect. r is a connect followed by x, n one followed by a report of few bytes.
 func restarts(letter rune, at int64, id string) []Datapoint {
 	var all []Datapoint
 	if strings.ContainsRune("crn", letter) {
@@ -66,6 +66,7 @@ func restarts(letter rune, at int64, id string) []Datapoint {
 	return slices.Concat(all, report, all, report)
 }
 
+// confirmed returns an evaluator that confirms the first traffic of a device.
 func confirmed(t testing.TB, normal defender.Criteria, toAlarm, toClear int, interval time.Duration) Evaluator {
 	t.Helper()
 	b := behavior(normal)
@@ -85,29 +86,29 @@ func TestFirstTrafficNeedsConfirmation(t *testing.T) {
 		want             string
 	}{
 		{"a restarted agent", few, 1, 1, "..r...", "..A...", "......"},
-		{"an agent that is new", few, 1, 1, "x...", "A...", "...."},
+		{"a new agent", few, 1, 1, "x...", "A...", "...."},
 		{"no datapoint follows", few, 1, 1, "r____", "AAAAA", "....."},
-		{"the next window confirms it, from its own time on", few, 1, 1, ".rx..", ".AA..", ".AA.."},
-		{"it counts as a datapoint", few, 2, 1, ".rx.", "..A.", "..A."},
+		{"the next window confirms it; the alarm begins with the first", few, 1, 1, ".rx..", ".AA..", ".AA.."},
+		{"a confirmed value is a datapoint", few, 2, 1, ".rx.", "..A.", "..A."},
 		{"windows and reports are no more exact than the other", few, 1, 1, "x_x.", "AAA.", "AAA."},
 		{"the window after is not the next", few, 1, 1, "x__x.", "AAAA.", "....."},
 		{"an agent that restarts in each window", few, 1, 1, "rrrr.", "AAAA.", "....."},
 		{"a connect before the next report", few, 1, 1, "xcx.", "AAA.", "...."},
-		{"a conforming first value says nothing either", few, 1, 1, "xxn.", "AA..", "AA.."},
+		{"a conforming first value needs confirmation too", few, 1, 1, "xxn.", "AA..", "AA.."},
 		{"a conforming first value that is not confirmed", few, 1, 1, "xxnxx.", "AA.AA.", "AAAAA."},
 		{"a restart does not break the run that clears", few, 1, 2, "xx.r..", "AAAAA.", "AAAA.."},
-		{"counters since boot clear no alarm of a bound from below", some, 1, 1, "000r00", "AAA.AA", "AAAAAA"},
+		{"bytes since boot clear no alarm of a lower bound", some, 1, 1, "000r00", "AAA.AA", "AAAAAA"},
 	} {
 		unconfirmed := evaluator(t, func() defender.Behavior {
 			b := behavior(row.normal)
 			b.ToAlarm, b.ToClear = row.toAlarm, row.toClear
 			return b
 		}())
-		if got := film(unconfirmed, row.in, restarts); got != row.without {
-			t.Errorf("%s, without confirmation: in %q: got %q, want %q", row.why, row.in, got, row.without)
+		if got := alarmStates(unconfirmed, row.in, restarts); got != row.without {
+			t.Errorf("%s, without confirmation: events %q: got %q, want %q", row.why, row.in, got, row.without)
 		}
-		if got := film(confirmed(t, row.normal, row.toAlarm, row.toClear, 0), row.in, restarts); got != row.want {
-			t.Errorf("%s: in %q: got %q, want %q", row.why, row.in, got, row.want)
+		if got := alarmStates(confirmed(t, row.normal, row.toAlarm, row.toClear, 0), row.in, restarts); got != row.want {
+			t.Errorf("%s: events %q: got %q, want %q", row.why, row.in, got, row.want)
 		}
 	}
 }
@@ -116,15 +117,15 @@ func TestFirstTrafficOfASumNeedsConfirmation(t *testing.T) {
 	few := defender.AllBytesOut.LessThan(10_000, defender.Window10m)
 	for _, row := range []struct{ why, in, want string }{
 		{"a restarted agent", "....r.....", ".........."},
-		{"an agent that is new", "x.......", "........"},
+		{"a new agent", "x.......", "........"},
 		{"the next window confirms it", "..rxxx....", "...AAAA..."},
-		{"a device of which something is remembered needs no confirmation", "....x.....", ".....AA..."},
+		{"a device with state needs no confirmation", "....x.....", ".....AA..."},
 		{"the connect at a window's end is about the next window", "...cr.....", ".........."},
 		{"a device that was silent is new", "..__x...", "........"},
 	} {
-		got := film(confirmed(t, few, 1, 1, 0), row.in, restarts)
+		got := alarmStates(confirmed(t, few, 1, 1, 0), row.in, restarts)
 		if got != row.want {
-			t.Errorf("%s: in %q: got %q, want %q", row.why, row.in, got, row.want)
+			t.Errorf("%s: events %q: got %q, want %q", row.why, row.in, got, row.want)
 		}
 	}
 }
@@ -136,20 +137,20 @@ func TestConfirmationWritesNothingForConformingDevices(t *testing.T) {
 		at := after(int64(i) * 5 * minute)
 		r := e.Step("thing", s, restarts(letter, at.UnixMilli(), string(letter)), at)
 		if s = r.State; r.Changed || !s.Empty() {
-			t.Fatalf("%c at %v leaves %+v", letter, at, s)
+			t.Fatalf("%c at %v: state %+v, want none", letter, at, s)
 		}
 	}
 	// The record of an agent that restarted is dropped.
 	r := e.Step("thing", s, restarts('r', after(0).UnixMilli(), "r"), after(0))
 	if !r.Changed || e.Due(r.State).After(after(30*minute)) {
-		t.Errorf("changed %v, due %v", r.Changed, e.Due(r.State))
+		t.Errorf("after a restart: changed %v, due %v, want a state that is due after at most 30 minutes", r.Changed, e.Due(r.State))
 	}
 	if r = e.Step("thing", r.State, nil, after(30*minute)); !r.State.Empty() {
-		t.Errorf("%+v is left", r.State)
+		t.Errorf("30 minutes after a restart the state is %+v, want none", r.State)
 	}
 }
 
-// The behaviors of traffic need lifecycle events to know when a device connected.
+// Without lifecycle events the engine does not know when a device connected.
 func TestConfirmationNeedsLifecycleEvents(t *testing.T) {
 	for _, confirm := range []bool{false, true} {
 		c := Config{ConfirmTraffic: confirm, Profiles: []ProfileConfig{{Name: "Profile", Behaviors: []defender.Behavior{behavior(defender.AllBytesOut.LessThan(1, defender.Window5m))}}}}
@@ -159,7 +160,7 @@ func TestConfirmationNeedsLifecycleEvents(t *testing.T) {
 		}
 		rules := Rules(all, "")
 		if got := slices.ContainsFunc(rules, func(r iotrule.TelemetryRule) bool { return r.Kind == iotrule.LifecycleEvent }); got != confirm {
-			t.Errorf("confirm %v: rules %+v", confirm, rules)
+			t.Errorf("confirm %v: rules %+v, want one for lifecycle events: %v", confirm, rules, confirm)
 		}
 	}
 }

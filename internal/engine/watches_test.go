@@ -10,21 +10,21 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// A thing leaves the targets of the profile where the film says so: the lower row has a w
-// where the profile watches the thing. x is a report with telnet open.
-func TestThingThatLeftTheTargets(t *testing.T) {
+// In watch, w is a window in which the profile watches the thing. The letters of in are those of
+// portReports.
+func TestThingThatLeavesTheTargets(t *testing.T) {
 	const long = 48*12 + 30
 	for _, row := range []struct {
-		why          string
-		in, watch    string
-		changes      []Change
-		emptyAtLeave bool
+		why       string
+		in, watch string
+		changes   []Change
+		empty     bool // no state after the last letter
 	}{
-		{"takes no datapoints", ".xxx", "____", nil, true},
+		{"no datapoint of an unwatched thing", ".xxx", "____", nil, true},
 		{"a run is dropped", "x_xx", "ww__", nil, true},
 		{"an open alarm stays", "xx_..", "www__", []Change{InAlarm}, false},
-		{"and is cleared when the thing is back", "xx_.....", "www__www", []Change{InAlarm, AlarmCleared}, false},
-		{"a thing that stays clears", "xx..", "wwww", []Change{InAlarm, AlarmCleared}, false},
+		{"the alarm is cleared when the thing returns", "xx_.....", "www__www", []Change{InAlarm, AlarmCleared}, true},
+		{"the alarm of a thing that stays is cleared", "xx..", "wwww", []Change{InAlarm, AlarmCleared}, true},
 	} {
 		b := behavior(defender.ListeningTCPPorts.InPorts(443))
 		b.ToAlarm, b.ToClear = 2, 1
@@ -47,29 +47,29 @@ func TestThingThatLeftTheTargets(t *testing.T) {
 		}
 		step(len(row.in)+2, nil, watched)
 		if !slices.Equal(changes, row.changes) {
-			t.Errorf("%s: %v, want %v", row.why, changes, row.changes)
+			t.Errorf("%s: changes %v, want %v", row.why, changes, row.changes)
 		}
-		if s.Empty() != (row.emptyAtLeave || len(row.changes) == 2) {
-			t.Errorf("%s: state %s", row.why, mustJSON(t, s))
+		if s.Empty() != row.empty {
+			t.Errorf("%s: state %s, want none: %v", row.why, mustJSON(t, s), row.empty)
 		}
 		if watched || s.Empty() {
 			continue
 		}
 		if due := e.Due(s); due.Before(start.Add(SilenceLimit)) {
-			t.Errorf("%s: due at %v", row.why, due)
+			t.Errorf("%s: due at %v, want at least two days after %v", row.why, due, start)
 		}
 		if r := step(len(row.in)+3, portReports('x', start.UnixMilli()+int64(len(row.in)+3)*5*minute, "other"), false); r.Changed {
-			t.Errorf("%s: what is not watched is written: %s", row.why, mustJSON(t, r.State))
+			t.Errorf("%s: a report of an unwatched thing is written: %s", row.why, mustJSON(t, r.State))
 		}
 		step(long, nil, false)
 		if last := changes[len(changes)-1]; last != AlarmInvalidated || !s.Empty() {
-			t.Errorf("%s: after two days %s, state %s", row.why, last, mustJSON(t, s))
+			t.Errorf("%s: after two days the last change is %s, the state %s, want %s and none", row.why, last, mustJSON(t, s), AlarmInvalidated)
 		}
 	}
 }
 
-// Alarms about missing signals end by silence too, once the profile does not watch the thing.
-func TestAlarmsOfTimeEndWithTheTargets(t *testing.T) {
+// Once the profile does not watch the thing, silence also ends alarms about missing events.
+func TestAlarmsOfDurationsEndAfterTheThingLeavesTheTargets(t *testing.T) {
 	away := Lifecycle{ClientID: "thing", Timestamp: start.UnixMilli(), EventType: "disconnected", Session: "s"}.Datapoints()
 	for name, c := range map[string]struct {
 		behavior Compiled
@@ -83,23 +83,24 @@ func TestAlarmsOfTimeEndWithTheTargets(t *testing.T) {
 		s := e.Step("thing", State{}, c.points, start).State
 		r := e.Step("thing", s, nil, start.Add(5*time.Hour))
 		if len(r.Transitions) != 1 || r.Transitions[0].Change != InAlarm {
-			t.Fatalf("%s: %s", name, show(r.Transitions))
+			t.Fatalf("%s: transitions %s, want one alarm", name, show(r.Transitions))
 		}
 		watched = false
 		r = e.Step("thing", r.State, nil, start.Add(6*time.Hour))
 		due := e.Due(r.State)
 		if len(r.Transitions) != 0 || !r.State.Open("Profile", "b") || due.IsZero() {
-			t.Fatalf("%s: %s, due %v, %s", name, show(r.Transitions), due, mustJSON(t, r.State))
+			t.Fatalf("%s: the thing left: transitions %s, due %v, state %s, want the alarm open and due", name, show(r.Transitions), due, mustJSON(t, r.State))
 		}
 		r = e.Step("thing", r.State, nil, due)
 		if len(r.Transitions) != 1 || r.Transitions[0].Change != AlarmInvalidated || !r.State.Empty() {
-			t.Errorf("%s: %s, state %s", name, show(r.Transitions), mustJSON(t, r.State))
+			t.Errorf("%s: when due: transitions %s, state %s, want %s and no state", name, show(r.Transitions), mustJSON(t, r.State), AlarmInvalidated)
 		}
 	}
 }
 
-// The targets of one profile do not affect another. Sessions are recorded for those that watch.
-func TestOtherProfilesAreNotTouched(t *testing.T) {
+// The targets of one profile do not affect another. The engine records no session that no profile
+// watches.
+func TestTargetsOfOneProfileDoNotAffectAnother(t *testing.T) {
 	size := behavior(defender.MessageByteSize.LessThan(8))
 	all := []Compiled{compile("here", size), compile("gone", size)}
 	watched := map[string]bool{"here": true, "gone": true}
@@ -108,19 +109,19 @@ func TestOtherProfilesAreNotTouched(t *testing.T) {
 	watched["gone"] = false
 	r = e.Step("thing", r.State, nil, start.Add(5*time.Minute))
 	if len(r.Transitions) != 1 || r.Transitions[0].Profile != "here" || r.State.Open("gone", "b") {
-		t.Errorf("%s%s", show(r.Transitions), mustJSON(t, r.State))
+		t.Errorf("transitions %s, state %s, want the alarm of the profile here alone", show(r.Transitions), mustJSON(t, r.State))
 	}
 	watched["here"] = false
 	if r := e.Step("other", State{}, messages('x', start.UnixMilli(), "1"), start); r.Changed || !r.State.Empty() {
-		t.Errorf("of a thing that nobody watches there is %s", mustJSON(t, r.State))
+		t.Errorf("a thing that no profile watches has the state %s, want none", mustJSON(t, r.State))
 	}
-	// State that was written while the profile watched is read as it was.
+	// State that was written while the profile watched is still readable.
 	text, err := json.Marshal(r.State)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var s State
 	if err := json.Unmarshal(text, &s); err != nil || !s.Open("here", "b") {
-		t.Errorf("%s (%v)", text, err)
+		t.Errorf("%s: error %v, want the open alarm of the profile here", text, err)
 	}
 }

@@ -17,7 +17,7 @@ func TestWindowsAreAligned(t *testing.T) {
 		{0, 0}, {299_999, 0}, {300_000, 300_000}, {1_573_786_800_000, 1_573_786_800_000}, {-1, -300_000}, {-300_000, -300_000},
 	} {
 		if got := windowStart(row.at, defender.Window5m); got != row.want {
-			t.Errorf("window of %d begins at %d, want %d", row.at, got, row.want)
+			t.Errorf("the window of %d begins at %d, want %d", row.at, got, row.want)
 		}
 	}
 }
@@ -49,7 +49,7 @@ func TestOneViolatingDatapointMakesTheWindowViolate(t *testing.T) {
 		}
 		shuffled := append(rapid.Permutation(points).Draw(t, "order"), points...)
 		if got := merge(shuffled); !reflect.DeepEqual(got, want) {
-			t.Fatalf("%v gives %+v, %v gives %+v", points, want, shuffled, got)
+			t.Fatalf("the points %v merge to %+v, in the order %v to %+v", points, want, shuffled, got)
 		}
 	})
 }
@@ -79,15 +79,15 @@ func TestTallyIgnoresOrderAndDuplicates(t *testing.T) {
 		text, err := json.Marshal(&in)
 		var back tally
 		if err != nil || json.Unmarshal(text, &back) != nil || back.count() != in.count() || back.sum() != in.sum() {
-			t.Fatalf("%s does not read back: %v", text, err)
+			t.Fatalf("%s: count or sum differ when read, or error %v", text, err)
 		}
 		if len(text) > MaxTally*16 {
-			t.Fatalf("%d bytes", len(text))
+			t.Fatalf("%d bytes, want at most %d", len(text), MaxTally*16)
 		}
 	})
 }
 
-// The error that the doc comment states, measured: 200 windows of a thousand events.
+// The test measures the error that the doc comment states, in 200 windows of a thousand events.
 func TestLargeCountsAreEstimatedWithinTheStatedError(t *testing.T) {
 	const events, windows = 1000, 200
 	var squares, bias float64
@@ -100,25 +100,25 @@ func TestLargeCountsAreEstimatedWithinTheStatedError(t *testing.T) {
 		squares += off * off
 		bias += off / windows
 		if sum := float64(in.sum()) / (3 * float64(in.count())); math.Abs(sum-1) > 0.01 {
-			t.Errorf("sum is %.3f of the estimated count", sum)
+			t.Errorf("the sum is %.3f of the estimated one, want 0.99 to 1.01", sum)
 		}
 	}
 	stated := 1 / math.Sqrt(MaxTally-2)
 	if deviation := math.Sqrt(squares / windows); deviation > 1.1*stated {
-		t.Errorf("standard error %.3f, stated %.3f", deviation, stated)
+		t.Errorf("standard error %.3f, want at most 1.1 times the stated %.3f", deviation, stated)
 	}
 	if math.Abs(bias) > 0.02 {
-		t.Errorf("bias %.3f", bias)
+		t.Errorf("bias %.3f, want at most 0.02", bias)
 	}
 }
 
-// The sum of what a device reports may exceed an int64: it must not become too small.
+// The sum of a device's values may exceed an int64. It must not become too small.
 func TestSumsDoNotOverflow(t *testing.T) {
 	var n tally
 	for i := range 100_000 {
 		n.add(fmt.Sprint(i), 1<<53, math.MaxInt64)
 	}
 	if got := n.sum(); got < 1<<62 {
-		t.Errorf("sum %d", got)
+		t.Errorf("sum %d, want at least 1<<62", got)
 	}
 }

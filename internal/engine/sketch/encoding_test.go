@@ -20,17 +20,17 @@ func packed(t interface{ Fatal(...any) }, s *Sketch) []byte {
 	return p
 }
 
-// Stored sketches stay readable: the same values give the same bytes.
-func TestStoredFormStays(t *testing.T) {
+// A change of the encoding would make stored sketches unreadable.
+func TestEncodingIsUnchanged(t *testing.T) {
 	const stored = "01010102a001010a0105cb1501cc15014402f60301e2be030100000000000016c0c4270a36c78d0374"
 	values := sketchOf(t, 1, 2, 300, -5, -5.5, 0, 1e-12, 7e250, 2)
 	if got := hex.EncodeToString(packed(t, values)); got != stored {
-		t.Errorf("%s, want %s", got, stored)
+		t.Errorf("got %s, want %s", got, stored)
 	}
 }
 
-// Values span more than the bins of a sketch do, so that the lowest collapse.
-func TestPartsInAnyOrderGiveTheSameBytes(t *testing.T) {
+// The values need more bins than a sketch has, so that the lowest bins collapse.
+func TestMergedPartsHaveTheBytesOfTheWhole(t *testing.T) {
 	value := rapid.Custom(func(t *rapid.T) float64 {
 		size := math.Pow(10, rapid.Float64Range(-30, 30).Draw(t, "exponent"))
 		return size * rapid.SampledFrom([]float64{-1, 0, 1}).Draw(t, "sign")
@@ -52,14 +52,14 @@ func TestPartsInAnyOrderGiveTheSameBytes(t *testing.T) {
 			merged.Merge(&s)
 		}
 		if whole := packed(t, sketchOf(t, values...)); !bytes.Equal(whole, packed(t, &merged)) {
-			t.Fatalf("parts of %v give other bytes than all at once", values)
+			t.Fatalf("the merged parts of %v have other bytes than the whole", values)
 		}
 	})
 }
 
 func TestTheLargestSketchIsBounded(t *testing.T) {
 	var s Sketch
-	for i := range 40 { // more bins than it keeps, of either sign, with great counts
+	for i := range 40 { // more bins than a sketch keeps, of both signs
 		for j := range 100 {
 			v := math.Pow(1.0202, float64(i*100+j-2000))
 			if s.Add(v) != nil || s.Add(-v) != nil {
@@ -75,15 +75,15 @@ func TestTheLargestSketchIsBounded(t *testing.T) {
 		s.Merge(&copied)
 	}
 	if n := len(packed(t, &s)); n > MaxBytes || n < MaxBytes/2 {
-		t.Errorf("%d bytes, want at most %d, and not many less", n, MaxBytes)
+		t.Errorf("the largest sketch has %d bytes, want %d to %d", n, MaxBytes/2, MaxBytes)
 	}
 	s.Merge(&s)
 	if _, err := s.MarshalBinary(); err == nil {
-		t.Errorf("%d values are packed", s.Count())
+		t.Errorf("a sketch of %d values is marshaled, want an error", s.Count())
 	}
 }
 
-// fields of a packed sketch with one positive bin.
+// fields are those of a packed sketch with one positive bin.
 type fields struct {
 	version, fractions, zeros, n byte
 	index                        int64
@@ -92,6 +92,7 @@ type fields struct {
 	rest                         []byte
 }
 
+// layout packs valid fields, changed by edit.
 func layout(edit func(*fields)) []byte {
 	l := fields{version: version, n: 1, index: 35, count: 3, least: 2, greatest: 2}
 	edit(&l)
@@ -102,30 +103,30 @@ func layout(edit func(*fields)) []byte {
 	return append(b, l.rest...)
 }
 
-func TestDamagedSketchesAreRefused(t *testing.T) {
+func TestDamagedSketchesAreErrors(t *testing.T) {
 	var s Sketch
 	if err := s.UnmarshalBinary(layout(func(*fields) {})); err != nil || s.Count() != 3 {
-		t.Fatalf("%d values, %v", s.Count(), err)
+		t.Fatalf("%d values, error %v, want 3", s.Count(), err)
 	}
 	for name, edit := range map[string]func(*fields){
-		"version":            func(l *fields) { l.version = 2 },
-		"flags":              func(l *fields) { l.fractions = 2 },
-		"bins missing":       func(l *fields) { l.n = 2 },
-		"index out of range": func(l *fields) { l.index = math.MaxInt64 },
-		"index below range":  func(l *fields) { l.index = math.MinInt64 },
-		"empty bin":          func(l *fields) { l.count = 0 },
-		"great count":        func(l *fields) { l.count = maxCount + 1 },
-		"great sum":          func(l *fields) { l.count, l.zeros = maxCount, 2 },
-		"no number":          func(l *fields) { l.least = math.NaN() },
-		"infinite":           func(l *fields) { l.greatest = math.Inf(1) },
-		"least above":        func(l *fields) { l.least = 3 },
-		"more after":         func(l *fields) { l.rest = []byte{0} },
+		"version":              func(l *fields) { l.version = 2 },
+		"flags":                func(l *fields) { l.fractions = 2 },
+		"bins missing":         func(l *fields) { l.n = 2 },
+		"index out of range":   func(l *fields) { l.index = math.MaxInt64 },
+		"index below range":    func(l *fields) { l.index = math.MinInt64 },
+		"empty bin":            func(l *fields) { l.count = 0 },
+		"great count":          func(l *fields) { l.count = maxCount + 1 },
+		"great sum":            func(l *fields) { l.count, l.zeros = maxCount, 2 },
+		"not a number":         func(l *fields) { l.least = math.NaN() },
+		"infinite":             func(l *fields) { l.greatest = math.Inf(1) },
+		"least above greatest": func(l *fields) { l.least = 3 },
+		"trailing byte":        func(l *fields) { l.rest = []byte{0} },
 	} {
 		if s.UnmarshalBinary(layout(edit)) == nil {
-			t.Errorf("%s: read", name)
+			t.Errorf("%s: no error", name)
 		}
 		if s.Count() != 3 {
-			t.Errorf("%s: what was there is lost", name)
+			t.Errorf("%s: the error changed the sketch to %d values, want 3", name, s.Count())
 		}
 	}
 	whole := layout(func(*fields) {})
@@ -146,7 +147,7 @@ func FuzzSketch(f *testing.F) {
 		}
 		again := packed(t, &s)
 		if err := copied.UnmarshalBinary(again); err != nil || !bytes.Equal(packed(t, &copied), again) {
-			t.Fatalf("packed anew it is another: %v", err)
+			t.Fatalf("a packed sketch is read as another one: %v", err)
 		}
 		if s.Count() == 0 {
 			return
@@ -159,7 +160,7 @@ func FuzzSketch(f *testing.F) {
 		}
 		before := s.Count()
 		if s.Merge(&copied); s.Count() != 2*before {
-			t.Fatalf("%d values merged with as many are %d", before, s.Count())
+			t.Fatalf("a sketch of %d values merged with its copy has %d", before, s.Count())
 		}
 	})
 }

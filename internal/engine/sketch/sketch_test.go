@@ -25,7 +25,7 @@ var percentiles = map[defender.Statistic]float64{
 	defender.P90: .9, defender.P99: .99, defender.P99_9: .999, defender.P99_99: .9999, defender.P100: 1,
 }
 
-func TestPercentilesLieInTheirRangeHoweverCounted(t *testing.T) {
+func TestRangeOfAPercentileIncludesItsValue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		value := rapid.Custom(func(t *rapid.T) float64 { return float64(rapid.IntRange(0, 5000).Draw(t, "n")) })
 		if rapid.Bool().Draw(t, "fractions") {
@@ -39,24 +39,24 @@ func TestPercentilesLieInTheirRangeHoweverCounted(t *testing.T) {
 			packed, err := sketchOf(t, part...).MarshalBinary()
 			var s Sketch
 			if err != nil || s.UnmarshalBinary(packed) != nil {
-				t.Fatalf("part cannot be read: %v", err)
+				t.Fatalf("a part cannot be marshaled and read: %v", err)
 			}
 			merged.Merge(&s)
 		}
 		if merged.Count() != int64(len(values)) {
-			t.Fatalf("%d values counted of %d", merged.Count(), len(values))
+			t.Fatalf("the merged sketch has %d values, want %d", merged.Count(), len(values))
 		}
 		slices.Sort(values)
 		for name, q := range percentiles {
-			rank := q * float64(len(values)-1) // between two values it may be either
+			rank := q * float64(len(values)-1) // between two values, either is right
 			want, next := values[int(rank)], values[int(math.Ceil(rank))]
 			got, ok := whole.Statistic(name)
-			apart, _ := merged.Statistic(name)
+			ofParts, _ := merged.Statistic(name)
 			if !ok || got.Low-1e-9 > next || got.High+1e-9 < want {
 				t.Fatalf("%s of %v is %v, want %v", name, values, got, want)
 			}
-			if apart != got {
-				t.Fatalf("%s of parts is %v, of all %v", name, apart, got)
+			if ofParts != got {
+				t.Fatalf("%s of the merged parts is %v, of the whole %v", name, ofParts, got)
 			}
 			if (q == 0 || q == 1) && (got.Low != want || got.High != want) {
 				t.Fatalf("%s is %v, want exactly %v", name, got, want)
@@ -65,19 +65,19 @@ func TestPercentilesLieInTheirRangeHoweverCounted(t *testing.T) {
 	})
 }
 
-// A bin's middle is no further from any value in it than [Accuracy], over the whole range.
-func TestBinsKeepTheBound(t *testing.T) {
+// The middle of a bin differs from each value in it by at most [Accuracy], over the whole range.
+func TestBinsAreAccurate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		value := math.Pow(10, rapid.Float64Range(-306.9, 307.9).Draw(t, "exponent"))
 		if middle := valueOf(indexOf(value)); math.Abs(middle-value) > (Accuracy+1e-9)*value {
-			t.Fatalf("%v is shown as %v", value, middle)
+			t.Fatalf("the bin of %v has the middle %v", value, middle)
 		}
 	})
 	for _, end := range []float64{leastValue, -leastValue, greatestValue, -greatestValue} {
 		s := sketchOf(t, end)
 		var copied Sketch
 		if err := copied.UnmarshalBinary(packed(t, s)); err != nil {
-			t.Errorf("%v: %v", end, err)
+			t.Errorf("a sketch of %v cannot be read: %v", end, err)
 		}
 	}
 }
@@ -91,23 +91,23 @@ func TestPercentilesOfSmallCountsAreExact(t *testing.T) {
 	}
 }
 
-func TestInvalidDistributionIsRefused(t *testing.T) {
+func TestInvalidValuesAndStatisticsAreErrors(t *testing.T) {
 	var s Sketch
 	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), math.MaxFloat64, -math.MaxFloat64} {
 		if s.Add(v) == nil {
-			t.Errorf("%v is counted", v)
+			t.Errorf("%v is added, want an error", v)
 		}
 	}
 	if _, ok := s.Statistic(defender.P90); ok {
 		t.Error("an empty sketch has a percentile")
 	}
 	if _, ok := sketchOf(t, 1).Statistic("Average"); ok {
-		t.Error("Average is no percentile")
+		t.Error("Average is a percentile")
 	}
 }
 
-// A custom metric has what number its device likes: one device must not decide what is normal
-// for the others.
+// A device chooses the numbers of a custom metric. One device must not change the percentiles of the
+// others.
 func TestOutliersDoNotChangePercentiles(t *testing.T) {
 	for _, far := range [][]float64{{1e300}, {-1e300}, {1e300, -1e300, 1e-300, -1e-300, 5e17}} {
 		for _, usual := range []float64{100, -100, 0.001} {
@@ -122,7 +122,7 @@ func TestOutliersDoNotChangePercentiles(t *testing.T) {
 			for name, s := range map[string]*Sketch{"added": s, "packed": &copied, "merged": &merged} {
 				for _, p := range []defender.Statistic{defender.P10, defender.P50, defender.P90} {
 					if r, ok := s.Statistic(p); !ok || math.Abs(r.Low) < math.Abs(usual)*0.97 || math.Abs(r.High) > math.Abs(usual)*2.06 {
-						t.Errorf("%s: %s of %v beside %v is %v", name, p, usual, far, r)
+						t.Errorf("%s: %s of %v with the outliers %v is %v", name, p, usual, far, r)
 					}
 				}
 			}

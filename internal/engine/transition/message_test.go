@@ -25,7 +25,7 @@ func example() transition.Message {
 	}
 }
 
-func TestMessageIsReadAsSent(t *testing.T) {
+func TestMessageSurvivesJSON(t *testing.T) {
 	for name, change := range map[string]func(*transition.Message){
 		"registered":    func(*transition.Message) {},
 		"unregistered":  func(m *transition.Message) { m.Registered = new(false) },
@@ -45,15 +45,15 @@ func TestMessageIsReadAsSent(t *testing.T) {
 		}
 		again, err := json.Marshal(got)
 		if err != nil || string(again) != string(text) {
-			t.Errorf("%s: %s, want %s (%v)", name, again, text, err)
+			t.Errorf("%s: marshaled again as %s, error %v, want %s", name, again, err, text)
 		}
 		if got.Thing != want.Thing || got.ClientID != want.ClientID || !reflect.DeepEqual(got.Registered, want.Registered) || got.Transition.Change != want.Transition.Change {
-			t.Errorf("%s: %+v, want %+v", name, got, want)
+			t.Errorf("%s: read as %+v, want %+v", name, got, want)
 		}
 	}
 }
 
-func TestFormOfTheQueue(t *testing.T) {
+func TestJSONOfAMessage(t *testing.T) {
 	text, err := json.Marshal(example())
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func TestFormOfTheQueue(t *testing.T) {
 	}
 }
 
-func TestInvalidTransitionIsRefused(t *testing.T) {
+func TestInvalidMessagesAreErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*transition.Message)
 		want   string
@@ -90,12 +90,12 @@ func TestInvalidTransitionIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := json.Unmarshal(text, new(transition.Message)); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want an error that names %s", name, err, c.want)
+			t.Errorf("%s: error %v, want one that names %s", name, err, c.want)
 		}
 	}
 	for text, want := range map[string]string{`{"source":"detect"}`: `"detect"`, `[]`: "array"} {
 		if err := json.Unmarshal([]byte(text), new(transition.Message)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want an error that names %s", text, err, want)
+			t.Errorf("%s: error %v, want one that names %s", text, err, want)
 		}
 	}
 }
