@@ -9,7 +9,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 )
 
-// anyFinding draws findings with every field present or absent, and with every kind of text.
+// anyFinding draws a finding. Each field is present or absent, with any kind of text.
 func anyFinding(t *rapid.T) asff.Finding {
 	text := rapid.OneOf(rapid.Just(""), rapid.String(), rapid.SampledFrom([]string{"plain", "\"<&>\\", "\u2028\x00\x7f", "\xff", "é漢"}))
 	draw := func(name string) string { return text.Draw(t, name) }
@@ -45,7 +45,7 @@ func anyFinding(t *rapid.T) asff.Finding {
 	return f
 }
 
-func TestAppendedJSONIsThatOfMarshal(t *testing.T) {
+func TestAppendJSONEqualsMarshal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := anyFinding(t)
 		want, err := json.Marshal(f)
@@ -62,7 +62,7 @@ func TestNoFindingIsLargerThanItsBound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := anyFinding(t)
 		if n, bound := len(f.AppendJSON(nil)), f.BytesBound(); n > bound {
-			t.Fatalf("%d bytes, bound %d", n, bound)
+			t.Fatalf("the finding has %d bytes, want at most its bound %d", n, bound)
 		}
 	})
 }

@@ -41,8 +41,8 @@ func TestFitLeavesFittingFindingUnchanged(t *testing.T) {
 	}
 }
 
-// A field at its limit is unchanged. One character more is cut, visibly, on a character boundary.
-func TestFitKeepsEachLength(t *testing.T) {
+// A field at its limit is unchanged. Fit ends a longer one with an ellipsis, on a character boundary.
+func TestFitLimitsEachLength(t *testing.T) {
 	pair := func(m map[string]string) string {
 		for k, v := range m {
 			return k + "=" + v
@@ -52,8 +52,8 @@ func TestFitKeepsEachLength(t *testing.T) {
 	for _, c := range []struct {
 		field string
 		limit int
-		of    func(*asff.Finding, string)
-		got   func(asff.Finding) string
+		set   func(*asff.Finding, string)
+		get   func(asff.Finding) string
 	}{
 		{"Title", 256, func(f *asff.Finding, s string) { f.Title = s }, func(f asff.Finding) string { return f.Title }},
 		{"Description", 1024, func(f *asff.Finding, s string) { f.Description = s }, func(f asff.Finding) string { return f.Description }},
@@ -77,12 +77,12 @@ func TestFitKeepsEachLength(t *testing.T) {
 	} {
 		for _, letter := range []string{"a", "ä", "€", "🔑"} {
 			f, at, over := fitting(), strings.Repeat(letter, c.limit), strings.Repeat(letter, c.limit+1)
-			c.of(&f, at)
-			if got := c.got(f.Fit()); got != at {
+			c.set(&f, at)
+			if got := c.get(f.Fit()); got != at {
 				t.Errorf("%s of %d %s: got %d characters", c.field, c.limit, letter, utf8.RuneCountInString(got))
 			}
-			c.of(&f, over)
-			if got := c.got(f.Fit()); got != strings.Repeat(letter, c.limit-1)+"…" {
+			c.set(&f, over)
+			if got := c.get(f.Fit()); got != strings.Repeat(letter, c.limit-1)+"…" {
 				t.Errorf("%s of %d %s: got %d characters, ending %q", c.field, c.limit+1, letter, utf8.RuneCountInString(got), got[len(got)-4:])
 			}
 		}
@@ -128,23 +128,23 @@ func TestFitLimitsNumbers(t *testing.T) {
 	}
 	got := f.Fit()
 	if n := len(got.ProductFields); n != 47 || got.ProductFields["k46"] == "" { // Security Hub adds three
-		t.Errorf("%d product fields", n)
+		t.Errorf("%d product fields, want the first 47", n)
 	}
 	if n := len(got.FindingProviderFields.Types); n != 50 || got.FindingProviderFields.Types[49] != "TTPs/49" {
-		t.Errorf("%d types", n)
+		t.Errorf("%d types, want the first 50", n)
 	}
 	if related := got.FindingProviderFields.RelatedFindings; len(related) != 10 || len(related[9].ID) > 512 {
-		t.Errorf("%d related findings", len(related))
+		t.Errorf("%d related findings, want 10 with IDs of at most 512 characters", len(related))
 	}
 	if n := len(got.Resources); n != 32 || got.Resources[0].ID != "pump-7" || got.Resources[31].ID != "30" {
-		t.Errorf("%d resources", n)
+		t.Errorf("%d resources, want the first 32", n)
 	}
 	if n := len(got.Resources[1].Details.Other); n != 50 {
-		t.Errorf("%d details", n)
+		t.Errorf("%d details, want 50", n)
 	}
 }
 
-// Security Hub refuses strings of white space only.
+// Security Hub rejects a string that has only white space.
 func TestFitLeavesNoBlankString(t *testing.T) {
 	const blank = " \t\u00a0\u3000\ufeff\x00"
 	f := asff.Finding{
@@ -163,7 +163,7 @@ func TestFitLeavesNoBlankString(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if got := (asff.Finding{ID: "i", Title: "t"}).Fit(); got.Description != "t" || len(got.Resources) != 1 {
-		t.Errorf("got %+v", got)
+		t.Errorf("a finding with a title alone: got %+v, want the title as description, and one resource", got)
 	}
 }
 
@@ -174,7 +174,7 @@ func TestFitDropsLinksAndRegionsThatAreTooLong(t *testing.T) {
 	f.Resources[0].Region = "a-region-of-seventeen"
 	got := f.Fit()
 	if got.SourceURL != "" || got.Remediation != nil || got.Resources[0].Region != "" {
-		t.Errorf("got %+v", got)
+		t.Errorf("got %+v, want no source URL, remediation and Region", got)
 	}
 }
 
@@ -184,12 +184,12 @@ func TestFitRemovesControlCharacters(t *testing.T) {
 	f.ID = "a\nb"
 	got := f.Fit()
 	if want := "Device a b  c  [31m txt.exe  \uFFFD reports tamper."; got.Title != want || got.ID != "a b" {
-		t.Errorf("got %q, %q, want %q", got.Title, got.ID, want)
+		t.Errorf("got title %q, ID %q, want %q, %q", got.Title, got.ID, want, "a b")
 	}
 }
 
-func TestFitDoesNotWriteIntoTheFinding(t *testing.T) {
-	make := func() asff.Finding {
+func TestFitDoesNotChangeItsReceiver(t *testing.T) {
+	oversized := func() asff.Finding {
 		f := fitting()
 		f.Title = strings.Repeat("t", 300)
 		f.ProductFields = map[string]string{"": "v", "k": strings.Repeat("<", 2000)}
@@ -200,15 +200,15 @@ func TestFitDoesNotWriteIntoTheFinding(t *testing.T) {
 		}
 		return f
 	}
-	f := make()
+	f := oversized()
 	f.Fit()
-	if !reflect.DeepEqual(f, make()) {
+	if !reflect.DeepEqual(f, oversized()) {
 		t.Error("the finding was changed")
 	}
 }
 
-// The largest finding that the other limits allow is far larger than 240 KB.
-func TestFitKeepsTheSize(t *testing.T) {
+// The other limits allow a finding far larger than 240 KB.
+func TestFitLimitsTheSize(t *testing.T) {
 	pairs := func(n, key, value int, letter string) map[string]string {
 		m := map[string]string{}
 		for i := range n {
@@ -237,22 +237,22 @@ func TestFitKeepsTheSize(t *testing.T) {
 			t.Errorf("%s: %d bytes, want at most %d", letter, bytes, asff.MaxFindingBytes)
 		}
 		if len(f.Resources) != 32 || len(f.ProductFields) != 47 || f.Title == "" {
-			t.Errorf("%s: %d resources, %d product fields", letter, len(f.Resources), len(f.ProductFields))
+			t.Errorf("%s: %d resources, %d product fields, title %q, want 32, 47 and a title", letter, len(f.Resources), len(f.ProductFields), f.Title)
 		}
 	}
-	// A finding slightly too large loses only the ends of its longest values.
+	// If a finding is slightly too large, Fit cuts only the ends of its longest values.
 	f := fitting()
 	f.ProductFields = map[string]string{"k": "short"}
 	f.Resources[0].Details = &asff.ResourceDetails{Other: pairs(50, 10, 1000, "<")}
 	got := f.Fit()
 	if n := len(got.Resources[0].Details.Other); n != 50 || got.ProductFields["k"] != "short" || len(got.Resources[0].Details.Other["49<<<<<<<<"]) < 500 || size(t, got) > asff.MaxFindingBytes {
-		t.Errorf("%d bytes, %d details, %v", size(t, got), n, got.ProductFields)
+		t.Errorf("slightly too large: %d bytes, %d details, product fields %v, want 50 shorter details", size(t, got), n, got.ProductFields)
 	}
 }
 
-// Checks sizes around the limit step by step: Fit does not measure every finding, and must leave
-// room for later timestamps.
-func TestFitNoticesEverySize(t *testing.T) {
+// TestFitLimitsSizesAroundTheLimit tries sizes around the limit. Fit does not measure every finding,
+// and must leave room for later timestamps.
+func TestFitLimitsSizesAroundTheLimit(t *testing.T) {
 	for letter, resources := range map[string]int{"a": 5, "<": 1} {
 		sized := func(value, description int) asff.Finding {
 			f := fitting()
@@ -274,12 +274,12 @@ func TestFitNoticesEverySize(t *testing.T) {
 		cut := func(value int) bool { return len(sized(value, 1).Resources[0].Details.Other["0"]) < value }
 		first := sort.Search(1024, cut)
 		if first < 500 || first > 1000 {
-			t.Fatalf("values of %d %s are the first to be cut", first, letter)
+			t.Fatalf("Fit cuts values from %d %s on, want 500 to 1000", first, letter)
 		}
 		for value := first - 2; value <= first+2; value++ {
 			for description := 1; description < 300; description += 40 {
 				if bytes := size(t, sized(value, description)); bytes > asff.MaxFindingBytes {
-					t.Errorf("values of %d %s: %d bytes", value, letter, bytes)
+					t.Errorf("values of %d %s, description of %d: %d bytes, want at most %d", value, letter, description, bytes, asff.MaxFindingBytes)
 				}
 			}
 		}
@@ -295,6 +295,7 @@ func size(t *testing.T, f asff.Finding) int {
 	return len(text)
 }
 
+// strange generates texts that Fit must change, and texts around each limit.
 func strange() *rapid.Generator[string] {
 	return rapid.OneOf(
 		rapid.SampledFrom([]string{"", " ", "a", "\x00", "\u202e", "\xff", "…", "<>&\"\\", "🔑", "\u0301"}),
@@ -307,6 +308,7 @@ func strange() *rapid.Generator[string] {
 	)
 }
 
+// findings generates findings with strange texts, and numbers around each limit.
 func findings() *rapid.Generator[asff.Finding] {
 	pairs := rapid.OneOf(rapid.MapOfN(strange(), strange(), 0, 6), rapid.MapOfN(rapid.StringN(1, 3, -1), rapid.Just("v"), 45, 60))
 	resource := rapid.Custom(func(t *rapid.T) asff.Resource {
@@ -335,8 +337,7 @@ func findings() *rapid.Generator[asff.Finding] {
 	})
 }
 
-// TestFitIsWithinEveryLimit checks that any finding becomes one that Security Hub accepts, and
-// that a second Fit changes nothing.
+// Security Hub must accept the result of Fit. A second Fit changes nothing.
 func TestFitIsWithinEveryLimit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := findings().Draw(t, "finding").Fit()
@@ -351,7 +352,7 @@ func TestFitIsWithinEveryLimit(t *testing.T) {
 		}
 		pairs := func(field string, m map[string]string, most, value int) {
 			if m != nil && len(m) == 0 || len(m) > most {
-				t.Fatalf("%s has %d pairs", field, len(m))
+				t.Fatalf("%s has %d pairs, want nil or 1 to %d", field, len(m), most)
 			}
 			for k, v := range m {
 				check(field+" key", k, 1, 128)
@@ -371,11 +372,11 @@ func TestFitIsWithinEveryLimit(t *testing.T) {
 			check("Recommendation.Text", r.Text, 0, 512)
 		}
 		if n := len(f.FindingProviderFields.Types); n > 50 {
-			t.Fatalf("%d types", n)
+			t.Fatalf("%d types, want at most 50", n)
 		}
 		pairs("ProductFields", f.ProductFields, 47, 2048)
 		if n := len(f.Resources); n < 1 || n > 32 {
-			t.Fatalf("%d resources", n)
+			t.Fatalf("%d resources, want 1 to 32", n)
 		}
 		for _, r := range f.Resources {
 			check("Resource.Type", r.Type, 1, 256)
@@ -387,10 +388,10 @@ func TestFitIsWithinEveryLimit(t *testing.T) {
 		}
 		text, err := json.Marshal(f)
 		if err != nil || len(text) > asff.MaxFindingBytes {
-			t.Fatalf("%d bytes, %v", len(text), err)
+			t.Fatalf("%d bytes, error %v, want at most %d", len(text), err, asff.MaxFindingBytes)
 		}
 		if again := f.Fit(); !reflect.DeepEqual(again, f) {
-			t.Fatalf("fitted again: %+v, was %+v", again, f)
+			t.Fatalf("a second Fit returns %+v, want %+v", again, f)
 		}
 	})
 }
@@ -412,7 +413,7 @@ func TestTimestamps(t *testing.T) {
 	} {
 		var got asff.Timestamp
 		if err := json.Unmarshal([]byte(text), &got); err != nil || got.String() != want {
-			t.Errorf("%s: got %s, %v", text, got, err)
+			t.Errorf("%s: got %s, error %v, want %s", text, got, err, want)
 		}
 	}
 	for _, text := range []string{`""`, `"now"`, `1767225600`, `"2022-11-09"`} {

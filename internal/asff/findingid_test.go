@@ -22,7 +22,7 @@ func ExampleFindingID() {
 	// defenderhub/device-event/eu-central-1/line%2F4 pump/100%25
 }
 
-// A client must not be able to change another client's finding by choosing its client ID.
+// No choice of a client ID may allow a client to change another client's finding.
 func TestDifferentPartsHaveDifferentIDs(t *testing.T) {
 	part := rapid.OneOf(
 		rapid.SampledFrom([]string{"", "/", "%", "%2F", "#", " ", "\n", "\x00", "\xff", "\xfe", "\uFFFD", "\u202e", "a", "a/", "a%2F"}),
@@ -41,24 +41,25 @@ func TestDifferentPartsHaveDifferentIDs(t *testing.T) {
 		}
 		idA, idB := asff.FindingID(defender.DeviceEvents, "r", a...), asff.FindingID(defender.DeviceEvents, "r", b...)
 		if (idA == idB) != slices.Equal(a, b) {
-			t.Fatalf("%q and %q: %s, %s", a, b, idA, idB)
+			t.Fatalf("the parts %q and %q have the IDs %s and %s", a, b, idA, idB)
 		}
 		for _, id := range []string{idA, idB} {
 			if utf8.RuneCountInString(id) > 512 || strings.ContainsFunc(id, func(r rune) bool { return !unicode.IsPrint(r) }) {
-				t.Fatalf("id %q", id)
+				t.Fatalf("the ID %q has more than 512 characters, or one that does not print", id)
 			}
 			if fit := (asff.Finding{ID: id}).Fit().ID; fit != id {
-				t.Fatalf("%q is changed to %q", id, fit)
+				t.Fatalf("Fit changes the ID %q to %q", id, fit)
 			}
 		}
 	})
 }
 
-func TestNoIDLooksLikeAHashedID(t *testing.T) {
+// A long ID ends with a hash. A client cannot imitate it with a short client ID.
+func TestImitatedHashHasAnotherID(t *testing.T) {
 	long := asff.FindingID(defender.DeviceEvents, "r", strings.Repeat("a", 600))
 	imitation := asff.FindingID(defender.DeviceEvents, "r", strings.TrimPrefix(long, "defenderhub/device-event/r/"))
 	if long == imitation {
-		t.Errorf("both are %s", long)
+		t.Errorf("the long ID and its imitation are both %s", long)
 	}
 }
 
@@ -68,7 +69,7 @@ func TestSourcesAndRegionsHaveTheirOwnIDs(t *testing.T) {
 		for _, region := range []string{"eu-central-1", "us-east-1"} {
 			id := asff.FindingID(s, region, "pump-7")
 			if seen[id] {
-				t.Errorf("%s twice", id)
+				t.Errorf("%v and another source or Region have the ID %s", s, id)
 			}
 			seen[id] = true
 		}

@@ -36,15 +36,15 @@ func TestClientPatternNamesTheThing(t *testing.T) {
 			t.Fatalf("%s: %v", row.pattern, err)
 		}
 		if got := p.Thing(row.client); got != row.want {
-			t.Errorf("%q of %q: %q, want %q", row.pattern, row.client, got, row.want)
+			t.Errorf("pattern %q, client ID %q: thing %q, want %q", row.pattern, row.client, got, row.want)
 		}
 	}
 	if got := (contract.ClientPattern{}).Thing("pump-7#2"); got != "" {
-		t.Errorf("the zero value maps to %q", got)
+		t.Errorf("the zero value maps pump-7#2 to %q, want no thing", got)
 	}
 }
 
-func TestClientPatternIsChecked(t *testing.T) {
+func TestInvalidClientPatternsAreErrors(t *testing.T) {
 	for pattern, want := range map[string]string{
 		`.+#[0-9]+`:                  "one capture, the thing's name",
 		`(.+)#([0-9]+)`:              "not 2; (?:...) groups without capturing",
@@ -57,7 +57,7 @@ func TestClientPatternIsChecked(t *testing.T) {
 		_, err := contract.ParseClientPattern(pattern)
 		var field *defender.FieldError
 		if !errors.As(err, &field) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", pattern, err, want)
+			t.Errorf("%s: error %v, want a FieldError that says %q", pattern, err, want)
 		}
 	}
 }
@@ -71,7 +71,7 @@ func FuzzClientPattern(f *testing.F) {
 			return
 		}
 		if thing := p.Thing(client); thing == client && thing != "" || !strings.Contains(client, thing) {
-			t.Errorf("%q of %q: %q", pattern, client, thing)
+			t.Errorf("pattern %q, client ID %q: thing %q, want a shorter part of the client ID", pattern, client, thing)
 		}
 	})
 }

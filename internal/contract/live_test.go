@@ -33,15 +33,15 @@ func TestLiveBehaviorsHaveTheirSeverities(t *testing.T) {
 	live.Add("p", "b", defender.High)
 	for behavior, want := range map[string]defender.Severity{"a": defender.SeverityDefault, "b": defender.High, "c": defender.SeverityDefault} {
 		if got := live.Severity("p", behavior); got != want || live.Has("p", behavior) != (behavior != "c") {
-			t.Errorf("%s: severity %v, judged %v", behavior, got, live.Has("p", behavior))
+			t.Errorf("%s: severity %v, want %v; live %v", behavior, got, want, live.Has("p", behavior))
 		}
 	}
 }
 
-func TestLiveBehaviorsOfAnotherFormAreRefused(t *testing.T) {
+func TestInvalidLiveBehaviorsAreErrors(t *testing.T) {
 	for _, text := range []string{"abc", "abcdef.abc", "......abcdef", "abcdef......"} {
 		if l, err := ParseLiveBehaviors(text); err == nil {
-			t.Errorf("%q is read as %v", text, l)
+			t.Errorf("%q is read as %v, want an error", text, l)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func TestSeveritiesSurviveTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestSeveritiesReportEveryFault(t *testing.T) {
+func TestInvalidSeveritiesAreErrors(t *testing.T) {
 	for _, text := range []string{"nonsense=HIGH", "device-event", "device-event=LOUD", "detect/b=", "event/x=LOUD", "event/x=", "disconnect/X"} {
 		if s, err := contract.ParseSeverities(text); err == nil {
 			t.Errorf("%q: got %v, want an error", text, s)
@@ -44,9 +44,9 @@ func TestDefaultSeveritiesAreNotWritten(t *testing.T) {
 		Behaviors: map[string]defender.Severity{"b": defender.SeverityDefault},
 	}
 	if got := s.String() + (contract.Severities{}).String(); got != "" {
-		t.Errorf("got %q", got)
+		t.Errorf("got %q, want an empty string", got)
 	}
 	if got, err := contract.ParseSeverities(""); err != nil || len(got.Sources)+len(got.Behaviors) != 0 {
-		t.Errorf("got %v, %v", got, err)
+		t.Errorf("an empty string is read as %v, error %v, want no severities", got, err)
 	}
 }

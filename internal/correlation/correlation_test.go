@@ -24,7 +24,7 @@ func compiled(t testing.TB, rules ...correlation.Rule) []Rule {
 	return all
 }
 
-func TestFileHoldsTheRules(t *testing.T) {
+func TestReadFile(t *testing.T) {
 	want := Config{Rules: compiled(t, correlation.BuiltIn()...), Attributes: []string{"instanceId"}, Elsewhere: true, MaxAgeMinutes: 5}
 	text, err := json.Marshal(want)
 	if err != nil {
@@ -36,14 +36,14 @@ func TestFileHoldsTheRules(t *testing.T) {
 	}
 	got, err := ReadFile(file)
 	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, %v", got, err)
+		t.Errorf("got %+v, error %v, want %+v", got, err, want)
 	}
 	if _, err := ReadFile(file + "x"); err == nil {
-		t.Error("no error without a file")
+		t.Error("a missing file is no error")
 	}
 }
 
-func TestAllFaultsOfAllRules(t *testing.T) {
+func TestCompileReportsTheFaultsOfAllRules(t *testing.T) {
 	shared := correlation.Campaign(correlation.Spread{Share: 0.1})
 	_, err := Compile([]correlation.Rule{correlation.TwoProducts(), correlation.TwoProducts(), shared, {}}, 0)
 	var got []string
@@ -54,11 +54,11 @@ func TestAllFaultsOfAllRules(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if _, err := Compile(make([]correlation.Rule, MaxRules+1), 0); !strings.Contains(err.Error(), "51 rules") {
-		t.Errorf("got %v", err)
+		t.Errorf("%d rules: error %v, want one that says 51 rules", MaxRules+1, err)
 	}
 }
 
-func TestLowerNumberOfDevicesCounts(t *testing.T) {
+func TestSpreadNeedsTheLowerOfDevicesAndShare(t *testing.T) {
 	for _, c := range []struct {
 		spread correlation.Spread
 		want   int
@@ -75,13 +75,13 @@ func TestLowerNumberOfDevicesCounts(t *testing.T) {
 	}
 }
 
-func TestDigestChangesOnlyWithTheDecision(t *testing.T) {
+func TestTextsDoNotChangeTheDigest(t *testing.T) {
 	rule := correlation.CompromiseChain()
 	before := compiled(t, rule)[0].Digest()
 	texts := rule
 	texts.Title, texts.Description, texts.Remedy = "a", "b", "c"
 	if compiled(t, texts)[0].Digest() != before {
-		t.Error("a text changes the digest")
+		t.Error("title, description or remedy change the digest")
 	}
 	for name, change := range map[string]func(*correlation.Rule){
 		"name":     func(r *correlation.Rule) { r.Name = "renamed" },
@@ -99,13 +99,13 @@ func TestDigestChangesOnlyWithTheDecision(t *testing.T) {
 	live := Live(compiled(t, correlation.BuiltIn()...))
 	parsed, err := ParseLiveRules(live.String())
 	if err != nil || !reflect.DeepEqual(parsed, live) || !live[before] {
-		t.Errorf("parsed %v, %v", parsed, err)
+		t.Errorf("live rules %v, error %v, want %v", parsed, err, live)
 	}
 	if none, err := ParseLiveRules(""); err != nil || len(none) != 0 {
-		t.Errorf("%v, %v", none, err)
+		t.Errorf("an empty string is read as %v, error %v, want no rules", none, err)
 	}
 	if _, err := ParseLiveRules("abc"); err == nil {
-		t.Error("no error for a part of a digest")
+		t.Error("part of a digest is no error")
 	}
 }
 
@@ -117,20 +117,20 @@ func composite() Composite {
 	}
 }
 
-func TestCompositeIsReadAsItIsWritten(t *testing.T) {
+func TestCompositesSurviveJSON(t *testing.T) {
 	want := composite()
 	text, err := json.Marshal(want)
 	if err != nil || !strings.HasPrefix(string(text), `{"source":"correlation",`) {
-		t.Fatalf("%s, %v", text, err)
+		t.Fatalf("got %s, error %v, want the source first", text, err)
 	}
 	var got Composite
 	if err := json.Unmarshal(text, &got); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, %v", got, err)
+		t.Errorf("got %+v, error %v, want %+v", got, err, want)
 	}
 	for name, change := range map[string]func(*Composite){
 		"no rule":             func(c *Composite) { c.Rule = "" },
 		"no Region":           func(c *Composite) { c.Region = "" },
-		"a kind":              func(c *Composite) { c.Kind = "fleet" },
+		"unknown kind":        func(c *Composite) { c.Kind = "fleet" },
 		"no entity":           func(c *Composite) { c.Entity = "" },
 		"campaign of a thing": func(c *Composite) { c.Kind = Campaign },
 		"key of a thing":      func(c *Composite) { c.Key = "behavior b" },
@@ -154,8 +154,8 @@ func TestCompositeIsReadAsItIsWritten(t *testing.T) {
 }
 
 func TestFindingIDs(t *testing.T) {
-	ids := map[string]string{}
-	for name, change := range map[string]func(*Composite){
+
+	for want, change := range map[string]func(*Composite){
 		"defenderhub/correlation/eu-west-1/stolen-identity/pump-7":                        func(*Composite) {},
 		"defenderhub/correlation/eu-west-1/stolen-identity/a%2Fb":                         func(c *Composite) { c.Entity = "a/b" },
 		"defenderhub/correlation/eu-west-1/stolen-identity/pump-7/111122223333/eu-west-1": func(c *Composite) { c.Account = "111122223333" },
@@ -166,12 +166,11 @@ func TestFindingIDs(t *testing.T) {
 		c := composite()
 		change(&c)
 		id := c.FindingID("123456789012", "eu-west-1")
-		if id != name || ids[id] != "" {
-			t.Errorf("got %s, want %s", id, name)
+		if id != want {
+			t.Errorf("got %s, want %s", id, want)
 		}
-		ids[id] = name
 		if !IsComposite(findingevent.Event{ProductARN: asff.DefaultProductARN("aws", "r", "1"), ID: id}) {
-			t.Errorf("%s is not seen as composite", id)
+			t.Errorf("IsComposite is false for %s", id)
 		}
 	}
 }

@@ -15,7 +15,6 @@ import (
 
 const hub = "arn:aws:securityhub:us-east-1:"
 
-// The products of the tests.
 const (
 	guardDuty    = hub + ":product/aws/guardduty"
 	nativeAudit  = hub + ":product/aws/iot-device-defender-audit"
@@ -57,7 +56,7 @@ func TestMatchers(t *testing.T) {
 		{"another type", correlation.Matcher{Types: []string{"Effects/"}}, backdoor, false},
 		{"severity", correlation.Matcher{Severity: defender.High}, backdoor, true},
 		{"lower severity", correlation.Matcher{Severity: defender.High}, alarm, false},
-		{"control that nothing names", correlation.Matcher{Severity: defender.Low}, control, false},
+		{"control that the matcher does not name", correlation.Matcher{Severity: defender.Low}, control, false},
 		{"control", correlation.Matcher{Products: []string{"aws/securityhub"}, Generators: []string{"security-control/EC2.9"}}, control, true},
 		{"composite by severity", correlation.Matcher{Severity: defender.Low}, composite, false},
 		{"composite by product", correlation.Matcher{Products: []string{"default"}}, composite, false},
@@ -70,14 +69,14 @@ func TestMatchers(t *testing.T) {
 		})
 	}
 	if Key(alarm) != "behavior b" || Key(check) != "check REVOKED_CA_CERTIFICATE_STILL_ACTIVE_CHECK" || Key(summary) != "" || Key(backdoor) != "" {
-		t.Errorf("keys %q %q %q %q", Key(alarm), Key(check), Key(summary), Key(backdoor))
+		t.Errorf("keys %q %q %q %q, want those of the behavior, of the check, and none for the summary and GuardDuty", Key(alarm), Key(check), Key(summary), Key(backdoor))
 	}
 	if Service(alarm) != Service(check) || Service(backdoor) == Service(check) {
-		t.Error("services")
+		t.Errorf("services %q %q %q, want the same for alarm and check, another for GuardDuty", Service(alarm), Service(check), Service(backdoor))
 	}
 }
 
-// The pattern must let through every finding that a rule matches, and no composite finding.
+// The pattern must match each finding that a rule matches. No rule matches a composite finding.
 func TestPatternCoversTheRules(t *testing.T) {
 	values := func(t *rapid.T, label string, from ...string) string { return rapid.SampledFrom(from).Draw(t, label) }
 	rapid.Check(t, func(t *rapid.T) {
@@ -112,7 +111,7 @@ func TestPatternCoversTheRules(t *testing.T) {
 		}
 		pattern := Pattern(all, "123456789012", "us-east-1")
 		if text, _ := json.Marshal(pattern); len(text) > maxPattern {
-			t.Fatalf("pattern of %d characters", len(text))
+			t.Fatalf("the pattern has %d characters, want at most %d", len(text), maxPattern)
 		}
 		finding := map[string]any{
 			"Id":         values(t, "id", "x", "defenderhub/behavior/r/p/b", "defenderhub/audit/x", "defenderhub/device-event/x", "defenderhub/refused-connection/x", "defenderhub/correlation/r/x"),
@@ -134,8 +133,7 @@ func TestPatternCoversTheRules(t *testing.T) {
 			t.Fatal(err)
 		}
 		matched := slices.ContainsFunc(all, func(r Rule) bool { return len(r.Match(parsed)) > 0 })
-		passes := admits(pattern, event)
-		if matched && !passes {
+		if matched && !patternMatches(pattern, event) {
 			p, _ := json.Marshal(pattern)
 			t.Errorf("a rule matches %s, the pattern %s does not", text, p)
 		}
@@ -145,7 +143,7 @@ func TestPatternCoversTheRules(t *testing.T) {
 	})
 }
 
-func TestPatternOfABuiltInSetIsNotCoarse(t *testing.T) {
+func TestPatternOfTheBuiltInRulesIsDetailed(t *testing.T) {
 	p := Pattern(compiled(t, correlation.BuiltIn()...), "${Token[AWS.AccountId.10]}", "${Token[AWS.Region.11]}")
 	composite := map[string]any{
 		"source": findingevent.Source, "detail-type": findingevent.DetailType, "detail": map[string]any{"findings": []any{map[string]any{
@@ -153,47 +151,48 @@ func TestPatternOfABuiltInSetIsNotCoarse(t *testing.T) {
 			"AwsAccountId": "${Token[AWS.AccountId.10]}", "Region": "${Token[AWS.Region.11]}",
 		}}},
 	}
-	if admits(p, composite) {
-		t.Error("a composite finding passes the pattern")
+	if patternMatches(p, composite) {
+		t.Error("the pattern matches a composite finding")
 	}
 	if text, _ := json.Marshal(p); !strings.Contains(string(text), "MEDIUM") {
-		t.Errorf("the pattern of the built-in rules is coarse: %s", text)
+		t.Errorf("the pattern selects no severities: %s", text)
 	}
-	if admits(Pattern(nil, "", ""), composite) {
-		t.Error("something passes a pattern without rules")
+	if patternMatches(Pattern(nil, "", ""), composite) {
+		t.Error("the pattern of no rules matches a finding")
 	}
 }
 
-// admits is Amazon EventBridge's matching of the operators that patterns have.
-func admits(pattern, event any) bool {
+// patternMatches reports whether Amazon EventBridge would match the event. It implements the
+// operators that Pattern uses.
+func patternMatches(pattern, event any) bool {
 	switch p := pattern.(type) {
 	case map[string]any:
 		if list, ok := event.([]any); ok {
-			return slices.ContainsFunc(list, func(e any) bool { return admits(pattern, e) })
+			return slices.ContainsFunc(list, func(e any) bool { return patternMatches(pattern, e) })
 		}
 		object, _ := event.(map[string]any)
 		for k, v := range p {
 			inner := object[k]
 			if k == "$or" {
-				if !slices.ContainsFunc(v.([]any), func(o any) bool { return admits(o, event) }) {
+				if !slices.ContainsFunc(v.([]any), func(o any) bool { return patternMatches(o, event) }) {
 					return false
 				}
-			} else if !admits(v, inner) {
+			} else if !patternMatches(v, inner) {
 				return false
 			}
 		}
 		return true
 	case []any:
 		if list, ok := event.([]any); ok {
-			return slices.ContainsFunc(list, func(e any) bool { return admits(pattern, e) })
+			return slices.ContainsFunc(list, func(e any) bool { return patternMatches(pattern, e) })
 		}
 		text, ok := event.(string)
-		return ok && slices.ContainsFunc(p, func(m any) bool { return admitsText(m, text) })
+		return ok && slices.ContainsFunc(p, func(m any) bool { return textMatches(m, text) })
 	}
 	return false
 }
 
-func admitsText(m any, text string) bool {
+func textMatches(m any, text string) bool {
 	o, ok := m.(map[string]any)
 	if !ok {
 		return m == text
@@ -205,7 +204,7 @@ func admitsText(m any, text string) bool {
 		case "suffix":
 			return strings.HasSuffix(text, operand.(string))
 		case "anything-but":
-			return !admitsText(operand, text)
+			return !textMatches(operand, text)
 		}
 	}
 	return false

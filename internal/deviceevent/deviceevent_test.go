@@ -88,12 +88,12 @@ func TestDeviceEventRules(t *testing.T) {
 		{"case of fields", `{"type":"t","state":"active"}`, `{"type":"t","State":"active"}`, `"State", want no fields but`},
 	} {
 		if _, err := deviceevent.Decode([]byte(c.conforms)); err != nil {
-			t.Errorf("%s: %v", c.rule, err)
+			t.Errorf("%s: %s is rejected: %v", c.rule, c.conforms, err)
 		}
 		for payload, want := range map[string]bool{c.conforms: true, c.violates: false} {
 			var value any
 			if err := json.Unmarshal([]byte(payload), &value); err == nil && published.accepts(value) != want {
-				t.Errorf("%s: the published schema says %t to %.80s", c.rule, !want, payload)
+				t.Errorf("%s: the published schema accepts %.80s: %t, want %t", c.rule, payload, !want, want)
 			}
 		}
 		e, err := deviceevent.Decode([]byte(c.violates))
@@ -109,8 +109,8 @@ func TestDeviceEventRules(t *testing.T) {
 	}
 }
 
-// Text from a device is repeated in reasons, logs and message attributes.
-func TestReasonsAreShortAndPrint(t *testing.T) {
+// Errors repeat text from a device in logs and message attributes.
+func TestErrorsAreShortAndHaveNoControlCharacters(t *testing.T) {
 	long := strings.Repeat("x\\u0007\\n", 2000)
 	many := make([]string, 3000)
 	for i := range many {
@@ -130,15 +130,15 @@ func TestReasonsAreShortAndPrint(t *testing.T) {
 	} {
 		_, err := deviceevent.Decode([]byte(payload))
 		if err == nil {
-			t.Fatalf("%.80s: accepted", payload)
+			t.Fatalf("%.80s is accepted, want an error", payload)
 		}
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' }) || strings.HasPrefix(line, "level=") || len(line) > 1000 {
-				t.Errorf("%.80s: reason %.200q", payload, line)
+				t.Errorf("%.80s: the line %.200q has a control character or is too long", payload, line)
 			}
 		}
 		if n := strings.Count(err.Error(), "\n"); n > 30 {
-			t.Errorf("%.80s: %d lines", payload, n)
+			t.Errorf("%.80s: %d lines, want at most 30", payload, n)
 		}
 	}
 }
@@ -146,12 +146,12 @@ func TestReasonsAreShortAndPrint(t *testing.T) {
 func TestInvalidUTF8IsReplaced(t *testing.T) {
 	e, err := deviceevent.Decode([]byte("{\"type\":\"t\",\"description\":\"a\xffb\"}"))
 	if err != nil || e.Description != "a\uFFFDb" {
-		t.Errorf("got %q, %v", e.Description, err)
+		t.Errorf("got %q, error %v, want a\uFFFDb", e.Description, err)
 	}
 }
 
-// schema is the part of JSON Schema that the published file uses. Any other keyword fails the
-// test, because the test would not check it.
+// schema is the part of JSON Schema that the published file uses. Another keyword fails the test,
+// because accepts would ignore it.
 type schema struct {
 	Meta                 string `json:"$schema"`
 	ID                   string `json:"$id"`
@@ -231,7 +231,7 @@ func TestPublishedSchemaNamesTheFieldsOfTheCode(t *testing.T) {
 	s := publishedSchema(t)
 	event := reflect.TypeFor[deviceevent.Event]()
 	if event.NumField() != len(s.Properties) {
-		t.Errorf("the schema has %d fields, DeviceEvent %d", len(s.Properties), event.NumField())
+		t.Errorf("the schema has %d fields, deviceevent.Event %d", len(s.Properties), event.NumField())
 	}
 	for field := range event.Fields() {
 		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
@@ -239,7 +239,7 @@ func TestPublishedSchemaNamesTheFieldsOfTheCode(t *testing.T) {
 			t.Errorf("the schema lacks %s, or its description", name)
 		}
 		if slices.Contains(s.Required, name) == strings.Contains(options, "omitempty") {
-			t.Errorf("%s is required in one of schema and code only", name)
+			t.Errorf("%s is required in the schema or in the code, but not in both", name)
 		}
 	}
 	if *s.Properties["details"].MaxProperties != deviceevent.MaxDetails {
@@ -250,7 +250,7 @@ func TestPublishedSchemaNamesTheFieldsOfTheCode(t *testing.T) {
 	}
 }
 
-// texts vary around every limit.
+// texts generates texts of about the longest allowed length, and special ones.
 func texts(longest int) *rapid.Generator[string] {
 	return rapid.OneOf(
 		rapid.SampledFrom([]string{"", " ", "\u0085", "\u00a0", "\u3000", "\u2028", "\u200b", "\ufeff", "\u0007", "a", "ä", "active", "cleared", "LOW", "low", "tamper", "Tamper", "t\n"}),
@@ -275,8 +275,7 @@ func values() *rapid.Generator[any] {
 	)
 }
 
-// The schema and the code accept the same events.
-func TestPublishedSchemaIsWhatTheCodeAccepts(t *testing.T) {
+func TestPublishedSchemaAndCodeAcceptTheSameEvents(t *testing.T) {
 	s := publishedSchema(t)
 	conforming := map[string]*rapid.Generator[any]{
 		"type":        rapid.StringMatching(`[a-z0-9-]{1,64}`).AsAny(),
@@ -286,7 +285,7 @@ func TestPublishedSchemaIsWhatTheCodeAccepts(t *testing.T) {
 		"time":        rapid.Map(rapid.IntRange(0, 1<<50), func(n int) any { return float64(n) }),
 		"details":     rapid.Just[any](map[string]any{"k": "v"}),
 	}
-	accepted, refused := 0, 0
+	accepted, rejected := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		event := map[string]any{}
 		for _, name := range []string{"type", "state", "severity", "description", "time", "details"} {
@@ -308,21 +307,21 @@ func TestPublishedSchemaIsWhatTheCodeAccepts(t *testing.T) {
 		}
 		_, err = deviceevent.Decode(payload)
 		if s.accepts(read) != (err == nil) {
-			t.Fatalf("%s: the schema says %t, the code %v", payload, s.accepts(read), err)
+			t.Fatalf("%s: the schema accepts it: %t, the code returns the error %v", payload, s.accepts(read), err)
 		}
 		if err == nil {
 			accepted++
 		} else {
-			refused++
+			rejected++
 		}
 	})
-	if accepted == 0 || refused == 0 {
-		t.Errorf("%d accepted, %d refused", accepted, refused)
+	if accepted == 0 || rejected == 0 {
+		t.Errorf("%d events accepted, %d rejected, want some of each", accepted, rejected)
 	}
 }
 
-// TestDocumentedDeviceEvents checks docs/device-events.md. Decode must accept each JSON example,
-// and refuse each line of the table of refusals with the documented reason.
+// TestDocumentedDeviceEvents checks docs/device-events.md. Decode must accept each JSON example, and
+// reject each event in the table with the documented error.
 func TestDocumentedDeviceEvents(t *testing.T) {
 	text, err := os.ReadFile("../../docs/device-events.md")
 	if err != nil {
@@ -334,15 +333,15 @@ func TestDocumentedDeviceEvents(t *testing.T) {
 			t.Errorf("%s: %v", example[1], err)
 		}
 	}
-	refusals := regexp.MustCompile("(?m)^\\| `(.*?)` \\| `(device event.*?)` \\|$").FindAllSubmatch(text, -1)
-	for _, r := range refusals {
+	rejections := regexp.MustCompile("(?m)^\\| `(.*?)` \\| `(device event.*?)` \\|$").FindAllSubmatch(text, -1)
+	for _, r := range rejections {
 		_, err := deviceevent.Decode(r[1])
 		if err == nil || err.Error() != string(r[2]) {
 			t.Errorf("%s: got %v, the page says %s", r[1], err, r[2])
 		}
 	}
-	if len(examples) < 3 || len(refusals) < 5 {
-		t.Errorf("%d examples, %d refusals found", len(examples), len(refusals))
+	if len(examples) < 3 || len(rejections) < 5 {
+		t.Errorf("the page has %d examples and %d rejected events, want at least 3 and 5", len(examples), len(rejections))
 	}
 }
 
@@ -357,7 +356,7 @@ func FuzzDecodeDeviceEvent(f *testing.F) {
 		e, err := deviceevent.Decode(payload)
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "device event") || strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' && r != '\n' }) {
-				t.Fatalf("reason %q", err)
+				t.Fatalf("the error %q has no prefix, or a control character", err)
 			}
 			return
 		}

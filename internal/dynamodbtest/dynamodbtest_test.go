@@ -32,6 +32,7 @@ func item(sk string, n int) dynamodbtest.Item {
 	return dynamodbtest.Item{"pk": text("p"), "sk": text(sk), "n": number(n)}
 }
 
+// put writes an item under a condition on #n or #sk. An empty condition always holds.
 func put(s *dynamodbtest.Service, it dynamodbtest.Item, condition string, values dynamodbtest.Item) error {
 	in := &dynamodb.PutItemInput{TableName: aws.String("t"), Item: it}
 	if condition != "" {
@@ -45,7 +46,7 @@ func put(s *dynamodbtest.Service, it dynamodbtest.Item, condition string, values
 	return err
 }
 
-func TestConditionsDecideAboutWrites(t *testing.T) {
+func TestConditionsOfWrites(t *testing.T) {
 	for _, row := range []struct {
 		condition string
 		values    dynamodbtest.Item
@@ -71,7 +72,7 @@ func TestConditionsDecideAboutWrites(t *testing.T) {
 		err := put(s, item("a", 6), row.condition, row.values)
 		var failed *types.ConditionalCheckFailedException
 		if (err == nil) != row.holds || err != nil && !errors.As(err, &failed) {
-			t.Errorf("%s: %v, want it to hold: %t", row.condition, err, row.holds)
+			t.Errorf("%s: error %v, want that the condition holds: %t", row.condition, err, row.holds)
 		}
 	}
 }
@@ -87,12 +88,12 @@ func TestUnsupportedExpressionsAreErrors(t *testing.T) {
 	} {
 		err := put(newService(), item("a", 5), condition, dynamodbtest.Item{":a": number(1)})
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want an error about %s", condition, err, want)
+			t.Errorf("%s: error %v, want one about %s", condition, err, want)
 		}
 	}
 	err := put(newService(), item("a", 5), "attribute_not_exists(#n)", dynamodbtest.Item{":a": number(1)})
 	if err == nil || !strings.Contains(err.Error(), "unused") {
-		t.Errorf("an unused value: %v", err)
+		t.Errorf("an unused value: error %v, want one that says unused", err)
 	}
 }
 
@@ -127,17 +128,17 @@ func TestQueriesReadPartitionsAndIndexesInOrder(t *testing.T) {
 		KeyConditionExpression: aws.String("#pk = :pk"), FilterExpression: aws.String("#n <> :n"),
 		ExpressionAttributeNames: map[string]string{"#pk": "pk", "#n": "n"}, ExpressionAttributeValues: dynamodbtest.Item{":pk": text("p"), ":n": number(1)},
 	}); got != "0 1 2 4" {
-		t.Errorf("partition: %s", got)
+		t.Errorf("partition: got %s, want 0 1 2 4", got)
 	}
 	if got := all(&dynamodb.QueryInput{
 		IndexName: aws.String("due"), KeyConditionExpression: aws.String("#shard = :shard AND #at <= :at"),
 		ExpressionAttributeNames: map[string]string{"#shard": "shard", "#at": "at"}, ExpressionAttributeValues: dynamodbtest.Item{":shard": text("1"), ":at": number(9)},
 	}); got != "0 1 3" {
-		t.Errorf("index: %s", got)
+		t.Errorf("index: got %s, want 0 1 3", got)
 	}
 }
 
-func TestBatchesReportWhatTheyDidNotProcess(t *testing.T) {
+func TestBatchesReportUnprocessedKeysAndTransactionsTheirReasons(t *testing.T) {
 	s := newService()
 	for _, sk := range []string{"a", "b"} {
 		if err := put(s, item(sk, 1), "", nil); err != nil {
@@ -152,7 +153,7 @@ func TestBatchesReportWhatTheyDidNotProcess(t *testing.T) {
 		"t": {Keys: []map[string]types.AttributeValue{key("a"), key("b"), key("c")}},
 	}})
 	if err != nil || len(out.Responses["t"]) != 1 || len(out.UnprocessedKeys["t"].Keys) != 1 {
-		t.Errorf("%+v, %v", out, err)
+		t.Errorf("got %+v, error %v, want the item a, and the key b unprocessed", out, err)
 	}
 	write := func(sk string, condition string) types.TransactWriteItem {
 		return types.TransactWriteItem{Put: &types.Put{
@@ -164,10 +165,10 @@ func TestBatchesReportWhatTheyDidNotProcess(t *testing.T) {
 	}})
 	var canceled *types.TransactionCanceledException
 	if !errors.As(err, &canceled) || *canceled.CancellationReasons[0].Code != "None" || *canceled.CancellationReasons[1].Code != "ConditionalCheckFailed" {
-		t.Errorf("%v", err)
+		t.Errorf("error %v, want a canceled transaction, because of its second write", err)
 	}
 	if got := s.Items("t"); len(got) != 2 || got[0]["n"].(*types.AttributeValueMemberN).Value != "1" {
-		t.Errorf("a canceled transaction has written: %v", got)
+		t.Errorf("a canceled transaction changed the items: %v", got)
 	}
 }
 
@@ -202,20 +203,20 @@ func TestStatementsHaveTheirOwnConditionsAndErrors(t *testing.T) {
 		return strings.Join(codes, " ")
 	}
 	if got := run(insert("a"), insert("b"), update("c", 1)); got != "DuplicateItem ok ConditionalCheckFailed" {
-		t.Errorf("first batch: %s", got)
+		t.Errorf("first batch: got %s, want DuplicateItem ok ConditionalCheckFailed", got)
 	}
 	if got := run(update("a", 2), update("b", 2)); got != "ConditionalCheckFailed ok" {
-		t.Errorf("second batch: %s", got)
+		t.Errorf("second batch: got %s, want ConditionalCheckFailed ok", got)
 	}
 	if it := s.Items("t")[1]; it["n"] != nil || it["m"].(*types.AttributeValueMemberN).Value != "7" {
-		t.Errorf("after the update: %v", it)
+		t.Errorf("the item after the update is %v, want m 7 and no n", it)
 	}
 	for _, text := range []string{`DELETE FROM "t"`, `UPDATE "t" SET "m" = ? WHERE "pk" = ?`, `INSERT INTO "t" VALUE {'pk': ?} ON CONFLICT DO NOTHING`} {
 		_, err := s.BatchExecuteStatement(context.Background(), &dynamodb.BatchExecuteStatementInput{Statements: []types.BatchStatementRequest{
 			{Statement: &text, Parameters: []types.AttributeValue{number(1), number(2)}},
 		}})
 		if err == nil || !strings.Contains(err.Error(), "does not support") {
-			t.Errorf("%s: %v", text, err)
+			t.Errorf("%s: error %v, want one that says does not support", text, err)
 		}
 	}
 }
@@ -241,16 +242,16 @@ func TestStaleReadsAndExpiry(t *testing.T) {
 		return out.Item["n"].(*types.AttributeValueMemberN).Value
 	}
 	if read(true) != "1" || read(false) != "0" {
-		t.Error("an eventually consistent read sees the last write at once, or a consistent one does not")
+		t.Error("an eventually consistent read returns the last write at once, or a consistent one does not")
 	}
 	now = now.Add(time.Second)
 	if read(false) != "1" {
-		t.Error("a read is stale for too long")
+		t.Error("an eventually consistent read is stale after a second")
 	}
 	if s.Expire("t", time.Unix(149, 0)); len(s.Items("t")) != 1 {
-		t.Error("expired too soon")
+		t.Error("the item expired too soon")
 	}
 	if s.Expire("t", time.Unix(150, 0)); len(s.Items("t")) != 0 {
-		t.Error("did not expire")
+		t.Error("the item did not expire")
 	}
 }

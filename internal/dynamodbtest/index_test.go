@@ -12,8 +12,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
 )
 
-// TestIndexStaysInOrder writes at random. It compares the pages of an index, which is read in
-// its order, with those of a service that may return stale items, which searches all of them.
+// TestIndexStaysInOrder writes at random, and compares the pages of two services. One keeps its index
+// in order. The other may return stale items, so it searches all items.
 func TestIndexStaysInOrder(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	ordered, searched := newService(), newService()
@@ -47,8 +47,8 @@ func TestIndexStaysInOrder(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if shown(got) != shown(want) {
-				t.Fatalf("found %s, want %s", shown(got), shown(want))
+			if format(got) != format(want) {
+				t.Fatalf("found %s, want %s", format(got), format(want))
 			}
 			found += len(got.Items)
 			if in.ExclusiveStartKey = got.LastEvaluatedKey; len(in.ExclusiveStartKey) == 0 {
@@ -57,11 +57,11 @@ func TestIndexStaysInOrder(t *testing.T) {
 		}
 	}
 	if found < 300 {
-		t.Errorf("queries found only %d items", found)
+		t.Errorf("the queries found %d items, want at least 300", found)
 	}
 }
 
-func shown(out *dynamodb.QueryOutput) string {
+func format(out *dynamodb.QueryOutput) string {
 	text := ""
 	for _, it := range append(out.Items, out.LastEvaluatedKey) {
 		for _, name := range []string{"pk", "sk", "shard", "at"} {

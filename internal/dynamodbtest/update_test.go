@@ -12,7 +12,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
 )
 
-func TestUpdateCountsUnderACondition(t *testing.T) {
+func TestUpdateWithACondition(t *testing.T) {
 	s := newService()
 	count := func(by, most int, unused bool) error {
 		in := &dynamodb.UpdateItemInput{
@@ -32,17 +32,17 @@ func TestUpdateCountsUnderACondition(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := count(1, 2, false); !errors.As(err, &failed) {
-		t.Errorf("the third of two: %v", err)
+		t.Errorf("a third update, although two are allowed: error %v, want a failed condition", err)
 	}
 	if err := count(-1, 5, false); err != nil {
 		t.Error(err)
 	}
 	if err := count(1, 5, true); err == nil || errors.As(err, &failed) {
-		t.Errorf("an unused name: %v", err)
+		t.Errorf("an unused name: error %v, want one that is no failed condition", err)
 	}
 	items := s.Items("t")
 	if len(items) != 1 || items[0]["n"].(*types.AttributeValueMemberN).Value != "1" || items[0]["expires"].(*types.AttributeValueMemberN).Value != "7" {
-		t.Errorf("items %v", items)
+		t.Errorf("items %v, want one with n 1 and expires 7", items)
 	}
 	for _, expression := range []string{"SET #n = :by", "REMOVE #n", "SET #e = :e ADD #n :none"} {
 		_, err := s.UpdateItem(context.Background(), &dynamodb.UpdateItemInput{
@@ -50,12 +50,12 @@ func TestUpdateCountsUnderACondition(t *testing.T) {
 			ExpressionAttributeNames: map[string]string{"#n": "n", "#e": "expires"}, ExpressionAttributeValues: dynamodbtest.Item{":by": number(1), ":e": number(1)},
 		})
 		if err == nil {
-			t.Errorf("%s: no error", expression)
+			t.Errorf("%s: no error, want one", expression)
 		}
 	}
 }
 
-func TestDeleteUnderACondition(t *testing.T) {
+func TestDeleteWithACondition(t *testing.T) {
 	s := newService()
 	if err := put(s, item("a", 1), "", nil); err != nil {
 		t.Fatal(err)
@@ -69,12 +69,12 @@ func TestDeleteUnderACondition(t *testing.T) {
 	}
 	var failed *types.ConditionalCheckFailedException
 	if err := remove(2); !errors.As(err, &failed) || len(s.Items("t")) != 1 {
-		t.Errorf("another item: %v", err)
+		t.Errorf("another value of n: error %v, want a failed condition", err)
 	}
 	if err := remove(1); err != nil || len(s.Items("t")) != 0 {
-		t.Errorf("%v, left %v", err, s.Items("t"))
+		t.Errorf("error %v, items %v, want none", err, s.Items("t"))
 	}
 	if err := remove(1); !errors.As(err, &failed) {
-		t.Errorf("twice: %v", err)
+		t.Errorf("a deleted item: error %v, want a failed condition", err)
 	}
 }

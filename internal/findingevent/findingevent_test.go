@@ -21,30 +21,30 @@ func sample(t testing.TB) string {
 	return string(text)
 }
 
-func TestSampleOfAWS(t *testing.T) {
+func TestParseReadsTheSampleOfAWS(t *testing.T) {
 	e, err := Parse([]byte(sample(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	source, ok := e.DeviceSource()
 	if !ok || source != defender.DetectNotifications || e.Product() != DetectProduct {
-		t.Errorf("source %v %v, product %q", source, ok, e.Product())
+		t.Errorf("source %v, found %v, product %q, want those of Device Defender Detect", source, ok, e.Product())
 	}
 	if e.Account != "123456789012" || e.HubAccount != e.Account || e.Region != "us-east-1" || e.HubRegion != e.Region || !e.Open() || e.Severity != defender.Medium {
-		t.Errorf("got %+v", e)
+		t.Errorf("got %+v, want an open finding of MEDIUM in 123456789012, us-east-1", e)
 	}
 	if e.Resources[0].Type != "AwsIotRegisteredThing" || e.Resources[0].ID != "MyThing" || e.Resources[0].Details["IsRegisteredThing"] != "true" {
-		t.Errorf("resources %+v", e.Resources)
+		t.Errorf("resources %+v, want the registered thing MyThing", e.Resources)
 	}
 	if e.ProductFields["MetricName"] != "aws:num-disconnects" || e.Types[0] != "Unusual Behaviors" {
-		t.Errorf("fields %v, types %v", e.ProductFields, e.Types)
+		t.Errorf("fields %v, types %v, want the metric aws:num-disconnects and Unusual Behaviors", e.ProductFields, e.Types)
 	}
 	if want := time.Date(2022, 11, 9, 22, 45, 0, 0, time.UTC); !e.Order.Updated.Equal(want) || !e.CreatedAt.Equal(want) || e.Order.Event.Year() != 2026 || !e.Order.Processed.IsZero() {
-		t.Errorf("times %+v, created %v", e.Order, e.CreatedAt)
+		t.Errorf("times %+v, created %v, want %v, and an event of 2026 without ProcessedAt", e.Order, e.CreatedAt, want)
 	}
 }
 
-// event returns an event with one finding, of which fields are changed.
+// event returns an event with one finding. fields are additional JSON members of the finding.
 func event(fields string) string {
 	return `{"source":"aws.securityhub","detail-type":"Security Hub Findings - Imported","account":"111122223333","region":"eu-west-1","time":"2026-11-30T05:00:00Z",
 	 "detail":{"findings":[{"Id":"f","ProductArn":"arn:aws:securityhub:eu-west-1::product/aws/guardduty","UpdatedAt":"2026-11-30T04:59:59.5Z"` + fields + `}]}}`
@@ -55,7 +55,7 @@ func TestEventsOfAnyProduct(t *testing.T) {
 		name, fields string
 		check        func(Event) bool
 	}{
-		{"no region of its own", ``, func(e Event) bool { return e.Region == "eu-west-1" && e.Open() }},
+		{"finding without a Region", ``, func(e Event) bool { return e.Region == "eu-west-1" && e.Open() }},
 		{"label of the provider", `,"FindingProviderFields":{"Severity":{"Label":"HIGH"},"Types":["a/b"]}`, func(e Event) bool { return e.Severity == defender.High && e.Types[0] == "a/b" }},
 		{"an analyst's label wins", `,"Severity":{"Label":"LOW"},"FindingProviderFields":{"Severity":{"Label":"HIGH"}}`, func(e Event) bool { return e.Severity == defender.Low && !e.Original }},
 		{"types of an analyst", `,"Types":["a"],"FindingProviderFields":{"Types":["b"]}`, func(e Event) bool { return !e.Original }},
@@ -67,23 +67,23 @@ func TestEventsOfAnyProduct(t *testing.T) {
 		{"numbers in place of strings", `,"ProductFields":{"n":1.5,"b":true,"o":{},"z":null}`, func(e Event) bool {
 			return reflect.DeepEqual(e.ProductFields, map[string]string{"n": "1.5", "b": "true"})
 		}},
-		{"other types than documented", `,"Severity":"HIGH","Types":"x","Resources":{},"Workflow":[],"ProductFields":3,"Remediation":[]`, func(e Event) bool { return len(e.Resources) == 0 && e.Severity == 0 }},
-		{"one odd resource", `,"Resources":["x",{"Type":"AwsEc2Instance","Id":"i-1","Details":{"AwsEc2Instance":{"Type":"t3"}}}]`, func(e Event) bool { return len(e.Resources) == 2 && e.Resources[1].ID == "i-1" }},
+		{"undocumented JSON types", `,"Severity":"HIGH","Types":"x","Resources":{},"Workflow":[],"ProductFields":3,"Remediation":[]`, func(e Event) bool { return len(e.Resources) == 0 && e.Severity == 0 }},
+		{"resource that is not an object", `,"Resources":["x",{"Type":"AwsEc2Instance","Id":"i-1","Details":{"AwsEc2Instance":{"Type":"t3"}}}]`, func(e Event) bool { return len(e.Resources) == 2 && e.Resources[1].ID == "i-1" }},
 		{"nanoseconds and an offset", `,"ProcessedAt":"2026-11-30T06:00:00.123456789+01:00"`, func(e Event) bool {
 			return e.Order.Processed.Equal(time.Date(2026, 11, 30, 5, 0, 0, 123456789, time.UTC))
 		}},
 		{"related findings of the provider", `,"FindingProviderFields":{"RelatedFindings":[{"ProductArn":"p","Id":"i"},{}]}`, func(e Event) bool { return len(e.Related) == 1 && e.Related[0].ID == "i" }},
-		{"device source only by our ID", `,"ProductArn":"arn:aws:securityhub:r:1:product/1/default"`, func(e Event) bool { _, ok := e.DeviceSource(); return !ok && e.Product() == DefaultProduct }},
-		{"device source of ours", `,"ProductArn":"arn:aws:securityhub:r:1:product/1/default","Id":"defenderhub/behavior/r/p/b/c"`, func(e Event) bool {
+		{"default product without our ID", `,"ProductArn":"arn:aws:securityhub:r:1:product/1/default"`, func(e Event) bool { _, ok := e.DeviceSource(); return !ok && e.Product() == DefaultProduct }},
+		{"default product with our ID", `,"ProductArn":"arn:aws:securityhub:r:1:product/1/default","Id":"defenderhub/behavior/r/p/b/c"`, func(e Event) bool {
 			s, ok := e.DeviceSource()
 			return ok && s == defender.BehaviorTransitions
 		}},
-		{"our ID under another product", `,"Id":"defenderhub/behavior/r/p/b/c"`, func(e Event) bool { _, ok := e.DeviceSource(); return !ok }},
+		{"another product with our ID", `,"Id":"defenderhub/behavior/r/p/b/c"`, func(e Event) bool { _, ok := e.DeviceSource(); return !ok }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e, err := Parse([]byte(event(c.fields)))
 			if err != nil || !c.check(e) {
-				t.Errorf("got %+v, %v", e, err)
+				t.Errorf("%s: got %+v, error %v", c.fields, e, err)
 			}
 		})
 	}
@@ -102,7 +102,7 @@ func TestEventsWithoutAReadableFindingAreErrors(t *testing.T) {
 		{"finding is text", `{"source":"aws.securityhub","detail-type":"Security Hub Findings - Imported","detail":{"findings":["x"]}}`, "not JSON"},
 	} {
 		if _, err := Parse([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: got %v", c.name, err)
+			t.Errorf("%s: error %v, want one that says %q", c.name, err, c.want)
 		}
 	}
 }
@@ -126,7 +126,7 @@ func TestOrder(t *testing.T) {
 				want = 1
 			}
 			if got := a.Compare(b); got != want {
-				t.Errorf("%d compared with %d: %d", i, j, got)
+				t.Errorf("order %d compared with %d: got %d, want %d", i, j, got, want)
 			}
 		}
 		var back Order
@@ -135,7 +135,7 @@ func TestOrder(t *testing.T) {
 			err = json.Unmarshal(text, &back)
 		}
 		if err != nil || a.Compare(back) != 0 {
-			t.Errorf("%s: %v", text, err)
+			t.Errorf("%s is read as %+v, error %v", text, back, err)
 		}
 	}
 }
@@ -152,15 +152,15 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("no identity or time: %+v", e)
 		}
 		if e.Order.Compare(e.Order) != 0 {
-			t.Error("an event is older than itself")
+			t.Error("the order of an event differs from itself")
 		}
 		for k, v := range e.ProductFields {
 			if v == "" {
-				t.Errorf("empty field %q", k)
+				t.Errorf("the product field %q is empty", k)
 			}
 		}
 		if source, ok := e.DeviceSource(); ok && !source.Known() {
-			t.Errorf("source %v", source)
+			t.Errorf("unknown source %v", source)
 		}
 		if _, err := json.Marshal(e.Order); err != nil {
 			t.Error(err)

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// writeModule writes a small module that looks like this one: a function, and a package that only
-// the function imports.
+// writeModule writes a small module like this one, with a function, and a package that the function
+// imports.
 func writeModule(t *testing.T, dir string) string {
 	t.Helper()
 	for name, text := range map[string]string{
@@ -50,7 +50,8 @@ func goTool(t *testing.T) string {
 	return tool
 }
 
-func hello(t *testing.T, module, cache string) Asset {
+// buildHello builds the function of writeModule.
+func buildHello(t *testing.T, module, cache string) Asset {
 	t.Helper()
 	built, err := build{goTool: goTool(t), module: module, cache: cache, functions: []string{"hello"}, goarch: "arm64"}.run()
 	if err != nil {
@@ -60,14 +61,14 @@ func hello(t *testing.T, module, cache string) Asset {
 }
 
 func TestSameSourceHasSameHashInEveryDirectory(t *testing.T) {
-	one := hello(t, writeModule(t, t.TempDir()), t.TempDir())
-	two := hello(t, writeModule(t, filepath.Join(t.TempDir(), "pkg", "mod", "example.com", "hub@v1.2.3")), t.TempDir())
+	one := buildHello(t, writeModule(t, t.TempDir()), t.TempDir())
+	two := buildHello(t, writeModule(t, filepath.Join(t.TempDir(), "pkg", "mod", "example.com", "hub@v1.2.3")), t.TempDir())
 	if one.Hash != two.Hash {
 		t.Errorf("hashes %s and %s", one.Hash, two.Hash)
 	}
 	entries, err := os.ReadDir(one.Dir)
 	if err != nil || len(entries) != 1 || entries[0].Name() != "bootstrap" {
-		t.Errorf("the asset holds %v, %v, want bootstrap alone", entries, err)
+		t.Errorf("the asset contains %v, error %v, want bootstrap alone", entries, err)
 	}
 	if info, _ := os.Stat(filepath.Join(one.Dir, "bootstrap")); info.Mode()&0o111 == 0 {
 		t.Errorf("bootstrap has mode %v, want an executable", info.Mode())
@@ -76,17 +77,17 @@ func TestSameSourceHasSameHashInEveryDirectory(t *testing.T) {
 
 func TestChangedSourceHasAnotherHash(t *testing.T) {
 	module, cache := writeModule(t, t.TempDir()), t.TempDir()
-	one := hello(t, module, cache)
+	one := buildHello(t, module, cache)
 	writeGreeting(t, module, "good day")
-	if two := hello(t, module, cache); one.Hash == two.Hash {
+	if two := buildHello(t, module, cache); one.Hash == two.Hash {
 		t.Error("the hash did not change")
 	}
 	if _, err := os.Stat(filepath.Join(one.Dir, "bootstrap")); err != nil {
-		t.Errorf("an asset that another synthesis may be reading is gone: %v", err)
+		t.Errorf("an asset that another synthesis may read is deleted: %v", err)
 	}
 }
 
-func TestModuleCacheIsNotWrittenTo(t *testing.T) {
+func TestBuildDoesNotWriteToTheModule(t *testing.T) {
 	module := writeModule(t, t.TempDir())
 	var before []string
 	err := filepath.WalkDir(module, func(path string, _ fs.DirEntry, err error) error {
@@ -101,20 +102,20 @@ func TestModuleCacheIsNotWrittenTo(t *testing.T) {
 			_ = os.Chmod(path, 0o755)
 		}
 	})
-	hello(t, module, t.TempDir())
+	buildHello(t, module, t.TempDir())
 	var after []string
 	_ = filepath.WalkDir(module, func(path string, _ fs.DirEntry, _ error) error {
 		after = append(after, path)
 		return nil
 	})
 	if strings.Join(before, "\n") != strings.Join(after, "\n") {
-		t.Errorf("the module now holds %v", after)
+		t.Errorf("the build changed the files of the module to %v, want %v", after, before)
 	}
 }
 
-func TestCallersSettingsChangeNothing(t *testing.T) {
+func TestGoSettingsOfTheCallerDoNotChangeTheHash(t *testing.T) {
 	module := writeModule(t, t.TempDir())
-	want := hello(t, module, t.TempDir())
+	want := buildHello(t, module, t.TempDir())
 	settings := filepath.Join(t.TempDir(), "env")
 	if err := os.WriteFile(settings, []byte("GOFLAGS=-race\nGOARCH=mips\nCGO_ENABLED=1\nGOWORK=/nowhere/go.work\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -126,8 +127,8 @@ func TestCallersSettingsChangeNothing(t *testing.T) {
 		t.Run(env, func(t *testing.T) {
 			name, value, _ := strings.Cut(env, "=")
 			t.Setenv(name, value)
-			if got := hello(t, module, t.TempDir()); got.Hash != want.Hash {
-				t.Errorf("the hash changed")
+			if got := buildHello(t, module, t.TempDir()); got.Hash != want.Hash {
+				t.Errorf("the hash is %s, want %s", got.Hash, want.Hash)
 			}
 		})
 	}
@@ -135,7 +136,7 @@ func TestCallersSettingsChangeNothing(t *testing.T) {
 
 func TestUnchangedSourceIsNotLinkedAgain(t *testing.T) {
 	if _, err := exec.LookPath("sh"); err != nil {
-		t.Skip("needs sh to look over the go command's shoulder")
+		t.Skip("needs sh to record the commands of go build")
 	}
 	module, cache, log := writeModule(t, t.TempDir()), t.TempDir(), filepath.Join(t.TempDir(), "log")
 	tool := filepath.Join(t.TempDir(), "go")
@@ -154,8 +155,8 @@ func TestUnchangedSourceIsNotLinkedAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if known, ok := assets[step.text]; ok && built["hello"] != known {
-			t.Errorf("step %d: asset %v, was %v", i, built["hello"], known)
+		if before, ok := assets[step.text]; ok && built["hello"] != before {
+			t.Errorf("step %d: asset %v, want %v as before", i, built["hello"], before)
 		}
 		assets[step.text] = built["hello"]
 		commands, err := os.ReadFile(log)
@@ -163,7 +164,7 @@ func TestUnchangedSourceIsNotLinkedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		if linked := strings.Contains(string(commands), "/link "); linked != step.wantLink {
-			t.Errorf("step %d: linked: %v, want %v:\n%s", i, linked, step.wantLink, commands)
+			t.Errorf("step %d: linked %v, want %v:\n%s", i, linked, step.wantLink, commands)
 		}
 	}
 }
@@ -175,18 +176,18 @@ func TestFunctionsBuiltTogetherAreTheSameAssets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if alone := hello(t, module, t.TempDir()); built["hello"].Hash != alone.Hash || built["bye"].Hash == alone.Hash {
+	if alone := buildHello(t, module, t.TempDir()); built["hello"].Hash != alone.Hash || built["bye"].Hash == alone.Hash {
 		t.Errorf("together %v, alone %v", built, alone)
 	}
 	for name, a := range built {
 		entries, err := os.ReadDir(a.Dir)
 		if err != nil || len(entries) != 1 || entries[0].Name() != "bootstrap" {
-			t.Errorf("the asset of %s holds %v, %v, want bootstrap alone", name, entries, err)
+			t.Errorf("the asset of %s contains %v, error %v, want bootstrap alone", name, entries, err)
 		}
 	}
 }
 
-func TestAssetWithAFileIsMadeOnce(t *testing.T) {
+func TestStageMakesAnAssetOnce(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	program := filepath.Join(t.TempDir(), "program")
 	writeFile(t, program, "program")
@@ -201,20 +202,21 @@ func TestAssetWithAFileIsMadeOnce(t *testing.T) {
 	}
 	two, err := Stage(program, "behaviors.json", []byte("{}"))
 	if err != nil || one != two {
-		t.Errorf("%v and %v, error %v", one, two, err)
+		t.Errorf("the second call returns %v, error %v, want %v", two, err, one)
 	}
 	if entries, _ := os.ReadDir(filepath.Dir(one.Dir)); len(entries) != 1 {
-		t.Errorf("left %v", entries)
+		t.Errorf("the directory contains %v, want the asset alone", entries)
 	}
 	if _, err := Stage(filepath.Join(t.TempDir(), "missing"), "behaviors.json", nil); err == nil {
-		t.Error("a program that is not there is an asset")
+		t.Error("a missing program is no error")
 	}
 }
 
-// TestInterruptedOutputsAreRemoved makes the files of an interrupted synthesis old.
+// TestInterruptedOutputsAreRemoved creates the directories of interrupted and running builds, and an
+// older output.
 func TestInterruptedOutputsAreRemoved(t *testing.T) {
 	module, cache := writeModule(t, t.TempDir()), t.TempDir()
-	home := filepath.Dir(hello(t, module, cache).Dir)
+	home := filepath.Dir(buildHello(t, module, cache).Dir)
 	for name, age := range map[string]time.Duration{"build-old": 2 * time.Hour, "build-running": time.Minute, "output-of-yesterday": 24 * time.Hour} {
 		dir := filepath.Join(home, name)
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -225,10 +227,10 @@ func TestInterruptedOutputsAreRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	hello(t, module, cache)
+	buildHello(t, module, cache)
 	for name, want := range map[string]bool{"build-old": false, "build-running": true, "output-of-yesterday": true} {
 		if _, err := os.Stat(filepath.Join(home, name)); (err == nil) != want {
-			t.Errorf("%s: %v, want kept %t", name, err, want)
+			t.Errorf("%s: error %v, want that it exists: %t", name, err, want)
 		}
 	}
 }

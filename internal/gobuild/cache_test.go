@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// withoutHome leaves this process no place for caches: none that it knows, or one that is not
-// writable. A file instead of a directory stops root as well.
+// withoutHome unsets all variables that locate caches, and sets HOME to home. An empty home is unknown.
 func withoutHome(t *testing.T, home string) {
 	t.Helper()
 	for _, name := range []string{"HOME", "home"} {
@@ -19,6 +18,7 @@ func withoutHome(t *testing.T, home string) {
 	}
 }
 
+// unwritableHome returns a file instead of a directory: root cannot write there either.
 func unwritableHome(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "home")
@@ -36,16 +36,16 @@ func TestBuildCacheIsPrivateWithoutAUserCache(t *testing.T) {
 			}
 			t.Cleanup(func() { os.RemoveAll(filepath.Join(dir, "with-file")) })
 			if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
-				t.Errorf("%s: %v, %v, want a directory for its owner alone", dir, info, err)
+				t.Errorf("%s: %v, error %v, want a directory for its owner alone", dir, info, err)
 			}
 			if again, _ := cacheDir(); again != dir {
-				t.Errorf("%s and %s", dir, again)
+				t.Errorf("the second call returns %s, want %s", again, dir)
 			}
-			// The prebuilt executable that the errors suggest needs a place too.
+			// The errors suggest a prebuilt executable, which also needs a directory.
 			program := filepath.Join(t.TempDir(), "program")
 			writeFile(t, program, "program")
 			if made, err := Stage(program, "behaviors.json", []byte("{}")); err != nil || !strings.HasPrefix(made.Dir, dir) {
-				t.Errorf("%v, error %v", made, err)
+				t.Errorf("Stage: %v, error %v, want an asset in %s", made, err, dir)
 			}
 		})
 	}
@@ -59,14 +59,14 @@ func TestFunctionsCompileWithoutAHome(t *testing.T) {
 			withoutHome(t, home)
 			caches, remove, err := goCaches()
 			if err != nil || len(caches) != 3 {
-				t.Fatalf("%v, error %v", caches, err)
+				t.Fatalf("caches %v, error %v, want 3", caches, err)
 			}
 			if _, err := (build{goTool: tool, module: module, cache: t.TempDir(), functions: []string{"hello"}, goarch: "arm64", caches: caches}).run(); err != nil {
 				t.Error(err)
 			}
 			dir := filepath.Dir(strings.TrimPrefix(caches[0], "GOCACHE="))
 			if remove(); len(glob(t, dir)) != 0 {
-				t.Errorf("%s is left", dir)
+				t.Errorf("%s still exists", dir)
 			}
 		})
 	}
@@ -75,7 +75,7 @@ func TestFunctionsCompileWithoutAHome(t *testing.T) {
 func TestExistingCachesStayInUse(t *testing.T) {
 	home := t.TempDir()
 	withoutHome(t, home)
-	// Filled by another build step, and read-only since.
+	// Another build step filled the module cache and made it read-only.
 	modules := filepath.Join(home, "go", "pkg", "mod")
 	if err := os.MkdirAll(modules, 0o755); err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestExistingCachesStayInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if caches, _, err := goCaches(); err != nil || caches != nil {
-		t.Errorf("%v, error %v", caches, err)
+		t.Errorf("caches %v, error %v, want those that exist", caches, err)
 	}
 }
 

@@ -20,9 +20,9 @@ func TestSourceIsFound(t *testing.T) {
 	for _, c := range []struct {
 		name, file string
 		info       *debug.BuildInfo
-		answers    map[string]string // directory that a go command prints
+		answers    map[string]string // a go command, and the directory that it prints
 	}{
-		{name: "where it was compiled from", file: file(module)},
+		{name: "directory of the compiled source", file: file(module)},
 		{name: "directory that replaces the module", file: trimmed, info: dep("v1.0.0", &debug.Module{Path: module})},
 		{name: "caller's go.mod", file: trimmed, info: dep("v1.0.0", &debug.Module{Path: "../hub"}), answers: map[string]string{"list -m -json " + modulePath: module}},
 		{name: "workspace or own binary", file: trimmed, answers: map[string]string{"list -m -json " + modulePath: module}},
@@ -38,7 +38,7 @@ func TestSourceIsFound(t *testing.T) {
 				return nil, errors.New("not in a module")
 			})
 			if err != nil || got != module {
-				t.Errorf("got %q, %v, want %q", got, err, module)
+				t.Errorf("got %q, error %v, want %q", got, err, module)
 			}
 		})
 	}
@@ -47,7 +47,7 @@ func TestSourceIsFound(t *testing.T) {
 func TestErrorForMissingSourceSaysHowToFixIt(t *testing.T) {
 	fail := func(_ string, args ...string) ([]byte, error) {
 		if strings.Contains(strings.Join(args, " "), "(devel)") {
-			t.Errorf("go %v: no such version exists", args)
+			t.Errorf("go %v is called, but no version has the name (devel)", args)
 		}
 		return nil, errors.New("module lookup disabled")
 	}
@@ -59,7 +59,7 @@ func TestErrorForMissingSourceSaysHowToFixIt(t *testing.T) {
 	} {
 		dir, err := findModule("trimmed.go", info, fail)
 		if err == nil || !strings.Contains(err.Error(), "module lookup disabled") || !strings.Contains(err.Error(), "without -trimpath") {
-			t.Errorf("got %q, %v", dir, err)
+			t.Errorf("%+v: got %q, error %v, want one with the cause, which says without -trimpath", info, dir, err)
 		}
 	}
 }
@@ -95,15 +95,15 @@ func TestErrorForAVendoredModuleOfflineSaysWhy(t *testing.T) {
 		}
 	}
 	if strings.Contains(err.Error(), "trimpath") {
-		t.Errorf("%v blames a flag that was not given", err)
+		t.Errorf("%v names -trimpath, which this build does not use", err)
 	}
 }
 
-func TestModulesTurnedOffDoNotHideTheSource(t *testing.T) {
+func TestSourceIsFoundWithModulesOff(t *testing.T) {
 	module := writeModule(t, t.TempDir())
 	t.Chdir(module)
 	t.Setenv("GO111MODULE", "off")
 	if dir, err := findModule("trimmed.go", nil, goCommand(goTool(t), nil)); err != nil || dir != module {
-		t.Errorf("got %q, %v, want %q", dir, err, module)
+		t.Errorf("got %q, error %v, want %q", dir, err, module)
 	}
 }

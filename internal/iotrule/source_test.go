@@ -33,9 +33,9 @@ func TestSecurityDisconnectsAreSelectedByReason(t *testing.T) {
 			t.Errorf("%s is not in %s", reason, where)
 		}
 	}
-	// A missing second field would make the chain Undefined, and so not true.
+	// If a message lacks one field, IoT SQL evaluates the whole condition to Undefined.
 	if n := strings.Count(where, " = "); n != strings.Count(where, "disconnectReason = ") || strings.Contains(where, "AND") {
-		t.Errorf("more than one field in %s", where)
+		t.Errorf("the condition %s uses more than one field", where)
 	}
 }
 
@@ -56,40 +56,40 @@ func TestRuleSourcesHaveValidTopics(t *testing.T) {
 	}
 }
 
-func TestEnvelopesOfTheRules(t *testing.T) {
+func TestDecodeReadsTheJSONOfARule(t *testing.T) {
 	payload := base64.StdEncoding.EncodeToString([]byte(`{"type":"tamper"}`))
 	source, e, err := iotrule.Decode([]byte(`{"source":"device-event","topic":"defenderhub/events/pump-7","time":1767225600000,` +
 		`"clientId":"pump-7","principal":"0123abcd","sourceIp":"192.0.2.7","payload":"` + payload + `"}`))
 	if err != nil || source != defender.DeviceEvents {
-		t.Fatalf("got %v, %v", source, err)
+		t.Fatalf("got %v, error %v, want a device event", source, err)
 	}
 	if string(e.Payload) != `{"type":"tamper"}` || e.ClientID != "pump-7" || e.Principal != "0123abcd" || e.SourceIP != "192.0.2.7" || e.Time != 1767225600000 || e.RuleError != "" {
-		t.Errorf("got %+v", e)
+		t.Errorf("got %+v, want the fields of the JSON", e)
 	}
 	// encode(*) of a message without payload is Undefined, so the field is missing.
 	source, e, err = iotrule.Decode([]byte(`{"source":"rejected-report","topic":"$aws/things/t/defender/metrics/json/rejected","time":1}`))
 	if err != nil || source != defender.RejectedReports || e.Payload != nil {
-		t.Errorf("got %v, %+v, %v", source, e, err)
+		t.Errorf("without payload: got %v, %+v, error %v, want a rejected report", source, e, err)
 	}
 }
 
-func TestEnvelopesOfTheErrorAction(t *testing.T) {
+func TestDecodeReadsTheJSONOfAnErrorAction(t *testing.T) {
 	recorded, err := os.ReadFile("testdata/rule-error-action.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	source, e, err := iotrule.Decode(recorded)
 	if err != nil || source != defender.DeviceEvents {
-		t.Fatalf("got %v, %v", source, err)
+		t.Fatalf("got %v, error %v, want a device event", source, err)
 	}
 	if e.Topic != "testme/action" || e.ClientID != "iotconsole-1511213971966-0" || e.Time != 0 || e.Principal != "" || e.Source != "device-event" {
-		t.Errorf("got %+v", e)
+		t.Errorf("got %+v, want the topic and the client ID of the recorded message alone", e)
 	}
 	if want := "{\n \"message\": \"Hello vrom AWS IoT console\"\n}"; strings.Join(strings.Fields(string(e.Payload)), " ") != strings.Join(strings.Fields(want), " ") {
-		t.Errorf("payload %q", e.Payload)
+		t.Errorf("payload %q, want %q", e.Payload, want)
 	}
 	if want := "rule TestAction; SqsAction: text of the service"; e.RuleError != want {
-		t.Errorf("got %q, want %q", e.RuleError, want)
+		t.Errorf("rule error %q, want %q", e.RuleError, want)
 	}
 }
 
@@ -107,10 +107,10 @@ func TestErrorActionsKeepTheirSource(t *testing.T) {
 		body, _ := json.Marshal(map[string]any{"ruleName": "r", "topic": topic, "clientId": "c", "base64OriginalPayload": []byte("x")})
 		source, e, err := iotrule.Decode(body)
 		if err != nil || source != want || e.Source != want.String() {
-			t.Errorf("%s: got %v, %v, want %v", topic, source, err, want)
+			t.Errorf("%s: got %v, error %v, want %v", topic, source, err, want)
 		}
 		if e.ClientID != "c" {
-			t.Errorf("%s: client id %q", topic, e.ClientID)
+			t.Errorf("%s: client ID %q, want c", topic, e.ClientID)
 		}
 	}
 }
@@ -130,13 +130,13 @@ func TestMessagesThatNoRuleWrote(t *testing.T) {
 	} {
 		source, _, err := iotrule.Decode([]byte(body))
 		if err == nil || source.Known() || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v, %v, want %q", body, source, err, want)
+			t.Errorf("%s: got %v, error %v, want one that says %q", body, source, err, want)
 		}
 	}
 }
 
-// The aliases that a rule selects are the fields that Decode reads.
-func TestRulesWriteWhatEnvelopesRead(t *testing.T) {
+// Decode reads the fields that a rule selects.
+func TestDecodeReadsTheFieldsOfTheSQL(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		source := rapid.SampledFrom(iotrule.Sources()).Draw(t, "source")
 		want := iotrule.Envelope{
@@ -164,7 +164,7 @@ func TestRulesWriteWhatEnvelopesRead(t *testing.T) {
 		}
 		got, e, err := iotrule.Decode(body)
 		if err != nil || got != source {
-			t.Fatalf("%s: got %v, %v", body, got, err)
+			t.Fatalf("%s: got %v, error %v, want %v", body, got, err, source)
 		}
 		if fmt.Sprintf("%+v", e) != fmt.Sprintf("%+v", want) {
 			t.Fatalf("%s: got %+v, want %+v", body, e, want)
@@ -182,20 +182,20 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		source, e, err := iotrule.Decode(body)
 		if (err == nil) != source.Known() {
-			t.Fatalf("%v with %v", source, err)
+			t.Fatalf("source %v with the error %v", source, err)
 		}
 		if err == nil && (!iotrule.Sends(source) || e.Topic == "" || e.Source != source.String()) {
-			t.Fatalf("got %v, %+v", source, e)
+			t.Fatalf("source %v, %+v: want a source of a rule, and a topic", source, e)
 		}
 	})
 }
 
 func TestExceptedDisconnectReasonsAreNotSelected(t *testing.T) {
-	sql := iotrule.SQL(defender.SecurityDisconnects, "", "DUPLICATE_CLIENTID")
-	if !strings.HasSuffix(sql, " WHERE disconnectReason = 'AUTH_ERROR' OR disconnectReason = 'FORBIDDEN_ACCESS'") {
-		t.Error(sql)
+	const want = " WHERE disconnectReason = 'AUTH_ERROR' OR disconnectReason = 'FORBIDDEN_ACCESS'"
+	if sql := iotrule.SQL(defender.SecurityDisconnects, "", "DUPLICATE_CLIENTID"); !strings.HasSuffix(sql, want) {
+		t.Errorf("got %s, want%s at the end", sql, want)
 	}
 	if sql := iotrule.SQL(defender.RefusedConnections, "", "DUPLICATE_CLIENTID"); strings.Contains(sql, "WHERE") {
-		t.Error(sql)
+		t.Errorf("got %s, want no condition for another source", sql)
 	}
 }

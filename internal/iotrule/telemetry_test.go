@@ -12,7 +12,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// bytesOf evaluates [iotrule.PayloadBytes] as IoT SQL does: whole numbers, left to right.
+// bytesOf evaluates [iotrule.PayloadBytes] as IoT SQL does, with integer division from left to right.
 func bytesOf(payload []byte) int {
 	encoded := base64.StdEncoding.EncodeToString(payload)
 	n := len(encoded) / 4 * 3
@@ -27,15 +27,15 @@ func bytesOf(payload []byte) int {
 func TestPayloadSizeIsExact(t *testing.T) {
 	for n := range 21 {
 		if got := bytesOf(make([]byte, n)); got != n {
-			t.Errorf("%d bytes are counted as %d", n, got)
+			t.Errorf("a payload of %d bytes: got %d", n, got)
 		}
 	}
 	if n := 128 << 10; bytesOf(make([]byte, n)) != n {
-		t.Errorf("%d bytes are counted as %d", n, bytesOf(make([]byte, n)))
+		t.Errorf("a payload of %d bytes: got %d", n, bytesOf(make([]byte, n)))
 	}
 }
 
-// ruleOutput is what a rule of this kind writes.
+// ruleOutput returns the JSON that a rule writes.
 func ruleOutput(t testing.TB, telemetry iotrule.Telemetry) []byte {
 	t.Helper()
 	text, err := json.Marshal(telemetry)
@@ -45,7 +45,7 @@ func ruleOutput(t testing.TB, telemetry iotrule.Telemetry) []byte {
 	return text
 }
 
-func TestTelemetryIsRead(t *testing.T) {
+func TestDecodeTelemetryOfEachKind(t *testing.T) {
 	for _, want := range []iotrule.Telemetry{
 		{Kind: iotrule.LifecycleEvent, Topic: "$aws/events/presence/connected/a", Time: 5, ClientID: iotrule.NotMQTT, Payload: []byte(`{"clientId":"a"}`)},
 		{Kind: iotrule.PublishedMessage, Topic: "t", Time: 5, ID: "i", ClientID: "a", Principal: "p", SourceIP: "10.0.0.1", Bytes: 26},
@@ -54,12 +54,12 @@ func TestTelemetryIsRead(t *testing.T) {
 	} {
 		got, err := iotrule.DecodeTelemetry(ruleOutput(t, want), "reports")
 		if err != nil || string(ruleOutput(t, got)) != string(ruleOutput(t, want)) {
-			t.Errorf("got %+v, want %+v (%v)", got, want, err)
+			t.Errorf("got %+v, error %v, want %+v", got, err, want)
 		}
 	}
 }
 
-func TestErrorActionIsRead(t *testing.T) {
+func TestDecodeTelemetryOfAnErrorAction(t *testing.T) {
 	sample, err := os.ReadFile("testdata/rule-error-action.json")
 	if err != nil {
 		t.Fatal(err)
@@ -74,16 +74,16 @@ func TestErrorActionIsRead(t *testing.T) {
 		{"a report", "testme/action", "TestAction", iotrule.Telemetry{Kind: iotrule.DeviceReport, Topic: "testme/action", ID: trace, ClientID: client, Payload: payload}},
 		{"an event", "$aws/events/presence/connected/a", "other", iotrule.Telemetry{Kind: iotrule.LifecycleEvent, Topic: "$aws/events/presence/connected/a", ID: trace, ClientID: client, Payload: payload}},
 		{"an event of a client id with slashes", "$aws/events/presence/connect_failed/site/a", "other", iotrule.Telemetry{Kind: iotrule.LifecycleEvent, Topic: "$aws/events/presence/connect_failed/site/a", ID: trace, ClientID: client, Payload: payload}},
-		{"a report that calls itself an event", "$aws/events/presence/connected/a", "TestAction", iotrule.Telemetry{Kind: iotrule.DeviceReport, Topic: "$aws/events/presence/connected/a", ID: trace, ClientID: client, Payload: payload}},
+		{"a report on the topic of an event", "$aws/events/presence/connected/a", "TestAction", iotrule.Telemetry{Kind: iotrule.DeviceReport, Topic: "$aws/events/presence/connected/a", ID: trace, ClientID: client, Payload: payload}},
 	} {
 		got, err := iotrule.DecodeTelemetry([]byte(strings.Replace(string(sample), "testme/action", c.topic, 1)), c.reportsRule)
 		if err != nil || string(ruleOutput(t, got)) != string(ruleOutput(t, c.want)) {
-			t.Errorf("%s: got %+v, want %+v (%v)", c.why, got, c.want, err)
+			t.Errorf("%s: got %+v, error %v, want %+v", c.why, got, err, c.want)
 		}
 	}
 }
 
-func TestMessageOfNoRuleIsRefused(t *testing.T) {
+func TestInvalidTelemetryIsAnError(t *testing.T) {
 	for text, want := range map[string]string{
 		``:                                 "JSON",
 		`[]`:                               "JSON",
@@ -95,7 +95,7 @@ func TestMessageOfNoRuleIsRefused(t *testing.T) {
 		`{"kind":"message","time":"soon"}`: "time",
 	} {
 		if _, err := iotrule.DecodeTelemetry([]byte(text), ""); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want an error that names %s", text, err, want)
+			t.Errorf("%s: error %v, want one that names %s", text, err, want)
 		}
 	}
 }
@@ -110,11 +110,11 @@ func FuzzDecodeTelemetry(f *testing.F) {
 			return
 		}
 		if !slices.Contains([]iotrule.TelemetryKind{iotrule.LifecycleEvent, iotrule.PublishedMessage, iotrule.Oversize, iotrule.DeviceReport}, got.Kind) || got.Bytes < 0 || got.Time < 0 {
-			t.Errorf("%+v", got)
+			t.Errorf("%+v has an unknown kind, or a negative number", got)
 		}
 		for _, d := range engine.MessageDatapoints(got) {
 			if d.ID != got.ID || d.Time != got.Time {
-				t.Errorf("%+v of %+v", d, got)
+				t.Errorf("the datapoint %+v of %+v has another ID or time", d, got)
 			}
 		}
 	})

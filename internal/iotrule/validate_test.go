@@ -29,7 +29,7 @@ func TestTopicFilterRules(t *testing.T) {
 		{"share/group/a", "$share/group/a"},
 	} {
 		if err := iotrule.ValidateFilter(c.conforms); err != nil {
-			t.Errorf("%s: %v", c.conforms, err)
+			t.Errorf("%q: got %v, want no error", c.conforms, err)
 		}
 		if err := iotrule.ValidateFilter(c.violates); len(defender.FieldErrors(err)) != 1 {
 			t.Errorf("%q: got %v, want one fault", c.violates, err)
@@ -43,30 +43,29 @@ func TestTopicFilterRules(t *testing.T) {
 func TestRuleNamesHaveNoHyphen(t *testing.T) {
 	for name, valid := range map[string]bool{"fleet_Reports_1": true, strings.Repeat("r", 128): true, "": false, "fleet-reports": false, strings.Repeat("r", 129): false, "a/b": false} {
 		if err := iotrule.ValidateName(name); (err == nil) != valid {
-			t.Errorf("%q: %v", name, err)
+			t.Errorf("%q: error %v, want it valid: %v", name, err, valid)
 		}
 	}
 }
 
-func TestNoRuleReadsBasicIngest(t *testing.T) {
+func TestBasicIngestIsNoTopicOfFROM(t *testing.T) {
 	const filter = "$aws/rules/my_rule/events/+"
 	if err := iotrule.ValidateFilter(filter); err != nil {
 		t.Error(err)
 	}
 	if found := defender.FieldErrors(iotrule.ValidateFrom(filter)); len(found) != 1 || found[0].Value != filter {
-		t.Errorf("got %v, want one fault", found)
+		t.Errorf("%s: got %v, want one fault", filter, found)
 	}
 	if found := defender.FieldErrors(iotrule.ValidateFrom("a+")); len(found) != 1 || found[0].Value != "a+" {
-		t.Errorf("got %v, want one fault", found)
+		t.Errorf("a+: got %v, want one fault", found)
 	}
 	if err := iotrule.ValidateFrom("$aws/things/+/defender/metrics/+"); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestTopicsThatARuleNeverSeesOrShouldNot checks filters of events and reports that match no
-// message, or the wrong ones.
-func TestTopicsThatARuleNeverSeesOrShouldNot(t *testing.T) {
+// Some filters match no message in a rule. Others match messages that are no events or reports.
+func TestTopicsOfEventsAndReports(t *testing.T) {
 	for filter, allowed := range map[string]struct{ events, reports bool }{
 		"fleet/+/security":                       {true, true},
 		"fleet/#":                                {true, true},
@@ -91,15 +90,15 @@ func TestTopicsThatARuleNeverSeesOrShouldNot(t *testing.T) {
 		"$aws/things/+/defender/metrics/deflate": {},
 	} {
 		if err := iotrule.ValidateEventTopic(filter); (err == nil) != allowed.events || err != nil && len(defender.FieldErrors(err)) != 1 {
-			t.Errorf("events on %s: %v", filter, err)
+			t.Errorf("events on %s: error %v, want it allowed: %v", filter, err, allowed.events)
 		}
 		if err := iotrule.ValidateReportTopic(filter); (err == nil) != allowed.reports || err != nil && len(defender.FieldErrors(err)) != 1 {
-			t.Errorf("reports on %s: %v", filter, err)
+			t.Errorf("reports on %s: error %v, want it allowed: %v", filter, err, allowed.reports)
 		}
 	}
 	for _, s := range iotrule.Sources() {
 		if filter := iotrule.Of(s).TopicFilter; filter != "" && topicfilter.Overlap(filter, "$aws/things/+/defender/metrics/+") {
-			t.Errorf("%s takes reports", filter)
+			t.Errorf("the filter %s of the source %s matches reports", filter, s)
 		}
 	}
 	if err := iotrule.ValidateEventTopic(iotrule.DefaultEventTopic); err != nil {

@@ -28,7 +28,7 @@ type document struct {
 	private string
 }
 
-// own decodes itself.
+// own has its own UnmarshalValue.
 type own string
 
 func (o *own) UnmarshalJSON(data []byte) error {
@@ -48,7 +48,7 @@ func (o *own) UnmarshalValue(v leanjson.Value) error {
 
 var errNoList = &json.SyntaxError{}
 
-// documents are the seeds of the fuzz targets. The first few are decoded without encoding/json.
+// documents are the seeds of the fuzz targets. leanjson decodes the first of them without encoding/json.
 var documents = []string{
 	`{"text":"a","number":-1.5e3,"Whole":-7,"flag":true,"bytes":"YWI=","own":{"a":["]}",1]},"inner":{"text":"b","Inner":{"Text":"c"}}}`,
 	` { "text" : "ü" , "text" : "\u00e4\n\"\\" , "unknown":[{},[],"\\\"",null,true,-0.5e-7],"own":1,"own":2,"Hidden":"h","private":"p","bytes":"" } `,
@@ -66,12 +66,12 @@ func FuzzUnmarshal(f *testing.F) {
 		var got, want document
 		gotErr, wantErr := leanjson.Unmarshal(slices.Clone(data), &got), json.Unmarshal(data, &want)
 		if !reflect.DeepEqual(got, want) || !reflect.DeepEqual(gotErr, wantErr) || got.private != "" {
-			t.Fatalf("%q:\ngot  %+v, %v\nwant %+v, %v", data, got, gotErr, want, wantErr)
+			t.Fatalf("%q:\ngot  %+v, error %v\nwant %+v, error %v", data, got, gotErr, want, wantErr)
 		}
 	})
 }
 
-// tree returns the value that encoding/json decodes into an any, with numbers as written.
+// tree returns the value as encoding/json decodes it into an any, with json.Number.
 func tree(v leanjson.Value) any {
 	switch v.Kind() {
 	case '{':
@@ -105,7 +105,7 @@ func FuzzParse(f *testing.F) {
 		v, err := leanjson.Parse(data)
 		var want any
 		if wantErr := json.Unmarshal(data, &want); (err == nil) != json.Valid(data) || err != nil && err.Error() != wantErr.Error() {
-			t.Fatalf("%q: %v, want %v", data, err, wantErr)
+			t.Fatalf("%q: error %v, want %v", data, err, wantErr)
 		}
 		if err != nil {
 			return
@@ -116,12 +116,12 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(err)
 		}
 		if got := tree(v); !reflect.DeepEqual(got, want) {
-			t.Fatalf("%q: %#v, want %#v", data, got, want)
+			t.Fatalf("%q: got %#v, want %#v", data, got, want)
 		}
 	})
 }
 
-// A plain document costs its copy, the target and its bytes.
+// Unmarshal allocates the copy of the document, the target and its bytes.
 func TestAllocations(t *testing.T) {
 	data := []byte(documents[0])
 	if n := testing.AllocsPerRun(100, func() {
@@ -144,6 +144,6 @@ func TestTextOfALargeDocumentHasItsOwnMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}); n < before+2 || d.Text != "short" {
-		t.Errorf("%v allocations, want the copy of the document and of the text", n)
+		t.Errorf("%v allocations, text %q, want at least those of the document and of the text, and short", n, d.Text)
 	}
 }

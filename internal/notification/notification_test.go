@@ -22,7 +22,8 @@ const (
 	region  = "eu-central-1"
 )
 
-// matches judges a value by a part of an event pattern, with the operators that the patterns use.
+// matches reports whether a value matches a part of an event pattern. It implements the operators that
+// Pattern uses.
 func matches(pattern, value any) bool {
 	switch p := pattern.(type) {
 	case map[string]any:
@@ -62,9 +63,10 @@ func matches(pattern, value any) bool {
 		}
 		return false
 	}
-	panic(fmt.Sprintf("pattern %v", pattern))
+	panic(fmt.Sprintf("unknown operator in the pattern %v", pattern))
 }
 
+// decoded returns v as decoded from its JSON.
 func decoded(v any) any {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -77,6 +79,7 @@ func decoded(v any) any {
 	return out
 }
 
+// filter draws a valid filter.
 func filter(rt *rapid.T) notification.Filter {
 	some := func(name string, values ...string) []string {
 		return rapid.SliceOfNDistinct(rapid.SampledFrom(values), 0, 3, rapid.ID).Draw(rt, name)
@@ -90,8 +93,8 @@ func filter(rt *rapid.T) notification.Filter {
 	return f
 }
 
-// The pattern selects each finding that a filter lets through, and its end.
-func TestPatternSelectsWhatFiltersLetThrough(t *testing.T) {
+// The pattern must match each finding that a filter selects, and its archived state.
+func TestPatternMatchesTheFindingsOfTheFilters(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		filters := rapid.SliceOfN(rapid.Custom(filter), 1, 8).Draw(rt, "filters")
 		arn := rapid.SampledFrom([]string{
@@ -114,16 +117,16 @@ func TestPatternSelectsWhatFiltersLetThrough(t *testing.T) {
 		event := decoded(map[string]any{"source": "aws.securityhub", "detail-type": "Security Hub Findings - Imported", "detail": map[string]any{"findings": []any{finding}}})
 		pattern := notification.Pattern(filters, account, region)
 		if text, err := json.Marshal(pattern); err != nil || len(text) > 2048 {
-			rt.Errorf("%d characters, %v", len(text), err)
+			rt.Errorf("the pattern has %d characters, error %v, want at most 2048", len(text), err)
 		}
 		got := matches(decoded(pattern), event)
 		for _, f := range filters {
 			if f.Concerns(e) && (f.Severe(e.Severity) || state == "ARCHIVED") && !got {
-				rt.Errorf("%+v lets %+v through, the pattern does not: %v", f, e, pattern)
+				rt.Errorf("the filter %+v selects %+v, the pattern does not match it: %v", f, e, pattern)
 			}
 		}
 		if other := notification.Pattern(filters, "000000000000", region); matches(decoded(other), event) {
-			rt.Error("a finding of another account is selected")
+			rt.Error("the pattern matches a finding of another account")
 		}
 	})
 }
@@ -145,7 +148,7 @@ func TestPatternOfTheDefaultFilterIsNarrow(t *testing.T) {
 		{hub + "iot-device-defender-audit", "x", "MEDIUM", true}, {hub + "securityhub", "x", "CRITICAL", false}, {hub + "guardduty", "defenderhub/behavior/x", "HIGH", false},
 	} {
 		if got := matches(pattern, event(c.arn, c.id, c.severity)); got != c.want {
-			t.Errorf("%+v: %v", c, got)
+			t.Errorf("%s, %s, %s: matches %v, want %v", c.arn, c.id, c.severity, got, c.want)
 		}
 	}
 }
@@ -157,10 +160,10 @@ func TestReadFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c, err := notification.ReadFile(path); (err != nil) != fails || !fails && (c.PerMinute != 3 || c.Filters[0].Severity != correlation.Label(defender.Low)) {
-			t.Errorf("%s: %+v, %v", content, c, err)
+			t.Errorf("%s: got %+v, error %v, want an error: %v", content, c, err, fails)
 		}
 	}
 	if _, err := notification.ReadFile(filepath.Join(t.TempDir(), "none")); err == nil {
-		t.Error("no error")
+		t.Error("a missing file is no error")
 	}
 }

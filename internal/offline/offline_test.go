@@ -11,7 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/offline"
 )
 
-func TestRecordingsAreRead(t *testing.T) {
+func TestRead(t *testing.T) {
 	got, err := offline.Read(strings.NewReader(`
 {"kind":"message","client":"pump","time":1767225600000,"topic":"t","payload":"aGVsbG8="}
 
@@ -19,11 +19,11 @@ func TestRecordingsAreRead(t *testing.T) {
 {"kind":"lifecycle","topic":"$aws/events/presence/connected/a/b","payload":{"clientId":"a/b","timestamp":1767225600000}}
 `))
 	if err != nil || len(got) != 3 || string(got[0].Payload) != "hello" || got[0].ID != "record-1" || got[1].Time != 1767225900000 || string(got[1].Payload) != `{"header":{"report_id":1}}` {
-		t.Errorf("%+v, error %v", got, err)
+		t.Errorf("got %+v, error %v, want a message, a report and a lifecycle event", got, err)
 	}
 }
 
-func TestBrokenRecordingsNameTheLine(t *testing.T) {
+func TestErrorOfARecordingNamesTheRecord(t *testing.T) {
 	for line, want := range map[string]string{
 		`{`:                                                  "record 2: unexpected EOF",
 		`{"kind":"gossip","time":1}`:                         `record 2: kind "gossip"`,
@@ -36,7 +36,7 @@ func TestBrokenRecordingsNameTheLine(t *testing.T) {
 		`{"x":"` + strings.Repeat("a", 1<<20) + `"}`:         "record 2: 1048584 bytes, want at most",
 	} {
 		if _, err := offline.Read(strings.NewReader("\n" + `{"kind":"message","time":1,"topic":"t"}` + line + "\n")); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%.60s: %v, want %q", line, err, want)
+			t.Errorf("%.60s: error %v, want one that says %q", line, err, want)
 		}
 	}
 }
@@ -59,9 +59,8 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// A thousand devices of an hour take milliseconds each at most: the default end must not play
-// the days until silence invalidates an alarm.
-func TestSamplesAndCountsOfARecording(t *testing.T) {
+// Each of 20 devices sends a message per minute in two windows. The last record has no client ID.
+func TestJudgeCountsSamplesAndUnknownClients(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	config := engine.Config{Profiles: []engine.ProfileConfig{{Name: "p", Behaviors: []defender.Behavior{
 		{Name: "sent", Criteria: defender.MessagesSent.LessThanPercentile(defender.P99, defender.Window5m)},
@@ -75,14 +74,14 @@ func TestSamplesAndCountsOfARecording(t *testing.T) {
 	records = append(records, offline.Record{Kind: offline.Message, Topic: "t", Time: records[0].Time})
 	got, err := offline.Judge(config, records, time.Time{})
 	if err != nil || got.Unknown != 1 {
-		t.Fatalf("%+v, error %v", got, err)
+		t.Fatalf("got %+v, error %v, want one record of an unknown client", got, err)
 	}
 	for key, values := range got.Samples {
 		if key.Metric != defender.MessagesSent.Info().Name || len(values) != 40 || values[0] != 5 {
-			t.Errorf("%v: %v", key, values)
+			t.Errorf("%v: samples %v, want 40 of 5 messages", key, values)
 		}
 	}
 	if len(got.Samples) != 1 {
-		t.Errorf("%d populations", len(got.Samples))
+		t.Errorf("%d populations, want 1", len(got.Samples))
 	}
 }

@@ -13,15 +13,16 @@ import (
 	"testing"
 )
 
-// longest is the limit of words in a sentence of the docs.
-const longest = 35
+// maxWords limits the words in a sentence of the docs.
+const maxWords = 35
 
 type ban struct {
 	phrase  *regexp.Regexp
 	instead string
 }
 
-// bans returns the phrases for all texts, and those for docs, which include the first.
+// bans returns the phrases that are banned everywhere, and those that are banned in docs, which include
+// the first.
 func bans(t *testing.T) (everywhere, docs []ban) {
 	t.Helper()
 	var all []ban
@@ -41,7 +42,7 @@ func bans(t *testing.T) (everywhere, docs []ban) {
 		all = append(all, ban{regexp.MustCompile("(?i)" + phrase), instead})
 	}
 	if len(everywhere) < 10 || len(all) <= len(everywhere) {
-		t.Fatalf("%d phrases read, %d of them for all texts", len(all), len(everywhere))
+		t.Fatalf("%d phrases, %d of them banned everywhere, want at least 10, and more for docs", len(all), len(everywhere))
 	}
 	return everywhere, all
 }
@@ -55,8 +56,8 @@ func TestDocsAreInPlainEnglish(t *testing.T) {
 		for i, paragraph := range strings.Split(prose(read(t, page)), "\n") {
 			check(t, banned, text{position(page, i+1), paragraph})
 			for _, sentence := range sentences(paragraph) {
-				if n := len(strings.Fields(sentence)); n > longest {
-					t.Errorf("%s: a sentence of %d words, want at most %d: %s", position(page, i+1), n, longest, sentence)
+				if n := len(strings.Fields(sentence)); n > maxWords {
+					t.Errorf("%s: a sentence of %d words, want at most %d: %s", position(page, i+1), n, maxWords, sentence)
 				}
 			}
 		}
@@ -81,18 +82,18 @@ func TestCodeIsInPlainEnglish(t *testing.T) {
 			return nil
 		}
 		read++
-		for _, piece := range written(t, path) {
+		for _, piece := range proseOf(t, path) {
 			check(t, banned, piece)
 		}
 		return nil
 	})
 	if err != nil || read < 50 {
-		t.Fatalf("%d files read, error %v", read, err)
+		t.Fatalf("%d files read, error %v, want at least 50", read, err)
 	}
 }
 
-// written returns the prose of a Go file: comments, string literals and names of tests.
-func written(t *testing.T, path string) []text {
+// proseOf returns the prose of a Go file: comments, string literals and names of tests.
+func proseOf(t *testing.T, path string) []text {
 	t.Helper()
 	set := token.NewFileSet()
 	file, err := parser.ParseFile(set, path, nil, parser.ParseComments|parser.SkipObjectResolution)
@@ -125,7 +126,7 @@ func words(name string) string {
 	return regexp.MustCompile(`([a-z0-9])([A-Z])`).ReplaceAllString(name, "$1 $2")
 }
 
-// awsText is CloudFormation's own sentence, which the local AWS must repeat.
+// awsText is a message of CloudFormation, which the local AWS returns.
 const awsText = "No updates are to be performed"
 
 func check(t *testing.T, banned []ban, piece text) {
@@ -142,7 +143,7 @@ func position(path string, line int) string {
 	return relative(path) + ":" + strconv.Itoa(line)
 }
 
-// relative is a path below the repository's root.
+// relative returns a path without the root of the repository.
 func relative(path string) string {
 	path, _ = strings.CutPrefix(filepath.ToSlash(path), root+"/")
 	return path
@@ -155,11 +156,11 @@ var (
 	separator = regexp.MustCompile(`([.!?])["')]*\s+|\s*\|\s*|<br>`)
 )
 
-// prose returns a page with empty code blocks, and the word "code" for inline code.
+// prose returns a page without the lines of code blocks, and with the word "code" for inline code.
 func prose(page string) string {
 	page = fence.ReplaceAllStringFunc(page, func(block string) string { return strings.Repeat("\n", strings.Count(block, "\n")) })
 	return tag.ReplaceAllString(target.ReplaceAllString(code.ReplaceAllString(page, "code"), "]"), " ")
 }
 
-// sentences splits a line at full stops, at the cells of a table and at colons.
+// sentences splits a line at the ends of sentences, at the cells of a table and at <br>.
 func sentences(line string) []string { return separator.Split(line, -1) }

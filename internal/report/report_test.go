@@ -29,7 +29,7 @@ func sample(t testing.TB, name string) []byte {
 	return data
 }
 
-// asCBOR encodes JSON text as CBOR, integers as integers.
+// asCBOR encodes JSON text as CBOR. Whole numbers become integers.
 func asCBOR(t testing.TB, text []byte) []byte {
 	t.Helper()
 	var v any
@@ -61,7 +61,7 @@ func asCBOR(t testing.TB, text []byte) []byte {
 	return out
 }
 
-func TestLongAndShortSamplesInBothEncodings(t *testing.T) {
+func TestDecodeReadsTheSamplesOfAWSInBothEncodings(t *testing.T) {
 	want := map[string]iotapi.Value{
 		"aws:listening-tcp-ports":             {Ports: []uint16{24800, 22}},
 		"aws:num-listening-tcp-ports":         count(2),
@@ -90,7 +90,7 @@ func TestLongAndShortSamplesInBothEncodings(t *testing.T) {
 					want[m] = count(numbers[i])
 				}
 				if got.ID != ids[name] || len(got.Discarded) > 0 || len(got.Partial) > 0 || !reflect.DeepEqual(got.Values, want) {
-					t.Errorf("got %+v\nwant id %s, values %+v", got, ids[name], want)
+					t.Errorf("got %+v\nwant ID %s, values %+v", got, ids[name], want)
 				}
 			})
 		}
@@ -99,7 +99,7 @@ func TestLongAndShortSamplesInBothEncodings(t *testing.T) {
 
 const header = `"header": {"report_id": 7, "version": "1.0"}, `
 
-func TestReportsOfRealAgentsAreRead(t *testing.T) {
+func TestDecodeReadsReportsOfAgents(t *testing.T) {
 	for name, tc := range map[string]struct {
 		payload string
 		want    map[string]iotapi.Value
@@ -121,13 +121,13 @@ func TestReportsOfRealAgentsAreRead(t *testing.T) {
 			map[string]iotapi.Value{"aws:destination-ip-addresses": {CIDRs: []string{"2001:db8::1", "2001:db8::2", "192.0.2.1"}}, "aws:num-established-tcp-connections": count(4)}, nil},
 		"custom metrics alone": {`{` + header + `"custom_metrics": {"battery": [{"number": -0.5}], "nets": [{"ip_list": ["10.0.0.0/8"]}]}}`,
 			map[string]iotapi.Value{"battery": number(-0.5), "nets": {CIDRs: []string{"10.0.0.0/8"}}}, nil},
-		"zero byte at the end of a text in C": {`{` + header + `"metrics": {"tp": {"t": 1}}}` + "\n\x00",
+		"zero byte at the end, as in C": {`{` + header + `"metrics": {"tp": {"t": 1}}}` + "\n\x00",
 			map[string]iotapi.Value{"aws:num-listening-tcp-ports": count(1)}, nil},
 		"byte order mark": {"\uFEFF{" + header + `"metrics": {"tp": {"t": 1}}}`,
 			map[string]iotapi.Value{"aws:num-listening-tcp-ports": count(1)}, nil},
-		"whole numbers with a point": {`{` + header + `"metrics": {"ns": {"bi": 15.0, "bo": 1.5e3}, "tp": {"pts": [{"pt": 22.0}], "t": 1.0}}}`,
+		"whole numbers with a decimal point": {`{` + header + `"metrics": {"ns": {"bi": 15.0, "bo": 1.5e3}, "tp": {"pts": [{"pt": 22.0}], "t": 1.0}}}`,
 			map[string]iotapi.Value{"aws:all-bytes-in": count(15), "aws:all-bytes-out": count(1500), "aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(1)}, nil},
-		"unknown keys are left alone": {`{` + header + `"metrics": {"future": 1}, "signature": "x"}`, map[string]iotapi.Value{}, nil},
+		"unknown keys are ignored": {`{` + header + `"metrics": {"future": 1}, "signature": "x"}`, map[string]iotapi.Value{}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Decode([]byte(tc.payload))
@@ -144,7 +144,7 @@ func TestReportsOfRealAgentsAreRead(t *testing.T) {
 	}
 }
 
-// oddValues are reports with a telnet port and one odd value.
+// oddValues returns reports with a telnet port and one unreadable value each.
 func oddValues(t testing.TB) []struct {
 	Name, Report string
 	Discarded    map[string]int
@@ -159,7 +159,7 @@ func oddValues(t testing.TB) []struct {
 	return all
 }
 
-func TestUnreadableValueIsDiscardedAlone(t *testing.T) {
+func TestOnlyTheUnreadableValueIsDiscarded(t *testing.T) {
 	for _, tc := range oddValues(t) {
 		t.Run(tc.Name, func(t *testing.T) {
 			payloads := map[string][]byte{"JSON": []byte(tc.Report)}
@@ -169,14 +169,14 @@ func TestUnreadableValueIsDiscardedAlone(t *testing.T) {
 			for encoding, payload := range payloads {
 				got, err := Decode(payload)
 				if err != nil || !reflect.DeepEqual(got.Discarded, tc.Discarded) || !slices.Contains(got.Values["aws:listening-tcp-ports"].Ports, 23) {
-					t.Errorf("%s: %+v, %v, want port 23 and discarded %v", encoding, got, err, tc.Discarded)
+					t.Errorf("%s: got %+v, error %v, want port 23 and discarded %v", encoding, got, err, tc.Discarded)
 				}
 			}
 		})
 	}
 }
 
-// Cases that JSON cannot express, or that the two encodings express differently.
+// JSON cannot express some of these values. The two encodings express others differently.
 func TestReportsInUnusualEncodings(t *testing.T) {
 	fields := func(more string, tail ...byte) []byte {
 		// {"met": {"tp": {"pts": [{"pt": 23}]}, "ns": {"bi": ...}}, "hed": {"rid": 7, "v": "1.0"}}
@@ -187,35 +187,35 @@ func TestReportsInUnusualEncodings(t *testing.T) {
 		payload   []byte
 		discarded map[string]int
 	}{
-		"NaN in CBOR":                            {fields("\xa1\x62bi\xf9\x7e\x00"), map[string]int{"network_stats.bytes_in": 1}},
-		"a tag for a time whose content is none": {fields("\xa1\x62bi\xc0\x07"), map[string]int{"payload": 1}},
-		"a bignum":                               {fields("\xa1\x62bi\xc2\x49\x01\x00\x00\x00\x00\x00\x00\x00\x00"), map[string]int{"network_stats.bytes_in": 1}},
-		"a negative number below 64 bits":        {fields("\xa1\x62bi\x3b\xff\xff\xff\xff\xff\xff\xff\xff"), map[string]int{"network_stats.bytes_in": 1}},
-		"a key that is not text":                 {fields("\xa2\x01\x02\x62bo\x03"), map[string]int{}},
-		"a key of bytes":                         {fields("\xa2\x41\x01\x02\x62bo\x03"), map[string]int{}},
-		"a key of a list":                        {fields("\xa2\x80\x02\x62bo\x03"), map[string]int{"payload": 1}},
-		"a key twice":                            {fields("\xa2\x62bo\x02\x62bo\x03"), map[string]int{}},
-		"a text that is not UTF-8":               {fields("\xa2\x62\xff\xfe\x61\xff\x62bo\x03"), map[string]int{}},
-		"CBOR that says so":                      {append([]byte("\xd9\xd9\xf7"), fields("\xa1\x62bo\x03")...), map[string]int{}},
-		"something behind CBOR":                  {fields("\xa1\x62bo\x03", 0x01), map[string]int{"payload": 1}},
-		"a zero byte behind CBOR":                {fields("\xa1\x62bo\x03", 0), map[string]int{}},
-		"NaN in JSON":                            {[]byte(in + `"a":[{"number":NaN}],"b":[{"number":-Infinity}],"c \" NaN":[{"string_list":["NaN"]}]}}`), map[string]int{"custom_metrics": 2}},
-		"something behind JSON":                  {[]byte(in + `}} {"header":{}}`), map[string]int{"payload": 1}},
-		"more elements than CBOR libraries take": {[]byte(in + `"a":[{"number_list":[1` + strings.Repeat(",1", 20000) + `]}]}}`), map[string]int{}},
+		"NaN in CBOR":                             {fields("\xa1\x62bi\xf9\x7e\x00"), map[string]int{"network_stats.bytes_in": 1}},
+		"a time tag without a time":               {fields("\xa1\x62bi\xc0\x07"), map[string]int{"payload": 1}},
+		"a bignum":                                {fields("\xa1\x62bi\xc2\x49\x01\x00\x00\x00\x00\x00\x00\x00\x00"), map[string]int{"network_stats.bytes_in": 1}},
+		"a negative number below 64 bits":         {fields("\xa1\x62bi\x3b\xff\xff\xff\xff\xff\xff\xff\xff"), map[string]int{"network_stats.bytes_in": 1}},
+		"a key that is not text":                  {fields("\xa2\x01\x02\x62bo\x03"), map[string]int{}},
+		"a key of bytes":                          {fields("\xa2\x41\x01\x02\x62bo\x03"), map[string]int{}},
+		"a key of a list":                         {fields("\xa2\x80\x02\x62bo\x03"), map[string]int{"payload": 1}},
+		"a key twice":                             {fields("\xa2\x62bo\x02\x62bo\x03"), map[string]int{}},
+		"a text that is not UTF-8":                {fields("\xa2\x62\xff\xfe\x61\xff\x62bo\x03"), map[string]int{}},
+		"CBOR with its own tag":                   {append([]byte("\xd9\xd9\xf7"), fields("\xa1\x62bo\x03")...), map[string]int{}},
+		"a byte after CBOR":                       {fields("\xa1\x62bo\x03", 0x01), map[string]int{"payload": 1}},
+		"a zero byte after CBOR":                  {fields("\xa1\x62bo\x03", 0), map[string]int{}},
+		"NaN in JSON":                             {[]byte(in + `"a":[{"number":NaN}],"b":[{"number":-Infinity}],"c \" NaN":[{"string_list":["NaN"]}]}}`), map[string]int{"custom_metrics": 2}},
+		"an object after JSON":                    {[]byte(in + `}} {"header":{}}`), map[string]int{"payload": 1}},
+		"more elements than CBOR libraries allow": {[]byte(in + `"a":[{"number_list":[1` + strings.Repeat(",1", 20000) + `]}]}}`), map[string]int{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Decode(tc.payload)
 			if err != nil || got.ID != "7" || !slices.Contains(got.Values["aws:listening-tcp-ports"].Ports, 23) || !reflect.DeepEqual(got.Discarded, tc.discarded) {
-				t.Errorf("%+v, %v, want port 23 and discarded %v", got, err, tc.discarded)
+				t.Errorf("got %+v, error %v, want port 23 and discarded %v", got, err, tc.discarded)
+			}
+			if s := got.Values[`c " NaN`].Strings; name == "NaN in JSON" && !slices.Equal(s, []string{"NaN"}) {
+				t.Errorf("got the strings %q, want NaN unchanged", s)
 			}
 		})
 	}
 	got, err := Decode(asCBOR(t, []byte(in+`"a":[{"number_list":[1`+strings.Repeat(",1", 20000)+`]}]}}`)))
 	if err != nil || len(got.Values["a"].Numbers) != 20001 {
-		t.Errorf("%d numbers in CBOR, %v", len(got.Values["a"].Numbers), err)
-	}
-	if s := got.Values["c \" NaN"].Strings; len(s) > 0 {
-		t.Errorf("%v", s)
+		t.Errorf("%d numbers in CBOR, error %v, want 20001", len(got.Values["a"].Numbers), err)
 	}
 }
 
@@ -226,7 +226,7 @@ func TestReportIDKeepsItsDigits(t *testing.T) {
 	} {
 		got, err := Decode([]byte(`{"header":{"version":"1.0","report_id":` + text + `},"metrics":{}}`))
 		if err != nil || got.ID != want {
-			t.Errorf("%s is %q, %v, want %q", text, got.ID, err, want)
+			t.Errorf("report_id %s is read as %q, error %v, want %q", text, got.ID, err, want)
 		}
 	}
 }
@@ -237,7 +237,7 @@ func TestPartialLists(t *testing.T) {
 		tcp  string
 		want map[string]iotapi.Partial
 	}{
-		"whole":                           {`{"pts":[{"pt":22}],"t":1}`, map[string]iotapi.Partial{}},
+		"complete":                        {`{"pts":[{"pt":22}],"t":1}`, map[string]iotapi.Partial{}},
 		"a sample":                        {`{"pts":[{"pt":22}],"t":126}`, map[string]iotapi.Partial{ports: {Listed: 1, Total: 126}}},
 		"an empty sample":                 {`{"pts":[],"t":126}`, map[string]iotapi.Partial{ports: {Total: 126}}},
 		"a total below the list's length": {`{"pts":[{"pt":22},{"pt":23}],"t":1}`, map[string]iotapi.Partial{}},
@@ -248,12 +248,12 @@ func TestPartialLists(t *testing.T) {
 	} {
 		got, err := Decode([]byte(`{` + header + `"met":{"tp":` + tc.tcp + `}}`))
 		if err != nil || !reflect.DeepEqual(got.Partial, tc.want) {
-			t.Errorf("%s: %+v, %v, want %+v", name, got.Partial, err, tc.want)
+			t.Errorf("%s: got %+v, error %v, want %+v", name, got.Partial, err, tc.want)
 		}
 	}
 }
 
-func TestMessageWithoutAReportIsRefused(t *testing.T) {
+func TestPayloadsThatAreNoReportAreErrors(t *testing.T) {
 	for name, tc := range map[string]struct{ payload, want string }{
 		"empty":                          {"", "empty"},
 		"white space":                    {" \n", "empty"},
@@ -264,7 +264,7 @@ func TestMessageWithoutAReportIsRefused(t *testing.T) {
 		"neither metrics":                {`{"header": {"report_id": 1, "version": "1.0"}}`, "metrics"},
 		"metrics that are not an object": {`{` + header + `"metrics": 1, "custom_metrics": []}`, "metrics"},
 		"too large":                      {`{"pad": "` + strings.Repeat("x", MaxBytes) + `"}`, "bytes"},
-		"deeper than CBOR goes":          {strings.Repeat("\x81", maxNesting+1) + "\x01", "CBOR"},
+		"too many nested lists":          {strings.Repeat("\x81", maxNesting+1) + "\x01", "CBOR"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := Decode([]byte(tc.payload)); err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -280,7 +280,7 @@ func TestReportWithoutReadableValues(t *testing.T) {
 	} {
 		got, err := Decode([]byte(`{` + header + metrics + `}`))
 		if err != nil || got.Unreadable() != want {
-			t.Errorf("%s: unreadable %v, %v, want %v", metrics, got.Unreadable(), err, want)
+			t.Errorf("%s: unreadable %v, error %v, want %v", metrics, got.Unreadable(), err, want)
 		}
 	}
 }
@@ -308,12 +308,13 @@ func TestJSONAndCBORAreEquivalent(t *testing.T) {
 		a, errA := Decode(asJSON)
 		b, errB := Decode(binary)
 		if errA != nil || errB != nil || !reflect.DeepEqual(a, b) {
-			t.Fatalf("JSON %+v %v\nCBOR %+v %v", a, errA, b, errB)
+			t.Fatalf("JSON: %+v, error %v\nCBOR: %+v, error %v", a, errA, b, errB)
 		}
 	})
 }
 
-// fields are all fields by which discarded values are counted: each is a metric dimension.
+// fields are the fields of discarded values. Each is a value of a metric dimension, so a device must not
+// choose it.
 var fields = []string{
 	"payload", "header", "header.report_id", "header.version", "metrics", "custom_metrics",
 	"listening_tcp_ports", "listening_tcp_ports.ports", "listening_tcp_ports.total", "listening_udp_ports", "listening_udp_ports.ports", "listening_udp_ports.total",
@@ -334,7 +335,7 @@ func FuzzDecode(f *testing.F) {
 		r, err := Decode(payload)
 		if err != nil {
 			if len(r.Values) > 0 || len(r.Discarded) > 0 {
-				t.Errorf("%+v beside %v", r, err)
+				t.Errorf("%+v is returned with the error %v", r, err)
 			}
 			return
 		}
@@ -350,16 +351,16 @@ func FuzzDecode(f *testing.F) {
 		}
 		for field := range r.Discarded {
 			if !slices.Contains(fields, field) {
-				t.Errorf("%q is a field of the device's choice", field)
+				t.Errorf("the device can choose the field %q of discarded values", field)
 			}
 		}
 		if id, err := strconv.ParseUint(r.ID, 10, 64); r.ID != "" && (err != nil || id == 0) {
-			t.Errorf("report ID %q", r.ID)
+			t.Errorf("the report ID %q is not a positive number", r.ID)
 		}
 	})
 }
 
-// largest is the report of MaxBytes that is slowest to decode: all elements differ.
+// largest returns the report that is slowest to decode: it has almost MaxBytes, and all elements differ.
 func largest(tb testing.TB) []byte {
 	tb.Helper()
 	var report struct {
@@ -374,7 +375,7 @@ func largest(tb testing.TB) []byte {
 	report.Metrics = map[string]any{"tc": map[string]any{"ec": map[string]any{"cs": connections}}}
 	payload, err := cbor.Marshal(report)
 	if err != nil || len(payload) < MaxBytes*3/4 {
-		tb.Fatalf("%d bytes, %v", len(payload), err)
+		tb.Fatalf("the report has %d bytes, error %v, want at least %d", len(payload), err, MaxBytes*3/4)
 	}
 	return payload
 }
@@ -382,11 +383,11 @@ func largest(tb testing.TB) []byte {
 func TestLargestReportKeepsEveryAddress(t *testing.T) {
 	r, err := Decode(largest(t))
 	if got := r.Values[defender.DestinationIPAddresses.Info().Name].CIDRs; err != nil || len(got) != 7000 {
-		t.Errorf("%d addresses, %v", len(got), err)
+		t.Errorf("%d addresses, error %v, want 7000", len(got), err)
 	}
 }
 
-// A device chooses what it sends: the time must be linear in the bytes.
+// A device chooses its payload: the time must be linear in the bytes.
 func BenchmarkLargestReport(b *testing.B) {
 	payload := largest(b)
 	b.SetBytes(int64(len(payload)))

@@ -30,7 +30,7 @@ func TestEscape(t *testing.T) {
 		"line separator\u2028is": `line separator\u2028is`,
 	} {
 		if got := safetext.Escape(text); got != want {
-			t.Errorf("%q: %s, want %s", text, got, want)
+			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
 	}
 }
@@ -40,7 +40,7 @@ func FuzzEscape(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		got := safetext.Escape(text)
 		if !utf8.ValidString(got) || strings.IndexFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
-			t.Errorf("%q: %q", text, got)
+			t.Errorf("Escape(%q) returns %q, which is invalid UTF-8 or does not print", text, got)
 		}
 		document, err := json.MarshalIndent(map[string]string{text: text}, "", "\t")
 		if err != nil {
@@ -52,10 +52,10 @@ func FuzzEscape(f *testing.F) {
 			t.Fatal(err)
 		}
 		if err := json.Unmarshal([]byte(escaped), &after); err != nil || !reflect.DeepEqual(before, after) {
-			t.Errorf("%q: %s means %q, error %v", text, escaped, after, err)
+			t.Errorf("%q: the escaped JSON %s is read as %q, error %v", text, escaped, after, err)
 		}
 		if strings.ContainsFunc(escaped, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' && r != '\t' }) {
-			t.Errorf("%q: %q", text, escaped)
+			t.Errorf("%q: the escaped JSON %q has a character that does not print", text, escaped)
 		}
 	})
 }

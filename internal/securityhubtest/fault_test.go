@@ -14,7 +14,7 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-func TestInjectedAnswersRefuseTheCall(t *testing.T) {
+func TestInjectedErrorsFailTheCall(t *testing.T) {
 	for _, answer := range []*Error{
 		Throttled(), Unavailable(),
 		{Code: "InvalidAccessException", Status: http.StatusUnauthorized, Message: "off"},
@@ -32,17 +32,17 @@ func TestInjectedAnswersRefuseTheCall(t *testing.T) {
 			wantError(t, err, answer.Code, status)
 		}
 		if _, err := client.GetFindings(context.Background(), nil); err != nil {
-			t.Errorf("%s hit another operation: %v", answer.Code, err)
+			t.Errorf("%s fails another operation: %v", answer.Code, err)
 		}
 		if len(h.Findings()) != 0 {
-			t.Error("a refused call imported")
+			t.Errorf("%s: the failed call imported %v", answer.Code, idsOf(h.Findings()))
 		}
 		remove()
 		mustImport(t, client, sample("1"))
 	}
 }
 
-func TestThrottlingIsWhatTheSDKRetries(t *testing.T) {
+func TestSDKRetriesThrottledCalls(t *testing.T) {
 	for name, answer := range map[string]*Error{"throttled": Throttled(), "unavailable": Unavailable()} {
 		c, h, _ := enabled(t)
 		c.Inject(Fault{Times: 2, Answer: answer})
@@ -52,7 +52,7 @@ func TestThrottlingIsWhatTheSDKRetries(t *testing.T) {
 		})
 		mustImport(t, client, sample("1"))
 		if calls := c.Calls("BatchImportFindings"); len(calls) != 3 || calls[0].Code != answer.Code || calls[0].Status != answer.Status || calls[2].Status != 200 || len(h.Findings()) != 1 {
-			t.Errorf("%s: calls %+v", name, calls)
+			t.Errorf("%s: calls %+v, findings %v, want two with %s and one success", name, calls, idsOf(h.Findings()), answer.Code)
 		}
 	}
 }
@@ -73,25 +73,25 @@ func TestSingleFindingsFailWithAnyCode(t *testing.T) {
 	}})
 	out := importAll(t, client, sample("InvalidAccess"), sample("good"), sample("InternalFailure"), sample("FindingSizeExceeded"))
 	if *out.FailedCount != 3 || *out.SuccessCount != 1 {
-		t.Errorf("%s", raw(out))
+		t.Errorf("got %s, want 3 failed findings and 1 imported", raw(out))
 	}
 	for _, f := range out.FailedFindings {
 		if *f.Id != *f.ErrorCode || *f.ErrorMessage != "as injected" {
-			t.Errorf("%s", raw(f))
+			t.Errorf("failed finding %s, want the injected code and message", raw(f))
 		}
 	}
 	if ids := idsOf(h.Findings()); fmt.Sprint(ids) != "[good]" {
-		t.Error(ids)
+		t.Errorf("findings %v, want good alone", ids)
 	}
 	call := c.Calls("")[0]
 	if call.Status != 200 || call.Code != "" || len(call.Failed) != 3 || call.Failed["InvalidAccess"] != "InvalidAccess" || len(call.Findings) != 4 || call.Bytes == 0 ||
 		call.Account != account || call.Region != region || !call.Time.Equal(c.now()) {
-		t.Errorf("%+v", call)
+		t.Errorf("recorded call %+v, want 4 findings, 3 of them failed", call)
 	}
 	mustImport(t, client, sample("InvalidAccess"))
 }
 
-func TestLostAnswerImportedAndLostRequestDidNot(t *testing.T) {
+func TestOnlyALostRequestImportsNothing(t *testing.T) {
 	for name, tt := range map[string]struct {
 		fault Fault
 		want  int
@@ -104,16 +104,16 @@ func TestLostAnswerImportedAndLostRequestDidNot(t *testing.T) {
 		_, err := tryImport(t, client, sample("1"))
 		var api smithy.APIError
 		if err == nil || errors.As(err, &api) {
-			t.Errorf("lost %s: %v, want a broken connection", name, err)
+			t.Errorf("lost %s: error %v, want a broken connection", name, err)
 		}
 		if len(h.Findings()) != tt.want {
-			t.Errorf("lost %s: %d findings", name, len(h.Findings()))
+			t.Errorf("lost %s: %d findings, want %d", name, len(h.Findings()), tt.want)
 		}
 		mustImport(t, client, sample("1"))
 	}
 }
 
-func TestFaultMayChangeTheServiceFirst(t *testing.T) {
+func TestBeforeOfAFaultCanChangeTheService(t *testing.T) {
 	c, h, client := enabled(t)
 	c.Inject(Fault{
 		Match: func(call Call) bool { return len(call.Findings) == 1 && call.Findings[0] == "1" },
@@ -129,7 +129,7 @@ func TestFaultMayChangeTheServiceFirst(t *testing.T) {
 	wantError(t, err, "InvalidAccessException", http.StatusUnauthorized)
 }
 
-func TestHookMayUseTheService(t *testing.T) {
+func TestOnImportedCanCallTheService(t *testing.T) {
 	var s *Service
 	var seen []string
 	s = New(Config{OnImported: func(i Imported) {
@@ -148,7 +148,7 @@ func TestHookMayUseTheService(t *testing.T) {
 		t.Fatal(err)
 	}
 	if fmt.Sprint(seen) != "[1true 2true]" {
-		t.Error(seen)
+		t.Errorf("OnImported found %v, want both findings", seen)
 	}
 }
 
@@ -177,7 +177,7 @@ func TestRateLimits(t *testing.T) {
 	}{{0, 30, 6}, {0, 0, 0}, {time.Second, 10, 3}, {500 * time.Millisecond, 5, 1}, {time.Hour, 30, 6}} {
 		c.pass(tt.pause)
 		if i, g := passed(imports), passed(gets); i != tt.imports || g != tt.gets {
-			t.Errorf("after %v: %d imports and %d gets, want %d and %d", tt.pause, i, g, tt.imports, tt.gets)
+			t.Errorf("after %v: %d imports and %d gets succeed, want %d and %d", tt.pause, i, g, tt.imports, tt.gets)
 		}
 	}
 	if err := c.Hub(account, "us-east-1").Enable(Settings{}); err != nil {
@@ -188,19 +188,19 @@ func TestRateLimits(t *testing.T) {
 	}
 }
 
-func TestUnknownOperationsAreNamedErrors(t *testing.T) {
+func TestErrorOfAnUnknownOperationNamesIt(t *testing.T) {
 	c, _, client := enabled(t)
 	_, err := client.DescribeStandards(context.Background(), nil)
 	wantError(t, err, "NotImplementedException", http.StatusNotImplemented)
 	for _, path := range []string{"POST /findings/", "POST /findingsv2/statistics", "GET /findings", "POST /", "DELETE /insights/x", "PATCH /findings"} {
 		method, path, _ := strings.Cut(path, " ")
 		if status, code, answer := c.signed(t, method, path, "{}"); status != http.StatusNotImplemented || code != "NotImplementedException" || !strings.Contains(answer, path) {
-			t.Errorf("%s %s: %d %s", method, path, status, answer)
+			t.Errorf("%s %s: status %d, %s, want NotImplementedException with the path", method, path, status, answer)
 		}
 	}
 }
 
-func TestUnsignedRequestsAreRefused(t *testing.T) {
+func TestRequestsWithoutAValidSignatureFail(t *testing.T) {
 	c, _, _ := enabled(t)
 	for authorization, want := range map[string]string{
 		"": "MissingAuthenticationTokenException",
@@ -213,18 +213,18 @@ func TestUnsignedRequestsAreRefused(t *testing.T) {
 		}
 		r.Header.Set("Authorization", authorization)
 		if status, code, _ := c.do(t, r); status != http.StatusForbidden || code != want {
-			t.Errorf("%q: %d %s", authorization, status, code)
+			t.Errorf("%q: status %d, %s, want 403, %s", authorization, status, code, want)
 		}
 	}
 }
 
-func TestCallsAreBounded(t *testing.T) {
+func TestOnlyTheLastCallsAreKept(t *testing.T) {
 	s := New(Config{})
 	for i := range maxCalls + 1 {
 		s.logCall(Call{Operation: fmt.Sprint(i)})
 	}
 	calls := s.Calls("")
 	if len(calls) > maxCalls || calls[len(calls)-1].Operation != fmt.Sprint(maxCalls) {
-		t.Errorf("%d calls are kept", len(calls))
+		t.Errorf("%d calls are kept, the last is %s, want at most %d and the newest", len(calls), calls[len(calls)-1].Operation, maxCalls)
 	}
 }

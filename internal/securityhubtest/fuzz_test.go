@@ -32,7 +32,7 @@ func FuzzImport(f *testing.F) {
 			return
 		}
 		if result.Succeeded+len(result.Failed) != len(submissions) {
-			t.Errorf("%d of %d findings are answered", result.Succeeded+len(result.Failed), len(submissions))
+			t.Errorf("%d findings succeeded or failed, want %d", result.Succeeded+len(result.Failed), len(submissions))
 		}
 		for _, stored := range h.Findings() {
 			back, err := decodeObject(stored.JSON)
@@ -42,16 +42,16 @@ func FuzzImport(f *testing.F) {
 			delete(back, "ProcessedAt")
 			faults := faultsOf(asff, back)
 			if len(faults) > 0 {
-				t.Errorf("kept although %s", strings.Join(faults, ", "))
+				t.Errorf("an invalid finding is stored: %s", strings.Join(faults, ", "))
 			}
 		}
 		if again, err := h.importOwn(submissions, pass); err != nil || again.Succeeded != result.Succeeded {
-			t.Errorf("a repeat gave %+v, %v, first %+v", again, err, result)
+			t.Errorf("the same import again returns %+v, error %v, want %+v", again, err, result)
 		}
 	})
 }
 
-// FuzzQuery checks that no filter panics, and that all results exist.
+// FuzzQuery checks that no filter panics, and that GetFindings returns only stored findings.
 func FuzzQuery(f *testing.F) {
 	f.Add([]byte(`{"Filters":{"Id":[{"Value":"1","Comparison":"PREFIX"}],"UpdatedAt":[{"DateRange":{"Value":1,"Unit":"DAYS"}}]},"MaxResults":1}`))
 	f.Add([]byte(`{"Filters":{"SeverityNormalized":[{"Gte":1,"Lt":1e9}],"NetworkSourceIpV4":[{"Cidr":"10.0.0.0/8"}]},"SortCriteria":[{"Field":"Title","SortOrder":"desc"}]}`))
@@ -74,7 +74,7 @@ func FuzzQuery(f *testing.F) {
 		}
 		for _, found := range answer.(object)["Findings"].([]object) {
 			if id := found["Id"]; id != "1" && id != "2" {
-				t.Errorf("it found %v", id)
+				t.Errorf("the result has the finding %v, which was not imported", id)
 			}
 		}
 	})

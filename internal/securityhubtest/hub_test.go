@@ -14,7 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 )
 
-func TestEverythingNeedsTheHub(t *testing.T) {
+func TestCallsFailBeforeSecurityHubIsEnabled(t *testing.T) {
 	c := newCloud(t, Config{})
 	client := c.client(account, region)
 	ctx := context.Background()
@@ -38,12 +38,12 @@ func TestEverythingNeedsTheHub(t *testing.T) {
 	} {
 		err := call()
 		if err == nil {
-			t.Errorf("%s worked", name)
+			t.Errorf("%s: no error", name)
 			continue
 		}
 		wantError(t, err, "InvalidAccessException", http.StatusUnauthorized)
 		if !strings.Contains(err.Error(), "Account 123456789012 is not subscribed to AWS Security Hub") {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error %v, want one that says not subscribed", name, err)
 		}
 	}
 }
@@ -59,23 +59,23 @@ func TestHubIsEnabledOnce(t *testing.T) {
 	_, err := client.EnableSecurityHub(ctx, input)
 	wantError(t, err, "ResourceConflictException", http.StatusConflict)
 	if !strings.Contains(err.Error(), "Account is already subscribed to Security Hub") {
-		t.Error(err)
+		t.Errorf("error %v, want one that says already subscribed", err)
 	}
 	hub, err := client.DescribeHub(ctx, &securityhub.DescribeHubInput{HubArn: aws.String(c.Hub(account, region).ARN())})
 	if err != nil || *hub.HubArn != "arn:aws:securityhub:eu-west-1:123456789012:hub/default" || *hub.SubscribedAt != "2026-09-15T03:00:00.000Z" ||
 		!*hub.AutoEnableControls || hub.ControlFindingGenerator != types.ControlFindingGeneratorSecurityControl {
-		t.Errorf("%s, %v", raw(hub), err)
+		t.Errorf("DescribeHub returns %s, error %v", raw(hub), err)
 	}
 	_, err = client.DescribeHub(ctx, &securityhub.DescribeHubInput{HubArn: aws.String("arn:aws:securityhub:eu-west-1:123456789012:hub/other")})
 	wantError(t, err, "ResourceNotFoundException", http.StatusNotFound)
 	settings, on := c.Hub(account, region).Settings()
 	if !on || settings.DefaultStandards || settings.Tags["team"] != "a" {
-		t.Errorf("%+v", settings)
+		t.Errorf("settings %+v, enabled %v, want those of the call", settings, on)
 	}
 	_, err = client.ListTagsForResource(ctx, &securityhub.ListTagsForResourceInput{ResourceArn: hub.HubArn})
 	wantError(t, err, "NotImplementedException", http.StatusNotImplemented)
 	if status, code, _ := newCloud(t, Config{}).signed(t, "POST", "/accounts", `{"ControlFindingGenerator":"NONE"}`); status != 400 || code != "InvalidInputException" {
-		t.Error(status, code)
+		t.Errorf("an unknown ControlFindingGenerator: status %d, %s, want 400, InvalidInputException", status, code)
 	}
 }
 
@@ -99,12 +99,12 @@ func TestDisabledHubIsRestoredWithin90Days(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(h.Findings()) != tt.want || len(h.Subscriptions()) != tt.want {
-			t.Errorf("after %v: %d findings, subscriptions %v", tt.pause, len(h.Findings()), h.Subscriptions())
+			t.Errorf("after %v: %d findings, subscriptions %v, want %d of each", tt.pause, len(h.Findings()), h.Subscriptions(), tt.want)
 		}
 	}
 }
 
-func TestProductIsAcceptedOnce(t *testing.T) {
+func TestProductIsEnabledOnce(t *testing.T) {
 	c, h, client := enabled(t)
 	ctx := context.Background()
 	input := &securityhub.EnableImportFindingsForProductInput{ProductArn: aws.String(audit)}
@@ -130,7 +130,7 @@ func TestProductIsAcceptedOnce(t *testing.T) {
 	_, err = client.DisableImportFindingsForProduct(ctx, disable)
 	wantError(t, err, "ResourceNotFoundException", http.StatusNotFound)
 	if len(h.Subscriptions()) != 0 || len(c.Hub(account, "us-east-1").Subscriptions()) != 0 {
-		t.Error("subscribed all the same")
+		t.Error("the subscription still exists, or another Region has it")
 	}
 }
 
@@ -143,11 +143,11 @@ func TestSettingsAreCopies(t *testing.T) {
 	got, _ := h.Settings()
 	got.Tags["a"], given["a"] = "2", "3"
 	if s, _ := h.Settings(); s.Tags["a"] != "1" {
-		t.Error("a reader changed the hub")
+		t.Error("a change of the given or the returned tags changes the hub")
 	}
 }
 
-func TestUnsupportedOperationIsRefused(t *testing.T) {
+func TestUnsupportedOperationsAreErrors(t *testing.T) {
 	c, h, client := enabled(t)
 	ctx, arn := context.Background(), aws.String(c.Hub(account, region).ARN())
 	for operation, call := range map[string]func() error{
@@ -160,21 +160,21 @@ func TestUnsupportedOperationIsRefused(t *testing.T) {
 	} {
 		err := call()
 		if err == nil {
-			t.Errorf("%s worked", operation)
+			t.Errorf("%s: no error", operation)
 			continue
 		}
 		wantError(t, err, "NotImplementedException", http.StatusNotImplemented)
 		if !strings.Contains(err.Error(), operation) {
-			t.Errorf("%s: %v", operation, err)
+			t.Errorf("%s: error %v, want one that names the operation", operation, err)
 		}
 	}
 	if len(h.Findings()) != 0 {
-		t.Error("something was made")
+		t.Errorf("findings %v, want none", idsOf(h.Findings()))
 	}
 }
 
 func TestInsights(t *testing.T) {
-	_, client := zoo(t)
+	_, client := variedFindings(t)
 	ctx := context.Background()
 	create := &securityhub.CreateInsightInput{
 		Name: aws.String("by resource"), GroupByAttribute: aws.String("ResourceType"),
@@ -193,7 +193,7 @@ func TestInsights(t *testing.T) {
 	wantError(t, err, "InvalidInputException", http.StatusBadRequest)
 	list, err := client.GetInsights(ctx, nil)
 	if err != nil || len(list.Insights) != 1 || *list.Insights[0].Name != "by resource" || *list.Insights[0].GroupByAttribute != "SeverityLabel" || list.Insights[0].Filters.SeverityLabel[0].Comparison != "NOT_EQUALS" {
-		t.Error(raw(list), err)
+		t.Errorf("GetInsights returns %s, error %v, want the updated insight", raw(list), err)
 	}
 	for name, change := range map[string]func(*securityhub.CreateInsightInput){
 		"name":  func(in *securityhub.CreateInsightInput) { in.Name = aws.String(letters(129)) },
@@ -205,7 +205,7 @@ func TestInsights(t *testing.T) {
 		in := *create
 		change(&in)
 		if _, err := client.CreateInsight(ctx, &in); err == nil {
-			t.Errorf("a wrong %s passed", name)
+			t.Errorf("a wrong %s is no error", name)
 		}
 	}
 	if _, err := client.DeleteInsight(ctx, &securityhub.DeleteInsightInput{InsightArn: made.InsightArn}); err != nil {
@@ -240,7 +240,7 @@ func TestCustomActions(t *testing.T) {
 	_, err = client.CreateActionTarget(ctx, create)
 	wantError(t, err, "ResourceConflictException", http.StatusConflict)
 	if !strings.Contains(err.Error(), "Action with Id: Isolate already exists") {
-		t.Error(err)
+		t.Errorf("error %v, want one that says already exists", err)
 	}
 	for _, wrong := range []securityhub.CreateActionTargetInput{
 		{Id: aws.String("a-b"), Name: aws.String("n"), Description: aws.String("d")},
@@ -255,7 +255,7 @@ func TestCustomActions(t *testing.T) {
 	wantError(t, err, "NotImplementedException", http.StatusNotImplemented)
 	list, err := client.DescribeActionTargets(ctx, nil)
 	if err != nil || len(list.ActionTargets) != 1 || *list.ActionTargets[0].Description != "d" || *list.ActionTargets[0].Name != letters(20) {
-		t.Error(raw(list), err)
+		t.Errorf("DescribeActionTargets returns %s, error %v, want the created one", raw(list), err)
 	}
 	if _, err := client.DeleteActionTarget(ctx, &securityhub.DeleteActionTargetInput{ActionTargetArn: made.ActionTargetArn}); err != nil {
 		t.Fatal(err)

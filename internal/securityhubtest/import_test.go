@@ -45,15 +45,15 @@ func TestSecurityHubCompletesANewFinding(t *testing.T) {
 	}
 }
 
-func TestOwnProductMayNameItsCompany(t *testing.T) {
+func TestDefaultProductCanSetCompanyAndProductName(t *testing.T) {
 	_, h, client := enabled(t)
 	mustImport(t, client, with(sample("1"), object{"CompanyName": "Example", "ProductName": "Defender Hub"}))
 	if f := stored(t, h, "1"); f.CompanyName != "Example" || f.ProductFields["aws/securityhub/ProductName"] != "Defender Hub" {
-		t.Errorf("%s", f.JSON)
+		t.Errorf("got %s, want the given company and product", f.JSON)
 	}
 }
 
-func TestSeverityLabelAndNumberFillEachOther(t *testing.T) {
+func TestSeverityLabelAndNumberAreDerivedFromEachOther(t *testing.T) {
 	for _, tt := range []struct {
 		severity   object
 		label      string
@@ -77,7 +77,7 @@ func TestSeverityLabelAndNumberFillEachOther(t *testing.T) {
 		}))
 		f := stored(t, h, "1")
 		if f.Severity.Label != tt.label || f.Severity.Normalized != tt.normalized || f.FindingProviderFields.Severity.Label != tt.label || strings.Contains(string(f.JSON), "3.5") {
-			t.Errorf("%v became %s", tt.severity, f.JSON)
+			t.Errorf("the severity %v is stored as %s, want %s, %d", tt.severity, f.JSON, tt.label, tt.normalized)
 		}
 	}
 }
@@ -87,7 +87,7 @@ func TestProviderFieldsOverrideTheTopLevelOfANewFinding(t *testing.T) {
 	mustImport(t, client, with(sample("1"), object{"Severity": object{"Label": "CRITICAL"}, "Types": []any{"Effects"}, "Confidence": 7}))
 	f := stored(t, h, "1")
 	if f.Severity.Label != "MEDIUM" || f.Types[0] != "Unusual Behaviors" || !strings.Contains(string(f.JSON), `"Confidence":7`) {
-		t.Errorf("%s", f.JSON)
+		t.Errorf("got %s, want the severity and type of FindingProviderFields", f.JSON)
 	}
 }
 
@@ -101,7 +101,7 @@ func TestEqualOrOlderUpdateIsIgnoredWithoutError(t *testing.T) {
 	} {
 		mustImport(t, client, with(sample("1"), object{"UpdatedAt": at, "Title": "late"}))
 		if f := stored(t, h, "1"); f.Title == "late" {
-			t.Errorf("UpdatedAt %s overwrote", at)
+			t.Errorf("an import with UpdatedAt %s changed the finding", at)
 		}
 	}
 	if events := c.events(); len(events) != 0 {
@@ -109,10 +109,10 @@ func TestEqualOrOlderUpdateIsIgnoredWithoutError(t *testing.T) {
 	}
 	mustImport(t, client, with(sample("1"), object{"UpdatedAt": "2026-09-15T03:00:00.001Z", "Title": "new"}))
 	if f := stored(t, h, "1"); f.Title != "new" {
-		t.Error("a newer UpdatedAt did not overwrite")
+		t.Error("an import with a newer UpdatedAt did not change the finding")
 	}
 	if events := c.events(); len(events) != 1 || events[0].Finding.Title != "new" || events[0].Account != account || events[0].Region != region {
-		t.Errorf("events %+v", events)
+		t.Errorf("events %+v, want one of the new finding", events)
 	}
 }
 
@@ -122,7 +122,7 @@ func TestUpdateReplacesTheWholeFinding(t *testing.T) {
 	mustImport(t, client, with(sample("1"), object{"UpdatedAt": "2026-09-15T03:00:01Z", "ProductFields": object{"New": "1"}}))
 	f := stored(t, h, "1")
 	if f.SourceURL != "" || f.ProductFields["Old"] != "" || f.ProductFields["New"] != "1" || len(f.ProductFields) != 4 {
-		t.Errorf("%s", f.JSON)
+		t.Errorf("got %s, want only the fields of the update", f.JSON)
 	}
 }
 
@@ -144,7 +144,7 @@ func TestImportCannotChangeTheCustomersFields(t *testing.T) {
 	}))
 	f := stored(t, h, "1")
 	if f.Note.Text != "first" || f.UserDefinedFields["team"] != "a" || f.VerificationState != "UNKNOWN" || f.Workflow.Status != "NOTIFIED" {
-		t.Errorf("%s", f.JSON)
+		t.Errorf("got %s, want the values of the first import", f.JSON)
 	}
 }
 
@@ -158,7 +158,7 @@ func TestTopLevelOfAnUpdateIsIgnored(t *testing.T) {
 	f := stored(t, h, "1")
 	if f.Severity.Label != "MEDIUM" || f.Types[0] != "Unusual Behaviors" ||
 		!strings.Contains(string(f.JSON), `"Confidence":10,`) || strings.Contains(string(f.JSON), "99") {
-		t.Errorf("%s", f.JSON)
+		t.Errorf("got %s, want the severity, type and confidence of the first import", f.JSON)
 	}
 	mustImport(t, client, with(sample("1"), object{
 		"UpdatedAt": "2026-09-15T03:00:02Z",
@@ -169,7 +169,7 @@ func TestTopLevelOfAnUpdateIsIgnored(t *testing.T) {
 	}))
 	f = stored(t, h, "1")
 	if f.Severity.Label != "HIGH" || f.Severity.Normalized != 70 || f.Types[0] != "TTPs" || strings.Count(string(f.JSON), `"Criticality":3`) != 2 {
-		t.Errorf("%s", f.JSON)
+		t.Errorf("got %s, want the values of FindingProviderFields", f.JSON)
 	}
 }
 
@@ -179,11 +179,11 @@ func TestReopeningResetsNotifiedAndResolved(t *testing.T) {
 		mustImport(t, client, with(sample("1"), object{"Workflow": object{"Status": status}}))
 		mustImport(t, client, with(sample("1"), object{"UpdatedAt": "2026-09-15T03:00:01Z", "RecordState": "ARCHIVED"}))
 		if f := stored(t, h, "1"); f.RecordState != "ARCHIVED" || f.Workflow.Status != status {
-			t.Errorf("%s after archiving: %s", status, f.Workflow.Status)
+			t.Errorf("%s: after archiving, state %s and workflow %s, want ARCHIVED and no change", status, f.RecordState, f.Workflow.Status)
 		}
 		mustImport(t, client, with(sample("1"), object{"UpdatedAt": "2026-09-15T03:00:02Z", "RecordState": "ACTIVE"}))
 		if f := stored(t, h, "1"); f.RecordState != "ACTIVE" || f.Workflow.Status != want {
-			t.Errorf("%s after reopening: %s, want %s", status, f.Workflow.Status, want)
+			t.Errorf("%s: after reopening, state %s and workflow %s, want ACTIVE and %s", status, f.RecordState, f.Workflow.Status, want)
 		}
 	}
 }
@@ -193,7 +193,7 @@ func TestFailingComplianceResetsTheWorkflow(t *testing.T) {
 	mustImport(t, client, with(sample("1"), object{"Workflow": object{"Status": "RESOLVED"}, "Compliance": object{"Status": "PASSED"}}))
 	mustImport(t, client, with(sample("1"), object{"UpdatedAt": "2026-09-15T03:00:01Z", "Compliance": object{"Status": "FAILED"}}))
 	if f := stored(t, h, "1"); f.Workflow.Status != "NEW" {
-		t.Errorf("workflow %s", f.Workflow.Status)
+		t.Errorf("workflow %s, want NEW", f.Workflow.Status)
 	}
 }
 
@@ -202,7 +202,7 @@ func TestImportWithoutRecordStateKeepsIt(t *testing.T) {
 	mustImport(t, client, with(sample("1"), object{"RecordState": "ARCHIVED"}))
 	mustImport(t, client, with(sample("1"), object{"UpdatedAt": "2026-09-15T03:00:01Z"}))
 	if f := stored(t, h, "1"); f.RecordState != "ARCHIVED" {
-		t.Errorf("state %s", f.RecordState)
+		t.Errorf("record state %s, want ARCHIVED", f.RecordState)
 	}
 }
 
@@ -219,15 +219,15 @@ func TestFindingIsDeleted90DaysAfterItsLastChange(t *testing.T) {
 	}
 	c.pass(time.Hour)
 	if ids := idsOf(h.Findings()); !reflect.DeepEqual(ids, []string{"updated", "noted"}) {
-		t.Errorf("left are %v: an import that is ignored is no change", ids)
+		t.Errorf("findings %v, want updated and noted: an ignored import is no change", ids)
 	}
 	c.pass(FindingLifetime)
 	if ids := idsOf(h.Findings()); len(ids) != 0 {
-		t.Errorf("left are %v", ids)
+		t.Errorf("findings %v, want none after 90 days", ids)
 	}
 	mustImport(t, client, sample("old"))
 	if f := stored(t, h, "old"); f.Workflow.Status != "NEW" {
-		t.Error("a forgotten finding came back")
+		t.Errorf("the deleted finding has the workflow %s again, want NEW", f.Workflow.Status)
 	}
 }
 
@@ -243,7 +243,7 @@ func TestSameIDOfAnotherProductIsAnotherFinding(t *testing.T) {
 	}
 	native, _ := h.Finding(audit, "1")
 	if len(h.Findings()) != 2 || native.ProductName != "IoT Device Defender - Audit" || native.CompanyName != "AWS" {
-		t.Errorf("%s", native.JSON)
+		t.Errorf("%d findings, that of the product is %s, want 2, and its names", len(h.Findings()), native.JSON)
 	}
 }
 
@@ -252,10 +252,10 @@ func TestNativeFindingsNeedTheSubscription(t *testing.T) {
 	f := raw(with(sample("1"), object{"ProductArn": audit}))
 	result, err := h.ImportNative(f)
 	if err != nil || result.Succeeded != 0 || len(result.Failed) != 1 || result.Failed[0].Code != "InvalidAccess" || result.Failed[0].ID != "1" {
-		t.Errorf("%+v, %v", result, err)
+		t.Errorf("without the subscription: %+v, error %v, want InvalidAccess", result, err)
 	}
 	if _, err := h.ImportNative(raw(sample("1"))); err == nil {
-		t.Error("the default product passed for native")
+		t.Error("ImportNative accepts a finding of the default product")
 	}
 }
 
@@ -264,7 +264,7 @@ func TestFindingsOfGuardDutyImport(t *testing.T) {
 	guardDuty := strings.Replace(audit, "aws/iot-device-defender-audit", "aws/guardduty", 1)
 	f := raw(with(sample("1"), object{"ProductArn": guardDuty}))
 	if result, err := h.ImportNative(f); err != nil || result.Succeeded != 0 {
-		t.Errorf("without the subscription: %+v, %v", result, err)
+		t.Errorf("without the subscription: %+v, error %v, want a failed finding", result, err)
 	}
 	if _, err := h.EnableProduct(guardDuty); err != nil {
 		t.Fatal(err)
@@ -273,7 +273,7 @@ func TestFindingsOfGuardDutyImport(t *testing.T) {
 		t.Fatal(result, err)
 	}
 	if stored, _ := h.Finding(guardDuty, "1"); stored.ProductName != "GuardDuty" || stored.CompanyName != "Amazon" {
-		t.Errorf("%s", stored.JSON)
+		t.Errorf("got %s, want the product GuardDuty of Amazon", stored.JSON)
 	}
 	if _, err := h.EnableProduct(strings.Replace(guardDuty, "guardduty", "macie", 1)); err == nil {
 		t.Error("a product that the local Security Hub does not have is enabled")
@@ -307,12 +307,12 @@ func TestSamplesOfTheNativeIntegrationImport(t *testing.T) {
 		}
 		delete(back, "ProcessedAt")
 		if !reflect.DeepEqual(back, f) {
-			t.Errorf("%s came back as %s", name, raw(back))
+			t.Errorf("%s is stored as %s, want it unchanged", name, raw(back))
 		}
 	}
 }
 
-func TestOnlyTheAccountItselfImportsForItsDefaultProduct(t *testing.T) {
+func TestOnlyTheAccountCanImportForItsDefaultProduct(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change object
 		code   string
@@ -328,7 +328,7 @@ func TestOnlyTheAccountItselfImportsForItsDefaultProduct(t *testing.T) {
 		_, h, client := enabled(t)
 		_, err := tryImport(t, client, sample("good"), with(sample("1"), tt.change))
 		if err == nil || len(h.Findings()) != 0 {
-			t.Errorf("%s: imported", name)
+			t.Errorf("%s: error %v, findings %v, want an error and none", name, err, idsOf(h.Findings()))
 			continue
 		}
 		wantError(t, err, tt.code, tt.status)
@@ -346,7 +346,7 @@ func TestPartitionFollowsTheRegion(t *testing.T) {
 			t.Fatal(err)
 		}
 		if h.DefaultProductARN() != arn {
-			t.Errorf("default product %s", h.DefaultProductARN())
+			t.Errorf("%s: default product %s, want %s", region, h.DefaultProductARN(), arn)
 		}
 		mustImport(t, c.client(account, region), with(sample("1"), object{"ProductArn": arn}))
 	}
@@ -362,7 +362,7 @@ func TestAccountsAndRegionsAreSeparate(t *testing.T) {
 	wantError(t, err, "InvalidAccessException", http.StatusUnauthorized)
 }
 
-func TestAnyOrderAndAnyDuplicateEndInTheNewest(t *testing.T) {
+func TestNewestVersionWinsInAnyOrderWithDuplicates(t *testing.T) {
 	for seed := range uint64(50) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		h := newCloud(t, Config{}).Hub(account, region)
@@ -389,7 +389,7 @@ func TestAnyOrderAndAnyDuplicateEndInTheNewest(t *testing.T) {
 			}
 		}
 		if f := h.Findings()[0]; f.Title != last["Title"] || f.RecordState != last["RecordState"] || f.Workflow.Status != "NEW" {
-			t.Errorf("seed %d: ended in %s, want %s", seed, f.JSON, raw(last))
+			t.Errorf("seed %d: the finding is %s, want %s", seed, f.JSON, raw(last))
 		}
 	}
 }
@@ -407,7 +407,7 @@ func idsOf(findings []Finding) []string {
 	return ids
 }
 
-func TestImportLeavesItsInputAlone(t *testing.T) {
+func TestUpdateDoesNotChangeTheReturnedFinding(t *testing.T) {
 	_, h, client := enabled(t)
 	mustImport(t, client, sample("1"))
 	before := string(stored(t, h, "1").JSON)
@@ -416,6 +416,6 @@ func TestImportLeavesItsInputAlone(t *testing.T) {
 	mustImport(t, client, with(sample("1"), object{"UpdatedAt": "2026-09-15T03:00:01Z", "FindingProviderFields": object{
 		"Severity": object{"Label": "LOW"}, "Types": []any{"TTPs"}}}))
 	if !reflect.DeepEqual(copyOf, kept) || string(raw(kept)) != before {
-		t.Error("an update wrote into the finding that readers may still hold")
+		t.Error("an update changed the content that an earlier call may have returned")
 	}
 }

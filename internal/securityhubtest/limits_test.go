@@ -9,8 +9,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-func letters(n int) string { return strings.Repeat("ä", n) } // two bytes each: limits count characters
+// letters returns n characters of two bytes each, because the limits count characters.
+func letters(n int) string { return strings.Repeat("ä", n) }
 
+// fieldsOf returns n members with keys and values of the given lengths.
 func fieldsOf(n, key, value int) object {
 	o := object{}
 	for i := range n {
@@ -28,10 +30,12 @@ func repeated(n int, v any) []any {
 	return list
 }
 
+// resource returns a change of a finding: its only resource is valid, changed by change.
 func resource(change object) object {
 	return object{"Resources": []any{with(object{"Type": "Other", "Id": "x"}, change)}}
 }
 
+// provided returns a change of a finding: its FindingProviderFields are valid, changed by change.
 func provided(change object) object {
 	return object{"FindingProviderFields": with(object{"Severity": object{"Label": "LOW"}, "Types": []any{"TTPs"}}, change)}
 }
@@ -44,7 +48,7 @@ func note(change object) object {
 	return object{"Note": with(object{"Text": "t", "UpdatedBy": "u", "UpdatedAt": "2026-09-15T03:00:00Z"}, change)}
 }
 
-// limits pair a valid finding with an invalid one, and the service's message.
+// limits are pairs of a valid and an invalid change of a finding, with the service's message.
 var limits = []struct {
 	name     string
 	conforms object
@@ -137,13 +141,13 @@ func TestEachLimitOfAFinding(t *testing.T) {
 				t.Fatal(status, answer)
 			}
 			if !strings.Contains(answer, `"FailedCount":1,"SuccessCount":1`) || !strings.Contains(answer, `"Id":"`+bad+`","ErrorCode":"InvalidInput","ErrorMessage":"Finding does not adhere to Amazon Finding Format. `) {
-				t.Errorf("answer %s", answer)
+				t.Errorf("got %s, want one success, and InvalidInput for %s", answer, bad)
 			}
 			if said := strings.ReplaceAll(answer, `\"`, `"`); !strings.Contains(said, tt.says) {
-				t.Errorf("answer %s, want %q", said, tt.says)
+				t.Errorf("got %s, want the message %q", said, tt.says)
 			}
 			if _, ok := h.Finding(ownProduct, bad); ok {
-				t.Error("the finding was imported all the same")
+				t.Error("the invalid finding is imported")
 			}
 			stored(t, h, good)
 		})
@@ -155,7 +159,7 @@ func TestFindingIDHasAtMost512Characters(t *testing.T) {
 	mustImport(t, client, sample(letters(512)))
 	out := importAll(t, client, sample(letters(513)))
 	if *out.FailedCount != 1 || len(h.Findings()) != 1 || *out.FailedFindings[0].Id != letters(513) {
-		t.Errorf("%s", raw(out))
+		t.Errorf("got %s and %d findings, want a failed and an imported one", raw(out), len(h.Findings()))
 	}
 }
 
@@ -171,7 +175,7 @@ func TestFindingHasAtMost240KB(t *testing.T) {
 	fits, exceeds := sized("fits", MaxFindingBytes), sized("exceeds", MaxFindingBytes+1)
 	_, _, answer := c.signed(t, "POST", "/findings/import", `{"Findings":[`+exceeds+","+fits+`]}`)
 	if !strings.Contains(answer, `{"FailedCount":1,"SuccessCount":1,"FailedFindings":[{"Id":"exceeds","ErrorCode":"FindingSizeExceeded"`) {
-		t.Error(answer)
+		t.Errorf("got %s, want FindingSizeExceeded for the larger finding alone", answer)
 	}
 	stored(t, h, "fits")
 }
@@ -181,10 +185,10 @@ func TestCallHasAtMost6MB(t *testing.T) {
 	body := `{"Findings":[` + string(raw(sample("1"))) + `]}`
 	fits := body + strings.Repeat(" ", MaxCallBytes-len(body))
 	if status, _, answer := c.signed(t, "POST", "/findings/import", fits); status != http.StatusOK {
-		t.Error(status, answer)
+		t.Errorf("6 MB: status %d, %s, want 200", status, answer)
 	}
 	if status, code, answer := c.signed(t, "POST", "/findings/import", fits+" "); status != http.StatusBadRequest || code != "InvalidInputException" || !strings.Contains(answer, "6 MB") {
-		t.Error(status, code, answer)
+		t.Errorf("6 MB and a byte: status %d, %s, %s, want InvalidInputException that says 6 MB", status, code, answer)
 	}
 }
 
@@ -197,12 +201,12 @@ func TestCallHas1To100Findings(t *testing.T) {
 	_, err := tryImport(t, client, findings...)
 	wantError(t, err, "InvalidInputException", http.StatusBadRequest)
 	if !strings.Contains(err.Error(), "Size '101' is greater than maximum value: 100.") || len(h.Findings()) != 0 {
-		t.Error(err)
+		t.Errorf("101 findings: error %v, %d imported, want an error about the size and none", err, len(h.Findings()))
 	}
 	mustImport(t, client, findings[:100]...)
 }
 
-func TestUnreadableImportsAreRefusedAsAWhole(t *testing.T) {
+func TestInvalidRequestImportsNothing(t *testing.T) {
 	c, h, _ := enabled(t)
 	one := string(raw(sample("1")))
 	for name, body := range map[string]string{
@@ -222,15 +226,15 @@ func TestUnreadableImportsAreRefusedAsAWhole(t *testing.T) {
 		"Id of two products": `{"Findings":[` + one + `,` + string(raw(with(sample("1"), object{"ProductArn": audit}))) + `]}`,
 	} {
 		if status, code, answer := c.signed(t, "POST", "/findings/import", body); status != http.StatusBadRequest || code != "InvalidInputException" || !strings.Contains(answer, `"Message":"`) {
-			t.Errorf("%s: %d %s %s", name, status, code, answer)
+			t.Errorf("%s: status %d, %s, %s, want InvalidInputException with a message", name, status, code, answer)
 		}
 	}
 	if len(h.Findings()) != 0 {
-		t.Error("something was imported")
+		t.Errorf("findings %v, want none", idsOf(h.Findings()))
 	}
 }
 
-func TestNullCountsAsAbsent(t *testing.T) {
+func TestNullIsAnAbsentMember(t *testing.T) {
 	c, h, _ := enabled(t)
 	f := sample("1")
 	f["SourceUrl"], f["Note"] = nil, nil
@@ -238,14 +242,14 @@ func TestNullCountsAsAbsent(t *testing.T) {
 		t.Fatal(answer)
 	}
 	if text := string(stored(t, h, "1").JSON); strings.Contains(text, "null") || strings.Contains(text, "Note") {
-		t.Error(text)
+		t.Errorf("got %s, want it without Note", text)
 	}
 }
 
-func TestAllFaultsOfAFindingAreNamedAtOnce(t *testing.T) {
+func TestOneMessageListsAllFaultsOfAFinding(t *testing.T) {
 	_, _, client := enabled(t)
 	out := importAll(t, client, with(sample("1"), object{"Title": letters(257), "Description": " "}))
 	if m := aws.ToString(out.FailedFindings[0].ErrorMessage); !strings.Contains(m, "data.Title") || !strings.Contains(m, "data.Description") {
-		t.Error(m)
+		t.Errorf("got the message %s, want the faults of Title and Description", m)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 )
 
-// fieldNames lists the exported fields of an SDK type.
+// fieldNames returns the names of the exported fields of an SDK type.
 func fieldNames(of any) []string {
 	var names []string
 	for f := range fieldsOfType(reflect.TypeOf(of)) {
@@ -28,17 +28,17 @@ func fieldsOfType(t reflect.Type) map[string]reflect.Type {
 	return fields
 }
 
-// unknownTo returns the members that a rule refuses by name.
+// unknownTo returns the members that a rule does not know.
 func unknownTo(r rule, names []string) []string {
-	var refused []string
+	var unknown []string
 	for _, name := range names {
 		for _, fault := range faultsOf(r, object{name: nil}) {
 			if fault == "data should NOT have additional properties, but has '"+name+"'" {
-				refused = append(refused, name)
+				unknown = append(unknown, name)
 			}
 		}
 	}
-	return refused
+	return unknown
 }
 
 func TestEveryMemberOfTheAPIIsKnown(t *testing.T) {
@@ -52,12 +52,12 @@ func TestEveryMemberOfTheAPIIsKnown(t *testing.T) {
 		{severityRule, types.Severity{}},
 		{findingProviderFieldsRule, types.FindingProviderFields{}},
 	} {
-		if refused := unknownTo(tt.rule, fieldNames(tt.sdk)); refused != nil {
-			t.Errorf("%T: refused are %v", tt.sdk, refused)
+		if unknown := unknownTo(tt.rule, fieldNames(tt.sdk)); unknown != nil {
+			t.Errorf("%T: unknown members %v, want none", tt.sdk, unknown)
 		}
 	}
-	if refused := unknownTo(detailsRule, []string{"AwsIotThing", "AwsIotPolicy", "Others"}); len(refused) != 3 {
-		t.Errorf("of the details that the API does not have, only %v are refused", refused)
+	if unknown := unknownTo(detailsRule, []string{"AwsIotThing", "AwsIotPolicy", "Others"}); len(unknown) != 3 {
+		t.Errorf("unknown details %v, want all three that the API does not have", unknown)
 	}
 }
 
@@ -70,12 +70,12 @@ func TestFiltersAreThoseOfTheAPI(t *testing.T) {
 	api := fieldsOfType(reflect.TypeFor[types.AwsSecurityFindingFilters]())
 	for name, a := range attributes {
 		if kind, ok := kinds[api[name]]; !ok || a.kind != kind {
-			t.Errorf("%s is kind %v, the API has %v", name, a.kind, api[name])
+			t.Errorf("%s has the kind %v, the API has %v", name, a.kind, api[name])
 		}
 	}
 }
 
-func TestFiltersLookAtMembersThatExist(t *testing.T) {
+func TestPathsOfFiltersExistInTheAPI(t *testing.T) {
 	for name, a := range attributes {
 		at := reflect.TypeFor[types.AwsSecurityFinding]()
 		for _, step := range a.path {
@@ -90,7 +90,7 @@ func TestFiltersLookAtMembersThatExist(t *testing.T) {
 			at = next
 		}
 		if at.Kind() == reflect.Map != (a.kind == mapFilter) {
-			t.Errorf("%s ends at a %s", name, at)
+			t.Errorf("the path of %s ends at a %s, but only the path of a map filter may end at a map", name, at)
 		}
 	}
 }

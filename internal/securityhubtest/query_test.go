@@ -18,8 +18,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 )
 
-// zoo are three findings that differ in every attribute that the filters below use.
-func zoo(t *testing.T) (*cloud, *securityhub.Client) {
+// variedFindings imports three findings that differ in each attribute that the filters below use.
+func variedFindings(t *testing.T) (*cloud, *securityhub.Client) {
 	t.Helper()
 	c, _, client := enabled(t)
 	mustImport(t, client,
@@ -45,6 +45,7 @@ func zoo(t *testing.T) (*cloud, *securityhub.Client) {
 	return c, client
 }
 
+// texts returns string filters of pairs of a comparison and a value.
 func texts(pairs ...string) []types.StringFilter {
 	var filters []types.StringFilter
 	for i := 0; i < len(pairs); i += 2 {
@@ -53,6 +54,7 @@ func texts(pairs ...string) []types.StringFilter {
 	return filters
 }
 
+// fields returns map filters of triples of a key, a comparison and a value.
 func fields(triples ...string) []types.MapFilter {
 	var filters []types.MapFilter
 	for i := 0; i < len(triples); i += 3 {
@@ -62,7 +64,7 @@ func fields(triples ...string) []types.MapFilter {
 }
 
 func TestFilters(t *testing.T) {
-	_, client := zoo(t)
+	_, client := variedFindings(t)
 	for _, tt := range []struct {
 		name    string
 		filters types.AwsSecurityFindingFilters
@@ -115,8 +117,8 @@ func sdkIDs(findings []types.AwsSecurityFinding) []string {
 	return ids
 }
 
-func TestFiltersThatTheServiceRefuses(t *testing.T) {
-	c, _ := zoo(t)
+func TestInvalidFiltersAreErrors(t *testing.T) {
+	c, _ := variedFindings(t)
 	value := `{"Value":"x","Comparison":"EQUALS"}`
 	eleven := "{"
 	for i, name := range []string{"Id", "Title", "Type", "Region", "ProductArn", "AwsAccountId", "GeneratorId", "SeverityLabel", "Description", "SourceUrl", "RecordState"} {
@@ -153,7 +155,7 @@ func TestFiltersThatTheServiceRefuses(t *testing.T) {
 	} {
 		status, code, answer := c.signed(t, "POST", "/findings", `{"Filters":`+filters+`}`)
 		if status != http.StatusBadRequest || code != "InvalidInputException" {
-			t.Errorf("%s: %d %s", name, status, answer)
+			t.Errorf("%s: status %d, %s, want InvalidInputException", name, status, answer)
 		}
 	}
 	for _, body := range []string{
@@ -161,14 +163,14 @@ func TestFiltersThatTheServiceRefuses(t *testing.T) {
 		`{"SortCriteria":[{"Field":"Title","SortOrder":"asc"}]}`, `{"NextToken":"x"}`, `[]`, `{`,
 	} {
 		if status, code, answer := c.signed(t, "POST", "/findings", body); status != http.StatusBadRequest || code != "InvalidInputException" {
-			t.Errorf("%s: %d %s", body, status, answer)
+			t.Errorf("%s: status %d, %s, want InvalidInputException", body, status, answer)
 		}
 	}
 }
 
-// Documented filters must work: users run them at the end of a walk-through that took an hour.
-func TestFiltersThatTheDocsPrintAreAllowed(t *testing.T) {
-	c, _ := zoo(t)
+// Users run the filters in the docs at the end of a walk-through of an hour.
+func TestFiltersInTheDocsAreValid(t *testing.T) {
+	c, _ := variedFindings(t)
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
@@ -182,23 +184,23 @@ func TestFiltersThatTheDocsPrintAreAllowed(t *testing.T) {
 		for _, command := range regexp.MustCompile(`--filters '([^']*)'`).FindAllSubmatch(text, -1) {
 			found++
 			if status, _, answer := c.signed(t, "POST", "/findings", fmt.Sprintf(`{"Filters":%s}`, command[1])); status != http.StatusOK {
-				t.Errorf("%s: %s: %d %s", page, command[1], status, answer)
+				t.Errorf("%s: %s: status %d, %s, want 200", page, command[1], status, answer)
 			}
 		}
 	}
 	if found == 0 {
-		t.Error("no page prints a filter")
+		t.Error("no page has a filter")
 	}
 }
 
 func TestTenAttributesOfTwentyValuesAreAllowed(t *testing.T) {
-	c, _ := zoo(t)
+	c, _ := variedFindings(t)
 	filters := object{}
 	for _, name := range []string{"Id", "Title", "Type", "Region", "ProductArn", "AwsAccountId", "GeneratorId", "SeverityLabel", "Description", "RecordState"} {
 		filters[name] = repeated(20, object{"Value": "x", "Comparison": "NOT_EQUALS"})
 	}
 	if status, _, answer := c.signed(t, "POST", "/findings", string(raw(object{"Filters": filters}))); status != http.StatusOK || strings.Count(answer, `"SchemaVersion"`) != 3 {
-		t.Error(status, answer)
+		t.Errorf("status %d, %s, want three findings", status, answer)
 	}
 }
 
@@ -220,25 +222,25 @@ func TestPagesCoverAllFindingsOnce(t *testing.T) {
 			input.MaxResults = &size
 		}
 		var ids []string
-		turned := 0
-		for paginator := securityhub.NewGetFindingsPaginator(client, input); paginator.HasMorePages(); turned++ {
+		read := 0
+		for paginator := securityhub.NewGetFindingsPaginator(client, input); paginator.HasMorePages(); read++ {
 			page, err := paginator.NextPage(context.Background())
 			if err != nil {
 				t.Fatal(err)
 			}
 			ids = append(ids, sdkIDs(page.Findings)...)
 		}
-		if !slices.Equal(ids, all) || turned != pages {
-			t.Errorf("pages of %d: %d findings on %d pages, want %d", size, len(ids), turned, pages)
+		if !slices.Equal(ids, all) || read != pages {
+			t.Errorf("pages of %d: %d findings on %d pages, want %d on %d", size, len(ids), read, len(all), pages)
 		}
 	}
 	if !reflect.DeepEqual(idsOf(h.Findings()), all) {
-		t.Error("Findings differs from GetFindings")
+		t.Error("Findings and GetFindings return different findings")
 	}
 }
 
 func TestTokenIsValidOnlyForItsRequest(t *testing.T) {
-	_, client := zoo(t)
+	_, client := variedFindings(t)
 	one := aws.Int32(1)
 	out, err := client.GetFindings(context.Background(), &securityhub.GetFindingsInput{MaxResults: one})
 	if err != nil || out.NextToken == nil {
@@ -261,6 +263,6 @@ func TestGetFindingsReturnsStoredFindings(t *testing.T) {
 	f := out.Findings[0]
 	if *f.Id != "<&>" || *f.FirstObservedAt != "2026-09-15T03:00:00.123Z" || *f.ProcessedAt != "2026-09-15T03:01:30.000Z" ||
 		*f.Severity.Normalized != 40 || f.Workflow.Status != types.WorkflowStatusNew || f.Resources[0].Details.Other["ThingName"] != "dev-IZWB" {
-		t.Errorf("%s", raw(f))
+		t.Errorf("got %s, want the imported finding, with times in milliseconds", raw(f))
 	}
 }

@@ -29,7 +29,7 @@ const (
 	audit      = "arn:aws:securityhub:eu-west-1::product/aws/iot-device-defender-audit"
 )
 
-// cloud is a Service behind a real server, with a clock that tests move.
+// cloud is a Service with an HTTP server, and a clock that tests move.
 type cloud struct {
 	*Service
 	server *httptest.Server
@@ -83,7 +83,7 @@ func (c *cloud) events() []Imported {
 	return events
 }
 
-// client returns an SDK client for one account in one Region; it does not retry.
+// client returns an SDK client for an account and a Region. It does not retry.
 func (c *cloud) client(account, region string) *securityhub.Client {
 	return securityhub.New(securityhub.Options{
 		Region:           region,
@@ -218,7 +218,7 @@ func wantError(t *testing.T, err error, code string, status int) {
 	}
 }
 
-// signed returns a request as curl would send it.
+// signed sends a request with an Authorization header, without the SDK.
 func (c *cloud) signed(t *testing.T, method, path, body string) (status int, errorType, answer string) {
 	t.Helper()
 	r, err := http.NewRequest(method, c.server.URL+path, strings.NewReader(body))

@@ -31,11 +31,11 @@ func TestCustomersChangesSurviveImports(t *testing.T) {
 		t.Fatal(out, err)
 	}
 	if events := c.events(); len(events) != 1 || events[0].Finding.Workflow.Status != "RESOLVED" {
-		t.Errorf("events %+v", events)
+		t.Errorf("events %+v, want one of the resolved finding", events)
 	}
 	before := stored(t, h, "1")
 	if before.UpdatedAt != stored(t, h, "2").UpdatedAt {
-		t.Error("the customer's update moved UpdatedAt")
+		t.Error("the customer's update changed UpdatedAt")
 	}
 	mustImport(t, client, with(sample("1"), with(provided(object{"Severity": object{"Label": "CRITICAL"}, "Types": []any{"Effects"}, "Confidence": 1}),
 		object{"UpdatedAt": "2026-09-15T03:00:01Z", "Title": "new"})))
@@ -47,11 +47,11 @@ func TestCustomersChangesSurviveImports(t *testing.T) {
 		t.Errorf("the customer's values are lost: %s", f.JSON)
 	}
 	if f.Title != "new" || f.Types[0] != "Effects" || f.FindingProviderFields.Severity.Label != "CRITICAL" {
-		t.Errorf("what the customer did not touch was not updated: %s", f.JSON)
+		t.Errorf("the import did not update the other fields: %s", f.JSON)
 	}
 }
 
-func TestCustomersRelatedFindingsAndTypesReplace(t *testing.T) {
+func TestCustomersRelatedFindingsAndTypesReplaceTheImported(t *testing.T) {
 	_, h, client := enabled(t)
 	mustImport(t, client, sample("1"))
 	if _, err := client.BatchUpdateFindings(context.Background(), &securityhub.BatchUpdateFindingsInput{
@@ -63,11 +63,11 @@ func TestCustomersRelatedFindingsAndTypesReplace(t *testing.T) {
 		t.Fatal(err)
 	}
 	if f := stored(t, h, "1"); f.Types[0] != "Effects/Denial of Service" || f.Severity.Label != "HIGH" || f.FindingProviderFields.Types[0] != "Unusual Behaviors" || !strings.Contains(string(f.JSON), `"RelatedFindings":[{`) {
-		t.Errorf("%s", f.JSON)
+		t.Errorf("got %s, want the customer's types, severity and related findings", f.JSON)
 	}
 }
 
-func TestUpdateAnswersForEachFinding(t *testing.T) {
+func TestUpdateReturnsAResultForEachFinding(t *testing.T) {
 	c, h, client := enabled(t)
 	mustImport(t, client, sample("1"), sample("busy"))
 	c.Inject(Fault{FailFinding: func(id string) *FindingError {
@@ -88,17 +88,17 @@ func TestUpdateAnswersForEachFinding(t *testing.T) {
 		codes = append(codes, *u.FindingIdentifier.Id+" "+*u.ErrorCode)
 	}
 	if fmt.Sprint(codes) != "[none FindingNotFound 1 DuplicatedFindingIdentifier busy ConcurrentUpdateError]" || len(out.ProcessedFindings) != 1 {
-		t.Errorf("%s", raw(out))
+		t.Errorf("got %s, want one processed finding, and a code for each of the others", raw(out))
 	}
 	if stored(t, h, "1").Workflow.Status != "NOTIFIED" || stored(t, h, "busy").Workflow.Status != "NEW" {
-		t.Error("the wrong finding was updated")
+		t.Error("the finding 1 is not updated, or busy is")
 	}
 	if failed := c.Calls("BatchUpdateFindings")[0].Failed; failed["none"] != "FindingNotFound" || failed["busy"] != "ConcurrentUpdateError" {
-		t.Error(failed)
+		t.Errorf("recorded failures %v, want those of none and busy", failed)
 	}
 }
 
-func TestUpdateOverTheSizeIsRefused(t *testing.T) {
+func TestUpdateThatMakesAFindingTooLargeFails(t *testing.T) {
 	c, h, _ := enabled(t)
 	f := sample("1")
 	f["Resources"] = []any{object{"Type": "AwsIamRole", "Id": "x", "Details": object{"AwsIamRole": object{"Description": strings.Repeat("x", MaxFindingBytes-2000)}}}}
@@ -108,40 +108,40 @@ func TestUpdateOverTheSizeIsRefused(t *testing.T) {
 		"FindingIdentifiers": []any{object{"Id": "1", "ProductArn": ownProduct}}, "UserDefinedFields": fieldsOf(10, 10, 1000),
 	})))
 	if !strings.Contains(answer, "FindingSizeExceeded") || stored(t, h, "1").UserDefinedFields != nil {
-		t.Error(answer)
+		t.Errorf("got %s, want FindingSizeExceeded and no user-defined fields", answer)
 	}
 }
 
-func TestUpdatesThatTheServiceRefuses(t *testing.T) {
+func TestInvalidUpdatesAreErrors(t *testing.T) {
 	c, h, client := enabled(t)
 	mustImport(t, client, sample("1"))
 	one := object{"Id": "1", "ProductArn": ownProduct}
 	for name, change := range map[string]object{
-		"nothing to update":  {},
-		"RecordState":        {"RecordState": "ARCHIVED"},
-		"Title":              {"Title": "x"},
-		"no identifiers":     {"FindingIdentifiers": nil, "Confidence": 1},
-		"101 identifiers":    {"FindingIdentifiers": repeated(101, one), "Confidence": 1},
-		"identifier":         {"FindingIdentifiers": []any{object{"Id": "1"}}, "Confidence": 1},
-		"Confidence":         {"Confidence": 101},
-		"Criticality":        {"Criticality": -1},
-		"Note":               {"Note": object{"Text": letters(513), "UpdatedBy": "u"}},
-		"Note without name":  {"Note": object{"Text": "t"}},
-		"Severity":           {"Severity": object{"Label": "HUGE"}},
-		"Severity of nobody": {"Severity": object{}},
-		"Types":              {"Types": repeated(51, "TTPs")},
-		"UserDefinedFields":  {"UserDefinedFields": fieldsOf(51, 10, 10)},
-		"VerificationState":  {"VerificationState": "MAYBE"},
-		"Workflow":           {"Workflow": object{"Status": "DONE"}},
-		"Workflow of nobody": {"Workflow": object{}},
-		"RelatedFindings":    {"RelatedFindings": []any{}},
+		"nothing to update": {},
+		"RecordState":       {"RecordState": "ARCHIVED"},
+		"Title":             {"Title": "x"},
+		"no identifiers":    {"FindingIdentifiers": nil, "Confidence": 1},
+		"101 identifiers":   {"FindingIdentifiers": repeated(101, one), "Confidence": 1},
+		"identifier":        {"FindingIdentifiers": []any{object{"Id": "1"}}, "Confidence": 1},
+		"Confidence":        {"Confidence": 101},
+		"Criticality":       {"Criticality": -1},
+		"Note":              {"Note": object{"Text": letters(513), "UpdatedBy": "u"}},
+		"Note without name": {"Note": object{"Text": "t"}},
+		"Severity":          {"Severity": object{"Label": "HUGE"}},
+		"empty Severity":    {"Severity": object{}},
+		"Types":             {"Types": repeated(51, "TTPs")},
+		"UserDefinedFields": {"UserDefinedFields": fieldsOf(51, 10, 10)},
+		"VerificationState": {"VerificationState": "MAYBE"},
+		"Workflow":          {"Workflow": object{"Status": "DONE"}},
+		"empty Workflow":    {"Workflow": object{}},
+		"RelatedFindings":   {"RelatedFindings": []any{}},
 	} {
 		body := raw(with(object{"FindingIdentifiers": []any{one}}, change))
 		if status, code, answer := c.signed(t, "PATCH", "/findings/batchupdate", string(body)); status != http.StatusBadRequest || code != "InvalidInputException" {
-			t.Errorf("%s: %d %s", name, status, answer)
+			t.Errorf("%s: status %d, %s, want InvalidInputException", name, status, answer)
 		}
 	}
 	if f := stored(t, h, "1"); f.RecordState != "ACTIVE" || f.Workflow.Status != "NEW" {
-		t.Errorf("%s", f.JSON)
+		t.Errorf("the finding changed to %s", f.JSON)
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 func TestTopicMatching(t *testing.T) {
 	for _, c := range []struct {
-		filter, matches, misses string
+		filter, match, other string
 	}{
 		{"a/b", "a/b", "a/c"},
 		{"a/b", "a/b", "a/b/c"},
@@ -29,11 +29,11 @@ func TestTopicMatching(t *testing.T) {
 		{"$aws/events/presence/disconnected/+", "$aws/events/presence/disconnected/c", "$aws/events/presence/connected/c"},
 		{"$aws/#", "$aws/events/presence", "aws/events"},
 	} {
-		if !topicfilter.Matches(c.filter, c.matches) {
-			t.Errorf("%s does not match %s", c.filter, c.matches)
+		if !topicfilter.Matches(c.filter, c.match) {
+			t.Errorf("%s does not match %s", c.filter, c.match)
 		}
-		if topicfilter.Matches(c.filter, c.misses) {
-			t.Errorf("%s matches %s", c.filter, c.misses)
+		if topicfilter.Matches(c.filter, c.other) {
+			t.Errorf("%s matches %s", c.filter, c.other)
 		}
 	}
 }
@@ -54,8 +54,8 @@ func topics() *rapid.Generator[[]string] {
 	return rapid.SliceOfN(rapid.StringMatching(`[a-z$]{0,3}`), 1, 6)
 }
 
-// A topic matches the filter made from it by adding wildcards, and Claim returns the level that
-// the first + replaced.
+// If wildcards replace levels of a topic, the filter matches the topic. Claim returns the level that the
+// first + replaced.
 func TestFiltersOfATopicMatchIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		levels := topics().Filter(func(levels []string) bool { return !strings.HasPrefix(levels[0], "$") }).Draw(t, "levels")
@@ -71,7 +71,7 @@ func TestFiltersOfATopicMatchIt(t *testing.T) {
 			}
 		}
 		if got := strings.Join(filter, "/"); !topicfilter.Matches(got, topic) || topicfilter.Claim(got, topic) != claim {
-			t.Fatalf("%s and %s: claim %q, want %q", got, topic, topicfilter.Claim(got, topic), claim)
+			t.Fatalf("%s does not match %s, or has the claim %q, want %q", got, topic, topicfilter.Claim(got, topic), claim)
 		}
 		cut := rapid.IntRange(0, len(filter)-1).Draw(t, "cut")
 		if got := strings.Join(append(filter[:cut:cut], "#"), "/"); !topicfilter.Matches(got, topic) {
@@ -85,12 +85,12 @@ func TestFiltersWithoutWildcardsMatchOneTopic(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := strings.Join(topics().Draw(t, "a"), "/"), strings.Join(topics().Draw(t, "b"), "/")
 		if got := topicfilter.Matches(a, b); got != (a == b) {
-			t.Fatalf("%q and %q: %t", a, b, got)
+			t.Fatalf("%q matches %q: %t, want %t", a, b, got, a == b)
 		}
 		plus := strings.Repeat("+/", strings.Count(a, "/")) + "+"
 		want := strings.Count(a, "/") == strings.Count(b, "/") && !strings.HasPrefix(b, "$")
 		if got := topicfilter.Matches(plus, b); got != want {
-			t.Fatalf("%q and %q: %t", plus, b, got)
+			t.Fatalf("%q matches %q: %t, want %t", plus, b, got, want)
 		}
 	})
 }
@@ -114,14 +114,14 @@ func TestOverlaps(t *testing.T) {
 	} {
 		for _, pair := range [][2]string{{c.a, c.b}, {c.b, c.a}} {
 			if got := topicfilter.Overlap(pair[0], pair[1]); got != c.want {
-				t.Errorf("%s and %s: %t", pair[0], pair[1], got)
+				t.Errorf("%s and %s overlap: %t, want %t", pair[0], pair[1], got, c.want)
 			}
 		}
 	}
 }
 
-// Filters overlap if and only if a topic of a small world matches both.
-func TestOverlapsAreTopicsOfBoth(t *testing.T) {
+// Two filters overlap if and only if they have a common topic, of at most five levels.
+func TestOverlapMeansACommonTopic(t *testing.T) {
 	level := rapid.SampledFrom([]string{"a", "b", "+", "$a"})
 	filters := rapid.Custom(func(t *rapid.T) string {
 		levels := rapid.SliceOfN(level, 1, 3).Draw(t, "levels")
@@ -130,22 +130,22 @@ func TestOverlapsAreTopicsOfBoth(t *testing.T) {
 		}
 		return strings.Join(levels, "/")
 	})
-	world := []string{""}
+	longest := []string{""}
 	var all []string
 	for range 5 {
 		var longer []string
-		for _, topic := range world {
+		for _, topic := range longest {
 			for _, l := range []string{"a", "b", "c", "$a"} {
 				longer = append(longer, strings.TrimPrefix(topic+"/"+l, "/"))
 			}
 		}
-		world, all = longer, append(all, longer...)
+		longest, all = longer, append(all, longer...)
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := filters.Draw(t, "a"), filters.Draw(t, "b")
 		want := slices.ContainsFunc(all, func(topic string) bool { return topicfilter.Matches(a, topic) && topicfilter.Matches(b, topic) })
 		if got := topicfilter.Overlap(a, b); got != want {
-			t.Fatalf("%s and %s: %t", a, b, got)
+			t.Fatalf("%s and %s overlap: %t, want %t", a, b, got, want)
 		}
 	})
 }
